@@ -1,0 +1,36 @@
+# The two functions every folder of agent/ and tests/unit/ is built with.
+#
+# kveil_library(NAME [DEPENDS folder...] [PUBLIC_LIBRARIES lib...] [LIBRARIES lib...])
+#   One static library `kveil_NAME` from agent/NAME/*.cc. DEPENDS names the folders below it that it may include; the
+#   headers of any other folder are not on its include path, so an arrow that points up does not compile.
+#   LIBRARIES stay private to the folder; PUBLIC_LIBRARIES appear in its headers.
+#
+# kveil_unit_test(NAME [LIBRARIES lib...])
+#   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`.
+
+set(KVEIL_INCLUDE_ROOT "${CMAKE_BINARY_DIR}/include")
+
+function(kveil_library NAME)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;PUBLIC_LIBRARIES;LIBRARIES" ${ARGN})
+  file(GLOB_RECURSE SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/agent/${NAME}/*.cc")
+  # Each folder is seen through a directory of its own that holds nothing but a link to it.
+  file(MAKE_DIRECTORY "${KVEIL_INCLUDE_ROOT}/${NAME}")
+  file(CREATE_LINK "${CMAKE_SOURCE_DIR}/agent/${NAME}" "${KVEIL_INCLUDE_ROOT}/${NAME}/${NAME}" SYMBOLIC)
+  add_library(kveil_${NAME} STATIC ${SOURCES})
+  target_include_directories(kveil_${NAME} PUBLIC "${KVEIL_INCLUDE_ROOT}/${NAME}")
+  list(TRANSFORM ARG_DEPENDS PREPEND kveil_)
+  target_link_libraries(kveil_${NAME} PUBLIC ${ARG_DEPENDS} ${ARG_PUBLIC_LIBRARIES} PRIVATE ${ARG_LIBRARIES})
+endfunction()
+
+function(kveil_unit_test NAME)
+  cmake_parse_arguments(ARG "" "" "LIBRARIES" ${ARGN})
+  file(GLOB SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/unit/${NAME}/*.cc")
+  if(NOT SOURCES)
+    return()
+  endif()
+  add_executable(${NAME}_test ${SOURCES})
+  target_link_libraries(${NAME}_test PRIVATE kveil_${NAME} ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${NAME}_test PRIVATE KVEIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  add_test(NAME unit/${NAME} COMMAND ${NAME}_test)
+  set_tests_properties(unit/${NAME} PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()
