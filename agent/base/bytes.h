@@ -1,9 +1,11 @@
-// Views of raw memory, and the text view of the same bytes.
+// Views of raw memory, the text view of the same bytes, and the growable buffer.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -12,7 +14,26 @@ namespace kveil {
 
 using Bytes = absl::Span<const uint8_t>;
 using MutableBytes = absl::Span<uint8_t>;
-using ByteBuffer = std::vector<uint8_t>;
+
+// An allocator whose elements start uninitialised: a buffer that is about to be overwritten is not zeroed first.
+template <typename T>
+struct UninitialisedAllocator : std::allocator<T> {
+  template <typename U>
+  struct rebind {
+    using other = UninitialisedAllocator<U>;
+  };
+  template <typename U, typename... Arguments>
+  void construct(U* place, Arguments&&... arguments) {
+    if constexpr (sizeof...(Arguments) == 0) {
+      ::new (static_cast<void*>(place)) U;
+    } else {
+      ::new (static_cast<void*>(place)) U(std::forward<Arguments>(arguments)...);
+    }
+  }
+};
+
+// resize() leaves new bytes uninitialised.
+using ByteBuffer = std::vector<uint8_t, UninitialisedAllocator<uint8_t>>;
 
 inline std::string_view AsText(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 inline Bytes AsBytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
