@@ -1,0 +1,32 @@
+// What is wrong now, by name, for `kveil status` and the log.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+
+namespace kveil::observe {
+
+// Safe from any thread. A change of a condition is logged once, not every report of it.
+class Health {
+ public:
+  // Sets the condition `name` ("registry", "policy"); an OK status clears it.
+  void Set(const std::string& name, const absl::Status& status);
+
+  struct Problem {
+    std::string name;
+    std::string message;
+  };
+  std::vector<Problem> problems() const;  // in order of their names
+  bool ok() const;
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::map<std::string, absl::Status> conditions_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kveil::observe

@@ -1,0 +1,114 @@
+// The agent's counters and gauges, and the HTTP endpoint that shows them to Prometheus. docs/operations.md lists them.
+//
+// Every method is safe from any thread and costs an atomic addition or two: call it once a batch or frame, not a
+// record.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/socket_address.h"
+
+namespace kveil::observe {
+
+// Why a fetched record was left out.
+enum class DropReason : uint8_t { kErased, kPlaintext };
+inline constexpr int kDropReasons = 2;
+
+// Why produced or fetched records were answered with an error.
+enum class RefuseReason : uint8_t {
+  kDenied,              // no read rule fits the workload
+  kKeysUnavailable,     // the registry or root key cannot be used now
+  kNoUser,              // the record names no user where the policy looks for one
+  kNotJson,             // the value or key is not JSON and the policy points into it
+  kAlreadySealed,       // a produced record carries an envelope
+  kMalformed,           // the batch does not parse
+  kBadChecksum,         // the batch's CRC is wrong
+  kOldFormat,           // message format 0 or 1
+  kOutOfOrder,          // follows a refused batch of the same producer
+  kTooLarge,            // past a limit
+  kTampered,            // an envelope that does not open
+  kUnknownKey,          // an envelope whose key nobody knows
+  kUnsupportedVersion,  // a request version that the codec does not know
+  kOther,
+};
+inline constexpr int kRefuseReasons = 14;
+
+// How an intercepted connection went.
+enum class ConnectionResult : uint8_t {
+  kServed,
+  kNoOrigin,           // accepted without an original destination: not redirected by us
+  kBrokerUnreachable,  // the broker refused or timed out
+  kNotKafka,           // TLS, HTTP or other bytes where a Kafka request was due
+  kUnsupported,        // a Kafka version that cannot be protected
+  kLimit,              // too many connections or too much memory
+  kStalled,            // a peer that did not go on
+};
+inline constexpr int kConnectionResults = 7;
+
+enum class Side : uint8_t { kClient, kBroker };
+
+class Metrics {
+ public:
+  explicit Metrics(const std::string& version);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void RecordsSealed(uint64_t count);
+  void RecordsOpened(uint64_t count);
+  void RecordsPassedPlain(uint64_t count);   // fetched without an envelope from a protected topic, passed by policy
+  void RecordsAfterErasure(uint64_t count);  // of users erased before, sealed under a key that nobody keeps
+  void RecordsDropped(DropReason reason, uint64_t count);
+  void RecordsRefused(RefuseReason reason, uint64_t count);
+
+  void BytesReceived(Side from, uint64_t count);
+  void BytesSent(Side to, uint64_t count);
+
+  void ConnectionOpened();
+  void ConnectionClosed(ConnectionResult result);
+  void NamespacesServed(uint64_t now);
+
+  void KeyCacheHits(uint64_t count);
+  void KeyCacheMisses(uint64_t count);
+  void UsersErased(uint64_t count);
+
+  void PolicyReloaded(bool ok);
+  void PolicyGeneration(uint64_t generation);
+  void Ready(bool ready);
+
+  // Sums for `kveil status`.
+  struct Totals {
+    uint64_t sealed = 0, opened = 0, dropped = 0, refused = 0;
+    uint64_t connectionsOpen = 0, namespaces = 0;
+  };
+  Totals totals() const;
+
+  // Everything in Prometheus' text format.
+  std::string Text() const;
+
+ private:
+  friend class MetricsEndpoint;
+  struct Families;
+  std::unique_ptr<Families> families_;
+};
+
+// Answers GET /metrics over HTTP, on threads of its own, until destroyed. `metrics` must outlive it.
+class MetricsEndpoint {
+ public:
+  // kUnavailable when the address cannot be listened at. Port 0 takes a free one.
+  static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Listen(const SocketAddress& address, const Metrics& metrics);
+  ~MetricsEndpoint();
+  MetricsEndpoint(const MetricsEndpoint&) = delete;
+  MetricsEndpoint& operator=(const MetricsEndpoint&) = delete;
+  uint16_t port() const;
+
+ private:
+  struct Exposer;
+  explicit MetricsEndpoint(std::unique_ptr<Exposer> exposer);
+  std::unique_ptr<Exposer> exposer_;
+};
+
+}  // namespace kveil::observe

@@ -1,0 +1,111 @@
+// What the policies say of each topic: whether and how its records are sealed, and who may read them.
+//
+//   absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Load({"/etc/kveil/policies"});
+//   const TopicPolicy* topic = (*policy)->Find("clickstream");   // nullptr: not protected, leave it alone
+//
+// A Policy never changes; PolicyStore (policy_store.h) holds the one in force. docs/policy.md explains it to its user.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace kveil::policy {
+
+// Whose key seals a record.
+enum class SealScope : uint8_t { kCluster, kTopic, kUser };
+
+// Where in a record the user's id is.
+struct UserSource {
+  enum class From : uint8_t { kValue, kKey, kHeader };
+  From from = From::kValue;
+  std::string pointer;  // JSON pointer (RFC 6901) into the value or key; empty with kKey: the whole key
+  std::string header;   // the header's name, with kHeader
+};
+
+struct SealRule {
+  SealScope scope = SealScope::kCluster;
+  UserSource user;       // only with kUser
+  std::string keyspace;  // only with kUser: topics with the same keyspace share a user's key. Default: the selector
+  bool compressValues = true;  // whether values may be compressed before they are sealed (`compress`: auto or never)
+};
+
+// One entry of `read`: a workload that fits any of them may read.
+struct ReadRule {
+  enum class Kind : uint8_t { kAny, kUnit, kCgroup };
+  Kind kind = Kind::kAny;
+  std::string text;  // the unit's name, or the cgroup's path from the root of the hierarchy
+};
+
+enum class OnHidden : uint8_t { kDrop };              // what becomes of a record that the reader may not have
+enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record without an envelope
+enum class AfterErase : uint8_t { kStay };            // a record of a user who was erased before
+enum class AlreadySealed : uint8_t { kRefuse };       // a produced record that carries an envelope
+
+enum class SelectorKind : uint8_t { kName, kPrefix, kPattern };
+
+struct TopicPolicy {
+  SelectorKind kind = SelectorKind::kName;
+  std::string selector;  // the text of name, prefix or pattern
+  std::optional<SealRule> seal;
+  std::vector<ReadRule> read;  // empty: nobody reads
+  OnHidden onErased = OnHidden::kDrop;
+  OnHidden onDenied = OnHidden::kDrop;
+  PlaintextRule plaintext = PlaintextRule::kPass;
+  AfterErase afterErase = AfterErase::kStay;
+  AlreadySealed alreadySealed = AlreadySealed::kRefuse;
+  std::string origin;  // the topic that this one mirrors, whose name its envelopes are bound to; empty: itself
+  std::string file;    // where it was read, for messages
+};
+
+// What the kernel attests of a client.
+struct Workload {
+  std::string cgroupPath;  // from the root of the hierarchy, "/system.slice/x.service"
+  std::string unit;        // the outermost systemd unit in cgroupPath, empty if none
+  uint32_t uid = 0;
+  uint32_t pid = 0;
+};
+
+class Policy {
+ public:
+  // Reads policy files; a folder stands for its *.json files (hidden ones and subfolders aside) in order of their
+  // names. Errors: kNotFound (no such file or folder, or a folder without a policy), kInvalidArgument with one line
+  // "FILE: JSON POINTER: what was expected and what was found".
+  static absl::StatusOr<std::shared_ptr<const Policy>> Load(absl::Span<const std::string> paths);
+  // From texts in memory: pairs of a file's name and its text.
+  static absl::StatusOr<std::shared_ptr<const Policy>> Parse(
+      absl::Span<const std::pair<std::string, std::string>> namesAndTexts);
+
+  ~Policy();
+  Policy(const Policy&) = delete;
+  Policy& operator=(const Policy&) = delete;
+
+  // The most specific entry for a topic: name before the longest prefix before the first pattern (order of files by
+  // name, then position); nullptr when the topic is not protected. Topics that begin with "__" are found by name only.
+  // Cost: one hash look-up for a name, a walk of prefix lengths and patterns otherwise; callers on the hot path keep
+  // the answer. The pointer lives as long as the Policy. Safe from any thread.
+  const TopicPolicy* Find(std::string_view topic) const;
+
+  bool empty() const { return size() == 0; }
+  size_t size() const;       // entries
+  size_t fileCount() const;  // files they come from
+  absl::Span<const TopicPolicy> topics() const;
+
+ private:
+  struct Compiled;
+  explicit Policy(std::unique_ptr<const Compiled> compiled);
+  std::unique_ptr<const Compiled> compiled_;
+};
+
+// Whether any read rule fits the workload.
+bool MayRead(const TopicPolicy& topic, const Workload& workload);
+
+}  // namespace kveil::policy
