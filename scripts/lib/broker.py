@@ -1,0 +1,131 @@
+"""A real Kafka broker (KRaft, one node) in a temporary folder."""
+
+import os
+import pathlib
+import socket
+import subprocess
+
+import kafka_jars
+import segments
+import waiting
+
+START_LIMIT = 40  # Seconds. 1.5-5 s is usual.
+
+
+def free_port(address="0.0.0.0"):
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
+    """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
+
+    `address` is an address of this machine that every client can reach; the broker advertises it."""
+
+    def __init__(self, address, folder, heap="512m", settings=None):
+        self.address = address
+        self.port = free_port(address)
+        self.folder = pathlib.Path(folder)
+        self.data = self.folder / "data"
+        self.log = self.folder / "broker.log"
+        self._heap = heap
+        self._settings = settings or {}
+        self._process = None
+
+    @property
+    def bootstrap(self):
+        return f"{self.address}:{self.port}"
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        """Formats the storage at the first start. Returns when the broker serves; raises with its log's end if not."""
+        properties = self.folder / "server.properties"
+        if not properties.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            properties.write_text(self._properties(), encoding="utf-8")
+            subprocess.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
+                                      "--config", str(properties)),
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
+        with open(self.log, "ab") as log:
+            # A session of its own keeps Ctrl-C away from it; it must outlive the clean-up of those who use it.
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *self._java("kafka.Kafka", str(properties))],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            waiting.wait_until(f"the Kafka broker to answer at {self.bootstrap}", self._ready, START_LIMIT)
+        except Exception as error:
+            self.stop()
+            raise RuntimeError(f"{error}; the end of {self.log}:\n{_last_lines(self.log)}") from error
+
+    def stop(self):
+        if self._process:
+            waiting.stop(self._process, "the Kafka broker")
+            self._process = None
+
+    def segment_files(self, topic):
+        """The log segments of every partition of `topic`, as files."""
+        return sorted(self.data.glob(f"{topic}-[0-9]*/*.log"))
+
+    def stored_bytes(self, topic):
+        """What the broker's disk holds of `topic`: the bytes of all its segments."""
+        return b"".join(path.read_bytes() for path in self.segment_files(topic))
+
+    def stored_records(self, topic):
+        """The records of `topic` as they lie on disk, by partition and offset."""
+        return [record for path in self.segment_files(topic) for record in segments.records(path)]
+
+    def _ready(self):
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the Kafka broker ended with status {self._process.returncode}")
+        if b"Kafka Server started" not in self.log.read_bytes():
+            return False
+        with socket.socket() as probe:
+            return probe.connect_ex((self.address, self.port)) == 0
+
+    def _java(self, *arguments):
+        options = [f"-Xmx{self._heap}", "-Djava.awt.headless=true",
+                   "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
+        return ["java", *options, "-cp", kafka_jars.class_path(), *arguments]
+
+    def _properties(self):
+        controller = free_port("127.0.0.1")
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://{self.address}:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}:{self.port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": self.data,
+            "num.partitions": "1",
+            "auto.create.topics.enable": "true",
+            "offsets.topic.num.partitions": "1",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.num.partitions": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            **self._settings,
+        }
+        return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+
+def _last_lines(path, count=25):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:]) if os.path.exists(path) else "(no log)"

@@ -1,0 +1,180 @@
+"""Network namespaces on a bridge of their own, cgroups of their own, and commands run inside both.
+
+    with Site("demo") as site:                       # a bridge in the host's namespace, a cgroup
+        shop = site.workload("shop")                 # a namespace on the bridge and a cgroup below the site's
+        batch = site.workload("batch", own_namespace=False)   # the host's namespace, a cgroup of its own
+        shop.run(["kcat", ...])
+
+Every name holds the process id, so that two runs do not meet; what a killed run left behind is swept by the next one."""
+
+import ipaddress
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import places
+
+PREFIX = "kveil"
+
+
+class Site:
+    """The place of one run: address range, bridge, cgroup, temporary folder. Its end removes all of them.
+
+    `site.cgroup` is what the agent is to intercept; `site.address` is the host's address on the bridge, where the broker
+    belongs: outside the cgroup, reachable from every namespace."""
+
+    def __init__(self, name):
+        self._tag = f"{os.getpid()}"
+        self.cgroup = places.cgroup_mount() / f"{PREFIX}-{name}-{self._tag}"
+        self.bridge = f"kv{self._tag}"
+        self.folder = None
+        self._workloads = {}
+        self._hosts = None
+
+    def __enter__(self):
+        sweep()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
+        try:
+            self.cgroup.mkdir()
+            network = _free_network()
+            self._hosts = network.hosts()
+            self.address = str(next(self._hosts))
+            _ip(f"link add {self.bridge} type bridge\naddr add {self.address}/{network.prefixlen} dev {self.bridge}\n"
+                f"link set {self.bridge} up\n")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for workload in list(self._workloads.values()):
+            workload.remove()
+        remove_cgroup(self.cgroup)
+        _try_ip(f"link del {self.bridge}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def workload(self, name, own_namespace=True):
+        """A new workload. With own_namespace it has an address of its own on the bridge, otherwise it is on the host."""
+        workload = Workload(self, name, str(next(self._hosts)) if own_namespace else None, len(self._workloads))
+        self._workloads[name] = workload
+        return workload
+
+    def forget(self, workload):
+        self._workloads.pop(workload.name, None)
+
+
+class Workload:
+    """Commands started here are in the workload's cgroup and namespace, as an application on a node would be."""
+
+    def __init__(self, site, name, address, number):
+        self.site = site
+        self.name = name
+        self.address = address or site.address
+        self.cgroup = site.cgroup / name
+        self.namespace = f"{PREFIX}{os.getpid()}-{name}" if address else None
+        self._link = f"kv{os.getpid()}-{number}"
+        self.cgroup.mkdir()
+        if self.namespace:
+            _ip(f"netns add {self.namespace}\n"
+                f"link add {self._link} type veth peer name eth0 netns {self.namespace}\n"
+                f"link set {self._link} master {site.bridge} up\n")
+            _ip(f"addr add {address}/{16} dev eth0\nlink set eth0 up\nlink set lo up\n"
+                f"route add default via {site.address}\n", self.namespace)
+
+    def command(self, command):
+        """The same command, so wrapped that it runs inside this workload."""
+        inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"] if self.namespace else []
+        return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.cgroup), *inside, *map(str, command)]
+
+    def run(self, command, timeout=60, **options):
+        """As subprocess.run, inside the workload, with text unless `text=False`. Nothing it starts outlives the timeout."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "check": False, **options}
+        return subprocess.run(self.command(command), timeout=timeout, **options)
+
+    def start(self, command, **options):
+        """As subprocess.Popen, inside the workload."""
+        return subprocess.Popen(self.command(command), **{"text": True, **options})
+
+    def remove(self):
+        """Ends what runs inside, then takes cgroup, link and namespace away."""
+        remove_cgroup(self.cgroup)
+        if self.namespace:
+            _try_ip(f"link del {self._link}")
+            _try_ip(f"netns del {self.namespace}")
+        self.site.forget(self)
+
+
+def remove_cgroup(cgroup):
+    """Kills every process below `cgroup` and removes it with all its children."""
+    if not cgroup.is_dir():
+        return
+    for folder in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True) + [cgroup]:
+        for _ in range(100):
+            for pid in _processes(folder):
+                _kill(pid)
+            try:
+                folder.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)
+
+
+def sweep():
+    """Removes what runs left behind that were killed before they could clean up."""
+    for cgroup in places.cgroup_mount().glob(f"{PREFIX}-*-*"):
+        if _is_gone(cgroup.name.rsplit("-", 1)[1]):
+            remove_cgroup(cgroup)
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
+        if name.startswith(PREFIX) and _is_gone(name[len(PREFIX):].split("-")[0]):
+            _try_ip(f"netns del {name}")
+    for link in os.listdir("/sys/class/net"):
+        if link.startswith("kv") and _is_gone(link[2:].split("-")[0]):
+            _try_ip(f"link del {link}")
+
+
+def _is_gone(pid):
+    return pid.isdigit() and not os.path.exists(f"/proc/{pid}")
+
+
+def _processes(cgroup):
+    try:
+        return [int(line) for line in (cgroup / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _free_network():
+    """A /16 of 10.0.0.0/8 that no route of this machine touches."""
+    routes = json.loads(subprocess.run(["ip", "-4", "-j", "route", "show", "table", "all"], stdout=subprocess.PIPE,
+                                       check=True).stdout or "[]")
+    taken = [ipaddress.ip_network(route["dst"], strict=False) for route in routes
+             if route["dst"] not in ("default", "0.0.0.0/0")]
+    for step in range(100):
+        candidate = ipaddress.ip_network(f"10.{100 + (os.getpid() + step) % 100}.0.0/16")
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise RuntimeError("no /16 of 10.100.0.0-10.199.0.0 is free of routes on this machine")
+
+
+def _ip(lines, namespace=None):
+    """Runs lines of `ip` commands in one go."""
+    command = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
+    done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"ip: {done.stdout.strip()}")
+
+
+def _try_ip(line):
+    subprocess.run(["ip", *line.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
