@@ -1,0 +1,19 @@
+// Keys at rest: one key sealed under another, bound to what it is for.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+#include "crypto/secret.h"
+
+namespace kveil::crypto {
+
+inline constexpr size_t kWrappedKeySize = 12 + SecretKey::kSize + 16;
+
+// AES-256-GCM with a random nonce: nonce (12) | ciphertext (32) | tag (16). With random nonces one wrapping key may
+// wrap 2^32 keys (NIST SP 800-38D 8.3); an epoch's keys are far fewer.
+ByteBuffer WrapKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes aad);
+
+// kDataLoss when `wrapped` was not made by WrapKey under this key and additional data.
+absl::StatusOr<SecretKey> UnwrapKey(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad);
+
+}  // namespace kveil::crypto

@@ -1,0 +1,53 @@
+// What a scope key is for: the whole cluster, a topic, or a user in a keyspace.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "crypto/key_id.h"
+#include "crypto/secret.h"
+
+namespace kveil::keys {
+
+// The numbers are in the registry.
+enum class Scope : uint8_t { kCluster = 1, kTopic = 2, kUser = 3 };
+
+// kUser: keyspace and user id. kTopic: subject is the topic's name. kCluster: subject is the cluster's name. The
+// keyspace of the last two is the caller's choice; the same three parts name the same key.
+struct ScopeName {
+  Scope scope = Scope::kUser;
+  std::string_view keyspace;
+  std::string_view subject;
+
+  friend bool operator==(const ScopeName&, const ScopeName&) = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const ScopeName& name) {
+    return H::combine(std::move(state), name.scope, name.keyspace, name.subject);
+  }
+};
+
+struct OwnedScopeName {
+  OwnedScopeName() = default;
+  OwnedScopeName(Scope scope, std::string keyspace, std::string subject)
+      : scope(scope), keyspace(std::move(keyspace)), subject(std::move(subject)) {}
+  explicit OwnedScopeName(const ScopeName& name) : scope(name.scope), keyspace(name.keyspace), subject(name.subject) {}
+
+  ScopeName view() const { return {scope, keyspace, subject}; }
+
+  Scope scope = Scope::kUser;
+  std::string keyspace;
+  std::string subject;
+};
+
+struct ScopeKey {
+  crypto::SecretKey key;
+  crypto::KeyId id;  // unmasked
+  Scope scope = Scope::kUser;
+  // The subject was erased before: a throw-away key for a late record (`afterErase: stay`). Its id is registered as
+  // erased and the key is kept nowhere, so no reader can open what it seals, and none takes it for unknown.
+  bool erasedSubject = false;
+};
+
+}  // namespace kveil::keys
