@@ -1,0 +1,100 @@
+// Builds record batches of magic 2 from the records of another: sealed, opened, or with records left out.
+//
+//   writer.Begin(batch.header, out);                                     // appends to `out`
+//   uint8_t* value = writer.AddRecord(record, sealedSize, HeaderEdit::Append("kveil", envelope));
+//   Seal(..., value);                                                    // before the next call
+//   absl::Status status = writer.Finish(batch.header.codec());
+//
+// What a reader or the broker relies on is copied from the original: offsets and deltas, timestamps, producer fields,
+// sequence, lastOffsetDelta, all attributes but the codec. Count, length and CRC are computed. No allocation per
+// record: `out` grows as a whole, so a buffer that is used again does not allocate.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "base/bytes.h"
+#include "kafka/compression.h"
+#include "kafka/record.h"
+#include "kafka/record_batch.h"
+
+namespace kveil::kafka {
+
+// What happens to a record's headers. Refers to what it is given; nothing is copied before AddRecord.
+class HeaderEdit {
+ public:
+  static HeaderEdit Keep() { return HeaderEdit(Kind::kKeep); }
+  // One more header, the last.
+  static HeaderEdit Append(std::string_view key, Bytes value);
+  // Without this one header: HeaderView::whole of the same record.
+  static HeaderEdit Remove(Bytes whole);
+  // Without all headers of this key. The headers must be well-formed (walked with HeaderReader before).
+  static HeaderEdit RemoveKey(std::string_view key);
+  // These raw headers instead.
+  static HeaderEdit Replace(int32_t count, Bytes headers);
+
+ private:
+  friend class BatchWriter;
+  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kRemoveKey, kReplace };
+  explicit HeaderEdit(Kind kind) : kind_(kind) {}
+
+  Kind kind_;
+  int32_t count_ = 0;     // kReplace
+  std::string_view key_;  // kAppend, kRemoveKey
+  Bytes bytes_;           // kAppend: the value; kRemove, kReplace: raw
+};
+
+class BatchWriter {
+ public:
+  // Starts a batch at the end of `out`, which must stay where it is and not be touched until Finish or Abandon.
+  void Begin(const BatchHeader& original, ByteBuffer& out);
+
+  // Adds a record with the original's attributes, deltas and key and a value of that many bytes, and returns where they
+  // are to be written. The address is valid until the next call.
+  uint8_t* AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit);
+  // The same with a null value.
+  void AddRecordWithNullValue(const RecordView& original, const HeaderEdit& edit);
+  // The record byte for byte.
+  void CopyRecord(const RecordView& original);
+  // Takes back the record added last (once): for a value that turned out not to open.
+  void DropLastRecord();
+
+  int32_t count() const { return count_; }
+  // Bytes of the batch so far, header included, not compressed.
+  size_t size() const { return used_ - start_; }
+
+  // Completes the batch: compresses the records when a codec is given, sets codec bits, count, length and CRC. `out`
+  // then ends with the batch, with kTailPadding readable bytes behind it. A batch of no record is refused
+  // (kFailedPrecondition: use AppendControlFiller), as is one longer than 2 GiB (kResourceExhausted); `out` is then as
+  // it was before Begin.
+  absl::Status Finish(Codec codec);
+  // Takes the batch back: `out` is as it was before Begin.
+  void Abandon();
+
+ private:
+  struct Layout;  // what AddRecord computes before it writes
+
+  uint8_t* Reserve(size_t size);
+  uint8_t* WriteRecord(const RecordView& original, int32_t valueSize, const HeaderEdit& edit);
+  absl::Status CompressRecords(Codec codec);
+
+  BatchHeader header_;
+  ByteBuffer* out_ = nullptr;
+  size_t start_ = 0;  // of the batch in out_
+  size_t used_ = 0;   // out_ may be longer while records are added
+  size_t lastRecord_ = 0;
+  int32_t count_ = 0;
+  bool tooLong_ = false;
+  ByteBuffer compressed_;
+};
+
+// Appends what stands for a batch that is hidden as a whole: a control batch with one COMMIT marker of no
+// producer, at the same offsets. Every client that was measured steps over it, where an empty or a missing batch makes
+// some of them loop or fail.
+void AppendControlFiller(const BatchHeader& hidden, ByteBuffer& out);
+// The same alone in a buffer.
+ByteBuffer MakeControlFiller(const BatchHeader& hidden);
+
+}  // namespace kveil::kafka

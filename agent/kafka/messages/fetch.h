@@ -1,0 +1,228 @@
+// Fetch (API 1): FetchRequest.json, FetchResponse.json.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "kafka/error_code.h"
+#include "kafka/messages/common.h"
+#include "kafka/messages/description.h"
+#include "kafka/topic_id.h"
+
+namespace kveil::kafka {
+
+struct FetchRequest {
+  static constexpr std::string_view kName = "FetchRequest";
+  static constexpr ApiKey kApiKey = ApiKey::kFetch;
+  static constexpr VersionRange kVersions = {4, 18};
+
+  struct ReplicaState {
+    int32_t replicaId = -1;
+    int64_t replicaEpoch = -1;
+    UnknownTaggedFields unknownTags;
+
+    friend bool operator==(const ReplicaState&, const ReplicaState&) = default;
+  };
+  struct Partition {
+    int32_t partition = 0;
+    int32_t currentLeaderEpoch = -1;
+    int64_t fetchOffset = 0;
+    int32_t lastFetchedEpoch = -1;
+    int64_t logStartOffset = -1;
+    int32_t partitionMaxBytes = 0;
+    TopicId replicaDirectoryId;                                   // from version 17
+    int64_t highWatermark = std::numeric_limits<int64_t>::max();  // from version 18
+    UnknownTaggedFields unknownTags;
+  };
+  struct Topic {
+    std::string_view topic;  // until version 12
+    TopicId topicId;         // from version 13
+    std::vector<Partition> partitions;
+    UnknownTaggedFields unknownTags;
+  };
+  struct ForgottenTopic {
+    std::string_view topic;  // until version 12
+    TopicId topicId;         // from version 13
+    std::vector<int32_t> partitions;
+    UnknownTaggedFields unknownTags;
+  };
+
+  // A broker's own fetch: its log must stay sealed, so what it gets is never opened.
+  bool IsFromReplica() const { return replicaId >= 0 || replicaState.replicaId >= 0; }
+
+  std::optional<std::string_view> clusterId;
+  int32_t replicaId = -1;     // until version 14
+  ReplicaState replicaState;  // from version 15
+  int32_t maxWaitMs = 0;
+  int32_t minBytes = 0;
+  int32_t maxBytes = std::numeric_limits<int32_t>::max();
+  int8_t isolationLevel = 0;
+  int32_t sessionId = 0;      // from version 7 (KIP-227)
+  int32_t sessionEpoch = -1;  // from version 7: -1 no session, 0 a new one
+  std::vector<Topic> topics;
+  std::vector<ForgottenTopic> forgottenTopicsData;  // from version 7
+  std::string_view rackId;
+  UnknownTaggedFields unknownTags;
+};
+
+struct FetchResponse {
+  static constexpr std::string_view kName = "FetchResponse";
+  static constexpr ApiKey kApiKey = ApiKey::kFetch;
+  static constexpr VersionRange kVersions = {4, 18};
+
+  struct EpochEndOffset {
+    int32_t epoch = -1;
+    int64_t endOffset = -1;
+    UnknownTaggedFields unknownTags;
+
+    friend bool operator==(const EpochEndOffset&, const EpochEndOffset&) = default;
+  };
+  struct SnapshotId {
+    int64_t endOffset = -1;
+    int32_t epoch = -1;
+    UnknownTaggedFields unknownTags;
+
+    friend bool operator==(const SnapshotId&, const SnapshotId&) = default;
+  };
+  struct AbortedTransaction {
+    int64_t producerId = 0;
+    int64_t firstOffset = 0;
+    UnknownTaggedFields unknownTags;
+  };
+  struct Partition {
+    int32_t partitionIndex = 0;
+    ErrorCode errorCode = ErrorCode::kNone;
+    int64_t highWatermark = 0;
+    int64_t lastStableOffset = -1;
+    int64_t logStartOffset = -1;
+    EpochEndOffset divergingEpoch;   // from version 12
+    LeaderIdAndEpoch currentLeader;  // from version 12
+    SnapshotId snapshotId;           // from version 12
+    std::optional<std::vector<AbortedTransaction>> abortedTransactions;
+    int32_t preferredReadReplica = -1;  // from version 11
+    std::optional<Bytes> records;
+    UnknownTaggedFields unknownTags;
+  };
+  struct Topic {
+    std::string_view topic;  // until version 12
+    TopicId topicId;         // from version 13
+    std::vector<Partition> partitions;
+    UnknownTaggedFields unknownTags;
+  };
+
+  int32_t throttleTimeMs = 0;
+  ErrorCode errorCode = ErrorCode::kNone;  // from version 7
+  int32_t sessionId = 0;                   // from version 7
+  std::vector<Topic> responses;
+  std::vector<NodeEndpoint> nodeEndpoints;  // from version 16
+  UnknownTaggedFields unknownTags;
+};
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchRequest::ReplicaState>& m) {
+  v.Field("replicaId", m.replicaId);
+  v.Field("replicaEpoch", m.replicaEpoch);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchRequest::Partition>& m) {
+  v.Field("partition", m.partition);
+  v.Field("currentLeaderEpoch", m.currentLeaderEpoch, {.since = 9});
+  v.Field("fetchOffset", m.fetchOffset);
+  v.Field("lastFetchedEpoch", m.lastFetchedEpoch, {.since = 12});
+  v.Field("logStartOffset", m.logStartOffset, {.since = 5});
+  v.Field("partitionMaxBytes", m.partitionMaxBytes);
+  v.Tags(m.unknownTags, Tag(0, "replicaDirectoryId", m.replicaDirectoryId, {.since = 17}),
+         Tag(1, "highWatermark", m.highWatermark, {.since = 18}, std::numeric_limits<int64_t>::max()));
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchRequest::Topic>& m) {
+  v.Field("topic", m.topic, {.until = 12});
+  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("partitions", m.partitions);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchRequest::ForgottenTopic>& m) {
+  v.Field("topic", m.topic, {.until = 12});
+  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("partitions", m.partitions);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchRequest>& m) {
+  v.Field("replicaId", m.replicaId, {.until = 14});
+  v.Field("maxWaitMs", m.maxWaitMs);
+  v.Field("minBytes", m.minBytes);
+  v.Field("maxBytes", m.maxBytes);
+  v.Field("isolationLevel", m.isolationLevel);
+  v.Field("sessionId", m.sessionId, {.since = 7});
+  v.Field("sessionEpoch", m.sessionEpoch, {.since = 7});
+  v.Field("topics", m.topics);
+  v.Field("forgottenTopicsData", m.forgottenTopicsData, {.since = 7});
+  v.Field("rackId", m.rackId, {.since = 11});
+  v.Tags(m.unknownTags, Tag(0, "clusterId", m.clusterId, {.since = 12}),
+         Tag(1, "replicaState", m.replicaState, {.since = 15}));
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse::EpochEndOffset>& m) {
+  v.Field("epoch", m.epoch);
+  v.Field("endOffset", m.endOffset);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse::SnapshotId>& m) {
+  v.Field("endOffset", m.endOffset);
+  v.Field("epoch", m.epoch);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse::AbortedTransaction>& m) {
+  v.Field("producerId", m.producerId);
+  v.Field("firstOffset", m.firstOffset);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse::Partition>& m) {
+  v.Field("partitionIndex", m.partitionIndex);
+  v.Field("errorCode", m.errorCode);
+  v.Field("highWatermark", m.highWatermark);
+  v.Field("lastStableOffset", m.lastStableOffset);
+  v.Field("logStartOffset", m.logStartOffset, {.since = 5});
+  v.Field("abortedTransactions", m.abortedTransactions);
+  v.Field("preferredReadReplica", m.preferredReadReplica, {.since = 11});
+  v.Field("records", m.records);
+  v.Tags(m.unknownTags, Tag(0, "divergingEpoch", m.divergingEpoch, {.since = 12}),
+         Tag(1, "currentLeader", m.currentLeader, {.since = 12}), Tag(2, "snapshotId", m.snapshotId, {.since = 12}));
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse::Topic>& m) {
+  v.Field("topic", m.topic, {.until = 12});
+  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("partitions", m.partitions);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, FetchResponse>& m) {
+  v.Field("throttleTimeMs", m.throttleTimeMs);
+  v.Field("errorCode", m.errorCode, {.since = 7});
+  v.Field("sessionId", m.sessionId, {.since = 7});
+  v.Field("responses", m.responses);
+  v.Tags(m.unknownTags, Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = 16}));
+}
+
+}  // namespace kveil::kafka
