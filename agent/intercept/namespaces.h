@@ -1,0 +1,77 @@
+// Finds the network namespaces of the workloads, serves them, and lets go of them when their last workload has ended.
+//
+// A namespace is known by its cookie (SO_NETNS_COOKIE), never by a pid, a path or an inode: those come back as somebody else.
+// It is served as long as a process in a cgroup below the configured one lives in it, the agent's own namespace always.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "intercept/redirect.h"
+
+namespace kveil::intercept {
+
+class Namespaces {
+ public:
+  // Called on the Namespaces thread; they must not block for long and must not call Stop.
+  struct Callbacks {
+    // Listening non-blocking sockets on 127.0.0.1 and, where the namespace has IPv6, ::1; the owner accepts on all of them.
+    // Called again for the same namespace when a listener could only be made later.
+    std::function<void(uint64_t netnsCookie, std::vector<UniqueFd> listeners)> serve;
+    // The last workload has ended: the owner closes the listeners and every connection of that namespace, in whatever time
+    // draining takes, then calls Released. Until then the namespace stays alive.
+    std::function<void(uint64_t netnsCookie)> release;
+  };
+
+  struct Options {
+    // How often everything is compared with the kernel's facts (processes of the cgroups, their namespaces).
+    std::chrono::milliseconds reconcileInterval = std::chrono::seconds(5);
+  };
+
+  // Serves the agent's own namespace and those of the workloads that run before it returns; a namespace that cannot be served
+  // is in Health() and is tried again, only the agent's own one makes Start fail. `redirect` must outlive the result.
+  static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks, Options options);
+  static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks);
+  ~Namespaces();  // Stop()
+  Namespaces(const Namespaces&) = delete;
+  Namespaces& operator=(const Namespaces&) = delete;
+
+  // Ends the threads; no callback comes after it. Listeners and connections are their owner's to close.
+  void Stop();
+
+  // A tagged, non-blocking TCP socket made inside that namespace, for the connection to the broker. Any thread, takes
+  // microseconds. kNotFound: the namespace is not served (any more).
+  absl::StatusOr<UniqueFd> UpstreamSocket(uint64_t netnsCookie, int family);
+
+  // The owner holds nothing of that namespace any more. Any thread.
+  void Released(uint64_t netnsCookie);
+
+  struct NamespaceStatus {
+    uint64_t netnsCookie = 0;
+    uint64_t inode = 0;    // as in /proc/PID/ns/net
+    uint32_t process = 0;  // one workload in it; 0 for the agent's own
+    enum class State { kServed, kReleasing, kFailed } state = State::kServed;
+    bool ipv6 = false;
+    uint64_t refusedConnects = 0;   // since the agent started
+    uint64_t resetConnections = 0;  // that were older than the agent, with `existing: reset`
+    absl::Status problem;           // what keeps it from being served, or what could not be done there
+  };
+  // Any thread.
+  std::vector<NamespaceStatus> Status() const;
+  // OK when every known namespace is served; otherwise which is not and why, in plain words.
+  absl::Status Health() const;
+
+ private:
+  struct State;
+  explicit Namespaces(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kveil::intercept

@@ -1,0 +1,122 @@
+// The kernel half as one object: loads the programs of bpf/, attaches them to the configured cgroup, pins them, and is the
+// only place that touches their maps.
+//
+//   auto redirect = Redirect::Start(config.intercept);         // connects to targets are refused from here on,
+//   Namespaces namespaces(**redirect, ...);                    // until their namespace is served
+//   absl::Status ready = (*redirect)->Probe(std::chrono::seconds(5));
+//   ... for an accepted socket: absl::StatusOr<Origin> origin = (*redirect)->OriginOf(fd);
+//
+// Destroying a Redirect leaves everything pinned and attached: with no agent the configured `whenDown` holds.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/socket_address.h"
+#include "base/unique_fd.h"
+#include "policy/config.h"
+
+namespace kveil::intercept {
+
+// Where an accepted connection was going, and who opened it, as the kernel saw it at connect time.
+struct Origin {
+  SocketAddress destination;
+  SocketAddress source;      // the application's end: loopback, or the address that it had bound itself
+  uint64_t netnsCookie = 0;
+  uint64_t cgroupId = 0;
+  uint32_t uid = 0;
+  uint32_t pid = 0;
+  uint32_t boundDevice = 0;  // interface that the application had bound its socket to, 0 if none
+  uint16_t targetIndex = 0;  // into InterceptConfig::targets
+  bool isProbe = false;      // the agent's own probe: close it, no target belongs to it
+};
+
+// A connect to a target that the kernel half refused.
+struct RefusedConnect {
+  enum class Reason { kNoListener, kForeignListener, kNoMemory, kDevice };
+  Reason reason = Reason::kNoListener;
+  SocketAddress destination;
+  uint64_t netnsCookie = 0;
+  uint64_t cgroupId = 0;
+  uint32_t pid = 0;
+  uint32_t uid = 0;
+  int family = 0;  // of the listener that was missing
+};
+
+struct RedirectOptions {
+  // With whenDown bypass: how old the heartbeat must be before the agent counts as gone.
+  std::chrono::milliseconds heartbeatTimeout = std::chrono::seconds(5);
+};
+
+class Redirect {
+ public:
+  // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs root. Nothing is changed
+  // when it fails. Errors: kInvalidArgument (the cgroup or the targets), kFailedPrecondition (another agent runs with these
+  // pins; another program's attachment is in the way, named; the kernel lacks a feature or refuses a program, with the
+  // verifier's last lines), kPermissionDenied.
+  static absl::StatusOr<std::unique_ptr<Redirect>> Start(const policy::InterceptConfig& config,
+                                                         const RedirectOptions& options = {});
+  ~Redirect();
+  Redirect(const Redirect&) = delete;
+  Redirect& operator=(const Redirect&) = delete;
+
+  // All of these are safe from any thread and take microseconds.
+
+  // Marks a socket as the agent's: its connects are not redirected, or, for a listener, connects are redirected to it.
+  absl::Status TagAsOwn(int fd);
+
+  // kNotFound: not a redirected connection (somebody connected straight to the agent's port): close it.
+  absl::StatusOr<Origin> OriginOf(int acceptedFd);
+
+  // From now until `lifetime` from now connects to this address are redirected, too; learning it again prolongs. A
+  // v4-mapped address is taken as IPv4. kResourceExhausted: too many are known; the caller must not let the client hear of it.
+  absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
+
+  // Whether a connect to `address` is redirected now.
+  bool IsTarget(const SocketAddress& address);
+
+  // Makes a child process in a small cgroup connect to a destination of its own, and waits until OriginOf was called for
+  // that connection. The namespace of the agent must be served. Blocks up to `limit`.
+  absl::Status Probe(std::chrono::milliseconds limit);
+
+  // Takes the pinned links and maps of an agent that does not run away; returns how many links there were.
+  // kFailedPrecondition while an agent runs with these pins.
+  static absl::StatusOr<int> Detach(const policy::InterceptConfig& config);
+
+  // One line about what is attached where, for `kveil status`.
+  std::string Description() const;
+  // Whether every program is still attached to the configured cgroup.
+  absl::Status Health() const;
+
+  // For Namespaces: which namespaces were ever served (bypass is allowed there), what getsockname shows there.
+  absl::Status MarkServed(uint64_t netnsCookie);
+  void ForgetNamespace(uint64_t netnsCookie);
+  absl::StatusOr<std::vector<uint64_t>> ServedNamespaces() const;
+  absl::Status SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, const SocketAddress& address);
+  // For Namespaces: readable when there are events; ReadEvents then calls `handler` for each. One thread only.
+  int eventFd() const;
+  void ReadEvents(const std::function<void(const RefusedConnect&)>& handler);
+  // For Namespaces: a cgroup below the configured one, in which the listeners and the probe are made. A listener passes its
+  // cgroup on to what it accepts, so the programs see accepted sockets wherever the agent itself runs.
+  int agentCgroupFd() const;
+  const policy::InterceptConfig& config() const;
+
+  // For tests: how many elements each pinned map holds that is not socket storage.
+  struct MapCounts {
+    size_t interim = 0, learned = 0, served = 0, sources = 0;
+  };
+  MapCounts CountMapElements() const;
+
+ private:
+  struct State;
+  explicit Redirect(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kveil::intercept

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The structs and limits that intercept.bpf.c and agent/intercept share. Addresses are in network order, 16 bytes, an IPv4 one
+ * in the first four; ports are in host order; times are nanoseconds of CLOCK_BOOTTIME unless said otherwise.
+ */
+#ifndef KVEIL_BPF_INTERCEPT_H
+#define KVEIL_BPF_INTERCEPT_H
+
+#include <linux/types.h>
+
+/* Part of every pinned map's name. A struct below that changes its size or meaning takes a new version. */
+#define KVEIL_MAP_VERSION "v1"
+
+enum {
+	KVEIL_FAMILY_V4 = 2, /* AF_INET */
+	KVEIL_FAMILY_V6 = 10, /* AF_INET6 */
+
+	KVEIL_MAX_PREFIXES = 4096, /* in each trie of targets */
+	KVEIL_MAX_RANGES = 32, /* port ranges that apply to one prefix */
+	KVEIL_MAX_LEARNED = 16384,
+	KVEIL_MAX_INTERIM = 65536, /* connections between SYN and accept */
+	KVEIL_MAX_NAMESPACES = 16384,
+	KVEIL_MAX_SOURCES = 65536,
+	KVEIL_EVENT_BYTES = 1 << 18,
+
+	/* The target of the agent's own probe connects. */
+	KVEIL_PROBE_TARGET = 0xffff,
+};
+
+struct kveil_endpoint {
+	__u8 address[16];
+	__u16 port;
+	__u16 family; /* KVEIL_FAMILY_... ; a v4-mapped address is written as IPv4 */
+};
+
+/* Key of the tries of targets. */
+struct kveil_prefix4 {
+	__u32 length;
+	__u8 address[4];
+};
+
+struct kveil_prefix6 {
+	__u32 length;
+	__u8 address[16];
+};
+
+struct kveil_port_range {
+	__u16 first;
+	__u16 last; /* included */
+	__u16 target; /* index into the configuration's targets */
+	__u16 padding;
+};
+
+/*
+ * What a trie says of its longest matching prefix: the ranges of that prefix and of every shorter one that covers it, in order
+ * of precedence, because a trie answers with one prefix only.
+ */
+struct kveil_port_ranges {
+	__u32 count;
+	struct kveil_port_range ranges[KVEIL_MAX_RANGES];
+};
+
+/* A broker that a response advertised. */
+struct kveil_learned {
+	__u64 expires;
+	__u32 cluster; /* hash of the cluster's name: indexes move when a configuration changes */
+	__u16 target;
+	__u16 padding;
+};
+
+/* Where a redirected socket was going, and who connected it. */
+struct kveil_origin {
+	struct kveil_endpoint destination;
+	__u16 target;
+	__u16 padding;
+	__u64 netns_cookie;
+	__u64 cgroup_id; /* of the connecting process, at connect time; so pid and uid */
+	__u32 pid;
+	__u32 uid;
+	__u32 bound_device; /* interface index that the application had bound the socket to, or 0 */
+	__u32 padding2;
+};
+
+/* Names a connection between its SYN and its accepted socket. */
+struct kveil_interim_key {
+	__u64 netns_cookie;
+	struct kveil_endpoint source;
+	__u32 padding;
+};
+
+/* The address that a namespace would use towards a target. */
+struct kveil_source_key {
+	__u64 netns_cookie;
+	__u16 target;
+	__u16 family;
+	__u32 padding;
+};
+
+struct kveil_source {
+	__u8 address[16];
+};
+
+/* What a descriptor is tagged as in the map own_sockets. */
+enum kveil_own {
+	KVEIL_OWN_LISTENER = 1,
+	KVEIL_OWN_UPSTREAM = 2,
+};
+
+enum kveil_refusal {
+	KVEIL_NO_LISTENER = 1, /* nothing listens at the agent's port in this namespace */
+	KVEIL_FOREIGN_LISTENER = 2, /* something does that is not the agent */
+	KVEIL_NO_MEMORY = 3, /* the original destination could not be remembered */
+	KVEIL_DEVICE = 4, /* the socket is bound to a device and could not be moved to lo */
+};
+
+/* A connect to a target that was refused. */
+struct kveil_event {
+	__u64 netns_cookie;
+	__u64 cgroup_id;
+	__u32 pid;
+	__u32 uid;
+	__u32 reason; /* enum kveil_refusal */
+	__u32 family; /* of the listener that was looked for */
+	struct kveil_endpoint destination;
+	__u32 padding;
+};
+
+#endif
