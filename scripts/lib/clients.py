@@ -1,0 +1,28 @@
+"""kcat and the Java client as command lines, to be run inside a workload or, outside the agent's reach, by subprocess."""
+
+import kafka_jars
+
+
+def kcat_produce(bootstrap, topic, *options):
+    """Every line of standard input becomes a record."""
+    return ["kcat", "-P", "-q", "-b", bootstrap, "-t", topic, *options]
+
+
+def kcat_consume(bootstrap, topic, *options):
+    """Every record from the beginning to the end as it is now, then ends by itself."""
+    return ["kcat", "-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", "beginning", *options]
+
+
+def java(command, bootstrap, *arguments):
+    """The program tests/kafka/clients/Client.java: see its first lines."""
+    return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.clients_class_path(), "Client", command, bootstrap,
+            *arguments]
+
+
+def performance_produce(bootstrap, topic, records, size, *settings):
+    """Kafka's own producer benchmark, uncompressed, as fast as it goes."""
+    return ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.class_path(),
+            "org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", str(records),
+            "--throughput", "-1", *(["--record-size", str(size)] if size else []),
+            "--command-property", f"bootstrap.servers={bootstrap}", *settings]
