@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The structs and limits that intercept.bpf.c and agent/intercept share. Addresses are in network order, 16 bytes, an IPv4 one
- * in the first four; ports are in host order; times are nanoseconds of CLOCK_BOOTTIME unless said otherwise.
+ * in the first four; ports are in host order; times are nanoseconds of CLOCK_MONOTONIC.
  */
 #ifndef KVEIL_BPF_INTERCEPT_H
 #define KVEIL_BPF_INTERCEPT_H
