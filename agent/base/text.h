@@ -1,0 +1,42 @@
+// Joining pieces of text, std::string_view included.
+//
+// Debian's and Ubuntu's abseil is built with a string_view of its own, which does not convert to or from std::string_view:
+// use StrCat and StrAppend of this header where a piece is a std::string_view, and ToAbsl and ToStd at abseil's other doors.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace kveil {
+
+inline absl::string_view ToAbsl(std::string_view text) { return absl::string_view(text.data(), text.size()); }
+inline std::string_view ToStd(absl::string_view text) { return std::string_view(text.data(), text.size()); }
+
+namespace internal {
+
+template <typename Piece>
+decltype(auto) AsAbslPiece(const Piece& piece) {
+  if constexpr (std::is_same_v<Piece, std::string_view>) {
+    return ToAbsl(piece);
+  } else {
+    return (piece);
+  }
+}
+
+}  // namespace internal
+
+template <typename... Pieces>
+std::string StrCat(const Pieces&... pieces) {
+  return absl::StrCat(internal::AsAbslPiece(pieces)...);
+}
+
+template <typename... Pieces>
+void StrAppend(std::string* text, const Pieces&... pieces) {
+  absl::StrAppend(text, internal::AsAbslPiece(pieces)...);
+}
+
+}  // namespace kveil
