@@ -43,18 +43,30 @@ def is_control(batch):
 def records(path):
     """Every record of the segment's data batches that are not compressed, or compressed with gzip."""
     for batch in batches(path):
-        if is_control(batch):
-            continue
-        if codec(batch) not in ("none", "gzip"):
-            raise ValueError(f"{path}: cannot look into a batch compressed with {codec(batch)}")
-        payload = gzip.decompress(batch.payload) if codec(batch) == "gzip" else batch.payload
-        inside = 0
-        for _ in range(batch.count):
-            start = inside
-            size, inside = _varint(payload, inside)
-            end = inside + size
-            yield _record(path, batch, payload, start, inside, end)
-            inside = end
+        if not is_control(batch):
+            yield from _records_of(path, batch)
+
+
+def record_at(paths, offset):
+    """The record at `offset` of one partition, whose segment files are `paths`."""
+    for path in paths:
+        for batch in batches(path):
+            if batch.base_offset <= offset <= batch.last_offset and not is_control(batch):
+                return next(record for record in _records_of(path, batch) if record.offset == offset)
+    raise LookupError(f"no record at offset {offset}")
+
+
+def _records_of(path, batch):
+    if codec(batch) not in ("none", "gzip"):
+        raise ValueError(f"{path}: cannot look into a batch compressed with {codec(batch)}")
+    payload = gzip.decompress(batch.payload) if codec(batch) == "gzip" else batch.payload
+    inside = 0
+    for _ in range(batch.count):
+        start = inside
+        size, inside = _varint(payload, inside)
+        end = inside + size
+        yield _record(path, batch, payload, start, inside, end)
+        inside = end
 
 
 def _record(path, batch, payload, start, at, end):

@@ -34,13 +34,15 @@ def stop(process, what, seconds=15):
 
 
 def end_on_signals():
-    """Makes SIGTERM and SIGHUP end the script like Ctrl-C, so that every `with` block cleans up."""
+    """Makes SIGTERM and SIGHUP end the script like Ctrl-C, so that every `with` block cleans up.
+
+    Ctrl-C too, as a shell starts background jobs with that one ignored."""
 
     def interrupt(number, _frame):
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 def ignore_signals():
