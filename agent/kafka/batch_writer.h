@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -74,10 +75,8 @@ class BatchWriter {
   void Abandon();
 
  private:
-  struct Layout;  // what AddRecord computes before it writes
-
   uint8_t* Reserve(size_t size);
-  uint8_t* WriteRecord(const RecordView& original, int32_t valueSize, const HeaderEdit& edit);
+  uint8_t* WriteRecord(const RecordView& original, std::optional<size_t> valueSize, const HeaderEdit& edit);
   absl::Status CompressRecords(Codec codec);
 
   BatchHeader header_;
@@ -86,7 +85,6 @@ class BatchWriter {
   size_t used_ = 0;   // out_ may be longer while records are added
   size_t lastRecord_ = 0;
   int32_t count_ = 0;
-  bool tooLong_ = false;
   ByteBuffer compressed_;
 };
 

@@ -26,8 +26,9 @@ struct RecordView {
   std::optional<Bytes> key;
   std::optional<Bytes> value;
   int32_t headerCount = 0;
-  Bytes headers;  // raw bytes of all headers, without the count; HeaderReader checks and walks them
-  Bytes whole;    // the record with its length
+  Bytes headers;      // raw bytes of all headers, without the count; HeaderReader checks and walks them
+  Bytes beforeValue;  // attributes, deltas and key as they are: what every rewritten record keeps
+  Bytes whole;        // the record with its length
 };
 
 class RecordReader {

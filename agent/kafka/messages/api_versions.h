@@ -53,6 +53,11 @@ struct ApiVersionsResponse {
     friend bool operator==(const FinalizedFeature&, const FinalizedFeature&) = default;
   };
 
+  // A broker that does not know the asked version answers in version 0, so that any client can read it.
+  static constexpr int16_t BodyVersion(ErrorCode errorCode, int16_t asked) {
+    return errorCode == ErrorCode::kUnsupportedVersion ? int16_t{0} : asked;
+  }
+
   ErrorCode errorCode = ErrorCode::kNone;
   std::vector<ApiVersion> apiKeys;
   int32_t throttleTimeMs = 0;

@@ -1,0 +1,294 @@
+// How batches are rebuilt.
+#include "kafka/batch_writer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "kafka/big_endian.h"
+#include "kafka/crc32c.h"
+#include "kafka/varint.h"
+
+namespace kveil::kafka {
+namespace {
+
+constexpr size_t kMaxBatchSize = std::numeric_limits<int32_t>::max();
+// `out` grows by this at least, so that a record rarely has to look further than its size.
+constexpr size_t kMinGrowth = 16 * 1024;
+
+// memcpy for the short runs that records consist of: a call costs more than such a copy.
+inline uint8_t* CopyRun(uint8_t* to, Bytes from) {
+  const size_t size = from.size();
+  const uint8_t* data = from.data();
+  if (size >= 8 && size <= 16) {
+    std::memcpy(to, data, 8);
+    std::memcpy(to + size - 8, data + size - 8, 8);
+  } else if (size > 16 && size <= 32) {
+    std::memcpy(to, data, 16);
+    std::memcpy(to + size - 16, data + size - 16, 16);
+  } else if (size < 8) {
+    for (size_t i = 0; i < size; ++i) to[i] = data[i];
+  } else {
+    std::memcpy(to, data, size);
+  }
+  return to + size;
+}
+
+// Resizes; of the content only the first `used` bytes must survive. (A vector of this allocator moves its bytes one by
+// one.)
+void Grow(ByteBuffer& buffer, size_t used, size_t size) {
+  if (size <= buffer.capacity()) {
+    buffer.resize(size);
+    return;
+  }
+  ByteBuffer larger;
+  larger.reserve(std::max(size, 2 * buffer.capacity()));
+  larger.resize(size);
+  if (used != 0) std::memcpy(larger.data(), buffer.data(), used);
+  buffer.swap(larger);
+}
+
+size_t SizeWithLength(size_t size) { return VarintSize(static_cast<int32_t>(size)) + size; }
+
+uint8_t* WriteWithLength(uint8_t* to, Bytes bytes) {
+  return CopyRun(WriteVarint(to, static_cast<int32_t>(bytes.size())), bytes);
+}
+
+// What a record's headers become: how many, and in how many bytes.
+struct HeaderSize {
+  int32_t count;
+  size_t bytes;
+};
+
+HeaderSize SizeWithoutKey(const RecordView& record, std::string_view key) {
+  HeaderSize size = {0, 0};
+  HeaderReader reader(record);
+  for (HeaderView header; reader.Next(header);) {
+    if (header.key == key) continue;
+    ++size.count;
+    size.bytes += header.whole.size();
+  }
+  return size;
+}
+
+uint8_t* WriteWithoutKey(uint8_t* to, const RecordView& record, std::string_view key) {
+  HeaderReader reader(record);
+  for (HeaderView header; reader.Next(header);) {
+    if (header.key != key) to = CopyRun(to, header.whole);
+  }
+  return to;
+}
+
+// Writes the header of a batch whose records are in place, and the CRC over both.
+void CompleteBatch(BatchHeader header, MutableBytes batch) {
+  header.length = static_cast<int32_t>(batch.size() - kBatchPrefixSize);
+  header.crc = 0;
+  StoreBatchHeader(header, batch.data());
+  const uint32_t crc = Crc32c(batch.subspan(kBatchCrcStart));
+  StoreBigEndian(batch.data() + kBatchCrcStart - sizeof(crc), crc);
+}
+
+uint8_t* WriteWithoutRange(uint8_t* to, Bytes headers, Bytes range) {
+  const auto before = static_cast<size_t>(range.data() - headers.data());
+  to = CopyRun(to, headers.first(before));
+  return CopyRun(to, headers.subspan(before + range.size()));
+}
+
+}  // namespace
+
+HeaderEdit HeaderEdit::Append(std::string_view key, Bytes value) {
+  HeaderEdit edit(Kind::kAppend);
+  edit.key_ = key;
+  edit.bytes_ = value;
+  return edit;
+}
+
+HeaderEdit HeaderEdit::Remove(Bytes whole) {
+  HeaderEdit edit(Kind::kRemove);
+  edit.bytes_ = whole;
+  return edit;
+}
+
+HeaderEdit HeaderEdit::RemoveKey(std::string_view key) {
+  HeaderEdit edit(Kind::kRemoveKey);
+  edit.key_ = key;
+  return edit;
+}
+
+HeaderEdit HeaderEdit::Replace(int32_t count, Bytes headers) {
+  HeaderEdit edit(Kind::kReplace);
+  edit.count_ = count;
+  edit.bytes_ = headers;
+  return edit;
+}
+
+void BatchWriter::Begin(const BatchHeader& original, ByteBuffer& out) {
+  header_ = original;
+  out_ = &out;
+  start_ = out.size();
+  used_ = start_;
+  count_ = 0;
+  Reserve(kBatchHeaderSize);
+  lastRecord_ = used_;
+}
+
+// Room for that many bytes, with the tail padding behind it.
+uint8_t* BatchWriter::Reserve(size_t size) {
+  const size_t needed = used_ + size + kTailPadding;
+  if (needed > out_->size()) Grow(*out_, used_, needed + std::max(kMinGrowth, (needed - start_) / 2));
+  uint8_t* room = out_->data() + used_;
+  used_ += size;
+  return room;
+}
+
+// Returns where the value goes.
+uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size_t> valueSize, const HeaderEdit& edit) {
+  using Kind = HeaderEdit::Kind;
+  HeaderSize headers = {original.headerCount, original.headers.size()};
+  switch (edit.kind_) {
+    case Kind::kKeep:
+      break;
+    case Kind::kAppend:
+      headers = {headers.count + 1,
+                 headers.bytes + SizeWithLength(edit.key_.size()) + SizeWithLength(edit.bytes_.size())};
+      break;
+    case Kind::kRemove:
+      headers = {headers.count - 1, headers.bytes - edit.bytes_.size()};
+      break;
+    case Kind::kRemoveKey:
+      headers = SizeWithoutKey(original, edit.key_);
+      break;
+    case Kind::kReplace:
+      headers = {edit.count_, edit.bytes_.size()};
+      break;
+  }
+  const size_t valueBytes = valueSize.value_or(0);
+  const int32_t valueLength = valueSize.has_value() ? static_cast<int32_t>(*valueSize) : -1;
+  const size_t length =
+      original.beforeValue.size() + VarintSize(valueLength) + valueBytes + VarintSize(headers.count) + headers.bytes;
+  lastRecord_ = used_;
+  ++count_;
+  uint8_t* to = Reserve(VarintSize(static_cast<int32_t>(length)) + length);
+  to = WriteVarint(to, static_cast<int32_t>(length));
+  to = CopyRun(to, original.beforeValue);
+  to = WriteVarint(to, valueLength);
+  uint8_t* const value = to;
+  to = WriteVarint(to + valueBytes, headers.count);
+  switch (edit.kind_) {
+    case Kind::kKeep:
+      CopyRun(to, original.headers);
+      break;
+    case Kind::kAppend:
+      to = WriteWithLength(CopyRun(to, original.headers), AsBytes(edit.key_));
+      WriteWithLength(to, edit.bytes_);
+      break;
+    case Kind::kRemove:
+      WriteWithoutRange(to, original.headers, edit.bytes_);
+      break;
+    case Kind::kRemoveKey:
+      WriteWithoutKey(to, original, edit.key_);
+      break;
+    case Kind::kReplace:
+      CopyRun(to, edit.bytes_);
+      break;
+  }
+  return value;
+}
+
+uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit) {
+  return WriteRecord(original, valueSize, edit);
+}
+
+void BatchWriter::AddRecordWithNullValue(const RecordView& original, const HeaderEdit& edit) {
+  WriteRecord(original, std::nullopt, edit);
+}
+
+void BatchWriter::CopyRecord(const RecordView& original) {
+  lastRecord_ = used_;
+  ++count_;
+  CopyRun(Reserve(original.whole.size()), original.whole);
+}
+
+void BatchWriter::DropLastRecord() {
+  used_ = lastRecord_;
+  --count_;
+}
+
+void BatchWriter::Abandon() {
+  out_->resize(start_);
+  used_ = start_;
+  count_ = 0;
+  out_ = nullptr;
+}
+
+// Replaces the records by their compressed form.
+absl::Status BatchWriter::CompressRecords(Codec codec) {
+  const size_t records = start_ + kBatchHeaderSize;
+  absl::Status status = Compress(codec, Bytes(out_->data() + records, used_ - records), compressed_);
+  if (!status.ok()) return status;
+  used_ = records;
+  std::memcpy(Reserve(compressed_.size()), compressed_.data(), compressed_.size());
+  return absl::OkStatus();
+}
+
+absl::Status BatchWriter::Finish(Codec codec) {
+  absl::Status status;
+  if (count_ == 0) {
+    status = absl::FailedPreconditionError("record batch: no record is left to write");
+  } else if (size() > kMaxBatchSize) {
+    status = absl::ResourceExhaustedError("record batch: longer than 2 GiB");
+  } else if (codec != Codec::kNone) {
+    status = CompressRecords(codec);
+  }
+  if (!status.ok()) {
+    Abandon();
+    return status;
+  }
+  header_.attributes =
+      static_cast<int16_t>((header_.attributes & ~BatchHeader::kCodecMask) | static_cast<int16_t>(codec));
+  header_.count = count_;
+  out_->resize(used_);
+  CompleteBatch(header_, MutableBytes(out_->data() + start_, size()));
+  out_ = nullptr;
+  return absl::OkStatus();
+}
+
+void AppendControlFiller(const BatchHeader& hidden, ByteBuffer& out) {
+  // The key of a control record: version 0, type 1 (COMMIT). The value: version 0, coordinator epoch 0.
+  constexpr std::array<uint8_t, 4> kCommitKey = {0, 0, 0, 1};
+  constexpr std::array<uint8_t, 6> kCommitValue = {};
+  BatchHeader header;
+  header.baseOffset = hidden.baseOffset;
+  header.partitionLeaderEpoch = hidden.partitionLeaderEpoch;
+  header.attributes = BatchHeader::kControlBit | (hidden.attributes & BatchHeader::kLogAppendTimeBit);
+  header.lastOffsetDelta = hidden.lastOffsetDelta;
+  // With a delete horizon the base timestamp is that horizon and no record's time.
+  header.baseTimestamp = hidden.hasDeleteHorizon() ? hidden.maxTimestamp : hidden.baseTimestamp;
+  header.maxTimestamp = hidden.maxTimestamp;
+  header.count = 1;
+
+  // Attributes, timestamp delta, offset delta, key, value, header count; all lengths are below 64, one byte each.
+  const size_t length =
+      1 + 1 + VarintSize(hidden.lastOffsetDelta) + 1 + kCommitKey.size() + 1 + kCommitValue.size() + 1;
+  const size_t start = out.size();
+  const size_t size = kBatchHeaderSize + 1 + length;
+  Grow(out, start, start + size + kTailPadding);
+  uint8_t* to = WriteVarint(out.data() + start + kBatchHeaderSize, static_cast<int32_t>(length));
+  *to++ = 0;
+  *to++ = 0;
+  to = WriteVarint(to, hidden.lastOffsetDelta);
+  to = WriteWithLength(to, kCommitKey);
+  to = WriteWithLength(to, kCommitValue);
+  *to = 0;
+  out.resize(start + size);
+  CompleteBatch(header, MutableBytes(out.data() + start, size));
+}
+
+ByteBuffer MakeControlFiller(const BatchHeader& hidden) {
+  ByteBuffer filler;
+  AppendControlFiller(hidden, filler);
+  return filler;
+}
+
+}  // namespace kveil::kafka

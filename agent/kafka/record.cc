@@ -1,0 +1,113 @@
+// How records and their headers are walked.
+#include "kafka/record.h"
+
+#include "base/text.h"
+#include "kafka/varint.h"
+
+namespace kveil::kafka {
+namespace {
+
+// Advances over a zigzag length and as many bytes; -1 is null.
+inline bool ReadNullable(const uint8_t*& cursor, const uint8_t* end, std::optional<Bytes>& bytes) {
+  int32_t length;
+  if (!ReadVarint(cursor, end, length)) return false;
+  if (length < 0) {
+    bytes.reset();
+    return length == -1;
+  }
+  if (length > end - cursor) return false;
+  bytes.emplace(cursor, static_cast<size_t>(length));
+  cursor += length;
+  return true;
+}
+
+// Advances over a varlong without computing it.
+inline bool SkipVarlong(const uint8_t*& cursor, const uint8_t* end) {
+  const uint8_t* last = static_cast<size_t>(end - cursor) > kMaxVarint64Size ? cursor + kMaxVarint64Size : end;
+  while (cursor != last) {
+    if (*cursor++ < 0x80) return true;
+  }
+  return false;
+}
+
+inline Bytes Between(const uint8_t* start, const uint8_t* end) {
+  return Bytes(start, static_cast<size_t>(end - start));
+}
+
+}  // namespace
+
+RecordReader::RecordReader(Bytes records, int32_t count)
+    : cursor_(records.data()), end_(records.data() + records.size()), count_(count) {
+  if (count < 0) problem_ = "the batch has a negative record count";
+}
+
+bool RecordReader::Fail(const char* problem) {
+  problem_ = problem;
+  return false;
+}
+
+bool RecordReader::Next(RecordView& record) {
+  if (problem_ != nullptr) return false;
+  if (index_ == count_) return cursor_ == end_ ? false : Fail("bytes are left after the last record");
+  const uint8_t* cursor = cursor_;
+  int32_t length;
+  if (!ReadVarint(cursor, end_, length) || length < 1 || length > end_ - cursor) {
+    return Fail(cursor_ == end_ ? "the batch has fewer records than its count" : "bad record length");
+  }
+  const uint8_t* const start = cursor;
+  const uint8_t* const end = cursor + length;
+  record.attributes = static_cast<int8_t>(*cursor++);
+  const uint8_t* field = cursor;
+  if (!SkipVarlong(cursor, end)) return Fail("bad timestamp delta");
+  record.timestampDelta = Between(field, cursor);
+  field = cursor;
+  if (!ReadVarint(cursor, end, record.offsetDelta)) return Fail("bad offset delta");
+  record.offsetDeltaBytes = Between(field, cursor);
+  if (!ReadNullable(cursor, end, record.key)) return Fail("bad key length");
+  record.beforeValue = Between(start, cursor);
+  if (!ReadNullable(cursor, end, record.value)) return Fail("bad value length");
+  if (!ReadVarint(cursor, end, record.headerCount)) return Fail("bad header count");
+  record.headers = Between(cursor, end);
+  // A header is two bytes at least.
+  const int64_t mostHeaders = (end - cursor) / 2;
+  if (record.headerCount < 0 || record.headerCount > mostHeaders || (record.headerCount == 0 && cursor != end)) {
+    return Fail("the header count does not fit the record's length");
+  }
+  record.whole = Between(cursor_, end);
+  cursor_ = end;
+  ++index_;
+  return true;
+}
+
+absl::Status RecordReader::status() const {
+  if (problem_ == nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(StrCat("record ", index_, " of ", count_, ": ", problem_));
+}
+
+HeaderReader::HeaderReader(Bytes headers, int32_t count)
+    : cursor_(headers.data()), end_(headers.data() + headers.size()), left_(count) {}
+
+bool HeaderReader::Fail(const char* problem) {
+  problem_ = problem;
+  return false;
+}
+
+bool HeaderReader::Next(HeaderView& header) {
+  if (problem_ != nullptr) return false;
+  if (left_ <= 0) return cursor_ == end_ ? false : Fail("bytes are left after the last record header");
+  const uint8_t* cursor = cursor_;
+  std::optional<Bytes> key;
+  if (!ReadNullable(cursor, end_, key) || !key.has_value()) return Fail("bad record header key length");
+  if (!ReadNullable(cursor, end_, header.value)) return Fail("bad record header value length");
+  header.key = AsText(*key);
+  header.whole = Between(cursor_, cursor);
+  cursor_ = cursor;
+  --left_;
+  return true;
+}
+
+absl::Status HeaderReader::status() const {
+  return problem_ == nullptr ? absl::OkStatus() : absl::InvalidArgumentError(problem_);
+}
+
+}  // namespace kveil::kafka
