@@ -1,0 +1,138 @@
+// Holds the policy in force and a thread that reads the folder again when it changed.
+#include "policy/policy_store.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "base/log.h"
+#include "policy/folder_watch.h"
+
+namespace kveil::policy {
+namespace {
+
+// A folder that never becomes quiet is read all the same after this many times `quiet`.
+constexpr int kMostQuietPeriods = 20;
+
+// A protection that ends is worth a line each: it may be what was meant, or a file lost on the way here.
+void LogEndedProtection(const Policy& before, const Policy& after) {
+  using Selector = std::pair<SelectorKind, std::string_view>;
+  absl::flat_hash_set<Selector> kept;
+  for (const TopicPolicy& topic : after.topics()) kept.emplace(topic.kind, topic.selector);
+  for (const TopicPolicy& topic : before.topics()) {
+    if (!kept.contains(Selector(topic.kind, topic.selector))) {
+      log::Warning("policy.ended", {{"selector", topic.selector}, {"file", topic.file}});
+    }
+  }
+}
+
+}  // namespace
+
+struct PolicyStore::State {
+  State(std::string folder, Options options, FolderWatch watch)
+      : folder(std::move(folder)), options(std::move(options)), watch(std::move(watch)) {}
+
+  // Reads the folder and puts the policy in force, or keeps the old one.
+  absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
+    absl::MutexLock oneAtATime(&loading);
+    {
+      absl::MutexLock lock(&mutex);
+      fingerprint = FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
+    }
+    absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
+    absl::MutexLock lock(&mutex);
+    lastError = loaded.status();
+    if (!loaded.ok()) {
+      log::Error("policy.refused", {{"error", lastError}, {"kept", generation.load()}});
+      return lastError;
+    }
+    if (current != nullptr) LogEndedProtection(*current, **loaded);
+    current = *std::move(loaded);
+    const uint64_t now = ++generation;
+    log::Info("policy.loaded", {{"files", current->fileCount()}, {"topics", current->size()}, {"generation", now}});
+    return absl::OkStatus();
+  }
+
+  absl::Status Reload() {
+    absl::Status status = Load();
+    if (options.reloaded) options.reloaded(status);
+    return status;
+  }
+
+  bool LooksChanged() {
+    const std::string now = FolderFingerprint(folder);
+    absl::MutexLock lock(&mutex);
+    return now != fingerprint;
+  }
+
+  // Waits until nothing changed for a while. False when the store stops.
+  bool AwaitQuiet() {
+    for (int period = 0; period < kMostQuietPeriods; ++period) {
+      const FolderWatch::Event event = watch.Wait(options.quiet);
+      if (event == FolderWatch::Event::kStopped) return false;
+      if (event == FolderWatch::Event::kTimeout) break;
+    }
+    return true;
+  }
+
+  void Watch() {
+    while (true) {
+      const FolderWatch::Event event = watch.Wait(options.look);
+      if (event == FolderWatch::Event::kStopped) return;
+      if (event == FolderWatch::Event::kTimeout) {
+        watch.Rearm();
+        if (!LooksChanged()) continue;
+      }
+      if (!AwaitQuiet()) return;
+      watch.Rearm();
+      Reload().IgnoreError();  // logged, and kept as lastError
+    }
+  }
+
+  const std::string folder;
+  const Options options;
+  FolderWatch watch;
+  std::thread thread;
+
+  absl::Mutex loading ABSL_ACQUIRED_BEFORE(mutex);
+  mutable absl::Mutex mutex;
+  std::shared_ptr<const Policy> current ABSL_GUARDED_BY(mutex);
+  absl::Status lastError ABSL_GUARDED_BY(mutex);
+  std::string fingerprint ABSL_GUARDED_BY(mutex);
+  std::atomic<uint64_t> generation{0};
+};
+
+PolicyStore::PolicyStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+absl::StatusOr<std::unique_ptr<PolicyStore>> PolicyStore::Open(std::string folder, Options options) {
+  absl::StatusOr<FolderWatch> watch = FolderWatch::Open(folder);
+  if (!watch.ok()) return watch.status();
+  auto state = std::make_unique<State>(std::move(folder), std::move(options), *std::move(watch));
+  if (absl::Status status = state->Load(); !status.ok()) return status;
+  state->thread = std::thread([raw = state.get()] { raw->Watch(); });
+  return std::unique_ptr<PolicyStore>(new PolicyStore(std::move(state)));
+}
+
+PolicyStore::~PolicyStore() {
+  state_->watch.Stop();
+  state_->thread.join();
+}
+
+std::shared_ptr<const Policy> PolicyStore::Current() const {
+  absl::MutexLock lock(&state_->mutex);
+  return state_->current;
+}
+
+uint64_t PolicyStore::generation() const { return state_->generation.load(std::memory_order_acquire); }
+
+absl::Status PolicyStore::Reload() { return state_->Reload(); }
+
+absl::Status PolicyStore::lastError() const {
+  absl::MutexLock lock(&state_->mutex);
+  return state_->lastError;
+}
+
+}  // namespace kveil::policy
