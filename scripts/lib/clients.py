@@ -20,9 +20,10 @@ def java(command, bootstrap, *arguments):
             *arguments]
 
 
-def performance_produce(bootstrap, topic, records, size, *settings):
-    """Kafka's own producer benchmark, uncompressed, as fast as it goes."""
+def performance_produce(bootstrap, topic, payloads, records, warmup):
+    """Kafka's own producer benchmark, as fast as it goes: `records` values taken from the lines of a file, after `warmup`
+    others that do not count."""
     return ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.class_path(),
-            "org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", str(records),
-            "--throughput", "-1", *(["--record-size", str(size)] if size else []),
-            "--command-property", f"bootstrap.servers={bootstrap}", *settings]
+            "org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server", bootstrap, "--topic", topic,
+            "--payload-file", str(payloads), "--num-records", str(records + warmup), "--warmup-records", str(warmup),
+            "--throughput", "-1"]

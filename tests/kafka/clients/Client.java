@@ -8,6 +8,7 @@
 //                                                    start, commits when there is a group, then {"end": {"position", "lag", "committed"}}
 //   Client follow       BOOTSTRAP TOPIC [name=value ...]   as consume, but goes on until standard input is closed
 //   Client create-topic BOOTSTRAP TOPIC PARTITIONS [name=value ...]   name=value: the topic's configuration
+//   Client delete-topic BOOTSTRAP TOPIC
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -61,6 +62,7 @@ public final class Client {
       case "produce" -> produce(with(properties, rest));
       case "consume", "follow" -> consume(rest.remove(0), command.equals("follow"), with(properties, rest));
       case "create-topic" -> createTopic(properties, rest);
+      case "delete-topic" -> deleteTopic(properties, rest.remove(0));
       default -> throw new IllegalArgumentException("unknown command " + command);
     }
     OUT.flush();
@@ -222,6 +224,12 @@ public final class Client {
     with(new Properties(), rest).forEach((name, value) -> settings.put(name.toString(), value.toString()));
     try (Admin admin = Admin.create(properties)) {
       admin.createTopics(List.of(topic.configs(settings))).all().get();
+    }
+  }
+
+  private static void deleteTopic(Properties properties, String topic) throws Exception {
+    try (Admin admin = Admin.create(properties)) {
+      admin.deleteTopics(List.of(topic)).all().get();
     }
   }
 
