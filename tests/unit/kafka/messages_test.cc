@@ -1,0 +1,178 @@
+// Messages: what is kept, what is refused. That their bytes are Kafka's own is tests/kafka/golden's to show.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "kafka/messages/api_versions.h"
+#include "kafka/messages/fetch.h"
+#include "kafka/messages/metadata.h"
+#include "kafka/messages/produce.h"
+
+namespace kveil::kafka {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <class Message>
+ByteBuffer Encoded(const Message& message, int16_t version) {
+  FrameWriter writer;
+  Encode(message, version, writer);
+  return writer.ToBuffer();
+}
+
+ProduceRequest SampleProduce(Bytes records) {
+  ProduceRequest request;
+  request.transactionalId = "tx";
+  request.acks = -1;
+  request.timeoutMs = 30000;
+  ProduceRequest::Topic topic;
+  topic.name = "clicks";
+  topic.topicId.bytes[0] = 9;
+  topic.partitionData.push_back({.index = 3, .records = records});
+  topic.partitionData.push_back({.index = 4, .records = std::nullopt});
+  request.topicData.push_back(topic);
+  return request;
+}
+
+TEST(Messages, ProduceIsReadBackInEveryVersion) {
+  const ByteBuffer records(700, 0x5a);
+  for (int16_t version = 3; version <= 13; ++version) {
+    const ByteBuffer bytes = Encoded(SampleProduce(records), version);
+    const auto request = Decode<ProduceRequest>(bytes, version);
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->transactionalId, "tx");
+    EXPECT_EQ(request->acks, -1);
+    ASSERT_EQ(request->topicData.size(), 1u);
+    EXPECT_EQ(request->topicData[0].name, version < 13 ? "clicks" : "");
+    EXPECT_EQ(request->topicData[0].topicId.bytes[0], version < 13 ? 0 : 9);
+    ASSERT_EQ(request->topicData[0].partitionData.size(), 2u);
+    EXPECT_EQ(request->topicData[0].partitionData[0].records, Bytes(records));
+    EXPECT_EQ(request->topicData[0].partitionData[1].records, std::nullopt);
+    EXPECT_EQ(Encoded(*request, version), bytes);
+  }
+}
+
+TEST(Messages, RecordsOfAProduceRequestAreNotCopied) {
+  const ByteBuffer records(700, 0x5a);
+  FrameWriter writer;
+  Encode(SampleProduce(records), 9, writer);
+  bool referred = false;
+  for (const iovec& slice : writer.Slices()) referred |= slice.iov_base == records.data();
+  EXPECT_TRUE(referred);
+}
+
+TEST(Messages, CutShortAnywhereIsRefusedAndNamesMessageAndField) {
+  const ByteBuffer records(40, 0x5a);
+  for (const int16_t version : {8, 9, 13}) {
+    const ByteBuffer bytes = Encoded(SampleProduce(records), version);
+    for (size_t size = 0; size < bytes.size(); ++size) {
+      const auto request = Decode<ProduceRequest>(Bytes(bytes.data(), size), version);
+      ASSERT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument)
+          << "version " << version << " size " << size;
+      EXPECT_THAT(std::string(request.status().message()), HasSubstr("ProduceRequest version"));
+    }
+  }
+  const ByteBuffer bytes = Encoded(SampleProduce(records), 9);
+  const auto request = Decode<ProduceRequest>(Bytes(bytes.data(), 30), 9);
+  EXPECT_THAT(std::string(request.status().message()), HasSubstr("records"));
+}
+
+TEST(Messages, BytesLeftOverAreRefused) {
+  ByteBuffer bytes = Encoded(SampleProduce({}), 9);
+  bytes.push_back(0);
+  EXPECT_EQ(Decode<ProduceRequest>(bytes, 9).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Messages, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
+  FrameWriter writer;
+  writer.Int(int16_t{-1});          // no transactional id
+  writer.Int(int16_t{1});           // acks
+  writer.Int(int32_t{0});           // timeout
+  writer.Int(int32_t{0x7fffffff});  // topics
+  const auto request = Decode<ProduceRequest>(writer.ToBuffer(), 3);
+  EXPECT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(request.status().message()), HasSubstr("topicData"));
+}
+
+TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
+  ByteBuffer nullTopics = Encoded(ProduceRequest{}, 3);
+  for (size_t i = nullTopics.size() - 4; i < nullTopics.size(); ++i) nullTopics[i] = 0xff;
+  EXPECT_THAT(std::string(Decode<ProduceRequest>(nullTopics, 3).status().message()), HasSubstr("null"));
+  nullTopics.back() = 0xfe;
+  EXPECT_THAT(std::string(Decode<ProduceRequest>(nullTopics, 3).status().message()), HasSubstr("negative"));
+  MetadataRequest request;
+  request.topics = std::nullopt;
+  EXPECT_EQ(Decode<MetadataRequest>(Encoded(request, 1), 1)->topics, std::nullopt);
+  // Version 0 has no null; its empty list means all topics, too.
+  EXPECT_TRUE(Decode<MetadataRequest>(Encoded(request, 0), 0)->topics->empty());
+}
+
+TEST(Messages, AnUnknownVersionIsToldApart) {
+  EXPECT_EQ(Decode<ProduceRequest>(Bytes(), 2).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Decode<FetchRequest>(Bytes(), 19).status().code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST(Messages, UnknownTagsAreKeptInOrderAmongTheKnownOnes) {
+  // Tag 0 (current leader) is known from version 10 on; in version 9 it is not, and kept all the same.
+  for (const int16_t version : {9, 10}) {
+    ProduceResponse response;
+    ProduceResponse::Topic topic;
+    ProduceResponse::Partition partition;
+    const ByteBuffer data = {1, 2, 3};
+    if (version >= 10) partition.currentLeader = {.leaderId = 5, .leaderEpoch = 6};
+    if (version < 10) partition.unknownTags.push_back({0, data});
+    partition.unknownTags.push_back({4, data});
+    partition.unknownTags.push_back({70000, Bytes()});
+    topic.partitionResponses.push_back(partition);
+    response.responses.push_back(topic);
+    const ByteBuffer bytes = Encoded(response, version);
+    const auto decoded = Decode<ProduceResponse>(bytes, version);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    const ProduceResponse::Partition& read = decoded->responses[0].partitionResponses[0];
+    EXPECT_EQ(read.unknownTags, partition.unknownTags);
+    EXPECT_EQ(read.currentLeader, partition.currentLeader);
+    EXPECT_EQ(Encoded(*decoded, version), bytes);
+  }
+}
+
+TEST(Messages, ATaggedFieldWithBytesLeftOverIsRefused) {
+  FetchRequest request;
+  request.clusterId = "c";
+  ByteBuffer bytes = Encoded(request, 12);
+  // The message ends with: one tag, number 0, size 2, compact length 2, 'c'.
+  ASSERT_EQ(bytes[bytes.size() - 3], 2);
+  bytes[bytes.size() - 3] = 3;
+  bytes.push_back('x');
+  EXPECT_THAT(std::string(Decode<FetchRequest>(bytes, 12).status().message()), HasSubstr("clusterId"));
+}
+
+TEST(Messages, AReplicasFetchIsRecognisedInEveryVersion) {
+  for (int16_t version = 4; version <= 18; ++version) {
+    FetchRequest request;
+    EXPECT_FALSE(Decode<FetchRequest>(Encoded(request, version), version)->IsFromReplica());
+    request.replicaId = 0;
+    request.replicaState.replicaId = 0;
+    EXPECT_TRUE(Decode<FetchRequest>(Encoded(request, version), version)->IsFromReplica()) << version;
+    request.replicaId = -2;  // a debugging consumer
+    request.replicaState.replicaId = -2;
+    EXPECT_FALSE(Decode<FetchRequest>(Encoded(request, version), version)->IsFromReplica()) << version;
+  }
+}
+
+TEST(Messages, ApiVersionsWithUnsupportedVersionIsVersionZero) {
+  // As a 4.4.0 broker answered version 99.
+  const ByteBuffer bytes = {0, 0x23, 0, 0, 0, 1, 0, 0x12, 0, 0, 0, 5};
+  for (const int16_t version : {0, 3, 99}) {
+    const auto response = Decode<ApiVersionsResponse>(bytes, version);
+    ASSERT_TRUE(response.ok()) << response.status();
+    EXPECT_EQ(response->errorCode, ErrorCode::kUnsupportedVersion);
+    ASSERT_EQ(response->apiKeys.size(), 1u);
+    EXPECT_EQ(response->apiKeys[0].apiKey, ApiKey::kApiVersions);
+    EXPECT_EQ(response->apiKeys[0].maxVersion, 5);
+    EXPECT_EQ(Encoded(*response, version), bytes);
+  }
+}
+
+}  // namespace
+}  // namespace kveil::kafka
