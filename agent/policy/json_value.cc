@@ -66,6 +66,8 @@ std::string_view NearestName(std::string_view name, absl::Span<const std::string
 }
 
 void JsonValue::Error(std::string_view message) const {
+  // Of several things wrong at one place the first is said.
+  if (!document_->places.insert(pointer_).second) return;
   document_->errors.push_back(StrCat(document_->name, ": ", pointer_, pointer_.empty() ? "" : ": ", message));
 }
 

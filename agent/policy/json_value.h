@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,6 +43,7 @@ class JsonDocument {
     std::string name;
     nlohmann::json json;
     std::vector<std::string> errors;
+    std::set<std::string> places;  // that have an error
   };
   explicit JsonDocument(std::unique_ptr<Content> content) : content_(std::move(content)) {}
   std::unique_ptr<Content> content_;

@@ -1,0 +1,111 @@
+// Configuration documents, good and bad.
+#include "documents.h"
+
+namespace kveil::policy {
+namespace {
+
+const char kTarget[] = R"({"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"})";
+
+// A configuration that is good but for what `members` makes of it.
+std::string With(const std::string& members) {
+  return std::string(R"({"intercept": {"targets": [)") + kTarget + "]}" + (members.empty() ? "" : ", ") + members + "}";
+}
+std::string Intercept(const std::string& members) {
+  return std::string(R"({"intercept": {"targets": [)") + kTarget + "], " + members + "}}";
+}
+std::string Targets(const std::string& targets) { return R"({"intercept": {"targets": [)" + targets + "]}}"; }
+std::string TargetOf(const std::string& cidr, const std::string& ports) {
+  return Targets(R"({"cluster": "main", "cidr": )" + cidr + R"(, "ports": )" + ports + "}");
+}
+std::string Keys(const std::string& members) { return With(R"("keys": {)" + members + "}"); }
+std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
+std::string Limits(const std::string& members) { return With(R"("limits": {)" + members + "}"); }
+
+}  // namespace
+
+std::vector<Sample> ConfigSamples() {
+  return {
+      {"smallest", With(""), ""},
+      {"one address", TargetOf("\"10.1.2.3\"", "\"1-65535\""), ""},
+      {"IPv6", TargetOf("\"fd00::/8\"", "\"9092,19092-19094\""), ""},
+      {"two targets", Targets(R"({"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},
+                                 {"cluster": "b", "cidr": "10.0.0.0/16", "ports": "1"})"),
+       ""},
+      {"all of intercept", Intercept(R"("cgroup": "/sys/fs/cgroup/a", "listenPort": 1, "whenDown": "bypass",
+          "existing": "reset", "advertised": "report", "accelerate": "off", "pinDirectory": "/sys/fs/bpf/x")"),
+       ""},
+      {"clusters", With(R"("clusters": {"main": {}, "other": {}})"), ""},
+      {"all of keys", Keys(R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "500ms")"), ""},
+      {"all of admin", Admin(R"("socket": "/s", "metrics": "[::1]:0", "group": "kveil")"), ""},
+      {"no metrics", Admin(R"("metrics": "off")"), ""},
+      {"all of limits",
+       Limits(R"("connections": 5, "receiveBuffers": 16, "requestSize": "2MiB", "responseSize": "2048KiB",
+          "batchSize": "1GiB", "connectionMemory": "4MiB", "totalMemory": "1GiB", "connectTimeout": "1s", "keyTimeout": "1s",
+          "stallTimeout": "1m", "idleTimeout": "1h", "drainTimeout": "0s")"),
+       ""},
+      {"rest", With(R"("$schema": "x", "policies": "/p", "workers": 4, "log": {"level": "debug"})"), ""},
+
+      {"not an object", "3", "c.json: expected an object, found 3"},
+      {"no intercept", "{}", "c.json: expected the key \"intercept\", which is missing"},
+      {"no targets", R"({"intercept": {}})", "/intercept: expected the key \"targets\", which is missing"},
+      {"empty targets", Targets(""), "/intercept/targets: expected at least one target"},
+      {"misspelled", With(R"("polices": "/p")"), "/polices: unknown key \"polices\", did you mean \"policies\"?"},
+      {"misspelled inside", Intercept(R"("listenport": 1)"), "did you mean \"listenPort\"?"},
+      {"no cluster", Targets(R"({"cidr": "10.0.0.0/8", "ports": "9092"})"), "/targets/0: expected the key \"cluster\""},
+      {"cluster with a space", Targets(R"({"cluster": "a b", "cidr": "10.0.0.0/8", "ports": "1"})"),
+       "a cluster's name"},
+      {"network not text", TargetOf("10", "\"1\""), "/intercept/targets/0/cidr: expected a network such as"},
+      {"host name", TargetOf("\"kafka.example.com\"", "\"1\""), "/cidr: expected a network such as"},
+      {"ports not text", TargetOf("\"10.0.0.0/8\"", "9092"), "/ports: expected ports such as \"9092\""},
+      {"ports with a space", TargetOf("\"10.0.0.0/8\"", "\"9092, 9093\""), "/ports: expected ports such as"},
+      {"ports half open", TargetOf("\"10.0.0.0/8\"", "\"9092-\""), "/ports: expected ports such as"},
+      {"port 0", Intercept(R"("listenPort": 0)"),
+       "/intercept/listenPort: expected a whole number from 1 to 65535, found 0"},
+      {"port too high", Intercept(R"("listenPort": 65536)"), "expected a whole number from 1 to 65535, found 65536"},
+      {"port not whole", Intercept(R"("listenPort": 1.5)"), "expected a whole number from 1 to 65535, found 1.5"},
+      {"port as text", Intercept(R"("listenPort": "15931")"),
+       "expected a whole number from 1 to 65535, found \"15931\""},
+      {"huge number", With(R"("workers": 18446744073709551615)"), "/workers: expected a whole number from 0 to 1024"},
+      {"wrong choice", Intercept(R"("whenDown": "allow")"), "expected one of \"refuse\", \"bypass\", found \"allow\""},
+      {"wrong existing", Intercept(R"("existing": "kill")"), "expected one of \"leave\", \"reset\", found \"kill\""},
+      {"wrong advertised", Intercept(R"("advertised": true)"), "expected one of \"learn\", \"report\", found true"},
+      {"accelerated", Intercept(R"("accelerate": "auto")"),
+       "/accelerate: expected \"off\" (the short cut through the kernel "
+       "is not supported in this version), found \"auto\""},
+      {"relative cgroup", Intercept(R"("cgroup": "sys")"),
+       "/intercept/cgroup: expected an absolute path, found \"sys\""},
+      {"relative pins", Intercept(R"("pinDirectory": "")"), "/intercept/pinDirectory: expected an absolute path"},
+      {"tls", With(R"("clusters": {"main": {"tls": {"ca": "/ca.pem"}}})"),
+       "/clusters/main/tls: \"tls\" is not supported in this version"},
+      {"unknown of a cluster", With(R"("clusters": {"main": {"brokers": []}})"), "expected an empty object"},
+      {"clusters not an object", With(R"("clusters": [])"), "/clusters: expected an object, found a list"},
+      {"cluster's name", With(R"("clusters": {"main": {}, "a/b": {}})"), "/clusters/a~1b: expected a cluster's name"},
+      {"vault", Keys(R"("root": {"vault": {}})"), "/keys/root/vault: \"vault\" is not supported in this version"},
+      {"awsKms", Keys(R"("root": {"awsKms": {}})"), "/keys/root/awsKms: \"awsKms\" is not supported in this version"},
+      {"pkcs11", Keys(R"("root": {"pkcs11": {}})"), "/keys/root/pkcs11: \"pkcs11\" is not supported in this version"},
+      {"postgres", Keys(R"("registry": {"postgres": "host=x"})"), "\"postgres\" is not supported in this version"},
+      {"no root", Keys(R"("root": {})"), "/keys/root: expected \"file\", found none"},
+      {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
+      {"relative registry", Keys(R"("registry": {"sqlite": "db"})"),
+       "/keys/registry/sqlite: expected an absolute path"},
+      {"duration without a unit", Keys(R"("cacheTtl": "60")"), "/keys/cacheTtl: expected a duration with a unit"},
+      {"duration as a number", Keys(R"("cacheTtl": 60)"), "/keys/cacheTtl: expected a duration with a unit"},
+      {"duration in days", Keys(R"("cacheTtl": "1d")"), "/keys/cacheTtl: expected a duration with a unit"},
+      {"duration with a fraction", Keys(R"("cacheTtl": "1.5s")"), "/keys/cacheTtl: expected a duration with a unit"},
+      {"metrics without a port", Admin(R"("metrics": "127.0.0.1")"), "/admin/metrics: expected an address and port"},
+      {"metrics by name", Admin(R"("metrics": "localhost:9464")"), "/admin/metrics: expected an address and port"},
+      {"metrics null", Admin(R"("metrics": null)"), "/admin/metrics: expected an address and port"},
+      {"long socket path", Admin(R"("socket": "/)" + std::string(107, 's') + "\""), "a path of at most 107 bytes"},
+      {"group with a slash", Admin(R"("group": "a/b")"), "/admin/group: expected a group's name"},
+      {"no group", Admin(R"("group": "")"), "/admin/group: expected a non-empty string"},
+      {"no connections", Limits(R"("connections": 0)"),
+       "/limits/connections: expected a whole number from 1 to 1000000"},
+      {"few buffers", Limits(R"("receiveBuffers": 3)"), "expected a whole number from 4 to 65536, found 3"},
+      {"size as a number", Limits(R"("requestSize": 1048576)"), "/limits/requestSize: expected a size with a unit"},
+      {"size in megabytes", Limits(R"("requestSize": "1MB")"), "/limits/requestSize: expected a size with a unit"},
+      {"level", With(R"("log": {"level": "trace"})"), "/log/level: expected one of \"info\", \"debug\""},
+      {"relative policies", With(R"("policies": "policies")"), "/policies: expected an absolute path"},
+  };
+}
+
+}  // namespace kveil::policy

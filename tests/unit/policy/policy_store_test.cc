@@ -1,0 +1,202 @@
+// The policies in force follow their folder, and stay when what is there is broken.
+#include "policy/policy_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+namespace kveil::policy {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+// Waits for the store to have reloaded, up to a limit that only a failure meets.
+class Reloads {
+ public:
+  std::function<void(const absl::Status&)> Counter() {
+    return [this](const absl::Status& status) {
+      std::lock_guard lock(mutex_);
+      ++count_;
+      last_ = status;
+      changed_.notify_all();
+    };
+  }
+  // Until `done` holds after some reload.
+  template <typename Done>
+  bool Await(Done done) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), done);
+  }
+  int count() {
+    std::lock_guard lock(mutex_);
+    return count_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int count_ = 0;
+  absl::Status last_;
+};
+
+class PolicyStoreTest : public ::testing::Test {
+ protected:
+  PolicyStoreTest() {
+    fs::create_directories(folder_);
+    Write("a.json", Topic("first"));
+  }
+  ~PolicyStoreTest() override {
+    store_.reset();
+    fs::remove_all(root_);
+  }
+
+  static std::string Topic(const std::string& name) {
+    return R"({"topics": [{"name": ")" + name + R"(", "read": []}]})";
+  }
+  void Write(const std::string& name, const std::string& text) { WriteTo(folder_ + "/" + name, text); }
+  static void WriteTo(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+
+  void Open(milliseconds look = std::chrono::hours(1)) {
+    auto store = PolicyStore::Open(folder_, {.quiet = milliseconds(20), .look = look, .reloaded = reloads_.Counter()});
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+  bool Has(const std::string& topic) { return store_->Current()->Find(topic) != nullptr; }
+  bool AwaitTopic(const std::string& topic) {
+    return reloads_.Await([&] { return Has(topic); });
+  }
+  bool AwaitError() {
+    return reloads_.Await([&] { return !store_->lastError().ok(); });
+  }
+
+  std::string root_ = ::testing::TempDir() + "policy-store-" + std::to_string(::getpid());
+  std::string folder_ = root_ + "/policies";
+  Reloads reloads_;
+  std::unique_ptr<PolicyStore> store_;
+};
+
+TEST_F(PolicyStoreTest, AddedFileTakesForce) {
+  Open();
+  EXPECT_EQ(store_->generation(), 1u);
+  Write("b.json", Topic("second"));
+  EXPECT_TRUE(AwaitTopic("second"));
+  EXPECT_TRUE(Has("first"));
+  EXPECT_GE(store_->generation(), 2u);
+}
+
+TEST_F(PolicyStoreTest, RemovedFileEndsItsTopics) {
+  Write("b.json", Topic("second"));
+  Open();
+  fs::remove(folder_ + "/b.json");
+  EXPECT_TRUE(reloads_.Await([&] { return !Has("second"); }));
+  EXPECT_TRUE(Has("first"));
+}
+
+TEST_F(PolicyStoreTest, EditorThatRenamesOverTheFileIsSeen) {
+  Open();
+  Write(".a.json.swp", Topic("edited"));
+  fs::rename(folder_ + "/a.json", folder_ + "/a.json~");
+  fs::rename(folder_ + "/.a.json.swp", folder_ + "/a.json");
+  EXPECT_TRUE(AwaitTopic("edited"));
+  EXPECT_FALSE(Has("first"));
+}
+
+TEST_F(PolicyStoreTest, ConfigMapSwapOfItsDataLinkIsSeen) {
+  fs::remove(folder_ + "/a.json");
+  fs::create_directory(folder_ + "/..one");
+  fs::create_directory(folder_ + "/..two");
+  WriteTo(folder_ + "/..one/a.json", Topic("one"));
+  WriteTo(folder_ + "/..two/a.json", Topic("two"));
+  fs::create_directory_symlink("..one", folder_ + "/..data");
+  fs::create_symlink("..data/a.json", folder_ + "/a.json");
+  Open();
+  EXPECT_TRUE(Has("one"));
+  fs::create_directory_symlink("..two", folder_ + "/..data_tmp");
+  fs::rename(folder_ + "/..data_tmp", folder_ + "/..data");
+  EXPECT_TRUE(AwaitTopic("two"));
+  EXPECT_FALSE(Has("one"));
+}
+
+TEST_F(PolicyStoreTest, FolderThatIsExchangedIsSeenAndFollowed) {
+  Open();
+  fs::create_directory(root_ + "/next");
+  WriteTo(root_ + "/next/a.json", Topic("next"));
+  fs::rename(folder_, root_ + "/old");
+  fs::rename(root_ + "/next", folder_);
+  EXPECT_TRUE(AwaitTopic("next"));
+  Write("b.json", Topic("later"));
+  EXPECT_TRUE(AwaitTopic("later"));
+}
+
+TEST_F(PolicyStoreTest, BrokenFileLeavesTheOldOnesInForce) {
+  Open();
+  Write("b.json", R"({"topics": [{"name": "second", "raed": []}]})");
+  ASSERT_TRUE(AwaitError());
+  EXPECT_TRUE(Has("first"));
+  EXPECT_FALSE(Has("second"));
+  EXPECT_EQ(store_->generation(), 1u);
+  EXPECT_THAT(std::string(store_->lastError().message()), HasSubstr("/b.json: /topics/0/raed: unknown key"));
+
+  Write("b.json", Topic("second"));
+  EXPECT_TRUE(AwaitTopic("second"));
+  EXPECT_TRUE(store_->lastError().ok());
+  EXPECT_EQ(store_->generation(), 2u);
+}
+
+TEST_F(PolicyStoreTest, EmptiedAndRemovedFoldersLeaveTheOldOnesInForce) {
+  Open();
+  fs::remove(folder_ + "/a.json");
+  ASSERT_TRUE(AwaitError());
+  EXPECT_TRUE(Has("first"));
+  fs::remove_all(folder_);
+  fs::create_directory(folder_);
+  Write("a.json", Topic("again"));
+  EXPECT_TRUE(AwaitTopic("again"));
+}
+
+TEST_F(PolicyStoreTest, ManyStepsOfOneChangeAreReadOnce) {
+  Open();
+  const std::string staging = root_ + "/staging.json";
+  for (int i = 0; i < 200; ++i) {
+    WriteTo(staging, Topic("many" + std::to_string(i)));
+    fs::rename(staging, folder_ + "/many" + std::to_string(i) + ".json");
+  }
+  ASSERT_TRUE(AwaitTopic("many199"));
+  EXPECT_LT(reloads_.count(), 20);
+}
+
+TEST_F(PolicyStoreTest, WhatInotifyCannotSeeIsFoundByLooking) {
+  WriteTo(root_ + "/elsewhere.json", Topic("before"));
+  fs::create_symlink(root_ + "/elsewhere.json", folder_ + "/link.json");
+  Open(milliseconds(20));
+  ASSERT_TRUE(Has("before"));
+  WriteTo(root_ + "/elsewhere.json", Topic("behind-the-link"));
+  EXPECT_TRUE(AwaitTopic("behind-the-link"));
+}
+
+TEST_F(PolicyStoreTest, MissingEmptyAndBrokenFoldersDoNotOpen) {
+  EXPECT_EQ(PolicyStore::Open(root_ + "/none", {}).status().code(), absl::StatusCode::kNotFound);
+  fs::create_directory(root_ + "/empty");
+  EXPECT_EQ(PolicyStore::Open(root_ + "/empty", {}).status().code(), absl::StatusCode::kNotFound);
+  Write("a.json", "{");
+  EXPECT_EQ(PolicyStore::Open(folder_, {}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(PolicyStoreTest, HeldPolicySurvivesItsSuccessor) {
+  Open();
+  const std::shared_ptr<const Policy> held = store_->Current();
+  Write("a.json", Topic("successor"));
+  ASSERT_TRUE(store_->Reload().ok());
+  EXPECT_NE(held->Find("first"), nullptr);
+  EXPECT_EQ(store_->Current()->Find("first"), nullptr);
+}
+
+}  // namespace
+}  // namespace kveil::policy

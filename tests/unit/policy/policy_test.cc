@@ -1,0 +1,173 @@
+// Which entry a topic gets, what its fields come to, and who may read it.
+#include "policy/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace kveil::policy {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::shared_ptr<const Policy> Make(const std::string& topics) {
+  const std::pair<std::string, std::string> file("p.json", R"({"topics": [)" + topics + "]}");
+  absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Parse({file});
+  EXPECT_TRUE(policy.ok()) << policy.status();
+  return policy.ok() ? *policy : nullptr;
+}
+
+std::string SelectorOf(const Policy& policy, std::string_view topic) {
+  const TopicPolicy* found = policy.Find(topic);
+  return found == nullptr ? "" : found->selector;
+}
+
+Workload InCgroup(const std::string& path) { return Workload{.cgroupPath = path}; }
+
+TEST(PolicyTest, TheMostSpecificEntryWins) {
+  const auto policy = Make(R"({"pattern": "orders.*", "read": []}, {"pattern": ".*-eu", "read": []},
+      {"prefix": "orders-", "read": []}, {"prefix": "orders-us", "read": []}, {"name": "orders-us-1", "read": []})");
+  EXPECT_EQ(SelectorOf(*policy, "orders-us-1"), "orders-us-1");
+  EXPECT_EQ(SelectorOf(*policy, "orders-us-2"), "orders-us");
+  EXPECT_EQ(SelectorOf(*policy, "orders-us"), "orders-us");
+  EXPECT_EQ(SelectorOf(*policy, "orders-u"), "orders-");
+  EXPECT_EQ(SelectorOf(*policy, "orders"), "orders.*");
+  EXPECT_EQ(SelectorOf(*policy, "clicks-eu"), ".*-eu");
+  EXPECT_EQ(SelectorOf(*policy, "orders2-eu"), "orders.*") << "of two patterns the first";
+  EXPECT_EQ(SelectorOf(*policy, "clicks"), "");
+  EXPECT_EQ(policy->Find(""), nullptr);
+}
+
+TEST(PolicyTest, APatternIsTheWholeName) {
+  const auto policy = Make(R"({"pattern": "a|b+", "read": []})");
+  EXPECT_NE(policy->Find("a"), nullptr);
+  EXPECT_NE(policy->Find("bbb"), nullptr);
+  EXPECT_EQ(policy->Find("ab"), nullptr);
+  EXPECT_EQ(policy->Find("xa"), nullptr);
+}
+
+TEST(PolicyTest, InternalTopicsAreFoundByNameOnly) {
+  const auto policy =
+      Make(R"({"pattern": ".*", "read": []}, {"prefix": "_", "read": []}, {"name": "__mine", "read": []})");
+  EXPECT_EQ(policy->Find("__consumer_offsets"), nullptr);
+  EXPECT_EQ(SelectorOf(*policy, "__mine"), "__mine");
+  EXPECT_EQ(SelectorOf(*policy, "_one"), "_");
+}
+
+TEST(PolicyTest, PatternsThatRe2RefusesAreErrors) {
+  const std::pair<std::string, std::string> file("p.json", R"({"topics": [{"pattern": "a(", "read": []}]})");
+  EXPECT_THAT(std::string(Policy::Parse({file}).status().message()),
+              HasSubstr("p.json: /topics/0/pattern: expected an RE2 pattern (missing ): a()"));
+}
+
+TEST(PolicyTest, TheSameSelectorTwiceNamesBothPlaces) {
+  const std::pair<std::string, std::string> files[] = {
+      {"a.json", R"({"topics": [{"prefix": "t", "read": []}, {"name": "t", "read": []}]})"},
+      {"b.json", R"({"topics": [{"name": "t", "read": []}]})"}};
+  EXPECT_EQ(Policy::Parse(files).status().message(),
+            "b.json: /topics/0: the name \"t\" is in a.json: /topics/1 already");
+}
+
+TEST(PolicyTest, EveryFieldArrives) {
+  const auto policy = Make(R"({"name": "t", "plaintext": "drop", "origin": "o",
+      "seal": {"scope": "user", "user": {"key": "/id"}, "compress": "never"},
+      "read": [{"any": true}, {"workload": {"unit": "u.service"}}, {"workload": {"cgroup": "/c"}}]})");
+  const TopicPolicy& topic = *policy->Find("t");
+  EXPECT_EQ(topic.plaintext, PlaintextRule::kDrop);
+  EXPECT_EQ(topic.origin, "o");
+  EXPECT_EQ(topic.file, "p.json");
+  ASSERT_TRUE(topic.seal.has_value());
+  EXPECT_EQ(topic.seal->scope, SealScope::kUser);
+  EXPECT_EQ(topic.seal->user.from, UserSource::From::kKey);
+  EXPECT_EQ(topic.seal->user.pointer, "/id");
+  EXPECT_EQ(topic.seal->keyspace, "t") << "the selector by default";
+  EXPECT_FALSE(topic.seal->compressValues);
+  ASSERT_EQ(topic.read.size(), 3u);
+  EXPECT_EQ(topic.read[0].kind, ReadRule::Kind::kAny);
+  EXPECT_EQ(topic.read[1].text, "u.service");
+  EXPECT_EQ(topic.read[2].text, "/c");
+}
+
+TEST(PolicyTest, UsersAreFoundInValueKeyAndHeader) {
+  const auto policy = Make(R"(
+      {"name": "v", "seal": {"scope": "user", "user": {"value": "/a/b"}, "keyspace": "people"}},
+      {"name": "k", "seal": {"scope": "user", "user": {"key": true}}},
+      {"name": "h", "seal": {"scope": "user", "user": {"header": "who"}}},
+      {"name": "c", "seal": {"scope": "cluster"}}, {"name": "r", "read": []})");
+  EXPECT_EQ(policy->Find("v")->seal->user.from, UserSource::From::kValue);
+  EXPECT_EQ(policy->Find("v")->seal->user.pointer, "/a/b");
+  EXPECT_EQ(policy->Find("v")->seal->keyspace, "people");
+  EXPECT_TRUE(policy->Find("v")->seal->compressValues);
+  EXPECT_EQ(policy->Find("k")->seal->user.from, UserSource::From::kKey);
+  EXPECT_EQ(policy->Find("k")->seal->user.pointer, "");
+  EXPECT_EQ(policy->Find("h")->seal->user.from, UserSource::From::kHeader);
+  EXPECT_EQ(policy->Find("h")->seal->user.header, "who");
+  EXPECT_EQ(policy->Find("c")->seal->scope, SealScope::kCluster);
+  EXPECT_EQ(policy->Find("c")->seal->keyspace, "");
+  EXPECT_FALSE(policy->Find("r")->seal.has_value());
+}
+
+TEST(MayReadTest, NobodyReadsWithoutARule) {
+  const auto policy = Make(R"({"name": "none", "seal": {"scope": "topic"}}, {"name": "empty", "read": []},
+                              {"name": "any", "read": [{"any": true}]})");
+  const Workload workload{.cgroupPath = "/system.slice/a.service", .unit = "a.service"};
+  EXPECT_FALSE(MayRead(*policy->Find("none"), workload));
+  EXPECT_FALSE(MayRead(*policy->Find("empty"), workload));
+  EXPECT_TRUE(MayRead(*policy->Find("any"), Workload{}));
+}
+
+TEST(MayReadTest, UnitsAreComparedWhole) {
+  const auto policy = Make(R"({"name": "t", "read": [{"workload": {"unit": "a.service"}}]})");
+  EXPECT_TRUE(MayRead(*policy->Find("t"), Workload{.unit = "a.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.unit = "aa.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.unit = "a.service2"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.cgroupPath = "/x/a.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{}));
+}
+
+TEST(MayReadTest, ACgroupHoldsThoseBelowItAndNotItsNamesakes) {
+  const auto policy = Make(R"({"name": "t", "read": [{"workload": {"cgroup": "/a/b"}}]})");
+  EXPECT_TRUE(MayRead(*policy->Find("t"), InCgroup("/a/b")));
+  EXPECT_TRUE(MayRead(*policy->Find("t"), InCgroup("/a/b/c")));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), InCgroup("/a/bc")));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), InCgroup("/a")));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), InCgroup("/x/a/b")));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), InCgroup("")));
+}
+
+class PolicyFolderTest : public ::testing::Test {
+ protected:
+  PolicyFolderTest() { std::filesystem::create_directories(folder_); }
+  ~PolicyFolderTest() override { std::filesystem::remove_all(folder_); }
+  void Write(const std::string& name, const std::string& text) { std::ofstream(folder_ + "/" + name) << text; }
+  std::string folder_ = ::testing::TempDir() + "policy-folder-" + std::to_string(::getpid());
+};
+
+TEST_F(PolicyFolderTest, JsonFilesAreReadAndOthersLeftAlone) {
+  Write("b.json", R"({"topics": [{"name": "b", "read": []}]})");
+  Write("a.json", R"({"topics": [{"name": "a", "read": []}]})");
+  Write("a.json~", "not json");
+  Write("README", "not json");
+  Write(".hidden.json", "not json");
+  const auto policy = Policy::Load({folder_});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ((*policy)->fileCount(), 2u);
+  EXPECT_EQ((*policy)->size(), 2u);
+  EXPECT_NE((*policy)->Find("b"), nullptr);
+  EXPECT_EQ((*policy)->Find("b")->file, folder_ + "/b.json");
+}
+
+TEST_F(PolicyFolderTest, EmptyAndMissingFoldersAreErrors) {
+  EXPECT_EQ(Policy::Load({folder_}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Policy::Load({folder_ + "/none"}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(PolicyFolderTest, AFolderInTheNameOfAFileIsAnError) {
+  std::filesystem::create_directory(folder_ + "/x.json");
+  EXPECT_THAT(std::string(Policy::Load({folder_}).status().message()), HasSubstr("x.json: expected a regular file"));
+}
+
+}  // namespace
+}  // namespace kveil::policy

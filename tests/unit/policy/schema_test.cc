@@ -1,0 +1,130 @@
+// The JSON Schemas in policies/ and the reader agree on every sample, and on the examples that are shipped.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
+
+#include "documents.h"
+#include "policy/config.h"
+#include "policy/policy.h"
+
+namespace kveil::policy {
+namespace {
+
+const std::string kFolder = KVEIL_SOURCE_DIR "/policies/";
+
+std::string ReadAll(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+class JsonSchema {
+ public:
+  explicit JsonSchema(const std::string& file) {
+    const nlohmann::json document = nlohmann::json::parse(ReadAll(kFolder + file));
+    valijson::SchemaParser parser(valijson::SchemaParser::kDraft7);
+    parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(document), schema_);
+  }
+  bool Accepts(const std::string& text) const {
+    const nlohmann::json document = nlohmann::json::parse(text);
+    valijson::Validator validator;
+    return validator.validate(schema_, valijson::adapters::NlohmannJsonAdapter(document), nullptr);
+  }
+
+ private:
+  valijson::Schema schema_;
+};
+
+absl::Status ReadPolicy(const std::string& text) {
+  const std::pair<std::string, std::string> file("p.json", text);
+  return Policy::Parse({file}).status();
+}
+
+void ExpectVerdict(const Sample& sample, const absl::Status& read) {
+  if (sample.error.empty()) {
+    EXPECT_TRUE(read.ok()) << sample.name << ": " << read;
+  } else {
+    EXPECT_NE(std::string(read.message()).find(sample.error), std::string::npos) << sample.name << ": " << read;
+    EXPECT_EQ(read.code(), absl::StatusCode::kInvalidArgument) << sample.name;
+  }
+}
+
+TEST(SchemaTest, PolicySchemaAndReaderJudgeEverySampleAlike) {
+  const JsonSchema schema("policy.schema.json");
+  for (const Sample& sample : PolicySamples()) {
+    ExpectVerdict(sample, ReadPolicy(sample.text));
+    EXPECT_EQ(schema.Accepts(sample.text), sample.error.empty()) << sample.name << ": the schema says otherwise";
+  }
+}
+
+TEST(SchemaTest, ConfigurationSchemaAndReaderJudgeEverySampleAlike) {
+  const JsonSchema schema("agent.schema.json");
+  for (const Sample& sample : ConfigSamples()) {
+    ExpectVerdict(sample, ParseConfig(sample.text, "c.json").status());
+    EXPECT_EQ(schema.Accepts(sample.text), sample.error.empty()) << sample.name << ": the schema says otherwise";
+  }
+}
+
+TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
+  const JsonSchema policySchema("policy.schema.json");
+  size_t examples = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder + "examples")) {
+    const std::string text = ReadAll(entry.path());
+    EXPECT_TRUE(policySchema.Accepts(text)) << entry.path();
+    const absl::Status read = ReadPolicy(text);
+    EXPECT_TRUE(read.ok()) << entry.path() << ": " << read;
+    ++examples;
+  }
+  EXPECT_GE(examples, 3u);
+  EXPECT_TRUE(Policy::Load({kFolder + "examples"}).ok()) << "the examples together";
+
+  const std::string config = ReadAll(kFolder + "agent.example.json");
+  EXPECT_TRUE(JsonSchema("agent.schema.json").Accepts(config));
+  EXPECT_TRUE(ParseConfig(config, "agent.example.json").ok());
+}
+
+// The schema's defaults are what an empty document means.
+TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
+  const absl::StatusOr<AgentConfig> example = LoadConfig(kFolder + "agent.example.json");
+  const absl::StatusOr<AgentConfig> defaults = ParseConfig(
+      R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]}})", "c.json");
+  ASSERT_TRUE(example.ok() && defaults.ok());
+  EXPECT_EQ(example->intercept.cgroup, defaults->intercept.cgroup);
+  EXPECT_EQ(example->intercept.listenPort, defaults->intercept.listenPort);
+  EXPECT_EQ(example->intercept.whenDown, defaults->intercept.whenDown);
+  EXPECT_EQ(example->intercept.existing, defaults->intercept.existing);
+  EXPECT_EQ(example->intercept.advertised, defaults->intercept.advertised);
+  EXPECT_EQ(example->intercept.pinDirectory, defaults->intercept.pinDirectory);
+  EXPECT_EQ(example->keys.rootKeyFile, defaults->keys.rootKeyFile);
+  EXPECT_EQ(example->keys.registryPath, defaults->keys.registryPath);
+  EXPECT_EQ(example->keys.cacheTtl, defaults->keys.cacheTtl);
+  EXPECT_EQ(example->policies, defaults->policies);
+  EXPECT_EQ(example->admin.socket, defaults->admin.socket);
+  EXPECT_EQ(example->admin.metrics, defaults->admin.metrics);
+  EXPECT_EQ(example->workers, defaults->workers);
+  EXPECT_EQ(example->logLevel, defaults->logLevel);
+  const LimitsConfig& stated = example->limits;
+  const LimitsConfig& meant = defaults->limits;
+  EXPECT_EQ(stated.connections, meant.connections);
+  EXPECT_EQ(stated.receiveBuffers, meant.receiveBuffers);
+  EXPECT_EQ(stated.requestSize, meant.requestSize);
+  EXPECT_EQ(stated.responseSize, meant.responseSize);
+  EXPECT_EQ(stated.batchSize, meant.batchSize);
+  EXPECT_EQ(stated.connectionMemory, meant.connectionMemory);
+  EXPECT_EQ(stated.totalMemory, meant.totalMemory);
+  EXPECT_EQ(stated.connectTimeout, meant.connectTimeout);
+  EXPECT_EQ(stated.keyTimeout, meant.keyTimeout);
+  EXPECT_EQ(stated.stallTimeout, meant.stallTimeout);
+  EXPECT_EQ(stated.idleTimeout, meant.idleTimeout);
+  EXPECT_EQ(stated.drainTimeout, meant.drainTimeout);
+}
+
+}  // namespace
+}  // namespace kveil::policy
