@@ -67,7 +67,7 @@ struct {
 	__type(value, struct kveil_learned);
 } learned SEC(".maps");
 
-// Written by the agent through its descriptors (enum kveil_own). Storage and not SO_MARK, which any process with CAP_NET_RAW
+// Written by the agent through its descriptors. Storage and not SO_MARK, which any process with CAP_NET_RAW
 // can set; not cloned, so what a listener accepts does not bear its tag.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -210,6 +210,11 @@ static __always_inline bool is_agents_port(const struct kveil_endpoint *destinat
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
 }
 
+static __always_inline bool is_own(struct bpf_sock *sk)
+{
+	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
+}
+
 // Looks up who would answer at the agent's port on loopback in the caller's namespace. 0: the agent; else enum kveil_refusal.
 static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 family)
 {
@@ -231,12 +236,8 @@ static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 famil
 	}
 	if (!listener)
 		return KVEIL_NO_LISTENER;
-	if (listener->state == BPF_TCP_LISTEN) {
-		const __u32 *tag = bpf_sk_storage_get(&own_sockets, listener, 0, 0);
-
-		if (tag && *tag == KVEIL_OWN_LISTENER)
-			result = 0;
-	}
+	if (listener->state == BPF_TCP_LISTEN && is_own(listener))
+		result = 0;
 	bpf_sk_release(listener);
 	return result;
 }
@@ -338,11 +339,6 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *
 	if (mptcp)
 		bpf_sk_storage_get(&redirected, mptcp, origin, BPF_SK_STORAGE_GET_F_CREATE);
 	return 0;
-}
-
-static __always_inline bool is_own(struct bpf_sock *sk)
-{
-	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
 // Whether the destination is to be rewritten; otherwise *verdict says what becomes of the connect.

@@ -23,8 +23,11 @@ enum {
 	KVEIL_MAX_SOURCES = 65536,
 	KVEIL_EVENT_BYTES = 1 << 18,
 
-	/* The target of the agent's own probe connects. */
+	KVEIL_OWN_SOCKET = 1, /* a tag's value in the map own_sockets */
+
+	/* The target of the agent's own probe connects, to an address of loopback so that none ever leaves the machine. */
 	KVEIL_PROBE_TARGET = 0xffff,
+	KVEIL_PROBE_PORT = 9,
 };
 
 struct kveil_endpoint {
@@ -98,12 +101,6 @@ struct kveil_source_key {
 
 struct kveil_source {
 	__u8 address[16];
-};
-
-/* What a descriptor is tagged as in the map own_sockets. */
-enum kveil_own {
-	KVEIL_OWN_LISTENER = 1,
-	KVEIL_OWN_UPSTREAM = 2,
 };
 
 enum kveil_refusal {

@@ -1,0 +1,28 @@
+// The agent's small cgroup below the configured one: its listeners and its probe are made by processes in it.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+
+namespace kveil::intercept {
+
+class AgentCgroup {
+ public:
+  static constexpr char kName[] = "kveil-agent";
+
+  // Makes the directory, or takes over the one of an earlier agent.
+  static absl::StatusOr<AgentCgroup> Make(const std::string& parent);
+  AgentCgroup(AgentCgroup&&) = default;
+  ~AgentCgroup();  // removes it; sockets made in it keep what they need of it
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  AgentCgroup(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  std::string path_;
+  UniqueFd fd_;
+};
+
+}  // namespace kveil::intercept

@@ -1,0 +1,54 @@
+// A child process in another cgroup that shares our file descriptors: a socket belongs for ever to the cgroup of the process
+// that made it, so one that must belong elsewhere has to be made by a process that is there.
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/types.h>
+
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+
+namespace kveil::intercept {
+
+class ChildProcess {
+ public:
+  // Runs `body` in a child inside the cgroup and ends the child with what it returns. The child has a copy of our memory and our
+  // descriptor table itself; it is forked from a threaded process, so `body` may use nothing but system calls.
+  static absl::StatusOr<ChildProcess> Start(int cgroupFd, absl::FunctionRef<int()> body);
+  ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidFd_(std::move(other.pidFd_)) {}
+  ~ChildProcess();  // kills the child if it still runs, and reaps it
+
+  int pidFd() const { return pidFd_.get(); }  // readable when the child has ended
+  // The child's exit status; blocks until it has ended. kInternal when a signal ended it.
+  absl::StatusOr<int> Wait();
+
+ private:
+  ChildProcess(pid_t pid, UniqueFd pidFd) : pid_(pid), pidFd_(std::move(pidFd)) {}
+  pid_t pid_;
+  UniqueFd pidFd_;
+};
+
+// Memory that a child process and we both see, zero at first. T must need no constructor.
+template <typename T>
+class SharedWithChild {
+ public:
+  SharedWithChild()
+      : memory_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {}
+  ~SharedWithChild() {
+    if (valid()) ::munmap(memory_, sizeof(T));
+  }
+  SharedWithChild(const SharedWithChild&) = delete;
+  SharedWithChild& operator=(const SharedWithChild&) = delete;
+  bool valid() const { return memory_ != MAP_FAILED; }
+  T* operator->() { return static_cast<T*>(memory_); }
+  T& operator*() { return *static_cast<T*>(memory_); }
+
+ private:
+  void* memory_;
+};
+
+}  // namespace kveil::intercept

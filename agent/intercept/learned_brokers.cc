@@ -1,0 +1,66 @@
+// The map of learned brokers.
+#include "intercept/learned_brokers.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/text.h"
+#include "intercept/bpf_map.h"
+#include "intercept/endpoint.h"
+#include "intercept/heartbeat.h"
+#include "intercept/target_table.h"
+
+namespace kveil::intercept {
+
+void LearnedBrokers::Adopt(absl::Span<const policy::Target> targets) {
+  const std::lock_guard lock(mutex_);
+  for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
+    kveil_learned value;
+    if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0) continue;
+    size_t index = 0;
+    while (index < targets.size() && ClusterHash(targets[index].cluster) != value.cluster) ++index;
+    if (index == targets.size()) {
+      ::bpf_map_delete_elem(mapFd_, &key);
+    } else {
+      value.target = static_cast<uint16_t>(index);
+      ::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
+    }
+  }
+}
+
+absl::Status LearnedBrokers::Learn(const SocketAddress& broker, const policy::Target& target, uint16_t targetIndex,
+                                   std::chrono::seconds lifetime) {
+  const kveil_endpoint key = ToEndpoint(broker);
+  kveil_learned value = {};
+  value.expires = MonotonicNanoseconds() + static_cast<uint64_t>(std::chrono::nanoseconds(lifetime).count());
+  value.cluster = ClusterHash(target.cluster);
+  value.target = targetIndex;
+  const std::lock_guard lock(mutex_);
+  if (::bpf_map_update_elem(mapFd_, &key, &value, BPF_ANY) == 0) return absl::OkStatus();
+  if (errno == E2BIG) {
+    RemoveExpiredLocked();
+    if (::bpf_map_update_elem(mapFd_, &key, &value, BPF_ANY) == 0) return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(StrCat("cannot learn broker ", broker.Text(), ": ", std::strerror(errno)));
+}
+
+bool LearnedBrokers::Knows(const SocketAddress& broker) {
+  const kveil_endpoint key = ToEndpoint(broker);
+  kveil_learned value;
+  return ::bpf_map_lookup_elem(mapFd_, &key, &value) == 0 && value.expires > MonotonicNanoseconds();
+}
+
+void LearnedBrokers::RemoveExpired() {
+  const std::lock_guard lock(mutex_);
+  RemoveExpiredLocked();
+}
+
+void LearnedBrokers::RemoveExpiredLocked() {
+  const uint64_t now = MonotonicNanoseconds();
+  for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
+    kveil_learned value;
+    if (::bpf_map_lookup_elem(mapFd_, &key, &value) == 0 && value.expires <= now) ::bpf_map_delete_elem(mapFd_, &key);
+  }
+}
+
+}  // namespace kveil::intercept

@@ -1,0 +1,185 @@
+// Loads the programs with libbpf and words what the kernel says against them.
+#include "intercept/programs.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "base/text.h"
+#include "intercept.h"
+#include "intercept.skel.h"
+
+namespace kveil::intercept {
+namespace {
+
+// libbpf has one print function for the whole process: who loads holds this lock.
+std::mutex printLock;
+std::string printed;
+
+__attribute__((format(printf, 2, 0))) int KeepWarnings(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  char line[8192];
+  std::vsnprintf(line, sizeof(line), format, arguments);
+  printed += line;
+  return 0;
+}
+
+class CaptureWarnings {
+ public:
+  CaptureWarnings() : lock_(printLock), previous_(libbpf_set_print(KeepWarnings)) { printed.clear(); }
+  ~CaptureWarnings() { libbpf_set_print(previous_); }
+  std::string Take() { return std::move(printed); }
+
+ private:
+  std::lock_guard<std::mutex> lock_;
+  libbpf_print_fn_t previous_;
+};
+
+// The lines that say why: the last ones of the verifier's log if there is one, and libbpf's own.
+std::string LastLines(const std::string& log) {
+  constexpr size_t kLines = 8;
+  std::vector<std::string> lines;
+  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipWhitespace())) {
+    if (!absl::StrContains(line, "PROG LOAD LOG") && !absl::StartsWith(line, "processed ")) lines.emplace_back(line);
+  }
+  if (lines.size() > kLines) lines.erase(lines.begin(), lines.end() - kLines);
+  return absl::StrJoin(lines, "\n  ");
+}
+
+bool SameLayout(const bpf_map* map, int pinnedFd) {
+  bpf_map_info info = {};
+  uint32_t size = sizeof(info);
+  return ::bpf_obj_get_info_by_fd(pinnedFd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
+         info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+         info.max_entries == bpf_map__max_entries(map);
+}
+
+absl::Status ReusePinned(bpf_map* map, const PinDirectory& pins) {
+  const std::string path = pins.MapPath(bpf_map__name(map));
+  absl::StatusOr<UniqueFd> pinned = PinDirectory::Get(path);
+  if (!pinned.ok()) return pinned.status();
+  if (!pinned->valid()) return absl::OkStatus();
+  if (!SameLayout(map, pinned->get())) {
+    return absl::FailedPreconditionError(
+        StrCat(path, " is not what this version of kveil pins there; 'kveil detach' takes it away"));
+  }
+  if (bpf_map__reuse_fd(map, pinned->get()) < 0) {  // duplicates the descriptor
+    return absl::FailedPreconditionError(StrCat("cannot take over ", path, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+bool KernelHasMptcp() { return ::access("/proc/sys/net/mptcp/enabled", F_OK) == 0; }
+
+}  // namespace
+
+Programs::Programs(Programs&& other) noexcept
+    : skeleton_(std::exchange(other.skeleton_, nullptr)), madePins_(std::move(other.madePins_)) {}
+
+Programs::~Programs() {
+  if (skeleton_) intercept_bpf__destroy(skeleton_);
+}
+
+std::vector<bpf_map*> Programs::PinnedMaps() const {
+  // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
+  // configuration changes programs and targets in one step.
+  const auto& maps = skeleton_->maps;
+  return {maps.learned, maps.own_sockets, maps.redirected, maps.accepted, maps.interim,
+          maps.served,  maps.sources,     maps.heartbeat,  maps.events};
+}
+
+absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
+                                        const TargetTable& targets) {
+  CaptureWarnings warnings;
+  Programs programs(intercept_bpf__open());
+  if (!programs.skeleton_) {
+    return absl::FailedPreconditionError(StrCat("cannot read the BPF programs: ", LastLines(warnings.Take())));
+  }
+  auto& constants = *programs.skeleton_->rodata;
+  constants.listen_port = settings.listenPort;
+  constants.bypass_when_down = settings.bypassWhenDown;
+  constants.heartbeat_timeout = settings.heartbeatTimeout;
+  constants.have_mptcp = KernelHasMptcp();
+  for (bpf_map* map : programs.PinnedMaps()) {
+    const absl::Status reused = ReusePinned(map, pins);
+    if (!reused.ok()) return reused;
+  }
+  const int error = -intercept_bpf__load(programs.skeleton_);
+  if (error == EPERM) {
+    return absl::PermissionDeniedError(
+        StrCat("not allowed to load BPF programs: root with CAP_BPF and CAP_NET_ADMIN is needed\n  ",
+                     LastLines(warnings.Take())));
+  }
+  if (error != 0) {
+    return absl::FailedPreconditionError(
+        StrCat("the kernel refuses the BPF programs (kveil needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL, "
+                     "CONFIG_CGROUP_BPF and BTF): ",
+                     std::strerror(error), "\n  ", LastLines(warnings.Take())));
+  }
+  const absl::Status filled = programs.FillTargets(targets);
+  if (!filled.ok()) return filled;
+  return programs;
+}
+
+absl::Status Programs::FillTargets(const TargetTable& targets) {
+  for (const TargetTable::Prefix& prefix : targets.prefixes()) {
+    kveil_prefix6 key = {};  // a v4 key is its beginning
+    key.length = prefix.length;
+    std::copy(prefix.address.begin(), prefix.address.end(), key.address);
+    const bpf_map* trie = prefix.family == KVEIL_FAMILY_V4 ? skeleton_->maps.targets4 : skeleton_->maps.targets6;
+    if (::bpf_map_update_elem(bpf_map__fd(trie), &key, &prefix.ranges, BPF_ANY) < 0) {
+      return absl::FailedPreconditionError(StrCat("cannot write the targets: ", std::strerror(errno)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::vector<Program> Programs::programs() const {
+  const auto& progs = skeleton_->progs;
+  // connect last: until then nothing is redirected whose origin would not be carried.
+  std::vector<Program> result;
+  for (const bpf_program* program : {progs.carry_origin, progs.getpeername4, progs.getpeername6, progs.getsockname4,
+                                     progs.getsockname6, progs.connect4, progs.connect6}) {
+    result.push_back(
+        {bpf_program__name(program), bpf_program__fd(program), bpf_program__expected_attach_type(program)});
+  }
+  return result;
+}
+
+absl::Status Programs::PinMaps(const PinDirectory& pins) {
+  for (const bpf_map* map : PinnedMaps()) {
+    const std::string path = pins.MapPath(bpf_map__name(map));
+    if (::access(path.c_str(), F_OK) == 0) continue;
+    const absl::Status pinned = PinDirectory::Pin(bpf_map__fd(map), path);
+    if (!pinned.ok()) {
+      UnpinMaps();
+      return pinned;
+    }
+    madePins_.push_back(path);
+  }
+  return absl::OkStatus();
+}
+
+void Programs::UnpinMaps() {
+  for (const std::string& path : std::exchange(madePins_, {})) ::unlink(path.c_str());
+}
+
+int Programs::learned() const { return bpf_map__fd(skeleton_->maps.learned); }
+int Programs::ownSockets() const { return bpf_map__fd(skeleton_->maps.own_sockets); }
+int Programs::accepted() const { return bpf_map__fd(skeleton_->maps.accepted); }
+int Programs::interim() const { return bpf_map__fd(skeleton_->maps.interim); }
+int Programs::served() const { return bpf_map__fd(skeleton_->maps.served); }
+int Programs::sources() const { return bpf_map__fd(skeleton_->maps.sources); }
+int Programs::heartbeat() const { return bpf_map__fd(skeleton_->maps.heartbeat); }
+int Programs::events() const { return bpf_map__fd(skeleton_->maps.events); }
+
+}  // namespace kveil::intercept

@@ -1,0 +1,58 @@
+// The loaded programs and maps of bpf/intercept.bpf.c, not attached to anything.
+#pragma once
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "intercept/pins.h"
+#include "intercept/target_table.h"
+#include "policy/config.h"
+
+struct intercept_bpf;
+
+namespace kveil::intercept {
+
+struct Program {
+  std::string name;  // of its function, and of its link's pin
+  int fd;
+  bpf_attach_type attachType;
+};
+
+class Programs {
+ public:
+  struct Settings {
+    uint16_t listenPort;
+    bool bypassWhenDown;
+    uint64_t heartbeatTimeout;  // ns
+  };
+
+  // Loads with the maps that are pinned already; the others are made. kFailedPrecondition with the verifier's last lines, or
+  // with the feature that the kernel lacks.
+  static absl::StatusOr<Programs> Load(const PinDirectory& pins, const Settings& settings, const TargetTable& targets);
+  Programs(Programs&&) noexcept;
+  ~Programs();
+
+  std::vector<Program> programs() const;
+  // Pins the maps that Load made and that outlive the agent. Takes its own pins back when it fails.
+  absl::Status PinMaps(const PinDirectory& pins);
+  void UnpinMaps();
+
+  int learned() const, ownSockets() const, accepted() const, interim() const, served() const, sources() const,
+      heartbeat() const, events() const;
+
+ private:
+  explicit Programs(intercept_bpf* skeleton) : skeleton_(skeleton) {}
+  absl::Status FillTargets(const TargetTable& targets);
+  std::vector<bpf_map*> PinnedMaps() const;
+
+  intercept_bpf* skeleton_;
+  std::vector<std::string> madePins_;
+};
+
+}  // namespace kveil::intercept

@@ -1,0 +1,263 @@
+// Redirect: loading, attaching, and the maps.
+#include "intercept/redirect.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "intercept.h"
+#include "intercept/agent_cgroup.h"
+#include "intercept/attachments.h"
+#include "intercept/bpf_map.h"
+#include "intercept/cgroup_tree.h"
+#include "intercept/endpoint.h"
+#include "intercept/heartbeat.h"
+#include "intercept/learned_brokers.h"
+#include "intercept/pins.h"
+#include "intercept/probe.h"
+#include "intercept/programs.h"
+#include "intercept/target_table.h"
+
+namespace kveil::intercept {
+namespace {
+
+struct FreeRingBuffer {
+  void operator()(ring_buffer* buffer) const { ring_buffer__free(buffer); }
+};
+
+absl::Status MapError(std::string_view what) {
+  const std::string message = StrCat(what, ": ", std::strerror(errno));
+  return errno == E2BIG ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
+}
+
+RefusedConnect::Reason ToReason(uint32_t reason) {
+  switch (reason) {
+    case KVEIL_FOREIGN_LISTENER:
+      return RefusedConnect::Reason::kForeignListener;
+    case KVEIL_NO_MEMORY:
+      return RefusedConnect::Reason::kNoMemory;
+    case KVEIL_DEVICE:
+      return RefusedConnect::Reason::kDevice;
+    default:
+      return RefusedConnect::Reason::kNoListener;
+  }
+}
+
+}  // namespace
+
+struct Redirect::State {
+  State(policy::InterceptConfig config, CgroupTree cgroup, TargetTable targets, PinDirectory pins, Programs programs)
+      : config(std::move(config)),
+        cgroup(std::move(cgroup)),
+        targets(std::move(targets)),
+        pins(std::move(pins)),
+        programs(std::move(programs)),
+        learned(this->programs.learned()) {}
+
+  void Beat();
+  static int OnEvent(void* self, void* data, size_t size);
+
+  const policy::InterceptConfig config;
+  const CgroupTree cgroup;
+  const TargetTable targets;
+  PinDirectory pins;
+  Programs programs;
+  LearnedBrokers learned;
+  intercept::Probe probe;  // not Redirect::Probe
+  std::mutex probing;
+  std::optional<AgentCgroup> agentCgroup;
+  std::optional<Attachments> attachments;
+  std::unique_ptr<ring_buffer, FreeRingBuffer> events;
+  const std::function<void(const RefusedConnect&)>* eventHandler = nullptr;
+  std::optional<Heartbeat> heartbeat;  // last: its thread uses the rest
+};
+
+void Redirect::State::Beat() {
+  const uint32_t zero = 0;
+  const uint64_t now = MonotonicNanoseconds();
+  ::bpf_map_update_elem(programs.heartbeat(), &zero, &now, BPF_ANY);
+  learned.RemoveExpired();
+}
+
+int Redirect::State::OnEvent(void* self, void* data, size_t size) {
+  const auto* handler = static_cast<State*>(self)->eventHandler;
+  if (size < sizeof(kveil_event) || handler == nullptr) return 0;
+  const auto& event = *static_cast<const kveil_event*>(data);
+  RefusedConnect refused;
+  refused.reason = ToReason(event.reason);
+  refused.destination = ToSocketAddress(event.destination);
+  refused.netnsCookie = event.netns_cookie;
+  refused.cgroupId = event.cgroup_id;
+  refused.pid = event.pid;
+  refused.uid = event.uid;
+  refused.family = static_cast<int>(event.family);
+  (*handler)(refused);
+  return 0;
+}
+
+Redirect::Redirect(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Redirect::~Redirect() = default;
+
+absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::InterceptConfig& config,
+                                                          const RedirectOptions& options) {
+  if (::geteuid() != 0) return absl::PermissionDeniedError("intercepting connections needs root");
+  absl::StatusOr<CgroupTree> cgroup = CgroupTree::Open(config.cgroup);
+  if (!cgroup.ok()) return cgroup.status();
+  if (const std::string warning = cgroup->NamespaceWarning(); !warning.empty()) {
+    log::Warning("intercept.cgroup", {{"problem", warning}});
+  }
+  absl::StatusOr<TargetTable> targets = TargetTable::Compile(config.targets);
+  if (!targets.ok()) return targets.status();
+  absl::StatusOr<PinDirectory> pins = PinDirectory::Lock(config.pinDirectory);
+  if (!pins.ok()) return pins.status();
+  const Programs::Settings settings = {
+      .listenPort = config.listenPort,
+      .bypassWhenDown = config.whenDown == policy::WhenDown::kBypass,
+      .heartbeatTimeout = static_cast<uint64_t>(std::chrono::nanoseconds(options.heartbeatTimeout).count())};
+  absl::StatusOr<Programs> programs = Programs::Load(*pins, settings, *targets);
+  if (!programs.ok()) return programs.status();
+
+  auto state = std::make_unique<State>(config, *std::move(cgroup), *std::move(targets), *std::move(pins),
+                                       *std::move(programs));
+  absl::StatusOr<AgentCgroup> agentCgroup = AgentCgroup::Make(state->cgroup.path());
+  if (!agentCgroup.ok()) return agentCgroup.status();
+  state->agentCgroup.emplace(*std::move(agentCgroup));
+  state->events.reset(ring_buffer__new(state->programs.events(), State::OnEvent, state.get(), nullptr));
+  if (!state->events) return MapError("cannot read the kernel's events");
+  absl::Status pinned = state->programs.PinMaps(state->pins);
+  if (!pinned.ok()) return pinned;
+  absl::StatusOr<Attachments> attachments =
+      Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
+  if (!attachments.ok()) {
+    state->programs.UnpinMaps();
+    return attachments.status();
+  }
+  // From here on everything stays.
+  state->attachments.emplace(*std::move(attachments));
+  state->pins.Keep();
+  state->learned.Adopt(config.targets);
+  State& running = *state;
+  running.heartbeat.emplace(options.heartbeatTimeout / 5, [&running] { running.Beat(); });
+  return std::unique_ptr<Redirect>(new Redirect(std::move(state)));
+}
+
+absl::Status Redirect::TagAsOwn(int fd) {
+  const uint32_t tag = KVEIL_OWN_SOCKET;
+  if (::bpf_map_update_elem(state_->programs.ownSockets(), &fd, &tag, BPF_ANY) == 0) return absl::OkStatus();
+  return MapError("cannot tag a socket as the agent's");
+}
+
+absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
+  kveil_origin found;
+  if (::bpf_map_lookup_elem(state_->programs.accepted(), &acceptedFd, &found) < 0) {
+    if (errno == ENOENT) return absl::NotFoundError("this connection was not redirected");
+    return MapError("cannot read a connection's origin");
+  }
+  sockaddr_storage peer;
+  socklen_t size = sizeof(peer);
+  if (::getpeername(acceptedFd, reinterpret_cast<sockaddr*>(&peer), &size) < 0) {
+    return absl::UnavailableError(StrCat("the client is gone: ", std::strerror(errno)));
+  }
+  absl::StatusOr<SocketAddress> source = SocketAddress::From(reinterpret_cast<const sockaddr*>(&peer), size);
+  if (!source.ok()) return source.status();
+  Origin origin;
+  origin.destination = ToSocketAddress(found.destination);
+  origin.source = WithoutMapping(*source);
+  origin.netnsCookie = found.netns_cookie;
+  origin.cgroupId = found.cgroup_id;
+  origin.uid = found.uid;
+  origin.pid = found.pid;
+  origin.boundDevice = found.bound_device;
+  origin.targetIndex = found.target;
+  origin.isProbe = found.target == KVEIL_PROBE_TARGET;
+  if (origin.isProbe) state_->probe.Arrived();
+  return origin;
+}
+
+absl::Status Redirect::Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
+  if (targetIndex >= state_->config.targets.size()) return absl::InvalidArgumentError("no such target");
+  return state_->learned.Learn(broker, state_->config.targets[targetIndex], targetIndex, lifetime);
+}
+
+bool Redirect::IsTarget(const SocketAddress& address) {
+  return state_->targets.Find(address).has_value() || state_->learned.Knows(address);
+}
+
+absl::Status Redirect::Probe(std::chrono::milliseconds limit) {
+  const std::lock_guard lock(state_->probing);
+  return state_->probe.Run(state_->agentCgroup->fd(), limit);
+}
+
+absl::StatusOr<int> Redirect::Detach(const policy::InterceptConfig& config) {
+  if (::geteuid() != 0) return absl::PermissionDeniedError("detaching needs root");
+  if (::access(config.pinDirectory.c_str(), F_OK) < 0) return 0;
+  absl::StatusOr<PinDirectory> pins = PinDirectory::Lock(config.pinDirectory);
+  if (!pins.ok()) return pins.status();
+  ::rmdir(StrCat(config.cgroup, "/", AgentCgroup::kName).c_str());
+  return pins->RemoveAll();
+}
+
+std::string Redirect::Description() const {
+  return StrCat(state_->attachments->count(), " programs attached to ", state_->cgroup.path(), " (cgroup ",
+                      state_->cgroup.id(), "), pinned in ", state_->config.pinDirectory);
+}
+
+absl::Status Redirect::Health() const { return state_->attachments->Check(state_->cgroup); }
+
+absl::Status Redirect::MarkServed(uint64_t netnsCookie) {
+  const uint8_t one = 1;
+  if (::bpf_map_update_elem(state_->programs.served(), &netnsCookie, &one, BPF_ANY) == 0) return absl::OkStatus();
+  return MapError("cannot note a namespace as served");
+}
+
+void Redirect::ForgetNamespace(uint64_t netnsCookie) {
+  ::bpf_map_delete_elem(state_->programs.served(), &netnsCookie);
+  for (const kveil_source_key& key : KeysOf<kveil_source_key>(state_->programs.sources())) {
+    if (key.netns_cookie == netnsCookie) ::bpf_map_delete_elem(state_->programs.sources(), &key);
+  }
+}
+
+absl::StatusOr<std::vector<uint64_t>> Redirect::ServedNamespaces() const {
+  return KeysOf<uint64_t>(state_->programs.served());
+}
+
+absl::Status Redirect::SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, const SocketAddress& address) {
+  const kveil_endpoint endpoint = ToEndpoint(address);
+  kveil_source_key key = {};
+  key.netns_cookie = netnsCookie;
+  key.target = targetIndex;
+  key.family = endpoint.family;
+  kveil_source source = {};
+  std::memcpy(source.address, endpoint.address, sizeof(source.address));
+  if (::bpf_map_update_elem(state_->programs.sources(), &key, &source, BPF_ANY) == 0) return absl::OkStatus();
+  return MapError("cannot note a namespace's address");
+}
+
+int Redirect::eventFd() const { return ring_buffer__epoll_fd(state_->events.get()); }
+
+void Redirect::ReadEvents(const std::function<void(const RefusedConnect&)>& handler) {
+  state_->eventHandler = &handler;
+  ring_buffer__consume(state_->events.get());
+  state_->eventHandler = nullptr;
+}
+
+int Redirect::agentCgroupFd() const { return state_->agentCgroup->fd(); }
+const policy::InterceptConfig& Redirect::config() const { return state_->config; }
+
+Redirect::MapCounts Redirect::CountMapElements() const {
+  return {.interim = KeysOf<kveil_interim_key>(state_->programs.interim()).size(),
+          .learned = KeysOf<kveil_endpoint>(state_->programs.learned()).size(),
+          .served = KeysOf<uint64_t>(state_->programs.served()).size(),
+          .sources = KeysOf<kveil_source_key>(state_->programs.sources()).size()};
+}
+
+}  // namespace kveil::intercept
