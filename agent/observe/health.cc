@@ -1,0 +1,34 @@
+// Named conditions of the agent, logged when they change.
+#include "observe/health.h"
+
+#include "base/log.h"
+
+namespace kveil::observe {
+
+void Health::Set(const std::string& name, const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = conditions_.find(name);
+  if (status.ok()) {
+    if (found == conditions_.end()) return;
+    conditions_.erase(found);
+    log::Info("health.resolved", {{"condition", name}});
+    return;
+  }
+  if (found != conditions_.end() && found->second == status) return;
+  conditions_[name] = status;
+  log::Error("health.problem", {{"condition", name}, {"message", status}});
+}
+
+std::vector<Health::Problem> Health::problems() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Problem> problems;
+  for (const auto& [name, status] : conditions_) problems.push_back({name, std::string(status.message())});
+  return problems;
+}
+
+bool Health::ok() const {
+  absl::MutexLock lock(&mutex_);
+  return conditions_.empty();
+}
+
+}  // namespace kveil::observe

@@ -1,0 +1,174 @@
+// Counters and gauges on prometheus-cpp.
+#include "observe/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <exception>
+#include <numeric>
+
+#include "base/text.h"
+
+namespace kveil::observe {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Gauge;
+using prometheus::Registry;
+
+// In the order of the enums.
+constexpr std::array<const char*, kDropReasons> kDropNames = {"erased", "plaintext"};
+constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
+    "denied",     "keys_unavailable", "no_user",   "not_json", "already_sealed", "malformed",           "bad_checksum",
+    "old_format", "out_of_order",     "too_large", "tampered", "unknown_key",    "unsupported_version", "other"};
+constexpr std::array<const char*, kConnectionResults> kResultNames = {
+    "served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled"};
+constexpr std::array<const char*, 2> kSideNames = {"client", "broker"};
+
+// One counter for each name of a label; all of them are shown from the start, as 0.
+template <size_t kCount>
+std::array<Counter*, kCount> Labelled(Registry& registry, const std::string& name, const std::string& help,
+                                      const std::string& label, const std::array<const char*, kCount>& names) {
+  auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  std::array<Counter*, kCount> counters;
+  for (size_t i = 0; i < kCount; ++i) counters[i] = &family.Add({{label, names[i]}});
+  return counters;
+}
+
+Counter* Plain(Registry& registry, const std::string& name, const std::string& help) {
+  return &prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+Gauge* Level(Registry& registry, const std::string& name, const std::string& help) {
+  return &prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+template <size_t kCount>
+uint64_t Sum(const std::array<Counter*, kCount>& counters) {
+  return std::accumulate(counters.begin(), counters.end(), uint64_t{0}, [](uint64_t sum, const Counter* counter) {
+    return sum + static_cast<uint64_t>(counter->Value());
+  });
+}
+
+void Add(Counter* counter, uint64_t count) {
+  if (count != 0) counter->Increment(static_cast<double>(count));
+}
+
+}  // namespace
+
+struct Metrics::Families {
+  std::shared_ptr<Registry> registry = std::make_shared<Registry>();
+
+  Counter* sealed = Plain(*registry, "kveil_records_sealed_total", "Produced records whose value was sealed.");
+  Counter* opened = Plain(*registry, "kveil_records_opened_total", "Fetched records whose value was opened.");
+  Counter* passedPlain =
+      Plain(*registry, "kveil_records_passed_plain_total",
+            "Fetched records of protected topics that carried no envelope and were passed by policy.");
+  Counter* afterErasure = Plain(*registry, "kveil_records_after_erasure_total",
+                                "Produced records of users erased before, sealed under a key that nobody keeps.");
+  std::array<Counter*, kDropReasons> dropped = Labelled(
+      *registry, "kveil_records_dropped_total", "Fetched records that were left out, by reason.", "reason", kDropNames);
+  std::array<Counter*, kRefuseReasons> refused =
+      Labelled(*registry, "kveil_records_refused_total", "Records that were answered with an error, by reason.",
+               "reason", kRefuseNames);
+  std::array<Counter*, 2> received =
+      Labelled(*registry, "kveil_received_bytes_total", "Bytes received, by who sent them.", "from", kSideNames);
+  std::array<Counter*, 2> sent =
+      Labelled(*registry, "kveil_sent_bytes_total", "Bytes sent, by who gets them.", "to", kSideNames);
+  Gauge* open = Level(*registry, "kveil_connections_open", "Intercepted connections now.");
+  std::array<Counter*, kConnectionResults> closed =
+      Labelled(*registry, "kveil_connections_closed_total", "Intercepted connections that ended, by how they went.",
+               "result", kResultNames);
+  Gauge* namespaces = Level(*registry, "kveil_namespaces", "Network namespaces that are served now.");
+  std::array<Counter*, 2> lookups =
+      Labelled(*registry, "kveil_key_cache_lookups_total", "Look-ups of keys in the workers' caches, by result.",
+               "result", std::array<const char*, 2>{"hit", "miss"});
+  Counter* erased = Plain(*registry, "kveil_users_erased_total", "Users' keys destroyed by kveil erase on this node.");
+  std::array<Counter*, 2> reloads =
+      Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
+               "result", std::array<const char*, 2>{"ok", "refused"});
+  Gauge* generation = Level(*registry, "kveil_policy_generation", "How many policies took force since the start.");
+  Gauge* ready = Level(*registry, "kveil_ready", "1 when everything that is configured is served.");
+};
+
+Metrics::Metrics(const std::string& version) : families_(std::make_unique<Families>()) {
+  prometheus::BuildGauge()
+      .Name("kveil_build_info")
+      .Help("Always 1; its label tells the version.")
+      .Register(*families_->registry)
+      .Add({{"version", version}})
+      .Set(1);
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::RecordsSealed(uint64_t count) { Add(families_->sealed, count); }
+void Metrics::RecordsOpened(uint64_t count) { Add(families_->opened, count); }
+void Metrics::RecordsPassedPlain(uint64_t count) { Add(families_->passedPlain, count); }
+void Metrics::RecordsAfterErasure(uint64_t count) { Add(families_->afterErasure, count); }
+void Metrics::RecordsDropped(DropReason reason, uint64_t count) {
+  Add(families_->dropped[static_cast<size_t>(reason)], count);
+}
+void Metrics::RecordsRefused(RefuseReason reason, uint64_t count) {
+  Add(families_->refused[static_cast<size_t>(reason)], count);
+}
+
+void Metrics::BytesReceived(Side from, uint64_t count) { Add(families_->received[static_cast<size_t>(from)], count); }
+void Metrics::BytesSent(Side to, uint64_t count) { Add(families_->sent[static_cast<size_t>(to)], count); }
+
+void Metrics::ConnectionOpened() { families_->open->Increment(); }
+void Metrics::ConnectionClosed(ConnectionResult result) {
+  families_->open->Decrement();
+  families_->closed[static_cast<size_t>(result)]->Increment();
+}
+void Metrics::NamespacesServed(uint64_t now) { families_->namespaces->Set(static_cast<double>(now)); }
+
+void Metrics::KeyCacheHits(uint64_t count) { Add(families_->lookups[0], count); }
+void Metrics::KeyCacheMisses(uint64_t count) { Add(families_->lookups[1], count); }
+void Metrics::UsersErased(uint64_t count) { Add(families_->erased, count); }
+
+void Metrics::PolicyReloaded(bool ok) { families_->reloads[ok ? 0 : 1]->Increment(); }
+void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set(static_cast<double>(generation)); }
+void Metrics::Ready(bool ready) { families_->ready->Set(ready ? 1 : 0); }
+
+Metrics::Totals Metrics::totals() const {
+  const auto whole = [](double value) { return static_cast<uint64_t>(value); };
+  return {.sealed = whole(families_->sealed->Value()),
+          .opened = whole(families_->opened->Value()),
+          .dropped = Sum(families_->dropped),
+          .refused = Sum(families_->refused),
+          .connectionsOpen = whole(families_->open->Value()),
+          .namespaces = whole(families_->namespaces->Value())};
+}
+
+std::string Metrics::Text() const { return prometheus::TextSerializer().Serialize(families_->registry->Collect()); }
+
+struct MetricsEndpoint::Exposer {
+  explicit Exposer(const std::vector<std::string>& options) : http(options) {}
+  prometheus::Exposer http;
+};
+
+MetricsEndpoint::MetricsEndpoint(std::unique_ptr<Exposer> exposer) : exposer_(std::move(exposer)) {}
+MetricsEndpoint::~MetricsEndpoint() = default;
+
+absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const SocketAddress& address,
+                                                                         const Metrics& metrics) {
+  // The short timeout keeps a silent client from holding one of the two threads for long.
+  const std::vector<std::string> options = {"listening_ports",    address.Text(), "num_threads", "2",
+                                            "request_timeout_ms", "2000"};
+  try {
+    auto exposer = std::make_unique<Exposer>(options);
+    exposer->http.RegisterCollectable(metrics.families_->registry);
+    return std::unique_ptr<MetricsEndpoint>(new MetricsEndpoint(std::move(exposer)));
+  } catch (const std::exception&) {  // what() says no more than that
+    return absl::UnavailableError(StrCat("cannot listen at ", address.Text(), " for metrics; is the port taken?"));
+  }
+}
+
+uint16_t MetricsEndpoint::port() const { return static_cast<uint16_t>(exposer_->http.GetListeningPorts().front()); }
+
+}  // namespace kveil::observe

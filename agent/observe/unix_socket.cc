@@ -1,0 +1,46 @@
+// Small steps with unix stream sockets.
+#include "observe/unix_socket.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "base/text.h"
+
+namespace kveil::observe {
+
+absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(
+        StrCat("socket path of ", path.size(), " bytes, expected 1 to ", sizeof(address.sun_path) - 1, ": ", path));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+bool PeerIsAllowed(int socket, int group) {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  if (peer.uid == 0) return true;
+  if (group < 0) return false;
+  if (peer.gid == static_cast<gid_t>(group)) return true;
+
+  std::vector<gid_t> groups(64);
+  size = groups.size() * sizeof(gid_t);
+  int result = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  if (result != 0 && errno == ERANGE) {  // the kernel wrote the size that it needs
+    groups.resize(size / sizeof(gid_t));
+    result = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  }
+  if (result != 0) return false;
+  groups.resize(size / sizeof(gid_t));
+  return std::find(groups.begin(), groups.end(), static_cast<gid_t>(group)) != groups.end();
+}
+
+}  // namespace kveil::observe

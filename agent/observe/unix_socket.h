@@ -1,0 +1,19 @@
+// Small steps with unix stream sockets that the admin server and its client share.
+#pragma once
+
+#include <sys/un.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace kveil::observe {
+
+// kInvalidArgument when the path does not fit sun_path (107 bytes).
+absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path);
+
+// Whether the process at the other end of a connected socket is root or in the group (its own, or a supplementary one,
+// as they were when it connected: SO_PEERCRED and SO_PEERGROUPS, unix(7)). `group` -1: only root.
+bool PeerIsAllowed(int socket, int group);
+
+}  // namespace kveil::observe

@@ -1,0 +1,152 @@
+// Counts arrive under their documented names, in the text and over HTTP.
+#include "observe/metrics.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "base/unique_fd.h"
+
+namespace kveil::observe {
+namespace {
+
+using ::testing::HasSubstr;
+
+SocketAddress Loopback(uint16_t port) { return *SocketAddress::Parse("127.0.0.1", port); }
+
+std::string HttpGet(uint16_t port, const std::string& path) {
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const SocketAddress address = Loopback(port);
+  if (::connect(socket.get(), address.get(), address.size()) != 0) return "cannot connect";
+  const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+  EXPECT_EQ(::send(socket.get(), request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char chunk[4096];
+  for (ssize_t count; (count = ::recv(socket.get(), chunk, sizeof(chunk), 0)) > 0;) answer.append(chunk, count);
+  return answer;
+}
+
+TEST(MetricsTest, EveryMethodCountsWhereItSays) {
+  Metrics metrics("1.2.3");
+  metrics.RecordsSealed(10);
+  metrics.RecordsOpened(20);
+  metrics.RecordsPassedPlain(3);
+  metrics.RecordsAfterErasure(4);
+  metrics.RecordsDropped(DropReason::kErased, 5);
+  metrics.RecordsDropped(DropReason::kPlaintext, 6);
+  metrics.RecordsRefused(RefuseReason::kDenied, 7);
+  metrics.RecordsRefused(RefuseReason::kOther, 8);
+  metrics.BytesReceived(Side::kClient, 100);
+  metrics.BytesReceived(Side::kBroker, 200);
+  metrics.BytesSent(Side::kBroker, 300);
+  metrics.ConnectionOpened();
+  metrics.ConnectionOpened();
+  metrics.ConnectionClosed(ConnectionResult::kStalled);
+  metrics.NamespacesServed(9);
+  metrics.KeyCacheHits(11);
+  metrics.KeyCacheMisses(12);
+  metrics.UsersErased(1);
+  metrics.PolicyReloaded(false);
+  metrics.PolicyGeneration(13);
+  metrics.Ready(true);
+  const std::string text = metrics.Text();
+  for (const char* line : {
+           "kveil_build_info{version=\"1.2.3\"} 1\n",
+           "kveil_records_sealed_total 10\n",
+           "kveil_records_opened_total 20\n",
+           "kveil_records_passed_plain_total 3\n",
+           "kveil_records_after_erasure_total 4\n",
+           "kveil_records_dropped_total{reason=\"erased\"} 5\n",
+           "kveil_records_dropped_total{reason=\"plaintext\"} 6\n",
+           "kveil_records_refused_total{reason=\"denied\"} 7\n",
+           "kveil_records_refused_total{reason=\"other\"} 8\n",
+           "kveil_records_refused_total{reason=\"tampered\"} 0\n",
+           "kveil_received_bytes_total{from=\"client\"} 100\n",
+           "kveil_received_bytes_total{from=\"broker\"} 200\n",
+           "kveil_sent_bytes_total{to=\"broker\"} 300\n",
+           "kveil_connections_open 1\n",
+           "kveil_connections_closed_total{result=\"stalled\"} 1\n",
+           "kveil_namespaces 9\n",
+           "kveil_key_cache_lookups_total{result=\"hit\"} 11\n",
+           "kveil_key_cache_lookups_total{result=\"miss\"} 12\n",
+           "kveil_users_erased_total 1\n",
+           "kveil_policy_reloads_total{result=\"refused\"} 1\n",
+           "kveil_policy_generation 13\n",
+           "kveil_ready 1\n",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(MetricsTest, TotalsSumTheReasons) {
+  Metrics metrics("x");
+  metrics.RecordsSealed(1);
+  metrics.RecordsOpened(2);
+  metrics.RecordsDropped(DropReason::kErased, 3);
+  metrics.RecordsDropped(DropReason::kPlaintext, 4);
+  metrics.RecordsRefused(RefuseReason::kNoUser, 5);
+  metrics.RecordsRefused(RefuseReason::kNotJson, 6);
+  metrics.ConnectionOpened();
+  metrics.NamespacesServed(8);
+  const Metrics::Totals totals = metrics.totals();
+  EXPECT_EQ(totals.sealed, 1u);
+  EXPECT_EQ(totals.opened, 2u);
+  EXPECT_EQ(totals.dropped, 7u);
+  EXPECT_EQ(totals.refused, 11u);
+  EXPECT_EQ(totals.connectionsOpen, 1u);
+  EXPECT_EQ(totals.namespaces, 8u);
+}
+
+TEST(MetricsTest, ThreadsLoseNoCount) {
+  Metrics metrics("x");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < 10000; ++n) metrics.RecordsSealed(3);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(metrics.totals().sealed, 120000u);
+}
+
+TEST(MetricsTest, EveryNameAndLabelIsDocumented) {
+  std::ostringstream document;
+  document << std::ifstream(KVEIL_SOURCE_DIR "/docs/operations.md").rdbuf();
+  std::istringstream text(Metrics("x").Text());
+  for (std::string line; std::getline(text, line);) {
+    if (line.rfind("#", 0) == 0) continue;
+    const std::string name = line.substr(0, line.find_first_of("{ "));
+    EXPECT_THAT(document.str(), HasSubstr("`" + name)) << line;
+    const size_t quote = line.find('"');
+    if (quote == std::string::npos || name == "kveil_build_info") continue;
+    EXPECT_THAT(document.str(), HasSubstr("`" + line.substr(quote + 1, line.rfind('"') - quote - 1) + "`")) << line;
+  }
+}
+
+TEST(MetricsEndpointTest, AnswersOverHttp) {
+  Metrics metrics("x");
+  metrics.RecordsSealed(42);
+  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const std::string answer = HttpGet((*endpoint)->port(), "/metrics");
+  EXPECT_THAT(answer, HasSubstr("200 OK"));
+  EXPECT_THAT(answer, HasSubstr("kveil_records_sealed_total 42\n"));
+  EXPECT_THAT(HttpGet((*endpoint)->port(), "/other"), HasSubstr("404"));
+}
+
+TEST(MetricsEndpointTest, TakenPortIsAnErrorThatNamesIt) {
+  Metrics metrics("x");
+  const auto first = MetricsEndpoint::Listen(Loopback(0), metrics);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto second = MetricsEndpoint::Listen(Loopback((*first)->port()), metrics);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("127.0.0.1:" + std::to_string((*first)->port())));
+}
+
+}  // namespace
+}  // namespace kveil::observe
