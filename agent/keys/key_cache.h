@@ -77,7 +77,7 @@ class KeyCache {
   void TakeRevocations();
   void Insert(Entry entry);
   void Remove(Entries::iterator entry);
-  void RemoveById(const crypto::KeyId& id);
+  void MarkErased(const crypto::KeyId& id);
   void Clear();
   void DropExpired();
   void DropBeyondCapacity();

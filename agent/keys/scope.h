@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/text.h"
 #include "crypto/key_id.h"
 #include "crypto/secret.h"
 
@@ -24,7 +25,7 @@ struct ScopeName {
   friend bool operator==(const ScopeName&, const ScopeName&) = default;
   template <typename H>
   friend H AbslHashValue(H state, const ScopeName& name) {
-    return H::combine(std::move(state), name.scope, name.keyspace, name.subject);
+    return H::combine(std::move(state), name.scope, ToAbsl(name.keyspace), ToAbsl(name.subject));
   }
 };
 

@@ -1,0 +1,155 @@
+// The cache of one worker thread: a list by age, and two ways to find an entry in it.
+#include "keys/key_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "keys/revocations.h"
+
+namespace kveil::keys {
+namespace {
+
+// Long enough that a flood of records with made-up ids costs one question a second for each, short enough that a key
+// made on another node a moment ago is found.
+constexpr std::chrono::seconds kUnknownTtl{1};
+// An entry used so recently may be part of the frame that is being worked on.
+constexpr std::chrono::seconds kInUse{5};
+constexpr size_t kMaxOverCapacity = 4;
+
+}  // namespace
+
+KeyCache::KeyCache(KeyService& service, size_t capacity)
+    : service_(service), capacity_(std::max<size_t>(1, capacity)), mask_(service.NewMask()) {
+  generation_ = service_.revocations().generation();
+  RefreshTime();
+}
+
+void KeyCache::RefreshTime() { now_ = service_.options().steadyNow(); }
+
+void KeyCache::Refresh() {
+  RefreshTime();
+  TakeRevocations();
+  DropExpired();
+}
+
+void KeyCache::TakeRevocations() {
+  if (service_.revocations().generation() == generation_) return;
+  const Revocations::Revoked revoked = service_.revocations().After(generation_);
+  generation_ = revoked.generation;
+  if (revoked.all) return Clear();
+  for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
+}
+
+const ScopeKey* KeyCache::FindForSealing(const ScopeName& name) {
+  auto found = byName_.find(name);
+  if (found == byName_.end()) return nullptr;
+  Entry& entry = *found->second;
+  if (entry.expires <= now_) return nullptr;
+  entry.lastUsed = now_;
+  return &entry.key;
+}
+
+KeyCache::Found KeyCache::FindById(const crypto::KeyId& id) {
+  auto found = byId_.find(id);
+  if (found == byId_.end()) return {};
+  Entry& entry = *found->second;
+  if (entry.expires <= now_) return {};
+  entry.lastUsed = now_;
+  return {entry.state, entry.state == State::kReady ? &entry.key : nullptr};
+}
+
+void KeyCache::Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done) {
+  service_.Fetch(std::move(misses), std::move(done));
+}
+
+absl::Status KeyCache::Deliver(FetchResult result) {
+  Refresh();
+  // Erased after they were read: they must not come back.
+  absl::flat_hash_set<crypto::KeyId> revoked;
+  if (result.generation != generation_) {
+    const Revocations::Revoked since = service_.revocations().After(result.generation);
+    if (since.all) return result.status;
+    revoked.insert(since.ids.begin(), since.ids.end());
+  }
+  const SteadyTime expires = result.unwrapped + service_.options().cacheTtl;
+  for (FetchResult::ByScope& found : result.scopes) {
+    if (revoked.contains(found.key.id)) continue;
+    Insert({.state = found.key.erasedSubject ? State::kErased : State::kReady,
+            .key = std::move(found.key),
+            .name = std::move(found.name),
+            .hasName = true,
+            .expires = expires});
+  }
+  for (FetchResult::ById& found : result.ids) {
+    Entry entry{.key = std::move(found.key), .expires = expires};
+    entry.key.id = found.id;
+    if (found.state == FetchResult::IdState::kErased || revoked.contains(found.id)) {
+      entry.state = State::kErased;
+      entry.key.key = crypto::SecretKey();
+    } else if (found.state == FetchResult::IdState::kUnknown) {
+      entry.state = State::kUnknown;
+      entry.expires = std::min(expires, now_ + kUnknownTtl);
+    }
+    Insert(std::move(entry));
+  }
+  DropBeyondCapacity();
+  return result.status;
+}
+
+void KeyCache::Insert(Entry entry) {
+  entry.lastUsed = now_;
+  if (auto old = byId_.find(entry.key.id); old != byId_.end()) {
+    // A key found by id says nothing new about one that is here with its name, and must not make it live longer.
+    const Entry& known = *old->second;
+    const bool sameState = known.state == entry.state;
+    if (sameState && !entry.hasName && known.hasName && known.expires > now_) return;
+    Remove(old->second);
+  }
+  if (entry.hasName) {
+    // The name goes to the new key (a new window); the old one is still found by id.
+    if (auto old = byName_.find(entry.name.view()); old != byName_.end()) {
+      old->second->hasName = false;
+      byName_.erase(old);
+    }
+  }
+  auto inserted = entries_.insert(entries_.end(), std::move(entry));
+  byId_[inserted->key.id] = inserted;
+  if (inserted->hasName) byName_[inserted->name.view()] = inserted;
+}
+
+void KeyCache::Remove(Entries::iterator entry) {
+  if (entry->hasName) byName_.erase(entry->name.view());
+  byId_.erase(entry->key.id);
+  entries_.erase(entry);
+}
+
+void KeyCache::MarkErased(const crypto::KeyId& id) {
+  auto found = byId_.find(id);
+  if (found == byId_.end()) return;
+  Entry& entry = *found->second;
+  if (entry.hasName) byName_.erase(entry.name.view());
+  entry.hasName = false;
+  entry.state = State::kErased;
+  entry.key.key = crypto::SecretKey();
+}
+
+void KeyCache::Clear() {
+  byName_.clear();
+  byId_.clear();
+  entries_.clear();
+}
+
+void KeyCache::DropExpired() {
+  while (!entries_.empty() && entries_.front().expires <= now_) Remove(entries_.begin());
+}
+
+void KeyCache::DropBeyondCapacity() {
+  while (entries_.size() > capacity_) {
+    const bool inUse = entries_.front().lastUsed + kInUse > now_;
+    if (inUse && entries_.size() <= capacity_ * kMaxOverCapacity) return;
+    Remove(entries_.begin());
+  }
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,453 @@
+// Opening the root key and the registry, and everything that is done with the two.
+#include "keys/keyring.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "crypto/hmac.h"
+#include "crypto/key_wrap.h"
+#include "keys/root_key_file.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr std::string_view kSecretLabel = "kveil registry 1";
+constexpr std::string_view kEpochLabel = "kveil epoch 1";
+constexpr std::string_view kRowLabel = "kveil row 1";
+constexpr std::string_view kSubjectLabel = "kveil subject 1";
+
+constexpr char kErasedAtPayload[] = "kveil/erased-at";
+
+void Append(Bytes bytes, ByteBuffer& out) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+
+void AppendBigEndian(uint64_t value, ByteBuffer& out) {
+  for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(value >> shift));
+}
+
+ByteBuffer SecretAad(const RegistryId& id) {
+  ByteBuffer aad;
+  Append(AsBytes(kSecretLabel), aad);
+  Append(id, aad);
+  return aad;
+}
+
+std::string_view ScopeLabel(Scope scope) {
+  switch (scope) {
+    case Scope::kCluster:
+      return "cluster";
+    case Scope::kTopic:
+      return "topic";
+    case Scope::kUser:
+      break;
+  }
+  return "user";
+}
+
+absl::Status ErasedBeforeError(absl::Time time) {
+  const std::string text = absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
+  absl::Status status = absl::AlreadyExistsError(StrCat("this user was erased before, at ", text));
+  status.SetPayload(kErasedAtPayload, absl::Cord(text));
+  return status;
+}
+
+}  // namespace
+
+std::optional<absl::Time> ErasedBefore(const absl::Status& status) {
+  const absl::optional<absl::Cord> text = status.GetPayload(kErasedAtPayload);
+  absl::Time time;
+  std::string error;
+  if (!text.has_value() || !absl::ParseTime(absl::RFC3339_full, std::string(*text), &time, &error)) return std::nullopt;
+  return time;
+}
+
+absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& options) {
+  std::unique_ptr<Keyring> keyring(new Keyring(options));
+  keyring->SetLockDeadline(std::chrono::steady_clock::now() + options.registryTimeout);
+  // The registry first: only beside a new one may a root key be made.
+  if (absl::Status status = keyring->OpenRegistry(true); !status.ok()) return status;
+  absl::StatusOr<std::optional<Registry::Identity>> identity = keyring->registry_->ReadIdentity();
+  if (!identity.ok()) return keyring->Fail(identity.status());
+  if (absl::Status status = keyring->LoadRootKey(!identity->has_value()); !status.ok()) return status;
+  if (!identity->has_value()) {
+    if (absl::Status status = keyring->Initialise(); !status.ok()) return status;
+    identity = keyring->registry_->ReadIdentity();
+    if (!identity.ok()) return keyring->Fail(identity.status());
+  }
+  if (absl::Status status = keyring->LoadSecrets(**identity); !status.ok()) return status;
+  return keyring;
+}
+
+void Keyring::SetLockDeadline(std::chrono::steady_clock::time_point deadline) {
+  lockDeadline_ = deadline;
+  if (registry_ != nullptr) registry_->SetLockDeadline(deadline);
+}
+
+absl::Status Keyring::OpenRegistry(bool create) {
+  absl::StatusOr<std::unique_ptr<Registry>> registry =
+      create ? Registry::OpenOrCreate(options_.registryPath, lockDeadline_)
+             : Registry::OpenExisting(options_.registryPath, lockDeadline_);
+  if (!registry.ok()) return Fail(registry.status());
+  registry_ = *std::move(registry);
+  broken_ = false;
+  absl::StatusOr<int64_t> last = registry_->ReadLastErasure();
+  if (!last.ok()) return Fail(last.status());
+  lastErasure_ = *last;
+  ++openings_;
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::LoadRootKey(bool registryIsNew) {
+  absl::StatusOr<crypto::SecretKey> key = ReadRootKeyFile(options_.rootKeyFile);
+  if (absl::IsNotFound(key.status())) {
+    if (!registryIsNew) {
+      return absl::FailedPreconditionError(StrCat("root key file ", options_.rootKeyFile, " is missing, but registry ",
+                                                  options_.registryPath,
+                                                  " holds keys that only it can unwrap; restore it from a backup"));
+    }
+    key = CreateRootKeyFile(options_.rootKeyFile);
+    if (key.ok()) log::Info("keys.rootKey.made", {{"file", options_.rootKeyFile}});
+  }
+  if (!key.ok()) return key.status();
+  rootKey_ = *std::move(key);
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::Initialise() {
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::StatusOr<std::optional<Registry::Identity>> other = registry_->ReadIdentity();
+  if (!other.ok()) return Fail(other.status());
+  if (other->has_value()) return absl::OkStatus();  // another process was quicker
+
+  Registry::Identity identity;
+  crypto::FillRandom(absl::MakeSpan(identity.id));
+  identity.wrappedSecret = crypto::WrapKey(rootKey_, crypto::SecretKey::Random(), SecretAad(identity.id));
+  identity_ = identity;
+  const absl::Time now = options_.wallNow();
+  if (absl::Status status = registry_->WriteIdentity(identity, now); !status.ok()) return Fail(status);
+  const Registry::Epoch first{1, crypto::WrapKey(rootKey_, crypto::SecretKey::Random(), EpochAad(1))};
+  if (absl::Status status = registry_->AddEpoch(first, now); !status.ok()) return Fail(status);
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  log::Info("keys.registry.made", {{"file", options_.registryPath}});
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::LoadSecrets(const Registry::Identity& identity) {
+  absl::StatusOr<crypto::SecretKey> secret =
+      crypto::UnwrapKey(rootKey_, identity.wrappedSecret, SecretAad(identity.id));
+  if (!secret.ok()) {
+    return absl::FailedPreconditionError(StrCat("root key file ", options_.rootKeyFile, " does not fit registry ",
+                                                options_.registryPath,
+                                                ": it is another registry's key, or the registry is damaged"));
+  }
+  secret_ = *std::move(secret);
+  identity_ = identity;
+  return LoadEpochs();
+}
+
+absl::Status Keyring::LoadEpochs() {
+  absl::StatusOr<std::vector<Registry::Epoch>> epochs = registry_->ReadEpochs();
+  if (!epochs.ok()) return Fail(epochs.status());
+  epochs_.clear();
+  for (const Registry::Epoch& epoch : *epochs) {
+    absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(rootKey_, epoch.wrappedKey, EpochAad(epoch.number));
+    if (!key.ok()) {
+      return Fail(absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: the key of epoch ",
+                                             epoch.number, " is damaged; restore it from a backup")));
+    }
+    epochs_[epoch.number] = *std::move(key);
+  }
+  if (epochs_.empty()) {
+    return Fail(absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: it has no epoch key")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::Ready() {
+  if (registry_ != nullptr && !broken_ && registry_->FileIsInPlace()) return absl::OkStatus();
+  registry_.reset();
+  if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
+  absl::StatusOr<std::optional<Registry::Identity>> identity = registry_->ReadIdentity();
+  if (!identity.ok()) return Fail(identity.status());
+  if (!identity->has_value() || (*identity)->id != identity_->id) {
+    return Fail(absl::UnavailableError(
+        StrCat("registry ", options_.registryPath, " was replaced by another registry; restore it, or restart kveil")));
+  }
+  return LoadEpochs();
+}
+
+absl::Status Keyring::Fail(const absl::Status& status) {
+  // A lock and a full disk pass by themselves. Anything else may be cured by a new connection.
+  // Only marked here: a transaction may still stand on this one.
+  if (!absl::IsAborted(status) && !absl::IsResourceExhausted(status)) broken_ = true;
+  if (absl::IsFailedPrecondition(status)) return status;
+  return absl::UnavailableError(status.message());
+}
+
+absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
+  std::vector<Missing> missing;
+  absl::Status status = Ready();
+  if (status.ok()) status = Read(lookups, missing);
+  if (status.ok() && !missing.empty()) status = Make(missing);
+  if (status.ok()) return status;
+  for (Lookup* lookup : lookups) lookup->result.status.Update(status);
+  return status;
+}
+
+absl::Status Keyring::Read(absl::Span<Lookup* const> lookups, std::vector<Missing>& missing) {
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginRead();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::Status status;
+  for (Lookup* lookup : lookups) {
+    lookup->result.unwrapped = options_.steadyNow();
+    for (size_t scope = 0; status.ok() && scope < lookup->misses.scopes.size(); ++scope) {
+      status = ReadScope(*lookup, scope, missing);
+    }
+    for (size_t id = 0; status.ok() && id < lookup->misses.ids.size(); ++id) {
+      status = ReadId(*lookup, lookup->misses.ids[id]);
+    }
+  }
+  if (status.ok()) status = transaction->Commit();
+  return status.ok() ? status : Fail(status);
+}
+
+absl::Status Keyring::ReadScope(Lookup& lookup, size_t scope, std::vector<Missing>& missing) {
+  if (!rootKeyStatus_.ok()) {
+    lookup.result.status.Update(rootKeyStatus_);
+    return absl::OkStatus();
+  }
+  const ScopeName name = lookup.misses.scopes[scope].view();
+  const Subject subject = SubjectOf(name);
+  const int64_t window = WindowOf(name.scope);
+  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindActive(subject, window);
+  if (!row.ok()) return row.status();
+  if (!row->has_value()) {
+    if (!GiveThrowAway(lookup, scope, subject)) missing.push_back({&lookup, scope, subject, window});
+    return absl::OkStatus();
+  }
+  absl::StatusOr<crypto::SecretKey> key = Unwrap(**row);
+  if (key.ok()) {
+    Give(lookup, scope, *std::move(key), (*row)->id, false);
+  } else {
+    lookup.result.status.Update(key.status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::ReadId(Lookup& lookup, const crypto::KeyId& id) {
+  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindById(id);
+  if (!row.ok()) return row.status();
+  FetchResult::ById found{.id = id};
+  if (!row->has_value()) {
+    found.state = FetchResult::IdState::kUnknown;
+  } else if ((*row)->erased) {
+    found.state = FetchResult::IdState::kErased;
+  } else {
+    absl::StatusOr<crypto::SecretKey> key = Unwrap(**row);
+    if (!key.ok()) {
+      // Neither unknown nor erased: whoever asked must hold what it has.
+      lookup.result.status.Update(key.status());
+      return absl::OkStatus();
+    }
+    found.state = FetchResult::IdState::kReady;
+    found.key = {*std::move(key), id, (*row)->scope, false};
+  }
+  lookup.result.ids.push_back(std::move(found));
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::Make(const std::vector<Missing>& missing) {
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  // What is given before the commit must not leave when the commit fails.
+  std::vector<std::pair<Lookup*, size_t>> given;
+  for (const Missing& one : missing) given.emplace_back(one.lookup, one.lookup->result.scopes.size());
+  absl::Status status;
+  for (const Missing& one : missing) {
+    if (status.ok()) status = MakeOne(one);
+  }
+  if (status.ok()) status = transaction->Commit();
+  if (status.ok()) return status;
+  for (const auto& [lookup, count] : given) {
+    if (lookup->result.scopes.size() > count) lookup->result.scopes.resize(count);
+  }
+  for (const Missing& one : missing) throwAways_.erase(one.subject);
+  return Fail(status);
+}
+
+absl::Status Keyring::MakeOne(const Missing& missing) {
+  // Inside the write transaction nobody else can make or erase the key any more.
+  absl::StatusOr<std::optional<Registry::Row>> other = registry_->FindActive(missing.subject, missing.window);
+  if (!other.ok()) return other.status();
+  if (other->has_value()) {
+    absl::StatusOr<crypto::SecretKey> key = Unwrap(**other);
+    if (!key.ok()) {
+      missing.lookup->result.status.Update(key.status());
+      return absl::OkStatus();
+    }
+    Give(*missing.lookup, missing.scope, *std::move(key), (*other)->id, false);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::optional<absl::Time>> erased = registry_->FindErasure(missing.subject);
+  if (!erased.ok()) return erased.status();
+  if (erased->has_value()) return MakeThrowAway(missing);
+
+  const OwnedScopeName& name = missing.lookup->misses.scopes[missing.scope];
+  if (name.scope == Scope::kUser) {
+    if (absl::Status status = registry_->AddKeyspace(name.keyspace); !status.ok()) return status;
+  }
+  crypto::SecretKey key = crypto::SecretKey::Random();
+  const auto& [epoch, epochKey] = *epochs_.rbegin();
+  Registry::Row row{crypto::ComputeKeyId(key), name.scope, missing.subject, missing.window, epoch, false, {}};
+  row.wrappedKey = crypto::WrapKey(epochKey, key, RowAad(row));
+  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
+  Give(*missing.lookup, missing.scope, std::move(key), row.id, false);
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::MakeThrowAway(const Missing& missing) {
+  if (GiveThrowAway(*missing.lookup, missing.scope, missing.subject)) return absl::OkStatus();
+  ThrowAway made{crypto::SecretKey::Random(), {}, options_.steadyNow() + options_.cacheTtl};
+  made.id = crypto::ComputeKeyId(made.key);
+  const Scope scope = missing.lookup->misses.scopes[missing.scope].scope;
+  const Registry::Row row{made.id, scope, missing.subject, missing.window, epochs_.rbegin()->first, true, {}};
+  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
+  throwAways_.insert_or_assign(missing.subject, std::move(made));
+  GiveThrowAway(*missing.lookup, missing.scope, missing.subject);
+  return absl::OkStatus();
+}
+
+bool Keyring::GiveThrowAway(Lookup& lookup, size_t scope, const Subject& subject) {
+  auto found = throwAways_.find(subject);
+  if (found == throwAways_.end() || found->second.expires <= options_.steadyNow()) return false;
+  Give(lookup, scope, found->second.key.Copy(), found->second.id, true);
+  return true;
+}
+
+void Keyring::Give(Lookup& lookup, size_t scope, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject) {
+  const OwnedScopeName& name = lookup.misses.scopes[scope];
+  lookup.result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
+}
+
+absl::StatusOr<EraseResult> Keyring::Erase(std::optional<std::string_view> keyspace, std::string_view user) {
+  if (absl::Status status = Ready(); !status.ok()) return status;
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<std::string> keyspaces;
+  if (keyspace.has_value()) {
+    keyspaces.emplace_back(*keyspace);
+  } else {
+    absl::StatusOr<std::vector<std::string>> all = registry_->ReadKeyspaces();
+    if (!all.ok()) return Fail(all.status());
+    keyspaces = *std::move(all);
+  }
+  EraseResult result;
+  result.erasedAt = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
+  std::optional<absl::Time> before;
+  for (std::string& candidate : keyspaces) {
+    const Subject subject = SubjectOf({Scope::kUser, candidate, user});
+    absl::StatusOr<std::optional<absl::Time>> erased = registry_->FindErasure(subject);
+    if (!erased.ok()) return Fail(erased.status());
+    if (erased->has_value()) {
+      before = std::min(before.value_or(absl::InfiniteFuture()), **erased);
+      continue;
+    }
+    absl::StatusOr<size_t> count = registry_->Erase(subject, candidate, result.erasedAt);
+    if (!count.ok()) return Fail(count.status());
+    if (*count == 0) continue;
+    result.keyCount += *count;
+    result.keyspaces.push_back(std::move(candidate));
+  }
+  if (result.keyCount == 0 && before.has_value()) return ErasedBeforeError(*before);
+  if (result.keyCount == 0) return absl::NotFoundError("this user has no key");
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return result;
+}
+
+absl::StatusOr<std::vector<crypto::KeyId>> Keyring::PollErasures() {
+  if (absl::Status status = Ready(); !status.ok()) return status;
+  absl::StatusOr<Registry::Erasures> erasures = registry_->ReadErasuresAfter(lastErasure_);
+  if (!erasures.ok()) return Fail(erasures.status());
+  lastErasure_ = erasures->last;
+  return std::move(erasures->ids);
+}
+
+absl::Status Keyring::TruncateLog() {
+  if (absl::Status status = Ready(); !status.ok()) return status;
+  absl::Status status = registry_->TruncateLog();
+  return status.ok() ? status : Fail(status);
+}
+
+absl::Status Keyring::ProbeWrite() {
+  if (absl::Status status = Ready(); !status.ok()) return status;
+  absl::Status status = registry_->ProbeWrite(options_.wallNow());
+  return status.ok() ? status : Fail(status);
+}
+
+absl::Status Keyring::CheckRootKeyFile() {
+  absl::StatusOr<crypto::SecretKey> key = ReadRootKeyFile(options_.rootKeyFile);
+  if (!key.ok()) {
+    rootKeyStatus_ = absl::UnavailableError(
+        StrCat(std::string(key.status().message()), "; nothing new is sealed, as a restarted agent could not open it"));
+  } else if (!key->Equals(rootKey_)) {
+    rootKeyStatus_ = absl::UnavailableError(
+        StrCat("root key file ", options_.rootKeyFile, " holds another key than the one in use; restore it"));
+  } else {
+    rootKeyStatus_ = absl::OkStatus();
+  }
+  return rootKeyStatus_;
+}
+
+void Keyring::DropExpired() {
+  const SteadyTime now = options_.steadyNow();
+  absl::erase_if(throwAways_, [now](const auto& entry) { return entry.second.expires <= now; });
+}
+
+Subject Keyring::SubjectOf(const ScopeName& name) const {
+  ByteBuffer prefix;
+  Append(AsBytes(kSubjectLabel), prefix);
+  prefix.push_back(static_cast<uint8_t>(name.scope));
+  AppendBigEndian(name.keyspace.size(), prefix);
+  const Bytes parts[] = {prefix, AsBytes(name.keyspace), AsBytes(name.subject)};
+  Subject subject;
+  crypto::HmacSha256(secret_, parts, subject.data());
+  return subject;
+}
+
+int64_t Keyring::WindowOf(Scope scope) const {
+  if (scope == Scope::kUser) return 0;
+  return absl::ToUnixSeconds(options_.wallNow()) / std::max<int64_t>(1, options_.sharedKeyWindow.count());
+}
+
+ByteBuffer Keyring::RowAad(const Registry::Row& row) const {
+  ByteBuffer aad;
+  Append(AsBytes(kRowLabel), aad);
+  Append(row.id.bytes, aad);
+  aad.push_back(static_cast<uint8_t>(row.scope));
+  Append(row.subject, aad);
+  AppendBigEndian(static_cast<uint64_t>(row.window), aad);
+  AppendBigEndian(static_cast<uint64_t>(row.epoch), aad);
+  return aad;
+}
+
+ByteBuffer Keyring::EpochAad(int64_t epoch) const {
+  ByteBuffer aad;
+  Append(AsBytes(kEpochLabel), aad);
+  Append(identity_->id, aad);
+  AppendBigEndian(static_cast<uint64_t>(epoch), aad);
+  return aad;
+}
+
+absl::StatusOr<crypto::SecretKey> Keyring::Unwrap(const Registry::Row& row) {
+  auto epoch = epochs_.find(row.epoch);
+  absl::StatusOr<crypto::SecretKey> key = absl::DataLossError("");
+  if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second, row.wrappedKey, RowAad(row));
+  // The id commits to the key: what a record names is what opens it.
+  if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
+  return absl::UnavailableError(StrCat("registry ", options_.registryPath, " is corrupt: the key of a ",
+                                       ScopeLabel(row.scope), " is damaged; restore it from a backup"));
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,47 @@
+// How an erasure reaches every cache at once: a number that changes, and a short memory of what changed it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "crypto/key_id.h"
+
+namespace kveil::keys {
+
+// Any thread may call.
+class Revocations {
+ public:
+  // Grows by one with every revocation. One atomic read: look at it before every batch.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+
+  void Revoke(const std::vector<crypto::KeyId>& ids);
+  // What was revoked is not known: every cache empties itself.
+  void RevokeAll();
+
+  struct Revoked {
+    uint64_t generation = 0;  // up to which `ids` is complete
+    bool all = false;
+    std::vector<crypto::KeyId> ids;
+  };
+  // What was revoked after `generation`.
+  Revoked After(uint64_t generation) const;
+
+ private:
+  static constexpr size_t kMaxRemembered = 65'536;
+  struct Event {
+    uint64_t generation;
+    crypto::KeyId id;
+  };
+
+  std::atomic<uint64_t> generation_{0};
+  mutable std::mutex mutex_;
+  std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
+  uint64_t forgotten_ ABSL_GUARDED_BY(mutex_) = 0;  // events up to this generation are not in events_ any more
+};
+
+}  // namespace kveil::keys

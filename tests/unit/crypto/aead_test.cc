@@ -1,0 +1,137 @@
+// AES-256-GCM: known answers, both engines alike, and nothing given out that is not authentic.
+#include "crypto/aead.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "hex.h"
+
+namespace kveil::crypto {
+namespace {
+
+class EachEngine : public testing::TestWithParam<Engine> {
+ protected:
+  void SetUp() override { ASSERT_TRUE(EngineAvailable(GetParam())) << EngineName(GetParam()) << " cannot run here"; }
+
+  ByteBuffer Seal(BatchCipher& cipher, uint64_t index, std::string_view aad, Bytes plaintext) {
+    ByteBuffer sealed(plaintext.size() + kTagSize);
+    cipher.Seal(index, AsBytes(aad), plaintext, sealed.data());
+    return sealed;
+  }
+};
+
+// McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 13 and 14: key and nonce all zero, as index 0
+// gives.
+TEST_P(EachEngine, GivesThePublishedAnswers) {
+  BatchCipher cipher(GetParam());
+  cipher.SetKey(SecretKey());
+  EXPECT_EQ(ToHex(Seal(cipher, 0, "", {})), "530f8afbc74536b9a963b4f1c4cb738b");
+  EXPECT_EQ(ToHex(Seal(cipher, 0, "", ByteBuffer(16, 0))),
+            "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
+}
+
+TEST_P(EachEngine, OpensWhatItSealedAtEverySize) {
+  BatchCipher cipher(GetParam());
+  cipher.SetKey(SecretKey::Random());
+  for (size_t size = 0; size < 700; ++size) {
+    ByteBuffer plaintext(size);
+    FillRandom(absl::MakeSpan(plaintext));
+    const ByteBuffer sealed = Seal(cipher, size, "topic", plaintext);
+    ByteBuffer opened(size);
+    ASSERT_TRUE(cipher.Open(size, AsBytes("topic"), sealed, opened.data())) << size;
+    ASSERT_EQ(opened, plaintext) << size;
+  }
+}
+
+TEST_P(EachEngine, SealsAndOpensInPlace) {
+  BatchCipher cipher(GetParam());
+  cipher.SetKey(SecretKey::Random());
+  ByteBuffer plaintext(333);
+  FillRandom(absl::MakeSpan(plaintext));
+  ByteBuffer buffer = plaintext;
+  buffer.resize(plaintext.size() + kTagSize);
+  cipher.Seal(9, AsBytes("aad"), Bytes(buffer).first(plaintext.size()), buffer.data());
+  EXPECT_EQ(buffer, Seal(cipher, 9, "aad", plaintext));
+  ASSERT_TRUE(cipher.Open(9, AsBytes("aad"), buffer, buffer.data()));
+  buffer.resize(plaintext.size());
+  EXPECT_EQ(buffer, plaintext);
+}
+
+TEST_P(EachEngine, GivesOutNothingWhenAnyBitDiffers) {
+  BatchCipher cipher(GetParam());
+  cipher.SetKey(SecretKey::Random());
+  const ByteBuffer plaintext(40, 0x5a);
+  const ByteBuffer sealed = Seal(cipher, 3, "aad", plaintext);
+  for (size_t bit = 0; bit < sealed.size() * 8; ++bit) {
+    ByteBuffer tampered = sealed;
+    tampered[bit / 8] ^= 1 << (bit % 8);
+    ByteBuffer out(plaintext.size(), 0xff);
+    ASSERT_FALSE(cipher.Open(3, AsBytes("aad"), tampered, out.data())) << "bit " << bit;
+    ASSERT_EQ(out, ByteBuffer(plaintext.size(), 0)) << "unauthenticated bytes were given out, bit " << bit;
+  }
+}
+
+TEST_P(EachEngine, RefusesAnotherIndexAadKeyOrLength) {
+  BatchCipher cipher(GetParam());
+  const SecretKey key = SecretKey::Random();
+  cipher.SetKey(key);
+  const ByteBuffer sealed = Seal(cipher, 3, "aad", ByteBuffer(40, 1));
+  ByteBuffer out(64);
+  EXPECT_FALSE(cipher.Open(4, AsBytes("aad"), sealed, out.data()));
+  EXPECT_FALSE(cipher.Open(3, AsBytes("aae"), sealed, out.data()));
+  EXPECT_FALSE(cipher.Open(3, AsBytes(""), sealed, out.data()));
+  EXPECT_FALSE(cipher.Open(3, AsBytes("aad"), Bytes(sealed).first(sealed.size() - 1), out.data()));
+  for (size_t size = 0; size < kTagSize; ++size) {
+    EXPECT_FALSE(cipher.Open(3, AsBytes("aad"), Bytes(sealed).first(size), out.data()));
+  }
+  cipher.SetKey(SecretKey::Random());
+  EXPECT_FALSE(cipher.Open(3, AsBytes("aad"), sealed, out.data()));
+  cipher.SetKey(key);
+  EXPECT_TRUE(cipher.Open(3, AsBytes("aad"), sealed, out.data()));
+}
+
+TEST_P(EachEngine, TakesANewKeyAfterItForgotTheLast) {
+  BatchCipher cipher(GetParam());
+  const SecretKey key = SecretKey::Random();
+  cipher.SetKey(key);
+  const ByteBuffer sealed = Seal(cipher, 0, "a", ByteBuffer(5, 1));
+  cipher.ClearKey();
+  cipher.SetKey(key);
+  EXPECT_EQ(Seal(cipher, 0, "a", ByteBuffer(5, 1)), sealed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, EachEngine, testing::Values(Engine::kIpsecMb, Engine::kOpenSsl),
+                         [](const auto& info) { return info.param == Engine::kIpsecMb ? "IpsecMb" : "OpenSsl"; });
+
+TEST(Engines, GiveTheSameBytes) {
+  BatchCipher fast(Engine::kIpsecMb);
+  BatchCipher reference(Engine::kOpenSsl);
+  std::mt19937 random(20240229);
+  for (int round = 0; round < 3000; ++round) {
+    if (round % 50 == 0) {
+      const SecretKey key = SecretKey::Random();
+      fast.SetKey(key);
+      reference.SetKey(key);
+    }
+    ByteBuffer plaintext(random() % 3000);
+    ByteBuffer aad(random() % 120);
+    FillRandom(absl::MakeSpan(plaintext));
+    FillRandom(absl::MakeSpan(aad));
+    const uint64_t index = uint64_t{random()} << 32 | random();
+    ByteBuffer one(plaintext.size() + kTagSize);
+    ByteBuffer other(plaintext.size() + kTagSize);
+    fast.Seal(index, aad, plaintext, one.data());
+    reference.Seal(index, aad, plaintext, other.data());
+    ASSERT_EQ(one, other) << "round " << round;
+    ByteBuffer opened(plaintext.size());
+    ASSERT_TRUE(fast.Open(index, aad, other, opened.data()));
+    ASSERT_EQ(opened, plaintext);
+    ASSERT_TRUE(reference.Open(index, aad, one, opened.data()));
+    ASSERT_EQ(opened, plaintext);
+  }
+}
+
+}  // namespace
+}  // namespace kveil::crypto

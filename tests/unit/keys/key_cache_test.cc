@@ -1,0 +1,190 @@
+// The cache: how long a key lives in it, what an erasure does to it, how much it holds.
+#include "keys/key_cache.h"
+
+#include <gmock/gmock.h>
+
+#include <thread>
+
+#include "crypto/hmac.h"
+#include "key_fixture.h"
+#include "keys/revocations.h"
+
+namespace kveil::keys {
+namespace {
+
+using State = KeyCache::State;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class KeyCacheTest : public KeyTest {
+ protected:
+  std::unique_ptr<KeyService> service_ = Open();
+  KeyCache cache_{*service_};
+};
+
+TEST_F(KeyCacheTest, FindsWhatWasFetchedByNameAndById) {
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+  const ScopeKey* key = SealingKey(*service_, cache_, User("38"));
+  ASSERT_NE(key, nullptr);
+  EXPECT_EQ(key->scope, Scope::kUser);
+  EXPECT_FALSE(key->erasedSubject);
+  EXPECT_EQ(key->id, crypto::ComputeKeyId(key->key));
+  EXPECT_EQ(cache_.FindForSealing(User("38")), key);
+  EXPECT_EQ(cache_.FindById(key->id).state, State::kReady);
+  EXPECT_EQ(cache_.FindById(key->id).key, key);
+}
+
+TEST_F(KeyCacheTest, GivesEverySubjectKeyspaceAndScopeItsOwnKey) {
+  std::vector<crypto::KeyId> ids;
+  for (ScopeName name : {User("38"), User("39"), User("38", "orders"), ScopeName{Scope::kTopic, "clicks", "38"},
+                         ScopeName{Scope::kCluster, "clicks", "38"}, User("8", "clicks3")}) {
+    ids.push_back(SealingKey(*service_, cache_, name)->id);
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) EXPECT_FALSE(ids[i] == ids[j]) << i << " " << j;
+  }
+}
+
+TEST_F(KeyCacheTest, ForgetsAKeyWhenItsTimeSinceTheUnwrapIsOver) {
+  const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
+  for (int i = 0; i < 5; ++i) {
+    Advance(milliseconds(11'999));
+    cache_.Refresh();
+    // Use does not make it live longer.
+    ASSERT_NE(cache_.FindForSealing(User("38")), nullptr) << i;
+    ASSERT_EQ(cache_.FindById(id).state, State::kReady);
+  }
+  Advance(milliseconds(6));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+  EXPECT_EQ(cache_.FindById(id).state, State::kNotCached);
+  EXPECT_EQ(cache_.size(), 0u) << "a key that is too old stayed in memory";
+}
+
+TEST_F(KeyCacheTest, CountsTheTimeFromTheUnwrapAndNotFromTheDelivery) {
+  Misses misses;
+  misses.scopes.emplace_back(User("38"));
+  FetchResult result = Ask(*service_, std::move(misses));
+  Advance(seconds(59));
+  ASSERT_TRUE(cache_.Deliver(std::move(result)).ok());
+  EXPECT_NE(cache_.FindForSealing(User("38")), nullptr);
+  Advance(seconds(1));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+}
+
+TEST_F(KeyCacheTest, DoesNotLetAFetchByIdMakeAKeyLiveLonger) {
+  const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
+  Advance(seconds(40));
+  Misses misses;
+  misses.ids.push_back(id);
+  ASSERT_TRUE(cache_.Deliver(Ask(*service_, std::move(misses))).ok());
+  EXPECT_NE(cache_.FindForSealing(User("38")), nullptr);
+  Advance(seconds(20));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+}
+
+TEST_F(KeyCacheTest, RemembersAnUnknownIdForASecondOnly) {
+  const crypto::KeyId id = crypto::ComputeKeyId(crypto::SecretKey::Random());
+  EXPECT_EQ(StateOf(*service_, cache_, id), State::kUnknown);
+  Advance(milliseconds(999));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindById(id).state, State::kUnknown);
+  Advance(milliseconds(1));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindById(id).state, State::kNotCached);
+}
+
+TEST_F(KeyCacheTest, DropsAnErasedKeyAtTheNextRefresh) {
+  const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
+  const crypto::KeyId other = SealingKey(*service_, cache_, User("39"))->id;
+  ASSERT_TRUE(service_->Erase("clicks", "38").ok());
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+  EXPECT_EQ(cache_.FindById(id).state, State::kErased);
+  EXPECT_EQ(cache_.FindById(id).key, nullptr);
+  EXPECT_EQ(cache_.FindById(other).state, State::kReady);
+}
+
+TEST_F(KeyCacheTest, DoesNotLetAResultOnItsWayBringAnErasedKeyBack) {
+  const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
+  Misses misses;
+  misses.scopes.emplace_back(User("38"));
+  misses.scopes.emplace_back(User("39"));
+  misses.ids.push_back(id);
+  KeyCache fresh(*service_);
+  FetchResult result = Ask(*service_, misses);
+  FetchResult sameResult = Ask(*service_, misses);
+  ASSERT_TRUE(service_->Erase("clicks", "38").ok());
+  // Whether the cache knew of the erasure before or not.
+  cache_.Refresh();
+  for (KeyCache* cache : {&cache_, &fresh}) {
+    ASSERT_TRUE(cache->Deliver(std::move(cache == &cache_ ? result : sameResult)).ok());
+    EXPECT_EQ(cache->FindForSealing(User("38")), nullptr);
+    EXPECT_EQ(cache->FindById(id).state, State::kErased);
+    EXPECT_NE(cache->FindForSealing(User("39")), nullptr);
+  }
+}
+
+TEST_F(KeyCacheTest, EmptiesItselfWhenItMissedTooManyErasures) {
+  Revocations revocations;
+  std::vector<crypto::KeyId> ids(1000);
+  for (int i = 0; i < 100; ++i) revocations.Revoke(ids);
+  EXPECT_TRUE(revocations.After(0).all);
+  EXPECT_FALSE(revocations.After(99).all);
+  EXPECT_EQ(revocations.After(99).ids.size(), 1000u);
+  EXPECT_TRUE(revocations.After(100).ids.empty());
+  revocations.RevokeAll();
+  EXPECT_TRUE(revocations.After(100).all);
+  EXPECT_FALSE(revocations.After(101).all);
+}
+
+TEST_F(KeyCacheTest, HoldsNoMoreThanItsCapacityAndDropsTheOldest) {
+  KeyCache small(*service_, 10);
+  for (int i = 0; i < 30; ++i) {
+    SealingKey(*service_, small, User(std::to_string(i)));
+    Advance(seconds(6));
+  }
+  small.Refresh();
+  EXPECT_LE(small.size(), 10u);
+  EXPECT_EQ(small.FindForSealing(User("0")), nullptr);
+  EXPECT_NE(small.FindForSealing(User("29")), nullptr);
+}
+
+TEST_F(KeyCacheTest, KeepsTheKeysOfAFrameWithMoreUsersThanItsCapacity) {
+  KeyCache small(*service_, 10);
+  Misses misses;
+  for (int i = 0; i < 35; ++i) misses.scopes.emplace_back(User(std::to_string(i)));
+  ASSERT_TRUE(small.Deliver(Ask(*service_, std::move(misses))).ok());
+  for (int i = 0; i < 35; ++i) EXPECT_NE(small.FindForSealing(User(std::to_string(i))), nullptr) << i;
+  for (int i = 35; i < 80; ++i) SealingKey(*service_, small, User(std::to_string(i)));
+  EXPECT_LE(small.size(), 40u) << "the hard limit is four times the capacity";
+}
+
+TEST_F(KeyCacheTest, TakesANewTopicKeyEachWindowAndStillFindsTheOldById) {
+  KeyServiceOptions options = Options();
+  options.sharedKeyWindow = std::chrono::hours(1);
+  service_.reset();
+  auto service = Open(options);
+  KeyCache cache(*service);
+  const crypto::KeyId first = SealingKey(*service, cache, Topic("orders"))->id;
+  const crypto::KeyId user = SealingKey(*service, cache, User("38"))->id;
+  Advance(std::chrono::hours(1));
+  EXPECT_FALSE(SealingKey(*service, cache, Topic("orders"))->id == first);
+  EXPECT_EQ(SealingKey(*service, cache, User("38"))->id, user);
+  EXPECT_EQ(StateOf(*service, cache, first), State::kReady);
+}
+
+TEST_F(KeyCacheTest, MasksAndUnmasksAlikeInEveryWorkerAndAfterARestart) {
+  const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
+  const crypto::Salt salt = crypto::RandomSalt();
+  const crypto::KeyId masked = cache_.mask().Mask(id, salt);
+  EXPECT_EQ(KeyCache(*service_).mask().Unmask(masked, salt), id);
+  service_.reset();
+  auto again = Open();
+  EXPECT_EQ(KeyCache(*again).mask().Unmask(masked, salt), id);
+}
+
+}  // namespace
+}  // namespace kveil::keys

@@ -1,0 +1,254 @@
+// A registry that is locked, full, corrupt, missing or replaced: kUnavailable in bounded time, said in plain words, and
+// well again by itself when the cause is gone.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sched.h>
+#include <sqlite3.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "key_fixture.h"
+
+namespace kveil::keys {
+namespace {
+
+using State = KeyCache::State;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class RegistryFault : public KeyTest {
+ protected:
+  static Misses Users(int first, int count) {
+    Misses misses;
+    for (int i = first; i < first + count; ++i) misses.scopes.emplace_back(User("user-" + std::to_string(i)));
+    return misses;
+  }
+  static Misses Ids(std::vector<crypto::KeyId> ids) {
+    Misses misses;
+    misses.ids = std::move(ids);
+    return misses;
+  }
+  std::string Health(KeyService& service) { return std::string(service.health().message()); }
+
+  // Moves everything out of the log, so that the file alone is the registry.
+  void Checkpoint() {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(database, "PRAGMA wal_checkpoint(TRUNCATE)", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(database);
+  }
+  void RemoveRegistry() {
+    for (const char* suffix : {"", "-wal", "-shm"}) unlink((registryFile() + suffix).c_str());
+  }
+};
+
+class HeldLock {
+ public:
+  explicit HeldLock(const std::string& path) {
+    EXPECT_EQ(sqlite3_open(path.c_str(), &database_), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database_, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  }
+  ~HeldLock() { sqlite3_close(database_); }
+
+ private:
+  sqlite3* database_ = nullptr;
+};
+
+TEST_F(RegistryFault, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFound) {
+  KeyServiceOptions options = Options();
+  options.registryTimeout = std::chrono::milliseconds(300);
+  auto service = Open(options);
+  const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+  {
+    HeldLock lock(registryFile());
+    const auto start = std::chrono::steady_clock::now();
+    FetchResult result = Ask(*service, Users(1, 3));
+    const auto took = std::chrono::steady_clock::now() - start;
+    EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(result.status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("locked")));
+    EXPECT_TRUE(result.scopes.empty());
+    EXPECT_GE(took, std::chrono::milliseconds(250));
+    EXPECT_LT(took, std::chrono::seconds(3));
+    EXPECT_THAT(Health(*service), HasSubstr("locked"));
+    EXPECT_EQ(service->Erase(std::nullopt, "user-0").status().code(), absl::StatusCode::kUnavailable);
+
+    FetchResult read = Ask(*service, Users(0, 1));
+    EXPECT_TRUE(read.status.ok()) << read.status;
+    EXPECT_EQ(read.scopes.at(0).key.id, id);
+    EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady);
+  }
+  EXPECT_TRUE(Ask(*service, Users(1, 3)).status.ok());
+  EXPECT_TRUE(Eventually([&] { return service->health().ok(); }));
+  EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady) << "a refused erasure erased";
+}
+
+TEST_F(RegistryFault, WhenLockedManyWaitersAreAllAnsweredInTheTimeOfOne) {
+  KeyServiceOptions options = Options();
+  options.registryTimeout = std::chrono::milliseconds(300);
+  auto service = Open(options);
+  HeldLock lock(registryFile());
+  const auto start = std::chrono::steady_clock::now();
+  std::atomic<int> refused{0};
+  for (int i = 0; i < 500; ++i) {
+    service->Fetch(Users(i, 1), [&](FetchResult result) { refused += absl::IsUnavailable(result.status); });
+  }
+  EXPECT_TRUE(Eventually([&] { return refused == 500; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
+}
+
+TEST_F(RegistryFault, WhenLockedAtTheStartTheErrorSaysSo) {
+  ASSERT_NE(Open(), nullptr);
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  sqlite3_exec(database, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; UPDATE registry SET probed = 1; COMMIT",
+               nullptr, nullptr, nullptr);
+  KeyServiceOptions options = Options();
+  options.registryTimeout = std::chrono::milliseconds(100);
+  absl::Status status = KeyService::Open(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("locked")));
+  sqlite3_close(database);
+}
+
+TEST_F(RegistryFault, WhenCorruptNothingIsTakenForUnknownOrErased) {
+  auto service = Open();
+  FetchResult made = Ask(*service, Users(0, 2000));
+  ASSERT_TRUE(made.status.ok());
+  std::vector<crypto::KeyId> ids;
+  for (const auto& found : made.scopes) ids.push_back(found.key.id);
+  service.reset();
+  Checkpoint();
+  const std::string whole = ReadFile(registryFile());
+  std::string damaged = whole;
+  // Every page but the first ones, which tell what the file is.
+  for (size_t page = 12 * 4096; page + 4096 <= damaged.size(); page += 4096)
+    damaged.replace(page, 64, std::string(64, 'x'));
+  WriteFile(registryFile(), damaged);
+
+  service = Open();
+  ASSERT_NE(service, nullptr);
+  int unavailable = 0;
+  for (size_t i = 0; i < ids.size(); i += 50) {
+    FetchResult result = Ask(*service, Ids({ids[i]}));
+    if (!result.status.ok()) {
+      EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+      EXPECT_THAT(std::string(result.status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("corrupt")));
+      EXPECT_TRUE(result.ids.empty());
+      ++unavailable;
+    } else {
+      EXPECT_EQ(result.ids.at(0).state, FetchResult::IdState::kReady);
+    }
+  }
+  EXPECT_GT(unavailable, 0);
+  EXPECT_FALSE(Ask(*service, Ids(ids)).status.ok());
+  EXPECT_THAT(Health(*service), HasSubstr("corrupt"));
+
+  // Restored as an operator would: another file under the same name.
+  WriteFile(folder_ + "/backup", whole);
+  RemoveRegistry();
+  ASSERT_EQ(rename((folder_ + "/backup").c_str(), registryFile().c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
+  EXPECT_TRUE(Ask(*service, Ids(ids)).status.ok());
+}
+
+TEST_F(RegistryFault, WhenOneRowIsDamagedTheOthersAreStillFound) {
+  auto service = Open();
+  FetchResult made = Ask(*service, Users(0, 3));
+  const crypto::KeyId damaged = made.scopes.at(1).key.id;
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  sqlite3_stmt* statement = nullptr;
+  sqlite3_prepare_v2(database, "UPDATE scopeKeys SET wrappedKey = zeroblob(60) WHERE keyId = ?1", -1, &statement,
+                     nullptr);
+  sqlite3_bind_blob(statement, 1, damaged.bytes.data(), 16, SQLITE_STATIC);
+  ASSERT_EQ(sqlite3_step(statement), SQLITE_DONE);
+  sqlite3_finalize(statement);
+  sqlite3_close(database);
+  FetchResult result = Ask(*service, Ids({made.scopes[0].key.id, damaged, made.scopes[2].key.id}));
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(result.ids.size(), 2u);
+  EXPECT_THAT(Health(*service), HasSubstr("damaged"));
+  EXPECT_FALSE(Ask(*service, Users(1, 1)).status.ok());
+  EXPECT_TRUE(Ask(*service, Users(2, 1)).status.ok());
+}
+
+TEST_F(RegistryFault, WhenRowsAreSwappedTheyAreNotTakenForOneAnother) {
+  auto service = Open();
+  FetchResult made = Ask(*service, Users(0, 2));
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  // Somebody who can write the registry gives each user the other's key.
+  ASSERT_EQ(sqlite3_exec(database,
+                         "CREATE TEMP TABLE copy AS SELECT keyId, wrappedKey FROM scopeKeys;"
+                         "UPDATE scopeKeys SET wrappedKey = (SELECT wrappedKey FROM copy WHERE copy.keyId <>"
+                         " scopeKeys.keyId)",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(database);
+  FetchResult result = Ask(*service, Ids({made.scopes[0].key.id, made.scopes[1].key.id}));
+  EXPECT_FALSE(result.status.ok());
+  EXPECT_TRUE(result.ids.empty());
+}
+
+TEST_F(RegistryFault, WhenRemovedNoKeyIsMadeThatARestartWouldLose) {
+  auto service = Open();
+  const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+  Checkpoint();
+  ASSERT_EQ(rename(registryFile().c_str(), (folder_ + "/away").c_str()), 0);
+  FetchResult result = Ask(*service, Users(1, 1));
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(result.status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("missing")));
+  EXPECT_FALSE(std::filesystem::exists(registryFile())) << "a new registry was made in silence";
+  EXPECT_THAT(Health(*service), HasSubstr("missing"));
+  ASSERT_EQ(rename((folder_ + "/away").c_str(), registryFile().c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
+  EXPECT_EQ(Ask(*service, Users(0, 1)).scopes.at(0).key.id, id);
+}
+
+TEST_F(RegistryFault, WhenReplacedByAnotherRegistryItIsNotUsed) {
+  auto service = Open();
+  const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+  KeyServiceOptions other = Options();
+  other.registryPath = folder_ + "/other.db";
+  Open(other).reset();
+  RemoveRegistry();
+  ASSERT_EQ(rename(other.registryPath.c_str(), registryFile().c_str()), 0);
+  ASSERT_EQ(rename((other.registryPath + "-wal").c_str(), (registryFile() + "-wal").c_str()), 0);
+  FetchResult result = Ask(*service, Ids({id}));
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("replaced"));
+  EXPECT_TRUE(result.ids.empty()) << "a key of the old registry was taken for unknown";
+}
+
+TEST_F(RegistryFault, WhenTheDiskIsFullNothingIsGivenOutThatIsNotOnDisk) {
+  // A small file system of its own, seen by this process only.
+  ASSERT_EQ(unshare(CLONE_NEWNS), 0) << "needs root: " << strerror(errno);
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  ASSERT_EQ(mount("tmpfs", folder_.c_str(), "tmpfs", 0, "size=1m"), 0) << strerror(errno);
+  {
+    auto service = Open();
+    ASSERT_NE(service, nullptr);
+    const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+    const std::string filler = folder_ + "/filler";
+    const int fd = open(filler.c_str(), O_WRONLY | O_CREAT, 0600);
+    const std::string block(4096, 'f');
+    while (write(fd, block.data(), block.size()) > 0) {
+    }
+    close(fd);
+    FetchResult result = Ask(*service, Users(1, 500));
+    EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(result.status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("full")));
+    EXPECT_TRUE(result.scopes.empty());
+    EXPECT_THAT(Health(*service), HasSubstr("full"));
+    EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady);
+    unlink(filler.c_str());
+    EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
+    EXPECT_TRUE(Ask(*service, Users(1, 500)).status.ok());
+  }
+  EXPECT_EQ(umount(folder_.c_str()), 0) << strerror(errno);
+}
+
+}  // namespace
+}  // namespace kveil::keys
