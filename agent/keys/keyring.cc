@@ -107,7 +107,6 @@ absl::Status Keyring::LoadRootKey(bool registryIsNew) {
                                                   " holds keys that only it can unwrap; restore it from a backup"));
     }
     key = CreateRootKeyFile(options_.rootKeyFile);
-    if (key.ok()) log::Info("keys.rootKey.made", {{"file", options_.rootKeyFile}});
   }
   if (!key.ok()) return key.status();
   rootKey_ = *std::move(key);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/text.h"
 #include "base/unique_fd.h"
@@ -101,12 +102,21 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const std::string& path
   registry->device_ = info.st_dev;
   registry->inode_ = info.st_ino;
   for (auto step : {&Registry::CheckFormat, &Registry::Configure, &Registry::Prepare}) {
-    if (absl::Status status = (registry.get()->*step)(); !status.ok()) return status;
+    absl::Status status = (registry.get()->*step)();
+    // SQLite does not wait where waiting could deadlock, as when two processes turn a new file to write-ahead logging.
+    while (absl::IsAborted(status) && std::chrono::steady_clock::now() < lockDeadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      status = (registry.get()->*step)();
+    }
+    if (!status.ok()) return status;
   }
   return registry;
 }
 
 absl::Status Registry::CheckFormat() {
+  // One view of the file: another process may be making the tables at this moment.
+  absl::StatusOr<Transaction> transaction = BeginRead();
+  if (!transaction.ok()) return transaction.status();
   absl::StatusOr<int64_t> application = database_->QueryInteger("PRAGMA application_id");
   if (!application.ok()) return application.status();
   absl::StatusOr<int64_t> format = database_->QueryInteger("PRAGMA user_version");

@@ -13,6 +13,7 @@
 
 #include "absl/strings/ascii.h"
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "crypto/hmac.h"
@@ -168,6 +169,7 @@ absl::StatusOr<crypto::SecretKey> CreateRootKeyFile(const std::string& path) {
   // The name appears only with the whole key behind it, and never replaces another's.
   if (status.ok() && renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
     if (status = SyncDirectoryOf(path); !status.ok()) return status;
+    log::Info("keys.rootKey.made", {{"file", path}});
     return key;
   }
   const bool another = status.ok() && errno == EEXIST;

@@ -1,0 +1,143 @@
+// Sealing and opening, as the hot path does it: header, additional data and AES-GCM for each record of a batch.
+//
+//   build/release/crypto_bench [--benchmark_filter=...]
+//
+// Arguments: bytes of a value, engine (0 libipsec-mb, 1 OpenSSL). Time is for one record.
+#include <benchmark/benchmark.h>
+
+#include "crypto/aead.h"
+#include "crypto/envelope.h"
+#include "crypto/hmac.h"
+#include "crypto/key_id.h"
+
+namespace kveil::crypto {
+namespace {
+
+constexpr uint64_t kRecords = 1000;  // a batch
+constexpr std::string_view kTopic = "clickstream";
+
+Engine EngineOf(const benchmark::State& state) { return state.range(1) == 0 ? Engine::kIpsecMb : Engine::kOpenSsl; }
+
+// Returns false, with the reason in the report, when the CPU or the build lacks the engine.
+bool CanRun(benchmark::State& state) {
+  state.SetLabel(std::string(EngineName(EngineOf(state))));
+  if (EngineAvailable(EngineOf(state))) return true;
+  state.SkipWithError("this engine cannot run here");
+  return false;
+}
+
+void CountRecords(benchmark::State& state) {
+  state.SetItemsProcessed(state.iterations());
+  state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+
+struct Batch {
+  explicit Batch(Engine engine) : cipher(engine) {
+    header.flags = kFlagMaskedKeyId;
+    header.keyId = ComputeKeyId(scopeKey);
+    NewSalt();
+  }
+  void NewSalt() {
+    header.salt = RandomSalt();
+    cipher.SetKey(DeriveBatchKey(scopeKey, header.suite, header.salt));
+    header.recordIndex = 0;
+  }
+  void Seal(Bytes value, uint8_t* out) {
+    const Bytes headerValue(headerBytes, WriteEnvelopeHeader(header, headerBytes));
+    BuildAad(headerValue, kTopic, AsBytes("user-38"), aad);
+    cipher.Seal(header.recordIndex, aad, value, out);
+  }
+
+  SecretKey scopeKey = SecretKey::Random();
+  BatchCipher cipher;
+  EnvelopeHeader header;
+  uint8_t headerBytes[kMaxEnvelopeHeaderByIdSize];
+  ByteBuffer aad;
+};
+
+void SealRecord(benchmark::State& state) {
+  if (!CanRun(state)) return;
+  Batch batch(EngineOf(state));
+  const ByteBuffer value(static_cast<size_t>(state.range(0)), 'v');
+  ByteBuffer out(value.size() + kTagSize);
+  for (auto _ : state) {
+    if (++batch.header.recordIndex == kRecords) batch.NewSalt();
+    batch.Seal(value, out.data());
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  CountRecords(state);
+}
+
+void OpenRecord(benchmark::State& state) {
+  if (!CanRun(state)) return;
+  Batch batch(EngineOf(state));
+  const ByteBuffer value(static_cast<size_t>(state.range(0)), 'v');
+  ByteBuffer sealed(value.size() + kTagSize);
+  batch.Seal(value, sealed.data());
+  ByteBuffer out(value.size());
+  const ByteBuffer headerValue(batch.headerBytes,
+                               batch.headerBytes + WriteEnvelopeHeader(batch.header, batch.headerBytes));
+  for (auto _ : state) {
+    const auto header = ParseEnvelopeHeader(headerValue);
+    BuildAad(headerValue, kTopic, AsBytes("user-38"), batch.aad);
+    bool opened = batch.cipher.Open(header->recordIndex, batch.aad, sealed, out.data());
+    if (!opened) return state.SkipWithError("a record did not open");
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  CountRecords(state);
+}
+
+// A batch in which every record belongs to another user: a derivation, a key schedule and a mask for each.
+void SealRecordOfANewUser(benchmark::State& state) {
+  if (!CanRun(state)) return;
+  Batch batch(EngineOf(state));
+  KeyIdMask mask(SecretKey::Random());
+  const KeyId id = batch.header.keyId;
+  const ByteBuffer value(static_cast<size_t>(state.range(0)), 'v');
+  ByteBuffer out(value.size() + kTagSize);
+  for (auto _ : state) {
+    batch.header.keyId = mask.Mask(id, batch.header.salt);
+    batch.cipher.SetKey(DeriveBatchKey(batch.scopeKey, batch.header.suite, batch.header.salt));
+    batch.Seal(value, out.data());
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  CountRecords(state);
+}
+
+void Sizes(benchmark::internal::Benchmark* benchmark) {
+  for (int64_t engine : {0, 1}) {
+    for (int64_t size : {100, 1024, 16384}) benchmark->Args({size, engine});
+  }
+}
+
+BENCHMARK(SealRecord)->Apply(Sizes);
+BENCHMARK(OpenRecord)->Apply(Sizes);
+BENCHMARK(SealRecordOfANewUser)->Args({100, 0})->Args({100, 1});
+
+void DeriveKey(benchmark::State& state) {
+  const SecretKey scopeKey = SecretKey::Random();
+  const Salt salt = RandomSalt();
+  for (auto _ : state) benchmark::DoNotOptimize(DeriveBatchKey(scopeKey, Suite::kAes256Gcm, salt));
+}
+BENCHMARK(DeriveKey);
+
+void MaskKeyId(benchmark::State& state) {
+  KeyIdMask mask(SecretKey::Random());
+  const Salt salt = RandomSalt();
+  KeyId id;
+  for (auto _ : state) benchmark::DoNotOptimize(id = mask.Mask(id, salt));
+}
+BENCHMARK(MaskKeyId);
+
+void NewSaltFromTheKernel(benchmark::State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(RandomSalt());
+}
+BENCHMARK(NewSaltFromTheKernel);
+
+}  // namespace
+}  // namespace kveil::crypto
+
+BENCHMARK_MAIN();

@@ -1,0 +1,126 @@
+// tests/vectors/envelope-v1.json, which another implementation made, against this one: both ways, and the refusals.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "crypto/aead.h"
+#include "crypto/envelope.h"
+#include "hex.h"
+
+namespace kveil::crypto {
+namespace {
+
+using Json = nlohmann::json;
+
+Json LoadVectors() {
+  std::ifstream file(KVEIL_SOURCE_DIR "/tests/vectors/envelope-v1.json");
+  return Json::parse(file, nullptr, false);
+}
+
+// One vector's inputs, in our types.
+struct Given {
+  explicit Given(const Json& json)
+      : scopeKey(KeyFromHex(json["scopeKey"].get<std::string>())),
+        registrySecret(KeyFromHex(json["registrySecret"].get<std::string>())),
+        flags(json["flags"]),
+        index(json["recordIndex"]),
+        topic(json["topic"]),
+        value(FromHex(json["value"].get<std::string>())) {
+    const ByteBuffer saltBytes = FromHex(json["salt"].get<std::string>());
+    std::copy(saltBytes.begin(), saltBytes.end(), salt.bytes.begin());
+    if (!json["recordKey"].is_null()) recordKey = FromHex(json["recordKey"].get<std::string>());
+    if (flags & kFlagInlineKey) {
+      kekReference = FromHex(json["kekReference"].get<std::string>());
+      wrappedKey = FromHex(json["wrappedKey"].get<std::string>());
+    }
+  }
+
+  std::optional<Bytes> key() const { return recordKey ? std::optional<Bytes>(*recordKey) : std::nullopt; }
+
+  SecretKey scopeKey;
+  SecretKey registrySecret;
+  Salt salt;
+  uint8_t flags;
+  uint64_t index;
+  std::string topic;
+  std::optional<ByteBuffer> recordKey;
+  ByteBuffer value;
+  ByteBuffer kekReference;
+  ByteBuffer wrappedKey;
+};
+
+class Vectors : public testing::TestWithParam<Engine> {};
+
+TEST_P(Vectors, SealToTheSameBytes) {
+  const Json vectors = LoadVectors()["vectors"];
+  ASSERT_GE(vectors.size(), 10u);
+  BatchCipher cipher(GetParam());
+  for (const Json& vector : vectors) {
+    SCOPED_TRACE(vector["name"].get<std::string>());
+    const Given given(vector["given"]);
+    const Json& expected = vector["expected"];
+    EnvelopeHeader header{.flags = given.flags,
+                          .keyId = ComputeKeyId(given.scopeKey),
+                          .salt = given.salt,
+                          .recordIndex = given.index,
+                          .kekReference = given.kekReference,
+                          .wrappedKey = given.wrappedKey};
+    EXPECT_EQ(ToHex(header.keyId.bytes), expected["keyId"]);
+    if (given.flags & kFlagMaskedKeyId) header.keyId = KeyIdMask(given.registrySecret).Mask(header.keyId, given.salt);
+    uint8_t bytes[kMaxEnvelopeHeaderSize];
+    const Bytes headerValue(bytes, WriteEnvelopeHeader(header, bytes));
+    EXPECT_EQ(ToHex(headerValue), expected["header"]);
+
+    ByteBuffer aad;
+    BuildAad(headerValue, given.topic, given.key(), aad);
+    EXPECT_EQ(ToHex(aad), expected["additionalData"]);
+    const SecretKey batchKey = DeriveBatchKey(given.scopeKey, Suite::kAes256Gcm, given.salt);
+    EXPECT_EQ(ToHex(batchKey.bytes()), expected["batchKey"]);
+    cipher.SetKey(batchKey);
+    ByteBuffer sealed(given.value.size() + kTagSize);
+    cipher.Seal(given.index, aad, given.value, sealed.data());
+    EXPECT_EQ(ToHex(sealed), expected["sealed"]);
+  }
+}
+
+TEST_P(Vectors, OpenFromTheirHeader) {
+  BatchCipher cipher(GetParam());
+  for (const Json& vector : LoadVectors()["vectors"]) {
+    SCOPED_TRACE(vector["name"].get<std::string>());
+    const Given given(vector["given"]);
+    const ByteBuffer headerValue = FromHex(vector["expected"]["header"].get<std::string>());
+    const auto header = ParseEnvelopeHeader(headerValue);
+    ASSERT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->recordIndex, given.index);
+    EXPECT_EQ(header->kekReference, Bytes(given.kekReference));
+    EXPECT_EQ(header->wrappedKey, Bytes(given.wrappedKey));
+    KeyId id = header->keyId;
+    if (header->flags & kFlagMaskedKeyId) id = KeyIdMask(given.registrySecret).Unmask(id, header->salt);
+    EXPECT_EQ(id, ComputeKeyId(given.scopeKey));
+
+    ByteBuffer aad;
+    BuildAad(headerValue, given.topic, given.key(), aad);
+    cipher.SetKey(DeriveBatchKey(given.scopeKey, header->suite, header->salt));
+    const ByteBuffer sealed = FromHex(vector["expected"]["sealed"].get<std::string>());
+    ByteBuffer value(sealed.size() - kTagSize);
+    ASSERT_TRUE(cipher.Open(header->recordIndex, aad, sealed, value.data()));
+    EXPECT_EQ(value, given.value);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, Vectors, testing::Values(Engine::kIpsecMb, Engine::kOpenSsl),
+                         [](const auto& info) { return info.param == Engine::kIpsecMb ? "IpsecMb" : "OpenSsl"; });
+
+TEST(VectorsOfHeaders, ThatMustBeRefusedAreRefused) {
+  const Json refused = LoadVectors()["refusedHeaders"];
+  ASSERT_GE(refused.size(), 10u);
+  for (const Json& entry : refused) {
+    EXPECT_FALSE(ParseEnvelopeHeader(FromHex(entry["header"].get<std::string>())).ok()) << entry["why"];
+  }
+}
+
+}  // namespace
+}  // namespace kveil::crypto
