@@ -51,13 +51,7 @@ bool TakeSizedBytes(Bytes& rest, size_t maxSize, Bytes& bytes) {
 
 absl::Status Bad(std::string_view what) { return absl::InvalidArgumentError(StrCat("envelope header: ", what)); }
 
-void Append(Bytes bytes, ByteBuffer& out) { out.insert(out.end(), bytes.begin(), bytes.end()); }
-
-void AppendSized(Bytes bytes, ByteBuffer& out) {
-  uint8_t size[kMaxVarintSize];
-  Append(Bytes(size, WriteVarint(bytes.size(), size) - size), out);
-  Append(bytes, out);
-}
+uint8_t* WriteSized(Bytes bytes, uint8_t* out) { return WriteBytes(bytes, WriteVarint(bytes.size(), out)); }
 
 }  // namespace
 
@@ -69,8 +63,8 @@ size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out) {
   end = WriteBytes(header.salt.bytes, end);
   end = WriteVarint(header.recordIndex, end);
   if (header.flags & kFlagInlineKey) {
-    end = WriteBytes(header.kekReference, WriteVarint(header.kekReference.size(), end));
-    end = WriteBytes(header.wrappedKey, WriteVarint(header.wrappedKey.size(), end));
+    end = WriteSized(header.kekReference, end);
+    end = WriteSized(header.wrappedKey, end);
   }
   return static_cast<size_t>(end - out);
 }
@@ -106,11 +100,13 @@ Bytes RestoreEnvelopeHeader(Bytes value, ByteBuffer& scratch) {
 }
 
 void BuildAad(Bytes headerValue, std::string_view topic, std::optional<Bytes> recordKey, ByteBuffer& out) {
-  out.clear();
-  Append(headerValue, out);
-  AppendSized(AsBytes(topic), out);
-  out.push_back(recordKey.has_value() ? 1 : 0);
-  if (recordKey.has_value()) AppendSized(*recordKey, out);
+  const size_t keySize = recordKey.has_value() ? recordKey->size() : 0;
+  out.resize(headerValue.size() + kMaxVarintSize + topic.size() + 1 + kMaxVarintSize + keySize);
+  uint8_t* end = WriteBytes(headerValue, out.data());
+  end = WriteSized(AsBytes(topic), end);
+  *end++ = recordKey.has_value() ? 1 : 0;
+  if (recordKey.has_value()) end = WriteSized(*recordKey, end);
+  out.resize(static_cast<size_t>(end - out.data()));
 }
 
 }  // namespace kveil::crypto

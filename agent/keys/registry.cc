@@ -28,7 +28,12 @@ constexpr char kSettings[] =
     "PRAGMA cell_size_check = ON;"
     "PRAGMA trusted_schema = OFF;";
 
-// scopeKeys.state: 1 active, 2 erased (wrappedKey is NULL). Times are Unix milliseconds.
+// scopeKeys.state: 1 active, 2 erased (wrappedKey is NULL, else a number in wrappedKeys). Times are Unix milliseconds.
+//
+// Wrapped keys have a table of their own that is only ever appended to and overwritten in place. secure_delete alone is
+// not enough: when SQLite moves cells within and between the pages of a table that is not in order of insertion, copies
+// stay in the gaps of the pages, out of reach of a later UPDATE or DELETE (measured with 3.40: about 1 erasure in
+// 200,000).
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
     "PRAGMA user_version = 1;"
@@ -36,8 +41,9 @@ constexpr char kTables[] =
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
     "  destroyed INTEGER) STRICT;"
+    "CREATE TABLE IF NOT EXISTS wrappedKeys (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS scopeKeys (keyId BLOB PRIMARY KEY, scope INTEGER NOT NULL, subject BLOB NOT NULL,"
-    "  keyWindow INTEGER NOT NULL, epoch INTEGER NOT NULL, wrappedKey BLOB, state INTEGER NOT NULL,"
+    "  keyWindow INTEGER NOT NULL, epoch INTEGER NOT NULL, wrappedKey INTEGER, state INTEGER NOT NULL,"
     "  created INTEGER NOT NULL, erased INTEGER) STRICT, WITHOUT ROWID;"
     "CREATE UNIQUE INDEX IF NOT EXISTS activeScopeKeys ON scopeKeys (subject, keyWindow) WHERE state = 1;"
     "CREATE INDEX IF NOT EXISTS erasedScopeKeys ON scopeKeys (subject) WHERE state = 2;"
@@ -153,21 +159,27 @@ absl::Status Registry::Configure() {
 
 absl::Status Registry::Prepare() {
   constexpr char kFindActive[] =
-      "SELECT keyId, scope, subject, keyWindow, epoch, wrappedKey, state FROM scopeKeys"
-      " WHERE subject = ?1 AND keyWindow = ?2 AND state = 1";
+      "SELECT keyId, scope, subject, keyWindow, epoch, bytes, state FROM scopeKeys"
+      " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE subject = ?1 AND keyWindow = ?2 AND state = 1";
   constexpr char kFindById[] =
-      "SELECT keyId, scope, subject, keyWindow, epoch, wrappedKey, state FROM scopeKeys WHERE keyId = ?1";
+      "SELECT keyId, scope, subject, keyWindow, epoch, bytes, state FROM scopeKeys"
+      " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE keyId = ?1";
   constexpr char kInsert[] =
       "INSERT INTO scopeKeys (keyId, scope, subject, keyWindow, epoch, wrappedKey, state, created, erased)"
       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+  constexpr char kOverwrite[] =
+      "UPDATE wrappedKeys SET bytes = zeroblob(length(bytes))"
+      " WHERE number IN (SELECT wrappedKey FROM scopeKeys WHERE subject = ?1 AND state = 1)";
   constexpr char kErase[] =
       "UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2 WHERE subject = ?1 AND state = 1";
   const std::pair<Statement*, const char*> statements[] = {
       {&findActive_, kFindActive},
       {&findById_, kFindById},
+      {&insertWrapped_, "INSERT INTO wrappedKeys (bytes) VALUES (?1)"},
       {&insert_, kInsert},
       {&addKeyspace_, "INSERT INTO keyspaces (name) VALUES (?1) ON CONFLICT DO NOTHING"},
       {&findErasure_, "SELECT erased FROM erasures WHERE subject = ?1"},
+      {&overwrite_, kOverwrite},
       {&erase_, kErase},
       {&addErasure_, "INSERT INTO erasures (subject, keyspace, erased, keyCount) VALUES (?1, ?2, ?3, ?4)"},
   };
@@ -285,6 +297,10 @@ absl::StatusOr<std::optional<Registry::Row>> Registry::FindById(const crypto::Ke
 }
 
 absl::Status Registry::Insert(const Row& row, absl::Time now) {
+  if (!row.erased) {
+    insertWrapped_.Bind(1, row.wrappedKey);
+    if (absl::Status status = insertWrapped_.Run(); !status.ok()) return status;
+  }
   insert_.Bind(1, row.id.bytes);
   insert_.Bind(2, static_cast<int64_t>(row.scope));
   insert_.Bind(3, row.subject);
@@ -294,7 +310,7 @@ absl::Status Registry::Insert(const Row& row, absl::Time now) {
     insert_.BindNull(6);
     insert_.Bind(9, absl::ToUnixMillis(now));
   } else {
-    insert_.Bind(6, row.wrappedKey);
+    insert_.Bind(6, database_->lastInsertedRow());
     insert_.BindNull(9);
   }
   insert_.Bind(7, static_cast<int64_t>(row.erased ? kErased : kActive));
@@ -330,6 +346,8 @@ absl::StatusOr<std::optional<absl::Time>> Registry::FindErasure(const Subject& s
 }
 
 absl::StatusOr<size_t> Registry::Erase(const Subject& subject, std::string_view keyspace, absl::Time now) {
+  overwrite_.Bind(1, subject);
+  if (absl::Status status = overwrite_.Run(); !status.ok()) return status;
   erase_.Bind(1, subject);
   erase_.Bind(2, absl::ToUnixMillis(now));
   if (absl::Status status = erase_.Run(); !status.ok()) return status;

@@ -126,7 +126,8 @@ class Registry {
   std::unique_ptr<Database> database_;
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
-  Statement findActive_, findById_, insert_, addKeyspace_, findErasure_, erase_, addErasure_;
+  Statement findActive_, findById_, insertWrapped_, insert_, addKeyspace_;
+  Statement findErasure_, overwrite_, erase_, addErasure_;
 };
 
 }  // namespace kveil::keys

@@ -99,6 +99,8 @@ absl::StatusOr<int64_t> Database::QueryInteger(const char* sql, int column) {
 
 int64_t Database::changes() const { return sqlite3_changes64(handle_); }
 
+int64_t Database::lastInsertedRow() const { return sqlite3_last_insert_rowid(handle_); }
+
 absl::Status Database::ErrorOf(int code) const {
   const std::string file = StrCat("registry ", path_);
   const int error = handle_ == nullptr ? 0 : sqlite3_system_errno(handle_);

@@ -76,7 +76,9 @@ class Database {
   // The integer in column `column` of the only row of `sql`.
   absl::StatusOr<int64_t> QueryInteger(const char* sql, int column = 0);
 
+  // Rows that the last statement changed, and the number of the row it inserted.
   int64_t changes() const;
+  int64_t lastInsertedRow() const;
 
   // The status of the last call that failed with `code`.
   absl::Status ErrorOf(int code) const;

@@ -24,8 +24,8 @@ class Erasure : public KeyTest {
     sqlite3* database = nullptr;
     EXPECT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
     sqlite3_stmt* statement = nullptr;
-    sqlite3_prepare_v2(database, "SELECT keyId, wrappedKey FROM scopeKeys WHERE wrappedKey IS NOT NULL", -1, &statement,
-                       nullptr);
+    sqlite3_prepare_v2(database, "SELECT keyId, bytes FROM scopeKeys JOIN wrappedKeys ON number = wrappedKey", -1,
+                       &statement, nullptr);
     auto text = [&](int column) {
       return std::string(static_cast<const char*>(sqlite3_column_blob(statement, column)),
                          static_cast<size_t>(sqlite3_column_bytes(statement, column)));
@@ -128,6 +128,31 @@ TEST_F(Erasure, LeavesNoWrappedKeyInTheRegistryOrItsLog) {
     }
   }
   EXPECT_EQ(WrappedKeys().size(), live.size());
+}
+
+TEST_F(Erasure, FindsEveryWrappedKeyInOnePlaceOnly) {
+  // A copy that SQLite left behind in a page would survive the erasure of its key.
+  auto service = Open();
+  for (int round = 0; round < 20; ++round) {
+    Misses misses;
+    for (int i = 0; i < 150; ++i) misses.scopes.emplace_back(User(std::to_string(round) + "-" + std::to_string(i)));
+    ASSERT_TRUE(Ask(*service, std::move(misses)).status.ok());
+    for (int i = 0; i < 5; ++i) {
+      ASSERT_TRUE(service->Erase("clicks", std::to_string(round) + "-" + std::to_string(i * 30)).ok());
+    }
+  }
+  const auto wrappedKeys = WrappedKeys();
+  ASSERT_EQ(wrappedKeys.size(), 20u * 145);
+  const std::string bytes = ReadFile(registryFile());
+  ASSERT_EQ(ReadFile(registryFile() + "-wal").size(), 0u);
+  for (const auto& [id, wrapped] : wrappedKeys) {
+    for (size_t part = 0; part + 15 <= wrapped.size(); part += 15) {
+      const std::string piece = wrapped.substr(part, 15);
+      const size_t first = bytes.find(piece);
+      ASSERT_NE(first, std::string::npos);
+      ASSERT_EQ(bytes.find(piece, first + 1), std::string::npos);
+    }
+  }
 }
 
 TEST_F(Erasure, OfOneServiceReachesTheCachesOfAnother) {
