@@ -73,6 +73,21 @@ TEST_F(KeyCacheTest, CountsTheTimeFromTheUnwrapAndNotFromTheDelivery) {
   EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
 }
 
+TEST_F(KeyCacheTest, ForgetsAKeyThatWasDeliveredLateAtItsOwnTime) {
+  Misses misses;
+  misses.scopes.emplace_back(User("38"));
+  FetchResult late = Ask(*service_, std::move(misses));
+  Advance(seconds(30));
+  SealingKey(*service_, cache_, User("39"));
+  ASSERT_TRUE(cache_.Deliver(std::move(late)).ok());
+  const crypto::KeyId id = cache_.FindForSealing(User("38"))->id;
+  Advance(seconds(30));
+  cache_.Refresh();
+  EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
+  EXPECT_EQ(cache_.FindById(id).state, State::kNotCached);
+  EXPECT_NE(cache_.FindForSealing(User("39")), nullptr);
+}
+
 TEST_F(KeyCacheTest, DoesNotLetAFetchByIdMakeAKeyLiveLonger) {
   const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
   Advance(seconds(40));
@@ -109,21 +124,25 @@ TEST_F(KeyCacheTest, DropsAnErasedKeyAtTheNextRefresh) {
 
 TEST_F(KeyCacheTest, DoesNotLetAResultOnItsWayBringAnErasedKeyBack) {
   const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
-  Misses misses;
-  misses.scopes.emplace_back(User("38"));
-  misses.scopes.emplace_back(User("39"));
-  misses.ids.push_back(id);
+  Misses byName;
+  byName.scopes.emplace_back(User("38"));
+  byName.scopes.emplace_back(User("39"));
+  Misses byId;
+  byId.ids.push_back(id);
+  // A cache that knew of the erasure when the result came, and one that did not.
   KeyCache fresh(*service_);
-  FetchResult result = Ask(*service_, misses);
-  FetchResult sameResult = Ask(*service_, misses);
+  KeyCache* const caches[] = {&cache_, &fresh};
+  std::vector<FetchResult> results;
+  for (const Misses& misses : {byName, byId, byName, byId}) results.push_back(Ask(*service_, misses));
   ASSERT_TRUE(service_->Erase("clicks", "38").ok());
-  // Whether the cache knew of the erasure before or not.
   cache_.Refresh();
-  for (KeyCache* cache : {&cache_, &fresh}) {
-    ASSERT_TRUE(cache->Deliver(std::move(cache == &cache_ ? result : sameResult)).ok());
-    EXPECT_EQ(cache->FindForSealing(User("38")), nullptr);
-    EXPECT_EQ(cache->FindById(id).state, State::kErased);
-    EXPECT_NE(cache->FindForSealing(User("39")), nullptr);
+  for (size_t i = 0; i < 2; ++i) {
+    ASSERT_TRUE(caches[i]->Deliver(std::move(results[2 * i])).ok());
+    EXPECT_EQ(caches[i]->FindForSealing(User("38")), nullptr);
+    EXPECT_EQ(caches[i]->FindById(id).key, nullptr);
+    EXPECT_NE(caches[i]->FindForSealing(User("39")), nullptr);
+    ASSERT_TRUE(caches[i]->Deliver(std::move(results[2 * i + 1])).ok());
+    EXPECT_EQ(caches[i]->FindById(id).state, State::kErased);
   }
 }
 

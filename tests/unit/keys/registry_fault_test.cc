@@ -122,27 +122,43 @@ TEST_F(RegistryFault, WhenCorruptNothingIsTakenForUnknownOrErased) {
   Checkpoint();
   const std::string whole = ReadFile(registryFile());
   std::string damaged = whole;
-  // Every page but the first ones, which tell what the file is.
-  for (size_t page = 12 * 4096; page + 4096 <= damaged.size(); page += 4096)
+  // One page in five; not the first ones, which tell what the file is and where its tables begin.
+  for (size_t page = 14 * 4096; page + 4096 <= damaged.size(); page += 5 * 4096) {
     damaged.replace(page, 64, std::string(64, 'x'));
+  }
   WriteFile(registryFile(), damaged);
 
   service = Open();
   ASSERT_NE(service, nullptr);
   int unavailable = 0;
-  for (size_t i = 0; i < ids.size(); i += 50) {
+  std::optional<crypto::KeyId> good;
+  std::optional<crypto::KeyId> bad;
+  for (size_t i = 0; i < ids.size(); i += 20) {
     FetchResult result = Ask(*service, Ids({ids[i]}));
     if (!result.status.ok()) {
       EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
       EXPECT_THAT(std::string(result.status.message()), AllOf(HasSubstr(registryFile()), HasSubstr("corrupt")));
       EXPECT_TRUE(result.ids.empty());
       ++unavailable;
+      bad = ids[i];
     } else {
+      good = ids[i];
       EXPECT_EQ(result.ids.at(0).state, FetchResult::IdState::kReady);
     }
   }
   EXPECT_GT(unavailable, 0);
   EXPECT_FALSE(Ask(*service, Ids(ids)).status.ok());
+  ASSERT_TRUE(good.has_value() && bad.has_value());
+
+  // Asked in one group, behind a question whose answer is being looked at: the good one is still found.
+  std::promise<void> proceed;
+  service->Fetch(Users(0, 0), [&](FetchResult) { proceed.get_future().wait(); });
+  std::promise<FetchResult> answers[2];
+  service->Fetch(Ids({*bad}), [&](FetchResult result) { answers[0].set_value(std::move(result)); });
+  service->Fetch(Ids({*good}), [&](FetchResult result) { answers[1].set_value(std::move(result)); });
+  proceed.set_value();
+  EXPECT_FALSE(answers[0].get_future().get().status.ok());
+  EXPECT_TRUE(answers[1].get_future().get().status.ok());
   EXPECT_THAT(Health(*service), HasSubstr("corrupt"));
 
   // Restored as an operator would: another file under the same name.
