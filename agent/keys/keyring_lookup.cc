@@ -1,0 +1,154 @@
+// Finding scope keys in the registry, and making those that do not exist yet.
+#include <utility>
+
+#include "crypto/key_wrap.h"
+#include "keys/keyring.h"
+
+namespace kveil::keys {
+
+absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
+  std::vector<Missing> missing;
+  absl::Status status = Ready();
+  if (status.ok()) status = Read(lookups, missing);
+  if (status.ok() && !missing.empty()) status = Make(missing);
+  if (status.ok()) return status;
+  for (Lookup* lookup : lookups) lookup->result.status.Update(status);
+  return status;
+}
+
+absl::Status Keyring::Read(absl::Span<Lookup* const> lookups, std::vector<Missing>& missing) {
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginRead();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::Status status;
+  for (Lookup* lookup : lookups) {
+    lookup->result.unwrapped = options_.steadyNow();
+    for (size_t scope = 0; status.ok() && scope < lookup->misses.scopes.size(); ++scope) {
+      status = ReadScope(*lookup, scope, missing);
+    }
+    for (size_t id = 0; status.ok() && id < lookup->misses.ids.size(); ++id) {
+      status = ReadId(*lookup, lookup->misses.ids[id]);
+    }
+  }
+  if (status.ok()) status = transaction->Commit();
+  return status.ok() ? status : Fail(status);
+}
+
+absl::Status Keyring::ReadScope(Lookup& lookup, size_t scope, std::vector<Missing>& missing) {
+  if (!rootKeyStatus_.ok()) {
+    lookup.result.status.Update(rootKeyStatus_);
+    return absl::OkStatus();
+  }
+  const ScopeName name = lookup.misses.scopes[scope].view();
+  const Subject subject = SubjectOf(name);
+  const int64_t window = WindowOf(name.scope);
+  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindActive(subject, window);
+  if (!row.ok()) return row.status();
+  if (!row->has_value()) {
+    if (!GiveThrowAway(lookup, scope, subject)) missing.push_back({&lookup, scope, subject, window});
+    return absl::OkStatus();
+  }
+  absl::StatusOr<crypto::SecretKey> key = Unwrap(**row);
+  if (key.ok()) {
+    Give(lookup, scope, *std::move(key), (*row)->id, false);
+  } else {
+    lookup.result.status.Update(key.status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::ReadId(Lookup& lookup, const crypto::KeyId& id) {
+  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindById(id);
+  if (!row.ok()) return row.status();
+  FetchResult::ById found{.id = id};
+  if (!row->has_value()) {
+    found.state = FetchResult::IdState::kUnknown;
+  } else if ((*row)->erased) {
+    found.state = FetchResult::IdState::kErased;
+  } else {
+    absl::StatusOr<crypto::SecretKey> key = Unwrap(**row);
+    if (!key.ok()) {
+      // Neither unknown nor erased: whoever asked must hold what it has.
+      lookup.result.status.Update(key.status());
+      return absl::OkStatus();
+    }
+    found.state = FetchResult::IdState::kReady;
+    found.key = {*std::move(key), id, (*row)->scope, false};
+  }
+  lookup.result.ids.push_back(std::move(found));
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::Make(const std::vector<Missing>& missing) {
+  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  // What is given before the commit must not leave when the commit fails.
+  std::vector<std::pair<Lookup*, size_t>> given;
+  for (const Missing& one : missing) given.emplace_back(one.lookup, one.lookup->result.scopes.size());
+  absl::Status status;
+  for (const Missing& one : missing) {
+    if (status.ok()) status = MakeOne(one);
+  }
+  if (status.ok()) status = transaction->Commit();
+  if (status.ok()) return status;
+  for (const auto& [lookup, count] : given) {
+    if (lookup->result.scopes.size() > count) lookup->result.scopes.resize(count);
+  }
+  for (const Missing& one : missing) throwAways_.erase(one.subject);
+  return Fail(status);
+}
+
+absl::Status Keyring::MakeOne(const Missing& missing) {
+  // Inside the write transaction nobody else can make or erase the key any more.
+  absl::StatusOr<std::optional<Registry::Row>> other = registry_->FindActive(missing.subject, missing.window);
+  if (!other.ok()) return other.status();
+  if (other->has_value()) {
+    absl::StatusOr<crypto::SecretKey> key = Unwrap(**other);
+    if (!key.ok()) {
+      missing.lookup->result.status.Update(key.status());
+      return absl::OkStatus();
+    }
+    Give(*missing.lookup, missing.scope, *std::move(key), (*other)->id, false);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::optional<absl::Time>> erased = registry_->FindErasure(missing.subject);
+  if (!erased.ok()) return erased.status();
+  if (erased->has_value()) return MakeThrowAway(missing);
+
+  const OwnedScopeName& name = missing.lookup->misses.scopes[missing.scope];
+  if (name.scope == Scope::kUser) {
+    if (absl::Status status = registry_->AddKeyspace(name.keyspace); !status.ok()) return status;
+  }
+  crypto::SecretKey key = crypto::SecretKey::Random();
+  const auto& [epoch, epochKey] = *epochs_.rbegin();
+  Registry::Row row{crypto::ComputeKeyId(key), name.scope, missing.subject, missing.window, epoch, false, {}};
+  row.wrappedKey = crypto::WrapKey(epochKey, key, RowAad(row));
+  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
+  Give(*missing.lookup, missing.scope, std::move(key), row.id, false);
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::MakeThrowAway(const Missing& missing) {
+  if (GiveThrowAway(*missing.lookup, missing.scope, missing.subject)) return absl::OkStatus();
+  ThrowAway made{crypto::SecretKey::Random(), {}, options_.steadyNow() + options_.cacheTtl};
+  made.id = crypto::ComputeKeyId(made.key);
+  const Scope scope = missing.lookup->misses.scopes[missing.scope].scope;
+  const Registry::Row row{made.id, scope, missing.subject, missing.window, epochs_.rbegin()->first, true, {}};
+  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
+  throwAways_.insert_or_assign(missing.subject, std::move(made));
+  GiveThrowAway(*missing.lookup, missing.scope, missing.subject);
+  return absl::OkStatus();
+}
+
+bool Keyring::GiveThrowAway(Lookup& lookup, size_t scope, const Subject& subject) {
+  auto found = throwAways_.find(subject);
+  if (found == throwAways_.end() || found->second.expires <= options_.steadyNow()) return false;
+  Give(lookup, scope, found->second.key.Copy(), found->second.id, true);
+  return true;
+}
+
+void Keyring::Give(Lookup& lookup, size_t scope, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject) {
+  const OwnedScopeName& name = lookup.misses.scopes[scope];
+  lookup.result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
+}
+
+}  // namespace kveil::keys
