@@ -91,6 +91,13 @@ TEST_F(CloseTest, TheOtherSideSeesAResetAfterAbort) {
   EXPECT_EQ(ReadByPeer(pair.far), -ECONNRESET);
 }
 
+TEST_F(CloseTest, TheOtherSideSeesTheEndAlthoughSomebodyElseHoldsTheDescriptorToo) {
+  Pair pair = TcpPair();
+  const UniqueFd held(::dup(pair.near.get()));
+  RunToEnd(CloseOnly(*loop_, std::move(pair.near), false));
+  EXPECT_EQ(ReadByPeer(pair.far), 0);
+}
+
 Task<void> SendAndClose(Loop& loop, UniqueFd fd, const std::string& text) {
   Socket socket(loop, std::move(fd));
   const iovec slice = SliceOf(text);
