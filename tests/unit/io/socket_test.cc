@@ -2,6 +2,8 @@
 #include "io/socket.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include <random>
@@ -380,6 +382,35 @@ TEST_F(SocketTest, ADeadlineThatIsNotReachedDisturbsNothing) {
   EXPECT_EQ(run.into, "123456");
 }
 
+Task<void> WaitTwice(Socket& socket, absl::Status* first, absl::Status* second) {
+  std::string buffer(10, '\0');
+  *first = co_await socket.Readable(In(std::chrono::milliseconds(30)));
+  EXPECT_EQ(co_await socket.Recv(BytesOf(buffer)), 1);
+  *second = co_await socket.Readable(Deadline::max());
+}
+
+Task<void> WriteAt(Loop& loop, const UniqueFd& fd, std::chrono::milliseconds time) {
+  EXPECT_EQ(::write(fd.get(), "1", 1), 1);
+  co_await loop.Sleep(time);
+  EXPECT_EQ(::write(fd.get(), "2", 1), 1);
+}
+
+Task<void> WaitTwiceAndClose(Loop& loop, Pair pair, absl::Status* first, absl::Status* second) {
+  Socket near(loop, std::move(pair.near));
+  auto both = Both(WaitTwice(near, first, second), WriteAt(loop, pair.far, std::chrono::milliseconds(100)));
+  co_await std::move(both);
+  auto closing = near.Close();
+  co_await std::move(closing);
+}
+
+TEST_F(SocketTest, ADeadlineThatWasMetDoesNotEndWhatComesAfterIt) {
+  absl::Status first = absl::UnknownError("");
+  absl::Status second = absl::UnknownError("");
+  RunToEnd(WaitTwiceAndClose(*loop_, TcpPair(), &first, &second));
+  EXPECT_TRUE(first.ok()) << first;
+  EXPECT_TRUE(second.ok()) << second;
+}
+
 // Back pressure.
 
 struct SlowReader {
@@ -389,8 +420,15 @@ struct SlowReader {
   std::string received;
 };
 
+// Begins to read when the kernel takes no more from the writer.
 Task<void> ReadAfterAWhile(Loop& loop, Socket& socket, SlowReader* run) {
-  co_await loop.Sleep(std::chrono::milliseconds(100));
+  int unchanged = 0;
+  for (int queued = 0; unchanged < 5;) {
+    co_await loop.Sleep(std::chrono::milliseconds(20));
+    const int before = std::exchange(queued, 0);
+    EXPECT_EQ(::ioctl(socket.fd(), SIOCINQ, &queued), 0);
+    unchanged = queued > 0 && queued == before ? unchanged + 1 : 0;
+  }
   run->sentWhenIdle = run->sent.ok();
   auto receiving = ReceiveToEnd(socket, &run->received);
   co_await std::move(receiving);

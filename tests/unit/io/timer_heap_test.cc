@@ -11,7 +11,7 @@
 namespace kveil::io {
 namespace {
 
-class NumberedTimer : public Timer {
+class NumberedTimer final : public Timer {
  public:
   void OnTime(Loop&) override {}
   Deadline at;
