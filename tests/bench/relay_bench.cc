@@ -7,13 +7,16 @@
 //   relay_s_per_GB      CPU of the relay's thread, user and system, for each 10^9 bytes of frames
 //   relay_us_per_frame  the same for each frame and its acknowledgement
 //   p50_us, p99_us      from a frame's first byte to its acknowledgement; 0 for a stream
-// `Direct` is the same load without a relay.
+// `Direct` is the same load without a relay, `Epoll` through the plainest relay there is (one recv and one blocking
+// send for each ready socket), so that figures of different machines can be told from differences of the code.
 #include <arpa/inet.h>
 #include <benchmark/benchmark.h>
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -127,6 +130,38 @@ Task<void> Relay(Loop& loop, UniqueFd downstream, UniqueFd upstream) {
   co_await std::move(closing);
 }
 
+struct Direction {
+  int from;
+  int to;
+};
+
+void RelayWithEpoll(const std::vector<Direction>& directions) {
+  const UniqueFd poll(::epoll_create1(EPOLL_CLOEXEC));
+  for (size_t i = 0; i < directions.size(); ++i) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = i;
+    if (::epoll_ctl(poll.get(), EPOLL_CTL_ADD, directions[i].from, &event) != 0) Fail("epoll_ctl");
+  }
+  std::vector<uint8_t> buffer(1 << 20);
+  std::array<epoll_event, 256> ready;
+  for (size_t open = directions.size(); open > 0;) {
+    const int count = ::epoll_wait(poll.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    for (int i = 0; i < count; ++i) {
+      const Direction& direction = directions[ready[static_cast<size_t>(i)].data.u64];
+      const ssize_t size = ::recv(direction.from, buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (size < 0 && errno == EAGAIN) continue;
+      if (size <= 0) {
+        ::epoll_ctl(poll.get(), EPOLL_CTL_DEL, direction.from, nullptr);
+        ::shutdown(direction.to, SHUT_WR);
+        --open;
+        continue;
+      }
+      if (::send(direction.to, buffer.data(), static_cast<size_t>(size), MSG_NOSIGNAL) != size) Fail("send");
+    }
+  }
+}
+
 // The sink.
 
 Task<void> Sink(Loop& loop, UniqueFd fd, const Load* load) {
@@ -236,24 +271,33 @@ struct Measured {
   std::vector<double> microseconds;
 };
 
-// Runs the tasks that were spawned on the loop to their end; returns the CPU time of that.
-double RunToEnd(Loop& loop) {
-  const double before = ThreadCpuSeconds();
+// Runs the tasks that were spawned on the loop to their end.
+void RunToEnd(Loop& loop) {
   loop.Stop();
   loop.Run();
-  return ThreadCpuSeconds() - before;
 }
 
-Measured Run(const Load& load, bool throughRelay) {
+enum class Way { kDirect, kRelay, kEpoll };
+
+Measured Run(const Load& load, Way way) {
   const std::unique_ptr<Loop> clientLoop = MakeLoop();
   const std::unique_ptr<Loop> relayLoop = MakeLoop();
   const std::unique_ptr<Loop> sinkLoop = MakeLoop();
+  std::vector<UniqueFd> relayed;
+  std::vector<Direction> directions;
   std::vector<std::unique_ptr<Client>> clients;
   for (size_t i = 0; i < load.connections; ++i) {
     Ends ends = ConnectedPair();
-    if (throughRelay) {
+    if (way != Way::kDirect) {
       Ends upstream = ConnectedPair();
-      relayLoop->Spawn(Relay(*relayLoop, std::move(ends.second), std::move(upstream.first)));
+      if (way == Way::kRelay) {
+        relayLoop->Spawn(Relay(*relayLoop, std::move(ends.second), std::move(upstream.first)));
+      } else {
+        directions.push_back({ends.second.get(), upstream.first.get()});
+        directions.push_back({upstream.first.get(), ends.second.get()});
+        relayed.push_back(std::move(ends.second));
+        relayed.push_back(std::move(upstream.first));
+      }
       ends.second = std::move(upstream.second);
     }
     sinkLoop->Spawn(Sink(*sinkLoop, std::move(ends.second), &load));
@@ -263,7 +307,11 @@ Measured Run(const Load& load, bool throughRelay) {
   }
   Measured measured;
   std::thread sink([&] { RunToEnd(*sinkLoop); });
-  std::thread relay([&] { measured.relayCpuSeconds = RunToEnd(*relayLoop); });
+  std::thread relay([&] {
+    const double before = ThreadCpuSeconds();
+    way == Way::kEpoll ? RelayWithEpoll(directions) : RunToEnd(*relayLoop);
+    measured.relayCpuSeconds = ThreadCpuSeconds() - before;
+  });
   const auto begun = std::chrono::steady_clock::now();
   std::thread client([&] { RunToEnd(*clientLoop); });
   client.join();
@@ -283,16 +331,16 @@ double Quantile(std::vector<double>& values, double quantile) {
   return *place;
 }
 
-void Measure(benchmark::State& state, const Load& load, bool throughRelay) {
+void Measure(benchmark::State& state, const Load& load, Way way) {
   for (auto _ : state) {
-    Measured measured = Run(load, throughRelay);
+    Measured measured = Run(load, way);
     state.SetIterationTime(measured.seconds);
     const double frames = static_cast<double>(load.FramesPerConnection() * load.connections);
     const double gigabytes = frames * static_cast<double>(load.frameSize) * 1e-9;
     state.counters["GB_per_s"] = gigabytes / measured.seconds;
     state.counters["p50_us"] = Quantile(measured.microseconds, 0.5);
     state.counters["p99_us"] = Quantile(measured.microseconds, 0.99);
-    if (!throughRelay) continue;
+    if (way == Way::kDirect) continue;
     state.counters["relay_s_per_GB"] = measured.relayCpuSeconds / gigabytes;
     state.counters["relay_us_per_frame"] = measured.relayCpuSeconds / frames * 1e6;
   }
@@ -313,11 +361,13 @@ void RegisterAll() {
       {"128KiB_w5_c8", {128 << 10, 5, 8, size_t{2} << 30}},
       {"16KiB_w5_c32", {16 << 10, 5, 32, size_t{1} << 30}},
   };
-  for (const bool throughRelay : {false, true}) {
+  const std::vector<std::pair<const char*, Way>> ways = {
+      {"Direct/", Way::kDirect}, {"Epoll/", Way::kEpoll}, {"Relay/", Way::kRelay}};
+  for (const auto& [prefix, way] : ways) {
     for (const Named& each : loads) {
-      const std::string name = std::string(throughRelay ? "Relay/" : "Direct/") + each.name;
-      benchmark::RegisterBenchmark(name.c_str(), [load = each.load, throughRelay](
-                                                     benchmark::State& state) { Measure(state, load, throughRelay); })
+      const std::string name = std::string(prefix) + each.name;
+      benchmark::RegisterBenchmark(
+          name.c_str(), [load = each.load, way = way](benchmark::State& state) { Measure(state, load, way); })
           ->UseManualTime()
           ->Iterations(1)
           ->Unit(benchmark::kMillisecond);
