@@ -2,8 +2,8 @@
 //
 // Makes TCP connects to the targets arrive at the agent's listener in the same network namespace.
 //
-//   connect4/6       decides: not a target - hands off; the agent listens here - remembers the destination in the socket's storage
-//                    and rewrites it to loopback; nobody does - ECONNREFUSED and an event
+//   connect4/6       decides: not a target - hands off; the agent listens here - remembers the destination in the
+//                    socket's storage and rewrites it to loopback; nobody does - ECONNREFUSED and an event
 //   sockops          carries what was remembered from the connecting socket to the accepted one
 //   getpeername4/6   shows the application the peer it asked for
 //   getsockname4/6   and the address that it would have had
@@ -144,7 +144,8 @@ static __always_inline bool is_v4_mapped(__u32 word0, __u32 word1, __u32 word2)
 }
 
 // A v4-mapped address becomes IPv4: for targets, listeners and peers it is the same thing.
-static __always_inline void set_address6(struct kveil_endpoint *endpoint, __u32 word0, __u32 word1, __u32 word2, __u32 word3)
+static __always_inline void set_address6(struct kveil_endpoint *endpoint, __u32 word0, __u32 word1, __u32 word2,
+					 __u32 word3)
 {
 	const __u32 words[4] = { word0, word1, word2, word3 };
 
@@ -215,7 +216,8 @@ static __always_inline bool is_own(struct bpf_sock *sk)
 	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
-// Looks up who would answer at the agent's port on loopback in the caller's namespace. 0: the agent; else enum kveil_refusal.
+// Looks up who would answer at the agent's port on loopback in the caller's namespace. 0: the agent; else enum
+// kveil_refusal.
 static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 family)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -242,7 +244,8 @@ static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 famil
 	return result;
 }
 
-// `bypass` holds only where an agent once served and is known to be gone: a namespace that was never served is new, and waits.
+// `bypass` holds only where an agent once served and is known to be gone: a namespace that was never served is new, and
+// waits.
 static __always_inline bool may_bypass(struct bpf_sock_addr *ctx)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
@@ -266,8 +269,8 @@ static __always_inline struct mptcp_sock *mptcp_socket_of(struct bpf_sock *sk)
 	return have_mptcp ? bpf_skc_to_mptcp_sock(sk) : 0;
 }
 
-// The socket goes somewhere else now: what an earlier connect left in it would be told to the agent as its destination (a
-// socket can be disconnected with AF_UNSPEC and connected again, and can then go straight to the agent's port).
+// The socket goes somewhere else now: what an earlier connect left in it would be told to the agent as its destination
+// (a socket can be disconnected with AF_UNSPEC and connected again, and can then go straight to the agent's port).
 static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	struct kveil_origin *origin = bpf_sk_storage_get(&redirected, sk, 0, 0);
@@ -316,8 +319,8 @@ static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_
 	origin->bound_device = bound_device;
 }
 
-// Remembers where the socket was going and moves it to lo where it was bound to a device, because its SYN would leave by that
-// device. 0 or enum kveil_refusal.
+// Remembers where the socket was going and moves it to lo where it was bound to a device, because its SYN would leave
+// by that device. 0 or enum kveil_refusal.
 static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 				    const struct kveil_endpoint *destination, int target)
 {
@@ -410,8 +413,8 @@ int connect6(struct bpf_sock_addr *ctx)
 	return PROCEED;
 }
 
-// The key's source is the socket's own end, or its peer's. With its address and not its port alone: a port can be bound once
-// for each address.
+// The key's source is the socket's own end, or its peer's. With its address and not its port alone: a port can be bound
+// once for each address.
 static __always_inline void local_end(struct bpf_sock_ops *ctx, struct kveil_interim_key *key)
 {
 	key->netns_cookie = bpf_get_netns_cookie(ctx);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The structs and limits that intercept.bpf.c and agent/intercept share. Addresses are in network order, 16 bytes, an IPv4 one
- * in the first four; ports are in host order; times are nanoseconds of CLOCK_MONOTONIC.
+ * The structs and limits that intercept.bpf.c and agent/intercept share. Addresses are in network order, 16 bytes, an
+ * IPv4 one in the first four; ports are in host order; times are nanoseconds of CLOCK_MONOTONIC.
  */
 #ifndef KVEIL_BPF_INTERCEPT_H
 #define KVEIL_BPF_INTERCEPT_H
@@ -12,11 +12,11 @@
 #define KVEIL_MAP_VERSION "v1"
 
 enum {
-	KVEIL_FAMILY_V4 = 2, /* AF_INET */
+	KVEIL_FAMILY_V4 = 2,  /* AF_INET */
 	KVEIL_FAMILY_V6 = 10, /* AF_INET6 */
 
 	KVEIL_MAX_PREFIXES = 4096, /* in each trie of targets */
-	KVEIL_MAX_RANGES = 32, /* port ranges that apply to one prefix */
+	KVEIL_MAX_RANGES = 32,	   /* port ranges that apply to one prefix */
 	KVEIL_MAX_LEARNED = 16384,
 	KVEIL_MAX_INTERIM = 65536, /* connections between SYN and accept */
 	KVEIL_MAX_NAMESPACES = 16384,
@@ -25,7 +25,8 @@ enum {
 
 	KVEIL_OWN_SOCKET = 1, /* a tag's value in the map own_sockets */
 
-	/* The target of the agent's own probe connects, to an address of loopback so that none ever leaves the machine. */
+	/* The target of the agent's own probe connects, to an address of loopback so that none ever leaves the machine.
+	 */
 	KVEIL_PROBE_TARGET = 0xffff,
 	KVEIL_PROBE_PORT = 9,
 };
@@ -49,14 +50,14 @@ struct kveil_prefix6 {
 
 struct kveil_port_range {
 	__u16 first;
-	__u16 last; /* included */
+	__u16 last;   /* included */
 	__u16 target; /* index into the configuration's targets */
 	__u16 padding;
 };
 
 /*
- * What a trie says of its longest matching prefix: the ranges of that prefix and of every shorter one that covers it, in order
- * of precedence, because a trie answers with one prefix only.
+ * What a trie says of its longest matching prefix: the ranges of that prefix and of every shorter one that covers it,
+ * in order of precedence, because a trie answers with one prefix only.
  */
 struct kveil_port_ranges {
 	__u32 count;
@@ -104,10 +105,10 @@ struct kveil_source {
 };
 
 enum kveil_refusal {
-	KVEIL_NO_LISTENER = 1, /* nothing listens at the agent's port in this namespace */
+	KVEIL_NO_LISTENER = 1,	    /* nothing listens at the agent's port in this namespace */
 	KVEIL_FOREIGN_LISTENER = 2, /* something does that is not the agent */
-	KVEIL_NO_MEMORY = 3, /* the original destination could not be remembered */
-	KVEIL_DEVICE = 4, /* the socket is bound to a device and could not be moved to lo */
+	KVEIL_NO_MEMORY = 3,	    /* the original destination could not be remembered */
+	KVEIL_DEVICE = 4,	    /* the socket is bound to a device and could not be moved to lo */
 };
 
 /* A connect to a target that was refused. */
