@@ -6,6 +6,7 @@ common with the agent."""
 import collections
 import gzip
 import struct
+import subprocess
 
 HEADER = struct.Struct(">qiibIhiqqqhii")  # baseOffset ... count: 61 bytes
 CODECS = {0: "none", 1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
@@ -41,7 +42,7 @@ def is_control(batch):
 
 
 def records(path):
-    """Every record of the segment's data batches that are not compressed, or compressed with gzip."""
+    """Every record of the segment's data batches that are not compressed, or compressed with gzip or zstd."""
     for batch in batches(path):
         if not is_control(batch):
             yield from _records_of(path, batch)
@@ -56,10 +57,19 @@ def record_at(paths, offset):
     raise LookupError(f"no record at offset {offset}")
 
 
+def payload_of(batch):
+    """The bytes of the batch's records, decompressed."""
+    if codec(batch) == "none":
+        return batch.payload
+    if codec(batch) == "gzip":
+        return gzip.decompress(batch.payload)
+    if codec(batch) == "zstd":
+        return subprocess.run(["zstd", "-dcq"], input=batch.payload, stdout=subprocess.PIPE, check=True, timeout=20).stdout
+    raise ValueError(f"cannot look into a batch compressed with {codec(batch)}")
+
+
 def _records_of(path, batch):
-    if codec(batch) not in ("none", "gzip"):
-        raise ValueError(f"{path}: cannot look into a batch compressed with {codec(batch)}")
-    payload = gzip.decompress(batch.payload) if codec(batch) == "gzip" else batch.payload
+    payload = payload_of(batch)
     inside = 0
     for _ in range(batch.count):
         start = inside

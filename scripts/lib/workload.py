@@ -8,6 +8,7 @@
 Every name holds the process id, so that two runs do not meet; what a killed run left behind is swept by the next one."""
 
 import ipaddress
+import itertools
 import json
 import os
 import pathlib
@@ -18,29 +19,33 @@ import tempfile
 import time
 
 import places
+import waiting
 
 PREFIX = "kveil"
 
 
 class Site:
-    """The place of one run: address range, bridge, cgroup, temporary folder. Its end removes all of them.
+    """The place of one run: address range, bridge, cgroups, temporary folder. Its end removes all of them.
 
-    `site.cgroup` is what the agent is to intercept; `site.address` is the host's address on the bridge, where the broker
-    belongs: outside the cgroup, reachable from every namespace."""
+    `site.cgroup` is what the agent is to intercept; `site.elsewhere` lies beside it. `site.address` is the host's address on
+    the bridge, where the broker belongs: outside both, reachable from every namespace."""
 
     def __init__(self, name):
-        self._tag = f"{os.getpid()}"
-        self.cgroup = places.cgroup_mount() / f"{PREFIX}-{name}-{self._tag}"
-        self.bridge = f"kv{self._tag}"
+        self._root = places.cgroup_mount() / f"{PREFIX}-{name}-{os.getpid()}"
+        self.cgroup = self._root / "node"
+        self.elsewhere = self._root / "elsewhere"
+        self.bridge = f"kv{os.getpid()}"
         self.folder = None
         self._workloads = {}
         self._hosts = None
+        self._numbers = itertools.count()
 
     def __enter__(self):
         sweep()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
         try:
-            self.cgroup.mkdir()
+            for cgroup in (self._root, self.cgroup, self.elsewhere):
+                cgroup.mkdir()
             network = _free_network()
             self._hosts = network.hosts()
             self.address = str(next(self._hosts))
@@ -54,15 +59,18 @@ class Site:
     def __exit__(self, *_):
         for workload in list(self._workloads.values()):
             workload.remove()
-        remove_cgroup(self.cgroup)
+        remove_cgroup(self._root)
         _try_ip(f"link del {self.bridge}")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def workload(self, name, own_namespace=True):
-        """A new workload. With own_namespace it has an address of its own on the bridge, otherwise it is on the host."""
-        workload = Workload(self, name, str(next(self._hosts)) if own_namespace else None, len(self._workloads))
-        self._workloads[name] = workload
-        return workload
+    def workload(self, name, own_namespace=True, below=None):
+        """A new workload in a cgroup `below` the given one, by default site.cgroup. With own_namespace it has an address of
+        its own on the bridge, otherwise it is on the host."""
+        address = str(next(self._hosts)) if own_namespace else None
+        return Workload(self, name, address, next(self._numbers), below or self.cgroup)
+
+    def remember(self, workload):
+        self._workloads[workload.name] = workload
 
     def forget(self, workload):
         self._workloads.pop(workload.name, None)
@@ -71,20 +79,28 @@ class Site:
 class Workload:
     """Commands started here are in the workload's cgroup and namespace, as an application on a node would be."""
 
-    def __init__(self, site, name, address, number):
+    def __init__(self, site, name, address, number, below):
         self.site = site
         self.name = name
         self.address = address or site.address
-        self.cgroup = site.cgroup / name
+        self.cgroup = below / name
         self.namespace = f"{PREFIX}{os.getpid()}-{name}" if address else None
         self._link = f"kv{os.getpid()}-{number}"
+        self._resident = None
+        site.remember(self)
         self.cgroup.mkdir()
         if self.namespace:
             _ip(f"netns add {self.namespace}\n"
                 f"link add {self._link} type veth peer name eth0 netns {self.namespace}\n"
                 f"link set {self._link} master {site.bridge} up\n")
-            _ip(f"addr add {address}/{16} dev eth0\nlink set eth0 up\nlink set lo up\n"
+            _ip(f"addr add {address}/16 dev eth0\nlink set eth0 up\nlink set lo up\n"
                 f"route add default via {site.address}\n", self.namespace)
+        # A workload is more than its current connection: this process stays, as a service's or a pod's own does.
+        self._resident = self.start(["sleep", "infinity"], stdin=subprocess.DEVNULL)
+        waiting.wait_until(f"the workload {name} to run", self._runs, 5, every=0.005)
+
+    def _runs(self):
+        return pathlib.Path(f"/proc/{self._resident.pid}/comm").read_text() == "sleep\n"
 
     def command(self, command):
         """The same command, so wrapped that it runs inside this workload."""
@@ -103,6 +119,8 @@ class Workload:
     def remove(self):
         """Ends what runs inside, then takes cgroup, link and namespace away."""
         remove_cgroup(self.cgroup)
+        if self._resident:
+            self._resident.wait(5)
         if self.namespace:
             _try_ip(f"link del {self._link}")
             _try_ip(f"netns del {self.namespace}")
