@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "absl/strings/str_cat.h"
+#include "base/text.h"
 
 namespace kveil {
 
@@ -32,7 +32,7 @@ absl::StatusOr<SocketAddress> SocketAddress::Parse(std::string_view address, uin
   if (inet_pton(AF_INET, text.c_str(), &v4) == 1) return V4(v4.s_addr, port);
   in6_addr v6;
   if (inet_pton(AF_INET6, text.c_str(), &v6) == 1) return V6(v6, port);
-  return absl::InvalidArgumentError(absl::StrCat("not an IPv4 or IPv6 address: '", address, "'"));
+  return absl::InvalidArgumentError(StrCat("not an IPv4 or IPv6 address: '", address, "'"));
 }
 
 absl::StatusOr<SocketAddress> SocketAddress::From(const sockaddr* address, socklen_t length) {
@@ -45,7 +45,7 @@ absl::StatusOr<SocketAddress> SocketAddress::From(const sockaddr* address, sockl
     std::memcpy(&result.storage_, address, sizeof(sockaddr_in6));
     return result;
   }
-  return absl::InvalidArgumentError(absl::StrCat("address family ", address->sa_family, " is neither IPv4 nor IPv6"));
+  return absl::InvalidArgumentError(StrCat("address family ", address->sa_family, " is neither IPv4 nor IPv6"));
 }
 
 uint16_t SocketAddress::port() const {
@@ -72,8 +72,8 @@ std::string SocketAddress::AddressText() const {
 }
 
 std::string SocketAddress::Text() const {
-  if (family() == AF_INET6) return absl::StrCat("[", AddressText(), "]:", port());
-  return absl::StrCat(AddressText(), ":", port());
+  if (family() == AF_INET6) return StrCat("[", AddressText(), "]:", port());
+  return StrCat(AddressText(), ":", port());
 }
 
 }  // namespace kveil

@@ -1,7 +1,8 @@
 // Joining pieces of text, std::string_view included.
 //
-// Debian's and Ubuntu's abseil is built with a string_view of its own, which does not convert to or from std::string_view:
-// use StrCat and StrAppend of this header where a piece is a std::string_view, and ToAbsl and ToStd at abseil's other doors.
+// Debian's and Ubuntu's abseil is built with a string_view of its own, which does not convert to or from
+// std::string_view: use StrCat and StrAppend of this header where a piece is a std::string_view, and ToAbsl and ToStd
+// at abseil's other doors.
 #pragma once
 
 #include <string>

@@ -10,7 +10,6 @@
 
 #include "base/text.h"
 
-
 namespace kveil::intercept {
 
 absl::StatusOr<AgentCgroup> AgentCgroup::Make(const std::string& parent) {

@@ -16,8 +16,8 @@
 namespace kveil::intercept {
 namespace {
 
-// Linux 6.15: this program runs before those of child cgroups and before others of its cgroup, so kveil sees the address that
-// the application used and not what another program made of it.
+// Linux 6.15: this program runs before those of child cgroups and before others of its cgroup, so kveil sees the
+// address that the application used and not what another program made of it.
 constexpr uint32_t kPreorder = 1u << 6;  // BPF_F_PREORDER
 
 bool RewritesDestination(bpf_attach_type type) {
@@ -56,7 +56,7 @@ std::optional<std::string> FindConflict(const CgroupTree& cgroup, bpf_attach_typ
     if (!fd.valid() || ::bpf_prog_query(fd.get(), type, 0, &flags, ids.data(), &count) < 0) continue;
     if (count == 0 || (flags & BPF_F_ALLOW_MULTI)) continue;
     return StrCat("program '", ProgramName(ids[0]), "' (id ", ids[0], ") is attached to ", path,
-                        " in a way that allows no other beside it (without BPF_F_ALLOW_MULTI)");
+                  " in a way that allows no other beside it (without BPF_F_ALLOW_MULTI)");
   }
   return std::nullopt;
 }
@@ -69,7 +69,7 @@ absl::Status AttachError(int error, const Program& program, const CgroupTree& cg
           StrCat("cannot attach ", program.name, " to ", cgroup.path(), ": ", *conflict));
     }
     return absl::PermissionDeniedError(StrCat("not allowed to attach ", program.name, " to ", cgroup.path(),
-                                                    ": CAP_BPF and CAP_NET_ADMIN are needed"));
+                                              ": CAP_BPF and CAP_NET_ADMIN are needed"));
   }
   return absl::FailedPreconditionError(
       StrCat("cannot attach ", program.name, " to ", cgroup.path(), ": ", std::strerror(error)));
@@ -139,8 +139,7 @@ absl::Status Attachments::UpdateOld() {
     options.old_prog_fd = static_cast<uint32_t>(slot.replacedProgram.get());
     if (!slot.replacedProgram.valid() || ::bpf_link_update(slot.link.get(), slot.program.fd, &options) < 0) {
       slot.replacedProgram.Reset();
-      return absl::FailedPreconditionError(
-          StrCat("cannot take over the link ", slot.path, ": ", std::strerror(errno)));
+      return absl::FailedPreconditionError(StrCat("cannot take over the link ", slot.path, ": ", std::strerror(errno)));
     }
   }
   return absl::OkStatus();
@@ -171,9 +170,8 @@ absl::Status Attachments::Check(const CgroupTree& cgroup) const {
     const absl::StatusOr<bpf_link_info> info = LinkInfo(slot.link.get());
     if (!info.ok()) return info.status();
     if (!IsFor(*info, slot.program, cgroup)) {
-      return absl::FailedPreconditionError(
-          StrCat(slot.program.name, " is not attached to ", cgroup.path(), " (cgroup ", cgroup.id(), ") but to cgroup ",
-                       info->cgroup.cgroup_id));
+      return absl::FailedPreconditionError(StrCat(slot.program.name, " is not attached to ", cgroup.path(), " (cgroup ",
+                                                  cgroup.id(), ") but to cgroup ", info->cgroup.cgroup_id));
     }
   }
   return absl::OkStatus();

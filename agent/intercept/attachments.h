@@ -18,15 +18,16 @@ namespace kveil::intercept {
 
 class Attachments {
  public:
-  // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through between two
-  // agents), otherwise a new link is made and pinned. Everything is as before when it fails. kFailedPrecondition names the
-  // program that is in the way.
+  // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through
+  // between two agents), otherwise a new link is made and pinned. Everything is as before when it fails.
+  // kFailedPrecondition names the program that is in the way.
   static absl::StatusOr<Attachments> Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
                                           const PinDirectory& pins);
   Attachments(Attachments&&) = default;
   ~Attachments();
 
-  // Whether each link is still attached to this cgroup (a cgroup that dies takes the attachment with it, the link stays).
+  // Whether each link is still attached to this cgroup (a cgroup that dies takes the attachment with it, the link
+  // stays).
   absl::Status Check(const CgroupTree& cgroup) const;
   size_t count() const { return slots_.size(); }
 
@@ -35,8 +36,8 @@ class Attachments {
     Program program;
     UniqueFd link;
     bool isNew = false;
-    bool isPinned = false;       // by us
-    UniqueFd replacedProgram;    // what ran here before an update
+    bool isPinned = false;     // by us
+    UniqueFd replacedProgram;  // what ran here before an update
     std::string path;
   };
   Attachments() = default;

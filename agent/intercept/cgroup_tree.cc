@@ -35,7 +35,8 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
 
-// Calls `visit` with every directory of the tree, the given one first; one named `except` directly below it is left out.
+// Calls `visit` with every directory of the tree, the given one first; one named `except` directly below it is left
+// out.
 void Walk(const std::string& directory, const std::string& except, int level,
           const std::function<void(const std::string&)>& visit) {
   visit(directory);
@@ -72,14 +73,15 @@ absl::StatusOr<CgroupTree> CgroupTree::Open(const std::string& path) {
 
 std::vector<std::string> CgroupTree::PathsUpToRoot() const {
   std::vector<std::string> paths;
-  for (std::string path = path_; path.size() > 1 && IsCgroup2(path); path.resize(path.rfind('/'))) paths.push_back(path);
+  for (std::string path = path_; path.size() > 1 && IsCgroup2(path); path.resize(path.rfind('/')))
+    paths.push_back(path);
   return paths;
 }
 
 std::string CgroupTree::NamespaceWarning() const {
   if (id_ == kHostRootId || PathsUpToRoot().size() > 1) return "";
   return StrCat(path_, " is the root of a cgroup namespace or of a bind mount, not of the host (its id is ", id_,
-                      "): workloads outside of it are not intercepted");
+                "): workloads outside of it are not intercepted");
 }
 
 void CgroupTree::ForEachProcess(const std::string& except, const std::function<void(pid_t)>& visit) const {
@@ -113,8 +115,7 @@ absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPo
   const UniqueFd fd(::open_by_handle_at(mountFd, handle, O_PATH | O_CLOEXEC));
   if (!fd.valid()) return absl::NotFoundError(StrCat("cgroup ", cgroupId, ": ", std::strerror(errno)));
   char target[PATH_MAX];
-  const ssize_t length =
-      ::readlink(StrCat("/proc/self/fd/", fd.get()).c_str(), target, sizeof(target));
+  const ssize_t length = ::readlink(StrCat("/proc/self/fd/", fd.get()).c_str(), target, sizeof(target));
   if (length < 0) return absl::NotFoundError(StrCat("cgroup ", cgroupId, ": ", std::strerror(errno)));
   absl::string_view path(target, static_cast<size_t>(length));
   struct stat info;

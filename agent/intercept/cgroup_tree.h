@@ -27,12 +27,12 @@ class CgroupTree {
 
   // The directories from this one up to the mount's root, this one first.
   std::vector<std::string> PathsUpToRoot() const;
-  // A warning in plain words when this is the root of the mount and yet not the host's root: inside a cgroup namespace the
-  // mounted root is somewhere below, and workloads outside of it would not be seen. Empty otherwise.
+  // A warning in plain words when this is the root of the mount and yet not the host's root: inside a cgroup namespace
+  // the mounted root is somewhere below, and workloads outside of it would not be seen. Empty otherwise.
   std::string NamespaceWarning() const;
 
-  // Calls `visit` for every process in the tree but those of the child directory `except`. Processes come and go meanwhile; one
-  // that forks and ends may be missed, its child is seen next time.
+  // Calls `visit` for every process in the tree but those of the child directory `except`. Processes come and go
+  // meanwhile; one that forks and ends may be missed, its child is seen next time.
   void ForEachProcess(const std::string& except, const std::function<void(pid_t)>& visit) const;
   absl::flat_hash_set<uint64_t> IdsBelow() const;  // this one's included
 
@@ -42,8 +42,8 @@ class CgroupTree {
   uint64_t id_ = 0;
 };
 
-// The path of a cgroup from the root of its hierarchy, or kNotFound when it is gone. `mountFd`: any directory of the mount.
-// Needs CAP_DAC_READ_SEARCH.
+// The path of a cgroup from the root of its hierarchy, or kNotFound when it is gone. `mountFd`: any directory of the
+// mount. Needs CAP_DAC_READ_SEARCH.
 absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPoint, uint64_t cgroupId);
 
 // The mount point that holds `path`.

@@ -13,7 +13,6 @@
 
 #include "base/text.h"
 
-
 namespace kveil::intercept {
 
 absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef<int()> body) {
@@ -25,8 +24,8 @@ absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef
   arguments.cgroup = static_cast<uint64_t>(cgroupFd);
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
   if (pid < 0) {
-    return absl::FailedPreconditionError(StrCat("cannot start a process in the agent's cgroup: ",
-                                                      std::strerror(errno)));
+    return absl::FailedPreconditionError(
+        StrCat("cannot start a process in the agent's cgroup: ", std::strerror(errno)));
   }
   if (pid == 0) ::_exit(body());
   return ChildProcess(static_cast<pid_t>(pid), UniqueFd(pidFd));

@@ -1,5 +1,5 @@
-// A child process in another cgroup that shares our file descriptors: a socket belongs for ever to the cgroup of the process
-// that made it, so one that must belong elsewhere has to be made by a process that is there.
+// A child process in another cgroup that shares our file descriptors: a socket belongs for ever to the cgroup of the
+// process that made it, so one that must belong elsewhere has to be made by a process that is there.
 #pragma once
 
 #include <sys/mman.h>
@@ -16,8 +16,9 @@ namespace kveil::intercept {
 
 class ChildProcess {
  public:
-  // Runs `body` in a child inside the cgroup and ends the child with what it returns. The child has a copy of our memory and our
-  // descriptor table itself; it is forked from a threaded process, so `body` may use nothing but system calls.
+  // Runs `body` in a child inside the cgroup and ends the child with what it returns. The child has a copy of our
+  // memory and our descriptor table itself; it is forked from a threaded process, so `body` may use nothing but system
+  // calls.
   static absl::StatusOr<ChildProcess> Start(int cgroupFd, absl::FunctionRef<int()> body);
   ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidFd_(std::move(other.pidFd_)) {}
   ~ChildProcess();  // kills the child if it still runs, and reaps it
@@ -36,8 +37,7 @@ class ChildProcess {
 template <typename T>
 class SharedWithChild {
  public:
-  SharedWithChild()
-      : memory_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {}
+  SharedWithChild() : memory_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {}
   ~SharedWithChild() {
     if (valid()) ::munmap(memory_, sizeof(T));
   }

@@ -1,5 +1,5 @@
-// The brokers that responses advertised outside the configured targets, each with a life time. Pod addresses move, so none
-// is kept for ever.
+// The brokers that responses advertised outside the configured targets, each with a life time. Pod addresses move, so
+// none is kept for ever.
 #pragma once
 
 #include <chrono>

@@ -1,7 +1,8 @@
 // Finds the network namespaces of the workloads, serves them, and lets go of them when their last workload has ended.
 //
-// A namespace is known by its cookie (SO_NETNS_COOKIE), never by a pid, a path or an inode: those come back as somebody else.
-// It is served as long as a process in a cgroup below the configured one lives in it, the agent's own namespace always.
+// A namespace is known by its cookie (SO_NETNS_COOKIE), never by a pid, a path or an inode: those come back as somebody
+// else. It is served as long as a process in a cgroup below the configured one lives in it, the agent's own namespace
+// always.
 #pragma once
 
 #include <chrono>
@@ -22,11 +23,11 @@ class Namespaces {
  public:
   // Called on the Namespaces thread; they must not block for long and must not call Stop.
   struct Callbacks {
-    // Listening non-blocking sockets on 127.0.0.1 and, where the namespace has IPv6, ::1; the owner accepts on all of them.
-    // Called again for the same namespace when a listener could only be made later.
+    // Listening non-blocking sockets on 127.0.0.1 and, where the namespace has IPv6, ::1; the owner accepts on all of
+    // them. Called again for the same namespace when a listener could only be made later.
     std::function<void(uint64_t netnsCookie, std::vector<UniqueFd> listeners)> serve;
-    // The last workload has ended: the owner closes the listeners and every connection of that namespace, in whatever time
-    // draining takes, then calls Released. Until then the namespace stays alive.
+    // The last workload has ended: the owner closes the listeners and every connection of that namespace, in whatever
+    // time draining takes, then calls Released. Until then the namespace stays alive.
     std::function<void(uint64_t netnsCookie)> release;
   };
 
@@ -35,8 +36,9 @@ class Namespaces {
     std::chrono::milliseconds reconcileInterval = std::chrono::seconds(5);
   };
 
-  // Serves the agent's own namespace and those of the workloads that run before it returns; a namespace that cannot be served
-  // is in Health() and is tried again, only the agent's own one makes Start fail. `redirect` must outlive the result.
+  // Serves the agent's own namespace and those of the workloads that run before it returns; a namespace that cannot be
+  // served is in Health() and is tried again, only the agent's own one makes Start fail. `redirect` must outlive the
+  // result.
   static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks, Options options);
   static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks);
   ~Namespaces();  // Stop()

@@ -38,8 +38,7 @@ absl::Status EnsureBpfFileSystem(const std::string& path) {
   if (::mount("bpf", kUsualMountPoint, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=700") == 0) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(
-      StrCat("cannot mount a BPF file system at ", path, ": ", std::strerror(errno)));
+  return absl::FailedPreconditionError(StrCat("cannot mount a BPF file system at ", path, ": ", std::strerror(errno)));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The directory of the BPF file system where links and maps outlive the agent, and the lock that says whose they are.
 //
-// Maps are pinned as "map_<version>_<name>": one whose structs changed is another map. Links are pinned as "link_<program>"
-// without a version, because the next version has to find them to update them in place.
+// Maps are pinned as "map_<version>_<name>": one whose structs changed is another map. Links are pinned as
+// "link_<program>" without a version, because the next version has to find them to update them in place.
 #pragma once
 
 #include <string>
@@ -15,8 +15,9 @@ namespace kveil::intercept {
 
 class PinDirectory {
  public:
-  // Makes the directory if need be; mounts a BPF file system at its parent when that is the usual /sys/fs/bpf and bears none.
-  // kFailedPrecondition: no BPF file system there, or another agent holds the lock. The lock ends with the object or the process.
+  // Makes the directory if need be; mounts a BPF file system at its parent when that is the usual /sys/fs/bpf and bears
+  // none. kFailedPrecondition: no BPF file system there, or another agent holds the lock. The lock ends with the object
+  // or the process.
   static absl::StatusOr<PinDirectory> Lock(const std::string& path);
   PinDirectory(PinDirectory&&) = default;
   ~PinDirectory();

@@ -67,7 +67,7 @@ absl::Status Probe::Run(int cgroupFd, std::chrono::milliseconds limit) {
     if (!error.ok()) return error.status();
     if (*error != 0) {
       return absl::UnavailableError(StrCat("the probe connect from the agent's cgroup to ", destination.Text(),
-                                                 " was not redirected to the agent: ", std::strerror(*error)));
+                                           " was not redirected to the agent: ", std::strerror(*error)));
     }
     childEnded = true;  // connected and closed again: whoever accepted it may still be about to say so
   }

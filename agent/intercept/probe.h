@@ -15,7 +15,8 @@ class Probe {
   Probe();
   // Whoever reads the origin of an accepted connection and finds the probe calls this.
   void Arrived();
-  // kUnavailable with what happened to the connect instead; kDeadlineExceeded when it was redirected and nobody accepted it.
+  // kUnavailable with what happened to the connect instead; kDeadlineExceeded when it was redirected and nobody
+  // accepted it.
   absl::Status Run(int cgroupFd, std::chrono::milliseconds limit);
 
  private:

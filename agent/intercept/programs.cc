@@ -25,7 +25,8 @@ namespace {
 std::mutex printLock;
 std::string printed;
 
-__attribute__((format(printf, 2, 0))) int KeepWarnings(libbpf_print_level level, const char* format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) int KeepWarnings(libbpf_print_level level, const char* format,
+                                                       va_list arguments) {
   if (level != LIBBPF_WARN) return 0;
   char line[8192];
   std::vsnprintf(line, sizeof(line), format, arguments);
@@ -117,13 +118,13 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
   if (error == EPERM) {
     return absl::PermissionDeniedError(
         StrCat("not allowed to load BPF programs: root with CAP_BPF and CAP_NET_ADMIN is needed\n  ",
-                     LastLines(warnings.Take())));
+               LastLines(warnings.Take())));
   }
   if (error != 0) {
     return absl::FailedPreconditionError(
         StrCat("the kernel refuses the BPF programs (kveil needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL, "
-                     "CONFIG_CGROUP_BPF and BTF): ",
-                     std::strerror(error), "\n  ", LastLines(warnings.Take())));
+               "CONFIG_CGROUP_BPF and BTF): ",
+               std::strerror(error), "\n  ", LastLines(warnings.Take())));
   }
   const absl::Status filled = programs.FillTargets(targets);
   if (!filled.ok()) return filled;

@@ -32,8 +32,8 @@ class Programs {
     uint64_t heartbeatTimeout;  // ns
   };
 
-  // Loads with the maps that are pinned already; the others are made. kFailedPrecondition with the verifier's last lines, or
-  // with the feature that the kernel lacks.
+  // Loads with the maps that are pinned already; the others are made. kFailedPrecondition with the verifier's last
+  // lines, or with the feature that the kernel lacks.
   static absl::StatusOr<Programs> Load(const PinDirectory& pins, const Settings& settings, const TargetTable& targets);
   Programs(Programs&&) noexcept;
   ~Programs();

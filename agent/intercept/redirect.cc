@@ -126,8 +126,8 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   absl::StatusOr<Programs> programs = Programs::Load(*pins, settings, *targets);
   if (!programs.ok()) return programs.status();
 
-  auto state = std::make_unique<State>(config, *std::move(cgroup), *std::move(targets), *std::move(pins),
-                                       *std::move(programs));
+  auto state =
+      std::make_unique<State>(config, *std::move(cgroup), *std::move(targets), *std::move(pins), *std::move(programs));
   absl::StatusOr<AgentCgroup> agentCgroup = AgentCgroup::Make(state->cgroup.path());
   if (!agentCgroup.ok()) return agentCgroup.status();
   state->agentCgroup.emplace(*std::move(agentCgroup));
@@ -135,8 +135,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   if (!state->events) return MapError("cannot read the kernel's events");
   absl::Status pinned = state->programs.PinMaps(state->pins);
   if (!pinned.ok()) return pinned;
-  absl::StatusOr<Attachments> attachments =
-      Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
+  absl::StatusOr<Attachments> attachments = Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
   if (!attachments.ok()) {
     state->programs.UnpinMaps();
     return attachments.status();
@@ -189,7 +188,11 @@ absl::Status Redirect::Learn(const SocketAddress& broker, uint16_t targetIndex, 
 }
 
 bool Redirect::IsTarget(const SocketAddress& address) {
-  return state_->targets.Find(address).has_value() || state_->learned.Knows(address);
+  return IsConfiguredTarget(address) || state_->learned.Knows(address);
+}
+
+bool Redirect::IsConfiguredTarget(const SocketAddress& address) const {
+  return state_->targets.Find(address).has_value();
 }
 
 absl::Status Redirect::Probe(std::chrono::milliseconds limit) {
@@ -208,7 +211,7 @@ absl::StatusOr<int> Redirect::Detach(const policy::InterceptConfig& config) {
 
 std::string Redirect::Description() const {
   return StrCat(state_->attachments->count(), " programs attached to ", state_->cgroup.path(), " (cgroup ",
-                      state_->cgroup.id(), "), pinned in ", state_->config.pinDirectory);
+                state_->cgroup.id(), "), pinned in ", state_->config.pinDirectory);
 }
 
 absl::Status Redirect::Health() const { return state_->attachments->Check(state_->cgroup); }

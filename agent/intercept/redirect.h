@@ -1,5 +1,5 @@
-// The kernel half as one object: loads the programs of bpf/, attaches them to the configured cgroup, pins them, and is the
-// only place that touches their maps.
+// The kernel half as one object: loads the programs of bpf/, attaches them to the configured cgroup, pins them, and is
+// the only place that touches their maps.
 //
 //   auto redirect = Redirect::Start(config.intercept);         // connects to targets are refused from here on,
 //   Namespaces namespaces(**redirect, ...);                    // until their namespace is served
@@ -27,7 +27,7 @@ namespace kveil::intercept {
 // Where an accepted connection was going, and who opened it, as the kernel saw it at connect time.
 struct Origin {
   SocketAddress destination;
-  SocketAddress source;      // the application's end: loopback, or the address that it had bound itself
+  SocketAddress source;  // the application's end: loopback, or the address that it had bound itself
   uint64_t netnsCookie = 0;
   uint64_t cgroupId = 0;
   uint32_t uid = 0;
@@ -56,10 +56,10 @@ struct RedirectOptions {
 
 class Redirect {
  public:
-  // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs root. Nothing is changed
-  // when it fails. Errors: kInvalidArgument (the cgroup or the targets), kFailedPrecondition (another agent runs with these
-  // pins; another program's attachment is in the way, named; the kernel lacks a feature or refuses a program, with the
-  // verifier's last lines), kPermissionDenied.
+  // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs root. Nothing is
+  // changed when it fails. Errors: kInvalidArgument (the cgroup or the targets), kFailedPrecondition (another agent
+  // runs with these pins; another program's attachment is in the way, named; the kernel lacks a feature or refuses a
+  // program, with the verifier's last lines), kPermissionDenied.
   static absl::StatusOr<std::unique_ptr<Redirect>> Start(const policy::InterceptConfig& config,
                                                          const RedirectOptions& options = {});
   ~Redirect();
@@ -75,14 +75,16 @@ class Redirect {
   absl::StatusOr<Origin> OriginOf(int acceptedFd);
 
   // From now until `lifetime` from now connects to this address are redirected, too; learning it again prolongs. A
-  // v4-mapped address is taken as IPv4. kResourceExhausted: too many are known; the caller must not let the client hear of it.
+  // v4-mapped address is taken as IPv4. kResourceExhausted: too many are known; the caller must not let the client hear
+  // of it.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
 
-  // Whether a connect to `address` is redirected now.
+  // Whether a connect to `address` is redirected now, and whether it always is, without having been learned.
   bool IsTarget(const SocketAddress& address);
+  bool IsConfiguredTarget(const SocketAddress& address) const;
 
-  // Makes a child process in a small cgroup connect to a destination of its own, and waits until OriginOf was called for
-  // that connection. The namespace of the agent must be served. Blocks up to `limit`.
+  // Makes a child process in a small cgroup connect to a destination of its own, and waits until OriginOf was called
+  // for that connection. The namespace of the agent must be served. Blocks up to `limit`.
   absl::Status Probe(std::chrono::milliseconds limit);
 
   // Takes the pinned links and maps of an agent that does not run away; returns how many links there were.
@@ -102,8 +104,8 @@ class Redirect {
   // For Namespaces: readable when there are events; ReadEvents then calls `handler` for each. One thread only.
   int eventFd() const;
   void ReadEvents(const std::function<void(const RefusedConnect&)>& handler);
-  // For Namespaces: a cgroup below the configured one, in which the listeners and the probe are made. A listener passes its
-  // cgroup on to what it accepts, so the programs see accepted sockets wherever the agent itself runs.
+  // For Namespaces: a cgroup below the configured one, in which the listeners and the probe are made. A listener passes
+  // its cgroup on to what it accepts, so the programs see accepted sockets wherever the agent itself runs.
   int agentCgroupFd() const;
   const policy::InterceptConfig& config() const;
 

@@ -5,7 +5,6 @@
 
 #include "base/text.h"
 
-
 namespace kveil::intercept {
 namespace {
 
@@ -27,7 +26,7 @@ absl::Status AddRange(TargetTable::Prefix& prefix, const kveil_port_range& range
     endpoint.family = prefix.family;
     std::copy(prefix.address.begin(), prefix.address.end(), endpoint.address);
     return absl::InvalidArgumentError(StrCat("more than ", int{KVEIL_MAX_RANGES}, " port ranges apply to ",
-                                                   ToSocketAddress(endpoint).AddressText(), "/", prefix.length));
+                                             ToSocketAddress(endpoint).AddressText(), "/", prefix.length));
   }
   prefix.ranges.ranges[prefix.ranges.count++] = range;
   return absl::OkStatus();
@@ -54,9 +53,8 @@ absl::StatusOr<std::vector<TargetTable::Prefix>> DistinctPrefixes(absl::Span<con
             {.first = KVEIL_PROBE_PORT, .last = KVEIL_PROBE_PORT, .target = KVEIL_PROBE_TARGET, .padding = 0});
   for (size_t i = 0; i < targets.size(); ++i) {
     for (const policy::PortRange& ports : targets[i].ports) {
-      added.Update(
-          AddTo(prefixes, PrefixOf(targets[i].network, targets[i].prefixLength),
-                {.first = ports.first, .last = ports.last, .target = static_cast<uint16_t>(i), .padding = 0}));
+      added.Update(AddTo(prefixes, PrefixOf(targets[i].network, targets[i].prefixLength),
+                         {.first = ports.first, .last = ports.last, .target = static_cast<uint16_t>(i), .padding = 0}));
     }
   }
   if (!added.ok()) return added;

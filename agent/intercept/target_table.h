@@ -1,5 +1,5 @@
-// The configured targets in the form the kernel looks them up: one entry for each distinct prefix, with every port range
-// that applies to it. Pure data, no system calls.
+// The configured targets in the form the kernel looks them up: one entry for each distinct prefix, with every port
+// range that applies to it. Pure data, no system calls.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,10 @@ class TargetTable {
     kveil_port_ranges ranges = {};
   };
 
-  // A prefix has its own ranges first, then those of each shorter prefix that covers it, the longest first; the order of
-  // the configuration among equals. kInvalidArgument when one prefix has more than KVEIL_MAX_RANGES of them, or there are
-  // more than KVEIL_MAX_PREFIXES prefixes of a family. The agent's probe destination is a target of every table.
+  // A prefix has its own ranges first, then those of each shorter prefix that covers it, the longest first; the order
+  // of the configuration among equals. kInvalidArgument when one prefix has more than KVEIL_MAX_RANGES of them, or
+  // there are more than KVEIL_MAX_PREFIXES prefixes of a family. The agent's probe destination is a target of every
+  // table.
   static absl::StatusOr<TargetTable> Compile(absl::Span<const policy::Target> targets);
 
   absl::Span<const Prefix> prefixes() const { return prefixes_; }

@@ -17,8 +17,8 @@ class Workloads {
   static absl::StatusOr<std::unique_ptr<Workloads>> Open(const std::string& cgroup);
   ~Workloads();
 
-  // The path is empty when the cgroup is gone and was never asked for before: such a workload matches no unit and no path.
-  // Any thread; a system call or two the first time, a hash look-up after.
+  // The path is empty when the cgroup is gone and was never asked for before: such a workload matches no unit and no
+  // path. Any thread; a system call or two the first time, a hash look-up after.
   policy::Workload Find(uint64_t cgroupId, uint32_t pid, uint32_t uid);
 
  private:

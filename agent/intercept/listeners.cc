@@ -1,0 +1,97 @@
+// Makes listeners in a child process that has entered the namespace.
+#include "intercept/listeners.h"
+
+#include <arpa/inet.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/socket_address.h"
+#include "base/text.h"
+#include "intercept/child_process.h"
+
+namespace kveil::intercept {
+namespace {
+
+constexpr int kBacklog = 4096;
+
+struct Made {
+  int fd, error;
+};
+
+struct Outcome {
+  bool finished;
+  int enterError;
+  Made v4, v6;
+};
+
+// System calls only: this runs in a forked child. The descriptors are the parent's, too.
+Made Listen(const SocketAddress& address) {
+  Made made = {::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 0};
+  if (made.fd < 0) return {-1, errno};
+  const int on = 1;
+  // A restarted agent finds the earlier one's connections in TIME_WAIT at this port.
+  const bool listening =
+      ::setsockopt(made.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+      (address.family() != AF_INET6 || ::setsockopt(made.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+      ::bind(made.fd, address.get(), address.size()) == 0 && ::listen(made.fd, kBacklog) == 0;
+  if (listening) return made;
+  made.error = errno;
+  ::close(made.fd);
+  made.fd = -1;
+  return made;
+}
+
+bool LacksIpv6(int error) { return error == EAFNOSUPPORT || error == EADDRNOTAVAIL; }
+
+absl::Status Explain(const char* address, uint16_t port, int error) {
+  const std::string where = StrCat(address, ":", port);
+  switch (error) {
+    case EADDRINUSE:
+      return absl::UnavailableError(StrCat("cannot listen on ", where, ": another program listens there"));
+    case EADDRNOTAVAIL:
+      return absl::UnavailableError(
+          StrCat("cannot listen on ", where, ": the address is not there; is lo down ('ip link set lo up')?"));
+    default:
+      return absl::UnavailableError(StrCat("cannot listen on ", where, ": ", std::strerror(error)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Listeners> MakeListeners(int cgroupFd, int namespaceFd, uint16_t port, Families families) {
+  SharedWithChild<Outcome> outcome;
+  if (!outcome.valid()) return absl::ResourceExhaustedError("no memory to share with a child process");
+  const SocketAddress v4 = SocketAddress::V4(htonl(INADDR_LOOPBACK), port);
+  const SocketAddress v6 = SocketAddress::V6(in6addr_loopback, port);
+  absl::StatusOr<ChildProcess> child = ChildProcess::Start(cgroupFd, [&] {
+    outcome->v4 = outcome->v6 = {-1, 0};
+    if (::setns(namespaceFd, CLONE_NEWNET) < 0) {
+      outcome->enterError = errno;
+      return 1;
+    }
+    if (families == Families::kBoth) outcome->v4 = Listen(v4);
+    outcome->v6 = Listen(v6);
+    outcome->finished = true;
+    return 0;
+  });
+  if (!child.ok()) return child.status();
+  const absl::StatusOr<int> status = child->Wait();
+  if (!status.ok()) return status.status();
+  if (!outcome->finished) {
+    return absl::UnavailableError(StrCat("cannot enter the namespace: ", std::strerror(outcome->enterError)));
+  }
+  Listeners listeners{.v4 = UniqueFd(outcome->v4.fd), .v6 = UniqueFd(outcome->v6.fd)};
+  if (families == Families::kBoth && !listeners.v4.valid()) return Explain("127.0.0.1", port, outcome->v4.error);
+  const bool v6Failed = !listeners.v6.valid() && !LacksIpv6(outcome->v6.error);
+  if (v6Failed || (families == Families::kOnlyV6 && !listeners.v6.valid())) {
+    return Explain("[::1]", port, outcome->v6.error);
+  }
+  return listeners;
+}
+
+}  // namespace kveil::intercept

@@ -1,0 +1,306 @@
+// What becomes of each namespace.
+#include "intercept/namespace_table.h"
+
+#include <linux/netlink.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "intercept/existing_connections.h"
+#include "intercept/source_address.h"
+
+namespace kveil::intercept {
+namespace {
+
+using State = Namespaces::NamespaceStatus::State;
+
+// A namespace that cannot be served is tried again this often at most, however many connects are refused there.
+constexpr std::chrono::milliseconds kRetryAfter(200);
+
+}  // namespace
+
+NamespaceTable::NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupTree cgroups,
+                               Namespaces::Callbacks callbacks, std::function<void(uint64_t, int)> watch)
+    : redirect_(redirect),
+      sockets_(sockets),
+      cgroups_(std::move(cgroups)),
+      callbacks_(std::move(callbacks)),
+      watch_(std::move(watch)) {}
+
+absl::Status NamespaceTable::AddOwn() {
+  if (!Add(NamespaceFile(::getpid()), 0, 0))
+    return notOpened_.empty() ? absl::InternalError("no namespace of our own") : notOpened_.begin()->second;
+  const Entry& own = entries_.begin()->second;
+  return own.status.state == State::kServed ? absl::OkStatus() : own.status.problem;
+}
+
+NamespaceTable::Entry* NamespaceTable::FindByInode(uint64_t inode) {
+  for (auto& [cookie, entry] : entries_) {
+    if (entry.status.inode == inode) return &entry;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<uint64_t> NamespaceTable::CookieOf(int namespaceFd) {
+  const absl::StatusOr<UniqueFd> socket = sockets_.Make(namespaceFd, AF_UNIX, SOCK_DGRAM, 0);
+  if (!socket.ok()) return socket.status();
+  return NamespaceCookie(socket->get());
+}
+
+bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
+  absl::StatusOr<UniqueFd> fd = OpenNamespace(file);
+  if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
+  const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
+  if (!found.ok()) {
+    const std::lock_guard lock(mutex_);
+    notOpened_[NamespaceInode(file)] = found.status();
+    return false;
+  }
+  if (cookie != 0 && *found != cookie) return false;
+  if (entries_.contains(*found)) return true;
+
+  struct stat info;
+  Entry entry;
+  entry.status.netnsCookie = *found;
+  entry.status.inode = ::fstat(fd->get(), &info) == 0 ? info.st_ino : 0;
+  entry.status.state = State::kFailed;
+  entry.fd = std::make_shared<const UniqueFd>(*std::move(fd));
+  entry.isOwn = pid == 0;
+  Entry* added;
+  {
+    const std::lock_guard lock(mutex_);
+    notOpened_.erase(entry.status.inode);
+    added = &entries_.emplace(*found, std::move(entry)).first->second;
+  }
+  if (pid != 0) Keep(*added, pid, file);
+  Serve(*added);
+  return true;
+}
+
+void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
+  absl::StatusOr<Witness> witness = Watch(pid, std::move(file));
+  if (!witness.ok()) {
+    scanWanted_ = true;
+    return;
+  }
+  watch_(entry.status.netnsCookie, witness->pidFd.get());
+  const std::lock_guard lock(mutex_);
+  entry.witness = *std::move(witness);
+  entry.status.process = static_cast<uint32_t>(pid);
+}
+
+bool NamespaceTable::IsInUse(const Entry& entry) const {
+  return entry.witness.pidFd.valid() && NamespaceInode(entry.witness.file) == entry.status.inode;
+}
+
+void NamespaceTable::Scan() {
+  scanWanted_ = false;
+  const absl::flat_hash_map<uint64_t, pid_t> found = FindNamespaces(cgroups_);
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(notOpened_, [&found](const auto& entry) { return !found.contains(entry.first); });
+  }
+  for (const auto& [inode, pid] : found) {
+    Entry* entry = FindByInode(inode);
+    if (entry == nullptr) {
+      Add(NamespaceFile(pid), pid, 0);
+    } else if (!entry->isOwn && entry->status.state != State::kReleasing) {
+      if (!IsInUse(*entry)) Keep(*entry, pid, NamespaceFile(pid));
+      if (entry->status.state == State::kFailed) Serve(*entry);
+    }
+  }
+  std::vector<uint64_t> unused;
+  for (auto& [cookie, entry] : entries_) {
+    if (entry.isOwn || entry.status.state == State::kReleasing || found.contains(entry.status.inode)) continue;
+    if (!IsInUse(entry)) unused.push_back(cookie);  // a thread alone may live there
+  }
+  for (const uint64_t cookie : unused) LetGo(entries_.at(cookie));
+}
+
+void NamespaceTable::Serve(Entry& entry) {
+  if (Clock::now() < entry.nextAttempt) return;
+  entry.nextAttempt = Clock::now() + kRetryAfter;
+  absl::StatusOr<Listeners> listeners =
+      MakeListeners(redirect_.agentCgroupFd(), entry.fd->get(), redirect_.config().listenPort, Families::kBoth);
+  if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
+  const absl::Status prepared = Prepare(entry, *listeners);
+  if (!prepared.ok()) return SetProblem(entry, State::kFailed, prepared);
+  // What could not be done for connections or addresses does not keep a namespace from being served.
+  absl::Status incomplete = ResetExisting(entry);
+  incomplete.Update(NoteSources(entry));
+  SetProblem(entry, State::kServed, incomplete);
+  HandOut(entry, *std::move(listeners));
+}
+
+// A namespace may get its IPv6 later than its first connection.
+void NamespaceTable::ServeV6(Entry& entry) {
+  if (Clock::now() < entry.nextAttempt) return;
+  entry.nextAttempt = Clock::now() + kRetryAfter;
+  absl::StatusOr<Listeners> listeners =
+      MakeListeners(redirect_.agentCgroupFd(), entry.fd->get(), redirect_.config().listenPort, Families::kOnlyV6);
+  const absl::Status prepared = listeners.ok() ? Prepare(entry, *listeners) : listeners.status();
+  SetProblem(entry, State::kServed, prepared);
+  if (prepared.ok()) HandOut(entry, *std::move(listeners));
+}
+
+absl::Status NamespaceTable::Prepare(Entry& entry, Listeners& listeners) {
+  absl::Status status = redirect_.MarkServed(entry.status.netnsCookie);
+  if (listeners.v4.valid()) status.Update(redirect_.TagAsOwn(listeners.v4.get()));
+  if (listeners.v6.valid()) status.Update(redirect_.TagAsOwn(listeners.v6.get()));
+  return status;
+}
+
+absl::Status NamespaceTable::ResetExisting(Entry& entry) {
+  if (redirect_.config().existing != policy::Existing::kReset || entry.handedOut) return absl::OkStatus();
+  const absl::StatusOr<UniqueFd> socket = sockets_.Make(entry.fd->get(), AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+  if (!socket.ok()) return socket.status();
+  const absl::StatusOr<size_t> count = ResetConnections(
+      socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); }, cgroups_.IdsBelow());
+  if (!count.ok()) return count.status();
+  if (*count > 0) {
+    log::Info("intercept.reset", {{"namespace", entry.status.netnsCookie}, {"connections", *count}});
+  }
+  const std::lock_guard lock(mutex_);
+  entry.status.resetConnections += *count;
+  return absl::OkStatus();
+}
+
+absl::Status NamespaceTable::NoteSources(const Entry& entry) {
+  absl::Status status;
+  const std::vector<policy::Target>& targets = redirect_.config().targets;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const std::optional<SocketAddress> source = SourceTowards(sockets_, entry.fd->get(), targets[i]);
+    if (!source) continue;
+    status.Update(redirect_.SetSourceAddress(entry.status.netnsCookie, static_cast<uint16_t>(i), *source));
+  }
+  return status;
+}
+
+void NamespaceTable::RefreshSources() {
+  for (const auto& [cookie, entry] : entries_) {
+    if (entry.status.state == State::kServed) (void)NoteSources(entry);
+  }
+}
+
+void NamespaceTable::HandOut(Entry& entry, Listeners listeners) {
+  std::vector<UniqueFd> list;
+  {
+    const std::lock_guard lock(mutex_);
+    entry.handedOut = true;
+    entry.status.ipv6 = entry.status.ipv6 || listeners.v6.valid();
+  }
+  if (listeners.v4.valid()) list.push_back(std::move(listeners.v4));
+  if (listeners.v6.valid()) list.push_back(std::move(listeners.v6));
+  callbacks_.serve(entry.status.netnsCookie, std::move(list));
+}
+
+void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem) {
+  if (problem != entry.status.problem || state != entry.status.state) {
+    const log::Fields fields = {
+        {"namespace", entry.status.netnsCookie}, {"process", entry.status.process}, {"problem", problem}};
+    if (problem.ok()) {
+      log::Info("namespace.served", {{"namespace", entry.status.netnsCookie}, {"process", entry.status.process}});
+    } else {
+      log::Warning(state == State::kServed ? "namespace.served" : "namespace.failed", fields);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  entry.status.state = state;
+  entry.status.problem = std::move(problem);
+}
+
+void NamespaceTable::OnRefused(const RefusedConnect& refused) {
+  const auto known = entries_.find(refused.netnsCookie);
+  if (known == entries_.end()) {
+    // By the process itself; it may live elsewhere than the thread that connected.
+    const auto pid = static_cast<pid_t>(refused.pid);
+    if (Add(NamespaceFile(pid), pid, refused.netnsCookie)) return;
+    for (const std::string& file : NamespaceFilesOfThreads(pid)) {
+      if (Add(file, pid, refused.netnsCookie)) return;
+    }
+    scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
+    return;
+  }
+  Entry& entry = known->second;
+  {
+    const std::lock_guard lock(mutex_);
+    ++entry.status.refusedConnects;
+  }
+  if (entry.status.state == State::kFailed) Serve(entry);
+  if (entry.status.state == State::kServed && refused.family == AF_INET6 && !entry.status.ipv6) ServeV6(entry);
+}
+
+void NamespaceTable::OnWitnessEnded(uint64_t cookie) {
+  const auto known = entries_.find(cookie);
+  if (known == entries_.end() || !known->second.witness.pidFd.valid()) return;
+  const std::lock_guard lock(mutex_);
+  known->second.witness = {};
+  scanWanted_ = true;
+}
+
+void NamespaceTable::LetGo(Entry& entry) {
+  const uint64_t cookie = entry.status.netnsCookie;
+  if (!entry.handedOut) return Erase(cookie);
+  log::Info("namespace.releasing", {{"namespace", cookie}});
+  {
+    const std::lock_guard lock(mutex_);
+    entry.status.state = State::kReleasing;
+    entry.status.process = 0;
+    entry.witness = {};
+  }
+  callbacks_.release(cookie);
+}
+
+void NamespaceTable::OnReleased(uint64_t cookie) {
+  const auto known = entries_.find(cookie);
+  if (known == entries_.end() || known->second.status.state != State::kReleasing) return;
+  Erase(cookie);
+  scanWanted_ = true;  // somebody may have come back meanwhile
+}
+
+void NamespaceTable::Erase(uint64_t cookie) {
+  redirect_.ForgetNamespace(cookie);
+  const std::lock_guard lock(mutex_);
+  entries_.erase(cookie);
+}
+
+void NamespaceTable::ForgetOthers() {
+  const absl::StatusOr<std::vector<uint64_t>> cookies = redirect_.ServedNamespaces();
+  if (!cookies.ok()) return;
+  for (const uint64_t cookie : *cookies) {
+    if (!entries_.contains(cookie)) redirect_.ForgetNamespace(cookie);
+  }
+}
+
+std::shared_ptr<const UniqueFd> NamespaceTable::Find(uint64_t cookie) const {
+  const std::lock_guard lock(mutex_);
+  const auto known = entries_.find(cookie);
+  return known == entries_.end() || !known->second.handedOut ? nullptr : known->second.fd;
+}
+
+std::vector<Namespaces::NamespaceStatus> NamespaceTable::Status() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Namespaces::NamespaceStatus> all;
+  for (const auto& [cookie, entry] : entries_) all.push_back(entry.status);
+  return all;
+}
+
+absl::Status NamespaceTable::Health() const {
+  const std::lock_guard lock(mutex_);
+  size_t failed = notOpened_.size();
+  std::string first = notOpened_.empty() ? "" : std::string(ToStd(notOpened_.begin()->second.message()));
+  for (const auto& [cookie, entry] : entries_) {
+    if (entry.status.state != State::kFailed) continue;
+    if (failed++ == 0)
+      first = StrCat("that of process ", entry.status.process, ": ", ToStd(entry.status.problem.message()));
+  }
+  if (failed == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      StrCat(failed, failed == 1 ? " network namespace is" : " network namespaces are", " not served; ", first));
+}
+
+}  // namespace kveil::intercept

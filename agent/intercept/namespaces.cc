@@ -1,0 +1,184 @@
+// The thread that waits for what concerns namespaces: refused connects, processes that end, releases, time.
+#include "intercept/namespaces.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "intercept/namespace_table.h"
+
+namespace kveil::intercept {
+namespace {
+
+// What an epoll event is about: one of these, or the cookie of the namespace whose witness has ended. Cookies count up
+// from 1.
+enum Source : uint64_t { kRefusedConnects = UINT64_MAX - 2, kWake, kTimer };
+
+}  // namespace
+
+struct Namespaces::State {
+  State(Redirect& redirect, std::unique_ptr<SocketMaker> sockets, CgroupTree cgroups, Callbacks callbacks)
+      : redirect(redirect),
+        sockets(std::move(sockets)),
+        table(redirect, *this->sockets, std::move(cgroups), std::move(callbacks),
+              [this](uint64_t cookie, int pidFd) { Wait(pidFd, cookie); }) {}
+
+  absl::Status Prepare(const Options& options);
+  void Wait(int fd, uint64_t about) const;
+  void Run(std::promise<absl::Status> started);
+  void Handle(uint64_t about);
+  std::vector<uint64_t> TakeReleased();
+  void Wake() const;
+
+  Redirect& redirect;
+  const std::unique_ptr<SocketMaker> sockets;
+  UniqueFd epoll, wake, timer;
+  NamespaceTable table;
+  std::mutex mutex;
+  std::vector<uint64_t> released;  // guarded by mutex
+  bool stop = false;               // guarded by mutex
+  std::thread thread;
+};
+
+absl::Status Namespaces::State::Prepare(const Options& options) {
+  epoll = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  wake = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  timer = UniqueFd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  const auto nanoseconds = std::chrono::nanoseconds(options.reconcileInterval).count();
+  const timespec interval = {.tv_sec = nanoseconds / 1'000'000'000, .tv_nsec = nanoseconds % 1'000'000'000};
+  const itimerspec every = {.it_interval = interval, .it_value = interval};
+  if (!epoll.valid() || !wake.valid() || !timer.valid() || ::timerfd_settime(timer.get(), 0, &every, nullptr) < 0) {
+    return absl::ResourceExhaustedError(StrCat("cannot wait for namespaces: ", std::strerror(errno)));
+  }
+  Wait(redirect.eventFd(), kRefusedConnects);
+  Wait(wake.get(), kWake);
+  Wait(timer.get(), kTimer);
+  return absl::OkStatus();
+}
+
+void Namespaces::State::Wait(int fd, uint64_t about) const {
+  epoll_event event = {.events = EPOLLIN, .data = {.u64 = about}};
+  ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event);
+}
+
+void Namespaces::State::Run(std::promise<absl::Status> started) {
+  const absl::Status own = table.AddOwn();
+  if (own.ok()) {
+    table.Scan();
+    table.ForgetOthers();
+  }
+  started.set_value(own);
+  if (!own.ok()) return;
+  for (;;) {
+    std::array<epoll_event, 64> events;
+    // A scan that is wanted comes after what is known already.
+    const int count = ::epoll_wait(epoll.get(), events.data(), events.size(), table.scanWanted() ? 0 : -1);
+    for (int i = 0; i < count; ++i) Handle(events[i].data.u64);
+    if (count == 0 && table.scanWanted()) table.Scan();
+    const std::lock_guard lock(mutex);
+    if (stop) return;
+  }
+}
+
+void Namespaces::State::Handle(uint64_t about) {
+  uint64_t value;
+  switch (about) {
+    case kRefusedConnects:
+      redirect.ReadEvents([this](const RefusedConnect& refused) { table.OnRefused(refused); });
+      break;
+    case kWake:
+      (void)!::read(wake.get(), &value, sizeof(value));
+      for (const uint64_t cookie : TakeReleased()) table.OnReleased(cookie);
+      break;
+    case kTimer:
+      (void)!::read(timer.get(), &value, sizeof(value));
+      table.Scan();
+      table.RefreshSources();
+      break;
+    default:
+      table.OnWitnessEnded(about);
+  }
+}
+
+std::vector<uint64_t> Namespaces::State::TakeReleased() {
+  const std::lock_guard lock(mutex);
+  return std::exchange(released, {});
+}
+
+void Namespaces::State::Wake() const {
+  const uint64_t one = 1;
+  (void)!::write(wake.get(), &one, sizeof(one));
+}
+
+Namespaces::Namespaces(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Namespaces::~Namespaces() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<Namespaces>> Namespaces::Start(Redirect& redirect, Callbacks callbacks) {
+  return Start(redirect, std::move(callbacks), Options());
+}
+
+absl::StatusOr<std::unique_ptr<Namespaces>> Namespaces::Start(Redirect& redirect, Callbacks callbacks,
+                                                              Options options) {
+  absl::StatusOr<CgroupTree> cgroups = CgroupTree::Open(redirect.config().cgroup);
+  if (!cgroups.ok()) return cgroups.status();
+  absl::StatusOr<std::unique_ptr<SocketMaker>> sockets = SocketMaker::Start();
+  if (!sockets.ok()) return sockets.status();
+  auto state = std::make_unique<State>(redirect, *std::move(sockets), *std::move(cgroups), std::move(callbacks));
+  absl::Status status = state->Prepare(options);
+  if (!status.ok()) return status;
+  std::promise<absl::Status> promise;
+  std::future<absl::Status> started = promise.get_future();
+  State& running = *state;
+  state->thread = std::thread([&running, promise = std::move(promise)]() mutable { running.Run(std::move(promise)); });
+  std::unique_ptr<Namespaces> namespaces(new Namespaces(std::move(state)));
+  status = started.get();
+  if (!status.ok()) {
+    return absl::Status(status.code(), StrCat("the agent's own network namespace: ", ToStd(status.message())));
+  }
+  return namespaces;
+}
+
+void Namespaces::Stop() {
+  if (!state_->thread.joinable()) return;
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->Wake();
+  state_->thread.join();
+}
+
+absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(uint64_t netnsCookie, int family) {
+  const std::shared_ptr<const UniqueFd> fd = state_->table.Find(netnsCookie);
+  if (!fd) return absl::NotFoundError(StrCat("network namespace ", netnsCookie, " is not served"));
+  absl::StatusOr<UniqueFd> socket = state_->sockets->Make(fd->get(), family, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
+  if (!socket.ok()) return socket;
+  const absl::Status tagged = state_->redirect.TagAsOwn(socket->get());
+  if (!tagged.ok()) return tagged;
+  return socket;
+}
+
+void Namespaces::Released(uint64_t netnsCookie) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->released.push_back(netnsCookie);
+  }
+  state_->Wake();
+}
+
+std::vector<Namespaces::NamespaceStatus> Namespaces::Status() const { return state_->table.Status(); }
+absl::Status Namespaces::Health() const { return state_->table.Health(); }
+
+}  // namespace kveil::intercept

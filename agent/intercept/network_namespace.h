@@ -1,0 +1,61 @@
+// A network namespace as a descriptor, and the thread that makes sockets inside of one.
+#pragma once
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+
+namespace kveil::intercept {
+
+// The file of a process's network namespace, "/proc/PID/ns/net".
+std::string NamespaceFile(pid_t pid);
+// The same for each thread of a process, which may live somewhere else.
+std::vector<std::string> NamespaceFilesOfThreads(pid_t pid);
+// The namespace's inode number: its name for as long as it lives. 0 when the process is gone.
+uint64_t NamespaceInode(const std::string& file);
+absl::StatusOr<UniqueFd> OpenNamespace(const std::string& file);
+// The cookie of the namespace that a socket belongs to. Cookies are never given twice between two boots.
+absl::StatusOr<uint64_t> NamespaceCookie(int socketFd);
+
+// Makes sockets in any namespace. A thread of its own, because a thread that has entered a namespace must leave it
+// again whatever happens; when that fails the process is aborted, since it could go on in a stranger's network.
+class SocketMaker {
+ public:
+  static absl::StatusOr<std::unique_ptr<SocketMaker>> Start();
+  ~SocketMaker();
+  SocketMaker(const SocketMaker&) = delete;
+  SocketMaker& operator=(const SocketMaker&) = delete;
+
+  // socket(family, type, protocol) in the namespace, CLOEXEC. Any thread; blocks for the few microseconds that it
+  // takes.
+  absl::StatusOr<UniqueFd> Make(int namespaceFd, int family, int type, int protocol);
+
+ private:
+  struct Request {
+    int namespaceFd, family, type, protocol;
+    int fd = -1;
+    int error = 0;
+    bool done = false;
+  };
+  explicit SocketMaker(UniqueFd home) : home_(std::move(home)) {}
+  void Run();
+  void Serve(Request& request) const;
+
+  const UniqueFd home_;  // the namespace to return to
+  std::mutex mutex_;
+  std::condition_variable requested_, done_;
+  std::vector<Request*> requests_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace kveil::intercept

@@ -1,0 +1,95 @@
+// Cgroup ids to paths and units, remembered.
+#include "intercept/workloads.h"
+
+#include <mutex>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/text.h"
+#include "intercept/cgroup_tree.h"
+
+namespace kveil::intercept {
+namespace {
+
+// Ids are never given twice, so an entry is never wrong; the bound is for the memory alone.
+constexpr size_t kMostRemembered = 16384;
+
+bool IsUnit(absl::string_view component) {
+  for (const absl::string_view suffix : {".service", ".scope", ".socket", ".mount", ".swap"}) {
+    if (component.size() > suffix.size() && absl::EndsWith(component, suffix)) return true;
+  }
+  return false;
+}
+
+bool IsSlice(absl::string_view component) { return absl::EndsWith(component, ".slice"); }
+
+bool IsPods(absl::string_view component) {
+  return component == "kubepods" || absl::StartsWith(component, "kubepods.") ||
+         absl::StartsWith(component, "kubepods-");
+}
+
+bool IsUserManager(absl::string_view unit) {
+  return absl::StartsWith(unit, "user@") && absl::EndsWith(unit, ".service");
+}
+
+// systemd puts "_" before a name that would be mistaken for one of the cgroup file system's own (cg_escape).
+absl::string_view Unescaped(absl::string_view component) {
+  absl::ConsumePrefix(&component, "_");
+  return component;
+}
+
+}  // namespace
+
+std::string UnitOf(std::string_view cgroupPath) {
+  std::string manager;
+  for (absl::string_view component : absl::StrSplit(ToAbsl(cgroupPath), '/', absl::SkipEmpty())) {
+    component = Unescaped(component);
+    if (IsPods(component)) return "";
+    // A plain directory above every unit was made by whoever administers the node.
+    if (IsSlice(component) || !IsUnit(component)) continue;
+    if (!manager.empty()) return StrCat(manager, "/", component);
+    if (!IsUserManager(component)) return std::string(component);
+    manager = std::string(component);
+  }
+  return manager;
+}
+
+struct Workloads::State {
+  CgroupTree tree;
+  std::string mountPoint;
+  std::mutex mutex;
+  absl::flat_hash_map<uint64_t, std::pair<std::string, std::string>> known;  // path and unit by cgroup id
+};
+
+Workloads::Workloads(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Workloads::~Workloads() = default;
+
+absl::StatusOr<std::unique_ptr<Workloads>> Workloads::Open(const std::string& cgroup) {
+  absl::StatusOr<CgroupTree> tree = CgroupTree::Open(cgroup);
+  if (!tree.ok()) return tree.status();
+  auto state = std::make_unique<State>();
+  state->mountPoint = CgroupMountPoint(tree->path());
+  state->tree = *std::move(tree);
+  return std::unique_ptr<Workloads>(new Workloads(std::move(state)));
+}
+
+policy::Workload Workloads::Find(uint64_t cgroupId, uint32_t pid, uint32_t uid) {
+  policy::Workload workload{.cgroupPath = "", .unit = "", .uid = uid, .pid = pid};
+  const std::lock_guard lock(state_->mutex);
+  auto known = state_->known.find(cgroupId);
+  if (known == state_->known.end()) {
+    absl::StatusOr<std::string> path = CgroupPathOf(state_->tree.fd(), state_->mountPoint, cgroupId);
+    if (!path.ok()) return workload;
+    if (state_->known.size() == kMostRemembered) state_->known.clear();
+    std::string unit = UnitOf(*path);
+    known = state_->known.emplace(cgroupId, std::make_pair(*std::move(path), std::move(unit))).first;
+  }
+  workload.cgroupPath = known->second.first;
+  workload.unit = known->second.second;
+  return workload;
+}
+
+}  // namespace kveil::intercept
