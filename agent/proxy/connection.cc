@@ -1,0 +1,139 @@
+#include "proxy/connection.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "io/both.h"
+
+namespace kveil::proxy {
+namespace {
+
+// Without TCP_NODELAY the hop waits for delayed acknowledgements (47 ms were measured); keepalive finds dead peers.
+void SetSocketOptions(int fd) {
+  const int on = 1;
+  const int idleSeconds = 60;
+  const int intervalSeconds = 10;
+  const int probes = 6;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idleSeconds, sizeof(idleSeconds));
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &intervalSeconds, sizeof(intervalSeconds));
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
+}  // namespace
+
+Connection::Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application,
+                       UniqueFd upstream, std::vector<std::unique_ptr<Interceptor>> interceptors)
+    : parts_(parts),
+      info_(std::move(info)),
+      application_(parts.loop, std::move(application)),
+      upstream_(parts.loop, std::move(upstream)),
+      interceptors_(std::move(interceptors)),
+      requests_(parts.loop, application_, parts.shelf, parts.budget),
+      toUpstream_(parts.shelf),
+      responses_(parts.loop, upstream_, parts.shelf, parts.budget),
+      toApplication_(parts.shelf),
+      unchangedSince_(std::chrono::steady_clock::now()),
+      openedAt_(unchangedSince_) {
+  for (const std::unique_ptr<Interceptor>& interceptor : interceptors_) {
+    for (const kafka::ApiKey apiKey : interceptor->Wants()) {
+      wants_.at(static_cast<size_t>(apiKey)) = interceptor.get();
+    }
+  }
+}
+
+io::Task<void> Connection::Run() {
+  SetSocketOptions(application_.fd());
+  SetSocketOptions(upstream_.fd());
+  auto connecting = upstream_.Connect(info_->broker, openedAt_ + parts_.limits.connectTimeout);
+  const absl::Status connected = co_await std::move(connecting);
+  if (connected.ok()) {
+    auto requests = PumpRequests();
+    auto responses = PumpResponses();
+    auto both = io::Both(parts_.loop, std::move(requests), std::move(responses));
+    co_await std::move(both);
+  } else {
+    endReason_ = StrCat("no connection to the broker: ", connected.message());
+    result_ = observe::ConnectionResult::kBrokerUnreachable;
+    application_.AbortOnClose();
+  }
+  auto closeUpstream = upstream_.Close();
+  co_await std::move(closeUpstream);
+  auto closeApplication = application_.Close();
+  co_await std::move(closeApplication);
+  parts_.metrics.ConnectionClosed(result_);
+  LogClosed();
+}
+
+void Connection::LogClosed() const {
+  const auto open = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - openedAt_);
+  log::Info("connection.closed",
+            {{"id", info_->id},
+             {"client", info_->client.Text()},
+             {"broker", info_->broker.Text()},
+             {"cluster", info_->cluster},
+             {"workload", info_->workload.unit.empty() ? info_->workload.cgroupPath : info_->workload.unit},
+             {"milliseconds", open.count()},
+             {"requestBytes", requestBytes_},
+             {"responseBytes", responseBytes_},
+             {"reason", endReason_.empty() ? "ended by the peers" : endReason_}});
+}
+
+void Connection::End(std::string_view side, const absl::Status& status) {
+  if (endReason_.empty() && !status.ok()) endReason_ = StrCat(side, ": ", status.message());
+  application_.Cancel();
+  upstream_.Cancel();
+}
+
+void Connection::EndUpstreamWhenAnswered() {
+  if (!requestsEnded_) return;
+  if (draining_ && !pending_.empty()) return;
+  upstream_.ShutdownWrite();
+}
+
+void Connection::Drain() {
+  if (draining_) return;
+  draining_ = true;
+  // The request pump finds the end of the stream after what has already arrived.
+  ::shutdown(application_.fd(), SHUT_RD);
+}
+
+void Connection::Abort(observe::ConnectionResult result, std::string_view reason) {
+  if (aborted_) return;
+  aborted_ = true;
+  result_ = result;
+  application_.AbortOnClose();
+  End("agent", absl::CancelledError(ToAbsl(reason)));
+}
+
+// Whether a message has begun in some direction and not ended.
+bool Connection::IsStalled() const {
+  return sendingUpstream_ || sendingToApplication_ || requestBytesToRelay_ > 0 || responseBytesToRelay_ > 0 ||
+         requests_.IsPartial() || responses_.IsPartial();
+}
+
+void Connection::Sweep(std::chrono::steady_clock::time_point now) {
+  const uint64_t relayed = requestBytes_ + responseBytes_;
+  if (relayed != sweptBytes_) {
+    sweptBytes_ = relayed;
+    unchangedSince_ = now;
+    return;
+  }
+  const auto unchanged = now - unchangedSince_;
+  if (requestsEnded_ != responsesEnded_ && unchanged > parts_.limits.halfCloseTimeout) {
+    Abort(observe::ConnectionResult::kStalled, requestsEnded_
+                                                   ? "the broker kept its side open after the application had ended"
+                                                   : "the application kept its side open after the broker had ended");
+  } else if (IsStalled() && unchanged > parts_.limits.stallTimeout) {
+    Abort(observe::ConnectionResult::kStalled, "a message stood still for too long");
+  } else if (unchanged > parts_.limits.idleTimeout) {
+    Abort(observe::ConnectionResult::kServed, "idle for too long");
+  }
+}
+
+}  // namespace kveil::proxy

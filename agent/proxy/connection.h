@@ -1,0 +1,128 @@
+// One redirected connection: the application on one side, the broker on the other, and between them two pumps.
+//
+// The request pump is the only one that writes to the broker. Both pumps may write to the application (the request pump
+// where the agent answers itself), so that side has a lock, and what is written under it follows `pending_`, the queue
+// of answers owed. Every member is used on the worker's thread only.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "io/loop.h"
+#include "io/mutex.h"
+#include "io/socket.h"
+#include "observe/metrics.h"
+#include "proxy/frame_input.h"
+#include "proxy/interceptor.h"
+#include "proxy/memory_budget.h"
+#include "proxy/outgoing_frames.h"
+#include "proxy/pending_responses.h"
+
+namespace kveil::proxy {
+
+struct ConnectionLimits {
+  size_t requestFrame = 100 << 20;   // bytes; longer requests close the connection, as at a broker
+  size_t responseFrame = 256 << 20;  // bytes; longer responses that have to be held whole close the connection
+  std::chrono::milliseconds connectTimeout{10'000};
+  std::chrono::milliseconds halfCloseTimeout{60'000};  // how long one side may stay open after the other has ended
+  std::chrono::milliseconds stallTimeout{120'000};     // how long a message begun may stand still in either direction
+  std::chrono::milliseconds idleTimeout{1'800'000};    // how long both sides may say nothing
+};
+
+// What a worker shares among its connections.
+struct WorkerParts {
+  WorkerParts(io::Loop& loop, BufferShelf& shelf, MemoryBudget& budget, const ConnectionLimits& limits,
+              observe::Metrics& metrics)
+      : loop(loop), shelf(shelf), budget(budget), limits(limits), metrics(metrics) {}
+  io::Loop& loop;
+  BufferShelf& shelf;
+  MemoryBudget& budget;
+  const ConnectionLimits& limits;
+  observe::Metrics& metrics;
+};
+
+class Connection : private Upstream {
+ public:
+  // `application` is the accepted socket, `upstream` one that is not connected yet, made in the workload's namespace.
+  Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application, UniqueFd upstream,
+             std::vector<std::unique_ptr<Interceptor>> interceptors);
+  ~Connection() override = default;
+
+  // Connects to the broker, relays until both sides have ended, and closes both sockets.
+  io::Task<void> Run();
+
+  // Takes no new requests; ends when the answers that are owed have been delivered.
+  void Drain();
+  // Ends at once; the application sees a reset.
+  void Abort(observe::ConnectionResult result, std::string_view reason);
+  // Called several times a second: ends a connection that has been half-closed, stalled or idle for too long.
+  void Sweep(std::chrono::steady_clock::time_point now);
+
+  const ConnectionInfo& info() const { return *info_; }
+
+ private:
+  // Request pump (request_pump.cc).
+  io::Task<void> PumpRequests();
+  io::Task<absl::Status> RelayRequests();
+  io::Task<absl::StatusOr<size_t>> TakeRequests();
+  io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
+  io::Task<absl::Status> SendUpstream();
+  io::Task<absl::Status> AnswerLocally(PendingResponse answer);
+  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+                                      std::function<void(kafka::FrameWriter&)> write) override;
+
+  // Response pump (response_pump.cc).
+  io::Task<void> PumpResponses();
+  io::Task<absl::Status> RelayResponses();
+  io::Task<absl::StatusOr<size_t>> TakeResponses();
+  io::Task<absl::Status> HandleResponse(Bytes whole);
+  void TakeOwnAnswer(Bytes whole);
+  void AppendLocalAnswers(OutgoingFrames& out);
+  io::Task<absl::Status> SendToApplication(OutgoingFrames& out);
+  void FailOwnAnswers();
+
+  void End(std::string_view side, const absl::Status& status);
+  void EndUpstreamWhenAnswered();
+  bool IsStalled() const;
+  void LogClosed() const;
+
+  WorkerParts& parts_;
+  const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it
+  io::Socket application_;
+  io::Socket upstream_;
+  std::vector<std::unique_ptr<Interceptor>> interceptors_;
+  std::array<Interceptor*, 128> wants_ = {};  // by API key
+
+  FrameInput requests_;
+  OutgoingFrames toUpstream_;
+  size_t requestBytesToRelay_ = 0;  // of a request that nobody wants, not yet forwarded
+  OwnAnswer ownAnswer_;
+  int32_t lastOwnCorrelationId_ = 0;
+
+  FrameInput responses_;
+  OutgoingFrames toApplication_;
+  io::Mutex applicationWrite_;
+  size_t responseBytesToRelay_ = 0;
+  PendingResponses pending_;
+
+  bool requestsEnded_ = false;
+  bool responsesEnded_ = false;
+  bool draining_ = false;
+  bool aborted_ = false;
+  bool sendingUpstream_ = false;
+  bool sendingToApplication_ = false;
+  uint64_t sweptBytes_ = 0;  // relayed in both directions when last looked at, and since when it has been that
+  std::chrono::steady_clock::time_point unchangedSince_;
+  std::chrono::steady_clock::time_point openedAt_;
+  std::string endReason_;
+  observe::ConnectionResult result_ = observe::ConnectionResult::kServed;
+  uint64_t requestBytes_ = 0;
+  uint64_t responseBytes_ = 0;
+};
+
+}  // namespace kveil::proxy

@@ -1,0 +1,70 @@
+// Turns the bytes of one socket into frames: reads as much as there is, and lets many frames be taken out of one read.
+//
+//   while (bytes arrive: co_await input.Fill())
+//     look at input.buffered(), take what is complete with Consume(), send it, and only then Fill() again:
+//     Fill() moves what is left to the front, so views into buffered() end there.
+//
+// An idle input holds no buffer. A frame longer than the pool's buffers gets memory of its own with FillTo().
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+#include "io/buffer_pool.h"
+#include "io/loop.h"
+#include "io/socket.h"
+#include "io/task.h"
+#include "proxy/buffer_shelf.h"
+#include "proxy/memory_budget.h"
+
+namespace kveil::proxy {
+
+class FrameInput {
+ public:
+  FrameInput(io::Loop& loop, io::Socket& socket, BufferShelf& shelf, MemoryBudget& budget)
+      : loop_(loop), socket_(socket), shelf_(shelf), budget_(budget) {}
+  FrameInput(const FrameInput&) = delete;
+  FrameInput& operator=(const FrameInput&) = delete;
+  ~FrameInput() { DropLongFrame(); }
+
+  // Waits for more bytes than are buffered. False at the end of the stream; an error when the connection broke.
+  io::Task<absl::StatusOr<bool>> Fill();
+
+  // Waits until at least `size` bytes are buffered. False when the stream ended before.
+  io::Task<absl::StatusOr<bool>> FillTo(size_t size);
+
+  Bytes buffered() const;
+  // Whether a message has begun that is not complete yet.
+  bool IsPartial() const { return begin_ != end_; }
+  void Consume(size_t size);
+
+  // Bytes received since the last call, for the counters.
+  size_t TakeReceivedCount() { return std::exchange(received_, 0); }
+
+  // Gives an emptied buffer back; call when everything buffered has been consumed and sent.
+  void ReleaseIfEmpty();
+
+ private:
+  size_t Capacity() const;
+  uint8_t* Data();
+  io::Task<absl::StatusOr<bool>> ReceiveSome();
+  io::Task<void> MoveToLongFrame(size_t size);
+  void DropLongFrame();
+
+  io::Loop& loop_;
+  io::Socket& socket_;
+  BufferShelf& shelf_;
+  MemoryBudget& budget_;
+  io::PooledBuffer pooled_;
+  std::unique_ptr<ByteBuffer> longFrame_;  // in place of pooled_ while a frame does not fit there
+  size_t longFrameSize_ = 0;               // what was taken from the budget
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  size_t received_ = 0;
+  bool mayHaveMore_ = false;
+};
+
+}  // namespace kveil::proxy

@@ -1,0 +1,153 @@
+// How the proxy sees whoever reads and changes messages: the only interface between proxy/ and guard/.
+//
+// An interceptor belongs to one connection and names the API keys it wants. The proxy hands it each such request whole
+// and does what the verdict says; the response to that request comes back to it when it asked for it. Messages that
+// nobody wants are relayed as bytes and never held whole.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+#include "base/socket_address.h"
+#include "io/loop.h"
+#include "io/task.h"
+#include "kafka/api.h"
+#include "kafka/frame.h"
+#include "kafka/frame_writer.h"
+#include "policy/policy.h"
+#include "proxy/buffer_shelf.h"
+
+namespace kveil::proxy {
+
+// Who is at the two ends of a connection, as the kernel attests it.
+struct ConnectionInfo {
+  uint64_t id = 0;
+  std::string cluster;  // the name that the matching target gives the cluster
+  uint16_t targetIndex = 0;
+  uint64_t netnsCookie = 0;
+  SocketAddress client;
+  SocketAddress broker;
+  policy::Workload workload;
+};
+
+// A request or response as it came: `frame` is everything after the int32 length, `body` what follows the header.
+struct RequestFrame {
+  kafka::RequestHeader header;
+  Bytes frame;
+  Bytes body;
+};
+struct ResponseFrame {
+  kafka::ApiKey apiKey;
+  int16_t version = 0;
+  int32_t correlationId = 0;
+  Bytes frame;
+  Bytes body;
+};
+
+// Where a changed message is written. `writer` is empty; buffers of `arena` live until the frame has been sent.
+struct FrameOutput {
+  FrameOutput(kafka::FrameWriter& writer, Arena& arena) : writer(writer), arena(arena) {}
+  kafka::FrameWriter& writer;
+  Arena& arena;
+};
+
+// What an interceptor remembers between a request and its response.
+class RequestState {
+ public:
+  virtual ~RequestState() = default;
+};
+
+class RequestVerdict {
+ public:
+  enum class Action {
+    kForward,  // as it came
+    kRewrite,  // forward what was written to the output: a whole frame, length included
+    kAnswer,   // do not forward; the output holds the whole response frame
+    kClose,    // close the connection; `reason` says why
+  };
+  static RequestVerdict Forward() { return RequestVerdict(Action::kForward); }
+  static RequestVerdict Rewrite() { return RequestVerdict(Action::kRewrite); }
+  static RequestVerdict Answer() { return RequestVerdict(Action::kAnswer); }
+  static RequestVerdict Close(std::string reason) {
+    RequestVerdict verdict(Action::kClose);
+    verdict.reason = std::move(reason);
+    return verdict;
+  }
+
+  // Asks for the response to this request, with this memory of it.
+  RequestVerdict&& WantResponse(std::unique_ptr<RequestState> kept = nullptr) && {
+    wantResponse = true;
+    state = std::move(kept);
+    return std::move(*this);
+  }
+  // The broker does not answer this request (Produce with acks=0).
+  RequestVerdict&& NoResponse() && {
+    expectResponse = false;
+    return std::move(*this);
+  }
+
+  Action action;
+  bool wantResponse = false;
+  bool expectResponse = true;
+  std::unique_ptr<RequestState> state;
+  std::string reason;
+
+ private:
+  explicit RequestVerdict(Action action) : action(action) {}
+};
+
+class ResponseVerdict {
+ public:
+  enum class Action { kForward, kRewrite, kClose };
+  static ResponseVerdict Forward() { return ResponseVerdict(Action::kForward); }
+  static ResponseVerdict Rewrite() { return ResponseVerdict(Action::kRewrite); }
+  static ResponseVerdict Close(std::string reason) {
+    ResponseVerdict verdict(Action::kClose);
+    verdict.reason = std::move(reason);
+    return verdict;
+  }
+
+  Action action;
+  std::string reason;
+
+ private:
+  explicit ResponseVerdict(Action action) : action(action) {}
+};
+
+// What an interceptor may ask of its connection while it handles a request.
+class Upstream {
+ public:
+  virtual ~Upstream() = default;
+
+  // Sends a request of the agent's own ahead of the one being handled and returns the response's body, whose bytes stay
+  // valid until the next Ask. `write` writes the request's body.
+  virtual io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+                                              std::function<void(kafka::FrameWriter&)> write) = 0;
+};
+
+class Interceptor {
+ public:
+  virtual ~Interceptor() = default;
+
+  // The API keys whose requests this interceptor handles; each belongs to at most one interceptor of a connection.
+  virtual std::vector<kafka::ApiKey> Wants() const = 0;
+
+  // Called in the order of the requests; the next request waits until this one has its verdict.
+  virtual io::Task<RequestVerdict> OnRequest(const RequestFrame& request, Upstream& upstream, FrameOutput& output) = 0;
+
+  // Called in the order of the responses, for requests whose verdict wanted it.
+  virtual io::Task<ResponseVerdict> OnResponse(const ResponseFrame& response, RequestState* state,
+                                               FrameOutput& output) = 0;
+};
+
+// Builds the interceptors of a new connection, on its worker's thread. `connection` outlives them.
+using InterceptorFactory = std::function<std::vector<std::unique_ptr<Interceptor>>(const ConnectionInfo& connection,
+                                                                                   size_t worker, io::Loop& loop)>;
+
+}  // namespace kveil::proxy

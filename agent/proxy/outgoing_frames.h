@@ -1,0 +1,70 @@
+// The frames that leave in one send: slices of what came in, and frames written anew, in order.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/bytes.h"
+#include "kafka/frame_writer.h"
+#include "proxy/buffer_shelf.h"
+
+namespace kveil::proxy {
+
+class OutgoingFrames {
+ public:
+  explicit OutgoingFrames(BufferShelf& shelf) : arena_(shelf) {}
+
+  // Bytes that stay where they are until Clear().
+  void AddSlice(Bytes bytes) {
+    slices_.push_back(iovec{const_cast<uint8_t*>(bytes.data()), bytes.size()});
+    size_ += bytes.size();
+  }
+
+  // A writer for one frame; AddWritten() puts what it holds behind the slices so far.
+  kafka::FrameWriter& NewWriter() {
+    if (writersUsed_ == writers_.size()) writers_.push_back(std::make_unique<kafka::FrameWriter>());
+    return *writers_[writersUsed_++];
+  }
+  void AddWritten(kafka::FrameWriter& writer) {
+    for (const iovec& slice : writer.Slices()) slices_.push_back(slice);
+    size_ += writer.size();
+  }
+
+  // Bytes that are kept here.
+  void AddOwned(ByteBuffer bytes) {
+    owned_.push_back(std::move(bytes));
+    AddSlice(owned_.back());
+  }
+
+  Arena& arena() { return arena_; }
+  absl::Span<const iovec> slices() const { return slices_; }
+  size_t size() const { return size_; }
+  bool empty() const { return slices_.empty(); }
+
+  // What was collected has been sent, but a writer or a buffer of the arena is still being filled.
+  void ForgetSent() {
+    slices_.clear();
+    size_ = 0;
+  }
+
+  void Clear() {
+    for (size_t i = 0; i < writersUsed_; ++i) writers_[i]->Clear();
+    writersUsed_ = 0;
+    slices_.clear();
+    owned_.clear();
+    arena_.Clear();
+    size_ = 0;
+  }
+
+ private:
+  std::vector<iovec> slices_;
+  std::vector<std::unique_ptr<kafka::FrameWriter>> writers_;
+  size_t writersUsed_ = 0;
+  std::vector<ByteBuffer> owned_;
+  Arena arena_;
+  size_t size_ = 0;
+};
+
+}  // namespace kveil::proxy

@@ -1,0 +1,44 @@
+// What each response of a connection is the answer to. Kafka answers in the order of the requests, so this is a queue.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <utility>
+
+#include "base/bytes.h"
+#include "io/event.h"
+#include "kafka/api.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::proxy {
+
+// The answer to a request of the agent's own, handed to the coroutine that waits for it.
+struct OwnAnswer {
+  ByteBuffer frame;
+  bool failed = false;
+  io::Event arrived;
+};
+
+struct PendingResponse {
+  enum class Kind {
+    kRelay,      // the bytes go on as they come
+    kIntercept,  // an interceptor sees it first
+    kLocal,      // the agent's own answer to the application: nothing comes from the broker
+    kOwn,        // the broker's answer to the agent itself: nothing goes to the application
+  };
+  PendingResponse(Kind kind, kafka::ApiKey apiKey, int16_t version, int32_t correlationId)
+      : kind(kind), apiKey(apiKey), version(version), correlationId(correlationId) {}
+
+  Kind kind;
+  kafka::ApiKey apiKey;
+  int16_t version;
+  int32_t correlationId;
+  Interceptor* interceptor = nullptr;   // kIntercept
+  std::unique_ptr<RequestState> state;  // kIntercept
+  ByteBuffer answer;                    // kLocal: the whole frame
+  OwnAnswer* own = nullptr;             // kOwn
+};
+
+using PendingResponses = std::deque<PendingResponse>;
+
+}  // namespace kveil::proxy

@@ -1,0 +1,202 @@
+// From the application to the broker.
+#include <utility>
+
+#include "base/text.h"
+#include "kafka/big_endian.h"
+#include "proxy/connection.h"
+#include "proxy/foreign_bytes.h"
+
+namespace kveil::proxy {
+namespace {
+
+constexpr size_t kLengthSize = 4;
+constexpr size_t kFixedHeaderSize = 2 + 2 + 4;  // API key, version, correlation id
+// Sends what has been collected before more is written anew, so that a read full of small requests that grow is
+// bounded.
+constexpr size_t kSendAt = 4 << 20;
+
+}  // namespace
+
+io::Task<void> Connection::PumpRequests() {
+  auto relay = RelayRequests();
+  const absl::Status status = co_await std::move(relay);
+  requestsEnded_ = true;
+  if (!status.ok()) {
+    End("application", status);
+    co_return;
+  }
+  EndUpstreamWhenAnswered();
+  if (responsesEnded_) application_.Cancel();
+}
+
+io::Task<absl::Status> Connection::RelayRequests() {
+  for (;;) {
+    auto filling = requests_.Fill();
+    const absl::StatusOr<bool> arrived = co_await std::move(filling);
+    if (!arrived.ok()) co_return arrived.status();
+    if (!*arrived) co_return absl::OkStatus();
+    for (;;) {
+      auto taking = TakeRequests();
+      const absl::StatusOr<size_t> whole = co_await std::move(taking);
+      if (!whole.ok()) co_return whole.status();
+      auto sending = SendUpstream();
+      const absl::Status sent = co_await std::move(sending);
+      if (!sent.ok()) co_return sent;
+      if (*whole == 0) break;
+      auto completing = requests_.FillTo(*whole);
+      const absl::StatusOr<bool> complete = co_await std::move(completing);
+      if (!complete.ok()) co_return complete.status();
+      if (!*complete) co_return absl::OkStatus();  // ended in the middle of a request: nothing of it was forwarded
+    }
+  }
+}
+
+// Takes every complete request out of what is buffered. Returns how many bytes have to be there before it can go on, or
+// 0 when anything more will do.
+io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
+  for (;;) {
+    const Bytes in = requests_.buffered();
+    if (requestBytesToRelay_ > 0) {
+      const size_t taken = std::min(requestBytesToRelay_, in.size());
+      if (taken == 0) co_return 0;
+      toUpstream_.AddSlice(in.first(taken));
+      requests_.Consume(taken);
+      requestBytesToRelay_ -= taken;
+      continue;
+    }
+    if (in.size() < kLengthSize) co_return 0;
+    const uint32_t size = kafka::LoadBigEndian<uint32_t>(in.data());
+    if (size < kFixedHeaderSize || size > parts_.limits.requestFrame) {
+      result_ = observe::ConnectionResult::kNotKafka;
+      application_.AbortOnClose();
+      co_return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
+                                                  " bytes (allowed: ", kFixedHeaderSize, " to ",
+                                                  parts_.limits.requestFrame, "): ", NameForeignBytes(in)));
+    }
+    if (in.size() < kLengthSize + kFixedHeaderSize) co_return 0;
+    const int16_t apiKey = kafka::LoadBigEndian<int16_t>(in.data() + 4);
+    Interceptor* interceptor =
+        apiKey >= 0 && static_cast<size_t>(apiKey) < wants_.size() ? wants_[static_cast<size_t>(apiKey)] : nullptr;
+    if (interceptor == nullptr) {
+      pending_.emplace_back(PendingResponse::Kind::kRelay, static_cast<kafka::ApiKey>(apiKey),
+                            kafka::LoadBigEndian<int16_t>(in.data() + 6), kafka::LoadBigEndian<int32_t>(in.data() + 8));
+      requestBytesToRelay_ = kLengthSize + size;
+      continue;
+    }
+    if (in.size() < kLengthSize + size) co_return kLengthSize + size;
+    auto handling = HandleRequest(*interceptor, in.first(kLengthSize + size));
+    const absl::Status handled = co_await std::move(handling);
+    if (!handled.ok()) co_return handled;
+    requests_.Consume(kLengthSize + size);
+    if (toUpstream_.size() >= kSendAt) {
+      auto sending = SendUpstream();
+      const absl::Status sent = co_await std::move(sending);
+      if (!sent.ok()) co_return sent;
+    }
+  }
+}
+
+io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes whole) {
+  RequestFrame request;
+  request.frame = whole.subspan(kLengthSize);
+  absl::StatusOr<kafka::RequestHeader> header = kafka::ReadRequestHeader(request.frame);
+  if (!header.ok()) co_return header.status();
+  request.header = *header;
+  request.body = request.frame.subspan(header->size);
+
+  kafka::FrameWriter& writer = toUpstream_.NewWriter();
+  FrameOutput output(writer, toUpstream_.arena());
+  auto intercepting = interceptor.OnRequest(request, *this, output);
+  RequestVerdict verdict = co_await std::move(intercepting);
+
+  if (verdict.action == RequestVerdict::Action::kClose) {
+    result_ = observe::ConnectionResult::kUnsupported;
+    co_return absl::FailedPreconditionError(verdict.reason);
+  }
+  if (verdict.action == RequestVerdict::Action::kAnswer) {
+    PendingResponse answer(PendingResponse::Kind::kLocal, header->apiKey, header->version, header->correlationId);
+    for (const iovec& slice : writer.Slices()) {
+      const auto* bytes = static_cast<const uint8_t*>(slice.iov_base);
+      answer.answer.insert(answer.answer.end(), bytes, bytes + slice.iov_len);
+    }
+    auto answering = AnswerLocally(std::move(answer));
+    co_return co_await std::move(answering);
+  }
+  if (verdict.expectResponse) {
+    PendingResponse& owed =
+        pending_.emplace_back(verdict.wantResponse ? PendingResponse::Kind::kIntercept : PendingResponse::Kind::kRelay,
+                              header->apiKey, header->version, header->correlationId);
+    owed.interceptor = &interceptor;
+    owed.state = std::move(verdict.state);
+  }
+  if (verdict.action == RequestVerdict::Action::kRewrite) {
+    toUpstream_.AddWritten(writer);
+  } else {
+    toUpstream_.AddSlice(whole);
+  }
+  co_return absl::OkStatus();
+}
+
+// Puts the agent's own answer in its place behind the answers that are owed before it, and sends it when it is its
+// turn.
+io::Task<absl::Status> Connection::AnswerLocally(PendingResponse answer) {
+  pending_.push_back(std::move(answer));
+  if (pending_.front().kind != PendingResponse::Kind::kLocal) co_return absl::OkStatus();
+  auto lock = co_await applicationWrite_.Lock();
+  OutgoingFrames out(parts_.shelf);
+  AppendLocalAnswers(out);
+  auto sending = SendToApplication(out);
+  co_return co_await std::move(sending);
+}
+
+io::Task<absl::Status> Connection::SendUpstream() {
+  if (toUpstream_.empty()) {
+    toUpstream_.Clear();
+    co_return absl::OkStatus();
+  }
+  const size_t size = toUpstream_.size();
+  sendingUpstream_ = true;
+  const absl::Status sent = co_await upstream_.SendAll(toUpstream_.slices(), io::Deadline::max());
+  sendingUpstream_ = false;
+  toUpstream_.Clear();
+  requestBytes_ += size;
+  parts_.metrics.BytesReceived(observe::Side::kClient, requests_.TakeReceivedCount());
+  parts_.metrics.BytesSent(observe::Side::kBroker, size);
+  if (!sent.ok()) co_return absl::Status(sent.code(), StrCat("sending to the broker: ", sent.message()));
+  co_return sent;
+}
+
+io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t version,
+                                                std::function<void(kafka::FrameWriter&)> write) {
+  ownAnswer_.frame.clear();
+  ownAnswer_.failed = responsesEnded_;
+  ownAnswer_.arrived.Reset();
+  if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");
+
+  // Negative, so that it is never one of the application's; the answer is found by its place in the queue anyway.
+  lastOwnCorrelationId_ = lastOwnCorrelationId_ == INT32_MIN ? -1 : lastOwnCorrelationId_ - 1;
+  kafka::FrameWriter writer;
+  writer.BeginFrame();
+  kafka::WriteRequestHeader(apiKey, version, lastOwnCorrelationId_, "kveil", writer);
+  write(writer);
+  writer.FinishFrame();
+  PendingResponse& owed = pending_.emplace_back(PendingResponse::Kind::kOwn, apiKey, version, lastOwnCorrelationId_);
+  owed.own = &ownAnswer_;
+
+  // Ahead of it goes what was collected before it, so that requests and answers keep one order.
+  if (!toUpstream_.empty()) {
+    const absl::Status ahead = co_await upstream_.SendAll(toUpstream_.slices(), io::Deadline::max());
+    if (!ahead.ok()) co_return ahead;
+    requestBytes_ += toUpstream_.size();
+    toUpstream_.ForgetSent();
+  }
+  const absl::Status sent = co_await upstream_.SendAll(writer.Slices(), io::Deadline::max());
+  if (!sent.ok()) co_return sent;
+  co_await ownAnswer_.arrived.Wait();
+  if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");
+  const size_t headerSize = kafka::ResponseHeaderVersion(apiKey, version) == 0 ? 4 : 5;
+  if (ownAnswer_.frame.size() < headerSize) co_return absl::InvalidArgumentError("the broker's answer is too short");
+  co_return Bytes(ownAnswer_.frame).subspan(headerSize);
+}
+
+}  // namespace kveil::proxy

@@ -1,0 +1,72 @@
+#include "proxy/server.h"
+
+#include <utility>
+
+#include "absl/synchronization/blocking_counter.h"
+#include "proxy/worker.h"
+
+namespace kveil::proxy {
+
+Server::Server(Options options, Hooks hooks, observe::Metrics& metrics)
+    : options_(options), hooks_(std::move(hooks)), metrics_(metrics) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options, Hooks hooks, observe::Metrics& metrics) {
+  std::unique_ptr<Server> server(new Server(options, std::move(hooks), metrics));
+  for (size_t index = 0; index < options.workers; ++index) {
+    io::Loop::Options loopOptions;
+    loopOptions.receiveBufferCount = options.receiveBuffers;
+    absl::StatusOr<std::unique_ptr<io::Loop>> loop = io::Loop::Create(loopOptions);
+    if (!loop.ok()) return loop.status();
+    server->workers_.push_back(std::make_unique<Worker>(*server, index, *std::move(loop)));
+  }
+  for (const std::unique_ptr<Worker>& worker : server->workers_) worker->StartThread();
+  return server;
+}
+
+Server::~Server() { Stop(); }
+
+void Server::Serve(uint64_t netnsCookie, std::vector<UniqueFd> listeners) {
+  // A namespace's listeners stay with one worker; what they accept goes to all in turn.
+  Worker& worker = *workers_[netnsCookie % workers_.size()];
+  for (const std::unique_ptr<Worker>& other : workers_) {
+    if (other.get() != &worker) other->Post([other = other.get(), netnsCookie] { other->Readmit(netnsCookie); });
+  }
+  worker.Post([&worker, netnsCookie, listeners = std::move(listeners)]() mutable {
+    for (UniqueFd& listener : listeners) worker.AddListener(netnsCookie, std::move(listener));
+  });
+}
+
+void Server::Dispatch(uint64_t netnsCookie, UniqueFd accepted) {
+  Worker& worker = *workers_[nextWorker_.fetch_add(1, std::memory_order_relaxed) % workers_.size()];
+  worker.Post([&worker, netnsCookie, accepted = std::move(accepted)]() mutable {
+    worker.Accept(netnsCookie, std::move(accepted));
+  });
+}
+
+void Server::Release(uint64_t netnsCookie) {
+  auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->Post([this, worker = worker.get(), netnsCookie, left] {
+      worker->Release(netnsCookie, [this, netnsCookie, left] {
+        if (left->fetch_sub(1) == 1 && hooks_.released) hooks_.released(netnsCookie);
+      });
+    });
+  }
+}
+
+void Server::Drain() {
+  absl::BlockingCounter left(static_cast<int>(workers_.size()));
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->Post([worker = worker.get(), &left] { worker->ReleaseAll([&left] { left.DecrementCount(); }); });
+  }
+  left.Wait();
+  Stop();
+}
+
+void Server::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->StopAndJoin();
+}
+
+}  // namespace kveil::proxy

@@ -1,0 +1,154 @@
+#include "proxy/worker.h"
+
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "base/text.h"
+
+namespace kveil::proxy {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{250};
+
+}  // namespace
+
+Server::Worker::Worker(Server& server, size_t index, std::unique_ptr<io::Loop> loop)
+    : server_(server),
+      index_(index),
+      loop_(std::move(loop)),
+      budget_(server.options_.frameMemory),
+      parts_(*loop_, shelf_, budget_, server.options_.limits, server.metrics_) {}
+
+Server::Worker::~Worker() { StopAndJoin(); }
+
+void Server::Worker::StartThread() {
+  thread_ = std::thread([this] {
+    ::prctl(PR_SET_NAME, StrCat("kveil-worker-", index_).c_str());
+    loop_->Spawn(Tick());
+    loop_->Run();
+  });
+}
+
+void Server::Worker::StopAndJoin() {
+  if (!thread_.joinable()) return;
+  loop_->Stop();
+  thread_.join();
+}
+
+io::Task<void> Server::Worker::Tick() {
+  while (!loop_->stopping()) {
+    co_await loop_->Sleep(kTick);
+    if (server_.hooks_.tick) server_.hooks_.tick(index_);
+    const auto now = std::chrono::steady_clock::now();
+    for (const auto& [id, connection] : connections_) connection->Sweep(now);
+  }
+}
+
+void Server::Worker::AddListener(uint64_t netnsCookie, UniqueFd listener) {
+  if (closing_) return;
+  releasing_.erase(netnsCookie);
+  auto* active = new ActiveListener(*loop_, std::move(listener), netnsCookie);
+  listeners_.insert(active);
+  loop_->Spawn(AcceptLoop(active));
+}
+
+// Owns `active`.
+io::Task<void> Server::Worker::AcceptLoop(ActiveListener* active) {
+  const std::unique_ptr<ActiveListener> owner(active);
+  for (;;) {
+    absl::StatusOr<UniqueFd> accepted = co_await active->listener.Accept();
+    if (accepted.ok()) {
+      server_.Dispatch(active->netnsCookie, *std::move(accepted));
+      continue;
+    }
+    if (absl::IsCancelled(accepted.status())) break;
+    log::Warning("accept.failed", {{"reason", accepted.status()}});
+    co_await loop_->Sleep(kTick);
+  }
+  auto closing = active->listener.Close();
+  co_await std::move(closing);
+  listeners_.erase(active);
+}
+
+void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason) {
+  server_.metrics_.ConnectionOpened();
+  server_.metrics_.ConnectionClosed(result);
+  log::Warning("connection.rejected", {{"reason", reason}});
+  const linger reset{1, 0};
+  ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
+  if (closing_ || releasing_.contains(netnsCookie)) return;
+  if (server_.connectionCount() >= server_.options_.connections) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kLimit, "limits.connections is reached");
+  }
+  absl::StatusOr<ConnectionInfo> identified = server_.hooks_.identify(accepted.get());
+  if (absl::IsCancelled(identified.status())) return;
+  if (!identified.ok()) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kNoOrigin, ToStd(identified.status().message()));
+  }
+  auto info = std::make_unique<ConnectionInfo>(*std::move(identified));
+  info->id = server_.nextConnectionId_.fetch_add(1, std::memory_order_relaxed);
+  absl::StatusOr<UniqueFd> upstream = server_.hooks_.makeUpstream(*info);
+  if (!upstream.ok()) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kBrokerUnreachable,
+                  ToStd(upstream.status().message()));
+  }
+  server_.metrics_.ConnectionOpened();
+  server_.connectionCount_.fetch_add(1, std::memory_order_relaxed);
+  const uint64_t id = info->id;
+  std::vector<std::unique_ptr<Interceptor>> interceptors = server_.hooks_.makeInterceptors(*info, index_, *loop_);
+  auto connection = std::make_unique<Connection>(parts_, std::move(info), std::move(accepted), *std::move(upstream),
+                                                 std::move(interceptors));
+  Connection* const running = connection.get();
+  connections_.emplace(id, std::move(connection));
+  loop_->Spawn(RunConnection(running, id));
+}
+
+io::Task<void> Server::Worker::RunConnection(Connection* connection, uint64_t id) {
+  auto run = connection->Run();
+  co_await std::move(run);
+  connections_.erase(id);
+  server_.connectionCount_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Server::Worker::Release(uint64_t netnsCookie, std::function<void()> done) {
+  releasing_.insert(netnsCookie);
+  loop_->Spawn(WaitReleased([netnsCookie](uint64_t cookie) { return cookie == netnsCookie; }, std::move(done)));
+}
+
+void Server::Worker::ReleaseAll(std::function<void()> done) {
+  closing_ = true;
+  loop_->Spawn(WaitReleased([](uint64_t) { return true; }, std::move(done)));
+}
+
+io::Task<void> Server::Worker::WaitReleased(std::function<bool(uint64_t)> matches, std::function<void()> done) {
+  for (ActiveListener* active : listeners_) {
+    if (matches(active->netnsCookie)) active->listener.Cancel();
+  }
+  for (const auto& [id, connection] : connections_) {
+    if (matches(connection->info().netnsCookie)) connection->Drain();
+  }
+  const auto patience = std::chrono::steady_clock::now() + server_.options_.drainTimeout;
+  constexpr std::chrono::milliseconds kLook{10};
+  for (;;) {
+    const bool late = std::chrono::steady_clock::now() > patience;
+    size_t left = 0;
+    for (ActiveListener* active : listeners_) left += matches(active->netnsCookie) ? 1 : 0;
+    for (const auto& [id, connection] : connections_) {
+      if (!matches(connection->info().netnsCookie)) continue;
+      ++left;
+      if (late) connection->Abort(observe::ConnectionResult::kStalled, "not finished when the drain timeout passed");
+    }
+    if (left == 0) break;
+    co_await loop_->Sleep(kLook);
+  }
+  done();
+}
+
+}  // namespace kveil::proxy

@@ -1,0 +1,67 @@
+// One worker thread: its loop, its buffers, its listeners and its connections. Methods run on the worker's own thread
+// unless they say otherwise.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "io/listener.h"
+#include "io/loop.h"
+#include "proxy/buffer_shelf.h"
+#include "proxy/connection.h"
+#include "proxy/memory_budget.h"
+#include "proxy/server.h"
+
+namespace kveil::proxy {
+
+class Server::Worker {
+ public:
+  Worker(Server& server, size_t index, std::unique_ptr<io::Loop> loop);
+  ~Worker();
+
+  // Any thread.
+  void StartThread();
+  void Post(absl::AnyInvocable<void()> work) { loop_->Post(std::move(work)); }
+  // Any other thread. The loop ends when its last task has.
+  void StopAndJoin();
+
+  void AddListener(uint64_t netnsCookie, UniqueFd listener);
+  void Accept(uint64_t netnsCookie, UniqueFd accepted);
+  // The namespace has come back.
+  void Readmit(uint64_t netnsCookie) { releasing_.erase(netnsCookie); }
+  // Closes listeners, drains connections, calls `done` when nothing of the namespace is left.
+  void Release(uint64_t netnsCookie, std::function<void()> done);
+  // The same for everything, for good.
+  void ReleaseAll(std::function<void()> done);
+
+ private:
+  struct ActiveListener {
+    ActiveListener(io::Loop& loop, UniqueFd fd, uint64_t cookie) : listener(loop, std::move(fd)), netnsCookie(cookie) {}
+    io::Listener listener;
+    uint64_t netnsCookie;
+  };
+
+  io::Task<void> AcceptLoop(ActiveListener* active);
+  io::Task<void> RunConnection(Connection* connection, uint64_t id);
+  io::Task<void> WaitReleased(std::function<bool(uint64_t)> matches, std::function<void()> done);
+  io::Task<void> Tick();
+  void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason);
+
+  Server& server_;
+  const size_t index_;
+  std::unique_ptr<io::Loop> loop_;
+  BufferShelf shelf_;
+  MemoryBudget budget_;
+  WorkerParts parts_;
+  absl::flat_hash_set<ActiveListener*> listeners_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Connection>> connections_;
+  absl::flat_hash_set<uint64_t> releasing_;  // namespaces whose late connections are not taken any more
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+}  // namespace kveil::proxy
