@@ -1,0 +1,20 @@
+// ApiVersions: offers the client no version of a guarded API that the agent cannot read, and no API that it cannot
+// guard.
+#pragma once
+
+#include <vector>
+
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class ApiVersionsGuard : public proxy::Interceptor {
+ public:
+  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kApiVersions}; }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,46 @@
+// Opens one record batch on its way to a reader.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "guard/worker_scratch.h"
+#include "kafka/record_batch.h"
+#include "keys/key_service.h"
+#include "observe/metrics.h"
+#include "policy/policy.h"
+
+namespace kveil::guard {
+
+struct OpenTask {
+  const policy::TopicPolicy* topic = nullptr;
+  std::string_view topicName;    // as the reader asks for it; envelopes are bound to topic->origin where that is set
+  int64_t fetchOffset = 0;       // where the reader asked from
+  bool keepCodec = false;        // compress again as the batch was; otherwise the reader gets it uncompressed
+  size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
+};
+
+struct OpenOutcome {
+  enum class Kind {
+    kUnchanged,    // nothing in it is sealed or hidden: pass the original bytes
+    kRewritten,    // appended to `out`
+    kMissingKeys,  // fetch them and try again
+    kStop,         // neither to be opened nor to be left out: nothing may go past this batch
+  };
+  Kind kind = Kind::kUnchanged;
+  keys::Misses misses;
+  observe::RefuseReason reason = observe::RefuseReason::kOther;  // kStop
+  std::string problem;                                           // kStop; never holds anything of a record
+  uint64_t opened = 0;
+  uint64_t erased = 0;     // left out: the user was erased
+  uint64_t plaintext = 0;  // without an envelope
+  bool plaintextDropped = false;
+};
+
+// Writes what the reader may see of the batch to `out` (appended). Does not suspend; unless kRewritten, `out` is
+// unchanged.
+OpenOutcome OpenBatch(const OpenTask& task, const kafka::BatchView& batch, WorkerScratch& scratch, ByteBuffer& out);
+
+}  // namespace kveil::guard

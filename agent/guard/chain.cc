@@ -1,0 +1,22 @@
+#include "guard/chain.h"
+
+#include "guard/api_versions_guard.h"
+#include "guard/fetch_guard.h"
+#include "guard/metadata_guard.h"
+#include "guard/produce_guard.h"
+#include "guard/unsupported_guard.h"
+
+namespace kveil::guard {
+
+std::vector<std::unique_ptr<proxy::Interceptor>> BuildChain(SharedState& shared, WorkerScratch& scratch, io::Loop& loop,
+                                                            const proxy::ConnectionInfo& connection) {
+  std::vector<std::unique_ptr<proxy::Interceptor>> chain;
+  chain.push_back(std::make_unique<ApiVersionsGuard>());
+  chain.push_back(std::make_unique<MetadataGuard>(shared, loop, connection));
+  chain.push_back(std::make_unique<ProduceGuard>(shared, scratch, loop, connection));
+  chain.push_back(std::make_unique<FetchGuard>(shared, scratch, loop, connection));
+  chain.push_back(std::make_unique<UnsupportedGuard>());
+  return chain;
+}
+
+}  // namespace kveil::guard

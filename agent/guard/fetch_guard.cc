@@ -1,0 +1,296 @@
+#include "guard/fetch_guard.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "guard/key_wait.h"
+#include "kafka/messages/metadata.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::FetchRequest;
+using kafka::FetchResponse;
+using proxy::RequestVerdict;
+using proxy::ResponseVerdict;
+
+// Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
+constexpr int16_t kMetadataByIdVersion = 12;
+// Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
+// clients (librdkafka: 100 MB).
+constexpr size_t kUncompressedLimit = 32 << 20;
+// A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
+constexpr std::chrono::milliseconds kMinHold{1000};
+constexpr std::chrono::milliseconds kMaxHold{5000};
+
+void Deny(FetchResponse::Partition& partition, ErrorCode code) {
+  partition.errorCode = code;
+  partition.records = Bytes();
+  partition.abortedTransactions.reset();
+}
+
+bool HasRecords(const FetchResponse::Partition& partition) {
+  return partition.records.has_value() && !partition.records->empty();
+}
+
+}  // namespace
+
+struct FetchGuard::State : proxy::RequestState {
+  std::shared_ptr<Session> session;
+  std::chrono::milliseconds maxWait{0};
+};
+
+std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request, bool& topicsChanged) {
+  // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed.
+  if (request.sessionEpoch <= 0 || session_ == nullptr) {
+    session_ = std::make_shared<Session>();
+    topicsChanged = true;
+  }
+  if (session_->positions.Apply(request)) topicsChanged = true;
+  return session_;
+}
+
+bool FetchGuard::NeedsGuard(Session& session, bool topicsChanged) {
+  const uint64_t generation = shared_.policies.generation();
+  if (!topicsChanged && session.policyGeneration == generation) return session.needsGuard;
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  session.policyGeneration = generation;
+  session.needsGuard = false;
+  for (const auto& [key, partitions] : session.positions.topics()) {
+    const std::optional<std::string> name = key.id.IsZero() ? key.name : shared_.topicNames.Find(key.id);
+    if (!name.has_value() || policies->Find(*name) != nullptr) session.needsGuard = true;
+  }
+  // An id that nobody could name yet may turn out to be a protected topic's: ask again with the next request.
+  return session.needsGuard;
+}
+
+io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                               proxy::FrameOutput&) {
+  const int16_t version = request.header.version;
+  if (!FetchRequest::kVersions.Contains(version)) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
+    co_return RequestVerdict::Close(StrCat("Fetch version ", version, ", which the agent cannot read"));
+  }
+  const absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version);
+  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
+
+  bool topicsChanged = false;
+  auto state = std::make_unique<State>();
+  state->session = SessionFor(*decoded, topicsChanged);
+  state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
+  auto learning = LearnTopicNames(state->session->positions, upstream);
+  co_await std::move(learning);
+  if (!NeedsGuard(*state->session, topicsChanged)) co_return RequestVerdict::Forward();
+  co_return RequestVerdict::Forward().WantResponse(std::move(state));
+}
+
+// Asks the broker for the names of topic ids that nobody has seen yet (after a restart of the agent, clients go on with
+// the ids they know).
+io::Task<void> FetchGuard::LearnTopicNames(const FetchPositions& positions, proxy::Upstream& upstream) {
+  const auto now = std::chrono::steady_clock::now();
+  kafka::MetadataRequest ask;
+  ask.allowAutoTopicCreation = false;
+  for (const auto& [key, partitions] : positions.topics()) {
+    if (key.id.IsZero() || shared_.topicNames.Find(key.id).has_value()) continue;
+    const auto asked = unknownIds_.find(key.id);
+    if (asked != unknownIds_.end() && asked->second > now) continue;
+    unknownIds_[key.id] = now + kMinHold;
+    kafka::MetadataRequest::Topic& topic = ask.topics->emplace_back();
+    topic.topicId = key.id;
+  }
+  if (ask.topics->empty()) co_return;
+  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
+    kafka::Encode(ask, kMetadataByIdVersion, writer);
+  };
+  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, std::move(write));
+  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+  if (!answer.ok()) co_return;
+  const absl::StatusOr<kafka::MetadataResponse> metadata =
+      kafka::Decode<kafka::MetadataResponse>(*answer, kMetadataByIdVersion);
+  if (!metadata.ok()) co_return;
+  for (const kafka::MetadataResponse::Topic& topic : metadata->topics) {
+    if (!topic.name.has_value()) continue;
+    shared_.topicNames.Learn(topic.topicId, *topic.name);
+    unknownIds_.erase(topic.topicId);
+  }
+}
+
+io::Task<absl::Status> FetchGuard::LearnBrokers(const FetchResponse& response) {
+  for (const kafka::NodeEndpoint& broker : response.nodeEndpoints) {
+    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
+    const absl::Status learned = co_await std::move(learning);
+    if (!learned.ok()) co_return learned;
+  }
+  co_return absl::OkStatus();
+}
+
+io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                                 proxy::FrameOutput& output) {
+  absl::StatusOr<FetchResponse> decoded = kafka::Decode<FetchResponse>(response.body, response.version);
+  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  auto learning = LearnBrokers(*decoded);
+  const absl::Status learned = co_await std::move(learning);
+  if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
+
+  const auto& ours = static_cast<const State&>(*state);
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  Progress progress;
+  for (FetchResponse::Topic& topic : decoded->responses) {
+    auto guarding = GuardTopic(topic, ours, *policies, output.arena, progress);
+    co_await std::move(guarding);
+  }
+  if (progress.stopped && !progress.delivered) {
+    const auto hold = std::clamp(ours.maxWait, kMinHold, kMaxHold);
+    co_await loop_.Sleep(hold);
+  }
+  if (!progress.changed) co_return ResponseVerdict::Forward();
+  output.writer.BeginFrame();
+  kafka::WriteResponseHeader(response.apiKey, response.version, response.correlationId, output.writer);
+  kafka::Encode(*decoded, response.version, output.writer);
+  output.writer.FinishFrame();
+  co_return ResponseVerdict::Rewrite();
+}
+
+io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                                      proxy::Arena& arena, Progress& progress) {
+  std::optional<std::string> name = std::string(topic.topic);
+  if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId);
+  const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
+  if (name.has_value() && topicPolicy == nullptr) {
+    for (const FetchResponse::Partition& partition : topic.partitions) {
+      progress.delivered = progress.delivered || HasRecords(partition);
+    }
+    co_return;
+  }
+  const bool mayRead = topicPolicy != nullptr && policy::MayRead(*topicPolicy, connection_.workload);
+  const TopicKey key = FetchPositions::KeyOf(topic.topic, topic.topicId);
+  for (FetchResponse::Partition& partition : topic.partitions) {
+    if (!name.has_value()) {
+      if (!HasRecords(partition)) continue;
+      Deny(partition, ErrorCode::kUnknownTopicId);
+      progress.changed = true;
+    } else if (!mayRead) {
+      if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+      Deny(partition, ErrorCode::kTopicAuthorizationFailed);
+      progress.changed = true;
+      progress.delivered = true;  // an error is an answer: nothing to hold back
+    } else if (HasRecords(partition)) {
+      auto opening =
+          OpenPartition(*topicPolicy, *name, state.session->positions.OffsetOf(key, partition.partitionIndex),
+                        partition, arena, progress);
+      co_await std::move(opening);
+    }
+  }
+}
+
+io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName,
+                                         int64_t fetchOffset, FetchResponse::Partition& partition, proxy::Arena& arena,
+                                         Progress& progress) {
+  const Bytes original = *partition.records;
+  ByteBuffer& opened = arena.NewBuffer();
+  kafka::BatchReader reader(original);
+  kafka::BatchView batch;
+  size_t unchanged = 0;  // bytes at the start that stay as they are, until the first batch that does not
+  bool rewriting = false;
+  std::optional<OpenOutcome> stop;
+  int64_t stopOffset = fetchOffset;
+  for (;;) {
+    const kafka::BatchReader::Result result = reader.Next(batch);
+    if (result == kafka::BatchReader::Result::kEnd) break;
+    if (result == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
+    if (result == kafka::BatchReader::Result::kMalformed) {
+      stop.emplace();
+      stop->kind = OpenOutcome::Kind::kStop;
+      stop->reason = observe::RefuseReason::kMalformed;
+      stop->problem = std::string(reader.status().message());
+      break;
+    }
+    OpenTask task;
+    task.topic = &topicPolicy;
+    task.topicName = topicName;
+    task.fetchOffset = fetchOffset;
+    task.keepCodec = progress.openedBytes > kUncompressedLimit;
+    task.batchLimit = shared_.limits.batchSize;
+    const size_t before = opened.size();
+    if (!rewriting) opened.clear();
+    auto opening = OpenWithKeys(task, batch, opened);
+    OpenOutcome outcome = co_await std::move(opening);
+    if (outcome.kind == OpenOutcome::Kind::kStop) {
+      stopOffset = batch.header.baseOffset;
+      stop = std::move(outcome);
+      break;
+    }
+    Count(outcome);
+    if (outcome.kind == OpenOutcome::Kind::kRewritten) {
+      if (!rewriting && unchanged > 0) opened.insert(opened.begin(), original.begin(), original.begin() + unchanged);
+      rewriting = true;
+      progress.openedBytes += opened.size() - before;
+    } else if (rewriting) {
+      opened.insert(opened.end(), batch.whole.begin(), batch.whole.end());
+    } else {
+      unchanged += batch.whole.size();
+    }
+  }
+  const Bytes kept = rewriting ? Bytes(opened) : original.first(unchanged);
+  if (rewriting || stop.has_value()) progress.changed = true;
+  if (stop.has_value()) ReportStop(topicName, partition, stopOffset, *stop);
+  if (!kept.empty() || !stop.has_value()) {
+    // A partial batch alone is passed as it came: its reader asks again with a larger limit.
+    progress.delivered = true;
+    if (rewriting || stop.has_value()) partition.records = kept;
+    co_return;
+  }
+  progress.stopped = true;
+  partition.records = Bytes();
+  // Unreachable keys come back: no error, and the reader asks again. For the rest every client retries this code
+  // quietly.
+  if (stop->reason != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
+}
+
+io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch, ByteBuffer& out) {
+  const auto patience = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
+  shared_.metrics.KeyCacheMisses(outcome.misses.ids.size());
+  while (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
+    if (std::chrono::steady_clock::now() > patience) {
+      outcome.kind = OpenOutcome::Kind::kStop;
+      outcome.reason = observe::RefuseReason::kKeysUnavailable;
+      outcome.problem = "the keys cannot be reached now";
+      break;
+    }
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
+    co_await std::move(fetching);
+    outcome = OpenBatch(task, batch, scratch_, out);
+  }
+  co_return outcome;
+}
+
+void FetchGuard::Count(const OpenOutcome& outcome) {
+  if (outcome.opened > 0) {
+    shared_.metrics.RecordsOpened(outcome.opened);
+    shared_.metrics.KeyCacheHits(1);
+  }
+  if (outcome.erased > 0) shared_.metrics.RecordsDropped(observe::DropReason::kErased, outcome.erased);
+  if (outcome.plaintext == 0) return;
+  if (outcome.plaintextDropped) {
+    shared_.metrics.RecordsDropped(observe::DropReason::kPlaintext, outcome.plaintext);
+  } else {
+    shared_.metrics.RecordsPassedPlain(outcome.plaintext);
+  }
+}
+
+void FetchGuard::ReportStop(std::string_view topicName, const FetchResponse::Partition& partition, int64_t offset,
+                            const OpenOutcome& outcome) {
+  shared_.metrics.RecordsRefused(outcome.reason, 1);
+  log::Error("fetch.stopped", {{"connection", connection_.id},
+                               {"topic", topicName},
+                               {"partition", partition.partitionIndex},
+                               {"batchOffset", offset},
+                               {"reason", outcome.problem}});
+}
+
+}  // namespace kveil::guard

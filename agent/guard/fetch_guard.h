@@ -1,0 +1,70 @@
+// Fetch: opens what the reader may see, leaves out what was erased, denies what no rule allows, and stops before what
+// can neither be opened nor left out.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "guard/batch_opener.h"
+#include "guard/fetch_positions.h"
+#include "guard/shared_state.h"
+#include "guard/worker_scratch.h"
+#include "kafka/messages/fetch.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class FetchGuard : public proxy::Interceptor {
+ public:
+  FetchGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
+      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection) {}
+
+  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kFetch}; }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+
+ private:
+  // The topics that one request, or the requests of one session, asked for.
+  struct Session {
+    FetchPositions positions;
+    uint64_t policyGeneration = 0;  // with which needsGuard was worked out
+    bool needsGuard = true;
+  };
+  struct State;
+  // What has been done to a response so far.
+  struct Progress {
+    bool changed = false;
+    bool delivered = false;  // some partition has records for the reader
+    bool stopped = false;    // some partition has none although the broker sent some
+    size_t openedBytes = 0;
+  };
+
+  std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request, bool& topicsChanged);
+  io::Task<void> LearnTopicNames(const FetchPositions& positions, proxy::Upstream& upstream);
+  bool NeedsGuard(Session& session, bool topicsChanged);
+  io::Task<absl::Status> LearnBrokers(const kafka::FetchResponse& response);
+  io::Task<void> GuardTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                            proxy::Arena& arena, Progress& progress);
+  io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,
+                               kafka::FetchResponse::Partition& partition, proxy::Arena& arena, Progress& progress);
+  io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch, ByteBuffer& out);
+  void Count(const OpenOutcome& outcome);
+  void ReportStop(std::string_view topicName, const kafka::FetchResponse::Partition& partition, int64_t offset,
+                  const OpenOutcome& outcome);
+
+  SharedState& shared_;
+  WorkerScratch& scratch_;
+  io::Loop& loop_;
+  const proxy::ConnectionInfo& connection_;
+  std::shared_ptr<Session> session_;
+  // Ids that the broker does not know either, and when they may be asked for again.
+  absl::flat_hash_map<kafka::TopicId, std::chrono::steady_clock::time_point> unknownIds_;
+};
+
+}  // namespace kveil::guard

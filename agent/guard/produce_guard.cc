@@ -1,0 +1,273 @@
+#include "guard/produce_guard.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "guard/key_wait.h"
+#include "kafka/record_batch.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::ProduceRequest;
+using kafka::ProduceResponse;
+using proxy::RequestVerdict;
+using proxy::ResponseVerdict;
+
+// From here on a response may name a broker that the client does not know (KIP-951).
+constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
+constexpr int16_t kFirstVersionWithTopicIds = 13;
+constexpr int16_t kFirstVersionWithZstd = 7;
+
+std::optional<kafka::BatchHeader> FirstBatchHeader(const ProduceRequest::Partition& partition) {
+  kafka::BatchReader reader(partition.records.value_or(Bytes()));
+  kafka::BatchView batch;
+  if (reader.Next(batch) != kafka::BatchReader::Result::kBatch || batch.isLegacy()) return std::nullopt;
+  return batch.header;
+}
+
+uint64_t RecordCount(const ProduceRequest::Partition& partition) {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+  return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
+}
+
+}  // namespace
+
+struct ProduceGuard::State : proxy::RequestState {
+  std::vector<Refused> refused;
+
+  // Adds the refused partitions to a response, under their topics. The response then refers to this.
+  void AddTo(ProduceResponse& response) const {
+    for (const Refused& entry : refused) {
+      auto topic = std::find_if(response.responses.begin(), response.responses.end(), [&](const auto& candidate) {
+        return candidate.name == entry.topic && candidate.topicId == entry.topicId;
+      });
+      if (topic == response.responses.end()) {
+        ProduceResponse::Topic added;
+        added.name = entry.topic;
+        added.topicId = entry.topicId;
+        topic = response.responses.insert(response.responses.end(), std::move(added));
+      }
+      ProduceResponse::Partition& partition = topic->partitionResponses.emplace_back();
+      partition.index = entry.partition;
+      partition.errorCode = entry.refusal.code;
+      partition.baseOffset = -1;
+      if (!entry.refusal.message.empty()) partition.errorMessage = entry.refusal.message;
+      for (const Refusal::Record& record : entry.refusal.records) {
+        ProduceResponse::RecordError& error = partition.recordErrors.emplace_back();
+        error.batchIndex = record.index;
+        error.batchIndexErrorMessage = record.message;
+      }
+    }
+  }
+};
+
+io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
+                                                 proxy::FrameOutput& output) {
+  const int16_t version = request.header.version;
+  if (!ProduceRequest::kVersions.Contains(version)) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
+    co_return RequestVerdict::Close(StrCat("Produce version ", version, ", which the agent cannot read"));
+  }
+  absl::StatusOr<ProduceRequest> decoded = kafka::Decode<ProduceRequest>(request.body, version);
+  if (!decoded.ok()) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kMalformed, 1);
+    co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  }
+  auto state = std::make_unique<State>();
+  auto sealing = SealTopics(*decoded, version, output.arena, state->refused);
+  const Changed changed = co_await std::move(sealing);
+
+  const bool answered = decoded->acks != 0;
+  if (!state->refused.empty()) {
+    for (const Refused& refused : state->refused) Report(refused);
+    // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
+    if (!answered) co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
+    if (decoded->topicData.empty()) {
+      ProduceResponse response;
+      state->AddTo(response);
+      output.writer.BeginFrame();
+      kafka::WriteResponseHeader(kafka::ApiKey::kProduce, version, request.header.correlationId, output.writer);
+      kafka::Encode(response, version, output.writer);
+      output.writer.FinishFrame();
+      co_return RequestVerdict::Answer();
+    }
+  }
+  RequestVerdict verdict = RequestVerdict::Forward();
+  if (changed == Changed::kYes) {
+    output.writer.BeginFrame();
+    output.writer.Append(request.frame.first(request.header.size));
+    kafka::Encode(*decoded, version, output.writer);
+    output.writer.FinishFrame();
+    verdict = RequestVerdict::Rewrite();
+  }
+  if (!answered) co_return std::move(verdict).NoResponse();
+  if (!state->refused.empty() || version >= kFirstVersionWithNodeEndpoints) {
+    co_return std::move(verdict).WantResponse(std::move(state));
+  }
+  co_return verdict;
+}
+
+// Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
+io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version, proxy::Arena& arena,
+                                                         std::vector<Refused>& refused) {
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  Changed changed = Changed::kNo;
+  for (ProduceRequest::Topic& topic : request.topicData) {
+    std::optional<std::string> name;
+    if (version < kFirstVersionWithTopicIds) {
+      name = std::string(topic.name);
+    } else {
+      name = shared_.topicNames.Find(topic.topicId);
+    }
+    const policy::TopicPolicy* topicPolicy = name.has_value() ? policies->Find(*name) : nullptr;
+    const bool isProtected = topicPolicy != nullptr && topicPolicy->seal.has_value();
+    if (name.has_value() && !isProtected) continue;
+    std::vector<ProduceRequest::Partition> forwarded;
+    forwarded.reserve(topic.partitionData.size());
+    for (ProduceRequest::Partition& partition : topic.partitionData) {
+      std::optional<Refusal> refusal;
+      if (!name.has_value()) {
+        // The client asks for the topic's metadata again, through the agent, which then knows the name too.
+        refusal.emplace();
+        refusal->code = ErrorCode::kUnknownTopicId;
+        refusal->message = "kveil: a topic id that has not been seen in any metadata yet";
+      } else {
+        auto sealing = SealPartition(*topicPolicy, *name, version, partition, arena);
+        refusal = co_await std::move(sealing);
+      }
+      changed = Changed::kYes;
+      if (!refusal.has_value()) {
+        forwarded.push_back(std::move(partition));
+        continue;
+      }
+      Refused& entry = refused.emplace_back();
+      entry.topic = std::string(topic.name);
+      entry.topicId = topic.topicId;
+      entry.partition = partition.index;
+      entry.refusal = *std::move(refusal);
+    }
+    topic.partitionData = std::move(forwarded);
+  }
+  std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
+  co_return changed;
+}
+
+io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const policy::TopicPolicy& topic,
+                                                             std::string_view topicName, int16_t version,
+                                                             ProduceRequest::Partition& partition,
+                                                             proxy::Arena& arena) {
+  if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
+  if (std::optional<Refusal> before = RefusedBefore(topicName, partition); before.has_value()) co_return before;
+
+  SealTask task;
+  task.topic = &topic;
+  task.topicName = topicName;
+  task.cluster = connection_.cluster;
+  task.records = *partition.records;
+  task.zstdAllowed = version >= kFirstVersionWithZstd;
+  task.batchLimit = shared_.limits.batchSize;
+  ByteBuffer& sealed = arena.NewBuffer();
+  const auto patience = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  SealOutcome outcome = SealBatch(task, scratch_, sealed);
+  shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
+  while (outcome.kind == SealOutcome::Kind::kMissingKeys) {
+    if (std::chrono::steady_clock::now() > patience) {
+      outcome.kind = SealOutcome::Kind::kRefused;
+      outcome.refusal.code = ErrorCode::kNotEnoughReplicas;
+      outcome.refusal.reason = observe::RefuseReason::kKeysUnavailable;
+      outcome.refusal.message = "kveil: the keys cannot be reached now";
+      outcome.refusal.recordCount = RecordCount(partition);
+      break;
+    }
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
+    co_await std::move(fetching);
+    outcome = SealBatch(task, scratch_, sealed);
+  }
+  if (outcome.kind == SealOutcome::Kind::kRefused) {
+    RememberRefusal(topicName, partition, outcome.refusal);
+    co_return std::move(outcome.refusal);
+  }
+  Count(outcome);
+  partition.records = Bytes(sealed);
+  co_return std::nullopt;
+}
+
+ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, std::string_view topicName,
+                                      int32_t partition) const {
+  ProducerPartition key;
+  key.producerId = header.producerId;
+  key.producerEpoch = header.producerEpoch;
+  key.cluster = connection_.cluster;
+  key.topic = std::string(topicName);
+  key.partition = partition;
+  return key;
+}
+
+std::optional<Refusal> ProduceGuard::RefusedBefore(std::string_view topicName,
+                                                   const ProduceRequest::Partition& partition) {
+  if (shared_.refusals.empty()) return std::nullopt;
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+  if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
+  const std::optional<ErrorCode> code = shared_.refusals.Check(KeyOf(*header, topicName, partition.index),
+                                                               header->baseSequence, RefusalMemory::Clock::now());
+  if (!code.has_value()) return std::nullopt;
+  Refusal refusal;
+  refusal.code = *code;
+  refusal.reason = observe::RefuseReason::kOutOfOrder;
+  refusal.message = "kveil: an earlier batch of this producer was refused and has to come first";
+  refusal.recordCount = RecordCount(partition);
+  return refusal;
+}
+
+void ProduceGuard::RememberRefusal(std::string_view topicName, const ProduceRequest::Partition& partition,
+                                   const Refusal& refusal) {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+  if (!header.has_value() || !header->isIdempotent()) return;
+  shared_.refusals.Remember(KeyOf(*header, topicName, partition.index), header->baseSequence, refusal.code,
+                            RefusalMemory::Clock::now());
+}
+
+void ProduceGuard::Count(const SealOutcome& outcome) {
+  shared_.metrics.RecordsSealed(outcome.sealed);
+  if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
+  shared_.metrics.KeyCacheHits(1);
+}
+
+void ProduceGuard::Report(const Refused& refused) const {
+  shared_.metrics.RecordsRefused(refused.refusal.reason, refused.refusal.recordCount);
+  log::Warning("produce.refused",
+               {{"connection", connection_.id},
+                {"topic", refused.topic.empty() ? refused.topicId.Text() : refused.topic},
+                {"partition", refused.partition},
+                {"code", kafka::ErrorName(refused.refusal.code)},
+                {"records", refused.refusal.recordCount},
+                {"reason", refused.refusal.message},
+                {"firstRecord", refused.refusal.records.empty() ? std::string("-")
+                                                                : StrCat(refused.refusal.records[0].index, ": ",
+                                                                         refused.refusal.records[0].message)}});
+}
+
+io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                                   proxy::FrameOutput& output) {
+  absl::StatusOr<ProduceResponse> decoded = kafka::Decode<ProduceResponse>(response.body, response.version);
+  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  for (const kafka::NodeEndpoint& broker : decoded->nodeEndpoints) {
+    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
+    const absl::Status learned = co_await std::move(learning);
+    if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
+  }
+  const auto& ours = static_cast<const State&>(*state);
+  if (ours.refused.empty()) co_return ResponseVerdict::Forward();
+  ours.AddTo(*decoded);
+  output.writer.BeginFrame();
+  kafka::WriteResponseHeader(response.apiKey, response.version, response.correlationId, output.writer);
+  kafka::Encode(*decoded, response.version, output.writer);
+  output.writer.FinishFrame();
+  co_return ResponseVerdict::Rewrite();
+}
+
+}  // namespace kveil::guard

@@ -1,0 +1,58 @@
+// Produce: seals the batches of protected topics, and answers for those that may not be forwarded.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "guard/batch_sealer.h"
+#include "guard/shared_state.h"
+#include "guard/worker_scratch.h"
+#include "kafka/messages/produce.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class ProduceGuard : public proxy::Interceptor {
+ public:
+  ProduceGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
+      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection) {}
+
+  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kProduce}; }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+
+ private:
+  // A partition whose records stay here.
+  struct Refused {
+    std::string topic;  // until version 12
+    kafka::TopicId topicId;
+    int32_t partition = 0;
+    Refusal refusal;
+  };
+  struct State;
+  enum class Changed { kNo, kYes };
+
+  io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Arena& arena,
+                               std::vector<Refused>& refused);
+  io::Task<std::optional<Refusal>> SealPartition(const policy::TopicPolicy& topic, std::string_view topicName,
+                                                 int16_t version, kafka::ProduceRequest::Partition& partition,
+                                                 proxy::Arena& arena);
+  std::optional<Refusal> RefusedBefore(std::string_view topicName, const kafka::ProduceRequest::Partition& partition);
+  void RememberRefusal(std::string_view topicName, const kafka::ProduceRequest::Partition& partition,
+                       const Refusal& refusal);
+  ProducerPartition KeyOf(const kafka::BatchHeader& header, std::string_view topicName, int32_t partition) const;
+  void Count(const SealOutcome& outcome);
+  void Report(const Refused& refused) const;
+
+  SharedState& shared_;
+  WorkerScratch& scratch_;
+  io::Loop& loop_;
+  const proxy::ConnectionInfo& connection_;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,70 @@
+// Keeps an idempotent producer's batches in order after one of them was refused by the agent.
+//
+// The broker takes any first sequence from a producer that it does not know. So when the agent refuses a batch and lets
+// the next one pass, the retry of the first comes out of order and is lost. Therefore, after a refusal, every batch of
+// the same producer, epoch and partition is refused with the same code until the refused one comes again.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "kafka/error_code.h"
+
+namespace kveil::guard {
+
+struct ProducerPartition {
+  int64_t producerId = -1;
+  int16_t producerEpoch = -1;
+  std::string cluster;
+  std::string topic;
+  int32_t partition = 0;
+
+  friend bool operator==(const ProducerPartition&, const ProducerPartition&) = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const ProducerPartition& key) {
+    return H::combine(std::move(state), key.producerId, key.producerEpoch, key.cluster, key.topic, key.partition);
+  }
+};
+
+// One for all connections: a producer may come back on another. Any thread.
+class RefusalMemory {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // How long a refused batch is waited for; longer than any client's delivery timeout by default (Java's is 2 minutes).
+  explicit RefusalMemory(std::chrono::seconds lifetime = std::chrono::minutes(5)) : lifetime_(lifetime) {}
+
+  // Whether anything is remembered at all: false nearly always, and then nothing else needs to be asked.
+  bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
+
+  // The code that a batch with this first sequence has to be refused with; nullopt when it may pass. The refused batch
+  // itself may always pass, and is forgotten.
+  std::optional<kafka::ErrorCode> Check(const ProducerPartition& key, int32_t baseSequence, Clock::time_point now);
+
+  // A batch was refused. An earlier refusal for the same key stays the one that is waited for.
+  void Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code, Clock::time_point now);
+
+ private:
+  struct Refused {
+    int32_t baseSequence;
+    kafka::ErrorCode code;
+    Clock::time_point expires;
+  };
+
+  void DropExpired(Clock::time_point now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::chrono::seconds lifetime_;
+  std::atomic<size_t> size_{0};
+  absl::Mutex mutex_;
+  absl::flat_hash_map<ProducerPartition, Refused> refused_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,28 @@
+// What a worker thread keeps for the batches it works on: keys, ciphers and buffers that are used again for each batch.
+#pragma once
+
+#include <deque>
+
+#include "base/bytes.h"
+#include "crypto/aead.h"
+#include "guard/user_finder.h"
+#include "kafka/batch_writer.h"
+#include "keys/key_cache.h"
+
+namespace kveil::guard {
+
+struct WorkerScratch {
+  explicit WorkerScratch(keys::KeyService& service) : keyCache(service) {}
+
+  keys::KeyCache keyCache;
+  UserFinder userFinder;
+  kafka::BatchWriter writer;
+  std::deque<crypto::BatchCipher> ciphers;  // one for each key that a batch uses; a deque, as slots point at them
+  ByteBuffer records;                       // of a compressed batch, decompressed
+  ByteBuffer value;                         // one value on the other side of its compression
+  ByteBuffer compressed;                    // one value, opened and still compressed
+  ByteBuffer aad;
+  ByteBuffer header;
+};
+
+}  // namespace kveil::guard
