@@ -1,0 +1,239 @@
+#include "cli/agent.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::chrono::seconds kProbeLimit{5};
+
+unsigned WorkerCount(const policy::AgentConfig& config) {
+  return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+Agent::Agent(policy::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
+
+Agent::~Agent() {
+  // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
+  if (namespaces_ != nullptr) namespaces_->Stop();
+  server_.reset();
+}
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(config)));
+  for (const auto step : {&Agent::OpenStores, &Agent::StartWorkers, &Agent::Intercept, &Agent::StartEndpoints}) {
+    if (absl::Status status = (agent.get()->*step)(); !status.ok()) return status;
+  }
+  agent->Watch();
+  return agent;
+}
+
+absl::Status Agent::OpenStores() {
+  policy::PolicyStore::Options policyOptions;
+  policyOptions.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
+  absl::StatusOr<std::unique_ptr<policy::PolicyStore>> policies =
+      policy::PolicyStore::Open(config_.policies, std::move(policyOptions));
+  if (!policies.ok()) return policies.status();
+  policies_ = *std::move(policies);
+
+  // The admin socket is also what tells a second agent that one is alive, before it touches keys or kernel.
+  observe::AdminServer::Options adminOptions;
+  adminOptions.socketPath = config_.admin.socket;
+  adminOptions.group = config_.admin.group;
+  absl::StatusOr<std::unique_ptr<observe::AdminServer>> admin = observe::AdminServer::Listen(std::move(adminOptions));
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+
+  keys::KeyServiceOptions keyOptions;
+  keyOptions.rootKeyFile = config_.keys.rootKeyFile;
+  keyOptions.registryPath = config_.keys.registryPath;
+  keyOptions.cacheTtl = config_.keys.cacheTtl;
+  absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));
+  if (!opened.ok()) return opened.status();
+  keys_ = *std::move(opened);
+  return absl::OkStatus();
+}
+
+absl::Status Agent::StartWorkers() {
+  absl::StatusOr<std::unique_ptr<intercept::Workloads>> workloads =
+      intercept::Workloads::Open(config_.intercept.cgroup);
+  if (!workloads.ok()) return workloads.status();
+  workloads_ = *std::move(workloads);
+
+  guard::BrokerDirectory::Options brokerOptions;
+  brokerOptions.learn = [this](const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
+    return redirect_->Learn(broker, targetIndex, lifetime);
+  };
+  brokerOptions.isTarget = [this](const SocketAddress& broker) { return redirect_->IsConfiguredTarget(broker); };
+  brokerOptions.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
+  brokers_ = std::make_unique<guard::BrokerDirectory>(std::move(brokerOptions));
+
+  guard::GuardLimits guardLimits;
+  guardLimits.batchSize = config_.limits.batchSize;
+  guardLimits.keyTimeout = config_.limits.keyTimeout;
+  shared_ = std::make_unique<guard::SharedState>(*policies_, metrics_, *brokers_, guardLimits);
+
+  proxy::Server::Options options;
+  options.workers = WorkerCount(config_);
+  options.receiveBuffers = config_.limits.receiveBuffers;
+  options.frameMemory = config_.limits.totalMemory / options.workers;
+  options.connections = config_.limits.connections;
+  options.drainTimeout = config_.limits.drainTimeout;
+  options.limits.requestFrame = config_.limits.requestSize;
+  options.limits.responseFrame = config_.limits.responseSize;
+  options.limits.connectTimeout = config_.limits.connectTimeout;
+  options.limits.stallTimeout = config_.limits.stallTimeout;
+  options.limits.idleTimeout = config_.limits.idleTimeout;
+  for (unsigned worker = 0; worker < options.workers; ++worker) {
+    scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_));
+  }
+
+  proxy::Server::Hooks hooks;
+  hooks.identify = [this](int acceptedFd) { return Identify(acceptedFd); };
+  hooks.makeUpstream = [this](const proxy::ConnectionInfo& connection) -> absl::StatusOr<UniqueFd> {
+    intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
+    if (namespaces == nullptr) return absl::UnavailableError("the agent is still starting");
+    return namespaces->UpstreamSocket(connection.netnsCookie, connection.broker.family());
+  };
+  hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
+    return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
+  };
+  hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
+  hooks.released = [this](uint64_t netnsCookie) { serving_.load()->Released(netnsCookie); };
+  absl::StatusOr<std::unique_ptr<proxy::Server>> server =
+      proxy::Server::Start(std::move(options), std::move(hooks), metrics_);
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Intercept() {
+  absl::StatusOr<std::unique_ptr<intercept::Redirect>> redirect = intercept::Redirect::Start(config_.intercept);
+  if (!redirect.ok()) return redirect.status();
+  redirect_ = *std::move(redirect);
+  log::Info("redirect.attached", {{"kernel", redirect_->Description()}});
+
+  intercept::Namespaces::Callbacks callbacks;
+  callbacks.serve = [this](uint64_t netnsCookie, std::vector<UniqueFd> listeners) {
+    server_->Serve(netnsCookie, std::move(listeners));
+  };
+  callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
+  absl::StatusOr<std::unique_ptr<intercept::Namespaces>> namespaces =
+      intercept::Namespaces::Start(*redirect_, std::move(callbacks));
+  if (!namespaces.ok()) return namespaces.status();
+  namespaces_ = *std::move(namespaces);
+  serving_.store(namespaces_.get(), std::memory_order_release);
+
+  if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
+  probed_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Agent::StartEndpoints() {
+  if (config_.admin.metrics.has_value()) {
+    absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
+        observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
+    if (!endpoint.ok()) return endpoint.status();
+    metricsEndpoint_ = *std::move(endpoint);
+  }
+  admin_->Handle("status", [this](std::string_view) { return StatusJson(); });
+  admin_->Handle("erase", [this](std::string_view request) { return Erase(request); });
+  admin_->Start();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
+  const absl::StatusOr<intercept::Origin> origin = redirect_->OriginOf(acceptedFd);
+  if (!origin.ok()) return origin.status();
+  if (origin->isProbe) return absl::CancelledError("the agent's own probe");
+  proxy::ConnectionInfo info;
+  info.cluster = config_.intercept.targets.at(origin->targetIndex).cluster;
+  info.targetIndex = origin->targetIndex;
+  info.netnsCookie = origin->netnsCookie;
+  info.client = origin->source;
+  info.broker = origin->destination;
+  info.workload = workloads_->Find(origin->cgroupId, origin->pid, origin->uid);
+  return info;
+}
+
+void Agent::Watch() {
+  health_.Set("keys", keys_->health());
+  health_.Set("policies", policies_->lastError());
+  health_.Set("redirect", redirect_->Health());
+  health_.Set("namespaces", namespaces_->Health());
+  metrics_.NamespacesServed(namespaces_->Status().size());
+  metrics_.PolicyGeneration(policies_->generation());
+  metrics_.Ready(probed_ && namespaces_->Health().ok() && redirect_->Health().ok());
+}
+
+void Agent::Drain() {
+  probed_ = false;
+  namespaces_->Stop();
+  server_->Drain();
+}
+
+absl::StatusOr<std::string> Agent::StatusJson() const {
+  const std::shared_ptr<const policy::Policy> policies = policies_->Current();
+  const observe::Metrics::Totals totals = metrics_.totals();
+  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - startedAt_);
+  json problems = json::array();
+  for (const observe::Health::Problem& problem : health_.problems()) {
+    problems.push_back({{"name", problem.name}, {"message", problem.message}});
+  }
+  const json status = {
+      {"ready", probed_ && namespaces_->Health().ok() && redirect_->Health().ok()},
+      {"version", KVEIL_VERSION},
+      {"uptimeSeconds", uptime.count()},
+      {"namespaces", namespaces_->Status().size()},
+      {"connections", server_->connectionCount()},
+      {"policies",
+       {{"files", policies->fileCount()},
+        {"topics", policies->size()},
+        {"generation", policies_->generation()},
+        {"error", std::string(policies_->lastError().message())}}},
+      {"problems", problems},
+      {"kernel", StrCat("io_uring, ", redirect_->Description())},
+      {"records",
+       {{"sealed", totals.sealed},
+        {"opened", totals.opened},
+        {"dropped", totals.dropped},
+        {"refused", totals.refused}}},
+  };
+  return status.dump();
+}
+
+absl::StatusOr<std::string> Agent::Erase(std::string_view requestJson) {
+  const json request = json::parse(requestJson, nullptr, /*allow_exceptions=*/false);
+  if (!request.is_object() || !request.contains("user") || !request["user"].is_string()) {
+    return absl::InvalidArgumentError("erase needs \"user\", a string");
+  }
+  const std::string user = request["user"].get<std::string>();
+  std::optional<std::string> keyspace;
+  if (request.contains("keyspace")) {
+    if (!request["keyspace"].is_string()) return absl::InvalidArgumentError("\"keyspace\" is not a string");
+    keyspace = request["keyspace"].get<std::string>();
+  }
+  const absl::StatusOr<keys::EraseResult> erased = keys_->Erase(keyspace, user);
+  if (!erased.ok()) return erased.status();
+  metrics_.UsersErased(1);
+  log::Info("user.erased", {{"keys", erased->keyCount}, {"keyspaces", erased->keyspaces.size()}});
+  const json answer = {{"erased",
+                        {{"keyspaces", erased->keyspaces},
+                         {"keys", erased->keyCount},
+                         {"time", absl::FormatTime(absl::RFC3339_sec, erased->erasedAt, absl::UTCTimeZone())},
+                         {"filesClean", erased->filesClean}}}};
+  return answer.dump();
+}
+
+}  // namespace kveil::cli

@@ -1,0 +1,74 @@
+// The running agent: every part made, wired to the others, watched, and ended in order.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "guard/chain.h"
+#include "guard/shared_state.h"
+#include "guard/worker_scratch.h"
+#include "intercept/namespaces.h"
+#include "intercept/redirect.h"
+#include "intercept/workloads.h"
+#include "keys/key_service.h"
+#include "observe/admin_server.h"
+#include "observe/health.h"
+#include "observe/metrics.h"
+#include "policy/config.h"
+#include "policy/policy_store.h"
+#include "proxy/server.h"
+
+namespace kveil::cli {
+
+class Agent {
+ public:
+  // Starts everything. What can fail without touching the kernel is tried first; when the kernel half is attached and a
+  // later part fails, connects to targets stay refused (intercept.whenDown) and the error says what failed.
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(policy::AgentConfig config);
+  ~Agent();
+
+  // Looks at what may have gone wrong meanwhile; call about once a second.
+  void Watch();
+  // Takes nothing new, finishes what was begun, within limits.drainTimeout.
+  void Drain();
+
+ private:
+  explicit Agent(policy::AgentConfig config);
+
+  absl::Status OpenStores();
+  absl::Status StartWorkers();
+  absl::Status Intercept();
+  absl::Status StartEndpoints();
+  absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
+  absl::StatusOr<std::string> StatusJson() const;
+  absl::StatusOr<std::string> Erase(std::string_view requestJson);
+
+  const policy::AgentConfig config_;
+  const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
+  observe::Metrics metrics_;
+  observe::Health health_;
+  bool probed_ = false;
+
+  // In the order of their making; they end in the opposite one.
+  std::unique_ptr<policy::PolicyStore> policies_;
+  std::unique_ptr<keys::KeyService> keys_;
+  std::unique_ptr<intercept::Workloads> workloads_;
+  std::unique_ptr<guard::BrokerDirectory> brokers_;
+  std::unique_ptr<guard::SharedState> shared_;
+  std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one a worker
+  std::unique_ptr<observe::AdminServer> admin_;
+  std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
+  std::unique_ptr<intercept::Redirect> redirect_;
+  std::unique_ptr<proxy::Server> server_;
+  std::unique_ptr<intercept::Namespaces> namespaces_;
+  std::atomic<intercept::Namespaces*> serving_{
+      nullptr};  // namespaces_, for the workers: connections may come before it is set
+};
+
+}  // namespace kveil::cli

@@ -1,0 +1,111 @@
+// The command line, parsed with CLI11.
+#include "cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+
+#include "base/text.h"
+#include "cli/agent_command.h"
+#include "cli/commands.h"
+#include "cli/common.h"
+
+namespace kveil::cli {
+namespace {
+
+constexpr int kWrongCommandLine = 2;
+
+// One CLI::App, the variables that its options are read into, and the subcommand to run.
+class CommandLine {
+ public:
+  CommandLine();
+  CLI::App& app() { return app_; }
+  int Run() { return run_(); }
+
+ private:
+  CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
+                std::function<int()> run, bool withJson = true);
+
+  CLI::App app_{"Seals what applications write to Kafka and opens what they read, without their knowledge.", "kveil"};
+  CommonOptions common_;
+  std::string user_;
+  std::string keyspace_;
+  std::vector<std::string> files_;
+  std::string headerValue_;
+  std::function<int()> run_;
+};
+
+CLI::App* CommandLine::Add(CLI::App& parent, const std::string& name, const std::string& what,
+                           const std::string& example, std::function<int()> run, bool withJson) {
+  CLI::App* const command = parent.add_subcommand(name, what);
+  command
+      ->add_option("--config", common_.configPath,
+                   StrCat("The agent's configuration (default: ", policy::kDefaultConfigPath, ")"))
+      ->type_name("FILE");
+  if (withJson) command->add_flag("--json", common_.json, "Print JSON");
+  command->footer(StrCat("Example: ", example));
+  command->callback([this, run = std::move(run)] { run_ = run; });
+  return command;
+}
+
+CommandLine::CommandLine() {
+  app_.set_version_flag("--version", StrCat("kveil ", KVEIL_VERSION));
+  app_.require_subcommand(1);
+  app_.footer("`kveil COMMAND --help` says more, with an example.");
+
+  Add(
+      app_, "agent", "Run the agent in the foreground, logging to stderr; it is ready when `kveil status` exits 0",
+      "kveil agent --config /etc/kveil/agent.json",
+      [this] { return RunAgent(common_.configPath.empty() ? policy::kDefaultConfigPath : common_.configPath); },
+      /*withJson=*/false);
+
+  Add(app_, "status",
+      "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
+      "kveil status --json", [this] { return RunStatus(common_); });
+
+  CLI::App* const erase =
+      Add(app_, "erase", "Make every record of a user unreadable for good, by destroying the user's keys",
+          "kveil erase --user 38 --keyspace customers", [this] {
+            return RunErase(common_, user_, keyspace_.empty() ? std::nullopt : std::optional<std::string>(keyspace_));
+          });
+  erase->add_option("--user", user_, "The user's id, as it is in the records")->required()->type_name("ID");
+  erase->add_option("--keyspace", keyspace_, "Only the keys of this keyspace (default: all)")->type_name("NAME");
+
+  CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");
+  policy->require_subcommand(1);
+  policy->footer("Example: kveil policy check /etc/kveil/policies");
+  CLI::App* const check =
+      Add(*policy, "check", "Read policies as the agent would, and say what they mean or what is wrong with them",
+          "kveil policy check clickstream.json", [this] { return RunPolicyCheck(common_, files_); });
+  check->add_option("FILE", files_, "Files and folders (default: the configuration's policies)");
+
+  CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",
+                                "kveil inspect 1108c6a1...", [this] { return RunInspect(common_, headerValue_); });
+  inspect->add_option("VALUE", headerValue_, "The header's value in hex or base64")->required();
+
+  Add(app_, "detach",
+      "Take the pinned BPF programs of an agent that does not run away; connects to targets are then no longer "
+      "protected",
+      "kveil detach --config /etc/kveil/agent.json", [this] { return RunDetach(common_); });
+}
+
+}  // namespace
+
+int RunCommandLine(int argc, char** argv) {
+  CommandLine commandLine;
+  try {
+    commandLine.app().parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return commandLine.app().exit(asked);
+  } catch (const CLI::Error& error) {
+    std::cerr << "kveil: " << error.what() << " (kveil --help)" << std::endl;
+    return kWrongCommandLine;
+  }
+  try {
+    return commandLine.Run();
+  } catch (const std::exception& error) {  // an answer of another shape than this version knows
+    return Fail("", StrCat("unexpected: ", error.what()));
+  }
+}
+
+}  // namespace kveil::cli

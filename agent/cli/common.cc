@@ -1,0 +1,29 @@
+// What the small subcommands share.
+#include "cli/common.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/text.h"
+
+namespace kveil::cli {
+
+absl::StatusOr<policy::AgentConfig> ReadConfig(const CommonOptions& common) {
+  if (!common.configPath.empty()) return policy::LoadConfig(common.configPath);
+  if (::access(policy::kDefaultConfigPath, F_OK) != 0) return policy::AgentConfig();
+  return policy::LoadConfig(policy::kDefaultConfigPath);
+}
+
+int Fail(std::string_view command, std::string_view message) {
+  std::string line = StrCat("kveil ", command, ": ", message);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::cout.flush();
+  std::cerr << line << std::endl;
+  return 1;
+}
+
+int Fail(std::string_view command, const absl::Status& status) { return Fail(command, ToStd(status.message())); }
+
+}  // namespace kveil::cli

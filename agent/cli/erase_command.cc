@@ -1,0 +1,51 @@
+// `kveil erase`: has the agent destroy a user's keys.
+#include <iostream>
+
+#include "base/text.h"
+#include "cli/common.h"
+#include "nlohmann/json.hpp"
+#include "observe/admin_server.h"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+void PrintErased(const Json& erased) {
+  std::cout << "erased at " << erased.value("time", "?") << ": " << erased.value("keys", uint64_t{0})
+            << " key(s) destroyed, keyspace(s):";
+  for (const Json& keyspace : erased.value("keyspaces", Json::array())) std::cout << " " << keyspace.get<std::string>();
+  std::cout << "\nEvery record of this user there is unreadable from now on, wherever a copy of it lies.\n";
+  if (!erased.value("filesClean", true)) {
+    std::cout
+        << "The wrapped keys are still in the registry's write-ahead log, which another process is reading; the agent "
+           "goes on until they are out, and `kveil status` says so.\n";
+  }
+}
+
+}  // namespace
+
+int RunErase(const CommonOptions& common, const std::string& user, const std::optional<std::string>& keyspace) {
+  const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+  if (!config.ok()) return Fail("erase", config.status());
+  if (user.empty()) return Fail("erase", "--user is empty");
+  Json request = {{"command", "erase"}, {"user", user}};
+  if (keyspace) request["keyspace"] = *keyspace;
+  std::string line;
+  try {
+    line = request.dump();
+  } catch (const Json::type_error&) {
+    return Fail("erase", "the user or keyspace is not UTF-8 text");
+  }
+  const absl::StatusOr<std::string> answer = observe::AdminCall(config->admin.socket, line);
+  if (!answer.ok()) return Fail("erase", answer.status());
+  const Json result = Json::parse(*answer);
+  if (common.json) {
+    std::cout << result.dump(2) << "\n";
+  } else {
+    PrintErased(result.value("erased", Json::object()));
+  }
+  return 0;
+}
+
+}  // namespace kveil::cli

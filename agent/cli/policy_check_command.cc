@@ -1,0 +1,150 @@
+// `kveil policy check`: reads policies as the agent would and says what they mean.
+#include <sys/stat.h>
+
+#include <iostream>
+
+#include "base/text.h"
+#include "cli/common.h"
+#include "nlohmann/json.hpp"
+#include "policy/policy.h"
+#include "policy/read_file.h"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+using policy::Policy;
+using policy::TopicPolicy;
+
+std::string_view KindName(policy::SelectorKind kind) {
+  switch (kind) {
+    case policy::SelectorKind::kName:
+      return "name";
+    case policy::SelectorKind::kPrefix:
+      return "prefix";
+    case policy::SelectorKind::kPattern:
+      break;
+  }
+  return "pattern";
+}
+
+std::string UserText(const policy::UserSource& user) {
+  switch (user.from) {
+    case policy::UserSource::From::kValue:
+      return StrCat("user at ", user.pointer, " of the value");
+    case policy::UserSource::From::kKey:
+      return user.pointer.empty() ? "user is the record key" : StrCat("user at ", user.pointer, " of the record key");
+    case policy::UserSource::From::kHeader:
+      break;
+  }
+  return StrCat("user in the header ", user.header);
+}
+
+std::string SealText(const TopicPolicy& topic) {
+  if (!topic.seal) return "not sealed here";
+  switch (topic.seal->scope) {
+    case policy::SealScope::kCluster:
+      return "sealed with the cluster's key";
+    case policy::SealScope::kTopic:
+      return "sealed with the topic's key";
+    case policy::SealScope::kUser:
+      break;
+  }
+  return StrCat("sealed with the user's key (", UserText(topic.seal->user), ", keyspace ", topic.seal->keyspace, ")");
+}
+
+std::string ReadersText(const TopicPolicy& topic) {
+  if (topic.read.empty()) return "read by nobody";
+  std::string text = "read by ";
+  for (const policy::ReadRule& rule : topic.read) {
+    if (&rule != &topic.read.front()) text += ", ";
+    switch (rule.kind) {
+      case policy::ReadRule::Kind::kAny:
+        text += "every workload";
+        break;
+      case policy::ReadRule::Kind::kUnit:
+        text += StrCat("unit ", rule.text);
+        break;
+      case policy::ReadRule::Kind::kCgroup:
+        text += StrCat("cgroup ", rule.text);
+        break;
+    }
+  }
+  return text;
+}
+
+// One file's topics and what becomes of them.
+Json Describe(const std::string& file, const Policy& policy) {
+  Json topics = Json::array();
+  for (const TopicPolicy& topic : policy.topics()) {
+    topics.push_back(
+        {{std::string(KindName(topic.kind)), topic.selector}, {"seal", SealText(topic)}, {"read", ReadersText(topic)}});
+  }
+  return {{"file", file}, {"topics", std::move(topics)}};
+}
+
+void PrintText(const Json& files) {
+  for (const Json& file : files) {
+    std::cout << file["file"].get<std::string>() << ": good\n";
+    for (const Json& topic : file["topics"]) {
+      for (const char* kind : {"name", "prefix", "pattern"}) {
+        if (topic.contains(kind)) std::cout << "  " << kind << " " << topic[kind].get<std::string>() << ": ";
+      }
+      std::cout << topic["seal"].get<std::string>() << ", " << topic["read"].get<std::string>() << "\n";
+    }
+  }
+}
+
+// Folders replaced by their files; what cannot be read stays, for Policy::Load to say so.
+absl::StatusOr<std::vector<std::string>> Files(const std::vector<std::string>& paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    struct stat facts = {};
+    if (::stat(path.c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) {
+      files.push_back(path);
+      continue;
+    }
+    const absl::StatusOr<std::vector<std::string>> inside = policy::FilesOfFolder(path);
+    if (!inside.ok()) return inside.status();
+    files.insert(files.end(), inside->begin(), inside->end());
+  }
+  return files;
+}
+
+}  // namespace
+
+int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths) {
+  std::vector<std::string> given = paths;
+  if (given.empty()) {
+    const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+    if (!config.ok()) return Fail("policy check", config.status());
+    given.push_back(config->policies);
+  }
+  const absl::StatusOr<std::vector<std::string>> files = Files(given);
+  if (!files.ok()) return Fail("policy check", files.status());
+
+  int exitStatus = 0;
+  Json good = Json::array();
+  for (const std::string& file : *files) {
+    const absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Load({file});
+    if (policy.ok()) {
+      good.push_back(Describe(file, **policy));
+    } else {
+      exitStatus = Fail("policy check", policy.status());
+    }
+  }
+  // Each may be good and all together not: the same topic in two of them.
+  if (exitStatus == 0) {
+    if (absl::Status together = Policy::Load(*files).status(); !together.ok()) {
+      exitStatus = Fail("policy check", together);
+    }
+  }
+  if (common.json) {
+    std::cout << good.dump(2) << "\n";
+  } else {
+    PrintText(good);
+  }
+  return exitStatus;
+}
+
+}  // namespace kveil::cli

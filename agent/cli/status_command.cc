@@ -1,0 +1,81 @@
+// `kveil status`: asks the agent and prints its answer in plain words.
+#include <iostream>
+
+#include "base/text.h"
+#include "cli/common.h"
+#include "nlohmann/json.hpp"
+#include "observe/admin_server.h"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string Duration(uint64_t seconds) {
+  if (seconds < 120) return StrCat(seconds, " s");
+  if (seconds < 120 * 60) return StrCat(seconds / 60, " min");
+  if (seconds < 48 * 3600) return StrCat(seconds / 3600, " h");
+  return StrCat(seconds / 86400, " days");
+}
+
+// "1 topic", "3 topics"
+std::string Count(uint64_t count, std::string_view noun) { return StrCat(count, " ", noun, count == 1 ? "" : "s"); }
+
+uint64_t Number(const Json& object, const char* key) { return object.value(key, uint64_t{0}); }
+
+void PrintServed(const Json& status) {
+  const Json policies = status.value("policies", Json::object());
+  const Json records = status.value("records", Json::object());
+  std::cout << "kveil " << status.value("version", "?")
+            << (status.value("ready", false) ? " is ready" : " is NOT ready") << ", up "
+            << Duration(Number(status, "uptimeSeconds")) << "\n"
+            << "  serves    " << Count(Number(status, "namespaces"), "network namespace") << ", "
+            << Count(Number(status, "connections"), "connection") << "\n"
+            << "  policies  " << Count(Number(policies, "files"), "file") << ", "
+            << Count(Number(policies, "topics"), "topic") << " (generation " << Number(policies, "generation") << ")\n"
+            << "  records   " << Number(records, "sealed") << " sealed, " << Number(records, "opened") << " opened, "
+            << Number(records, "dropped") << " left out, " << Number(records, "refused") << " refused\n"
+            << "  kernel    " << status.value("kernel", "?") << "\n";
+}
+
+// How many problems there are.
+size_t PrintProblems(const Json& status) {
+  const Json problems = status.value("problems", Json::array());
+  const std::string policyError = status.value("policies", Json::object()).value("error", "");
+  bool policyTold = policyError.empty();
+  size_t count = 0;
+  for (const Json& problem : problems) {
+    const std::string message = problem.value("message", "");
+    std::cout << "  WRONG     " << problem.value("name", "?") << ": " << message << "\n";
+    policyTold = policyTold || message == policyError;
+    ++count;
+  }
+  if (!policyTold) {
+    std::cout << "  WRONG     policies: " << policyError << "\n";
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+int RunStatus(const CommonOptions& common) {
+  const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+  if (!config.ok()) return Fail("status", config.status());
+  const absl::StatusOr<std::string> answer = observe::AdminCall(config->admin.socket, R"({"command":"status"})");
+  if (!answer.ok()) return Fail("status", answer.status());
+  const Json status = Json::parse(*answer);
+  const bool ready = status.value("ready", false);
+  size_t problems = 0;
+  if (common.json) {
+    std::cout << status.dump(2) << "\n";
+    problems = status.value("problems", Json::array()).size();
+  } else {
+    PrintServed(status);
+    problems = PrintProblems(status);
+  }
+  if (ready && problems == 0) return 0;
+  return Fail("status", StrCat(ready ? "ready, but " : "not ready, ", Count(problems, "problem")));
+}
+
+}  // namespace kveil::cli
