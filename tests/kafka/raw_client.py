@@ -1,0 +1,54 @@
+"""A TCP client that knows nothing of Kafka, to be run inside a workload: `raw_client.py HOST PORT [TRIES]`.
+
+Each line of input is a frame in hex, sent as it is. For each it prints one line: the answer (a frame with its four length
+bytes, in hex), or `closed` or `silent` (nothing within ten seconds). The first line it prints says how the connect went:
+`connected PEER OWN`, as the application sees these addresses, or `refused`. With TRIES a refused connect is tried again,
+ten times a second."""
+
+import socket
+import sys
+import time
+
+PATIENCE = 10  # Seconds.
+
+
+def main():
+    for left in reversed(range(int(sys.argv[3]) if len(sys.argv) > 3 else 1)):
+        try:
+            connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=PATIENCE)
+            break
+        except OSError as error:
+            if left == 0 or not isinstance(error, ConnectionRefusedError):
+                print("refused" if isinstance(error, ConnectionRefusedError) else f"failed {error}", flush=True)
+                return
+            time.sleep(0.1)
+    print("connected", connection.getpeername()[0], connection.getsockname()[0], flush=True)
+    for line in sys.stdin:
+        try:
+            connection.sendall(bytes.fromhex(line))
+            print(answer(connection), flush=True)
+        except TimeoutError:
+            print("silent", flush=True)
+        except OSError:
+            print("closed", flush=True)
+
+
+def answer(connection):
+    length = read(connection, 4)
+    if len(length) < 4:
+        return "closed"
+    body = read(connection, int.from_bytes(length, "big"))
+    return (length + body).hex()
+
+
+def read(connection, count):
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+main()

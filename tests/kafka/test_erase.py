@@ -1,0 +1,147 @@
+"""Erasing a person: their records are gone for every reader at once, everybody else's stay, and no reader stops."""
+
+import sqlite3
+
+import pytest
+
+from harness import CODECS, Message, click, clicks
+
+
+def mixed(gone, stays, count=30):
+    """Records of two users in turns, the last of them the erased one's."""
+    return [Message(None, click(gone if number % 2 else stays, number)) for number in range(count)]
+
+
+def of(user, messages):
+    return [message.value for message in messages if f'"userid": "{user}"'.encode() in message.value]
+
+
+def batches_of(count):
+    """Producer settings that put all, or each, of the records of a test into one batch."""
+    return ["linger.ms=500", "batch.size=1000000"] if count > 1 else ["linger.ms=0", "batch.size=1"]
+
+
+@pytest.mark.parametrize("codec, records_in_batch", [("none", 1), *((codec, 30) for codec in CODECS)])
+def test_the_others_records_stay_and_the_consumer_reaches_the_end(app, reader, agent, topic, codec, records_in_batch):
+    name = topic("user")
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    messages = mixed(gone, stays)
+    app.produce(name, messages, f"compression.type={codec}", *batches_of(records_in_batch))
+    assert reader.values(name) == [message.value for message in messages]
+    assert agent.erase(gone).returncode == 0
+    read = reader.consume(name, "group.id=" + name)
+    assert [record.message.value for record in read.records] == of(stays, messages)
+    assert read.end == {"complete": True, "position": {"0": 30}, "lag": {"0": 0}, "committed": {"0": 30}}
+    assert reader.kcat_consume(name) == of(stays, messages)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_topic_that_was_one_persons_is_empty_but_has_its_offsets(app, reader, agent, topic, codec):
+    """Wholly erased batches: the consumer must get past them although they give it nothing."""
+    name = topic("user")
+    for _ in range(2):
+        app.produce(name, clicks(name, 20), f"compression.type={codec}", *batches_of(20))
+    assert agent.erase(name).returncode == 0
+    read = reader.consume(name, "group.id=" + name)
+    assert read.records == []
+    assert read.end == {"complete": True, "position": {"0": 40}, "lag": {"0": 0}, "committed": {"0": 40}}
+    assert reader.kcat_consume(name) == []
+    assert app.produce(name, [Message(None, click("other-" + name))])[0]["offset"] == 40
+    resumed = reader.consume(name, "group.id=" + name)
+    assert [record.offset for record in resumed.records] == [40]
+
+
+def test_read_committed_readers_get_past_erased_transactions(app, reader, agent, topic):
+    name = topic("user")
+    with app.producing(name, "transactional.id=" + name) as producer:
+        for user, outcome in ((f"{name}-gone", "commit"), (f"{name}-stays", "abort"), (f"{name}-stays", "commit")):
+            producer.do("begin")
+            for message in clicks(user, 5):
+                producer.send(message)
+            producer.do("flush")
+            producer.do(outcome)
+        producer.finish()
+    assert agent.erase(f"{name}-gone").returncode == 0
+    read = reader.consume(name, "isolation.level=read_committed")
+    assert [record.message.value for record in read.records] == [m.value for m in clicks(f"{name}-stays", 5)]
+    assert read.end["lag"] == {"0": 0}
+
+
+def test_a_running_consumer_is_affected_at_once(app, reader, agent, topic):
+    """No reconnect: the same consumer reads the person's record, then, after the erasure, does not read the next copy."""
+    name = topic("user")
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    with app.producing(name, "linger.ms=0") as producer, reader.following(name, "group.id=" + name) as consumer:
+        producer.send(Message(None, click(gone, 1)))
+        assert producer.flush()["offset"] == 0
+        assert consumer.next().message.value == click(gone, 1)
+        assert agent.erase(gone).returncode == 0
+        for message in (click(gone, 2), click(stays, 3)):
+            producer.send(Message(None, message))
+            assert "offset" in producer.flush(), "a late record of an erased user is taken and stays unreadable"
+        assert consumer.next().message.value == click(stays, 3)
+        rest = consumer.finish()
+    assert rest.records == [] and rest.end["position"] == {"0": 3}
+    assert reader.values(name) == [click(stays, 3)]
+
+
+def test_an_erasure_survives_a_restart(app, reader, agent, topic):
+    name = topic("user")
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    messages = mixed(gone, stays)
+    app.produce(name, messages)
+    assert agent.erase(gone).returncode == 0
+    assert agent.stop() == 0
+    agent.start()
+    assert reader.values(name) == of(stays, messages)
+    app.produce(name, [Message(None, click(gone, 99))])
+    assert reader.values(name) == of(stays, messages), "a record produced after erasure and restart stays unreadable"
+
+
+def test_erasing_somebody_unknown_says_so_and_fails(agent):
+    done = agent.erase("nobody-has-this-id")
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_erasing_twice_says_when_it_was_done(app, agent, topic):
+    name = topic("user")
+    app.produce(name, clicks(name, 1))
+    first, second = agent.erase(name), agent.erase(name)
+    assert first.returncode == 0
+    words = second.stdout + second.stderr
+    assert "20" in words and ":" in words, f"no time in: {words}"
+
+
+def test_the_wrapped_key_is_gone_from_the_registrys_files(app, agent, topic):
+    name = topic("user")
+    app.produce(name, [Message(None, click(user)) for user in (f"{name}-gone", f"{name}-stays")])
+    before = blobs(agent.registry)
+    assert agent.erase(f"{name}-gone").returncode == 0
+    destroyed = before - blobs(agent.registry)
+    assert destroyed, "nothing was taken out of the registry"
+    files = list(agent.registry.parent.glob(agent.registry.name + "*"))
+    assert files
+    for path in files:
+        content = path.read_bytes()
+        assert not any(blob in content for blob in destroyed), f"{path.name} still holds the wrapped key"
+
+
+def test_the_registry_is_no_list_of_people(app, agent, topic):
+    name = topic("user")
+    app.produce(name, clicks(f"{name}-somebody", 1))
+    for path in agent.registry.parent.glob(agent.registry.name + "*"):
+        assert b"somebody" not in path.read_bytes()
+
+
+def blobs(registry):
+    """Every long binary value in the registry, whatever its tables are: keys, wrapped, are among them."""
+    found = set()
+    connection = sqlite3.connect(f"file:{registry}?mode=ro", uri=True)
+    try:
+        for table, in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in connection.execute(f'SELECT * FROM "{table}"'):
+                found.update(value for value in row if isinstance(value, bytes) and len(value) > 32)
+    finally:
+        connection.close()
+    return found

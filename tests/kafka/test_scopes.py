@@ -1,0 +1,80 @@
+"""Whose key seals a record: the cluster's, the topic's, or the user's, wherever the record names the user."""
+
+import json
+
+import pytest
+
+import segments
+from harness import Message, click, is_sealed
+
+# (policy of the topic, how a record of a user looks there)
+WHERE_THE_USER_IS = {
+    "user": lambda user: Message(None, click(user)),
+    "deep": lambda user: Message(None, json.dumps({"who": [{"id": user}], "text": "secret"}).encode()),
+    "bykey": lambda user: Message(str(user).encode(), b"secret, and no JSON"),
+    "inkey": lambda user: Message(json.dumps({"userid": user}).encode(), b"secret, and no JSON"),
+    "byheader": lambda user: Message(None, b"secret, and no JSON", (("user", str(user).encode()),)),
+}
+
+
+@pytest.mark.parametrize("scope", ["cluster", "topic"])
+def test_shared_keys_seal_any_value(app, reader, outside, topic, scope):
+    name = topic(scope)
+    messages = [Message(b"k", b"secret, and no JSON"), Message(None, b""), Message(b"k", bytes(range(256)))]
+    app.produce(name, messages)
+    assert [record.message for record in reader.consume(name).records] == messages
+    held = outside.consume(name).records
+    assert all(is_sealed(record) for record in held)
+    assert all(b"secret" not in record.message.value for record in held)
+
+
+@pytest.mark.parametrize("where", WHERE_THE_USER_IS)
+def test_erasing_a_user_finds_the_records_wherever_they_name_the_user(app, reader, outside, agent, topic, where):
+    name, message = topic(where), WHERE_THE_USER_IS[where]
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    app.produce(name, [message(gone), message(stays), message(gone)])
+    assert [record.message for record in reader.consume(name).records] == [message(gone), message(stays), message(gone)]
+    assert all(b"secret" not in record.message.value for record in outside.consume(name).records)
+    assert agent.erase(gone).returncode == 0
+    assert [record.message for record in reader.consume(name).records] == [message(stays)]
+
+
+def test_the_number_38_and_the_text_38_are_the_same_user(app, reader, agent, topic):
+    name = topic("user")
+    number = 3_800_000 + hash(name) % 100_000
+    app.produce(name, [Message(None, click(number)), Message(None, click(str(number))), Message(None, click("other-" + name))])
+    assert agent.erase(str(number)).returncode == 0
+    assert reader.values(name) == [click("other-" + name)]
+
+
+def test_one_batch_holds_many_users(app, reader, broker, agent, topic):
+    name = topic("user")
+    users = [f"{name}-{number % 40}" for number in range(400)]
+    messages = [Message(None, click(user, number)) for number, user in enumerate(users)]
+    app.produce(name, messages, "linger.ms=500", "batch.size=1000000")
+    assert sum(1 for path in broker.segment_files(name) for _ in segments.batches(path)) == 1
+    assert reader.values(name) == [message.value for message in messages]
+    assert agent.erase(users[7]).returncode == 0
+    assert reader.values(name) == [message.value for message, user in zip(messages, users) if user != users[7]]
+
+
+def test_a_sealed_record_does_not_tell_who_it_belongs_to(app, broker, topic):
+    """Two batches of one user have nothing in common in their headers: the key id is masked with the batch's salt."""
+    name = topic("user")
+    for number in range(2):
+        app.produce(name, [Message(None, click(name, number))])
+    first, second = [dict(record.headers)["kveil"] for record in broker.stored_records(name)]
+    assert first[0] == second[0] == 0x11  # version 1, suite 1
+    assert first[2:18] != second[2:18] and first[18:30] != second[18:30]
+
+
+def test_topics_share_a_users_key_only_within_a_keyspace(app, reader, agent, topic):
+    """Topics under one prefix are one keyspace; those under another keep their own key for the same user."""
+    first, second, other = topic("user"), topic("user"), topic("bykey")
+    user = f"shared-{first}"
+    for name in (first, second):
+        app.produce(name, [Message(None, click(user))])
+    app.produce(other, [Message(user.encode(), b"secret")])
+    assert agent.erase(user, keyspace="user-").returncode == 0
+    assert reader.values(first) == [] and reader.values(second) == []
+    assert reader.values(other) == [b"secret"]
