@@ -25,6 +25,7 @@ unsigned WorkerCount(const policy::AgentConfig& config) {
 Agent::Agent(policy::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
+  admin_.reset();  // its thread asks all the others
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
   server_.reset();
@@ -32,11 +33,32 @@ Agent::~Agent() {
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) {
   std::unique_ptr<Agent> agent(new Agent(std::move(config)));
-  for (const auto step : {&Agent::OpenStores, &Agent::StartWorkers, &Agent::Intercept, &Agent::StartEndpoints}) {
+  // Connects to the targets are refused from the second step on, so that no record passes while a later one fails.
+  for (const auto step : {&Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers, &Agent::Serve,
+                          &Agent::StartEndpoints}) {
     if (absl::Status status = (agent.get()->*step)(); !status.ok()) return status;
   }
   agent->Watch();
   return agent;
+}
+
+// The admin socket is also what tells a second agent that one is alive, before it touches kernel or keys.
+absl::Status Agent::Claim() {
+  observe::AdminServer::Options options;
+  options.socketPath = config_.admin.socket;
+  options.group = config_.admin.group;
+  absl::StatusOr<std::unique_ptr<observe::AdminServer>> admin = observe::AdminServer::Listen(std::move(options));
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Attach() {
+  absl::StatusOr<std::unique_ptr<intercept::Redirect>> redirect = intercept::Redirect::Start(config_.intercept);
+  if (!redirect.ok()) return redirect.status();
+  redirect_ = *std::move(redirect);
+  log::Info("redirect.attached", {{"kernel", redirect_->Description()}});
+  return absl::OkStatus();
 }
 
 absl::Status Agent::OpenStores() {
@@ -46,14 +68,6 @@ absl::Status Agent::OpenStores() {
       policy::PolicyStore::Open(config_.policies, std::move(policyOptions));
   if (!policies.ok()) return policies.status();
   policies_ = *std::move(policies);
-
-  // The admin socket is also what tells a second agent that one is alive, before it touches keys or kernel.
-  observe::AdminServer::Options adminOptions;
-  adminOptions.socketPath = config_.admin.socket;
-  adminOptions.group = config_.admin.group;
-  absl::StatusOr<std::unique_ptr<observe::AdminServer>> admin = observe::AdminServer::Listen(std::move(adminOptions));
-  if (!admin.ok()) return admin.status();
-  admin_ = *std::move(admin);
 
   keys::KeyServiceOptions keyOptions;
   keyOptions.rootKeyFile = config_.keys.rootKeyFile;
@@ -118,12 +132,7 @@ absl::Status Agent::StartWorkers() {
   return absl::OkStatus();
 }
 
-absl::Status Agent::Intercept() {
-  absl::StatusOr<std::unique_ptr<intercept::Redirect>> redirect = intercept::Redirect::Start(config_.intercept);
-  if (!redirect.ok()) return redirect.status();
-  redirect_ = *std::move(redirect);
-  log::Info("redirect.attached", {{"kernel", redirect_->Description()}});
-
+absl::Status Agent::Serve() {
   intercept::Namespaces::Callbacks callbacks;
   callbacks.serve = [this](uint64_t netnsCookie, std::vector<UniqueFd> listeners) {
     server_->Serve(netnsCookie, std::move(listeners));
@@ -227,7 +236,6 @@ absl::StatusOr<std::string> Agent::Erase(std::string_view requestJson) {
   const absl::StatusOr<keys::EraseResult> erased = keys_->Erase(keyspace, user);
   if (!erased.ok()) return erased.status();
   metrics_.UsersErased(1);
-  log::Info("user.erased", {{"keys", erased->keyCount}, {"keyspaces", erased->keyspaces.size()}});
   const json answer = {{"erased",
                         {{"keyspaces", erased->keyspaces},
                          {"keys", erased->keyCount},

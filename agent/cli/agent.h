@@ -28,8 +28,8 @@ namespace kveil::cli {
 
 class Agent {
  public:
-  // Starts everything. What can fail without touching the kernel is tried first; when the kernel half is attached and a
-  // later part fails, connects to targets stay refused (intercept.whenDown) and the error says what failed.
+  // Starts everything. The kernel half is attached first (or refused, with nothing changed): when a later part fails,
+  // connects to the targets stay refused, as intercept.whenDown has it, and the error says what failed.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(policy::AgentConfig config);
   ~Agent();
 
@@ -41,9 +41,11 @@ class Agent {
  private:
   explicit Agent(policy::AgentConfig config);
 
+  absl::Status Claim();
+  absl::Status Attach();
   absl::Status OpenStores();
   absl::Status StartWorkers();
-  absl::Status Intercept();
+  absl::Status Serve();
   absl::Status StartEndpoints();
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
   absl::StatusOr<std::string> StatusJson() const;
@@ -53,18 +55,18 @@ class Agent {
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
   observe::Metrics metrics_;
   observe::Health health_;
-  bool probed_ = false;
+  std::atomic<bool> probed_{false};
 
   // In the order of their making; they end in the opposite one.
+  std::unique_ptr<observe::AdminServer> admin_;
+  std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
   std::unique_ptr<intercept::Workloads> workloads_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one a worker
-  std::unique_ptr<observe::AdminServer> admin_;
   std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
-  std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<proxy::Server> server_;
   std::unique_ptr<intercept::Namespaces> namespaces_;
   std::atomic<intercept::Namespaces*> serving_{

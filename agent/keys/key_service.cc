@@ -44,6 +44,9 @@ class KeyService::Worker {
     }
     wake_.notify_one();
     thread_.join();
+    // Closing leaves the log as it is; after an orderly end the registry's file alone is to be the whole registry.
+    keyring_->SetLockDeadline(RealClock::now() + kTickLockTimeout);
+    (void)keyring_->TruncateLog();
   }
 
   void Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done) {

@@ -139,7 +139,7 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
     const JsonObject source(*registry, {"sqlite"}, {"postgres"});
     if (source.ExactlyOneOf({"sqlite"})) ReadPath(source, "sqlite", keys.registryPath);
   }
-  if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(milliseconds(100), hours(1));
+  if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(seconds(1), hours(1));
 }
 
 bool IsGroupName(std::string_view name) {
@@ -170,8 +170,8 @@ void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
 
 void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   const JsonObject object(
-      value, {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "connectionMemory",
-              "totalMemory", "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
+      value, {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "totalMemory",
+              "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
   const auto number = [&](std::string_view key, size_t& field, int64_t least, int64_t most) {
     if (const auto found = object.Find(key)) field = found->Integer(least, most);
   };
@@ -186,7 +186,6 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   size("requestSize", limits.requestSize, kMebibyte, kGibibyte);
   size("responseSize", limits.responseSize, kMebibyte, kGibibyte);
   size("batchSize", limits.batchSize, kMebibyte, kGibibyte);
-  size("connectionMemory", limits.connectionMemory, kMebibyte, 64 * kGibibyte);
   size("totalMemory", limits.totalMemory, kMebibyte, 1024 * kGibibyte);
   duration("connectTimeout", limits.connectTimeout, milliseconds(100), minutes(10));
   duration("keyTimeout", limits.keyTimeout, milliseconds(100), minutes(1));
@@ -195,10 +194,9 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   duration("drainTimeout", limits.drainTimeout, milliseconds(0), minutes(10));
 
   // A frame that is within its own limit must be able to get its memory, or it would wait for ever.
-  if (limits.connectionMemory < std::max(limits.requestSize, limits.responseSize)) {
-    value.Error("expected connectionMemory to be at least requestSize and responseSize");
+  if (limits.totalMemory < std::max(limits.requestSize, limits.responseSize)) {
+    value.Error("expected totalMemory to be at least requestSize and responseSize");
   }
-  if (limits.totalMemory < limits.connectionMemory) value.Error("expected totalMemory to be at least connectionMemory");
 }
 
 }  // namespace

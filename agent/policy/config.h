@@ -23,7 +23,8 @@ struct PortRange {
   friend bool operator==(const PortRange& a, const PortRange& b) { return a.first == b.first && a.last == b.last; }
 };
 
-// Destinations whose connections are taken over. Where two networks overlap the longer prefix decides alone.
+// Destinations whose connections are taken over. Where two networks overlap, the ports of the longer prefix
+// are looked at first, then those of the shorter.
 struct Target {
   std::string cluster;
   SocketAddress network;         // port 0; no bit set beyond prefixLength; never v4-mapped
@@ -70,8 +71,7 @@ struct LimitsConfig {
   size_t requestSize = 100 * size_t{1} << 20;       // longest frame from a client (Kafka's socket.request.max.bytes)
   size_t responseSize = 128 * size_t{1} << 20;      // longest response that is read whole
   size_t batchSize = 64 * size_t{1} << 20;          // one record batch after decompression
-  size_t connectionMemory = 256 * size_t{1} << 20;  // frames that one connection may hold at a time
-  size_t totalMemory = size_t{1} << 30;             // the same over all connections
+  size_t totalMemory = size_t{1} << 30;             // frames longer than a receive buffer, over all workers
   std::chrono::milliseconds connectTimeout = std::chrono::seconds(10);  // to the broker
   std::chrono::milliseconds keyTimeout = std::chrono::seconds(5);       // how long a frame waits for keys
   std::chrono::milliseconds stallTimeout = std::chrono::minutes(2);     // a frame begun or a send that does not go on

@@ -7,7 +7,7 @@ namespace kveil::proxy {
 std::string NameForeignBytes(Bytes start) {
   const std::string_view text = AsText(start);
   if (start.size() >= 2 && start[0] == 0x16 && start[1] == 0x03) {
-    return "TLS: the application must speak plain Kafka to the agent, which speaks TLS to the broker";
+    return "TLS, which the agent cannot look into: the application must speak plain Kafka";
   }
   if (text.starts_with("PROXY ") || text.starts_with(std::string_view("\r\n\r\n\0\r\nQUIT\n", 12))) {
     return "the PROXY protocol";

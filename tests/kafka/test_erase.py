@@ -71,6 +71,7 @@ def test_a_running_consumer_is_affected_at_once(app, reader, agent, topic):
     """No reconnect: the same consumer reads the person's record, then, after the erasure, does not read the next copy."""
     name = topic("user")
     gone, stays = f"{name}-gone", f"{name}-stays"
+    app.create_topic(name)  # The consumer asks for its partitions at its start.
     with app.producing(name, "linger.ms=0") as producer, reader.following(name, "group.id=" + name) as consumer:
         producer.send(Message(None, click(gone, 1)))
         assert producer.flush()["offset"] == 0

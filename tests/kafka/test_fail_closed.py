@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import threading
 import time
 
 import pytest
@@ -42,53 +43,76 @@ def everything_sealed(outside, name):
     return held
 
 
-def load(producer, user, seconds, start=0):
-    """Sends records for some time; returns how many it has sent in all."""
-    until, number = time.monotonic() + seconds, start
-    while time.monotonic() < until:
-        for _ in range(20):
-            producer.send(Message(None, click(user, number)))
-            number += 1
-        time.sleep(0.005)
-    return number
+class Load:
+    """Sends records one after the other while the block runs, from a thread of its own: a producer that knows no broker
+    stands still until it finds one again. `sent` is how many there were in the end."""
+
+    def __init__(self, producer, user):
+        self._producer, self._user = producer, user
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.sent = 0
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join(90)
+        assert not self._thread.is_alive(), "the producer takes no more records"
+
+    def _run(self):
+        while not self._ended.is_set():
+            for _ in range(20):
+                self._producer.send(Message(None, click(self._user, self.sent)))
+                self.sent += 1
+            time.sleep(0.005)
+
+
+def wait_until_stored(broker, name, more_than=0):
+    """Waits until the broker's log of the topic has grown beyond a size; returns the size."""
+    waiting.wait_until(f"records to arrive in {name}", lambda: len(broker.stored_bytes(name)) > more_than, 30)
+    return len(broker.stored_bytes(name))
 
 
 def delivered_once_and_in_order(reader, name, user, count):
     assert reader.values(name) == [click(user, number) for number in range(count)]
 
 
-def test_killed_in_mid_load(app, reader, outside, agent, topic):
+def test_killed_in_mid_load(app, reader, outside, broker, agent, topic):
     name = topic("user")
     app.create_topic(name)
     with app.producing(name, *LOAD) as producer:
-        sent = load(producer, name, 1.5)
-        agent.kill()
-        with app.raw() as connection:
-            assert connection.greeting == ["refused"], "without an agent a connect to the broker is refused"
-        sent = load(producer, name, 1, sent)
-        agent.start()
-        sent = load(producer, name, 1, sent)
+        with Load(producer, name) as load:
+            wait_until_stored(broker, name)
+            agent.kill()
+            with app.raw() as connection:
+                assert connection.greeting == ["refused"], "without an agent a connect to the broker is refused"
+            agent.start()
+            wait_until_stored(broker, name, wait_until_stored(broker, name))
         answers = producer.finish()
     assert [answer for answer in answers if "error" in answer] == []
-    assert len(answers) == sent
+    assert len(answers) == load.sent
     everything_sealed(outside, name)
-    delivered_once_and_in_order(reader, name, name, sent)
+    delivered_once_and_in_order(reader, name, name, load.sent)
 
 
-def test_asked_to_end_in_mid_load_it_drains(app, reader, outside, agent, topic):
+def test_asked_to_end_in_mid_load_it_drains(app, reader, outside, broker, agent, topic):
     name = topic("user")
     app.create_topic(name)
     with app.producing(name, *LOAD) as producer:
-        sent = load(producer, name, 1)
-        started = time.monotonic()
-        assert agent.stop() == 0
-        assert time.monotonic() - started < 15
-        agent.start()
-        sent = load(producer, name, 0.5, sent)
+        with Load(producer, name) as load:
+            wait_until_stored(broker, name)
+            started = time.monotonic()
+            assert agent.stop() == 0
+            assert time.monotonic() - started < 15
+            agent.start()
+            wait_until_stored(broker, name, wait_until_stored(broker, name))
         answers = producer.finish()
     assert [answer for answer in answers if "error" in answer] == []
     everything_sealed(outside, name)
-    delivered_once_and_in_order(reader, name, name, sent)
+    delivered_once_and_in_order(reader, name, name, load.sent)
 
 
 def test_a_consumer_goes_on_after_a_restart(app, reader, agent, topic):
@@ -156,6 +180,17 @@ def test_a_root_key_that_is_wrong_is_refused_at_the_start(second_agent, damage):
             path.unlink()
         spare.rename(second_agent.registry)
     assert second_agent.root_key.name in refuses_to_start(second_agent)
+
+
+def test_an_agent_that_cannot_start_lets_nothing_pass(second_agent):
+    """As after a reboot: nothing of an earlier agent is in the kernel, and the root key is gone."""
+    second_agent.start()
+    second_agent.stop()
+    assert second_agent.kveil("detach").returncode == 0
+    second_agent.root_key.unlink()
+    refuses_to_start(second_agent)
+    with second_agent.application.raw() as connection:
+        assert connection.greeting == ["refused"]
 
 
 def refuses_to_start(agent):
@@ -247,6 +282,7 @@ def test_a_record_moved_to_another_topic_is_not_opened(app, reader, broker, outs
     source, target = topic("user"), topic("user")
     app.produce(source, clicks(source, 1))
     sealed, = broker.stored_records(source)
+    outside.create_topic(target)
     send(outside, target, 0, [(sealed.key, sealed.value, sealed.headers)])
     read = reader.consume(target, "limit.seconds=6")
     assert read.records == [] and not read.end["complete"]

@@ -1,5 +1,6 @@
 """One agent, many network namespaces: each workload keeps its own address, and finds the broker at its own."""
 
+import contextlib
 import subprocess
 
 import pytest
@@ -35,26 +36,17 @@ def test_fifty_namespaces_at_once(site, broker, agent, app, topic):
     app.create_topic(name)
     workloads = [site.workload(f"many{number}") for number in range(MANY)]
     try:
-        running = []
-        for workload in workloads:
-            application = Application(broker, workload)
-            with application.raw(tries=100) as connection:  # A new namespace is served within moments of its first connect.
+        with contextlib.ExitStack() as stack:
+            for workload in workloads:  # A new namespace is served within moments of its first connect.
+                connection = stack.enter_context(Application(broker, workload).raw(tries=100))
                 assert connection.greeting[:2] == ["connected", broker.address]
-            process = workload.start(["kcat", "-P", "-q", "-b", broker.bootstrap, "-t", name, "-X", "linger.ms=0"],
-                                     stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-            process.stdin.write(click(workload.name).decode() + "\n")
-            process.stdin.flush()
-            running.append(process)
-        expected = sorted(click(workload.name) for workload in workloads)
-        for _ in range(100):
-            read = sorted(app.kcat_consume(name))
-            if read == expected:
-                break
-        assert read == expected
-        assert {workload.address for workload in workloads} <= peers_of(broker)
-        for process in running:
-            _, errors = process.communicate(timeout=30)
-            assert process.returncode == 0, errors
+            running = [workload.start(["kcat", "-P", "-q", "-b", broker.bootstrap, "-t", name], stdin=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True) for workload in workloads]
+            for workload, process in zip(workloads, running):
+                _, errors = process.communicate(click(workload.name).decode() + "\n", timeout=60)
+                assert process.returncode == 0, errors
+            assert {workload.address for workload in workloads} <= peers_of(broker)
+        assert sorted(app.kcat_consume(name)) == sorted(click(workload.name) for workload in workloads)
     finally:
         for workload in workloads:
             workload.remove()

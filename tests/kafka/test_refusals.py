@@ -36,8 +36,11 @@ def test_the_broker_of_the_batch_says_which_records_are_wrong(app, broker, topic
 
 def test_good_records_go_on_after_a_bad_one(app, reader, topic):
     name = topic("user")
-    messages = [*clicks(1, 3), Message(None, b"bad"), *clicks(2, 3)]
-    answers = app.produce(name, messages, "linger.ms=0", "batch.size=1", "max.in.flight.requests.per.connection=1")
+    with app.producing(name) as producer:
+        answers = []
+        for message in [*clicks(1, 3), Message(None, b"bad"), *clicks(2, 3)]:
+            producer.send(message)
+            answers.append(producer.flush())  # One batch a record.
     assert ["error" in answer for answer in answers] == [False] * 3 + [True] + [False] * 3
     assert reader.values(name) == [message.value for message in clicks(1, 3) + clicks(2, 3)]
 

@@ -29,7 +29,7 @@ TEST(ConfigTest, EveryFieldArrives) {
     "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m" },
     "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops" }, "workers": 3,
     "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
-                "connectionMemory": "4MiB", "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
+                "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
                 "stallTimeout": "3s", "idleTimeout": "4m", "drainTimeout": "0ms" },
     "log": { "level": "error" } })",
                                                          "c.json");
@@ -59,7 +59,6 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->limits.requestSize, size_t{1} << 20);
   EXPECT_EQ(config->limits.responseSize, size_t{2} << 20);
   EXPECT_EQ(config->limits.batchSize, size_t{3} << 20);
-  EXPECT_EQ(config->limits.connectionMemory, size_t{4} << 20);
   EXPECT_EQ(config->limits.totalMemory, size_t{5} << 20);
   EXPECT_EQ(config->limits.connectTimeout, milliseconds(1000));
   EXPECT_EQ(config->limits.keyTimeout, milliseconds(200));
@@ -117,17 +116,15 @@ TEST(ConfigTest, TheSameNetworkTwiceIsRefused) {
 TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {
   const std::string start = R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]}, )";
   EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "2h"}})"),
-              HasSubstr("(ms, s, m, h) from 100ms to 1h, found \"2h\""));
-  EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "0s"}})"), HasSubstr("from 100ms to 1h, found \"0s\""));
+              HasSubstr("(ms, s, m, h) from 1s to 1h, found \"2h\""));
+  EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "0s"}})"), HasSubstr("from 1s to 1h, found \"0s\""));
   EXPECT_THAT(Message(start + R"("limits": {"requestSize": "1KiB"}})"), HasSubstr("from 1MiB to 1GiB, found \"1KiB\""));
 }
 
 TEST(ConfigTest, MemoryThatCannotHoldOneFrameIsRefused) {
   const std::string start = R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]}, )";
-  EXPECT_THAT(Message(start + R"("limits": {"connectionMemory": "64MiB"}})"),
-              HasSubstr("/limits: expected connectionMemory to be at least requestSize and responseSize"));
   EXPECT_THAT(Message(start + R"("limits": {"totalMemory": "64MiB"}})"),
-              HasSubstr("/limits: expected totalMemory to be at least connectionMemory"));
+              HasSubstr("/limits: expected totalMemory to be at least requestSize and responseSize"));
 }
 
 TEST(ConfigTest, SeveralErrorsAreOneLineWithTheirNumber) {

@@ -117,7 +117,6 @@ TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
   EXPECT_EQ(stated.requestSize, meant.requestSize);
   EXPECT_EQ(stated.responseSize, meant.responseSize);
   EXPECT_EQ(stated.batchSize, meant.batchSize);
-  EXPECT_EQ(stated.connectionMemory, meant.connectionMemory);
   EXPECT_EQ(stated.totalMemory, meant.totalMemory);
   EXPECT_EQ(stated.connectTimeout, meant.connectTimeout);
   EXPECT_EQ(stated.keyTimeout, meant.keyTimeout);
