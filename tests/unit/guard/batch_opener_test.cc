@@ -1,0 +1,351 @@
+// What a reader gets of a batch: opened records, no erased ones, and nothing past what does not open.
+#include "guard/batch_opener.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/escaping.h"
+#include "guard_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using observe::RefuseReason;
+
+class OpenedBatch : public BatchTest {
+ protected:
+  // The sealed form of one record.
+  TestRecord SealedRecord(TestRecord record) { return Read(Sealed({std::move(record)})).records[0]; }
+
+  void ExpectStop(Bytes batch, RefuseReason reason) {
+    const OpenOutcome outcome = OpenAgain(batch);
+    ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+    EXPECT_EQ(outcome.reason, reason);
+    EXPECT_FALSE(outcome.problem.empty());
+    EXPECT_EQ(outcome.problem.find("secret"), std::string::npos) << outcome.problem;
+  }
+  void ExpectStop(const TestRecord& record, RefuseReason reason) { ExpectStop(ProducedBatch({record}), reason); }
+
+  // KAFKA.md rule 13: one COMMIT marker of no producer at the offsets of what it stands for.
+  static void ExpectFiller(const ReadBatch& batch, int64_t baseOffset, int32_t lastOffsetDelta) {
+    EXPECT_EQ(batch.header.baseOffset, baseOffset);
+    EXPECT_EQ(batch.header.lastOffsetDelta, lastOffsetDelta);
+    EXPECT_TRUE(batch.header.isControl());
+    EXPECT_FALSE(batch.header.isTransactional());
+    EXPECT_EQ(batch.header.codec(), kafka::Codec::kNone);
+    EXPECT_EQ(batch.header.producerId, -1);
+    EXPECT_EQ(batch.header.producerEpoch, -1);
+    EXPECT_EQ(batch.header.baseSequence, -1);
+    ASSERT_EQ(batch.records.size(), 1u);
+    EXPECT_EQ(batch.records[0].offsetDelta, lastOffsetDelta);
+    EXPECT_EQ(batch.records[0].key, Text(std::string("\0\0\0\1", 4)));
+    EXPECT_EQ(batch.records[0].value, Text(std::string(6, '\0')));
+    EXPECT_TRUE(batch.records[0].headers.empty());
+  }
+};
+
+TEST_F(OpenedBatch, isLeftAloneWhenNothingInItIsSealed) {
+  UseTopicKey();
+  const OpenOutcome outcome = OpenAgain(ProducedBatch({Record("a", "clear"), Record("b", std::nullopt)}));
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kUnchanged);
+  EXPECT_EQ(outcome.plaintext, 1u);
+  EXPECT_FALSE(outcome.plaintextDropped);
+}
+
+TEST_F(OpenedBatch, passesPlaintextBesideSealedRecords) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("a", "secret"));
+  ByteBuffer out;
+  const ByteBuffer batch = ProducedBatch({sealed, Record("b", "clear"), Record("c", std::nullopt)});
+  // The index in the envelope is what it was sealed with, not where the record lies now.
+  const OpenOutcome outcome = OpenTo(TaskToOpen(), batch, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.opened, 1u);
+  EXPECT_EQ(outcome.plaintext, 1u);
+  const ReadBatch opened = Read(out);
+  ASSERT_EQ(opened.records.size(), 3u);
+  EXPECT_EQ(opened.records[0].value, "secret");
+  EXPECT_EQ(opened.records[1].value, "clear");
+  EXPECT_EQ(opened.records[2].value, std::nullopt);
+}
+
+TEST_F(OpenedBatch, leavesPlaintextOutWhereThePolicySaysSo) {
+  UseTopicKey(R"(, "plaintext": "drop")");
+  const TestRecord sealed = SealedRecord(Record("a", "secret"));
+  const ByteBuffer batch = ProducedBatch({sealed, Record("b", "clear"), Record("c", std::nullopt), Record("d", "")});
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(TaskToOpen(), batch, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_TRUE(outcome.plaintextDropped);
+  EXPECT_EQ(outcome.plaintext, 2u);
+  const ReadBatch opened = Read(out);
+  EXPECT_EQ(opened.header.lastOffsetDelta, 3);
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.records[0].value, "secret");
+  EXPECT_EQ(opened.records[1].offsetDelta, 2) << "a tombstone has no value to hide";
+}
+
+TEST_F(OpenedBatch, ofDroppedPlaintextAloneBecomesAFiller) {
+  UseTopicKey(R"(, "plaintext": "drop")");
+  TestBatch batch;
+  batch.baseOffset = 500;
+  const ReadBatch opened =
+      Opened(ProducedBatch({Record("a", "clear"), Record("b", "clear")}, kafka::Codec::kGzip, batch));
+  ExpectFiller(opened, 500, 1);
+}
+
+TEST_F(OpenedBatch, leavesErasedUsersOutAndKeepsEveryOffset) {
+  UseUserKeys();
+  TestBatch batch;
+  batch.baseOffset = 1000;
+  const ByteBuffer sealed =
+      Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("anna"), Record("t", std::nullopt), ClickOf("anna")}, batch);
+  Erase("anna");
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(TaskToOpen(), sealed, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.erased, 3u);
+  EXPECT_EQ(outcome.opened, 1u);
+  const ReadBatch opened = Read(out);
+  ExpectSameButForCodecAndSize(opened.header, Read(sealed).header);
+  EXPECT_EQ(opened.header.lastOffsetDelta, 4);
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.records[0].value, Click("bert"));
+  EXPECT_EQ(opened.records[0].offsetDelta, 1);
+  EXPECT_EQ(opened.records[1].offsetDelta, 3);
+}
+
+TEST_F(OpenedBatch, ofErasedUsersAloneBecomesAFiller) {
+  UseUserKeys();
+  for (const int16_t timestampType : {int16_t{0}, kafka::BatchHeader::kLogAppendTimeBit}) {
+    TestBatch batch;
+    batch.baseOffset = 77;
+    batch.attributes = static_cast<int16_t>(timestampType | kafka::BatchHeader::kTransactionalBit);
+    const std::string user = StrCat("anna", timestampType);
+    const ByteBuffer sealed =
+        Sealed(ProducedBatch({ClickOf(user), ClickOf(user), ClickOf(user)}, kafka::Codec::kZstd, batch));
+    Erase(user);
+    const ReadBatch opened = Opened(sealed);
+    ExpectFiller(opened, 77, 2);
+    EXPECT_EQ(opened.header.isLogAppendTime(), timestampType != 0);
+  }
+}
+
+// sarama steps one offset a fetch when nothing at or above the offset it asked for is visible.
+TEST_F(OpenedBatch, becomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) {
+  UseUserKeys();
+  TestBatch batch;
+  batch.baseOffset = 100;
+  const ByteBuffer sealed = Sealed({ClickOf("bert"), ClickOf("bert"), ClickOf("anna"), ClickOf("anna")}, batch);
+  Erase("anna");
+  OpenTask task = TaskToOpen();
+  task.fetchOffset = 102;
+  ExpectFiller(Opened(task, sealed), 100, 3);
+  task.fetchOffset = 101;
+  const ReadBatch opened = Opened(task, sealed);
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.records[1].offsetDelta, 1);
+}
+
+TEST_F(OpenedBatch, isNoFillerOnlyBecauseItsRecordsLieBeforeTheAskedOffset) {
+  UseUserKeys();
+  OpenTask task = TaskToOpen();
+  task.fetchOffset = 1000;
+  EXPECT_EQ(Opened(task, Sealed({ClickOf("bert")})).records.size(), 1u);
+}
+
+TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAValue) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("k", "secret value"));
+  for (size_t i = 0; i < sealed.value->size(); ++i) {
+    TestRecord tampered = sealed;
+    (*tampered.value)[i] ^= 1;
+    ExpectStop(tampered, RefuseReason::kTampered);
+  }
+}
+
+TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAnEnvelope) {
+  UseUserKeys();
+  const TestRecord sealed = SealedRecord(ClickOf("secret"));
+  for (size_t i = 0; i < sealed.headers[0].second->size(); ++i) {
+    for (const char bit : {1, 2, 4, 8, 16}) {
+      TestRecord tampered = sealed;
+      (*tampered.headers[0].second)[i] ^= bit;
+      const OpenOutcome outcome = OpenAgain(ProducedBatch({tampered}));
+      EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop) << "byte " << i << ", bit " << int{bit};
+    }
+  }
+}
+
+TEST_F(OpenedBatch, stopsAtWhatWasCutShort) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("k", "secret value"));
+  for (size_t size = 0; size < sealed.value->size(); ++size) {
+    TestRecord cut = sealed;
+    cut.value->resize(size);
+    ExpectStop(cut, RefuseReason::kTampered);
+  }
+  for (size_t size = 0; size < sealed.headers[0].second->size(); ++size) {
+    TestRecord cut = sealed;
+    cut.headers[0].second->resize(size);
+    EXPECT_EQ(OpenAgain(ProducedBatch({cut})).kind, OpenOutcome::Kind::kStop) << size;
+  }
+}
+
+TEST_F(OpenedBatch, stopsAtAnEnvelopeWithoutContentOrTwice) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("k", "secret value"));
+  TestRecord noValue = sealed;
+  noValue.value.reset();
+  ExpectStop(noValue, RefuseReason::kTampered);
+  TestRecord noEnvelope = sealed;
+  noEnvelope.headers[0].second.reset();
+  ExpectStop(noEnvelope, RefuseReason::kTampered);
+  for (const int copies : {2, 3}) {
+    TestRecord twice = sealed;
+    twice.headers.resize(static_cast<size_t>(copies), sealed.headers[0]);
+    ExpectStop(twice, RefuseReason::kTampered);
+  }
+}
+
+TEST_F(OpenedBatch, stopsAtARecordUnderAnotherKeyOrWithout) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("k", "secret value"));
+  for (const Text& key : {Text("other"), Text(""), Text()}) {
+    TestRecord moved = sealed;
+    moved.key = key;
+    ExpectStop(moved, RefuseReason::kTampered);
+  }
+  TestRecord nullKey = SealedRecord(Record(std::nullopt, "secret value"));
+  nullKey.key = "";
+  ExpectStop(nullKey, RefuseReason::kTampered);
+}
+
+TEST_F(OpenedBatch, stopsAtARecordOfAnotherTopic) {
+  UsePolicy(R"({"prefix": "c", "seal": {"scope": "cluster"}, "read": [{"any": true}]})");
+  const ByteBuffer sealed = Sealed({Record("k", "secret value")});
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(TaskToOpen("copies"), sealed, out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kTampered);
+  EXPECT_TRUE(out.empty());
+}
+
+TEST_F(OpenedBatch, opensAMirroredTopicThatNamesItsOrigin) {
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic"}, "read": [{"any": true}]},
+               {"name": "west.clicks", "read": [{"any": true}], "origin": "clicks"},
+               {"name": "west.orders", "read": [{"any": true}], "origin": "orders"})");
+  const ByteBuffer sealed = Sealed({Record("k", "secret value")});
+  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records[0].value, "secret value");
+  ByteBuffer out;
+  EXPECT_EQ(OpenTo(TaskToOpen("west.orders"), sealed, out).kind, OpenOutcome::Kind::kStop);
+}
+
+TEST_F(OpenedBatch, understandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
+  UseUserKeys();
+  TestRecord sealed = SealedRecord(ClickOf("anna"));
+  sealed.headers[0].second = absl::Base64Escape(*sealed.headers[0].second);
+  EXPECT_EQ(Opened(ProducedBatch({sealed})).records[0].value, Click("anna"));
+}
+
+TEST_F(OpenedBatch, stopsAtAKeyThatNobodyKnows) {
+  UseTopicKey();
+  TestRecord sealed = SealedRecord(Record("k", "secret value"));
+  (*sealed.headers[0].second)[5] ^= 0x55;  // inside the key id
+  ExpectStop(sealed, RefuseReason::kUnknownKey);
+}
+
+TEST_F(OpenedBatch, stopsAtAWrongChecksum) {
+  UseTopicKey();
+  ByteBuffer sealed = Sealed({Record("k", "secret value")});
+  sealed.back() ^= 1;
+  ExpectStop(sealed, RefuseReason::kBadChecksum);
+}
+
+TEST_F(OpenedBatch, stopsAtRecordsThatDoNotParse) {
+  UseTopicKey();
+  TestBatch batch;
+  batch.count = 2;
+  ExpectStop(BatchBytes(batch, RecordsBytes({Record("a", "1")})), RefuseReason::kMalformed);
+  batch.attributes = static_cast<int16_t>(kafka::Codec::kZstd);
+  ExpectStop(BatchBytes(batch, AsBytes("this is no zstd")), RefuseReason::kMalformed);
+}
+
+TEST_F(OpenedBatch, stopsAtABatchThatDecompressesBeyondTheLimit) {
+  UseTopicKey();
+  const ByteBuffer batch = ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd);
+  OpenTask task = TaskToOpen();
+  task.batchLimit = 100'000;
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, batch, out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kTooLarge);
+}
+
+TEST_F(OpenedBatch, stopsAtAValueThatDecompressesBeyondTheLimit) {
+  UseTopicKey();
+  const ByteBuffer sealed = Sealed(ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd));
+  OpenTask task = TaskToOpen();
+  task.batchLimit = 100'000;
+  ByteBuffer out;
+  EXPECT_EQ(OpenTo(task, sealed, out).kind, OpenOutcome::Kind::kStop);
+  EXPECT_TRUE(out.empty());
+}
+
+TEST_F(OpenedBatch, leavesControlBatchesAlone) {
+  UseTopicKey(R"(, "plaintext": "drop")");
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
+  const std::string commit("\0\0\0\1", 4);
+  EXPECT_EQ(OpenAgain(ProducedBatch({Record(commit, std::string(6, '\0'))}, kafka::Codec::kNone, batch)).kind,
+            OpenOutcome::Kind::kUnchanged);
+}
+
+TEST_F(OpenedBatch, takesTheOldMessageFormatsForPlaintext) {
+  for (const uint8_t magic : {0, 1}) {
+    ByteBuffer message = ProducedBatch({Record("k", "value")});
+    message[16] = magic;
+    message[7] = 42;  // the offset
+    UseTopicKey();
+    const OpenOutcome passed = OpenAgain(message);
+    EXPECT_EQ(passed.kind, OpenOutcome::Kind::kUnchanged);
+    EXPECT_EQ(passed.plaintext, 1u);
+    UseTopicKey(R"(, "plaintext": "drop")");
+    ExpectFiller(Opened(message), 42, 0);
+  }
+}
+
+TEST_F(OpenedBatch, keepsItsCodecWhereAsked) {
+  UseTopicKey();
+  const ByteBuffer sealed = Sealed(ProducedBatch({Record("k", std::string(2000, 'a'))}, kafka::Codec::kLz4));
+  OpenTask task = TaskToOpen();
+  EXPECT_EQ(Opened(task, sealed).header.codec(), kafka::Codec::kNone);
+  task.keepCodec = true;
+  const ReadBatch kept = Opened(task, sealed);
+  EXPECT_EQ(kept.header.codec(), kafka::Codec::kLz4);
+  EXPECT_EQ(kept.records[0].value, std::string(2000, 'a'));
+}
+
+TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
+  UseUserKeys();
+  const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("anna")});
+  scratch_ = std::make_unique<WorkerScratch>(*service_);  // another worker
+  ByteBuffer out = {1, 2, 3};
+  OpenOutcome outcome = OpenBatch(TaskToOpen(), ViewOf(sealed), *scratch_, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kMissingKeys);
+  EXPECT_EQ(outcome.misses.ids.size(), 2u);
+  EXPECT_EQ(out, (ByteBuffer{1, 2, 3}));
+  FetchMissing(std::move(outcome.misses));
+  ASSERT_EQ(OpenBatch(TaskToOpen(), ViewOf(sealed), *scratch_, out).kind, OpenOutcome::Kind::kRewritten);
+  EXPECT_EQ(Read(Bytes(out).subspan(3)).records.size(), 3u);
+}
+
+TEST_F(OpenedBatch, ofAnErasedUserIsErasedForAWorkerThatNeverSawTheKey) {
+  UseUserKeys();
+  const ByteBuffer sealed = Sealed({ClickOf("anna")});
+  Erase("anna");
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  ExpectFiller(Opened(sealed), 0, 0);
+}
+
+}  // namespace
+}  // namespace kveil::guard

@@ -1,0 +1,302 @@
+// What sealing refuses, in which words, and how a sealed batch stays within the broker's limits.
+#include "guard/batch_sealer.h"
+
+#include <gtest/gtest.h>
+
+#include "guard_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using observe::RefuseReason;
+
+constexpr size_t kTopicLimit = 1'048'588;  // Kafka's default of max.message.bytes
+
+class SealedBatch : public BatchTest {
+ protected:
+  // Everything that goes back to the producer and into the log.
+  static std::string TextOf(const Refusal& refusal) {
+    std::string text = refusal.message;
+    for (const Refusal::Record& record : refusal.records) text += "|" + record.message;
+    return text;
+  }
+  void ExpectRefused(Bytes records, RefuseReason reason) {
+    ByteBuffer out;
+    const SealOutcome outcome = Seal(TaskToSeal(records), out);
+    ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+    EXPECT_EQ(outcome.refusal.code, ErrorCode::kInvalidRecord);
+    EXPECT_EQ(outcome.refusal.reason, reason);
+    EXPECT_TRUE(outcome.refusal.message.starts_with("kveil: ")) << outcome.refusal.message;
+    EXPECT_TRUE(out.empty());
+  }
+  static crypto::EnvelopeHeader EnvelopeOf(const TestRecord& record) {
+    const Text& header = record.headers.back().second;
+    const auto parsed = crypto::ParseEnvelopeHeader(AsBytes(*header));
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    return parsed.ok() ? *parsed : crypto::EnvelopeHeader();
+  }
+};
+
+TEST_F(SealedBatch, refusesARecordThatCarriesAnEnvelopeAlready) {
+  UseTopicKey();
+  std::vector<TestRecord> records = {Record("a", "clear"), Record("b", "sealed elsewhere"), Record("c", std::nullopt)};
+  records[1].headers = {{"kveil", "forged"}};
+  records[2].headers = {{"trace", "1"}, {"kveil", std::nullopt}};
+  const SealOutcome outcome = Seal(ProducedBatch(records));
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+  EXPECT_EQ(outcome.refusal.code, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(outcome.refusal.reason, RefuseReason::kAlreadySealed);
+  EXPECT_EQ(outcome.refusal.recordCount, 3u);
+  ASSERT_EQ(outcome.refusal.records.size(), 2u);
+  EXPECT_EQ(outcome.refusal.records[0].index, 1);
+  EXPECT_EQ(outcome.refusal.records[1].index, 2);
+}
+
+TEST_F(SealedBatch, namesEachRecordThatThePolicyCannotApplyTo) {
+  UseUserKeys();
+  const ByteBuffer produced =
+      ProducedBatch({ClickOf("anna"), Record("k", R"({"page": "no-user-here"})"), ClickOf("bert"),
+                     Record("k", "plain text"), Record("k", R"({"user": null})"), Record("k", std::nullopt)});
+  const SealOutcome outcome = Seal(produced);
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+  EXPECT_EQ(outcome.refusal.code, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(outcome.refusal.reason, RefuseReason::kNoUser);
+  EXPECT_EQ(outcome.refusal.recordCount, 6u);
+  std::vector<int32_t> indices;
+  for (const Refusal::Record& record : outcome.refusal.records) indices.push_back(record.index);
+  EXPECT_EQ(indices, (std::vector<int32_t>{1, 3, 4}));
+  EXPECT_NE(outcome.refusal.records[1].message, outcome.refusal.records[0].message);
+}
+
+TEST_F(SealedBatch, neverQuotesARecordInARefusal) {
+  UseUserKeys();
+  std::vector<TestRecord> records = {Record("secret-key", R"({"page": "secret-value"})"),
+                                     Record("secret-key", "secret-value"), Record("secret-key", Click("secret-user"))};
+  records[2].headers = {{"kveil", "secret-header"}};
+  for (const TestRecord& record : records) {
+    const SealOutcome outcome = Seal(ProducedBatch({record}));
+    ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+    EXPECT_EQ(TextOf(outcome.refusal).find("secret"), std::string::npos) << TextOf(outcome.refusal);
+  }
+}
+
+TEST_F(SealedBatch, listsABoundedNumberOfBadRecords) {
+  UseUserKeys();
+  const SealOutcome outcome = Seal(ProducedBatch(std::vector<TestRecord>(5000, Record("k", "{}"))));
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+  EXPECT_EQ(outcome.refusal.recordCount, 5000u);
+  EXPECT_EQ(outcome.refusal.records.size(), 100u);
+}
+
+TEST_F(SealedBatch, refusesABatchWithAWrongChecksum) {
+  UseTopicKey();
+  ByteBuffer produced = ProducedBatch({Record("k", "value")});
+  produced.back() ^= 1;
+  ExpectRefused(produced, RefuseReason::kBadChecksum);
+}
+
+TEST_F(SealedBatch, refusesAControlBatchFromAClient) {
+  UseTopicKey();
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kControlBit;
+  ExpectRefused(ProducedBatch({Record("k", "value")}, kafka::Codec::kNone, batch), RefuseReason::kMalformed);
+}
+
+TEST_F(SealedBatch, refusesTheOldMessageFormats) {
+  UseTopicKey();
+  for (const uint8_t magic : {0, 1}) {
+    ByteBuffer produced = ProducedBatch({Record("k", "value")});
+    produced[16] = magic;
+    ExpectRefused(produced, RefuseReason::kOldFormat);
+  }
+}
+
+TEST_F(SealedBatch, refusesWhatIsNotExactlyOneBatch) {
+  UseTopicKey();
+  const ByteBuffer one = ProducedBatch({Record("k", "value")});
+  ByteBuffer two = one;
+  two.insert(two.end(), one.begin(), one.end());
+  ExpectRefused(two, RefuseReason::kMalformed);
+  ByteBuffer trailing = one;
+  trailing.push_back(0);
+  ExpectRefused(trailing, RefuseReason::kMalformed);
+  for (const size_t size : {size_t{1}, size_t{16}, size_t{60}, one.size() - 1}) {
+    ExpectRefused(Bytes(one).first(size), RefuseReason::kMalformed);
+  }
+}
+
+TEST_F(SealedBatch, refusesACountThatDoesNotFitTheRecords) {
+  UseTopicKey();
+  for (const int32_t count : {0, 1, 3, -1, 2'000'000'000}) {
+    TestBatch batch;
+    batch.count = count;
+    batch.lastOffsetDelta = 1;
+    const ByteBuffer produced = BatchBytes(batch, RecordsBytes({Record("a", "1"), Record("b", "2")}));
+    ByteBuffer out;
+    const SealOutcome outcome = Seal(TaskToSeal(produced), out);
+    EXPECT_EQ(outcome.kind, SealOutcome::Kind::kRefused) << count;
+    EXPECT_TRUE(out.empty());
+  }
+}
+
+TEST_F(SealedBatch, refusesABatchThatDecompressesBeyondTheLimit) {
+  UseTopicKey();
+  const ByteBuffer produced = ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd);
+  SealTask task = TaskToSeal(produced);
+  task.batchLimit = 100'000;
+  ByteBuffer out;
+  const SealOutcome outcome = Seal(task, out);
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+  EXPECT_EQ(outcome.refusal.reason, RefuseReason::kTooLarge);
+}
+
+TEST_F(SealedBatch, refusesADamagedCompressedBatch) {
+  UseTopicKey();
+  TestBatch batch;
+  batch.count = 1;
+  for (const int16_t codec : {1, 2, 3, 4, 5, 7}) {
+    batch.attributes = codec;
+    ExpectRefused(BatchBytes(batch, AsBytes("this is no compressed data at all")), RefuseReason::kMalformed);
+  }
+}
+
+TEST_F(SealedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
+  UseUserKeys();
+  const ByteBuffer produced =
+      ProducedBatch({ClickOf("anna"), ClickOf("bert"), ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert")});
+  ByteBuffer out = {1, 2, 3};
+  const SealOutcome outcome = SealBatch(TaskToSeal(produced), *scratch_, out);
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kMissingKeys);
+  ASSERT_EQ(outcome.misses.scopes.size(), 2u);
+  EXPECT_EQ(outcome.misses.scopes[0].subject, "anna");
+  EXPECT_EQ(outcome.misses.scopes[1].subject, "bert");
+  EXPECT_EQ(outcome.misses.scopes[0].keyspace, "clicks");
+  EXPECT_EQ(out, (ByteBuffer{1, 2, 3}));
+}
+
+TEST_F(SealedBatch, comesBehindWhatTheBufferHoldsAlready) {
+  UseTopicKey();
+  const ByteBuffer produced = ProducedBatch({Record("k", "value")});
+  ByteBuffer out = {1, 2, 3};
+  ASSERT_EQ(Seal(TaskToSeal(produced), out).kind, SealOutcome::Kind::kSealed);
+  EXPECT_EQ(out[2], 3);
+  EXPECT_EQ(Opened(Bytes(out).subspan(3)).records[0].value, "value");
+}
+
+TEST_F(SealedBatch, countsItsRecordsUnderOneSalt) {
+  UseUserKeys();
+  const ReadBatch sealed = Read(Sealed({ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert"), ClickOf("anna")}));
+  const crypto::EnvelopeHeader first = EnvelopeOf(sealed.records[0]);
+  const crypto::EnvelopeHeader third = EnvelopeOf(sealed.records[2]);
+  const crypto::EnvelopeHeader fourth = EnvelopeOf(sealed.records[3]);
+  EXPECT_EQ(first.recordIndex, 0u);
+  EXPECT_EQ(third.recordIndex, 2u);
+  EXPECT_EQ(fourth.recordIndex, 3u);
+  EXPECT_EQ(first.salt, third.salt);
+  EXPECT_EQ(first.keyId, fourth.keyId);
+  EXPECT_FALSE(first.keyId == third.keyId);
+}
+
+TEST_F(SealedBatch, hidesWhichBatchesBelongToOneUser) {
+  UseUserKeys();
+  const crypto::EnvelopeHeader first = EnvelopeOf(Read(Sealed({ClickOf("anna")})).records[0]);
+  const crypto::EnvelopeHeader second = EnvelopeOf(Read(Sealed({ClickOf("anna")})).records[0]);
+  EXPECT_NE(first.flags & crypto::kFlagMaskedKeyId, 0);
+  EXPECT_FALSE(first.keyId == second.keyId);
+}
+
+TEST_F(SealedBatch, namesATopicsKeyOpenly) {
+  UseTopicKey();
+  const crypto::EnvelopeHeader first = EnvelopeOf(Read(Sealed({Record("k", "1")})).records[0]);
+  const crypto::EnvelopeHeader second = EnvelopeOf(Read(Sealed({Record("k", "2")})).records[0]);
+  EXPECT_EQ(first.flags & crypto::kFlagMaskedKeyId, 0);
+  EXPECT_EQ(first.keyId, second.keyId);
+}
+
+TEST_F(SealedBatch, sharesAKeyWithinAKeyspaceOnly) {
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": []},
+               {"name": "orders", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": []},
+               {"name": "other", "seal": {"scope": "user", "user": {"key": true}}, "read": []})");
+  const auto unmasked = [this](std::string_view topic) {
+    const ByteBuffer produced = ProducedBatch({Record("anna", "value")});
+    const crypto::EnvelopeHeader envelope = EnvelopeOf(Read(Sealed(TaskToSeal(produced, topic))).records[0]);
+    return scratch_->keyCache.mask().Unmask(envelope.keyId, envelope.salt);
+  };
+  EXPECT_EQ(unmasked("clicks"), unmasked("orders"));
+  EXPECT_FALSE(unmasked("clicks") == unmasked("other"));
+}
+
+TEST_F(SealedBatch, compressesValuesWhereTheProducerCompresses) {
+  UseTopicKey();
+  const std::string value(5000, 'a');
+  const ReadBatch compressed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
+  EXPECT_NE(EnvelopeOf(compressed.records[0]).flags & crypto::kFlagCompressedValue, 0);
+  EXPECT_LT(compressed.records[0].value->size(), 200u);
+  const ReadBatch plain = Read(Sealed(ProducedBatch({Record("k", value)})));
+  EXPECT_EQ(EnvelopeOf(plain.records[0]).flags & crypto::kFlagCompressedValue, 0);
+  EXPECT_EQ(plain.records[0].value->size(), value.size() + crypto::kTagSize);
+}
+
+TEST_F(SealedBatch, neverCompressesValuesWhereThePolicySaysSo) {
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic", "compress": "never"}, "read": [{"any": true}]})");
+  const std::string value(5000, 'a');
+  const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
+  EXPECT_EQ(sealed.records[0].value->size(), value.size() + crypto::kTagSize);
+}
+
+TEST_F(SealedBatch, leavesAValueThatWouldNotShrinkUncompressed) {
+  UseTopicKey();
+  const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", "q7")}, kafka::Codec::kGzip)));
+  EXPECT_EQ(EnvelopeOf(sealed.records[0]).flags & crypto::kFlagCompressedValue, 0);
+}
+
+// A full batch of a librdkafka producer: 1,000,000 bytes, and it gives up when the broker refuses it.
+class FullBatch : public SealedBatch {
+ protected:
+  FullBatch() {
+    UseTopicKey();
+    for (int i = 0; i < 9000; ++i) records_.push_back(Record(StrCat("key-", i), StrCat(i, std::string(90, 'v'))));
+    produced_ = ProducedBatch(records_);
+    EXPECT_LT(produced_.size(), kTopicLimit);
+    EXPECT_GT(produced_.size() + records_.size() * 50, kTopicLimit);
+  }
+  void ExpectTaken(const SealTask& task, kafka::Codec codec) {
+    const ByteBuffer sealed = Padded(Sealed(task));
+    EXPECT_LE(sealed.size(), kTopicLimit);
+    EXPECT_EQ(Read(sealed).header.codec(), codec);
+    const ReadBatch opened = Opened(sealed);
+    ASSERT_EQ(opened.records.size(), records_.size());
+    for (size_t i = 0; i < records_.size(); ++i) ASSERT_EQ(opened.records[i].value, records_[i].value) << i;
+  }
+  std::vector<TestRecord> records_;
+  ByteBuffer produced_;
+};
+
+TEST_F(FullBatch, isCompressedRatherThanGrownPastTheTopicsLimit) {
+  ExpectTaken(TaskToSeal(produced_), kafka::Codec::kZstd);
+}
+
+TEST_F(FullBatch, isCompressedWithLz4ForAnOldProduceVersion) {
+  SealTask task = TaskToSeal(produced_);
+  task.zstdAllowed = false;
+  ExpectTaken(task, kafka::Codec::kLz4);
+}
+
+TEST_F(SealedBatch, countsARecordOfAnErasedUserAndSealsItForNobody) {
+  UseUserKeys();
+  Sealed({ClickOf("anna")});
+  Erase("anna");
+  const ByteBuffer produced = ProducedBatch({ClickOf("anna"), ClickOf("bert"), ClickOf("anna")});
+  ByteBuffer sealed;
+  const SealOutcome outcome = Seal(TaskToSeal(produced), sealed);
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kSealed);
+  EXPECT_EQ(outcome.sealed, 3u);
+  EXPECT_EQ(outcome.afterErasure, 2u);
+  const ReadBatch opened = Opened(sealed);
+  ASSERT_EQ(opened.records.size(), 1u);
+  EXPECT_EQ(opened.records[0].value, Click("bert"));
+}
+
+}  // namespace
+}  // namespace kveil::guard

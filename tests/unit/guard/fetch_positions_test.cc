@@ -1,0 +1,80 @@
+// Where a reader asked from, over the requests of a fetch session (KIP-227).
+#include "guard/fetch_positions.h"
+
+#include <gtest/gtest.h>
+
+namespace kveil::guard {
+namespace {
+
+class FetchPositionsTest : public testing::Test {
+ protected:
+  static kafka::FetchRequest::Topic Topic(std::string_view name, std::vector<std::pair<int32_t, int64_t>> offsets) {
+    kafka::FetchRequest::Topic topic;
+    topic.topic = name;
+    for (const auto& [partition, offset] : offsets) {
+      kafka::FetchRequest::Partition& added = topic.partitions.emplace_back();
+      added.partition = partition;
+      added.fetchOffset = offset;
+    }
+    return topic;
+  }
+  bool Apply(std::vector<kafka::FetchRequest::Topic> topics) {
+    kafka::FetchRequest request;
+    request.topics = std::move(topics);
+    return positions_.Apply(request);
+  }
+  void Forget(std::string_view name, std::vector<int32_t> partitions) {
+    kafka::FetchRequest request;
+    kafka::FetchRequest::ForgottenTopic& forgotten = request.forgottenTopicsData.emplace_back();
+    forgotten.topic = name;
+    forgotten.partitions = std::move(partitions);
+    positions_.Apply(request);
+  }
+  int64_t OffsetOf(std::string_view name, int32_t partition) const {
+    return positions_.OffsetOf(FetchPositions::KeyOf(name, {}), partition);
+  }
+
+  FetchPositions positions_;
+};
+
+TEST_F(FetchPositionsTest, keepTheNewestOffsetOfEachPartition) {
+  EXPECT_TRUE(Apply({Topic("a", {{0, 10}, {1, 20}}), Topic("b", {{0, 5}})}));
+  EXPECT_FALSE(Apply({Topic("a", {{1, 25}})}));
+  EXPECT_EQ(OffsetOf("a", 0), 10);
+  EXPECT_EQ(OffsetOf("a", 1), 25);
+  EXPECT_EQ(OffsetOf("b", 0), 5);
+}
+
+TEST_F(FetchPositionsTest, sayWhenATopicIsNew) {
+  EXPECT_TRUE(Apply({Topic("a", {{0, 1}})}));
+  EXPECT_TRUE(Apply({Topic("a", {{0, 2}}), Topic("b", {{0, 1}})}));
+  EXPECT_FALSE(Apply({}));
+}
+
+TEST_F(FetchPositionsTest, areZeroForWhatWasNeverAskedFor) {
+  Apply({Topic("a", {{0, 10}})});
+  EXPECT_EQ(OffsetOf("a", 7), 0);
+  EXPECT_EQ(OffsetOf("b", 0), 0);
+}
+
+TEST_F(FetchPositionsTest, forgetPartitionsAndThenTheirTopic) {
+  Apply({Topic("a", {{0, 10}, {1, 20}})});
+  Forget("a", {0});
+  EXPECT_EQ(OffsetOf("a", 0), 0);
+  EXPECT_EQ(OffsetOf("a", 1), 20);
+  EXPECT_EQ(positions_.topics().size(), 1u);
+  Forget("a", {1, 5});
+  EXPECT_TRUE(positions_.topics().empty());
+  Forget("never-there", {0});
+}
+
+TEST_F(FetchPositionsTest, keepTopicsByIdApartFromThoseByName) {
+  kafka::FetchRequest::Topic byId = Topic("", {{0, 30}});
+  byId.topicId.bytes[3] = 9;
+  Apply({byId, Topic("a", {{0, 10}})});
+  EXPECT_EQ(positions_.OffsetOf(FetchPositions::KeyOf("", byId.topicId), 0), 30);
+  EXPECT_EQ(OffsetOf("", 0), 0);
+}
+
+}  // namespace
+}  // namespace kveil::guard

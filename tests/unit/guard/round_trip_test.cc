@@ -1,0 +1,148 @@
+// Sealing and opening again gives the reader what was produced, and the broker nothing of it.
+#include <gtest/gtest.h>
+
+#include "guard_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+constexpr char kUserScope[] = R"({"scope": "user", "user": {"value": "/user"}})";
+constexpr char kTopicScope[] = R"({"scope": "topic"})";
+constexpr char kClusterScope[] = R"({"scope": "cluster"})";
+constexpr char kNeverCompressed[] = R"({"scope": "cluster", "compress": "never"})";
+
+// Records of every shape that a producer may send.
+std::vector<TestRecord> ManyShapes() {
+  std::vector<TestRecord> records;
+  records.push_back(Record("k0", R"({"user": "anna", "page": "/secret-plan"})"));
+  records.push_back(Record(std::nullopt, R"({"user": 38, "page": "/secret-plan"})"));
+  records.push_back(Record("", R"({"user": "anna"})"));
+  records.push_back(Record("tombstone", std::nullopt));
+  records.push_back(Record("k4", R"({"user": "bert", "text": ")" + std::string(3000, 'x') + R"("})"));
+  records.push_back(Record("k5", R"({"user": "38"})"));
+  records[0].headers = {{"trace", "abc"}, {"empty", ""}, {"null", std::nullopt}};
+  records[4].headers = {{"trace", std::string(300, 'h')}};
+  for (size_t i = 0; i < records.size(); ++i) records[i].timestampDelta = static_cast<int64_t>(i * 1000) - 2000;
+  return records;
+}
+
+struct Way {
+  const char* name;
+  const char* seal;
+  kafka::Codec codec;
+};
+
+class RoundTrip : public BatchTest, public testing::WithParamInterface<Way> {
+ protected:
+  RoundTrip() {
+    UsePolicy(std::string(R"({"name": "clicks", "read": [{"any": true}], "seal": )") + GetParam().seal + "}");
+  }
+};
+
+TEST_P(RoundTrip, givesTheReaderWhatWasProduced) {
+  const std::vector<TestRecord> records = ManyShapes();
+  const ByteBuffer produced = ProducedBatch(records, GetParam().codec);
+  const ReadBatch before = Read(produced);
+
+  const ByteBuffer sealed = Padded(Sealed(produced));
+  const ReadBatch after = Opened(sealed);
+
+  ASSERT_EQ(after.records.size(), records.size());
+  for (size_t i = 0; i < records.size(); ++i) EXPECT_TRUE(SameContent(after.records[i], before.records[i])) << i;
+  EXPECT_EQ(after.timestampDeltas, before.timestampDeltas);
+  EXPECT_EQ(after.header.count, before.header.count);
+  ExpectSameButForCodecAndSize(after.header, before.header);
+}
+
+TEST_P(RoundTrip, leavesTheBrokerNothingButWhatItNeeds) {
+  const std::vector<TestRecord> records = ManyShapes();
+  const ByteBuffer produced = ProducedBatch(records, GetParam().codec);
+  const ReadBatch before = Read(produced);
+
+  const ByteBuffer bytes = Sealed(produced);
+  const ReadBatch sealed = Read(bytes);
+
+  EXPECT_EQ(sealed.header.codec(), GetParam().codec);
+  EXPECT_EQ(sealed.header.count, before.header.count);
+  ExpectSameButForCodecAndSize(sealed.header, before.header);
+  EXPECT_EQ(sealed.timestampDeltas, before.timestampDeltas);
+  ASSERT_EQ(sealed.records.size(), records.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    EXPECT_EQ(sealed.records[i].key, records[i].key) << i;
+    EXPECT_EQ(sealed.records[i].offsetDelta, static_cast<int32_t>(i));
+    if (!records[i].value.has_value()) {
+      EXPECT_TRUE(SameContent(sealed.records[i], before.records[i])) << "a tombstone was touched";
+      continue;
+    }
+    ASSERT_EQ(sealed.records[i].headers.size(), records[i].headers.size() + 1) << i;
+    EXPECT_EQ(sealed.records[i].headers.back().first, "kveil");
+    EXPECT_EQ(sealed.records[i].value->find("user"), std::string::npos) << i;
+    EXPECT_EQ(sealed.records[i].value->find("secret-plan"), std::string::npos) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, RoundTrip,
+                         testing::Values(Way{"UserPlain", kUserScope, kafka::Codec::kNone},
+                                         Way{"UserGzip", kUserScope, kafka::Codec::kGzip},
+                                         Way{"UserSnappy", kUserScope, kafka::Codec::kSnappy},
+                                         Way{"UserLz4", kUserScope, kafka::Codec::kLz4},
+                                         Way{"UserZstd", kUserScope, kafka::Codec::kZstd},
+                                         Way{"TopicPlain", kTopicScope, kafka::Codec::kNone},
+                                         Way{"TopicGzip", kTopicScope, kafka::Codec::kGzip},
+                                         Way{"TopicZstd", kTopicScope, kafka::Codec::kZstd},
+                                         Way{"ClusterPlain", kClusterScope, kafka::Codec::kNone},
+                                         Way{"ClusterSnappy", kClusterScope, kafka::Codec::kSnappy},
+                                         Way{"ClusterLz4", kClusterScope, kafka::Codec::kLz4},
+                                         Way{"NeverCompressedZstd", kNeverCompressed, kafka::Codec::kZstd}),
+                         [](const auto& way) { return way.param.name; });
+
+class RoundTripOfOneKind : public BatchTest {};
+
+TEST_F(RoundTripOfOneKind, keepsTransactionalAndTimestampBits) {
+  UseTopicKey();
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kTransactionalBit | kafka::BatchHeader::kLogAppendTimeBit |
+                     kafka::BatchHeader::kDeleteHorizonBit;
+  batch.baseOffset = 9'000'000'000;
+  const ByteBuffer produced = ProducedBatch({Record("k", "v")}, kafka::Codec::kNone, batch);
+  const ByteBuffer sealed = Sealed(produced);
+  EXPECT_EQ(Read(sealed).header.attributes, batch.attributes);
+  const ReadBatch opened = Opened(sealed);
+  EXPECT_EQ(opened.header.attributes, batch.attributes);
+  EXPECT_EQ(opened.header.baseOffset, batch.baseOffset);
+}
+
+TEST_F(RoundTripOfOneKind, sealsAnEmptyValueToo) {
+  UseTopicKey();
+  const ByteBuffer sealed = Sealed({Record("k", "")});
+  EXPECT_EQ(Read(sealed).records[0].value->size(), crypto::kTagSize);
+  EXPECT_EQ(Opened(sealed).records[0].value, "");
+}
+
+// A cipher is kept for each of the first 4096 keys of a batch; the others share one.
+TEST_F(RoundTripOfOneKind, holdsMoreUsersThanThereAreCiphers) {
+  UseUserKeys();
+  std::vector<TestRecord> records;
+  for (const int round : {0, 1}) {
+    for (int user = 0; user < 4200; ++user)
+      records.push_back(ClickOf(StrCat("user-", round == 0 ? user : 4199 - user)));
+  }
+  const ByteBuffer sealed = Padded(Sealed(ProducedBatch(records)));
+  const ReadBatch opened = Opened(sealed);
+  ASSERT_EQ(opened.records.size(), records.size());
+  for (size_t i = 0; i < records.size(); ++i) ASSERT_EQ(opened.records[i].value, records[i].value) << i;
+}
+
+// The broker knows a retry by its sequence, not by its content, so nothing is lost by fresh nonces.
+TEST_F(RoundTripOfOneKind, sealsARetryUnderANewSalt) {
+  UseTopicKey();
+  const ByteBuffer produced = ProducedBatch({Record("k", "v")});
+  const ReadBatch first = Read(Sealed(produced));
+  const ReadBatch second = Read(Sealed(produced));
+  EXPECT_NE(first.records[0].headers[0].second, second.records[0].headers[0].second);
+  EXPECT_NE(first.records[0].value, second.records[0].value);
+  EXPECT_EQ(first.header.baseSequence, second.header.baseSequence);
+}
+
+}  // namespace
+}  // namespace kveil::guard
