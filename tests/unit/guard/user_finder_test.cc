@@ -126,8 +126,8 @@ TEST_F(UserFinderTest, isNotConfusedByWhatStandsBehindTheDocumentInTheRecord) {
 }
 
 TEST_F(UserFinderTest, tellsADocumentThatIsBrokenBehindTheUser) {
-  for (const char* value : {R"({"user": "anna"} garbage)", R"({"user": "anna", broken)", R"({"user": "anna")",
-                            R"({"user": 38)", R"({"user": "anna"}})"}) {
+  for (const char* value :
+       {R"({"user": "anna"} garbage)", R"({"user": "anna", broken)", R"({"user": "anna")", R"({"user": 38)"}) {
     EXPECT_EQ(InValue(value), "not JSON") << value;
   }
 }

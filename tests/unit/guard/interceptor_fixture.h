@@ -1,0 +1,270 @@
+// An interceptor without a connection around it: requests and responses go in as messages, what it makes of them comes
+// out as messages. Its loop runs on a thread of its own, as a worker's does.
+#pragma once
+
+#include <sqlite3.h>
+
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "guard/shared_state.h"
+#include "guard_fixture.h"
+#include "io/loop.h"
+#include "kafka/frame.h"
+#include "kafka/messages/metadata.h"
+#include "observe/metrics.h"
+#include "policy/policy_store.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+// A broker's answers to the agent's own requests.
+class FakeUpstream : public proxy::Upstream {
+ public:
+  struct Asked {
+    kafka::ApiKey apiKey{};
+    int16_t version = 0;
+    ByteBuffer body;
+  };
+
+  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+                                      std::function<void(kafka::FrameWriter&)> write) override {
+    kafka::FrameWriter writer;
+    write(writer);
+    Asked& entry = asked.emplace_back();
+    entry.apiKey = apiKey;
+    entry.version = version;
+    entry.body = writer.ToBuffer();
+    if (!answer.ok()) co_return answer.status();
+    co_return Bytes(*answer);
+  }
+
+  std::vector<Asked> asked;
+  absl::StatusOr<ByteBuffer> answer = absl::UnavailableError("the broker has closed the connection");
+};
+
+// Makes the registry unavailable for as long as it lives.
+class LockedRegistry {
+ public:
+  explicit LockedRegistry(const std::string& path) {
+    sqlite3_open(path.c_str(), &database_);
+    EXPECT_EQ(sqlite3_exec(database_, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  }
+  ~LockedRegistry() { sqlite3_close(database_); }
+
+ private:
+  sqlite3* database_ = nullptr;
+};
+
+class InterceptorTest : public BatchTest {
+ protected:
+  InterceptorTest() {
+    keys::KeyServiceOptions options = Options();
+    options.registryTimeout = std::chrono::milliseconds(20);
+    scratch_.reset();
+    service_.reset();
+    service_ = Open(std::move(options));
+    scratch_ = std::make_unique<WorkerScratch>(*service_);
+    auto loop = io::Loop::Create({});
+    if (!loop.ok()) ADD_FAILURE() << loop.status();
+    loop_ = *std::move(loop);
+    thread_ = std::thread([this] { loop_->Run(); });
+    connection_.cluster = "main";
+    connection_.targetIndex = 3;
+    connection_.workload.unit = "reader.service";
+    connection_.workload.cgroupPath = "/system.slice/reader.service";
+    std::filesystem::create_directory(policyFolder());
+  }
+  ~InterceptorTest() override {
+    loop_->Stop();
+    thread_.join();
+  }
+
+  std::string policyFolder() const { return folder_ + "/policies"; }
+
+  // The topics in force from now on.
+  void UseTopics(const std::string& topics) {
+    WriteFile(policyFolder() + "/policy.json", "{\"topics\": [" + topics + "]}");
+    UsePolicy(topics);
+    if (policies_ == nullptr) {
+      policy::PolicyStore::Options options;
+      options.quiet = std::chrono::hours(1);  // nobody but UseTopics reloads
+      auto opened = policy::PolicyStore::Open(policyFolder(), std::move(options));
+      if (!opened.ok()) ADD_FAILURE() << opened.status();
+      policies_ = *std::move(opened);
+      GuardLimits limits;
+      limits.keyTimeout = std::chrono::milliseconds(150);
+      shared_ = std::make_unique<SharedState>(*policies_, metrics_, brokers_, limits);
+    } else {
+      const absl::Status reloaded = policies_->Reload();
+      EXPECT_TRUE(reloaded.ok()) << reloaded;
+    }
+  }
+
+  // Runs a task on the loop and waits for its end.
+  template <typename T>
+  T Await(io::Task<T> task) {
+    std::promise<T> promise;
+    loop_->Post([&] { loop_->Spawn(Deliver(std::move(task), promise)); });
+    return promise.get_future().get();
+  }
+
+  struct RequestResult {
+    proxy::RequestVerdict verdict = proxy::RequestVerdict::Forward();
+    ByteBuffer written;
+    bool forwarded() const { return verdict.action == proxy::RequestVerdict::Action::kForward; }
+    bool rewritten() const { return verdict.action == proxy::RequestVerdict::Action::kRewrite; }
+    bool answered() const { return verdict.action == proxy::RequestVerdict::Action::kAnswer; }
+    bool closed() const { return verdict.action == proxy::RequestVerdict::Action::kClose; }
+  };
+  struct ResponseResult {
+    proxy::ResponseVerdict verdict = proxy::ResponseVerdict::Forward();
+    ByteBuffer written;
+    bool forwarded() const { return verdict.action == proxy::ResponseVerdict::Action::kForward; }
+    bool rewritten() const { return verdict.action == proxy::ResponseVerdict::Action::kRewrite; }
+    bool closed() const { return verdict.action == proxy::ResponseVerdict::Action::kClose; }
+  };
+
+  RequestResult RequestBytes(proxy::Interceptor& guard, kafka::ApiKey apiKey, int16_t version, Bytes body) {
+    kafka::FrameWriter writer;
+    kafka::WriteRequestHeader(apiKey, version, kCorrelationId, "a client", writer);
+    const size_t headerSize = writer.size();
+    writer.Copy(body);
+    const ByteBuffer& frame = Keep(writer.ToBuffer());
+    proxy::RequestFrame request;
+    request.frame = frame;
+    request.body = Bytes(frame).subspan(headerSize);
+    request.header = *kafka::ReadRequestHeader(frame);
+    RequestResult result;
+    proxy::Arena arena(shelf_);
+    kafka::FrameWriter written;
+    proxy::FrameOutput output(written, arena);
+    result.verdict = Await(guard.OnRequest(request, upstream_, output));
+    result.written = written.ToBuffer();
+    return result;
+  }
+  template <typename Message>
+  RequestResult Request(proxy::Interceptor& guard, int16_t version, const Message& message) {
+    return RequestBytes(guard, Message::kApiKey, version, BodyOf(message, version));
+  }
+
+  ResponseResult ResponseBytes(proxy::Interceptor& guard, kafka::ApiKey apiKey, int16_t version, Bytes body,
+                               proxy::RequestState* state) {
+    kafka::FrameWriter writer;
+    kafka::WriteResponseHeader(apiKey, version, kCorrelationId, writer);
+    const size_t headerSize = writer.size();
+    writer.Copy(body);
+    const ByteBuffer& frame = Keep(writer.ToBuffer());
+    proxy::ResponseFrame response;
+    response.apiKey = apiKey;
+    response.version = version;
+    response.correlationId = kCorrelationId;
+    response.frame = frame;
+    response.body = Bytes(frame).subspan(headerSize);
+    ResponseResult result;
+    proxy::Arena arena(shelf_);
+    kafka::FrameWriter written;
+    proxy::FrameOutput output(written, arena);
+    result.verdict = Await(guard.OnResponse(response, state, output));
+    result.written = written.ToBuffer();
+    return result;
+  }
+  template <typename Message>
+  ResponseResult Response(proxy::Interceptor& guard, int16_t version, const Message& message,
+                          proxy::RequestState* state = nullptr) {
+    return ResponseBytes(guard, Message::kApiKey, version, BodyOf(message, version), state);
+  }
+
+  template <typename Message>
+  static ByteBuffer BodyOf(const Message& message, int16_t version) {
+    kafka::FrameWriter writer;
+    kafka::Encode(message, version, writer);
+    return writer.ToBuffer();
+  }
+
+  // The message inside a whole request frame that was written; its views stay valid for the test.
+  template <typename Message>
+  Message WrittenRequest(const ByteBuffer& written, int16_t version) {
+    const Bytes frame = FrameOf(written);
+    const auto header = kafka::ReadRequestHeader(frame);
+    EXPECT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->apiKey, Message::kApiKey);
+    EXPECT_EQ(header->version, version);
+    EXPECT_EQ(header->correlationId, kCorrelationId);
+    EXPECT_EQ(header->clientId, "a client");
+    return DecodedFrom<Message>(frame.subspan(header->size), version);
+  }
+  template <typename Message>
+  Message WrittenResponse(const ByteBuffer& written, int16_t version) {
+    const Bytes frame = FrameOf(written);
+    const auto header = kafka::ReadResponseHeader(frame, Message::kApiKey, version);
+    EXPECT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->correlationId, kCorrelationId);
+    return DecodedFrom<Message>(frame.subspan(header->size), version);
+  }
+
+  static kafka::TopicId Id(uint8_t number) {
+    kafka::TopicId id;
+    id.bytes[0] = 0xA0;
+    id.bytes[15] = number;
+    return id;
+  }
+
+  static constexpr int32_t kCorrelationId = 4711;
+
+  std::unique_ptr<policy::PolicyStore> policies_;
+  observe::Metrics metrics_{"test"};
+  std::vector<std::string> learned_;  // addresses made targets
+  absl::Status learnStatus_;
+  BrokerDirectory brokers_{DirectoryOptions()};
+  std::unique_ptr<SharedState> shared_;
+  proxy::ConnectionInfo connection_;
+  FakeUpstream upstream_;
+  std::unique_ptr<io::Loop> loop_;
+
+ private:
+  template <typename T>
+  static io::Task<void> Deliver(io::Task<T> task, std::promise<T>& promise) {
+    T result = co_await std::move(task);
+    promise.set_value(std::move(result));
+  }
+
+  BrokerDirectory::Options DirectoryOptions() {
+    BrokerDirectory::Options options;
+    options.isTarget = [](const SocketAddress&) { return false; };
+    options.learn = [this](const SocketAddress& address, uint16_t targetIndex, std::chrono::seconds) {
+      learned_.push_back(StrCat(address.Text(), " of target ", targetIndex));
+      return learnStatus_;
+    };
+    return options;
+  }
+
+  const ByteBuffer& Keep(ByteBuffer bytes) { return kept_.emplace_back(Padded(std::move(bytes))); }
+
+  Bytes FrameOf(const ByteBuffer& written) {
+    const ByteBuffer& kept = Keep(written);
+    EXPECT_GE(kept.size(), 4u);
+    if (kept.size() < 4) return {};
+    EXPECT_EQ(kafka::LoadBigEndian<uint32_t>(kept.data()), kept.size() - 4);
+    return Bytes(kept).subspan(4);
+  }
+  template <typename Message>
+  static Message DecodedFrom(Bytes body, int16_t version) {
+    auto decoded = kafka::Decode<Message>(body, version);
+    EXPECT_TRUE(decoded.ok()) << decoded.status();
+    return decoded.ok() ? *std::move(decoded) : Message();
+  }
+
+  std::deque<ByteBuffer> kept_;
+  proxy::BufferShelf shelf_;
+  std::thread thread_;
+};
+
+}  // namespace kveil::guard
