@@ -50,17 +50,38 @@ class FakeUpstream : public proxy::Upstream {
   absl::StatusOr<ByteBuffer> answer = absl::UnavailableError("the broker has closed the connection");
 };
 
-// Makes the registry unavailable for as long as it lives.
-class LockedRegistry {
+class RegistryFault {
  public:
-  explicit LockedRegistry(const std::string& path) {
-    sqlite3_open(path.c_str(), &database_);
-    EXPECT_EQ(sqlite3_exec(database_, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  explicit RegistryFault(const std::string& path) { EXPECT_EQ(sqlite3_open(path.c_str(), &database_), SQLITE_OK); }
+  ~RegistryFault() { sqlite3_close(database_); }
+  RegistryFault(const RegistryFault&) = delete;
+  RegistryFault& operator=(const RegistryFault&) = delete;
+
+ protected:
+  void Do(const char* statements) {
+    EXPECT_EQ(sqlite3_exec(database_, statements, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database_);
   }
-  ~LockedRegistry() { sqlite3_close(database_); }
 
  private:
   sqlite3* database_ = nullptr;
+};
+
+// No key can be made while it lives.
+class LockedRegistry : public RegistryFault {
+ public:
+  explicit LockedRegistry(const std::string& path) : RegistryFault(path) { Do("BEGIN IMMEDIATE"); }
+};
+
+// No key can be read while it lives.
+class UnreadableKeys : public RegistryFault {
+ public:
+  explicit UnreadableKeys(const std::string& path) : RegistryFault(path) {
+    Do("CREATE TABLE kept AS SELECT * FROM wrappedKeys; UPDATE wrappedKeys SET bytes = zeroblob(60)");
+  }
+  ~UnreadableKeys() {
+    Do("UPDATE wrappedKeys SET bytes = (SELECT bytes FROM kept WHERE kept.number = wrappedKeys.number);"
+       "DROP TABLE kept");
+  }
 };
 
 class InterceptorTest : public BatchTest {

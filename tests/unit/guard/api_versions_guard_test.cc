@@ -1,0 +1,126 @@
+// ApiVersions: the client is offered nothing that the agent cannot read or guard, and everything else as the broker
+// offers it.
+#include "guard/api_versions_guard.h"
+
+#include <gtest/gtest.h>
+
+#include "interceptor_fixture.h"
+#include "kafka/messages/api_versions.h"
+#include "kafka/messages/fetch.h"
+#include "kafka/messages/produce.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ApiKey;
+using kafka::ApiVersionsRequest;
+using kafka::ApiVersionsResponse;
+using kafka::ErrorCode;
+
+class ApiVersionsGuardTest : public InterceptorTest {
+ protected:
+  static void Offer(ApiVersionsResponse& response, ApiKey api, int16_t min, int16_t max) {
+    ApiVersionsResponse::ApiVersion& offered = response.apiKeys.emplace_back();
+    offered.apiKey = api;
+    offered.minVersion = min;
+    offered.maxVersion = max;
+  }
+  static std::string RangeOf(const ApiVersionsResponse& response, ApiKey api) {
+    for (const ApiVersionsResponse::ApiVersion& offered : response.apiKeys) {
+      if (offered.apiKey == api) return StrCat(offered.minVersion, "-", offered.maxVersion);
+    }
+    return "not offered";
+  }
+
+  ApiVersionsGuard guard_;
+};
+
+TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
+  for (int16_t version = 0; version <= 5; ++version) {
+    ApiVersionsResponse response;
+    for (const ApiKey api : {ApiKey::kProduce, ApiKey::kFetch, ApiKey::kMetadata, ApiKey::kFindCoordinator,
+                             ApiKey::kDescribeCluster, ApiKey::kApiVersions}) {
+      Offer(response, api, 0, 99);
+    }
+    Offer(response, ApiKey::kOffsetCommit, 2, 99);
+    Offer(response, static_cast<ApiKey>(1234), 1, 7);
+    const ResponseResult result = Response(guard_, version, response);
+    ASSERT_TRUE(result.rewritten());
+    const auto capped = WrittenResponse<ApiVersionsResponse>(result.written, version);
+    EXPECT_EQ(RangeOf(capped, ApiKey::kProduce), StrCat("0-", kafka::ProduceRequest::kVersions.max));
+    EXPECT_EQ(RangeOf(capped, ApiKey::kFetch), StrCat("0-", kafka::FetchRequest::kVersions.max));
+    EXPECT_EQ(RangeOf(capped, ApiKey::kMetadata), "0-13");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kFindCoordinator), "0-6");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kDescribeCluster), "0-2");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kApiVersions), "0-5");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kOffsetCommit), "2-99") << "nobody guards this";
+    EXPECT_EQ(RangeOf(capped, static_cast<ApiKey>(1234)), "1-7");
+  }
+}
+
+// librdkafka switches compression off when Produce starts at version 3.
+TEST_F(ApiVersionsGuardTest, raisesNoMinimumAndNoMaximum) {
+  ApiVersionsResponse response;
+  Offer(response, ApiKey::kProduce, 0, 7);
+  Offer(response, ApiKey::kFetch, 4, 11);
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 3, response).written, 3);
+  EXPECT_EQ(RangeOf(capped, ApiKey::kProduce), "0-7");
+  EXPECT_EQ(RangeOf(capped, ApiKey::kFetch), "4-11");
+}
+
+TEST_F(ApiVersionsGuardTest, offersNoShareGroups) {
+  ApiVersionsResponse response;
+  Offer(response, ApiKey::kShareFetch, 1, 2);
+  Offer(response, ApiKey::kShareAcknowledge, 1, 2);
+  Offer(response, ApiKey::kShareGroupHeartbeat, 1, 1);
+  Offer(response, ApiKey::kMetadata, 0, 12);
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 3, response).written, 3);
+  EXPECT_EQ(capped.apiKeys.size(), 1u);
+}
+
+TEST_F(ApiVersionsGuardTest, keepsTheBrokersFeatures) {
+  ApiVersionsResponse response;
+  response.throttleTimeMs = 12;
+  response.finalizedFeaturesEpoch = 34;
+  response.supportedFeatures.emplace_back().name = "metadata.version";
+  response.supportedFeatures[0].maxVersion = 25;
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 4, response).written, 4);
+  EXPECT_EQ(capped.throttleTimeMs, 12);
+  EXPECT_EQ(capped.finalizedFeaturesEpoch, 34);
+  ASSERT_EQ(capped.supportedFeatures.size(), 1u);
+  EXPECT_EQ(capped.supportedFeatures[0].maxVersion, 25);
+}
+
+TEST_F(ApiVersionsGuardTest, readsABrokerThatAnswersInVersionZero) {
+  ApiVersionsResponse response;
+  response.errorCode = ErrorCode::kUnsupportedVersion;
+  Offer(response, ApiKey::kApiVersions, 0, 3);
+  const ResponseResult result = ResponseBytes(guard_, ApiKey::kApiVersions, 4, BodyOf(response, 0), nullptr);
+  ASSERT_TRUE(result.rewritten());
+  const auto passed = WrittenResponse<ApiVersionsResponse>(result.written, 0);
+  EXPECT_EQ(passed.errorCode, ErrorCode::kUnsupportedVersion);
+  EXPECT_EQ(RangeOf(passed, ApiKey::kApiVersions), "0-3");
+}
+
+TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
+  for (int16_t version = 0; version <= 5; ++version) {
+    const RequestResult result = Request(guard_, version, ApiVersionsRequest());
+    EXPECT_TRUE(result.forwarded());
+    EXPECT_TRUE(result.verdict.wantResponse);
+  }
+}
+
+// As a broker answers a version that it does not know (KIP-511): correlation id, error 35, its range of this one API.
+TEST_F(ApiVersionsGuardTest, answersAVersionThatItDoesNotKnowAsABrokerDoes) {
+  const RequestResult result = RequestBytes(guard_, ApiKey::kApiVersions, 99, AsBytes("whatever this is"));
+  ASSERT_TRUE(result.answered());
+  const ByteBuffer expected = {0, 0, 0, 16, 0, 0, 0x12, 0x67, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 5};
+  EXPECT_EQ(result.written, expected);
+}
+
+TEST_F(ApiVersionsGuardTest, closesOnAnAnswerThatItCannotRead) {
+  EXPECT_TRUE(ResponseBytes(guard_, ApiKey::kApiVersions, 3, AsBytes("no such response"), nullptr).closed());
+}
+
+}  // namespace
+}  // namespace kveil::guard

@@ -1,0 +1,90 @@
+// A broker that is advertised becomes a target, once, unless it is one already.
+#include "guard/broker_directory.h"
+
+#include <gtest/gtest.h>
+
+#include "interceptor_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+class BrokerDirectoryTest : public InterceptorTest {
+ protected:
+  BrokerDirectoryTest() {
+    options_.isTarget = [this](const SocketAddress& address) { return address.Text() == target_; };
+    options_.learn = [this](const SocketAddress& address, uint16_t, std::chrono::seconds lifetime) {
+      learned_.push_back(StrCat(address.Text(), " for ", lifetime.count(), " s"));
+      return learnStatus_;
+    };
+  }
+  absl::Status Learn(BrokerDirectory& directory, std::string_view host, int32_t port, uint16_t targetIndex = 0) {
+    return Await(directory.Learn(*loop_, host, port, targetIndex));
+  }
+  using Lines = std::vector<std::string>;
+
+  BrokerDirectory::Options options_;
+  std::string target_;
+};
+
+TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
+  BrokerDirectory directory(options_);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
+  EXPECT_EQ(learned_, (Lines{"127.0.0.8:9092 for 1800 s"}));
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9093).ok());
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092, 1).ok()) << "the same address as a broker of another cluster";
+  EXPECT_EQ(learned_.size(), 3u);
+}
+
+TEST_F(BrokerDirectoryTest, learnsAgainWhatHasGrownOld) {
+  options_.lifetime = std::chrono::seconds(0);
+  BrokerDirectory directory(options_);
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
+  EXPECT_EQ(learned_.size(), 2u);
+}
+
+TEST_F(BrokerDirectoryTest, leavesConfiguredTargetsAlone) {
+  target_ = "127.0.0.8:9092";
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
+  EXPECT_TRUE(learned_.empty());
+}
+
+TEST_F(BrokerDirectoryTest, onlyReportsWhereSoConfigured) {
+  options_.reportOnly = true;
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
+  EXPECT_TRUE(learned_.empty());
+}
+
+TEST_F(BrokerDirectoryTest, passesBrokersWithoutAnAddress) {
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "", 9092).ok());
+  for (const int32_t port : {-1, 0, 65536}) EXPECT_TRUE(Learn(directory, "127.0.0.8", port).ok());
+  EXPECT_TRUE(learned_.empty());
+}
+
+TEST_F(BrokerDirectoryTest, saysWhatDidNotResolve) {
+  BrokerDirectory directory(options_);
+  const std::string name(64, 'x');  // too long for a label, so no name server is asked
+  const absl::Status status = Learn(directory, name, 9092);
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
+}
+
+TEST_F(BrokerDirectoryTest, triesAgainWhatFailed) {
+  BrokerDirectory directory(options_);
+  learnStatus_ = absl::UnavailableError("no");
+  EXPECT_FALSE(Learn(directory, "127.0.0.8", 9092).ok());
+  learnStatus_ = absl::OkStatus();
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
+  EXPECT_EQ(learned_.size(), 2u);
+}
+
+TEST_F(BrokerDirectoryTest, takesAnIpv6Address) {
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "::1", 9092).ok());
+  EXPECT_EQ(learned_, (Lines{"[::1]:9092 for 1800 s"}));
+}
+
+}  // namespace
+}  // namespace kveil::guard

@@ -1,0 +1,403 @@
+// Fetch: who may read, what is opened, and what a reader gets where something does not open.
+#include "guard/fetch_guard.h"
+
+#include <gtest/gtest.h>
+
+#include "interceptor_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::FetchRequest;
+using kafka::FetchResponse;
+
+constexpr char kTopics[] = R"(
+    {"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]},
+    {"name": "staff", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "reader.service"}}]},
+    {"name": "private", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "other.service"}}]})";
+
+class FetchGuardTest : public InterceptorTest {
+ protected:
+  FetchGuardTest() {
+    UseTopics(kTopics);
+    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_);
+  }
+
+  static FetchRequest::Topic Asked(std::string_view name, int64_t offset = 0, int32_t partition = 0) {
+    FetchRequest::Topic topic;
+    topic.topic = name;
+    FetchRequest::Partition& asked = topic.partitions.emplace_back();
+    asked.partition = partition;
+    asked.fetchOffset = offset;
+    return topic;
+  }
+  static FetchRequest::Topic AskedById(kafka::TopicId id) {
+    FetchRequest::Topic topic = Asked("");
+    topic.topicId = id;
+    return topic;
+  }
+  static FetchRequest RequestFor(std::vector<FetchRequest::Topic> topics) {
+    FetchRequest request;
+    request.maxWaitMs = 1;
+    request.topics = std::move(topics);
+    return request;
+  }
+  RequestResult Fetch(std::vector<FetchRequest::Topic> topics, int16_t version = 12) {
+    return Request(*guard_, version, RequestFor(std::move(topics)));
+  }
+
+  static FetchResponse::Partition Records(Bytes records, int32_t partition = 0) {
+    FetchResponse::Partition answered;
+    answered.partitionIndex = partition;
+    answered.highWatermark = 1000;
+    answered.lastStableOffset = 999;
+    answered.records = records;
+    return answered;
+  }
+  static FetchResponse::Topic Answered(std::string_view name, std::vector<FetchResponse::Partition> partitions) {
+    FetchResponse::Topic topic;
+    topic.topic = name;
+    topic.partitions = std::move(partitions);
+    return topic;
+  }
+  static FetchResponse ResponseOf(std::vector<FetchResponse::Topic> topics) {
+    FetchResponse response;
+    response.sessionId = 77;
+    response.responses = std::move(topics);
+    return response;
+  }
+  // Asks for one partition and gets its answer as the reader does.
+  FetchResponse::Partition Get(std::string_view topic, Bytes records, int64_t offset = 0) {
+    RequestResult asked = Fetch({Asked(topic, offset)});
+    EXPECT_TRUE(asked.forwarded());
+    EXPECT_TRUE(asked.verdict.wantResponse);
+    const ResponseResult answer =
+        Response(*guard_, 12, ResponseOf({Answered(topic, {Records(records)})}), asked.verdict.state.get());
+    EXPECT_TRUE(answer.rewritten());
+    if (!answer.rewritten()) return {};
+    const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+    EXPECT_EQ(response.sessionId, 77);
+    EXPECT_EQ(response.responses.size(), 1u);
+    EXPECT_EQ(response.responses[0].partitions.size(), 1u);
+    const FetchResponse::Partition partition = response.responses[0].partitions[0];
+    EXPECT_EQ(partition.highWatermark, 1000);
+    EXPECT_EQ(partition.lastStableOffset, 999);
+    return partition;
+  }
+  ByteBuffer SealedFor(std::string_view topic, std::vector<TestRecord> records, int64_t baseOffset = 0) {
+    TestBatch batch;
+    batch.baseOffset = baseOffset;
+    const ByteBuffer produced = ProducedBatch(std::move(records), kafka::Codec::kNone, batch);
+    return Sealed(TaskToSeal(produced, topic));
+  }
+  ByteBuffer SealedClicks(std::vector<std::string> users, int64_t baseOffset = 0) {
+    std::vector<TestRecord> records;
+    for (const std::string& user : users) records.push_back(ClickOf(user));
+    return SealedFor("clicks", std::move(records), baseOffset);
+  }
+  static ByteBuffer Joined(const ByteBuffer& first, const ByteBuffer& second) {
+    ByteBuffer both = first;
+    both.insert(both.end(), second.begin(), second.end());
+    return both;
+  }
+  static ByteBuffer Tampered(const ByteBuffer& sealed) {
+    const ReadBatch batch = Read(sealed);
+    std::vector<TestRecord> records = batch.records;
+    records[0].value->front() ^= 1;
+    TestBatch fields;
+    fields.baseOffset = batch.header.baseOffset;
+    return ProducedBatch(records, kafka::Codec::kNone, fields);
+  }
+  ByteBuffer NamesAnswer(std::vector<std::pair<kafka::TopicId, std::string>> names) {
+    kafka::MetadataResponse response;
+    for (const auto& [id, name] : names) {
+      kafka::MetadataResponse::Topic& topic = response.topics.emplace_back();
+      topic.topicId = id;
+      if (name.empty()) {
+        topic.errorCode = ErrorCode::kUnknownTopicId;
+      } else {
+        topic.name = name;
+      }
+    }
+    return BodyOf(response, 12);
+  }
+  template <typename Work>
+  static std::chrono::milliseconds TimeOf(Work work) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start);
+  }
+
+  std::unique_ptr<FetchGuard> guard_;
+};
+
+TEST_F(FetchGuardTest, opensWhatTheReaderMaySee) {
+  EXPECT_EQ(Read(*Get("clicks", SealedClicks({"anna", "bert"})).records).records[1].value, Click("bert"));
+  EXPECT_EQ(Read(*Get("staff", SealedFor("staff", {Record("k", "v")})).records).records[0].value, "v");
+  EXPECT_EQ(metrics_.totals().opened, 3u);
+}
+
+TEST_F(FetchGuardTest, opensInEveryVersion) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  shared_->topicNames.Learn(Id(1), "clicks");
+  for (int16_t version = 4; version <= 18; ++version) {
+    const bool byId = version >= 13;
+    RequestResult asked = Fetch({byId ? AskedById(Id(1)) : Asked("clicks")}, version);
+    ASSERT_TRUE(asked.verdict.wantResponse) << version;
+    FetchResponse response = ResponseOf({Answered(byId ? "" : "clicks", {Records(sealed)})});
+    if (byId) response.responses[0].topicId = Id(1);
+    const ResponseResult answer = Response(*guard_, version, response, asked.verdict.state.get());
+    ASSERT_TRUE(answer.rewritten()) << version;
+    const auto opened = WrittenResponse<FetchResponse>(answer.written, version);
+    EXPECT_EQ(Read(*opened.responses[0].partitions[0].records).records[0].value, Click("anna")) << version;
+  }
+  EXPECT_TRUE(upstream_.asked.empty());
+}
+
+TEST_F(FetchGuardTest, wantsNoResponseOfUnprotectedTopics) {
+  const RequestResult asked = Fetch({Asked("free"), Asked("alsoFree")});
+  EXPECT_TRUE(asked.forwarded());
+  EXPECT_FALSE(asked.verdict.wantResponse);
+}
+
+TEST_F(FetchGuardTest, passesAResponseOfPlaintextAsItCame) {
+  RequestResult asked = Fetch({Asked("clicks"), Asked("free")});
+  const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
+  const FetchResponse response = ResponseOf({Answered("clicks", {Records(plain)}), Answered("free", {Records(plain)})});
+  EXPECT_TRUE(Response(*guard_, 12, response, asked.verdict.state.get()).forwarded());
+}
+
+TEST_F(FetchGuardTest, deniesATopicThatNoRuleLetsTheWorkloadRead) {
+  const ByteBuffer sealed = SealedFor("private", {Record("k", "v")});
+  FetchResponse::Partition denied = Get("private", sealed);
+  EXPECT_EQ(denied.errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_TRUE(denied.records.value_or(Bytes()).empty());
+  denied = Get("private", Bytes());
+  EXPECT_EQ(denied.errorCode, ErrorCode::kTopicAuthorizationFailed) << "also where there is nothing to read";
+  denied = Get("private", ProducedBatch({Record("k", "clear")}));
+  EXPECT_EQ(denied.errorCode, ErrorCode::kTopicAuthorizationFailed) << "also what is not sealed";
+}
+
+TEST_F(FetchGuardTest, neverOpensForAReplica) {
+  FetchRequest old = RequestFor({Asked("clicks")});
+  old.replicaId = 2;
+  const RequestResult before15 = Request(*guard_, 12, old);
+  EXPECT_TRUE(before15.forwarded());
+  EXPECT_FALSE(before15.verdict.wantResponse);
+  FetchRequest newer = RequestFor({AskedById(Id(1))});
+  newer.replicaState.replicaId = 2;
+  const RequestResult from15 = Request(*guard_, 17, newer);
+  EXPECT_TRUE(from15.forwarded());
+  EXPECT_FALSE(from15.verdict.wantResponse);
+  EXPECT_TRUE(upstream_.asked.empty());
+}
+
+TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
+  upstream_.answer = NamesAnswer({{Id(1), "clicks"}, {Id(2), "free"}});
+  RequestResult asked = Fetch({AskedById(Id(1)), AskedById(Id(2))}, 13);
+  EXPECT_TRUE(asked.verdict.wantResponse);
+  ASSERT_EQ(upstream_.asked.size(), 1u);
+  EXPECT_EQ(upstream_.asked[0].apiKey, kafka::ApiKey::kMetadata);
+  const auto question = kafka::Decode<kafka::MetadataRequest>(upstream_.asked[0].body, upstream_.asked[0].version);
+  ASSERT_TRUE(question.ok()) << question.status();
+  EXPECT_EQ(question->topics->size(), 2u);
+  EXPECT_FALSE(question->allowAutoTopicCreation);
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "clicks");
+  Fetch({AskedById(Id(1)), AskedById(Id(2))}, 13);
+  EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
+}
+
+TEST_F(FetchGuardTest, doesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
+  upstream_.answer = NamesAnswer({{Id(1), ""}});
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Fetch({AskedById(Id(1))}, 13).verdict.wantResponse);
+  EXPECT_EQ(upstream_.asked.size(), 1u);
+}
+
+TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
+  RequestResult asked = Fetch({AskedById(Id(1))}, 13);
+  ASSERT_TRUE(asked.verdict.wantResponse) << "the broker could not be asked, so it may be a protected topic";
+  FetchResponse response = ResponseOf({Answered("", {Records(ProducedBatch({Record("k", "clear")})), Records({}, 1)})});
+  response.responses[0].topicId = Id(1);
+  const ResponseResult answer = Response(*guard_, 13, response, asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto guarded = WrittenResponse<FetchResponse>(answer.written, 13);
+  ASSERT_EQ(guarded.responses[0].partitions.size(), 2u);
+  EXPECT_EQ(guarded.responses[0].partitions[0].errorCode, ErrorCode::kUnknownTopicId);
+  EXPECT_TRUE(guarded.responses[0].partitions[0].records->empty());
+}
+
+TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
+  const ByteBuffer sealed = SealedClicks({"bert", "anna", "anna"}, 100);
+  Erase("anna");
+  FetchRequest full = RequestFor({Asked("clicks", 101), Asked("free", 0)});
+  full.sessionEpoch = 0;
+  ASSERT_TRUE(Request(*guard_, 12, full).verdict.wantResponse);
+  FetchRequest incremental = RequestFor({});
+  incremental.sessionId = 77;
+  incremental.sessionEpoch = 1;
+  RequestResult asked = Request(*guard_, 12, incremental);
+  ASSERT_TRUE(asked.verdict.wantResponse);
+  const ResponseResult answer =
+      Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(sealed)})}), asked.verdict.state.get());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  const ReadBatch filler = Read(*response.responses[0].partitions[0].records);
+  EXPECT_TRUE(filler.header.isControl()) << "what is visible lies before offset 101";
+  EXPECT_EQ(filler.header.lastOffset(), 102);
+
+  FetchRequest forget = incremental;
+  forget.sessionEpoch = 2;
+  forget.forgottenTopicsData.emplace_back().topic = "clicks";
+  forget.forgottenTopicsData[0].partitions = {0};
+  Request(*guard_, 12, forget);
+  FetchRequest anew = RequestFor({Asked("free")});
+  anew.sessionEpoch = 0;
+  EXPECT_FALSE(Request(*guard_, 12, anew).verdict.wantResponse) << "a new session still has the old one's topics";
+}
+
+TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
+  EXPECT_FALSE(Fetch({Asked("free")}).verdict.wantResponse);
+  FetchRequest incremental = RequestFor({});
+  incremental.sessionEpoch = 1;
+  EXPECT_FALSE(Request(*guard_, 12, incremental).verdict.wantResponse);
+  UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
+  EXPECT_TRUE(Request(*guard_, 12, incremental).verdict.wantResponse);
+}
+
+TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {
+  const ByteBuffer good = SealedClicks({"anna"}, 0);
+  const ByteBuffer forged = Tampered(SealedClicks({"bert"}, 1));
+  const FetchResponse::Partition partition = Get("clicks", Joined(good, forged));
+  EXPECT_EQ(partition.errorCode, ErrorCode::kNone);
+  const ReadBatch opened = Read(*partition.records);
+  ASSERT_EQ(opened.records.size(), 1u);
+  EXPECT_EQ(opened.records[0].value, Click("anna"));
+}
+
+TEST_F(FetchGuardTest, givesPlaintextBeforeABatchThatDoesNotOpen) {
+  const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
+  const FetchResponse::Partition partition = Get("clicks", Joined(plain, Tampered(SealedClicks({"bert"}, 1))));
+  EXPECT_EQ(partition.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(*partition.records, Bytes(plain));
+}
+
+TEST_F(FetchGuardTest, holdsAReaderBeforeABatchThatDoesNotOpenAndSaysNothingItThrowsAt) {
+  const ByteBuffer forged = Tampered(SealedClicks({"anna"}));
+  FetchResponse::Partition partition;
+  const auto held = TimeOf([&] { partition = Get("clicks", forged); });
+  EXPECT_EQ(partition.errorCode, ErrorCode::kNotLeaderOrFollower);
+  EXPECT_TRUE(partition.records->empty());
+  EXPECT_GE(held.count(), 990);
+  EXPECT_LT(held.count(), 5000);
+  EXPECT_EQ(metrics_.totals().refused, 1u);
+}
+
+TEST_F(FetchGuardTest, holdsNoReaderThatGetsRecordsOfAnotherPartition) {
+  const ByteBuffer forged = Tampered(SealedClicks({"anna"}));
+  const ByteBuffer good = SealedClicks({"bert"});
+  RequestResult asked = Fetch({Asked("clicks")});
+  ResponseResult answer;
+  const auto held = TimeOf([&] {
+    answer = Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(forged, 0), Records(good, 1)})}),
+                      asked.verdict.state.get());
+  });
+  EXPECT_LT(held.count(), 900);
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  ASSERT_EQ(response.responses[0].partitions.size(), 2u);
+  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kNotLeaderOrFollower);
+  EXPECT_EQ(Read(*response.responses[0].partitions[1].records).records.size(), 1u);
+}
+
+TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
+  {
+    const UnreadableKeys unreadable(registryFile());
+    FetchResponse::Partition partition;
+    const auto held = TimeOf([&] { partition = Get("clicks", sealed); });
+    EXPECT_EQ(partition.errorCode, ErrorCode::kNone);
+    EXPECT_TRUE(partition.records->empty());
+    EXPECT_GE(held.count(), 990);
+  }
+  EXPECT_EQ(Read(*Get("clicks", sealed).records).records[0].value, Click("anna"));
+}
+
+TEST_F(FetchGuardTest, handsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  const ByteBuffer next = SealedClicks({"bert"}, 1);
+  const Bytes part = Bytes(next).first(40);
+  ByteBuffer both = sealed;
+  both.insert(both.end(), part.begin(), part.end());
+  EXPECT_EQ(Read(*Get("clicks", both).records).records.size(), 1u);
+
+  RequestResult asked = Fetch({Asked("clicks")});
+  EXPECT_TRUE(
+      Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(part)})}), asked.verdict.state.get()).forwarded());
+}
+
+TEST_F(FetchGuardTest, keepsControlBatchesAndUnsealedOnesAmongTheOpened) {
+  TestBatch marker;
+  marker.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
+  marker.baseOffset = 1;
+  const ByteBuffer commit =
+      ProducedBatch({Record(std::string("\0\0\0\1", 4), std::string(6, '\0'))}, kafka::Codec::kNone, marker);
+  const ByteBuffer records = Joined(Joined(SealedClicks({"anna"}), commit), SealedClicks({"bert"}, 2));
+  const FetchResponse::Partition partition = Get("clicks", records);
+  kafka::BatchReader reader(*partition.records);
+  kafka::BatchView batch;
+  ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
+  EXPECT_EQ(Read(batch.whole).records[0].value, Click("anna"));
+  ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
+  EXPECT_EQ(batch.whole, Bytes(commit));
+  ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
+  EXPECT_EQ(Read(batch.whole).records[0].value, Click("bert"));
+  EXPECT_EQ(reader.Next(batch), kafka::BatchReader::Result::kEnd);
+}
+
+TEST_F(FetchGuardTest, neitherAddsNorRemovesAPartition) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  RequestResult asked = Fetch({Asked("clicks"), Asked("private"), Asked("free")});
+  FetchResponse response = ResponseOf({Answered("clicks", {Records({}, 3), Records(sealed, 1)}),
+                                       Answered("private", {Records({}, 0)}), Answered("free", {Records(sealed, 9)})});
+  FetchResponse::Partition& failed = response.responses[0].partitions.emplace_back();
+  failed.partitionIndex = 5;
+  failed.errorCode = ErrorCode::kOffsetOutOfRange;
+  response.responses[0].partitions[1].abortedTransactions.emplace().emplace_back().producerId = 12;
+  const ResponseResult answer = Response(*guard_, 12, response, asked.verdict.state.get());
+  const auto guarded = WrittenResponse<FetchResponse>(answer.written, 12);
+  std::vector<std::string> lines;
+  for (const auto& topic : guarded.responses) {
+    for (const auto& partition : topic.partitions) {
+      lines.push_back(StrCat(topic.topic, "/", partition.partitionIndex, " ", static_cast<int>(partition.errorCode)));
+    }
+  }
+  EXPECT_EQ(lines, (std::vector<std::string>{"clicks/3 0", "clicks/1 0", "clicks/5 1", "private/0 29", "free/9 0"}));
+  EXPECT_EQ(guarded.responses[0].partitions[1].abortedTransactions->at(0).producerId, 12);
+  EXPECT_EQ(*guarded.responses[2].partitions[0].records, Bytes(sealed)) << "an unprotected topic was touched";
+}
+
+TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
+  shared_->topicNames.Learn(Id(1), "clicks");
+  RequestResult asked = Fetch({AskedById(Id(1))}, 16);
+  FetchResponse response = ResponseOf({});
+  response.nodeEndpoints.emplace_back().host = "127.0.0.9";
+  response.nodeEndpoints.back().port = 9099;
+  EXPECT_TRUE(Response(*guard_, 16, response, asked.verdict.state.get()).forwarded());
+  EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.9:9099 of target 3"}));
+  learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
+  response.nodeEndpoints.back().port = 9100;
+  EXPECT_TRUE(Response(*guard_, 16, response, asked.verdict.state.get()).closed());
+}
+
+TEST_F(FetchGuardTest, closesOnWhatItCannotRead) {
+  for (const int16_t version : {0, 3, 19, 99}) {
+    EXPECT_TRUE(RequestBytes(*guard_, kafka::ApiKey::kFetch, version, AsBytes("0123456789")).closed()) << version;
+  }
+  EXPECT_TRUE(RequestBytes(*guard_, kafka::ApiKey::kFetch, 12, AsBytes("no fetch request")).closed());
+  RequestResult asked = Fetch({Asked("clicks")});
+  EXPECT_TRUE(ResponseBytes(*guard_, kafka::ApiKey::kFetch, 12, AsBytes("no fetch response"), asked.verdict.state.get())
+                  .closed());
+}
+
+}  // namespace
+}  // namespace kveil::guard

@@ -1,0 +1,102 @@
+// What passes about topics and brokers is learned before the client hears of it.
+#include "guard/metadata_guard.h"
+
+#include <gtest/gtest.h>
+
+#include "interceptor_fixture.h"
+#include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/find_coordinator.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ApiKey;
+
+class MetadataGuardTest : public InterceptorTest {
+ protected:
+  MetadataGuardTest() {
+    UseTopics(R"({"name": "clicks", "read": []})");
+    guard_ = std::make_unique<MetadataGuard>(*shared_, *loop_, connection_);
+  }
+
+  static kafka::MetadataResponse Metadata(std::vector<std::pair<std::string_view, int32_t>> brokers) {
+    kafka::MetadataResponse response;
+    for (const auto& [host, port] : brokers) {
+      kafka::MetadataResponse::Broker& broker = response.brokers.emplace_back();
+      broker.host = host;
+      broker.port = port;
+    }
+    return response;
+  }
+
+  std::unique_ptr<MetadataGuard> guard_;
+};
+
+TEST_F(MetadataGuardTest, learnsTheNamesOfTopicIds) {
+  for (int16_t version = 10; version <= 13; ++version) {
+    kafka::MetadataResponse response = Metadata({});
+    const std::string name = StrCat("topic", version);
+    response.topics.emplace_back().name = name;
+    response.topics[0].topicId = Id(static_cast<uint8_t>(version));
+    EXPECT_TRUE(Response(*guard_, version, response).forwarded());
+    EXPECT_EQ(shared_->topicNames.Find(Id(static_cast<uint8_t>(version))), name);
+  }
+}
+
+TEST_F(MetadataGuardTest, learnsNothingOfAnIdWithoutAName) {
+  kafka::MetadataResponse response = Metadata({});
+  response.topics.emplace_back().topicId = Id(1);
+  EXPECT_TRUE(Response(*guard_, 12, response).forwarded());
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), std::nullopt);
+}
+
+TEST_F(MetadataGuardTest, makesEveryAdvertisedBrokerATarget) {
+  EXPECT_TRUE(Response(*guard_, 9, Metadata({{"127.0.0.8", 9092}, {"127.0.0.9", 9093}})).forwarded());
+  EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
+}
+
+TEST_F(MetadataGuardTest, makesACoordinatorATarget) {
+  kafka::FindCoordinatorResponse one;
+  one.host = "127.0.0.8";
+  one.port = 9092;
+  EXPECT_TRUE(Response(*guard_, 3, one).forwarded());
+  kafka::FindCoordinatorResponse several;
+  several.coordinators.emplace_back().host = "127.0.0.9";
+  several.coordinators[0].port = 9093;
+  EXPECT_TRUE(Response(*guard_, 4, several).forwarded());
+  EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
+}
+
+TEST_F(MetadataGuardTest, makesTheBrokersOfADescribedClusterTargets) {
+  kafka::DescribeClusterResponse response;
+  response.brokers.emplace_back().host = "127.0.0.8";
+  response.brokers[0].port = 9092;
+  EXPECT_TRUE(Response(*guard_, 1, response).forwarded());
+  EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3"}));
+}
+
+TEST_F(MetadataGuardTest, closesRatherThanAdvertisesABrokerThatItCouldNotLearn) {
+  learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
+  const ResponseResult result = Response(*guard_, 9, Metadata({{"127.0.0.8", 9092}}));
+  ASSERT_TRUE(result.closed());
+  EXPECT_NE(result.verdict.reason.find("the table of targets is full"), std::string::npos);
+}
+
+TEST_F(MetadataGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {
+  kafka::FindCoordinatorResponse none;
+  none.errorCode = kafka::ErrorCode::kCoordinatorNotAvailable;
+  none.port = -1;
+  EXPECT_TRUE(Response(*guard_, 3, none).forwarded());
+  EXPECT_TRUE(learned_.empty());
+}
+
+TEST_F(MetadataGuardTest, closesOnWhatItCannotRead) {
+  for (const ApiKey api : guard_->Wants()) {
+    EXPECT_TRUE(RequestBytes(*guard_, api, 99, Bytes()).closed());
+    EXPECT_TRUE(RequestBytes(*guard_, api, 0, Bytes()).verdict.wantResponse);
+    EXPECT_TRUE(ResponseBytes(*guard_, api, 1, AsBytes("\x7f\x7f\x7f\x7f no answer"), nullptr).closed());
+  }
+}
+
+}  // namespace
+}  // namespace kveil::guard
