@@ -36,10 +36,10 @@ class OpenedBatch : public BatchTest {
     EXPECT_EQ(batch.header.producerEpoch, -1);
     EXPECT_EQ(batch.header.baseSequence, -1);
     ASSERT_EQ(batch.records.size(), 1u);
-    EXPECT_EQ(batch.records[0].offsetDelta, lastOffsetDelta);
+    EXPECT_EQ(batch.records.at(0).offsetDelta, lastOffsetDelta);
     EXPECT_EQ(batch.records[0].key, Text(std::string("\0\0\0\1", 4)));
-    EXPECT_EQ(batch.records[0].value, Text(std::string(6, '\0')));
-    EXPECT_TRUE(batch.records[0].headers.empty());
+    EXPECT_EQ(batch.records.at(0).value, Text(std::string(6, '\0')));
+    EXPECT_TRUE(batch.records.at(0).headers.empty());
   }
 };
 
@@ -63,9 +63,9 @@ TEST_F(OpenedBatch, passesPlaintextBesideSealedRecords) {
   EXPECT_EQ(outcome.plaintext, 1u);
   const ReadBatch opened = Read(out);
   ASSERT_EQ(opened.records.size(), 3u);
-  EXPECT_EQ(opened.records[0].value, "secret");
-  EXPECT_EQ(opened.records[1].value, "clear");
-  EXPECT_EQ(opened.records[2].value, std::nullopt);
+  EXPECT_EQ(opened.records.at(0).value, "secret");
+  EXPECT_EQ(opened.records.at(1).value, "clear");
+  EXPECT_EQ(opened.records.at(2).value, std::nullopt);
 }
 
 TEST_F(OpenedBatch, leavesPlaintextOutWhereThePolicySaysSo) {
@@ -80,8 +80,8 @@ TEST_F(OpenedBatch, leavesPlaintextOutWhereThePolicySaysSo) {
   const ReadBatch opened = Read(out);
   EXPECT_EQ(opened.header.lastOffsetDelta, 3);
   ASSERT_EQ(opened.records.size(), 2u);
-  EXPECT_EQ(opened.records[0].value, "secret");
-  EXPECT_EQ(opened.records[1].offsetDelta, 2) << "a tombstone has no value to hide";
+  EXPECT_EQ(opened.records.at(0).value, "secret");
+  EXPECT_EQ(opened.records.at(1).offsetDelta, 2) << "a tombstone has no value to hide";
 }
 
 TEST_F(OpenedBatch, ofDroppedPlaintextAloneBecomesAFiller) {
@@ -109,9 +109,9 @@ TEST_F(OpenedBatch, leavesErasedUsersOutAndKeepsEveryOffset) {
   ExpectSameButForCodecAndSize(opened.header, Read(sealed).header);
   EXPECT_EQ(opened.header.lastOffsetDelta, 4);
   ASSERT_EQ(opened.records.size(), 2u);
-  EXPECT_EQ(opened.records[0].value, Click("bert"));
-  EXPECT_EQ(opened.records[0].offsetDelta, 1);
-  EXPECT_EQ(opened.records[1].offsetDelta, 3);
+  EXPECT_EQ(opened.records.at(0).value, Click("bert"));
+  EXPECT_EQ(opened.records.at(0).offsetDelta, 1);
+  EXPECT_EQ(opened.records.at(1).offsetDelta, 3);
 }
 
 TEST_F(OpenedBatch, ofErasedUsersAloneBecomesAFiller) {
@@ -143,7 +143,7 @@ TEST_F(OpenedBatch, becomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) 
   task.fetchOffset = 101;
   const ReadBatch opened = Opened(task, sealed);
   ASSERT_EQ(opened.records.size(), 2u);
-  EXPECT_EQ(opened.records[1].offsetDelta, 1);
+  EXPECT_EQ(opened.records.at(1).offsetDelta, 1);
 }
 
 TEST_F(OpenedBatch, isNoFillerOnlyBecauseItsRecordsLieBeforeTheAskedOffset) {
@@ -235,7 +235,7 @@ TEST_F(OpenedBatch, opensAMirroredTopicThatNamesItsOrigin) {
                {"name": "west.clicks", "read": [{"any": true}], "origin": "clicks"},
                {"name": "west.orders", "read": [{"any": true}], "origin": "orders"})");
   const ByteBuffer sealed = Sealed({Record("k", "secret value")});
-  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records[0].value, "secret value");
+  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records.at(0).value, "secret value");
   ByteBuffer out;
   EXPECT_EQ(OpenTo(TaskToOpen("west.orders"), sealed, out).kind, OpenOutcome::Kind::kStop);
 }
@@ -244,7 +244,7 @@ TEST_F(OpenedBatch, understandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
   UseUserKeys();
   TestRecord sealed = SealedRecord(ClickOf("anna"));
   sealed.headers[0].second = absl::Base64Escape(*sealed.headers[0].second);
-  EXPECT_EQ(Opened(ProducedBatch({sealed})).records[0].value, Click("anna"));
+  EXPECT_EQ(Opened(ProducedBatch({sealed})).records.at(0).value, Click("anna"));
 }
 
 TEST_F(OpenedBatch, stopsAtAKeyThatNobodyKnows) {
@@ -322,7 +322,7 @@ TEST_F(OpenedBatch, keepsItsCodecWhereAsked) {
   task.keepCodec = true;
   const ReadBatch kept = Opened(task, sealed);
   EXPECT_EQ(kept.header.codec(), kafka::Codec::kLz4);
-  EXPECT_EQ(kept.records[0].value, std::string(2000, 'a'));
+  EXPECT_EQ(kept.records.at(0).value, std::string(2000, 'a'));
 }
 
 TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
@@ -337,6 +337,18 @@ TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
   FetchMissing(std::move(outcome.misses));
   ASSERT_EQ(OpenBatch(TaskToOpen(), ViewOf(sealed), *scratch_, out).kind, OpenOutcome::Kind::kRewritten);
   EXPECT_EQ(Read(Bytes(out).subspan(3)).records.size(), 3u);
+}
+
+// Records that were sealed in different batches meet again in one, after compaction or a mirror.
+TEST_F(OpenedBatch, asksOnceForAKeyThatIsNamedUnderTwoSalts) {
+  UseUserKeys();
+  const ByteBuffer batch = ProducedBatch({SealedRecord(ClickOf("anna")), SealedRecord(ClickOf("anna"))});
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenBatch(TaskToOpen(), ViewOf(batch), *scratch_, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kMissingKeys);
+  EXPECT_EQ(outcome.misses.ids.size(), 1u);
+  EXPECT_EQ(Opened(batch).records.size(), 2u);
 }
 
 TEST_F(OpenedBatch, ofAnErasedUserIsErasedForAWorkerThatNeverSawTheKey) {

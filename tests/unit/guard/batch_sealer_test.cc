@@ -41,8 +41,8 @@ class SealedBatch : public BatchTest {
 TEST_F(SealedBatch, refusesARecordThatCarriesAnEnvelopeAlready) {
   UseTopicKey();
   std::vector<TestRecord> records = {Record("a", "clear"), Record("b", "sealed elsewhere"), Record("c", std::nullopt)};
-  records[1].headers = {{"kveil", "forged"}};
-  records[2].headers = {{"trace", "1"}, {"kveil", std::nullopt}};
+  records.at(1).headers = {{"kveil", "forged"}};
+  records.at(2).headers = {{"trace", "1"}, {"kveil", std::nullopt}};
   const SealOutcome outcome = Seal(ProducedBatch(records));
   ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
   EXPECT_EQ(outcome.refusal.code, ErrorCode::kInvalidRecord);
@@ -73,7 +73,7 @@ TEST_F(SealedBatch, neverQuotesARecordInARefusal) {
   UseUserKeys();
   std::vector<TestRecord> records = {Record("secret-key", R"({"page": "secret-value"})"),
                                      Record("secret-key", "secret-value"), Record("secret-key", Click("secret-user"))};
-  records[2].headers = {{"kveil", "secret-header"}};
+  records.at(2).headers = {{"kveil", "secret-header"}};
   for (const TestRecord& record : records) {
     const SealOutcome outcome = Seal(ProducedBatch({record}));
     ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
@@ -181,15 +181,15 @@ TEST_F(SealedBatch, comesBehindWhatTheBufferHoldsAlready) {
   ByteBuffer out = {1, 2, 3};
   ASSERT_EQ(Seal(TaskToSeal(produced), out).kind, SealOutcome::Kind::kSealed);
   EXPECT_EQ(out[2], 3);
-  EXPECT_EQ(Opened(Bytes(out).subspan(3)).records[0].value, "value");
+  EXPECT_EQ(Opened(Bytes(out).subspan(3)).records.at(0).value, "value");
 }
 
 TEST_F(SealedBatch, countsItsRecordsUnderOneSalt) {
   UseUserKeys();
   const ReadBatch sealed = Read(Sealed({ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert"), ClickOf("anna")}));
-  const crypto::EnvelopeHeader first = EnvelopeOf(sealed.records[0]);
-  const crypto::EnvelopeHeader third = EnvelopeOf(sealed.records[2]);
-  const crypto::EnvelopeHeader fourth = EnvelopeOf(sealed.records[3]);
+  const crypto::EnvelopeHeader first = EnvelopeOf(sealed.records.at(0));
+  const crypto::EnvelopeHeader third = EnvelopeOf(sealed.records.at(2));
+  const crypto::EnvelopeHeader fourth = EnvelopeOf(sealed.records.at(3));
   EXPECT_EQ(first.recordIndex, 0u);
   EXPECT_EQ(third.recordIndex, 2u);
   EXPECT_EQ(fourth.recordIndex, 3u);
@@ -231,24 +231,24 @@ TEST_F(SealedBatch, compressesValuesWhereTheProducerCompresses) {
   UseTopicKey();
   const std::string value(5000, 'a');
   const ReadBatch compressed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
-  EXPECT_NE(EnvelopeOf(compressed.records[0]).flags & crypto::kFlagCompressedValue, 0);
-  EXPECT_LT(compressed.records[0].value->size(), 200u);
+  EXPECT_NE(EnvelopeOf(compressed.records.at(0)).flags & crypto::kFlagCompressedValue, 0);
+  EXPECT_LT(compressed.records.at(0).value->size(), 200u);
   const ReadBatch plain = Read(Sealed(ProducedBatch({Record("k", value)})));
-  EXPECT_EQ(EnvelopeOf(plain.records[0]).flags & crypto::kFlagCompressedValue, 0);
-  EXPECT_EQ(plain.records[0].value->size(), value.size() + crypto::kTagSize);
+  EXPECT_EQ(EnvelopeOf(plain.records.at(0)).flags & crypto::kFlagCompressedValue, 0);
+  EXPECT_EQ(plain.records.at(0).value->size(), value.size() + crypto::kTagSize);
 }
 
 TEST_F(SealedBatch, neverCompressesValuesWhereThePolicySaysSo) {
   UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic", "compress": "never"}, "read": [{"any": true}]})");
   const std::string value(5000, 'a');
   const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
-  EXPECT_EQ(sealed.records[0].value->size(), value.size() + crypto::kTagSize);
+  EXPECT_EQ(sealed.records.at(0).value->size(), value.size() + crypto::kTagSize);
 }
 
 TEST_F(SealedBatch, leavesAValueThatWouldNotShrinkUncompressed) {
   UseTopicKey();
   const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", "q7")}, kafka::Codec::kGzip)));
-  EXPECT_EQ(EnvelopeOf(sealed.records[0]).flags & crypto::kFlagCompressedValue, 0);
+  EXPECT_EQ(EnvelopeOf(sealed.records.at(0)).flags & crypto::kFlagCompressedValue, 0);
 }
 
 // A full batch of a librdkafka producer: 1,000,000 bytes, and it gives up when the broker refuses it.
@@ -295,7 +295,7 @@ TEST_F(SealedBatch, countsARecordOfAnErasedUserAndSealsItForNobody) {
   EXPECT_EQ(outcome.afterErasure, 2u);
   const ReadBatch opened = Opened(sealed);
   ASSERT_EQ(opened.records.size(), 1u);
-  EXPECT_EQ(opened.records[0].value, Click("bert"));
+  EXPECT_EQ(opened.records.at(0).value, Click("bert"));
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ class FetchGuardTest : public InterceptorTest {
   static ByteBuffer Tampered(const ByteBuffer& sealed) {
     const ReadBatch batch = Read(sealed);
     std::vector<TestRecord> records = batch.records;
-    records[0].value->front() ^= 1;
+    records.at(0).value->front() ^= 1;
     TestBatch fields;
     fields.baseOffset = batch.header.baseOffset;
     return ProducedBatch(records, kafka::Codec::kNone, fields);
@@ -133,8 +133,8 @@ class FetchGuardTest : public InterceptorTest {
 };
 
 TEST_F(FetchGuardTest, opensWhatTheReaderMaySee) {
-  EXPECT_EQ(Read(*Get("clicks", SealedClicks({"anna", "bert"})).records).records[1].value, Click("bert"));
-  EXPECT_EQ(Read(*Get("staff", SealedFor("staff", {Record("k", "v")})).records).records[0].value, "v");
+  EXPECT_EQ(Read(*Get("clicks", SealedClicks({"anna", "bert"})).records).records.at(1).value, Click("bert"));
+  EXPECT_EQ(Read(*Get("staff", SealedFor("staff", {Record("k", "v")})).records).records.at(0).value, "v");
   EXPECT_EQ(metrics_.totals().opened, 3u);
 }
 
@@ -150,7 +150,7 @@ TEST_F(FetchGuardTest, opensInEveryVersion) {
     const ResponseResult answer = Response(*guard_, version, response, asked.verdict.state.get());
     ASSERT_TRUE(answer.rewritten()) << version;
     const auto opened = WrittenResponse<FetchResponse>(answer.written, version);
-    EXPECT_EQ(Read(*opened.responses[0].partitions[0].records).records[0].value, Click("anna")) << version;
+    EXPECT_EQ(Read(*opened.responses[0].partitions[0].records).records.at(0).value, Click("anna")) << version;
   }
   EXPECT_TRUE(upstream_.asked.empty());
 }
@@ -271,7 +271,7 @@ TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {
   EXPECT_EQ(partition.errorCode, ErrorCode::kNone);
   const ReadBatch opened = Read(*partition.records);
   ASSERT_EQ(opened.records.size(), 1u);
-  EXPECT_EQ(opened.records[0].value, Click("anna"));
+  EXPECT_EQ(opened.records.at(0).value, Click("anna"));
 }
 
 TEST_F(FetchGuardTest, givesPlaintextBeforeABatchThatDoesNotOpen) {
@@ -319,7 +319,7 @@ TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
     EXPECT_TRUE(partition.records->empty());
     EXPECT_GE(held.count(), 990);
   }
-  EXPECT_EQ(Read(*Get("clicks", sealed).records).records[0].value, Click("anna"));
+  EXPECT_EQ(Read(*Get("clicks", sealed).records).records.at(0).value, Click("anna"));
 }
 
 TEST_F(FetchGuardTest, handsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
@@ -346,12 +346,21 @@ TEST_F(FetchGuardTest, keepsControlBatchesAndUnsealedOnesAmongTheOpened) {
   kafka::BatchReader reader(*partition.records);
   kafka::BatchView batch;
   ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
-  EXPECT_EQ(Read(batch.whole).records[0].value, Click("anna"));
+  EXPECT_EQ(Read(batch.whole).records.at(0).value, Click("anna"));
   ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
   EXPECT_EQ(batch.whole, Bytes(commit));
   ASSERT_EQ(reader.Next(batch), kafka::BatchReader::Result::kBatch);
-  EXPECT_EQ(Read(batch.whole).records[0].value, Click("bert"));
+  EXPECT_EQ(Read(batch.whole).records.at(0).value, Click("bert"));
   EXPECT_EQ(reader.Next(batch), kafka::BatchReader::Result::kEnd);
+}
+
+TEST_F(FetchGuardTest, keepsPlaintextBeforeASealedBatch) {
+  const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
+  const FetchResponse::Partition partition = Get("clicks", Joined(plain, SealedClicks({"bert"}, 1)));
+  const Bytes records = *partition.records;
+  ASSERT_GT(records.size(), plain.size());
+  EXPECT_EQ(records.first(plain.size()), Bytes(plain));
+  EXPECT_EQ(Read(records.subspan(plain.size())).records.at(0).value, Click("bert"));
 }
 
 TEST_F(FetchGuardTest, neitherAddsNorRemovesAPartition) {

@@ -117,7 +117,7 @@ TEST_F(ProduceGuardTest, sealsWhatIsProtectedAndForwardsTheRestAsItCame) {
     EXPECT_EQ(forwarded.topicData[0].partitionData[1].index, 4);
     for (const auto& partition : forwarded.topicData[0].partitionData) {
       EXPECT_EQ(AsText(*partition.records).find("anna\","), std::string::npos);
-      EXPECT_EQ(Opened(*partition.records).records[1].value, Click("bert"));
+      EXPECT_EQ(Opened(*partition.records).records.at(1).value, Click("bert"));
     }
   }
 }
@@ -245,6 +245,7 @@ TEST_F(ProduceGuardTest, remembersNoRefusalOfAProducerWithoutAnId) {
   batch.baseSequence = -1;
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, ProducedBatch({Record("k", "{}")}, kafka::Codec::kNone, batch)}})})),
             87);
+  EXPECT_TRUE(shared_->refusals.empty());
   EXPECT_TRUE(
       Produce({Topic("clicks", {{0, ProducedBatch({ClickOf("anna")}, kafka::Codec::kNone, batch)}})}).rewritten());
 }

@@ -20,8 +20,8 @@ std::vector<TestRecord> ManyShapes() {
   records.push_back(Record("tombstone", std::nullopt));
   records.push_back(Record("k4", R"({"user": "bert", "text": ")" + std::string(3000, 'x') + R"("})"));
   records.push_back(Record("k5", R"({"user": "38"})"));
-  records[0].headers = {{"trace", "abc"}, {"empty", ""}, {"null", std::nullopt}};
-  records[4].headers = {{"trace", std::string(300, 'h')}};
+  records.at(0).headers = {{"trace", "abc"}, {"empty", ""}, {"null", std::nullopt}};
+  records.at(4).headers = {{"trace", std::string(300, 'h')}};
   for (size_t i = 0; i < records.size(); ++i) records[i].timestampDelta = static_cast<int64_t>(i * 1000) - 2000;
   return records;
 }
@@ -115,22 +115,29 @@ TEST_F(RoundTripOfOneKind, keepsTransactionalAndTimestampBits) {
 TEST_F(RoundTripOfOneKind, sealsAnEmptyValueToo) {
   UseTopicKey();
   const ByteBuffer sealed = Sealed({Record("k", "")});
-  EXPECT_EQ(Read(sealed).records[0].value->size(), crypto::kTagSize);
-  EXPECT_EQ(Opened(sealed).records[0].value, "");
+  EXPECT_EQ(Read(sealed).records.at(0).value->size(), crypto::kTagSize);
+  EXPECT_EQ(Opened(sealed).records.at(0).value, "");
 }
 
 // A cipher is kept for each of the first 4096 keys of a batch; the others share one.
 TEST_F(RoundTripOfOneKind, holdsMoreUsersThanThereAreCiphers) {
   UseUserKeys();
+  constexpr int kUsers = 4200;
   std::vector<TestRecord> records;
-  for (const int round : {0, 1}) {
-    for (int user = 0; user < 4200; ++user)
-      records.push_back(ClickOf(StrCat("user-", round == 0 ? user : 4199 - user)));
-  }
+  for (int user = 0; user < kUsers; ++user) records.push_back(ClickOf(StrCat("user-", user)));
+  for (int user = kUsers - 1; user >= 0; --user) records.push_back(ClickOf(StrCat("user-", user)));
   const ByteBuffer sealed = Padded(Sealed(ProducedBatch(records)));
   const ReadBatch opened = Opened(sealed);
   ASSERT_EQ(opened.records.size(), records.size());
   for (size_t i = 0; i < records.size(); ++i) ASSERT_EQ(opened.records[i].value, records[i].value) << i;
+
+  // Each under the user's own key: erasing one user takes away that user's two records and no other.
+  for (const int user : {0, 4095, 4096, 4097, 4199}) Erase(StrCat("user-", user));
+  const ReadBatch afterwards = Opened(sealed);
+  EXPECT_EQ(afterwards.records.size(), records.size() - 10);
+  for (const TestRecord& record : afterwards.records) {
+    for (const int user : {0, 4095, 4096, 4097, 4199}) EXPECT_NE(record.key, StrCat("key-user-", user));
+  }
 }
 
 // The broker knows a retry by its sequence, not by its content, so nothing is lost by fresh nonces.
@@ -139,8 +146,8 @@ TEST_F(RoundTripOfOneKind, sealsARetryUnderANewSalt) {
   const ByteBuffer produced = ProducedBatch({Record("k", "v")});
   const ReadBatch first = Read(Sealed(produced));
   const ReadBatch second = Read(Sealed(produced));
-  EXPECT_NE(first.records[0].headers[0].second, second.records[0].headers[0].second);
-  EXPECT_NE(first.records[0].value, second.records[0].value);
+  EXPECT_NE(first.records.at(0).headers[0].second, second.records.at(0).headers[0].second);
+  EXPECT_NE(first.records.at(0).value, second.records.at(0).value);
   EXPECT_EQ(first.header.baseSequence, second.header.baseSequence);
 }
 

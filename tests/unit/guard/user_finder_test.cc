@@ -171,6 +171,7 @@ TEST_F(UserFinderTest, takesTheFirstHeaderOfTheName) {
   EXPECT_EQ(InHeader({{"User", "anna"}}), "no user");
   EXPECT_EQ(InHeader({{"user", ""}}), "no user");
   EXPECT_EQ(InHeader({{"user", std::nullopt}}), "no user");
+  EXPECT_EQ(InHeader({{"user", std::nullopt}, {"user", "anna"}}), "no user");
   EXPECT_EQ(InHeader({}), "no user");
 }
 
