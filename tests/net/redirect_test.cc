@@ -1,63 +1,44 @@
-// Loading, attaching, pinning, and what the application sees of a redirected connection.
+// What the application, the broker and the agent each see of a redirected connection.
 #include "intercept/redirect.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/socket.h>
-
-#include "support/node.h"
-#include "support/test_agent.h"
+#include "support/stage.h"
 
 namespace kveil::nettest {
 namespace {
 
-using intercept::Redirect;
+using testing::ElementsAre;
 
-class RedirectTest : public testing::Test {
- protected:
-  RedirectTest() { Connect(brokerNode, podNode); }
-
-  std::string Dial(const SocketAddress& address, uint32_t uid = 0) {
-    return RunWorkload(
-        pod, &podNode,
-        [&]() -> std::string {
-          const UniqueFd fd(::socket(address.family(), SOCK_STREAM, 0));
-          if (::connect(fd.get(), address.get(), address.size()) < 0) return ErrnoName(errno);
-          return Exchange(fd.get()) + " by " + PeerName(fd.get()) + " as " + SocketName(fd.get());
-        },
-        uid);
-  }
-
-  Cgroup node;
-  Cgroup pod{node, "pod"};
-  Netns brokerNode, podNode;
-  policy::InterceptConfig config = MakeConfig(node);
-  DetachAtEnd detach{config};
-};
+using RedirectTest = Stage;
 
 TEST_F(RedirectTest, ApplicationSeesTheBrokerAndBrokerSeesTheApplication) {
-  std::vector<UniqueFd> listeners;
-  listeners.push_back(ListenIn(brokerNode, Address("192.0.2.1", 9092)));
-  EchoBroker broker(std::move(listeners));
-  TestAgent agent(config);
-  std::string outcome;
-  // The first connect may find the namespace not served yet; every client tries again.
-  ASSERT_TRUE(Eventually([&] { return (outcome = Dial(Address("192.0.2.1", 9092), 1234)) != "ECONNREFUSED"; }));
-  EXPECT_EQ(outcome, "echoed by 192.0.2.1:9092 as 192.0.2.2");
-  EXPECT_THAT(broker.Clients(), testing::ElementsAre("192.0.2.2"));
-  const intercept::Origin origin = agent.LastOrigin();
-  EXPECT_EQ(origin.destination.Text(), "192.0.2.1:9092");
-  EXPECT_EQ(origin.source.AddressText(), "127.0.0.1");
-  EXPECT_EQ(origin.cgroupId, pod.id());
-  EXPECT_EQ(origin.netnsCookie, podNode.cookie());
-  EXPECT_EQ(origin.uid, 1234u);
-  EXPECT_EQ(origin.targetIndex, 0);
+  StartBroker({broker4});
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_THAT(broker->Clients(), ElementsAre("192.0.2.2"));
 }
 
-TEST_F(RedirectTest, ProbeArrivesOnceTheNodeIsServed) {
-  TestAgent agent(config);
-  const absl::Status probed = agent.redirect().Probe(std::chrono::seconds(5));
-  EXPECT_TRUE(probed.ok()) << probed;
+TEST_F(RedirectTest, AgentLearnsWhereAConnectionWasGoingAndWhoOpenedIt) {
+  StartBroker({broker4});
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4, 1234), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  ASSERT_EQ(agent->Origins().size(), 1u);
+  const intercept::Origin origin = agent->LastOrigin();
+  EXPECT_EQ(origin.destination.Text(), "192.0.2.1:9092");
+  EXPECT_EQ(origin.source.AddressText(), "127.0.0.1");
+  EXPECT_EQ(origin.cgroupId, pod.cgroup.id());
+  EXPECT_EQ(origin.netnsCookie, pod.netns.cookie());
+  EXPECT_EQ(origin.uid, 1234u);
+  EXPECT_GT(origin.pid, 1u);
+  EXPECT_EQ(origin.boundDevice, 0u);
+  EXPECT_EQ(origin.targetIndex, 0);
+  EXPECT_FALSE(origin.isProbe);
+}
+
+TEST_F(RedirectTest, NothingStaysInTheMapsOnceAConnectionIsAccepted) {
+  StartBroker({broker4});
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_EQ(agent->redirect().CountMapElements().interim, 0u);
 }
 
 }  // namespace

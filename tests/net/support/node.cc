@@ -57,6 +57,21 @@ void RemoveTree(const std::string& path) {
   Eventually([&] { return ::rmdir(path.c_str()) == 0 || errno != EBUSY; }, std::chrono::seconds(5));
 }
 
+// A child process has copies of all our descriptors, and a copy of a socket or of a namespace's file would keep alive
+// what a test wants to see end. Leaves standard streams and `keep`, which becomes kKept.
+constexpr int kKept = 3;
+void CloseInherited(int keep) {
+  Require(::dup2(keep, kKept) == kKept && ::close_range(kKept + 1, ~0u, 0) == 0, "closing descriptors");
+}
+
+UniqueFd Listen(UniqueFd fd, const SocketAddress& address) {
+  const int on = 1;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  Require(::bind(fd.get(), address.get(), address.size()) == 0 && ::listen(fd.get(), 1024) == 0,
+          "listening on " + address.Text());
+  return fd;
+}
+
 void BringLoopbackUp() {
   const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM, 0));
   ifreq request = {};
@@ -105,9 +120,10 @@ Netns::Netns() {
   Require(holder_ >= 0, "fork");
   if (holder_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    CloseInherited(ready[1]);
     Require(::unshare(CLONE_NEWNET) == 0, "unshare");
     BringLoopbackUp();
-    (void)!::write(ready[1], "r", 1);
+    (void)!::write(kKept, "r", 1);
     for (;;) ::pause();
   }
   ::close(ready[1]);
@@ -156,12 +172,15 @@ Workload::Workload(const Cgroup& cgroup, const Netns* netns, const std::function
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::alarm(30);
-    const UniqueFd procs(::open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
-    Require(::write(procs.get(), "0", 1) == 1, "moving into " + cgroup.path());
+    {
+      const UniqueFd procs(::open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+      Require(::write(procs.get(), "0", 1) == 1, "moving into " + cgroup.path());
+    }
     if (netns) Require(::setns(netns->fd(), CLONE_NEWNET) == 0, "entering a namespace");
     if (uid != 0) Require(::setuid(uid) == 0, "setuid");
+    CloseInherited(result[1]);
     const std::string text = body();
-    (void)!::write(result[1], text.data(), text.size());
+    (void)!::write(kKept, text.data(), text.size());
     ::_exit(0);
   }
   ::close(result[1]);
@@ -236,13 +255,24 @@ std::vector<std::string> EchoBroker::Clients() const {
   return clients_;
 }
 
+Pod::Pod(const Cgroup& node, const std::string& name)
+    : cgroup(node, name), resident_(std::in_place, cgroup, &netns, [] { return PauseForEver(); }) {}
+
+std::string Pod::Run(const std::function<std::string()>& body, uint32_t uid) const {
+  return RunWorkload(cgroup, &netns, body, uid);
+}
+
+std::string PauseForEver() {
+  ::alarm(0);
+  for (;;) ::pause();
+}
+
 UniqueFd ListenIn(const Netns& netns, const SocketAddress& address) {
-  UniqueFd fd = netns.Socket(address.family(), SOCK_STREAM);
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  Require(::bind(fd.get(), address.get(), address.size()) == 0 && ::listen(fd.get(), 1024) == 0,
-          "listening on " + address.Text());
-  return fd;
+  return Listen(netns.Socket(address.family(), SOCK_STREAM), address);
+}
+
+UniqueFd ListenHere(const SocketAddress& address) {
+  return Listen(UniqueFd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)), address);
 }
 
 std::string ErrnoName(int error) { return ::strerrorname_np(error); }
@@ -262,15 +292,32 @@ std::string SocketName(int fd) {
 }
 
 std::string Exchange(int fd) {
-  const char message[] = "hello, broker\n";
-  const timeval limit = {.tv_sec = 5, .tv_usec = 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  if (::send(fd, message, sizeof(message), MSG_NOSIGNAL) != sizeof(message)) return "send: " + ErrnoName(errno);
-  char answer[sizeof(message)] = {};
-  const ssize_t size = ::recv(fd, answer, sizeof(answer), MSG_WAITALL);
-  if (size < 0) return "recv: " + ErrnoName(errno);
-  if (size == 0) return "closed";
-  return std::memcmp(answer, message, sizeof(message)) == 0 ? "echoed" : "garbled";
+  if (::send(fd, kMessage.data(), kMessage.size(), MSG_NOSIGNAL) < 0) return "send: " + ErrnoName(errno);
+  return AwaitEcho(fd);
+}
+
+std::string AwaitEcho(int fd) {
+  std::string answer;
+  char buffer[64];
+  while (answer.size() < kMessage.size()) {
+    pollfd wait = {.fd = fd, .events = POLLIN, .revents = 0};
+    if (::poll(&wait, 1, 10000) <= 0) return "no answer";
+    const ssize_t size = ::recv(fd, buffer, sizeof(buffer), 0);
+    if (size < 0) return "recv: " + ErrnoName(errno);
+    if (size == 0) return "closed";
+    answer.append(buffer, static_cast<size_t>(size));
+  }
+  return answer == kMessage ? "echoed" : "garbled";
+}
+
+std::string Describe(int fd) {
+  const std::string exchanged = Exchange(fd);
+  return StrCat(exchanged, " by ", PeerName(fd), " as ", SocketName(fd));
+}
+
+std::string Dial(const SocketAddress& address) {
+  const UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return ::connect(fd.get(), address.get(), address.size()) == 0 ? Describe(fd.get()) : ErrnoName(errno);
 }
 
 SocketAddress Address(const std::string& address, uint16_t port) { return *SocketAddress::Parse(address, port); }

@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -62,7 +64,8 @@ class Netns {
 // Joins two namespaces by a cable: 192.0.2.1 and 2001:db8:77::1 at `a`'s eth0, 192.0.2.2 and 2001:db8:77::2 at `b`'s.
 void Connect(const Netns& a, const Netns& b);
 
-// Runs `body` in a process of its own in the cgroup and namespace (nullptr: ours) and returns what it returns. "died:
+// Runs `body`, which finds no descriptors of ours but the standard streams, in a process of its own in the cgroup and
+// namespace (nullptr: ours) and returns what it returns. "died:
 // ..." when the process does not return within 30 s.
 std::string RunWorkload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body,
                         uint32_t uid = 0);
@@ -81,6 +84,23 @@ class Workload {
  private:
   pid_t pid_ = -1;
   UniqueFd result_;
+};
+
+// The body of a workload that only lives.
+std::string PauseForEver();
+
+// A namespace and a cgroup with a process that lives in both as long as the pod does, as every pod has one.
+class Pod {
+ public:
+  Pod(const Cgroup& node, const std::string& name);
+  std::string Run(const std::function<std::string()>& body, uint32_t uid = 0) const;
+  void End() { resident_.reset(); }  // the process; the objects stay
+
+  Cgroup cgroup;
+  Netns netns;
+
+ private:
+  std::optional<Workload> resident_;
 };
 
 // Accepts at each given listening socket and sends back what it gets.
@@ -103,6 +123,7 @@ class EchoBroker {
 };
 
 UniqueFd ListenIn(const Netns& netns, const SocketAddress& address);
+UniqueFd ListenHere(const SocketAddress& address);  // in the test's own namespace
 
 // Small client pieces, for use inside of RunWorkload.
 std::string ErrnoName(int error);
@@ -110,6 +131,12 @@ std::string PeerName(int fd);    // "192.0.2.1:9092", or the error's name
 std::string SocketName(int fd);  // address without port
 // Sends a line and expects it back: "echoed", or what happened.
 std::string Exchange(int fd);
+inline constexpr std::string_view kMessage = "hello, broker\n";
+std::string AwaitEcho(int fd);  // when kMessage was sent otherwise
+// "echoed by PEER as OWN", the addresses as the application sees them.
+std::string Describe(int fd);
+// Connects and describes; the error's name when it is refused.
+std::string Dial(const SocketAddress& address);
 SocketAddress Address(const std::string& address, uint16_t port);
 
 }  // namespace kveil::nettest

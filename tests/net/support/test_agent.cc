@@ -119,7 +119,7 @@ void TestAgent::Accept(Served& served, int listener) {
 void TestAgent::Relay(Served& served, UniqueFd client) {
   const absl::StatusOr<intercept::Origin> origin = redirect_->OriginOf(client.get());
   if (!origin.ok()) {
-    ++strangers_;
+    if (absl::IsNotFound(origin.status())) ++strangers_;
     return;
   }
   if (origin->isProbe) return;

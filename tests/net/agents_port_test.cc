@@ -1,0 +1,108 @@
+// Who may listen at the agent's port, and what becomes of those who connect to it themselves.
+#include <poll.h>
+
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+using intercept::Redirect;
+using intercept::RefusedConnect;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class AgentsPortTest : public Stage {
+ protected:
+  AgentsPortTest() { StartBroker({broker4, broker6}); }
+  SocketAddress Port(const std::string& address = "127.0.0.1") const { return Address(address, config.listenPort); }
+};
+
+TEST_F(AgentsPortTest, ConnectionStraightToItIsClosed) {
+  StartAgent();
+  // Whether the application's data is still there when the agent closes decides between the two.
+  for (const std::string address : {"127.0.0.1", "::1"}) {
+    EXPECT_THAT(DialInPod(Port(address)), testing::AnyOf(HasSubstr("closed by "), HasSubstr("ECONNRESET by ")));
+  }
+  EXPECT_EQ(agent->strangers(), 2u);
+  EXPECT_THAT(agent->Origins(), ElementsAre());
+  EXPECT_THAT(broker->Clients(), ElementsAre());
+}
+
+// A socket can be disconnected and connected again; what it was told to be redirected from must not stay in it.
+TEST_F(AgentsPortTest, EarlierDestinationOfASocketIsNotToldToTheAgent) {
+  StartAgent();
+  const std::string outcome = pod.Run([this]() -> std::string {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    if (::connect(fd.get(), broker4.get(), broker4.size()) != 0 || Exchange(fd.get()) != "echoed") return "no first";
+    const sockaddr unspecified = {.sa_family = AF_UNSPEC, .sa_data = {}};
+    if (::connect(fd.get(), &unspecified, sizeof(unspecified)) != 0) return "AF_UNSPEC: " + ErrnoName(errno);
+    if (::connect(fd.get(), Port().get(), Port().size()) != 0) return "second: " + ErrnoName(errno);
+    const std::string peer = PeerName(fd.get());
+    return Exchange(fd.get()) == "echoed" ? "echoed" : peer;
+  });
+  EXPECT_EQ(outcome, Port().Text());
+  EXPECT_EQ(agent->Origins().size(), 1u);
+  EXPECT_TRUE(Eventually([&] { return agent->strangers() == 1; }));
+}
+
+TEST_F(AgentsPortTest, SocketThatWasDisconnectedIsRedirectedAgain) {
+  StartAgent();
+  const std::string outcome = pod.Run([this]() -> std::string {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    if (::connect(fd.get(), broker4.get(), broker4.size()) != 0 || Exchange(fd.get()) != "echoed") return "no first";
+    const sockaddr unspecified = {.sa_family = AF_UNSPEC, .sa_data = {}};
+    if (::connect(fd.get(), &unspecified, sizeof(unspecified)) != 0) return "AF_UNSPEC: " + ErrnoName(errno);
+    if (::connect(fd.get(), broker4.get(), broker4.size()) != 0) return "second: " + ErrnoName(errno);
+    return Describe(fd.get());
+  });
+  EXPECT_EQ(outcome, "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_EQ(agent->Origins().size(), 2u);
+}
+
+// The program that listens there first would read everything in the clear.
+TEST_F(AgentsPortTest, SquatterIsNotGivenConnections) {
+  const UniqueFd squatter4 = ListenIn(pod.netns, Port());
+  const UniqueFd squatter6 = ListenIn(pod.netns, Port("::1"));
+  auto redirect = Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  for (const SocketAddress& address : {broker4, broker6}) {
+    EXPECT_EQ(DialInPod(address), "ECONNREFUSED");
+    const std::vector<RefusedConnect> events = EventsOf(**redirect);
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].reason, RefusedConnect::Reason::kForeignListener);
+    EXPECT_EQ(events[0].family, address.family());
+  }
+  pollfd waits[2] = {{.fd = squatter4.get(), .events = POLLIN, .revents = 0},
+                     {.fd = squatter6.get(), .events = POLLIN, .revents = 0}};
+  EXPECT_EQ(::poll(waits, 2, 0), 0) << "a squatter was connected to";
+  EXPECT_THAT(broker->Clients(), ElementsAre());
+}
+
+TEST_F(AgentsPortTest, NamespaceIsServedOnceItsSquatterHasLeft) {
+  UniqueFd squatter = ListenIn(pod.netns, Port());
+  agent = std::make_unique<TestAgent>(config);
+  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
+  const absl::Status health = agent->namespaces().Health();
+  EXPECT_THAT(std::string(health.message()), HasSubstr("another program listens there"));
+  squatter.Reset();
+  // A refused connect makes the agent try again.
+  EXPECT_TRUE(Eventually([&] { return DialInPod(broker4) == "echoed by 192.0.2.1:9092 as 192.0.2.2"; }));
+  EXPECT_TRUE(agent->namespaces().Health().ok()) << agent->namespaces().Health();
+}
+
+TEST_F(AgentsPortTest, SameSocketMayConnectAfterItWasRefused) {
+  agent = std::make_unique<TestAgent>(config);
+  const Netns late;
+  const std::string outcome = RunWorkload(pod.cgroup, &late, []() -> std::string {
+    const SocketAddress target = Address("192.0.2.1", 9092);
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    if (::connect(fd.get(), target.get(), target.size()) == 0) return "not refused";
+    const bool connected =
+        Eventually([&] { return ::connect(fd.get(), target.get(), target.size()) == 0 || errno != ECONNREFUSED; });
+    return connected ? PeerName(fd.get()) : ErrnoName(errno);
+  });
+  EXPECT_EQ(outcome, "192.0.2.1:9092");
+}
+
+}  // namespace
+}  // namespace kveil::nettest

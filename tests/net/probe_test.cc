@@ -1,0 +1,53 @@
+// The probe connect that decides whether an agent may call itself ready.
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+using intercept::Redirect;
+using testing::HasSubstr;
+
+class ProbeTest : public testing::Test {
+ protected:
+  std::unique_ptr<Redirect> StartRedirect() {
+    auto redirect = Redirect::Start(config);
+    Require(redirect.ok(), std::string(redirect.status().message()));
+    return *std::move(redirect);
+  }
+
+  Cgroup node;
+  policy::InterceptConfig config = MakeConfig(node);
+  DetachAtEnd detach{config};
+};
+
+TEST_F(ProbeTest, ArrivesOnceTheNodeIsServed) {
+  TestAgent agent(config);
+  const absl::Status probed = agent.redirect().Probe(std::chrono::seconds(20));
+  EXPECT_TRUE(probed.ok()) << probed;
+  EXPECT_TRUE(agent.Origins().empty()) << "a probe is nobody's connection";
+}
+
+TEST_F(ProbeTest, FailsWhereNobodyListens) {
+  const std::unique_ptr<Redirect> redirect = StartRedirect();
+  const absl::Status probed = redirect->Probe(std::chrono::seconds(20));
+  EXPECT_TRUE(absl::IsUnavailable(probed)) << probed;
+  EXPECT_THAT(std::string(probed.message()), HasSubstr("was not redirected to the agent: Connection refused"));
+}
+
+TEST_F(ProbeTest, FailsWhenTheListenerIsNotTaggedAsTheAgents) {
+  const std::unique_ptr<Redirect> redirect = StartRedirect();
+  const UniqueFd listener = ListenHere(Address("127.0.0.1", config.listenPort));
+  const absl::Status probed = redirect->Probe(std::chrono::seconds(20));
+  EXPECT_TRUE(absl::IsUnavailable(probed)) << probed;
+}
+
+TEST_F(ProbeTest, FailsWhenNobodyAcceptsIt) {
+  const std::unique_ptr<Redirect> redirect = StartRedirect();
+  const UniqueFd listener = ListenHere(Address("127.0.0.1", config.listenPort));
+  ASSERT_TRUE(redirect->TagAsOwn(listener.get()).ok());
+  const absl::Status probed = redirect->Probe(std::chrono::milliseconds(200));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(probed)) << probed;
+}
+
+}  // namespace
+}  // namespace kveil::nettest

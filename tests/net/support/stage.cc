@@ -1,0 +1,28 @@
+// The stage.
+#include "support/stage.h"
+
+namespace kveil::nettest {
+
+void Stage::StartBroker(const std::vector<SocketAddress>& addresses) {
+  std::vector<UniqueFd> listeners;
+  listeners.reserve(addresses.size());
+  for (const SocketAddress& address : addresses) listeners.push_back(ListenIn(brokerNode, address));
+  broker.emplace(std::move(listeners));
+}
+
+void Stage::StartAgent(const intercept::RedirectOptions& options) {
+  agent = std::make_unique<TestAgent>(config, options);
+  Require(agent->IsServed(pod.netns.cookie()), "a pod that lives is served at start");
+}
+
+std::string Stage::DialInPod(const SocketAddress& address, uint32_t uid) const {
+  return pod.Run([&] { return Dial(address); }, uid);
+}
+
+std::vector<intercept::RefusedConnect> EventsOf(intercept::Redirect& redirect) {
+  std::vector<intercept::RefusedConnect> events;
+  redirect.ReadEvents([&events](const intercept::RefusedConnect& refused) { events.push_back(refused); });
+  return events;
+}
+
+}  // namespace kveil::nettest
