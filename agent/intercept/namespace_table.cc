@@ -173,9 +173,11 @@ absl::Status NamespaceTable::NoteSources(const Entry& entry) {
   absl::Status status;
   const std::vector<policy::Target>& targets = redirect_.config().targets;
   for (size_t i = 0; i < targets.size(); ++i) {
-    const std::optional<SocketAddress> source = SourceTowards(sockets_, entry.fd->get(), targets[i]);
-    if (!source) continue;
-    status.Update(redirect_.SetSourceAddress(entry.status.netnsCookie, static_cast<uint16_t>(i), *source));
+    for (const int family : {AF_INET, AF_INET6}) {
+      const std::optional<SocketAddress> source = SourceTowards(sockets_, entry.fd->get(), targets[i], family);
+      if (!source) continue;
+      status.Update(redirect_.SetSourceAddress(entry.status.netnsCookie, static_cast<uint16_t>(i), *source));
+    }
   }
   return status;
 }

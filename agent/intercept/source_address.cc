@@ -10,13 +10,13 @@ namespace kveil::intercept {
 namespace {
 
 // Some address of the network that is not the network's own, which may count as a broadcast address.
-SocketAddress HostOf(const policy::Target& target) {
-  if (target.prefixLength == 0) {
+SocketAddress HostOf(const policy::Target& target, int family) {
+  if (target.prefixLength == 0 || target.network.family() != family) {
     in6_addr documentation = {};  // 2001:db8::1 and 192.0.2.1 take the default route
     documentation.s6_addr[0] = 0x20, documentation.s6_addr[1] = 0x01, documentation.s6_addr[2] = 0x0d;
     documentation.s6_addr[3] = 0xb8, documentation.s6_addr[15] = 1;
-    return target.network.family() == AF_INET ? SocketAddress::V4(htonl(0xc0000201), target.ports.front().first)
-                                              : SocketAddress::V6(documentation, target.ports.front().first);
+    return family == AF_INET ? SocketAddress::V4(htonl(0xc0000201), target.ports.front().first)
+                             : SocketAddress::V6(documentation, target.ports.front().first);
   }
   kveil_endpoint endpoint = ToEndpoint(target.network);
   const bool isV4 = endpoint.family == KVEIL_FAMILY_V4;
@@ -27,8 +27,9 @@ SocketAddress HostOf(const policy::Target& target) {
 
 }  // namespace
 
-std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target) {
-  const SocketAddress host = HostOf(target);
+std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target,
+                                           int family) {
+  const SocketAddress host = HostOf(target, family);
   const absl::StatusOr<UniqueFd> fd = maker.Make(namespaceFd, host.family(), SOCK_DGRAM, 0);
   sockaddr_storage local = {};
   socklen_t size = sizeof(local);

@@ -9,7 +9,9 @@
 
 namespace kveil::intercept {
 
-// Asks the namespace's routes; sends nothing. nullopt: no route, or the address is loopback anyhow.
-std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target);
+// Asks the namespace's routes; sends nothing. nullopt: no route. `family` may be the one that the target does not have:
+// a broker that was learned for it may have an address of either.
+std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target,
+                                           int family);
 
 }  // namespace kveil::intercept

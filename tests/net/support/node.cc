@@ -213,7 +213,8 @@ std::string RunWorkload(const Cgroup& cgroup, const Netns* netns, const std::fun
   return Workload(cgroup, netns, body, uid).Join();
 }
 
-EchoBroker::EchoBroker(std::vector<UniqueFd> listeners) : listeners_(std::move(listeners)) {
+EchoBroker::EchoBroker(std::vector<UniqueFd> listeners, Manner manner)
+    : listeners_(std::move(listeners)), manner_(manner) {
   for (const UniqueFd& listener : listeners_) {
     accepting_.emplace_back([this, fd = listener.get()] {
       while (!stop_) {
@@ -244,8 +245,12 @@ void EchoBroker::Serve(UniqueFd connection) {
     pollfd wait = {.fd = connection.get(), .events = POLLIN, .revents = 0};
     if (::poll(&wait, 1, 50) <= 0) continue;
     const ssize_t size = ::recv(connection.get(), buffer, sizeof(buffer), 0);
+    if (size == 0 && manner_ == Manner::kStubborn) {
+      Eventually([this] { return stop_.load(); }, std::chrono::minutes(5));
+    }
     if (size <= 0) break;
-    if (::send(connection.get(), buffer, static_cast<size_t>(size), MSG_NOSIGNAL) != size) break;
+    (void)!::send(connection.get(), buffer, static_cast<size_t>(size), MSG_NOSIGNAL);
+    if (manner_ == Manner::kHalfCloses) ::shutdown(connection.get(), SHUT_WR);
   }
   --open_;
 }

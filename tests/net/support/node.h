@@ -103,10 +103,17 @@ class Pod {
   std::optional<Workload> resident_;
 };
 
+// What a broker does when there is nothing to echo any more.
+enum class Manner {
+  kEcho,        // closes when its client does
+  kStubborn,    // keeps its end open when its client has closed
+  kHalfCloses,  // closes its direction after the first echo, and goes on reading
+};
+
 // Accepts at each given listening socket and sends back what it gets.
 class EchoBroker {
  public:
-  explicit EchoBroker(std::vector<UniqueFd> listeners);
+  explicit EchoBroker(std::vector<UniqueFd> listeners, Manner manner = Manner::kEcho);
   ~EchoBroker();
   std::vector<std::string> Clients() const;  // addresses that connected, in order
   size_t open() const { return open_; }
@@ -114,6 +121,7 @@ class EchoBroker {
  private:
   void Serve(UniqueFd connection);
   std::vector<UniqueFd> listeners_;
+  const Manner manner_;
   mutable std::mutex mutex_;
   std::vector<std::string> clients_;
   std::atomic<size_t> open_{0};

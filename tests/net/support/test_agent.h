@@ -25,10 +25,13 @@ std::string UniquePinDirectory();
 // Below `cgroup`; targets 192.0.2.0/24 and 2001:db8:77::/64, ports 9092-9094.
 policy::InterceptConfig MakeConfig(const Cgroup& cgroup);
 
+// An agent that learns of namespaces from events alone, so that a test of events cannot be saved by the clock.
+inline constexpr intercept::Namespaces::Options kNeverCompare = {.reconcileInterval = std::chrono::hours(1)};
+
 class TestAgent {
  public:
   explicit TestAgent(const policy::InterceptConfig& config, const intercept::RedirectOptions& options = {},
-                     intercept::Namespaces::Options namespacesOptions = {});
+                     intercept::Namespaces::Options namespacesOptions = kNeverCompare);
   ~TestAgent();  // leaves the pins, as an agent that ends does
 
   intercept::Redirect& redirect() { return *redirect_; }

@@ -1,0 +1,132 @@
+// Which namespaces are served and when: those that were there first, new ones, ones that end and come back.
+#include "intercept/namespaces.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class NamespacesTest : public Stage {
+ protected:
+  NamespacesTest() { StartBroker({broker4, broker6}); }
+
+  // What stays when only the agent's own namespace is served.
+  bool OnlyOwnIsLeft() const {
+    const auto status = agent->namespaces().Status();
+    return status.size() == 1 && status[0].process == 0 && agent->redirect().CountMapElements().served == 1;
+  }
+};
+
+TEST_F(NamespacesTest, WorkloadThatRanBeforeTheAgentIsServedFromItsFirstConnect) {
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  for (const auto& status : agent->namespaces().Status()) EXPECT_EQ(status.refusedConnects, 0u);
+}
+
+TEST_F(NamespacesTest, NewNamespaceIsServedAfterItsFirstRefusedConnect) {
+  agent = std::make_unique<TestAgent>(config);
+  const Pod late(node, "late");
+  const std::string first = late.Run([this] { return Dial(broker4); });
+  EXPECT_EQ(first, "ECONNREFUSED");
+  EXPECT_TRUE(Eventually([&] { return agent->IsServed(late.netns.cookie()); }));
+}
+
+TEST_F(NamespacesTest, NamespaceThatNeverConnectsIsServedByTheNextComparison) {
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(50)});
+  const Pod late(node, "late");
+  EXPECT_TRUE(Eventually([&] { return agent->IsServed(late.netns.cookie()); }));
+}
+
+// The connecting thread alone has left for another namespace, as a program with setns does.
+TEST_F(NamespacesTest, NamespaceOfAThreadAloneIsServed) {
+  StartAgent();
+  const Netns elsewhere;
+  const std::string file = intercept::NamespaceFile(elsewhere.holder());
+  const std::string outcome = pod.Run([&]() -> std::string {
+    bool connected = false;
+    std::thread([&] {
+      const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+      Require(::setns(fd.get(), CLONE_NEWNET) == 0, "setns");
+      const UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
+      connected = Eventually([&] { return ::connect(client.get(), broker4.get(), broker4.size()) == 0; });
+    }).join();
+    return connected ? "connected" : ErrnoName(errno);
+  });
+  EXPECT_EQ(outcome, "connected");
+  EXPECT_EQ(agent->Origins().back().netnsCookie, elsewhere.cookie());
+}
+
+TEST_F(NamespacesTest, LastWorkloadsEndLetsGoOfTheNamespace) {
+  StartAgent();
+  Workload second(pod.cgroup, &pod.netns, PauseForEver);
+  pod.End();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2") << "a second workload still lives there";
+  EXPECT_EQ(agent->released(), 0u);
+  second.Kill();
+  EXPECT_TRUE(Eventually([&] { return OnlyOwnIsLeft(); }));
+  EXPECT_EQ(agent->released(), 1u);
+}
+
+TEST_F(NamespacesTest, NamespaceThatWasLetGoOfIsRefusedNotPassedBy) {
+  StartAgent();
+  pod.End();
+  ASSERT_TRUE(Eventually([&] { return OnlyOwnIsLeft(); }));
+  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
+  EXPECT_THAT(broker->Clients(), ElementsAre());
+}
+
+TEST_F(NamespacesTest, NamespaceThatComesBackIsServedAgain) {
+  StartAgent();
+  for (int round = 0; round < 3; ++round) {
+    pod.End();
+    ASSERT_TRUE(Eventually([&] { return OnlyOwnIsLeft(); }));
+    const Workload back(pod.cgroup, &pod.netns, PauseForEver);
+    std::string outcome;
+    EXPECT_TRUE(Eventually([&] { return (outcome = DialInPod(broker4)) != "ECONNREFUSED"; }));
+    EXPECT_EQ(outcome, "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  }
+}
+
+TEST_F(NamespacesTest, ConnectionsOfANamespaceThatEndsAreClosed) {
+  StartAgent();
+  Workload client(pod.cgroup, &pod.netns, [this]() -> std::string {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    ::connect(fd.get(), broker4.get(), broker4.size());
+    Exchange(fd.get());
+    return PauseForEver();
+  });
+  ASSERT_TRUE(Eventually([&] { return broker->open() == 1; }));
+  pod.End();
+  client.Kill();
+  EXPECT_TRUE(Eventually([&] { return broker->open() == 0 && OnlyOwnIsLeft(); }));
+}
+
+TEST_F(NamespacesTest, OneThatCannotBeServedDoesNotKeepTheOthersFromIt) {
+  const Pod broken(node, "broken");
+  broken.netns.Ip("link set lo down");
+  broken.netns.Ip("addr flush dev lo");
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  const absl::Status health = agent->namespaces().Health();
+  EXPECT_THAT(std::string(health.message()), HasSubstr("1 network namespace is not served"));
+  EXPECT_THAT(std::string(health.message()), HasSubstr("cannot listen on 127.0.0.1:"));
+}
+
+TEST_F(NamespacesTest, RestartedAgentForgetsNamespacesThatEndedMeanwhile) {
+  StartAgent();
+  agent.reset();
+  pod.End();
+  agent = std::make_unique<TestAgent>(config);
+  EXPECT_TRUE(OnlyOwnIsLeft());
+}
+
+}  // namespace
+}  // namespace kveil::nettest
