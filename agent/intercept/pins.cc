@@ -89,6 +89,8 @@ absl::StatusOr<int> PinDirectory::RemoveAll() {
   for (const std::filesystem::path& pin : pins) {
     const bool isLink = absl::StartsWith(pin.filename().string(), "link_");
     if (!isLink && !absl::StartsWith(pin.filename().string(), "map_")) continue;
+    // Removing the pin alone would detach some milliseconds later, and connects would still be refused until then.
+    if (const UniqueFd link(isLink ? ::bpf_obj_get(pin.c_str()) : -1); link.valid()) ::bpf_link_detach(link.get());
     if (::unlink(pin.c_str()) < 0 && errno != ENOENT) {
       return absl::InternalError(StrCat("cannot remove ", pin.string(), ": ", std::strerror(errno)));
     }
