@@ -1,0 +1,64 @@
+// Which systemd unit a cgroup path belongs to. Rules say who may read by it, so a name that a workload can give itself
+// must not count.
+#include <gtest/gtest.h>
+
+#include "intercept/workloads.h"
+
+namespace kveil::intercept {
+namespace {
+
+TEST(UnitOfTest, ServiceInItsSlice) {
+  EXPECT_EQ(UnitOf("/system.slice/app.service"), "app.service");
+  EXPECT_EQ(UnitOf("/system.slice/system-app.slice/app@1.service"), "app@1.service");
+}
+
+TEST(UnitOfTest, ScopesAndSocketsAreUnits) {
+  EXPECT_EQ(UnitOf("/machine.slice/machine-x.scope"), "machine-x.scope");
+  EXPECT_EQ(UnitOf("/system.slice/app.socket"), "app.socket");
+}
+
+TEST(UnitOfTest, SliceAloneIsNone) {
+  EXPECT_EQ(UnitOf("/"), "");
+  EXPECT_EQ(UnitOf(""), "");
+  EXPECT_EQ(UnitOf("/system.slice"), "");
+  EXPECT_EQ(UnitOf("/system.slice/plain-directory"), "");
+}
+
+TEST(UnitOfTest, WhatAUnitMakesBelowItselfDoesNotCount) {
+  EXPECT_EQ(UnitOf("/system.slice/mine.service/trusted.service"), "mine.service");
+  EXPECT_EQ(UnitOf("/system.slice/mine.service/system.slice/trusted.service"), "mine.service");
+  EXPECT_EQ(UnitOf("/system.slice/containerd.service/anything/trusted.scope"), "containerd.service");
+}
+
+TEST(UnitOfTest, UsersUnitIsNamedWithItsManager) {
+  EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service"),
+            "user@1000.service/foo.service");
+  EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/user@1000.service/init.scope"), "user@1000.service/init.scope");
+  EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/user@1000.service"), "user@1000.service");
+  EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service/bar.service"),
+            "user@1000.service/foo.service");
+}
+
+TEST(UnitOfTest, SessionIsAUnitOfItsOwn) {
+  EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/session-3.scope"), "session-3.scope");
+}
+
+TEST(UnitOfTest, BelowAPodThereIsNone) {
+  EXPECT_EQ(UnitOf("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-2.scope"),
+            "");
+  EXPECT_EQ(UnitOf("/kubepods/besteffort/pod1/trusted.service"), "");
+  EXPECT_EQ(UnitOf("/kubepods-besteffort.slice/trusted.service"), "");
+}
+
+TEST(UnitOfTest, NameThatOnlyBeginsLikeAPodsIsAUnit) {
+  EXPECT_EQ(UnitOf("/system.slice/kubepodsweeper.service"), "kubepodsweeper.service");
+}
+
+TEST(UnitOfTest, EscapedNameIsReadAsSystemdWroteIt) {
+  EXPECT_EQ(UnitOf("/system.slice/_cgroup.app.service"), "cgroup.app.service");
+}
+
+TEST(UnitOfTest, SuffixAloneIsNoName) { EXPECT_EQ(UnitOf("/system.slice/.service"), ""); }
+
+}  // namespace
+}  // namespace kveil::intercept
