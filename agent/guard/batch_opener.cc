@@ -92,6 +92,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
     return std::move(outcome_);
   }
   outcome_.kind = OpenOutcome::Kind::kRewritten;
+  outcome_.keysUsed = ciphersUsed_;
   if (hidden_ > 0 && (lastVisibleOffset_ < 0 || lastVisibleOffset_ < task_.fetchOffset)) {
     // Nothing is left for this reader: what was visible lies before the offset it asked for.
     scratch_.writer.Abandon();

@@ -34,6 +34,7 @@ struct OpenOutcome {
   observe::RefuseReason reason = observe::RefuseReason::kOther;  // kStop
   std::string problem;                                           // kStop; never holds anything of a record
   uint64_t opened = 0;
+  uint64_t keysUsed = 0;   // distinct ones, all found in the cache
   uint64_t erased = 0;     // left out: the user was erased
   uint64_t plaintext = 0;  // without an envelope
   bool plaintextDropped = false;

@@ -17,6 +17,8 @@ using observe::RefuseReason;
 
 // A topic's max.message.bytes unless somebody changed it (Kafka's default, 1 MiB and the batch prefix).
 constexpr size_t kDefaultMaxMessageBytes = 1'048'588;
+// What an envelope adds at least: the header's name and lengths, version, flags, key id, salt, index, and the tag.
+constexpr size_t kLeastGrowth = 1 + crypto::kEnvelopeHeaderName.size() + 1 + (1 + 1 + 16 + 12 + 1) + crypto::kTagSize;
 // A batch with more users than this makes do with one more cipher, whose key is set anew for each record: a cipher
 // holds about two kilobytes.
 constexpr size_t kMaxCiphers = 4096;
@@ -154,7 +156,8 @@ const SealPass::Slot* SealPass::SlotFor(const kafka::RecordView& record, int32_t
     case policy::SealScope::kCluster:
       return slots_.empty() ? SlotFor(keys::ScopeName{keys::Scope::kCluster, "", task_.cluster}) : &slots_.front();
     case policy::SealScope::kTopic:
-      return slots_.empty() ? SlotFor(keys::ScopeName{keys::Scope::kTopic, "", task_.topicName}) : &slots_.front();
+      return slots_.empty() ? SlotFor(keys::ScopeName{keys::Scope::kTopic, task_.cluster, task_.topicName})
+                            : &slots_.front();
     case policy::SealScope::kUser:
       break;
   }
@@ -216,6 +219,7 @@ void SealPass::RefuseRecord(int32_t index, RefuseReason reason, std::string_view
 SealOutcome SealPass::TakeOutcome() {
   SealOutcome outcome;
   outcome.sealed = sealed_;
+  outcome.keysUsed = slots_.size();
   outcome.afterErasure = afterErasure_;
   if (refusal_.has_value()) {
     outcome.kind = SealOutcome::Kind::kRefused;
@@ -283,6 +287,12 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
   scratch.keyCache.Refresh();
   const bool mayCompressValues = task.topic->seal->compressValues;
   kafka::Codec codec = batch.header.codec();
+  // Sealing adds about 57 bytes a record. A batch that the broker would have taken before must not be refused for
+  // that, and cannot be split (its sequence numbers are the producer's): so it is compressed, which shrinks what was
+  // added. Here where that is certain to be needed, below where it turns out to be.
+  const kafka::Codec forGrowth = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
+  const size_t grown = batch.whole.size() + static_cast<size_t>(batch.header.count) * kLeastGrowth;
+  if (codec == kafka::Codec::kNone && grown > kDefaultMaxMessageBytes) codec = forGrowth;
   bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
   const size_t start = out.size();
   for (;;) {
@@ -297,12 +307,9 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
       return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
                                    static_cast<uint64_t>(batch.header.count)));
     }
-    // Sealing adds about 57 bytes a record. A batch that the broker would have taken before must not be refused for
-    // that, and cannot be split (its sequence numbers are the producer's): so it is compressed, which shrinks what was
-    // added.
     if (codec != kafka::Codec::kNone || out.size() - start <= kDefaultMaxMessageBytes) return pass.TakeOutcome();
     out.resize(start);
-    codec = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
+    codec = forGrowth;
     compressValues = mayCompressValues;
   }
 }

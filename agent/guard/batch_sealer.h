@@ -43,6 +43,7 @@ struct SealOutcome {
   keys::Misses misses;
   Refusal refusal;
   uint64_t sealed = 0;        // records
+  uint64_t keysUsed = 0;      // distinct ones, all found in the cache
   uint64_t afterErasure = 0;  // of them under a key that nobody keeps
 };
 

@@ -43,6 +43,10 @@ bool BrokerDirectory::IsKnown(const std::string& endpoint, Clock::time_point now
 
 absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex) {
   const absl::StatusOr<std::vector<SocketAddress>> addresses = Resolve(host, port);
+  if (!addresses.ok() && options_.reportOnly) {
+    log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", addresses.status()}});
+    return absl::OkStatus();
+  }
   if (!addresses.ok()) return addresses.status();
   for (const SocketAddress& address : *addresses) {
     if (options_.isTarget(address)) continue;

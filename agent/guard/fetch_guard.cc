@@ -44,9 +44,12 @@ struct FetchGuard::State : proxy::RequestState {
 };
 
 std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request, bool& topicsChanged) {
-  // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed.
-  if (request.sessionEpoch <= 0 || session_ == nullptr) {
+  // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed (KIP-227).
+  const bool begins = request.sessionEpoch <= 0;
+  if (begins || session_ == nullptr || session_->id != request.sessionId) {
     session_ = std::make_shared<Session>();
+    session_->isForeign = !begins;
+    session_->id = begins ? 0 : request.sessionId;
     topicsChanged = true;
   }
   if (session_->positions.Apply(request)) topicsChanged = true;
@@ -54,6 +57,7 @@ std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& 
 }
 
 bool FetchGuard::NeedsGuard(Session& session, bool topicsChanged) {
+  if (session.isForeign) return true;
   const uint64_t generation = shared_.policies.generation();
   if (!topicsChanged && session.policyGeneration == generation) return session.needsGuard;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
@@ -84,7 +88,9 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
   auto learning = LearnTopicNames(state->session->positions, upstream);
   co_await std::move(learning);
-  if (!NeedsGuard(*state->session, topicsChanged)) co_return RequestVerdict::Forward();
+  const bool needsGuard = NeedsGuard(*state->session, topicsChanged);
+  const bool namesSession = decoded->sessionEpoch == 0;
+  if (!needsGuard && !namesSession) co_return RequestVerdict::Forward();
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
@@ -137,6 +143,7 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
 
   const auto& ours = static_cast<const State&>(*state);
+  if (!ours.session->isForeign) ours.session->id = decoded->sessionId;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress;
   for (FetchResponse::Topic& topic : decoded->responses) {
@@ -175,6 +182,7 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       progress.changed = true;
     } else if (!mayRead) {
       if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+      ReportDenied(*name);
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
       progress.delivered = true;  // an error is an answer: nothing to hold back
@@ -272,7 +280,7 @@ io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka
 void FetchGuard::Count(const OpenOutcome& outcome) {
   if (outcome.opened > 0) {
     shared_.metrics.RecordsOpened(outcome.opened);
-    shared_.metrics.KeyCacheHits(1);
+    shared_.metrics.KeyCacheHits(outcome.keysUsed);
   }
   if (outcome.erased > 0) shared_.metrics.RecordsDropped(observe::DropReason::kErased, outcome.erased);
   if (outcome.plaintext == 0) return;
@@ -281,6 +289,14 @@ void FetchGuard::Count(const OpenOutcome& outcome) {
   } else {
     shared_.metrics.RecordsPassedPlain(outcome.plaintext);
   }
+}
+
+void FetchGuard::ReportDenied(std::string_view topicName) {
+  if (!deniedTopics_.emplace(topicName).second) return;
+  const policy::Workload& workload = connection_.workload;
+  log::Warning("fetch.denied", {{"connection", connection_.id},
+                                {"topic", topicName},
+                                {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit}});
 }
 
 void FetchGuard::ReportStop(std::string_view topicName, const FetchResponse::Partition& partition, int64_t offset,

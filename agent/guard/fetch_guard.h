@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "guard/batch_opener.h"
 #include "guard/fetch_positions.h"
 #include "guard/shared_state.h"
@@ -32,6 +33,9 @@ class FetchGuard : public proxy::Interceptor {
  private:
   // The topics that one request, or the requests of one session, asked for.
   struct Session {
+    int32_t id = 0;  // 0 until the broker's answer names it
+    // It was begun on another connection, so its topics are not known: everything it answers is looked at.
+    bool isForeign = false;
     FetchPositions positions;
     uint64_t policyGeneration = 0;  // with which needsGuard was worked out
     bool needsGuard = true;
@@ -62,7 +66,10 @@ class FetchGuard : public proxy::Interceptor {
   WorkerScratch& scratch_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
+  void ReportDenied(std::string_view topicName);
+
   std::shared_ptr<Session> session_;
+  absl::flat_hash_set<std::string> deniedTopics_;  // said in the log already
   // Ids that the broker does not know either, and when they may be asked for again.
   absl::flat_hash_map<kafka::TopicId, std::chrono::steady_clock::time_point> unknownIds_;
 };

@@ -147,6 +147,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       Refused& entry = refused.emplace_back();
       entry.topic = std::string(topic.name);
       entry.topicId = topic.topicId;
+      entry.name = name.value_or("");
       entry.partition = partition.index;
       entry.refusal = *std::move(refusal);
     }
@@ -234,14 +235,14 @@ void ProduceGuard::RememberRefusal(std::string_view topicName, const ProduceRequ
 void ProduceGuard::Count(const SealOutcome& outcome) {
   shared_.metrics.RecordsSealed(outcome.sealed);
   if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
-  shared_.metrics.KeyCacheHits(1);
+  shared_.metrics.KeyCacheHits(outcome.keysUsed);
 }
 
 void ProduceGuard::Report(const Refused& refused) const {
   shared_.metrics.RecordsRefused(refused.refusal.reason, refused.refusal.recordCount);
   log::Warning("produce.refused",
                {{"connection", connection_.id},
-                {"topic", refused.topic.empty() ? refused.topicId.Text() : refused.topic},
+                {"topic", refused.name.empty() ? refused.topicId.Text() : refused.name},
                 {"partition", refused.partition},
                 {"code", kafka::ErrorName(refused.refusal.code)},
                 {"records", refused.refusal.recordCount},

@@ -31,6 +31,7 @@ class ProduceGuard : public proxy::Interceptor {
   struct Refused {
     std::string topic;  // until version 12
     kafka::TopicId topicId;
+    std::string name;  // for the log; empty while an id's name is not known
     int32_t partition = 0;
     Refusal refusal;
   };

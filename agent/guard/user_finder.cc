@@ -9,6 +9,7 @@ namespace kveil::guard {
 
 struct UserFinder::Parser {
   simdjson::ondemand::parser json;
+  simdjson::dom::parser whole;
   char number[24];
 };
 
@@ -24,6 +25,13 @@ std::optional<Bytes> FindHeader(const kafka::RecordView& record, std::string_vie
     if (header.key == name) return header.value;
   }
   return std::nullopt;
+}
+
+// Why a document has no user: looking for one value does not read all of it, so that is made up for here.
+UserFinder::Result NoUserIn(Bytes json, simdjson::dom::parser& parser) {
+  simdjson::dom::element document;
+  const bool isJson = parser.parse(json.data(), json.size()).get(document) == simdjson::SUCCESS;
+  return isJson ? UserFinder::Result::kNoUser : UserFinder::Result::kNotJson;
 }
 
 UserFinder::Result FoundUnlessEmpty(std::string_view text, std::string_view& user) {
@@ -66,7 +74,7 @@ UserFinder::Result UserFinder::FindInJson(Bytes json, const std::string& pointer
     case simdjson::INVALID_JSON_POINTER:
     case simdjson::INCORRECT_TYPE:
     case simdjson::SCALAR_DOCUMENT_AS_VALUE:
-      return Result::kNoUser;
+      return NoUserIn(json, parser_->whole);
     default:
       return Result::kNotJson;
   }

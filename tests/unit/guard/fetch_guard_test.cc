@@ -85,6 +85,12 @@ class FetchGuardTest : public InterceptorTest {
     EXPECT_EQ(partition.lastStableOffset, 999);
     return partition;
   }
+  // Sends the first request of a session and has the broker name it 77.
+  void BeginSession(const FetchRequest& full) {
+    RequestResult begun = Request(*guard_, 12, full);
+    ASSERT_TRUE(begun.verdict.wantResponse) << "the answer has the session's id";
+    EXPECT_FALSE(Response(*guard_, 12, ResponseOf({}), begun.verdict.state.get()).rewritten());
+  }
   ByteBuffer SealedFor(std::string_view topic, std::vector<TestRecord> records, int64_t baseOffset = 0) {
     TestBatch batch;
     batch.baseOffset = baseOffset;
@@ -232,7 +238,7 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
   Erase("anna");
   FetchRequest full = RequestFor({Asked("clicks", 101), Asked("free", 0)});
   full.sessionEpoch = 0;
-  ASSERT_TRUE(Request(*guard_, 12, full).verdict.wantResponse);
+  BeginSession(full);
   FetchRequest incremental = RequestFor({});
   incremental.sessionId = 77;
   incremental.sessionEpoch = 1;
@@ -252,7 +258,27 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
   Request(*guard_, 12, forget);
   FetchRequest anew = RequestFor({Asked("free")});
   anew.sessionEpoch = 0;
-  EXPECT_FALSE(Request(*guard_, 12, anew).verdict.wantResponse) << "a new session still has the old one's topics";
+  BeginSession(anew);
+  EXPECT_FALSE(Request(*guard_, 12, incremental).verdict.wantResponse)
+      << "a new session still has the old one's topics";
+}
+
+TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnection) {
+  FetchRequest incremental = RequestFor({});
+  incremental.sessionId = 78;
+  incremental.sessionEpoch = 5;
+  EXPECT_TRUE(Request(*guard_, 12, incremental).verdict.wantResponse) << "no session is known here";
+  FetchRequest full = RequestFor({Asked("free")});
+  full.sessionEpoch = 0;
+  BeginSession(full);
+  RequestResult asked = Request(*guard_, 12, incremental);
+  ASSERT_TRUE(asked.verdict.wantResponse) << "session 77 is known here, this is another";
+  const ByteBuffer sealed = SealedFor("private", {Record("k", "v")});
+  const ResponseResult answer =
+      Response(*guard_, 12, ResponseOf({Answered("private", {Records(sealed)})}), asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
 }
 
 TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
