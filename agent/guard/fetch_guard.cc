@@ -271,7 +271,7 @@ io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka
       break;
     }
     auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-    co_await std::move(fetching);
+    (void)co_await std::move(fetching);  // what could not be had is asked for again
     outcome = OpenBatch(task, batch, scratch_, out);
   }
   co_return outcome;

@@ -185,7 +185,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const policy::Topic
       break;
     }
     auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-    co_await std::move(fetching);
+    (void)co_await std::move(fetching);  // what could not be had is asked for again
     outcome = SealBatch(task, scratch_, sealed);
   }
   if (outcome.kind == SealOutcome::Kind::kRefused) {

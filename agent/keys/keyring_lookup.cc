@@ -83,6 +83,7 @@ absl::Status Keyring::Make(const std::vector<Missing>& missing) {
   if (!transaction.ok()) return Fail(transaction.status());
   // What is given before the commit must not leave when the commit fails.
   std::vector<std::pair<Lookup*, size_t>> given;
+  given.reserve(missing.size());
   for (const Missing& one : missing) given.emplace_back(one.lookup, one.lookup->result.scopes.size());
   absl::Status status;
   for (const Missing& one : missing) {
