@@ -67,7 +67,7 @@ struct AdminConfig {
 // What bounds the agent's memory and patience. Sizes are bytes.
 struct LimitsConfig {
   size_t connections = 10000;                       // at once, over all workers
-  size_t receiveBuffers = 64;                       // a worker, of 1 MiB each
+  size_t receiveBuffers = 256;                      // a worker, of 1 MiB each; slow readers hold one each
   size_t requestSize = 100 * size_t{1} << 20;       // longest frame from a client (Kafka's socket.request.max.bytes)
   size_t responseSize = 128 * size_t{1} << 20;      // longest response that is read whole
   size_t batchSize = 64 * size_t{1} << 20;          // one record batch after decompression

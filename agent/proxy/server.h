@@ -21,7 +21,7 @@ class Server {
  public:
   struct Options {
     unsigned workers = 1;
-    size_t receiveBuffers = 64;      // a worker, of 1 MiB each
+    size_t receiveBuffers = 256;     // a worker, of 1 MiB each
     size_t frameMemory = 256 << 20;  // bytes a worker, for frames that do not fit a receive buffer
     size_t connections = 10'000;     // at once, over all workers
     ConnectionLimits limits;

@@ -22,11 +22,13 @@ def free_port(address="0.0.0.0"):
 class Broker:
     """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
 
-    `address` is an address of this machine that every client can reach; the broker advertises it."""
+    `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`."""
 
-    def __init__(self, address, folder, heap="512m", settings=None):
+    def __init__(self, address, folder, heap="512m", settings=None, advertised=None):
         self.address = address
         self.port = free_port(address)
+        self._advertised = advertised or address
+        self._bound = address if advertised is None else "0.0.0.0"
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.log = self.folder / "broker.log"
@@ -105,8 +107,8 @@ class Broker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address}:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}:{self.port}",
+            "listeners": f"PLAINTEXT://{self._bound}:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self._advertised}:{self.port}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",

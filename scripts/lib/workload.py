@@ -69,6 +69,12 @@ class Site:
         address = str(next(self._hosts)) if own_namespace else None
         return Workload(self, name, address, next(self._numbers), below or self.cgroup)
 
+    def second_address(self):
+        """Another address of the host on the bridge."""
+        address = str(next(self._hosts))
+        _ip(f"addr add {address}/16 dev {self.bridge}\n")
+        return address
+
     def remember(self, workload):
         self._workloads[workload.name] = workload
 
