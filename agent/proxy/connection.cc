@@ -86,6 +86,11 @@ void Connection::LogClosed() const {
 
 void Connection::End(std::string_view side, const absl::Status& status) {
   if (endReason_.empty() && !status.ok()) endReason_ = StrCat(side, ": ", status.message());
+  if (absl::IsUnavailable(status)) {
+    // A connection broke: the other side must not take that for an orderly end.
+    application_.AbortOnClose();
+    upstream_.AbortOnClose();
+  }
   application_.Cancel();
   upstream_.Cancel();
 }

@@ -42,6 +42,11 @@ void FrameInput::ReleaseIfEmpty() {
   pooled_ = io::PooledBuffer();
 }
 
+void FrameInput::Abandon() {
+  begin_ = end_;
+  ReleaseIfEmpty();
+}
+
 io::Task<absl::StatusOr<bool>> FrameInput::Fill() {
   ReleaseIfEmpty();
   if (longFrame_ == nullptr && begin_ > 0) {

@@ -47,6 +47,9 @@ class FrameInput {
   // Gives an emptied buffer back; call when everything buffered has been consumed and sent.
   void ReleaseIfEmpty();
 
+  // Forgets what is buffered and gives all memory back: nothing will be read any more.
+  void Abandon();
+
  private:
   size_t Capacity() const;
   uint8_t* Data();

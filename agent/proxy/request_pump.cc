@@ -21,6 +21,7 @@ io::Task<void> Connection::PumpRequests() {
   auto relay = RelayRequests();
   const absl::Status status = co_await std::move(relay);
   requestsEnded_ = true;
+  requests_.Abandon();  // the other direction may be waiting for this memory
   if (!status.ok()) {
     End("application", status);
     co_return;

@@ -18,6 +18,7 @@ io::Task<void> Connection::PumpResponses() {
   auto relay = RelayResponses();
   const absl::Status status = co_await std::move(relay);
   responsesEnded_ = true;
+  responses_.Abandon();  // the other direction may be waiting for this memory
   FailOwnAnswers();
   if (!status.ok()) {
     End("broker", status);
