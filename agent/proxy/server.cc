@@ -66,6 +66,9 @@ void Server::Drain() {
 void Server::Stop() {
   if (stopped_) return;
   stopped_ = true;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->Post([worker = worker.get()] { worker->AbortAll(); });
+  }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->StopAndJoin();
 }
 

@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -119,33 +120,57 @@ io::Task<void> Server::Worker::RunConnection(Connection* connection, uint64_t id
 
 void Server::Worker::Release(uint64_t netnsCookie, std::function<void()> done) {
   releasing_.insert(netnsCookie);
-  loop_->Spawn(WaitReleased([netnsCookie](uint64_t cookie) { return cookie == netnsCookie; }, std::move(done)));
+  ReleaseMatching([netnsCookie](uint64_t cookie) { return cookie == netnsCookie; }, std::move(done));
 }
 
 void Server::Worker::ReleaseAll(std::function<void()> done) {
   closing_ = true;
-  loop_->Spawn(WaitReleased([](uint64_t) { return true; }, std::move(done)));
+  ReleaseMatching([](uint64_t) { return true; }, std::move(done));
 }
 
-io::Task<void> Server::Worker::WaitReleased(std::function<bool(uint64_t)> matches, std::function<void()> done) {
-  for (ActiveListener* active : listeners_) {
-    if (matches(active->netnsCookie)) active->listener.Cancel();
-  }
+void Server::Worker::AbortAll() {
+  closing_ = true;
+  CancelListeners([](uint64_t) { return true; });
   for (const auto& [id, connection] : connections_) {
-    if (matches(connection->info().netnsCookie)) connection->Drain();
+    connection->Abort(observe::ConnectionResult::kServed, "the agent stops");
   }
+}
+
+void Server::Worker::CancelListeners(const Matches& matches) {
+  for (ActiveListener* active : listeners_) {
+    if (!matches(active->netnsCookie)) continue;
+    active->closing = true;
+    active->listener.Cancel();
+  }
+}
+
+// Only what is there now: the namespace may come back at once, and what is new then stays.
+void Server::Worker::ReleaseMatching(Matches matches, std::function<void()> done) {
+  CancelListeners(matches);
+  std::vector<uint64_t> draining;
+  for (const auto& [id, connection] : connections_) {
+    if (!matches(connection->info().netnsCookie)) continue;
+    draining.push_back(id);
+    connection->Drain();
+  }
+  loop_->Spawn(WaitReleased(std::move(matches), std::move(draining), std::move(done)));
+}
+
+io::Task<void> Server::Worker::WaitReleased(Matches matches, std::vector<uint64_t> draining,
+                                            std::function<void()> done) {
+  const auto isClosing = [&matches](const ActiveListener* active) {
+    return active->closing && matches(active->netnsCookie);
+  };
   const auto patience = std::chrono::steady_clock::now() + server_.options_.drainTimeout;
   constexpr std::chrono::milliseconds kLook{10};
   for (;;) {
-    const bool late = std::chrono::steady_clock::now() > patience;
-    size_t left = 0;
-    for (ActiveListener* active : listeners_) left += matches(active->netnsCookie) ? 1 : 0;
-    for (const auto& [id, connection] : connections_) {
-      if (!matches(connection->info().netnsCookie)) continue;
-      ++left;
-      if (late) connection->Abort(observe::ConnectionResult::kStalled, "not finished when the drain timeout passed");
+    std::erase_if(draining, [this](uint64_t id) { return !connections_.contains(id); });
+    if (draining.empty() && std::none_of(listeners_.begin(), listeners_.end(), isClosing)) break;
+    if (std::chrono::steady_clock::now() > patience) {
+      for (const uint64_t id : draining) {
+        connections_[id]->Abort(observe::ConnectionResult::kStalled, "not finished when the drain timeout passed");
+      }
     }
-    if (left == 0) break;
     co_await loop_->Sleep(kLook);
   }
   done();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -37,17 +38,23 @@ class Server::Worker {
   void Release(uint64_t netnsCookie, std::function<void()> done);
   // The same for everything, for good.
   void ReleaseAll(std::function<void()> done);
+  // Closes listeners and connections at once, for good.
+  void AbortAll();
 
  private:
   struct ActiveListener {
     ActiveListener(io::Loop& loop, UniqueFd fd, uint64_t cookie) : listener(loop, std::move(fd)), netnsCookie(cookie) {}
     io::Listener listener;
     uint64_t netnsCookie;
+    bool closing = false;
   };
 
   io::Task<void> AcceptLoop(ActiveListener* active);
   io::Task<void> RunConnection(Connection* connection, uint64_t id);
-  io::Task<void> WaitReleased(std::function<bool(uint64_t)> matches, std::function<void()> done);
+  using Matches = std::function<bool(uint64_t netnsCookie)>;
+  void CancelListeners(const Matches& matches);
+  void ReleaseMatching(Matches matches, std::function<void()> done);
+  io::Task<void> WaitReleased(Matches matches, std::vector<uint64_t> draining, std::function<void()> done);
   io::Task<void> Tick();
   void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason);
 
