@@ -1,0 +1,172 @@
+// The buffers that rewritten messages are built in, the frames that leave together, and the bound on long frames.
+#include <gtest/gtest.h>
+
+#include "../io/harness.h"
+#include "proxy/buffer_shelf.h"
+#include "proxy/memory_budget.h"
+#include "proxy/outgoing_frames.h"
+
+namespace kveil::proxy {
+namespace {
+
+TEST(BufferShelf, givesABufferOutAgainEmpty) {
+  BufferShelf shelf;
+  auto buffer = shelf.Take();
+  buffer->assign(1000, 7);
+  const uint8_t* const memory = buffer->data();
+  shelf.GiveBack(std::move(buffer));
+  buffer = shelf.Take();
+  EXPECT_TRUE(buffer->empty());
+  EXPECT_GE(buffer->capacity(), 1000u);
+  buffer->push_back(1);
+  EXPECT_EQ(buffer->data(), memory);
+}
+
+TEST(BufferShelf, keepsNoMoreThanItsBound) {
+  BufferShelf shelf(10'000);
+  for (int i = 0; i < 5; ++i) {
+    auto buffer = std::make_unique<ByteBuffer>();
+    buffer->reserve(4000);
+    shelf.GiveBack(std::move(buffer));
+  }
+  size_t kept = 0;
+  std::vector<std::unique_ptr<ByteBuffer>> taken;
+  for (int i = 0; i < 5; ++i) {
+    taken.push_back(shelf.Take());
+    kept += taken.back()->capacity();
+  }
+  EXPECT_EQ(kept, 8000u);
+  auto buffer = std::make_unique<ByteBuffer>();
+  buffer->reserve(9000);
+  shelf.GiveBack(std::move(buffer));
+  EXPECT_GE(shelf.Take()->capacity(), 9000u) << "what was taken still counts";
+}
+
+TEST(Arena, keepsEachBufferInItsPlaceUntilItIsCleared) {
+  BufferShelf shelf;
+  Arena arena(shelf);
+  ByteBuffer& first = arena.NewBuffer();
+  first.assign(10, 1);
+  const uint8_t* const memory = first.data();
+  for (int i = 0; i < 100; ++i) arena.NewBuffer().assign(10, 2);
+  arena.DropNewest();
+  EXPECT_EQ(first.data(), memory);
+  EXPECT_EQ(first, ByteBuffer(10, 1));
+  arena.Clear();
+  EXPECT_GE(shelf.Take()->capacity(), 10u) << "a cleared arena's buffers go back to the shelf";
+}
+
+std::string TextOf(const OutgoingFrames& frames) {
+  std::string text;
+  for (const iovec& slice : frames.slices()) text.append(static_cast<const char*>(slice.iov_base), slice.iov_len);
+  EXPECT_EQ(text.size(), frames.size());
+  return text;
+}
+
+TEST(OutgoingFrames, leaveInTheOrderInWhichTheyWereAdded) {
+  BufferShelf shelf;
+  OutgoingFrames frames(shelf);
+  EXPECT_TRUE(frames.empty());
+  frames.AddSlice(AsBytes("one "));
+  kafka::FrameWriter& unused = frames.NewWriter();
+  unused.Copy("never ");
+  kafka::FrameWriter& writer = frames.NewWriter();
+  writer.Copy("two ");
+  frames.AddWritten(writer);
+  const std::string owned = "three ";
+  frames.AddOwned(ByteBuffer(owned.begin(), owned.end()));
+  frames.AddSlice(AsBytes("four"));
+  EXPECT_EQ(TextOf(frames), "one two three four");
+}
+
+TEST(OutgoingFrames, keepWhatTheyOwnWhileMoreIsAdded) {
+  BufferShelf shelf;
+  OutgoingFrames frames(shelf);
+  std::string expected;
+  for (int i = 0; i < 200; ++i) {
+    frames.AddOwned(ByteBuffer(3, static_cast<uint8_t>('a' + i % 26)));
+    expected.append(3, static_cast<char>('a' + i % 26));
+    kafka::FrameWriter& writer = frames.NewWriter();
+    writer.Copy("-");
+    frames.AddWritten(writer);
+    expected += '-';
+  }
+  EXPECT_EQ(TextOf(frames), expected);
+}
+
+TEST(OutgoingFrames, startAnewWhenCleared) {
+  BufferShelf shelf;
+  OutgoingFrames frames(shelf);
+  kafka::FrameWriter& writer = frames.NewWriter();
+  writer.Copy("old");
+  frames.AddWritten(writer);
+  frames.Clear();
+  EXPECT_TRUE(frames.empty());
+  EXPECT_EQ(frames.size(), 0u);
+  kafka::FrameWriter& again = frames.NewWriter();
+  EXPECT_TRUE(again.empty());
+  again.Copy("new");
+  frames.AddWritten(again);
+  EXPECT_EQ(TextOf(frames), "new");
+}
+
+TEST(OutgoingFrames, forgetWhatWasSentButKeepAWriterThatIsStillFilled) {
+  BufferShelf shelf;
+  OutgoingFrames frames(shelf);
+  frames.AddSlice(AsBytes("sent"));
+  kafka::FrameWriter& writer = frames.NewWriter();
+  writer.Copy("half");
+  frames.ForgetSent();
+  EXPECT_TRUE(frames.empty());
+  writer.Copy(" and half");
+  frames.AddWritten(writer);
+  EXPECT_EQ(TextOf(frames), "half and half");
+}
+
+class MemoryBudgetTest : public io::LoopTest {
+ protected:
+  io::Task<void> Take(size_t bytes, int name) {
+    auto room = budget_.Acquire(bytes);
+    co_await std::move(room);
+    got_.push_back(name);
+  }
+  io::Task<void> Turns() {
+    for (int i = 0; i < 3; ++i) {
+      auto turn = io::OneTurn(*loop_);
+      co_await std::move(turn);
+    }
+  }
+
+  MemoryBudget budget_{100};
+  std::vector<int> got_;
+};
+
+io::Task<void> Then(io::Task<void> first, std::function<void()> work) {
+  co_await std::move(first);
+  work();
+}
+
+TEST_F(MemoryBudgetTest, letsWaitWhoDoesNotFitFirstComeFirstServed) {
+  std::function<void()> check = [this] {
+    EXPECT_EQ(got_, (std::vector<int>{1, 2})) << "a small one overtook";
+    budget_.Release(60);
+  };
+  RunToEnd(Take(60, 1), Take(30, 2), Take(60, 3), Take(10, 4), Then(Turns(), check));
+  EXPECT_EQ(got_, (std::vector<int>{1, 2, 3, 4}));
+  EXPECT_EQ(budget_.used(), 100u);
+}
+
+TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
+  std::function<void()> release = [this] {
+    EXPECT_EQ(got_, (std::vector<int>{1}));
+    budget_.Release(10);
+  };
+  RunToEnd(Take(10, 1), Take(1000, 2), Then(Turns(), release));
+  EXPECT_EQ(got_, (std::vector<int>{1, 2}));
+  EXPECT_EQ(budget_.used(), 1000u);
+  budget_.Release(1000);
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+}  // namespace
+}  // namespace kveil::proxy

@@ -1,0 +1,198 @@
+// Bytes of a socket become frames: held only as long as needed, and moved to memory of their own when they are long.
+#include "proxy/frame_input.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "../io/harness.h"
+#include "peers.h"
+
+namespace kveil::proxy {
+namespace {
+
+class FrameInputTest : public io::LoopTest {
+ protected:
+  FrameInputTest() {
+    io::Pair pair = io::TcpPair();
+    peer_ = Peer(std::move(pair.near));
+    socket_ = std::make_unique<io::Socket>(*loop_, std::move(pair.far));
+    input_ = std::make_unique<FrameInput>(*loop_, *socket_, shelf_, budget_);
+  }
+  // A step of a test: the outcome of Fill or FillTo is put into `more_`.
+  io::Task<void> Fill() {
+    auto filling = input_->Fill();
+    more_ = co_await std::move(filling);
+  }
+  io::Task<void> FillTo(size_t size) {
+    auto filling = input_->FillTo(size);
+    more_ = co_await std::move(filling);
+  }
+  io::Task<void> Do(std::function<void()> work) {
+    work();
+    co_return;
+  }
+  // Runs the steps one after the other, then closes.
+  void RunSteps(std::vector<std::function<io::Task<void>()>> steps) { RunToEnd(Steps(std::move(steps))); }
+  io::Task<void> Steps(std::vector<std::function<io::Task<void>()>> steps) {
+    for (const auto& step : steps) {
+      auto running = step();
+      co_await std::move(running);
+    }
+    auto closing = socket_->Close();
+    co_await std::move(closing);
+  }
+  std::function<io::Task<void>()> Filled() {
+    return [this] { return Fill(); };
+  }
+  std::function<io::Task<void>()> FilledTo(size_t size) {
+    return [this, size] { return FillTo(size); };
+  }
+  std::function<io::Task<void>()> Then(std::function<void()> work) {
+    return [this, work = std::move(work)] { return Do(work); };
+  }
+  std::string Buffered() const { return std::string(AsText(input_->buffered())); }
+  void ExpectMore(bool more) {
+    ASSERT_TRUE(more_.ok()) << more_.status();
+    EXPECT_EQ(*more_, more);
+  }
+
+  BufferShelf shelf_;
+  MemoryBudget budget_{10 << 20};
+  Peer peer_;
+  std::unique_ptr<io::Socket> socket_;
+  std::unique_ptr<FrameInput> input_;
+  absl::StatusOr<bool> more_ = false;
+};
+
+TEST_F(FrameInputTest, holdsNoBufferBeforeBytesCome) {
+  EXPECT_FALSE(input_->IsPartial());
+  EXPECT_TRUE(input_->buffered().empty());
+  EXPECT_EQ(loop_->receiveBuffers().inUse(), 0u);
+  RunSteps({Then([this] { peer_.Send("hello"); }), Filled(), Then([this] {
+              ExpectMore(true);
+              EXPECT_EQ(Buffered(), "hello");
+              EXPECT_TRUE(input_->IsPartial());
+              EXPECT_EQ(loop_->receiveBuffers().inUse(), 1u);
+              input_->Consume(5);
+              input_->ReleaseIfEmpty();
+              EXPECT_EQ(loop_->receiveBuffers().inUse(), 0u);
+            })});
+}
+
+TEST_F(FrameInputTest, keepsWhatWasNotConsumedAtTheFront) {
+  RunSteps({Then([this] { peer_.Send("abcdef"); }), Filled(), Then([this] {
+              input_->Consume(4);
+              EXPECT_EQ(Buffered(), "ef");
+              peer_.Send("gh");
+            }),
+            Filled(), Then([this] { EXPECT_EQ(Buffered(), "efgh"); })});
+}
+
+TEST_F(FrameInputTest, keepsAPartWhileItIsNotEmptied) {
+  RunSteps({Then([this] { peer_.Send("abc"); }), Filled(), Then([this] {
+              input_->Consume(1);
+              input_->ReleaseIfEmpty();
+              EXPECT_EQ(Buffered(), "bc");
+            })});
+}
+
+TEST_F(FrameInputTest, fillsUpToASizeFromAnyNumberOfPieces) {
+  std::vector<std::function<io::Task<void>()>> steps;
+  std::thread sending([this] {
+    for (const char byte : std::string_view("abcdefghij")) {
+      peer_.Send(std::string(1, byte));
+      ::usleep(1000);
+    }
+  });
+  RunSteps({FilledTo(10), Then([this] {
+              ExpectMore(true);
+              EXPECT_EQ(Buffered(), "abcdefghij");
+            })});
+  sending.join();
+}
+
+TEST_F(FrameInputTest, tellsTheEndOfTheStream) {
+  RunSteps({Then([this] {
+              peer_.Send("last words");
+              peer_.EndSending();
+            }),
+            Filled(), Then([this] {
+              ExpectMore(true);
+              input_->Consume(10);
+            }),
+            Filled(), Then([this] { ExpectMore(false); })});
+}
+
+TEST_F(FrameInputTest, tellsAStreamThatEndsTooEarly) {
+  RunSteps({Then([this] {
+              peer_.Send("half");
+              peer_.EndSending();
+            }),
+            FilledTo(8), Then([this] {
+              ExpectMore(false);
+              EXPECT_EQ(Buffered(), "half");
+            })});
+}
+
+TEST_F(FrameInputTest, tellsABrokenConnection) {
+  RunSteps({Then([this] {
+              peer_.Send("x");
+              peer_.Reset();
+            }),
+            FilledTo(2), Then([this] { EXPECT_TRUE(absl::IsUnavailable(more_.status())) << more_.status(); })});
+}
+
+TEST_F(FrameInputTest, movesALongFrameToMemoryOfItsOwn) {
+  const std::string frame = Pattern(3 << 20);
+  std::thread sending([&] { peer_.Send(frame + "next"); });
+  RunSteps({Filled(), FilledTo(frame.size()), Then([&] {
+              ExpectMore(true);
+              EXPECT_TRUE(Buffered() == frame) << "a long frame's memory holds nothing else";
+              EXPECT_EQ(budget_.used(), frame.size());
+              EXPECT_EQ(loop_->receiveBuffers().inUse(), 0u);
+              // Parsers read a little beyond the end.
+              volatile uint8_t beyond = *(input_->buffered().data() + frame.size() + 63);
+              (void)beyond;
+              input_->Consume(frame.size());
+            }),
+            Filled(), FilledTo(4), Then([&] {
+              EXPECT_EQ(Buffered(), "next");
+              EXPECT_EQ(budget_.used(), 0u);
+            })});
+  sending.join();
+}
+
+TEST_F(FrameInputTest, waitsForTheBudgetBeforeALongFrame) {
+  const std::string frame = Pattern(2 << 20);
+  std::thread sending([&] { peer_.Send(frame); });
+  auto holder = [this]() -> io::Task<void> {
+    auto room = budget_.Acquire(9 << 20);
+    co_await std::move(room);
+    co_await loop_->Sleep(std::chrono::milliseconds(100));
+    EXPECT_EQ(budget_.used(), size_t{9} << 20) << "took more than there is";
+    budget_.Release(9 << 20);
+  };
+  RunToEnd(holder(), Steps({Filled(), FilledTo(frame.size()), Then([&] { EXPECT_TRUE(Buffered() == frame); })}));
+  sending.join();
+}
+
+TEST_F(FrameInputTest, givesTheBudgetBackWhenItGoes) {
+  const std::string frame = Pattern(2 << 20);
+  std::thread sending([&] { peer_.Send(frame); });
+  RunSteps({FilledTo(frame.size())});
+  sending.join();
+  EXPECT_GT(budget_.used(), 0u);
+  input_.reset();
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+TEST_F(FrameInputTest, countsWhatItReceives) {
+  RunSteps({Then([this] { peer_.Send("abc"); }), FilledTo(3), Then([this] {
+              EXPECT_EQ(input_->TakeReceivedCount(), 3u);
+              EXPECT_EQ(input_->TakeReceivedCount(), 0u);
+            })});
+}
+
+}  // namespace
+}  // namespace kveil::proxy

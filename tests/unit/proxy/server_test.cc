@@ -1,0 +1,326 @@
+// The worker threads together: who is taken in, who is turned away, and how a namespace or all of them are let go.
+#include "proxy/server.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <set>
+
+#include "peers.h"
+
+namespace kveil::proxy {
+namespace {
+
+using kafka::ApiKey;
+
+std::string Request(int32_t id) { return RequestFrameOf(ApiKey::kListOffsets, id, "request"); }
+
+class ServerTest : public testing::Test {
+ protected:
+  ServerTest() {
+    ::alarm(120);  // a hang is a failure, not a wait
+    brokerListener_ = io::Listen(64, &brokerAddress_);
+    options_.workers = 2;
+    options_.receiveBuffers = 4;
+    options_.drainTimeout = std::chrono::seconds(10);
+    hooks_.identify = [this](int) -> absl::StatusOr<ConnectionInfo> {
+      if (!identified_.ok()) return identified_;
+      ConnectionInfo info;
+      info.broker = brokerAddress_;
+      info.netnsCookie = cookie_;
+      return info;
+    };
+    hooks_.makeUpstream = [this](const ConnectionInfo&) -> absl::StatusOr<UniqueFd> {
+      if (!upstream_.ok()) return upstream_;
+      return UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    };
+    hooks_.makeInterceptors = [this](const ConnectionInfo& info, size_t worker, io::Loop&) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      workers_.insert(worker);
+      ids_.insert(info.id);
+      return std::vector<std::unique_ptr<Interceptor>>();
+    };
+    hooks_.tick = [this](size_t) { ++ticks_; };
+    hooks_.released = [this](uint64_t cookie) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      released_.push_back(cookie);
+    };
+  }
+  ~ServerTest() override {
+    server_.reset();
+    ::alarm(0);
+  }
+
+  void Start() {
+    auto started = Server::Start(options_, hooks_, metrics_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    server_ = *std::move(started);
+  }
+  // Listens for a namespace; returns where.
+  SocketAddress Serve(uint64_t cookie) {
+    SocketAddress address;
+    std::vector<UniqueFd> listeners;
+    listeners.push_back(io::Listen(16, &address));
+    server_->Serve(cookie, std::move(listeners));
+    return address;
+  }
+
+  struct Both {
+    Peer application;
+    Peer broker;
+  };
+  static Peer Connect(const SocketAddress& address) {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::connect(fd.get(), address.get(), address.size()), 0) << std::strerror(errno);
+    return Peer(std::move(fd));
+  }
+  Both OpenThrough(const SocketAddress& address, uint64_t cookie = 0) {
+    cookie_ = cookie;
+    Both both;
+    both.application = Connect(address);
+    both.broker = Peer(UniqueFd(::accept4(brokerListener_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+    return both;
+  }
+  static void ExpectServed(Both& both, int32_t id = 1) {
+    both.application.Send(Request(id));
+    EXPECT_EQ(both.broker.ReceiveFrame(), Request(id));
+    both.broker.Send(ResponseFrameOf(id, "answer"));
+    EXPECT_EQ(both.application.ReceiveFrame(), ResponseFrameOf(id, "answer"));
+  }
+  static bool IsRefused(const SocketAddress& address) {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return ::connect(fd.get(), address.get(), address.size()) != 0 && errno == ECONNREFUSED;
+  }
+  template <typename Condition>
+  static bool Eventually(Condition condition) {
+    for (int i = 0; i < 2000; ++i) {
+      if (condition()) return true;
+      ::usleep(5000);
+    }
+    return false;
+  }
+  std::vector<uint64_t> Released() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return released_;
+  }
+  bool Ended(const char* result) {
+    const std::string line = StrCat("kveil_connections_closed_total{result=\"", result, "\"} 1\n");
+    return Eventually([&] { return metrics_.Text().find(line) != std::string::npos; });
+  }
+
+  SocketAddress brokerAddress_;
+  UniqueFd brokerListener_;
+  Server::Options options_;
+  Server::Hooks hooks_;
+  absl::Status identified_;
+  absl::Status upstream_;
+  std::atomic<uint64_t> cookie_{0};
+  std::atomic<int> ticks_{0};
+  std::mutex mutex_;
+  std::set<size_t> workers_;
+  std::set<uint64_t> ids_;
+  std::vector<uint64_t> released_;
+  observe::Metrics metrics_{"test"};
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(ServerTest, spreadsConnectionsOverItsWorkers) {
+  Start();
+  const SocketAddress address = Serve(1);
+  std::vector<Both> open;
+  for (int i = 0; i < 4; ++i) open.push_back(OpenThrough(address, 1));
+  for (Both& both : open) ExpectServed(both);
+  EXPECT_EQ(server_->connectionCount(), 4u);
+  std::lock_guard<std::mutex> lock(mutex_);
+  EXPECT_EQ(workers_, (std::set<size_t>{0, 1}));
+  EXPECT_EQ(ids_, (std::set<uint64_t>{1, 2, 3, 4}));
+}
+
+TEST_F(ServerTest, forgetsConnectionsThatHaveEnded) {
+  Start();
+  const SocketAddress address = Serve(1);
+  {
+    Both both = OpenThrough(address, 1);
+    ExpectServed(both);
+  }
+  EXPECT_TRUE(Eventually([this] { return server_->connectionCount() == 0; }));
+  EXPECT_EQ(metrics_.totals().connectionsOpen, 0u);
+}
+
+TEST_F(ServerTest, turnsAwayWhatIsBeyondTheLimit) {
+  options_.connections = 2;
+  Start();
+  const SocketAddress address = Serve(1);
+  Both first = OpenThrough(address, 1);
+  Both second = OpenThrough(address, 1);
+  ExpectServed(first);
+  ExpectServed(second);
+  Peer third = Connect(address);
+  EXPECT_EQ(third.HowItEnded(), "by a reset");
+  EXPECT_TRUE(Ended("limit"));
+  ExpectServed(first, 2);
+  second.application.Close();
+  second.broker.Close();
+  ASSERT_TRUE(Eventually([this] { return server_->connectionCount() == 1; }));
+  Both fourth = OpenThrough(address, 1);
+  ExpectServed(fourth);
+}
+
+TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
+  identified_ = absl::NotFoundError("not redirected");
+  Start();
+  Peer stranger = Connect(Serve(1));
+  EXPECT_EQ(stranger.HowItEnded(), "by a reset");
+  EXPECT_TRUE(Ended("no_origin"));
+}
+
+TEST_F(ServerTest, closesTheAgentsOwnProbeWithoutAWord) {
+  identified_ = absl::CancelledError("the probe");
+  Start();
+  Peer probe = Connect(Serve(1));
+  EXPECT_EQ(probe.HowItEnded(), "in order");
+  EXPECT_EQ(metrics_.Text().find("_closed_total{result=\"no_origin\"} 1"), std::string::npos);
+}
+
+TEST_F(ServerTest, resetsAConnectionThatGetsNoSocketToItsBroker) {
+  upstream_ = absl::UnavailableError("the namespace is gone");
+  Start();
+  Peer application = Connect(Serve(1));
+  EXPECT_EQ(application.HowItEnded(), "by a reset");
+  EXPECT_TRUE(Ended("broker_unreachable"));
+  EXPECT_EQ(server_->connectionCount(), 0u);
+}
+
+TEST_F(ServerTest, ticksOnEachWorker) {
+  Start();
+  EXPECT_TRUE(Eventually([this] { return ticks_ >= 4; }));
+}
+
+TEST_F(ServerTest, letsGoOfOneNamespaceAndLeavesTheOthersAlone) {
+  Start();
+  const SocketAddress one = Serve(1);
+  const SocketAddress two = Serve(2);
+  std::vector<Both> ofOne;
+  std::vector<Both> ofTwo;
+  for (int i = 0; i < 2; ++i) {
+    ofOne.push_back(OpenThrough(one, 1));
+    ofTwo.push_back(OpenThrough(two, 2));
+  }
+  for (Both& both : ofOne) ExpectServed(both);
+  for (Both& both : ofTwo) ExpectServed(both);
+  server_->Release(1);
+  for (Both& both : ofOne) {
+    EXPECT_EQ(both.broker.HowItEnded(), "in order");
+    both.broker.Close();
+    EXPECT_EQ(both.application.HowItEnded(), "in order");
+  }
+  EXPECT_TRUE(Eventually([this] { return !Released().empty(); }));
+  EXPECT_TRUE(IsRefused(one));
+  for (Both& both : ofTwo) ExpectServed(both, 2);
+  Both late = OpenThrough(two, 2);
+  ExpectServed(late);
+  EXPECT_EQ(Released(), (std::vector<uint64_t>{1}));
+}
+
+TEST_F(ServerTest, letsGoOfANamespaceThatHasNothingOpen) {
+  Start();
+  const SocketAddress address = Serve(1);
+  server_->Release(1);
+  server_->Release(7);
+  EXPECT_TRUE(Eventually([this] { return Released().size() == 2; }));
+  EXPECT_TRUE(IsRefused(address));
+}
+
+TEST_F(ServerTest, waitsForOwedAnswersBeforeItLetsGo) {
+  Start();
+  Both both = OpenThrough(Serve(1), 1);
+  both.application.Send(Request(1));
+  EXPECT_EQ(both.broker.ReceiveFrame(), Request(1));
+  server_->Release(1);
+  ::usleep(50'000);
+  EXPECT_TRUE(Released().empty());
+  both.broker.Send(ResponseFrameOf(1, "answer"));
+  EXPECT_EQ(both.application.ReceiveFrame(), ResponseFrameOf(1, "answer"));
+  both.broker.Close();
+  EXPECT_TRUE(Eventually([this] { return !Released().empty(); }));
+}
+
+TEST_F(ServerTest, endsWhatIsNotFinishedWhenTheDrainTimeoutHasPassed) {
+  options_.drainTimeout = std::chrono::milliseconds(100);
+  Start();
+  Both both = OpenThrough(Serve(1), 1);
+  both.application.Send(Request(1));
+  EXPECT_EQ(both.broker.ReceiveFrame(), Request(1));
+  server_->Release(1);
+  EXPECT_EQ(both.application.HowItEnded(), "by a reset");
+  EXPECT_TRUE(Eventually([this] { return !Released().empty(); }));
+  EXPECT_TRUE(Ended("stalled"));
+}
+
+TEST_F(ServerTest, servesANamespaceThatComesBack) {
+  Start();
+  Serve(1);
+  server_->Release(1);
+  ASSERT_TRUE(Eventually([this] { return !Released().empty(); }));
+  const SocketAddress again = Serve(1);
+  for (int i = 0; i < 2; ++i) {
+    Both both = OpenThrough(again, 1);
+    ExpectServed(both);
+  }
+}
+
+// A pod's namespace may be served anew while its last connections are still finishing.
+TEST_F(ServerTest, servesANamespaceThatComesBackBeforeItWasLetGo) {
+  options_.drainTimeout = std::chrono::milliseconds(200);
+  Start();
+  Both old = OpenThrough(Serve(1), 1);
+  old.application.Send(Request(1));
+  EXPECT_EQ(old.broker.ReceiveFrame(), Request(1));
+  server_->Release(1);
+  const SocketAddress again = Serve(1);
+  Both fresh = OpenThrough(again, 1);
+  ExpectServed(fresh);
+  EXPECT_EQ(old.application.HowItEnded(), "by a reset");
+  EXPECT_TRUE(Eventually([this] { return Released().size() == 1; }));
+  ::usleep(100'000);
+  ExpectServed(fresh, 2);
+}
+
+TEST_F(ServerTest, drainsEverythingAndTakesNothingNew) {
+  Start();
+  const SocketAddress one = Serve(1);
+  const SocketAddress two = Serve(2);
+  Both owed = OpenThrough(one, 1);
+  Both idle = OpenThrough(two, 2);
+  ExpectServed(idle);
+  owed.application.Send(Request(1));
+  EXPECT_EQ(owed.broker.ReceiveFrame(), Request(1));
+  std::thread draining([this] { server_->Drain(); });
+  EXPECT_EQ(idle.broker.HowItEnded(), "in order");
+  idle.broker.Close();
+  EXPECT_TRUE(Eventually([&] { return IsRefused(one) && IsRefused(two); }));
+  owed.broker.Send(ResponseFrameOf(1, "answer"));
+  EXPECT_EQ(owed.application.ReceiveFrame(), ResponseFrameOf(1, "answer"));
+  owed.broker.Close();
+  draining.join();
+  EXPECT_EQ(server_->connectionCount(), 0u);
+}
+
+TEST_F(ServerTest, endsEverythingAtOnceWhenItIsDestroyed) {
+  Start();
+  Both both = OpenThrough(Serve(1), 1);
+  both.application.Send(Request(1));
+  EXPECT_EQ(both.broker.ReceiveFrame(), Request(1));
+  server_.reset();
+  EXPECT_EQ(both.application.HowItEnded(), "by a reset");
+}
+
+TEST_F(ServerTest, endsWithoutAnyConnection) {
+  Start();
+  Serve(1);
+  server_.reset();
+}
+
+}  // namespace
+}  // namespace kveil::proxy
