@@ -56,6 +56,7 @@ void Server::Release(uint64_t netnsCookie) {
 
 void Server::Drain() {
   absl::BlockingCounter left(static_cast<int>(workers_.size()));
+  // All are told before any is waited for: each takes up to a tick.
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->Post([worker = worker.get(), &left] { worker->ReleaseAll([&left] { left.DecrementCount(); }); });
   }

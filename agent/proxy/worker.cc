@@ -134,6 +134,7 @@ void Server::Worker::AbortAll() {
   for (const auto& [id, connection] : connections_) {
     connection->Abort(observe::ConnectionResult::kServed, "the agent stops");
   }
+  loop_->Stop();
 }
 
 void Server::Worker::CancelListeners(const Matches& matches) {

@@ -38,7 +38,7 @@ class Server::Worker {
   void Release(uint64_t netnsCookie, std::function<void()> done);
   // The same for everything, for good.
   void ReleaseAll(std::function<void()> done);
-  // Closes listeners and connections at once, for good.
+  // Closes listeners and connections at once, for good, and has the loop end when they have.
   void AbortAll();
 
  private:
