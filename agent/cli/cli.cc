@@ -21,6 +21,7 @@ class CommandLine {
   CommandLine();
   CLI::App& app() { return app_; }
   int Run() { return run_(); }
+  std::string Explain(const CLI::Error& error) const;
 
  private:
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
@@ -34,6 +35,13 @@ class CommandLine {
   std::string headerValue_;
   std::function<int()> run_;
 };
+
+// CLI11 says only that a subcommand is missing when it does not know the one that was given.
+std::string CommandLine::Explain(const CLI::Error& error) const {
+  const std::vector<std::string> unknown = app_.remaining();
+  if (!app_.get_subcommands().empty() || unknown.empty()) return error.what();
+  return StrCat("there is no \"", unknown.front(), "\"");
+}
 
 CLI::App* CommandLine::Add(CLI::App& parent, const std::string& name, const std::string& what,
                            const std::string& example, std::function<int()> run, bool withJson) {
@@ -98,7 +106,7 @@ int RunCommandLine(int argc, char** argv) {
   } catch (const CLI::Success& asked) {  // --help, --version
     return commandLine.app().exit(asked);
   } catch (const CLI::Error& error) {
-    std::cerr << "kveil: " << error.what() << " (kveil --help)" << std::endl;
+    std::cerr << "kveil: " << commandLine.Explain(error) << " (kveil --help)" << std::endl;
     return kWrongCommandLine;
   }
   try {

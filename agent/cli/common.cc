@@ -17,7 +17,7 @@ absl::StatusOr<policy::AgentConfig> ReadConfig(const CommonOptions& common) {
 }
 
 int Fail(std::string_view command, std::string_view message) {
-  std::string line = StrCat("kveil ", command, ": ", message);
+  std::string line = StrCat(command.empty() ? "kveil" : "kveil ", command, ": ", message);
   std::replace(line.begin(), line.end(), '\n', ' ');
   std::cout.flush();
   std::cerr << line << std::endl;
