@@ -1,0 +1,102 @@
+// `kveil policy check`: what good policies mean, what is wrong with the others.
+#include <gtest/gtest.h>
+
+#include "command_fixture.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr char kGood[] = R"({"topics": [
+    {"name": "clicks", "seal": {"scope": "user", "user": {"value": "/userid"}}, "read": [{"any": true}]},
+    {"prefix": "orders.", "seal": {"scope": "topic"},
+     "read": [{"workload": {"unit": "desk.service"}}, {"workload": {"cgroup": "/shop.slice"}}]},
+    {"pattern": "t[0-9]", "seal": {"scope": "cluster"}},
+    {"name": "keys", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": []},
+    {"name": "headers", "seal": {"scope": "user", "user": {"header": "who"}}, "read": []},
+    {"name": "mirror", "read": [{"any": true}]}]})";
+constexpr char kBad[] = R"({"topics": [{"name": "clicks", "raed": []}]})";
+
+class PolicyCheckTest : public CommandTest {};
+
+TEST_F(PolicyCheckTest, saysWhatAGoodFileMeans) {
+  const std::string file = Write("good.json", kGood);
+  const CommandResult result = Run({"policy", "check", file});
+  EXPECT_EQ(result.exitStatus, 0);
+  EXPECT_EQ(result.err, "");
+  EXPECT_EQ(
+      result.out,
+      file +
+          ": good\n"
+          "  name clicks: sealed with the user's key (user at /userid of the value, keyspace clicks), read by every "
+          "workload\n"
+          "  prefix orders.: sealed with the topic's key, read by unit desk.service, cgroup /shop.slice\n"
+          "  pattern t[0-9]: sealed with the cluster's key, read by nobody\n"
+          "  name keys: sealed with the user's key (user is the record key, keyspace people), read by nobody\n"
+          "  name headers: sealed with the user's key (user in the header who, keyspace headers), read by nobody\n"
+          "  name mirror: not sealed here, read by every workload\n");
+}
+
+TEST_F(PolicyCheckTest, saysTheSameInJson) {
+  const std::string file = Write("good.json", kGood);
+  const CommandResult result = Run({"policy", "check", "--json", file});
+  EXPECT_EQ(result.exitStatus, 0);
+  const Json told = Json::parse(result.out);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told.at(0).at("file"), file);
+  ASSERT_EQ(told.at(0).at("topics").size(), 6u);
+  EXPECT_EQ(told.at(0).at("topics").at(1).at("prefix"), "orders.");
+  EXPECT_EQ(told.at(0).at("topics").at(2).at("read"), "read by nobody");
+}
+
+TEST_F(PolicyCheckTest, saysWhereABadFileIsWrong) {
+  const std::string bad = Write("bad.json", kBad);
+  ExpectFailure(Run({"policy", "check", bad}), 1, "/topics/0/raed: unknown key \"raed\", did you mean \"read\"?");
+  const CommandResult json = Run({"policy", "check", "--json", bad});
+  EXPECT_EQ(json.exitStatus, 1);
+  EXPECT_EQ(Json::parse(json.out), Json::array());
+  ExpectFailure(Run({"policy", "check", Write("no.json", "{\n\"topics\": \n[}")}), 1, "no.json");
+  ExpectFailure(Run({"policy", "check", folder_ + "/missing.json"}), 1, "missing.json");
+}
+
+TEST_F(PolicyCheckTest, looksAtEveryFileAlsoBehindABadOne) {
+  const CommandResult result =
+      Run({"policy", "check", Write("a.json", kBad), Write("b.json", kGood), Write("c.json", R"({"topics": []})")});
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_NE(result.out.find("b.json: good"), std::string::npos);
+  EXPECT_NE(result.err.find("a.json"), std::string::npos);
+  EXPECT_NE(result.err.find("c.json"), std::string::npos);
+}
+
+TEST_F(PolicyCheckTest, readsAFolderAsTheAgentWould) {
+  Write("policies/one.json", R"({"topics": [{"name": "one", "read": []}]})");
+  Write("policies/two.json", R"({"topics": [{"name": "two", "read": []}]})");
+  Write("policies/notes.txt", "not a policy");
+  const CommandResult result = Run({"policy", "check", folder_ + "/policies"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_NE(result.out.find("one.json: good"), std::string::npos);
+  EXPECT_NE(result.out.find("two.json: good"), std::string::npos);
+  std::filesystem::create_directory(folder_ + "/empty");
+  EXPECT_EQ(Run({"policy", "check", folder_ + "/empty"}).exitStatus, 1);
+}
+
+TEST_F(PolicyCheckTest, findsWhatIsWrongWithGoodFilesTogether) {
+  const CommandResult result = Run({"policy", "check", Write("a.json", R"({"topics": [{"name": "t", "read": []}]})"),
+                                    Write("b.json", R"({"topics": [{"name": "t", "read": []}]})")});
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_NE(result.err.find("kveil policy check: "), std::string::npos) << result.err;
+}
+
+TEST_F(PolicyCheckTest, checksThePoliciesOfTheConfigurationByDefault) {
+  Write("policies/one.json", kBad);
+  const std::string config = Write(
+      "agent.json", StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},
+                                     "policies": ")",
+                           folder_, R"(/policies"})"));
+  ExpectFailure(Run({"policy", "check", "--config", config}), 1, "one.json: /topics/0/raed");
+}
+
+}  // namespace
+}  // namespace kveil::cli
