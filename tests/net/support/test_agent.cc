@@ -36,6 +36,29 @@ bool Move(int from, int to) {
   return size > 0;
 }
 
+bool IsFree(uint16_t port) {
+  for (const char* address : {"127.0.0.1", "::1"}) {
+    const SocketAddress own = Address(address, port);
+    const UniqueFd fd(::socket(own.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (::bind(fd.get(), own.get(), own.size()) < 0 || ::listen(fd.get(), 1) < 0) return false;
+  }
+  return true;
+}
+
+// Not the default: another test's or a real agent may listen in the node's own namespace. Below the ports that the
+// kernel hands out.
+uint16_t FreePort() {
+  constexpr int kFirst = 20000, kCount = 10000;
+  for (int i = 0; i < kCount; ++i) {
+    const auto port = static_cast<uint16_t>(kFirst + (::getpid() * 7 + i) % kCount);
+    if (IsFree(port)) return port;
+  }
+  Require(false, "a free port");
+  return 0;
+}
+
 }  // namespace
 
 policy::Target MakeTarget(const std::string& network, uint8_t prefixLength, uint16_t first, uint16_t last,
@@ -55,8 +78,7 @@ policy::InterceptConfig MakeConfig(const Cgroup& cgroup) {
   policy::InterceptConfig config;
   config.cgroup = cgroup.path();
   config.targets = {MakeTarget("192.0.2.0", 24, 9092, 9094), MakeTarget("2001:db8:77::", 64, 9092, 9094, "six")};
-  // Not the default: another test's or a real agent may listen in the node's own namespace.
-  config.listenPort = static_cast<uint16_t>(20000 + ::getpid() % 10000);
+  config.listenPort = FreePort();
   config.pinDirectory = UniquePinDirectory();
   return config;
 }
