@@ -5,56 +5,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "base/text.h"
 #include "intercept.h"
 #include "intercept.skel.h"
+#include "intercept/load_log.h"
 
 namespace kveil::intercept {
 namespace {
-
-// libbpf has one print function for the whole process: who loads holds this lock.
-std::mutex printLock;
-std::string printed;
-
-__attribute__((format(printf, 2, 0))) int KeepWarnings(libbpf_print_level level, const char* format,
-                                                       va_list arguments) {
-  if (level != LIBBPF_WARN) return 0;
-  char line[8192];
-  std::vsnprintf(line, sizeof(line), format, arguments);
-  printed += line;
-  return 0;
-}
-
-class CaptureWarnings {
- public:
-  CaptureWarnings() : lock_(printLock), previous_(libbpf_set_print(KeepWarnings)) { printed.clear(); }
-  ~CaptureWarnings() { libbpf_set_print(previous_); }
-  std::string Take() { return std::move(printed); }
-
- private:
-  std::lock_guard<std::mutex> lock_;
-  libbpf_print_fn_t previous_;
-};
-
-// The lines that say why: the last ones of the verifier's log if there is one, and libbpf's own.
-std::string LastLines(const std::string& log) {
-  constexpr size_t kLines = 8;
-  std::vector<std::string> lines;
-  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipWhitespace())) {
-    if (!absl::StrContains(line, "PROG LOAD LOG") && !absl::StartsWith(line, "processed ")) lines.emplace_back(line);
-  }
-  if (lines.size() > kLines) lines.erase(lines.begin(), lines.end() - kLines);
-  return absl::StrJoin(lines, "\n  ");
-}
 
 bool SameLayout(const bpf_map* map, int pinnedFd) {
   bpf_map_info info = {};
@@ -100,10 +60,10 @@ std::vector<bpf_map*> Programs::PinnedMaps() const {
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
                                         const TargetTable& targets) {
-  CaptureWarnings warnings;
+  LoadLog log;
   Programs programs(intercept_bpf__open());
   if (!programs.skeleton_) {
-    return absl::FailedPreconditionError(StrCat("cannot read the BPF programs: ", LastLines(warnings.Take())));
+    return absl::FailedPreconditionError(StrCat("cannot read the BPF programs: ", log.LastLines()));
   }
   auto& constants = *programs.skeleton_->rodata;
   constants.listen_port = settings.listenPort;
@@ -117,14 +77,13 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
   const int error = -intercept_bpf__load(programs.skeleton_);
   if (error == EPERM) {
     return absl::PermissionDeniedError(
-        StrCat("not allowed to load BPF programs: root with CAP_BPF and CAP_NET_ADMIN is needed\n  ",
-               LastLines(warnings.Take())));
+        StrCat("not allowed to load BPF programs: root with CAP_BPF and CAP_NET_ADMIN is needed\n  ", log.LastLines()));
   }
   if (error != 0) {
     return absl::FailedPreconditionError(
         StrCat("the kernel refuses the BPF programs (kveil needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL, "
                "CONFIG_CGROUP_BPF and BTF): ",
-               std::strerror(error), "\n  ", LastLines(warnings.Take())));
+               std::strerror(error), "\n  ", log.LastLines()));
   }
   const absl::Status filled = programs.FillTargets(targets);
   if (!filled.ok()) return filled;

@@ -28,6 +28,15 @@ TEST_F(AgentsPortTest, ConnectionStraightToItIsClosed) {
   EXPECT_THAT(broker->Clients(), ElementsAre());
 }
 
+TEST_F(AgentsPortTest, ConnectionStraightToItIsClosedAlsoWhereEveryAddressAndPortIsATarget) {
+  config.targets = {MakeTarget("0.0.0.0", 0, 1, 65535), MakeTarget("::", 0, 1, 65535)};
+  StartAgent();
+  for (const std::string address : {"127.0.0.1", "::1"}) {
+    EXPECT_THAT(DialInPod(Port(address)), testing::AnyOf(HasSubstr("closed by "), HasSubstr("ECONNRESET by ")));
+  }
+  EXPECT_EQ(agent->strangers(), 2u);
+}
+
 // A socket can be disconnected and connected again; what it was told to be redirected from must not stay in it.
 TEST_F(AgentsPortTest, EarlierDestinationOfASocketIsNotToldToTheAgent) {
   StartAgent();

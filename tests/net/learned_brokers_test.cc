@@ -53,6 +53,14 @@ TEST_F(LearnedBrokersTest, Ipv6AndMappedAddressesAreLearnedAsWhatTheyAre) {
   EXPECT_EQ(agent->Origins().size(), 2u);
 }
 
+TEST_F(LearnedBrokersTest, LifeTimeEndsWithoutTheAgentsHelp) {
+  StartAgent({.heartbeatTimeout = std::chrono::hours(1)});
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());
+  EXPECT_TRUE(Eventually([&] { return IsDirect(advertised4); }));
+  EXPECT_FALSE(agent->redirect().IsTarget(advertised4));
+  EXPECT_EQ(Learned(), 1u) << "nobody has cleared it away yet";
+}
+
 TEST_F(LearnedBrokersTest, LifeTimeEndsAndTheEntryGoes) {
   StartAgent({.heartbeatTimeout = std::chrono::milliseconds(500)});  // expired entries go with a heartbeat
   ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());

@@ -67,6 +67,27 @@ TEST_F(NamespacesTest, NamespaceOfAThreadAloneIsServed) {
   EXPECT_EQ(agent->LastOrigin().netnsCookie, elsewhere.cookie());
 }
 
+TEST_F(NamespacesTest, Ipv6ThatComesLaterIsServedFromTheFirstRefusedConnect) {
+  pod.netns.Ip("-6 addr flush dev lo");
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_EQ(DialInPod(broker6), "ECONNREFUSED");
+  pod.netns.Ip("-6 addr add ::1/128 dev lo");
+  EXPECT_TRUE(Eventually([&] { return DialInPod(broker6) == "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2"; }));
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+}
+
+TEST_F(NamespacesTest, AddressThatChangesIsShownAfterTheNextComparison) {
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(50)});
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  pod.netns.Ip("addr del 192.0.2.2/24 dev eth0");
+  pod.netns.Ip("addr add 192.0.2.77/24 dev eth0");
+  EXPECT_TRUE(Eventually([&] { return DialInPod(broker4) == "echoed by 192.0.2.1:9092 as 192.0.2.77"; }));
+  EXPECT_EQ(broker->Clients().back(), "192.0.2.77");
+}
+
 TEST_F(NamespacesTest, LastWorkloadsEndLetsGoOfTheNamespace) {
   StartAgent();
   Workload second(pod.cgroup, &pod.netns, PauseForEver);

@@ -1,6 +1,9 @@
 // What the application, the broker and the agent each see of a redirected connection.
 #include "intercept/redirect.h"
 
+#include <sys/socket.h>
+
+#include "intercept/listeners.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -39,6 +42,27 @@ TEST_F(RedirectTest, NothingStaysInTheMapsOnceAConnectionIsAccepted) {
   StartAgent();
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
   EXPECT_EQ(agent->redirect().CountMapElements().interim, 0u);
+}
+
+// A connect whose SYN is never answered: its listener's queue is full.
+TEST_F(RedirectTest, NothingStaysInTheMapsOfAConnectThatNobodyAnswers) {
+  const auto redirect = intercept::Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  const auto listeners = intercept::MakeListeners((*redirect)->agentCgroupFd(), pod.netns.fd(), config.listenPort,
+                                                  intercept::Families::kBoth);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  ASSERT_TRUE((*redirect)->TagAsOwn(listeners->v4.get()).ok());
+  ASSERT_EQ(::listen(listeners->v4.get(), 0), 0);
+  Workload client(pod.cgroup, &pod.netns, [this] {
+    for (int i = 0; i < 8; ++i) {
+      const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+      ::connect(fd, broker4.get(), broker4.size());
+    }
+    return PauseForEver();
+  });
+  ASSERT_TRUE(Eventually([&] { return (*redirect)->CountMapElements().interim > 0; }));
+  client.Kill();
+  EXPECT_TRUE(Eventually([&] { return (*redirect)->CountMapElements().interim == 0; }));
 }
 
 }  // namespace
