@@ -35,6 +35,7 @@ TEST_F(AgentsPortTest, ConnectionStraightToItIsClosedAlsoWhereEveryAddressAndPor
     EXPECT_THAT(DialInPod(Port(address)), testing::AnyOf(HasSubstr("closed by "), HasSubstr("ECONNRESET by ")));
   }
   EXPECT_EQ(agent->strangers(), 2u);
+  EXPECT_THAT(agent->Origins(), ElementsAre());
 }
 
 // A socket can be disconnected and connected again; what it was told to be redirected from must not stay in it.
