@@ -61,6 +61,13 @@ void SocketAddress::setPort(uint16_t port) {
   }
 }
 
+bool SocketAddress::IsLoopback() const {
+  if (family() == AF_INET) {
+    return ntohl(reinterpret_cast<const sockaddr_in&>(storage_).sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(storage_).sin6_addr);
+}
+
 std::string SocketAddress::AddressText() const {
   char text[INET6_ADDRSTRLEN] = "";
   if (family() == AF_INET) {

@@ -25,6 +25,7 @@ class SocketAddress {
   int family() const { return storage_.ss_family; }
   uint16_t port() const;
   void setPort(uint16_t port);
+  bool IsLoopback() const;  // 127.0.0.0/8 or ::1
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const { return family() == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6); }
 

@@ -118,7 +118,12 @@ absl::Status Agent::StartWorkers() {
   hooks.makeUpstream = [this](const proxy::ConnectionInfo& connection) -> absl::StatusOr<UniqueFd> {
     intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
     if (namespaces == nullptr) return absl::UnavailableError("the agent is still starting");
-    return namespaces->UpstreamSocket(connection.netnsCookie, connection.broker.family());
+    intercept::Origin origin;
+    origin.netnsCookie = connection.netnsCookie;
+    origin.source = connection.client;
+    origin.destination = connection.broker;
+    origin.boundDevice = connection.boundDevice;
+    return namespaces->UpstreamSocket(origin);
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
@@ -172,6 +177,7 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
   info.netnsCookie = origin->netnsCookie;
   info.client = origin->source;
   info.broker = origin->destination;
+  info.boundDevice = origin->boundDevice;
   info.workload = workloads_->Find(origin->cgroupId, origin->pid, origin->uid);
   return info;
 }

@@ -1,6 +1,7 @@
 // The thread that waits for what concerns namespaces: refused connects, processes that end, releases, time.
 #include "intercept/namespaces.h"
 
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -25,6 +26,22 @@ namespace {
 // What an epoll event is about: one of these, or the cookie of the namespace whose witness has ended. Cookies count up
 // from 1.
 enum Source : uint64_t { kRefusedConnects = UINT64_MAX - 2, kWake, kTimer };
+
+absl::Status BindAsApplication(int fd, const Origin& origin) {
+  const auto fail = [](std::string_view to) {
+    return absl::UnavailableError(
+        StrCat("cannot bind the socket to the broker to the application's ", to, ": ", std::strerror(errno)));
+  };
+  const int device = static_cast<int>(origin.boundDevice);
+  if (device != 0 && ::setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)) < 0) return fail("device");
+  // A socket that was not bound has an address of loopback towards the agent.
+  if (origin.source.IsLoopback() || origin.source.family() != origin.destination.family()) return absl::OkStatus();
+  SocketAddress source = origin.source;
+  source.setPort(0);
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+  return ::bind(fd, source.get(), source.size()) < 0 ? fail("address") : absl::OkStatus();
+}
 
 }  // namespace
 
@@ -160,13 +177,15 @@ void Namespaces::Stop() {
   state_->thread.join();
 }
 
-absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(uint64_t netnsCookie, int family) {
-  const std::shared_ptr<const UniqueFd> fd = state_->table.Find(netnsCookie);
-  if (!fd) return absl::NotFoundError(StrCat("network namespace ", netnsCookie, " is not served"));
-  absl::StatusOr<UniqueFd> socket = state_->sockets->Make(fd->get(), family, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
+absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(const Origin& origin) {
+  const std::shared_ptr<const UniqueFd> fd = state_->table.Find(origin.netnsCookie);
+  if (!fd) return absl::NotFoundError(StrCat("network namespace ", origin.netnsCookie, " is not served"));
+  absl::StatusOr<UniqueFd> socket =
+      state_->sockets->Make(fd->get(), origin.destination.family(), SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
   if (!socket.ok()) return socket;
-  const absl::Status tagged = state_->redirect.TagAsOwn(socket->get());
-  if (!tagged.ok()) return tagged;
+  absl::Status ready = state_->redirect.TagAsOwn(socket->get());
+  ready.Update(BindAsApplication(socket->get(), origin));
+  if (!ready.ok()) return ready;
   return socket;
 }
 

@@ -50,7 +50,8 @@ class Namespaces {
 
   // A tagged, non-blocking TCP socket made inside that namespace, for the connection to the broker. Any thread, takes
   // microseconds. kNotFound: the namespace is not served (any more).
-  absl::StatusOr<UniqueFd> UpstreamSocket(uint64_t netnsCookie, int family);
+  // It leaves by the device and from the address that the application had bound its own socket to.
+  absl::StatusOr<UniqueFd> UpstreamSocket(const Origin& origin);
 
   // The owner holds nothing of that namespace any more. Any thread.
   void Released(uint64_t netnsCookie);

@@ -33,6 +33,7 @@ struct ConnectionInfo {
   uint64_t netnsCookie = 0;
   SocketAddress client;
   SocketAddress broker;
+  uint32_t boundDevice = 0;  // interface that the application had bound its socket to, or 0
   policy::Workload workload;
 };
 

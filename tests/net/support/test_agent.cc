@@ -151,7 +151,7 @@ void TestAgent::Relay(Served& served, UniqueFd client) {
   }
   // Found late: the namespace may be served before Start has returned.
   Require(Eventually([this] { return namespaces_ != nullptr; }), "namespaces");
-  absl::StatusOr<UniqueFd> upstream = namespaces_->UpstreamSocket(origin->netnsCookie, origin->destination.family());
+  absl::StatusOr<UniqueFd> upstream = namespaces_->UpstreamSocket(*origin);
   if (!upstream.ok() || !ConnectTo(upstream->get(), origin->destination)) return;
   ++open_;
   bool clientOpen = true, upstreamOpen = true;

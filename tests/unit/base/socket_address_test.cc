@@ -17,6 +17,15 @@ TEST(SocketAddress, refusesAName) {
   EXPECT_NE(parsed.status().message().find("broker.example"), std::string::npos);
 }
 
+TEST(SocketAddress, knowsLoopback) {
+  for (const char* address : {"127.0.0.1", "127.255.0.9", "::1"}) {
+    EXPECT_TRUE(SocketAddress::Parse(address, 1)->IsLoopback()) << address;
+  }
+  for (const char* address : {"128.0.0.1", "10.0.0.1", "::2", "fe80::1"}) {
+    EXPECT_FALSE(SocketAddress::Parse(address, 1)->IsLoopback()) << address;
+  }
+}
+
 TEST(SocketAddress, changesItsPortOnly) {
   SocketAddress address = *SocketAddress::Parse("::1", 1);
   address.setPort(65535);
