@@ -57,7 +57,8 @@ TEST_F(ManyNamespacesTest, FiftyAtOnceEachWithClientsSeeAndAreSeenAsThemselves) 
     for (int i = 0; i < kClients; ++i) {
       clients.push_back(std::make_unique<Workload>(pod->cgroup, &pod->netns, [this]() -> std::string {
         std::string outcome;
-        Eventually([&] { return (outcome = Dial(broker4)) != "ECONNREFUSED"; }, std::chrono::seconds(25));
+        // Every client tries again, when it was refused or when the network of its pod is just coming up.
+        Eventually([&] { return (outcome = Dial(broker4)).find("echoed") == 0; }, kPatience);
         return outcome;
       }));
     }
@@ -73,13 +74,14 @@ TEST_F(ManyNamespacesTest, FiftyAtOnceEachWithClientsSeeAndAreSeenAsThemselves) 
   }
   EXPECT_EQ(byNamespace.size(), size_t{kPods});
   for (const auto& pod : pods) {
-    const auto expected = std::pair<uint64_t, int>(pod->cgroup.id(), kClients);
-    EXPECT_EQ(byNamespace[pod->netns.cookie()], expected);
+    const auto& [cgroup, count] = byNamespace[pod->netns.cookie()];
+    EXPECT_EQ(cgroup, pod->cgroup.id());
+    EXPECT_GE(count, kClients);
   }
   std::map<std::string, int> seen;
   for (const std::string& client : broker->Clients()) ++seen[client];
   EXPECT_EQ(seen.size(), size_t{kPods});
-  for (const auto& [client, count] : seen) EXPECT_EQ(count, kClients) << client;
+  for (const auto& [client, count] : seen) EXPECT_GE(count, kClients) << client;
   EXPECT_TRUE(agent.namespaces().Health().ok()) << agent.namespaces().Health();
 }
 
@@ -99,13 +101,21 @@ constexpr Ending kEndings[] = {
     {.name = "not connected upstream", .port = 9097, .exchanges = false},  // SYNs are answered by nobody
 };
 
+// One connection that comes as far as its ending wants; the first one may be refused, or fail in a network that is just
+// coming up.
 std::string ConnectAndLeave(const Ending& ending) {
   const SocketAddress address = Address(ending.port == 9097 ? "192.0.2.250" : "192.0.2.1", ending.port);
-  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
-  if (!Eventually([&] { return ::connect(fd.get(), address.get(), address.size()) == 0; })) return ErrnoName(errno);
-  if (ending.exchanges) {
-    if (const std::string exchanged = Exchange(fd.get()); exchanged != "echoed") return exchanged;
-  }
+  UniqueFd fd;
+  std::string outcome;
+  const bool connected = Eventually([&] {
+    fd = UniqueFd(::socket(AF_INET, SOCK_STREAM, 0));
+    if (::connect(fd.get(), address.get(), address.size()) != 0) {
+      outcome = ErrnoName(errno);
+      return false;
+    }
+    return !ending.exchanges || (outcome = Exchange(fd.get())) == "echoed";
+  });
+  if (!connected) return outcome;
   if (ending.leavesUnread) (void)!::send(fd.get(), "unread", 6, MSG_NOSIGNAL);
   return "left";
 }
@@ -128,6 +138,7 @@ TEST_F(ManyNamespacesTest, TwoHundredInTurnLeaveNothingBehindHoweverTheirConnect
   EXPECT_TRUE(Eventually([&] { return network.Joined() == 0; }, kPatience)) << network.Joined() << " still exist";
   EXPECT_TRUE(Eventually([&] { return agent.namespaces().Status().size() == 1; }, kPatience));
   EXPECT_EQ(agent.released(), kRounds);
+  EXPECT_EQ(agent.strangers(), 0u) << "connections without an origin";
   EXPECT_EQ(agent.open(), 0u);
   const auto elements = agent.redirect().CountMapElements();
   EXPECT_EQ(elements.served, 1u) << "the agent's own";

@@ -171,7 +171,7 @@ Workload::Workload(const Cgroup& cgroup, const Netns* netns, const std::function
   Require(pid_ >= 0, "fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::alarm(30);
+    ::alarm(100);
     {
       const UniqueFd procs(::open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
       Require(::write(procs.get(), "0", 1) == 1, "moving into " + cgroup.path());

@@ -12,7 +12,7 @@
 namespace kveil::nettest {
 namespace {
 
-constexpr int kPollMilliseconds = 20;
+constexpr int kPollMilliseconds = 50;
 
 bool ConnectTo(int fd, const SocketAddress& destination) {
   if (::connect(fd, destination.get(), destination.size()) == 0) return true;
