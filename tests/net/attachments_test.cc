@@ -130,12 +130,13 @@ TEST_F(AttachmentsTest, DetachIsRefusedWhileAnAgentRuns) {
 TEST_F(AttachmentsTest, HealthSaysWhenTheCgroupIsGoneAndTheProgramsWithIt) {
   auto own = std::make_unique<Cgroup>();
   config = MakeConfig(*own);
-  const auto redirect = Redirect::Start(config);
+  auto redirect = Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
   EXPECT_TRUE((*redirect)->Health().ok());
   own.reset();
   EXPECT_TRUE(Eventually([&] { return absl::IsFailedPrecondition((*redirect)->Health()); }));
-  (void)Redirect::Detach(config);
+  redirect->reset();
+  EXPECT_TRUE(Redirect::Detach(config).ok());
 }
 
 }  // namespace
