@@ -113,6 +113,7 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
   aborted_ = true;
   result_ = result;
   application_.AbortOnClose();
+  upstream_.AbortOnClose();  // an orderly end that nobody answers would keep the workload's namespace alive
   End("agent", absl::CancelledError(ToAbsl(reason)));
 }
 
