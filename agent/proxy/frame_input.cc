@@ -87,14 +87,14 @@ io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
   longFrameSize_ = size;
   longFrame_ = shelf_.Take();
   longFrame_->resize(size + kTailPadding);
-  std::memcpy(longFrame_->data(), pooled_.data() + begin_, end_ - begin_);
+  if (begin_ != end_) std::memcpy(longFrame_->data(), pooled_.data() + begin_, end_ - begin_);
   end_ -= begin_;
   begin_ = 0;
   pooled_ = io::PooledBuffer();
 }
 
 io::Task<absl::StatusOr<bool>> FrameInput::FillTo(size_t size) {
-  if (longFrame_ == nullptr && size > pooled_.size()) {
+  if (longFrame_ == nullptr && size > loop_.receiveBuffers().bufferSize()) {
     auto moved = MoveToLongFrame(size);
     co_await std::move(moved);
   }

@@ -223,7 +223,8 @@ TEST_F(FetchGuardTest, doesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
 TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
   RequestResult asked = Fetch({AskedById(Id(1))}, 13);
   ASSERT_TRUE(asked.verdict.wantResponse) << "the broker could not be asked, so it may be a protected topic";
-  FetchResponse response = ResponseOf({Answered("", {Records(ProducedBatch({Record("k", "clear")})), Records({}, 1)})});
+  const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
+  FetchResponse response = ResponseOf({Answered("", {Records(clear), Records({}, 1)})});
   response.responses[0].topicId = Id(1);
   const ResponseResult answer = Response(*guard_, 13, response, asked.verdict.state.get());
   ASSERT_TRUE(answer.rewritten());

@@ -108,6 +108,7 @@ TEST_F(FrameInputTest, fillsUpToASizeFromAnyNumberOfPieces) {
   RunSteps({FilledTo(10), Then([this] {
               ExpectMore(true);
               EXPECT_EQ(Buffered(), "abcdefghij");
+              EXPECT_EQ(budget_.used(), 0u) << "a short frame fits a buffer of the pool";
             })});
   sending.join();
 }
