@@ -130,8 +130,7 @@ absl::Status Agent::StartWorkers() {
   };
   hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
   hooks.released = [this](uint64_t netnsCookie) { serving_.load()->Released(netnsCookie); };
-  absl::StatusOr<std::unique_ptr<proxy::Server>> server =
-      proxy::Server::Start(options, std::move(hooks), metrics_);
+  absl::StatusOr<std::unique_ptr<proxy::Server>> server = proxy::Server::Start(options, std::move(hooks), metrics_);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
   return absl::OkStatus();

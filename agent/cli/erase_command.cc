@@ -15,7 +15,8 @@ void PrintErased(const Json& erased) {
   std::cout << "erased at " << erased.value("time", "?") << ": " << erased.value("keys", uint64_t{0})
             << " key(s) destroyed, keyspace(s):";
   for (const Json& keyspace : erased.value("keyspaces", Json::array())) std::cout << " " << keyspace.get<std::string>();
-  std::cout << "\nEvery record of this user there is unreadable from now on, also in replicas, mirrors and backups of Kafka.\n"
+  std::cout << "\nEvery record of this user there is unreadable from now on, also in replicas, mirrors and backups of "
+               "Kafka.\n"
                "Copies of the registry from before still hold the wrapped key(s): destroy them, too.\n";
   if (!erased.value("filesClean", true)) {
     std::cout

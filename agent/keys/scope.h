@@ -15,8 +15,8 @@ namespace kveil::keys {
 // The numbers are in the registry.
 enum class Scope : uint8_t { kCluster = 1, kTopic = 2, kUser = 3 };
 
-// kUser: keyspace and user id. kTopic: the cluster's name and the topic's. kCluster: nothing and the cluster's name. The
-// same three parts name the same key.
+// kUser: keyspace and user id. kTopic: the cluster's name and the topic's. kCluster: nothing and the cluster's name.
+// The same three parts name the same key.
 struct ScopeName {
   Scope scope = Scope::kUser;
   std::string_view keyspace;

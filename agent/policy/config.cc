@@ -169,9 +169,9 @@ void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
 }
 
 void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
-  const JsonObject object(
-      value, {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "totalMemory",
-              "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
+  const JsonObject object(value,
+                          {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "totalMemory",
+                           "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
   const auto number = [&](std::string_view key, size_t& field, int64_t least, int64_t most) {
     if (const auto found = object.Find(key)) field = found->Integer(least, most);
   };

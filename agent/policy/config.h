@@ -66,12 +66,12 @@ struct AdminConfig {
 
 // What bounds the agent's memory and patience. Sizes are bytes.
 struct LimitsConfig {
-  size_t connections = 10000;                       // at once, over all workers
-  size_t receiveBuffers = 256;                      // a worker, of 1 MiB each; slow readers hold one each
-  size_t requestSize = 100 * size_t{1} << 20;       // longest frame from a client (Kafka's socket.request.max.bytes)
-  size_t responseSize = 128 * size_t{1} << 20;      // longest response that is read whole
-  size_t batchSize = 64 * size_t{1} << 20;          // one record batch after decompression
-  size_t totalMemory = size_t{1} << 30;             // frames longer than a receive buffer, over all workers
+  size_t connections = 10000;                   // at once, over all workers
+  size_t receiveBuffers = 256;                  // a worker, of 1 MiB each; slow readers hold one each
+  size_t requestSize = 100 * size_t{1} << 20;   // longest frame from a client (Kafka's socket.request.max.bytes)
+  size_t responseSize = 128 * size_t{1} << 20;  // longest response that is read whole
+  size_t batchSize = 64 * size_t{1} << 20;      // one record batch after decompression
+  size_t totalMemory = size_t{1} << 30;         // frames longer than a receive buffer, over all workers
   std::chrono::milliseconds connectTimeout = std::chrono::seconds(10);  // to the broker
   std::chrono::milliseconds keyTimeout = std::chrono::seconds(5);       // how long a frame waits for keys
   std::chrono::milliseconds stallTimeout = std::chrono::minutes(2);     // a frame begun or a send that does not go on
