@@ -195,9 +195,9 @@ static __always_inline int find_target(const struct kveil_endpoint *destination)
 	if (target >= 0)
 		return target;
 	broker = bpf_map_lookup_elem(&learned, destination);
-	if (broker && broker->expires > bpf_ktime_get_ns())
-		return broker->target;
-	return -1;
+	// In force until an agent takes it out: were it to expire here, a broker would be spoken to in the clear once
+	// no agent has run for a while.
+	return broker ? broker->target : -1;
 }
 
 static __always_inline bool is_agents_port(const struct kveil_endpoint *destination)

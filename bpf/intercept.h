@@ -66,7 +66,7 @@ struct kveil_port_ranges {
 
 /* A broker that a response advertised. */
 struct kveil_learned {
-	__u64 expires;
+	__u64 expires; /* for the agent, which removes it then; until it does, the entry is in force */
 	__u32 cluster; /* hash of the cluster's name: indexes move when a configuration changes */
 	__u16 target;
 	__u16 padding;

@@ -36,9 +36,13 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) 
   // Connects to the targets are refused from the second step on, so that no record passes while a later one fails.
   for (const auto step : {&Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers, &Agent::Serve,
                           &Agent::StartEndpoints}) {
-    if (absl::Status status = (agent.get()->*step)(); !status.ok()) return status;
+    const absl::Status status = (agent.get()->*step)();
+    if (status.ok()) continue;
+    if (agent->redirect_ == nullptr) return status;
+    return absl::Status(status.code(), StrCat(ToStd(status.message()),
+                                              " (connects to the targets are refused until an "
+                                              "agent runs, or after `kveil detach` let through)"));
   }
-  agent->Watch();
   return agent;
 }
 
@@ -129,7 +133,7 @@ absl::Status Agent::StartWorkers() {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
   };
   hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
-  hooks.released = [this](uint64_t netnsCookie) { serving_.load()->Released(netnsCookie); };
+  hooks.released = [this](uint64_t netnsCookie) { Released(netnsCookie); };
   absl::StatusOr<std::unique_ptr<proxy::Server>> server = proxy::Server::Start(options, std::move(hooks), metrics_);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
@@ -147,19 +151,33 @@ absl::Status Agent::Serve() {
   if (!namespaces.ok()) return namespaces.status();
   namespaces_ = *std::move(namespaces);
   serving_.store(namespaces_.get(), std::memory_order_release);
+  Released(std::nullopt);
 
   if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
   probed_ = true;
   return absl::OkStatus();
 }
 
+// A worker tells of namespaces that are let go, also before namespaces_ is there to hear it.
+void Agent::Released(std::optional<uint64_t> netnsCookie) {
+  const std::lock_guard lock(releasedMutex_);
+  if (netnsCookie.has_value()) releasedEarly_.push_back(*netnsCookie);
+  intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
+  if (namespaces == nullptr) return;
+  for (const uint64_t cookie : std::exchange(releasedEarly_, {})) namespaces->Released(cookie);
+}
+
+// The metrics' port may be somebody else's: that is no reason to leave the applications without an agent.
+void Agent::ListenForMetrics() {
+  if (!config_.admin.metrics.has_value() || metricsEndpoint_ != nullptr) return;
+  absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
+      observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
+  health_.Set("metrics", endpoint.status());
+  if (endpoint.ok()) metricsEndpoint_ = *std::move(endpoint);
+}
+
 absl::Status Agent::StartEndpoints() {
-  if (config_.admin.metrics.has_value()) {
-    absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
-        observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
-    if (!endpoint.ok()) return endpoint.status();
-    metricsEndpoint_ = *std::move(endpoint);
-  }
+  Watch();
   admin_->Handle("status", [this](std::string_view) { return StatusJson(); });
   admin_->Handle("erase", [this](std::string_view request) { return Erase(request); });
   admin_->Start();
@@ -181,14 +199,26 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
   return info;
 }
 
-void Agent::Watch() {
+void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
-  metrics_.NamespacesServed(namespaces_->Status().size());
+}
+
+void Agent::Watch() {
+  ListenForMetrics();
+  RefreshHealth();
+  metrics_.NamespacesServed(ServedNamespaces());
   metrics_.PolicyGeneration(policies_->generation());
   metrics_.Ready(probed_ && namespaces_->Health().ok() && redirect_->Health().ok());
+}
+
+size_t Agent::ServedNamespaces() const {
+  using State = intercept::Namespaces::NamespaceStatus::State;
+  const auto all = namespaces_->Status();
+  return static_cast<size_t>(
+      std::count_if(all.begin(), all.end(), [](const auto& one) { return one.state == State::kServed; }));
 }
 
 void Agent::Drain() {
@@ -197,7 +227,8 @@ void Agent::Drain() {
   server_->Drain();
 }
 
-absl::StatusOr<std::string> Agent::StatusJson() const {
+absl::StatusOr<std::string> Agent::StatusJson() {
+  RefreshHealth();  // what is answered is true now
   const std::shared_ptr<const policy::Policy> policies = policies_->Current();
   const observe::Metrics::Totals totals = metrics_.totals();
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - startedAt_);
@@ -209,7 +240,7 @@ absl::StatusOr<std::string> Agent::StatusJson() const {
       {"ready", probed_ && namespaces_->Health().ok() && redirect_->Health().ok()},
       {"version", KVEIL_VERSION},
       {"uptimeSeconds", uptime.count()},
-      {"namespaces", namespaces_->Status().size()},
+      {"namespaces", ServedNamespaces()},
       {"connections", server_->connectionCount()},
       {"policies",
        {{"files", policies->fileCount()},

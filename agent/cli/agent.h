@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,8 +49,12 @@ class Agent {
   absl::Status StartWorkers();
   absl::Status Serve();
   absl::Status StartEndpoints();
+  void Released(std::optional<uint64_t> netnsCookie);
+  void ListenForMetrics();
+  size_t ServedNamespaces() const;
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
-  absl::StatusOr<std::string> StatusJson() const;
+  absl::StatusOr<std::string> StatusJson();
+  void RefreshHealth();
   absl::StatusOr<std::string> Erase(std::string_view requestJson);
 
   const policy::AgentConfig config_;
@@ -56,6 +62,8 @@ class Agent {
   observe::Metrics metrics_;
   observe::Health health_;
   std::atomic<bool> probed_{false};
+  std::mutex releasedMutex_;
+  std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_
 
   // In the order of their making; they end in the opposite one.
   std::unique_ptr<observe::AdminServer> admin_;

@@ -6,10 +6,10 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <iostream>
 
 #include "base/log.h"
 #include "cli/agent.h"
+#include "cli/common.h"
 
 namespace kveil::cli {
 namespace {
@@ -39,16 +39,11 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
-int Fail(const absl::Status& status) {
-  std::cerr << "kveil agent: " << status.message() << std::endl;
-  return 1;
-}
-
 }  // namespace
 
 int RunAgent(const std::string& configPath) {
   absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
-  if (!config.ok()) return Fail(config.status());
+  if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
   ProtectMemory();
   RaiseDescriptorLimit();
@@ -56,13 +51,14 @@ int RunAgent(const std::string& configPath) {
   const sigset_t endSignals = BlockEndSignals();
 
   absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*std::move(config));
-  if (!agent.ok()) return Fail(agent.status());
+  if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};
   for (;;) {
     const int signal = ::sigtimedwait(&endSignals, nullptr, &second);
     if (signal > 0) {
       log::Info("agent.draining", {{"signal", signal}});
+      ::pthread_sigmask(SIG_UNBLOCK, &endSignals, nullptr);  // the second one ends the agent at once
       break;
     }
     (*agent)->Watch();

@@ -30,7 +30,7 @@ class CommandLine {
   CLI::App app_{"Seals what applications write to Kafka and opens what they read, without their knowledge.", "kveil"};
   CommonOptions common_;
   std::string user_;
-  std::string keyspace_;
+  std::optional<std::string> keyspace_;
   std::vector<std::string> files_;
   std::string headerValue_;
   std::function<int()> run_;
@@ -73,9 +73,7 @@ CommandLine::CommandLine() {
 
   CLI::App* const erase =
       Add(app_, "erase", "Make every record of a user unreadable for good, by destroying the user's keys",
-          "kveil erase --user 38 --keyspace customers", [this] {
-            return RunErase(common_, user_, keyspace_.empty() ? std::nullopt : std::optional<std::string>(keyspace_));
-          });
+          "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, user_, keyspace_); });
   erase->add_option("--user", user_, "The user's id, as it is in the records")->required()->type_name("ID");
   erase->add_option("--keyspace", keyspace_, "Only the keys of this keyspace (default: all)")->type_name("NAME");
 

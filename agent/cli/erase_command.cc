@@ -31,6 +31,7 @@ int RunErase(const CommonOptions& common, const std::string& user, const std::op
   const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("erase", config.status());
   if (user.empty()) return Fail("erase", "--user is empty");
+  if (keyspace.has_value() && keyspace->empty()) return Fail("erase", "--keyspace is empty");
   Json request = {{"command", "erase"}, {"user", user}};
   if (keyspace) request["keyspace"] = *keyspace;
   std::string line;

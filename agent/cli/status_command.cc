@@ -38,23 +38,10 @@ void PrintServed(const Json& status) {
             << "  kernel    " << status.value("kernel", "?") << "\n";
 }
 
-// How many problems there are.
-size_t PrintProblems(const Json& status) {
-  const Json problems = status.value("problems", Json::array());
-  const std::string policyError = status.value("policies", Json::object()).value("error", "");
-  bool policyTold = policyError.empty();
-  size_t count = 0;
+void PrintProblems(const Json& problems) {
   for (const Json& problem : problems) {
-    const std::string message = problem.value("message", "");
-    std::cout << "  WRONG     " << problem.value("name", "?") << ": " << message << "\n";
-    policyTold = policyTold || message == policyError;
-    ++count;
+    std::cout << "  WRONG     " << problem.value("name", "?") << ": " << problem.value("message", "") << "\n";
   }
-  if (!policyTold) {
-    std::cout << "  WRONG     policies: " << policyError << "\n";
-    ++count;
-  }
-  return count;
 }
 
 }  // namespace
@@ -66,16 +53,15 @@ int RunStatus(const CommonOptions& common) {
   if (!answer.ok()) return Fail("status", answer.status());
   const Json status = Json::parse(*answer);
   const bool ready = status.value("ready", false);
-  size_t problems = 0;
+  const Json problems = status.value("problems", Json::array());
   if (common.json) {
     std::cout << status.dump(2) << "\n";
-    problems = status.value("problems", Json::array()).size();
   } else {
     PrintServed(status);
-    problems = PrintProblems(status);
+    PrintProblems(problems);
   }
-  if (ready && problems == 0) return 0;
-  return Fail("status", StrCat(ready ? "ready, but " : "not ready, ", Count(problems, "problem")));
+  if (ready && problems.empty()) return 0;
+  return Fail("status", StrCat(ready ? "ready, but " : "not ready, ", Count(problems.size(), "problem")));
 }
 
 }  // namespace kveil::cli

@@ -1,5 +1,5 @@
 // Names and derivations of keys: the key id that a record carries, its mask, the salt of a batch, the batch key.
-// DESIGN section 5 and docs/envelope.md give the bytes.
+// docs/envelope.md gives the bytes.
 #pragma once
 
 #include <array>

@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 
+#include <algorithm>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -12,6 +13,10 @@
 
 namespace kveil::guard {
 namespace {
+
+// A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again after
+// this long; what was learned before stays for its lifetime.
+constexpr std::chrono::seconds kResolveAgain{5};
 
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint16_t port) {
   addrinfo hints{};
@@ -70,7 +75,7 @@ io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view h
   const std::string ownedHost(host);
   const auto ownedPort = static_cast<uint16_t>(port);
 
-  // Name resolution blocks, so it has a thread of its own; it happens once for each broker and half lifetime.
+  // Name resolution blocks, so it has a thread of its own; it happens once for each broker in kResolveAgain.
   auto start = [&](absl::AnyInvocable<void(absl::Status)> done) {
     std::thread([this, ownedHost, ownedPort, targetIndex, done = std::move(done)]() mutable {
       done(ResolveAndLearn(ownedHost, ownedPort, targetIndex));
@@ -79,9 +84,8 @@ io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view h
   auto waiting = io::AwaitCallback<absl::Status>(loop, std::move(start));
   absl::Status learned = co_await std::move(waiting);
   if (learned.ok()) {
-    // Learned again at half time, so that an address in use never runs out.
     absl::MutexLock lock(&mutex_);
-    knownUntil_[endpoint] = Clock::now() + options_.lifetime / 2;
+    knownUntil_[endpoint] = Clock::now() + std::min<Clock::duration>(kResolveAgain, options_.lifetime / 2);
   }
   co_return learned;
 }

@@ -87,6 +87,9 @@ absl::StatusOr<UniqueFd> CreateLink(const Program& program, const CgroupTree& cg
   return link;
 }
 
+// Where a link waits until all of them are made.
+std::string NewPath(const std::string& path) { return StrCat(path, "_new");  // the file system keeps names with dots to itself }
+
 }  // namespace
 
 absl::StatusOr<Attachments> Attachments::Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
@@ -148,17 +151,24 @@ absl::Status Attachments::UpdateOld() {
 absl::Status Attachments::PinNew() {
   for (Slot& slot : slots_) {
     if (!slot.isNew) continue;
-    ::unlink(slot.path.c_str());  // of a cgroup that is configured no more, or gone
-    const absl::Status pinned = PinDirectory::Pin(slot.link.get(), slot.path);
+    ::unlink(NewPath(slot.path).c_str());  // of an agent that was killed just here
+    const absl::Status pinned = PinDirectory::Pin(slot.link.get(), NewPath(slot.path));
     if (!pinned.ok()) return pinned;
     slot.isPinned = true;
+  }
+  // Only now do the links of a cgroup that is configured no more go.
+  for (Slot& slot : slots_) {
+    if (!slot.isNew) continue;
+    if (::rename(NewPath(slot.path).c_str(), slot.path.c_str()) < 0) {
+      return absl::InternalError(StrCat("cannot pin ", slot.path, ": ", std::strerror(errno)));
+    }
   }
   return absl::OkStatus();
 }
 
 void Attachments::Revert() {
   for (Slot& slot : slots_) {
-    if (slot.isPinned) ::unlink(slot.path.c_str());
+    if (slot.isPinned) ::unlink(NewPath(slot.path).c_str());
     if (!slot.isNew && slot.link.valid() && slot.replacedProgram.valid()) {
       ::bpf_link_update(slot.link.get(), slot.replacedProgram.get(), nullptr);
     }

@@ -3,6 +3,7 @@
 
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -16,6 +17,7 @@
 namespace kveil::intercept {
 
 absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef<int()> body) {
+  const pid_t parent = ::getpid();
   int pidFd = -1;
   clone_args arguments = {};
   // exit_signal stays 0: the program around us gets no SIGCHLD, and its wait() calls do not see the child.
@@ -27,7 +29,11 @@ absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef
     return absl::FailedPreconditionError(
         StrCat("cannot start a process in the agent's cgroup: ", std::strerror(errno)));
   }
-  if (pid == 0) ::_exit(body());
+  if (pid == 0) {
+    // It shares our descriptors: were it to outlive us, our listeners and locks would, too.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::_exit(::getppid() == parent ? body() : 0);
+  }
   return ChildProcess(static_cast<pid_t>(pid), UniqueFd(pidFd));
 }
 

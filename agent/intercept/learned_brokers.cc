@@ -1,6 +1,7 @@
 // The map of learned brokers.
 #include "intercept/learned_brokers.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -11,8 +12,16 @@
 #include "intercept/target_table.h"
 
 namespace kveil::intercept {
+namespace {
+
+// How long a broker that an earlier agent learned stays at least: by then clients have asked for metadata again.
+constexpr std::chrono::minutes kAdoptedLifetime{30};
+
+}  // namespace
 
 void LearnedBrokers::Adopt(absl::Span<const policy::Target> targets) {
+  const uint64_t adoptedUntil =
+      MonotonicNanoseconds() + static_cast<uint64_t>(std::chrono::nanoseconds(kAdoptedLifetime).count());
   const std::lock_guard lock(mutex_);
   for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
     kveil_learned value;
@@ -23,6 +32,7 @@ void LearnedBrokers::Adopt(absl::Span<const policy::Target> targets) {
       ::bpf_map_delete_elem(mapFd_, &key);
     } else {
       value.target = static_cast<uint16_t>(index);
+      value.expires = std::max<uint64_t>(value.expires, adoptedUntil);  // nobody could prolong it while no agent ran
       ::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
     }
   }
@@ -47,7 +57,7 @@ absl::Status LearnedBrokers::Learn(const SocketAddress& broker, const policy::Ta
 bool LearnedBrokers::Knows(const SocketAddress& broker) {
   const kveil_endpoint key = ToEndpoint(broker);
   kveil_learned value;
-  return ::bpf_map_lookup_elem(mapFd_, &key, &value) == 0 && value.expires > MonotonicNanoseconds();
+  return ::bpf_map_lookup_elem(mapFd_, &key, &value) == 0;
 }
 
 void LearnedBrokers::RemoveExpired() {

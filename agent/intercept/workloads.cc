@@ -48,8 +48,10 @@ std::string UnitOf(std::string_view cgroupPath) {
   for (absl::string_view component : absl::StrSplit(ToAbsl(cgroupPath), '/', absl::SkipEmpty())) {
     component = Unescaped(component);
     if (IsPods(component)) return "";
-    // A plain directory above every unit was made by whoever administers the node.
-    if (IsSlice(component) || !IsUnit(component)) continue;
+    if (IsSlice(component)) continue;
+    // Only slices stand above a unit of the node's systemd. Below anything else (a container's directory) whoever owns
+    // that chooses the names.
+    if (!IsUnit(component)) return manager;
     if (!manager.empty()) return StrCat(manager, "/", component);
     if (!IsUserManager(component)) return std::string(component);
     manager = std::string(component);

@@ -85,14 +85,10 @@ void Loop::WakeUp() {
 }
 
 void Loop::Post(absl::AnyInvocable<void()> work) {
-  bool first = false;
-  {
-    const std::lock_guard lock(postedMutex_);
-    first = posted_.empty();
-    posted_.push_back(std::move(work));
-  }
-  // Whoever was first has woken it up for the others too.
-  if (first) WakeUp();
+  // Under the lock: once the work can be taken, the loop may end and be gone.
+  const std::lock_guard lock(postedMutex_);
+  posted_.push_back(std::move(work));
+  if (posted_.size() == 1) WakeUp();  // whoever was first has woken it up for the others too
 }
 
 void Loop::RunPosted() {

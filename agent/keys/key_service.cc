@@ -102,7 +102,7 @@ class KeyService::Worker {
   const crypto::SecretKey secret_;
   Revocations revocations_;
   uint64_t knownOpenings_ = 0;
-  bool logIsDirty_ = false;  // it may still hold an erased key
+  bool logIsDirty_ = true;  // it may still hold an erased key: of this process or one that was killed
   RealClock::time_point damageShownUntil_;
 
   std::mutex mutex_;

@@ -1,7 +1,10 @@
 // Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys.
 #include "keys/keyring.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/log.h"
@@ -45,6 +48,16 @@ std::string_view ScopeLabel(Scope scope) {
   return "user";
 }
 
+// A root key without a registry is one whose registry was lost or is looked for in the wrong place: going on with an
+// empty one would forget every erasure and stop every reader.
+absl::Status CheckForLostRegistry(const KeyServiceOptions& options) {
+  if (::access(options.registryPath.c_str(), F_OK) == 0 || errno != ENOENT) return absl::OkStatus();
+  if (::access(options.rootKeyFile.c_str(), F_OK) != 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      StrCat("registry ", options.registryPath, " is missing, but its root key ", options.rootKeyFile,
+             " is there; restore the registry, or move the root key away to begin anew"));
+}
+
 absl::Status ErasedBeforeError(absl::Time time) {
   const std::string text = absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
   absl::Status status = absl::AlreadyExistsError(StrCat("this user was erased before, at ", text));
@@ -65,6 +78,7 @@ std::optional<absl::Time> ErasedBefore(const absl::Status& status) {
 absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& options) {
   std::unique_ptr<Keyring> keyring(new Keyring(options));
   keyring->SetLockDeadline(std::chrono::steady_clock::now() + options.registryTimeout);
+  if (absl::Status status = CheckForLostRegistry(options); !status.ok()) return status;
   // The registry first: only beside a new one may a root key be made.
   if (absl::Status status = keyring->OpenRegistry(true); !status.ok()) return status;
   absl::StatusOr<std::optional<Registry::Identity>> identity = keyring->registry_->ReadIdentity();

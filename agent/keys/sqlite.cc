@@ -60,8 +60,6 @@ std::string_view Statement::TextAt(int column) const {
   return {data, static_cast<size_t>(sqlite3_column_bytes(handle_.get(), column))};
 }
 
-bool Statement::IsNullAt(int column) const { return sqlite3_column_type(handle_.get(), column) == SQLITE_NULL; }
-
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path) {
   sqlite3* handle = nullptr;
   // One thread uses the connection, so SQLite's own mutex is not needed.
@@ -89,12 +87,12 @@ absl::StatusOr<Statement> Database::Prepare(const char* sql) {
   return Statement(this, statement);
 }
 
-absl::StatusOr<int64_t> Database::QueryInteger(const char* sql, int column) {
+absl::StatusOr<int64_t> Database::QueryInteger(const char* sql) {
   absl::StatusOr<Statement> statement = Prepare(sql);
   if (!statement.ok()) return statement.status();
   absl::StatusOr<bool> row = statement->Step();
   if (!row.ok()) return row.status();
-  return *row ? statement->IntegerAt(column) : 0;
+  return *row ? statement->IntegerAt(0) : 0;
 }
 
 int64_t Database::changes() const { return sqlite3_changes64(handle_); }

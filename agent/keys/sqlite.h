@@ -45,7 +45,6 @@ class Statement {
   int64_t IntegerAt(int column) const;
   Bytes BlobAt(int column) const;
   std::string_view TextAt(int column) const;
-  bool IsNullAt(int column) const;
 
  private:
   struct Finalize {
@@ -73,8 +72,8 @@ class Database {
   // Runs statements without parameters and without rows that matter.
   absl::Status Execute(const char* sql);
   absl::StatusOr<Statement> Prepare(const char* sql);
-  // The integer in column `column` of the only row of `sql`.
-  absl::StatusOr<int64_t> QueryInteger(const char* sql, int column = 0);
+  // The integer in the first column of the only row of `sql`.
+  absl::StatusOr<int64_t> QueryInteger(const char* sql);
 
   // Rows that the last statement changed, and the number of the row it inserted.
   int64_t changes() const;

@@ -1,7 +1,6 @@
 // Parsing of JSON text: syntax errors with line and column, keys that appear twice refused.
 #include <algorithm>
 
-#include "absl/strings/str_replace.h"
 #include "base/text.h"
 #include "policy/json_value.h"
 
@@ -11,8 +10,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kMaxDepth = 32;
-
-std::string EscapePointerToken(const std::string& key) { return absl::StrReplaceAll(key, {{"~", "~0"}, {"/", "~1"}}); }
 
 // Builds the document and remembers the first key that appears twice in one object (JSON leaves the meaning open,
 // RFC 8259 section 4, so one reader's "last wins" is another's "first wins").

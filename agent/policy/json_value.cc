@@ -53,6 +53,10 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+std::string EscapePointerToken(std::string_view key) {
+  return absl::StrReplaceAll(ToAbsl(key), {{"~", "~0"}, {"/", "~1"}});
+}
+
 std::string_view NearestName(std::string_view name, absl::Span<const std::string_view> names) {
   std::string_view nearest;
   size_t least = std::max<size_t>(name.size() / 3, 2) + 1;
@@ -157,8 +161,7 @@ std::vector<std::pair<std::string, JsonValue>> JsonValue::Members() const {
     return members;
   }
   for (const auto& [key, value] : json_->items()) {
-    const std::string token = absl::StrReplaceAll(key, {{"~", "~0"}, {"/", "~1"}});
-    members.emplace_back(key, JsonValue(value, StrCat(pointer_, "/", token), *document_));
+    members.emplace_back(key, JsonValue(value, StrCat(pointer_, "/", EscapePointerToken(key)), *document_));
   }
   return members;
 }

@@ -26,6 +26,9 @@
 
 namespace kveil::policy {
 
+// A key as one token of a JSON pointer (RFC 6901 section 4).
+std::string EscapePointerToken(std::string_view key);
+
 class JsonValue;
 
 class JsonDocument {

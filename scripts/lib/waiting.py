@@ -1,6 +1,7 @@
 """Waits that have a limit and name what they waited for; signals that end a script orderly."""
 
 import signal
+import subprocess
 import time
 
 
@@ -26,10 +27,12 @@ def stop(process, what, seconds=15):
         process.terminate()
         try:
             process.wait(seconds)
-        except Exception:  # noqa: BLE001 - whatever interrupts the wait, the process must not stay
+        except BaseException as interruption:  # noqa: BLE001 - whatever it is, the process must not stay
             process.kill()
             process.wait(5)
             print(f"{what} did not end within {seconds} s of SIGTERM and was killed", flush=True)
+            if not isinstance(interruption, subprocess.TimeoutExpired):
+                raise
     return process.returncode
 
 
@@ -39,6 +42,7 @@ def end_on_signals():
     Ctrl-C too, as a shell starts background jobs with that one ignored."""
 
     def interrupt(number, _frame):
+        ignore_signals()  # The clean-up that follows is not to be left half done by a second Ctrl-C.
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -46,6 +50,6 @@ def end_on_signals():
 
 
 def ignore_signals():
-    """For the clean-up itself: a second Ctrl-C must not leave half of it undone."""
+    """For the clean-up itself."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

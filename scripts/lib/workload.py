@@ -31,9 +31,10 @@ class Site:
     the bridge, where the broker belongs: outside both, reachable from every namespace."""
 
     def __init__(self, name):
-        self._root = places.cgroup_mount() / f"{PREFIX}-{name}-{os.getpid()}"
-        self.cgroup = self._root / "node"
-        self.elsewhere = self._root / "elsewhere"
+        # Slices, as systemd has them above its units.
+        self._root = places.cgroup_mount() / f"{PREFIX}-{name}-{os.getpid()}.slice"
+        self.cgroup = self._root / "node.slice"
+        self.elsewhere = self._root / "elsewhere.slice"
         self.bridge = f"kv{os.getpid()}"
         self.folder = None
         self._workloads = {}
@@ -42,7 +43,7 @@ class Site:
 
     def __enter__(self):
         sweep()
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
         try:
             for cgroup in (self._root, self.cgroup, self.elsewhere):
                 cgroup.mkdir()
@@ -151,7 +152,7 @@ def remove_cgroup(cgroup):
 def sweep():
     """Removes what runs left behind that were killed before they could clean up."""
     for cgroup in places.cgroup_mount().glob(f"{PREFIX}-*-*"):
-        if _is_gone(cgroup.name.rsplit("-", 1)[1]):
+        if _is_gone(cgroup.name.removesuffix(".slice").rsplit("-", 1)[1]):
             remove_cgroup(cgroup)
     for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
         if name.startswith(PREFIX) and _is_gone(name[len(PREFIX):].split("-")[0]):
@@ -159,6 +160,18 @@ def sweep():
     for link in os.listdir("/sys/class/net"):
         if link.startswith("kv") and _is_gone(link[2:].split("-")[0]):
             _try_ip(f"link del {link}")
+    _sweep_folders()
+
+
+def _sweep_folders():
+    """Temporary folders, and what is mounted below them: an agent's pins go with their file system."""
+    mounts = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{PREFIX}-*-*"):
+        if not _is_gone(folder.name.split("-")[1]):
+            continue
+        for mount in sorted((path for path in mounts if path.startswith(f"{folder}/")), reverse=True):
+            subprocess.run(["umount", mount], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_gone(pid):

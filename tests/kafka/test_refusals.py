@@ -46,7 +46,7 @@ def test_good_records_go_on_after_a_bad_one(app, reader, topic):
 
 
 def test_an_idempotent_producer_with_many_batches_in_flight_stays_in_order(app, reader, topic):
-    """KAFKA.md 18: after a local refusal, later batches of the same producer may not overtake."""
+    """After a local refusal, later batches of the same producer may not overtake."""
     name = topic("user")
     messages = [Message(None, b"bad") if number == 50 else Message(None, click(1, number)) for number in range(300)]
     answers = app.produce(name, messages, "linger.ms=0", "batch.size=1")

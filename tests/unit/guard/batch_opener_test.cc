@@ -25,7 +25,7 @@ class OpenedBatch : public BatchTest {
   }
   void ExpectStop(const TestRecord& record, RefuseReason reason) { ExpectStop(ProducedBatch({record}), reason); }
 
-  // KAFKA.md rule 13: one COMMIT marker of no producer at the offsets of what it stands for.
+  // One COMMIT marker of no producer at the offsets of what it stands for.
   static void ExpectFiller(const ReadBatch& batch, int64_t baseOffset, int32_t lastOffsetDelta) {
     EXPECT_EQ(batch.header.baseOffset, baseOffset);
     EXPECT_EQ(batch.header.lastOffsetDelta, lastOffsetDelta);

@@ -1,4 +1,4 @@
-// An idempotent producer's batches stay in order after one was refused (KAFKA.md rule 18).
+// An idempotent producer's batches stay in order after one was refused.
 #include "guard/refusal_memory.h"
 
 #include <gtest/gtest.h>

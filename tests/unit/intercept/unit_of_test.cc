@@ -30,6 +30,13 @@ TEST(UnitOfTest, WhatAUnitMakesBelowItselfDoesNotCount) {
   EXPECT_EQ(UnitOf("/system.slice/containerd.service/anything/trusted.scope"), "containerd.service");
 }
 
+TEST(UnitOfTest, WhatAContainerCallsItsOwnUnitsDoesNotCount) {
+  EXPECT_EQ(UnitOf("/lxc.payload.c1/system.slice/trusted.service"), "");
+  EXPECT_EQ(UnitOf("/lxc/100/ns/system.slice/trusted.service"), "");
+  EXPECT_EQ(UnitOf("/docker/0123abcd/trusted.service"), "");
+  EXPECT_EQ(UnitOf("/system.slice/plain/trusted.service"), "");
+}
+
 TEST(UnitOfTest, UsersUnitIsNamedWithItsManager) {
   EXPECT_EQ(UnitOf("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service"),
             "user@1000.service/foo.service");

@@ -5,8 +5,10 @@
 #include <sched.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <thread>
 
 #include "key_fixture.h"
@@ -221,11 +223,22 @@ TEST_F(RegistryFault, WhenRemovedNoKeyIsMadeThatARestartWouldLose) {
   EXPECT_EQ(Ask(*service, Users(0, 1)).scopes.at(0).key.id, id);
 }
 
+TEST_F(RegistryFault, WhenItIsLostAtTheStartNoNewOneIsMadeBesideItsRootKey) {
+  Open().reset();
+  RemoveRegistry();
+  const auto service = KeyService::Open(Options());
+  EXPECT_EQ(service.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(service.status().message()), HasSubstr("restore the registry"));
+  EXPECT_NE(access(registryFile().c_str(), F_OK), 0) << "an empty registry was made";
+}
+
 TEST_F(RegistryFault, WhenReplacedByAnotherRegistryItIsNotUsed) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   KeyServiceOptions other = Options();
   other.registryPath = folder_ + "/other.db";
+  std::ofstream(other.registryPath).close();  // there, so not one that was lost
+  ASSERT_EQ(chmod(other.registryPath.c_str(), 0600), 0);
   Open(other).reset();
   RemoveRegistry();
   ASSERT_EQ(rename(other.registryPath.c_str(), registryFile().c_str()), 0);
