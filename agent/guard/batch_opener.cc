@@ -1,5 +1,6 @@
 #include "guard/batch_opener.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -57,6 +58,8 @@ class OpenPass {
   void Stop(RefuseReason reason, std::string_view problem);
   void CountVisible(const kafka::RecordView& record);
 
+  // The limit is one for the batch: many small values may each decompress to much.
+  size_t RoomLeft() const { return task_.batchLimit - std::min(task_.batchLimit, scratch_.writer.size()); }
   bool writing() const { return !stopped_ && outcome_.misses.empty(); }
 
   const OpenTask& task_;
@@ -196,8 +199,11 @@ void OpenPass::OpenValue(const kafka::RecordView& record, const kafka::HeaderVie
       return Stop(RefuseReason::kTampered, kDoesNotOpen);
     }
     const absl::Status decompressed =
-        kafka::Decompress(kafka::Codec::kZstd, scratch_.compressed, task_.batchLimit, scratch_.value);
-    if (!decompressed.ok()) return Stop(RefuseReason::kMalformed, ToStd(decompressed.message()));
+        kafka::Decompress(kafka::Codec::kZstd, scratch_.compressed, RoomLeft(), scratch_.value);
+    if (!decompressed.ok()) {
+      const bool tooLarge = absl::IsResourceExhausted(decompressed);
+      return Stop(tooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed, ToStd(decompressed.message()));
+    }
     uint8_t* const value = scratch_.writer.AddRecord(record, scratch_.value.size(), withoutEnvelope);
     std::copy(scratch_.value.begin(), scratch_.value.end(), value);
   }

@@ -39,6 +39,7 @@ class SealPass {
  public:
   SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header, bool compressValues)
       : task_(task),
+        boundTopic_(task.topic->origin.empty() ? task.topicName : std::string_view(task.topic->origin)),
         rule_(*task.topic->seal),
         scratch_(scratch),
         header_(header),
@@ -69,6 +70,7 @@ class SealPass {
   static bool CarriesEnvelope(const kafka::RecordView& record, bool& malformed);
 
   const SealTask& task_;
+  const std::string_view boundTopic_;
   const policy::SealRule& rule_;
   WorkerScratch& scratch_;
   const kafka::BatchHeader& header_;
@@ -136,7 +138,7 @@ void SealPass::SealRecord(const kafka::RecordView& record, int32_t index) {
   const Bytes headerValue(headerBytes, crypto::WriteEnvelopeHeader(envelope, headerBytes));
   uint8_t* const sealed = scratch_.writer.AddRecord(
       record, plaintext.size() + crypto::kTagSize, kafka::HeaderEdit::Append(crypto::kEnvelopeHeaderName, headerValue));
-  crypto::BuildAad(headerValue, task_.topicName, record.key, scratch_.aad);
+  crypto::BuildAad(headerValue, boundTopic_, record.key, scratch_.aad);
   slot->cipher->Seal(envelope.recordIndex, scratch_.aad, plaintext, sealed);
   ++sealed_;
   if (slot->erasedSubject) ++afterErasure_;

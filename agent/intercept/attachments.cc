@@ -87,8 +87,8 @@ absl::StatusOr<UniqueFd> CreateLink(const Program& program, const CgroupTree& cg
   return link;
 }
 
-// Where a link waits until all of them are made.
-std::string NewPath(const std::string& path) { return StrCat(path, "_new");  // the file system keeps names with dots to itself }
+// Where a link waits until all of them are made. Names with dots the file system keeps to itself.
+std::string NewPath(const std::string& path) { return StrCat(path, "_new"); }
 
 }  // namespace
 
