@@ -110,7 +110,7 @@ TEST_F(Swept, keepsAConnectionThatStillRelays) {
   Open();
   for (int32_t round = 1; round < 6; ++round) {
     ExpectRelayed(round);
-    SweepAfter(std::chrono::seconds(50 * round));
+    for (int turn = 0; turn < 5; ++turn) SweepAfter(std::chrono::seconds(50 * round));
   }
   EXPECT_FALSE(HasEnded(50));
 }

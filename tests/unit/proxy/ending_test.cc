@@ -226,6 +226,20 @@ TEST_F(ConnectionEnd, byAnAbortAlthoughOneDirectionWaitsForTheOthersBuffer) {
   EXPECT_EQ(Result(), "stalled");
 }
 
+TEST_F(ConnectionEnd, byAnAbortAlthoughTheRequestsWaitForTheBufferOfTheResponses) {
+  receiveBuffers_ = 1;
+  smallSocketBuffers_ = true;
+  Open();
+  application_.Send(Other(1));
+  broker_.ReceiveFrame();
+  const std::string response = ResponseFrameOf(1, Pattern(16 << 20));
+  EXPECT_LT(broker_.SendUntilItStops(response), response.size());
+  application_.Send(Other(2, "a request that finds no buffer"));
+  EXPECT_FALSE(broker_.HasBytesWithin(100));
+  OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kStalled, "enough"); });
+  EXPECT_EQ(Result(), "stalled");
+}
+
 // The same with the memory for long frames.
 TEST_F(ConnectionEnd, byAnAbortAlthoughOneDirectionWaitsForTheOthersMemory) {
   FakeInterceptor* const interceptor = Intercept({kWanted});
