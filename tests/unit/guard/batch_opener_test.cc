@@ -240,6 +240,13 @@ TEST_F(OpenedBatch, opensAMirroredTopicThatNamesItsOrigin) {
   EXPECT_EQ(OpenTo(TaskToOpen("west.orders"), sealed, out).kind, OpenOutcome::Kind::kStop);
 }
 
+TEST_F(OpenedBatch, opensWhatWasSealedInATopicThatNamesAnOrigin) {
+  UsePolicy(R"({"name": "west.clicks", "seal": {"scope": "topic"}, "read": [{"any": true}], "origin": "clicks"})");
+  const ByteBuffer produced = ProducedBatch({Record("k", "secret value")});
+  const ByteBuffer sealed = Sealed(TaskToSeal(produced, "west.clicks"));
+  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records.at(0).value, "secret value");
+}
+
 TEST_F(OpenedBatch, understandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
   UseUserKeys();
   TestRecord sealed = SealedRecord(ClickOf("anna"));
