@@ -5,12 +5,12 @@ import kafka_jars
 
 def kcat_produce(bootstrap, topic, *options):
     """Every line of standard input becomes a record."""
-    return ["kcat", "-P", "-q", "-b", bootstrap, "-t", topic, *options]
+    return ["kcat", "-P", "-q", "-m", "30", "-b", bootstrap, "-t", topic, *options]
 
 
 def kcat_consume(bootstrap, topic, *options):
     """Every record from the beginning to the end as it is now, then ends by itself."""
-    return ["kcat", "-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", "beginning", *options]
+    return ["kcat", "-C", "-q", "-e", "-m", "30", "-b", bootstrap, "-t", topic, "-o", "beginning", *options]
 
 
 def java(command, bootstrap, *arguments):
