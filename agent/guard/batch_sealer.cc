@@ -259,7 +259,8 @@ std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
   if (!reader.rest().empty()) {
     return Refuse(RefuseReason::kMalformed, "kveil: more than one record batch for the partition");
   }
-  const uint64_t count = batch.header.count > 0 ? static_cast<uint64_t>(batch.header.count) : 1;
+  if (batch.header.count < 1) return Refuse(RefuseReason::kMalformed, "kveil: the record batch has no record");
+  const auto count = static_cast<uint64_t>(batch.header.count);
   if (!kafka::CheckCrc(batch).ok()) {
     return Refuse(RefuseReason::kBadChecksum, "kveil: the record batch's checksum is wrong", count);
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -16,7 +17,7 @@ namespace {
 
 // A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again after
 // this long; what was learned before stays for its lifetime.
-constexpr std::chrono::seconds kResolveAgain{5};
+constexpr std::chrono::seconds kLookAgain{5};
 
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint16_t port) {
   addrinfo hints{};
@@ -40,10 +41,26 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint
 
 }  // namespace
 
-bool BrokerDirectory::IsKnown(const std::string& endpoint, Clock::time_point now) {
-  absl::MutexLock lock(&mutex_);
-  const auto found = knownUntil_.find(endpoint);
-  return found != knownUntil_.end() && found->second > now;
+bool BrokerDirectory::LearnedWithin(const std::string& endpoint, Clock::duration age) {
+  const std::lock_guard lock(mutex_);
+  const auto found = learnedAt_.find(endpoint);
+  return found != learnedAt_.end() && Clock::now() - found->second < age;
+}
+
+void BrokerDirectory::NoteLearned(const std::string& endpoint) {
+  const std::lock_guard lock(mutex_);
+  learnedAt_[endpoint] = Clock::now();
+}
+
+absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex) {
+  if (options_.isTarget(address)) return absl::OkStatus();
+  if (options_.reportOnly) {
+    log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
+    return absl::OkStatus();
+  }
+  const absl::Status learned = options_.learn(address, targetIndex, options_.lifetime);
+  if (learned.ok()) log::Debug("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
+  return learned;
 }
 
 absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex) {
@@ -53,17 +70,9 @@ absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t 
     return absl::OkStatus();
   }
   if (!addresses.ok()) return addresses.status();
-  for (const SocketAddress& address : *addresses) {
-    if (options_.isTarget(address)) continue;
-    if (options_.reportOnly) {
-      log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
-      continue;
-    }
-    const absl::Status learned = options_.learn(address, targetIndex, options_.lifetime);
-    if (!learned.ok()) return learned;
-    log::Info("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
-  }
-  return absl::OkStatus();
+  absl::Status status;
+  for (const SocketAddress& address : *addresses) status.Update(LearnAddress(address, host, targetIndex));
+  return status;
 }
 
 io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view host, int32_t port,
@@ -71,21 +80,33 @@ io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view h
   // A broker without an address is one that the sender does not know either (port -1 or an empty host).
   if (host.empty() || port <= 0 || port > 65535) co_return absl::OkStatus();
   const std::string endpoint = StrCat(targetIndex, " ", host, " ", port);
-  if (IsKnown(endpoint, Clock::now())) co_return absl::OkStatus();
-  const std::string ownedHost(host);
+  if (LearnedWithin(endpoint, std::min<Clock::duration>(kLookAgain, options_.lifetime / 2))) co_return absl::OkStatus();
   const auto ownedPort = static_cast<uint16_t>(port);
-
-  // Name resolution blocks, so it has a thread of its own; it happens once for each broker in kResolveAgain.
-  auto start = [&](absl::AnyInvocable<void(absl::Status)> done) {
-    std::thread([this, ownedHost, ownedPort, targetIndex, done = std::move(done)]() mutable {
-      done(ResolveAndLearn(ownedHost, ownedPort, targetIndex));
-    }).detach();
-  };
-  auto waiting = io::AwaitCallback<absl::Status>(loop, std::move(start));
-  absl::Status learned = co_await std::move(waiting);
+  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, ownedPort);
+  absl::Status learned;
+  if (numeric.ok()) {
+    learned = LearnAddress(*numeric, host, targetIndex);
+  } else {
+    // Name resolution blocks, so it has a thread of its own.
+    std::string ownedHost(host);
+    auto start = [&](absl::AnyInvocable<void(absl::Status)> done) {
+      try {
+        std::thread([this, ownedHost = std::move(ownedHost), ownedPort, targetIndex, done = std::move(done)]() mutable {
+          done(ResolveAndLearn(ownedHost, ownedPort, targetIndex));
+        }).detach();
+      } catch (const std::system_error& error) {
+        done(absl::ResourceExhaustedError(StrCat("no thread to look a broker's name up: ", error.what())));
+      }
+    };
+    auto waiting = io::AwaitCallback<absl::Status>(loop, std::move(start));
+    learned = co_await std::move(waiting);
+  }
   if (learned.ok()) {
-    absl::MutexLock lock(&mutex_);
-    knownUntil_[endpoint] = Clock::now() + std::min<Clock::duration>(kResolveAgain, options_.lifetime / 2);
+    NoteLearned(endpoint);
+  } else if (LearnedWithin(endpoint, options_.lifetime)) {
+    // What was learned before is still in force; a name server that is away for a moment ends no connection.
+    log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", learned}});
+    co_return absl::OkStatus();
   }
   co_return learned;
 }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
+
 #include "base/socket_address.h"
 #include "io/loop.h"
 #include "io/task.h"
@@ -39,12 +40,15 @@ class BrokerDirectory {
  private:
   using Clock = std::chrono::steady_clock;
 
-  bool IsKnown(const std::string& endpoint, Clock::time_point now);
+  // Whether an endpoint was learned, or is being looked up again, no longer ago than that.
+  bool LearnedWithin(const std::string& endpoint, Clock::duration age);
+  void NoteLearned(const std::string& endpoint);
+  absl::Status LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
   absl::Status ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex);
 
   const Options options_;
-  absl::Mutex mutex_;
-  absl::flat_hash_map<std::string, Clock::time_point> knownUntil_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  absl::flat_hash_map<std::string, Clock::time_point> learnedAt_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

@@ -19,6 +19,11 @@ using proxy::ResponseVerdict;
 
 // Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
 constexpr int16_t kMetadataByIdVersion = 12;
+// From here on a response may name a broker that the client does not know (KIP-951).
+constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
+constexpr int16_t kFirstVersionWithZstd = 10;
+// One metadata request asks for no more topics than this; the next fetch asks for the rest.
+constexpr size_t kMostAskedAtOnce = 1000;
 // Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
 // clients (librdkafka: 100 MB).
 constexpr size_t kUncompressedLimit = 32 << 20;
@@ -59,15 +64,17 @@ std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& 
 bool FetchGuard::NeedsGuard(Session& session, bool topicsChanged) {
   if (session.isForeign) return true;
   const uint64_t generation = shared_.policies.generation();
-  if (!topicsChanged && session.policyGeneration == generation) return session.needsGuard;
+  if (!topicsChanged && !session.hasUnknown && session.policyGeneration == generation) return session.needsGuard;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   session.policyGeneration = generation;
   session.needsGuard = false;
+  session.hasUnknown = false;
   for (const auto& [key, partitions] : session.positions.topics()) {
     const std::optional<std::string> name = key.id.IsZero() ? key.name : shared_.topicNames.Find(key.id);
+    // An id that nobody could name yet may turn out to be a protected topic's: it is asked for again.
+    if (!name.has_value()) session.hasUnknown = true;
     if (!name.has_value() || policies->Find(*name) != nullptr) session.needsGuard = true;
   }
-  // An id that nobody could name yet may turn out to be a protected topic's: ask again with the next request.
   return session.needsGuard;
 }
 
@@ -86,11 +93,14 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   auto state = std::make_unique<State>();
   state->session = SessionFor(*decoded, topicsChanged);
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
-  auto learning = LearnTopicNames(state->session->positions, upstream);
-  co_await std::move(learning);
+  if (topicsChanged || state->session->hasUnknown) {
+    auto learning = LearnTopicNames(state->session->positions, upstream);
+    co_await std::move(learning);
+  }
   const bool needsGuard = NeedsGuard(*state->session, topicsChanged);
   const bool namesSession = decoded->sessionEpoch == 0;
-  if (!needsGuard && !namesSession) co_return RequestVerdict::Forward();
+  const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
+  if (!needsGuard && !namesSession && !mayNameBrokers) co_return RequestVerdict::Forward();
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
@@ -100,11 +110,11 @@ io::Task<void> FetchGuard::LearnTopicNames(const FetchPositions& positions, prox
   const auto now = std::chrono::steady_clock::now();
   kafka::MetadataRequest ask;
   ask.allowAutoTopicCreation = false;
+  absl::erase_if(unknownIds_, [now](const auto& entry) { return entry.second <= now; });
   for (const auto& [key, partitions] : positions.topics()) {
+    if (ask.topics->size() == kMostAskedAtOnce) break;
     if (key.id.IsZero() || shared_.topicNames.Find(key.id).has_value()) continue;
-    const auto asked = unknownIds_.find(key.id);
-    if (asked != unknownIds_.end() && asked->second > now) continue;
-    unknownIds_[key.id] = now + kMinHold;
+    if (!unknownIds_.try_emplace(key.id, now + kMinHold).second) continue;
     kafka::MetadataRequest::Topic& topic = ask.topics->emplace_back();
     topic.topicId = key.id;
   }
@@ -146,6 +156,8 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   if (!ours.session->isForeign) ours.session->id = decoded->sessionId;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress;
+  progress.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  progress.zstdAllowed = response.version >= kFirstVersionWithZstd;
   for (FetchResponse::Topic& topic : decoded->responses) {
     auto guarding = GuardTopic(topic, ours, *policies, output.arena, progress);
     co_await std::move(guarding);
@@ -156,7 +168,7 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   }
   if (!progress.changed) co_return ResponseVerdict::Forward();
   output.writer.BeginFrame();
-  kafka::WriteResponseHeader(response.apiKey, response.version, response.correlationId, output.writer);
+  output.writer.Append(response.header());
   kafka::Encode(*decoded, response.version, output.writer);
   output.writer.FinishFrame();
   co_return ResponseVerdict::Rewrite();
@@ -221,11 +233,12 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
     task.topic = &topicPolicy;
     task.topicName = topicName;
     task.fetchOffset = fetchOffset;
-    task.keepCodec = progress.openedBytes > kUncompressedLimit;
+    task.keepCodec = progress.openedBytes > kUncompressedLimit &&
+                     (progress.zstdAllowed || batch.header.codec() != kafka::Codec::kZstd);
     task.batchLimit = shared_.limits.batchSize;
     const size_t before = opened.size();
     if (!rewriting) opened.clear();
-    auto opening = OpenWithKeys(task, batch, opened);
+    auto opening = OpenWithKeys(task, batch, progress.keyDeadline, opened);
     OpenOutcome outcome = co_await std::move(opening);
     if (outcome.kind == OpenOutcome::Kind::kStop) {
       stopOffset = batch.header.baseOffset;
@@ -259,12 +272,12 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
   if (stop->reason != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
 }
 
-io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch, ByteBuffer& out) {
-  const auto patience = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
+                                               std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
   OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
   shared_.metrics.KeyCacheMisses(outcome.misses.ids.size());
   while (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
-    if (std::chrono::steady_clock::now() > patience) {
+    if (std::chrono::steady_clock::now() > deadline) {
       outcome.kind = OpenOutcome::Kind::kStop;
       outcome.reason = observe::RefuseReason::kKeysUnavailable;
       outcome.problem = "the keys cannot be reached now";

@@ -39,6 +39,7 @@ class FetchGuard : public proxy::Interceptor {
     FetchPositions positions;
     uint64_t policyGeneration = 0;  // with which needsGuard was worked out
     bool needsGuard = true;
+    bool hasUnknown = false;  // a topic id that nobody could name yet
   };
   struct State;
   // What has been done to a response so far.
@@ -47,6 +48,8 @@ class FetchGuard : public proxy::Interceptor {
     bool delivered = false;  // some partition has records for the reader
     bool stopped = false;    // some partition has none although the broker sent some
     size_t openedBytes = 0;
+    std::chrono::steady_clock::time_point keyDeadline;  // one for the whole response
+    bool zstdAllowed = true;
   };
 
   std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request, bool& topicsChanged);
@@ -57,7 +60,8 @@ class FetchGuard : public proxy::Interceptor {
                             proxy::Arena& arena, Progress& progress);
   io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,
                                kafka::FetchResponse::Partition& partition, proxy::Arena& arena, Progress& progress);
-  io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch, ByteBuffer& out);
+  io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
+                                     std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const OpenOutcome& outcome);
   void ReportStop(std::string_view topicName, const kafka::FetchResponse::Partition& partition, int64_t offset,
                   const OpenOutcome& outcome);

@@ -83,7 +83,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 
   const bool answered = decoded->acks != 0;
   if (!state->refused.empty()) {
-    for (const Refused& refused : state->refused) Report(refused);
+    Report(state->refused);
     // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
     if (!answered) co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
     if (decoded->topicData.empty()) {
@@ -115,31 +115,16 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version, proxy::Arena& arena,
                                                          std::vector<Refused>& refused) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  const Deadline deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;  // one for the whole request
   Changed changed = Changed::kNo;
   for (ProduceRequest::Topic& topic : request.topicData) {
-    std::optional<std::string> name;
-    if (version < kFirstVersionWithTopicIds) {
-      name = std::string(topic.name);
-    } else {
-      name = shared_.topicNames.Find(topic.topicId);
-    }
-    const policy::TopicPolicy* topicPolicy = name.has_value() ? policies->Find(*name) : nullptr;
-    const bool isProtected = topicPolicy != nullptr && topicPolicy->seal.has_value();
-    if (name.has_value() && !isProtected) continue;
+    const TopicState known = StateOf(topic, version, *policies);
+    if (known.name.has_value() && known.sealedBy == nullptr && shared_.refusals.empty()) continue;
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
-      std::optional<Refusal> refusal;
-      if (!name.has_value()) {
-        // The client asks for the topic's metadata again, through the agent, which then knows the name too.
-        refusal.emplace();
-        refusal->code = ErrorCode::kUnknownTopicId;
-        refusal->message = "kveil: a topic id that has not been seen in any metadata yet";
-      } else {
-        auto sealing = SealPartition(*topicPolicy, *name, version, partition, arena);
-        refusal = co_await std::move(sealing);
-      }
-      changed = Changed::kYes;
+      auto sealing = SealPartition(known, version, deadline, partition, arena);
+      std::optional<Refusal> refusal = co_await std::move(sealing);
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
         continue;
@@ -147,36 +132,66 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       Refused& entry = refused.emplace_back();
       entry.topic = std::string(topic.name);
       entry.topicId = topic.topicId;
-      entry.name = name.value_or("");
+      entry.name = known.name.value_or("");
       entry.partition = partition.index;
       entry.refusal = *std::move(refusal);
     }
+    if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
     topic.partitionData = std::move(forwarded);
   }
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
   co_return changed;
 }
 
-io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const policy::TopicPolicy& topic,
-                                                             std::string_view topicName, int16_t version,
-                                                             ProduceRequest::Partition& partition,
+ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
+                                               const policy::Policy& policies) const {
+  TopicState state;
+  if (version < kFirstVersionWithTopicIds) {
+    state.wireName = std::string(topic.name);
+    state.name = state.wireName;
+  } else {
+    state.wireName = topic.topicId.Text();
+    state.name = shared_.topicNames.Find(topic.topicId);
+  }
+  const policy::TopicPolicy* const policy = state.name.has_value() ? policies.Find(*state.name) : nullptr;
+  if (policy != nullptr && policy->seal.has_value()) state.sealedBy = policy;
+  return state;
+}
+
+io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version,
+                                                             Deadline deadline, ProduceRequest::Partition& partition,
                                                              proxy::Arena& arena) {
   if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
-  if (std::optional<Refusal> before = RefusedBefore(topicName, partition); before.has_value()) co_return before;
+  if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
+  std::optional<Refusal> refusal;
+  if (!topic.name.has_value()) {
+    // The client asks for the topic's metadata again, through the agent, which then knows the name too.
+    refusal.emplace();
+    refusal->code = ErrorCode::kUnknownTopicId;
+    refusal->message = "kveil: a topic id that has not been seen in any metadata yet";
+    refusal->recordCount = RecordCount(partition);
+  } else if (topic.sealedBy != nullptr) {
+    auto sealing = SealRecords(topic, version, deadline, partition, arena);
+    refusal = co_await std::move(sealing);
+  }
+  if (refusal.has_value()) RememberRefusal(topic, partition, *refusal);
+  co_return refusal;
+}
 
+io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Deadline deadline,
+                                                           ProduceRequest::Partition& partition, proxy::Arena& arena) {
   SealTask task;
-  task.topic = &topic;
-  task.topicName = topicName;
+  task.topic = topic.sealedBy;
+  task.topicName = *topic.name;
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
   task.batchLimit = shared_.limits.batchSize;
   ByteBuffer& sealed = arena.NewBuffer();
-  const auto patience = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   SealOutcome outcome = SealBatch(task, scratch_, sealed);
   shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
   while (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-    if (std::chrono::steady_clock::now() > patience) {
+    if (std::chrono::steady_clock::now() > deadline) {
       outcome.kind = SealOutcome::Kind::kRefused;
       outcome.refusal.code = ErrorCode::kNotEnoughReplicas;
       outcome.refusal.reason = observe::RefuseReason::kKeysUnavailable;
@@ -188,33 +203,30 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const policy::Topic
     (void)co_await std::move(fetching);  // what could not be had is asked for again
     outcome = SealBatch(task, scratch_, sealed);
   }
-  if (outcome.kind == SealOutcome::Kind::kRefused) {
-    RememberRefusal(topicName, partition, outcome.refusal);
-    co_return std::move(outcome.refusal);
-  }
+  if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
   Count(outcome);
   partition.records = Bytes(sealed);
   co_return std::nullopt;
 }
 
-ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, std::string_view topicName,
+ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, const TopicState& topic,
                                       int32_t partition) const {
   ProducerPartition key;
   key.producerId = header.producerId;
   key.producerEpoch = header.producerEpoch;
   key.cluster = connection_.cluster;
-  key.topic = std::string(topicName);
+  key.topic = topic.wireName;
   key.partition = partition;
   return key;
 }
 
-std::optional<Refusal> ProduceGuard::RefusedBefore(std::string_view topicName,
+std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
                                                    const ProduceRequest::Partition& partition) {
   if (shared_.refusals.empty()) return std::nullopt;
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
   if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
-  const std::optional<ErrorCode> code = shared_.refusals.Check(KeyOf(*header, topicName, partition.index),
-                                                               header->baseSequence, RefusalMemory::Clock::now());
+  const std::optional<ErrorCode> code =
+      shared_.refusals.Check(KeyOf(*header, topic, partition.index), header->baseSequence, RefusalMemory::Clock::now());
   if (!code.has_value()) return std::nullopt;
   Refusal refusal;
   refusal.code = *code;
@@ -224,11 +236,11 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(std::string_view topicName,
   return refusal;
 }
 
-void ProduceGuard::RememberRefusal(std::string_view topicName, const ProduceRequest::Partition& partition,
+void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest::Partition& partition,
                                    const Refusal& refusal) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
   if (!header.has_value() || !header->isIdempotent()) return;
-  shared_.refusals.Remember(KeyOf(*header, topicName, partition.index), header->baseSequence, refusal.code,
+  shared_.refusals.Remember(KeyOf(*header, topic, partition.index), header->baseSequence, refusal.code,
                             RefusalMemory::Clock::now());
 }
 
@@ -238,18 +250,20 @@ void ProduceGuard::Count(const SealOutcome& outcome) {
   shared_.metrics.KeyCacheHits(outcome.keysUsed);
 }
 
-void ProduceGuard::Report(const Refused& refused) const {
-  shared_.metrics.RecordsRefused(refused.refusal.reason, refused.refusal.recordCount);
+// One line a request: a request may be refused in as many partitions as fit into it.
+void ProduceGuard::Report(const std::vector<Refused>& refused) const {
+  for (const Refused& one : refused) shared_.metrics.RecordsRefused(one.refusal.reason, one.refusal.recordCount);
+  const Refused& first = refused.front();
+  const std::vector<Refusal::Record>& records = first.refusal.records;
   log::Warning("produce.refused",
                {{"connection", connection_.id},
-                {"topic", refused.name.empty() ? refused.topicId.Text() : refused.name},
-                {"partition", refused.partition},
-                {"code", kafka::ErrorName(refused.refusal.code)},
-                {"records", refused.refusal.recordCount},
-                {"reason", refused.refusal.message},
-                {"firstRecord", refused.refusal.records.empty() ? std::string("-")
-                                                                : StrCat(refused.refusal.records[0].index, ": ",
-                                                                         refused.refusal.records[0].message)}});
+                {"topic", first.name.empty() ? first.topicId.Text() : first.name},
+                {"partition", first.partition},
+                {"partitions", refused.size()},
+                {"code", kafka::ErrorName(first.refusal.code)},
+                {"records", first.refusal.recordCount},
+                {"reason", first.refusal.message},
+                {"firstRecord", records.empty() ? "-" : StrCat(records[0].index, ": ", records[0].message)}});
 }
 
 io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -265,7 +279,7 @@ io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& r
   if (ours.refused.empty()) co_return ResponseVerdict::Forward();
   ours.AddTo(*decoded);
   output.writer.BeginFrame();
-  kafka::WriteResponseHeader(response.apiKey, response.version, response.correlationId, output.writer);
+  output.writer.Append(response.header());
   kafka::Encode(*decoded, response.version, output.writer);
   output.writer.FinishFrame();
   co_return ResponseVerdict::Rewrite();

@@ -37,18 +37,28 @@ class ProduceGuard : public proxy::Interceptor {
   };
   struct State;
   enum class Changed { kNo, kYes };
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  // A topic of a request, and what is known of it.
+  struct TopicState {
+    std::string wireName;  // as the request has it: the name, or the id as text
+    std::optional<std::string> name;
+    const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
+  };
 
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Arena& arena,
                                std::vector<Refused>& refused);
-  io::Task<std::optional<Refusal>> SealPartition(const policy::TopicPolicy& topic, std::string_view topicName,
-                                                 int16_t version, kafka::ProduceRequest::Partition& partition,
-                                                 proxy::Arena& arena);
-  std::optional<Refusal> RefusedBefore(std::string_view topicName, const kafka::ProduceRequest::Partition& partition);
-  void RememberRefusal(std::string_view topicName, const kafka::ProduceRequest::Partition& partition,
+  TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
+  io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Deadline deadline,
+                                                 kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
+  io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Deadline deadline,
+                                               kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
+  std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
+  void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,
                        const Refusal& refusal);
-  ProducerPartition KeyOf(const kafka::BatchHeader& header, std::string_view topicName, int32_t partition) const;
+  ProducerPartition KeyOf(const kafka::BatchHeader& header, const TopicState& topic, int32_t partition) const;
   void Count(const SealOutcome& outcome);
-  void Report(const Refused& refused) const;
+  void Report(const std::vector<Refused>& refused) const;
 
   SharedState& shared_;
   WorkerScratch& scratch_;

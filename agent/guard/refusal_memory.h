@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,7 +16,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
+
 #include "kafka/error_code.h"
 
 namespace kveil::guard {
@@ -63,8 +64,9 @@ class RefusalMemory {
 
   const std::chrono::seconds lifetime_;
   std::atomic<size_t> size_{0};
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   absl::flat_hash_map<ProducerPartition, Refused> refused_ ABSL_GUARDED_BY(mutex_);
+  Clock::time_point nextSweep_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <cstddef>
+#include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
+
 #include "kafka/topic_id.h"
 
 namespace kveil::guard {
@@ -22,13 +24,13 @@ class TopicNames {
 
   void Learn(const kafka::TopicId& id, std::string_view name) {
     if (id.IsZero() || name.empty()) return;
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (names_.size() >= capacity_) names_.clear();
     names_.try_emplace(id, name);
   }
 
   std::optional<std::string> Find(const kafka::TopicId& id) const {
-    absl::ReaderMutexLock lock(&mutex_);
+    const std::shared_lock lock(mutex_);
     const auto found = names_.find(id);
     if (found == names_.end()) return std::nullopt;
     return found->second;
@@ -36,7 +38,7 @@ class TopicNames {
 
  private:
   const size_t capacity_;
-  mutable absl::Mutex mutex_;
+  mutable std::shared_mutex mutex_;
   absl::flat_hash_map<kafka::TopicId, std::string> names_ ABSL_GUARDED_BY(mutex_);
 };
 

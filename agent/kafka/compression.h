@@ -21,7 +21,7 @@ std::string_view CodecName(Codec codec);
 inline constexpr size_t kTailPadding = 64;
 
 // Compresses into `out`, replacing its content. gzip level 1, snappy in xerial framing, lz4 as one frame of independent
-// blocks (Java's reader takes no other), zstd level 3. kNone copies. kInvalidArgument: the codec is not assigned.
+// blocks (Java's reader takes no other), zstd level 1. kNone copies. kInvalidArgument: the codec is not assigned.
 absl::Status Compress(Codec codec, Bytes input, ByteBuffer& out);
 
 // Decompresses into `out`, replacing its content, with kTailPadding readable bytes behind it. Takes snappy raw and in

@@ -6,7 +6,7 @@
 namespace kveil::observe {
 
 void Health::Set(const std::string& name, const absl::Status& status) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   const auto found = conditions_.find(name);
   if (status.ok()) {
     if (found == conditions_.end()) return;
@@ -20,14 +20,14 @@ void Health::Set(const std::string& name, const absl::Status& status) {
 }
 
 std::vector<Health::Problem> Health::problems() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   std::vector<Problem> problems;
   for (const auto& [name, status] : conditions_) problems.push_back({name, std::string(status.message())});
   return problems;
 }
 
 bool Health::ok() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return conditions_.empty();
 }
 

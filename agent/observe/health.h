@@ -2,12 +2,12 @@
 #pragma once
 
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 
 namespace kveil::observe {
 
@@ -25,7 +25,7 @@ class Health {
   bool ok() const;
 
  private:
-  mutable absl::Mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, absl::Status> conditions_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -183,7 +183,7 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   };
   number("connections", limits.connections, 1, 1000000);
   number("receiveBuffers", limits.receiveBuffers, 4, 65536);
-  size("requestSize", limits.requestSize, kMebibyte, kGibibyte);
+  size("requestSize", limits.requestSize, kMebibyte, 256 * kMebibyte);  // a TLS greeting reads as 352 MiB
   size("responseSize", limits.responseSize, kMebibyte, kGibibyte);
   size("batchSize", limits.batchSize, kMebibyte, kGibibyte);
   size("totalMemory", limits.totalMemory, kMebibyte, 1024 * kGibibyte);

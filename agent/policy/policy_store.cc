@@ -2,12 +2,13 @@
 #include "policy/policy_store.h"
 
 #include <algorithm>
+#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
-#include "absl/synchronization/mutex.h"
+
 #include "base/log.h"
 #include "policy/folder_watch.h"
 
@@ -37,13 +38,13 @@ struct PolicyStore::State {
 
   // Reads the folder and puts the policy in force, or keeps the old one.
   absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
-    absl::MutexLock oneAtATime(&loading);
+    const std::lock_guard oneAtATime(loading);
     {
-      absl::MutexLock lock(&mutex);
+      const std::lock_guard lock(mutex);
       fingerprint = FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
     }
     absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
-    absl::MutexLock lock(&mutex);
+    const std::lock_guard lock(mutex);
     lastError = loaded.status();
     if (!loaded.ok()) {
       log::Error("policy.refused", {{"error", lastError}, {"kept", generation.load()}});
@@ -64,7 +65,7 @@ struct PolicyStore::State {
 
   bool LooksChanged() {
     const std::string now = FolderFingerprint(folder);
-    absl::MutexLock lock(&mutex);
+    const std::lock_guard lock(mutex);
     return now != fingerprint;
   }
 
@@ -97,8 +98,8 @@ struct PolicyStore::State {
   FolderWatch watch;
   std::thread thread;
 
-  absl::Mutex loading ABSL_ACQUIRED_BEFORE(mutex);
-  mutable absl::Mutex mutex;
+  std::mutex loading;  // taken before mutex
+  mutable std::mutex mutex;
   std::shared_ptr<const Policy> current ABSL_GUARDED_BY(mutex);
   absl::Status lastError ABSL_GUARDED_BY(mutex);
   std::string fingerprint ABSL_GUARDED_BY(mutex);
@@ -122,7 +123,7 @@ PolicyStore::~PolicyStore() {
 }
 
 std::shared_ptr<const Policy> PolicyStore::Current() const {
-  absl::MutexLock lock(&state_->mutex);
+  const std::lock_guard lock(state_->mutex);
   return state_->current;
 }
 
@@ -131,7 +132,7 @@ uint64_t PolicyStore::generation() const { return state_->generation.load(std::m
 absl::Status PolicyStore::Reload() { return state_->Reload(); }
 
 absl::Status PolicyStore::lastError() const {
-  absl::MutexLock lock(&state_->mutex);
+  const std::lock_guard lock(state_->mutex);
   return state_->lastError;
 }
 

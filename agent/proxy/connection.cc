@@ -93,6 +93,7 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   }
   application_.Cancel();
   upstream_.Cancel();
+  answered_.Set();
 }
 
 void Connection::EndUpstreamWhenAnswered() {
@@ -120,11 +121,11 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
   return sendingUpstream_ || sendingToApplication_ || requestBytesToRelay_ > 0 || responseBytesToRelay_ > 0 ||
-         requests_.IsPartial() || responses_.IsPartial();
+         requests_.IsStalled() || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
-  const uint64_t relayed = requestBytes_ + responseBytes_;
+  const uint64_t relayed = requestBytes_ + responseBytes_ + requests_.totalReceived() + responses_.totalReceived();
   if (relayed != sweptBytes_) {
     sweptBytes_ = relayed;
     unchangedSince_ = now;

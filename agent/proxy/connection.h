@@ -85,6 +85,7 @@ class Connection : private Upstream {
   void AppendLocalAnswers(OutgoingFrames& out);
   io::Task<absl::Status> SendToApplication(OutgoingFrames& out);
   void FailOwnAnswers();
+  void PopAnswered();
 
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
@@ -109,6 +110,7 @@ class Connection : private Upstream {
   io::Mutex applicationWrite_;
   size_t responseBytesToRelay_ = 0;
   PendingResponses pending_;
+  io::Event answered_;  // something has left pending_, or nothing will any more
 
   bool requestsEnded_ = false;
   bool responsesEnded_ = false;

@@ -70,6 +70,7 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
     if (received > 0) {
       end_ += static_cast<size_t>(received);
       received_ += static_cast<size_t>(received);
+      totalReceived_ += static_cast<size_t>(received);
       co_return true;
     }
     if (received == 0) co_return false;
@@ -82,8 +83,10 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
 }
 
 io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
+  waitingForMemory_ = true;
   auto room = budget_.Acquire(size);
   co_await std::move(room);
+  waitingForMemory_ = false;
   longFrameSize_ = size;
   longFrame_ = shelf_.Take();
   longFrame_->resize(size + kTailPadding);

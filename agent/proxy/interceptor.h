@@ -49,6 +49,8 @@ struct ResponseFrame {
   int32_t correlationId = 0;
   Bytes frame;
   Bytes body;
+
+  Bytes header() const { return frame.first(frame.size() - body.size()); }
 };
 
 // Where a changed message is written. `writer` is empty; buffers of `arena` live until the frame has been sent.

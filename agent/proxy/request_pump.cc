@@ -14,6 +14,8 @@ constexpr size_t kFixedHeaderSize = 2 + 2 + 4;  // API key, version, correlation
 // Sends what has been collected before more is written anew, so that a read full of small requests that grow is
 // bounded.
 constexpr size_t kSendAt = 4 << 20;
+// Beyond this many answers owed, requests that the agent answers itself wait.
+constexpr size_t kMostAnswersOwed = 4096;
 
 }  // namespace
 
@@ -22,7 +24,11 @@ io::Task<void> Connection::PumpRequests() {
   const absl::Status status = co_await std::move(relay);
   requestsEnded_ = true;
   requests_.Abandon();  // the other direction may be waiting for this memory
-  if (!status.ok()) {
+  if (absl::IsFailedPrecondition(status)) {
+    // An interceptor ends the connection: answers that are owed still arrive.
+    endReason_ = StrCat("application: ", status.message());
+    draining_ = true;
+  } else if (!status.ok()) {
     End("application", status);
     co_return;
   }
@@ -39,9 +45,10 @@ io::Task<absl::Status> Connection::RelayRequests() {
     for (;;) {
       auto taking = TakeRequests();
       const absl::StatusOr<size_t> whole = co_await std::move(taking);
-      if (!whole.ok()) co_return whole.status();
+      // What was taken before a request that ends the connection is the broker's, as it would be without an agent.
       auto sending = SendUpstream();
       const absl::Status sent = co_await std::move(sending);
+      if (!whole.ok()) co_return whole.status();
       if (!sent.ok()) co_return sent;
       if (*whole == 0) break;
       auto completing = requests_.FillTo(*whole);
@@ -141,6 +148,11 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
 // Puts the agent's own answer in its place behind the answers that are owed before it, and sends it when it is its
 // turn.
 io::Task<absl::Status> Connection::AnswerLocally(PendingResponse answer) {
+  // Nothing else slows an application down that asks for these and does not get the answer before them.
+  while (pending_.size() >= kMostAnswersOwed && !responsesEnded_ && !aborted_) {
+    answered_.Reset();
+    co_await answered_.Wait();
+  }
   pending_.push_back(std::move(answer));
   if (pending_.front().kind != PendingResponse::Kind::kLocal) co_return absl::OkStatus();
   auto lock = co_await applicationWrite_.Lock();
@@ -195,9 +207,9 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
   if (!sent.ok()) co_return sent;
   co_await ownAnswer_.arrived.Wait();
   if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");
-  const size_t headerSize = kafka::ResponseHeaderVersion(apiKey, version) == 0 ? 4 : 5;
-  if (ownAnswer_.frame.size() < headerSize) co_return absl::InvalidArgumentError("the broker's answer is too short");
-  co_return Bytes(ownAnswer_.frame).subspan(headerSize);
+  const absl::StatusOr<kafka::ResponseHeader> header = kafka::ReadResponseHeader(ownAnswer_.frame, apiKey, version);
+  if (!header.ok()) co_return header.status();
+  co_return Bytes(ownAnswer_.frame).subspan(header->size);
 }
 
 }  // namespace kveil::proxy

@@ -19,6 +19,7 @@ io::Task<void> Connection::PumpResponses() {
   const absl::Status status = co_await std::move(relay);
   responsesEnded_ = true;
   responses_.Abandon();  // the other direction may be waiting for this memory
+  answered_.Set();
   FailOwnAnswers();
   if (!status.ok()) {
     End("broker", status);
@@ -71,7 +72,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
       toApplication_.AddSlice(in.first(taken));
       responses_.Consume(taken);
       responseBytesToRelay_ -= taken;
-      if (responseBytesToRelay_ == 0) pending_.pop_front();
+      if (responseBytesToRelay_ == 0) PopAnswered();
       continue;
     }
     AppendLocalAnswers(toApplication_);
@@ -130,7 +131,7 @@ io::Task<absl::Status> Connection::HandleResponse(Bytes whole) {
   FrameOutput output(writer, toApplication_.arena());
   auto intercepting = owed.interceptor->OnResponse(response, owed.state.get(), output);
   ResponseVerdict verdict = co_await std::move(intercepting);
-  pending_.pop_front();
+  PopAnswered();
   if (verdict.action == ResponseVerdict::Action::kClose) co_return absl::FailedPreconditionError(verdict.reason);
   if (verdict.action == ResponseVerdict::Action::kRewrite) {
     toApplication_.AddWritten(writer);
@@ -142,9 +143,14 @@ io::Task<absl::Status> Connection::HandleResponse(Bytes whole) {
 
 void Connection::TakeOwnAnswer(Bytes whole) {
   OwnAnswer& own = *pending_.front().own;
-  pending_.pop_front();
+  PopAnswered();
   own.frame.assign(whole.begin() + kLengthSize, whole.end());
   own.arrived.Set();
+}
+
+void Connection::PopAnswered() {
+  pending_.pop_front();
+  answered_.Set();
 }
 
 void Connection::FailOwnAnswers() {
@@ -160,7 +166,7 @@ void Connection::FailOwnAnswers() {
 void Connection::AppendLocalAnswers(OutgoingFrames& out) {
   while (!pending_.empty() && pending_.front().kind == PendingResponse::Kind::kLocal) {
     out.AddOwned(std::move(pending_.front().answer));
-    pending_.pop_front();
+    PopAnswered();
   }
 }
 

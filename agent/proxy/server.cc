@@ -1,8 +1,8 @@
 #include "proxy/server.h"
 
+#include <latch>
 #include <utility>
 
-#include "absl/synchronization/blocking_counter.h"
 #include "proxy/worker.h"
 
 namespace kveil::proxy {
@@ -55,12 +55,12 @@ void Server::Release(uint64_t netnsCookie) {
 }
 
 void Server::Drain() {
-  absl::BlockingCounter left(static_cast<int>(workers_.size()));
+  std::latch left(static_cast<std::ptrdiff_t>(workers_.size()));
   // All are told before any is waited for: each takes up to a tick.
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->Post([worker = worker.get(), &left] { worker->ReleaseAll([&left] { left.DecrementCount(); }); });
+    worker->Post([worker = worker.get(), &left] { worker->ReleaseAll([&left] { left.count_down(); }); });
   }
-  left.Wait();
+  left.wait();
   Stop();
 }
 

@@ -31,6 +31,14 @@ int16_t VersionToWrite(const Message& message, int16_t version) {
   return version;
 }
 
+// What a message may hold in all its arrays and tag sections: requests come from anybody on the node, responses from
+// the broker, whose metadata may list every partition of a large cluster.
+template <class Message>
+constexpr size_t MostElements() {
+  constexpr size_t kRequest = 500'000, kResponse = 20'000'000;
+  return Message::kName.ends_with("Request") ? kRequest : kResponse;
+}
+
 template <class Message>
 absl::StatusOr<Message> Decode(Bytes body, int16_t version) {
   version = VersionToRead<Message>(body, version);
@@ -38,7 +46,7 @@ absl::StatusOr<Message> Decode(Bytes body, int16_t version) {
     return absl::UnimplementedError(StrCat(Message::kName, " version ", version, " is not known (",
                                            Message::kVersions.min, " to ", Message::kVersions.max, ")"));
   }
-  WireReader reader(body, version, IsFlexible(Message::kApiKey, version));
+  WireReader reader(body, version, IsFlexible(Message::kApiKey, version), MostElements<Message>());
   Message message;
   Describe(reader, message);
   if (absl::Status status = reader.Finish(Message::kName); !status.ok()) return status;

@@ -23,8 +23,12 @@ class WireReader {
  public:
   static constexpr bool kFills = true;
 
-  WireReader(Bytes body, int16_t version, bool flexible)
-      : cursor_(body.data()), end_(body.data() + body.size()), version_(version), flexible_(flexible) {}
+  WireReader(Bytes body, int16_t version, bool flexible, size_t mostElements)
+      : cursor_(body.data()),
+        end_(body.data() + body.size()),
+        version_(version),
+        flexible_(flexible),
+        elementsLeft_(mostElements) {}
 
   template <class T>
   void Field(std::string_view name, T& member, FieldVersions versions = {}) {
@@ -42,7 +46,7 @@ class WireReader {
       const uint32_t tag = ReadUnsigned();
       const Bytes data = Take(ReadUnsigned());
       if (failed()) return;
-      if (!(ReadKnown(tag, data, known) || ...)) unknown.push_back({tag, data});
+      if (!(ReadKnown(tag, data, known) || ...)) AddElement(unknown) = {tag, data};
     }
   }
 
@@ -93,6 +97,17 @@ class WireReader {
     Describe(*this, value);
   }
 
+  // An element of few bytes in the message may take a hundred here.
+  template <class T>
+  T& AddElement(std::vector<T>& elements) {
+    if (elementsLeft_ == 0) {
+      Fail("more elements than any client or broker sends");
+    } else {
+      --elementsLeft_;
+    }
+    return elements.emplace_back();
+  }
+
   template <class T>
   void ReadElements(size_t count, std::vector<T>& elements) {
     // Every element takes a byte at least. Memory for all of them is not taken on the word of a count, though.
@@ -100,7 +115,7 @@ class WireReader {
     if (count > left()) return Fail("the count is larger than the bytes that are left");
     elements.clear();
     elements.reserve(count < kTrusted ? count : kTrusted);
-    for (size_t i = 0; i < count && !failed(); ++i) Value(elements.emplace_back(), false);
+    for (size_t i = 0; i < count && !failed(); ++i) Value(AddElement(elements), false);
   }
 
   template <class T>
@@ -120,6 +135,7 @@ class WireReader {
   const uint8_t* end_;
   int16_t version_;
   bool flexible_;
+  size_t elementsLeft_;
   std::string_view field_;
   const char* problem_ = nullptr;
 };

@@ -118,7 +118,8 @@ TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {
   EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "2h"}})"),
               HasSubstr("(ms, s, m, h) from 1s to 1h, found \"2h\""));
   EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "0s"}})"), HasSubstr("from 1s to 1h, found \"0s\""));
-  EXPECT_THAT(Message(start + R"("limits": {"requestSize": "1KiB"}})"), HasSubstr("from 1MiB to 1GiB, found \"1KiB\""));
+  EXPECT_THAT(Message(start + R"("limits": {"requestSize": "1KiB"}})"),
+              HasSubstr("from 1MiB to 256MiB, found \"1KiB\""));
 }
 
 TEST(ConfigTest, MemoryThatCannotHoldOneFrameIsRefused) {

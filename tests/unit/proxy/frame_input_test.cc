@@ -66,13 +66,13 @@ class FrameInputTest : public io::LoopTest {
 };
 
 TEST_F(FrameInputTest, holdsNoBufferBeforeBytesCome) {
-  EXPECT_FALSE(input_->IsPartial());
+  EXPECT_FALSE(input_->IsStalled());
   EXPECT_TRUE(input_->buffered().empty());
   EXPECT_EQ(loop_->receiveBuffers().inUse(), 0u);
   RunSteps({Then([this] { peer_.Send("hello"); }), Filled(), Then([this] {
               ExpectMore(true);
               EXPECT_EQ(Buffered(), "hello");
-              EXPECT_TRUE(input_->IsPartial());
+              EXPECT_TRUE(input_->IsStalled());
               EXPECT_EQ(loop_->receiveBuffers().inUse(), 1u);
               input_->Consume(5);
               input_->ReleaseIfEmpty();

@@ -1,6 +1,10 @@
 // What interceptors change, answer, ask and close, and that the order of the answers holds through all of it.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "connection_fixture.h"
 
 namespace kveil::proxy {
@@ -235,13 +239,46 @@ TEST_F(Intercepted, responsesBeyondTheLimitEndTheConnection) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Intercepted, requestsThatAreRefusedCloseTheConnection) {
+TEST_F(Intercepted, requestsThatAreRefusedCloseTheConnectionBehindWhatCameBeforeThem) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Close("no such thing"); };
   Open();
   application_.Send(StrCat(Other(1), Wanted(2), Other(3)));
-  application_.HowItEnded();
+  EXPECT_EQ(broker_.ReceiveFrame(), Other(1));
+  EXPECT_FALSE(broker_.HasBytesWithin(50)) << "what was refused, or came after it, has reached the broker";
+  broker_.Send(ResponseFrameOf(1, "one"));
+  EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(1, "one"));
+  EXPECT_EQ(broker_.HowItEnded(), "in order");
+  broker_.Close();
+  EXPECT_TRUE(HasEnded());
   EXPECT_EQ(Result(), "unsupported");
-  EXPECT_EQ(broker_.ReceiveRest().find("body"), std::string::npos) << "what was refused has reached the broker";
+}
+
+// Answers of the agent's own wait for the broker's answers before them; an application that goes on asking must wait
+// too.
+TEST_F(Intercepted, localAnswersThatCannotLeaveStopTheApplication) {
+  std::atomic<int> asked{0};
+  interceptor_->onRequest = [&asked](const RequestFrame& request, FrameOutput& output) {
+    ++asked;
+    WriteResponse(output, request.header.correlationId, "local");
+    return RequestVerdict::Answer();
+  };
+  Open();
+  application_.Send(Other(1));
+  EXPECT_EQ(broker_.ReceiveFrame(), Other(1));
+  constexpr int kMany = 20'000;
+  std::string flood;
+  for (int i = 0; i < kMany; ++i) flood += Wanted(2 + i);
+  std::thread sender([this, &flood] { application_.Send(flood); });
+  int before = -1;
+  while (before != asked.load()) {
+    before = asked.load();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  EXPECT_LT(before, kMany / 2) << "taken without an end in sight";
+  broker_.Send(ResponseFrameOf(1, "one"));
+  EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(1, "one"));
+  for (int i = 0; i < kMany; ++i) EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(2 + i, "local"));
+  sender.join();
 }
 
 TEST_F(Intercepted, responsesThatAreRefusedCloseTheConnection) {
