@@ -232,6 +232,31 @@ TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderAfterARefusal) {
   EXPECT_TRUE(Produce({Topic("clicks", {{0, BatchOf(101, click)}})}).rewritten());
 }
 
+TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown) {
+  for (const char* name : {"clicks", "free"}) {
+    const kafka::TopicId id = Id(name[0] == 'c' ? 1 : 2);
+    const ByteBuffer first = BatchOf(0, ClickOf("anna")), second = BatchOf(1, ClickOf("anna"));
+    EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, first}})}, 13), 13), 100);
+    shared_->topicNames.Learn(id, name);
+    EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, second}})}, 13), 13), 100) << name << ": overtook the refused one";
+    EXPECT_FALSE(Produce({TopicById(id, {{0, first}})}, 13).answered()) << name;
+    EXPECT_FALSE(Produce({TopicById(id, {{0, second}})}, 13).answered()) << name;
+  }
+}
+
+TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
+  LockedRegistry lock(registryFile());
+  const ByteBuffer anna = BatchOf(0, ClickOf("anna")), bert = BatchOf(0, ClickOf("bert")),
+                   carl = BatchOf(0, ClickOf("carl"));
+  const auto started = std::chrono::steady_clock::now();
+  const RequestResult one = Produce({Topic("clicks", {{0, anna}})});
+  const auto alone = std::chrono::steady_clock::now() - started;
+  const RequestResult three = Produce({Topic("clicks", {{1, anna}, {2, bert}, {3, carl}})});
+  const auto together = std::chrono::steady_clock::now() - started - alone;
+  EXPECT_TRUE(one.answered() && three.answered());
+  EXPECT_LT(together, alone * 2 + std::chrono::seconds(1));
+}
+
 TEST_F(ProduceGuardTest, letsANewEpochBeginAnew) {
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(100, Record("k", "{}"))}})})), 87);
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(101, ClickOf("anna"))}})})), 87);

@@ -45,6 +45,7 @@ TEST_F(Intercepted, requestsArriveWholeAndAreForwardedAsTheyCame) {
     broker_.Send(ResponseFrameOf(7, "yes"));
     EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(7, "yes"));
   }
+  Settle();
   EXPECT_EQ(seen, std::vector<std::string>(request.size() - 1, "7 a body"));
 }
 
@@ -85,6 +86,7 @@ TEST_F(Intercepted, requestsAndResponsesAreRewritten) {
   }
   broker_.Send(responses);
   EXPECT_EQ(application_.Receive(expected.size()), expected);
+  Settle();
 }
 
 // Small requests that each become a long one: more than is sent at once.
@@ -102,6 +104,7 @@ TEST_F(Intercepted, requestsMayGrowALot) {
   for (int32_t id = 0; id < 50; ++id) requests += Wanted(id, "");
   application_.Send(requests);
   for (int32_t id = 0; id < 50; ++id) ASSERT_TRUE(broker_.ReceiveFrame() == Wanted(id, filler)) << id;
+  Settle();
 }
 
 TEST_F(Intercepted, localAnswersWaitTheirTurn) {
@@ -213,6 +216,7 @@ TEST_F(Intercepted, longFramesTakeFromTheBudgetAndGiveItBack) {
     const std::string response = ResponseFrameOf(id, Pattern(800'000));
     broker_.Send(response);
     EXPECT_TRUE(application_.Receive(response.size()) == response);
+    Settle();
     EXPECT_EQ(used, 800'008u);
     ExpectRelayed(100 + id);
     OnLoop([this](Connection&) { EXPECT_EQ(budget_->used(), 0u); });
@@ -279,6 +283,7 @@ TEST_F(Intercepted, localAnswersThatCannotLeaveStopTheApplication) {
   EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(1, "one"));
   for (int i = 0; i < kMany; ++i) EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(2 + i, "local"));
   sender.join();
+  Settle();
 }
 
 TEST_F(Intercepted, responsesThatAreRefusedCloseTheConnection) {
