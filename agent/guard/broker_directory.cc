@@ -55,12 +55,23 @@ void BrokerDirectory::NoteLearned(const std::string& endpoint) {
 absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex) {
   if (options_.isTarget(address)) return absl::OkStatus();
   if (options_.reportOnly) {
-    log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
+    if (IsNews(address)) log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
     return absl::OkStatus();
   }
   const absl::Status learned = options_.learn(address, targetIndex, options_.lifetime);
-  if (learned.ok()) log::Debug("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
+  if (learned.ok() && IsNews(address)) {
+    log::Info("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
+  }
   return learned;
+}
+
+bool BrokerDirectory::IsNews(const SocketAddress& address) {
+  const std::lock_guard lock(mutex_);
+  const Clock::time_point now = Clock::now();
+  const auto [told, isNew] = toldAt_.try_emplace(address.Text(), now);
+  const bool isNews = isNew || now - told->second >= options_.lifetime;
+  if (isNews) told->second = now;
+  return isNews;
 }
 
 absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex) {

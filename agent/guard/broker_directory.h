@@ -42,6 +42,7 @@ class BrokerDirectory {
 
   // Whether an endpoint was learned, or is being looked up again, no longer ago than that.
   bool LearnedWithin(const std::string& endpoint, Clock::duration age);
+  bool IsNews(const SocketAddress& address);  // not said in the log within a lifetime
   void NoteLearned(const std::string& endpoint);
   absl::Status LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
   absl::Status ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex);
@@ -49,6 +50,7 @@ class BrokerDirectory {
   const Options options_;
   std::mutex mutex_;
   absl::flat_hash_map<std::string, Clock::time_point> learnedAt_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Clock::time_point> toldAt_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard
