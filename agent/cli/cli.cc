@@ -72,7 +72,7 @@ CommandLine::CommandLine() {
       "kveil status --json", [this] { return RunStatus(common_); });
 
   CLI::App* const erase =
-      Add(app_, "erase", "Make every record of a user unreadable for good, by destroying the user's keys",
+      Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
           "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, user_, keyspace_); });
   erase->add_option("--user", user_, "The user's id, as it is in the records")->required()->type_name("ID");
   erase->add_option("--keyspace", keyspace_, "Only the keys of this keyspace (default: all)")->type_name("NAME");
@@ -90,8 +90,7 @@ CommandLine::CommandLine() {
   inspect->add_option("VALUE", headerValue_, "The header's value in hex or base64")->required();
 
   Add(app_, "detach",
-      "Take the pinned BPF programs of an agent that does not run away; connects to targets are then no longer "
-      "protected",
+      "Remove the pinned BPF programs while no agent runs; connections to the targets then go there in the clear",
       "kveil detach --config /etc/kveil/agent.json", [this] { return RunDetach(common_); });
 }
 

@@ -151,7 +151,7 @@ def remove_cgroup(cgroup):
 
 def sweep():
     """Removes what runs left behind that were killed before they could clean up."""
-    for cgroup in places.cgroup_mount().glob(f"{PREFIX}-*-*"):
+    for cgroup in places.cgroup_mount().glob(f"{PREFIX}-*-*.slice"):
         if _is_gone(cgroup.name.removesuffix(".slice").rsplit("-", 1)[1]):
             remove_cgroup(cgroup)
     for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
