@@ -27,6 +27,8 @@ constexpr size_t kMostAskedAtOnce = 1000;
 // Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
 // clients (librdkafka: 100 MB).
 constexpr size_t kUncompressedLimit = 32 << 20;
+// And above this much nothing more is opened: the reader gets what there is, and asks for the rest.
+constexpr size_t kOpenedLimit = 128 << 20;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
@@ -216,9 +218,14 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
   kafka::BatchView batch;
   size_t unchanged = 0;  // bytes at the start that stay as they are, until the first batch that does not
   bool rewriting = false;
+  bool leftForLater = false;
   std::optional<OpenOutcome> stop;
   int64_t stopOffset = fetchOffset;
   for (;;) {
+    if (progress.openedBytes > kOpenedLimit && (progress.delivered || rewriting || unchanged > 0)) {
+      leftForLater = true;
+      break;
+    }
     const kafka::BatchReader::Result result = reader.Next(batch);
     if (result == kafka::BatchReader::Result::kEnd) break;
     if (result == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
@@ -257,12 +264,12 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
     }
   }
   const Bytes kept = rewriting ? Bytes(opened) : original.first(unchanged);
-  if (rewriting || stop.has_value()) progress.changed = true;
+  if (rewriting || leftForLater || stop.has_value()) progress.changed = true;
   if (stop.has_value()) ReportStop(topicName, partition, stopOffset, *stop);
   if (!kept.empty() || !stop.has_value()) {
     // A partial batch alone is passed as it came: its reader asks again with a larger limit.
     progress.delivered = true;
-    if (rewriting || stop.has_value()) partition.records = kept;
+    if (rewriting || leftForLater || stop.has_value()) partition.records = kept;
     co_return;
   }
   progress.stopped = true;

@@ -21,6 +21,9 @@ using proxy::ResponseVerdict;
 constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
 constexpr int16_t kFirstVersionWithTopicIds = 13;
 constexpr int16_t kFirstVersionWithZstd = 7;
+// A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
+// many times what one may.
+constexpr size_t kMostBatchesOfARequest = 4;
 
 std::optional<kafka::BatchHeader> FirstBatchHeader(const ProduceRequest::Partition& partition) {
   kafka::BatchReader reader(partition.records.value_or(Bytes()));
@@ -115,7 +118,9 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version, proxy::Arena& arena,
                                                          std::vector<Refused>& refused) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  const Deadline deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;  // one for the whole request
+  Limits limits;  // of the whole request
+  limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
   Changed changed = Changed::kNo;
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
@@ -123,7 +128,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
-      auto sealing = SealPartition(known, version, deadline, partition, arena);
+      auto sealing = SealPartition(known, version, limits, partition, arena);
       std::optional<Refusal> refusal = co_await std::move(sealing);
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
@@ -158,8 +163,8 @@ ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topi
   return state;
 }
 
-io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version,
-                                                             Deadline deadline, ProduceRequest::Partition& partition,
+io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version, Limits& limits,
+                                                             ProduceRequest::Partition& partition,
                                                              proxy::Arena& arena) {
   if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
@@ -171,14 +176,14 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     refusal->message = "kveil: a topic id that has not been seen in any metadata yet";
     refusal->recordCount = RecordCount(partition);
   } else if (topic.sealedBy != nullptr) {
-    auto sealing = SealRecords(topic, version, deadline, partition, arena);
+    auto sealing = SealRecords(topic, version, limits, partition, arena);
     refusal = co_await std::move(sealing);
   }
   if (refusal.has_value()) RememberRefusal(topic, partition, *refusal);
   co_return refusal;
 }
 
-io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Deadline deadline,
+io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Limits& limits,
                                                            ProduceRequest::Partition& partition, proxy::Arena& arena) {
   SealTask task;
   task.topic = topic.sealedBy;
@@ -186,12 +191,12 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
-  task.batchLimit = shared_.limits.batchSize;
+  task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
   ByteBuffer& sealed = arena.NewBuffer();
   SealOutcome outcome = SealBatch(task, scratch_, sealed);
   shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
   while (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-    if (std::chrono::steady_clock::now() > deadline) {
+    if (std::chrono::steady_clock::now() > limits.deadline) {
       outcome.kind = SealOutcome::Kind::kRefused;
       outcome.refusal.code = ErrorCode::kNotEnoughReplicas;
       outcome.refusal.reason = observe::RefuseReason::kKeysUnavailable;
@@ -205,6 +210,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   }
   if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
   Count(outcome);
+  limits.room -= std::min(limits.room, sealed.size());
   partition.records = Bytes(sealed);
   co_return std::nullopt;
 }

@@ -37,7 +37,10 @@ class ProduceGuard : public proxy::Interceptor {
   };
   struct State;
   enum class Changed { kNo, kYes };
-  using Deadline = std::chrono::steady_clock::time_point;
+  struct Limits {
+    std::chrono::steady_clock::time_point deadline;  // for keys
+    size_t room = 0;                                 // bytes that sealed batches may still take
+  };
 
   // A topic of a request, and what is known of it.
   struct TopicState {
@@ -49,9 +52,9 @@ class ProduceGuard : public proxy::Interceptor {
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Arena& arena,
                                std::vector<Refused>& refused);
   TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
-  io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Deadline deadline,
+  io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                  kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
-  io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Deadline deadline,
+  io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Limits& limits,
                                                kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
   std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
   void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,

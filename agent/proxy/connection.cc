@@ -125,7 +125,7 @@ bool Connection::IsStalled() const {
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
-  const uint64_t relayed = requestBytes_ + responseBytes_ + requests_.totalReceived() + responses_.totalReceived();
+  const uint64_t relayed = requestBytes_ + responseBytes_;
   if (relayed != sweptBytes_) {
     sweptBytes_ = relayed;
     unchangedSince_ = now;

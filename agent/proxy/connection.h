@@ -110,7 +110,8 @@ class Connection : private Upstream {
   io::Mutex applicationWrite_;
   size_t responseBytesToRelay_ = 0;
   PendingResponses pending_;
-  io::Event answered_;  // something has left pending_, or nothing will any more
+  size_t localAnswerBytes_ = 0;  // of the agent's own answers in pending_
+  io::Event answered_;           // something has left pending_, or nothing will any more
 
   bool requestsEnded_ = false;
   bool responsesEnded_ = false;

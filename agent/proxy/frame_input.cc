@@ -70,7 +70,6 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
     if (received > 0) {
       end_ += static_cast<size_t>(received);
       received_ += static_cast<size_t>(received);
-      totalReceived_ += static_cast<size_t>(received);
       co_return true;
     }
     if (received == 0) co_return false;

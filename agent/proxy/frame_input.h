@@ -39,7 +39,6 @@ class FrameInput {
   Bytes buffered() const;
   // Whether a message has begun that is not complete yet, and it is the peer who is to go on.
   bool IsStalled() const { return begin_ != end_ && !waitingForMemory_; }
-  uint64_t totalReceived() const { return totalReceived_; }
   void Consume(size_t size);
 
   // Bytes received since the last call, for the counters.
@@ -68,7 +67,6 @@ class FrameInput {
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t received_ = 0;
-  uint64_t totalReceived_ = 0;
   bool mayHaveMore_ = false;
   bool waitingForMemory_ = false;
 };

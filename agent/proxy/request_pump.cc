@@ -14,8 +14,9 @@ constexpr size_t kFixedHeaderSize = 2 + 2 + 4;  // API key, version, correlation
 // Sends what has been collected before more is written anew, so that a read full of small requests that grow is
 // bounded.
 constexpr size_t kSendAt = 4 << 20;
-// Beyond this many answers owed, requests that the agent answers itself wait.
+// Beyond this many answers owed, or bytes of its own, requests that the agent answers itself wait.
 constexpr size_t kMostAnswersOwed = 4096;
+constexpr size_t kMostAnswerBytes = 4 << 20;
 
 }  // namespace
 
@@ -149,10 +150,12 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
 // turn.
 io::Task<absl::Status> Connection::AnswerLocally(PendingResponse answer) {
   // Nothing else slows an application down that asks for these and does not get the answer before them.
-  while (pending_.size() >= kMostAnswersOwed && !responsesEnded_ && !aborted_) {
+  while ((pending_.size() >= kMostAnswersOwed || localAnswerBytes_ >= kMostAnswerBytes) && !responsesEnded_ &&
+         !aborted_) {
     answered_.Reset();
     co_await answered_.Wait();
   }
+  localAnswerBytes_ += answer.answer.size();
   pending_.push_back(std::move(answer));
   if (pending_.front().kind != PendingResponse::Kind::kLocal) co_return absl::OkStatus();
   auto lock = co_await applicationWrite_.Lock();

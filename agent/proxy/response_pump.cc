@@ -165,6 +165,7 @@ void Connection::FailOwnAnswers() {
 // else gets between them and what was taken out before.
 void Connection::AppendLocalAnswers(OutgoingFrames& out) {
   while (!pending_.empty() && pending_.front().kind == PendingResponse::Kind::kLocal) {
+    localAnswerBytes_ -= pending_.front().answer.size();
     out.AddOwned(std::move(pending_.front().answer));
     PopAnswered();
   }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -40,9 +41,11 @@ std::string CgroupMount() {
   return "";
 }
 
+// Process ids come again, and what a killed test left behind with them: so the time, too.
 std::string UniqueName() {
   static std::atomic<int> count{0};
-  return StrCat("kveil-net-test-", ::getpid(), "-", ++count);
+  static const int64_t start = std::chrono::system_clock::now().time_since_epoch().count();
+  return StrCat("kveil-net-test-", ::getpid(), "-", start, "-", ++count);
 }
 
 void RemoveTree(const std::string& path) {
