@@ -34,7 +34,8 @@ TEST_F(NamespacesTest, NewNamespaceIsServedAfterItsFirstRefusedConnect) {
   const Pod late(node, "late");
   const std::string first = late.Run([this] { return Dial(broker4); });
   EXPECT_EQ(first, "ECONNREFUSED");
-  EXPECT_TRUE(Eventually([&] { return agent->IsServed(late.netns.cookie()); }));
+  EXPECT_TRUE(Eventually([&] { return agent->IsServed(late.netns.cookie()); }))
+      << agent->namespaces().Health() << ", namespace " << late.netns.cookie();
 }
 
 TEST_F(NamespacesTest, NamespaceThatNeverConnectsIsServedByTheNextComparison) {
