@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "io/loop.h"
 #include "io/task.h"
 
 namespace kveil::io {
@@ -15,7 +14,5 @@ inline Task<void> Both(Task<void> first, Task<void> second) {
   co_await std::move(first);
   co_await std::move(second);
 }
-
-inline Task<void> Both(Loop&, Task<void> first, Task<void> second) { return Both(std::move(first), std::move(second)); }
 
 }  // namespace kveil::io

@@ -55,7 +55,7 @@ io::Task<void> Connection::Run() {
   if (connected.ok()) {
     auto requests = PumpRequests();
     auto responses = PumpResponses();
-    auto both = io::Both(parts_.loop, std::move(requests), std::move(responses));
+    auto both = io::Both(std::move(requests), std::move(responses));
     co_await std::move(both);
   } else {
     endReason_ = StrCat("no connection to the broker: ", connected.message());
