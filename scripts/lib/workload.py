@@ -22,6 +22,7 @@ import places
 import waiting
 
 PREFIX = "kveil"
+BRIDGE_ADDRESS = "02:00:00:00:00:01"
 
 
 class Site:
@@ -50,7 +51,9 @@ class Site:
             network = _free_network()
             self._hosts = network.hosts()
             self.address = str(next(self._hosts))
-            _ip(f"link add {self.bridge} type bridge\naddr add {self.address}/{network.prefixlen} dev {self.bridge}\n"
+            # With an address of its own: otherwise the bridge takes the lowest of its ports', and each change of it is a
+            # black hole for neighbours that know the former one.
+            _ip(f"link add {self.bridge} address {BRIDGE_ADDRESS} type bridge\naddr add {self.address}/{network.prefixlen} dev {self.bridge}\n"
                 f"link set {self.bridge} up\n")
         except BaseException:
             self.__exit__()

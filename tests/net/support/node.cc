@@ -182,12 +182,15 @@ Workload::Workload(const Cgroup& cgroup, const Netns* netns, const std::function
     if (netns) Require(::setns(netns->fd(), CLONE_NEWNET) == 0, "entering a namespace");
     if (uid != 0) Require(::setuid(uid) == 0, "setuid");
     CloseInherited(result[1]);
+    (void)!::write(kKept, "r", 1);
     const std::string text = body();
     (void)!::write(kKept, text.data(), text.size());
     ::_exit(0);
   }
   ::close(result[1]);
   result_ = UniqueFd(result[0]);
+  char inPlace;
+  (void)!::read(result_.get(), &inPlace, 1);  // or it could not start, which Join says
 }
 
 Workload::~Workload() { Kill(); }

@@ -70,7 +70,7 @@ void Connect(const Netns& a, const Netns& b);
 std::string RunWorkload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body,
                         uint32_t uid = 0);
 
-// The same without waiting for its end.
+// The same without waiting for its end: only until it is in its cgroup and namespace.
 class Workload {
  public:
   Workload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body, uint32_t uid = 0);
