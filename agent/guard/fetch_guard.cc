@@ -46,28 +46,35 @@ bool HasRecords(const FetchResponse::Partition& partition) {
 }  // namespace
 
 struct FetchGuard::State : proxy::RequestState {
+  explicit State(FetchGuard& guard) : guard(guard) {}
+  // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
+  bool WantsResponse() override { return guard.NeedsGuard(*session) || isNeededAnyway; }
+
+  FetchGuard& guard;
   std::shared_ptr<Session> session;
   std::chrono::milliseconds maxWait{0};
+  bool isNeededAnyway = false;  // for more than the records in it
 };
 
-std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request, bool& topicsChanged) {
+std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request) {
   // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed (KIP-227).
   const bool begins = request.sessionEpoch <= 0;
   if (begins || session_ == nullptr || session_->id != request.sessionId) {
     session_ = std::make_shared<Session>();
     session_->isForeign = !begins;
     session_->id = begins ? 0 : request.sessionId;
-    topicsChanged = true;
   }
-  if (session_->positions.Apply(request)) topicsChanged = true;
+  if (session_->positions.Apply(request)) session_->topicsChanged = true;
   return session_;
 }
 
-bool FetchGuard::NeedsGuard(Session& session, bool topicsChanged) {
+bool FetchGuard::NeedsGuard(Session& session) {
   if (session.isForeign) return true;
   const uint64_t generation = shared_.policies.generation();
-  if (!topicsChanged && !session.hasUnknown && session.policyGeneration == generation) return session.needsGuard;
+  if (!session.topicsChanged && !session.hasUnknown && session.policyGeneration == generation)
+    return session.needsGuard;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  session.topicsChanged = false;
   session.policyGeneration = generation;
   session.needsGuard = false;
   session.hasUnknown = false;
@@ -91,18 +98,16 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
 
-  bool topicsChanged = false;
-  auto state = std::make_unique<State>();
-  state->session = SessionFor(*decoded, topicsChanged);
+  auto state = std::make_unique<State>(*this);
+  state->session = SessionFor(*decoded);
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
-  if (topicsChanged || state->session->hasUnknown) {
+  if (state->session->topicsChanged || state->session->hasUnknown) {
     auto learning = LearnTopicNames(state->session->positions, upstream);
     co_await std::move(learning);
   }
-  const bool needsGuard = NeedsGuard(*state->session, topicsChanged);
   const bool namesSession = decoded->sessionEpoch == 0;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
-  if (!needsGuard && !namesSession && !mayNameBrokers) co_return RequestVerdict::Forward();
+  state->isNeededAnyway = namesSession || mayNameBrokers;
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 

@@ -37,8 +37,10 @@ class FetchGuard : public proxy::Interceptor {
     // It was begun on another connection, so its topics are not known: everything it answers is looked at.
     bool isForeign = false;
     FetchPositions positions;
-    uint64_t policyGeneration = 0;  // with which needsGuard was worked out
+    // Whether any of them may be protected, worked out for these topics and this generation of the policies.
     bool needsGuard = true;
+    bool topicsChanged = true;  // since then
+    uint64_t policyGeneration = 0;
     bool hasUnknown = false;  // a topic id that nobody could name yet
   };
   struct State;
@@ -52,9 +54,9 @@ class FetchGuard : public proxy::Interceptor {
     bool zstdAllowed = true;
   };
 
-  std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request, bool& topicsChanged);
+  std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request);
   io::Task<void> LearnTopicNames(const FetchPositions& positions, proxy::Upstream& upstream);
-  bool NeedsGuard(Session& session, bool topicsChanged);
+  bool NeedsGuard(Session& session);
   io::Task<absl::Status> LearnBrokers(const kafka::FetchResponse& response);
   io::Task<void> GuardTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                             proxy::Arena& arena, Progress& progress);

@@ -64,6 +64,9 @@ struct FrameOutput {
 class RequestState {
  public:
   virtual ~RequestState() = default;
+
+  // Asked when the response comes, until it is there: one that is not wanted any more is relayed as bytes.
+  virtual bool WantsResponse() { return true; }
 };
 
 class RequestVerdict {

@@ -83,12 +83,13 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
       co_return absl::InvalidArgumentError(StrCat("a response of ", size, " bytes"));
     }
     if (pending_.empty()) co_return absl::InvalidArgumentError("a response that nobody asked for");
-    const PendingResponse& owed = pending_.front();
+    PendingResponse& owed = pending_.front();
     if (owed.correlationId != correlationId) {
       co_return absl::InvalidArgumentError(StrCat("a response with correlation id ", correlationId, " where that to ",
                                                   kafka::ApiName(owed.apiKey), " ", owed.correlationId, " is due"));
     }
     const size_t wholeSize = kLengthSize + static_cast<size_t>(size);
+    if (owed.state != nullptr && !owed.state->WantsResponse()) owed.kind = PendingResponse::Kind::kRelay;
     if (owed.kind == PendingResponse::Kind::kRelay) {
       responseBytesToRelay_ = wholeSize;
       continue;

@@ -71,7 +71,7 @@ class FetchGuardTest : public InterceptorTest {
   FetchResponse::Partition Get(std::string_view topic, Bytes records, int64_t offset = 0) {
     RequestResult asked = Fetch({Asked(topic, offset)});
     EXPECT_TRUE(asked.forwarded());
-    EXPECT_TRUE(asked.verdict.wantResponse);
+    EXPECT_TRUE(asked.wantsResponse());
     const ResponseResult answer =
         Response(*guard_, 12, ResponseOf({Answered(topic, {Records(records)})}), asked.verdict.state.get());
     EXPECT_TRUE(answer.rewritten());
@@ -88,7 +88,7 @@ class FetchGuardTest : public InterceptorTest {
   // Sends the first request of a session and has the broker name it 77.
   void BeginSession(const FetchRequest& full) {
     RequestResult begun = Request(*guard_, 12, full);
-    ASSERT_TRUE(begun.verdict.wantResponse) << "the answer has the session's id";
+    ASSERT_TRUE(begun.wantsResponse()) << "the answer has the session's id";
     EXPECT_FALSE(Response(*guard_, 12, ResponseOf({}), begun.verdict.state.get()).rewritten());
   }
   ByteBuffer SealedFor(std::string_view topic, std::vector<TestRecord> records, int64_t baseOffset = 0) {
@@ -150,7 +150,7 @@ TEST_F(FetchGuardTest, opensInEveryVersion) {
   for (int16_t version = 4; version <= 18; ++version) {
     const bool byId = version >= 13;
     RequestResult asked = Fetch({byId ? AskedById(Id(1)) : Asked("clicks")}, version);
-    ASSERT_TRUE(asked.verdict.wantResponse) << version;
+    ASSERT_TRUE(asked.wantsResponse()) << version;
     FetchResponse response = ResponseOf({Answered(byId ? "" : "clicks", {Records(sealed)})});
     if (byId) response.responses[0].topicId = Id(1);
     const ResponseResult answer = Response(*guard_, version, response, asked.verdict.state.get());
@@ -164,7 +164,7 @@ TEST_F(FetchGuardTest, opensInEveryVersion) {
 TEST_F(FetchGuardTest, wantsNoResponseOfUnprotectedTopics) {
   const RequestResult asked = Fetch({Asked("free"), Asked("alsoFree")});
   EXPECT_TRUE(asked.forwarded());
-  EXPECT_FALSE(asked.verdict.wantResponse);
+  EXPECT_FALSE(asked.wantsResponse());
 }
 
 TEST_F(FetchGuardTest, passesAResponseOfPlaintextAsItCame) {
@@ -190,19 +190,19 @@ TEST_F(FetchGuardTest, neverOpensForAReplica) {
   old.replicaId = 2;
   const RequestResult before15 = Request(*guard_, 12, old);
   EXPECT_TRUE(before15.forwarded());
-  EXPECT_FALSE(before15.verdict.wantResponse);
+  EXPECT_FALSE(before15.wantsResponse());
   FetchRequest newer = RequestFor({AskedById(Id(1))});
   newer.replicaState.replicaId = 2;
   const RequestResult from15 = Request(*guard_, 17, newer);
   EXPECT_TRUE(from15.forwarded());
-  EXPECT_FALSE(from15.verdict.wantResponse);
+  EXPECT_FALSE(from15.wantsResponse());
   EXPECT_TRUE(upstream_.asked.empty());
 }
 
 TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
   upstream_.answer = NamesAnswer({{Id(1), "clicks"}, {Id(2), "free"}});
   RequestResult asked = Fetch({AskedById(Id(1)), AskedById(Id(2))}, 13);
-  EXPECT_TRUE(asked.verdict.wantResponse);
+  EXPECT_TRUE(asked.wantsResponse());
   ASSERT_EQ(upstream_.asked.size(), 1u);
   EXPECT_EQ(upstream_.asked[0].apiKey, kafka::ApiKey::kMetadata);
   const auto question = kafka::Decode<kafka::MetadataRequest>(upstream_.asked[0].body, upstream_.asked[0].version);
@@ -216,13 +216,13 @@ TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
 
 TEST_F(FetchGuardTest, doesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
   upstream_.answer = NamesAnswer({{Id(1), ""}});
-  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Fetch({AskedById(Id(1))}, 13).verdict.wantResponse);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Fetch({AskedById(Id(1))}, 13).wantsResponse());
   EXPECT_EQ(upstream_.asked.size(), 1u);
 }
 
 TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
   RequestResult asked = Fetch({AskedById(Id(1))}, 13);
-  ASSERT_TRUE(asked.verdict.wantResponse) << "the broker could not be asked, so it may be a protected topic";
+  ASSERT_TRUE(asked.wantsResponse()) << "the broker could not be asked, so it may be a protected topic";
   const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
   FetchResponse response = ResponseOf({Answered("", {Records(clear), Records({}, 1)})});
   response.responses[0].topicId = Id(1);
@@ -244,7 +244,7 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
   incremental.sessionId = 77;
   incremental.sessionEpoch = 1;
   RequestResult asked = Request(*guard_, 12, incremental);
-  ASSERT_TRUE(asked.verdict.wantResponse);
+  ASSERT_TRUE(asked.wantsResponse());
   const ResponseResult answer =
       Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(sealed)})}), asked.verdict.state.get());
   const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
@@ -260,20 +260,19 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
   FetchRequest anew = RequestFor({Asked("free")});
   anew.sessionEpoch = 0;
   BeginSession(anew);
-  EXPECT_FALSE(Request(*guard_, 12, incremental).verdict.wantResponse)
-      << "a new session still has the old one's topics";
+  EXPECT_FALSE(Request(*guard_, 12, incremental).wantsResponse()) << "a new session still has the old one's topics";
 }
 
 TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnection) {
   FetchRequest incremental = RequestFor({});
   incremental.sessionId = 78;
   incremental.sessionEpoch = 5;
-  EXPECT_TRUE(Request(*guard_, 12, incremental).verdict.wantResponse) << "no session is known here";
+  EXPECT_TRUE(Request(*guard_, 12, incremental).wantsResponse()) << "no session is known here";
   FetchRequest full = RequestFor({Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
   RequestResult asked = Request(*guard_, 12, incremental);
-  ASSERT_TRUE(asked.verdict.wantResponse) << "session 77 is known here, this is another";
+  ASSERT_TRUE(asked.wantsResponse()) << "session 77 is known here, this is another";
   const ByteBuffer sealed = SealedFor("private", {Record("k", "v")});
   const ResponseResult answer =
       Response(*guard_, 12, ResponseOf({Answered("private", {Records(sealed)})}), asked.verdict.state.get());
@@ -283,12 +282,25 @@ TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnecti
 }
 
 TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
-  EXPECT_FALSE(Fetch({Asked("free")}).verdict.wantResponse);
+  EXPECT_FALSE(Fetch({Asked("free")}).wantsResponse());
   FetchRequest incremental = RequestFor({});
   incremental.sessionEpoch = 1;
-  EXPECT_FALSE(Request(*guard_, 12, incremental).verdict.wantResponse);
+  EXPECT_FALSE(Request(*guard_, 12, incremental).wantsResponse());
   UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
-  EXPECT_TRUE(Request(*guard_, 12, incremental).verdict.wantResponse);
+  EXPECT_TRUE(Request(*guard_, 12, incremental).wantsResponse());
+}
+
+TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
+  const RequestResult waiting = Fetch({Asked("free")});
+  EXPECT_FALSE(waiting.wantsResponse());
+  UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
+  ASSERT_TRUE(waiting.wantsResponse());
+  const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
+  const ResponseResult answer =
+      Response(*guard_, 12, ResponseOf({Answered("free", {Records(clear)})}), waiting.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
 }
 
 TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {
@@ -347,6 +359,33 @@ TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
     EXPECT_GE(held.count(), 990);
   }
   EXPECT_EQ(Read(*Get("clicks", sealed).records).records.at(0).value, Click("anna"));
+}
+
+// Few bytes of the broker may be many once opened: the reader gets what fits, and asks for the rest.
+TEST_F(FetchGuardTest, leavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
+  const std::string value = StrCat(R"({"user":"anna","x":")", std::string(20 << 20, 'x'), "\"}");
+  TestBatch batch;
+  ByteBuffer records;
+  for (int i = 0; i < 8; ++i) {
+    batch.baseOffset = i;
+    records =
+        Joined(records, Sealed(TaskToSeal(ProducedBatch({Record("k", value)}, kafka::Codec::kZstd, batch), "clicks")));
+  }
+  ASSERT_LT(records.size(), 1u << 20);
+  constexpr int16_t kBeforeZstd = 9;  // whose readers get it uncompressed
+  RequestResult asked = Fetch({Asked("clicks"), Asked("clicks", 0, 1)}, kBeforeZstd);
+  const ResponseResult answer =
+      Response(*guard_, kBeforeZstd, ResponseOf({Answered("clicks", {Records(records), Records(records, 1)})}),
+               asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, kBeforeZstd);
+  kafka::BatchReader reader(*response.responses[0].partitions[0].records);
+  kafka::BatchView opened;
+  int count = 0;
+  while (reader.Next(opened) == kafka::BatchReader::Result::kBatch) ++count;
+  EXPECT_EQ(count, 7) << "the seventh passes 128 MiB";
+  EXPECT_TRUE(response.responses[0].partitions[1].records->empty());
+  EXPECT_EQ(response.responses[0].partitions[1].errorCode, ErrorCode::kNone);
 }
 
 TEST_F(FetchGuardTest, handsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {

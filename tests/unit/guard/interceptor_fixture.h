@@ -144,6 +144,10 @@ class InterceptorTest : public BatchTest {
     bool rewritten() const { return verdict.action == proxy::RequestVerdict::Action::kRewrite; }
     bool answered() const { return verdict.action == proxy::RequestVerdict::Action::kAnswer; }
     bool closed() const { return verdict.action == proxy::RequestVerdict::Action::kClose; }
+    // Now, which may change until the response comes.
+    bool wantsResponse() const {
+      return verdict.wantResponse && (verdict.state == nullptr || verdict.state->WantsResponse());
+    }
   };
   struct ResponseResult {
     proxy::ResponseVerdict verdict = proxy::ResponseVerdict::Forward();

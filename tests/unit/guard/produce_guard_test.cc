@@ -1,7 +1,10 @@
 // Produce requests: what is forwarded of them, what is refused, and what the producer hears of both.
 #include "guard/produce_guard.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <random>
 
 #include "interceptor_fixture.h"
 
@@ -255,6 +258,30 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
   const auto together = std::chrono::steady_clock::now() - started - alone;
   EXPECT_TRUE(one.answered() && three.answered());
   EXPECT_LT(together, alone * 2 + std::chrono::seconds(1));
+}
+
+TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
+  shared_->limits.batchSize = 20'000;
+  std::vector<std::pair<int32_t, Bytes>> partitions;
+  std::string noise(15'000, '\0');  // that compression makes little of
+  std::mt19937 random(1);
+  for (char& each : noise) each = static_cast<char>('A' + random() % 26);
+  const ByteBuffer batch =
+      ProducedBatch({Record("k", StrCat(R"({"user":"anna","x":")", noise, "\"}"))}, kafka::Codec::kGzip);
+  constexpr size_t kCount = 14;
+  for (size_t index = 0; index < kCount; ++index) partitions.emplace_back(static_cast<int32_t>(index), batch);
+  const RequestResult result = Produce({Topic("clicks", partitions)});
+  ASSERT_TRUE(result.rewritten());
+  const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
+  ASSERT_EQ(forwarded.topicData.size(), 1u);
+  size_t bytes = 0;
+  for (const auto& partition : forwarded.topicData[0].partitionData) bytes += partition.records->size();
+  EXPECT_LE(bytes, 80'000u);
+  EXPECT_GT(bytes, 80'000u - 2 * 15'000u);
+  ASSERT_LT(forwarded.topicData[0].partitionData.size(), kCount);
+  const ResponseResult answer = Response(*guard_, 9, Accepted(forwarded), result.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  EXPECT_THAT(Lines(WrittenResponse<ProduceResponse>(answer.written, 9)), testing::Contains("clicks/13 87 -1"));
 }
 
 TEST_F(ProduceGuardTest, letsANewEpochBeginAnew) {

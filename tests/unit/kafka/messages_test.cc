@@ -95,6 +95,17 @@ TEST(Messages, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
   EXPECT_THAT(std::string(request.status().message()), HasSubstr("topicData"));
 }
 
+TEST(Messages, MoreElementsThanARequestMayHaveAreRefused) {
+  constexpr size_t kMost = 500'000;
+  MetadataRequest request;
+  request.topics->resize(kMost);
+  EXPECT_TRUE(Decode<MetadataRequest>(Encoded(request, 1), 1).ok());
+  request.topics->resize(kMost + 1);
+  const auto more = Decode<MetadataRequest>(Encoded(request, 1), 1);
+  EXPECT_EQ(more.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(more.status().message()), HasSubstr("more elements than"));
+}
+
 TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
   ByteBuffer nullTopics = Encoded(ProduceRequest{}, 3);
   for (size_t i = nullTopics.size() - 4; i < nullTopics.size(); ++i) nullTopics[i] = 0xff;

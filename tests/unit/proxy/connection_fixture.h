@@ -26,7 +26,8 @@ class FakeInterceptor : public Interceptor {
  public:
   struct Number : RequestState {
     explicit Number(int value) : value(value) {}
-    int value;
+    bool WantsResponse() override { return value >= 0; }
+    int value;  // below 0, the response is not wanted when it comes
   };
   using OnRequestFunction = std::function<RequestVerdict(const RequestFrame&, FrameOutput&)>;
   using OnResponseFunction = std::function<ResponseVerdict(const ResponseFrame&, RequestState*, FrameOutput&)>;

@@ -200,6 +200,30 @@ TEST_F(Intercepted, ownQuestionsFailWhenTheBrokerCloses) {
   EXPECT_TRUE(HasEnded());
 }
 
+TEST_F(Intercepted, aResponseThatIsNotWantedAnyMoreIsRelayed) {
+  int wantedUntil = 1;
+  interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput&) {
+    const int wanted = request.header.correlationId <= wantedUntil ? 1 : -1;
+    return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(wanted));
+  };
+  std::vector<int32_t> seen;
+  interceptor_->onResponse = [&](const ResponseFrame& response, RequestState*, FrameOutput&) {
+    seen.push_back(response.correlationId);
+    return ResponseVerdict::Forward();
+  };
+  limits_.responseFrame = 1000;  // which counts for responses that are held whole
+  Open();
+  for (const int32_t id : {1, 2}) {
+    application_.Send(Wanted(id));
+    broker_.ReceiveFrame();
+    const std::string response = ResponseFrameOf(id, Pattern(id == 1 ? 100 : 100'000));
+    broker_.Send(response);
+    EXPECT_TRUE(application_.Receive(response.size()) == response);
+  }
+  Settle();
+  EXPECT_EQ(seen, std::vector<int32_t>{1});
+}
+
 TEST_F(Intercepted, longFramesTakeFromTheBudgetAndGiveItBack) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
   receiveBufferSize_ = 64 << 10;
