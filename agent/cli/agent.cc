@@ -80,6 +80,10 @@ absl::Status Agent::OpenStores() {
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));
   if (!opened.ok()) return opened.status();
   keys_ = *std::move(opened);
+
+  absl::StatusOr<std::unique_ptr<proxy::ClusterTls>> tls = proxy::ClusterTls::Load(config_.clusters);
+  if (!tls.ok()) return tls.status();
+  tls_ = *std::move(tls);
   return absl::OkStatus();
 }
 
@@ -128,6 +132,9 @@ absl::Status Agent::StartWorkers() {
     origin.destination = connection.broker;
     origin.boundDevice = connection.boundDevice;
     return namespaces->UpstreamSocket(origin);
+  };
+  hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
+    return tls_->NewSession(connection, brokers_->NameOf(connection.broker));
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
@@ -202,6 +209,7 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
 void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
+  health_.Set("tls", tls_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
 }

@@ -24,6 +24,7 @@
 #include "observe/metrics.h"
 #include "policy/config.h"
 #include "policy/policy_store.h"
+#include "proxy/cluster_tls.h"
 #include "proxy/server.h"
 
 namespace kveil::cli {
@@ -70,6 +71,7 @@ class Agent {
   std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
+  std::unique_ptr<proxy::ClusterTls> tls_;
   std::unique_ptr<intercept::Workloads> workloads_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;

@@ -65,6 +65,12 @@ absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::st
   return learned;
 }
 
+std::string BrokerDirectory::NameOf(const SocketAddress& address) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = nameOf_.find(address.Text());
+  return found == nameOf_.end() ? std::string() : found->second;
+}
+
 bool BrokerDirectory::IsNews(const SocketAddress& address) {
   const std::lock_guard lock(mutex_);
   const Clock::time_point now = Clock::now();
@@ -81,6 +87,10 @@ absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t 
     return absl::OkStatus();
   }
   if (!addresses.ok()) return addresses.status();
+  {
+    const std::lock_guard lock(mutex_);
+    for (const SocketAddress& address : *addresses) nameOf_[address.Text()] = host;
+  }
   absl::Status status;
   for (const SocketAddress& address : *addresses) status.Update(LearnAddress(address, host, targetIndex));
   return status;

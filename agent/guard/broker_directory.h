@@ -37,6 +37,9 @@ class BrokerDirectory {
   // An error: the name does not resolve, or the kernel does not take the address.
   io::Task<absl::Status> Learn(io::Loop& loop, std::string_view host, int32_t port, uint16_t targetIndex);
 
+  // The host name, if it was one, under which a response last advertised this address; otherwise empty.
+  std::string NameOf(const SocketAddress& address) const;
+
  private:
   using Clock = std::chrono::steady_clock;
 
@@ -48,7 +51,8 @@ class BrokerDirectory {
   absl::Status ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex);
 
   const Options options_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  absl::flat_hash_map<std::string, std::string> nameOf_ ABSL_GUARDED_BY(mutex_);  // by address and port
   absl::flat_hash_map<std::string, Clock::time_point> learnedAt_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Clock::time_point> toldAt_ ABSL_GUARDED_BY(mutex_);
 };

@@ -26,7 +26,7 @@ constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
     "denied",     "keys_unavailable", "no_user",   "not_json", "already_sealed", "malformed",           "bad_checksum",
     "old_format", "out_of_order",     "too_large", "tampered", "unknown_key",    "unsupported_version", "other"};
 constexpr std::array<const char*, kConnectionResults> kResultNames = {
-    "served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled"};
+    "served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled", "tls_failed"};
 constexpr std::array<const char*, 2> kSideNames = {"client", "broker"};
 
 // One counter for each name of a label; all of them are shown from the start, as 0.

@@ -45,8 +45,9 @@ enum class ConnectionResult : uint8_t {
   kUnsupported,        // a Kafka version that cannot be protected
   kLimit,              // too many connections or too much memory
   kStalled,            // a peer that did not go on
+  kTlsFailed,          // the broker's certificate is refused, or it refused ours
 };
-inline constexpr int kConnectionResults = 7;
+inline constexpr int kConnectionResults = 8;
 
 enum class Side : uint8_t { kClient, kBroker };
 

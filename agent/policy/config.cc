@@ -38,14 +38,47 @@ bool HasCluster(const std::vector<ClusterConfig>& clusters, std::string_view nam
   return std::any_of(clusters.begin(), clusters.end(), [&](const ClusterConfig& known) { return known.name == name; });
 }
 
+// A host name (RFC 1123), or one with a leading dot for every name below it.
+bool IsServerName(std::string_view name) {
+  if (name.starts_with('.')) name.remove_prefix(1);
+  return !name.empty() && name.size() <= 253 && name.front() != '-' && name.front() != '.' && name.back() != '.' &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_'; });
+}
+
+TlsConfig ReadTls(const JsonValue& value) {
+  TlsConfig tls;
+  const JsonObject object(value, {"ca", "certificate", "key", "crl", "serverNames", "identities", "minimumVersion"});
+  ReadPath(object, "ca", tls.ca);
+  ReadPath(object, "certificate", tls.certificate);
+  ReadPath(object, "key", tls.key);
+  ReadPath(object, "crl", tls.crl);
+  ReadPath(object, "identities", tls.identities);
+  if (tls.certificate.empty() != tls.key.empty()) value.Error("expected certificate and key together");
+  if (const auto names = object.Find("serverNames")) {
+    for (const JsonValue& item : names->List()) {
+      tls.serverNames.push_back(item.String());
+      if (!IsServerName(tls.serverNames.back())) {
+        item.Expected("a host name, or one with a leading dot for every name below it");
+      }
+    }
+  }
+  if (const auto version = object.Find("minimumVersion")) {
+    tls.version12 = version->OneOf<bool>({{"1.2", true}, {"1.3", false}});
+  }
+  return tls;
+}
+
 std::vector<ClusterConfig> ReadClusters(const JsonValue& value) {
   std::vector<ClusterConfig> clusters;
   for (const auto& [name, member] : value.Members()) {
     if (!IsClusterName(name)) {
       member.Error("expected a cluster's name of at most 64 letters, digits, '.', '_' and '-'");
     }
-    const JsonObject object(member, {}, {"tls"});
-    clusters.push_back({name});
+    const JsonObject object(member, {"tls"});
+    ClusterConfig& cluster = clusters.emplace_back();
+    cluster.name = name;
+    if (const auto tls = object.Find("tls")) cluster.tls = ReadTls(*tls);
   }
   return clusters;
 }
@@ -124,7 +157,7 @@ void ReadIntercept(const JsonValue& value, const std::vector<ClusterConfig>* clu
 std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets) {
   std::vector<ClusterConfig> clusters;
   for (const Target& target : targets) {
-    if (!HasCluster(clusters, target.cluster)) clusters.push_back({target.cluster});
+    if (!HasCluster(clusters, target.cluster)) clusters.push_back({.name = target.cluster, .tls = std::nullopt});
   }
   return clusters;
 }

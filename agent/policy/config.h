@@ -47,8 +47,21 @@ struct InterceptConfig {
   std::string pinDirectory = "/sys/fs/bpf/kveil";
 };
 
+// TLS towards the brokers of a cluster. Paths of PEM files; empty means there is none.
+struct TlsConfig {
+  std::string ca;
+  std::string certificate;
+  std::string key;
+  std::string crl;
+  // Names of which a broker's certificate must have one; ".example" means any name below.
+  std::vector<std::string> serverNames;
+  std::string identities;  // a folder with UNIT.crt and UNIT.key of the workloads that have a certificate of their own
+  bool version12 = true;   // TLS 1.2 besides 1.3
+};
+
 struct ClusterConfig {
   std::string name;
+  std::optional<TlsConfig> tls;  // std::nullopt: plain TCP
 };
 
 struct KeysConfig {

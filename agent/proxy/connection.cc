@@ -28,11 +28,13 @@ void SetSocketOptions(int fd) {
 }  // namespace
 
 Connection::Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application,
-                       UniqueFd upstream, std::vector<std::unique_ptr<Interceptor>> interceptors)
+                       UniqueFd upstream, std::unique_ptr<io::TlsSession> tls,
+                       std::vector<std::unique_ptr<Interceptor>> interceptors)
     : parts_(parts),
       info_(std::move(info)),
       application_(parts.loop, std::move(application)),
       upstream_(parts.loop, std::move(upstream)),
+      upstreamTls_(tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(tls)) : nullptr),
       interceptors_(std::move(interceptors)),
       requests_(parts.loop, application_, parts.shelf, parts.budget),
       toUpstream_(parts.shelf),
@@ -40,6 +42,7 @@ Connection::Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo>
       toApplication_(parts.shelf),
       unchangedSince_(std::chrono::steady_clock::now()),
       openedAt_(unchangedSince_) {
+  if (upstreamTls_ != nullptr) responses_.UseTls(*upstreamTls_);
   for (const std::unique_ptr<Interceptor>& interceptor : interceptors_) {
     for (const kafka::ApiKey apiKey : interceptor->Wants()) {
       wants_.at(static_cast<size_t>(apiKey)) = interceptor.get();
@@ -50,7 +53,7 @@ Connection::Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo>
 io::Task<void> Connection::Run() {
   SetSocketOptions(application_.fd());
   SetSocketOptions(upstream_.fd());
-  auto connecting = upstream_.Connect(info_->broker, openedAt_ + parts_.limits.connectTimeout);
+  auto connecting = ConnectUpstream();
   const absl::Status connected = co_await std::move(connecting);
   if (connected.ok()) {
     auto requests = PumpRequests();
@@ -58,8 +61,6 @@ io::Task<void> Connection::Run() {
     auto both = io::Both(std::move(requests), std::move(responses));
     co_await std::move(both);
   } else {
-    endReason_ = StrCat("no connection to the broker: ", connected.message());
-    result_ = observe::ConnectionResult::kBrokerUnreachable;
     application_.AbortOnClose();
   }
   auto closeUpstream = upstream_.Close();
@@ -68,6 +69,32 @@ io::Task<void> Connection::Run() {
   co_await std::move(closeApplication);
   parts_.metrics.ConnectionClosed(result_);
   LogClosed();
+}
+
+// Fails with endReason_ and result_ set.
+io::Task<absl::Status> Connection::ConnectUpstream() {
+  const io::Deadline deadline = openedAt_ + parts_.limits.connectTimeout;
+  auto connecting = upstream_.Connect(info_->broker, deadline);
+  const absl::Status connected = co_await std::move(connecting);
+  if (!connected.ok()) {
+    endReason_ = StrCat("no connection to the broker: ", connected.message());
+    result_ = observe::ConnectionResult::kBrokerUnreachable;
+    co_return connected;
+  }
+  if (upstreamTls_ == nullptr) co_return connected;
+  auto greeting = upstreamTls_->Handshake(deadline);
+  const absl::Status greeted = co_await std::move(greeting);
+  if (greeted.ok()) co_return greeted;
+  endReason_ = StrCat("no TLS connection to the broker: ", greeted.message());
+  result_ = observe::ConnectionResult::kTlsFailed;
+  upstream_.AbortOnClose();
+  co_return greeted;
+}
+
+io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> slices) {
+  if (upstreamTls_ == nullptr) co_return co_await upstream_.SendAll(slices, io::Deadline::max());
+  auto sending = upstreamTls_->SendAll(slices, io::Deadline::max());
+  co_return co_await std::move(sending);
 }
 
 void Connection::LogClosed() const {
@@ -99,6 +126,7 @@ void Connection::End(std::string_view side, const absl::Status& status) {
 void Connection::EndUpstreamWhenAnswered() {
   if (!requestsEnded_) return;
   if (draining_ && !pending_.empty()) return;
+  if (upstreamTls_ != nullptr) upstreamTls_->End();
   upstream_.ShutdownWrite();
 }
 

@@ -16,6 +16,7 @@
 #include "io/loop.h"
 #include "io/mutex.h"
 #include "io/socket.h"
+#include "io/tls_stream.h"
 #include "observe/metrics.h"
 #include "proxy/frame_input.h"
 #include "proxy/interceptor.h"
@@ -48,9 +49,10 @@ struct WorkerParts {
 
 class Connection : private Upstream {
  public:
-  // `application` is the accepted socket, `upstream` one that is not connected yet, made in the workload's namespace.
+  // `application` is the accepted socket, `upstream` one that is not connected yet, made in the workload's namespace;
+  // `tls` is nullptr where the way to the broker is plain TCP.
   Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application, UniqueFd upstream,
-             std::vector<std::unique_ptr<Interceptor>> interceptors);
+             std::unique_ptr<io::TlsSession> tls, std::vector<std::unique_ptr<Interceptor>> interceptors);
   ~Connection() override = default;
 
   // Connects to the broker, relays until both sides have ended, and closes both sockets.
@@ -87,6 +89,8 @@ class Connection : private Upstream {
   void FailOwnAnswers();
   void PopAnswered();
 
+  io::Task<absl::Status> ConnectUpstream();
+  io::Task<absl::Status> SendSlicesUpstream(absl::Span<const iovec> slices);
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
   bool IsStalled() const;
@@ -96,6 +100,7 @@ class Connection : private Upstream {
   const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it
   io::Socket application_;
   io::Socket upstream_;
+  std::unique_ptr<io::TlsStream> upstreamTls_;
   std::vector<std::unique_ptr<Interceptor>> interceptors_;
   std::array<Interceptor*, 128> wants_ = {};  // by API key
 

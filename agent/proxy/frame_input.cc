@@ -60,13 +60,19 @@ io::Task<absl::StatusOr<bool>> FrameInput::Fill() {
 
 io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
   for (;;) {
-    if (!mayHaveMore_) {
+    if (!mayHaveMore()) {
       const absl::Status readable = co_await socket_.Readable(io::Deadline::max());
       if (!readable.ok()) co_return readable;
     }
     if (longFrame_ == nullptr && pooled_.size() == 0) pooled_ = co_await loop_.receiveBuffers().Acquire();
-    const int received = co_await socket_.Recv(MutableBytes(Data() + end_, Capacity() - end_));
-    mayHaveMore_ = received > 0 && socket_.more();
+    const MutableBytes room(Data() + end_, Capacity() - end_);
+    int received;
+    if (tls_ != nullptr) {
+      received = tls_->Recv(room);
+    } else {
+      received = co_await socket_.Recv(room);
+    }
+    mayHaveMore_ = tls_ == nullptr && received > 0 && socket_.more();
     if (received > 0) {
       end_ += static_cast<size_t>(received);
       received_ += static_cast<size_t>(received);
@@ -77,6 +83,7 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
       ReleaseIfEmpty();
       continue;
     }
+    if (received == -EPROTO) co_return absl::UnavailableError("TLS: what came cannot be decrypted");
     co_return absl::UnavailableError(std::strerror(-received));
   }
 }

@@ -17,6 +17,7 @@
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/task.h"
+#include "io/tls_stream.h"
 #include "proxy/buffer_shelf.h"
 #include "proxy/memory_budget.h"
 
@@ -29,6 +30,9 @@ class FrameInput {
   FrameInput(const FrameInput&) = delete;
   FrameInput& operator=(const FrameInput&) = delete;
   ~FrameInput() { DropLongFrame(); }
+
+  // From here on the socket's bytes are TLS.
+  void UseTls(io::TlsStream& tls) { tls_ = &tls; }
 
   // Waits for more bytes than are buffered. False at the end of the stream; an error when the connection broke.
   io::Task<absl::StatusOr<bool>> Fill();
@@ -52,6 +56,7 @@ class FrameInput {
 
  private:
   size_t Capacity() const;
+  bool mayHaveMore() const { return mayHaveMore_ || (tls_ != nullptr && tls_->hasInput()); }
   uint8_t* Data();
   io::Task<absl::StatusOr<bool>> ReceiveSome();
   io::Task<void> MoveToLongFrame(size_t size);
@@ -59,6 +64,7 @@ class FrameInput {
 
   io::Loop& loop_;
   io::Socket& socket_;
+  io::TlsStream* tls_ = nullptr;
   BufferShelf& shelf_;
   MemoryBudget& budget_;
   io::PooledBuffer pooled_;

@@ -172,7 +172,8 @@ io::Task<absl::Status> Connection::SendUpstream() {
   }
   const size_t size = toUpstream_.size();
   sendingUpstream_ = true;
-  const absl::Status sent = co_await upstream_.SendAll(toUpstream_.slices(), io::Deadline::max());
+  auto sending = SendSlicesUpstream(toUpstream_.slices());
+  const absl::Status sent = co_await std::move(sending);
   sendingUpstream_ = false;
   toUpstream_.Clear();
   requestBytes_ += size;
@@ -201,12 +202,14 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
 
   // Ahead of it goes what was collected before it, so that requests and answers keep one order.
   if (!toUpstream_.empty()) {
-    const absl::Status ahead = co_await upstream_.SendAll(toUpstream_.slices(), io::Deadline::max());
+    auto sending = SendSlicesUpstream(toUpstream_.slices());
+    const absl::Status ahead = co_await std::move(sending);
     if (!ahead.ok()) co_return ahead;
     requestBytes_ += toUpstream_.size();
     toUpstream_.ForgetSent();
   }
-  const absl::Status sent = co_await upstream_.SendAll(writer.Slices(), io::Deadline::max());
+  auto sending = SendSlicesUpstream(writer.Slices());
+  const absl::Status sent = co_await std::move(sending);
   if (!sent.ok()) co_return sent;
   co_await ownAnswer_.arrived.Wait();
   if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");

@@ -34,6 +34,8 @@ class Server {
     std::function<absl::StatusOr<ConnectionInfo>(int acceptedFd)> identify;
     // A socket to the broker, not connected yet, made in the workload's namespace.
     std::function<absl::StatusOr<UniqueFd>(const ConnectionInfo&)> makeUpstream;
+    // TLS over that socket; nullptr where the way to the broker is plain TCP. May be empty: always plain.
+    std::function<absl::StatusOr<std::unique_ptr<io::TlsSession>>(const ConnectionInfo&)> makeTls;
     InterceptorFactory makeInterceptors;
     // Several times a second on each worker.
     std::function<void(size_t worker)> tick;

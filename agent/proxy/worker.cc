@@ -100,12 +100,17 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
     return Reject(std::move(accepted), observe::ConnectionResult::kBrokerUnreachable,
                   ToStd(upstream.status().message()));
   }
+  absl::StatusOr<std::unique_ptr<io::TlsSession>> tls = nullptr;
+  if (server_.hooks_.makeTls) tls = server_.hooks_.makeTls(*info);
+  if (!tls.ok()) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kTlsFailed, ToStd(tls.status().message()));
+  }
   server_.metrics_.ConnectionOpened();
   server_.connectionCount_.fetch_add(1, std::memory_order_relaxed);
   const uint64_t id = info->id;
   std::vector<std::unique_ptr<Interceptor>> interceptors = server_.hooks_.makeInterceptors(*info, index_, *loop_);
   auto connection = std::make_unique<Connection>(parts_, std::move(info), std::move(accepted), *std::move(upstream),
-                                                 std::move(interceptors));
+                                                 *std::move(tls), std::move(interceptors));
   Connection* const running = connection.get();
   connections_.emplace(id, std::move(connection));
   loop_->Spawn(RunConnection(running, id));

@@ -22,9 +22,10 @@ def free_port(address="0.0.0.0"):
 class Broker:
     """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
 
-    `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`."""
+    `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
+    `tls` adds listeners: a name for each, and its settings (`ssl.keystore.location` and so on); `ports` has their ports."""
 
-    def __init__(self, address, folder, heap="512m", settings=None, advertised=None):
+    def __init__(self, address, folder, heap="512m", settings=None, advertised=None, tls=None):
         self.address = address
         self.port = free_port(address)
         self._advertised = advertised or address
@@ -34,6 +35,8 @@ class Broker:
         self.log = self.folder / "broker.log"
         self._heap = heap
         self._settings = settings or {}
+        self._tls = tls or {}
+        self.ports = {name: free_port(address) for name in self._tls}
         self._process = None
 
     @property
@@ -103,13 +106,17 @@ class Broker:
 
     def _properties(self):
         controller = free_port("127.0.0.1")
+        open_to_all = {"PLAINTEXT": self.port, **{name.upper(): port for name, port in self.ports.items()}}
+        listeners = [f"{name}://{self._bound}:{port}" for name, port in open_to_all.items()]
+        advertised = [f"{name}://{self._advertised}:{port}" for name, port in open_to_all.items()]
+        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name.upper()}:SSL" for name in self._tls)]
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self._bound}:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self._advertised}:{self.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
+            "advertised.listeners": ",".join(advertised),
+            "listener.security.protocol.map": ",".join(protocols),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.data,
@@ -125,6 +132,8 @@ class Broker:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             **self._settings,
+            **{f"listener.name.{name.lower()}.{key}": value for name, settings in self._tls.items()
+               for key, value in settings.items()},
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 

@@ -19,6 +19,7 @@ std::string TargetOf(const std::string& cidr, const std::string& ports) {
 }
 std::string Keys(const std::string& members) { return With(R"("keys": {)" + members + "}"); }
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
+std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
 std::string Limits(const std::string& members) { return With(R"("limits": {)" + members + "}"); }
 
 }  // namespace
@@ -35,6 +36,10 @@ std::vector<Sample> ConfigSamples() {
           "existing": "reset", "advertised": "report", "accelerate": "off", "pinDirectory": "/sys/fs/bpf/x")"),
        ""},
       {"clusters", With(R"("clusters": {"main": {}, "other": {}})"), ""},
+      {"TLS with the system's authorities", Tls(""), ""},
+      {"all of TLS", Tls(R"("ca": "/a", "certificate": "/c", "key": "/k", "crl": "/r", "identities": "/i",
+          "serverNames": ["b1.example", ".example.org"], "minimumVersion": "1.2")"),
+       ""},
       {"all of keys", Keys(R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms")"), ""},
       {"all of admin", Admin(R"("socket": "/s", "metrics": "[::1]:0", "group": "kveil")"), ""},
       {"no metrics", Admin(R"("metrics": "off")"), ""},
@@ -75,9 +80,17 @@ std::vector<Sample> ConfigSamples() {
       {"relative cgroup", Intercept(R"("cgroup": "sys")"),
        "/intercept/cgroup: expected an absolute path, found \"sys\""},
       {"relative pins", Intercept(R"("pinDirectory": "")"), "/intercept/pinDirectory: expected an absolute path"},
-      {"tls", With(R"("clusters": {"main": {"tls": {"ca": "/ca.pem"}}})"),
-       "/clusters/main/tls: \"tls\" is not supported in this version"},
-      {"unknown of a cluster", With(R"("clusters": {"main": {"brokers": []}})"), "expected an empty object"},
+      {"key without certificate", Tls(R"("key": "/k")"), "/clusters/main/tls: expected certificate and key together"},
+      {"certificate without key", Tls(R"("certificate": "/c")"), "expected certificate and key together"},
+      {"relative ca", Tls(R"("ca": "ca.pem")"), "/clusters/main/tls/ca: expected an absolute path"},
+      {"server's name", Tls(R"("serverNames": ["a", "b c"])"),
+       "/clusters/main/tls/serverNames/1: expected a host name"},
+      {"server's name with a star", Tls(R"("serverNames": ["*.a"])"), "/serverNames/0: expected a host name"},
+      {"server names not a list", Tls(R"("serverNames": "a")"), "/clusters/main/tls/serverNames: expected a list"},
+      {"old TLS", Tls(R"("minimumVersion": "1.1")"), "/minimumVersion: expected one of \"1.2\", \"1.3\""},
+      {"unknown of TLS", Tls(R"("cert": "/c")"), "/clusters/main/tls/cert: unknown key \"cert\""},
+      {"unknown of a cluster", With(R"("clusters": {"main": {"brokers": []}})"),
+       "unknown key \"brokers\", expected \"tls\""},
       {"clusters not an object", With(R"("clusters": [])"), "/clusters: expected an object, found a list"},
       {"cluster's name", With(R"("clusters": {"main": {}, "a/b": {}})"), "/clusters/a~1b: expected a cluster's name"},
       {"vault", Keys(R"("root": {"vault": {}})"), "/keys/root/vault: \"vault\" is not supported in this version"},

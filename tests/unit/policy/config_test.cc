@@ -25,7 +25,9 @@ TEST(ConfigTest, EveryFieldArrives) {
     "intercept": { "cgroup": "/cg", "targets": [ { "cluster": "east", "cidr": "192.168.7.0/24", "ports": "9092-9094,10" } ],
                    "listenPort": 4242, "whenDown": "bypass", "existing": "reset", "advertised": "report",
                    "pinDirectory": "/sys/fs/bpf/other" },
-    "clusters": { "east": {}, "west": {} },
+    "clusters": { "east": { "tls": { "ca": "/t/ca", "certificate": "/t/c", "key": "/t/k", "crl": "/t/crl",
+                                     "serverNames": ["b1.example", ".example.org"], "identities": "/t/i",
+                                     "minimumVersion": "1.3" } }, "west": {} },
     "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m" },
     "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops" }, "workers": 3,
     "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
@@ -46,6 +48,13 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->intercept.advertised, Advertised::kReport);
   EXPECT_EQ(config->intercept.pinDirectory, "/sys/fs/bpf/other");
   ASSERT_EQ(config->clusters.size(), 2u);
+  ASSERT_TRUE(config->clusters[0].tls.has_value());
+  EXPECT_FALSE(config->clusters[1].tls.has_value());
+  const TlsConfig& tls = *config->clusters[0].tls;
+  EXPECT_THAT((std::vector{tls.ca, tls.certificate, tls.key, tls.crl, tls.identities}),
+              ElementsAre("/t/ca", "/t/c", "/t/k", "/t/crl", "/t/i"));
+  EXPECT_THAT(tls.serverNames, ElementsAre("b1.example", ".example.org"));
+  EXPECT_FALSE(tls.version12);
   EXPECT_EQ(config->keys.rootKeyFile, "/k/root");
   EXPECT_EQ(config->keys.registryPath, "/k/db");
   EXPECT_EQ(config->keys.cacheTtl, std::chrono::minutes(5));

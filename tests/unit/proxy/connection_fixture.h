@@ -122,7 +122,7 @@ class ConnectionTest : public testing::Test {
       }
     }
     connection_ = std::make_unique<Connection>(*parts_, std::move(info), std::move(pair.far), std::move(upstream),
-                                               std::move(interceptors_));
+                                               std::move(tls_), std::move(interceptors_));
     loop_->Spawn(RunConnection());
     thread_ = std::thread([this] { loop_->Run(); });
   }
@@ -165,7 +165,7 @@ class ConnectionTest : public testing::Test {
     const std::string text = metrics_.Text();
     std::string found;
     for (const char* name :
-         {"served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled"}) {
+         {"served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled", "tls_failed"}) {
       if (text.find(StrCat("kveil_connections_closed_total{result=\"", name, "\"} 1")) != std::string::npos) {
         found += name;
       }
@@ -193,6 +193,7 @@ class ConnectionTest : public testing::Test {
   UniqueFd brokerListener_;
   Peer application_;
   Peer broker_;
+  std::unique_ptr<io::TlsSession> tls_;  // over the way to the broker
   std::unique_ptr<io::Loop> loop_;
   BufferShelf shelf_;
   std::unique_ptr<MemoryBudget> budget_;

@@ -1,0 +1,62 @@
+// What TLS connections to one cluster have in common: whom they trust, who they are, and earlier sessions to take up.
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "base/socket_address.h"
+#include "io/tls_session.h"
+
+namespace kveil::io {
+
+// PEM files; an empty path means there is none.
+struct TlsFiles {
+  std::string ca;           // certificates to trust; without it, those of the system
+  std::string certificate;  // of the client, with its chain
+  std::string key;          // of that certificate, not encrypted
+  std::string crl;          // revocation lists: then every certificate of a chain needs one of its issuer
+};
+
+// Whom a connection is to reach.
+struct TlsPeer {
+  // Names of which the certificate must have one (RFC 6125; ".example" means any name below); without any, it must have
+  // the address.
+  std::vector<std::string> names;
+  std::string sentName;  // in the greeting (SNI), when not empty
+  SocketAddress address;
+};
+
+// Any thread.
+class TlsContext : public std::enable_shared_from_this<TlsContext> {
+ public:
+  // `version12` allows TLS 1.2 besides 1.3. kInvalidArgument: names the file and says what is wrong with it.
+  static absl::StatusOr<std::shared_ptr<TlsContext>> Load(const TlsFiles& files, bool version12 = true);
+  ~TlsContext();
+
+  absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(const TlsPeer& peer);
+
+ private:
+  struct Free {
+    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+  };
+  struct FreeSession {
+    void operator()(SSL_SESSION* session) const { SSL_SESSION_free(session); }
+  };
+  using Resumable = std::unique_ptr<SSL_SESSION, FreeSession>;
+
+  explicit TlsContext(std::unique_ptr<SSL_CTX, Free> context);
+  static int OnNewSession(SSL* ssl, SSL_SESSION* session);
+
+  const std::unique_ptr<SSL_CTX, Free> context_;
+  std::mutex mutex_;
+  absl::flat_hash_map<std::string, Resumable> resumable_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kveil::io

@@ -1,0 +1,131 @@
+#include "io/tls_session.h"
+
+#include <openssl/err.h>
+#include <openssl/x509_vfy.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/text.h"
+#include "io/tls_context.h"
+
+namespace kveil::io {
+namespace {
+
+// The newest cause that OpenSSL has noted, in words.
+std::string Cause() {
+  const unsigned long error = ERR_peek_last_error();
+  const char* const reason = ERR_reason_error_string(error);
+  return reason != nullptr ? reason : "the peer ended the connection";
+}
+
+}  // namespace
+
+TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, std::string resumeAs)
+    : context_(std::move(context)), ssl_(std::move(ssl)), resumeAs_(std::move(resumeAs)) {
+  BIO* const bio = BIO_new(Method());
+  BIO_set_data(bio, this);
+  BIO_set_init(bio, 1);
+  SSL_set_bio(ssl_.get(), bio, bio);  // which owns it from here on
+  SSL_set_app_data(ssl_.get(), this);
+  SSL_set_connect_state(ssl_.get());
+}
+
+BIO_METHOD* TlsSession::Method() {
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* const made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "kveil");
+    BIO_meth_set_read(made, BioRead);
+    BIO_meth_set_write(made, BioWrite);
+    BIO_meth_set_ctrl(made, BioControl);
+    return made;
+  }();
+  return method;
+}
+
+int TlsSession::BioRead(BIO* bio, char* into, int size) {
+  auto& session = *static_cast<TlsSession*>(BIO_get_data(bio));
+  BIO_clear_retry_flags(bio);
+  const size_t count = std::min(session.input_.size(), static_cast<size_t>(size));
+  if (count == 0) {
+    BIO_set_retry_read(bio);
+    return -1;
+  }
+  std::memcpy(into, session.input_.data(), count);
+  session.input_.remove_prefix(count);
+  return static_cast<int>(count);
+}
+
+int TlsSession::BioWrite(BIO* bio, const char* from, int size) {
+  auto& session = *static_cast<TlsSession*>(BIO_get_data(bio));
+  BIO_clear_retry_flags(bio);
+  const Bytes bytes = AsBytes({from, static_cast<size_t>(size)});
+  session.output_.insert(session.output_.end(), bytes.begin(), bytes.end());
+  return size;
+}
+
+long TlsSession::BioControl(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+absl::StatusOr<bool> TlsSession::Handshake() {
+  ERR_clear_error();
+  const int result = SSL_do_handshake(ssl_.get());
+  if (result == 1) return true;
+  if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) return false;
+  const long verified = SSL_get_verify_result(ssl_.get());
+  if (verified != X509_V_OK) {
+    return absl::PermissionDeniedError(
+        StrCat("TLS: the broker's certificate is refused: ", X509_verify_cert_error_string(verified)));
+  }
+  return absl::UnavailableError(StrCat("TLS: ", Cause()));
+}
+
+void TlsSession::Feed(Bytes ciphertext) {
+  if (input_.empty()) {
+    input_ = ciphertext;
+    return;
+  }
+  KeepInput();
+  keptInput_.insert(keptInput_.end(), ciphertext.begin(), ciphertext.end());
+  input_ = keptInput_;
+}
+
+void TlsSession::KeepInput() {
+  ByteBuffer kept(input_.begin(), input_.end());  // which may lie in keptInput_
+  keptInput_ = std::move(kept);
+  input_ = keptInput_;
+}
+
+int TlsSession::Read(MutableBytes into) {
+  ERR_clear_error();
+  size_t count = 0;
+  const int result = SSL_read_ex(ssl_.get(), into.data(), into.size(), &count);
+  if (result == 1) return static_cast<int>(count);
+  switch (SSL_get_error(ssl_.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+      return -EAGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+      return 0;
+    default:
+      return -EPROTO;
+  }
+}
+
+absl::Status TlsSession::Write(Bytes plaintext) {
+  while (!plaintext.empty()) {
+    ERR_clear_error();
+    size_t count = 0;
+    if (SSL_write_ex(ssl_.get(), plaintext.data(), plaintext.size(), &count) != 1) {
+      return absl::UnavailableError(StrCat("TLS: ", Cause()));
+    }
+    plaintext.remove_prefix(count);
+  }
+  return absl::OkStatus();
+}
+
+void TlsSession::WriteEnd() {
+  ERR_clear_error();
+  SSL_shutdown(ssl_.get());
+}
+
+}  // namespace kveil::io

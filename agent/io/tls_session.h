@@ -1,0 +1,70 @@
+// TLS of one connection, on its client's side, without a socket: what the peer sent goes in, what it is to be sent
+// comes out (OpenSSL; TLS 1.2, RFC 5246, and 1.3, RFC 8446). One thread at a time.
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+
+namespace kveil::io {
+
+class TlsContext;
+
+class TlsSession {
+ public:
+  TlsSession(const TlsSession&) = delete;
+  TlsSession& operator=(const TlsSession&) = delete;
+
+  // Goes on with the handshake after Feed: true when it is done, false when more of the peer's bytes are needed. In all
+  // cases output() may hold something to be sent. An error says why the peer is not accepted, or what it answered.
+  absl::StatusOr<bool> Handshake();
+
+  // Bytes from the peer, to be read at once: what Read leaves of them must be kept with KeepInput.
+  void Feed(Bytes ciphertext);
+  void KeepInput();
+  // Plaintext into `into`: a number of bytes, 0 when the peer has ended the stream, -EAGAIN when more of its bytes are
+  // needed, -EPROTO when what came is not TLS or was tampered with.
+  int Read(MutableBytes into);
+  // Whether Read may go on without Feed.
+  bool hasInput() const { return !input_.empty() || SSL_pending(ssl_.get()) > 0; }
+
+  // Adds the ciphertext of `plaintext` to output(), a record for each kRecordSize bytes and one for the rest.
+  absl::Status Write(Bytes plaintext);
+  static constexpr size_t kRecordSize = 16 << 10;
+  // Adds the end of the stream to output().
+  void WriteEnd();
+
+  // What is to be sent to the peer; whoever has sent it clears it.
+  ByteBuffer& output() { return output_; }
+
+  // After the handshake: "TLSv1.3" or the like, and whether an earlier session was taken up again.
+  std::string Version() const { return SSL_get_version(ssl_.get()); }
+  bool resumed() const { return SSL_session_reused(ssl_.get()) == 1; }
+
+ private:
+  friend class TlsContext;
+  struct Free {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+  TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, std::string resumeAs);
+
+  static BIO_METHOD* Method();
+  static int BioRead(BIO* bio, char* into, int size);
+  static int BioWrite(BIO* bio, const char* from, int size);
+  static long BioControl(BIO* bio, int command, long number, void* pointer);
+
+  const std::shared_ptr<TlsContext> context_;
+  const std::unique_ptr<SSL, Free> ssl_;
+  const std::string resumeAs_;  // under which the context keeps the session for the next connection
+  Bytes input_;                 // what was fed and not read yet
+  ByteBuffer keptInput_;        // where input_ lies when it has outlived Feed's caller
+  ByteBuffer output_;
+};
+
+}  // namespace kveil::io

@@ -1,0 +1,144 @@
+"""TLS between agent and broker: applications speak plain Kafka to ports where the broker wants TLS with a client's
+certificate."""
+
+import re
+import urllib.request
+
+import pytest
+
+from agent import Agent
+from broker import Broker
+from certificates import Authority
+from conftest import POLICIES
+from harness import Application, Message, click, is_sealed
+import waiting
+
+NAME = "broker.test"
+API_VERSIONS = b"\0\0\0\x0a\0\x12\0\0\0\0\0\1\xff\xff"  # version 0, correlation id 1, no client id
+
+
+class At:
+    """The same broker at another of its ports."""
+
+    def __init__(self, broker, listener):
+        self.address = broker.address
+        self.port = broker.ports[listener]
+        self.bootstrap = f"{self.address}:{self.port}"
+
+
+@pytest.fixture(scope="module")
+def authority(site):
+    return Authority(site.folder / "certificates", "company")
+
+
+@pytest.fixture(scope="module")
+def secured(site, authority):
+    """A broker with a listener for each kind of certificate. Whoever may do anything: the agent, and who comes in clear."""
+    stranger = Authority(site.folder / "strangers", "stranger")
+    revoked = authority.issue("revoked", [NAME])
+    authority.revocation_list([authority.last_serial])
+    stores = {"good": authority.issue("broker", [NAME]), "expired": authority.issue("expired", [NAME], days=-1),
+              "misnamed": authority.issue("misnamed", ["other.test"]), "unknown": stranger.issue("unknown", [NAME]),
+              "revoked": revoked, "tls12": authority.issue("old", [NAME])}
+    tls = {name: {"ssl.keystore.type": "PEM", "ssl.keystore.location": f"{path}.pem", "ssl.truststore.type": "PEM",
+                  "ssl.truststore.location": authority.ca, "ssl.client.auth": "required"} for name, path in stores.items()}
+    tls["tls12"]["ssl.enabled.protocols"] = "TLSv1.2"
+    settings = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS;User:CN=agent", "allow.everyone.if.no.acl.found": "false"}
+    with Broker(site.address, site.folder / "secured", settings=settings, tls=tls) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def identities(site, authority):
+    """The folder with the certificates of workloads: only one has its own."""
+    folder = site.folder / "identities"
+    folder.mkdir()
+    issued = authority.issue("analytics")
+    for ending in (".crt", ".key"):
+        (folder / f"analytics.service{ending}").write_bytes(open(issued + ending, "rb").read())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def agent(site, secured, authority, identities, shop, analytics):
+    own = authority.issue("agent")
+    changes = {
+        "intercept": {"targets": [{"cluster": "main", "cidr": f"{secured.address}/32",
+                                   "ports": ",".join(map(str, sorted(secured.ports.values())))}]},
+        "clusters": {"main": {"tls": {
+            "ca": str(authority.ca), "certificate": own + ".crt", "key": own + ".key", "serverNames": [NAME],
+            "crl": str(site.folder / "certificates/crl.pem"), "identities": str(identities)}}},
+    }
+    with Agent(site, secured, POLICIES, changes, name="agent-tls") as started:
+        yield started
+
+
+def metric(agent, name):
+    with urllib.request.urlopen(f"http://{agent.metrics_address}/metrics", timeout=5) as answer:
+        found = re.search(rf"^{re.escape(name)} (\d+)", answer.read().decode(), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+@pytest.mark.parametrize("listener", ["good", "tls12"])
+def test_records_pass_sealed_and_come_back(site, secured, agent, shop, topic, listener):
+    application, name = Application(At(secured, listener), shop), topic("user")
+    values = [click(user, number) for user in range(1, 4) for number in range(50)]
+    answers = application.produce(name, [Message(None, value) for value in values])
+    assert all("offset" in answer for answer in answers), answers[:3]
+    assert application.values(name) == values
+    large = click(9, text="x" * 900_000)
+    assert application.kcat_produce(name, [large]).returncode == 0
+    assert application.kcat_consume(name) == [*values, large]
+    stored = Application(secured).consume(name).records
+    assert len(stored) == len(values) + 1
+    assert all(is_sealed(record) for record in stored)
+
+
+@pytest.mark.parametrize("listener, reason", [
+    ("expired", "certificate has expired"), ("misnamed", "hostname mismatch"), ("unknown", "issuer certificate"),
+    ("revoked", "certificate revoked")])
+def test_a_broker_with_a_certificate_that_is_not_accepted_is_refused(secured, agent, shop, listener, reason):
+    before = metric(agent, 'kveil_connections_closed_total{result="tls_failed"}')
+    with Application(At(secured, listener), shop).raw() as connection:
+        assert connection.greeting[0] == "connected"
+        assert connection.exchange(API_VERSIONS) == "closed"
+    waiting.wait_until("the agent to count it", lambda: metric(
+        agent, 'kveil_connections_closed_total{result="tls_failed"}') == before + 1, 5)
+    line = agent.log.read_text().splitlines()[-1]
+    assert "connection.closed" in line and "the broker's certificate is refused" in line and reason in line
+
+
+def test_the_broker_tells_workloads_apart_by_their_certificates(secured, agent, shop, analytics, topic):
+    name = topic("topic")
+    Application(secured).create_topic(name)
+    at_good = At(secured, "good")
+    assert "offset" in Application(at_good, shop).produce(name, [Message(None, b"x")])[0]
+    answer = Application(at_good, analytics).produce(name, [Message(None, b"x")], "max.block.ms=5000")[0]
+    assert "Authorization" in answer["error"], answer
+
+
+def test_changed_files_are_read_without_a_restart(secured, agent, authority, shop, topic):
+    name, application = topic("topic"), Application(At(secured, "good"), shop)
+    assert "offset" in application.produce(name, [Message(None, b"1")])[0]
+    good = {ending: (authority.folder / f"agent{ending}").read_bytes() for ending in (".crt", ".key")}
+    (authority.folder / "agent.crt").write_text("no certificate")
+    waiting.wait_until("status to name the file", lambda: _uses_tls(application) and any(
+        "agent.crt" in problem["message"] for problem in agent.status()["problems"]), 15, every=0.5)
+    assert "offset" in application.produce(name, [Message(None, b"2")])[0], "what was read before stays in force"
+
+    stranger = Authority(authority.folder.parent / "strangers-too", "stranger too").issue("agent")
+    for ending in (".crt", ".key"):
+        (authority.folder / f"agent{ending}").write_bytes(open(stranger + ending, "rb").read())
+    waiting.wait_until("the broker to refuse the new certificate", lambda: not _uses_tls(application), 15, every=0.5)
+    for ending, content in good.items():
+        (authority.folder / f"agent{ending}").write_bytes(content)
+    waiting.wait_until("the broker to accept the old one again", lambda: _uses_tls(application), 15, every=0.5)
+    assert "offset" in application.produce(name, [Message(None, b"3")])[0]
+    assert agent.status()["problems"] == []
+
+
+def _uses_tls(application):
+    """Whether a new connection gets an answer to ApiVersions."""
+    with application.raw() as connection:
+        return connection.exchange(API_VERSIONS) != "closed"

@@ -1,0 +1,291 @@
+// TLS over a socket: what arrives, whom it refuses, and sessions that are taken up again.
+#include "io/tls_stream.h"
+
+#include <gmock/gmock.h>
+
+#include <random>
+
+#include "harness.h"
+#include "io/both.h"
+#include "io/tls_context.h"
+#include "tls_server.h"
+
+namespace kveil::io {
+namespace {
+
+using testing::HasSubstr;
+
+std::string RandomText(size_t size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string text(size, '\0');
+  for (char& each : text) each = static_cast<char>(random());
+  return text;
+}
+
+struct Exchange {
+  std::string text;
+  size_t sliceSize = 1 << 20;
+  size_t readSize = 64 << 10;
+  std::function<void(TlsServer::Connection&)> serve = Echo;
+};
+
+class TlsStreamTest : public LoopTest {
+ protected:
+  struct Outcome {
+    absl::Status handshake;
+    absl::Status sent;
+    std::string received;
+    int end = 1;  // what the last Recv gave
+    std::string version;
+    bool resumed = false;
+    bool accepted = false;  // by the server
+  };
+
+  TlsStreamTest() { files_.ca = authority_.path(); }
+
+  TlsServer ServerAs(const std::string& names, long seconds = 3600) {
+    return TlsServer({.certificate = authority_.Issue("broker", names, seconds), .clientCa = ""});
+  }
+  std::shared_ptr<TlsContext> Context() {
+    auto context = TlsContext::Load(files_);
+    EXPECT_TRUE(context.ok()) << context.status();
+    return *context;
+  }
+  TlsPeer Peer() const { return TlsPeer{.names = {"broker.example"}, .sentName = "", .address = address_}; }
+
+  // Connects, sends the text, reads until as much has come back or the stream ends.
+  Outcome Run(TlsContext& context, TlsServer& server, Exchange exchange = {}, std::optional<TlsPeer> peer = {}) {
+    Pair pair = TcpPair();
+    auto connection = server.Accept(std::move(pair.far), exchange.serve);
+    auto session = context.NewSession(peer.value_or(Peer()));
+    EXPECT_TRUE(session.ok()) << session.status();
+    Outcome outcome;
+    RunToEnd(Talk(std::move(pair.near), *std::move(session), &exchange, &outcome));
+    connection->Join();
+    outcome.accepted = connection->accepted();
+    // A loop runs once.
+    loop_ = *Loop::Create(SmallOptions());
+    return outcome;
+  }
+
+  Task<void> Talk(UniqueFd fd, std::unique_ptr<TlsSession> session, const Exchange* exchange, Outcome* outcome) {
+    Socket socket(*loop_, std::move(fd));
+    TlsStream stream(socket, std::move(session));
+    auto handshake = stream.Handshake(In(std::chrono::seconds(10)));
+    outcome->handshake = co_await std::move(handshake);
+    if (outcome->handshake.ok()) {
+      outcome->version = stream.session().Version();
+      outcome->resumed = stream.session().resumed();
+      auto both = Both(SendAll(stream, *exchange, &outcome->sent), Receive(socket, stream, *exchange, outcome));
+      co_await std::move(both);
+    }
+    auto closing = socket.Close();
+    co_await std::move(closing);
+  }
+  static Task<void> SendAll(TlsStream& stream, const Exchange& exchange, absl::Status* sent) {
+    std::vector<iovec> slices;
+    for (size_t at = 0; at < exchange.text.size(); at += exchange.sliceSize) {
+      slices.push_back(SliceOf(std::string_view(exchange.text).substr(at, exchange.sliceSize)));
+      slices.push_back(iovec{nullptr, 0});
+    }
+    auto sending = stream.SendAll(slices, In(std::chrono::seconds(30)));
+    *sent = co_await std::move(sending);
+  }
+  static Task<void> Receive(Socket& socket, TlsStream& stream, const Exchange& exchange, Outcome* outcome) {
+    std::string buffer(exchange.readSize, '\0');
+    bool more = false;
+    while (outcome->received.size() < exchange.text.size() || outcome->end == 1) {
+      if (!more) {
+        const absl::Status readable = co_await socket.Readable(In(std::chrono::seconds(30)));
+        if (!readable.ok()) co_return;
+      }
+      outcome->end = stream.Recv(BytesOf(buffer));
+      more = stream.hasInput();
+      if (outcome->end == -EAGAIN) continue;
+      if (outcome->end <= 0) co_return;
+      outcome->received.append(buffer, 0, static_cast<size_t>(outcome->end));
+      if (outcome->received.size() == exchange.text.size()) {
+        stream.End();
+        co_return;
+      }
+    }
+  }
+
+  TestAuthority authority_;
+  TlsFiles files_;
+  SocketAddress address_ = SocketAddress::V4(htonl(INADDR_LOOPBACK), 9093);
+};
+
+TEST_F(TlsStreamTest, CarriesBytesInSlicesAndBuffersOfAnySize) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  const auto context = Context();
+  struct Sizes {
+    size_t text, slice, read;
+  };
+  for (const Sizes sizes : {Sizes{1, 1, 1}, Sizes{100, 3, 7}, Sizes{16 << 10, 16 << 10, 1 << 20},
+                            Sizes{(16 << 10) + 1, 5000, 16 << 10}, Sizes{300'000, 1, 1000}, Sizes{200'000, 17'000, 100},
+                            Sizes{20 << 20, 900'000, 1 << 20}, Sizes{5 << 20, 4096, 300'001}}) {
+    Exchange exchange;
+    exchange.text = RandomText(sizes.text, static_cast<uint32_t>(sizes.text));
+    exchange.sliceSize = sizes.slice;
+    exchange.readSize = sizes.read;
+    const Outcome outcome = Run(*context, server, exchange);
+    ASSERT_TRUE(outcome.handshake.ok()) << outcome.handshake;
+    EXPECT_TRUE(outcome.sent.ok()) << outcome.sent;
+    EXPECT_TRUE(outcome.received == exchange.text) << sizes.text << " bytes";
+  }
+}
+
+TEST_F(TlsStreamTest, SpeaksBothVersionsUnlessOneIsForbidden) {
+  TlsServer older(
+      {.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = TLS1_2_VERSION});
+  TlsServer newer = ServerAs("DNS:broker.example");
+  Exchange hello;
+  hello.text = "hello";
+  EXPECT_EQ(Run(*Context(), newer, hello).version, "TLSv1.3");
+  const Outcome with12 = Run(*Context(), older, hello);
+  EXPECT_EQ(with12.version, "TLSv1.2");
+  EXPECT_EQ(with12.received, "hello");
+  auto only13 = TlsContext::Load(files_, /*version12=*/false);
+  const Outcome refused = Run(**only13, older, hello);
+  EXPECT_FALSE(refused.handshake.ok());
+  EXPECT_THAT(std::string(refused.handshake.message()), HasSubstr("protocol version"));
+}
+
+TEST_F(TlsStreamTest, TakesUpAnEarlierSession) {
+  Exchange hello;
+  hello.text = "hello";
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsServer server(
+        {.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = version});
+    const auto context = Context();
+    EXPECT_FALSE(Run(*context, server, hello).resumed);
+    const Outcome again = Run(*context, server, hello);
+    EXPECT_TRUE(again.resumed) << version;
+    EXPECT_EQ(again.received, "hello");
+    TlsPeer other = Peer();
+    other.address.setPort(9094);
+    EXPECT_FALSE(Run(*context, server, hello, other).resumed) << "that is another broker";
+  }
+}
+
+TEST_F(TlsStreamTest, AcceptsTheNamesAndAddressesThatAreExpected) {
+  struct Case {
+    const char* certificate;
+    std::vector<std::string> expected;
+    bool accepted;
+  };
+  const std::vector<Case> cases = {
+      {"DNS:broker.example", {"broker.example"}, true},
+      {"DNS:broker.example", {"other.example"}, false},
+      {"DNS:b2.example", {"b1.example", "b2.example"}, true},
+      {"DNS:*.example.org", {"b1.example.org"}, true},
+      {"DNS:*.example.org", {"a.b1.example.org"}, false},
+      {"DNS:b7.brokers.example", {".example"}, true},
+      {"DNS:b7.brokers.other", {".example"}, false},
+      {"IP:127.0.0.1", {}, true},
+      {"IP:127.0.0.2", {}, false},
+      {"DNS:broker.example", {}, false},
+      {"", {"broker"}, true},  // the common name alone, where there are no other names
+  };
+  for (const Case& one : cases) {
+    TlsServer server = ServerAs(one.certificate);
+    const Outcome outcome =
+        Run(*Context(), server, {}, TlsPeer{.names = one.expected, .sentName = "", .address = address_});
+    EXPECT_EQ(outcome.handshake.ok(), one.accepted) << one.certificate << " " << outcome.handshake;
+    if (!one.accepted) {
+      EXPECT_EQ(outcome.handshake.code(), absl::StatusCode::kPermissionDenied) << outcome.handshake;
+      EXPECT_THAT(std::string(outcome.handshake.message()), HasSubstr("mismatch"));
+      EXPECT_FALSE(outcome.accepted) << "the server is told";
+    }
+  }
+}
+
+TEST_F(TlsStreamTest, RefusesExpiredAndUnknownCertificates) {
+  TlsServer expired = ServerAs("DNS:broker.example", -60);
+  EXPECT_THAT(std::string(Run(*Context(), expired).handshake.message()), HasSubstr("certificate has expired"));
+  TestAuthority stranger("a stranger");
+  TlsServer unknown({.certificate = stranger.Issue("broker", "DNS:broker.example"), .clientCa = ""});
+  const Outcome outcome = Run(*Context(), unknown);
+  EXPECT_EQ(outcome.handshake.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(std::string(outcome.handshake.message()), HasSubstr("unable to get local issuer certificate"));
+}
+
+TEST_F(TlsStreamTest, RefusesARevokedCertificate) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  files_.crl = authority_.Revoke(false);
+  EXPECT_TRUE(Run(*Context(), server).handshake.ok());
+  authority_.Revoke(true);
+  EXPECT_THAT(std::string(Run(*Context(), server).handshake.message()), HasSubstr("certificate revoked"));
+}
+
+TEST_F(TlsStreamTest, ShowsItsCertificateWhereOneIsAskedFor) {
+  TlsServer server({.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = authority_.path()});
+  const TestCertificate own = authority_.Issue("agent", "DNS:agent");
+  Exchange hello;
+  hello.text = "hello";
+  const Outcome without = Run(*Context(), server, hello);
+  EXPECT_FALSE(without.accepted);
+  EXPECT_EQ(without.received, "");
+  files_.certificate = own.certificate;
+  files_.key = own.key;
+  const Outcome with = Run(*Context(), server, hello);
+  EXPECT_TRUE(with.accepted);
+  EXPECT_EQ(with.received, "hello");
+}
+
+TEST_F(TlsStreamTest, SaysWhatIsWrongWithItsFiles) {
+  const auto problem = [](const TlsFiles& files) { return std::string(TlsContext::Load(files).status().message()); };
+  const TestCertificate own = authority_.Issue("agent", ""), other = authority_.Issue("other", "");
+  EXPECT_THAT(problem({.ca = "/nowhere/ca.pem"}), HasSubstr("/nowhere/ca.pem: no certificates that could be trusted"));
+  EXPECT_THAT(problem({.ca = own.key}), HasSubstr(own.key + ": no certificates"));
+  EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.key, .key = own.key}),
+              HasSubstr("no certificate is"));
+  EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = own.certificate}),
+              HasSubstr("no private key"));
+  EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = other.key}),
+              HasSubstr(other.key));
+  EXPECT_THAT(problem({.ca = authority_.path(), .certificate = "", .key = "", .crl = own.certificate}),
+              HasSubstr("no certificate revocation list"));
+}
+
+TEST_F(TlsStreamTest, TellsTheEndOfTheStreamFromBytesThatAreNoTls) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  Exchange longer;
+  longer.text = "x";
+  longer.serve = [](TlsServer::Connection&) {};  // ends in order
+  EXPECT_EQ(Run(*Context(), server, longer).end, 0);
+  longer.serve = [](TlsServer::Connection& connection) {
+    (void)connection.Read(1);
+    (void)!::write(connection.fd(), "\x17\x03\x03\x00\x20 this is no record of this key at all", 40);
+  };
+  EXPECT_EQ(Run(*Context(), server, longer).end, -EPROTO);
+}
+
+TEST_F(TlsStreamTest, SaysSoWhenThePeerSpeaksNoTls) {
+  Pair pair = TcpPair();
+  (void)!::write(pair.far.get(), "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+  Outcome outcome;
+  Exchange exchange;
+  RunToEnd(Talk(std::move(pair.near), *Context()->NewSession(Peer()), &exchange, &outcome));
+  EXPECT_EQ(outcome.handshake.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(outcome.handshake.message()), HasSubstr("TLS: "));
+}
+
+TEST_F(TlsStreamTest, GivesUpAHandshakeThatIsNotAnswered) {
+  Pair pair = TcpPair();
+  absl::Status handshake;
+  const auto talk = [&](UniqueFd fd, std::unique_ptr<TlsSession> session) -> Task<void> {
+    Socket socket(*loop_, std::move(fd));
+    TlsStream stream(socket, std::move(session));
+    auto shaking = stream.Handshake(In(std::chrono::milliseconds(50)));
+    handshake = co_await std::move(shaking);
+    auto closing = socket.Close();
+    co_await std::move(closing);
+  };
+  RunToEnd(talk(std::move(pair.near), *Context()->NewSession(Peer())));
+  EXPECT_EQ(handshake.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+}  // namespace
+}  // namespace kveil::io
