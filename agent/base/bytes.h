@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,13 @@ struct UninitialisedAllocator : std::allocator<T> {
 
 // resize() leaves new bytes uninitialised.
 using ByteBuffer = std::vector<uint8_t, UninitialisedAllocator<uint8_t>>;
+
+// Adds bytes from elsewhere at the end. insert() would copy them one by one, as the allocator is not the standard one.
+inline void Append(ByteBuffer& buffer, Bytes bytes) {
+  const size_t size = buffer.size();
+  buffer.resize(size + bytes.size());
+  if (!bytes.empty()) std::memcpy(buffer.data() + size, bytes.data(), bytes.size());
+}
 
 inline std::string_view AsText(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 inline Bytes AsBytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }

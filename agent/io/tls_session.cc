@@ -60,8 +60,7 @@ int TlsSession::BioRead(BIO* bio, char* into, int size) {
 int TlsSession::BioWrite(BIO* bio, const char* from, int size) {
   auto& session = *static_cast<TlsSession*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
-  const Bytes bytes = AsBytes({from, static_cast<size_t>(size)});
-  session.output_.insert(session.output_.end(), bytes.begin(), bytes.end());
+  Append(session.output_, AsBytes({from, static_cast<size_t>(size)}));
   return size;
 }
 
@@ -86,12 +85,13 @@ void TlsSession::Feed(Bytes ciphertext) {
     return;
   }
   KeepInput();
-  keptInput_.insert(keptInput_.end(), ciphertext.begin(), ciphertext.end());
+  Append(keptInput_, ciphertext);
   input_ = keptInput_;
 }
 
 void TlsSession::KeepInput() {
-  ByteBuffer kept(input_.begin(), input_.end());  // which may lie in keptInput_
+  ByteBuffer kept;
+  Append(kept, input_);  // which may lie in keptInput_
   keptInput_ = std::move(kept);
   input_ = keptInput_;
 }

@@ -1,5 +1,8 @@
 #include "proxy/frame_input.h"
 
+#include <sys/socket.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -10,6 +13,10 @@ namespace {
 
 // JSON parsing reads a little beyond a value's end, so every buffer that holds records has this much more memory.
 constexpr size_t kTailPadding = 64;
+
+// With TLS, a Java broker sends each record of 16 KiB by itself: nobody is woken up for less than this, or the end of
+// the frame. Without TLS the kernel joins what is sent, and waiting for more gained nothing.
+constexpr size_t kTlsWakeUpSize = 128 << 10;
 
 }  // namespace
 
@@ -47,8 +54,21 @@ void FrameInput::Abandon() {
   ReleaseIfEmpty();
 }
 
+// The socket becomes readable when that much of a frame is there, or as much as the kernel can hold of it, or at its
+// end.
+void FrameInput::WakeUpAt(size_t missing) {
+  if (tls_ == nullptr) return;
+  // The session may hold all but the last byte of a record, which will not come again.
+  constexpr size_t kHeld = 2 * io::TlsSession::kRecordSize;
+  const size_t size = missing > kHeld ? std::min(missing - kHeld, kTlsWakeUpSize) : 1;
+  if (size == wakesUpAt_) return;
+  const int bytes = static_cast<int>(size);
+  if (::setsockopt(socket_.fd(), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0) wakesUpAt_ = size;
+}
+
 io::Task<absl::StatusOr<bool>> FrameInput::Fill() {
   ReleaseIfEmpty();
+  WakeUpAt(1);
   if (longFrame_ == nullptr && begin_ > 0) {
     std::memmove(pooled_.data(), pooled_.data() + begin_, end_ - begin_);
     end_ -= begin_;
@@ -113,6 +133,7 @@ io::Task<absl::StatusOr<bool>> FrameInput::FillTo(size_t size) {
       end_ -= begin_;
       begin_ = 0;
     }
+    WakeUpAt(size - (end_ - begin_));
     auto some = ReceiveSome();
     absl::StatusOr<bool> more = co_await std::move(some);
     if (!more.ok() || !*more) co_return more;

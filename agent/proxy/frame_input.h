@@ -59,6 +59,7 @@ class FrameInput {
   bool mayHaveMore() const { return mayHaveMore_ || (tls_ != nullptr && tls_->hasInput()); }
   uint8_t* Data();
   io::Task<absl::StatusOr<bool>> ReceiveSome();
+  void WakeUpAt(size_t missing);
   io::Task<void> MoveToLongFrame(size_t size);
   void DropLongFrame();
 
@@ -73,6 +74,7 @@ class FrameInput {
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t received_ = 0;
+  size_t wakesUpAt_ = 1;  // the socket's SO_RCVLOWAT
   bool mayHaveMore_ = false;
   bool waitingForMemory_ = false;
 };

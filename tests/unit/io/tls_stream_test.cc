@@ -26,6 +26,7 @@ struct Exchange {
   std::string text;
   size_t sliceSize = 1 << 20;
   size_t readSize = 64 << 10;
+  bool pauses = false;  // lets others go on after each read
   std::function<void(TlsServer::Connection&)> serve = Echo;
 };
 
@@ -91,7 +92,7 @@ class TlsStreamTest : public LoopTest {
     auto sending = stream.SendAll(slices, In(std::chrono::seconds(30)));
     *sent = co_await std::move(sending);
   }
-  static Task<void> Receive(Socket& socket, TlsStream& stream, const Exchange& exchange, Outcome* outcome) {
+  Task<void> Receive(Socket& socket, TlsStream& stream, const Exchange& exchange, Outcome* outcome) {
     std::string buffer(exchange.readSize, '\0');
     bool more = false;
     while (outcome->received.size() < exchange.text.size() || outcome->end == 1) {
@@ -101,6 +102,10 @@ class TlsStreamTest : public LoopTest {
       }
       outcome->end = stream.Recv(BytesOf(buffer));
       more = stream.hasInput();
+      if (exchange.pauses) {
+        auto pause = OneTurn(*loop_);
+        co_await std::move(pause);
+      }
       if (outcome->end == -EAGAIN) continue;
       if (outcome->end <= 0) co_return;
       outcome->received.append(buffer, 0, static_cast<size_t>(outcome->end));
@@ -134,6 +139,25 @@ TEST_F(TlsStreamTest, CarriesBytesInSlicesAndBuffersOfAnySize) {
     EXPECT_TRUE(outcome.sent.ok()) << outcome.sent;
     EXPECT_TRUE(outcome.received == exchange.text) << sizes.text << " bytes";
   }
+}
+
+TEST_F(TlsStreamTest, StreamsOfOneThreadDoNotMixWhatTheyHaveNotReadYet) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  const auto context = Context();
+  Exchange one, two;
+  one.text = RandomText(300'000, 1);
+  two.text = RandomText(300'000, 2);
+  one.pauses = two.pauses = true;
+  one.readSize = 100;
+  two.readSize = 130;
+  Pair onePair = TcpPair(), twoPair = TcpPair();
+  const auto oneServer = server.Accept(std::move(onePair.far), Echo);
+  const auto twoServer = server.Accept(std::move(twoPair.far), Echo);
+  Outcome first, second;
+  RunToEnd(Talk(std::move(onePair.near), *context->NewSession(Peer()), &one, &first),
+           Talk(std::move(twoPair.near), *context->NewSession(Peer()), &two, &second));
+  EXPECT_TRUE(first.received == one.text);
+  EXPECT_TRUE(second.received == two.text);
 }
 
 TEST_F(TlsStreamTest, SpeaksBothVersionsUnlessOneIsForbidden) {

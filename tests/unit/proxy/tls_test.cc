@@ -1,0 +1,126 @@
+// A connection whose way to the broker is TLS.
+#include <gtest/gtest.h>
+
+#include "../io/tls_server.h"
+#include "connection_fixture.h"
+#include "io/tls_context.h"
+
+namespace kveil::proxy {
+namespace {
+
+constexpr ApiKey kWanted = ApiKey::kOffsetCommit;  // held whole
+constexpr ApiKey kOther = ApiKey::kListOffsets;    // relayed as it comes
+
+class TlsToBroker : public ConnectionTest {
+ protected:
+  TlsToBroker() {
+    interceptor_ = Intercept({kWanted});
+    interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) {
+      return RequestVerdict::Forward().WantResponse();
+    };
+  }
+
+  // Connects to a broker with this certificate, which serves the connection with `serve`.
+  void OpenTls(const io::TestCertificate& certificate, std::function<void(io::TlsServer::Connection&)> serve) {
+    const auto context = io::TlsContext::Load({.ca = authority_.path()});
+    ASSERT_TRUE(context.ok()) << context.status();
+    auto session = (*context)->NewSession({.names = {"broker.example"}, .sentName = "", .address = brokerAddress_});
+    ASSERT_TRUE(session.ok()) << session.status();
+    tls_ = *std::move(session);
+    server_ = std::make_unique<io::TlsServer>(io::TlsServerOptions{.certificate = certificate, .clientCa = ""});
+    Start();
+    UniqueFd accepted(::accept4(brokerListener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    served_ = server_->Accept(std::move(accepted), std::move(serve));
+  }
+
+  // Reads exactly that much.
+  static std::string ReadAll(io::TlsServer::Connection& broker, size_t size) {
+    std::string bytes;
+    while (bytes.size() < size) {
+      const std::string more = broker.Read(size - bytes.size());
+      if (more.empty()) break;
+      bytes += more;
+    }
+    return bytes;
+  }
+
+  io::TestAuthority authority_;
+  FakeInterceptor* interceptor_;
+  std::unique_ptr<io::TlsServer> server_;
+  std::unique_ptr<io::TlsServer::Connection> served_;
+};
+
+TEST_F(TlsToBroker, framesOfAllSizesPassBothWays) {
+  // Around the sizes of a TLS record, of what is received at once and of a receive buffer; and larger than all of them.
+  const std::vector<size_t> sizes = {1,       16'300,        16'384,         16'385,         100'000,
+                                     131'072, 163'840 + 100, (1 << 20) - 20, (1 << 20) + 20, 5'000'000};
+  std::vector<std::string> requests, responses;
+  for (const ApiKey apiKey : {kWanted, kOther}) {
+    for (const size_t size : sizes) {
+      const auto id = static_cast<int32_t>(requests.size());
+      requests.push_back(RequestFrameOf(apiKey, id, Pattern(size, 1)));
+      responses.push_back(ResponseFrameOf(id, Pattern(size, 2)));
+    }
+  }
+  std::vector<bool> arrived(requests.size());
+  OpenTls(authority_.Issue("broker", "DNS:broker.example"), [&](io::TlsServer::Connection& broker) {
+    for (size_t i = 0; i < requests.size(); ++i) {
+      arrived[i] = ReadAll(broker, requests[i].size()) == requests[i];
+      // As a broker does it: the first bytes by themselves, then records of all sizes.
+      broker.Write(responses[i].substr(0, 4));
+      for (size_t at = 4; at < responses[i].size(); at += 50'000) broker.Write(responses[i].substr(at, 50'000));
+    }
+    (void)broker.Read(1);
+  });
+  for (size_t i = 0; i < requests.size(); ++i) {
+    application_.Send(requests[i]);
+    ASSERT_TRUE(application_.Receive(responses[i].size()) == responses[i]) << i;
+  }
+  application_.EndSending();
+  EXPECT_EQ(application_.HowItEnded(), "in order");
+  application_.Close();
+  EXPECT_EQ(Result(), "served");
+  served_->Join();
+  EXPECT_EQ(arrived, std::vector<bool>(requests.size(), true));
+}
+
+TEST_F(TlsToBroker, answersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
+  std::string answers;
+  for (int32_t id = 0; id < 4; ++id) {
+    answers += ResponseFrameOf(id, Pattern(id % 2 == 0 ? (1 << 20) + 7'000 : 9'000, 2));
+  }
+  OpenTls(authority_.Issue("broker", "DNS:broker.example"), [&](io::TlsServer::Connection& broker) {
+    (void)ReadAll(broker, 4 * RequestFrameOf(kWanted, 0, "x").size());
+    broker.Write(answers);
+    (void)broker.Read(1);
+  });
+  for (int32_t id = 0; id < 4; ++id) application_.Send(RequestFrameOf(kWanted, id, "x"));
+  EXPECT_TRUE(application_.Receive(answers.size()) == answers);
+  application_.Close();
+}
+
+TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset) {
+  std::string got;
+  OpenTls(authority_.Issue("other", "DNS:other.example"),
+          [&](io::TlsServer::Connection& broker) { got = broker.Read(100); });
+  application_.Send(RequestFrameOf(kOther, 1, "in the clear"));
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+  EXPECT_EQ(Result(), "tls_failed");
+  served_->Join();
+  EXPECT_EQ(got, "");
+}
+
+TEST_F(TlsToBroker, aBrokerThatSpeaksNoTlsGetsNoRequest) {
+  const auto context = io::TlsContext::Load({.ca = authority_.path()});
+  tls_ = *(*context)->NewSession({.names = {"broker.example"}, .sentName = "", .address = brokerAddress_});
+  limits_.connectTimeout = std::chrono::milliseconds(200);
+  Open();
+  const std::string request = RequestFrameOf(kOther, 1, "in the clear");
+  application_.Send(request);
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+  EXPECT_EQ(Result(), "tls_failed");
+  EXPECT_EQ(broker_.ReceiveRest().find("in the clear"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kveil::proxy
