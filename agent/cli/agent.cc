@@ -97,6 +97,7 @@ absl::Status Agent::StartWorkers() {
   brokerOptions.learn = [this](const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
     return redirect_->Learn(broker, targetIndex, lifetime);
   };
+  brokerOptions.clusterOf = [this](uint16_t targetIndex) { return config_.intercept.targets.at(targetIndex).cluster; };
   brokerOptions.isTarget = [this](const SocketAddress& broker) { return redirect_->IsConfiguredTarget(broker); };
   brokerOptions.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
   brokers_ = std::make_unique<guard::BrokerDirectory>(std::move(brokerOptions));
@@ -134,7 +135,7 @@ absl::Status Agent::StartWorkers() {
     return namespaces->UpstreamSocket(origin);
   };
   hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
-    return tls_->NewSession(connection, brokers_->NameOf(connection.broker));
+    return tls_->NewSession(connection, brokers_->NameOf(connection.broker, connection.cluster));
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);

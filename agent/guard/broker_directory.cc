@@ -18,6 +18,7 @@ namespace {
 // A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again after
 // this long; what was learned before stays for its lifetime.
 constexpr std::chrono::seconds kLookAgain{5};
+constexpr size_t kMostNames = 10'000;
 
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint16_t port) {
   addrinfo hints{};
@@ -65,9 +66,9 @@ absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::st
   return learned;
 }
 
-std::string BrokerDirectory::NameOf(const SocketAddress& address) const {
+std::string BrokerDirectory::NameOf(const SocketAddress& address, std::string_view cluster) const {
   const std::lock_guard lock(mutex_);
-  const auto found = nameOf_.find(address.Text());
+  const auto found = nameOf_.find(StrCat(cluster, " ", address.Text()));
   return found == nameOf_.end() ? std::string() : found->second;
 }
 
@@ -89,7 +90,10 @@ absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t 
   if (!addresses.ok()) return addresses.status();
   {
     const std::lock_guard lock(mutex_);
-    for (const SocketAddress& address : *addresses) nameOf_[address.Text()] = host;
+    if (nameOf_.size() > kMostNames) nameOf_.clear();
+    for (const SocketAddress& address : *addresses) {
+      nameOf_[StrCat(options_.clusterOf(targetIndex), " ", address.Text())] = host;
+    }
   }
   absl::Status status;
   for (const SocketAddress& address : *addresses) status.Update(LearnAddress(address, host, targetIndex));

@@ -26,6 +26,8 @@ class BrokerDirectory {
   struct Options {
     // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`.
     std::function<absl::Status(const SocketAddress&, uint16_t targetIndex, std::chrono::seconds lifetime)> learn;
+    // The cluster that a target belongs to.
+    std::function<std::string(uint16_t targetIndex)> clusterOf;
     // Whether an address is a target already, by configuration.
     std::function<bool(const SocketAddress&)> isTarget;
     bool reportOnly = false;  // do not learn: log each broker outside the targets, once a lifetime
@@ -37,8 +39,8 @@ class BrokerDirectory {
   // An error: the name does not resolve, or the kernel does not take the address.
   io::Task<absl::Status> Learn(io::Loop& loop, std::string_view host, int32_t port, uint16_t targetIndex);
 
-  // The host name, if it was one, under which a response last advertised this address; otherwise empty.
-  std::string NameOf(const SocketAddress& address) const;
+  // The host name, if it was one, under which a response of this cluster last advertised the address; otherwise empty.
+  std::string NameOf(const SocketAddress& address, std::string_view cluster) const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -52,7 +54,7 @@ class BrokerDirectory {
 
   const Options options_;
   mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, std::string> nameOf_ ABSL_GUARDED_BY(mutex_);  // by address and port
+  absl::flat_hash_map<std::string, std::string> nameOf_ ABSL_GUARDED_BY(mutex_);  // by cluster and address
   absl::flat_hash_map<std::string, Clock::time_point> learnedAt_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Clock::time_point> toldAt_ ABSL_GUARDED_BY(mutex_);
 };

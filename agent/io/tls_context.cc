@@ -5,6 +5,7 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
+#include <ctime>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -15,6 +16,8 @@ namespace {
 
 // Brokers whose sessions are kept at most.
 constexpr size_t kMostResumable = 1000;
+// And for how long: the certificate is looked at only when a session begins, and may expire.
+constexpr time_t kResumableSeconds = 600;
 
 absl::Status Wrong(const std::string& file, std::string_view what) {
   const unsigned long error = ERR_peek_last_error();
@@ -99,7 +102,10 @@ absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(const TlsPeer
   {
     const std::lock_guard lock(mutex_);
     const auto earlier = resumable_.find(resumeAs);
-    if (earlier != resumable_.end()) SSL_set_session(ssl.get(), earlier->second.get());
+    if (earlier != resumable_.end() &&
+        SSL_SESSION_get_time(earlier->second.get()) + kResumableSeconds > std::time(nullptr)) {
+      SSL_set_session(ssl.get(), earlier->second.get());
+    }
   }
   return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(resumeAs)));
 }

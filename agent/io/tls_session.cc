@@ -124,6 +124,7 @@ absl::Status TlsSession::Write(Bytes plaintext) {
 }
 
 void TlsSession::WriteEnd() {
+  if (std::exchange(ended_, true)) return;  // a second call would read, and throw away what it finds
   ERR_clear_error();
   SSL_shutdown(ssl_.get());
 }

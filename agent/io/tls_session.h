@@ -37,7 +37,7 @@ class TlsSession {
   // Adds the ciphertext of `plaintext` to output(), a record for each kRecordSize bytes and one for the rest.
   absl::Status Write(Bytes plaintext);
   static constexpr size_t kRecordSize = 16 << 10;
-  // Adds the end of the stream to output().
+  // Adds the end of the stream to output(), the first time; reading goes on.
   void WriteEnd();
 
   // What is to be sent to the peer; whoever has sent it clears it.
@@ -62,6 +62,7 @@ class TlsSession {
   const std::shared_ptr<TlsContext> context_;
   const std::unique_ptr<SSL, Free> ssl_;
   const std::string resumeAs_;  // under which the context keeps the session for the next connection
+  bool ended_ = false;          // by us
   Bytes input_;                 // what was fed and not read yet
   ByteBuffer keptInput_;        // where input_ lies when it has outlived Feed's caller
   ByteBuffer output_;

@@ -43,7 +43,6 @@ class SliceReader {
 
 // Encrypts up to kSendSize bytes in as few records as they take. False when there was nothing left.
 absl::StatusOr<bool> EncryptSome(SliceReader& slices, TlsSession& session) {
-  session.output().reserve(kSendSize + kSendSize / 64);
   thread_local const auto record = std::make_unique_for_overwrite<std::array<uint8_t, TlsSession::kRecordSize>>();
   bool some = false;
   for (size_t records = 0; records < kSendSize / TlsSession::kRecordSize; ++records) {
@@ -114,7 +113,12 @@ Task<absl::Status> TlsStream::SendOutput(Deadline deadline) {
 
 Task<absl::Status> TlsStream::SendAll(absl::Span<const iovec> slices, Deadline deadline) {
   SliceReader reader(slices);
+  size_t left = 0;
+  for (const iovec& slice : slices) left += slice.iov_len;
   for (;;) {
+    const size_t now = std::min(left, kSendSize);
+    left -= now;
+    session_->output().reserve(session_->output().size() + now + now / 64 + 128);  // with what the records add
     const absl::StatusOr<bool> some = EncryptSome(reader, *session_);
     if (!some.ok()) co_return some.status();
     if (!*some) co_return absl::OkStatus();

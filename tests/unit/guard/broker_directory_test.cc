@@ -11,6 +11,7 @@ namespace {
 class BrokerDirectoryTest : public InterceptorTest {
  protected:
   BrokerDirectoryTest() {
+    options_.clusterOf = [](uint16_t targetIndex) { return targetIndex < 2 ? "main" : "other"; };
     options_.isTarget = [this](const SocketAddress& address) { return address.Text() == target_; };
     options_.learn = [this](const SocketAddress& address, uint16_t, std::chrono::seconds lifetime) {
       learned_.push_back(StrCat(address.Text(), " for ", lifetime.count(), " s"));
@@ -25,6 +26,18 @@ class BrokerDirectoryTest : public InterceptorTest {
   BrokerDirectory::Options options_;
   std::string target_;
 };
+
+TEST_F(BrokerDirectoryTest, knowsTheNameThatAnAddressWasAdvertisedUnderByTheSameCluster) {
+  BrokerDirectory directory(options_);
+  const SocketAddress address = *SocketAddress::Parse("127.0.0.1", 9092);
+  EXPECT_EQ(directory.NameOf(address, "main"), "");
+  EXPECT_TRUE(Learn(directory, "127.0.0.1", 9092).ok());
+  EXPECT_EQ(directory.NameOf(address, "main"), "") << "an address is no name";
+  EXPECT_TRUE(Learn(directory, "localhost", 9092, 1).ok());
+  EXPECT_EQ(directory.NameOf(address, "main"), "localhost");
+  EXPECT_EQ(directory.NameOf(address, "other"), "") << "another cluster must not name this one's brokers";
+  EXPECT_EQ(directory.NameOf(*SocketAddress::Parse("127.0.0.1", 9093), "main"), "");
+}
 
 TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
   BrokerDirectory directory(options_);

@@ -263,6 +263,7 @@ class InterceptorTest : public BatchTest {
 
   BrokerDirectory::Options DirectoryOptions() {
     BrokerDirectory::Options options;
+    options.clusterOf = [](uint16_t targetIndex) { return StrCat("cluster", targetIndex); };
     options.isTarget = [](const SocketAddress&) { return false; };
     options.learn = [this](const SocketAddress& address, uint16_t targetIndex, std::chrono::seconds) {
       learned_.push_back(StrCat(address.Text(), " of target ", targetIndex));

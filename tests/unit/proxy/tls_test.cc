@@ -99,6 +99,23 @@ TEST_F(TlsToBroker, answersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
   application_.Close();
 }
 
+TEST_F(TlsToBroker, anAnswerThatIsOwedStillArrivesWhenTheApplicationHasEnded) {
+  const std::string request = RequestFrameOf(kOther, 1, "x"), response = ResponseFrameOf(1, Pattern(100'000));
+  bool ended = false;
+  OpenTls(authority_.Issue("broker", "DNS:broker.example"), [&](io::TlsServer::Connection& broker) {
+    (void)ReadAll(broker, request.size());
+    ended = broker.Read(1).empty() && (SSL_get_shutdown(broker.ssl()) & SSL_RECEIVED_SHUTDOWN) != 0;
+    broker.Write(response);
+  });
+  application_.Send(request);
+  application_.EndSending();
+  EXPECT_TRUE(application_.Receive(response.size()) == response);
+  EXPECT_EQ(application_.HowItEnded(), "in order");
+  application_.Close();
+  served_->Join();
+  EXPECT_TRUE(ended) << "TLS was not told that the stream ends";
+}
+
 TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset) {
   std::string got;
   OpenTls(authority_.Issue("other", "DNS:other.example"),
