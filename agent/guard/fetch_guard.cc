@@ -27,8 +27,6 @@ constexpr size_t kMostAskedAtOnce = 1000;
 // Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
 // clients (librdkafka: 100 MB).
 constexpr size_t kUncompressedLimit = 32 << 20;
-// And above this much nothing more is opened: the reader gets what there is, and asks for the rest.
-constexpr size_t kOpenedLimit = 128 << 20;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
@@ -227,7 +225,7 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
   std::optional<OpenOutcome> stop;
   int64_t stopOffset = fetchOffset;
   for (;;) {
-    if (progress.openedBytes > kOpenedLimit && (progress.delivered || rewriting || unchanged > 0)) {
+    if (progress.openedBytes > shared_.limits.openedResponse && (progress.delivered || rewriting || unchanged > 0)) {
       leftForLater = true;
       break;
     }
