@@ -51,7 +51,8 @@ struct FetchGuard::State : proxy::RequestState {
   FetchGuard& guard;
   std::shared_ptr<Session> session;
   std::chrono::milliseconds maxWait{0};
-  bool isNeededAnyway = false;  // for more than the records in it
+  // For more than the records in it, or because of topics that a later request of the session may forget meanwhile.
+  bool isNeededAnyway = false;
 };
 
 std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request) {
@@ -105,7 +106,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   }
   const bool namesSession = decoded->sessionEpoch == 0;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
-  state->isNeededAnyway = namesSession || mayNameBrokers;
+  state->isNeededAnyway = NeedsGuard(*state->session) || namesSession || mayNameBrokers;
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 

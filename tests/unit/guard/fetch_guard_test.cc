@@ -290,6 +290,31 @@ TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
   EXPECT_TRUE(Request(*guard_, 12, incremental).wantsResponse());
 }
 
+TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets) {
+  FetchRequest full = RequestFor({Asked("private"), Asked("free")});
+  full.sessionEpoch = 0;
+  BeginSession(full);
+  FetchRequest incremental = RequestFor({});
+  incremental.sessionId = 77;
+  incremental.sessionEpoch = 1;
+  const RequestResult first = Request(*guard_, 12, incremental);
+  FetchRequest forget = incremental;
+  forget.sessionEpoch = 2;
+  forget.forgottenTopicsData.emplace_back().topic = "private";
+  forget.forgottenTopicsData[0].partitions = {0};
+  // Something new makes the session's need be worked out again, without the forgotten topic.
+  forget.topics.push_back(Asked("alsoFree"));
+  const RequestResult second = Request(*guard_, 12, forget);
+  EXPECT_FALSE(second.wantsResponse());
+  ASSERT_TRUE(first.wantsResponse()) << "its answer may still hold the protected topic";
+  const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
+  const ResponseResult answer =
+      Response(*guard_, 12, ResponseOf({Answered("private", {Records(clear)})}), first.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+}
+
 TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   const RequestResult waiting = Fetch({Asked("free")});
   EXPECT_FALSE(waiting.wantsResponse());
