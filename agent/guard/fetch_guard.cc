@@ -262,7 +262,7 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
       rewriting = true;
       progress.openedBytes += opened.size() - before;
     } else if (rewriting) {
-      opened.insert(opened.end(), batch.whole.begin(), batch.whole.end());
+      Append(opened, batch.whole);
     } else {
       unchanged += batch.whole.size();
     }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "io/bug.h"
 #include "io/tls_context.h"
 
 namespace kveil::io {
@@ -80,13 +81,8 @@ absl::StatusOr<bool> TlsSession::Handshake() {
 }
 
 void TlsSession::Feed(Bytes ciphertext) {
-  if (input_.empty()) {
-    input_ = ciphertext;
-    return;
-  }
-  KeepInput();
-  Append(keptInput_, ciphertext);
-  input_ = keptInput_;
+  internal::Require(input_.empty(), "TLS was fed before it had read what it was fed");
+  input_ = ciphertext;
 }
 
 void TlsSession::KeepInput() {

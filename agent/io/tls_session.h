@@ -25,7 +25,7 @@ class TlsSession {
   // cases output() may hold something to be sent. An error says why the peer is not accepted, or what it answered.
   absl::StatusOr<bool> Handshake();
 
-  // Bytes from the peer, to be read at once: what Read leaves of them must be kept with KeepInput.
+  // Bytes from the peer, when Handshake or Read need some; what those leave of them must be kept with KeepInput.
   void Feed(Bytes ciphertext);
   void KeepInput();
   // Plaintext into `into`: a number of bytes, 0 when the peer has ended the stream, -EAGAIN when more of its bytes are

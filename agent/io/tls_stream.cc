@@ -41,26 +41,17 @@ class SliceReader {
   size_t at_ = 0;
 };
 
-// Encrypts up to kSendSize bytes in as few records as they take. False when there was nothing left.
-absl::StatusOr<bool> EncryptSome(SliceReader& slices, TlsSession& session) {
+// The next record's bytes: where they lie when they fill a record, or joined in a place of this thread's.
+Bytes NextRecord(SliceReader& slices) {
   thread_local const auto record = std::make_unique_for_overwrite<std::array<uint8_t, TlsSession::kRecordSize>>();
-  bool some = false;
-  for (size_t records = 0; records < kSendSize / TlsSession::kRecordSize; ++records) {
-    Bytes next = slices.Next(record->size());
-    if (next.empty()) break;
-    if (next.size() < record->size()) {
-      size_t used = 0;
-      for (; !next.empty(); next = slices.Next(record->size() - used)) {
-        std::copy(next.begin(), next.end(), record->begin() + static_cast<std::ptrdiff_t>(used));
-        used += next.size();
-        if (used == record->size()) break;
-      }
-      next = Bytes(record->data(), used);
-    }
-    if (absl::Status written = session.Write(next); !written.ok()) return written;
-    some = true;
+  const Bytes first = slices.Next(record->size());
+  if (first.size() == record->size()) return first;
+  size_t used = 0;
+  for (Bytes next = first; !next.empty(); next = slices.Next(record->size() - used)) {
+    std::copy(next.begin(), next.end(), record->begin() + static_cast<std::ptrdiff_t>(used));
+    used += next.size();
   }
-  return some;
+  return Bytes(record->data(), used);
 }
 
 }  // namespace
@@ -115,16 +106,19 @@ Task<absl::Status> TlsStream::SendAll(absl::Span<const iovec> slices, Deadline d
   SliceReader reader(slices);
   size_t left = 0;
   for (const iovec& slice : slices) left += slice.iov_len;
-  for (;;) {
-    const size_t now = std::min(left, kSendSize);
+  while (left > 0) {
+    size_t now = std::min(left, kSendSize);
     left -= now;
     session_->output().reserve(session_->output().size() + now + now / 64 + 128);  // with what the records add
-    const absl::StatusOr<bool> some = EncryptSome(reader, *session_);
-    if (!some.ok()) co_return some.status();
-    if (!*some) co_return absl::OkStatus();
+    while (now > 0) {
+      const Bytes record = NextRecord(reader);
+      if (absl::Status written = session_->Write(record); !written.ok()) co_return written;
+      now -= record.size();
+    }
     auto sending = SendOutput(deadline);
     if (absl::Status sent = co_await std::move(sending); !sent.ok()) co_return sent;
   }
+  co_return absl::OkStatus();
 }
 
 void TlsStream::End() {

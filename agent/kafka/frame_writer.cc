@@ -62,8 +62,7 @@ ByteBuffer FrameWriter::ToBuffer() const {
   ByteBuffer buffer;
   buffer.reserve(size_);
   for (const iovec& slice : Slices()) {
-    const auto* start = static_cast<const uint8_t*>(slice.iov_base);
-    buffer.insert(buffer.end(), start, start + slice.iov_len);
+    kveil::Append(buffer, Bytes(static_cast<const uint8_t*>(slice.iov_base), slice.iov_len));
   }
   return buffer;
 }

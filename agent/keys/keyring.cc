@@ -23,16 +23,14 @@ constexpr std::string_view kSubjectLabel = "kveil subject 1";
 
 constexpr char kErasedAtPayload[] = "kveil/erased-at";
 
-void Append(Bytes bytes, ByteBuffer& out) { out.insert(out.end(), bytes.begin(), bytes.end()); }
-
 void AppendBigEndian(uint64_t value, ByteBuffer& out) {
   for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(value >> shift));
 }
 
 ByteBuffer SecretAad(const RegistryId& id) {
   ByteBuffer aad;
-  Append(AsBytes(kSecretLabel), aad);
-  Append(id, aad);
+  Append(aad, AsBytes(kSecretLabel));
+  Append(aad, id);
   return aad;
 }
 
@@ -275,7 +273,7 @@ void Keyring::DropExpired() {
 
 Subject Keyring::SubjectOf(const ScopeName& name) const {
   ByteBuffer prefix;
-  Append(AsBytes(kSubjectLabel), prefix);
+  Append(prefix, AsBytes(kSubjectLabel));
   prefix.push_back(static_cast<uint8_t>(name.scope));
   AppendBigEndian(name.keyspace.size(), prefix);
   const Bytes parts[] = {prefix, AsBytes(name.keyspace), AsBytes(name.subject)};
@@ -291,10 +289,10 @@ int64_t Keyring::WindowOf(Scope scope) const {
 
 ByteBuffer Keyring::RowAad(const Registry::Row& row) const {
   ByteBuffer aad;
-  Append(AsBytes(kRowLabel), aad);
-  Append(row.id.bytes, aad);
+  Append(aad, AsBytes(kRowLabel));
+  Append(aad, row.id.bytes);
   aad.push_back(static_cast<uint8_t>(row.scope));
-  Append(row.subject, aad);
+  Append(aad, row.subject);
   AppendBigEndian(static_cast<uint64_t>(row.window), aad);
   AppendBigEndian(static_cast<uint64_t>(row.epoch), aad);
   return aad;
@@ -302,8 +300,8 @@ ByteBuffer Keyring::RowAad(const Registry::Row& row) const {
 
 ByteBuffer Keyring::EpochAad(int64_t epoch) const {
   ByteBuffer aad;
-  Append(AsBytes(kEpochLabel), aad);
-  Append(identity_->id, aad);
+  Append(aad, AsBytes(kEpochLabel));
+  Append(aad, identity_->id);
   AppendBigEndian(static_cast<uint64_t>(epoch), aad);
   return aad;
 }

@@ -70,7 +70,7 @@ io::TlsFiles ClusterTls::FilesFor(const policy::TlsConfig& config, const policy:
 }
 
 absl::StatusOr<std::shared_ptr<io::TlsContext>> ClusterTls::ContextFor(const std::string& name, Cluster& cluster,
-                                                                       io::TlsFiles files) {
+                                                                       const io::TlsFiles& files) {
   Identity& identity = cluster.identities[files.certificate];
   const Clock::time_point now = Clock::now();
   if (identity.context != nullptr && now - identity.lookedAt < kLookAgain) return identity.context;

@@ -36,8 +36,7 @@ class ClusterTls {
  private:
   // One set of files, as they were when they were read.
   struct Identity {
-    io::TlsFiles files;
-    std::string state;  // of the files, to see changes
+    std::string state;  // to see changes
     std::shared_ptr<io::TlsContext> context;
     absl::Status problem;
     std::chrono::steady_clock::time_point lookedAt;
@@ -50,7 +49,8 @@ class ClusterTls {
   ClusterTls() = default;
   static io::TlsFiles FilesFor(const policy::TlsConfig& config, const policy::Workload& workload);
   absl::StatusOr<std::shared_ptr<io::TlsContext>> ContextFor(const std::string& name, Cluster& cluster,
-                                                             io::TlsFiles files) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+                                                             const io::TlsFiles& files)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable std::mutex mutex_;
   absl::flat_hash_map<std::string, Cluster> clusters_ ABSL_GUARDED_BY(mutex_);  // those with TLS

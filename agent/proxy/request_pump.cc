@@ -124,10 +124,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
   }
   if (verdict.action == RequestVerdict::Action::kAnswer) {
     PendingResponse answer(PendingResponse::Kind::kLocal, header->apiKey, header->version, header->correlationId);
-    for (const iovec& slice : writer.Slices()) {
-      const auto* bytes = static_cast<const uint8_t*>(slice.iov_base);
-      answer.answer.insert(answer.answer.end(), bytes, bytes + slice.iov_len);
-    }
+    answer.answer = writer.ToBuffer();
     auto answering = AnswerLocally(std::move(answer));
     co_return co_await std::move(answering);
   }

@@ -19,11 +19,17 @@ def free_port(address="0.0.0.0"):
         return probe.getsockname()[1]
 
 
+def tls_listener(certificate, ca):
+    """The settings of a listener that shows a certificate (`Authority.issue` gives its path) and asks clients for theirs."""
+    return {"ssl.keystore.type": "PEM", "ssl.keystore.location": f"{certificate}.pem", "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": ca, "ssl.client.auth": "required"}
+
+
 class Broker:
     """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
 
     `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
-    `tls` adds listeners: a name for each, and its settings (`ssl.keystore.location` and so on); `ports` has their ports."""
+    `tls` adds listeners: a name for each, and its settings (`tls_listener`); `ports` has their ports."""
 
     def __init__(self, address, folder, heap="512m", settings=None, advertised=None, tls=None):
         self.address = address

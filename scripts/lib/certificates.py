@@ -23,8 +23,8 @@ class Authority:
         certificate = self._builder(self._name, self._key, 1).add_extension(x509.BasicConstraints(True, None), critical=True)
         self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(PEM))
 
-    def issue(self, name, names=(), days=1, file=None):
-        """FILE.crt and FILE.key (FILE.pem has both, as a broker wants it) for the common name; returns their path without
+    def issue(self, name, names=(), days=1):
+        """NAME.crt and NAME.key (NAME.pem has both, as a broker wants it) for the common name; returns their path without
         the ending."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, days)
@@ -32,7 +32,7 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         self.last_serial = certificate.serial_number
-        path = self.folder / (file or name)
+        path = self.folder / name
         certificate_text = certificate.public_bytes(PEM)
         key_text = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         for ending, text in ((".crt", certificate_text), (".key", key_text), (".pem", key_text + certificate_text)):

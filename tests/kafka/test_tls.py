@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from agent import Agent
-from broker import Broker
+from broker import Broker, tls_listener
 from certificates import Authority
 from conftest import POLICIES
 from harness import Application, Message, click, is_sealed
@@ -40,8 +40,7 @@ def secured(site, authority):
     stores = {"good": authority.issue("broker", [NAME]), "expired": authority.issue("expired", [NAME], days=-1),
               "misnamed": authority.issue("misnamed", ["other.test"]), "unknown": stranger.issue("unknown", [NAME]),
               "revoked": revoked, "tls12": authority.issue("old", [NAME])}
-    tls = {name: {"ssl.keystore.type": "PEM", "ssl.keystore.location": f"{path}.pem", "ssl.truststore.type": "PEM",
-                  "ssl.truststore.location": authority.ca, "ssl.client.auth": "required"} for name, path in stores.items()}
+    tls = {name: tls_listener(certificate, authority.ca) for name, certificate in stores.items()}
     tls["tls12"]["ssl.enabled.protocols"] = "TLSv1.2"
     settings = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS;User:CN=agent", "allow.everyone.if.no.acl.found": "false"}

@@ -85,6 +85,14 @@ class FetchGuardTest : public InterceptorTest {
     EXPECT_EQ(partition.lastStableOffset, 999);
     return partition;
   }
+  // Has the broker answer a request with these records; the reader gets an error in their place.
+  void ExpectDenied(const RequestResult& asked, std::string_view topic, const ByteBuffer& records) {
+    const ResponseResult answer =
+        Response(*guard_, 12, ResponseOf({Answered(topic, {Records(records)})}), asked.verdict.state.get());
+    ASSERT_TRUE(answer.rewritten());
+    const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+    EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  }
   // Sends the first request of a session and has the broker name it 77.
   void BeginSession(const FetchRequest& full) {
     RequestResult begun = Request(*guard_, 12, full);
@@ -273,12 +281,7 @@ TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnecti
   BeginSession(full);
   RequestResult asked = Request(*guard_, 12, incremental);
   ASSERT_TRUE(asked.wantsResponse()) << "session 77 is known here, this is another";
-  const ByteBuffer sealed = SealedFor("private", {Record("k", "v")});
-  const ResponseResult answer =
-      Response(*guard_, 12, ResponseOf({Answered("private", {Records(sealed)})}), asked.verdict.state.get());
-  ASSERT_TRUE(answer.rewritten());
-  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
-  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  ExpectDenied(asked, "private", SealedFor("private", {Record("k", "v")}));
 }
 
 TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
@@ -307,12 +310,7 @@ TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
   const RequestResult second = Request(*guard_, 12, forget);
   EXPECT_FALSE(second.wantsResponse());
   ASSERT_TRUE(first.wantsResponse()) << "its answer may still hold the protected topic";
-  const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
-  const ResponseResult answer =
-      Response(*guard_, 12, ResponseOf({Answered("private", {Records(clear)})}), first.verdict.state.get());
-  ASSERT_TRUE(answer.rewritten());
-  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
-  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  ExpectDenied(first, "private", ProducedBatch({Record("k", "clear")}));
 }
 
 TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
@@ -320,12 +318,7 @@ TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   EXPECT_FALSE(waiting.wantsResponse());
   UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
   ASSERT_TRUE(waiting.wantsResponse());
-  const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
-  const ResponseResult answer =
-      Response(*guard_, 12, ResponseOf({Answered("free", {Records(clear)})}), waiting.verdict.state.get());
-  ASSERT_TRUE(answer.rewritten());
-  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
-  EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  ExpectDenied(waiting, "free", ProducedBatch({Record("k", "clear")}));
 }
 
 TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {

@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,6 +83,13 @@ inline Deadline In(std::chrono::milliseconds time) { return std::chrono::steady_
 
 inline iovec SliceOf(std::string_view text) { return {const_cast<char*>(text.data()), text.size()}; }
 inline MutableBytes BytesOf(std::string& text) { return {reinterpret_cast<uint8_t*>(text.data()), text.size()}; }
+
+inline std::string RandomText(size_t size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string text(size, '\0');
+  for (char& each : text) each = static_cast<char>(random());
+  return text;
+}
 
 // Lets the loop go around once.
 inline Task<void> OneTurn(Loop& loop) { co_await loop.Sleep(std::chrono::nanoseconds(0)); }

@@ -6,8 +6,6 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
-#include <random>
-
 #include "harness.h"
 #include "io/both.h"
 
@@ -15,13 +13,6 @@ namespace kveil::io {
 namespace {
 
 using SocketTest = LoopTest;
-
-std::string RandomText(size_t size, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::string text(size, '\0');
-  for (char& each : text) each = static_cast<char>(random());
-  return text;
-}
 
 // Sends the text in slices of the given size, with empty ones between them, and then the end of the stream.
 Task<void> SendInSlices(Socket& socket, const std::string& text, size_t sliceSize, absl::Status* sent) {

@@ -3,8 +3,6 @@
 
 #include <gmock/gmock.h>
 
-#include <random>
-
 #include "harness.h"
 #include "io/both.h"
 #include "io/tls_context.h"
@@ -14,13 +12,6 @@ namespace kveil::io {
 namespace {
 
 using testing::HasSubstr;
-
-std::string RandomText(size_t size, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::string text(size, '\0');
-  for (char& each : text) each = static_cast<char>(random());
-  return text;
-}
 
 struct Exchange {
   std::string text;
