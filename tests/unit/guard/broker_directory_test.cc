@@ -36,7 +36,10 @@ TEST_F(BrokerDirectoryTest, knowsTheNameThatAnAddressWasAdvertisedUnderByTheSame
   EXPECT_TRUE(Learn(directory, "localhost", 9092, 1).ok());
   EXPECT_EQ(directory.NameOf(address, "main"), "localhost");
   EXPECT_EQ(directory.NameOf(address, "other"), "") << "another cluster must not name this one's brokers";
-  EXPECT_EQ(directory.NameOf(*SocketAddress::Parse("127.0.0.1", 9093), "main"), "");
+  const SocketAddress theirs = *SocketAddress::Parse("127.0.0.1", 9093);
+  EXPECT_TRUE(Learn(directory, "localhost", 9093, 2).ok());
+  EXPECT_EQ(directory.NameOf(theirs, "other"), "localhost");
+  EXPECT_EQ(directory.NameOf(theirs, "main"), "") << "the other way round";
 }
 
 TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {

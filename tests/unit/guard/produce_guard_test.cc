@@ -257,7 +257,7 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
   const RequestResult three = Produce({Topic("clicks", {{1, anna}, {2, bert}, {3, carl}})});
   const auto together = std::chrono::steady_clock::now() - started - alone;
   EXPECT_TRUE(one.answered() && three.answered());
-  EXPECT_LT(together, alone * 2 + std::chrono::seconds(1));
+  EXPECT_LT(together, alone * 2) << "three times, if each partition waited for itself";
 }
 
 TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {

@@ -57,6 +57,14 @@ class TestAuthority {
     return paths;
   }
 
+  // The path of a key that belongs to none of the certificates, and is of another kind.
+  std::string RsaKey() {
+    const Key key(EVP_RSA_gen(2048));
+    const std::string path = folder_ + "/rsa.key";
+    Write(path, [&](FILE* to) { return PEM_write_PrivateKey(to, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
+    return path;
+  }
+
   // A list that revokes the certificate issued last, or none; returns its path.
   std::string Revoke(bool last) {
     const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> list(X509_CRL_new(), X509_CRL_free);

@@ -260,6 +260,8 @@ TEST_F(TlsStreamTest, SaysWhatIsWrongWithItsFiles) {
               HasSubstr("no private key"));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = other.key}),
               HasSubstr(other.key));
+  EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = authority_.RsaKey()}),
+              HasSubstr("is not the key of " + own.certificate));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = "", .key = "", .crl = own.certificate}),
               HasSubstr("no certificate revocation list"));
 }

@@ -5,11 +5,15 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 
 #include "../io/certificates.h"
+#include "../io/harness.h"
+#include "../io/tls_server.h"
 
 namespace kveil::proxy {
 namespace {
@@ -44,6 +48,32 @@ class ClusterTlsTest : public testing::Test {
     ::usleep(1'050'000);
     return NewSession(unit);
   }
+  // Connects to a broker with a certificate of these names. "accepted as NAME", where NAME is what the greeting sent;
+  // or why not.
+  std::string Greet(const std::string& certificateNames, std::string_view advertisedName) {
+    io::TlsServer server({.certificate = authority_.Issue("broker", certificateNames), .clientCa = ""});
+    auto session = tls_->NewSession(connection_, advertisedName);
+    EXPECT_TRUE(session.ok()) << session.status();
+    io::Pair pair = io::TcpPair();
+    std::string sentName;
+    const auto broker = server.Accept(std::move(pair.far), [&](io::TlsServer::Connection& connection) {
+      const char* const name = SSL_get_servername(connection.ssl(), TLSEXT_NAMETYPE_host_name);
+      sentName = name != nullptr ? name : "nobody";
+    });
+    absl::StatusOr<bool> done;
+    while ((done = (*session)->Handshake()).ok()) {
+      const ByteBuffer output = std::exchange((*session)->output(), ByteBuffer());
+      (void)!::send(pair.near.get(), output.data(), output.size(), MSG_NOSIGNAL);
+      if (*done) break;
+      std::array<uint8_t, 16384> input;
+      const ssize_t size = ::recv(pair.near.get(), input.data(), input.size(), 0);
+      (*session)->Feed(Bytes(input).first(static_cast<size_t>(std::max<ssize_t>(size, 0))));
+      (*session)->KeepInput();
+    }
+    pair.near.Reset();
+    broker->Join();
+    return done.ok() ? StrCat("accepted as ", sentName) : std::string(done.status().message());
+  }
   static void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
   io::TestAuthority authority_;
@@ -60,6 +90,30 @@ TEST_F(ClusterTlsTest, AClusterWithoutTlsIsReachedInPlainTcp) {
   EXPECT_EQ(*session, nullptr);
   connection_.cluster = "main";
   EXPECT_NE(*tls_->NewSession(connection_, ""), nullptr);
+}
+
+TEST_F(ClusterTlsTest, ABrokerNeedsTheNameThatItIsAdvertisedUnder) {
+  ASSERT_TRUE(Load().ok());
+  EXPECT_EQ(Greet("DNS:b1.example", "b1.example"), "accepted as b1.example");
+  EXPECT_THAT(Greet("DNS:b1.example", "b2.example"), HasSubstr("hostname mismatch"));
+  EXPECT_THAT(Greet("IP:10.0.0.1", "b1.example"), HasSubstr("hostname mismatch"));
+}
+
+TEST_F(ClusterTlsTest, ABrokerThatIsNotAdvertisedByNameNeedsItsAddress) {
+  ASSERT_TRUE(Load().ok());
+  EXPECT_EQ(Greet("IP:10.0.0.1", ""), "accepted as nobody");
+  EXPECT_THAT(Greet("DNS:b1.example", ""), HasSubstr("IP address mismatch"));
+}
+
+TEST_F(ClusterTlsTest, ConfiguredNamesCountInsteadOfTheAdvertisedOneWhichIsStillSent) {
+  cluster_.tls->serverNames = {"b1.example"};
+  ASSERT_TRUE(Load().ok());
+  EXPECT_EQ(Greet("DNS:b1.example", ""), "accepted as b1.example");
+  EXPECT_EQ(Greet("DNS:b1.example", "b9.example"), "accepted as b9.example");
+  EXPECT_THAT(Greet("DNS:b9.example", "b9.example"), HasSubstr("hostname mismatch"));
+  cluster_.tls->serverNames = {".example"};
+  ASSERT_TRUE(Load().ok());
+  EXPECT_EQ(Greet("DNS:b1.example", ""), "accepted as nobody");
 }
 
 TEST_F(ClusterTlsTest, FilesThatCannotBeUsedEndTheStartWithClusterAndFile) {
