@@ -29,9 +29,10 @@ class Broker:
     """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
 
     `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
-    `tls` adds listeners: a name for each, and its settings (`tls_listener`); `ports` has their ports."""
+    `tls` adds listeners: a name for each, and its settings (`tls_listener`); `ports` has their ports.
+    `version` is another version of Kafka than the tests' usual one."""
 
-    def __init__(self, address, folder, heap="512m", settings=None, advertised=None, tls=None):
+    def __init__(self, address, folder, heap="512m", settings=None, advertised=None, tls=None, version=None):
         self.address = address
         self.port = free_port(address)
         self._advertised = advertised or address
@@ -42,6 +43,7 @@ class Broker:
         self._heap = heap
         self._settings = settings or {}
         self._tls = tls or {}
+        self._version = version
         self.ports = {name: free_port(address) for name in self._tls}
         self._process = None
 
@@ -108,7 +110,7 @@ class Broker:
     def _java(self, *arguments):
         options = [f"-Xmx{self._heap}", "-Djava.awt.headless=true",
                    "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        return ["java", *options, "-cp", kafka_jars.class_path(), *arguments]
+        return ["java", *options, "-cp", kafka_jars.class_path(self._version), *arguments]
 
     def _properties(self):
         controller = free_port("127.0.0.1")

@@ -17,14 +17,15 @@ BROKER_POM = places.REPOSITORY / "tests/kafka/broker/pom.xml"
 CLIENT_SOURCES = places.REPOSITORY / "tests/kafka/clients"
 
 
-def jars():
-    """The folder with Kafka's jars."""
-    return _made_once("kafka", [BROKER_POM], _download)
+def jars(version=None):
+    """The folder with Kafka's jars, of the version that the pom names or of another one."""
+    name = f"kafka-{version}" if version else "kafka"
+    return _made_once(name, [BROKER_POM], lambda to: _download(to, version))
 
 
-def class_path():
+def class_path(version=None):
     """Kafka: broker, tools and Java client."""
-    return f"{jars()}/*"
+    return f"{jars(version)}/*"
 
 
 def clients_class_path():
@@ -51,11 +52,11 @@ def _made_once(name, sources, make):
     return ready
 
 
-def _download(to):
-    print("fetching Kafka through Maven (about 85 MB, once) ...", file=sys.stderr, flush=True)
-    repository = places.cache() / "maven"
+def _download(to, version):
+    print(f"fetching Kafka{f' {version}' if version else ''} through Maven (about 85 MB, once) ...", file=sys.stderr, flush=True)
+    repository = to.with_suffix(".maven")
     _run(["mvn", "--quiet", "--batch-mode", f"--file={BROKER_POM}", f"-Dmaven.repo.local={repository}",
-          "dependency:copy-dependencies", f"-DoutputDirectory={to}"], 600)
+          "dependency:copy-dependencies", f"-DoutputDirectory={to}", *([f"-Dkafka.version={version}"] if version else [])], 600)
     shutil.rmtree(repository, ignore_errors=True)
 
 
