@@ -43,6 +43,9 @@ int16_t NewestReadable(ApiKey api) {
 io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
                                                      proxy::FrameOutput& output) {
   if (ApiVersionsResponse::kVersions.Contains(request.header.version)) {
+    // A broken request is the broker's to answer.
+    const auto decoded = kafka::Decode<kafka::ApiVersionsRequest>(request.body, request.header.version);
+    if (decoded.ok()) client_->LearnName(decoded->clientSoftwareName);
     co_return RequestVerdict::Forward().WantResponse();
   }
   // As a broker answers a version that it does not know: body version 0, with the range of this one API (KIP-511).

@@ -49,6 +49,7 @@ class OpenPass {
 
   void OpenRecord(const kafka::RecordView& record);
   void PassPlaintext(const kafka::RecordView& record);
+  void Mask(const kafka::RecordView& record, const kafka::HeaderEdit& edit);
   void OpenValue(const kafka::RecordView& record, const kafka::HeaderView& header, Bytes headerValue,
                  const crypto::EnvelopeHeader& envelope, crypto::BatchCipher& cipher);
   Slot SlotFor(const crypto::EnvelopeHeader& envelope);
@@ -69,6 +70,7 @@ class OpenPass {
   OpenOutcome outcome_;
   bool stopped_ = false;
   uint64_t hidden_ = 0;
+  bool masked_ = false;
   int64_t lastVisibleOffset_ = -1;
   absl::flat_hash_map<EnvelopeKey, Slot> slots_;
   absl::flat_hash_set<crypto::KeyId> missed_;
@@ -89,7 +91,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
     outcome_.kind = stopped_ ? OpenOutcome::Kind::kStop : OpenOutcome::Kind::kMissingKeys;
     return std::move(outcome_);
   }
-  if (hidden_ == 0 && outcome_.opened == 0) {
+  if (hidden_ == 0 && !masked_ && outcome_.opened == 0) {
     scratch_.writer.Abandon();
     outcome_.kind = OpenOutcome::Kind::kUnchanged;
     return std::move(outcome_);
@@ -154,6 +156,9 @@ void OpenPass::OpenRecord(const kafka::RecordView& record) {
   switch (slot.state) {
     case KeyState::kErased:
       ++outcome_.erased;
+      if (task_.masking.erased) {
+        return Mask(record, kafka::HeaderEdit::Exchange(header->whole, kMaskedHeaderName, AsBytes("erased")));
+      }
       ++hidden_;
       return;
     case KeyState::kReady:
@@ -171,6 +176,9 @@ void OpenPass::PassPlaintext(const kafka::RecordView& record) {
     ++outcome_.plaintext;
     if (task_.topic->plaintext == policy::PlaintextRule::kDrop) {
       outcome_.plaintextDropped = true;
+      if (task_.masking.plaintext) {
+        return Mask(record, kafka::HeaderEdit::Append(kMaskedHeaderName, AsBytes("plaintext")));
+      }
       ++hidden_;
       return;
     }
@@ -178,6 +186,14 @@ void OpenPass::PassPlaintext(const kafka::RecordView& record) {
   if (!writing()) return;
   CountVisible(record);
   scratch_.writer.CopyRecord(record);
+}
+
+// An empty value, not a null one: that would be a tombstone, which deletes what a reader knows of the key.
+void OpenPass::Mask(const kafka::RecordView& record, const kafka::HeaderEdit& edit) {
+  if (!writing()) return;
+  CountVisible(record);
+  scratch_.writer.AddRecord(record, 0, edit);
+  masked_ = true;
 }
 
 void OpenPass::OpenValue(const kafka::RecordView& record, const kafka::HeaderView& header, Bytes headerValue,
@@ -273,6 +289,9 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
   OpenOutcome outcome;
   outcome.plaintext = 1;
   if (task.topic->plaintext == policy::PlaintextRule::kPass) return outcome;
+  if (task.masking.plaintext) {
+    return Stopped(RefuseReason::kOldFormat, "a message of format 0 or 1 has no headers and cannot be masked");
+  }
   kafka::BatchHeader hidden;
   hidden.baseOffset = batch.header.baseOffset;
   kafka::AppendControlFiller(hidden, out);

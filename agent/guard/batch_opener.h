@@ -14,10 +14,17 @@
 
 namespace kveil::guard {
 
+// Which hidden records are kept, without their value; the others are left out.
+struct Masking {
+  bool erased = false;     // of erased users
+  bool plaintext = false;  // plaintext that the policy drops
+};
+
 struct OpenTask {
   const policy::TopicPolicy* topic = nullptr;
-  std::string_view topicName;    // as the reader asks for it; envelopes are bound to topic->origin where that is set
-  int64_t fetchOffset = 0;       // where the reader asked from
+  std::string_view topicName;  // as the reader asks for it; envelopes are bound to topic->origin where that is set
+  int64_t fetchOffset = 0;     // where the reader asked from
+  Masking masking;
   bool keepCodec = false;        // compress again as the batch was; otherwise the reader gets it uncompressed
   size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
 };
@@ -34,11 +41,14 @@ struct OpenOutcome {
   observe::RefuseReason reason = observe::RefuseReason::kOther;  // kStop
   std::string problem;                                           // kStop; never holds anything of a record
   uint64_t opened = 0;
-  uint64_t keysUsed = 0;   // distinct ones, all found in the cache
-  uint64_t erased = 0;     // left out: the user was erased
-  uint64_t plaintext = 0;  // without an envelope
-  bool plaintextDropped = false;
+  uint64_t keysUsed = 0;          // distinct ones, all found in the cache
+  uint64_t erased = 0;            // left out or masked: the user was erased
+  uint64_t plaintext = 0;         // without an envelope
+  bool plaintextDropped = false;  // left out or masked
 };
+
+// What a masked record has in place of its envelope. The header's value says why: "erased" or "plaintext".
+inline constexpr std::string_view kMaskedHeaderName = "kveil-hidden";
 
 // Writes what the reader may see of the batch to `out` (appended). Does not suspend; unless kRewritten, `out` is
 // unchanged.

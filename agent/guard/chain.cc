@@ -11,10 +11,11 @@ namespace kveil::guard {
 std::vector<std::unique_ptr<proxy::Interceptor>> BuildChain(SharedState& shared, WorkerScratch& scratch, io::Loop& loop,
                                                             const proxy::ConnectionInfo& connection) {
   std::vector<std::unique_ptr<proxy::Interceptor>> chain;
-  chain.push_back(std::make_unique<ApiVersionsGuard>());
+  const auto client = std::make_shared<ClientFacts>();
+  chain.push_back(std::make_unique<ApiVersionsGuard>(client));
   chain.push_back(std::make_unique<MetadataGuard>(shared, loop, connection));
   chain.push_back(std::make_unique<ProduceGuard>(shared, scratch, loop, connection));
-  chain.push_back(std::make_unique<FetchGuard>(shared, scratch, loop, connection));
+  chain.push_back(std::make_unique<FetchGuard>(shared, scratch, loop, connection, client));
   chain.push_back(std::make_unique<UnsupportedGuard>());
   return chain;
 }

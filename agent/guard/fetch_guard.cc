@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "guard/key_wait.h"
 #include "kafka/messages/metadata.h"
 
 namespace kveil::guard {
@@ -24,9 +23,6 @@ constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
 constexpr int16_t kFirstVersionWithZstd = 10;
 // One metadata request asks for no more topics than this; the next fetch asks for the rest.
 constexpr size_t kMostAskedAtOnce = 1000;
-// Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
-// clients (librdkafka: 100 MB).
-constexpr size_t kUncompressedLimit = 32 << 20;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
@@ -95,6 +91,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   }
   const absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
 
   auto state = std::make_unique<State>(*this);
@@ -162,13 +159,13 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   if (!ours.session->isForeign) ours.session->id = decoded->sessionId;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress;
-  progress.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
-  progress.zstdAllowed = response.version >= kFirstVersionWithZstd;
+  progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
   for (FetchResponse::Topic& topic : decoded->responses) {
     auto guarding = GuardTopic(topic, ours, *policies, output.arena, progress);
     co_await std::move(guarding);
   }
-  if (progress.stopped && !progress.delivered) {
+  if (progress.stopped && !progress.response.delivered) {
     const auto hold = std::clamp(ours.maxWait, kMinHold, kMaxHold);
     co_await loop_.Sleep(hold);
   }
@@ -187,7 +184,7 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
   const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
   if (name.has_value() && topicPolicy == nullptr) {
     for (const FetchResponse::Partition& partition : topic.partitions) {
-      progress.delivered = progress.delivered || HasRecords(partition);
+      progress.response.delivered = progress.response.delivered || HasRecords(partition);
     }
     co_return;
   }
@@ -203,7 +200,7 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       ReportDenied(*name);
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
-      progress.delivered = true;  // an error is an answer: nothing to hold back
+      progress.response.delivered = true;  // an error is an answer: nothing to hold back
     } else if (HasRecords(partition)) {
       auto opening =
           OpenPartition(*topicPolicy, *name, state.session->positions.OffsetOf(key, partition.partitionIndex),
@@ -216,103 +213,28 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
 io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName,
                                          int64_t fetchOffset, FetchResponse::Partition& partition, proxy::Arena& arena,
                                          Progress& progress) {
-  const Bytes original = *partition.records;
-  ByteBuffer& opened = arena.NewBuffer();
-  kafka::BatchReader reader(original);
-  kafka::BatchView batch;
-  size_t unchanged = 0;  // bytes at the start that stay as they are, until the first batch that does not
-  bool rewriting = false;
-  bool leftForLater = false;
-  std::optional<OpenOutcome> stop;
-  int64_t stopOffset = fetchOffset;
-  for (;;) {
-    if (progress.openedBytes > shared_.limits.openedResponse && (progress.delivered || rewriting || unchanged > 0)) {
-      leftForLater = true;
-      break;
-    }
-    const kafka::BatchReader::Result result = reader.Next(batch);
-    if (result == kafka::BatchReader::Result::kEnd) break;
-    if (result == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
-    if (result == kafka::BatchReader::Result::kMalformed) {
-      stop.emplace();
-      stop->kind = OpenOutcome::Kind::kStop;
-      stop->reason = observe::RefuseReason::kMalformed;
-      stop->problem = std::string(reader.status().message());
-      break;
-    }
-    OpenTask task;
-    task.topic = &topicPolicy;
-    task.topicName = topicName;
-    task.fetchOffset = fetchOffset;
-    task.keepCodec = progress.openedBytes > kUncompressedLimit &&
-                     (progress.zstdAllowed || batch.header.codec() != kafka::Codec::kZstd);
-    task.batchLimit = shared_.limits.batchSize;
-    const size_t before = opened.size();
-    if (!rewriting) opened.clear();
-    auto opening = OpenWithKeys(task, batch, progress.keyDeadline, opened);
-    OpenOutcome outcome = co_await std::move(opening);
-    if (outcome.kind == OpenOutcome::Kind::kStop) {
-      stopOffset = batch.header.baseOffset;
-      stop = std::move(outcome);
-      break;
-    }
-    Count(outcome);
-    if (outcome.kind == OpenOutcome::Kind::kRewritten) {
-      if (!rewriting && unchanged > 0) opened.insert(opened.begin(), original.begin(), original.begin() + unchanged);
-      rewriting = true;
-      progress.openedBytes += opened.size() - before;
-    } else if (rewriting) {
-      Append(opened, batch.whole);
-    } else {
-      unchanged += batch.whole.size();
-    }
+  RecordsOpener::Partition task;
+  task.records = *partition.records;
+  task.index = partition.partitionIndex;
+  task.fetchOffset = fetchOffset;
+  task.topicName = topicName;
+  task.topic = &topicPolicy;
+  task.masking = client_->MaskingOf(topicPolicy);
+  auto opening = opener_.Open(task, progress.response, arena);
+  const RecordsOpener::Result result = co_await std::move(opening);
+  if (result.changed) {
+    progress.changed = true;
+    partition.records = result.records;
   }
-  const Bytes kept = rewriting ? Bytes(opened) : original.first(unchanged);
-  if (rewriting || leftForLater || stop.has_value()) progress.changed = true;
-  if (stop.has_value()) ReportStop(topicName, partition, stopOffset, *stop);
-  if (!kept.empty() || !stop.has_value()) {
+  if (!result.records.empty() || !result.stop.has_value()) {
     // A partial batch alone is passed as it came: its reader asks again with a larger limit.
-    progress.delivered = true;
-    if (rewriting || leftForLater || stop.has_value()) partition.records = kept;
+    progress.response.delivered = true;
     co_return;
   }
   progress.stopped = true;
-  partition.records = Bytes();
   // Unreachable keys come back: no error, and the reader asks again. For the rest every client retries this code
   // quietly.
-  if (stop->reason != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
-}
-
-io::Task<OpenOutcome> FetchGuard::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
-                                               std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
-  OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
-  shared_.metrics.KeyCacheMisses(outcome.misses.ids.size());
-  while (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      outcome.kind = OpenOutcome::Kind::kStop;
-      outcome.reason = observe::RefuseReason::kKeysUnavailable;
-      outcome.problem = "the keys cannot be reached now";
-      break;
-    }
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-    (void)co_await std::move(fetching);  // what could not be had is asked for again
-    outcome = OpenBatch(task, batch, scratch_, out);
-  }
-  co_return outcome;
-}
-
-void FetchGuard::Count(const OpenOutcome& outcome) {
-  if (outcome.opened > 0) {
-    shared_.metrics.RecordsOpened(outcome.opened);
-    shared_.metrics.KeyCacheHits(outcome.keysUsed);
-  }
-  if (outcome.erased > 0) shared_.metrics.RecordsDropped(observe::DropReason::kErased, outcome.erased);
-  if (outcome.plaintext == 0) return;
-  if (outcome.plaintextDropped) {
-    shared_.metrics.RecordsDropped(observe::DropReason::kPlaintext, outcome.plaintext);
-  } else {
-    shared_.metrics.RecordsPassedPlain(outcome.plaintext);
-  }
+  if (*result.stop != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
 }
 
 void FetchGuard::ReportDenied(std::string_view topicName) {
@@ -321,16 +243,6 @@ void FetchGuard::ReportDenied(std::string_view topicName) {
   log::Warning("fetch.denied", {{"connection", connection_.id},
                                 {"topic", topicName},
                                 {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit}});
-}
-
-void FetchGuard::ReportStop(std::string_view topicName, const FetchResponse::Partition& partition, int64_t offset,
-                            const OpenOutcome& outcome) {
-  shared_.metrics.RecordsRefused(outcome.reason, 1);
-  log::Error("fetch.stopped", {{"connection", connection_.id},
-                               {"topic", topicName},
-                               {"partition", partition.partitionIndex},
-                               {"batchOffset", offset},
-                               {"reason", outcome.problem}});
 }
 
 }  // namespace kveil::guard

@@ -10,10 +10,10 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "guard/batch_opener.h"
+#include "guard/client_facts.h"
 #include "guard/fetch_positions.h"
+#include "guard/records_opener.h"
 #include "guard/shared_state.h"
-#include "guard/worker_scratch.h"
 #include "kafka/messages/fetch.h"
 #include "proxy/interceptor.h"
 
@@ -21,8 +21,13 @@ namespace kveil::guard {
 
 class FetchGuard : public proxy::Interceptor {
  public:
-  FetchGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
-      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection) {}
+  FetchGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection,
+             std::shared_ptr<ClientFacts> client)
+      : shared_(shared),
+        loop_(loop),
+        connection_(connection),
+        client_(std::move(client)),
+        opener_(shared, scratch, loop, connection) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kFetch}; }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -47,11 +52,8 @@ class FetchGuard : public proxy::Interceptor {
   // What has been done to a response so far.
   struct Progress {
     bool changed = false;
-    bool delivered = false;  // some partition has records for the reader
-    bool stopped = false;    // some partition has none although the broker sent some
-    size_t openedBytes = 0;
-    std::chrono::steady_clock::time_point keyDeadline;  // one for the whole response
-    bool zstdAllowed = true;
+    bool stopped = false;  // some partition has none although the broker sent some
+    RecordsOpener::Response response;
   };
 
   std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request);
@@ -62,18 +64,13 @@ class FetchGuard : public proxy::Interceptor {
                             proxy::Arena& arena, Progress& progress);
   io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,
                                kafka::FetchResponse::Partition& partition, proxy::Arena& arena, Progress& progress);
-  io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
-                                     std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
-  void Count(const OpenOutcome& outcome);
-  void ReportStop(std::string_view topicName, const kafka::FetchResponse::Partition& partition, int64_t offset,
-                  const OpenOutcome& outcome);
-
-  SharedState& shared_;
-  WorkerScratch& scratch_;
-  io::Loop& loop_;
-  const proxy::ConnectionInfo& connection_;
   void ReportDenied(std::string_view topicName);
 
+  SharedState& shared_;
+  io::Loop& loop_;
+  const proxy::ConnectionInfo& connection_;
+  const std::shared_ptr<ClientFacts> client_;
+  RecordsOpener opener_;
   std::shared_ptr<Session> session_;
   absl::flat_hash_set<std::string> deniedTopics_;  // said in the log already
   // Ids that the broker does not know either, and when they may be asked for again.

@@ -100,13 +100,13 @@ uint8_t* WriteWithoutRange(uint8_t* to, Bytes headers, Bytes range) {
 HeaderEdit HeaderEdit::Append(std::string_view key, Bytes value) {
   HeaderEdit edit(Kind::kAppend);
   edit.key_ = key;
-  edit.bytes_ = value;
+  edit.value_ = value;
   return edit;
 }
 
 HeaderEdit HeaderEdit::Remove(Bytes whole) {
   HeaderEdit edit(Kind::kRemove);
-  edit.bytes_ = whole;
+  edit.removed_ = whole;
   return edit;
 }
 
@@ -116,10 +116,11 @@ HeaderEdit HeaderEdit::RemoveKey(std::string_view key) {
   return edit;
 }
 
-HeaderEdit HeaderEdit::Replace(int32_t count, Bytes headers) {
-  HeaderEdit edit(Kind::kReplace);
-  edit.count_ = count;
-  edit.bytes_ = headers;
+HeaderEdit HeaderEdit::Exchange(Bytes whole, std::string_view key, Bytes value) {
+  HeaderEdit edit(Kind::kExchange);
+  edit.removed_ = whole;
+  edit.key_ = key;
+  edit.value_ = value;
   return edit;
 }
 
@@ -151,16 +152,16 @@ uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size
       break;
     case Kind::kAppend:
       headers = {headers.count + 1,
-                 headers.bytes + SizeWithLength(edit.key_.size()) + SizeWithLength(edit.bytes_.size())};
+                 headers.bytes + SizeWithLength(edit.key_.size()) + SizeWithLength(edit.value_.size())};
       break;
     case Kind::kRemove:
-      headers = {headers.count - 1, headers.bytes - edit.bytes_.size()};
+      headers = {headers.count - 1, headers.bytes - edit.removed_.size()};
+      break;
+    case Kind::kExchange:
+      headers.bytes += SizeWithLength(edit.key_.size()) + SizeWithLength(edit.value_.size()) - edit.removed_.size();
       break;
     case Kind::kRemoveKey:
       headers = SizeWithoutKey(original, edit.key_);
-      break;
-    case Kind::kReplace:
-      headers = {edit.count_, edit.bytes_.size()};
       break;
   }
   const size_t valueBytes = valueSize.value_or(0);
@@ -181,16 +182,17 @@ uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size
       break;
     case Kind::kAppend:
       to = WriteWithLength(CopyRun(to, original.headers), AsBytes(edit.key_));
-      WriteWithLength(to, edit.bytes_);
+      WriteWithLength(to, edit.value_);
       break;
     case Kind::kRemove:
-      WriteWithoutRange(to, original.headers, edit.bytes_);
+      WriteWithoutRange(to, original.headers, edit.removed_);
+      break;
+    case Kind::kExchange:
+      to = WriteWithLength(WriteWithoutRange(to, original.headers, edit.removed_), AsBytes(edit.key_));
+      WriteWithLength(to, edit.value_);
       break;
     case Kind::kRemoveKey:
       WriteWithoutKey(to, original, edit.key_);
-      break;
-    case Kind::kReplace:
-      CopyRun(to, edit.bytes_);
       break;
   }
   return value;

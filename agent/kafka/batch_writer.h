@@ -33,18 +33,18 @@ class HeaderEdit {
   static HeaderEdit Remove(Bytes whole);
   // Without all headers of this key. The headers must be well-formed (walked with HeaderReader before).
   static HeaderEdit RemoveKey(std::string_view key);
-  // These raw headers instead.
-  static HeaderEdit Replace(int32_t count, Bytes headers);
+  // Without this one, and with one more, the last.
+  static HeaderEdit Exchange(Bytes whole, std::string_view key, Bytes value);
 
  private:
   friend class BatchWriter;
-  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kRemoveKey, kReplace };
+  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kRemoveKey, kExchange };
   explicit HeaderEdit(Kind kind) : kind_(kind) {}
 
   Kind kind_;
-  int32_t count_ = 0;     // kReplace
-  std::string_view key_;  // kAppend, kRemoveKey
-  Bytes bytes_;           // kAppend: the value; kRemove, kReplace: raw
+  std::string_view key_;  // kAppend, kExchange, kRemoveKey
+  Bytes value_;           // kAppend, kExchange
+  Bytes removed_;         // kRemove, kExchange: raw
 };
 
 class BatchWriter {

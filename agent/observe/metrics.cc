@@ -72,6 +72,9 @@ struct Metrics::Families {
                                 "Produced records of users erased before, sealed under a key that nobody keeps.");
   std::array<Counter*, kDropReasons> dropped = Labelled(
       *registry, "kveil_records_dropped_total", "Fetched records that were left out, by reason.", "reason", kDropNames);
+  std::array<Counter*, kDropReasons> masked =
+      Labelled(*registry, "kveil_records_masked_total",
+               "Fetched records that were passed on without their value, by reason.", "reason", kDropNames);
   std::array<Counter*, kRefuseReasons> refused =
       Labelled(*registry, "kveil_records_refused_total", "Records that were answered with an error, by reason.",
                "reason", kRefuseNames);
@@ -112,6 +115,9 @@ void Metrics::RecordsPassedPlain(uint64_t count) { Add(families_->passedPlain, c
 void Metrics::RecordsAfterErasure(uint64_t count) { Add(families_->afterErasure, count); }
 void Metrics::RecordsDropped(DropReason reason, uint64_t count) {
   Add(families_->dropped[static_cast<size_t>(reason)], count);
+}
+void Metrics::RecordsMasked(DropReason reason, uint64_t count) {
+  Add(families_->masked[static_cast<size_t>(reason)], count);
 }
 void Metrics::RecordsRefused(RefuseReason reason, uint64_t count) {
   Add(families_->refused[static_cast<size_t>(reason)], count);

@@ -13,7 +13,7 @@
 
 namespace kveil::observe {
 
-// Why a fetched record was left out.
+// Why a fetched record was left out, or kept without its value.
 enum class DropReason : uint8_t { kErased, kPlaintext };
 inline constexpr int kDropReasons = 2;
 
@@ -63,6 +63,7 @@ class Metrics {
   void RecordsPassedPlain(uint64_t count);   // fetched without an envelope from a protected topic, passed by policy
   void RecordsAfterErasure(uint64_t count);  // of users erased before, sealed under a key that nobody keeps
   void RecordsDropped(DropReason reason, uint64_t count);
+  void RecordsMasked(DropReason reason, uint64_t count);  // passed on without their value
   void RecordsRefused(RefuseReason reason, uint64_t count);
 
   void BytesReceived(Side from, uint64_t count);

@@ -45,7 +45,9 @@ struct ReadRule {
   std::string text;  // the unit's name, or the cgroup's path from the root of the hierarchy
 };
 
-enum class OnHidden : uint8_t { kDrop };              // what becomes of a record that the reader may not have
+// What becomes of a record that the reader may not have: left out, or kept without its value. kAuto: left out, unless
+// the client is known not to stand that.
+enum class OnHidden : uint8_t { kAuto, kDrop, kMask };
 enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record without an envelope
 enum class AfterErase : uint8_t { kStay };            // a record of a user who was erased before
 enum class AlreadySealed : uint8_t { kRefuse };       // a produced record that carries an envelope
@@ -57,7 +59,7 @@ struct TopicPolicy {
   std::string selector;  // the text of name, prefix or pattern
   std::optional<SealRule> seal;
   std::vector<ReadRule> read;  // empty: nobody reads
-  OnHidden onErased = OnHidden::kDrop;
+  OnHidden onErased = OnHidden::kAuto;
   OnHidden onDenied = OnHidden::kDrop;
   PlaintextRule plaintext = PlaintextRule::kPass;
   AfterErase afterErase = AfterErase::kStay;

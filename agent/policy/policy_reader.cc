@@ -189,7 +189,8 @@ TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   }
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
   ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}}, {"mask", "report"});
-  ReadChoice<OnHidden>(object, "onErased", topic.onErased, {{"drop", OnHidden::kDrop}}, {"mask", "report"});
+  ReadChoice<OnHidden>(object, "onErased", topic.onErased,
+                       {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}}, {"report"});
   ReadChoice<PlaintextRule>(object, "plaintext", topic.plaintext,
                             {{"pass", PlaintextRule::kPass}, {"drop", PlaintextRule::kDrop}});
   ReadChoice<AfterErase>(object, "afterErase", topic.afterErase, {{"stay", AfterErase::kStay}}, {"newKey"});

@@ -32,7 +32,8 @@ class ApiVersionsGuardTest : public InterceptorTest {
     return "not offered";
   }
 
-  ApiVersionsGuard guard_;
+  std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
+  ApiVersionsGuard guard_{client_};
 };
 
 TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
@@ -111,6 +112,16 @@ TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
 }
 
 // As a broker answers a version that it does not know (KIP-511): correlation id, error 35, its range of this one API.
+TEST_F(ApiVersionsGuardTest, remembersAClientThatNeedsMasking) {
+  kafka::ApiVersionsRequest request;
+  request.clientSoftwareName = "apache-kafka-java";
+  Request(guard_, 3, request);
+  EXPECT_FALSE(client_->needsMasking);
+  request.clientSoftwareName = "rskafka";
+  Request(guard_, 3, request);
+  EXPECT_TRUE(client_->needsMasking);
+}
+
 TEST_F(ApiVersionsGuardTest, answersAVersionThatItDoesNotKnowAsABrokerDoes) {
   const RequestResult result = RequestBytes(guard_, ApiKey::kApiVersions, 99, AsBytes("whatever this is"));
   ASSERT_TRUE(result.answered());

@@ -130,6 +130,69 @@ TEST_F(OpenedBatch, ofErasedUsersAloneBecomesAFiller) {
   }
 }
 
+TEST_F(OpenedBatch, masksErasedUsersWhereAsked) {
+  UseUserKeys();
+  TestRecord withHeader = ClickOf("anna");
+  withHeader.headers = {{"trace", "1"}};
+  const ByteBuffer sealed = Sealed({ClickOf("bert"), withHeader, Record("t", std::nullopt), ClickOf("anna")});
+  Erase("anna");
+  OpenTask task = TaskToOpen();
+  task.masking.erased = true;
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, sealed, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.erased, 2u);
+  EXPECT_EQ(outcome.opened, 1u);
+  const ReadBatch opened = Read(out);
+  ExpectSameButForCodecAndSize(opened.header, Read(sealed).header);
+  ASSERT_EQ(opened.records.size(), 4u);
+  EXPECT_EQ(opened.records.at(0).value, Click("bert"));
+  EXPECT_EQ(opened.records.at(1).key, "key-anna");
+  EXPECT_EQ(opened.records.at(1).value, "") << "a null value would be a tombstone";
+  const std::vector<std::pair<std::string, Text>> headers = {{"trace", "1"}, {"kveil-hidden", "erased"}};
+  EXPECT_EQ(opened.records.at(1).headers, headers);
+  EXPECT_EQ(opened.records.at(2).value, std::nullopt);
+  EXPECT_TRUE(opened.records.at(2).headers.empty());
+  EXPECT_EQ(opened.records.at(3).offsetDelta, 3);
+}
+
+TEST_F(OpenedBatch, ofErasedUsersAloneIsNoFillerWhereItIsMasked) {
+  UseUserKeys();
+  const ByteBuffer sealed = Sealed(ProducedBatch({ClickOf("anna"), ClickOf("anna")}, kafka::Codec::kLz4));
+  Erase("anna");
+  OpenTask task = TaskToOpen();
+  task.masking.erased = true;
+  task.fetchOffset = 1;
+  const ReadBatch opened = Opened(task, sealed);
+  EXPECT_FALSE(opened.header.isControl());
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.records.at(1).value, "");
+}
+
+TEST_F(OpenedBatch, masksDroppedPlaintextWhereAsked) {
+  UseTopicKey(R"(, "plaintext": "drop")");
+  OpenTask task = TaskToOpen();
+  task.masking.plaintext = true;
+  const ReadBatch opened = Opened(task, ProducedBatch({Record("a", "clear"), Record("b", std::nullopt)}));
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.records.at(0).value, "");
+  const std::vector<std::pair<std::string, Text>> headers = {{"kveil-hidden", "plaintext"}};
+  EXPECT_EQ(opened.records.at(0).headers, headers);
+  EXPECT_TRUE(opened.records.at(1).headers.empty()) << "a tombstone has no value to hide";
+}
+
+TEST_F(OpenedBatch, stopsAtAnOldMessageThatWouldHaveToBeMasked) {
+  UseTopicKey(R"(, "plaintext": "drop")");
+  ByteBuffer message = ProducedBatch({Record("k", "value")});
+  message[16] = 1;
+  OpenTask task = TaskToOpen();
+  task.masking.plaintext = true;
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, message, out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kOldFormat);
+}
+
 // sarama steps one offset a fetch when nothing at or above the offset it asked for is visible.
 TEST_F(OpenedBatch, becomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) {
   UseUserKeys();

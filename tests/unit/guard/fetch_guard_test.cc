@@ -1,6 +1,7 @@
 // Fetch: who may read, what is opened, and what a reader gets where something does not open.
 #include "guard/fetch_guard.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "interceptor_fixture.h"
@@ -11,6 +12,7 @@ namespace {
 using kafka::ErrorCode;
 using kafka::FetchRequest;
 using kafka::FetchResponse;
+using ::testing::HasSubstr;
 
 constexpr char kTopics[] = R"(
     {"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]},
@@ -21,7 +23,7 @@ class FetchGuardTest : public InterceptorTest {
  protected:
   FetchGuardTest() {
     UseTopics(kTopics);
-    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_);
+    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, client_);
   }
 
   static FetchRequest::Topic Asked(std::string_view name, int64_t offset = 0, int32_t partition = 0) {
@@ -143,6 +145,7 @@ class FetchGuardTest : public InterceptorTest {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start);
   }
 
+  const std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
   std::unique_ptr<FetchGuard> guard_;
 };
 
@@ -319,6 +322,33 @@ TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
   ASSERT_TRUE(waiting.wantsResponse());
   ExpectDenied(waiting, "free", ProducedBatch({Record("k", "clear")}));
+}
+
+TEST_F(FetchGuardTest, leavesErasedRecordsOutUnlessThePolicyOrTheClientNeedsThemMasked) {
+  const std::string clicks = R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
+                                 "read": [{"any": true}])";
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  Erase("anna");
+  const auto recordsFor = [&](const std::string& onErased) {
+    UseTopics(clicks + onErased + "}");
+    return Read(*Get("clicks", sealed).records).records.size();
+  };
+  EXPECT_EQ(recordsFor(""), 1u);
+  EXPECT_EQ(recordsFor(R"(, "onErased": "mask")"), 2u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_dropped_total{reason=\"erased\"} 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_masked_total{reason=\"erased\"} 1"));
+
+  client_->LearnName("shop@node (github.com/segmentio/kafka-go)");
+  EXPECT_EQ(recordsFor(""), 2u);
+  EXPECT_EQ(recordsFor(R"(, "onErased": "drop")"), 1u) << "the policy's word counts more";
+}
+
+TEST_F(FetchGuardTest, knowsAClientThatNeedsMaskingByItsClientId) {
+  kafka::FrameWriter writer;
+  kafka::Encode(RequestFor({Asked("clicks")}), 12, writer);
+  EXPECT_FALSE(client_->needsMasking);
+  RequestBytes(*guard_, kafka::ApiKey::kFetch, 12, writer.ToBuffer(), "a@b (github.com/segmentio/kafka-go)");
+  EXPECT_TRUE(client_->needsMasking);
 }
 
 TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {

@@ -157,9 +157,10 @@ class InterceptorTest : public BatchTest {
     bool closed() const { return verdict.action == proxy::ResponseVerdict::Action::kClose; }
   };
 
-  RequestResult RequestBytes(proxy::Interceptor& guard, kafka::ApiKey apiKey, int16_t version, Bytes body) {
+  RequestResult RequestBytes(proxy::Interceptor& guard, kafka::ApiKey apiKey, int16_t version, Bytes body,
+                             std::string_view clientId = "a client") {
     kafka::FrameWriter writer;
-    kafka::WriteRequestHeader(apiKey, version, kCorrelationId, "a client", writer);
+    kafka::WriteRequestHeader(apiKey, version, kCorrelationId, clientId, writer);
     const size_t headerSize = writer.size();
     writer.Copy(body);
     const ByteBuffer& frame = Keep(writer.ToBuffer());

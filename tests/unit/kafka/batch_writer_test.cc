@@ -99,12 +99,17 @@ TEST(BatchWriter, HeaderEditsDoWhatTheySay) {
                     }),
             BatchBytes(kBatch, expected));
 
-  for (TestRecord& record : expected) record.headers = {{"h", std::nullopt}};
-  const std::vector<uint8_t> raw = {2, 'h', 1};
-  EXPECT_EQ(
-      Rebuild(bytes, Codec::kNone,
-              [&](auto& writer, const auto& record, int) { KeepRecord(writer, record, HeaderEdit::Replace(1, raw)); }),
-      BatchBytes(kBatch, expected));
+  expected[0].headers = {{"a", "1"}, {"kveil", "x"}, {"b", "2"}, {"instead", "here"}};
+  EXPECT_EQ(Rebuild(bytes, Codec::kNone,
+                    [](auto& writer, const auto& record, int index) {
+                      HeaderEdit edit = HeaderEdit::Keep();
+                      HeaderReader headers(record);
+                      for (HeaderView header; headers.Next(header);) {
+                        edit = HeaderEdit::Exchange(header.whole, "instead", AsBytes("here"));
+                      }
+                      KeepRecord(writer, record, index == 0 ? edit : HeaderEdit::Keep());
+                    }),
+            BatchBytes(kBatch, expected));
 }
 
 TEST(BatchWriter, ValuesOfEverySizeAroundTheVarintSteps) {

@@ -28,6 +28,8 @@ std::vector<Sample> PolicySamples() {
        Topic(R"("name": "t", "read": [{"any": true}], "onDenied": "drop", "onErased": "drop", "plaintext": "pass",
                 "afterErase": "stay", "alreadySealed": "refuse", "origin": "o")"),
        ""},
+      {"erased masked", Topic(R"("name": "t", "read": [], "onErased": "mask")"), ""},
+      {"erased as it suits the client", Topic(R"("name": "t", "read": [], "onErased": "auto")"), ""},
       {"plaintext dropped", Topic(R"("prefix": "a.", "read": [], "plaintext": "drop")"), ""},
       {"pattern", Topic(R"("pattern": "a|b", "read": [])"), ""},
       {"unit", Reader(R"({"workload": {"unit": "a-b@1.service"}})"), ""},
@@ -107,15 +109,15 @@ std::vector<Sample> PolicySamples() {
       {"cgroup with a slash at its end", Reader(R"({"workload": {"cgroup": "/a/"}})"), "without a slash at its end"},
       {"root cgroup", Reader(R"({"workload": {"cgroup": "/"}})"), "/cgroup: the root cgroup holds every workload"},
 
-      {"masked", Topic(R"("name": "t", "read": [], "onErased": "mask")"),
-       "/topics/0/onErased: \"onErased\": \"mask\" is not supported in this version"},
+      {"masked", Topic(R"("name": "t", "read": [], "onDenied": "mask")"),
+       "/topics/0/onDenied: \"onDenied\": \"mask\" is not supported in this version"},
       {"reported", Topic(R"("name": "t", "read": [], "onDenied": "report")"), "is not supported in this version"},
       {"new key", Topic(R"("name": "t", "read": [], "afterErase": "newKey")"), "is not supported in this version"},
       {"verified", Topic(R"("name": "t", "read": [], "alreadySealed": "verify")"), "is not supported in this version"},
       {"wrong plaintext", Topic(R"("name": "t", "read": [], "plaintext": "allow")"),
        "/topics/0/plaintext: expected one of \"pass\", \"drop\", found \"allow\""},
       {"choice not text", Topic(R"("name": "t", "read": [], "onErased": null)"),
-       "/onErased: expected \"drop\", found null"},
+       "/onErased: expected one of \"auto\", \"drop\", \"mask\", found null"},
   };
 }
 
