@@ -73,6 +73,7 @@ class Connection : private Upstream {
   io::Task<absl::Status> RelayRequests();
   io::Task<absl::StatusOr<size_t>> TakeRequests();
   io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
+  absl::StatusOr<size_t> SizeOfRequest(Bytes in);
   io::Task<absl::Status> SendUpstream();
   io::Task<absl::Status> AnswerLocally(PendingResponse answer);
   io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
@@ -107,6 +108,7 @@ class Connection : private Upstream {
   FrameInput requests_;
   OutgoingFrames toUpstream_;
   size_t requestBytesToRelay_ = 0;  // of a request that nobody wants, not yet forwarded
+  int bareTokensDue_ = 0;           // requests that will come without a header
   OwnAnswer ownAnswer_;
   int32_t lastOwnCorrelationId_ = 0;
 

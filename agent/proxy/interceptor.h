@@ -37,6 +37,10 @@ struct ConnectionInfo {
   policy::Workload workload;
 };
 
+// The version of what follows SaslHandshake version 0: SASL tokens in the place of SaslAuthenticate messages, each with
+// its length only, without any header. An interceptor of SaslAuthenticate gets them with an empty header.
+inline constexpr int16_t kBareToken = -1;
+
 // A request or response as it came: `frame` is everything after the int32 length, `body` what follows the header.
 struct RequestFrame {
   kafka::RequestHeader header;
@@ -98,9 +102,17 @@ class RequestVerdict {
     return std::move(*this);
   }
 
+  // This many requests that follow are bare SASL tokens, each answered by another. The interceptor that says so also
+  // wants SaslAuthenticate.
+  RequestVerdict&& ThenBareTokens(int count) && {
+    bareTokens = count;
+    return std::move(*this);
+  }
+
   Action action;
   bool wantResponse = false;
   bool expectResponse = true;
+  int bareTokens = 0;
   std::unique_ptr<RequestState> state;
   std::string reason;
 

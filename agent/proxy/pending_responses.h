@@ -29,6 +29,9 @@ struct PendingResponse {
   PendingResponse(Kind kind, kafka::ApiKey apiKey, int16_t version, int32_t correlationId)
       : kind(kind), apiKey(apiKey), version(version), correlationId(correlationId) {}
 
+  // It has no header, so also no correlation id.
+  bool isBareToken() const { return version == kBareToken && apiKey == kafka::ApiKey::kSaslAuthenticate; }
+
   Kind kind;
   kafka::ApiKey apiKey;
   int16_t version;

@@ -17,6 +17,12 @@ constexpr size_t kSendAt = 4 << 20;
 // Beyond this many answers owed, or bytes of its own, requests that the agent answers itself wait.
 constexpr size_t kMostAnswersOwed = 4096;
 constexpr size_t kMostAnswerBytes = 4 << 20;
+// Kafka's own limit before authentication, sasl.server.max.receive.size.
+constexpr size_t kMostTokenBytes = 512 << 10;
+
+kafka::ApiKey ApiKeyOf(Bytes whole) {
+  return static_cast<kafka::ApiKey>(kafka::LoadBigEndian<int16_t>(whole.data() + kLengthSize));
+}
 
 }  // namespace
 
@@ -74,29 +80,28 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       continue;
     }
     if (in.size() < kLengthSize) co_return 0;
-    const uint32_t size = kafka::LoadBigEndian<uint32_t>(in.data());
-    if (size < kFixedHeaderSize || size > parts_.limits.requestFrame) {
-      result_ = observe::ConnectionResult::kNotKafka;
-      application_.AbortOnClose();
-      co_return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
-                                                  " bytes (allowed: ", kFixedHeaderSize, " to ",
-                                                  parts_.limits.requestFrame, "): ", NameForeignBytes(in)));
+    const absl::StatusOr<size_t> size = SizeOfRequest(in);
+    if (!size.ok()) co_return size.status();
+    const size_t wholeSize = kLengthSize + *size;
+    Interceptor* interceptor = nullptr;
+    if (bareTokensDue_ > 0) {
+      interceptor = wants_[static_cast<size_t>(kafka::ApiKey::kSaslAuthenticate)];
+    } else {
+      if (in.size() < kLengthSize + kFixedHeaderSize) co_return 0;
+      const auto apiKey = static_cast<int16_t>(ApiKeyOf(in));
+      if (apiKey >= 0 && static_cast<size_t>(apiKey) < wants_.size()) interceptor = wants_[static_cast<size_t>(apiKey)];
+      if (interceptor == nullptr) {
+        pending_.emplace_back(PendingResponse::Kind::kRelay, ApiKeyOf(in), kafka::LoadBigEndian<int16_t>(in.data() + 6),
+                              kafka::LoadBigEndian<int32_t>(in.data() + 8));
+        requestBytesToRelay_ = wholeSize;
+        continue;
+      }
     }
-    if (in.size() < kLengthSize + kFixedHeaderSize) co_return 0;
-    const int16_t apiKey = kafka::LoadBigEndian<int16_t>(in.data() + 4);
-    Interceptor* interceptor =
-        apiKey >= 0 && static_cast<size_t>(apiKey) < wants_.size() ? wants_[static_cast<size_t>(apiKey)] : nullptr;
-    if (interceptor == nullptr) {
-      pending_.emplace_back(PendingResponse::Kind::kRelay, static_cast<kafka::ApiKey>(apiKey),
-                            kafka::LoadBigEndian<int16_t>(in.data() + 6), kafka::LoadBigEndian<int32_t>(in.data() + 8));
-      requestBytesToRelay_ = kLengthSize + size;
-      continue;
-    }
-    if (in.size() < kLengthSize + size) co_return kLengthSize + size;
-    auto handling = HandleRequest(*interceptor, in.first(kLengthSize + size));
+    if (in.size() < wholeSize) co_return wholeSize;
+    auto handling = HandleRequest(*interceptor, in.first(wholeSize));
     const absl::Status handled = co_await std::move(handling);
     if (!handled.ok()) co_return handled;
-    requests_.Consume(kLengthSize + size);
+    requests_.Consume(wholeSize);
     if (toUpstream_.size() >= kSendAt) {
       auto sending = SendUpstream();
       const absl::Status sent = co_await std::move(sending);
@@ -105,13 +110,32 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
   }
 }
 
+// The bytes that follow the length, or why they cannot be a request.
+absl::StatusOr<size_t> Connection::SizeOfRequest(Bytes in) {
+  const uint32_t size = kafka::LoadBigEndian<uint32_t>(in.data());
+  const size_t least = bareTokensDue_ > 0 ? 0 : kFixedHeaderSize;
+  const size_t most = bareTokensDue_ > 0 ? kMostTokenBytes : parts_.limits.requestFrame;
+  if (size >= least && size <= most) return size;
+  result_ = observe::ConnectionResult::kNotKafka;
+  application_.AbortOnClose();
+  return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
+                                           " bytes (allowed: ", least, " to ", most, "): ", NameForeignBytes(in)));
+}
+
 io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes whole) {
   RequestFrame request;
   request.frame = whole.subspan(kLengthSize);
-  absl::StatusOr<kafka::RequestHeader> header = kafka::ReadRequestHeader(request.frame);
-  if (!header.ok()) co_return header.status();
-  request.header = *header;
-  request.body = request.frame.subspan(header->size);
+  if (bareTokensDue_ > 0) {
+    --bareTokensDue_;
+    request.header.apiKey = kafka::ApiKey::kSaslAuthenticate;
+    request.header.version = kBareToken;
+  } else {
+    const absl::StatusOr<kafka::RequestHeader> read = kafka::ReadRequestHeader(request.frame);
+    if (!read.ok()) co_return read.status();
+    request.header = *read;
+  }
+  const kafka::RequestHeader& header = request.header;
+  request.body = request.frame.subspan(header.size);
 
   kafka::FrameWriter& writer = toUpstream_.NewWriter();
   FrameOutput output(writer, toUpstream_.arena());
@@ -123,7 +147,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
     co_return absl::FailedPreconditionError(verdict.reason);
   }
   if (verdict.action == RequestVerdict::Action::kAnswer) {
-    PendingResponse answer(PendingResponse::Kind::kLocal, header->apiKey, header->version, header->correlationId);
+    PendingResponse answer(PendingResponse::Kind::kLocal, header.apiKey, header.version, header.correlationId);
     answer.answer = writer.ToBuffer();
     auto answering = AnswerLocally(std::move(answer));
     co_return co_await std::move(answering);
@@ -131,10 +155,11 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
   if (verdict.expectResponse) {
     PendingResponse& owed =
         pending_.emplace_back(verdict.wantResponse ? PendingResponse::Kind::kIntercept : PendingResponse::Kind::kRelay,
-                              header->apiKey, header->version, header->correlationId);
+                              header.apiKey, header.version, header.correlationId);
     owed.interceptor = &interceptor;
     owed.state = std::move(verdict.state);
   }
+  bareTokensDue_ += verdict.bareTokens;
   if (verdict.action == RequestVerdict::Action::kRewrite) {
     toUpstream_.AddWritten(writer);
   } else {

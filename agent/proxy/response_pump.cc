@@ -76,14 +76,17 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
       continue;
     }
     AppendLocalAnswers(toApplication_);
-    if (in.size() < kLengthSize + kCorrelationIdSize) co_return 0;
-    const int32_t size = kafka::LoadBigEndian<int32_t>(in.data());
-    const int32_t correlationId = kafka::LoadBigEndian<int32_t>(in.data() + kLengthSize);
-    if (size < static_cast<int32_t>(kCorrelationIdSize)) {
-      co_return absl::InvalidArgumentError(StrCat("a response of ", size, " bytes"));
-    }
+    if (in.size() < kLengthSize) co_return 0;
     if (pending_.empty()) co_return absl::InvalidArgumentError("a response that nobody asked for");
     PendingResponse& owed = pending_.front();
+    const size_t idSize = owed.isBareToken() ? 0 : kCorrelationIdSize;
+    if (in.size() < kLengthSize + idSize) co_return 0;
+    const int32_t size = kafka::LoadBigEndian<int32_t>(in.data());
+    if (size < static_cast<int32_t>(idSize)) {
+      co_return absl::InvalidArgumentError(StrCat("a response of ", size, " bytes"));
+    }
+    const int32_t correlationId =
+        owed.isBareToken() ? owed.correlationId : kafka::LoadBigEndian<int32_t>(in.data() + kLengthSize);
     if (owed.correlationId != correlationId) {
       co_return absl::InvalidArgumentError(StrCat("a response with correlation id ", correlationId, " where that to ",
                                                   kafka::ApiName(owed.apiKey), " ", owed.correlationId, " is due"));
@@ -123,10 +126,14 @@ io::Task<absl::Status> Connection::HandleResponse(Bytes whole) {
   response.version = owed.version;
   response.correlationId = owed.correlationId;
   response.frame = whole.subspan(kLengthSize);
-  const absl::StatusOr<kafka::ResponseHeader> header =
-      kafka::ReadResponseHeader(response.frame, owed.apiKey, owed.version);
-  if (!header.ok()) co_return header.status();
-  response.body = response.frame.subspan(header->size);
+  size_t headerSize = 0;
+  if (!owed.isBareToken()) {
+    const absl::StatusOr<kafka::ResponseHeader> header =
+        kafka::ReadResponseHeader(response.frame, owed.apiKey, owed.version);
+    if (!header.ok()) co_return header.status();
+    headerSize = header->size;
+  }
+  response.body = response.frame.subspan(headerSize);
 
   kafka::FrameWriter& writer = toApplication_.NewWriter();
   FrameOutput output(writer, toApplication_.arena());

@@ -1,0 +1,95 @@
+// What follows SaslHandshake version 0: tokens without a header in both directions, and then Kafka again.
+#include <gtest/gtest.h>
+
+#include "connection_fixture.h"
+
+namespace kveil::proxy {
+namespace {
+
+class BareTokens : public ConnectionTest {
+ protected:
+  BareTokens() {
+    interceptor_ = Intercept({ApiKey::kSaslHandshake, ApiKey::kSaslAuthenticate});
+    interceptor_->onRequest = [this](const RequestFrame& request, FrameOutput&) {
+      if (request.header.apiKey == ApiKey::kSaslHandshake) return RequestVerdict::Forward().ThenBareTokens(2);
+      EXPECT_EQ(request.header.version, kBareToken);
+      fromClient_.emplace_back(AsText(request.body));
+      return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(0));
+    };
+    interceptor_->onResponse = [this](const ResponseFrame& response, RequestState*, FrameOutput&) {
+      EXPECT_EQ(response.version, kBareToken);
+      fromBroker_.emplace_back(AsText(response.body));
+      return ResponseVerdict::Forward();
+    };
+    Open();
+  }
+
+  // Sends frames that have to come out at the other end as they are.
+  void Ask(const std::string& frame) {
+    application_.Send(frame);
+    EXPECT_EQ(broker_.Receive(frame.size()), frame);
+  }
+  void Answer(const std::string& frame) {
+    broker_.Send(frame);
+    EXPECT_EQ(application_.Receive(frame.size()), frame);
+  }
+  void Handshake() {
+    Ask(RequestFrameOf(ApiKey::kSaslHandshake, 1, "mechanism", 0));
+    Answer(ResponseFrameOf(1, "accepted"));
+  }
+
+  FakeInterceptor* interceptor_;
+  std::vector<std::string> fromClient_;
+  std::vector<std::string> fromBroker_;
+};
+
+TEST_F(BareTokens, passAndKafkaFollows) {
+  Handshake();
+  Ask(Framed("one"));
+  Answer(Framed(""));  // shorter than any Kafka response
+  Ask(Framed(""));
+  Answer(Framed("a longer answer"));
+  Ask(RequestFrameOf(ApiKey::kListOffsets, 2, "body"));
+  Answer(ResponseFrameOf(2, "body"));
+  Settle();
+  EXPECT_EQ(fromClient_, (std::vector<std::string>{"one", ""}));
+  EXPECT_EQ(fromBroker_, (std::vector<std::string>{"", "a longer answer"}));
+}
+
+TEST_F(BareTokens, mayComeTogetherWithWhatFollows) {
+  const std::string all = StrCat(RequestFrameOf(ApiKey::kSaslHandshake, 1, "mechanism", 0), Framed("one"),
+                                 Framed("two"), RequestFrameOf(ApiKey::kListOffsets, 2, "body"));
+  const std::string answers =
+      StrCat(ResponseFrameOf(1, "accepted"), Framed(""), Framed(""), ResponseFrameOf(2, "body"));
+  Ask(all);
+  Answer(answers);
+  Settle();
+  EXPECT_EQ(fromClient_, (std::vector<std::string>{"one", "two"}));
+}
+
+TEST_F(BareTokens, mayComeByteByByte) {
+  Handshake();
+  for (const std::string& token : {std::string("first token"), std::string("x")}) {
+    const std::string frame = Framed(token);
+    for (const char byte : frame) application_.Send(std::string(1, byte));
+    EXPECT_EQ(broker_.Receive(frame.size()), frame);
+    for (const char byte : frame) broker_.Send(std::string(1, byte));
+    EXPECT_EQ(application_.Receive(frame.size()), frame);
+  }
+  Settle();
+  EXPECT_EQ(fromBroker_, (std::vector<std::string>{"first token", "x"}));
+}
+
+TEST_F(BareTokens, ofMoreThanABrokerTakesEndTheConnection) {
+  Handshake();
+  application_.Send(BigEndian((512 << 10) + 1, 4));
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+}
+
+TEST_F(BareTokens, areNotExpectedWithoutAHandshake) {
+  application_.Send(Framed("x"));
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+}
+
+}  // namespace
+}  // namespace kveil::proxy
