@@ -40,14 +40,18 @@ struct UnknownTaggedField {
 };
 using UnknownTaggedFields = std::vector<UnknownTaggedField>;
 
-// The versions of the message in which a field is present, both ends included, and from which it may be null (only for
-// std::optional members). An absent field keeps its default when read and is left out when written.
+// The versions of the message in which a field is present, and those in which it may be null (only for std::optional
+// members); both ends included. An absent field keeps its default when read and is left out when written.
 struct FieldVersions {
+  static constexpr int16_t kNewest = std::numeric_limits<int16_t>::max();
+
   int16_t since = 0;
-  int16_t until = std::numeric_limits<int16_t>::max();
+  int16_t until = kNewest;
   int16_t nullableSince = 0;
+  int16_t nullableUntil = kNewest;
 
   constexpr bool Contain(int16_t version) const { return version >= since && version <= until; }
+  constexpr bool AllowNull(int16_t version) const { return version >= nullableSince && version <= nullableUntil; }
 };
 
 // Visitors that fill a message have kFills = true; the others get it const.

@@ -75,6 +75,10 @@ void WireReader::Value(std::optional<std::string_view>& value, bool nullable) {
   if (length.has_value()) value = AsText(Take(*length));
 }
 
+void WireReader::Value(Bytes& value, bool) {
+  if (const std::optional<size_t> length = ReadNullableLength(sizeof(int32_t), false)) value = Take(*length);
+}
+
 void WireReader::Value(std::optional<Bytes>& value, bool nullable) {
   const std::optional<size_t> length = ReadNullableLength(sizeof(int32_t), nullable);
   value.reset();

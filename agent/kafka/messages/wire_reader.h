@@ -34,7 +34,7 @@ class WireReader {
   void Field(std::string_view name, T& member, FieldVersions versions = {}) {
     if (failed() || !versions.Contain(version_)) return;
     field_ = name;
-    Value(member, version_ >= versions.nullableSince);
+    Value(member, versions.AllowNull(version_));
   }
 
   template <class... T>
@@ -81,6 +81,7 @@ class WireReader {
   void Value(TopicId& value, bool);
   void Value(std::string_view& value, bool);
   void Value(std::optional<std::string_view>& value, bool nullable);
+  void Value(Bytes& value, bool);
   void Value(std::optional<Bytes>& value, bool nullable);
   template <class T>
   void Value(std::vector<T>& value, bool) {
@@ -125,7 +126,7 @@ class WireReader {
     const auto outer = std::pair(cursor_, end_);
     cursor_ = data.data();
     end_ = data.data() + data.size();
-    Value(known.value, version_ >= known.versions.nullableSince);
+    Value(known.value, known.versions.AllowNull(version_));
     if (!failed() && cursor_ != end_) Fail("bytes are left over in the tagged field");
     std::tie(cursor_, end_) = outer;
     return true;

@@ -39,10 +39,13 @@ void WireWriter::Value(const std::optional<std::string_view>& value, bool nullab
   value.has_value() ? Value(*value, false) : WriteNull(sizeof(int16_t), nullable);
 }
 
+void WireWriter::Value(const Bytes& value, bool) {
+  WriteLength(value.size(), sizeof(int32_t));
+  out_.Append(value);
+}
+
 void WireWriter::Value(const std::optional<Bytes>& value, bool nullable) {
-  if (!value.has_value()) return WriteNull(sizeof(int32_t), nullable);
-  WriteLength(value->size(), sizeof(int32_t));
-  out_.Append(*value);
+  value.has_value() ? Value(*value, false) : WriteNull(sizeof(int32_t), nullable);
 }
 
 }  // namespace kveil::kafka

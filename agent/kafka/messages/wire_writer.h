@@ -23,7 +23,7 @@ class WireWriter {
 
   template <class T>
   void Field(std::string_view, const T& member, FieldVersions versions = {}) {
-    if (versions.Contain(version_)) Value(member, version_ >= versions.nullableSince);
+    if (versions.Contain(version_)) Value(member, versions.AllowNull(version_));
   }
 
   // Known and unknown fields merged by their number, as the protocol wants them in ascending order.
@@ -48,7 +48,7 @@ class WireWriter {
     if (!IsWritten(known)) return;
     WriteUnknownBelow(known.tag, unknown, next);
     FrameWriter content;
-    WireWriter(content, version_, flexible_).Value(known.value, version_ >= known.versions.nullableSince);
+    WireWriter(content, version_, flexible_).Value(known.value, known.versions.AllowNull(version_));
     out_.UnsignedVarint(known.tag);
     out_.UnsignedVarint(content.size());
     out_.Append(content);
@@ -73,6 +73,7 @@ class WireWriter {
   void Value(const TopicId& value, bool);
   void Value(const std::string_view& value, bool);
   void Value(const std::optional<std::string_view>& value, bool nullable);
+  void Value(const Bytes& value, bool);
   void Value(const std::optional<Bytes>& value, bool nullable);
   template <class T>
   void Value(const std::vector<T>& value, bool) {

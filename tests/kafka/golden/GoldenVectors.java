@@ -54,6 +54,8 @@ public class GoldenVectors {
   private static final String[] MESSAGES = {
     "ProduceRequest", "ProduceResponse", "FetchRequest", "FetchResponse", "ApiVersionsRequest", "ApiVersionsResponse",
     "MetadataRequest", "MetadataResponse", "FindCoordinatorResponse", "DescribeClusterResponse",
+    "ShareFetchRequest", "ShareFetchResponse", "SaslHandshakeRequest", "SaslHandshakeResponse",
+    "SaslAuthenticateRequest", "SaslAuthenticateResponse", "DescribeConfigsRequest", "DescribeConfigsResponse",
   };
   private static final int MESSAGES_A_VERSION = 40;
   private static final int BATCHES_A_KIND = 6;

@@ -24,10 +24,13 @@
 #include "kafka/frame.h"
 #include "kafka/messages/api_versions.h"
 #include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/describe_configs.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
+#include "kafka/messages/sasl.h"
+#include "kafka/messages/share_fetch.h"
 #include "kafka/record_batch.h"
 #include "kafka/varint.h"
 
@@ -132,6 +135,14 @@ const std::map<std::string, MessageCheck>& MessageChecks() {
       {"MetadataResponse", CheckMessage<MetadataResponse>},
       {"FindCoordinatorResponse", CheckMessage<FindCoordinatorResponse>},
       {"DescribeClusterResponse", CheckMessage<DescribeClusterResponse>},
+      {"ShareFetchRequest", CheckMessage<ShareFetchRequest>},
+      {"ShareFetchResponse", CheckMessage<ShareFetchResponse>},
+      {"SaslHandshakeRequest", CheckMessage<SaslHandshakeRequest>},
+      {"SaslHandshakeResponse", CheckMessage<SaslHandshakeResponse>},
+      {"SaslAuthenticateRequest", CheckMessage<SaslAuthenticateRequest>},
+      {"SaslAuthenticateResponse", CheckMessage<SaslAuthenticateResponse>},
+      {"DescribeConfigsRequest", CheckMessage<DescribeConfigsRequest>},
+      {"DescribeConfigsResponse", CheckMessage<DescribeConfigsResponse>},
   };
   return checks;
 }

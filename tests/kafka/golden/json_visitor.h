@@ -8,7 +8,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "base/bytes.h"
+#include "base/text.h"
 #include "kafka/messages/description.h"
 #include "kafka/topic_id.h"
 #include "nlohmann/json.hpp"
@@ -49,6 +51,7 @@ class JsonVisitor {
   nlohmann::json Json(bool value) const { return value; }
   nlohmann::json Json(const TopicId& id) const { return id.Text(); }
   nlohmann::json Json(std::string_view text) const { return std::string(text); }
+  nlohmann::json Json(Bytes bytes) const { return absl::Base64Escape(ToAbsl(AsText(bytes))); }
   template <class T>
   std::enable_if_t<std::is_integral_v<T>, nlohmann::json> Json(T value) const {
     return value;
