@@ -2,13 +2,14 @@
 
 #include <algorithm>
 
-#include "guard/unsupported_guard.h"
 #include "kafka/messages/api_versions.h"
 #include "kafka/messages/describe_cluster.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
+#include "kafka/messages/sasl.h"
+#include "kafka/messages/share_fetch.h"
 
 namespace kveil::guard {
 namespace {
@@ -25,12 +26,18 @@ int16_t NewestReadable(ApiKey api) {
       return kafka::ProduceRequest::kVersions.max;
     case ApiKey::kFetch:
       return kafka::FetchRequest::kVersions.max;
+    case ApiKey::kShareFetch:
+      return kafka::ShareFetchRequest::kVersions.max;
     case ApiKey::kMetadata:
       return kafka::MetadataResponse::kVersions.max;
     case ApiKey::kFindCoordinator:
       return kafka::FindCoordinatorResponse::kVersions.max;
     case ApiKey::kDescribeCluster:
       return kafka::DescribeClusterResponse::kVersions.max;
+    case ApiKey::kSaslHandshake:
+      return kafka::SaslHandshakeRequest::kVersions.max;
+    case ApiKey::kSaslAuthenticate:
+      return kafka::SaslAuthenticateRequest::kVersions.max;
     case ApiKey::kApiVersions:
       return ApiVersionsResponse::kVersions.max;
     default:
@@ -66,8 +73,6 @@ io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFram
                                                        proxy::FrameOutput& output) {
   absl::StatusOr<ApiVersionsResponse> decoded = kafka::Decode<ApiVersionsResponse>(response.body, response.version);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  std::erase_if(decoded->apiKeys,
-                [](const ApiVersionsResponse::ApiVersion& offered) { return IsUnsupported(offered.apiKey); });
   for (ApiVersionsResponse::ApiVersion& offered : decoded->apiKeys) {
     // Only the maximum is lowered: librdkafka switches compression off when it sees a raised minimum of Produce.
     const int16_t newest = NewestReadable(offered.apiKey);

@@ -15,8 +15,6 @@ namespace {
 using kafka::ErrorCode;
 using observe::RefuseReason;
 
-// A topic's max.message.bytes unless somebody changed it (Kafka's default, 1 MiB and the batch prefix).
-constexpr size_t kDefaultMaxMessageBytes = 1'048'588;
 // What an envelope adds at least: the header's name and lengths, version, flags, key id, salt, index, and the tag.
 constexpr size_t kLeastGrowth = 1 + crypto::kEnvelopeHeaderName.size() + 1 + (1 + 1 + 16 + 12 + 1) + crypto::kTagSize;
 // A batch with more users than this makes do with one more cipher, whose key is set anew for each record: a cipher
@@ -295,7 +293,7 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
   // added. Here where that is certain to be needed, below where it turns out to be.
   const kafka::Codec forGrowth = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
   const size_t grown = batch.whole.size() + static_cast<size_t>(batch.header.count) * kLeastGrowth;
-  if (codec == kafka::Codec::kNone && grown > kDefaultMaxMessageBytes) codec = forGrowth;
+  if (codec == kafka::Codec::kNone && grown > task.topicLimit) codec = forGrowth;
   bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
   const size_t start = out.size();
   for (;;) {
@@ -310,7 +308,7 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
       return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
                                    static_cast<uint64_t>(batch.header.count)));
     }
-    if (codec != kafka::Codec::kNone || out.size() - start <= kDefaultMaxMessageBytes) return pass.TakeOutcome();
+    if (codec == forGrowth || out.size() - start <= task.topicLimit) return pass.TakeOutcome();
     out.resize(start);
     codec = forGrowth;
     compressValues = mayCompressValues;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "guard/topic_limits.h"
 #include "guard/worker_scratch.h"
 #include "kafka/error_code.h"
 #include "keys/key_service.h"
@@ -32,9 +33,10 @@ struct SealTask {
   const policy::TopicPolicy* topic = nullptr;  // has a seal rule
   std::string_view topicName;
   std::string_view cluster;
-  Bytes records;                 // the partition's records field
-  bool zstdAllowed = true;       // Produce version 7 and newer
-  size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
+  Bytes records;                              // the partition's records field
+  bool zstdAllowed = true;                    // Produce version 7 and newer
+  size_t batchLimit = 64 << 20;               // bytes of a batch after decompression
+  size_t topicLimit = TopicLimits::kDefault;  // bytes of a batch that the broker takes
 };
 
 struct SealOutcome {

@@ -4,7 +4,8 @@
 #include "guard/fetch_guard.h"
 #include "guard/metadata_guard.h"
 #include "guard/produce_guard.h"
-#include "guard/unsupported_guard.h"
+#include "guard/sasl_guard.h"
+#include "guard/share_guard.h"
 
 namespace kveil::guard {
 
@@ -16,7 +17,8 @@ std::vector<std::unique_ptr<proxy::Interceptor>> BuildChain(SharedState& shared,
   chain.push_back(std::make_unique<MetadataGuard>(shared, loop, connection));
   chain.push_back(std::make_unique<ProduceGuard>(shared, scratch, loop, connection));
   chain.push_back(std::make_unique<FetchGuard>(shared, scratch, loop, connection, client));
-  chain.push_back(std::make_unique<UnsupportedGuard>());
+  chain.push_back(std::make_unique<ShareGuard>(shared, scratch, loop, connection));
+  chain.push_back(std::make_unique<SaslGuard>(connection, client));
   return chain;
 }
 

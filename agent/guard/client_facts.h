@@ -15,6 +15,10 @@ struct ClientFacts {
   // The client, by its own name, cannot stand that records are left out of a batch.
   bool needsMasking = false;
 
+  // The name that the broker has authenticated (SASL), as the client sent it; empty until then. A broker may be
+  // configured to make another principal of it.
+  std::string principal;
+
   // Takes note of a client id or of a client's software name.
   void LearnName(std::string_view name) {
     // segmentio/kafka-go panics or delivers records again for ever, rskafka stands still: both take the next offset

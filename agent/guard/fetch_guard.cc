@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "kafka/messages/metadata.h"
 
 namespace kveil::guard {
 namespace {
@@ -16,13 +15,9 @@ using kafka::FetchResponse;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-// Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
-constexpr int16_t kMetadataByIdVersion = 12;
 // From here on a response may name a broker that the client does not know (KIP-951).
 constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
 constexpr int16_t kFirstVersionWithZstd = 10;
-// One metadata request asks for no more topics than this; the next fetch asks for the rest.
-constexpr size_t kMostAskedAtOnce = 1000;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
@@ -98,44 +93,15 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   state->session = SessionFor(*decoded);
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
   if (state->session->topicsChanged || state->session->hasUnknown) {
-    auto learning = LearnTopicNames(state->session->positions, upstream);
+    std::vector<kafka::TopicId> ids;
+    for (const auto& [key, partitions] : state->session->positions.topics()) ids.push_back(key.id);
+    auto learning = lookup_.Learn(std::move(ids), upstream);
     co_await std::move(learning);
   }
   const bool namesSession = decoded->sessionEpoch == 0;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
   state->isNeededAnyway = NeedsGuard(*state->session) || namesSession || mayNameBrokers;
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
-}
-
-// Asks the broker for the names of topic ids that nobody has seen yet (after a restart of the agent, clients go on with
-// the ids they know).
-io::Task<void> FetchGuard::LearnTopicNames(const FetchPositions& positions, proxy::Upstream& upstream) {
-  const auto now = std::chrono::steady_clock::now();
-  kafka::MetadataRequest ask;
-  ask.allowAutoTopicCreation = false;
-  absl::erase_if(unknownIds_, [now](const auto& entry) { return entry.second <= now; });
-  for (const auto& [key, partitions] : positions.topics()) {
-    if (ask.topics->size() == kMostAskedAtOnce) break;
-    if (key.id.IsZero() || shared_.topicNames.Find(key.id).has_value()) continue;
-    if (!unknownIds_.try_emplace(key.id, now + kMinHold).second) continue;
-    kafka::MetadataRequest::Topic& topic = ask.topics->emplace_back();
-    topic.topicId = key.id;
-  }
-  if (ask.topics->empty()) co_return;
-  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
-    kafka::Encode(ask, kMetadataByIdVersion, writer);
-  };
-  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, std::move(write));
-  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
-  if (!answer.ok()) co_return;
-  const absl::StatusOr<kafka::MetadataResponse> metadata =
-      kafka::Decode<kafka::MetadataResponse>(*answer, kMetadataByIdVersion);
-  if (!metadata.ok()) co_return;
-  for (const kafka::MetadataResponse::Topic& topic : metadata->topics) {
-    if (!topic.name.has_value()) continue;
-    shared_.topicNames.Learn(topic.topicId, *topic.name);
-    unknownIds_.erase(topic.topicId);
-  }
 }
 
 io::Task<absl::Status> FetchGuard::LearnBrokers(const FetchResponse& response) {
@@ -197,7 +163,7 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       progress.changed = true;
     } else if (!mayRead) {
       if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-      ReportDenied(*name);
+      denials_.Report(*name);
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
       progress.response.delivered = true;  // an error is an answer: nothing to hold back
@@ -235,14 +201,6 @@ io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy,
   // Unreachable keys come back: no error, and the reader asks again. For the rest every client retries this code
   // quietly.
   if (*result.stop != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
-}
-
-void FetchGuard::ReportDenied(std::string_view topicName) {
-  if (!deniedTopics_.emplace(topicName).second) return;
-  const policy::Workload& workload = connection_.workload;
-  log::Warning("fetch.denied", {{"connection", connection_.id},
-                                {"topic", topicName},
-                                {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit}});
 }
 
 }  // namespace kveil::guard

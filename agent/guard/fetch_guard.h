@@ -8,12 +8,12 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "guard/client_facts.h"
+#include "guard/denial_log.h"
 #include "guard/fetch_positions.h"
 #include "guard/records_opener.h"
 #include "guard/shared_state.h"
+#include "guard/topic_lookup.h"
 #include "kafka/messages/fetch.h"
 #include "proxy/interceptor.h"
 
@@ -27,7 +27,9 @@ class FetchGuard : public proxy::Interceptor {
         loop_(loop),
         connection_(connection),
         client_(std::move(client)),
-        opener_(shared, scratch, loop, connection) {}
+        opener_(shared, scratch, loop, connection),
+        lookup_(shared.topicNames),
+        denials_(connection) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kFetch}; }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -57,24 +59,21 @@ class FetchGuard : public proxy::Interceptor {
   };
 
   std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request);
-  io::Task<void> LearnTopicNames(const FetchPositions& positions, proxy::Upstream& upstream);
   bool NeedsGuard(Session& session);
   io::Task<absl::Status> LearnBrokers(const kafka::FetchResponse& response);
   io::Task<void> GuardTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                             proxy::Arena& arena, Progress& progress);
   io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,
                                kafka::FetchResponse::Partition& partition, proxy::Arena& arena, Progress& progress);
-  void ReportDenied(std::string_view topicName);
 
   SharedState& shared_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
   const std::shared_ptr<ClientFacts> client_;
   RecordsOpener opener_;
+  TopicLookup lookup_;
   std::shared_ptr<Session> session_;
-  absl::flat_hash_set<std::string> deniedTopics_;  // said in the log already
-  // Ids that the broker does not know either, and when they may be asked for again.
-  absl::flat_hash_map<kafka::TopicId, std::chrono::steady_clock::time_point> unknownIds_;
+  DenialLog denials_;
 };
 
 }  // namespace kveil::guard

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/key_wait.h"
+#include "kafka/messages/describe_configs.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -24,6 +26,22 @@ constexpr int16_t kFirstVersionWithZstd = 7;
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
+// Batches below this never come near a topic's limit (the Java producer's default is 16 KiB), so that most agents never
+// ask for one.
+constexpr size_t kAskForLimitAbove = 16 << 10;
+// From 2.0 to 4.x every broker has this version.
+constexpr int16_t kDescribeConfigsVersion = 1;
+constexpr std::string_view kLimitName = "max.message.bytes";
+
+std::optional<size_t> LimitIn(const kafka::DescribeConfigsResponse::Result& result) {
+  if (result.errorCode != ErrorCode::kNone) return std::nullopt;
+  for (const auto& config : result.configs) {
+    uint64_t bytes = 0;
+    if (config.name != kLimitName || !config.value.has_value()) continue;
+    if (absl::SimpleAtoi(ToAbsl(*config.value), &bytes) && bytes > 0) return bytes;
+  }
+  return std::nullopt;
+}
 
 std::optional<kafka::BatchHeader> FirstBatchHeader(const ProduceRequest::Partition& partition) {
   kafka::BatchReader reader(partition.records.value_or(Bytes()));
@@ -68,7 +86,7 @@ struct ProduceGuard::State : proxy::RequestState {
   }
 };
 
-io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
+io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                                  proxy::FrameOutput& output) {
   const int16_t version = request.header.version;
   if (!ProduceRequest::kVersions.Contains(version)) {
@@ -81,7 +99,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
   }
   auto state = std::make_unique<State>();
-  auto sealing = SealTopics(*decoded, version, output.arena, state->refused);
+  auto sealing = SealTopics(*decoded, version, upstream, output.arena, state->refused);
   const Changed changed = co_await std::move(sealing);
 
   const bool answered = decoded->acks != 0;
@@ -115,13 +133,16 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 }
 
 // Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
-io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version, proxy::Arena& arena,
+io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version,
+                                                         proxy::Upstream& upstream, proxy::Arena& arena,
                                                          std::vector<Refused>& refused) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Limits limits;  // of the whole request
   limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
   Changed changed = Changed::kNo;
+  auto learning = LearnLimits(request, version, *policies, upstream);
+  co_await std::move(learning);
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
     if (known.name.has_value() && known.sealedBy == nullptr && shared_.refusals.empty()) continue;
@@ -146,6 +167,44 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   }
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
   co_return changed;
+}
+
+// Asks the broker for the limits of the topics whose batches are large, where they are not known. What cannot be had (a
+// principal that may not describe the topic) counts as the default.
+io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, int16_t version, const policy::Policy& policies,
+                                         proxy::Upstream& upstream) {
+  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
+  std::vector<std::string> names;
+  for (const ProduceRequest::Topic& topic : request.topicData) {
+    const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
+      return partition.records.value_or(Bytes()).size() > kAskForLimitAbove;
+    });
+    if (!isLarge) continue;
+    TopicState known = StateOf(topic, version, policies);
+    if (known.sealedBy == nullptr || shared_.topicLimits.Find(connection_.cluster, *known.name, now)) continue;
+    names.push_back(*std::move(known.name));
+  }
+  if (names.empty()) co_return;
+  kafka::DescribeConfigsRequest ask;
+  for (const std::string& name : names) {
+    kafka::DescribeConfigsRequest::Resource& resource = ask.resources.emplace_back();
+    resource.resourceType = kafka::ConfigResourceType::kTopic;
+    resource.resourceName = name;
+    resource.configurationKeys.emplace().push_back(kLimitName);
+    shared_.topicLimits.Learn(connection_.cluster, name, TopicLimits::kDefault, now);
+  }
+  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
+    kafka::Encode(ask, kDescribeConfigsVersion, writer);
+  };
+  auto asking = upstream.Ask(kafka::ApiKey::kDescribeConfigs, kDescribeConfigsVersion, std::move(write));
+  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+  if (!answer.ok()) co_return;
+  const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
+  if (!described.ok()) co_return;
+  for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
+    const std::optional<size_t> bytes = LimitIn(result);
+    if (bytes.has_value()) shared_.topicLimits.Learn(connection_.cluster, result.resourceName, *bytes, now);
+  }
 }
 
 ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
@@ -191,6 +250,8 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
+  task.topicLimit = shared_.topicLimits.Find(connection_.cluster, task.topicName, TopicLimits::Clock::now())
+                        .value_or(TopicLimits::kDefault);
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
   ByteBuffer& sealed = arena.NewBuffer();
   SealOutcome outcome = SealBatch(task, scratch_, sealed);

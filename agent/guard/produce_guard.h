@@ -49,8 +49,10 @@ class ProduceGuard : public proxy::Interceptor {
     const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
   };
 
-  io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Arena& arena,
-                               std::vector<Refused>& refused);
+  io::Task<void> LearnLimits(const kafka::ProduceRequest& request, int16_t version, const policy::Policy& policies,
+                             proxy::Upstream& upstream);
+  io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Upstream& upstream,
+                               proxy::Arena& arena, std::vector<Refused>& refused);
   TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
   io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                  kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);

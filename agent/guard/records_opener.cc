@@ -22,10 +22,11 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
   kafka::BatchView batch;
   size_t unchanged = 0;  // bytes at the start that stay as they are, until the first batch that does not
   bool rewriting = false;
+  int64_t nextOffset = 0;  // behind the last batch that was taken
   Result result;
   for (;;) {
     if (response.openedBytes > shared_.limits.openedResponse && (response.delivered || rewriting || unchanged > 0)) {
-      result.changed = true;  // the rest is left for the reader's next fetch
+      result.endOffset = nextOffset;  // the rest is left for the reader's next fetch
       break;
     }
     const kafka::BatchReader::Result next = reader.Next(batch);
@@ -57,6 +58,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
       result.stop = outcome.reason;
       break;
     }
+    nextOffset = batch.header.lastOffset() + 1;
     Count(partition.masking, outcome);
     if (outcome.kind == OpenOutcome::Kind::kRewritten) {
       if (!rewriting && unchanged > 0) opened.insert(opened.begin(), original.begin(), original.begin() + unchanged);
@@ -68,7 +70,8 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
       unchanged += batch.whole.size();
     }
   }
-  result.changed = result.changed || rewriting || result.stop.has_value();
+  if (result.stop.has_value()) result.endOffset = nextOffset;
+  result.changed = rewriting || result.endOffset.has_value();
   result.records = rewriting ? Bytes(opened) : original.first(unchanged);
   co_return result;
 }

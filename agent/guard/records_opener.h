@@ -40,6 +40,8 @@ class RecordsOpener {
     bool changed = false;  // these are not the bytes that came
     // Why it stopped before a batch that can neither be opened nor left out; what is before it is in `records`.
     std::optional<observe::RefuseReason> stop;
+    // Set when some of what came is not in `records`: no offset from here on is.
+    std::optional<int64_t> endOffset;
   };
 
   // Counts and logs what it did.

@@ -6,6 +6,7 @@
 
 #include "guard/broker_directory.h"
 #include "guard/refusal_memory.h"
+#include "guard/topic_limits.h"
 #include "guard/topic_names.h"
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
@@ -29,6 +30,7 @@ struct SharedState {
   BrokerDirectory& brokers;
   GuardLimits limits;
   TopicNames topicNames;
+  TopicLimits topicLimits;
   RefusalMemory refusals;
 };
 

@@ -168,13 +168,24 @@ class InterceptorTest : public BatchTest {
     request.frame = frame;
     request.body = Bytes(frame).subspan(headerSize);
     request.header = *kafka::ReadRequestHeader(frame);
-    RequestResult result;
-    proxy::Arena arena(shelf_);
-    kafka::FrameWriter written;
-    proxy::FrameOutput output(written, arena);
-    result.verdict = Await(guard.OnRequest(request, upstream_, output));
-    result.written = written.ToBuffer();
-    return result;
+    return Handle(guard, request);
+  }
+  // What follows SaslHandshake version 0, and its answer.
+  RequestResult BareToken(proxy::Interceptor& guard, Bytes token) {
+    proxy::RequestFrame request;
+    request.header.apiKey = kafka::ApiKey::kSaslAuthenticate;
+    request.header.version = proxy::kBareToken;
+    request.frame = token;
+    request.body = token;
+    return Handle(guard, request);
+  }
+  ResponseResult BareAnswer(proxy::Interceptor& guard, Bytes token, proxy::RequestState* state) {
+    proxy::ResponseFrame response;
+    response.apiKey = kafka::ApiKey::kSaslAuthenticate;
+    response.version = proxy::kBareToken;
+    response.frame = token;
+    response.body = token;
+    return Handle(guard, response, state);
   }
   template <typename Message>
   RequestResult Request(proxy::Interceptor& guard, int16_t version, const Message& message) {
@@ -194,13 +205,7 @@ class InterceptorTest : public BatchTest {
     response.correlationId = kCorrelationId;
     response.frame = frame;
     response.body = Bytes(frame).subspan(headerSize);
-    ResponseResult result;
-    proxy::Arena arena(shelf_);
-    kafka::FrameWriter written;
-    proxy::FrameOutput output(written, arena);
-    result.verdict = Await(guard.OnResponse(response, state, output));
-    result.written = written.ToBuffer();
-    return result;
+    return Handle(guard, response, state);
   }
   template <typename Message>
   ResponseResult Response(proxy::Interceptor& guard, int16_t version, const Message& message,
@@ -271,6 +276,25 @@ class InterceptorTest : public BatchTest {
       return learnStatus_;
     };
     return options;
+  }
+
+  RequestResult Handle(proxy::Interceptor& guard, const proxy::RequestFrame& request) {
+    RequestResult result;
+    proxy::Arena arena(shelf_);
+    kafka::FrameWriter written;
+    proxy::FrameOutput output(written, arena);
+    result.verdict = Await(guard.OnRequest(request, upstream_, output));
+    result.written = written.ToBuffer();
+    return result;
+  }
+  ResponseResult Handle(proxy::Interceptor& guard, const proxy::ResponseFrame& response, proxy::RequestState* state) {
+    ResponseResult result;
+    proxy::Arena arena(shelf_);
+    kafka::FrameWriter written;
+    proxy::FrameOutput output(written, arena);
+    result.verdict = Await(guard.OnResponse(response, state, output));
+    result.written = written.ToBuffer();
+    return result;
   }
 
   const ByteBuffer& Keep(ByteBuffer bytes) { return kept_.emplace_back(Padded(std::move(bytes))); }

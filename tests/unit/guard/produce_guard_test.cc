@@ -7,6 +7,7 @@
 #include <random>
 
 #include "interceptor_fixture.h"
+#include "kafka/messages/describe_configs.h"
 
 namespace kveil::guard {
 namespace {
@@ -102,6 +103,79 @@ class ProduceGuardTest : public InterceptorTest {
   ByteBuffer good_;
   ByteBuffer bad_;
 };
+
+class TopicLimit : public ProduceGuardTest {
+ protected:
+  // A batch of records that hardly compress, of about 40 KB, which sealing makes about a fifth longer.
+  TopicLimit() {
+    std::mt19937 random(1);
+    for (int i = 0; i < 300; ++i) {
+      std::string value(130, '\0');
+      for (char& byte : value) byte = static_cast<char>('!' + random() % 64);
+      records_.push_back(Record("k", value));
+    }
+    batch_ = ProducedBatch(records_);
+  }
+
+  void BrokerSays(std::string_view limit, ErrorCode error = ErrorCode::kNone) {
+    kafka::DescribeConfigsResponse response;
+    kafka::DescribeConfigsResponse::Result& result = response.results.emplace_back();
+    result.errorCode = error;
+    result.resourceType = kafka::ConfigResourceType::kTopic;
+    result.resourceName = "orders";
+    kafka::DescribeConfigsResponse::Config& config = result.configs.emplace_back();
+    config.name = "max.message.bytes";
+    config.value = limit;
+    upstream_.answer = BodyOf(response, 1);
+  }
+  kafka::Codec CodecAfter(const RequestResult& result) {
+    const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
+    return Read(*forwarded.topicData.at(0).partitionData.at(0).records).header.codec();
+  }
+
+  std::vector<TestRecord> records_;
+  ByteBuffer batch_;
+};
+
+TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsCompressed) {
+  BrokerSays("45000");
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
+  ASSERT_EQ(upstream_.asked.size(), 1u);
+  EXPECT_EQ(upstream_.asked[0].apiKey, kafka::ApiKey::kDescribeConfigs);
+  const auto question = kafka::Decode<kafka::DescribeConfigsRequest>(upstream_.asked[0].body, 1);
+  ASSERT_TRUE(question.ok()) << question.status();
+  EXPECT_EQ(question->resources.at(0).resourceName, "orders");
+  EXPECT_EQ(question->resources.at(0).configurationKeys->at(0), "max.message.bytes");
+  BrokerSays("10000000");
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
+  EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
+  shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
+}
+
+TEST_F(TopicLimit, ofACompressedBatchMakesItTheStrongerCodec) {
+  BrokerSays("42000");
+  const ByteBuffer snappy = ProducedBatch(records_, kafka::Codec::kSnappy);
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, snappy}})})), kafka::Codec::kZstd);
+  shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, snappy}})})), kafka::Codec::kSnappy);
+}
+
+TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
+  BrokerSays("45000", ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
+  for (const char* limit : {"", "-1", "0", "many"}) {
+    shared_->topicLimits.Learn("main", "orders", 1, TopicLimits::Clock::now() - TopicLimits::kLifetime);
+    BrokerSays(limit);
+    EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone) << limit;
+  }
+  EXPECT_EQ(upstream_.asked.size(), 5u);
+}
+
+TEST_F(TopicLimit, isNotAskedForWithoutNeed) {
+  Produce({Topic("orders", {{0, good_}}), Topic("free", {{0, batch_}}), Topic("readonly", {{0, batch_}})});
+  EXPECT_TRUE(upstream_.asked.empty());
+}
 
 TEST_F(ProduceGuardTest, sealsWhatIsProtectedAndForwardsTheRestAsItCame) {
   for (const int16_t version : {3, 5, 8, 9, 12}) {

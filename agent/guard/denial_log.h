@@ -1,0 +1,30 @@
+// Says once a connection and topic that its workload may not read.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/container/flat_hash_set.h"
+#include "base/log.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class DenialLog {
+ public:
+  explicit DenialLog(const proxy::ConnectionInfo& connection) : connection_(connection) {}
+
+  void Report(std::string_view topic) {
+    if (!reported_.emplace(topic).second) return;
+    const policy::Workload& workload = connection_.workload;
+    log::Warning("fetch.denied", {{"connection", connection_.id},
+                                  {"topic", topic},
+                                  {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit}});
+  }
+
+ private:
+  const proxy::ConnectionInfo& connection_;
+  absl::flat_hash_set<std::string> reported_;
+};
+
+}  // namespace kveil::guard

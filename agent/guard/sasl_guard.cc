@@ -1,0 +1,64 @@
+#include "guard/sasl_guard.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "kafka/messages/sasl.h"
+
+namespace kveil::guard {
+
+using proxy::RequestVerdict;
+using proxy::ResponseVerdict;
+
+struct SaslGuard::State : proxy::RequestState {
+  std::shared_ptr<SaslExchange> exchange;
+  int clientToken = 0;
+};
+
+io::Task<RequestVerdict> SaslGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
+                                              proxy::FrameOutput&) {
+  if (request.header.apiKey == kafka::ApiKey::kSaslHandshake) co_return OnHandshake(request);
+  auto state = std::make_unique<State>();
+  state->exchange = exchange_;
+  if (request.header.version == proxy::kBareToken) {
+    state->clientToken = exchange_->OnClientToken(request.body);
+    co_return RequestVerdict::Forward().WantResponse(std::move(state));
+  }
+  const auto decoded = kafka::Decode<kafka::SaslAuthenticateRequest>(request.body, request.header.version);
+  // The error names no byte of the message.
+  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  state->clientToken = exchange_->OnClientToken(decoded->authBytes);
+  co_return RequestVerdict::Forward().WantResponse(std::move(state));
+}
+
+RequestVerdict SaslGuard::OnHandshake(const proxy::RequestFrame& request) {
+  const auto decoded = kafka::Decode<kafka::SaslHandshakeRequest>(request.body, request.header.version);
+  if (!decoded.ok()) return RequestVerdict::Close(std::string(decoded.status().message()));
+  exchange_ = std::make_shared<SaslExchange>(decoded->mechanism);
+  if (request.header.version > 0) return RequestVerdict::Forward();
+  // Bare tokens follow, and nothing in them says which is the last: that must be known beforehand.
+  const int tokens = exchange_->tokensOfClient();
+  if (tokens > 0) return RequestVerdict::Forward().ThenBareTokens(tokens);
+  return RequestVerdict::Close(StrCat("SaslHandshake version 0 with the mechanism ", decoded->mechanism.substr(0, 40),
+                                      ": that is supported with version 1 only"));
+}
+
+io::Task<ResponseVerdict> SaslGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                                proxy::FrameOutput&) {
+  const auto& asked = static_cast<const State&>(*state);
+  Bytes token = response.body;
+  if (response.version != proxy::kBareToken) {
+    const auto decoded = kafka::Decode<kafka::SaslAuthenticateResponse>(response.body, response.version);
+    if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+    if (decoded->errorCode != kafka::ErrorCode::kNone) co_return ResponseVerdict::Forward();
+    token = decoded->authBytes;
+  }
+  if (!asked.exchange->IsAcceptance(asked.clientToken, token)) co_return ResponseVerdict::Forward();
+  const std::string& name = asked.exchange->name();
+  if (name.empty() || name == client_->principal) co_return ResponseVerdict::Forward();
+  client_->principal = name;
+  log::Info("connection.authenticated",
+            {{"id", connection_.id}, {"mechanism", asked.exchange->mechanism()}, {"principal", name}});
+  co_return ResponseVerdict::Forward();
+}
+
+}  // namespace kveil::guard

@@ -1,0 +1,159 @@
+#include "guard/share_guard.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::ShareFetchRequest;
+using kafka::ShareFetchResponse;
+using proxy::RequestVerdict;
+using proxy::ResponseVerdict;
+
+constexpr int32_t kFinalEpoch = -1;
+// A client asks again at once after an error.
+constexpr std::chrono::seconds kHold{1};
+// What one waits for keys when the response does not say how long its records stay locked (version 0), in milliseconds.
+constexpr int32_t kUsualLockTimeout = 30'000;
+
+bool HasRecords(const ShareFetchResponse::Partition& partition) {
+  return partition.records.has_value() && !partition.records->empty();
+}
+
+// Takes the offsets from `end` on out of what the client has to acknowledge. The broker keeps them locked until its
+// time is up, and then hands them out again.
+void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acquired) {
+  std::erase_if(acquired, [end](const auto& range) { return range.firstOffset >= end; });
+  for (ShareFetchResponse::AcquiredRecords& range : acquired) range.lastOffset = std::min(range.lastOffset, end - 1);
+}
+
+}  // namespace
+
+ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
+  Access access;
+  access.name = shared_.topicNames.Find(id);
+  if (!access.name.has_value()) {
+    access.error = ErrorCode::kUnknownTopicId;
+    return access;
+  }
+  access.topic = policies.Find(*access.name);
+  if (access.topic != nullptr && !policy::MayRead(*access.topic, connection_.workload)) {
+    access.error = ErrorCode::kTopicAuthorizationFailed;
+    denials_.Report(*access.name);
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+  }
+  return access;
+}
+
+// An answer with the error of each topic that may not be read; empty when there is none.
+ShareFetchResponse ShareGuard::ErrorsFor(const ShareFetchRequest& request) {
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  ShareFetchResponse response;
+  for (const ShareFetchRequest::Topic& asked : request.topics) {
+    const ErrorCode error = AccessTo(asked.topicId, *policies).error;
+    if (error == ErrorCode::kNone) continue;
+    ShareFetchResponse::Topic& topic = response.responses.emplace_back();
+    topic.topicId = asked.topicId;
+    for (const ShareFetchRequest::Partition& partition : asked.partitions) {
+      ShareFetchResponse::Partition& answered = topic.partitions.emplace_back();
+      answered.partitionIndex = partition.partitionIndex;
+      answered.errorCode = error;
+      answered.records = Bytes();
+    }
+  }
+  return response;
+}
+
+io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                               proxy::FrameOutput& output) {
+  const int16_t version = request.header.version;
+  if (!ShareFetchRequest::kVersions.Contains(version)) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
+    co_return RequestVerdict::Close(StrCat("ShareFetch version ", version, ", which the agent cannot read"));
+  }
+  const absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version);
+  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  // The end of a session brings no records.
+  if (decoded->shareSessionEpoch == kFinalEpoch) co_return RequestVerdict::Forward().WantResponse();
+  std::vector<kafka::TopicId> ids;
+  for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
+  auto learning = lookup_.Learn(std::move(ids), upstream);
+  co_await std::move(learning);
+  const ShareFetchResponse errors = ErrorsFor(*decoded);
+  if (errors.responses.empty()) co_return RequestVerdict::Forward().WantResponse();
+  // The broker must not hear of this request: what it hands out to a client that does not get it would be given up
+  // after some tries. The broker then finds the client's next epoch wrong, and the client begins a new session.
+  co_await loop_.Sleep(kHold);
+  output.writer.BeginFrame();
+  kafka::WriteResponseHeader(kafka::ApiKey::kShareFetch, version, request.header.correlationId, output.writer);
+  kafka::Encode(errors, version, output.writer);
+  output.writer.FinishFrame();
+  co_return RequestVerdict::Answer();
+}
+
+io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
+                                                 proxy::FrameOutput& output) {
+  absl::StatusOr<ShareFetchResponse> decoded = kafka::Decode<ShareFetchResponse>(response.body, response.version);
+  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  for (const kafka::NodeEndpoint& broker : decoded->nodeEndpoints) {
+    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
+    const absl::Status learned = co_await std::move(learning);
+    if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
+  }
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  const int32_t lock = decoded->acquisitionLockTimeoutMs > 0 ? decoded->acquisitionLockTimeoutMs : kUsualLockTimeout;
+  RecordsOpener::Response progress;
+  // Two thirds of the lock's time, so that the client still has some for its work.
+  progress.keyDeadline = std::chrono::steady_clock::now() +
+                         std::max(shared_.limits.keyTimeout, std::chrono::milliseconds(int64_t{lock} * 2 / 3));
+  bool changed = false;
+  for (ShareFetchResponse::Topic& topic : decoded->responses) {
+    if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords)) continue;
+    const Access access = AccessTo(topic.topicId, *policies);
+    if (access.name.has_value() && access.topic == nullptr) continue;
+    for (ShareFetchResponse::Partition& partition : topic.partitions) {
+      auto guarding = GuardPartition(access, progress, partition, output.arena);
+      const bool rewritten = co_await std::move(guarding);
+      changed = changed || rewritten;
+    }
+  }
+  if (!changed) co_return ResponseVerdict::Forward();
+  output.writer.BeginFrame();
+  output.writer.Append(response.header());
+  kafka::Encode(*decoded, response.version, output.writer);
+  output.writer.FinishFrame();
+  co_return ResponseVerdict::Rewrite();
+}
+
+// Returns whether the partition was changed.
+io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::Response& progress,
+                                          ShareFetchResponse::Partition& partition, proxy::Arena& arena) {
+  if (!HasRecords(partition)) co_return false;
+  if (access.error != ErrorCode::kNone) {
+    // The policy changed while the request was at the broker.
+    partition.errorCode = access.error;
+    partition.records = Bytes();
+    partition.acquiredRecords.clear();
+    co_return true;
+  }
+  RecordsOpener::Partition task;
+  task.records = *partition.records;
+  task.index = partition.partitionIndex;
+  task.topicName = *access.name;
+  task.topic = access.topic;
+  task.masking.erased = true;
+  task.masking.plaintext = true;
+  auto opening = opener_.Open(task, progress, arena);
+  const RecordsOpener::Result result = co_await std::move(opening);
+  if (!result.changed) co_return false;
+  partition.records = result.records;
+  if (result.endOffset.has_value()) Withhold(*result.endOffset, partition.acquiredRecords);
+  progress.delivered = progress.delivered || !result.records.empty();
+  co_return true;
+}
+
+}  // namespace kveil::guard

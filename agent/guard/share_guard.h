@@ -1,0 +1,57 @@
+// ShareFetch (KIP-932): opens what the group may read. A record that is left out counts as consumed by the whole group,
+// so hidden ones are masked, and of what cannot be opened the client is told that it did not get it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "guard/denial_log.h"
+#include "guard/records_opener.h"
+#include "guard/shared_state.h"
+#include "guard/topic_lookup.h"
+#include "guard/worker_scratch.h"
+#include "kafka/messages/share_fetch.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class ShareGuard : public proxy::Interceptor {
+ public:
+  ShareGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
+      : shared_(shared),
+        loop_(loop),
+        connection_(connection),
+        opener_(shared, scratch, loop, connection),
+        lookup_(shared.topicNames),
+        denials_(connection) {}
+
+  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kShareFetch}; }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+
+ private:
+  // What is known of a topic, and why the workload may not read it now.
+  struct Access {
+    std::optional<std::string> name;
+    const policy::TopicPolicy* topic = nullptr;  // null: not protected, or not known
+    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+  };
+
+  Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
+  kafka::ShareFetchResponse ErrorsFor(const kafka::ShareFetchRequest& request);
+  io::Task<bool> GuardPartition(const Access& access, RecordsOpener::Response& progress,
+                                kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
+
+  SharedState& shared_;
+  io::Loop& loop_;
+  const proxy::ConnectionInfo& connection_;
+  RecordsOpener opener_;
+  TopicLookup lookup_;
+  DenialLog denials_;
+};
+
+}  // namespace kveil::guard

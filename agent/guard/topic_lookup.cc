@@ -1,0 +1,46 @@
+#include "guard/topic_lookup.h"
+
+#include <utility>
+
+#include "kafka/messages/metadata.h"
+
+namespace kveil::guard {
+namespace {
+
+// Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
+constexpr int16_t kMetadataByIdVersion = 12;
+// One metadata request asks for no more topics than this; the next fetch asks for the rest.
+constexpr size_t kMostAskedAtOnce = 1000;
+constexpr std::chrono::seconds kAskAgain{1};
+
+}  // namespace
+
+io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream) {
+  const auto now = std::chrono::steady_clock::now();
+  kafka::MetadataRequest ask;
+  ask.allowAutoTopicCreation = false;
+  absl::erase_if(unknown_, [now](const auto& entry) { return entry.second <= now; });
+  for (const kafka::TopicId& id : ids) {
+    if (ask.topics->size() == kMostAskedAtOnce) break;
+    if (id.IsZero() || names_.Find(id).has_value()) continue;
+    if (!unknown_.try_emplace(id, now + kAskAgain).second) continue;
+    ask.topics->emplace_back().topicId = id;
+  }
+  if (ask.topics->empty()) co_return;
+  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
+    kafka::Encode(ask, kMetadataByIdVersion, writer);
+  };
+  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, std::move(write));
+  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+  if (!answer.ok()) co_return;
+  const absl::StatusOr<kafka::MetadataResponse> metadata =
+      kafka::Decode<kafka::MetadataResponse>(*answer, kMetadataByIdVersion);
+  if (!metadata.ok()) co_return;
+  for (const kafka::MetadataResponse::Topic& topic : metadata->topics) {
+    if (!topic.name.has_value()) continue;
+    names_.Learn(topic.topicId, *topic.name);
+    unknown_.erase(topic.topicId);
+  }
+}
+
+}  // namespace kveil::guard

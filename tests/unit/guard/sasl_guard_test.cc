@@ -1,0 +1,161 @@
+// Whose connection it is, by the broker's word: no name counts before the answer that accepts it.
+#include "guard/sasl_guard.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/escaping.h"
+#include "interceptor_fixture.h"
+#include "kafka/messages/sasl.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ApiKey;
+using kafka::ErrorCode;
+
+const std::string kNul(1, '\0');
+
+class SaslGuardTest : public InterceptorTest {
+ protected:
+  SaslGuardTest() { UseTopics(R"({"name": "clicks", "read": []})"); }
+
+  RequestResult Handshake(std::string_view mechanism, int16_t version = 1) {
+    kafka::SaslHandshakeRequest request;
+    request.mechanism = mechanism;
+    return Request(guard_, version, request);
+  }
+  RequestResult Authenticate(std::string_view token, int16_t version = 2) {
+    if (version == proxy::kBareToken) return BareToken(guard_, AsBytes(token));
+    kafka::SaslAuthenticateRequest request;
+    request.authBytes = AsBytes(token);
+    return Request(guard_, version, request);
+  }
+  void Answer(const RequestResult& asked, std::string_view token, ErrorCode error = ErrorCode::kNone,
+              int16_t version = 2) {
+    ASSERT_TRUE(asked.forwarded());
+    ASSERT_TRUE(asked.verdict.wantResponse);
+    kafka::SaslAuthenticateResponse response;
+    response.errorCode = error;
+    response.authBytes = AsBytes(token);
+    EXPECT_TRUE(Response(guard_, version, response, asked.verdict.state.get()).forwarded());
+  }
+  // One exchange of as many tokens as answers; returns the name that is known after it.
+  std::string NameAfter(std::string_view mechanism, std::vector<std::pair<std::string, std::string>> tokens) {
+    *client_ = {};
+    EXPECT_TRUE(Handshake(mechanism).forwarded());
+    for (const auto& [token, answer] : tokens) {
+      const RequestResult asked = Authenticate(token);
+      EXPECT_EQ(client_->principal, "") << "known before the broker's answer";
+      Answer(asked, answer);
+    }
+    return client_->principal;
+  }
+  static std::string Bearer(std::string_view claims) {
+    const std::string jwt =
+        StrCat(absl::WebSafeBase64Escape("{\"alg\":\"none\"}"), ".", absl::WebSafeBase64Escape(ToAbsl(claims)), ".");
+    return StrCat("n,,\x01", "auth=Bearer ", jwt, "\x01\x01");
+  }
+
+  std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
+  SaslGuard guard_{connection_, client_};
+};
+
+TEST_F(SaslGuardTest, knowsThePrincipalOfPlain) {
+  EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "secret"), ""}}), "alice");
+  EXPECT_EQ(NameAfter("PLAIN", {{StrCat("alice", kNul, "alice", kNul, "secret"), ""}}), "alice");
+  EXPECT_EQ(NameAfter("PLAIN", {{"nonsense", ""}}), "");
+}
+
+TEST_F(SaslGuardTest, knowsThePrincipalOfScramAfterTheBrokersProof) {
+  for (const char* mechanism : {"SCRAM-SHA-256", "SCRAM-SHA-512"}) {
+    EXPECT_EQ(
+        NameAfter(mechanism, {{"n,,n=a=2Cb=3Dc,r=nonce", "r=nonce2,s=salt,i=4096"}, {"c=biws,r=nonce2,p=x", "v=y"}}),
+        "a,b=c");
+    EXPECT_EQ(NameAfter(mechanism, {{"n,,n=alice,r=nonce", "r=nonce2,s=salt,i=4096"}}), "");
+    EXPECT_EQ(NameAfter(mechanism, {{"n,,n=alice,r=nonce", "v=y"}}), "") << "a proof before the client's";
+    EXPECT_EQ(NameAfter(mechanism, {{"n,,n=alice,r=nonce", "r=n"}, {"c=biws,r=nonce2,p=x", "e=invalid-proof"}}), "");
+  }
+}
+
+TEST_F(SaslGuardTest, takesADelegationTokensIdForNoPrincipal) {
+  EXPECT_EQ(NameAfter("SCRAM-SHA-256", {{"n,,n=tokenId,r=nonce,tokenauth=true", "r=n"}, {"c=biws,r=n,p=x", "v=y"}}),
+            "");
+}
+
+TEST_F(SaslGuardTest, knowsThePrincipalOfOauthBearer) {
+  EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice", "exp": 1})"), ""}}), "alice");
+  EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice"})"), R"({"status":"invalid_token"})"}}), "");
+  EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer("{\"user\":"), ""}}), "");
+  EXPECT_EQ(NameAfter("OAUTHBEARER", {{"n,,\x01"
+                                       "auth=Bearer x\x01\x01",
+                                       ""}}),
+            "");
+}
+
+TEST_F(SaslGuardTest, knowsNoPrincipalOfOtherMechanisms) {
+  EXPECT_EQ(NameAfter("GSSAPI", {{StrCat(kNul, "alice", kNul, "secret"), ""}}), "");
+}
+
+TEST_F(SaslGuardTest, knowsNoPrincipalWhenTheBrokerRefuses) {
+  Handshake("PLAIN");
+  Answer(Authenticate(StrCat(kNul, "alice", kNul, "wrong")), "", ErrorCode::kSaslAuthenticationFailed);
+  EXPECT_EQ(client_->principal, "");
+}
+
+// The name of a later exchange must not be taken for that of the answer to an earlier one.
+TEST_F(SaslGuardTest, tellsPipelinedExchangesApart) {
+  Handshake("PLAIN");
+  const RequestResult bert = Authenticate(StrCat(kNul, "bert", kNul, "right"));
+  const RequestResult again = Authenticate(StrCat(kNul, "anna", kNul, "wrong"));
+  Handshake("PLAIN");
+  const RequestResult anna = Authenticate(StrCat(kNul, "anna", kNul, "wrong"));
+  Answer(bert, "");
+  EXPECT_EQ(client_->principal, "bert");
+  Answer(again, "");
+  EXPECT_EQ(client_->principal, "bert");
+  Answer(anna, "", ErrorCode::kSaslAuthenticationFailed);
+  EXPECT_EQ(client_->principal, "bert");
+}
+
+TEST_F(SaslGuardTest, followsAReauthentication) {
+  EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "old"), ""}}), "alice");
+  Handshake("PLAIN");
+  const RequestResult asked = Authenticate(StrCat(kNul, "alice2", kNul, "new"));
+  EXPECT_EQ(client_->principal, "alice");
+  Answer(asked, "");
+  EXPECT_EQ(client_->principal, "alice2");
+}
+
+TEST_F(SaslGuardTest, knowsHowManyBareTokensFollowTheOldHandshake) {
+  const std::vector<std::pair<const char*, int>> mechanisms = {
+      {"PLAIN", 1}, {"OAUTHBEARER", 1}, {"SCRAM-SHA-256", 2}, {"SCRAM-SHA-512", 2}};
+  for (const auto& [mechanism, tokens] : mechanisms) {
+    EXPECT_EQ(Handshake(mechanism, 0).verdict.bareTokens, tokens) << mechanism;
+    EXPECT_EQ(Handshake(mechanism, 1).verdict.bareTokens, 0) << mechanism;
+  }
+  const RequestResult unknown = Handshake("GSSAPI", 0);
+  ASSERT_TRUE(unknown.closed());
+  EXPECT_NE(unknown.verdict.reason.find("GSSAPI"), std::string::npos);
+  EXPECT_TRUE(Handshake("GSSAPI", 1).forwarded());
+}
+
+TEST_F(SaslGuardTest, readsBareTokens) {
+  Handshake("PLAIN", 0);
+  const RequestResult asked = Authenticate(StrCat(kNul, "alice", kNul, "secret"), proxy::kBareToken);
+  EXPECT_EQ(client_->principal, "");
+  EXPECT_TRUE(BareAnswer(guard_, {}, asked.verdict.state.get()).forwarded());
+  EXPECT_EQ(client_->principal, "alice");
+}
+
+TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
+  for (const RequestResult& result :
+       {RequestBytes(guard_, ApiKey::kSaslAuthenticate, 1, AsBytes("\x7f\xff\xff\xffsecret")),
+        RequestBytes(guard_, ApiKey::kSaslHandshake, 1, AsBytes("\x7f\xffsecret")),
+        RequestBytes(guard_, ApiKey::kSaslAuthenticate, 3, AsBytes("secret"))}) {
+    ASSERT_TRUE(result.closed());
+    EXPECT_EQ(result.verdict.reason.find("secret"), std::string::npos) << result.verdict.reason;
+  }
+}
+
+}  // namespace
+}  // namespace kveil::guard

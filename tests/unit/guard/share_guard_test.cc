@@ -1,0 +1,196 @@
+// Share groups: what a member gets, and that nothing it does not get is given up for the whole group.
+#include "guard/share_guard.h"
+
+#include <gtest/gtest.h>
+
+#include "interceptor_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::ShareFetchRequest;
+using kafka::ShareFetchResponse;
+
+constexpr int16_t kVersion = 2;
+constexpr uint8_t kClicks = 1, kPrivate = 2, kFree = 3, kUnheardOf = 9;
+
+class ShareGuardTest : public InterceptorTest {
+ protected:
+  ShareGuardTest() {
+    UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]},
+                 {"name": "private", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "other.service"}}]})");
+    shared_->topicNames.Learn(Id(kClicks), "clicks");
+    shared_->topicNames.Learn(Id(kPrivate), "private");
+    shared_->topicNames.Learn(Id(kFree), "free");
+    guard_ = std::make_unique<ShareGuard>(*shared_, *scratch_, *loop_, connection_);
+  }
+
+  static ShareFetchRequest RequestFor(std::vector<uint8_t> topics, int32_t epoch = 1) {
+    ShareFetchRequest request;
+    request.groupId = "group";
+    request.memberId = "member";
+    request.shareSessionEpoch = epoch;
+    for (const uint8_t number : topics) {
+      ShareFetchRequest::Topic& topic = request.topics.emplace_back();
+      topic.topicId = Id(number);
+      topic.partitions.emplace_back().partitionIndex = 4;
+    }
+    return request;
+  }
+  // The broker hands these records of one partition out, all acquired.
+  static ShareFetchResponse ResponseOf(uint8_t topicNumber, Bytes records, int64_t first, int64_t last) {
+    ShareFetchResponse response;
+    response.acquisitionLockTimeoutMs = 900;
+    ShareFetchResponse::Topic& topic = response.responses.emplace_back();
+    topic.topicId = Id(topicNumber);
+    ShareFetchResponse::Partition& partition = topic.partitions.emplace_back();
+    partition.partitionIndex = 4;
+    partition.records = records;
+    ShareFetchResponse::AcquiredRecords& acquired = partition.acquiredRecords.emplace_back();
+    acquired.firstOffset = first;
+    acquired.lastOffset = last;
+    acquired.deliveryCount = 1;
+    return response;
+  }
+  ShareFetchResponse::Partition Guarded(const ShareFetchResponse& response, int16_t version = kVersion) {
+    const ResponseResult answer = Response(*guard_, version, response);
+    EXPECT_TRUE(answer.rewritten());
+    if (!answer.rewritten()) return {};
+    return WrittenResponse<ShareFetchResponse>(answer.written, version).responses.at(0).partitions.at(0);
+  }
+  ByteBuffer SealedClicks(std::vector<std::string> users, int64_t baseOffset = 0) {
+    std::vector<TestRecord> records;
+    for (const std::string& user : users) records.push_back(ClickOf(user));
+    TestBatch batch;
+    batch.baseOffset = baseOffset;
+    const ByteBuffer produced = ProducedBatch(std::move(records), kafka::Codec::kNone, batch);
+    return Sealed(TaskToSeal(produced, "clicks"));
+  }
+  static ByteBuffer Tampered(const ByteBuffer& sealed, int64_t baseOffset) {
+    std::vector<TestRecord> records = Read(sealed).records;
+    records.at(0).value->front() ^= 1;
+    TestBatch fields;
+    fields.baseOffset = baseOffset;
+    return ProducedBatch(records, kafka::Codec::kNone, fields);
+  }
+  static std::vector<std::pair<int64_t, int64_t>> Acquired(const ShareFetchResponse::Partition& partition) {
+    std::vector<std::pair<int64_t, int64_t>> ranges;
+    for (const auto& range : partition.acquiredRecords) ranges.emplace_back(range.firstOffset, range.lastOffset);
+    return ranges;
+  }
+
+  std::unique_ptr<ShareGuard> guard_;
+};
+
+TEST_F(ShareGuardTest, opensWhatAMemberMayRead) {
+  for (const int16_t version : {0, 1, 2}) {
+    const RequestResult asked = Request(*guard_, version, RequestFor({kClicks, kFree}));
+    EXPECT_TRUE(asked.forwarded());
+    EXPECT_TRUE(asked.wantsResponse());
+    const auto opened = Guarded(ResponseOf(kClicks, SealedClicks({"anna", "bert"}), 0, 1), version);
+    EXPECT_EQ(Read(*opened.records).records.at(1).value, Click("bert"));
+    EXPECT_EQ(Acquired(opened), (std::vector<std::pair<int64_t, int64_t>>{{0, 1}}));
+  }
+}
+
+TEST_F(ShareGuardTest, passesTopicsWithoutAPolicyAsTheyCame) {
+  const ByteBuffer clear = ProducedBatch({ClickOf("anna")});
+  EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kFree, clear, 0, 0)).forwarded());
+  EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kClicks, {}, 0, 0)).forwarded());
+}
+
+// A record that is left out would count as consumed by the group.
+TEST_F(ShareGuardTest, masksWhatIsHiddenWhateverThePolicySays) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}],
+                "onErased": "drop", "plaintext": "drop"})");
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  Erase("anna");
+  const ReadBatch masked = Read(*Guarded(ResponseOf(kClicks, sealed, 0, 1)).records);
+  ASSERT_EQ(masked.records.size(), 2u);
+  EXPECT_EQ(masked.records.at(0).value, "");
+  EXPECT_EQ(masked.records.at(0).headers.at(0).first, kMaskedHeaderName);
+  EXPECT_EQ(masked.records.at(1).value, Click("bert"));
+  const ReadBatch plain = Read(*Guarded(ResponseOf(kClicks, ProducedBatch({ClickOf("anna")}), 0, 0)).records);
+  ASSERT_EQ(plain.records.size(), 1u);
+  EXPECT_EQ(plain.records.at(0).value, "");
+}
+
+TEST_F(ShareGuardTest, refusesATopicBeforeTheBrokerHandsAnythingOut) {
+  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kClicks, kPrivate}));
+  ASSERT_TRUE(asked.answered());
+  const auto answer = WrittenResponse<ShareFetchResponse>(asked.written, kVersion);
+  EXPECT_EQ(answer.errorCode, ErrorCode::kNone);
+  ASSERT_EQ(answer.responses.size(), 1u);
+  EXPECT_EQ(answer.responses[0].topicId, Id(kPrivate));
+  EXPECT_EQ(answer.responses[0].partitions.at(0).partitionIndex, 4);
+  EXPECT_EQ(answer.responses[0].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
+}
+
+TEST_F(ShareGuardTest, refusesATopicThatTheBrokerCannotName) {
+  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kUnheardOf}));
+  EXPECT_EQ(upstream_.asked.size(), 1u);
+  ASSERT_TRUE(asked.answered());
+  const auto answer = WrittenResponse<ShareFetchResponse>(asked.written, kVersion);
+  EXPECT_EQ(answer.responses.at(0).partitions.at(0).errorCode, ErrorCode::kUnknownTopicId);
+}
+
+TEST_F(ShareGuardTest, letsAMemberEndItsSessionWithADeniedTopic) {
+  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate}, -1)).forwarded());
+}
+
+TEST_F(ShareGuardTest, givesNothingOfATopicThatWasDeniedMeanwhile) {
+  for (const uint8_t topic : {kPrivate, kUnheardOf}) {
+    const auto denied = Guarded(ResponseOf(topic, ProducedBatch({ClickOf("anna")}), 0, 0));
+    EXPECT_NE(denied.errorCode, ErrorCode::kNone);
+    EXPECT_TRUE(denied.records->empty());
+    EXPECT_TRUE(denied.acquiredRecords.empty()) << "acknowledged, it would be gone for the group";
+  }
+}
+
+TEST_F(ShareGuardTest, takesBackWhatLiesBehindABatchThatDoesNotOpen) {
+  ByteBuffer records = SealedClicks({"anna", "bert"}, 10);
+  const ByteBuffer forged = Tampered(SealedClicks({"anna"}), 12);
+  records.insert(records.end(), forged.begin(), forged.end());
+  const auto guarded = Guarded(ResponseOf(kClicks, Padded(records), 10, 12));
+  EXPECT_EQ(guarded.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(Read(*guarded.records).records.size(), 2u);
+  EXPECT_EQ(Acquired(guarded), (std::vector<std::pair<int64_t, int64_t>>{{10, 11}}));
+
+  const auto nothing = Guarded(ResponseOf(kClicks, forged, 12, 12));
+  EXPECT_TRUE(nothing.records->empty());
+  EXPECT_TRUE(nothing.acquiredRecords.empty());
+}
+
+TEST_F(ShareGuardTest, waitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
+  shared_->limits.keyTimeout = std::chrono::milliseconds(10);
+  {
+    const UnreadableKeys unreadable(registryFile());
+    const auto start = std::chrono::steady_clock::now();
+    const auto nothing = Guarded(ResponseOf(kClicks, sealed, 0, 0));
+    EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(600)) << "two thirds of the lock";
+    EXPECT_TRUE(nothing.records->empty());
+    EXPECT_TRUE(nothing.acquiredRecords.empty());
+  }
+  EXPECT_EQ(Read(*Guarded(ResponseOf(kClicks, sealed, 0, 0)).records).records.at(0).value, Click("anna"));
+}
+
+TEST_F(ShareGuardTest, learnsTheBrokersThatAnAnswerNames) {
+  ShareFetchResponse response;
+  kafka::NodeEndpoint& broker = response.nodeEndpoints.emplace_back();
+  broker.host = "192.0.2.7";
+  broker.port = 9092;
+  EXPECT_TRUE(Response(*guard_, kVersion, response).forwarded());
+  EXPECT_EQ(learned_, std::vector<std::string>{"192.0.2.7:9092 of target 3"});
+}
+
+TEST_F(ShareGuardTest, closesOnAVersionThatItCannotRead) {
+  const RequestResult asked = RequestBytes(*guard_, kafka::ApiKey::kShareFetch, 3, {});
+  ASSERT_TRUE(asked.closed());
+  EXPECT_NE(asked.verdict.reason.find("ShareFetch version 3"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kveil::guard
