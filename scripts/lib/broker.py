@@ -29,10 +29,12 @@ class Broker:
     """`with Broker(address, folder) as broker:` starts it and waits until it answers; the end stops it.
 
     `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
-    `tls` adds listeners: a name for each, and its settings (`tls_listener`); `ports` has their ports.
+    `listeners` adds listeners: a name for each, and its settings (`tls_listener`, or with a "protocol"); `ports` has their
+    ports. `users` are SCRAM credentials, as the storage tool takes them.
     `version` is another version of Kafka than the tests' usual one."""
 
-    def __init__(self, address, folder, heap="512m", settings=None, advertised=None, tls=None, version=None):
+    def __init__(self, address, folder, heap="512m", settings=None, advertised=None, listeners=None, version=None,
+                 users=()):
         self.address = address
         self.port = free_port(address)
         self._advertised = advertised or address
@@ -42,9 +44,10 @@ class Broker:
         self.log = self.folder / "broker.log"
         self._heap = heap
         self._settings = settings or {}
-        self._tls = tls or {}
+        self._listeners = listeners or {}
+        self._users = users
         self._version = version
-        self.ports = {name: free_port(address) for name in self._tls}
+        self.ports = {name: free_port(address) for name in self._listeners}
         self._process = None
 
     @property
@@ -69,7 +72,8 @@ class Broker:
             self.folder.mkdir(parents=True, exist_ok=True)
             properties.write_text(self._properties(), encoding="utf-8")
             subprocess.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
-                                      "--config", str(properties)),
+                                      "--config", str(properties),
+                                      *(word for user in self._users for word in ("--add-scram", user))),
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
         with open(self.log, "ab") as log:
             # A session of its own keeps Ctrl-C away from it; it must outlive the clean-up of those who use it.
@@ -117,7 +121,7 @@ class Broker:
         open_to_all = {"PLAINTEXT": self.port, **{name.upper(): port for name, port in self.ports.items()}}
         listeners = [f"{name}://{self._bound}:{port}" for name, port in open_to_all.items()]
         advertised = [f"{name}://{self._advertised}:{port}" for name, port in open_to_all.items()]
-        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name.upper()}:SSL" for name in self._tls)]
+        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name.upper()}:{settings.get('protocol', 'SSL')}" for name, settings in self._listeners.items())]
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -140,8 +144,8 @@ class Broker:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             **self._settings,
-            **{f"listener.name.{name.lower()}.{key}": value for name, settings in self._tls.items()
-               for key, value in settings.items()},
+            **{f"listener.name.{name.lower()}.{key}": value for name, settings in self._listeners.items()
+               for key, value in settings.items() if key != "protocol"},
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 

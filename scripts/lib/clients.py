@@ -15,9 +15,17 @@ def kcat_consume(bootstrap, topic, *options):
 
 def java(command, bootstrap, *arguments):
     """The program tests/kafka/clients/Client.java: see its first lines."""
+    return _java("Client", command, bootstrap, *arguments)
+
+
+def java_share(bootstrap, group, topic, count, *settings):
+    """The program tests/kafka/clients/Share.java: see its first lines."""
+    return _java("Share", bootstrap, group, topic, str(count), *settings)
+
+
+def _java(*arguments):
     return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.clients_class_path(), "Client", command, bootstrap,
-            *arguments]
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.clients_class_path(), *arguments]
 
 
 def performance_produce(bootstrap, topic, payloads, records, warmup, batch_size):

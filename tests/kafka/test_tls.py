@@ -44,7 +44,7 @@ def secured(site, authority):
     tls["tls12"]["ssl.enabled.protocols"] = "TLSv1.2"
     settings = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS;User:CN=agent", "allow.everyone.if.no.acl.found": "false"}
-    with Broker(site.address, site.folder / "secured", settings=settings, tls=tls) as started:
+    with Broker(site.address, site.folder / "secured", settings=settings, listeners=tls) as started:
         yield started
 
 
