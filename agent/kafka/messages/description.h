@@ -13,8 +13,8 @@
 //
 // Tags() comes last in every struct, also in those without a known tag: it is the tag section of flexible versions
 // (KIP-482). The member's type says the encoding: int8 to int64, bool, enums, std::string_view, Bytes (bytes and
-// records), TopicId, std::vector of those, another described struct, and std::optional of a string, bytes or vector for
-// what may be null.
+// records), TopicId, std::vector of those, another described struct, and std::optional of a string, bytes, vector or
+// struct for what may be null.
 #pragma once
 
 #include <cstdint>

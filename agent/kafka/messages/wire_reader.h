@@ -98,6 +98,17 @@ class WireReader {
     Describe(*this, value);
   }
 
+  // A struct that may be null has a byte in front of it: 1, or negative for null.
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> Value(std::optional<T>& value, bool nullable) {
+    int8_t presence = 0;
+    Value(presence, false);
+    value.reset();
+    if (failed()) return;
+    if (presence < 0 && !nullable) return Fail("null where none may be");
+    if (presence >= 0) Describe(*this, value.emplace());
+  }
+
   // An element of few bytes in the message may take a hundred here.
   template <class T>
   T& AddElement(std::vector<T>& elements) {

@@ -88,6 +88,13 @@ class WireWriter {
   std::enable_if_t<std::is_class_v<T>> Value(const T& value, bool) {
     Describe(*this, value);
   }
+  // A struct that may be null; where the version allows no null, an empty one.
+  template <class T>
+  std::enable_if_t<std::is_class_v<T>> Value(const std::optional<T>& value, bool nullable) {
+    const bool isPresent = value.has_value() || !nullable;
+    out_.Int(static_cast<int8_t>(isPresent ? 1 : -1));
+    if (isPresent) Describe(*this, value.has_value() ? *value : T());
+  }
 
   FrameWriter& out_;
   int16_t version_;

@@ -56,6 +56,7 @@ public class GoldenVectors {
     "MetadataRequest", "MetadataResponse", "FindCoordinatorResponse", "DescribeClusterResponse",
     "ShareFetchRequest", "ShareFetchResponse", "SaslHandshakeRequest", "SaslHandshakeResponse",
     "SaslAuthenticateRequest", "SaslAuthenticateResponse", "DescribeConfigsRequest", "DescribeConfigsResponse",
+    "CreateTopicsResponse", "DescribeTopicPartitionsResponse",
   };
   private static final int MESSAGES_A_VERSION = 40;
   private static final int BATCHES_A_KIND = 6;

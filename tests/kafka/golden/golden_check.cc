@@ -23,8 +23,10 @@
 #include "kafka/batch_writer.h"
 #include "kafka/frame.h"
 #include "kafka/messages/api_versions.h"
+#include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
 #include "kafka/messages/describe_configs.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
@@ -143,6 +145,8 @@ const std::map<std::string, MessageCheck>& MessageChecks() {
       {"SaslAuthenticateResponse", CheckMessage<SaslAuthenticateResponse>},
       {"DescribeConfigsRequest", CheckMessage<DescribeConfigsRequest>},
       {"DescribeConfigsResponse", CheckMessage<DescribeConfigsResponse>},
+      {"CreateTopicsResponse", CheckMessage<CreateTopicsResponse>},
+      {"DescribeTopicPartitionsResponse", CheckMessage<DescribeTopicPartitionsResponse>},
   };
   return checks;
 }

@@ -5,9 +5,11 @@
 #include <string>
 
 #include "kafka/messages/api_versions.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
+#include "kafka/messages/share_fetch.h"
 
 namespace kveil::kafka {
 namespace {
@@ -117,6 +119,37 @@ TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
   EXPECT_EQ(Decode<MetadataRequest>(Encoded(request, 1), 1)->topics, std::nullopt);
   // Version 0 has no null; its empty list means all topics, too.
   EXPECT_TRUE(Decode<MetadataRequest>(Encoded(request, 0), 0)->topics->empty());
+}
+
+TEST(Messages, RecordsOfAShareFetchMayBeNullInVersionZeroOnly) {
+  ShareFetchResponse response;
+  response.responses.emplace_back().partitions.emplace_back();
+  const ByteBuffer early = Encoded(response, 0);
+  EXPECT_EQ(Decode<ShareFetchResponse>(early, 0)->responses[0].partitions[0].records, std::nullopt);
+  for (const int16_t version : {1, 2}) {
+    ByteBuffer bytes = Encoded(response, version);
+    EXPECT_EQ(Decode<ShareFetchResponse>(bytes, version)->responses[0].partitions[0].records, Bytes());
+    // The message ends with: records, no acquired records, no tags; of the topic no tags; no endpoints, no tags.
+    uint8_t& length = bytes[bytes.size() - 6];
+    ASSERT_EQ(length, 1);
+    length = 0;
+    EXPECT_THAT(std::string(Decode<ShareFetchResponse>(bytes, version).status().message()), HasSubstr("null"));
+  }
+}
+
+TEST(Messages, AStructThatMayBeNullIsReadBack) {
+  DescribeTopicPartitionsResponse response;
+  EXPECT_EQ(Decode<DescribeTopicPartitionsResponse>(Encoded(response, 0), 0)->nextCursor.has_value(), false);
+  response.nextCursor.emplace().topicName = "clicks";
+  response.nextCursor->partitionIndex = 7;
+  const ByteBuffer bytes = Encoded(response, 0);
+  const auto read = Decode<DescribeTopicPartitionsResponse>(bytes, 0);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->nextCursor->topicName, "clicks");
+  EXPECT_EQ(read->nextCursor->partitionIndex, 7);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(Decode<DescribeTopicPartitionsResponse>(Bytes(bytes.data(), size), 0).ok()) << size;
+  }
 }
 
 TEST(Messages, AnUnknownVersionIsToldApart) {
