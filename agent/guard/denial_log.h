@@ -14,12 +14,13 @@ class DenialLog {
  public:
   explicit DenialLog(const proxy::ConnectionInfo& connection) : connection_(connection) {}
 
-  void Report(std::string_view topic) {
+  void Report(std::string_view topic, std::string_view reason = "policy") {
     if (!reported_.emplace(topic).second) return;
     const policy::Workload& workload = connection_.workload;
     log::Warning("fetch.denied", {{"connection", connection_.id},
                                   {"topic", topic},
-                                  {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit}});
+                                  {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                  {"reason", reason}});
   }
 
  private:

@@ -18,6 +18,9 @@ using proxy::ResponseVerdict;
 // From here on a response may name a broker that the client does not know (KIP-951).
 constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
 constexpr int16_t kFirstVersionWithZstd = 10;
+// To earlier versions a broker (until 3.9) gives messages of magic 0 and 1, which have no headers: a sealed record
+// would come without what it takes to open it, and look like one that was never sealed.
+constexpr int16_t kFirstVersionWithHeaders = 4;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
@@ -42,6 +45,7 @@ struct FetchGuard::State : proxy::RequestState {
   FetchGuard& guard;
   std::shared_ptr<Session> session;
   std::chrono::milliseconds maxWait{0};
+  bool recordsHaveHeaders = true;
   // For more than the records in it, or because of topics that a later request of the session may forget meanwhile.
   bool isNeededAnyway = false;
 };
@@ -92,6 +96,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   auto state = std::make_unique<State>(*this);
   state->session = SessionFor(*decoded);
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
+  state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
   if (state->session->topicsChanged || state->session->hasUnknown) {
     std::vector<kafka::TopicId> ids;
     for (const auto& [key, partitions] : state->session->positions.topics()) ids.push_back(key.id);
@@ -154,7 +159,8 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
     }
     co_return;
   }
-  const bool mayRead = topicPolicy != nullptr && policy::MayRead(*topicPolicy, connection_.workload);
+  const bool mayRead =
+      topicPolicy != nullptr && state.recordsHaveHeaders && policy::MayRead(*topicPolicy, connection_.workload);
   const TopicKey key = FetchPositions::KeyOf(topic.topic, topic.topicId);
   for (FetchResponse::Partition& partition : topic.partitions) {
     if (!name.has_value()) {
@@ -163,7 +169,7 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       progress.changed = true;
     } else if (!mayRead) {
       if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-      denials_.Report(*name);
+      denials_.Report(*name, state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
       progress.response.delivered = true;  // an error is an answer: nothing to hold back

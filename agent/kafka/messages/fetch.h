@@ -1,4 +1,5 @@
-// Fetch (API 1): FetchRequest.json, FetchResponse.json.
+// Fetch (API 1): FetchRequest.json, FetchResponse.json. Kafka 4.0 dropped versions 0 to 3, to which older brokers give
+// records without their headers: messages of magic 0 and 1.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ namespace kveil::kafka {
 struct FetchRequest {
   static constexpr std::string_view kName = "FetchRequest";
   static constexpr ApiKey kApiKey = ApiKey::kFetch;
-  static constexpr VersionRange kVersions = {4, 18};
+  static constexpr VersionRange kVersions = {0, 18};
 
   struct ReplicaState {
     int32_t replicaId = -1;
@@ -72,7 +73,7 @@ struct FetchRequest {
 struct FetchResponse {
   static constexpr std::string_view kName = "FetchResponse";
   static constexpr ApiKey kApiKey = ApiKey::kFetch;
-  static constexpr VersionRange kVersions = {4, 18};
+  static constexpr VersionRange kVersions = {0, 18};
 
   struct EpochEndOffset {
     int32_t epoch = -1;
@@ -162,8 +163,8 @@ void Describe(Visitor& v, Described<Visitor, FetchRequest>& m) {
   v.Field("replicaId", m.replicaId, {.until = 14});
   v.Field("maxWaitMs", m.maxWaitMs);
   v.Field("minBytes", m.minBytes);
-  v.Field("maxBytes", m.maxBytes);
-  v.Field("isolationLevel", m.isolationLevel);
+  v.Field("maxBytes", m.maxBytes, {.since = 3});
+  v.Field("isolationLevel", m.isolationLevel, {.since = 4});
   v.Field("sessionId", m.sessionId, {.since = 7});
   v.Field("sessionEpoch", m.sessionEpoch, {.since = 7});
   v.Field("topics", m.topics);
@@ -199,9 +200,9 @@ void Describe(Visitor& v, Described<Visitor, FetchResponse::Partition>& m) {
   v.Field("partitionIndex", m.partitionIndex);
   v.Field("errorCode", m.errorCode);
   v.Field("highWatermark", m.highWatermark);
-  v.Field("lastStableOffset", m.lastStableOffset);
+  v.Field("lastStableOffset", m.lastStableOffset, {.since = 4});
   v.Field("logStartOffset", m.logStartOffset, {.since = 5});
-  v.Field("abortedTransactions", m.abortedTransactions);
+  v.Field("abortedTransactions", m.abortedTransactions, {.since = 4});
   v.Field("preferredReadReplica", m.preferredReadReplica, {.since = 11});
   v.Field("records", m.records);
   v.Tags(m.unknownTags, Tag(0, "divergingEpoch", m.divergingEpoch, {.since = 12}),
@@ -218,7 +219,7 @@ void Describe(Visitor& v, Described<Visitor, FetchResponse::Topic>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, FetchResponse>& m) {
-  v.Field("throttleTimeMs", m.throttleTimeMs);
+  v.Field("throttleTimeMs", m.throttleTimeMs, {.since = 1});
   v.Field("errorCode", m.errorCode, {.since = 7});
   v.Field("sessionId", m.sessionId, {.since = 7});
   v.Field("responses", m.responses);

@@ -1,4 +1,5 @@
-// Produce (API 0): ProduceRequest.json, ProduceResponse.json.
+// Produce (API 0): ProduceRequest.json, ProduceResponse.json. Kafka 4.0 dropped versions 0 to 2, which carry messages
+// of magic 0 and 1.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@ namespace kveil::kafka {
 struct ProduceRequest {
   static constexpr std::string_view kName = "ProduceRequest";
   static constexpr ApiKey kApiKey = ApiKey::kProduce;
-  static constexpr VersionRange kVersions = {3, 13};
+  static constexpr VersionRange kVersions = {0, 13};
 
   struct Partition {
     int32_t index = 0;
@@ -41,7 +42,7 @@ struct ProduceRequest {
 struct ProduceResponse {
   static constexpr std::string_view kName = "ProduceResponse";
   static constexpr ApiKey kApiKey = ApiKey::kProduce;
-  static constexpr VersionRange kVersions = {3, 13};
+  static constexpr VersionRange kVersions = {0, 13};
 
   struct RecordError {
     int32_t batchIndex = 0;
@@ -89,7 +90,7 @@ void Describe(Visitor& v, Described<Visitor, ProduceRequest::Topic>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ProduceRequest>& m) {
-  v.Field("transactionalId", m.transactionalId);
+  v.Field("transactionalId", m.transactionalId, {.since = 3});
   v.Field("acks", m.acks);
   v.Field("timeoutMs", m.timeoutMs);
   v.Field("topicData", m.topicData);
@@ -108,7 +109,7 @@ void Describe(Visitor& v, Described<Visitor, ProduceResponse::Partition>& m) {
   v.Field("index", m.index);
   v.Field("errorCode", m.errorCode);
   v.Field("baseOffset", m.baseOffset);
-  v.Field("logAppendTimeMs", m.logAppendTimeMs);
+  v.Field("logAppendTimeMs", m.logAppendTimeMs, {.since = 2});
   v.Field("logStartOffset", m.logStartOffset, {.since = 5});
   v.Field("recordErrors", m.recordErrors, {.since = 8});
   v.Field("errorMessage", m.errorMessage, {.since = 8});
@@ -126,7 +127,7 @@ void Describe(Visitor& v, Described<Visitor, ProduceResponse::Topic>& m) {
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ProduceResponse>& m) {
   v.Field("responses", m.responses);
-  v.Field("throttleTimeMs", m.throttleTimeMs);
+  v.Field("throttleTimeMs", m.throttleTimeMs, {.since = 1});
   v.Tags(m.unknownTags, Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = 10}));
 }
 
