@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Fetches Kafka through Maven once, compiles the Java test clients once; gives class paths.
 
-Run as a program it makes both ready and prints the class path of Kafka. Maven is asked only when the cache does not hold
-what the pom names, so that everything works offline afterwards."""
+Run as a program it makes all ready and prints the class path of Kafka, or with --earlier-clients a line for each earlier
+release: its version and the class path of its Java client. Maven is asked only when the cache does not hold what the poms
+name, so that everything works offline afterwards."""
 
 import fcntl
 import hashlib
@@ -14,6 +15,7 @@ import sys
 import places
 
 BROKER_POM = places.REPOSITORY / "tests/kafka/broker/pom.xml"
+EARLIER_CLIENTS_POM = places.REPOSITORY / "tests/kafka/golden/pom.xml"
 CLIENT_SOURCES = places.REPOSITORY / "tests/kafka/clients"
 
 
@@ -26,6 +28,14 @@ def jars(version=None):
 def class_path(version=None):
     """Kafka: broker, tools and Java client."""
     return f"{jars(version)}/*"
+
+
+def earlier_clients():
+    """Class paths of the Java clients of earlier releases, by version: their own classes, JSON and logging, no codecs."""
+    folder = _made_once("earlier-clients", [EARLIER_CLIENTS_POM], _download_earlier_clients)
+    shared = [str(jar) for pattern in ("jackson-*.jar", "slf4j-*.jar") for jar in sorted(jars().glob(pattern))]
+    prefix = "kafka-clients-"
+    return {jar.stem.removeprefix(prefix): ":".join([str(jar), *shared]) for jar in sorted(folder.glob(f"{prefix}*.jar"))}
 
 
 def clients_class_path():
@@ -54,9 +64,19 @@ def _made_once(name, sources, make):
 
 def _download(to, version):
     print(f"fetching Kafka{f' {version}' if version else ''} through Maven (about 85 MB, once) ...", file=sys.stderr, flush=True)
+    _maven(BROKER_POM, "dependency:copy-dependencies", to, *([f"-Dkafka.version={version}"] if version else []))
+
+
+def _download_earlier_clients(to):
+    print("fetching the Java clients of earlier Kafka releases through Maven (about 35 MB, once) ...", file=sys.stderr, flush=True)
+    _maven(EARLIER_CLIENTS_POM, "dependency:copy", to)
+
+
+def _maven(pom, goal, to, *options):
+    """Lets Maven copy what `pom` names into the folder `to`, by way of a repository of its own that is thrown away."""
     repository = to.with_suffix(".maven")
-    _run(["mvn", "--quiet", "--batch-mode", f"--file={BROKER_POM}", f"-Dmaven.repo.local={repository}",
-          "dependency:copy-dependencies", f"-DoutputDirectory={to}", *([f"-Dkafka.version={version}"] if version else [])], 600)
+    _run(["mvn", "--quiet", "--batch-mode", f"--file={pom}", f"-Dmaven.repo.local={repository}", goal,
+          f"-DoutputDirectory={to}", *options], 600)
     shutil.rmtree(repository, ignore_errors=True)
 
 
@@ -72,5 +92,10 @@ def _run(command, seconds):
 
 
 if __name__ == "__main__":
-    clients_class_path()
-    print(class_path())
+    if sys.argv[1:] == ["--earlier-clients"]:
+        for number, path in earlier_clients().items():
+            print(number, path)
+    else:
+        clients_class_path()
+        earlier_clients()
+        print(class_path())

@@ -1,15 +1,20 @@
-// Holds agent/kafka against what GoldenVectors.java wrote with Kafka's own classes:
-//   DIR/headers    request and response headers of every API and version: read and written alike
-//   DIR/messages   decoded, compared with Java's JSON, and encoded again to the same bytes
-//   DIR/batches    read, compared with Java's JSON; then rewritten in every codec into DIR/rewritten, for Java to judge
-// Prints what it checked; exits with 1 when anything differs.
+// Holds agent/kafka against what GoldenMessages.java and GoldenBatches.java wrote with Kafka's own classes:
+//   DIR/RELEASE/headers    request and response headers of every API and version: read and written alike
+//   DIR/RELEASE/messages   decoded, compared with Java's JSON, and encoded again to the same bytes
+//   DIR/batches            read, compared with Java's JSON; rewritten in every codec into DIR/rewritten, for Java to
+//   judge
+// Prints what it checked; exits with 1 when anything differs, or when there is a version of a message that no release
+// has.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -67,6 +72,14 @@ void ForEachLine(const std::string& path, const std::function<void(const Columns
   for (std::string line; std::getline(file, line);) use(absl::StrSplit(line, '\t'));
 }
 
+std::vector<std::string> FoldersIn(const std::string& directory) {
+  std::vector<std::string> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.is_directory()) folders.push_back(entry.path().string());
+  }
+  return folders;
+}
+
 std::string FromHex(const std::string& hex) { return absl::HexStringToBytes(hex); }
 std::string ToHex(Bytes bytes) { return absl::BytesToHexString(ToAbsl(AsText(bytes))); }
 std::string ToHex(const FrameWriter& writer) { return ToHex(writer.ToBuffer()); }
@@ -107,10 +120,27 @@ void CheckHeader(const Columns& line, Tally& tally) {
 
 // ------------------------------------------------------------------------------------------------------ messages
 
-using MessageCheck = void (*)(const std::string& bytes, int16_t version, const Columns& line, Tally& tally);
+// What Kafka 2.8 calls a field of this message otherwise than Kafka 4.4.
+using Renames = std::map<std::string, std::string>;
 
+void Rename(nlohmann::json& json, const Renames& renames) {
+  if (json.is_array()) {
+    for (nlohmann::json& element : json) Rename(element, renames);
+  }
+  if (!json.is_object()) return;
+  nlohmann::json renamed = nlohmann::json::object();
+  for (auto& [name, value] : json.items()) {
+    Rename(value, renames);
+    const auto found = renames.find(name);
+    renamed[found == renames.end() ? name : found->second] = std::move(value);
+  }
+  json = std::move(renamed);
+}
+
+// Columns: message, version, bytes, JSON.
 template <class Message>
-void CheckMessage(const std::string& bytes, int16_t version, const Columns& line, Tally& tally) {
+void CheckMessage(int16_t version, const Columns& line, const Renames& renames, Tally& tally) {
+  const std::string bytes = FromHex(line[2]);
   const std::string name = StrCat(Message::kName, " version ", version);
   const auto message = Decode<Message>(AsBytes(bytes), version);
   tally.Check(message.ok(), name + ": " + std::string(message.status().message()) + " in " + line[2]);
@@ -122,33 +152,68 @@ void CheckMessage(const std::string& bytes, int16_t version, const Columns& line
   nlohmann::json ours;
   JsonVisitor visitor(ours, version);
   Describe(visitor, *message);
-  tally.Check(ours == nlohmann::json::parse(line[3]), name + ": read as " + ours.dump() + ", not " + line[3]);
+  nlohmann::json theirs = nlohmann::json::parse(line[3]);
+  Rename(theirs, renames);
+  tally.Check(ours == theirs, name + ": read as " + ours.dump() + ", not " + line[3]);
+}
+
+struct MessageCheck {
+  void (*check)(int16_t version, const Columns& line, const Renames& renames, Tally& tally);
+  VersionRange versions;
+  Renames renames;
+};
+
+template <class Message>
+std::pair<const std::string, MessageCheck> CheckOf(Renames renames = {}) {
+  return {std::string(Message::kName), {CheckMessage<Message>, Message::kVersions, std::move(renames)}};
 }
 
 const std::map<std::string, MessageCheck>& MessageChecks() {
   static const std::map<std::string, MessageCheck> checks = {
-      {"ProduceRequest", CheckMessage<ProduceRequest>},
-      {"ProduceResponse", CheckMessage<ProduceResponse>},
-      {"FetchRequest", CheckMessage<FetchRequest>},
-      {"FetchResponse", CheckMessage<FetchResponse>},
-      {"ApiVersionsRequest", CheckMessage<ApiVersionsRequest>},
-      {"ApiVersionsResponse", CheckMessage<ApiVersionsResponse>},
-      {"MetadataRequest", CheckMessage<MetadataRequest>},
-      {"MetadataResponse", CheckMessage<MetadataResponse>},
-      {"FindCoordinatorResponse", CheckMessage<FindCoordinatorResponse>},
-      {"DescribeClusterResponse", CheckMessage<DescribeClusterResponse>},
-      {"ShareFetchRequest", CheckMessage<ShareFetchRequest>},
-      {"ShareFetchResponse", CheckMessage<ShareFetchResponse>},
-      {"SaslHandshakeRequest", CheckMessage<SaslHandshakeRequest>},
-      {"SaslHandshakeResponse", CheckMessage<SaslHandshakeResponse>},
-      {"SaslAuthenticateRequest", CheckMessage<SaslAuthenticateRequest>},
-      {"SaslAuthenticateResponse", CheckMessage<SaslAuthenticateResponse>},
-      {"DescribeConfigsRequest", CheckMessage<DescribeConfigsRequest>},
-      {"DescribeConfigsResponse", CheckMessage<DescribeConfigsResponse>},
-      {"CreateTopicsResponse", CheckMessage<CreateTopicsResponse>},
-      {"DescribeTopicPartitionsResponse", CheckMessage<DescribeTopicPartitionsResponse>},
+      CheckOf<ProduceRequest>(),
+      CheckOf<ProduceResponse>(),
+      CheckOf<FetchRequest>(),
+      CheckOf<FetchResponse>({{"partitionResponses", "partitions"},
+                              {"partition", "partitionIndex"},
+                              {"recordSetSizeInBytes", "recordsSizeInBytes"},
+                              {"recordSet", "records"}}),
+      CheckOf<ApiVersionsRequest>(),
+      CheckOf<ApiVersionsResponse>(),
+      CheckOf<MetadataRequest>(),
+      CheckOf<MetadataResponse>(),
+      CheckOf<FindCoordinatorResponse>(),
+      CheckOf<DescribeClusterResponse>(),
+      CheckOf<ShareFetchRequest>(),
+      CheckOf<ShareFetchResponse>(),
+      CheckOf<SaslHandshakeRequest>(),
+      CheckOf<SaslHandshakeResponse>(),
+      CheckOf<SaslAuthenticateRequest>(),
+      CheckOf<SaslAuthenticateResponse>(),
+      CheckOf<DescribeConfigsRequest>(),
+      CheckOf<DescribeConfigsResponse>(),
+      CheckOf<CreateTopicsResponse>(),
+      CheckOf<DescribeTopicPartitionsResponse>(),
   };
   return checks;
+}
+
+// Every version that the agent reads has to be in one of the releases.
+void CheckMessages(const std::vector<std::string>& releases, Tally& tally) {
+  std::map<std::string, std::set<int16_t>> seen;
+  for (const std::string& release : releases) {
+    ForEachLine(release + "/messages", [&](const Columns& line) {
+      const auto check = MessageChecks().find(line[0]);
+      if (check == MessageChecks().end()) return tally.Check(false, "no check for " + line[0]);
+      const auto version = static_cast<int16_t>(std::stoi(line[1]));
+      seen[line[0]].insert(version);
+      check->second.check(version, line, check->second.renames, tally);
+    });
+  }
+  for (const auto& [name, check] : MessageChecks()) {
+    for (int16_t version = check.versions.min; version <= check.versions.max; ++version) {
+      tally.Check(seen[name].contains(version), StrCat(name, " version ", version, " is in no release"));
+    }
+  }
 }
 
 // ------------------------------------------------------------------------------------------------------- batches
@@ -194,7 +259,7 @@ nlohmann::json DescribeBatch(const BatchHeader& header, Bytes records) {
           {"records", list}};
 }
 
-// What is done to a batch; GoldenVectors.java expects just this.
+// What is done to a batch; GoldenBatches.java expects just this.
 void RewriteRecord(std::string_view what, const RecordView& record, int index, BatchWriter& writer) {
   static const ByteBuffer envelope(30, 0xab);
   constexpr size_t kTagSize = 16;
@@ -255,19 +320,18 @@ void CheckBatch(const Columns& line, std::ofstream& rewritten, Tally& tally) {
 }
 
 bool Run(const std::string& directory) {
+  const std::vector<std::string> releases = FoldersIn(directory);
   Tally headers;
-  ForEachLine(directory + "/headers", [&](const Columns& line) { CheckHeader(line, headers); });
+  for (const std::string& release : releases) {
+    ForEachLine(release + "/headers", [&](const Columns& line) { CheckHeader(line, headers); });
+  }
   Tally messages;
-  ForEachLine(directory + "/messages", [&](const Columns& line) {
-    const auto check = MessageChecks().find(line[0]);
-    if (check == MessageChecks().end()) return messages.Check(false, "no check for " + line[0]);
-    check->second(FromHex(line[2]), static_cast<int16_t>(std::stoi(line[1])), line, messages);
-  });
+  CheckMessages(releases, messages);
   Tally batches;
   std::ofstream rewritten(directory + "/rewritten");
   ForEachLine(directory + "/batches", [&](const Columns& line) { CheckBatch(line, rewritten, batches); });
-  const bool headersRight = headers.Report("headers", 1000);
-  const bool messagesRight = messages.Report("messages", 3000);
+  const bool headersRight = headers.Report("headers", 4 * 1000);
+  const bool messagesRight = messages.Report("messages", 4 * 3000);
   const bool batchesRight = batches.Report("batches", 500);
   return headersRight && messagesRight && batchesRight && rewritten.flush().good();
 }
