@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "kafka/messages/api_versions.h"
+#include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
@@ -38,6 +40,10 @@ int16_t NewestReadable(ApiKey api) {
       return kafka::SaslHandshakeRequest::kVersions.max;
     case ApiKey::kSaslAuthenticate:
       return kafka::SaslAuthenticateRequest::kVersions.max;
+    case ApiKey::kCreateTopics:
+      return kafka::CreateTopicsResponse::kVersions.max;
+    case ApiKey::kDescribeTopicPartitions:
+      return kafka::DescribeTopicPartitionsResponse::kVersions.max;
     case ApiKey::kApiVersions:
       return ApiVersionsResponse::kVersions.max;
     default:

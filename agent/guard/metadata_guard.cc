@@ -1,10 +1,13 @@
 #include "guard/metadata_guard.h"
 
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
 #include "base/text.h"
+#include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
 
@@ -15,9 +18,33 @@ using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
 kafka::VersionRange ReadableVersions(kafka::ApiKey api) {
-  if (api == kafka::ApiKey::kMetadata) return kafka::MetadataResponse::kVersions;
-  if (api == kafka::ApiKey::kFindCoordinator) return kafka::FindCoordinatorResponse::kVersions;
-  return kafka::DescribeClusterResponse::kVersions;
+  switch (api) {
+    case kafka::ApiKey::kMetadata:
+      return kafka::MetadataResponse::kVersions;
+    case kafka::ApiKey::kFindCoordinator:
+      return kafka::FindCoordinatorResponse::kVersions;
+    case kafka::ApiKey::kCreateTopics:
+      return kafka::CreateTopicsResponse::kVersions;
+    case kafka::ApiKey::kDescribeTopicPartitions:
+      return kafka::DescribeTopicPartitionsResponse::kVersions;
+    default:
+      return kafka::DescribeClusterResponse::kVersions;
+  }
+}
+
+template <class Response, class Use>
+absl::Status ReadAs(const proxy::ResponseFrame& response, Use use) {
+  const absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version);
+  if (decoded.ok()) use(*decoded);
+  return decoded.status();
+}
+
+template <class Topics>
+void LearnFrom(const Topics& topics, TopicNames& names) {
+  for (const auto& topic : topics) {
+    const std::optional<std::string_view> name = topic.name;
+    if (name.has_value()) names.Learn(topic.topicId, *name);
+  }
 }
 
 }  // namespace
@@ -31,38 +58,38 @@ io::Task<RequestVerdict> MetadataGuard::OnRequest(const proxy::RequestFrame& req
   co_return RequestVerdict::Forward().WantResponse();
 }
 
-absl::StatusOr<std::vector<MetadataGuard::Broker>> MetadataGuard::BrokersIn(const proxy::ResponseFrame& response) {
-  std::vector<Broker> brokers;
-  const auto add = [&brokers](std::string_view host, int32_t port) {
-    Broker& broker = brokers.emplace_back();
-    broker.host = host;
-    broker.port = port;
-  };
-  if (response.apiKey == kafka::ApiKey::kMetadata) {
-    const auto metadata = kafka::Decode<kafka::MetadataResponse>(response.body, response.version);
-    if (!metadata.ok()) return metadata.status();
-    for (const auto& broker : metadata->brokers) add(broker.host, broker.port);
-    for (const auto& topic : metadata->topics) {
-      if (topic.name.has_value()) shared_.topicNames.Learn(topic.topicId, *topic.name);
-    }
-  } else if (response.apiKey == kafka::ApiKey::kFindCoordinator) {
-    const auto found = kafka::Decode<kafka::FindCoordinatorResponse>(response.body, response.version);
-    if (!found.ok()) return found.status();
-    add(found->host, found->port);
-    for (const auto& coordinator : found->coordinators) add(coordinator.host, coordinator.port);
-  } else {
-    const auto cluster = kafka::Decode<kafka::DescribeClusterResponse>(response.body, response.version);
-    if (!cluster.ok()) return cluster.status();
-    for (const auto& broker : cluster->brokers) add(broker.host, broker.port);
+absl::Status MetadataGuard::Read(const proxy::ResponseFrame& response, std::vector<Broker>& brokers) {
+  const auto add = [&brokers](const auto& broker) { brokers.push_back({broker.host, broker.port}); };
+  switch (response.apiKey) {
+    case kafka::ApiKey::kMetadata:
+      return ReadAs<kafka::MetadataResponse>(response, [&](const auto& metadata) {
+        for (const auto& broker : metadata.brokers) add(broker);
+        LearnFrom(metadata.topics, shared_.topicNames);
+      });
+    case kafka::ApiKey::kFindCoordinator:
+      return ReadAs<kafka::FindCoordinatorResponse>(response, [&](const auto& found) {
+        add(found);
+        for (const auto& coordinator : found.coordinators) add(coordinator);
+      });
+    case kafka::ApiKey::kCreateTopics:
+      return ReadAs<kafka::CreateTopicsResponse>(
+          response, [&](const auto& created) { LearnFrom(created.topics, shared_.topicNames); });
+    case kafka::ApiKey::kDescribeTopicPartitions:
+      return ReadAs<kafka::DescribeTopicPartitionsResponse>(
+          response, [&](const auto& described) { LearnFrom(described.topics, shared_.topicNames); });
+    default:
+      return ReadAs<kafka::DescribeClusterResponse>(response, [&](const auto& cluster) {
+        for (const auto& broker : cluster.brokers) add(broker);
+      });
   }
-  return brokers;
 }
 
 io::Task<ResponseVerdict> MetadataGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
                                                     proxy::FrameOutput&) {
-  const absl::StatusOr<std::vector<Broker>> brokers = BrokersIn(response);
-  if (!brokers.ok()) co_return ResponseVerdict::Close(std::string(brokers.status().message()));
-  for (const Broker& broker : *brokers) {
+  std::vector<Broker> brokers;
+  const absl::Status read = Read(response, brokers);
+  if (!read.ok()) co_return ResponseVerdict::Close(std::string(read.message()));
+  for (const Broker& broker : brokers) {
     auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
     const absl::Status learned = co_await std::move(learning);
     if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));

@@ -1,5 +1,5 @@
-// Metadata, FindCoordinator, DescribeCluster: nothing is changed; topic ids and brokers are learned before the client
-// hears of them.
+// Metadata, FindCoordinator, DescribeCluster, CreateTopics, DescribeTopicPartitions: nothing is changed; topic ids and
+// brokers are learned before the client hears of them.
 #pragma once
 
 #include <vector>
@@ -15,7 +15,8 @@ class MetadataGuard : public proxy::Interceptor {
       : shared_(shared), loop_(loop), connection_(connection) {}
 
   std::vector<kafka::ApiKey> Wants() const override {
-    return {kafka::ApiKey::kMetadata, kafka::ApiKey::kFindCoordinator, kafka::ApiKey::kDescribeCluster};
+    return {kafka::ApiKey::kMetadata, kafka::ApiKey::kFindCoordinator, kafka::ApiKey::kDescribeCluster,
+            kafka::ApiKey::kCreateTopics, kafka::ApiKey::kDescribeTopicPartitions};
   }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
@@ -28,7 +29,8 @@ class MetadataGuard : public proxy::Interceptor {
     int32_t port = 0;
   };
 
-  absl::StatusOr<std::vector<Broker>> BrokersIn(const proxy::ResponseFrame& response);
+  // Learns the topics and collects the brokers, whose host names are views into the response.
+  absl::Status Read(const proxy::ResponseFrame& response, std::vector<Broker>& brokers);
 
   SharedState& shared_;
   io::Loop& loop_;

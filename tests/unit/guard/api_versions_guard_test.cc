@@ -39,8 +39,9 @@ class ApiVersionsGuardTest : public InterceptorTest {
 TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
   for (int16_t version = 0; version <= 5; ++version) {
     ApiVersionsResponse response;
-    for (const ApiKey api : {ApiKey::kProduce, ApiKey::kFetch, ApiKey::kMetadata, ApiKey::kFindCoordinator,
-                             ApiKey::kDescribeCluster, ApiKey::kApiVersions}) {
+    for (const ApiKey api :
+         {ApiKey::kProduce, ApiKey::kFetch, ApiKey::kMetadata, ApiKey::kFindCoordinator, ApiKey::kDescribeCluster,
+          ApiKey::kCreateTopics, ApiKey::kDescribeTopicPartitions, ApiKey::kApiVersions}) {
       Offer(response, api, 0, 99);
     }
     Offer(response, ApiKey::kOffsetCommit, 2, 99);
@@ -53,6 +54,8 @@ TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
     EXPECT_EQ(RangeOf(capped, ApiKey::kMetadata), "0-13");
     EXPECT_EQ(RangeOf(capped, ApiKey::kFindCoordinator), "0-6");
     EXPECT_EQ(RangeOf(capped, ApiKey::kDescribeCluster), "0-2");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kCreateTopics), "0-7");
+    EXPECT_EQ(RangeOf(capped, ApiKey::kDescribeTopicPartitions), "0-0");
     EXPECT_EQ(RangeOf(capped, ApiKey::kApiVersions), "0-5");
     EXPECT_EQ(RangeOf(capped, ApiKey::kOffsetCommit), "2-99") << "nobody guards this";
     EXPECT_EQ(RangeOf(capped, static_cast<ApiKey>(1234)), "1-7");

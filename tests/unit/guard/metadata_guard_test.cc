@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "interceptor_fixture.h"
+#include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/find_coordinator.h"
 
 namespace kveil::guard {
@@ -41,6 +43,41 @@ TEST_F(MetadataGuardTest, learnsTheNamesOfTopicIds) {
     EXPECT_TRUE(Response(*guard_, version, response).forwarded());
     EXPECT_EQ(shared_->topicNames.Find(Id(static_cast<uint8_t>(version))), name);
   }
+}
+
+TEST_F(MetadataGuardTest, learnsTheIdOfATopicThatIsCreated) {
+  kafka::CreateTopicsResponse response;
+  response.topics.emplace_back().name = "made";
+  response.topics[0].topicId = Id(1);
+  EXPECT_TRUE(Response(*guard_, 6, response).forwarded());
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), std::nullopt) << "version 6 has no ids";
+  EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "made");
+}
+
+TEST_F(MetadataGuardTest, learnsTheIdsOfDescribedTopics) {
+  kafka::DescribeTopicPartitionsResponse response;
+  for (uint8_t number = 1; number <= 2; ++number) {
+    kafka::DescribeTopicPartitionsResponse::Topic& topic = response.topics.emplace_back();
+    topic.name = number == 1 ? "first" : "second";
+    topic.topicId = Id(number);
+  }
+  response.topics.emplace_back().topicId = Id(3);  // one that the broker does not know
+  EXPECT_TRUE(Response(*guard_, 0, response).forwarded());
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "first");
+  EXPECT_EQ(shared_->topicNames.Find(Id(2)), "second");
+  EXPECT_EQ(shared_->topicNames.Find(Id(3)), std::nullopt);
+}
+
+TEST_F(MetadataGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
+  for (uint8_t number = 1; number <= 2; ++number) {
+    kafka::CreateTopicsResponse response;
+    response.topics.emplace_back().name = "clicks";
+    response.topics[0].topicId = Id(number);
+    EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
+  }
+  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "clicks");
+  EXPECT_EQ(shared_->topicNames.Find(Id(2)), "clicks");
 }
 
 TEST_F(MetadataGuardTest, learnsNothingOfAnIdWithoutAName) {
@@ -94,7 +131,8 @@ TEST_F(MetadataGuardTest, closesOnWhatItCannotRead) {
   for (const ApiKey api : guard_->Wants()) {
     EXPECT_TRUE(RequestBytes(*guard_, api, 99, Bytes()).closed());
     EXPECT_TRUE(RequestBytes(*guard_, api, 0, Bytes()).verdict.wantResponse);
-    EXPECT_TRUE(ResponseBytes(*guard_, api, 1, AsBytes("\x7f\x7f\x7f\x7f no answer"), nullptr).closed());
+    const int16_t version = api == ApiKey::kDescribeTopicPartitions ? 0 : 1;
+    EXPECT_TRUE(ResponseBytes(*guard_, api, version, AsBytes("\x7f\x7f\x7f\x7f no answer"), nullptr).closed());
   }
 }
 
