@@ -98,7 +98,10 @@ absl::Status Agent::StartWorkers() {
     return redirect_->Learn(broker, targetIndex, lifetime);
   };
   brokerOptions.clusterOf = [this](uint16_t targetIndex) { return config_.intercept.targets.at(targetIndex).cluster; };
-  brokerOptions.isTarget = [this](const SocketAddress& broker) { return redirect_->IsConfiguredTarget(broker); };
+  brokerOptions.hasTls = [this](uint16_t targetIndex) {
+    return tls_->IsUsedBy(config_.intercept.targets.at(targetIndex).cluster);
+  };
+  brokerOptions.targetOf = [this](const SocketAddress& broker) { return redirect_->ConfiguredTarget(broker); };
   brokerOptions.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
   brokers_ = std::make_unique<guard::BrokerDirectory>(std::move(brokerOptions));
 

@@ -15,12 +15,14 @@
 namespace kveil::guard {
 namespace {
 
-// A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again after
-// this long; what was learned before stays for its lifetime.
-constexpr std::chrono::seconds kLookAgain{5};
 constexpr size_t kMostNames = 10'000;
 
-absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint16_t port) {
+// How often the log says of the same address that it is refused; each connection that ends for it says so, too.
+constexpr std::chrono::minutes kRefusalIsNews{1};
+
+}  // namespace
+
+absl::StatusOr<std::vector<SocketAddress>> BrokerDirectory::Resolve(const std::string& host) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -33,14 +35,10 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host, uint
   std::vector<SocketAddress> addresses;
   for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
     absl::StatusOr<SocketAddress> address = SocketAddress::From(entry->ai_addr, entry->ai_addrlen);
-    if (!address.ok()) continue;
-    address->setPort(port);
-    addresses.push_back(*address);
+    if (address.ok()) addresses.push_back(*address);
   }
   return addresses;
 }
-
-}  // namespace
 
 bool BrokerDirectory::LearnedWithin(const std::string& endpoint, Clock::duration age) {
   const std::lock_guard lock(mutex_);
@@ -53,17 +51,38 @@ void BrokerDirectory::NoteLearned(const std::string& endpoint) {
   learnedAt_[endpoint] = Clock::now();
 }
 
+// What is a target by configuration is that cluster's, whoever advertises it. But a cluster that is to be reached over
+// TLS must not be left in the clear for that.
+absl::Status BrokerDirectory::CheckConfigured(const SocketAddress& address, uint16_t configured,
+                                              uint16_t targetIndex) const {
+  const std::string cluster = options_.clusterOf(targetIndex), owner = options_.clusterOf(configured);
+  if (cluster == owner || !options_.hasTls(targetIndex) || options_.hasTls(configured)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      StrCat("broker ", address.Text(), ", which cluster ", cluster, " (with tls) advertises, is a target of cluster ",
+             owner, " (without) by configuration: add it to /intercept/targets as cluster ", cluster));
+}
+
 absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex) {
-  if (options_.isTarget(address)) return absl::OkStatus();
-  if (options_.reportOnly) {
-    if (IsNews(address)) log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
-    return absl::OkStatus();
+  const std::optional<uint16_t> configured = options_.targetOf(address);
+  absl::Status status;
+  if (configured.has_value()) {
+    status = CheckConfigured(address, *configured, targetIndex);
+  } else if (options_.reportOnly) {
+    if (IsNews(address.Text(), options_.lifetime)) {
+      log::Warning("broker.outsideTargets", {{"broker", address.Text()}, {"advertisedAs", host}});
+    }
+  } else {
+    status = options_.learn(address, targetIndex, options_.lifetime);
+    if (status.ok() && IsNews(address.Text(), options_.lifetime)) {
+      log::Info("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
+    }
   }
-  const absl::Status learned = options_.learn(address, targetIndex, options_.lifetime);
-  if (learned.ok() && IsNews(address)) {
-    log::Info("broker.learned", {{"broker", address.Text()}, {"advertisedAs", host}});
+  const std::string cluster = options_.clusterOf(targetIndex);
+  if (!status.ok() && IsNews(StrCat("refused ", address.Text(), " ", cluster), kRefusalIsNews)) {
+    log::Error("broker.refused",
+               {{"broker", address.Text()}, {"advertisedAs", host}, {"cluster", cluster}, {"reason", status}});
   }
-  return learned;
+  return status;
 }
 
 std::string BrokerDirectory::NameOf(const SocketAddress& address, std::string_view cluster) const {
@@ -72,32 +91,35 @@ std::string BrokerDirectory::NameOf(const SocketAddress& address, std::string_vi
   return found == nameOf_.end() ? std::string() : found->second;
 }
 
-bool BrokerDirectory::IsNews(const SocketAddress& address) {
+void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view host, uint16_t targetIndex) {
+  const std::lock_guard lock(mutex_);
+  if (nameOf_.size() > kMostNames) nameOf_.clear();
+  nameOf_[StrCat(options_.clusterOf(targetIndex), " ", address.Text())] = std::string(host);
+}
+
+bool BrokerDirectory::IsNews(const std::string& what, Clock::duration age) {
   const std::lock_guard lock(mutex_);
   const Clock::time_point now = Clock::now();
-  const auto [told, isNew] = toldAt_.try_emplace(address.Text(), now);
-  const bool isNews = isNew || now - told->second >= options_.lifetime;
+  const auto [told, isNew] = toldAt_.try_emplace(what, now);
+  const bool isNews = isNew || now - told->second >= age;
   if (isNews) told->second = now;
   return isNews;
 }
 
-absl::Status BrokerDirectory::ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex) {
-  const absl::StatusOr<std::vector<SocketAddress>> addresses = Resolve(host, port);
-  if (!addresses.ok() && options_.reportOnly) {
-    log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", addresses.status()}});
-    return absl::OkStatus();
-  }
-  if (!addresses.ok()) return addresses.status();
-  {
-    const std::lock_guard lock(mutex_);
-    if (nameOf_.size() > kMostNames) nameOf_.clear();
-    for (const SocketAddress& address : *addresses) {
-      nameOf_[StrCat(options_.clusterOf(targetIndex), " ", address.Text())] = host;
+// Name resolution blocks, so it has a thread of its own.
+io::Task<absl::StatusOr<std::vector<SocketAddress>>> BrokerDirectory::Resolved(io::Loop& loop, std::string host) {
+  using Addresses = absl::StatusOr<std::vector<SocketAddress>>;
+  auto start = [&](absl::AnyInvocable<void(Addresses)> done) {
+    // Shared, because a thread that does not start takes what was moved into it with it.
+    const auto shared = std::make_shared<absl::AnyInvocable<void(Addresses)>>(std::move(done));
+    try {
+      std::thread([this, host, shared] { (*shared)(options_.resolve(host)); }).detach();
+    } catch (const std::system_error& error) {
+      (*shared)(absl::ResourceExhaustedError(StrCat("no thread to look a broker's name up: ", error.what())));
     }
-  }
-  absl::Status status;
-  for (const SocketAddress& address : *addresses) status.Update(LearnAddress(address, host, targetIndex));
-  return status;
+  };
+  auto waiting = io::AwaitCallback<Addresses>(loop, std::move(start));
+  co_return co_await std::move(waiting);
 }
 
 io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view host, int32_t port,
@@ -105,34 +127,32 @@ io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view h
   // A broker without an address is one that the sender does not know either (port -1 or an empty host).
   if (host.empty() || port <= 0 || port > 65535) co_return absl::OkStatus();
   const std::string endpoint = StrCat(targetIndex, " ", host, " ", port);
-  if (LearnedWithin(endpoint, std::min<Clock::duration>(kLookAgain, options_.lifetime / 2))) co_return absl::OkStatus();
-  const auto ownedPort = static_cast<uint16_t>(port);
-  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, ownedPort);
-  absl::Status learned;
-  if (numeric.ok()) {
-    learned = LearnAddress(*numeric, host, targetIndex);
-  } else {
-    // Name resolution blocks, so it has a thread of its own.
-    std::string ownedHost(host);
-    auto start = [&](absl::AnyInvocable<void(absl::Status)> done) {
-      try {
-        std::thread([this, ownedHost = std::move(ownedHost), ownedPort, targetIndex, done = std::move(done)]() mutable {
-          done(ResolveAndLearn(ownedHost, ownedPort, targetIndex));
-        }).detach();
-      } catch (const std::system_error& error) {
-        done(absl::ResourceExhaustedError(StrCat("no thread to look a broker's name up: ", error.what())));
-      }
-    };
-    auto waiting = io::AwaitCallback<absl::Status>(loop, std::move(start));
-    learned = co_await std::move(waiting);
-  }
-  if (learned.ok()) {
-    NoteLearned(endpoint);
-  } else if (LearnedWithin(endpoint, options_.lifetime)) {
-    // What was learned before is still in force; a name server that is away for a moment ends no connection.
-    log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", learned}});
+  if (LearnedWithin(endpoint, std::min<Clock::duration>(options_.lookAgain, options_.lifetime / 2))) {
     co_return absl::OkStatus();
   }
+  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, static_cast<uint16_t>(port));
+  std::vector<SocketAddress> addresses;
+  if (numeric.ok()) {
+    addresses.push_back(*numeric);
+  } else {
+    auto resolving = Resolved(loop, std::string(host));
+    absl::StatusOr<std::vector<SocketAddress>> resolved = co_await std::move(resolving);
+    if (!resolved.ok()) {
+      // What was learned before is still in force; a name server that is away for a moment ends no connection.
+      if (!options_.reportOnly && !LearnedWithin(endpoint, options_.lifetime)) co_return resolved.status();
+      log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", resolved.status()}});
+      co_return absl::OkStatus();
+    }
+    addresses = *std::move(resolved);
+  }
+  absl::Status learned;
+  for (SocketAddress& address : addresses) {
+    address.setPort(static_cast<uint16_t>(port));
+    const absl::Status status = LearnAddress(address, host, targetIndex);
+    if (status.ok() && !numeric.ok()) NoteName(address, host, targetIndex);
+    learned.Update(status);
+  }
+  if (learned.ok()) NoteLearned(endpoint);
   co_return learned;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-
+#include "absl/status/statusor.h"
 #include "base/socket_address.h"
 #include "io/loop.h"
 #include "io/task.h"
@@ -24,19 +25,27 @@ namespace kveil::guard {
 class BrokerDirectory {
  public:
   struct Options {
-    // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`.
+    // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`. An error: it may not
+    // be, or cannot be.
     std::function<absl::Status(const SocketAddress&, uint16_t targetIndex, std::chrono::seconds lifetime)> learn;
-    // The cluster that a target belongs to.
+    // The cluster that a target belongs to, and whether that is reached over TLS.
     std::function<std::string(uint16_t targetIndex)> clusterOf;
-    // Whether an address is a target already, by configuration.
-    std::function<bool(const SocketAddress&)> isTarget;
+    std::function<bool(uint16_t targetIndex)> hasTls;
+    // The target that an address belongs to by configuration.
+    std::function<std::optional<uint16_t>(const SocketAddress&)> targetOf;
+    // The addresses of a name, with any port.
+    std::function<absl::StatusOr<std::vector<SocketAddress>>(const std::string& host)> resolve = Resolve;
     bool reportOnly = false;  // do not learn: log each broker outside the targets, once a lifetime
     std::chrono::seconds lifetime = std::chrono::minutes(30);
+    // A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again
+    // after this long; what was learned before stays for its lifetime.
+    std::chrono::seconds lookAgain{5};
   };
   explicit BrokerDirectory(Options options) : options_(std::move(options)) {}
 
   // Resolves the name and learns every address it has. Suspends only the first time, and when an entry has grown old.
-  // An error: the name does not resolve, or the kernel does not take the address.
+  // An error: the client must not hear of this broker. The name does not resolve, an address belongs to another
+  // cluster, or the kernel does not take it.
   io::Task<absl::Status> Learn(io::Loop& loop, std::string_view host, int32_t port, uint16_t targetIndex);
 
   // The host name, if it was one, under which a response of this cluster last advertised the address; otherwise empty.
@@ -45,12 +54,15 @@ class BrokerDirectory {
  private:
   using Clock = std::chrono::steady_clock;
 
+  static absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host);
   // Whether an endpoint was learned, or is being looked up again, no longer ago than that.
   bool LearnedWithin(const std::string& endpoint, Clock::duration age);
-  bool IsNews(const SocketAddress& address);  // not said in the log within a lifetime
+  bool IsNews(const std::string& what, Clock::duration age);  // not said in the log for that long
+  void NoteName(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
   void NoteLearned(const std::string& endpoint);
+  io::Task<absl::StatusOr<std::vector<SocketAddress>>> Resolved(io::Loop& loop, std::string host);
   absl::Status LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
-  absl::Status ResolveAndLearn(const std::string& host, uint16_t port, uint16_t targetIndex);
+  absl::Status CheckConfigured(const SocketAddress& address, uint16_t configured, uint16_t targetIndex) const;
 
   const Options options_;
   mutable std::mutex mutex_;

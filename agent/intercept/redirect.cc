@@ -61,7 +61,7 @@ struct Redirect::State {
         targets(std::move(targets)),
         pins(std::move(pins)),
         programs(std::move(programs)),
-        learned(this->programs.learned()) {}
+        learned(this->programs.learned(), this->config.targets) {}
 
   void Beat();
   static int OnEvent(void* self, void* data, size_t size);
@@ -143,7 +143,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   // From here on everything stays.
   state->attachments.emplace(*std::move(attachments));
   state->pins.Keep();
-  state->learned.Adopt(config.targets);
+  if (absl::Status adopted = state->learned.Adopt(); !adopted.ok()) return adopted;
   State& running = *state;
   running.heartbeat.emplace(options.heartbeatTimeout / 5, [&running] { running.Beat(); });
   return std::unique_ptr<Redirect>(new Redirect(std::move(state)));
@@ -184,15 +184,16 @@ absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
 
 absl::Status Redirect::Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
   if (targetIndex >= state_->config.targets.size()) return absl::InvalidArgumentError("no such target");
-  return state_->learned.Learn(broker, state_->config.targets[targetIndex], targetIndex, lifetime);
+  return state_->learned.Learn(broker, targetIndex, lifetime);
 }
 
 bool Redirect::IsTarget(const SocketAddress& address) {
-  return IsConfiguredTarget(address) || state_->learned.Knows(address);
+  return state_->targets.Find(address).has_value() || state_->learned.Knows(address);
 }
 
-bool Redirect::IsConfiguredTarget(const SocketAddress& address) const {
-  return state_->targets.Find(address).has_value();
+std::optional<uint16_t> Redirect::ConfiguredTarget(const SocketAddress& address) const {
+  const std::optional<uint16_t> found = state_->targets.Find(address);
+  return found == KVEIL_PROBE_TARGET ? std::nullopt : found;
 }
 
 absl::Status Redirect::Probe(std::chrono::milliseconds limit) {

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,13 +76,13 @@ class Redirect {
   absl::StatusOr<Origin> OriginOf(int acceptedFd);
 
   // From now until `lifetime` from now connects to this address are redirected, too; learning it again prolongs. A
-  // v4-mapped address is taken as IPv4. kResourceExhausted: too many are known; the caller must not let the client hear
-  // of it.
+  // v4-mapped address is taken as IPv4. kAlreadyExists: it was learned for another cluster; kResourceExhausted: too
+  // many are known. Then the caller must not let the client hear of it.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
 
-  // Whether a connect to `address` is redirected now, and whether it always is, without having been learned.
+  // Whether a connect to `address` is redirected now, and for which target it always is, without having been learned.
   bool IsTarget(const SocketAddress& address);
-  bool IsConfiguredTarget(const SocketAddress& address) const;
+  std::optional<uint16_t> ConfiguredTarget(const SocketAddress& address) const;
 
   // Makes a child process in a small cgroup connect to a destination of its own, and waits until OriginOf was called
   // for that connection. The namespace of the agent must be served. Blocks up to `limit`.

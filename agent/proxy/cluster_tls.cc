@@ -58,6 +58,11 @@ absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<p
   return loaded;
 }
 
+bool ClusterTls::IsUsedBy(const std::string& cluster) const {
+  const std::lock_guard lock(mutex_);
+  return clusters_.contains(cluster);
+}
+
 io::TlsFiles ClusterTls::FilesFor(const policy::TlsConfig& config, const policy::Workload& workload) {
   io::TlsFiles files{.ca = config.ca, .certificate = config.certificate, .key = config.key, .crl = config.crl};
   if (config.identities.empty() || workload.unit.empty()) return files;

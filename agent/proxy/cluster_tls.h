@@ -25,6 +25,9 @@ class ClusterTls {
   // Reads every file once; kInvalidArgument names the cluster and the file.
   static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<policy::ClusterConfig>& clusters);
 
+  // Whether a cluster's brokers are reached over TLS.
+  bool IsUsedBy(const std::string& cluster) const;
+
   // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedName` is the host name under
   // which the cluster advertises the broker, or empty. An error: the certificate of this workload cannot be read.
   absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const ConnectionInfo& connection,

@@ -25,7 +25,8 @@ TEST_F(LearnedBrokersTest, LearnedAddressIsRedirectedForItsTargetAndNothingElseI
   EXPECT_FALSE(redirect.IsTarget(advertised4));
   ASSERT_TRUE(redirect.Learn(advertised4, 1, std::chrono::minutes(5)).ok());
   EXPECT_TRUE(redirect.IsTarget(advertised4));
-  EXPECT_FALSE(redirect.IsConfiguredTarget(advertised4));
+  EXPECT_EQ(redirect.ConfiguredTarget(advertised4), std::nullopt);
+  EXPECT_EQ(redirect.ConfiguredTarget(broker6), 1);
   EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
   ASSERT_EQ(agent->Origins().size(), 1u);
   EXPECT_EQ(agent->LastOrigin().targetIndex, 1);
@@ -91,6 +92,43 @@ TEST_F(LearnedBrokersTest, RestartedAgentKeepsThemUnderTheIndexThatTheirClusterH
   EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
   EXPECT_EQ(agent->LastOrigin().targetIndex, 1);
   EXPECT_TRUE(IsDirect(advertised6)) << "its cluster is configured no more";
+}
+
+TEST_F(LearnedBrokersTest, AnotherClusterCannotHaveWhatOneHasLearned) {
+  config.targets.push_back(MakeTarget("198.51.100.0", 24, 9092, 9092));
+  StartAgent();
+  Redirect& redirect = agent->redirect();
+  ASSERT_TRUE(redirect.Learn(advertised4, 0, std::chrono::minutes(5)).ok());  // of the cluster "main"
+  const absl::Status refused = redirect.Learn(advertised4, 1, std::chrono::minutes(5));
+  EXPECT_TRUE(absl::IsAlreadyExists(refused)) << refused;
+  for (const char* part : {"192.0.2.1:19092", "cluster six", "cluster main", "/intercept/targets"}) {
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr(part));
+  }
+  EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
+  EXPECT_EQ(agent->LastOrigin().targetIndex, 0);
+  EXPECT_TRUE(redirect.Learn(advertised4, 2, std::chrono::minutes(5)).ok()) << "another target of the same cluster";
+  DialInPod(advertised4);
+  EXPECT_EQ(agent->LastOrigin().targetIndex, 2);
+}
+
+TEST_F(LearnedBrokersTest, AnotherClusterHasWhatHasExpired) {
+  StartAgent({.heartbeatTimeout = std::chrono::hours(1)});  // no heartbeat clears it away
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(0)).ok());
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 1, std::chrono::minutes(5)).ok());
+  DialInPod(advertised4);
+  EXPECT_EQ(agent->LastOrigin().targetIndex, 1);
+}
+
+TEST_F(LearnedBrokersTest, AfterARestartTheClusterThatLearnedItHasItWhateverItsIndexIs) {
+  StartAgent();
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::minutes(5)).ok());  // of the cluster "main"
+  agent.reset();
+  std::swap(config.targets[0], config.targets[1]);
+  StartAgent();
+  EXPECT_TRUE(absl::IsAlreadyExists(agent->redirect().Learn(advertised4, 0, std::chrono::minutes(5))));
+  EXPECT_TRUE(agent->redirect().Learn(advertised4, 1, std::chrono::minutes(5)).ok());
+  DialInPod(advertised4);
+  EXPECT_EQ(agent->LastOrigin().targetIndex, 1);
 }
 
 TEST_F(LearnedBrokersTest, TargetThatDoesNotExistIsRefused) {

@@ -270,7 +270,8 @@ class InterceptorTest : public BatchTest {
   BrokerDirectory::Options DirectoryOptions() {
     BrokerDirectory::Options options;
     options.clusterOf = [](uint16_t targetIndex) { return StrCat("cluster", targetIndex); };
-    options.isTarget = [](const SocketAddress&) { return false; };
+    options.hasTls = [](uint16_t) { return false; };
+    options.targetOf = [](const SocketAddress&) { return std::nullopt; };
     options.learn = [this](const SocketAddress& address, uint16_t targetIndex, std::chrono::seconds) {
       learned_.push_back(StrCat(address.Text(), " of target ", targetIndex));
       return learnStatus_;
