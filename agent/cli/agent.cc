@@ -138,7 +138,7 @@ absl::Status Agent::StartWorkers() {
     return namespaces->UpstreamSocket(origin);
   };
   hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
-    return tls_->NewSession(connection, brokers_->NameOf(connection.broker, connection.cluster));
+    return tls_->NewSession(connection, brokers_->NamesOf(connection.broker, connection.cluster));
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);

@@ -8,6 +8,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "base/host_name.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "io/completion.h"
@@ -15,10 +18,22 @@
 namespace kveil::guard {
 namespace {
 
-constexpr size_t kMostNames = 10'000;
+// What is kept at most of each kind, and for how many names of one address: responses can be made up.
+constexpr size_t kMostKept = 10'000;
+constexpr size_t kMostNamesOfAddress = 16;
 
 // How often the log says of the same address that it is refused; each connection that ends for it says so, too.
 constexpr std::chrono::minutes kRefusalIsNews{1};
+
+// A host name as certificates and greetings have it: without the dot that a name may end with, in small letters.
+std::string WithoutDot(std::string_view host) {
+  if (host.ends_with('.')) host.remove_suffix(1);
+  return absl::AsciiStrToLower(ToAbsl(host));
+}
+
+std::string Endpoint(std::string_view cluster, std::string_view host, int32_t port) {
+  return StrCat(cluster, " ", host, " ", port);
+}
 
 }  // namespace
 
@@ -48,7 +63,15 @@ bool BrokerDirectory::LearnedWithin(const std::string& endpoint, Clock::duration
 
 void BrokerDirectory::NoteLearned(const std::string& endpoint) {
   const std::lock_guard lock(mutex_);
+  MakeRoom(learnedAt_);
   learnedAt_[endpoint] = Clock::now();
+}
+
+// What goes is learned, or said, once more.
+void BrokerDirectory::MakeRoom(Times& times) {
+  if (times.size() < kMostKept) return;
+  absl::erase_if(times, [this](const auto& entry) { return isOld(entry.second); });
+  if (times.size() >= kMostKept) times.clear();
 }
 
 // What is a target by configuration is that cluster's, whoever advertises it. But a cluster that is to be reached over
@@ -85,20 +108,57 @@ absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::st
   return status;
 }
 
-std::string BrokerDirectory::NameOf(const SocketAddress& address, std::string_view cluster) const {
+std::vector<std::string> BrokerDirectory::NamesOf(const SocketAddress& address, std::string_view cluster) const {
+  std::vector<std::string> names;
   const std::lock_guard lock(mutex_);
-  const auto found = nameOf_.find(StrCat(cluster, " ", address.Text()));
-  return found == nameOf_.end() ? std::string() : found->second;
+  const auto ofCluster = names_.find(ToAbsl(cluster));
+  if (ofCluster == names_.end()) return names;
+  const auto found = ofCluster->second.find(address.Text());
+  if (found == ofCluster->second.end()) return names;
+  for (const Name& name : found->second) {
+    if (!isOld(name.advertisedAt)) names.push_back(name.text);
+  }
+  return names;
 }
 
 void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view host, uint16_t targetIndex) {
+  if (!options_.hasTls(targetIndex)) return;
+  const std::string name = WithoutDot(host), cluster = options_.clusterOf(targetIndex);
+  std::string other;
+  {
+    const std::lock_guard lock(mutex_);
+    auto& ofCluster = names_[cluster];
+    if (ofCluster.size() >= kMostKept) {
+      absl::erase_if(ofCluster, [this](const auto& entry) { return isOld(entry.second.front().advertisedAt); });
+      if (ofCluster.size() >= kMostKept) ofCluster.clear();
+    }
+    Names& names = ofCluster[address.Text()];
+    std::erase_if(names, [&](const Name& known) { return known.text == name || isOld(known.advertisedAt); });
+    if (!names.empty()) other = names.front().text;
+    if (names.size() == kMostNamesOfAddress) names.pop_back();
+    names.insert(names.begin(), Name{name, Clock::now()});
+  }
+  if (!other.empty() && IsNews(StrCat("names ", cluster, " ", address.Text()), options_.lifetime)) {
+    log::Warning("broker.severalNames",
+                 {{"broker", address.Text()}, {"cluster", cluster}, {"advertisedAs", name}, {"before", other}});
+  }
+}
+
+void BrokerDirectory::ForgetNames(const SocketAddress& address, uint16_t targetIndex) {
+  const std::string cluster = options_.clusterOf(targetIndex);
   const std::lock_guard lock(mutex_);
-  if (nameOf_.size() > kMostNames) nameOf_.clear();
-  nameOf_[StrCat(options_.clusterOf(targetIndex), " ", address.Text())] = std::string(host);
+  const auto ofCluster = names_.find(cluster);
+  if (ofCluster == names_.end()) return;
+  const auto found = ofCluster->second.find(address.Text());
+  if (found == ofCluster->second.end()) return;
+  // Were one of them advertised again at once, it would be noted again.
+  for (const Name& name : found->second) learnedAt_.erase(Endpoint(cluster, name.text, address.port()));
+  ofCluster->second.erase(found);
 }
 
 bool BrokerDirectory::IsNews(const std::string& what, Clock::duration age) {
   const std::lock_guard lock(mutex_);
+  MakeRoom(toldAt_);
   const Clock::time_point now = Clock::now();
   const auto [told, isNew] = toldAt_.try_emplace(what, now);
   const bool isNews = isNew || now - told->second >= age;
@@ -126,11 +186,18 @@ io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view h
                                               uint16_t targetIndex) {
   // A broker without an address is one that the sender does not know either (port -1 or an empty host).
   if (host.empty() || port <= 0 || port > 65535) co_return absl::OkStatus();
-  const std::string endpoint = StrCat(targetIndex, " ", host, " ", port);
+  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, static_cast<uint16_t>(port));
+  if (numeric.ok()) {
+    ForgetNames(*numeric, targetIndex);
+  } else if (!IsHostName(WithoutDot(host))) {
+    co_return absl::InvalidArgumentError(StrCat("a broker is advertised as \"",
+                                                absl::CEscape(ToAbsl(host.substr(0, 300))),
+                                                "\", which is neither an address nor a host name"));
+  }
+  const std::string endpoint = Endpoint(options_.clusterOf(targetIndex), WithoutDot(host), port);
   if (LearnedWithin(endpoint, std::min<Clock::duration>(options_.lookAgain, options_.lifetime / 2))) {
     co_return absl::OkStatus();
   }
-  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, static_cast<uint16_t>(port));
   std::vector<SocketAddress> addresses;
   if (numeric.ok()) {
     addresses.push_back(*numeric);

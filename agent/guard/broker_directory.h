@@ -48,17 +48,27 @@ class BrokerDirectory {
   // cluster, or the kernel does not take it.
   io::Task<absl::Status> Learn(io::Loop& loop, std::string_view host, int32_t port, uint16_t targetIndex);
 
-  // The host name, if it was one, under which a response of this cluster last advertised the address; otherwise empty.
-  std::string NameOf(const SocketAddress& address, std::string_view cluster) const;
+  // The host names under which responses of this cluster have advertised the address within the lifetime, the latest
+  // first; none where they advertise the address itself. Only of clusters with TLS, which need them.
+  std::vector<std::string> NamesOf(const SocketAddress& address, std::string_view cluster) const;
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Name {
+    std::string text;
+    Clock::time_point advertisedAt;
+  };
+  using Names = std::vector<Name>;  // of one address, the latest first
+  using Times = absl::flat_hash_map<std::string, Clock::time_point>;
 
   static absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host);
   // Whether an endpoint was learned, or is being looked up again, no longer ago than that.
   bool LearnedWithin(const std::string& endpoint, Clock::duration age);
   bool IsNews(const std::string& what, Clock::duration age);  // not said in the log for that long
+  bool isOld(Clock::time_point time) const { return Clock::now() - time >= options_.lifetime; }
   void NoteName(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
+  void ForgetNames(const SocketAddress& address, uint16_t targetIndex);
+  void MakeRoom(Times& times) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteLearned(const std::string& endpoint);
   io::Task<absl::StatusOr<std::vector<SocketAddress>>> Resolved(io::Loop& loop, std::string host);
   absl::Status LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
@@ -66,9 +76,10 @@ class BrokerDirectory {
 
   const Options options_;
   mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, std::string> nameOf_ ABSL_GUARDED_BY(mutex_);  // by cluster and address
-  absl::flat_hash_map<std::string, Clock::time_point> learnedAt_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, Clock::time_point> toldAt_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, absl::flat_hash_map<std::string, Names>> names_
+      ABSL_GUARDED_BY(mutex_);               // by cluster and address
+  Times learnedAt_ ABSL_GUARDED_BY(mutex_);  // by cluster, host and port
+  Times toldAt_ ABSL_GUARDED_BY(mutex_);     // by what was said
 };
 
 }  // namespace kveil::guard

@@ -60,16 +60,19 @@ absl::Status LoadIdentity(SSL_CTX* context, const TlsFiles& files) {
   return absl::OkStatus();
 }
 
-bool Expect(SSL* ssl, const TlsPeer& peer) {
-  X509_VERIFY_PARAM* const expected = SSL_get0_param(ssl);
-  X509_VERIFY_PARAM_set_hostflags(expected, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+// The common name, where a certificate has no other: nobody checks what an authority lets stand there.
+constexpr unsigned kNameRules = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
+
+bool IsOf(X509* certificate, const TlsPeer& peer) {
   for (const std::string& name : peer.names) {
-    if (X509_VERIFY_PARAM_add1_host(expected, name.c_str(), name.size()) != 1) return false;
+    if (X509_check_host(certificate, name.data(), name.size(), kNameRules, nullptr) == 1) return true;
   }
-  if (peer.names.empty() && X509_VERIFY_PARAM_set1_ip_asc(expected, peer.address.AddressText().c_str()) != 1) {
-    return false;
-  }
-  return peer.sentName.empty() || SSL_set_tlsext_host_name(ssl, peer.sentName.c_str()) == 1;
+  return peer.acceptsAddress && X509_check_ip_asc(certificate, peer.address.AddressText().c_str(), 0) == 1;
+}
+
+// Sessions are taken up again only where the same was expected.
+std::string ResumeAs(const TlsPeer& peer) {
+  return StrCat(peer.address.Text(), peer.acceptsAddress ? " or " : " ", absl::StrJoin(peer.names, " "));
 }
 
 }  // namespace
@@ -82,6 +85,7 @@ absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Load(const TlsFiles& fil
   if (context == nullptr) return absl::InternalError("OpenSSL gives no TLS context");
   SSL_CTX_set_min_proto_version(context.get(), version12 ? TLS1_2_VERSION : TLS1_3_VERSION);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_cert_verify_callback(context.get(), Verify, nullptr);
   SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);  // an idle connection holds none
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -94,20 +98,31 @@ absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Load(const TlsFiles& fil
   return std::shared_ptr<TlsContext>(new TlsContext(std::move(context)));
 }
 
-absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(const TlsPeer& peer) {
+absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(TlsPeer peer) {
   std::unique_ptr<SSL, TlsSession::Free> ssl(SSL_new(context_.get()));
-  if (ssl == nullptr || !Expect(ssl.get(), peer)) return absl::InternalError("OpenSSL gives no TLS session");
-  // Who is taken up again was checked against the same names.
-  std::string resumeAs = StrCat(peer.address.Text(), " ", absl::StrJoin(peer.names, " "));
+  if (ssl == nullptr) return absl::InternalError("OpenSSL gives no TLS session");
+  if (!peer.sentName.empty() && SSL_set_tlsext_host_name(ssl.get(), peer.sentName.c_str()) != 1) {
+    return absl::InternalError(StrCat("OpenSSL does not take the name ", peer.sentName));
+  }
   {
     const std::lock_guard lock(mutex_);
-    const auto earlier = resumable_.find(resumeAs);
+    const auto earlier = resumable_.find(ResumeAs(peer));
     if (earlier != resumable_.end() &&
         SSL_SESSION_get_time(earlier->second.get()) + kResumableSeconds > std::time(nullptr)) {
       SSL_set_session(ssl.get(), earlier->second.get());
     }
   }
-  return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(resumeAs)));
+  return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(peer)));
+}
+
+// In place of OpenSSL's own check, which wants a name and the address where both are given.
+int TlsContext::Verify(X509_STORE_CTX* chain, void*) {
+  if (X509_verify_cert(chain) != 1) return 0;
+  const auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  const TlsPeer& peer = static_cast<const TlsSession*>(SSL_get_app_data(ssl))->peer_;
+  if (IsOf(X509_STORE_CTX_get0_cert(chain), peer)) return 1;
+  X509_STORE_CTX_set_error(chain, peer.names.empty() ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH);
+  return 0;
 }
 
 int TlsContext::OnNewSession(SSL* ssl, SSL_SESSION* session) {
@@ -115,7 +130,7 @@ int TlsContext::OnNewSession(SSL* ssl, SSL_SESSION* session) {
   TlsContext& context = *connection.context_;
   const std::lock_guard lock(context.mutex_);
   if (context.resumable_.size() >= kMostResumable) context.resumable_.clear();
-  context.resumable_[connection.resumeAs_] = Resumable(session);
+  context.resumable_[ResumeAs(connection.peer_)] = Resumable(session);
   return 1;  // the session is ours now
 }
 

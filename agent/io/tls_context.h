@@ -6,12 +6,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
-#include "base/socket_address.h"
 #include "io/tls_session.h"
 
 namespace kveil::io {
@@ -24,15 +22,6 @@ struct TlsFiles {
   std::string crl;          // revocation lists: then every certificate of a chain needs one of its issuer
 };
 
-// Whom a connection is to reach.
-struct TlsPeer {
-  // Names of which the certificate must have one (RFC 6125; ".example" means any name below); without any, it must have
-  // the address.
-  std::vector<std::string> names;
-  std::string sentName;  // in the greeting (SNI), when not empty
-  SocketAddress address;
-};
-
 // Any thread.
 class TlsContext : public std::enable_shared_from_this<TlsContext> {
  public:
@@ -40,7 +29,7 @@ class TlsContext : public std::enable_shared_from_this<TlsContext> {
   static absl::StatusOr<std::shared_ptr<TlsContext>> Load(const TlsFiles& files, bool version12 = true);
   ~TlsContext();
 
-  absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(const TlsPeer& peer);
+  absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(TlsPeer peer);
 
  private:
   struct Free {
@@ -52,6 +41,7 @@ class TlsContext : public std::enable_shared_from_this<TlsContext> {
   using Resumable = std::unique_ptr<SSL_SESSION, FreeSession>;
 
   explicit TlsContext(std::unique_ptr<SSL_CTX, Free> context);
+  static int Verify(X509_STORE_CTX* chain, void*);
   static int OnNewSession(SSL* ssl, SSL_SESSION* session);
 
   const std::unique_ptr<SSL_CTX, Free> context_;

@@ -24,8 +24,8 @@ std::string Cause() {
 
 }  // namespace
 
-TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, std::string resumeAs)
-    : context_(std::move(context)), ssl_(std::move(ssl)), resumeAs_(std::move(resumeAs)) {
+TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer)
+    : context_(std::move(context)), ssl_(std::move(ssl)), peer_(std::move(peer)) {
   BIO* const bio = BIO_new(Method());
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);

@@ -7,14 +7,27 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
+#include "base/socket_address.h"
 
 namespace kveil::io {
 
 class TlsContext;
+
+// Whom a connection is to reach.
+struct TlsPeer {
+  // Names of which the certificate must have one (RFC 6125; ".example" means any name below). Only its alternative
+  // names count, not the common name.
+  std::vector<std::string> names;
+  bool acceptsAddress = false;  // or the address
+  std::string sentName;         // in the greeting (SNI), when not empty
+  SocketAddress address;
+};
 
 class TlsSession {
  public:
@@ -52,7 +65,7 @@ class TlsSession {
   struct Free {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
-  TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, std::string resumeAs);
+  TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer);
 
   static BIO_METHOD* Method();
   static int BioRead(BIO* bio, char* into, int size);
@@ -61,10 +74,10 @@ class TlsSession {
 
   const std::shared_ptr<TlsContext> context_;
   const std::unique_ptr<SSL, Free> ssl_;
-  const std::string resumeAs_;  // under which the context keeps the session for the next connection
-  bool ended_ = false;          // by us
-  Bytes input_;                 // what was fed and not read yet
-  ByteBuffer keptInput_;        // where input_ lies when it has outlived Feed's caller
+  const TlsPeer peer_;
+  bool ended_ = false;    // by us
+  Bytes input_;           // what was fed and not read yet
+  ByteBuffer keptInput_;  // where input_ lies when it has outlived Feed's caller
   ByteBuffer output_;
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "base/host_name.h"
 #include "base/text.h"
 #include "policy/json_value.h"
 #include "policy/read_file.h"
@@ -38,12 +39,10 @@ bool HasCluster(const std::vector<ClusterConfig>& clusters, std::string_view nam
   return std::any_of(clusters.begin(), clusters.end(), [&](const ClusterConfig& known) { return known.name == name; });
 }
 
-// A host name (RFC 1123), or one with a leading dot for every name below it.
+// A host name, or one with a leading dot for every name below it.
 bool IsServerName(std::string_view name) {
   if (name.starts_with('.')) name.remove_prefix(1);
-  return !name.empty() && name.size() <= 253 && name.front() != '-' && name.front() != '.' && name.back() != '.' &&
-         std::all_of(name.begin(), name.end(),
-                     [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_'; });
+  return IsHostName(name);
 }
 
 TlsConfig ReadTls(const JsonValue& value) {
@@ -56,10 +55,13 @@ TlsConfig ReadTls(const JsonValue& value) {
   ReadPath(object, "identities", tls.identities);
   if (tls.certificate.empty() != tls.key.empty()) value.Error("expected certificate and key together");
   if (const auto names = object.Find("serverNames")) {
-    for (const JsonValue& item : names->List()) {
+    const std::vector<JsonValue> items = names->List();
+    // An empty list would not mean that every name is accepted, as one might read it.
+    if (items.empty()) names->Error("expected a list of at least one host name");
+    for (const JsonValue& item : items) {
       tls.serverNames.push_back(item.String());
       if (!IsServerName(tls.serverNames.back())) {
-        item.Expected("a host name, or one with a leading dot for every name below it");
+        item.Expected("a host name, or one with a leading dot for every name below it (no address)");
       }
     }
   }

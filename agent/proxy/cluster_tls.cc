@@ -36,10 +36,10 @@ bool Exists(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0;
 }
 
-// The name for the greeting: what the cluster calls the broker, or the only name that is expected.
-std::string SentName(const std::vector<std::string>& names, std::string_view advertisedName) {
-  if (!advertisedName.empty()) return std::string(advertisedName);
-  if (names.size() == 1 && !names.front().starts_with('.')) return names.front();
+// The name for the greeting: what the cluster calls the broker now, or the only name that is configured.
+std::string SentName(const policy::TlsConfig& config, const std::vector<std::string>& advertisedNames) {
+  if (!advertisedNames.empty()) return advertisedNames.front();
+  if (config.serverNames.size() == 1 && !config.serverNames.front().starts_with('.')) return config.serverNames.front();
   return "";
 }
 
@@ -102,10 +102,11 @@ absl::StatusOr<std::shared_ptr<io::TlsContext>> ClusterTls::ContextFor(const std
   return identity.context;
 }
 
-absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(const ConnectionInfo& connection,
-                                                                       std::string_view advertisedName) {
+absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
+    const ConnectionInfo& connection, const std::vector<std::string>& advertisedNames) {
   std::shared_ptr<io::TlsContext> context;
   io::TlsPeer peer;
+  peer.address = connection.broker;
   {
     const std::lock_guard lock(mutex_);
     const auto cluster = clusters_.find(connection.cluster);
@@ -114,12 +115,11 @@ absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(const Con
     auto found = ContextFor(connection.cluster, cluster->second, FilesFor(config, connection.workload));
     if (!found.ok()) return found.status();
     context = *std::move(found);
-    peer.names = config.serverNames;
+    peer.acceptsAddress = config.serverNames.empty();
+    peer.names = config.serverNames.empty() ? advertisedNames : config.serverNames;
+    peer.sentName = SentName(config, advertisedNames);
   }
-  if (peer.names.empty() && !advertisedName.empty()) peer.names.emplace_back(advertisedName);
-  peer.sentName = SentName(peer.names, advertisedName);
-  peer.address = connection.broker;
-  return context->NewSession(peer);
+  return context->NewSession(std::move(peer));
 }
 
 absl::Status ClusterTls::Health() const {

@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -28,10 +27,11 @@ class ClusterTls {
   // Whether a cluster's brokers are reached over TLS.
   bool IsUsedBy(const std::string& cluster) const;
 
-  // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedName` is the host name under
-  // which the cluster advertises the broker, or empty. An error: the certificate of this workload cannot be read.
+  // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedNames` are the host names under
+  // which the cluster advertises the broker, the latest first. An error: the certificate of this workload cannot be
+  // read.
   absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const ConnectionInfo& connection,
-                                                             std::string_view advertisedName);
+                                                             const std::vector<std::string>& advertisedNames);
 
   // OK, or which changed file cannot be used; what it had before stays in force.
   absl::Status Health() const;

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <optional>
 #include <set>
@@ -36,19 +37,93 @@ class BrokerDirectoryTest : public InterceptorTest {
   std::set<uint16_t> withTls_;
 };
 
-TEST_F(BrokerDirectoryTest, knowsTheNameThatAnAddressWasAdvertisedUnderByTheSameCluster) {
+// Names are of clusters with TLS; every name has the address 10.0.0.8.
+class BrokerNamesTest : public BrokerDirectoryTest {
+ protected:
+  BrokerNamesTest() {
+    withTls_ = {0, 1, 2};
+    options_.resolve = [this](const std::string& host) -> absl::StatusOr<std::vector<SocketAddress>> {
+      resolved_.push_back(host);
+      return std::vector<SocketAddress>{*SocketAddress::Parse("10.0.0.8", 0)};
+    };
+  }
+  const SocketAddress address_ = *SocketAddress::Parse("10.0.0.8", 9092);
+  Lines resolved_;
+};
+
+TEST_F(BrokerNamesTest, countOnlyForTheClusterAndAddressThatWereAdvertised) {
   BrokerDirectory directory(options_);
-  const SocketAddress address = *SocketAddress::Parse("127.0.0.1", 9092);
-  EXPECT_EQ(directory.NameOf(address, "main"), "");
-  EXPECT_TRUE(Learn(directory, "127.0.0.1", 9092).ok());
-  EXPECT_EQ(directory.NameOf(address, "main"), "") << "an address is no name";
-  EXPECT_TRUE(Learn(directory, "localhost", 9092, 1).ok());
-  EXPECT_EQ(directory.NameOf(address, "main"), "localhost");
-  EXPECT_EQ(directory.NameOf(address, "other"), "") << "another cluster must not name this one's brokers";
-  const SocketAddress theirs = *SocketAddress::Parse("127.0.0.1", 9093);
-  EXPECT_TRUE(Learn(directory, "localhost", 9093, 2).ok());
-  EXPECT_EQ(directory.NameOf(theirs, "other"), "localhost");
-  EXPECT_EQ(directory.NameOf(theirs, "main"), "") << "the other way round";
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092, 1).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"});
+  EXPECT_EQ(directory.NamesOf(address_, "other"), Lines()) << "another cluster must not name this one's brokers";
+  EXPECT_EQ(directory.NamesOf(*SocketAddress::Parse("10.0.0.8", 9093), "main"), Lines());
+  EXPECT_TRUE(Learn(directory, "b2.example", 9092, 2).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "other"), Lines{"b2.example"});
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "the other way round";
+}
+
+TEST_F(BrokerNamesTest, areKeptOfClustersWithTlsOnlyThatOthersCannotFloodThem) {
+  withTls_ = {2};
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
+}
+
+TEST_F(BrokerNamesTest, countFromTheLatestForTheLifetime) {
+  options_.lifetime = std::chrono::seconds(2);
+  options_.lookAgain = std::chrono::seconds(0);
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_TRUE(Learn(directory, "b2.example", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), (Lines{"b2.example", "b1.example"}));
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), (Lines{"b1.example", "b2.example"}));
+  for (int i = 0; i < 1000 && !directory.NamesOf(address_, "main").empty(); ++i) ::usleep(10'000);
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
+}
+
+TEST_F(BrokerNamesTest, endWhenTheAddressItselfIsAdvertised) {
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "10.0.0.8", 9092).ok());
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_TRUE(Learn(directory, "b1.example", 9093).ok());
+  EXPECT_TRUE(Learn(directory, "10.0.0.8", 9092).ok()) << "though it was learned a moment ago";
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
+  EXPECT_EQ(directory.NamesOf(*SocketAddress::Parse("10.0.0.8", 9093), "main"), Lines{"b1.example"});
+  EXPECT_TRUE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "it is advertised once more";
+}
+
+TEST_F(BrokerNamesTest, areNotThoseOfAnAddressThatIsRefused) {
+  learnStatus_ = absl::AlreadyExistsError("that of cluster other");
+  BrokerDirectory directory(options_);
+  EXPECT_FALSE(Learn(directory, "b1.example", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
+}
+
+TEST_F(BrokerNamesTest, areBoundedForAnAddress) {
+  BrokerDirectory directory(options_);
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(Learn(directory, StrCat("b", i, ".example"), 9092).ok());
+  const Lines names = directory.NamesOf(address_, "main");
+  EXPECT_EQ(names.size(), 16u);
+  EXPECT_EQ(names.front(), "b99.example");
+}
+
+TEST_F(BrokerNamesTest, areThoseThatACertificateMayHold) {
+  BrokerDirectory directory(options_);
+  EXPECT_TRUE(Learn(directory, "B1.Example.", 9092).ok());
+  EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "a dot at the end is no part of the name";
+  EXPECT_EQ(resolved_, Lines{"B1.Example."});
+  for (const std::string_view wrong :
+       {std::string_view(".example"), std::string_view("*.example"), std::string_view("b1.example\0.other", 17),
+        std::string_view("b\xc3\xbc.example"), std::string_view("127.1"), std::string_view("."),
+        std::string_view("b1..example")}) {
+    const absl::Status refused = Learn(directory, wrong, 9092);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << wrong;
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("neither an address nor a host name"));
+  }
+  EXPECT_EQ(resolved_.size(), 1u) << "nor are they looked up";
 }
 
 TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
@@ -56,7 +131,7 @@ TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092).ok());
   EXPECT_EQ(learned_, (Lines{"127.0.0.8:9092 for 1800 s"}));
   EXPECT_TRUE(Learn(directory, "127.0.0.8", 9093).ok());
-  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092, 1).ok()) << "the same address as a broker of another cluster";
+  EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092, 2).ok()) << "the same address as a broker of another cluster";
   EXPECT_EQ(learned_.size(), 3u);
 }
 
@@ -89,11 +164,13 @@ TEST_F(BrokerDirectoryTest, passesBrokersWithoutAnAddress) {
 }
 
 TEST_F(BrokerDirectoryTest, saysWhatDidNotResolve) {
+  options_.resolve = [](const std::string&) { return absl::UnavailableError("no name server knows b1.example"); };
   BrokerDirectory directory(options_);
+  EXPECT_EQ(Learn(directory, "b1.example", 9092), absl::UnavailableError("no name server knows b1.example"));
   const std::string name(64, 'x');  // too long for a label, so no name server is asked
-  const absl::Status status = Learn(directory, name, 9092);
+  const absl::Status status = BrokerDirectory::Options().resolve(name).status();
   EXPECT_FALSE(status.ok());
-  EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr(StrCat("broker name '", name, "' does not resolve")));
 }
 
 TEST_F(BrokerDirectoryTest, triesAgainWhatFailed) {

@@ -43,7 +43,9 @@ class TlsStreamTest : public LoopTest {
     EXPECT_TRUE(context.ok()) << context.status();
     return *context;
   }
-  TlsPeer Peer() const { return TlsPeer{.names = {"broker.example"}, .sentName = "", .address = address_}; }
+  TlsPeer Peer() const {
+    return TlsPeer{.names = {"broker.example"}, .acceptsAddress = false, .sentName = "", .address = address_};
+  }
 
   // Connects, sends the text, reads until as much has come back or the stream ends.
   Outcome Run(TlsContext& context, TlsServer& server, Exchange exchange = {}, std::optional<TlsPeer> peer = {}) {
@@ -188,25 +190,31 @@ TEST_F(TlsStreamTest, AcceptsTheNamesAndAddressesThatAreExpected) {
   struct Case {
     const char* certificate;
     std::vector<std::string> expected;
+    bool orAddress;
     bool accepted;
   };
   const std::vector<Case> cases = {
-      {"DNS:broker.example", {"broker.example"}, true},
-      {"DNS:broker.example", {"other.example"}, false},
-      {"DNS:b2.example", {"b1.example", "b2.example"}, true},
-      {"DNS:*.example.org", {"b1.example.org"}, true},
-      {"DNS:*.example.org", {"a.b1.example.org"}, false},
-      {"DNS:b7.brokers.example", {".example"}, true},
-      {"DNS:b7.brokers.other", {".example"}, false},
-      {"IP:127.0.0.1", {}, true},
-      {"IP:127.0.0.2", {}, false},
-      {"DNS:broker.example", {}, false},
-      {"", {"broker"}, true},  // the common name alone, where there are no other names
+      {"DNS:broker.example", {"broker.example"}, false, true},
+      {"DNS:broker.example", {"other.example"}, false, false},
+      {"DNS:b2.example", {"b1.example", "b2.example"}, false, true},
+      {"DNS:*.example.org", {"b1.example.org"}, false, true},
+      {"DNS:*.example.org", {"a.b1.example.org"}, false, false},
+      {"DNS:b7.brokers.example", {".example"}, false, true},
+      {"DNS:b7.brokers.other", {".example"}, false, false},
+      {"IP:127.0.0.1", {}, true, true},
+      {"IP:127.0.0.2", {}, true, false},
+      {"DNS:broker.example", {}, true, false},
+      {"IP:127.0.0.1", {"broker.example"}, true, true},
+      {"IP:127.0.0.1", {"broker.example"}, false, false},
+      {"IP:127.0.0.1", {}, false, false},
+      {"", {"broker"}, false, false},  // the common name, which does not count
+      {"IP:127.0.0.3", {"broker"}, true, false},
   };
   for (const Case& one : cases) {
     TlsServer server = ServerAs(one.certificate);
     const Outcome outcome =
-        Run(*Context(), server, {}, TlsPeer{.names = one.expected, .sentName = "", .address = address_});
+        Run(*Context(), server, {},
+            TlsPeer{.names = one.expected, .acceptsAddress = one.orAddress, .sentName = "", .address = address_});
     EXPECT_EQ(outcome.handshake.ok(), one.accepted) << one.certificate << " " << outcome.handshake;
     if (!one.accepted) {
       EXPECT_EQ(outcome.handshake.code(), absl::StatusCode::kPermissionDenied) << outcome.handshake;

@@ -86,6 +86,13 @@ std::vector<Sample> ConfigSamples() {
       {"server's name", Tls(R"("serverNames": ["a", "b c"])"),
        "/clusters/main/tls/serverNames/1: expected a host name"},
       {"server's name with a star", Tls(R"("serverNames": ["*.a"])"), "/serverNames/0: expected a host name"},
+      {"server's name that is an address", Tls(R"("serverNames": ["b", "10.0.0.1"])"),
+       "/clusters/main/tls/serverNames/1: expected a host name, or one with a leading dot for every name below it (no "
+       "address), found \"10.0.0.1\""},
+      {"server's name with an empty label", Tls(R"("serverNames": ["a..b"])"), "/serverNames/0: expected a host name"},
+      {"server's name with a dot at its end", Tls(R"("serverNames": ["a."])"), "/serverNames/0: expected a host name"},
+      {"no server names", Tls(R"("serverNames": [])"),
+       "/clusters/main/tls/serverNames: expected a list of at least one host name"},
       {"server names not a list", Tls(R"("serverNames": "a")"), "/clusters/main/tls/serverNames: expected a list"},
       {"old TLS", Tls(R"("minimumVersion": "1.1")"), "/minimumVersion: expected one of \"1.2\", \"1.3\""},
       {"unknown of TLS", Tls(R"("cert": "/c")"), "/clusters/main/tls/cert: unknown key \"cert\""},

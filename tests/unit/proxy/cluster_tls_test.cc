@@ -39,9 +39,9 @@ class ClusterTlsTest : public testing::Test {
     tls_ = *std::move(loaded);
     return absl::OkStatus();
   }
-  absl::Status NewSession(const std::string& unit = "", std::string_view advertisedName = "") {
+  absl::Status NewSession(const std::string& unit = "") {
     connection_.workload.unit = unit;
-    return tls_->NewSession(connection_, advertisedName).status();
+    return tls_->NewSession(connection_, {}).status();
   }
   // Files are looked at again after a second.
   absl::Status NewSessionLater(const std::string& unit = "") {
@@ -50,9 +50,9 @@ class ClusterTlsTest : public testing::Test {
   }
   // Connects to a broker with a certificate of these names. "accepted as NAME", where NAME is what the greeting sent;
   // or why not.
-  std::string Greet(const std::string& certificateNames, std::string_view advertisedName) {
+  std::string Greet(const std::string& certificateNames, const std::vector<std::string>& advertisedNames) {
     io::TlsServer server({.certificate = authority_.Issue("broker", certificateNames), .clientCa = ""});
-    auto session = tls_->NewSession(connection_, advertisedName);
+    auto session = tls_->NewSession(connection_, advertisedNames);
     EXPECT_TRUE(session.ok()) << session.status();
     io::Pair pair = io::TcpPair();
     std::string sentName;
@@ -85,35 +85,38 @@ class ClusterTlsTest : public testing::Test {
 TEST_F(ClusterTlsTest, AClusterWithoutTlsIsReachedInPlainTcp) {
   ASSERT_TRUE(Load().ok());
   connection_.cluster = "plain";
-  const auto session = tls_->NewSession(connection_, "");
+  const auto session = tls_->NewSession(connection_, {});
   ASSERT_TRUE(session.ok());
   EXPECT_EQ(*session, nullptr);
   connection_.cluster = "main";
-  EXPECT_NE(*tls_->NewSession(connection_, ""), nullptr);
+  EXPECT_NE(*tls_->NewSession(connection_, {}), nullptr);
 }
 
-TEST_F(ClusterTlsTest, ABrokerNeedsTheNameThatItIsAdvertisedUnder) {
+TEST_F(ClusterTlsTest, ABrokerNeedsANameThatItIsAdvertisedUnderOrItsAddress) {
   ASSERT_TRUE(Load().ok());
-  EXPECT_EQ(Greet("DNS:b1.example", "b1.example"), "accepted as b1.example");
-  EXPECT_THAT(Greet("DNS:b1.example", "b2.example"), HasSubstr("hostname mismatch"));
-  EXPECT_THAT(Greet("IP:10.0.0.1", "b1.example"), HasSubstr("hostname mismatch"));
+  EXPECT_EQ(Greet("DNS:b1.example", {"b1.example"}), "accepted as b1.example");
+  EXPECT_THAT(Greet("DNS:b1.example", {"b2.example"}), HasSubstr("hostname mismatch"));
+  EXPECT_EQ(Greet("DNS:b1.example", {"b9.example", "b1.example"}), "accepted as b9.example") << "it is being renamed";
+  EXPECT_EQ(Greet("IP:10.0.0.1", {"b1.example"}), "accepted as b1.example");
+  EXPECT_THAT(Greet("IP:10.0.0.2", {"b1.example"}), HasSubstr("hostname mismatch"));
 }
 
 TEST_F(ClusterTlsTest, ABrokerThatIsNotAdvertisedByNameNeedsItsAddress) {
   ASSERT_TRUE(Load().ok());
-  EXPECT_EQ(Greet("IP:10.0.0.1", ""), "accepted as nobody");
-  EXPECT_THAT(Greet("DNS:b1.example", ""), HasSubstr("IP address mismatch"));
+  EXPECT_EQ(Greet("IP:10.0.0.1", {}), "accepted as nobody");
+  EXPECT_THAT(Greet("DNS:b1.example", {}), HasSubstr("IP address mismatch"));
 }
 
 TEST_F(ClusterTlsTest, ConfiguredNamesCountInsteadOfTheAdvertisedOneWhichIsStillSent) {
   cluster_.tls->serverNames = {"b1.example"};
   ASSERT_TRUE(Load().ok());
-  EXPECT_EQ(Greet("DNS:b1.example", ""), "accepted as b1.example");
-  EXPECT_EQ(Greet("DNS:b1.example", "b9.example"), "accepted as b9.example");
-  EXPECT_THAT(Greet("DNS:b9.example", "b9.example"), HasSubstr("hostname mismatch"));
+  EXPECT_EQ(Greet("DNS:b1.example", {}), "accepted as b1.example");
+  EXPECT_EQ(Greet("DNS:b1.example", {"b9.example"}), "accepted as b9.example");
+  EXPECT_THAT(Greet("DNS:b9.example", {"b9.example"}), HasSubstr("hostname mismatch"));
+  EXPECT_THAT(Greet("IP:10.0.0.1", {}), HasSubstr("hostname mismatch"));
   cluster_.tls->serverNames = {".example"};
   ASSERT_TRUE(Load().ok());
-  EXPECT_EQ(Greet("DNS:b1.example", ""), "accepted as nobody");
+  EXPECT_EQ(Greet("DNS:b1.example", {}), "accepted as nobody");
 }
 
 TEST_F(ClusterTlsTest, FilesThatCannotBeUsedEndTheStartWithClusterAndFile) {

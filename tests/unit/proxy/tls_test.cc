@@ -20,11 +20,15 @@ class TlsToBroker : public ConnectionTest {
     };
   }
 
+  io::TlsPeer Broker() const {
+    return {.names = {"broker.example"}, .acceptsAddress = false, .sentName = "", .address = brokerAddress_};
+  }
+
   // Connects to a broker with this certificate, which serves the connection with `serve`.
   void OpenTls(const io::TestCertificate& certificate, std::function<void(io::TlsServer::Connection&)> serve) {
     const auto context = io::TlsContext::Load({.ca = authority_.path()});
     ASSERT_TRUE(context.ok()) << context.status();
-    auto session = (*context)->NewSession({.names = {"broker.example"}, .sentName = "", .address = brokerAddress_});
+    auto session = (*context)->NewSession(Broker());
     ASSERT_TRUE(session.ok()) << session.status();
     tls_ = *std::move(session);
     server_ = std::make_unique<io::TlsServer>(io::TlsServerOptions{.certificate = certificate, .clientCa = ""});
@@ -129,7 +133,7 @@ TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset)
 
 TEST_F(TlsToBroker, aBrokerThatSpeaksNoTlsGetsNoRequest) {
   const auto context = io::TlsContext::Load({.ca = authority_.path()});
-  tls_ = *(*context)->NewSession({.names = {"broker.example"}, .sentName = "", .address = brokerAddress_});
+  tls_ = *(*context)->NewSession(Broker());
   limits_.connectTimeout = std::chrono::milliseconds(200);
   Open();
   const std::string request = RequestFrameOf(kOther, 1, "in the clear");
