@@ -77,6 +77,8 @@ class BufferPool {
   size_t bufferSize() const { return bufferSize_; }
   size_t inUse() const { return count_ - idle_.size(); }
   size_t waiting() const { return waiting_; }
+  // Whether more than half of the buffers are in use: who only waits for a peer gives its own back.
+  bool scarce() const { return idle_.size() < count_ / 2; }
 
   // Called once in a while by the loop: returns to the system the memory of buffers that nobody has needed since the
   // last call, all but a few that are kept warm.

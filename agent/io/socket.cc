@@ -122,6 +122,7 @@ bool Socket::WriteOperation::OnCompletion() {
   if (result() == -EINTR) return !timedOut() && !socket_.cancelled_;
   if (result() < 0) return false;
   auto sent = static_cast<size_t>(result());
+  socket_.bytesSent_ += sent;
   while (sent > 0) {
     iovec& slice = unsent_[firstUnsent_];
     const size_t taken = std::min(sent, slice.iov_len);

@@ -108,6 +108,9 @@ class Socket {
     return SendAwaiter(*this, slices, deadline);
   }
 
+  // By all sends so far, also by one that has not ended.
+  uint64_t bytesSent() const { return bytesSent_; }
+
   // The peer sees the end of the stream after what has been sent; receiving goes on.
   void ShutdownWrite() { ::shutdown(fd_.get(), SHUT_WR); }
   // What is pending ends with kCancelled, and so does what is begun later.
@@ -169,6 +172,7 @@ class Socket {
   UniqueFd fd_;
   bool cancelled_ = false;
   bool abortOnClose_ = false;
+  uint64_t bytesSent_ = 0;
   ReadOperation read_{*this};
   WriteOperation write_{*this};
   Waiter closing_;

@@ -148,14 +148,15 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
 
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return sendingUpstream_ || sendingToApplication_ || requestBytesToRelay_ > 0 || responseBytesToRelay_ > 0 ||
-         requests_.IsStalled() || responses_.IsStalled();
+  return sendingUpstream_ || sendingToApplication_ || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()) ||
+         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || requests_.IsStalled() || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
-  const uint64_t relayed = requestBytes_ + responseBytes_;
-  if (relayed != sweptBytes_) {
-    sweptBytes_ = relayed;
+  const uint64_t moved =
+      requests_.receivedInAll() + responses_.receivedInAll() + upstream_.bytesSent() + application_.bytesSent();
+  if (moved != sweptBytes_) {
+    sweptBytes_ = moved;
     unchangedSince_ = now;
     return;
   }
@@ -169,6 +170,13 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
   } else if (unchanged > parts_.limits.idleTimeout) {
     Abort(observe::ConnectionResult::kServed, "idle for too long");
   }
+}
+
+std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
+  const bool standsStill =
+      sendingToApplication_ || requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
+  const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
+  return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }
 
 }  // namespace kveil::proxy

@@ -33,6 +33,8 @@ struct ConnectionLimits {
   std::chrono::milliseconds halfCloseTimeout{60'000};  // how long one side may stay open after the other has ended
   std::chrono::milliseconds stallTimeout{120'000};     // how long a message begun may stand still in either direction
   std::chrono::milliseconds idleTimeout{1'800'000};    // how long both sides may say nothing
+  // How long an application may stand still in the middle of a message while others wait for the memory that it holds.
+  std::chrono::milliseconds hoardTimeout{10'000};
 };
 
 // What a worker shares among its connections.
@@ -64,6 +66,9 @@ class Connection : private Upstream {
   void Abort(observe::ConnectionResult result, std::string_view reason);
   // Called several times a second: ends a connection that has been half-closed, stalled or idle for too long.
   void Sweep(std::chrono::steady_clock::time_point now);
+  // After Sweep: how long this has held memory because the application neither reads nor goes on with what it sends;
+  // zero where it does not.
+  std::chrono::steady_clock::duration HoardsFor(std::chrono::steady_clock::time_point now) const;
 
   const ConnectionInfo& info() const { return *info_; }
 
@@ -126,7 +131,7 @@ class Connection : private Upstream {
   bool aborted_ = false;
   bool sendingUpstream_ = false;
   bool sendingToApplication_ = false;
-  uint64_t sweptBytes_ = 0;  // relayed in both directions when last looked at, and since when it has been that
+  uint64_t sweptBytes_ = 0;  // moved in both directions when last looked at, and since when it has been that
   std::chrono::steady_clock::time_point unchangedSince_;
   std::chrono::steady_clock::time_point openedAt_;
   std::string endReason_;

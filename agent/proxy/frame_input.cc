@@ -18,11 +18,19 @@ constexpr size_t kTailPadding = 64;
 // the frame. Without TLS the kernel joins what is sent, and waiting for more gained nothing.
 constexpr size_t kTlsWakeUpSize = 128 << 10;
 
+// So much of a message is copied whenever its peer has to be waited for, more of it only when buffers are scarce.
+constexpr size_t kCheapCopy = 4 << 10;
+
+// A peer that has sent so much of a long frame gets the room for all of it.
+constexpr size_t kEarnestSize = 64 << 10;
+
 }  // namespace
 
 Bytes FrameInput::buffered() const {
-  const uint8_t* data = longFrame_ != nullptr ? longFrame_->data() : pooled_.data();
   if (begin_ == end_) return {};
+  const uint8_t* data = pooled_.data();
+  if (longFrame_ != nullptr) data = longFrame_->data();
+  if (!setAside_.empty()) data = setAside_.data();
   return Bytes(data + begin_, end_ - begin_);
 }
 
@@ -42,11 +50,50 @@ void FrameInput::DropLongFrame() {
   longFrameSize_ = 0;
 }
 
+void FrameInput::DropSetAside() {
+  if (setAside_.empty()) return;
+  setAside_ = ByteBuffer();
+  budget_.Release(std::exchange(setAsideSize_, 0));
+}
+
 void FrameInput::ReleaseIfEmpty() {
   if (begin_ != end_) return;
   begin_ = end_ = 0;
   DropLongFrame();
+  DropSetAside();
   pooled_ = io::PooledBuffer();
+}
+
+void FrameInput::MoveToFront() {
+  if (longFrame_ != nullptr || pooled_.size() == 0 || begin_ == 0) return;
+  std::memmove(pooled_.data(), pooled_.data() + begin_, end_ - begin_);
+  end_ -= begin_;
+  begin_ = 0;
+}
+
+// The peer has to be waited for: gives the pool's buffer back if what is in it is little, or if others need it.
+void FrameInput::SetAside() {
+  if (pooled_.size() == 0) return;
+  const size_t size = end_ - begin_;
+  if (size > kCheapCopy) {
+    if (!loop_.receiveBuffers().scarce() || !budget_.TryAcquire(size)) return;
+    setAsideSize_ = size;
+  }
+  setAside_.assign(pooled_.data() + begin_, pooled_.data() + end_);
+  begin_ = 0;
+  end_ = size;
+  pooled_ = io::PooledBuffer();
+}
+
+io::Task<void> FrameInput::TakeBuffer() {
+  waitingForMemory_ = true;
+  pooled_ = co_await loop_.receiveBuffers().Acquire();
+  waitingForMemory_ = false;
+  if (setAside_.empty()) co_return;
+  std::memcpy(pooled_.data(), setAside_.data() + begin_, end_ - begin_);
+  end_ -= begin_;
+  begin_ = 0;
+  DropSetAside();
 }
 
 void FrameInput::Abandon() {
@@ -69,11 +116,7 @@ void FrameInput::WakeUpAt(size_t missing) {
 io::Task<absl::StatusOr<bool>> FrameInput::Fill() {
   ReleaseIfEmpty();
   WakeUpAt(1);
-  if (longFrame_ == nullptr && begin_ > 0) {
-    std::memmove(pooled_.data(), pooled_.data() + begin_, end_ - begin_);
-    end_ -= begin_;
-    begin_ = 0;
-  }
+  MoveToFront();
   auto some = ReceiveSome();
   co_return co_await std::move(some);
 }
@@ -81,10 +124,14 @@ io::Task<absl::StatusOr<bool>> FrameInput::Fill() {
 io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
   for (;;) {
     if (!mayHaveMore()) {
+      SetAside();
       const absl::Status readable = co_await socket_.Readable(io::Deadline::max());
       if (!readable.ok()) co_return readable;
     }
-    if (longFrame_ == nullptr && pooled_.size() == 0) pooled_ = co_await loop_.receiveBuffers().Acquire();
+    if (longFrame_ == nullptr && pooled_.size() == 0) {
+      auto taking = TakeBuffer();
+      co_await std::move(taking);
+    }
     const MutableBytes room(Data() + end_, Capacity() - end_);
     int received;
     if (tls_ != nullptr) {
@@ -96,6 +143,7 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
     if (received > 0) {
       end_ += static_cast<size_t>(received);
       received_ += static_cast<size_t>(received);
+      receivedInAll_ += static_cast<size_t>(received);
       co_return true;
     }
     if (received == 0) co_return false;
@@ -113,26 +161,33 @@ io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
   auto room = budget_.Acquire(size);
   co_await std::move(room);
   waitingForMemory_ = false;
-  longFrameSize_ = size;
-  longFrame_ = shelf_.Take();
-  longFrame_->resize(size + kTailPadding);
-  if (begin_ != end_) std::memcpy(longFrame_->data(), pooled_.data() + begin_, end_ - begin_);
+  auto frame = shelf_.Take();
+  frame->resize(size + kTailPadding);
+  const Bytes before = buffered();
+  if (!before.empty()) std::memcpy(frame->data(), before.data(), before.size());
   end_ -= begin_;
   begin_ = 0;
+  longFrame_ = std::move(frame);
+  longFrameSize_ = size;
+  DropSetAside();
   pooled_ = io::PooledBuffer();
 }
 
 io::Task<absl::StatusOr<bool>> FrameInput::FillTo(size_t size) {
   if (longFrame_ == nullptr && size > loop_.receiveBuffers().bufferSize()) {
+    auto beginning = ReceiveTo(std::min(kEarnestSize, loop_.receiveBuffers().bufferSize()));
+    absl::StatusOr<bool> begun = co_await std::move(beginning);
+    if (!begun.ok() || !*begun) co_return begun;
     auto moved = MoveToLongFrame(size);
     co_await std::move(moved);
   }
+  auto receiving = ReceiveTo(size);
+  co_return co_await std::move(receiving);
+}
+
+io::Task<absl::StatusOr<bool>> FrameInput::ReceiveTo(size_t size) {
   while (end_ - begin_ < size) {
-    if (longFrame_ == nullptr && begin_ > 0) {
-      std::memmove(pooled_.data(), pooled_.data() + begin_, end_ - begin_);
-      end_ -= begin_;
-      begin_ = 0;
-    }
+    MoveToFront();
     WakeUpAt(size - (end_ - begin_));
     auto some = ReceiveSome();
     absl::StatusOr<bool> more = co_await std::move(some);

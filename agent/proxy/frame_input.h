@@ -4,7 +4,9 @@
 //     look at input.buffered(), take what is complete with Consume(), send it, and only then Fill() again:
 //     Fill() moves what is left to the front, so views into buffered() end there.
 //
-// An idle input holds no buffer. A frame longer than the pool's buffers gets memory of its own with FillTo().
+// An idle input holds no buffer, and one that waits for the rest of a message only while there are plenty: peers that
+// begin something and fall silent must not take the buffers of those who talk. A frame longer than the pool's buffers
+// gets memory of its own with FillTo().
 #pragma once
 
 #include <memory>
@@ -29,7 +31,7 @@ class FrameInput {
       : loop_(loop), socket_(socket), shelf_(shelf), budget_(budget) {}
   FrameInput(const FrameInput&) = delete;
   FrameInput& operator=(const FrameInput&) = delete;
-  ~FrameInput() { DropLongFrame(); }
+  ~FrameInput() { Abandon(); }
 
   // From here on the socket's bytes are TLS.
   void UseTls(io::TlsStream& tls) { tls_ = &tls; }
@@ -43,10 +45,16 @@ class FrameInput {
   Bytes buffered() const;
   // Whether a message has begun that is not complete yet, and it is the peer who is to go on.
   bool IsStalled() const { return begin_ != end_ && !waitingForMemory_; }
+  // Whether there is something to be read and no room for it.
+  bool waitsForMemory() const { return waitingForMemory_; }
+  // Whether it has memory that others may be waiting for.
+  bool holdsMemory() const { return pooled_.size() > 0 || longFrame_ != nullptr || setAsideSize_ > 0; }
   void Consume(size_t size);
 
   // Bytes received since the last call, for the counters.
   size_t TakeReceivedCount() { return std::exchange(received_, 0); }
+  // Bytes received in all.
+  uint64_t receivedInAll() const { return receivedInAll_; }
 
   // Gives an emptied buffer back; call when everything buffered has been consumed and sent.
   void ReleaseIfEmpty();
@@ -58,10 +66,15 @@ class FrameInput {
   size_t Capacity() const;
   bool mayHaveMore() const { return mayHaveMore_ || (tls_ != nullptr && tls_->hasInput()); }
   uint8_t* Data();
+  void MoveToFront();
   io::Task<absl::StatusOr<bool>> ReceiveSome();
+  void SetAside();
+  io::Task<void> TakeBuffer();
   void WakeUpAt(size_t missing);
+  io::Task<absl::StatusOr<bool>> ReceiveTo(size_t size);
   io::Task<void> MoveToLongFrame(size_t size);
   void DropLongFrame();
+  void DropSetAside();
 
   io::Loop& loop_;
   io::Socket& socket_;
@@ -71,9 +84,12 @@ class FrameInput {
   io::PooledBuffer pooled_;
   std::unique_ptr<ByteBuffer> longFrame_;  // in place of pooled_ while a frame does not fit there
   size_t longFrameSize_ = 0;               // what was taken from the budget
+  ByteBuffer setAside_;                    // what is buffered, while pooled_ is given back until more comes
+  size_t setAsideSize_ = 0;                // what was taken from the budget for it
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t received_ = 0;
+  uint64_t receivedInAll_ = 0;
   size_t wakesUpAt_ = 1;  // the socket's SO_RCVLOWAT
   bool mayHaveMore_ = false;
   bool waitingForMemory_ = false;

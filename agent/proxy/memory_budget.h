@@ -25,6 +25,13 @@ class MemoryBudget {
     co_await waiter.granted.Wait();
   }
 
+  // False, and nothing taken, when they do not fit now or somebody waits.
+  bool TryAcquire(size_t bytes) {
+    if (!waiting_.empty() || !Fits(bytes)) return false;
+    used_ += bytes;
+    return true;
+  }
+
   void Release(size_t bytes) {
     used_ -= bytes;
     while (!waiting_.empty() && Fits(waiting_.front()->bytes)) {
@@ -36,6 +43,7 @@ class MemoryBudget {
   }
 
   size_t used() const { return used_; }
+  bool isWaitedFor() const { return !waiting_.empty(); }
 
  private:
   struct Waiter {

@@ -46,7 +46,23 @@ io::Task<void> Server::Worker::Tick() {
     if (server_.hooks_.tick) server_.hooks_.tick(index_);
     const auto now = std::chrono::steady_clock::now();
     for (const auto& [id, connection] : connections_) connection->Sweep(now);
+    if (loop_->receiveBuffers().waiting() > 0 || budget_.isWaitedFor()) EndWorstHoarder(now);
   }
+}
+
+// Others wait for memory. One at a time, as each may be enough.
+void Server::Worker::EndWorstHoarder(std::chrono::steady_clock::time_point now) {
+  Connection* worst = nullptr;
+  std::chrono::steady_clock::duration longest = server_.options_.limits.hoardTimeout;
+  for (const auto& [id, connection] : connections_) {
+    const auto time = connection->HoardsFor(now);
+    if (time <= longest) continue;
+    longest = time;
+    worst = connection.get();
+  }
+  if (worst == nullptr) return;
+  worst->Abort(observe::ConnectionResult::kStalled,
+               "the application stood still in the middle of a message, and others waited for the memory it took");
 }
 
 void Server::Worker::AddListener(uint64_t netnsCookie, UniqueFd listener) {

@@ -56,6 +56,7 @@ class Server::Worker {
   void ReleaseMatching(Matches matches, std::function<void()> done);
   io::Task<void> WaitReleased(Matches matches, std::vector<uint64_t> draining, std::function<void()> done);
   io::Task<void> Tick();
+  void EndWorstHoarder(std::chrono::steady_clock::time_point now);
   void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason);
 
   Server& server_;

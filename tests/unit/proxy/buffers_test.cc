@@ -156,6 +156,17 @@ TEST_F(MemoryBudgetTest, letsWaitWhoDoesNotFitFirstComeFirstServed) {
   EXPECT_EQ(budget_.used(), 100u);
 }
 
+TEST_F(MemoryBudgetTest, givesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
+  std::function<void()> check = [this] {
+    EXPECT_FALSE(budget_.TryAcquire(10)) << "overtook one who waits";
+    budget_.Release(60);
+  };
+  RunToEnd(Take(60, 1), Take(60, 2), Then(Turns(), check));
+  EXPECT_FALSE(budget_.TryAcquire(41));
+  EXPECT_TRUE(budget_.TryAcquire(40));
+  EXPECT_EQ(budget_.used(), 100u);
+}
+
 TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
   std::function<void()> release = [this] {
     EXPECT_EQ(got_, (std::vector<int>{1}));

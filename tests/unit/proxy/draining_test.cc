@@ -139,6 +139,39 @@ TEST_F(Swept, endsAResponseThatStandsStill) {
   EXPECT_EQ(Result(), "stalled");
 }
 
+// What counts is that something moves, not that a message ends.
+TEST_F(Swept, keepsAWantedRequestThatArrivesSlowly) {
+  Intercept({kWanted});
+  Open();
+  const std::string request = RequestFrameOf(kWanted, 1, "arrives in pieces");
+  for (size_t at = 0; at < request.size(); ++at) {
+    application_.Send(request.substr(at, 1));
+    for (int turn = 0; turn < 5; ++turn) SweepAfter(std::chrono::seconds(15 * at));
+  }
+  EXPECT_EQ(broker_.ReceiveFrame(), request);
+}
+
+TEST_F(Swept, keepsAWantedResponseThatIsReadSlowly) {
+  smallSocketBuffers_ = true;
+  Intercept({kWanted})->onRequest = [](const RequestFrame&, FrameOutput&) {
+    return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(1));
+  };
+  Open();
+  application_.Send(RequestFrameOf(kWanted, 1, "all of it"));
+  broker_.ReceiveFrame();
+  constexpr size_t kPiece = 1 << 20;
+  const std::string response = ResponseFrameOf(1, Pattern(8 * kPiece));
+  broker_.Send(response);
+  std::string got;
+  for (int piece = 1; piece <= 8; ++piece) {
+    got += application_.Receive(kPiece);
+    for (int turn = 0; turn < 5; ++turn) SweepAfter(std::chrono::seconds(15 * piece));
+  }
+  got += application_.Receive(response.size() - got.size());
+  EXPECT_TRUE(got == response);
+  EXPECT_FALSE(HasEnded(50));
+}
+
 // A consumer waits for records for as long as it likes: the broker owes an answer, and that is no stall.
 TEST_F(Swept, letsAnAnswerTakeItsTime) {
   Open();

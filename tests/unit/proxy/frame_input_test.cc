@@ -113,6 +113,74 @@ TEST_F(FrameInputTest, fillsUpToASizeFromAnyNumberOfPieces) {
   sending.join();
 }
 
+// A peer that sends a part of a message and falls silent for a while.
+class SilentPeer : public FrameInputTest {
+ protected:
+  // Waits until all of the part is there and `expected` holds, then lets the peer send the rest; the message must be
+  // whole.
+  void ExpectMeanwhile(const std::string& message, size_t partSize, std::function<bool()> expected) {
+    std::thread sending([&] { peer_.Send(message.substr(0, partSize)); });
+    RunToEnd(Look(message, partSize, std::move(expected)), Steps({Filled(), FilledTo(message.size()), Then([&] {
+                                                                    ExpectMore(true);
+                                                                    EXPECT_TRUE(Buffered() == message);
+                                                                    held_.clear();
+                                                                    input_->Abandon();
+                                                                    EXPECT_EQ(budget_.used(), 0u);
+                                                                  })}));
+    sending.join();
+  }
+  io::Task<void> Look(const std::string& message, size_t partSize, std::function<bool()> expected) {
+    for (int turn = 0; turn < 5000 && input_->buffered().size() < partSize; ++turn) {
+      co_await loop_->Sleep(std::chrono::milliseconds(1));
+    }
+    co_await loop_->Sleep(std::chrono::milliseconds(10));  // it has begun to wait for the rest
+    EXPECT_TRUE(expected()) << loop_->receiveBuffers().inUse() << " buffers, " << budget_.used() << " bytes";
+    EXPECT_TRUE(Buffered() == message.substr(0, partSize));
+    EXPECT_TRUE(input_->IsStalled());
+    rest_ = std::thread([this, rest = message.substr(partSize)] { peer_.Send(rest); });
+  }
+  io::Task<void> Hold(size_t count) {
+    for (size_t i = 0; i < count; ++i) held_.push_back(co_await loop_->receiveBuffers().Acquire());
+  }
+  ~SilentPeer() override { rest_.join(); }
+
+  std::vector<io::PooledBuffer> held_;  // by others
+  std::thread rest_;
+};
+
+TEST_F(SilentPeer, holdsNoBufferForALittle) {
+  ExpectMeanwhile("abcdefghij", 3, [this] { return loop_->receiveBuffers().inUse() == 0 && budget_.used() == 0; });
+}
+
+TEST_F(SilentPeer, holdsABufferForMoreWhileThereArePlenty) {
+  ExpectMeanwhile(Pattern(200'000), 100'000,
+                  [this] { return loop_->receiveBuffers().inUse() == 1 && budget_.used() == 0; });
+}
+
+TEST_F(SilentPeer, holdsNoBufferWhenTheyAreScarce) {
+  loop_->Spawn(Hold(2));
+  ExpectMeanwhile(Pattern(200'000), 100'000,
+                  [this] { return loop_->receiveBuffers().inUse() == 2 && budget_.used() == 100'000; });
+}
+
+TEST_F(SilentPeer, holdsABufferWhenTheBudgetIsUsedUpToo) {
+  loop_->Spawn(Hold(2));
+  ASSERT_TRUE(budget_.TryAcquire(10 << 20));
+  ExpectMeanwhile(Pattern(200'000), 100'000, [this] {
+    const bool holds = loop_->receiveBuffers().inUse() == 3;
+    budget_.Release(10 << 20);
+    return holds;
+  });
+}
+
+TEST_F(SilentPeer, getsNoRoomForALongFrameThatItHasHardlyBegun) {
+  ExpectMeanwhile(Pattern(3 << 20), 1000, [this] { return budget_.used() == 0; });
+}
+
+TEST_F(SilentPeer, getsTheRoomForALongFrameThatItHasBegunInEarnest) {
+  ExpectMeanwhile(Pattern(3 << 20), 100'000, [this] { return budget_.used() == 3 << 20; });
+}
+
 TEST_F(FrameInputTest, tellsTheEndOfTheStream) {
   RunSteps({Then([this] {
               peer_.Send("last words");

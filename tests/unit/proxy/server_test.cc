@@ -192,6 +192,54 @@ TEST_F(ServerTest, resetsAConnectionThatGetsNoSocketToItsBroker) {
   EXPECT_EQ(server_->connectionCount(), 0u);
 }
 
+// Applications that do not read what they asked for.
+class HoarderTest : public ServerTest {
+ protected:
+  HoarderTest() {
+    options_.workers = 1;
+    options_.limits.hoardTimeout = std::chrono::milliseconds(500);
+  }
+  // One that has received a little of a long answer.
+  Both OpenHoarder(const SocketAddress& address) {
+    Both both = OpenThrough(address);
+    both.application.Send(Request(1));
+    both.broker.ReceiveFrame();
+    both.broker.SendUntilItStops(answer_);
+    return both;
+  }
+
+  const std::string answer_ = ResponseFrameOf(1, Pattern(64 << 20));
+};
+
+TEST_F(HoarderTest, isEndedWhenOthersWaitForItsMemory) {
+  options_.receiveBuffers = 2;
+  Start();
+  const SocketAddress address = Serve(1);
+  Both first = OpenHoarder(address);
+  Both second = OpenHoarder(address);
+  Both other = OpenThrough(address);
+  ExpectServed(other);
+  EXPECT_TRUE(Ended("stalled")) << "not one, or more than one was ended";
+  first.application.ReceiveRest();
+  EXPECT_EQ(first.application.HowItEnded(), "by a reset") << "the one that stood still for longer";
+}
+
+TEST_F(HoarderTest, isLeftAloneWhileThereIsEnoughForAll) {
+  Start();
+  const SocketAddress address = Serve(1);
+  Both hoarder = OpenThrough(address);
+  hoarder.application.Send(Request(1));
+  hoarder.broker.ReceiveFrame();
+  const size_t taken = hoarder.broker.SendUntilItStops(answer_);
+  Both other = OpenThrough(address);
+  const int ticks = ticks_;
+  ASSERT_TRUE(Eventually([&] { return ticks_ > ticks + 8; })) << "no two seconds have passed";
+  ExpectServed(other);
+  std::thread answering([&] { hoarder.broker.Send(std::string_view(answer_).substr(taken)); });
+  EXPECT_TRUE(hoarder.application.Receive(answer_.size()) == answer_);
+  answering.join();
+}
+
 TEST_F(ServerTest, ticksOnEachWorker) {
   Start();
   EXPECT_TRUE(Eventually([this] { return ticks_ >= 4; }));
