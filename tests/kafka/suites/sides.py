@@ -26,7 +26,7 @@ LAUNCHER = ["org.junit.platform.console.ConsoleLauncher", "execute", "--disable-
 # All that the JVM's brokers, controllers and clients say to each other goes to this address; see `run`.
 LOCALHOST = "127.0.0.2"
 EVERY_PORT = "1024-65535"
-EVERY_TOPIC = [{"pattern": ".*", "seal": {"scope": "topic"}, "read": [{"workload": {"any": True}}]}]
+EVERY_TOPIC = [{"pattern": ".*", "seal": {"scope": "topic"}, "read": [{"any": True}]}]
 
 # What came of a class on one side; `metrics` and `seen` are the agent's side's alone.
 Run = collections.namedtuple("Run", "outcomes ended metrics seen")
