@@ -169,7 +169,8 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       progress.changed = true;
     } else if (!mayRead) {
       if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-      denials_.Report(*name, state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
+      denials_.Report(*name,
+                      state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
       progress.response.delivered = true;  // an error is an answer: nothing to hold back
