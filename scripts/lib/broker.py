@@ -1,4 +1,4 @@
-"""A real Kafka broker (KRaft, one node) in a temporary folder."""
+"""Real Kafka brokers in a temporary folder: one node, or a cluster of three."""
 
 import os
 import pathlib
@@ -9,7 +9,8 @@ import kafka_jars
 import segments
 import waiting
 
-START_LIMIT = 40  # Seconds. 1.5-5 s is usual.
+START_LIMIT = 90  # Seconds. 1.5-5 s is usual.
+STARTED = [b"Kafka Server started", b"[KafkaServer id=1] started"]  # with KRaft, with ZooKeeper
 
 
 def free_port(address="0.0.0.0"):
@@ -31,10 +32,12 @@ class Broker:
     `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
     `listeners` adds listeners: a name for each, and its settings (`tls_listener`, or with a "protocol"); `ports` has their
     ports. `users` are SCRAM credentials, as the storage tool takes them.
-    `version` is another version of Kafka than the tests' usual one."""
+    `version` is another version of Kafka than the tests' usual one. KRaft and controller of itself, unless the version is
+    older than 3: then there is a ZooKeeper beside it, as KRaft was a preview without transactions."""
 
     def __init__(self, address, folder, heap="512m", settings=None, advertised=None, listeners=None, version=None,
-                 users=()):
+                 users=(), node=1):
+        self.node = node
         self.address = address
         self.port = free_port(address)
         self._advertised = advertised or address
@@ -48,6 +51,9 @@ class Broker:
         self._users = users
         self._version = version
         self.ports = {name: free_port(address) for name in self._listeners}
+        self._controller = free_port("127.0.0.1")
+        self._voters = [self.voter]
+        self._keeper = ZooKeeper(self.folder / "zookeeper", version) if version and version.startswith("2.") else None
         self._process = None
 
     @property
@@ -55,31 +61,53 @@ class Broker:
         return f"{self.address}:{self.port}"
 
     @property
+    def voter(self):
+        """This node as a member of the controllers' quorum."""
+        return f"{self.node}@127.0.0.1:{self._controller}"
+
+    @property
     def pid(self):
         return self._process.pid
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
         self.stop()
+        if self._keeper:
+            self._keeper.stop()
 
     def start(self):
         """Formats the storage at the first start. Returns when the broker serves; raises with its log's end if not."""
+        self.launch()
+        self.wait()
+
+    def join(self, voters):
+        """Makes it one of several controllers, all of which are named; before the first start."""
+        self._voters = voters
+
+    def launch(self):
+        """Starts the broker without waiting for it: the nodes of a cluster wait for each other."""
         properties = self.folder / "server.properties"
+        if self._keeper:
+            self._keeper.start()
         if not properties.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             properties.write_text(self._properties(), encoding="utf-8")
-            subprocess.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
-                                      "--config", str(properties),
-                                      *(word for user in self._users for word in ("--add-scram", user))),
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
-        with open(self.log, "ab") as log:
-            # A session of its own keeps Ctrl-C away from it; it must outlive the clean-up of those who use it.
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *self._java("kafka.Kafka", str(properties))],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            if not self._keeper:
+                subprocess.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
+                                          "--config", str(properties),
+                                          *(word for user in self._users for word in ("--add-scram", user))),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        self._process = _start(self._java("kafka.Kafka", str(properties)), self.log)
+
+    def wait(self):
         try:
             waiting.wait_until(f"the Kafka broker to answer at {self.bootstrap}", self._ready, START_LIMIT)
         except Exception as error:
@@ -89,6 +117,13 @@ class Broker:
     def stop(self):
         if self._process:
             waiting.stop(self._process, "the Kafka broker")
+            self._process = None
+
+    def kill(self):
+        """SIGKILL. A node of a cluster whose others are gone does not end by itself."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(5)
             self._process = None
 
     def segment_files(self, topic):
@@ -106,30 +141,33 @@ class Broker:
     def _ready(self):
         if self._process.poll() is not None:
             raise RuntimeError(f"the Kafka broker ended with status {self._process.returncode}")
-        if b"Kafka Server started" not in self.log.read_bytes():
+        said = self.log.read_bytes()[self._log_start:]
+        if not any(line in said for line in STARTED):
             return False
         with socket.socket() as probe:
             return probe.connect_ex((self.address, self.port)) == 0
 
     def _java(self, *arguments):
-        options = [f"-Xmx{self._heap}", "-Djava.awt.headless=true",
-                   "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        return ["java", *options, "-cp", kafka_jars.class_path(self._version), *arguments]
+        return _java(self._version, self._heap, *arguments)
 
     def _properties(self):
-        controller = free_port("127.0.0.1")
         open_to_all = {"PLAINTEXT": self.port, **{name.upper(): port for name, port in self.ports.items()}}
         listeners = [f"{name}://{self._bound}:{port}" for name, port in open_to_all.items()]
         advertised = [f"{name}://{self._advertised}:{port}" for name, port in open_to_all.items()]
-        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name.upper()}:{settings.get('protocol', 'SSL')}" for name, settings in self._listeners.items())]
+        protocols = ["PLAINTEXT:PLAINTEXT",
+                     *(f"{name.upper()}:{settings.get('protocol', 'SSL')}" for name, settings in self._listeners.items())]
+        if self._keeper:
+            role = {"broker.id": self.node, "zookeeper.connect": self._keeper.bootstrap}
+        else:
+            role = {"process.roles": "broker,controller", "node.id": self.node,
+                    "controller.quorum.voters": ",".join(self._voters), "controller.listener.names": "CONTROLLER"}
+            listeners.append(f"CONTROLLER://127.0.0.1:{self._controller}")
+            protocols.append("CONTROLLER:PLAINTEXT")
         lines = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
+            **role,
+            "listeners": ",".join(listeners),
             "advertised.listeners": ",".join(advertised),
             "listener.security.protocol.map": ",".join(protocols),
-            "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.data,
             "num.partitions": "1",
@@ -148,6 +186,93 @@ class Broker:
                for key, value in settings.items() if key != "protocol"},
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+
+class Cluster:
+    """Three brokers, each a controller, too; every topic has a replica on each. `with Cluster(addresses, folder) as cluster:`
+    with an address of this machine for each of them."""
+
+    SETTINGS = {"default.replication.factor": "3", "min.insync.replicas": "2", "offsets.topic.replication.factor": "3",
+                "transaction.state.log.replication.factor": "3", "transaction.state.log.min.isr": "2"}
+
+    def __init__(self, addresses, folder, version=None, heap="384m"):
+        self.brokers = [Broker(address, pathlib.Path(folder) / f"node{node}", heap, self.SETTINGS, version=version, node=node)
+                        for node, address in enumerate(addresses, 1)]
+        for broker in self.brokers:
+            broker.join([each.voter for each in self.brokers])
+
+    @property
+    def bootstrap(self):
+        return ",".join(broker.bootstrap for broker in self.brokers)
+
+    def __enter__(self):
+        try:
+            for broker in self.brokers:
+                broker.launch()
+            for broker in self.brokers:
+                broker.wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for broker in self.brokers:
+            broker.kill()
+
+    def stored_bytes(self, topic):
+        """What all the disks hold of `topic`."""
+        return b"".join(broker.stored_bytes(topic) for broker in self.brokers)
+
+
+class ZooKeeper:
+    """What brokers older than Kafka 3 keep their cluster in."""
+
+    def __init__(self, folder, version):
+        self.folder = folder
+        self._version = version
+        self._port = free_port("127.0.0.1")
+        self._process = None
+
+    @property
+    def bootstrap(self):
+        return f"127.0.0.1:{self._port}"
+
+    def start(self):
+        """Goes on with what it has, when it is started again."""
+        if self._process:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = self.folder / "zookeeper.properties"
+        settings.write_text(f"dataDir={self.folder / 'data'}\nclientPort={self._port}\nclientPortAddress=127.0.0.1\n"
+                            "admin.enableServer=false\nmaxClientCnxns=0\n", encoding="utf-8")
+        log = self.folder / "zookeeper.log"
+        self._process = _start(_java(self._version, "128m", "org.apache.zookeeper.server.quorum.QuorumPeerMain", settings), log)
+        waiting.wait_until(f"ZooKeeper to answer at {self.bootstrap}", self._ready, START_LIMIT)
+
+    def stop(self):
+        if self._process:
+            waiting.stop(self._process, "ZooKeeper")
+            self._process = None
+
+    def _ready(self):
+        if self._process.poll() is not None:
+            raise RuntimeError(f"ZooKeeper ended: {_last_lines(self.folder / 'zookeeper.log')}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+
+def _java(version, heap, *arguments):
+    options = [f"-Xmx{heap}", "-Djava.awt.headless=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+               "-Dorg.slf4j.simpleLogger.showDateTime=true"]
+    return ["java", *options, "-cp", kafka_jars.class_path(version), *map(str, arguments)]
+
+
+def _start(command, log):
+    # A session of its own keeps Ctrl-C away from it; it must outlive the clean-up of those who use it.
+    with open(log, "ab") as output:
+        return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *command], stdin=subprocess.DEVNULL, stdout=output,
+                                stderr=output, start_new_session=True)
 
 
 def _last_lines(path, count=25):
