@@ -220,6 +220,7 @@ void Agent::RefreshHealth() {
 
 void Agent::Watch() {
   ListenForMetrics();
+  tls_->LookAgain();
   RefreshHealth();
   metrics_.NamespacesServed(ServedNamespaces());
   metrics_.PolicyGeneration(policies_->generation());

@@ -3,6 +3,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -11,12 +14,7 @@
 namespace kveil::proxy {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// Files are looked at again no more often than that, when a connection needs them.
-constexpr std::chrono::seconds kLookAgain{1};
-
-// What changes when a file is written or replaced. A link is followed, as Kubernetes swaps links.
+// What changes when a file is written, replaced, or made readable. A link is followed, as Kubernetes swaps links.
 std::string StateOf(const io::TlsFiles& files) {
   std::string state;
   for (const std::string* path : {&files.ca, &files.certificate, &files.key, &files.crl}) {
@@ -26,14 +24,21 @@ std::string StateOf(const io::TlsFiles& files) {
       continue;
     }
     state += StrCat(info.st_dev, " ", info.st_ino, " ", info.st_size, " ", info.st_mtim.tv_sec, " ",
-                    info.st_mtim.tv_nsec, ";");
+                    info.st_mtim.tv_nsec, " ", info.st_ctim.tv_sec, " ", info.st_ctim.tv_nsec, ";");
   }
   return state;
 }
 
-bool Exists(const std::string& path) {
+absl::Status OfCluster(const std::string& cluster, const absl::Status& problem) {
+  return absl::Status(problem.code(), StrCat("TLS of cluster ", cluster, ": ", ToStd(problem.message())));
+}
+
+// OK when there is a folder.
+absl::Status CheckFolder(const std::string& path) {
   struct stat info;
-  return ::stat(path.c_str(), &info) == 0;
+  if (::stat(path.c_str(), &info) != 0) return absl::InvalidArgumentError(StrCat(path, ": ", std::strerror(errno)));
+  if (!S_ISDIR(info.st_mode)) return absl::InvalidArgumentError(StrCat(path, ": is no folder"));
+  return absl::OkStatus();
 }
 
 // The name for the greeting: what the cluster calls the broker now, or the only name that is configured.
@@ -45,88 +50,145 @@ std::string SentName(const policy::TlsConfig& config, const std::vector<std::str
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<policy::ClusterConfig>& clusters) {
-  std::unique_ptr<ClusterTls> loaded(new ClusterTls());
-  const std::lock_guard lock(loaded->mutex_);
-  for (const policy::ClusterConfig& cluster : clusters) {
-    if (!cluster.tls.has_value()) continue;
-    Cluster& made = loaded->clusters_[cluster.name];
-    made.config = *cluster.tls;
-    const auto context = loaded->ContextFor(cluster.name, made, FilesFor(made.config, policy::Workload()));
+absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<policy::ClusterConfig>& clusters,
+                                                             std::chrono::milliseconds unused) {
+  std::unique_ptr<ClusterTls> loaded(new ClusterTls(unused));
+  for (const policy::ClusterConfig& config : clusters) {
+    if (!config.tls.has_value()) continue;
+    auto& cluster = loaded->clusters_[config.name];
+    cluster = std::make_unique<Cluster>(config.name, *config.tls);
+    if (!config.tls->identities.empty()) {
+      const absl::Status folder = CheckFolder(config.tls->identities);
+      if (!folder.ok()) return OfCluster(config.name, folder);
+    }
+    const auto context = ContextFor(
+        *cluster,
+        {.ca = config.tls->ca, .certificate = config.tls->certificate, .key = config.tls->key, .crl = config.tls->crl});
     if (!context.ok()) return context.status();
   }
   return loaded;
 }
 
-bool ClusterTls::IsUsedBy(const std::string& cluster) const {
-  const std::lock_guard lock(mutex_);
-  return clusters_.contains(cluster);
-}
-
-io::TlsFiles ClusterTls::FilesFor(const policy::TlsConfig& config, const policy::Workload& workload) {
+// A workload shows the agent's certificate only when it is certain that it has none of its own: otherwise it would have
+// the rights of another.
+absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const policy::Workload& workload) {
+  const policy::TlsConfig& config = cluster.config;
   io::TlsFiles files{.ca = config.ca, .certificate = config.certificate, .key = config.key, .crl = config.crl};
-  if (config.identities.empty() || workload.unit.empty()) return files;
+  if (config.identities.empty()) return files;
+  if (workload.cgroupPath.empty()) {
+    return OfCluster(cluster.name, absl::UnavailableError(StrCat("which workload this is, and so which certificate of ",
+                                                                 config.identities, " it has, is not known")));
+  }
+  if (workload.unit.empty()) return files;
   const std::string own = StrCat(config.identities, "/", workload.unit);
-  if (Exists(own + ".crt")) {
+  struct stat info;
+  if (::stat((own + ".crt").c_str(), &info) == 0) {
     files.certificate = own + ".crt";
     files.key = own + ".key";
+    return files;
   }
+  if (errno != ENOENT) {
+    return OfCluster(cluster.name, absl::UnavailableError(StrCat(own, ".crt: ", std::strerror(errno))));
+  }
+  const absl::Status folder = CheckFolder(config.identities);  // without it, nobody would have a file
+  if (!folder.ok()) return OfCluster(cluster.name, folder);
   return files;
 }
 
-absl::StatusOr<std::shared_ptr<io::TlsContext>> ClusterTls::ContextFor(const std::string& name, Cluster& cluster,
-                                                                       const io::TlsFiles& files) {
-  Identity& identity = cluster.identities[files.certificate];
-  const Clock::time_point now = Clock::now();
-  if (identity.context != nullptr && now - identity.lookedAt < kLookAgain) return identity.context;
-  identity.lookedAt = now;
-  std::string state = StateOf(files);
-  const bool isNew = identity.context == nullptr;
-  if (!isNew && state == identity.state) return identity.context;
+void ClusterTls::Read(const Cluster& cluster, Identity& identity, std::string state) {
   identity.state = std::move(state);
-  absl::StatusOr<std::shared_ptr<io::TlsContext>> context = io::TlsContext::Load(files, cluster.config.version12);
-  if (!context.ok()) {
-    const absl::Status problem(context.status().code(),
-                               StrCat("TLS of cluster ", name, ": ", ToStd(context.status().message())));
-    if (isNew) {
-      cluster.identities.erase(files.certificate);
-      return problem;
-    }
-    identity.problem = problem;
-    log::Error("tls.refused", {{"cluster", name}, {"reason", context.status()}});
-    return identity.context;
+  absl::StatusOr<Context> context = io::TlsContext::Load(identity.files, cluster.config.version12);
+  if (context.ok()) {
+    identity.context = *std::move(context);
+    identity.problem = absl::OkStatus();
+    return;
   }
-  if (!isNew) log::Info("tls.reloaded", {{"cluster", name}, {"certificate", files.certificate}});
-  identity.context = *std::move(context);
-  identity.problem = absl::OkStatus();
-  return identity.context;
+  const absl::Status problem = OfCluster(cluster.name, context.status());
+  if (problem == identity.problem) return;
+  identity.problem = problem;
+  log::Error("tls.refused", {{"cluster", cluster.name}, {"reason", context.status()}});
+}
+
+absl::StatusOr<ClusterTls::Context> ClusterTls::ContextFor(Cluster& cluster, const io::TlsFiles& files) {
+  std::shared_ptr<Identity> identity;
+  {
+    const std::lock_guard lock(cluster.mutex);
+    std::shared_ptr<Identity>& known = cluster.identities[files.certificate];
+    if (known == nullptr) known = std::make_shared<Identity>(files);
+    identity = known;
+  }
+  const std::lock_guard lock(identity->mutex);
+  identity->usedAt = Clock::now();
+  if (identity->context == nullptr && identity->problem.ok()) Read(cluster, *identity, StateOf(files));
+  if (identity->context == nullptr) return identity->problem;
+  return identity->context;
+}
+
+std::vector<std::shared_ptr<ClusterTls::Identity>> ClusterTls::IdentitiesOf(const Cluster& cluster) {
+  std::vector<std::shared_ptr<Identity>> identities;
+  const std::lock_guard lock(cluster.mutex);
+  for (const auto& [certificate, identity] : cluster.identities) identities.push_back(identity);
+  return identities;
+}
+
+void ClusterTls::LookAgain() {
+  for (const auto& [name, cluster] : clusters_) {
+    for (const std::shared_ptr<Identity>& identity : IdentitiesOf(*cluster)) LookAgainAt(*cluster, identity);
+  }
+}
+
+void ClusterTls::LookAgainAt(Cluster& cluster, const std::shared_ptr<Identity>& identity) {
+  const io::TlsFiles& files = identity->files;
+  std::string state = StateOf(files);
+  struct stat info;
+  const bool isOwn = files.certificate != cluster.config.certificate;  // of a workload
+  const bool isGone = isOwn && ::stat(files.certificate.c_str(), &info) != 0 && errno == ENOENT;
+  Identity fresh(files);  // read without a lock, so that no connection waits
+  const std::lock_guard reading(fresh.mutex);
+  {
+    const std::unique_lock lock(identity->mutex, std::try_to_lock);
+    if (!lock.owns_lock()) return;  // a connection reads it just now
+    if (isGone || (isOwn && Clock::now() - identity->usedAt > unused_)) {
+      const std::lock_guard forgetting(cluster.mutex);
+      cluster.identities.erase(files.certificate);
+      return;
+    }
+    // What could not be used may have failed for a reason that passes.
+    if (state == identity->state && identity->problem.ok()) return;
+    fresh.problem = identity->problem;
+  }
+  Read(cluster, fresh, std::move(state));
+  if (fresh.context != nullptr) {
+    log::Info("tls.reloaded", {{"cluster", cluster.name}, {"certificate", files.certificate}});
+  }
+  const std::lock_guard lock(identity->mutex);
+  identity->state = std::move(fresh.state);
+  identity->problem = std::move(fresh.problem);
+  if (fresh.context != nullptr) identity->context = std::move(fresh.context);
 }
 
 absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
     const ConnectionInfo& connection, const std::vector<std::string>& advertisedNames) {
-  std::shared_ptr<io::TlsContext> context;
+  const auto cluster = clusters_.find(connection.cluster);
+  if (cluster == clusters_.end()) return nullptr;
+  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, connection.workload);
+  if (!files.ok()) return files.status();
+  const absl::StatusOr<Context> context = ContextFor(*cluster->second, *files);
+  if (!context.ok()) return context.status();
+  const policy::TlsConfig& config = cluster->second->config;
   io::TlsPeer peer;
   peer.address = connection.broker;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto cluster = clusters_.find(connection.cluster);
-    if (cluster == clusters_.end()) return nullptr;
-    const policy::TlsConfig& config = cluster->second.config;
-    auto found = ContextFor(connection.cluster, cluster->second, FilesFor(config, connection.workload));
-    if (!found.ok()) return found.status();
-    context = *std::move(found);
-    peer.acceptsAddress = config.serverNames.empty();
-    peer.names = config.serverNames.empty() ? advertisedNames : config.serverNames;
-    peer.sentName = SentName(config, advertisedNames);
-  }
-  return context->NewSession(std::move(peer));
+  peer.acceptsAddress = config.serverNames.empty();
+  peer.names = config.serverNames.empty() ? advertisedNames : config.serverNames;
+  peer.sentName = SentName(config, advertisedNames);
+  return (*context)->NewSession(std::move(peer));
 }
 
 absl::Status ClusterTls::Health() const {
-  const std::lock_guard lock(mutex_);
   for (const auto& [name, cluster] : clusters_) {
-    for (const auto& [certificate, identity] : cluster.identities) {
-      if (!identity.problem.ok()) return identity.problem;
+    for (const std::shared_ptr<Identity>& identity : IdentitiesOf(*cluster)) {
+      const std::unique_lock lock(identity->mutex, std::try_to_lock);
+      if (lock.owns_lock() && !identity->problem.ok()) return identity->problem;
     }
   }
   return absl::OkStatus();

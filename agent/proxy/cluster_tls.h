@@ -18,45 +18,64 @@
 
 namespace kveil::proxy {
 
-// Any thread.
+// Any thread. Connections use what is in memory; only the first one of a workload with a certificate of its own reads
+// files, and waits for nobody else's.
 class ClusterTls {
  public:
   // Reads every file once; kInvalidArgument names the cluster and the file.
-  static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<policy::ClusterConfig>& clusters);
+  // A workload's certificate that no connection has used for `unused` is forgotten, and what is wrong with it, too.
+  static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<policy::ClusterConfig>& clusters,
+                                                          std::chrono::milliseconds unused = std::chrono::minutes(10));
 
   // Whether a cluster's brokers are reached over TLS.
-  bool IsUsedBy(const std::string& cluster) const;
+  bool IsUsedBy(const std::string& cluster) const { return clusters_.contains(cluster); }
 
   // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedNames` are the host names under
-  // which the cluster advertises the broker, the latest first. An error: the certificate of this workload cannot be
-  // read.
+  // which the cluster advertises the broker, the latest first. An error: which certificate this workload shows is not
+  // known, or it cannot be used.
   absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const ConnectionInfo& connection,
                                                              const std::vector<std::string>& advertisedNames);
 
-  // OK, or which changed file cannot be used; what it had before stays in force.
+  // Reads again what has changed or could not be used, and forgets what is not used; call about once a second, on one
+  // thread. A changed file that cannot be used leaves in force what was read before.
+  void LookAgain();
+
+  // OK, or which file cannot be used.
   absl::Status Health() const;
 
  private:
+  using Clock = std::chrono::steady_clock;
+  using Context = std::shared_ptr<io::TlsContext>;
+
   // One set of files, as they were when they were read.
   struct Identity {
-    std::string state;  // to see changes
-    std::shared_ptr<io::TlsContext> context;
-    absl::Status problem;
-    std::chrono::steady_clock::time_point lookedAt;
+    explicit Identity(io::TlsFiles files) : files(std::move(files)) {}
+    const io::TlsFiles files;
+    mutable std::mutex mutex;
+    std::string state ABSL_GUARDED_BY(mutex);  // to see changes
+    Context context ABSL_GUARDED_BY(mutex);    // nullptr: never could be used
+    absl::Status problem ABSL_GUARDED_BY(mutex);
+    Clock::time_point usedAt ABSL_GUARDED_BY(mutex) = Clock::now();
   };
   struct Cluster {
-    policy::TlsConfig config;
-    absl::flat_hash_map<std::string, Identity> identities;  // by the certificate's path
+    Cluster(std::string name, policy::TlsConfig config) : name(std::move(name)), config(std::move(config)) {}
+    const std::string name;
+    const policy::TlsConfig config;
+    mutable std::mutex mutex;
+    // By the certificate's path. One that is being read holds its own lock, not this.
+    absl::flat_hash_map<std::string, std::shared_ptr<Identity>> identities ABSL_GUARDED_BY(mutex);
   };
 
-  ClusterTls() = default;
-  static io::TlsFiles FilesFor(const policy::TlsConfig& config, const policy::Workload& workload);
-  absl::StatusOr<std::shared_ptr<io::TlsContext>> ContextFor(const std::string& name, Cluster& cluster,
-                                                             const io::TlsFiles& files)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  explicit ClusterTls(std::chrono::milliseconds unused) : unused_(unused) {}
+  static absl::StatusOr<io::TlsFiles> FilesFor(const Cluster& cluster, const policy::Workload& workload);
+  static absl::StatusOr<Context> ContextFor(Cluster& cluster, const io::TlsFiles& files);
+  static void Read(const Cluster& cluster, Identity& identity, std::string state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(identity.mutex);
+  static std::vector<std::shared_ptr<Identity>> IdentitiesOf(const Cluster& cluster);
+  void LookAgainAt(Cluster& cluster, const std::shared_ptr<Identity>& identity);
 
-  mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, Cluster> clusters_ ABSL_GUARDED_BY(mutex_);  // those with TLS
+  const std::chrono::milliseconds unused_;
+  absl::flat_hash_map<std::string, std::unique_ptr<Cluster>> clusters_;  // those with TLS; the same after Load
 };
 
 }  // namespace kveil::proxy

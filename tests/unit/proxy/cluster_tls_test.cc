@@ -1,8 +1,11 @@
 // Which certificates and names count for a connection, and what becomes of files that change.
 #include "proxy/cluster_tls.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <thread>
 
 #include "../io/certificates.h"
 #include "../io/harness.h"
@@ -30,6 +34,7 @@ class ClusterTlsTest : public testing::Test {
     cluster_.tls->certificate = own.certificate;
     cluster_.tls->key = own.key;
     connection_.cluster = "main";
+    connection_.workload.cgroupPath = "/system.slice/a.service";
     connection_.broker = *SocketAddress::Parse("10.0.0.1", 9093);
   }
 
@@ -43,10 +48,20 @@ class ClusterTlsTest : public testing::Test {
     connection_.workload.unit = unit;
     return tls_->NewSession(connection_, {}).status();
   }
-  // Files are looked at again after a second.
-  absl::Status NewSessionLater(const std::string& unit = "") {
-    ::usleep(1'050'000);
-    return NewSession(unit);
+  // Makes the folder of the workloads' certificates, and loads.
+  void LoadWithIdentities(std::chrono::milliseconds unused = std::chrono::minutes(10)) {
+    cluster_.tls->identities = authority_.folder() + "/identities";
+    std::filesystem::create_directory(cluster_.tls->identities);
+    auto loaded = ClusterTls::Load({cluster_}, unused);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    tls_ = *std::move(loaded);
+  }
+  std::string Own(const std::string& file) const { return cluster_.tls->identities + "/" + file; }
+  void IssueOwn(const std::string& unit) {
+    const io::TestCertificate issued = authority_.Issue("own", "");
+    for (const auto& [from, ending] : {std::pair(issued.certificate, ".crt"), std::pair(issued.key, ".key")}) {
+      std::filesystem::copy_file(from, Own(unit + ending), std::filesystem::copy_options::overwrite_existing);
+    }
   }
   // Connects to a broker with a certificate of these names. "accepted as NAME", where NAME is what the greeting sent;
   // or why not.
@@ -131,28 +146,95 @@ TEST_F(ClusterTlsTest, AChangedFileThatCannotBeUsedIsAProblemAndTheFormerStaysIn
   const std::string certificate = cluster_.tls->certificate;
   Write(certificate, "nothing");
   EXPECT_TRUE(NewSession().ok());
-  EXPECT_TRUE(tls_->Health().ok()) << "looked at too often";
-  EXPECT_TRUE(NewSessionLater().ok());
+  EXPECT_TRUE(tls_->Health().ok()) << "a connection reads no files";
+  tls_->LookAgain();
+  EXPECT_TRUE(NewSession().ok());
   EXPECT_THAT(std::string(tls_->Health().message()), HasSubstr(certificate));
   authority_.Issue("agent", "DNS:agent");
-  EXPECT_TRUE(NewSessionLater().ok());
+  tls_->LookAgain();
+  EXPECT_TRUE(NewSession().ok());
+  EXPECT_TRUE(tls_->Health().ok()) << tls_->Health();
+}
+
+TEST_F(ClusterTlsTest, AChangedFileIsReadAgainUntilItCanBe) {
+  ASSERT_TRUE(Load().ok());
+  authority_.Issue("agent", "DNS:agent");
+  rlimit before;
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none = {0, before.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &none);  // no file can be opened
+  tls_->LookAgain();
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_FALSE(tls_->Health().ok());
+  tls_->LookAgain();
   EXPECT_TRUE(tls_->Health().ok()) << tls_->Health();
 }
 
 TEST_F(ClusterTlsTest, AWorkloadWithFilesOfItsOwnUsesThem) {
-  cluster_.tls->identities = authority_.folder() + "/identities";
-  std::filesystem::create_directory(cluster_.tls->identities);
-  ASSERT_TRUE(Load().ok());
+  LoadWithIdentities();
   EXPECT_TRUE(NewSession("orders.service").ok()) << "it has none: the agent's";
-  const std::string own = cluster_.tls->identities + "/orders.service";
-  Write(own + ".crt", "nothing");
-  EXPECT_THAT(std::string(NewSession("orders.service").message()), HasSubstr(own + ".crt"));
+  Write(Own("orders.service.crt"), "nothing");
+  EXPECT_THAT(std::string(NewSession("orders.service").message()), HasSubstr(Own("orders.service.crt")));
   EXPECT_TRUE(NewSession("other.service").ok());
-  EXPECT_TRUE(tls_->Health().ok()) << "each refused connection says it";
-  const io::TestCertificate issued = authority_.Issue("orders", "");
-  std::filesystem::copy_file(issued.certificate, own + ".crt", std::filesystem::copy_options::overwrite_existing);
-  std::filesystem::copy_file(issued.key, own + ".key");
+  IssueOwn("orders.service");
+  EXPECT_FALSE(NewSession("orders.service").ok()) << "what cannot be used is not read at each connection";
+  EXPECT_THAT(std::string(tls_->Health().message()), HasSubstr(Own("orders.service.crt")));
+  tls_->LookAgain();
   EXPECT_TRUE(NewSession("orders.service").ok());
+  EXPECT_TRUE(tls_->Health().ok()) << tls_->Health();
+}
+
+TEST_F(ClusterTlsTest, AWorkloadShowsTheAgentsCertificateOnlyWhenItSurelyHasNoneOfItsOwn) {
+  LoadWithIdentities();
+  std::filesystem::create_symlink("loop.service.crt", Own("loop.service.crt"));
+  EXPECT_THAT(std::string(NewSession("loop.service").message()), HasSubstr("loop.service.crt: Too many levels"));
+  EXPECT_TRUE(NewSession("").ok()) << "a cgroup that is in no unit";
+  connection_.workload.cgroupPath = "";
+  EXPECT_THAT(std::string(NewSession("").message()), HasSubstr("which workload this is"));
+  connection_.workload.cgroupPath = "/system.slice/a.service";
+  std::filesystem::remove_all(cluster_.tls->identities);
+  EXPECT_THAT(std::string(NewSession("a.service").message()), HasSubstr(cluster_.tls->identities + ": No such file"));
+}
+
+TEST_F(ClusterTlsTest, TheFolderOfCertificatesMustBeThereAtTheStart) {
+  cluster_.tls->identities = "/nowhere/identities";
+  EXPECT_THAT(std::string(Load().message()), HasSubstr("TLS of cluster main: /nowhere/identities: No such file"));
+  cluster_.tls->identities = cluster_.tls->ca;
+  EXPECT_THAT(std::string(Load().message()), HasSubstr("ca.pem: is no folder"));
+}
+
+TEST_F(ClusterTlsTest, WhatIsWrongWithACertificateIsForgottenWithIt) {
+  LoadWithIdentities();
+  for (const char* unit : {"gone.service", "unused.service"}) {
+    Write(Own(StrCat(unit, ".crt")), "nothing");
+    EXPECT_FALSE(NewSession(unit).ok());
+  }
+  std::filesystem::remove(Own("gone.service.crt"));
+  tls_->LookAgain();
+  EXPECT_TRUE(NewSession("gone.service").ok()) << "it has none any more: the agent's";
+  EXPECT_THAT(std::string(tls_->Health().message()), HasSubstr("unused.service.crt"));
+
+  LoadWithIdentities(/*unused=*/std::chrono::milliseconds(0));
+  EXPECT_FALSE(NewSession("unused.service").ok());
+  EXPECT_FALSE(tls_->Health().ok());
+  tls_->LookAgain();
+  EXPECT_TRUE(tls_->Health().ok()) << tls_->Health();
+}
+
+TEST_F(ClusterTlsTest, FilesThatTakeLongHoldUpNobodyElse) {
+  LoadWithIdentities();
+  IssueOwn("quick.service");
+  ASSERT_EQ(::mkfifo(Own("slow.service.crt").c_str(), 0600), 0);  // nothing can be read until somebody writes
+  ConnectionInfo slow = connection_;
+  slow.workload.unit = "slow.service";
+  std::thread reading([&] { EXPECT_FALSE(tls_->NewSession(slow, {}).ok()); });
+  int writer = -1;  // can be opened once it is being read
+  while ((writer = ::open(Own("slow.service.crt").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0) ::usleep(1000);
+  EXPECT_TRUE(NewSession("quick.service").ok());
+  EXPECT_TRUE(NewSession().ok());
+  EXPECT_TRUE(tls_->Health().ok());
+  ::close(writer);
+  reading.join();
 }
 
 }  // namespace
