@@ -11,7 +11,7 @@ import urllib.request
 
 import installing
 import waiting
-from harness import Lines, Message, Stored, decoded, record_line
+from harness import Application, Lines, Message, Stored, decoded, record_line
 
 PATIENCE = 45  # Seconds that one answer of a client may take.
 QUIET = 0.7    # Seconds that a follower is listened to after the last record that is due, for one that is not.
@@ -26,10 +26,14 @@ class Wrong(Exception):
 class Node:
     """One node with its agent, one broker, and what looks at both. The same for all clients."""
 
-    def __init__(self, site, broker, agent, observer, setup):
-        self.site, self.broker, self.agent, self.observer, self.setup = site, broker, agent, observer, setup
-        self.writer, self.reader, self.second_reader = (site.workload(name) for name in ("writer", "reader", "reader2"))
+    def __init__(self, site, broker, agent, observer, setup, direct=False):
+        self.site, self.broker, self.agent, self.observer, self.setup, self.direct = site, broker, agent, observer, setup, direct
+        self.writer, self.reader, self.second_reader = (None if direct else site.workload(name)
+                                                        for name in ("writer", "reader", "reader2"))
         self._numbers = itertools.count(1)
+        for workload in filter(None, (self.writer, self.reader, self.second_reader)):
+            with Application(broker, workload).raw(tries=100):
+                pass  # The first connect of a namespace is refused; a kcat that has met it once ends at once.
 
     def topic(self, prefix, partitions=1):
         """A new topic; its name chooses its policy."""
@@ -51,6 +55,14 @@ class Node:
                 self.setup.send(topic, message, **({"timestamp": next(times)} if timestamps else {}))
             for answer in self.setup.flush(len(batch)):
                 require("offset" in answer, f"the records of the case could not be laid out: {answer}")
+
+
+    @contextlib.contextmanager
+    def transactional_setup(self, name):
+        """A producer of transactions that is not under test."""
+        command = [*installing.java(None), "produce", self.broker.bootstrap, "linger.ms=1000", f"transactional.id={name}"]
+        with driver(self.site, self.writer, command) as lines:
+            yield Producer(lines)
 
 
 class Seat:
@@ -134,6 +146,14 @@ class Follower:
         while not self.errors:
             self._put(next_line(self._lines), [])
         return self.errors[0]["error"]
+
+    def hears_nothing(self):
+        """Neither a record nor an error has come so far."""
+        try:
+            self._put(next_line(self._lines, 0.1), [])
+        except waiting.TimedOut:
+            return
+        raise Wrong(f"a client that was to wait got {[*self.records, *self.errors][0]}")
 
     def finish(self):
         position = None
