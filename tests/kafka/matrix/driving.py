@@ -35,10 +35,10 @@ class Node:
             with Application(broker, workload).raw(tries=100):
                 pass  # The first connect of a namespace is refused; a kcat that has met it once ends at once.
 
-    def topic(self, prefix, partitions=1):
+    def topic(self, prefix, partitions=1, compact=False):
         """A new topic; its name chooses its policy."""
         name = f"{prefix}-{next(self._numbers)}"
-        self.observer.ask(do="create", topic=name, partitions=partitions)
+        self.observer.ask(do="create", topic=name, partitions=partitions, compact=compact)
         return name
 
     def metric(self, name):

@@ -17,6 +17,8 @@ class Client:
     aborts: bool = True
     read_committed: bool = True
     tells_position: bool = False        # The application can ask for the position.
+    invalid_record: int = 87            # How it names that code.
+    after_refusal: tuple = ()           # Settings without which its producer takes no more records after one was refused.
     gets_masked: bool = False           # Known by its client id not to stand gaps: hidden records keep their place, masked.
     commits_position: bool = False      # A commit takes in what was passed over after the last record that was read.
 
@@ -26,6 +28,10 @@ ALL = [
     Client("java-4.4", lambda: installing.java(None), tells_position=True, commits_position=True),
     Client("java-2.8", lambda: installing.java("2.8.2"), tells_position=True, commits_position=True),
     Client("confluent-kafka", lambda: installing.python("confluent"), tells_position=True, commits_position=True),
-    Client("kafka-python", lambda: installing.python("kafka_python"), tells_position=True, commits_position=True),
-    Client("aiokafka", lambda: installing.python("aiokafka"), tells_position=True, commits_position=True),
+    Client("kafka-python", lambda: installing.python("kafka_python"), after_refusal=("enable.idempotence=false",), tells_position=True, commits_position=True),
+    Client("aiokafka", lambda: installing.python("aiokafka"), invalid_record=-1, tells_position=True, commits_position=True),
+    Client("franz-go", lambda: installing.go("franz")),
+    Client("sarama", lambda: installing.go("sarama")),
+    Client("kafkajs", installing.node, codecs=("none", "gzip")),
+    Client("kafka-go", lambda: installing.go("segmentio"), idempotent=False, transactions=False, read_committed=False, gets_masked=True),
 ]

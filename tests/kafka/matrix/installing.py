@@ -3,7 +3,9 @@
 import fcntl
 import functools
 import hashlib
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,45 @@ def observer():
     return _java(kafka_jars.class_path(), "observer", DRIVERS / "observer/Observer.java")
 
 
+def go(name):
+    sources = sorted([*(DRIVERS / "go").rglob("*.go"), DRIVERS / "go/go.mod", DRIVERS / "go/go.sum"])
+
+    def build(folder):
+        environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
+        _run([_go(), "build", "-o", f"{folder}/", "./franz", "./sarama", "./segmentio"], cwd=DRIVERS / "go", env=environment)
+
+    return [f"{made_once('go', sources, build)}/{name}"]
+
+
+def node():
+    packages = [DRIVERS / "node" / name for name in ("package.json", "package-lock.json")]
+
+    def install(folder):
+        if not (shutil.which("node") and shutil.which("npm")):
+            debian("nodejs", "npm")
+        for package in packages:
+            shutil.copy(package, folder)
+        _run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder)
+
+    return ["env", f"NODE_PATH={made_once('node', packages, install)}/node_modules", "node", str(DRIVERS / "node/driver.js")]
+
+
+def _go():
+    """The machine's Go when it is new enough."""
+    needed = next(line.split()[1] for line in (DRIVERS / "go/go.mod").read_text().splitlines() if line.startswith("go "))
+    if shutil.which("go"):
+        found = _output(["go", "env", "GOVERSION"]).strip().removeprefix("go")
+        if _numbers(found) >= _numbers(needed):
+            return "go"
+    requirements = DRIVERS / "go/requirements.txt"
+    made = made_once("go-toolchain", [requirements], lambda folder: _virtual_environment(folder, requirements))
+    return f"{made}/bin/go"
+
+
+def _numbers(version):
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+
 def debian(*packages):
     """Installs the packages that are missing."""
     missing = [package for package in packages if _output(
@@ -42,12 +83,13 @@ def debian(*packages):
 def _python_environment():
     requirements = DRIVERS / "python/requirements.txt"
 
-    def make(folder):
-        debian("python3-venv")
-        _run(["/usr/bin/python3", "-m", "venv", folder])
-        _run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "-r", requirements])
+    return made_once("python", [requirements], lambda folder: _virtual_environment(folder, requirements))
 
-    return made_once("python", [requirements], make)
+
+def _virtual_environment(folder, requirements):
+    debian("python3-venv")
+    _run(["/usr/bin/python3", "-m", "venv", folder])
+    _run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "-r", requirements])
 
 
 def _java(class_path, name, source):

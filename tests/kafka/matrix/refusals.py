@@ -22,17 +22,18 @@ def denied(seat):
 
 
 def invalid_record(seat):
-    """One that names no user, among others that do: they are not hurt."""
-    topic = seat.node.topic("user")
-    good = [Message(None, click(f"{topic}-user", number), ()) for number in range(6)]
+    """One that names no user, among others that do: they are not hurt. Without an agent, one without a key in a compacted topic:
+    the broker answers it with the same code."""
+    topic = seat.node.topic("user", compact=seat.node.direct)
+    good = [Message(b"key", click(f"{topic}-user", number), ()) for number in range(6)]
     answers = []
-    with seat.producing() as producer:
+    with seat.producing(*seat.client.after_refusal) as producer:
         for message in [*good[:3], Message(None, b"no JSON", ()), *good[3:]]:
             producer.send(topic, message)
             answers += producer.flush(1)  # A batch for each: what is refused is a batch.
         producer.finish()
     codes = [answer.get("error") for answer in answers]
-    require(codes == [None] * 3 + [INVALID_RECORD] + [None] * 3, f"the answers were {codes}; {answers[3]}")
+    require(codes == [None] * 3 + [seat.client.invalid_record] + [None] * 3, f"the answers were {codes}; {answers[3]}")
     came_back(good, seat.read(topic, len(good)))
 
 

@@ -1,7 +1,7 @@
 // Looks at the broker for the matrix: it runs outside the agent's reach, so what it reads is what the broker has.
 //
 //   Observer BOOTSTRAP   answers each line of standard input with one line:
-//     {"do": "create", "topic", "partitions"}   {}
+//     {"do": "create", "topic", "partitions", "compact"}   {}
 //     {"do": "read", "topic"}                   {"records": [{"partition", "offset", "key", "value", "headers"}, ...]}
 //     {"do": "ends", "topic"}                   {"offsets": {"0": 10}}
 //     {"do": "committed", "topic", "group"}     {"offsets": {"0": 10}}
@@ -64,14 +64,18 @@ public final class Observer {
     String topic = request.path("topic").asText();
     String group = request.path("group").asText();
     switch (request.get("do").asText()) {
-      case "create" -> admin.createTopics(List.of(new NewTopic(topic, request.get("partitions").asInt(), (short) 1)))
-          .all().get(LIMIT, TimeUnit.SECONDS);
+      case "create" -> create(new NewTopic(topic, request.get("partitions").asInt(), (short) 1), request.get("compact").asBoolean());
       case "read" -> read(topic, answer.putArray("records"));
       case "ends" -> put(consumer.endOffsets(partitions(topic)), answer);
       case "committed" -> committed(topic, group, answer);
       case "members" -> members(group, answer.putArray("partitions"));
       default -> throw new IllegalArgumentException("unknown request " + request);
     }
+  }
+
+  private void create(NewTopic topic, boolean compact) throws Exception {
+    topic.configs(compact ? Map.of("cleanup.policy", "compact") : Map.of());
+    admin.createTopics(List.of(topic)).all().get(LIMIT, TimeUnit.SECONDS);
   }
 
   private List<TopicPartition> partitions(String topic) {
