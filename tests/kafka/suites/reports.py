@@ -12,6 +12,8 @@ Difference = collections.namedtuple("Difference", "method variant direct agent f
 
 # A variant's name holds what the test was called with, times and random names too; these are not the same twice.
 NOT_THE_SAME_TWICE = re.compile(r"\d{10,}|@[0-9a-f]{5,}")
+# What Kafka's cluster tests say of every listener, all the same.
+LISTENERS = re.compile(r",? *(Broker|Controller)(SecurityProtocol=PLAINTEXT|ListenerName=ListenerName\(\w+\))")
 
 
 def read(folder):
@@ -28,12 +30,17 @@ def _outcome(case):
     about = next((text.text for text in case.iter("system-out") if text.text and "unique-id:" in text.text), "")
     test_id = re.search(r"unique-id: (.*)", about)[1].strip()
     shown = re.search(r"display-name: (.*)", about)
-    variant = re.sub(r"^\[\d+\] *", "", shown[1].strip()) if shown and "invocation" in test_id else ""
     where = re.search(r"\[(?:test-template|method|test-factory):([^]]*(?:\[\][^]]*)*)\]", test_id)
     selector = where[1] if where else case.get("name")
+    method = selector.split("(")[0]
+    variant = _variant(shown[1].strip(), method) if shown and "invocation" in test_id else ""
     state, failure = _state(case)
-    return Outcome(test_id, selector.split("(")[0], selector, NOT_THE_SAME_TWICE.sub("..", variant), state,
-                   float(case.get("time") or 0), failure)
+    return Outcome(test_id, method, selector, variant, state, float(case.get("time") or 0), failure)
+
+
+def _variant(shown, method):
+    """What tells a test's invocations apart, out of what JUnit shows: `[2] quorum=kraft, ...`."""
+    return NOT_THE_SAME_TWICE.sub("..", LISTENERS.sub("", re.sub(rf"^({method} *)?\[\d+\] *", "", shown))).strip()
 
 
 def _state(case):
