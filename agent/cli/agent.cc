@@ -120,6 +120,7 @@ absl::Status Agent::StartWorkers() {
   options.limits.responseFrame = config_.limits.responseSize;
   options.limits.connectTimeout = config_.limits.connectTimeout;
   options.limits.stallTimeout = config_.limits.stallTimeout;
+  options.limits.hoardTimeout = config_.limits.stallTimeout / 10;
   options.limits.idleTimeout = config_.limits.idleTimeout;
   for (unsigned worker = 0; worker < options.workers; ++worker) {
     scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_));

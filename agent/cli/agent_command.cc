@@ -3,16 +3,30 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/agent.h"
 #include "cli/common.h"
 
 namespace kveil::cli {
 namespace {
+
+// Each connection takes two; the rest is for listeners (four a network namespace), the kernel half, files and callers.
+constexpr rlim_t kSmallestRest = 256;
+
+size_t ConnectionsWith(rlim_t descriptors) {
+  const rlim_t rest = std::max(kSmallestRest, descriptors / 16);
+  return descriptors > rest + 2 ? (descriptors - rest) / 2 : 1;
+}
+
+rlim_t DescriptorsFor(size_t connections) {
+  return std::max(2 * connections + kSmallestRest, connections * 32 / 15 + 16);
+}
 
 // Keys are in this process's memory: no core dump, and no other process of the same user may read it.
 void ProtectMemory() {
@@ -21,12 +35,26 @@ void ProtectMemory() {
   ::setrlimit(RLIMIT_CORE, &none);
 }
 
-// Each connection takes two descriptors.
-void RaiseDescriptorLimit() {
+// To what the configured connections take, where that is allowed; otherwise as far as it goes, and there may be fewer
+// connections.
+void RaiseDescriptorLimit(policy::AgentConfig& config) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_max = std::max<rlim_t>(limit.rlim_max, DescriptorsFor(config.limits.connections));
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) == 0) return;
+  ::getrlimit(RLIMIT_NOFILE, &limit);
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
+  const size_t possible = ConnectionsWith(limit.rlim_max);
+  if (possible >= config.limits.connections) return;
+  log::Warning("limits.lowered", {{"connections", possible},
+                                  {"configured", config.limits.connections},
+                                  {"reason", StrCat("RLIMIT_NOFILE is ", limit.rlim_max,
+                                                    " and may not be raised; for all "
+                                                    "of them it has to be ",
+                                                    DescriptorsFor(config.limits.connections))}});
+  config.limits.connections = possible;
 }
 
 sigset_t BlockEndSignals() {
@@ -46,7 +74,7 @@ int RunAgent(const std::string& configPath) {
   if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
   ProtectMemory();
-  RaiseDescriptorLimit();
+  RaiseDescriptorLimit(*config);
   // Before any thread is made, so that all of them have these signals blocked and only the wait below gets them.
   const sigset_t endSignals = BlockEndSignals();
 

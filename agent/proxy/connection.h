@@ -34,7 +34,7 @@ struct ConnectionLimits {
   std::chrono::milliseconds stallTimeout{120'000};     // how long a message begun may stand still in either direction
   std::chrono::milliseconds idleTimeout{1'800'000};    // how long both sides may say nothing
   // How long an application may stand still in the middle of a message while others wait for the memory that it holds.
-  std::chrono::milliseconds hoardTimeout{10'000};
+  std::chrono::milliseconds hoardTimeout{12'000};
 };
 
 // What a worker shares among its connections.

@@ -1,21 +1,34 @@
 #include "proxy/foreign_bytes.h"
 
+#include <algorithm>
 #include <string_view>
 
 namespace kveil::proxy {
+namespace {
+
+constexpr std::string_view kProxyV2("\r\n\r\n\0\r\nQUIT\n", 12);
+
+// Whether what is there begins with `text`, or is its beginning.
+bool Matches(std::string_view start, std::string_view text) {
+  const size_t size = std::min(start.size(), text.size());
+  return start.substr(0, size) == text.substr(0, size);
+}
+
+}  // namespace
 
 std::string NameForeignBytes(Bytes start) {
   const std::string_view text = AsText(start);
-  if (start.size() >= 2 && start[0] == 0x16 && start[1] == 0x03) {
+  if (start.size() < 4) return "not a Kafka frame";
+  if (Matches(text, "\x16\x03")) {
     return "TLS, which the agent cannot look into: the application must speak plain Kafka";
   }
-  if (text.starts_with("PROXY ") || text.starts_with(std::string_view("\r\n\r\n\0\r\nQUIT\n", 12))) {
-    return "the PROXY protocol";
+  if (Matches(text, "PROXY ")) return "the PROXY protocol, version 1";
+  if (Matches(text, kProxyV2)) return "the PROXY protocol, version 2";
+  for (const std::string_view method :
+       {"GET ", "POST", "PUT ", "HEAD", "OPTI", "DELE", "PATC", "CONN", "TRAC", "PRI "}) {
+    if (Matches(text, method)) return "HTTP";
   }
-  for (const std::string_view method : {"GET ", "POST", "PUT ", "HEAD", "OPTI", "DELE", "PATC", "CONN", "PRI "}) {
-    if (text.starts_with(method)) return "HTTP";
-  }
-  if (text.starts_with("SSH-")) return "SSH";
+  if (Matches(text, "SSH-")) return "SSH";
   return "not a Kafka frame";
 }
 

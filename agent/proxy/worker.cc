@@ -91,19 +91,27 @@ io::Task<void> Server::Worker::AcceptLoop(ActiveListener* active) {
   listeners_.erase(active);
 }
 
-void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason) {
+// `info` is there when it is known whose connection this is.
+void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
+                            const ConnectionInfo* info) {
   server_.metrics_.ConnectionOpened();
   server_.metrics_.ConnectionClosed(result);
-  log::Warning("connection.rejected", {{"reason", reason}});
+  if (info == nullptr) {
+    log::Warning("connection.rejected", {{"reason", reason}});
+  } else {
+    const policy::Workload& workload = info->workload;
+    log::Warning("connection.rejected", {{"id", info->id},
+                                         {"client", info->client.Text()},
+                                         {"broker", info->broker.Text()},
+                                         {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                         {"reason", reason}});
+  }
   const linger reset{1, 0};
   ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
 void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   if (closing_ || releasing_.contains(netnsCookie)) return;
-  if (server_.connectionCount() >= server_.options_.connections) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kLimit, "limits.connections is reached");
-  }
   absl::StatusOr<ConnectionInfo> identified = server_.hooks_.identify(accepted.get());
   if (absl::IsCancelled(identified.status())) return;
   if (!identified.ok()) {
@@ -111,15 +119,20 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   }
   auto info = std::make_unique<ConnectionInfo>(*std::move(identified));
   info->id = server_.nextConnectionId_.fetch_add(1, std::memory_order_relaxed);
+  if (server_.connectionCount() >= server_.options_.connections) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kLimit,
+                  StrCat("limits.connections is reached: ", server_.options_.connections), info.get());
+  }
   absl::StatusOr<UniqueFd> upstream = server_.hooks_.makeUpstream(*info);
   if (!upstream.ok()) {
     return Reject(std::move(accepted), observe::ConnectionResult::kBrokerUnreachable,
-                  ToStd(upstream.status().message()));
+                  ToStd(upstream.status().message()), info.get());
   }
   absl::StatusOr<std::unique_ptr<io::TlsSession>> tls = nullptr;
   if (server_.hooks_.makeTls) tls = server_.hooks_.makeTls(*info);
   if (!tls.ok()) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kTlsFailed, ToStd(tls.status().message()));
+    return Reject(std::move(accepted), observe::ConnectionResult::kTlsFailed, ToStd(tls.status().message()),
+                  info.get());
   }
   server_.metrics_.ConnectionOpened();
   server_.connectionCount_.fetch_add(1, std::memory_order_relaxed);

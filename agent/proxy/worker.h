@@ -57,7 +57,8 @@ class Server::Worker {
   io::Task<void> WaitReleased(Matches matches, std::vector<uint64_t> draining, std::function<void()> done);
   io::Task<void> Tick();
   void EndWorstHoarder(std::chrono::steady_clock::time_point now);
-  void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason);
+  void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
+              const ConnectionInfo* info = nullptr);
 
   Server& server_;
   const size_t index_;

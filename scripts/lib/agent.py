@@ -138,12 +138,22 @@ class Agent:
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory(self):
+        """The resident set now, in bytes."""
+        return self._memory("VmRSS")
+
     def peak_memory(self):
-        """The largest resident set so far, in bytes."""
+        """The largest resident set so far, in bytes; since `forget_peak_memory`, if that was called."""
+        return self._memory("VmHWM")
+
+    def forget_peak_memory(self):
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _memory(self, field):
         for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmHWM in /proc/PID/status")
+        raise RuntimeError(f"no {field} in /proc/PID/status")
 
     def last_log_lines(self, count=25):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) if self.log.exists() else "(no log)"

@@ -133,15 +133,27 @@ TEST_P(Foreign, bytesEndTheConnectionWithAResetAndTheReason) {
 
 INSTANTIATE_TEST_SUITE_P(
     , Foreign,
-    testing::Values(Stranger{"Tls", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), "TLS"},
-                    Stranger{"Http", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"},
-                    Stranger{"Ssh", "SSH-2.0-OpenSSH_9.2p1\r\n", "SSH"},
-                    Stranger{"NegativeSize", BigEndian(-1, 4) + "abcdefghij", "a request of -1 bytes"},
-                    Stranger{"TwoGigabytes", BigEndian(0x7fffffff, 4) + "abcdefghij", "a request of 2147483647 bytes"},
-                    Stranger{"JustTooLong", BigEndian((100 << 20) + 1, 4) + "abcdefghij", "allowed: 8 to 104857600"},
-                    Stranger{"Nothing", std::string(4, '\0'), "a request of 0 bytes"},
-                    Stranger{"TooShort", Framed("seven..").substr(0, 11), "a request of 7 bytes"}),
+    testing::Values(
+        Stranger{"Tls", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), "TLS"},
+        Stranger{"Http", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"},
+        Stranger{"Ssh", "SSH-2.0-OpenSSH_9.2p1\r\n", "SSH"},
+        Stranger{"ProxyProtocol1", "PROXY TCP4 10.0.0.1 10.0.0.2 40000 9092\r\n", "PROXY protocol, version 1"},
+        Stranger{"ProxyProtocol2", std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16), "PROXY protocol, version 2"},
+        Stranger{"NegativeSize", BigEndian(-1, 4) + "abcdefghij", "a request of -1 bytes"},
+        Stranger{"TwoGigabytes", BigEndian(0x7fffffff, 4) + "abcdefghij", "a request of 2147483647 bytes"},
+        Stranger{"JustTooLong", BigEndian((100 << 20) + 1, 4) + "abcdefghij", "allowed: 8 to 104857600"},
+        Stranger{"Nothing", std::string(4, '\0'), "a request of 0 bytes"},
+        Stranger{"TooShort", Framed("seven..").substr(0, 11), "a request of 7 bytes"}),
     [](const auto& stranger) { return stranger.param.name; });
+
+TEST_F(ConnectionEnd, byTheProxyProtocolAlsoWhereItsLengthIsAllowed) {
+  limits_.requestFrame = 256 << 20;
+  Open();
+  application_.Send(std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16));
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+  EXPECT_EQ(broker_.ReceiveRest(), "") << "passed on to the broker";
+  EXPECT_EQ(Result(), "not_kafka");
+}
 
 TEST_F(ConnectionEnd, byAResponseWithAnotherCorrelationId) {
   Open();

@@ -16,13 +16,15 @@ TEST(ForeignBytes, areNamedAfterTheirProtocol) {
     EXPECT_EQ(Name(request), "HTTP") << request;
   }
   EXPECT_EQ(Name("SSH-2.0-x"), "SSH");
-  EXPECT_EQ(Name("PROXY TCP4 1.2.3.4"), "the PROXY protocol");
-  EXPECT_EQ(Name(std::string_view("\r\n\r\n\0\r\nQUIT\n", 12)), "the PROXY protocol");
+  EXPECT_EQ(Name("PROXY TCP4 1.2.3.4"), "the PROXY protocol, version 1");
+  EXPECT_EQ(Name(std::string_view("\r\n\r\n\0\r\nQUIT\n", 12)), "the PROXY protocol, version 2");
+  EXPECT_EQ(Name("PROX"), "the PROXY protocol, version 1") << "four bytes may be all that has come";
+  EXPECT_EQ(Name("\r\n\r\n"), "the PROXY protocol, version 2");
 }
 
 TEST(ForeignBytes, areNoKafkaFrameOtherwise) {
   EXPECT_EQ(Name("\xff\xff\xff\xff"), "not a Kafka frame");
-  EXPECT_EQ(Name("GETS"), "not a Kafka frame");
+  for (const char* near : {"GETS", "PROXIES", "\r\n\r\nHello"}) EXPECT_EQ(Name(near), "not a Kafka frame");
   for (const char* little : {"", "\x16", "G", "SSH"}) EXPECT_EQ(Name(little), "not a Kafka frame");
 }
 
