@@ -16,12 +16,13 @@ import urllib.request
 import pytest
 
 import broker as brokers
+import clients
 import places
 import waiting
 import wire
 from agent import Agent
 from conftest import POLICIES
-from harness import Application, Lines, Message, click
+from harness import Application, Lines, Message, click, json_lines, record_line
 
 HERE = pathlib.Path(__file__).parent
 PYTHON = "/usr/bin/python3"
@@ -378,3 +379,47 @@ def test_no_more_connections_are_taken_than_there_are_descriptors_for(site, brok
             said = re.compile(r'connection.rejected id=\d+ client=[0-9.]+:\d+ broker=\S+ workload=\S*few reason="limits.connections is reached: 72"')
             assert sum(said.search(line) is not None for line in lines) == 100 - answered
             assert few.status()["problems"] == []
+
+
+# Refusals of a part.
+
+def test_a_request_of_which_one_partition_is_refused_passes_in_the_others(app, outside, broker, topic):
+    name = topic("user")
+    app.create_topic(name, 3)
+    good = [wire.batch([(None, click("mixed", partition), [])]) for partition in range(3)]
+    batches = [good[0], wire.batch([(None, b"no JSON: secret", [])]), good[2]]
+    body = wire.string(None) + (-1).to_bytes(2, "big", signed=True) + (10_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + wire.string(name)
+    body += (3).to_bytes(4, "big") + b"".join(
+        partition.to_bytes(4, "big") + len(batch).to_bytes(4, "big") + batch for partition, batch in enumerate(batches))
+    with app.raw() as connection:
+        answer = connection.exchange(wire.frame(wire.PRODUCE, wire.PRODUCE_VERSION, body))
+    assert produce_errors(answer, name) == {0: 0, 1: INVALID_RECORD, 2: 0}
+    assert sorted(app.kcat_consume(name)) == [click("mixed", 0), click("mixed", 2)]
+
+
+def produce_errors(answer, name):
+    """The error code of each partition in a Produce response of version 8 for one topic."""
+    at, errors = 12 + 2 + len(name), {}
+    count, at = int.from_bytes(answer[at:at + 4], "big"), at + 4
+    for _ in range(count):
+        errors[int.from_bytes(answer[at:at + 4], "big")] = int.from_bytes(answer[at + 4:at + 6], "big")
+        records, at = int.from_bytes(answer[at + 30:at + 34], "big"), at + 34
+        for _ in range(records + 1):  # Each has a place and a text, the partition a text.
+            at += 4 if _ < records else 0
+            size = int.from_bytes(answer[at:at + 2], "big", signed=True)
+            at += 2 + max(0, size)
+    return errors
+
+
+def test_java_and_kcat_see_which_records_of_a_mixed_request_were_refused(app, topic):
+    name = topic("user")
+    app.create_topic(name, 2)
+    lines = "".join(json.dumps({**json.loads(record_line(name, Message(None, value))), "partition": partition}) + "\n"
+                    for partition, value in [(0, click("java", 0)), (1, b"no JSON"), (0, click("java", 1))])
+    # The wait joins both partitions into one request.
+    answers = json_lines(app.run(clients.java("produce", app.broker.bootstrap, "linger.ms=500"), input=lines, timeout=90))
+    assert [answer.get("error") for answer in answers] == [None, "InvalidRecordException", None]
+    kcat = app.kcat_produce(name, [b"a:" + click("kcat", 0), b"d:no JSON", b"a:" + click("kcat", 1)], "-K", ":", "-X", "linger.ms=500",
+                            "-X", "partitioner=consistent", "-v")  # CRC-32: not the same for both.
+    assert kcat.stderr.count(b"Delivery failed for message: Broker: Broker failed to validate record") == 1, kcat.stderr
+    assert sorted(app.kcat_consume(name)) == sorted(click(client, number) for client in ("java", "kcat") for number in range(2))

@@ -7,7 +7,7 @@
 //   Load check BOOTSTRAP TOPIC-PREFIX PRODUCERS
 //       Reads every topic to its end: in each partition every number exactly once and in order.
 //
-// Both print one JSON line a producer.
+// Both print one JSON line a producer; `produce` first prints "sending" when each of them has had an answer.
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -17,6 +17,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
@@ -55,6 +56,10 @@ public final class Load {
       all.add(new Producing(arguments[2] + i, i, Integer.parseInt(arguments[4]), properties, ended));
     }
     all.forEach(Thread::start);
+    for (Producing each : all) {
+      each.awaitFirst();
+    }
+    System.out.println("sending");
     System.in.transferTo(java.io.OutputStream.nullOutputStream());
     ended.set(true);
     for (Producing each : all) {
@@ -72,6 +77,7 @@ public final class Load {
     private final AtomicLong acknowledged = new AtomicLong();
     private final AtomicLong failed = new AtomicLong();
     private final AtomicReference<String> firstError = new AtomicReference<>("");
+    private final CountDownLatch first = new CountDownLatch(1);
     private long sent;
 
     Producing(String topic, int index, int recordsASecond, Properties properties, AtomicBoolean ended) {
@@ -90,6 +96,7 @@ public final class Load {
         while (!ended.get()) {
           for (int i = 0; i < PER_ROUND; ++i) {
             producer.send(record(sent++), (metadata, error) -> {
+              first.countDown();
               if (error == null) {
                 acknowledged.incrementAndGet();
               } else {
@@ -115,6 +122,10 @@ public final class Load {
       String user = number % 20 == 19 ? "new-" + topic + "-" + number : "user-" + (number + index) % 7;
       String value = "{\"userid\": \"" + user + "\", \"number\": " + number + "}";
       return new ProducerRecord<>(topic, (int) (number % PARTITIONS), null, value.getBytes(UTF_8));
+    }
+
+    void awaitFirst() throws InterruptedException {
+      first.await();
     }
 
     String summary() {
