@@ -1,4 +1,5 @@
 // Configuration documents, good and bad.
+#include "base/text.h"
 #include "documents.h"
 
 namespace kveil::policy {
@@ -8,10 +9,10 @@ const char kTarget[] = R"({"cluster": "main", "cidr": "10.0.0.0/8", "ports": "90
 
 // A configuration that is good but for what `members` makes of it.
 std::string With(const std::string& members) {
-  return std::string(R"({"intercept": {"targets": [)") + kTarget + "]}" + (members.empty() ? "" : ", ") + members + "}";
+  return StrCat(R"({"intercept": {"targets": [)", kTarget, "]}", members.empty() ? "" : ", ", members, "}");
 }
 std::string Intercept(const std::string& members) {
-  return std::string(R"({"intercept": {"targets": [)") + kTarget + "], " + members + "}}";
+  return StrCat(R"({"intercept": {"targets": [)", kTarget, "], ", members, "}}");
 }
 std::string Targets(const std::string& targets) { return R"({"intercept": {"targets": [)" + targets + "]}}"; }
 std::string TargetOf(const std::string& cidr, const std::string& ports) {
