@@ -98,6 +98,12 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     shared_.metrics.RecordsRefused(observe::RefuseReason::kMalformed, 1);
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
   }
+  if (version >= kFirstVersionWithTopicIds) {
+    std::vector<kafka::TopicId> ids;
+    for (const ProduceRequest::Topic& topic : decoded->topicData) ids.push_back(topic.topicId);
+    auto learning = lookup_.Learn(std::move(ids), upstream);
+    co_await std::move(learning);
+  }
   auto state = std::make_unique<State>();
   auto sealing = SealTopics(*decoded, version, upstream, output.arena, state->refused);
   const Changed changed = co_await std::move(sealing);
@@ -229,10 +235,10 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
   std::optional<Refusal> refusal;
   if (!topic.name.has_value()) {
-    // The client asks for the topic's metadata again, through the agent, which then knows the name too.
+    // The broker could not name it either: the client asks for the topic's metadata again.
     refusal.emplace();
     refusal->code = ErrorCode::kUnknownTopicId;
-    refusal->message = "kveil: a topic id that has not been seen in any metadata yet";
+    refusal->message = "kveil: a topic id that the broker cannot name";
     refusal->recordCount = RecordCount(partition);
   } else if (topic.sealedBy != nullptr) {
     auto sealing = SealRecords(topic, version, limits, partition, arena);

@@ -9,6 +9,7 @@
 
 #include "guard/batch_sealer.h"
 #include "guard/shared_state.h"
+#include "guard/topic_lookup.h"
 #include "guard/worker_scratch.h"
 #include "kafka/messages/produce.h"
 #include "proxy/interceptor.h"
@@ -18,7 +19,7 @@ namespace kveil::guard {
 class ProduceGuard : public proxy::Interceptor {
  public:
   ProduceGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
-      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection) {}
+      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection), lookup_(shared.topicNames) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kProduce}; }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -69,6 +70,7 @@ class ProduceGuard : public proxy::Interceptor {
   WorkerScratch& scratch_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
+  TopicLookup lookup_;
 };
 
 }  // namespace kveil::guard

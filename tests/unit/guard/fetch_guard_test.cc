@@ -125,19 +125,6 @@ class FetchGuardTest : public InterceptorTest {
     fields.baseOffset = batch.header.baseOffset;
     return ProducedBatch(records, kafka::Codec::kNone, fields);
   }
-  ByteBuffer NamesAnswer(std::vector<std::pair<kafka::TopicId, std::string>> names) {
-    kafka::MetadataResponse response;
-    for (const auto& [id, name] : names) {
-      kafka::MetadataResponse::Topic& topic = response.topics.emplace_back();
-      topic.topicId = id;
-      if (name.empty()) {
-        topic.errorCode = ErrorCode::kUnknownTopicId;
-      } else {
-        topic.name = name;
-      }
-    }
-    return BodyOf(response, 12);
-  }
   template <typename Work>
   static std::chrono::milliseconds TimeOf(Work work) {
     const auto start = std::chrono::steady_clock::now();

@@ -241,6 +241,21 @@ class InterceptorTest : public BatchTest {
     return DecodedFrom<Message>(frame.subspan(header->size), version);
   }
 
+  // The broker's answer to the agent's question for the names of topics; it does not know those without.
+  static ByteBuffer NamesAnswer(std::vector<std::pair<kafka::TopicId, std::string>> names) {
+    kafka::MetadataResponse response;
+    for (const auto& [id, name] : names) {
+      kafka::MetadataResponse::Topic& topic = response.topics.emplace_back();
+      topic.topicId = id;
+      if (name.empty()) {
+        topic.errorCode = kafka::ErrorCode::kUnknownTopicId;
+      } else {
+        topic.name = name;
+      }
+    }
+    return BodyOf(response, 12);
+  }
+
   static kafka::TopicId Id(uint8_t number) {
     kafka::TopicId id;
     id.bytes[0] = 0xA0;

@@ -264,7 +264,19 @@ TEST_F(ProduceGuardTest, expectsNoAnswerWithoutAcknowledgement) {
   EXPECT_FALSE(free.verdict.expectResponse);
 }
 
-TEST_F(ProduceGuardTest, refusesATopicIdThatNobodyNamedYet) {
+TEST_F(ProduceGuardTest, asksForTheNameOfATopicIdThatNobodyNamedYet) {
+  upstream_.answer = NamesAnswer({{Id(1), "clicks"}, {Id(2), "free"}});
+  const RequestResult result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, bad_}})}, 13, 0);
+  ASSERT_TRUE(result.rewritten());
+  const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 13);
+  ASSERT_EQ(forwarded.topicData.size(), 2u);
+  EXPECT_EQ(Opened(*forwarded.topicData[0].partitionData[0].records).records.size(), 2u);
+  EXPECT_EQ(*forwarded.topicData[1].partitionData[0].records, Bytes(bad_));
+  Produce({TopicById(Id(1), {{0, good_}})}, 13);
+  EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
+}
+
+TEST_F(ProduceGuardTest, refusesATopicIdThatTheBrokerCannotName) {
   RequestResult result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, good_}})}, 13);
   ASSERT_TRUE(result.answered());
   auto response = WrittenResponse<ProduceResponse>(result.written, 13);
