@@ -32,6 +32,8 @@ constexpr size_t kAskForLimitAbove = 16 << 10;
 // From 2.0 to 4.x every broker has this version.
 constexpr int16_t kDescribeConfigsVersion = 1;
 constexpr std::string_view kLimitName = "max.message.bytes";
+// A batch is not refused for a limit that was learned longer ago than this.
+constexpr std::chrono::seconds kBelieveLimitFor{5};
 
 std::optional<size_t> LimitIn(const kafka::DescribeConfigsResponse::Result& result) {
   if (result.errorCode != ErrorCode::kNone) return std::nullopt;
@@ -53,6 +55,18 @@ std::optional<kafka::BatchHeader> FirstBatchHeader(const ProduceRequest::Partiti
 uint64_t RecordCount(const ProduceRequest::Partition& partition) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
   return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
+}
+
+// What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does not
+// know, so a smaller batch behind this one would get in before it, and its parts could not follow any more.
+Refusal TooLarge(size_t size, size_t limit, const ProduceRequest::Partition& partition) {
+  Refusal refusal;
+  refusal.code = ErrorCode::kMessageTooLarge;
+  refusal.reason = observe::RefuseReason::kTooLarge;
+  refusal.message =
+      StrCat("kveil: sealed, the batch has ", size, " bytes, and the topic's max.message.bytes is ", limit);
+  refusal.recordCount = RecordCount(partition);
+  return refusal;
 }
 
 }  // namespace
@@ -147,7 +161,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
   Changed changed = Changed::kNo;
-  auto learning = LearnLimits(request, version, *policies, upstream);
+  auto learning = LearnLimits(TopicsWithoutLimit(request, version, *policies), upstream);
   co_await std::move(learning);
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
@@ -155,7 +169,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
-      auto sealing = SealPartition(known, version, limits, partition, arena);
+      auto sealing = SealPartition(known, version, limits, partition, upstream, arena);
       std::optional<Refusal> refusal = co_await std::move(sealing);
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
@@ -175,11 +189,9 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   co_return changed;
 }
 
-// Asks the broker for the limits of the topics whose batches are large, where they are not known. What cannot be had (a
-// principal that may not describe the topic) counts as the default.
-io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, int16_t version, const policy::Policy& policies,
-                                         proxy::Upstream& upstream) {
-  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
+// The topics with large batches whose limits are not known.
+std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, int16_t version,
+                                                          const policy::Policy& policies) const {
   std::vector<std::string> names;
   for (const ProduceRequest::Topic& topic : request.topicData) {
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
@@ -187,17 +199,25 @@ io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, int16_t 
     });
     if (!isLarge) continue;
     TopicState known = StateOf(topic, version, policies);
-    if (known.sealedBy == nullptr || shared_.topicLimits.Find(connection_.cluster, *known.name, now)) continue;
+    if (known.sealedBy == nullptr) continue;
+    if (shared_.topicLimits.Find(connection_.cluster, *known.name, TopicLimits::Clock::now()).has_value()) continue;
     names.push_back(*std::move(known.name));
   }
-  if (names.empty()) co_return;
+  return names;
+}
+
+// Asks the broker for the limits of topics. What it does not tell (to a principal that may not describe the topic)
+// counts as the default.
+io::Task<void> ProduceGuard::LearnLimits(std::vector<std::string> topics, proxy::Upstream& upstream) {
+  if (topics.empty()) co_return;
+  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   kafka::DescribeConfigsRequest ask;
-  for (const std::string& name : names) {
+  for (const std::string& name : topics) {
     kafka::DescribeConfigsRequest::Resource& resource = ask.resources.emplace_back();
     resource.resourceType = kafka::ConfigResourceType::kTopic;
     resource.resourceName = name;
     resource.configurationKeys.emplace().push_back(kLimitName);
-    shared_.topicLimits.Learn(connection_.cluster, name, TopicLimits::kDefault, now);
+    shared_.topicLimits.Assume(connection_.cluster, name, now);
   }
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
     kafka::Encode(ask, kDescribeConfigsVersion, writer);
@@ -211,6 +231,10 @@ io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, int16_t 
     const std::optional<size_t> bytes = LimitIn(result);
     if (bytes.has_value()) shared_.topicLimits.Learn(connection_.cluster, result.resourceName, *bytes, now);
   }
+}
+
+TopicLimits::Limit ProduceGuard::LimitOf(std::string_view topic) const {
+  return shared_.topicLimits.Find(connection_.cluster, topic, TopicLimits::Clock::now()).value_or(TopicLimits::Limit());
 }
 
 ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
@@ -230,7 +254,7 @@ ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topi
 
 io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                              ProduceRequest::Partition& partition,
-                                                             proxy::Arena& arena) {
+                                                             proxy::Upstream& upstream, proxy::Arena& arena) {
   if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
   std::optional<Refusal> refusal;
@@ -241,7 +265,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     refusal->message = "kveil: a topic id that the broker cannot name";
     refusal->recordCount = RecordCount(partition);
   } else if (topic.sealedBy != nullptr) {
-    auto sealing = SealRecords(topic, version, limits, partition, arena);
+    auto sealing = SealRecords(topic, version, limits, partition, upstream, arena);
     refusal = co_await std::move(sealing);
   }
   if (refusal.has_value()) RememberRefusal(topic, partition, *refusal);
@@ -249,15 +273,15 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
 }
 
 io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Limits& limits,
-                                                           ProduceRequest::Partition& partition, proxy::Arena& arena) {
+                                                           ProduceRequest::Partition& partition,
+                                                           proxy::Upstream& upstream, proxy::Arena& arena) {
   SealTask task;
   task.topic = topic.sealedBy;
   task.topicName = *topic.name;
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
-  task.topicLimit = shared_.topicLimits.Find(connection_.cluster, task.topicName, TopicLimits::Clock::now())
-                        .value_or(TopicLimits::kDefault);
+  task.topicLimit = LimitOf(task.topicName).bytes;
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
   ByteBuffer& sealed = arena.NewBuffer();
   SealOutcome outcome = SealBatch(task, scratch_, sealed);
@@ -276,6 +300,16 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     outcome = SealBatch(task, scratch_, sealed);
   }
   if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
+  TopicLimits::Limit limit = LimitOf(task.topicName);
+  if (sealed.size() > limit.bytes && limit.isCertain) {
+    // An operator may have raised it meanwhile.
+    if (TopicLimits::Clock::now() - limit.learned > kBelieveLimitFor) {
+      auto learning = LearnLimits({*topic.name}, upstream);
+      co_await std::move(learning);
+      limit = LimitOf(task.topicName);
+    }
+    if (sealed.size() > limit.bytes && limit.isCertain) co_return TooLarge(sealed.size(), limit.bytes, partition);
+  }
   Count(outcome);
   limits.room -= std::min(limits.room, sealed.size());
   partition.records = Bytes(sealed);
@@ -313,7 +347,10 @@ void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest
                                    const Refusal& refusal) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
   if (!header.has_value() || !header->isIdempotent()) return;
-  shared_.refusals.Remember(KeyOf(*header, topic, partition.index), header->baseSequence, refusal.code,
+  // The batches behind one that has to be split are none of them too large: they only have to wait.
+  const ErrorCode forOthers =
+      refusal.code == ErrorCode::kMessageTooLarge ? ErrorCode::kNotEnoughReplicas : refusal.code;
+  shared_.refusals.Remember(KeyOf(*header, topic, partition.index), header->baseSequence, forOthers,
                             RefusalMemory::Clock::now());
 }
 

@@ -50,15 +50,19 @@ class ProduceGuard : public proxy::Interceptor {
     const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
   };
 
-  io::Task<void> LearnLimits(const kafka::ProduceRequest& request, int16_t version, const policy::Policy& policies,
-                             proxy::Upstream& upstream);
+  std::vector<std::string> TopicsWithoutLimit(const kafka::ProduceRequest& request, int16_t version,
+                                              const policy::Policy& policies) const;
+  io::Task<void> LearnLimits(std::vector<std::string> topics, proxy::Upstream& upstream);
+  TopicLimits::Limit LimitOf(std::string_view topic) const;
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Upstream& upstream,
                                proxy::Arena& arena, std::vector<Refused>& refused);
   TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
   io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Limits& limits,
-                                                 kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
+                                                 kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
+                                                 proxy::Arena& arena);
   io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Limits& limits,
-                                               kafka::ProduceRequest::Partition& partition, proxy::Arena& arena);
+                                               kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
+                                               proxy::Arena& arena);
   std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
   void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,
                        const Refusal& refusal);

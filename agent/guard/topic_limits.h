@@ -23,33 +23,40 @@ class TopicLimits {
   // An operator may change a topic's limit: it is asked for again after this long.
   static constexpr std::chrono::minutes kLifetime{5};
 
+  struct Limit {
+    size_t bytes = kDefault;
+    bool isCertain = false;  // the broker said so; otherwise it did not tell, and this is the default
+    Clock::time_point learned;
+  };
+
   // Nothing when it has to be asked for.
-  std::optional<size_t> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) const {
+  std::optional<Limit> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) const {
     const std::lock_guard lock(mutex_);
     const auto found = limits_.find(Key(cluster, topic));
-    if (found == limits_.end() || now >= found->second.until) return std::nullopt;
-    return found->second.bytes;
+    if (found == limits_.end() || now >= found->second.learned + kLifetime) return std::nullopt;
+    return found->second;
   }
 
   void Learn(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
-    if (limits_.size() >= kMostTopics) limits_.clear();
-    Entry& entry = limits_[Key(cluster, topic)];
-    entry.bytes = bytes;
-    entry.until = now + kLifetime;
+    Keep(cluster, topic, {.bytes = bytes, .isCertain = true, .learned = now});
+  }
+  // It was asked for and not told.
+  void Assume(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+    Keep(cluster, topic, {.learned = now});
   }
 
  private:
   static constexpr size_t kMostTopics = 100'000;
-  struct Entry {
-    size_t bytes = kDefault;
-    Clock::time_point until;
-  };
 
+  void Keep(std::string_view cluster, std::string_view topic, const Limit& limit) {
+    const std::lock_guard lock(mutex_);
+    if (limits_.size() >= kMostTopics) limits_.clear();
+    limits_[Key(cluster, topic)] = limit;
+  }
   static std::string Key(std::string_view cluster, std::string_view topic) { return StrCat(topic, " ", cluster); }
 
   mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, Entry> limits_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Limit> limits_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

@@ -1,6 +1,7 @@
 """What is produced comes back exactly, and is nowhere at the broker, for every codec and both client families."""
 
 import json
+from random import Random
 
 import pytest
 
@@ -96,6 +97,49 @@ def test_large_batches_that_do_not_compress_get_through(app, reader, topic):
     done = app.kcat_produce(name, values, "-X", "linger.ms=500", "-X", "batch.num.messages=100000")
     assert done.returncode == 0, done.stderr
     assert reader.kcat_consume(name) == values
+
+
+def events(size, count):
+    """JSON as applications write it: little of it is the same from one record to the next."""
+    random = Random(size)
+    values = []
+    for number in range(count):
+        start = json.dumps({"id": f"{random.getrandbits(64):016x}", "n": number, "ms": random.randrange(10_000), "path": ""})[:-2]
+        values.append((start + "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=size - len(start) - 2)) + '"}').encode())
+    return values
+
+
+@pytest.mark.parametrize("size, count, limit", [(1024, 3_000, None), (100, 20_000, 1_400_000)])
+@pytest.mark.parametrize("codec", ["none", "snappy"])
+def test_full_batches_of_librdkafka_get_through(app, reader, broker, outside, topic, size, count, limit, codec):
+    """Batches of 1,000,000 bytes, 48,588 below the broker's default limit: what sealing adds to each record would pass it.
+    With small records it does, and the topic's own limit has to be larger."""
+    name = topic("topic")
+    if limit:
+        outside.create_topic(name, 1, f"max.message.bytes={limit}")
+    values = events(size, count)
+    done = app.kcat_produce(name, values, "-z", codec, "-X", "linger.ms=1000", "-X", "batch.num.messages=100000")
+    assert done.returncode == 0, done.stderr
+    assert reader.kcat_consume(name) == values
+    counts = [batch.count for path in broker.segment_files(name) for batch in segments.batches(path)]
+    assert max(counts) > 900_000 / (size + 12), f"no batch was full: {counts}"
+
+
+def test_a_topics_own_limit_is_kept(app, reader, outside, broker, topic):
+    """Below the default, so that a batch that would grow beyond it is compressed; and above, so that none has to be. With
+    the smallest, the producer splits its batches, and none gets in before the parts of another."""
+    for limit, codec in ((66_000, "zstd"), (4_000_000, "none"), (60_000, None)):
+        name = topic("topic")
+        outside.create_topic(name, 1, f"max.message.bytes={limit}")
+        values = events(100, 2_000)
+        messages = [Message(None, value) for value in values]
+        answers = app.produce(name, messages, "batch.size=55000", "linger.ms=2000")
+        assert all("offset" in answer for answer in answers), answers[0]
+        assert reader.values(name) == values
+        stored = [batch for path in broker.segment_files(name) for batch in segments.batches(path)]
+        if codec:
+            assert max(batch.count for batch in stored) > 400, "no batch was full"
+            assert segments.codec(stored[0]) == codec
 
 
 def test_committed_and_aborted_transactions_stay_what_they_are(app, reader, topic):

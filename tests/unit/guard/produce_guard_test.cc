@@ -138,7 +138,7 @@ class TopicLimit : public ProduceGuardTest {
 };
 
 TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsCompressed) {
-  BrokerSays("45000");
+  BrokerSays("48000");
   EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
   ASSERT_EQ(upstream_.asked.size(), 1u);
   EXPECT_EQ(upstream_.asked[0].apiKey, kafka::ApiKey::kDescribeConfigs);
@@ -154,7 +154,7 @@ TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsCompressed) {
 }
 
 TEST_F(TopicLimit, ofACompressedBatchMakesItTheStrongerCodec) {
-  BrokerSays("42000");
+  BrokerSays("48000");
   const ByteBuffer snappy = ProducedBatch(records_, kafka::Codec::kSnappy);
   EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, snappy}})})), kafka::Codec::kZstd);
   shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
@@ -170,6 +170,29 @@ TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
     EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone) << limit;
   }
   EXPECT_EQ(upstream_.asked.size(), 5u);
+}
+
+// The broker would refuse it too, but take a smaller one behind it, and then no part of this one any more.
+TEST_F(TopicLimit, keepsTheOrderOfAProducerWhoseBatchHasToBeSplit) {
+  BrokerSays("30000");
+  TestBatch fields;
+  fields.producerId = 7;
+  fields.producerEpoch = 0;
+  fields.baseSequence = 0;
+  const ByteBuffer whole = ProducedBatch(records_, kafka::Codec::kNone, fields);
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, whole}})})), 10);
+  const ByteBuffer next = BatchOf(300, Record("k", "small"));
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, next}})})), 19) << "it got in before";
+  std::vector<TestRecord> half(records_.begin(), records_.begin() + 150);
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, ProducedBatch(half, kafka::Codec::kNone, fields)}})})), 0);
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, next}})})), 0);
+}
+
+TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
+  shared_->topicLimits.Learn("main", "orders", 30'000, TopicLimits::Clock::now() - std::chrono::seconds(30));
+  BrokerSays("4000000");
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
+  EXPECT_EQ(upstream_.asked.size(), 1u);
 }
 
 TEST_F(TopicLimit, isNotAskedForWithoutNeed) {
