@@ -5,7 +5,6 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
-#include <ctime>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -16,8 +15,6 @@ namespace {
 
 // Brokers whose sessions are kept at most.
 constexpr size_t kMostResumable = 1000;
-// And for how long: the certificate is looked at only when a session begins, and may expire.
-constexpr time_t kResumableSeconds = 600;
 
 absl::Status Wrong(const std::string& file, std::string_view what) {
   const unsigned long error = ERR_peek_last_error();
@@ -77,10 +74,12 @@ std::string ResumeAs(const TlsPeer& peer) {
 
 }  // namespace
 
-TlsContext::TlsContext(std::unique_ptr<SSL_CTX, Free> context) : context_(std::move(context)) {}
+TlsContext::TlsContext(std::unique_ptr<SSL_CTX, Free> context, std::chrono::milliseconds resumableFor)
+    : context_(std::move(context)), resumableFor_(resumableFor) {}
 TlsContext::~TlsContext() = default;
 
-absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Load(const TlsFiles& files, bool version12) {
+absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Load(const TlsFiles& files, bool version12,
+                                                             std::chrono::milliseconds resumableFor) {
   std::unique_ptr<SSL_CTX, Free> context(SSL_CTX_new(TLS_client_method()));
   if (context == nullptr) return absl::InternalError("OpenSSL gives no TLS context");
   SSL_CTX_set_min_proto_version(context.get(), version12 ? TLS1_2_VERSION : TLS1_3_VERSION);
@@ -95,7 +94,7 @@ absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Load(const TlsFiles& fil
   loaded.Update(LoadIdentity(context.get(), files));
   ERR_clear_error();
   if (!loaded.ok()) return loaded;
-  return std::shared_ptr<TlsContext>(new TlsContext(std::move(context)));
+  return std::shared_ptr<TlsContext>(new TlsContext(std::move(context), resumableFor));
 }
 
 absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(TlsPeer peer) {
@@ -104,15 +103,16 @@ absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(TlsPeer peer)
   if (!peer.sentName.empty() && SSL_set_tlsext_host_name(ssl.get(), peer.sentName.c_str()) != 1) {
     return absl::InternalError(StrCat("OpenSSL does not take the name ", peer.sentName));
   }
+  auto checkedAt = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);
     const auto earlier = resumable_.find(ResumeAs(peer));
-    if (earlier != resumable_.end() &&
-        SSL_SESSION_get_time(earlier->second.get()) + kResumableSeconds > std::time(nullptr)) {
-      SSL_set_session(ssl.get(), earlier->second.get());
+    if (earlier != resumable_.end() && checkedAt - earlier->second.checkedAt < resumableFor_) {
+      SSL_set_session(ssl.get(), earlier->second.session.get());
+      checkedAt = earlier->second.checkedAt;
     }
   }
-  return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(peer)));
+  return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(peer), checkedAt));
 }
 
 // In place of OpenSSL's own check, which wants a name and the address where both are given.
@@ -128,9 +128,13 @@ int TlsContext::Verify(X509_STORE_CTX* chain, void*) {
 int TlsContext::OnNewSession(SSL* ssl, SSL_SESSION* session) {
   const auto& connection = *static_cast<const TlsSession*>(SSL_get_app_data(ssl));
   TlsContext& context = *connection.context_;
+  Resumable resumable;
+  resumable.session.reset(session);
+  // A session that was taken up again gets new tickets, for which nobody has looked at a certificate.
+  resumable.checkedAt = SSL_session_reused(ssl) == 1 ? connection.checkedAt_ : std::chrono::steady_clock::now();
   const std::lock_guard lock(context.mutex_);
   if (context.resumable_.size() >= kMostResumable) context.resumable_.clear();
-  context.resumable_[ResumeAs(connection.peer_)] = Resumable(session);
+  context.resumable_[ResumeAs(connection.peer_)] = std::move(resumable);
   return 1;  // the session is ours now
 }
 

@@ -3,6 +3,7 @@
 
 #include <openssl/ssl.h>
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -25,8 +26,10 @@ struct TlsFiles {
 // Any thread.
 class TlsContext : public std::enable_shared_from_this<TlsContext> {
  public:
-  // `version12` allows TLS 1.2 besides 1.3. kInvalidArgument: names the file and says what is wrong with it.
-  static absl::StatusOr<std::shared_ptr<TlsContext>> Load(const TlsFiles& files, bool version12 = true);
+  // `version12` allows TLS 1.2 besides 1.3; a session is taken up again until `resumableFor` after the handshake that
+  // looked at the peer's certificate. kInvalidArgument: names the file and says what is wrong with it.
+  static absl::StatusOr<std::shared_ptr<TlsContext>> Load(
+      const TlsFiles& files, bool version12 = true, std::chrono::milliseconds resumableFor = std::chrono::minutes(10));
   ~TlsContext();
 
   absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(TlsPeer peer);
@@ -38,13 +41,17 @@ class TlsContext : public std::enable_shared_from_this<TlsContext> {
   struct FreeSession {
     void operator()(SSL_SESSION* session) const { SSL_SESSION_free(session); }
   };
-  using Resumable = std::unique_ptr<SSL_SESSION, FreeSession>;
+  struct Resumable {
+    std::unique_ptr<SSL_SESSION, FreeSession> session;
+    std::chrono::steady_clock::time_point checkedAt;
+  };
 
-  explicit TlsContext(std::unique_ptr<SSL_CTX, Free> context);
+  TlsContext(std::unique_ptr<SSL_CTX, Free> context, std::chrono::milliseconds resumableFor);
   static int Verify(X509_STORE_CTX* chain, void*);
   static int OnNewSession(SSL* ssl, SSL_SESSION* session);
 
   const std::unique_ptr<SSL_CTX, Free> context_;
+  const std::chrono::milliseconds resumableFor_;
   std::mutex mutex_;
   absl::flat_hash_map<std::string, Resumable> resumable_ ABSL_GUARDED_BY(mutex_);
 };

@@ -24,14 +24,23 @@ std::string Cause() {
 
 }  // namespace
 
-TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer)
-    : context_(std::move(context)), ssl_(std::move(ssl)), peer_(std::move(peer)) {
+TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer,
+                       Clock::time_point checkedAt)
+    : context_(std::move(context)), ssl_(std::move(ssl)), peer_(std::move(peer)), checkedAt_(checkedAt) {
   BIO* const bio = BIO_new(Method());
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_.get(), bio, bio);  // which owns it from here on
   SSL_set_app_data(ssl_.get(), this);
   SSL_set_connect_state(ssl_.get());
+}
+
+// OpenSSL takes a connection that we have not ended for one that broke, and never takes its session up again; but most
+// are ended by the broker.
+TlsSession::~TlsSession() {
+  if (problem_.empty() && SSL_is_init_finished(ssl_.get()) == 1) {
+    SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
 }
 
 BIO_METHOD* TlsSession::Method() {
@@ -96,27 +105,29 @@ int TlsSession::Read(MutableBytes into) {
   ERR_clear_error();
   size_t count = 0;
   const int result = SSL_read_ex(ssl_.get(), into.data(), into.size(), &count);
-  if (result == 1) return static_cast<int>(count);
+  if (input_.empty()) keptInput_ = ByteBuffer();  // a connection that waits holds none
+  if (result == 1) {
+    hasRead_ = true;
+    return static_cast<int>(count);
+  }
   switch (SSL_get_error(ssl_.get(), result)) {
     case SSL_ERROR_WANT_READ:
       return -EAGAIN;
     case SSL_ERROR_ZERO_RETURN:
       return 0;
     default:
+      if (problem_.empty()) problem_ = Cause();
       return -EPROTO;
   }
 }
 
-absl::Status TlsSession::Write(Bytes plaintext) {
-  while (!plaintext.empty()) {
-    ERR_clear_error();
-    size_t count = 0;
-    if (SSL_write_ex(ssl_.get(), plaintext.data(), plaintext.size(), &count) != 1) {
-      return absl::UnavailableError(StrCat("TLS: ", Cause()));
-    }
-    plaintext.remove_prefix(count);
-  }
-  return absl::OkStatus();
+absl::StatusOr<bool> TlsSession::Write(Bytes plaintext) {
+  ERR_clear_error();
+  size_t count = 0;
+  const int result = SSL_write_ex(ssl_.get(), plaintext.data(), plaintext.size(), &count);
+  if (result == 1) return true;
+  if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) return false;
+  return absl::UnavailableError(StrCat("TLS: ", problem_.empty() ? Cause() : problem_));
 }
 
 void TlsSession::WriteEnd() {

@@ -78,20 +78,36 @@ Task<absl::Status> TlsStream::Handshake(Deadline deadline) {
 }
 
 int TlsStream::Recv(MutableBytes into) {
-  const int pending = session_->Read(into);
-  if (pending != -EAGAIN) return pending;
-  const size_t most = std::clamp(into.size(), TlsSession::kRecordSize, kReceiveSize);
-  const ssize_t received = ::recv(socket_.fd(), Scratch().data(), most, MSG_DONTWAIT);
-  if (received < 0) return -errno;
-  if (received == 0) return 0;
-  session_->Feed(Scratch().first(static_cast<size_t>(received)));
+  if (end_.has_value()) return *end_;
+  int result = session_->Read(into);
+  if (result > 0) return result;
   size_t count = 0;
-  int result = -EAGAIN;
-  while (count < into.size() && (result = session_->Read(into.subspan(count))) > 0)
-    count += static_cast<size_t>(result);
-  session_->KeepInput();
-  if (count > 0) return static_cast<int>(count);  // an end or an error comes again
-  return result;
+  if (result == -EAGAIN) {
+    const size_t most = std::clamp(into.size(), TlsSession::kRecordSize, kReceiveSize);
+    const ssize_t received = ::recv(socket_.fd(), Scratch().data(), most, MSG_DONTWAIT);
+    if (received < 0) return -errno;
+    if (received == 0) return 0;
+    session_->Feed(Scratch().first(static_cast<size_t>(received)));
+    while (count < into.size() && (result = session_->Read(into.subspan(count))) > 0)
+      count += static_cast<size_t>(result);
+    session_->KeepInput();
+    received_.Set();
+  }
+  // The socket will not become readable for an end that has been read already.
+  if (result <= 0 && result != -EAGAIN) end_ = result;
+  return count > 0 ? static_cast<int>(count) : result;
+}
+
+void TlsStream::StopWaiting() {
+  stopped_ = true;
+  received_.Set();
+}
+
+std::string TlsStream::Refusal() {
+  std::array<uint8_t, 256> rest;
+  // What came before a refusal are tickets for later sessions.
+  for (int i = 0; i < 4 && Recv(MutableBytes(rest)) == -EAGAIN; ++i) continue;
+  return session_->refused() ? session_->problem() : "";
 }
 
 Task<absl::Status> TlsStream::SendOutput(Deadline deadline) {
@@ -112,13 +128,31 @@ Task<absl::Status> TlsStream::SendAll(absl::Span<const iovec> slices, Deadline d
     session_->output().reserve(session_->output().size() + now + now / 64 + 128);  // with what the records add
     while (now > 0) {
       const Bytes record = NextRecord(reader);
-      if (absl::Status written = session_->Write(record); !written.ok()) co_return written;
+      const absl::StatusOr<bool> written = session_->Write(record);
+      if (!written.ok()) co_return written.status();
       now -= record.size();
+      if (*written) continue;
+      auto writing = WriteAfterRecv(ByteBuffer(record.begin(), record.end()), deadline);
+      if (absl::Status later = co_await std::move(writing); !later.ok()) co_return later;
     }
     auto sending = SendOutput(deadline);
     if (absl::Status sent = co_await std::move(sending); !sent.ok()) co_return sent;
   }
   co_return absl::OkStatus();
+}
+
+// Half a message of TLS itself has been read: nothing can be written before the rest has.
+Task<absl::Status> TlsStream::WriteAfterRecv(ByteBuffer record, Deadline deadline) {
+  auto sending = SendOutput(deadline);
+  if (absl::Status sent = co_await std::move(sending); !sent.ok()) co_return sent;
+  for (;;) {
+    received_.Reset();
+    if (stopped_) co_return absl::UnavailableError("TLS: the broker ended in the middle of a message");
+    co_await received_.Wait();
+    const absl::StatusOr<bool> written = session_->Write(record);
+    if (!written.ok()) co_return written.status();
+    if (*written) co_return absl::OkStatus();
+  }
 }
 
 void TlsStream::End() {

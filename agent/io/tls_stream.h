@@ -5,11 +5,14 @@
 #include <sys/uio.h>
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/bytes.h"
+#include "io/event.h"
 #include "io/socket.h"
 #include "io/task.h"
 #include "io/tls_session.h"
@@ -26,11 +29,15 @@ class TlsStream {
 
   // As Socket::Recv, without waiting: -EAGAIN also when what has come is no whole record yet.
   int Recv(MutableBytes into);
-  // Whether Recv may have something although the socket is not readable.
-  bool hasInput() const { return session_->hasInput(); }
+  // Whether Recv has something, or may have, although the socket is not readable.
+  bool hasInput() const { return end_.has_value() || session_->hasInput(); }
 
-  // As Socket::SendAll.
+  // As Socket::SendAll. May have to wait for Recv, by somebody else, or StopWaiting.
   Task<absl::Status> SendAll(absl::Span<const iovec> slices, Deadline deadline);
+  // Recv is not called any more.
+  void StopWaiting();
+  // When SendAll has failed: what the peer said before it had sent anything else, or empty.
+  std::string Refusal();
   // Tells the peer that the stream ends, as far as the socket takes it at once; nothing may be being sent.
   void End();
 
@@ -38,9 +45,13 @@ class TlsStream {
 
  private:
   Task<absl::Status> SendOutput(Deadline deadline);
+  Task<absl::Status> WriteAfterRecv(ByteBuffer record, Deadline deadline);
 
   Socket& socket_;
   const std::unique_ptr<TlsSession> session_;
+  std::optional<int> end_;  // what Recv gives from now on: 0 or an error
+  Event received_;          // something, or nothing will be any more
+  bool stopped_ = false;
 };
 
 }  // namespace kveil::io

@@ -77,6 +77,7 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
   auto connecting = upstream_.Connect(info_->broker, deadline);
   const absl::Status connected = co_await std::move(connecting);
   if (!connected.ok()) {
+    if (aborted_) co_return connected;
     endReason_ = StrCat("no connection to the broker: ", connected.message());
     result_ = observe::ConnectionResult::kBrokerUnreachable;
     co_return connected;
@@ -84,7 +85,7 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
   if (upstreamTls_ == nullptr) co_return connected;
   auto greeting = upstreamTls_->Handshake(deadline);
   const absl::Status greeted = co_await std::move(greeting);
-  if (greeted.ok()) co_return greeted;
+  if (greeted.ok() || aborted_) co_return greeted;
   endReason_ = StrCat("no TLS connection to the broker: ", greeted.message());
   result_ = observe::ConnectionResult::kTlsFailed;
   upstream_.AbortOnClose();
@@ -94,7 +95,14 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
 io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> slices) {
   if (upstreamTls_ == nullptr) co_return co_await upstream_.SendAll(slices, io::Deadline::max());
   auto sending = upstreamTls_->SendAll(slices, io::Deadline::max());
-  co_return co_await std::move(sending);
+  const absl::Status sent = co_await std::move(sending);
+  if (absl::IsUnavailable(sent)) {
+    // A broker that refuses the agent's certificate may have closed before what it said was read.
+    if (const std::string refusal = upstreamTls_->Refusal(); !refusal.empty()) {
+      co_return absl::UnavailableError(StrCat("TLS: ", refusal));
+    }
+  }
+  co_return sent;
 }
 
 void Connection::LogClosed() const {
@@ -113,6 +121,9 @@ void Connection::LogClosed() const {
 
 void Connection::End(std::string_view side, const absl::Status& status) {
   if (endReason_.empty() && !status.ok()) endReason_ = StrCat(side, ": ", status.message());
+  if (upstreamTls_ != nullptr && upstreamTls_->session().refused() && !aborted_) {
+    result_ = observe::ConnectionResult::kTlsFailed;
+  }
   if (absl::IsUnavailable(status)) {
     // A connection broke: the other side must not take that for an orderly end.
     application_.AbortOnClose();
@@ -120,12 +131,16 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   }
   application_.Cancel();
   upstream_.Cancel();
+  if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
   answered_.Set();
 }
 
+// The end of TLS ends both directions for a broker (RFC 5246 section 7.2.1; Kafka's does that with 1.3, too), so it
+// waits for the answers.
 void Connection::EndUpstreamWhenAnswered() {
-  if (!requestsEnded_) return;
-  if (draining_ && !pending_.empty()) return;
+  if (!requestsEnded_ || upstreamEnded_) return;
+  if ((draining_ || upstreamTls_ != nullptr) && !pending_.empty() && !responsesEnded_) return;
+  upstreamEnded_ = true;
   if (upstreamTls_ != nullptr) upstreamTls_->End();
   upstream_.ShutdownWrite();
 }

@@ -127,6 +127,7 @@ class Connection : private Upstream {
 
   bool requestsEnded_ = false;
   bool responsesEnded_ = false;
+  bool upstreamEnded_ = false;  // by us
   bool draining_ = false;
   bool aborted_ = false;
   bool sendingUpstream_ = false;

@@ -151,7 +151,7 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
       ReleaseIfEmpty();
       continue;
     }
-    if (received == -EPROTO) co_return absl::UnavailableError("TLS: what came cannot be decrypted");
+    if (received == -EPROTO) co_return absl::UnavailableError(StrCat("TLS: ", tls_->session().problem()));
     co_return absl::UnavailableError(std::strerror(-received));
   }
 }

@@ -20,6 +20,7 @@ io::Task<void> Connection::PumpResponses() {
   responsesEnded_ = true;
   responses_.Abandon();  // the other direction may be waiting for this memory
   answered_.Set();
+  if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
   FailOwnAnswers();
   if (!status.ok()) {
     End("broker", status);
@@ -51,7 +52,7 @@ io::Task<absl::Status> Connection::RelayResponses() {
         const absl::Status sent = co_await std::move(sending);
         if (!sent.ok()) co_return sent;
       }
-      if (draining_) EndUpstreamWhenAnswered();
+      EndUpstreamWhenAnswered();
       if (whole == 0) break;
       auto completing = responses_.FillTo(whole);
       const absl::StatusOr<bool> complete = co_await std::move(completing);

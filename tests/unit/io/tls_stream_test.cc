@@ -2,6 +2,11 @@
 #include "io/tls_stream.h"
 
 #include <gmock/gmock.h>
+#include <netinet/tcp.h>
+
+#include <array>
+#include <future>
+#include <thread>
 
 #include "harness.h"
 #include "io/both.h"
@@ -28,6 +33,8 @@ class TlsStreamTest : public LoopTest {
     absl::Status sent;
     std::string received;
     int end = 1;  // what the last Recv gave
+    std::string problem;
+    size_t held = 0;  // bytes of ciphertext buffers at the end
     std::string version;
     bool resumed = false;
     bool accepted = false;  // by the server
@@ -72,6 +79,8 @@ class TlsStreamTest : public LoopTest {
       outcome->resumed = stream.session().resumed();
       auto both = Both(SendAll(stream, *exchange, &outcome->sent), Receive(socket, stream, *exchange, outcome));
       co_await std::move(both);
+      outcome->problem = stream.session().problem();
+      outcome->held = stream.session().heldBytes();
     }
     auto closing = socket.Close();
     co_await std::move(closing);
@@ -131,6 +140,7 @@ TEST_F(TlsStreamTest, CarriesBytesInSlicesAndBuffersOfAnySize) {
     ASSERT_TRUE(outcome.handshake.ok()) << outcome.handshake;
     EXPECT_TRUE(outcome.sent.ok()) << outcome.sent;
     EXPECT_TRUE(outcome.received == exchange.text) << sizes.text << " bytes";
+    EXPECT_EQ(outcome.held, 0u) << "a connection that waits holds no buffer";
   }
 }
 
@@ -184,6 +194,187 @@ TEST_F(TlsStreamTest, TakesUpAnEarlierSession) {
     other.address.setPort(9094);
     EXPECT_FALSE(Run(*context, server, hello, other).resumed) << "that is another broker";
   }
+}
+
+TEST_F(TlsStreamTest, TakesUpASessionThatTheServerHasEnded) {
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsServer server(
+        {.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = version});
+    const auto context = Context();
+    Exchange cut;
+    cut.text = "hello";
+    cut.serve = [](TlsServer::Connection& connection) { (void)connection.Read(5); };
+    EXPECT_EQ(Run(*context, server, cut).end, 0);
+    EXPECT_TRUE(Run(*context, server, cut).resumed) << version;
+  }
+}
+
+// However often it is taken up: otherwise a certificate would never be looked at again.
+TEST_F(TlsStreamTest, TakesUpASessionOnlyForAWhileAfterItsCertificateWasLookedAt) {
+  Exchange hello;
+  hello.text = "hello";
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsServer server(
+        {.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = version});
+    auto context = TlsContext::Load(files_, /*version12=*/true, /*resumableFor=*/std::chrono::seconds(1));
+    EXPECT_FALSE(Run(**context, server, hello).resumed);
+    int resumed = 0;
+    const Deadline limit = In(std::chrono::seconds(6));
+    while (Run(**context, server, hello).resumed && std::chrono::steady_clock::now() < limit) {
+      ++resumed;
+      ::usleep(50'000);
+    }
+    EXPECT_LT(std::chrono::steady_clock::now(), limit) << version << ": still taken up, the " << resumed << "th time";
+  }
+}
+
+TEST_F(TlsStreamTest, TakesNoSessionUpForAnotherNameOrOtherFiles) {
+  Exchange hello;
+  hello.text = "hello";
+  TlsServer server = ServerAs("DNS:broker.example");
+  files_.crl = authority_.Revoke(false);
+  const auto context = Context();
+  EXPECT_FALSE(Run(*context, server, hello).resumed);
+  EXPECT_TRUE(Run(*context, server, hello).resumed);
+  TlsPeer other = Peer();
+  other.names = {"other.example"};
+  EXPECT_THAT(std::string(Run(*context, server, hello, other).handshake.message()), HasSubstr("hostname mismatch"));
+  authority_.Revoke(true);
+  EXPECT_TRUE(Run(*context, server, hello).resumed) << "the files as they were read";
+  EXPECT_THAT(std::string(Run(*Context(), server, hello).handshake.message()), HasSubstr("certificate revoked"));
+}
+
+TEST_F(TlsStreamTest, GoesOnWhenThePeerChangesItsKeys) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  Exchange exchange;
+  exchange.text = RandomText(2'000'000, 5);
+  exchange.serve = [](TlsServer::Connection& connection) {
+    for (std::string bytes; !(bytes = connection.Read(100'000)).empty();) {
+      SSL_key_update(connection.ssl(), SSL_KEY_UPDATE_REQUESTED);
+      connection.Write(bytes);
+    }
+  };
+  const Outcome outcome = Run(*Context(), server, exchange);
+  EXPECT_TRUE(outcome.sent.ok()) << outcome.sent;
+  EXPECT_TRUE(outcome.received == exchange.text);
+}
+
+TEST_F(TlsStreamTest, SeesTheEndThatComesWithTheLastBytes) {
+  TlsServer server = ServerAs("DNS:broker.example");
+  Exchange exchange;
+  exchange.text = "hello, who is there?";
+  exchange.serve = [](TlsServer::Connection& connection) {
+    (void)connection.Read(20);
+    const int on = 1, off = 0;
+    ::setsockopt(connection.fd(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+    connection.Write("nobody");
+    SSL_shutdown(connection.ssl());
+    ::setsockopt(connection.fd(), IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+    char byte;
+    while (::recv(connection.fd(), &byte, 1, 0) > 0) continue;  // TCP has not ended
+  };
+  const Outcome outcome = Run(*Context(), server, exchange);
+  EXPECT_EQ(outcome.received, "nobody");
+  EXPECT_EQ(outcome.end, 0);
+}
+
+// A server whose records the test passes on itself: ciphertext from and to strings.
+class RawServer {
+ public:
+  RawServer(const TestCertificate& own, const std::string& clientCa)
+      : context_(SSL_CTX_new(TLS_server_method()), SSL_CTX_free) {
+    SSL_CTX* const context = context_.get();
+    SSL_CTX_use_certificate_chain_file(context, own.certificate.c_str());
+    SSL_CTX_use_PrivateKey_file(context, own.key.c_str(), SSL_FILETYPE_PEM);
+    SSL_CTX_load_verify_file(context, clientCa.c_str());
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+    SSL_CTX_set_num_tickets(context, 1);
+    SSL_CTX_set_max_send_fragment(context, 512);  // a ticket that holds the client's certificate takes two records
+    ssl_.reset(SSL_new(context));
+    SSL_set_bio(ssl_.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(ssl_.get());
+  }
+  void Take(Bytes ciphertext) {
+    BIO_write(SSL_get_rbio(ssl_.get()), ciphertext.data(), static_cast<int>(ciphertext.size()));
+  }
+  bool Handshake() { return SSL_do_handshake(ssl_.get()) == 1; }
+  std::string Output() {
+    std::string bytes(BIO_ctrl_pending(SSL_get_wbio(ssl_.get())), '\0');
+    BIO_read(SSL_get_wbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
+    return bytes;
+  }
+  std::string Read() {
+    std::string bytes(1000, '\0');
+    const int count = SSL_read(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
+    bytes.resize(static_cast<size_t>(std::max(count, 0)));
+    return bytes;
+  }
+
+ private:
+  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
+  std::unique_ptr<SSL, decltype(&SSL_free)> ssl_{nullptr, SSL_free};
+};
+
+TEST_F(TlsStreamTest, SendsAfterTheRestOfAMessageOfTlsOfWhichHalfHasCome) {
+  const TestCertificate own = authority_.Issue("agent", "DNS:agent");
+  files_.certificate = own.certificate;
+  files_.key = own.key;
+  RawServer server(authority_.Issue("broker", "DNS:broker.example"), authority_.path());
+  Pair pair = TcpPair();
+  const auto passToServer = [&] {
+    std::array<uint8_t, 10'000> bytes;
+    const ssize_t count = ::recv(pair.far.get(), bytes.data(), bytes.size(), 0);
+    server.Take(Bytes(bytes).first(static_cast<size_t>(std::max<ssize_t>(count, 0))));
+    return count > 0;
+  };
+  const auto passToClient = [&](std::string_view bytes) { (void)!::write(pair.far.get(), bytes.data(), bytes.size()); };
+  std::string request, tickets;
+  std::promise<void> hasTried;
+  std::thread broker([&] {
+    bool done = false;
+    while (!done && passToServer()) {
+      done = server.Handshake();
+      if (!done) passToClient(server.Output());
+    }
+    tickets = server.Output();
+    const size_t first = 5 + (static_cast<uint8_t>(tickets[3]) << 8 | static_cast<uint8_t>(tickets[4]));
+    EXPECT_LT(first, tickets.size()) << "one record";
+    passToClient(std::string_view(tickets).substr(0, first));
+    hasTried.get_future().wait();
+    passToClient(std::string_view(tickets).substr(first));
+    while ((request += server.Read()).size() < 7 && passToServer()) continue;
+  });
+  absl::Status sent;
+  const auto talk = [&](UniqueFd fd, std::unique_ptr<TlsSession> session) -> Task<void> {
+    Socket socket(*loop_, std::move(fd));
+    TlsStream stream(socket, std::move(session));
+    auto shaking = stream.Handshake(In(std::chrono::seconds(10)));
+    EXPECT_TRUE((co_await std::move(shaking)).ok());
+    std::string buffer(100, '\0');
+    EXPECT_TRUE((co_await socket.Readable(In(std::chrono::seconds(10)))).ok());
+    EXPECT_EQ(stream.Recv(BytesOf(buffer)), -EAGAIN);
+    const auto send = [&]() -> Task<void> {
+      const iovec slice = SliceOf("request");
+      auto sending = stream.SendAll(absl::MakeConstSpan(&slice, 1), In(std::chrono::seconds(10)));
+      sent = co_await std::move(sending);
+    };
+    const auto receive = [&]() -> Task<void> {
+      hasTried.set_value();
+      EXPECT_TRUE((co_await socket.Readable(In(std::chrono::seconds(10)))).ok());
+      EXPECT_EQ(stream.Recv(BytesOf(buffer)), -EAGAIN);
+    };
+    auto sending = send();
+    auto receiving = receive();
+    auto both = Both(std::move(sending), std::move(receiving));
+    co_await std::move(both);
+    auto closing = socket.Close();
+    co_await std::move(closing);
+  };
+  RunToEnd(talk(std::move(pair.near), *Context()->NewSession(Peer())));
+  pair.near.Reset();
+  broker.join();
+  EXPECT_TRUE(sent.ok()) << sent;
+  EXPECT_EQ(request, "request");
 }
 
 TEST_F(TlsStreamTest, AcceptsTheNamesAndAddressesThatAreExpected) {
@@ -250,6 +441,8 @@ TEST_F(TlsStreamTest, ShowsItsCertificateWhereOneIsAskedFor) {
   const Outcome without = Run(*Context(), server, hello);
   EXPECT_FALSE(without.accepted);
   EXPECT_EQ(without.received, "");
+  EXPECT_EQ(without.end, -EPROTO) << "with TLS 1.3 the answer comes after the handshake";
+  EXPECT_THAT(without.problem, HasSubstr("certificate required"));
   files_.certificate = own.certificate;
   files_.key = own.key;
   const Outcome with = Run(*Context(), server, hello);

@@ -1,5 +1,7 @@
 // A connection whose way to the broker is TLS.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include "../io/tls_server.h"
 #include "connection_fixture.h"
@@ -26,13 +28,19 @@ class TlsToBroker : public ConnectionTest {
 
   // Connects to a broker with this certificate, which serves the connection with `serve`.
   void OpenTls(const io::TestCertificate& certificate, std::function<void(io::TlsServer::Connection&)> serve) {
+    OpenTls(io::TlsServerOptions{.certificate = certificate, .clientCa = ""}, std::move(serve));
+  }
+  void OpenTls(const io::TlsServerOptions& options, std::function<void(io::TlsServer::Connection&)> serve) {
     const auto context = io::TlsContext::Load({.ca = authority_.path()});
     ASSERT_TRUE(context.ok()) << context.status();
     auto session = (*context)->NewSession(Broker());
     ASSERT_TRUE(session.ok()) << session.status();
     tls_ = *std::move(session);
-    server_ = std::make_unique<io::TlsServer>(io::TlsServerOptions{.certificate = certificate, .clientCa = ""});
+    server_ = std::make_unique<io::TlsServer>(options);
     Start();
+    if (!sentAtOnce_.empty()) {
+      (void)!::send(application_.fd(), sentAtOnce_.data(), sentAtOnce_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
     UniqueFd accepted(::accept4(brokerListener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     served_ = server_->Accept(std::move(accepted), std::move(serve));
   }
@@ -48,6 +56,7 @@ class TlsToBroker : public ConnectionTest {
     return bytes;
   }
 
+  std::string sentAtOnce_;  // by the application, before the broker has greeted anybody
   io::TestAuthority authority_;
   FakeInterceptor* interceptor_;
   std::unique_ptr<io::TlsServer> server_;
@@ -103,21 +112,77 @@ TEST_F(TlsToBroker, answersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
   application_.Close();
 }
 
-TEST_F(TlsToBroker, anAnswerThatIsOwedStillArrivesWhenTheApplicationHasEnded) {
-  const std::string request = RequestFrameOf(kOther, 1, "x"), response = ResponseFrameOf(1, Pattern(100'000));
-  bool ended = false;
-  OpenTls(authority_.Issue("broker", "DNS:broker.example"), [&](io::TlsServer::Connection& broker) {
-    (void)ReadAll(broker, request.size());
+// With 1.2 the end of TLS is the end of both directions, and Kafka's broker holds that for 1.3 as well.
+class TlsHalfClose : public TlsToBroker, public testing::WithParamInterface<int> {};
+
+TEST_P(TlsHalfClose, waitsForTheAnswersThatAreOwed) {
+  const std::string request = RequestFrameOf(kOther, 1, "x"), wanted = RequestFrameOf(kWanted, 2, "x");
+  const std::string responses = ResponseFrameOf(1, Pattern(100'000)) + ResponseFrameOf(2, Pattern(9'000));
+  bool endedEarly = true, ended = false;
+  const auto serve = [&](io::TlsServer::Connection& broker) {
+    (void)ReadAll(broker, request.size() + wanted.size());
+    broker.Write(responses.substr(0, 50'000));
+    pollfd wantsToRead{broker.fd(), POLLIN, 0};
+    endedEarly = ::poll(&wantsToRead, 1, 300) != 0;
+    broker.Write(responses.substr(50'000));
     ended = broker.Read(1).empty() && (SSL_get_shutdown(broker.ssl()) & SSL_RECEIVED_SHUTDOWN) != 0;
-    broker.Write(response);
-  });
-  application_.Send(request);
+  };
+  OpenTls({.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = GetParam()},
+          serve);
+  application_.Send(request + wanted);
   application_.EndSending();
-  EXPECT_TRUE(application_.Receive(response.size()) == response);
+  EXPECT_TRUE(application_.Receive(responses.size()) == responses);
   EXPECT_EQ(application_.HowItEnded(), "in order");
   application_.Close();
   served_->Join();
+  EXPECT_FALSE(endedEarly) << "an answer was owed";
   EXPECT_TRUE(ended) << "TLS was not told that the stream ends";
+}
+
+TEST_P(TlsHalfClose, isTheBrokersEndAtOnceWhenNothingIsOwed) {
+  bool ended = false;
+  const auto serve = [&](io::TlsServer::Connection& broker) {
+    ended = broker.Read(1).empty() && (SSL_get_shutdown(broker.ssl()) & SSL_RECEIVED_SHUTDOWN) != 0;
+  };
+  OpenTls({.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = "", .mostVersion = GetParam()},
+          serve);
+  application_.EndSending();
+  EXPECT_EQ(application_.HowItEnded(), "in order");
+  application_.Close();
+  served_->Join();
+  EXPECT_TRUE(ended);
+  EXPECT_EQ(Result(), "served");
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, TlsHalfClose, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
+                         [](const auto& info) { return info.param == TLS1_2_VERSION ? "tls12" : "tls13"; });
+
+// With TLS 1.3 it says so after the handshake, when requests of this many bytes may be on their way.
+class TlsRefusal : public TlsToBroker, public testing::WithParamInterface<size_t> {};
+
+TEST_P(TlsRefusal, ofTheAgentsCertificateIsATlsFailureThatTheLogExplains) {
+  if (GetParam() > 0) sentAtOnce_ = RequestFrameOf(kOther, 1, Pattern(GetParam()));
+  testing::internal::CaptureStderr();
+  OpenTls({.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = authority_.path()},
+          [](io::TlsServer::Connection&) { ADD_FAILURE() << "the broker accepted nobody"; });
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+  EXPECT_EQ(Result(), "tls_failed");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("certificate required"));
+  served_->Join();
+}
+
+INSTANTIATE_TEST_SUITE_P(Requests, TlsRefusal, testing::Values(0, 100, 8 << 20),
+                         [](const auto& info) { return StrCat("of", info.param, "bytes"); });
+
+TEST_F(TlsToBroker, anAgentThatStopsDuringTheHandshakeIsNoTlsFailure) {
+  const auto context = io::TlsContext::Load({.ca = authority_.path()});
+  tls_ = *(*context)->NewSession(Broker());
+  Open();
+  EXPECT_NE(broker_.Receive(5), "") << "the greeting";
+  testing::internal::CaptureStderr();
+  OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
+  EXPECT_EQ(Result(), "served");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("the agent stops"));
 }
 
 TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset) {
