@@ -23,13 +23,15 @@ class Authority:
         certificate = self._builder(self._name, self._key, 1).add_extension(x509.BasicConstraints(True, None), critical=True)
         self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(PEM))
 
-    def issue(self, name, names=(), days=1):
-        """NAME.crt and NAME.key (NAME.pem has both, as a broker wants it) for the common name; returns their path without
-        the ending."""
+    def issue(self, name, names=(), days=1, usage=None):
+        """NAME.crt and NAME.key (NAME.pem has both, as a broker wants it) for the common name, for every use or the one
+        named; returns their path without the ending."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, days)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), critical=False)
+        if usage:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         self.last_serial = certificate.serial_number
         path = self.folder / name

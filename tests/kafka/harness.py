@@ -189,6 +189,9 @@ class RawConnection:
         self._lines = lines
         self.greeting = lines.next().split()
 
+    def send(self, data):
+        self._lines.tell(data.hex())
+
     def exchange(self, data):
         """Sends bytes; the answer's bytes, or `closed` or `silent`."""
         self._lines.tell(data.hex())
