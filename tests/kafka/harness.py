@@ -160,10 +160,10 @@ class RunningProducer:
         """begin, commit, abort or flush."""
         self._lines.tell(json.dumps({"do": what}))
 
-    def flush(self):
+    def flush(self, timeout=30):
         """Waits until all that was sent has been answered; returns the next answer."""
         self.do("flush")
-        return json.loads(self._lines.next())
+        return json.loads(self._lines.next(timeout))
 
     def finish(self, timeout=90):
         """Ends the producer; returns the answers that have not been taken yet."""
@@ -174,9 +174,9 @@ class RunningConsumer:
     def __init__(self, lines):
         self._lines = lines
 
-    def next(self):
+    def next(self, timeout=30):
         """The next record; waits for it."""
-        return stored(json.loads(self._lines.next()))
+        return stored(json.loads(self._lines.next(timeout)))
 
     def finish(self):
         """Asks the consumer to end; returns the records that have not been taken yet, and its last words."""

@@ -20,13 +20,14 @@ Check = collections.namedtuple("Check", "title run applies")
 
 
 class Bench:
-    """What a check works with: an application behind the agent, and one that sees what the broker has."""
+    """What a check works with: an application behind the agent, and one that sees what the broker has. Both start with the
+    broker that the agent is configured for."""
 
-    def __init__(self, release, broker, workload):
+    def __init__(self, release, broker, configured, workload):
         self.release = release
         self.broker = broker
-        self.app = Application(broker, workload)
-        self.outside = Application(broker)
+        self.app = Application(configured, workload)
+        self.outside = Application(configured)
         self.topic = f"sealed-{next(numbers)}"
 
     def expect_sealed(self, topic, count):
@@ -34,10 +35,6 @@ class Bench:
         equal(len(held), count, "records at the broker")
         equal([record.offset for record in held if not is_sealed(record)], [], "offsets of records that are not sealed")
         equal(b"secret" in self.broker.stored_bytes(topic), False, "clear values on the broker's disk")
-
-    def wait_for_topic(self, topic):
-        """Until a leader serves every partition. Clients that do not retry come too early after a restart."""
-        waiting.wait_until(f"a leader of {topic}", lambda: self.leader(topic) is not None, 60, every=0.5)
 
     def leader(self, topic):
         """The node that leads partition 0, or None."""
@@ -51,12 +48,12 @@ class Bench:
 
     def _described(self, topic):
         """Partition 0 as kcat, on the host, sees it."""
-        listed = subprocess.run(["kcat", "-L", "-J", "-m", "5", "-b", self.broker.bootstrap, "-t", topic], timeout=30,
+        # All topics: asking for one by its name would make it.
+        listed = subprocess.run(["kcat", "-L", "-J", "-m", "5", "-b", self.broker.bootstrap], timeout=30,
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
         for described in json.loads(listed or "{}").get("topics", []):
-            for partition in described["partitions"]:
-                if partition["partition"] == 0:
-                    return partition
+            if described["topic"] == topic:
+                return next((partition for partition in described["partitions"] if partition["partition"] == 0), None)
         return None
 
 
@@ -99,9 +96,9 @@ def own_clients(bench):
     lines = [click(7, number).decode() for number in range(50)]
     java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
             kafka_jars.class_path(bench.release.maven)]
-    bench.app.run([*java, bench.release.console("ConsoleProducer"), "--bootstrap-server", bench.broker.bootstrap, "--topic",
+    bench.app.run([*java, bench.release.console("ConsoleProducer"), "--bootstrap-server", bench.app.broker.bootstrap, "--topic",
                    bench.topic, "--compression-codec", "lz4"], input="".join(f"{line}\n" for line in lines), timeout=120)
-    read = bench.app.run([*java, bench.release.console("ConsoleConsumer"), "--bootstrap-server", bench.broker.bootstrap,
+    read = bench.app.run([*java, bench.release.console("ConsoleConsumer"), "--bootstrap-server", bench.app.broker.bootstrap,
                           "--topic", bench.topic, "--from-beginning", "--max-messages", "50", "--timeout-ms", "60000"],
                          timeout=120)
     equal(read.splitlines(), lines, "what the console consumer reads")
@@ -169,7 +166,7 @@ def made_anew(bench):
         equal(bench.app.values(bench.topic), values(clicks(user, 10)), f"what is read of topic number {user}")
         bench.expect_sealed(bench.topic, 10)
         if user == 1:
-            bench.app.run(clients.java("delete-topic", bench.broker.bootstrap, bench.topic))
+            bench.app.run(clients.java("delete-topic", bench.app.broker.bootstrap, bench.topic))
             waiting.wait_until("the topic to be gone", lambda: bench.leader(bench.topic) is None, 30, every=0.5)
 
 
@@ -177,10 +174,10 @@ def broker_restart(bench):
     """In the middle of producing and consuming: everything comes once and in order."""
     bench.app.produce(bench.topic, clicks(0, 1))
     with bench.app.following(bench.topic) as consumer, bench.app.producing(bench.topic, *PATIENT) as producer:
-        read = [consumer.next()]
+        read = [consumer.next(PATIENCE)]
         for message in clicks(1, 50):
             producer.send(message)
-        producer.flush()
+        producer.flush(PATIENCE)
         bench.broker.stop()
         for message in clicks(2, 50):
             producer.send(message)
@@ -189,7 +186,7 @@ def broker_restart(bench):
             producer.send(message)
         answers = producer.finish(180)
         equal([answer for answer in answers if "offset" not in answer], [], "refusals")
-        read += [consumer.next() for _ in range(150)]
+        read += [consumer.next(PATIENCE) for _ in range(150)]
         read += consumer.finish().records
     written = clicks(0, 1) + clicks(1, 50) + clicks(2, 50) + clicks(3, 50)
     equal(values(record.message for record in read), values(written), "what the consumer read")
@@ -213,19 +210,20 @@ def leader_moves(bench):
                 producer.send(message)
             written = written + first + rest
             waiting.wait_until("another leader", lambda: bench.leader(bench.topic) not in (None, leaders[-1]), 60, every=0.5)
-            producer.flush()
+            producer.flush(PATIENCE)
             stopped.start()
             waiting.wait_until("its replica to catch up", lambda: bench.in_sync(bench.topic) == 3, 60, every=0.5)
         answers = producer.finish(180)
         equal([answer for answer in answers if "offset" not in answer], [], "refusals")
-        read = [consumer.next() for _ in written]
+        read = [consumer.next(PATIENCE) for _ in written]
         read += consumer.finish().records
     equal(values(record.message for record in read), values(written), "what the consumer read")
     equal(bench.app.values(bench.topic), values(written), "what another consumer reads")
     bench.expect_sealed(bench.topic, len(written))
 
 
-# A producer that is not to give up while a broker is away.
+# A producer that is not to give up while a broker is away, and how long to wait for a client's answer on a busy machine.
+PATIENCE = 120
 PATIENT = ["delivery.timeout.ms=150000", "linger.ms=5"]
 
 
