@@ -96,9 +96,9 @@ def own_clients(bench):
     lines = [click(7, number).decode() for number in range(50)]
     java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
             kafka_jars.class_path(bench.release.maven)]
-    bench.app.run([*java, bench.release.console("ConsoleProducer"), "--bootstrap-server", bench.app.broker.bootstrap, "--topic",
+    bench.app.run([*java, bench.release.console_producer, "--bootstrap-server", bench.app.broker.bootstrap, "--topic",
                    bench.topic, "--compression-codec", "lz4"], input="".join(f"{line}\n" for line in lines), timeout=120)
-    read = bench.app.run([*java, bench.release.console("ConsoleConsumer"), "--bootstrap-server", bench.app.broker.bootstrap,
+    read = bench.app.run([*java, bench.release.console_consumer, "--bootstrap-server", bench.app.broker.bootstrap,
                           "--topic", bench.topic, "--from-beginning", "--max-messages", "50", "--timeout-ms", "60000"],
                          timeout=120)
     equal(read.splitlines(), lines, "what the console consumer reads")

@@ -27,7 +27,11 @@ class Release:
         """A cluster of three is started of these: the newest, and the last with ZooKeeper's protocols still in it."""
         return self.name in ("3.9.2", NEWEST)
 
-    def console(self, tool):
-        """The class of `ConsoleProducer` or `ConsoleConsumer`."""
-        package = "org.apache.kafka.tools" if self.number >= (4, 0) else "kafka.tools"
-        return f"{package}.consumer.{tool}" if tool == "ConsoleConsumer" and self.number >= (4, 0) else f"{package}.{tool}"
+    @property
+    def console_producer(self):
+        """The class of bin/kafka-console-producer.sh."""
+        return "org.apache.kafka.tools.ConsoleProducer" if self.number >= (4, 0) else "kafka.tools.ConsoleProducer"
+
+    @property
+    def console_consumer(self):
+        return "org.apache.kafka.tools.consumer.ConsoleConsumer" if self.number >= (3, 8) else "kafka.tools.ConsoleConsumer"

@@ -81,6 +81,33 @@ TEST_F(ApiVersionsGuardTest, offersShareGroupsAsFarAsItReadsThem) {
   EXPECT_EQ(RangeOf(capped, ApiKey::kShareAcknowledge), "1-9") << "it carries no records";
 }
 
+TEST_F(ApiVersionsGuardTest, offersApisThatDoNotExistYetAsTheBrokerDoes) {
+  for (int16_t version = 0; version <= 5; ++version) {
+    ApiVersionsResponse response;
+    for (const int16_t key : {95, 127, 128, 200, 32767, -1}) Offer(response, static_cast<ApiKey>(key), 3, 32767);
+    const ResponseResult result = Response(guard_, version, response);
+    const auto passed = WrittenResponse<ApiVersionsResponse>(result.written, version);
+    ASSERT_EQ(passed.apiKeys.size(), 6u);
+    for (size_t i = 0; i < passed.apiKeys.size(); ++i) {
+      EXPECT_EQ(passed.apiKeys[i].apiKey, response.apiKeys[i].apiKey);
+      EXPECT_EQ(RangeOf(passed, passed.apiKeys[i].apiKey), "3-32767");
+    }
+  }
+}
+
+// The header of this response has no tag section in any version: a client reads it before it knows what the broker
+// speaks.
+TEST_F(ApiVersionsGuardTest, writesTheShortHeaderAndKeepsUnknownTags) {
+  // Version 3: no error, one API (Produce 0 to 99) with an unknown tag 9, not throttled, an unknown tag 12.
+  const ByteBuffer body = {0, 0, 2, 0, 0, 0, 0, 0, 99, 1, 9, 1, 0xAA, 0, 0, 0, 0, 1, 12, 2, 0xBB, 0xCC};
+  const ResponseResult result = ResponseBytes(guard_, ApiKey::kApiVersions, 3, body, nullptr);
+  ASSERT_TRUE(result.rewritten());
+  ByteBuffer expected = {0, 0, 0, 26, 0, 0, 0x12, 0x67};  // length, correlation id, and at once the body
+  expected.insert(expected.end(), body.begin(), body.end());
+  expected[8 + 8] = static_cast<uint8_t>(kafka::ProduceRequest::kVersions.max);
+  EXPECT_EQ(result.written, expected);
+}
+
 TEST_F(ApiVersionsGuardTest, keepsTheBrokersFeatures) {
   ApiVersionsResponse response;
   response.throttleTimeMs = 12;
