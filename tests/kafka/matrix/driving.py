@@ -16,7 +16,7 @@ from harness import Application, Lines, Message, Stored, decoded, record_line
 PATIENCE = 45  # Seconds that one answer of a client may take.
 QUIET = 0.7    # Seconds that a follower is listened to after the last record that is due, for one that is not.
 
-Reading = collections.namedtuple("Reading", "records errors position")
+Reading = collections.namedtuple("Reading", "records errors position empty_as_null")
 
 
 class Wrong(Exception):
@@ -41,11 +41,11 @@ class Node:
         self.observer.ask(do="create", topic=name, partitions=partitions, compact=compact)
         return name
 
-    def metric(self, name):
-        """The sum over all labels."""
+    def metric(self, name, label=""):
+        """The sum over all lines of the metric that have the label."""
         with urllib.request.urlopen(f"http://{self.agent.metrics_address}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name and label in line)
 
     def lay_out(self, topic, batches, timestamps=None):
         """Produces the messages of each batch as one batch, with an application that is not under test."""
@@ -95,7 +95,7 @@ class Seat:
     def following(self, topic, *settings, workload=None):
         command = [*self.command, "follow", self.node.broker.bootstrap, topic, *settings]
         with driver(self.node.site, workload or self.node.reader, command) as lines:
-            yield Follower(lines)
+            yield Follower(lines, self.client.empty_as_null)
 
     def read(self, topic, count, *settings):
         """Reads `count` records, then listens for ones that are not due."""
@@ -126,8 +126,8 @@ class Producer:
 
 
 class Follower:
-    def __init__(self, lines):
-        self._lines = lines
+    def __init__(self, lines, empty_as_null):
+        self._lines, self._empty_as_null = lines, empty_as_null
         self.records, self.errors = [], []
 
     def take(self, count, patience=PATIENCE):
@@ -162,7 +162,7 @@ class Follower:
                 position = json.loads(line)["end"]["position"]
             else:
                 self._put(line, [])
-        return Reading(self.records, self.errors, position)
+        return Reading(self.records, self.errors, position, self._empty_as_null)
 
     def _put(self, line, taken):
         told = json.loads(line)
@@ -198,6 +198,13 @@ class Observer:
 
     def ends(self, topic):
         return self.ask(do="ends", topic=topic)["offsets"]
+
+    def wait_for_records(self, topic, count):
+        """Waits until so many offsets are taken."""
+        try:
+            waiting.wait_until("records", lambda: sum(self.ends(topic).values()) >= count, 10)
+        except waiting.TimedOut:
+            raise Wrong(f"the broker has {sum(self.ends(topic).values())} offsets, sent were {count} records") from None
 
     def wait_for_members(self, group, partitions):
         """Waits until the group is stable and its members have so many partitions each, in any order."""

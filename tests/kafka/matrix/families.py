@@ -19,6 +19,8 @@ class Client:
     tells_position: bool = False        # The application can ask for the position.
     invalid_record: int = 87            # How it names that code.
     after_refusal: tuple = ()           # Settings without which its producer takes no more records after one was refused.
+    careful: tuple = ("enable.idempotence=true",)  # Settings of a producer that is to lose nothing while a broker is away.
+    empty_as_null: bool = False         # The application gets null where the value is empty.
     gets_masked: bool = False           # Known by its client id not to stand gaps: hidden records keep their place, masked.
     commits_position: bool = False      # A commit takes in what was passed over after the last record that was read.
 
@@ -33,5 +35,6 @@ ALL = [
     Client("franz-go", lambda: installing.go("franz")),
     Client("sarama", lambda: installing.go("sarama")),
     Client("kafkajs", installing.node, codecs=("none", "gzip")),
-    Client("kafka-go", lambda: installing.go("segmentio"), idempotent=False, transactions=False, read_committed=False, gets_masked=True),
+    Client("kafka-go", lambda: installing.go("segmentio"), idempotent=False, transactions=False, read_committed=False,
+           after_refusal=("acks=all",), careful=("acks=all",), empty_as_null=True, gets_masked=True),
 ]

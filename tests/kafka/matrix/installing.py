@@ -69,6 +69,12 @@ def _numbers(version):
     return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
+def broker_version():
+    """Of the jars that the broker runs from."""
+    jar, = pathlib.Path(kafka_jars.jars()).glob("kafka-clients-*.jar")
+    return f"Apache Kafka {jar.stem.removeprefix('kafka-clients-')}"
+
+
 def debian(*packages):
     """Installs the packages that are missing."""
     missing = [package for package in packages if _output(

@@ -62,8 +62,7 @@ def of_new_users(topic, count):
 def keys_unreachable_while_producing(seat):
     topic = seat.node.topic("user")
     messages = of_new_users(topic, 100)
-    settings = ["enable.idempotence=true"] if seat.client.idempotent else []
-    with seat.producing(*settings) as producer:
+    with seat.producing(*seat.client.careful) as producer:
         for message in messages[:20]:
             producer.send(topic, message)
         answers = producer.flush(20)

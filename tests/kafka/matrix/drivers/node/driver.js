@@ -108,7 +108,7 @@ async function follow(kafka, topic, settings) {
   }
   if (settings["isolation.level"] === "read_uncommitted") options.readUncommitted = true;
   const consumer = kafka.consumer(options);
-  consumer.on(consumer.events.CRASH, (event) => answerError(event.payload.error));
+  consumer.on(consumer.events.CRASH, (event) => event.payload.restart || answerError(event.payload.error));
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });
   const starts = await startsOf(kafka, topic, settings);

@@ -87,7 +87,7 @@ func write(writer *kafka.Writer, batch []kafka.Message) {
 func follow(settings *lines.Settings) {
 	closed := lines.Closed()
 	config := kafka.ReaderConfig{Brokers: []string{settings.Bootstrap}, Topic: settings.Topic, StartOffset: kafka.FirstOffset,
-		GroupID: settings.Take("group.id")}
+		GroupID: settings.Take("group.id"), MaxWait: 500 * time.Millisecond} // Ten seconds otherwise, also for its Close.
 	if bytes := settings.TakeNumber("fetch.bytes"); bytes >= 0 {
 		config.MinBytes, config.MaxBytes = int(bytes), int(bytes)
 	}
