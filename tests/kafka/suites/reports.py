@@ -97,7 +97,7 @@ class Explained:
 
     def _of(self, version, class_name):
         for entry in self._entries:
-            if class_name in entry["classes"] and any(version.startswith(one) for one in entry["versions"]):
+            if class_name.split("#")[0] in entry["classes"] and any(version.startswith(one) for one in entry["versions"]):
                 yield entry
 
 
