@@ -1,14 +1,16 @@
-// The floor: what it costs to relay bytes with agent/io and look at none of them. What the proxy adds is compared with
-// this.
+// The floor: what it costs to relay bytes with agent/io and look at none of them; and what the proxy adds to that.
 //
 // Frames go from a client through the relay to a sink, each on a thread and a loop of its own, over loopback TCP. The
 // sink checks the frames' sequence and acknowledges each with 64 bytes, which go back through the relay; `window`
-// frames are in flight on a connection. Without a window it is a stream, acknowledged once, at its end.
+// frames are in flight on a connection. Without a window it is a stream, acknowledged once, at its end. Frames and
+// acknowledgements look like Kafka's requests and responses.
 //   relay_s_per_GB      CPU of the relay's thread, user and system, for each 10^9 bytes of frames
 //   relay_us_per_frame  the same for each frame and its acknowledgement
 //   p50_us, p99_us      from a frame's first byte to its acknowledgement; 0 for a stream
-// `Direct` is the same load without a relay, `Epoll` through the plainest relay there is (one recv and one blocking
-// send for each ready socket), so that figures of different machines can be told from differences of the code.
+// `Proxy` is a connection of agent/proxy whose frames no interceptor wants: it must not copy them, so it may cost
+// little more than `Relay`. `Direct` is the same load without a relay, `Epoll` through the plainest relay there is (one
+// recv and one blocking send for each ready socket), so that figures of different machines can be told from differences
+// of the code.
 #include <arpa/inet.h>
 #include <benchmark/benchmark.h>
 #include <netinet/tcp.h>
@@ -31,10 +33,13 @@
 #include "io/event.h"
 #include "io/loop.h"
 #include "io/socket.h"
+#include "kafka/big_endian.h"
+#include "proxy/connection.h"
 
 namespace kveil::io {
 namespace {
 
+constexpr size_t kHeaderSize = 12;  // length, API key, version, and the sequence as correlation id
 constexpr size_t kAcknowledgementSize = 64;
 
 struct Load {
@@ -62,20 +67,31 @@ struct Ends {
   UniqueFd second;
 };
 
+struct Listening {
+  Listening() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const SocketAddress any = SocketAddress::V4(htonl(INADDR_LOOPBACK), 0);
+    if (::bind(fd.get(), any.get(), any.size()) != 0) Fail("bind");
+    if (::listen(fd.get(), 1) != 0) Fail("listen");
+    sockaddr_in bound{};
+    socklen_t length = sizeof(bound);
+    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length);
+    address = SocketAddress::V4(htonl(INADDR_LOOPBACK), ntohs(bound.sin_port));
+  }
+  UniqueFd Accept() const {
+    UniqueFd accepted(::accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!accepted.valid()) Fail("accept");
+    return accepted;
+  }
+  UniqueFd fd;
+  SocketAddress address;
+};
+
 Ends ConnectedPair() {
-  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) Fail("bind");
-  if (::listen(listener.get(), 1) != 0) Fail("listen");
-  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  const Listening listener;
   Ends ends;
   ends.first.Reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(ends.first.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) Fail("connect");
-  ends.second.Reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!ends.second.valid()) Fail("accept");
+  if (::connect(ends.first.get(), listener.address.get(), listener.address.size()) != 0) Fail("connect");
+  ends.second = listener.Accept();
   const int on = 1;
   for (const UniqueFd* fd : {&ends.first, &ends.second}) {
     ::setsockopt(fd->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -130,6 +146,27 @@ Task<void> Relay(Loop& loop, UniqueFd downstream, UniqueFd upstream) {
   co_await std::move(closing);
 }
 
+// The proxy, as one of its workers has it.
+struct Proxy {
+  explicit Proxy(Loop& loop) : parts(loop, shelf, budget, limits, metrics) {}
+  proxy::BufferShelf shelf;
+  proxy::MemoryBudget budget{size_t{512} << 20};
+  proxy::ConnectionLimits limits;
+  observe::Metrics metrics{"bench"};
+  proxy::WorkerParts parts;
+};
+
+Task<void> RelayWithProxy(Proxy& proxy, UniqueFd downstream, SocketAddress broker) {
+  auto info = std::make_unique<proxy::ConnectionInfo>();
+  info->broker = broker;
+  UniqueFd upstream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  std::vector<std::unique_ptr<proxy::Interceptor>> none;
+  proxy::Connection connection(proxy.parts, std::move(info), std::move(downstream), std::move(upstream), nullptr,
+                               std::move(none));
+  auto running = connection.Run();
+  co_await std::move(running);
+}
+
 struct Direction {
   int from;
   int to;
@@ -166,10 +203,9 @@ void RelayWithEpoll(const std::vector<Direction>& directions) {
 
 Task<void> Sink(Loop& loop, UniqueFd fd, const Load* load) {
   Socket socket(loop, std::move(fd));
-  const std::vector<uint8_t> acknowledgement(kAcknowledgementSize);
-  std::vector<iovec> acknowledgements;
-  uint64_t sequence = 0;
-  uint64_t frames = 0;
+  std::vector<uint8_t> acknowledgements;
+  uint8_t header[kHeaderSize];
+  uint32_t frames = 0;
   size_t inFrame = 0;
   for (;;) {
     PooledBuffer buffer;
@@ -183,21 +219,25 @@ Task<void> Sink(Loop& loop, UniqueFd fd, const Load* load) {
     if (size <= 0) break;
     acknowledgements.clear();
     for (size_t at = 0; at < static_cast<size_t>(size);) {
-      for (; inFrame < sizeof(sequence) && at < static_cast<size_t>(size); ++inFrame, ++at) {
-        reinterpret_cast<uint8_t*>(&sequence)[inFrame] = buffer.data()[at];
+      for (; inFrame < kHeaderSize && at < static_cast<size_t>(size); ++inFrame, ++at) {
+        header[inFrame] = buffer.data()[at];
       }
       const size_t taken = std::min(load->frameSize - inFrame, static_cast<size_t>(size) - at);
       at += taken;
       inFrame += taken;
       if (inFrame < load->frameSize) break;
-      if (sequence != frames) Fail("a frame was lost, repeated or out of order");
+      if (kafka::LoadBigEndian<uint32_t>(header + 8) != frames) Fail("a frame was lost, repeated or out of order");
       ++frames;
       inFrame = 0;
       if (load->window > 0 || frames == load->FramesPerConnection()) {
-        acknowledgements.push_back({const_cast<uint8_t*>(acknowledgement.data()), acknowledgement.size()});
+        const size_t place = acknowledgements.size();
+        acknowledgements.resize(place + kAcknowledgementSize);
+        kafka::StoreBigEndian<uint32_t>(acknowledgements.data() + place, kAcknowledgementSize - 4);
+        kafka::StoreBigEndian<uint32_t>(acknowledgements.data() + place + 4, frames - 1);
       }
     }
-    const absl::Status sent = co_await socket.SendAll(acknowledgements, Deadline::max());
+    const iovec slice{acknowledgements.data(), acknowledgements.size()};
+    const absl::Status sent = co_await socket.SendAll(absl::MakeConstSpan(&slice, 1), Deadline::max());
     if (!sent.ok()) break;
   }
   if (frames != load->FramesPerConnection()) Fail("frames are missing at the end");
@@ -218,15 +258,19 @@ struct Client {
 };
 
 Task<void> SendFrames(Client& client) {
-  const std::vector<uint8_t> payload(client.load.frameSize - sizeof(uint64_t), 'x');
-  for (uint64_t sequence = 0; sequence < client.load.FramesPerConnection(); ++sequence) {
+  const std::vector<uint8_t> payload(client.load.frameSize - kHeaderSize, 'x');
+  uint8_t header[kHeaderSize] = {};
+  kafka::StoreBigEndian<uint32_t>(header, static_cast<uint32_t>(client.load.frameSize - 4));
+  kafka::StoreBigEndian<uint16_t>(header + 4, static_cast<uint16_t>(kafka::ApiKey::kListOffsets));
+  for (uint32_t sequence = 0; sequence < client.load.FramesPerConnection(); ++sequence) {
     while (client.load.window > 0 && client.inFlight == client.load.window) {
       client.room.Reset();
       co_await client.room.Wait();
     }
     ++client.inFlight;
     if (client.load.window > 0) client.begun.push_back(std::chrono::steady_clock::now());
-    const iovec slices[] = {{&sequence, sizeof(sequence)}, {const_cast<uint8_t*>(payload.data()), payload.size()}};
+    kafka::StoreBigEndian<uint32_t>(header + 8, sequence);
+    const iovec slices[] = {{header, kHeaderSize}, {const_cast<uint8_t*>(payload.data()), payload.size()}};
     const absl::Status sent = co_await client.socket.SendAll(slices, Deadline::max());
     if (!sent.ok()) Fail("sending");
   }
@@ -277,18 +321,22 @@ void RunToEnd(Loop& loop) {
   loop.Run();
 }
 
-enum class Way { kDirect, kRelay, kEpoll };
+enum class Way { kDirect, kRelay, kProxy, kEpoll };
 
 Measured Run(const Load& load, Way way) {
   const std::unique_ptr<Loop> clientLoop = MakeLoop();
   const std::unique_ptr<Loop> relayLoop = MakeLoop();
   const std::unique_ptr<Loop> sinkLoop = MakeLoop();
+  Proxy proxy(*relayLoop);
+  std::vector<Listening> brokers;
   std::vector<UniqueFd> relayed;
   std::vector<Direction> directions;
   std::vector<std::unique_ptr<Client>> clients;
   for (size_t i = 0; i < load.connections; ++i) {
     Ends ends = ConnectedPair();
-    if (way != Way::kDirect) {
+    if (way == Way::kProxy) {
+      relayLoop->Spawn(RelayWithProxy(proxy, std::move(ends.second), brokers.emplace_back().address));
+    } else if (way != Way::kDirect) {
       Ends upstream = ConnectedPair();
       if (way == Way::kRelay) {
         relayLoop->Spawn(Relay(*relayLoop, std::move(ends.second), std::move(upstream.first)));
@@ -300,13 +348,16 @@ Measured Run(const Load& load, Way way) {
       }
       ends.second = std::move(upstream.second);
     }
-    sinkLoop->Spawn(Sink(*sinkLoop, std::move(ends.second), &load));
+    if (way != Way::kProxy) sinkLoop->Spawn(Sink(*sinkLoop, std::move(ends.second), &load));
     clients.push_back(std::make_unique<Client>(*clientLoop, std::move(ends.first), load));
     clients.back()->microseconds.reserve(load.window > 0 ? load.FramesPerConnection() : 0);
     clientLoop->Spawn(RunClient(*clients.back()));
   }
   Measured measured;
-  std::thread sink([&] { RunToEnd(*sinkLoop); });
+  std::thread sink([&] {
+    for (const Listening& broker : brokers) sinkLoop->Spawn(Sink(*sinkLoop, broker.Accept(), &load));
+    RunToEnd(*sinkLoop);
+  });
   std::thread relay([&] {
     const double before = ThreadCpuSeconds();
     way == Way::kEpoll ? RelayWithEpoll(directions) : RunToEnd(*relayLoop);
@@ -362,9 +413,10 @@ void RegisterAll() {
       {"16KiB_w5_c32", {16 << 10, 5, 32, size_t{1} << 30}},
   };
   const std::vector<std::pair<const char*, Way>> ways = {
-      {"Direct/", Way::kDirect}, {"Epoll/", Way::kEpoll}, {"Relay/", Way::kRelay}};
+      {"Direct/", Way::kDirect}, {"Epoll/", Way::kEpoll}, {"Relay/", Way::kRelay}, {"Proxy/", Way::kProxy}};
   for (const auto& [prefix, way] : ways) {
     for (const Named& each : loads) {
+      if (way == Way::kProxy && each.load.window == 0) continue;  // a request without a response
       const std::string name = std::string(prefix) + each.name;
       benchmark::RegisterBenchmark(
           name.c_str(), [load = each.load, way = way](benchmark::State& state) { Measure(state, load, way); })
