@@ -38,6 +38,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Load {
   private static final int PARTITIONS = 2;
   private static final int PER_ROUND = 5;
+  private static final int FEWEST = 50;  // of a producer that is ended when it has hardly begun
 
   public static void main(String[] arguments) throws Exception {
     Properties properties = new Properties();
@@ -111,7 +112,7 @@ public final class Load {
       try (KafkaProducer<byte[], byte[]> producer =
                new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
         long next = System.nanoTime();
-        while (!ended) {
+        while (!ended || sent < FEWEST) {
           for (int i = 0; i < PER_ROUND; ++i) {
             producer.send(record(sent++), (metadata, error) -> {
               first.countDown();
