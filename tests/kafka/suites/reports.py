@@ -88,12 +88,15 @@ class Explained:
         """Why this counter stays 0 for this class; None when nothing says so."""
         return next((entry["reason"] for entry in self._of(version, class_name) if metric in entry.get("idle", [])), None)
 
-    def outlived(self, version, class_name, found, tests):
+    def outlived(self, version, class_name, found, tests, metrics):
         """Explanations, as text, of differences that did not happen though their test ran."""
         for entry in self._of(version, class_name):
             for test in entry.get("tests", []):
                 if test in ("*", *tests) and not any(_fits(test, entry, one) for one in found):
                     yield f"{class_name}.{test} is explained in differences.json ({entry['reason']}), and passed"
+            for metric in entry.get("idle", []):
+                if metrics.get(metric):
+                    yield f"{class_name}: {metric} is not 0, though differences.json says so ({entry['reason']})"
 
     def _of(self, version, class_name):
         for entry in self._entries:

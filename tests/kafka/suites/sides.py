@@ -41,15 +41,16 @@ class Direct:
         self._workload, self._options, self._folder = workload, options, folder
 
     def run(self, class_name):
-        """Runs the class; what failed in it gets another try, that alone."""
+        """Runs the class, or the one method of it; what failed in it gets another try, that alone."""
         where = self._folder / class_name / self.name
         shutil.rmtree(where, ignore_errors=True)
-        run = self._once(class_name, [f"--select-class={class_name}"], where / "1")
+        kind = "method" if "#" in class_name else "class"
+        run = self._once(class_name, [f"--select-{kind}={class_name}"], where / "1")
         for number in range(2, self._options.tries + 1):
             failed = sorted({one.selector for one in run.outcomes.values() if one.state == reports.FAILED})
             if not failed:
                 break
-            again = self._once(class_name, [f"--select-method={class_name}#{one}" for one in failed], where / str(number))
+            again = self._once(class_name, [f"--select-method={class_name.split('#')[0]}#{one}" for one in failed], where / str(number))
             run = _merged(run, again)
         return run
 

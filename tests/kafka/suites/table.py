@@ -29,7 +29,7 @@ class Row:
                 yield f"{name}.{one.method} [{one.variant}] {one.agent} through the agent: {_first_line(one.failure)}"
         found = [one for one, _ in self.differences]
         ran = {one.method for one in self.agent.outcomes.values()}
-        yield from explained.outlived(self.version, name, found, ran)
+        yield from explained.outlived(self.version, name, found, ran, self.agent.metrics)
         yield from self._not_sealed(explained)
 
     def _not_sealed(self, explained):
