@@ -120,7 +120,9 @@ void OpenPass::Stop(RefuseReason reason, std::string_view problem) {
 }
 
 void OpenPass::CountVisible(const kafka::RecordView& record) {
-  lastVisibleOffset_ = std::max(lastVisibleOffset_, header_.baseOffset + record.offsetDelta);
+  // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
+  const uint64_t offset = static_cast<uint64_t>(header_.baseOffset) + static_cast<uint64_t>(record.offsetDelta);
+  lastVisibleOffset_ = std::max(lastVisibleOffset_, static_cast<int64_t>(offset));
 }
 
 bool OpenPass::FindEnvelope(const kafka::RecordView& record, std::optional<kafka::HeaderView>& envelope) {

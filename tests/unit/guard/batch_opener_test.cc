@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "absl/strings/escaping.h"
 #include "guard_fixture.h"
 
@@ -419,6 +421,15 @@ TEST_F(OpenedBatch, asksOnceForAKeyThatIsNamedUnderTwoSalts) {
   ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kMissingKeys);
   EXPECT_EQ(outcome.misses.ids.size(), 1u);
   EXPECT_EQ(Opened(batch).records.size(), 2u);
+}
+
+// No broker has so many records, but one that is not what it seems could say so.
+TEST_F(OpenedBatch, isReadAlsoWhenItsOffsetsPassTheLastThereIs) {
+  UseUserKeys();
+  TestBatch batch;
+  batch.baseOffset = std::numeric_limits<int64_t>::max();
+  const ByteBuffer plaintext = ProducedBatch({ClickOf("anna"), ClickOf("bert")}, kafka::Codec::kNone, batch);
+  EXPECT_EQ(OpenAgain(plaintext).kind, OpenOutcome::Kind::kUnchanged);
 }
 
 TEST_F(OpenedBatch, ofAnErasedUserIsErasedForAWorkerThatNeverSawTheKey) {
