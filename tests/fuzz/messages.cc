@@ -1,6 +1,7 @@
 // Every message that kveil reads, in every version: what is read and written again is read and written alike.
 // The first byte picks the message, the second the version, the rest is the body.
 #include <array>
+#include <string>
 
 #include "base/text.h"
 #include "fuzz.h"
@@ -11,9 +12,17 @@
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
+#include "message_text.h"
 
 namespace kveil::fuzz {
 namespace {
+
+template <class Message>
+std::string TextOf(const Message& message, int16_t version) {
+  MessageText text(version);
+  Describe(text, message);
+  return text.text();
+}
 
 template <class Message>
 void CheckMessage(Input input) {
@@ -31,6 +40,8 @@ void CheckMessage(Input input) {
   Check(first.size() <= input.rest().size(), "a message does not grow by being written again");
   const auto again = kafka::Decode<Message>(first, version);
   Check(again.ok(), StrCat("a message that was written can be read: ", Message::kName));
+  Check(TextOf(*again, version) == TextOf(*message, version),
+        StrCat("a message that was written is read as the same: ", Message::kName));
   kafka::FrameWriter second;
   kafka::Encode(*again, version, second);
   Check(second.ToBuffer() == first, StrCat("a message is written alike the second time: ", Message::kName));
