@@ -27,9 +27,10 @@ bool HasTopicCharacters(std::string_view text) {
 
 bool IsTopicName(std::string_view text) { return HasTopicCharacters(text) && text != "." && text != ".."; }
 
-// RFC 6901, of at least one token: the whole document is not one of its members.
+// RFC 6901, of at least one token: the whole document is not one of its members. Quotes and backslashes are refused, as
+// the parser that finds the user compares names as they are written in the record: /u": would be found at {"u":"x"}.
 bool IsJsonPointer(std::string_view text) {
-  if (text.empty() || text[0] != '/') return false;
+  if (text.empty() || text[0] != '/' || text.find_first_of("\"\\") != std::string_view::npos) return false;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '~' && (i + 1 == text.size() || (text[i + 1] != '0' && text[i + 1] != '1'))) return false;
   }

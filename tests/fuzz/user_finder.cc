@@ -56,6 +56,7 @@ void Run(Bytes bytes) {
   policy::UserSource source;
   source.pointer = std::string(input.Line());
   if (source.pointer.empty() || source.pointer[0] != '/') source.pointer.insert(0, "/");
+  if (source.pointer.find_first_of("\"\\") != std::string::npos) return;  // no policy may have such a pointer
   ByteBuffer padded;
   padded.reserve(input.rest().size() + kafka::kTailPadding);
   padded.assign(input.rest().begin(), input.rest().end());

@@ -84,6 +84,8 @@ std::vector<Sample> PolicySamples() {
       {"pointer to everything", User(R"({"value": ""})"), "/user/value: expected a non-empty string, found \"\""},
       {"pointer with a wrong escape", User(R"({"value": "/a~2"})"), "/user/value: expected a JSON pointer"},
       {"pointer that ends in an escape", User(R"({"value": "/a~"})"), "/user/value: expected a JSON pointer"},
+      {"pointer with a quote", User(R"({"value": "/a\":"})"), "/user/value: expected a JSON pointer"},
+      {"pointer with a backslash", User(R"({"key": "/a\\u0062"})"), "/user/key: expected true or a JSON pointer"},
       {"key false", User(R"({"key": false})"), "/user/key: expected true or a JSON pointer into the key"},
       {"header of the envelope", User(R"({"header": "kveil"})"), "/user/header: the header \"kveil\" is the envelope"},
       {"header empty", User(R"({"header": ""})"), "/user/header: expected a non-empty string"},
