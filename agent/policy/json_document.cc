@@ -1,6 +1,7 @@
 // Parsing of JSON text: syntax errors with line and column, keys that appear twice refused.
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "policy/json_value.h"
 
@@ -98,12 +99,26 @@ class Builder final : public nlohmann::json_sax<Json> {
   std::string error_;
 };
 
+// Keys of the document are named in errors, and may hold line feeds and other control characters.
+std::string OneLine(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line.push_back(c);
+    } else {
+      StrAppend(&line, "\\u00", absl::Hex(byte, absl::kZeroPad2));
+    }
+  }
+  return line;
+}
+
 }  // namespace
 
 absl::StatusOr<JsonDocument> JsonDocument::Parse(std::string_view text, const std::string& name) {
   Builder builder(text);
   if (!Json::sax_parse(text, &builder)) {
-    return absl::InvalidArgumentError(StrCat(name, ": ", builder.error()));
+    return absl::InvalidArgumentError(OneLine(StrCat(name, ": ", builder.error())));
   }
   auto content = std::make_unique<Content>();
   content->name = name;
@@ -118,7 +133,7 @@ absl::Status JsonDocument::status() const {
   if (errors.empty()) return absl::OkStatus();
   std::string message = errors.front();
   if (errors.size() > 1) StrAppend(&message, " (and ", errors.size() - 1, " more)");
-  return absl::InvalidArgumentError(message);
+  return absl::InvalidArgumentError(OneLine(message));
 }
 
 }  // namespace kveil::policy

@@ -8,6 +8,7 @@ namespace kveil::policy {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string ParseError(std::string_view text) {
   return std::string(JsonDocument::Parse(text, "f.json").status().message());
@@ -27,6 +28,15 @@ TEST(JsonDocumentTest, KeyThatAppearsTwiceIsRefusedWhereItIs) {
   EXPECT_EQ(ParseError(R"({"a": 1, "b": 2, "a": 1})"), "f.json: top level: the key \"a\" appears twice");
   EXPECT_EQ(ParseError(R"({"x": [{}, {"a/b": {"a": 1, "a": 2}}]})"), "f.json: /x/1/a~1b: the key \"a\" appears twice");
   EXPECT_EQ(ParseError(R"([{"a": 1}, {"a": 1}])"), "");
+}
+
+TEST(JsonDocumentTest, ErrorsAreOneLineWhateverTheKeysHold) {
+  EXPECT_EQ(ParseError(R"({"a\nb": 1, "a\nb": 2})"), "f.json: top level: the key \"a\\u000ab\" appears twice");
+  absl::StatusOr<JsonDocument> document = JsonDocument::Parse(R"({"x\n\u007f": 1})", "f.json");
+  ASSERT_TRUE(document.ok());
+  JsonObject(document->root(), {"known"});
+  EXPECT_THAT(std::string(document->status().message()), HasSubstr("/x\\u000a\\u007f: unknown key"));
+  EXPECT_THAT(std::string(document->status().message()), Not(HasSubstr("\n")));
 }
 
 TEST(JsonDocumentTest, NestingIsBounded) {
