@@ -193,6 +193,21 @@ def by_time(seat):
     require(times == list(range(26_000, 50_000, 1000)), f"the records have the times {times}")
 
 
+def compressed_by_others(seat):
+    """What Java has compressed, with each codec. Also for clients that do not have the codec: what was sealed is opened, and so is
+    its compression."""
+    node = seat.node
+    for codec in CODECS:
+        if codec not in node.memory:
+            topic = node.topic("open")
+            with node.another_producer("linger.ms=1000", f"compression.type={codec}") as producer:
+                for message in texts(50):
+                    producer.send(topic, message)
+                producer.finish()
+            node.memory[codec] = topic
+        came_back(texts(50), seat.read(node.memory[codec], 50))
+
+
 def large(seat):
     round_trip(seat, [Message(b"large", base64.b64encode(os.urandom(LARGE * 3 // 4)), ())])
 
@@ -200,6 +215,7 @@ def large(seat):
 ALL = [
     Case("defaults", "defaults", defaults),
     *map(with_codec, CODECS),
+    Case("codecs-of-others", "reads what Java compressed, with each codec", compressed_by_others),
     Case("idempotent", "idempotent producer", idempotent, lambda client: client.idempotent),
     *map(with_acks, ["0", "1", "all"]),
     Case("transactions", "transactions, committed and aborted; both isolation levels", transactions,

@@ -31,6 +31,7 @@ class Node:
         self.writer, self.reader, self.second_reader = (None if direct else site.workload(name)
                                                         for name in ("writer", "reader", "reader2"))
         self._numbers = itertools.count(1)
+        self.memory = {}  # Topics that all clients read.
         for workload in filter(None, (self.writer, self.reader, self.second_reader)):
             with Application(broker, workload).raw(tries=100):
                 pass  # The first connect of a namespace is refused; a kcat that has met it once ends at once.
@@ -58,9 +59,9 @@ class Node:
 
 
     @contextlib.contextmanager
-    def transactional_setup(self, name):
-        """A producer of transactions that is not under test."""
-        command = [*installing.java(None), "produce", self.broker.bootstrap, "linger.ms=1000", f"transactional.id={name}"]
+    def another_producer(self, *settings):
+        """A producer with settings of its own that is not under test."""
+        command = [*installing.java(None), "produce", self.broker.bootstrap, *settings]
         with driver(self.site, self.writer, command) as lines:
             yield Producer(lines)
 

@@ -26,11 +26,12 @@ class Client:
 
 
 ALL = [
-    Client("kcat", lambda: installing.python("kcat"), aborts=False, commits_position=True),
+    Client("kcat", installing.kcat, aborts=False, commits_position=True),
     Client("java-4.4", lambda: installing.java(None), tells_position=True, commits_position=True),
     Client("java-2.8", lambda: installing.java("2.8.2"), tells_position=True, commits_position=True),
     Client("confluent-kafka", lambda: installing.python("confluent"), tells_position=True, commits_position=True),
-    Client("kafka-python", lambda: installing.python("kafka_python"), after_refusal=("enable.idempotence=false",), tells_position=True, commits_position=True),
+    Client("kafka-python", lambda: installing.python("kafka_python"), after_refusal=("enable.idempotence=false",),
+           tells_position=True, commits_position=True),
     Client("aiokafka", lambda: installing.python("aiokafka"), invalid_record=-1, tells_position=True, commits_position=True),
     Client("franz-go", lambda: installing.go("franz")),
     Client("sarama", lambda: installing.go("sarama")),

@@ -150,7 +150,7 @@ def transactions(seat):
     pattern = [("vv", "commit"), ("hhh", "commit"), ("vvv", "abort"), ("vhv", "commit"), ("hhh", "abort"), ("hh", "commit")]
     marks = iter(range(1_000_000))
     due = []
-    with seat.node.transactional_setup(topic) as producer:
+    with seat.node.another_producer("linger.ms=1000", f"transactional.id={topic}") as producer:
         for word, outcome in pattern:
             producer.do("begin")
             messages = [(mark, message_of(topic, mark, next(marks))) for mark in word]

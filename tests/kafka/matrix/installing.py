@@ -21,6 +21,11 @@ def python(name):
     return [f"{_python_environment()}/bin/python", "-B", str(DRIVERS / f"python/drive_{name}.py")]
 
 
+def kcat():
+    debian("kcat")
+    return python("kcat")
+
+
 def java(version):
     """The Java client of a version; None for that of the broker."""
     return _java(kafka_jars.class_path(version), f"java-{version or 'newest'}", DRIVERS / "java/Driver.java")

@@ -54,7 +54,7 @@ COMMON = [
 REMARKS = {
     "kcat": [
         ([], "It ends (`All broker connections are down: terminating`) as soon as its only bootstrap broker has refused one connection, which "
-             "is what a new network namespace meets first. Run it again, or name the broker twice by two addresses."),
+             "is what a new network namespace meets first. Run it again."),
         (["transactions"], "It commits at the end of its input. It has no way to abort a transaction of which records have been sent; only "
                            "committed ones were run."),
         (["empty-value"], "It leaves out lines that are empty, so an empty value needs a key."),
@@ -82,8 +82,8 @@ REMARKS = {
     ],
     "kafkajs": [
         (["hidden-trailing"], "It commits the offset behind the last record that the application got: as franz-go."),
-        ([], "Of the codecs it has gzip. kveil gives batches back in the codec that they were produced with, so what others have "
-             "compressed otherwise it cannot read without its plugins, with or without kveil."),
+        (["codecs-of-others"], "Of the codecs it has gzip, others by plugins. What it reads from sealed topics it gets uncompressed, as long as a "
+                               "response has no more than 32 MiB; from topics that are not sealed only what it has the codec for."),
     ],
     "kafka-go": [
         (["hidden-partial", "hidden-whole", "hidden-many", "hidden-singly", "hidden-trailing", "hidden-seek"],
