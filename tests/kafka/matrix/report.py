@@ -1,9 +1,12 @@
 """docs/clients.md, from what a run found."""
 
+import textwrap
+
 import families
 import places
 
 DOCUMENT = places.REPOSITORY / "docs/clients.md"
+WIDTH = 140
 OK, ABSENT = "ok", "not in this client"
 
 HEAD = """# Clients
@@ -20,9 +23,9 @@ In each case records are compared exactly (key, value, headers, order, each once
 broker holds nothing but sealed values. Each client writes and reads by itself; where records had to be laid out in batches, Java did it.
 """
 
-ABOUT_HIDDEN = """The hidden records are those of a user who was erased after they were produced. In each of these cases
-the consumer reads every visible record once, the committed offset reaches the end, so that the lag is 0, and at the end the client waits:
-it does not fetch the same batches again and again (counted by the agent's metrics). Then one more record is produced, and read.
+ABOUT_HIDDEN = """The hidden records are those of a user who was erased after they were produced. In each of these cases the consumer reads every visible
+record once, the committed offset reaches the end, so that the lag is 0, and at the end the client waits: it does not fetch the same batches
+again and again (counted by the agent's metrics). Then one more record is produced, and read.
 """
 
 ABOUT_REFUSALS = """What kveil refuses has Kafka's own codes. Keys are made unreachable by holding the locks of the registry: producers wait
@@ -132,8 +135,12 @@ def cell(client, case, result):
     return "ok *" if any(case.name in cases for cases, _ in REMARKS[client]) else "ok"
 
 
+def item(text):
+    return textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
 def remarks(clients):
-    lines = ["## Remarks, client by client", "", *(f"- {text}" for text in COMMON)]
+    lines = ["## Remarks, client by client", "", *map(item, COMMON)]
     for client in clients:
-        lines += ["", f"### {client}", "", *([f"- {text}" for _, text in REMARKS[client]] or ["Nothing to set, nothing differs."])]
+        lines += ["", f"### {client}", "", *([item(text) for _, text in REMARKS[client]] or ["Nothing to set, nothing differs."])]
     return "\n".join(lines) + "\n"
