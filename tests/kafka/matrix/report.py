@@ -96,7 +96,7 @@ REMARKS = {
          "its own (`Dialer.ClientID`, `Transport.ClientID`), give the topic `\"onErased\": \"mask\"`."),
         (["defaults"], "Its `Writer` does not wait for an answer by default (`RequireNone`): it never learns that a record was refused. Set "
                        "`RequiredAcks: kafka.RequireAll`."),
-        (["invalid-record", "keys-produce"], "With `RequireAll`."),
+        (["invalid-record", "keys-produce"], "The refusals were run with `RequireAll`."),
         (["empty-value", "mask"], "Its `Reader` gives empty values as `nil`, with or without kveil."),
     ],
 }
