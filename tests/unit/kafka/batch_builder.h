@@ -46,7 +46,7 @@ inline void PutVarlong(ByteBuffer& out, int64_t value) {
 
 inline void PutText(ByteBuffer& out, const Text& text) {
   PutVarlong(out, text.has_value() ? static_cast<int64_t>(text->size()) : -1);
-  if (text.has_value()) out.insert(out.end(), text->begin(), text->end());
+  if (text.has_value()) Append(out, AsBytes(*text));
 }
 
 inline ByteBuffer RecordBytes(const TestRecord& record) {
@@ -63,7 +63,7 @@ inline ByteBuffer RecordBytes(const TestRecord& record) {
   }
   ByteBuffer whole;
   PutVarlong(whole, static_cast<int64_t>(body.size()));
-  whole.insert(whole.end(), body.begin(), body.end());
+  Append(whole, body);
   return whole;
 }
 
@@ -71,7 +71,7 @@ inline ByteBuffer RecordsBytes(const std::vector<TestRecord>& records) {
   ByteBuffer out;
   for (const TestRecord& record : records) {
     const ByteBuffer bytes = RecordBytes(record);
-    out.insert(out.end(), bytes.begin(), bytes.end());
+    Append(out, bytes);
   }
   return out;
 }
@@ -96,14 +96,14 @@ inline ByteBuffer BatchBytes(const TestBatch& batch, Bytes payload) {
   PutBigEndian(covered, static_cast<uint16_t>(batch.producerEpoch), 2);
   PutBigEndian(covered, static_cast<uint32_t>(batch.baseSequence), 4);
   PutBigEndian(covered, static_cast<uint32_t>(batch.count), 4);
-  covered.insert(covered.end(), payload.begin(), payload.end());
+  Append(covered, payload);
   ByteBuffer out;
   PutBigEndian(out, static_cast<uint64_t>(batch.baseOffset), 8);
   PutBigEndian(out, 4 + 1 + 4 + covered.size(), 4);
   PutBigEndian(out, static_cast<uint32_t>(batch.leaderEpoch), 4);
   out.push_back(2);
   PutBigEndian(out, SlowCrc32c(covered), 4);
-  out.insert(out.end(), covered.begin(), covered.end());
+  Append(out, covered);
   return out;
 }
 
