@@ -106,7 +106,8 @@ class WireReader {
     value.reset();
     if (failed()) return;
     if (presence < 0 && !nullable) return Fail("null where none may be");
-    if (presence >= 0) Describe(*this, value.emplace());
+    // Of a T, not of nothing: clang 14 does not believe that a nested struct with defaults can be made of nothing.
+    if (presence >= 0) Describe(*this, value.emplace(T()));
   }
 
   // An element of few bytes in the message may take a hundred here.
