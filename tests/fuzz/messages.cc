@@ -7,11 +7,16 @@
 #include "fuzz.h"
 #include "kafka/frame_writer.h"
 #include "kafka/messages/api_versions.h"
+#include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
+#include "kafka/messages/describe_configs.h"
+#include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
+#include "kafka/messages/sasl.h"
+#include "kafka/messages/share_fetch.h"
 #include "message_text.h"
 
 namespace kveil::fuzz {
@@ -49,7 +54,7 @@ void CheckMessage(Input input) {
 
 using CheckFunction = void (*)(Input);
 // New ones at the end: the corpus knows them by number.
-constexpr std::array<CheckFunction, 10> kMessages = {
+constexpr std::array<CheckFunction, 20> kMessages = {
     CheckMessage<kafka::ProduceRequest>,
     CheckMessage<kafka::ProduceResponse>,
     CheckMessage<kafka::FetchRequest>,
@@ -60,6 +65,16 @@ constexpr std::array<CheckFunction, 10> kMessages = {
     CheckMessage<kafka::ApiVersionsResponse>,
     CheckMessage<kafka::FindCoordinatorResponse>,
     CheckMessage<kafka::DescribeClusterResponse>,
+    CheckMessage<kafka::CreateTopicsResponse>,
+    CheckMessage<kafka::DescribeConfigsRequest>,
+    CheckMessage<kafka::DescribeConfigsResponse>,
+    CheckMessage<kafka::DescribeTopicPartitionsResponse>,
+    CheckMessage<kafka::SaslHandshakeRequest>,
+    CheckMessage<kafka::SaslHandshakeResponse>,
+    CheckMessage<kafka::SaslAuthenticateRequest>,
+    CheckMessage<kafka::SaslAuthenticateResponse>,
+    CheckMessage<kafka::ShareFetchRequest>,
+    CheckMessage<kafka::ShareFetchResponse>,
 };
 
 }  // namespace
