@@ -32,7 +32,7 @@ struct ClientFacts {
     const bool unlessSaid = needsMasking && topic.onErased == policy::OnHidden::kAuto;
     Masking masking;
     masking.erased = unlessSaid || topic.onErased == policy::OnHidden::kMask;
-    masking.plaintext = unlessSaid;
+    masking.plaintext = needsMasking && topic.onErased != policy::OnHidden::kDrop;
     return masking;
   }
 };

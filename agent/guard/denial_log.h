@@ -12,10 +12,13 @@ namespace kveil::guard {
 
 class DenialLog {
  public:
+  // A connection that asks for more than this is not worth more lines.
+  static constexpr size_t kMostTopics = 100;
+
   explicit DenialLog(const proxy::ConnectionInfo& connection) : connection_(connection) {}
 
   void Report(std::string_view topic, std::string_view reason = "policy") {
-    if (!reported_.emplace(topic).second) return;
+    if (reported_.size() >= kMostTopics || !reported_.emplace(topic).second) return;
     const policy::Workload& workload = connection_.workload;
     log::Warning("fetch.denied", {{"connection", connection_.id},
                                   {"topic", topic},

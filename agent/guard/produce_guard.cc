@@ -23,6 +23,7 @@ using proxy::ResponseVerdict;
 constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
 constexpr int16_t kFirstVersionWithTopicIds = 13;
 constexpr int16_t kFirstVersionWithZstd = 7;
+constexpr size_t kLongestTopicName = 249;  // Kafka's own limit
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
@@ -111,6 +112,12 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   if (!decoded.ok()) {
     shared_.metrics.RecordsRefused(observe::RefuseReason::kMalformed, 1);
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  }
+  // No broker has such a topic, and what is remembered of each partition holds its name.
+  for (const ProduceRequest::Topic& topic : decoded->topicData) {
+    if (topic.name.size() > kLongestTopicName) {
+      co_return RequestVerdict::Close(StrCat("Produce to a topic with a name of ", topic.name.size(), " bytes"));
+    }
   }
   if (version >= kFirstVersionWithTopicIds) {
     std::vector<kafka::TopicId> ids;
@@ -217,7 +224,10 @@ io::Task<void> ProduceGuard::LearnLimits(std::vector<std::string> topics, proxy:
     resource.resourceType = kafka::ConfigResourceType::kTopic;
     resource.resourceName = name;
     resource.configurationKeys.emplace().push_back(kLimitName);
-    shared_.topicLimits.Assume(connection_.cluster, name, now);
+    // Until the answer, what is known already counts.
+    if (!shared_.topicLimits.Find(connection_.cluster, name, now).has_value()) {
+      shared_.topicLimits.Assume(connection_.cluster, name, now);
+    }
   }
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
     kafka::Encode(ask, kDescribeConfigsVersion, writer);

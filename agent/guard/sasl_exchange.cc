@@ -44,6 +44,11 @@ std::string NameInScram(std::string_view token) {
 // "n,[a=...],^Aauth=Bearer JWT^A...^A^A"; the name is the token's claim `sub`, which the broker uses unless it is told
 // to take another.
 std::string NameInOauthBearer(std::string_view token) {
+  constexpr std::string_view kPair =
+      "\x01"
+      "auth=";
+  // With two of them, only the broker knows which one counts.
+  if (token.find(kPair) != token.rfind(kPair)) return {};
   const std::string_view jwt = Between(token,
                                        "\x01"
                                        "auth=Bearer ",

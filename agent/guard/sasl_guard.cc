@@ -37,13 +37,21 @@ RequestVerdict SaslGuard::OnHandshake(const proxy::RequestFrame& request) {
   if (request.header.version > 0) return RequestVerdict::Forward();
   // Bare tokens follow, and nothing in them says which is the last: that must be known beforehand.
   const int tokens = exchange_->tokensOfClient();
-  if (tokens > 0) return RequestVerdict::Forward().ThenBareTokens(tokens);
+  if (tokens > 0) return RequestVerdict::Forward().WantResponse().ThenBareTokens(tokens);
   return RequestVerdict::Close(StrCat("SaslHandshake version 0 with the mechanism ", decoded->mechanism.substr(0, 40),
                                       ": that is supported with version 1 only"));
 }
 
 io::Task<ResponseVerdict> SaslGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                 proxy::FrameOutput&) {
+  if (response.apiKey == kafka::ApiKey::kSaslHandshake) {
+    // A broker that is not waiting for a handshake says so and goes on: what follows would be requests and no tokens.
+    const auto decoded = kafka::Decode<kafka::SaslHandshakeResponse>(response.body, response.version);
+    if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+    if (decoded->errorCode == kafka::ErrorCode::kNone) co_return ResponseVerdict::Forward();
+    co_return ResponseVerdict::Close(
+        StrCat("the broker refused SaslHandshake version 0 with error ", static_cast<int>(decoded->errorCode)));
+  }
   const auto& asked = static_cast<const State&>(*state);
   Bytes token = response.body;
   if (response.version != proxy::kBareToken) {

@@ -33,6 +33,10 @@ void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acq
 
 }  // namespace
 
+struct ShareGuard::State : proxy::RequestState {
+  std::vector<ShareFetchResponse::Topic> refused;
+};
+
 ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
   Access access;
   access.name = shared_.topicNames.Find(id);
@@ -44,28 +48,29 @@ ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::
   if (access.topic != nullptr && !policy::MayRead(*access.topic, connection_.workload)) {
     access.error = ErrorCode::kTopicAuthorizationFailed;
     denials_.Report(*access.name);
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
   }
   return access;
 }
 
-// An answer with the error of each topic that may not be read; empty when there is none.
-ShareFetchResponse ShareGuard::ErrorsFor(const ShareFetchRequest& request) {
+// Takes the topics that may not be read out of the request; returns their part of the answer.
+std::vector<ShareFetchResponse::Topic> ShareGuard::TakeRefused(ShareFetchRequest& request) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  ShareFetchResponse response;
-  for (const ShareFetchRequest::Topic& asked : request.topics) {
+  std::vector<ShareFetchResponse::Topic> refused;
+  std::erase_if(request.topics, [&](const ShareFetchRequest::Topic& asked) {
     const ErrorCode error = AccessTo(asked.topicId, *policies).error;
-    if (error == ErrorCode::kNone) continue;
-    ShareFetchResponse::Topic& topic = response.responses.emplace_back();
+    if (error == ErrorCode::kNone) return false;
+    ShareFetchResponse::Topic& topic = refused.emplace_back();
     topic.topicId = asked.topicId;
     for (const ShareFetchRequest::Partition& partition : asked.partitions) {
       ShareFetchResponse::Partition& answered = topic.partitions.emplace_back();
       answered.partitionIndex = partition.partitionIndex;
       answered.errorCode = error;
+      if (!partition.acknowledgementBatches.empty()) answered.acknowledgeErrorCode = error;
       answered.records = Bytes();
     }
-  }
-  return response;
+    return true;
+  });
+  return refused;
 }
 
 io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -75,7 +80,7 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("ShareFetch version ", version, ", which the agent cannot read"));
   }
-  const absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version);
+  absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == kFinalEpoch) co_return RequestVerdict::Forward().WantResponse();
@@ -83,19 +88,30 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
   auto learning = lookup_.Learn(std::move(ids), upstream);
   co_await std::move(learning);
-  const ShareFetchResponse errors = ErrorsFor(*decoded);
-  if (errors.responses.empty()) co_return RequestVerdict::Forward().WantResponse();
-  // The broker must not hear of this request: what it hands out to a client that does not get it would be given up
-  // after some tries. The broker then finds the client's next epoch wrong, and the client begins a new session.
+  // The broker must not hear of these: what it hands out to a client that does not get it would be given up after some
+  // tries.
+  auto state = std::make_unique<State>();
+  state->refused = TakeRefused(*decoded);
+  if (state->refused.empty()) co_return RequestVerdict::Forward().WantResponse();
+  if (!decoded->topics.empty()) {
+    output.writer.BeginFrame();
+    output.writer.Append(request.frame.first(request.header.size));
+    kafka::Encode(*decoded, version, output.writer);
+    output.writer.FinishFrame();
+    co_return RequestVerdict::Rewrite().WantResponse(std::move(state));
+  }
+  // The broker finds the client's next epoch wrong, and the client begins a new session.
   co_await loop_.Sleep(kHold);
+  ShareFetchResponse response;
+  response.responses = std::move(state->refused);
   output.writer.BeginFrame();
   kafka::WriteResponseHeader(kafka::ApiKey::kShareFetch, version, request.header.correlationId, output.writer);
-  kafka::Encode(errors, version, output.writer);
+  kafka::Encode(response, version, output.writer);
   output.writer.FinishFrame();
   co_return RequestVerdict::Answer();
 }
 
-io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
+io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
   absl::StatusOr<ShareFetchResponse> decoded = kafka::Decode<ShareFetchResponse>(response.body, response.version);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
@@ -121,6 +137,11 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
       changed = changed || rewritten;
     }
   }
+  if (state != nullptr) {
+    const auto& refused = static_cast<const State&>(*state).refused;
+    decoded->responses.insert(decoded->responses.end(), refused.begin(), refused.end());
+    changed = true;
+  }
   if (!changed) co_return ResponseVerdict::Forward();
   output.writer.BeginFrame();
   output.writer.Append(response.header());
@@ -135,6 +156,7 @@ io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::R
   if (!HasRecords(partition)) co_return false;
   if (access.error != ErrorCode::kNone) {
     // The policy changed while the request was at the broker.
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
     partition.errorCode = access.error;
     partition.records = Bytes();
     partition.acquiredRecords.clear();

@@ -34,6 +34,7 @@ class ShareGuard : public proxy::Interceptor {
                                               proxy::FrameOutput& output) override;
 
  private:
+  struct State;
   // What is known of a topic, and why the workload may not read it now.
   struct Access {
     std::optional<std::string> name;
@@ -42,7 +43,7 @@ class ShareGuard : public proxy::Interceptor {
   };
 
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
-  kafka::ShareFetchResponse ErrorsFor(const kafka::ShareFetchRequest& request);
+  std::vector<kafka::ShareFetchResponse::Topic> TakeRefused(kafka::ShareFetchRequest& request);
   io::Task<bool> GuardPartition(const Access& access, RecordsOpener::Response& progress,
                                 kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
 

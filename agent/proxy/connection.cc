@@ -132,6 +132,7 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   application_.Cancel();
   upstream_.Cancel();
   if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
+  FailOwnAnswers();
   answered_.Set();
 }
 

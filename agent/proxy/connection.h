@@ -77,6 +77,7 @@ class Connection : private Upstream {
   io::Task<void> PumpRequests();
   io::Task<absl::Status> RelayRequests();
   io::Task<absl::StatusOr<size_t>> TakeRequests();
+  io::Task<absl::Status> AwaitAnswers();
   io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
   absl::StatusOr<size_t> SizeOfRequest(Bytes in);
   io::Task<absl::Status> SendUpstream();

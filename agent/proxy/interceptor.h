@@ -102,8 +102,9 @@ class RequestVerdict {
     return std::move(*this);
   }
 
-  // This many requests that follow are bare SASL tokens, each answered by another. The interceptor that says so also
-  // wants SaslAuthenticate.
+  // This many requests that follow are bare SASL tokens, each answered by another. Each is taken only when every
+  // request before it has been answered: a token is never looked into, so the interceptor has to see first, and close
+  // otherwise, that the broker accepted the handshake. It also wants SaslAuthenticate.
   RequestVerdict&& ThenBareTokens(int count) && {
     bareTokens = count;
     return std::move(*this);

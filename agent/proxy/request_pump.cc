@@ -70,6 +70,11 @@ io::Task<absl::Status> Connection::RelayRequests() {
 // 0 when anything more will do.
 io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
   for (;;) {
+    if (bareTokensDue_ > 0 && !pending_.empty()) {
+      auto answering = AwaitAnswers();
+      const absl::Status answered = co_await std::move(answering);
+      if (!answered.ok()) co_return answered;
+    }
     const Bytes in = requests_.buffered();
     if (requestBytesToRelay_ > 0) {
       const size_t taken = std::min(requestBytesToRelay_, in.size());
@@ -108,6 +113,19 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       if (!sent.ok()) co_return sent;
     }
   }
+}
+
+// Returns when nothing is owed any more.
+io::Task<absl::Status> Connection::AwaitAnswers() {
+  auto sending = SendUpstream();
+  const absl::Status sent = co_await std::move(sending);
+  if (!sent.ok()) co_return sent;
+  while (!pending_.empty()) {
+    if (responsesEnded_ || aborted_) co_return absl::UnavailableError("the broker ended during authentication");
+    answered_.Reset();
+    co_await answered_.Wait();
+  }
+  co_return absl::OkStatus();
 }
 
 // The bytes that follow the length, or why they cannot be a request.

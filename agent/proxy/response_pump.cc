@@ -140,8 +140,12 @@ io::Task<absl::Status> Connection::HandleResponse(Bytes whole) {
   FrameOutput output(writer, toApplication_.arena());
   auto intercepting = owed.interceptor->OnResponse(response, owed.state.get(), output);
   ResponseVerdict verdict = co_await std::move(intercepting);
+  if (verdict.action == ResponseVerdict::Action::kClose) {
+    // It stays owed, so that nothing that waits for it goes on.
+    endReason_ = StrCat("broker: ", verdict.reason);
+    co_return absl::FailedPreconditionError(verdict.reason);
+  }
   PopAnswered();
-  if (verdict.action == ResponseVerdict::Action::kClose) co_return absl::FailedPreconditionError(verdict.reason);
   if (verdict.action == ResponseVerdict::Action::kRewrite) {
     toApplication_.AddWritten(writer);
   } else {

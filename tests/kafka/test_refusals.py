@@ -129,14 +129,3 @@ def test_a_produce_version_that_nobody_knows_ends_the_connection(app, broker, to
         with app.raw() as connection:
             assert connection.exchange(wire.produce(name, batch, version=version)) == "closed"
     assert nothing_stored(broker, name)
-
-
-def test_share_groups_are_not_offered(app):
-    """ShareFetch is a second way to read, on which leaving a record out would consume it for the whole group."""
-    with app.raw() as connection:
-        answer = connection.exchange(wire.frame(wire.API_VERSIONS, 0, b""))
-    count = int.from_bytes(answer[10:14], "big")
-    offered = {int.from_bytes(answer[14 + 6 * i:16 + 6 * i], "big"): int.from_bytes(answer[18 + 6 * i:20 + 6 * i], "big")
-               for i in range(count)}
-    assert offered[wire.PRODUCE] <= 13 and offered[wire.FETCH] <= 18
-    assert not {76, 78, 79} & offered.keys()

@@ -145,3 +145,14 @@ def test_bare_tokens_of_the_first_handshake_pass(app, agent, broker, topic):
         assert wire.fetched_batch(connection.exchange(wire.fetch(name)))[0].count(b"secret") == 1
     records = Application(broker).consume(name).records
     assert len(records) == 1 and is_sealed(records[0])
+
+
+def test_a_handshake_that_the_broker_refuses_opens_no_way_past_the_agent(agent, broker, shop, topic):
+    """Without SASL on its listener the broker refuses the handshake and goes on: what follows is no token then."""
+    name = topic("user")
+    Application(broker).create_topic(name)
+    with Application(broker, shop).raw() as connection:
+        handshake = wire.frame(17, 0, wire.string("PLAIN"), correlation=1)
+        assert connection.exchange(handshake + wire.produce(name, wire.batch([(b"k", click(7), [])]))) == "closed"
+    assert Application(broker).consume(name).records == []
+    assert "the broker refused SaslHandshake version 0 with error 34" in agent.log.read_text()

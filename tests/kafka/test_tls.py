@@ -66,7 +66,7 @@ def named(site, authority):
     address = site.second_address()
     certificate = authority.issue("named", [address, "localhost"])
     with Broker(address, site.folder / "named", advertised="localhost",
-                tls={"good": tls_listener(certificate, authority.ca)}) as started:
+                listeners={"good": tls_listener(certificate, authority.ca)}) as started:
         yield started
 
 

@@ -68,7 +68,8 @@ class Direct:
             process = self._workload.start(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=where)
             ended = _wait(process, self._options.class_limit)
         shutil.rmtree(scratch, ignore_errors=True)
-        return reports.read(where), ended
+        outcomes = reports.read(where)
+        return outcomes, ended or (None if outcomes else "the JVM ended without a report")
 
 
 class ThroughAgent(Direct):

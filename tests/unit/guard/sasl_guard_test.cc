@@ -86,6 +86,8 @@ TEST_F(SaslGuardTest, knowsThePrincipalOfOauthBearer) {
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice", "exp": 1})"), ""}}), "alice");
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice"})"), R"({"status":"invalid_token"})"}}), "");
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer("{\"user\":"), ""}}), "");
+  const std::string twice = Bearer(R"({"sub": "admin"})") + "auth=Bearer x.y.z\x01\x01";
+  EXPECT_EQ(NameAfter("OAUTHBEARER", {{twice, ""}}), "") << "only the broker knows which token counts";
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{"n,,\x01"
                                        "auth=Bearer x\x01\x01",
                                        ""}}),
@@ -137,6 +139,19 @@ TEST_F(SaslGuardTest, knowsHowManyBareTokensFollowTheOldHandshake) {
   ASSERT_TRUE(unknown.closed());
   EXPECT_NE(unknown.verdict.reason.find("GSSAPI"), std::string::npos);
   EXPECT_TRUE(Handshake("GSSAPI", 1).forwarded());
+}
+
+// On a listener without SASL, or a connection that is authenticated, the broker refuses the handshake and goes on: what
+// follows would be requests that nobody looks at.
+TEST_F(SaslGuardTest, closesWhenTheBrokerRefusesTheOldHandshake) {
+  RequestResult asked = Handshake("PLAIN", 0);
+  ASSERT_TRUE(asked.verdict.wantResponse);
+  kafka::SaslHandshakeResponse response;
+  EXPECT_TRUE(Response(guard_, 0, response, asked.verdict.state.get()).forwarded());
+  response.errorCode = ErrorCode::kIllegalSaslState;
+  asked = Handshake("PLAIN", 0);
+  EXPECT_TRUE(Response(guard_, 0, response, asked.verdict.state.get()).closed());
+  EXPECT_FALSE(Handshake("PLAIN", 1).verdict.wantResponse) << "its tokens have headers";
 }
 
 TEST_F(SaslGuardTest, readsBareTokens) {

@@ -117,14 +117,33 @@ TEST_F(ShareGuardTest, masksWhatIsHiddenWhateverThePolicySays) {
 }
 
 TEST_F(ShareGuardTest, refusesATopicBeforeTheBrokerHandsAnythingOut) {
-  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kClicks, kPrivate}));
+  ShareFetchRequest request = RequestFor({kClicks, kPrivate});
+  request.topics[1].partitions[0].acknowledgementBatches.emplace_back();
+  const RequestResult asked = Request(*guard_, kVersion, request);
+  ASSERT_TRUE(asked.rewritten());
+  const auto forwarded = WrittenRequest<ShareFetchRequest>(asked.written, kVersion);
+  ASSERT_EQ(forwarded.topics.size(), 1u);
+  EXPECT_EQ(forwarded.topics[0].topicId, Id(kClicks));
+  const ResponseResult answer =
+      Response(*guard_, kVersion, ResponseOf(kClicks, SealedClicks({"anna"}), 0, 0), asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto merged = WrittenResponse<ShareFetchResponse>(answer.written, kVersion);
+  ASSERT_EQ(merged.responses.size(), 2u);
+  EXPECT_EQ(Read(*merged.responses[0].partitions.at(0).records).records.at(0).value, Click("anna"));
+  EXPECT_EQ(merged.responses[1].topicId, Id(kPrivate));
+  EXPECT_EQ(merged.responses[1].partitions.at(0).partitionIndex, 4);
+  EXPECT_EQ(merged.responses[1].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(merged.responses[1].partitions.at(0).acknowledgeErrorCode, ErrorCode::kTopicAuthorizationFailed);
+}
+
+TEST_F(ShareGuardTest, answersItselfWhereNothingIsLeft) {
+  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kPrivate}));
   ASSERT_TRUE(asked.answered());
   const auto answer = WrittenResponse<ShareFetchResponse>(asked.written, kVersion);
   EXPECT_EQ(answer.errorCode, ErrorCode::kNone);
   ASSERT_EQ(answer.responses.size(), 1u);
-  EXPECT_EQ(answer.responses[0].topicId, Id(kPrivate));
-  EXPECT_EQ(answer.responses[0].partitions.at(0).partitionIndex, 4);
   EXPECT_EQ(answer.responses[0].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(answer.responses[0].partitions.at(0).acknowledgeErrorCode, ErrorCode::kNone);
 }
 
 TEST_F(ShareGuardTest, refusesATopicThatTheBrokerCannotName) {
