@@ -8,6 +8,7 @@ import pathlib
 import queue
 import subprocess
 import threading
+import time
 
 import clients
 import waiting
@@ -197,6 +198,16 @@ class RawConnection:
         self._lines.tell(data.hex())
         line = self._lines.next()
         return line if line in ("closed", "silent") else bytes.fromhex(line)
+
+
+def exchange_when_led(connection, request, has_no_leader, seconds=20):
+    """Sends a request to a topic that was made a moment ago: the broker may need another to lead its partitions."""
+    limit = time.monotonic() + seconds
+    while True:
+        answer = connection.exchange(request)
+        if not has_no_leader(answer) or time.monotonic() > limit:
+            return answer
+        time.sleep(0.1)
 
 
 def record_line(topic, message):
