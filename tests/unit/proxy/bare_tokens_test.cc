@@ -1,6 +1,8 @@
 // What follows SaslHandshake version 0: tokens without a header in both directions, and then Kafka again.
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "connection_fixture.h"
 
 namespace kveil::proxy {
@@ -18,7 +20,9 @@ class BareTokens : public ConnectionTest {
       return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(0));
     };
     interceptor_->onResponse = [this](const ResponseFrame& response, RequestState*, FrameOutput&) {
-      if (response.apiKey == ApiKey::kSaslHandshake) return ResponseVerdict::Forward();
+      if (response.apiKey == ApiKey::kSaslHandshake) {
+        return refuses_ ? ResponseVerdict::Close("refused") : ResponseVerdict::Forward();
+      }
       EXPECT_EQ(response.version, kBareToken);
       fromBroker_.emplace_back(AsText(response.body));
       return ResponseVerdict::Forward();
@@ -41,6 +45,7 @@ class BareTokens : public ConnectionTest {
   }
 
   FakeInterceptor* interceptor_;
+  std::atomic<bool> refuses_ = false;  // the handshake
   std::vector<std::string> fromClient_;
   std::vector<std::string> fromBroker_;
 };
@@ -78,9 +83,7 @@ TEST_F(BareTokens, waitForTheAnswerThatAcceptsTheHandshake) {
 }
 
 TEST_F(BareTokens, goNowhereWhenTheHandshakeIsRefused) {
-  interceptor_->onResponse = [](const ResponseFrame&, RequestState*, FrameOutput&) {
-    return ResponseVerdict::Close("refused");
-  };
+  refuses_ = true;
   const std::string handshake = RequestFrameOf(ApiKey::kSaslHandshake, 1, "mechanism", 0);
   application_.Send(StrCat(handshake, Framed("a request in a token's place")));
   EXPECT_EQ(broker_.Receive(handshake.size()), handshake);
