@@ -1,7 +1,7 @@
 // A member of a share group (KIP-932), with Kafka's own client; answers with JSON lines as Client.java does.
 //
 //   Share BOOTSTRAP GROUP TOPIC COUNT [name=value ...]   reads and accepts until COUNT records came or nothing more comes for
-//                                                        `idle.seconds` (10); the group reads from the beginning.
+//                                                        `idle.seconds` (40); the group reads from the beginning.
 //                                                        At an error of poll(): {"error"}, and the end
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -39,7 +39,7 @@ public final class Share {
       String[] parts = arguments[i].split("=", 2);
       properties.put(parts[0], parts[1]);
     }
-    Duration idle = Duration.ofSeconds(Long.parseLong(properties.getOrDefault("idle.seconds", "10").toString()));
+    Duration idle = Duration.ofSeconds(Long.parseLong(properties.getOrDefault("idle.seconds", "40").toString()));
     properties.remove("idle.seconds");
     readFromTheBeginning(arguments[0], arguments[1]);
     properties.put("group.id", arguments[1]);
