@@ -1,5 +1,7 @@
 #include "guard/batch_sealer.h"
 
+#include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -7,6 +9,7 @@
 #include "absl/container/inlined_vector.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
+#include "kafka/batch_split.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -17,6 +20,10 @@ using observe::RefuseReason;
 
 // What an envelope adds at least: the header's name and lengths, version, flags, key id, salt, index, and the tag.
 constexpr size_t kLeastGrowth = 1 + crypto::kEnvelopeHeaderName.size() + 1 + (1 + 1 + 16 + 12 + 1) + crypto::kTagSize;
+// And at most: with longer varints and an index of three bytes.
+constexpr size_t kMostGrowth = kLeastGrowth + 8;
+// A batch is sent in no more parts than this: one of many more is one that decompresses to much.
+constexpr size_t kMostParts = 16;
 // A batch with more users than this makes do with one more cipher, whose key is set anew for each record: a cipher
 // holds about two kilobytes.
 constexpr size_t kMaxCiphers = 4096;
@@ -32,23 +39,25 @@ Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount = 
   return refusal;
 }
 
-// One pass over the records of one batch.
+// One pass over the records of one batch, or of a part of it.
 class SealPass {
  public:
-  SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header, bool compressValues)
+  SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues)
       : task_(task),
         boundTopic_(task.topic->origin.empty() ? task.topicName : std::string_view(task.topic->origin)),
         rule_(*task.topic->seal),
         scratch_(scratch),
-        header_(header),
+        part_(part),
         compressValues_(compressValues),
         salt_(crypto::RandomSalt()) {}
 
   // Writes all records, or collects what is wrong with them or missing for them.
-  void Run(Bytes records, ByteBuffer& out);
+  void Run(ByteBuffer& out);
 
   bool refused() const { return refusal_.has_value(); }
   bool missing() const { return !misses_.empty(); }
+  // Of all sealed values with their tags: what no compression makes smaller.
+  size_t sealedBytes() const { return sealedBytes_; }
   SealOutcome TakeOutcome();
 
  private:
@@ -71,7 +80,7 @@ class SealPass {
   const std::string_view boundTopic_;
   const policy::SealRule& rule_;
   WorkerScratch& scratch_;
-  const kafka::BatchHeader& header_;
+  const kafka::BatchPart& part_;
   const bool compressValues_;
   const crypto::Salt salt_;
   absl::InlinedVector<Slot, 8> slots_;
@@ -82,12 +91,13 @@ class SealPass {
   absl::flat_hash_map<std::string, bool> missedUsers_;
   std::optional<Refusal> refusal_;
   uint64_t sealed_ = 0;
+  size_t sealedBytes_ = 0;
   uint64_t afterErasure_ = 0;
 };
 
-void SealPass::Run(Bytes records, ByteBuffer& out) {
-  scratch_.writer.Begin(header_, out);
-  kafka::RecordReader reader(records, header_.count);
+void SealPass::Run(ByteBuffer& out) {
+  scratch_.writer.Begin(part_.header, out);
+  kafka::RecordReader reader(part_.records, part_.header.count);
   kafka::RecordView record;
   int32_t index = 0;
   while (reader.Next(record)) {
@@ -95,7 +105,7 @@ void SealPass::Run(Bytes records, ByteBuffer& out) {
     ++index;
   }
   if (!reader.status().ok()) {
-    refusal_ = Refuse(RefuseReason::kMalformed, std::string(reader.status().message()), header_.count);
+    refusal_ = Refuse(RefuseReason::kMalformed, std::string(reader.status().message()), part_.header.count);
   }
 }
 
@@ -139,6 +149,7 @@ void SealPass::SealRecord(const kafka::RecordView& record, int32_t index) {
   crypto::BuildAad(headerValue, boundTopic_, record.key, scratch_.aad);
   slot->cipher->Seal(envelope.recordIndex, scratch_.aad, plaintext, sealed);
   ++sealed_;
+  sealedBytes_ += plaintext.size() + crypto::kTagSize;
   if (slot->erasedSubject) ++afterErasure_;
 }
 
@@ -208,7 +219,7 @@ size_t SealPass::AddSlot(const keys::ScopeKey& key, keys::Scope scope) {
 
 void SealPass::RefuseRecord(int32_t index, RefuseReason reason, std::string_view message) {
   if (!refusal_.has_value()) {
-    refusal_ = Refuse(reason, StrCat("kveil: ", message), static_cast<uint64_t>(header_.count));
+    refusal_ = Refuse(reason, StrCat("kveil: ", message), static_cast<uint64_t>(part_.header.count));
   }
   if (refusal_->records.size() >= kMaxListedRecords) return;
   Refusal::Record& record = refusal_->records.emplace_back();
@@ -229,6 +240,11 @@ SealOutcome SealPass::TakeOutcome() {
     outcome.misses = std::move(misses_);
   }
   return outcome;
+}
+
+// Bytes of the part's batch, not compressed, when each record has grown by that much.
+size_t SizeAfter(const kafka::BatchPart& part, size_t growth) {
+  return kafka::kBatchHeaderSize + part.records.size() + static_cast<size_t>(part.header.count) * growth;
 }
 
 SealOutcome RefusedOutcome(Refusal refusal) {
@@ -271,6 +287,109 @@ std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
   return std::nullopt;
 }
 
+// One part, as one batch: compressed where it would be too large otherwise, as that shrinks what sealing adds. Of a
+// record that is alone, and so cannot be put into a smaller batch, the value is compressed too.
+SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, ByteBuffer& out) {
+  kafka::Codec codec = part.header.codec();
+  const kafka::Codec forGrowth = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
+  const bool isAlone = part.header.count == 1;
+  const size_t start = out.size();
+  // Here where it is certain to be needed, below where it turns out to be.
+  bool tooLarge = codec == kafka::Codec::kNone && SizeAfter(part, kLeastGrowth) > task.topicLimit;
+  for (;;) {
+    if (tooLarge) codec = forGrowth;
+    const bool compressValues =
+        task.topic->seal->compressValues && (part.header.codec() != kafka::Codec::kNone || (tooLarge && isAlone));
+    SealPass pass(task, scratch, part, compressValues);
+    pass.Run(out);
+    if (pass.refused() || pass.missing()) {
+      scratch.writer.Abandon();
+      return pass.TakeOutcome();
+    }
+    const absl::Status finished = scratch.writer.Finish(codec);
+    if (!finished.ok()) {
+      return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
+                                   static_cast<uint64_t>(part.header.count)));
+    }
+    const size_t size = out.size() - start;
+    if (codec == forGrowth || size <= task.topicLimit || (pass.sealedBytes() > task.topicLimit && !isAlone)) {
+      SealOutcome outcome = pass.TakeOutcome();
+      outcome.parts.push_back({.size = size, .records = part.header.count});
+      return outcome;
+    }
+    out.resize(start);
+    tooLarge = true;
+  }
+}
+
+// Bytes that the part's values come to when they are sealed as they are; no compression makes that less.
+size_t SealedValueBytes(const kafka::BatchPart& part) {
+  size_t bytes = 0;
+  kafka::RecordReader reader(part.records, part.header.count);
+  for (kafka::RecordView record; reader.Next(record);) {
+    if (record.value.has_value()) bytes += record.value->size() + crypto::kTagSize;
+  }
+  return bytes;
+}
+
+SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole,
+                        absl::Span<const int32_t> counts, ByteBuffer& out) {
+  SealOutcome sum;
+  ByteBuffer buffer;
+  const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
+  if (!parts.ok()) {
+    return RefusedOutcome(Refuse(RefuseReason::kMalformed, StrCat("kveil: ", parts.status().message()),
+                                 static_cast<uint64_t>(whole.header.count)));
+  }
+  for (const kafka::BatchPart& part : *parts) {
+    SealOutcome outcome = SealPart(task, scratch, part, out);
+    if (outcome.kind != SealOutcome::Kind::kSealed) return outcome;
+    sum.sealed += outcome.sealed;
+    sum.keysUsed += outcome.keysUsed;
+    sum.afterErasure += outcome.afterErasure;
+    sum.parts.push_back(outcome.parts.front());
+  }
+  return sum;
+}
+
+bool AllFit(const SealOutcome& outcome, size_t limit) {
+  return std::all_of(outcome.parts.begin(), outcome.parts.end(),
+                     [limit](const SealedPart& part) { return part.size <= limit; });
+}
+
+// The batch whole where that fits, else in as few parts as will do, or whole and too large where none will.
+SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, ByteBuffer& out) {
+  const size_t start = out.size();
+  if (!task.partCounts.empty()) {
+    SealOutcome settled = SealInParts(task, scratch, whole, task.partCounts, out);
+    if (settled.kind == SealOutcome::Kind::kSealed) return settled;
+    out.resize(start);
+    return SealPart(task, scratch, whole, out);
+  }
+  // Where offsets and records do not agree, the batch is the broker's to refuse.
+  const bool maySplit = whole.header.count > 1 && whole.header.lastOffsetDelta == whole.header.count - 1;
+  size_t size = SizeAfter(whole, kMostGrowth);
+  if (!maySplit || whole.header.codec() != kafka::Codec::kNone || size <= task.topicLimit ||
+      SealedValueBytes(whole) <= task.topicLimit) {
+    SealOutcome outcome = SealPart(task, scratch, whole, out);
+    if (outcome.kind != SealOutcome::Kind::kSealed || !maySplit || AllFit(outcome, task.topicLimit)) return outcome;
+    size = outcome.parts.front().size;
+    if (size / task.topicLimit >= kMostParts) return outcome;
+    out.resize(start);
+  }
+  const size_t most = std::min(kMostParts, static_cast<size_t>(whole.header.count));
+  for (size_t parts = size / (task.topicLimit - task.topicLimit / 16) + 1; parts <= most; parts *= 2) {
+    const absl::StatusOr<std::vector<int32_t>> counts = kafka::EvenCounts(whole, parts);
+    if (!counts.ok()) break;
+    SealOutcome outcome = SealInParts(task, scratch, whole, *counts, out);
+    if (outcome.kind == SealOutcome::Kind::kSealed && AllFit(outcome, task.topicLimit)) return outcome;
+    out.resize(start);
+    if (outcome.kind != SealOutcome::Kind::kSealed) break;
+  }
+  // Too large for good; or something is wrong or missing, which is told of the whole batch.
+  return SealPart(task, scratch, whole, out);
+}
+
 }  // namespace
 
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out) {
@@ -286,33 +405,10 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
                                  static_cast<uint64_t>(batch.header.count)));
   }
   scratch.keyCache.Refresh();
-  const bool mayCompressValues = task.topic->seal->compressValues;
-  kafka::Codec codec = batch.header.codec();
-  // Sealing adds about 57 bytes a record. A batch that the broker would have taken before must not be refused for
-  // that, and cannot be split (its sequence numbers are the producer's): so it is compressed, which shrinks what was
-  // added. Here where that is certain to be needed, below where it turns out to be.
-  const kafka::Codec forGrowth = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
-  const size_t grown = batch.whole.size() + static_cast<size_t>(batch.header.count) * kLeastGrowth;
-  if (codec == kafka::Codec::kNone && grown > task.topicLimit) codec = forGrowth;
-  bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
-  const size_t start = out.size();
-  for (;;) {
-    SealPass pass(task, scratch, batch.header, compressValues);
-    pass.Run(*records, out);
-    if (pass.refused() || pass.missing()) {
-      scratch.writer.Abandon();
-      return pass.TakeOutcome();
-    }
-    const absl::Status finished = scratch.writer.Finish(codec);
-    if (!finished.ok()) {
-      return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
-                                   static_cast<uint64_t>(batch.header.count)));
-    }
-    if (codec == forGrowth || out.size() - start <= task.topicLimit) return pass.TakeOutcome();
-    out.resize(start);
-    codec = forGrowth;
-    compressValues = mayCompressValues;
-  }
+  // What is too large for the broker as it came is the broker's to refuse: it stays too large.
+  SealTask part = task;
+  if (batch.whole.size() > task.topicLimit) part.topicLimit = std::numeric_limits<size_t>::max();
+  return SealAsNeeded(part, scratch, {.header = batch.header, .records = *records}, out);
 }
 
 }  // namespace kveil::guard

@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/key_wait.h"
-#include "kafka/messages/describe_configs.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -27,35 +25,30 @@ constexpr size_t kLongestTopicName = 249;  // Kafka's own limit
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
-// Batches below this never come near a topic's limit (the Java producer's default is 16 KiB), so that most agents never
-// ask for one.
-constexpr size_t kAskForLimitAbove = 16 << 10;
-// From 2.0 to 4.x every broker has this version.
-constexpr int16_t kDescribeConfigsVersion = 1;
-constexpr std::string_view kLimitName = "max.message.bytes";
+// Nobody lowers a topic's limit to less than this, so that for topics of small batches nothing has to be asked.
+constexpr size_t kAskForLimitAbove = 4 << 10;
 // A batch is not refused for a limit that was learned longer ago than this.
 constexpr std::chrono::seconds kBelieveLimitFor{5};
 
-std::optional<size_t> LimitIn(const kafka::DescribeConfigsResponse::Result& result) {
-  if (result.errorCode != ErrorCode::kNone) return std::nullopt;
-  for (const auto& config : result.configs) {
-    uint64_t bytes = 0;
-    if (config.name != kLimitName || !config.value.has_value()) continue;
-    if (absl::SimpleAtoi(ToAbsl(*config.value), &bytes) && bytes > 0) return bytes;
-  }
-  return std::nullopt;
-}
-
-std::optional<kafka::BatchHeader> FirstBatchHeader(const ProduceRequest::Partition& partition) {
-  kafka::BatchReader reader(partition.records.value_or(Bytes()));
+std::optional<kafka::BatchHeader> FirstBatchHeader(Bytes records) {
+  kafka::BatchReader reader(records);
   kafka::BatchView batch;
   if (reader.Next(batch) != kafka::BatchReader::Result::kBatch || batch.isLegacy()) return std::nullopt;
   return batch.header;
 }
 
 uint64_t RecordCount(const ProduceRequest::Partition& partition) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
   return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
+}
+
+Refusal WithoutKeys(const ProduceRequest::Partition& partition) {
+  Refusal refusal;
+  refusal.code = ErrorCode::kNotEnoughReplicas;
+  refusal.reason = observe::RefuseReason::kKeysUnavailable;
+  refusal.message = "kveil: the keys cannot be reached now";
+  refusal.recordCount = RecordCount(partition);
+  return refusal;
 }
 
 // What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does not
@@ -70,28 +63,28 @@ Refusal TooLarge(size_t size, size_t limit, const ProduceRequest::Partition& par
   return refusal;
 }
 
+size_t Largest(const std::vector<SealedPart>& parts) {
+  size_t largest = 0;
+  for (const SealedPart& part : parts) largest = std::max(largest, part.size);
+  return largest;
+}
+
 }  // namespace
 
 struct ProduceGuard::State : proxy::RequestState {
-  std::vector<Refused> refused;
+  explicit State(SplitMemory& memory) : split(memory) {}
 
-  // Adds the refused partitions to a response, under their topics. The response then refers to this.
-  void AddTo(ProduceResponse& response) const {
+  std::vector<Refused> refused;
+  SplitBatches split;
+
+  bool empty() const { return refused.empty() && split.empty(); }
+
+  // Makes the broker's answer to what was forwarded one to the request. The answer then refers to this.
+  void Complete(ProduceResponse& response) {
+    split.Complete(response);
     for (const Refused& entry : refused) {
-      auto topic = std::find_if(response.responses.begin(), response.responses.end(), [&](const auto& candidate) {
-        return candidate.name == entry.topic && candidate.topicId == entry.topicId;
-      });
-      if (topic == response.responses.end()) {
-        ProduceResponse::Topic added;
-        added.name = entry.topic;
-        added.topicId = entry.topicId;
-        topic = response.responses.insert(response.responses.end(), std::move(added));
-      }
-      ProduceResponse::Partition& partition = topic->partitionResponses.emplace_back();
-      partition.index = entry.partition;
-      partition.errorCode = entry.refusal.code;
-      partition.baseOffset = -1;
-      if (!entry.refusal.message.empty()) partition.errorMessage = entry.refusal.message;
+      ProduceResponse::Partition& partition =
+          AddPartition(entry.address, entry.refusal.code, entry.refusal.message, response);
       for (const Refusal::Record& record : entry.refusal.records) {
         ProduceResponse::RecordError& error = partition.recordErrors.emplace_back();
         error.batchIndex = record.index;
@@ -125,24 +118,28 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     auto learning = lookup_.Learn(std::move(ids), upstream);
     co_await std::move(learning);
   }
-  auto state = std::make_unique<State>();
-  auto sealing = SealTopics(*decoded, version, upstream, output.arena, state->refused);
+  auto state = std::make_unique<State>(shared_.splits);
+  auto sealing = SealTopics(*decoded, version, upstream, output.arena, *state);
   const Changed changed = co_await std::move(sealing);
-
+  if (!state->refused.empty()) Report(state->refused);
   const bool answered = decoded->acks != 0;
-  if (!state->refused.empty()) {
-    Report(state->refused);
-    // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
-    if (!answered) co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
-    if (decoded->topicData.empty()) {
-      ProduceResponse response;
-      state->AddTo(response);
-      output.writer.BeginFrame();
-      kafka::WriteResponseHeader(kafka::ApiKey::kProduce, version, request.header.correlationId, output.writer);
-      kafka::Encode(response, version, output.writer);
-      output.writer.FinishFrame();
-      co_return RequestVerdict::Answer();
-    }
+  // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
+  if (!state->refused.empty() && !answered) {
+    co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
+  }
+  if (!state->split.empty()) {
+    auto sending = SendLeadingParts(*decoded, request.header, upstream, state->split);
+    const absl::Status sent = co_await std::move(sending);
+    if (!sent.ok()) co_return RequestVerdict::Close(std::string(sent.message()));
+  }
+  if (decoded->topicData.empty() && !state->empty()) {
+    ProduceResponse response;
+    state->Complete(response);
+    output.writer.BeginFrame();
+    kafka::WriteResponseHeader(kafka::ApiKey::kProduce, version, request.header.correlationId, output.writer);
+    kafka::Encode(response, version, output.writer);
+    output.writer.FinishFrame();
+    co_return RequestVerdict::Answer();
   }
   RequestVerdict verdict = RequestVerdict::Forward();
   if (changed == Changed::kYes) {
@@ -153,7 +150,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     verdict = RequestVerdict::Rewrite();
   }
   if (!answered) co_return std::move(verdict).NoResponse();
-  if (!state->refused.empty() || version >= kFirstVersionWithNodeEndpoints) {
+  if (!state->empty() || version >= kFirstVersionWithNodeEndpoints) {
     co_return std::move(verdict).WantResponse(std::move(state));
   }
   co_return verdict;
@@ -161,14 +158,13 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 
 // Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
 io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version,
-                                                         proxy::Upstream& upstream, proxy::Arena& arena,
-                                                         std::vector<Refused>& refused) {
+                                                         proxy::Upstream& upstream, proxy::Arena& arena, State& state) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Limits limits;  // of the whole request
   limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
   Changed changed = Changed::kNo;
-  auto learning = LearnLimits(TopicsWithoutLimit(request, version, *policies), upstream);
+  auto learning = limits_.Learn(TopicsWithoutLimit(request, version, *policies), upstream);
   co_await std::move(learning);
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
@@ -176,17 +172,27 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
-      auto sealing = SealPartition(known, version, limits, partition, upstream, arena);
+      Sealed sealed;
+      auto sealing = SealPartition(known, version, limits, partition, upstream, arena, sealed);
       std::optional<Refusal> refusal = co_await std::move(sealing);
-      if (!refusal.has_value()) {
-        forwarded.push_back(std::move(partition));
+      PartitionAddress address;
+      address.topic = std::string(topic.name);
+      address.topicId = topic.topicId;
+      address.partition = partition.index;
+      if (sealed.takenAt.has_value()) {
+        state.split.AddTaken(std::move(address), *sealed.takenAt);
         continue;
       }
-      Refused& entry = refused.emplace_back();
-      entry.topic = std::string(topic.name);
-      entry.topicId = topic.topicId;
+      if (!refusal.has_value()) {
+        forwarded.push_back(std::move(partition));
+        if (sealed.parts.size() > 1) {
+          state.split.Add(std::move(address), std::move(sealed.parts), std::move(sealed.id));
+        }
+        continue;
+      }
+      Refused& entry = state.refused.emplace_back();
+      entry.address = std::move(address);
       entry.name = known.name.value_or("");
-      entry.partition = partition.index;
       entry.refusal = *std::move(refusal);
     }
     if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
@@ -207,44 +213,27 @@ std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& 
     if (!isLarge) continue;
     TopicState known = StateOf(topic, version, policies);
     if (known.sealedBy == nullptr) continue;
-    if (shared_.topicLimits.Find(connection_.cluster, *known.name, TopicLimits::Clock::now()).has_value()) continue;
+    if (limits_.Knows(*known.name)) continue;
     names.push_back(*std::move(known.name));
   }
   return names;
 }
 
-// Asks the broker for the limits of topics. What it does not tell (to a principal that may not describe the topic)
-// counts as the default.
-io::Task<void> ProduceGuard::LearnLimits(std::vector<std::string> topics, proxy::Upstream& upstream) {
-  if (topics.empty()) co_return;
-  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
-  kafka::DescribeConfigsRequest ask;
-  for (const std::string& name : topics) {
-    kafka::DescribeConfigsRequest::Resource& resource = ask.resources.emplace_back();
-    resource.resourceType = kafka::ConfigResourceType::kTopic;
-    resource.resourceName = name;
-    resource.configurationKeys.emplace().push_back(kLimitName);
-    // Until the answer, what is known already counts.
-    if (!shared_.topicLimits.Find(connection_.cluster, name, now).has_value()) {
-      shared_.topicLimits.Assume(connection_.cluster, name, now);
+// Sends what has to be there before the request, and takes out of it what the broker did not take.
+io::Task<absl::Status> ProduceGuard::SendLeadingParts(ProduceRequest& request, const kafka::RequestHeader& header,
+                                                      proxy::Upstream& upstream, SplitBatches& split) {
+  auto sending = split.SendLeading(request, header, upstream);
+  const absl::Status sent = co_await std::move(sending);
+  if (!sent.ok()) co_return sent;
+  for (const SplitBatches::Failure& failure : split.failures()) {
+    if (request.acks == 0) {
+      co_return absl::FailedPreconditionError("the broker refused a batch of a Produce request with acks=0");
     }
+    const PartitionAddress& address = failure.address;
+    RememberRefusal(header.version < kFirstVersionWithTopicIds ? address.topic : address.topicId.Text(),
+                    address.partition, failure.firstPart, ErrorCode::kNotEnoughReplicas);
   }
-  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
-    kafka::Encode(ask, kDescribeConfigsVersion, writer);
-  };
-  auto asking = upstream.Ask(kafka::ApiKey::kDescribeConfigs, kDescribeConfigsVersion, std::move(write));
-  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
-  if (!answer.ok()) co_return;
-  const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
-  if (!described.ok()) co_return;
-  for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
-    const std::optional<size_t> bytes = LimitIn(result);
-    if (bytes.has_value()) shared_.topicLimits.Learn(connection_.cluster, result.resourceName, *bytes, now);
-  }
-}
-
-TopicLimits::Limit ProduceGuard::LimitOf(std::string_view topic) const {
-  return shared_.topicLimits.Find(connection_.cluster, topic, TopicLimits::Clock::now()).value_or(TopicLimits::Limit());
+  co_return absl::OkStatus();
 }
 
 ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
@@ -264,7 +253,8 @@ ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topi
 
 io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                              ProduceRequest::Partition& partition,
-                                                             proxy::Upstream& upstream, proxy::Arena& arena) {
+                                                             proxy::Upstream& upstream, proxy::Arena& arena,
+                                                             Sealed& sealed) {
   if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
   std::optional<Refusal> refusal;
@@ -275,64 +265,95 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     refusal->message = "kveil: a topic id that the broker cannot name";
     refusal->recordCount = RecordCount(partition);
   } else if (topic.sealedBy != nullptr) {
-    auto sealing = SealRecords(topic, version, limits, partition, upstream, arena);
+    auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
   }
-  if (refusal.has_value()) RememberRefusal(topic, partition, *refusal);
+  if (refusal.has_value()) RememberRefusal(topic.wireName, partition.index, *partition.records, refusal->code);
   co_return refusal;
 }
 
 io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Limits& limits,
                                                            ProduceRequest::Partition& partition,
-                                                           proxy::Upstream& upstream, proxy::Arena& arena) {
+                                                           proxy::Upstream& upstream, proxy::Arena& arena,
+                                                           Sealed& sealed) {
   SealTask task;
   task.topic = topic.sealedBy;
   task.topicName = *topic.name;
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
-  task.topicLimit = LimitOf(task.topicName).bytes;
+  task.topicLimit = limits_.Of(task.topicName).bytes;
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
-  ByteBuffer& sealed = arena.NewBuffer();
-  SealOutcome outcome = SealBatch(task, scratch_, sealed);
-  shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
-  while (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-    if (std::chrono::steady_clock::now() > limits.deadline) {
-      outcome.kind = SealOutcome::Kind::kRefused;
-      outcome.refusal.code = ErrorCode::kNotEnoughReplicas;
-      outcome.refusal.reason = observe::RefuseReason::kKeysUnavailable;
-      outcome.refusal.message = "kveil: the keys cannot be reached now";
-      outcome.refusal.recordCount = RecordCount(partition);
-      break;
-    }
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-    (void)co_await std::move(fetching);  // what could not be had is asked for again
-    outcome = SealBatch(task, scratch_, sealed);
+  const std::optional<SplitMemory::Split> before = SplitBefore(topic, partition);
+  if (before.has_value() && before->isTaken) {
+    sealed.takenAt = before->baseOffset;
+    co_return std::nullopt;
   }
-  if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
-  TopicLimits::Limit limit = LimitOf(task.topicName);
-  if (sealed.size() > limit.bytes && limit.isCertain) {
-    // An operator may have raised it meanwhile.
-    if (TopicLimits::Clock::now() - limit.learned > kBelieveLimitFor) {
-      auto learning = LearnLimits({*topic.name}, upstream);
-      co_await std::move(learning);
-      limit = LimitOf(task.topicName);
+  if (before.has_value()) task.partCounts = before->counts;
+  ByteBuffer& bytes = arena.NewBuffer();
+  SealOutcome outcome;
+  for (;;) {
+    outcome = SealBatch(task, scratch_, bytes);
+    if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
+    if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
+      shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
+      if (std::chrono::steady_clock::now() > limits.deadline) co_return WithoutKeys(partition);
+      auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
+      (void)co_await std::move(fetching);  // what could not be had is asked for again
+      continue;
     }
-    if (sealed.size() > limit.bytes && limit.isCertain) co_return TooLarge(sealed.size(), limit.bytes, partition);
+    const size_t largest = Largest(outcome.parts);
+    const TopicLimits::Limit limit = limits_.Of(task.topicName);
+    if (largest <= limit.bytes || !limit.isCertain) break;
+    auto learning = LearnGreaterLimit(*topic.name, limit.bytes, upstream);
+    const bool isGreater = co_await std::move(learning);
+    if (!isGreater) co_return TooLarge(largest, limit.bytes, partition);
+    task.topicLimit = limits_.Of(task.topicName).bytes;
+    bytes.clear();
   }
   Count(outcome);
-  limits.room -= std::min(limits.room, sealed.size());
-  partition.records = Bytes(sealed);
+  limits.room -= std::min(limits.room, bytes.size());
+  Bytes left = bytes;
+  for (const SealedPart& part : outcome.parts) {
+    sealed.parts.push_back({left.first(part.size), part.records});
+    left = left.subspan(part.size);
+  }
+  if (sealed.parts.size() > 1) {
+    const std::optional<kafka::BatchHeader> header = FirstBatchHeader(*partition.records);
+    if (header->isIdempotent()) {
+      sealed.id = {.producer = KeyOf(*header, topic.wireName, partition.index), .baseSequence = header->baseSequence};
+    }
+  }
+  partition.records = sealed.parts.back().batch;
   co_return std::nullopt;
 }
 
-ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, const TopicState& topic,
+// How an idempotent producer's batch was split when it was sent before, if it was.
+std::optional<SplitMemory::Split> ProduceGuard::SplitBefore(const TopicState& topic,
+                                                            const ProduceRequest::Partition& partition) const {
+  if (shared_.splits.empty()) return std::nullopt;
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(*partition.records);
+  if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
+  const SplitMemory::BatchId id = {.producer = KeyOf(*header, topic.wireName, partition.index),
+                                   .baseSequence = header->baseSequence};
+  return shared_.splits.Find(id, header->count, SplitMemory::Clock::now());
+}
+
+// An operator may have raised it since it was learned.
+io::Task<bool> ProduceGuard::LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream) {
+  if (TopicLimits::Clock::now() - limits_.Of(topic).learned <= kBelieveLimitFor) co_return false;
+  auto learning = limits_.Learn({topic}, upstream);
+  co_await std::move(learning);
+  co_return limits_.Of(topic).bytes > size;
+}
+
+ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, const std::string& wireName,
                                       int32_t partition) const {
   ProducerPartition key;
   key.producerId = header.producerId;
   key.producerEpoch = header.producerEpoch;
   key.cluster = connection_.cluster;
-  key.topic = topic.wireName;
+  key.topic = wireName;
   key.partition = partition;
   return key;
 }
@@ -340,10 +361,10 @@ ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, const To
 std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
                                                    const ProduceRequest::Partition& partition) {
   if (shared_.refusals.empty()) return std::nullopt;
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
   if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
-  const std::optional<ErrorCode> code =
-      shared_.refusals.Check(KeyOf(*header, topic, partition.index), header->baseSequence, RefusalMemory::Clock::now());
+  const std::optional<ErrorCode> code = shared_.refusals.Check(KeyOf(*header, topic.wireName, partition.index),
+                                                               header->baseSequence, RefusalMemory::Clock::now());
   if (!code.has_value()) return std::nullopt;
   Refusal refusal;
   refusal.code = *code;
@@ -353,20 +374,19 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
   return refusal;
 }
 
-void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest::Partition& partition,
-                                   const Refusal& refusal) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition);
+void ProduceGuard::RememberRefusal(const std::string& wireName, int32_t partition, Bytes batch, ErrorCode code) {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(batch);
   if (!header.has_value() || !header->isIdempotent()) return;
   // The batches behind one that has to be split are none of them too large: they only have to wait.
-  const ErrorCode forOthers =
-      refusal.code == ErrorCode::kMessageTooLarge ? ErrorCode::kNotEnoughReplicas : refusal.code;
-  shared_.refusals.Remember(KeyOf(*header, topic, partition.index), header->baseSequence, forOthers,
+  if (code == ErrorCode::kMessageTooLarge) code = ErrorCode::kNotEnoughReplicas;
+  shared_.refusals.Remember(KeyOf(*header, wireName, partition), header->baseSequence, code,
                             RefusalMemory::Clock::now());
 }
 
 void ProduceGuard::Count(const SealOutcome& outcome) {
   shared_.metrics.RecordsSealed(outcome.sealed);
   if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
+  if (outcome.parts.size() > 1) shared_.metrics.BatchesSplit(1);
   shared_.metrics.KeyCacheHits(outcome.keysUsed);
 }
 
@@ -377,8 +397,8 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
   const std::vector<Refusal::Record>& records = first.refusal.records;
   log::Warning("produce.refused",
                {{"connection", connection_.id},
-                {"topic", first.name.empty() ? first.topicId.Text() : first.name},
-                {"partition", first.partition},
+                {"topic", first.name.empty() ? first.address.topicId.Text() : first.name},
+                {"partition", first.address.partition},
                 {"partitions", refused.size()},
                 {"code", kafka::ErrorName(first.refusal.code)},
                 {"records", first.refusal.recordCount},
@@ -395,9 +415,9 @@ io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& r
     const absl::Status learned = co_await std::move(learning);
     if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
   }
-  const auto& ours = static_cast<const State&>(*state);
-  if (ours.refused.empty()) co_return ResponseVerdict::Forward();
-  ours.AddTo(*decoded);
+  auto& ours = static_cast<State&>(*state);
+  if (ours.empty()) co_return ResponseVerdict::Forward();
+  ours.Complete(*decoded);
   output.writer.BeginFrame();
   output.writer.Append(response.header());
   kafka::Encode(*decoded, response.version, output.writer);

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "guard/batch_sealer.h"
+#include "guard/limit_lookup.h"
+#include "guard/produce_answer.h"
 #include "guard/shared_state.h"
+#include "guard/split_batches.h"
 #include "guard/topic_lookup.h"
 #include "guard/worker_scratch.h"
 #include "kafka/messages/produce.h"
@@ -19,7 +22,12 @@ namespace kveil::guard {
 class ProduceGuard : public proxy::Interceptor {
  public:
   ProduceGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
-      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection), lookup_(shared.topicNames) {}
+      : shared_(shared),
+        scratch_(scratch),
+        loop_(loop),
+        connection_(connection),
+        lookup_(shared.topicNames),
+        limits_(shared.topicLimits, connection.cluster) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kProduce}; }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -30,10 +38,8 @@ class ProduceGuard : public proxy::Interceptor {
  private:
   // A partition whose records stay here.
   struct Refused {
-    std::string topic;  // until version 12
-    kafka::TopicId topicId;
+    PartitionAddress address;
     std::string name;  // for the log; empty while an id's name is not known
-    int32_t partition = 0;
     Refusal refusal;
   };
   struct State;
@@ -41,6 +47,13 @@ class ProduceGuard : public proxy::Interceptor {
   struct Limits {
     std::chrono::steady_clock::time_point deadline;  // for keys
     size_t room = 0;                                 // bytes that sealed batches may still take
+  };
+
+  // What a partition's batch is sealed into, if it is; and where the broker has it, if it does.
+  struct Sealed {
+    std::vector<SplitBatches::Part> parts;
+    std::optional<SplitMemory::BatchId> id;
+    std::optional<int64_t> takenAt;
   };
 
   // A topic of a request, and what is known of it.
@@ -52,21 +65,23 @@ class ProduceGuard : public proxy::Interceptor {
 
   std::vector<std::string> TopicsWithoutLimit(const kafka::ProduceRequest& request, int16_t version,
                                               const policy::Policy& policies) const;
-  io::Task<void> LearnLimits(std::vector<std::string> topics, proxy::Upstream& upstream);
-  TopicLimits::Limit LimitOf(std::string_view topic) const;
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Upstream& upstream,
-                               proxy::Arena& arena, std::vector<Refused>& refused);
+                               proxy::Arena& arena, State& state);
+  io::Task<absl::Status> SendLeadingParts(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
+                                          proxy::Upstream& upstream, SplitBatches& split);
   TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
   io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                  kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
-                                                 proxy::Arena& arena);
+                                                 proxy::Arena& arena, Sealed& sealed);
   io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Limits& limits,
                                                kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
-                                               proxy::Arena& arena);
+                                               proxy::Arena& arena, Sealed& sealed);
   std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
-  void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,
-                       const Refusal& refusal);
-  ProducerPartition KeyOf(const kafka::BatchHeader& header, const TopicState& topic, int32_t partition) const;
+  std::optional<SplitMemory::Split> SplitBefore(const TopicState& topic,
+                                                const kafka::ProduceRequest::Partition& partition) const;
+  io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
+  void RememberRefusal(const std::string& wireName, int32_t partition, Bytes batch, kafka::ErrorCode code);
+  ProducerPartition KeyOf(const kafka::BatchHeader& header, const std::string& wireName, int32_t partition) const;
   void Count(const SealOutcome& outcome);
   void Report(const std::vector<Refused>& refused) const;
 
@@ -75,6 +90,7 @@ class ProduceGuard : public proxy::Interceptor {
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
   TopicLookup lookup_;
+  LimitLookup limits_;
 };
 
 }  // namespace kveil::guard

@@ -1,8 +1,9 @@
 // Keeps an idempotent producer's batches in order after one of them was refused by the agent.
 //
 // The broker takes any first sequence from a producer that it does not know. So when the agent refuses a batch and lets
-// the next one pass, the retry of the first comes out of order and is lost. Therefore, after a refusal, every batch of
-// the same producer, epoch and partition is refused until the refused one comes again.
+// the next one pass, the retry of the first comes out of order and is lost. Therefore, after a refusal, every later
+// batch of the same producer, epoch and partition is refused until the refused one comes again. Earlier ones may pass:
+// a broker that changes its mind about a partition refuses several, and the producer begins again with the first.
 #pragma once
 
 #include <atomic>
@@ -50,8 +51,8 @@ class RefusalMemory {
   // itself may always pass, and is forgotten.
   std::optional<kafka::ErrorCode> Check(const ProducerPartition& key, int32_t baseSequence, Clock::time_point now);
 
-  // A batch was refused; later ones are to be refused with this code. An earlier refusal for the same key stays the one
-  // that is waited for.
+  // A batch was refused; later ones are to be refused with this code. Of several for the same key, the first in
+  // sequence is the one that is waited for.
   void Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code, Clock::time_point now);
 
  private:

@@ -6,6 +6,7 @@
 
 #include "guard/broker_directory.h"
 #include "guard/refusal_memory.h"
+#include "guard/split_memory.h"
 #include "guard/topic_limits.h"
 #include "guard/topic_names.h"
 #include "observe/metrics.h"
@@ -32,6 +33,7 @@ struct SharedState {
   TopicNames topicNames;
   TopicLimits topicLimits;
   RefusalMemory refusals;
+  SplitMemory splits;
 };
 
 }  // namespace kveil::guard

@@ -21,7 +21,7 @@ class TopicLimits {
   // A topic's limit unless somebody changed it (Kafka's default, 1 MiB and the batch prefix), in bytes.
   static constexpr size_t kDefault = 1'048'588;
   // An operator may change a topic's limit: it is asked for again after this long.
-  static constexpr std::chrono::minutes kLifetime{5};
+  static constexpr std::chrono::minutes kLifetime{1};
 
   struct Limit {
     size_t bytes = kDefault;
@@ -43,6 +43,11 @@ class TopicLimits {
   // It was asked for and not told.
   void Assume(std::string_view cluster, std::string_view topic, Clock::time_point now) {
     Keep(cluster, topic, {.learned = now});
+  }
+  // The broker does not know the topic, or not yet.
+  void Forget(std::string_view cluster, std::string_view topic) {
+    const std::lock_guard lock(mutex_);
+    limits_.erase(Key(cluster, topic));
   }
 
  private:

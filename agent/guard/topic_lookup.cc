@@ -30,7 +30,7 @@ io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstre
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
     kafka::Encode(ask, kMetadataByIdVersion, writer);
   };
-  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, std::move(write));
+  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, "kveil", std::move(write));
   const absl::StatusOr<Bytes> answer = co_await std::move(asking);
   if (!answer.ok()) co_return;
   const absl::StatusOr<kafka::MetadataResponse> metadata =

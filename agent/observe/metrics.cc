@@ -70,6 +70,8 @@ struct Metrics::Families {
             "Fetched records of protected topics that carried no envelope and were passed by policy.");
   Counter* afterErasure = Plain(*registry, "kveil_records_after_erasure_total",
                                 "Produced records of users erased before, sealed under a key that nobody keeps.");
+  Counter* split = Plain(*registry, "kveil_batches_split_total",
+                         "Produced batches that sealing made too large for their topic, sent in parts.");
   std::array<Counter*, kDropReasons> dropped = Labelled(
       *registry, "kveil_records_dropped_total", "Fetched records that were left out, by reason.", "reason", kDropNames);
   std::array<Counter*, kDropReasons> masked =
@@ -113,6 +115,7 @@ void Metrics::RecordsSealed(uint64_t count) { Add(families_->sealed, count); }
 void Metrics::RecordsOpened(uint64_t count) { Add(families_->opened, count); }
 void Metrics::RecordsPassedPlain(uint64_t count) { Add(families_->passedPlain, count); }
 void Metrics::RecordsAfterErasure(uint64_t count) { Add(families_->afterErasure, count); }
+void Metrics::BatchesSplit(uint64_t count) { Add(families_->split, count); }
 void Metrics::RecordsDropped(DropReason reason, uint64_t count) {
   Add(families_->dropped[static_cast<size_t>(reason)], count);
 }

@@ -162,10 +162,15 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
   End("agent", absl::CancelledError(ToAbsl(reason)));
 }
 
+// Whether the application has begun a request and is to go on with it.
+bool Connection::ApplicationStandsStill() const {
+  return awaitsApplication_ && (requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()));
+}
+
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return sendingUpstream_ || sendingToApplication_ || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()) ||
-         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || requests_.IsStalled() || responses_.IsStalled();
+  return sendingUpstream_ || sendingToApplication_ || ApplicationStandsStill() ||
+         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
@@ -189,8 +194,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 }
 
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
-  const bool standsStill =
-      sendingToApplication_ || requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
+  const bool standsStill = sendingToApplication_ || ApplicationStandsStill();
   const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }

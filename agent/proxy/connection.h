@@ -81,8 +81,9 @@ class Connection : private Upstream {
   io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
   absl::StatusOr<size_t> SizeOfRequest(Bytes in);
   io::Task<absl::Status> SendUpstream();
+  void CountSentUpstream(size_t size);
   io::Task<absl::Status> AnswerLocally(PendingResponse answer);
-  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version, std::optional<std::string_view> clientId,
                                       std::function<void(kafka::FrameWriter&)> write) override;
 
   // Response pump (response_pump.cc).
@@ -100,6 +101,7 @@ class Connection : private Upstream {
   io::Task<absl::Status> SendSlicesUpstream(absl::Span<const iovec> slices);
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
+  bool ApplicationStandsStill() const;
   bool IsStalled() const;
   void LogClosed() const;
 
@@ -131,6 +133,7 @@ class Connection : private Upstream {
   bool upstreamEnded_ = false;  // by us
   bool draining_ = false;
   bool aborted_ = false;
+  bool awaitsApplication_ = false;  // for more of its requests
   bool sendingUpstream_ = false;
   bool sendingToApplication_ = false;
   uint64_t sweptBytes_ = 0;  // moved in both directions when last looked at, and since when it has been that

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -145,8 +147,9 @@ class Upstream {
   virtual ~Upstream() = default;
 
   // Sends a request of the agent's own ahead of the one being handled and returns the response's body, whose bytes stay
-  // valid until the next Ask. `write` writes the request's body.
+  // valid until the next Ask. The broker counts it for `clientId`; `write` writes the request's body.
   virtual io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+                                              std::optional<std::string_view> clientId,
                                               std::function<void(kafka::FrameWriter&)> write) = 0;
 };
 

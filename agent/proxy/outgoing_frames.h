@@ -42,9 +42,13 @@ class OutgoingFrames {
   absl::Span<const iovec> slices() const { return slices_; }
   size_t size() const { return size_; }
   bool empty() const { return slices_.empty(); }
+  // Bytes that Clear() will let go.
+  size_t held() const { return size_ + sent_; }
 
-  // What was collected has been sent, but a writer or a buffer of the arena is still being filled.
-  void ForgetSent() {
+  // What was collected, and `besides` bytes out of the arena, has been sent, but a writer or a buffer of the arena is
+  // still being filled.
+  void ForgetSent(size_t besides) {
+    sent_ += size_ + besides;
     slices_.clear();
     size_ = 0;
   }
@@ -56,6 +60,7 @@ class OutgoingFrames {
     owned_.clear();
     arena_.Clear();
     size_ = 0;
+    sent_ = 0;
   }
 
  private:
@@ -65,6 +70,7 @@ class OutgoingFrames {
   std::vector<ByteBuffer> owned_;
   Arena arena_;
   size_t size_ = 0;
+  size_t sent_ = 0;  // of the bytes that are still held
 };
 
 }  // namespace kveil::proxy

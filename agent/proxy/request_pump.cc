@@ -46,7 +46,9 @@ io::Task<void> Connection::PumpRequests() {
 io::Task<absl::Status> Connection::RelayRequests() {
   for (;;) {
     auto filling = requests_.Fill();
+    awaitsApplication_ = true;
     const absl::StatusOr<bool> arrived = co_await std::move(filling);
+    awaitsApplication_ = false;
     if (!arrived.ok()) co_return arrived.status();
     if (!*arrived) co_return absl::OkStatus();
     for (;;) {
@@ -59,7 +61,9 @@ io::Task<absl::Status> Connection::RelayRequests() {
       if (!sent.ok()) co_return sent;
       if (*whole == 0) break;
       auto completing = requests_.FillTo(*whole);
+      awaitsApplication_ = true;
       const absl::StatusOr<bool> complete = co_await std::move(completing);
+      awaitsApplication_ = false;
       if (!complete.ok()) co_return complete.status();
       if (!*complete) co_return absl::OkStatus();  // ended in the middle of a request: nothing of it was forwarded
     }
@@ -107,7 +111,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
     const absl::Status handled = co_await std::move(handling);
     if (!handled.ok()) co_return handled;
     requests_.Consume(wholeSize);
-    if (toUpstream_.size() >= kSendAt) {
+    if (toUpstream_.held() >= kSendAt) {
       auto sending = SendUpstream();
       const absl::Status sent = co_await std::move(sending);
       if (!sent.ok()) co_return sent;
@@ -161,7 +165,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
   RequestVerdict verdict = co_await std::move(intercepting);
 
   if (verdict.action == RequestVerdict::Action::kClose) {
-    result_ = observe::ConnectionResult::kUnsupported;
+    if (!responsesEnded_ && !aborted_) result_ = observe::ConnectionResult::kUnsupported;
     co_return absl::FailedPreconditionError(verdict.reason);
   }
   if (verdict.action == RequestVerdict::Action::kAnswer) {
@@ -216,14 +220,19 @@ io::Task<absl::Status> Connection::SendUpstream() {
   const absl::Status sent = co_await std::move(sending);
   sendingUpstream_ = false;
   toUpstream_.Clear();
-  requestBytes_ += size;
-  parts_.metrics.BytesReceived(observe::Side::kClient, requests_.TakeReceivedCount());
-  parts_.metrics.BytesSent(observe::Side::kBroker, size);
+  CountSentUpstream(size);
   if (!sent.ok()) co_return absl::Status(sent.code(), StrCat("sending to the broker: ", sent.message()));
   co_return sent;
 }
 
+void Connection::CountSentUpstream(size_t size) {
+  requestBytes_ += size;
+  parts_.metrics.BytesReceived(observe::Side::kClient, requests_.TakeReceivedCount());
+  parts_.metrics.BytesSent(observe::Side::kBroker, size);
+}
+
 io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t version,
+                                                std::optional<std::string_view> clientId,
                                                 std::function<void(kafka::FrameWriter&)> write) {
   ownAnswer_.frame.clear();
   ownAnswer_.failed = responsesEnded_;
@@ -234,7 +243,7 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
   lastOwnCorrelationId_ = lastOwnCorrelationId_ == INT32_MIN ? -1 : lastOwnCorrelationId_ - 1;
   kafka::FrameWriter writer;
   writer.BeginFrame();
-  kafka::WriteRequestHeader(apiKey, version, lastOwnCorrelationId_, "kveil", writer);
+  kafka::WriteRequestHeader(apiKey, version, lastOwnCorrelationId_, clientId, writer);
   write(writer);
   writer.FinishFrame();
   PendingResponse& owed = pending_.emplace_back(PendingResponse::Kind::kOwn, apiKey, version, lastOwnCorrelationId_);
@@ -242,15 +251,20 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
 
   // Ahead of it goes what was collected before it, so that requests and answers keep one order.
   if (!toUpstream_.empty()) {
+    sendingUpstream_ = true;
     auto sending = SendSlicesUpstream(toUpstream_.slices());
     const absl::Status ahead = co_await std::move(sending);
+    sendingUpstream_ = false;
     if (!ahead.ok()) co_return ahead;
-    requestBytes_ += toUpstream_.size();
-    toUpstream_.ForgetSent();
+    CountSentUpstream(toUpstream_.size());
   }
+  sendingUpstream_ = true;
   auto sending = SendSlicesUpstream(writer.Slices());
   const absl::Status sent = co_await std::move(sending);
+  sendingUpstream_ = false;
   if (!sent.ok()) co_return sent;
+  CountSentUpstream(writer.size());
+  toUpstream_.ForgetSent(writer.size());
   co_await ownAnswer_.arrived.Wait();
   if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");
   const absl::StatusOr<kafka::ResponseHeader> header = kafka::ReadResponseHeader(ownAnswer_.frame, apiKey, version);

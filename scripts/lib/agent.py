@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import subprocess
+import urllib.request
 
 import places
 import waiting
@@ -132,6 +133,12 @@ class Agent:
     def status(self):
         """What `kveil status --json` says."""
         return json.loads(self.kveil("status", "--json").stdout)
+
+    def metrics(self):
+        """What its counters and gauges say now, by name with labels."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
     def cpu_seconds(self):
         """User and system time of the agent so far."""

@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 
 import pytest
 
@@ -122,7 +121,7 @@ class Ends:
     def __init__(self, agent):
         self._agent = agent
         self._logged = agent.log.stat().st_size
-        self._counted = self._counts()
+        self._counted = agent.metrics()
 
     def lines(self):
         with open(self._agent.log, "rb") as log:
@@ -136,12 +135,8 @@ class Ends:
         return self.lines()
 
     def counted(self, result):
-        return self._counts().get(result, 0) - self._counted.get(result, 0)
-
-    def _counts(self):
-        with urllib.request.urlopen(f"http://{self._agent.metrics_address}/metrics", timeout=20) as answer:
-            found = re.findall(r'^kveil_connections_closed_total{result="(\w+)"} (\d+)', answer.read().decode(), re.MULTILINE)
-        return {result: int(count) for result, count in found}
+        name = f'kveil_connections_closed_total{{result="{result}"}}'
+        return self._agent.metrics()[name] - self._counted[name]
 
 
 def request(correlation, size=64):

@@ -2,7 +2,6 @@
 certificate."""
 
 import re
-import urllib.request
 
 import pytest
 
@@ -88,10 +87,7 @@ def agent(site, secured, named, authority, identities, shop, analytics):
         yield started
 
 
-def metric(agent, name):
-    with urllib.request.urlopen(f"http://{agent.metrics_address}/metrics", timeout=5) as answer:
-        found = re.search(rf"^{re.escape(name)} (\d+)", answer.read().decode(), re.MULTILINE)
-    return int(found.group(1)) if found else 0
+TLS_FAILED = 'kveil_connections_closed_total{result="tls_failed"}'
 
 
 @pytest.mark.parametrize("listener", ["good", "tls12"])
@@ -113,13 +109,12 @@ def test_records_pass_sealed_and_come_back(site, secured, agent, shop, topic, li
     ("expired", "certificate has expired"), ("misnamed", "hostname mismatch"), ("unknown", "issuer certificate"),
     ("revoked", "certificate revoked")])
 def test_a_broker_with_a_certificate_that_is_not_accepted_is_refused(secured, agent, shop, listener, reason):
-    before = metric(agent, 'kveil_connections_closed_total{result="tls_failed"}')
+    before = agent.metrics()[TLS_FAILED]
     with Application(At(secured, listener), shop).raw() as connection:
         # The reset may come before connect() has returned.
         assert connection.greeting[0] == "connected" or "reset" in " ".join(connection.greeting), connection.greeting
         assert connection.greeting[0] != "connected" or connection.exchange(API_VERSIONS) == "closed"
-    waiting.wait_until("the agent to count it", lambda: metric(
-        agent, 'kveil_connections_closed_total{result="tls_failed"}') == before + 1, 5)
+    waiting.wait_until("the agent to count it", lambda: agent.metrics()[TLS_FAILED] == before + 1, 5)
     line = agent.log.read_text().splitlines()[-1]
     assert "connection.closed" in line and "the broker's certificate is refused" in line and reason in line
 
@@ -194,10 +189,9 @@ def test_changed_files_are_read_without_a_restart(secured, agent, authority, sho
     for ending in (".crt", ".key"):
         (authority.folder / f"agent{ending}").write_bytes(open(stranger + ending, "rb").read())
     waiting.wait_until("the broker to refuse the new certificate", lambda: not _uses_tls(application), 15, every=0.5)
-    failed = metric(agent, 'kveil_connections_closed_total{result="tls_failed"}')
+    failed = agent.metrics()[TLS_FAILED]
     assert not _uses_tls(application)
-    waiting.wait_until("the agent to count it", lambda: metric(
-        agent, 'kveil_connections_closed_total{result="tls_failed"}') == failed + 1, 5)
+    waiting.wait_until("the agent to count it", lambda: agent.metrics()[TLS_FAILED] == failed + 1, 5)
     assert re.search(r'connection.closed .* reason="[^"]*TLS: [^"]*certificate', agent.log.read_text().splitlines()[-1])
     for ending, content in good.items():
         (authority.folder / f"agent{ending}").write_bytes(content)

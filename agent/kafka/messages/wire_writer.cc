@@ -32,7 +32,7 @@ void WireWriter::Value(const TopicId& value, bool) { out_.Copy(Bytes(value.bytes
 
 void WireWriter::Value(const std::string_view& value, bool) {
   WriteLength(value.size(), sizeof(int16_t));
-  out_.Append(AsBytes(value));
+  out_.Copy(value);  // unlike records, texts are often made for the message, and gone before it is sent
 }
 
 void WireWriter::Value(const std::optional<std::string_view>& value, bool nullable) {

@@ -7,7 +7,6 @@ import json
 import subprocess
 import tempfile
 import time
-import urllib.request
 
 import installing
 import waiting
@@ -44,9 +43,7 @@ class Node:
 
     def metric(self, name, label=""):
         """The sum over all lines of the metric that have the label."""
-        with urllib.request.urlopen(f"http://{self.agent.metrics_address}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name and label in line)
+        return sum(value for line, value in self.agent.metrics().items() if line.split("{")[0] == name and label in line)
 
     def lay_out(self, topic, batches, timestamps=None):
         """Produces the messages of each batch as one batch, with an application that is not under test."""

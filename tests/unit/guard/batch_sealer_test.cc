@@ -252,35 +252,69 @@ TEST_F(SealedBatch, leavesAValueThatWouldNotShrinkUncompressed) {
 }
 
 // A full batch of a librdkafka producer: 1,000,000 bytes, and it gives up when the broker refuses it.
+// A producer's batch that is nearly as large as the broker takes it.
 class FullBatch : public SealedBatch {
  protected:
-  FullBatch() {
-    UseTopicKey();
-    for (int i = 0; i < 9000; ++i) records_.push_back(Record(StrCat("key-", i), StrCat(i, std::string(90, 'v'))));
-    produced_ = ProducedBatch(records_);
-    EXPECT_LT(produced_.size(), kTopicLimit);
-    EXPECT_GT(produced_.size() + records_.size() * 50, kTopicLimit);
+  FullBatch() { UseTopicKey(); }
+
+  ByteBuffer Produced(int count, size_t valueSize, kafka::Codec codec = kafka::Codec::kNone) {
+    records_.clear();
+    for (int i = 0; i < count; ++i) {
+      records_.push_back(Record(StrCat("key-", i), StrCat(i, std::string(valueSize, 'v'))));
+    }
+    ByteBuffer produced = ProducedBatch(records_, codec);
+    EXPECT_LT(produced.size(), kTopicLimit);
+    EXPECT_GT(records_.size() * (valueSize + 90), kTopicLimit);
+    return produced;
   }
-  void ExpectTaken(const SealTask& task, kafka::Codec codec) {
-    const ByteBuffer sealed = Padded(Sealed(task));
-    EXPECT_LE(sealed.size(), kTopicLimit);
-    EXPECT_EQ(Read(sealed).header.codec(), codec);
-    const ReadBatch opened = Opened(sealed);
-    ASSERT_EQ(opened.records.size(), records_.size());
-    for (size_t i = 0; i < records_.size(); ++i) ASSERT_EQ(opened.records[i].value, records_[i].value) << i;
+  void ExpectTaken(const SealTask& task, size_t parts, kafka::Codec codec) {
+    ByteBuffer sealed;
+    const SealOutcome outcome = Seal(task, sealed);
+    EXPECT_EQ(outcome.sealed, records_.size());
+    ASSERT_EQ(outcome.parts.size(), parts);
+    size_t start = 0;
+    size_t record = 0;
+    for (const SealedPart& part : outcome.parts) {
+      EXPECT_LE(part.size, kTopicLimit);
+      const ByteBuffer batch(sealed.begin() + start, sealed.begin() + start + part.size);
+      start += part.size;
+      const ReadBatch opened = Opened(Padded(batch));
+      EXPECT_EQ(Read(batch).header.codec(), codec);
+      EXPECT_EQ(opened.records.size(), static_cast<size_t>(part.records));
+      for (const TestRecord& one : opened.records) ASSERT_EQ(one.value, records_.at(record++).value);
+    }
+    EXPECT_EQ(start, sealed.size());
+    EXPECT_EQ(record, records_.size());
   }
+
   std::vector<TestRecord> records_;
-  ByteBuffer produced_;
 };
 
 TEST_F(FullBatch, isCompressedRatherThanGrownPastTheTopicsLimit) {
-  ExpectTaken(TaskToSeal(produced_), kafka::Codec::kZstd);
+  ExpectTaken(TaskToSeal(Produced(980, 1010)), 1, kafka::Codec::kZstd);
 }
 
 TEST_F(FullBatch, isCompressedWithLz4ForAnOldProduceVersion) {
-  SealTask task = TaskToSeal(produced_);
+  const ByteBuffer produced = Produced(980, 1010);
+  SealTask task = TaskToSeal(produced);
   task.zstdAllowed = false;
-  ExpectTaken(task, kafka::Codec::kLz4);
+  ExpectTaken(task, 1, kafka::Codec::kLz4);
+}
+
+TEST_F(FullBatch, ofOneRecordHasItsValueCompressed) {
+  const size_t largest = kTopicLimit - kafka::kBatchHeaderSize - 25;
+  ExpectTaken(TaskToSeal(Produced(1, largest)), 1, kafka::Codec::kZstd);
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic", "compress": "never"}, "read": [{"any": true}]})");
+  ByteBuffer sealed;
+  EXPECT_GT(Seal(TaskToSeal(Produced(1, largest)), sealed).parts.at(0).size, kTopicLimit);
+}
+
+TEST_F(FullBatch, isSplitWhereCompressionCannotMakeUpForTheTags) {
+  ExpectTaken(TaskToSeal(Produced(9000, 90)), 2, kafka::Codec::kNone);
+}
+
+TEST_F(FullBatch, ofAProducerThatCompressesKeepsItsCodecInEachPart) {
+  ExpectTaken(TaskToSeal(Produced(40'000, 90, kafka::Codec::kLz4)), 3, kafka::Codec::kLz4);
 }
 
 TEST_F(SealedBatch, countsARecordOfAnErasedUserAndSealsItForNobody) {

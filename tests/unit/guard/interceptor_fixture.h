@@ -31,22 +31,26 @@ class FakeUpstream : public proxy::Upstream {
   struct Asked {
     kafka::ApiKey apiKey{};
     int16_t version = 0;
+    std::string clientId;
     ByteBuffer body;
   };
 
-  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
+  io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version, std::optional<std::string_view> clientId,
                                       std::function<void(kafka::FrameWriter&)> write) override {
     kafka::FrameWriter writer;
     write(writer);
     Asked& entry = asked.emplace_back();
     entry.apiKey = apiKey;
     entry.version = version;
+    entry.clientId = clientId.value_or("");
     entry.body = writer.ToBuffer();
+    if (respond) answer = respond(entry);
     if (!answer.ok()) co_return answer.status();
     co_return Bytes(*answer);
   }
 
   std::vector<Asked> asked;
+  std::function<absl::StatusOr<ByteBuffer>(const Asked&)> respond;  // makes each answer, when set
   absl::StatusOr<ByteBuffer> answer = absl::UnavailableError("the broker has closed the connection");
 };
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace kveil::guard {
 namespace {
 
@@ -49,6 +51,28 @@ TEST_F(RefusalMemoryTest, refusesWithTheCodeOfTheFirstRefusal) {
   Remember(Producer(), 110, ErrorCode::kNotEnoughReplicas);
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kInvalidRecord);
   EXPECT_EQ(Check(Producer(), 100), std::nullopt) << "the first one stays the one that is waited for";
+}
+
+// When a partition changes its leader, the broker refuses all that is in flight, and the producer begins with the
+// first.
+TEST_F(RefusalMemoryTest, letsEarlierBatchesPassAndWaitsForTheFirstOfSeveral) {
+  Remember(Producer(), 100);
+  EXPECT_EQ(Check(Producer(), 90), std::nullopt);
+  EXPECT_EQ(Check(Producer(), 110), ErrorCode::kNotEnoughReplicas) << "forgotten with the earlier one";
+  Remember(Producer(), 90, ErrorCode::kInvalidRecord);
+  EXPECT_EQ(Check(Producer(), 100), ErrorCode::kInvalidRecord);
+  EXPECT_EQ(Check(Producer(), 90), std::nullopt);
+  EXPECT_EQ(Check(Producer(), 100), std::nullopt);
+}
+
+TEST_F(RefusalMemoryTest, knowsThatSequenceNumbersWrap) {
+  constexpr int32_t kLast = std::numeric_limits<int32_t>::max();
+  Remember(Producer(), 5);
+  EXPECT_EQ(Check(Producer(), kLast - 5), std::nullopt) << "it comes before";
+  EXPECT_EQ(Check(Producer(), 10), ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Check(Producer(), 5), std::nullopt);
+  Remember(Producer(), kLast - 5);
+  EXPECT_EQ(Check(Producer(), 5), ErrorCode::kNotEnoughReplicas);
 }
 
 TEST_F(RefusalMemoryTest, concernsOneProducerEpochTopicAndPartitionOnly) {

@@ -37,6 +37,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.RecordsOpened(20);
   metrics.RecordsPassedPlain(3);
   metrics.RecordsAfterErasure(4);
+  metrics.BatchesSplit(14);
   metrics.RecordsDropped(DropReason::kErased, 5);
   metrics.RecordsDropped(DropReason::kPlaintext, 6);
   metrics.RecordsRefused(RefuseReason::kDenied, 7);
@@ -61,6 +62,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_records_opened_total 20\n",
            "kveil_records_passed_plain_total 3\n",
            "kveil_records_after_erasure_total 4\n",
+           "kveil_batches_split_total 14\n",
            "kveil_records_dropped_total{reason=\"erased\"} 5\n",
            "kveil_records_dropped_total{reason=\"plaintext\"} 6\n",
            "kveil_records_refused_total{reason=\"denied\"} 7\n",

@@ -116,7 +116,7 @@ TEST(OutgoingFrames, forgetWhatWasSentButKeepAWriterThatIsStillFilled) {
   frames.AddSlice(AsBytes("sent"));
   kafka::FrameWriter& writer = frames.NewWriter();
   writer.Copy("half");
-  frames.ForgetSent();
+  frames.ForgetSent(0);
   EXPECT_TRUE(frames.empty());
   writer.Copy(" and half");
   frames.AddWritten(writer);

@@ -200,6 +200,69 @@ TEST_F(Intercepted, ownQuestionsFailWhenTheBrokerCloses) {
   EXPECT_TRUE(HasEnded());
 }
 
+TEST_F(Intercepted, aBrokerThatClosesBeforeItAnswersAQuestionIsNotUnsupported) {
+  interceptor_->asks = true;
+  interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Close("no answer"); };
+  Open();
+  application_.Send(Wanted(1));
+  broker_.ReceiveFrame();
+  broker_.Close();
+  application_.ReceiveRest();
+  application_.Close();
+  ASSERT_TRUE(HasEnded());
+  EXPECT_EQ(Result(), "served");
+}
+
+TEST_F(Intercepted, aBrokerThatIsSlowToAnswerAQuestionIsNoStalledApplication) {
+  limits_.stallTimeout = std::chrono::milliseconds(200);
+  interceptor_->asks = true;
+  Open();
+  application_.Send(Wanted(1));
+  const std::string question = broker_.ReceiveFrame();
+  for (const int seconds : {0, 1, 2}) {
+    OnLoop([&](Connection& connection) {
+      connection.Sweep(std::chrono::steady_clock::now() + std::chrono::seconds(seconds));
+      EXPECT_EQ(connection.HoardsFor(std::chrono::steady_clock::now() + std::chrono::hours(1)).count(), 0);
+    });
+  }
+  broker_.Send(Framed(StrCat(question.substr(8, 4), "an answer")));
+  EXPECT_EQ(broker_.ReceiveFrame(), Wanted(1));
+}
+
+// Each question sends what was collected; what that was written in is not kept for the whole of a read full of
+// requests.
+TEST_F(Intercepted, memoryOfWhatWasSentWithQuestionsIsBounded) {
+  constexpr int kRequests = 60;
+  interceptor_->asks = true;
+  std::vector<const uint8_t*> buffers;
+  interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput& output) {
+    ByteBuffer& sealed = output.arena.NewBuffer();
+    sealed.assign(1 << 20, 7);
+    buffers.push_back(sealed.data());
+    output.writer.BeginFrame();
+    output.writer.Append(request.frame.first(request.header.size));
+    output.writer.Append(Bytes(sealed));
+    output.writer.FinishFrame();
+    return RequestVerdict::Rewrite();
+  };
+  Open();
+  std::string all;
+  for (int i = 0; i < kRequests; ++i) all += Wanted(i);
+  application_.Send(all);
+  for (int i = 0; i < kRequests; ++i) {
+    const std::string question = broker_.ReceiveFrame();
+    broker_.Send(Framed(StrCat(question.substr(8, 4), "an answer")));
+    EXPECT_GT(broker_.ReceiveFrame().size(), 1u << 20);
+    broker_.Send(ResponseFrameOf(i, "taken"));
+    EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(i, "taken"));
+  }
+  OnLoop([&](Connection&) {
+    std::sort(buffers.begin(), buffers.end());
+    buffers.erase(std::unique(buffers.begin(), buffers.end()), buffers.end());
+    EXPECT_LE(buffers.size(), 8u) << "of a mebibyte each";
+  });
+}
+
 TEST_F(Intercepted, aResponseThatIsNotWantedAnyMoreIsRelayed) {
   interceptor_->onRequest = [](const RequestFrame& request, FrameOutput&) {
     const int wanted = request.header.correlationId == 1 ? 1 : -1;

@@ -1,0 +1,35 @@
+// Asks the broker how large a batch its topics take.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "guard/topic_limits.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+// One a connection.
+class LimitLookup {
+ public:
+  LimitLookup(TopicLimits& limits, const std::string& cluster) : limits_(limits), cluster_(cluster) {}
+
+  bool Knows(std::string_view topic) const { return Find(topic).has_value(); }
+  // Kafka's default while it is not known.
+  TopicLimits::Limit Of(std::string_view topic) const { return Find(topic).value_or(TopicLimits::Limit()); }
+
+  // Learns the limits of `topics`, ahead of the request that is being handled. What the broker does not tell (to a
+  // principal that may not describe the topic) counts as the default.
+  io::Task<void> Learn(std::vector<std::string> topics, proxy::Upstream& upstream);
+
+ private:
+  std::optional<TopicLimits::Limit> Find(std::string_view topic) const {
+    return limits_.Find(cluster_, topic, TopicLimits::Clock::now());
+  }
+
+  TopicLimits& limits_;
+  const std::string& cluster_;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,191 @@
+#include "guard/split_batches.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kafka/record_batch.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::ProduceRequest;
+using kafka::ProduceResponse;
+
+template <typename Topics>
+auto FindTopic(Topics& topics, const PartitionAddress& address) {
+  return std::find_if(topics.begin(), topics.end(), [&](const auto& topic) {
+    return topic.name == address.topic && topic.topicId == address.topicId;
+  });
+}
+
+template <typename Partitions>
+auto FindPartition(Partitions& partitions, const PartitionAddress& address) {
+  return std::find_if(partitions.begin(), partitions.end(),
+                      [&](const auto& partition) { return partition.index == address.partition; });
+}
+
+ProduceResponse::Partition* Find(ProduceResponse& response, const PartitionAddress& address) {
+  const auto topic = FindTopic(response.responses, address);
+  if (topic == response.responses.end()) return nullptr;
+  const auto partition = FindPartition(topic->partitionResponses, address);
+  return partition == topic->partitionResponses.end() ? nullptr : &*partition;
+}
+
+// Of the last part: the broker has it, from now or from an earlier time.
+bool IsTaken(ErrorCode code) { return code == ErrorCode::kNone || code == ErrorCode::kDuplicateSequenceNumber; }
+
+// Of a part before the last. One that is out of sequence may be one of long ago; if it is not, the last is out of
+// sequence, too.
+bool MayBeTaken(ErrorCode code) { return IsTaken(code) || code == ErrorCode::kOutOfOrderSequenceNumber; }
+
+// No client sends a batch again that was refused for this.
+bool IsFinal(ErrorCode code) {
+  return code == ErrorCode::kInvalidRecord || code == ErrorCode::kInvalidTimestamp ||
+         code == ErrorCode::kMessageTooLarge || code == ErrorCode::kRecordListTooLarge ||
+         code == ErrorCode::kTopicAuthorizationFailed || code == ErrorCode::kPolicyViolation;
+}
+
+}  // namespace
+
+void SplitBatches::Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id) {
+  kafka::BatchReader reader(parts.front().batch);
+  kafka::BatchView first;
+  Batch& batch = batches_.emplace_back();
+  batch.isTransactional = reader.Next(first) == kafka::BatchReader::Result::kBatch && first.header.isTransactional();
+  batch.address = std::move(address);
+  batch.parts = std::move(parts);
+  batch.id = std::move(id);
+}
+
+void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
+  Batch& batch = batches_.emplace_back();
+  batch.address = std::move(address);
+  batch.baseOffset = baseOffset;
+}
+
+// What the broker says of one of the parts before the last; nullptr: it says nothing.
+void SplitBatches::Batch::Take(const Part& part, const ProduceResponse::Partition* answer) {
+  const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;
+  if (MayBeTaken(said)) {
+    if (said == ErrorCode::kNone) LearnOffset(answer->baseOffset);
+    recordsTaken += part.records;
+    return;
+  }
+  code = CodeFor(said);
+  if (answer == nullptr) return;
+  message = answer->errorMessage.value_or("");
+  for (const ProduceResponse::RecordError& error : answer->recordErrors) {
+    RecordError& kept = recordErrors.emplace_back();
+    kept.index = recordsTaken + error.batchIndex;
+    kept.message = error.batchIndexErrorMessage.value_or("");
+  }
+}
+
+// The next part is at this offset. Producers count on from the batch's first, which is right for all records as long as
+// nobody else's came in between; otherwise for those of the first part that is known.
+void SplitBatches::Batch::LearnOffset(int64_t offset) {
+  if (baseOffset < 0 && offset >= recordsTaken) baseOffset = offset - recordsTaken;
+}
+
+// A transactional producer goes on with the sequence number of a batch that failed for good. The broker would take the
+// first part of its next batch for the one that it has: the producer has to begin a new epoch.
+ErrorCode SplitBatches::Batch::CodeFor(ErrorCode refused) const {
+  return isTransactional && recordsTaken > 0 && IsFinal(refused) ? ErrorCode::kOutOfOrderSequenceNumber : refused;
+}
+
+// The parts with this number of all batches that have more behind it.
+ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_t round) const {
+  ProduceRequest parts;
+  parts.transactionalId = request.transactionalId;
+  parts.acks = request.acks == 0 ? int16_t{1} : request.acks;  // the next may only follow when this one is there
+  parts.timeoutMs = request.timeoutMs;
+  for (const Batch& batch : batches_) {
+    if (!batch.HasLeading(round)) continue;
+    auto topic = FindTopic(parts.topicData, batch.address);
+    if (topic == parts.topicData.end()) {
+      ProduceRequest::Topic added;
+      added.name = batch.address.topic;
+      added.topicId = batch.address.topicId;
+      topic = parts.topicData.insert(topic, std::move(added));
+    }
+    ProduceRequest::Partition& partition = topic->partitionData.emplace_back();
+    partition.index = batch.address.partition;
+    partition.records = batch.parts[round].batch;
+  }
+  return parts;
+}
+
+io::Task<absl::Status> SplitBatches::SendLeading(ProduceRequest& request, const kafka::RequestHeader& header,
+                                                 proxy::Upstream& upstream) {
+  for (const Batch& batch : batches_) {
+    if (!batch.id.has_value()) continue;
+    std::vector<int32_t> counts;
+    for (const Part& part : batch.parts) counts.push_back(part.records);
+    memory_.Remember(*batch.id, std::move(counts), SplitMemory::Clock::now());
+  }
+  for (size_t round = 0;; ++round) {
+    const ProduceRequest parts = RequestOfRound(request, round);
+    if (parts.topicData.empty()) break;
+    std::function<void(kafka::FrameWriter&)> write = [&](kafka::FrameWriter& writer) {
+      kafka::Encode(parts, header.version, writer);
+    };
+    auto asking = upstream.Ask(kafka::ApiKey::kProduce, header.version, header.clientId, std::move(write));
+    const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+    if (!answer.ok()) co_return answer.status();
+    absl::StatusOr<ProduceResponse> response = kafka::Decode<ProduceResponse>(*answer, header.version);
+    if (!response.ok()) co_return response.status();
+    for (Batch& batch : batches_) {
+      if (!batch.HasLeading(round)) continue;
+      batch.Take(batch.parts[round], Find(*response, batch.address));
+    }
+  }
+  for (const Batch& batch : batches_) {
+    if (batch.failed()) Remove(batch.address, request);
+  }
+  co_return absl::OkStatus();
+}
+
+void SplitBatches::Remove(const PartitionAddress& address, ProduceRequest& request) {
+  for (ProduceRequest::Topic& topic : request.topicData) {
+    if (topic.name != address.topic || topic.topicId != address.topicId) continue;
+    std::erase_if(topic.partitionData, [&](const auto& partition) { return partition.index == address.partition; });
+  }
+  std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
+}
+
+std::vector<SplitBatches::Failure> SplitBatches::failures() const {
+  std::vector<Failure> failures;
+  for (const Batch& batch : batches_) {
+    if (batch.failed()) failures.push_back({batch.address, batch.parts.front().batch});
+  }
+  return failures;
+}
+
+void SplitBatches::Complete(ProduceResponse& response) {
+  for (const Batch& batch : batches_) {
+    if (batch.failed() || batch.parts.empty()) {
+      ProduceResponse::Partition& told = AddPartition(batch.address, batch.code, batch.message, response);
+      if (!batch.failed()) told.baseOffset = batch.baseOffset;
+      for (const RecordError& error : batch.recordErrors) {
+        ProduceResponse::RecordError& record = told.recordErrors.emplace_back();
+        record.batchIndex = error.index;
+        if (!error.message.empty()) record.batchIndexErrorMessage = error.message;
+      }
+    }
+  }
+  for (Batch& batch : batches_) {
+    ProduceResponse::Partition* const last = Find(response, batch.address);
+    if (batch.failed() || batch.parts.empty() || last == nullptr) continue;
+    if (IsTaken(last->errorCode)) {
+      batch.LearnOffset(last->baseOffset);
+      last->baseOffset = batch.baseOffset;
+      if (batch.id.has_value()) memory_.Taken(*batch.id, batch.baseOffset);
+      continue;
+    }
+    last->errorCode = batch.CodeFor(last->errorCode);
+    for (ProduceResponse::RecordError& error : last->recordErrors) error.batchIndex += batch.recordsTaken;
+  }
+}
+
+}  // namespace kveil::guard

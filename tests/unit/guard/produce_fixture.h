@@ -1,0 +1,150 @@
+// A ProduceGuard without a connection around it, and the requests that tests send through it.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "guard/produce_guard.h"
+#include "interceptor_fixture.h"
+#include "kafka/messages/describe_configs.h"
+
+namespace kveil::guard {
+
+using kafka::ErrorCode;
+using kafka::ProduceRequest;
+using kafka::ProduceResponse;
+
+inline constexpr char kProduceTopics[] = R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
+                               "read": [{"any": true}]},
+                              {"name": "orders", "seal": {"scope": "topic"}, "read": [{"any": true}]},
+                              {"name": "readonly", "read": [{"any": true}]})";
+
+class ProduceGuardTest : public InterceptorTest {
+ protected:
+  ProduceGuardTest() {
+    UseTopics(kProduceTopics);
+    guard_ = NewConnection();
+    good_ = ProducedBatch({ClickOf("anna"), ClickOf("bert")});
+    bad_ = ProducedBatch({ClickOf("anna"), Record("k", "{}")});
+  }
+
+  std::unique_ptr<ProduceGuard> NewConnection() {
+    return std::make_unique<ProduceGuard>(*shared_, *scratch_, *loop_, connection_);
+  }
+
+  static ProduceRequest::Topic Topic(std::string_view name, std::vector<std::pair<int32_t, Bytes>> partitions) {
+    ProduceRequest::Topic topic;
+    topic.name = name;
+    for (const auto& [index, records] : partitions) {
+      ProduceRequest::Partition& partition = topic.partitionData.emplace_back();
+      partition.index = index;
+      partition.records = records;
+    }
+    return topic;
+  }
+  static ProduceRequest::Topic TopicById(kafka::TopicId id, std::vector<std::pair<int32_t, Bytes>> partitions) {
+    ProduceRequest::Topic topic = Topic("", std::move(partitions));
+    topic.topicId = id;
+    return topic;
+  }
+  RequestResult Produce(std::vector<ProduceRequest::Topic> topics, int16_t version = 9, int16_t acks = -1) {
+    ProduceRequest request;
+    request.acks = acks;
+    request.timeoutMs = 30'000;
+    request.topicData = std::move(topics);
+    return Request(*guard_, version, request);
+  }
+  // A broker that takes everything that was forwarded.
+  static ProduceResponse Accepted(const ProduceRequest& request) {
+    ProduceResponse response;
+    for (const ProduceRequest::Topic& topic : request.topicData) {
+      ProduceResponse::Topic& answered = response.responses.emplace_back();
+      answered.name = topic.name;
+      answered.topicId = topic.topicId;
+      for (const ProduceRequest::Partition& partition : topic.partitionData) {
+        ProduceResponse::Partition& result = answered.partitionResponses.emplace_back();
+        result.index = partition.index;
+        result.baseOffset = 900;
+      }
+    }
+    return response;
+  }
+  // "topic/partition code baseOffset", sorted.
+  static std::vector<std::string> Lines(const ProduceResponse& response) {
+    std::vector<std::string> lines;
+    for (const ProduceResponse::Topic& topic : response.responses) {
+      for (const ProduceResponse::Partition& partition : topic.partitionResponses) {
+        lines.push_back(StrCat(topic.name, "/", partition.index, " ", static_cast<int>(partition.errorCode), " ",
+                               partition.baseOffset));
+      }
+    }
+    std::sort(lines.begin(), lines.end());
+    return lines;
+  }
+  // The one code with which a request for one partition was answered.
+  int CodeOf(const RequestResult& result, int16_t version = 9) {
+    if (!result.answered()) return 0;
+    const auto response = WrittenResponse<ProduceResponse>(result.written, version);
+    EXPECT_EQ(response.responses.size(), 1u);
+    EXPECT_EQ(response.responses[0].partitionResponses.size(), 1u);
+    return static_cast<int>(response.responses[0].partitionResponses[0].errorCode);
+  }
+  ByteBuffer BatchOf(int32_t sequence, const TestRecord& record, int16_t epoch = 0) {
+    TestBatch batch;
+    batch.producerId = 7;
+    batch.producerEpoch = epoch;
+    batch.baseSequence = sequence;
+    return ProducedBatch({record}, kafka::Codec::kNone, batch);
+  }
+
+  std::unique_ptr<ProduceGuard> guard_;
+  ByteBuffer good_;
+  ByteBuffer bad_;
+};
+
+// With a topic whose limit matters.
+class TopicLimit : public ProduceGuardTest {
+ protected:
+  // A batch of records that hardly compress, of about 40 KB, which sealing makes about a fifth longer.
+  TopicLimit() {
+    for (int i = 0; i < 300; ++i) records_.push_back(Record("k", Noise(130)));
+    batch_ = ProducedBatch(records_);
+  }
+
+  std::string Noise(size_t size, unsigned symbols = 64) {
+    std::string text(size, '\0');
+    for (char& byte : text) byte = static_cast<char>('!' + random_() % symbols);
+    return text;
+  }
+  static ByteBuffer LimitAnswer(std::string_view limit, ErrorCode error = ErrorCode::kNone) {
+    kafka::DescribeConfigsResponse response;
+    kafka::DescribeConfigsResponse::Result& result = response.results.emplace_back();
+    result.errorCode = error;
+    result.resourceType = kafka::ConfigResourceType::kTopic;
+    result.resourceName = "orders";
+    kafka::DescribeConfigsResponse::Config& config = result.configs.emplace_back();
+    config.name = "max.message.bytes";
+    config.value = limit;
+    return BodyOf(response, 1);
+  }
+  void BrokerSays(std::string_view limit, ErrorCode error = ErrorCode::kNone) {
+    upstream_.answer = LimitAnswer(limit, error);
+  }
+  kafka::Codec CodecAfter(const RequestResult& result) {
+    const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
+    return Read(*forwarded.topicData.at(0).partitionData.at(0).records).header.codec();
+  }
+
+  std::mt19937 random_{1};
+  std::vector<TestRecord> records_;
+  ByteBuffer batch_;
+};
+
+}  // namespace kveil::guard

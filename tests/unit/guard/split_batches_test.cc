@@ -1,0 +1,320 @@
+// Batches that sealing makes too large for their topic: how they reach the broker, and what the producer hears.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <utility>
+
+#include "produce_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using ::testing::ElementsAre;
+
+// A broker with one partition. As Kafka's, it remembers the last five batches of the producer, takes any first sequence
+// of one that it does not know, and then only the next.
+class SplitBatch : public TopicLimit {
+ protected:
+  SplitBatch() {
+    Limit(42'500);
+    upstream_.respond = [this](const FakeUpstream::Asked& asked) -> absl::StatusOr<ByteBuffer> {
+      if (asked.apiKey == kafka::ApiKey::kDescribeConfigs) return LimitAnswer(told_);
+      EXPECT_EQ(asked.apiKey, kafka::ApiKey::kProduce);
+      EXPECT_EQ(asked.clientId, "a client") << "the broker counts it for somebody else";
+      if (connectionIsLost_) return absl::UnavailableError("the broker has closed the connection");
+      const auto request = kafka::Decode<ProduceRequest>(asked.body, asked.version);
+      EXPECT_TRUE(request.ok()) << request.status();
+      return BodyOf(Take(*request), asked.version);
+    };
+    batch_ = Whole(100);
+  }
+
+  void Limit(size_t bytes, std::chrono::seconds ago = {}) {
+    shared_->topicLimits.Learn("main", "orders", bytes, TopicLimits::Clock::now() - ago);
+  }
+  ByteBuffer Whole(int32_t sequence, int16_t attributes = 0) {
+    TestBatch fields;
+    fields.producerId = 7;
+    fields.producerEpoch = 0;
+    fields.baseSequence = sequence;
+    fields.attributes = attributes;
+    return ProducedBatch(records_, kafka::Codec::kNone, fields);
+  }
+
+  // Appends what the request holds, or answers with what the test put into `errors_`.
+  ProduceResponse Take(const ProduceRequest& request) {
+    acks_ = request.acks;
+    ProduceResponse response = Accepted(request);
+    for (size_t i = 0; i < request.topicData.size(); ++i) {
+      for (size_t j = 0; j < request.topicData[i].partitionData.size(); ++j) {
+        ProduceResponse::Partition& answer = response.responses[i].partitionResponses[j];
+        answer.baseOffset = -1;
+        ErrorCode error = ErrorCode::kNone;
+        if (!errors_.empty()) {
+          error = errors_.front();
+          errors_.pop_front();
+        }
+        if (error == ErrorCode::kNone) {
+          Append(Read(*request.topicData[i].partitionData[j].records), answer);
+        } else {
+          answer.errorCode = error;
+          answer.errorMessage = refusal_;
+          answer.recordErrors.emplace_back().batchIndex = 3;
+        }
+      }
+    }
+    return response;
+  }
+  void Append(ReadBatch batch, ProduceResponse::Partition& answer) {
+    const int32_t first = batch.header.baseSequence;
+    const std::pair<int32_t, int32_t> sequences(first, first + batch.header.count);
+    if (batch.header.isIdempotent()) {
+      if (std::find(known_.begin(), known_.end(), sequences) != known_.end()) return;
+      if (!known_.empty() && first != known_.back().second) {
+        answer.errorCode = ErrorCode::kOutOfOrderSequenceNumber;
+        return;
+      }
+      known_.push_back(sequences);
+      if (known_.size() > 5) known_.pop_front();
+    }
+    answer.baseOffset = nextOffset_;
+    nextOffset_ += batch.header.count + others_;
+    taken_.push_back(std::move(batch));
+  }
+  size_t TakenRecords() const {
+    size_t count = 0;
+    for (const ReadBatch& batch : taken_) count += batch.records.size();
+    return count;
+  }
+
+  // A request through the broker; what the producer hears of it.
+  ProduceResponse Finish(RequestResult result, int16_t version = 9) {
+    if (result.answered()) return WrittenResponse<ProduceResponse>(result.written, version);
+    forwarded_ = WrittenRequest<ProduceRequest>(result.written, version);
+    const ProduceResponse said = Take(forwarded_);
+    if (result.verdict.state == nullptr) return said;
+    const ResponseResult told = Response(*guard_, version, said, result.verdict.state.get());
+    EXPECT_TRUE(told.rewritten());
+    return WrittenResponse<ProduceResponse>(told.written, version);
+  }
+  ProduceResponse::Partition Answer(Bytes batch, int16_t version = 9) {
+    const ProduceResponse response = Finish(Produce({Topic("orders", {{0, batch}})}, version), version);
+    EXPECT_EQ(response.responses.size(), 1u);
+    EXPECT_EQ(response.responses.at(0).partitionResponses.size(), 1u);
+    return response.responses.at(0).partitionResponses.at(0);
+  }
+  int Send(Bytes batch) { return static_cast<int>(Answer(batch).errorCode); }
+
+  std::vector<ReadBatch> taken_;
+  std::deque<std::pair<int32_t, int32_t>> known_;
+  std::deque<ErrorCode> errors_;  // of the next batches
+  std::string refusal_ = "the broker says no";
+  std::string told_ = "42500";  // as the topic's limit
+  int64_t nextOffset_ = 900;
+  int64_t others_ = 0;  // records of other producers behind each batch
+  int16_t acks_ = 0;
+  bool connectionIsLost_ = false;
+  ProduceRequest forwarded_;
+};
+
+TEST_F(SplitBatch, goesInPartsThatTheProducerHearsOfAsOfOne) {
+  int32_t sequence = 100;
+  for (const int16_t version : {3, 9, 12}) {
+    taken_.clear();
+    const int64_t offset = nextOffset_;
+    const auto told = Answer(Whole(sequence), version);
+    EXPECT_EQ(told.errorCode, ErrorCode::kNone);
+    EXPECT_EQ(told.baseOffset, offset);
+    ASSERT_EQ(taken_.size(), 2u);
+    size_t index = 0;
+    for (const ReadBatch& part : taken_) {
+      EXPECT_LE(part.header.size(), 42'500u);
+      EXPECT_EQ(part.header.baseSequence, sequence);
+      EXPECT_EQ(part.header.producerId, 7);
+      EXPECT_EQ(part.header.lastOffsetDelta, part.header.count - 1);
+      sequence += part.header.count;
+      for (const TestRecord& record : part.records) {
+        ASSERT_EQ(record.headers.size(), 1u) << "not sealed";
+        EXPECT_EQ(record.key, records_.at(index).key);
+        EXPECT_NE(record.value, records_.at(index++).value);
+      }
+    }
+    EXPECT_EQ(index, records_.size());
+    EXPECT_EQ(acks_, -1);
+  }
+  EXPECT_NE(metrics_.Text().find("kveil_batches_split_total 3\n"), std::string::npos);
+}
+
+TEST_F(SplitBatch, goesInAsManyPartsAsItTakes) {
+  records_.assign(4000, Record(std::nullopt, "x"));
+  TestBatch fields;
+  fields.producerId = 7;
+  fields.baseSequence = 100;
+  Limit(15'000);
+  const ByteBuffer batch = ProducedBatch(records_, kafka::Codec::kGzip, fields);
+  EXPECT_EQ(Send(batch), 0);
+  EXPECT_GT(taken_.size(), 5u) << "as many as the broker remembers";
+  int32_t count = 0;
+  for (const ReadBatch& part : taken_) {
+    EXPECT_EQ(part.header.baseSequence, 100 + count);
+    count += part.header.count;
+  }
+  EXPECT_EQ(count, 4000);
+  EXPECT_EQ(Send(batch), 0) << "the answer was lost, the producer sends it again";
+  EXPECT_EQ(TakenRecords(), 4000u);
+}
+
+TEST_F(SplitBatch, ofMoreThanSixteenPartsIsRefused) {
+  records_.assign(4000, Record(std::nullopt, "x"));
+  const ByteBuffer batch = ProducedBatch(records_, kafka::Codec::kGzip);
+  Limit(batch.size());
+  EXPECT_EQ(Send(batch), 10);
+  EXPECT_TRUE(taken_.empty());
+}
+
+TEST_F(SplitBatch, hasTheOffsetOfItsFirstRecordAlsoWithOthersInBetween) {
+  others_ = 1;
+  const auto told = Answer(batch_);
+  EXPECT_EQ(told.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(told.baseOffset, 900);
+}
+
+TEST_F(SplitBatch, failsWithItsFirstPartAndKeepsTheProducersOrder) {
+  errors_ = {ErrorCode::kNotLeaderOrFollower};
+  const auto told = Answer(batch_);
+  EXPECT_EQ(told.errorCode, ErrorCode::kNotLeaderOrFollower);
+  EXPECT_EQ(told.baseOffset, -1);
+  EXPECT_EQ(told.errorMessage, "the broker says no");
+  EXPECT_EQ(told.recordErrors.at(0).batchIndex, 3);
+  EXPECT_TRUE(taken_.empty()) << "a part got past the one that was refused";
+  const ByteBuffer next = BatchOf(400, Record("k", "small"));
+  EXPECT_EQ(Send(next), 19) << "it got in before";
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(Send(next), 0);
+  EXPECT_EQ(TakenRecords(), 301u);
+}
+
+// The answer refers to the message, which is longer than what a frame copies.
+TEST_F(SplitBatch, passesOnALongMessageOfTheBroker) {
+  refusal_ = std::string(1000, 'm');
+  for (const bool first : {true, false}) {
+    errors_ = {first ? ErrorCode::kInvalidRecord : ErrorCode::kNone, ErrorCode::kInvalidRecord};
+    EXPECT_EQ(Answer(batch_).errorMessage, refusal_);
+  }
+}
+
+TEST_F(SplitBatch, failsWithItsLastPartAndIsMadeWholeBySendingItAgain) {
+  errors_ = {ErrorCode::kNone, ErrorCode::kNotEnoughReplicas};
+  const auto told = Answer(batch_);
+  EXPECT_EQ(told.errorCode, ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(told.baseOffset, -1);
+  ASSERT_EQ(taken_.size(), 1u);
+  EXPECT_EQ(told.recordErrors.at(0).batchIndex, taken_[0].header.count + 3);
+  Limit(2'000'000);  // cut as before nevertheless, or the broker would not know the first part
+  const auto again = Answer(batch_);
+  EXPECT_EQ(again.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(again.baseOffset, 900);
+  EXPECT_EQ(TakenRecords(), 300u);
+}
+
+TEST_F(SplitBatch, canBeSentAgainWithFiveInFlight) {
+  EXPECT_EQ(Send(batch_), 0);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Send(BatchOf(400 + i, Record("k", "small"))), 0);
+  const auto again = Answer(batch_);
+  EXPECT_EQ(again.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(again.baseOffset, 900);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Send(BatchOf(400 + i, Record("k", "small"))), 0);
+  EXPECT_EQ(TakenRecords(), 304u);
+}
+
+TEST_F(SplitBatch, canBeSentAgainWithFiveSplitOnesInFlight) {
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(Send(Whole(100 + 300 * i)), 0) << round << " " << i;
+  }
+  EXPECT_EQ(TakenRecords(), 1500u);
+  EXPECT_EQ(Send(Whole(1600)), 0);
+}
+
+// The agent does not know what became of the last part, and the broker does not remember the first.
+TEST_F(SplitBatch, canBeSentAgainThoughItsFirstPartIsForgotten) {
+  connectionIsLost_ = false;
+  const RequestResult lost = Produce({Topic("orders", {{0, batch_}})});
+  Take(WrittenRequest<ProduceRequest>(lost.written, 9));
+  ASSERT_EQ(TakenRecords(), 300u);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Send(BatchOf(400 + i, Record("k", "small"))), 0);
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(TakenRecords(), 304u);
+}
+
+// The leader changed while both were in flight.
+TEST_F(SplitBatch, doesNotHoldUpAnEarlierOne) {
+  const ByteBuffer earlier = BatchOf(99, Record("k", "small"));
+  errors_ = {ErrorCode::kNotLeaderOrFollower, ErrorCode::kNotLeaderOrFollower};
+  EXPECT_EQ(Send(earlier), 6);
+  EXPECT_EQ(Send(batch_), 6);
+  EXPECT_EQ(Send(earlier), 0);
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(Send(earlier), 0);
+  EXPECT_EQ(TakenRecords(), 301u);
+}
+
+// It would go on with sequence number 100, and the broker would take the first part of the next for that of this.
+TEST_F(SplitBatch, ofATransactionThatFailsForGoodInItsLastPartMakesTheProducerBeginANewEpoch) {
+  errors_ = {ErrorCode::kNone, ErrorCode::kInvalidRecord};
+  EXPECT_EQ(Send(Whole(100, kafka::BatchHeader::kTransactionalBit)), 45);
+  errors_ = {ErrorCode::kInvalidRecord};
+  known_.clear();
+  EXPECT_EQ(Send(Whole(400, kafka::BatchHeader::kTransactionalBit)), 87) << "nothing of it was taken";
+}
+
+TEST_F(SplitBatch, doesNotConcernTheOtherPartitions) {
+  const ByteBuffer small = ProducedBatch({Record("k", "small")});
+  errors_ = {ErrorCode::kNotEnoughReplicas};
+  const auto told = Finish(Produce({Topic("clicks", {{2, bad_}}), Topic("orders", {{0, batch_}, {1, small}})}));
+  EXPECT_THAT(Lines(told), ElementsAre("clicks/2 87 -1", "orders/0 19 -1", "orders/1 0 900"));
+  EXPECT_EQ(forwarded_.topicData.at(0).partitionData.size(), 1u);
+}
+
+TEST_F(SplitBatch, isTakenOutOfATopicThatIsListedTwice) {
+  errors_ = {ErrorCode::kNotLeaderOrFollower};
+  const ByteBuffer small = ProducedBatch({Record("k", "small")});
+  const auto told = Finish(Produce({Topic("orders", {{1, small}}), Topic("orders", {{0, batch_}})}));
+  size_t forwarded = 0;
+  for (const auto& topic : forwarded_.topicData) forwarded += topic.partitionData.size();
+  EXPECT_EQ(forwarded, 1u) << "the last part went although the first was refused";
+  EXPECT_EQ(Lines(told).size(), 2u);
+}
+
+TEST_F(SplitBatch, withoutAcknowledgementsWaitsForThoseOfItsParts) {
+  batch_ = ProducedBatch(records_);
+  const RequestResult result = Produce({Topic("orders", {{0, batch_}})}, 9, 0);
+  ASSERT_TRUE(result.rewritten());
+  EXPECT_FALSE(result.verdict.expectResponse);
+  EXPECT_EQ(acks_, 1);
+  EXPECT_EQ(WrittenRequest<ProduceRequest>(result.written, 9).acks, 0);
+  errors_ = {ErrorCode::kNotLeaderOrFollower};
+  EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}, 9, 0).closed());
+}
+
+TEST_F(SplitBatch, endsTheConnectionWhenItsFateIsNotKnown) {
+  connectionIsLost_ = true;
+  EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}).closed());
+}
+
+TEST_F(SplitBatch, isNotOneThatTheBrokerWouldNotHaveTakenEither) {
+  Limit(batch_.size() - 1);
+  EXPECT_EQ(Send(batch_), 10);
+  EXPECT_EQ(Send(ProducedBatch({Record("k", std::string(50'000, 'x'))})), 10) << "compressed where nobody asked for it";
+}
+
+TEST_F(SplitBatch, isNeverOneRecord) { EXPECT_EQ(Send(ProducedBatch({Record("k", Noise(42'400, 256))})), 10); }
+
+TEST_F(SplitBatch, isSealedAnewWhenTheLimitTurnsOutToBeGreater) {
+  Limit(30'000, std::chrono::seconds(30));
+  EXPECT_EQ(Send(batch_), 0) << "the broker takes 42,500 bytes now, and the batch has " << batch_.size();
+  EXPECT_EQ(taken_.size(), 2u);
+}
+
+}  // namespace
+}  // namespace kveil::guard
