@@ -212,6 +212,17 @@ def large(seat):
     round_trip(seat, [Message(b"large", base64.b64encode(os.urandom(LARGE * 3 // 4)), ())])
 
 
+def full_batches(seat):
+    """Sealed, they are larger than the topic takes: the agent compresses such a batch, or splits it."""
+    for size, count in ((100, 12_000), (1024, 1_500)):
+        split = seat.node.metric("kveil_batches_split_total")
+        topic = round_trip(seat, [Message(b"%d" % number, base64.b64encode(os.urandom(size * 3 // 4)), ())
+                                  for number in range(count)], *seat.client.full)
+        largest = max(len(batch.whole) for path in seat.node.broker.segment_files(topic) for batch in segments.batches(path))
+        require(seat.node.metric("kveil_batches_split_total") > split or largest > 850_000,
+                f"no batch of records of {size} bytes was full; the largest has {largest}")
+
+
 ALL = [
     Case("defaults", "defaults", defaults),
     *map(with_codec, CODECS),
@@ -224,6 +235,7 @@ ALL = [
     Case("seek", "seek to an offset", seek),
     Case("by-time", "start at a time", by_time),
     Case("large", "a record of 900 KiB", large),
+    Case("full-batches", "batches of 1 MB, of records of 100 bytes and of 1 KiB", full_batches, lambda client: client.full),
     shape("empty-value", "empty values"),
     shape("null-key", "null keys"),
     shape("null-value", "null values"),

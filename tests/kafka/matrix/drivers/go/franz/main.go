@@ -40,6 +40,9 @@ func produce(settings *lines.Settings) {
 	if id := settings.Take("transactional.id"); id != "" {
 		options = append(options, kgo.TransactionalID(id))
 	}
+	if linger := settings.TakeNumber("linger.ms"); linger >= 0 {
+		options = append(options, kgo.ProducerLinger(time.Duration(linger)*time.Millisecond))
+	}
 	settings.AllTaken()
 	var producer *kgo.Client // Made when the first line tells whether records name their partitions.
 	var results []*result
