@@ -56,6 +56,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
     if (outcome.kind == OpenOutcome::Kind::kStop) {
       ReportStop(partition, batch.header.baseOffset, outcome);
       result.stop = outcome.reason;
+      result.missing = std::move(outcome.misses);
       break;
     }
     nextOffset = batch.header.lastOffset() + 1;

@@ -40,6 +40,7 @@ class RecordsOpener {
     bool changed = false;  // these are not the bytes that came
     // Why it stopped before a batch that can neither be opened nor left out; what is before it is in `records`.
     std::optional<observe::RefuseReason> stop;
+    keys::Misses missing;  // the keys, where it stopped for want of them
     // Set when some of what came is not in `records`: no offset from here on is.
     std::optional<int64_t> endOffset;
   };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "guard/key_wait.h"
 
 namespace kveil::guard {
 namespace {
@@ -15,13 +16,26 @@ using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
 constexpr int32_t kFinalEpoch = -1;
+constexpr size_t kMostTopics = 10'000;  // of a connection that are looked at for missing keys
 // A client asks again at once after an error.
 constexpr std::chrono::seconds kHold{1};
+// How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
+// (request.timeout.ms, 30 s).
+constexpr std::chrono::seconds kMostKeyWait{10};
 // What one waits for keys when the response does not say how long its records stay locked (version 0), in milliseconds.
 constexpr int32_t kUsualLockTimeout = 30'000;
 
 bool HasRecords(const ShareFetchResponse::Partition& partition) {
   return partition.records.has_value() && !partition.records->empty();
+}
+
+bool Acknowledges(const ShareFetchRequest& request) {
+  for (const ShareFetchRequest::Topic& topic : request.topics) {
+    for (const ShareFetchRequest::Partition& partition : topic.partitions) {
+      if (!partition.acknowledgementBatches.empty()) return true;
+    }
+  }
+  return false;
 }
 
 // Takes the offsets from `end` on out of what the client has to acknowledge. The broker keeps them locked until its
@@ -50,6 +64,32 @@ ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::
     denials_.Report(*access.name);
   }
   return access;
+}
+
+// One of those that this connection has asked for.
+std::optional<std::string> ShareGuard::TopicInOutage() const {
+  if (!shared_.keyOutages.any()) return std::nullopt;
+  for (const kafka::TopicId& id : asked_) {
+    std::optional<std::string> name = shared_.topicNames.Find(id);
+    if (name.has_value() && shared_.keyOutages.Find(*name).has_value()) return name;
+  }
+  return std::nullopt;
+}
+
+// Whether the keys that were missing can be had now. Waits for them a while.
+io::Task<bool> ShareGuard::WaitForKeys() {
+  const auto deadline = std::chrono::steady_clock::now() +
+                        std::min<std::chrono::milliseconds>(kMostKeyWait, 2 * shared_.limits.keyTimeout);
+  for (;;) {
+    const std::optional<std::string> topic = TopicInOutage();
+    if (!topic.has_value()) co_return true;
+    std::optional<keys::Misses> missing = shared_.keyOutages.Find(*topic);
+    if (!missing.has_value()) continue;  // another connection has them
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, *std::move(missing));
+    const absl::Status fetched = co_await std::move(fetching);
+    if (fetched.ok()) shared_.keyOutages.Ended(*topic);
+    if (!fetched.ok() && std::chrono::steady_clock::now() > deadline) co_return false;
+  }
 }
 
 // Takes the topics that may not be read out of the request; returns their part of the answer.
@@ -86,8 +126,15 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   if (decoded->shareSessionEpoch == kFinalEpoch) co_return RequestVerdict::Forward().WantResponse();
   std::vector<kafka::TopicId> ids;
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
+  if (asked_.size() < kMostTopics) asked_.insert(ids.begin(), ids.end());
   auto learning = lookup_.Learn(std::move(ids), upstream);
   co_await std::move(learning);
+  // What was read before the keys were gone is to be acknowledged nevertheless.
+  if (!Acknowledges(*decoded)) {
+    auto waiting = WaitForKeys();
+    const bool there = co_await std::move(waiting);
+    if (!there) co_return AnswerLocally({}, request, output);
+  }
   // The broker must not hear of these: what it hands out to a client that does not get it would be given up after some
   // tries.
   auto state = std::make_unique<State>();
@@ -100,15 +147,21 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
     output.writer.FinishFrame();
     co_return RequestVerdict::Rewrite().WantResponse(std::move(state));
   }
-  // The broker finds the client's next epoch wrong, and the client begins a new session.
   co_await loop_.Sleep(kHold);
+  co_return AnswerLocally(std::move(state->refused), request, output);
+}
+
+// The broker does not hear of the request: it finds the client's next epoch wrong, and the client begins a new session.
+RequestVerdict ShareGuard::AnswerLocally(std::vector<ShareFetchResponse::Topic> topics,
+                                         const proxy::RequestFrame& request, proxy::FrameOutput& output) {
   ShareFetchResponse response;
-  response.responses = std::move(state->refused);
+  response.responses = std::move(topics);
   output.writer.BeginFrame();
-  kafka::WriteResponseHeader(kafka::ApiKey::kShareFetch, version, request.header.correlationId, output.writer);
-  kafka::Encode(response, version, output.writer);
+  kafka::WriteResponseHeader(kafka::ApiKey::kShareFetch, request.header.version, request.header.correlationId,
+                             output.writer);
+  kafka::Encode(response, request.header.version, output.writer);
   output.writer.FinishFrame();
-  co_return RequestVerdict::Answer();
+  return RequestVerdict::Answer();
 }
 
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -170,7 +223,8 @@ io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::R
   task.masking.erased = true;
   task.masking.plaintext = true;
   auto opening = opener_.Open(task, progress, arena);
-  const RecordsOpener::Result result = co_await std::move(opening);
+  RecordsOpener::Result result = co_await std::move(opening);
+  if (!result.missing.empty()) shared_.keyOutages.Began(task.topicName, std::move(result.missing));
   if (!result.changed) co_return false;
   partition.records = result.records;
   if (result.endOffset.has_value()) Withhold(*result.endOffset, partition.acquiredRecords);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "guard/denial_log.h"
 #include "guard/records_opener.h"
 #include "guard/shared_state.h"
@@ -21,6 +22,7 @@ class ShareGuard : public proxy::Interceptor {
  public:
   ShareGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
       : shared_(shared),
+        scratch_(scratch),
         loop_(loop),
         connection_(connection),
         opener_(shared, scratch, loop, connection),
@@ -43,16 +45,22 @@ class ShareGuard : public proxy::Interceptor {
   };
 
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
+  std::optional<std::string> TopicInOutage() const;
+  io::Task<bool> WaitForKeys();
+  static proxy::RequestVerdict AnswerLocally(std::vector<kafka::ShareFetchResponse::Topic> topics,
+                                             const proxy::RequestFrame& request, proxy::FrameOutput& output);
   std::vector<kafka::ShareFetchResponse::Topic> TakeRefused(kafka::ShareFetchRequest& request);
   io::Task<bool> GuardPartition(const Access& access, RecordsOpener::Response& progress,
                                 kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
 
   SharedState& shared_;
+  WorkerScratch& scratch_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
   RecordsOpener opener_;
   TopicLookup lookup_;
   DenialLog denials_;
+  absl::flat_hash_set<kafka::TopicId> asked_;  // for; a request of a session names only those that are new in it
 };
 
 }  // namespace kveil::guard

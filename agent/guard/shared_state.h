@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "guard/broker_directory.h"
+#include "guard/key_outages.h"
 #include "guard/refusal_memory.h"
 #include "guard/split_memory.h"
 #include "guard/topic_limits.h"
@@ -34,6 +35,7 @@ struct SharedState {
   TopicLimits topicLimits;
   RefusalMemory refusals;
   SplitMemory splits;
+  KeyOutages keyOutages;
 };
 
 }  // namespace kveil::guard

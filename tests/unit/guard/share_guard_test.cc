@@ -13,6 +13,7 @@ using kafka::ShareFetchRequest;
 using kafka::ShareFetchResponse;
 
 constexpr int16_t kVersion = 2;
+constexpr int32_t kFinal = -1;
 constexpr uint8_t kClicks = 1, kPrivate = 2, kFree = 3, kUnheardOf = 9;
 
 class ShareGuardTest : public InterceptorTest {
@@ -194,6 +195,32 @@ TEST_F(ShareGuardTest, waitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
     EXPECT_TRUE(nothing.acquiredRecords.empty());
   }
   EXPECT_EQ(Read(*Guarded(ResponseOf(kClicks, sealed, 0, 0)).records).records.at(0).value, Click("anna"));
+}
+
+// Each time that a record is handed out and not read counts, and after five it is given up for the group.
+TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  Advance(std::chrono::minutes(5));
+  shared_->limits.keyTimeout = std::chrono::milliseconds(10);
+  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kClicks}, 0)).forwarded());
+  ShareFetchRequest acknowledging = RequestFor({kClicks});
+  acknowledging.topics.at(0).partitions.at(0).acknowledgementBatches.emplace_back();
+  {
+    const UnreadableKeys unreadable(registryFile());
+    EXPECT_TRUE(Guarded(ResponseOf(kClicks, sealed, 0, 0)).records->empty());
+    EXPECT_TRUE(shared_->keyOutages.any());
+    const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 2));
+    ASSERT_TRUE(next.answered()) << "the session has the topic";
+    EXPECT_TRUE(WrittenResponse<ShareFetchResponse>(next.written, kVersion).responses.empty());
+    EXPECT_TRUE(Request(*guard_, kVersion, acknowledging).forwarded());
+    ShareGuard other(*shared_, *scratch_, *loop_, connection_);
+    EXPECT_TRUE(Request(other, kVersion, RequestFor({kClicks}, 0)).answered());
+    EXPECT_TRUE(Request(other, kVersion, RequestFor({}, kFinal)).forwarded());
+    ShareGuard unconcerned(*shared_, *scratch_, *loop_, connection_);
+    EXPECT_TRUE(Request(unconcerned, kVersion, RequestFor({kFree}, 0)).forwarded());
+  }
+  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
+  EXPECT_FALSE(shared_->keyOutages.any());
 }
 
 TEST_F(ShareGuardTest, learnsTheBrokersThatAnAnswerNames) {
