@@ -378,7 +378,8 @@ SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kaf
     out.resize(start);
   }
   const size_t most = std::min(kMostParts, static_cast<size_t>(whole.header.count));
-  for (size_t parts = size / (task.topicLimit - task.topicLimit / 16) + 1; parts <= most; parts *= 2) {
+  size_t parts = size / (task.topicLimit - task.topicLimit / 16) + 1;
+  for (; parts <= most; parts = parts < most ? std::min(2 * parts, most) : most + 1) {
     const absl::StatusOr<std::vector<int32_t>> counts = kafka::EvenCounts(whole, parts);
     if (!counts.ok()) break;
     SealOutcome outcome = SealInParts(task, scratch, whole, *counts, out);

@@ -33,8 +33,7 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
     resource.resourceType = kafka::ConfigResourceType::kTopic;
     resource.resourceName = name;
     resource.configurationKeys.emplace().push_back(kLimitName);
-    // Until the answer, what is known already counts.
-    if (!limits_.Find(cluster_, name, now).has_value()) limits_.Assume(cluster_, name, now);
+    limits_.Renew(cluster_, name, now);
   }
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
     kafka::Encode(ask, kDescribeConfigsVersion, writer);
@@ -45,9 +44,14 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
   const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
   if (!described.ok()) co_return;
   for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
-    if (result.errorCode == kafka::ErrorCode::kUnknownTopicOrPartition) limits_.Forget(cluster_, result.resourceName);
     const std::optional<size_t> bytes = LimitIn(result);
-    if (bytes.has_value()) limits_.Learn(cluster_, result.resourceName, *bytes, now);
+    if (result.errorCode == kafka::ErrorCode::kUnknownTopicOrPartition) {
+      limits_.Forget(cluster_, result.resourceName);
+    } else if (bytes.has_value()) {
+      limits_.Learn(cluster_, result.resourceName, *bytes, now);
+    } else {
+      limits_.Assume(cluster_, result.resourceName, now);
+    }
   }
 }
 

@@ -51,6 +51,16 @@ Refusal WithoutKeys(const ProduceRequest::Partition& partition) {
   return refusal;
 }
 
+// The producer has to begin a new epoch, as it has for what the broker finds out of order.
+Refusal InPlaceOfAnother(const ProduceRequest::Partition& partition) {
+  Refusal refusal;
+  refusal.code = ErrorCode::kOutOfOrderSequenceNumber;
+  refusal.reason = observe::RefuseReason::kOutOfOrder;
+  refusal.message = "kveil: another batch with this sequence number failed, and a part of it may be in the log";
+  refusal.recordCount = RecordCount(partition);
+  return refusal;
+}
+
 // What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does not
 // know, so a smaller batch behind this one would get in before it, and its parts could not follow any more.
 Refusal TooLarge(size_t size, size_t limit, const ProduceRequest::Partition& partition) {
@@ -163,6 +173,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   Limits limits;  // of the whole request
   limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
+  limits.answered = request.acks != 0;
   Changed changed = Changed::kNo;
   auto learning = limits_.Learn(TopicsWithoutLimit(request, version, *policies), upstream);
   co_await std::move(learning);
@@ -186,7 +197,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
         if (sealed.parts.size() > 1) {
-          state.split.Add(std::move(address), std::move(sealed.parts), std::move(sealed.id));
+          state.split.Add(std::move(address), std::move(sealed.parts), std::move(sealed.id), sealed.sentBefore);
         }
         continue;
       }
@@ -229,9 +240,9 @@ io::Task<absl::Status> ProduceGuard::SendLeadingParts(ProduceRequest& request, c
     if (request.acks == 0) {
       co_return absl::FailedPreconditionError("the broker refused a batch of a Produce request with acks=0");
     }
-    const PartitionAddress& address = failure.address;
-    RememberRefusal(header.version < kFirstVersionWithTopicIds ? address.topic : address.topicId.Text(),
-                    address.partition, failure.firstPart, ErrorCode::kNotEnoughReplicas);
+    if (!failure.id.has_value()) continue;
+    shared_.refusals.Remember(failure.id->producer, failure.id->baseSequence, ErrorCode::kNotEnoughReplicas,
+                              RefusalMemory::Clock::now());
   }
   co_return absl::OkStatus();
 }
@@ -268,7 +279,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
   }
-  if (refusal.has_value()) RememberRefusal(topic.wireName, partition.index, *partition.records, refusal->code);
+  if (refusal.has_value()) RememberRefusal(topic, partition, refusal->code);
   co_return refusal;
 }
 
@@ -284,12 +295,18 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   task.zstdAllowed = version >= kFirstVersionWithZstd;
   task.topicLimit = limits_.Of(task.topicName).bytes;
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
-  const std::optional<SplitMemory::Split> before = SplitBefore(topic, partition);
-  if (before.has_value() && before->isTaken) {
-    sealed.takenAt = before->baseOffset;
-    co_return std::nullopt;
+  std::optional<SplitMemory::Split> before;
+  if (!shared_.splits.empty() && limits.answered) sealed.id = IdOf(topic, partition);
+  if (sealed.id.has_value()) before = shared_.splits.Find(*sealed.id, SplitMemory::Clock::now());
+  if (before.has_value()) {
+    if (before->isAnothers) co_return InPlaceOfAnother(partition);
+    if (before->isTaken) {
+      sealed.takenAt = before->baseOffset;
+      co_return std::nullopt;
+    }
+    task.partCounts = before->counts;
+    sealed.sentBefore = true;
   }
-  if (before.has_value()) task.partCounts = before->counts;
   ByteBuffer& bytes = arena.NewBuffer();
   SealOutcome outcome;
   for (;;) {
@@ -318,25 +335,26 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     sealed.parts.push_back({left.first(part.size), part.records});
     left = left.subspan(part.size);
   }
-  if (sealed.parts.size() > 1) {
-    const std::optional<kafka::BatchHeader> header = FirstBatchHeader(*partition.records);
-    if (header->isIdempotent()) {
-      sealed.id = {.producer = KeyOf(*header, topic.wireName, partition.index), .baseSequence = header->baseSequence};
-    }
-  }
+  if (sealed.parts.size() > 1 && !sealed.id.has_value()) sealed.id = IdOf(topic, partition);
   partition.records = sealed.parts.back().batch;
   co_return std::nullopt;
 }
 
-// How an idempotent producer's batch was split when it was sent before, if it was.
-std::optional<SplitMemory::Split> ProduceGuard::SplitBefore(const TopicState& topic,
-                                                            const ProduceRequest::Partition& partition) const {
-  if (shared_.splits.empty()) return std::nullopt;
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(*partition.records);
+// Of an idempotent producer's batch.
+std::optional<SplitMemory::BatchId> ProduceGuard::IdOf(const TopicState& topic,
+                                                       const ProduceRequest::Partition& partition) const {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
   if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
-  const SplitMemory::BatchId id = {.producer = KeyOf(*header, topic.wireName, partition.index),
-                                   .baseSequence = header->baseSequence};
-  return shared_.splits.Find(id, header->count, SplitMemory::Clock::now());
+  SplitMemory::BatchId id;
+  id.producer.producerId = header->producerId;
+  id.producer.producerEpoch = header->producerEpoch;
+  id.producer.cluster = connection_.cluster;
+  id.producer.topic = topic.wireName;
+  id.producer.partition = partition.index;
+  id.baseSequence = header->baseSequence;
+  id.records = header->count;
+  id.crc = header->crc;
+  return id;
 }
 
 // An operator may have raised it since it was learned.
@@ -347,24 +365,13 @@ io::Task<bool> ProduceGuard::LearnGreaterLimit(const std::string& topic, size_t 
   co_return limits_.Of(topic).bytes > size;
 }
 
-ProducerPartition ProduceGuard::KeyOf(const kafka::BatchHeader& header, const std::string& wireName,
-                                      int32_t partition) const {
-  ProducerPartition key;
-  key.producerId = header.producerId;
-  key.producerEpoch = header.producerEpoch;
-  key.cluster = connection_.cluster;
-  key.topic = wireName;
-  key.partition = partition;
-  return key;
-}
-
 std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
                                                    const ProduceRequest::Partition& partition) {
   if (shared_.refusals.empty()) return std::nullopt;
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
-  if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
-  const std::optional<ErrorCode> code = shared_.refusals.Check(KeyOf(*header, topic.wireName, partition.index),
-                                                               header->baseSequence, RefusalMemory::Clock::now());
+  const std::optional<SplitMemory::BatchId> id = IdOf(topic, partition);
+  if (!id.has_value()) return std::nullopt;
+  const std::optional<ErrorCode> code =
+      shared_.refusals.Check(id->producer, id->baseSequence, RefusalMemory::Clock::now());
   if (!code.has_value()) return std::nullopt;
   Refusal refusal;
   refusal.code = *code;
@@ -374,13 +381,14 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
   return refusal;
 }
 
-void ProduceGuard::RememberRefusal(const std::string& wireName, int32_t partition, Bytes batch, ErrorCode code) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(batch);
-  if (!header.has_value() || !header->isIdempotent()) return;
+void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest::Partition& partition,
+                                   ErrorCode code) {
+  const std::optional<SplitMemory::BatchId> id = IdOf(topic, partition);
+  // Of a producer that is out of sequence the broker has something, and watches over the order itself.
+  if (!id.has_value() || code == ErrorCode::kOutOfOrderSequenceNumber) return;
   // The batches behind one that has to be split are none of them too large: they only have to wait.
   if (code == ErrorCode::kMessageTooLarge) code = ErrorCode::kNotEnoughReplicas;
-  shared_.refusals.Remember(KeyOf(*header, wireName, partition), header->baseSequence, code,
-                            RefusalMemory::Clock::now());
+  shared_.refusals.Remember(id->producer, id->baseSequence, code, RefusalMemory::Clock::now());
 }
 
 void ProduceGuard::Count(const SealOutcome& outcome) {

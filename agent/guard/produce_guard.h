@@ -47,12 +47,14 @@ class ProduceGuard : public proxy::Interceptor {
   struct Limits {
     std::chrono::steady_clock::time_point deadline;  // for keys
     size_t room = 0;                                 // bytes that sealed batches may still take
+    bool answered = true;                            // what it asks for
   };
 
   // What a partition's batch is sealed into, if it is; and where the broker has it, if it does.
   struct Sealed {
     std::vector<SplitBatches::Part> parts;
     std::optional<SplitMemory::BatchId> id;
+    bool sentBefore = false;
     std::optional<int64_t> takenAt;
   };
 
@@ -77,11 +79,11 @@ class ProduceGuard : public proxy::Interceptor {
                                                kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
                                                proxy::Arena& arena, Sealed& sealed);
   std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
-  std::optional<SplitMemory::Split> SplitBefore(const TopicState& topic,
-                                                const kafka::ProduceRequest::Partition& partition) const;
+  std::optional<SplitMemory::BatchId> IdOf(const TopicState& topic,
+                                           const kafka::ProduceRequest::Partition& partition) const;
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
-  void RememberRefusal(const std::string& wireName, int32_t partition, Bytes batch, kafka::ErrorCode code);
-  ProducerPartition KeyOf(const kafka::BatchHeader& header, const std::string& wireName, int32_t partition) const;
+  void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,
+                       kafka::ErrorCode code);
   void Count(const SealOutcome& outcome);
   void Report(const std::vector<Refused>& refused) const;
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "kafka/record_batch.h"
-
 namespace kveil::guard {
 namespace {
 
@@ -35,27 +33,22 @@ ProduceResponse::Partition* Find(ProduceResponse& response, const PartitionAddre
 // Of the last part: the broker has it, from now or from an earlier time.
 bool IsTaken(ErrorCode code) { return code == ErrorCode::kNone || code == ErrorCode::kDuplicateSequenceNumber; }
 
-// Of a part before the last. One that is out of sequence may be one of long ago; if it is not, the last is out of
-// sequence, too.
-bool MayBeTaken(ErrorCode code) { return IsTaken(code) || code == ErrorCode::kOutOfOrderSequenceNumber; }
-
-// No client sends a batch again that was refused for this.
-bool IsFinal(ErrorCode code) {
-  return code == ErrorCode::kInvalidRecord || code == ErrorCode::kInvalidTimestamp ||
-         code == ErrorCode::kMessageTooLarge || code == ErrorCode::kRecordListTooLarge ||
-         code == ErrorCode::kTopicAuthorizationFailed || code == ErrorCode::kPolicyViolation;
+// The broker may have appended what it answers with this.
+bool LeavesOpen(ErrorCode code) {
+  return code == ErrorCode::kUnknownServerError || code == ErrorCode::kRequestTimedOut ||
+         code == ErrorCode::kNetworkException || code == ErrorCode::kNotEnoughReplicasAfterAppend ||
+         code == ErrorCode::kKafkaStorageError;
 }
 
 }  // namespace
 
-void SplitBatches::Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id) {
-  kafka::BatchReader reader(parts.front().batch);
-  kafka::BatchView first;
+void SplitBatches::Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id,
+                       bool sentBefore) {
   Batch& batch = batches_.emplace_back();
-  batch.isTransactional = reader.Next(first) == kafka::BatchReader::Result::kBatch && first.header.isTransactional();
   batch.address = std::move(address);
   batch.parts = std::move(parts);
   batch.id = std::move(id);
+  batch.sentBefore = sentBefore;
 }
 
 void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
@@ -67,12 +60,14 @@ void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
 // What the broker says of one of the parts before the last; nullptr: it says nothing.
 void SplitBatches::Batch::Take(const Part& part, const ProduceResponse::Partition* answer) {
   const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;
-  if (MayBeTaken(said)) {
+  // Of a batch that was sent before, a part that is out of sequence may be one of long ago; if it is not, the last is
+  // out of sequence, too.
+  if (IsTaken(said) || (sentBefore && said == ErrorCode::kOutOfOrderSequenceNumber)) {
     if (said == ErrorCode::kNone) LearnOffset(answer->baseOffset);
     recordsTaken += part.records;
     return;
   }
-  code = CodeFor(said);
+  code = said;
   if (answer == nullptr) return;
   message = answer->errorMessage.value_or("");
   for (const ProduceResponse::RecordError& error : answer->recordErrors) {
@@ -88,10 +83,9 @@ void SplitBatches::Batch::LearnOffset(int64_t offset) {
   if (baseOffset < 0 && offset >= recordsTaken) baseOffset = offset - recordsTaken;
 }
 
-// A transactional producer goes on with the sequence number of a batch that failed for good. The broker would take the
-// first part of its next batch for the one that it has: the producer has to begin a new epoch.
-ErrorCode SplitBatches::Batch::CodeFor(ErrorCode refused) const {
-  return isTransactional && recordsTaken > 0 && IsFinal(refused) ? ErrorCode::kOutOfOrderSequenceNumber : refused;
+// Whether the broker has no part of it for certain.
+bool SplitBatches::Batch::IsOutOfTheLog() const {
+  return failed() && recordsTaken == 0 && !sentBefore && !LeavesOpen(code);
 }
 
 // The parts with this number of all batches that have more behind it.
@@ -141,7 +135,9 @@ io::Task<absl::Status> SplitBatches::SendLeading(ProduceRequest& request, const 
     }
   }
   for (const Batch& batch : batches_) {
-    if (batch.failed()) Remove(batch.address, request);
+    if (!batch.failed()) continue;
+    Remove(batch.address, request);
+    if (batch.id.has_value() && batch.IsOutOfTheLog()) memory_.Forget(*batch.id);
   }
   co_return absl::OkStatus();
 }
@@ -157,7 +153,7 @@ void SplitBatches::Remove(const PartitionAddress& address, ProduceRequest& reque
 std::vector<SplitBatches::Failure> SplitBatches::failures() const {
   std::vector<Failure> failures;
   for (const Batch& batch : batches_) {
-    if (batch.failed()) failures.push_back({batch.address, batch.parts.front().batch});
+    if (batch.failed()) failures.push_back({batch.address, batch.id});
   }
   return failures;
 }
@@ -183,7 +179,6 @@ void SplitBatches::Complete(ProduceResponse& response) {
       if (batch.id.has_value()) memory_.Taken(*batch.id, batch.baseOffset);
       continue;
     }
-    last->errorCode = batch.CodeFor(last->errorCode);
     for (ProduceResponse::RecordError& error : last->recordErrors) error.batchIndex += batch.recordsTaken;
   }
 }

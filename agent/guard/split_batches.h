@@ -32,7 +32,7 @@ class SplitBatches {
   };
   struct Failure {
     PartitionAddress address;
-    Bytes firstPart;
+    std::optional<SplitMemory::BatchId> id;
   };
 
   explicit SplitBatches(SplitMemory& memory) : memory_(memory) {}
@@ -40,8 +40,8 @@ class SplitBatches {
   bool empty() const { return batches_.empty(); }
 
   // A batch that goes in these parts, two or more; the last is in the producer's request. `id` for an idempotent
-  // producer's.
-  void Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id);
+  // producer's, which may have been sent before.
+  void Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id, bool sentBefore);
   // A batch that the broker has from an earlier time, and that is not in the request any more.
   void AddTaken(PartitionAddress address, int64_t baseOffset);
 
@@ -64,7 +64,7 @@ class SplitBatches {
     PartitionAddress address;
     std::vector<Part> parts;  // none: taken before
     std::optional<SplitMemory::BatchId> id;
-    bool isTransactional = false;
+    bool sentBefore = false;
     int32_t recordsTaken = 0;  // in the parts before the last
     int64_t baseOffset = -1;   // of the first record, as far as it is known
     kafka::ErrorCode code = kafka::ErrorCode::kNone;
@@ -75,7 +75,7 @@ class SplitBatches {
     bool HasLeading(size_t round) const { return !failed() && round + 1 < parts.size(); }
     void Take(const Part& part, const kafka::ProduceResponse::Partition* answer);
     void LearnOffset(int64_t offset);
-    kafka::ErrorCode CodeFor(kafka::ErrorCode refused) const;
+    bool IsOutOfTheLog() const;
   };
 
   kafka::ProduceRequest RequestOfRound(const kafka::ProduceRequest& request, size_t round) const;

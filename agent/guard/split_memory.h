@@ -4,6 +4,9 @@
 // number, but only among the last five of the producer. Of parts there may be more than five. So the agent remembers
 // the producer's batches, which are at most five in flight: how each was split, as a part that is cut otherwise is none
 // that the broker knows; and whether all of it was taken, so that it need not be sent again.
+//
+// Some producers use the sequence numbers of a batch that failed for another one. Of a batch the broker then has
+// nothing. Of a split one it may have a part, and would take one of the other for that: such a batch is not to be sent.
 #pragma once
 
 #include <atomic>
@@ -28,8 +31,13 @@ class SplitMemory {
   struct BatchId {
     ProducerPartition producer;
     int32_t baseSequence = 0;
+    int32_t records = 0;
+    uint32_t crc = 0;  // as the producer sent it
+
+    bool IsSameAs(const BatchId& other) const { return records == other.records && crc == other.crc; }
   };
   struct Split {
+    bool isAnothers = false;      // it was another batch with this sequence number, and parts of it may be in the log
     std::vector<int32_t> counts;  // records of each part
     bool isTaken = false;         // by the broker, all of it
     int64_t baseOffset = -1;      // then; -1 where it is not known
@@ -38,11 +46,13 @@ class SplitMemory {
   // Whether nothing is remembered: true nearly always, and then nothing needs to be asked.
   bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
 
-  // A batch of that many records.
-  std::optional<Split> Find(const BatchId& batch, int32_t records, Clock::time_point now) const;
+  std::optional<Split> Find(const BatchId& batch, Clock::time_point now) const;
   // Its parts are about to be sent.
   void Remember(const BatchId& batch, std::vector<int32_t> counts, Clock::time_point now);
+  // The broker took all of it.
   void Taken(const BatchId& batch, int64_t baseOffset);
+  // The broker took none of it.
+  void Forget(const BatchId& batch);
 
  private:
   // As many as a producer may have in flight (max.in.flight.requests.per.connection with idempotence).
@@ -52,7 +62,7 @@ class SplitMemory {
   static constexpr size_t kMostProducers = 100'000;
 
   struct Entry {
-    int32_t baseSequence;
+    BatchId id;
     Split split;
   };
   struct Producer {
@@ -61,6 +71,8 @@ class SplitMemory {
   };
 
   std::atomic<size_t> size_{0};
+  Entry* FindSame(const BatchId& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable std::mutex mutex_;
   absl::flat_hash_map<ProducerPartition, Producer> producers_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point nextSweep_ ABSL_GUARDED_BY(mutex_);

@@ -40,9 +40,17 @@ class TopicLimits {
   void Learn(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
     Keep(cluster, topic, {.bytes = bytes, .isCertain = true, .learned = now});
   }
-  // It was asked for and not told.
+  // It was asked for and not told: what was known counts on, or the default does.
   void Assume(std::string_view cluster, std::string_view topic, Clock::time_point now) {
-    Keep(cluster, topic, {.learned = now});
+    const std::lock_guard lock(mutex_);
+    if (limits_.size() >= kMostTopics) limits_.clear();
+    limits_[Key(cluster, topic)].learned = now;
+  }
+  // It is being asked for: until the answer, what is known counts on.
+  void Renew(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+    const std::lock_guard lock(mutex_);
+    const auto found = limits_.find(Key(cluster, topic));
+    if (found != limits_.end()) found->second.learned = now;
   }
   // The broker does not know the topic, or not yet.
   void Forget(std::string_view cluster, std::string_view topic) {

@@ -169,8 +169,8 @@ bool Connection::ApplicationStandsStill() const {
 
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return sendingUpstream_ || sendingToApplication_ || ApplicationStandsStill() ||
-         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || responses_.IsStalled();
+  return sendingUpstream_ || sendingToApplication_ || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()) ||
+         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || requests_.IsStalled() || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
@@ -194,7 +194,9 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 }
 
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
-  const bool standsStill = sendingToApplication_ || ApplicationStandsStill();
+  // Or it has all memory, with a request whose question cannot be answered for want of any.
+  const bool isStuck = !awaitsApplication_ && requests_.holdsMemory() && responses_.waitsForMemory();
+  const bool standsStill = sendingToApplication_ || ApplicationStandsStill() || isStuck;
   const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }

@@ -104,6 +104,15 @@ class SplitBatch : public TopicLimit {
     EXPECT_EQ(response.responses.at(0).partitionResponses.size(), 1u);
     return response.responses.at(0).partitionResponses.at(0);
   }
+  static SplitMemory::BatchId IdOf(Bytes batch) {
+    const kafka::BatchHeader header = ViewOf(batch).header;
+    SplitMemory::BatchId id;
+    id.producer = {.producerId = 7, .producerEpoch = 0, .cluster = "main", .topic = "orders", .partition = 0};
+    id.baseSequence = header.baseSequence;
+    id.records = header.count;
+    id.crc = header.crc;
+    return id;
+  }
   int Send(Bytes batch) { return static_cast<int>(Answer(batch).errorCode); }
 
   std::vector<ReadBatch> taken_;
@@ -259,13 +268,45 @@ TEST_F(SplitBatch, doesNotHoldUpAnEarlierOne) {
   EXPECT_EQ(TakenRecords(), 301u);
 }
 
-// It would go on with sequence number 100, and the broker would take the first part of the next for that of this.
-TEST_F(SplitBatch, ofATransactionThatFailsForGoodInItsLastPartMakesTheProducerBeginANewEpoch) {
-  errors_ = {ErrorCode::kNone, ErrorCode::kInvalidRecord};
-  EXPECT_EQ(Send(Whole(100, kafka::BatchHeader::kTransactionalBit)), 45);
+// franz-go gives the sequence numbers of a batch that failed to the next one. The broker would take a part of this for
+// the part of the other that it has.
+TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
+  for (const ErrorCode error : {ErrorCode::kInvalidRecord, ErrorCode::kNotEnoughReplicas}) {
+    known_.clear();
+    errors_ = {ErrorCode::kNone, error};
+    EXPECT_EQ(Send(batch_), static_cast<int>(error));
+    const size_t before = TakenRecords();
+    std::vector<TestRecord> others(150, Record("other", "small"));
+    TestBatch fields;
+    fields.producerId = 7;
+    fields.producerEpoch = 0;
+    fields.baseSequence = 100;
+    EXPECT_EQ(Send(ProducedBatch(others, kafka::Codec::kNone, fields)), 45) << "as many as the first part";
+    for (TestRecord& record : records_) record.value = Noise(130);
+    EXPECT_EQ(Send(Whole(100)), 45) << "cut alike";
+    EXPECT_EQ(TakenRecords(), before);
+    known_.clear();
+    EXPECT_EQ(Send(BatchOf(100, Record("k", "small"), 1)), 0) << "a new epoch";
+    shared_->splits.Forget(IdOf(batch_));
+  }
+}
+
+TEST_F(SplitBatch, mayTakeThePlaceOfAnotherOfWhichNothingIsInTheLog) {
   errors_ = {ErrorCode::kInvalidRecord};
+  EXPECT_EQ(Send(batch_), 87);
+  for (TestRecord& record : records_) record.value = Noise(130);
+  EXPECT_EQ(Send(Whole(100)), 0);
+  EXPECT_EQ(TakenRecords(), 300u);
+}
+
+// Producer ids begin anew.
+TEST_F(SplitBatch, isSentToANewClusterOfTheSameName) {
+  EXPECT_EQ(Send(batch_), 0);
+  taken_.clear();
   known_.clear();
-  EXPECT_EQ(Send(Whole(400, kafka::BatchHeader::kTransactionalBit)), 87) << "nothing of it was taken";
+  for (TestRecord& record : records_) record.value = Noise(130);
+  EXPECT_EQ(Send(Whole(100)), 0);
+  EXPECT_EQ(TakenRecords(), 300u);
 }
 
 TEST_F(SplitBatch, doesNotConcernTheOtherPartitions) {
@@ -295,6 +336,9 @@ TEST_F(SplitBatch, withoutAcknowledgementsWaitsForThoseOfItsParts) {
   EXPECT_EQ(WrittenRequest<ProduceRequest>(result.written, 9).acks, 0);
   errors_ = {ErrorCode::kNotLeaderOrFollower};
   EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}, 9, 0).closed());
+  known_.clear();
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}, 9, 0).rewritten()) << "answered, though no answer is due";
 }
 
 TEST_F(SplitBatch, endsTheConnectionWhenItsFateIsNotKnown) {

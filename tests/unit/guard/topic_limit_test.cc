@@ -34,11 +34,23 @@ TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
   BrokerSays("45000", ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
   for (const char* limit : {"", "-1", "0", "many"}) {
-    shared_->topicLimits.Learn("main", "orders", 1, TopicLimits::Clock::now() - TopicLimits::kLifetime);
+    shared_->topicLimits.Forget("main", "orders");
     BrokerSays(limit);
     EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone) << limit;
   }
   EXPECT_EQ(upstream_.asked.size(), 5u);
+}
+
+TEST_F(TopicLimit, countsOnWhileItIsAskedForAgain) {
+  shared_->topicLimits.Learn("main", "orders", 52'000, TopicLimits::Clock::now() - TopicLimits::kLifetime);
+  size_t during = 0;
+  upstream_.respond = [&](const FakeUpstream::Asked&) -> absl::StatusOr<ByteBuffer> {
+    const auto known = shared_->topicLimits.Find("main", "orders", TopicLimits::Clock::now());
+    during = known.has_value() ? known->bytes : 0;
+    return absl::UnavailableError("the broker has closed the connection");
+  };
+  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
+  EXPECT_EQ(during, 52'000u);
 }
 
 // A broker hears of a new topic a little later than its producers may.

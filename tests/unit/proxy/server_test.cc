@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 
+#include "connection_fixture.h"
 #include "peers.h"
 
 namespace kveil::proxy {
@@ -222,6 +223,34 @@ TEST_F(HoarderTest, isEndedWhenOthersWaitForItsMemory) {
   EXPECT_TRUE(Ended("stalled")) << "not one, or more than one was ended";
   first.application.ReceiveRest();
   EXPECT_EQ(first.application.HowItEnded(), "by a reset") << "the one that stood still for longer";
+}
+
+// Each holds the buffer that the other's answer needs.
+TEST_F(HoarderTest, isOneOfThoseWhoseQuestionsHoldAllMemory) {
+  options_.receiveBuffers = 2;
+  hooks_.makeInterceptors = [](const ConnectionInfo&, size_t, io::Loop&) {
+    auto asking = std::make_unique<FakeInterceptor>(std::vector<ApiKey>{ApiKey::kOffsetCommit});
+    asking->asks = true;
+    std::vector<std::unique_ptr<Interceptor>> all;
+    all.push_back(std::move(asking));
+    return all;
+  };
+  Start();
+  const SocketAddress address = Serve(1);
+  std::vector<Both> open;
+  for (int i = 0; i < 2; ++i) open.push_back(OpenThrough(address));
+  for (Both& both : open) both.application.Send(RequestFrameOf(ApiKey::kOffsetCommit, 1, "body"));
+  for (Both& both : open) {
+    const std::string question = both.broker.ReceiveFrame();
+    both.broker.Send(Framed(StrCat(question.substr(8, 4), "an answer")));
+  }
+  bool goesOn = false;
+  for (int i = 0; i < 80 && !goesOn; ++i)
+    goesOn = open[0].broker.HasBytesWithin(50) || open[1].broker.HasBytesWithin(50);
+  EXPECT_TRUE(goesOn);
+  Both other = OpenThrough(address);
+  other.application.Send(Request(5));
+  EXPECT_TRUE(other.broker.HasBytesWithin(3000)) << "others stand still, too";
 }
 
 TEST_F(HoarderTest, isLeftAloneWhileThereIsEnoughForAll) {
