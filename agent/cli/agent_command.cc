@@ -7,11 +7,15 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <iostream>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/agent.h"
 #include "cli/common.h"
+#include "policy/policy.h"
+#include "policy/read_file.h"
+#include "proxy/cluster_tls.h"
 
 namespace kveil::cli {
 namespace {
@@ -93,6 +97,20 @@ int RunAgent(const std::string& configPath) {
   }
   (*agent)->Drain();
   log::Info("agent.ended");
+  return 0;
+}
+
+int CheckAgentFiles(const std::string& configPath) {
+  const absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
+  if (!config.ok()) return Fail("agent", config.status());
+  const absl::StatusOr<std::vector<std::string>> files = policy::FilesOfFolder(config->policies);
+  if (!files.ok()) return Fail("agent", files.status());
+  const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = policy::Policy::Load(*files);
+  if (!policies.ok()) return Fail("agent", policies.status());
+  const absl::StatusOr<std::unique_ptr<proxy::ClusterTls>> tls = proxy::ClusterTls::Load(config->clusters);
+  if (!tls.ok()) return Fail("agent", tls.status());
+  std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
+            << " of " << config->policies << "\n";
   return 0;
 }
 

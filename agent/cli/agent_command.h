@@ -9,4 +9,7 @@ namespace kveil::cli {
 // the agent could not start.
 int RunAgent(const std::string& configPath);
 
+// Reads what the agent would read, changes nothing. 0, or 1 after a line on stderr for the first thing that is wrong.
+int CheckAgentFiles(const std::string& configPath);
+
 }  // namespace kveil::cli

@@ -33,6 +33,7 @@ class CommandLine {
   std::optional<std::string> keyspace_;
   std::vector<std::string> files_;
   std::string headerValue_;
+  bool onlyCheck_ = false;
   std::function<int()> run_;
 };
 
@@ -61,11 +62,15 @@ CommandLine::CommandLine() {
   app_.require_subcommand(1);
   app_.footer("`kveil COMMAND --help` says more, with an example.");
 
-  Add(
+  CLI::App* const agent = Add(
       app_, "agent", "Run the agent in the foreground, logging to stderr; it is ready when `kveil status` exits 0",
       "kveil agent --config /etc/kveil/agent.json",
-      [this] { return RunAgent(common_.configPath.empty() ? policy::kDefaultConfigPath : common_.configPath); },
+      [this] {
+        const std::string path = common_.configPath.empty() ? policy::kDefaultConfigPath : common_.configPath;
+        return onlyCheck_ ? CheckAgentFiles(path) : RunAgent(path);
+      },
       /*withJson=*/false);
+  agent->add_flag("--check", onlyCheck_, "Only read configuration, policies and TLS files, and say what is wrong");
 
   Add(app_, "status",
       "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",

@@ -31,6 +31,7 @@ void RefusalMemory::Remember(const ProducerPartition& key, int32_t baseSequence,
                              Clock::time_point now) {
   const std::lock_guard lock(mutex_);
   if (now >= nextSweep_) DropExpired(now);
+  if (refused_.size() >= kMostProducers && !refused_.contains(key)) refused_.erase(refused_.begin());
   const auto [entry, isNew] = refused_.try_emplace(key, Refused{baseSequence, code, now + lifetime_});
   if (!isNew && IsBefore(baseSequence, entry->second.baseSequence)) {
     entry->second = Refused{baseSequence, code, now + lifetime_};

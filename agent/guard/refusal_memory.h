@@ -41,8 +41,8 @@ class RefusalMemory {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // How long a refused batch is waited for; longer than any client's delivery timeout by default (Java's is 2 minutes).
-  explicit RefusalMemory(std::chrono::seconds lifetime = std::chrono::minutes(5)) : lifetime_(lifetime) {}
+  // How long a refused batch is waited for; longer than clients try by default (Java 2 minutes, librdkafka 5).
+  explicit RefusalMemory(std::chrono::seconds lifetime = std::chrono::minutes(10)) : lifetime_(lifetime) {}
 
   // Whether anything is remembered at all: false nearly always, and then nothing else needs to be asked.
   bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
@@ -56,6 +56,8 @@ class RefusalMemory {
   void Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code, Clock::time_point now);
 
  private:
+  static constexpr size_t kMostProducers = 100'000;
+
   struct Refused {
     int32_t baseSequence;
     kafka::ErrorCode code;

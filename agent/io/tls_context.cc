@@ -1,14 +1,18 @@
 #include "io/tls_context.h"
 
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_join.h"
 #include "base/text.h"
+#include "base/unique_fd.h"
 
 namespace kveil::io {
 namespace {
@@ -16,10 +20,11 @@ namespace {
 // Brokers whose sessions are kept at most.
 constexpr size_t kMostResumable = 1000;
 
+// Why the file cannot be used, where OpenSSL would say no more than that it could not.
 absl::Status Wrong(const std::string& file, std::string_view what) {
-  const unsigned long error = ERR_peek_last_error();
-  const char* const reason = ERR_reason_error_string(error);
-  return absl::InvalidArgumentError(StrCat(file, ": ", what, reason != nullptr ? ": " : "", reason ? reason : ""));
+  const UniqueFd opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (opened.get() < 0) return absl::InvalidArgumentError(StrCat(file, ": cannot be read: ", std::strerror(errno)));
+  return absl::InvalidArgumentError(StrCat(file, ": ", what));
 }
 
 // Nobody is there to type a passphrase.
@@ -42,6 +47,10 @@ absl::Status LoadTrusted(SSL_CTX* context, const TlsFiles& files) {
   return absl::OkStatus();
 }
 
+absl::Status NotTheKey(const TlsFiles& files) {
+  return absl::InvalidArgumentError(StrCat(files.key, ": is not the key of ", files.certificate));
+}
+
 absl::Status LoadIdentity(SSL_CTX* context, const TlsFiles& files) {
   if (files.certificate.empty()) return absl::OkStatus();
   ERR_clear_error();
@@ -49,11 +58,10 @@ absl::Status LoadIdentity(SSL_CTX* context, const TlsFiles& files) {
     return Wrong(files.certificate, "no certificate is in it");
   }
   if (SSL_CTX_use_PrivateKey_file(context, files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH) return NotTheKey(files);
     return Wrong(files.key, "no private key without a passphrase is in it");
   }
-  if (SSL_CTX_check_private_key(context) != 1) {
-    return absl::InvalidArgumentError(StrCat(files.key, ": is not the key of ", files.certificate));
-  }
+  if (SSL_CTX_check_private_key(context) != 1) return NotTheKey(files);
   return absl::OkStatus();
 }
 

@@ -1,9 +1,11 @@
 // Record batches as a broker or a client may send them: walked, decompressed, and rebuilt by BatchWriter.
 // The first byte picks the edits, the rest are the batches.
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
 #include "fuzz.h"
+#include "kafka/batch_split.h"
 #include "kafka/batch_writer.h"
 #include "kafka/record.h"
 #include "kafka/record_batch.h"
@@ -131,6 +133,35 @@ void Rebuild(const BatchView& batch, Bytes records, uint8_t edit) {
   CompareRecords(records, *again, batch.header.count, edit);
 }
 
+// The parts that a batch is cut into hold its records, the same but for their offsets.
+void CutUp(const BatchView& batch, Bytes records, uint8_t edit) {
+  static ByteBuffer buffer;
+  const kafka::BatchPart whole = {.header = batch.header, .records = records};
+  const size_t parts = std::min(1 + static_cast<size_t>(edit % 17), static_cast<size_t>(batch.header.count));
+  const auto counts = kafka::EvenCounts(whole, parts);
+  Check(counts.ok() && counts->size() == parts, "a batch can be divided into as many parts as it has records");
+  const auto cut = kafka::Cut(whole, *counts, buffer);
+  if (!cut.ok()) return;  // a timestamp that is too long
+  RecordReader old(records, batch.header.count);
+  RecordView a;
+  RecordView b;
+  for (const kafka::BatchPart& part : *cut) {
+    Check(part.header.count > 0 && part.header.lastOffsetDelta == part.header.count - 1, "a part has records");
+    Check(!batch.header.isIdempotent() || batch.header.baseSequence < 0 || part.header.baseSequence >= 0,
+          "sequence numbers wrap to 0");
+    RecordReader reader(part.records, part.header.count);
+    for (int32_t offset = 0; reader.Next(b); ++offset) {
+      Check(old.Next(a), "the parts have no more records than the batch");
+      Check(&part == &cut->front() || b.offsetDelta == offset, "offsets of a part count from 0");
+      Check(a.attributes == b.attributes && a.timestampDelta == b.timestampDelta && a.key == b.key &&
+                a.value == b.value && a.headerCount == b.headerCount && a.headers == b.headers,
+            "a record in a part is the same");
+    }
+    Check(reader.status().ok(), "a part is well-formed");
+  }
+  Check(!old.Next(a), "every record is in a part");
+}
+
 void CheckFiller(const BatchView& batch) {
   const ByteBuffer filler = kafka::MakeControlFiller(batch.header);
   BatchReader reader(filler);
@@ -161,7 +192,9 @@ void Run(Bytes bytes) {
     const auto records = kafka::UncompressedRecords(batch, kLimit, scratch);
     if (!records.ok()) continue;
     Check(batch.header.codec() == Codec::kNone || records->size() <= kLimit, "no batch is longer than the limit");
-    if (WalkRecords(*records, batch.header.count)) Rebuild(batch, *records, edit);
+    if (!WalkRecords(*records, batch.header.count)) continue;
+    Rebuild(batch, *records, edit);
+    if (batch.header.count > 0) CutUp(batch, *records, edit);
   }
   Check(read + reader.rest().size() == input.rest().size(), "every byte is in a batch or left over");
 }

@@ -1,6 +1,8 @@
 // The command line itself: help, and what becomes of mistakes.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "command_fixture.h"
 
 namespace kveil::cli {
@@ -61,6 +63,27 @@ TEST_F(CommandLineTest, saysWhatIsWrongWithAConfiguration) {
   for (const std::string command : {"agent", "status", "detach"}) {
     ExpectFailure(Run({command, "--config", bad}), 1, StrCat(bad, ": /intercept/targets"));
   }
+}
+
+TEST_F(CommandLineTest, readsWhatAnAgentWouldReadAndChangesNothing) {
+  const auto config = [&](const std::string& more) {
+    return Write("agent.json", StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports":
+        "9092"}]}, "policies": ")",
+                                      folder_, "/policies\"", more, "}"));
+  };
+  const std::string missing = folder_ + "/ca.pem";
+  const std::string tls = StrCat(R"(, "clusters": {"main": {"tls": {"ca": ")", missing, "\"}}}");
+  ExpectFailure(Run({"agent", "--check", "--config", config("")}), 1, folder_ + "/policies");
+  std::filesystem::create_directory(folder_ + "/policies");
+  Write("policies/good.json", R"({"topics": [{"name": "clicks", "seal": {"scope": "topic"}}]})");
+  const CommandResult good = Run({"agent", "--check", "--config", config("")});
+  EXPECT_EQ(good.exitStatus, 0) << good.err;
+  EXPECT_NE(good.out.find("agent.json: good, with 1 policy file "), std::string::npos) << good.out;
+  const CommandResult without = Run({"agent", "--check", "--config", config(tls)});  // and a line of the log
+  EXPECT_EQ(without.exitStatus, 1);
+  EXPECT_NE(without.err.find("TLS of cluster main: " + missing + ": cannot be read"), std::string::npos);
+  Write("policies/broken.json", "{");
+  ExpectFailure(Run({"agent", "--check", "--config", config("")}), 1, "broken.json");
 }
 
 }  // namespace

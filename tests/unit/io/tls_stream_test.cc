@@ -452,14 +452,14 @@ TEST_F(TlsStreamTest, ShowsItsCertificateWhereOneIsAskedFor) {
 TEST_F(TlsStreamTest, SaysWhatIsWrongWithItsFiles) {
   const auto problem = [](const TlsFiles& files) { return std::string(TlsContext::Load(files).status().message()); };
   const TestCertificate own = authority_.Issue("agent", ""), other = authority_.Issue("other", "");
-  EXPECT_THAT(problem({.ca = "/nowhere/ca.pem"}), HasSubstr("/nowhere/ca.pem: no certificates that could be trusted"));
+  EXPECT_THAT(problem({.ca = "/nowhere/ca.pem"}), HasSubstr("/nowhere/ca.pem: cannot be read: No such file"));
   EXPECT_THAT(problem({.ca = own.key}), HasSubstr(own.key + ": no certificates"));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.key, .key = own.key}),
               HasSubstr("no certificate is"));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = own.certificate}),
               HasSubstr("no private key"));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = other.key}),
-              HasSubstr(other.key));
+              HasSubstr(other.key + ": is not the key of " + own.certificate));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = own.certificate, .key = authority_.RsaKey()}),
               HasSubstr("is not the key of " + own.certificate));
   EXPECT_THAT(problem({.ca = authority_.path(), .certificate = "", .key = "", .crl = own.certificate}),

@@ -85,9 +85,11 @@ TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
   EXPECT_GE(examples, 3u);
   EXPECT_TRUE(Policy::Load({kFolder + "examples"}).ok()) << "the examples together";
 
-  const std::string config = ReadAll(kFolder + "agent.example.json");
-  EXPECT_TRUE(JsonSchema("agent.schema.json").Accepts(config));
-  EXPECT_TRUE(ParseConfig(config, "agent.example.json").ok());
+  for (const char* file : {"agent.example.json", "agent.minimal.json"}) {
+    const std::string config = ReadAll(kFolder + file);
+    EXPECT_TRUE(JsonSchema("agent.schema.json").Accepts(config)) << file;
+    EXPECT_TRUE(ParseConfig(config, file).ok()) << file;
+  }
 }
 
 // The schema's defaults are what an empty document means.
