@@ -14,6 +14,7 @@ namespace {
 using kafka::ErrorCode;
 using kafka::ProduceRequest;
 using kafka::ProduceResponse;
+using observe::RefuseReason;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
@@ -40,37 +41,6 @@ std::optional<kafka::BatchHeader> FirstBatchHeader(Bytes records) {
 uint64_t RecordCount(const ProduceRequest::Partition& partition) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
   return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
-}
-
-Refusal WithoutKeys(const ProduceRequest::Partition& partition) {
-  Refusal refusal;
-  refusal.code = ErrorCode::kNotEnoughReplicas;
-  refusal.reason = observe::RefuseReason::kKeysUnavailable;
-  refusal.message = "kveil: the keys cannot be reached now";
-  refusal.recordCount = RecordCount(partition);
-  return refusal;
-}
-
-// The producer has to begin a new epoch, as it has for what the broker finds out of order.
-Refusal InPlaceOfAnother(const ProduceRequest::Partition& partition) {
-  Refusal refusal;
-  refusal.code = ErrorCode::kOutOfOrderSequenceNumber;
-  refusal.reason = observe::RefuseReason::kOutOfOrder;
-  refusal.message = "kveil: another batch with this sequence number failed, and a part of it may be in the log";
-  refusal.recordCount = RecordCount(partition);
-  return refusal;
-}
-
-// What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does not
-// know, so a smaller batch behind this one would get in before it, and its parts could not follow any more.
-Refusal TooLarge(size_t size, size_t limit, const ProduceRequest::Partition& partition) {
-  Refusal refusal;
-  refusal.code = ErrorCode::kMessageTooLarge;
-  refusal.reason = observe::RefuseReason::kTooLarge;
-  refusal.message =
-      StrCat("kveil: sealed, the batch has ", size, " bytes, and the topic's max.message.bytes is ", limit);
-  refusal.recordCount = RecordCount(partition);
-  return refusal;
 }
 
 size_t Largest(const std::vector<SealedPart>& parts) {
@@ -108,12 +78,12 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
                                                  proxy::FrameOutput& output) {
   const int16_t version = request.header.version;
   if (!ProduceRequest::kVersions.Contains(version)) {
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
+    shared_.metrics.RecordsRefused(RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Produce version ", version, ", which the agent cannot read"));
   }
   absl::StatusOr<ProduceRequest> decoded = kafka::Decode<ProduceRequest>(request.body, version);
   if (!decoded.ok()) {
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kMalformed, 1);
+    shared_.metrics.RecordsRefused(RefuseReason::kMalformed, 1);
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
   }
   // No broker has such a topic, and what is remembered of each partition holds its name.
@@ -271,10 +241,8 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
   std::optional<Refusal> refusal;
   if (!topic.name.has_value()) {
     // The broker could not name it either: the client asks for the topic's metadata again.
-    refusal.emplace();
-    refusal->code = ErrorCode::kUnknownTopicId;
-    refusal->message = "kveil: a topic id that the broker cannot name";
-    refusal->recordCount = RecordCount(partition);
+    refusal = Refuse(ErrorCode::kUnknownTopicId, RefuseReason::kOther, "kveil: a topic id that the broker cannot name",
+                     RecordCount(partition));
   } else if (topic.sealedBy != nullptr) {
     auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
@@ -299,7 +267,12 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   if (!shared_.splits.empty() && limits.answered) sealed.id = IdOf(topic, partition);
   if (sealed.id.has_value()) before = shared_.splits.Find(*sealed.id, SplitMemory::Clock::now());
   if (before.has_value()) {
-    if (before->isAnothers) co_return InPlaceOfAnother(partition);
+    // The producer has to begin a new epoch, as it has for what the broker finds out of order.
+    if (before->isAnothers) {
+      co_return Refuse(ErrorCode::kOutOfOrderSequenceNumber, RefuseReason::kOutOfOrder,
+                       "kveil: another batch with this sequence number failed, and a part of it may be in the log",
+                       RecordCount(partition));
+    }
     if (before->isTaken) {
       sealed.takenAt = before->baseOffset;
       co_return std::nullopt;
@@ -314,7 +287,10 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
     if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
       shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
-      if (std::chrono::steady_clock::now() > limits.deadline) co_return WithoutKeys(partition);
+      if (std::chrono::steady_clock::now() > limits.deadline) {
+        co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
+                         "kveil: the keys cannot be reached now", RecordCount(partition));
+      }
       auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
       (void)co_await std::move(fetching);  // what could not be had is asked for again
       continue;
@@ -324,7 +300,14 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     if (largest <= limit.bytes || !limit.isCertain) break;
     auto learning = LearnGreaterLimit(*topic.name, limit.bytes, upstream);
     const bool isGreater = co_await std::move(learning);
-    if (!isGreater) co_return TooLarge(largest, limit.bytes, partition);
+    // What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does
+    // not know, so a smaller batch behind this one would get in before it, and its parts could not follow any more.
+    if (!isGreater) {
+      co_return Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+                       StrCat("kveil: sealed, the batch has ", largest, " bytes, and the topic's max.message.bytes is ",
+                              limit.bytes),
+                       RecordCount(partition));
+    }
     task.topicLimit = limits_.Of(task.topicName).bytes;
     bytes.clear();
   }
@@ -373,12 +356,8 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
   const std::optional<ErrorCode> code =
       shared_.refusals.Check(id->producer, id->baseSequence, RefusalMemory::Clock::now());
   if (!code.has_value()) return std::nullopt;
-  Refusal refusal;
-  refusal.code = *code;
-  refusal.reason = observe::RefuseReason::kOutOfOrder;
-  refusal.message = "kveil: an earlier batch of this producer was refused and has to come first";
-  refusal.recordCount = RecordCount(partition);
-  return refusal;
+  return Refuse(*code, RefuseReason::kOutOfOrder,
+                "kveil: an earlier batch of this producer was refused and has to come first", RecordCount(partition));
 }
 
 void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest::Partition& partition,

@@ -1,0 +1,35 @@
+// Why records of a partition are not forwarded, in the terms of a Produce response.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kafka/error_code.h"
+#include "observe/metrics.h"
+
+namespace kveil::guard {
+
+struct Refusal {
+  struct Record {
+    int32_t index = 0;  // in the batch
+    std::string message;
+  };
+  kafka::ErrorCode code = kafka::ErrorCode::kNone;
+  observe::RefuseReason reason = observe::RefuseReason::kOther;
+  std::string message;  // never holds anything of a record
+  std::vector<Record> records;
+  uint64_t recordCount = 1;
+};
+
+inline Refusal Refuse(kafka::ErrorCode code, observe::RefuseReason reason, std::string message, uint64_t recordCount) {
+  Refusal refusal;
+  refusal.code = code;
+  refusal.reason = reason;
+  refusal.message = std::move(message);
+  refusal.recordCount = recordCount;
+  return refusal;
+}
+
+}  // namespace kveil::guard
