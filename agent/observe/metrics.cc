@@ -92,7 +92,8 @@ struct Metrics::Families {
   std::array<Counter*, 2> lookups =
       Labelled(*registry, "kveil_key_cache_lookups_total", "Look-ups of keys in the workers' caches, by result.",
                "result", std::array<const char*, 2>{"hit", "miss"});
-  Counter* erased = Plain(*registry, "kveil_users_erased_total", "Commands kveil erase on this node that destroyed keys.");
+  Counter* erased =
+      Plain(*registry, "kveil_users_erased_total", "Commands kveil erase on this node that destroyed keys.");
   std::array<Counter*, 2> reloads =
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
