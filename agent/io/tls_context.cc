@@ -22,7 +22,7 @@ constexpr size_t kMostResumable = 1000;
 
 // Why the file cannot be used, where OpenSSL would say no more than that it could not.
 absl::Status Wrong(const std::string& file, std::string_view what) {
-  const UniqueFd opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // it may be a pipe
   if (opened.get() < 0) return absl::InvalidArgumentError(StrCat(file, ": cannot be read: ", std::strerror(errno)));
   return absl::InvalidArgumentError(StrCat(file, ": ", what));
 }
