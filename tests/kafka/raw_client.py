@@ -2,7 +2,7 @@
 
 Each line of input is a frame in hex, sent as it is. For each it prints one line: the answer (a frame with its four length
 bytes, in hex), or `closed` or `silent` (nothing within ten seconds). The first line it prints says how the connect went:
-`connected PEER OWN`, as the application sees these addresses, or `refused`. With TRIES a refused connect is tried again,
+`connected PEER OWN`, as the application sees these addresses, or `refused`, or `failed` and why. With TRIES a refused connect is tried again,
 ten times a second."""
 
 import socket
@@ -22,7 +22,11 @@ def main():
                 print("refused" if isinstance(error, ConnectionRefusedError) else f"failed {error}", flush=True)
                 return
             time.sleep(0.1)
-    print("connected", connection.getpeername()[0], connection.getsockname()[0], flush=True)
+    try:
+        print("connected", connection.getpeername()[0], connection.getsockname()[0], flush=True)
+    except OSError as error:  # Connected, and reset before anybody looked.
+        print(f"failed reset, {error}", flush=True)
+        return
     for line in sys.stdin:
         try:
             connection.sendall(bytes.fromhex(line))
