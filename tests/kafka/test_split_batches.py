@@ -42,7 +42,7 @@ def connections_break(workload, every):
 def test_a_librdkafka_whose_connections_break(app, reader, agent, shop, small):
     values = events(100, 60_000)
     split = agent.metrics()["kveil_batches_split_total"]
-    with connections_break(shop, 0.2) as broken:
+    with connections_break(shop, 0.05) as broken:
         done = app.kcat_produce(small, values, "-E", "-X", "enable.idempotence=true", "-X", f"batch.size={LIMIT - 500}",
                                 "-X", "reconnect.backoff.ms=10", "-X", "reconnect.backoff.max.ms=50", timeout=150)
     # kcat's status also tells that all brokers were gone for a while.
@@ -56,7 +56,7 @@ def test_a_librdkafka_whose_connections_break(app, reader, agent, shop, small):
 def test_a_java_producer_whose_connections_break(app, reader, agent, shop, small):
     values = events(100, 60_000)
     split = agent.metrics()["kveil_batches_split_total"]
-    with connections_break(shop, 0.2) as broken:
+    with connections_break(shop, 0.05) as broken:
         answers = app.produce(small, [Message(None, value) for value in values], f"batch.size={LIMIT - 500}", "linger.ms=50",
                               "reconnect.backoff.ms=10", "reconnect.backoff.max.ms=50", "retry.backoff.ms=10", timeout=150)
     assert sum(broken) > 10, broken
