@@ -43,6 +43,10 @@ inline void Append(ByteBuffer& buffer, Bytes bytes) {
   if (!bytes.empty()) std::memcpy(buffer.data() + size, bytes.data(), bytes.size());
 }
 
+inline Bytes Between(const uint8_t* start, const uint8_t* end) {
+  return Bytes(start, static_cast<size_t>(end - start));
+}
+
 inline std::string_view AsText(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 inline Bytes AsBytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
 

@@ -13,6 +13,8 @@
 #include "kafka/messages/sasl.h"
 #include "kafka/messages/share_fetch.h"
 
+#include "guard/message_output.h"
+
 namespace kveil::guard {
 namespace {
 
@@ -68,11 +70,7 @@ io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& 
   own.apiKey = ApiKey::kApiVersions;
   own.minVersion = ApiVersionsResponse::kVersions.min;
   own.maxVersion = ApiVersionsResponse::kVersions.max;
-  output.writer.BeginFrame();
-  kafka::WriteResponseHeader(ApiKey::kApiVersions, 0, request.header.correlationId, output.writer);
-  kafka::Encode(response, 0, output.writer);
-  output.writer.FinishFrame();
-  co_return RequestVerdict::Answer();
+  co_return AnswerRequest(request, response, 0, output);
 }
 
 io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
@@ -84,11 +82,7 @@ io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFram
     const int16_t newest = NewestReadable(offered.apiKey);
     if (newest >= 0) offered.maxVersion = std::min(offered.maxVersion, newest);
   }
-  output.writer.BeginFrame();
-  kafka::WriteResponseHeader(response.apiKey, response.version, response.correlationId, output.writer);
-  kafka::Encode(*decoded, response.version, output.writer);
-  output.writer.FinishFrame();
-  co_return ResponseVerdict::Rewrite();
+  co_return RewriteResponse(response, *decoded, output);
 }
 
 }  // namespace kveil::guard

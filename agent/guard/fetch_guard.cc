@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "guard/message_output.h"
 
 namespace kveil::guard {
 namespace {
@@ -141,11 +142,7 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
     co_await loop_.Sleep(hold);
   }
   if (!progress.changed) co_return ResponseVerdict::Forward();
-  output.writer.BeginFrame();
-  output.writer.Append(response.header());
-  kafka::Encode(*decoded, response.version, output.writer);
-  output.writer.FinishFrame();
-  co_return ResponseVerdict::Rewrite();
+  co_return RewriteResponse(response, *decoded, output);
 }
 
 io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,

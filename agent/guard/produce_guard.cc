@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/key_wait.h"
+#include "guard/message_output.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -62,15 +63,7 @@ struct ProduceGuard::State : proxy::RequestState {
   // Makes the broker's answer to what was forwarded one to the request. The answer then refers to this.
   void Complete(ProduceResponse& response) {
     split.Complete(response);
-    for (const Refused& entry : refused) {
-      ProduceResponse::Partition& partition =
-          AddPartition(entry.address, entry.refusal.code, entry.refusal.message, response);
-      for (const Refusal::Record& record : entry.refusal.records) {
-        ProduceResponse::RecordError& error = partition.recordErrors.emplace_back();
-        error.batchIndex = record.index;
-        error.batchIndexErrorMessage = record.message;
-      }
-    }
+    for (const Refused& entry : refused) AddPartition(entry.address, entry.refusal, response);
   }
 };
 
@@ -115,20 +108,10 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   if (decoded->topicData.empty() && !state->empty()) {
     ProduceResponse response;
     state->Complete(response);
-    output.writer.BeginFrame();
-    kafka::WriteResponseHeader(kafka::ApiKey::kProduce, version, request.header.correlationId, output.writer);
-    kafka::Encode(response, version, output.writer);
-    output.writer.FinishFrame();
-    co_return RequestVerdict::Answer();
+    co_return AnswerRequest(request, response, version, output);
   }
-  RequestVerdict verdict = RequestVerdict::Forward();
-  if (changed == Changed::kYes) {
-    output.writer.BeginFrame();
-    output.writer.Append(request.frame.first(request.header.size));
-    kafka::Encode(*decoded, version, output.writer);
-    output.writer.FinishFrame();
-    verdict = RequestVerdict::Rewrite();
-  }
+  RequestVerdict verdict =
+      changed == Changed::kYes ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   if (!answered) co_return std::move(verdict).NoResponse();
   if (!state->empty() || version >= kFirstVersionWithNodeEndpoints) {
     co_return std::move(verdict).WantResponse(std::move(state));
@@ -405,11 +388,7 @@ io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& r
   auto& ours = static_cast<State&>(*state);
   if (ours.empty()) co_return ResponseVerdict::Forward();
   ours.Complete(*decoded);
-  output.writer.BeginFrame();
-  output.writer.Append(response.header());
-  kafka::Encode(*decoded, response.version, output.writer);
-  output.writer.FinishFrame();
-  co_return ResponseVerdict::Rewrite();
+  co_return RewriteResponse(response, *decoded, output);
 }
 
 }  // namespace kveil::guard

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "guard/key_wait.h"
+#include "guard/message_output.h"
 
 namespace kveil::guard {
 namespace {
@@ -141,11 +142,7 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   state->refused = TakeRefused(*decoded);
   if (state->refused.empty()) co_return RequestVerdict::Forward().WantResponse();
   if (!decoded->topics.empty()) {
-    output.writer.BeginFrame();
-    output.writer.Append(request.frame.first(request.header.size));
-    kafka::Encode(*decoded, version, output.writer);
-    output.writer.FinishFrame();
-    co_return RequestVerdict::Rewrite().WantResponse(std::move(state));
+    co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
   }
   co_await loop_.Sleep(kHold);
   co_return AnswerLocally(std::move(state->refused), request, output);
@@ -156,12 +153,7 @@ RequestVerdict ShareGuard::AnswerLocally(std::vector<ShareFetchResponse::Topic> 
                                          const proxy::RequestFrame& request, proxy::FrameOutput& output) {
   ShareFetchResponse response;
   response.responses = std::move(topics);
-  output.writer.BeginFrame();
-  kafka::WriteResponseHeader(kafka::ApiKey::kShareFetch, request.header.version, request.header.correlationId,
-                             output.writer);
-  kafka::Encode(response, request.header.version, output.writer);
-  output.writer.FinishFrame();
-  return RequestVerdict::Answer();
+  return AnswerRequest(request, response, request.header.version, output);
 }
 
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -196,11 +188,7 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
     changed = true;
   }
   if (!changed) co_return ResponseVerdict::Forward();
-  output.writer.BeginFrame();
-  output.writer.Append(response.header());
-  kafka::Encode(*decoded, response.version, output.writer);
-  output.writer.FinishFrame();
-  co_return ResponseVerdict::Rewrite();
+  co_return RewriteResponse(response, *decoded, output);
 }
 
 // Returns whether the partition was changed.

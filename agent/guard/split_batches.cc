@@ -10,24 +10,13 @@ using kafka::ErrorCode;
 using kafka::ProduceRequest;
 using kafka::ProduceResponse;
 
-template <typename Topics>
-auto FindTopic(Topics& topics, const PartitionAddress& address) {
-  return std::find_if(topics.begin(), topics.end(), [&](const auto& topic) {
-    return topic.name == address.topic && topic.topicId == address.topicId;
-  });
-}
-
-template <typename Partitions>
-auto FindPartition(Partitions& partitions, const PartitionAddress& address) {
-  return std::find_if(partitions.begin(), partitions.end(),
-                      [&](const auto& partition) { return partition.index == address.partition; });
-}
-
 ProduceResponse::Partition* Find(ProduceResponse& response, const PartitionAddress& address) {
   const auto topic = FindTopic(response.responses, address);
   if (topic == response.responses.end()) return nullptr;
-  const auto partition = FindPartition(topic->partitionResponses, address);
-  return partition == topic->partitionResponses.end() ? nullptr : &*partition;
+  for (ProduceResponse::Partition& partition : topic->partitionResponses) {
+    if (partition.index == address.partition) return &partition;
+  }
+  return nullptr;
 }
 
 // Of the last part: the broker has it, from now or from an earlier time.
@@ -67,11 +56,11 @@ void SplitBatches::Batch::Take(const Part& part, const ProduceResponse::Partitio
     recordsTaken += part.records;
     return;
   }
-  code = said;
+  refusal.code = said;
   if (answer == nullptr) return;
-  message = answer->errorMessage.value_or("");
+  refusal.message = answer->errorMessage.value_or("");
   for (const ProduceResponse::RecordError& error : answer->recordErrors) {
-    RecordError& kept = recordErrors.emplace_back();
+    Refusal::Record& kept = refusal.records.emplace_back();
     kept.index = recordsTaken + error.batchIndex;
     kept.message = error.batchIndexErrorMessage.value_or("");
   }
@@ -85,7 +74,7 @@ void SplitBatches::Batch::LearnOffset(int64_t offset) {
 
 // Whether the broker has no part of it for certain.
 bool SplitBatches::Batch::IsOutOfTheLog() const {
-  return failed() && recordsTaken == 0 && !sentBefore && !LeavesOpen(code);
+  return failed() && recordsTaken == 0 && !sentBefore && !LeavesOpen(refusal.code);
 }
 
 // The parts with this number of all batches that have more behind it.
@@ -96,14 +85,7 @@ ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_
   parts.timeoutMs = request.timeoutMs;
   for (const Batch& batch : batches_) {
     if (!batch.HasLeading(round)) continue;
-    auto topic = FindTopic(parts.topicData, batch.address);
-    if (topic == parts.topicData.end()) {
-      ProduceRequest::Topic added;
-      added.name = batch.address.topic;
-      added.topicId = batch.address.topicId;
-      topic = parts.topicData.insert(topic, std::move(added));
-    }
-    ProduceRequest::Partition& partition = topic->partitionData.emplace_back();
+    ProduceRequest::Partition& partition = FindOrAddTopic(parts.topicData, batch.address)->partitionData.emplace_back();
     partition.index = batch.address.partition;
     partition.records = batch.parts[round].batch;
   }
@@ -161,13 +143,7 @@ std::vector<SplitBatches::Failure> SplitBatches::failures() const {
 void SplitBatches::Complete(ProduceResponse& response) {
   for (const Batch& batch : batches_) {
     if (batch.failed() || batch.parts.empty()) {
-      ProduceResponse::Partition& told = AddPartition(batch.address, batch.code, batch.message, response);
-      if (!batch.failed()) told.baseOffset = batch.baseOffset;
-      for (const RecordError& error : batch.recordErrors) {
-        ProduceResponse::RecordError& record = told.recordErrors.emplace_back();
-        record.batchIndex = error.index;
-        if (!error.message.empty()) record.batchIndexErrorMessage = error.message;
-      }
+      AddPartition(batch.address, batch.refusal, response).baseOffset = batch.failed() ? -1 : batch.baseOffset;
     }
   }
   for (Batch& batch : batches_) {

@@ -56,10 +56,6 @@ class SplitBatches {
   void Complete(kafka::ProduceResponse& response);
 
  private:
-  struct RecordError {
-    int32_t index = 0;  // in the batch that was split
-    std::string message;
-  };
   struct Batch {
     PartitionAddress address;
     std::vector<Part> parts;  // none: taken before
@@ -67,11 +63,9 @@ class SplitBatches {
     bool sentBefore = false;
     int32_t recordsTaken = 0;  // in the parts before the last
     int64_t baseOffset = -1;   // of the first record, as far as it is known
-    kafka::ErrorCode code = kafka::ErrorCode::kNone;
-    std::string message;
-    std::vector<RecordError> recordErrors;
+    Refusal refusal;           // by the broker, of a part before the last
 
-    bool failed() const { return code != kafka::ErrorCode::kNone; }
+    bool failed() const { return refusal.code != kafka::ErrorCode::kNone; }
     bool HasLeading(size_t round) const { return !failed() && round + 1 < parts.size(); }
     void Take(const Part& part, const kafka::ProduceResponse::Partition* answer);
     void LearnOffset(int64_t offset);

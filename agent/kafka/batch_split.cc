@@ -27,8 +27,6 @@ absl::Status CountRecord(const RecordView& record, BatchHeader& header) {
   return absl::OkStatus();
 }
 
-Bytes Between(const uint8_t* start, const uint8_t* end) { return Bytes(start, static_cast<size_t>(end - start)); }
-
 void AppendVarint(int32_t value, ByteBuffer& out) {
   uint8_t bytes[kMaxVarint32Size];
   Append(out, Between(bytes, WriteVarint(bytes, value)));

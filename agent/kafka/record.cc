@@ -30,10 +30,6 @@ inline bool SkipVarlong(const uint8_t*& cursor, const uint8_t* end) {
   return false;
 }
 
-inline Bytes Between(const uint8_t* start, const uint8_t* end) {
-  return Bytes(start, static_cast<size_t>(end - start));
-}
-
 }  // namespace
 
 RecordReader::RecordReader(Bytes records, int32_t count)

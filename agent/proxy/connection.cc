@@ -93,9 +93,15 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
 }
 
 io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> slices) {
-  if (upstreamTls_ == nullptr) co_return co_await upstream_.SendAll(slices, io::Deadline::max());
+  sendingUpstream_ = true;
+  if (upstreamTls_ == nullptr) {
+    const absl::Status sent = co_await upstream_.SendAll(slices, io::Deadline::max());
+    sendingUpstream_ = false;
+    co_return sent;
+  }
   auto sending = upstreamTls_->SendAll(slices, io::Deadline::max());
   const absl::Status sent = co_await std::move(sending);
+  sendingUpstream_ = false;
   if (absl::IsUnavailable(sent)) {
     // A broker that refuses the agent's certificate may have closed before what it said was read.
     if (const std::string refusal = upstreamTls_->Refusal(); !refusal.empty()) {
@@ -162,15 +168,15 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
   End("agent", absl::CancelledError(ToAbsl(reason)));
 }
 
-// Whether the application has begun a request and is to go on with it.
-bool Connection::ApplicationStandsStill() const {
-  return awaitsApplication_ && (requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()));
+// Whether a request has begun that the agent has not done with.
+bool Connection::IsInRequest() const {
+  return requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
 }
 
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return sendingUpstream_ || sendingToApplication_ || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()) ||
-         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || requests_.IsStalled() || responses_.IsStalled();
+  return sendingUpstream_ || sendingToApplication_ || IsInRequest() ||
+         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
@@ -196,7 +202,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
   // Or it has all memory, with a request whose question cannot be answered for want of any.
   const bool isStuck = !awaitsApplication_ && requests_.holdsMemory() && responses_.waitsForMemory();
-  const bool standsStill = sendingToApplication_ || ApplicationStandsStill() || isStuck;
+  const bool standsStill = sendingToApplication_ || (awaitsApplication_ && IsInRequest()) || isStuck;
   const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }

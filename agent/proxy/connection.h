@@ -101,7 +101,7 @@ class Connection : private Upstream {
   io::Task<absl::Status> SendSlicesUpstream(absl::Span<const iovec> slices);
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
-  bool ApplicationStandsStill() const;
+  bool IsInRequest() const;
   bool IsStalled() const;
   void LogClosed() const;
 

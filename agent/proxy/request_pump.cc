@@ -215,10 +215,8 @@ io::Task<absl::Status> Connection::SendUpstream() {
     co_return absl::OkStatus();
   }
   const size_t size = toUpstream_.size();
-  sendingUpstream_ = true;
   auto sending = SendSlicesUpstream(toUpstream_.slices());
   const absl::Status sent = co_await std::move(sending);
-  sendingUpstream_ = false;
   toUpstream_.Clear();
   CountSentUpstream(size);
   if (!sent.ok()) co_return absl::Status(sent.code(), StrCat("sending to the broker: ", sent.message()));
@@ -251,17 +249,13 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
 
   // Ahead of it goes what was collected before it, so that requests and answers keep one order.
   if (!toUpstream_.empty()) {
-    sendingUpstream_ = true;
     auto sending = SendSlicesUpstream(toUpstream_.slices());
     const absl::Status ahead = co_await std::move(sending);
-    sendingUpstream_ = false;
     if (!ahead.ok()) co_return ahead;
     CountSentUpstream(toUpstream_.size());
   }
-  sendingUpstream_ = true;
   auto sending = SendSlicesUpstream(writer.Slices());
   const absl::Status sent = co_await std::move(sending);
-  sendingUpstream_ = false;
   if (!sent.ok()) co_return sent;
   CountSentUpstream(writer.size());
   toUpstream_.ForgetSent(writer.size());

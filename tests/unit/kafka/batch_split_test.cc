@@ -1,4 +1,4 @@
-// A batch cut in two: what a producer would have written that filled two smaller ones.
+// A batch cut into several: what a producer would have written that filled smaller ones.
 #include "kafka/batch_split.h"
 
 #include <gtest/gtest.h>

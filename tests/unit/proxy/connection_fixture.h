@@ -71,6 +71,15 @@ inline void WriteResponse(FrameOutput& output, int32_t correlationId, std::strin
   output.writer.FinishFrame();
 }
 
+// The request with its header and another body, which is not copied.
+inline RequestVerdict RewriteBody(const RequestFrame& request, Bytes body, FrameOutput& output) {
+  output.writer.BeginFrame();
+  output.writer.Append(request.frame.first(request.header.size));
+  output.writer.Append(body);
+  output.writer.FinishFrame();
+  return RequestVerdict::Rewrite();
+}
+
 class ConnectionTest : public testing::Test {
  protected:
   ConnectionTest() {

@@ -93,11 +93,7 @@ TEST_F(Intercepted, requestsAndResponsesAreRewritten) {
 TEST_F(Intercepted, requestsMayGrowALot) {
   const std::string filler = Pattern(300'000);
   interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput& output) {
-    output.writer.BeginFrame();
-    output.writer.Append(request.frame.first(request.header.size));
-    output.writer.Append(AsBytes(filler));
-    output.writer.FinishFrame();
-    return RequestVerdict::Rewrite();
+    return RewriteBody(request, AsBytes(filler), output);
   };
   Open();
   std::string requests;
@@ -250,11 +246,7 @@ TEST_F(Intercepted, memoryOfWhatWasSentWithQuestionsIsBounded) {
     ByteBuffer& sealed = output.arena.NewBuffer();
     sealed.assign(1 << 20, 7);
     buffers.push_back(sealed.data());
-    output.writer.BeginFrame();
-    output.writer.Append(request.frame.first(request.header.size));
-    output.writer.Append(Bytes(sealed));
-    output.writer.FinishFrame();
-    return RequestVerdict::Rewrite();
+    return RewriteBody(request, sealed, output);
   };
   Open();
   std::string all;
