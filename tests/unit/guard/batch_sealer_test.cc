@@ -313,6 +313,41 @@ TEST_F(FullBatch, isSplitWhereCompressionCannotMakeUpForTheTags) {
   ExpectTaken(TaskToSeal(Produced(9000, 90)), 2, kafka::Codec::kNone);
 }
 
+// Keys and headers compress, and a null value gets no tag.
+TEST_F(FullBatch, isLeftWholeWhereOnlyWhatIsNotSealedIsLarge) {
+  for (const bool nothingIsSealed : {false, true}) {
+    records_.clear();
+    for (int i = 0; i < 4000; ++i) {
+      records_.push_back(Record(StrCat("key ", i, std::string(200, 'k')), "a short value"));
+      if (nothingIsSealed) records_.back().value = std::nullopt;
+    }
+    const ByteBuffer produced = ProducedBatch(records_);
+    SealTask task = TaskToSeal(produced);
+    task.topicLimit = produced.size() + 48'000;
+    ASSERT_GT(produced.size() + records_.size() * 16, task.topicLimit);
+    ByteBuffer sealed;
+    EXPECT_EQ(Seal(task, sealed).parts.size(), 1u);
+    EXPECT_LE(sealed.size(), task.topicLimit);
+  }
+}
+
+TEST_F(FullBatch, thatWouldBeSplitIsRefusedAsAWhole) {
+  UseUserKeys();
+  for (int i = 0; i < 9000; ++i) {
+    records_.push_back(Record("k", StrCat(R"({"user": "u", "text": ")", std::string(78, 'v'), "\"}")));
+  }
+  records_.at(8000).value = "not JSON";
+  const ByteBuffer produced = ProducedBatch(records_);
+  ASSERT_LT(produced.size(), kTopicLimit);
+  ByteBuffer sealed;
+  const SealOutcome outcome = Seal(TaskToSeal(produced), sealed);
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
+  EXPECT_EQ(outcome.refusal.recordCount, 9000u);
+  ASSERT_EQ(outcome.refusal.records.size(), 1u);
+  EXPECT_EQ(outcome.refusal.records.at(0).index, 8000);
+  EXPECT_TRUE(sealed.empty());
+}
+
 TEST_F(FullBatch, ofAProducerThatCompressesKeepsItsCodecInEachPart) {
   ExpectTaken(TaskToSeal(Produced(40'000, 90, kafka::Codec::kLz4)), 3, kafka::Codec::kLz4);
 }

@@ -38,7 +38,7 @@ class FakeInterceptor : public Interceptor {
   io::Task<RequestVerdict> OnRequest(const RequestFrame& request, Upstream& upstream, FrameOutput& output) override {
     if (asks) {
       std::function<void(kafka::FrameWriter&)> write = [](kafka::FrameWriter& writer) { writer.Copy("a question"); };
-      auto asking = upstream.Ask(ApiKey::kListOffsets, 1, "kveil", std::move(write));
+      auto asking = upstream.Ask(ApiKey::kListOffsets, 1, "whom it is for", std::move(write));
       const absl::StatusOr<Bytes> answer = co_await std::move(asking);
       answers.push_back(answer.ok() ? std::string(AsText(*answer)) : "no answer");
     }

@@ -168,6 +168,7 @@ TEST_F(Intercepted, ownQuestionsGoAheadOfTheRequestAndStayUnseen) {
   EXPECT_EQ(question.substr(4, 2), BigEndian(static_cast<int16_t>(ApiKey::kListOffsets), 2));
   EXPECT_LT(static_cast<int8_t>(question[8]), 0) << "a correlation id that an application could use";
   EXPECT_NE(question.find("a question"), std::string::npos);
+  EXPECT_NE(question.find("whom it is for"), std::string::npos) << "the broker counts it for nobody";
   EXPECT_FALSE(broker_.HasBytesWithin(50)) << "the request overtook the question";
   broker_.Send(StrCat(ResponseFrameOf(1, "one"), Framed(StrCat(question.substr(8, 4), "an answer"))));
   EXPECT_EQ(broker_.ReceiveFrame(), Wanted(2));
