@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+//
+// Addresses as the programs see them, and which of them are targets.
+#ifndef KVEIL_BPF_ENDPOINTS_BPF_H
+#define KVEIL_BPF_ENDPOINTS_BPF_H
+
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "intercept.h"
+#include "maps.bpf.h"
+
+static __always_inline void set_address4(struct kveil_endpoint *endpoint, __u32 address)
+{
+	__builtin_memset(endpoint->address, 0, sizeof(endpoint->address));
+	__builtin_memcpy(endpoint->address, &address, sizeof(address));
+	endpoint->family = KVEIL_FAMILY_V4;
+}
+
+static __always_inline bool is_v4_mapped(__u32 word0, __u32 word1, __u32 word2)
+{
+	return word0 == 0 && word1 == 0 && word2 == bpf_htonl(0xffff);
+}
+
+// A v4-mapped address becomes IPv4: for targets, listeners and peers it is the same thing.
+static __always_inline void set_address6(struct kveil_endpoint *endpoint, __u32 word0, __u32 word1, __u32 word2,
+					 __u32 word3)
+{
+	const __u32 words[4] = { word0, word1, word2, word3 };
+
+	if (is_v4_mapped(word0, word1, word2)) {
+		set_address4(endpoint, word3);
+		return;
+	}
+	__builtin_memcpy(endpoint->address, words, sizeof(words));
+	endpoint->family = KVEIL_FAMILY_V6;
+}
+
+static __always_inline int first_fitting_range(const struct kveil_port_ranges *ranges, __u16 port)
+{
+	for (__u32 i = 0; i < KVEIL_MAX_RANGES; i++) {
+		if (i >= ranges->count)
+			break;
+		if (port >= ranges->ranges[i].first && port <= ranges->ranges[i].last)
+			return ranges->ranges[i].target;
+	}
+	return -1;
+}
+
+static __always_inline int find_configured_target(const struct kveil_endpoint *destination)
+{
+	const struct kveil_port_ranges *ranges;
+
+	if (destination->family == KVEIL_FAMILY_V4) {
+		struct kveil_prefix4 prefix = { .length = 32 };
+
+		__builtin_memcpy(prefix.address, destination->address, sizeof(prefix.address));
+		ranges = bpf_map_lookup_elem(&targets4, &prefix);
+	} else {
+		struct kveil_prefix6 prefix = { .length = 128 };
+
+		__builtin_memcpy(prefix.address, destination->address, sizeof(prefix.address));
+		ranges = bpf_map_lookup_elem(&targets6, &prefix);
+	}
+	return ranges ? first_fitting_range(ranges, destination->port) : -1;
+}
+
+// The index of the target that a destination belongs to, or -1.
+static __always_inline int find_target(const struct kveil_endpoint *destination)
+{
+	const struct kveil_learned *broker;
+	int target = find_configured_target(destination);
+
+	if (target >= 0)
+		return target;
+	broker = bpf_map_lookup_elem(&learned, destination);
+	// In force until an agent takes it out: were it to expire here, a broker would be spoken to in the clear once
+	// no agent has run for a while.
+	return broker ? broker->target : -1;
+}
+
+#endif
