@@ -8,8 +8,10 @@
 
 #include <linux/types.h>
 
-/* Part of every pinned map's name. A struct below that changes its size or meaning takes a new version. */
-#define KVEIL_MAP_VERSION "v1"
+/*
+ * A struct below that changes its size or meaning gives its map another version: Programs::PinnedMaps. kveil_learned
+ * grows at its end only, and what is added is good as zero, because it is copied from version to version.
+ */
 
 enum {
 	KVEIL_FAMILY_V4 = 2,  /* AF_INET */

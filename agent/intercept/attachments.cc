@@ -93,7 +93,7 @@ std::string NewPath(const std::string& path) { return StrCat(path, "_new"); }
 }  // namespace
 
 absl::StatusOr<Attachments> Attachments::Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
-                                              const PinDirectory& pins) {
+                                              PinDirectory& pins) {
   Attachments attachments;
   for (const Program& program : programs) {
     Slot slot{.program = program, .path = pins.LinkPath(program.name)};
@@ -113,6 +113,9 @@ absl::StatusOr<Attachments> Attachments::Make(absl::Span<const Program> programs
   if (status.ok()) status = attachments.UpdateOld();
   if (status.ok()) status = attachments.PinNew();
   if (status.ok()) status = attachments.Check(cgroup);
+  for (const Slot& slot : attachments.slots_) {
+    if (status.ok()) status = pins.Guard(slot.path, slot.link.get());
+  }
   if (!status.ok()) return status;
   attachments.committed_ = true;
   for (Slot& slot : attachments.slots_) slot.replacedProgram.Reset();

@@ -20,9 +20,9 @@ class Attachments {
  public:
   // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through
   // between two agents), otherwise a new link is made and pinned. Everything is as before when it fails.
-  // kFailedPrecondition names the program that is in the way.
+  // kFailedPrecondition names the program that is in the way. `pins` guards the links' pins from then on.
   static absl::StatusOr<Attachments> Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
-                                          const PinDirectory& pins);
+                                          PinDirectory& pins);
   Attachments(Attachments&&) = default;
   ~Attachments();
 

@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace kveil::intercept {
 
 // All keys at this moment. Elements that come and go meanwhile may or may not be among them.
@@ -21,5 +23,10 @@ std::vector<Key> KeysOf(int mapFd) {
   }
   return keys;
 }
+
+// Copies the entries of a hash map into one of another version, but for keys that are there already. Values are copied
+// as far as both versions go, and the rest is zero: what is added to a struct must be good as zero. kFailedPrecondition
+// when the keys are of another kind, or there is no room.
+absl::Status CopyEntries(int fromFd, int toFd);
 
 }  // namespace kveil::intercept

@@ -13,11 +13,14 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
-#include <vector>
+#include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/strip.h"
+#include "base/log.h"
 #include "base/text.h"
-#include "intercept.h"
+#include "intercept/host_mount.h"
 
 namespace kveil::intercept {
 namespace {
@@ -30,23 +33,22 @@ bool IsBpfFileSystem(const std::string& path) {
 }
 
 absl::Status EnsureBpfFileSystem(const std::string& path) {
-  if (IsBpfFileSystem(path)) return absl::OkStatus();
+  if (IsBpfFileSystem(path)) return CheckIsMountedByHost(path);
   if (path != kUsualMountPoint) {
     return absl::FailedPreconditionError(
         StrCat("no BPF file system at ", path, ": mount one with 'mount -t bpf bpf ", path, "'"));
   }
   if (::mount("bpf", kUsualMountPoint, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=700") == 0) {
-    return absl::OkStatus();
+    absl::Status hosts = CheckIsMountedByHost(kUsualMountPoint);
+    if (!hosts.ok()) ::umount2(kUsualMountPoint, MNT_DETACH);
+    return hosts;
   }
   return absl::FailedPreconditionError(StrCat("cannot mount a BPF file system at ", path, ": ", std::strerror(errno)));
 }
 
-}  // namespace
-
-absl::StatusOr<PinDirectory> PinDirectory::Lock(const std::string& path) {
-  const absl::Status mounted = EnsureBpfFileSystem(std::filesystem::path(path).parent_path().string());
-  if (!mounted.ok()) return mounted;
-  const bool made = ::mkdir(path.c_str(), 0700) == 0;
+// Makes the directory if need be, and takes its lock.
+absl::StatusOr<UniqueFd> OpenLocked(const std::string& path, bool& made) {
+  made = ::mkdir(path.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) {
     return absl::FailedPreconditionError(StrCat("cannot make ", path, ": ", std::strerror(errno)));
   }
@@ -57,15 +59,50 @@ absl::StatusOr<PinDirectory> PinDirectory::Lock(const std::string& path) {
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) < 0) {
     return absl::FailedPreconditionError(StrCat("another kveil agent is running with the pins in ", path));
   }
-  return PinDirectory(path, std::move(fd), made);
+  return fd;
+}
+
+// 0 when there is nothing at `path`.
+ino_t InodeOf(const std::string& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+// Where a pin waits until it can take its name. Names with dots the file system keeps to itself.
+std::string AgainPath(const std::string& path) { return StrCat(path, "_again"); }
+
+}  // namespace
+
+absl::StatusOr<PinDirectory> PinDirectory::Lock(const std::string& path) {
+  const absl::Status mounted = EnsureBpfFileSystem(std::filesystem::path(path).parent_path().string());
+  if (!mounted.ok()) return mounted;
+  bool made = false;
+  absl::StatusOr<UniqueFd> fd = OpenLocked(path, made);
+  if (!fd.ok()) return fd.status();
+  return PinDirectory(path, *std::move(fd), made);
 }
 
 PinDirectory::~PinDirectory() {
   if (fd_.valid() && madeHere_) ::rmdir(path_.c_str());
 }
 
-std::string PinDirectory::MapPath(std::string_view name) const {
-  return StrCat(path_, "/map_" KVEIL_MAP_VERSION "_", name);
+std::string PinDirectory::MapPath(std::string_view name, int version) const {
+  return StrCat(path_, "/map_v", version, "_", name);
+}
+
+std::vector<std::string> PinDirectory::OtherVersions(std::string_view name, int version) const {
+  std::vector<std::string> paths;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    const std::string file = entry.path().filename().string();
+    absl::string_view number = file;
+    int other = 0;
+    if (absl::ConsumePrefix(&number, "map_v") && absl::ConsumeSuffix(&number, StrCat("_", name)) &&
+        absl::SimpleAtoi(number, &other) && other != version) {
+      paths.push_back(entry.path().string());
+    }
+  }
+  return paths;
 }
 
 std::string PinDirectory::LinkPath(std::string_view name) const { return StrCat(path_, "/link_", name); }
@@ -79,6 +116,66 @@ absl::StatusOr<UniqueFd> PinDirectory::Get(const std::string& path) {
 absl::Status PinDirectory::Pin(int fd, const std::string& path) {
   if (::bpf_obj_pin(fd, path.c_str()) == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(StrCat("cannot pin ", path, ": ", std::strerror(errno)));
+}
+
+absl::Status PinDirectory::Guard(std::string path, int fd) {
+  const ino_t inode = InodeOf(path);
+  if (inode == 0) return absl::FailedPreconditionError(StrCat("the pin ", path, " is gone"));
+  guarded_.push_back({.path = std::move(path), .fd = fd, .inode = inode});
+  return absl::OkStatus();
+}
+
+absl::Status PinDirectory::Restore() {
+  absl::Status status = RestoreDirectory();
+  if (!status.ok()) return status;
+  for (Guarded& pin : guarded_) status.Update(RestorePin(pin));
+  return status;
+}
+
+absl::Status PinDirectory::RestoreDirectory() {
+  struct stat ours;
+  if (::fstat(fd_.get(), &ours) == 0 && InodeOf(path_) == ours.st_ino) return absl::OkStatus();
+  const std::string parent = std::filesystem::path(path_).parent_path().string();
+  if (!IsBpfFileSystem(parent)) {
+    return absl::FailedPreconditionError(
+        StrCat("no BPF file system at ", parent, " any more: nothing would hold the programs once the agent ends, and "
+               "connects would go past it in clear text. Restart the agent with one mounted there"));
+  }
+  bool made = false;
+  absl::StatusOr<UniqueFd> fd = OpenLocked(path_, made);
+  if (!fd.ok()) return fd.status();
+  fd_ = *std::move(fd);
+  log::Warning("pins.restored", {{"path", path_}});
+  return absl::OkStatus();
+}
+
+absl::Status PinDirectory::RestorePin(Guarded& pin) {
+  if (InodeOf(pin.path) == pin.inode) return absl::OkStatus();
+  const std::string again = AgainPath(pin.path);
+  ::unlink(again.c_str());
+  const absl::Status pinned = Pin(pin.fd, again);
+  if (!pinned.ok()) return pinned;
+  if (::rename(again.c_str(), pin.path.c_str()) < 0) {
+    const int error = errno;
+    ::unlink(again.c_str());
+    return absl::FailedPreconditionError(StrCat("cannot pin ", pin.path, " again: ", std::strerror(error)));
+  }
+  pin.inode = InodeOf(pin.path);
+  log::Warning("pins.restored", {{"path", pin.path}});
+  return absl::OkStatus();
+}
+
+void PinDirectory::RemoveOldMaps() {
+  std::vector<std::filesystem::path> old;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    if (!absl::StartsWith(entry.path().filename().string(), "map_")) continue;
+    const std::string path = entry.path().string();
+    bool isGuarded = false;
+    for (const Guarded& pin : guarded_) isGuarded = isGuarded || pin.path == path;
+    if (!isGuarded) old.push_back(entry.path());
+  }
+  for (const std::filesystem::path& path : old) ::unlink(path.c_str());
 }
 
 absl::StatusOr<int> PinDirectory::RemoveAll() {

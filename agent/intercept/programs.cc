@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "intercept.h"
 #include "intercept.skel.h"
+#include "intercept/bpf_map.h"
 #include "intercept/load_log.h"
 
 namespace kveil::intercept {
@@ -24,8 +25,7 @@ bool SameLayout(const bpf_map* map, int pinnedFd) {
          info.max_entries == bpf_map__max_entries(map);
 }
 
-absl::Status ReusePinned(bpf_map* map, const PinDirectory& pins) {
-  const std::string path = pins.MapPath(bpf_map__name(map));
+absl::Status ReusePinned(bpf_map* map, const std::string& path) {
   absl::StatusOr<UniqueFd> pinned = PinDirectory::Get(path);
   if (!pinned.ok()) return pinned.status();
   if (!pinned->valid()) return absl::OkStatus();
@@ -50,12 +50,13 @@ Programs::~Programs() {
   if (skeleton_) intercept_bpf__destroy(skeleton_);
 }
 
-std::vector<bpf_map*> Programs::PinnedMaps() const {
+std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
+  // A map whose struct, size or meaning changes takes the next number here; the others keep theirs, and what they hold.
   // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
-  return {maps.learned, maps.own_sockets, maps.redirected, maps.accepted, maps.interim,
-          maps.served,  maps.sources,     maps.heartbeat,  maps.events};
+  return {{maps.learned, 1},  {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1}, {maps.interim, 1},
+          {maps.served, 1},   {maps.sources, 1},     {maps.heartbeat, 1},  {maps.events, 1}};
 }
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
@@ -70,8 +71,8 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
   constants.bypass_when_down = settings.bypassWhenDown;
   constants.heartbeat_timeout = settings.heartbeatTimeout;
   constants.have_mptcp = KernelHasMptcp();
-  for (bpf_map* map : programs.PinnedMaps()) {
-    const absl::Status reused = ReusePinned(map, pins);
+  for (const auto& [map, version] : programs.PinnedMaps()) {
+    const absl::Status reused = ReusePinned(map, pins.MapPath(bpf_map__name(map), version));
     if (!reused.ok()) return reused;
   }
   const int error = -intercept_bpf__load(programs.skeleton_);
@@ -115,16 +116,30 @@ std::vector<Program> Programs::programs() const {
   return result;
 }
 
-absl::Status Programs::PinMaps(const PinDirectory& pins) {
-  for (const bpf_map* map : PinnedMaps()) {
-    const std::string path = pins.MapPath(bpf_map__name(map));
-    if (::access(path.c_str(), F_OK) == 0) continue;
-    const absl::Status pinned = PinDirectory::Pin(bpf_map__fd(map), path);
-    if (!pinned.ok()) {
-      UnpinMaps();
-      return pinned;
+absl::Status Programs::PinMaps(PinDirectory& pins) {
+  absl::Status status = AdoptLearned(pins);
+  for (const auto& [map, version] : PinnedMaps()) {
+    const std::string path = pins.MapPath(bpf_map__name(map), version);
+    if (status.ok() && ::access(path.c_str(), F_OK) != 0) {
+      status = PinDirectory::Pin(bpf_map__fd(map), path);
+      if (status.ok()) madePins_.push_back(path);
     }
-    madePins_.push_back(path);
+    if (status.ok()) status = pins.Guard(path, bpf_map__fd(map));
+  }
+  if (!status.ok()) UnpinMaps();
+  return status;
+}
+
+// Of all maps this one protects by what it holds: without it, brokers that clients know would be spoken to in the clear.
+absl::Status Programs::AdoptLearned(const PinDirectory& pins) const {
+  for (const auto& [map, version] : PinnedMaps()) {
+    if (map != skeleton_->maps.learned) continue;
+    for (const std::string& path : pins.OtherVersions(bpf_map__name(map), version)) {
+      const absl::StatusOr<UniqueFd> other = PinDirectory::Get(path);
+      if (!other.ok()) return other.status();
+      const absl::Status copied = CopyEntries(other->get(), bpf_map__fd(map));
+      if (!copied.ok()) return absl::Status(copied.code(), StrCat(path, ": ", ToStd(copied.message())));
+    }
   }
   return absl::OkStatus();
 }

@@ -39,8 +39,9 @@ class Programs {
   ~Programs();
 
   std::vector<Program> programs() const;
-  // Pins the maps that Load made and that outlive the agent. Takes its own pins back when it fails.
-  absl::Status PinMaps(const PinDirectory& pins);
+  // Pins the maps that Load made and that outlive the agent; those that replace maps of another version have adopted
+  // what must not be lost by then. `pins` guards them all from then on. Takes its own pins back when it fails.
+  absl::Status PinMaps(PinDirectory& pins);
   void UnpinMaps();
 
   int learned() const, ownSockets() const, accepted() const, interim() const, served() const, sources() const,
@@ -49,7 +50,12 @@ class Programs {
  private:
   explicit Programs(intercept_bpf* skeleton) : skeleton_(skeleton) {}
   absl::Status FillTargets(const TargetTable& targets);
-  std::vector<bpf_map*> PinnedMaps() const;
+  struct PinnedMap {
+    bpf_map* map;
+    int version;
+  };
+  std::vector<PinnedMap> PinnedMaps() const;
+  absl::Status AdoptLearned(const PinDirectory& pins) const;
 
   intercept_bpf* skeleton_;
   std::vector<std::string> madePins_;

@@ -21,6 +21,7 @@
 #include "intercept/cgroup_tree.h"
 #include "intercept/endpoint.h"
 #include "intercept/heartbeat.h"
+#include "intercept/host_mount.h"
 #include "intercept/learned_brokers.h"
 #include "intercept/pins.h"
 #include "intercept/probe.h"
@@ -64,6 +65,7 @@ struct Redirect::State {
         learned(this->programs.learned(), this->config.targets) {}
 
   void Beat();
+  absl::Status PinsStatus();
   static int OnEvent(void* self, void* data, size_t size);
 
   const policy::InterceptConfig config;
@@ -78,6 +80,8 @@ struct Redirect::State {
   std::optional<Attachments> attachments;
   std::unique_ptr<ring_buffer, FreeRingBuffer> events;
   const std::function<void(const RefusedConnect&)>* eventHandler = nullptr;
+  std::mutex pinsMutex;
+  absl::Status pinsStatus;  // guarded by pinsMutex
   std::optional<Heartbeat> heartbeat;  // last: its thread uses the rest
 };
 
@@ -86,6 +90,14 @@ void Redirect::State::Beat() {
   const uint64_t now = MonotonicNanoseconds();
   ::bpf_map_update_elem(programs.heartbeat(), &zero, &now, BPF_ANY);
   learned.RemoveExpired();
+  absl::Status restored = pins.Restore();
+  const std::lock_guard lock(pinsMutex);
+  pinsStatus = std::move(restored);
+}
+
+absl::Status Redirect::State::PinsStatus() {
+  const std::lock_guard lock(pinsMutex);
+  return pinsStatus;
 }
 
 int Redirect::State::OnEvent(void* self, void* data, size_t size) {
@@ -115,6 +127,9 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   if (const std::string warning = cgroup->NamespaceWarning(); !warning.empty()) {
     log::Warning("intercept.cgroup", {{"problem", warning}});
   }
+  if (const std::string warning = ContainerWarning(); !warning.empty()) {
+    log::Warning("intercept.pins", {{"problem", warning}});
+  }
   absl::StatusOr<TargetTable> targets = TargetTable::Compile(config.targets);
   if (!targets.ok()) return targets.status();
   absl::StatusOr<PinDirectory> pins = PinDirectory::Lock(config.pinDirectory);
@@ -143,6 +158,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   // From here on everything stays.
   state->attachments.emplace(*std::move(attachments));
   state->pins.Keep();
+  state->pins.RemoveOldMaps();
   if (absl::Status adopted = state->learned.Adopt(); !adopted.ok()) return adopted;
   State& running = *state;
   running.heartbeat.emplace(options.heartbeatTimeout / 5, [&running] { running.Beat(); });
@@ -215,7 +231,11 @@ std::string Redirect::Description() const {
                 state_->cgroup.id(), "), pinned in ", state_->config.pinDirectory);
 }
 
-absl::Status Redirect::Health() const { return state_->attachments->Check(state_->cgroup); }
+absl::Status Redirect::Health() const {
+  absl::Status status = state_->attachments->Check(state_->cgroup);
+  status.Update(state_->PinsStatus());
+  return status;
+}
 
 absl::Status Redirect::MarkServed(uint64_t netnsCookie) {
   const uint8_t one = 1;

@@ -94,7 +94,8 @@ class Redirect {
 
   // One line about what is attached where, for `kveil status`.
   std::string Description() const;
-  // Whether every program is still attached to the configured cgroup.
+  // Whether every program is still attached to the configured cgroup, and pinned there together with the maps, so that
+  // it stays when the agent ends. Pins that are taken away are made again within a second.
   absl::Status Health() const;
 
   // For Namespaces: which namespaces were ever served (bypass is allowed there), what getsockname shows there.

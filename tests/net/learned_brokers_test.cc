@@ -1,4 +1,9 @@
 // Brokers that a response advertised outside the configured targets.
+#include <sys/stat.h>
+
+#include "intercept/endpoint.h"
+#include "intercept/target_table.h"
+#include "support/bpf_objects.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -12,6 +17,15 @@ class LearnedBrokersTest : public Stage {
   bool IsDirect(const SocketAddress& address) const {
     const size_t before = agent->Origins().size();
     return DialInPod(address).find("echoed") == 0 && agent->Origins().size() == before;
+  }
+  // A map of learned brokers with one entry, as an agent of another version leaves it.
+  template <typename Key>
+  void PinLearned(const std::string& name, const Key& key, const void* value, uint32_t valueSize) const {
+    DECLARE_LIBBPF_OPTS(bpf_map_create_opts, options);
+    options.map_flags = BPF_F_NO_PREALLOC;
+    const UniqueFd map(::bpf_map_create(BPF_MAP_TYPE_HASH, "learned", sizeof(key), valueSize, 10, &options));
+    Require(::bpf_map_update_elem(map.get(), &key, value, BPF_ANY) == 0, "writing to a map");
+    Require(::bpf_obj_pin(map.get(), (config.pinDirectory + "/" + name).c_str()) == 0, "pinning a map");
   }
   size_t Learned() const { return agent->redirect().CountMapElements().learned; }
 
@@ -92,6 +106,40 @@ TEST_F(LearnedBrokersTest, RestartedAgentKeepsThemUnderTheIndexThatTheirClusterH
   EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
   EXPECT_EQ(agent->LastOrigin().targetIndex, 1);
   EXPECT_TRUE(IsDirect(advertised6)) << "its cluster is configured no more";
+}
+
+// The maps of versions before and after this one, whose values are shorter and longer.
+TEST_F(LearnedBrokersTest, WhatAnAgentOfAnotherVersionHasLearnedStaysInForce) {
+  struct Longer {
+    kveil_learned learned;
+    uint64_t more[2];
+  };
+  ASSERT_EQ(::mkdir(config.pinDirectory.c_str(), 0700), 0);
+  const kveil_learned value = {.expires = 1, .cluster = intercept::ClusterHash("main"), .target = 7, .padding = 0};
+  const Longer longer = {.learned = {.expires = 1, .cluster = intercept::ClusterHash("six"), .target = 7, .padding = 0},
+                         .more = {1, 2}};
+  PinLearned("map_v90_learned", intercept::ToEndpoint(advertised4), &value, sizeof(value));
+  PinLearned("map_v91_learned", intercept::ToEndpoint(advertised6), &longer, sizeof(longer));
+  StartAgent();
+  EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
+  EXPECT_EQ(agent->LastOrigin().targetIndex, 0);
+  EXPECT_EQ(DialInPod(advertised6), "echoed by [2001:db8:77::1]:19092 as 2001:db8:77::2");
+  EXPECT_EQ(agent->Origins().size(), 2u) << "none went past the agent";
+  EXPECT_THAT(NamesIn(config.pinDirectory), testing::Not(testing::Contains(testing::HasSubstr("map_v9"))));
+}
+
+TEST_F(LearnedBrokersTest, LearnedBrokersThatCannotBeReadAreNamedAndTheLinksStayAsTheyAre) {
+  StartAgent();
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::minutes(5)).ok());
+  agent.reset();
+  const std::vector<uint32_t> before = AttachedTo(node, BPF_CGROUP_INET4_CONNECT);
+  const uint64_t key = 1, value = 1;
+  PinLearned("map_v90_learned", key, &value, sizeof(value));
+  const auto redirect = Redirect::Start(config);
+  EXPECT_TRUE(absl::IsFailedPrecondition(redirect.status())) << redirect.status();
+  EXPECT_THAT(std::string(redirect.status().message()), testing::HasSubstr("map_v90_learned: cannot adopt this map"));
+  EXPECT_EQ(AttachedTo(node, BPF_CGROUP_INET4_CONNECT), before);
+  EXPECT_EQ(DialInPod(advertised4), "ECONNREFUSED");
 }
 
 TEST_F(LearnedBrokersTest, AnotherClusterCannotHaveWhatOneHasLearned) {

@@ -29,7 +29,7 @@ class LoadRefusedTest : public testing::Test {
     options.map_flags = flags;
     const UniqueFd map(::bpf_map_create(type, name.c_str(), key, value, entries, &options));
     Require(map.valid(), "a map");
-    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_" KVEIL_MAP_VERSION "_", name).c_str()) == 0,
+    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_v1_", name).c_str()) == 0,
             "pinning a map");
   }
 
@@ -67,7 +67,7 @@ TEST_F(LoadRefusedTest, VerifiersLastLinesAreShownAndNothingIsChanged) {
               AllOf(HasSubstr("the kernel refuses the BPF programs"), HasSubstr("write into map forbidden"),
                     HasSubstr("carry_origin")));
   ExpectNothingAttached();
-  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_" KVEIL_MAP_VERSION "_interim"));
+  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_v1_interim"));
 }
 
 TEST_F(LoadRefusedTest, PinnedMapOfAnotherLayoutIsNamed) {
@@ -75,7 +75,7 @@ TEST_F(LoadRefusedTest, PinnedMapOfAnotherLayoutIsNamed) {
   const auto redirect = Redirect::Start(config);
   EXPECT_TRUE(absl::IsFailedPrecondition(redirect.status())) << redirect.status();
   EXPECT_THAT(std::string(redirect.status().message()),
-              AllOf(HasSubstr("map_" KVEIL_MAP_VERSION "_served is not what this version"), HasSubstr("kveil detach")));
+              AllOf(HasSubstr("map_v1_served is not what this version"), HasSubstr("kveil detach")));
   ExpectNothingAttached();
 }
 
