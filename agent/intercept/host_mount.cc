@@ -40,9 +40,9 @@ absl::Status CheckIsMountedByHost(const std::string& path) {
   }
   const absl::StatusOr<std::string> mounts = ReadWholeFile("/proc/1/mountinfo");
   if (!mounts.ok()) {
-    return absl::PermissionDeniedError(StrCat("cannot tell whether the BPF file system at ", path,
-                                              " is the host's (CAP_SYS_PTRACE is needed): ",
-                                              ToStd(mounts.status().message())));
+    return absl::PermissionDeniedError(
+        StrCat("cannot tell whether the BPF file system at ", path,
+               " is the host's (CAP_SYS_PTRACE is needed): ", ToStd(mounts.status().message())));
   }
   if (HasDevice(*mounts, major(info.st_dev), minor(info.st_dev))) return absl::OkStatus();
   return absl::FailedPreconditionError(

@@ -138,7 +138,8 @@ absl::Status PinDirectory::RestoreDirectory() {
   const std::string parent = std::filesystem::path(path_).parent_path().string();
   if (!IsBpfFileSystem(parent)) {
     return absl::FailedPreconditionError(
-        StrCat("no BPF file system at ", parent, " any more: nothing would hold the programs once the agent ends, and "
+        StrCat("no BPF file system at ", parent,
+               " any more: nothing would hold the programs once the agent ends, and "
                "connects would go past it in clear text. Restart the agent with one mounted there"));
   }
   bool made = false;

@@ -55,8 +55,8 @@ std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
   // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
-  return {{maps.learned, 1},  {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1}, {maps.interim, 1},
-          {maps.served, 1},   {maps.sources, 1},     {maps.heartbeat, 1},  {maps.events, 1}};
+  return {{maps.learned, 1}, {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1}, {maps.interim, 1},
+          {maps.served, 1},  {maps.sources, 1},     {maps.heartbeat, 1},  {maps.events, 1}};
 }
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
@@ -130,7 +130,8 @@ absl::Status Programs::PinMaps(PinDirectory& pins) {
   return status;
 }
 
-// Of all maps this one protects by what it holds: without it, brokers that clients know would be spoken to in the clear.
+// Of all maps this one protects by what it holds: without it, brokers that clients know would be spoken to in the
+// clear.
 absl::Status Programs::AdoptLearned(const PinDirectory& pins) const {
   for (const auto& [map, version] : PinnedMaps()) {
     if (map != skeleton_->maps.learned) continue;

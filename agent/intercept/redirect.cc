@@ -81,7 +81,7 @@ struct Redirect::State {
   std::unique_ptr<ring_buffer, FreeRingBuffer> events;
   const std::function<void(const RefusedConnect&)>* eventHandler = nullptr;
   std::mutex pinsMutex;
-  absl::Status pinsStatus;  // guarded by pinsMutex
+  absl::Status pinsStatus;             // guarded by pinsMutex
   std::optional<Heartbeat> heartbeat;  // last: its thread uses the rest
 };
 

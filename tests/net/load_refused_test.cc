@@ -29,8 +29,7 @@ class LoadRefusedTest : public testing::Test {
     options.map_flags = flags;
     const UniqueFd map(::bpf_map_create(type, name.c_str(), key, value, entries, &options));
     Require(map.valid(), "a map");
-    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_v1_", name).c_str()) == 0,
-            "pinning a map");
+    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_v1_", name).c_str()) == 0, "pinning a map");
   }
 
   // Starts in a process of its own, as `uid` and without capabilities in `dropped`; returns the status as text.
