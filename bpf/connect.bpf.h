@@ -9,33 +9,18 @@
 
 enum {
 	ECONNREFUSED = 111,
-	SOL_SOCKET = 1,
-	SO_BINDTOIFINDEX = 62,
 	SOCK_STREAM = 1,
-	LOOPBACK_IFINDEX = 1, // of lo, in every network namespace
 };
 
 struct mptcp_sock; // opaque: only handed from one helper to the next
-
-static __always_inline bool is_agents_port(const struct kveil_endpoint *destination)
-{
-	const __u32 *words = (const __u32 *)destination->address;
-
-	if (destination->port != listen_port)
-		return false;
-	if (destination->family == KVEIL_FAMILY_V4)
-		return words[0] == bpf_htonl(INADDR_LOOPBACK);
-	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
-}
 
 static __always_inline bool is_own(struct bpf_sock *sk)
 {
 	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
-// Looks up who would answer at the agent's port on loopback in the caller's namespace. 0: the agent; else enum
-// kveil_refusal.
-static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 family)
+// Looks up who would answer at this port on loopback in the caller's namespace. 0: the agent; else enum kveil_refusal.
+static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 family, __u16 port)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *listener;
@@ -44,12 +29,12 @@ static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 famil
 
 	if (family == KVEIL_FAMILY_V4) {
 		tuple.ipv4.saddr = tuple.ipv4.daddr = bpf_htonl(INADDR_LOOPBACK);
-		tuple.ipv4.dport = bpf_htons(listen_port);
+		tuple.ipv4.dport = bpf_htons(port);
 		size = sizeof(tuple.ipv4);
 		listener = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	} else {
 		tuple.ipv6.saddr[3] = tuple.ipv6.daddr[3] = bpf_htonl(1);
-		tuple.ipv6.dport = bpf_htons(listen_port);
+		tuple.ipv6.dport = bpf_htons(port);
 		size = sizeof(tuple.ipv6);
 		listener = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	}
@@ -61,18 +46,24 @@ static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 famil
 	return result;
 }
 
+static __always_inline bool was_served(__u64 cookie)
+{
+	return bpf_map_lookup_elem(&served, &cookie) != 0;
+}
+
+static __always_inline bool agent_is_gone(void)
+{
+	__u32 zero = 0;
+	const __u64 *seen = bpf_map_lookup_elem(&heartbeat, &zero);
+
+	return !seen || *seen + heartbeat_timeout < bpf_ktime_get_ns();
+}
+
 // `bypass` holds only where an agent once served and is known to be gone: a namespace that was never served is new, and
 // waits.
-static __always_inline bool may_bypass(struct bpf_sock_addr *ctx)
+static __always_inline bool may_bypass(__u64 cookie)
 {
-	__u64 cookie = bpf_get_netns_cookie(ctx);
-	const __u64 *seen;
-	__u32 zero = 0;
-
-	if (!bypass_when_down || !bpf_map_lookup_elem(&served, &cookie))
-		return false;
-	seen = bpf_map_lookup_elem(&heartbeat, &zero);
-	return seen && *seen + heartbeat_timeout < bpf_ktime_get_ns();
+	return bypass_when_down && was_served(cookie) && agent_is_gone();
 }
 
 static __always_inline bool bind_to_interface(struct bpf_sock_addr *ctx, int index)
@@ -98,27 +89,34 @@ static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct
 	if (origin->bound_device && sk->bound_dev_if == LOOPBACK_IFINDEX)
 		bind_to_interface(ctx, origin->bound_device);
 	bpf_sk_storage_delete(&redirected, sk);
+	bpf_sk_storage_delete(&held, sk);
 	mptcp = mptcp_socket_of(sk);
 	if (mptcp)
 		bpf_sk_storage_delete(&redirected, mptcp);
 }
 
-// As if the port were closed: every client tries again after that, and this event makes the agent serve the namespace.
-static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
+// Makes the agent serve the namespace.
+static __always_inline void report(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
 {
 	struct kveil_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
-	if (event) {
-		event->netns_cookie = bpf_get_netns_cookie(ctx);
-		event->cgroup_id = bpf_get_current_cgroup_id();
-		event->pid = bpf_get_current_pid_tgid() >> 32;
-		event->uid = (__u32)bpf_get_current_uid_gid();
-		event->reason = reason;
-		event->family = destination->family;
-		__builtin_memcpy(&event->destination, destination, sizeof(*destination));
-		event->padding = 0;
-		bpf_ringbuf_submit(event, 0);
-	}
+	if (!event)
+		return;
+	event->netns_cookie = bpf_get_netns_cookie(ctx);
+	event->cgroup_id = bpf_get_current_cgroup_id();
+	event->pid = bpf_get_current_pid_tgid() >> 32;
+	event->uid = (__u32)bpf_get_current_uid_gid();
+	event->reason = reason;
+	event->family = destination->family;
+	__builtin_memcpy(&event->destination, destination, sizeof(*destination));
+	event->padding = 0;
+	bpf_ringbuf_submit(event, 0);
+}
+
+// As if the port were closed: every client tries again after that.
+static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
+{
+	report(ctx, destination, reason);
 	// Returning 0 alone would be EPERM, which clients take for final.
 	bpf_set_retval(-ECONNREFUSED);
 	return REJECT;
@@ -161,50 +159,143 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *
 	return 0;
 }
 
-// Whether the destination is to be rewritten; otherwise *verdict says what becomes of the connect.
-static __always_inline bool decide(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, int *verdict)
+// Whether the application has bound the socket to an address that is not loopback's.
+static __always_inline bool is_bound_elsewhere(struct bpf_sock *sk)
+{
+	struct kveil_endpoint own = {};
+
+	if (sk->family == KVEIL_FAMILY_V4)
+		set_address4(&own, sk->src_ip4);
+	else
+		set_address6(&own, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
+	return !is_unspecified(&own) && !is_loopback(&own);
+}
+
+// Only in a namespace that was never served, while an agent lives: elsewhere `whenDown` says what becomes of the
+// connect. A multipath SYN has no room for what holds it; and of a socket that is bound elsewhere nobody can say
+// whether its SYN would stay on lo.
+static __always_inline bool may_hold(struct bpf_sock *sk, __u64 cookie)
+{
+	return hold_time && !was_served(cookie) && !agent_is_gone() && !mptcp_socket_of(sk) && !is_bound_elsewhere(sk);
+}
+
+// Lets the connect go on to where the agent is about to listen; sockops holds its SYN until then.
+static __always_inline bool hold(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+				 const struct kveil_endpoint *destination)
+{
+	struct kveil_held *state = bpf_sk_storage_get(&held, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!state)
+		return false;
+	state->deadline = bpf_ktime_get_ns() + hold_time;
+	state->ending = 0;
+	__sync_fetch_and_add(&hold_counts.held, 1);
+	report(ctx, destination, KVEIL_HELD);
+	return true;
+}
+
+// The port on loopback that the connect is to be sent to, or 0; then *verdict says what becomes of it.
+static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, int *verdict)
 {
 	struct bpf_sock *sk = ctx->sk;
 	int target, refusal;
+	bool holding;
+	__u64 cookie;
+	__u16 port;
 
 	*verdict = PROCEED;
 	if (!sk || ctx->type != SOCK_STREAM)
-		return false;
+		return 0;
 	target = find_target(destination);
-	if (target < 0 || is_agents_port(destination)) {
+	if (target < 0) {
 		forget_redirection(ctx, sk);
-		return false;
+		return 0;
 	}
 	if (is_own(sk))
-		return false;
-	refusal = check_listener(ctx, destination->family);
-	if (refusal && may_bypass(ctx)) {
+		return 0;
+	cookie = bpf_get_netns_cookie(ctx);
+	port = agents_port(cookie, destination->family);
+	if (port && destination->port == port && is_loopback(destination)) {
 		forget_redirection(ctx, sk);
-		return false;
+		return 0;
 	}
-	if (!refusal)
+	refusal = check_listener(ctx, destination->family, port ? port : listen_port);
+	if (!refusal && !port)
+		refusal = KVEIL_NO_LISTENER; // it is just beginning to listen
+	if (refusal && may_bypass(cookie)) {
+		forget_redirection(ctx, sk);
+		return 0;
+	}
+	holding = refusal == KVEIL_NO_LISTENER && !port && may_hold(sk, cookie);
+	if (!refusal || holding)
 		refusal = remember(ctx, sk, destination, target);
+	if (!refusal && holding && !hold(ctx, sk, destination))
+		refusal = KVEIL_NO_MEMORY;
 	if (refusal) {
 		forget_redirection(ctx, sk);
 		*verdict = refuse(ctx, destination, refusal);
-		return false;
+		return 0;
 	}
-	return true;
+	return port ? port : listen_port;
+}
+
+// A connect to the unspecified address goes to the socket's own address, or else to loopback. It is written out, so
+// that the kernel does just what was decided on: of a socket that is bound to a device it would choose an address
+// there.
+static __always_inline __u32 specified4(struct bpf_sock_addr *ctx, __u32 address)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (address || !sk || ctx->type != SOCK_STREAM)
+		return address;
+	return sk->src_ip4 ? sk->src_ip4 : bpf_htonl(INADDR_LOOPBACK);
 }
 
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
 	struct kveil_endpoint destination = {};
+	__u32 address = specified4(ctx, ctx->user_ip4);
 	int verdict;
+	__u16 port;
 
-	set_address4(&destination, ctx->user_ip4);
+	if (address != ctx->user_ip4)
+		ctx->user_ip4 = address;
+	set_address4(&destination, address);
 	destination.port = bpf_ntohs(ctx->user_port);
-	if (!decide(ctx, &destination, &verdict))
+	port = decide(ctx, &destination, &verdict);
+	if (!port)
 		return verdict;
 	ctx->user_ip4 = bpf_htonl(INADDR_LOOPBACK);
-	ctx->user_port = bpf_htons(listen_port);
+	ctx->user_port = bpf_htons(port);
 	return PROCEED;
+}
+
+static __always_inline void set_user_ip6(struct bpf_sock_addr *ctx, __u32 word2, __u32 word3)
+{
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = word2;
+	ctx->user_ip6[3] = word3;
+}
+
+// The same for ::, which the kernel takes as ::1, or as IPv4's where the socket is bound to a v4-mapped address; and
+// for ::ffff:0.0.0.0.
+static __always_inline void specify6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	const __u32 mapped = bpf_htonl(0xffff);
+
+	if (!sk || ctx->type != SOCK_STREAM || ctx->user_ip6[0] || ctx->user_ip6[1] || ctx->user_ip6[3])
+		return;
+	if (ctx->user_ip6[2] == mapped)
+		set_user_ip6(ctx, mapped, specified4(ctx, 0));
+	else if (ctx->user_ip6[2] != 0)
+		return;
+	else if (is_v4_mapped(sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2]))
+		set_user_ip6(ctx, mapped, bpf_htonl(INADDR_LOOPBACK));
+	else
+		set_user_ip6(ctx, 0, bpf_htonl(1));
 }
 
 SEC("cgroup/connect6")
@@ -212,21 +303,19 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	struct kveil_endpoint destination = {};
 	int verdict;
+	__u16 port;
 
+	specify6(ctx);
 	set_address6(&destination, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
 	destination.port = bpf_ntohs(ctx->user_port);
-	if (!decide(ctx, &destination, &verdict))
+	port = decide(ctx, &destination, &verdict);
+	if (!port)
 		return verdict;
-	ctx->user_ip6[0] = 0;
-	ctx->user_ip6[1] = 0;
-	if (destination.family == KVEIL_FAMILY_V4) {
-		ctx->user_ip6[2] = bpf_htonl(0xffff);
-		ctx->user_ip6[3] = bpf_htonl(INADDR_LOOPBACK);
-	} else {
-		ctx->user_ip6[2] = 0;
-		ctx->user_ip6[3] = bpf_htonl(1);
-	}
-	ctx->user_port = bpf_htons(listen_port);
+	if (destination.family == KVEIL_FAMILY_V4)
+		set_user_ip6(ctx, bpf_htonl(0xffff), bpf_htonl(INADDR_LOOPBACK));
+	else
+		set_user_ip6(ctx, 0, bpf_htonl(1));
+	ctx->user_port = bpf_htons(port);
 	return PROCEED;
 }
 

@@ -40,6 +40,41 @@ static __always_inline void set_address6(struct kveil_endpoint *endpoint, __u32 
 	endpoint->family = KVEIL_FAMILY_V6;
 }
 
+static __always_inline void set_local(struct bpf_sock_ops *ctx, struct kveil_endpoint *endpoint)
+{
+	if (ctx->family == KVEIL_FAMILY_V4)
+		set_address4(endpoint, ctx->local_ip4);
+	else
+		set_address6(endpoint, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
+	endpoint->port = ctx->local_port; // host order, unlike remote_port
+}
+
+static __always_inline void set_remote(struct bpf_sock_ops *ctx, struct kveil_endpoint *endpoint)
+{
+	if (ctx->family == KVEIL_FAMILY_V4)
+		set_address4(endpoint, ctx->remote_ip4);
+	else
+		set_address6(endpoint, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]);
+	endpoint->port = bpf_ntohl(ctx->remote_port);
+}
+
+static __always_inline bool is_unspecified(const struct kveil_endpoint *endpoint)
+{
+	const __u32 *words = (const __u32 *)endpoint->address;
+
+	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == 0;
+}
+
+// 127.0.0.1 or ::1.
+static __always_inline bool is_loopback(const struct kveil_endpoint *endpoint)
+{
+	const __u32 *words = (const __u32 *)endpoint->address;
+
+	if (endpoint->family == KVEIL_FAMILY_V4)
+		return words[0] == bpf_htonl(INADDR_LOOPBACK);
+	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
+}
+
 static __always_inline int first_fitting_range(const struct kveil_port_ranges *ranges, __u16 port)
 {
 	for (__u32 i = 0; i < KVEIL_MAX_RANGES; i++) {

@@ -94,6 +94,28 @@ struct kveil_interim_key {
 	__u32 padding;
 };
 
+/* Names the agent's listener on loopback of one family in one namespace; its port is the value. */
+struct kveil_listening_key {
+	__u64 netns_cookie;
+	__u16 family;
+	__u16 padding[3];
+};
+
+/* A connecting socket whose SYN is held until the agent listens. */
+struct kveil_held {
+	__u64 deadline;
+	__u8 syn_count; /* TCP_SYNCNT as the application had it, 0 until it is known */
+	__u8 ending;	/* TCP gives up at its next timeout */
+	__u8 padding[6];
+};
+
+/* What became of held connects, since the programs were loaded. */
+struct kveil_hold_counts {
+	__u64 held;
+	__u64 released; /* connected to the agent */
+	__u64 ended;	/* closed or timed out while held */
+};
+
 /* The address that a namespace would use towards a target. */
 struct kveil_source_key {
 	__u64 netns_cookie;
@@ -111,9 +133,10 @@ enum kveil_refusal {
 	KVEIL_FOREIGN_LISTENER = 2, /* something does that is not the agent */
 	KVEIL_NO_MEMORY = 3,	    /* the original destination could not be remembered */
 	KVEIL_DEVICE = 4,	    /* the socket is bound to a device and could not be moved to lo */
+	KVEIL_HELD = 5,		    /* not refused: the SYN waits until the agent listens here */
 };
 
-/* A connect to a target that was refused. */
+/* A connect to a target that was refused or is held. */
 struct kveil_event {
 	__u64 netns_cookie;
 	__u64 cgroup_id;

@@ -12,15 +12,27 @@
 #include "intercept.h"
 
 // Configuration: read-only data, set before load.
+// Where the agent prefers to listen; where it does is in `listening`.
 const volatile __u16 listen_port = 15931;
 const volatile __u8 bypass_when_down = 0;
 const volatile __u8 have_mptcp = 0;
 const volatile __u64 heartbeat_timeout = 5000000000ULL;
+const volatile __u64 jiffy = 4000000; // ns; HZ is the kernel's own choice
+
+// Shared with the agent, which may set it to 0 at any time: then nothing is held. Nanoseconds.
+volatile __u64 hold_time = 0;
+struct kveil_hold_counts hold_counts = {};
 
 // A sock_addr program's verdict.
 enum { REJECT = 0, PROCEED = 1 };
 // A sockops program's return value is not looked at for these operations; 1 by convention.
 enum { SOCKOPS_DONE = 1 };
+
+enum {
+	SOL_SOCKET = 1,
+	SO_BINDTOIFINDEX = 62,
+	LOOPBACK_IFINDEX = 1, // of lo, in every network namespace
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -81,6 +93,25 @@ struct {
 	__type(value, struct kveil_origin);
 } interim SEC(".maps");
 
+// Kept by the sockops program from listen() to close(), so it is true also when the agent is killed, and a stranger at
+// the port is never in it.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * KVEIL_MAX_NAMESPACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct kveil_listening_key);
+	__type(value, __u16);
+} listening SEC(".maps");
+
+// On the application's sockets whose SYN waits. Another version must keep name and layout: a socket that is held over
+// an update of the programs would otherwise send its SYN to whoever listens.
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct kveil_held);
+} held SEC(".maps");
+
 // Cookies of the namespaces that were served: those where `bypass` may hold.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -110,5 +141,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, KVEIL_EVENT_BYTES);
 } events SEC(".maps");
+
+// The port on which the agent listens on loopback of this family, 0 where it does not.
+static __always_inline __u16 agents_port(__u64 netns_cookie, __u16 family)
+{
+	struct kveil_listening_key key = { .netns_cookie = netns_cookie, .family = family };
+	const __u16 *port = bpf_map_lookup_elem(&listening, &key);
+
+	return port ? *port : 0;
+}
 
 #endif

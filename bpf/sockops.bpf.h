@@ -1,33 +1,24 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// sockops: carries the origin from the connecting socket to the accepted one.
+// sockops: carries the origin from the connecting socket to the accepted one, and knows where the agent listens.
 #ifndef KVEIL_BPF_SOCKOPS_BPF_H
 #define KVEIL_BPF_SOCKOPS_BPF_H
 
 #include "endpoints.bpf.h"
+#include "hold.bpf.h"
 #include "maps.bpf.h"
 
-// The key's source is the socket's own end, or its peer's. With its address and not its port alone: a port can be bound
-// once for each address.
+// With the address of the source and not its port alone: a port can be bound once for each address.
 static __always_inline void local_end(struct bpf_sock_ops *ctx, struct kveil_interim_key *key)
 {
 	key->netns_cookie = bpf_get_netns_cookie(ctx);
-	if (ctx->family == KVEIL_FAMILY_V4)
-		set_address4(&key->source, ctx->local_ip4);
-	else
-		set_address6(&key->source, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
-	key->source.port = ctx->local_port; // host order, unlike remote_port
+	set_local(ctx, &key->source);
 }
 
 static __always_inline void remote_end(struct bpf_sock_ops *ctx, struct kveil_interim_key *key)
 {
 	key->netns_cookie = bpf_get_netns_cookie(ctx);
-	if (ctx->family == KVEIL_FAMILY_V4)
-		set_address4(&key->source, ctx->remote_ip4);
-	else
-		set_address6(&key->source, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2],
-			     ctx->remote_ip6[3]);
-	key->source.port = bpf_ntohl(ctx->remote_port);
+	set_remote(ctx, &key->source);
 }
 
 // The source is chosen and the SYN has not left yet.
@@ -36,6 +27,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	struct kveil_interim_key key = {};
 	const struct kveil_origin *origin;
 	struct bpf_sock *sk = ctx->sk;
+	struct kveil_held *state;
 
 	if (!sk)
 		return;
@@ -45,18 +37,26 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	local_end(ctx, &key);
 	bpf_map_update_elem(&interim, &key, origin, BPF_ANY);
 	// on_state_change cleans up after a connect that nobody accepts.
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
+	state = bpf_sk_storage_get(&held, sk, 0, 0);
+	if (state)
+		begin_hold(ctx, sk, state, &key.source);
 }
 
+// A listener hands its flags on to what it accepts, which is how most sockets of the node are told from those of the
+// agent at no cost.
 static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 {
 	struct kveil_interim_key key = {};
 	struct bpf_sock *sk = ctx->sk;
 	struct kveil_origin *origin;
 
-	if (!sk || ctx->local_port != listen_port)
+	if (!sk || !(ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG))
 		return;
 	remote_end(ctx, &key);
+	if (ctx->local_port != agents_port(key.netns_cookie, ctx->family))
+		return;
+	set_flags(ctx, 0, BPF_SOCK_OPS_STATE_CB_FLAG);
 	origin = bpf_map_lookup_elem(&interim, &key);
 	if (!origin)
 		return;
@@ -65,15 +65,54 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 	bpf_map_delete_elem(&interim, &key);
 }
 
+static __always_inline bool is_tagged(struct bpf_sock *sk)
+{
+	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
+}
+
+static __always_inline void on_listen(struct bpf_sock_ops *ctx)
+{
+	struct kveil_listening_key key = { .family = ctx->family };
+	struct bpf_sock *sk = ctx->sk;
+	__u16 port = ctx->local_port;
+
+	if (!sk || !is_tagged(sk))
+		return;
+	key.netns_cookie = bpf_get_netns_cookie(ctx);
+	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
+	// Where there is no room the agent does not find itself here, and says so.
+	bpf_map_update_elem(&listening, &key, &port, BPF_ANY);
+}
+
+// Before the port is free for another.
+static __always_inline void on_listener_closed(struct bpf_sock_ops *ctx)
+{
+	struct kveil_listening_key key = { .family = ctx->family };
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk || !is_tagged(sk))
+		return;
+	key.netns_cookie = bpf_get_netns_cookie(ctx);
+	if (agents_port(key.netns_cookie, key.family) == ctx->local_port)
+		bpf_map_delete_elem(&listening, &key);
+}
+
 static __always_inline void on_state_change(struct bpf_sock_ops *ctx)
 {
 	struct kveil_interim_key key = {};
 	struct bpf_sock *sk = ctx->sk;
 
-	if (ctx->args[1] != BPF_TCP_CLOSE || !sk || !bpf_sk_storage_get(&redirected, sk, 0, 0))
+	if (ctx->args[1] != BPF_TCP_CLOSE || !sk)
+		return;
+	if (ctx->args[0] == BPF_TCP_LISTEN) {
+		on_listener_closed(ctx);
+		return;
+	}
+	if (!bpf_sk_storage_get(&redirected, sk, 0, 0))
 		return;
 	local_end(ctx, &key);
 	bpf_map_delete_elem(&interim, &key);
+	end_hold(ctx, sk, &hold_counts.ended);
 }
 
 SEC("sockops")
@@ -82,6 +121,24 @@ int carry_origin(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		set_first_timeout(ctx);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		reserve_option(ctx);
+		break;
+	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+		write_option(ctx);
+		break;
+	case BPF_SOCK_OPS_RTO_CB:
+		on_timeout(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_established(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		on_listen(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		on_accept(ctx);

@@ -166,6 +166,10 @@ absl::Status Agent::Serve() {
   Released(std::nullopt);
 
   if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
+  if (const absl::Status held = redirect_->ProbeHold(kProbeLimit); !held.ok()) {
+    log::Warning("connects.notHeld",
+                 {{"problem", held}, {"consequence", "first connects in new network namespaces are refused"}});
+  }
   probed_ = true;
   return absl::OkStatus();
 }
@@ -224,6 +228,8 @@ void Agent::Watch() {
   tls_->LookAgain();
   RefreshHealth();
   metrics_.NamespacesServed(ServedNamespaces());
+  const intercept::HeldConnects held = redirect_->heldConnects();
+  metrics_.HeldConnects(held.held, held.released, held.ended);
   metrics_.PolicyGeneration(policies_->generation());
   metrics_.Ready(probed_ && namespaces_->Health().ok() && redirect_->Health().ok());
 }
@@ -245,6 +251,7 @@ absl::StatusOr<std::string> Agent::StatusJson() {
   RefreshHealth();  // what is answered is true now
   const std::shared_ptr<const policy::Policy> policies = policies_->Current();
   const observe::Metrics::Totals totals = metrics_.totals();
+  const intercept::HeldConnects held = redirect_->heldConnects();
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - startedAt_);
   json problems = json::array();
   for (const observe::Health::Problem& problem : health_.problems()) {
@@ -256,6 +263,7 @@ absl::StatusOr<std::string> Agent::StatusJson() {
       {"uptimeSeconds", uptime.count()},
       {"namespaces", ServedNamespaces()},
       {"connections", server_->connectionCount()},
+      {"heldConnects", {{"held", held.held}, {"released", held.released}, {"ended", held.ended}}},
       {"policies",
        {{"files", policies->fileCount()},
         {"topics", policies->size()},

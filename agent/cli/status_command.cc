@@ -26,11 +26,14 @@ uint64_t Number(const Json& object, const char* key) { return object.value(key, 
 void PrintServed(const Json& status) {
   const Json policies = status.value("policies", Json::object());
   const Json records = status.value("records", Json::object());
+  const Json held = status.value("heldConnects", Json::object());
   std::cout << "kveil " << status.value("version", "?")
             << (status.value("ready", false) ? " is ready" : " is NOT ready") << ", up "
             << Duration(Number(status, "uptimeSeconds")) << "\n"
             << "  serves    " << Count(Number(status, "namespaces"), "network namespace") << ", "
             << Count(Number(status, "connections"), "connection") << "\n"
+            << "  held      " << Count(Number(held, "held"), "first connect") << ", " << Number(held, "released")
+            << " let go, " << Number(held, "ended") << " ended\n"
             << "  policies  " << Count(Number(policies, "files"), "file") << ", "
             << Count(Number(policies, "topics"), "topic") << " (generation " << Number(policies, "generation") << ")\n"
             << "  records   " << Number(records, "sealed") << " sealed, " << Number(records, "opened") << " opened, "

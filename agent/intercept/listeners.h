@@ -17,9 +17,17 @@ struct Listeners {
 
 enum class Families { kBoth, kOnlyV6 };
 
-// Listening, non-blocking sockets at `port` in the namespace, made by a process in `cgroupFd`, not tagged yet. Two
-// sockets and not a dual-stack one, which could only be bound to every address of the workload. kUnavailable in plain
-// words: the port is taken, or lo is down.
-absl::StatusOr<Listeners> MakeListeners(int cgroupFd, int namespaceFd, uint16_t port, Families families);
+// Where and as whom listeners are made.
+struct ListenerPlace {
+  int cgroupFd;            // of the cgroup whose process makes them
+  int ownSocketsMap;       // the map that tags the agent's sockets
+  uint16_t preferredPort;  // another one where this is taken
+};
+
+// Tagged, listening, non-blocking sockets in the namespace. Two sockets and not a dual-stack one, which could only be
+// bound to every address of the workload; their ports may differ. A program that holds the preferred port does not keep
+// the namespace from being served: the kernel then chooses one, and where it has none left some are tried at random.
+// kUnavailable in plain words: all those are taken, or lo is down.
+absl::StatusOr<Listeners> MakeListeners(const ListenerPlace& place, int namespaceFd, Families families);
 
 }  // namespace kveil::intercept

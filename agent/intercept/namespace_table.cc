@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -124,8 +125,7 @@ void NamespaceTable::Scan() {
 void NamespaceTable::Serve(Entry& entry) {
   if (Clock::now() < entry.nextAttempt) return;
   entry.nextAttempt = Clock::now() + kRetryAfter;
-  absl::StatusOr<Listeners> listeners =
-      MakeListeners(redirect_.agentCgroupFd(), entry.fd->get(), redirect_.config().listenPort, Families::kBoth);
+  absl::StatusOr<Listeners> listeners = MakeListeners(redirect_.listenerPlace(), entry.fd->get(), Families::kBoth);
   if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
   const absl::Status prepared = Prepare(entry, *listeners);
   if (!prepared.ok()) return SetProblem(entry, State::kFailed, prepared);
@@ -140,18 +140,40 @@ void NamespaceTable::Serve(Entry& entry) {
 void NamespaceTable::ServeV6(Entry& entry) {
   if (Clock::now() < entry.nextAttempt) return;
   entry.nextAttempt = Clock::now() + kRetryAfter;
-  absl::StatusOr<Listeners> listeners =
-      MakeListeners(redirect_.agentCgroupFd(), entry.fd->get(), redirect_.config().listenPort, Families::kOnlyV6);
+  absl::StatusOr<Listeners> listeners = MakeListeners(redirect_.listenerPlace(), entry.fd->get(), Families::kOnlyV6);
   const absl::Status prepared = listeners.ok() ? Prepare(entry, *listeners) : listeners.status();
   SetProblem(entry, State::kServed, prepared);
   if (prepared.ok()) HandOut(entry, *std::move(listeners));
 }
 
-absl::Status NamespaceTable::Prepare(Entry& entry, Listeners& listeners) {
-  absl::Status status = redirect_.MarkServed(entry.status.netnsCookie);
-  if (listeners.v4.valid()) status.Update(redirect_.TagAsOwn(listeners.v4.get()));
-  if (listeners.v6.valid()) status.Update(redirect_.TagAsOwn(listeners.v6.get()));
+absl::Status NamespaceTable::Prepare(Entry& entry, const Listeners& listeners) {
+  const uint64_t cookie = entry.status.netnsCookie;
+  absl::Status status = redirect_.MarkServed(cookie);
+  for (const UniqueFd* listener : {&listeners.v4, &listeners.v6}) {
+    if (listener->valid()) status.Update(redirect_.CheckNoted(listener->get(), cookie));
+  }
   return status;
+}
+
+bool NamespaceTable::IsHeldAndFailed(const Entry& entry) const {
+  return entry.status.state == State::kFailed && Clock::now() < entry.heldUntil;
+}
+
+void NamespaceTable::RetryHeld() {
+  for (auto& [cookie, entry] : entries_) {
+    if (IsHeldAndFailed(entry)) Serve(entry);
+  }
+}
+
+int NamespaceTable::MillisecondsToRetry() const {
+  int least = -1;
+  for (const auto& [cookie, entry] : entries_) {
+    if (!IsHeldAndFailed(entry)) continue;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(entry.nextAttempt - Clock::now()).count();
+    const int milliseconds = static_cast<int>(std::max<int64_t>(left, 0));
+    least = least < 0 ? milliseconds : std::min(least, milliseconds);
+  }
+  return least;
 }
 
 absl::Status NamespaceTable::ResetExisting(Entry& entry) {
@@ -215,20 +237,25 @@ void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem)
   entry.status.problem = std::move(problem);
 }
 
+bool NamespaceTable::AddByProcess(pid_t pid, uint64_t cookie) {
+  if (Add(NamespaceFile(pid), pid, cookie)) return true;
+  for (const std::string& file : NamespaceFilesOfThreads(pid)) {  // one thread alone may live there
+    if (Add(file, pid, cookie)) return true;
+  }
+  return false;
+}
+
 void NamespaceTable::OnRefused(const RefusedConnect& refused) {
-  const auto known = entries_.find(refused.netnsCookie);
-  if (known == entries_.end()) {
-    // By the process itself; it may live elsewhere than the thread that connected.
-    const auto pid = static_cast<pid_t>(refused.pid);
-    if (Add(NamespaceFile(pid), pid, refused.netnsCookie)) return;
-    for (const std::string& file : NamespaceFilesOfThreads(pid)) {
-      if (Add(file, pid, refused.netnsCookie)) return;
-    }
+  const bool isHeld = refused.reason == RefusedConnect::Reason::kHeld;
+  const bool isNew = !entries_.contains(refused.netnsCookie);
+  if (isNew && !AddByProcess(static_cast<pid_t>(refused.pid), refused.netnsCookie)) {
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }
-  Entry& entry = known->second;
-  {
+  Entry& entry = entries_.at(refused.netnsCookie);
+  if (isHeld) entry.heldUntil = Clock::now() + redirect_.holdTime();
+  if (isNew) return;
+  if (!isHeld) {
     const std::lock_guard lock(mutex_);
     ++entry.status.refusedConnects;
   }

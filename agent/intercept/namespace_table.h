@@ -36,6 +36,10 @@ class NamespaceTable {
   // What an earlier agent noted of namespaces that nobody lives in any more.
   void ForgetOthers();
   bool scanWanted() const { return scanWanted_; }
+  // Serves again where a connect is held and serving failed.
+  void RetryHeld();
+  // How long to wait for events before RetryHeld is due: milliseconds, -1 for ever.
+  int MillisecondsToRetry() const;
 
   // Any thread.
   std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
@@ -51,6 +55,7 @@ class NamespaceTable {
     bool isOwn = false;
     bool handedOut = false;  // the owner was given listeners
     Clock::time_point nextAttempt = {};
+    Clock::time_point heldUntil = {};  // a connect waits for this namespace to be served
   };
 
   Entry* FindByInode(uint64_t inode);
@@ -58,11 +63,13 @@ class NamespaceTable {
   // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is. Returns whether it is known
   // now.
   bool Add(const std::string& file, pid_t pid, uint64_t cookie);
+  bool AddByProcess(pid_t pid, uint64_t cookie);
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
   bool IsInUse(const Entry& entry) const;
   void Serve(Entry& entry);
   void ServeV6(Entry& entry);
-  absl::Status Prepare(Entry& entry, Listeners& listeners);
+  absl::Status Prepare(Entry& entry, const Listeners& listeners);
+  bool IsHeldAndFailed(const Entry& entry) const;
   absl::Status NoteSources(const Entry& entry);
   absl::Status ResetExisting(Entry& entry);
   void HandOut(Entry& entry, Listeners listeners);

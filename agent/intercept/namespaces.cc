@@ -101,9 +101,11 @@ void Namespaces::State::Run(std::promise<absl::Status> started) {
   for (;;) {
     std::array<epoll_event, 64> events;
     // A scan that is wanted comes after what is known already.
-    const int count = ::epoll_wait(epoll.get(), events.data(), events.size(), table.scanWanted() ? 0 : -1);
+    const int limit = table.scanWanted() ? 0 : table.MillisecondsToRetry();
+    const int count = ::epoll_wait(epoll.get(), events.data(), events.size(), limit);
     for (int i = 0; i < count; ++i) Handle(events[i].data.u64);
     if (count == 0 && table.scanWanted()) table.Scan();
+    table.RetryHeld();
     const std::lock_guard lock(mutex);
     if (stop) return;
   }

@@ -1,6 +1,7 @@
 // Loads the programs with libbpf and words what the kernel says against them.
 #include "intercept/programs.h"
 
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,6 +40,13 @@ absl::Status ReusePinned(bpf_map* map, const std::string& path) {
   return absl::OkStatus();
 }
 
+// The tick of the kernel's timers, 1 s / CONFIG_HZ, in nanoseconds.
+uint64_t Jiffy() {
+  timespec resolution = {};
+  ::clock_getres(CLOCK_MONOTONIC_COARSE, &resolution);
+  return static_cast<uint64_t>(resolution.tv_nsec);
+}
+
 bool KernelHasMptcp() { return ::access("/proc/sys/net/mptcp/enabled", F_OK) == 0; }
 
 }  // namespace
@@ -55,8 +63,9 @@ std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
   // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
-  return {{maps.learned, 1}, {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1}, {maps.interim, 1},
-          {maps.served, 1},  {maps.sources, 1},     {maps.heartbeat, 1},  {maps.events, 1}};
+  return {{maps.learned, 1}, {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1},
+          {maps.interim, 1}, {maps.served, 1},      {maps.sources, 1},    {maps.heartbeat, 1},
+          {maps.events, 1},  {maps.listening, 1},   {maps.held, 1}};
 }
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
@@ -71,6 +80,8 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
   constants.bypass_when_down = settings.bypassWhenDown;
   constants.heartbeat_timeout = settings.heartbeatTimeout;
   constants.have_mptcp = KernelHasMptcp();
+  if (const uint64_t jiffy = Jiffy(); jiffy != 0) constants.jiffy = jiffy;
+  programs.skeleton_->bss->hold_time = settings.holdTime;
   for (const auto& [map, version] : programs.PinnedMaps()) {
     const absl::Status reused = ReusePinned(map, pins.MapPath(bpf_map__name(map), version));
     if (!reused.ok()) return reused;
@@ -157,5 +168,15 @@ int Programs::served() const { return bpf_map__fd(skeleton_->maps.served); }
 int Programs::sources() const { return bpf_map__fd(skeleton_->maps.sources); }
 int Programs::heartbeat() const { return bpf_map__fd(skeleton_->maps.heartbeat); }
 int Programs::events() const { return bpf_map__fd(skeleton_->maps.events); }
+int Programs::listening() const { return bpf_map__fd(skeleton_->maps.listening); }
+
+kveil_hold_counts Programs::HoldCounts() const {
+  const kveil_hold_counts& counts = skeleton_->bss->hold_counts;  // the programs' own memory
+  return {.held = __atomic_load_n(&counts.held, __ATOMIC_RELAXED),
+          .released = __atomic_load_n(&counts.released, __ATOMIC_RELAXED),
+          .ended = __atomic_load_n(&counts.ended, __ATOMIC_RELAXED)};
+}
+
+void Programs::StopHolding() { skeleton_->bss->hold_time = 0; }
 
 }  // namespace kveil::intercept

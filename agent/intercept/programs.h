@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "intercept.h"
 #include "intercept/pins.h"
 #include "intercept/target_table.h"
 #include "policy/config.h"
@@ -30,6 +31,7 @@ class Programs {
     uint16_t listenPort;
     bool bypassWhenDown;
     uint64_t heartbeatTimeout;  // ns
+    uint64_t holdTime;          // ns
   };
 
   // Loads with the maps that are pinned already; the others are made. kFailedPrecondition with the verifier's last
@@ -45,7 +47,9 @@ class Programs {
   void UnpinMaps();
 
   int learned() const, ownSockets() const, accepted() const, interim() const, served() const, sources() const,
-      heartbeat() const, events() const;
+      heartbeat() const, events() const, listening() const;
+  kveil_hold_counts HoldCounts() const;
+  void StopHolding();  // from now on the first connect in a new namespace is refused
 
  private:
   explicit Programs(intercept_bpf* skeleton) : skeleton_(skeleton) {}

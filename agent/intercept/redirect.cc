@@ -21,6 +21,7 @@
 #include "intercept/cgroup_tree.h"
 #include "intercept/endpoint.h"
 #include "intercept/heartbeat.h"
+#include "intercept/hold_probe.h"
 #include "intercept/host_mount.h"
 #include "intercept/learned_brokers.h"
 #include "intercept/pins.h"
@@ -48,6 +49,8 @@ RefusedConnect::Reason ToReason(uint32_t reason) {
       return RefusedConnect::Reason::kNoMemory;
     case KVEIL_DEVICE:
       return RefusedConnect::Reason::kDevice;
+    case KVEIL_HELD:
+      return RefusedConnect::Reason::kHeld;
     default:
       return RefusedConnect::Reason::kNoListener;
   }
@@ -56,8 +59,10 @@ RefusedConnect::Reason ToReason(uint32_t reason) {
 }  // namespace
 
 struct Redirect::State {
-  State(policy::InterceptConfig config, CgroupTree cgroup, TargetTable targets, PinDirectory pins, Programs programs)
+  State(policy::InterceptConfig config, const RedirectOptions& options, CgroupTree cgroup, TargetTable targets,
+        PinDirectory pins, Programs programs)
       : config(std::move(config)),
+        options(options),
         cgroup(std::move(cgroup)),
         targets(std::move(targets)),
         pins(std::move(pins)),
@@ -69,6 +74,7 @@ struct Redirect::State {
   static int OnEvent(void* self, void* data, size_t size);
 
   const policy::InterceptConfig config;
+  const RedirectOptions options;
   const CgroupTree cgroup;
   const TargetTable targets;
   PinDirectory pins;
@@ -137,12 +143,13 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   const Programs::Settings settings = {
       .listenPort = config.listenPort,
       .bypassWhenDown = config.whenDown == policy::WhenDown::kBypass,
-      .heartbeatTimeout = static_cast<uint64_t>(std::chrono::nanoseconds(options.heartbeatTimeout).count())};
+      .heartbeatTimeout = static_cast<uint64_t>(std::chrono::nanoseconds(options.heartbeatTimeout).count()),
+      .holdTime = static_cast<uint64_t>(std::chrono::nanoseconds(options.holdTime).count())};
   absl::StatusOr<Programs> programs = Programs::Load(*pins, settings, *targets);
   if (!programs.ok()) return programs.status();
 
-  auto state =
-      std::make_unique<State>(config, *std::move(cgroup), *std::move(targets), *std::move(pins), *std::move(programs));
+  auto state = std::make_unique<State>(config, options, *std::move(cgroup), *std::move(targets), *std::move(pins),
+                                       *std::move(programs));
   absl::StatusOr<AgentCgroup> agentCgroup = AgentCgroup::Make(state->cgroup.path());
   if (!agentCgroup.ok()) return agentCgroup.status();
   state->agentCgroup.emplace(*std::move(agentCgroup));
@@ -217,6 +224,12 @@ absl::Status Redirect::Probe(std::chrono::milliseconds limit) {
   return state_->probe.Run(state_->agentCgroup->fd(), limit);
 }
 
+absl::Status Redirect::ProbeHold(std::chrono::milliseconds limit) {
+  const absl::Status held = RunHoldProbe(state_->agentCgroup->fd(), limit);
+  if (!held.ok()) state_->programs.StopHolding();
+  return held;
+}
+
 absl::StatusOr<int> Redirect::Detach(const policy::InterceptConfig& config) {
   if (::geteuid() != 0) return absl::PermissionDeniedError("detaching needs root");
   if (::access(config.pinDirectory.c_str(), F_OK) < 0) return 0;
@@ -243,8 +256,33 @@ absl::Status Redirect::MarkServed(uint64_t netnsCookie) {
   return MapError("cannot note a namespace as served");
 }
 
+absl::Status Redirect::CheckNoted(int listenerFd, uint64_t netnsCookie) const {
+  sockaddr_storage own = {};
+  socklen_t size = sizeof(own);
+  if (::getsockname(listenerFd, reinterpret_cast<sockaddr*>(&own), &size) < 0) {
+    return absl::UnavailableError(StrCat("cannot read a listener's address: ", std::strerror(errno)));
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::From(reinterpret_cast<const sockaddr*>(&own), size);
+  if (!address.ok()) return address.status();
+  kveil_listening_key key = {};
+  key.netns_cookie = netnsCookie;
+  key.family = static_cast<uint16_t>(address->family());
+  uint16_t port = 0;
+  if (::bpf_map_lookup_elem(state_->programs.listening(), &key, &port) == 0 && port == address->port()) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(StrCat("the kernel half has not noted the listener at ", address->Text(),
+                                       ": its table is full, or another sockops program stands in its way"));
+}
+
 void Redirect::ForgetNamespace(uint64_t netnsCookie) {
   ::bpf_map_delete_elem(state_->programs.served(), &netnsCookie);
+  for (const uint16_t family : {KVEIL_FAMILY_V4, KVEIL_FAMILY_V6}) {
+    kveil_listening_key key = {};
+    key.netns_cookie = netnsCookie;
+    key.family = family;
+    ::bpf_map_delete_elem(state_->programs.listening(), &key);
+  }
   for (const kveil_source_key& key : KeysOf<kveil_source_key>(state_->programs.sources())) {
     if (key.netns_cookie == netnsCookie) ::bpf_map_delete_elem(state_->programs.sources(), &key);
   }
@@ -274,14 +312,26 @@ void Redirect::ReadEvents(const std::function<void(const RefusedConnect&)>& hand
   state_->eventHandler = nullptr;
 }
 
-int Redirect::agentCgroupFd() const { return state_->agentCgroup->fd(); }
+ListenerPlace Redirect::listenerPlace() const {
+  return {.cgroupFd = state_->agentCgroup->fd(),
+          .ownSocketsMap = state_->programs.ownSockets(),
+          .preferredPort = state_->config.listenPort};
+}
+
+std::chrono::milliseconds Redirect::holdTime() const { return state_->options.holdTime; }
+
+HeldConnects Redirect::heldConnects() const {
+  const kveil_hold_counts counts = state_->programs.HoldCounts();
+  return {.held = counts.held, .released = counts.released, .ended = counts.ended};
+}
 const policy::InterceptConfig& Redirect::config() const { return state_->config; }
 
 Redirect::MapCounts Redirect::CountMapElements() const {
   return {.interim = KeysOf<kveil_interim_key>(state_->programs.interim()).size(),
           .learned = KeysOf<kveil_endpoint>(state_->programs.learned()).size(),
           .served = KeysOf<uint64_t>(state_->programs.served()).size(),
-          .sources = KeysOf<kveil_source_key>(state_->programs.sources()).size()};
+          .sources = KeysOf<kveil_source_key>(state_->programs.sources()).size(),
+          .listening = KeysOf<kveil_listening_key>(state_->programs.listening()).size()};
 }
 
 }  // namespace kveil::intercept

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "base/socket_address.h"
 #include "base/unique_fd.h"
+#include "intercept/listeners.h"
 #include "policy/config.h"
 
 namespace kveil::intercept {
@@ -38,9 +39,9 @@ struct Origin {
   bool isProbe = false;      // the agent's own probe: close it, no target belongs to it
 };
 
-// A connect to a target that the kernel half refused.
+// A connect to a target that the kernel half refused, or, with kHeld, holds until the namespace is served.
 struct RefusedConnect {
-  enum class Reason { kNoListener, kForeignListener, kNoMemory, kDevice };
+  enum class Reason { kNoListener, kForeignListener, kNoMemory, kDevice, kHeld };
   Reason reason = Reason::kNoListener;
   SocketAddress destination;
   uint64_t netnsCookie = 0;
@@ -53,6 +54,16 @@ struct RefusedConnect {
 struct RedirectOptions {
   // With whenDown bypass: how old the heartbeat must be before the agent counts as gone.
   std::chrono::milliseconds heartbeatTimeout = std::chrono::seconds(5);
+  // How long the first connects in a new namespace are held until it is served, about; 0: they are refused at once.
+  // Enough for some hundred namespaces that come at once, and well below the connect timeouts of clients.
+  std::chrono::milliseconds holdTime = std::chrono::seconds(4);
+};
+
+// What became of connects that were held, since the agent started.
+struct HeldConnects {
+  uint64_t held = 0;
+  uint64_t released = 0;  // connected to the agent
+  uint64_t ended = 0;     // timed out, or closed by the application
 };
 
 class Redirect {
@@ -88,6 +99,11 @@ class Redirect {
   // for that connection. The namespace of the agent must be served. Blocks up to `limit`.
   absl::Status Probe(std::chrono::milliseconds limit);
 
+  // Holds the connect of a child process in a new namespace of its own, as the first connect of a workload is held, and
+  // waits until it is let go. Once per start, after Namespaces has started. When it fails, nothing is held from then
+  // on: such connects are refused. Blocks up to `limit`.
+  absl::Status ProbeHold(std::chrono::milliseconds limit);
+
   // Takes the pinned links and maps of an agent that does not run away; returns how many links there were.
   // kFailedPrecondition while an agent runs with these pins.
   static absl::StatusOr<int> Detach(const policy::InterceptConfig& config);
@@ -100,6 +116,8 @@ class Redirect {
 
   // For Namespaces: which namespaces were ever served (bypass is allowed there), what getsockname shows there.
   absl::Status MarkServed(uint64_t netnsCookie);
+  // For Namespaces: kUnavailable when the kernel half has not noted this listener of ours, and so sends nobody there.
+  absl::Status CheckNoted(int listenerFd, uint64_t netnsCookie) const;
   void ForgetNamespace(uint64_t netnsCookie);
   absl::StatusOr<std::vector<uint64_t>> ServedNamespaces() const;
   absl::Status SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, const SocketAddress& address);
@@ -108,12 +126,14 @@ class Redirect {
   void ReadEvents(const std::function<void(const RefusedConnect&)>& handler);
   // For Namespaces: a cgroup below the configured one, in which the listeners and the probe are made. A listener passes
   // its cgroup on to what it accepts, so the programs see accepted sockets wherever the agent itself runs.
-  int agentCgroupFd() const;
+  ListenerPlace listenerPlace() const;
+  std::chrono::milliseconds holdTime() const;
+  HeldConnects heldConnects() const;
   const policy::InterceptConfig& config() const;
 
   // For tests: how many elements each pinned map holds that is not socket storage.
   struct MapCounts {
-    size_t interim = 0, learned = 0, served = 0, sources = 0;
+    size_t interim = 0, learned = 0, served = 0, sources = 0, listening = 0;
   };
   MapCounts CountMapElements() const;
 

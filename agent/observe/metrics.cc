@@ -89,6 +89,10 @@ struct Metrics::Families {
       Labelled(*registry, "kveil_connections_closed_total", "Intercepted connections that ended, by how they went.",
                "result", kResultNames);
   Gauge* namespaces = Level(*registry, "kveil_namespaces", "Network namespaces that are served now.");
+  std::array<Counter*, 3> held =
+      Labelled(*registry, "kveil_held_connects_total",
+               "First connects in new network namespaces that waited for the agent, by what became of them.", "state",
+               std::array<const char*, 3>{"held", "released", "ended"});
   std::array<Counter*, 2> lookups =
       Labelled(*registry, "kveil_key_cache_lookups_total", "Look-ups of keys in the workers' caches, by result.",
                "result", std::array<const char*, 2>{"hit", "miss"});
@@ -136,6 +140,14 @@ void Metrics::ConnectionClosed(ConnectionResult result) {
   families_->closed[static_cast<size_t>(result)]->Increment();
 }
 void Metrics::NamespacesServed(uint64_t now) { families_->namespaces->Set(static_cast<double>(now)); }
+void Metrics::HeldConnects(uint64_t held, uint64_t released, uint64_t ended) {
+  const std::array<uint64_t, 3> counts = {held, released, ended};
+  for (size_t i = 0; i < counts.size(); ++i) {
+    Counter* const counter = families_->held[i];
+    const auto shown = static_cast<uint64_t>(counter->Value());
+    if (counts[i] > shown) Add(counter, counts[i] - shown);
+  }
+}
 
 void Metrics::KeyCacheHits(uint64_t count) { Add(families_->lookups[0], count); }
 void Metrics::KeyCacheMisses(uint64_t count) { Add(families_->lookups[1], count); }

@@ -73,6 +73,9 @@ class Metrics {
   void ConnectionOpened();
   void ConnectionClosed(ConnectionResult result);
   void NamespacesServed(uint64_t now);
+  // Of first connects in new network namespaces, since the start: all, those that were let go to the agent, those that
+  // ended before.
+  void HeldConnects(uint64_t held, uint64_t released, uint64_t ended);
 
   void KeyCacheHits(uint64_t count);
   void KeyCacheMisses(uint64_t count);

@@ -88,9 +88,9 @@ class Application:
     # Bytes.
 
     @contextlib.contextmanager
-    def raw(self, tries=1):
-        """A connection to the broker's address on which any bytes may be sent. A refused connect is tried `tries` times."""
-        command = ["/usr/bin/python3", RAW_CLIENT, self.broker.address, self.broker.port, tries]
+    def raw(self):
+        """A connection to the broker's address on which any bytes may be sent."""
+        command = ["/usr/bin/python3", RAW_CLIENT, self.broker.address, self.broker.port]
         with self._running([str(word) for word in command]) as lines:
             yield RawConnection(lines)
 

@@ -1,27 +1,21 @@
-"""A TCP client that knows nothing of Kafka, to be run inside a workload: `raw_client.py HOST PORT [TRIES]`.
+"""A TCP client that knows nothing of Kafka, to be run inside a workload: `raw_client.py HOST PORT`.
 
 Each line of input is a frame in hex, sent as it is. For each it prints one line: the answer (a frame with its four length
 bytes, in hex), or `closed` or `silent` (nothing within ten seconds). The first line it prints says how the connect went:
-`connected PEER OWN`, as the application sees these addresses, or `refused`, or `failed` and why. With TRIES a refused connect is tried again,
-ten times a second."""
+`connected PEER OWN`, as the application sees these addresses, or `refused`, or `failed` and why."""
 
 import socket
 import sys
-import time
 
 PATIENCE = 10  # Seconds.
 
 
 def main():
-    for left in reversed(range(int(sys.argv[3]) if len(sys.argv) > 3 else 1)):
-        try:
-            connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=PATIENCE)
-            break
-        except OSError as error:
-            if left == 0 or not isinstance(error, ConnectionRefusedError):
-                print("refused" if isinstance(error, ConnectionRefusedError) else f"failed {error}", flush=True)
-                return
-            time.sleep(0.1)
+    try:
+        connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=PATIENCE)
+    except OSError as error:
+        print("refused" if isinstance(error, ConnectionRefusedError) else f"failed {error}", flush=True)
+        return
     try:
         print("connected", connection.getpeername()[0], connection.getsockname()[0], flush=True)
     except OSError as error:  # Connected, and reset before anybody looked.

@@ -1,6 +1,7 @@
 // Who may listen at the agent's port, and what becomes of those who connect to it themselves.
 #include <poll.h>
 
+#include "base/text.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -88,20 +89,48 @@ TEST_F(AgentsPortTest, SquatterIsNotGivenConnections) {
   EXPECT_THAT(broker->Clients(), ElementsAre());
 }
 
-TEST_F(AgentsPortTest, NamespaceIsServedOnceItsSquatterHasLeft) {
-  UniqueFd squatter = ListenIn(pod.netns, Port());
-  agent = std::make_unique<TestAgent>(config);
-  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
-  const absl::Status health = agent->namespaces().Health();
-  EXPECT_THAT(std::string(health.message()), HasSubstr("another program listens there"));
-  squatter.Reset();
-  // A refused connect makes the agent try again.
-  EXPECT_TRUE(Eventually([&] { return DialInPod(broker4) == "echoed by 192.0.2.1:9092 as 192.0.2.2"; }));
+TEST_F(AgentsPortTest, NamespaceWithASquatterIsServedAtAnotherPort) {
+  const UniqueFd squatter4 = ListenIn(pod.netns, Port());
+  const UniqueFd squatter6 = ListenIn(pod.netns, Port("::1"));
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");
+  EXPECT_EQ(agent->Origins().size(), 2u);
   EXPECT_TRUE(agent->namespaces().Health().ok()) << agent->namespaces().Health();
+  pollfd waits[2] = {{.fd = squatter4.get(), .events = POLLIN, .revents = 0},
+                     {.fd = squatter6.get(), .events = POLLIN, .revents = 0}};
+  EXPECT_EQ(::poll(waits, 2, 0), 0) << "a squatter was connected to";
+}
+
+// As an unprivileged process of the host's network does, that takes the port between two agents.
+TEST_F(AgentsPortTest, AgentWhosePortWasTakenInItsOwnNamespaceStartsAndServes) {
+  StartAgent();
+  agent.reset();
+  const UniqueFd squatter = ListenHere(Port());
+  StartAgent();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  const absl::Status probed = agent->redirect().Probe(std::chrono::seconds(20));
+  EXPECT_TRUE(probed.ok()) << probed;
+}
+
+TEST_F(AgentsPortTest, NamespaceWhoseEphemeralPortsAreAllTakenIsServedAtSomeOther) {
+  const UniqueFd squatter = ListenIn(pod.netns, Port());
+  std::vector<UniqueFd> others;
+  for (const uint16_t port : {40000, 40001}) others.push_back(ListenIn(pod.netns, Address("127.0.0.1", port)));
+  Shell(StrCat("nsenter --net=/proc/", pod.netns.holder(),
+               "/ns/net sysctl -qw net.ipv4.ip_local_port_range='40000 40001'"));
+  StartAgent();
+  EXPECT_EQ(pod.Run([this]() -> std::string {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const SocketAddress own = Address("0.0.0.0", 30005);
+    Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
+    return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
+  }),
+            "connected");
 }
 
 TEST_F(AgentsPortTest, SameSocketMayConnectAfterItWasRefused) {
-  agent = std::make_unique<TestAgent>(config);
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{.holdTime = std::chrono::milliseconds(0)});
   const Netns late;
   const std::string outcome = RunWorkload(pod.cgroup, &late, []() -> std::string {
     const SocketAddress target = Address("192.0.2.1", 9092);

@@ -103,6 +103,8 @@ struct Kind {
   const char* seen = "echoed by 192.0.2.1:9092 as 192.0.2.2";
   const char* destination = "192.0.2.1:9092";
   const char* client = "192.0.2.2";
+  // Whether its SYN can be held: it has no room for that beside the options of multipath TCP or a fast open cookie.
+  bool isHeld = true;
 };
 
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
@@ -111,18 +113,18 @@ constexpr Kind kKinds[] = {
     {"Blocking", Blocking},
     {"NonBlocking", NonBlocking},
     {"IoUring", IoUring},
-    {"FastOpenConnect", FastOpenConnect},
-    {"FastOpenSend", FastOpenSend},
+    {.name = "FastOpenConnect", .dial = FastOpenConnect, .isHeld = false},
+    {.name = "FastOpenSend", .dial = FastOpenSend, .isHeld = false},
     {"BoundToPort", BoundToPort},
-    {"BoundToOwnAddress", BoundToOwnAddress},
+    {.name = "BoundToOwnAddress", .dial = BoundToOwnAddress, .isHeld = false},
     {"BoundToDevice", BoundToDevice},
-    {"Mptcp", Mptcp},
+    {.name = "Mptcp", .dial = Mptcp, .isHeld = false},
     {"Ipv6", Blocking, "2001:db8:77::1", "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2", "[2001:db8:77::1]:9092",
      "2001:db8:77::2"},
     {"Ipv6NonBlocking", NonBlocking, "2001:db8:77::1", "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2",
      "[2001:db8:77::1]:9092", "2001:db8:77::2"},
     {"Ipv6Mptcp", Mptcp, "2001:db8:77::1", "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2", "[2001:db8:77::1]:9092",
-     "2001:db8:77::2"},
+     "2001:db8:77::2", false},
     {"V4Mapped", Blocking, "::ffff:192.0.2.1", "echoed by [::ffff:192.0.2.1]:9092 as ::ffff:192.0.2.2"},
 };
 
@@ -145,8 +147,16 @@ TEST_P(ConnectKindsTest, ArrivesAtTheAgentAndSeesTheBroker) {
   EXPECT_EQ(agent->redirect().CountMapElements().interim, 0u);
 }
 
+TEST_P(ConnectKindsTest, FirstInANewNamespaceSucceedsOrIsRefused) {
+  pod.End();  // nobody lives there until the connect
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{.holdTime = std::chrono::seconds(8)});
+  EXPECT_EQ(DialAsParam(), GetParam().isHeld ? GetParam().seen : "ECONNREFUSED");
+  EXPECT_EQ(agent->Origins().size(), GetParam().isHeld ? 1u : 0u);
+  EXPECT_EQ(broker->Clients().size(), agent->Origins().size());
+}
+
 TEST_P(ConnectKindsTest, IsRefusedWhereNobodyServesAndSucceedsWhenTriedAgain) {
-  auto redirect = Redirect::Start(config);
+  auto redirect = Redirect::Start(config, {.holdTime = std::chrono::milliseconds(0)});
   ASSERT_TRUE(redirect.ok()) << redirect.status();
   EXPECT_EQ(DialAsParam(), "ECONNREFUSED");
   const std::vector<intercept::RefusedConnect> events = EventsOf(**redirect);

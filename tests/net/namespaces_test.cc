@@ -29,8 +29,8 @@ TEST_F(NamespacesTest, WorkloadThatRanBeforeTheAgentIsServedFromItsFirstConnect)
   for (const auto& status : agent->namespaces().Status()) EXPECT_EQ(status.refusedConnects, 0u);
 }
 
-TEST_F(NamespacesTest, NewNamespaceIsServedAfterItsFirstRefusedConnect) {
-  agent = std::make_unique<TestAgent>(config);
+TEST_F(NamespacesTest, NewNamespaceIsServedAfterItsFirstRefusedConnectWhereNothingIsHeld) {
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{.holdTime = std::chrono::milliseconds(0)});
   const Pod late(node, "late");
   const std::string first = late.Run([this] { return Dial(broker4); });
   EXPECT_EQ(first, "ECONNREFUSED");
@@ -101,7 +101,7 @@ TEST_F(NamespacesTest, LastWorkloadsEndLetsGoOfTheNamespace) {
 }
 
 TEST_F(NamespacesTest, NamespaceThatWasLetGoOfIsRefusedNotPassedBy) {
-  StartAgent();
+  StartAgent({.holdTime = std::chrono::milliseconds(0)});
   pod.End();
   ASSERT_TRUE(Eventually([&] { return OnlyOwnIsLeft(); }));
   EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");

@@ -1,4 +1,6 @@
 // The probe connect that decides whether an agent may call itself ready.
+#include <unistd.h>
+
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -10,7 +12,7 @@ using testing::HasSubstr;
 class ProbeTest : public testing::Test {
  protected:
   std::unique_ptr<Redirect> StartRedirect() {
-    auto redirect = Redirect::Start(config);
+    auto redirect = Redirect::Start(config, {.holdTime = std::chrono::milliseconds(0)});
     Require(redirect.ok(), std::string(redirect.status().message()));
     return *std::move(redirect);
   }
@@ -43,8 +45,10 @@ TEST_F(ProbeTest, FailsWhenTheListenerIsNotTaggedAsTheAgents) {
 
 TEST_F(ProbeTest, FailsWhenNobodyAcceptsIt) {
   const std::unique_ptr<Redirect> redirect = StartRedirect();
-  const UniqueFd listener = ListenHere(Address("127.0.0.1", config.listenPort));
-  ASSERT_TRUE(redirect->TagAsOwn(listener.get()).ok());
+  const absl::StatusOr<UniqueFd> here = intercept::OpenNamespace(intercept::NamespaceFile(::getpid()));
+  ASSERT_TRUE(here.ok()) << here.status();
+  const auto listeners = intercept::MakeListeners(redirect->listenerPlace(), here->get(), intercept::Families::kBoth);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
   const absl::Status probed = redirect->Probe(std::chrono::milliseconds(200));
   EXPECT_TRUE(absl::IsDeadlineExceeded(probed)) << probed;
 }

@@ -48,10 +48,9 @@ TEST_F(RedirectTest, NothingStaysInTheMapsOnceAConnectionIsAccepted) {
 TEST_F(RedirectTest, NothingStaysInTheMapsOfAConnectThatNobodyAnswers) {
   const auto redirect = intercept::Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
-  const auto listeners = intercept::MakeListeners((*redirect)->agentCgroupFd(), pod.netns.fd(), config.listenPort,
-                                                  intercept::Families::kBoth);
+  const auto listeners =
+      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
   ASSERT_TRUE(listeners.ok()) << listeners.status();
-  ASSERT_TRUE((*redirect)->TagAsOwn(listeners->v4.get()).ok());
   ASSERT_EQ(::listen(listeners->v4.get(), 0), 0);
   Workload client(pod.cgroup, &pod.netns, [this] {
     for (int i = 0; i < 8; ++i) {

@@ -65,10 +65,9 @@ std::string ConnectFor(std::chrono::milliseconds duration, const SocketAddress& 
 TEST_F(TakeoverTest, ConnectsAreNeitherRefusedNorPassedByWhileAgentsTakeOver) {
   auto redirect = Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
-  absl::StatusOr<intercept::Listeners> listeners = intercept::MakeListeners(
-      (*redirect)->agentCgroupFd(), pod.netns.fd(), config.listenPort, intercept::Families::kBoth);
+  absl::StatusOr<intercept::Listeners> listeners =
+      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
   ASSERT_TRUE(listeners.ok()) << listeners.status();
-  ASSERT_TRUE((*redirect)->TagAsOwn(listeners->v4.get()).ok());
   Acceptor acceptor(std::move(listeners->v4));
 
   std::atomic<bool> running{true};
@@ -98,10 +97,9 @@ TEST_F(TakeoverTest, ConnectsAreNeitherRefusedNorPassedByWhileAgentsTakeOver) {
 TEST_F(TakeoverTest, OriginOfAConnectionThatTheLastAgentLeftUnacceptedIsKnown) {
   auto first = Redirect::Start(config);
   ASSERT_TRUE(first.ok()) << first.status();
-  const absl::StatusOr<intercept::Listeners> listeners = intercept::MakeListeners(
-      (*first)->agentCgroupFd(), pod.netns.fd(), config.listenPort, intercept::Families::kBoth);
+  const absl::StatusOr<intercept::Listeners> listeners =
+      intercept::MakeListeners((*first)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
   ASSERT_TRUE(listeners.ok()) << listeners.status();
-  ASSERT_TRUE((*first)->TagAsOwn(listeners->v4.get()).ok());
   const Workload client(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
   pollfd wait = {.fd = listeners->v4.get(), .events = POLLIN, .revents = 0};
   ASSERT_EQ(::poll(&wait, 1, 10000), 1);

@@ -27,6 +27,25 @@ UniqueFd LoadPassingProgram(bpf_attach_type type, const std::string& name) {
   return program;
 }
 
+UniqueFd LoadFlagClearingProgram(const std::string& name) {
+  const bpf_insn instructions[] = {
+      {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1, .off = 0, .imm = 0},  // op
+      {.code = BPF_JMP | BPF_JNE | BPF_K,
+       .dst_reg = BPF_REG_2,
+       .src_reg = 0,
+       .off = 2,
+       .imm = BPF_SOCK_OPS_TCP_CONNECT_CB},
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .src_reg = 0, .off = 0, .imm = 0},
+      {.code = BPF_JMP | BPF_CALL, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = BPF_FUNC_sock_ops_cb_flags_set},
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .src_reg = 0, .off = 0, .imm = 1},
+      {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+  };
+  UniqueFd program(
+      ::bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, name.c_str(), "GPL", instructions, std::size(instructions), nullptr));
+  Require(program.valid(), "loading a program");
+  return program;
+}
+
 void AttachLegacy(const UniqueFd& program, const Cgroup& cgroup, bpf_attach_type type, uint32_t flags) {
   const UniqueFd fd(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   Require(::bpf_prog_attach(program.get(), fd.get(), type, flags) == 0, "attaching a program");

@@ -14,6 +14,9 @@ namespace kveil::nettest {
 // A program for connect hooks that lets everything pass.
 UniqueFd LoadPassingProgram(bpf_attach_type type, const std::string& name);
 
+// A sockops program that clears the flags of each connecting socket.
+UniqueFd LoadFlagClearingProgram(const std::string& name);
+
 // Attaches without a link. With flags 0 no other program is allowed beside it, as tools of the time before links did.
 void AttachLegacy(const UniqueFd& program, const Cgroup& cgroup, bpf_attach_type type, uint32_t flags = 0);
 

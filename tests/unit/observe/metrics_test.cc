@@ -49,6 +49,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.ConnectionOpened();
   metrics.ConnectionClosed(ConnectionResult::kStalled);
   metrics.NamespacesServed(9);
+  metrics.HeldConnects(3, 1, 1);
+  metrics.HeldConnects(5, 3, 2);
   metrics.KeyCacheHits(11);
   metrics.KeyCacheMisses(12);
   metrics.UsersErased(1);
@@ -74,6 +76,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_connections_open 1\n",
            "kveil_connections_closed_total{result=\"stalled\"} 1\n",
            "kveil_namespaces 9\n",
+           "kveil_held_connects_total{state=\"held\"} 5\n",
+           "kveil_held_connects_total{state=\"released\"} 3\n",
+           "kveil_held_connects_total{state=\"ended\"} 2\n",
            "kveil_key_cache_lookups_total{result=\"hit\"} 11\n",
            "kveil_key_cache_lookups_total{result=\"miss\"} 12\n",
            "kveil_users_erased_total 1\n",
