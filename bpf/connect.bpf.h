@@ -6,6 +6,7 @@
 
 #include "endpoints.bpf.h"
 #include "maps.bpf.h"
+#include "shares.bpf.h"
 
 enum {
 	ECONNREFUSED = 111,
@@ -98,8 +99,10 @@ static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct
 // Makes the agent serve the namespace.
 static __always_inline void report(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
 {
-	struct kveil_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct kveil_event *event = 0;
 
+	if (may_report(workload_slot()))
+		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return;
 	event->netns_cookie = bpf_get_netns_cookie(ctx);
@@ -132,6 +135,8 @@ static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_
 	origin->pid = bpf_get_current_pid_tgid() >> 32;
 	origin->uid = (__u32)bpf_get_current_uid_gid();
 	origin->bound_device = bound_device;
+	origin->share = workload_slot();
+	origin->top_share = top_slot();
 }
 
 // Remembers where the socket was going and moves it to lo where it was bound to a device, because its SYN would leave
@@ -207,7 +212,7 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	if (!sk || ctx->type != SOCK_STREAM)
 		return 0;
 	target = find_target(destination);
-	if (target < 0) {
+	if (target == NOT_A_TARGET) {
 		forget_redirection(ctx, sk);
 		return 0;
 	}
@@ -219,7 +224,8 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		forget_redirection(ctx, sk);
 		return 0;
 	}
-	refusal = check_listener(ctx, destination->family, port ? port : listen_port);
+	refusal = target == EXPIRED_BROKER ? KVEIL_EXPIRED
+					   : check_listener(ctx, destination->family, port ? port : listen_port);
 	if (!refusal && !port)
 		refusal = KVEIL_NO_LISTENER; // it is just beginning to listen
 	if (refusal && may_bypass(cookie)) {
@@ -227,6 +233,10 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		return 0;
 	}
 	holding = refusal == KVEIL_NO_LISTENER && !port && may_hold(sk, cookie);
+	if ((!refusal || holding) && !has_room()) {
+		refusal = KVEIL_TOO_MANY;
+		holding = false;
+	}
 	if (!refusal || holding)
 		refusal = remember(ctx, sk, destination, target);
 	if (!refusal && holding && !hold(ctx, sk, destination))

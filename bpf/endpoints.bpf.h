@@ -75,6 +75,8 @@ static __always_inline bool is_loopback(const struct kveil_endpoint *endpoint)
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
 }
 
+enum { NOT_A_TARGET = -1, EXPIRED_BROKER = -2 };
+
 static __always_inline int first_fitting_range(const struct kveil_port_ranges *ranges, __u16 port)
 {
 	for (__u32 i = 0; i < KVEIL_MAX_RANGES; i++) {
@@ -83,7 +85,7 @@ static __always_inline int first_fitting_range(const struct kveil_port_ranges *r
 		if (port >= ranges->ranges[i].first && port <= ranges->ranges[i].last)
 			return ranges->ranges[i].target;
 	}
-	return -1;
+	return NOT_A_TARGET;
 }
 
 static __always_inline int find_configured_target(const struct kveil_endpoint *destination)
@@ -101,10 +103,10 @@ static __always_inline int find_configured_target(const struct kveil_endpoint *d
 		__builtin_memcpy(prefix.address, destination->address, sizeof(prefix.address));
 		ranges = bpf_map_lookup_elem(&targets6, &prefix);
 	}
-	return ranges ? first_fitting_range(ranges, destination->port) : -1;
+	return ranges ? first_fitting_range(ranges, destination->port) : NOT_A_TARGET;
 }
 
-// The index of the target that a destination belongs to, or -1.
+// The index of the target that a destination belongs to, NOT_A_TARGET or EXPIRED_BROKER.
 static __always_inline int find_target(const struct kveil_endpoint *destination)
 {
 	const struct kveil_learned *broker;
@@ -113,9 +115,9 @@ static __always_inline int find_target(const struct kveil_endpoint *destination)
 	if (target >= 0)
 		return target;
 	broker = bpf_map_lookup_elem(&learned, destination);
-	// In force until an agent takes it out: were it to expire here, a broker would be spoken to in the clear once
-	// no agent has run for a while.
-	return broker ? broker->target : -1;
+	if (!broker)
+		return NOT_A_TARGET;
+	return broker->expires > bpf_ktime_get_ns() ? broker->target : EXPIRED_BROKER;
 }
 
 #endif

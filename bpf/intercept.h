@@ -19,8 +19,16 @@ enum {
 
 	KVEIL_MAX_PREFIXES = 4096, /* in each trie of targets */
 	KVEIL_MAX_RANGES = 32,	   /* port ranges that apply to one prefix */
-	KVEIL_MAX_LEARNED = 16384,
-	KVEIL_MAX_INTERIM = 65536, /* connections between SYN and accept */
+	KVEIL_MAX_LEARNED = 65536,
+	KVEIL_MAX_LEARNED_OF_CLUSTER = 8192,
+	KVEIL_MAX_INTERIM = 131072,    /* connections between SYN and accept: */
+	KVEIL_MAX_TOP_WAITING = 65536, /* of all workloads below one cgroup of the first level */
+	KVEIL_MAX_WAITING = 2048,      /* of one workload; half of a listener's backlog */
+	KVEIL_MAX_EVENTS = 100,	       /* of one workload, per second */
+	KVEIL_SHARE_BITS = 14,
+	KVEIL_SHARES = 1 << KVEIL_SHARE_BITS, /* slots of workloads, and then those of the first level's cgroups */
+	KVEIL_TOP_SHARE_BITS = 10,
+	KVEIL_TOP_SHARES = 1 << KVEIL_TOP_SHARE_BITS,
 	KVEIL_MAX_NAMESPACES = 16384,
 	KVEIL_MAX_SOURCES = 65536,
 	KVEIL_EVENT_BYTES = 1 << 18,
@@ -68,7 +76,7 @@ struct kveil_port_ranges {
 
 /* A broker that a response advertised. */
 struct kveil_learned {
-	__u64 expires; /* for the agent, which removes it then; until it does, the entry is in force */
+	__u64 expires; /* from then on connects to it are refused, until a response names it again */
 	__u32 cluster; /* hash of the cluster's name: indexes move when a configuration changes */
 	__u16 target;
 	__u16 padding;
@@ -84,7 +92,22 @@ struct kveil_origin {
 	__u32 pid;
 	__u32 uid;
 	__u32 bound_device; /* interface index that the application had bound the socket to, or 0 */
-	__u32 padding2;
+	__u16 share;	    /* slots in the map shares that count the connection while it waits for its acceptance */
+	__u16 top_share;
+};
+
+/* A connection between its SYN and its accepted socket. */
+struct kveil_waiting {
+	struct kveil_origin origin;
+	__u64 since; /* after a minute the agent takes it out, and a socket accepted later has no origin */
+};
+
+/* What a workload holds of the shared tables. */
+struct kveil_share {
+	__s32 waiting; /* its entries in interim: the versions of both maps change together */
+	__u32 second;  /* of CLOCK_MONOTONIC, in which... */
+	__u32 events;  /* ...it caused that many events, or would have */
+	__u32 padding;
 };
 
 /* Names a connection between its SYN and its accepted socket. */
@@ -134,6 +157,8 @@ enum kveil_refusal {
 	KVEIL_NO_MEMORY = 3,	    /* the original destination could not be remembered */
 	KVEIL_DEVICE = 4,	    /* the socket is bound to a device and could not be moved to lo */
 	KVEIL_HELD = 5,		    /* not refused: the SYN waits until the agent listens here */
+	KVEIL_EXPIRED = 6,	    /* a learned broker that was neither used nor named for long */
+	KVEIL_TOO_MANY = 7,	    /* too many connects of the workload wait for their acceptance */
 };
 
 /* A connect to a target that was refused or is held. */

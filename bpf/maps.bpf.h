@@ -90,8 +90,17 @@ struct {
 	__uint(max_entries, KVEIL_MAX_INTERIM);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct kveil_interim_key);
-	__type(value, struct kveil_origin);
+	__type(value, struct kveil_waiting);
 } interim SEC(".maps");
+
+// The agent changes counts, too, in memory that it maps.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KVEIL_SHARES + KVEIL_TOP_SHARES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kveil_share);
+} shares SEC(".maps");
 
 // Kept by the sockops program from listen() to close(), so it is true also when the agent is killed, and a stranger at
 // the port is never in it.

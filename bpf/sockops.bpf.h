@@ -7,6 +7,7 @@
 #include "endpoints.bpf.h"
 #include "hold.bpf.h"
 #include "maps.bpf.h"
+#include "shares.bpf.h"
 
 // With the address of the source and not its port alone: a port can be bound once for each address.
 static __always_inline void local_end(struct bpf_sock_ops *ctx, struct kveil_interim_key *key)
@@ -19,6 +20,25 @@ static __always_inline void remote_end(struct bpf_sock_ops *ctx, struct kveil_in
 {
 	key->netns_cookie = bpf_get_netns_cookie(ctx);
 	set_remote(ctx, &key->source);
+}
+
+static __always_inline void report_lost(const struct kveil_origin *origin)
+{
+	struct kveil_event *event = 0;
+
+	if (may_report(origin->share))
+		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return;
+	event->netns_cookie = origin->netns_cookie;
+	event->cgroup_id = origin->cgroup_id;
+	event->pid = origin->pid;
+	event->uid = origin->uid;
+	event->reason = KVEIL_NO_MEMORY;
+	event->family = origin->destination.family;
+	__builtin_memcpy(&event->destination, &origin->destination, sizeof(event->destination));
+	event->padding = 0;
+	bpf_ringbuf_submit(event, 0);
 }
 
 // The source is chosen and the SYN has not left yet.
@@ -35,7 +55,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	if (!origin)
 		return;
 	local_end(ctx, &key);
-	bpf_map_update_elem(&interim, &key, origin, BPF_ANY);
+	if (!begin_waiting(&key, origin))
+		report_lost(origin);
 	// on_state_change cleans up after a connect that nobody accepts.
 	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
 	state = bpf_sk_storage_get(&held, sk, 0, 0);
@@ -49,7 +70,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 {
 	struct kveil_interim_key key = {};
 	struct bpf_sock *sk = ctx->sk;
-	struct kveil_origin *origin;
+	struct kveil_waiting *waiting;
 
 	if (!sk || !(ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG))
 		return;
@@ -57,12 +78,12 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 	if (ctx->local_port != agents_port(key.netns_cookie, ctx->family))
 		return;
 	set_flags(ctx, 0, BPF_SOCK_OPS_STATE_CB_FLAG);
-	origin = bpf_map_lookup_elem(&interim, &key);
-	if (!origin)
+	waiting = bpf_map_lookup_elem(&interim, &key);
+	if (!waiting)
 		return;
 	// Without memory the socket has no origin, and the agent closes it.
-	bpf_sk_storage_get(&accepted, sk, origin, BPF_SK_STORAGE_GET_F_CREATE);
-	bpf_map_delete_elem(&interim, &key);
+	bpf_sk_storage_get(&accepted, sk, &waiting->origin, BPF_SK_STORAGE_GET_F_CREATE);
+	stop_waiting(&key);
 }
 
 static __always_inline bool is_tagged(struct bpf_sock *sk)
@@ -111,7 +132,7 @@ static __always_inline void on_state_change(struct bpf_sock_ops *ctx)
 	if (!bpf_sk_storage_get(&redirected, sk, 0, 0))
 		return;
 	local_end(ctx, &key);
-	bpf_map_delete_elem(&interim, &key);
+	stop_waiting(&key);
 	end_hold(ctx, sk, &hold_counts.ended);
 }
 

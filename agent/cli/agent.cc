@@ -221,6 +221,8 @@ void Agent::RefreshHealth() {
   health_.Set("tls", tls_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
+  health_.Set("shares", namespaces_->SharesHealth());
+  health_.Set("learned", redirect_->LearnedHealth());
 }
 
 void Agent::Watch() {

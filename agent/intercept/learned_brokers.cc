@@ -14,14 +14,18 @@
 namespace kveil::intercept {
 namespace {
 
-// How long a broker that an earlier agent learned stays at least: by then clients have asked for metadata again.
-constexpr std::chrono::minutes kAdoptedLifetime{30};
+// How long a broker stays in force that an earlier agent learned, or that was connected to: by then clients have asked
+// for metadata again.
+constexpr std::chrono::minutes kLifetime{30};
+// An entry with nearly as long to live is not written again for each connection.
+constexpr std::chrono::seconds kSlack{30};
+
+uint64_t After(std::chrono::nanoseconds time) { return MonotonicNanoseconds() + static_cast<uint64_t>(time.count()); }
 
 }  // namespace
 
-absl::Status LearnedBrokers::Adopt() {
-  const uint64_t adoptedUntil =
-      MonotonicNanoseconds() + static_cast<uint64_t>(std::chrono::nanoseconds(kAdoptedLifetime).count());
+absl::Status LearnedBrokers::Adopt(const TargetTable& configured) {
+  const uint64_t adoptedUntil = After(kLifetime);
   const std::lock_guard lock(mutex_);
   for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
     kveil_learned value;
@@ -29,12 +33,13 @@ absl::Status LearnedBrokers::Adopt() {
     size_t index = 0;
     while (index < targets_.size() && ClusterHash(targets_[index].cluster) != value.cluster) ++index;
     int result = 0;
-    if (index == targets_.size()) {
+    if (index == targets_.size() || configured.Find(ToSocketAddress(key)).has_value()) {
       result = ::bpf_map_delete_elem(mapFd_, &key);
     } else {
       value.target = static_cast<uint16_t>(index);
       value.expires = std::max<uint64_t>(value.expires, adoptedUntil);  // nobody could prolong it while no agent ran
       result = ::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
+      ++counts_[value.cluster];
     }
     // Left as it is, it would be a broker of whatever cluster has its old index now.
     if (result != 0) return absl::InternalError(StrCat("cannot adopt a learned broker: ", std::strerror(errno)));
@@ -46,23 +51,54 @@ absl::Status LearnedBrokers::Learn(const SocketAddress& broker, uint16_t targetI
   const kveil_endpoint key = ToEndpoint(broker);
   const std::string& cluster = targets_[targetIndex].cluster;
   kveil_learned value = {};
-  value.expires = MonotonicNanoseconds() + static_cast<uint64_t>(std::chrono::nanoseconds(lifetime).count());
+  value.expires = After(lifetime);
   value.cluster = ClusterHash(cluster);
   value.target = targetIndex;
   const std::lock_guard lock(mutex_);
   kveil_learned known;
-  if (::bpf_map_lookup_elem(mapFd_, &key, &known) == 0 && known.cluster != value.cluster &&
-      known.expires > MonotonicNanoseconds()) {
+  const bool isKnown = ::bpf_map_lookup_elem(mapFd_, &key, &known) == 0;
+  if (isKnown && known.cluster != value.cluster && known.expires > MonotonicNanoseconds()) {
     return absl::AlreadyExistsError(StrCat("broker ", broker.Text(), ", which cluster ", cluster,
                                            " advertises, was learned as one of cluster ", ClusterOf(known.cluster),
                                            ": add it to /intercept/targets as that of the cluster it belongs to"));
   }
-  if (::bpf_map_update_elem(mapFd_, &key, &value, BPF_ANY) == 0) return absl::OkStatus();
-  if (errno == E2BIG) {
-    RemoveExpiredLocked();
-    if (::bpf_map_update_elem(mapFd_, &key, &value, BPF_ANY) == 0) return absl::OkStatus();
+  size_t& count = counts_[value.cluster];
+  const bool isNewToCluster = !isKnown || known.cluster != value.cluster;
+  if (isNewToCluster && count >= KVEIL_MAX_LEARNED_OF_CLUSTER) return Full(cluster);
+  if (::bpf_map_update_elem(mapFd_, &key, &value, BPF_ANY) < 0) {
+    return absl::ResourceExhaustedError(StrCat("cannot learn broker ", broker.Text(), ": ", std::strerror(errno)));
   }
-  return absl::ResourceExhaustedError(StrCat("cannot learn broker ", broker.Text(), ": ", std::strerror(errno)));
+  if (isNewToCluster) ++count;
+  if (isNewToCluster && isKnown) --counts_[known.cluster];
+  return absl::OkStatus();
+}
+
+absl::Status LearnedBrokers::Full(const std::string& cluster) const {
+  return absl::ResourceExhaustedError(
+      StrCat("cluster ", cluster, " has ", int{KVEIL_MAX_LEARNED_OF_CLUSTER},
+             " learned brokers, as many as it may have: responses that name another one are not passed on. Add the "
+             "network that they come from to /intercept/targets and restart the agent"));
+}
+
+void LearnedBrokers::Used(const SocketAddress& broker, uint16_t targetIndex) {
+  if (targetIndex >= targets_.size()) return;
+  const kveil_endpoint key = ToEndpoint(broker);
+  const std::lock_guard lock(mutex_);
+  kveil_learned value;
+  if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0 || value.cluster != ClusterHash(targets_[targetIndex].cluster) ||
+      value.expires > After(kLifetime - kSlack)) {
+    return;
+  }
+  value.expires = After(kLifetime);
+  (void)::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
+}
+
+absl::Status LearnedBrokers::Health() const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [hash, count] : counts_) {
+    if (count >= KVEIL_MAX_LEARNED_OF_CLUSTER) return Full(ClusterOf(hash));
+  }
+  return absl::OkStatus();
 }
 
 std::string LearnedBrokers::ClusterOf(uint32_t hash) const {
@@ -72,23 +108,10 @@ std::string LearnedBrokers::ClusterOf(uint32_t hash) const {
   return "that is not configured";
 }
 
-bool LearnedBrokers::Knows(const SocketAddress& broker) {
+bool LearnedBrokers::Knows(const SocketAddress& broker) const {
   const kveil_endpoint key = ToEndpoint(broker);
   kveil_learned value;
   return ::bpf_map_lookup_elem(mapFd_, &key, &value) == 0;
-}
-
-void LearnedBrokers::RemoveExpired() {
-  const std::lock_guard lock(mutex_);
-  RemoveExpiredLocked();
-}
-
-void LearnedBrokers::RemoveExpiredLocked() {
-  const uint64_t now = MonotonicNanoseconds();
-  for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
-    kveil_learned value;
-    if (::bpf_map_lookup_elem(mapFd_, &key, &value) == 0 && value.expires <= now) ::bpf_map_delete_elem(mapFd_, &key);
-  }
 }
 
 }  // namespace kveil::intercept

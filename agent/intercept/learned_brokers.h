@@ -1,5 +1,6 @@
-// The brokers that responses advertised outside the configured targets, each with a life time. Pod addresses move, so
-// none is kept for ever.
+// The brokers that responses advertised outside the configured targets. One that is neither named again nor connected
+// to for its lifetime expires: connects to it are refused from then on, because its address may be somebody else's by
+// now. It never becomes an address that the agent does not know of, which would be spoken to in the clear.
 #pragma once
 
 #include <chrono>
@@ -7,9 +8,12 @@
 #include <mutex>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/socket_address.h"
+#include "intercept/target_table.h"
 #include "policy/config.h"
 
 namespace kveil::intercept {
@@ -20,21 +24,28 @@ class LearnedBrokers {
   LearnedBrokers(int mapFd, absl::Span<const policy::Target> targets) : mapFd_(mapFd), targets_(targets) {}
 
   // What an earlier agent learned stays in force, under the index that its cluster has now, whatever index the entry
-  // was written with; that of a cluster that is configured no more goes. An error: an entry could be neither.
-  absl::Status Adopt();
-  // An address is one cluster's as long as it is known: kAlreadyExists when it is another's, because what that cluster
-  // is promised (TLS, its keys) must not end with a word of this one. kResourceExhausted when the map is full of living
-  // entries.
+  // was written with. That of a cluster that is configured no more goes, and so does what is a target by configuration.
+  // An error: an entry could be neither.
+  absl::Status Adopt(const TargetTable& configured);
+  // In force for `lifetime` from now. An address is one cluster's until it expires: kAlreadyExists when it is
+  // another's, because what that cluster is promised (TLS, its keys) must not end with a word of this one.
+  // kResourceExhausted when the cluster has as many as it may have, expired ones among them.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
-  bool Knows(const SocketAddress& broker);
-  void RemoveExpired();
+  // A connection to `broker` was accepted: if it was learned for that target's cluster, it stays in force.
+  void Used(const SocketAddress& broker, uint16_t targetIndex);
+  bool Knows(const SocketAddress& broker) const;  // in force or expired
+  // An error names the clusters that cannot learn any more.
+  absl::Status Health() const;
 
  private:
-  void RemoveExpiredLocked();
+  absl::Status Full(const std::string& cluster) const;
   std::string ClusterOf(uint32_t hash) const;
+
   const int mapFd_;
   const absl::Span<const policy::Target> targets_;
-  std::mutex mutex_;  // an entry must not be prolonged between being seen expired and being deleted
+  // An entry must not change between being looked at and being written.
+  mutable std::mutex mutex_;
+  absl::flat_hash_map<uint32_t, size_t> counts_ ABSL_GUARDED_BY(mutex_);  // of entries, by the cluster's hash
 };
 
 }  // namespace kveil::intercept

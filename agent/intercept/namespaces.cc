@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "intercept/namespace_table.h"
+#include "intercept/refusal_notes.h"
 
 namespace kveil::intercept {
 namespace {
@@ -63,6 +64,7 @@ struct Namespaces::State {
   const std::unique_ptr<SocketMaker> sockets;
   UniqueFd epoll, wake, timer;
   NamespaceTable table;
+  RefusalNotes refusals;
   std::mutex mutex;
   std::vector<uint64_t> released;  // guarded by mutex
   bool stop = false;               // guarded by mutex
@@ -115,7 +117,10 @@ void Namespaces::State::Handle(uint64_t about) {
   uint64_t value;
   switch (about) {
     case kRefusedConnects:
-      redirect.ReadEvents([this](const RefusedConnect& refused) { table.OnRefused(refused); });
+      redirect.ReadEvents([this](const RefusedConnect& refused) {
+        refusals.Note(refused, std::chrono::steady_clock::now());
+        table.OnRefused(refused);
+      });
       break;
     case kWake:
       (void)!::read(wake.get(), &value, sizeof(value));
@@ -201,5 +206,6 @@ void Namespaces::Released(uint64_t netnsCookie) {
 
 std::vector<Namespaces::NamespaceStatus> Namespaces::Status() const { return state_->table.Status(); }
 absl::Status Namespaces::Health() const { return state_->table.Health(); }
+absl::Status Namespaces::SharesHealth() const { return state_->refusals.Health(std::chrono::steady_clock::now()); }
 
 }  // namespace kveil::intercept

@@ -70,6 +70,8 @@ class Namespaces {
   std::vector<NamespaceStatus> Status() const;
   // OK when every known namespace is served; otherwise which is not and why, in plain words.
   absl::Status Health() const;
+  // An error names a workload that had as much of the shared tables as it may have, within the last minute.
+  absl::Status SharesHealth() const;
 
  private:
   struct State;

@@ -63,9 +63,9 @@ std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
   // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
-  return {{maps.learned, 1}, {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1},
-          {maps.interim, 1}, {maps.served, 1},      {maps.sources, 1},    {maps.heartbeat, 1},
-          {maps.events, 1},  {maps.listening, 1},   {maps.held, 1}};
+  return {{maps.learned, 2},   {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1},
+          {maps.interim, 2},   {maps.shares, 2},      {maps.served, 1},     {maps.sources, 1},
+          {maps.heartbeat, 1}, {maps.events, 1},      {maps.listening, 1},  {maps.held, 1}};
 }
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
@@ -164,6 +164,7 @@ int Programs::learned() const { return bpf_map__fd(skeleton_->maps.learned); }
 int Programs::ownSockets() const { return bpf_map__fd(skeleton_->maps.own_sockets); }
 int Programs::accepted() const { return bpf_map__fd(skeleton_->maps.accepted); }
 int Programs::interim() const { return bpf_map__fd(skeleton_->maps.interim); }
+int Programs::shares() const { return bpf_map__fd(skeleton_->maps.shares); }
 int Programs::served() const { return bpf_map__fd(skeleton_->maps.served); }
 int Programs::sources() const { return bpf_map__fd(skeleton_->maps.sources); }
 int Programs::heartbeat() const { return bpf_map__fd(skeleton_->maps.heartbeat); }

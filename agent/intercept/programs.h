@@ -46,8 +46,8 @@ class Programs {
   absl::Status PinMaps(PinDirectory& pins);
   void UnpinMaps();
 
-  int learned() const, ownSockets() const, accepted() const, interim() const, served() const, sources() const,
-      heartbeat() const, events() const, listening() const;
+  int learned() const, ownSockets() const, accepted() const, interim() const, shares() const, served() const,
+      sources() const, heartbeat() const, events() const, listening() const;
   kveil_hold_counts HoldCounts() const;
   void StopHolding();  // from now on the first connect in a new namespace is refused
 

@@ -28,6 +28,7 @@
 #include "intercept/probe.h"
 #include "intercept/programs.h"
 #include "intercept/target_table.h"
+#include "intercept/waiting_connections.h"
 
 namespace kveil::intercept {
 namespace {
@@ -51,6 +52,10 @@ RefusedConnect::Reason ToReason(uint32_t reason) {
       return RefusedConnect::Reason::kDevice;
     case KVEIL_HELD:
       return RefusedConnect::Reason::kHeld;
+    case KVEIL_EXPIRED:
+      return RefusedConnect::Reason::kExpired;
+    case KVEIL_TOO_MANY:
+      return RefusedConnect::Reason::kTooMany;
     default:
       return RefusedConnect::Reason::kNoListener;
   }
@@ -80,6 +85,8 @@ struct Redirect::State {
   PinDirectory pins;
   Programs programs;
   LearnedBrokers learned;
+  std::optional<WaitingConnections> waiting;
+  std::chrono::milliseconds longestWait{};
   intercept::Probe probe;  // not Redirect::Probe
   std::mutex probing;
   std::optional<AgentCgroup> agentCgroup;
@@ -95,7 +102,7 @@ void Redirect::State::Beat() {
   const uint32_t zero = 0;
   const uint64_t now = MonotonicNanoseconds();
   ::bpf_map_update_elem(programs.heartbeat(), &zero, &now, BPF_ANY);
-  learned.RemoveExpired();
+  waiting->RemoveOlderThan(longestWait);
   absl::Status restored = pins.Restore();
   const std::lock_guard lock(pinsMutex);
   pinsStatus = std::move(restored);
@@ -155,6 +162,11 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   state->agentCgroup.emplace(*std::move(agentCgroup));
   state->events.reset(ring_buffer__new(state->programs.events(), State::OnEvent, state.get(), nullptr));
   if (!state->events) return MapError("cannot read the kernel's events");
+  absl::StatusOr<WaitingConnections> waiting =
+      WaitingConnections::Open(state->programs.interim(), state->programs.shares());
+  if (!waiting.ok()) return waiting.status();
+  state->waiting.emplace(*std::move(waiting));
+  state->longestWait = options.longestWait;
   absl::Status pinned = state->programs.PinMaps(state->pins);
   if (!pinned.ok()) return pinned;
   absl::StatusOr<Attachments> attachments = Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
@@ -166,7 +178,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   state->attachments.emplace(*std::move(attachments));
   state->pins.Keep();
   state->pins.RemoveOldMaps();
-  if (absl::Status adopted = state->learned.Adopt(); !adopted.ok()) return adopted;
+  if (absl::Status adopted = state->learned.Adopt(state->targets); !adopted.ok()) return adopted;
   State& running = *state;
   running.heartbeat.emplace(options.heartbeatTimeout / 5, [&running] { running.Beat(); });
   return std::unique_ptr<Redirect>(new Redirect(std::move(state)));
@@ -201,7 +213,11 @@ absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
   origin.boundDevice = found.bound_device;
   origin.targetIndex = found.target;
   origin.isProbe = found.target == KVEIL_PROBE_TARGET;
-  if (origin.isProbe) state_->probe.Arrived();
+  if (origin.isProbe) {
+    state_->probe.Arrived();
+  } else {
+    state_->learned.Used(origin.destination, origin.targetIndex);
+  }
   return origin;
 }
 
@@ -209,6 +225,8 @@ absl::Status Redirect::Learn(const SocketAddress& broker, uint16_t targetIndex, 
   if (targetIndex >= state_->config.targets.size()) return absl::InvalidArgumentError("no such target");
   return state_->learned.Learn(broker, targetIndex, lifetime);
 }
+
+absl::Status Redirect::LearnedHealth() const { return state_->learned.Health(); }
 
 bool Redirect::IsTarget(const SocketAddress& address) {
   return state_->targets.Find(address).has_value() || state_->learned.Knows(address);
@@ -327,7 +345,8 @@ HeldConnects Redirect::heldConnects() const {
 const policy::InterceptConfig& Redirect::config() const { return state_->config; }
 
 Redirect::MapCounts Redirect::CountMapElements() const {
-  return {.interim = KeysOf<kveil_interim_key>(state_->programs.interim()).size(),
+  return {.interim = state_->waiting->size(),
+          .counted = state_->waiting->SumOfCounts(),
           .learned = KeysOf<kveil_endpoint>(state_->programs.learned()).size(),
           .served = KeysOf<uint64_t>(state_->programs.served()).size(),
           .sources = KeysOf<kveil_source_key>(state_->programs.sources()).size(),

@@ -41,7 +41,15 @@ struct Origin {
 
 // A connect to a target that the kernel half refused, or, with kHeld, holds until the namespace is served.
 struct RefusedConnect {
-  enum class Reason { kNoListener, kForeignListener, kNoMemory, kDevice, kHeld };
+  enum class Reason {
+    kNoListener,
+    kForeignListener,
+    kNoMemory,
+    kDevice,
+    kHeld,
+    kExpired,  // a learned broker that was neither used nor named for long
+    kTooMany,  // too many connects of this workload wait for their acceptance
+  };
   Reason reason = Reason::kNoListener;
   SocketAddress destination;
   uint64_t netnsCookie = 0;
@@ -57,6 +65,8 @@ struct RedirectOptions {
   // How long the first connects in a new namespace are held until it is served, about; 0: they are refused at once.
   // Enough for some hundred namespaces that come at once, and well below the connect timeouts of clients.
   std::chrono::milliseconds holdTime = std::chrono::seconds(4);
+  // How long a connection may wait for its acceptance: looked at with each heartbeat.
+  std::chrono::milliseconds longestWait = std::chrono::minutes(1);
 };
 
 // What became of connects that were held, since the agent started.
@@ -86,12 +96,17 @@ class Redirect {
   // kNotFound: not a redirected connection (somebody connected straight to the agent's port): close it.
   absl::StatusOr<Origin> OriginOf(int acceptedFd);
 
-  // From now until `lifetime` from now connects to this address are redirected, too; learning it again prolongs. A
-  // v4-mapped address is taken as IPv4. kAlreadyExists: it was learned for another cluster; kResourceExhausted: too
-  // many are known. Then the caller must not let the client hear of it.
+  // From now until `lifetime` from now connects to this address are redirected, too; learning it again prolongs, and so
+  // does each accepted connection to it. After that they are refused, until it is learned again. A v4-mapped address is
+  // taken as IPv4. kAlreadyExists: it was learned for another cluster; kResourceExhausted: too many are known. Then the
+  // caller must not let the client hear of it.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
 
-  // Whether a connect to `address` is redirected now, and for which target it always is, without having been learned.
+  // An error, in plain words, when a cluster has so many learned brokers that it cannot learn another one.
+  absl::Status LearnedHealth() const;
+
+  // Whether a connect to `address` is redirected or, where it was learned, refused now; and for which target it is
+  // always redirected, without having been learned.
   bool IsTarget(const SocketAddress& address);
   std::optional<uint16_t> ConfiguredTarget(const SocketAddress& address) const;
 
@@ -133,7 +148,9 @@ class Redirect {
 
   // For tests: how many elements each pinned map holds that is not socket storage.
   struct MapCounts {
-    size_t interim = 0, learned = 0, served = 0, sources = 0, listening = 0;
+    size_t interim = 0;
+    int64_t counted = 0;  // what the workloads' shares say of interim
+    size_t learned = 0, served = 0, sources = 0, listening = 0;
   };
   MapCounts CountMapElements() const;
 

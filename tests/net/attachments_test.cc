@@ -25,7 +25,7 @@ class AttachmentsTest : public Stage {
   }
 };
 
-constexpr size_t kLinks = 7, kMaps = 11;
+constexpr size_t kLinks = 7, kMaps = 12;
 
 TEST_F(AttachmentsTest, EveryProgramAndEveryMapIsPinnedAndHealthSaysSo) {
   StartAgent();

@@ -1,6 +1,10 @@
 // Brokers that a response advertised outside the configured targets.
 #include <sys/stat.h>
 
+#include <thread>
+
+#include "base/text.h"
+#include "intercept.h"
 #include "intercept/endpoint.h"
 #include "intercept/target_table.h"
 #include "support/bpf_objects.h"
@@ -78,22 +82,60 @@ TEST_F(LearnedBrokersTest, LearnedBrokerIsRefusedWhileNoAgentRunsHoweverLongThat
   EXPECT_EQ(agent->Origins().size(), 1u) << "the agent that came back has not dropped it";
 }
 
-TEST_F(LearnedBrokersTest, LifeTimeEndsAndTheEntryGoes) {
-  StartAgent({.heartbeatTimeout = std::chrono::milliseconds(500)});  // expired entries go with a heartbeat
+TEST_F(LearnedBrokersTest, ExpiredBrokerIsRefusedUntilAResponseNamesItAgain) {
+  StartAgent({.heartbeatTimeout = std::chrono::milliseconds(500)});
   ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());
-  EXPECT_FALSE(IsDirect(advertised4));
-  EXPECT_EQ(Learned(), 1u);
-  EXPECT_TRUE(Eventually([&] { return IsDirect(advertised4); }));
-  EXPECT_TRUE(Eventually([&] { return Learned() == 0; }));
+  ASSERT_TRUE(agent->redirect().Learn(advertised6, 1, std::chrono::seconds(1)).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  for (const SocketAddress& broker : {advertised4, advertised6}) EXPECT_EQ(DialInPod(broker), "ECONNREFUSED");
+  EXPECT_TRUE(broker->Clients().empty()) << "reached past the agent";
+  EXPECT_TRUE(agent->redirect().IsTarget(advertised4));
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(100)).ok());
+  EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
+  EXPECT_EQ(agent->Origins().size(), 1u);
+  EXPECT_EQ(DialInPod(advertised6), "ECONNREFUSED");
+  EXPECT_EQ(Learned(), 2u);
+}
+
+TEST_F(LearnedBrokersTest, AcceptedConnectionProlongsTheLifeTime) {
+  StartAgent();
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());
+  EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(DialInPod(advertised4), "echoed by 192.0.2.1:19092 as 192.0.2.2");
+  EXPECT_EQ(agent->Origins().size(), 2u);
 }
 
 TEST_F(LearnedBrokersTest, LearningAgainProlongsTheLifeTime) {
-  StartAgent({.heartbeatTimeout = std::chrono::milliseconds(500)});
-  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());
-  ASSERT_TRUE(agent->redirect().Learn(Address("192.0.2.1", 9999), 0, std::chrono::seconds(1)).ok());
+  StartAgent();
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(0)).ok());
+  EXPECT_EQ(DialInPod(advertised4), "ECONNREFUSED");
   ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::minutes(5)).ok());
-  EXPECT_TRUE(Eventually([&] { return Learned() == 1; })) << "the one that was not prolonged stays";
   EXPECT_FALSE(IsDirect(advertised4));
+  EXPECT_EQ(agent->Origins().size(), 1u);
+}
+
+// Responses can be made up, so a cluster may have so many and no more; the others are not touched by that.
+TEST_F(LearnedBrokersTest, ClusterThatHasItsFillLearnsNoMoreAndTheOthersDo) {
+  StartAgent();
+  Redirect& redirect = agent->redirect();
+  const auto made = [](size_t i) { return Address(StrCat("100.64.", i / 256, ".", i % 256), 9092); };
+  for (size_t i = 0; i < KVEIL_MAX_LEARNED_OF_CLUSTER; ++i) {
+    ASSERT_TRUE(redirect.Learn(made(i), 0, std::chrono::seconds(i % 2 * 1000)).ok()) << i;  // every other one expired
+  }
+  const absl::Status full = redirect.Learn(advertised4, 0, std::chrono::minutes(5));
+  EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
+  EXPECT_THAT(std::string(full.message()),
+              testing::AllOf(testing::HasSubstr("cluster main has"), testing::HasSubstr("/intercept/targets")));
+  EXPECT_EQ(redirect.LearnedHealth(), full);
+  EXPECT_TRUE(redirect.Learn(made(7), 0, std::chrono::minutes(5)).ok()) << "it is known";
+  EXPECT_TRUE(redirect.Learn(advertised6, 1, std::chrono::minutes(5)).ok()) << "another cluster's";
+  agent.reset();
+  config.targets.push_back(MakeTarget("100.64.0.0", 16, 9092, 9092));
+  StartAgent();
+  EXPECT_EQ(Learned(), 1u) << "what is a target by configuration need not be learned";
+  EXPECT_TRUE(agent->redirect().LearnedHealth().ok());
+  EXPECT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::minutes(5)).ok());
 }
 
 TEST_F(LearnedBrokersTest, RestartedAgentKeepsThemUnderTheIndexThatTheirClusterHasNow) {

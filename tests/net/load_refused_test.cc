@@ -29,7 +29,7 @@ class LoadRefusedTest : public testing::Test {
     options.map_flags = flags;
     const UniqueFd map(::bpf_map_create(type, name.c_str(), key, value, entries, &options));
     Require(map.valid(), "a map");
-    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_v1_", name).c_str()) == 0, "pinning a map");
+    Require(::bpf_obj_pin(map.get(), StrCat(config.pinDirectory, "/map_", name).c_str()) == 0, "pinning a map");
   }
 
   // Starts in a process of its own, as `uid` and without capabilities in `dropped`; returns the status as text.
@@ -58,7 +58,7 @@ class LoadRefusedTest : public testing::Test {
 
 // The verifier itself refuses our own programs here: one writes to a map that somebody made read-only for programs.
 TEST_F(LoadRefusedTest, VerifiersLastLinesAreShownAndNothingIsChanged) {
-  PinMap("interim", BPF_MAP_TYPE_HASH, sizeof(kveil_interim_key), sizeof(kveil_origin), KVEIL_MAX_INTERIM,
+  PinMap("v2_interim", BPF_MAP_TYPE_HASH, sizeof(kveil_interim_key), sizeof(kveil_waiting), KVEIL_MAX_INTERIM,
          BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
   const auto redirect = Redirect::Start(config);
   EXPECT_TRUE(absl::IsFailedPrecondition(redirect.status())) << redirect.status();
@@ -66,11 +66,11 @@ TEST_F(LoadRefusedTest, VerifiersLastLinesAreShownAndNothingIsChanged) {
               AllOf(HasSubstr("the kernel refuses the BPF programs"), HasSubstr("write into map forbidden"),
                     HasSubstr("carry_origin")));
   ExpectNothingAttached();
-  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_v1_interim"));
+  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_v2_interim"));
 }
 
 TEST_F(LoadRefusedTest, PinnedMapOfAnotherLayoutIsNamed) {
-  PinMap("served", BPF_MAP_TYPE_HASH, sizeof(uint64_t), sizeof(uint64_t), KVEIL_MAX_NAMESPACES, BPF_F_NO_PREALLOC);
+  PinMap("v1_served", BPF_MAP_TYPE_HASH, sizeof(uint64_t), sizeof(uint64_t), KVEIL_MAX_NAMESPACES, BPF_F_NO_PREALLOC);
   const auto redirect = Redirect::Start(config);
   EXPECT_TRUE(absl::IsFailedPrecondition(redirect.status())) << redirect.status();
   EXPECT_THAT(std::string(redirect.status().message()),

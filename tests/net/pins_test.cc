@@ -75,7 +75,7 @@ TEST_F(PinsTest, WhatStandsInAPinsPlaceIsReplaced) {
 }
 
 TEST_F(PinsTest, PinThatCannotBeMadeAgainIsAProblemUntilItCan) {
-  const std::string path = PathOf("map_v1_learned");
+  const std::string path = PathOf("map_v2_learned");
   // A directory cannot be replaced by a pin. The agent may be quicker with the name: then once more.
   ASSERT_TRUE(Eventually([&] {
     ::unlink(path.c_str());
@@ -83,7 +83,7 @@ TEST_F(PinsTest, PinThatCannotBeMadeAgainIsAProblemUntilItCan) {
   }));
   EXPECT_TRUE(Eventually([this] { return !agent->redirect().Health().ok(); }));
   EXPECT_THAT(std::string(agent->redirect().Health().message()),
-              AllOf(HasSubstr("cannot pin"), HasSubstr("map_v1_learned")));
+              AllOf(HasSubstr("cannot pin"), HasSubstr("map_v2_learned")));
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2") << "the agent goes on";
   ASSERT_EQ(::rmdir(path.c_str()), 0);
   EXPECT_TRUE(Eventually([this] { return agent->redirect().Health().ok(); })) << agent->redirect().Health();

@@ -43,6 +43,8 @@ TEST(EndpointTest, ProbeGoesToLoopback) { EXPECT_EQ(ProbeDestination().Text(), "
 TEST(EndpointTest, StructsOfPinnedMapsHaveTheirSizes) {
   EXPECT_EQ(sizeof(kveil_endpoint), 20u);
   EXPECT_EQ(sizeof(kveil_origin), 56u);
+  EXPECT_EQ(sizeof(kveil_waiting), 64u);
+  EXPECT_EQ(sizeof(kveil_share), 16u);
   EXPECT_EQ(sizeof(kveil_interim_key), 32u);
   EXPECT_EQ(sizeof(kveil_learned), 16u);
   EXPECT_EQ(sizeof(kveil_source_key), 16u);

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+//
+// What one workload may take of what all of them share: entries of `interim`, and events.
+//
+// A workload is what no unprivileged process can leave: its cgroup at the third level of the hierarchy (a pod; a
+// container; the manager of a user, with all that it starts), or its own one where that is higher up. All below one
+// cgroup of the first level have a share together, too, for whoever may make cgroups at the third.
+#ifndef KVEIL_BPF_SHARES_BPF_H
+#define KVEIL_BPF_SHARES_BPF_H
+
+#include "maps.bpf.h"
+
+enum {
+	WORKLOAD_LEVEL = 3,
+	TOP_LEVEL = 1,
+	NANOSECONDS_PER_SECOND = 1000000000,
+};
+
+static __always_inline __u64 cgroup_at(int level)
+{
+	__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+	return id ? id : bpf_get_current_cgroup_id();
+}
+
+// Ids are spread over fixed slots, so that nobody can fill the table of the shares. Two workloads that meet in a slot
+// have one share together.
+static __always_inline __u32 slot_of(__u64 cgroup_id, __u32 bits)
+{
+	return (cgroup_id * 0x9E3779B97F4A7C15ULL) >> (64 - bits); // 2^64 / golden ratio: Knuth 6.4
+}
+
+static __always_inline __u16 workload_slot(void)
+{
+	return slot_of(cgroup_at(WORKLOAD_LEVEL), KVEIL_SHARE_BITS);
+}
+
+static __always_inline __u16 top_slot(void)
+{
+	return KVEIL_SHARES + slot_of(cgroup_at(TOP_LEVEL), KVEIL_TOP_SHARE_BITS);
+}
+
+static __always_inline struct kveil_share *share_at(__u32 slot)
+{
+	return bpf_map_lookup_elem(&shares, &slot);
+}
+
+static __always_inline bool has_room(void)
+{
+	const struct kveil_share *own = share_at(workload_slot()), *top = share_at(top_slot());
+
+	return own && own->waiting < KVEIL_MAX_WAITING && top && top->waiting < KVEIL_MAX_TOP_WAITING;
+}
+
+static __always_inline void count_waiting(__u16 slot, __s32 change)
+{
+	struct kveil_share *share = share_at(slot);
+
+	if (share)
+		__sync_fetch_and_add(&share->waiting, change);
+}
+
+// Whether the workload may tell the agent one thing more in this second. Two processors that begin a second at the same
+// time may let a few more pass.
+static __always_inline bool may_report(__u16 slot)
+{
+	struct kveil_share *share = share_at(slot);
+	__u32 second = bpf_ktime_get_ns() / NANOSECONDS_PER_SECOND;
+
+	if (!share)
+		return false;
+	if (share->second != second) {
+		share->second = second;
+		share->events = 0;
+	}
+	return __sync_fetch_and_add(&share->events, 1) < KVEIL_MAX_EVENTS;
+}
+
+// Takes the entry out and gives its place back to the workload.
+static __always_inline void stop_waiting(const struct kveil_interim_key *key)
+{
+	const struct kveil_waiting *waiting = bpf_map_lookup_elem(&interim, key);
+	__u16 share, top_share;
+
+	if (!waiting)
+		return;
+	share = waiting->origin.share;
+	top_share = waiting->origin.top_share;
+	if (bpf_map_delete_elem(&interim, key))
+		return; // somebody else did
+	count_waiting(share, -1);
+	count_waiting(top_share, -1);
+}
+
+// False: there is no room, and the accepted socket will have no origin.
+static __always_inline bool begin_waiting(const struct kveil_interim_key *key, const struct kveil_origin *origin)
+{
+	struct kveil_waiting waiting = { .origin = *origin, .since = bpf_ktime_get_ns() };
+
+	stop_waiting(key); // left by a socket whose end was not seen
+	if (bpf_map_update_elem(&interim, key, &waiting, BPF_NOEXIST))
+		return false;
+	count_waiting(origin->share, 1);
+	count_waiting(origin->top_share, 1);
+	return true;
+}
+
+#endif
