@@ -1,0 +1,194 @@
+// What one hostile workload can take from the others: entries of the shared tables, events, the agent's time.
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <map>
+#include <random>
+
+#include "base/text.h"
+#include "intercept.h"
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr uint32_t kNobody = 65534;
+
+void AllowManyDescriptors() {
+  const rlimit limit = {.rlim_cur = 20000, .rlim_max = 20000};
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Connects without ever completing: the answer to the SYN is dropped for its TTL, which needs no right.
+UniqueFd BeginHalfOpen(const SocketAddress& address) {
+  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int most = 255;
+  if (address.family() == AF_INET) {
+    ::setsockopt(fd.get(), IPPROTO_IP, IP_MINTTL, &most, sizeof(most));
+  } else {
+    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MINHOPCOUNT, &most, sizeof(most));
+  }
+  (void)!::connect(fd.get(), address.get(), address.size());
+  return fd;
+}
+
+// Has half-open connects until it is killed.
+std::string HoldHalfOpen(const SocketAddress& address, size_t count) {
+  AllowManyDescriptors();
+  std::vector<UniqueFd> held;
+  while (held.size() < count) held.push_back(BeginHalfOpen(address));
+  return PauseForEver();
+}
+
+// One process that does whatever an unprivileged process may, at random, for `duration`.
+std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const std::vector<SocketAddress>& brokers,
+                      uint16_t agentPort) {
+  std::mt19937 random(seed);
+  AllowManyDescriptors();
+  std::vector<UniqueFd> held;
+  const auto end = std::chrono::steady_clock::now() + duration;
+  while (std::chrono::steady_clock::now() < end) {
+    const SocketAddress& broker = brokers[random() % brokers.size()];
+    switch (random() % 8) {
+      case 0: {  // goes away at once
+        const UniqueFd fd = BeginHalfOpen(broker);
+        break;
+      }
+      case 1: {  // straight to the agent's port
+        const SocketAddress direct = Address(broker.family() == AF_INET ? "127.0.0.1" : "::1", agentPort);
+        held.push_back(BeginHalfOpen(direct));
+        break;
+      }
+      case 2: {  // completes and stays
+        UniqueFd fd(::socket(broker.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        (void)!::connect(fd.get(), broker.get(), broker.size());
+        if (held.size() < 200) held.push_back(std::move(fd));
+        break;
+      }
+      case 3:  // closes some of what it has
+        for (size_t i = 0; i < 20 && !held.empty(); ++i) held.erase(held.begin() + random() % held.size());
+        break;
+      case 4: {  // disconnects and connects anew
+        if (held.empty()) break;
+        const sockaddr nowhere = {.sa_family = AF_UNSPEC, .sa_data = {}};
+        const int fd = held[random() % held.size()].get();
+        (void)!::connect(fd, &nowhere, sizeof(nowhere));
+        (void)!::connect(fd, broker.get(), broker.size());
+        break;
+      }
+      default:
+        for (size_t i = 0; i < 50 && held.size() < 15000; ++i) held.push_back(BeginHalfOpen(broker));
+    }
+  }
+  return "over";
+}
+
+class SharesTest : public Stage {
+ protected:
+  SharesTest() { StartBroker({broker4, broker6}); }
+  size_t Waiting() const { return agent->redirect().CountMapElements().interim; }
+  int64_t Counted() const { return agent->redirect().CountMapElements().counted; }
+};
+
+TEST_F(SharesTest, HalfOpenConnectsBeyondAWorkloadsShareAreRefusedAndSoNamed) {
+  StartAgent();
+  const Cgroup hostile(node, "hostile");  // in the namespace of the pod, as processes of the host's network are
+  constexpr size_t kMany = KVEIL_MAX_WAITING + 1000;
+  Workload workload(
+      hostile, &pod.netns, [&] { return HoldHalfOpen(broker4, kMany); }, kNobody);
+  EXPECT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok(); }));
+  EXPECT_THAT(std::string(agent->namespaces().SharesHealth().message()),
+              AllOf(HasSubstr(StrCat("network namespace ", pod.netns.cookie())), HasSubstr("user 65534"),
+                    HasSubstr(StrCat("cgroup ", hostile.id()))));
+  EXPECT_TRUE(agent->namespaces().Health().ok()) << "the others are served";
+  EXPECT_EQ(Waiting(), size_t{KVEIL_MAX_WAITING});
+  EXPECT_EQ(Counted(), int64_t{KVEIL_MAX_WAITING});
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2") << "another workload of that namespace";
+  workload.Kill();
+  EXPECT_TRUE(Eventually([this] { return Waiting() == 0 && Counted() == 0; }));
+  const std::string again = RunWorkload(
+      hostile, &pod.netns, [this] { return Dial(broker4); }, kNobody);
+  EXPECT_EQ(again, "echoed by 192.0.2.1:9092 as 192.0.2.2");
+}
+
+TEST_F(SharesTest, WhatIsNotAcceptedForLongIsTakenOut) {
+  StartAgent({.heartbeatTimeout = std::chrono::milliseconds(250), .longestWait = std::chrono::seconds(1)});
+  const Workload workload(
+      pod.cgroup, &pod.netns, [&] { return HoldHalfOpen(broker4, 300); }, kNobody);
+  EXPECT_TRUE(Eventually([this] { return Waiting() == 300; }));
+  EXPECT_TRUE(Eventually([this] { return Waiting() == 0 && Counted() == 0; })) << "while the sockets are still there";
+}
+
+TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
+  StartAgent();
+  const Cgroup hostile(node, "hostile");
+  const Pod other(node, "other");
+  const auto seed = static_cast<uint32_t>(std::random_device()());
+  RecordProperty("seed", static_cast<int>(seed));
+  SCOPED_TRACE(StrCat("seed ", seed));
+  std::vector<std::unique_ptr<Workload>> workloads;
+  for (uint32_t i = 0; i < 3; ++i) {
+    workloads.push_back(std::make_unique<Workload>(
+        hostile, &pod.netns,
+        [&, i] {
+          return Misbehave(seed + i, std::chrono::seconds(4), {broker4, broker6}, config.listenPort);
+        },
+        kNobody));
+  }
+  std::map<std::string, int> outcomes;
+  size_t most = 0;
+  std::atomic<bool> running{true};
+  std::thread victims([&] {
+    while (running) {
+      ++outcomes[DialInPod(broker4)];
+      ++outcomes[DialInPod(broker6)];
+    }
+  });
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(4);
+  while (std::chrono::steady_clock::now() < end) {
+    most = std::max(most, Waiting());
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  running = false;
+  victims.join();
+  for (const auto& workload : workloads) EXPECT_EQ(workload->Join(), "over");
+  EXPECT_EQ(outcomes.size(), 2u) << testing::PrintToString(outcomes);
+  EXPECT_GT(outcomes["echoed by 192.0.2.1:9092 as 192.0.2.2"], 5) << testing::PrintToString(outcomes);
+  EXPECT_GT(outcomes["echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2"], 5) << testing::PrintToString(outcomes);
+  EXPECT_GT(most, size_t{KVEIL_MAX_WAITING} / 2) << "too tame to say anything";
+  EXPECT_LE(most, size_t{KVEIL_MAX_WAITING} + 10);  // a few at the same time, and the victims'
+  EXPECT_TRUE(Eventually([this] { return Waiting() == 0; }));
+  EXPECT_EQ(Counted(), 0) << "a count that drifts takes a workload's share away for good, or gives it more";
+}
+
+// An agent that learns of a namespace from the first connect there must hear of it.
+TEST_F(SharesTest, ManyRefusedConnectsOfOneWorkloadLeaveRoomForTheEventsOfOthers) {
+  auto redirect = intercept::Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  const auto start = std::chrono::steady_clock::now();
+  const Cgroup hostile(node, "hostile");
+  const std::string flood = RunWorkload(
+      hostile, &pod.netns,
+      [this] {
+        const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+        for (int i = 0; i < 20000; ++i) (void)!::connect(fd.get(), broker4.get(), broker4.size());
+        return std::string("over");
+      },
+      kNobody);
+  ASSERT_EQ(flood, "over");
+  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(std::chrono::steady_clock::now() - start).count();
+  std::map<uint64_t, int64_t> events;
+  for (const intercept::RefusedConnect& refused : EventsOf(**redirect)) ++events[refused.cgroupId];
+  EXPECT_EQ(events[pod.cgroup.id()], 1);
+  EXPECT_GE(events[hostile.id()], 1);
+  EXPECT_LE(events[hostile.id()], (seconds + 1) * (KVEIL_MAX_EVENTS + 2));
+}
+
+}  // namespace
+}  // namespace kveil::nettest
