@@ -3,24 +3,24 @@
 
 #include <bpf/bpf.h>
 
+#include <cstring>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 namespace kveil::intercept {
 
-// All keys at this moment. Elements that come and go meanwhile may or may not be among them.
+// Calls `visit` for each entry of a hash map. Entries that come and go meanwhile may or may not be among them; one that
+// stays is visited once, whatever workloads do to the others meanwhile.
+absl::Status ForEachEntry(int mapFd, absl::FunctionRef<void(const void* key, const void* value)> visit);
+
+// All keys at this moment.
 template <typename Key>
 std::vector<Key> KeysOf(int mapFd) {
   std::vector<Key> keys;
-  Key key;
-  const Key* previous = nullptr;
-  // A deleted `previous` makes the kernel begin again; the bound ends that.
-  constexpr size_t kMost = 1 << 20;
-  while (keys.size() < kMost && ::bpf_map_get_next_key(mapFd, previous, &key) == 0) {
-    keys.push_back(key);
-    previous = &keys.back();
-  }
+  (void)ForEachEntry(mapFd,
+                     [&keys](const void* key, const void*) { std::memcpy(&keys.emplace_back(), key, sizeof(Key)); });
   return keys;
 }
 

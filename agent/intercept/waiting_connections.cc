@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "intercept/bpf_map.h"
@@ -31,10 +33,14 @@ absl::StatusOr<WaitingConnections> WaitingConnections::Open(int interimFd, int s
 size_t WaitingConnections::RemoveOlderThan(std::chrono::nanoseconds age) const {
   const uint64_t now = MonotonicNanoseconds();
   size_t removed = 0;
-  for (const kveil_interim_key& key : KeysOf<kveil_interim_key>(interimFd_)) {
+  std::vector<std::pair<kveil_interim_key, kveil_waiting>> old;
+  (void)ForEachEntry(interimFd_, [&](const void* key, const void* value) {
     kveil_waiting waiting;
-    if (::bpf_map_lookup_elem(interimFd_, &key, &waiting) < 0) continue;
-    if (waiting.since + static_cast<uint64_t>(age.count()) > now) continue;
+    std::memcpy(&waiting, value, sizeof(waiting));
+    if (waiting.since + static_cast<uint64_t>(age.count()) > now) return;
+    std::memcpy(&old.emplace_back(kveil_interim_key{}, waiting).first, key, sizeof(kveil_interim_key));
+  });
+  for (const auto& [key, waiting] : old) {
     if (::bpf_map_delete_elem(interimFd_, &key) < 0) continue;  // the kernel half was quicker
     for (const uint16_t slot : {waiting.origin.share, waiting.origin.top_share}) {
       if (slot < kSlots) __atomic_fetch_sub(&shares_.get()[slot].waiting, 1, __ATOMIC_RELAXED);
