@@ -171,7 +171,7 @@ TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
 
 // An agent that learns of a namespace from the first connect there must hear of it.
 TEST_F(SharesTest, ManyRefusedConnectsOfOneWorkloadLeaveRoomForTheEventsOfOthers) {
-  auto redirect = intercept::Redirect::Start(config);
+  auto redirect = intercept::Redirect::Start(config, {.holdTime = std::chrono::milliseconds(0)});
   ASSERT_TRUE(redirect.ok()) << redirect.status();
   const auto start = std::chrono::steady_clock::now();
   const Cgroup hostile(node, "hostile");
