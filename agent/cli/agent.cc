@@ -1,5 +1,7 @@
 #include "cli/agent.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -7,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/preflight.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::cli {
@@ -33,17 +36,23 @@ Agent::~Agent() {
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) {
   std::unique_ptr<Agent> agent(new Agent(std::move(config)));
-  // Connects to the targets are refused from the second step on, so that no record passes while a later one fails.
-  for (const auto step : {&Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers, &Agent::Serve,
-                          &Agent::StartEndpoints}) {
+  // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
+  for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers,
+                          &Agent::Serve, &Agent::StartEndpoints}) {
     const absl::Status status = (agent.get()->*step)();
     if (status.ok()) continue;
-    if (agent->redirect_ == nullptr) return status;
+    // Nothing on this node was ever protected, so nothing is given up, and an agent that cannot run cuts nobody off.
+    if (agent->redirect_ == nullptr || (agent->isFirstEver_ && agent->redirect_->TakeAwayIfNew())) return status;
     return absl::Status(status.code(), StrCat(ToStd(status.message()),
                                               " (connects to the targets are refused until an "
                                               "agent runs, or after `kveil detach` let through)"));
   }
   return agent;
+}
+
+absl::Status Agent::Preflight() {
+  isFirstEver_ = ::access(config_.keys.registryPath.c_str(), F_OK) != 0;
+  return CheckMachine(config_);
 }
 
 // The admin socket is also what tells a second agent that one is alive, before it touches kernel or keys.

@@ -31,8 +31,9 @@ namespace kveil::cli {
 
 class Agent {
  public:
-  // Starts everything. The kernel half is attached first (or refused, with nothing changed): when a later part fails,
-  // connects to the targets stay refused, as intercept.whenDown has it, and the error says what failed.
+  // Starts everything. What the machine may refuse is tried first, with nothing changed; then the kernel half is
+  // attached. When a later part fails, the error says what failed, and connects to the targets stay refused, as
+  // intercept.whenDown has it. Only where no agent has ever run is the kernel half taken away again.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(policy::AgentConfig config);
   ~Agent();
 
@@ -44,6 +45,7 @@ class Agent {
  private:
   explicit Agent(policy::AgentConfig config);
 
+  absl::Status Preflight();
   absl::Status Claim();
   absl::Status Attach();
   absl::Status OpenStores();
@@ -63,6 +65,7 @@ class Agent {
   observe::Metrics metrics_;
   observe::Health health_;
   std::atomic<bool> probed_{false};
+  bool isFirstEver_ = false;  // no agent has made a registry on this node yet
   std::mutex releasedMutex_;
   std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_
 

@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +14,7 @@
 #include "base/text.h"
 #include "cli/agent.h"
 #include "cli/common.h"
+#include "cli/preflight.h"
 #include "policy/policy.h"
 #include "policy/read_file.h"
 #include "proxy/cluster_tls.h"
@@ -71,6 +73,24 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
+// As a user who could not run an agent anyhow, one may still check files.
+int CheckThisMachine(const policy::AgentConfig& config) {
+  const absl::Status capabilities = CheckCapabilities();
+  if (!capabilities.ok() && ::geteuid() != 0) {
+    std::cout << "whether an agent can run on this machine was not checked; " << ToStd(capabilities.message()) << "\n";
+    return 0;
+  }
+  EnterHostCgroupNamespace();
+  absl::Status machine = CheckMachine(config);
+  if (machine.ok()) machine = capabilities;
+  if (machine.ok()) {
+    std::cout << "this machine: an agent can run\n";
+    return 0;
+  }
+  return Fail("agent",
+              absl::Status(machine.code(), StrCat("no agent can run on this machine: ", ToStd(machine.message()))));
+}
+
 }  // namespace
 
 int RunAgent(const std::string& configPath) {
@@ -79,7 +99,9 @@ int RunAgent(const std::string& configPath) {
   log::SetLevel(config->logLevel);
   ProtectMemory();
   RaiseDescriptorLimit(*config);
-  // Before any thread is made, so that all of them have these signals blocked and only the wait below gets them.
+  // Before any thread is made, so that all of them are in the namespace and have these signals blocked: only the wait
+  // below gets them.
+  EnterHostCgroupNamespace();
   const sigset_t endSignals = BlockEndSignals();
 
   absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*std::move(config));
@@ -111,7 +133,7 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!tls.ok()) return Fail("agent", tls.status());
   std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
             << " of " << config->policies << "\n";
-  return 0;
+  return CheckThisMachine(*config);
 }
 
 }  // namespace kveil::cli

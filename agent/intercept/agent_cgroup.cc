@@ -12,8 +12,8 @@
 
 namespace kveil::intercept {
 
-absl::StatusOr<AgentCgroup> AgentCgroup::Make(const std::string& parent) {
-  const std::string path = StrCat(parent, "/", kName);
+absl::StatusOr<AgentCgroup> AgentCgroup::Make(const std::string& parent, const std::string& name) {
+  const std::string path = StrCat(parent, "/", name);
   if (::mkdir(path.c_str(), 0755) < 0 && errno != EEXIST) {
     return absl::FailedPreconditionError(StrCat("cannot make the cgroup ", path, ": ", std::strerror(errno)));
   }

@@ -12,8 +12,8 @@ class AgentCgroup {
  public:
   static constexpr char kName[] = "kveil-agent";
 
-  // Makes the directory, or takes over the one of an earlier agent.
-  static absl::StatusOr<AgentCgroup> Make(const std::string& parent);
+  // Makes the directory, or takes over the one of an earlier agent. Another name is for a trial.
+  static absl::StatusOr<AgentCgroup> Make(const std::string& parent, const std::string& name = kName);
   AgentCgroup(AgentCgroup&&) = default;
   ~AgentCgroup();  // removes it; sockets made in it keep what they need of it
 

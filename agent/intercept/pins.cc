@@ -179,6 +179,16 @@ void PinDirectory::RemoveOldMaps() {
   for (const std::filesystem::path& path : old) ::unlink(path.c_str());
 }
 
+std::vector<UniqueFd> PinDirectory::Links() const {
+  std::vector<UniqueFd> links;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    if (!absl::StartsWith(entry.path().filename().string(), "link_")) continue;
+    if (UniqueFd link(::bpf_obj_get(entry.path().c_str())); link.valid()) links.push_back(std::move(link));
+  }
+  return links;
+}
+
 absl::StatusOr<int> PinDirectory::RemoveAll() {
   std::vector<std::filesystem::path> pins;
   std::error_code error;

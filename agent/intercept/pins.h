@@ -42,6 +42,9 @@ class PinDirectory {
   // missing, and nothing would hold its program or map once the agent ends. One thread at a time.
   absl::Status Restore();
 
+  // The links that are pinned here now.
+  std::vector<UniqueFd> Links() const;
+
   // Takes away everything that kveil pinned, of whatever version, and the directory; returns the number of links.
   absl::StatusOr<int> RemoveAll();
   // Takes away the pinned maps that are not guarded: those of other versions.

@@ -24,6 +24,7 @@
 #include "intercept/hold_probe.h"
 #include "intercept/host_mount.h"
 #include "intercept/learned_brokers.h"
+#include "intercept/other_agents.h"
 #include "intercept/pins.h"
 #include "intercept/probe.h"
 #include "intercept/programs.h"
@@ -80,6 +81,7 @@ struct Redirect::State {
 
   const policy::InterceptConfig config;
   const RedirectOptions options;
+  bool isNew = false;  // there were no links before
   const CgroupTree cgroup;
   const TargetTable targets;
   PinDirectory pins;
@@ -147,6 +149,8 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   if (!targets.ok()) return targets.status();
   absl::StatusOr<PinDirectory> pins = PinDirectory::Lock(config.pinDirectory);
   if (!pins.ok()) return pins.status();
+  if (absl::Status alone = CheckNoOtherAgent(*cgroup, *pins); !alone.ok()) return alone;
+  const bool isNew = pins->Links().empty();
   const Programs::Settings settings = {
       .listenPort = config.listenPort,
       .bypassWhenDown = config.whenDown == policy::WhenDown::kBypass,
@@ -160,6 +164,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   absl::StatusOr<AgentCgroup> agentCgroup = AgentCgroup::Make(state->cgroup.path());
   if (!agentCgroup.ok()) return agentCgroup.status();
   state->agentCgroup.emplace(*std::move(agentCgroup));
+  state->isNew = isNew;
   state->events.reset(ring_buffer__new(state->programs.events(), State::OnEvent, state.get(), nullptr));
   if (!state->events) return MapError("cannot read the kernel's events");
   absl::StatusOr<WaitingConnections> waiting =
@@ -255,6 +260,13 @@ absl::StatusOr<int> Redirect::Detach(const policy::InterceptConfig& config) {
   if (!pins.ok()) return pins.status();
   ::rmdir(StrCat(config.cgroup, "/", AgentCgroup::kName).c_str());
   return pins->RemoveAll();
+}
+
+bool Redirect::TakeAwayIfNew() {
+  if (!state_->isNew) return false;
+  state_->heartbeat.reset();  // it would pin again what is missing
+  state_->attachments.reset();
+  return state_->pins.RemoveAll().ok();
 }
 
 std::string Redirect::Description() const {

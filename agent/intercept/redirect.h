@@ -80,8 +80,8 @@ class Redirect {
  public:
   // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs root. Nothing is
   // changed when it fails. Errors: kInvalidArgument (the cgroup or the targets), kFailedPrecondition (another agent
-  // runs with these pins; another program's attachment is in the way, named; the kernel lacks a feature or refuses a
-  // program, with the verifier's last lines), kPermissionDenied.
+  // runs with these pins, or is attached to this cgroup, above or below it; another program's attachment is in the way,
+  // named; the kernel lacks a feature or refuses a program, with the verifier's last lines), kPermissionDenied.
   static absl::StatusOr<std::unique_ptr<Redirect>> Start(const policy::InterceptConfig& config,
                                                          const RedirectOptions& options = {});
   ~Redirect();
@@ -122,6 +122,10 @@ class Redirect {
   // Takes the pinned links and maps of an agent that does not run away; returns how many links there were.
   // kFailedPrecondition while an agent runs with these pins.
   static absl::StatusOr<int> Detach(const policy::InterceptConfig& config);
+
+  // For a start that fails: takes links and maps away again if this Redirect was the first to attach with these pins.
+  // Connects are as before then. Returns whether it did. Nothing else may be called afterwards.
+  bool TakeAwayIfNew();
 
   // One line about what is attached where, for `kveil status`.
   std::string Description() const;

@@ -31,6 +31,7 @@ class Agent:
         self.registry = self.folder / "registry.db"
         self.root_key = self.folder / "root.key"
         self.metrics_address = f"127.0.0.1:{_free_port()}"
+        self.wrapper = []  # A command line that runs the agent's.
         self._process = None
         self._mounted = False
         self.policy_folder.mkdir(parents=True)
@@ -91,7 +92,7 @@ class Agent:
             raise RuntimeError(f"{places.program()} is not built: cmake --preset release && cmake --build --preset release")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", places.program(), "agent", "--config", self.config_file],
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.wrapper, places.program(), "agent", "--config", self.config_file],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if wait:
             try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import sqlite3
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from agent import Agent
 from conftest import POLICIES, numbers
 from harness import Application, Message, click, clicks, exchange_when_led, is_sealed
 
+FORBID_IO_URING = pathlib.Path(__file__).with_name("forbid_io_uring.py")
 LOAD = ["linger.ms=5", "delivery.timeout.ms=80000", "request.timeout.ms=5000", "reconnect.backoff.max.ms=200"]
 
 
@@ -190,8 +192,25 @@ def test_an_agent_that_cannot_start_lets_nothing_pass(second_agent):
     assert second_agent.kveil("detach").returncode == 0
     second_agent.root_key.unlink()
     refuses_to_start(second_agent)
+    with second_agent.application.raw() as connection:  # Held for a while, as the next agent may be about to start.
+        assert connection.greeting[0] in ("refused", "failed"), connection.greeting
+
+
+def test_a_first_start_that_fails_leaves_nothing_behind(second_agent):
+    """Where no agent has ever run, nothing was protected: one that cannot start must not cut the broker off."""
+    second_agent.write_policy_text("{", "broken.json")
+    assert "broken.json" in refuses_to_start(second_agent)
     with second_agent.application.raw() as connection:
-        assert connection.greeting == ["refused"]
+        assert connection.greeting[0] == "connected"
+    assert "nothing was attached" in second_agent.kveil("detach").stdout
+
+
+def test_an_agent_that_may_not_use_io_uring_attaches_nothing(second_agent):
+    second_agent.wrapper = ["/usr/bin/python3", FORBID_IO_URING]
+    assert "io_uring" in refuses_to_start(second_agent)
+    with second_agent.application.raw() as connection:
+        assert connection.greeting[0] == "connected"
+    assert "nothing was attached" in second_agent.kveil("detach").stdout
 
 
 def refuses_to_start(agent):

@@ -75,6 +75,67 @@ TEST_F(AttachmentsTest, SecondAgentWithTheSamePinsIsRefusedAndTheFirstGoesOn) {
   EXPECT_THAT(agent->Origins(), SizeIs(1));
 }
 
+// As a DaemonSet that surges would start it: with the pins of a container of its own.
+TEST_F(AttachmentsTest, SecondAgentWithOtherPinsIsRefusedAndTheFirstGoesOn) {
+  StartAgent();
+  const Cgroup below(pod.cgroup, "below");
+  for (const std::string& path : {node.path(), pod.cgroup.path(), below.path()}) {
+    config.cgroup = path;
+    config.pinDirectory = UniquePinDirectory();
+    EXPECT_THAT(FailToStart(), AllOf(HasSubstr("another kveil agent is attached to " + node.path() + " (program"),
+                                     HasSubstr("kveil detach")));
+    EXPECT_NE(::access(config.pinDirectory.c_str(), F_OK), 0) << "pins are left";
+  }
+  EXPECT_EQ(CountAttached(node), kLinks);
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_THAT(agent->Origins(), SizeIs(1));
+}
+
+TEST_F(AttachmentsTest, AgentAboveAnotherOneIsRefused) {
+  const Cgroup child(node, "child");
+  policy::InterceptConfig lower = config;
+  lower.cgroup = child.path();
+  lower.pinDirectory = UniquePinDirectory();
+  const DetachAtEnd detachLower{lower};
+  auto first = Redirect::Start(lower);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_THAT(FailToStart(), HasSubstr("another kveil agent is attached to " + child.path() + " "));
+  first->reset();
+  EXPECT_THAT(FailToStart(), HasSubstr("another kveil agent is attached to " + child.path() + " "))
+      << "its programs stay when it ends";
+  EXPECT_EQ(CountAttached(node), 0u);
+}
+
+TEST_F(AttachmentsTest, AgentBesideAnotherOneStarts) {
+  StartAgent();
+  const Cgroup beside;
+  policy::InterceptConfig other = MakeConfig(beside);
+  const DetachAtEnd detachOther{other};
+  const auto second = Redirect::Start(other);
+  EXPECT_TRUE(second.ok()) << second.status();
+}
+
+TEST_F(AttachmentsTest, FirstStartThatFailsLaterTakesEverythingAwayAgain) {
+  auto redirect = Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  EXPECT_TRUE((*redirect)->TakeAwayIfNew());
+  redirect->reset();
+  EXPECT_EQ(CountAttached(node), 0u);
+  EXPECT_NE(::access(config.pinDirectory.c_str(), F_OK), 0);
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+}
+
+TEST_F(AttachmentsTest, LaterStartThatFailsLaterLeavesEverything) {
+  StartAgent();
+  agent.reset();
+  auto redirect = Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  EXPECT_FALSE((*redirect)->TakeAwayIfNew());
+  redirect->reset();
+  EXPECT_EQ(CountAttached(node), kLinks);
+  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
+}
+
 TEST_F(AttachmentsTest, StartThatFailsLeavesWhatAnEarlierAgentPinned) {
   StartAgent();
   agent.reset();

@@ -149,7 +149,7 @@ def old_formats(bench):
     equal(bench.app.values(topic), values(clicks(1, 10)), "what Java reads")
     equal(bench.app.kcat_consume(topic), values(clicks(1, 10)), "what kcat reads")
     for version in (0, 1, 2, 3, 7):
-        with bench.app.raw(tries=50) as connection:
+        with bench.app.raw() as connection:
             answer = connection.exchange(old_messages.produce(bench.topic, click(1), version))
         equal(old_messages.error_of(answer), old_messages.INVALID_RECORD, f"code for a message of magic 1 in Produce {version}")
     # The broker cannot keep a sealed record, which has a header, in the old format: it says so, and nothing is lost.

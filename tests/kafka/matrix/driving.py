@@ -10,7 +10,7 @@ import time
 
 import installing
 import waiting
-from harness import Application, Lines, Message, Stored, decoded, record_line
+from harness import Lines, Message, Stored, decoded, record_line
 
 PATIENCE = 45  # Seconds that one answer of a client may take.
 QUIET = 0.7    # Seconds that a follower is listened to after the last record that is due, for one that is not.
@@ -31,9 +31,6 @@ class Node:
                                                         for name in ("writer", "reader", "reader2"))
         self._numbers = itertools.count(1)
         self.memory = {}  # Topics that all clients read.
-        for workload in filter(None, (self.writer, self.reader, self.second_reader)):
-            with Application(broker, workload).raw(tries=100):
-                pass  # The first connect of a namespace is refused; a kcat that has met it once ends at once.
 
     def topic(self, prefix, partitions=1, compact=False):
         """A new topic; its name chooses its policy."""

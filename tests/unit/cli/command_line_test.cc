@@ -1,7 +1,16 @@
 // The command line itself: help, and what becomes of mistakes.
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <filesystem>
+#include <iterator>
+#include <thread>
 
 #include "command_fixture.h"
 
@@ -71,19 +80,56 @@ TEST_F(CommandLineTest, readsWhatAnAgentWouldReadAndChangesNothing) {
         "9092"}]}, "policies": ")",
                                       folder_, "/policies\"", more, "}"));
   };
+  const auto filesAreGood = [](const CommandResult& result) {
+    return result.out.find("agent.json: good, with 1 policy file ") != std::string::npos;
+  };
   const std::string missing = folder_ + "/ca.pem";
   const std::string tls = StrCat(R"(, "clusters": {"main": {"tls": {"ca": ")", missing, "\"}}}");
   ExpectFailure(Run({"agent", "--check", "--config", config("")}), 1, folder_ + "/policies");
   std::filesystem::create_directory(folder_ + "/policies");
   Write("policies/good.json", R"({"topics": [{"name": "clicks", "seal": {"scope": "topic"}}]})");
   const CommandResult good = Run({"agent", "--check", "--config", config("")});
-  EXPECT_EQ(good.exitStatus, 0) << good.err;
-  EXPECT_NE(good.out.find("agent.json: good, with 1 policy file "), std::string::npos) << good.out;
+  EXPECT_TRUE(filesAreGood(good)) << good.out << good.err;
   const CommandResult without = Run({"agent", "--check", "--config", config(tls)});  // and a line of the log
   EXPECT_EQ(without.exitStatus, 1);
   EXPECT_NE(without.err.find("TLS of cluster main: " + missing + ": cannot be read"), std::string::npos);
   Write("policies/broken.json", "{");
   ExpectFailure(Run({"agent", "--check", "--config", config("")}), 1, "broken.json");
+}
+
+// Makes io_uring_setup fail in this process and those that it starts, as kernel.io_uring_disabled=2 does.
+void ForbidIoUring() {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {.len = std::size(filter), .filter = filter};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+TEST_F(CommandLineTest, saysWhatOfTheMachineKeepsAnAgentFromRunning) {
+  std::filesystem::create_directory(folder_ + "/policies");
+  Write("policies/good.json", R"({"topics": [{"name": "clicks", "seal": {"scope": "topic"}}]})");
+  const std::string config =
+      Write("agent.json", StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8",
+      "ports": "9092"}]}, "policies": ")",
+                                 folder_, "/policies\"}"));
+  CommandResult result;
+  std::thread([&] {  // a filter is the thread's own
+    ForbidIoUring();
+    result = Run({"agent", "--check", "--config", config});
+  })
+      .join();
+  if (::geteuid() != 0) {  // who could not run an agent anyhow
+    EXPECT_NE(result.out.find("was not checked"), std::string::npos) << result.out;
+    return;
+  }
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_NE(result.err.find("no agent can run on this machine: "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("io_uring"), std::string::npos) << result.err;
 }
 
 }  // namespace

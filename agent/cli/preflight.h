@@ -1,0 +1,21 @@
+// Everything that can keep an agent from running on this machine, tried before anything is attached.
+#pragma once
+
+#include "absl/status/status.h"
+#include "policy/config.h"
+
+namespace kveil::cli {
+
+// Enters the cgroup namespace of process 1 where this process is in another one, as in a container: from inside of that
+// no process can be started in a cgroup of the host. Does what it can. Before any thread is made.
+void EnterHostCgroupNamespace();
+
+// OK when this machine lets an agent with this configuration run; otherwise what is in the way and what helps. Tries an
+// io_uring ring, a process in a cgroup beside the agent's that enters a network namespace, and the pin directory.
+// Leaves nothing behind, and may be called while an agent runs.
+absl::Status CheckMachine(const policy::AgentConfig& config);
+
+// OK with every capability that an agent needs; kPermissionDenied names those that are missing.
+absl::Status CheckCapabilities();
+
+}  // namespace kveil::cli
