@@ -85,6 +85,7 @@ class Connection : private Upstream {
   io::Task<absl::Status> AnswerLocally(PendingResponse answer);
   io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version, std::optional<std::string_view> clientId,
                                       std::function<void(kafka::FrameWriter&)> write) override;
+  bool IsApplicationGone() override;
 
   // Response pump (response_pump.cc).
   io::Task<void> PumpResponses();

@@ -151,6 +151,9 @@ class Upstream {
   virtual io::Task<absl::StatusOr<Bytes>> Ask(kafka::ApiKey apiKey, int16_t version,
                                               std::optional<std::string_view> clientId,
                                               std::function<void(kafka::FrameWriter&)> write) = 0;
+
+  // Whether the application has closed its connection, and so sends what was not answered again on another.
+  virtual bool IsApplicationGone() = 0;
 };
 
 class Interceptor {

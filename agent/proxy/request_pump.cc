@@ -1,4 +1,6 @@
 // From the application to the broker.
+#include <poll.h>
+
 #include <utility>
 
 #include "base/text.h"
@@ -165,7 +167,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
   RequestVerdict verdict = co_await std::move(intercepting);
 
   if (verdict.action == RequestVerdict::Action::kClose) {
-    if (!responsesEnded_ && !aborted_) result_ = observe::ConnectionResult::kUnsupported;
+    if (!responsesEnded_ && !aborted_ && !IsApplicationGone()) result_ = observe::ConnectionResult::kUnsupported;
     co_return absl::FailedPreconditionError(verdict.reason);
   }
   if (verdict.action == RequestVerdict::Action::kAnswer) {
@@ -264,6 +266,16 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
   const absl::StatusOr<kafka::ResponseHeader> header = kafka::ReadResponseHeader(ownAnswer_.frame, apiKey, version);
   if (!header.ok()) co_return header.status();
   co_return Bytes(ownAnswer_.frame).subspan(header->size);
+}
+
+// Looks at the socket, as nobody reads from it while a request is handled. What came before the end may still wait
+// there, so the end cannot be found by reading.
+bool Connection::IsApplicationGone() {
+  pollfd look = {.fd = application_.fd(), .events = POLLRDHUP, .revents = 0};
+  if (::poll(&look, 1, 0) <= 0) return false;
+  // While it drains, the agent has itself ended what it receives.
+  const int ended = draining_ ? POLLERR | POLLHUP : POLLERR | POLLHUP | POLLRDHUP;
+  return (look.revents & ended) != 0;
 }
 
 }  // namespace kveil::proxy

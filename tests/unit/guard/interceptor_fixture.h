@@ -49,7 +49,10 @@ class FakeUpstream : public proxy::Upstream {
     co_return Bytes(*answer);
   }
 
+  bool IsApplicationGone() override { return isApplicationGone; }
+
   std::vector<Asked> asked;
+  bool isApplicationGone = false;
   std::function<absl::StatusOr<ByteBuffer>(const Asked&)> respond;  // makes each answer, when set
   absl::StatusOr<ByteBuffer> answer = absl::UnavailableError("the broker has closed the connection");
 };

@@ -41,6 +41,7 @@ class FakeInterceptor : public Interceptor {
       auto asking = upstream.Ask(ApiKey::kListOffsets, 1, "whom it is for", std::move(write));
       const absl::StatusOr<Bytes> answer = co_await std::move(asking);
       answers.push_back(answer.ok() ? std::string(AsText(*answer)) : "no answer");
+      applicationWasGone = upstream.IsApplicationGone();
     }
     if (hold) co_await held.Wait();
     co_return onRequest(request, output);
@@ -54,6 +55,7 @@ class FakeInterceptor : public Interceptor {
   bool hold = false;  // waits for `held` before each verdict
   io::Event held;
   std::vector<std::string> answers;
+  bool applicationWasGone = false;  // when the last answer came
   OnRequestFunction onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward(); };
   OnResponseFunction onResponse = [](const ResponseFrame&, RequestState*, FrameOutput&) {
     return ResponseVerdict::Forward();

@@ -210,6 +210,40 @@ TEST_F(Intercepted, aBrokerThatClosesBeforeItAnswersAQuestionIsNotUnsupported) {
   EXPECT_EQ(Result(), "served");
 }
 
+// Who asks whether the application has gone, as the first of several questions is answered.
+class WhileItAsks : public Intercepted {
+ protected:
+  bool WasGoneAfter(const std::function<void()>& whatHappens) {
+    interceptor_->asks = true;
+    std::promise<bool> gone;
+    interceptor_->onRequest = [&](const RequestFrame&, FrameOutput&) {
+      gone.set_value(interceptor_->applicationWasGone);
+      return RequestVerdict::Close("enough");
+    };
+    Open();
+    application_.Send(StrCat(Wanted(1), Other(2)));  // the second waits in the way of what ends it
+    const std::string question = broker_.ReceiveFrame();
+    whatHappens();
+    broker_.Send(Framed(StrCat(question.substr(8, 4), "an answer")));
+    return gone.get_future().get();
+  }
+};
+
+TEST_F(WhileItAsks, anApplicationThatIsThereIsNotGone) {
+  EXPECT_FALSE(WasGoneAfter([] {}));
+}
+TEST_F(WhileItAsks, anApplicationThatClosesIsGone) {
+  EXPECT_TRUE(WasGoneAfter([this] { application_.Close(); }));
+  broker_.Close();
+  EXPECT_EQ(Result(), "served") << "it asked for nothing that is not supported";
+}
+TEST_F(WhileItAsks, anApplicationThatResetsIsGone) {
+  EXPECT_TRUE(WasGoneAfter([this] { application_.Reset(); }));
+}
+TEST_F(WhileItAsks, anApplicationIsNotGoneWhenTheAgentDrains) {
+  EXPECT_FALSE(WasGoneAfter([this] { OnLoop([](Connection& connection) { connection.Drain(); }); }));
+}
+
 TEST_F(Intercepted, aBrokerThatNeverAnswersAQuestionEndsTheConnection) {
   interceptor_->asks = true;
   Open();
