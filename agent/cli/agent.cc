@@ -232,6 +232,7 @@ void Agent::RefreshHealth() {
   health_.Set("namespaces", namespaces_->Health());
   health_.Set("shares", namespaces_->SharesHealth());
   health_.Set("learned", redirect_->LearnedHealth());
+  health_.Set("producers", shared_->ProducersHealth());
 }
 
 void Agent::Watch() {

@@ -16,20 +16,17 @@ namespace {
 using kafka::ErrorCode;
 using observe::RefuseReason;
 
-// What an envelope adds at least: the header's name and lengths, version, flags, key id, salt, index, and the tag.
-constexpr size_t kLeastGrowth = 1 + crypto::kEnvelopeHeaderName.size() + 1 + (1 + 1 + 16 + 12 + 1) + crypto::kTagSize;
-// And at most: with longer varints and an index of three bytes.
-constexpr size_t kMostGrowth = kLeastGrowth + 8;
+// What sealing adds to a record at most, and somewhat more: the header's name and lengths, the envelope, the tag, and
+// what lengths grow by. Part of the rule by which batches are cut: with another number, a batch that an older agent
+// sent would be cut otherwise when it comes again.
+constexpr size_t kMostGrowth = 64;
+static_assert(kMostGrowth >=
+              1 + crypto::kEnvelopeHeaderName.size() + 1 + crypto::kMaxEnvelopeHeaderByIdSize + crypto::kTagSize + 3);
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.
-constexpr size_t kMostParts = 16;
+constexpr size_t kMostParts = 128;
 
 Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount = 1) {
   return guard::Refuse(ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
-}
-
-// Bytes of the part's batch, not compressed, when each record has grown by that much.
-size_t SizeAfter(const kafka::BatchPart& part, size_t growth) {
-  return kafka::kBatchHeaderSize + part.records.size() + static_cast<size_t>(part.header.count) * growth;
 }
 
 SealOutcome RefusedOutcome(Refusal refusal) {
@@ -72,53 +69,48 @@ std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
   return std::nullopt;
 }
 
-// One part, as one batch: compressed where it would be too large otherwise, as that shrinks what sealing adds. Of a
-// record that is alone, and so cannot be put into a smaller batch, the value is compressed too.
-SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, ByteBuffer& out) {
-  kafka::Codec codec = part.header.codec();
-  const kafka::Codec forGrowth = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
-  const bool isAlone = part.header.count == 1;
+SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, kafka::Codec codec,
+                   bool compressValues, ByteBuffer& out) {
   const size_t start = out.size();
-  // Here where it is certain to be needed, below where it turns out to be.
-  bool tooLarge = codec == kafka::Codec::kNone && SizeAfter(part, kLeastGrowth) > task.topicLimit;
-  for (;;) {
-    if (tooLarge) codec = forGrowth;
-    const bool compressValues =
-        task.topic->seal->compressValues && (part.header.codec() != kafka::Codec::kNone || (tooLarge && isAlone));
-    SealPass pass(task, scratch, part, compressValues);
-    pass.Run(out);
-    if (pass.refused() || pass.missing()) {
-      scratch.writer.Abandon();
-      return pass.TakeOutcome();
-    }
-    const absl::Status finished = scratch.writer.Finish(codec);
-    if (!finished.ok()) {
-      return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
-                                   static_cast<uint64_t>(part.header.count)));
-    }
-    const size_t size = out.size() - start;
-    if (codec == forGrowth || size <= task.topicLimit || (pass.sealedBytes() > task.topicLimit && !isAlone)) {
-      SealOutcome outcome = pass.TakeOutcome();
-      outcome.parts.push_back({.size = size, .records = part.header.count});
-      return outcome;
-    }
-    out.resize(start);
-    tooLarge = true;
+  SealPass pass(task, scratch, part, compressValues);
+  pass.Run(out);
+  if (pass.refused() || pass.missing()) {
+    scratch.writer.Abandon();
+    return pass.TakeOutcome();
   }
+  const absl::Status finished = scratch.writer.Finish(codec);
+  if (!finished.ok()) {
+    return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
+                                 static_cast<uint64_t>(part.header.count)));
+  }
+  SealOutcome outcome = pass.TakeOutcome();
+  outcome.parts.push_back({.size = out.size() - start, .records = part.header.count});
+  return outcome;
 }
 
-// Bytes that the part's values come to when they are sealed as they are; no compression makes that less.
-size_t SealedValueBytes(const kafka::BatchPart& part) {
-  size_t bytes = 0;
-  kafka::RecordReader reader(part.records, part.header.count);
-  for (kafka::RecordView record; reader.Next(record);) {
-    if (record.value.has_value()) bytes += record.value->size() + crypto::kTagSize;
+// One part, as one batch of at most `most` bytes where that can be.
+SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, size_t most,
+                     ByteBuffer& out) {
+  const size_t start = out.size();
+  const bool mayCompressValues = task.topic->seal->compressValues;
+  const kafka::Codec codec = part.header.codec();
+  const bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
+  SealOutcome outcome = SealAs(task, scratch, part, codec, compressValues, out);
+  if (outcome.kind != SealOutcome::Kind::kSealed || outcome.parts.front().size <= most) return outcome;
+  if (part.header.count == 1) {
+    // A record that is alone cannot be put into a smaller batch.
+    out.resize(start);
+    const kafka::Codec strong = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
+    return SealAs(task, scratch, part, strong, mayCompressValues, out);
   }
-  return bytes;
+  // Sealed values do not compress, and what the codec adds to them is too much for a part that is full.
+  if (codec == kafka::Codec::kNone) return outcome;
+  out.resize(start);
+  return SealAs(task, scratch, part, kafka::Codec::kNone, compressValues, out);
 }
 
 SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole,
-                        absl::Span<const int32_t> counts, ByteBuffer& out) {
+                        absl::Span<const int32_t> counts, size_t most, ByteBuffer& out) {
   SealOutcome sum;
   ByteBuffer buffer;
   const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
@@ -127,7 +119,7 @@ SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafk
                                  static_cast<uint64_t>(whole.header.count)));
   }
   for (const kafka::BatchPart& part : *parts) {
-    SealOutcome outcome = SealPart(task, scratch, part, out);
+    SealOutcome outcome = SealPart(task, scratch, part, most, out);
     if (outcome.kind != SealOutcome::Kind::kSealed) return outcome;
     sum.sealed += outcome.sealed;
     sum.keysUsed += outcome.keysUsed;
@@ -137,43 +129,45 @@ SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafk
   return sum;
 }
 
-bool AllFit(const SealOutcome& outcome, size_t limit) {
-  return std::all_of(outcome.parts.begin(), outcome.parts.end(),
-                     [limit](const SealedPart& part) { return part.size <= limit; });
+// The bytes that the parts of a batch are filled to. `size`: those of the batch as it came, which the broker would have
+// taken. A limit beyond Kafka's default counts as that, so that raising it changes nothing for a batch that is under
+// way.
+size_t PartSize(const SealTask& task, size_t size) {
+  const size_t most = std::max(size, task.topicLimit);
+  if (task.partSize > 0 && task.partSize <= most) return task.partSize;
+  return std::max(size, std::min(task.topicLimit, TopicLimits::kDefault));
 }
 
-// The batch whole where that fits, else in as few parts as will do, or whole and too large where none will.
-SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, ByteBuffer& out) {
-  const size_t start = out.size();
-  if (!task.partCounts.empty()) {
-    SealOutcome settled = SealInParts(task, scratch, whole, task.partCounts, out);
-    if (settled.kind == SealOutcome::Kind::kSealed) return settled;
-    out.resize(start);
-    return SealPart(task, scratch, whole, out);
+// The batch whole where that is certain to fit, else in as few parts as will do.
+SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, size_t size,
+                         ByteBuffer& out) {
+  // What is too large for the broker as it came is the broker's to refuse: it stays too large.
+  if (task.limitIsCertain && size > task.topicLimit) {
+    return SealPart(task, scratch, whole, std::numeric_limits<size_t>::max(), out);
   }
+  const size_t most = std::max(size, task.topicLimit);
+  const size_t partSize = PartSize(task, size);
+  const auto count = static_cast<size_t>(whole.header.count);
   // Where offsets and records do not agree, the batch is the broker's to refuse.
-  const bool maySplit = whole.header.count > 1 && whole.header.lastOffsetDelta == whole.header.count - 1;
-  size_t size = SizeAfter(whole, kMostGrowth);
-  if (!maySplit || whole.header.codec() != kafka::Codec::kNone || size <= task.topicLimit ||
-      SealedValueBytes(whole) <= task.topicLimit) {
-    SealOutcome outcome = SealPart(task, scratch, whole, out);
-    if (outcome.kind != SealOutcome::Kind::kSealed || !maySplit || AllFit(outcome, task.topicLimit)) return outcome;
-    size = outcome.parts.front().size;
-    if (size / task.topicLimit >= kMostParts) return outcome;
-    out.resize(start);
+  const bool maySplit = count > 1 && whole.header.lastOffsetDelta == whole.header.count - 1;
+  if (!maySplit || kafka::kBatchHeaderSize + whole.records.size() + count * kMostGrowth <= partSize) {
+    return SealPart(task, scratch, whole, most, out);
   }
-  const size_t most = std::min(kMostParts, static_cast<size_t>(whole.header.count));
-  size_t parts = size / (task.topicLimit - task.topicLimit / 16) + 1;
-  for (; parts <= most; parts = parts < most ? std::min(2 * parts, most) : most + 1) {
-    const absl::StatusOr<std::vector<int32_t>> counts = kafka::EvenCounts(whole, parts);
-    if (!counts.ok()) break;
-    SealOutcome outcome = SealInParts(task, scratch, whole, *counts, out);
-    if (outcome.kind == SealOutcome::Kind::kSealed && AllFit(outcome, task.topicLimit)) return outcome;
-    out.resize(start);
-    if (outcome.kind != SealOutcome::Kind::kSealed) break;
+  const absl::StatusOr<std::vector<int32_t>> counts = kafka::FilledCounts(whole, partSize, kMostGrowth, kMostParts);
+  // What is wrong with a record is told of the whole batch.
+  if (!counts.ok() || counts->size() == 1) return SealPart(task, scratch, whole, most, out);
+  if (counts->size() > kMostParts) {
+    return RefusedOutcome(guard::Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+                                        StrCat("kveil: sealed, the batch would have to be sent in more than ",
+                                               kMostParts, " parts of ", partSize, " bytes"),
+                                        count));
   }
-  // Too large for good; or something is wrong or missing, which is told of the whole batch.
-  return SealPart(task, scratch, whole, out);
+  const size_t start = out.size();
+  SealOutcome outcome = SealInParts(task, scratch, whole, *counts, most, out);
+  outcome.partSize = partSize;
+  if (outcome.kind == SealOutcome::Kind::kSealed) return outcome;
+  out.resize(start);
+  return SealPart(task, scratch, whole, most, out);
 }
 
 }  // namespace
@@ -191,10 +185,7 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
                                  static_cast<uint64_t>(batch.header.count)));
   }
   scratch.keyCache.Refresh();
-  // What is too large for the broker as it came is the broker's to refuse: it stays too large.
-  SealTask part = task;
-  if (batch.whole.size() > task.topicLimit) part.topicLimit = std::numeric_limits<size_t>::max();
-  return SealAsNeeded(part, scratch, {.header = batch.header, .records = *records}, out);
+  return SealAsNeeded(task, scratch, {.header = batch.header, .records = *records}, batch.whole.size(), out);
 }
 
 }  // namespace kveil::guard

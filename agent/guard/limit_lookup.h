@@ -19,6 +19,10 @@ class LimitLookup {
   // Kafka's default while it is not known.
   TopicLimits::Limit Of(std::string_view topic) const { return Find(topic).value_or(TopicLimits::Limit()); }
 
+  // What the broker made of a batch of that many bytes that was sent to find out.
+  void Took(std::string_view topic, size_t bytes) { limits_.Took(cluster_, topic, bytes, TopicLimits::Clock::now()); }
+  void Refused(std::string_view topic) { limits_.Refused(cluster_, topic, TopicLimits::Clock::now()); }
+
   // Learns the limits of `topics`, ahead of the request that is being handled. What the broker does not tell (to a
   // principal that may not describe the topic) counts as the default.
   io::Task<void> Learn(std::vector<std::string> topics, proxy::Upstream& upstream);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/key_wait.h"
@@ -50,6 +51,20 @@ size_t Largest(const std::vector<SealedPart>& parts) {
   return largest;
 }
 
+void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
+  task.topicLimit = limit.bytes;
+  task.limitIsCertain = limit.isCertain;
+}
+
+// Whose share of what is remembered it counts for: the cgroup at the third level, as whoever has one to itself can make
+// any number below it.
+std::string_view OwnerOf(const proxy::ConnectionInfo& connection) {
+  const std::string_view path = connection.workload.cgroupPath;
+  size_t end = 0;
+  for (int level = 0; level < 3 && end < path.size(); ++level) end = std::min(path.find('/', end + 1), path.size());
+  return path.substr(0, end);
+}
+
 }  // namespace
 
 struct ProduceGuard::State : proxy::RequestState {
@@ -62,8 +77,9 @@ struct ProduceGuard::State : proxy::RequestState {
 
   // Makes the broker's answer to what was forwarded one to the request. The answer then refers to this.
   void Complete(ProduceResponse& response) {
-    split.Complete(response);
-    for (const Refused& entry : refused) AddPartition(entry.address, entry.refusal, response);
+    ProduceAnswer answer(response);
+    split.Complete(answer);
+    for (const Refused& entry : refused) answer.Add(entry.address, entry.refusal);
   }
 };
 
@@ -100,12 +116,17 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   if (!state->refused.empty() && !answered) {
     co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
   }
-  if (!state->split.empty()) {
-    auto sending = SendLeadingParts(*decoded, request.header, upstream, state->split);
+  if (!orderIsLost_ && !state->split.empty()) {
+    auto sending = SendAhead(*decoded, request.header, upstream, state->split);
     const absl::Status sent = co_await std::move(sending);
     if (!sent.ok()) co_return RequestVerdict::Close(std::string(sent.message()));
   }
-  if (decoded->topicData.empty() && !state->empty()) {
+  // The producer sends all that was not answered again, from the first batch on.
+  if (orderIsLost_) {
+    shared_.NotRemembered();
+    co_return RequestVerdict::Close("more refused batches of idempotent producers than are remembered");
+  }
+  if (answered && decoded->topicData.empty() && !state->empty()) {
     ProduceResponse response;
     state->Complete(response);
     co_return AnswerRequest(request, response, version, output);
@@ -149,8 +170,11 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       }
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
-        if (sealed.parts.size() > 1) {
-          state.split.Add(std::move(address), std::move(sealed.parts), std::move(sealed.id), sealed.sentBefore);
+        if (sealed.parts.size() > 1 || sealed.unknownLimit.has_value()) {
+          state.split.Add({.address = std::move(address),
+                           .parts = std::move(sealed.parts),
+                           .id = std::move(sealed.id),
+                           .unknownLimit = std::move(sealed.unknownLimit)});
         }
         continue;
       }
@@ -169,7 +193,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
 // The topics with large batches whose limits are not known.
 std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, int16_t version,
                                                           const policy::Policy& policies) const {
-  std::vector<std::string> names;
+  absl::flat_hash_set<std::string> names;
   for (const ProduceRequest::Topic& topic : request.topicData) {
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
       return partition.records.value_or(Bytes()).size() > kAskForLimitAbove;
@@ -178,26 +202,39 @@ std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& 
     TopicState known = StateOf(topic, version, policies);
     if (known.sealedBy == nullptr) continue;
     if (limits_.Knows(*known.name)) continue;
-    names.push_back(*std::move(known.name));
+    names.insert(*std::move(known.name));
   }
-  return names;
+  return std::vector<std::string>(names.begin(), names.end());
 }
 
-// Sends what has to be there before the request, and takes out of it what the broker did not take.
-io::Task<absl::Status> ProduceGuard::SendLeadingParts(ProduceRequest& request, const kafka::RequestHeader& header,
-                                                      proxy::Upstream& upstream, SplitBatches& split) {
-  auto sending = split.SendLeading(request, header, upstream);
+// Sends what has to be there before the request, and takes out of it what the broker did not take, or all of.
+io::Task<absl::Status> ProduceGuard::SendAhead(ProduceRequest& request, const kafka::RequestHeader& header,
+                                               proxy::Upstream& upstream, SplitBatches& split) {
+  auto sending = split.SendAhead(request, header, upstream);
   const absl::Status sent = co_await std::move(sending);
   if (!sent.ok()) co_return sent;
-  for (const SplitBatches::Failure& failure : split.failures()) {
-    if (request.acks == 0) {
+  for (SplitBatches::Batch& batch : split.batches()) {
+    HearOf(batch);
+    if (batch.failed() && request.acks == 0) {
       co_return absl::FailedPreconditionError("the broker refused a batch of a Produce request with acks=0");
     }
-    if (!failure.id.has_value()) continue;
-    shared_.refusals.Remember(failure.id->producer, failure.id->baseSequence, ErrorCode::kNotEnoughReplicas,
-                              RefusalMemory::Clock::now());
   }
   co_return absl::OkStatus();
+}
+
+// What the broker made of a batch, as far as it went ahead.
+void ProduceGuard::HearOf(SplitBatches::Batch& batch) {
+  if (batch.unknownLimit.has_value()) {
+    const SplitBatches::UnknownLimit& limit = *batch.unknownLimit;
+    if (!batch.failed()) {
+      limits_.Took(limit.topic, batch.largestPart());
+    } else if (batch.refusal.code == ErrorCode::kMessageTooLarge && limit.isAssumed) {
+      limits_.Refused(limit.topic);
+      // When the producer sends it again, it goes in parts that are no larger than it came.
+      batch.refusal.code = ErrorCode::kNotEnoughReplicas;
+    }
+  }
+  if (batch.failed()) RememberRefusal(batch.id, ErrorCode::kNotEnoughReplicas);
 }
 
 ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
@@ -219,7 +256,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
                                                              ProduceRequest::Partition& partition,
                                                              proxy::Upstream& upstream, proxy::Arena& arena,
                                                              Sealed& sealed) {
-  if (!partition.records.has_value() || partition.records->empty()) co_return std::nullopt;
+  if (!partition.records.has_value() || partition.records->empty() || orderIsLost_) co_return std::nullopt;
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
   std::optional<Refusal> refusal;
   if (!topic.name.has_value()) {
@@ -230,7 +267,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
   }
-  if (refusal.has_value()) RememberRefusal(topic, partition, refusal->code);
+  if (refusal.has_value()) RememberRefusal(IdOf(topic, partition), refusal->code);
   co_return refusal;
 }
 
@@ -244,7 +281,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   task.cluster = connection_.cluster;
   task.records = *partition.records;
   task.zstdAllowed = version >= kFirstVersionWithZstd;
-  task.topicLimit = limits_.Of(task.topicName).bytes;
+  UseLimit(limits_.Of(task.topicName), task);
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
   std::optional<SplitMemory::Split> before;
   if (!shared_.splits.empty() && limits.answered) sealed.id = IdOf(topic, partition);
@@ -260,8 +297,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
       sealed.takenAt = before->baseOffset;
       co_return std::nullopt;
     }
-    task.partCounts = before->counts;
-    sealed.sentBefore = true;
+    task.partSize = before->partSize;
   }
   ByteBuffer& bytes = arena.NewBuffer();
   SealOutcome outcome;
@@ -291,19 +327,37 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
                               limit.bytes),
                        RecordCount(partition));
     }
-    task.topicLimit = limits_.Of(task.topicName).bytes;
+    UseLimit(limits_.Of(task.topicName), task);
     bytes.clear();
   }
   Count(outcome);
   limits.room -= std::min(limits.room, bytes.size());
-  Bytes left = bytes;
+  co_return Keep(topic, task, outcome, bytes, partition, sealed);
+}
+
+// Notes how a batch is sent that was sealed into `bytes`, and puts what goes with the request in its place.
+std::optional<Refusal> ProduceGuard::Keep(const TopicState& topic, const SealTask& task, const SealOutcome& outcome,
+                                          Bytes bytes, ProduceRequest::Partition& partition, Sealed& sealed) {
   for (const SealedPart& part : outcome.parts) {
-    sealed.parts.push_back({left.first(part.size), part.records});
-    left = left.subspan(part.size);
+    sealed.parts.push_back({bytes.first(part.size), part.records});
+    bytes = bytes.subspan(part.size);
   }
-  if (sealed.parts.size() > 1 && !sealed.id.has_value()) sealed.id = IdOf(topic, partition);
+  const size_t largest = Largest(outcome.parts);
+  if (!task.limitIsCertain && largest > kAskForLimitAbove && largest > limits_.Of(*topic.name).proven) {
+    sealed.unknownLimit = {.topic = *topic.name, .isAssumed = task.topicLimit > 0};
+  }
+  const bool isSplit = sealed.parts.size() > 1;
+  if (isSplit || sealed.unknownLimit.has_value()) {
+    if (!sealed.id.has_value()) sealed.id = IdOf(topic, partition);
+    if (isSplit && sealed.id.has_value() &&
+        !shared_.splits.Remember(*sealed.id, outcome.partSize, OwnerOf(connection_), SplitMemory::Clock::now())) {
+      shared_.NotRemembered();
+      return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
+                    "kveil: more batches in parts are under way than are remembered", RecordCount(partition));
+    }
+  }
   partition.records = sealed.parts.back().batch;
-  co_return std::nullopt;
+  return std::nullopt;
 }
 
 // Of an idempotent producer's batch.
@@ -343,14 +397,14 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
                 "kveil: an earlier batch of this producer was refused and has to come first", RecordCount(partition));
 }
 
-void ProduceGuard::RememberRefusal(const TopicState& topic, const ProduceRequest::Partition& partition,
-                                   ErrorCode code) {
-  const std::optional<SplitMemory::BatchId> id = IdOf(topic, partition);
+void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id, ErrorCode code) {
   // Of a producer that is out of sequence the broker has something, and watches over the order itself.
   if (!id.has_value() || code == ErrorCode::kOutOfOrderSequenceNumber) return;
   // The batches behind one that has to be split are none of them too large: they only have to wait.
   if (code == ErrorCode::kMessageTooLarge) code = ErrorCode::kNotEnoughReplicas;
-  shared_.refusals.Remember(id->producer, id->baseSequence, code, RefusalMemory::Clock::now());
+  const bool isRemembered = shared_.refusals.Remember(id->producer, id->baseSequence, code, OwnerOf(connection_),
+                                                      RefusalMemory::Clock::now());
+  if (!isRemembered) orderIsLost_ = true;
 }
 
 void ProduceGuard::Count(const SealOutcome& outcome) {

@@ -54,7 +54,7 @@ class ProduceGuard : public proxy::Interceptor {
   struct Sealed {
     std::vector<SplitBatches::Part> parts;
     std::optional<SplitMemory::BatchId> id;
-    bool sentBefore = false;
+    std::optional<SplitBatches::UnknownLimit> unknownLimit;
     std::optional<int64_t> takenAt;
   };
 
@@ -69,8 +69,9 @@ class ProduceGuard : public proxy::Interceptor {
                                               const policy::Policy& policies) const;
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, int16_t version, proxy::Upstream& upstream,
                                proxy::Arena& arena, State& state);
-  io::Task<absl::Status> SendLeadingParts(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
-                                          proxy::Upstream& upstream, SplitBatches& split);
+  io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
+                                   proxy::Upstream& upstream, SplitBatches& split);
+  void HearOf(SplitBatches::Batch& batch);
   TopicState StateOf(const kafka::ProduceRequest::Topic& topic, int16_t version, const policy::Policy& policies) const;
   io::Task<std::optional<Refusal>> SealPartition(const TopicState& topic, int16_t version, Limits& limits,
                                                  kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
@@ -78,12 +79,13 @@ class ProduceGuard : public proxy::Interceptor {
   io::Task<std::optional<Refusal>> SealRecords(const TopicState& topic, int16_t version, Limits& limits,
                                                kafka::ProduceRequest::Partition& partition, proxy::Upstream& upstream,
                                                proxy::Arena& arena, Sealed& sealed);
+  std::optional<Refusal> Keep(const TopicState& topic, const SealTask& task, const SealOutcome& outcome, Bytes bytes,
+                              kafka::ProduceRequest::Partition& partition, Sealed& sealed);
   std::optional<Refusal> RefusedBefore(const TopicState& topic, const kafka::ProduceRequest::Partition& partition);
   std::optional<SplitMemory::BatchId> IdOf(const TopicState& topic,
                                            const kafka::ProduceRequest::Partition& partition) const;
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
-  void RememberRefusal(const TopicState& topic, const kafka::ProduceRequest::Partition& partition,
-                       kafka::ErrorCode code);
+  void RememberRefusal(const std::optional<SplitMemory::BatchId>& id, kafka::ErrorCode code);
   void Count(const SealOutcome& outcome);
   void Report(const std::vector<Refused>& refused) const;
 
@@ -93,6 +95,7 @@ class ProduceGuard : public proxy::Interceptor {
   const proxy::ConnectionInfo& connection_;
   TopicLookup lookup_;
   LimitLookup limits_;
+  bool orderIsLost_ = false;  // a refusal could not be remembered: nothing that follows may pass
 };
 
 }  // namespace kveil::guard

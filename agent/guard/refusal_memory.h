@@ -4,6 +4,9 @@
 // the next one pass, the retry of the first comes out of order and is lost. Therefore, after a refusal, every later
 // batch of the same producer, epoch and partition is refused until the refused one comes again. Earlier ones may pass:
 // a broker that changes its mind about a partition refuses several, and the producer begins again with the first.
+//
+// A refusal that was forgotten would lose records, so none is: where there is no room for another, the connection has
+// to be closed, which keeps the order as well.
 #pragma once
 
 #include <atomic>
@@ -16,8 +19,8 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
-
+#include "base/expiring_map.h"
+#include "guard/workload_shares.h"
 #include "kafka/error_code.h"
 
 namespace kveil::guard {
@@ -41,8 +44,16 @@ class RefusalMemory {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // How long a refused batch is waited for; longer than clients try by default (Java 2 minutes, librdkafka 5).
-  explicit RefusalMemory(std::chrono::seconds lifetime = std::chrono::minutes(10)) : lifetime_(lifetime) {}
+  struct Options {
+    // How long a refused batch is waited for; longer than clients try by default (Java 2 minutes, librdkafka 5).
+    std::chrono::seconds lifetime = std::chrono::minutes(10);
+    size_t mostProducers = 100'000;  // and partitions, of all workloads
+    size_t mostOfAWorkload = 10'000;
+  };
+
+  RefusalMemory() : RefusalMemory(Options()) {}
+  explicit RefusalMemory(const Options& options)
+      : refused_(options.mostProducers, options.lifetime), shares_(options.mostOfAWorkload) {}
 
   // Whether anything is remembered at all: false nearly always, and then nothing else needs to be asked.
   bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
@@ -51,26 +62,23 @@ class RefusalMemory {
   // itself may always pass, and is forgotten.
   std::optional<kafka::ErrorCode> Check(const ProducerPartition& key, int32_t baseSequence, Clock::time_point now);
 
-  // A batch was refused; later ones are to be refused with this code. Of several for the same key, the first in
-  // sequence is the one that is waited for.
-  void Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code, Clock::time_point now);
+  // A batch of this workload was refused; later ones are to be refused with this code. Of several for the same key, the
+  // first in sequence is the one that is waited for. False when there is no room for it: then nothing that follows on
+  // the connection may pass.
+  [[nodiscard]] bool Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code,
+                              std::string_view workload, Clock::time_point now);
 
  private:
-  static constexpr size_t kMostProducers = 100'000;
-
   struct Refused {
-    int32_t baseSequence;
-    kafka::ErrorCode code;
-    Clock::time_point expires;
+    int32_t baseSequence = 0;
+    kafka::ErrorCode code = kafka::ErrorCode::kNone;
+    WorkloadShares::Share share;
   };
 
-  void DropExpired(Clock::time_point now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
-  const std::chrono::seconds lifetime_;
   std::atomic<size_t> size_{0};
   std::mutex mutex_;
-  absl::flat_hash_map<ProducerPartition, Refused> refused_ ABSL_GUARDED_BY(mutex_);
-  Clock::time_point nextSweep_ ABSL_GUARDED_BY(mutex_);
+  ExpiringMap<ProducerPartition, Refused> refused_ ABSL_GUARDED_BY(mutex_);
+  WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

@@ -82,7 +82,6 @@ void SealPass::SealRecord(const kafka::RecordView& record, int32_t index) {
   crypto::BuildAad(headerValue, boundTopic_, record.key, scratch_.aad);
   slot->cipher->Seal(envelope.recordIndex, scratch_.aad, plaintext, sealed);
   ++sealed_;
-  sealedBytes_ += plaintext.size() + crypto::kTagSize;
   if (slot->erasedSubject) ++afterErasure_;
 }
 

@@ -30,7 +30,8 @@ struct SealTask {
   bool zstdAllowed = true;                    // Produce version 7 and newer
   size_t batchLimit = 64 << 20;               // bytes of a batch after decompression
   size_t topicLimit = TopicLimits::kDefault;  // bytes of a batch that the broker takes
-  absl::Span<const int32_t> partCounts;       // the records of each part, where that is settled; else it is found out
+  bool limitIsCertain = true;                 // otherwise it takes whatever is no larger than it came, for all we know
+  size_t partSize = 0;                        // where an earlier try settled how the batch is cut
 };
 
 // One of the batches that a batch was sealed into.
@@ -44,7 +45,8 @@ struct SealOutcome {
   Kind kind = Kind::kSealed;
   keys::Misses misses;
   Refusal refusal;
-  std::vector<SealedPart> parts;  // in the order of the records; one, unless sealing made the batch too large
+  std::vector<SealedPart> parts;  // in the order of the records; one, unless sealing may make the batch too large
+  size_t partSize = 0;            // what the parts were filled to
   uint64_t sealed = 0;            // records
   uint64_t keysUsed = 0;          // distinct ones of each part, all found in the cache
   uint64_t afterErasure = 0;      // of them under a key that nobody keeps
@@ -60,8 +62,6 @@ class SealPass {
 
   bool refused() const { return refusal_.has_value(); }
   bool missing() const { return !misses_.empty(); }
-  // Of all sealed values with their tags: what no compression makes smaller.
-  size_t sealedBytes() const { return sealedBytes_; }
   SealOutcome TakeOutcome();
 
  private:
@@ -95,7 +95,6 @@ class SealPass {
   absl::flat_hash_map<std::string, bool> missedUsers_;
   std::optional<Refusal> refusal_;
   uint64_t sealed_ = 0;
-  size_t sealedBytes_ = 0;
   uint64_t afterErasure_ = 0;
 };
 

@@ -1,9 +1,11 @@
 // What the interceptors of all connections share.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 
+#include "absl/status/status.h"
 #include "guard/broker_directory.h"
 #include "guard/key_outages.h"
 #include "guard/refusal_memory.h"
@@ -36,6 +38,24 @@ struct SharedState {
   RefusalMemory refusals;
   SplitMemory splits;
   KeyOutages keyOutages;
+
+  // A refusal or a batch in parts could not be remembered.
+  void NotRemembered() {
+    metrics.ProducersNotRemembered(1);
+    notRememberedAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed);
+  }
+  // Whether that was within the last minute, for `kveil status`.
+  absl::Status ProducersHealth() const {
+    const Clock::time_point last(notRememberedAt_.load(std::memory_order_relaxed));
+    if (last == Clock::time_point() || Clock::now() - last > std::chrono::minutes(1)) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        "some workload has, or all have, more refused or split batches of idempotent producers under way than are "
+        "remembered: its connections are closed, or its batches refused, until those have come again");
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::atomic<Clock::duration> notRememberedAt_{};
 };
 
 }  // namespace kveil::guard

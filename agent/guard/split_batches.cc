@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
+
 namespace kveil::guard {
 namespace {
 
@@ -10,50 +12,57 @@ using kafka::ErrorCode;
 using kafka::ProduceRequest;
 using kafka::ProduceResponse;
 
-ProduceResponse::Partition* Find(ProduceResponse& response, const PartitionAddress& address) {
-  const auto topic = FindTopic(response.responses, address);
-  if (topic == response.responses.end()) return nullptr;
-  for (ProduceResponse::Partition& partition : topic->partitionResponses) {
-    if (partition.index == address.partition) return &partition;
-  }
-  return nullptr;
-}
-
-// Of the last part: the broker has it, from now or from an earlier time.
+// Of a part: the broker has it, from now or from an earlier time.
 bool IsTaken(ErrorCode code) { return code == ErrorCode::kNone || code == ErrorCode::kDuplicateSequenceNumber; }
 
-// The broker may have appended what it answers with this.
-bool LeavesOpen(ErrorCode code) {
-  return code == ErrorCode::kUnknownServerError || code == ErrorCode::kRequestTimedOut ||
-         code == ErrorCode::kNetworkException || code == ErrorCode::kNotEnoughReplicasAfterAppend ||
-         code == ErrorCode::kKafkaStorageError;
+// With these codes the broker answers before it appends (ReplicaManager.appendRecords, UnifiedLog.append, and what
+// KafkaApis checks before them). Any other may come when the batch is in the log: NOT_LEADER_OR_FOLLOWER and
+// UNKNOWN_TOPIC_OR_PARTITION too, where the leader changes while the replicas are waited for.
+bool IsCertainNotToAppend(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kCorruptMessage:
+    case ErrorCode::kMessageTooLarge:
+    case ErrorCode::kInvalidTopicException:
+    case ErrorCode::kRecordListTooLarge:
+    case ErrorCode::kNotEnoughReplicas:
+    case ErrorCode::kInvalidRequiredAcks:
+    case ErrorCode::kTopicAuthorizationFailed:
+    case ErrorCode::kClusterAuthorizationFailed:
+    case ErrorCode::kInvalidTimestamp:
+    case ErrorCode::kUnsupportedForMessageFormat:
+    case ErrorCode::kOutOfOrderSequenceNumber:
+    case ErrorCode::kInvalidProducerEpoch:
+    case ErrorCode::kInvalidTxnState:
+    case ErrorCode::kInvalidProducerIdMapping:
+    case ErrorCode::kTransactionalIdAuthorizationFailed:
+    case ErrorCode::kUnknownProducerId:
+    case ErrorCode::kUnsupportedCompressionType:
+    case ErrorCode::kInvalidRecord:
+    case ErrorCode::kProducerFenced:
+    case ErrorCode::kUnknownTopicId:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
 
-void SplitBatches::Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id,
-                       bool sentBefore) {
-  Batch& batch = batches_.emplace_back();
-  batch.address = std::move(address);
-  batch.parts = std::move(parts);
-  batch.id = std::move(id);
-  batch.sentBefore = sentBefore;
+size_t SplitBatches::Batch::largestPart() const {
+  size_t largest = 0;
+  for (const Part& part : parts) largest = std::max(largest, part.batch.size());
+  return largest;
 }
 
-void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
-  Batch& batch = batches_.emplace_back();
-  batch.address = std::move(address);
-  batch.baseOffset = baseOffset;
-}
-
-// What the broker says of one of the parts before the last; nullptr: it says nothing.
-void SplitBatches::Batch::Take(const Part& part, const ProduceResponse::Partition* answer) {
+// What the broker says of the part that went ahead in this round; nullptr: it says nothing.
+void SplitBatches::Batch::Take(size_t round, const ProduceResponse::Partition* answer) {
   const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;
-  // Of a batch that was sent before, a part that is out of sequence may be one of long ago; if it is not, the last is
-  // out of sequence, too.
-  if (IsTaken(said) || (sentBefore && said == ErrorCode::kOutOfOrderSequenceNumber)) {
+  // The broker knows this producer, and may have the part from so long ago that it does not know that again. If it does
+  // not have it, the next is out of sequence, too: only what comes next in sequence is taken.
+  const bool isOfLongAgo = said == ErrorCode::kOutOfOrderSequenceNumber && round + 1 < parts.size();
+  if (IsTaken(said) || isOfLongAgo) {
     if (said == ErrorCode::kNone) LearnOffset(answer->baseOffset);
-    recordsTaken += part.records;
+    recordsTaken += parts[round].records;
     return;
   }
   refusal.code = said;
@@ -72,37 +81,48 @@ void SplitBatches::Batch::LearnOffset(int64_t offset) {
   if (baseOffset < 0 && offset >= recordsTaken) baseOffset = offset - recordsTaken;
 }
 
-// Whether the broker has no part of it for certain.
+// Whether the broker took no part of it this time for certain.
 bool SplitBatches::Batch::IsOutOfTheLog() const {
-  return failed() && recordsTaken == 0 && !sentBefore && !LeavesOpen(refusal.code);
+  return failed() && recordsTaken == 0 && IsCertainNotToAppend(refusal.code);
 }
 
-// The parts with this number of all batches that have more behind it.
-ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_t round) const {
+void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
+  Batch& batch = batches_.emplace_back();
+  batch.address = std::move(address);
+  batch.baseOffset = baseOffset;
+}
+
+// The parts with this number of these batches, which each have one.
+ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_t round,
+                                            const std::vector<Batch*>& batches) const {
   ProduceRequest parts;
   parts.transactionalId = request.transactionalId;
   parts.acks = request.acks == 0 ? int16_t{1} : request.acks;  // the next may only follow when this one is there
   parts.timeoutMs = request.timeoutMs;
-  for (const Batch& batch : batches_) {
-    if (!batch.HasLeading(round)) continue;
-    ProduceRequest::Partition& partition = FindOrAddTopic(parts.topicData, batch.address)->partitionData.emplace_back();
-    partition.index = batch.address.partition;
-    partition.records = batch.parts[round].batch;
+  for (const Batch* const batch : batches) {
+    // They are in the order of the request, so those of a topic follow each other.
+    if (parts.topicData.empty() || !batch->address.IsOf(parts.topicData.back())) {
+      ProduceRequest::Topic& topic = parts.topicData.emplace_back();
+      topic.name = batch->address.topic;
+      topic.topicId = batch->address.topicId;
+    }
+    ProduceRequest::Partition& partition = parts.topicData.back().partitionData.emplace_back();
+    partition.index = batch->address.partition;
+    partition.records = batch->parts[round].batch;
   }
   return parts;
 }
 
-io::Task<absl::Status> SplitBatches::SendLeading(ProduceRequest& request, const kafka::RequestHeader& header,
-                                                 proxy::Upstream& upstream) {
-  for (const Batch& batch : batches_) {
-    if (!batch.id.has_value()) continue;
-    std::vector<int32_t> counts;
-    for (const Part& part : batch.parts) counts.push_back(part.records);
-    memory_.Remember(*batch.id, std::move(counts), SplitMemory::Clock::now());
+io::Task<absl::Status> SplitBatches::SendAhead(ProduceRequest& request, const kafka::RequestHeader& header,
+                                               proxy::Upstream& upstream) {
+  std::vector<Batch*> sending;
+  for (Batch& batch : batches_) {
+    if (!batch.parts.empty()) sending.push_back(&batch);
   }
   for (size_t round = 0;; ++round) {
-    const ProduceRequest parts = RequestOfRound(request, round);
-    if (parts.topicData.empty()) break;
+    std::erase_if(sending, [round](const Batch* batch) { return !batch->HasAhead(round); });
+    if (sending.empty()) break;
+    const ProduceRequest parts = RequestOfRound(request, round, sending);
     std::function<void(kafka::FrameWriter&)> write = [&](kafka::FrameWriter& writer) {
       kafka::Encode(parts, header.version, writer);
     };
@@ -111,48 +131,54 @@ io::Task<absl::Status> SplitBatches::SendLeading(ProduceRequest& request, const 
     if (!answer.ok()) co_return answer.status();
     absl::StatusOr<ProduceResponse> response = kafka::Decode<ProduceResponse>(*answer, header.version);
     if (!response.ok()) co_return response.status();
-    for (Batch& batch : batches_) {
-      if (!batch.HasLeading(round)) continue;
-      batch.Take(batch.parts[round], Find(*response, batch.address));
+    ProduceAnswer found(*response);
+    for (Batch* const batch : sending) batch->Take(round, found.Find(batch->address));
+    // It will send the batch again on another connection, and the rest of it here could come behind that. One that
+    // wants no acknowledgement sends once, and may close right afterwards.
+    if (request.acks != 0 && upstream.IsApplicationGone()) co_return absl::CancelledError("the producer has gone");
+  }
+  for (Batch& batch : batches_) {
+    if (!batch.id.has_value()) continue;
+    if (batch.IsOutOfTheLog()) {
+      memory_.Forget(*batch.id, SplitMemory::Clock::now());
+    } else if (batch.isSettled() && !batch.failed()) {
+      memory_.Taken(*batch.id, batch.baseOffset, SplitMemory::Clock::now());
     }
   }
-  for (const Batch& batch : batches_) {
-    if (!batch.failed()) continue;
-    Remove(batch.address, request);
-    if (batch.id.has_value() && batch.IsOutOfTheLog()) memory_.Forget(*batch.id);
-  }
+  TakeOutSettled(request);
   co_return absl::OkStatus();
 }
 
-void SplitBatches::Remove(const PartitionAddress& address, ProduceRequest& request) {
+void SplitBatches::TakeOutSettled(ProduceRequest& request) const {
+  absl::flat_hash_set<PartitionAddress> settled;
+  for (const Batch& batch : batches_) {
+    if (batch.isSettled() && !batch.parts.empty()) settled.insert(batch.address);
+  }
+  if (settled.empty()) return;
   for (ProduceRequest::Topic& topic : request.topicData) {
-    if (topic.name != address.topic || topic.topicId != address.topicId) continue;
-    std::erase_if(topic.partitionData, [&](const auto& partition) { return partition.index == address.partition; });
+    PartitionAddress address;
+    address.topic = std::string(topic.name);
+    address.topicId = topic.topicId;
+    std::erase_if(topic.partitionData, [&](const ProduceRequest::Partition& partition) {
+      address.partition = partition.index;
+      return settled.contains(address);
+    });
   }
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
 }
 
-std::vector<SplitBatches::Failure> SplitBatches::failures() const {
-  std::vector<Failure> failures;
-  for (const Batch& batch : batches_) {
-    if (batch.failed()) failures.push_back({batch.address, batch.id});
-  }
-  return failures;
-}
-
-void SplitBatches::Complete(ProduceResponse& response) {
-  for (const Batch& batch : batches_) {
-    if (batch.failed() || batch.parts.empty()) {
-      AddPartition(batch.address, batch.refusal, response).baseOffset = batch.failed() ? -1 : batch.baseOffset;
-    }
-  }
+void SplitBatches::Complete(ProduceAnswer& answer) {
   for (Batch& batch : batches_) {
-    ProduceResponse::Partition* const last = Find(response, batch.address);
-    if (batch.failed() || batch.parts.empty() || last == nullptr) continue;
+    if (batch.isSettled()) {
+      answer.Add(batch.address, batch.refusal).baseOffset = batch.failed() ? -1 : batch.baseOffset;
+      continue;
+    }
+    ProduceResponse::Partition* const last = answer.Find(batch.address);
+    if (last == nullptr) continue;
     if (IsTaken(last->errorCode)) {
       batch.LearnOffset(last->baseOffset);
       last->baseOffset = batch.baseOffset;
-      if (batch.id.has_value()) memory_.Taken(*batch.id, batch.baseOffset);
+      if (batch.id.has_value()) memory_.Taken(*batch.id, batch.baseOffset, SplitMemory::Clock::now());
       continue;
     }
     for (ProduceResponse::RecordError& error : last->recordErrors) error.batchIndex += batch.recordsTaken;

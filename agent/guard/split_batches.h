@@ -1,10 +1,14 @@
-// Batches that sealing made too large for their topics, on their way to the broker in parts.
+// Batches that go to the broker ahead of the request that they came in: in parts, as sealing may make them too large
+// for their topics; or whole, as nobody told how large a batch the topic takes.
 //
 // A produce request may hold one batch a partition. So the parts before the last go in requests of the agent's own,
 // each when the one before it has been taken: the broker takes any first sequence from a producer that it does not
 // know, so a part must not overtake another. The last goes with the producer's own request, whose answer then says of
 // the whole batch what the broker said of its parts. A part that the broker does not take fails the batch; when the
-// producer sends it again, the broker knows the parts that it has by their sequence numbers.
+// producer sends it again, it is cut alike, and the broker knows the parts that it has by their sequence numbers.
+//
+// Where the topic's limit is not known, the last part goes ahead, too: the agent then hears that the broker does not
+// take it before anything that came behind it can get past it.
 #pragma once
 
 #include <cstdint>
@@ -30,50 +34,59 @@ class SplitBatches {
     Bytes batch;
     int32_t records = 0;
   };
-  struct Failure {
+  // Of a topic of which nobody told how large a batch it takes.
+  struct UnknownLimit {
+    std::string topic;
+    bool isAssumed = false;  // the parts have what Kafka takes by default; otherwise they are no larger than it came
+  };
+  struct Batch {
     PartitionAddress address;
+    std::vector<Part> parts;  // the last is in the producer's request
+    // Of an idempotent producer's batch.
     std::optional<SplitMemory::BatchId> id;
+    std::optional<UnknownLimit> unknownLimit;  // then all parts go ahead
+
+    int32_t recordsTaken = 0;  // in the parts that went ahead
+    int64_t baseOffset = -1;   // of the first record, as far as it is known
+    Refusal refusal;           // by the broker, of a part that went ahead
+
+    bool failed() const { return refusal.code != kafka::ErrorCode::kNone; }
+    size_t ahead() const { return unknownLimit.has_value() ? parts.size() : parts.size() - 1; }
+    bool HasAhead(size_t round) const { return !failed() && round < ahead(); }
+    // Whether the producer's request holds nothing of it (any more).
+    bool isSettled() const { return failed() || parts.empty() || ahead() == parts.size(); }
+    size_t largestPart() const;
+
+   private:
+    friend class SplitBatches;
+    void Take(size_t round, const kafka::ProduceResponse::Partition* answer);
+    void LearnOffset(int64_t offset);
+    bool IsOutOfTheLog() const;
   };
 
   explicit SplitBatches(SplitMemory& memory) : memory_(memory) {}
 
   bool empty() const { return batches_.empty(); }
 
-  // A batch that goes in these parts, two or more; the last is in the producer's request. `id` for an idempotent
-  // producer's, which may have been sent before.
-  void Add(PartitionAddress address, std::vector<Part> parts, std::optional<SplitMemory::BatchId> id, bool sentBefore);
+  // A batch of two or more parts that is remembered, or one that has an unknown limit.
+  void Add(Batch batch) { batches_.push_back(std::move(batch)); }
   // A batch that the broker has from an earlier time, and that is not in the request any more.
   void AddTaken(PartitionAddress address, int64_t baseOffset);
 
-  // Sends all parts but the last, and takes the batches that failed with one of them out of `request`, which is
-  // otherwise what they are sent with. An error means that the connection to the broker is lost, and that it may or may
+  // Sends what goes ahead, and takes the batches of which nothing is left to send out of `request`, which is otherwise
+  // what they are sent with. An error means that the connection is lost on either side, and that the broker may or may
   // not have taken what was sent.
-  io::Task<absl::Status> SendLeading(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
-                                     proxy::Upstream& upstream);
-  std::vector<Failure> failures() const;
+  io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
+                                   proxy::Upstream& upstream);
+  std::vector<Batch>& batches() { return batches_; }
 
-  // Makes the broker's answer to the last parts one to the whole batches. It then refers to this.
-  void Complete(kafka::ProduceResponse& response);
+  // Makes the broker's answer to the rest one to the whole batches. It then refers to this.
+  void Complete(ProduceAnswer& answer);
 
  private:
-  struct Batch {
-    PartitionAddress address;
-    std::vector<Part> parts;  // none: taken before
-    std::optional<SplitMemory::BatchId> id;
-    bool sentBefore = false;
-    int32_t recordsTaken = 0;  // in the parts before the last
-    int64_t baseOffset = -1;   // of the first record, as far as it is known
-    Refusal refusal;           // by the broker, of a part before the last
-
-    bool failed() const { return refusal.code != kafka::ErrorCode::kNone; }
-    bool HasLeading(size_t round) const { return !failed() && round + 1 < parts.size(); }
-    void Take(const Part& part, const kafka::ProduceResponse::Partition* answer);
-    void LearnOffset(int64_t offset);
-    bool IsOutOfTheLog() const;
-  };
-
-  kafka::ProduceRequest RequestOfRound(const kafka::ProduceRequest& request, size_t round) const;
-  static void Remove(const PartitionAddress& address, kafka::ProduceRequest& request);
+  kafka::ProduceRequest RequestOfRound(const kafka::ProduceRequest& request, size_t round,
+                                       const std::vector<Batch*>& batches) const;
+  void TakeOutSettled(kafka::ProduceRequest& request) const;
 
   SplitMemory& memory_;
   std::vector<Batch> batches_;

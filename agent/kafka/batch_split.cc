@@ -50,18 +50,20 @@ struct Place {
 
 }  // namespace
 
-absl::StatusOr<std::vector<int32_t>> EvenCounts(const BatchPart& whole, size_t parts) {
+absl::StatusOr<std::vector<int32_t>> FilledCounts(const BatchPart& whole, size_t partSize, size_t growth,
+                                                  size_t mostParts) {
   std::vector<int32_t> counts = {0};
-  size_t bytes = 0;
-  int32_t index = 0;
+  size_t size = kBatchHeaderSize;
   RecordReader reader(whole.records, whole.header.count);
-  for (RecordView record; reader.Next(record); ++index) {
-    const size_t started = counts.size();
-    const auto left = static_cast<size_t>(whole.header.count - index);
-    const bool isFull = bytes + record.whole.size() > whole.records.size() / parts * started;
-    if (started < parts && counts.back() > 0 && (isFull || left == parts - started)) counts.push_back(0);
+  for (RecordView record; reader.Next(record);) {
+    const size_t grown = record.whole.size() + (record.value.has_value() ? growth : 0);
+    if (counts.back() > 0 && size + grown > partSize) {
+      if (counts.size() > mostParts) return counts;
+      counts.push_back(0);
+      size = kBatchHeaderSize;
+    }
     ++counts.back();
-    bytes += record.whole.size();
+    size += grown;
   }
   if (!reader.status().ok()) return reader.status();
   return counts;

@@ -18,9 +18,11 @@ struct BatchPart {
   Bytes records;  // not compressed
 };
 
-// How many records each of so many parts (1 to the number of records) has when all have about the same bytes. Errors as
-// RecordReader has them.
-absl::StatusOr<std::vector<int32_t>> EvenCounts(const BatchPart& whole, size_t parts);
+// How many records each part has when parts are filled in order, none beyond `partSize` bytes if every record that has
+// a value grows by `growth` bytes. A record that is larger than that has a part of its own. Stops at `mostParts` + 1
+// parts. It depends on nothing else, so that a batch that is sent again is cut alike. Errors as RecordReader has them.
+absl::StatusOr<std::vector<int32_t>> FilledCounts(const BatchPart& whole, size_t partSize, size_t growth,
+                                                  size_t mostParts);
 
 // Cuts `whole` into parts of so many records, which are all there are. The records of all parts but the first are
 // written to `buffer` (replacing its content, with kTailPadding readable bytes behind), as their offsets count from 0

@@ -72,6 +72,9 @@ struct Metrics::Families {
                                 "Produced records of users erased before, sealed under a key that nobody keeps.");
   Counter* split = Plain(*registry, "kveil_batches_split_total",
                          "Produced batches that sealing made too large for their topic, sent in parts.");
+  Counter* notRemembered =
+      Plain(*registry, "kveil_producers_not_remembered_total",
+            "Refusals to idempotent producers because a workload, or all, had as many remembered as may be.");
   std::array<Counter*, kDropReasons> dropped = Labelled(
       *registry, "kveil_records_dropped_total", "Fetched records that were left out, by reason.", "reason", kDropNames);
   std::array<Counter*, kDropReasons> masked =
@@ -121,6 +124,7 @@ void Metrics::RecordsOpened(uint64_t count) { Add(families_->opened, count); }
 void Metrics::RecordsPassedPlain(uint64_t count) { Add(families_->passedPlain, count); }
 void Metrics::RecordsAfterErasure(uint64_t count) { Add(families_->afterErasure, count); }
 void Metrics::BatchesSplit(uint64_t count) { Add(families_->split, count); }
+void Metrics::ProducersNotRemembered(uint64_t count) { Add(families_->notRemembered, count); }
 void Metrics::RecordsDropped(DropReason reason, uint64_t count) {
   Add(families_->dropped[static_cast<size_t>(reason)], count);
 }

@@ -63,6 +63,9 @@ class Metrics {
   void RecordsPassedPlain(uint64_t count);   // fetched without an envelope from a protected topic, passed by policy
   void RecordsAfterErasure(uint64_t count);  // of users erased before, sealed under a key that nobody keeps
   void BatchesSplit(uint64_t count);         // too large for their topic when sealed
+  // Of idempotent producers, whose order could not be kept in memory: their connections were closed, or their batches
+  // refused.
+  void ProducersNotRemembered(uint64_t count);
   void RecordsDropped(DropReason reason, uint64_t count);
   void RecordsMasked(DropReason reason, uint64_t count);  // passed on without their value
   void RecordsRefused(RefuseReason reason, uint64_t count);

@@ -137,9 +137,8 @@ void Rebuild(const BatchView& batch, Bytes records, uint8_t edit) {
 void CutUp(const BatchView& batch, Bytes records, uint8_t edit) {
   static ByteBuffer buffer;
   const kafka::BatchPart whole = {.header = batch.header, .records = records};
-  const size_t parts = std::min(1 + static_cast<size_t>(edit % 17), static_cast<size_t>(batch.header.count));
-  const auto counts = kafka::EvenCounts(whole, parts);
-  Check(counts.ok() && counts->size() == parts, "a batch can be divided into as many parts as it has records");
+  const auto counts = kafka::FilledCounts(whole, size_t{16} * edit, 64, static_cast<size_t>(batch.header.count));
+  Check(counts.ok(), "a batch of which the records can be read can be divided");
   const auto cut = kafka::Cut(whole, *counts, buffer);
   if (!cut.ok()) return;  // a timestamp that is too long
   RecordReader old(records, batch.header.count);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -134,13 +135,32 @@ class TopicLimit : public ProduceGuardTest {
     config.value = limit;
     return BodyOf(response, 1);
   }
+  // As the limit; it takes every batch.
   void BrokerSays(std::string_view limit, ErrorCode error = ErrorCode::kNone) {
-    upstream_.answer = LimitAnswer(limit, error);
+    limitAnswer_ = [limit = std::string(limit), error] { return LimitAnswer(limit, error); };
+    upstream_.respond = [this](const FakeUpstream::Asked& asked) -> absl::StatusOr<ByteBuffer> {
+      if (asked.apiKey == kafka::ApiKey::kDescribeConfigs) return limitAnswer_();
+      ++ahead_;
+      const auto request = kafka::Decode<ProduceRequest>(asked.body, asked.version);
+      EXPECT_TRUE(request.ok()) << request.status();
+      return BodyOf(Accepted(*request), asked.version);
+    };
   }
-  kafka::Codec CodecAfter(const RequestResult& result) {
-    const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
-    return Read(*forwarded.topicData.at(0).partitionData.at(0).records).header.codec();
+  size_t Questions() const {
+    return static_cast<size_t>(std::count_if(upstream_.asked.begin(), upstream_.asked.end(), [](const auto& asked) {
+      return asked.apiKey == kafka::ApiKey::kDescribeConfigs;
+    }));
   }
+  // In how many parts the broker gets a batch for "orders".
+  size_t PartsOf(std::vector<std::pair<int32_t, Bytes>> partitions) {
+    if (!upstream_.respond) BrokerSays("52000");
+    ahead_ = 0;
+    const RequestResult result = Produce({Topic("orders", std::move(partitions))});
+    return ahead_ + (result.rewritten() ? 1 : 0);
+  }
+
+  std::function<absl::StatusOr<ByteBuffer>()> limitAnswer_;
+  size_t ahead_ = 0;  // requests with parts that the broker got ahead of the last
 
   std::mt19937 random_{1};
   std::vector<TestRecord> records_;

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 
 #include "produce_fixture.h"
@@ -182,6 +183,7 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
 
 TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
   shared_->limits.batchSize = 20'000;
+  shared_->topicLimits.Learn("main", "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   std::vector<std::pair<int32_t, Bytes>> partitions;
   std::string noise(15'000, '\0');  // that compression makes little of
   std::mt19937 random(1);
@@ -202,6 +204,47 @@ TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
   const ResponseResult answer = Response(*guard_, 9, Accepted(forwarded), result.verdict.state.get());
   ASSERT_TRUE(answer.rewritten());
   EXPECT_THAT(Lines(WrittenResponse<ProduceResponse>(answer.written, 9)), testing::Contains("clicks/13 87 -1"));
+}
+
+// A producer sends again what was not answered, from the first on: the order is kept without memory, too.
+TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
+  const ByteBuffer refused = BatchOf(100, Record("k", "{}"));
+  std::vector<std::pair<int32_t, Bytes>> partitions;
+  for (int32_t index = 0; index < 10'000; ++index) partitions.emplace_back(index, refused);
+  EXPECT_TRUE(Produce({Topic("clicks", partitions)}).answered());
+  EXPECT_TRUE(shared_->ProducersHealth().ok());
+  EXPECT_TRUE(Produce({Topic("clicks", {{10'001, refused}})}).closed());
+  EXPECT_FALSE(shared_->ProducersHealth().ok());
+  connection_.workload.cgroupPath = "/system.slice/reader.service/child/of/its/own";
+  guard_ = NewConnection();
+  EXPECT_TRUE(Produce({Topic("clicks", {{10'001, refused}})}).answered()) << "another one at the third level";
+  connection_.workload.cgroupPath = "/system.slice/reader.service";
+  EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
+  guard_ = NewConnection();
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(101, ClickOf("anna"))}})})), 87) << "forgotten";
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, refused}})})), 87) << "it has its place already";
+}
+
+// Quadratic work takes 64 times as long for 8 times as many.
+TEST_F(ProduceGuardTest, refusesManyTopicsInTimeThatGrowsWithTheirNumber) {
+  TestBatch fields;
+  fields.producerId = -1;
+  fields.producerEpoch = -1;
+  fields.baseSequence = -1;
+  const ByteBuffer batch = ProducedBatch({ClickOf("anna")}, kafka::Codec::kNone, fields);
+  const auto secondsFor = [&](uint32_t count) {
+    std::vector<ProduceRequest::Topic> topics;
+    for (uint32_t i = 0; i < count; ++i) {
+      kafka::TopicId id = Id(1);
+      std::memcpy(id.bytes.data() + 4, &i, sizeof(i));
+      topics.push_back(TopicById(id, {{0, batch}}));
+    }
+    const auto started = std::chrono::steady_clock::now();
+    EXPECT_TRUE(Produce(std::move(topics), 13).answered());
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  };
+  const double few = secondsFor(12'500) + secondsFor(12'500);
+  EXPECT_LT(secondsFor(100'000), 12 * few);
 }
 
 TEST_F(ProduceGuardTest, letsANewEpochBeginAnew) {

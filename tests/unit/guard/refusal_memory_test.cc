@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <string>
 
 namespace kveil::guard {
 namespace {
@@ -23,11 +24,12 @@ class RefusalMemoryTest : public testing::Test {
   std::optional<ErrorCode> Check(const ProducerPartition& key, int32_t sequence) {
     return memory_.Check(key, sequence, now_);
   }
-  void Remember(const ProducerPartition& key, int32_t sequence, ErrorCode code = ErrorCode::kNotEnoughReplicas) {
-    memory_.Remember(key, sequence, code, now_);
+  bool Remember(const ProducerPartition& key, int32_t sequence, ErrorCode code = ErrorCode::kNotEnoughReplicas,
+                std::string_view workload = "/shop") {
+    return memory_.Remember(key, sequence, code, workload, now_);
   }
 
-  RefusalMemory memory_{std::chrono::seconds(60)};
+  RefusalMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 1000, .mostOfAWorkload = 300}};
   RefusalMemory::Clock::time_point now_ = RefusalMemory::Clock::now();
 };
 
@@ -106,12 +108,42 @@ TEST_F(RefusalMemoryTest, waitsOnWhileTheProducerIsStillThere) {
   }
 }
 
-TEST_F(RefusalMemoryTest, dropsWhatExpiredWhenSomethingNewIsRemembered) {
-  for (int64_t id = 0; id < 100; ++id) Remember(Producer(id), 100);
+// Whoever else produces is asked for, and with each question some of what has expired goes.
+TEST_F(RefusalMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
+  for (int64_t id = 0; id < 100; ++id) EXPECT_TRUE(Remember(Producer(id), 100));
   now_ += std::chrono::seconds(61);
-  Remember(Producer(1000), 5);
-  EXPECT_EQ(Check(Producer(1000), 5), std::nullopt);
-  EXPECT_TRUE(memory_.empty()) << "the hundred are still remembered";
+  for (int i = 0; i < 30 && !memory_.empty(); ++i) EXPECT_EQ(Check(Producer(1000), i), std::nullopt);
+  EXPECT_TRUE(memory_.empty());
+}
+
+// A refusal that is forgotten loses records of whoever it was: the one who has too many gets no more.
+TEST_F(RefusalMemoryTest, letsNobodyPushOutTheRefusalsOfOthers) {
+  EXPECT_TRUE(Remember(Producer(1), 100, ErrorCode::kNotEnoughReplicas, "/other"));
+  for (int64_t id = 2; id < 302; ++id) EXPECT_TRUE(Remember(Producer(id), 100)) << id;
+  EXPECT_FALSE(Remember(Producer(302), 100)) << "more than its share";
+  EXPECT_TRUE(Remember(Producer(301), 90)) << "it has this one already";
+  EXPECT_EQ(Check(Producer(1), 110), ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Check(Producer(2), 110), ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Check(Producer(2), 100), std::nullopt);
+  EXPECT_TRUE(Remember(Producer(302), 100)) << "another one has come again";
+  for (int64_t id = 1000; id < 1699; ++id) {
+    EXPECT_TRUE(Remember(Producer(id), 100, ErrorCode::kNotEnoughReplicas, std::to_string(id % 3)));
+  }
+  EXPECT_FALSE(Remember(Producer(2000), 100, ErrorCode::kNotEnoughReplicas, "/last")) << "all are taken";
+  EXPECT_EQ(Check(Producer(1), 110), ErrorCode::kNotEnoughReplicas);
+}
+
+// Workloads come and go.
+TEST(WorkloadSharesTest, countsNobodyWhoHoldsNothing) {
+  WorkloadShares shares(2);
+  const WorkloadShares::Share first = shares.Take("/shop");
+  WorkloadShares::Share second = shares.Take("/shop");
+  EXPECT_EQ(shares.Take("/shop"), nullptr);
+  for (int i = 0; i < 100'000; ++i) EXPECT_NE(shares.Take(std::to_string(i)), nullptr);
+  EXPECT_LT(shares.size(), 3000u);
+  EXPECT_EQ(shares.Take("/shop"), nullptr) << "forgotten though it holds two";
+  second.reset();
+  EXPECT_NE(shares.Take("/shop"), nullptr);
 }
 
 }  // namespace

@@ -19,13 +19,17 @@ class SplitBatch : public TopicLimit {
   SplitBatch() {
     Limit(42'500);
     upstream_.respond = [this](const FakeUpstream::Asked& asked) -> absl::StatusOr<ByteBuffer> {
-      if (asked.apiKey == kafka::ApiKey::kDescribeConfigs) return LimitAnswer(told_);
+      if (asked.apiKey == kafka::ApiKey::kDescribeConfigs) {
+        return LimitAnswer(told_, mayAsk_ ? ErrorCode::kNone : ErrorCode::kTopicAuthorizationFailed);
+      }
       EXPECT_EQ(asked.apiKey, kafka::ApiKey::kProduce);
       EXPECT_EQ(asked.clientId, "a client") << "the broker counts it for somebody else";
       if (connectionIsLost_) return absl::UnavailableError("the broker has closed the connection");
       const auto request = kafka::Decode<ProduceRequest>(asked.body, asked.version);
       EXPECT_TRUE(request.ok()) << request.status();
-      return BodyOf(Take(*request), asked.version);
+      ByteBuffer answer = BodyOf(Take(*request), asked.version);
+      upstream_.isApplicationGone = goesAfterAPart_;
+      return answer;
     };
     batch_ = Whole(100);
   }
@@ -54,6 +58,9 @@ class SplitBatch : public TopicLimit {
         if (!errors_.empty()) {
           error = errors_.front();
           errors_.pop_front();
+        }
+        if (error == ErrorCode::kNone && request.topicData[i].partitionData[j].records->size() > takesAtMost_) {
+          error = ErrorCode::kMessageTooLarge;
         }
         if (error == ErrorCode::kNone) {
           Append(Read(*request.topicData[i].partitionData[j].records), answer);
@@ -123,6 +130,9 @@ class SplitBatch : public TopicLimit {
   int64_t nextOffset_ = 900;
   int64_t others_ = 0;  // records of other producers behind each batch
   int16_t acks_ = 0;
+  size_t takesAtMost_ = 1 << 20;
+  bool mayAsk_ = true;  // what the topic's limit is
+  bool goesAfterAPart_ = false;
   bool connectionIsLost_ = false;
   ProduceRequest forwarded_;
 };
@@ -174,12 +184,39 @@ TEST_F(SplitBatch, goesInAsManyPartsAsItTakes) {
   EXPECT_EQ(TakenRecords(), 4000u);
 }
 
-TEST_F(SplitBatch, ofMoreThanSixteenPartsIsRefused) {
-  records_.assign(4000, Record(std::nullopt, "x"));
+TEST_F(SplitBatch, ofTooManyPartsIsRefused) {
+  records_.assign(4000, Record(std::nullopt, std::string(2000, 'x')));
   const ByteBuffer batch = ProducedBatch(records_, kafka::Codec::kGzip);
   Limit(batch.size());
   EXPECT_EQ(Send(batch), 10);
   EXPECT_TRUE(taken_.empty());
+}
+
+// Nothing that the agent remembered is there any more, and its keys and salts are others.
+TEST_F(SplitBatch, isCutAlikeAfterARestart) {
+  const RequestResult lost = Produce({Topic("orders", {{0, batch_}})});
+  Take(WrittenRequest<ProduceRequest>(lost.written, 9));
+  ASSERT_EQ(TakenRecords(), 300u);
+  for (int i = 0; i < 20; ++i) {
+    shared_ = std::make_unique<SharedState>(*policies_, metrics_, brokers_, GuardLimits());
+    guard_ = NewConnection();
+    Limit(42'500);
+    const auto again = Answer(batch_);
+    ASSERT_EQ(again.errorCode, ErrorCode::kNone);
+    ASSERT_EQ(TakenRecords(), 300u);
+  }
+}
+
+// It comes again on another connection, and the rest of it here could get behind that.
+TEST_F(SplitBatch, isNotSentFurtherWhenItsProducerHasGone) {
+  goesAfterAPart_ = true;
+  const RequestResult result = Produce({Topic("orders", {{0, batch_}})});
+  EXPECT_TRUE(result.closed());
+  EXPECT_EQ(taken_.size(), 1u);
+  goesAfterAPart_ = false;
+  guard_ = NewConnection();
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(TakenRecords(), 300u);
 }
 
 TEST_F(SplitBatch, hasTheOffsetOfItsFirstRecordAlsoWithOthersInBetween) {
@@ -268,6 +305,15 @@ TEST_F(SplitBatch, doesNotHoldUpAnEarlierOne) {
   EXPECT_EQ(TakenRecords(), 301u);
 }
 
+// It may close as soon as it has sent everything.
+TEST_F(SplitBatch, withoutAcknowledgementsIsSentWholeThoughItsProducerHasGone) {
+  goesAfterAPart_ = true;
+  const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
+  ASSERT_TRUE(result.rewritten());
+  Take(WrittenRequest<ProduceRequest>(result.written, 9));
+  EXPECT_EQ(TakenRecords(), 300u);
+}
+
 // franz-go gives the sequence numbers of a batch that failed to the next one. The broker would take a part of this for
 // the part of the other that it has.
 TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
@@ -287,7 +333,7 @@ TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
     EXPECT_EQ(TakenRecords(), before);
     known_.clear();
     EXPECT_EQ(Send(BatchOf(100, Record("k", "small"), 1)), 0) << "a new epoch";
-    shared_->splits.Forget(IdOf(batch_));
+    shared_->splits.Forget(IdOf(batch_), SplitMemory::Clock::now());
   }
 }
 
@@ -297,6 +343,24 @@ TEST_F(SplitBatch, mayTakeThePlaceOfAnotherOfWhichNothingIsInTheLog) {
   for (TestRecord& record : records_) record.value = Noise(130);
   EXPECT_EQ(Send(Whole(100)), 0);
   EXPECT_EQ(TakenRecords(), 300u);
+}
+
+// The leader may change when the batch is in the log and waits for the replicas.
+TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatMayBeInTheLog) {
+  const ErrorCode codes[] = {ErrorCode::kNotLeaderOrFollower, ErrorCode::kUnknownTopicOrPartition,
+                             ErrorCode::kRequestTimedOut,     ErrorCode::kNotEnoughReplicasAfterAppend,
+                             ErrorCode::kUnknownServerError,  ErrorCode::kKafkaStorageError,
+                             ErrorCode::kNotLeaderOrFollower, ErrorCode::kConcurrentTransactions};
+  int32_t sequence = 100;
+  for (const ErrorCode code : codes) {
+    known_.clear();
+    errors_ = {code};
+    EXPECT_EQ(Send(Whole(sequence)), static_cast<int>(code));
+    for (TestRecord& record : records_) record.value = Noise(130);
+    EXPECT_EQ(Send(Whole(sequence)), 45) << static_cast<int>(code);
+    sequence += 300;
+    shared_->refusals.Check(IdOf(batch_).producer, sequence - 300, RefusalMemory::Clock::now());
+  }
 }
 
 // Producer ids begin anew.
@@ -358,6 +422,71 @@ TEST_F(SplitBatch, isSealedAnewWhenTheLimitTurnsOutToBeGreater) {
   Limit(30'000, std::chrono::seconds(30));
   EXPECT_EQ(Send(batch_), 0) << "the broker takes 42,500 bytes now, and the batch has " << batch_.size();
   EXPECT_EQ(taken_.size(), 2u);
+}
+
+// To a principal that may not ask for it.
+TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsNotOvertaken) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  takesAtMost_ = 42'500;
+  EXPECT_EQ(Send(batch_), 19);
+  EXPECT_TRUE(taken_.empty());
+  const ByteBuffer next = BatchOf(400, Record("k", "small"));
+  EXPECT_EQ(Send(next), 19) << "it got in before";
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(taken_.size(), 2u);
+  EXPECT_EQ(Send(next), 0);
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(TakenRecords(), 301u);
+  EXPECT_EQ(Send(Whole(401)), 0) << "cut from now on";
+  EXPECT_EQ(taken_.size(), 5u);
+}
+
+TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  takesAtMost_ = batch_.size() / 3;
+  EXPECT_EQ(Send(batch_), 19);
+  EXPECT_EQ(Send(batch_), 10);
+  EXPECT_TRUE(taken_.empty());
+  EXPECT_EQ(Send(BatchOf(400, Record("k", "small"))), 19) << "smaller ones with its sequence numbers come first";
+  EXPECT_EQ(Send(BatchOf(100, Record("k", "small"))), 0);
+}
+
+TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  EXPECT_EQ(Send(batch_), 0);
+  EXPECT_EQ(upstream_.asked.size(), 2u) << "for the limit, and with the batch";
+  EXPECT_EQ(taken_.size(), 1u);
+  EXPECT_EQ(Answer(Whole(400)).baseOffset, 1200);
+  EXPECT_EQ(upstream_.asked.size(), 2u);
+  EXPECT_EQ(Send(batch_), 0) << "sent again, which the broker knows";
+  EXPECT_EQ(TakenRecords(), 600u);
+}
+
+TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
+  ASSERT_TRUE(result.rewritten());
+  EXPECT_FALSE(result.verdict.expectResponse);
+  EXPECT_TRUE(WrittenRequest<ProduceRequest>(result.written, 9).topicData.empty());
+  EXPECT_EQ(TakenRecords(), 300u);
+}
+
+TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
+  for (int64_t producer = 1000; producer < 11'000; ++producer) {
+    SplitMemory::BatchId id = IdOf(batch_);
+    id.producer.producerId = producer;
+    const std::string& workload = connection_.workload.cgroupPath;
+    ASSERT_TRUE(shared_->splits.Remember(id, 1000, workload, SplitMemory::Clock::now()));
+  }
+  EXPECT_EQ(Send(batch_), 19);
+  EXPECT_TRUE(taken_.empty());
+  EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
+  connection_.workload.cgroupPath = "/another";
+  EXPECT_EQ(Send(batch_), 0);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// How large a batch may become: what is asked of the broker, what is compressed, and what is refused.
+// How large a batch may become: what is asked of the broker, what is split, and what is refused.
 #include <gtest/gtest.h>
 
 #include "produce_fixture.h"
@@ -6,59 +6,63 @@
 namespace kveil::guard {
 namespace {
 
-TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsCompressed) {
+TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsSplit) {
   BrokerSays("52000");
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
-  ASSERT_EQ(upstream_.asked.size(), 1u);
+  EXPECT_GT(PartsOf({{0, batch_}}), 1u);
+  ASSERT_EQ(Questions(), 1u);
   EXPECT_EQ(upstream_.asked[0].apiKey, kafka::ApiKey::kDescribeConfigs);
   const auto question = kafka::Decode<kafka::DescribeConfigsRequest>(upstream_.asked[0].body, 1);
   ASSERT_TRUE(question.ok()) << question.status();
   EXPECT_EQ(question->resources.at(0).resourceName, "orders");
   EXPECT_EQ(question->resources.at(0).configurationKeys->at(0), "max.message.bytes");
   BrokerSays("10000000");
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
-  EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
+  EXPECT_GT(PartsOf({{0, batch_}}), 1u);
+  EXPECT_EQ(Questions(), 1u) << "asked for what is known";
   shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
+  EXPECT_EQ(PartsOf({{1, batch_}}), 1u);
+  EXPECT_GT(PartsOf({{0, batch_}}), 1u) << "the broker may have it, in parts";
 }
 
-TEST_F(TopicLimit, ofACompressedBatchMakesItTheStrongerCodec) {
-  BrokerSays("48000");
-  const ByteBuffer snappy = ProducedBatch(records_, kafka::Codec::kSnappy);
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, snappy}})})), kafka::Codec::kZstd);
-  shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, snappy}})})), kafka::Codec::kSnappy);
+TEST_F(TopicLimit, isAskedForOnceForATopicThatIsNamedManyTimes) {
+  BrokerSays("52000");
+  std::vector<ProduceRequest::Topic> topics;
+  for (int32_t i = 0; i < 10; ++i) topics.push_back(Topic("orders", {{i, batch_}}));
+  Produce(topics);
+  const auto question = kafka::Decode<kafka::DescribeConfigsRequest>(upstream_.asked.at(0).body, 1);
+  ASSERT_TRUE(question.ok()) << question.status();
+  EXPECT_EQ(question->resources.size(), 1u);
 }
 
 TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
   BrokerSays("45000", ErrorCode::kTopicAuthorizationFailed);
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
+  EXPECT_EQ(PartsOf({{0, batch_}}), 1u);
   for (const char* limit : {"", "-1", "0", "many"}) {
     shared_->topicLimits.Forget("main", "orders");
     BrokerSays(limit);
-    EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone) << limit;
+    EXPECT_EQ(PartsOf({{0, batch_}}), 1u) << limit;
   }
-  EXPECT_EQ(upstream_.asked.size(), 5u);
+  EXPECT_EQ(Questions(), 5u);
 }
 
 TEST_F(TopicLimit, countsOnWhileItIsAskedForAgain) {
   shared_->topicLimits.Learn("main", "orders", 52'000, TopicLimits::Clock::now() - TopicLimits::kLifetime);
   size_t during = 0;
-  upstream_.respond = [&](const FakeUpstream::Asked&) -> absl::StatusOr<ByteBuffer> {
+  BrokerSays("52000");
+  limitAnswer_ = [&]() -> absl::StatusOr<ByteBuffer> {
     const auto known = shared_->topicLimits.Find("main", "orders", TopicLimits::Clock::now());
     during = known.has_value() ? known->bytes : 0;
     return absl::UnavailableError("the broker has closed the connection");
   };
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
+  EXPECT_GT(PartsOf({{0, batch_}}), 1u);
   EXPECT_EQ(during, 52'000u);
 }
 
 // A broker hears of a new topic a little later than its producers may.
 TEST_F(TopicLimit, ofATopicThatTheBrokerDoesNotKnowYetIsAskedForAgain) {
   BrokerSays("45000", ErrorCode::kUnknownTopicOrPartition);
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kNone);
+  EXPECT_EQ(PartsOf({{0, batch_}}), 1u);
   BrokerSays("52000");
-  EXPECT_EQ(CodecAfter(Produce({Topic("orders", {{0, batch_}})})), kafka::Codec::kZstd);
+  EXPECT_GT(PartsOf({{0, batch_}}), 1u);
 }
 
 // The broker would refuse it too, but take a smaller one behind it, and then no part of this one any more.
@@ -81,7 +85,7 @@ TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
   shared_->topicLimits.Learn("main", "orders", 30'000, TopicLimits::Clock::now() - std::chrono::seconds(30));
   BrokerSays("4000000");
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
-  EXPECT_EQ(upstream_.asked.size(), 1u);
+  EXPECT_EQ(Questions(), 1u);
 }
 
 TEST_F(TopicLimit, isNotAskedForWithoutNeed) {

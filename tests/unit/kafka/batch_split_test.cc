@@ -39,12 +39,9 @@ class BatchSplit : public ::testing::Test {
     part.records = bytes_;
     return part;
   }
-  // Cuts it into so many even parts and checks that these hold so many records, the same as before but for the offsets.
+  // Cuts it into parts of so many records and checks that these are the same as before but for the offsets.
   void ExpectParts(const BatchPart& whole, const std::vector<int32_t>& expected) {
-    const auto counts = EvenCounts(whole, expected.size());
-    ASSERT_TRUE(counts.ok()) << counts.status();
-    EXPECT_EQ(*counts, expected);
-    const auto cut = Cut(whole, *counts, buffer_);
+    const auto cut = Cut(whole, expected, buffer_);
     ASSERT_TRUE(cut.ok()) << cut.status();
     parts_ = *cut;
     ASSERT_EQ(parts_.size(), expected.size());
@@ -74,16 +71,39 @@ class BatchSplit : public ::testing::Test {
   std::vector<BatchPart> parts_;
 };
 
-TEST_F(BatchSplit, cutsWhereEachPartHasItsShareOfTheBytes) {
+// Bytes of a part with these records, each with a value grown by `growth`.
+size_t SizeOf(const std::vector<TestRecord>& records, size_t growth) {
+  size_t size = kBatchHeaderSize + RecordsBytes(records).size();
+  for (const TestRecord& record : records) size += record.value.has_value() ? growth : 0;
+  return size;
+}
+
+TEST_F(BatchSplit, fillsEachPartInTurn) {
   const std::string large(1000, 'x');
-  ExpectParts(Part({Record("1"), Record("2")}), {1, 1});
-  ExpectParts(Part({Record("1"), Record("2"), Record("3"), Record("4")}), {2, 2});
-  ExpectParts(Part({Record("1"), Record("2"), Record("3"), Record("4")}), {1, 1, 1, 1});
-  ExpectParts(Part({Record("1"), Record("2"), Record("3")}), {3});
-  ExpectParts(Part({Record(large), Record("2"), Record("3"), Record("4")}), {1, 3});
-  ExpectParts(Part({Record("1"), Record("2"), Record("3"), Record(large)}), {3, 1});
-  ExpectParts(Part({Record(""), Record(large), Record("")}), {1, 2});
-  ExpectParts(Part({Record("1"), Record("2"), Record("3"), Record("4"), Record("5"), Record(large)}), {4, 1, 1});
+  const auto counts = [&](std::vector<TestRecord> records, size_t partSize, size_t growth = 0) {
+    const auto filled = FilledCounts(Part(std::move(records)), partSize, growth, 10);
+    EXPECT_TRUE(filled.ok()) << filled.status();
+    return *filled;
+  };
+  using Counts = std::vector<int32_t>;
+  const std::vector<TestRecord> two = {Record("1"), Record("2")};
+  EXPECT_EQ(counts(two, SizeOf(two, 0)), (Counts{2}));
+  EXPECT_EQ(counts(two, SizeOf(two, 0) - 1), (Counts{1, 1}));
+  EXPECT_EQ(counts(two, SizeOf(two, 64), 64), (Counts{2}));
+  EXPECT_EQ(counts(two, SizeOf(two, 64) - 1, 64), (Counts{1, 1}));
+  EXPECT_EQ(counts({Record("1"), Record("2"), Record("3")}, SizeOf(two, 0)), (Counts{2, 1}));
+  EXPECT_EQ(counts({Record(large), Record("2"), Record("3")}, SizeOf(two, 0)), (Counts{1, 2}));
+  EXPECT_EQ(counts({Record("1"), Record(large), Record("3")}, SizeOf(two, 0)), (Counts{1, 1, 1}));
+  EXPECT_EQ(counts({Record("1"), Record("2"), Record("3")}, 1), (Counts{1, 1, 1})) << "none is left out";
+  TestRecord tombstone = Record("");
+  tombstone.value = std::nullopt;
+  EXPECT_EQ(counts({tombstone, tombstone}, SizeOf({tombstone, tombstone}, 0), 64), (Counts{2})) << "it does not grow";
+}
+
+TEST_F(BatchSplit, stopsAtOnePartTooMany) {
+  const auto counts = FilledCounts(Part(std::vector<TestRecord>(100, Record("1"))), 1, 0, 10);
+  ASSERT_TRUE(counts.ok()) << counts.status();
+  EXPECT_EQ(counts->size(), 11u);
 }
 
 // Offset deltas of two bytes become such of one, and records change their length by that.
@@ -122,16 +142,16 @@ TEST_F(BatchSplit, refusesRecordsThatDoNotParse) {
   const std::vector<int32_t> counts = {1, 2};
   ASSERT_TRUE(Cut(part, counts, buffer_).ok());
   part.header.count = 4;
-  EXPECT_FALSE(EvenCounts(part, 2).ok());
+  EXPECT_FALSE(FilledCounts(part, 1000, 0, 2).ok());
   EXPECT_FALSE(Cut(part, std::vector<int32_t>{2, 2}, buffer_).ok());
   EXPECT_FALSE(Cut(part, counts, buffer_).ok());
   part.header.count = 2;
-  EXPECT_FALSE(EvenCounts(part, 2).ok());
+  EXPECT_FALSE(FilledCounts(part, 1000, 0, 2).ok());
   EXPECT_FALSE(Cut(part, std::vector<int32_t>{1, 1}, buffer_).ok());
   part.header.count = 3;
   EXPECT_FALSE(Cut(part, std::vector<int32_t>{1, 1}, buffer_).ok()) << "a record is in no part";
   part.records = part.records.first(part.records.size() - 1);
-  EXPECT_FALSE(EvenCounts(part, 2).ok());
+  EXPECT_FALSE(FilledCounts(part, 1000, 0, 2).ok());
   EXPECT_FALSE(Cut(part, counts, buffer_).ok());
 }
 

@@ -1,0 +1,63 @@
+// What is remembered of batches in parts, for how long, and whose.
+#include "guard/split_memory.h"
+
+#include <gtest/gtest.h>
+
+namespace kveil::guard {
+namespace {
+
+class SplitMemoryTest : public testing::Test {
+ protected:
+  static SplitMemory::BatchId Batch(int64_t producer, int32_t sequence = 100, uint32_t crc = 1) {
+    SplitMemory::BatchId id;
+    id.producer = {.producerId = producer, .producerEpoch = 0, .cluster = "main", .topic = "orders", .partition = 0};
+    id.baseSequence = sequence;
+    id.records = 10;
+    id.crc = crc;
+    return id;
+  }
+  bool Remember(const SplitMemory::BatchId& id, std::string_view workload = "/shop") {
+    return memory_.Remember(id, 1000, workload, now_);
+  }
+
+  SplitMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 100, .mostOfAWorkload = 30}};
+  SplitMemory::Clock::time_point now_ = SplitMemory::Clock::now();
+};
+
+TEST_F(SplitMemoryTest, knowsABatchThatWasTakenAndHowItWasCut) {
+  EXPECT_TRUE(Remember(Batch(7)));
+  EXPECT_FALSE(memory_.Find(Batch(7), now_)->isTaken);
+  EXPECT_EQ(memory_.Find(Batch(7), now_)->partSize, 1000u);
+  memory_.Taken(Batch(7), 900, now_);
+  EXPECT_EQ(memory_.Find(Batch(7), now_)->baseOffset, 900);
+  EXPECT_EQ(memory_.Find(Batch(8), now_), std::nullopt);
+}
+
+TEST_F(SplitMemoryTest, forgetsABatchOnlyIfItWasSentOnce) {
+  EXPECT_TRUE(Remember(Batch(7)));
+  memory_.Forget(Batch(7), now_);
+  EXPECT_TRUE(memory_.empty());
+  EXPECT_TRUE(Remember(Batch(7)));
+  EXPECT_TRUE(Remember(Batch(7)));
+  memory_.Forget(Batch(7), now_);
+  EXPECT_TRUE(memory_.Find(Batch(7, 100, 2), now_)->isAnothers) << "a part of it may be in the log from the first time";
+}
+
+TEST_F(SplitMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
+  for (int64_t producer = 0; producer < 30; ++producer) EXPECT_TRUE(Remember(Batch(producer)));
+  now_ += std::chrono::seconds(61);
+  for (int i = 0; i < 10 && !memory_.empty(); ++i) EXPECT_EQ(memory_.Find(Batch(1000), now_), std::nullopt);
+  EXPECT_TRUE(memory_.empty());
+}
+
+TEST_F(SplitMemoryTest, letsNobodyPushOutTheBatchesOfOthers) {
+  EXPECT_TRUE(Remember(Batch(1), "/other"));
+  for (int64_t producer = 2; producer < 32; ++producer) EXPECT_TRUE(Remember(Batch(producer)));
+  EXPECT_FALSE(Remember(Batch(32)));
+  EXPECT_TRUE(Remember(Batch(31, 110))) << "its producer is remembered";
+  EXPECT_TRUE(Remember(Batch(33), "/third"));
+  EXPECT_NE(memory_.Find(Batch(1), now_), std::nullopt);
+}
+
+}  // namespace
+}  // namespace kveil::guard
