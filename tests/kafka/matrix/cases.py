@@ -213,7 +213,7 @@ def large(seat):
 
 
 def full_batches(seat):
-    """Sealed, they are larger than the topic takes: the agent compresses such a batch, or splits it."""
+    """Sealed, they could be larger than the topic takes: the agent splits such a batch."""
     for size, count in ((100, 12_000), (1024, 1_500)):
         split = seat.node.metric("kveil_batches_split_total")
         topic = round_trip(seat, [Message(b"%d" % number, base64.b64encode(os.urandom(size * 3 // 4)), ())
