@@ -1,0 +1,75 @@
+#include "formats/json_finder.h"
+
+#include "formats/json_search.h"
+#include "formats/utf8.h"
+
+namespace kveil::formats {
+namespace {
+
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+}  // namespace
+
+JsonResult JsonFinder::Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found) {
+  std::string_view text = AsText(json);
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  isKnownGood_ = false;
+  const JsonPointer* last = nullptr;
+  JsonResult result = JsonResult::kMissing;
+  for (const JsonPointer& pointer : pointers) {
+    last = &pointer;
+    result = FindOne(text, pointer, found);
+    if (result != JsonResult::kMissing) break;
+  }
+  // The search may have looked at a part of the text only: what is wrong with it is said before what is not in it.
+  const bool foundNothing = result == JsonResult::kMissing || result == JsonResult::kOther;
+  return foundNothing && !isKnownGood_ && last != nullptr ? FindStrictly(text, *last, found) : result;
+}
+
+JsonResult JsonFinder::FindOne(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
+  const absl::Span<const JsonStep> steps = pointer.steps();
+  if (!steps[0].name.isSearchable()) return FindStrictly(text, pointer, found);
+  const Sight sight = FindOnlySight(text, steps[0].name);
+  if (sight.kind == Sight::Kind::kNowhere) return JsonResult::kMissing;
+  if (sight.kind == Sight::Kind::kUnsure) return FindStrictly(text, pointer, found);
+  JsonScanner scanner(text, sight.end, name_);
+  scanner.SkipSpace();
+  if (!scanner.Take(':')) return FindStrictly(text, pointer, found);
+  const bool isRead = scanner.ScanValue(steps.subspan(1));
+  if (scanner.isAmbiguous()) return JsonResult::kAmbiguous;
+  scanner.SkipSpace();
+  if (!isRead || (scanner.next() != ',' && scanner.next() != '}')) return FindStrictly(text, pointer, found);
+  return ResultOf(scanner, found);
+}
+
+JsonResult JsonFinder::FindStrictly(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
+  if (!IsUtf8(text)) return JsonResult::kNotJson;
+  JsonScanner scanner(text, 0, name_);
+  const bool isRead = scanner.ScanValue(pointer.steps());
+  if (scanner.isAmbiguous()) return JsonResult::kAmbiguous;
+  scanner.SkipSpace();
+  if (!isRead || !scanner.atEnd()) return JsonResult::kNotJson;
+  isKnownGood_ = true;
+  return ResultOf(scanner, found);
+}
+
+JsonResult JsonFinder::ResultOf(const JsonScanner& scanner, std::string_view& found) {
+  const JsonPlace& place = scanner.place();
+  found = place.raw;
+  switch (place.kind) {
+    case JsonPlace::Kind::kMissing:
+      return JsonResult::kMissing;
+    case JsonPlace::Kind::kOther:
+      return JsonResult::kOther;
+    case JsonPlace::Kind::kNumber:
+      return JsonResult::kNumber;
+    case JsonPlace::Kind::kString:
+      break;
+  }
+  if (!place.hasEscapes) return JsonResult::kString;
+  if (!Unescape(place.raw, kLongest, unescaped_)) return JsonResult::kNotText;
+  found = unescaped_;
+  return JsonResult::kString;
+}
+
+}  // namespace kveil::formats
