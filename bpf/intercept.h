@@ -39,6 +39,8 @@ enum {
 	 */
 	KVEIL_PROBE_TARGET = 0xffff,
 	KVEIL_PROBE_PORT = 9,
+
+	KVEIL_ANY_TARGET = 0xfffe, /* in the map sources: of every target that has no entry of its own */
 };
 
 struct kveil_endpoint {

@@ -62,7 +62,11 @@ static __always_inline const struct kveil_source *source_towards(const struct kv
 		.target = origin->target,
 		.family = origin->destination.family,
 	};
+	const struct kveil_source *source = bpf_map_lookup_elem(&sources, &key);
 
+	if (source)
+		return source;
+	key.target = KVEIL_ANY_TARGET;
 	return bpf_map_lookup_elem(&sources, &key);
 }
 

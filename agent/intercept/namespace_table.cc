@@ -9,8 +9,10 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "intercept.h"
 #include "intercept/existing_connections.h"
 #include "intercept/source_address.h"
 
@@ -21,6 +23,26 @@ using State = Namespaces::NamespaceStatus::State;
 
 // A namespace that cannot be served is tried again this often at most, however many connects are refused there.
 constexpr std::chrono::milliseconds kRetryAfter(200);
+
+// A comparison that an event asks for waits for this many times as long as the last one took, so that workloads cannot
+// make the agent do nothing else.
+constexpr int kRestAfterScan = 10;
+
+// How long each refresh of the sources may take; namespaces that it does not come to are the next one's.
+constexpr std::chrono::milliseconds kSourcesTime(50);
+// Targets of a family towards which a namespace has another address than towards the first.
+constexpr size_t kMostOtherSources = 64;
+
+// Of a process whose refused connect came from a namespace that is not its own.
+constexpr size_t kMostThreadsLookedAt = 1024;
+
+// Each takes four descriptors of the agent.
+constexpr int kMostNamespacesOfOwner = 64;
+
+int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
+  return static_cast<int>(std::max<int64_t>(left, 0));
+}
 
 }  // namespace
 
@@ -55,6 +77,8 @@ absl::StatusOr<uint64_t> NamespaceTable::CookieOf(int namespaceFd) {
 bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   absl::StatusOr<UniqueFd> fd = OpenNamespace(file);
   if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
+  const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
+  if (!HasRoom(owner)) return false;
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
     const std::lock_guard lock(mutex_);
@@ -71,6 +95,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   entry.status.state = State::kFailed;
   entry.fd = std::make_shared<const UniqueFd>(*std::move(fd));
   entry.isOwn = pid == 0;
+  entry.owner = owner;
   Entry* added;
   {
     const std::lock_guard lock(mutex_);
@@ -80,6 +105,15 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   if (pid != 0) Keep(*added, pid, file);
   Serve(*added);
   return true;
+}
+
+bool NamespaceTable::HasRoom(uint64_t owner) {
+  if (owner == kHostOwnsNamespace) return true;
+  const auto isOwners = [owner](const auto& entry) { return entry.second.owner == owner; };
+  if (std::count_if(entries_.begin(), entries_.end(), isOwners) < kMostNamespacesOfOwner) return true;
+  const std::lock_guard lock(mutex_);
+  crowded_.insert(owner);
+  return false;
 }
 
 void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
@@ -98,8 +132,23 @@ bool NamespaceTable::IsInUse(const Entry& entry) const {
   return entry.witness.pidFd.valid() && NamespaceInode(entry.witness.file) == entry.status.inode;
 }
 
+void NamespaceTable::ScanIfDue() {
+  if (scanWanted_ && Clock::now() >= nextScan_) Scan();
+}
+
 void NamespaceTable::Scan() {
   scanWanted_ = false;
+  const Clock::time_point start = Clock::now();
+  {
+    const std::lock_guard lock(mutex_);
+    crowded_.clear();
+  }
+  Compare();
+  const Clock::time_point end = Clock::now();
+  nextScan_ = end + kRestAfterScan * (end - start);
+}
+
+void NamespaceTable::Compare() {
   const absl::flat_hash_map<uint64_t, pid_t> found = FindNamespaces(cgroups_);
   {
     const std::lock_guard lock(mutex_);
@@ -165,12 +214,11 @@ void NamespaceTable::RetryHeld() {
   }
 }
 
-int NamespaceTable::MillisecondsToRetry() const {
-  int least = -1;
+int NamespaceTable::MillisecondsToWait() const {
+  int least = scanWanted_ ? MillisecondsUntil(nextScan_) : -1;
   for (const auto& [cookie, entry] : entries_) {
     if (!IsHeldAndFailed(entry)) continue;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(entry.nextAttempt - Clock::now()).count();
-    const int milliseconds = static_cast<int>(std::max<int64_t>(left, 0));
+    const int milliseconds = MillisecondsUntil(entry.nextAttempt);
     least = least < 0 ? milliseconds : std::min(least, milliseconds);
   }
   return least;
@@ -191,22 +239,44 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
   return absl::OkStatus();
 }
 
-absl::Status NamespaceTable::NoteSources(const Entry& entry) {
-  absl::Status status;
-  const std::vector<policy::Target>& targets = redirect_.config().targets;
-  for (size_t i = 0; i < targets.size(); ++i) {
-    for (const int family : {AF_INET, AF_INET6}) {
-      const std::optional<SocketAddress> source = SourceTowards(sockets_, entry.fd->get(), targets[i], family);
-      if (!source) continue;
-      status.Update(redirect_.SetSourceAddress(entry.status.netnsCookie, static_cast<uint16_t>(i), *source));
+absl::Status NamespaceTable::NoteSources(Entry& entry) {
+  const uint64_t cookie = entry.status.netnsCookie;
+  Sources wanted;
+  for (const int family : {AF_INET, AF_INET6}) {
+    const auto found = SourcesTowards(sockets_, entry.fd->get(), redirect_.config().targets, family);
+    const auto first = std::find_if(found.begin(), found.end(), [](const auto& one) { return one.has_value(); });
+    if (first == found.end()) continue;
+    wanted.emplace(std::make_pair(uint16_t{KVEIL_ANY_TARGET}, family), **first);
+    size_t others = 0;
+    for (size_t i = 0; i < found.size() && others < kMostOtherSources; ++i) {
+      if (!found[i].has_value() || *found[i] == **first) continue;
+      wanted.emplace(std::make_pair(static_cast<uint16_t>(i), family), *found[i]);
+      ++others;
     }
   }
+  if (!entry.sources.has_value()) redirect_.ForgetSources(cookie);  // an earlier agent's
+  const Sources known = entry.sources.value_or(Sources());
+  absl::Status status;
+  for (const auto& [key, address] : wanted) {
+    const auto before = known.find(key);
+    if (before != known.end() && before->second == address) continue;
+    status.Update(redirect_.SetSourceAddress(cookie, key.first, key.second, address));
+  }
+  for (const auto& [key, address] : known) {
+    if (!wanted.contains(key)) status.Update(redirect_.SetSourceAddress(cookie, key.first, key.second, std::nullopt));
+  }
+  entry.sources = std::move(wanted);
   return status;
 }
 
 void NamespaceTable::RefreshSources() {
-  for (const auto& [cookie, entry] : entries_) {
-    if (entry.status.state == State::kServed) (void)NoteSources(entry);
+  const Clock::time_point end = Clock::now() + kSourcesTime;
+  // Goes on where the last call has stopped.
+  auto next = entries_.upper_bound(lastRefreshed_);
+  for (size_t i = 0; i < entries_.size() && Clock::now() < end; ++i, ++next) {
+    if (next == entries_.end()) next = entries_.begin();
+    lastRefreshed_ = next->first;
+    if (next->second.status.state == State::kServed) (void)NoteSources(next->second);
   }
 }
 
@@ -239,8 +309,10 @@ void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem)
 
 bool NamespaceTable::AddByProcess(pid_t pid, uint64_t cookie) {
   if (Add(NamespaceFile(pid), pid, cookie)) return true;
-  for (const std::string& file : NamespaceFilesOfThreads(pid)) {  // one thread alone may live there
-    if (Add(file, pid, cookie)) return true;
+  absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
+  for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
+    const uint64_t inode = NamespaceInode(file);
+    if (tried.insert(inode).second && FindByInode(inode) == nullptr && Add(file, pid, cookie)) return true;
   }
   return false;
 }
@@ -248,7 +320,10 @@ bool NamespaceTable::AddByProcess(pid_t pid, uint64_t cookie) {
 void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   const bool isHeld = refused.reason == RefusedConnect::Reason::kHeld;
   const bool isNew = !entries_.contains(refused.netnsCookie);
+  const Clock::time_point now = Clock::now();
+  if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
   if (isNew && !AddByProcess(static_cast<pid_t>(refused.pid), refused.netnsCookie)) {
+    notFound_.Put(refused.netnsCookie, true, now);
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }
@@ -330,6 +405,14 @@ absl::Status NamespaceTable::Health() const {
   if (failed == 0) return absl::OkStatus();
   return absl::UnavailableError(
       StrCat(failed, failed == 1 ? " network namespace is" : " network namespaces are", " not served; ", first));
+}
+
+absl::Status NamespaceTable::CrowdHealth() const {
+  const std::lock_guard lock(mutex_);
+  if (crowded_.empty()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(StrCat(OwnerText(*crowded_.begin()), " has more than ", kMostNamespacesOfOwner,
+                                             " network namespaces, as many as are served for one: connects to the "
+                                             "targets are refused in its others"));
 }
 
 }  // namespace kveil::intercept

@@ -7,10 +7,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "base/expiring_map.h"
+#include "base/socket_address.h"
 #include "intercept/cgroup_tree.h"
 #include "intercept/listeners.h"
 #include "intercept/namespaces.h"
@@ -29,29 +34,35 @@ class NamespaceTable {
   absl::Status AddOwn();  // the agent's namespace
   // Compares with the kernel's facts: adds, retries, lets go.
   void Scan();
+  // The same if something has happened that asks for it, but not all the time.
+  void ScanIfDue();
+  // Asks for the addresses of some namespaces again, in turn.
   void RefreshSources();
   void OnRefused(const RefusedConnect& refused);
   void OnWitnessEnded(uint64_t cookie);
   void OnReleased(uint64_t cookie);
   // What an earlier agent noted of namespaces that nobody lives in any more.
   void ForgetOthers();
-  bool scanWanted() const { return scanWanted_; }
   // Serves again where a connect is held and serving failed.
   void RetryHeld();
-  // How long to wait for events before RetryHeld is due: milliseconds, -1 for ever.
-  int MillisecondsToRetry() const;
+  // How long to wait for events before RetryHeld or ScanIfDue is due: milliseconds, -1 for ever.
+  int MillisecondsToWait() const;
 
   // Any thread.
   std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
   std::vector<Namespaces::NamespaceStatus> Status() const;
   absl::Status Health() const;
+  absl::Status CrowdHealth() const;  // an error names an owner that has more namespaces than are served for one
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Sources = std::map<std::pair<uint16_t, int>, SocketAddress>;  // by target and family
   struct Entry {
     Namespaces::NamespaceStatus status;
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
+    uint64_t owner = kHostOwnsNamespace;
+    std::optional<Sources> sources;  // that the kernel half knows of
     bool isOwn = false;
     bool handedOut = false;  // the owner was given listeners
     Clock::time_point nextAttempt = {};
@@ -64,13 +75,15 @@ class NamespaceTable {
   // now.
   bool Add(const std::string& file, pid_t pid, uint64_t cookie);
   bool AddByProcess(pid_t pid, uint64_t cookie);
+  bool HasRoom(uint64_t owner);
+  void Compare();
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
   bool IsInUse(const Entry& entry) const;
   void Serve(Entry& entry);
   void ServeV6(Entry& entry);
   absl::Status Prepare(Entry& entry, const Listeners& listeners);
   bool IsHeldAndFailed(const Entry& entry) const;
-  absl::Status NoteSources(const Entry& entry);
+  absl::Status NoteSources(Entry& entry);
   absl::Status ResetExisting(Entry& entry);
   void HandOut(Entry& entry, Listeners listeners);
   void SetProblem(Entry& entry, Namespaces::NamespaceStatus::State state, absl::Status problem);
@@ -85,7 +98,11 @@ class NamespaceTable {
   mutable std::mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
   std::map<uint64_t, Entry> entries_;           // by cookie
   std::map<uint64_t, absl::Status> notOpened_;  // by inode: namespaces that are there and cannot be entered
+  absl::flat_hash_set<uint64_t> crowded_;       // owners that have more namespaces than are served for one
+  ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   bool scanWanted_ = false;
+  Clock::time_point nextScan_ = {};
+  uint64_t lastRefreshed_ = 0;  // the cookie
 };
 
 }  // namespace kveil::intercept

@@ -102,11 +102,9 @@ void Namespaces::State::Run(std::promise<absl::Status> started) {
   if (!own.ok()) return;
   for (;;) {
     std::array<epoll_event, 64> events;
-    // A scan that is wanted comes after what is known already.
-    const int limit = table.scanWanted() ? 0 : table.MillisecondsToRetry();
-    const int count = ::epoll_wait(epoll.get(), events.data(), events.size(), limit);
+    const int count = ::epoll_wait(epoll.get(), events.data(), events.size(), table.MillisecondsToWait());
     for (int i = 0; i < count; ++i) Handle(events[i].data.u64);
-    if (count == 0 && table.scanWanted()) table.Scan();
+    table.ScanIfDue();
     table.RetryHeld();
     const std::lock_guard lock(mutex);
     if (stop) return;
@@ -206,6 +204,10 @@ void Namespaces::Released(uint64_t netnsCookie) {
 
 std::vector<Namespaces::NamespaceStatus> Namespaces::Status() const { return state_->table.Status(); }
 absl::Status Namespaces::Health() const { return state_->table.Health(); }
-absl::Status Namespaces::SharesHealth() const { return state_->refusals.Health(std::chrono::steady_clock::now()); }
+absl::Status Namespaces::SharesHealth() const {
+  absl::Status status = state_->table.CrowdHealth();
+  status.Update(state_->refusals.Health(std::chrono::steady_clock::now()));
+  return status;
+}
 
 }  // namespace kveil::intercept

@@ -70,7 +70,8 @@ class Namespaces {
   std::vector<NamespaceStatus> Status() const;
   // OK when every known namespace is served; otherwise which is not and why, in plain words.
   absl::Status Health() const;
-  // An error names a workload that had as much of the shared tables as it may have, within the last minute.
+  // An error names a workload that has as many namespaces as are served for one, or had as much of the shared tables as
+  // it may have within the last minute.
   absl::Status SharesHealth() const;
 
  private:

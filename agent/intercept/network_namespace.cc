@@ -2,7 +2,9 @@
 #include "intercept/network_namespace.h"
 
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -22,13 +24,19 @@
 #endif
 
 namespace kveil::intercept {
+namespace {
+
+constexpr uint64_t kUserNamespace = uint64_t{1} << 63;  // an owner that is one, by its inode, and no user
+
+}  // namespace
 
 std::string NamespaceFile(pid_t pid) { return StrCat("/proc/", pid, "/ns/net"); }
 
-std::vector<std::string> NamespaceFilesOfThreads(pid_t pid) {
+std::vector<std::string> NamespaceFilesOfThreads(pid_t pid, size_t most) {
   std::vector<std::string> files;
   std::error_code error;
   for (const auto& thread : std::filesystem::directory_iterator(StrCat("/proc/", pid, "/task"), error)) {
+    if (files.size() == most) break;
     files.push_back(thread.path().string() + "/ns/net");
   }
   return files;
@@ -44,6 +52,29 @@ absl::StatusOr<UniqueFd> OpenNamespace(const std::string& file) {
   if (fd.valid()) return fd;
   const std::string message = StrCat("cannot open ", file, ": ", std::strerror(errno));
   return errno == ENOENT || errno == ESRCH ? absl::NotFoundError(message) : absl::InternalError(message);
+}
+
+uint64_t NamespaceOwner(int namespaceFd) {
+  constexpr int kDeepest = 33;  // the kernel nests 32 user namespaces
+  const uint64_t hosts = NamespaceInode("/proc/self/ns/user");
+  UniqueFd user(::ioctl(namespaceFd, NS_GET_USERNS));
+  struct stat info;
+  for (int i = 0; i < kDeepest && user.valid() && ::fstat(user.get(), &info) == 0 && info.st_ino != hosts; ++i) {
+    UniqueFd parent(::ioctl(user.get(), NS_GET_PARENT));
+    struct stat above;
+    const bool isOutermost = !parent.valid() || (::fstat(parent.get(), &above) == 0 && above.st_ino == hosts);
+    if (isOutermost) {
+      uid_t uid = 0;
+      return ::ioctl(user.get(), NS_GET_OWNER_UID, &uid) == 0 && uid != 0 ? uid : kUserNamespace | info.st_ino;
+    }
+    user = std::move(parent);
+  }
+  return kHostOwnsNamespace;
+}
+
+std::string OwnerText(uint64_t owner) {
+  if (owner & kUserNamespace) return StrCat("user namespace ", owner & ~kUserNamespace);
+  return StrCat("user ", owner);
 }
 
 absl::StatusOr<uint64_t> NamespaceCookie(int socketFd) {

@@ -18,11 +18,17 @@ namespace kveil::intercept {
 
 // The file of a process's network namespace, "/proc/PID/ns/net".
 std::string NamespaceFile(pid_t pid);
-// The same for each thread of a process, which may live somewhere else.
-std::vector<std::string> NamespaceFilesOfThreads(pid_t pid);
+// The same for each thread of a process, which may live somewhere else; `most` of them.
+std::vector<std::string> NamespaceFilesOfThreads(pid_t pid, size_t most);
 // The namespace's inode number: its name for as long as it lives. 0 when the process is gone.
 uint64_t NamespaceInode(const std::string& file);
 absl::StatusOr<UniqueFd> OpenNamespace(const std::string& file);
+// Who is behind a network namespace. Without a right on the host it can be made only together with a user namespace:
+// then its owner is the user who made the outermost of these, or, where that was root for a container, that user
+// namespace itself.
+inline constexpr uint64_t kHostOwnsNamespace = UINT64_MAX;
+uint64_t NamespaceOwner(int namespaceFd);
+std::string OwnerText(uint64_t owner);  // "user 1000"
 // The cookie of the namespace that a socket belongs to. Cookies are never given twice between two boots.
 absl::StatusOr<uint64_t> NamespaceCookie(int socketFd);
 

@@ -64,7 +64,7 @@ std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
   return {{maps.learned, 2},   {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1},
-          {maps.interim, 2},   {maps.shares, 2},      {maps.served, 1},     {maps.sources, 1},
+          {maps.interim, 2},   {maps.shares, 2},      {maps.served, 1},     {maps.sources, 2},
           {maps.heartbeat, 1}, {maps.events, 1},      {maps.listening, 1},  {maps.held, 1}};
 }
 

@@ -313,6 +313,10 @@ void Redirect::ForgetNamespace(uint64_t netnsCookie) {
     key.family = family;
     ::bpf_map_delete_elem(state_->programs.listening(), &key);
   }
+  ForgetSources(netnsCookie);
+}
+
+void Redirect::ForgetSources(uint64_t netnsCookie) {
   for (const kveil_source_key& key : KeysOf<kveil_source_key>(state_->programs.sources())) {
     if (key.netns_cookie == netnsCookie) ::bpf_map_delete_elem(state_->programs.sources(), &key);
   }
@@ -322,14 +326,18 @@ absl::StatusOr<std::vector<uint64_t>> Redirect::ServedNamespaces() const {
   return KeysOf<uint64_t>(state_->programs.served());
 }
 
-absl::Status Redirect::SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, const SocketAddress& address) {
-  const kveil_endpoint endpoint = ToEndpoint(address);
+absl::Status Redirect::SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, int family,
+                                        const std::optional<SocketAddress>& address) {
   kveil_source_key key = {};
   key.netns_cookie = netnsCookie;
   key.target = targetIndex;
-  key.family = endpoint.family;
+  key.family = static_cast<uint16_t>(family);
+  if (!address.has_value()) {
+    ::bpf_map_delete_elem(state_->programs.sources(), &key);
+    return absl::OkStatus();
+  }
   kveil_source source = {};
-  std::memcpy(source.address, endpoint.address, sizeof(source.address));
+  std::memcpy(source.address, ToEndpoint(*address).address, sizeof(source.address));
   if (::bpf_map_update_elem(state_->programs.sources(), &key, &source, BPF_ANY) == 0) return absl::OkStatus();
   return MapError("cannot note a namespace's address");
 }

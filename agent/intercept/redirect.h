@@ -139,7 +139,10 @@ class Redirect {
   absl::Status CheckNoted(int listenerFd, uint64_t netnsCookie) const;
   void ForgetNamespace(uint64_t netnsCookie);
   absl::StatusOr<std::vector<uint64_t>> ServedNamespaces() const;
-  absl::Status SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, const SocketAddress& address);
+  void ForgetSources(uint64_t netnsCookie);
+  // KVEIL_ANY_TARGET: towards all targets without an address of their own. nullopt takes the target's own away.
+  absl::Status SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, int family,
+                                const std::optional<SocketAddress>& address);
   // For Namespaces: readable when there are events; ReadEvents then calls `handler` for each. One thread only.
   int eventFd() const;
   void ReadEvents(const std::function<void(const RefusedConnect&)>& handler);

@@ -25,21 +25,30 @@ SocketAddress HostOf(const policy::Target& target, int family) {
   return ToSocketAddress(endpoint);
 }
 
-}  // namespace
-
-std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target,
-                                           int family) {
-  const SocketAddress host = HostOf(target, family);
-  const absl::StatusOr<UniqueFd> fd = maker.Make(namespaceFd, host.family(), SOCK_DGRAM, 0);
+// Connecting to an address of no family takes back what an earlier connect has chosen.
+std::optional<SocketAddress> SourceOf(int fd, const SocketAddress& host) {
+  const sockaddr nowhere = {.sa_family = AF_UNSPEC, .sa_data = {}};
   sockaddr_storage local = {};
   socklen_t size = sizeof(local);
-  if (!fd.ok() || ::connect(fd->get(), host.get(), host.size()) < 0 ||
-      ::getsockname(fd->get(), reinterpret_cast<sockaddr*>(&local), &size) < 0) {
+  if (::connect(fd, &nowhere, sizeof(nowhere)) < 0 || ::connect(fd, host.get(), host.size()) < 0 ||
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &size) < 0) {
     return std::nullopt;
   }
-  const absl::StatusOr<SocketAddress> address = SocketAddress::From(reinterpret_cast<const sockaddr*>(&local), size);
+  absl::StatusOr<SocketAddress> address = SocketAddress::From(reinterpret_cast<const sockaddr*>(&local), size);
   if (!address.ok()) return std::nullopt;
+  address->setPort(0);
   return *address;
+}
+
+}  // namespace
+
+std::vector<std::optional<SocketAddress>> SourcesTowards(SocketMaker& maker, int namespaceFd,
+                                                         absl::Span<const policy::Target> targets, int family) {
+  std::vector<std::optional<SocketAddress>> sources(targets.size());
+  const absl::StatusOr<UniqueFd> fd = maker.Make(namespaceFd, family, SOCK_DGRAM, 0);
+  if (!fd.ok()) return sources;
+  for (size_t i = 0; i < targets.size(); ++i) sources[i] = SourceOf(fd->get(), HostOf(targets[i], family));
+  return sources;
 }
 
 }  // namespace kveil::intercept

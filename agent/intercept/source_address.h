@@ -2,16 +2,18 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
+#include "absl/types/span.h"
 #include "base/socket_address.h"
 #include "intercept/network_namespace.h"
 #include "policy/config.h"
 
 namespace kveil::intercept {
 
-// Asks the namespace's routes; sends nothing. nullopt: no route. `family` may be the one that the target does not have:
-// a broker that was learned for it may have an address of either.
-std::optional<SocketAddress> SourceTowards(SocketMaker& maker, int namespaceFd, const policy::Target& target,
-                                           int family);
+// One for each target, with port 0. Asks the namespace's routes, through one socket; sends nothing. nullopt: no route.
+// `family` may be the one that a target does not have: a broker that was learned for it may have an address of either.
+std::vector<std::optional<SocketAddress>> SourcesTowards(SocketMaker& maker, int namespaceFd,
+                                                         absl::Span<const policy::Target> targets, int family);
 
 }  // namespace kveil::intercept

@@ -1,9 +1,16 @@
 // What one hostile workload can take from the others: entries of the shared tables, events, the agent's time.
+#include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstring>
 #include <map>
 #include <random>
 
@@ -191,6 +198,96 @@ TEST_F(SharesTest, ManyRefusedConnectsOfOneWorkloadLeaveRoomForTheEventsOfOthers
   EXPECT_EQ(events[pod.cgroup.id()], 1);
   EXPECT_GE(events[hostile.id()], 1);
   EXPECT_LE(events[hostile.id()], (seconds + 1) * (KVEIL_MAX_EVENTS + 2));
+}
+
+// A user who makes namespaces without any right: each has a process, and lo up.
+std::string MakeNamespaces(size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (::fork() != 0) continue;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
+    const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM, 0));
+    ifreq lo = {};
+    std::strcpy(lo.ifr_name, "lo");
+    lo.ifr_flags = IFF_UP;
+    ::ioctl(fd.get(), SIOCSIFFLAGS, &lo);
+    ::pause();
+  }
+  return PauseForEver();
+}
+
+TEST_F(SharesTest, UserWithManyNamespacesHasSomeServedAndTheOthersAllOfTheirs) {
+  constexpr size_t kServed = 64;
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  const size_t before = agent->namespaces().Status().size();
+  const Cgroup hostile(node, "hostile");
+  Workload workload(
+      hostile, nullptr, [] { return MakeNamespaces(kServed + 10); }, kNobody);
+  ASSERT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok(); }));
+  EXPECT_THAT(std::string(agent->namespaces().SharesHealth().message()),
+              AllOf(HasSubstr("user 65534 has more than 64 network namespaces"), HasSubstr("are refused")));
+  EXPECT_EQ(agent->namespaces().Status().size(), before + kServed);
+  const Pod late(node, "late");
+  EXPECT_TRUE(Eventually([&] { return agent->IsServed(late.netns.cookie()); }));
+  workload.Kill();
+  EXPECT_TRUE(Eventually([&] { return agent->namespaces().SharesHealth().ok(); })) << "there is room again";
+}
+
+std::chrono::microseconds ProcessorTime() {
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return std::chrono::seconds(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         std::chrono::microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+// Sockets that were left in a namespace where no process lives: each of their connects makes the agent look for one.
+TEST_F(SharesTest, ConnectsFromANamespaceWithoutProcessesTakeLittleOfTheAgentsTime) {
+  StartAgent();
+  std::vector<std::unique_ptr<Cgroup>> many;  // what a comparison walks through
+  for (int i = 0; i < 200; ++i) many.push_back(std::make_unique<Cgroup>(node, StrCat("idle", i)));
+  const Netns elsewhere;
+  const std::string file = intercept::NamespaceFile(elsewhere.holder());
+  const auto start = ProcessorTime();
+  const std::string made = RunWorkload(pod.cgroup, &pod.netns, [&]() -> std::string {
+    AllowManyDescriptors();
+    const UniqueFd home(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+    const UniqueFd there(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    std::vector<UniqueFd> left;
+    Require(::setns(there.get(), CLONE_NEWNET) == 0, "setns");
+    while (left.size() < 2000) left.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    Require(::setns(home.get(), CLONE_NEWNET) == 0, "setns");
+    for (const UniqueFd& fd : left) {
+      (void)!::connect(fd.get(), broker4.get(), broker4.size());
+      ::usleep(1000);
+    }
+    return "over";
+  });
+  EXPECT_EQ(made, "over");
+  EXPECT_LT(ProcessorTime() - start, std::chrono::milliseconds(600)) << "for two thousand connects in two seconds";
+}
+
+TEST_F(SharesTest, ManyTargetsTakeNoEntryEachOfWhatGetsocknameShows) {
+  pod.netns.Ip("addr add 192.0.2.9/32 dev eth0");
+  pod.netns.Ip("route add 198.51.100.0/24 via 192.0.2.1 src 192.0.2.9");
+  brokerNode.Ip("addr add 198.51.100.1/32 dev lo");
+  const SocketAddress far = Address("198.51.100.1", 9092);
+  const EchoBroker distant([&] {
+    std::vector<UniqueFd> listeners;
+    listeners.push_back(ListenIn(brokerNode, far));
+    return listeners;
+  }());
+  config.targets.push_back(MakeTarget("198.51.100.0", 24, 9092, 9092));
+  for (int i = 0; i < 700; ++i) {
+    config.targets.push_back(MakeTarget(StrCat("192.0.2.", 10 + i % 200), 32, static_cast<uint16_t>(10000 + i),
+                                        static_cast<uint16_t>(10000 + i)));
+  }
+  StartAgent();
+  EXPECT_LE(agent->redirect().CountMapElements().sources, 10u);  // of two namespaces
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_EQ(DialInPod(far), "echoed by 198.51.100.1:9092 as 192.0.2.9");
+  EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");
 }
 
 }  // namespace
