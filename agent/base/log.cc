@@ -1,35 +1,31 @@
 #include "base/log.h"
 
-#include <memory>
+#include <atomic>
+#include <cstdlib>
 
-#include "spdlog/sinks/stdout_sinks.h"
-#include "spdlog/spdlog.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/log_limit.h"
+#include "base/log_writer.h"
+#include "base/text.h"
 
 namespace kveil::log {
 namespace {
 
-spdlog::logger& Logger() {
-  static const std::shared_ptr<spdlog::logger> logger = [] {
-    auto created = spdlog::stderr_logger_mt("kveil");
-    created->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-    created->flush_on(spdlog::level::info);
-    return created;
-  }();
-  return *logger;
-}
+std::atomic<Level> writtenFrom{Level::kInfo};
 
-spdlog::level::level_enum ToSpdlog(Level level) {
+std::string_view NameOf(Level level) {
   switch (level) {
     case Level::kDebug:
-      return spdlog::level::debug;
+      return "debug";
     case Level::kInfo:
-      return spdlog::level::info;
+      return "info";
     case Level::kWarning:
-      return spdlog::level::warn;
+      return "warning";
     case Level::kError:
       break;
   }
-  return spdlog::level::err;
+  return "error";
 }
 
 bool NeedsQuotes(std::string_view value) {
@@ -60,9 +56,50 @@ void AppendQuoted(std::string& out, std::string_view value) {
   out += '"';
 }
 
+// "2026-11-25T01:34:16.705+00:00 warning EVENT key=value ..." with its end.
+std::string Line(Level level, std::string_view event, Fields fields) {
+  return StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez", absl::Now(), absl::UTCTimeZone()), " ", NameOf(level), " ",
+                Format(event, fields), "\n");
+}
+
+// Never destroyed: threads may log until the very end.
+struct Log {
+  Log() : writer(Options()) {
+    std::atexit([] { Flush(); });
+  }
+  LineWriter::Options Options() {
+    LineWriter::Options options;
+    options.more = [this] {
+      std::string lines;
+      for (const LineLimit::Suppressed& kind : limit.TakeSuppressed()) {
+        lines += Line(Level::kWarning, "log.limited",
+                      {{"event", kind.event}, {"lines", kind.lines}, {"lastWorkload", kind.workload}});
+      }
+      return lines;
+    };
+    options.lost = [](uint64_t lines) { return Line(Level::kWarning, "log.lost", {{"lines", lines}}); };
+    return options;
+  }
+
+  LineLimit limit;
+  LineWriter writer;
+};
+
+Log& Instance() {
+  static Log* const log = new Log();
+  return *log;
+}
+
+std::string_view WorkloadIn(Fields fields) {
+  for (const Field& field : fields) {
+    if (field.key == "workload") return field.value;
+  }
+  return {};
+}
+
 }  // namespace
 
-void SetLevel(Level level) { Logger().set_level(ToSpdlog(level)); }
+void SetLevel(Level level) { writtenFrom = level; }
 
 std::string Format(std::string_view event, Fields fields) {
   std::string line(event);
@@ -80,9 +117,20 @@ std::string Format(std::string_view event, Fields fields) {
 }
 
 void Write(Level level, std::string_view event, Fields fields) {
-  const spdlog::level::level_enum translated = ToSpdlog(level);
-  if (!Logger().should_log(translated)) return;
-  Logger().log(translated, "{}", Format(event, fields));
+  if (level < writtenFrom.load(std::memory_order_relaxed)) return;
+  Log& log = Instance();
+  if (log.limit.Admit(event, WorkloadIn(fields), LineLimit::Clock::now())) {
+    log.writer.Write(Line(level, event, fields));
+  } else {
+    log.writer.AskForMore();
+  }
+}
+
+bool Flush(std::chrono::milliseconds limit) { return Instance().writer.Flush(limit); }
+
+Losses Lost() {
+  Log& log = Instance();
+  return {.unread = log.writer.lost(), .limited = log.limit.suppressed()};
 }
 
 }  // namespace kveil::log

@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "cli/agent_command.h"
 #include "cli/commands.h"
@@ -112,7 +113,9 @@ int RunCommandLine(int argc, char** argv) {
     return kWrongCommandLine;
   }
   try {
-    return commandLine.Run();
+    const int status = commandLine.Run();
+    log::Flush();
+    return status;
   } catch (const std::exception& error) {  // an answer of another shape than this version knows
     return Fail("", StrCat("unexpected: ", error.what()));
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "base/log.h"
 #include "base/text.h"
 
 namespace kveil::cli {
@@ -20,7 +21,8 @@ int Fail(std::string_view command, std::string_view message) {
   std::string line = StrCat(command.empty() ? "kveil" : "kveil ", command, ": ", message);
   std::replace(line.begin(), line.end(), '\n', ' ');
   std::cout.flush();
-  std::cerr << line << std::endl;
+  // Behind the log's lines. Where nobody reads those, this one would wait for ever.
+  if (log::Flush()) std::cerr << line << std::endl;
   return 1;
 }
 

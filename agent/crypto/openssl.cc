@@ -19,6 +19,7 @@ const EVP_CIPHER* FetchCipher(const char* name) {
 void RequireOpenSsl(bool ok, const char* call) {
   if (ok) return;
   log::Error("crypto.openssl", {{"failed", call}});
+  log::Flush();
   abort();
 }
 

@@ -18,6 +18,7 @@ void FillRandom(MutableBytes out) {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       log::Error("crypto.random", {{"error", strerror(errno)}});
+      log::Flush();
       abort();
     }
     out.remove_prefix(static_cast<size_t>(count));

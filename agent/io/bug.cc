@@ -8,6 +8,7 @@ namespace kveil::io::internal {
 
 void Bug(std::string_view what) {
   log::Error("bug", {{"what", what}});
+  log::Flush();
   std::abort();
 }
 

@@ -3,6 +3,7 @@
 
 #include <thread>
 
+#include "base/log.h"
 #include "connection_fixture.h"
 
 namespace kveil::proxy {
@@ -20,6 +21,7 @@ class ConnectionEnd : public ConnectionTest {
     testing::internal::CaptureStderr();
     work();
     EXPECT_TRUE(HasEnded());
+    log::Flush();
     return testing::internal::GetCapturedStderr();
   }
 };

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "../io/tls_server.h"
+#include "base/log.h"
 #include "connection_fixture.h"
 #include "io/tls_context.h"
 
@@ -167,6 +168,7 @@ TEST_P(TlsRefusal, ofTheAgentsCertificateIsATlsFailureThatTheLogExplains) {
           [](io::TlsServer::Connection&) { ADD_FAILURE() << "the broker accepted nobody"; });
   EXPECT_EQ(application_.HowItEnded(), "by a reset");
   EXPECT_EQ(Result(), "tls_failed");
+  log::Flush();
   EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("certificate required"));
   served_->Join();
 }
@@ -182,6 +184,7 @@ TEST_F(TlsToBroker, anAgentThatStopsDuringTheHandshakeIsNoTlsFailure) {
   testing::internal::CaptureStderr();
   OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
   EXPECT_EQ(Result(), "served");
+  log::Flush();
   EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("the agent stops"));
 }
 
