@@ -75,6 +75,7 @@ class BufferPool {
   Awaiter Acquire() { return Awaiter(*this); }
 
   size_t bufferSize() const { return bufferSize_; }
+  size_t count() const { return count_; }
   size_t inUse() const { return count_ - idle_.size(); }
   size_t waiting() const { return waiting_; }
   // Whether more than half of the buffers are in use: who only waits for a peer gives its own back.

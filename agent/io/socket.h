@@ -115,6 +115,7 @@ class Socket {
   void ShutdownWrite() { ::shutdown(fd_.get(), SHUT_WR); }
   // What is pending ends with kCancelled, and so does what is begun later.
   void Cancel();
+  bool cancelled() const { return cancelled_; }
   // Close will reset the connection instead of ending it in order.
   void AbortOnClose();
   // Cancels, waits until the kernel is done with everything that was pending, and closes. Who waited goes on before

@@ -2,16 +2,12 @@
 #include "observe/metrics.h"
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <array>
-#include <exception>
 #include <numeric>
-
-#include "base/text.h"
 
 namespace kveil::observe {
 namespace {
@@ -88,6 +84,10 @@ struct Metrics::Families {
   std::array<Counter*, 2> sent =
       Labelled(*registry, "kveil_sent_bytes_total", "Bytes sent, by who gets them.", "to", kSideNames);
   Gauge* open = Level(*registry, "kveil_connections_open", "Intercepted connections now.");
+  Gauge* heldBack = Level(*registry, "kveil_connections_held_back",
+                          "Intercepted connections that are not read now, because too many answers are owed to them.");
+  Counter* timesHeldBack = Plain(*registry, "kveil_connections_held_back_total",
+                                 "How often a connection was not read because too many answers were owed to it.");
   std::array<Counter*, kConnectionResults> closed =
       Labelled(*registry, "kveil_connections_closed_total", "Intercepted connections that ended, by how they went.",
                "result", kResultNames);
@@ -101,6 +101,9 @@ struct Metrics::Families {
                "result", std::array<const char*, 2>{"hit", "miss"});
   Counter* erased =
       Plain(*registry, "kveil_users_erased_total", "Commands kveil erase on this node that destroyed keys.");
+  std::array<Counter*, 2> linesLost =
+      Labelled(*registry, "kveil_log_lines_lost_total", "Lines of the log that were not written, by reason.", "reason",
+               std::array<const char*, 2>{"unread", "limited"});
   std::array<Counter*, 2> reloads =
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
@@ -143,6 +146,10 @@ void Metrics::ConnectionClosed(ConnectionResult result) {
   families_->open->Decrement();
   families_->closed[static_cast<size_t>(result)]->Increment();
 }
+void Metrics::HeldBack(int change) {
+  families_->heldBack->Increment(change);
+  if (change > 0) families_->timesHeldBack->Increment(change);
+}
 void Metrics::NamespacesServed(uint64_t now) { families_->namespaces->Set(static_cast<double>(now)); }
 void Metrics::HeldConnects(uint64_t held, uint64_t released, uint64_t ended) {
   const std::array<uint64_t, 3> counts = {held, released, ended};
@@ -157,6 +164,14 @@ void Metrics::KeyCacheHits(uint64_t count) { Add(families_->lookups[0], count); 
 void Metrics::KeyCacheMisses(uint64_t count) { Add(families_->lookups[1], count); }
 void Metrics::UsersErased(uint64_t count) { Add(families_->erased, count); }
 
+void Metrics::LogLinesLost(uint64_t unread, uint64_t limited) {
+  const std::array<uint64_t, 2> now = {unread, limited};
+  for (size_t i = 0; i < now.size(); ++i) {
+    const double more = static_cast<double>(now[i]) - families_->linesLost[i]->Value();
+    if (more > 0) families_->linesLost[i]->Increment(more);
+  }
+}
+
 void Metrics::PolicyReloaded(bool ok) { families_->reloads[ok ? 0 : 1]->Increment(); }
 void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set(static_cast<double>(generation)); }
 void Metrics::Ready(bool ready) { families_->ready->Set(ready ? 1 : 0); }
@@ -168,33 +183,10 @@ Metrics::Totals Metrics::totals() const {
           .dropped = Sum(families_->dropped),
           .refused = Sum(families_->refused),
           .connectionsOpen = whole(families_->open->Value()),
+          .connectionsHeldBack = whole(families_->heldBack->Value()),
           .namespaces = whole(families_->namespaces->Value())};
 }
 
 std::string Metrics::Text() const { return prometheus::TextSerializer().Serialize(families_->registry->Collect()); }
-
-struct MetricsEndpoint::Exposer {
-  explicit Exposer(const std::vector<std::string>& options) : http(options) {}
-  prometheus::Exposer http;
-};
-
-MetricsEndpoint::MetricsEndpoint(std::unique_ptr<Exposer> exposer) : exposer_(std::move(exposer)) {}
-MetricsEndpoint::~MetricsEndpoint() = default;
-
-absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const SocketAddress& address,
-                                                                         const Metrics& metrics) {
-  // The short timeout keeps a silent client from holding one of the two threads for long.
-  const std::vector<std::string> options = {"listening_ports",    address.Text(), "num_threads", "2",
-                                            "request_timeout_ms", "2000"};
-  try {
-    auto exposer = std::make_unique<Exposer>(options);
-    exposer->http.RegisterCollectable(metrics.families_->registry);
-    return std::unique_ptr<MetricsEndpoint>(new MetricsEndpoint(std::move(exposer)));
-  } catch (const std::exception&) {  // what() says no more than that
-    return absl::UnavailableError(StrCat("cannot listen at ", address.Text(), " for metrics; is the port taken?"));
-  }
-}
-
-uint16_t MetricsEndpoint::port() const { return static_cast<uint16_t>(exposer_->http.GetListeningPorts().front()); }
 
 }  // namespace kveil::observe

@@ -75,6 +75,7 @@ class Metrics {
 
   void ConnectionOpened();
   void ConnectionClosed(ConnectionResult result);
+  void HeldBack(int change);  // connections that are not read until their application is owed less
   void NamespacesServed(uint64_t now);
   // Of first connects in new network namespaces, since the start: all, those that were let go to the agent, those that
   // ended before.
@@ -84,6 +85,8 @@ class Metrics {
   void KeyCacheMisses(uint64_t count);
   void UsersErased(uint64_t count);
 
+  void LogLinesLost(uint64_t unread, uint64_t limited);  // since the start
+
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);
   void Ready(bool ready);
@@ -91,7 +94,7 @@ class Metrics {
   // Sums for `kveil status`.
   struct Totals {
     uint64_t sealed = 0, opened = 0, dropped = 0, refused = 0;
-    uint64_t connectionsOpen = 0, namespaces = 0;
+    uint64_t connectionsOpen = 0, connectionsHeldBack = 0, namespaces = 0;
   };
   Totals totals() const;
 
@@ -99,12 +102,12 @@ class Metrics {
   std::string Text() const;
 
  private:
-  friend class MetricsEndpoint;
   struct Families;
   std::unique_ptr<Families> families_;
 };
 
-// Answers GET /metrics over HTTP, on threads of its own, until destroyed. `metrics` must outlive it.
+// Answers GET /metrics over HTTP, on a thread of its own, until destroyed. `metrics` must outlive it. A client has two
+// seconds to ask and two to read; of more than 64 at a time the oldest is let go.
 class MetricsEndpoint {
  public:
   // kUnavailable when the address cannot be listened at. Port 0 takes a free one.
@@ -115,9 +118,9 @@ class MetricsEndpoint {
   uint16_t port() const;
 
  private:
-  struct Exposer;
-  explicit MetricsEndpoint(std::unique_ptr<Exposer> exposer);
-  std::unique_ptr<Exposer> exposer_;
+  struct Server;
+  explicit MetricsEndpoint(std::unique_ptr<Server> server);
+  std::unique_ptr<Server> server_;
 };
 
 }  // namespace kveil::observe

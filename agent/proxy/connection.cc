@@ -1,6 +1,7 @@
 #include "proxy/connection.h"
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <utility>
@@ -27,19 +28,21 @@ void SetSocketOptions(int fd) {
 
 }  // namespace
 
-Connection::Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application,
-                       UniqueFd upstream, std::unique_ptr<io::TlsSession> tls,
-                       std::vector<std::unique_ptr<Interceptor>> interceptors)
+Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
+                       std::unique_ptr<const ConnectionInfo> info, UniqueFd application, UniqueFd upstream,
+                       std::unique_ptr<io::TlsSession> tls, std::vector<std::unique_ptr<Interceptor>> interceptors)
     : parts_(parts),
+      share_(std::move(share)),
       info_(std::move(info)),
       application_(parts.loop, std::move(application)),
       upstream_(parts.loop, std::move(upstream)),
       upstreamTls_(tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(tls)) : nullptr),
       interceptors_(std::move(interceptors)),
-      requests_(parts.loop, application_, parts.shelf, parts.budget),
+      requests_(parts.loop, application_, parts.shelf, parts.budget, *share_),
       toUpstream_(parts.shelf),
-      responses_(parts.loop, upstream_, parts.shelf, parts.budget),
+      responses_(parts.loop, upstream_, parts.shelf, parts.budget, *share_),
       toApplication_(parts.shelf),
+      owed_(parts.budget, *share_),
       unchangedSince_(std::chrono::steady_clock::now()),
       openedAt_(unchangedSince_) {
   if (upstreamTls_ != nullptr) responses_.UseTls(*upstreamTls_);
@@ -140,6 +143,7 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
   FailOwnAnswers();
   answered_.Set();
+  share_->changed.Set();  // who waits for memory looks whether its socket is cancelled
 }
 
 // The end of TLS ends both directions for a broker (RFC 5246 section 7.2.1; Kafka's does that with 1.3, too), so it
@@ -173,13 +177,24 @@ bool Connection::IsInRequest() const {
   return requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
 }
 
+bool Connection::IsApplicationReset() const {
+  if (application_.cancelled()) return true;
+  pollfd socket{application_.fd(), 0, 0};
+  return ::poll(&socket, 1, 0) == 1 && (socket.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return sendingUpstream_ || sendingToApplication_ || IsInRequest() ||
+  return awaitsRoom_ || sendingUpstream_ || sendingToApplication_ || IsInRequest() ||
          (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || responses_.IsStalled();
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
+  if (awaitsRoom_) {
+    answered_.Set();  // others may have given back the memory that it waits for
+    if (IsApplicationReset())
+      return Abort(observe::ConnectionResult::kServed, "the application has reset the connection");
+  }
   const uint64_t moved =
       requests_.receivedInAll() + responses_.receivedInAll() + upstream_.bytesSent() + application_.bytesSent();
   if (moved != sweptBytes_) {
@@ -193,7 +208,9 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
                                                    ? "the broker kept its side open after the application had ended"
                                                    : "the application kept its side open after the broker had ended");
   } else if (IsStalled() && unchanged > parts_.limits.stallTimeout) {
-    Abort(observe::ConnectionResult::kStalled, "a message stood still for too long");
+    Abort(observe::ConnectionResult::kStalled,
+          awaitsRoom_ ? StrCat("the broker owes ", pending_.size(), " answers and gave none for too long")
+                      : "a message stood still for too long");
   } else if (unchanged > parts_.limits.idleTimeout) {
     Abort(observe::ConnectionResult::kServed, "idle for too long");
   }
@@ -202,7 +219,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
   // Or it has all memory, with a request whose question cannot be answered for want of any.
   const bool isStuck = !awaitsApplication_ && requests_.holdsMemory() && responses_.waitsForMemory();
-  const bool standsStill = sendingToApplication_ || (awaitsApplication_ && IsInRequest()) || isStuck;
+  const bool standsStill = sendingToApplication_ || awaitsRoom_ || (awaitsApplication_ && IsInRequest()) || isStuck;
   const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }

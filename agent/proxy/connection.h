@@ -22,7 +22,9 @@
 #include "proxy/interceptor.h"
 #include "proxy/memory_budget.h"
 #include "proxy/outgoing_frames.h"
+#include "proxy/owed_memory.h"
 #include "proxy/pending_responses.h"
+#include "proxy/workload_share.h"
 
 namespace kveil::proxy {
 
@@ -52,9 +54,10 @@ struct WorkerParts {
 class Connection : private Upstream {
  public:
   // `application` is the accepted socket, `upstream` one that is not connected yet, made in the workload's namespace;
-  // `tls` is nullptr where the way to the broker is plain TCP.
-  Connection(WorkerParts& parts, std::unique_ptr<const ConnectionInfo> info, UniqueFd application, UniqueFd upstream,
-             std::unique_ptr<io::TlsSession> tls, std::vector<std::unique_ptr<Interceptor>> interceptors);
+  // `tls` is nullptr where the way to the broker is plain TCP. `share` is that of the connection's workload.
+  Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share, std::unique_ptr<const ConnectionInfo> info,
+             UniqueFd application, UniqueFd upstream, std::unique_ptr<io::TlsSession> tls,
+             std::vector<std::unique_ptr<Interceptor>> interceptors);
   ~Connection() override = default;
 
   // Connects to the broker, relays until both sides have ended, and closes both sockets.
@@ -78,6 +81,10 @@ class Connection : private Upstream {
   io::Task<absl::Status> RelayRequests();
   io::Task<absl::StatusOr<size_t>> TakeRequests();
   io::Task<absl::Status> AwaitAnswers();
+  io::Task<absl::Status> AwaitRoom();
+  bool OwesTooMuch();
+  void Owe(PendingResponse answer);
+  void DropOwnAnswer();
   io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
   absl::StatusOr<size_t> SizeOfRequest(Bytes in);
   io::Task<absl::Status> SendUpstream();
@@ -91,6 +98,7 @@ class Connection : private Upstream {
   io::Task<void> PumpResponses();
   io::Task<absl::Status> RelayResponses();
   io::Task<absl::StatusOr<size_t>> TakeResponses();
+  absl::Status CheckSize(const PendingResponse& owed, size_t size) const;
   io::Task<absl::Status> HandleResponse(Bytes whole);
   void TakeOwnAnswer(Bytes whole);
   void AppendLocalAnswers(OutgoingFrames& out);
@@ -103,10 +111,12 @@ class Connection : private Upstream {
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
   bool IsInRequest() const;
+  bool IsApplicationReset() const;
   bool IsStalled() const;
   void LogClosed() const;
 
   WorkerParts& parts_;
+  const std::shared_ptr<WorkloadShare> share_;
   const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it
   io::Socket application_;
   io::Socket upstream_;
@@ -126,8 +136,8 @@ class Connection : private Upstream {
   io::Mutex applicationWrite_;
   size_t responseBytesToRelay_ = 0;
   PendingResponses pending_;
-  size_t localAnswerBytes_ = 0;  // of the agent's own answers in pending_
-  io::Event answered_;           // something has left pending_, or nothing will any more
+  OwedMemory owed_;     // of pending_ and ownAnswer_
+  io::Event answered_;  // something has left pending_, or nothing will any more
 
   bool requestsEnded_ = false;
   bool responsesEnded_ = false;
@@ -135,6 +145,7 @@ class Connection : private Upstream {
   bool draining_ = false;
   bool aborted_ = false;
   bool awaitsApplication_ = false;  // for more of its requests
+  bool awaitsRoom_ = false;         // its application is owed too much to be read
   bool sendingUpstream_ = false;
   bool sendingToApplication_ = false;
   uint64_t sweptBytes_ = 0;  // moved in both directions when last looked at, and since when it has been that

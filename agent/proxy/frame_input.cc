@@ -46,14 +46,13 @@ void FrameInput::Consume(size_t size) {
 void FrameInput::DropLongFrame() {
   if (longFrame_ == nullptr) return;
   shelf_.GiveBack(std::move(longFrame_));
-  budget_.Release(longFrameSize_);
-  longFrameSize_ = 0;
+  GiveBytesBack(std::exchange(longFrameSize_, 0));
 }
 
 void FrameInput::DropSetAside() {
   if (setAside_.empty()) return;
   setAside_ = ByteBuffer();
-  budget_.Release(std::exchange(setAsideSize_, 0));
+  GiveBytesBack(std::exchange(setAsideSize_, 0));
 }
 
 void FrameInput::ReleaseIfEmpty() {
@@ -61,7 +60,49 @@ void FrameInput::ReleaseIfEmpty() {
   begin_ = end_ = 0;
   DropLongFrame();
   DropSetAside();
+  GiveBufferBack();
+}
+
+void FrameInput::GiveBufferBack() {
+  if (pooled_.size() == 0) return;
   pooled_ = io::PooledBuffer();
+  --share_.buffers;
+  if (share_.waiting > 0) share_.changed.Set();
+}
+
+void FrameInput::GiveBytesBack(size_t size) {
+  if (size == 0) return;
+  share_.bytes -= size;
+  budget_.Release(size);
+  if (share_.waiting > 0) share_.changed.Set();
+}
+
+bool FrameInput::FitsBuffer() const {
+  const io::BufferPool& pool = loop_.receiveBuffers();
+  return IsWithinShare(share_.buffers, 1, pool.count() - pool.inUse());
+}
+
+bool FrameInput::FitsBytes(size_t size) const { return IsWithinShare(share_.bytes, size, budget_.free()); }
+
+// These wait, without a place in the queue of those who are within their share, until this workload is.
+io::Task<void> FrameInput::AwaitBuffersShare() {
+  ++share_.waiting;
+  auto turn = co_await share_.buffersTurn.Lock();
+  while (!FitsBuffer() && !socket_.cancelled()) {
+    share_.changed.Reset();
+    co_await share_.changed.Wait();
+  }
+  --share_.waiting;
+}
+
+io::Task<void> FrameInput::AwaitBytesShare(size_t size) {
+  ++share_.waiting;
+  auto turn = co_await share_.bytesTurn.Lock();
+  while (!FitsBytes(size) && !socket_.cancelled()) {
+    share_.changed.Reset();
+    co_await share_.changed.Wait();
+  }
+  --share_.waiting;
 }
 
 void FrameInput::MoveToFront() {
@@ -76,17 +117,23 @@ void FrameInput::SetAside() {
   if (pooled_.size() == 0) return;
   const size_t size = end_ - begin_;
   if (size > kCheapCopy) {
-    if (!loop_.receiveBuffers().scarce() || !budget_.TryAcquire(size)) return;
+    if (!loop_.receiveBuffers().scarce() || !FitsBytes(size) || !budget_.TryAcquire(size)) return;
     setAsideSize_ = size;
+    share_.bytes += size;
   }
   setAside_.assign(pooled_.data() + begin_, pooled_.data() + end_);
   begin_ = 0;
   end_ = size;
-  pooled_ = io::PooledBuffer();
+  GiveBufferBack();
 }
 
 io::Task<void> FrameInput::TakeBuffer() {
   waitingForMemory_ = true;
+  if (!FitsBuffer()) {
+    auto waiting = AwaitBuffersShare();
+    co_await std::move(waiting);
+  }
+  ++share_.buffers;  // also while it waits for the others
   pooled_ = co_await loop_.receiveBuffers().Acquire();
   waitingForMemory_ = false;
   if (setAside_.empty()) co_return;
@@ -158,6 +205,11 @@ io::Task<absl::StatusOr<bool>> FrameInput::ReceiveSome() {
 
 io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
   waitingForMemory_ = true;
+  if (!FitsBytes(size)) {
+    auto waiting = AwaitBytesShare(size);
+    co_await std::move(waiting);
+  }
+  share_.bytes += size;  // also while it waits for the others
   auto room = budget_.Acquire(size);
   co_await std::move(room);
   waitingForMemory_ = false;
@@ -170,7 +222,7 @@ io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
   longFrame_ = std::move(frame);
   longFrameSize_ = size;
   DropSetAside();
-  pooled_ = io::PooledBuffer();
+  GiveBufferBack();
 }
 
 io::Task<absl::StatusOr<bool>> FrameInput::FillTo(size_t size) {

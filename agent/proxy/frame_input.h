@@ -22,13 +22,15 @@
 #include "io/tls_stream.h"
 #include "proxy/buffer_shelf.h"
 #include "proxy/memory_budget.h"
+#include "proxy/workload_share.h"
 
 namespace kveil::proxy {
 
 class FrameInput {
  public:
-  FrameInput(io::Loop& loop, io::Socket& socket, BufferShelf& shelf, MemoryBudget& budget)
-      : loop_(loop), socket_(socket), shelf_(shelf), budget_(budget) {}
+  // `share` is that of the workload that the bytes are for.
+  FrameInput(io::Loop& loop, io::Socket& socket, BufferShelf& shelf, MemoryBudget& budget, WorkloadShare& share)
+      : loop_(loop), socket_(socket), shelf_(shelf), budget_(budget), share_(share) {}
   FrameInput(const FrameInput&) = delete;
   FrameInput& operator=(const FrameInput&) = delete;
   ~FrameInput() { Abandon(); }
@@ -70,6 +72,12 @@ class FrameInput {
   io::Task<absl::StatusOr<bool>> ReceiveSome();
   void SetAside();
   io::Task<void> TakeBuffer();
+  void GiveBufferBack();
+  bool FitsBuffer() const;
+  bool FitsBytes(size_t size) const;
+  io::Task<void> AwaitBuffersShare();
+  io::Task<void> AwaitBytesShare(size_t size);
+  void GiveBytesBack(size_t size);
   void WakeUpAt(size_t missing);
   io::Task<absl::StatusOr<bool>> ReceiveTo(size_t size);
   io::Task<void> MoveToLongFrame(size_t size);
@@ -81,6 +89,7 @@ class FrameInput {
   io::TlsStream* tls_ = nullptr;
   BufferShelf& shelf_;
   MemoryBudget& budget_;
+  WorkloadShare& share_;
   io::PooledBuffer pooled_;
   std::unique_ptr<ByteBuffer> longFrame_;  // in place of pooled_ while a frame does not fit there
   size_t longFrameSize_ = 0;               // what was taken from the budget

@@ -73,6 +73,8 @@ class RequestState {
 
   // Asked when the response comes, until it is there: one that is not wanted any more is relayed as bytes.
   virtual bool WantsResponse() { return true; }
+  // About how much memory this takes. It counts towards what a connection may owe.
+  virtual size_t bytes() const { return 256; }
 };
 
 class RequestVerdict {

@@ -32,6 +32,23 @@ class MemoryBudget {
     return true;
   }
 
+  // Memory that may be in use for as long as a peer likes, because it answers nothing: it counts like any other, but a
+  // frame larger than the whole budget does not wait for it. False, and nothing taken, as above.
+  bool TryAcquireOwed(size_t bytes) {
+    if (!waiting_.empty() || used_ + bytes > limit_) return false;
+    AcquireOwedAnyway(bytes);
+    return true;
+  }
+  // The same for what is in use already, also beyond the limit: then everybody else waits.
+  void AcquireOwedAnyway(size_t bytes) {
+    owed_ += bytes;
+    used_ += bytes;
+  }
+  void ReleaseOwed(size_t bytes) {
+    owed_ -= bytes;
+    Release(bytes);
+  }
+
   void Release(size_t bytes) {
     used_ -= bytes;
     while (!waiting_.empty() && Fits(waiting_.front()->bytes)) {
@@ -43,6 +60,7 @@ class MemoryBudget {
   }
 
   size_t used() const { return used_; }
+  size_t free() const { return limit_ - std::min(used_, limit_); }
   bool isWaitedFor() const { return !waiting_.empty(); }
 
  private:
@@ -52,10 +70,11 @@ class MemoryBudget {
     io::Event granted;
   };
 
-  bool Fits(size_t bytes) const { return used_ == 0 || used_ + bytes <= limit_; }
+  bool Fits(size_t bytes) const { return used_ == owed_ || used_ + bytes <= limit_; }
 
   size_t limit_;
   size_t used_ = 0;
+  size_t owed_ = 0;  // of it
   std::deque<Waiter*> waiting_;
 };
 

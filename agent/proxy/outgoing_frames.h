@@ -18,8 +18,15 @@ class OutgoingFrames {
 
   // Bytes that stay where they are until Clear().
   void AddSlice(Bytes bytes) {
-    slices_.push_back(iovec{const_cast<uint8_t*>(bytes.data()), bytes.size()});
     size_ += bytes.size();
+    if (!slices_.empty()) {
+      iovec& last = slices_.back();
+      if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == bytes.data()) {
+        last.iov_len += bytes.size();  // small messages of one read: one slice for all of them
+        return;
+      }
+    }
+    slices_.push_back(iovec{const_cast<uint8_t*>(bytes.data()), bytes.size()});
   }
 
   // A writer for one frame; AddWritten() puts what it holds behind the slices so far.
@@ -42,8 +49,8 @@ class OutgoingFrames {
   absl::Span<const iovec> slices() const { return slices_; }
   size_t size() const { return size_; }
   bool empty() const { return slices_.empty(); }
-  // Bytes that Clear() will let go.
-  size_t held() const { return size_ + sent_; }
+  // Whether it is time to send: more would take more memory than sending at once is worth.
+  bool isFull() const { return size_ + sent_ >= kMostBytes || writersUsed_ >= kMostWriters; }
 
   // What was collected, and `besides` bytes out of the arena, has been sent, but a writer or a buffer of the arena is
   // still being filled.
@@ -64,6 +71,9 @@ class OutgoingFrames {
   }
 
  private:
+  static constexpr size_t kMostBytes = 4 << 20;
+  static constexpr size_t kMostWriters = 256;
+
   std::vector<iovec> slices_;
   std::vector<std::unique_ptr<kafka::FrameWriter>> writers_;
   size_t writersUsed_ = 0;

@@ -29,6 +29,9 @@ struct PendingResponse {
   PendingResponse(Kind kind, kafka::ApiKey apiKey, int16_t version, int32_t correlationId)
       : kind(kind), apiKey(apiKey), version(version), correlationId(correlationId) {}
 
+  // Memory that it takes now.
+  size_t bytes() const { return sizeof(*this) + answer.size() + (state == nullptr ? 0 : state->bytes()); }
+
   // It has no header, so also no correlation id.
   bool isBareToken() const { return version == kBareToken && apiKey == kafka::ApiKey::kSaslAuthenticate; }
 
@@ -40,6 +43,7 @@ struct PendingResponse {
   std::unique_ptr<RequestState> state;  // kIntercept
   ByteBuffer answer;                    // kLocal: the whole frame
   OwnAnswer* own = nullptr;             // kOwn
+  size_t counted = 0;                   // bytes(), when it was put into the queue
 };
 
 using PendingResponses = std::deque<PendingResponse>;

@@ -13,12 +13,8 @@ namespace {
 
 constexpr size_t kLengthSize = 4;
 constexpr size_t kFixedHeaderSize = 2 + 2 + 4;  // API key, version, correlation id
-// Sends what has been collected before more is written anew, so that a read full of small requests that grow is
-// bounded.
-constexpr size_t kSendAt = 4 << 20;
-// Beyond this many answers owed, or bytes of its own, requests that the agent answers itself wait.
+// An application that is owed this many answers, or answers that take more than OwedMemory allows, is not read.
 constexpr size_t kMostAnswersOwed = 4096;
-constexpr size_t kMostAnswerBytes = 4 << 20;
 // Kafka's own limit before authentication, sasl.server.max.receive.size.
 constexpr size_t kMostTokenBytes = 512 << 10;
 
@@ -91,6 +87,12 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       continue;
     }
     if (in.size() < kLengthSize) co_return 0;
+    if (OwesTooMuch()) {
+      auto waiting = AwaitRoom();
+      const absl::Status waited = co_await std::move(waiting);
+      if (!waited.ok()) co_return waited;
+      continue;
+    }
     const absl::StatusOr<size_t> size = SizeOfRequest(in);
     if (!size.ok()) co_return size.status();
     const size_t wholeSize = kLengthSize + *size;
@@ -102,8 +104,8 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       const auto apiKey = static_cast<int16_t>(ApiKeyOf(in));
       if (apiKey >= 0 && static_cast<size_t>(apiKey) < wants_.size()) interceptor = wants_[static_cast<size_t>(apiKey)];
       if (interceptor == nullptr) {
-        pending_.emplace_back(PendingResponse::Kind::kRelay, ApiKeyOf(in), kafka::LoadBigEndian<int16_t>(in.data() + 6),
-                              kafka::LoadBigEndian<int32_t>(in.data() + 8));
+        Owe(PendingResponse(PendingResponse::Kind::kRelay, ApiKeyOf(in), kafka::LoadBigEndian<int16_t>(in.data() + 6),
+                            kafka::LoadBigEndian<int32_t>(in.data() + 8)));
         requestBytesToRelay_ = wholeSize;
         continue;
       }
@@ -113,7 +115,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
     const absl::Status handled = co_await std::move(handling);
     if (!handled.ok()) co_return handled;
     requests_.Consume(wholeSize);
-    if (toUpstream_.held() >= kSendAt) {
+    if (toUpstream_.isFull()) {
       auto sending = SendUpstream();
       const absl::Status sent = co_await std::move(sending);
       if (!sent.ok()) co_return sent;
@@ -132,6 +134,31 @@ io::Task<absl::Status> Connection::AwaitAnswers() {
     co_await answered_.Wait();
   }
   co_return absl::OkStatus();
+}
+
+bool Connection::OwesTooMuch() { return pending_.size() >= kMostAnswersOwed || owed_.IsFull(); }
+
+void Connection::Owe(PendingResponse answer) {
+  answer.counted = answer.bytes();
+  owed_.Add(answer.counted);
+  pending_.push_back(std::move(answer));
+}
+
+// Reads no more requests until the application is owed less. The sweep ends it when nothing moves for too long.
+io::Task<absl::Status> Connection::AwaitRoom() {
+  auto sending = SendUpstream();
+  const absl::Status sent = co_await std::move(sending);
+  if (!sent.ok()) co_return sent;
+  awaitsRoom_ = true;
+  parts_.metrics.HeldBack(1);
+  while (OwesTooMuch() && !responsesEnded_ && !aborted_) {
+    answered_.Reset();
+    co_await answered_.Wait();
+  }
+  parts_.metrics.HeldBack(-1);
+  awaitsRoom_ = false;
+  if (!responsesEnded_ && !aborted_) co_return absl::OkStatus();
+  co_return absl::UnavailableError(StrCat("the broker has ended and owes ", pending_.size(), " answers"));
 }
 
 // The bytes that follow the length, or why they cannot be a request.
@@ -165,6 +192,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
   FrameOutput output(writer, toUpstream_.arena());
   auto intercepting = interceptor.OnRequest(request, *this, output);
   RequestVerdict verdict = co_await std::move(intercepting);
+  DropOwnAnswer();
 
   if (verdict.action == RequestVerdict::Action::kClose) {
     if (!responsesEnded_ && !aborted_ && !IsApplicationGone()) result_ = observe::ConnectionResult::kUnsupported;
@@ -177,11 +205,11 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
     co_return co_await std::move(answering);
   }
   if (verdict.expectResponse) {
-    PendingResponse& owed =
-        pending_.emplace_back(verdict.wantResponse ? PendingResponse::Kind::kIntercept : PendingResponse::Kind::kRelay,
-                              header.apiKey, header.version, header.correlationId);
+    PendingResponse owed(verdict.wantResponse ? PendingResponse::Kind::kIntercept : PendingResponse::Kind::kRelay,
+                         header.apiKey, header.version, header.correlationId);
     owed.interceptor = &interceptor;
     owed.state = std::move(verdict.state);
+    Owe(std::move(owed));
   }
   bareTokensDue_ += verdict.bareTokens;
   if (verdict.action == RequestVerdict::Action::kRewrite) {
@@ -195,14 +223,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
 // Puts the agent's own answer in its place behind the answers that are owed before it, and sends it when it is its
 // turn.
 io::Task<absl::Status> Connection::AnswerLocally(PendingResponse answer) {
-  // Nothing else slows an application down that asks for these and does not get the answer before them.
-  while ((pending_.size() >= kMostAnswersOwed || localAnswerBytes_ >= kMostAnswerBytes) && !responsesEnded_ &&
-         !aborted_) {
-    answered_.Reset();
-    co_await answered_.Wait();
-  }
-  localAnswerBytes_ += answer.answer.size();
-  pending_.push_back(std::move(answer));
+  Owe(std::move(answer));
   if (pending_.front().kind != PendingResponse::Kind::kLocal) co_return absl::OkStatus();
   auto lock = co_await applicationWrite_.Lock();
   OutgoingFrames out(parts_.shelf);
@@ -234,7 +255,7 @@ void Connection::CountSentUpstream(size_t size) {
 io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t version,
                                                 std::optional<std::string_view> clientId,
                                                 std::function<void(kafka::FrameWriter&)> write) {
-  ownAnswer_.frame.clear();
+  DropOwnAnswer();
   ownAnswer_.failed = responsesEnded_;
   ownAnswer_.arrived.Reset();
   if (ownAnswer_.failed) co_return absl::UnavailableError("the broker has closed the connection");
@@ -246,8 +267,9 @@ io::Task<absl::StatusOr<Bytes>> Connection::Ask(kafka::ApiKey apiKey, int16_t ve
   kafka::WriteRequestHeader(apiKey, version, lastOwnCorrelationId_, clientId, writer);
   write(writer);
   writer.FinishFrame();
-  PendingResponse& owed = pending_.emplace_back(PendingResponse::Kind::kOwn, apiKey, version, lastOwnCorrelationId_);
+  PendingResponse owed(PendingResponse::Kind::kOwn, apiKey, version, lastOwnCorrelationId_);
   owed.own = &ownAnswer_;
+  Owe(std::move(owed));
 
   // Ahead of it goes what was collected before it, so that requests and answers keep one order.
   if (!toUpstream_.empty()) {
@@ -276,6 +298,12 @@ bool Connection::IsApplicationGone() {
   // While it drains, the agent has itself ended what it receives.
   const int ended = draining_ ? POLLERR | POLLHUP : POLLERR | POLLHUP | POLLRDHUP;
   return (look.revents & ended) != 0;
+}
+
+// What the broker answered to the agent itself is needed until the request has been handled.
+void Connection::DropOwnAnswer() {
+  owed_.Remove(ownAnswer_.frame.size());
+  ownAnswer_.frame = ByteBuffer();
 }
 
 }  // namespace kveil::proxy

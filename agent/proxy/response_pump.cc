@@ -10,7 +10,8 @@ namespace {
 
 constexpr size_t kLengthSize = 4;
 constexpr size_t kCorrelationIdSize = 4;
-constexpr size_t kSendAt = 4 << 20;
+// The agent asks for little: a broker that answers its questions with more than this is none.
+constexpr size_t kMostOwnAnswer = 16 << 20;
 
 }  // namespace
 
@@ -98,11 +99,8 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
       responseBytesToRelay_ = wholeSize;
       continue;
     }
-    if (static_cast<size_t>(size) > parts_.limits.responseFrame) {
-      co_return absl::ResourceExhaustedError(StrCat("a ", kafka::ApiName(owed.apiKey), " response of ", size,
-                                                    " bytes, more than limits.responseSize allows (",
-                                                    parts_.limits.responseFrame, ")"));
-    }
+    const absl::Status bounded = CheckSize(owed, static_cast<size_t>(size));
+    if (!bounded.ok()) co_return bounded;
     if (in.size() < wholeSize) co_return wholeSize;
     if (owed.kind == PendingResponse::Kind::kOwn) {
       TakeOwnAnswer(in.first(wholeSize));
@@ -112,7 +110,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
       if (!handled.ok()) co_return handled;
     }
     responses_.Consume(wholeSize);
-    if (toApplication_.size() >= kSendAt) {
+    if (toApplication_.isFull()) {
       auto sending = SendToApplication(toApplication_);
       const absl::Status sent = co_await std::move(sending);
       if (!sent.ok()) co_return sent;
@@ -120,8 +118,22 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
   }
 }
 
+// Whether a response that is held whole may have so many bytes.
+absl::Status Connection::CheckSize(const PendingResponse& owed, size_t size) const {
+  if (size > parts_.limits.responseFrame) {
+    return absl::ResourceExhaustedError(StrCat("a ", kafka::ApiName(owed.apiKey), " response of ", size,
+                                               " bytes, more than limits.responseSize allows (",
+                                               parts_.limits.responseFrame, ")"));
+  }
+  if (owed.kind == PendingResponse::Kind::kOwn && size > kMostOwnAnswer) {
+    return absl::ResourceExhaustedError(StrCat("a ", kafka::ApiName(owed.apiKey), " response of ", size,
+                                               " bytes to the agent's own question (allowed: ", kMostOwnAnswer, ")"));
+  }
+  return absl::OkStatus();
+}
+
 io::Task<absl::Status> Connection::HandleResponse(Bytes whole) {
-  PendingResponse owed = std::move(pending_.front());
+  PendingResponse& owed = pending_.front();  // stays there until this is done: who else adds, adds at the end
   ResponseFrame response;
   response.apiKey = owed.apiKey;
   response.version = owed.version;
@@ -158,10 +170,12 @@ void Connection::TakeOwnAnswer(Bytes whole) {
   OwnAnswer& own = *pending_.front().own;
   PopAnswered();
   own.frame.assign(whole.begin() + kLengthSize, whole.end());
+  owed_.Add(own.frame.size());
   own.arrived.Set();
 }
 
 void Connection::PopAnswered() {
+  owed_.Remove(pending_.front().counted);
   pending_.pop_front();
   answered_.Set();
 }
@@ -178,7 +192,6 @@ void Connection::FailOwnAnswers() {
 // else gets between them and what was taken out before.
 void Connection::AppendLocalAnswers(OutgoingFrames& out) {
   while (!pending_.empty() && pending_.front().kind == PendingResponse::Kind::kLocal) {
-    localAnswerBytes_ -= pending_.front().answer.size();
     out.AddOwned(std::move(pending_.front().answer));
     PopAnswered();
   }

@@ -3,7 +3,9 @@
 #include <latch>
 #include <utility>
 
+#include "base/text.h"
 #include "proxy/worker.h"
+#include "proxy/workload_share.h"
 
 namespace kveil::proxy {
 
@@ -43,6 +45,27 @@ void Server::Dispatch(uint64_t netnsCookie, UniqueFd accepted) {
   });
 }
 
+std::string Server::TakePlace(const std::string& shareName) {
+  const std::lock_guard lock(placesMutex_);
+  const size_t all = connectionCount_.load(std::memory_order_relaxed);
+  if (all >= options_.connections) return StrCat("limits.connections is reached: ", options_.connections);
+  size_t& own = places_[shareName];
+  if (!IsWithinShare(own, 1, options_.connections - all)) {
+    return StrCat("this workload has ", own, " connections, its share of limits.connections (", options_.connections,
+                  ")");
+  }
+  ++own;
+  connectionCount_.store(all + 1, std::memory_order_relaxed);
+  return "";
+}
+
+void Server::LeavePlace(const std::string& shareName) {
+  const std::lock_guard lock(placesMutex_);
+  connectionCount_.fetch_sub(1, std::memory_order_relaxed);
+  const auto own = places_.find(shareName);
+  if (--own->second == 0) places_.erase(own);
+}
+
 void Server::Release(uint64_t netnsCookie) {
   auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
   for (const std::unique_ptr<Worker>& worker : workers_) {
@@ -52,6 +75,18 @@ void Server::Release(uint64_t netnsCookie) {
       });
     });
   }
+}
+
+absl::Status Server::CheckWorkers(std::chrono::milliseconds limit) {
+  const std::lock_guard lock(checkMutex_);
+  std::string stuck;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    const auto silent = worker->SilentFor(std::chrono::steady_clock::now());
+    if (silent <= limit) continue;
+    StrAppend(&stuck, stuck.empty() ? "" : ", ", "worker ", worker->index(), " has not gone on for ",
+              std::chrono::duration_cast<std::chrono::seconds>(silent).count(), " s");
+  }
+  return stuck.empty() ? absl::OkStatus() : absl::UnavailableError(stuck);
 }
 
 void Server::Drain() {

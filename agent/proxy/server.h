@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "observe/metrics.h"
@@ -23,7 +26,7 @@ class Server {
     unsigned workers = 1;
     size_t receiveBuffers = 256;     // a worker, of 1 MiB each
     size_t frameMemory = 256 << 20;  // bytes a worker, for frames that do not fit a receive buffer
-    size_t connections = 10'000;     // at once, over all workers
+    size_t connections = 10'000;     // at once, over all workers; one workload gets four fifths of them at most
     ConnectionLimits limits;
     std::chrono::milliseconds drainTimeout{10'000};
   };
@@ -58,6 +61,10 @@ class Server {
   // Takes nothing new, waits for what is owed, for at most drainTimeout, and stops the workers. Not a worker's thread.
   void Drain();
 
+  // Asks every worker for a sign of life and says which has not given one for `limit` since it was asked. To be called
+  // once a second or so, on any thread but a worker's.
+  absl::Status CheckWorkers(std::chrono::milliseconds limit);
+
   size_t connectionCount() const { return connectionCount_.load(std::memory_order_relaxed); }
 
  private:
@@ -66,13 +73,19 @@ class Server {
   Server(Options options, Hooks hooks, observe::Metrics& metrics);
   void Stop();
   void Dispatch(uint64_t netnsCookie, UniqueFd accepted);
+  // Workers' threads. Says why not where there is no place for another connection of this workload.
+  std::string TakePlace(const std::string& shareName);
+  void LeavePlace(const std::string& shareName);
 
   const Options options_;
   const Hooks hooks_;
   observe::Metrics& metrics_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<size_t> nextWorker_{0};
-  std::atomic<size_t> connectionCount_{0};
+  std::mutex checkMutex_;
+  std::mutex placesMutex_;
+  absl::flat_hash_map<std::string, size_t> places_;  // connections by ShareName; guarded by placesMutex_
+  std::atomic<size_t> connectionCount_{0};           // their sum
   std::atomic<uint64_t> nextConnectionId_{1};
   bool stopped_ = false;
 };

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -40,14 +41,42 @@ void Server::Worker::StopAndJoin() {
   thread_.join();
 }
 
+std::chrono::steady_clock::duration Server::Worker::SilentFor(std::chrono::steady_clock::time_point now) {
+  if (!hasAnswered_) return now - askedAt_;
+  hasAnswered_ = false;
+  askedAt_ = now;
+  Post([this] { hasAnswered_ = true; });
+  return {};
+}
+
 io::Task<void> Server::Worker::Tick() {
   while (!loop_->stopping()) {
     co_await loop_->Sleep(kTick);
     if (server_.hooks_.tick) server_.hooks_.tick(index_);
     const auto now = std::chrono::steady_clock::now();
     for (const auto& [id, connection] : connections_) connection->Sweep(now);
-    if (loop_->receiveBuffers().waiting() > 0 || budget_.isWaitedFor()) EndWorstHoarder(now);
+    absl::erase_if(shares_, [](const auto& entry) { return entry.second.expired(); });
+    for (const auto& [name, held] : shares_) {
+      const std::shared_ptr<WorkloadShare> share = held.lock();
+      if (share->waiting > 0) share->changed.Set();  // what others have given back makes its share larger
+    }
+    if (IsMemoryWaitedFor()) EndWorstHoarder(now);
   }
+}
+
+bool Server::Worker::IsMemoryWaitedFor() const {
+  if (loop_->receiveBuffers().waiting() > 0 || budget_.isWaitedFor()) return true;
+  return std::any_of(shares_.begin(), shares_.end(), [](const auto& entry) {
+    const std::shared_ptr<WorkloadShare> share = entry.second.lock();
+    return share != nullptr && share->waiting > 0;
+  });
+}
+
+std::shared_ptr<WorkloadShare> Server::Worker::ShareOf(const policy::Workload& workload) {
+  std::weak_ptr<WorkloadShare>& held = shares_[ShareName(workload)];
+  std::shared_ptr<WorkloadShare> share = held.lock();
+  if (share == nullptr) held = share = std::make_shared<WorkloadShare>();
+  return share;
 }
 
 // Others wait for memory. One at a time, as each may be enough.
@@ -119,10 +148,11 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   }
   auto info = std::make_unique<ConnectionInfo>(*std::move(identified));
   info->id = server_.nextConnectionId_.fetch_add(1, std::memory_order_relaxed);
-  if (server_.connectionCount() >= server_.options_.connections) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kLimit,
-                  StrCat("limits.connections is reached: ", server_.options_.connections), info.get());
+  const std::string shareName = ShareName(info->workload);
+  if (const std::string refusal = server_.TakePlace(shareName); !refusal.empty()) {
+    return Reject(std::move(accepted), observe::ConnectionResult::kLimit, refusal, info.get());
   }
+  absl::Cleanup leave = [&] { server_.LeavePlace(shareName); };
   absl::StatusOr<UniqueFd> upstream = server_.hooks_.makeUpstream(*info);
   if (!upstream.ok()) {
     return Reject(std::move(accepted), observe::ConnectionResult::kBrokerUnreachable,
@@ -135,21 +165,22 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
                   info.get());
   }
   server_.metrics_.ConnectionOpened();
-  server_.connectionCount_.fetch_add(1, std::memory_order_relaxed);
   const uint64_t id = info->id;
   std::vector<std::unique_ptr<Interceptor>> interceptors = server_.hooks_.makeInterceptors(*info, index_, *loop_);
-  auto connection = std::make_unique<Connection>(parts_, std::move(info), std::move(accepted), *std::move(upstream),
-                                                 *std::move(tls), std::move(interceptors));
+  auto connection = std::make_unique<Connection>(parts_, ShareOf(info->workload), std::move(info), std::move(accepted),
+                                                 *std::move(upstream), *std::move(tls), std::move(interceptors));
   Connection* const running = connection.get();
   connections_.emplace(id, std::move(connection));
+  std::move(leave).Cancel();
   loop_->Spawn(RunConnection(running, id));
 }
 
 io::Task<void> Server::Worker::RunConnection(Connection* connection, uint64_t id) {
   auto run = connection->Run();
   co_await std::move(run);
+  const std::string shareName = ShareName(connection->info().workload);
   connections_.erase(id);
-  server_.connectionCount_.fetch_sub(1, std::memory_order_relaxed);
+  server_.LeavePlace(shareName);
 }
 
 void Server::Worker::Release(uint64_t netnsCookie, std::function<void()> done) {

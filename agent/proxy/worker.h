@@ -2,6 +2,7 @@
 // unless they say otherwise.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "proxy/connection.h"
 #include "proxy/memory_budget.h"
 #include "proxy/server.h"
+#include "proxy/workload_share.h"
 
 namespace kveil::proxy {
 
@@ -29,6 +31,10 @@ class Server::Worker {
   void Post(absl::AnyInvocable<void()> work) { loop_->Post(std::move(work)); }
   // Any other thread. The loop ends when its last task has.
   void StopAndJoin();
+  // Any one thread at a time: how long the loop has not done what it was asked to, by an earlier call of this. Asks
+  // again when it has.
+  std::chrono::steady_clock::duration SilentFor(std::chrono::steady_clock::time_point now);
+  size_t index() const { return index_; }
 
   void AddListener(uint64_t netnsCookie, UniqueFd listener);
   void Accept(uint64_t netnsCookie, UniqueFd accepted);
@@ -57,6 +63,8 @@ class Server::Worker {
   io::Task<void> WaitReleased(Matches matches, std::vector<uint64_t> draining, std::function<void()> done);
   io::Task<void> Tick();
   void EndWorstHoarder(std::chrono::steady_clock::time_point now);
+  bool IsMemoryWaitedFor() const;
+  std::shared_ptr<WorkloadShare> ShareOf(const policy::Workload& workload);
   void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
               const ConnectionInfo* info = nullptr);
 
@@ -68,8 +76,11 @@ class Server::Worker {
   WorkerParts parts_;
   absl::flat_hash_set<ActiveListener*> listeners_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Connection>> connections_;
+  absl::flat_hash_map<std::string, std::weak_ptr<WorkloadShare>> shares_;  // by ShareName
   absl::flat_hash_set<uint64_t> releasing_;  // namespaces whose late connections are not taken any more
   bool closing_ = false;
+  std::atomic<bool> hasAnswered_{true};  // SilentFor
+  std::chrono::steady_clock::time_point askedAt_;
   std::thread thread_;
 };
 

@@ -161,8 +161,9 @@ Task<void> RelayWithProxy(Proxy& proxy, UniqueFd downstream, SocketAddress broke
   info->broker = broker;
   UniqueFd upstream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   std::vector<std::unique_ptr<proxy::Interceptor>> none;
-  proxy::Connection connection(proxy.parts, std::move(info), std::move(downstream), std::move(upstream), nullptr,
-                               std::move(none));
+  auto share = std::make_shared<proxy::WorkloadShare>();
+  proxy::Connection connection(proxy.parts, std::move(share), std::move(info), std::move(downstream),
+                               std::move(upstream), nullptr, std::move(none));
   auto running = connection.Run();
   co_await std::move(running);
 }

@@ -5,6 +5,7 @@ is hex, "over" is how many of the connections take part, the oldest first (all o
 
   {"do": "open", "count": N}                   N more connections; {"open", "failed"}
   {"do": "send", "bytes": HEX, "over": N}      the same bytes on each; {"sent"}, fewer than N where some are closed
+  {"do": "flood", "bytes": HEX, "seconds": S}  the same bytes on each, again and again, without ever reading; {"sent"}: bytes
   {"do": "trickle", "bytes": HEX, "pause": S}  on the first, one byte at a time; {"sent"}
   {"do": "frames", "count": N}                 N whole frames from the first; {"frames": [first bytes in hex], "sizes", "ended"}
   {"do": "answers", "over": N}                 one whole frame from each; {"answered"}
@@ -60,6 +61,23 @@ class Crowd:
                 sent += 1
             except OSError:
                 pass
+        return {"sent": sent}
+
+    def flood(self, order):
+        data, sent, limit = bytes.fromhex(order["bytes"]) * 4096, 0, time.monotonic() + order["seconds"]
+        rest = dict.fromkeys(self._open, data)
+        while time.monotonic() < limit:
+            _, writable, _ = select.select([], list(rest), [], 0.1)
+            for connection in writable:
+                try:
+                    count = connection.send(rest[connection], socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    del rest[connection]
+                    continue
+                sent += count
+                rest[connection] = rest[connection][count:] or data
         return {"sent": sent}
 
     def trickle(self, order):

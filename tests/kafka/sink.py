@@ -1,13 +1,19 @@
-"""Stands for a broker where thousands of connections would be too much for a real one: `sink.py ADDRESS PORT`.
+"""Stands for a broker where thousands of connections would be too much for a real one: `sink.py ADDRESS PORT [silent | NAME]`.
 
-Answers every request with a header and nothing else, in order, as soon as all of it has come. Prints a line when it
-listens."""
+Answers every request with a header and nothing else, in order, as soon as all of it has come; a silent one reads and answers
+nothing. With a NAME it answers as to a Metadata request of version 1, that there is one broker, of this name at this port. Prints
+a line when it listens."""
 
 import resource
 import select
 import socket
 import struct
 import sys
+
+SILENT = sys.argv[3:] == ["silent"]
+BODY = b""
+if sys.argv[3:] and not SILENT:
+    BODY = struct.pack(">iih", 1, 7, len(sys.argv[3])) + sys.argv[3].encode() + struct.pack(">ihii", int(sys.argv[2]), -1, 7, 0)
 
 
 def main():
@@ -38,9 +44,11 @@ def serve(connection, unfinished):
         return False
     if not data:
         return False
+    if SILENT:
+        return True
     data, answers = unfinished[connection.fileno()] + data, b""
     while len(data) >= 4 and len(data) >= 4 + int.from_bytes(data[:4], "big"):
-        answers += struct.pack(">i", 4) + data[8:12]
+        answers += struct.pack(">i", 4 + len(BODY)) + data[8:12] + BODY
         data = data[4 + int.from_bytes(data[:4], "big"):]
     unfinished[connection.fileno()] = data
     if answers:

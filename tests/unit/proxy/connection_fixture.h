@@ -132,8 +132,8 @@ class ConnectionTest : public testing::Test {
         ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
       }
     }
-    connection_ = std::make_unique<Connection>(*parts_, std::move(info), std::move(pair.far), std::move(upstream),
-                                               std::move(tls_), std::move(interceptors_));
+    connection_ = std::make_unique<Connection>(*parts_, share_, std::move(info), std::move(pair.far),
+                                               std::move(upstream), std::move(tls_), std::move(interceptors_));
     loop_->Spawn(RunConnection());
     thread_ = std::thread([this] { loop_->Run(); });
   }
@@ -208,6 +208,8 @@ class ConnectionTest : public testing::Test {
   std::unique_ptr<io::Loop> loop_;
   BufferShelf shelf_;
   std::unique_ptr<MemoryBudget> budget_;
+  std::vector<std::unique_ptr<Interceptor>> interceptors_;  // before Open
+  std::shared_ptr<WorkloadShare> share_ = std::make_shared<WorkloadShare>();
 
  private:
   io::Task<void> RunConnection() {
@@ -218,7 +220,6 @@ class ConnectionTest : public testing::Test {
   }
 
   std::unique_ptr<WorkerParts> parts_;
-  std::vector<std::unique_ptr<Interceptor>> interceptors_;
   std::unique_ptr<Connection> connection_;
   std::atomic<bool> ended_{false};
   std::thread thread_;

@@ -17,7 +17,7 @@ class FrameInputTest : public io::LoopTest {
     io::Pair pair = io::TcpPair();
     peer_ = Peer(std::move(pair.near));
     socket_ = std::make_unique<io::Socket>(*loop_, std::move(pair.far));
-    input_ = std::make_unique<FrameInput>(*loop_, *socket_, shelf_, budget_);
+    input_ = std::make_unique<FrameInput>(*loop_, *socket_, shelf_, budget_, share_);
   }
   // A step of a test: the outcome of Fill or FillTo is put into `more_`.
   io::Task<void> Fill() {
@@ -58,6 +58,7 @@ class FrameInputTest : public io::LoopTest {
   }
 
   BufferShelf shelf_;
+  WorkloadShare share_;
   MemoryBudget budget_{10 << 20};
   Peer peer_;
   std::unique_ptr<io::Socket> socket_;
@@ -261,6 +262,49 @@ TEST_F(FrameInputTest, countsWhatItReceives) {
               EXPECT_EQ(input_->TakeReceivedCount(), 3u);
               EXPECT_EQ(input_->TakeReceivedCount(), 0u);
             })});
+}
+
+// A workload whose other connections have all that is its own.
+class FullShare : public FrameInputTest {
+ protected:
+  io::Task<void> GiveBackWhenItWaits(std::function<void()> giveBack) {
+    for (int turn = 0; turn < 5000 && share_.waiting == 0; ++turn) co_await loop_->Sleep(std::chrono::milliseconds(1));
+    EXPECT_EQ(share_.waiting, 1u);
+    EXPECT_TRUE(input_->waitsForMemory());
+    giveBack();
+    share_.changed.Set();
+  }
+};
+
+TEST_F(FullShare, waitsForABufferThoughThereAreSome) {
+  share_.buffers = 1000;
+  peer_.Send("request");
+  RunToEnd(GiveBackWhenItWaits([this] { share_.buffers = 0; }), Steps({Filled(), Then([this] {
+                                                                         EXPECT_EQ(Buffered(), "request");
+                                                                         EXPECT_EQ(share_.buffers, 1u);
+                                                                         input_->Abandon();
+                                                                         EXPECT_EQ(share_.buffers, 0u);
+                                                                       })}));
+}
+
+TEST_F(FullShare, waitsForALongFramesMemoryThoughThereIsSome) {
+  share_.bytes = 100 << 20;
+  const std::string message = Pattern(3 << 20);
+  std::thread sending([&] { peer_.Send(message); });
+  RunToEnd(GiveBackWhenItWaits([this] { share_.bytes = 0; }), Steps({Filled(), FilledTo(message.size()), Then([&] {
+                                                                       EXPECT_TRUE(Buffered() == message);
+                                                                       EXPECT_EQ(share_.bytes, message.size());
+                                                                       input_->Abandon();
+                                                                       EXPECT_EQ(share_.bytes, 0u);
+                                                                     })}));
+  sending.join();
+}
+
+TEST_F(FullShare, waitsNoLongerThanItsSocketIsThere) {
+  share_.buffers = 1000;
+  peer_.Send("request");
+  RunToEnd(GiveBackWhenItWaits([this] { socket_->Cancel(); }),
+           Steps({Filled(), Then([this] { EXPECT_FALSE(more_.ok()); })}));
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ class ServerTest : public testing::Test {
       ConnectionInfo info;
       info.broker = brokerAddress_;
       info.netnsCookie = cookie_;
+      info.workload.cgroupPath = StrCat("/workload", cookie_.load());
       return info;
     };
     hooks_.makeUpstream = [this](const ConnectionInfo&) -> absl::StatusOr<UniqueFd> {
@@ -168,6 +169,39 @@ TEST_F(ServerTest, turnsAwayWhatIsBeyondTheLimit) {
   ExpectServed(fourth);
 }
 
+TEST_F(ServerTest, oneWorkloadLeavesConnectionsToTheOthers) {
+  options_.connections = 20;
+  Start();
+  const SocketAddress address = Serve(1);
+  std::vector<Both> open;
+  for (int i = 0; i < 16; ++i) open.push_back(OpenThrough(address, 1));
+  for (Both& both : open) ExpectServed(both);
+  EXPECT_EQ(Connect(address).HowItEnded(), "by a reset");
+  EXPECT_TRUE(Ended("limit"));
+  for (uint64_t other : {2, 3}) {
+    open.push_back(OpenThrough(address, other));
+    ExpectServed(open.back());
+  }
+}
+
+TEST_F(ServerTest, saysWhichWorkerIsStuck) {
+  std::atomic<bool> stuck{false};
+  hooks_.tick = [&stuck](size_t worker) {
+    while (worker == 1 && stuck) ::usleep(1000);
+  };
+  Start();
+  constexpr std::chrono::milliseconds kLimit{100};
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(server_->CheckWorkers(std::chrono::seconds(10)).ok());
+    ::usleep(10'000);
+  }
+  stuck = true;
+  EXPECT_TRUE(Eventually([&] { return !server_->CheckWorkers(kLimit).ok(); }));
+  EXPECT_EQ(server_->CheckWorkers(kLimit).message().substr(0, 9), "worker 1 ") << server_->CheckWorkers(kLimit);
+  stuck = false;
+  EXPECT_TRUE(Eventually([&] { return server_->CheckWorkers(kLimit).ok(); }));
+}
+
 TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
   identified_ = absl::NotFoundError("not redirected");
   Start();
@@ -190,7 +224,7 @@ TEST_F(ServerTest, resetsAConnectionThatGetsNoSocketToItsBroker) {
   Peer application = Connect(Serve(1));
   EXPECT_EQ(application.HowItEnded(), "by a reset");
   EXPECT_TRUE(Ended("broker_unreachable"));
-  EXPECT_EQ(server_->connectionCount(), 0u);
+  EXPECT_TRUE(Eventually([this] { return server_->connectionCount() == 0; }));
 }
 
 // Applications that do not read what they asked for.
