@@ -34,14 +34,14 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kAcceptPause(100);
 
 // -1 for no group.
-absl::StatusOr<int> GroupId(const std::string& name) {
+absl::StatusOr<int> GroupId(std::string_view field, const std::string& name) {
   if (name.empty()) return -1;
   std::vector<char> buffer(65536);
   group entry = {};
   group* found = nullptr;
   const int error = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (found == nullptr) {
-    return absl::NotFoundError(StrCat("admin.group: no group \"", name, "\" on this machine", error == 0 ? "" : ": ",
+    return absl::NotFoundError(StrCat(field, ": no group \"", name, "\" on this machine", error == 0 ? "" : ": ",
                                       error == 0 ? "" : std::strerror(error)));
   }
   return static_cast<int>(entry.gr_gid);
@@ -89,15 +89,16 @@ absl::Status ClearStaleSocket(const std::string& path, const sockaddr_un& addres
   return absl::OkStatus();
 }
 
-absl::StatusOr<UniqueFd> Bind(const std::string& path, const sockaddr_un& address, int group) {
+// `group` -1: root's.
+absl::StatusOr<UniqueFd> Bind(const std::string& path, const sockaddr_un& address, int group, mode_t mode) {
   UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid()) return ErrnoStatus("admin socket");
-  ::fchmod(listener.get(), 0660);  // bind gives the file this mode (less the umask), so it is never wider
+  ::fchmod(listener.get(), mode);  // bind gives the file this mode (less the umask), so it is never wider
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return ErrnoStatus(StrCat("admin socket: cannot bind ", path));
   }
   if (::lchown(path.c_str(), static_cast<uid_t>(-1), static_cast<gid_t>(group)) != 0 ||
-      ::chmod(path.c_str(), 0660) != 0 || ::listen(listener.get(), 64) != 0) {
+      ::chmod(path.c_str(), mode) != 0 || ::listen(listener.get(), 64) != 0) {
     return ErrnoStatus(StrCat("admin socket: cannot set up ", path));
   }
   return listener;
@@ -110,6 +111,7 @@ struct Client {
   std::string request;
   std::string answer;
   size_t sent = 0;
+  bool mayErase = false;
   bool answering() const { return !answer.empty(); }
 };
 
@@ -118,11 +120,16 @@ struct Client {
 struct AdminServer::State {
   Options options;
   int group = -1;
+  int eraseGroup = -1;
   UniqueFd lock;
   UniqueFd listener;
   UniqueFd stop;
-  std::map<std::string, AdminHandler> handlers;
-  std::list<Client> clients;
+  struct Command {
+    AdminHandler handler;
+    AdminAccess access;
+  };
+  std::map<std::string, Command> commands;
+  std::list<Client> clients;  // the oldest first
   Clock::time_point acceptAfter = Clock::time_point::min();
   std::thread thread;
 
@@ -132,7 +139,8 @@ struct AdminServer::State {
   bool Receive(Client& client);
   bool Send(Client& client);
   void Answer(Client& client, std::string text);
-  absl::StatusOr<std::string> Dispatch(std::string_view request);
+  absl::StatusOr<std::string> Dispatch(const Client& client, std::string_view request);
+  std::string WhoMayLook() const;
   int PollTimeout() const;
 };
 
@@ -141,13 +149,18 @@ AdminServer::AdminServer(std::unique_ptr<State> state) : state_(std::move(state)
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(Options options) {
   const absl::StatusOr<sockaddr_un> address = UnixAddress(options.socketPath);
   if (!address.ok()) return address.status();
-  const absl::StatusOr<int> group = GroupId(options.group);
+  const absl::StatusOr<int> group = GroupId("admin.group", options.group);
   if (!group.ok()) return group.status();
+  const absl::StatusOr<int> eraseGroup = GroupId("admin.eraseGroup", options.eraseGroup);
+  if (!eraseGroup.ok()) return eraseGroup.status();
   MakeParentFolder(options.socketPath);
   absl::StatusOr<UniqueFd> lock = TakeLock(options.socketPath);
   if (!lock.ok()) return lock.status();
   if (absl::Status status = ClearStaleSocket(options.socketPath, *address); !status.ok()) return status;
-  absl::StatusOr<UniqueFd> listener = Bind(options.socketPath, *address, *group);
+  // A file has one group. Where two may connect, everybody reaches the socket and is asked who he is.
+  const bool hasTwo = *group != -1 && *eraseGroup != -1 && *group != *eraseGroup;
+  absl::StatusOr<UniqueFd> listener =
+      Bind(options.socketPath, *address, std::max(*group, *eraseGroup), hasTwo ? 0666 : 0660);
   if (!listener.ok()) return listener.status();
   UniqueFd stop(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!stop.valid()) return ErrnoStatus("admin socket: eventfd");
@@ -155,6 +168,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(Options options
   auto state = std::make_unique<State>();
   state->options = std::move(options);
   state->group = *group;
+  state->eraseGroup = *eraseGroup;
   state->lock = *std::move(lock);
   state->listener = *std::move(listener);
   state->stop = std::move(stop);
@@ -171,8 +185,8 @@ AdminServer::~AdminServer() {
   ::unlink(state_->options.socketPath.c_str());
 }
 
-void AdminServer::Handle(std::string command, AdminHandler handler) {
-  state_->handlers[std::move(command)] = std::move(handler);
+void AdminServer::Handle(std::string command, AdminHandler handler, AdminAccess access) {
+  state_->commands[std::move(command)] = {std::move(handler), access};
 }
 
 void AdminServer::Start() {
@@ -190,8 +204,8 @@ int AdminServer::State::PollTimeout() const {
 void AdminServer::State::Run() {
   std::vector<pollfd> waited;
   while (true) {
-    const bool room = clients.size() < options.connectionLimit && Clock::now() >= acceptAfter;
-    waited.assign({{stop.get(), POLLIN, 0}, {room ? listener.get() : -1, POLLIN, 0}});
+    const bool accepts = Clock::now() >= acceptAfter;
+    waited.assign({{stop.get(), POLLIN, 0}, {accepts ? listener.get() : -1, POLLIN, 0}});
     for (const Client& client : clients) {
       waited.push_back({client.socket.get(), static_cast<short>(client.answering() ? POLLOUT : POLLIN), 0});
     }
@@ -216,16 +230,24 @@ void AdminServer::State::AcceptOne() {
     if (errno != EAGAIN && errno != EINTR) acceptAfter = Clock::now() + kAcceptPause;
     return;
   }
-  const bool allowed = PeerIsAllowed(socket.get(), group);
+  const bool mayErase = PeerIsAllowed(socket.get(), eraseGroup);
+  const bool mayLook = mayErase || PeerIsAllowed(socket.get(), group);
+  if (clients.size() >= options.connectionLimit) clients.pop_front();
   Client& client = clients.emplace_back();
   client.socket = std::move(socket);
   client.deadline = Clock::now() + options.timeout;
-  if (allowed) return;
+  client.mayErase = mayErase;
+  if (mayLook) return;
   log::Warning("admin.denied");
-  Answer(client,
-         ErrorAnswer(absl::PermissionDeniedError(
-             options.group.empty() ? std::string("only root may use the admin socket")
-                                   : StrCat("only root and the group ", options.group, " may use the admin socket"))));
+  Answer(client, ErrorAnswer(absl::PermissionDeniedError(StrCat("only ", WhoMayLook(), " may use the admin socket"))));
+}
+
+std::string AdminServer::State::WhoMayLook() const {
+  std::string who = "root";
+  for (const std::string& name : {options.group, options.eraseGroup}) {
+    if (!name.empty()) StrAppend(&who, " and the group ", name);
+  }
+  return who;
 }
 
 bool AdminServer::State::Receive(Client& client) {
@@ -240,7 +262,7 @@ bool AdminServer::State::Receive(Client& client) {
     return true;
   }
   if (end == std::string::npos) return true;
-  const absl::StatusOr<std::string> answer = Dispatch(std::string_view(client.request).substr(0, end));
+  const absl::StatusOr<std::string> answer = Dispatch(client, std::string_view(client.request).substr(0, end));
   Answer(client, answer.ok() ? *answer : ErrorAnswer(answer.status()));
   return true;
 }
@@ -259,15 +281,21 @@ bool AdminServer::State::Send(Client& client) {
   return client.sent < client.answer.size();
 }
 
-absl::StatusOr<std::string> AdminServer::State::Dispatch(std::string_view request) {
+absl::StatusOr<std::string> AdminServer::State::Dispatch(const Client& client, std::string_view request) {
   const nlohmann::json json = nlohmann::json::parse(request, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("command") || !json["command"].is_string()) {
     return absl::InvalidArgumentError("expected one line of JSON, {\"command\": NAME, ...}");
   }
-  const auto handler = handlers.find(json["command"].get<std::string>());
-  if (handler == handlers.end()) return absl::UnimplementedError("unknown command");
+  const auto command = commands.find(json["command"].get<std::string>());
+  if (command == commands.end()) return absl::UnimplementedError("unknown command");
+  if (command->second.access == AdminAccess::kErase && !client.mayErase) {
+    log::Warning("admin.denied", {{"command", command->first}});
+    return absl::PermissionDeniedError(
+        StrCat("only root", options.eraseGroup.empty() ? "" : StrCat(" and the group ", options.eraseGroup), " may ",
+               command->first, " (admin.eraseGroup)"));
+  }
   try {
-    return handler->second(request);
+    return command->second.handler(request);
   } catch (const std::exception& error) {  // a JSON type that the handler did not expect
     return absl::InvalidArgumentError(error.what());
   }

@@ -1,5 +1,6 @@
 // The admin socket: how `kveil status` and `kveil erase` talk to the running agent. A unix stream socket; a request is
-// one line of JSON {"command": NAME, ...}, its answer is one line of JSON. Only root and one group are answered.
+// one line of JSON {"command": NAME, ...}, its answer is one line of JSON. Root is answered, and two groups: one that
+// may look, and one that may also erase.
 //
 //   absl::StatusOr<std::unique_ptr<AdminServer>> admin = AdminServer::Listen({.socketPath = path, .group = "kveil"});
 //   (*admin)->Handle("status", [&](std::string_view request) { return StatusJson(); });
@@ -22,25 +23,31 @@ namespace kveil::observe {
 // name} with the status code's name as in "NotFound". Runs on the server's thread, one at a time.
 using AdminHandler = std::function<absl::StatusOr<std::string>(std::string_view requestJson)>;
 
+// What a command needs.
+enum class AdminAccess { kLook, kErase };
+
 class AdminServer {
  public:
   struct Options {
     std::string socketPath;
-    std::string group;                                            // a group's name; empty: root only
+    std::string group;                                            // a group's name, may look; empty: root only
+    std::string eraseGroup;                                       // another one's, may also erase; empty: root only
     size_t requestLimit = 64 * 1024;                              // bytes of one request
-    size_t connectionLimit = 32;                                  // at once; later ones wait
+    size_t connectionLimit = 32;                                  // at once; one more takes the place of the oldest
     std::chrono::milliseconds timeout = std::chrono::seconds(5);  // for a request to arrive and for an answer to leave
   };
 
-  // Makes the socket (mode 0660) and takes the place of one that nobody listens at. Errors: kAlreadyExists (another
-  // agent is alive there), kNotFound (no such group), kInvalidArgument (path too long, or something else lies there),
-  // kPermissionDenied and kUnavailable with errno's text.
+  // Makes the socket (mode 0660, or 0666 where there are two groups; whoever connects is asked for) and takes the place
+  // of one that nobody listens at. Errors: kAlreadyExists (another agent is alive there), kNotFound (no such group),
+  // kInvalidArgument (path too long, or something else lies there), kPermissionDenied and kUnavailable with errno's
+  // text.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Listen(Options options);
   ~AdminServer();  // stops the thread and removes the socket
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
-  void Handle(std::string command, AdminHandler handler);  // before Start
+  // Before Start.
+  void Handle(std::string command, AdminHandler handler, AdminAccess access = AdminAccess::kLook);
   void Start();
 
  private:

@@ -26,6 +26,22 @@ std::vector<Health::Problem> Health::problems() const {
   return problems;
 }
 
+void Health::Note(const std::string& name, const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  if (text.empty()) {
+    notes_.erase(name);
+  } else {
+    notes_[name] = text;
+  }
+}
+
+std::vector<Health::Problem> Health::notes() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Problem> notes;
+  for (const auto& [name, text] : notes_) notes.push_back({name, text});
+  return notes;
+}
+
 bool Health::ok() const {
   const std::lock_guard lock(mutex_);
   return conditions_.empty();

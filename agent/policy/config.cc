@@ -184,7 +184,7 @@ bool IsGroupName(std::string_view name) {
 }
 
 void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
-  const JsonObject object(value, {"socket", "metrics", "group"});
+  const JsonObject object(value, {"socket", "metrics", "group", "eraseGroup"});
   if (const auto socket = object.Find("socket")) {
     admin.socket = socket->AbsolutePath();
     if (admin.socket.size() > kLongestSocketPath) {
@@ -197,10 +197,14 @@ void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
     if (!admin.metrics && text != "off")
       metrics->Expected("an address and port such as \"127.0.0.1:9464\", or \"off\"");
   }
-  if (const auto group = object.Find("group")) {
-    admin.group = group->String();
-    if (!admin.group.empty() && !IsGroupName(admin.group)) group->Expected("a group's name");
-  }
+  const auto group = [&object](std::string_view key, std::string& field) {
+    const auto found = object.Find(key);
+    if (!found) return;
+    field = found->String();
+    if (!field.empty() && !IsGroupName(field)) found->Expected("a group's name");
+  };
+  group("group", admin.group);
+  group("eraseGroup", admin.eraseGroup);
 }
 
 void ReadLimits(const JsonValue& value, LimitsConfig& limits) {

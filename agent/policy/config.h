@@ -74,7 +74,8 @@ struct AdminConfig {
   std::string socket = "/run/kveil/admin.sock";
   std::optional<SocketAddress> metrics =
       SocketAddress::V4(htonl(INADDR_LOOPBACK), 9464);  // 127.0.0.1:9464; nullopt: no endpoint
-  std::string group;                                    // besides root; empty: root only
+  std::string group;                                    // may look, besides root; empty: root only
+  std::string eraseGroup;                               // may also erase, besides root; empty: root only
 };
 
 // What bounds the agent's memory and patience. Sizes are bytes.

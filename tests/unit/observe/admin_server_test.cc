@@ -22,7 +22,17 @@ namespace {
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
-constexpr char kGroup[] = "daemon";  // is on every machine
+// A group of this machine, any but root's; empty where there is none.
+std::string SomeGroup(size_t number) {
+  std::vector<std::string> names;
+  ::setgrent();
+  while (const group* const entry = ::getgrent()) {
+    if (entry->gr_gid != 0) names.emplace_back(entry->gr_name);
+  }
+  ::endgrent();
+  return number < names.size() ? names[number] : "";
+}
+
 constexpr uid_t kSomeUser = 12345;
 constexpr gid_t kSomeGroup = 54321;
 
@@ -45,6 +55,8 @@ class AdminServerTest : public ::testing::Test {
     server_ = *std::move(server);
     server_->Handle("echo", [](std::string_view request) { return std::string(request); });
     server_->Handle("large", [](std::string_view) { return "\"" + std::string(8 << 20, 'x') + "\""; });
+    server_->Handle(
+        "erase", [](std::string_view request) { return std::string(request); }, AdminAccess::kErase);
     server_->Handle("fail", [](std::string_view) { return absl::NotFoundError("no such user"); });
     server_->Handle("throw", [](std::string_view) -> absl::StatusOr<std::string> { throw std::runtime_error("oops"); });
     server_->Start();
@@ -58,14 +70,15 @@ class AdminServerTest : public ::testing::Test {
   }
 
   // The code of AdminCall made by a process with these credentials.
-  absl::StatusCode CallAs(uid_t user, gid_t group, const std::vector<gid_t>& supplementary) {
+  absl::StatusCode CallAs(uid_t user, gid_t group, const std::vector<gid_t>& supplementary,
+                          const std::string& request = R"({"command": "echo"})") {
     const pid_t child = ::fork();
     if (child == 0) {
       if (::setgroups(supplementary.size(), supplementary.data()) != 0 || ::setresgid(group, group, group) != 0 ||
           ::setresuid(user, user, user) != 0) {
         ::_exit(100);  // these tests are for root, like everything that scripts/test runs
       }
-      ::_exit(static_cast<int>(AdminCall(path_, R"({"command": "echo"})").status().code()));
+      ::_exit(static_cast<int>(AdminCall(path_, request).status().code()));
     }
     int status = 0;
     EXPECT_EQ(::waitpid(child, &status, 0), child);
@@ -113,9 +126,9 @@ TEST_F(AdminServerTest, LongAnswersArriveWhole) {
 
 TEST_F(AdminServerTest, OnlyRootAndTheGroupMayConnect) {
   AdminServer::Options options = Options();
-  options.group = kGroup;
+  options.group = SomeGroup(0);
   Start(options);
-  const gid_t group = ::getgrnam(kGroup)->gr_gid;
+  const gid_t group = ::getgrnam(SomeGroup(0).c_str())->gr_gid;
   struct stat facts = {};
   ASSERT_EQ(::stat(path_.c_str(), &facts), 0);
   EXPECT_EQ(facts.st_mode & 07777, 0660u);
@@ -128,10 +141,10 @@ TEST_F(AdminServerTest, OnlyRootAndTheGroupMayConnect) {
 
 TEST_F(AdminServerTest, ThePeerIsCheckedEvenWhenTheFileModeWouldLetItIn) {
   AdminServer::Options options = Options();
-  options.group = kGroup;
+  options.group = SomeGroup(0);
   Start(options);
   ASSERT_EQ(::chmod(path_.c_str(), 0666), 0);
-  const gid_t group = ::getgrnam(kGroup)->gr_gid;
+  const gid_t group = ::getgrnam(SomeGroup(0).c_str())->gr_gid;
   std::vector<gid_t> many(100);  // more than fit the first look
   for (size_t i = 0; i < many.size(); ++i) many[i] = 60000 + i;
   EXPECT_EQ(CallAs(kSomeUser, kSomeGroup, many), absl::StatusCode::kPermissionDenied);
@@ -146,6 +159,47 @@ TEST_F(AdminServerTest, WithoutAGroupOnlyRootIsAnswered) {
   EXPECT_EQ(CallAs(0, 0, {}), absl::StatusCode::kOk);
 }
 
+TEST_F(AdminServerTest, WhoMayLookMayNotErase) {
+  const std::string look = SomeGroup(0);
+  const std::string erase = SomeGroup(1);
+  const gid_t lookers = ::getgrnam(look.c_str())->gr_gid;
+  const gid_t erasers = ::getgrnam(erase.c_str())->gr_gid;
+  const std::string request = R"({"command": "erase"})";
+  struct Case {
+    std::string group, eraseGroup;
+    absl::StatusCode lookerLooks, lookerErases, eraserLooks, eraserErases;
+  };
+  constexpr auto kOk = absl::StatusCode::kOk;
+  constexpr auto kNo = absl::StatusCode::kPermissionDenied;
+  for (const Case& expected : {Case{look, "", kOk, kNo, kNo, kNo}, Case{"", erase, kNo, kNo, kOk, kOk},
+                               Case{look, erase, kOk, kNo, kOk, kOk}, Case{look, look, kOk, kOk, kNo, kNo}}) {
+    SCOPED_TRACE(expected.group + " looks, " + expected.eraseGroup + " erases");
+    AdminServer::Options options = Options();
+    options.group = expected.group;
+    options.eraseGroup = expected.eraseGroup;
+    server_.reset();
+    Start(options);
+    EXPECT_EQ(CallAs(kSomeUser, lookers, {}), expected.lookerLooks);
+    EXPECT_EQ(CallAs(kSomeUser, lookers, {}, request), expected.lookerErases);
+    EXPECT_EQ(CallAs(kSomeUser, erasers, {}), expected.eraserLooks);
+    EXPECT_EQ(CallAs(kSomeUser, erasers, {}, request), expected.eraserErases);
+    EXPECT_EQ(CallAs(kSomeUser, kSomeGroup, {}), kNo);
+    EXPECT_EQ(CallAs(0, 0, {}, request), kOk);
+  }
+}
+
+TEST_F(AdminServerTest, AnyNumberOfSlowClientsHoldsNobodyUp) {
+  Start(Options());
+  std::vector<UniqueFd> slow;
+  const auto begun = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) {
+    slow.push_back(Connect());
+    ASSERT_EQ(::send(slow.back().get(), "{", 1, 0), 1);
+  }
+  EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(4)) << "before any has timed out";
+}
+
 TEST_F(AdminServerTest, SilentClientsHoldNobodyUpAndAreClosed) {
   AdminServer::Options options = Options();
   options.timeout = milliseconds(300);
@@ -155,7 +209,7 @@ TEST_F(AdminServerTest, SilentClientsHoldNobodyUpAndAreClosed) {
   const UniqueFd half = Connect();
   ASSERT_EQ(::send(half.get(), "{", 1, 0), 1);
   EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok());
-  // With every place taken the next one waits for a silent one to be closed.
+  // With every place taken the next one gets that of the oldest.
   const UniqueFd third = Connect();
   EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok());
   char byte = 0;

@@ -22,5 +22,15 @@ TEST(HealthTest, ProblemsAreThoseThatWereNotCleared) {
   EXPECT_TRUE(health.ok());
 }
 
+TEST(HealthTest, NotesAreNoProblems) {
+  Health health;
+  health.Note("limits", "a workload has reached its own");
+  EXPECT_TRUE(health.ok());
+  ASSERT_EQ(health.notes().size(), 1u);
+  EXPECT_EQ(health.notes()[0].message, "a workload has reached its own");
+  health.Note("limits", "");
+  EXPECT_TRUE(health.notes().empty());
+}
+
 }  // namespace
 }  // namespace kveil::observe

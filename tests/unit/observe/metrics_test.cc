@@ -48,6 +48,11 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.ConnectionOpened();
   metrics.ConnectionOpened();
   metrics.ConnectionClosed(ConnectionResult::kStalled);
+  metrics.HeldBack(1);
+  metrics.HeldBack(1);
+  metrics.HeldBack(-1);
+  metrics.LogLinesLost(3, 10);
+  metrics.LogLinesLost(5, 11);  // in all
   metrics.NamespacesServed(9);
   metrics.HeldConnects(3, 1, 1);
   metrics.HeldConnects(5, 3, 2);
@@ -84,6 +89,10 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_users_erased_total 1\n",
            "kveil_policy_reloads_total{result=\"refused\"} 1\n",
            "kveil_policy_generation 13\n",
+           "kveil_connections_held_back 1\n",
+           "kveil_connections_held_back_total 2\n",
+           "kveil_log_lines_lost_total{reason=\"unread\"} 5\n",
+           "kveil_log_lines_lost_total{reason=\"limited\"} 11\n",
            "kveil_ready 1\n",
        }) {
     EXPECT_THAT(text, HasSubstr(line));
@@ -144,6 +153,53 @@ TEST(MetricsEndpointTest, AnswersOverHttp) {
   EXPECT_THAT(answer, HasSubstr("200 OK"));
   EXPECT_THAT(answer, HasSubstr("kveil_records_sealed_total 42\n"));
   EXPECT_THAT(HttpGet((*endpoint)->port(), "/other"), HasSubstr("404"));
+}
+
+UniqueFd ConnectTo(uint16_t port) {
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const SocketAddress address = Loopback(port);
+  EXPECT_EQ(::connect(socket.get(), address.get(), address.size()), 0);
+  return socket;
+}
+
+TEST(MetricsEndpointTest, SlowClientsHoldUpNobody) {
+  Metrics metrics("x");
+  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const auto begun = std::chrono::steady_clock::now();
+  std::vector<UniqueFd> slow;
+  for (int i = 0; i < 200; ++i) {
+    slow.push_back(ConnectTo((*endpoint)->port()));
+    const std::string part = i % 2 == 0 ? "GET /met" : "GET /metrics HTTP/1.1\r\n\r\n";  // and does not read
+    ASSERT_EQ(::send(slow.back().get(), part.data(), part.size(), 0), static_cast<ssize_t>(part.size()));
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(HttpGet((*endpoint)->port(), "/metrics"), HasSubstr("200 OK"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(1500)) << "before any has timed out";
+}
+
+TEST(MetricsEndpointTest, SilentClientsAreClosed) {
+  Metrics metrics("x");
+  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const UniqueFd silent = ConnectTo((*endpoint)->port());
+  char byte = 0;
+  EXPECT_EQ(::recv(silent.get(), &byte, 1, 0), 0);
+}
+
+TEST(MetricsEndpointTest, RefusesWhatItDoesNotKnow) {
+  Metrics metrics("x");
+  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const UniqueFd poster = ConnectTo((*endpoint)->port());
+  ASSERT_GT(::send(poster.get(), "POST /metrics HTTP/1.1\r\n\r\n", 26, 0), 0);
+  char answer[64] = {};
+  EXPECT_GT(::recv(poster.get(), answer, sizeof(answer) - 1, 0), 0);
+  EXPECT_THAT(std::string(answer), HasSubstr("405"));
+  const UniqueFd endless = ConnectTo((*endpoint)->port());
+  const std::string part(8192, 'x');
+  while (::send(endless.get(), part.data(), part.size(), MSG_NOSIGNAL) > 0) {
+  }
+  EXPECT_THAT(HttpGet((*endpoint)->port(), "/metrics?a=b"), HasSubstr("200 OK"));
 }
 
 TEST(MetricsEndpointTest, TakenPortIsAnErrorThatNamesIt) {

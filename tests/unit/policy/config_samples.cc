@@ -117,6 +117,8 @@ std::vector<Sample> ConfigSamples() {
       {"metrics by name", Admin(R"("metrics": "localhost:9464")"), "/admin/metrics: expected an address and port"},
       {"metrics null", Admin(R"("metrics": null)"), "/admin/metrics: expected an address and port"},
       {"long socket path", Admin(R"("socket": "/)" + std::string(107, 's') + "\""), "a path of at most 107 bytes"},
+      {"group that may erase, with a slash", Admin(R"("eraseGroup": "a/b")"),
+       "/admin/eraseGroup: expected a group's name"},
       {"group with a slash", Admin(R"("group": "a/b")"), "/admin/group: expected a group's name"},
       {"no group", Admin(R"("group": "")"), "/admin/group: expected a non-empty string"},
       {"no connections", Limits(R"("connections": 0)"),

@@ -29,7 +29,7 @@ TEST(ConfigTest, EveryFieldArrives) {
                                      "serverNames": ["b1.example", ".example.org"], "identities": "/t/i",
                                      "minimumVersion": "1.3" } }, "west": {} },
     "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m" },
-    "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops" }, "workers": 3,
+    "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops", "eraseGroup": "privacy" }, "workers": 3,
     "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
                 "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
                 "stallTimeout": "3s", "idleTimeout": "4m", "drainTimeout": "0ms" },
@@ -62,6 +62,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->admin.socket, "/s");
   EXPECT_EQ(config->admin.metrics->Text(), "[::1]:1234");
   EXPECT_EQ(config->admin.group, "ops");
+  EXPECT_EQ(config->admin.eraseGroup, "privacy");
   EXPECT_EQ(config->workers, 3u);
   EXPECT_EQ(config->limits.connections, 7u);
   EXPECT_EQ(config->limits.receiveBuffers, 8u);
