@@ -52,7 +52,9 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) 
 
 absl::Status Agent::Preflight() {
   isFirstEver_ = ::access(config_.keys.registryPath.c_str(), F_OK) != 0;
-  return CheckMachine(config_);
+  absl::Status able = CheckCapabilities();
+  if (able.ok()) able = CheckMachine(config_);
+  return able;
 }
 
 // The admin socket is also what tells a second agent that one is alive, before it touches kernel or keys.
@@ -60,6 +62,7 @@ absl::Status Agent::Claim() {
   observe::AdminServer::Options options;
   options.socketPath = config_.admin.socket;
   options.group = config_.admin.group;
+  options.eraseGroup = config_.admin.eraseGroup;
   absl::StatusOr<std::unique_ptr<observe::AdminServer>> admin = observe::AdminServer::Listen(std::move(options));
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
@@ -71,6 +74,11 @@ absl::Status Agent::Attach() {
   if (!redirect.ok()) return redirect.status();
   redirect_ = *std::move(redirect);
   log::Info("redirect.attached", {{"kernel", redirect_->Description()}});
+  // Before any key is in memory, of which its process has a copy.
+  absl::StatusOr<std::unique_ptr<intercept::AccessCheck>> access =
+      intercept::AccessCheck::Start(redirect_->agentCgroupFd(), config_.intercept.cgroup);
+  if (!access.ok()) return access.status();
+  access_ = *std::move(access);
   return absl::OkStatus();
 }
 
@@ -174,6 +182,7 @@ absl::Status Agent::Serve() {
   serving_.store(namespaces_.get(), std::memory_order_release);
   Released(std::nullopt);
 
+  checks_ = std::make_unique<SelfChecks>(health_, *redirect_, *access_, *server_, *keys_);
   if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
   if (const absl::Status held = redirect_->ProbeHold(kProbeLimit); !held.ok()) {
     log::Warning("connects.notHeld",
@@ -204,7 +213,8 @@ void Agent::ListenForMetrics() {
 absl::Status Agent::StartEndpoints() {
   Watch();
   admin_->Handle("status", [this](std::string_view) { return StatusJson(); });
-  admin_->Handle("erase", [this](std::string_view request) { return Erase(request); });
+  admin_->Handle(
+      "erase", [this](std::string_view request) { return Erase(request); }, observe::AdminAccess::kErase);
   admin_->Start();
   return absl::OkStatus();
 }
@@ -233,6 +243,14 @@ void Agent::RefreshHealth() {
   health_.Set("shares", namespaces_->SharesHealth());
   health_.Set("learned", redirect_->LearnedHealth());
   health_.Set("producers", shared_->ProducersHealth());
+  health_.Set("unserved", namespaces_->Unserved());
+  health_.Set("existing", namespaces_->NotReset());
+  checks_->Run();
+  const uint64_t heldBack = metrics_.totals().connectionsHeldBack;
+  health_.Note("answersOwed", heldBack == 0 ? ""
+                                            : StrCat(heldBack,
+                                                     " connections are not read: as many answers are owed to "
+                                                     "them as the agent remembers"));
 }
 
 void Agent::Watch() {
@@ -243,7 +261,21 @@ void Agent::Watch() {
   const intercept::HeldConnects held = redirect_->heldConnects();
   metrics_.HeldConnects(held.held, held.released, held.ended);
   metrics_.PolicyGeneration(policies_->generation());
-  metrics_.Ready(probed_ && namespaces_->Health().ok() && redirect_->Health().ok());
+  metrics_.Ready(IsReady());
+  WatchLog();
+}
+
+// Lines that were lost a moment ago: whoever looks for something in the log may not find it.
+void Agent::WatchLog() {
+  const log::Losses losses = log::Lost();
+  metrics_.LogLinesLost(losses.unread, losses.limited);
+  const uint64_t unread = losses.unread - std::exchange(toldLosses_, losses).unread;
+  health_.Set("log", unread == 0 ? absl::OkStatus()
+                                 : absl::UnavailableError("nobody reads the log (stderr): its lines are lost"));
+}
+
+bool Agent::IsReady() const {
+  return probed_ && namespaces_->Health().ok() && redirect_->Health().ok() && checks_->able();
 }
 
 size_t Agent::ServedNamespaces() const {
@@ -269,8 +301,12 @@ absl::StatusOr<std::string> Agent::StatusJson() {
   for (const observe::Health::Problem& problem : health_.problems()) {
     problems.push_back({{"name", problem.name}, {"message", problem.message}});
   }
+  json notes = json::array();
+  for (const observe::Health::Problem& note : health_.notes()) {
+    notes.push_back({{"name", note.name}, {"message", note.message}});
+  }
   const json status = {
-      {"ready", probed_ && namespaces_->Health().ok() && redirect_->Health().ok()},
+      {"ready", IsReady()},
       {"version", KVEIL_VERSION},
       {"uptimeSeconds", uptime.count()},
       {"namespaces", ServedNamespaces()},
@@ -282,6 +318,7 @@ absl::StatusOr<std::string> Agent::StatusJson() {
         {"generation", policies_->generation()},
         {"error", std::string(policies_->lastError().message())}}},
       {"problems", problems},
+      {"notes", notes},
       {"kernel", StrCat("io_uring, ", redirect_->Description())},
       {"records",
        {{"sealed", totals.sealed},

@@ -12,6 +12,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/log.h"
+#include "cli/self_checks.h"
 #include "guard/chain.h"
 #include "guard/shared_state.h"
 #include "guard/worker_scratch.h"
@@ -41,6 +43,7 @@ class Agent {
   void Watch();
   // Takes nothing new, finishes what was begun, within limits.drainTimeout.
   void Drain();
+  std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
   explicit Agent(policy::AgentConfig config);
@@ -58,6 +61,8 @@ class Agent {
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
   absl::StatusOr<std::string> StatusJson();
   void RefreshHealth();
+  bool IsReady() const;
+  void WatchLog();
   absl::StatusOr<std::string> Erase(std::string_view requestJson);
 
   const policy::AgentConfig config_;
@@ -66,12 +71,14 @@ class Agent {
   observe::Health health_;
   std::atomic<bool> probed_{false};
   bool isFirstEver_ = false;  // no agent has made a registry on this node yet
+  log::Losses toldLosses_;    // Watch's
   std::mutex releasedMutex_;
   std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_
 
   // In the order of their making; they end in the opposite one.
   std::unique_ptr<observe::AdminServer> admin_;
   std::unique_ptr<intercept::Redirect> redirect_;
+  std::unique_ptr<intercept::AccessCheck> access_;
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
   std::unique_ptr<proxy::ClusterTls> tls_;
@@ -82,6 +89,7 @@ class Agent {
   std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
   std::unique_ptr<proxy::Server> server_;
   std::unique_ptr<intercept::Namespaces> namespaces_;
+  std::unique_ptr<SelfChecks> checks_;
   std::atomic<intercept::Namespaces*> serving_{
       nullptr};  // namespaces_, for the workers: connections may come before it is set
 };

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <ctime>
 #include <iostream>
+#include <thread>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -33,6 +34,9 @@ size_t ConnectionsWith(rlim_t descriptors) {
 rlim_t DescriptorsFor(size_t connections) {
   return std::max(2 * connections + kSmallestRest, connections * 32 / 15 + 16);
 }
+
+// How long everything may take to end after the drain timeout.
+constexpr std::chrono::seconds kEndLimit{1};
 
 // Keys are in this process's memory: no core dump, and no other process of the same user may read it.
 void ProtectMemory() {
@@ -63,11 +67,12 @@ void RaiseDescriptorLimit(policy::AgentConfig& config) {
   config.limits.connections = possible;
 }
 
-sigset_t BlockEndSignals() {
+sigset_t BlockSignals() {
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   return signals;
@@ -91,6 +96,28 @@ int CheckThisMachine(const policy::AgentConfig& config) {
               absl::Status(machine.code(), StrCat("no agent can run on this machine: ", ToStd(machine.message()))));
 }
 
+// SIGHUP. Policies and TLS files are read anew by themselves when they change.
+void Reload(const std::string& configPath) {
+  const absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
+  if (!config.ok()) {
+    log::Error("agent.reloadRefused", {{"reason", config.status()}});
+    return;
+  }
+  log::SetLevel(config->logLevel);
+  log::Info("agent.reloaded", {{"inForce", "log.level"}, {"else", "a change of any other field needs a restart"}});
+}
+
+// Ends the process when draining has not by then: a thread may be waiting for something that does not come, such as a
+// name server. Whatever is lost with it would be lost in a crash, too, and nothing is.
+void EndAtTheLatest(std::chrono::milliseconds after) {
+  std::thread([after] {
+    std::this_thread::sleep_for(after);
+    log::Warning("agent.ended", {{"reason", "something did not end in time, and was left"}});
+    log::Flush();
+    ::_exit(0);
+  }).detach();
+}
+
 }  // namespace
 
 int RunAgent(const std::string& configPath) {
@@ -102,22 +129,28 @@ int RunAgent(const std::string& configPath) {
   // Before any thread is made, so that all of them are in the namespace and have these signals blocked: only the wait
   // below gets them.
   EnterHostCgroupNamespace();
-  const sigset_t endSignals = BlockEndSignals();
+  const sigset_t signals = BlockSignals();
 
   absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*std::move(config));
   if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};
   for (;;) {
-    const int signal = ::sigtimedwait(&endSignals, nullptr, &second);
-    if (signal > 0) {
+    const int signal = ::sigtimedwait(&signals, nullptr, &second);
+    if (signal == SIGHUP) {
+      Reload(configPath);
+    } else if (signal > 0) {
       log::Info("agent.draining", {{"signal", signal}});
-      ::pthread_sigmask(SIG_UNBLOCK, &endSignals, nullptr);  // the second one ends the agent at once
+      ::signal(SIGHUP, SIG_IGN);
+      ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // the second one ends the agent at once
       break;
+    } else {
+      (*agent)->Watch();
     }
-    (*agent)->Watch();
   }
+  EndAtTheLatest((*agent)->drainTimeout() + kEndLimit);
   (*agent)->Drain();
+  agent->reset();
   log::Info("agent.ended");
   return 0;
 }

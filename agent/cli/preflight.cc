@@ -1,7 +1,6 @@
 #include "cli/preflight.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/magic.h>
 #include <sched.h>
 #include <sys/stat.h>
@@ -16,6 +15,7 @@
 #include <string>
 
 #include "base/text.h"
+#include "intercept/access_check.h"
 #include "intercept/agent_cgroup.h"
 #include "intercept/cgroup_tree.h"
 #include "intercept/child_process.h"
@@ -90,28 +90,6 @@ absl::Status CheckMachine(const policy::AgentConfig& config) {
   return status;
 }
 
-absl::Status CheckCapabilities() {
-  struct Needed {
-    unsigned number;
-    const char* name;
-    const char* purpose;
-  };
-  constexpr std::array<Needed, 3> kNeeded = {{
-      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "load BPF programs and enter network namespaces"},
-      {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "find the namespaces of other users' processes"},
-      {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "find the cgroup of a connection"},
-  }};
-  __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets = {};
-  if (::syscall(SYS_capget, &header, sets.data()) < 0) {
-    return absl::InternalError(StrCat("cannot read the capabilities: ", std::strerror(errno)));
-  }
-  std::string missing;
-  for (const Needed& one : kNeeded) {
-    if (sets[CAP_TO_INDEX(one.number)].effective & CAP_TO_MASK(one.number)) continue;
-    missing += StrCat(missing.empty() ? "" : "; ", one.name, " (to ", one.purpose, ")");
-  }
-  return missing.empty() ? absl::OkStatus() : absl::PermissionDeniedError(StrCat("missing: ", missing));
-}
+absl::Status CheckCapabilities() { return intercept::CheckCapabilities("an agent", intercept::kAgentCapabilities); }
 
 }  // namespace kveil::cli

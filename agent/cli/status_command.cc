@@ -47,6 +47,12 @@ void PrintProblems(const Json& problems) {
   }
 }
 
+void PrintNotes(const Json& notes) {
+  for (const Json& note : notes) {
+    std::cout << "  NOTE      " << note.value("name", "?") << ": " << note.value("message", "") << "\n";
+  }
+}
+
 }  // namespace
 
 int RunStatus(const CommonOptions& common) {
@@ -62,6 +68,7 @@ int RunStatus(const CommonOptions& common) {
   } else {
     PrintServed(status);
     PrintProblems(problems);
+    PrintNotes(status.value("notes", Json::array()));
   }
   if (ready && problems.empty()) return 0;
   return Fail("status", StrCat(ready ? "ready, but " : "not ready, ", Count(problems.size(), "problem")));

@@ -1,6 +1,7 @@
 // The agent's small cgroup below the configured one: its listeners and its probe are made by processes in it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,10 @@ class AgentCgroup {
   ~AgentCgroup();  // removes it; sockets made in it keep what they need of it
 
   int fd() const { return fd_.get(); }
+  uint64_t id() const;  // as the kernel half gives it
+
+  // Makes the directory anew when somebody has removed it; fd() stays the same number. Safe from any thread.
+  absl::Status Repair();
 
  private:
   AgentCgroup(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}

@@ -95,6 +95,16 @@ void CgroupTree::ForEachProcess(const std::string& except, const std::function<v
   });
 }
 
+size_t CgroupTree::CountHiddenProcesses() const {
+  size_t hidden = 0;
+  Walk(path_, "", 0, [&hidden](const std::string& directory) {
+    const absl::StatusOr<std::string> text = ReadWholeFile(directory + "/cgroup.procs");
+    if (!text.ok()) return;
+    for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) hidden += line == "0";
+  });
+  return hidden;
+}
+
 absl::flat_hash_set<uint64_t> CgroupTree::IdsBelow() const {
   absl::flat_hash_set<uint64_t> ids;
   Walk(path_, "", 0, [&ids](const std::string& directory) {

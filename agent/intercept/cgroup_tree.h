@@ -34,6 +34,8 @@ class CgroupTree {
   // Calls `visit` for every process in the tree but those of the child directory `except`. Processes come and go
   // meanwhile; one that forks and ends may be missed, its child is seen next time.
   void ForEachProcess(const std::string& except, const std::function<void(pid_t)>& visit) const;
+  // Processes in the tree that are in a pid namespace which is not ours or below it, so that they have no number here.
+  size_t CountHiddenProcesses() const;
   absl::flat_hash_set<uint64_t> IdsBelow() const;  // this one's included
 
  private:

@@ -23,6 +23,7 @@ class ChildProcess {
   ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidFd_(std::move(other.pidFd_)) {}
   ~ChildProcess();  // kills the child if it still runs, and reaps it
 
+  pid_t pid() const { return pid_; }
   int pidFd() const { return pidFd_.get(); }  // readable when the child has ended
   // The child's exit status; blocks until it has ended. kInternal when a signal ended it.
   absl::StatusOr<int> Wait();

@@ -43,6 +43,11 @@ int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
   return static_cast<int>(std::max<int64_t>(left, 0));
 }
+// A namespace is found with its first connect, or with the scan that follows it. One that still is not after this time,
+// while connects go on, is out of the agent's reach.
+constexpr std::chrono::seconds kUnknownPatience(5);
+constexpr std::chrono::seconds kUnknownLifetime(30);  // after its last connect; it also stays a problem for so long
+constexpr size_t kMostUnknown = 1024;
 
 }  // namespace
 
@@ -52,7 +57,8 @@ NamespaceTable::NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupT
       sockets_(sockets),
       cgroups_(std::move(cgroups)),
       callbacks_(std::move(callbacks)),
-      watch_(std::move(watch)) {}
+      watch_(std::move(watch)),
+      unknownSince_(kMostUnknown, kUnknownLifetime) {}
 
 absl::Status NamespaceTable::AddOwn() {
   if (!Add(NamespaceFile(::getpid()), 0, 0))
@@ -230,7 +236,14 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
   if (!socket.ok()) return socket.status();
   const absl::StatusOr<size_t> count = ResetConnections(
       socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); }, cgroups_.IdsBelow());
-  if (!count.ok()) return count.status();
+  if (!count.ok()) {
+    absl::Status problem = absl::FailedPreconditionError(
+        StrCat("connections that are older than the agent could not be reset, and may go on in clear text (",
+               ToStd(count.status().message()), "); load the kernel module tcp_diag and restart the agent"));
+    const std::lock_guard lock(mutex_);
+    entry.status.resetProblem = problem;
+    return problem;
+  }
   if (*count > 0) {
     log::Info("intercept.reset", {{"namespace", entry.status.netnsCookie}, {"connections", *count}});
   }
@@ -307,6 +320,16 @@ void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem)
   entry.status.problem = std::move(problem);
 }
 
+void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
+  const Clock::time_point now = Clock::now();
+  const Clock::time_point* const known = unknownSince_.Find(refused.netnsCookie, now);
+  const Clock::time_point since = known == nullptr ? now : *known;
+  unknownSince_.Put(refused.netnsCookie, since, now);
+  if (now - since < kUnknownPatience) return;
+  const std::lock_guard lock(mutex_);
+  unserved_ = {.process = refused.pid, .refusedAt = now};
+}
+
 bool NamespaceTable::AddByProcess(pid_t pid, uint64_t cookie) {
   if (Add(NamespaceFile(pid), pid, cookie)) return true;
   absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
@@ -324,6 +347,7 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
   if (isNew && !AddByProcess(static_cast<pid_t>(refused.pid), refused.netnsCookie)) {
     notFound_.Put(refused.netnsCookie, true, now);
+    NoteUnknown(refused);
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }
@@ -391,6 +415,22 @@ std::vector<Namespaces::NamespaceStatus> NamespaceTable::Status() const {
   std::vector<Namespaces::NamespaceStatus> all;
   for (const auto& [cookie, entry] : entries_) all.push_back(entry.status);
   return all;
+}
+
+absl::Status NamespaceTable::Unserved() const {
+  const std::lock_guard lock(mutex_);
+  if (unserved_.process == 0 || Clock::now() - unserved_.refusedAt > kUnknownLifetime) return absl::OkStatus();
+  return absl::UnavailableError(StrCat("connects of process ", unserved_.process,
+                                       " are refused: its network namespace is not found below ", cgroups_.path(),
+                                       " (is the agent in the host's pid namespace?)"));
+}
+
+absl::Status NamespaceTable::NotReset() const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [cookie, entry] : entries_) {
+    if (!entry.status.resetProblem.ok()) return entry.status.resetProblem;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status NamespaceTable::Health() const {

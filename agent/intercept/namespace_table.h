@@ -53,6 +53,8 @@ class NamespaceTable {
   std::vector<Namespaces::NamespaceStatus> Status() const;
   absl::Status Health() const;
   absl::Status CrowdHealth() const;  // an error names an owner that has more namespaces than are served for one
+  absl::Status Unserved() const;
+  absl::Status NotReset() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -70,6 +72,7 @@ class NamespaceTable {
   };
 
   Entry* FindByInode(uint64_t inode);
+  void NoteUnknown(const RefusedConnect& refused);
   absl::StatusOr<uint64_t> CookieOf(int namespaceFd);
   // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is. Returns whether it is known
   // now.
@@ -102,7 +105,15 @@ class NamespaceTable {
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
-  uint64_t lastRefreshed_ = 0;  // the cookie
+  uint64_t lastRefreshed_ = 0;                             // the cookie
+  ExpiringMap<uint64_t, Clock::time_point> unknownSince_;  // by cookie: namespaces that connects come from and that are
+                                                           // not found, from the first connect on
+  // One of those that this has gone on with for long.
+  struct LostProcess {
+    uint32_t process = 0;
+    Clock::time_point refusedAt = {};
+  };
+  LostProcess unserved_;  // guarded by mutex_
 };
 
 }  // namespace kveil::intercept

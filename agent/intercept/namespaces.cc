@@ -209,5 +209,7 @@ absl::Status Namespaces::SharesHealth() const {
   status.Update(state_->refusals.Health(std::chrono::steady_clock::now()));
   return status;
 }
+absl::Status Namespaces::Unserved() const { return state_->table.Unserved(); }
+absl::Status Namespaces::NotReset() const { return state_->table.NotReset(); }
 
 }  // namespace kveil::intercept

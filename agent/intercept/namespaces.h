@@ -64,6 +64,7 @@ class Namespaces {
     bool ipv6 = false;
     uint64_t refusedConnects = 0;   // since the agent started
     uint64_t resetConnections = 0;  // that were older than the agent, with `existing: reset`
+    absl::Status resetProblem;      // why older connections may be there still, with `existing: reset`
     absl::Status problem;           // what keeps it from being served, or what could not be done there
   };
   // Any thread.
@@ -73,6 +74,10 @@ class Namespaces {
   // An error names a workload that has as many namespaces as are served for one, or had as much of the shared tables as
   // it may have within the last minute.
   absl::Status SharesHealth() const;
+  // Not OK while connects come, and have come for seconds, from a namespace that cannot be found.
+  absl::Status Unserved() const;
+  // Not OK where `existing: reset` could not reset.
+  absl::Status NotReset() const;
 
  private:
   struct State;

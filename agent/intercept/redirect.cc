@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "intercept.h"
+#include "intercept/access_check.h"
 #include "intercept/agent_cgroup.h"
 #include "intercept/attachments.h"
 #include "intercept/bpf_map.h"
@@ -136,7 +137,8 @@ Redirect::~Redirect() = default;
 
 absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::InterceptConfig& config,
                                                           const RedirectOptions& options) {
-  if (::geteuid() != 0) return absl::PermissionDeniedError("intercepting connections needs root");
+  absl::Status capable = CheckCapabilities("intercepting connections", kAgentCapabilities);
+  if (!capable.ok()) return capable;
   absl::StatusOr<CgroupTree> cgroup = CgroupTree::Open(config.cgroup);
   if (!cgroup.ok()) return cgroup.status();
   if (const std::string warning = cgroup->NamespaceWarning(); !warning.empty()) {
@@ -219,6 +221,8 @@ absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
   origin.targetIndex = found.target;
   origin.isProbe = found.target == KVEIL_PROBE_TARGET;
   if (origin.isProbe) {
+    // Any workload can connect there, but not from the agent's cgroup.
+    if (found.cgroup_id != state_->agentCgroup->id()) return absl::NotFoundError("a connect to the agent's own probe");
     state_->probe.Arrived();
   } else {
     state_->learned.Used(origin.destination, origin.targetIndex);
@@ -254,7 +258,8 @@ absl::Status Redirect::ProbeHold(std::chrono::milliseconds limit) {
 }
 
 absl::StatusOr<int> Redirect::Detach(const policy::InterceptConfig& config) {
-  if (::geteuid() != 0) return absl::PermissionDeniedError("detaching needs root");
+  absl::Status capable = CheckCapabilities("detaching", 1u << CAP_SYS_ADMIN);
+  if (!capable.ok()) return capable;
   if (::access(config.pinDirectory.c_str(), F_OK) < 0) return 0;
   absl::StatusOr<PinDirectory> pins = PinDirectory::Lock(config.pinDirectory);
   if (!pins.ok()) return pins.status();
@@ -362,6 +367,8 @@ HeldConnects Redirect::heldConnects() const {
   const kveil_hold_counts counts = state_->programs.HoldCounts();
   return {.held = counts.held, .released = counts.released, .ended = counts.ended};
 }
+int Redirect::agentCgroupFd() const { return state_->agentCgroup->fd(); }
+absl::Status Redirect::RepairAgentCgroup() { return state_->agentCgroup->Repair(); }
 const policy::InterceptConfig& Redirect::config() const { return state_->config; }
 
 Redirect::MapCounts Redirect::CountMapElements() const {

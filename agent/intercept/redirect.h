@@ -78,7 +78,8 @@ struct HeldConnects {
 
 class Redirect {
  public:
-  // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs root. Nothing is
+  // Loads, attaches and pins; takes over what an earlier agent left pinned, without a gap. Needs kAgentCapabilities
+  // (access_check.h). Nothing is
   // changed when it fails. Errors: kInvalidArgument (the cgroup or the targets), kFailedPrecondition (another agent
   // runs with these pins, or is attached to this cgroup, above or below it; another program's attachment is in the way,
   // named; the kernel lacks a feature or refuses a program, with the verifier's last lines), kPermissionDenied.
@@ -111,7 +112,8 @@ class Redirect {
   std::optional<uint16_t> ConfiguredTarget(const SocketAddress& address) const;
 
   // Makes a child process in a small cgroup connect to a destination of its own, and waits until OriginOf was called
-  // for that connection. The namespace of the agent must be served. Blocks up to `limit`.
+  // for a connection that comes from that cgroup, where nobody else can be. The namespace of the agent must be served.
+  // Blocks up to `limit`.
   absl::Status Probe(std::chrono::milliseconds limit);
 
   // Holds the connect of a child process in a new namespace of its own, as the first connect of a workload is held, and
@@ -151,6 +153,9 @@ class Redirect {
   ListenerPlace listenerPlace() const;
   std::chrono::milliseconds holdTime() const;
   HeldConnects heldConnects() const;
+  int agentCgroupFd() const;
+  // Makes that cgroup anew when somebody has removed it. Any thread.
+  absl::Status RepairAgentCgroup();
   const policy::InterceptConfig& config() const;
 
   // For tests: how many elements each pinned map holds that is not socket storage.

@@ -53,5 +53,11 @@ TEST_F(ProbeTest, FailsWhenNobodyAcceptsIt) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(probed)) << probed;
 }
 
+TEST_F(ProbeTest, IsNotThatOfAWorkloadThatConnectsThere) {
+  TestAgent agent(config);
+  (void)RunWorkload(node, nullptr, [] { return Dial(Address("127.255.255.254", 9)); });
+  EXPECT_TRUE(Eventually([&] { return agent.strangers() == 1; })) << "it is turned away as somebody else's";
+}
+
 }  // namespace
 }  // namespace kveil::nettest

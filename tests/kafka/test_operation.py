@@ -1,0 +1,203 @@
+"""How the agent is operated: its capabilities, its signals, its log, and what `kveil status` says when it cannot do its work."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+import types
+
+import pytest
+
+import broker as brokers
+import places
+import waiting
+import wire
+from agent import Agent
+from conftest import POLICIES, numbers
+
+HERE = pathlib.Path(__file__).parent
+PYTHON = "/usr/bin/python3"
+LIST_OFFSETS = 2  # Nobody in the agent wants it.
+MINIMAL = "+sys_admin,+sys_ptrace,+dac_read_search"
+
+
+@contextlib.contextmanager
+def run_sink(site, *manner):
+    port = brokers.free_port(site.address)
+    process = subprocess.Popen([PYTHON, HERE / "sink.py", site.address, str(port), *manner], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "listens\n"
+    yield types.SimpleNamespace(address=site.address, port=port)
+    process.kill()
+    process.wait(5)
+
+
+@pytest.fixture(scope="module")
+def sink(site):
+    """Answers every request, which is all that these tests need of a broker."""
+    with run_sink(site) as made:
+        yield made
+
+
+@pytest.fixture
+def workload(site):
+    made = site.workload(f"operated{next(numbers)}", below=site.elsewhere)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def make_agent(site, sink, workload):
+    """An agent of its own for `workload`, not started yet."""
+    with contextlib.ExitStack() as stack:
+        def make(broker=sink, **limits):
+            agent = Agent(site, broker, POLICIES, {"intercept": {"cgroup": str(workload.cgroup)}, "limits": limits},
+                          name=f"{workload.name}-agent")
+            agent.mount_pins()
+            stack.callback(agent.remove)
+            return agent
+        yield make
+
+
+def exchange(workload, sink):
+    """Whether a request of the workload's is answered."""
+    program = ("import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); "
+               "s.sendall(bytes.fromhex(sys.argv[3])); print(len(s.recv(100)))")
+    done = workload.run([PYTHON, "-c", program, sink.address, str(sink.port), wire.frame(LIST_OFFSETS, 1, b"").hex()])
+    return done.stdout == "8\n"
+
+
+def with_capabilities(agent, monkeypatch, capabilities):
+    """The agent's program runs with nothing but these."""
+    wrapper = agent.folder / "kveil-with-capabilities"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --bounding-set=-all,{capabilities} --inh-caps=-all -- {places.program()} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("KVEIL_PROGRAM", str(wrapper))
+
+
+def test_three_capabilities_are_enough(make_agent, workload, sink, monkeypatch):
+    agent = make_agent()
+    with_capabilities(agent, monkeypatch, MINIMAL)
+    agent.start()
+    assert exchange(workload, sink)
+    line, = [line for line in agent.log.read_text().splitlines() if "connection.closed" in line]
+    assert f"workload=/{workload.cgroup.relative_to(places.cgroup_mount())}" in line, line
+    assert agent.status()["problems"] == []
+    assert agent.stop() == 0
+
+
+@pytest.mark.parametrize("missing", MINIMAL.replace("+", "").split(","))
+def test_a_missing_capability_is_named_before_anything_is_attached(make_agent, monkeypatch, missing):
+    agent = make_agent()
+    with_capabilities(agent, monkeypatch, ",".join(name for name in MINIMAL.split(",") if name != f"+{missing}"))
+    agent.start(wait=False)
+    assert agent.wait_for_exit(10) == 1
+    assert f"needs CAP_{missing.upper()}, which this process does not have" in agent.log.read_text()
+    assert not (agent.pins / "kveil").exists()
+
+
+def test_a_cgroup_that_is_removed_comes_back(make_agent, workload, sink):
+    agent = make_agent()
+    agent.start()
+    agents_own = workload.cgroup / "kveil-agent"
+    for process in (agents_own / "cgroup.procs").read_text().split():  # They hold it.
+        os.kill(int(process), signal.SIGKILL)
+    waiting.wait_until("the cgroup to be empty", lambda: not (agents_own / "cgroup.procs").read_text().split(), 5)
+    agents_own.rmdir()
+    waiting.wait_until("the cgroup to be there again", agents_own.exists, 10)
+    waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 10)
+    assert exchange(workload, sink)
+
+
+def test_descriptors_that_run_out_are_a_problem(make_agent, workload, sink):
+    agent = make_agent(connections=100)
+    agent.start()
+    open_now = len(list(pathlib.Path(f"/proc/{agent.pid}/fd").iterdir()))
+    subprocess.run(["prlimit", f"--pid={agent.pid}", f"--nofile={open_now + 8}:"], check=True)
+    waiting.wait_until("status to say so", lambda: not agent.status()["ready"], 10)
+    assert [problem["name"] for problem in agent.status()["problems"]] == ["descriptors"]
+    subprocess.run(["prlimit", f"--pid={agent.pid}", f"--nofile={open_now + 200}:"], check=True)
+    waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 10)
+    assert exchange(workload, sink)
+
+
+def test_hangup_reads_the_configuration_anew(make_agent, workload, sink):
+    agent = make_agent()
+    agent.start()
+    agent.config["log"] = {"level": "error"}
+    agent.write_config()
+    os.kill(agent.pid, signal.SIGHUP)
+    before = None
+
+    def is_silent():
+        nonlocal before
+        assert exchange(workload, sink)
+        now, before_now = agent.log.stat().st_size, before
+        before = now
+        return now == before_now
+    waiting.wait_until("info lines not to be written any more", is_silent, 10)
+    agent.config_file.write_text("{")
+    os.kill(agent.pid, signal.SIGHUP)
+    waiting.wait_until("the wrong file to be refused", lambda: "agent.reloadRefused" in agent.log.read_text(), 10)
+    agent.write_config()
+    assert agent.running and exchange(workload, sink)
+
+
+def test_a_log_that_nobody_reads_stops_nobody(make_agent, workload, sink):
+    agent = make_agent(drainTimeout="1s")
+    os.mkfifo(agent.log)
+    reader = os.open(agent.log, os.O_RDONLY | os.O_NONBLOCK)
+    agent.last_log_lines = lambda *_: "(a pipe)"
+    agent.start()
+    port = agent.config["intercept"]["listenPort"]
+    rejected = 'kveil_connections_closed_total{result="no_origin"}'
+    for _ in range(3000):  # Each would be a line; they do not fit the pipe.
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as straight:
+            straight.settimeout(5)
+            straight.recv(1)
+    assert agent.metrics()[rejected] == 3000
+    assert exchange(workload, sink)
+    begun = time.monotonic()
+    assert agent.stop() == 0
+    assert time.monotonic() - begun < 5
+    text = os.read(reader, 1 << 20).decode()
+    os.close(reader)
+    assert len(re.findall("connection.rejected", text)) > 100
+
+
+@pytest.fixture
+def silent_name_server():
+    """Its address. It hears every question and answers none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((f"127.{os.getpid() % 250 + 1}.77.1", 53))
+        yield server.getsockname()[0]
+
+
+def test_a_name_server_that_does_not_answer_holds_up_no_end(make_agent, site, workload, silent_name_server, monkeypatch):
+    with run_sink(site, "broker.nowhere.example") as named:
+        agent = make_agent(named, drainTimeout="1s")
+        (agent.folder / "resolv.conf").write_text(f"nameserver {silent_name_server}\noptions timeout:5 attempts:2\n")
+        elsewhere = f"mount --bind {agent.folder}/resolv.conf /etc/resolv.conf && exec"
+        wrapper = agent.folder / "kveil-elsewhere"
+        wrapper.write_text(f"#!/bin/sh\nexec unshare -m sh -c '{elsewhere} {places.program()} \"$@\"' sh \"$@\"\n")
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("KVEIL_PROGRAM", str(wrapper))
+        agent.start()
+        program = ("import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); "
+                   "s.sendall(bytes.fromhex(sys.argv[3])); print('asked', flush=True); s.recv(100)")
+        metadata = wire.frame(3, 1, (0).to_bytes(4, "big"))
+        asking = workload.start(["unshare", "-m", "sh", "-c", f'{elsewhere} "$@"', "sh", PYTHON, "-c", program, named.address,
+                                 str(named.port), metadata.hex()], stdout=subprocess.PIPE, text=True)
+        try:
+            assert asking.stdout.readline() == "asked\n"
+            time.sleep(0.5)  # The answer has come, and the name is being looked for.
+            assert asking.poll() is None, "the agent waits for the name server"
+            begun = time.monotonic()
+            assert agent.stop() == 0
+            assert time.monotonic() - begun < 4
+        finally:
+            asking.kill()
+            asking.wait(5)
