@@ -8,6 +8,7 @@
 
 #include "crypto/aead.h"
 #include "crypto/envelope.h"
+#include "engines.h"
 #include "hex.h"
 
 namespace kveil::crypto {
@@ -113,7 +114,7 @@ TEST_P(Vectors, OpenFromTheirHeader) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Vectors, testing::Values(Engine::kIpsecMb, Engine::kOpenSsl),
+INSTANTIATE_TEST_SUITE_P(Engines, Vectors, testing::ValuesIn(AvailableEngines()),
                          [](const auto& info) { return info.param == Engine::kIpsecMb ? "IpsecMb" : "OpenSsl"; });
 
 TEST(VectorsOfHeaders, ThatMustBeRefusedAreRefused) {
