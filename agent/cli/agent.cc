@@ -269,6 +269,11 @@ absl::StatusOr<std::string> Agent::StatusJson() {
   for (const observe::Health::Problem& problem : health_.problems()) {
     problems.push_back({{"name", problem.name}, {"message", problem.message}});
   }
+  const guard::UnselectedWrites::Report unselected = shared_->unselectedWrites.report();
+  json unselectedTopics = json::array();
+  for (const guard::UnselectedWrites::Topic& topic : unselected.topics) {
+    unselectedTopics.push_back({{"topic", topic.name}, {"workload", topic.workload}});
+  }
   const json status = {
       {"ready", probed_ && namespaces_->Health().ok() && redirect_->Health().ok()},
       {"version", KVEIL_VERSION},
@@ -282,6 +287,7 @@ absl::StatusOr<std::string> Agent::StatusJson() {
         {"generation", policies_->generation()},
         {"error", std::string(policies_->lastError().message())}}},
       {"problems", problems},
+      {"unselected", {{"topics", unselectedTopics}, {"more", unselected.hasMore}}},
       {"kernel", StrCat("io_uring, ", redirect_->Description())},
       {"records",
        {{"sealed", totals.sealed},
