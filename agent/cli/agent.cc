@@ -305,6 +305,11 @@ absl::StatusOr<std::string> Agent::StatusJson() {
   for (const observe::Health::Problem& note : health_.notes()) {
     notes.push_back({{"name", note.name}, {"message", note.message}});
   }
+  const guard::UnselectedWrites::Report unselected = shared_->unselectedWrites.report();
+  json unselectedTopics = json::array();
+  for (const guard::UnselectedWrites::Topic& topic : unselected.topics) {
+    unselectedTopics.push_back({{"topic", topic.name}, {"workload", topic.workload}});
+  }
   const json status = {
       {"ready", IsReady()},
       {"version", KVEIL_VERSION},
@@ -319,6 +324,7 @@ absl::StatusOr<std::string> Agent::StatusJson() {
         {"error", std::string(policies_->lastError().message())}}},
       {"problems", problems},
       {"notes", notes},
+      {"unselected", {{"topics", unselectedTopics}, {"more", unselected.hasMore}}},
       {"kernel", StrCat("io_uring, ", redirect_->Description())},
       {"records",
        {{"sealed", totals.sealed},

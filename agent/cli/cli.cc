@@ -10,6 +10,7 @@
 #include "cli/agent_command.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "formats/user_id.h"
 
 namespace kveil::cli {
 namespace {
@@ -31,6 +32,7 @@ class CommandLine {
   CLI::App app_{"Seals what applications write to Kafka and opens what they read, without their knowledge.", "kveil"};
   CommonOptions common_;
   std::string user_;
+  std::string encoding_ = "text";
   std::optional<std::string> keyspace_;
   std::vector<std::string> files_;
   std::string headerValue_;
@@ -77,10 +79,14 @@ CommandLine::CommandLine() {
       "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
       "kveil status --json", [this] { return RunStatus(common_); });
 
-  CLI::App* const erase =
-      Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
-          "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, user_, keyspace_); });
+  CLI::App* const erase = Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
+                              "kveil erase --user 38 --keyspace customers",
+                              [this] { return RunErase(common_, user_, encoding_, keyspace_); });
   erase->add_option("--user", user_, "The user's id, as it is in the records")->required()->type_name("ID");
+  erase->add_option("--as", encoding_, "How the id is written: text, int64, uuid, hex or base64 (default: text)")
+      ->check(
+          CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
+      ->type_name("ENCODING");
   erase->add_option("--keyspace", keyspace_, "Only the keys of this keyspace (default: all)")->type_name("NAME");
 
   CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");

@@ -16,8 +16,10 @@ struct CommonOptions {
 // What the running agent serves and what is wrong. 0 only when it is ready and nothing is wrong.
 int RunStatus(const CommonOptions& common);
 
-// Destroys a user's keys, in one keyspace or in all of them.
-int RunErase(const CommonOptions& common, const std::string& user, const std::optional<std::string>& keyspace);
+// Destroys a user's keys, in one keyspace or in all of them. `encoding` (formats::kIdEncodingNames) says how the id is
+// written, as `as` of a policy does.
+int RunErase(const CommonOptions& common, const std::string& user, const std::string& encoding,
+             const std::optional<std::string>& keyspace);
 
 // Reads policy files and folders as the agent would; without any, those of the configuration.
 int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths);

@@ -17,6 +17,8 @@ absl::StatusOr<policy::AgentConfig> ReadConfig(const CommonOptions& common) {
   return policy::LoadConfig(policy::kDefaultConfigPath);
 }
 
+void Warn(std::string_view command, std::string_view message) { Fail(command, StrCat("warning: ", message)); }
+
 int Fail(std::string_view command, std::string_view message) {
   std::string line = StrCat(command.empty() ? "kveil" : "kveil ", command, ": ", message);
   std::replace(line.begin(), line.end(), '\n', ' ');

@@ -1,8 +1,10 @@
 // `kveil erase`: has the agent destroy a user's keys.
+#include <algorithm>
 #include <iostream>
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "formats/user_id.h"
 #include "nlohmann/json.hpp"
 #include "observe/admin_server.h"
 
@@ -25,14 +27,29 @@ void PrintErased(const Json& erased) {
   }
 }
 
+// The id's spelling. A text may be anything, so that what an earlier version sealed can be named, too.
+absl::StatusOr<std::string> Spell(const std::string& user, const std::string& encoding) {
+  const auto name = std::find(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end(), encoding);
+  const auto as = static_cast<formats::IdEncoding>(name - formats::kIdEncodingNames.begin());
+  if (as == formats::IdEncoding::kText) return user;
+  std::string scratch;
+  std::string_view id;
+  const formats::IdProblem problem = formats::IdOfText(as, user, scratch, id);
+  if (problem != formats::IdProblem::kNone) return absl::InvalidArgumentError(ToAbsl(formats::Explain(problem)));
+  return std::string(id);
+}
+
 }  // namespace
 
-int RunErase(const CommonOptions& common, const std::string& user, const std::optional<std::string>& keyspace) {
+int RunErase(const CommonOptions& common, const std::string& user, const std::string& encoding,
+             const std::optional<std::string>& keyspace) {
   const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("erase", config.status());
   if (user.empty()) return Fail("erase", "--user is empty");
   if (keyspace.has_value() && keyspace->empty()) return Fail("erase", "--keyspace is empty");
-  Json request = {{"command", "erase"}, {"user", user}};
+  const absl::StatusOr<std::string> id = Spell(user, encoding);
+  if (!id.ok()) return Fail("erase", id.status());
+  Json request = {{"command", "erase"}, {"user", *id}};
   if (keyspace) request["keyspace"] = *keyspace;
   std::string line;
   try {

@@ -7,6 +7,7 @@
 #include "cli/common.h"
 #include "nlohmann/json.hpp"
 #include "policy/policy.h"
+#include "policy/policy_advice.h"
 #include "policy/read_file.h"
 
 namespace kveil::cli {
@@ -23,21 +24,34 @@ std::string_view KindName(policy::SelectorKind kind) {
     case policy::SelectorKind::kPrefix:
       return "prefix";
     case policy::SelectorKind::kPattern:
+      return "pattern";
+    case policy::SelectorKind::kUnselected:
       break;
   }
-  return "pattern";
+  return "unselected";
 }
 
-std::string UserText(const policy::UserSource& user) {
+std::string PlaceText(const policy::UserSource& user) {
+  std::string pointers;
+  for (const formats::JsonPointer& pointer : user.pointers) {
+    StrAppend(&pointers, pointers.empty() ? "" : ", else ", pointer.text());
+  }
   switch (user.from) {
     case policy::UserSource::From::kValue:
-      return StrCat("user at ", user.pointer, " of the value");
+      return StrCat("user at ", pointers, " of the value");
     case policy::UserSource::From::kKey:
-      return user.pointer.empty() ? "user is the record key" : StrCat("user at ", user.pointer, " of the record key");
+      return pointers.empty() ? "user is the record key" : StrCat("user at ", pointers, " of the record key");
     case policy::UserSource::From::kHeader:
       break;
   }
   return StrCat("user in the header ", user.header);
+}
+
+std::string UserText(const policy::UserSource& user) {
+  std::string text = PlaceText(user);
+  if (user.framing == formats::Framing::kConfluent) text += ", behind a schema's id";
+  if (user.as != formats::IdEncoding::kText) StrAppend(&text, ", as ", formats::NameOf(user.as));
+  return text;
 }
 
 std::string SealText(const TopicPolicy& topic) {
@@ -80,7 +94,9 @@ Json Describe(const std::string& file, const Policy& policy) {
     topics.push_back(
         {{std::string(KindName(topic.kind)), topic.selector}, {"seal", SealText(topic)}, {"read", ReadersText(topic)}});
   }
-  return {{"file", file}, {"topics", std::move(topics)}};
+  Json described = {{"file", file}, {"topics", std::move(topics)}, {"advice", policy::AdviceOn(policy)}};
+  if (policy.unselected() == policy::Unselected::kRefuse) described["unselected"] = "refused";
+  return described;
 }
 
 void PrintText(const Json& files) {
@@ -90,8 +106,10 @@ void PrintText(const Json& files) {
       for (const char* kind : {"name", "prefix", "pattern"}) {
         if (topic.contains(kind)) std::cout << "  " << kind << " " << topic[kind].get<std::string>() << ": ";
       }
+      if (topic.contains("unselected")) std::cout << "  topics that no entry selects: ";
       std::cout << topic["seal"].get<std::string>() << ", " << topic["read"].get<std::string>() << "\n";
     }
+    if (file.contains("unselected")) std::cout << "  topics that no entry selects: not written to\n";
   }
 }
 
@@ -133,16 +151,21 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
       exitStatus = Fail("policy check", policy.status());
     }
   }
+  for (const Json& file : good) {
+    for (const Json& advice : file["advice"]) Warn("policy check", advice.get<std::string>());
+  }
   // Each may be good and all together not: the same topic in two of them.
+  bool othersPass = false;
   if (exitStatus == 0) {
-    if (absl::Status together = Policy::Load(*files).status(); !together.ok()) {
-      exitStatus = Fail("policy check", together);
-    }
+    const absl::StatusOr<std::shared_ptr<const Policy>> together = Policy::Load(*files);
+    if (!together.ok()) exitStatus = Fail("policy check", together.status());
+    othersPass = together.ok() && (*together)->unselected() == policy::Unselected::kPass;
   }
   if (common.json) {
     std::cout << good.dump(2) << "\n";
   } else {
     PrintText(good);
+    if (othersPass) std::cout << "topics that no entry selects pass in clear text\n";
   }
   return exitStatus;
 }

@@ -41,6 +41,15 @@ void PrintServed(const Json& status) {
             << "  kernel    " << status.value("kernel", "?") << "\n";
 }
 
+// What was protected may be in the clear there.
+void PrintUnselected(const Json& unselected) {
+  for (const Json& topic : unselected.value("topics", Json::array())) {
+    std::cout << "  in clear  " << topic.value("topic", "?") << ", which no policy selects, is written to by "
+              << topic.value("workload", "?") << ", which has read a protected topic\n";
+  }
+  if (unselected.value("more", false)) std::cout << "  in clear  and more topics like these\n";
+}
+
 void PrintProblems(const Json& problems) {
   for (const Json& problem : problems) {
     std::cout << "  WRONG     " << problem.value("name", "?") << ": " << problem.value("message", "") << "\n";
@@ -67,6 +76,7 @@ int RunStatus(const CommonOptions& common) {
     std::cout << status.dump(2) << "\n";
   } else {
     PrintServed(status);
+    PrintUnselected(status.value("unselected", Json::object()));
     PrintProblems(problems);
     PrintNotes(status.value("notes", Json::array()));
   }

@@ -33,10 +33,7 @@ struct EnvelopeKey {
 class OpenPass {
  public:
   OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header)
-      : task_(task),
-        boundTopic_(task.topic->origin.empty() ? task.topicName : std::string_view(task.topic->origin)),
-        scratch_(scratch),
-        header_(header) {}
+      : task_(task), scratch_(scratch), header_(header) {}
 
   OpenOutcome Run(Bytes records, ByteBuffer& out);
 
@@ -52,6 +49,8 @@ class OpenPass {
   void Mask(const kafka::RecordView& record, const kafka::HeaderEdit& edit);
   void OpenValue(const kafka::RecordView& record, const kafka::HeaderView& header, Bytes headerValue,
                  const crypto::EnvelopeHeader& envelope, crypto::BatchCipher& cipher);
+  bool Unseal(const kafka::RecordView& record, Bytes headerValue, const crypto::EnvelopeHeader& envelope,
+              crypto::BatchCipher& cipher, uint8_t* value);
   Slot SlotFor(const crypto::EnvelopeHeader& envelope);
   Slot MakeSlot(const crypto::EnvelopeHeader& envelope);
   // The one `kveil` header of a record. False when its headers are malformed or hold more than one.
@@ -64,7 +63,6 @@ class OpenPass {
   bool writing() const { return !stopped_ && outcome_.misses.empty(); }
 
   const OpenTask& task_;
-  const std::string_view boundTopic_;
   WorkerScratch& scratch_;
   const kafka::BatchHeader& header_;
   OpenOutcome outcome_;
@@ -200,20 +198,18 @@ void OpenPass::Mask(const kafka::RecordView& record, const kafka::HeaderEdit& ed
 
 void OpenPass::OpenValue(const kafka::RecordView& record, const kafka::HeaderView& header, Bytes headerValue,
                          const crypto::EnvelopeHeader& envelope, crypto::BatchCipher& cipher) {
-  const Bytes sealed = *record.value;
-  if (sealed.size() < crypto::kTagSize) return Stop(RefuseReason::kTampered, "a sealed value is too short");
-  crypto::BuildAad(headerValue, boundTopic_, record.key, scratch_.aad);
-  const size_t openedSize = sealed.size() - crypto::kTagSize;
+  if (record.value->size() < crypto::kTagSize) return Stop(RefuseReason::kTampered, "a sealed value is too short");
+  const size_t openedSize = record.value->size() - crypto::kTagSize;
   const kafka::HeaderEdit withoutEnvelope = kafka::HeaderEdit::Remove(header.whole);
   constexpr std::string_view kDoesNotOpen = "a record's envelope does not fit its content, key or topic";
   if ((envelope.flags & crypto::kFlagCompressedValue) == 0) {
     uint8_t* const value = scratch_.writer.AddRecord(record, openedSize, withoutEnvelope);
-    if (!cipher.Open(envelope.recordIndex, scratch_.aad, sealed, value)) {
+    if (!Unseal(record, headerValue, envelope, cipher, value)) {
       return Stop(RefuseReason::kTampered, kDoesNotOpen);
     }
   } else {
     scratch_.compressed.resize(openedSize);
-    if (!cipher.Open(envelope.recordIndex, scratch_.aad, sealed, scratch_.compressed.data())) {
+    if (!Unseal(record, headerValue, envelope, cipher, scratch_.compressed.data())) {
       return Stop(RefuseReason::kTampered, kDoesNotOpen);
     }
     const absl::Status decompressed =
@@ -227,6 +223,17 @@ void OpenPass::OpenValue(const kafka::RecordView& record, const kafka::HeaderVie
   }
   CountVisible(record);
   ++outcome_.opened;
+}
+
+// An envelope is bound to the topic that its record was produced to: this one or, in a mirror, its origin.
+bool OpenPass::Unseal(const kafka::RecordView& record, Bytes headerValue, const crypto::EnvelopeHeader& envelope,
+                      crypto::BatchCipher& cipher, uint8_t* value) {
+  const auto unseal = [&](std::string_view topic) {
+    crypto::BuildAad(headerValue, topic, record.key, scratch_.aad);
+    return cipher.Open(envelope.recordIndex, scratch_.aad, *record.value, value);
+  };
+  const std::string_view origin = task_.topic->origin;
+  return (!origin.empty() && unseal(origin)) || unseal(task_.topicName);
 }
 
 OpenPass::Slot OpenPass::SlotFor(const crypto::EnvelopeHeader& envelope) {

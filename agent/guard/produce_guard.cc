@@ -153,7 +153,8 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   co_await std::move(learning);
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
-    if (known.name.has_value() && known.sealedBy == nullptr && shared_.refusals.empty()) continue;
+    if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
+    if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && shared_.refusals.empty()) continue;
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
@@ -249,6 +250,8 @@ ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topi
   }
   const policy::TopicPolicy* const policy = state.name.has_value() ? policies.Find(*state.name) : nullptr;
   if (policy != nullptr && policy->seal.has_value()) state.sealedBy = policy;
+  state.isUnselected = state.name.has_value() && policy == nullptr && !policy::IsInternal(*state.name);
+  state.isRefused = state.isUnselected && policies.RefusesUnselected(*state.name);
   return state;
 }
 
@@ -263,6 +266,9 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     // The broker could not name it either: the client asks for the topic's metadata again.
     refusal = Refuse(ErrorCode::kUnknownTopicId, RefuseReason::kOther, "kveil: a topic id that the broker cannot name",
                      RecordCount(partition));
+  } else if (topic.isRefused) {
+    refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kUnselected,
+                     "kveil: no policy selects this topic", RecordCount(partition));
   } else if (topic.sealedBy != nullptr) {
     auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
@@ -405,6 +411,12 @@ void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id
   const bool isRemembered = shared_.refusals.Remember(id->producer, id->baseSequence, code, OwnerOf(connection_),
                                                       RefusalMemory::Clock::now());
   if (!isRemembered) orderIsLost_ = true;
+}
+
+void ProduceGuard::NoteUnselected(const std::string& topic) {
+  const bool isOfInterest =
+      shared_.unselectedWrites.NoteWrite(connection_.workload.cgroupPath, topic, UnselectedWrites::Clock::now());
+  if (isOfInterest) shared_.metrics.UnselectedWrites(1);
 }
 
 void ProduceGuard::Count(const SealOutcome& outcome) {

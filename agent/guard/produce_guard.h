@@ -63,6 +63,8 @@ class ProduceGuard : public proxy::Interceptor {
     std::string wireName;  // as the request has it: the name, or the id as text
     std::optional<std::string> name;
     const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
+    bool isUnselected = false;                      // it has a name, not an internal one, and no policy has an entry
+    bool isRefused = false;                         // because it is unselected
   };
 
   std::vector<std::string> TopicsWithoutLimit(const kafka::ProduceRequest& request, int16_t version,
@@ -86,6 +88,7 @@ class ProduceGuard : public proxy::Interceptor {
                                            const kafka::ProduceRequest::Partition& partition) const;
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
   void RememberRefusal(const std::optional<SplitMemory::BatchId>& id, kafka::ErrorCode code);
+  void NoteUnselected(const std::string& topic);
   void Count(const SealOutcome& outcome);
   void Report(const std::vector<Refused>& refused) const;
 

@@ -12,6 +12,9 @@ namespace {
 // clients (librdkafka: 100 MB).
 constexpr size_t kUncompressedLimit = 32 << 20;
 
+// A connection does not say more often that its workload reads.
+constexpr std::chrono::minutes kNoteReadEvery{1};
+
 }  // namespace
 
 io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, Response& response,
@@ -104,6 +107,7 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
     }
   };
   if (outcome.opened > 0) {
+    NoteRead();
     shared_.metrics.RecordsOpened(outcome.opened);
     shared_.metrics.KeyCacheHits(outcome.keysUsed);
   }
@@ -113,6 +117,13 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
   } else {
     shared_.metrics.RecordsPassedPlain(outcome.plaintext);
   }
+}
+
+void RecordsOpener::NoteRead() {
+  const auto now = UnselectedWrites::Clock::now();
+  if (notedRead_ != UnselectedWrites::Clock::time_point() && now - notedRead_ < kNoteReadEvery) return;
+  notedRead_ = now;
+  shared_.unselectedWrites.NoteRead(connection_.workload.cgroupPath, now);
 }
 
 void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {

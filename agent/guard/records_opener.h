@@ -52,12 +52,14 @@ class RecordsOpener {
   io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
                                      std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const Masking& masking, const OpenOutcome& outcome);
+  void NoteRead();
   void ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome);
 
   SharedState& shared_;
   WorkerScratch& scratch_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
+  UnselectedWrites::Clock::time_point notedRead_;
 };
 
 }  // namespace kveil::guard

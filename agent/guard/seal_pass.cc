@@ -20,7 +20,6 @@ constexpr size_t kMaxListedRecords = 100;
 
 SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues)
     : task_(task),
-      boundTopic_(task.topic->origin.empty() ? task.topicName : std::string_view(task.topic->origin)),
       rule_(*task.topic->seal),
       scratch_(scratch),
       part_(part),
@@ -79,7 +78,7 @@ void SealPass::SealRecord(const kafka::RecordView& record, int32_t index) {
   const Bytes headerValue(headerBytes, crypto::WriteEnvelopeHeader(envelope, headerBytes));
   uint8_t* const sealed = scratch_.writer.AddRecord(
       record, plaintext.size() + crypto::kTagSize, kafka::HeaderEdit::Append(crypto::kEnvelopeHeaderName, headerValue));
-  crypto::BuildAad(headerValue, boundTopic_, record.key, scratch_.aad);
+  crypto::BuildAad(headerValue, task_.topicName, record.key, scratch_.aad);
   slot->cipher->Seal(envelope.recordIndex, scratch_.aad, plaintext, sealed);
   ++sealed_;
   if (slot->erasedSubject) ++afterErasure_;
@@ -105,16 +104,9 @@ const SealPass::Slot* SealPass::SlotFor(const kafka::RecordView& record, int32_t
       break;
   }
   std::string_view user;
-  switch (scratch_.userFinder.Find(rule_.user, record, user)) {
-    case UserFinder::Result::kFound:
-      return SlotFor(keys::ScopeName{keys::Scope::kUser, rule_.keyspace, user});
-    case UserFinder::Result::kNoUser:
-      RefuseRecord(index, RefuseReason::kNoUser, "the record names no user where the policy looks for one");
-      return nullptr;
-    case UserFinder::Result::kNotJson:
-      break;
-  }
-  RefuseRecord(index, RefuseReason::kNotJson, "the policy looks for the user in JSON, and this is not JSON");
+  const std::optional<UserFinder::Problem> problem = scratch_.userFinder.Find(rule_.user, record, user);
+  if (!problem.has_value()) return SlotFor(keys::ScopeName{keys::Scope::kUser, rule_.keyspace, user});
+  RefuseRecord(index, problem->reason, problem->message);
   return nullptr;
 }
 

@@ -81,7 +81,6 @@ class SealPass {
   static bool CarriesEnvelope(const kafka::RecordView& record, bool& malformed);
 
   const SealTask& task_;
-  const std::string_view boundTopic_;
   const policy::SealRule& rule_;
   WorkerScratch& scratch_;
   const kafka::BatchPart& part_;

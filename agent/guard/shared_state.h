@@ -12,6 +12,7 @@
 #include "guard/split_memory.h"
 #include "guard/topic_limits.h"
 #include "guard/topic_names.h"
+#include "guard/unselected_writes.h"
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
 
@@ -38,6 +39,7 @@ struct SharedState {
   RefusalMemory refusals;
   SplitMemory splits;
   KeyOutages keyOutages;
+  UnselectedWrites unselectedWrites;
 
   // A refusal or a batch in parts could not be remembered.
   void NotRemembered() {

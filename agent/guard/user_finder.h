@@ -1,35 +1,38 @@
 // Whose record it is: the user's id out of a record's value, key or header.
 #pragma once
 
-#include <memory>
+#include <string>
 #include <string_view>
 
+#include "formats/json_finder.h"
 #include "kafka/record.h"
+#include "observe/metrics.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {
 
-// One a worker thread. Strings are taken as they are, integers in decimal, so 38 and "38" are the same user.
+// One a worker thread.
 class UserFinder {
  public:
-  enum class Result {
-    kFound,
-    kNoUser,   // nothing there, or something that is no id: null, an object, a fraction, an empty string
-    kNotJson,  // the policy points into a value or key that is not JSON
+  // Why a record cannot be sealed for anybody.
+  struct Problem {
+    observe::RefuseReason reason = observe::RefuseReason::kNoUser;
+    std::string_view message;  // static; never holds anything of the record
   };
 
-  UserFinder();
-  ~UserFinder();
-
-  // On kFound `user` is valid until the next call, and while the record's bytes are. At least 64 readable bytes must
-  // follow the record's memory (the parser reads whole vectors).
-  Result Find(const policy::UserSource& source, const kafka::RecordView& record, std::string_view& user);
+  // On success (nullopt) `user` is the id in its one spelling (formats/user_id.h), valid until the next call, and while
+  // the record's bytes are. At least 64 readable bytes must follow the record's memory (vectors are read whole). The
+  // record has a value.
+  std::optional<Problem> Find(const policy::UserSource& source, const kafka::RecordView& record,
+                              std::string_view& user);
 
  private:
-  Result FindInJson(Bytes json, const std::string& pointer, std::string_view& user);
+  std::optional<Problem> FindInBytes(const policy::UserSource& source, const std::optional<Bytes>& bytes,
+                                     std::string_view& user);
+  std::optional<Problem> FindInJson(const policy::UserSource& source, Bytes json, std::string_view& user);
 
-  struct Parser;
-  std::unique_ptr<Parser> parser_;
+  formats::JsonFinder json_;
+  std::string id_;  // scratch of its spelling
 };
 
 }  // namespace kveil::guard

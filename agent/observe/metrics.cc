@@ -19,8 +19,11 @@ using prometheus::Registry;
 // In the order of the enums.
 constexpr std::array<const char*, kDropReasons> kDropNames = {"erased", "plaintext"};
 constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
-    "denied",     "keys_unavailable", "no_user",   "not_json", "already_sealed", "malformed",           "bad_checksum",
-    "old_format", "out_of_order",     "too_large", "tampered", "unknown_key",    "unsupported_version", "other"};
+    "denied",         "keys_unavailable", "no_user",        "not_json",
+    "ambiguous_user", "bad_user_id",      "already_sealed", "malformed",
+    "bad_checksum",   "old_format",       "out_of_order",   "too_large",
+    "tampered",       "unknown_key",      "unselected",     "unsupported_version",
+    "other"};
 constexpr std::array<const char*, kConnectionResults> kResultNames = {
     "served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled", "tls_failed"};
 constexpr std::array<const char*, 2> kSideNames = {"client", "broker"};
@@ -71,6 +74,9 @@ struct Metrics::Families {
   Counter* notRemembered =
       Plain(*registry, "kveil_producers_not_remembered_total",
             "Refusals to idempotent producers because a workload, or all, had as many remembered as may be.");
+  Counter* unselected = Plain(*registry, "kveil_unselected_writes_total",
+                              "Produce requests, one a topic, to topics that no policy selects, from workloads that "
+                              "had read a protected topic.");
   std::array<Counter*, kDropReasons> dropped = Labelled(
       *registry, "kveil_records_dropped_total", "Fetched records that were left out, by reason.", "reason", kDropNames);
   std::array<Counter*, kDropReasons> masked =
@@ -128,6 +134,7 @@ void Metrics::RecordsPassedPlain(uint64_t count) { Add(families_->passedPlain, c
 void Metrics::RecordsAfterErasure(uint64_t count) { Add(families_->afterErasure, count); }
 void Metrics::BatchesSplit(uint64_t count) { Add(families_->split, count); }
 void Metrics::ProducersNotRemembered(uint64_t count) { Add(families_->notRemembered, count); }
+void Metrics::UnselectedWrites(uint64_t count) { Add(families_->unselected, count); }
 void Metrics::RecordsDropped(DropReason reason, uint64_t count) {
   Add(families_->dropped[static_cast<size_t>(reason)], count);
 }

@@ -23,6 +23,8 @@ enum class RefuseReason : uint8_t {
   kKeysUnavailable,     // the registry or root key cannot be used now
   kNoUser,              // the record names no user where the policy looks for one
   kNotJson,             // the value or key is not JSON and the policy points into it
+  kAmbiguousUser,       // readers may differ on whose record it is
+  kBadUserId,           // not an id of the encoding that the policy declares
   kAlreadySealed,       // a produced record carries an envelope
   kMalformed,           // the batch does not parse
   kBadChecksum,         // the batch's CRC is wrong
@@ -31,10 +33,11 @@ enum class RefuseReason : uint8_t {
   kTooLarge,            // past a limit
   kTampered,            // an envelope that does not open
   kUnknownKey,          // an envelope whose key nobody knows
+  kUnselected,          // produced to a topic that no policy selects, where the policy refuses those
   kUnsupportedVersion,  // a request version that the codec does not know
   kOther,
 };
-inline constexpr int kRefuseReasons = 14;
+inline constexpr int kRefuseReasons = 17;
 
 // How an intercepted connection went.
 enum class ConnectionResult : uint8_t {
@@ -66,6 +69,7 @@ class Metrics {
   // Of idempotent producers, whose order could not be kept in memory: their connections were closed, or their batches
   // refused.
   void ProducersNotRemembered(uint64_t count);
+  void UnselectedWrites(uint64_t count);  // requests and topics, by workloads that had read a protected topic
   void RecordsDropped(DropReason reason, uint64_t count);
   void RecordsMasked(DropReason reason, uint64_t count);  // passed on without their value
   void RecordsRefused(RefuseReason reason, uint64_t count);

@@ -59,6 +59,8 @@ class JsonValue {
       : json_(&json), pointer_(std::move(pointer)), document_(&document) {}
 
   bool isString() const { return json_->is_string(); }
+  bool isList() const { return json_->is_array(); }
+  bool isObject() const { return json_->is_object(); }
   bool isTrue() const { return json_->is_boolean() && json_->get<bool>(); }
   const std::string& pointer() const { return pointer_; }
 

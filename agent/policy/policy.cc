@@ -19,8 +19,6 @@ namespace {
 
 using NameAndText = std::pair<std::string, std::string>;
 
-constexpr std::string_view kInternalPrefix = "__";
-
 std::string_view SelectorName(SelectorKind kind) {
   switch (kind) {
     case SelectorKind::kName:
@@ -28,9 +26,11 @@ std::string_view SelectorName(SelectorKind kind) {
     case SelectorKind::kPrefix:
       return "prefix";
     case SelectorKind::kPattern:
+      return "pattern";
+    case SelectorKind::kUnselected:
       break;
   }
-  return "pattern";
+  return "unselected";
 }
 
 absl::StatusOr<std::vector<std::string>> ExpandFolders(absl::Span<const std::string> paths) {
@@ -63,6 +63,8 @@ struct Policy::Compiled {
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byPrefix;
   std::vector<size_t> prefixLengths;  // those that occur, longest first
   std::vector<Pattern> patterns;
+  Unselected unselected = Unselected::kPass;
+  const TopicPolicy* ofUnselected = nullptr;
 
   void Index() {
     std::set<size_t, std::greater<>> lengths;
@@ -78,6 +80,9 @@ struct Policy::Compiled {
         case SelectorKind::kPattern:
           patterns.push_back({std::make_unique<re2::RE2>(topic.selector, re2::RE2::Quiet), &topic});
           break;
+        case SelectorKind::kUnselected:
+          ofUnselected = &topic;
+          break;
       }
     }
     prefixLengths.assign(lengths.begin(), lengths.end());
@@ -91,10 +96,19 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const Nam
   auto compiled = std::make_unique<Compiled>();
   compiled->files = namesAndTexts.size();
   absl::flat_hash_map<std::string, std::string> places;  // "prefix orders-" -> where it was said first
+  std::string unselectedPlace;
   for (const auto& [name, text] : namesAndTexts) {
-    absl::StatusOr<std::vector<ReadTopic>> entries = ReadPolicyText(text, name);
-    if (!entries.ok()) return entries.status();
-    for (ReadTopic& entry : *entries) {
+    absl::StatusOr<ReadFile> file = ReadPolicyText(text, name);
+    if (!file.ok()) return file.status();
+    if (file->unselected.has_value()) {
+      const std::string place = StrCat(name, ": /unselected");
+      if (!unselectedPlace.empty()) {
+        return absl::InvalidArgumentError(StrCat(place, ": \"unselected\" is in ", unselectedPlace, " already"));
+      }
+      unselectedPlace = place;
+      compiled->unselected = *file->unselected;
+    }
+    for (ReadTopic& entry : file->topics) {
       const std::string selector = StrCat(SelectorName(entry.policy.kind), " \"", entry.policy.selector, "\"");
       const std::string place = StrCat(name, ": ", entry.pointer);
       const auto [first, fresh] = places.emplace(selector, place);
@@ -122,7 +136,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std:
 
 const TopicPolicy* Policy::Find(std::string_view topic) const {
   if (const auto found = compiled_->byName.find(topic); found != compiled_->byName.end()) return found->second;
-  if (topic.starts_with(kInternalPrefix)) return nullptr;
+  if (IsInternal(topic)) return nullptr;
   for (size_t length : compiled_->prefixLengths) {
     if (length > topic.size()) continue;
     const auto found = compiled_->byPrefix.find(topic.substr(0, length));
@@ -131,12 +145,20 @@ const TopicPolicy* Policy::Find(std::string_view topic) const {
   for (const Compiled::Pattern& pattern : compiled_->patterns) {
     if (re2::RE2::FullMatch(re2::StringPiece(topic.data(), topic.size()), *pattern.expression)) return pattern.topic;
   }
-  return nullptr;
+  return compiled_->ofUnselected;
+}
+
+Unselected Policy::unselected() const { return compiled_->unselected; }
+
+bool Policy::RefusesUnselected(std::string_view topic) const {
+  return compiled_->unselected == Unselected::kRefuse && !IsInternal(topic);
 }
 
 size_t Policy::size() const { return compiled_->topics.size(); }
 size_t Policy::fileCount() const { return compiled_->files; }
 absl::Span<const TopicPolicy> Policy::topics() const { return compiled_->topics; }
+
+bool IsInternal(std::string_view topic) { return topic.starts_with("__"); }
 
 bool MayRead(const TopicPolicy& topic, const Workload& workload) {
   const auto fits = [&](const ReadRule& rule) {

@@ -17,6 +17,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "formats/framing.h"
+#include "formats/json_pointer.h"
+#include "formats/user_id.h"
 
 namespace kveil::policy {
 
@@ -27,8 +30,11 @@ enum class SealScope : uint8_t { kCluster, kTopic, kUser };
 struct UserSource {
   enum class From : uint8_t { kValue, kKey, kHeader };
   From from = From::kValue;
-  std::string pointer;  // JSON pointer (RFC 6901) into the value or key; empty with kKey: the whole key
-  std::string header;   // the header's name, with kHeader
+  // Into the JSON value (the first that names a user counts) or key; none with kKey: the whole key.
+  std::vector<formats::JsonPointer> pointers;
+  std::string header;  // the header's name, with kHeader
+  formats::IdEncoding as = formats::IdEncoding::kText;
+  formats::Framing framing = formats::Framing::kNone;  // of the JSON that the pointers lead into
 };
 
 struct SealRule {
@@ -52,11 +58,18 @@ enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record withou
 enum class AfterErase : uint8_t { kStay };            // a record of a user who was erased before
 enum class AlreadySealed : uint8_t { kRefuse };       // a produced record that carries an envelope
 
-enum class SelectorKind : uint8_t { kName, kPrefix, kPattern };
+enum class SelectorKind : uint8_t { kName, kPrefix, kPattern, kUnselected };
+
+// What becomes of records that are produced to a topic that no entry selects. Topics that begin with "__" always pass.
+enum class Unselected : uint8_t {
+  kPass,
+  kRefuse,
+  kSeal,  // there is an entry of SelectorKind::kUnselected
+};
 
 struct TopicPolicy {
   SelectorKind kind = SelectorKind::kName;
-  std::string selector;  // the text of name, prefix or pattern
+  std::string selector;  // the text of name, prefix or pattern; empty with kUnselected
   std::optional<SealRule> seal;
   std::vector<ReadRule> read;  // empty: nobody reads
   OnHidden onErased = OnHidden::kAuto;
@@ -91,10 +104,15 @@ class Policy {
   Policy& operator=(const Policy&) = delete;
 
   // The most specific entry for a topic: name before the longest prefix before the first pattern (order of files by
-  // name, then position); nullptr when the topic is not protected. Topics that begin with "__" are found by name only.
+  // name, then position) before that for unselected topics; nullptr when the topic is not protected. Topics that begin
+  // with "__" are found by name only.
   // Cost: one hash look-up for a name, a walk of prefix lengths and patterns otherwise; callers on the hot path keep
   // the answer. The pointer lives as long as the Policy. Safe from any thread.
   const TopicPolicy* Find(std::string_view topic) const;
+
+  Unselected unselected() const;
+  // Whether records that are produced to a topic without an entry are to be refused.
+  bool RefusesUnselected(std::string_view topic) const;
 
   bool empty() const { return size() == 0; }
   size_t size() const;       // entries
@@ -106,6 +124,9 @@ class Policy {
   explicit Policy(std::unique_ptr<const Compiled> compiled);
   std::unique_ptr<const Compiled> compiled_;
 };
+
+// Topics of Kafka's own, such as __consumer_offsets: selected by name only, and never meant by "unselected".
+bool IsInternal(std::string_view topic);
 
 // Whether any read rule fits the workload.
 bool MayRead(const TopicPolicy& topic, const Workload& workload);

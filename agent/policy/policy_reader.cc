@@ -16,6 +16,7 @@ constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestKeyspace = 1000;  // a pattern may be one
 constexpr size_t kLongestHeader = 1000;
+constexpr size_t kMostPointers = 8;
 constexpr char kSealedHeader[] = "kveil";
 
 // What Kafka takes in a topic's name.
@@ -26,16 +27,6 @@ bool HasTopicCharacters(std::string_view text) {
 }
 
 bool IsTopicName(std::string_view text) { return HasTopicCharacters(text) && text != "." && text != ".."; }
-
-// RFC 6901, of at least one token: the whole document is not one of its members. Quotes and backslashes are refused, as
-// the parser that finds the user compares names as they are written in the record: /u": would be found at {"u":"x"}.
-bool IsJsonPointer(std::string_view text) {
-  if (text.empty() || text[0] != '/' || text.find_first_of("\"\\") != std::string_view::npos) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '~' && (i + 1 == text.size() || (text[i + 1] != '0' && text[i + 1] != '1'))) return false;
-  }
-  return true;
-}
 
 std::string ReadTopicName(const JsonValue& value) {
   std::string text = value.String();
@@ -76,30 +67,59 @@ void ReadSelector(const JsonObject& object, TopicPolicy& topic) {
   }
 }
 
-std::string ReadPointer(const JsonValue& value, std::string_view expected) {
-  const std::string text = value.isString() ? value.String() : "";
-  if (!IsJsonPointer(text)) value.Expected(expected);
-  return text;
+void ReadPointer(const JsonValue& value, std::string_view expected, UserSource& user) {
+  std::optional<formats::JsonPointer> pointer =
+      formats::JsonPointer::Parse(value.isString() ? value.String() : std::string());
+  if (pointer.has_value()) {
+    user.pointers.push_back(*std::move(pointer));
+  } else {
+    value.Expected(expected);
+  }
+}
+
+// One pointer or a list of them.
+void ReadValuePointers(const JsonValue& value, UserSource& user) {
+  constexpr char kExpected[] = "a JSON pointer into the value, such as \"/userid\", or a list of them";
+  if (!value.isList()) return ReadPointer(value, kExpected, user);
+  const std::vector<JsonValue> pointers = value.List();
+  if (pointers.empty() || pointers.size() > kMostPointers) {
+    value.Expected(StrCat("at least one JSON pointer and at most ", kMostPointers));
+  }
+  for (const JsonValue& pointer : pointers) ReadPointer(pointer, kExpected, user);
 }
 
 UserSource ReadUser(const JsonValue& value) {
   UserSource user;
-  const JsonObject object(value, {"value", "key", "header"});
+  const JsonObject object(value, {"value", "key", "header", "as", "framing"});
+  if (const auto as = object.Find("as")) {
+    user.as = as->OneOf<formats::IdEncoding>({{"text", formats::IdEncoding::kText},
+                                              {"int64", formats::IdEncoding::kInt64},
+                                              {"uuid", formats::IdEncoding::kUuid},
+                                              {"hex", formats::IdEncoding::kHex},
+                                              {"base64", formats::IdEncoding::kBase64}});
+  }
+  const auto framing = object.Find("framing");
+  if (framing) {
+    user.framing = framing->OneOf<formats::Framing>(
+        {{"none", formats::Framing::kNone}, {"confluent", formats::Framing::kConfluent}});
+  }
   const auto which = object.ExactlyOneOf({"value", "key", "header"});
   if (!which) return user;
   const JsonValue source = *object.Find(*which);
   if (*which == "value") {
     user.from = UserSource::From::kValue;
-    user.pointer = ReadPointer(source, "a JSON pointer into the value, such as \"/userid\"");
+    ReadValuePointers(source, user);
   } else if (*which == "key") {
     user.from = UserSource::From::kKey;
-    if (!source.isTrue())
-      user.pointer = ReadPointer(source, "true or a JSON pointer into the key, such as \"/userid\"");
+    if (!source.isTrue()) ReadPointer(source, "true or a JSON pointer into the key, such as \"/userid\"", user);
   } else {
     user.from = UserSource::From::kHeader;
     user.header = source.String();
     if (user.header.size() > kLongestHeader) source.Expected("a shorter header name");
     if (user.header == kSealedHeader) source.Error("the header \"kveil\" is the envelope, it names no user");
+  }
+  if (framing && (*which == "header" || source.isTrue())) {
+    framing->Error("only JSON that a pointer leads into has a framing");
   }
   return user;
 }
@@ -118,7 +138,8 @@ SealRule ReadSeal(const JsonValue& value, const TopicPolicy& topic) {
   } else if (const auto user = object.Find("user")) {
     user->Error("only the scope \"user\" has a user");
   }
-  if (const auto keyspace = object.Find("keyspace")) {
+  const bool needsKeyspace = ofUser && topic.kind == SelectorKind::kUnselected;
+  if (const auto keyspace = needsKeyspace ? object.Require("keyspace") : object.Find("keyspace")) {
     seal.keyspace = keyspace->String();
     if (!ofUser) keyspace->Error("only the scope \"user\" has a keyspace");
     if (seal.keyspace.size() > kLongestKeyspace) keyspace->Expected("a shorter keyspace");
@@ -178,17 +199,12 @@ void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
   field = value->OneOf<Enum>(choices);
 }
 
-TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
-  TopicPolicy topic;
-  topic.file = file;
-  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onDenied", "onErased", "plaintext",
-                                  "afterErase", "alreadySealed", "origin"});
-  ReadSelector(object, topic);
+// What an entry says beside which topics it is for.
+void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
   if (const auto read = object.Find("read")) {
     for (const JsonValue& reader : read->List()) topic.read.push_back(ReadReader(reader));
   }
-  if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
   ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}}, {"mask", "report"});
   ReadChoice<OnHidden>(object, "onErased", topic.onErased,
                        {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}}, {"report"});
@@ -197,6 +213,16 @@ TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   ReadChoice<AfterErase>(object, "afterErase", topic.afterErase, {{"stay", AfterErase::kStay}}, {"newKey"});
   ReadChoice<AlreadySealed>(object, "alreadySealed", topic.alreadySealed, {{"refuse", AlreadySealed::kRefuse}},
                             {"verify"});
+}
+
+TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
+  TopicPolicy topic;
+  topic.file = file;
+  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onDenied", "onErased", "plaintext",
+                                  "afterErase", "alreadySealed", "origin"});
+  ReadSelector(object, topic);
+  ReadTreatment(object, topic);
+  if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
   if (const auto origin = object.Find("origin")) {
     topic.origin = ReadTopicName(*origin);
     if (topic.kind != SelectorKind::kName) origin->Error("only a topic selected by name has one origin");
@@ -204,21 +230,39 @@ TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   return topic;
 }
 
+// "pass", "refuse", or an entry without a selector.
+void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& file) {
+  if (value.isString()) {
+    file.unselected = value.OneOf<Unselected>({{"pass", Unselected::kPass}, {"refuse", Unselected::kRefuse}});
+    return;
+  }
+  if (!value.isObject()) return value.Expected("\"pass\", \"refuse\" or an object with the key \"seal\"");
+  file.unselected = Unselected::kSeal;
+  TopicPolicy topic;
+  topic.file = name;
+  topic.kind = SelectorKind::kUnselected;
+  const JsonObject object(value, {"seal", "read", "onDenied", "onErased", "plaintext", "afterErase", "alreadySealed"});
+  if (object.Require("seal")) ReadTreatment(object, topic);
+  file.topics.push_back({std::move(topic), value.pointer()});
+}
+
 }  // namespace
 
-absl::StatusOr<std::vector<ReadTopic>> ReadPolicyText(std::string_view text, const std::string& name) {
+absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name) {
   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
   if (!document.ok()) return document.status();
-  std::vector<ReadTopic> entries;
-  const JsonObject root(document->root(), {"$schema", "topics"});
+  ReadFile file;
+  const JsonObject root(document->root(), {"$schema", "topics", "unselected"});
   if (const auto schema = root.Find("$schema")) schema->String();
-  if (const auto topics = root.Require("topics")) {
+  const auto unselected = root.Find("unselected");
+  if (unselected) ReadUnselected(*unselected, name, file);
+  if (const auto topics = unselected ? root.Find("topics") : root.Require("topics")) {
     const std::vector<JsonValue> items = topics->List();
     if (items.empty()) topics->Error("expected at least one topic");
-    for (const JsonValue& item : items) entries.push_back({ReadTopicEntry(item, name), item.pointer()});
+    for (const JsonValue& item : items) file.topics.push_back({ReadTopicEntry(item, name), item.pointer()});
   }
   if (absl::Status status = document->status(); !status.ok()) return status;
-  return entries;
+  return file;
 }
 
 }  // namespace kveil::policy

@@ -1,6 +1,7 @@
 // Reads one policy file into its entries.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +17,12 @@ struct ReadTopic {
   std::string pointer;
 };
 
+struct ReadFile {
+  std::vector<ReadTopic> topics;  // with kSeal also an entry of SelectorKind::kUnselected
+  std::optional<Unselected> unselected;
+};
+
 // kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found".
-absl::StatusOr<std::vector<ReadTopic>> ReadPolicyText(std::string_view text, const std::string& name);
+absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name);
 
 }  // namespace kveil::policy

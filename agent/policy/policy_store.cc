@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "policy/folder_watch.h"
+#include "policy/policy_advice.h"
 
 namespace kveil::policy {
 namespace {
@@ -25,8 +26,13 @@ void LogEndedProtection(const Policy& before, const Policy& after) {
   for (const TopicPolicy& topic : after.topics()) kept.emplace(topic.kind, topic.selector);
   for (const TopicPolicy& topic : before.topics()) {
     if (!kept.contains(Selector(topic.kind, topic.selector))) {
-      log::Warning("policy.ended", {{"selector", topic.selector}, {"file", topic.file}});
+      const bool isOfUnselected = topic.kind == SelectorKind::kUnselected;
+      log::Warning("policy.ended",
+                   {{"selector", isOfUnselected ? "unselected" : topic.selector}, {"file", topic.file}});
     }
+  }
+  if (before.unselected() == Unselected::kRefuse && after.unselected() == Unselected::kPass) {
+    log::Warning("policy.ended", {{"selector", "unselected"}});
   }
 }
 
@@ -51,6 +57,7 @@ struct PolicyStore::State {
       return lastError;
     }
     if (current != nullptr) LogEndedProtection(*current, **loaded);
+    for (const std::string& advice : AdviceOn(**loaded)) log::Warning("policy.advice", {{"advice", advice}});
     current = *std::move(loaded);
     const uint64_t now = ++generation;
     log::Info("policy.loaded", {{"files", current->fileCount()}, {"topics", current->size()}, {"generation", now}});

@@ -12,7 +12,8 @@ namespace kveil::fuzz {
 namespace {
 
 void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) {
-  Check(!topic.selector.empty(), "an entry selects by something");
+  const bool isOfUnselected = topic.kind == policy::SelectorKind::kUnselected;
+  Check(topic.selector.empty() == isOfUnselected, "an entry selects by something");
   if (topic.kind == policy::SelectorKind::kName) {
     Check(policy.Find(topic.selector) == &topic, "a topic that is named is found");
   }
@@ -21,7 +22,10 @@ void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) 
   if (topic.seal.has_value() && topic.seal->scope == policy::SealScope::kUser) {
     const policy::UserSource& user = topic.seal->user;
     Check(user.from != policy::UserSource::From::kHeader || !user.header.empty(), "a header with the user has a name");
-    Check(user.pointer.empty() || user.pointer[0] == '/', "a JSON pointer begins with a slash");
+    Check(user.from != policy::UserSource::From::kValue || !user.pointers.empty(), "a value is looked into");
+    for (const formats::JsonPointer& pointer : user.pointers) {
+      Check(!pointer.steps().empty(), "a JSON pointer leads into the document");
+    }
     Check(!topic.seal->keyspace.empty(), "user keys have a keyspace");
   }
   policy::Workload workload;

@@ -27,6 +27,8 @@ POLICIES = [
     user_policy("bykey-", {"key": True}),
     user_policy("inkey-", {"key": "/userid"}),
     user_policy("byheader-", {"header": "user"}),
+    user_policy("bylong-", {"key": True, "as": "int64"}, keyspace="numbers"),
+    user_policy("bynumber-", {"value": "/userid"}, keyspace="numbers"),
     {"prefix": "topic-", "seal": {"scope": "topic"}, "read": ANY},
     {"prefix": "cluster-", "seal": {"scope": "cluster"}, "read": ANY},
     {"prefix": "unread-", "seal": {"scope": "topic"}},

@@ -1,9 +1,13 @@
 """What may not pass is refused in Kafka's own terms, and nothing of it is stored."""
 
+import contextlib
+import json
+
 import pytest
 
+import waiting
 import wire
-from harness import Message, click, clicks
+from harness import ANY, Message, click, clicks
 
 INVALID_RECORD, TOPIC_AUTHORIZATION_FAILED = 87, 29
 
@@ -53,6 +57,54 @@ def test_an_idempotent_producer_with_many_batches_in_flight_stays_in_order(app, 
     acknowledged = [message.value for message, answer in zip(messages, answers) if "offset" in answer]
     assert "error" in answers[50] and len(acknowledged) >= 50
     assert reader.values(name) == acknowledged
+
+
+@contextlib.contextmanager
+def unselected(agent, what):
+    """With this said of the topics that no policy selects."""
+    def files():
+        return agent.status()["policies"]["files"]
+
+    before = files()
+    agent.write_policy_text(json.dumps({"unselected": what}), "unselected.json")
+    waiting.wait_until("the policy to be in force", lambda: files() == before + 1, 10)
+    try:
+        yield
+    finally:
+        (agent.policy_folder / "unselected.json").unlink()
+        waiting.wait_until("the policy to be gone", lambda: files() == before, 10)
+
+
+def test_a_topic_that_no_policy_selects_may_be_refused(app, reader, broker, agent, topic):
+    free, selected = topic("free"), topic("topic")
+    app.create_topic(free)
+    with unselected(agent, "refuse"):
+        answer, = app.produce(free, [Message(None, b"secret")])
+        assert answer["error"] == "TopicAuthorizationException"
+        assert "offset" in app.produce(selected, [Message(None, b"secret")])[0]
+        assert app.kcat_produce(free, [b"secret"]).returncode != 0
+        # The consumer's group keeps its offsets in a topic of Kafka's own.
+        read = reader.consume(selected, "group.id=" + selected)
+        assert [record.message.value for record in read.records] == [b"secret"]
+        assert nothing_stored(broker, free)
+    assert "offset" in app.produce(free, [Message(None, b"clear")])[0]
+
+
+def test_a_topic_that_no_policy_selects_may_be_sealed(app, reader, outside, agent, topic):
+    free = topic("free")
+    with unselected(agent, {"seal": {"scope": "topic"}, "read": ANY}):
+        app.produce(free, [Message(None, b"secret")])
+        assert reader.values(free) == [b"secret"]
+    assert b"secret" not in outside.values(free)[0]
+
+
+def test_unselected_topics_are_named_that_a_reader_of_protected_ones_writes_to(app, reader, agent, topic):
+    free, protected = topic("free"), topic("topic")
+    app.produce(protected, [Message(None, b"secret")])
+    assert reader.values(protected) == [b"secret"]
+    reader.produce(free, [Message(None, b"copied: secret")])
+    assert free in {named["topic"] for named in agent.status()["unselected"]["topics"]}
+    assert free in agent.kveil("status").stdout
 
 
 def test_kcat_sees_the_refusal_too(app, broker, topic):

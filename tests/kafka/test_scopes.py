@@ -1,6 +1,7 @@
 """Whose key seals a record: the cluster's, the topic's, or the user's, wherever the record names the user."""
 
 import json
+import struct
 
 import pytest
 
@@ -45,6 +46,28 @@ def test_the_number_38_and_the_text_38_are_the_same_user(app, reader, agent, top
     app.produce(name, [Message(None, click(number)), Message(None, click(str(number))), Message(None, click("other-" + name))])
     assert agent.erase(str(number)).returncode == 0
     assert reader.values(name) == [click("other-" + name)]
+
+
+def test_a_number_in_json_and_a_long_key_are_the_same_user(app, reader, outside, agent, topic):
+    """The key is what Java's LongSerializer writes: eight bytes, big endian."""
+    by_key, by_value = topic("bylong"), topic("bynumber")
+    number = 4_800_000 + hash(by_key) % 100_000
+    keyed = [Message(struct.pack(">q", user), b"secret, and no JSON") for user in (number, -number)]
+    app.produce(by_key, keyed)
+    app.produce(by_value, [Message(None, click(number))])
+    assert [record.message for record in reader.consume(by_key).records] == keyed
+    assert all(is_sealed(record) for record in outside.consume(by_key).records)
+    erased = agent.kveil("erase", "--as", "int64", "--user", str(number))
+    assert erased.returncode == 0 and "1 key(s)" in erased.stdout
+    assert [record.message for record in reader.consume(by_key).records] == keyed[1:]
+    assert reader.values(by_value) == []
+    assert agent.kveil("erase", f"--user=-{number}").returncode == 0
+
+
+def test_a_binary_key_without_a_declaration_is_an_invalid_record(app, topic):
+    name = topic("bykey")
+    answer, = app.produce(name, [Message(struct.pack(">q", 38), b"secret")])
+    assert answer["error"] == "InvalidRecordException" and '"as"' in answer["message"]
 
 
 def test_one_batch_holds_many_users(app, reader, broker, agent, topic):

@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <mutex>
+#include <random>
 
+#include "base/bytes.h"
 #include "command_fixture.h"
+#include "formats/user_id.h"
 #include "nlohmann/json.hpp"
 #include "observe/admin_server.h"
 
@@ -117,6 +120,63 @@ TEST_F(AdminCommandTest, eraseNamesTheUserAndTheKeyspace) {
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "erase", "user": "38"})"));
   RunWith({"erase", "--user", "a \"quoted\" one", "--keyspace", "people"});
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "erase", "user": "a \"quoted\" one", "keyspace": "people"})"));
+}
+
+TEST_F(AdminCommandTest, eraseTakesAnIdInTheFormThatItIsDeclaredIn) {
+  const auto asked = [this](const std::string& encoding, const std::string& user) {
+    EXPECT_EQ(RunWith({"erase", "--as", encoding, "--user", user}).exitStatus, 0) << encoding << " " << user;
+    return Asked().at("user").get<std::string>();
+  };
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true}})");
+  EXPECT_EQ(asked("text", "Anna"), "Anna");
+  EXPECT_EQ(asked("int64", "-7"), "-7");
+  EXPECT_EQ(asked("uuid", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8"), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+  EXPECT_EQ(asked("hex", "FF01"), "ff01");
+  EXPECT_EQ(asked("base64", "_-E"), "/+E=");
+  ExpectFailure(RunWith({"erase", "--as", "int64", "--user", "anna"}), 1, "not a 64-bit integer");
+  ExpectFailure(RunWith({"erase", "--as", "uuid", "--user", "38"}), 1, "not a UUID");
+  ExpectFailure(RunWith({"erase", "--as", "hex", "--user", "abc"}), 1, "not hexadecimal");
+  ExpectFailure(RunWith({"erase", "--as", "base64", "--user", "a"}), 1, "not base64");
+  EXPECT_EQ(RunWith({"erase", "--as", "int32", "--user", "38"}).exitStatus, 2);
+}
+
+// Whatever bytes sealing takes for an id, the command names the same id.
+TEST_F(AdminCommandTest, eraseNamesEveryIdThatSealingAccepts) {
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true}})");
+  std::mt19937 random(std::random_device{}());
+  const std::vector<std::string> pieces = {"-",      "--", "=",        "[a,b]",    "{}",
+                                           "%%",     "\"", "'",        " ",        "\\",
+                                           "$x",     "~",  "#",        "\xC3\xBC", "\xF0\x9F\x98\x80",
+                                           "--json", "-h", "@file",    "anna",     "38",
+                                           "\x7F",   "\n", "\xC2\x80", "\xFF",     "ab12",
+                                           "+/",     "==", "true"};
+  size_t accepted = 0;
+  for (int i = 0; i < 600; ++i) {
+    std::string bytes;
+    const size_t size = std::vector<size_t>{1, 3, 8, 16, 400}[random() % 5];
+    while (random() % 3 != 0 && i % 2 == 0) bytes += pieces[random() % pieces.size()];
+    while (i % 2 == 1 && bytes.size() < size) bytes.push_back(static_cast<char>(random()));
+    for (size_t as = 0; as < formats::kIdEncodingNames.size(); ++as) {
+      for (const bool isText : {false, true}) {
+        std::string scratch;
+        std::string_view id;
+        const auto encoding = static_cast<formats::IdEncoding>(as);
+        const formats::IdProblem problem = isText ? formats::IdOfText(encoding, bytes, scratch, id)
+                                                  : formats::IdOfBytes(encoding, AsBytes(bytes), scratch, id);
+        if (problem != formats::IdProblem::kNone) continue;
+        ++accepted;
+        const std::string user(id);
+        const std::string name(formats::kIdEncodingNames[as]);
+        for (const auto& arguments : {std::vector<std::string>{"erase", "--user=" + user},
+                                      std::vector<std::string>{"erase", "--user=" + user, "--as", name}}) {
+          const CommandResult result = RunWith(arguments);
+          ASSERT_EQ(result.exitStatus, 0) << user << " as " << name << ": " << result.err;
+          ASSERT_EQ(Asked().at("user").get<std::string>(), user) << name;
+        }
+      }
+    }
+  }
+  EXPECT_GT(accepted, 500u);
 }
 
 TEST_F(AdminCommandTest, eraseSaysWhenTheKeysAreNotOutOfTheFilesYet) {

@@ -36,7 +36,49 @@ TEST_F(PolicyCheckTest, saysWhatAGoodFileMeans) {
           "  pattern t[0-9]: sealed with the cluster's key, read by nobody\n"
           "  name keys: sealed with the user's key (user is the record key, keyspace people), read by nobody\n"
           "  name headers: sealed with the user's key (user in the header who, keyspace headers), read by nobody\n"
-          "  name mirror: not sealed here, read by every workload\n");
+          "  name mirror: not sealed here, read by every workload\n"
+          "topics that no entry selects pass in clear text\n");
+}
+
+TEST_F(PolicyCheckTest, saysWhatBecomesOfUnselectedTopics) {
+  const CommandResult refused = Run({"policy", "check", Write("refuse.json", R"({"unselected": "refuse"})")});
+  EXPECT_EQ(refused.exitStatus, 0);
+  EXPECT_TRUE(refused.out.ends_with("refuse.json: good\n  topics that no entry selects: not written to\n"))
+      << refused.out;
+  const CommandResult sealed =
+      Run({"policy", "check", Write("seal.json", R"({"unselected": {"seal": {"scope": "topic"}}})")});
+  EXPECT_TRUE(sealed.out.ends_with(
+      "seal.json: good\n  topics that no entry selects: sealed with the topic's key, read by nobody\n"))
+      << sealed.out;
+}
+
+TEST_F(PolicyCheckTest, saysHowAnIdIsWrittenAndWhereElseItMayBe) {
+  const CommandResult result = Run({"policy", "check", Write("ids.json", R"({"unselected": "refuse", "topics": [
+      {"name": "a", "seal": {"scope": "user", "user": {"value": ["/after/id", "/before/id"], "framing": "confluent"}}},
+      {"name": "b", "seal": {"scope": "user", "user": {"key": true, "as": "int64"}}}]})")});
+  EXPECT_EQ(result.exitStatus, 0);
+  EXPECT_NE(result.out.find("(user at /after/id, else /before/id of the value, behind a schema's id, keyspace a)"),
+            std::string::npos)
+      << result.out;
+  EXPECT_NE(result.out.find("(user is the record key, as int64, keyspace b)"), std::string::npos) << result.out;
+}
+
+// "orders-*" selects "orders-" and "orders--", and not "orders-eu".
+TEST_F(PolicyCheckTest, warnsOfAGlobThatIsNoExpression) {
+  const auto check = [this](const std::string& pattern) {
+    return Run(
+        {"policy", "check", Write("glob.json", R"({"topics": [{"pattern": ")" + pattern + R"(", "read": []}]})")});
+  };
+  for (const char* glob : {"orders-*", "orders*", "a_*", "x*-events"}) {
+    const CommandResult result = check(glob);
+    EXPECT_EQ(result.exitStatus, 0) << glob;
+    EXPECT_NE(result.err.find("warning: "), std::string::npos) << glob;
+    EXPECT_NE(result.err.find(glob), std::string::npos) << glob;
+  }
+  EXPECT_NE(check("orders-*").err.find("\"orders-.*\""), std::string::npos);
+  for (const char* expression : {"orders-.*", "orders-[a-z]*", "(a|b)*", "t[0-9]+", "a\\\\d*", "(a{2})*"}) {
+    EXPECT_EQ(check(expression).err, "") << expression;
+  }
 }
 
 TEST_F(PolicyCheckTest, saysTheSameInJson) {

@@ -312,6 +312,18 @@ TEST_F(OpenedBatch, opensWhatWasSealedInATopicThatNamesAnOrigin) {
   EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records.at(0).value, "secret value");
 }
 
+TEST_F(OpenedBatch, opensWhatWasSealedBeforeATopicNamedAnOriginAndAfterIt) {
+  const std::string topic = R"({"name": "west.clicks", "seal": {"scope": "topic"}, "read": [{"any": true}])";
+  const ByteBuffer produced = ProducedBatch({Record("k", "secret value")});
+  UsePolicy(topic + "}");
+  const ByteBuffer before = Sealed(TaskToSeal(produced, "west.clicks"));
+  UsePolicy(topic + R"(, "origin": "clicks"})");
+  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), before).records.at(0).value, "secret value");
+  const ByteBuffer after = Sealed(TaskToSeal(produced, "west.clicks"));
+  UsePolicy(topic + "}");
+  EXPECT_EQ(Opened(TaskToOpen("west.clicks"), after).records.at(0).value, "secret value") << "an origin seals nothing";
+}
+
 TEST_F(OpenedBatch, understandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
   UseUserKeys();
   TestRecord sealed = SealedRecord(ClickOf("anna"));

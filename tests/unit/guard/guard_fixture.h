@@ -28,11 +28,17 @@ using kafka::testing::TestBatch;
 using kafka::testing::TestRecord;
 using kafka::testing::Text;
 
-inline std::shared_ptr<const policy::Policy> PolicyOf(const std::string& topics) {
-  const std::vector<std::pair<std::string, std::string>> files = {{"test.json", "{\"topics\": [" + topics + "]}"}};
+inline std::string FileOf(const std::string& topics) { return "{\"topics\": [" + topics + "]}"; }
+
+inline std::shared_ptr<const policy::Policy> PolicyOfFile(const std::string& text) {
+  const std::vector<std::pair<std::string, std::string>> files = {{"test.json", text}};
   auto parsed = policy::Policy::Parse(files);
   EXPECT_TRUE(parsed.ok()) << parsed.status();
   return parsed.ok() ? *std::move(parsed) : nullptr;
+}
+
+inline std::shared_ptr<const policy::Policy> PolicyOf(const std::string& topics) {
+  return PolicyOfFile(FileOf(topics));
 }
 
 // The agent's buffers have readable bytes behind them, which the JSON parser needs.

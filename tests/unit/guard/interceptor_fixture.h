@@ -118,9 +118,10 @@ class InterceptorTest : public BatchTest {
   std::string policyFolder() const { return folder_ + "/policies"; }
 
   // The topics in force from now on.
-  void UseTopics(const std::string& topics) {
-    WriteFile(policyFolder() + "/policy.json", "{\"topics\": [" + topics + "]}");
-    UsePolicy(topics);
+  void UseTopics(const std::string& topics) { UsePolicyFile(FileOf(topics)); }
+  void UsePolicyFile(const std::string& text) {
+    WriteFile(policyFolder() + "/policy.json", text);
+    policy_ = PolicyOfFile(text);
     if (policies_ == nullptr) {
       policy::PolicyStore::Options options;
       options.quiet = std::chrono::hours(1);  // nobody but UseTopics reloads

@@ -70,6 +70,42 @@ TEST(PolicyTest, TheSameSelectorTwiceNamesBothPlaces) {
             "b.json: /topics/0: the name \"t\" is in a.json: /topics/1 already");
 }
 
+TEST(PolicyTest, UnselectedTopicsPassUnlessSomethingIsSaid) {
+  const auto load = [](const std::string& text) {
+    const std::pair<std::string, std::string> file("p.json", text);
+    auto policy = Policy::Parse({file});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return *std::move(policy);
+  };
+  const auto pass = load(R"({"topics": [{"name": "t", "read": []}]})");
+  EXPECT_EQ(pass->unselected(), Unselected::kPass);
+  EXPECT_EQ(pass->Find("other"), nullptr);
+  EXPECT_FALSE(pass->RefusesUnselected("other"));
+
+  const auto refuse = load(R"({"unselected": "refuse", "topics": [{"prefix": "t", "read": []}]})");
+  EXPECT_EQ(refuse->unselected(), Unselected::kRefuse);
+  EXPECT_EQ(refuse->Find("other"), nullptr);
+  EXPECT_TRUE(refuse->RefusesUnselected("other"));
+  EXPECT_FALSE(refuse->RefusesUnselected("__consumer_offsets"));
+
+  const auto seal = load(R"({"unselected": {"seal": {"scope": "topic"}, "read": [{"any": true}]},
+                             "topics": [{"prefix": "t", "read": []}]})");
+  EXPECT_EQ(seal->unselected(), Unselected::kSeal);
+  EXPECT_EQ(seal->Find("t1")->selector, "t");
+  ASSERT_NE(seal->Find("other"), nullptr);
+  EXPECT_EQ(seal->Find("other")->kind, SelectorKind::kUnselected);
+  EXPECT_EQ(seal->Find("other")->seal->scope, SealScope::kTopic);
+  EXPECT_EQ(seal->Find("__consumer_offsets"), nullptr);
+  EXPECT_FALSE(seal->RefusesUnselected("other"));
+}
+
+TEST(PolicyTest, UnselectedTopicsAreSpokenOfOnce) {
+  const std::pair<std::string, std::string> files[] = {{"a.json", R"({"unselected": "pass"})"},
+                                                       {"b.json", R"({"unselected": "refuse"})"}};
+  EXPECT_EQ(Policy::Parse(files).status().message(),
+            "b.json: /unselected: \"unselected\" is in a.json: /unselected already");
+}
+
 TEST(PolicyTest, EveryFieldArrives) {
   const auto policy = Make(R"({"name": "t", "plaintext": "drop", "origin": "o",
       "seal": {"scope": "user", "user": {"key": "/id"}, "compress": "never"},
@@ -81,7 +117,7 @@ TEST(PolicyTest, EveryFieldArrives) {
   ASSERT_TRUE(topic.seal.has_value());
   EXPECT_EQ(topic.seal->scope, SealScope::kUser);
   EXPECT_EQ(topic.seal->user.from, UserSource::From::kKey);
-  EXPECT_EQ(topic.seal->user.pointer, "/id");
+  EXPECT_EQ(topic.seal->user.pointers.at(0).text(), "/id");
   EXPECT_EQ(topic.seal->keyspace, "t") << "the selector by default";
   EXPECT_FALSE(topic.seal->compressValues);
   ASSERT_EQ(topic.read.size(), 3u);
@@ -97,11 +133,11 @@ TEST(PolicyTest, UsersAreFoundInValueKeyAndHeader) {
       {"name": "h", "seal": {"scope": "user", "user": {"header": "who"}}},
       {"name": "c", "seal": {"scope": "cluster"}}, {"name": "r", "read": []})");
   EXPECT_EQ(policy->Find("v")->seal->user.from, UserSource::From::kValue);
-  EXPECT_EQ(policy->Find("v")->seal->user.pointer, "/a/b");
+  EXPECT_EQ(policy->Find("v")->seal->user.pointers.at(0).text(), "/a/b");
   EXPECT_EQ(policy->Find("v")->seal->keyspace, "people");
   EXPECT_TRUE(policy->Find("v")->seal->compressValues);
   EXPECT_EQ(policy->Find("k")->seal->user.from, UserSource::From::kKey);
-  EXPECT_EQ(policy->Find("k")->seal->user.pointer, "");
+  EXPECT_TRUE(policy->Find("k")->seal->user.pointers.empty());
   EXPECT_EQ(policy->Find("h")->seal->user.from, UserSource::From::kHeader);
   EXPECT_EQ(policy->Find("h")->seal->user.header, "who");
   EXPECT_EQ(policy->Find("c")->seal->scope, SealScope::kCluster);

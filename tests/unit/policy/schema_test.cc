@@ -85,11 +85,28 @@ TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
   EXPECT_GE(examples, 3u);
   EXPECT_TRUE(Policy::Load({kFolder + "examples"}).ok()) << "the examples together";
 
-  for (const char* file : {"agent.example.json", "agent.minimal.json"}) {
+  for (const char* file : {"agent.example.json", "agent.minimal.json", "agent.tls.json"}) {
     const std::string config = ReadAll(kFolder + file);
     EXPECT_TRUE(JsonSchema("agent.schema.json").Accepts(config)) << file;
     EXPECT_TRUE(ParseConfig(config, file).ok()) << file;
   }
+}
+
+// The JSON blocks of docs/policy.md that are whole policies.
+TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
+  const JsonSchema schema("policy.schema.json");
+  const std::string document = ReadAll(KVEIL_SOURCE_DIR "/docs/policy.md");
+  const std::string begin = "```json\n";
+  size_t found = 0;
+  for (size_t at = document.find(begin); at != std::string::npos; at = document.find(begin, at + 1)) {
+    const size_t start = at + begin.size();
+    const std::string text = document.substr(start, document.find("```", start) - start);
+    EXPECT_TRUE(schema.Accepts(text)) << text;
+    const absl::Status read = ReadPolicy(text);
+    EXPECT_TRUE(read.ok()) << read << "\n" << text;
+    ++found;
+  }
+  EXPECT_EQ(found, 4u);
 }
 
 // The schema's defaults are what an empty document means.

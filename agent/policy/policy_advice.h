@@ -1,0 +1,14 @@
+// What is valid in a policy and is seldom meant.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "policy/policy.h"
+
+namespace kveil::policy {
+
+// One line each, which names the file and the entry.
+std::vector<std::string> AdviceOn(const Policy& policy);
+
+}  // namespace kveil::policy

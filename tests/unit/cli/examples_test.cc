@@ -1,0 +1,73 @@
+// The examples that are shipped pass `kveil agent --check` and `kveil policy check`, once they are installed as
+// docs/operations.md says: below /etc/kveil, with the TLS files that they name.
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "../io/certificates.h"
+#include "command_fixture.h"
+
+namespace kveil::cli {
+namespace {
+
+namespace files = std::filesystem;
+
+class ExamplesTest : public CommandTest {
+ protected:
+  // What stands in for /etc/kveil.
+  ExamplesTest() {
+    files::copy(kExamples + "/examples", folder_ + "/policies");
+    files::create_directories(folder_ + "/tls/identities");
+    const io::TestCertificate certificate = authority_.Issue("agent", "");
+    files::copy(authority_.path(), folder_ + "/tls/ca.pem");
+    files::copy(certificate.certificate, folder_ + "/tls/agent.crt");
+    files::copy(certificate.key, folder_ + "/tls/agent.key");
+    files::copy(authority_.Revoke(false), folder_ + "/tls/crl.pem");
+  }
+
+  // The example's text with its paths changed to that folder.
+  std::string Install(const files::path& example) {
+    std::ostringstream text;
+    text << std::ifstream(example).rdbuf();
+    std::string installed = text.str();
+    const std::string standard = "/etc/kveil";
+    for (size_t at = installed.find(standard); at != std::string::npos; at = installed.find(standard, at + 1)) {
+      installed.replace(at, standard.size(), folder_);
+    }
+    return Write("installed.json", installed);
+  }
+
+  const std::string kExamples = KVEIL_SOURCE_DIR "/policies";
+  io::TestAuthority authority_;
+};
+
+TEST_F(ExamplesTest, configurationsPassTheAgentsCheck) {
+  size_t checked = 0;
+  for (const auto& entry : files::directory_iterator(kExamples)) {
+    const std::string name = entry.path().filename();
+    if (!entry.is_regular_file() || name.ends_with(".schema.json")) continue;
+    std::string config = Install(entry.path());
+    if (name == "agent.minimal.json") {  // which leaves the folder to the default
+      std::ostringstream text;
+      text << std::ifstream(config).rdbuf();
+      config = Write("minimal.json", "{ \"policies\": \"" + folder_ + "/policies\"," + text.str().substr(1));
+    }
+    const CommandResult result = Run({"agent", "--check", "--config", config});
+    // Whether this machine can run an agent is another question.
+    const bool isOnlyTheMachine = result.err.find("no agent can run on this machine") != std::string::npos;
+    EXPECT_TRUE(result.exitStatus == 0 || isOnlyTheMachine) << name << ": " << result.err;
+    EXPECT_NE(result.out.find(": good, with 4 policy files"), std::string::npos) << name << ": " << result.out;
+    ++checked;
+  }
+  EXPECT_EQ(checked, 3u);
+}
+
+TEST_F(ExamplesTest, policiesPassTheirCheckAndProtectEveryTopic) {
+  const CommandResult result = Run({"policy", "check", kExamples + "/examples"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(result.err, "") << "there is advice on an example";
+  EXPECT_EQ(result.out.find("pass in clear text"), std::string::npos) << result.out;
+}
+
+}  // namespace
+}  // namespace kveil::cli
