@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/preflight.h"
+#include "intercept/target_coverage.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::cli {
@@ -28,7 +29,8 @@ unsigned WorkerCount(const policy::AgentConfig& config) {
 Agent::Agent(policy::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
-  admin_.reset();  // its thread asks all the others
+  admin_.reset();                         // its thread asks all the others
+  if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
   server_.reset();
@@ -110,17 +112,8 @@ absl::Status Agent::StartWorkers() {
   if (!workloads.ok()) return workloads.status();
   workloads_ = *std::move(workloads);
 
-  guard::BrokerDirectory::Options brokerOptions;
-  brokerOptions.learn = [this](const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
-    return redirect_->Learn(broker, targetIndex, lifetime);
-  };
-  brokerOptions.clusterOf = [this](uint16_t targetIndex) { return config_.intercept.targets.at(targetIndex).cluster; };
-  brokerOptions.hasTls = [this](uint16_t targetIndex) {
-    return tls_->IsUsedBy(config_.intercept.targets.at(targetIndex).cluster);
-  };
-  brokerOptions.targetOf = [this](const SocketAddress& broker) { return redirect_->ConfiguredTarget(broker); };
-  brokerOptions.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
-  brokers_ = std::make_unique<guard::BrokerDirectory>(std::move(brokerOptions));
+  names_ = std::make_unique<NameLookup>(serving_);
+  brokers_ = std::make_unique<guard::BrokerDirectory>(BrokerOptions());
 
   guard::GuardLimits guardLimits;
   guardLimits.batchSize = config_.limits.batchSize;
@@ -167,6 +160,36 @@ absl::Status Agent::StartWorkers() {
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
   return absl::OkStatus();
+}
+
+guard::BrokerDirectory::Options Agent::BrokerOptions() {
+  guard::BrokerDirectory::Options options;
+  options.learn = [this](const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime) {
+    return redirect_->Learn(broker, targetIndex, lifetime);
+  };
+  options.clusterOf = [this](uint16_t targetIndex) { return config_.intercept.targets.at(targetIndex).cluster; };
+  options.hasTls = [this](uint16_t targetIndex) {
+    return tls_->IsUsedBy(config_.intercept.targets.at(targetIndex).cluster);
+  };
+  options.targetOf = [this](const SocketAddress& broker) { return redirect_->ConfiguredTarget(broker); };
+  options.coversAll = [this](uint16_t port, uint16_t targetIndex) { return CoversAll(port, targetIndex); };
+  options.lookUp = [this](const proxy::ConnectionInfo& connection, std::vector<std::string> names,
+                          absl::AnyInvocable<void(guard::BrokerDirectory::Answers)> done) {
+    names_->LookUp(connection, std::move(names), std::move(done));
+  };
+  options.viewOf = [this](const proxy::ConnectionInfo& connection) { return names_->ViewOf(connection); };
+  options.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
+  return options;
+}
+
+// Whatever address a broker with this port has, it is a target, and none without TLS where the cluster has it.
+bool Agent::CoversAll(uint16_t port, uint16_t targetIndex) const {
+  const std::vector<policy::Target>& targets = config_.intercept.targets;
+  if (!intercept::CoversAll(targets, port)) return false;
+  const std::string& own = targets.at(targetIndex).cluster;
+  return !tls_->IsUsedBy(own) || std::all_of(targets.begin(), targets.end(), [&](const policy::Target& target) {
+    return target.cluster == own || !target.Has(port) || tls_->IsUsedBy(target.cluster);
+  });
 }
 
 absl::Status Agent::Serve() {
@@ -251,6 +274,9 @@ void Agent::RefreshHealth() {
                                             : StrCat(heldBack,
                                                      " connections are not read: as many answers are owed to "
                                                      "them as the agent remembers"));
+  health_.Set("brokers", brokers_->Health());
+  health_.Set("names", names_->Health());
+  health_.Set("topics", shared_->topicNames.Health());
 }
 
 void Agent::Watch() {
@@ -288,6 +314,7 @@ size_t Agent::ServedNamespaces() const {
 void Agent::Drain() {
   probed_ = false;
   namespaces_->Stop();
+  names_->Stop();  // what waits for a name server holds up no connection's end
   server_->Drain();
 }
 

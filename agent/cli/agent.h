@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/log.h"
+#include "cli/name_lookup.h"
 #include "cli/self_checks.h"
 #include "guard/chain.h"
 #include "guard/shared_state.h"
@@ -58,6 +59,8 @@ class Agent {
   void Released(std::optional<uint64_t> netnsCookie);
   void ListenForMetrics();
   size_t ServedNamespaces() const;
+  guard::BrokerDirectory::Options BrokerOptions();
+  bool CoversAll(uint16_t port, uint16_t targetIndex) const;
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
   absl::StatusOr<std::string> StatusJson();
   void RefreshHealth();
@@ -83,6 +86,7 @@ class Agent {
   std::unique_ptr<keys::KeyService> keys_;
   std::unique_ptr<proxy::ClusterTls> tls_;
   std::unique_ptr<intercept::Workloads> workloads_;
+  std::unique_ptr<NameLookup> names_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one a worker

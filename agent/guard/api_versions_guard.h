@@ -1,5 +1,4 @@
-// ApiVersions: offers the client no version of a guarded API that the agent cannot read, and no API that it cannot
-// guard.
+// ApiVersions: offers the client no API and no version that the agent does not know. Every answer is the broker's.
 #pragma once
 
 #include <memory>
@@ -7,6 +6,7 @@
 #include <vector>
 
 #include "guard/client_facts.h"
+#include "guard/guarded_apis.h"
 #include "proxy/interceptor.h"
 
 namespace kveil::guard {
@@ -15,7 +15,7 @@ class ApiVersionsGuard : public proxy::Interceptor {
  public:
   explicit ApiVersionsGuard(std::shared_ptr<ClientFacts> client) : client_(std::move(client)) {}
 
-  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kApiVersions}; }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kApiVersions); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,

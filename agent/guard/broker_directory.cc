@@ -1,11 +1,6 @@
 #include "guard/broker_directory.h"
 
-#include <netdb.h>
-
 #include <algorithm>
-#include <memory>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -18,11 +13,13 @@
 namespace kveil::guard {
 namespace {
 
-// What is kept at most of each kind, and for how many names of one address: responses can be made up.
+// What is kept at most of each kind for a cluster, and for how many names of one address: responses can be made up.
 constexpr size_t kMostKept = 10'000;
 constexpr size_t kMostNamesOfAddress = 16;
+// Different names of one response that are looked up: no cluster has as many brokers.
+constexpr size_t kMostNamesOfAResponse = 1'000;
 
-// How often the log says of the same address that it is refused; each connection that ends for it says so, too.
+// How often the log says of the same broker that it is refused or left out, and how long `kveil status` does.
 constexpr std::chrono::minutes kRefusalIsNews{1};
 
 // A host name as certificates and greetings have it: without the dot that a name may end with, in small letters.
@@ -31,47 +28,44 @@ std::string WithoutDot(std::string_view host) {
   return absl::AsciiStrToLower(ToAbsl(host));
 }
 
-std::string Endpoint(std::string_view cluster, std::string_view host, int32_t port) {
-  return StrCat(cluster, " ", host, " ", port);
-}
-
 }  // namespace
 
-absl::StatusOr<std::vector<SocketAddress>> BrokerDirectory::Resolve(const std::string& host) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int error = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
-  if (error != 0) {
-    return absl::UnavailableError(StrCat("broker name '", host, "' does not resolve: ", ::gai_strerror(error)));
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
-  std::vector<SocketAddress> addresses;
-  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
-    absl::StatusOr<SocketAddress> address = SocketAddress::From(entry->ai_addr, entry->ai_addrlen);
-    if (address.ok()) addresses.push_back(*address);
-  }
-  return addresses;
+// One broker of a response, however often that names it.
+struct BrokerDirectory::Asked {
+  std::string_view host;
+  int32_t port = 0;
+  std::string endpoint;      // what it is known by, with the view of the workload if it is a name
+  bool needsLookup = false;  // once it has been judged
+  bool isCovered = false;    // whatever it resolves to is a target
+  bool mayBeHeard = true;
+};
+
+BrokerDirectory::OfCluster::OfCluster(Clock::duration lifetime)
+    : learned(kMostKept, lifetime), names(kMostKept, lifetime) {}
+
+BrokerDirectory::BrokerDirectory(Options options) : options_(std::move(options)), told_(kMostKept, options_.lifetime) {}
+
+BrokerDirectory::OfCluster& BrokerDirectory::Of(const std::string& cluster) {
+  std::unique_ptr<OfCluster>& of = clusters_[cluster];
+  if (of == nullptr) of = std::make_unique<OfCluster>(options_.lifetime);
+  return *of;
 }
 
-bool BrokerDirectory::LearnedWithin(const std::string& endpoint, Clock::duration age) {
+// What was learned of an endpoint no longer ago than that.
+std::optional<BrokerDirectory::Addresses> BrokerDirectory::LearnedWithin(const std::string& cluster,
+                                                                         const std::string& endpoint,
+                                                                         Clock::duration age) {
   const std::lock_guard lock(mutex_);
-  const auto found = learnedAt_.find(endpoint);
-  return found != learnedAt_.end() && Clock::now() - found->second < age;
+  const Clock::time_point now = Clock::now();
+  const Learned* const learned = Of(cluster).learned.Find(endpoint, now);
+  if (learned == nullptr || now - learned->at >= age) return std::nullopt;
+  return learned->addresses;
 }
 
-void BrokerDirectory::NoteLearned(const std::string& endpoint) {
+void BrokerDirectory::NoteLearned(const std::string& cluster, const std::string& endpoint, Addresses addresses) {
   const std::lock_guard lock(mutex_);
-  MakeRoom(learnedAt_);
-  learnedAt_[endpoint] = Clock::now();
-}
-
-// What goes is learned, or said, once more.
-void BrokerDirectory::MakeRoom(Times& times) {
-  if (times.size() < kMostKept) return;
-  absl::erase_if(times, [this](const auto& entry) { return isOld(entry.second); });
-  if (times.size() >= kMostKept) times.clear();
+  const Clock::time_point now = Clock::now();
+  Of(cluster).learned.Put(endpoint, Learned{now, std::move(addresses)}, now);
 }
 
 // What is a target by configuration is that cluster's, whoever advertises it. But a cluster that is to be reached over
@@ -111,11 +105,11 @@ absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::st
 std::vector<std::string> BrokerDirectory::NamesOf(const SocketAddress& address, std::string_view cluster) const {
   std::vector<std::string> names;
   const std::lock_guard lock(mutex_);
-  const auto ofCluster = names_.find(ToAbsl(cluster));
-  if (ofCluster == names_.end()) return names;
-  const auto found = ofCluster->second.find(address.Text());
-  if (found == ofCluster->second.end()) return names;
-  for (const Name& name : found->second) {
+  const auto ofCluster = clusters_.find(ToAbsl(cluster));
+  if (ofCluster == clusters_.end()) return names;
+  const Names* const found = ofCluster->second->names.Find(address.Text(), Clock::now());
+  if (found == nullptr) return names;
+  for (const Name& name : *found) {
     if (!isOld(name.advertisedAt)) names.push_back(name.text);
   }
   return names;
@@ -127,16 +121,15 @@ void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view ho
   std::string other;
   {
     const std::lock_guard lock(mutex_);
-    auto& ofCluster = names_[cluster];
-    if (ofCluster.size() >= kMostKept) {
-      absl::erase_if(ofCluster, [this](const auto& entry) { return isOld(entry.second.front().advertisedAt); });
-      if (ofCluster.size() >= kMostKept) ofCluster.clear();
-    }
-    Names& names = ofCluster[address.Text()];
+    const Clock::time_point now = Clock::now();
+    OfCluster& of = Of(cluster);
+    Names names;
+    if (Names* const known = of.names.Find(address.Text(), now); known != nullptr) names = std::move(*known);
     std::erase_if(names, [&](const Name& known) { return known.text == name || isOld(known.advertisedAt); });
     if (!names.empty()) other = names.front().text;
     if (names.size() == kMostNamesOfAddress) names.pop_back();
-    names.insert(names.begin(), Name{name, Clock::now()});
+    names.insert(names.begin(), Name{name, now});
+    of.names.Put(address.Text(), std::move(names), now);
   }
   if (!other.empty() && IsNews(StrCat("names ", cluster, " ", address.Text()), options_.lifetime)) {
     log::Warning("broker.severalNames",
@@ -145,82 +138,149 @@ void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view ho
 }
 
 void BrokerDirectory::ForgetNames(const SocketAddress& address, uint16_t targetIndex) {
-  const std::string cluster = options_.clusterOf(targetIndex);
   const std::lock_guard lock(mutex_);
-  const auto ofCluster = names_.find(cluster);
-  if (ofCluster == names_.end()) return;
-  const auto found = ofCluster->second.find(address.Text());
-  if (found == ofCluster->second.end()) return;
-  // Were one of them advertised again at once, it would be noted again.
-  for (const Name& name : found->second) learnedAt_.erase(Endpoint(cluster, name.text, address.port()));
-  ofCluster->second.erase(found);
+  Of(options_.clusterOf(targetIndex)).names.Erase(address.Text());
 }
 
 bool BrokerDirectory::IsNews(const std::string& what, Clock::duration age) {
   const std::lock_guard lock(mutex_);
-  MakeRoom(toldAt_);
   const Clock::time_point now = Clock::now();
-  const auto [told, isNew] = toldAt_.try_emplace(what, now);
-  const bool isNews = isNew || now - told->second >= age;
-  if (isNews) told->second = now;
-  return isNews;
+  const Clock::time_point* const told = told_.Find(what, now);
+  if (told != nullptr && now - *told < age) return false;
+  told_.Put(what, now, now);
+  return true;
 }
 
-// Name resolution blocks, so it has a thread of its own.
-io::Task<absl::StatusOr<std::vector<SocketAddress>>> BrokerDirectory::Resolved(io::Loop& loop, std::string host) {
-  using Addresses = absl::StatusOr<std::vector<SocketAddress>>;
-  auto start = [&](absl::AnyInvocable<void(Addresses)> done) {
-    // Shared, because a thread that does not start takes what was moved into it with it.
-    const auto shared = std::make_shared<absl::AnyInvocable<void(Addresses)>>(std::move(done));
-    try {
-      std::thread([this, host, shared] { (*shared)(options_.resolve(host)); }).detach();
-    } catch (const std::system_error& error) {
-      (*shared)(absl::ResourceExhaustedError(StrCat("no thread to look a broker's name up: ", error.what())));
-    }
+void BrokerDirectory::NoteLeftOut(std::string_view host, int32_t port, const std::string& cluster,
+                                  const absl::Status& reason) {
+  const std::string broker = StrCat(absl::CEscape(ToAbsl(host.substr(0, 300))), ":", port);
+  {
+    const std::lock_guard lock(mutex_);
+    leftOutAt_ = Clock::now();
+    leftOut_ = StrCat("broker ", broker, " of cluster ", cluster,
+                      " is left out of what clients are told: ", ToStd(reason.message()));
+  }
+  if (IsNews(StrCat("left out ", cluster, " ", broker), kRefusalIsNews)) {
+    log::Error("broker.leftOut", {{"advertisedAs", broker}, {"cluster", cluster}, {"reason", reason}});
+  }
+}
+
+absl::Status BrokerDirectory::Health() const {
+  const std::lock_guard lock(mutex_);
+  const bool isNews = leftOutAt_.has_value() && Clock::now() - *leftOutAt_ < kRefusalIsNews;
+  return isNews ? absl::UnavailableError(leftOut_) : absl::OkStatus();
+}
+
+io::Task<BrokerDirectory::Answers> BrokerDirectory::LookUp(io::Loop& loop, const proxy::ConnectionInfo& connection,
+                                                           std::vector<std::string> names) {
+  auto start = [&](absl::AnyInvocable<void(Answers)> done) {
+    options_.lookUp(connection, std::move(names), std::move(done));
   };
-  auto waiting = io::AwaitCallback<Addresses>(loop, std::move(start));
+  auto waiting = io::AwaitCallback<Answers>(loop, std::move(start));
   co_return co_await std::move(waiting);
 }
 
-io::Task<absl::Status> BrokerDirectory::Learn(io::Loop& loop, std::string_view host, int32_t port,
-                                              uint16_t targetIndex) {
+absl::Status BrokerDirectory::LearnNumeric(Asked& asked, SocketAddress address, uint16_t targetIndex) {
+  ForgetNames(address, targetIndex);
+  const std::string cluster = options_.clusterOf(targetIndex);
+  const auto again = std::min<Clock::duration>(options_.lookAgain, options_.lifetime / 2);
+  if (LearnedWithin(cluster, asked.endpoint, again).has_value()) return absl::OkStatus();
+  absl::Status learned = LearnAddress(address, asked.host, targetIndex);
+  if (learned.ok()) NoteLearned(cluster, asked.endpoint, {});
+  return learned;
+}
+
+// What can be said without looking anything up.
+std::optional<absl::Status> BrokerDirectory::Judge(Asked& asked, const proxy::ConnectionInfo& connection,
+                                                   Covered& covered) {
   // A broker without an address is one that the sender does not know either (port -1 or an empty host).
-  if (host.empty() || port <= 0 || port > 65535) co_return absl::OkStatus();
-  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(host, static_cast<uint16_t>(port));
-  if (numeric.ok()) {
-    ForgetNames(*numeric, targetIndex);
-  } else if (!IsHostName(WithoutDot(host))) {
-    co_return absl::InvalidArgumentError(StrCat("a broker is advertised as \"",
-                                                absl::CEscape(ToAbsl(host.substr(0, 300))),
-                                                "\", which is neither an address nor a host name"));
+  if (asked.host.empty() || asked.port <= 0 || asked.port > 65535) return absl::OkStatus();
+  const auto port = static_cast<uint16_t>(asked.port);
+  const uint16_t target = connection.targetIndex;
+  asked.endpoint = StrCat(WithoutDot(asked.host), " ", asked.port);
+  const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(asked.host, port);
+  if (numeric.ok()) return LearnNumeric(asked, *numeric, target);
+  if (!IsHostName(WithoutDot(asked.host))) {
+    return absl::InvalidArgumentError("what it is advertised as is neither an address nor a host name");
   }
-  const std::string endpoint = Endpoint(options_.clusterOf(targetIndex), WithoutDot(host), port);
-  if (LearnedWithin(endpoint, std::min<Clock::duration>(options_.lookAgain, options_.lifetime / 2))) {
-    co_return absl::OkStatus();
-  }
-  std::vector<SocketAddress> addresses;
-  if (numeric.ok()) {
-    addresses.push_back(*numeric);
-  } else {
-    auto resolving = Resolved(loop, std::string(host));
-    absl::StatusOr<std::vector<SocketAddress>> resolved = co_await std::move(resolving);
-    if (!resolved.ok()) {
-      // What was learned before is still in force; a name server that is away for a moment ends no connection.
-      if (!options_.reportOnly && !LearnedWithin(endpoint, options_.lifetime)) co_return resolved.status();
-      log::Warning("broker.unresolved", {{"advertisedAs", host}, {"reason", resolved.status()}});
-      co_return absl::OkStatus();
+  const auto [answer, isNew] = covered.try_emplace(port, false);
+  if (isNew) answer->second = options_.coversAll(port, target);
+  asked.isCovered = answer->second;
+  // Certificates are compared with names, for which the addresses have to be known.
+  if (asked.isCovered && !options_.hasTls(target)) return absl::OkStatus();
+  asked.endpoint += StrCat(" ", options_.viewOf(connection));
+  const auto again = std::min<Clock::duration>(options_.lookAgain, options_.lifetime / 2);
+  const std::optional<Addresses> learned = LearnedWithin(options_.clusterOf(target), asked.endpoint, again);
+  if (!learned.has_value()) return std::nullopt;
+  for (const SocketAddress& address : *learned) NoteName(address, asked.host, target);
+  return absl::OkStatus();
+}
+
+absl::Status BrokerDirectory::LearnNamed(Asked& asked, absl::StatusOr<Addresses> resolved, uint16_t targetIndex) {
+  const std::string cluster = options_.clusterOf(targetIndex);
+  if (!resolved.ok()) {
+    // What was learned before is still in force; a name server that is away for a moment costs nobody anything.
+    const bool isHarmless =
+        asked.isCovered || options_.reportOnly || LearnedWithin(cluster, asked.endpoint, options_.lifetime).has_value();
+    if (!isHarmless) return resolved.status();
+    if (IsNews(StrCat("unresolved ", cluster, " ", asked.host), kRefusalIsNews)) {
+      log::Warning("broker.unresolved", {{"advertisedAs", asked.host}, {"reason", resolved.status()}});
     }
-    addresses = *std::move(resolved);
+    return absl::OkStatus();
   }
   absl::Status learned;
-  for (SocketAddress& address : addresses) {
-    address.setPort(static_cast<uint16_t>(port));
-    const absl::Status status = LearnAddress(address, host, targetIndex);
-    if (status.ok() && !numeric.ok()) NoteName(address, host, targetIndex);
+  for (SocketAddress& address : *resolved) {
+    address.setPort(static_cast<uint16_t>(asked.port));
+    const absl::Status status = LearnAddress(address, asked.host, targetIndex);
+    if (status.ok()) NoteName(address, asked.host, targetIndex);
     learned.Update(status);
   }
-  if (learned.ok()) NoteLearned(endpoint);
-  co_return learned;
+  if (learned.ok()) NoteLearned(cluster, asked.endpoint, *std::move(resolved));
+  return learned;
+}
+
+io::Task<std::vector<bool>> BrokerDirectory::Learn(io::Loop& loop, const proxy::ConnectionInfo& connection,
+                                                   std::vector<Advertised> brokers) {
+  std::vector<Asked> asked;        // each broker once
+  std::vector<size_t> indexes;     // of each broker among them
+  std::vector<std::string> names;  // to be looked up, each once
+  absl::flat_hash_map<std::pair<std::string_view, int32_t>, size_t> known;
+  absl::flat_hash_map<std::string_view, size_t> nameIndexes;
+  Covered covered;
+  const auto refuse = [&](Asked& one, const absl::Status& reason) {
+    one.mayBeHeard = false;
+    NoteLeftOut(one.host, one.port, options_.clusterOf(connection.targetIndex), reason);
+  };
+  for (const Advertised& broker : brokers) {
+    const auto [found, isNew] = known.try_emplace(std::pair(broker.host, broker.port), asked.size());
+    indexes.push_back(found->second);
+    if (!isNew) continue;
+    Asked& one = asked.emplace_back();
+    one.host = broker.host;
+    one.port = broker.port;
+    const std::optional<absl::Status> judged = Judge(one, connection, covered);
+    if (judged.has_value() && !judged->ok()) refuse(one, *judged);
+    if (judged.has_value()) continue;
+    one.needsLookup = true;
+    if (nameIndexes.size() == kMostNamesOfAResponse && !nameIndexes.contains(one.host)) continue;
+    if (nameIndexes.try_emplace(one.host, names.size()).second) names.emplace_back(one.host);
+  }
+  if (!names.empty()) {
+    auto lookingUp = LookUp(loop, connection, std::move(names));
+    const Answers answers = co_await std::move(lookingUp);
+    for (Asked& one : asked) {
+      if (!one.needsLookup) continue;
+      const auto index = nameIndexes.find(one.host);
+      absl::StatusOr<Addresses> resolved =
+          absl::ResourceExhaustedError(StrCat("one response names more than ", kMostNamesOfAResponse, " hosts"));
+      if (index != nameIndexes.end()) resolved = answers[index->second];
+      const absl::Status learned = LearnNamed(one, std::move(resolved), connection.targetIndex);
+      if (!learned.ok()) refuse(one, learned);
+    }
+  }
+  std::vector<bool> mayBeHeard;
+  for (const size_t index : indexes) mayBeHeard.push_back(asked[index].mayBeHeard);
+  co_return mayBeHeard;
 }
 
 }  // namespace kveil::guard

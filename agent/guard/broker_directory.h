@@ -4,26 +4,35 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/expiring_map.h"
 #include "base/socket_address.h"
 #include "io/loop.h"
 #include "io/task.h"
+#include "proxy/interceptor.h"
 
 namespace kveil::guard {
 
 // Any thread. An application that connects to a broker which is no target would go past the agent in the clear, so a
-// response that names one waits here until the kernel knows its address.
+// response that names one waits here until the kernel knows its addresses. One that cannot be learned is left out of
+// the response; the others stay.
 class BrokerDirectory {
  public:
+  using Addresses = std::vector<SocketAddress>;  // with any port
+  using Answers = std::vector<absl::StatusOr<Addresses>>;
+
   struct Options {
     // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`. An error: it may not
     // be, or cannot be.
@@ -33,24 +42,38 @@ class BrokerDirectory {
     std::function<bool(uint16_t targetIndex)> hasTls;
     // The target that an address belongs to by configuration.
     std::function<std::optional<uint16_t>(const SocketAddress&)> targetOf;
-    // The addresses of a name, with any port.
-    std::function<absl::StatusOr<std::vector<SocketAddress>>(const std::string& host)> resolve = Resolve;
+    // Whether every address there is, with this port, is a target by configuration as good as the connection's own.
+    std::function<bool(uint16_t port, uint16_t targetIndex)> coversAll = [](uint16_t, uint16_t) { return false; };
+    // The addresses that the names have for the workload at the other end of the connection, in their order. Answers
+    // once, soon, on any thread.
+    std::function<void(const proxy::ConnectionInfo&, std::vector<std::string> names, absl::AnyInvocable<void(Answers)>)>
+        lookUp;
+    // Tells apart workloads for which a name may mean something else.
+    std::function<std::string(const proxy::ConnectionInfo&)> viewOf = [](const proxy::ConnectionInfo&) { return ""; };
     bool reportOnly = false;  // do not learn: log each broker outside the targets, once a lifetime
     std::chrono::seconds lifetime = std::chrono::minutes(30);
     // A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again
     // after this long; what was learned before stays for its lifetime.
     std::chrono::seconds lookAgain{5};
   };
-  explicit BrokerDirectory(Options options) : options_(std::move(options)) {}
+  explicit BrokerDirectory(Options options);
 
-  // Resolves the name and learns every address it has. Suspends only the first time, and when an entry has grown old.
-  // An error: the client must not hear of this broker. The name does not resolve, an address belongs to another
-  // cluster, or the kernel does not take it.
-  io::Task<absl::Status> Learn(io::Loop& loop, std::string_view host, int32_t port, uint16_t targetIndex);
+  struct Advertised {
+    std::string_view host;
+    int32_t port = 0;
+  };
+  // Looks up the names among them and learns every address they have. For each, whether the client may hear of it: not
+  // where its name does not resolve, an address belongs to another cluster, or the kernel does not take it. Suspends
+  // only for names that were not looked up a moment ago, for a few seconds at most. The views have to stay valid.
+  io::Task<std::vector<bool>> Learn(io::Loop& loop, const proxy::ConnectionInfo& connection,
+                                    std::vector<Advertised> brokers);
 
   // The host names under which responses of this cluster have advertised the address within the lifetime, the latest
   // first; none where they advertise the address itself. Only of clusters with TLS, which need them.
   std::vector<std::string> NamesOf(const SocketAddress& address, std::string_view cluster) const;
+
+  // An error for a minute after a broker was left out of a response.
+  absl::Status Health() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -59,27 +82,41 @@ class BrokerDirectory {
     Clock::time_point advertisedAt;
   };
   using Names = std::vector<Name>;  // of one address, the latest first
-  using Times = absl::flat_hash_map<std::string, Clock::time_point>;
+  struct Learned {
+    Clock::time_point at;
+    Addresses addresses;  // those of a name, which need one, with the port
+  };
+  // Counted for each cluster, so that what one cluster's brokers make up costs no other.
+  struct OfCluster {
+    explicit OfCluster(Clock::duration lifetime);
+    ExpiringMap<std::string, Learned> learned;  // by host, port and the view of the workload
+    ExpiringMap<std::string, Names> names;      // by address
+  };
+  struct Asked;
 
-  static absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& host);
-  // Whether an endpoint was learned, or is being looked up again, no longer ago than that.
-  bool LearnedWithin(const std::string& endpoint, Clock::duration age);
+  std::optional<Addresses> LearnedWithin(const std::string& cluster, const std::string& endpoint, Clock::duration age);
+  void NoteLearned(const std::string& cluster, const std::string& endpoint, Addresses addresses);
   bool IsNews(const std::string& what, Clock::duration age);  // not said in the log for that long
   bool isOld(Clock::time_point time) const { return Clock::now() - time >= options_.lifetime; }
   void NoteName(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
   void ForgetNames(const SocketAddress& address, uint16_t targetIndex);
-  void MakeRoom(Times& times) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void NoteLearned(const std::string& endpoint);
-  io::Task<absl::StatusOr<std::vector<SocketAddress>>> Resolved(io::Loop& loop, std::string host);
+  OfCluster& Of(const std::string& cluster) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteLeftOut(std::string_view host, int32_t port, const std::string& cluster, const absl::Status& reason);
+
+  using Covered = absl::flat_hash_map<uint16_t, bool>;  // by port, for one response
+  std::optional<absl::Status> Judge(Asked& asked, const proxy::ConnectionInfo& connection, Covered& covered);
+  absl::Status LearnNumeric(Asked& asked, SocketAddress address, uint16_t targetIndex);
+  absl::Status LearnNamed(Asked& asked, absl::StatusOr<Addresses> resolved, uint16_t targetIndex);
+  io::Task<Answers> LookUp(io::Loop& loop, const proxy::ConnectionInfo& connection, std::vector<std::string> names);
   absl::Status LearnAddress(const SocketAddress& address, std::string_view host, uint16_t targetIndex);
   absl::Status CheckConfigured(const SocketAddress& address, uint16_t configured, uint16_t targetIndex) const;
 
   const Options options_;
   mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, absl::flat_hash_map<std::string, Names>> names_
-      ABSL_GUARDED_BY(mutex_);               // by cluster and address
-  Times learnedAt_ ABSL_GUARDED_BY(mutex_);  // by cluster, host and port
-  Times toldAt_ ABSL_GUARDED_BY(mutex_);     // by what was said
+  mutable absl::flat_hash_map<std::string, std::unique_ptr<OfCluster>> clusters_ ABSL_GUARDED_BY(mutex_);
+  ExpiringMap<std::string, Clock::time_point> told_ ABSL_GUARDED_BY(mutex_);  // by what was said
+  std::optional<Clock::time_point> leftOutAt_ ABSL_GUARDED_BY(mutex_);
+  std::string leftOut_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "guard/advertised_brokers.h"
 #include "guard/message_output.h"
 
 namespace kveil::guard {
@@ -110,27 +111,18 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
-io::Task<absl::Status> FetchGuard::LearnBrokers(const FetchResponse& response) {
-  for (const kafka::NodeEndpoint& broker : response.nodeEndpoints) {
-    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
-    const absl::Status learned = co_await std::move(learning);
-    if (!learned.ok()) co_return learned;
-  }
-  co_return absl::OkStatus();
-}
-
 io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
   absl::StatusOr<FetchResponse> decoded = kafka::Decode<FetchResponse>(response.body, response.version);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  auto learning = LearnBrokers(*decoded);
-  const absl::Status learned = co_await std::move(learning);
-  if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
+  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
+  const bool leftOut = co_await std::move(learning);
 
   const auto& ours = static_cast<const State&>(*state);
   if (!ours.session->isForeign) ours.session->id = decoded->sessionId;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress;
+  progress.changed = leftOut;
   progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
   for (FetchResponse::Topic& topic : decoded->responses) {

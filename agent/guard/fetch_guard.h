@@ -11,6 +11,7 @@
 #include "guard/client_facts.h"
 #include "guard/denial_log.h"
 #include "guard/fetch_positions.h"
+#include "guard/guarded_apis.h"
 #include "guard/records_opener.h"
 #include "guard/shared_state.h"
 #include "guard/topic_lookup.h"
@@ -28,10 +29,10 @@ class FetchGuard : public proxy::Interceptor {
         connection_(connection),
         client_(std::move(client)),
         opener_(shared, scratch, loop, connection),
-        lookup_(shared.topicNames),
+        lookup_(shared.topicNames, connection.cluster),
         denials_(connection) {}
 
-  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kFetch}; }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kFetch); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -60,7 +61,6 @@ class FetchGuard : public proxy::Interceptor {
 
   std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request);
   bool NeedsGuard(Session& session);
-  io::Task<absl::Status> LearnBrokers(const kafka::FetchResponse& response);
   io::Task<void> GuardTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                             proxy::Arena& arena, Progress& progress);
   io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,

@@ -1,15 +1,12 @@
 #include "guard/metadata_guard.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
-#include "base/log.h"
 #include "base/text.h"
-#include "kafka/messages/create_topics.h"
-#include "kafka/messages/describe_cluster.h"
-#include "kafka/messages/describe_topic_partitions.h"
-#include "kafka/messages/find_coordinator.h"
-#include "kafka/messages/metadata.h"
+#include "guard/advertised_brokers.h"
+#include "guard/message_output.h"
 
 namespace kveil::guard {
 namespace {
@@ -17,33 +14,13 @@ namespace {
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-kafka::VersionRange ReadableVersions(kafka::ApiKey api) {
-  switch (api) {
-    case kafka::ApiKey::kMetadata:
-      return kafka::MetadataResponse::kVersions;
-    case kafka::ApiKey::kFindCoordinator:
-      return kafka::FindCoordinatorResponse::kVersions;
-    case kafka::ApiKey::kCreateTopics:
-      return kafka::CreateTopicsResponse::kVersions;
-    case kafka::ApiKey::kDescribeTopicPartitions:
-      return kafka::DescribeTopicPartitionsResponse::kVersions;
-    default:
-      return kafka::DescribeClusterResponse::kVersions;
-  }
-}
-
-template <class Response, class Use>
-absl::Status ReadAs(const proxy::ResponseFrame& response, Use use) {
-  const absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version);
-  if (decoded.ok()) use(*decoded);
-  return decoded.status();
-}
-
-template <class Topics>
-void LearnFrom(const Topics& topics, TopicNames& names) {
-  for (const auto& topic : topics) {
-    const std::optional<std::string_view> name = topic.name;
-    if (name.has_value()) names.Learn(topic.topicId, *name);
+template <class Response>
+void LearnTopics(const Response& response, std::string_view cluster, TopicNames& names) {
+  if constexpr (requires { response.topics; }) {
+    for (const auto& topic : response.topics) {
+      const std::optional<std::string_view> name = topic.name;
+      if (name.has_value()) names.Learn(topic.topicId, *name, cluster);
+    }
   }
 }
 
@@ -51,50 +28,43 @@ void LearnFrom(const Topics& topics, TopicNames& names) {
 
 io::Task<RequestVerdict> MetadataGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
                                                   proxy::FrameOutput&) {
-  if (!ReadableVersions(request.header.apiKey).Contains(request.header.version)) {
+  if (!FindGuardedApi(request.header.apiKey)->versions.Contains(request.header.version)) {
     co_return RequestVerdict::Close(StrCat(kafka::ApiName(request.header.apiKey), " version ", request.header.version,
                                            ", which the agent cannot read"));
   }
   co_return RequestVerdict::Forward().WantResponse();
 }
 
-absl::Status MetadataGuard::Read(const proxy::ResponseFrame& response, std::vector<Broker>& brokers) {
-  const auto add = [&brokers](const auto& broker) { brokers.push_back({broker.host, broker.port}); };
-  switch (response.apiKey) {
-    case kafka::ApiKey::kMetadata:
-      return ReadAs<kafka::MetadataResponse>(response, [&](const auto& metadata) {
-        for (const auto& broker : metadata.brokers) add(broker);
-        LearnFrom(metadata.topics, shared_.topicNames);
-      });
-    case kafka::ApiKey::kFindCoordinator:
-      return ReadAs<kafka::FindCoordinatorResponse>(response, [&](const auto& found) {
-        add(found);
-        for (const auto& coordinator : found.coordinators) add(coordinator);
-      });
-    case kafka::ApiKey::kCreateTopics:
-      return ReadAs<kafka::CreateTopicsResponse>(
-          response, [&](const auto& created) { LearnFrom(created.topics, shared_.topicNames); });
-    case kafka::ApiKey::kDescribeTopicPartitions:
-      return ReadAs<kafka::DescribeTopicPartitionsResponse>(
-          response, [&](const auto& described) { LearnFrom(described.topics, shared_.topicNames); });
-    default:
-      return ReadAs<kafka::DescribeClusterResponse>(response, [&](const auto& cluster) {
-        for (const auto& broker : cluster.brokers) add(broker);
-      });
-  }
+template <class Response>
+io::Task<ResponseVerdict> MetadataGuard::Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output) {
+  absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version);
+  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  LearnTopics(*decoded, connection_.cluster, shared_.topicNames);
+  AdvertisedBrokers brokers = BrokersOf(*decoded);
+  if (brokers.empty()) co_return ResponseVerdict::Forward();
+  auto learning = shared_.brokers.Learn(loop_, connection_, std::move(brokers));
+  const std::vector<bool> keep = co_await std::move(learning);
+  if (std::find(keep.begin(), keep.end(), false) == keep.end()) co_return ResponseVerdict::Forward();
+  LeaveOut(keep, *decoded);
+  co_return RewriteResponse(response, *decoded, output);
 }
 
 io::Task<ResponseVerdict> MetadataGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
-                                                    proxy::FrameOutput&) {
-  std::vector<Broker> brokers;
-  const absl::Status read = Read(response, brokers);
-  if (!read.ok()) co_return ResponseVerdict::Close(std::string(read.message()));
-  for (const Broker& broker : brokers) {
-    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
-    const absl::Status learned = co_await std::move(learning);
-    if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
+                                                    proxy::FrameOutput& output) {
+  switch (response.apiKey) {
+    case kafka::ApiKey::kMetadata:
+      return Learn<kafka::MetadataResponse>(response, output);
+    case kafka::ApiKey::kFindCoordinator:
+      return Learn<kafka::FindCoordinatorResponse>(response, output);
+    case kafka::ApiKey::kCreateTopics:
+      return Learn<kafka::CreateTopicsResponse>(response, output);
+    case kafka::ApiKey::kDescribeTopicPartitions:
+      return Learn<kafka::DescribeTopicPartitionsResponse>(response, output);
+    case kafka::ApiKey::kShareAcknowledge:
+      return Learn<kafka::ShareAcknowledgeResponse>(response, output);
+    default:
+      return Learn<kafka::DescribeClusterResponse>(response, output);
   }
-  co_return ResponseVerdict::Forward();
 }
 
 }  // namespace kveil::guard

@@ -1,9 +1,10 @@
-// Metadata, FindCoordinator, DescribeCluster, CreateTopics, DescribeTopicPartitions: nothing is changed; topic ids and
-// brokers are learned before the client hears of them.
+// Metadata, FindCoordinator, DescribeCluster, CreateTopics, DescribeTopicPartitions, ShareAcknowledge: topic ids and
+// brokers are learned before the client hears of them. Nothing is changed, but for brokers that cannot be learned.
 #pragma once
 
 #include <vector>
 
+#include "guard/guarded_apis.h"
 #include "guard/shared_state.h"
 #include "proxy/interceptor.h"
 
@@ -14,23 +15,15 @@ class MetadataGuard : public proxy::Interceptor {
   MetadataGuard(SharedState& shared, io::Loop& loop, const proxy::ConnectionInfo& connection)
       : shared_(shared), loop_(loop), connection_(connection) {}
 
-  std::vector<kafka::ApiKey> Wants() const override {
-    return {kafka::ApiKey::kMetadata, kafka::ApiKey::kFindCoordinator, kafka::ApiKey::kDescribeCluster,
-            kafka::ApiKey::kCreateTopics, kafka::ApiKey::kDescribeTopicPartitions};
-  }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kLearning); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                               proxy::FrameOutput& output) override;
 
  private:
-  struct Broker {
-    std::string_view host;
-    int32_t port = 0;
-  };
-
-  // Learns the topics and collects the brokers, whose host names are views into the response.
-  absl::Status Read(const proxy::ResponseFrame& response, std::vector<Broker>& brokers);
+  template <class Response>
+  io::Task<proxy::ResponseVerdict> Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output);
 
   SharedState& shared_;
   io::Loop& loop_;

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "guard/advertised_brokers.h"
 #include "guard/key_wait.h"
 #include "guard/message_output.h"
 #include "kafka/record_batch.h"
@@ -126,11 +127,13 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     shared_.NotRemembered();
     co_return RequestVerdict::Close("more refused batches of idempotent producers than are remembered");
   }
-  if (answered && decoded->topicData.empty() && !state->empty()) {
+  // What went in parts the broker has answered already.
+  if (answered && decoded->topicData.empty() && !state->split.empty()) {
     ProduceResponse response;
     state->Complete(response);
     co_return AnswerRequest(request, response, version, output);
   }
+  // Also where nothing is left of it: the broker has its say about the request, and its quotas count.
   RequestVerdict verdict =
       changed == Changed::kYes ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   if (!answered) co_return std::move(verdict).NoResponse();
@@ -446,13 +449,10 @@ io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& r
                                                    proxy::FrameOutput& output) {
   absl::StatusOr<ProduceResponse> decoded = kafka::Decode<ProduceResponse>(response.body, response.version);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  for (const kafka::NodeEndpoint& broker : decoded->nodeEndpoints) {
-    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
-    const absl::Status learned = co_await std::move(learning);
-    if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
-  }
+  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
+  const bool leftOut = co_await std::move(learning);
   auto& ours = static_cast<State&>(*state);
-  if (ours.empty()) co_return ResponseVerdict::Forward();
+  if (ours.empty() && !leftOut) co_return ResponseVerdict::Forward();
   ours.Complete(*decoded);
   co_return RewriteResponse(response, *decoded, output);
 }

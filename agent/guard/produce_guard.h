@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "guard/batch_sealer.h"
+#include "guard/guarded_apis.h"
 #include "guard/limit_lookup.h"
 #include "guard/produce_answer.h"
 #include "guard/shared_state.h"
@@ -26,10 +27,10 @@ class ProduceGuard : public proxy::Interceptor {
         scratch_(scratch),
         loop_(loop),
         connection_(connection),
-        lookup_(shared.topicNames),
+        lookup_(shared.topicNames, connection.cluster),
         limits_(shared.topicLimits, connection.cluster) {}
 
-  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kProduce}; }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kProduce); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,

@@ -53,7 +53,7 @@ std::string NameInOauthBearer(std::string_view token) {
                                        "\x01"
                                        "auth=Bearer ",
                                        '\x01');
-  const std::vector<absl::string_view> parts = absl::StrSplit(ToAbsl(jwt), '.');
+  const std::vector<absl::string_view> parts = absl::StrSplit(ToAbsl(jwt), absl::MaxSplits('.', 3));
   std::string claims;
   if (parts.size() < 2 || !absl::WebSafeBase64Unescape(parts[1], &claims)) return {};
   simdjson::dom::parser parser;

@@ -9,6 +9,13 @@ namespace kveil::guard {
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
+namespace {
+
+// No broker takes more before it knows the client (sasl.server.max.receive.size), and it is looked into here.
+constexpr size_t kMostTokenBytes = 512 << 10;
+
+}  // namespace
+
 struct SaslGuard::State : proxy::RequestState {
   std::shared_ptr<SaslExchange> exchange;
   int clientToken = 0;
@@ -26,6 +33,9 @@ io::Task<RequestVerdict> SaslGuard::OnRequest(const proxy::RequestFrame& request
   const auto decoded = kafka::Decode<kafka::SaslAuthenticateRequest>(request.body, request.header.version);
   // The error names no byte of the message.
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  if (decoded->authBytes.size() > kMostTokenBytes) {
+    co_return RequestVerdict::Close(StrCat("a SASL token of ", decoded->authBytes.size(), " bytes"));
+  }
   state->clientToken = exchange_->OnClientToken(decoded->authBytes);
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "guard/client_facts.h"
+#include "guard/guarded_apis.h"
 #include "guard/sasl_exchange.h"
 #include "proxy/interceptor.h"
 
@@ -17,9 +18,7 @@ class SaslGuard : public proxy::Interceptor {
   SaslGuard(const proxy::ConnectionInfo& connection, std::shared_ptr<ClientFacts> client)
       : connection_(connection), client_(std::move(client)) {}
 
-  std::vector<kafka::ApiKey> Wants() const override {
-    return {kafka::ApiKey::kSaslHandshake, kafka::ApiKey::kSaslAuthenticate};
-  }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kSasl); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "guard/advertised_brokers.h"
 #include "guard/key_wait.h"
 #include "guard/message_output.h"
 
@@ -16,9 +17,10 @@ using kafka::ShareFetchResponse;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-constexpr int32_t kFinalEpoch = -1;
-constexpr size_t kMostTopics = 10'000;  // of a connection that are looked at for missing keys
-// A client asks again at once after an error.
+constexpr int32_t kFinalEpoch = -1, kNewEpoch = 0;  // of share sessions
+constexpr size_t kMostTopics = 10'000;              // of a connection that are looked at for missing keys
+constexpr size_t kMostWithheld = 10'000;            // partitions of a session that the broker is not told of
+// A client asks again at once after an error, and a broker answers at once where a session has nothing.
 constexpr std::chrono::seconds kHold{1};
 // How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
 // (request.timeout.ms, 30 s).
@@ -49,6 +51,7 @@ void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acq
 }  // namespace
 
 struct ShareGuard::State : proxy::RequestState {
+  std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   std::vector<ShareFetchResponse::Topic> refused;
 };
 
@@ -93,25 +96,58 @@ io::Task<bool> ShareGuard::WaitForKeys() {
   }
 }
 
-// Takes the topics that may not be read out of the request; returns their part of the answer.
-std::vector<ShareFetchResponse::Topic> ShareGuard::TakeRefused(ShareFetchRequest& request) {
+// Takes what may not be read out of the request, and notes it: a request of a session names only what is new in it, and
+// what the broker was not told it does not repeat. What may be read meanwhile is put in. Returns whether the request
+// has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
+bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFetchResponse::Topic>& refused) {
+  if (request.shareSessionEpoch == kNewEpoch) withheld_.clear();
+  for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
+    for (const int32_t partition : topic.partitions) withheld_.erase(std::pair(topic.topicId, partition));
+  }
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  std::vector<ShareFetchResponse::Topic> refused;
+  absl::flat_hash_map<kafka::TopicId, size_t> refusedAt, askedAt;
+  const auto refuse = [&](const kafka::TopicId& id, int32_t index, ErrorCode error, bool acknowledges) {
+    const auto [at, isNew] = refusedAt.try_emplace(id, refused.size());
+    if (isNew) refused.emplace_back().topicId = id;
+    ShareFetchResponse::Partition& answered = refused[at->second].partitions.emplace_back();
+    answered.partitionIndex = index;
+    answered.errorCode = error;
+    if (acknowledges) answered.acknowledgeErrorCode = error;
+    answered.records = Bytes();
+  };
+  Withheld before;
+  std::swap(before, withheld_);
+  const size_t topics = request.topics.size();
   std::erase_if(request.topics, [&](const ShareFetchRequest::Topic& asked) {
     const ErrorCode error = AccessTo(asked.topicId, *policies).error;
-    if (error == ErrorCode::kNone) return false;
-    ShareFetchResponse::Topic& topic = refused.emplace_back();
-    topic.topicId = asked.topicId;
     for (const ShareFetchRequest::Partition& partition : asked.partitions) {
-      ShareFetchResponse::Partition& answered = topic.partitions.emplace_back();
-      answered.partitionIndex = partition.partitionIndex;
-      answered.errorCode = error;
-      if (!partition.acknowledgementBatches.empty()) answered.acknowledgeErrorCode = error;
-      answered.records = Bytes();
+      const std::pair key(asked.topicId, partition.partitionIndex);
+      before.erase(key);
+      if (error == ErrorCode::kNone) continue;
+      if (withheld_.size() < kMostWithheld) withheld_[key] = partition.partitionMaxBytes;
+      refuse(asked.topicId, partition.partitionIndex, error, !partition.acknowledgementBatches.empty());
     }
-    return true;
+    return error != ErrorCode::kNone;
   });
-  return refused;
+  bool changed = request.topics.size() != topics;
+  for (size_t i = 0; i < request.topics.size(); ++i) askedAt[request.topics[i].topicId] = i;
+  absl::flat_hash_map<kafka::TopicId, ErrorCode> errors;
+  for (const auto& [key, maxBytes] : before) {
+    const auto [error, isNew] = errors.try_emplace(key.first, ErrorCode::kNone);
+    if (isNew) error->second = AccessTo(key.first, *policies).error;
+    if (error->second != ErrorCode::kNone) {
+      withheld_[key] = maxBytes;
+      refuse(key.first, key.second, error->second, false);
+      continue;
+    }
+    const auto [at, isAdded] = askedAt.try_emplace(key.first, request.topics.size());
+    if (isAdded) request.topics.emplace_back().topicId = key.first;
+    ShareFetchRequest::Partition& partition = request.topics[at->second].partitions.emplace_back();
+    partition.partitionIndex = key.second;
+    partition.partitionMaxBytes = maxBytes;
+    changed = true;
+  }
+  return changed;
 }
 
 io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -124,9 +160,14 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
-  if (decoded->shareSessionEpoch == kFinalEpoch) co_return RequestVerdict::Forward().WantResponse();
+  if (decoded->shareSessionEpoch == kFinalEpoch) {
+    withheld_.clear();
+    co_return RequestVerdict::Forward().WantResponse();
+  }
   std::vector<kafka::TopicId> ids;
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
+  for (const auto& [key, maxBytes] : withheld_)
+    ids.push_back(key.first);  // one that could not be named may have one now
   if (asked_.size() < kMostTopics) asked_.insert(ids.begin(), ids.end());
   auto learning = lookup_.Learn(std::move(ids), upstream);
   co_await std::move(learning);
@@ -134,46 +175,55 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   if (!Acknowledges(*decoded)) {
     auto waiting = WaitForKeys();
     const bool there = co_await std::move(waiting);
-    if (!there) co_return AnswerLocally({}, request, output);
+    if (!there) co_return AnswerNothing(request, output);
   }
-  // The broker must not hear of these: what it hands out to a client that does not get it would be given up after some
-  // tries.
+  // The broker must not hear of what is refused: what it hands out to a client that does not get it would be given up
+  // after some tries. The rest it hears in any case, if it is nothing: its own answer counts, and the session goes on.
   auto state = std::make_unique<State>();
-  state->refused = TakeRefused(*decoded);
-  if (state->refused.empty()) co_return RequestVerdict::Forward().WantResponse();
-  if (!decoded->topics.empty()) {
-    co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
-  }
-  co_await loop_.Sleep(kHold);
-  co_return AnswerLocally(std::move(state->refused), request, output);
+  const bool changed = WithholdRefused(*decoded, state->refused);
+  RequestVerdict verdict = changed ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
+  if (state->refused.empty()) co_return std::move(verdict).WantResponse();
+  co_return std::move(verdict).WantResponse(std::move(state));
 }
 
-// The broker does not hear of the request: it finds the client's next epoch wrong, and the client begins a new session.
-RequestVerdict ShareGuard::AnswerLocally(std::vector<ShareFetchResponse::Topic> topics,
-                                         const proxy::RequestFrame& request, proxy::FrameOutput& output) {
-  ShareFetchResponse response;
-  response.responses = std::move(topics);
-  return AnswerRequest(request, response, request.header.version, output);
+// While keys cannot be had, the one answer that is the agent's own. The broker must not hear of the request: its
+// session has the topics, so it would hand out records that would not open, and each time counts as a delivery, of
+// which a record has five. It finds the client's next epoch wrong, and the client begins a new session.
+RequestVerdict ShareGuard::AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output) {
+  return AnswerRequest(request, ShareFetchResponse(), request.header.version, output);
+}
+
+// Adds what is refused to what the broker answered.
+void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refused, ShareFetchResponse& response) {
+  absl::flat_hash_map<kafka::TopicId, size_t> at;
+  for (size_t i = 0; i < response.responses.size(); ++i) at[response.responses[i].topicId] = i;
+  for (const ShareFetchResponse::Topic& topic : refused) {
+    const auto known = at.find(topic.topicId);
+    if (known == at.end()) {
+      response.responses.push_back(topic);
+      continue;
+    }
+    auto& partitions = response.responses[known->second].partitions;
+    partitions.insert(partitions.end(), topic.partitions.begin(), topic.partitions.end());
+  }
 }
 
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
   absl::StatusOr<ShareFetchResponse> decoded = kafka::Decode<ShareFetchResponse>(response.body, response.version);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  for (const kafka::NodeEndpoint& broker : decoded->nodeEndpoints) {
-    auto learning = shared_.brokers.Learn(loop_, broker.host, broker.port, connection_.targetIndex);
-    const absl::Status learned = co_await std::move(learning);
-    if (!learned.ok()) co_return ResponseVerdict::Close(std::string(learned.message()));
-  }
+  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
+  bool changed = co_await std::move(learning);
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   const int32_t lock = decoded->acquisitionLockTimeoutMs > 0 ? decoded->acquisitionLockTimeoutMs : kUsualLockTimeout;
   RecordsOpener::Response progress;
   // Two thirds of the lock's time, so that the client still has some for its work.
   progress.keyDeadline = std::chrono::steady_clock::now() +
                          std::max(shared_.limits.keyTimeout, std::chrono::milliseconds(int64_t{lock} * 2 / 3));
-  bool changed = false;
+  bool hasRecords = false;
   for (ShareFetchResponse::Topic& topic : decoded->responses) {
     if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords)) continue;
+    hasRecords = true;
     const Access access = AccessTo(topic.topicId, *policies);
     if (access.name.has_value() && access.topic == nullptr) continue;
     for (ShareFetchResponse::Partition& partition : topic.partitions) {
@@ -182,10 +232,15 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
       changed = changed || rewritten;
     }
   }
-  if (state != nullptr) {
-    const auto& refused = static_cast<const State&>(*state).refused;
-    decoded->responses.insert(decoded->responses.end(), refused.begin(), refused.end());
+  // With an error at the top a client looks at nothing else.
+  if (state != nullptr && decoded->errorCode == ErrorCode::kNone) {
+    const auto& ours = static_cast<const State&>(*state);
+    AddRefused(ours.refused, *decoded);
     changed = true;
+    const auto now = std::chrono::steady_clock::now();
+    if (!hasRecords && now < ours.asked + kHold) {
+      co_await loop_.Sleep(std::chrono::ceil<std::chrono::milliseconds>(ours.asked + kHold - now));
+    }
   }
   if (!changed) co_return ResponseVerdict::Forward();
   co_return RewriteResponse(response, *decoded, output);

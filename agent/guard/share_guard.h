@@ -5,10 +5,13 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "guard/denial_log.h"
+#include "guard/guarded_apis.h"
 #include "guard/records_opener.h"
 #include "guard/shared_state.h"
 #include "guard/topic_lookup.h"
@@ -26,10 +29,10 @@ class ShareGuard : public proxy::Interceptor {
         loop_(loop),
         connection_(connection),
         opener_(shared, scratch, loop, connection),
-        lookup_(shared.topicNames),
+        lookup_(shared.topicNames, connection.cluster),
         denials_(connection) {}
 
-  std::vector<kafka::ApiKey> Wants() const override { return {kafka::ApiKey::kShareFetch}; }
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kShareFetch); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -44,12 +47,17 @@ class ShareGuard : public proxy::Interceptor {
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
   };
 
+  // Partitions of the session that the broker was not told of, because the workload may not read them, and their
+  // partitionMaxBytes (version 0).
+  using Withheld = absl::flat_hash_map<std::pair<kafka::TopicId, int32_t>, int32_t>;
+
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<std::string> TopicInOutage() const;
   io::Task<bool> WaitForKeys();
-  static proxy::RequestVerdict AnswerLocally(std::vector<kafka::ShareFetchResponse::Topic> topics,
-                                             const proxy::RequestFrame& request, proxy::FrameOutput& output);
-  std::vector<kafka::ShareFetchResponse::Topic> TakeRefused(kafka::ShareFetchRequest& request);
+  bool WithholdRefused(kafka::ShareFetchRequest& request, std::vector<kafka::ShareFetchResponse::Topic>& refused);
+  static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
+  static void AddRefused(const std::vector<kafka::ShareFetchResponse::Topic>& refused,
+                         kafka::ShareFetchResponse& response);
   io::Task<bool> GuardPartition(const Access& access, RecordsOpener::Response& progress,
                                 kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
 
@@ -60,6 +68,7 @@ class ShareGuard : public proxy::Interceptor {
   RecordsOpener opener_;
   TopicLookup lookup_;
   DenialLog denials_;
+  Withheld withheld_;
   absl::flat_hash_set<kafka::TopicId> asked_;  // for; a request of a session names only those that are new in it
 };
 

@@ -11,7 +11,6 @@ namespace {
 constexpr int16_t kMetadataByIdVersion = 12;
 // One metadata request asks for no more topics than this; the next fetch asks for the rest.
 constexpr size_t kMostAskedAtOnce = 1000;
-constexpr std::chrono::seconds kAskAgain{1};
 
 }  // namespace
 
@@ -19,11 +18,11 @@ io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstre
   const auto now = std::chrono::steady_clock::now();
   kafka::MetadataRequest ask;
   ask.allowAutoTopicCreation = false;
-  absl::erase_if(unknown_, [now](const auto& entry) { return entry.second <= now; });
   for (const kafka::TopicId& id : ids) {
     if (ask.topics->size() == kMostAskedAtOnce) break;
     if (id.IsZero() || names_.Find(id).has_value()) continue;
-    if (!unknown_.try_emplace(id, now + kAskAgain).second) continue;
+    if (unknown_.Find(id, now) != nullptr) continue;
+    unknown_.Put(id, {}, now);
     ask.topics->emplace_back().topicId = id;
   }
   if (ask.topics->empty()) co_return;
@@ -38,8 +37,8 @@ io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstre
   if (!metadata.ok()) co_return;
   for (const kafka::MetadataResponse::Topic& topic : metadata->topics) {
     if (!topic.name.has_value()) continue;
-    names_.Learn(topic.topicId, *topic.name);
-    unknown_.erase(topic.topicId);
+    names_.Learn(topic.topicId, *topic.name, cluster_);
+    unknown_.Erase(topic.topicId);
   }
 }
 

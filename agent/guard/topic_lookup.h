@@ -3,9 +3,10 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "base/expiring_map.h"
 #include "guard/topic_names.h"
 #include "kafka/topic_id.h"
 #include "proxy/interceptor.h"
@@ -15,16 +16,21 @@ namespace kveil::guard {
 // One a connection.
 class TopicLookup {
  public:
-  explicit TopicLookup(TopicNames& names) : names_(names) {}
+  TopicLookup(TopicNames& names, const std::string& cluster)
+      : names_(names), cluster_(cluster), unknown_(kMostUnknown, kAskAgain) {}
 
   // Learns what the broker can tell of `ids`, ahead of the request that is being handled. An id that the broker does
   // not know is not asked for again within a second.
   io::Task<void> Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream);
 
  private:
+  static constexpr std::chrono::seconds kAskAgain{1};
+  static constexpr size_t kMostUnknown = 10'000;  // one that was dropped for others is asked for again
+
+  struct Asked {};
   TopicNames& names_;
-  // Ids that the broker does not know either, and when they may be asked for again.
-  absl::flat_hash_map<kafka::TopicId, std::chrono::steady_clock::time_point> unknown_;
+  const std::string& cluster_;
+  ExpiringMap<kafka::TopicId, Asked> unknown_;  // ids that the broker does not know either
 };
 
 }  // namespace kveil::guard

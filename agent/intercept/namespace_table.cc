@@ -410,6 +410,12 @@ std::shared_ptr<const UniqueFd> NamespaceTable::Find(uint64_t cookie) const {
   return known == entries_.end() || !known->second.handedOut ? nullptr : known->second.fd;
 }
 
+std::optional<Namespaces::NamespaceStatus> NamespaceTable::StatusOf(uint64_t cookie) const {
+  const std::lock_guard lock(mutex_);
+  const auto known = entries_.find(cookie);
+  return known == entries_.end() ? std::nullopt : std::optional(known->second.status);
+}
+
 std::vector<Namespaces::NamespaceStatus> NamespaceTable::Status() const {
   const std::lock_guard lock(mutex_);
   std::vector<Namespaces::NamespaceStatus> all;

@@ -51,6 +51,7 @@ class NamespaceTable {
   // Any thread.
   std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
   std::vector<Namespaces::NamespaceStatus> Status() const;
+  std::optional<Namespaces::NamespaceStatus> StatusOf(uint64_t cookie) const;
   absl::Status Health() const;
   absl::Status CrowdHealth() const;  // an error names an owner that has more namespaces than are served for one
   absl::Status Unserved() const;

@@ -182,15 +182,21 @@ void Namespaces::Stop() {
   state_->thread.join();
 }
 
-absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(const Origin& origin) {
-  const std::shared_ptr<const UniqueFd> fd = state_->table.Find(origin.netnsCookie);
-  if (!fd) return absl::NotFoundError(StrCat("network namespace ", origin.netnsCookie, " is not served"));
-  absl::StatusOr<UniqueFd> socket =
-      state_->sockets->Make(fd->get(), origin.destination.family(), SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
+absl::StatusOr<UniqueFd> Namespaces::SocketIn(uint64_t netnsCookie, int family, int type, int protocol) {
+  const std::shared_ptr<const UniqueFd> fd = state_->table.Find(netnsCookie);
+  if (!fd) return absl::NotFoundError(StrCat("network namespace ", netnsCookie, " is not served"));
+  absl::StatusOr<UniqueFd> socket = state_->sockets->Make(fd->get(), family, type | SOCK_NONBLOCK, protocol);
   if (!socket.ok()) return socket;
-  absl::Status ready = state_->redirect.TagAsOwn(socket->get());
-  ready.Update(BindAsApplication(socket->get(), origin));
-  if (!ready.ok()) return ready;
+  const absl::Status tagged = state_->redirect.TagAsOwn(socket->get());
+  if (!tagged.ok()) return tagged;
+  return socket;
+}
+
+absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(const Origin& origin) {
+  absl::StatusOr<UniqueFd> socket = SocketIn(origin.netnsCookie, origin.destination.family(), SOCK_STREAM, IPPROTO_TCP);
+  if (!socket.ok()) return socket;
+  const absl::Status bound = BindAsApplication(socket->get(), origin);
+  if (!bound.ok()) return bound;
   return socket;
 }
 
@@ -203,6 +209,9 @@ void Namespaces::Released(uint64_t netnsCookie) {
 }
 
 std::vector<Namespaces::NamespaceStatus> Namespaces::Status() const { return state_->table.Status(); }
+std::optional<Namespaces::NamespaceStatus> Namespaces::StatusOf(uint64_t netnsCookie) const {
+  return state_->table.StatusOf(netnsCookie);
+}
 absl::Status Namespaces::Health() const { return state_->table.Health(); }
 absl::Status Namespaces::SharesHealth() const {
   absl::Status status = state_->table.CrowdHealth();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ class Namespaces {
   // microseconds. kNotFound: the namespace is not served (any more).
   // It leaves by the device and from the address that the application had bound its own socket to.
   absl::StatusOr<UniqueFd> UpstreamSocket(const Origin& origin);
+  // Any other tagged, non-blocking socket there.
+  absl::StatusOr<UniqueFd> SocketIn(uint64_t netnsCookie, int family, int type, int protocol);
 
   // The owner holds nothing of that namespace any more. Any thread.
   void Released(uint64_t netnsCookie);
@@ -69,6 +72,7 @@ class Namespaces {
   };
   // Any thread.
   std::vector<NamespaceStatus> Status() const;
+  std::optional<NamespaceStatus> StatusOf(uint64_t netnsCookie) const;
   // OK when every known namespace is served; otherwise which is not and why, in plain words.
   absl::Status Health() const;
   // An error names a workload that has as many namespaces as are served for one, or had as much of the shared tables as

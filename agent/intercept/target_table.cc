@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "intercept/target_coverage.h"
 
 namespace kveil::intercept {
 namespace {
@@ -101,6 +102,15 @@ std::optional<uint16_t> TargetTable::Find(const SocketAddress& address) const {
     return std::nullopt;
   }
   return std::nullopt;
+}
+
+bool CoversAll(absl::Span<const policy::Target> targets, uint16_t port) {
+  bool v4 = false, v6 = false;
+  for (const policy::Target& target : targets) {
+    if (target.prefixLength != 0 || !target.Has(port)) continue;
+    (target.network.family() == AF_INET ? v4 : v6) = true;
+  }
+  return v4 && v6;
 }
 
 uint32_t ClusterHash(std::string_view cluster) {

@@ -134,6 +134,8 @@ int16_t LatestVersion(ApiKey api) {
   return found == nullptr ? int16_t{-1} : found->latestVersion;
 }
 
+bool IsKnown(ApiKey api, int16_t version) { return version >= 0 && version <= LatestVersion(api); }
+
 bool IsFlexible(ApiKey api, int16_t version) {
   const Api* found = Find(api);
   return found != nullptr && version >= found->flexibleSince;

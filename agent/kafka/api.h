@@ -121,6 +121,9 @@ std::string_view ApiName(ApiKey api);
 // The newest version that Kafka 4.4 has of this API (an API that 4.0 removed: that Kafka 3.9 had); -1 when unknown.
 int16_t LatestVersion(ApiKey api);
 
+// Whether Kafka up to 4.4 has this version, and so this build knows what it may carry.
+bool IsKnown(ApiKey api, int16_t version);
+
 // Whether this version has compact lengths and tag sections (KIP-482). False for an unknown API.
 bool IsFlexible(ApiKey api, int16_t version);
 // 1 or 2 (0: ControlledShutdown version 0, which has no client id); -1 for an unknown API.

@@ -2,6 +2,7 @@
 // explains every field to its user; policies/agent.schema.json is the same for editors.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -31,6 +32,10 @@ struct Target {
   uint8_t prefixLength = 0;      // 0-32 or 0-128
   std::vector<PortRange> ports;  // at least one, ascending, neither overlapping nor adjacent
   std::string CidrText() const;
+  bool Has(uint16_t port) const {
+    return std::any_of(ports.begin(), ports.end(),
+                       [port](const PortRange& range) { return range.first <= port && port <= range.last; });
+  }
 };
 
 enum class WhenDown { kRefuse, kBypass };   // a connect to a target while no agent runs

@@ -87,6 +87,7 @@ class Connection : private Upstream {
   void DropOwnAnswer();
   io::Task<absl::Status> HandleRequest(Interceptor& interceptor, Bytes whole);
   absl::StatusOr<size_t> SizeOfRequest(Bytes in);
+  absl::Status RefuseUnknown(int16_t apiKey, int16_t version);
   io::Task<absl::Status> SendUpstream();
   void CountSentUpstream(size_t size);
   io::Task<absl::Status> AnswerLocally(PendingResponse answer);

@@ -104,7 +104,9 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       const auto apiKey = static_cast<int16_t>(ApiKeyOf(in));
       if (apiKey >= 0 && static_cast<size_t>(apiKey) < wants_.size()) interceptor = wants_[static_cast<size_t>(apiKey)];
       if (interceptor == nullptr) {
-        Owe(PendingResponse(PendingResponse::Kind::kRelay, ApiKeyOf(in), kafka::LoadBigEndian<int16_t>(in.data() + 6),
+        const int16_t version = kafka::LoadBigEndian<int16_t>(in.data() + 6);
+        if (!kafka::IsKnown(ApiKeyOf(in), version)) co_return RefuseUnknown(apiKey, version);
+        Owe(PendingResponse(PendingResponse::Kind::kRelay, ApiKeyOf(in), version,
                             kafka::LoadBigEndian<int32_t>(in.data() + 8)));
         requestBytesToRelay_ = wholeSize;
         continue;
@@ -171,6 +173,14 @@ absl::StatusOr<size_t> Connection::SizeOfRequest(Bytes in) {
   application_.AbortOnClose();
   return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
                                            " bytes (allowed: ", least, " to ", most, "): ", NameForeignBytes(in)));
+}
+
+// Nobody can say what it carries: it may be records, which would leave in the clear, or brokers, which would be spoken
+// to past the agent. Clients are not offered it either.
+absl::Status Connection::RefuseUnknown(int16_t apiKey, int16_t version) {
+  if (!responsesEnded_ && !aborted_) result_ = observe::ConnectionResult::kUnsupported;
+  return absl::FailedPreconditionError(StrCat("API ", apiKey, " (", kafka::ApiName(static_cast<kafka::ApiKey>(apiKey)),
+                                              ") version ", version, ", which the agent does not know"));
 }
 
 io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes whole) {

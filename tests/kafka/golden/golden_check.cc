@@ -37,6 +37,7 @@
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
 #include "kafka/messages/sasl.h"
+#include "kafka/messages/share_acknowledge.h"
 #include "kafka/messages/share_fetch.h"
 #include "kafka/record_batch.h"
 #include "kafka/varint.h"
@@ -185,6 +186,7 @@ const std::map<std::string, MessageCheck>& MessageChecks() {
       CheckOf<DescribeClusterResponse>(),
       CheckOf<ShareFetchRequest>(),
       CheckOf<ShareFetchResponse>(),
+      CheckOf<ShareAcknowledgeResponse>(),
       CheckOf<SaslHandshakeRequest>(),
       CheckOf<SaslHandshakeResponse>(),
       CheckOf<SaslAuthenticateRequest>(),

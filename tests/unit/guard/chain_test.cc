@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "guard/guarded_apis.h"
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {
@@ -22,11 +23,8 @@ TEST_F(ChainTest, givesEachApiToOneInterceptor) {
   for (const auto& interceptor : BuildChain(*shared_, *scratch_, *loop_, connection_)) {
     for (const ApiKey api : interceptor->Wants()) EXPECT_TRUE(wanted.insert(api).second) << kafka::ApiName(api);
   }
-  for (const ApiKey api :
-       {ApiKey::kProduce, ApiKey::kFetch, ApiKey::kShareFetch, ApiKey::kMetadata, ApiKey::kFindCoordinator,
-        ApiKey::kDescribeCluster, ApiKey::kApiVersions, ApiKey::kSaslHandshake, ApiKey::kSaslAuthenticate}) {
-    EXPECT_TRUE(wanted.contains(api)) << kafka::ApiName(api);
-  }
+  for (const GuardedApi& api : GuardedApis()) EXPECT_TRUE(wanted.contains(api.key)) << kafka::ApiName(api.key);
+  EXPECT_EQ(wanted.size(), GuardedApis().size());
 }
 
 }  // namespace

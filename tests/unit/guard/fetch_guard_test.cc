@@ -497,7 +497,8 @@ TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.9:9099 of target 3"}));
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
   response.nodeEndpoints.back().port = 9100;
-  EXPECT_TRUE(Response(*guard_, 16, response, asked.verdict.state.get()).closed());
+  const ResponseResult told = Response(*guard_, 16, response, asked.verdict.state.get());
+  EXPECT_TRUE(WrittenResponse<FetchResponse>(told.written, 16).nodeEndpoints.empty());
 }
 
 TEST_F(FetchGuardTest, closesOnWhatItCannotRead) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -221,6 +222,23 @@ class InterceptorTest : public BatchTest {
     return ResponseBytes(guard, Message::kApiKey, version, BodyOf(message, version), state);
   }
 
+  // What the client hears of a request of which nothing was left: the broker answers that with nothing.
+  template <typename RequestMessage, typename ResponseMessage>
+  ResponseMessage AnswerToNothing(proxy::Interceptor& guard, const RequestResult& result, int16_t version) {
+    EXPECT_TRUE(result.rewritten());
+    EXPECT_TRUE(result.verdict.wantResponse);
+    if (!result.rewritten()) return {};
+    const auto forwarded = WrittenRequest<RequestMessage>(result.written, version);
+    if constexpr (requires { forwarded.topicData; }) {
+      EXPECT_TRUE(forwarded.topicData.empty());
+    } else {
+      EXPECT_TRUE(forwarded.topics.empty());
+    }
+    const ResponseResult told = Response(guard, version, ResponseMessage(), result.verdict.state.get());
+    EXPECT_TRUE(told.rewritten());
+    return told.rewritten() ? WrittenResponse<ResponseMessage>(told.written, version) : ResponseMessage();
+  }
+
   template <typename Message>
   static ByteBuffer BodyOf(const Message& message, int16_t version) {
     kafka::FrameWriter writer;
@@ -277,6 +295,7 @@ class InterceptorTest : public BatchTest {
   observe::Metrics metrics_{"test"};
   std::vector<std::string> learned_;  // addresses made targets
   absl::Status learnStatus_;
+  std::map<std::string, std::string> namedBrokers_;  // names that resolve, and their addresses
   BrokerDirectory brokers_{DirectoryOptions()};
   std::unique_ptr<SharedState> shared_;
   proxy::ConnectionInfo connection_;
@@ -295,6 +314,19 @@ class InterceptorTest : public BatchTest {
     options.clusterOf = [](uint16_t targetIndex) { return StrCat("cluster", targetIndex); };
     options.hasTls = [](uint16_t) { return false; };
     options.targetOf = [](const SocketAddress&) { return std::nullopt; };
+    options.lookUp = [this](const proxy::ConnectionInfo&, std::vector<std::string> names,
+                            absl::AnyInvocable<void(BrokerDirectory::Answers)> done) {
+      BrokerDirectory::Answers answers;
+      for (const std::string& name : names) {
+        const auto known = namedBrokers_.find(name);
+        if (known == namedBrokers_.end()) {
+          answers.push_back(absl::NotFoundError(StrCat("no name server knows ", name)));
+        } else {
+          answers.push_back(BrokerDirectory::Addresses{*SocketAddress::Parse(known->second, 0)});
+        }
+      }
+      done(std::move(answers));
+    };
     options.learn = [this](const SocketAddress& address, uint16_t targetIndex, std::chrono::seconds) {
       learned_.push_back(StrCat(address.Text(), " of target ", targetIndex));
       return learnStatus_;

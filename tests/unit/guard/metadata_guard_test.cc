@@ -8,6 +8,7 @@
 #include "kafka/messages/describe_cluster.h"
 #include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/find_coordinator.h"
+#include "kafka/messages/share_acknowledge.h"
 
 namespace kveil::guard {
 namespace {
@@ -112,11 +113,82 @@ TEST_F(MetadataGuardTest, makesTheBrokersOfADescribedClusterTargets) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3"}));
 }
 
-TEST_F(MetadataGuardTest, closesRatherThanAdvertisesABrokerThatItCouldNotLearn) {
+TEST_F(MetadataGuardTest, makesTheBrokersThatAShareAcknowledgeNamesTargets) {
+  const std::vector<std::string_view> hosts = {"127.0.0.1", "127.0.0.2", "127.0.0.3"};
+  for (int16_t version = 0; version <= 2; ++version) {
+    learned_.clear();
+    kafka::ShareAcknowledgeResponse response;
+    response.nodeEndpoints.emplace_back().host = hosts[static_cast<size_t>(version)];
+    response.nodeEndpoints[0].port = 9092;
+    EXPECT_TRUE(Response(*guard_, version, response).forwarded());
+    EXPECT_EQ(learned_, (std::vector<std::string>{StrCat("127.0.0.", version + 1, ":9092 of target 3")}));
+  }
+}
+
+// What a broker says of one that is not there for a moment: clients ask again, and go on with the others.
+TEST_F(MetadataGuardTest, leavesABrokerOutThatItCouldNotLearn) {
+  namedBrokers_ = {{"b1.internal", "10.0.0.1"}, {"b3.internal", "10.0.0.3"}};
+  kafka::MetadataResponse response = Metadata({{"b1.internal", 9092}, {"b2.internal", 9092}, {"b3.internal", 9092}});
+  for (int32_t id = 0; id < 3; ++id) response.brokers[static_cast<size_t>(id)].nodeId = id + 1;
+  response.controllerId = 2;
+  kafka::MetadataResponse::Topic& topic = response.topics.emplace_back();
+  topic.name = "clicks";
+  for (int32_t leader = 1; leader <= 3; ++leader) {
+    kafka::MetadataResponse::Partition& partition = topic.partitions.emplace_back();
+    partition.partitionIndex = leader;
+    partition.leaderId = leader;
+    partition.replicaNodes = {1, 2, 3};
+  }
+  for (int16_t version = 1; version <= 13; ++version) {
+    const ResponseResult result = Response(*guard_, version, response);
+    ASSERT_TRUE(result.rewritten());
+    const auto told = WrittenResponse<kafka::MetadataResponse>(result.written, version);
+    ASSERT_EQ(told.brokers.size(), 2u);
+    EXPECT_EQ(told.brokers[0].host, "b1.internal");
+    EXPECT_EQ(told.brokers[1].host, "b3.internal");
+    EXPECT_EQ(told.controllerId, -1);
+    const auto& partitions = told.topics.at(0).partitions;
+    EXPECT_EQ(partitions.at(0).leaderId, 1);
+    EXPECT_EQ(partitions.at(0).errorCode, kafka::ErrorCode::kNone);
+    EXPECT_EQ(partitions.at(1).leaderId, -1);
+    EXPECT_EQ(partitions.at(1).errorCode, kafka::ErrorCode::kLeaderNotAvailable);
+    EXPECT_EQ(partitions.at(2).leaderId, 3);
+  }
+  EXPECT_NE(std::string(brokers_.Health().message()).find("b2.internal:9092"), std::string::npos);
+}
+
+TEST_F(MetadataGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvailable) {
+  namedBrokers_ = {{"b1.internal", "10.0.0.1"}};
+  kafka::FindCoordinatorResponse one;
+  one.nodeId = 2;
+  one.host = "b2.internal";
+  one.port = 9092;
+  const auto told = WrittenResponse<kafka::FindCoordinatorResponse>(Response(*guard_, 3, one).written, 3);
+  EXPECT_EQ(told.errorCode, kafka::ErrorCode::kCoordinatorNotAvailable);
+  EXPECT_EQ(told.nodeId, -1);
+  EXPECT_EQ(told.host, "");
+  kafka::FindCoordinatorResponse several;
+  for (const std::string_view host : {"b1.internal", "b2.internal"}) {
+    auto& coordinator = several.coordinators.emplace_back();
+    coordinator.host = host;
+    coordinator.port = 9092;
+  }
+  const auto both = WrittenResponse<kafka::FindCoordinatorResponse>(Response(*guard_, 4, several).written, 4);
+  EXPECT_EQ(both.coordinators.at(0).host, "b1.internal");
+  EXPECT_EQ(both.coordinators.at(0).errorCode, kafka::ErrorCode::kNone);
+  EXPECT_EQ(both.coordinators.at(1).host, "");
+  EXPECT_EQ(both.coordinators.at(1).errorCode, kafka::ErrorCode::kCoordinatorNotAvailable);
+}
+
+TEST_F(MetadataGuardTest, leavesABrokerOutThatTheKernelDoesNotTake) {
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
-  const ResponseResult result = Response(*guard_, 9, Metadata({{"127.0.0.8", 9092}}));
-  ASSERT_TRUE(result.closed());
-  EXPECT_NE(result.verdict.reason.find("the table of targets is full"), std::string::npos);
+  kafka::DescribeClusterResponse response;
+  response.brokers.emplace_back().host = "127.0.0.8";
+  response.brokers[0].port = 9092;
+  const ResponseResult result = Response(*guard_, 1, response);
+  ASSERT_TRUE(result.rewritten());
+  EXPECT_TRUE(WrittenResponse<kafka::DescribeClusterResponse>(result.written, 1).brokers.empty());
+  EXPECT_NE(std::string(brokers_.Health().message()).find("the table of targets is full"), std::string::npos);
 }
 
 TEST_F(MetadataGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {

@@ -59,11 +59,16 @@ TEST_F(ProduceGuardTest, mergesPartialRefusalsIntoTheBrokersAnswer) {
   }
 }
 
-TEST_F(ProduceGuardTest, answersByItselfWhenNothingIsLeftToForward) {
+// The broker has its say about such a request, too: it counts towards quotas, and the client may be told to slow down.
+TEST_F(ProduceGuardTest, forwardsTheRequestAlsoWhenNothingIsLeftOfIt) {
   for (const int16_t version : {3, 9, 12}) {
     const RequestResult result = Produce({Topic("clicks", {{0, bad_}, {3, bad_}})}, version);
-    ASSERT_TRUE(result.answered());
-    const auto response = WrittenResponse<ProduceResponse>(result.written, version);
+    ASSERT_TRUE(AllRefused(result, version));
+    ProduceResponse nothing;
+    nothing.throttleTimeMs = 77;
+    const auto response = WrittenResponse<ProduceResponse>(
+        Response(*guard_, version, nothing, result.verdict.state.get()).written, version);
+    EXPECT_EQ(response.throttleTimeMs, 77);
     EXPECT_EQ(Lines(response), (std::vector<std::string>{"clicks/0 87 -1", "clicks/3 87 -1"}));
     const ProduceResponse::Partition& partition = response.responses[0].partitionResponses[0];
     EXPECT_EQ(partition.logAppendTimeMs, -1);
@@ -113,8 +118,8 @@ TEST_F(ProduceGuardTest, asksForTheNameOfATopicIdThatNobodyNamedYet) {
 
 TEST_F(ProduceGuardTest, refusesATopicIdThatTheBrokerCannotName) {
   RequestResult result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, good_}})}, 13);
-  ASSERT_TRUE(result.answered());
-  auto response = WrittenResponse<ProduceResponse>(result.written, 13);
+  ASSERT_TRUE(AllRefused(result, 13));
+  auto response = Refusals(result, 13);
   ASSERT_EQ(response.responses.size(), 2u);
   EXPECT_EQ(response.responses[0].topicId, Id(1));
   EXPECT_EQ(response.responses[1].topicId, Id(2));
@@ -163,8 +168,8 @@ TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown)
     EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, first}})}, 13), 13), 100);
     shared_->topicNames.Learn(id, name);
     EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, second}})}, 13), 13), 100) << name << ": overtook the refused one";
-    EXPECT_FALSE(Produce({TopicById(id, {{0, first}})}, 13).answered()) << name;
-    EXPECT_FALSE(Produce({TopicById(id, {{0, second}})}, 13).answered()) << name;
+    EXPECT_FALSE(AllRefused(Produce({TopicById(id, {{0, first}})}, 13), 13)) << name;
+    EXPECT_FALSE(AllRefused(Produce({TopicById(id, {{0, second}})}, 13), 13)) << name;
   }
 }
 
@@ -177,7 +182,7 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
   const auto alone = std::chrono::steady_clock::now() - started;
   const RequestResult three = Produce({Topic("clicks", {{1, anna}, {2, bert}, {3, carl}})});
   const auto together = std::chrono::steady_clock::now() - started - alone;
-  EXPECT_TRUE(one.answered() && three.answered());
+  EXPECT_TRUE(AllRefused(one) && AllRefused(three));
   EXPECT_LT(together, alone * 2) << "three times, if each partition waited for itself";
 }
 
@@ -211,13 +216,13 @@ TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
   const ByteBuffer refused = BatchOf(100, Record("k", "{}"));
   std::vector<std::pair<int32_t, Bytes>> partitions;
   for (int32_t index = 0; index < 10'000; ++index) partitions.emplace_back(index, refused);
-  EXPECT_TRUE(Produce({Topic("clicks", partitions)}).answered());
+  EXPECT_TRUE(AllRefused(Produce({Topic("clicks", partitions)})));
   EXPECT_TRUE(shared_->ProducersHealth().ok());
   EXPECT_TRUE(Produce({Topic("clicks", {{10'001, refused}})}).closed());
   EXPECT_FALSE(shared_->ProducersHealth().ok());
   connection_.workload.cgroupPath = "/system.slice/reader.service/child/of/its/own";
   guard_ = NewConnection();
-  EXPECT_TRUE(Produce({Topic("clicks", {{10'001, refused}})}).answered()) << "another one at the third level";
+  EXPECT_TRUE(AllRefused(Produce({Topic("clicks", {{10'001, refused}})}))) << "another one at the third level";
   connection_.workload.cgroupPath = "/system.slice/reader.service";
   EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
   guard_ = NewConnection();
@@ -240,7 +245,7 @@ TEST_F(ProduceGuardTest, refusesManyTopicsInTimeThatGrowsWithTheirNumber) {
       topics.push_back(TopicById(id, {{0, batch}}));
     }
     const auto started = std::chrono::steady_clock::now();
-    EXPECT_TRUE(Produce(std::move(topics), 13).answered());
+    EXPECT_TRUE(Produce(std::move(topics), 13).rewritten());
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   };
   const double few = secondsFor(12'500) + secondsFor(12'500);
@@ -276,13 +281,14 @@ TEST_F(ProduceGuardTest, learnsABrokerBeforeTheProducerHearsOfIt) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.9:9099 of target 3"}));
 }
 
-TEST_F(ProduceGuardTest, closesRatherThanAdvertisesABrokerThatItCouldNotLearn) {
+TEST_F(ProduceGuardTest, leavesABrokerOutThatItCouldNotLearn) {
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
   RequestResult result = Produce({Topic("free", {{0, good_}})}, 10);
   ProduceResponse response = Accepted(ProduceRequest());
   response.nodeEndpoints.emplace_back().host = "127.0.0.9";
   response.nodeEndpoints.back().port = 9099;
-  EXPECT_TRUE(Response(*guard_, 10, response, result.verdict.state.get()).closed());
+  const ResponseResult told = Response(*guard_, 10, response, result.verdict.state.get());
+  EXPECT_TRUE(WrittenResponse<ProduceResponse>(told.written, 10).nodeEndpoints.empty());
 }
 
 TEST_F(ProduceGuardTest, forwardsAPartitionWithoutRecords) {

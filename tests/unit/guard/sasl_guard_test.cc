@@ -162,6 +162,13 @@ TEST_F(SaslGuardTest, readsBareTokens) {
   EXPECT_EQ(client_->principal, "alice");
 }
 
+// It is looked into before anybody has said who the client is.
+TEST_F(SaslGuardTest, closesOnATokenThatNoBrokerWouldTake) {
+  Handshake("OAUTHBEARER");
+  EXPECT_TRUE(Authenticate(Bearer(std::string(300 << 10, '.'))).forwarded());
+  EXPECT_TRUE(Authenticate(std::string((512 << 10) + 1, '.')).closed());
+}
+
 TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
   for (const RequestResult& result :
        {RequestBytes(guard_, ApiKey::kSaslAuthenticate, 1, AsBytes("\x7f\xff\xff\xffsecret")),

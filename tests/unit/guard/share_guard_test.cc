@@ -137,22 +137,61 @@ TEST_F(ShareGuardTest, refusesATopicBeforeTheBrokerHandsAnythingOut) {
   EXPECT_EQ(merged.responses[1].partitions.at(0).acknowledgeErrorCode, ErrorCode::kTopicAuthorizationFailed);
 }
 
-TEST_F(ShareGuardTest, answersItselfWhereNothingIsLeft) {
-  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kPrivate}));
-  ASSERT_TRUE(asked.answered());
-  const auto answer = WrittenResponse<ShareFetchResponse>(asked.written, kVersion);
-  EXPECT_EQ(answer.errorCode, ErrorCode::kNone);
+// The broker's own word counts: share groups may be disabled, or the group not the client's.
+TEST_F(ShareGuardTest, letsTheBrokerAnswerWhereNothingIsLeft) {
+  RequestResult asked = Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
+  ShareFetchResponse disabled;
+  disabled.errorCode = ErrorCode::kUnsupportedVersion;
+  EXPECT_TRUE(Response(*guard_, kVersion, disabled, asked.verdict.state.get()).forwarded());
+  const auto start = std::chrono::steady_clock::now();
+  asked = Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
+  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kVersion);
   ASSERT_EQ(answer.responses.size(), 1u);
   EXPECT_EQ(answer.responses[0].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(answer.responses[0].partitions.at(0).acknowledgeErrorCode, ErrorCode::kNone);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(990)) << "it would ask again at once";
 }
 
 TEST_F(ShareGuardTest, refusesATopicThatTheBrokerCannotName) {
   const RequestResult asked = Request(*guard_, kVersion, RequestFor({kUnheardOf}));
   EXPECT_EQ(upstream_.asked.size(), 1u);
-  ASSERT_TRUE(asked.answered());
-  const auto answer = WrittenResponse<ShareFetchResponse>(asked.written, kVersion);
+  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kVersion);
   EXPECT_EQ(answer.responses.at(0).partitions.at(0).errorCode, ErrorCode::kUnknownTopicId);
+}
+
+// A request of a session names only what is new; a broker repeats an error with each answer, until it is mended.
+TEST_F(ShareGuardTest, repeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayBeRead) {
+  Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0));
+  const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 1));
+  ASSERT_TRUE(next.forwarded());
+  const ByteBuffer clear = ProducedBatch({ClickOf("anna")});
+  const auto answer = WrittenResponse<ShareFetchResponse>(
+      Response(*guard_, kVersion, ResponseOf(kFree, clear, 0, 0), next.verdict.state.get()).written, kVersion);
+  ASSERT_EQ(answer.responses.size(), 2u);
+  EXPECT_EQ(answer.responses[1].topicId, Id(kPrivate));
+  EXPECT_EQ(answer.responses[1].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
+
+  UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
+  const RequestResult allowed = Request(*guard_, kVersion, RequestFor({}, 2));
+  ASSERT_TRUE(allowed.rewritten());
+  const auto told = WrittenRequest<ShareFetchRequest>(allowed.written, kVersion);
+  ASSERT_EQ(told.topics.size(), 1u);
+  EXPECT_EQ(told.topics[0].topicId, Id(kPrivate));
+  EXPECT_EQ(told.topics[0].partitions.at(0).partitionIndex, 4);
+  EXPECT_EQ(allowed.verdict.state, nullptr);
+  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
+}
+
+TEST_F(ShareGuardTest, forgetsWhatItRefusedWithTheSessionAndWithThePartition) {
+  Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
+  EXPECT_EQ(Request(*guard_, kVersion, RequestFor({kFree}, 0)).verdict.state, nullptr) << "a new session";
+  Request(*guard_, kVersion, RequestFor({kPrivate}, 1));
+  ShareFetchRequest forgetting = RequestFor({}, 2);
+  ShareFetchRequest::ForgottenTopic& topic = forgetting.forgottenTopicsData.emplace_back();
+  topic.topicId = Id(kPrivate);
+  topic.partitions = {4};
+  EXPECT_EQ(Request(*guard_, kVersion, forgetting).verdict.state, nullptr);
+  EXPECT_EQ(Request(*guard_, kVersion, RequestFor({}, 3)).verdict.state, nullptr);
 }
 
 TEST_F(ShareGuardTest, letsAMemberEndItsSessionWithADeniedTopic) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace kveil::guard {
 namespace {
 
@@ -35,6 +37,24 @@ TEST(TopicNamesTest, WhatIsKnownIsNotPushedOutByManyOthers) {
   for (uint8_t number = 2; number < 100; ++number) names.Learn(Id(number), "flood");
   names.Learn(Id(1), "harmless");
   EXPECT_NE(names.Find(Id(1)), "harmless");
+}
+
+TEST(TopicNamesTest, OneClusterTakesNoRoomFromAnother) {
+  TopicNames names(2);
+  for (uint8_t number = 1; number < 100; ++number) names.Learn(Id(number), "flood", "loud");
+  EXPECT_EQ(names.Health().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(std::string(names.Health().message()).find("cluster loud"), std::string::npos);
+  names.Learn(Id(200), "clicks", "quiet");
+  EXPECT_EQ(names.Find(Id(200)), "clicks");
+  EXPECT_EQ(names.Find(Id(2)), "flood");
+  EXPECT_EQ(names.Find(Id(3)), std::nullopt) << "so what names it is refused";
+}
+
+TEST(TopicNamesTest, ANameThatNoTopicCanHaveIsNone) {
+  TopicNames names;
+  names.Learn(Id(1), std::string(250, 'x'));
+  EXPECT_EQ(names.Find(Id(1)), std::nullopt);
+  EXPECT_TRUE(names.Health().ok());
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "intercept/target_coverage.h"
+
 namespace kveil::intercept {
 namespace {
 
@@ -91,6 +93,15 @@ TEST(TargetTableTest, LengthZeroCoversItsFamilyAlone) {
 }
 
 // ::ffff:10.0.0.1 and 10.0.0.1 are the same destination; 0a00:: begins with the same bytes and is not.
+TEST(TargetTableTest, EveryAddressIsCoveredByATargetOfEachFamily) {
+  const policy::Target v4 = MakeTarget("0.0.0.0", 0, {{9092, 9094}}), v6 = MakeTarget("::", 0, {{9093, 9093}});
+  EXPECT_TRUE(CoversAll({v4, v6}, 9093));
+  EXPECT_FALSE(CoversAll({v4, v6}, 9092)) << "not over IPv6";
+  EXPECT_FALSE(CoversAll({v4}, 9093));
+  EXPECT_FALSE(CoversAll({MakeTarget("0.0.0.0", 1, {{9093, 9093}}), v6}, 9093));
+  EXPECT_FALSE(CoversAll({}, 9093));
+}
+
 TEST(TargetTableTest, MappedAddressIsIpv4AndSameBytesOfTheOtherFamilyAreNot) {
   const TargetTable table = Compile({MakeTarget("10.0.0.0", 8, {{9092, 9092}})});
   EXPECT_EQ(table.Find(Address("::ffff:10.0.0.1", 9092)), 0);

@@ -70,17 +70,6 @@ TEST_F(Relay, passesLongFramesWithoutHoldingThem) {
   OnLoop([this](Connection&) { EXPECT_EQ(budget_->used(), 0u); });
 }
 
-TEST_F(Relay, knowsApiKeysOfTheFutureAndNegativeOnes) {
-  Open();
-  for (const int16_t apiKey : {int16_t{1234}, int16_t{127}, int16_t{128}, int16_t{-5}}) {
-    const std::string request = RequestFrameOf(static_cast<ApiKey>(apiKey), apiKey, "whatever");
-    application_.Send(request);
-    EXPECT_EQ(broker_.Receive(request.size()), request);
-    broker_.Send(ResponseFrameOf(apiKey, "yes"));
-    EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(apiKey, "yes"));
-  }
-}
-
 TEST_F(Relay, countsItsBytes) {
   Open();
   ExpectRelayed(1, 100);

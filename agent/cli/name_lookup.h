@@ -1,0 +1,34 @@
+// Looks broker names up for a connection: who is at its other end, and where that stands, is known here only.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "guard/broker_directory.h"
+#include "intercept/namespaces.h"
+#include "names/name_resolver.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::cli {
+
+class NameLookup {
+ public:
+  // `namespaces` may be null until the agent serves them; then it stays until Stop.
+  explicit NameLookup(const std::atomic<intercept::Namespaces*>& namespaces);
+
+  // For BrokerDirectory::Options.
+  void LookUp(const proxy::ConnectionInfo& connection, std::vector<std::string> names,
+              absl::AnyInvocable<void(guard::BrokerDirectory::Answers)> done);
+  std::string ViewOf(const proxy::ConnectionInfo& connection) const;
+
+  void Stop() { resolver_.Stop(); }
+  absl::Status Health() const { return resolver_.Health(); }
+
+ private:
+  const std::atomic<intercept::Namespaces*>& namespaces_;
+  names::NameResolver resolver_;
+};
+
+}  // namespace kveil::cli

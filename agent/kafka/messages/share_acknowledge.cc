@@ -1,0 +1,11 @@
+// Reads and writes share_acknowledge.h's messages.
+#include "kafka/messages/share_acknowledge.h"
+
+#include "kafka/messages/codec.h"
+
+namespace kveil::kafka {
+
+template absl::StatusOr<ShareAcknowledgeResponse> Decode<ShareAcknowledgeResponse>(Bytes, int16_t);
+template void Encode<ShareAcknowledgeResponse>(const ShareAcknowledgeResponse&, int16_t, FrameWriter&);
+
+}  // namespace kveil::kafka
