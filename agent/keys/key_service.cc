@@ -229,6 +229,7 @@ void KeyService::Worker::NoteReopened() {
   if (keyring_->openings() == knownOpenings_) return;
   knownOpenings_ = keyring_->openings();
   revocations_.RevokeAll();
+  health_.Set(Part::kDamage, absl::OkStatus());  // it may have been restored; else the next who asks finds out
 }
 
 void KeyService::Worker::Tick() {

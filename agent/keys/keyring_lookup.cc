@@ -46,7 +46,7 @@ absl::Status Keyring::Read(absl::Span<Lookup* const> lookups, std::vector<Missin
       status = ReadId(*lookup, lookup->misses.ids[id]);
     }
   }
-  if (status.ok()) status = transaction->Commit();
+  // The transaction is not committed: what was read is true, and SQLite commits nothing after a damaged page.
   return status.ok() ? status : Fail(status);
 }
 
