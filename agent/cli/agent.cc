@@ -96,6 +96,7 @@ absl::Status Agent::OpenStores() {
   keyOptions.rootKeyFile = config_.keys.rootKeyFile;
   keyOptions.registryPath = config_.keys.registryPath;
   keyOptions.cacheTtl = config_.keys.cacheTtl;
+  keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));
   if (!opened.ok()) return opened.status();
   keys_ = *std::move(opened);
@@ -117,6 +118,7 @@ absl::Status Agent::StartWorkers() {
 
   guard::GuardLimits guardLimits;
   guardLimits.batchSize = config_.limits.batchSize;
+  guardLimits.batchUsers = config_.limits.batchUsers;
   guardLimits.keyTimeout = config_.limits.keyTimeout;
   shared_ = std::make_unique<guard::SharedState>(*policies_, metrics_, *brokers_, guardLimits);
 
@@ -133,7 +135,7 @@ absl::Status Agent::StartWorkers() {
   options.limits.hoardTimeout = config_.limits.stallTimeout / 10;
   options.limits.idleTimeout = config_.limits.idleTimeout;
   for (unsigned worker = 0; worker < options.workers; ++worker) {
-    scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_));
+    scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_, config_.limits.keyTimeout));
   }
 
   proxy::Server::Hooks hooks;

@@ -30,6 +30,10 @@ struct alignas(64) IpsecMbState {
   gcm_context_data context;
 };
 
+// Every key of every batch is wiped when the batch is done. explicit_bzero takes a third of OPENSSL_cleanse's time, which
+// writes one word at a time.
+void WipeSchedule(IpsecMbState& state) { explicit_bzero(&state, sizeof(state)); }
+
 // The tag is for the caller to append or to compare. `in` and `out` are not looked at when size is 0, yet must not be
 // null.
 void RunIpsecMb(aes_gcm_enc_dec_t run, IpsecMbState& state, const Nonce& nonce, Bytes aad, const uint8_t* in,
@@ -78,7 +82,7 @@ std::string_view EngineName(Engine engine) { return engine == Engine::kIpsecMb ?
 
 void BatchCipher::DeleteState::operator()(State* state) const {
 #ifdef KVEIL_HAVE_IPSEC_MB
-  OPENSSL_cleanse(&state->ipsecMb, sizeof(state->ipsecMb));
+  WipeSchedule(state->ipsecMb);
 #endif
   delete state;
 }
@@ -113,7 +117,7 @@ void BatchCipher::SetKey(const SecretKey& batchKey) {
 
 void BatchCipher::ClearKey() {
 #ifdef KVEIL_HAVE_IPSEC_MB
-  OPENSSL_cleanse(&state_->ipsecMb, sizeof(state_->ipsecMb));
+  WipeSchedule(state_->ipsecMb);
   if (state_->engine == Engine::kIpsecMb) return;
 #endif
   EVP_CIPHER_CTX_reset(state_->encrypt.get());

@@ -22,11 +22,12 @@ bool EngineAvailable(Engine engine);
 Engine DefaultEngine();
 std::string_view EngineName(Engine engine);
 
-// Keep one and give it a key for each batch; nothing is allocated after the constructor. One thread at a time.
+// Keep one and give it a key for each batch. libipsec-mb allocates nothing after the constructor. One thread at a time.
 //
 //   BatchCipher cipher;
 //   cipher.SetKey(DeriveBatchKey(scopeKey, Suite::kAes256Gcm, salt));
 //   cipher.Seal(index, aad, value, out);
+//   cipher.ClearKey();  // at the end of the batch
 //
 // The nonce is 4 zero bytes, then the record index as 64-bit big endian: under one batch key an index seals once.
 class BatchCipher {
@@ -38,7 +39,7 @@ class BatchCipher {
 
   void SetKey(const SecretKey& batchKey);
 
-  // Forgets the key. Until the next SetKey, Seal and Open must not be called.
+  // Wipes the key and all that was derived from it. Until the next SetKey, Seal and Open must not be called.
   void ClearKey();
 
   // Writes plaintext.size() + kTagSize bytes to `out`: ciphertext, then tag. `out` may be plaintext.data(), else the

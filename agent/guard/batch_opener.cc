@@ -34,6 +34,12 @@ class OpenPass {
  public:
   OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header)
       : task_(task), scratch_(scratch), header_(header) {}
+  OpenPass(const OpenPass&) = delete;
+  OpenPass& operator=(const OpenPass&) = delete;
+  // Wipes the batch's keys.
+  ~OpenPass() {
+    for (size_t i = 0; i < std::min(ciphersUsed_, kMaxCiphers + 1); ++i) scratch_.ciphers[i].ClearKey();
+  }
 
   OpenOutcome Run(Bytes records, ByteBuffer& out);
 
@@ -86,6 +92,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
   if (!stopped_ && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
   if (!writing()) {
     scratch_.writer.Abandon();
+    if (stopped_) outcome_.misses = {};  // no key is waited for
     outcome_.kind = stopped_ ? OpenOutcome::Kind::kStop : OpenOutcome::Kind::kMissingKeys;
     return std::move(outcome_);
   }
@@ -265,7 +272,16 @@ OpenPass::Slot OpenPass::MakeSlot(const crypto::EnvelopeHeader& envelope) {
     case keys::KeyCache::State::kErased:
       slot.state = KeyState::kErased;
       return slot;
+    case keys::KeyCache::State::kDamaged:
+      Stop(RefuseReason::kKeysUnavailable, "the registry's row of a record's key is damaged");
+      slot.state = KeyState::kStopped;
+      return slot;
     case keys::KeyCache::State::kNotCached:
+      if (missed_.size() == task_.usersLimit && !missed_.contains(id)) {
+        Stop(RefuseReason::kTooLarge, "the batch has records of more users than limits.batchUsers");
+        slot.state = KeyState::kStopped;
+        return slot;
+      }
       if (missed_.insert(id).second) outcome_.misses.ids.push_back(id);
       slot.state = KeyState::kMissing;
       return slot;

@@ -27,6 +27,7 @@ struct OpenTask {
   Masking masking;
   bool keepCodec = false;        // compress again as the batch was; otherwise the reader gets it uncompressed
   size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
+  size_t usersLimit = 100'000;   // different keys of a batch that are not in the cache
 };
 
 struct OpenOutcome {

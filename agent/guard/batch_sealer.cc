@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
+#include "absl/hash/hash.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
 #include "kafka/batch_split.h"
@@ -129,6 +131,23 @@ SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafk
   return sum;
 }
 
+// Whether the batch has records of more different users than it may. It would need the keys of all of them at once.
+// Most batches have not even as many records.
+bool HasTooManyUsers(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole) {
+  const policy::SealRule& rule = *task.topic->seal;
+  if (rule.scope != policy::SealScope::kUser || static_cast<size_t>(whole.header.count) <= task.usersLimit)
+    return false;
+  absl::flat_hash_set<size_t> users;
+  kafka::RecordReader reader(whole.records, whole.header.count);
+  std::string_view user;
+  for (kafka::RecordView record; reader.Next(record);) {
+    if (!record.value.has_value() || scratch.userFinder.Find(rule.user, record, user).has_value()) continue;
+    users.insert(absl::HashOf(ToAbsl(user)));
+    if (users.size() > task.usersLimit) return true;
+  }
+  return false;
+}
+
 // The bytes that the parts of a batch are filled to. `size`: those of the batch as it came, which the broker would have
 // taken. A limit beyond Kafka's default counts as that, so that raising it changes nothing for a batch that is under
 // way.
@@ -184,8 +203,16 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
                                  StrCat("kveil: ", records.status().message()),
                                  static_cast<uint64_t>(batch.header.count)));
   }
+  const kafka::BatchPart whole{.header = batch.header, .records = *records};
+  if (HasTooManyUsers(task, scratch, whole)) {
+    // Clients that can (the Java client) send such a batch again in smaller ones.
+    return RefusedOutcome(guard::Refuse(
+        ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+        StrCat("kveil: the batch has records of more than ", task.usersLimit, " users (limits.batchUsers)"),
+        static_cast<uint64_t>(batch.header.count)));
+  }
   scratch.keyCache.Refresh();
-  return SealAsNeeded(task, scratch, {.header = batch.header, .records = *records}, batch.whole.size(), out);
+  return SealAsNeeded(task, scratch, whole, batch.whole.size(), out);
 }
 
 }  // namespace kveil::guard

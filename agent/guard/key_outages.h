@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,8 +13,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
-#include "base/text.h"
+#include "base/expiring_map.h"
 #include "keys/key_service.h"
 
 namespace kveil::guard {
@@ -21,32 +21,46 @@ namespace kveil::guard {
 // One for all connections. Any thread.
 class KeyOutages {
  public:
+  using Clock = std::chrono::steady_clock;
+
   // False nearly always, and then nothing needs to be asked.
   bool any() const { return count_.load(std::memory_order_acquire) != 0; }
 
-  // `missing` are keys of the topic that could not be had.
-  void Began(std::string_view topic, keys::Misses missing) {
+  // `missing` are keys of the cluster's topic that could not be had.
+  void Began(std::string_view cluster, std::string_view topic, keys::Misses missing, Clock::time_point now) {
     const std::lock_guard lock(mutex_);
-    missing_[ToAbsl(topic)] = std::move(missing);
+    // Some of them tell as much as all.
+    missing_.Put(KeyOf(cluster, topic), missing.Take(keys::kMostKeysOfAFetch), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
   // Keys that have to be had first; nothing when there is no outage.
-  std::optional<keys::Misses> Find(std::string_view topic) const {
+  std::optional<keys::Misses> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
     const std::lock_guard lock(mutex_);
-    const auto found = missing_.find(ToAbsl(topic));
-    if (found == missing_.end()) return std::nullopt;
-    return found->second;
+    const keys::Misses* const found = missing_.Find(KeyOf(cluster, topic), now);
+    count_.store(missing_.size(), std::memory_order_release);
+    if (found == nullptr) return std::nullopt;
+    return *found;
   }
-  void Ended(std::string_view topic) {
+  void Ended(std::string_view cluster, std::string_view topic) {
     const std::lock_guard lock(mutex_);
-    missing_.erase(ToAbsl(topic));
+    missing_.Erase(KeyOf(cluster, topic));
     count_.store(missing_.size(), std::memory_order_release);
   }
 
  private:
+  using Key = std::pair<std::string, std::string>;  // cluster, topic
+  static Key KeyOf(std::string_view cluster, std::string_view topic) {
+    return {std::string(cluster), std::string(topic)};
+  }
+
+  // Of topics that policy protects. An outage that nobody asks about any more is forgotten; one that lasts begins again
+  // with the next record that does not open.
+  static constexpr size_t kMostTopics = 10'000;
+  static constexpr std::chrono::minutes kRemembered{10};
+
   std::atomic<size_t> count_{0};
   mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, keys::Misses> missing_ ABSL_GUARDED_BY(mutex_);  // topics that policy protects
+  ExpiringMap<Key, keys::Misses> missing_ ABSL_GUARDED_BY(mutex_){kMostTopics, kRemembered};
 };
 
 }  // namespace kveil::guard

@@ -292,6 +292,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
   task.zstdAllowed = version >= kFirstVersionWithZstd;
   UseLimit(limits_.Of(task.topicName), task);
   task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
+  task.usersLimit = shared_.limits.batchUsers;
   std::optional<SplitMemory::Split> before;
   if (!shared_.splits.empty() && limits.answered) sealed.id = IdOf(topic, partition);
   if (sealed.id.has_value()) before = shared_.splits.Find(*sealed.id, SplitMemory::Clock::now());
@@ -319,8 +320,9 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
         co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
                          "kveil: the keys cannot be reached now", RecordCount(partition));
       }
-      auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-      (void)co_await std::move(fetching);  // what could not be had is asked for again
+      auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
+                                std::move(outcome.misses), limits.deadline);
+      (void)co_await std::move(fetching);  // what could not be had is missing again
       continue;
     }
     const size_t largest = Largest(outcome.parts);

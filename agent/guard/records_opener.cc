@@ -52,6 +52,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
     task.keepCodec = response.openedBytes > kUncompressedLimit &&
                      (response.zstdAllowed || batch.header.codec() != kafka::Codec::kZstd);
     task.batchLimit = shared_.limits.batchSize;
+    task.usersLimit = shared_.limits.batchUsers;
     const size_t before = opened.size();
     if (!rewriting) opened.clear();
     auto opening = OpenWithKeys(task, batch, response.keyDeadline, opened);
@@ -91,8 +92,9 @@ io::Task<OpenOutcome> RecordsOpener::OpenWithKeys(const OpenTask& task, const ka
       outcome.problem = "the keys cannot be reached now";
       break;
     }
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, std::move(outcome.misses));
-    (void)co_await std::move(fetching);  // what could not be had is asked for again
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
+                              std::move(outcome.misses), deadline);
+    (void)co_await std::move(fetching);  // what could not be had is missing again
     outcome = OpenBatch(task, batch, scratch_, out);
   }
   co_return outcome;

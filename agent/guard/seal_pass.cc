@@ -26,6 +26,10 @@ SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
       compressValues_(compressValues),
       salt_(crypto::RandomSalt()) {}
 
+SealPass::~SealPass() {
+  for (Slot& slot : slots_) slot.cipher->ClearKey();
+}
+
 void SealPass::Run(ByteBuffer& out) {
   scratch_.writer.Begin(part_.header, out);
   kafka::RecordReader reader(part_.records, part_.header.count);

@@ -29,6 +29,7 @@ struct SealTask {
   Bytes records;                              // the partition's records field
   bool zstdAllowed = true;                    // Produce version 7 and newer
   size_t batchLimit = 64 << 20;               // bytes of a batch after decompression
+  size_t usersLimit = 100'000;                // different users in a batch
   size_t topicLimit = TopicLimits::kDefault;  // bytes of a batch that the broker takes
   bool limitIsCertain = true;                 // otherwise it takes whatever is no larger than it came, for all we know
   size_t partSize = 0;                        // where an earlier try settled how the batch is cut
@@ -56,6 +57,10 @@ struct SealOutcome {
 class SealPass {
  public:
   SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues);
+  SealPass(const SealPass&) = delete;
+  SealPass& operator=(const SealPass&) = delete;
+  // Wipes the batch's keys.
+  ~SealPass();
 
   // Writes all records, or collects what is wrong with them or missing for them.
   void Run(ByteBuffer& out);

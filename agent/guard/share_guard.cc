@@ -75,7 +75,8 @@ std::optional<std::string> ShareGuard::TopicInOutage() const {
   if (!shared_.keyOutages.any()) return std::nullopt;
   for (const kafka::TopicId& id : asked_) {
     std::optional<std::string> name = shared_.topicNames.Find(id);
-    if (name.has_value() && shared_.keyOutages.Find(*name).has_value()) return name;
+    if (!name.has_value()) continue;
+    if (shared_.keyOutages.Find(connection_.cluster, *name, KeyOutages::Clock::now()).has_value()) return name;
   }
   return std::nullopt;
 }
@@ -87,11 +88,14 @@ io::Task<bool> ShareGuard::WaitForKeys() {
   for (;;) {
     const std::optional<std::string> topic = TopicInOutage();
     if (!topic.has_value()) co_return true;
-    std::optional<keys::Misses> missing = shared_.keyOutages.Find(*topic);
+    std::optional<keys::Misses> missing =
+        shared_.keyOutages.Find(connection_.cluster, *topic, KeyOutages::Clock::now());
     if (!missing.has_value()) continue;  // another connection has them
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, *std::move(missing));
+    // Once, as another connection may have ended it meanwhile.
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload, *std::move(missing),
+                              KeyOutages::Clock::time_point::min());
     const absl::Status fetched = co_await std::move(fetching);
-    if (fetched.ok()) shared_.keyOutages.Ended(*topic);
+    if (fetched.ok()) shared_.keyOutages.Ended(connection_.cluster, *topic);
     if (!fetched.ok() && std::chrono::steady_clock::now() > deadline) co_return false;
   }
 }
@@ -267,7 +271,9 @@ io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::R
   task.masking.plaintext = true;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);
-  if (!result.missing.empty()) shared_.keyOutages.Began(task.topicName, std::move(result.missing));
+  if (!result.missing.empty()) {
+    shared_.keyOutages.Began(connection_.cluster, task.topicName, std::move(result.missing), KeyOutages::Clock::now());
+  }
   if (!result.changed) co_return false;
   partition.records = result.records;
   if (result.endOffset.has_value()) Withhold(*result.endOffset, partition.acquiredRecords);

@@ -20,6 +20,7 @@ namespace kveil::guard {
 
 struct GuardLimits {
   size_t batchSize = 64 << 20;  // bytes of one record batch after decompression
+  size_t batchUsers = 100'000;  // different users whose records one batch holds
   // Bytes opened of one response, beyond which the rest is left for the reader's next fetch.
   size_t openedResponse = 128 << 20;
   std::chrono::milliseconds keyTimeout{5'000};  // how long a frame waits for keys before it is answered with an error

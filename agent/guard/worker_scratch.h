@@ -1,10 +1,12 @@
 // What a worker thread keeps for the batches it works on: keys, ciphers and buffers that are used again for each batch.
 #pragma once
 
+#include <chrono>
 #include <deque>
 
 #include "base/bytes.h"
 #include "crypto/aead.h"
+#include "guard/key_wait.h"
 #include "guard/user_finder.h"
 #include "kafka/batch_writer.h"
 #include "keys/key_cache.h"
@@ -12,9 +14,12 @@
 namespace kveil::guard {
 
 struct WorkerScratch {
-  explicit WorkerScratch(keys::KeyService& service) : keyCache(service) {}
+  // `keyTimeout` is how long a batch waits for its keys.
+  explicit WorkerScratch(keys::KeyService& service, std::chrono::milliseconds keyTimeout = std::chrono::seconds(5))
+      : keyCache(service, keyTimeout) {}
 
   keys::KeyCache keyCache;
+  KeyRoom keyRoom;
   UserFinder userFinder;
   kafka::BatchWriter writer;
   std::deque<crypto::BatchCipher> ciphers;  // one for each key that a batch uses; a deque, as slots point at them

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "crypto/hmac.h"
 #include "keys/revocations.h"
 
 namespace kveil::keys {
@@ -13,14 +14,21 @@ namespace {
 // Long enough that a flood of records with made-up ids costs one question a second for each, short enough that a key
 // made on another node a moment ago is found.
 constexpr std::chrono::seconds kUnknownTtl{1};
-// An entry used so recently may be part of the frame that is being worked on.
-constexpr std::chrono::seconds kInUse{5};
+constexpr size_t kMostNotThere = 10'000;
 constexpr size_t kMaxOverCapacity = 4;
+// A call removes no more keys than this, which takes a millisecond or two: keys that came together expire together.
+constexpr size_t kMostRemovedByACall = 8192;
+// The thread's HMAC context holds the scope key that a batch key was last derived with.
+constexpr std::chrono::milliseconds kForgetHmacKeyEvery{200};
 
 }  // namespace
 
-KeyCache::KeyCache(KeyService& service, size_t capacity)
-    : service_(service), capacity_(std::max<size_t>(1, capacity)), mask_(service.NewMask()) {
+KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t capacity)
+    : service_(service),
+      inUse_(inUse),
+      capacity_(std::max<size_t>(1, capacity)),
+      mask_(service.NewMask()),
+      notThere_(kMostNotThere, kUnknownTtl) {
   generation_ = service_.revocations().generation();
   RefreshTime();
 }
@@ -31,12 +39,17 @@ void KeyCache::Refresh() {
   RefreshTime();
   TakeRevocations();
   DropExpired();
+  if (now_ - hmacKeyForgotten_ >= kForgetHmacKeyEvery) {
+    crypto::ForgetHmacKey();
+    hmacKeyForgotten_ = now_;
+  }
 }
 
 void KeyCache::TakeRevocations() {
   if (service_.revocations().generation() == generation_) return;
   const Revocations::Revoked revoked = service_.revocations().After(generation_);
   generation_ = revoked.generation;
+  crypto::ForgetHmacKey();
   if (revoked.all) return Clear();
   for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
 }
@@ -52,15 +65,17 @@ const ScopeKey* KeyCache::FindForSealing(const ScopeName& name) {
 
 KeyCache::Found KeyCache::FindById(const crypto::KeyId& id) {
   auto found = byId_.find(id);
-  if (found == byId_.end()) return {};
+  if (found == byId_.end() || found->second->expires <= now_) {
+    const State* const state = notThere_.Find(id, now_);
+    return {state == nullptr ? State::kNotCached : *state, nullptr};
+  }
   Entry& entry = *found->second;
-  if (entry.expires <= now_) return {};
   entry.lastUsed = now_;
   return {entry.state, entry.state == State::kReady ? &entry.key : nullptr};
 }
 
-void KeyCache::Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done) {
-  service_.Fetch(std::move(misses), std::move(done));
+void KeyCache::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
+  service_.Fetch(std::move(misses), workload, std::move(done));
 }
 
 absl::Status KeyCache::Deliver(FetchResult result) {
@@ -82,14 +97,20 @@ absl::Status KeyCache::Deliver(FetchResult result) {
             .expires = expires});
   }
   for (FetchResult::ById& found : result.ids) {
+    const bool wasRevoked = revoked.contains(found.id);
+    if (!wasRevoked && found.state == FetchResult::IdState::kUnknown) {
+      notThere_.Put(found.id, State::kUnknown, now_);
+      continue;
+    }
+    if (!wasRevoked && found.state == FetchResult::IdState::kDamaged) {
+      notThere_.Put(found.id, State::kDamaged, now_);
+      continue;
+    }
     Entry entry{.key = std::move(found.key), .expires = expires};
     entry.key.id = found.id;
-    if (found.state == FetchResult::IdState::kErased || revoked.contains(found.id)) {
+    if (found.state != FetchResult::IdState::kReady || wasRevoked) {
       entry.state = State::kErased;
       entry.key.key = crypto::SecretKey();
-    } else if (found.state == FetchResult::IdState::kUnknown) {
-      entry.state = State::kUnknown;
-      entry.expires = std::min(expires, now_ + kUnknownTtl);
     }
     Insert(std::move(entry));
   }
@@ -141,13 +162,17 @@ void KeyCache::Clear() {
 }
 
 void KeyCache::DropExpired() {
-  while (!entries_.empty() && entries_.front().expires <= now_) Remove(entries_.begin());
+  for (size_t removed = 0; removed < kMostRemovedByACall; ++removed) {
+    if (entries_.empty() || entries_.front().expires > now_) return;
+    Remove(entries_.begin());
+  }
 }
 
 void KeyCache::DropBeyondCapacity() {
-  while (entries_.size() > capacity_) {
-    const bool inUse = entries_.front().lastUsed + kInUse > now_;
-    if (inUse && entries_.size() <= capacity_ * kMaxOverCapacity) return;
+  for (size_t removed = 0; entries_.size() > capacity_; ++removed) {
+    const bool beyondAll = entries_.size() > capacity_ * kMaxOverCapacity;
+    const bool inUse = entries_.front().lastUsed + inUse_ > now_;
+    if (!beyondAll && (inUse || removed >= kMostRemovedByACall)) return;
     Remove(entries_.begin());
   }
 }

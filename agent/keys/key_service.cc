@@ -1,4 +1,5 @@
-// The thread behind KeyService: questions are answered in groups, so that many new keys cost one sync of the disk.
+// The thread behind KeyService. Questions are answered in turns of several, so that many new keys cost one sync of the
+// disk. A turn is short: whoever comes meanwhile, with a question or an erasure, waits for one of them at most.
 #include "keys/key_service.h"
 
 #include <condition_variable>
@@ -11,8 +12,11 @@
 #include "absl/base/thread_annotations.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "crypto/hmac.h"
+#include "keys/fair_queue.h"
 #include "keys/keyring.h"
 #include "keys/revocations.h"
+#include "keys/service_health.h"
 
 namespace kveil::keys {
 namespace {
@@ -24,8 +28,11 @@ using RealClock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick{500};
 // A look must not make questions wait for long.
 constexpr std::chrono::milliseconds kTickLockTimeout{50};
-constexpr size_t kMaxGroup = 64;
-constexpr std::chrono::seconds kShowDamage{60};
+// Of a turn. It ends with the question that reaches either.
+constexpr size_t kMostKeysOfATurn = 512;
+constexpr size_t kMostQuestionsOfATurn = 64;
+// How long health() tells of what happened once.
+constexpr std::chrono::seconds kShow{60};
 
 }  // namespace
 
@@ -49,10 +56,10 @@ class KeyService::Worker {
     (void)keyring_->TruncateLog();
   }
 
-  void Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done) {
+  void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
     {
       std::lock_guard lock(mutex_);
-      questions_.push_back({{std::move(misses), {}}, std::move(done), RealClock::now() + options_.registryTimeout});
+      questions_.Push(workload, {{std::move(misses), std::string(workload), {}}, std::move(done)});
     }
     wake_.notify_one();
   }
@@ -67,13 +74,7 @@ class KeyService::Worker {
     return promise.get_future().get();
   }
 
-  absl::Status health() const {
-    std::lock_guard lock(healthMutex_);
-    for (const absl::Status* status : {&rootKeyStatus_, &registryStatus_, &damageStatus_, &logStatus_}) {
-      if (!status->ok()) return *status;
-    }
-    return absl::OkStatus();
-  }
+  absl::Status health() const { return health_.Sum(); }
 
   const KeyServiceOptions& options() const { return options_; }
   const Revocations& revocations() const { return revocations_; }
@@ -83,19 +84,19 @@ class KeyService::Worker {
   struct Question {
     Keyring::Lookup lookup;
     absl::AnyInvocable<void(FetchResult)> done;
-    RealClock::time_point deadline;
   };
+  using Part = ServiceHealth::Part;
 
   void Run();
+  std::vector<Question> NextTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Answer(std::vector<Question> group);
-  absl::Status ResolveGroup(std::vector<Question>& group);
+  absl::Status ResolveGroup(std::vector<Question>& group, RealClock::time_point deadline);
   absl::StatusOr<EraseResult> EraseNow(std::optional<std::string_view> keyspace, std::string_view user);
   void Tick();
   void PublishErasures();
   void CleanLog(RealClock::time_point deadline);
   void NoteReopened();
-  void SetHealth(absl::Status& field, const absl::Status& status, const char* event);
-  void NoteDamage(const std::vector<Question>& group);
+  void NoteTroubles(const std::vector<Question>& group);
 
   const KeyServiceOptions options_;
   const std::unique_ptr<Keyring> keyring_;  // the thread's
@@ -103,19 +104,14 @@ class KeyService::Worker {
   Revocations revocations_;
   uint64_t knownOpenings_ = 0;
   bool logIsDirty_ = true;  // it may still hold an erased key: of this process or one that was killed
-  RealClock::time_point damageShownUntil_;
+  RealClock::time_point reopenNotBefore_;
+  ServiceHealth health_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Question> questions_ ABSL_GUARDED_BY(mutex_);
+  FairQueue<Question> questions_ ABSL_GUARDED_BY(mutex_);
   std::deque<absl::AnyInvocable<void()>> erasures_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-
-  mutable std::mutex healthMutex_;
-  absl::Status rootKeyStatus_ ABSL_GUARDED_BY(healthMutex_);
-  absl::Status registryStatus_ ABSL_GUARDED_BY(healthMutex_);
-  absl::Status damageStatus_ ABSL_GUARDED_BY(healthMutex_);
-  absl::Status logStatus_ ABSL_GUARDED_BY(healthMutex_);
 
   std::thread thread_;
 };
@@ -132,10 +128,8 @@ void KeyService::Worker::Run() {
         erasure = std::move(erasures_.front());
         erasures_.pop_front();
       }
-      while (!questions_.empty() && group.size() < kMaxGroup) {
-        group.push_back(std::move(questions_.front()));
-        questions_.pop_front();
-      }
+      // One of either, so that none waits for many of the others.
+      group = NextTurn();
       if (stopping_ && !erasure && group.empty()) return;
     }
     if (erasure) erasure();
@@ -147,24 +141,36 @@ void KeyService::Worker::Run() {
   }
 }
 
+std::vector<KeyService::Worker::Question> KeyService::Worker::NextTurn() {
+  std::vector<Question> turn;
+  size_t keys = 0;
+  while (!questions_.empty() && keys < kMostKeysOfATurn && turn.size() < kMostQuestionsOfATurn) {
+    turn.push_back(questions_.Pop());
+    keys += turn.back().lookup.misses.size();
+  }
+  return turn;
+}
+
 void KeyService::Worker::Answer(std::vector<Question> group) {
   const uint64_t generation = revocations_.generation();
-  absl::Status status = ResolveGroup(group);
+  const RealClock::time_point deadline = RealClock::now() + options_.registryTimeout;
+  absl::Status status = ResolveGroup(group, deadline);
   if (!status.ok() && group.size() > 1) {
-    // One damaged row must not fail those who asked for others. The deadline is shared, so this ends as soon.
+    // What one asked for must not fail the others. The deadline is shared, so this ends as soon.
     status = absl::OkStatus();
     for (Question& question : group) {
       std::vector<Question> one;
       question.lookup.result = {};
       one.push_back(std::move(question));
-      status.Update(ResolveGroup(one));
+      status.Update(ResolveGroup(one, deadline));
       question = std::move(one.front());
     }
   }
   NoteReopened();
   // Only Tick says that it is well again: a read that works tells nothing about a lock or a full disk.
-  if (!status.ok()) SetHealth(registryStatus_, status, "keys.registry");
-  NoteDamage(group);
+  if (!status.ok()) health_.Set(Part::kRegistry, status);
+  NoteTroubles(group);
+  crypto::ForgetHmacKey();  // the key that was made or unwrapped last
   for (Question& question : group) {
     // From before the read: what is revoked after it, the cache leaves out.
     question.lookup.result.generation = generation;
@@ -172,12 +178,14 @@ void KeyService::Worker::Answer(std::vector<Question> group) {
   }
 }
 
-absl::Status KeyService::Worker::ResolveGroup(std::vector<Question>& group) {
+absl::Status KeyService::Worker::ResolveGroup(std::vector<Question>& group, RealClock::time_point deadline) {
   std::vector<Keyring::Lookup*> lookups;
-  RealClock::time_point deadline = RealClock::time_point::max();
   for (Question& question : group) {
-    lookups.push_back(&question.lookup);
-    deadline = std::min(deadline, question.deadline);
+    if (question.lookup.misses.size() <= kMostKeysOfAFetch) {
+      lookups.push_back(&question.lookup);
+    } else {
+      question.lookup.result.status = absl::InvalidArgumentError("a fetch asks for too many keys at once");
+    }
   }
   keyring_->SetLockDeadline(deadline);
   return keyring_->Resolve(lookups);
@@ -189,7 +197,7 @@ absl::StatusOr<EraseResult> KeyService::Worker::EraseNow(std::optional<std::stri
   keyring_->SetLockDeadline(deadline);
   absl::StatusOr<EraseResult> result = keyring_->Erase(keyspace, user);
   NoteReopened();
-  if (absl::IsUnavailable(result.status())) SetHealth(registryStatus_, result.status(), "keys.registry");
+  if (absl::IsUnavailable(result.status())) health_.Set(Part::kRegistry, result.status());
   if (!result.ok()) return result;
   logIsDirty_ = true;
   PublishErasures();
@@ -214,62 +222,52 @@ void KeyService::Worker::CleanLog(RealClock::time_point deadline) {
   keyring_->SetLockDeadline(deadline);
   absl::Status status = keyring_->TruncateLog();
   logIsDirty_ = !status.ok();
-  SetHealth(logStatus_, status, "keys.registry.log");
+  health_.Set(Part::kLog, status);
 }
 
 void KeyService::Worker::NoteReopened() {
   if (keyring_->openings() == knownOpenings_) return;
   knownOpenings_ = keyring_->openings();
   revocations_.RevokeAll();
+  health_.Set(Part::kDamage, absl::OkStatus());  // it may have been restored; else the next who asks finds out
 }
 
 void KeyService::Worker::Tick() {
   const RealClock::time_point deadline = RealClock::now() + kTickLockTimeout;
   keyring_->SetLockDeadline(deadline);
-  SetHealth(rootKeyStatus_, keyring_->CheckRootKeyFile(), "keys.rootKey");
-  bool wasHealthy;
-  {
-    std::lock_guard lock(healthMutex_);
-    wasHealthy = registryStatus_.ok();
-    if (RealClock::now() >= damageShownUntil_) damageStatus_ = absl::OkStatus();
-  }
-  if (!wasHealthy) SetHealth(registryStatus_, keyring_->ProbeWrite(), "keys.registry");
+  health_.Set(Part::kRootKey, keyring_->CheckRootKeyFile());
+  health_.Set(Part::kRoom, keyring_->CheckRoomOnDisk());
+  health_.Expire(RealClock::now());
+  if (!health_.Of(Part::kRegistry).ok()) health_.Set(Part::kRegistry, keyring_->ProbeWrite());
   absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
   NoteReopened();
   if (ids.ok() && !ids->empty()) revocations_.Revoke(*ids);
-  if (!ids.ok()) SetHealth(registryStatus_, ids.status(), "keys.registry");
+  if (!ids.ok()) health_.Set(Part::kRegistry, ids.status());
   if (logIsDirty_) CleanLog(deadline);
   keyring_->DropExpired();
 }
 
-void KeyService::Worker::SetHealth(absl::Status& field, const absl::Status& status, const char* event) {
-  bool changed;
-  {
-    std::lock_guard lock(healthMutex_);
-    changed = field.message() != status.message();
-    field = status;
-  }
-  if (!changed) return;
-  if (status.ok()) {
-    log::Info(event, {{"state", "well again"}});
-  } else {
-    log::Error(event, {{"error", status}});
-  }
-}
-
-void KeyService::Worker::NoteDamage(const std::vector<Question>& group) {
-  std::lock_guard lock(healthMutex_);
+void KeyService::Worker::NoteTroubles(const std::vector<Question>& group) {
+  const RealClock::time_point now = RealClock::now();
   for (const Question& question : group) {
-    const absl::Status& status = question.lookup.result.status;
-    if (status.ok() || status.message() == registryStatus_.message()) continue;
-    if (status.message() == rootKeyStatus_.message()) continue;
-    damageStatus_ = status;
-    damageShownUntil_ = RealClock::now() + kShowDamage;
+    const FetchResult& result = question.lookup.result;
+    if (!result.limit.ok()) {
+      const absl::Status room = keyring_->CheckRoomOnDisk();
+      health_.Set(Part::kRoom, room);
+      if (room.ok()) health_.SetUntil(Part::kNewUsers, result.limit, now + kShow);
+    }
+    if (!result.damage.ok()) health_.SetUntil(Part::kDamage, result.damage, now + kShow);
+  }
+  // All caches begin anew with it, so not each time.
+  if (keyring_->hasDamagedPages() && now >= reopenNotBefore_) {
+    keyring_->Reopen();
+    reopenNotBefore_ = now + kShow;
   }
 }
 
 absl::StatusOr<std::unique_ptr<KeyService>> KeyService::Open(KeyServiceOptions options) {
   if (options.cacheTtl < std::chrono::seconds(1)) return absl::InvalidArgumentError("keys.cacheTtl is at least 1s");
+  if (options.newUsersPerSecond < 1) return absl::InvalidArgumentError("keys.newUsersPerSecond is at least 1");
   absl::StatusOr<std::unique_ptr<Keyring>> keyring = Keyring::Open(options);
   if (!keyring.ok()) return keyring.status();
   return std::unique_ptr<KeyService>(new KeyService(std::make_unique<Worker>(std::move(options), *std::move(keyring))));
@@ -284,8 +282,8 @@ absl::StatusOr<EraseResult> KeyService::Erase(std::optional<std::string_view> ke
 
 absl::Status KeyService::health() const { return worker_->health(); }
 
-void KeyService::Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done) {
-  worker_->Fetch(std::move(misses), std::move(done));
+void KeyService::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
+  worker_->Fetch(std::move(misses), workload, std::move(done));
 }
 
 crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(worker_->secret()); }

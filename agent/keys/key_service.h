@@ -32,16 +32,26 @@ struct KeyServiceOptions {
   std::chrono::seconds sharedKeyWindow = std::chrono::hours(30 * 24);
   // How long a Fetch waits for a locked registry before it says kUnavailable.
   std::chrono::milliseconds registryTimeout = std::chrono::seconds(2);
-  // Clocks, for tests.
+  // Keys of new users per second that one workload may have made; those of ten seconds may be made at once.
+  size_t newUsersPerSecond = 10'000;
+  // Clocks and the bytes that the registry may still grow by, for tests.
   std::function<SteadyTime()> steadyNow = [] { return std::chrono::steady_clock::now(); };
   std::function<absl::Time()> wallNow = [] { return absl::Now(); };
+  std::function<uint64_t()> freeBytes;  // asks the file system when empty
 };
+
+// A Fetch asks for no more keys than this at once: the service works on one at a time, and everybody else waits for it.
+// Making a new user's key takes about 25 us, so this is one of about 6 ms.
+inline constexpr size_t kMostKeysOfAFetch = 256;
 
 // What a fetch asks for.
 struct Misses {
   std::vector<OwnedScopeName> scopes;  // found or made
   std::vector<crypto::KeyId> ids;      // found; unmasked
   bool empty() const { return scopes.empty() && ids.empty(); }
+  size_t size() const { return scopes.size() + ids.size(); }
+  // Takes the last `count` of them out, or all, and keeps their order.
+  Misses Take(size_t count);
 };
 
 // What a fetch found. Made by KeyService, taken by KeyCache::Deliver; nobody else looks inside.
@@ -50,13 +60,20 @@ struct FetchResult {
     OwnedScopeName name;
     ScopeKey key;
   };
-  enum class IdState { kReady, kErased, kUnknown };
+  enum class IdState {
+    kReady,
+    kErased,
+    kUnknown,
+    kDamaged,  // the registry has it, but its row does not give the key any more
+  };
   struct ById {
     crypto::KeyId id;
     IdState state = IdState::kUnknown;
     ScopeKey key;  // kReady only
   };
   absl::Status status;  // kUnavailable: some or all could not be had now; what could is below
+  absl::Status damage;  // what is wrong with a row that was asked for, for health()
+  absl::Status limit;   // why keys of new users were not made, for health()
   std::vector<ByScope> scopes;
   std::vector<ById> ids;
   uint64_t generation = 0;  // of the revocations, when the registry was read
@@ -95,8 +112,9 @@ class KeyService {
   absl::Status health() const;
 
   // Finds what is asked for and makes scope keys that do not exist yet, all in one transaction. `done` is called
-  // exactly once, on the service's thread, within registryTimeout and a little. KeyCache::Fetch is the usual way here.
-  void Fetch(Misses misses, absl::AnyInvocable<void(FetchResult)> done);
+  // exactly once, on the service's thread. Workloads take turns, and erasures come before them. kInvalidArgument: more
+  // than kMostKeysOfAFetch. KeyCache::Fetch is the usual way here.
+  void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
 
   // A mask of the registry's secret; each thread makes its own.
   crypto::KeyIdMask NewMask() const;

@@ -1,6 +1,7 @@
 // Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys.
 #include "keys/keyring.h"
 
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -312,8 +313,27 @@ absl::StatusOr<crypto::SecretKey> Keyring::Unwrap(const Registry::Row& row) {
   if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second, row.wrappedKey, RowAad(row));
   // The id commits to the key: what a record names is what opens it.
   if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
-  return absl::UnavailableError(StrCat("registry ", options_.registryPath, " is corrupt: the key of a ",
-                                       ScopeLabel(row.scope), " is damaged; restore it from a backup"));
+  return absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: the key of a ",
+                                    ScopeLabel(row.scope), " is damaged; its records wait. Restore it from a backup"));
+}
+
+// Erasing needs room in the write-ahead log, so new users must not take the last of it.
+absl::Status Keyring::CheckRoomOnDisk() const {
+  constexpr uint64_t kKeepFree = 64 << 20;
+  uint64_t free = 0;
+  if (options_.freeBytes) {
+    free = options_.freeBytes();
+  } else {
+    struct statvfs info;
+    if (statvfs(options_.registryPath.c_str(), &info) != 0) return absl::OkStatus();
+    free = uint64_t{info.f_bavail} * info.f_frsize;
+    // A file system of its own may be small.
+    const uint64_t all = uint64_t{info.f_blocks} * info.f_frsize;
+    if (free >= all / 20) return absl::OkStatus();
+  }
+  if (free >= kKeepFree) return absl::OkStatus();
+  return absl::UnavailableError(StrCat("registry ", options_.registryPath, ": the disk is nearly full (", free >> 20,
+                                       " MiB left); records of new users wait, so that users can still be erased"));
 }
 
 }  // namespace kveil::keys

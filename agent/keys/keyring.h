@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "crypto/secret.h"
 #include "keys/key_service.h"
+#include "keys/new_user_limit.h"
 #include "keys/registry.h"
 
 namespace kveil::keys {
@@ -32,10 +33,12 @@ class Keyring {
   // One caller's question, and its answer.
   struct Lookup {
     Misses misses;
+    std::string workload;
     FetchResult result;
   };
   // Answers all lookups: one read transaction, and one write transaction for the scope keys that have to be made. Each
-  // result's status says whether all of it could be answered. The status returned is the registry's.
+  // result's status says whether all of it could be answered. The status returned is the registry's. A row that is
+  // damaged is the matter of those who asked for it, and is no error of the registry.
   absl::Status Resolve(absl::Span<Lookup* const> lookups);
 
   // See KeyService::Erase. Does not tell the caches: PollErasures does.
@@ -54,8 +57,19 @@ class Keyring {
   // a restart nothing could open what it sealed.
   absl::Status CheckRootKeyFile();
 
+  // Whether the disk has room for more than erasures. While it has not, no new user's key is made.
+  absl::Status CheckRoomOnDisk() const;
+
   // Forgets throw-away keys that are too old.
   void DropExpired();
+
+  // Whether some page of the registry did not read. Reopen has it opened anew before the next call: the file may have
+  // been put right in place.
+  bool hasDamagedPages() const { return hasDamagedPages_; }
+  void Reopen() {
+    broken_ = true;
+    hasDamagedPages_ = false;
+  }
 
   // Grows when the registry was opened anew: it may be a restored one, so that what caches hold may not be in it.
   uint64_t openings() const { return openings_; }
@@ -76,7 +90,7 @@ class Keyring {
     SteadyTime expires;
   };
 
-  explicit Keyring(const KeyServiceOptions& options) : options_(options) {}
+  explicit Keyring(const KeyServiceOptions& options) : options_(options), newUsers_(options.newUsersPerSecond) {}
 
   absl::Status OpenRegistry(bool create);
   absl::Status LoadRootKey(bool registryIsNew);
@@ -91,6 +105,10 @@ class Keyring {
   absl::Status Read(absl::Span<Lookup* const> lookups, std::vector<Missing>& missing);
   absl::Status ReadScope(Lookup& lookup, size_t scope, std::vector<Missing>& missing);
   absl::Status ReadId(Lookup& lookup, const crypto::KeyId& id);
+  absl::Status ReadDamaged(Lookup& lookup, const absl::Status& status);
+  static void NoteDamage(Lookup& lookup, const absl::Status& damage);
+  // Whether one more new user's key may be made for the workload.
+  absl::Status MayMakeUser(const std::string& workload);
   absl::Status Make(const std::vector<Missing>& missing);
   absl::Status MakeOne(const Missing& missing);
   absl::Status MakeThrowAway(const Missing& missing);
@@ -106,12 +124,15 @@ class Keyring {
   const KeyServiceOptions options_;
   std::unique_ptr<Registry> registry_;  // null or broken after an error, until it can be opened again
   bool broken_ = false;
+  bool hasDamagedPages_ = false;
   std::chrono::steady_clock::time_point lockDeadline_;
   std::optional<Registry::Identity> identity_;
   crypto::SecretKey rootKey_;
   crypto::SecretKey secret_;
   std::map<int64_t, crypto::SecretKey> epochs_;
   absl::Status rootKeyStatus_;
+  NewUserLimit newUsers_;
+  std::optional<absl::Status> roomOnDisk_;  // for the lookups being answered
   absl::flat_hash_map<Subject, ThrowAway> throwAways_;
   int64_t lastErasure_ = 0;
   uint64_t openings_ = 0;

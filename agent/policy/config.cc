@@ -165,7 +165,7 @@ std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets)
 }
 
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
-  const JsonObject object(value, {"root", "registry", "cacheTtl"});
+  const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
   if (const auto root = object.Find("root")) {
     const JsonObject source(*root, {"file"}, {"vault", "awsKms", "pkcs11"});
     if (source.ExactlyOneOf({"file"})) ReadPath(source, "file", keys.rootKeyFile);
@@ -175,6 +175,7 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
     if (source.ExactlyOneOf({"sqlite"})) ReadPath(source, "sqlite", keys.registryPath);
   }
   if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(seconds(1), hours(1));
+  if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
 }
 
 bool IsGroupName(std::string_view name) {
@@ -208,9 +209,9 @@ void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
 }
 
 void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
-  const JsonObject object(value,
-                          {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "totalMemory",
-                           "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
+  const JsonObject object(
+      value, {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "batchUsers", "totalMemory",
+              "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
   const auto number = [&](std::string_view key, size_t& field, int64_t least, int64_t most) {
     if (const auto found = object.Find(key)) field = found->Integer(least, most);
   };
@@ -225,6 +226,7 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   size("requestSize", limits.requestSize, kMebibyte, 256 * kMebibyte);  // a TLS greeting reads as 352 MiB
   size("responseSize", limits.responseSize, kMebibyte, kGibibyte);
   size("batchSize", limits.batchSize, kMebibyte, kGibibyte);
+  number("batchUsers", limits.batchUsers, 1, 100000);  // the capacity of a worker's key cache
   size("totalMemory", limits.totalMemory, kMebibyte, 1024 * kGibibyte);
   duration("connectTimeout", limits.connectTimeout, milliseconds(100), minutes(10));
   duration("keyTimeout", limits.keyTimeout, milliseconds(100), minutes(1));

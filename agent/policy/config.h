@@ -73,6 +73,7 @@ struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
+  size_t newUsersPerSecond = 10000;  // whose keys are made, for one workload
 };
 
 struct AdminConfig {
@@ -90,6 +91,7 @@ struct LimitsConfig {
   size_t requestSize = 100 * size_t{1} << 20;   // longest frame from a client (Kafka's socket.request.max.bytes)
   size_t responseSize = 128 * size_t{1} << 20;  // longest response that is read whole
   size_t batchSize = 64 * size_t{1} << 20;      // one record batch after decompression
+  size_t batchUsers = 100000;                   // different users of one record batch
   size_t totalMemory = size_t{1} << 30;         // frames longer than a receive buffer, over all workers
   std::chrono::milliseconds connectTimeout = std::chrono::seconds(10);  // to the broker
   std::chrono::milliseconds keyTimeout = std::chrono::seconds(5);       // how long a frame waits for keys

@@ -25,6 +25,7 @@ class Node {
     options.rootKeyFile = folder_ + "/root.key";
     options.registryPath = folder_ + "/registry.db";
     options.cacheTtl = std::chrono::hours(1);
+    options.newUsersPerSecond = 1'000'000'000;
     service = *KeyService::Open(options);
     cache = std::make_unique<KeyCache>(*service);
     for (size_t i = 0; i < users; ++i) names.push_back("user-" + std::to_string(i));
@@ -40,9 +41,12 @@ class Node {
     Misses misses;
     for (size_t i = first; i < first + users; ++i)
       misses.scopes.emplace_back(Scope::kUser, "clicks", "user-" + std::to_string(i));
-    std::promise<FetchResult> promise;
-    cache->Fetch(std::move(misses), [&](FetchResult result) { promise.set_value(std::move(result)); });
-    if (absl::Status status = cache->Deliver(promise.get_future().get()); !status.ok()) abort();
+    while (!misses.empty()) {
+      std::promise<FetchResult> promise;
+      cache->Fetch(misses.Take(kMostKeysOfAFetch), "bench",
+                   [&](FetchResult result) { promise.set_value(std::move(result)); });
+      if (absl::Status status = cache->Deliver(promise.get_future().get()); !status.ok()) abort();
+    }
   }
 
   std::unique_ptr<KeyService> service;

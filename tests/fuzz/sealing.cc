@@ -92,11 +92,13 @@ class World {
   Outcome Again(Work work) {
     Outcome outcome = work();
     if (outcome.kind != Outcome::Kind::kMissingKeys) return outcome;
-    std::promise<keys::FetchResult> promise;
-    scratch_->keyCache.Fetch(std::move(outcome.misses),
-                             [&promise](keys::FetchResult result) { promise.set_value(std::move(result)); });
-    const absl::Status delivered = scratch_->keyCache.Deliver(promise.get_future().get());
-    Check(delivered.ok(), "the keys are to be had");
+    while (!outcome.misses.empty()) {
+      std::promise<keys::FetchResult> promise;
+      scratch_->keyCache.Fetch(outcome.misses.Take(keys::kMostKeysOfAFetch), "fuzz",
+                               [&promise](keys::FetchResult result) { promise.set_value(std::move(result)); });
+      const absl::Status delivered = scratch_->keyCache.Deliver(promise.get_future().get());
+      Check(delivered.ok(), "the keys are to be had");
+    }
     outcome = work();
     Check(outcome.kind != Outcome::Kind::kMissingKeys, "no key is missing after it was fetched");
     return outcome;

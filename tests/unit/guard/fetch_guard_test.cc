@@ -386,7 +386,7 @@ TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
   {
-    const UnreadableKeys unreadable(registryFile());
+    const MissingRegistry missing(registryFile());
     FetchResponse::Partition partition;
     const auto held = TimeOf([&] { partition = Get("clicks", sealed); });
     EXPECT_EQ(partition.errorCode, ErrorCode::kNone);

@@ -80,15 +80,25 @@ class LockedRegistry : public RegistryFault {
   explicit LockedRegistry(const std::string& path) : RegistryFault(path) { Do("BEGIN IMMEDIATE"); }
 };
 
-// No key can be read while it lives.
-class UnreadableKeys : public RegistryFault {
+// No key can be read while it lives: the registry is not where it should be.
+class MissingRegistry {
  public:
-  explicit UnreadableKeys(const std::string& path) : RegistryFault(path) {
-    Do("CREATE TABLE kept AS SELECT * FROM wrappedKeys; UPDATE wrappedKeys SET bytes = zeroblob(60)");
+  explicit MissingRegistry(std::string path) : path_(std::move(path)) {
+    std::filesystem::rename(path_, path_ + ".away");
   }
-  ~UnreadableKeys() {
-    Do("UPDATE wrappedKeys SET bytes = (SELECT bytes FROM kept WHERE kept.number = wrappedKeys.number);"
-       "DROP TABLE kept");
+  ~MissingRegistry() { std::filesystem::rename(path_ + ".away", path_); }
+  MissingRegistry(const MissingRegistry&) = delete;
+  MissingRegistry& operator=(const MissingRegistry&) = delete;
+
+ private:
+  const std::string path_;
+};
+
+// The row of the key that was made first is damaged.
+class DamagedKey : public RegistryFault {
+ public:
+  explicit DamagedKey(const std::string& path) : RegistryFault(path) {
+    Do("UPDATE wrappedKeys SET bytes = zeroblob(60) WHERE number = 1");
   }
 };
 

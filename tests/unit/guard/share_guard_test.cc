@@ -226,7 +226,7 @@ TEST_F(ShareGuardTest, waitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
   Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
   shared_->limits.keyTimeout = std::chrono::milliseconds(10);
   {
-    const UnreadableKeys unreadable(registryFile());
+    const MissingRegistry missing(registryFile());
     const auto start = std::chrono::steady_clock::now();
     const auto nothing = Guarded(ResponseOf(kClicks, sealed, 0, 0));
     EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(600)) << "two thirds of the lock";
@@ -245,7 +245,7 @@ TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
   ShareFetchRequest acknowledging = RequestFor({kClicks});
   acknowledging.topics.at(0).partitions.at(0).acknowledgementBatches.emplace_back();
   {
-    const UnreadableKeys unreadable(registryFile());
+    const MissingRegistry missing(registryFile());
     EXPECT_TRUE(Guarded(ResponseOf(kClicks, sealed, 0, 0)).records->empty());
     EXPECT_TRUE(shared_->keyOutages.any());
     const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 2));

@@ -160,7 +160,7 @@ TEST_F(KeyCacheTest, EmptiesItselfWhenItMissedTooManyErasures) {
 }
 
 TEST_F(KeyCacheTest, HoldsNoMoreThanItsCapacityAndDropsTheOldest) {
-  KeyCache small(*service_, 10);
+  KeyCache small(*service_, seconds(5), 10);
   for (int i = 0; i < 30; ++i) {
     SealingKey(*service_, small, User(std::to_string(i)));
     Advance(seconds(6));
@@ -172,7 +172,7 @@ TEST_F(KeyCacheTest, HoldsNoMoreThanItsCapacityAndDropsTheOldest) {
 }
 
 TEST_F(KeyCacheTest, KeepsTheKeysOfAFrameWithMoreUsersThanItsCapacity) {
-  KeyCache small(*service_, 10);
+  KeyCache small(*service_, seconds(5), 10);
   Misses misses;
   for (int i = 0; i < 35; ++i) misses.scopes.emplace_back(User(std::to_string(i)));
   ASSERT_TRUE(small.Deliver(Ask(*service_, std::move(misses))).ok());

@@ -55,10 +55,25 @@ class KeyTest : public testing::Test {
     wallMillis_ += time.count();
   }
 
-  static FetchResult Ask(KeyService& service, Misses misses) {
-    std::promise<FetchResult> promise;
-    service.Fetch(std::move(misses), [&promise](FetchResult result) { promise.set_value(std::move(result)); });
-    return promise.get_future().get();
+  // All of it, piece by piece, as one result.
+  static FetchResult Ask(KeyService& service, Misses misses, std::string_view workload = "app.service") {
+    FetchResult sum;
+    bool isFirst = true;
+    do {
+      std::promise<FetchResult> promise;
+      service.Fetch(misses.Take(kMostKeysOfAFetch), workload,
+                    [&promise](FetchResult result) { promise.set_value(std::move(result)); });
+      FetchResult piece = promise.get_future().get();
+      if (isFirst) {
+        sum = std::move(piece);
+      } else {
+        for (auto& found : piece.scopes) sum.scopes.push_back(std::move(found));
+        for (auto& found : piece.ids) sum.ids.push_back(std::move(found));
+        sum.status.Update(piece.status);
+      }
+      isFirst = false;
+    } while (!misses.empty());
+    return sum;
   }
 
   static ScopeName User(std::string_view user, std::string_view keyspace = "clicks") {

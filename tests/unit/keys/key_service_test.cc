@@ -164,7 +164,7 @@ TEST_F(KeyServiceTest, AnswersEveryFetchBeforeItEnds) {
   int answers = 0;  // counted on the service's one thread, read after it ended
   auto service = Open();
   for (int i = 0; i < 200; ++i)
-    service->Fetch(Users(i, 2),
+    service->Fetch(Users(i, 2), "app.service",
                    [&answers](FetchResult result) { answers += result.status.ok() && result.scopes.size() == 2; });
   service.reset();
   EXPECT_EQ(answers, 200);

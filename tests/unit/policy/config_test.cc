@@ -28,9 +28,10 @@ TEST(ConfigTest, EveryFieldArrives) {
     "clusters": { "east": { "tls": { "ca": "/t/ca", "certificate": "/t/c", "key": "/t/k", "crl": "/t/crl",
                                      "serverNames": ["b1.example", ".example.org"], "identities": "/t/i",
                                      "minimumVersion": "1.3" } }, "west": {} },
-    "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m" },
+    "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m", "newUsersPerSecond": 6 },
     "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops", "eraseGroup": "privacy" }, "workers": 3,
     "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
+                "batchUsers": 9,
                 "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
                 "stallTimeout": "3s", "idleTimeout": "4m", "drainTimeout": "0ms" },
     "log": { "level": "error" } })",
@@ -58,6 +59,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->keys.rootKeyFile, "/k/root");
   EXPECT_EQ(config->keys.registryPath, "/k/db");
   EXPECT_EQ(config->keys.cacheTtl, std::chrono::minutes(5));
+  EXPECT_EQ(config->keys.newUsersPerSecond, 6u);
   EXPECT_EQ(config->policies, "/p");
   EXPECT_EQ(config->admin.socket, "/s");
   EXPECT_EQ(config->admin.metrics->Text(), "[::1]:1234");
@@ -69,6 +71,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->limits.requestSize, size_t{1} << 20);
   EXPECT_EQ(config->limits.responseSize, size_t{2} << 20);
   EXPECT_EQ(config->limits.batchSize, size_t{3} << 20);
+  EXPECT_EQ(config->limits.batchUsers, 9u);
   EXPECT_EQ(config->limits.totalMemory, size_t{5} << 20);
   EXPECT_EQ(config->limits.connectTimeout, milliseconds(1000));
   EXPECT_EQ(config->limits.keyTimeout, milliseconds(200));

@@ -124,6 +124,7 @@ TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
   EXPECT_EQ(example->keys.rootKeyFile, defaults->keys.rootKeyFile);
   EXPECT_EQ(example->keys.registryPath, defaults->keys.registryPath);
   EXPECT_EQ(example->keys.cacheTtl, defaults->keys.cacheTtl);
+  EXPECT_EQ(example->keys.newUsersPerSecond, defaults->keys.newUsersPerSecond);
   EXPECT_EQ(example->policies, defaults->policies);
   EXPECT_EQ(example->admin.socket, defaults->admin.socket);
   EXPECT_EQ(example->admin.metrics, defaults->admin.metrics);
@@ -136,6 +137,7 @@ TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
   EXPECT_EQ(stated.requestSize, meant.requestSize);
   EXPECT_EQ(stated.responseSize, meant.responseSize);
   EXPECT_EQ(stated.batchSize, meant.batchSize);
+  EXPECT_EQ(stated.batchUsers, meant.batchUsers);
   EXPECT_EQ(stated.totalMemory, meant.totalMemory);
   EXPECT_EQ(stated.connectTimeout, meant.connectTimeout);
   EXPECT_EQ(stated.keyTimeout, meant.keyTimeout);

@@ -1,0 +1,187 @@
+// Batches that wait for very many keys, or for keys that no waiting brings.
+#include "guard/key_wait.h"
+
+#include <gtest/gtest.h>
+
+#include "guard/share_guard.h"
+#include "produce_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using State = keys::KeyCache::State;
+using observe::RefuseReason;
+
+TEST(KeyRoom, holdsOneBatchOfAWorkloadAndNoMoreKeysThanTheCacheKeepsInUse) {
+  constexpr size_t kFull = keys::kKeyCacheCapacity;
+  KeyRoom room;
+  EXPECT_TRUE(room.Enter("a", kFull));
+  EXPECT_FALSE(room.Enter("a", 1)) << "a second one of the same workload";
+  EXPECT_TRUE(room.Enter("b", kFull));
+  EXPECT_TRUE(room.Enter("c", kFull));
+  EXPECT_FALSE(room.Enter("d", 1));
+  room.Leave("b");
+  EXPECT_TRUE(room.Enter("d", kFull));
+}
+
+class ManyKeys : public ProduceGuardTest {
+ protected:
+  static std::vector<TestRecord> RecordsOf(size_t users) {
+    std::vector<TestRecord> records;
+    for (size_t i = 0; i < users; ++i) records.push_back(ClickOf(StrCat("user-", i)));
+    return records;
+  }
+  size_t CountCached(const std::vector<crypto::KeyId>& ids, State state) {
+    return static_cast<size_t>(std::count_if(
+        ids.begin(), ids.end(), [&](const auto& id) { return scratch_->keyCache.FindById(id).state == state; }));
+  }
+  absl::Status Fetch(keys::Misses misses, Clock::time_point deadline) {
+    return Await(
+        FetchKeys(*loop_, scratch_->keyCache, scratch_->keyRoom, connection_.workload, std::move(misses), deadline));
+  }
+};
+
+TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
+  const size_t users = 3 * keys::kMostKeysOfAFetch + 7;
+  shared_->limits.keyTimeout = std::chrono::seconds(20);
+  const ByteBuffer batch = ProducedBatch(RecordsOf(users));
+  const RequestResult result = Produce({Topic("clicks", {{0, batch}})});
+  ASSERT_TRUE(result.rewritten());
+  const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
+  const ReadBatch opened = Opened(*forwarded.topicData.at(0).partitionData.at(0).records);
+  ASSERT_EQ(opened.records.size(), users);
+  EXPECT_EQ(opened.records.back().value, Click(StrCat("user-", users - 1)));
+  EXPECT_TRUE(scratch_->keyRoom.Enter(NameOf(connection_.workload), 1)) << "it still holds its room";
+}
+
+// Whoever forged one id of a batch has stopped its reader already: the rest is not looked for.
+TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
+  std::vector<crypto::KeyId> ids(5 * keys::kMostKeysOfAFetch);
+  for (crypto::KeyId& id : ids) id = crypto::ComputeKeyId(crypto::SecretKey::Random());
+  keys::Misses misses;
+  misses.ids = ids;
+  EXPECT_TRUE(Fetch(std::move(misses), Clock::now() + std::chrono::seconds(20)).ok());
+  EXPECT_EQ(CountCached(ids, State::kUnknown), keys::kMostKeysOfAFetch);
+}
+
+TEST_F(ManyKeys, waitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
+  ASSERT_TRUE(scratch_->keyRoom.Enter(NameOf(connection_.workload), 1));
+  const RequestResult result = Produce({Topic("clicks", {{0, ProducedBatch(RecordsOf(keys::kMostKeysOfAFetch + 1))}})});
+  EXPECT_EQ(CodeOf(result), 19);
+  scratch_->keyRoom.Leave(NameOf(connection_.workload));
+}
+
+TEST_F(ManyKeys, aBatchOfMoreUsersThanItMayHaveIsRefusedForGood) {
+  shared_->limits.batchUsers = 3;
+  const auto codeOf = [&](std::vector<TestRecord> records) {
+    return CodeOf(Produce({Topic("clicks", {{0, ProducedBatch(std::move(records))}})}));
+  };
+  EXPECT_EQ(codeOf(RecordsOf(4)), 10);
+  EXPECT_FALSE(service_->Erase(std::nullopt, "user-0").ok()) << "a key was made before it was refused";
+  // Records of the same users count once, and null values not at all: they are not sealed.
+  std::vector<TestRecord> many = RecordsOf(3);
+  for (const TestRecord& record : RecordsOf(3)) many.push_back(record);
+  for (TestRecord& record : RecordsOf(3)) {
+    record.value = std::nullopt;
+    many.push_back(record);
+  }
+  EXPECT_EQ(codeOf(many), 0);
+  // What the cache holds changes nothing about it.
+  EXPECT_EQ(codeOf({ClickOf("user-3")}), 0);
+  EXPECT_EQ(codeOf(RecordsOf(4)), 10);
+}
+
+TEST_F(ManyKeys, aReaderStopsBeforeABatchOfMoreUsersThanItMayHave) {
+  const ByteBuffer sealed = Sealed(RecordsOf(4));
+  Advance(std::chrono::minutes(5));
+  OpenTask task = TaskToOpen();
+  task.usersLimit = 3;
+  const OpenOutcome stopped = OpenTo(task, sealed, *std::make_unique<ByteBuffer>());
+  EXPECT_EQ(stopped.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(stopped.reason, RefuseReason::kTooLarge);
+  task.usersLimit = 4;
+  EXPECT_EQ(Opened(task, sealed).records.size(), 4u);
+}
+
+class DamagedKeys : public InterceptorTest {
+ protected:
+  DamagedKeys() {
+    UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]})");
+    anna_ = Sealed({ClickOf("anna")});  // hers is the first key
+    bert_ = Sealed({ClickOf("bert")});
+    Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
+    damaged_ = std::make_unique<DamagedKey>(registryFile());
+    shared_->limits.keyTimeout = std::chrono::hours(1);  // it must not be waited for
+  }
+
+  RecordsOpener::Result OpenRecords(const ByteBuffer& records) {
+    RecordsOpener opener(*shared_, *scratch_, *loop_, connection_);
+    RecordsOpener::Partition partition;
+    partition.records = records;
+    partition.topicName = "clicks";
+    partition.topic = Topic();
+    RecordsOpener::Response response;
+    response.keyDeadline = Clock::now() + shared_->limits.keyTimeout;
+    proxy::Arena arena(shelf_);
+    return Await(opener.Open(partition, response, arena));
+  }
+
+  proxy::BufferShelf shelf_{0};
+  ByteBuffer anna_;
+  ByteBuffer bert_;
+  std::unique_ptr<DamagedKey> damaged_;
+};
+
+TEST_F(DamagedKeys, stopAReaderAtOnceAndThatIsNoOutage) {
+  const RecordsOpener::Result stopped = OpenRecords(anna_);
+  EXPECT_EQ(stopped.stop, RefuseReason::kKeysUnavailable);
+  EXPECT_TRUE(stopped.missing.empty()) << "a share group would wait for it";
+  EXPECT_FALSE(OpenRecords(bert_).stop.has_value());
+  EXPECT_NE(std::string(service_->health().message()).find("damaged"), std::string::npos);
+}
+
+TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
+  shared_->topicNames.Learn(Id(1), "clicks");
+  ShareGuard guard(*shared_, *scratch_, *loop_, connection_);
+  kafka::ShareFetchRequest request;
+  request.shareSessionEpoch = 0;
+  request.topics.emplace_back().topicId = Id(1);
+  EXPECT_TRUE(Request(guard, 2, request).forwarded());
+  kafka::ShareFetchResponse response;
+  auto& topic = response.responses.emplace_back();
+  topic.topicId = Id(1);
+  topic.partitions.emplace_back().records = anna_;
+  EXPECT_TRUE(Response(guard, 2, response).rewritten());
+  EXPECT_FALSE(shared_->keyOutages.any());
+  EXPECT_TRUE(Request(guard, 2, request).forwarded());
+}
+
+TEST(KeyOutages, areOfOneTopicOfOneClusterAndEnd) {
+  KeyOutages outages;
+  KeyOutages::Clock::time_point now{};
+  keys::Misses missing;
+  missing.ids.resize(1000);
+  outages.Began("main", "clicks", std::move(missing), now);
+  EXPECT_TRUE(outages.any());
+  EXPECT_FALSE(outages.Find("other", "clicks", now).has_value());
+  EXPECT_FALSE(outages.Find("main", "orders", now).has_value());
+  ASSERT_TRUE(outages.Find("main", "clicks", now).has_value());
+  EXPECT_LE(outages.Find("main", "clicks", now)->size(), keys::kMostKeysOfAFetch);
+  outages.Ended("other", "clicks");
+  EXPECT_TRUE(outages.Find("main", "clicks", now).has_value());
+  outages.Ended("main", "clicks");
+  EXPECT_FALSE(outages.any());
+}
+
+TEST(KeyOutages, thatNobodyAsksAboutAnyMoreAreForgotten) {
+  KeyOutages outages;
+  KeyOutages::Clock::time_point now{};
+  outages.Began("main", "clicks", {}, now);
+  now += std::chrono::minutes(11);
+  EXPECT_FALSE(outages.Find("main", "orders", now).has_value());
+  EXPECT_FALSE(outages.any());
+}
+
+}  // namespace
+}  // namespace kveil::guard
