@@ -132,10 +132,11 @@ void Loop::Run() {
     // Looked at first: what was posted before Stop is in the queue by now.
     const bool last = stopping();
     RunPosted();
+    while (Waiter* const waiter = yielded_.Pop()) ready_->Push(*waiter);
     ready_->Run(kResumesPerTurn);
     if (last && taskCount_ == 0 && ready_->empty()) break;
     WatchColdMemory();
-    SubmitAndCollect(/*mayWait=*/ready_->empty());
+    SubmitAndCollect(/*mayWait=*/ready_->empty() && yielded_.empty());
     FireTimers();
   }
   DrainOperations();

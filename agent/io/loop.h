@@ -85,6 +85,23 @@ class Loop {
     return SleepAwaiter(*this, std::chrono::steady_clock::now() + duration);
   }
 
+  // Lets everybody else go first: all who are ready, and all that the kernel has for them. For long work in steps.
+  class YieldAwaiter {
+   public:
+    explicit YieldAwaiter(Loop& loop) : loop_(loop) {}
+    bool await_ready() const { return false; }
+    void await_suspend(std::coroutine_handle<> coroutine) {
+      waiter_.coroutine = coroutine;
+      loop_.yielded_.Push(waiter_);
+    }
+    void await_resume() {}
+
+   private:
+    Loop& loop_;
+    Waiter waiter_;
+  };
+  YieldAwaiter Yield() { return YieldAwaiter(*this); }
+
   BufferPool& receiveBuffers() { return receiveBuffers_; }
 
   // For the operations of this folder; the loop's thread. Submits the operation at the end of this turn; when the
@@ -139,6 +156,7 @@ class Loop {
   ColdMemoryTimer coldMemory_;
   TimerHeap timers_;
   ReadyQueue* ready_ = nullptr;  // of the thread that runs the loop
+  WaiterList yielded_;           // ready again in the next turn
   std::vector<std::coroutine_handle<>> spawnedBeforeRun_;
   size_t taskCount_ = 0;
   size_t pendingOperations_ = 0;

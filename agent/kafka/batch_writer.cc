@@ -127,7 +127,8 @@ HeaderEdit HeaderEdit::Exchange(Bytes whole, std::string_view key, Bytes value) 
 void BatchWriter::Begin(const BatchHeader& original, ByteBuffer& out) {
   header_ = original;
   out_ = &out;
-  start_ = out.size();
+  batch_ = original.codec() == Codec::kNone ? &out : &own_;
+  start_ = batch_ == &out ? out.size() : 0;
   used_ = start_;
   count_ = 0;
   Reserve(kBatchHeaderSize);
@@ -137,8 +138,8 @@ void BatchWriter::Begin(const BatchHeader& original, ByteBuffer& out) {
 // Room for that many bytes, with the tail padding behind it.
 uint8_t* BatchWriter::Reserve(size_t size) {
   const size_t needed = used_ + size + kTailPadding;
-  if (needed > out_->size()) Grow(*out_, used_, needed + std::max(kMinGrowth, (needed - start_) / 2));
-  uint8_t* room = out_->data() + used_;
+  if (needed > batch_->size()) Grow(*batch_, used_, needed + std::max(kMinGrowth, (needed - start_) / 2));
+  uint8_t* room = batch_->data() + used_;
   used_ += size;
   return room;
 }
@@ -218,16 +219,21 @@ void BatchWriter::DropLastRecord() {
 }
 
 void BatchWriter::Abandon() {
-  out_->resize(start_);
+  if (batch_ == out_) out_->resize(start_);
   used_ = start_;
   count_ = 0;
   out_ = nullptr;
 }
 
+void BatchWriter::ShrinkTo(size_t capacity) {
+  if (own_.capacity() > capacity) own_ = ByteBuffer();
+  if (compressed_.capacity() > capacity) compressed_ = ByteBuffer();
+}
+
 // Replaces the records by their compressed form.
 absl::Status BatchWriter::CompressRecords(Codec codec) {
   const size_t records = start_ + kBatchHeaderSize;
-  absl::Status status = Compress(codec, Bytes(out_->data() + records, used_ - records), compressed_);
+  absl::Status status = Compress(codec, Bytes(batch_->data() + records, used_ - records), compressed_);
   if (!status.ok()) return status;
   used_ = records;
   std::memcpy(Reserve(compressed_.size()), compressed_.data(), compressed_.size());
@@ -250,8 +256,14 @@ absl::Status BatchWriter::Finish(Codec codec) {
   header_.attributes =
       static_cast<int16_t>((header_.attributes & ~BatchHeader::kCodecMask) | static_cast<int16_t>(codec));
   header_.count = count_;
-  out_->resize(used_);
-  CompleteBatch(header_, MutableBytes(out_->data() + start_, size()));
+  batch_->resize(used_);
+  CompleteBatch(header_, MutableBytes(batch_->data() + start_, size()));
+  if (batch_ != out_) {
+    const size_t before = out_->size();
+    Grow(*out_, before, before + own_.size() + kTailPadding);
+    std::memcpy(out_->data() + before, own_.data(), own_.size());
+    out_->resize(before + own_.size());
+  }
   out_ = nullptr;
   return absl::OkStatus();
 }

@@ -7,7 +7,8 @@
 //
 // What a reader or the broker relies on is copied from the original: offsets and deltas, timestamps, producer fields,
 // sequence, lastOffsetDelta, all attributes but the codec. Count, length and CRC are computed. No allocation per
-// record: `out` grows as a whole, so a buffer that is used again does not allocate.
+// record: buffers grow as a whole, so one that is used again does not allocate. A batch whose original is compressed is
+// built in the writer's own memory, so that `out` takes no more than what it becomes.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +50,7 @@ class HeaderEdit {
 
 class BatchWriter {
  public:
-  // Starts a batch at the end of `out`, which must stay where it is and not be touched until Finish or Abandon.
+  // Starts a batch for the end of `out`, which must stay where it is and not be touched until Finish or Abandon.
   void Begin(const BatchHeader& original, ByteBuffer& out);
 
   // Adds a record with the original's attributes, deltas and key and a value of that many bytes, and returns where they
@@ -74,6 +75,11 @@ class BatchWriter {
   // Takes the batch back: `out` is as it was before Begin.
   void Abandon();
 
+  // Gives memory back that is beyond this many bytes a buffer. Not between Begin and Finish.
+  void ShrinkTo(size_t capacity);
+  // Bytes of memory that it keeps.
+  size_t capacity() const { return own_.capacity() + compressed_.capacity(); }
+
  private:
   uint8_t* Reserve(size_t size);
   uint8_t* WriteRecord(const RecordView& original, std::optional<size_t> valueSize, const HeaderEdit& edit);
@@ -81,10 +87,12 @@ class BatchWriter {
 
   BatchHeader header_;
   ByteBuffer* out_ = nullptr;
-  size_t start_ = 0;  // of the batch in out_
-  size_t used_ = 0;   // out_ may be longer while records are added
+  ByteBuffer* batch_ = nullptr;  // where it is built: out_, or own_
+  size_t start_ = 0;             // of the batch in batch_
+  size_t used_ = 0;              // batch_ may be longer while records are added
   size_t lastRecord_ = 0;
   int32_t count_ = 0;
+  ByteBuffer own_;
   ByteBuffer compressed_;
 };
 

@@ -68,6 +68,11 @@ ByteBuffer FrameWriter::ToBuffer() const {
 }
 
 void FrameWriter::Clear() {
+  // Every connection has some of these: a message of very many parts is seldom, and what it took is not kept.
+  if (own_.capacity() > kKeptBytes || pieces_.capacity() * sizeof(Piece) > kKeptBytes) {
+    *this = FrameWriter();
+    return;
+  }
   own_.clear();
   pieces_.clear();
   slices_.clear();

@@ -60,6 +60,8 @@ class FrameWriter {
   void Clear();
 
  private:
+  static constexpr size_t kKeptBytes = 64 << 10;
+
   // A run of bytes, outside (external set) or in own_ (from offset; pointers into own_ would not survive its growth).
   struct Piece {
     const uint8_t* external;

@@ -1,6 +1,11 @@
-// Growable buffers for rewritten messages, reused so that a busy connection does not ask the system for fresh pages.
+// Growable buffers for long frames and rewritten messages, reused so that a busy connection does not ask the system for
+// fresh pages.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -13,55 +18,44 @@ class BufferShelf {
  public:
   explicit BufferShelf(size_t keepBytes = 32 << 20) : keepBytes_(keepBytes) {}
 
-  // An empty buffer; its capacity may be anything.
-  std::unique_ptr<ByteBuffer> Take() {
-    if (spare_.empty()) return std::make_unique<ByteBuffer>();
-    std::unique_ptr<ByteBuffer> buffer = std::move(spare_.back());
-    spare_.pop_back();
-    keptBytes_ -= buffer->capacity();
-    buffer->clear();
+  // An empty buffer for about so many bytes; 0: nobody knows. Its capacity is not many times that: what is sent slowly
+  // must not hold a large buffer for little.
+  std::unique_ptr<ByteBuffer> Take(size_t size = 0) {
+    const size_t least = size == 0 ? 0 : ClassFor(size);
+    const size_t most = size == 0 ? kClasses : std::min(kClasses, least + kClassesAbove);
+    for (size_t i = least; i < most; ++i) {
+      if (spare_[i].empty()) continue;
+      std::unique_ptr<ByteBuffer> buffer = std::move(spare_[i].back());
+      spare_[i].pop_back();
+      keptBytes_ -= buffer->capacity();
+      buffer->clear();
+      return buffer;
+    }
+    auto buffer = std::make_unique<ByteBuffer>();
+    buffer->reserve(size);
     return buffer;
   }
 
   void GiveBack(std::unique_ptr<ByteBuffer> buffer) {
-    if (keptBytes_ + buffer->capacity() > keepBytes_) return;
-    keptBytes_ += buffer->capacity();
-    spare_.push_back(std::move(buffer));
+    const size_t capacity = buffer->capacity();
+    if (capacity == 0 || keptBytes_ + capacity > keepBytes_) return;
+    keptBytes_ += capacity;
+    spare_[std::min(kClasses, static_cast<size_t>(std::bit_width(capacity))) - 1].push_back(std::move(buffer));
   }
 
+  size_t keptBytes() const { return keptBytes_; }
+
  private:
+  // Of powers of two. Class i holds capacities from 2^i to 2^(i+1) - 1.
+  static constexpr size_t kClasses = 32;
+  static constexpr size_t kClassesAbove = 2;
+
+  // The first class whose buffers all have that capacity.
+  static size_t ClassFor(size_t size) { return std::min(kClasses - 1, static_cast<size_t>(std::bit_width(size - 1))); }
+
   size_t keepBytes_;
   size_t keptBytes_ = 0;
-  std::vector<std::unique_ptr<ByteBuffer>> spare_;
-};
-
-// The buffers that one batch of outgoing frames refers to; they go back to the shelf when the bytes have left.
-class Arena {
- public:
-  explicit Arena(BufferShelf& shelf) : shelf_(shelf) {}
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { Clear(); }
-
-  // A buffer that keeps its place until Clear().
-  ByteBuffer& NewBuffer() {
-    buffers_.push_back(shelf_.Take());
-    return *buffers_.back();
-  }
-
-  // Takes the newest buffer back at once: its content turned out not to be needed.
-  void DropNewest() {
-    shelf_.GiveBack(std::move(buffers_.back()));
-    buffers_.pop_back();
-  }
-
-  void Clear() {
-    while (!buffers_.empty()) DropNewest();
-  }
-
- private:
-  BufferShelf& shelf_;
-  std::vector<std::unique_ptr<ByteBuffer>> buffers_;
+  std::array<std::vector<std::unique_ptr<ByteBuffer>>, kClasses> spare_;
 };
 
 }  // namespace kveil::proxy

@@ -39,9 +39,9 @@ Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
       upstreamTls_(tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(tls)) : nullptr),
       interceptors_(std::move(interceptors)),
       requests_(parts.loop, application_, parts.shelf, parts.budget, *share_),
-      toUpstream_(parts.shelf),
+      toUpstream_(parts.shelf, parts.budget),
       responses_(parts.loop, upstream_, parts.shelf, parts.budget, *share_),
-      toApplication_(parts.shelf),
+      toApplication_(parts.shelf, parts.budget),
       owed_(parts.budget, *share_),
       unchangedSince_(std::chrono::steady_clock::now()),
       openedAt_(unchangedSince_) {
@@ -177,7 +177,7 @@ bool Connection::IsInRequest() const {
   return requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
 }
 
-bool Connection::IsApplicationReset() const {
+bool Connection::ApplicationIsGone() const {
   if (application_.cancelled()) return true;
   pollfd socket{application_.fd(), 0, 0};
   return ::poll(&socket, 1, 0) == 1 && (socket.revents & (POLLERR | POLLHUP)) != 0;
@@ -192,7 +192,7 @@ bool Connection::IsStalled() const {
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
   if (awaitsRoom_) {
     answered_.Set();  // others may have given back the memory that it waits for
-    if (IsApplicationReset())
+    if (ApplicationIsGone())
       return Abort(observe::ConnectionResult::kServed, "the application has reset the connection");
   }
   const uint64_t moved =
@@ -219,8 +219,10 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
   // Or it has all memory, with a request whose question cannot be answered for want of any.
   const bool isStuck = !awaitsApplication_ && requests_.holdsMemory() && responses_.waitsForMemory();
-  const bool standsStill = sendingToApplication_ || awaitsRoom_ || (awaitsApplication_ && IsInRequest()) || isStuck;
-  const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory();
+  const bool standsStill =
+      sendingToApplication_ || sendingUpstream_ || awaitsRoom_ || (awaitsApplication_ && IsInRequest()) || isStuck;
+  const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory() || toUpstream_.arena().charged() > 0 ||
+                           toApplication_.arena().charged() > 0;
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();
 }
 

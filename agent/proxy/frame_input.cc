@@ -213,7 +213,7 @@ io::Task<void> FrameInput::MoveToLongFrame(size_t size) {
   auto room = budget_.Acquire(size);
   co_await std::move(room);
   waitingForMemory_ = false;
-  auto frame = shelf_.Take();
+  auto frame = shelf_.Take(size + kTailPadding);
   frame->resize(size + kTailPadding);
   const Bytes before = buffered();
   if (!before.empty()) std::memcpy(frame->data(), before.data(), before.size());

@@ -24,7 +24,7 @@
 #include "kafka/frame.h"
 #include "kafka/frame_writer.h"
 #include "policy/policy.h"
-#include "proxy/buffer_shelf.h"
+#include "proxy/arena.h"
 
 namespace kveil::proxy {
 

@@ -1,7 +1,13 @@
-// The bound on the memory that long frames may take in one worker, as a queue: who does not get room waits.
+// The bound on what messages may take of a worker's memory: the long frames that came in, and what they become.
+//
+// Who gets no room waits, first come first served. Frames get at most three quarters, so that there is always room for
+// the output of those that are there: a frame that waits for the room of its own output does not wait for itself.
+// For the same reason nobody may wait for output while he holds some; he takes what is there (TryGrowOutput) or makes
+// do with what he has.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <deque>
 
 #include "io/event.h"
@@ -12,56 +18,91 @@ namespace kveil::proxy {
 class MemoryBudget {
  public:
   explicit MemoryBudget(size_t limit) : limit_(limit) {}
+  MemoryBudget(const MemoryBudget&) = delete;
+  MemoryBudget& operator=(const MemoryBudget&) = delete;
 
-  // Waits until `bytes` fit beside what is in use, first come first served. A frame larger than the whole budget gets
-  // it alone.
+  // What came in.
+
+  // Waits until `bytes` fit beside what is in use. A frame larger than the whole share gets it alone.
   io::Task<void> Acquire(size_t bytes) {
-    if (waiting_.empty() && Fits(bytes)) {
-      used_ += bytes;
+    if (frameWaiters_.empty() && FrameFits(bytes)) {
+      frames_ += bytes;
       co_return;
     }
     Waiter waiter(bytes);
-    waiting_.push_back(&waiter);
+    frameWaiters_.push_back(&waiter);
     co_await waiter.granted.Wait();
   }
-
   // False, and nothing taken, when they do not fit now or somebody waits.
   bool TryAcquire(size_t bytes) {
-    if (!waiting_.empty() || !Fits(bytes)) return false;
-    used_ += bytes;
+    if (isWaitedFor() || !FrameFits(bytes)) return false;
+    frames_ += bytes;
     return true;
+  }
+  void Release(size_t bytes) {
+    frames_ -= bytes;
+    Serve();
+  }
+
+  // What messages become. An output larger than the whole share gets it alone.
+
+  // Waits until `bytes` fit. Only for who holds no output.
+  io::Task<void> AcquireOutput(size_t bytes) {
+    if (outputWaiters_.empty() && OutputFits(0, bytes)) {
+      output_ += bytes;
+      co_return;
+    }
+    Waiter waiter(bytes);
+    outputWaiters_.push_back(&waiter);
+    co_await waiter.granted.Wait();
+  }
+  // For who holds `held` bytes of output and needs more. False, and nothing taken, when they do not fit now.
+  bool TryGrowOutput(size_t held, size_t bytes) {
+    if ((held == 0 && !outputWaiters_.empty()) || !OutputFits(held, bytes)) return false;
+    output_ += bytes;
+    return true;
+  }
+  // What turned out to be more than was asked for. There is no more of that at a time than of one batch.
+  void CountOutput(size_t bytes) { output_ += bytes; }
+  void ReleaseOutput(size_t bytes) {
+    if (bytes == 0) return;
+    output_ -= bytes;
+    Serve();
+  }
+
+  // What a connection has the agent remember between its messages: an eighth of the share, as nobody who waits for
+  // room can know when it ends. False, and nothing taken, when that is used up.
+  bool TryKeep(size_t bytes) {
+    if (kept_ + bytes > limit_ / 8 || used() + bytes > limit_) return false;
+    kept_ += bytes;
+    return true;
+  }
+  void ReleaseKept(size_t bytes) {
+    kept_ -= bytes;
+    Serve();
   }
 
   // Memory that may be in use for as long as a peer likes, because it answers nothing: it counts like any other, but a
-  // frame larger than the whole budget does not wait for it. False, and nothing taken, as above.
+  // frame larger than the whole share does not wait for it. False, and nothing taken, when it does not fit now or
+  // somebody waits.
   bool TryAcquireOwed(size_t bytes) {
-    if (!waiting_.empty() || used_ + bytes > limit_) return false;
+    if (isWaitedFor() || used() + bytes > limit_) return false;
     AcquireOwedAnyway(bytes);
     return true;
   }
   // The same for what is in use already, also beyond the limit: then everybody else waits.
-  void AcquireOwedAnyway(size_t bytes) {
-    owed_ += bytes;
-    used_ += bytes;
-  }
+  void AcquireOwedAnyway(size_t bytes) { owed_ += bytes; }
   void ReleaseOwed(size_t bytes) {
     owed_ -= bytes;
-    Release(bytes);
+    Serve();
   }
 
-  void Release(size_t bytes) {
-    used_ -= bytes;
-    while (!waiting_.empty() && Fits(waiting_.front()->bytes)) {
-      Waiter* next = waiting_.front();
-      waiting_.pop_front();
-      used_ += next->bytes;
-      next->granted.Set();
-    }
-  }
-
-  size_t used() const { return used_; }
-  size_t free() const { return limit_ - std::min(used_, limit_); }
-  bool isWaitedFor() const { return !waiting_.empty(); }
+  size_t limit() const { return limit_; }
+  size_t used() const { return frames_ + output_ + kept_ + owed_; }
+  size_t free() const { return limit_ - std::min(used(), limit_); }
+  bool isWaitedFor() const { return !frameWaiters_.empty() || !outputWaiters_.empty(); }
+  // Time to let go of what can be let go of.
+  bool scarce() const { return isWaitedFor() || used() > limit_ / 2; }
 
  private:
   struct Waiter {
@@ -70,12 +111,34 @@ class MemoryBudget {
     io::Event granted;
   };
 
-  bool Fits(size_t bytes) const { return used_ == owed_ || used_ + bytes <= limit_; }
+  bool FrameFits(size_t bytes) const {
+    return frames_ + output_ == 0 || (frames_ + bytes <= limit_ - limit_ / 4 && used() + bytes <= limit_);
+  }
+  bool OutputFits(size_t held, size_t bytes) const { return output_ == held || used() + bytes <= limit_; }
 
-  size_t limit_;
-  size_t used_ = 0;
-  size_t owed_ = 0;  // of it
-  std::deque<Waiter*> waiting_;
+  // Output first: it is what lets frames go.
+  void Serve() {
+    while (!outputWaiters_.empty() && OutputFits(0, outputWaiters_.front()->bytes)) {
+      Waiter* const next = outputWaiters_.front();
+      outputWaiters_.pop_front();
+      output_ += next->bytes;
+      next->granted.Set();
+    }
+    while (!frameWaiters_.empty() && FrameFits(frameWaiters_.front()->bytes)) {
+      Waiter* const next = frameWaiters_.front();
+      frameWaiters_.pop_front();
+      frames_ += next->bytes;
+      next->granted.Set();
+    }
+  }
+
+  const size_t limit_;
+  size_t frames_ = 0;
+  size_t output_ = 0;
+  size_t kept_ = 0;
+  size_t owed_ = 0;
+  std::deque<Waiter*> frameWaiters_;
+  std::deque<Waiter*> outputWaiters_;
 };
 
 }  // namespace kveil::proxy

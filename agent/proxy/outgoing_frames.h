@@ -8,13 +8,13 @@
 
 #include "base/bytes.h"
 #include "kafka/frame_writer.h"
-#include "proxy/buffer_shelf.h"
+#include "proxy/arena.h"
 
 namespace kveil::proxy {
 
 class OutgoingFrames {
  public:
-  explicit OutgoingFrames(BufferShelf& shelf) : arena_(shelf) {}
+  OutgoingFrames(BufferShelf& shelf, MemoryBudget& budget) : arena_(shelf, budget) {}
 
   // Bytes that stay where they are until Clear().
   void AddSlice(Bytes bytes) {
@@ -46,6 +46,7 @@ class OutgoingFrames {
   }
 
   Arena& arena() { return arena_; }
+  const Arena& arena() const { return arena_; }
   absl::Span<const iovec> slices() const { return slices_; }
   size_t size() const { return size_; }
   bool empty() const { return slices_.empty(); }
@@ -63,7 +64,10 @@ class OutgoingFrames {
   void Clear() {
     for (size_t i = 0; i < writersUsed_; ++i) writers_[i]->Clear();
     writersUsed_ = 0;
+    // What a connection keeps for its next frames is little, whatever it has sent.
+    if (writers_.size() > kKeptWriters) writers_.resize(kKeptWriters);
     slices_.clear();
+    if (slices_.capacity() > kKeptSlices) slices_.shrink_to_fit();
     owned_.clear();
     arena_.Clear();
     size_ = 0;
@@ -71,6 +75,8 @@ class OutgoingFrames {
   }
 
  private:
+  static constexpr size_t kKeptWriters = 16;
+  static constexpr size_t kKeptSlices = 4096;
   static constexpr size_t kMostBytes = 4 << 20;
   static constexpr size_t kMostWriters = 256;
 

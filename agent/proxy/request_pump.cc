@@ -113,6 +113,12 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       }
     }
     if (in.size() < wholeSize) co_return wholeSize;
+    // Memory is waited for with none in hand.
+    if (toUpstream_.arena().charged() > 0 && parts_.budget.scarce()) {
+      auto sending = SendUpstream();
+      const absl::Status sent = co_await std::move(sending);
+      if (!sent.ok()) co_return sent;
+    }
     auto handling = HandleRequest(*interceptor, in.first(wholeSize));
     const absl::Status handled = co_await std::move(handling);
     if (!handled.ok()) co_return handled;
@@ -236,7 +242,7 @@ io::Task<absl::Status> Connection::AnswerLocally(PendingResponse answer) {
   Owe(std::move(answer));
   if (pending_.front().kind != PendingResponse::Kind::kLocal) co_return absl::OkStatus();
   auto lock = co_await applicationWrite_.Lock();
-  OutgoingFrames out(parts_.shelf);
+  OutgoingFrames out(parts_.shelf, parts_.budget);
   AppendLocalAnswers(out);
   auto sending = SendToApplication(out);
   co_return co_await std::move(sending);

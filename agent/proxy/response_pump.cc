@@ -105,6 +105,12 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
     if (owed.kind == PendingResponse::Kind::kOwn) {
       TakeOwnAnswer(in.first(wholeSize));
     } else {
+      // Memory is waited for with none in hand.
+      if (toApplication_.arena().charged() > 0 && parts_.budget.scarce()) {
+        auto sending = SendToApplication(toApplication_);
+        const absl::Status sent = co_await std::move(sending);
+        if (!sent.ok()) co_return sent;
+      }
       auto handling = HandleResponse(in.first(wholeSize));
       const absl::Status handled = co_await std::move(handling);
       if (!handled.ok()) co_return handled;

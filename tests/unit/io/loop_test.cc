@@ -11,6 +11,7 @@
 #include "harness.h"
 #include "io/completion.h"
 #include "io/event.h"
+#include "io/turn.h"
 
 namespace kveil::io {
 namespace {
@@ -113,6 +114,28 @@ TEST_F(LoopsTest, ASpawnedTaskStartsAfterTheOneThatSpawnedIt) {
   loop_->Spawn(SpawnAnother(*loop_, &notes));
   loop_->Run();
   EXPECT_EQ(notes, "ab");
+}
+
+Task<void> LongWork(Loop& loop, const bool* enough, int* steps) {
+  Turn turn(loop);
+  while (!*enough) {
+    co_await turn.Pause();
+    ++*steps;
+  }
+}
+
+Task<void> SleepThenEnough(Loop& loop, bool* enough) {
+  co_await loop.Sleep(std::chrono::milliseconds(5));
+  *enough = true;
+}
+
+TEST_F(LoopsTest, LongWorkLetsTheKernelAndTimersHaveTheirTurn) {
+  bool enough = false;
+  int steps = 0;
+  const auto begun = std::chrono::steady_clock::now();
+  RunToEnd(LongWork(*loop_, &enough, &steps), LongWork(*loop_, &enough, &steps), SleepThenEnough(*loop_, &enough));
+  EXPECT_GT(steps, 100) << "it pauses too often";
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(5));
 }
 
 // Two coroutines that keep each other ready until a third, which needs the kernel, gets its turn.

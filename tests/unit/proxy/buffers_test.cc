@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "../io/harness.h"
+#include "proxy/arena.h"
 #include "proxy/buffer_shelf.h"
 #include "proxy/memory_budget.h"
 #include "proxy/outgoing_frames.h"
@@ -42,9 +43,22 @@ TEST(BufferShelf, keepsNoMoreThanItsBound) {
   EXPECT_GE(shelf.Take()->capacity(), 9000u) << "what was taken still counts";
 }
 
+TEST(BufferShelf, givesNoLargeBufferForLittle) {
+  BufferShelf shelf;
+  auto large = std::make_unique<ByteBuffer>();
+  large->reserve(1 << 20);
+  shelf.GiveBack(std::move(large));
+  EXPECT_LT(shelf.Take(1000)->capacity(), 4096u);
+  const auto fitting = shelf.Take(700'000);
+  EXPECT_EQ(fitting->capacity(), 1u << 20);
+  EXPECT_EQ(shelf.keptBytes(), 0u);
+  EXPECT_GE(shelf.Take(5000)->capacity(), 5000u);
+}
+
 TEST(Arena, keepsEachBufferInItsPlaceUntilItIsCleared) {
   BufferShelf shelf;
-  Arena arena(shelf);
+  MemoryBudget budget(1000);
+  Arena arena(shelf, budget);
   ByteBuffer& first = arena.NewBuffer();
   first.assign(10, 1);
   const uint8_t* const memory = first.data();
@@ -56,6 +70,31 @@ TEST(Arena, keepsEachBufferInItsPlaceUntilItIsCleared) {
   EXPECT_GE(shelf.Take()->capacity(), 10u) << "a cleared arena's buffers go back to the shelf";
 }
 
+TEST(Arena, isChargedForWhatItsBuffersTakeUntilItIsCleared) {
+  BufferShelf shelf(0);
+  MemoryBudget budget(10'000);
+  Arena arena(shelf, budget);
+  EXPECT_TRUE(arena.TryReserve(1000));
+  EXPECT_TRUE(arena.TryReserve(1000)) << "is there already";
+  EXPECT_EQ(budget.used(), 1000u);
+  arena.NewBuffer().reserve(600);
+  arena.NewBuffer().reserve(3000);
+  arena.CountGrowth();
+  EXPECT_EQ(budget.used(), 3600u);
+  arena.DropNewest();
+  EXPECT_TRUE(arena.TryReserve(3000)) << "in place of what was dropped";
+  EXPECT_EQ(budget.used(), 3600u);
+  arena.ReturnRest();
+  EXPECT_EQ(budget.used(), 600u);
+  Arena other(shelf, budget);
+  EXPECT_TRUE(other.TryReserve(9400));
+  EXPECT_FALSE(arena.TryReserve(1)) << "all of it is taken";
+  other.Clear();
+  EXPECT_TRUE(arena.TryReserve(20'000)) << "nobody else has any";
+  arena.Clear();
+  EXPECT_EQ(budget.used(), 0u);
+}
+
 std::string TextOf(const OutgoingFrames& frames) {
   std::string text;
   for (const iovec& slice : frames.slices()) text.append(static_cast<const char*>(slice.iov_base), slice.iov_len);
@@ -65,7 +104,8 @@ std::string TextOf(const OutgoingFrames& frames) {
 
 TEST(OutgoingFrames, leaveInTheOrderInWhichTheyWereAdded) {
   BufferShelf shelf;
-  OutgoingFrames frames(shelf);
+  MemoryBudget budget(1000);
+  OutgoingFrames frames(shelf, budget);
   EXPECT_TRUE(frames.empty());
   frames.AddSlice(AsBytes("one "));
   kafka::FrameWriter& unused = frames.NewWriter();
@@ -81,7 +121,8 @@ TEST(OutgoingFrames, leaveInTheOrderInWhichTheyWereAdded) {
 
 TEST(OutgoingFrames, keepWhatTheyOwnWhileMoreIsAdded) {
   BufferShelf shelf;
-  OutgoingFrames frames(shelf);
+  MemoryBudget budget(1000);
+  OutgoingFrames frames(shelf, budget);
   std::string expected;
   for (int i = 0; i < 200; ++i) {
     frames.AddOwned(ByteBuffer(3, static_cast<uint8_t>('a' + i % 26)));
@@ -96,7 +137,8 @@ TEST(OutgoingFrames, keepWhatTheyOwnWhileMoreIsAdded) {
 
 TEST(OutgoingFrames, startAnewWhenCleared) {
   BufferShelf shelf;
-  OutgoingFrames frames(shelf);
+  MemoryBudget budget(1000);
+  OutgoingFrames frames(shelf, budget);
   kafka::FrameWriter& writer = frames.NewWriter();
   writer.Copy("old");
   frames.AddWritten(writer);
@@ -112,7 +154,8 @@ TEST(OutgoingFrames, startAnewWhenCleared) {
 
 TEST(OutgoingFrames, forgetWhatWasSentButKeepAWriterThatIsStillFilled) {
   BufferShelf shelf;
-  OutgoingFrames frames(shelf);
+  MemoryBudget budget(1000);
+  OutgoingFrames frames(shelf, budget);
   frames.AddSlice(AsBytes("sent"));
   kafka::FrameWriter& writer = frames.NewWriter();
   writer.Copy("half");
@@ -137,6 +180,12 @@ class MemoryBudgetTest : public io::LoopTest {
     }
   }
 
+  io::Task<void> TakeOutput(size_t bytes, int name) {
+    auto room = budget_.AcquireOutput(bytes);
+    co_await std::move(room);
+    got_.push_back(name);
+  }
+
   MemoryBudget budget_{100};
   std::vector<int> got_;
 };
@@ -151,9 +200,9 @@ TEST_F(MemoryBudgetTest, letsWaitWhoDoesNotFitFirstComeFirstServed) {
     EXPECT_EQ(got_, (std::vector<int>{1, 2})) << "a small one overtook";
     budget_.Release(60);
   };
-  RunToEnd(Take(60, 1), Take(30, 2), Take(60, 3), Take(10, 4), Then(Turns(), check));
+  RunToEnd(Take(60, 1), Take(15, 2), Take(50, 3), Take(10, 4), Then(Turns(), check));
   EXPECT_EQ(got_, (std::vector<int>{1, 2, 3, 4}));
-  EXPECT_EQ(budget_.used(), 100u);
+  EXPECT_EQ(budget_.used(), 75u);
 }
 
 TEST_F(MemoryBudgetTest, givesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
@@ -162,9 +211,9 @@ TEST_F(MemoryBudgetTest, givesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
     budget_.Release(60);
   };
   RunToEnd(Take(60, 1), Take(60, 2), Then(Turns(), check));
-  EXPECT_FALSE(budget_.TryAcquire(41));
-  EXPECT_TRUE(budget_.TryAcquire(40));
-  EXPECT_EQ(budget_.used(), 100u);
+  EXPECT_FALSE(budget_.TryAcquire(16));
+  EXPECT_TRUE(budget_.TryAcquire(15));
+  EXPECT_EQ(budget_.used(), 75u);
 }
 
 TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
@@ -177,6 +226,29 @@ TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
   EXPECT_EQ(budget_.used(), 1000u);
   budget_.Release(1000);
   EXPECT_EQ(budget_.used(), 0u);
+}
+
+// Frames that wait for the room of their own output must not have taken all of it.
+TEST_F(MemoryBudgetTest, keepsRoomForOutputFromFrames) {
+  std::function<void()> check = [this] {
+    EXPECT_EQ(got_, (std::vector<int>{1, 2})) << "a frame got the last of it, or its output none";
+    budget_.ReleaseOutput(25);
+    budget_.Release(75);
+  };
+  RunToEnd(Take(75, 1), Take(1, 3), TakeOutput(25, 2), TakeOutput(5, 4), Then(Turns(), check));
+  EXPECT_EQ(got_, (std::vector<int>{1, 2, 4, 3})) << "output comes first, as it lets frames go";
+  EXPECT_EQ(budget_.used(), 6u);
+}
+
+TEST_F(MemoryBudgetTest, letsTheOnlyOutputGrowWhateverItTakes) {
+  EXPECT_TRUE(budget_.TryAcquire(75));
+  EXPECT_TRUE(budget_.TryGrowOutput(0, 500));
+  EXPECT_TRUE(budget_.TryGrowOutput(500, 500));
+  EXPECT_FALSE(budget_.TryGrowOutput(0, 1)) << "of another";
+  budget_.ReleaseOutput(1000);
+  EXPECT_TRUE(budget_.TryGrowOutput(0, 10));
+  EXPECT_FALSE(budget_.TryGrowOutput(0, 20));
+  EXPECT_TRUE(budget_.TryGrowOutput(0, 15));
 }
 
 }  // namespace
