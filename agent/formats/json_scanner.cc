@@ -113,12 +113,15 @@ bool JsonScanner::ScanScalar() {
   if (next() == '"') {
     StringFacts facts;
     if (!ScanString(facts)) return false;
-    place_ = {JsonPlace::Kind::kString, facts.raw, facts.hasEscapes};
+    place_.kind = JsonPlace::Kind::kString;
+    place_.raw = text_.substr(start + 1, position_ - start - 2);
+    place_.hasEscapes = facts.hasEscapes;
     return true;
   }
   if (next() == '-' || IsDigit(next())) {
     if (!ScanNumber()) return false;
-    place_ = {JsonPlace::Kind::kNumber, text_.substr(start, position_ - start), false};
+    place_.kind = JsonPlace::Kind::kNumber;
+    place_.raw = text_.substr(start, position_ - start);
     return true;
   }
   place_.kind = next() == 'n' ? JsonPlace::Kind::kMissing : JsonPlace::Kind::kOther;

@@ -214,8 +214,10 @@ void NameResolver::State::RunWatcher() {
       wakeWatcher.wait_until(lock, first->deadline);
       continue;
     }
+    const absl::Status why = ends ? absl::CancelledError("the agent ends")
+                                  : absl::UnavailableError("nobody told the broker's address in time");
     lock.unlock();
-    Answer(*first, AllFailed(first->names.size(), absl::UnavailableError("nobody told the broker's address in time")));
+    Answer(*first, AllFailed(first->names.size(), why));
     lock.lock();
   }
 }

@@ -177,7 +177,7 @@ bool Connection::IsInRequest() const {
   return requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
 }
 
-bool Connection::ApplicationIsGone() const {
+bool Connection::IsApplicationReset() const {
   if (application_.cancelled()) return true;
   pollfd socket{application_.fd(), 0, 0};
   return ::poll(&socket, 1, 0) == 1 && (socket.revents & (POLLERR | POLLHUP)) != 0;
@@ -192,8 +192,9 @@ bool Connection::IsStalled() const {
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
   if (awaitsRoom_) {
     answered_.Set();  // others may have given back the memory that it waits for
-    if (ApplicationIsGone())
+    if (IsApplicationReset()) {
       return Abort(observe::ConnectionResult::kServed, "the application has reset the connection");
+    }
   }
   const uint64_t moved =
       requests_.receivedInAll() + responses_.receivedInAll() + upstream_.bytesSent() + application_.bytesSent();

@@ -54,6 +54,20 @@ class LineWriterTest : public testing::Test {
     return line;
   }
 
+  struct Told {
+    uint64_t written = 0;
+    uint64_t lost = 0;
+  };
+  static Told WhatIsTold(const std::string& all) {
+    Told told;
+    std::istringstream lines(all);
+    for (std::string text; std::getline(lines, text);) {
+      if (text + "\n" == Line()) ++told.written;
+      if (text.rfind("lost ", 0) == 0) told.lost += std::stoull(text.substr(5));
+    }
+    return told;
+  }
+
   UniqueFd reader_;
   UniqueFd into_;
 };
@@ -86,23 +100,21 @@ TEST_F(LineWriterTest, nobodyWaitsForAReaderThatHasStoppedAndWhatIsLostIsToldWhe
   EXPECT_TRUE(writer.Flush(seconds(10)));
   writer.Write("the end\n");
   reading.join();
-  uint64_t written = 0;
-  uint64_t toldAsLost = 0;
-  std::istringstream lines(all);
-  for (std::string text; std::getline(lines, text);) {
-    if (text + "\n" == line) ++written;
-    if (text.rfind("lost ", 0) == 0) toldAsLost += std::stoull(text.substr(5));
-  }
-  EXPECT_EQ(written + writer.lost(), kLines);
-  EXPECT_EQ(toldAsLost, writer.lost());
+  const Told told = WhatIsTold(all);
+  EXPECT_EQ(told.written + writer.lost(), kLines);
+  EXPECT_EQ(told.lost, writer.lost());
 }
 
 TEST_F(LineWriterTest, endsThoughNobodyReads) {
+  constexpr uint64_t kLines = 2000;
   std::optional<LineWriter> writer(Options());
-  for (int i = 0; i < 2000; ++i) writer->Write(Line());
+  for (uint64_t i = 0; i < kLines; ++i) writer->Write(Line());
   const auto begun = std::chrono::steady_clock::now();
   writer.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(5));
+  // Its thread is still there, and ends when it is read from.
+  std::string all;
+  for (Told told; told.written + told.lost < kLines; told = WhatIsTold(all)) all += ReadTo("\n");
 }
 
 TEST_F(LineWriterTest, asksForMoreOnceForAnyNumberOfCalls) {

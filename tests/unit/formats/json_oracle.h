@@ -17,23 +17,24 @@ struct OracleNode {
   enum class Kind { kNull, kString, kInteger, kOther, kObject, kList };
   Kind kind = Kind::kNull;
   std::string text;
-  std::vector<std::pair<std::string, OracleNode>> members;  // a list's have no names
+  std::vector<std::string> names;  // of an object's members
+  std::vector<OracleNode> members;
 };
 
 class OracleReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   bool null() override { return Add({}); }
-  bool boolean(bool) override { return Add({OracleNode::Kind::kOther, "", {}}); }
+  bool boolean(bool) override { return AddScalar(OracleNode::Kind::kOther, ""); }
   bool number_integer(number_integer_t value) override { return AddInteger(std::to_string(value)); }
   bool number_unsigned(number_unsigned_t value) override { return AddInteger(std::to_string(value)); }
   bool number_float(number_float_t, const string_t& text) override {
-    return Add({OracleNode::Kind::kInteger, text, {}});
+    return AddScalar(OracleNode::Kind::kInteger, text);
   }
-  bool string(string_t& text) override { return Add({OracleNode::Kind::kString, text, {}}); }
+  bool string(string_t& text) override { return AddScalar(OracleNode::Kind::kString, text); }
   bool binary(binary_t&) override { return false; }
   bool start_object(size_t) override { return Open(OracleNode::Kind::kObject); }
   bool key(string_t& name) override {
-    open_.back().second = name;
+    open_.back().names.push_back(name);
     return true;
   }
   bool end_object() override { return Close(); }
@@ -44,29 +45,35 @@ class OracleReader : public nlohmann::json_sax<nlohmann::json> {
   OracleNode root;
 
  private:
-  bool AddInteger(std::string text) { return Add({OracleNode::Kind::kInteger, std::move(text), {}}); }
+  bool AddInteger(const std::string& text) { return AddScalar(OracleNode::Kind::kInteger, text); }
+  bool AddScalar(OracleNode::Kind kind, const std::string& text) {
+    OracleNode node;
+    node.kind = kind;
+    node.text = text;
+    return Add(std::move(node));
+  }
   bool Add(OracleNode node) {
     if (open_.empty()) {
       root = std::move(node);
     } else {
-      open_.back().first.members.emplace_back(open_.back().second, std::move(node));
+      open_.back().members.push_back(std::move(node));
     }
     return true;
   }
   bool Open(OracleNode::Kind kind) {
     if (open_.size() > kMostLevels) return false;
-    open_.emplace_back(OracleNode{kind, "", {}}, "");
+    open_.emplace_back().kind = kind;
     return true;
   }
   bool Close() {
-    OracleNode node = std::move(open_.back().first);
+    OracleNode node = std::move(open_.back());
     open_.pop_back();
     return Add(std::move(node));
   }
 
   static constexpr size_t kMostLevels = 2000;  // nodes are destroyed by recursion; the finder reads 1000
 
-  std::vector<std::pair<OracleNode, std::string>> open_;  // each with the name of its next member
+  std::vector<OracleNode> open_;
 };
 
 // Ignores case in ASCII, and knows of the letters beyond that fold to ASCII.
@@ -105,18 +112,19 @@ inline Verdict OracleFollow(const OracleNode& node, absl::Span<const JsonStep> s
   if (node.kind == Kind::kList) {
     if (!steps[0].index.has_value()) return {JsonResult::kOther, ""};
     if (*steps[0].index >= node.members.size()) return {JsonResult::kMissing, ""};
-    return OracleFollow(node.members[*steps[0].index].second, steps.subspan(1));
+    return OracleFollow(node.members[*steps[0].index], steps.subspan(1));
   }
   if (node.kind != Kind::kObject) return {JsonResult::kOther, ""};
   const OracleNode* found = nullptr;
   size_t same = 0;
   size_t alike = 0;
   bool isSuspicious = false;  // U+0000, or half a surrogate pair
-  for (const auto& [name, member] : node.members) {
+  for (size_t i = 0; i < node.names.size(); ++i) {
+    const std::string& name = node.names[i];
     isSuspicious =
         isSuspicious || name.find('\0') != std::string::npos || name.find("\xEF\xBF\xBD") != std::string::npos;
     const bool isSame = name == steps[0].name.text();
-    if (isSame) found = &member;
+    if (isSame) found = &node.members[i];
     same += isSame ? 1 : 0;
     alike += !isSame && OracleFold(name) == OracleFold(steps[0].name.text()) ? 1 : 0;
   }

@@ -44,6 +44,7 @@ class ManyKeys : public ProduceGuardTest {
 
 TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
   const size_t users = 3 * keys::kMostKeysOfAFetch + 7;
+  shared_->topicLimits.Learn("main", "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   shared_->limits.keyTimeout = std::chrono::seconds(20);
   const ByteBuffer batch = ProducedBatch(RecordsOf(users));
   const RequestResult result = Produce({Topic("clicks", {{0, batch}})});
