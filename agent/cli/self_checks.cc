@@ -65,7 +65,8 @@ absl::Status SelfChecks::AskForKeys() {
   question_ = std::make_shared<Question>();
   keys::Misses misses;
   misses.ids.emplace_back();
-  keys_.Fetch(std::move(misses), [question = question_](keys::FetchResult) { question->answered = true; });
+  keys_.Fetch(std::move(misses), "kveil agent",
+              [question = question_](keys::FetchResult) { question->answered = true; });
   return absl::OkStatus();
 }
 
