@@ -1,7 +1,5 @@
 #include "cli/agent.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -53,7 +51,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) 
 }
 
 absl::Status Agent::Preflight() {
-  isFirstEver_ = ::access(config_.keys.registryPath.c_str(), F_OK) != 0;
+  isFirstEver_ = WasNeverUsed(config_.keys);
   absl::Status able = CheckCapabilities();
   if (able.ok()) able = CheckMachine(config_);
   return able;
@@ -195,6 +193,7 @@ bool Agent::CoversAll(uint16_t port, uint16_t targetIndex) const {
 }
 
 absl::Status Agent::Serve() {
+  isFirstEver_ = false;  // from now on connections are relayed: whatever fails later, this node is protected
   intercept::Namespaces::Callbacks callbacks;
   callbacks.serve = [this](uint64_t netnsCookie, std::vector<UniqueFd> listeners) {
     server_->Serve(netnsCookie, std::move(listeners));

@@ -36,7 +36,8 @@ class Agent {
  public:
   // Starts everything. What the machine may refuse is tried first, with nothing changed; then the kernel half is
   // attached. When a later part fails, the error says what failed, and connects to the targets stay refused, as
-  // intercept.whenDown has it. Only where no agent has ever run is the kernel half taken away again.
+  // intercept.whenDown has it. Only where no agent has ever run, and this one has relayed nothing, is the kernel half
+  // taken away again.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(policy::AgentConfig config);
   ~Agent();
 
@@ -73,7 +74,7 @@ class Agent {
   observe::Metrics metrics_;
   observe::Health health_;
   std::atomic<bool> probed_{false};
-  bool isFirstEver_ = false;  // no agent has made a registry on this node yet
+  bool isFirstEver_ = false;  // no agent has made keys on this node yet, nor does this one relay
   log::Losses toldLosses_;    // Watch's
   std::mutex releasedMutex_;
   std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_

@@ -92,4 +92,12 @@ absl::Status CheckMachine(const policy::AgentConfig& config) {
 
 absl::Status CheckCapabilities() { return intercept::CheckCapabilities("an agent", intercept::kAgentCapabilities); }
 
+bool WasNeverUsed(const policy::KeysConfig& keys) {
+  const auto isMissing = [](const std::string& path) {
+    struct stat info;
+    return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
+  };
+  return isMissing(keys.registryPath) && isMissing(keys.rootKeyFile);
+}
+
 }  // namespace kveil::cli

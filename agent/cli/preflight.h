@@ -18,4 +18,8 @@ absl::Status CheckMachine(const policy::AgentConfig& config);
 // OK with every capability that an agent needs; kPermissionDenied names those that are missing.
 absl::Status CheckCapabilities();
 
+// Whether no agent has ever had keys here: neither root key nor registry exist. A file that cannot be looked at counts
+// as one that is there, and one of the two alone is enough: the other may be on a volume that is not mounted.
+bool WasNeverUsed(const policy::KeysConfig& keys);
+
 }  // namespace kveil::cli

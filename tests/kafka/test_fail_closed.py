@@ -196,6 +196,19 @@ def test_an_agent_that_cannot_start_lets_nothing_pass(second_agent):
         assert connection.greeting[0] in ("refused", "failed"), connection.greeting
 
 
+def test_a_missing_registry_beside_a_root_key_is_no_first_start(second_agent):
+    """As after a reboot where the registry's volume is not mounted, and something else keeps the agent from running."""
+    second_agent.start()
+    second_agent.stop()
+    assert second_agent.kveil("detach").returncode == 0
+    for path in second_agent.folder.glob("registry.db*"):
+        path.unlink()
+    second_agent.write_policy_text("{", "broken.json")
+    assert "broken.json" in refuses_to_start(second_agent)
+    with second_agent.application.raw() as connection:
+        assert connection.greeting[0] in ("refused", "failed"), connection.greeting
+
+
 def test_a_first_start_that_fails_leaves_nothing_behind(second_agent):
     """Where no agent has ever run, nothing was protected: one that cannot start must not cut the broker off."""
     second_agent.write_policy_text("{", "broken.json")

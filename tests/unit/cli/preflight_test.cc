@@ -1,0 +1,43 @@
+// What an agent makes of the files that an earlier one may have left.
+#include "cli/preflight.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "command_fixture.h"
+
+namespace kveil::cli {
+namespace {
+
+class NeverUsedTest : public CommandTest {
+ protected:
+  NeverUsedTest() {
+    keys_.rootKeyFile = folder_ + "/root.key";
+    keys_.registryPath = folder_ + "/volume/registry.db";
+  }
+  policy::KeysConfig keys_;
+};
+
+TEST_F(NeverUsedTest, oneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
+  std::filesystem::create_directory(folder_ + "/volume");
+  EXPECT_TRUE(WasNeverUsed(keys_));
+  std::ofstream(keys_.rootKeyFile) << "x";
+  EXPECT_FALSE(WasNeverUsed(keys_)) << "the registry's volume is not mounted";
+  std::ofstream(keys_.registryPath) << "x";
+  EXPECT_FALSE(WasNeverUsed(keys_));
+  std::filesystem::remove(keys_.rootKeyFile);
+  EXPECT_FALSE(WasNeverUsed(keys_)) << "the root key is gone";
+}
+
+TEST_F(NeverUsedTest, whatCannotBeLookedAtCountsAsThere) {
+  std::ofstream(folder_ + "/volume") << "x";  // ENOTDIR
+  EXPECT_FALSE(WasNeverUsed(keys_));
+  keys_.registryPath = folder_ + "/" + std::string(300, 'r');  // ENAMETOOLONG
+  EXPECT_FALSE(WasNeverUsed(keys_));
+  keys_.registryPath = folder_ + "/registry.db";
+  std::filesystem::create_symlink(folder_ + "/nowhere", keys_.registryPath);
+  EXPECT_FALSE(WasNeverUsed(keys_)) << "a link to a volume that is not mounted";
+}
+
+}  // namespace
+}  // namespace kveil::cli
