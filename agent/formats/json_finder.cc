@@ -13,20 +13,25 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 JsonResult JsonFinder::Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found) {
   std::string_view text = AsText(json);
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  isKnownGood_ = false;
-  const JsonPointer* last = nullptr;
-  JsonResult result = JsonResult::kMissing;
+  if (pointers.size() == 1) return FindOnly(text, pointers[0], found);
+  // What a search finds, a reader may find or not (json_search.h): one that does not would go on to the next pointer.
+  // So a list is only followed in a text that all readers read alike.
   for (const JsonPointer& pointer : pointers) {
-    last = &pointer;
-    result = FindOne(text, pointer, found);
-    if (result != JsonResult::kMissing) break;
+    const JsonResult result = FindStrictly(text, pointer, found);
+    if (result != JsonResult::kMissing) return result;
   }
-  // The search may have looked at a part of the text only: what is wrong with it is said before what is not in it.
-  const bool foundNothing = result == JsonResult::kMissing || result == JsonResult::kOther;
-  return foundNothing && !isKnownGood_ && last != nullptr ? FindStrictly(text, *last, found) : result;
+  return JsonResult::kMissing;
 }
 
-JsonResult JsonFinder::FindOne(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
+JsonResult JsonFinder::FindOnly(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
+  isKnownGood_ = false;
+  const JsonResult result = Search(text, pointer, found);
+  // The search may have looked at a part of the text only: what is wrong with it is said before what is not in it.
+  const bool foundNothing = result == JsonResult::kMissing || result == JsonResult::kOther;
+  return foundNothing && !isKnownGood_ ? FindStrictly(text, pointer, found) : result;
+}
+
+JsonResult JsonFinder::Search(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
   const absl::Span<const JsonStep> steps = pointer.steps();
   if (!steps[0].name.isSearchable()) return FindStrictly(text, pointer, found);
   const Sight sight = FindOnlySight(text, steps[0].name);

@@ -29,12 +29,16 @@ class JsonFinder {
   // escapes, or the number; valid until the next call, and while the bytes are. One that
   // is longer than kLongest may be cut off behind that. A byte order mark at the start is passed over: readers do that,
   // or refuse the text. At least 64 readable bytes must follow the bytes.
+  //
+  // With one pointer its name is searched for, and what is wrong elsewhere in the text may stay unseen. With several
+  // all of the text is read strictly, once a pointer that is tried.
   JsonResult Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found);
 
   static constexpr size_t kLongest = 4096;
 
  private:
-  JsonResult FindOne(std::string_view text, const JsonPointer& pointer, std::string_view& found);
+  JsonResult FindOnly(std::string_view text, const JsonPointer& pointer, std::string_view& found);
+  JsonResult Search(std::string_view text, const JsonPointer& pointer, std::string_view& found);
   JsonResult FindStrictly(std::string_view text, const JsonPointer& pointer, std::string_view& found);
   JsonResult ResultOf(const JsonScanner& scanner, std::string_view& found);
 

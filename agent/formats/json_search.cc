@@ -61,7 +61,7 @@ class NameSearch {
  public:
   NameSearch(std::string_view text, const MemberName& name) : text_(text), name_(name.text()) {
     pair_.first = Byte(name_[0]) | 0x20;
-    pair_.second = name_.size() > 1 ? Byte(name_[1]) | 0x20 : 0;
+    pair_.second = Byte(name_[1]) | 0x20;
   }
 
   Sight Run() {

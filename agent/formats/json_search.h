@@ -7,7 +7,8 @@
 //      one that JSON does not have, and the bytes are UTF-8;
 //   3. that one sight is a name of the outermost object.
 // Then also readers that take comments, single quotes, names without quotes, another case, or a broken rest of the text
-// find this member or none. Where one of the three fails, the text is to be read strictly.
+// find this member or none. Where one of the three fails, the text is to be read strictly. So it is where finding none
+// makes a reader look elsewhere, as with a list of pointers.
 #pragma once
 
 #include <cstddef>

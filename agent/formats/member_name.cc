@@ -15,6 +15,8 @@ namespace {
 constexpr std::string_view kDottedCapitalI = "\xC4\xB0";
 constexpr std::string_view kDotlessSmallI = "\xC4\xB1";
 
+constexpr size_t kShortestSearched = 2;  // the search looks for the first two letters
+
 bool IsAscii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isascii(c); });
 }
@@ -36,9 +38,9 @@ std::string WithPlainI(std::string_view name) {
 
 MemberName::MemberName(std::string text) : text_(std::move(text)) {
   // A slash may be written with an escape, too.
-  isSearchable_ = !text_.empty() && IsAscii(text_) && std::all_of(text_.begin(), text_.end(), [](char c) {
-    return absl::ascii_isgraph(c) && c != '/' && c != '"' && c != '\\';
-  });
+  isSearchable_ = text_.size() >= kShortestSearched && IsAscii(text_) &&
+                  std::all_of(text_.begin(), text_.end(),
+                              [](char c) { return absl::ascii_isgraph(c) && c != '/' && c != '"' && c != '\\'; });
   const std::string plain = WithPlainI(text_);
   ignoringCase_ = std::make_shared<const re2::RE2>(StrCat("(?i)", re2::RE2::QuoteMeta(ToRe2(plain))), re2::RE2::Quiet);
 }

@@ -30,8 +30,8 @@ class MemberName {
   // Compares a name as it reads without its escapes, which must be UTF-8. Case is Unicode's simple case folding; the
   // Turkish letters without and with a dot count as "i", as in Java's equalsIgnoreCase.
   NameMatch Compare(std::string_view name) const;
-  // Whether the text can only be spelled in ASCII letters, digits and marks that need no escape in JSON, so that
-  // searching for its bytes finds it (json_search.h).
+  // Whether the text is of two letters at least and can only be spelled in ASCII letters, digits and marks that need no
+  // escape in JSON, so that searching for its bytes finds it (json_search.h).
   bool isSearchable() const { return isSearchable_; }
 
  private:

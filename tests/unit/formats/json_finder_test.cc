@@ -123,6 +123,17 @@ TEST_F(JsonFinderTest, takesOneDocumentOnly) {
   EXPECT_EQ(Find(R"([{"user":38}])"), "other");
 }
 
+// docs/policy.md names these.
+TEST_F(JsonFinderTest, leavesMistakesThatHideNoOtherUserToTheReaders) {
+  for (const char* text : {R"({"userid": 1} {"x": 2})", R"({"x": 2} {"userid": 1})", R"({"userid": 1, /* } */ })",
+                           R"({"userid": 1,,,})"}) {
+    EXPECT_EQ(Find(text, "/userid"), "number 1") << text;
+    EXPECT_EQ(FindFirst(text, {"/userid", "/id"}), "not JSON") << text;
+  }
+  EXPECT_EQ(Find(R"({"userid": 1} {"userid": 2})", "/userid"), "not JSON");
+  EXPECT_EQ(Find(R"({"userid": 1} // userid)", "/userid"), "not JSON");
+}
+
 TEST_F(JsonFinderTest, isNotMisledByTheNameInOtherPlaces) {
   for (const char* text : {
            R"({"text": "user", "user": "anna"})",
@@ -269,6 +280,28 @@ TEST_F(JsonFinderTest, takesTheFirstOfSeveralPointersThatLeadsSomewhere) {
   EXPECT_EQ(FindFirst(R"({"before": {"id": 1}, "after": {"id": {}}})", places), "other");
   EXPECT_EQ(FindFirst(R"({"before": {"id": 1}, "After": {"id": 2}})", places), "other");
   EXPECT_EQ(FindFirst(R"({"before": {"id": 1}, "after": {"id": 2, "ID": 3}})", places), "ambiguous");
+}
+
+// A search for the first pointer's name could find it where a reader of the first document alone, or one that takes
+// comments, finds nothing, and then goes on to the next pointer.
+TEST_F(JsonFinderTest, takesOfSeveralPointersNoneThatAReaderWouldPassOver) {
+  EXPECT_EQ(FindFirst(R"({"before":{"userid":1}}{"after":{"userid":2}})", {"/after/userid", "/before/userid"}),
+            "not JSON");
+  EXPECT_EQ(
+      FindFirst("{\"before\":{\"userid\":1} // ,\"after\":{\"userid\":2}\n }", {"/after/userid", "/before/userid"}),
+      "not JSON");
+  EXPECT_EQ(FindFirst(R"({"before":{"userid":1} /* ,"after":{"userid":2}, */ })", {"/after/userid", "/before/userid"}),
+            "not JSON");
+}
+
+TEST_F(JsonFinderTest, findsNamesOfOneLetter) {
+  EXPECT_EQ(FindFirst(R"({"u":"anna","v":"bert"})", {"/u", "/v"}), "anna");
+  EXPECT_EQ(FindFirst(R"({"u":null,"v":"bert"})", {"/u", "/v"}), "bert");
+  EXPECT_EQ(FindFirst(R"({"U":"anna","v":"bert"})", {"/u", "/v"}), "other");
+  EXPECT_EQ(Find(R"({"u":"anna","U":"bert"})", "/u"), "ambiguous");
+  EXPECT_EQ(Find(R"({"v":"u","x":{"u":"bert"},"u":"anna"})", "/u"), "string anna");
+  EXPECT_FALSE(MemberName("u").isSearchable());
+  EXPECT_TRUE(MemberName("id").isSearchable());
 }
 
 TEST_F(JsonFinderTest, survivesDeepNesting) {

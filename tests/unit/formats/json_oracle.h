@@ -101,6 +101,10 @@ struct Verdict {
   friend bool operator==(const Verdict&, const Verdict&) = default;
 };
 
+inline bool IsUser(const Verdict& verdict) {
+  return verdict.result == JsonResult::kString || verdict.result == JsonResult::kNumber;
+}
+
 inline Verdict OracleFollow(const OracleNode& node, absl::Span<const JsonStep> steps) {
   using Kind = OracleNode::Kind;
   if (node.kind == Kind::kNull) return {JsonResult::kMissing, ""};
@@ -169,6 +173,33 @@ inline std::optional<Verdict> OracleVerdict(std::string_view text, const JsonPoi
   return OracleFollow(second.root, pointer.steps());
 }
 
+// By the first of the pointers that leads somewhere, as OracleVerdict.
+inline std::optional<Verdict> OracleVerdict(std::string_view text, absl::Span<const JsonPointer> pointers) {
+  std::optional<Verdict> verdict = Verdict{};
+  for (const JsonPointer& pointer : pointers) {
+    verdict = OracleVerdict(text, pointer);
+    if (!verdict.has_value() || verdict->result != JsonResult::kMissing) break;
+  }
+  return verdict;
+}
+
+// What a reader finds that takes comments, and of several documents the first. nullopt: it refuses the text.
+inline std::optional<Verdict> FirstDocumentVerdict(std::string_view text, absl::Span<const JsonPointer> pointers) {
+  constexpr bool kToTheEnd = false;
+  constexpr bool kTakesComments = true;
+  OracleReader reader;
+  if (!nlohmann::json::sax_parse(text.begin(), text.end(), &reader, nlohmann::json::input_format_t::json, kToTheEnd,
+                                 kTakesComments)) {
+    return std::nullopt;
+  }
+  Verdict verdict;
+  for (const JsonPointer& pointer : pointers) {
+    verdict = OracleFollow(reader.root, pointer.steps());
+    if (verdict.result != JsonResult::kMissing) break;
+  }
+  return verdict;
+}
+
 // How often the name stands in the text as a whole word, in any case.
 inline size_t WordsIn(std::string_view text, std::string_view name) {
   const auto isWord = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
@@ -186,21 +217,25 @@ inline size_t WordsIn(std::string_view text, std::string_view name) {
 // Why the finder is wrong about the text; empty: it is right.
 //
 // Of JSON it must say what the oracle says; but once an object is ambiguous, another one behind it may be, too. Of what
-// is no JSON it may say that there is a user only where no other is to be seen: that is looked at for pointers of one
-// step.
-inline std::string WhyWrong(std::string_view text, const JsonPointer& pointer, const Verdict& said) {
-  const bool hasUser = said.result == JsonResult::kString || said.result == JsonResult::kNumber;
-  const std::optional<Verdict> wanted = OracleVerdict(text, pointer);
+// is no JSON it may say that there is a user only where no other is to be seen: not by a reader of the first document,
+// nor, which is looked at for one pointer of one step, anywhere in the text.
+inline std::string WhyWrong(std::string_view text, absl::Span<const JsonPointer> pointers, const Verdict& said) {
+  const bool hasUser = IsUser(said);
+  const std::string_view text0 = said.text == "-0" ? "0" : std::string_view(said.text);
+  const std::optional<Verdict> wanted = OracleVerdict(text, pointers);
   if (!wanted.has_value()) {
     if (!hasUser) return "";
-    if (pointer.steps().size() > 1) return "";
-    return WordsIn(text, pointer.steps()[0].name.text()) == 1 ? "" : "a user of a text with several";
+    const std::optional<Verdict> first = FirstDocumentVerdict(text, pointers);
+    if (first.has_value() && IsUser(*first) && (first->result != said.result || first->text != text0)) {
+      return "another user than in the first document";
+    }
+    if (pointers.size() > 1 || pointers[0].steps().size() > 1) return "";
+    return WordsIn(text, pointers[0].steps()[0].name.text()) == 1 ? "" : "a user of a text with several";
   }
   const bool hasHalfAPair = said.result == JsonResult::kNotText;
   if (hasHalfAPair && wanted->result == JsonResult::kString) return "";
   if (said.result != wanted->result) return "another result";
   if (!hasUser || WithoutWhatItRefuses(text) != text) return "";
-  const std::string_view text0 = said.text == "-0" ? "0" : std::string_view(said.text);
   return text0 == wanted->text ? "" : "another user";
 }
 
