@@ -117,13 +117,17 @@ absl::Status Agent::StartWorkers() {
   guard::GuardLimits guardLimits;
   guardLimits.batchSize = config_.limits.batchSize;
   guardLimits.batchUsers = config_.limits.batchUsers;
+  // Besides records, a response has some bytes for each partition.
+  guardLimits.fetchBytes = config_.limits.responseSize - config_.limits.responseSize / 16;
   guardLimits.keyTimeout = config_.limits.keyTimeout;
   shared_ = std::make_unique<guard::SharedState>(*policies_, metrics_, *brokers_, guardLimits);
 
   proxy::Server::Options options;
   options.workers = WorkerCount(config_);
   options.receiveBuffers = config_.limits.receiveBuffers;
-  options.frameMemory = config_.limits.totalMemory / options.workers;
+  const size_t share = config_.limits.totalMemory / options.workers;
+  // A worker has one batch in work at a time: as it came, decompressed, and what it becomes.
+  options.frameMemory = share - std::min(2 * config_.limits.batchSize, share / 4);
   options.connections = config_.limits.connections;
   options.drainTimeout = config_.limits.drainTimeout;
   options.limits.requestFrame = config_.limits.requestSize;

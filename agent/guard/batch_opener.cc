@@ -62,6 +62,7 @@ class OpenPass {
   // The one `kveil` header of a record. False when its headers are malformed or hold more than one.
   bool FindEnvelope(const kafka::RecordView& record, std::optional<kafka::HeaderView>& envelope);
   void Stop(RefuseReason reason, std::string_view problem);
+  kafka::Codec CodecOfResult() const;
   void CountVisible(const kafka::RecordView& record);
 
   // The limit is one for the batch: many small values may each decompress to much.
@@ -90,6 +91,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
   kafka::RecordView record;
   while (!stopped_ && reader.Next(record)) OpenRecord(record);
   if (!stopped_ && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
+  scratch_.decompressedBytes = std::max(scratch_.decompressedBytes, scratch_.writer.size());
   if (!writing()) {
     scratch_.writer.Abandon();
     if (stopped_) outcome_.misses = {};  // no key is waited for
@@ -109,13 +111,23 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
     kafka::AppendControlFiller(header_, out);
     return std::move(outcome_);
   }
-  const absl::Status finished = scratch_.writer.Finish(task_.keepCodec ? header_.codec() : kafka::Codec::kNone);
+  const absl::Status finished = scratch_.writer.Finish(CodecOfResult());
   if (!finished.ok()) {
     outcome_.kind = OpenOutcome::Kind::kStop;
     outcome_.reason = RefuseReason::kTooLarge;
     outcome_.problem = std::string(finished.message());
   }
   return std::move(outcome_);
+}
+
+kafka::Codec OpenPass::CodecOfResult() const {
+  const size_t size = scratch_.writer.size();
+  if (size <= task_.uncompressedRoom) return kafka::Codec::kNone;
+  const kafka::Codec codec = header_.codec();
+  // It was not compressed, and has become smaller: what does not fit would not have fit before.
+  if (codec == kafka::Codec::kNone && size <= header_.size()) return codec;
+  if (codec == kafka::Codec::kNone || (codec == kafka::Codec::kZstd && !task_.zstdAllowed)) return kafka::Codec::kGzip;
+  return codec;
 }
 
 void OpenPass::Stop(RefuseReason reason, std::string_view problem) {
@@ -328,18 +340,24 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
 }  // namespace
 
 OpenOutcome OpenBatch(const OpenTask& task, const kafka::BatchView& batch, WorkerScratch& scratch, ByteBuffer& out) {
+  scratch.decompressedBytes = 0;
   if (batch.isLegacy()) return PassLegacy(task, batch, out);
   // The checksum of a rewritten batch is made anew, so a wrong one must be noticed here or never.
   if (!kafka::CheckCrc(batch).ok()) return Stopped(RefuseReason::kBadChecksum, "the record batch's checksum is wrong");
   if (batch.header.isControl()) return OpenOutcome();
   const absl::StatusOr<Bytes> records = kafka::UncompressedRecords(batch, task.batchLimit, scratch.records);
-  if (!records.ok()) {
-    return Stopped(absl::IsResourceExhausted(records.status()) ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
-                   ToStd(records.status().message()));
+  if (batch.header.codec() != kafka::Codec::kNone) scratch.decompressedBytes = scratch.records.size();
+  OpenOutcome outcome;
+  if (records.ok()) {
+    scratch.keyCache.Refresh();
+    OpenPass pass(task, scratch, batch.header);
+    outcome = pass.Run(*records, out);
+  } else {
+    outcome = Stopped(absl::IsResourceExhausted(records.status()) ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
+                      ToStd(records.status().message()));
   }
-  scratch.keyCache.Refresh();
-  OpenPass pass(task, scratch, batch.header);
-  return pass.Run(*records, out);
+  scratch.Trim();
+  return outcome;
 }
 
 }  // namespace kveil::guard

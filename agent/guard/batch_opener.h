@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -25,7 +26,10 @@ struct OpenTask {
   std::string_view topicName;  // as the reader asks for it; envelopes are bound to topic->origin where that is set
   int64_t fetchOffset = 0;     // where the reader asked from
   Masking masking;
-  bool keepCodec = false;        // compress again as the batch was; otherwise the reader gets it uncompressed
+  // The reader gets the batch uncompressed where it then has no more bytes than this. Otherwise it is compressed again
+  // as it was; if it was not, or the reader does not know zstd, with gzip, which every client has.
+  size_t uncompressedRoom = std::numeric_limits<size_t>::max();
+  bool zstdAllowed = true;
   size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
   size_t usersLimit = 100'000;   // different keys of a batch that are not in the cache
 };

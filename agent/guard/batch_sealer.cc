@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/hash/hash.h"
 #include "base/text.h"
@@ -192,11 +193,14 @@ SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kaf
 }  // namespace
 
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out) {
+  const absl::Cleanup trim = [&scratch] { scratch.Trim(); };
+  scratch.decompressedBytes = 0;
   kafka::BatchView batch;
   if (std::optional<Refusal> refusal = ReadOnlyBatch(task.records, batch); refusal.has_value()) {
     return RefusedOutcome(*std::move(refusal));
   }
   const absl::StatusOr<Bytes> records = kafka::UncompressedRecords(batch, task.batchLimit, scratch.records);
+  if (batch.header.codec() != kafka::Codec::kNone) scratch.decompressedBytes = scratch.records.size();
   if (!records.ok()) {
     const bool tooLarge = absl::IsResourceExhausted(records.status());
     return RefusedOutcome(Refuse(tooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed,

@@ -1,6 +1,7 @@
 #include "guard/fetch_guard.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/log.h"
@@ -20,12 +21,18 @@ using proxy::ResponseVerdict;
 // From here on a response may name a broker that the client does not know (KIP-951).
 constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
 constexpr int16_t kFirstVersionWithZstd = 10;
+constexpr int16_t kFirstVersionWithMaxBytes = 3;
 // To earlier versions a broker (until 3.9) gives messages of magic 0 and 1, which have no headers: a sealed record
 // would come without what it takes to open it, and look like one that was never sealed.
 constexpr int16_t kFirstVersionWithHeaders = 4;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
+// Session epochs (KIP-227).
+constexpr int32_t kNoSession = -1;
+constexpr int32_t kNewSession = 0;
+// How much larger a batch usually is without its codec.
+constexpr size_t kUsualRatio = 4;
 
 void Deny(FetchResponse::Partition& partition, ErrorCode code) {
   partition.errorCode = code;
@@ -40,74 +47,72 @@ bool HasRecords(const FetchResponse::Partition& partition) {
 }  // namespace
 
 struct FetchGuard::State : proxy::RequestState {
-  explicit State(FetchGuard& guard) : guard(guard) {}
   // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
-  bool WantsResponse() override { return guard.NeedsGuard(*session) || isNeededAnyway; }
+  bool WantsResponse() override { return session->NeedsGuard() || isNeededAnyway; }
 
-  FetchGuard& guard;
-  std::shared_ptr<Session> session;
+  std::shared_ptr<FetchSession> session;
   std::chrono::milliseconds maxWait{0};
+  int64_t maxBytes = 0;  // of the records of all partitions
   bool recordsHaveHeaders = true;
   // For more than the records in it, or because of topics that a later request of the session may forget meanwhile.
   bool isNeededAnyway = false;
 };
 
-std::shared_ptr<FetchGuard::Session> FetchGuard::SessionFor(const FetchRequest& request) {
-  // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed (KIP-227).
-  const bool begins = request.sessionEpoch <= 0;
-  if (begins || session_ == nullptr || session_->id != request.sessionId) {
-    session_ = std::make_shared<Session>();
-    session_->isForeign = !begins;
-    session_->id = begins ? 0 : request.sessionId;
+std::shared_ptr<FetchSession> FetchGuard::SessionFor(const FetchRequest& request, proxy::MemoryBudget& budget) {
+  std::shared_ptr<FetchSession> session = session_;
+  if (session == nullptr || !session->ContinuesWith(request)) {
+    session = std::make_shared<FetchSession>(shared_, budget, request);
   }
-  if (session_->positions.Apply(request)) session_->topicsChanged = true;
-  return session_;
+  session->Apply(request);
+  session_ = request.sessionEpoch == kNoSession ? nullptr : session;
+  return session;
 }
 
-bool FetchGuard::NeedsGuard(Session& session) {
-  if (session.isForeign) return true;
-  const uint64_t generation = shared_.policies.generation();
-  if (!session.topicsChanged && !session.hasUnknown && session.policyGeneration == generation)
-    return session.needsGuard;
-  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  session.topicsChanged = false;
-  session.policyGeneration = generation;
-  session.needsGuard = false;
-  session.hasUnknown = false;
-  for (const auto& [key, partitions] : session.positions.topics()) {
-    const std::optional<std::string> name = key.id.IsZero() ? key.name : shared_.topicNames.Find(key.id);
-    // An id that nobody could name yet may turn out to be a protected topic's: it is asked for again.
-    if (!name.has_value()) session.hasUnknown = true;
-    if (!name.has_value() || policies->Find(*name) != nullptr) session.needsGuard = true;
+// A response that is longer than the agent may hold would end the connection, again and again. Returns whether the
+// request has changed.
+bool FetchGuard::LowerBounds(FetchRequest& request, int16_t version) const {
+  const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
+  bool changed = false;
+  if (version >= kFirstVersionWithMaxBytes && request.maxBytes > most) {
+    request.maxBytes = most;
+    changed = true;
   }
-  return session.needsGuard;
+  for (FetchRequest::Topic& topic : request.topics) {
+    for (FetchRequest::Partition& partition : topic.partitions) {
+      if (partition.partitionMaxBytes <= most) continue;
+      partition.partitionMaxBytes = most;
+      changed = true;
+    }
+  }
+  return changed;
 }
 
 io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
-                                               proxy::FrameOutput&) {
+                                               proxy::FrameOutput& output) {
   const int16_t version = request.header.version;
   if (!FetchRequest::kVersions.Contains(version)) {
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Fetch version ", version, ", which the agent cannot read"));
   }
-  const absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version);
+  absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
 
-  auto state = std::make_unique<State>(*this);
-  state->session = SessionFor(*decoded);
+  const bool changed = LowerBounds(*decoded, version);
+  auto state = std::make_unique<State>();
+  state->session = SessionFor(*decoded, output.arena.budget());
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
+  state->maxBytes = version >= kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
   state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
-  if (state->session->topicsChanged || state->session->hasUnknown) {
-    std::vector<kafka::TopicId> ids;
-    for (const auto& [key, partitions] : state->session->positions.topics()) ids.push_back(key.id);
+  if (std::vector<kafka::TopicId> ids = state->session->IdsToLearn(*decoded); !ids.empty()) {
     auto learning = lookup_.Learn(std::move(ids), upstream);
     co_await std::move(learning);
   }
-  const bool namesSession = decoded->sessionEpoch == 0;
+  const bool namesSession = decoded->sessionEpoch == kNewSession;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
-  state->isNeededAnyway = NeedsGuard(*state->session) || namesSession || mayNameBrokers;
+  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers;
+  if (changed) co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
@@ -119,16 +124,18 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   const bool leftOut = co_await std::move(learning);
 
   const auto& ours = static_cast<const State&>(*state);
-  if (!ours.session->isForeign) ours.session->id = decoded->sessionId;
+  ours.session->SetId(decoded->sessionId);
+  // The broker has no session, or has it no more: no request will go on with it.
+  const bool hasSession = decoded->sessionId != 0 && decoded->errorCode == ErrorCode::kNone;
+  if (!hasSession && session_ == ours.session) session_ = nullptr;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress;
   progress.changed = leftOut;
   progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
-  for (FetchResponse::Topic& topic : decoded->responses) {
-    auto guarding = GuardTopic(topic, ours, *policies, output.arena, progress);
-    co_await std::move(guarding);
-  }
+  for (FetchResponse::Topic& topic : decoded->responses) CheckTopic(topic, ours, *policies, progress);
+  auto opening = OpenReadable(ours, response.frame.size(), output.arena, progress);
+  co_await std::move(opening);
   if (progress.stopped && !progress.response.delivered) {
     const auto hold = std::clamp(ours.maxWait, kMinHold, kMaxHold);
     co_await loop_.Sleep(hold);
@@ -137,8 +144,9 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   co_return RewriteResponse(response, *decoded, output);
 }
 
-io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
-                                      proxy::Arena& arena, Progress& progress) {
+// Denies what may not be read, and notes what is to be opened.
+void FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                            Progress& progress) {
   std::optional<std::string> name = std::string(topic.topic);
   if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId);
   const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
@@ -146,11 +154,11 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
     for (const FetchResponse::Partition& partition : topic.partitions) {
       progress.response.delivered = progress.response.delivered || HasRecords(partition);
     }
-    co_return;
+    return;
   }
   const bool mayRead =
       topicPolicy != nullptr && state.recordsHaveHeaders && policy::MayRead(*topicPolicy, connection_.workload);
-  const TopicKey key = FetchPositions::KeyOf(topic.topic, topic.topicId);
+  Topic* readable = nullptr;
   for (FetchResponse::Partition& partition : topic.partitions) {
     if (!name.has_value()) {
       if (!HasRecords(partition)) continue;
@@ -164,30 +172,69 @@ io::Task<void> FetchGuard::GuardTopic(FetchResponse::Topic& topic, const State& 
       progress.changed = true;
       progress.response.delivered = true;  // an error is an answer: nothing to hold back
     } else if (HasRecords(partition)) {
-      auto opening =
-          OpenPartition(*topicPolicy, *name, state.session->positions.OffsetOf(key, partition.partitionIndex),
-                        partition, arena, progress);
-      co_await std::move(opening);
+      if (readable == nullptr) {
+        readable = &progress.topics.emplace_back();
+        readable->key = FetchPositions::KeyOf(topic.topic, topic.topicId);
+        readable->name = *name;
+        readable->policy = topicPolicy;
+      }
+      progress.readable.push_back({readable, &partition});
     }
   }
 }
 
-io::Task<void> FetchGuard::OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName,
-                                         int64_t fetchOffset, FetchResponse::Partition& partition, proxy::Arena& arena,
+// Opens all of them, within what the reader is ready for.
+io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress) {
+  if (progress.readable.empty()) co_return;
+  size_t sealed = 0;
+  for (const Readable& readable : progress.readable) sealed += readable.partition->records->size();
+  const auto most = static_cast<size_t>(std::max<int64_t>(state.maxBytes, 0));
+  // Nothing is read into memory that is not there; for more than what was asked for, and was sent, there is no use.
+  auto reserving = arena.Reserve(std::min(kUsualRatio * sealed, std::max(most, sealed)));
+  (void)co_await std::move(reserving);
+  progress.response.room = state.maxBytes - static_cast<int64_t>(frameSize);
+  progress.response.workLimit = shared_.limits.workOfResponse;
+  size_t first = 0;
+  for (size_t i = 0; endedEarly_.has_value() && i < progress.readable.size(); ++i) {
+    const Readable& readable = progress.readable[i];
+    if (readable.partition->partitionIndex != endedEarly_->partition) continue;
+    if (readable.topic->key == endedEarly_->topic) first = i;
+  }
+  endedEarly_.reset();
+  opener_.Begin();
+  for (size_t i = 0; i < progress.readable.size(); ++i) {
+    auto opening = OpenPartition(progress.readable[(first + i) % progress.readable.size()], state, arena, progress);
+    co_await std::move(opening);
+  }
+  arena.ReturnRest();
+}
+
+io::Task<void> FetchGuard::OpenPartition(const Readable& readable, const State& state, proxy::Arena& arena,
                                          Progress& progress) {
+  FetchResponse::Partition& partition = *readable.partition;
+  const FetchPositions::Asked* const asked = state.session->Find(readable.topic->key, partition.partitionIndex);
   RecordsOpener::Partition task;
   task.records = *partition.records;
   task.index = partition.partitionIndex;
-  task.fetchOffset = fetchOffset;
-  task.topicName = topicName;
-  task.topic = &topicPolicy;
-  task.masking = client_->MaskingOf(topicPolicy);
+  task.topicName = readable.topic->name;
+  task.topic = readable.topic->policy;
+  task.masking = client_->MaskingOf(*task.topic);
+  // Where it is not known what was asked for, the records stay as large as they are.
+  task.room = 0;
+  if (asked != nullptr) {
+    task.fetchOffset = asked->offset;
+    task.room = asked->maxBytes - static_cast<int64_t>(task.records.size());
+  }
   auto opening = opener_.Open(task, progress.response, arena);
-  const RecordsOpener::Result result = co_await std::move(opening);
+  RecordsOpener::Result result = co_await std::move(opening);
+  if (result.endedEarly && !endedEarly_.has_value()) {
+    endedEarly_ = PartitionKey{readable.topic->key, partition.partitionIndex};
+  }
   if (result.changed) {
     progress.changed = true;
     partition.records = result.records;
   }
+  if (result.endedEarly && result.records.empty()) co_return;  // the reader comes again for it
   if (!result.records.empty() || !result.stop.has_value()) {
     // A partial batch alone is passed as it came: its reader asks again with a larger limit.
     progress.response.delivered = true;

@@ -2,15 +2,16 @@
 // can neither be opened nor left out.
 #pragma once
 
-#include <chrono>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "guard/client_facts.h"
 #include "guard/denial_log.h"
-#include "guard/fetch_positions.h"
+#include "guard/fetch_session.h"
 #include "guard/guarded_apis.h"
 #include "guard/records_opener.h"
 #include "guard/shared_state.h"
@@ -39,32 +40,36 @@ class FetchGuard : public proxy::Interceptor {
                                               proxy::FrameOutput& output) override;
 
  private:
-  // The topics that one request, or the requests of one session, asked for.
-  struct Session {
-    int32_t id = 0;  // 0 until the broker's answer names it
-    // It was begun on another connection, so its topics are not known: everything it answers is looked at.
-    bool isForeign = false;
-    FetchPositions positions;
-    // Whether any of them may be protected, worked out for these topics and this generation of the policies.
-    bool needsGuard = true;
-    bool topicsChanged = true;  // since then
-    uint64_t policyGeneration = 0;
-    bool hasUnknown = false;  // a topic id that nobody could name yet
-  };
   struct State;
+  // A topic of a response that has a policy, and one of its partitions with records.
+  struct Topic {
+    TopicKey key;
+    std::string name;
+    const policy::TopicPolicy* policy = nullptr;
+  };
+  struct Readable {
+    const Topic* topic = nullptr;
+    kafka::FetchResponse::Partition* partition = nullptr;
+  };
+  struct PartitionKey {
+    TopicKey topic;
+    int32_t partition = 0;
+  };
   // What has been done to a response so far.
   struct Progress {
     bool changed = false;
     bool stopped = false;  // some partition has none although the broker sent some
     RecordsOpener::Response response;
+    std::deque<Topic> topics;  // a deque, as partitions point at them
+    std::vector<Readable> readable;
   };
 
-  std::shared_ptr<Session> SessionFor(const kafka::FetchRequest& request);
-  bool NeedsGuard(Session& session);
-  io::Task<void> GuardTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
-                            proxy::Arena& arena, Progress& progress);
-  io::Task<void> OpenPartition(const policy::TopicPolicy& topicPolicy, std::string_view topicName, int64_t fetchOffset,
-                               kafka::FetchResponse::Partition& partition, proxy::Arena& arena, Progress& progress);
+  std::shared_ptr<FetchSession> SessionFor(const kafka::FetchRequest& request, proxy::MemoryBudget& budget);
+  bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
+  void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                  Progress& progress);
+  io::Task<void> OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress);
+  io::Task<void> OpenPartition(const Readable& readable, const State& state, proxy::Arena& arena, Progress& progress);
 
   SharedState& shared_;
   io::Loop& loop_;
@@ -72,8 +77,10 @@ class FetchGuard : public proxy::Interceptor {
   const std::shared_ptr<ClientFacts> client_;
   RecordsOpener opener_;
   TopicLookup lookup_;
-  std::shared_ptr<Session> session_;
+  std::shared_ptr<FetchSession> session_;
   DenialLog denials_;
+  // Where the last response had to end early first: in the next one it comes first.
+  std::optional<PartitionKey> endedEarly_;
 };
 
 }  // namespace kveil::guard

@@ -1,5 +1,6 @@
-// Where a reader asked each partition from: needed to know whether anything visible is left for it (KIP-227 sessions
-// name only the partitions that changed, so this is kept across requests).
+// Where a reader asked each partition from, and for how much: needed to know whether anything visible is left for it,
+// and how much it is ready for (KIP-227 sessions name only the partitions that changed, so this is kept across
+// requests).
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,11 @@ struct TopicKey {
 
 class FetchPositions {
  public:
-  using Partitions = absl::flat_hash_map<int32_t, int64_t>;  // partition -> offset
+  struct Asked {
+    int64_t offset = 0;
+    int32_t maxBytes = 0;
+  };
+  using Partitions = absl::flat_hash_map<int32_t, Asked>;
   using Topics = absl::flat_hash_map<TopicKey, Partitions>;
 
   // Takes in what a request says. Returns whether a topic was added.
@@ -36,22 +41,28 @@ class FetchPositions {
       const auto [entry, isNew] = topics_.try_emplace(KeyOf(topic.topic, topic.topicId));
       added = added || isNew;
       for (const kafka::FetchRequest::Partition& partition : topic.partitions) {
-        entry->second[partition.partition] = partition.fetchOffset;
+        const auto [asked, isNewPartition] = entry->second.try_emplace(partition.partition);
+        partitionCount_ += isNewPartition ? 1 : 0;
+        asked->second = {partition.fetchOffset, partition.partitionMaxBytes};
       }
     }
     for (const kafka::FetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) Forget(topic);
     return added;
   }
 
-  // 0 for a partition that was never asked for.
-  int64_t OffsetOf(const TopicKey& topic, int32_t partition) const {
+  // nullptr for a partition that was never asked for.
+  const Asked* Find(const TopicKey& topic, int32_t partition) const {
     const auto found = topics_.find(topic);
-    if (found == topics_.end()) return 0;
-    const auto offset = found->second.find(partition);
-    return offset == found->second.end() ? 0 : offset->second;
+    if (found == topics_.end()) return nullptr;
+    const auto asked = found->second.find(partition);
+    return asked == found->second.end() ? nullptr : &asked->second;
   }
 
+  // About how many bytes of memory so much takes, tables that are half empty included.
+  static size_t MemoryFor(size_t topics, size_t partitions) { return topics * kTopicBytes + partitions * kAskedBytes; }
+
   const Topics& topics() const { return topics_; }
+  size_t partitionCount() const { return partitionCount_; }  // of all topics
 
   static TopicKey KeyOf(std::string_view name, const kafka::TopicId& id) {
     TopicKey key;
@@ -61,14 +72,18 @@ class FetchPositions {
   }
 
  private:
+  static constexpr size_t kTopicBytes = 2 * (sizeof(TopicKey) + sizeof(Partitions)) + 128;
+  static constexpr size_t kAskedBytes = 2 * (sizeof(int32_t) + sizeof(Asked) + 8);
+
   void Forget(const kafka::FetchRequest::ForgottenTopic& topic) {
     const auto found = topics_.find(KeyOf(topic.topic, topic.topicId));
     if (found == topics_.end()) return;
-    for (const int32_t partition : topic.partitions) found->second.erase(partition);
+    for (const int32_t partition : topic.partitions) partitionCount_ -= found->second.erase(partition);
     if (found->second.empty()) topics_.erase(found);
   }
 
   Topics topics_;
+  size_t partitionCount_ = 0;
 };
 
 }  // namespace kveil::guard

@@ -9,6 +9,7 @@
 #include "guard/advertised_brokers.h"
 #include "guard/key_wait.h"
 #include "guard/message_output.h"
+#include "io/turn.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -29,6 +30,8 @@ constexpr size_t kLongestTopicName = 249;  // Kafka's own limit
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
+// What sealing makes of a batch is seldom more than this many times as large; small records grow most.
+constexpr size_t kUsualGrowth = 2;
 // Nobody lowers a topic's limit to less than this, so that for topics of small batches nothing has to be asked.
 constexpr size_t kAskForLimitAbove = 4 << 10;
 // A batch is not refused for a limit that was learned longer ago than this.
@@ -44,6 +47,16 @@ std::optional<kafka::BatchHeader> FirstBatchHeader(Bytes records) {
 uint64_t RecordCount(const ProduceRequest::Partition& partition) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
   return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
+}
+
+size_t RecordBytes(const ProduceRequest& request) {
+  size_t bytes = 0;
+  for (const ProduceRequest::Topic& topic : request.topicData) {
+    for (const ProduceRequest::Partition& partition : topic.partitionData) {
+      bytes += partition.records.value_or(Bytes()).size();
+    }
+  }
+  return bytes;
 }
 
 size_t Largest(const std::vector<SealedPart>& parts) {
@@ -154,13 +167,22 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   Changed changed = Changed::kNo;
   auto learning = limits_.Learn(TopicsWithoutLimit(request, version, *policies), upstream);
   co_await std::move(learning);
+  bool isReserved = false;
+  io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
     const TopicState known = StateOf(topic, version, *policies);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
     if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && shared_.refusals.empty()) continue;
+    // Waited for once, where nothing is held that somebody else may be waiting for.
+    if (!isReserved) {
+      auto reserving = arena.Reserve(kUsualGrowth * RecordBytes(request));
+      isReserved = true;
+      (void)co_await std::move(reserving);
+    }
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
+      co_await turn.Pause();
       Sealed sealed;
       auto sealing = SealPartition(known, version, limits, partition, upstream, arena, sealed);
       std::optional<Refusal> refusal = co_await std::move(sealing);
@@ -190,6 +212,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
     topic.partitionData = std::move(forwarded);
   }
+  arena.ReturnRest();
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
   co_return changed;
 }
@@ -273,8 +296,11 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kUnselected,
                      "kveil: no policy selects this topic", RecordCount(partition));
   } else if (topic.sealedBy != nullptr) {
+    const size_t buffers = arena.bufferCount();
     auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
     refusal = co_await std::move(sealing);
+    arena.CountGrowth();
+    if (refusal.has_value() && arena.bufferCount() > buffers) arena.DropNewest();
   }
   if (refusal.has_value()) RememberRefusal(IdOf(topic, partition), refusal->code);
   co_return refusal;
@@ -309,10 +335,20 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     }
     task.partSize = before->partSize;
   }
-  ByteBuffer& bytes = arena.NewBuffer();
+  if (!arena.TryReserve(task.records.size())) {
+    co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOther, "kveil: there is no memory for it now",
+                     RecordCount(partition));
+  }
+  ByteBuffer& bytes = arena.NewBuffer(task.records.size());
   SealOutcome outcome;
+  size_t worked = 0;
   for (;;) {
     outcome = SealBatch(task, scratch_, bytes);
+    // Whatever becomes of it, it was work.
+    if (worked == 0) {
+      worked = scratch_.decompressedBytes;
+      limits.room -= std::min(limits.room, worked);
+    }
     if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
     if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
       shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
@@ -342,7 +378,7 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& top
     bytes.clear();
   }
   Count(outcome);
-  limits.room -= std::min(limits.room, bytes.size());
+  limits.room -= std::min(limits.room, bytes.size() - std::min(bytes.size(), worked));
   co_return Keep(topic, task, outcome, bytes, partition, sealed);
 }
 

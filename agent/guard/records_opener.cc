@@ -1,5 +1,6 @@
 #include "guard/records_opener.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -8,30 +9,24 @@
 namespace kveil::guard {
 namespace {
 
-// Above this much opened data a response keeps its codec, so that what the reader gets stays below the frame limits of
-// clients (librdkafka: 100 MB).
-constexpr size_t kUncompressedLimit = 32 << 20;
+// Bytes that a batch may have when what it is part of may become larger by `room`.
+size_t RoomFor(const kafka::BatchView& batch, int64_t room) {
+  return static_cast<size_t>(std::max<int64_t>(0, static_cast<int64_t>(batch.whole.size()) + room));
+}
 
 // A connection does not say more often that its workload reads.
 constexpr std::chrono::minutes kNoteReadEvery{1};
 
 }  // namespace
 
-io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, Response& response,
-                                                    proxy::Arena& arena) {
+io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Response& response, proxy::Arena& arena) {
   const Bytes original = partition.records;
-  ByteBuffer& opened = arena.NewBuffer();
+  Progress progress;
+  progress.opened = &arena.NewBuffer(original.size());
   kafka::BatchReader reader(original);
   kafka::BatchView batch;
-  size_t unchanged = 0;  // bytes at the start that stay as they are, until the first batch that does not
-  bool rewriting = false;
-  int64_t nextOffset = 0;  // behind the last batch that was taken
   Result result;
   for (;;) {
-    if (response.openedBytes > shared_.limits.openedResponse && (response.delivered || rewriting || unchanged > 0)) {
-      result.endOffset = nextOffset;  // the rest is left for the reader's next fetch
-      break;
-    }
     const kafka::BatchReader::Result next = reader.Next(batch);
     if (next == kafka::BatchReader::Result::kEnd) break;
     if (next == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
@@ -44,41 +39,69 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(const Partition& partition, 
       result.stop = outcome.reason;
       break;
     }
+    result.endedEarly = response.worked > response.workLimit;
+    if (result.endedEarly) break;
+    co_await turn_.Pause();
     OpenTask task;
     task.topic = partition.topic;
     task.topicName = partition.topicName;
     task.fetchOffset = partition.fetchOffset;
     task.masking = partition.masking;
-    task.keepCodec = response.openedBytes > kUncompressedLimit &&
-                     (response.zstdAllowed || batch.header.codec() != kafka::Codec::kZstd);
+    task.zstdAllowed = response.zstdAllowed;
+    task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
     task.batchLimit = shared_.limits.batchSize;
     task.usersLimit = shared_.limits.batchUsers;
-    const size_t before = opened.size();
-    if (!rewriting) opened.clear();
-    auto opening = OpenWithKeys(task, batch, response.keyDeadline, opened);
+    const size_t before = progress.rewriting ? progress.opened->size() : 0;
+    if (!progress.rewriting) progress.opened->clear();
+    auto opening = OpenWithKeys(task, batch, response.keyDeadline, *progress.opened);
     outcome = co_await std::move(opening);
+    response.worked += std::max(scratch_.decompressedBytes, batch.whole.size());
+    arena.CountGrowth();
     if (outcome.kind == OpenOutcome::Kind::kStop) {
       ReportStop(partition, batch.header.baseOffset, outcome);
       result.stop = outcome.reason;
       result.missing = std::move(outcome.misses);
       break;
     }
-    nextOffset = batch.header.lastOffset() + 1;
+    result.endedEarly = !Take(batch, outcome, original, before, partition, response, progress);
+    if (result.endedEarly) break;
     Count(partition.masking, outcome);
-    if (outcome.kind == OpenOutcome::Kind::kRewritten) {
-      if (!rewriting && unchanged > 0) opened.insert(opened.begin(), original.begin(), original.begin() + unchanged);
-      rewriting = true;
-      response.openedBytes += opened.size() - before;
-    } else if (rewriting) {
-      Append(opened, batch.whole);
-    } else {
-      unchanged += batch.whole.size();
-    }
   }
-  if (result.stop.has_value()) result.endOffset = nextOffset;
-  result.changed = rewriting || result.endOffset.has_value();
-  result.records = rewriting ? Bytes(opened) : original.first(unchanged);
+  if (result.stop.has_value() || result.endedEarly) result.endOffset = progress.nextOffset;
+  result.changed = progress.rewriting || result.endOffset.has_value();
+  result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged);
+  if (!progress.rewriting) arena.DropNewest();
+  if (result.changed) response.room += static_cast<int64_t>(original.size() - progress.taken);
   co_return result;
+}
+
+bool RecordsOpener::Take(const kafka::BatchView& batch, const OpenOutcome& outcome, Bytes original, size_t sizeBefore,
+                         Partition& partition, Response& response, Progress& progress) {
+  ByteBuffer& opened = *progress.opened;
+  const bool rewritten = outcome.kind == OpenOutcome::Kind::kRewritten;
+  const size_t size = rewritten ? opened.size() - sizeBefore : batch.whole.size();
+  const int64_t growth = static_cast<int64_t>(size) - static_cast<int64_t>(batch.whole.size());
+  // The first batch of a response is always given, as a broker gives it (KIP-74): nothing could be read otherwise.
+  const bool isFirst = !response.delivered && progress.taken == 0;
+  if (growth > std::min(partition.room, response.room) && response.mayEndEarly && !isFirst) {
+    opened.resize(sizeBefore);
+    return false;
+  }
+  partition.room -= growth;
+  response.room -= growth;
+  progress.taken += batch.whole.size();
+  progress.nextOffset = batch.header.lastOffset() + 1;
+  if (rewritten) {
+    if (!progress.rewriting && progress.unchanged > 0) {
+      opened.insert(opened.begin(), original.begin(), original.begin() + static_cast<ptrdiff_t>(progress.unchanged));
+    }
+    progress.rewriting = true;
+  } else if (progress.rewriting) {
+    Append(opened, batch.whole);
+  } else {
+    progress.unchanged += batch.whole.size();
+  }
+  return true;
 }
 
 io::Task<OpenOutcome> RecordsOpener::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,

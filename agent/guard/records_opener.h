@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -11,6 +12,7 @@
 #include "guard/client_facts.h"
 #include "guard/shared_state.h"
 #include "guard/worker_scratch.h"
+#include "io/turn.h"
 #include "proxy/interceptor.h"
 
 namespace kveil::guard {
@@ -18,19 +20,29 @@ namespace kveil::guard {
 class RecordsOpener {
  public:
   RecordsOpener(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
-      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection) {}
+      : shared_(shared), scratch_(scratch), loop_(loop), connection_(connection), turn_(loop) {}
+
+  // Of sizes in bytes; far from where sums overflow.
+  static constexpr int64_t kNoBound = std::numeric_limits<int64_t>::max() / 4;
 
   // What the partitions of one response share.
   struct Response {
     std::chrono::steady_clock::time_point keyDeadline;
     bool zstdAllowed = true;
+    // Whether the rest of a partition may be left for the reader's next request. Otherwise what makes the response too
+    // large is given nevertheless.
+    bool mayEndEarly = true;
     bool delivered = false;  // some partition has something for the reader
-    size_t openedBytes = 0;
+    // Bytes that the response may become larger by; where negative, what it has to become smaller by.
+    int64_t room = kNoBound;
+    size_t workLimit = std::numeric_limits<size_t>::max();  // bytes of batches, decompressed, that are worked on
+    size_t worked = 0;
   };
   struct Partition {
     Bytes records;  // as the broker sent them
     int32_t index = 0;
     int64_t fetchOffset = 0;
+    int64_t room = kNoBound;  // as of the response
     std::string_view topicName;
     const policy::TopicPolicy* topic = nullptr;
     Masking masking;
@@ -43,12 +55,28 @@ class RecordsOpener {
     keys::Misses missing;  // the keys, where it stopped for want of them
     // Set when some of what came is not in `records`: no offset from here on is.
     std::optional<int64_t> endOffset;
+    bool endedEarly = false;  // the rest would have been too much for this response
   };
 
-  // Counts and logs what it did.
-  io::Task<Result> Open(const Partition& partition, Response& response, proxy::Arena& arena);
+  // A response begins: other connections have had their turn.
+  void Begin() { turn_.Begin(); }
+
+  // Counts and logs what it did. Lets other connections go on between batches.
+  io::Task<Result> Open(Partition partition, Response& response, proxy::Arena& arena);
 
  private:
+  // What has become of a partition's records so far.
+  struct Progress {
+    ByteBuffer* opened = nullptr;  // what was rewritten, and what follows it
+    size_t unchanged = 0;          // bytes at the start that stay as they are, until the first batch that does not
+    bool rewriting = false;
+    size_t taken = 0;        // bytes of the batches that are given, as they came
+    int64_t nextOffset = 0;  // behind the last of them
+  };
+
+  // Takes a batch in, unless that would be too much; then false.
+  static bool Take(const kafka::BatchView& batch, const OpenOutcome& outcome, Bytes original, size_t sizeBefore,
+                   Partition& partition, Response& response, Progress& progress);
   io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
                                      std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const Masking& masking, const OpenOutcome& outcome);
@@ -60,6 +88,7 @@ class RecordsOpener {
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
   UnselectedWrites::Clock::time_point notedRead_;
+  io::Turn turn_;
 };
 
 }  // namespace kveil::guard

@@ -27,6 +27,8 @@ constexpr std::chrono::seconds kHold{1};
 constexpr std::chrono::seconds kMostKeyWait{10};
 // What one waits for keys when the response does not say how long its records stay locked (version 0), in milliseconds.
 constexpr int32_t kUsualLockTimeout = 30'000;
+// How much larger a batch usually is without its codec.
+constexpr size_t kUsualRatio = 4;
 
 bool HasRecords(const ShareFetchResponse::Partition& partition) {
   return partition.records.has_value() && !partition.records->empty();
@@ -52,6 +54,7 @@ void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acq
 
 struct ShareGuard::State : proxy::RequestState {
   std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
+  int64_t maxBytes = 0;
   std::vector<ShareFetchResponse::Topic> refused;
 };
 
@@ -172,7 +175,9 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
   for (const auto& [key, maxBytes] : withheld_)
     ids.push_back(key.first);  // one that could not be named may have one now
-  if (asked_.size() < kMostTopics) asked_.insert(ids.begin(), ids.end());
+  for (const kafka::TopicId& id : ids) {
+    if (asked_.size() < kMostTopics) asked_.insert(id);
+  }
   auto learning = lookup_.Learn(std::move(ids), upstream);
   co_await std::move(learning);
   // What was read before the keys were gone is to be acknowledged nevertheless.
@@ -185,8 +190,11 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   // after some tries. The rest it hears in any case, if it is nothing: its own answer counts, and the session goes on.
   auto state = std::make_unique<State>();
   const bool changed = WithholdRefused(*decoded, state->refused);
-  RequestVerdict verdict = changed ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
-  if (state->refused.empty()) co_return std::move(verdict).WantResponse();
+  const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
+  const bool lowered = decoded->maxBytes > most;
+  decoded->maxBytes = std::min(decoded->maxBytes, most);
+  state->maxBytes = decoded->maxBytes;
+  RequestVerdict verdict = changed || lowered ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   co_return std::move(verdict).WantResponse(std::move(state));
 }
 
@@ -225,6 +233,15 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
   progress.keyDeadline = std::chrono::steady_clock::now() +
                          std::max(shared_.limits.keyTimeout, std::chrono::milliseconds(int64_t{lock} * 2 / 3));
   bool hasRecords = false;
+  // Larger than asked for where need be: a record that is not given counts as a try, and is given up after five.
+  progress.mayEndEarly = false;
+  progress.workLimit = 4 * shared_.limits.workOfResponse;
+  const int64_t most = state == nullptr ? 0 : static_cast<const State&>(*state).maxBytes;
+  progress.room = most - static_cast<int64_t>(response.frame.size());
+  auto reserving = output.arena.Reserve(std::min(kUsualRatio * response.frame.size(),
+                                                 std::max<size_t>(std::max<int64_t>(most, 0), response.frame.size())));
+  (void)co_await std::move(reserving);
+  opener_.Begin();
   for (ShareFetchResponse::Topic& topic : decoded->responses) {
     if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords)) continue;
     hasRecords = true;
@@ -236,8 +253,10 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
       changed = changed || rewritten;
     }
   }
+  output.arena.ReturnRest();
   // With an error at the top a client looks at nothing else.
-  if (state != nullptr && decoded->errorCode == ErrorCode::kNone) {
+  if (state != nullptr && !static_cast<const State&>(*state).refused.empty() &&
+      decoded->errorCode == ErrorCode::kNone) {
     const auto& ours = static_cast<const State&>(*state);
     AddRefused(ours.refused, *decoded);
     changed = true;

@@ -28,6 +28,17 @@ struct WorkerScratch {
   ByteBuffer compressed;                    // one value, opened and still compressed
   ByteBuffer aad;
   ByteBuffer header;
+  // Of the batch that was worked on last: what its records came to, whatever became of them.
+  size_t decompressedBytes = 0;
+
+  // Gives back what only a large batch has needed. Between batches.
+  void Trim() {
+    constexpr size_t kKept = 8 << 20;  // bytes a buffer; batches are seldom larger than a megabyte
+    for (ByteBuffer* const buffer : {&records, &value, &compressed}) {
+      if (buffer->capacity() > kKept) *buffer = ByteBuffer();
+    }
+    writer.ShrinkTo(kKept);
+  }
 };
 
 }  // namespace kveil::guard

@@ -220,8 +220,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
 std::chrono::steady_clock::duration Connection::HoardsFor(std::chrono::steady_clock::time_point now) const {
   // Or it has all memory, with a request whose question cannot be answered for want of any.
   const bool isStuck = !awaitsApplication_ && requests_.holdsMemory() && responses_.waitsForMemory();
-  const bool standsStill =
-      sendingToApplication_ || sendingUpstream_ || awaitsRoom_ || (awaitsApplication_ && IsInRequest()) || isStuck;
+  const bool standsStill = sendingToApplication_ || awaitsRoom_ || (awaitsApplication_ && IsInRequest()) || isStuck;
   const bool holdsMemory = requests_.holdsMemory() || responses_.holdsMemory() || toUpstream_.arena().charged() > 0 ||
                            toApplication_.arena().charged() > 0;
   return standsStill && holdsMemory && !aborted_ ? now - unchangedSince_ : std::chrono::steady_clock::duration::zero();

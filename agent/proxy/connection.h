@@ -69,8 +69,8 @@ class Connection : private Upstream {
   void Abort(observe::ConnectionResult result, std::string_view reason);
   // Called several times a second: ends a connection that has been half-closed, stalled or idle for too long.
   void Sweep(std::chrono::steady_clock::time_point now);
-  // After Sweep: how long this has held memory because a peer does not take what it is sent, because the application
-  // does not go on with what it sends, or because there is none for what has to come first; zero where it does not.
+  // After Sweep: how long this has held memory because the application neither reads nor goes on with what it sends, or
+  // because there is none for what has to come first; zero where it does not.
   std::chrono::steady_clock::duration HoardsFor(std::chrono::steady_clock::time_point now) const;
 
   const ConnectionInfo& info() const { return *info_; }

@@ -91,7 +91,7 @@ void Server::Worker::EndWorstHoarder(std::chrono::steady_clock::time_point now) 
   }
   if (worst == nullptr) return;
   worst->Abort(observe::ConnectionResult::kStalled,
-               "a peer stood still in the middle of a message, and others waited for the memory it took");
+               "the application stood still in the middle of a message, and others waited for the memory it took");
 }
 
 void Server::Worker::AddListener(uint64_t netnsCookie, UniqueFd listener) {

@@ -81,7 +81,7 @@ class World {
     task.topic = policy_->Find(topic);
     task.topicName = topic;
     task.fetchOffset = fetchOffset;
-    task.keepCodec = keepCodec;
+    if (keepCodec) task.uncompressedRoom = 0;
     task.batchLimit = 4 * kLimit;
     return Again<OpenOutcome>([&] { return OpenBatch(task, batch, *scratch_, out); });
   }

@@ -398,15 +398,35 @@ TEST_F(OpenedBatch, takesTheOldMessageFormatsForPlaintext) {
   }
 }
 
-TEST_F(OpenedBatch, keepsItsCodecWhereAsked) {
+TEST_F(OpenedBatch, keepsItsCodecWhereItIsTooLargeWithout) {
   UseTopicKey();
   const ByteBuffer sealed = Sealed(ProducedBatch({Record("k", std::string(2000, 'a'))}, kafka::Codec::kLz4));
   OpenTask task = TaskToOpen();
-  EXPECT_EQ(Opened(task, sealed).header.codec(), kafka::Codec::kNone);
-  task.keepCodec = true;
+  const ReadBatch without = Opened(task, sealed);
+  EXPECT_EQ(without.header.codec(), kafka::Codec::kNone);
+  task.uncompressedRoom = without.header.size();
+  EXPECT_EQ(Opened(task, sealed).header.codec(), kafka::Codec::kNone) << "it just fits";
+  --task.uncompressedRoom;
   const ReadBatch kept = Opened(task, sealed);
   EXPECT_EQ(kept.header.codec(), kafka::Codec::kLz4);
   EXPECT_EQ(kept.records.at(0).value, std::string(2000, 'a'));
+}
+
+// To readers from before zstd, and where a broker has recompressed a topic to nothing: gzip is what every client has.
+TEST_F(OpenedBatch, isCompressedWithGzipWhereItsOwnCodecIsNotToBeHad) {
+  UseTopicKey();
+  OpenTask task = TaskToOpen();
+  task.uncompressedRoom = 0;
+  const ByteBuffer zstd = Sealed(ProducedBatch({Record("k", std::string(2000, 'a'))}, kafka::Codec::kZstd));
+  EXPECT_EQ(Opened(task, zstd).header.codec(), kafka::Codec::kZstd);
+  task.zstdAllowed = false;
+  EXPECT_EQ(Opened(task, zstd).header.codec(), kafka::Codec::kGzip);
+
+  ReadBatch recompressed = Read(zstd);
+  const ByteBuffer larger = ProducedBatch(recompressed.records);
+  EXPECT_EQ(Opened(task, larger).header.codec(), kafka::Codec::kGzip) << "its value was compressed before sealing";
+  const ByteBuffer smaller = Sealed(ProducedBatch({Record("k", std::string(2000, 'a'))}));
+  EXPECT_EQ(Opened(task, smaller).header.codec(), kafka::Codec::kNone) << "it does not grow";
 }
 
 TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {

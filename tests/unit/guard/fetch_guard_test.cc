@@ -31,6 +31,7 @@ class FetchGuardTest : public InterceptorTest {
     topic.topic = name;
     FetchRequest::Partition& asked = topic.partitions.emplace_back();
     asked.partition = partition;
+    asked.partitionMaxBytes = 8 << 20;
     asked.fetchOffset = offset;
     return topic;
   }
@@ -42,6 +43,7 @@ class FetchGuardTest : public InterceptorTest {
   static FetchRequest RequestFor(std::vector<FetchRequest::Topic> topics) {
     FetchRequest request;
     request.maxWaitMs = 1;
+    request.maxBytes = 50 << 20;
     request.topics = std::move(topics);
     return request;
   }
@@ -275,8 +277,11 @@ TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnecti
 }
 
 TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
-  EXPECT_FALSE(Fetch({Asked("free")}).wantsResponse());
+  FetchRequest full = RequestFor({Asked("free")});
+  full.sessionEpoch = 0;
+  BeginSession(full);
   FetchRequest incremental = RequestFor({});
+  incremental.sessionId = 77;
   incremental.sessionEpoch = 1;
   EXPECT_FALSE(Request(*guard_, 12, incremental).wantsResponse());
   UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
@@ -398,7 +403,7 @@ TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
 
 // Few bytes of the broker may be many once opened: the reader gets what fits, and asks for the rest.
 TEST_F(FetchGuardTest, leavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
-  shared_->limits.openedResponse = 1 << 20;
+  shared_->limits.workOfResponse = 1 << 20;
   const std::string value = StrCat(R"({"user":"anna","x":")", std::string(160 << 10, 'x'), "\"}");
   TestBatch batch;
   ByteBuffer records;

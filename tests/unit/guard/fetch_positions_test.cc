@@ -31,7 +31,12 @@ class FetchPositionsTest : public testing::Test {
     positions_.Apply(request);
   }
   int64_t OffsetOf(std::string_view name, int32_t partition) const {
-    return positions_.OffsetOf(FetchPositions::KeyOf(name, {}), partition);
+    return OffsetOf(FetchPositions::KeyOf(name, {}), partition);
+  }
+
+  int64_t OffsetOf(const TopicKey& key, int32_t partition) const {
+    const FetchPositions::Asked* const asked = positions_.Find(key, partition);
+    return asked == nullptr ? -1 : asked->offset;
   }
 
   FetchPositions positions_;
@@ -51,16 +56,16 @@ TEST_F(FetchPositionsTest, sayWhenATopicIsNew) {
   EXPECT_FALSE(Apply({}));
 }
 
-TEST_F(FetchPositionsTest, areZeroForWhatWasNeverAskedFor) {
+TEST_F(FetchPositionsTest, areNotKnownForWhatWasNeverAskedFor) {
   Apply({Topic("a", {{0, 10}})});
-  EXPECT_EQ(OffsetOf("a", 7), 0);
-  EXPECT_EQ(OffsetOf("b", 0), 0);
+  EXPECT_EQ(OffsetOf("a", 7), -1);
+  EXPECT_EQ(OffsetOf("b", 0), -1);
 }
 
 TEST_F(FetchPositionsTest, forgetPartitionsAndThenTheirTopic) {
   Apply({Topic("a", {{0, 10}, {1, 20}})});
   Forget("a", {0});
-  EXPECT_EQ(OffsetOf("a", 0), 0);
+  EXPECT_EQ(OffsetOf("a", 0), -1);
   EXPECT_EQ(OffsetOf("a", 1), 20);
   EXPECT_EQ(positions_.topics().size(), 1u);
   Forget("a", {1, 5});
@@ -72,8 +77,8 @@ TEST_F(FetchPositionsTest, keepTopicsByIdApartFromThoseByName) {
   kafka::FetchRequest::Topic byId = Topic("", {{0, 30}});
   byId.topicId.bytes[3] = 9;
   Apply({byId, Topic("a", {{0, 10}})});
-  EXPECT_EQ(positions_.OffsetOf(FetchPositions::KeyOf("", byId.topicId), 0), 30);
-  EXPECT_EQ(OffsetOf("", 0), 0);
+  EXPECT_EQ(OffsetOf(FetchPositions::KeyOf("", byId.topicId), 0), 30);
+  EXPECT_EQ(OffsetOf("", 0), -1);
 }
 
 }  // namespace

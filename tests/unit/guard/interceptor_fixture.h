@@ -159,6 +159,7 @@ class InterceptorTest : public BatchTest {
   struct RequestResult {
     proxy::RequestVerdict verdict = proxy::RequestVerdict::Forward();
     ByteBuffer written;
+    size_t arenaBytes = 0;  // what the buffers took that it refers to
     bool forwarded() const { return verdict.action == proxy::RequestVerdict::Action::kForward; }
     bool rewritten() const { return verdict.action == proxy::RequestVerdict::Action::kRewrite; }
     bool answered() const { return verdict.action == proxy::RequestVerdict::Action::kAnswer; }
@@ -171,6 +172,7 @@ class InterceptorTest : public BatchTest {
   struct ResponseResult {
     proxy::ResponseVerdict verdict = proxy::ResponseVerdict::Forward();
     ByteBuffer written;
+    size_t arenaBytes = 0;
     bool forwarded() const { return verdict.action == proxy::ResponseVerdict::Action::kForward; }
     bool rewritten() const { return verdict.action == proxy::ResponseVerdict::Action::kRewrite; }
     bool closed() const { return verdict.action == proxy::ResponseVerdict::Action::kClose; }
@@ -311,6 +313,7 @@ class InterceptorTest : public BatchTest {
   proxy::ConnectionInfo connection_;
   FakeUpstream upstream_;
   std::unique_ptr<io::Loop> loop_;
+  proxy::MemoryBudget budget_{size_t{512} << 20};
 
  private:
   template <typename T>
@@ -346,20 +349,24 @@ class InterceptorTest : public BatchTest {
 
   RequestResult Handle(proxy::Interceptor& guard, const proxy::RequestFrame& request) {
     RequestResult result;
-    proxy::Arena arena(shelf_);
+    proxy::Arena arena(shelf_, budget_);
     kafka::FrameWriter written;
     proxy::FrameOutput output(written, arena);
     result.verdict = Await(guard.OnRequest(request, upstream_, output));
     result.written = written.ToBuffer();
+    result.arenaBytes = arena.capacity();
+    EXPECT_EQ(arena.charged(), arena.capacity()) << "what is held is charged, and nothing else";
     return result;
   }
   ResponseResult Handle(proxy::Interceptor& guard, const proxy::ResponseFrame& response, proxy::RequestState* state) {
     ResponseResult result;
-    proxy::Arena arena(shelf_);
+    proxy::Arena arena(shelf_, budget_);
     kafka::FrameWriter written;
     proxy::FrameOutput output(written, arena);
     result.verdict = Await(guard.OnResponse(response, state, output));
     result.written = written.ToBuffer();
+    result.arenaBytes = arena.capacity();
+    EXPECT_EQ(arena.charged(), arena.capacity()) << "what is held is charged, and nothing else";
     return result;
   }
 

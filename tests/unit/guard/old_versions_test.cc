@@ -39,6 +39,7 @@ class OldVersionsTest : public InterceptorTest {
 
   ResponseResult Fetched(std::string_view topicName, int16_t version) {
     FetchRequest request;
+    request.maxBytes = 50 << 20;
     FetchRequest::Topic& asked = request.topics.emplace_back();
     asked.topic = topicName;
     asked.partitions.emplace_back();

@@ -31,6 +31,7 @@ class ShareGuardTest : public InterceptorTest {
     ShareFetchRequest request;
     request.groupId = "group";
     request.memberId = "member";
+    request.maxBytes = 50 << 20;
     request.shareSessionEpoch = epoch;
     for (const uint8_t number : topics) {
       ShareFetchRequest::Topic& topic = request.topics.emplace_back();
@@ -260,6 +261,38 @@ TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
   }
   EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
   EXPECT_FALSE(shared_->keyOutages.any());
+}
+
+// What is left out counts as a try, so it is made to fit instead.
+TEST_F(ShareGuardTest, keepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
+  std::vector<TestRecord> records;
+  for (int i = 0; i < 50; ++i)
+    records.push_back(Record("k", R"({"user":"anna","x":")" + std::string(300, 'x') + "\"}"));
+  const ByteBuffer sealed = Sealed(TaskToSeal(ProducedBatch(std::move(records), kafka::Codec::kGzip), "clicks"));
+  for (const bool isRoom : {true, false}) {
+    ShareFetchRequest request = RequestFor({kClicks});
+    request.maxBytes = isRoom ? 1 << 20 : static_cast<int32_t>(sealed.size());
+    RequestResult asked = Request(*guard_, kVersion, request);
+    ASSERT_TRUE(asked.forwarded());
+    const ResponseResult answer =
+        Response(*guard_, kVersion, ResponseOf(kClicks, sealed, 0, 49), asked.verdict.state.get());
+    const auto response = WrittenResponse<ShareFetchResponse>(answer.written, kVersion);
+    const auto& opened = response.responses.at(0).partitions.at(0);
+    EXPECT_EQ(Read(*opened.records).header.codec(), isRoom ? kafka::Codec::kNone : kafka::Codec::kGzip);
+    EXPECT_EQ(Read(*opened.records).records.size(), 50u);
+    EXPECT_EQ(Acquired(opened), (std::vector<std::pair<int64_t, int64_t>>{{0, 49}}));
+    EXPECT_TRUE(isRoom || opened.records->size() <= sealed.size());
+  }
+}
+
+TEST_F(ShareGuardTest, lowersARequestForMoreThanTheAgentHolds) {
+  shared_->limits.fetchBytes = 1 << 20;
+  ShareFetchRequest request = RequestFor({kClicks});
+  request.maxBytes = 300'000'000;
+  const RequestResult asked = Request(*guard_, kVersion, request);
+  ASSERT_TRUE(asked.rewritten());
+  EXPECT_TRUE(asked.wantsResponse());
+  EXPECT_EQ(WrittenRequest<ShareFetchRequest>(asked.written, kVersion).maxBytes, 1 << 20);
 }
 
 TEST_F(ShareGuardTest, learnsTheBrokersThatAnAnswerNames) {

@@ -1,0 +1,58 @@
+// What one Fetch request, or the requests of one session (KIP-227), asked for.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "guard/fetch_positions.h"
+#include "guard/shared_state.h"
+#include "kafka/messages/fetch.h"
+#include "proxy/memory_budget.h"
+
+namespace kveil::guard {
+
+// What it remembers is charged to the worker's memory. When there is no room, it is as one that was begun elsewhere.
+class FetchSession {
+ public:
+  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const kafka::FetchRequest& first);
+  ~FetchSession() { budget_.ReleaseKept(charged_); }
+  FetchSession(const FetchSession&) = delete;
+  FetchSession& operator=(const FetchSession&) = delete;
+
+  // Whether the request goes on with this session.
+  bool ContinuesWith(const kafka::FetchRequest& request) const {
+    return request.sessionEpoch > 0 && request.sessionId == id_;
+  }
+  void Apply(const kafka::FetchRequest& request);
+  // The broker's name for it, once its first answer is there. Of one begun elsewhere it is the request's.
+  void SetId(int32_t id) {
+    if (!isForeign_) id_ = id;
+  }
+
+  // Whether any of its topics may be protected, by the policies in force now.
+  bool NeedsGuard();
+  // The ids of its topics, if names may be missing; of what was begun elsewhere those in the request.
+  std::vector<kafka::TopicId> IdsToLearn(const kafka::FetchRequest& request) const;
+  // nullptr where it is not known.
+  const FetchPositions::Asked* Find(const TopicKey& topic, int32_t partition) const {
+    return isForeign_ ? nullptr : positions_.Find(topic, partition);
+  }
+
+ private:
+  bool Charge(size_t bytes);
+
+  const SharedState& shared_;
+  proxy::MemoryBudget& budget_;
+  size_t charged_ = 0;
+  int32_t id_ = 0;  // 0 until the broker's answer names it
+  // Its topics are not known, so everything it answers is looked at: it was begun on another connection.
+  bool isForeign_ = false;
+  FetchPositions positions_;
+  // Worked out for these topics and this generation of the policies.
+  bool needsGuard_ = true;
+  bool topicsChanged_ = true;  // since then
+  uint64_t policyGeneration_ = 0;
+  bool hasUnknown_ = false;  // a topic id that nobody could name yet
+};
+
+}  // namespace kveil::guard
