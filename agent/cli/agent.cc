@@ -210,7 +210,7 @@ absl::Status Agent::Serve() {
   serving_.store(namespaces_.get(), std::memory_order_release);
   Released(std::nullopt);
 
-  checks_ = std::make_unique<SelfChecks>(health_, *redirect_, *access_, *server_, *keys_);
+  checks_ = std::make_unique<SelfChecks>(health_, *redirect_, *access_, *server_, *keys_, *namespaces_);
   if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
   if (const absl::Status held = redirect_->ProbeHold(kProbeLimit); !held.ok()) {
     log::Warning("connects.notHeld",
@@ -262,16 +262,22 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
   return info;
 }
 
+void Agent::NoteOf(const char* name, const absl::Status& status) {
+  health_.Note(name, std::string(ToStd(status.message())));
+}
+
 void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
   health_.Set("tls", tls_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
-  health_.Set("shares", namespaces_->SharesHealth());
+  // What one workload can bring about is no problem of the node.
+  NoteOf("namespaces", namespaces_->WorkloadsNotServed());
+  NoteOf("shares", namespaces_->SharesHealth());
+  NoteOf("unserved", namespaces_->Unserved());
   health_.Set("learned", redirect_->LearnedHealth());
   health_.Set("producers", shared_->ProducersHealth());
-  health_.Set("unserved", namespaces_->Unserved());
   health_.Set("existing", namespaces_->NotReset());
   checks_->Run();
   const uint64_t heldBack = metrics_.totals().connectionsHeldBack;

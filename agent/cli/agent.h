@@ -65,6 +65,7 @@ class Agent {
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
   absl::StatusOr<std::string> StatusJson();
   void RefreshHealth();
+  void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
   bool IsReady() const;
   void WatchLog();
   absl::StatusOr<std::string> Erase(std::string_view requestJson);

@@ -19,6 +19,8 @@ constexpr int kSpareDescriptors = 16;
 // A worker that is busy goes round its loop in milliseconds, the key service answers within its time limits.
 constexpr std::chrono::seconds kWorkerPatience{3};
 constexpr std::chrono::seconds kKeysPatience{5};
+// Many new namespaces at once, or a walk through very many processes, take the thread seconds.
+constexpr std::chrono::seconds kNamespacesPatience{10};
 constexpr uint64_t kRunsPerWalk = 5;
 
 }  // namespace
@@ -45,6 +47,7 @@ void SelfChecks::Run() {
   const std::lock_guard lock(mutex_);
   ableNow_ = true;
   Report("workers", server_.CheckWorkers(kWorkerPatience));
+  Report("namespacesThread", namespaces_.CheckThread(kNamespacesPatience));
   Report("descriptors", CheckDescriptors(kSpareDescriptors));
   Report("agentCgroup", redirect_.RepairAgentCgroup());
   Report("namespaceAccess", access_.EnterNamespace());

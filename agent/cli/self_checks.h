@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "intercept/access_check.h"
+#include "intercept/namespaces.h"
 #include "intercept/redirect.h"
 #include "keys/key_service.h"
 #include "observe/health.h"
@@ -21,8 +22,8 @@ class SelfChecks {
  public:
   // All outlive this, and what the key service is asked is answered before it ends.
   SelfChecks(observe::Health& health, intercept::Redirect& redirect, intercept::AccessCheck& access,
-             proxy::Server& server, keys::KeyService& keys)
-      : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys) {}
+             proxy::Server& server, keys::KeyService& keys, intercept::Namespaces& namespaces)
+      : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys), namespaces_(namespaces) {}
 
   // Takes well below a millisecond, and every fifth time a walk through the cgroups. Any thread; call it once a second.
   void Run();
@@ -40,6 +41,7 @@ class SelfChecks {
   intercept::AccessCheck& access_;
   proxy::Server& server_;
   keys::KeyService& keys_;
+  intercept::Namespaces& namespaces_;
 
   std::mutex mutex_;  // held by Run
   uint64_t runs_ = 0;

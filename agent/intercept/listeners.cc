@@ -89,6 +89,11 @@ absl::Status Explain(const char* address, uint16_t port, int error) {
     case EADDRNOTAVAIL:
       return absl::UnavailableError(
           StrCat("cannot listen on ", where, ": the address is not there; is lo down ('ip link set lo up')?"));
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return absl::ResourceExhaustedError(StrCat("cannot listen on ", where, ": ", std::strerror(error)));
     default:
       return absl::UnavailableError(StrCat("cannot listen on ", where, ": ", std::strerror(error)));
   }
@@ -117,7 +122,7 @@ absl::StatusOr<Listeners> MakeListeners(const ListenerPlace& place, int namespac
   const absl::StatusOr<int> status = child->Wait();
   if (!status.ok()) return status.status();
   if (!outcome->finished) {
-    return absl::UnavailableError(StrCat("cannot enter the namespace: ", std::strerror(outcome->enterError)));
+    return absl::InternalError(StrCat("cannot enter the namespace: ", std::strerror(outcome->enterError)));
   }
   Listeners listeners{.v4 = UniqueFd(outcome->v4.fd), .v6 = UniqueFd(outcome->v6.fd)};
   const uint16_t port = place.preferredPort;

@@ -46,8 +46,12 @@ int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
 // A namespace is found with its first connect, or with the scan that follows it. One that still is not after this time,
 // while connects go on, is out of the agent's reach.
 constexpr std::chrono::seconds kUnknownPatience(5);
-constexpr std::chrono::seconds kUnknownLifetime(30);  // after its last connect; it also stays a problem for so long
+constexpr std::chrono::seconds kUnknownLifetime(30);  // after its last connect; status also names it for so long
 constexpr size_t kMostUnknown = 1024;
+
+// Why a namespace is not served: its addresses and ports are whatever those who live there make of them. The rest (no
+// child process, no descriptors or memory, setns) is the agent's own.
+bool IsWorkloadsDoing(const absl::Status& problem) { return absl::IsUnavailable(problem); }
 
 }  // namespace
 
@@ -439,19 +443,28 @@ absl::Status NamespaceTable::NotReset() const {
   return absl::OkStatus();
 }
 
-absl::Status NamespaceTable::Health() const {
+absl::Status NamespaceTable::NotServed(bool isAgentsFault) const {
   const std::lock_guard lock(mutex_);
-  size_t failed = notOpened_.size();
-  std::string first = notOpened_.empty() ? "" : std::string(ToStd(notOpened_.begin()->second.message()));
+  size_t failed = 0;
+  std::string first;
+  if (isAgentsFault && !notOpened_.empty()) {
+    failed = notOpened_.size();
+    first = ToStd(notOpened_.begin()->second.message());
+  }
   for (const auto& [cookie, entry] : entries_) {
-    if (entry.status.state != State::kFailed) continue;
-    if (failed++ == 0)
-      first = StrCat("that of process ", entry.status.process, ": ", ToStd(entry.status.problem.message()));
+    const absl::Status& problem = entry.status.problem;
+    if (entry.status.state != State::kFailed || problem.ok()) continue;  // OK: it is just being served
+    if (isAgentsFault != (entry.isOwn || !IsWorkloadsDoing(problem))) continue;
+    if (failed++ == 0) first = StrCat("that of process ", entry.status.process, ": ", ToStd(problem.message()));
   }
   if (failed == 0) return absl::OkStatus();
   return absl::UnavailableError(
       StrCat(failed, failed == 1 ? " network namespace is" : " network namespaces are", " not served; ", first));
 }
+
+absl::Status NamespaceTable::Health() const { return NotServed(/*isAgentsFault=*/true); }
+
+absl::Status NamespaceTable::WorkloadsNotServed() const { return NotServed(/*isAgentsFault=*/false); }
 
 absl::Status NamespaceTable::CrowdHealth() const {
   const std::lock_guard lock(mutex_);

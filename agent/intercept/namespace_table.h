@@ -52,8 +52,9 @@ class NamespaceTable {
   std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
   std::vector<Namespaces::NamespaceStatus> Status() const;
   std::optional<Namespaces::NamespaceStatus> StatusOf(uint64_t cookie) const;
-  absl::Status Health() const;
-  absl::Status CrowdHealth() const;  // an error names an owner that has more namespaces than are served for one
+  absl::Status Health() const;              // what the agent cannot do: its own namespace, or an error of its own
+  absl::Status WorkloadsNotServed() const;  // namespaces that cannot be served as those who live there made them
+  absl::Status CrowdHealth() const;         // an error names an owner that has more namespaces than are served for one
   absl::Status Unserved() const;
   absl::Status NotReset() const;
 
@@ -87,6 +88,7 @@ class NamespaceTable {
   void ServeV6(Entry& entry);
   absl::Status Prepare(Entry& entry, const Listeners& listeners);
   bool IsHeldAndFailed(const Entry& entry) const;
+  absl::Status NotServed(bool isAgentsFault) const;
   absl::Status NoteSources(Entry& entry);
   absl::Status ResetExisting(Entry& entry);
   void HandOut(Entry& entry, Listeners listeners);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <future>
@@ -68,6 +69,8 @@ struct Namespaces::State {
   std::mutex mutex;
   std::vector<uint64_t> released;  // guarded by mutex
   bool stop = false;               // guarded by mutex
+  std::atomic<bool> hasAnswered{true};
+  std::chrono::steady_clock::time_point askedAt;  // CheckThread's
   std::thread thread;
 };
 
@@ -106,6 +109,7 @@ void Namespaces::State::Run(std::promise<absl::Status> started) {
     for (int i = 0; i < count; ++i) Handle(events[i].data.u64);
     table.ScanIfDue();
     table.RetryHeld();
+    hasAnswered = true;
     const std::lock_guard lock(mutex);
     if (stop) return;
   }
@@ -182,6 +186,23 @@ void Namespaces::Stop() {
   state_->thread.join();
 }
 
+absl::Status Namespaces::CheckThread(std::chrono::milliseconds limit) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->stop) return absl::OkStatus();
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (state_->hasAnswered.exchange(false)) {
+    state_->askedAt = now;
+    state_->Wake();
+    return absl::OkStatus();
+  }
+  const auto silent = now - state_->askedAt;
+  if (silent <= limit) return absl::OkStatus();
+  return absl::UnavailableError(StrCat("the thread that serves network namespaces has not gone on for ",
+                                       std::chrono::duration_cast<std::chrono::seconds>(silent).count(), " s"));
+}
+
 absl::StatusOr<UniqueFd> Namespaces::SocketIn(uint64_t netnsCookie, int family, int type, int protocol) {
   const std::shared_ptr<const UniqueFd> fd = state_->table.Find(netnsCookie);
   if (!fd) return absl::NotFoundError(StrCat("network namespace ", netnsCookie, " is not served"));
@@ -213,6 +234,7 @@ std::optional<Namespaces::NamespaceStatus> Namespaces::StatusOf(uint64_t netnsCo
   return state_->table.StatusOf(netnsCookie);
 }
 absl::Status Namespaces::Health() const { return state_->table.Health(); }
+absl::Status Namespaces::WorkloadsNotServed() const { return state_->table.WorkloadsNotServed(); }
 absl::Status Namespaces::SharesHealth() const {
   absl::Status status = state_->table.CrowdHealth();
   status.Update(state_->refusals.Health(std::chrono::steady_clock::now()));

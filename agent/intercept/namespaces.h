@@ -38,8 +38,8 @@ class Namespaces {
   };
 
   // Serves the agent's own namespace and those of the workloads that run before it returns; a namespace that cannot be
-  // served is in Health() and is tried again, only the agent's own one makes Start fail. `redirect` must outlive the
-  // result.
+  // served is in Health() or WorkloadsNotServed() and is tried again, only the agent's own one makes Start fail.
+  // `redirect` must outlive the result.
   static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks, Options options);
   static absl::StatusOr<std::unique_ptr<Namespaces>> Start(Redirect& redirect, Callbacks callbacks);
   ~Namespaces();  // Stop()
@@ -73,8 +73,15 @@ class Namespaces {
   // Any thread.
   std::vector<NamespaceStatus> Status() const;
   std::optional<NamespaceStatus> StatusOf(uint64_t netnsCookie) const;
-  // OK when every known namespace is served; otherwise which is not and why, in plain words.
+  // Not OK when the agent's own namespace is not served, or another for a fault of the agent's (descriptors, child
+  // processes, setns): which and why, in plain words.
   absl::Status Health() const;
+  // The same of namespaces that workloads have made such that they cannot be served (no 127.0.0.1, no free port).
+  // Connects to targets are refused there, and nobody else notices.
+  absl::Status WorkloadsNotServed() const;
+  // Asks the thread for a sign of life, and says whether it has not given one for `limit` since it was asked. Any one
+  // thread; call it once a second or so.
+  absl::Status CheckThread(std::chrono::milliseconds limit);
   // An error names a workload that has as many namespaces as are served for one, or had as much of the shared tables as
   // it may have within the last minute.
   absl::Status SharesHealth() const;

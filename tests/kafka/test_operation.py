@@ -112,6 +112,25 @@ def test_a_cgroup_that_is_removed_comes_back(make_agent, workload, sink):
     assert exchange(workload, sink)
 
 
+def test_one_process_cannot_make_the_node_unwell(make_agent, workload, sink):
+    """It makes a network namespace without 127.0.0.1, for which nobody needs a privilege."""
+    agent = make_agent()
+    agent.start()
+    hostile = workload.start(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-rn", "sh", "-c",
+                              "ip link set lo up; ip addr flush dev lo; exec sleep 99"])
+    try:
+        def notes():
+            return {note["name"]: note["message"] for note in agent.status()["notes"]}
+        waiting.wait_until("the note", lambda: "cannot listen on 127.0.0.1" in notes().get("namespaces", ""), 20)
+        assert f"process {hostile.pid}:" in notes()["namespaces"]
+        assert agent.status()["ready"] and agent.status()["problems"] == []
+        assert agent.kveil("status").returncode == 0
+        assert exchange(workload, sink)
+    finally:
+        hostile.kill()
+        hostile.wait(5)
+
+
 def test_descriptors_that_run_out_are_a_problem(make_agent, workload, sink):
     agent = make_agent(connections=100)
     agent.start()

@@ -4,6 +4,10 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include <atomic>
+#include <future>
+#include <thread>
+
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -140,9 +144,48 @@ TEST_F(NamespacesTest, OneThatCannotBeServedDoesNotKeepTheOthersFromIt) {
   broken.netns.Ip("addr flush dev lo");
   StartAgent();
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
-  const absl::Status health = agent->namespaces().Health();
-  EXPECT_THAT(std::string(health.message()), HasSubstr("1 network namespace is not served"));
-  EXPECT_THAT(std::string(health.message()), HasSubstr("cannot listen on 127.0.0.1:"));
+  EXPECT_TRUE(agent->namespaces().Health().ok()) << "a workload can do that to itself";
+  const absl::Status noted = agent->namespaces().WorkloadsNotServed();
+  EXPECT_THAT(std::string(noted.message()), HasSubstr("1 network namespace is not served"));
+  EXPECT_THAT(std::string(noted.message()), HasSubstr("cannot listen on 127.0.0.1:"));
+}
+
+TEST_F(NamespacesTest, OneThatTheAgentHasNoProcessForIsAProblemOfTheAgent) {
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(50)});
+  ASSERT_TRUE(agent->namespaces().Health().ok());
+  ASSERT_EQ(::rmdir((config.cgroup + "/kveil-agent").c_str()), 0);
+  const Pod late(node, "late");
+  EXPECT_TRUE(Eventually([&] { return !agent->namespaces().Health().ok(); }));
+  EXPECT_TRUE(agent->namespaces().WorkloadsNotServed().ok());
+}
+
+TEST_F(NamespacesTest, ThreadThatHangsIsNoticed) {
+  auto redirect = intercept::Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  std::promise<void> freed;
+  std::shared_future<void> free = freed.get_future().share();
+  std::atomic<bool> hangs{false};
+  intercept::Namespaces::Callbacks callbacks;
+  callbacks.serve = [&](uint64_t, std::vector<UniqueFd>) {
+    if (hangs) free.wait();
+  };
+  callbacks.release = [](uint64_t) {};
+  auto namespaces =
+      intercept::Namespaces::Start(**redirect, callbacks, {.reconcileInterval = std::chrono::milliseconds(50)});
+  ASSERT_TRUE(namespaces.ok()) << namespaces.status();
+  constexpr std::chrono::milliseconds kPatience(500);
+  const auto isWell = [&] { return (*namespaces)->CheckThread(kPatience).ok(); };
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(isWell());
+    std::this_thread::sleep_for(kPatience / 5);
+  }
+  hangs = true;
+  const Pod late(node, "late");
+  EXPECT_TRUE(Eventually([&] { return !isWell(); }));
+  freed.set_value();
+  EXPECT_TRUE(Eventually([&] { return isWell(); }));
 }
 
 TEST_F(NamespacesTest, RestartedAgentForgetsNamespacesThatEndedMeanwhile) {
