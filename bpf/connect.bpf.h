@@ -112,7 +112,7 @@ static __always_inline void report(struct bpf_sock_addr *ctx, const struct kveil
 	event->reason = reason;
 	event->family = destination->family;
 	__builtin_memcpy(&event->destination, destination, sizeof(*destination));
-	event->padding = 0;
+	event->share = workload_slot();
 	bpf_ringbuf_submit(event, 0);
 }
 
@@ -233,7 +233,7 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		return 0;
 	}
 	holding = refusal == KVEIL_NO_LISTENER && !port && may_hold(sk, cookie);
-	if ((!refusal || holding) && !has_room()) {
+	if ((!refusal || holding) && !has_room(workload_slot(), top_slot())) {
 		refusal = KVEIL_TOO_MANY;
 		holding = false;
 	}

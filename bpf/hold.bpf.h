@@ -74,9 +74,8 @@ static __always_inline void reserve_option(struct bpf_sock_ops *ctx)
 	if (!(ctx->skb_tcp_flags & TCP_FLAG_SYN) || !held_state(ctx))
 		return;
 	set_remote(ctx, &peer);
-	if (agents_port(bpf_get_netns_cookie(ctx), peer.family) == peer.port)
-		set_flags(ctx, 0, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
-	else
+	// Asked anew for each SYN: the listener may be gone again by the next one, and a stranger in its place.
+	if (agents_port(bpf_get_netns_cookie(ctx), peer.family) != peer.port)
 		bpf_reserve_hdr_opt(ctx, MD5_OPTION_LENGTH, 0);
 }
 

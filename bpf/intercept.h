@@ -172,7 +172,7 @@ struct kveil_event {
 	__u32 reason; /* enum kveil_refusal */
 	__u32 family; /* of the listener that was looked for */
 	struct kveil_endpoint destination;
-	__u32 padding;
+	__u32 share; /* the workload's slot in the map shares */
 };
 
 #endif

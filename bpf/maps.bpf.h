@@ -32,6 +32,7 @@ enum {
 	SOL_SOCKET = 1,
 	SO_BINDTOIFINDEX = 62,
 	LOOPBACK_IFINDEX = 1, // of lo, in every network namespace
+	NO_IFINDEX = 0x7fffffff,
 };
 
 struct {

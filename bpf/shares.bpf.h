@@ -45,9 +45,9 @@ static __always_inline struct kveil_share *share_at(__u32 slot)
 	return bpf_map_lookup_elem(&shares, &slot);
 }
 
-static __always_inline bool has_room(void)
+static __always_inline bool has_room(__u16 share, __u16 top_share)
 {
-	const struct kveil_share *own = share_at(workload_slot()), *top = share_at(top_slot());
+	const struct kveil_share *own = share_at(share), *top = share_at(top_share);
 
 	return own && own->waiting < KVEIL_MAX_WAITING && top && top->waiting < KVEIL_MAX_TOP_WAITING;
 }
@@ -92,17 +92,20 @@ static __always_inline void stop_waiting(const struct kveil_interim_key *key)
 	count_waiting(top_share, -1);
 }
 
-// False: there is no room, and the accepted socket will have no origin.
-static __always_inline bool begin_waiting(const struct kveil_interim_key *key, const struct kveil_origin *origin)
+// Asks for room once more: with TCP_FASTOPEN_CONNECT, connect() counts nothing and the SYN leaves with the first
+// send(). 0, or enum kveil_refusal: then an accepted socket will have no origin.
+static __always_inline int begin_waiting(const struct kveil_interim_key *key, const struct kveil_origin *origin)
 {
 	struct kveil_waiting waiting = { .origin = *origin, .since = bpf_ktime_get_ns() };
 
 	stop_waiting(key); // left by a socket whose end was not seen
+	if (!has_room(origin->share, origin->top_share))
+		return KVEIL_TOO_MANY;
 	if (bpf_map_update_elem(&interim, key, &waiting, BPF_NOEXIST))
-		return false;
+		return KVEIL_NO_MEMORY;
 	count_waiting(origin->share, 1);
 	count_waiting(origin->top_share, 1);
-	return true;
+	return 0;
 }
 
 #endif

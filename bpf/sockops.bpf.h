@@ -22,7 +22,7 @@ static __always_inline void remote_end(struct bpf_sock_ops *ctx, struct kveil_in
 	set_remote(ctx, &key->source);
 }
 
-static __always_inline void report_lost(const struct kveil_origin *origin)
+static __always_inline void report_lost(const struct kveil_origin *origin, __u32 reason)
 {
 	struct kveil_event *event = 0;
 
@@ -34,11 +34,21 @@ static __always_inline void report_lost(const struct kveil_origin *origin)
 	event->cgroup_id = origin->cgroup_id;
 	event->pid = origin->pid;
 	event->uid = origin->uid;
-	event->reason = KVEIL_NO_MEMORY;
+	event->reason = reason;
 	event->family = origin->destination.family;
 	__builtin_memcpy(&event->destination, &origin->destination, sizeof(event->destination));
-	event->padding = 0;
+	event->share = origin->share;
 	bpf_ringbuf_submit(event, 0);
+}
+
+// The SYN of a connection without an origin would only take a place in the listener's backlog. From an interface that
+// does not exist there is no way: EHOSTUNREACH. A socket that is on lo already cannot be moved, and the agent closes
+// what it accepts of it.
+static __always_inline void keep_syn(struct bpf_sock_ops *ctx)
+{
+	int index = NO_IFINDEX;
+
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof(index));
 }
 
 // The source is chosen and the SYN has not left yet.
@@ -48,6 +58,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	const struct kveil_origin *origin;
 	struct bpf_sock *sk = ctx->sk;
 	struct kveil_held *state;
+	int refusal;
 
 	if (!sk)
 		return;
@@ -55,8 +66,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	if (!origin)
 		return;
 	local_end(ctx, &key);
-	if (!begin_waiting(&key, origin))
-		report_lost(origin);
+	refusal = begin_waiting(&key, origin);
+	if (refusal) {
+		report_lost(origin, refusal);
+		keep_syn(ctx);
+	}
 	// on_state_change cleans up after a connect that nobody accepts.
 	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
 	state = bpf_sk_storage_get(&held, sk, 0, 0);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -46,6 +47,21 @@ UniqueFd BeginHalfOpen(const SocketAddress& address) {
   return fd;
 }
 
+// The same in two steps: connect() sends nothing, the SYN leaves with the first send(). That needs no right either.
+UniqueFd PrepareHalfOpen(const SocketAddress& address) {
+  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int on = 1, most = 255;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof(on));
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &on, sizeof(on));
+  if (address.family() == AF_INET) {
+    ::setsockopt(fd.get(), IPPROTO_IP, IP_MINTTL, &most, sizeof(most));
+  } else {
+    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MINHOPCOUNT, &most, sizeof(most));
+  }
+  (void)!::connect(fd.get(), address.get(), address.size());
+  return fd;
+}
+
 // Has half-open connects until it is killed.
 std::string HoldHalfOpen(const SocketAddress& address, size_t count) {
   AllowManyDescriptors();
@@ -63,7 +79,7 @@ std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const s
   const auto end = std::chrono::steady_clock::now() + duration;
   while (std::chrono::steady_clock::now() < end) {
     const SocketAddress& broker = brokers[random() % brokers.size()];
-    switch (random() % 8) {
+    switch (random() % 9) {
       case 0: {  // goes away at once
         const UniqueFd fd = BeginHalfOpen(broker);
         break;
@@ -88,6 +104,12 @@ std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const s
         const int fd = held[random() % held.size()].get();
         (void)!::connect(fd, &nowhere, sizeof(nowhere));
         (void)!::connect(fd, broker.get(), broker.size());
+        break;
+      }
+      case 5: {  // many at once that nothing was asked for when they connected
+        const size_t first = held.size();
+        for (size_t i = 0; i < 3000 && held.size() < 15000; ++i) held.push_back(PrepareHalfOpen(broker));
+        for (size_t i = first; i < held.size(); ++i) (void)!::send(held[i].get(), "x", 1, MSG_NOSIGNAL);
         break;
       }
       default:
@@ -123,6 +145,29 @@ TEST_F(SharesTest, HalfOpenConnectsBeyondAWorkloadsShareAreRefusedAndSoNamed) {
   const std::string again = RunWorkload(
       hostile, &pod.netns, [this] { return Dial(broker4); }, kNobody);
   EXPECT_EQ(again, "echoed by 192.0.2.1:9092 as 192.0.2.2");
+}
+
+// All of them connect before the first SYN leaves.
+TEST_F(SharesTest, SynsThatLeaveWithTheFirstSendAreCountedToo) {
+  StartAgent();
+  const Cgroup hostile(node, "hostile");
+  constexpr size_t kMany = KVEIL_MAX_WAITING + 3000;
+  const Workload workload(
+      hostile, &pod.netns,
+      [&] {
+        AllowManyDescriptors();
+        std::vector<UniqueFd> held;
+        while (held.size() < kMany) held.push_back(PrepareHalfOpen(broker4));
+        for (const UniqueFd& fd : held) (void)!::send(fd.get(), "x", 1, MSG_NOSIGNAL);
+        return PauseForEver();
+      },
+      kNobody);
+  EXPECT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok(); }));
+  EXPECT_THAT(std::string(agent->namespaces().SharesHealth().message()),
+              HasSubstr("connects that it does not complete"));
+  EXPECT_EQ(Waiting(), size_t{KVEIL_MAX_WAITING});
+  EXPECT_EQ(Counted(), int64_t{KVEIL_MAX_WAITING});
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2") << "another workload of that namespace";
 }
 
 TEST_F(SharesTest, WhatIsNotAcceptedForLongIsTakenOut) {
