@@ -142,6 +142,7 @@ absl::Status PinDirectory::RestoreDirectory() {
                " any more: nothing would hold the programs once the agent ends, and "
                "connects would go past it in clear text. Restart the agent with one mounted there"));
   }
+  if (absl::Status hosts = CheckIsMountedByHost(parent); !hosts.ok()) return hosts;
   bool made = false;
   absl::StatusOr<UniqueFd> fd = OpenLocked(path_, made);
   if (!fd.ok()) return fd.status();

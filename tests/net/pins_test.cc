@@ -103,6 +103,22 @@ TEST(PinDirectoryTest, FileSystemOfThisMountNamespaceAloneIsRefused) {
                              HasSubstr("mount -t bpf bpf /sys/fs/bpf")));
 }
 
+// One that takes the host's place while an agent runs.
+TEST(PinDirectoryTest, FileSystemThatIsMountedLaterForThisMountNamespaceAloneIsRefused) {
+  const Cgroup node;
+  const std::string outcome = RunWorkload(node, nullptr, [] {
+    Require(::unshare(CLONE_NEWNS) == 0, "a mount namespace");
+    Require(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "private mounts");
+    auto pins = intercept::PinDirectory::Lock("/sys/fs/bpf/kveil-net-test-later");
+    Require(pins.ok() && pins->Restore().ok(), "the host's BPF file system");
+    Require(::mount("bpf", "/sys/fs/bpf", "bpf", 0, nullptr) == 0, "a BPF file system");
+    std::string status(ToStd(pins->Restore().ToString()));
+    Require(::umount("/sys/fs/bpf") == 0, "the host's again");
+    return status;
+  });
+  EXPECT_THAT(outcome, AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr("/sys/fs/bpf is not the host's")));
+}
+
 // An agent that mounts one itself takes it away again where the host would not have it.
 TEST(PinDirectoryTest, FileSystemThatOnlyThisMountNamespaceWouldHaveIsNotMounted) {
   const Cgroup node;
