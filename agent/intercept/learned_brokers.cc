@@ -24,7 +24,7 @@ uint64_t After(std::chrono::nanoseconds time) { return MonotonicNanoseconds() + 
 
 }  // namespace
 
-absl::Status LearnedBrokers::Adopt(const TargetTable& configured) {
+absl::Status LearnedBrokers::Adopt(const TargetTable& configured, uint64_t lastHeartbeat) {
   const uint64_t adoptedUntil = After(kLifetime);
   const std::lock_guard lock(mutex_);
   for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
@@ -37,7 +37,8 @@ absl::Status LearnedBrokers::Adopt(const TargetTable& configured) {
       result = ::bpf_map_delete_elem(mapFd_, &key);
     } else {
       value.target = static_cast<uint16_t>(index);
-      value.expires = std::max<uint64_t>(value.expires, adoptedUntil);  // nobody could prolong it while no agent ran
+      // Nobody could prolong it while no agent ran. What had expired before that stays so.
+      if (value.expires > lastHeartbeat) value.expires = std::max<uint64_t>(value.expires, adoptedUntil);
       result = ::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
       ++counts_[value.cluster];
     }

@@ -25,8 +25,8 @@ class LearnedBrokers {
 
   // What an earlier agent learned stays in force, under the index that its cluster has now, whatever index the entry
   // was written with. That of a cluster that is configured no more goes, and so does what is a target by configuration.
-  // An error: an entry could be neither.
-  absl::Status Adopt(const TargetTable& configured);
+  // An error: an entry could be neither. What had expired by the last heartbeat of that agent stays expired: refused.
+  absl::Status Adopt(const TargetTable& configured, uint64_t lastHeartbeat);
   // In force for `lifetime` from now. An address is one cluster's until it expires: kAlreadyExists when it is
   // another's, because what that cluster is promised (TLS, its keys) must not end with a word of this one.
   // kResourceExhausted when the cluster has as many as it may have, expired ones among them.

@@ -77,6 +77,7 @@ struct Redirect::State {
         learned(this->programs.learned(), this->config.targets) {}
 
   void Beat();
+  uint64_t LastHeartbeat() const;  // an earlier agent's; 0 when there is none
   absl::Status PinsStatus();
   static int OnEvent(void* self, void* data, size_t size);
 
@@ -112,6 +113,12 @@ void Redirect::State::Beat() {
 }
 
 absl::Status Redirect::State::PinsStatus() {
+uint64_t Redirect::State::LastHeartbeat() const {
+  const uint32_t zero = 0;
+  uint64_t seen = 0;
+  return ::bpf_map_lookup_elem(programs.heartbeat(), &zero, &seen) == 0 ? seen : 0;
+}
+
   const std::lock_guard lock(pinsMutex);
   return pinsStatus;
 }
@@ -177,6 +184,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   absl::Status pinned = state->programs.PinMaps(state->pins);
   if (!pinned.ok()) return pinned;
   absl::StatusOr<Attachments> attachments = Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
+  state->waiting->Recount();
   if (!attachments.ok()) {
     state->programs.UnpinMaps();
     return attachments.status();
@@ -185,7 +193,8 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   state->attachments.emplace(*std::move(attachments));
   state->pins.Keep();
   state->pins.RemoveOldMaps();
-  if (absl::Status adopted = state->learned.Adopt(state->targets); !adopted.ok()) return adopted;
+  if (absl::Status adopted = state->learned.Adopt(state->targets, state->LastHeartbeat()); !adopted.ok())
+    return adopted;
   State& running = *state;
   running.heartbeat.emplace(options.heartbeatTimeout / 5, [&running] { running.Beat(); });
   return std::unique_ptr<Redirect>(new Redirect(std::move(state)));

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "base/text.h"
@@ -32,22 +31,55 @@ absl::StatusOr<WaitingConnections> WaitingConnections::Open(int interimFd, int s
 
 size_t WaitingConnections::RemoveOlderThan(std::chrono::nanoseconds age) const {
   const uint64_t now = MonotonicNanoseconds();
+  const auto isOld = [&](const kveil_waiting& waiting) {
+    return waiting.since + static_cast<uint64_t>(age.count()) <= now;
+  };
   size_t removed = 0;
-  std::vector<std::pair<kveil_interim_key, kveil_waiting>> old;
+  std::vector<kveil_interim_key> old;
   (void)ForEachEntry(interimFd_, [&](const void* key, const void* value) {
     kveil_waiting waiting;
     std::memcpy(&waiting, value, sizeof(waiting));
-    if (waiting.since + static_cast<uint64_t>(age.count()) > now) return;
-    std::memcpy(&old.emplace_back(kveil_interim_key{}, waiting).first, key, sizeof(kveil_interim_key));
+    if (isOld(waiting)) std::memcpy(&old.emplace_back(), key, sizeof(kveil_interim_key));
   });
-  for (const auto& [key, waiting] : old) {
-    if (::bpf_map_delete_elem(interimFd_, &key) < 0) continue;  // the kernel half was quicker
-    for (const uint16_t slot : {waiting.origin.share, waiting.origin.top_share}) {
-      if (slot < kSlots) __atomic_fetch_sub(&shares_.get()[slot].waiting, 1, __ATOMIC_RELAXED);
-    }
+  for (const kveil_interim_key& key : old) {
+    kveil_waiting waiting;
+    if (::bpf_map_lookup_and_delete_elem(interimFd_, &key, &waiting) < 0) continue;  // the kernel half was quicker
+    // Another connection may have the key by now, and waits on.
+    if (!isOld(waiting) && ::bpf_map_update_elem(interimFd_, &key, &waiting, BPF_NOEXIST) == 0) continue;
+    Uncount(waiting);
     ++removed;
   }
   return removed;
+}
+
+void WaitingConnections::Uncount(const kveil_waiting& waiting) const {
+  for (const uint16_t slot : {waiting.origin.share, waiting.origin.top_share}) {
+    if (slot < kSlots) __atomic_fetch_sub(&shares_.get()[slot].waiting, 1, __ATOMIC_RELAXED);
+  }
+}
+
+std::vector<int32_t> WaitingConnections::Drift() const {
+  std::vector<int32_t> drift(kSlots);
+  for (size_t slot = 0; slot < kSlots; ++slot) {
+    drift[slot] = __atomic_load_n(&shares_.get()[slot].waiting, __ATOMIC_RELAXED);
+  }
+  (void)ForEachEntry(interimFd_, [&](const void*, const void* value) {
+    kveil_waiting waiting;
+    std::memcpy(&waiting, value, sizeof(waiting));
+    for (const uint16_t slot : {waiting.origin.share, waiting.origin.top_share}) {
+      if (slot < kSlots) --drift[slot];
+    }
+  });
+  return drift;
+}
+
+// Connections come and go meanwhile. What two looks at the same slot agree on is no passing difference.
+void WaitingConnections::Recount() const {
+  const std::vector<int32_t> before = Drift(), after = Drift();
+  for (size_t slot = 0; slot < kSlots; ++slot) {
+    if (before[slot] == 0 || before[slot] != after[slot]) continue;
+    __atomic_fetch_sub(&shares_.get()[slot].waiting, before[slot], __ATOMIC_RELAXED);
+  }
 }
 
 size_t WaitingConnections::size() const { return KeysOf<kveil_interim_key>(interimFd_).size(); }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,11 +23,15 @@ class WaitingConnections {
   // is still there belongs to a client that does not take part, or to a socket whose end the kernel half did not see.
   // A connection that is accepted later has no origin, and is closed. Returns how many there were.
   size_t RemoveOlderThan(std::chrono::nanoseconds age) const;
+  // Makes the counts those of the entries again: an agent that was killed may have taken an entry out and not counted.
+  void Recount() const;
   size_t size() const;
   // The same as the sum of the workloads' counts, for tests.
   int64_t SumOfCounts() const;
 
  private:
+  std::vector<int32_t> Drift() const;  // by slot: how much is counted too much
+  void Uncount(const kveil_waiting& waiting) const;
   struct Unmap {
     void operator()(kveil_share* shares) const;
   };

@@ -97,6 +97,18 @@ TEST_F(LearnedBrokersTest, ExpiredBrokerIsRefusedUntilAResponseNamesItAgain) {
   EXPECT_EQ(Learned(), 2u);
 }
 
+TEST_F(LearnedBrokersTest, WhatHadExpiredBeforeTheAgentEndedStaysSoWhenItComesBack) {
+  StartAgent({.heartbeatTimeout = std::chrono::milliseconds(250)});
+  ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(0)).ok());
+  ASSERT_TRUE(agent->redirect().Learn(advertised6, 1, std::chrono::minutes(5)).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // several heartbeats
+  agent.reset();
+  StartAgent();
+  EXPECT_EQ(DialInPod(advertised4), "ECONNREFUSED");
+  EXPECT_EQ(DialInPod(advertised6), "echoed by [2001:db8:77::1]:19092 as 2001:db8:77::2");
+  EXPECT_TRUE(agent->redirect().IsTarget(advertised4));
+}
+
 TEST_F(LearnedBrokersTest, AcceptedConnectionProlongsTheLifeTime) {
   StartAgent();
   ASSERT_TRUE(agent->redirect().Learn(advertised4, 0, std::chrono::seconds(1)).ok());

@@ -1,4 +1,5 @@
 // What one hostile workload can take from the others: entries of the shared tables, events, the agent's time.
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -176,6 +177,18 @@ TEST_F(SharesTest, WhatIsNotAcceptedForLongIsTakenOut) {
       pod.cgroup, &pod.netns, [&] { return HoldHalfOpen(broker4, 300); }, kNobody);
   EXPECT_TRUE(Eventually([this] { return Waiting() == 300; }));
   EXPECT_TRUE(Eventually([this] { return Waiting() == 0 && Counted() == 0; })) << "while the sockets are still there";
+}
+
+TEST_F(SharesTest, CountsThatAKilledAgentLeftWrongAreRightAfterTheNextStart) {
+  StartAgent();
+  agent.reset();
+  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v2_shares").c_str()));
+  for (const uint32_t slot : {uint32_t{7}, uint32_t{KVEIL_SHARES + 7}}) {
+    const kveil_share share = {.waiting = KVEIL_MAX_WAITING, .second = 0, .events = 0, .padding = 0};
+    ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
+  }
+  StartAgent();
+  EXPECT_EQ(Counted(), 0);
 }
 
 TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
