@@ -35,9 +35,11 @@ constexpr size_t kMostOtherSources = 64;
 
 // Of a process whose refused connect came from a namespace that is not its own.
 constexpr size_t kMostThreadsLookedAt = 1024;
+// And then not again for that workload, where it was in vain.
+constexpr std::chrono::seconds kRestAfterThreads(1);
 
-// Each takes four descriptors of the agent.
-constexpr int kMostNamespacesOfOwner = 64;
+// Of one user, and of one workload, which may have many users. Each takes four descriptors of the agent.
+constexpr size_t kMostNamespacesOfOwner = 64;
 
 int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
@@ -88,7 +90,8 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   absl::StatusOr<UniqueFd> fd = OpenNamespace(file);
   if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
   const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
-  if (!HasRoom(owner)) return false;
+  const std::string workload = owner == kHostOwnsNamespace ? "" : WorkloadCgroup(pid);
+  if (!HasRoom(owner, workload)) return false;
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
     const std::lock_guard lock(mutex_);
@@ -106,6 +109,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   entry.fd = std::make_shared<const UniqueFd>(*std::move(fd));
   entry.isOwn = pid == 0;
   entry.owner = owner;
+  entry.workload = workload;
   Entry* added;
   {
     const std::lock_guard lock(mutex_);
@@ -117,12 +121,19 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   return true;
 }
 
-bool NamespaceTable::HasRoom(uint64_t owner) {
+size_t NamespaceTable::CountOf(const std::string& workload) const {
+  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [&workload](const auto& entry) {
+    return entry.second.owner != kHostOwnsNamespace && entry.second.workload == workload;
+  }));
+}
+
+bool NamespaceTable::HasRoom(uint64_t owner, const std::string& workload) {
   if (owner == kHostOwnsNamespace) return true;
   const auto isOwners = [owner](const auto& entry) { return entry.second.owner == owner; };
-  if (std::count_if(entries_.begin(), entries_.end(), isOwners) < kMostNamespacesOfOwner) return true;
+  const auto ofOwner = static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), isOwners));
+  if (ofOwner < kMostNamespacesOfOwner && CountOf(workload) < kMostNamespacesOfOwner) return true;
   const std::lock_guard lock(mutex_);
-  crowded_.insert(owner);
+  crowded_.insert(ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", workload) : OwnerText(owner));
   return false;
 }
 
@@ -334,8 +345,22 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
   unserved_ = {.process = refused.pid, .refusedAt = now};
 }
 
-bool NamespaceTable::AddByProcess(pid_t pid, uint64_t cookie) {
-  if (Add(NamespaceFile(pid), pid, cookie)) return true;
+bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
+  const auto pid = static_cast<pid_t>(refused.pid);
+  if (Add(NamespaceFile(pid), pid, refused.netnsCookie)) return true;
+  // It costs as much as the process has threads, so a workload pays for it in time.
+  Clock::time_point& next = nextWalk_[refused.share];
+  const Clock::time_point start = Clock::now();
+  if (start < next) return false;
+  const bool found = AddByThread(pid, refused.netnsCookie);
+  const Clock::time_point end = Clock::now();
+  next = end + kRestAfterScan * (end - start);
+  if (!found) next = std::max(next, end + kRestAfterThreads);
+  return found;
+}
+
+bool NamespaceTable::AddByThread(pid_t pid, uint64_t cookie) {
+  if (CountOf(WorkloadCgroup(pid)) >= kMostNamespacesOfOwner) return false;
   absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
   for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
     const uint64_t inode = NamespaceInode(file);
@@ -349,7 +374,7 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   const bool isNew = !entries_.contains(refused.netnsCookie);
   const Clock::time_point now = Clock::now();
   if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
-  if (isNew && !AddByProcess(static_cast<pid_t>(refused.pid), refused.netnsCookie)) {
+  if (isNew && !AddByProcess(refused)) {
     notFound_.Put(refused.netnsCookie, true, now);
     NoteUnknown(refused);
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
@@ -469,7 +494,7 @@ absl::Status NamespaceTable::WorkloadsNotServed() const { return NotServed(/*isA
 absl::Status NamespaceTable::CrowdHealth() const {
   const std::lock_guard lock(mutex_);
   if (crowded_.empty()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(StrCat(OwnerText(*crowded_.begin()), " has more than ", kMostNamespacesOfOwner,
+  return absl::ResourceExhaustedError(StrCat(*crowded_.begin(), " has more than ", kMostNamespacesOfOwner,
                                              " network namespaces, as many as are served for one: connects to the "
                                              "targets are refused in its others"));
 }

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "base/expiring_map.h"
@@ -66,6 +67,7 @@ class NamespaceTable {
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
     uint64_t owner = kHostOwnsNamespace;
+    std::string workload;            // the cgroup that it counts for, unless the host owns it
     std::optional<Sources> sources;  // that the kernel half knows of
     bool isOwn = false;
     bool handedOut = false;  // the owner was given listeners
@@ -79,8 +81,10 @@ class NamespaceTable {
   // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is. Returns whether it is known
   // now.
   bool Add(const std::string& file, pid_t pid, uint64_t cookie);
-  bool AddByProcess(pid_t pid, uint64_t cookie);
-  bool HasRoom(uint64_t owner);
+  bool AddByProcess(const RefusedConnect& refused);
+  bool AddByThread(pid_t pid, uint64_t cookie);
+  size_t CountOf(const std::string& workload) const;
+  bool HasRoom(uint64_t owner, const std::string& workload);
   void Compare();
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
   bool IsInUse(const Entry& entry) const;
@@ -104,8 +108,10 @@ class NamespaceTable {
   mutable std::mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
   std::map<uint64_t, Entry> entries_;           // by cookie
   std::map<uint64_t, absl::Status> notOpened_;  // by inode: namespaces that are there and cannot be entered
-  absl::flat_hash_set<uint64_t> crowded_;       // owners that have more namespaces than are served for one
+  absl::flat_hash_set<std::string> crowded_;    // users and cgroups that have more namespaces than are served for one
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
+  // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
+  absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
   uint64_t lastRefreshed_ = 0;                             // the cookie

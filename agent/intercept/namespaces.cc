@@ -29,6 +29,9 @@ namespace {
 // from 1.
 enum Source : uint64_t { kRefusedConnects = UINT64_MAX - 2, kWake, kTimer };
 
+// Then everything else has its turn.
+constexpr size_t kMostEventsAtOnce = 64;
+
 absl::Status BindAsApplication(int fd, const Origin& origin) {
   const auto fail = [](std::string_view to) {
     return absl::UnavailableError(
@@ -119,10 +122,12 @@ void Namespaces::State::Handle(uint64_t about) {
   uint64_t value;
   switch (about) {
     case kRefusedConnects:
-      redirect.ReadEvents([this](const RefusedConnect& refused) {
-        refusals.Note(refused, std::chrono::steady_clock::now());
-        table.OnRefused(refused);
-      });
+      redirect.ReadEvents(
+          [this](const RefusedConnect& refused) {
+            refusals.Note(refused, std::chrono::steady_clock::now());
+            table.OnRefused(refused);
+          },
+          kMostEventsAtOnce);
       break;
     case kWake:
       (void)!::read(wake.get(), &value, sizeof(value));

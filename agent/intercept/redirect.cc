@@ -97,6 +97,7 @@ struct Redirect::State {
   std::optional<Attachments> attachments;
   std::unique_ptr<ring_buffer, FreeRingBuffer> events;
   const std::function<void(const RefusedConnect&)>* eventHandler = nullptr;
+  size_t eventsHandled = 0, mostEvents = 0;  // of one ReadEvents
   std::mutex pinsMutex;
   absl::Status pinsStatus;             // guarded by pinsMutex
   std::optional<Heartbeat> heartbeat;  // last: its thread uses the rest
@@ -112,20 +113,22 @@ void Redirect::State::Beat() {
   pinsStatus = std::move(restored);
 }
 
-absl::Status Redirect::State::PinsStatus() {
 uint64_t Redirect::State::LastHeartbeat() const {
   const uint32_t zero = 0;
   uint64_t seen = 0;
   return ::bpf_map_lookup_elem(programs.heartbeat(), &zero, &seen) == 0 ? seen : 0;
 }
 
+absl::Status Redirect::State::PinsStatus() {
   const std::lock_guard lock(pinsMutex);
   return pinsStatus;
 }
 
 int Redirect::State::OnEvent(void* self, void* data, size_t size) {
-  const auto* handler = static_cast<State*>(self)->eventHandler;
-  if (size < sizeof(kveil_event) || handler == nullptr) return 0;
+  auto& state = *static_cast<State*>(self);
+  // libbpf stops after an event whose result is negative, and has consumed it.
+  const int result = ++state.eventsHandled < state.mostEvents ? 0 : -ECANCELED;
+  if (size < sizeof(kveil_event) || state.eventHandler == nullptr) return result;
   const auto& event = *static_cast<const kveil_event*>(data);
   RefusedConnect refused;
   refused.reason = ToReason(event.reason);
@@ -135,8 +138,9 @@ int Redirect::State::OnEvent(void* self, void* data, size_t size) {
   refused.pid = event.pid;
   refused.uid = event.uid;
   refused.family = static_cast<int>(event.family);
-  (*handler)(refused);
-  return 0;
+  refused.share = event.share;
+  (*state.eventHandler)(refused);
+  return result;
 }
 
 Redirect::Redirect(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -180,11 +184,11 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
       WaitingConnections::Open(state->programs.interim(), state->programs.shares());
   if (!waiting.ok()) return waiting.status();
   state->waiting.emplace(*std::move(waiting));
+  state->waiting->Recount();
   state->longestWait = options.longestWait;
   absl::Status pinned = state->programs.PinMaps(state->pins);
   if (!pinned.ok()) return pinned;
   absl::StatusOr<Attachments> attachments = Attachments::Make(state->programs.programs(), state->cgroup, state->pins);
-  state->waiting->Recount();
   if (!attachments.ok()) {
     state->programs.UnpinMaps();
     return attachments.status();
@@ -358,10 +362,13 @@ absl::Status Redirect::SetSourceAddress(uint64_t netnsCookie, uint16_t targetInd
 
 int Redirect::eventFd() const { return ring_buffer__epoll_fd(state_->events.get()); }
 
-void Redirect::ReadEvents(const std::function<void(const RefusedConnect&)>& handler) {
+size_t Redirect::ReadEvents(const std::function<void(const RefusedConnect&)>& handler, size_t most) {
   state_->eventHandler = &handler;
+  state_->eventsHandled = 0;
+  state_->mostEvents = most;
   ring_buffer__consume(state_->events.get());
   state_->eventHandler = nullptr;
+  return state_->eventsHandled;
 }
 
 ListenerPlace Redirect::listenerPlace() const {

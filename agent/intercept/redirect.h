@@ -56,7 +56,8 @@ struct RefusedConnect {
   uint64_t cgroupId = 0;
   uint32_t pid = 0;
   uint32_t uid = 0;
-  int family = 0;  // of the listener that was missing
+  int family = 0;      // of the listener that was missing
+  uint32_t share = 0;  // the workload's slot, below KVEIL_SHARES: two workloads may have one together
 };
 
 struct RedirectOptions {
@@ -145,9 +146,11 @@ class Redirect {
   // KVEIL_ANY_TARGET: towards all targets without an address of their own. nullopt takes the target's own away.
   absl::Status SetSourceAddress(uint64_t netnsCookie, uint16_t targetIndex, int family,
                                 const std::optional<SocketAddress>& address);
-  // For Namespaces: readable when there are events; ReadEvents then calls `handler` for each. One thread only.
+  // For Namespaces: readable while there are events; ReadEvents calls `handler` for each of the first
+  // `most`, so that workloads that make them faster than they are handled hold nothing else up. Returns how many there
+  // were. One thread only.
   int eventFd() const;
-  void ReadEvents(const std::function<void(const RefusedConnect&)>& handler);
+  size_t ReadEvents(const std::function<void(const RefusedConnect&)>& handler, size_t most);
   // For Namespaces: a cgroup below the configured one, in which the listeners and the probe are made. A listener passes
   // its cgroup on to what it accepts, so the programs see accepted sockets wherever the agent itself runs.
   ListenerPlace listenerPlace() const;

@@ -9,9 +9,13 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/text.h"
 #include "intercept/agent_cgroup.h"
 #include "intercept/network_namespace.h"
+#include "intercept/read_file.h"
 
 namespace kveil::intercept {
 
@@ -30,6 +34,20 @@ absl::flat_hash_map<uint64_t, pid_t> FindNamespaces(const CgroupTree& cgroups) {
     if (!isNew) entry->second = std::min(entry->second, pid);
   });
   return found;
+}
+
+std::string WorkloadCgroup(pid_t pid) {
+  constexpr int kWorkloadLevel = 3;
+  const absl::StatusOr<std::string> text = ReadWholeFile(StrCat("/proc/", pid, "/cgroup"));
+  if (!text.ok()) return "";
+  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+    if (!absl::ConsumePrefix(&line, "0::")) continue;
+    size_t end = 0;
+    while (absl::StartsWith(line.substr(end), "/../")) end += 3;
+    for (int level = 0; level < kWorkloadLevel && end != line.npos; ++level) end = line.find('/', end + 1);
+    return std::string(line.substr(0, end));
+  }
+  return "";
 }
 
 }  // namespace kveil::intercept

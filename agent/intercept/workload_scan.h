@@ -26,4 +26,9 @@ absl::StatusOr<Witness> Watch(pid_t pid, std::string file);
 // read a cgroup, a stat a process.
 absl::flat_hash_map<uint64_t, pid_t> FindNamespaces(const CgroupTree& cgroups);
 
+// The cgroup of a process as far as the third level of the hierarchy, which it cannot leave without a right
+// (bpf/shares.bpf.h); counted from the cgroup namespace's root down where the process is not below that. "" when it has
+// ended.
+std::string WorkloadCgroup(pid_t pid);
+
 }  // namespace kveil::intercept

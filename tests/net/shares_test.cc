@@ -293,6 +293,33 @@ TEST_F(SharesTest, UserWithManyNamespacesHasSomeServedAndTheOthersAllOfTheirs) {
   EXPECT_TRUE(Eventually([&] { return agent->namespaces().SharesHealth().ok(); })) << "there is room again";
 }
 
+// Root of a container has as many users as it likes, without any right to make namespaces itself.
+std::string MakeNamespacesAsUsers(size_t count, uint32_t users) {
+  for (uint32_t i = 0; i < count; ++i) {
+    if (::fork() != 0) continue;
+    if (::setuid(60000 + i % users) != 0) ::_exit(1);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
+    ::pause();
+  }
+  return PauseForEver();
+}
+
+TEST_F(SharesTest, ManyUsersOfOneWorkloadHaveNoMoreNamespacesServedThanOneHas) {
+  constexpr size_t kServed = 64;
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  const size_t before = agent->namespaces().Status().size();
+  const Cgroup hostile(node, "hostile");
+  const Workload workload(hostile, nullptr, [] { return MakeNamespacesAsUsers(kServed + 36, 4); });
+  ASSERT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok(); }));
+  EXPECT_THAT(std::string(agent->namespaces().SharesHealth().message()),
+              AllOf(HasSubstr("cgroup /"), HasSubstr("has more than 64 network namespaces")));
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // comparisons that could serve more
+  EXPECT_EQ(agent->namespaces().Status().size(), before + kServed);
+}
+
 std::chrono::microseconds ProcessorTime() {
   rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -324,6 +351,39 @@ TEST_F(SharesTest, ConnectsFromANamespaceWithoutProcessesTakeLittleOfTheAgentsTi
   });
   EXPECT_EQ(made, "over");
   EXPECT_LT(ProcessorTime() - start, std::chrono::milliseconds(600)) << "for two thousand connects in two seconds";
+}
+
+// One process, each thread of which has a namespace of its own and connects there again and again.
+std::string ConnectFromThreads(size_t count, const SocketAddress& address, std::chrono::milliseconds duration) {
+  Require(::unshare(CLONE_NEWUSER) == 0, "a user namespace");
+  const auto end = std::chrono::steady_clock::now() + duration;
+  std::vector<std::thread> threads;
+  while (threads.size() < count) {
+    threads.emplace_back([&] {
+      Require(::unshare(CLONE_NEWNET) == 0, "a network namespace");
+      while (std::chrono::steady_clock::now() < end) {
+        const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        (void)!::connect(fd.get(), address.get(), address.size());
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return "over";
+}
+
+TEST_F(SharesTest, ThreadsWithManyNamespacesTakeLittleOfTheAgentsTimeAndOthersAreServed) {
+  StartAgent();
+  const Cgroup hostile(node, "hostile");
+  const auto start = ProcessorTime();
+  Workload workload(
+      hostile, nullptr, [this] { return ConnectFromThreads(400, broker4, std::chrono::seconds(6)); }, kNobody);
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  const Pod late(node, "late");
+  const std::string dialled = late.Run([this] { return Dial(broker4); });
+  EXPECT_TRUE(agent->IsServed(late.netns.cookie())) << dialled;
+  EXPECT_EQ(workload.Join(), "over");
+  EXPECT_LT(ProcessorTime() - start, std::chrono::milliseconds(1500)) << "for six seconds";
 }
 
 TEST_F(SharesTest, ManyTargetsTakeNoEntryEachOfWhatGetsocknameShows) {

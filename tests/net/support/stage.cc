@@ -21,7 +21,8 @@ std::string Stage::DialInPod(const SocketAddress& address, uint32_t uid) const {
 
 std::vector<intercept::RefusedConnect> EventsOf(intercept::Redirect& redirect) {
   std::vector<intercept::RefusedConnect> events;
-  redirect.ReadEvents([&events](const intercept::RefusedConnect& refused) { events.push_back(refused); });
+  const auto keep = [&events](const intercept::RefusedConnect& refused) { events.push_back(refused); };
+  while (redirect.ReadEvents(keep, 1000) > 0) continue;
   return events;
 }
 
