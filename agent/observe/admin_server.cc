@@ -135,6 +135,7 @@ struct AdminServer::State {
 
   void Run();
   void AcceptOne();
+  void Refuse(int socket) const;
   // Each returns false when the client is done with.
   bool Receive(Client& client);
   bool Send(Client& client);
@@ -232,14 +233,20 @@ void AdminServer::State::AcceptOne() {
   }
   const bool mayErase = PeerIsAllowed(socket.get(), eraseGroup);
   const bool mayLook = mayErase || PeerIsAllowed(socket.get(), group);
+  if (!mayLook) return Refuse(socket.get());
   if (clients.size() >= options.connectionLimit) clients.pop_front();
   Client& client = clients.emplace_back();
   client.socket = std::move(socket);
   client.deadline = Clock::now() + options.timeout;
   client.mayErase = mayErase;
-  if (mayLook) return;
+}
+
+// At once and without a place, or strangers could take those of the others.
+void AdminServer::State::Refuse(int socket) const {
   log::Warning("admin.denied");
-  Answer(client, ErrorAnswer(absl::PermissionDeniedError(StrCat("only ", WhoMayLook(), " may use the admin socket"))));
+  const std::string answer =
+      ErrorAnswer(absl::PermissionDeniedError(StrCat("only ", WhoMayLook(), " may use the admin socket"))) + "\n";
+  (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 std::string AdminServer::State::WhoMayLook() const {

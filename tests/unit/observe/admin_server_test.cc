@@ -217,6 +217,20 @@ TEST_F(AdminServerTest, SilentClientsHoldNobodyUpAndAreClosed) {
   EXPECT_LE(::recv(half.get(), &byte, 1, 0), 0);
 }
 
+TEST_F(AdminServerTest, StrangersTakeNobodysPlace) {
+  AdminServer::Options options = Options();
+  options.connectionLimit = 1;
+  Start(options);
+  ASSERT_EQ(::chmod(path_.c_str(), 0666), 0);  // as with two groups
+  const UniqueFd waiting = Connect();
+  ASSERT_EQ(::send(waiting.get(), "{\"command\":", 11, 0), 11);
+  EXPECT_EQ(CallAs(kSomeUser, kSomeGroup, {}), absl::StatusCode::kPermissionDenied);
+  const std::string rest = " \"echo\"}\n";
+  ASSERT_EQ(::send(waiting.get(), rest.data(), rest.size(), MSG_NOSIGNAL), static_cast<ssize_t>(rest.size()));
+  char byte = 0;
+  EXPECT_EQ(::recv(waiting.get(), &byte, 1, 0), 1);
+}
+
 TEST_F(AdminServerTest, ClientThatDoesNotReadHoldsNobodyUp) {
   Start(Options());
   const UniqueFd deaf = Connect();
