@@ -124,11 +124,12 @@ class DamagedKeys : public InterceptorTest {
     partition.topic = Topic();
     RecordsOpener::Response response;
     response.keyDeadline = Clock::now() + shared_->limits.keyTimeout;
-    proxy::Arena arena(shelf_);
+    proxy::Arena arena(shelf_, budget_);
     return Await(opener.Open(partition, response, arena));
   }
 
   proxy::BufferShelf shelf_{0};
+  proxy::MemoryBudget budget_{size_t{1} << 30};
   ByteBuffer anna_;
   ByteBuffer bert_;
   std::unique_ptr<DamagedKey> damaged_;
