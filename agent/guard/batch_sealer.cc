@@ -19,10 +19,6 @@ namespace {
 using kafka::ErrorCode;
 using observe::RefuseReason;
 
-// What sealing adds to a record at most, and somewhat more: the header's name and lengths, the envelope, the tag, and
-// what lengths grow by. Part of the rule by which batches are cut: with another number, a batch that an older agent
-// sent would be cut otherwise when it comes again.
-constexpr size_t kMostGrowth = 64;
 static_assert(kMostGrowth >=
               1 + crypto::kEnvelopeHeaderName.size() + 1 + crypto::kMaxEnvelopeHeaderByIdSize + crypto::kTagSize + 3);
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.

@@ -1,11 +1,18 @@
 // Seals one record batch on its way to the broker.
 #pragma once
 
+#include <cstddef>
+
 #include "base/bytes.h"
 #include "guard/seal_pass.h"
 #include "guard/worker_scratch.h"
 
 namespace kveil::guard {
+
+// What sealing adds to a record at most, and somewhat more: the header's name and lengths, the envelope, the tag, and
+// what lengths grow by. Part of the rule by which batches are cut: with another number, a batch that an older agent
+// sent would be cut otherwise when it comes again.
+inline constexpr size_t kMostGrowth = 64;
 
 // Writes the sealed batch to `out` (appended), as one, or as several where sealing might make it larger than its topic
 // takes. Where it is cut depends only on the batch as it came and on the topic's limit, so that a batch that is sent

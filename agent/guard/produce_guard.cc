@@ -65,7 +65,18 @@ size_t Largest(const std::vector<SealedPart>& parts) {
   return largest;
 }
 
+// Whether it may be too large for its topic when it is sealed: by the bound that decides whether it is cut, without
+// decompressing it.
+bool MayBeLarge(Bytes records) {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(records);
+  if (!header.has_value()) return false;
+  if (header->codec() != kafka::Codec::kNone) return true;
+  return records.size() + static_cast<size_t>(std::max(header->count, 0)) * kMostGrowth > kAskForLimitAbove;
+}
+
+// What is known counts only for batches that it was asked for: others stay whole, known or not.
 void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
+  if (!MayBeLarge(task.records)) return;
   task.topicLimit = limit.bytes;
   task.limitIsCertain = limit.isCertain;
 }
@@ -217,13 +228,13 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   co_return changed;
 }
 
-// The topics with large batches whose limits are not known.
+// The topics with batches that may be large whose limits are not known.
 std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, int16_t version,
                                                           const policy::Policy& policies) const {
   absl::flat_hash_set<std::string> names;
   for (const ProduceRequest::Topic& topic : request.topicData) {
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
-      return partition.records.value_or(Bytes()).size() > kAskForLimitAbove;
+      return MayBeLarge(partition.records.value_or(Bytes()));
     });
     if (!isLarge) continue;
     TopicState known = StateOf(topic, version, policies);

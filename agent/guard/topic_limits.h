@@ -56,11 +56,15 @@ class TopicLimits {
   }
   // The broker took a batch of that many bytes; or did not, though it would have as the producer sent it.
   void Took(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
-    Change(cluster, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
+    Change(cluster, topic, now, [bytes, now](Limit& limit) {
+      limit.proven = std::max(limit.proven, bytes);
+      limit.learned = now;
+    });
   }
   void Refused(std::string_view cluster, std::string_view topic, Clock::time_point now) {
-    Change(cluster, topic, now, [](Limit& limit) {
+    Change(cluster, topic, now, [now](Limit& limit) {
       if (!limit.isCertain) limit.bytes = 0;
+      limit.learned = now;
     });
   }
   // The broker does not know the topic, or not yet.

@@ -37,13 +37,13 @@ class SplitBatch : public TopicLimit {
   void Limit(size_t bytes, std::chrono::seconds ago = {}) {
     shared_->topicLimits.Learn("main", "orders", bytes, TopicLimits::Clock::now() - ago);
   }
-  ByteBuffer Whole(int32_t sequence, int16_t attributes = 0) {
+  ByteBuffer Whole(int32_t sequence, int16_t attributes = 0, kafka::Codec codec = kafka::Codec::kNone) {
     TestBatch fields;
     fields.producerId = 7;
     fields.producerEpoch = 0;
     fields.baseSequence = sequence;
     fields.attributes = attributes;
-    return ProducedBatch(records_, kafka::Codec::kNone, fields);
+    return ProducedBatch(records_, codec, fields);
   }
 
   // Appends what the request holds, or answers with what the test put into `errors_`.
@@ -463,6 +463,34 @@ TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
   EXPECT_EQ(upstream_.asked.size(), 2u);
   EXPECT_EQ(Send(batch_), 0) << "sent again, which the broker knows";
   EXPECT_EQ(TakenRecords(), 600u);
+}
+
+// It compresses well as it came, and sealed not at all.
+TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  takesAtMost_ = 4'500;
+  records_.clear();
+  for (int i = 0; i < 60; ++i) records_.push_back(Record("k", std::string(30, 'x') + Noise(40)));
+  const ByteBuffer few = Whole(100, 0, kafka::Codec::kZstd);
+  ASSERT_LT(few.size(), 4096u);
+  EXPECT_EQ(Send(few), 19);
+  EXPECT_TRUE(taken_.empty());
+  EXPECT_EQ(Send(few), 0) << "it went whole again";
+  EXPECT_EQ(TakenRecords(), 60u);
+}
+
+TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
+  shared_->topicLimits.Forget("main", "orders");
+  mayAsk_ = false;
+  records_.resize(25);
+  for (const int32_t sequence : {100, 125, 150}) {
+    const ByteBuffer few = Whole(sequence);
+    ASSERT_LT(few.size(), 4096u);
+    EXPECT_EQ(Send(few), 0);
+  }
+  EXPECT_EQ(upstream_.asked.size(), 2u) << "for the limit, and with the first";
+  EXPECT_EQ(taken_.size(), 3u);
 }
 
 TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {

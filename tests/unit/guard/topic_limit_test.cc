@@ -88,6 +88,41 @@ TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
   EXPECT_EQ(Questions(), 1u);
 }
 
+// Of few bytes as it came, but of many once it is sealed: it is cut like any other, and so the limit has to be known.
+TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
+  std::vector<TestRecord> records;
+  for (int i = 0; i < 30; ++i) records.push_back(Record("k", Noise(100)));
+  for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kZstd}) {
+    shared_->topicLimits.Forget("main", "orders");
+    upstream_.asked.clear();
+    BrokerSays("4200");
+    const ByteBuffer few = ProducedBatch(records, codec);
+    ASSERT_LT(few.size(), 4096u);
+    EXPECT_GT(PartsOf({{0, few}}), 1u) << kafka::CodecName(codec);
+    EXPECT_EQ(Questions(), 1u) << kafka::CodecName(codec);
+  }
+}
+
+// Nothing is asked for it, so that whatever is known of the topic at one time may not be at another.
+TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
+  shared_->topicLimits.Refused("main", "orders", TopicLimits::Clock::now());
+  std::vector<TestRecord> records(10, Record("k", Noise(100)));
+  EXPECT_EQ(PartsOf({{0, ProducedBatch(records)}}), 1u);
+}
+
+TEST(TopicLimits, countForAMinuteWhenTheyWereLearnedByTrying) {
+  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
+  TopicLimits limits;
+  limits.Took("main", "orders", 5'000, now);
+  limits.Refused("main", "clicks", now);
+  const auto taken = limits.Find("main", "orders", now + std::chrono::seconds(59));
+  const auto refused = limits.Find("main", "clicks", now + std::chrono::seconds(59));
+  ASSERT_TRUE(taken.has_value() && refused.has_value());
+  EXPECT_EQ(taken->proven, 5'000u);
+  EXPECT_EQ(refused->bytes, 0u);
+  EXPECT_FALSE(limits.Find("main", "orders", now + TopicLimits::kLifetime).has_value());
+}
+
 TEST_F(TopicLimit, isNotAskedForWithoutNeed) {
   Produce({Topic("orders", {{0, good_}}), Topic("free", {{0, batch_}}), Topic("readonly", {{0, batch_}})});
   EXPECT_TRUE(upstream_.asked.empty());
