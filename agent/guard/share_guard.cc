@@ -20,6 +20,7 @@ using proxy::ResponseVerdict;
 constexpr int32_t kFinalEpoch = -1, kNewEpoch = 0;  // of share sessions
 constexpr size_t kMostTopics = 10'000;              // of a connection that are looked at for missing keys
 constexpr size_t kMostWithheld = 10'000;            // partitions of a session that the broker is not told of
+constexpr size_t kMostTold = 10'000;                // and that it is
 // A client asks again at once after an error, and a broker answers at once where a session has nothing.
 constexpr std::chrono::seconds kHold{1};
 // How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
@@ -104,12 +105,19 @@ io::Task<bool> ShareGuard::WaitForKeys() {
 }
 
 // Takes what may not be read out of the request, and notes it: a request of a session names only what is new in it, and
-// what the broker was not told it does not repeat. What may be read meanwhile is put in. Returns whether the request
-// has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
+// what the broker was not told it does not repeat. What may be read meanwhile is put in, and what may not be read any
+// more the broker is told to forget: it would go on handing it out to this client, to nobody's use. Returns whether the
+// request has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
 bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFetchResponse::Topic>& refused) {
-  if (request.shareSessionEpoch == kNewEpoch) withheld_.clear();
+  if (request.shareSessionEpoch == kNewEpoch) {
+    withheld_.clear();
+    told_.clear();
+  }
   for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
-    for (const int32_t partition : topic.partitions) withheld_.erase(std::pair(topic.topicId, partition));
+    for (const int32_t partition : topic.partitions) {
+      withheld_.erase(std::pair(topic.topicId, partition));
+      told_.erase(std::pair(topic.topicId, partition));
+    }
   }
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   absl::flat_hash_map<kafka::TopicId, size_t> refusedAt, askedAt;
@@ -122,7 +130,11 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
     if (acknowledges) answered.acknowledgeErrorCode = error;
     answered.records = Bytes();
   };
-  Withheld before;
+  absl::flat_hash_map<kafka::TopicId, std::vector<int32_t>> forgotten;
+  const auto tell = [&](const std::pair<kafka::TopicId, int32_t>& key, int32_t maxBytes) {
+    if (told_.size() < kMostTold) told_[key] = maxBytes;
+  };
+  Partitions before;
   std::swap(before, withheld_);
   const size_t topics = request.topics.size();
   std::erase_if(request.topics, [&](const ShareFetchRequest::Topic& asked) {
@@ -130,7 +142,11 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
     for (const ShareFetchRequest::Partition& partition : asked.partitions) {
       const std::pair key(asked.topicId, partition.partitionIndex);
       before.erase(key);
-      if (error == ErrorCode::kNone) continue;
+      if (error == ErrorCode::kNone) {
+        tell(key, partition.partitionMaxBytes);
+        continue;
+      }
+      if (told_.erase(key) > 0) forgotten[key.first].push_back(key.second);
       if (withheld_.size() < kMostWithheld) withheld_[key] = partition.partitionMaxBytes;
       refuse(asked.topicId, partition.partitionIndex, error, !partition.acknowledgementBatches.empty());
     }
@@ -152,6 +168,23 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
     ShareFetchRequest::Partition& partition = request.topics[at->second].partitions.emplace_back();
     partition.partitionIndex = key.second;
     partition.partitionMaxBytes = maxBytes;
+    tell(key, maxBytes);
+    changed = true;
+  }
+  absl::erase_if(told_, [&](const auto& entry) {
+    const auto& [key, maxBytes] = entry;
+    const auto [error, isNew] = errors.try_emplace(key.first, ErrorCode::kNone);
+    if (isNew) error->second = AccessTo(key.first, *policies).error;
+    if (error->second != ErrorCode::kTopicAuthorizationFailed || withheld_.size() >= kMostWithheld) return false;
+    withheld_[key] = maxBytes;
+    refuse(key.first, key.second, error->second, false);
+    forgotten[key.first].push_back(key.second);
+    return true;
+  });
+  for (auto& [id, partitions] : forgotten) {
+    ShareFetchRequest::ForgottenTopic& topic = request.forgottenTopicsData.emplace_back();
+    topic.topicId = id;
+    topic.partitions = std::move(partitions);
     changed = true;
   }
   return changed;
@@ -169,6 +202,7 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == kFinalEpoch) {
     withheld_.clear();
+    told_.clear();
     co_return RequestVerdict::Forward().WantResponse();
   }
   std::vector<kafka::TopicId> ids;
@@ -205,7 +239,7 @@ RequestVerdict ShareGuard::AnswerNothing(const proxy::RequestFrame& request, pro
   return AnswerRequest(request, ShareFetchResponse(), request.header.version, output);
 }
 
-// Adds what is refused to what the broker answered.
+// Adds what is refused to what the broker answered, in the place of what it said of the same partitions.
 void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refused, ShareFetchResponse& response) {
   absl::flat_hash_map<kafka::TopicId, size_t> at;
   for (size_t i = 0; i < response.responses.size(); ++i) at[response.responses[i].topicId] = i;
@@ -216,6 +250,9 @@ void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refuse
       continue;
     }
     auto& partitions = response.responses[known->second].partitions;
+    absl::flat_hash_set<int32_t> indexes;
+    for (const ShareFetchResponse::Partition& partition : topic.partitions) indexes.insert(partition.partitionIndex);
+    std::erase_if(partitions, [&](const auto& partition) { return indexes.contains(partition.partitionIndex); });
     partitions.insert(partitions.end(), topic.partitions.begin(), topic.partitions.end());
   }
 }

@@ -47,9 +47,8 @@ class ShareGuard : public proxy::Interceptor {
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
   };
 
-  // Partitions of the session that the broker was not told of, because the workload may not read them, and their
-  // partitionMaxBytes (version 0).
-  using Withheld = absl::flat_hash_map<std::pair<kafka::TopicId, int32_t>, int32_t>;
+  // Of the session, and their partitionMaxBytes (version 0).
+  using Partitions = absl::flat_hash_map<std::pair<kafka::TopicId, int32_t>, int32_t>;
 
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<std::string> TopicInOutage() const;
@@ -68,7 +67,8 @@ class ShareGuard : public proxy::Interceptor {
   RecordsOpener opener_;
   TopicLookup lookup_;
   DenialLog denials_;
-  Withheld withheld_;
+  Partitions withheld_;  // the broker was not told of them, because the workload may not read them
+  Partitions told_;      // the broker's session has them
   absl::flat_hash_set<kafka::TopicId> asked_;  // for; a request of a session names only those that are new in it
 };
 

@@ -183,6 +183,33 @@ TEST_F(ShareGuardTest, repeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayB
   EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
 }
 
+// The broker would go on handing its records to this member, and give them up after some tries.
+TEST_F(ShareGuardTest, hasTheBrokerForgetWhatMayNotBeReadAnyMore) {
+  for (const bool isNamed : {false, true}) {
+    UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
+    EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0)).forwarded());
+    EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 1)).forwarded());
+    UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "other.service"}}]})");
+    const RequestResult denied =
+        Request(*guard_, kVersion, RequestFor(isNamed ? std::vector{kPrivate} : std::vector<uint8_t>{}, 2));
+    ASSERT_TRUE(denied.rewritten());
+    const auto told = WrittenRequest<ShareFetchRequest>(denied.written, kVersion);
+    EXPECT_TRUE(told.topics.empty());
+    ASSERT_EQ(told.forgottenTopicsData.size(), 1u);
+    EXPECT_EQ(told.forgottenTopicsData[0].topicId, Id(kPrivate));
+    EXPECT_EQ(told.forgottenTopicsData[0].partitions, std::vector<int32_t>{4});
+    const ByteBuffer sealed = ProducedBatch({ClickOf("anna")});
+    const auto answer = WrittenResponse<ShareFetchResponse>(
+        Response(*guard_, kVersion, ResponseOf(kPrivate, sealed, 0, 0), denied.verdict.state.get()).written, kVersion);
+    ASSERT_EQ(answer.responses.size(), 1u);
+    ASSERT_EQ(answer.responses[0].partitions.size(), 1u) << "the broker's and the agent's";
+    EXPECT_EQ(answer.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+    const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 3));
+    EXPECT_TRUE(next.forwarded()) << "it is told once";
+    EXPECT_NE(next.verdict.state, nullptr);
+  }
+}
+
 TEST_F(ShareGuardTest, forgetsWhatItRefusedWithTheSessionAndWithThePartition) {
   Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
   EXPECT_EQ(Request(*guard_, kVersion, RequestFor({kFree}, 0)).verdict.state, nullptr) << "a new session";
