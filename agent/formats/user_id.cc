@@ -40,6 +40,15 @@ bool IsCanonicalInteger(std::string_view text) {
   return digits[0] != '0' || text == "0";
 }
 
+// What a serializer of strings makes of a number. As eight bytes it would name somebody else.
+bool IsDecimalText(std::string_view text) {
+  if (text.starts_with('-') || text.starts_with('+')) text.remove_prefix(1);
+  return std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
+
+// No UUID of RFC 9562 is: its ninth byte is 0x80 to 0xBF.
+bool IsPrintableText(std::string_view text) { return std::all_of(text.begin(), text.end(), absl::ascii_isprint); }
+
 IdProblem SpellInt64(std::string_view text, std::string_view& id) {
   int64_t value = 0;
   if (!IsCanonicalInteger(text) || !absl::SimpleAtoi(ToAbsl(text), &value)) return IdProblem::kNotInt64;
@@ -48,7 +57,7 @@ IdProblem SpellInt64(std::string_view text, std::string_view& id) {
 }
 
 IdProblem SpellInt64(Bytes bytes, std::string& scratch, std::string_view& id) {
-  if (bytes.size() != kInt64Size) return IdProblem::kNotInt64;
+  if (bytes.size() != kInt64Size || IsDecimalText(AsText(bytes))) return IdProblem::kNotInt64;
   uint64_t value = 0;
   for (const uint8_t byte : bytes) value = value << 8 | byte;
   scratch = absl::StrCat(static_cast<int64_t>(value));
@@ -75,6 +84,7 @@ void AppendHex(uint8_t byte, std::string& out) {
 
 IdProblem SpellUuid(Bytes bytes, std::string& scratch, std::string_view& id) {
   if (bytes.size() != kUuidSize) return SpellUuid(AsText(bytes), scratch, id);
+  if (IsPrintableText(AsText(bytes))) return IdProblem::kNotUuid;
   scratch.clear();
   for (const uint8_t byte : bytes) {
     if (IsDash(scratch.size())) scratch.push_back('-');
@@ -159,7 +169,8 @@ std::string_view Explain(IdProblem problem) {
     case IdProblem::kNotWhole:
       return "the user's id is a number that is not whole, or of more than 64 bits";
     case IdProblem::kNotInt64:
-      return "the user's id is not a 64-bit integer (8 bytes big-endian, or decimal digits), which \"as\" says it is";
+      return "the user's id is not a 64-bit integer (8 bytes big-endian; in JSON decimal digits), which \"as\" says it "
+             "is";
     case IdProblem::kNotUuid:
       return "the user's id is not a UUID (16 bytes, or 36 characters), which \"as\" says it is";
     case IdProblem::kNotHex:

@@ -17,8 +17,8 @@ namespace kveil::formats {
 // How an id is written in records, and its one spelling. docs/policy.md has the table.
 enum class IdEncoding : uint8_t {
   kText,    // as it is
-  kInt64,   // 8 bytes, big endian, two's complement; in text, decimal digits. Spelled in decimal
-  kUuid,    // 16 bytes; in text, 8-4-4-4-12 hexadecimal digits of any case. Spelled in lower case
+  kInt64,   // 8 bytes that are not digits, big endian, two's complement; in text, decimal digits. Spelled in decimal
+  kUuid,    // 16 bytes that are not printable ASCII; in text, 8-4-4-4-12 hexadecimal digits. Spelled in lower case
   kHex,     // any bytes; in text, hexadecimal digits of any case. Spelled in lower case
   kBase64,  // any bytes; in text, either alphabet of RFC 4648, padded or not. Spelled in the first one, padded
 };

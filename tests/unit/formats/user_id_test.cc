@@ -65,6 +65,22 @@ TEST(UserIdTest, int64IsEightBytesOrDigits) {
   }
 }
 
+// A producer that writes them as text would have its records sealed for somebody else.
+TEST(UserIdTest, textOfTheRightSizeIsNoBinaryId) {
+  for (const char* digits : {"20241128", "00000000", "99999999", "-2024112", "+2024112"}) {
+    EXPECT_TRUE(IsProblem(OfBytes(IdEncoding::kInt64, digits))) << digits;
+  }
+  EXPECT_EQ(OfBytes(IdEncoding::kInt64, "2024112x"), "3616445700523504248");
+  EXPECT_EQ(OfBytes(IdEncoding::kInt64, "2024-128"), "3616445700456395320");
+  for (const char* text : {"customer-2024112", "1234567890123456", "                ", "~~~~~~~~~~~~~~~~"}) {
+    EXPECT_TRUE(IsProblem(OfBytes(IdEncoding::kUuid, text))) << text;
+  }
+  EXPECT_EQ(OfBytes(IdEncoding::kUuid,
+                    "customer\x80"
+                    "2024112"),
+            "63757374-6f6d-6572-8032-303234313132");
+}
+
 TEST(UserIdTest, textTakesWholeNumbersOf64Bits) {
   for (const char* digits : {"0", "38", "-7", "18446744073709551615", "-9223372036854775808"}) {
     EXPECT_EQ(OfNumber(IdEncoding::kText, digits), digits);
