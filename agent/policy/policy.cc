@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <functional>
 #include <set>
@@ -137,6 +138,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std:
 const TopicPolicy* Policy::Find(std::string_view topic) const {
   if (const auto found = compiled_->byName.find(topic); found != compiled_->byName.end()) return found->second;
   if (IsInternal(topic)) return nullptr;
+  if (topic.starts_with("__")) return compiled_->ofUnselected;
   for (size_t length : compiled_->prefixLengths) {
     if (length > topic.size()) continue;
     const auto found = compiled_->byPrefix.find(topic.substr(0, length));
@@ -158,7 +160,11 @@ size_t Policy::size() const { return compiled_->topics.size(); }
 size_t Policy::fileCount() const { return compiled_->files; }
 absl::Span<const TopicPolicy> Policy::topics() const { return compiled_->topics; }
 
-bool IsInternal(std::string_view topic) { return topic.starts_with("__"); }
+bool IsInternal(std::string_view topic) {
+  constexpr std::array<std::string_view, 4> kNames = {"__consumer_offsets", "__transaction_state",
+                                                      "__share_group_state", "__cluster_metadata"};
+  return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
+}
 
 bool MayRead(const TopicPolicy& topic, const Workload& workload) {
   const auto fits = [&](const ReadRule& rule) {

@@ -60,7 +60,7 @@ enum class AlreadySealed : uint8_t { kRefuse };       // a produced record that 
 
 enum class SelectorKind : uint8_t { kName, kPrefix, kPattern, kUnselected };
 
-// What becomes of records that are produced to a topic that no entry selects. Topics that begin with "__" always pass.
+// What becomes of records that are produced to a topic that no entry selects. Internal ones always pass.
 enum class Unselected : uint8_t {
   kPass,
   kRefuse,
@@ -104,8 +104,8 @@ class Policy {
   Policy& operator=(const Policy&) = delete;
 
   // The most specific entry for a topic: name before the longest prefix before the first pattern (order of files by
-  // name, then position) before that for unselected topics; nullptr when the topic is not protected. Topics that begin
-  // with "__" are found by name only.
+  // name, then position) before that for unselected topics; nullptr when the topic is not protected. No prefix and no
+  // pattern fits topics that begin with "__", and only a name fits those that IsInternal.
   // Cost: one hash look-up for a name, a walk of prefix lengths and patterns otherwise; callers on the hot path keep
   // the answer. The pointer lives as long as the Policy. Safe from any thread.
   const TopicPolicy* Find(std::string_view topic) const;
@@ -125,7 +125,7 @@ class Policy {
   std::unique_ptr<const Compiled> compiled_;
 };
 
-// Topics of Kafka's own, such as __consumer_offsets: selected by name only, and never meant by "unselected".
+// Topics of Kafka's own, by their whole names: selected by name only, and never meant by "unselected".
 bool IsInternal(std::string_view topic);
 
 // Whether any read rule fits the workload.

@@ -39,7 +39,7 @@ std::string ReadTopicName(const JsonValue& value) {
 std::string ReadPrefix(const JsonValue& value) {
   std::string text = value.String();
   if (!HasTopicCharacters(text)) value.Expected("the beginning of topic names: letters, digits, '.', '_' and '-'");
-  if (text.starts_with("__")) value.Error("internal topics (\"__...\") match no prefix; select them by name");
+  if (text.starts_with("__")) value.Error("topics that begin with \"__\" match no prefix; select them by name");
   return text;
 }
 

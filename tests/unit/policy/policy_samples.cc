@@ -83,7 +83,7 @@ std::vector<Sample> PolicySamples() {
       {"name of dots", Topic(R"("name": "..", "read": [])"), "/topics/0/name: expected a topic's name"},
       {"long name", Topic(R"("name": ")" + std::string(250, 'a') + R"(", "read": [])"), "at most 249"},
       {"empty prefix", Topic(R"("prefix": "", "read": [])"), "/topics/0/prefix: expected a non-empty string"},
-      {"internal prefix", Topic(R"("prefix": "__c", "read": [])"), "/topics/0/prefix: internal topics"},
+      {"internal prefix", Topic(R"("prefix": "__c", "read": [])"), "/topics/0/prefix: topics that begin with"},
       {"pattern not text", Topic(R"("pattern": [], "read": [])"), "/topics/0/pattern: expected a non-empty string"},
       {"origin of a prefix", Topic(R"("prefix": "a", "read": [], "origin": "o")"), "only a topic selected by name"},
       {"origin not a topic", Topic(R"("name": "a", "read": [], "origin": "o o")"),

@@ -52,6 +52,7 @@ TEST(PolicyTest, InternalTopicsAreFoundByNameOnly) {
   const auto policy =
       Make(R"({"pattern": ".*", "read": []}, {"prefix": "_", "read": []}, {"name": "__mine", "read": []})");
   EXPECT_EQ(policy->Find("__consumer_offsets"), nullptr);
+  EXPECT_EQ(policy->Find("__orders-dlq"), nullptr);
   EXPECT_EQ(SelectorOf(*policy, "__mine"), "__mine");
   EXPECT_EQ(SelectorOf(*policy, "_one"), "_");
 }
@@ -86,7 +87,11 @@ TEST(PolicyTest, UnselectedTopicsPassUnlessSomethingIsSaid) {
   EXPECT_EQ(refuse->unselected(), Unselected::kRefuse);
   EXPECT_EQ(refuse->Find("other"), nullptr);
   EXPECT_TRUE(refuse->RefusesUnselected("other"));
-  EXPECT_FALSE(refuse->RefusesUnselected("__consumer_offsets"));
+  EXPECT_TRUE(refuse->RefusesUnselected("__orders-dlq")) << "Kafka reserves no such names";
+  EXPECT_TRUE(refuse->RefusesUnselected("__consumer_offsets-dlq"));
+  for (const char* topic : {"__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}) {
+    EXPECT_FALSE(refuse->RefusesUnselected(topic)) << topic;
+  }
 
   const auto seal = load(R"({"unselected": {"seal": {"scope": "topic"}, "read": [{"any": true}]},
                              "topics": [{"prefix": "t", "read": []}]})");
@@ -95,6 +100,8 @@ TEST(PolicyTest, UnselectedTopicsPassUnlessSomethingIsSaid) {
   ASSERT_NE(seal->Find("other"), nullptr);
   EXPECT_EQ(seal->Find("other")->kind, SelectorKind::kUnselected);
   EXPECT_EQ(seal->Find("other")->seal->scope, SealScope::kTopic);
+  ASSERT_NE(seal->Find("__orders-dlq"), nullptr);
+  EXPECT_EQ(seal->Find("__orders-dlq")->kind, SelectorKind::kUnselected);
   EXPECT_EQ(seal->Find("__consumer_offsets"), nullptr);
   EXPECT_FALSE(seal->RefusesUnselected("other"));
 }
