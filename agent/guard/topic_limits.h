@@ -56,10 +56,8 @@ class TopicLimits {
   }
   // The broker took a batch of that many bytes; or did not, though it would have as the producer sent it.
   void Took(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
-    Change(cluster, topic, now, [bytes, now](Limit& limit) {
-      limit.proven = std::max(limit.proven, bytes);
-      limit.learned = now;
-    });
+    // This does not put off the next question: the topic may have been unknown, or rights may have been missing.
+    Change(cluster, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
   }
   void Refused(std::string_view cluster, std::string_view topic, Clock::time_point now) {
     Change(cluster, topic, now, [now](Limit& limit) {

@@ -148,6 +148,7 @@ TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
   ShareGuard guard(*shared_, *scratch_, *loop_, connection_);
   kafka::ShareFetchRequest request;
   request.shareSessionEpoch = 0;
+  request.maxBytes = 1 << 20;
   request.topics.emplace_back().topicId = Id(1);
   EXPECT_TRUE(Request(guard, 2, request).forwarded());
   kafka::ShareFetchResponse response;

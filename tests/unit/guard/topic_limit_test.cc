@@ -98,7 +98,7 @@ TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
     BrokerSays("4200");
     const ByteBuffer few = ProducedBatch(records, codec);
     ASSERT_LT(few.size(), 4096u);
-    EXPECT_GT(PartsOf({{0, few}}), 1u) << kafka::CodecName(codec);
+    EXPECT_GT(PartsOf({{static_cast<int32_t>(codec), few}}), 1u) << kafka::CodecName(codec);
     EXPECT_EQ(Questions(), 1u) << kafka::CodecName(codec);
   }
 }
@@ -113,7 +113,8 @@ TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
 TEST(TopicLimits, countForAMinuteWhenTheyWereLearnedByTrying) {
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   TopicLimits limits;
-  limits.Took("main", "orders", 5'000, now);
+  limits.Assume("main", "orders", now);
+  limits.Took("main", "orders", 5'000, now + std::chrono::seconds(30));
   limits.Refused("main", "clicks", now);
   const auto taken = limits.Find("main", "orders", now + std::chrono::seconds(59));
   const auto refused = limits.Find("main", "clicks", now + std::chrono::seconds(59));

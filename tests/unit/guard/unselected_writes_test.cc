@@ -70,8 +70,8 @@ TEST_F(UnselectedTopics, refusesThemByIdToo) {
   UseUnselected("\"refuse\"");
   shared_->topicNames.Learn(Id(1), "free");
   const RequestResult result = Produce({TopicById(Id(1), {{0, good_}})}, 13);
-  ASSERT_TRUE(result.answered());
-  const auto response = WrittenResponse<ProduceResponse>(result.written, 13);
+  ASSERT_TRUE(AllRefused(result, 13));
+  const ProduceResponse response = Refusals(result, 13);
   EXPECT_EQ(response.responses.at(0).partitionResponses.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
 }
 
@@ -109,7 +109,8 @@ TEST_F(UnselectedTopics, aWorkloadHasReadAProtectedTopicWhenSomethingWasOpenedFo
   RecordsOpener::Response response;
   response.keyDeadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   proxy::BufferShelf shelf;
-  proxy::Arena arena(shelf);
+  proxy::MemoryBudget budget(size_t{1} << 20);
+  proxy::Arena arena(shelf, budget);
   EXPECT_FALSE(shared_->unselectedWrites.NoteWrite("/streams", "free", Clock::now()));
   EXPECT_TRUE(Await(opener.Open(partition, response, arena)).changed);
   EXPECT_TRUE(shared_->unselectedWrites.NoteWrite("/streams", "free", Clock::now()));

@@ -89,7 +89,7 @@ TEST_F(WorkBoundsTest, refusedPartitionsUseOneBuffer) {
   Produce({Topic("clicks", {{0, Bomb(false)}})});  // has the keys fetched
   const size_t before = budget_.used();
   const RequestResult result = Request(*guard_, 9, RefusedRequest(bomb, 40));
-  ASSERT_TRUE(result.answered());
+  ASSERT_TRUE(AllRefused(result, 9));
   EXPECT_EQ(result.arenaBytes, 0u);
   EXPECT_LT(ScratchBytes(), 12 * kMiB);
   EXPECT_EQ(budget_.used(), before);
@@ -155,8 +155,8 @@ TEST_F(WorkBoundsTest, theWorkOfARequestIsBoundedThoughAllOfItIsRefused) {
   Produce({Topic("clicks", {{0, Bomb(false)}})});
   shared_->limits.batchSize = 2 * kMiB;
   const RequestResult result = Request(*guard_, 9, RefusedRequest(Bomb(true), 40));
-  ASSERT_TRUE(result.answered());
-  const auto response = WrittenResponse<ProduceResponse>(result.written, 9);
+  ASSERT_TRUE(AllRefused(result, 9));
+  const ProduceResponse response = Refusals(result, 9);
   const auto& partitions = response.responses.at(0).partitionResponses;
   const auto looked = std::count_if(partitions.begin(), partitions.end(), [](const auto& partition) {
     return partition.errorMessage.value_or("").find("user") != std::string_view::npos;
