@@ -30,8 +30,8 @@ struct alignas(64) IpsecMbState {
   gcm_context_data context;
 };
 
-// Every key of every batch is wiped when the batch is done. explicit_bzero takes a third of OPENSSL_cleanse's time, which
-// writes one word at a time.
+// Every key of every batch is wiped when the batch is done. explicit_bzero takes a third of OPENSSL_cleanse's time,
+// which writes one word at a time.
 void WipeSchedule(IpsecMbState& state) { explicit_bzero(&state, sizeof(state)); }
 
 // The tag is for the caller to append or to compare. `in` and `out` are not looked at when size is 0, yet must not be

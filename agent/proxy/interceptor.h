@@ -2,8 +2,8 @@
 //
 // An interceptor belongs to one connection and names the API keys it wants. The proxy hands it each such request whole
 // and does what the verdict says; the response to that request comes back to it when it asked for it. Messages that
-// nobody wants are relayed as bytes and never held whole, if Kafka up to 4.4 has that API and version; any other ends the
-// connection.
+// nobody wants are relayed as bytes and never held whole, if Kafka up to 4.4 has that API and version; any other ends
+// the connection.
 #pragma once
 
 #include <cstdint>

@@ -360,7 +360,7 @@ def test_a_full_disk_under_the_registry_holds_producers_back(second_agent, outsi
         second_agent.start()
         fill(disk / "filler")
         application = second_agent.application
-        answers = application.produce(name, [Message(None, click(f"{name}-{number}" * 20)) for number in range(300)],
+        answers = application.produce(name, [Message(None, click((f"{name}-{number}" * 20)[:1000])) for number in range(300)],
                                       "delivery.timeout.ms=12000", "request.timeout.ms=6000", "linger.ms=0")
         refused = [answer for answer in answers if "error" in answer]
         assert refused and {answer["error"] for answer in refused} <= {"TimeoutException", "NotEnoughReplicasException"}
