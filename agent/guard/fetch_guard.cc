@@ -195,22 +195,26 @@ io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, pr
   progress.response.room = state.maxBytes - static_cast<int64_t>(frameSize);
   progress.response.workLimit = shared_.limits.workOfResponse;
   size_t first = 0;
+  bool hasOverdue = false;
   for (size_t i = 0; endedEarly_.has_value() && i < progress.readable.size(); ++i) {
     const Readable& readable = progress.readable[i];
     if (readable.partition->partitionIndex != endedEarly_->partition) continue;
-    if (readable.topic->key == endedEarly_->topic) first = i;
+    if (!(readable.topic->key == endedEarly_->topic)) continue;
+    first = i;
+    hasOverdue = true;
   }
   endedEarly_.reset();
   opener_.Begin();
   for (size_t i = 0; i < progress.readable.size(); ++i) {
-    auto opening = OpenPartition(progress.readable[(first + i) % progress.readable.size()], state, arena, progress);
+    auto opening = OpenPartition(progress.readable[(first + i) % progress.readable.size()], hasOverdue && i == 0, state,
+                                 arena, progress);
     co_await std::move(opening);
   }
   arena.ReturnRest();
 }
 
-io::Task<void> FetchGuard::OpenPartition(const Readable& readable, const State& state, proxy::Arena& arena,
-                                         Progress& progress) {
+io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdue, const State& state,
+                                         proxy::Arena& arena, Progress& progress) {
   FetchResponse::Partition& partition = *readable.partition;
   const FetchPositions::Asked* const asked = state.session->Find(readable.topic->key, partition.partitionIndex);
   RecordsOpener::Partition task;
@@ -219,6 +223,7 @@ io::Task<void> FetchGuard::OpenPartition(const Readable& readable, const State& 
   task.topicName = readable.topic->name;
   task.topic = readable.topic->policy;
   task.masking = client_->MaskingOf(*task.topic);
+  task.isOverdue = isOverdue;
   // Where it is not known what was asked for, the records stay as large as they are.
   task.room = 0;
   if (asked != nullptr) {

@@ -69,7 +69,8 @@ class FetchGuard : public proxy::Interceptor {
   void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                   Progress& progress);
   io::Task<void> OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress);
-  io::Task<void> OpenPartition(const Readable& readable, const State& state, proxy::Arena& arena, Progress& progress);
+  io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, const State& state, proxy::Arena& arena,
+                               Progress& progress);
 
   SharedState& shared_;
   io::Loop& loop_;

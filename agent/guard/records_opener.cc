@@ -82,8 +82,11 @@ bool RecordsOpener::Take(const kafka::BatchView& batch, const OpenOutcome& outco
   const size_t size = rewritten ? opened.size() - sizeBefore : batch.whole.size();
   const int64_t growth = static_cast<int64_t>(size) - static_cast<int64_t>(batch.whole.size());
   // The first batch of a response is always given, as a broker gives it (KIP-74): nothing could be read otherwise.
-  const bool isFirst = !response.delivered && progress.taken == 0;
-  if (growth > std::min(partition.room, response.room) && response.mayEndEarly && !isFirst) {
+  // Nor may what others get keep a partition from ever being read.
+  const bool isFirst = progress.taken == 0 && (!response.delivered || partition.isOverdue);
+  // What is behind this batch may still be left out, so that it makes room for this one.
+  const int64_t behind = static_cast<int64_t>(original.size() - progress.taken - batch.whole.size());
+  if (growth > std::min(partition.room, response.room) + behind && response.mayEndEarly && !isFirst) {
     opened.resize(sizeBefore);
     return false;
   }

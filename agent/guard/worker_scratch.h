@@ -6,7 +6,7 @@
 
 #include "base/bytes.h"
 #include "crypto/aead.h"
-#include "guard/key_wait.h"
+#include "guard/key_room.h"
 #include "guard/user_finder.h"
 #include "kafka/batch_writer.h"
 #include "keys/key_cache.h"
