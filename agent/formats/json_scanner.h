@@ -35,7 +35,7 @@ class JsonScanner {
   void SkipSpace();
   // Takes the byte if it is the next one.
   bool Take(char byte);
-  bool atEnd() const { return position_ == text_.size(); }
+  bool atEnd() const { return position_ >= text_.size(); }
   char next() const { return atEnd() ? '\0' : text_[position_]; }
 
   // Reads one value, in which `steps` lead to place(). False: it is no JSON, or deeper than 1000 levels, or
