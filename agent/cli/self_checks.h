@@ -25,16 +25,16 @@ class SelfChecks {
              proxy::Server& server, keys::KeyService& keys, intercept::Namespaces& namespaces)
       : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys), namespaces_(namespaces) {}
 
-  // Takes well below a millisecond, and every fifth time a walk through the cgroups. Any thread; call it once a second.
+  // Takes well below a millisecond; every fifth time it walks through the cgroups, and every fifth time it starts a
+  // process that connects through the kernel half, which takes at most two seconds. Any thread; call it once a second.
   void Run();
-  // Whether the agent could do everything when Run was called last. Keys are not part of it: they are a problem of
-  // their own.
+  // Whether the agent could do everything when Run was called last.
   bool able() const { return able_; }
 
  private:
   // Sets the condition, and notes whether it is well.
   void Report(const char* name, const absl::Status& status);
-  absl::Status AskForKeys();
+  absl::Status UnwrapAKey();
 
   observe::Health& health_;
   intercept::Redirect& redirect_;
@@ -47,12 +47,15 @@ class SelfChecks {
   uint64_t runs_ = 0;
   bool ableNow_ = true;
   absl::Status processesSeen_;
-  // A question to the key service that has not been answered yet.
+  absl::Status connected_;
+  // What the key service is asked now. It may answer when nobody waits any more.
   struct Question {
-    std::atomic<bool> answered{false};
-    std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
+    std::mutex mutex;
+    std::optional<absl::Status> answer;  // guarded by mutex
+    const std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   };
   std::shared_ptr<Question> question_;
+  absl::Status unwrapped_;  // its last answer
   std::atomic<bool> able_{false};
 };
 

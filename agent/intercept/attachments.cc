@@ -33,6 +33,12 @@ absl::StatusOr<bpf_link_info> LinkInfo(int fd) {
   return info;
 }
 
+uint32_t ProgramId(int fd) {
+  bpf_prog_info info = {};
+  uint32_t size = sizeof(info);
+  return ::bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
+}
+
 bool IsFor(const bpf_link_info& info, const Program& program, const CgroupTree& cgroup) {
   return info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.attach_type == program.attachType &&
          info.cgroup.cgroup_id == cgroup.id();
@@ -96,7 +102,7 @@ absl::StatusOr<Attachments> Attachments::Make(absl::Span<const Program> programs
                                               PinDirectory& pins) {
   Attachments attachments;
   for (const Program& program : programs) {
-    Slot slot{.program = program, .path = pins.LinkPath(program.name)};
+    Slot slot{.program = program, .programId = ProgramId(program.fd), .path = pins.LinkPath(program.name)};
     absl::StatusOr<UniqueFd> pinned = PinDirectory::Get(slot.path);
     if (!pinned.ok()) return pinned.status();
     if (pinned->valid()) {
@@ -185,6 +191,11 @@ absl::Status Attachments::Check(const CgroupTree& cgroup) const {
     if (!IsFor(*info, slot.program, cgroup)) {
       return absl::FailedPreconditionError(StrCat(slot.program.name, " is not attached to ", cgroup.path(), " (cgroup ",
                                                   cgroup.id(), ") but to cgroup ", info->cgroup.cgroup_id));
+    }
+    if (info->prog_id != slot.programId) {
+      return absl::FailedPreconditionError(StrCat("somebody has replaced ", slot.program.name, " by the program '",
+                                                  ProgramName(info->prog_id), "' (id ", info->prog_id,
+                                                  ") in its link; restart the agent"));
     }
   }
   return absl::OkStatus();

@@ -27,13 +27,14 @@ class Attachments {
   ~Attachments();
 
   // Whether each link is still attached to this cgroup (a cgroup that dies takes the attachment with it, the link
-  // stays).
+  // stays) and still runs our program.
   absl::Status Check(const CgroupTree& cgroup) const;
   size_t count() const { return slots_.size(); }
 
  private:
   struct Slot {
     Program program;
+    uint32_t programId = 0;
     UniqueFd link;
     bool isNew = false;
     bool isPinned = false;     // by us

@@ -66,12 +66,17 @@ class KeyService::Worker {
 
   absl::StatusOr<EraseResult> Erase(std::optional<std::string_view> keyspace, std::string_view user) {
     std::promise<absl::StatusOr<EraseResult>> promise;
-    {
-      std::lock_guard lock(mutex_);
-      erasures_.push_back([&] { promise.set_value(EraseNow(keyspace, user)); });
-    }
-    wake_.notify_one();
+    RunSoon([&] { promise.set_value(EraseNow(keyspace, user)); });
     return promise.get_future().get();
+  }
+
+  void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
+    RunSoon([this, done = std::move(done)]() mutable {
+      keyring_->SetLockDeadline(RealClock::now() + options_.registryTimeout);
+      absl::Status status = keyring_->TryUnwrap();
+      NoteReopened();
+      done(std::move(status));
+    });
   }
 
   absl::Status health() const { return health_.Sum(); }
@@ -87,6 +92,13 @@ class KeyService::Worker {
   };
   using Part = ServiceHealth::Part;
 
+  void RunSoon(absl::AnyInvocable<void()> task) {
+    {
+      std::lock_guard lock(mutex_);
+      tasks_.push_back(std::move(task));
+    }
+    wake_.notify_one();
+  }
   void Run();
   std::vector<Question> NextTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Answer(std::vector<Question> group);
@@ -110,7 +122,7 @@ class KeyService::Worker {
   std::mutex mutex_;
   std::condition_variable wake_;
   FairQueue<Question> questions_ ABSL_GUARDED_BY(mutex_);
-  std::deque<absl::AnyInvocable<void()>> erasures_ ABSL_GUARDED_BY(mutex_);
+  std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);  // erasures above all
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread thread_;
@@ -119,20 +131,20 @@ class KeyService::Worker {
 void KeyService::Worker::Run() {
   RealClock::time_point nextTick = RealClock::now() + kTick;
   for (;;) {
-    absl::AnyInvocable<void()> erasure;
+    absl::AnyInvocable<void()> task;
     std::vector<Question> group;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait_until(lock, nextTick, [this] { return stopping_ || !questions_.empty() || !erasures_.empty(); });
-      if (!erasures_.empty()) {
-        erasure = std::move(erasures_.front());
-        erasures_.pop_front();
+      wake_.wait_until(lock, nextTick, [this] { return stopping_ || !questions_.empty() || !tasks_.empty(); });
+      if (!tasks_.empty()) {
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
       }
       // One of either, so that none waits for many of the others.
       group = NextTurn();
-      if (stopping_ && !erasure && group.empty()) return;
+      if (stopping_ && !task && group.empty()) return;
     }
-    if (erasure) erasure();
+    if (task) task();
     if (!group.empty()) Answer(std::move(group));
     if (RealClock::now() >= nextTick) {
       Tick();
@@ -285,6 +297,8 @@ absl::Status KeyService::health() const { return worker_->health(); }
 void KeyService::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
   worker_->Fetch(std::move(misses), workload, std::move(done));
 }
+
+void KeyService::TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) { worker_->TryUnwrap(std::move(done)); }
 
 crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(worker_->secret()); }
 

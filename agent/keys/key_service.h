@@ -116,6 +116,11 @@ class KeyService {
   // than kMostKeysOfAFetch. KeyCache::Fetch is the usual way here.
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
 
+  // Does what every sealed record needs, for a look at the service's health: reads the root key file, and unwraps the
+  // registry's epoch keys with what it holds. Changes nothing. `done` is called exactly once, on the service's thread,
+  // ahead of the fetches that wait: with kUnavailable, and what is wrong in words for the operator, or OK.
+  void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done);
+
   // A mask of the registry's secret; each thread makes its own.
   crypto::KeyIdMask NewMask() const;
 

@@ -160,21 +160,29 @@ absl::Status Keyring::LoadSecrets(const Registry::Identity& identity) {
 }
 
 absl::Status Keyring::LoadEpochs() {
-  absl::StatusOr<std::vector<Registry::Epoch>> epochs = registry_->ReadEpochs();
+  absl::StatusOr<std::map<int64_t, crypto::SecretKey>> epochs = UnwrapEpochs();
   if (!epochs.ok()) return Fail(epochs.status());
-  epochs_.clear();
-  for (const Registry::Epoch& epoch : *epochs) {
-    absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(rootKey_, epoch.wrappedKey, EpochAad(epoch.number));
-    if (!key.ok()) {
-      return Fail(absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: the key of epoch ",
-                                             epoch.number, " is damaged; restore it from a backup")));
-    }
-    epochs_[epoch.number] = *std::move(key);
-  }
-  if (epochs_.empty()) {
-    return Fail(absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: it has no epoch key")));
-  }
+  epochs_ = *std::move(epochs);
   return absl::OkStatus();
+}
+
+// At least one.
+absl::StatusOr<std::map<int64_t, crypto::SecretKey>> Keyring::UnwrapEpochs() {
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = registry_->ReadEpochs();
+  if (!rows.ok()) return rows.status();
+  std::map<int64_t, crypto::SecretKey> epochs;
+  for (const Registry::Epoch& row : *rows) {
+    absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(rootKey_, row.wrappedKey, EpochAad(row.number));
+    if (!key.ok()) {
+      return absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: the key of epoch ",
+                                        row.number, " is damaged; restore it from a backup"));
+    }
+    epochs[row.number] = *std::move(key);
+  }
+  if (epochs.empty()) {
+    return absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: it has no epoch key"));
+  }
+  return epochs;
 }
 
 absl::Status Keyring::Ready() {
@@ -265,6 +273,15 @@ absl::Status Keyring::CheckRootKeyFile() {
     rootKeyStatus_ = absl::OkStatus();
   }
   return rootKeyStatus_;
+}
+
+// With the key in memory, which is the file's when CheckRootKeyFile says so. The epoch keys in use stay as they are:
+// what can be opened by them is opened.
+absl::Status Keyring::TryUnwrap() {
+  absl::Status status = CheckRootKeyFile();
+  if (status.ok()) status = Ready();
+  if (status.ok()) status = UnwrapEpochs().status();
+  return status.ok() ? status : absl::UnavailableError(status.message());
 }
 
 void Keyring::DropExpired() {

@@ -57,6 +57,9 @@ class Keyring {
   // a restart nothing could open what it sealed.
   absl::Status CheckRootKeyFile();
 
+  // See KeyService::TryUnwrap.
+  absl::Status TryUnwrap();
+
   // Whether the disk has room for more than erasures. While it has not, no new user's key is made.
   absl::Status CheckRoomOnDisk() const;
 
@@ -97,6 +100,7 @@ class Keyring {
   absl::Status Initialise();
   absl::Status LoadSecrets(const Registry::Identity& identity);
   absl::Status LoadEpochs();
+  absl::StatusOr<std::map<int64_t, crypto::SecretKey>> UnwrapEpochs();
   // The registry, opened anew when needed.
   absl::Status Ready();
   // Has the registry opened anew after an error that a new connection may cure, and gives the status the callers see.

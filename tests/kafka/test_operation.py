@@ -1,6 +1,8 @@
 """How the agent is operated: its capabilities, its signals, its log, and what `kveil status` says when it cannot do its work."""
 
 import contextlib
+import hmac
+import json
 import os
 import pathlib
 import re
@@ -109,6 +111,52 @@ def test_a_cgroup_that_is_removed_comes_back(make_agent, workload, sink):
     agents_own.rmdir()
     waiting.wait_until("the cgroup to be there again", agents_own.exists, 10)
     waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 10)
+    assert exchange(workload, sink)
+
+
+def wrong_with(agent):
+    """What status says is wrong, by name, if the agent is not ready."""
+    status = agent.status()
+    return {} if status["ready"] else {problem["name"]: problem["message"] for problem in status["problems"]}
+
+
+def bpftool(*arguments):
+    done = subprocess.run(["bpftool", "-j", *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_kernel_half_that_works_no_more_is_noticed(make_agent, workload, sink):
+    """All programs are attached and pinned, but know of no listener."""
+    agent = make_agent()
+    agent.start()
+    assert exchange(workload, sink)
+    listening = ["pinned", next((agent.pins / "kveil").glob("map_*_listening"))]
+    entries = bpftool("map", "dump", *listening)
+    for entry in entries:
+        bpftool("map", "delete", *listening, "key", *entry["key"])
+    waiting.wait_until("status to say so", lambda: "probe" in wrong_with(agent), 15)
+    wrong = wrong_with(agent)
+    assert wrong.keys() == {"probe"} and "was not redirected to the agent: Connection refused" in wrong["probe"]
+    waiting.wait_until("the gauge to say so", lambda: agent.metrics()["kveil_ready"] == 0, 5)
+    for entry in entries:
+        bpftool("map", "update", *listening, "key", *entry["key"], "value", *entry["value"])
+    waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 5)
+    assert exchange(workload, sink)
+
+
+def test_a_root_key_that_is_not_the_agents_is_noticed(make_agent, workload, sink):
+    agent = make_agent()
+    agent.start()
+    own = agent.root_key.read_bytes()
+    key = os.urandom(32)
+    other = f"kveil root key 1\n{key.hex()} {hmac.digest(key, b'kveil root check 1', 'sha256')[:8].hex()}\n".encode()
+    for content, reason in [(other, "holds another key than the one in use"),
+                            (own[:-20] + bytes(20), "is damaged"), (own[:50], "is damaged")]:
+        agent.root_key.write_bytes(content)
+        waiting.wait_until("status to say so", lambda: wrong_with(agent).keys() == {"keyService", "keys"}, 5)
+        assert reason in wrong_with(agent)["keyService"]
+        agent.root_key.write_bytes(own)
+        waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 5)
     assert exchange(workload, sink)
 
 

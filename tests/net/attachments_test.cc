@@ -188,6 +188,21 @@ TEST_F(AttachmentsTest, DetachIsRefusedWhileAnAgentRuns) {
   EXPECT_THAT(agent->Origins(), SizeIs(1));
 }
 
+TEST_F(AttachmentsTest, HealthSaysWhenALinkRunsAnotherProgram) {
+  StartAgent();
+  const UniqueFd link(::bpf_obj_get((config.pinDirectory + "/link_connect4").c_str()));
+  const UniqueFd other = LoadPassingProgram(BPF_CGROUP_INET4_CONNECT, "other_tool");
+  ASSERT_EQ(::bpf_link_update(link.get(), other.get(), nullptr), 0);
+  const absl::Status health = agent->redirect().Health();
+  EXPECT_TRUE(absl::IsFailedPrecondition(health)) << health;
+  EXPECT_THAT(std::string(health.message()), HasSubstr("somebody has replaced connect4 by the program 'other_tool'"));
+  agent.reset();
+  StartAgent();
+  EXPECT_TRUE(agent->redirect().Health().ok()) << agent->redirect().Health();
+  EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+  EXPECT_THAT(agent->Origins(), SizeIs(1));
+}
+
 TEST_F(AttachmentsTest, HealthSaysWhenTheCgroupIsGoneAndTheProgramsWithIt) {
   auto own = std::make_unique<Cgroup>();
   config = MakeConfig(*own);

@@ -76,6 +76,12 @@ class KeyTest : public testing::Test {
     return sum;
   }
 
+  static absl::Status TryUnwrap(KeyService& service) {
+    std::promise<absl::Status> promise;
+    service.TryUnwrap([&promise](absl::Status status) { promise.set_value(std::move(status)); });
+    return promise.get_future().get();
+  }
+
   static ScopeName User(std::string_view user, std::string_view keyspace = "clicks") {
     return {Scope::kUser, keyspace, user};
   }

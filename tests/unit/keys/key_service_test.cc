@@ -193,6 +193,28 @@ TEST_F(KeyServiceTest, SealsNothingNewWhileTheRootKeyFileIsGoneButStillOpens) {
   EXPECT_TRUE(Ask(*service, Users(0, 1)).status.ok());
 }
 
+TEST_F(KeyServiceTest, TriesWhetherItCanUnwrap) {
+  auto service = Open();
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << "of an empty registry";
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << "again";
+  const std::string own = ReadFile(keyFile());
+  {
+    std::filesystem::rename(keyFile(), folder_ + "/own.key");
+    KeyServiceOptions another = Options();
+    another.registryPath = folder_ + "/another.db";
+    Open(another).reset();
+  }
+  const absl::Status swapped = TryUnwrap(*service);
+  EXPECT_TRUE(absl::IsUnavailable(swapped));
+  EXPECT_THAT(std::string(swapped.message()), AllOf(HasSubstr(keyFile()), HasSubstr("another key")));
+  WriteFile(keyFile(), std::string(own).replace(20, 4, "0000"));
+  EXPECT_THAT(std::string(TryUnwrap(*service).message()), AllOf(HasSubstr(keyFile()), HasSubstr("damaged")));
+  unlink(keyFile().c_str());
+  EXPECT_THAT(std::string(TryUnwrap(*service).message()), AllOf(HasSubstr(keyFile()), HasSubstr("missing")));
+  std::filesystem::rename(folder_ + "/own.key", keyFile());
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << TryUnwrap(*service);
+}
+
 TEST_F(KeyServiceTest, RefusesACacheTimeBelowASecond) {
   KeyServiceOptions options = Options();
   options.cacheTtl = std::chrono::milliseconds(999);

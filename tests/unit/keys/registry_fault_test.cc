@@ -80,6 +80,7 @@ TEST_F(RegistryFault, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFound)
     EXPECT_TRUE(read.status.ok()) << read.status;
     EXPECT_EQ(read.scopes.at(0).key.id, id);
     EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady);
+    EXPECT_TRUE(TryUnwrap(*service).ok()) << "it only reads";
   }
   EXPECT_TRUE(Ask(*service, Users(1, 3)).status.ok());
   EXPECT_TRUE(Eventually([&] { return service->health().ok(); }));
@@ -190,6 +191,28 @@ TEST_F(RegistryFault, WhenOneRowIsDamagedTheOthersAreStillFound) {
   EXPECT_TRUE(Ask(*service, Users(2, 1)).status.ok());
 }
 
+// Found out before a restart does. What was unwrapped before goes on.
+TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedTryUnwrapSaysSo) {
+  auto service = Open();
+  const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  const auto execute = [database](const char* statement) {
+    ASSERT_EQ(sqlite3_exec(database, statement, nullptr, nullptr, nullptr), SQLITE_OK) << statement;
+  };
+  execute("CREATE TABLE kept AS SELECT wrappedKey FROM epochs");
+  execute("UPDATE epochs SET wrappedKey = zeroblob(60)");
+  const absl::Status damaged = TryUnwrap(*service);
+  EXPECT_TRUE(absl::IsUnavailable(damaged));
+  EXPECT_THAT(std::string(damaged.message()), AllOf(HasSubstr(registryFile()), HasSubstr("epoch 1 is damaged")));
+  EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady);
+  execute("UPDATE epochs SET wrappedKey = NULL");
+  EXPECT_THAT(std::string(TryUnwrap(*service).message()), HasSubstr("it has no epoch key"));
+  execute("UPDATE epochs SET wrappedKey = (SELECT wrappedKey FROM kept)");
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << TryUnwrap(*service);
+  sqlite3_close(database);
+}
+
 // A row that is malformed in another way: its columns do not even have the sizes that they must have.
 TEST_F(RegistryFault, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreFound) {
   auto service = Open();
@@ -294,6 +317,7 @@ TEST_F(RegistryFault, WhenTheDiskIsFullNothingIsGivenOutThatIsNotOnDisk) {
     EXPECT_TRUE(result.scopes.empty());
     EXPECT_THAT(Health(*service), HasSubstr("full"));
     EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady);
+    EXPECT_TRUE(TryUnwrap(*service).ok()) << "it only reads";
     unlink(filler.c_str());
     EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
     EXPECT_TRUE(Ask(*service, Users(1, 500)).status.ok());
