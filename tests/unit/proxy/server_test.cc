@@ -185,9 +185,9 @@ TEST_F(ServerTest, oneWorkloadLeavesConnectionsToTheOthers) {
 }
 
 TEST_F(ServerTest, saysWhichWorkerIsStuck) {
-  std::atomic<bool> stuck{false};
-  hooks_.tick = [&stuck](size_t worker) {
-    while (worker == 1 && stuck) ::usleep(1000);
+  const auto isStuck = std::make_shared<std::atomic<bool>>(false);  // the workers tick for longer than this test's body
+  hooks_.tick = [isStuck](size_t worker) {
+    while (worker == 1 && *isStuck) ::usleep(1000);
   };
   Start();
   constexpr std::chrono::milliseconds kLimit{100};
@@ -195,10 +195,10 @@ TEST_F(ServerTest, saysWhichWorkerIsStuck) {
     EXPECT_TRUE(server_->CheckWorkers(std::chrono::seconds(10)).ok());
     ::usleep(10'000);
   }
-  stuck = true;
+  *isStuck = true;
   EXPECT_TRUE(Eventually([&] { return !server_->CheckWorkers(kLimit).ok(); }));
   EXPECT_EQ(server_->CheckWorkers(kLimit).message().substr(0, 9), "worker 1 ") << server_->CheckWorkers(kLimit);
-  stuck = false;
+  *isStuck = false;
   EXPECT_TRUE(Eventually([&] { return server_->CheckWorkers(kLimit).ok(); }));
 }
 
