@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) 
 
 absl::Status Agent::Preflight() {
   isFirstEver_ = WasNeverUsed(config_.keys);
-  absl::Status able = CheckCapabilities();
+  absl::Status able = CheckCapabilities(config_);
   if (able.ok()) able = CheckMachine(config_);
   return able;
 }

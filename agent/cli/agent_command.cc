@@ -80,7 +80,7 @@ sigset_t BlockSignals() {
 
 // As a user who could not run an agent anyhow, one may still check files.
 int CheckThisMachine(const policy::AgentConfig& config) {
-  const absl::Status capabilities = CheckCapabilities();
+  const absl::Status capabilities = CheckCapabilities(config);
   if (!capabilities.ok() && ::geteuid() != 0) {
     std::cout << "whether an agent can run on this machine was not checked; " << ToStd(capabilities.message()) << "\n";
     return 0;

@@ -90,7 +90,13 @@ absl::Status CheckMachine(const policy::AgentConfig& config) {
   return status;
 }
 
-absl::Status CheckCapabilities() { return intercept::CheckCapabilities("an agent", intercept::kAgentCapabilities); }
+absl::Status CheckCapabilities(const policy::AgentConfig& config) {
+  absl::Status able = intercept::CheckCapabilities("an agent", intercept::kAgentCapabilities);
+  if (able.ok() && config.intercept.existing == policy::Existing::kReset) {
+    able = intercept::CheckCapabilities("intercept.existing \"reset\"", 1u << CAP_NET_ADMIN);
+  }
+  return able;
+}
 
 bool WasNeverUsed(const policy::KeysConfig& keys) {
   const auto isMissing = [](const std::string& path) {

@@ -15,8 +15,8 @@ void EnterHostCgroupNamespace();
 // Leaves nothing behind, and may be called while an agent runs.
 absl::Status CheckMachine(const policy::AgentConfig& config);
 
-// OK with every capability that an agent needs; kPermissionDenied names those that are missing.
-absl::Status CheckCapabilities();
+// OK with every capability that an agent with this configuration needs; kPermissionDenied names those that are missing.
+absl::Status CheckCapabilities(const policy::AgentConfig& config);
 
 // Whether no agent has ever had keys here: neither root key nor registry exist. A file that cannot be looked at counts
 // as one that is there, and one of the two alone is enough: the other may be on a volume that is not mounted.

@@ -23,8 +23,10 @@ struct Capability {
   int number;
   const char* name;
 };
-constexpr Capability kNamed[] = {
-    {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"}, {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"}};
+constexpr Capability kNamed[] = {{CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
+                                 {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"},
+                                 {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"},
+                                 {CAP_NET_ADMIN, "CAP_NET_ADMIN"}};
 
 // Holds nothing of the agent's but its memory as it was, and lets nobody look into that. PR_SET_PDEATHSIG is set
 // already.

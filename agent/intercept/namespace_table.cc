@@ -245,12 +245,16 @@ int NamespaceTable::MillisecondsToWait() const {
   return least;
 }
 
+absl::StatusOr<size_t> NamespaceTable::ResetIn(int namespaceFd) {
+  const absl::StatusOr<UniqueFd> socket = sockets_.Make(namespaceFd, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+  if (!socket.ok()) return socket.status();
+  return ResetConnections(
+      socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); }, cgroups_.IdsBelow());
+}
+
 absl::Status NamespaceTable::ResetExisting(Entry& entry) {
   if (redirect_.config().existing != policy::Existing::kReset || entry.handedOut) return absl::OkStatus();
-  const absl::StatusOr<UniqueFd> socket = sockets_.Make(entry.fd->get(), AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
-  if (!socket.ok()) return socket.status();
-  const absl::StatusOr<size_t> count = ResetConnections(
-      socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); }, cgroups_.IdsBelow());
+  const absl::StatusOr<size_t> count = ResetIn(entry.fd->get());
   if (!count.ok()) {
     absl::Status problem = absl::FailedPreconditionError(
         StrCat("connections that are older than the agent could not be reset, and may go on in clear text (",

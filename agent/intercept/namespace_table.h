@@ -95,6 +95,7 @@ class NamespaceTable {
   absl::Status NotServed(bool isAgentsFault) const;
   absl::Status NoteSources(Entry& entry);
   absl::Status ResetExisting(Entry& entry);
+  absl::StatusOr<size_t> ResetIn(int namespaceFd);
   void HandOut(Entry& entry, Listeners listeners);
   void SetProblem(Entry& entry, Namespaces::NamespaceStatus::State state, absl::Status problem);
   void LetGo(Entry& entry);

@@ -16,7 +16,7 @@ from agent import Agent
 from conftest import POLICIES, numbers
 from harness import Application, Message, click, clicks, exchange_when_led, is_sealed
 
-FORBID_IO_URING = pathlib.Path(__file__).with_name("forbid_io_uring.py")
+FORBID = pathlib.Path(__file__).with_name("forbid.py")
 LOAD = ["linger.ms=5", "delivery.timeout.ms=80000", "request.timeout.ms=5000", "reconnect.backoff.max.ms=200"]
 
 
@@ -218,8 +218,18 @@ def test_a_first_start_that_fails_leaves_nothing_behind(second_agent):
     assert "nothing was attached" in second_agent.kveil("detach").stdout
 
 
+def test_an_agent_that_serves_nobody_well_leaves_connects_refused(second_agent):
+    """Its first probe fails, when it has already begun to relay: what was attached stays, also on a node that was new."""
+    no_way = "ip link set lo up; ip rule add pref 1 lookup local; ip rule add pref 0 to 127.0.0.1 unreachable; ip rule del pref 0 lookup local"
+    second_agent.wrapper = ["unshare", "-n", "sh", "-c", f'{no_way}; exec "$@"', "sh"]
+    assert "the probe connect from the agent's cgroup" in refuses_to_start(second_agent)
+    with second_agent.application.raw() as connection:
+        assert connection.greeting[0] in ("refused", "failed"), connection.greeting
+    assert "nothing was attached" not in second_agent.kveil("detach").stdout
+
+
 def test_an_agent_that_may_not_use_io_uring_attaches_nothing(second_agent):
-    second_agent.wrapper = ["/usr/bin/python3", FORBID_IO_URING]
+    second_agent.wrapper = ["/usr/bin/python3", FORBID, "io_uring"]
     assert "io_uring" in refuses_to_start(second_agent)
     with second_agent.application.raw() as connection:
         assert connection.greeting[0] == "connected"

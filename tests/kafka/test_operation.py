@@ -191,6 +191,60 @@ def test_descriptors_that_run_out_are_a_problem(make_agent, workload, sink):
     assert exchange(workload, sink)
 
 
+def test_older_connections_that_cannot_be_reset_are_a_problem(make_agent, workload, sink):
+    """They may go on in clear text."""
+    agent = make_agent()
+    agent.config["intercept"]["existing"] = "reset"
+    agent.write_config()
+    agent.wrapper = [PYTHON, HERE / "forbid.py", "sock_diag"]
+    agent.start(wait=False)
+    waiting.wait_until("the agent to be ready", lambda: agent.kveil("status").stdout.startswith("kveil ") and agent.status()["ready"], 15)
+    problem, = agent.status()["problems"]
+    assert problem["name"] == "existing" and "could not be reset" in problem["message"]
+    assert exchange(workload, sink)
+
+
+def test_the_capability_to_reset_is_asked_for_before_anything_is_attached(make_agent, monkeypatch):
+    agent = make_agent()
+    agent.config["intercept"]["existing"] = "reset"
+    agent.write_config()
+    with_capabilities(agent, monkeypatch, MINIMAL)
+    agent.start(wait=False)
+    assert agent.wait_for_exit(10) == 1
+    assert 'intercept.existing "reset" needs CAP_NET_ADMIN, which this process does not have' in agent.log.read_text()
+    assert not (agent.pins / "kveil").exists()
+
+
+# Makes sockets in a namespace in which no process stays, and connects them one after the other.
+LOST = """
+import ctypes, os, socket, sys, time
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x40000000) == 0
+sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(100)]
+assert libc.setns(home, 0x40000000) == 0
+for one in sockets:
+    one.connect_ex((sys.argv[1], int(sys.argv[2])))
+    time.sleep(0.2)
+"""
+
+
+def test_a_namespace_that_is_not_found_is_told(make_agent, workload, sink):
+    agent = make_agent()
+    agent.start()
+    lost = workload.start([PYTHON, "-c", LOST, sink.address, str(sink.port)])
+    try:
+        def notes():
+            return {note["name"]: note["message"] for note in agent.status()["notes"]}
+        waiting.wait_until("the note", lambda: "unserved" in notes(), 20, every=0.5)
+        assert f"connects of process {lost.pid} are refused: its network namespace is not found" in notes()["unserved"]
+        assert agent.kveil("status").returncode == 0
+        assert exchange(workload, sink)
+    finally:
+        lost.kill()
+        lost.wait(5)
+
+
 def test_hangup_reads_the_configuration_anew(make_agent, workload, sink):
     agent = make_agent()
     agent.start()

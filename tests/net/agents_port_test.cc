@@ -97,6 +97,7 @@ TEST_F(AgentsPortTest, NamespaceWithASquatterIsServedAtAnotherPort) {
   EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");
   EXPECT_EQ(agent->Origins().size(), 2u);
   EXPECT_TRUE(agent->namespaces().Health().ok()) << agent->namespaces().Health();
+  EXPECT_TRUE(agent->namespaces().WorkloadsNotServed().ok()) << agent->namespaces().WorkloadsNotServed();
   pollfd waits[2] = {{.fd = squatter4.get(), .events = POLLIN, .revents = 0},
                      {.fd = squatter6.get(), .events = POLLIN, .revents = 0}};
   EXPECT_EQ(::poll(waits, 2, 0), 0) << "a squatter was connected to";

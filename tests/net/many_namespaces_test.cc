@@ -83,6 +83,7 @@ TEST_F(ManyNamespacesTest, FiftyAtOnceEachWithClientsSeeAndAreSeenAsThemselves) 
   EXPECT_EQ(seen.size(), size_t{kPods});
   for (const auto& [client, count] : seen) EXPECT_GE(count, kClients) << client;
   EXPECT_TRUE(agent.namespaces().Health().ok()) << agent.namespaces().Health();
+  EXPECT_TRUE(agent.namespaces().WorkloadsNotServed().ok()) << agent.namespaces().WorkloadsNotServed();
 }
 
 // What a connection is doing when its workload ends, and the broker's port for it.
