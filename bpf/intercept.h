@@ -21,6 +21,8 @@ enum {
 	KVEIL_MAX_RANGES = 32,	   /* port ranges that apply to one prefix */
 	KVEIL_MAX_LEARNED = 65536,
 	KVEIL_MAX_LEARNED_OF_CLUSTER = 8192,
+	KVEIL_WORKLOAD_LEVEL = 3, /* below the intercepted cgroup: one cgroup there is one workload */
+	KVEIL_TOP_LEVEL = 1,	  /* and these have a bound together, for whoever may make cgroups at the third level */
 	KVEIL_MAX_INTERIM = 131072,    /* connections between SYN and accept: */
 	KVEIL_MAX_TOP_WAITING = 65536, /* of all workloads below one cgroup of the first level */
 	KVEIL_MAX_WAITING = 2048,      /* of one workload; half of a listener's backlog */

@@ -16,6 +16,7 @@
 const volatile __u16 listen_port = 15931;
 const volatile __u8 bypass_when_down = 0;
 const volatile __u8 have_mptcp = 0;
+const volatile __u64 intercepted_cgroup = 1; // its id
 const volatile __u64 heartbeat_timeout = 5000000000ULL;
 const volatile __u64 jiffy = 4000000; // ns; HZ is the kernel's own choice
 

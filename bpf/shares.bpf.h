@@ -2,24 +2,36 @@
 //
 // What one workload may take of what all of them share: entries of `interim`, and events.
 //
-// A workload is what no unprivileged process can leave: its cgroup at the third level of the hierarchy (a pod; a
-// container; the manager of a user, with all that it starts), or its own one where that is higher up. All below one
-// cgroup of the first level have a share together, too, for whoever may make cgroups at the third.
+// A workload is what no unprivileged process can leave: its cgroup at the third level below the intercepted one (a pod;
+// a container; the manager of a user, with all that it starts), or its own one where that is higher up. All below one
+// cgroup of the first level have a share together, too, for whoever may make cgroups at the third. The agent counts
+// just so: intercept::ShareOf.
 #ifndef KVEIL_BPF_SHARES_BPF_H
 #define KVEIL_BPF_SHARES_BPF_H
 
 #include "maps.bpf.h"
 
 enum {
-	WORKLOAD_LEVEL = 3,
-	TOP_LEVEL = 1,
+	DEEPEST_LEVEL = 64,
 	NANOSECONDS_PER_SECOND = 1000000000,
 };
 
-static __always_inline __u64 cgroup_at(int level)
+// The intercepted cgroup's level is looked for, as the agent cannot know it: inside of a cgroup namespace it does not
+// see how far down that is. For who is outside of the intercepted cgroup, levels count from the root. Not static, so
+// that the verifier goes through the loop once and not once a caller.
+__noinline __u64 cgroup_at(int level)
 {
-	__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+	int intercepted = 0;
+	__u64 id;
 
+	for (int above = 0; above < DEEPEST_LEVEL; above++) {
+		id = bpf_get_current_ancestor_cgroup_id(above);
+		if (id == intercepted_cgroup)
+			intercepted = above;
+		if (!id || id == intercepted_cgroup)
+			break;
+	}
+	id = bpf_get_current_ancestor_cgroup_id(intercepted + level);
 	return id ? id : bpf_get_current_cgroup_id();
 }
 
@@ -32,12 +44,12 @@ static __always_inline __u32 slot_of(__u64 cgroup_id, __u32 bits)
 
 static __always_inline __u16 workload_slot(void)
 {
-	return slot_of(cgroup_at(WORKLOAD_LEVEL), KVEIL_SHARE_BITS);
+	return slot_of(cgroup_at(KVEIL_WORKLOAD_LEVEL), KVEIL_SHARE_BITS);
 }
 
 static __always_inline __u16 top_slot(void)
 {
-	return KVEIL_SHARES + slot_of(cgroup_at(TOP_LEVEL), KVEIL_TOP_SHARE_BITS);
+	return KVEIL_SHARES + slot_of(cgroup_at(KVEIL_TOP_LEVEL), KVEIL_TOP_SHARE_BITS);
 }
 
 static __always_inline struct kveil_share *share_at(__u32 slot)

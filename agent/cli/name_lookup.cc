@@ -2,23 +2,12 @@
 
 #include <unistd.h>
 
-#include <string_view>
 #include <utility>
 
 #include "base/text.h"
 #include "names/workload_files.h"
 
 namespace kveil::cli {
-namespace {
-
-// What an unprivileged process cannot leave: its cgroup at the third level of the hierarchy, or above.
-std::string ShareOf(std::string_view cgroupPath) {
-  size_t end = 0;
-  for (int level = 0; level < 3 && end != std::string_view::npos; ++level) end = cgroupPath.find('/', end + 1);
-  return std::string(cgroupPath.substr(0, end));
-}
-
-}  // namespace
 
 NameLookup::NameLookup(const std::atomic<intercept::Namespaces*>& namespaces)
     : namespaces_(namespaces), resolver_([this] {
@@ -38,7 +27,7 @@ void NameLookup::LookUp(const proxy::ConnectionInfo& connection, std::vector<std
   names::NameResolver::Place place;
   place.netnsCookie = connection.netnsCookie;
   const policy::Workload& workload = connection.workload;
-  place.workload = ShareOf(workload.cgroupPath);
+  place.workload = workload.share;
   if (workload.pid != 0) place.processes.push_back(static_cast<pid_t>(workload.pid));
   if (served != nullptr) {
     const std::optional<intercept::Namespaces::NamespaceStatus> status = served->StatusOf(connection.netnsCookie);

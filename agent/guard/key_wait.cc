@@ -39,7 +39,7 @@ bool HasHopeless(const keys::FetchResult& result) {
 
 io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom& room, const policy::Workload& workload,
                                  keys::Misses misses, Clock::time_point deadline) {
-  Holder holder(room, NameOf(workload));
+  Holder holder(room, workload.share);
   if (misses.size() > keys::kMostKeysOfAFetch) {
     while (!holder.Enter(misses.size())) {
       co_await loop.Sleep(kPause);
@@ -50,7 +50,7 @@ io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom&
     keys::Misses piece = misses.Take(keys::kMostKeysOfAFetch);
     for (;;) {
       auto start = [&](absl::AnyInvocable<void(keys::FetchResult)> done) {
-        cache.Fetch(piece, NameOf(workload), std::move(done));
+        cache.Fetch(piece, workload.share, std::move(done));
       };
       auto waiting = io::AwaitCallback<keys::FetchResult>(loop, std::move(start));
       keys::FetchResult result = co_await std::move(waiting);

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <string>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "guard/key_room.h"
@@ -13,11 +11,6 @@
 #include "policy/policy.h"
 
 namespace kveil::guard {
-
-// What a workload is called where its questions are counted: its unit, else its cgroup.
-inline const std::string& NameOf(const policy::Workload& workload) {
-  return workload.unit.empty() ? workload.cgroupPath : workload.unit;
-}
 
 // Fetches what is missing into the worker's cache, piece by piece, and tries again until `deadline` what cannot be had
 // now; each piece is tried once in any case. OK: it is all there, or a batch that needs it all cannot be opened anyway.

@@ -81,15 +81,6 @@ void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
   task.limitIsCertain = limit.isCertain;
 }
 
-// Whose share of what is remembered it counts for: the cgroup at the third level, as whoever has one to itself can make
-// any number below it.
-std::string_view OwnerOf(const proxy::ConnectionInfo& connection) {
-  const std::string_view path = connection.workload.cgroupPath;
-  size_t end = 0;
-  for (int level = 0; level < 3 && end < path.size(); ++level) end = std::min(path.find('/', end + 1), path.size());
-  return path.substr(0, end);
-}
-
 }  // namespace
 
 struct ProduceGuard::State : proxy::RequestState {
@@ -408,7 +399,7 @@ std::optional<Refusal> ProduceGuard::Keep(const TopicState& topic, const SealTas
   if (isSplit || sealed.unknownLimit.has_value()) {
     if (!sealed.id.has_value()) sealed.id = IdOf(topic, partition);
     if (isSplit && sealed.id.has_value() &&
-        !shared_.splits.Remember(*sealed.id, outcome.partSize, OwnerOf(connection_), SplitMemory::Clock::now())) {
+        !shared_.splits.Remember(*sealed.id, outcome.partSize, connection_.workload.share, SplitMemory::Clock::now())) {
       shared_.NotRemembered();
       return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
                     "kveil: more batches in parts are under way than are remembered", RecordCount(partition));
@@ -460,7 +451,7 @@ void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id
   if (!id.has_value() || code == ErrorCode::kOutOfOrderSequenceNumber) return;
   // The batches behind one that has to be split are none of them too large: they only have to wait.
   if (code == ErrorCode::kMessageTooLarge) code = ErrorCode::kNotEnoughReplicas;
-  const bool isRemembered = shared_.refusals.Remember(id->producer, id->baseSequence, code, OwnerOf(connection_),
+  const bool isRemembered = shared_.refusals.Remember(id->producer, id->baseSequence, code, connection_.workload.share,
                                                       RefusalMemory::Clock::now());
   if (!isRemembered) orderIsLost_ = true;
 }

@@ -86,7 +86,7 @@ absl::Status AccessCheck::EnterNamespace() {
 absl::Status AccessCheck::NameCgroup() {
   struct stat info;
   if (::fstat(agentCgroupFd_, &info) < 0) return absl::InternalError(StrCat("fstat: ", std::strerror(errno)));
-  const absl::StatusOr<std::string> path = CgroupPathOf(tree_.fd(), mountPoint_, info.st_ino);
+  const absl::StatusOr<std::string> path = tree_.PathOf(info.st_ino);
   if (path.ok()) return absl::OkStatus();
   return absl::UnavailableError(
       StrCat("cannot tell which workload a connection belongs to, so that no rule for a unit "

@@ -47,13 +47,11 @@ class AccessCheck {
       : stranger_(std::move(stranger)),
         sockets_(std::move(sockets)),
         tree_(std::move(tree)),
-        mountPoint_(CgroupMountPoint(tree_.path())),
         agentCgroupFd_(agentCgroupFd) {}
 
   ChildProcess stranger_;
   std::unique_ptr<SocketMaker> sockets_;
   CgroupTree tree_;
-  std::string mountPoint_;
   int agentCgroupFd_;
 };
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/text.h"
+#include "intercept.h"
 #include "intercept/read_file.h"
 
 namespace kveil::intercept {
@@ -34,6 +36,27 @@ bool IsCgroup2(const std::string& path) {
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
+
+// The mount point that holds `path`.
+std::string MountPointOf(const std::string& path) {
+  std::string mountPoint = path;
+  while (mountPoint.rfind('/') > 0 && mountPoint.rfind('/') != std::string::npos) {
+    const std::string parent = mountPoint.substr(0, mountPoint.rfind('/'));
+    if (!IsCgroup2(parent)) break;
+    mountPoint = parent;
+  }
+  return mountPoint;
+}
+
+bool IsBelow(std::string_view path, std::string_view directory) {
+  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+// A path in the mount as one from its root.
+std::string WithoutMount(std::string_view path, const std::string& mountPoint) {
+  path.remove_prefix(mountPoint.size());
+  return path.empty() ? "/" : std::string(path);
+}
 
 // Calls `visit` with every directory of the tree, the given one first; one named `except` directly below it is left
 // out.
@@ -62,6 +85,7 @@ absl::StatusOr<CgroupTree> CgroupTree::Open(const std::string& path) {
   }
   CgroupTree tree;
   tree.path_ = resolved;
+  tree.mountPoint_ = MountPointOf(tree.path_);
   tree.fd_ = UniqueFd(::open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat info;
   if (!tree.fd_.valid() || ::fstat(tree.fd_.get(), &info) < 0) {
@@ -84,13 +108,15 @@ std::string CgroupTree::NamespaceWarning() const {
                 "): workloads outside of it are not intercepted");
 }
 
-void CgroupTree::ForEachProcess(const std::string& except, const std::function<void(pid_t)>& visit) const {
+void CgroupTree::ForEachProcess(const std::string& except,
+                                const std::function<void(pid_t, const std::string&)>& visit) const {
   Walk(path_, except, 0, [&](const std::string& directory) {
     const absl::StatusOr<std::string> text = ReadWholeFile(directory + "/cgroup.procs");
     if (!text.ok()) return;  // gone meanwhile, or a threaded cgroup: its domain lists the processes
+    const std::string cgroupPath = WithoutMount(directory, mountPoint_);
     for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
       int pid = 0;  // stays 0 for a process of a pid namespace that we do not see
-      if (absl::SimpleAtoi(line, &pid) && pid > 0) visit(pid);
+      if (absl::SimpleAtoi(line, &pid) && pid > 0) visit(pid, cgroupPath);
     }
   });
 }
@@ -114,7 +140,7 @@ absl::flat_hash_set<uint64_t> CgroupTree::IdsBelow() const {
   return ids;
 }
 
-absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPoint, uint64_t cgroupId) {
+absl::StatusOr<std::string> CgroupTree::PathOf(uint64_t cgroupId) const {
   // The cgroup file system's handles hold the id and nothing else (FILEID_KERNFS, include/linux/exportfs.h).
   constexpr int kFileIdKernfs = 0xfe;
   alignas(file_handle) char buffer[sizeof(file_handle) + sizeof(cgroupId)] = {};
@@ -122,7 +148,7 @@ absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPo
   handle->handle_bytes = sizeof(cgroupId);
   handle->handle_type = kFileIdKernfs;
   std::memcpy(buffer + sizeof(file_handle), &cgroupId, sizeof(cgroupId));
-  const UniqueFd fd(::open_by_handle_at(mountFd, handle, O_PATH | O_CLOEXEC));
+  const UniqueFd fd(::open_by_handle_at(fd_.get(), handle, O_PATH | O_CLOEXEC));
   if (!fd.valid()) return absl::NotFoundError(StrCat("cgroup ", cgroupId, ": ", std::strerror(errno)));
   char target[PATH_MAX];
   const ssize_t length = ::readlink(StrCat("/proc/self/fd/", fd.get()).c_str(), target, sizeof(target));
@@ -132,20 +158,23 @@ absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPo
   if (absl::ConsumeSuffix(&path, " (deleted)") && ::fstat(fd.get(), &info) == 0 && info.st_nlink > 0) {
     path = {target, static_cast<size_t>(length)};  // that is how it is named
   }
-  if (!absl::ConsumePrefix(&path, mountPoint)) {
-    return absl::NotFoundError(StrCat("cgroup ", cgroupId, " is outside of ", mountPoint));
+  if (!IsBelow(ToStd(path), mountPoint_)) {
+    return absl::NotFoundError(StrCat("cgroup ", cgroupId, " is outside of ", mountPoint_));
   }
-  return path.empty() ? "/" : std::string(path);
+  return WithoutMount(ToStd(path), mountPoint_);
 }
 
-std::string CgroupMountPoint(const std::string& path) {
-  std::string mountPoint = path;
-  while (mountPoint.rfind('/') > 0 && mountPoint.rfind('/') != std::string::npos) {
-    const std::string parent = mountPoint.substr(0, mountPoint.rfind('/'));
-    if (!IsCgroup2(parent)) break;
-    mountPoint = parent;
+std::string CgroupTree::ShareOf(std::string_view cgroupPath) const {
+  return intercept::ShareOf(cgroupPath, WithoutMount(path_, mountPoint_));
+}
+
+std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted) {
+  size_t end = 0;
+  if (intercepted != "/" && IsBelow(cgroupPath, intercepted)) end = intercepted.size();
+  for (int level = 0; level < KVEIL_WORKLOAD_LEVEL && end < cgroupPath.size(); ++level) {
+    end = std::min(cgroupPath.find('/', end + 1), cgroupPath.size());
   }
-  return mountPoint;
+  return std::string(cgroupPath.substr(0, end));
 }
 
 }  // namespace kveil::intercept

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -22,6 +23,7 @@ class CgroupTree {
 
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }
+  const std::string& mountPoint() const { return mountPoint_; }
   // What bpf_get_current_cgroup_id and bpf_link_info say of this cgroup.
   uint64_t id() const { return id_; }
 
@@ -31,24 +33,32 @@ class CgroupTree {
   // the mounted root is somewhere below, and workloads outside of it would not be seen. Empty otherwise.
   std::string NamespaceWarning() const;
 
-  // Calls `visit` for every process in the tree but those of the child directory `except`. Processes come and go
-  // meanwhile; one that forks and ends may be missed, its child is seen next time.
-  void ForEachProcess(const std::string& except, const std::function<void(pid_t)>& visit) const;
+  // The path of a cgroup from the mount's root, "/a/b" or "/"; kNotFound when it is gone, or not below that root. Needs
+  // CAP_DAC_READ_SEARCH.
+  absl::StatusOr<std::string> PathOf(uint64_t cgroupId) const;
+  // Whose share of what all workloads share such a path counts towards.
+  std::string ShareOf(std::string_view cgroupPath) const;
+
+  // Calls `visit` for every process in the tree, with its cgroup's path from the mount's root, but for those of the
+  // child directory `except`. Processes come and go meanwhile; one that forks and ends may be missed, its child is seen
+  // next time.
+  void ForEachProcess(const std::string& except,
+                      const std::function<void(pid_t, const std::string& cgroupPath)>& visit) const;
   // Processes in the tree that are in a pid namespace which is not ours or below it, so that they have no number here.
   size_t CountHiddenProcesses() const;
   absl::flat_hash_set<uint64_t> IdsBelow() const;  // this one's included
 
  private:
   std::string path_;
+  std::string mountPoint_;
   UniqueFd fd_;
   uint64_t id_ = 0;
 };
 
-// The path of a cgroup from the root of its hierarchy, or kNotFound when it is gone. `mountFd`: any directory of the
-// mount. Needs CAP_DAC_READ_SEARCH.
-absl::StatusOr<std::string> CgroupPathOf(int mountFd, const std::string& mountPoint, uint64_t cgroupId);
-
-// The mount point that holds `path`.
-std::string CgroupMountPoint(const std::string& path);
+// The cgroup that whoever is in `cgroupPath` cannot leave without a right: at the third level below `intercepted` (a
+// pod; a container; the manager of a user, with all that it starts), or its own one where that is higher up. For who is
+// outside of `intercepted`, levels count from the root. Both are paths from the mount's root. The kernel half counts
+// just so: bpf/shares.bpf.h.
+std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted);
 
 }  // namespace kveil::intercept

@@ -67,7 +67,7 @@ NamespaceTable::NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupT
       unknownSince_(kMostUnknown, kUnknownLifetime) {}
 
 absl::Status NamespaceTable::AddOwn() {
-  if (!Add(NamespaceFile(::getpid()), 0, 0))
+  if (!Add(NamespaceFile(::getpid()), 0, 0, ""))
     return notOpened_.empty() ? absl::InternalError("no namespace of our own") : notOpened_.begin()->second;
   const Entry& own = entries_.begin()->second;
   return own.status.state == State::kServed ? absl::OkStatus() : own.status.problem;
@@ -86,12 +86,11 @@ absl::StatusOr<uint64_t> NamespaceTable::CookieOf(int namespaceFd) {
   return NamespaceCookie(socket->get());
 }
 
-bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
+bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share) {
   absl::StatusOr<UniqueFd> fd = OpenNamespace(file);
   if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
   const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
-  const std::string workload = owner == kHostOwnsNamespace ? "" : WorkloadCgroup(pid);
-  if (!HasRoom(owner, workload)) return false;
+  if (!HasRoom(owner, share)) return false;
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
     const std::lock_guard lock(mutex_);
@@ -109,7 +108,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   entry.fd = std::make_shared<const UniqueFd>(*std::move(fd));
   entry.isOwn = pid == 0;
   entry.owner = owner;
-  entry.workload = workload;
+  entry.share = share;
   Entry* added;
   {
     const std::lock_guard lock(mutex_);
@@ -121,19 +120,19 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie) {
   return true;
 }
 
-size_t NamespaceTable::CountOf(const std::string& workload) const {
-  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [&workload](const auto& entry) {
-    return entry.second.owner != kHostOwnsNamespace && entry.second.workload == workload;
+size_t NamespaceTable::CountOf(const std::string& share) const {
+  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [&share](const auto& entry) {
+    return entry.second.owner != kHostOwnsNamespace && entry.second.share == share;
   }));
 }
 
-bool NamespaceTable::HasRoom(uint64_t owner, const std::string& workload) {
+bool NamespaceTable::HasRoom(uint64_t owner, const std::string& share) {
   if (owner == kHostOwnsNamespace) return true;
   const auto isOwners = [owner](const auto& entry) { return entry.second.owner == owner; };
   const auto ofOwner = static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), isOwners));
-  if (ofOwner < kMostNamespacesOfOwner && CountOf(workload) < kMostNamespacesOfOwner) return true;
+  if (ofOwner < kMostNamespacesOfOwner && CountOf(share) < kMostNamespacesOfOwner) return true;
   const std::lock_guard lock(mutex_);
-  crowded_.insert(ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", workload) : OwnerText(owner));
+  crowded_.insert(ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", share) : OwnerText(owner));
   return false;
 }
 
@@ -170,17 +169,18 @@ void NamespaceTable::Scan() {
 }
 
 void NamespaceTable::Compare() {
-  const absl::flat_hash_map<uint64_t, pid_t> found = FindNamespaces(cgroups_);
+  const absl::flat_hash_map<uint64_t, Resident> found = FindNamespaces(cgroups_);
   {
     const std::lock_guard lock(mutex_);
     std::erase_if(notOpened_, [&found](const auto& entry) { return !found.contains(entry.first); });
   }
-  for (const auto& [inode, pid] : found) {
+  for (const auto& [inode, resident] : found) {
+    const std::string file = NamespaceFile(resident.pid);
     Entry* entry = FindByInode(inode);
     if (entry == nullptr) {
-      Add(NamespaceFile(pid), pid, 0);
+      Add(file, resident.pid, 0, cgroups_.ShareOf(resident.cgroupPath));
     } else if (!entry->isOwn && entry->status.state != State::kReleasing) {
-      if (!IsInUse(*entry)) Keep(*entry, pid, NamespaceFile(pid));
+      if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
       if (entry->status.state == State::kFailed) Serve(*entry);
     }
   }
@@ -351,24 +351,25 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
 
 bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
   const auto pid = static_cast<pid_t>(refused.pid);
-  if (Add(NamespaceFile(pid), pid, refused.netnsCookie)) return true;
+  const std::string share = cgroups_.ShareOf(cgroups_.PathOf(refused.cgroupId).value_or(""));
+  if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share)) return true;
   // It costs as much as the process has threads, so a workload pays for it in time.
   Clock::time_point& next = nextWalk_[refused.share];
   const Clock::time_point start = Clock::now();
   if (start < next) return false;
-  const bool found = AddByThread(pid, refused.netnsCookie);
+  const bool found = AddByThread(pid, refused.netnsCookie, share);
   const Clock::time_point end = Clock::now();
   next = end + kRestAfterScan * (end - start);
   if (!found) next = std::max(next, end + kRestAfterThreads);
   return found;
 }
 
-bool NamespaceTable::AddByThread(pid_t pid, uint64_t cookie) {
-  if (CountOf(WorkloadCgroup(pid)) >= kMostNamespacesOfOwner) return false;
+bool NamespaceTable::AddByThread(pid_t pid, uint64_t cookie, const std::string& share) {
+  if (CountOf(share) >= kMostNamespacesOfOwner) return false;
   absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
   for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
     const uint64_t inode = NamespaceInode(file);
-    if (tried.insert(inode).second && FindByInode(inode) == nullptr && Add(file, pid, cookie)) return true;
+    if (tried.insert(inode).second && FindByInode(inode) == nullptr && Add(file, pid, cookie, share)) return true;
   }
   return false;
 }

@@ -67,7 +67,7 @@ class NamespaceTable {
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
     uint64_t owner = kHostOwnsNamespace;
-    std::string workload;            // the cgroup that it counts for, unless the host owns it
+    std::string share;               // that it counts towards, unless the host owns it
     std::optional<Sources> sources;  // that the kernel half knows of
     bool isOwn = false;
     bool handedOut = false;  // the owner was given listeners
@@ -78,13 +78,13 @@ class NamespaceTable {
   Entry* FindByInode(uint64_t inode);
   void NoteUnknown(const RefusedConnect& refused);
   absl::StatusOr<uint64_t> CookieOf(int namespaceFd);
-  // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is. Returns whether it is known
-  // now.
-  bool Add(const std::string& file, pid_t pid, uint64_t cookie);
+  // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is; `share`: of the process.
+  // Returns whether it is known now.
+  bool Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
   bool AddByProcess(const RefusedConnect& refused);
-  bool AddByThread(pid_t pid, uint64_t cookie);
-  size_t CountOf(const std::string& workload) const;
-  bool HasRoom(uint64_t owner, const std::string& workload);
+  bool AddByThread(pid_t pid, uint64_t cookie, const std::string& share);
+  size_t CountOf(const std::string& share) const;
+  bool HasRoom(uint64_t owner, const std::string& share);
   void Compare();
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
   bool IsInUse(const Entry& entry) const;

@@ -61,9 +61,8 @@ absl::flat_hash_set<uint32_t> EffectivePrograms(const CgroupTree& cgroup) {
 
 std::string NameOf(uint64_t cgroupId, const CgroupTree& cgroup) {
   if (cgroupId == cgroup.id()) return cgroup.path();
-  const std::string mount = CgroupMountPoint(cgroup.path());
-  const absl::StatusOr<std::string> path = CgroupPathOf(cgroup.fd(), mount, cgroupId);
-  return path.ok() ? mount + *path : StrCat("cgroup ", cgroupId);
+  const absl::StatusOr<std::string> path = cgroup.PathOf(cgroupId);
+  return path.ok() ? cgroup.mountPoint() + *path : StrCat("cgroup ", cgroupId);
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
     return absl::FailedPreconditionError(StrCat("cannot read the BPF programs: ", log.LastLines()));
   }
   auto& constants = *programs.skeleton_->rodata;
+  constants.intercepted_cgroup = settings.interceptedCgroup;
   constants.listen_port = settings.listenPort;
   constants.bypass_when_down = settings.bypassWhenDown;
   constants.heartbeat_timeout = settings.heartbeatTimeout;

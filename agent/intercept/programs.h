@@ -28,6 +28,7 @@ struct Program {
 class Programs {
  public:
   struct Settings {
+    uint64_t interceptedCgroup;  // its id
     uint16_t listenPort;
     bool bypassWhenDown;
     uint64_t heartbeatTimeout;  // ns

@@ -165,6 +165,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   if (absl::Status alone = CheckNoOtherAgent(*cgroup, *pins); !alone.ok()) return alone;
   const bool isNew = pins->Links().empty();
   const Programs::Settings settings = {
+      .interceptedCgroup = cgroup->id(),
       .listenPort = config.listenPort,
       .bypassWhenDown = config.whenDown == policy::WhenDown::kBypass,
       .heartbeatTimeout = static_cast<uint64_t>(std::chrono::nanoseconds(options.heartbeatTimeout).count()),

@@ -22,13 +22,14 @@ struct Witness {
 // kNotFound when the process has ended.
 absl::StatusOr<Witness> Watch(pid_t pid, std::string file);
 
+// Who shows that a namespace is in use.
+struct Resident {
+  pid_t pid = 0;
+  std::string cgroupPath;  // from the mount's root
+};
+
 // Inode of each namespace and its process with the lowest number, which is mostly the oldest. Cost: a readdir and a
 // read a cgroup, a stat a process.
-absl::flat_hash_map<uint64_t, pid_t> FindNamespaces(const CgroupTree& cgroups);
-
-// The cgroup of a process as far as the third level of the hierarchy, which it cannot leave without a right
-// (bpf/shares.bpf.h); counted from the cgroup namespace's root down where the process is not below that. "" when it has
-// ended.
-std::string WorkloadCgroup(pid_t pid);
+absl::flat_hash_map<uint64_t, Resident> FindNamespaces(const CgroupTree& cgroups);
 
 }  // namespace kveil::intercept

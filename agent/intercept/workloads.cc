@@ -1,4 +1,4 @@
-// Cgroup ids to paths and units, remembered.
+// Cgroup ids to paths, units and shares, remembered.
 #include "intercept/workloads.h"
 
 #include <mutex>
@@ -60,10 +60,12 @@ std::string UnitOf(std::string_view cgroupPath) {
 }
 
 struct Workloads::State {
+  struct Known {
+    std::string path, unit, share;
+  };
   CgroupTree tree;
-  std::string mountPoint;
   std::mutex mutex;
-  absl::flat_hash_map<uint64_t, std::pair<std::string, std::string>> known;  // path and unit by cgroup id
+  absl::flat_hash_map<uint64_t, Known> known;  // by cgroup id
 };
 
 Workloads::Workloads(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -73,24 +75,25 @@ absl::StatusOr<std::unique_ptr<Workloads>> Workloads::Open(const std::string& cg
   absl::StatusOr<CgroupTree> tree = CgroupTree::Open(cgroup);
   if (!tree.ok()) return tree.status();
   auto state = std::make_unique<State>();
-  state->mountPoint = CgroupMountPoint(tree->path());
   state->tree = *std::move(tree);
   return std::unique_ptr<Workloads>(new Workloads(std::move(state)));
 }
 
 policy::Workload Workloads::Find(uint64_t cgroupId, uint32_t pid, uint32_t uid) {
-  policy::Workload workload{.cgroupPath = "", .unit = "", .uid = uid, .pid = pid};
+  policy::Workload workload{.cgroupPath = "", .unit = "", .share = "", .uid = uid, .pid = pid};
   const std::lock_guard lock(state_->mutex);
   auto known = state_->known.find(cgroupId);
   if (known == state_->known.end()) {
-    absl::StatusOr<std::string> path = CgroupPathOf(state_->tree.fd(), state_->mountPoint, cgroupId);
+    absl::StatusOr<std::string> path = state_->tree.PathOf(cgroupId);
     if (!path.ok()) return workload;
     if (state_->known.size() == kMostRemembered) state_->known.clear();
-    std::string unit = UnitOf(*path);
-    known = state_->known.emplace(cgroupId, std::make_pair(*std::move(path), std::move(unit))).first;
+    State::Known found{.path = "", .unit = UnitOf(*path), .share = state_->tree.ShareOf(*path)};
+    found.path = *std::move(path);
+    known = state_->known.emplace(cgroupId, std::move(found)).first;
   }
-  workload.cgroupPath = known->second.first;
-  workload.unit = known->second.second;
+  workload.cgroupPath = known->second.path;
+  workload.unit = known->second.unit;
+  workload.share = known->second.share;
   return workload;
 }
 

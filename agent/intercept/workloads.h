@@ -1,4 +1,4 @@
-// Which workload a cgroup is: its path and its systemd unit.
+// Which workload a cgroup is: its path, its systemd unit, and whose share it counts towards.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ class Workloads {
   ~Workloads();
 
   // The path is empty when the cgroup is gone and was never asked for before: such a workload matches no unit and no
-  // path. Any thread; a system call or two the first time, a hash look-up after.
+  // path, and all such have one share together. Any thread; a system call or two the first time, a hash look-up after.
   policy::Workload Find(uint64_t cgroupId, uint32_t pid, uint32_t uid);
 
  private:

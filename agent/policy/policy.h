@@ -85,6 +85,9 @@ struct TopicPolicy {
 struct Workload {
   std::string cgroupPath;  // from the root of the hierarchy, "/system.slice/x.service"
   std::string unit;        // the outermost systemd unit in cgroupPath, empty if none
+  // The cgroup that it cannot leave without a right (intercept::ShareOf). Whoever has the same share is one workload
+  // wherever it is counted what one takes from the others.
+  std::string share;
   uint32_t uid = 0;
   uint32_t pid = 0;
 };

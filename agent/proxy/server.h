@@ -84,7 +84,7 @@ class Server {
   std::atomic<size_t> nextWorker_{0};
   std::mutex checkMutex_;
   std::mutex placesMutex_;
-  absl::flat_hash_map<std::string, size_t> places_;  // connections by ShareName; guarded by placesMutex_
+  absl::flat_hash_map<std::string, size_t> places_;  // connections by Workload::share; guarded by placesMutex_
   std::atomic<size_t> connectionCount_{0};           // their sum
   std::atomic<uint64_t> nextConnectionId_{1};
   bool stopped_ = false;

@@ -73,7 +73,7 @@ bool Server::Worker::IsMemoryWaitedFor() const {
 }
 
 std::shared_ptr<WorkloadShare> Server::Worker::ShareOf(const policy::Workload& workload) {
-  std::weak_ptr<WorkloadShare>& held = shares_[ShareName(workload)];
+  std::weak_ptr<WorkloadShare>& held = shares_[workload.share];
   std::shared_ptr<WorkloadShare> share = held.lock();
   if (share == nullptr) held = share = std::make_shared<WorkloadShare>();
   return share;
@@ -148,7 +148,7 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   }
   auto info = std::make_unique<ConnectionInfo>(*std::move(identified));
   info->id = server_.nextConnectionId_.fetch_add(1, std::memory_order_relaxed);
-  const std::string shareName = ShareName(info->workload);
+  const std::string shareName = info->workload.share;
   if (const std::string refusal = server_.TakePlace(shareName); !refusal.empty()) {
     return Reject(std::move(accepted), observe::ConnectionResult::kLimit, refusal, info.get());
   }
@@ -178,7 +178,7 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
 io::Task<void> Server::Worker::RunConnection(Connection* connection, uint64_t id) {
   auto run = connection->Run();
   co_await std::move(run);
-  const std::string shareName = ShareName(connection->info().workload);
+  const std::string shareName = connection->info().workload.share;
   connections_.erase(id);
   server_.LeavePlace(shareName);
 }

@@ -76,7 +76,7 @@ class Server::Worker {
   WorkerParts parts_;
   absl::flat_hash_set<ActiveListener*> listeners_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Connection>> connections_;
-  absl::flat_hash_map<std::string, std::weak_ptr<WorkloadShare>> shares_;  // by ShareName
+  absl::flat_hash_map<std::string, std::weak_ptr<WorkloadShare>> shares_;  // by Workload::share
   absl::flat_hash_set<uint64_t> releasing_;  // namespaces whose late connections are not taken any more
   bool closing_ = false;
   std::atomic<bool> hasAnswered_{true};  // SilentFor

@@ -5,21 +5,11 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 
 #include "io/event.h"
 #include "io/mutex.h"
-#include "policy/policy.h"
 
 namespace kveil::proxy {
-
-// Whose share a connection counts towards: the workload's cgroup at the third level, which no unprivileged process can
-// leave (a pod, a container, a user's service manager), or its own where that is higher up.
-inline std::string ShareName(const policy::Workload& workload) {
-  size_t end = 0;
-  for (int level = 0; level < 3 && end != std::string::npos; ++level) end = workload.cgroupPath.find('/', end + 1);
-  return workload.cgroupPath.substr(0, end);
-}
 
 // Whether a workload that has `has` may take `more` where so much is free. The first thing it asks for is always
 // allowed: it then waits its turn as everybody does.

@@ -2,8 +2,6 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -18,6 +16,7 @@
 
 #include "base/text.h"
 #include "intercept.h"
+#include "support/half_open.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -29,47 +28,6 @@ using testing::HasSubstr;
 constexpr uint32_t kNobody = 65534;
 // Connects between being let through and being counted, and those of the victims.
 constexpr int kAtTheSameTime = 10;
-
-void AllowManyDescriptors() {
-  const rlimit limit = {.rlim_cur = 20000, .rlim_max = 20000};
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-// Connects without ever completing: the answer to the SYN is dropped for its TTL, which needs no right.
-UniqueFd BeginHalfOpen(const SocketAddress& address) {
-  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int most = 255;
-  if (address.family() == AF_INET) {
-    ::setsockopt(fd.get(), IPPROTO_IP, IP_MINTTL, &most, sizeof(most));
-  } else {
-    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MINHOPCOUNT, &most, sizeof(most));
-  }
-  (void)!::connect(fd.get(), address.get(), address.size());
-  return fd;
-}
-
-// The same in two steps: connect() sends nothing, the SYN leaves with the first send(). That needs no right either.
-UniqueFd PrepareHalfOpen(const SocketAddress& address) {
-  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int on = 1, most = 255;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof(on));
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &on, sizeof(on));
-  if (address.family() == AF_INET) {
-    ::setsockopt(fd.get(), IPPROTO_IP, IP_MINTTL, &most, sizeof(most));
-  } else {
-    ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MINHOPCOUNT, &most, sizeof(most));
-  }
-  (void)!::connect(fd.get(), address.get(), address.size());
-  return fd;
-}
-
-// Has half-open connects until it is killed.
-std::string HoldHalfOpen(const SocketAddress& address, size_t count) {
-  AllowManyDescriptors();
-  std::vector<UniqueFd> held;
-  while (held.size() < count) held.push_back(BeginHalfOpen(address));
-  return PauseForEver();
-}
 
 // One process that does whatever an unprivileged process may, at random, for `duration`.
 std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const std::vector<SocketAddress>& brokers,

@@ -119,6 +119,7 @@ class InterceptorTest : public BatchTest {
     connection_.targetIndex = 3;
     connection_.workload.unit = "reader.service";
     connection_.workload.cgroupPath = "/system.slice/reader.service";
+    connection_.workload.share = "/system.slice/reader.service";
     std::filesystem::create_directory(policyFolder());
   }
   ~InterceptorTest() override {

@@ -53,7 +53,7 @@ TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
   const ReadBatch opened = Opened(*forwarded.topicData.at(0).partitionData.at(0).records);
   ASSERT_EQ(opened.records.size(), users);
   EXPECT_EQ(opened.records.back().value, Click(StrCat("user-", users - 1)));
-  EXPECT_TRUE(scratch_->keyRoom.Enter(NameOf(connection_.workload), 1)) << "it still holds its room";
+  EXPECT_TRUE(scratch_->keyRoom.Enter(connection_.workload.share, 1)) << "it still holds its room";
 }
 
 // Whoever forged one id of a batch has stopped its reader already: the rest is not looked for.
@@ -67,10 +67,38 @@ TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
 }
 
 TEST_F(ManyKeys, waitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
-  ASSERT_TRUE(scratch_->keyRoom.Enter(NameOf(connection_.workload), 1));
+  ASSERT_TRUE(scratch_->keyRoom.Enter(connection_.workload.share, 1));
   const RequestResult result = Produce({Topic("clicks", {{0, ProducedBatch(RecordsOf(keys::kMostKeysOfAFetch + 1))}})});
   EXPECT_EQ(CodeOf(result), 19);
-  scratch_->keyRoom.Leave(NameOf(connection_.workload));
+  scratch_->keyRoom.Leave(connection_.workload.share);
+}
+
+// It could make as many as it likes.
+TEST_F(ManyKeys, cgroupsBelowAWorkloadHaveOneShareOfTheKeyServiceTogether) {
+  keys::KeyServiceOptions options = Options();
+  options.newUsersPerSecond = 1;  // and so ten at once
+  scratch_.reset();
+  service_.reset();
+  service_ = Open(std::move(options));
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  const auto produce = [&](const policy::Workload& workload, std::string_view user) {
+    connection_.workload = workload;
+    guard_ = NewConnection();
+    std::vector<TestRecord> records;
+    for (int i = 0; i < 7; ++i) records.push_back(ClickOf(StrCat(user, i)));
+    return CodeOf(Produce({Topic("clicks", {{0, ProducedBatch(std::move(records))}})}));
+  };
+  policy::Workload one, two, other;
+  one.cgroupPath = "/user.slice/user-1000.slice/user@1000.service/app.slice/one.service";
+  one.unit = "user@1000.service/one.service";
+  two.cgroupPath = "/user.slice/user-1000.slice/user@1000.service/app.slice/two.service";
+  two.unit = "user@1000.service/two.service";
+  one.share = two.share = "/user.slice/user-1000.slice/user@1000.service";
+  other.cgroupPath = other.share = "/system.slice/other.service";
+  other.unit = "other.service";
+  EXPECT_EQ(produce(one, "anna"), 0);
+  EXPECT_EQ(produce(two, "bert"), 19) << "four users more than it may have";
+  EXPECT_EQ(produce(other, "carl"), 0);
 }
 
 TEST_F(ManyKeys, aBatchOfMoreUsersThanItMayHaveIsRefusedForGood) {

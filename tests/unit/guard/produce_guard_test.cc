@@ -219,10 +219,10 @@ TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
   EXPECT_TRUE(shared_->ProducersHealth().ok());
   EXPECT_TRUE(Produce({Topic("clicks", {{10'001, refused}})}).closed());
   EXPECT_FALSE(shared_->ProducersHealth().ok());
-  connection_.workload.cgroupPath = "/system.slice/reader.service/child/of/its/own";
+  connection_.workload.share = "/another";
   guard_ = NewConnection();
-  EXPECT_TRUE(AllRefused(Produce({Topic("clicks", {{10'001, refused}})}))) << "another one at the third level";
-  connection_.workload.cgroupPath = "/system.slice/reader.service";
+  EXPECT_TRUE(AllRefused(Produce({Topic("clicks", {{10'001, refused}})}))) << "another workload";
+  connection_.workload.share = "/system.slice/reader.service";
   EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
   guard_ = NewConnection();
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(101, ClickOf("anna"))}})})), 87) << "forgotten";

@@ -507,13 +507,13 @@ TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
   for (int64_t producer = 1000; producer < 11'000; ++producer) {
     SplitMemory::BatchId id = IdOf(batch_);
     id.producer.producerId = producer;
-    const std::string& workload = connection_.workload.cgroupPath;
+    const std::string& workload = connection_.workload.share;
     ASSERT_TRUE(shared_->splits.Remember(id, 1000, workload, SplitMemory::Clock::now()));
   }
   EXPECT_EQ(Send(batch_), 19);
   EXPECT_TRUE(taken_.empty());
   EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
-  connection_.workload.cgroupPath = "/another";
+  connection_.workload.share = "/another";
   EXPECT_EQ(Send(batch_), 0);
 }
 

@@ -30,7 +30,7 @@ class ServerTest : public testing::Test {
       ConnectionInfo info;
       info.broker = brokerAddress_;
       info.netnsCookie = cookie_;
-      info.workload.cgroupPath = StrCat("/workload", cookie_.load());
+      info.workload.share = StrCat("/workload", cookie_.load());
       return info;
     };
     hooks_.makeUpstream = [this](const ConnectionInfo&) -> absl::StatusOr<UniqueFd> {

@@ -37,19 +37,5 @@ TEST(WorkloadShare, manyGetTheSameAndLeaveSomethingForTheNextOne) {
 
 TEST(WorkloadShare, ofVeryLittleOneGetsAll) { EXPECT_EQ(TakenBy(1, 4), std::vector<size_t>{4}); }
 
-TEST(WorkloadShare, isThatOfACgroupThatNobodyLeaves) {
-  const auto name = [](const std::string& cgroup) {
-    return ShareName({.cgroupPath = cgroup, .unit = "", .uid = 0, .pid = 0});
-  };
-  EXPECT_EQ(name("/system.slice/a.service"), "/system.slice/a.service");
-  EXPECT_EQ(name("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service"),
-            "/user.slice/user-1000.slice/user@1000.service");
-  EXPECT_EQ(name("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-2.scope"),
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice");
-  EXPECT_EQ(name("/a/b/c"), "/a/b/c");
-  EXPECT_EQ(name("/"), "/");
-  EXPECT_EQ(name(""), "");
-}
-
 }  // namespace
 }  // namespace kveil::proxy

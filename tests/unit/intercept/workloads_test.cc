@@ -1,7 +1,8 @@
-// Which systemd unit a cgroup path belongs to. Rules say who may read by it, so a name that a workload can give itself
-// must not count.
+// Which systemd unit a cgroup path belongs to, and whose share it counts towards. Rules say who may read by the unit,
+// so a name that a workload can give itself must not count; nor must the cgroups that it can make.
 #include <gtest/gtest.h>
 
+#include "intercept/cgroup_tree.h"
 #include "intercept/workloads.h"
 
 namespace kveil::intercept {
@@ -66,6 +67,36 @@ TEST(UnitOfTest, EscapedNameIsReadAsSystemdWroteIt) {
 }
 
 TEST(UnitOfTest, SuffixAloneIsNoName) { EXPECT_EQ(UnitOf("/system.slice/.service"), ""); }
+
+TEST(ShareOfTest, IsTheCgroupThatNobodyLeavesWithoutARight) {
+  const auto share = [](std::string_view path) { return ShareOf(path, "/"); };
+  EXPECT_EQ(share("/system.slice/a.service"), "/system.slice/a.service");
+  EXPECT_EQ(share("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service"),
+            "/user.slice/user-1000.slice/user@1000.service");
+  EXPECT_EQ(share("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-2.scope"),
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice");
+  EXPECT_EQ(share("/a/b/c"), "/a/b/c");
+  EXPECT_EQ(share("/a/b/c/"), "/a/b/c");
+  EXPECT_EQ(share("/"), "/");
+  EXPECT_EQ(share(""), "");
+}
+
+TEST(ShareOfTest, CountsLevelsFromTheInterceptedCgroup) {
+  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet"); };
+  EXPECT_EQ(share("/docker/node/kubelet/pods/burstable/pod1/container"), "/docker/node/kubelet/pods/burstable/pod1");
+  EXPECT_EQ(share("/docker/node/kubelet/pods/burstable/pod2"), "/docker/node/kubelet/pods/burstable/pod2");
+  EXPECT_EQ(share("/docker/node/kubelet/a"), "/docker/node/kubelet/a");
+  EXPECT_EQ(share("/docker/node/kubelet"), "/docker/node/kubelet");
+}
+
+TEST(ShareOfTest, CountsLevelsOfWhoIsOutsideFromTheRoot) {
+  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet"); };
+  EXPECT_EQ(share("/docker/node/kubelet2/a/b/c"), "/docker/node/kubelet2");
+  EXPECT_EQ(share("/docker/other"), "/docker/other");
+  EXPECT_EQ(share("/docker"), "/docker");
+  EXPECT_EQ(share("/"), "/");
+  EXPECT_EQ(share(""), "") << "unknown";
+}
 
 }  // namespace
 }  // namespace kveil::intercept

@@ -1,0 +1,168 @@
+// Shares where the intercepted cgroup is itself far down in the hierarchy, as that of a node in a container is: what is
+// one workload depends on what is below it.
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "base/text.h"
+#include "intercept/workloads.h"
+#include "support/half_open.h"
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+constexpr uint32_t kNobody = 65534;
+constexpr char kEchoed[] = "echoed by 192.0.2.1:9092 as 192.0.2.2";
+
+// A file by which a process of a test says that it is ready, and a directory.
+class Sign {
+ public:
+  Sign() { Require(::mkdtemp(directory_.data()) != nullptr && ::chmod(directory_.c_str(), 0777) == 0, "a directory"); }
+  ~Sign() {
+    ::unlink(file().c_str());
+    ::rmdir(directory_.c_str());
+  }
+  Sign(const Sign&) = delete;
+  Sign& operator=(const Sign&) = delete;
+  const std::string& directory() const { return directory_; }
+  void Give() const { UniqueFd(::open(file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644)); }
+  bool IsGiven() const { return ::access(file().c_str(), F_OK) == 0; }
+
+ private:
+  std::string file() const { return directory_ + "_given"; }
+  std::string directory_ = "/tmp/kveil-net-test-XXXXXX";
+};
+
+void Enter(const Cgroup& cgroup) {
+  const UniqueFd procs(::open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  Require(::write(procs.get(), "0", 1) == 1, "moving into " + cgroup.path());
+}
+
+class NestedSharesTest : public Stage {
+ protected:
+  NestedSharesTest() {
+    StartBroker({broker4});
+    config.cgroup = intercepted.path();
+  }
+
+  // A workload whose half-open connects are refused from now on.
+  std::unique_ptr<Workload> Exhaust(const Cgroup& cgroup, const Cgroup* movedTo = nullptr) const {
+    const Sign refused;
+    const auto body = [&] {
+      AllowManyDescriptors();
+      std::vector<UniqueFd> held;
+      // A socket is intercepted where it was made, and counts for where its maker is when he connects.
+      while (movedTo != nullptr && held.size() < 10000) {
+        held.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+      }
+      if (movedTo != nullptr) Enter(*movedTo);
+      size_t count = 0;
+      for (errno = 0; errno != ECONNREFUSED && count < 10000; ++count) {
+        if (movedTo == nullptr) {
+          held.push_back(BeginHalfOpen(broker4));
+        } else {
+          BeginHalfOpen(held[count].get(), broker4);
+        }
+      }
+      refused.Give();
+      return PauseForEver();
+    };
+    auto workload = std::make_unique<Workload>(cgroup, &pod.netns, body, movedTo == nullptr ? kNobody : 0);
+    EXPECT_TRUE(Eventually([&] { return refused.IsGiven(); }));
+    return workload;
+  }
+  std::string DialFrom(const Cgroup& cgroup) const {
+    return RunWorkload(cgroup, &pod.netns, [this] { return Dial(broker4); });
+  }
+
+  const Cgroup second{node, "container"}, intercepted{second, "node"};
+  const Cgroup one{intercepted, "one"}, two{intercepted, "two"};
+  const Cgroup deep2{one, "b"}, deep3{deep2, "c"}, other3{deep2, "d"}, part1{deep3, "1"}, part2{deep3, "2"};
+  const Workload resident{two, &pod.netns, PauseForEver};
+};
+
+TEST_F(NestedSharesTest, ChildrenOfTheInterceptedCgroupHaveSharesOfTheirOwn) {
+  StartAgent();
+  const auto flood = Exhaust(one);
+  EXPECT_EQ(DialFrom(one), "ECONNREFUSED");
+  EXPECT_EQ(DialFrom(two), kEchoed);
+}
+
+TEST_F(NestedSharesTest, WhatIsBelowTheThirdLevelHasOneShareTogether) {
+  StartAgent();
+  const auto flood = Exhaust(part1);
+  EXPECT_EQ(DialFrom(part2), "ECONNREFUSED");
+  EXPECT_EQ(DialFrom(other3), kEchoed);
+  const auto workloads = intercept::Workloads::Open(config.cgroup);
+  ASSERT_TRUE(workloads.ok()) << workloads.status();
+  const auto shareOf = [&](const Cgroup& cgroup) { return (*workloads)->Find(cgroup.id(), 0, 0).share; };
+  EXPECT_THAT(shareOf(part1), testing::EndsWith("/container/node/one/b/c"));
+  EXPECT_EQ(shareOf(part2), shareOf(part1));
+  EXPECT_THAT(shareOf(other3), testing::EndsWith("/container/node/one/b/d"));
+}
+
+TEST_F(NestedSharesTest, WhoHasLeftTheInterceptedCgroupTakesNothingFromThoseInIt) {
+  StartAgent();
+  const Cgroup outside(node, "outside");
+  const auto flood = Exhaust(one, &outside);
+  EXPECT_EQ(DialFrom(one), kEchoed);
+  EXPECT_EQ(DialFrom(two), kEchoed);
+}
+
+// The agent sees the intercepted cgroup as the root of all, as in a container.
+TEST_F(NestedSharesTest, LevelsAreTheSameForAnAgentInACgroupNamespace) {
+  const Sign ready;
+  const Workload agentInside(intercepted, nullptr, [&] {
+    Require(::unshare(CLONE_NEWCGROUP | CLONE_NEWNS) == 0, "unshare");
+    Require(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "a private mount namespace");
+    Require(::mount("cgroup2", ready.directory().c_str(), "cgroup2", 0, nullptr) == 0, "a mount of the cgroups");
+    config.cgroup = ready.directory();
+    StartAgent();
+    const auto workloads = intercept::Workloads::Open(config.cgroup);
+    Require(workloads.ok() && (*workloads)->Find(part1.id(), 0, 0).share == "/one/b/c", "a share by its path");
+    ready.Give();
+    return PauseForEver();
+  });
+  ASSERT_TRUE(Eventually([&] { return ready.IsGiven(); }));
+  const auto flood = Exhaust(part1);
+  EXPECT_EQ(DialFrom(part2), "ECONNREFUSED");
+  EXPECT_EQ(DialFrom(other3), kEchoed);
+  EXPECT_EQ(DialFrom(two), kEchoed);
+}
+
+// Users who make namespaces without any right.
+std::string MakeNamespaces(size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (::fork() != 0) continue;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
+    ::pause();
+  }
+  return PauseForEver();
+}
+
+TEST_F(NestedSharesTest, NamespacesOfOneWorkloadLeaveThoseOfAnotherToBeServed) {
+  constexpr size_t kServed = 64;
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  const auto count = [&] { return agent->namespaces().Status().size(); };
+  const size_t before = count();
+  const Workload many(
+      one, nullptr, [] { return MakeNamespaces(kServed + 2); }, kNobody);
+  ASSERT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok() && count() == before + kServed; }));
+  const Workload few(
+      two, nullptr, [] { return MakeNamespaces(1); }, kNobody - 1);
+  EXPECT_TRUE(Eventually([&] { return count() == before + kServed + 1; }));
+}
+
+}  // namespace
+}  // namespace kveil::nettest
