@@ -1,6 +1,8 @@
 #include "guard/key_wait.h"
 
 #include <algorithm>
+#include <string>
+#include <string_view>
 
 #include "io/completion.h"
 
@@ -14,18 +16,23 @@ constexpr std::chrono::milliseconds kPause{100};
 // Leaves the room in the end.
 class Holder {
  public:
-  Holder(KeyRoom& room, const std::string& workload) : room_(room), workload_(workload) {}
+  Holder(KeyRoom& room, std::string_view share) : room_(room), share_(share) {}
   Holder(const Holder&) = delete;
   Holder& operator=(const Holder&) = delete;
   ~Holder() {
-    if (inside_) room_.Leave(workload_);
+    if (keys_ > 0) room_.Leave(share_, keys_);
   }
-  bool Enter(size_t keys) { return inside_ = room_.Enter(workload_, keys); }
+  io::Task<bool> Enter(io::Loop& loop, size_t keys, Clock::time_point deadline) {
+    auto entering = room_.Enter(loop, share_, keys, deadline);
+    const bool inside = co_await std::move(entering);
+    if (inside) keys_ = keys;
+    co_return inside;
+  }
 
  private:
   KeyRoom& room_;
-  const std::string workload_;
-  bool inside_ = false;
+  const std::string share_;
+  size_t keys_ = 0;  // that it has room for
 };
 
 // Keys that no waiting brings: a record that needs one stops its reader.
@@ -41,10 +48,9 @@ io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom&
                                  keys::Misses misses, Clock::time_point deadline) {
   Holder holder(room, workload.share);
   if (misses.size() > keys::kMostKeysOfAFetch) {
-    while (!holder.Enter(misses.size())) {
-      co_await loop.Sleep(kPause);
-      if (Clock::now() > deadline) co_return absl::UnavailableError("other batches need as many keys at once");
-    }
+    auto entering = holder.Enter(loop, misses.size(), std::max(deadline, Clock::now() + kPause));
+    const bool inside = co_await std::move(entering);
+    if (!inside) co_return absl::UnavailableError("other batches need as many keys at once");
   }
   while (!misses.empty()) {
     keys::Misses piece = misses.Take(keys::kMostKeysOfAFetch);

@@ -64,22 +64,35 @@ class Loop {
   void Spawn(Task<void> task);
   size_t taskCount() const { return taskCount_; }  // the loop's thread
 
+  // For one coroutine, once.
   class SleepAwaiter final : private Timer {
    public:
     SleepAwaiter(Loop& loop, Deadline until) : loop_(loop), until_(until) {}
-    bool await_ready() const { return false; }
+    bool await_ready() const { return ended_; }
     void await_suspend(std::coroutine_handle<> coroutine) {
       waiter_.coroutine = coroutine;
       loop_.timers_.Add(*this, until_);
     }
     void await_resume() {}
 
+    // Ends the sleep ahead of its time. It may have ended, or not have begun.
+    void End() {
+      if (ended_) return;
+      loop_.timers_.Remove(*this);
+      if (waiter_.coroutine) ReadyQueue::Current().Push(waiter_);
+      ended_ = true;
+    }
+
    private:
-    void OnTime(Loop&) override { ReadyQueue::Current().Push(waiter_); }
+    void OnTime(Loop&) override {
+      ended_ = true;
+      ReadyQueue::Current().Push(waiter_);
+    }
 
     Loop& loop_;
     Deadline until_;
     Waiter waiter_;
+    bool ended_ = false;
   };
   SleepAwaiter Sleep(std::chrono::nanoseconds duration) {
     return SleepAwaiter(*this, std::chrono::steady_clock::now() + duration);

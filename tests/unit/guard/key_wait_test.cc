@@ -13,18 +13,6 @@ using Clock = std::chrono::steady_clock;
 using State = keys::KeyCache::State;
 using observe::RefuseReason;
 
-TEST(KeyRoom, holdsOneBatchOfAWorkloadAndNoMoreKeysThanTheCacheKeepsInUse) {
-  constexpr size_t kFull = keys::kKeyCacheCapacity;
-  KeyRoom room;
-  EXPECT_TRUE(room.Enter("a", kFull));
-  EXPECT_FALSE(room.Enter("a", 1)) << "a second one of the same workload";
-  EXPECT_TRUE(room.Enter("b", kFull));
-  EXPECT_TRUE(room.Enter("c", kFull));
-  EXPECT_FALSE(room.Enter("d", 1));
-  room.Leave("b");
-  EXPECT_TRUE(room.Enter("d", kFull));
-}
-
 class ManyKeys : public ProduceGuardTest {
  protected:
   static std::vector<TestRecord> RecordsOf(size_t users) {
@@ -40,6 +28,16 @@ class ManyKeys : public ProduceGuardTest {
     return Await(
         FetchKeys(*loop_, scratch_->keyCache, scratch_->keyRoom, connection_.workload, std::move(misses), deadline));
   }
+  bool EnterRoom(const std::string& share) {
+    return Await(scratch_->keyRoom.Enter(*loop_, share, 1, Clock::time_point::min()));
+  }
+  void LeaveRoom(const std::string& share) { Await(Leave(share)); }
+
+ private:
+  io::Task<bool> Leave(const std::string& share) {
+    scratch_->keyRoom.Leave(share, 1);
+    co_return true;
+  }
 };
 
 TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
@@ -53,7 +51,7 @@ TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
   const ReadBatch opened = Opened(*forwarded.topicData.at(0).partitionData.at(0).records);
   ASSERT_EQ(opened.records.size(), users);
   EXPECT_EQ(opened.records.back().value, Click(StrCat("user-", users - 1)));
-  EXPECT_TRUE(scratch_->keyRoom.Enter(connection_.workload.share, 1)) << "it still holds its room";
+  EXPECT_TRUE(EnterRoom(connection_.workload.share)) << "it still holds its room";
 }
 
 // Whoever forged one id of a batch has stopped its reader already: the rest is not looked for.
@@ -67,10 +65,14 @@ TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
 }
 
 TEST_F(ManyKeys, waitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
-  ASSERT_TRUE(scratch_->keyRoom.Enter(connection_.workload.share, 1));
-  const RequestResult result = Produce({Topic("clicks", {{0, ProducedBatch(RecordsOf(keys::kMostKeysOfAFetch + 1))}})});
-  EXPECT_EQ(CodeOf(result), 19);
-  scratch_->keyRoom.Leave(connection_.workload.share);
+  const std::string share = connection_.workload.share;
+  ASSERT_TRUE(EnterRoom(share));
+  connection_.workload.cgroupPath = share + "/of/its/own";
+  const ByteBuffer batch = ProducedBatch(RecordsOf(keys::kMostKeysOfAFetch + 1));
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, batch}})})), 19);
+  LeaveRoom(share);
+  shared_->limits.keyTimeout = std::chrono::seconds(20);
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, batch}})})), 0);
 }
 
 // It could make as many as it likes.

@@ -80,6 +80,28 @@ TEST_F(LoopsTest, SleepersWakeInTheOrderOfTheirTimes) {
   EXPECT_EQ(notes, "0abc");
 }
 
+Task<void> SleepUntilEnded(Loop::SleepAwaiter& sleep, std::string* notes, char note) {
+  co_await sleep;
+  notes->push_back(note);
+}
+
+Task<void> EndSleep(Loop& loop, std::chrono::milliseconds when, Loop::SleepAwaiter& sleep) {
+  co_await loop.Sleep(when);
+  sleep.End();
+  sleep.End();
+}
+
+TEST_F(LoopsTest, ASleepThatIsEndedAheadOfItsTimeEndsOnce) {
+  std::string notes;
+  const Deadline never = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  Loop::SleepAwaiter ended(*loop_, never), neverBegun(*loop_, never), over(*loop_, Deadline::min());
+  neverBegun.End();
+  RunToEnd(SleepUntilEnded(ended, &notes, 'b'), EndSleep(*loop_, std::chrono::milliseconds(5), ended),
+           SleepUntilEnded(neverBegun, &notes, 'a'), SleepUntilEnded(over, &notes, 'a'),
+           EndSleep(*loop_, std::chrono::milliseconds(5), over));
+  EXPECT_EQ(notes, "aab");
+}
+
 TEST_F(LoopsTest, TasksSpawnedBeforeRunRunOnTheLoopsThread) {
   std::string notes;
   loop_->Spawn(SleepFor(*loop_, std::chrono::milliseconds(1), &notes, 'a'));
