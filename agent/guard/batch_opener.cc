@@ -289,8 +289,8 @@ OpenPass::Slot OpenPass::MakeSlot(const crypto::EnvelopeHeader& envelope) {
       slot.state = KeyState::kStopped;
       return slot;
     case keys::KeyCache::State::kNotCached:
-      if (missed_.size() == task_.usersLimit && !missed_.contains(id)) {
-        Stop(RefuseReason::kTooLarge, "the batch has records of more users than limits.batchUsers");
+      if (missed_.size() == task_.keysLimit && !missed_.contains(id)) {
+        Stop(RefuseReason::kTooLarge, "the batch needs more keys than a worker can have at once");
         slot.state = KeyState::kStopped;
         return slot;
       }

@@ -31,7 +31,9 @@ struct OpenTask {
   size_t uncompressedRoom = std::numeric_limits<size_t>::max();
   bool zstdAllowed = true;
   size_t batchLimit = 64 << 20;  // bytes of a batch after decompression
-  size_t usersLimit = 100'000;   // different keys of a batch that are not in the cache
+  // Different keys of a batch that are not in the cache. Whoever sealed it may have had other limits, so this is only
+  // what no waiting would bring together.
+  size_t keysLimit = KeyRoom::kMostKeys;
 };
 
 struct OpenOutcome {

@@ -22,6 +22,9 @@ namespace kveil::guard {
 // because it needs less. One thread; every call takes constant time.
 class KeyRoom {
  public:
+  // The cache keeps four times its capacity while it is in use; the fourth part is everybody else's.
+  static constexpr size_t kMostKeys = 3 * keys::kKeyCacheCapacity;
+
   KeyRoom() = default;
   KeyRoom(const KeyRoom&) = delete;
   KeyRoom& operator=(const KeyRoom&) = delete;
@@ -46,9 +49,6 @@ class KeyRoom {
   }
 
  private:
-  // The cache keeps four times its capacity while it is in use; the fourth part is everybody else's.
-  static constexpr size_t kMost = 3 * keys::kKeyCacheCapacity;
-
   struct Waiter {
     Waiter(io::Loop& loop, size_t keys, io::Deadline deadline) : keys(keys), sleep(loop, deadline) {}
     const size_t keys;
@@ -59,7 +59,7 @@ class KeyRoom {
   };
 
   void Serve() {
-    while (!turns_.empty() && (keys_ == 0 || keys_ + turns_.front()->keys <= kMost)) {
+    while (!turns_.empty() && (keys_ == 0 || keys_ + turns_.front()->keys <= kMostKeys)) {
       Waiter& next = *turns_.front();
       turns_.pop_front();
       keys_ += next.keys;

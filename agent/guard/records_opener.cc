@@ -50,7 +50,6 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.zstdAllowed = response.zstdAllowed;
     task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
     task.batchLimit = shared_.limits.batchSize;
-    task.usersLimit = shared_.limits.batchUsers;
     const size_t before = progress.rewriting ? progress.opened->size() : 0;
     if (!progress.rewriting) progress.opened->clear();
     auto opening = OpenWithKeys(task, batch, response.keyDeadline, *progress.opened);

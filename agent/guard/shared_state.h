@@ -20,7 +20,7 @@ namespace kveil::guard {
 
 struct GuardLimits {
   size_t batchSize = 64 << 20;  // bytes of one record batch after decompression
-  size_t batchUsers = 100'000;  // different users whose records one batch holds
+  size_t batchUsers = 100'000;  // different users of one produced batch
   // Bytes of records that a fetch may ask for: what it gets has to fit into what the agent may hold.
   size_t fetchBytes = 120 << 20;
   // Bytes of batches, decompressed, that are worked on for one response; the rest is left for the reader's next fetch.

@@ -123,15 +123,38 @@ TEST_F(ManyKeys, aBatchOfMoreUsersThanItMayHaveIsRefusedForGood) {
   EXPECT_EQ(codeOf(RecordsOf(4)), 10);
 }
 
-TEST_F(ManyKeys, aReaderStopsBeforeABatchOfMoreUsersThanItMayHave) {
+// It may have been sealed on another node, or before the limit was lowered.
+TEST_F(ManyKeys, aReaderGetsABatchOfMoreUsersThanMayBeSealedNow) {
+  const size_t users = 2 * keys::kMostKeysOfAFetch;
+  const ByteBuffer sealed = Sealed(RecordsOf(users));
+  Advance(std::chrono::minutes(5));  // what sealing has cached is too old now
+  shared_->limits.batchUsers = 1;
+  shared_->limits.keyTimeout = std::chrono::seconds(20);
+  RecordsOpener opener(*shared_, *scratch_, *loop_, connection_);
+  RecordsOpener::Partition partition;
+  partition.records = sealed;
+  partition.topicName = "clicks";
+  partition.topic = policy_->Find("clicks");
+  RecordsOpener::Response response;
+  response.keyDeadline = Clock::now() + shared_->limits.keyTimeout;
+  proxy::BufferShelf shelf;
+  proxy::Arena arena(shelf, budget_);
+  const RecordsOpener::Result opened = Await(opener.Open(partition, response, arena));
+  EXPECT_FALSE(opened.stop.has_value());
+  const ReadBatch batch = Read(opened.records);
+  ASSERT_EQ(batch.records.size(), users);
+  EXPECT_EQ(batch.records.back().value, Click(StrCat("user-", users - 1)));
+}
+
+TEST_F(ManyKeys, aReaderStopsBeforeABatchOfMoreKeysThanAWorkerCanHave) {
   const ByteBuffer sealed = Sealed(RecordsOf(4));
   Advance(std::chrono::minutes(5));
   OpenTask task = TaskToOpen();
-  task.usersLimit = 3;
+  task.keysLimit = 3;
   const OpenOutcome stopped = OpenTo(task, sealed, *std::make_unique<ByteBuffer>());
   EXPECT_EQ(stopped.kind, OpenOutcome::Kind::kStop);
   EXPECT_EQ(stopped.reason, RefuseReason::kTooLarge);
-  task.usersLimit = 4;
+  task.keysLimit = 4;
   EXPECT_EQ(Opened(task, sealed).records.size(), 4u);
 }
 
