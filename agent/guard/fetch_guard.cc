@@ -33,6 +33,8 @@ constexpr int32_t kNoSession = -1;
 constexpr int32_t kNewSession = 0;
 // How much larger a batch usually is without its codec.
 constexpr size_t kUsualRatio = 4;
+// Partitions of a connection that are remembered for having had no records.
+constexpr size_t kMostStarved = 256;
 
 void Deny(FetchResponse::Partition& partition, ErrorCode code) {
   partition.errorCode = code;
@@ -183,6 +185,33 @@ void FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, con
   }
 }
 
+size_t FetchGuard::HashOf(const Readable& readable) {
+  return absl::HashOf(readable.topic->key, readable.partition->partitionIndex);
+}
+
+// The one that has waited for longest, or else the end.
+size_t FetchGuard::FindOverdue(const std::vector<Readable>& readable) const {
+  size_t found = readable.size();
+  uint64_t since = starvedCount_ + 1;
+  for (size_t i = 0; !starved_.empty() && i < readable.size(); ++i) {
+    const auto starved = starved_.find(HashOf(readable[i]));
+    if (starved == starved_.end() || starved->second >= since) continue;
+    found = i;
+    since = starved->second;
+  }
+  return found;
+}
+
+void FetchGuard::NoteStarved(const Readable& readable, bool isStarved) {
+  if (!isStarved) {
+    if (!starved_.empty()) starved_.erase(HashOf(readable));
+    return;
+  }
+  // Some may be of partitions that nobody reads any more. Those that still wait come again.
+  if (starved_.size() >= kMostStarved) starved_.clear();
+  starved_.try_emplace(HashOf(readable), ++starvedCount_);
+}
+
 // Opens all of them, within what the reader is ready for.
 io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress) {
   if (progress.readable.empty()) co_return;
@@ -194,20 +223,12 @@ io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, pr
   (void)co_await std::move(reserving);
   progress.response.room = state.maxBytes - static_cast<int64_t>(frameSize);
   progress.response.workLimit = shared_.limits.workOfResponse;
-  size_t first = 0;
-  bool hasOverdue = false;
-  for (size_t i = 0; endedEarly_.has_value() && i < progress.readable.size(); ++i) {
-    const Readable& readable = progress.readable[i];
-    if (readable.partition->partitionIndex != endedEarly_->partition) continue;
-    if (!(readable.topic->key == endedEarly_->topic)) continue;
-    first = i;
-    hasOverdue = true;
-  }
-  endedEarly_.reset();
+  const size_t count = progress.readable.size();
+  const size_t overdue = FindOverdue(progress.readable);
   opener_.Begin();
-  for (size_t i = 0; i < progress.readable.size(); ++i) {
-    auto opening = OpenPartition(progress.readable[(first + i) % progress.readable.size()], hasOverdue && i == 0, state,
-                                 arena, progress);
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = (overdue + i) % count;
+    auto opening = OpenPartition(progress.readable[at], at == overdue, state, arena, progress);
     co_await std::move(opening);
   }
   arena.ReturnRest();
@@ -232,14 +253,13 @@ io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdu
   }
   auto opening = opener_.Open(task, progress.response, arena);
   RecordsOpener::Result result = co_await std::move(opening);
-  if (result.endedEarly && !endedEarly_.has_value()) {
-    endedEarly_ = PartitionKey{readable.topic->key, partition.partitionIndex};
-  }
+  const bool isStarved = result.endedEarly && result.records.empty();
+  NoteStarved(readable, isStarved);
   if (result.changed) {
     progress.changed = true;
     partition.records = result.records;
   }
-  if (result.endedEarly && result.records.empty()) co_return;  // the reader comes again for it
+  if (isStarved) co_return;  // the reader comes again for it
   if (!result.records.empty() || !result.stop.has_value()) {
     // A partial batch alone is passed as it came: its reader asks again with a larger limit.
     progress.response.delivered = true;

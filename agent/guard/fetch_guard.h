@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "guard/client_facts.h"
 #include "guard/denial_log.h"
 #include "guard/fetch_session.h"
@@ -51,10 +52,6 @@ class FetchGuard : public proxy::Interceptor {
     const Topic* topic = nullptr;
     kafka::FetchResponse::Partition* partition = nullptr;
   };
-  struct PartitionKey {
-    TopicKey topic;
-    int32_t partition = 0;
-  };
   // What has been done to a response so far.
   struct Progress {
     bool changed = false;
@@ -68,6 +65,9 @@ class FetchGuard : public proxy::Interceptor {
   bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
   void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                   Progress& progress);
+  static size_t HashOf(const Readable& readable);
+  size_t FindOverdue(const std::vector<Readable>& readable) const;
+  void NoteStarved(const Readable& readable, bool isStarved);
   io::Task<void> OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress);
   io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, const State& state, proxy::Arena& arena,
                                Progress& progress);
@@ -80,8 +80,10 @@ class FetchGuard : public proxy::Interceptor {
   TopicLookup lookup_;
   std::shared_ptr<FetchSession> session_;
   DenialLog denials_;
-  // Where the last response had to end early first: in the next one it comes first.
-  std::optional<PartitionKey> endedEarly_;
+  // Partitions (hashes of them) whose records did not fit into a response at all, in the order in which that happened.
+  // Of those in a response, the one that has waited for longest comes first. The responses between may be of others.
+  absl::flat_hash_map<size_t, uint64_t> starved_;
+  uint64_t starvedCount_ = 0;
 };
 
 }  // namespace kveil::guard

@@ -43,7 +43,7 @@ class RecordsOpener {
     int32_t index = 0;
     int64_t fetchOffset = 0;
     int64_t room = kNoBound;  // as of the response
-    bool isOverdue = false;   // the last response had none of its records, for want of room
+    bool isOverdue = false;   // the last response it was in had none of its records, for want of room
     std::string_view topicName;
     const policy::TopicPolicy* topic = nullptr;
     Masking masking;
