@@ -125,6 +125,18 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct kveil_
 	return REJECT;
 }
 
+// Whether the application has bound the socket to an address that is not loopback's.
+static __always_inline bool is_bound_elsewhere(struct bpf_sock *sk)
+{
+	struct kveil_endpoint own = {};
+
+	if (sk->family == KVEIL_FAMILY_V4)
+		set_address4(&own, sk->src_ip4);
+	else
+		set_address6(&own, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
+	return !is_unspecified(&own) && !is_loopback(&own);
+}
+
 static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_origin *origin,
 					const struct kveil_endpoint *destination, int target, __u32 bound_device)
 {
@@ -135,6 +147,7 @@ static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_
 	origin->pid = bpf_get_current_pid_tgid() >> 32;
 	origin->uid = (__u32)bpf_get_current_uid_gid();
 	origin->bound_device = bound_device;
+	origin->has_own_address = is_bound_elsewhere(ctx->sk);
 	origin->share = workload_slot();
 	origin->top_share = top_slot();
 }
@@ -162,18 +175,6 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *
 	if (mptcp)
 		bpf_sk_storage_get(&redirected, mptcp, origin, BPF_SK_STORAGE_GET_F_CREATE);
 	return 0;
-}
-
-// Whether the application has bound the socket to an address that is not loopback's.
-static __always_inline bool is_bound_elsewhere(struct bpf_sock *sk)
-{
-	struct kveil_endpoint own = {};
-
-	if (sk->family == KVEIL_FAMILY_V4)
-		set_address4(&own, sk->src_ip4);
-	else
-		set_address6(&own, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
-	return !is_unspecified(&own) && !is_loopback(&own);
 }
 
 // Only in a namespace that was never served, while an agent lives: elsewhere `whenDown` says what becomes of the

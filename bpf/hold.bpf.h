@@ -42,8 +42,7 @@ static __always_inline struct kveil_held *held_state(struct bpf_sock_ops *ctx)
 	return sk ? bpf_sk_storage_get(&held, sk, 0, 0) : 0;
 }
 
-static __always_inline void begin_hold(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct kveil_held *state,
-				       const struct kveil_endpoint *source)
+static __always_inline void begin_hold(struct bpf_sock_ops *ctx, struct kveil_held *state)
 {
 	int value = 0;
 
@@ -51,11 +50,6 @@ static __always_inline void begin_hold(struct bpf_sock_ops *ctx, struct bpf_sock
 		state->syn_count = value;
 	// A small count of the application's or of a sysctl would end the hold early.
 	set_syn_count(ctx, MAX_SYN_COUNT);
-	// Where lo has never been up, 127.0.0.1 is routed by the default route, and the SYN would leave by it. So the
-	// socket is bound to lo, from where there is no way: EHOSTUNREACH.
-	value = LOOPBACK_IFINDEX;
-	if (!is_loopback(source) && !sk->bound_dev_if)
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &value, sizeof(value));
 	set_flags(ctx, HOLD_FLAGS, 0);
 }
 

@@ -90,7 +90,7 @@ struct kveil_learned {
 struct kveil_origin {
 	struct kveil_endpoint destination;
 	__u16 target;
-	__u16 padding;
+	__u16 has_own_address; /* 1: the application had bound the socket to an address that is not loopback's */
 	__u64 netns_cookie;
 	__u64 cgroup_id; /* of the connecting process, at connect time; so pid and uid */
 	__u32 pid;

@@ -51,6 +51,19 @@ static __always_inline void keep_syn(struct bpf_sock_ops *ctx)
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof(index));
 }
 
+// Where lo is down or has lost its address, 127.0.0.1 and ::1 go by the default route like any other address, in clear
+// text, and the kernel has chosen another interface's address for the socket. Such a socket is bound to lo, from where
+// there is no way then. This cannot be seen of an address that the application has chosen, and on lo it would hear no
+// answer; the agent takes its port out of `listening` there.
+static __always_inline void stay_on_loopback(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+					     const struct kveil_origin *origin, const struct kveil_endpoint *source)
+{
+	int index = LOOPBACK_IFINDEX;
+
+	if (!is_loopback(source) && !origin->has_own_address && !sk->bound_dev_if)
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof(index));
+}
+
 // The source is chosen and the SYN has not left yet.
 static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 {
@@ -70,12 +83,14 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	if (refusal) {
 		report_lost(origin, refusal);
 		keep_syn(ctx);
+	} else {
+		stay_on_loopback(ctx, sk, origin, &key.source);
 	}
 	// on_state_change cleans up after a connect that nobody accepts.
 	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
 	state = bpf_sk_storage_get(&held, sk, 0, 0);
 	if (state)
-		begin_hold(ctx, sk, state, &key.source);
+		begin_hold(ctx, state);
 }
 
 // A listener hands its flags on to what it accepts, which is how most sockets of the node are told from those of the

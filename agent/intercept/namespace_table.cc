@@ -28,8 +28,8 @@ constexpr std::chrono::milliseconds kRetryAfter(200);
 // make the agent do nothing else.
 constexpr int kRestAfterScan = 10;
 
-// How long each refresh of the sources may take; namespaces that it does not come to are the next one's.
-constexpr std::chrono::milliseconds kSourcesTime(50);
+// How long each refresh of the addresses may take; namespaces that it does not come to are the next one's.
+constexpr std::chrono::milliseconds kRefreshTime(50);
 // Targets of a family towards which a namespace has another address than towards the first.
 constexpr size_t kMostOtherSources = 64;
 
@@ -195,6 +195,8 @@ void NamespaceTable::Compare() {
 void NamespaceTable::Serve(Entry& entry) {
   if (Clock::now() < entry.nextAttempt) return;
   entry.nextAttempt = Clock::now() + kRetryAfter;
+  // A new namespace without any address lets one listen at 127.0.0.1, too, to which there is no way yet.
+  if (absl::Status up = LoopbackOf(entry); !up.ok()) return SetProblem(entry, State::kFailed, std::move(up));
   absl::StatusOr<Listeners> listeners = MakeListeners(redirect_.listenerPlace(), entry.fd->get(), Families::kBoth);
   if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
   const absl::Status prepared = Prepare(entry, *listeners);
@@ -271,6 +273,29 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
   return absl::OkStatus();
 }
 
+absl::Status NamespaceTable::LoopbackOf(const Entry& entry) {
+  const absl::StatusOr<UniqueFd> socket = sockets_.Make(entry.fd->get(), AF_INET, SOCK_DGRAM, 0);
+  return socket.ok() ? CheckLoopback(socket->get()) : absl::InternalError(socket.status().message());
+}
+
+// Where loopback cannot be used, 127.0.0.1 goes by the default route. The kernel half sees to it that connects do not
+// leave that way, but for those of sockets that are bound to another address.
+void NamespaceTable::NoteLoopback(Entry& entry) {
+  const uint64_t cookie = entry.status.netnsCookie;
+  absl::Status loopback = LoopbackOf(entry);
+  if (absl::IsInternal(loopback)) return;  // that is not known now
+  if (loopback.ok() == entry.loopback.ok()) return;
+  if (loopback.ok()) {
+    loopback.Update(redirect_.ShowListeners(cookie, entry.hidden));
+  } else {
+    entry.hidden = redirect_.HideListeners(cookie);
+  }
+  const log::Fields fields = {{"namespace", cookie}, {"process", entry.status.process}, {"loopback", loopback}};
+  loopback.ok() ? log::Info("namespace.served", fields) : log::Warning("namespace.failed", fields);
+  const std::lock_guard lock(mutex_);
+  entry.loopback = std::move(loopback);
+}
+
 absl::Status NamespaceTable::NoteSources(Entry& entry) {
   const uint64_t cookie = entry.status.netnsCookie;
   Sources wanted;
@@ -301,14 +326,16 @@ absl::Status NamespaceTable::NoteSources(Entry& entry) {
   return status;
 }
 
-void NamespaceTable::RefreshSources() {
-  const Clock::time_point end = Clock::now() + kSourcesTime;
+void NamespaceTable::RefreshAddresses() {
+  const Clock::time_point end = Clock::now() + kRefreshTime;
   // Goes on where the last call has stopped.
   auto next = entries_.upper_bound(lastRefreshed_);
   for (size_t i = 0; i < entries_.size() && Clock::now() < end; ++i, ++next) {
     if (next == entries_.end()) next = entries_.begin();
     lastRefreshed_ = next->first;
-    if (next->second.status.state == State::kServed) (void)NoteSources(next->second);
+    if (next->second.status.state != State::kServed) continue;
+    NoteLoopback(next->second);
+    (void)NoteSources(next->second);
   }
 }
 
@@ -393,7 +420,13 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
     ++entry.status.refusedConnects;
   }
   if (entry.status.state == State::kFailed) Serve(entry);
-  if (entry.status.state == State::kServed && refused.family == AF_INET6 && !entry.status.ipv6) ServeV6(entry);
+  if (!entry.loopback.ok() && Clock::now() >= entry.nextAttempt) {
+    entry.nextAttempt = Clock::now() + kRetryAfter;
+    NoteLoopback(entry);
+  }
+  if (entry.status.state == State::kServed && entry.loopback.ok() && refused.family == AF_INET6 && !entry.status.ipv6) {
+    ServeV6(entry);
+  }
 }
 
 void NamespaceTable::OnWitnessEnded(uint64_t cookie) {
@@ -482,8 +515,9 @@ absl::Status NamespaceTable::NotServed(bool isAgentsFault) const {
     first = ToStd(notOpened_.begin()->second.message());
   }
   for (const auto& [cookie, entry] : entries_) {
-    const absl::Status& problem = entry.status.problem;
-    if (entry.status.state != State::kFailed || problem.ok()) continue;  // OK: it is just being served
+    if (entry.status.state == State::kReleasing) continue;
+    const absl::Status& problem = entry.status.state == State::kFailed ? entry.status.problem : entry.loopback;
+    if (problem.ok()) continue;  // served, or just about to be
     if (isAgentsFault != (entry.isOwn || !IsWorkloadsDoing(problem))) continue;
     if (failed++ == 0) first = StrCat("that of process ", entry.status.process, ": ", ToStd(problem.message()));
   }

@@ -37,8 +37,8 @@ class NamespaceTable {
   void Scan();
   // The same if something has happened that asks for it, but not all the time.
   void ScanIfDue();
-  // Asks for the addresses of some namespaces again, in turn.
-  void RefreshSources();
+  // Looks at lo and the addresses of some namespaces again, in turn.
+  void RefreshAddresses();
   void OnRefused(const RefusedConnect& refused);
   void OnWitnessEnded(uint64_t cookie);
   void OnReleased(uint64_t cookie);
@@ -67,8 +67,10 @@ class NamespaceTable {
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
     uint64_t owner = kHostOwnsNamespace;
-    std::string share;               // that it counts towards, unless the host owns it
-    std::optional<Sources> sources;  // that the kernel half knows of
+    std::string share;                // that it counts towards, unless the host owns it
+    std::optional<Sources> sources;   // that the kernel half knows of
+    absl::Status loopback;            // of a namespace that is served; while it is kUnavailable, connects are refused
+    Redirect::ListeningPorts hidden;  // for so long
     bool isOwn = false;
     bool handedOut = false;  // the owner was given listeners
     Clock::time_point nextAttempt = {};
@@ -93,6 +95,8 @@ class NamespaceTable {
   absl::Status Prepare(Entry& entry, const Listeners& listeners);
   bool IsHeldAndFailed(const Entry& entry) const;
   absl::Status NotServed(bool isAgentsFault) const;
+  absl::Status LoopbackOf(const Entry& entry);
+  void NoteLoopback(Entry& entry);
   absl::Status NoteSources(Entry& entry);
   absl::Status ResetExisting(Entry& entry);
   absl::StatusOr<size_t> ResetIn(int namespaceFd);

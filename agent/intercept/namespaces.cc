@@ -136,7 +136,7 @@ void Namespaces::State::Handle(uint64_t about) {
     case kTimer:
       (void)!::read(timer.get(), &value, sizeof(value));
       table.Scan();
-      table.RefreshSources();
+      table.RefreshAddresses();
       break;
     default:
       table.OnWitnessEnded(about);

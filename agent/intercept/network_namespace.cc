@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -25,6 +27,8 @@
 
 namespace kveil::intercept {
 namespace {
+
+constexpr int kLoopbackIndex = 1;  // of lo, whatever its name, in every namespace
 
 constexpr uint64_t kUserNamespace = uint64_t{1} << 63;  // an owner that is one, by its inode, and no user
 
@@ -82,6 +86,22 @@ absl::StatusOr<uint64_t> NamespaceCookie(int socketFd) {
   socklen_t size = sizeof(cookie);
   if (::getsockopt(socketFd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0) return cookie;
   return absl::InternalError(StrCat("cannot read a namespace's cookie: ", std::strerror(errno)));
+}
+
+absl::Status CheckLoopback(int socketFd) {
+  ifreq lo = {};
+  lo.ifr_ifindex = kLoopbackIndex;
+  if (::ioctl(socketFd, SIOCGIFNAME, &lo) < 0 || ::ioctl(socketFd, SIOCGIFFLAGS, &lo) < 0) {
+    return absl::InternalError(StrCat("cannot look at lo: ", std::strerror(errno)));
+  }
+  if ((lo.ifr_flags & IFF_UP) == 0) return absl::UnavailableError("lo is down ('ip link set lo up')");
+  sockaddr_in loopback = {};
+  loopback.sin_family = AF_INET;
+  loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool isThere = ::bind(socketFd, reinterpret_cast<const sockaddr*>(&loopback), sizeof(loopback)) == 0 ||
+                       errno != EADDRNOTAVAIL;  // all ports taken, say
+  if (isThere) return absl::OkStatus();
+  return absl::UnavailableError("127.0.0.1 is not there ('ip addr add 127.0.0.1/8 dev lo')");
 }
 
 absl::StatusOr<std::unique_ptr<SocketMaker>> SocketMaker::Start() {

@@ -31,6 +31,9 @@ uint64_t NamespaceOwner(int namespaceFd);
 std::string OwnerText(uint64_t owner);  // "user 1000"
 // The cookie of the namespace that a socket belongs to. Cookies are never given twice between two boots.
 absl::StatusOr<uint64_t> NamespaceCookie(int socketFd);
+// Whether lo is up, and has 127.0.0.1, in the namespace of an IPv4 datagram socket that is not bound yet. kUnavailable
+// says what is not.
+absl::Status CheckLoopback(int socketFd);
 
 // Makes sockets in any namespace. A thread of its own, because a thread that has entered a namespace must leave it
 // again whatever happens; when that fails the process is aborted, since it could go on in a stranger's network.

@@ -44,6 +44,13 @@ absl::Status MapError(std::string_view what) {
   return errno == E2BIG ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
 }
 
+kveil_listening_key ListeningKey(uint64_t netnsCookie, uint16_t family) {
+  kveil_listening_key key = {};
+  key.netns_cookie = netnsCookie;
+  key.family = family;
+  return key;
+}
+
 RefusedConnect::Reason ToReason(uint32_t reason) {
   switch (reason) {
     case KVEIL_FOREIGN_LISTENER:
@@ -313,9 +320,7 @@ absl::Status Redirect::CheckNoted(int listenerFd, uint64_t netnsCookie) const {
   }
   const absl::StatusOr<SocketAddress> address = SocketAddress::From(reinterpret_cast<const sockaddr*>(&own), size);
   if (!address.ok()) return address.status();
-  kveil_listening_key key = {};
-  key.netns_cookie = netnsCookie;
-  key.family = static_cast<uint16_t>(address->family());
+  const kveil_listening_key key = ListeningKey(netnsCookie, static_cast<uint16_t>(address->family()));
   uint16_t port = 0;
   if (::bpf_map_lookup_elem(state_->programs.listening(), &key, &port) == 0 && port == address->port()) {
     return absl::OkStatus();
@@ -324,14 +329,30 @@ absl::Status Redirect::CheckNoted(int listenerFd, uint64_t netnsCookie) const {
                                        ": its table is full, or another sockops program stands in its way"));
 }
 
+Redirect::ListeningPorts Redirect::HideListeners(uint64_t netnsCookie) {
+  ListeningPorts ports;
+  const int map = state_->programs.listening();
+  for (const auto& [family, port] : {std::pair(KVEIL_FAMILY_V4, &ports.v4), std::pair(KVEIL_FAMILY_V6, &ports.v6)}) {
+    const kveil_listening_key key = ListeningKey(netnsCookie, family);
+    ::bpf_map_lookup_elem(map, &key, port);
+    ::bpf_map_delete_elem(map, &key);
+  }
+  return ports;
+}
+
+absl::Status Redirect::ShowListeners(uint64_t netnsCookie, const ListeningPorts& ports) {
+  for (const auto& [family, port] : {std::pair(KVEIL_FAMILY_V4, &ports.v4), std::pair(KVEIL_FAMILY_V6, &ports.v6)}) {
+    const kveil_listening_key key = ListeningKey(netnsCookie, family);
+    if (*port != 0 && ::bpf_map_update_elem(state_->programs.listening(), &key, port, BPF_ANY) < 0) {
+      return MapError("cannot note the agent's port");
+    }
+  }
+  return absl::OkStatus();
+}
+
 void Redirect::ForgetNamespace(uint64_t netnsCookie) {
   ::bpf_map_delete_elem(state_->programs.served(), &netnsCookie);
-  for (const uint16_t family : {KVEIL_FAMILY_V4, KVEIL_FAMILY_V6}) {
-    kveil_listening_key key = {};
-    key.netns_cookie = netnsCookie;
-    key.family = family;
-    ::bpf_map_delete_elem(state_->programs.listening(), &key);
-  }
+  (void)HideListeners(netnsCookie);
   ForgetSources(netnsCookie);
 }
 

@@ -140,6 +140,12 @@ class Redirect {
   absl::Status MarkServed(uint64_t netnsCookie);
   // For Namespaces: kUnavailable when the kernel half has not noted this listener of ours, and so sends nobody there.
   absl::Status CheckNoted(int listenerFd, uint64_t netnsCookie) const;
+  // For Namespaces: has connects refused in a namespace, though the agent listens there, and takes that back.
+  struct ListeningPorts {
+    uint16_t v4 = 0, v6 = 0;  // 0: none
+  };
+  ListeningPorts HideListeners(uint64_t netnsCookie);
+  absl::Status ShowListeners(uint64_t netnsCookie, const ListeningPorts& ports);
   void ForgetNamespace(uint64_t netnsCookie);
   absl::StatusOr<std::vector<uint64_t>> ServedNamespaces() const;
   void ForgetSources(uint64_t netnsCookie);

@@ -169,7 +169,7 @@ def test_one_process_cannot_make_the_node_unwell(make_agent, workload, sink):
     try:
         def notes():
             return {note["name"]: note["message"] for note in agent.status()["notes"]}
-        waiting.wait_until("the note", lambda: "cannot listen on 127.0.0.1" in notes().get("namespaces", ""), 60)
+        waiting.wait_until("the note", lambda: "127.0.0.1 is not there" in notes().get("namespaces", ""), 60)
         assert f"process {hostile.pid}:" in notes()["namespaces"]
         assert agent.status()["ready"] and agent.status()["problems"] == []
         assert agent.kveil("status").returncode == 0
