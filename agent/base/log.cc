@@ -90,9 +90,11 @@ Log& Instance() {
   return *log;
 }
 
-std::string_view WorkloadIn(Fields fields) {
+constexpr std::string_view kShare = "share";
+
+std::string_view ShareIn(Fields fields) {
   for (const Field& field : fields) {
-    if (field.key == "workload") return field.value;
+    if (field.key == kShare) return field.value;
   }
   return {};
 }
@@ -104,6 +106,7 @@ void SetLevel(Level level) { writtenFrom = level; }
 std::string Format(std::string_view event, Fields fields) {
   std::string line(event);
   for (const Field& field : fields) {
+    if (field.key == kShare) continue;
     line += ' ';
     line += field.key;
     line += '=';
@@ -119,7 +122,7 @@ std::string Format(std::string_view event, Fields fields) {
 void Write(Level level, std::string_view event, Fields fields) {
   if (level < writtenFrom.load(std::memory_order_relaxed)) return;
   Log& log = Instance();
-  if (log.limit.Admit(event, WorkloadIn(fields), LineLimit::Clock::now())) {
+  if (log.limit.Admit(event, ShareIn(fields), LineLimit::Clock::now())) {
     log.writer.Write(Line(level, event, fields));
   } else {
     log.writer.AskForMore();

@@ -21,7 +21,7 @@ namespace kveil::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-// One key and its value as text. The value of the key "workload" says whose rate the line counts towards.
+// One key and its value as text. The key "share" is not written: it says whose rate the line counts towards.
 struct Field {
   Field(std::string_view key, std::string_view value) : key(key), value(value) {}
   Field(std::string_view key, const char* value) : key(key), value(value) {}

@@ -23,6 +23,7 @@ class DenialLog {
     log::Warning("fetch.denied", {{"connection", connection_.id},
                                   {"topic", topic},
                                   {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                  {"share", workload.share},
                                   {"reason", reason}});
   }
 

@@ -458,7 +458,7 @@ void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id
 
 void ProduceGuard::NoteUnselected(const std::string& topic) {
   const bool isOfInterest =
-      shared_.unselectedWrites.NoteWrite(connection_.workload.cgroupPath, topic, UnselectedWrites::Clock::now());
+      shared_.unselectedWrites.NoteWrite(connection_.workload.share, topic, UnselectedWrites::Clock::now());
   if (isOfInterest) shared_.metrics.UnselectedWrites(1);
 }
 
@@ -476,6 +476,7 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
   const std::vector<Refusal::Record>& records = first.refusal.records;
   log::Warning("produce.refused",
                {{"connection", connection_.id},
+                {"share", connection_.workload.share},
                 {"topic", first.name.empty() ? first.address.topicId.Text() : first.name},
                 {"partition", first.address.partition},
                 {"partitions", refused.size()},

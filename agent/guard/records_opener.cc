@@ -150,12 +150,13 @@ void RecordsOpener::NoteRead() {
   const auto now = UnselectedWrites::Clock::now();
   if (notedRead_ != UnselectedWrites::Clock::time_point() && now - notedRead_ < kNoteReadEvery) return;
   notedRead_ = now;
-  shared_.unselectedWrites.NoteRead(connection_.workload.cgroupPath, now);
+  shared_.unselectedWrites.NoteRead(connection_.workload.share, now);
 }
 
 void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {
   shared_.metrics.RecordsRefused(outcome.reason, 1);
   log::Error("fetch.stopped", {{"connection", connection_.id},
+                               {"share", connection_.workload.share},
                                {"topic", partition.topicName},
                                {"partition", partition.index},
                                {"batchOffset", offset},

@@ -74,8 +74,10 @@ io::Task<ResponseVerdict> SaslGuard::OnResponse(const proxy::ResponseFrame& resp
   const std::string& name = asked.exchange->name();
   if (name.empty() || name == client_->principal) co_return ResponseVerdict::Forward();
   client_->principal = name;
-  log::Info("connection.authenticated",
-            {{"id", connection_.id}, {"mechanism", asked.exchange->mechanism()}, {"principal", name}});
+  log::Info("connection.authenticated", {{"id", connection_.id},
+                                         {"share", connection_.workload.share},
+                                         {"mechanism", asked.exchange->mechanism()},
+                                         {"principal", name}});
   co_return ResponseVerdict::Forward();
 }
 

@@ -16,7 +16,7 @@
 
 namespace kveil::guard {
 
-// Any thread may call. A workload is known by its cgroup's path.
+// Any thread may call. A workload is known by its share.
 class UnselectedWrites {
  public:
   using Clock = std::chrono::steady_clock;

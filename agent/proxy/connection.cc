@@ -122,6 +122,7 @@ void Connection::LogClosed() const {
              {"broker", info_->broker.Text()},
              {"cluster", info_->cluster},
              {"workload", info_->workload.unit.empty() ? info_->workload.cgroupPath : info_->workload.unit},
+             {"share", info_->workload.share},
              {"milliseconds", open.count()},
              {"requestBytes", requestBytes_},
              {"responseBytes", responseBytes_},

@@ -133,6 +133,7 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
                                          {"client", info->client.Text()},
                                          {"broker", info->broker.Text()},
                                          {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                         {"share", workload.share},
                                          {"reason", reason}});
   }
   const linger reset{1, 0};

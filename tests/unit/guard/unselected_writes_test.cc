@@ -86,7 +86,7 @@ TEST_F(UnselectedTopics, sealsWhatNoPolicySelects) {
 }
 
 TEST_F(UnselectedTopics, namesThemOnceTheWorkloadHasReadAProtectedTopic) {
-  connection_.workload.cgroupPath = "/streams";
+  connection_.workload.share = "/streams";
   EXPECT_TRUE(Produce({Topic("free", {{0, good_}})}).forwarded());
   EXPECT_TRUE(shared_->unselectedWrites.report().topics.empty());
   shared_->unselectedWrites.NoteRead("/streams", Clock::now());
@@ -98,8 +98,24 @@ TEST_F(UnselectedTopics, namesThemOnceTheWorkloadHasReadAProtectedTopic) {
   EXPECT_NE(metrics_.Text().find("kveil_unselected_writes_total 1"), std::string::npos);
 }
 
+TEST_F(UnselectedTopics, cgroupsBelowAWorkloadAreTheSameWorkload) {
+  const auto useCgroup = [this](const std::string& cgroupPath, const std::string& share) {
+    connection_.workload.cgroupPath = cgroupPath;
+    connection_.workload.share = share;
+    guard_ = NewConnection();
+  };
+  const auto topics = [this] { return shared_->unselectedWrites.report().topics.size(); };
+  shared_->unselectedWrites.NoteRead("/pods/burstable/pod1", Clock::now());
+  useCgroup("/pods/burstable/pod2/writer", "/pods/burstable/pod2");
+  EXPECT_TRUE(Produce({Topic("free", {{0, good_}})}).forwarded());
+  EXPECT_EQ(topics(), 0u);
+  useCgroup("/pods/burstable/pod1/writer", "/pods/burstable/pod1");
+  EXPECT_TRUE(Produce({Topic("free", {{0, good_}})}).forwarded());
+  EXPECT_EQ(topics(), 1u);
+}
+
 TEST_F(UnselectedTopics, aWorkloadHasReadAProtectedTopicWhenSomethingWasOpenedForIt) {
-  connection_.workload.cgroupPath = "/streams";
+  connection_.workload.share = "/streams";
   RecordsOpener opener(*shared_, *scratch_, *loop_, connection_);
   const ByteBuffer sealed = Sealed(ProducedBatch({ClickOf("anna")}));
   RecordsOpener::Partition partition;
