@@ -81,17 +81,19 @@ absl::Status LearnedBrokers::Full(const std::string& cluster) const {
              "network that they come from to /intercept/targets and restart the agent"));
 }
 
-void LearnedBrokers::Used(const SocketAddress& broker, uint16_t targetIndex) {
-  if (targetIndex >= targets_.size()) return;
+std::optional<uint16_t> LearnedBrokers::Use(const SocketAddress& broker) {
   const kveil_endpoint key = ToEndpoint(broker);
   const std::lock_guard lock(mutex_);
   kveil_learned value;
-  if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0 || value.cluster != ClusterHash(targets_[targetIndex].cluster) ||
-      value.expires > After(kLifetime - kSlack)) {
-    return;
+  if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0 || value.target >= targets_.size() ||
+      value.expires <= MonotonicNanoseconds()) {
+    return std::nullopt;
   }
-  value.expires = After(kLifetime);
-  (void)::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
+  if (value.expires < After(kLifetime - kSlack)) {
+    value.expires = After(kLifetime);
+    (void)::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
+  }
+  return value.target;
 }
 
 absl::Status LearnedBrokers::Health() const {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -31,8 +32,9 @@ class LearnedBrokers {
   // another's, because what that cluster is promised (TLS, its keys) must not end with a word of this one.
   // kResourceExhausted when the cluster has as many as it may have, expired ones among them.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
-  // A connection to `broker` was accepted: if it was learned for that target's cluster, it stays in force.
-  void Used(const SocketAddress& broker, uint16_t targetIndex);
+  // A connection to `broker` was accepted: it stays in force. Its target, or nullopt when it was not learned or has
+  // expired.
+  std::optional<uint16_t> Use(const SocketAddress& broker);
   bool Knows(const SocketAddress& broker) const;  // in force or expired
   // An error names the clusters that cannot learn any more.
   absl::Status Health() const;

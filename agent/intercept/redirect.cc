@@ -239,14 +239,18 @@ absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
   origin.uid = found.uid;
   origin.pid = found.pid;
   origin.boundDevice = found.bound_device;
-  origin.targetIndex = found.target;
-  origin.isProbe = found.target == KVEIL_PROBE_TARGET;
+  // Looked up anew, whatever index the hook wrote down: an origin may be older than this agent, and its configuration.
+  std::optional<uint16_t> target = state_->targets.Find(origin.destination);
+  if (!target.has_value()) target = state_->learned.Use(origin.destination);
+  if (!target.has_value()) {
+    return absl::NotFoundError(StrCat(origin.destination.Text(), " is no target of this agent's configuration"));
+  }
+  origin.targetIndex = *target;
+  origin.isProbe = *target == KVEIL_PROBE_TARGET;
   if (origin.isProbe) {
     // Any workload can connect there, but not from the agent's cgroup.
     if (found.cgroup_id != state_->agentCgroup->id()) return absl::NotFoundError("a connect to the agent's own probe");
     state_->probe.Arrived();
-  } else {
-    state_->learned.Used(origin.destination, origin.targetIndex);
   }
   return origin;
 }

@@ -94,6 +94,36 @@ TEST_F(TakeoverTest, ConnectsAreNeitherRefusedNorPassedByWhileAgentsTakeOver) {
   RecordProperty("takeovers", takeovers);
 }
 
+// A connection that the last agent left unaccepted belongs to the target that its destination has now, if any.
+TEST_F(TakeoverTest, OriginOfAConnectionFollowsTheConfigurationOfTheAgentThatAccepts) {
+  auto redirect = Redirect::Start(config);
+  ASSERT_TRUE(redirect.ok()) << redirect.status();
+  const absl::StatusOr<intercept::Listeners> listeners =
+      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  const Workload one(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
+  const Workload two(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
+  const std::vector<policy::Target> targets = config.targets;
+  policy::Target elsewhere = targets.front();
+  elsewhere.network = *SocketAddress::Parse("198.51.100.0", 0);
+  const auto originUnder = [&](std::vector<policy::Target> now) {
+    pollfd wait = {.fd = listeners->v4.get(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(::poll(&wait, 1, 10000), 1);
+    redirect->reset();
+    config.targets = std::move(now);
+    redirect = Redirect::Start(config);
+    EXPECT_TRUE(redirect.ok()) << redirect.status();
+    const UniqueFd accepted(::accept4(listeners->v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    return (*redirect)->OriginOf(accepted.get());
+  };
+  std::vector<policy::Target> moved = {elsewhere};
+  moved.insert(moved.end(), targets.begin(), targets.end());
+  const absl::StatusOr<intercept::Origin> origin = originUnder(moved);
+  ASSERT_TRUE(origin.ok()) << origin.status();
+  EXPECT_EQ(origin->targetIndex, 1);
+  EXPECT_EQ(originUnder({elsewhere}).status().code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(TakeoverTest, OriginOfAConnectionThatTheLastAgentLeftUnacceptedIsKnown) {
   auto first = Redirect::Start(config);
   ASSERT_TRUE(first.ok()) << first.status();
