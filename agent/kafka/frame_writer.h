@@ -53,6 +53,10 @@ class FrameWriter {
   // Bytes in all slices.
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  // What this takes of memory; not what it refers to.
+  size_t ownBytes() const {
+    return own_.capacity() + pieces_.capacity() * sizeof(Piece) + slices_.capacity() * sizeof(iovec);
+  }
   // The bytes in order. Valid until the next call that writes or clears.
   absl::Span<const iovec> Slices() const;
   // The bytes in one piece, for tests and short messages.

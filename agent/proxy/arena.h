@@ -52,6 +52,11 @@ class Arena {
     budget_.CountOutput(size - charged_);
     charged_ = size;
   }
+  // The same for what is held outside of the buffers until Clear().
+  void CountBeside(size_t bytes) {
+    besideBytes_ += bytes;
+    CountGrowth();
+  }
   // Gives back what was reserved and not used.
   void ReturnRest() {
     CountGrowth();
@@ -77,11 +82,12 @@ class Arena {
 
   void Clear() {
     while (!buffers_.empty()) DropNewest();
+    besideBytes_ = 0;
     budget_.ReleaseOutput(std::exchange(charged_, 0));
   }
 
-  // Bytes that the buffers take, used or not.
-  size_t capacity() const { return buffers_.empty() ? 0 : olderBytes_ + buffers_.back()->capacity(); }
+  // Bytes that the buffers take, used or not, and what is held beside them.
+  size_t capacity() const { return besideBytes_ + (buffers_.empty() ? 0 : olderBytes_ + buffers_.back()->capacity()); }
   size_t charged() const { return charged_; }
   MemoryBudget& budget() { return budget_; }
 
@@ -90,6 +96,7 @@ class Arena {
   MemoryBudget& budget_;
   std::vector<std::unique_ptr<ByteBuffer>> buffers_;
   size_t olderBytes_ = 0;  // of all but the newest, which no longer grow
+  size_t besideBytes_ = 0;
   size_t charged_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// Growable buffers for long frames and rewritten messages, reused so that a busy connection does not ask the system for
-// fresh pages.
+// Growable buffers for long frames and rewritten messages, and the writers of these, reused so that a busy connection
+// does not ask the system for fresh pages. A connection that has nothing to send has none.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "kafka/frame_writer.h"
 
 namespace kveil::proxy {
 
@@ -43,12 +44,27 @@ class BufferShelf {
     spare_[std::min(kClasses, static_cast<size_t>(std::bit_width(capacity))) - 1].push_back(std::move(buffer));
   }
 
+  // An empty one.
+  std::unique_ptr<kafka::FrameWriter> TakeWriter() {
+    if (writers_.empty()) return std::make_unique<kafka::FrameWriter>();
+    std::unique_ptr<kafka::FrameWriter> writer = std::move(writers_.back());
+    writers_.pop_back();
+    return writer;
+  }
+  void GiveBack(std::unique_ptr<kafka::FrameWriter> writer) {
+    if (writers_.size() == kKeptWriters) return;
+    writer->Clear();
+    writers_.push_back(std::move(writer));
+  }
+
   size_t keptBytes() const { return keptBytes_; }
+  size_t spareWriters() const { return writers_.size(); }
 
  private:
   // Of powers of two. Class i holds capacities from 2^i to 2^(i+1) - 1.
   static constexpr size_t kClasses = 32;
   static constexpr size_t kClassesAbove = 2;
+  static constexpr size_t kKeptWriters = 64;
 
   // The first class whose buffers all have that capacity.
   static size_t ClassFor(size_t size) { return std::min(kClasses - 1, static_cast<size_t>(std::bit_width(size - 1))); }
@@ -56,6 +72,7 @@ class BufferShelf {
   size_t keepBytes_;
   size_t keptBytes_ = 0;
   std::array<std::vector<std::unique_ptr<ByteBuffer>>, kClasses> spare_;
+  std::vector<std::unique_ptr<kafka::FrameWriter>> writers_;
 };
 
 }  // namespace kveil::proxy

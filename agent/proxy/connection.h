@@ -116,6 +116,12 @@ class Connection : private Upstream {
   bool IsStalled() const;
   void LogClosed() const;
 
+  // Memory is waited for with none in hand: what holds some leaves before a message that may want much.
+  bool LeavesFirst(const OutgoingFrames& frames, size_t messageSize) const {
+    constexpr size_t kLittle = 64 << 10;
+    return frames.arena().charged() > 0 && (messageSize > kLittle || parts_.budget.scarce());
+  }
+
   WorkerParts& parts_;
   const std::shared_ptr<WorkloadShare> share_;
   const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it

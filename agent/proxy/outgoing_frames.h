@@ -9,12 +9,16 @@
 #include "base/bytes.h"
 #include "kafka/frame_writer.h"
 #include "proxy/arena.h"
+#include "proxy/buffer_shelf.h"
 
 namespace kveil::proxy {
 
 class OutgoingFrames {
  public:
-  OutgoingFrames(BufferShelf& shelf, MemoryBudget& budget) : arena_(shelf, budget) {}
+  OutgoingFrames(BufferShelf& shelf, MemoryBudget& budget) : shelf_(shelf), arena_(shelf, budget) {}
+  OutgoingFrames(const OutgoingFrames&) = delete;
+  OutgoingFrames& operator=(const OutgoingFrames&) = delete;
+  ~OutgoingFrames() { Clear(); }
 
   // Bytes that stay where they are until Clear().
   void AddSlice(Bytes bytes) {
@@ -31,12 +35,13 @@ class OutgoingFrames {
 
   // A writer for one frame; AddWritten() puts what it holds behind the slices so far.
   kafka::FrameWriter& NewWriter() {
-    if (writersUsed_ == writers_.size()) writers_.push_back(std::make_unique<kafka::FrameWriter>());
-    return *writers_[writersUsed_++];
+    writers_.push_back(shelf_.TakeWriter());
+    return *writers_.back();
   }
   void AddWritten(kafka::FrameWriter& writer) {
     for (const iovec& slice : writer.Slices()) slices_.push_back(slice);
     size_ += writer.size();
+    arena_.CountBeside(writer.ownBytes());
   }
 
   // Bytes that are kept here.
@@ -51,7 +56,7 @@ class OutgoingFrames {
   size_t size() const { return size_; }
   bool empty() const { return slices_.empty(); }
   // Whether it is time to send: more would take more memory than sending at once is worth.
-  bool isFull() const { return size_ + sent_ >= kMostBytes || writersUsed_ >= kMostWriters; }
+  bool isFull() const { return size_ + sent_ >= kMostBytes || writers_.size() >= kMostWriters; }
 
   // What was collected, and `besides` bytes out of the arena, has been sent, but a writer or a buffer of the arena is
   // still being filled.
@@ -62,10 +67,9 @@ class OutgoingFrames {
   }
 
   void Clear() {
-    for (size_t i = 0; i < writersUsed_; ++i) writers_[i]->Clear();
-    writersUsed_ = 0;
+    for (std::unique_ptr<kafka::FrameWriter>& writer : writers_) shelf_.GiveBack(std::move(writer));
+    writers_.clear();
     // What a connection keeps for its next frames is little, whatever it has sent.
-    if (writers_.size() > kKeptWriters) writers_.resize(kKeptWriters);
     slices_.clear();
     if (slices_.capacity() > kKeptSlices) slices_.shrink_to_fit();
     owned_.clear();
@@ -75,14 +79,13 @@ class OutgoingFrames {
   }
 
  private:
-  static constexpr size_t kKeptWriters = 16;
-  static constexpr size_t kKeptSlices = 4096;
+  static constexpr size_t kKeptSlices = 256;
   static constexpr size_t kMostBytes = 4 << 20;
   static constexpr size_t kMostWriters = 256;
 
+  BufferShelf& shelf_;
   std::vector<iovec> slices_;
   std::vector<std::unique_ptr<kafka::FrameWriter>> writers_;
-  size_t writersUsed_ = 0;
   std::vector<ByteBuffer> owned_;
   Arena arena_;
   size_t size_ = 0;

@@ -113,8 +113,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       }
     }
     if (in.size() < wholeSize) co_return wholeSize;
-    // Memory is waited for with none in hand.
-    if (toUpstream_.arena().charged() > 0 && parts_.budget.scarce()) {
+    if (LeavesFirst(toUpstream_, wholeSize)) {
       auto sending = SendUpstream();
       const absl::Status sent = co_await std::move(sending);
       if (!sent.ok()) co_return sent;

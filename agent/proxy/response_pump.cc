@@ -105,8 +105,7 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
     if (owed.kind == PendingResponse::Kind::kOwn) {
       TakeOwnAnswer(in.first(wholeSize));
     } else {
-      // Memory is waited for with none in hand.
-      if (toApplication_.arena().charged() > 0 && parts_.budget.scarce()) {
+      if (LeavesFirst(toApplication_, wholeSize)) {
         auto sending = SendToApplication(toApplication_);
         const absl::Status sent = co_await std::move(sending);
         if (!sent.ok()) co_return sent;

@@ -152,6 +152,25 @@ TEST(OutgoingFrames, startAnewWhenCleared) {
   EXPECT_EQ(TextOf(frames), "new");
 }
 
+TEST(OutgoingFrames, areChargedForWhatTheyWriteAndKeepNothing) {
+  BufferShelf shelf;
+  MemoryBudget budget(1 << 20);
+  OutgoingFrames frames(shelf, budget);
+  for (int i = 0; i < 16; ++i) {
+    kafka::FrameWriter& writer = frames.NewWriter();
+    writer.Copy(std::string(30'000, 'x'));
+    frames.AddWritten(writer);
+    EXPECT_GE(budget.used(), frames.size());
+  }
+  EXPECT_EQ(shelf.spareWriters(), 0u);
+  frames.Clear();
+  EXPECT_EQ(budget.used(), 0u);
+  EXPECT_EQ(shelf.spareWriters(), 16u) << "they are the worker's, not the connection's";
+  for (int i = 0; i < 200; ++i) frames.NewWriter();
+  frames.Clear();
+  EXPECT_LE(shelf.spareWriters(), 64u);
+}
+
 TEST(OutgoingFrames, forgetWhatWasSentButKeepAWriterThatIsStillFilled) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
