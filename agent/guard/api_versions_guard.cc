@@ -40,7 +40,10 @@ io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& 
 
 io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
                                                        proxy::FrameOutput& output) {
-  absl::StatusOr<ApiVersionsResponse> decoded = kafka::Decode<ApiVersionsResponse>(response.body, response.version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<ApiVersionsResponse> decoded =
+      kafka::Decode<ApiVersionsResponse>(response.body, response.version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   // Only the maximum is lowered: librdkafka switches compression off when it sees a raised minimum of Produce.
   for (ApiVersionsResponse::ApiVersion& offered : decoded->apiKeys) {

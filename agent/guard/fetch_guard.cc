@@ -96,7 +96,9 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Fetch version ", version, ", which the agent cannot read"));
   }
-  absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
@@ -120,7 +122,9 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
 
 io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
-  absl::StatusOr<FetchResponse> decoded = kafka::Decode<FetchResponse>(response.body, response.version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<FetchResponse> decoded = kafka::Decode<FetchResponse>(response.body, response.version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   const bool leftOut = co_await std::move(learning);

@@ -37,7 +37,9 @@ io::Task<RequestVerdict> MetadataGuard::OnRequest(const proxy::RequestFrame& req
 
 template <class Response>
 io::Task<ResponseVerdict> MetadataGuard::Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output) {
-  absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   LearnTopics(*decoded, connection_.cluster, shared_.topicNames);
   AdvertisedBrokers brokers = BrokersOf(*decoded);

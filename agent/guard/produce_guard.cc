@@ -106,7 +106,9 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     shared_.metrics.RecordsRefused(RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Produce version ", version, ", which the agent cannot read"));
   }
-  absl::StatusOr<ProduceRequest> decoded = kafka::Decode<ProduceRequest>(request.body, version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<ProduceRequest> decoded = kafka::Decode<ProduceRequest>(request.body, version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) {
     shared_.metrics.RecordsRefused(RefuseReason::kMalformed, 1);
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
@@ -488,7 +490,10 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
 
 io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                    proxy::FrameOutput& output) {
-  absl::StatusOr<ProduceResponse> decoded = kafka::Decode<ProduceResponse>(response.body, response.version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<ProduceResponse> decoded =
+      kafka::Decode<ProduceResponse>(response.body, response.version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   const bool leftOut = co_await std::move(learning);

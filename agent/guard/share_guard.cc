@@ -197,7 +197,9 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("ShareFetch version ", version, ", which the agent cannot read"));
   }
-  absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == kFinalEpoch) {
@@ -259,7 +261,10 @@ void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refuse
 
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
-  absl::StatusOr<ShareFetchResponse> decoded = kafka::Decode<ShareFetchResponse>(response.body, response.version);
+  size_t decodedBytes = 0;
+  absl::StatusOr<ShareFetchResponse> decoded =
+      kafka::Decode<ShareFetchResponse>(response.body, response.version, &decodedBytes);
+  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   bool changed = co_await std::move(learning);

@@ -141,4 +141,20 @@ class MemoryBudget {
   std::deque<Waiter*> outputWaiters_;
 };
 
+// Memory that is in use already, counted for as long as this lives: what a message becomes when it is read. It never
+// waits: who waits for output holds such memory, too.
+class MemoryInUse {
+ public:
+  MemoryInUse(MemoryBudget& budget, size_t bytes) : budget_(budget), bytes_(bytes) {
+    budget_.AcquireOwedAnyway(bytes_);
+  }
+  MemoryInUse(const MemoryInUse&) = delete;
+  MemoryInUse& operator=(const MemoryInUse&) = delete;
+  ~MemoryInUse() { budget_.ReleaseOwed(bytes_); }
+
+ private:
+  MemoryBudget& budget_;
+  const size_t bytes_;
+};
+
 }  // namespace kveil::proxy

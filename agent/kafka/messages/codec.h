@@ -2,6 +2,7 @@
 // this.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -31,24 +32,27 @@ int16_t VersionToWrite(const Message& message, int16_t version) {
   return version;
 }
 
-// What a message may hold in all its arrays and tag sections: requests come from anybody on the node, responses from
-// the broker, whose metadata may list every partition of a large cluster.
+// What a message may hold: requests come from anybody on the node, and so may responses, from what stands for a broker.
+// A real broker's metadata may list every partition of a large cluster, which takes about three times its size.
 template <class Message>
-constexpr size_t MostElements() {
-  constexpr size_t kRequest = 500'000, kResponse = 20'000'000;
-  return Message::kName.ends_with("Request") ? kRequest : kResponse;
+DecodeBounds BoundsOf(Bytes body) {
+  constexpr size_t kLittle = 8 << 20, kMuch = 64 << 20;
+  const bool isRequest = Message::kName.ends_with("Request");
+  return {.elements = isRequest ? size_t{500'000} : size_t{20'000'000},
+          .memory = std::max(kLittle, std::min(8 * body.size(), kMuch + 3 * body.size()))};
 }
 
 template <class Message>
-absl::StatusOr<Message> Decode(Bytes body, int16_t version) {
+absl::StatusOr<Message> Decode(Bytes body, int16_t version, size_t* memory) {
   version = VersionToRead<Message>(body, version);
   if (!Message::kVersions.Contains(version)) {
     return absl::UnimplementedError(StrCat(Message::kName, " version ", version, " is not known (",
                                            Message::kVersions.min, " to ", Message::kVersions.max, ")"));
   }
-  WireReader reader(body, version, IsFlexible(Message::kApiKey, version), MostElements<Message>());
+  WireReader reader(body, version, IsFlexible(Message::kApiKey, version), BoundsOf<Message>(body));
   Message message;
   Describe(reader, message);
+  if (memory != nullptr) *memory = reader.memory();
   if (absl::Status status = reader.Finish(Message::kName); !status.ok()) return status;
   return message;
 }

@@ -5,7 +5,7 @@
 
 namespace kveil::kafka {
 
-template absl::StatusOr<CreateTopicsResponse> Decode<CreateTopicsResponse>(Bytes, int16_t);
+template absl::StatusOr<CreateTopicsResponse> Decode<CreateTopicsResponse>(Bytes, int16_t, size_t*);
 template void Encode<CreateTopicsResponse>(const CreateTopicsResponse&, int16_t, FrameWriter&);
 
 }  // namespace kveil::kafka

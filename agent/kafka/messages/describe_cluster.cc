@@ -5,7 +5,7 @@
 
 namespace kveil::kafka {
 
-template absl::StatusOr<DescribeClusterResponse> Decode<DescribeClusterResponse>(Bytes, int16_t);
+template absl::StatusOr<DescribeClusterResponse> Decode<DescribeClusterResponse>(Bytes, int16_t, size_t*);
 template void Encode<DescribeClusterResponse>(const DescribeClusterResponse&, int16_t, FrameWriter&);
 
 }  // namespace kveil::kafka

@@ -76,10 +76,11 @@ TaggedField<T> Tag(uint32_t tag, std::string_view name, T& value, FieldVersions 
 
 // Reads a message's body, what comes after the header. Strings and byte fields are views into it. ApiVersionsResponse
 // with error UNSUPPORTED_VERSION is read as version 0, whatever was asked (KIP-511). kInvalidArgument names message,
-// version and field: a length or count beyond the bytes that are there, a null where none may be, bytes left over.
+// version and field: a length or count beyond the bytes that are there, a null where none may be, bytes left over, more
+// elements, or memory for them, than a message of that size may have. `memory`: about what the elements take, in bytes.
 // kUnimplemented: the version is outside Message::kVersions.
 template <class Message>
-absl::StatusOr<Message> Decode(Bytes body, int16_t version);
+absl::StatusOr<Message> Decode(Bytes body, int16_t version, size_t* memory = nullptr);
 
 // Writes the body; the inverse of Decode. Long byte fields are referred to, see FrameWriter. A version outside
 // Message::kVersions is a mistake of the caller's; a null where the version allows none is written as empty.

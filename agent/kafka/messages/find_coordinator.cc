@@ -5,7 +5,7 @@
 
 namespace kveil::kafka {
 
-template absl::StatusOr<FindCoordinatorResponse> Decode<FindCoordinatorResponse>(Bytes, int16_t);
+template absl::StatusOr<FindCoordinatorResponse> Decode<FindCoordinatorResponse>(Bytes, int16_t, size_t*);
 template void Encode<FindCoordinatorResponse>(const FindCoordinatorResponse&, int16_t, FrameWriter&);
 
 }  // namespace kveil::kafka

@@ -5,7 +5,7 @@
 
 namespace kveil::kafka {
 
-template absl::StatusOr<ShareAcknowledgeResponse> Decode<ShareAcknowledgeResponse>(Bytes, int16_t);
+template absl::StatusOr<ShareAcknowledgeResponse> Decode<ShareAcknowledgeResponse>(Bytes, int16_t, size_t*);
 template void Encode<ShareAcknowledgeResponse>(const ShareAcknowledgeResponse&, int16_t, FrameWriter&);
 
 }  // namespace kveil::kafka

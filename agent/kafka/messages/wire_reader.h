@@ -18,17 +18,22 @@
 
 namespace kveil::kafka {
 
+struct DecodeBounds {
+  size_t elements;  // in all arrays and tag sections
+  size_t memory;    // of these, in bytes
+};
+
 // After the first mistake it reads nothing more; Finish tells.
 class WireReader {
  public:
   static constexpr bool kFills = true;
 
-  WireReader(Bytes body, int16_t version, bool flexible, size_t mostElements)
+  WireReader(Bytes body, int16_t version, bool flexible, DecodeBounds bounds)
       : cursor_(body.data()),
         end_(body.data() + body.size()),
         version_(version),
         flexible_(flexible),
-        elementsLeft_(mostElements) {}
+        bounds_(bounds) {}
 
   template <class T>
   void Field(std::string_view name, T& member, FieldVersions versions = {}) {
@@ -52,6 +57,9 @@ class WireReader {
 
   // OK, or what was wrong with which field.
   absl::Status Finish(std::string_view message);
+
+  // About what the elements take that were read.
+  size_t memory() const { return memory_; }
 
  private:
   bool failed() const { return problem_ != nullptr; }
@@ -113,11 +121,9 @@ class WireReader {
   // An element of few bytes in the message may take a hundred here.
   template <class T>
   T& AddElement(std::vector<T>& elements) {
-    if (elementsLeft_ == 0) {
-      Fail("more elements than any client or broker sends");
-    } else {
-      --elementsLeft_;
-    }
+    memory_ += sizeof(T);
+    if (++elements_ > bounds_.elements) Fail("more elements than any client or broker sends");
+    if (memory_ > bounds_.memory) Fail("elements that take far more memory than the message has bytes");
     return elements.emplace_back();
   }
 
@@ -148,7 +154,9 @@ class WireReader {
   const uint8_t* end_;
   int16_t version_;
   bool flexible_;
-  size_t elementsLeft_;
+  DecodeBounds bounds_;
+  size_t elements_ = 0;
+  size_t memory_ = 0;
   std::string_view field_;
   const char* problem_ = nullptr;
 };

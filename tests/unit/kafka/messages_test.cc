@@ -100,12 +100,28 @@ TEST(Messages, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
 TEST(Messages, MoreElementsThanARequestMayHaveAreRefused) {
   constexpr size_t kMost = 500'000;
   MetadataRequest request;
-  request.topics->resize(kMost);
+  request.topics->resize(kMost, {.name = "a name of usual length"});
   EXPECT_TRUE(Decode<MetadataRequest>(Encoded(request, 1), 1).ok());
-  request.topics->resize(kMost + 1);
+  request.topics->resize(kMost + 1, {.name = "a name of usual length"});
   const auto more = Decode<MetadataRequest>(Encoded(request, 1), 1);
   EXPECT_EQ(more.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(more.status().message()), HasSubstr("more elements than"));
+}
+
+TEST(Messages, ElementsMayTakeAFewTimesTheMemoryThatTheMessageHas) {
+  FetchResponse response;
+  response.responses.resize(1);
+  auto& partitions = response.responses.front().partitions;
+  partitions.resize(20'000);
+  size_t memory = 0;
+  EXPECT_TRUE(Decode<FetchResponse>(Encoded(response, 4), 4, &memory).ok());
+  EXPECT_GE(memory, partitions.size() * sizeof(partitions.front()));
+  partitions.resize(1'000'000);
+  const ByteBuffer much = Encoded(response, 0);
+  const auto refused = Decode<FetchResponse>(much, 0, &memory);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("far more memory"));
+  EXPECT_LT(memory, 9 * much.size());
 }
 
 TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
