@@ -18,31 +18,12 @@ SHARE_FETCH, SHARE_FETCH_VERSION = 78, 2
 UNSUPPORTED_VERSION = 35
 
 
-def compact(data):
-    return wire_unsigned(len(data) + 1) + data
-
-
-def wire_unsigned(value):
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def flexible(api, version, body, correlation=7):
-    """A request with header version 2."""
-    request = struct.pack(">hhi", api, version, correlation) + wire.string("raw") + b"\0" + body
-    return struct.pack(">i", len(request)) + request
-
-
 def share_fetch(topic_id):
     """Opens a session for one partition."""
-    body = compact(b"group") + compact(uuid.uuid4().hex.encode()) + struct.pack(">iiiiii", 0, 100, 0, 1 << 20, 10, 10) + b"\0\0"
-    partition = struct.pack(">i", 0) + wire_unsigned(1) + b"\0"
-    body += wire_unsigned(2) + topic_id + wire_unsigned(2) + partition + b"\0" + wire_unsigned(1) + b"\0"
-    return flexible(SHARE_FETCH, SHARE_FETCH_VERSION, body)
+    body = wire.compact(b"group") + wire.compact(uuid.uuid4().hex.encode()) + struct.pack(">iiiiii", 0, 100, 0, 1 << 20, 10, 10) + b"\0\0"
+    partition = struct.pack(">i", 0) + wire.unsigned(1) + b"\0"
+    body += wire.unsigned(2) + topic_id + wire.unsigned(2) + partition + b"\0" + wire.unsigned(1) + b"\0"
+    return wire.flexible_frame(SHARE_FETCH, SHARE_FETCH_VERSION, body)
 
 
 def both(app, outside, request):
@@ -56,7 +37,7 @@ def both(app, outside, request):
 
 def test_an_api_versions_request_of_the_future_is_the_brokers_to_answer(app, outside):
     for version in (6, 99, 32767):
-        direct, through = both(app, outside, flexible(wire.API_VERSIONS, version, b"\0"))
+        direct, through = both(app, outside, wire.flexible_frame(wire.API_VERSIONS, version, b"\0"))
         assert through == direct
         assert struct.unpack_from(">h", through, 8) == (UNSUPPORTED_VERSION,)
 

@@ -17,14 +17,25 @@ def frame(api, version, body, correlation=7):
     return struct.pack(">i", len(request)) + request
 
 
+def flexible_frame(api, version, body, correlation=7):
+    """The same with header version 2."""
+    request = struct.pack(">hhi", api, version, correlation) + string("raw") + b"\0" + body
+    return struct.pack(">i", len(request)) + request
+
+
 def string(text):
     return struct.pack(">h", -1) if text is None else struct.pack(">h", len(text)) + text.encode()
 
 
 def produce(topic, batch, partition=0, version=PRODUCE_VERSION):
     """A Produce request of one batch, acks=all."""
-    body = string(None) + struct.pack(">hi", -1, 10_000)
-    body += struct.pack(">i", 1) + string(topic) + struct.pack(">iii", 1, partition, len(batch)) + batch
+    return produce_all(topic, [(partition, batch)], version)
+
+
+def produce_all(topic, batches, version=PRODUCE_VERSION):
+    """A Produce request of a batch for each of several partitions, acks=all."""
+    body = string(None) + struct.pack(">hi", -1, 10_000) + struct.pack(">i", 1) + string(topic) + struct.pack(">i", len(batches))
+    body += b"".join(struct.pack(">ii", partition, len(batch)) + batch for partition, batch in batches)
     return frame(PRODUCE, version, body)
 
 
@@ -45,8 +56,12 @@ def produce_answer(response):
 
 
 def fetch(topic, offset=0, partition=0):
-    body = struct.pack(">iiiib", -1, 500, 1, 1 << 24, 0)
-    body += struct.pack(">i", 1) + string(topic) + struct.pack(">iiqi", 1, partition, offset, 1 << 24)
+    return fetch_all(topic, [partition], offset)
+
+
+def fetch_all(topic, partitions, offset=0):
+    body = struct.pack(">iiiib", -1, 500, 1, 1 << 26, 0) + struct.pack(">i", 1) + string(topic)
+    body += struct.pack(">i", len(partitions)) + b"".join(struct.pack(">iqi", one, offset, 1 << 24) for one in partitions)
     return frame(FETCH, FETCH_VERSION, body)
 
 
@@ -61,11 +76,11 @@ def fetched_batch(response):
     return response[at + 4:at + 4 + max(0, length)], error
 
 
-def batch(records, wrong_crc=False, count=None):
-    """A record batch version 2, not compressed. `records`: (key, value, headers), headers a list of (name, value)."""
+def batch(records, wrong_crc=False, count=None, codec=0, compress=bytes):
+    """A record batch version 2. `records`: (key, value, headers), headers a list of (name, value)."""
     now = int(time.time() * 1000)
-    body = b"".join(_record(index, *record) for index, record in enumerate(records))
-    checked = struct.pack(">hiqqqhii", 0, len(records) - 1, now, now, -1, -1, -1,
+    body = compress(b"".join(_record(index, *record) for index, record in enumerate(records)))
+    checked = struct.pack(">hiqqqhii", codec, len(records) - 1, now, now, -1, -1, -1,
                           len(records) if count is None else count) + body
     crc = crc32c(checked) ^ (1 if wrong_crc else 0)
     rest = struct.pack(">ibI", -1, 2, crc) + checked
@@ -83,7 +98,14 @@ def _bytes(data):
 
 
 def varint(value):
-    value = (value << 1) ^ (value >> 63)
+    return unsigned((value << 1) ^ (value >> 63))
+
+
+def compact(data):
+    return unsigned(len(data) + 1) + data
+
+
+def unsigned(value):
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
