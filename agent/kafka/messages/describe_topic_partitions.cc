@@ -5,7 +5,8 @@
 
 namespace kveil::kafka {
 
-template absl::StatusOr<DescribeTopicPartitionsResponse> Decode<DescribeTopicPartitionsResponse>(Bytes, int16_t, size_t*);
+template absl::StatusOr<DescribeTopicPartitionsResponse> Decode<DescribeTopicPartitionsResponse>(Bytes, int16_t,
+                                                                                                 size_t*);
 template void Encode<DescribeTopicPartitionsResponse>(const DescribeTopicPartitionsResponse&, int16_t, FrameWriter&);
 
 }  // namespace kveil::kafka
