@@ -1,10 +1,8 @@
-// The admin socket's server: one thread, one poll, sockets that never block.
+// The admin socket: who may ask, and who answers which command.
 #include "observe/admin_server.h"
 
 #include <fcntl.h>
 #include <grp.h>
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,9 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
-#include <list>
 #include <map>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -24,14 +20,11 @@
 #include "base/unique_fd.h"
 #include "nlohmann/json.hpp"
 #include "observe/admin_message.h"
+#include "observe/request_server.h"
 #include "observe/unix_socket.h"
 
 namespace kveil::observe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-constexpr std::chrono::milliseconds kAcceptPause(100);
 
 // -1 for no group.
 absl::StatusOr<int> GroupId(std::string_view field, const std::string& name) {
@@ -104,17 +97,6 @@ absl::StatusOr<UniqueFd> Bind(const std::string& path, const sockaddr_un& addres
   return listener;
 }
 
-// One client: its request as far as it came, then its answer as far as it went.
-struct Client {
-  UniqueFd socket;
-  Clock::time_point deadline;
-  std::string request;
-  std::string answer;
-  size_t sent = 0;
-  bool mayErase = false;
-  bool answering() const { return !answer.empty(); }
-};
-
 }  // namespace
 
 struct AdminServer::State {
@@ -122,27 +104,18 @@ struct AdminServer::State {
   int group = -1;
   int eraseGroup = -1;
   UniqueFd lock;
-  UniqueFd listener;
-  UniqueFd stop;
   struct Command {
     AdminHandler handler;
     AdminAccess access;
   };
   std::map<std::string, Command> commands;
-  std::list<Client> clients;  // the oldest first
-  Clock::time_point acceptAfter = Clock::time_point::min();
-  std::thread thread;
+  std::unique_ptr<RequestServer> server;  // last: its thread uses the rest
 
-  void Run();
-  void AcceptOne();
+  bool MayErase(int socket) const { return PeerIsAllowed(socket, eraseGroup); }
+  bool MayLook(int socket) const { return MayErase(socket) || PeerIsAllowed(socket, group); }
   void Refuse(int socket) const;
-  // Each returns false when the client is done with.
-  bool Receive(Client& client);
-  bool Send(Client& client);
-  void Answer(Client& client, std::string text);
-  absl::StatusOr<std::string> Dispatch(const Client& client, std::string_view request);
+  absl::StatusOr<std::string> Dispatch(int socket, std::string_view request);
   std::string WhoMayLook() const;
-  int PollTimeout() const;
 };
 
 AdminServer::AdminServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -163,25 +136,22 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(Options options
   absl::StatusOr<UniqueFd> listener =
       Bind(options.socketPath, *address, std::max(*group, *eraseGroup), hasTwo ? 0666 : 0660);
   if (!listener.ok()) return listener.status();
-  UniqueFd stop(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (!stop.valid()) return ErrnoStatus("admin socket: eventfd");
+  absl::StatusOr<std::unique_ptr<RequestServer>> server = RequestServer::Make(
+      *std::move(listener),
+      {.connections = options.connectionLimit, .requestBytes = options.requestLimit, .patience = options.timeout});
+  if (!server.ok()) return server.status();
 
   auto state = std::make_unique<State>();
   state->options = std::move(options);
   state->group = *group;
   state->eraseGroup = *eraseGroup;
   state->lock = *std::move(lock);
-  state->listener = *std::move(listener);
-  state->stop = std::move(stop);
+  state->server = *std::move(server);
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(state)));
 }
 
 AdminServer::~AdminServer() {
-  if (state_->thread.joinable()) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = ::write(state_->stop.get(), &one, sizeof(one));
-    state_->thread.join();
-  }
+  state_->server.reset();
   // The lock's file stays: unlinking it would let two agents lock two files of the same name.
   ::unlink(state_->options.socketPath.c_str());
 }
@@ -191,57 +161,22 @@ void AdminServer::Handle(std::string command, AdminHandler handler, AdminAccess 
 }
 
 void AdminServer::Start() {
-  state_->thread = std::thread([state = state_.get()] { state->Run(); });
+  RequestServer::Callbacks callbacks;
+  callbacks.mayAsk = [state = state_.get()](int socket) {
+    const bool may = state->MayLook(socket);
+    if (!may) state->Refuse(socket);
+    return may;
+  };
+  callbacks.endOf = [](std::string_view received) { return received.find('\n'); };
+  callbacks.answer = [state = state_.get()](std::string_view request, int socket) {
+    const absl::StatusOr<std::string> answer = state->Dispatch(socket, request);
+    return (answer.ok() ? *answer : ErrorAnswer(answer.status())) + "\n";
+  };
+  callbacks.tooLong = ErrorAnswer(absl::ResourceExhaustedError("the request is too long")) + "\n";
+  state_->server->Start(std::move(callbacks));
 }
 
-int AdminServer::State::PollTimeout() const {
-  Clock::time_point next = acceptAfter > Clock::now() ? acceptAfter : Clock::time_point::max();
-  for (const Client& client : clients) next = std::min(next, client.deadline);
-  if (next == Clock::time_point::max()) return -1;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now()).count();
-  return static_cast<int>(std::clamp<int64_t>(left, 0, INT32_MAX));
-}
-
-void AdminServer::State::Run() {
-  std::vector<pollfd> waited;
-  while (true) {
-    const bool accepts = Clock::now() >= acceptAfter;
-    waited.assign({{stop.get(), POLLIN, 0}, {accepts ? listener.get() : -1, POLLIN, 0}});
-    for (const Client& client : clients) {
-      waited.push_back({client.socket.get(), static_cast<short>(client.answering() ? POLLOUT : POLLIN), 0});
-    }
-    ::poll(waited.data(), waited.size(), PollTimeout());
-    if (waited[0].revents != 0) return;
-
-    const Clock::time_point now = Clock::now();
-    size_t index = 2;
-    for (auto client = clients.begin(); client != clients.end(); ++index) {
-      bool keep = client->deadline > now;
-      if (keep && waited[index].revents != 0) keep = client->answering() ? Send(*client) : Receive(*client);
-      client = keep ? std::next(client) : clients.erase(client);
-    }
-    if (waited[1].revents != 0) AcceptOne();
-  }
-}
-
-void AdminServer::State::AcceptOne() {
-  UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket.valid()) {
-    // Out of descriptors: the connection stays in the backlog, and asking again at once would not help.
-    if (errno != EAGAIN && errno != EINTR) acceptAfter = Clock::now() + kAcceptPause;
-    return;
-  }
-  const bool mayErase = PeerIsAllowed(socket.get(), eraseGroup);
-  const bool mayLook = mayErase || PeerIsAllowed(socket.get(), group);
-  if (!mayLook) return Refuse(socket.get());
-  if (clients.size() >= options.connectionLimit) clients.pop_front();
-  Client& client = clients.emplace_back();
-  client.socket = std::move(socket);
-  client.deadline = Clock::now() + options.timeout;
-  client.mayErase = mayErase;
-}
-
-// At once and without a place, or strangers could take those of the others.
+// At once, so that strangers take nobody's place.
 void AdminServer::State::Refuse(int socket) const {
   log::Warning("admin.denied");
   const std::string answer =
@@ -257,45 +192,14 @@ std::string AdminServer::State::WhoMayLook() const {
   return who;
 }
 
-bool AdminServer::State::Receive(Client& client) {
-  char chunk[4096];
-  const ssize_t count = ::recv(client.socket.get(), chunk, sizeof(chunk), MSG_DONTWAIT);
-  if (count < 0) return errno == EAGAIN || errno == EINTR;
-  if (count == 0) return false;
-  client.request.append(chunk, count);
-  const size_t end = client.request.find('\n');
-  if (std::min(end, client.request.size()) > options.requestLimit) {
-    Answer(client, ErrorAnswer(absl::ResourceExhaustedError("the request is too long")));
-    return true;
-  }
-  if (end == std::string::npos) return true;
-  const absl::StatusOr<std::string> answer = Dispatch(client, std::string_view(client.request).substr(0, end));
-  Answer(client, answer.ok() ? *answer : ErrorAnswer(answer.status()));
-  return true;
-}
-
-void AdminServer::State::Answer(Client& client, std::string text) {
-  client.answer = std::move(text);
-  client.answer.push_back('\n');
-  client.deadline = Clock::now() + options.timeout;
-}
-
-bool AdminServer::State::Send(Client& client) {
-  const ssize_t count = ::send(client.socket.get(), client.answer.data() + client.sent,
-                               client.answer.size() - client.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (count < 0) return errno == EAGAIN || errno == EINTR;
-  client.sent += count;
-  return client.sent < client.answer.size();
-}
-
-absl::StatusOr<std::string> AdminServer::State::Dispatch(const Client& client, std::string_view request) {
+absl::StatusOr<std::string> AdminServer::State::Dispatch(int socket, std::string_view request) {
   const nlohmann::json json = nlohmann::json::parse(request, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("command") || !json["command"].is_string()) {
     return absl::InvalidArgumentError("expected one line of JSON, {\"command\": NAME, ...}");
   }
   const auto command = commands.find(json["command"].get<std::string>());
   if (command == commands.end()) return absl::UnimplementedError("unknown command");
-  if (command->second.access == AdminAccess::kErase && !client.mayErase) {
+  if (command->second.access == AdminAccess::kErase && !MayErase(socket)) {
     log::Warning("admin.denied", {{"command", command->first}});
     return absl::PermissionDeniedError(
         StrCat("only root", options.eraseGroup.empty() ? "" : StrCat(" and the group ", options.eraseGroup), " may ",
