@@ -24,16 +24,22 @@ namespace {
 
 constexpr int kBacklog = 4096;
 constexpr int kTriesAtRandom = 16;
+constexpr int kTriesReserved = 16;
 constexpr uint16_t kFirstFreePort = 1024;  // below, ports are given to services by name
+// Ports that only the privileged may bind, and of which few are a service's.
+constexpr uint16_t kFirstReservedPort = 700, kLastReservedPort = 852;
 
-using Ports = std::array<uint16_t, 2 + kTriesAtRandom>;
+using Ports = std::array<uint16_t, 2 + kTriesAtRandom + kTriesReserved>;
 
-// The preferred one, what the kernel chooses, some others.
+// The preferred one, what the kernel chooses, some others; and last some that no unprivileged process can hold, where
+// one has taken all that it may (ip_unprivileged_port_start).
 Ports PortsToTry(uint16_t preferred) {
   std::random_device random;
   std::uniform_int_distribution<uint16_t> any(kFirstFreePort, UINT16_MAX);
+  std::uniform_int_distribution<uint16_t> reserved(kFirstReservedPort, kLastReservedPort);
   Ports ports = {preferred, 0};
-  std::generate(ports.begin() + 2, ports.end(), [&] { return any(random); });
+  std::generate_n(ports.begin() + 2, kTriesAtRandom, [&] { return any(random); });
+  std::generate_n(ports.end() - kTriesReserved, kTriesReserved, [&] { return reserved(random); });
   return ports;
 }
 
@@ -73,6 +79,7 @@ Made ListenAtOneOf(const Ports& ports, SocketAddress address, int ownSocketsMap)
   for (const uint16_t port : ports) {
     address.setPort(port);
     made = Listen(address, ownSocketsMap);
+    if (made.error == EACCES) made.error = EADDRINUSE;  // without CAP_NET_BIND_SERVICE a reserved one cannot be had
     if (made.fd >= 0 || made.error != EADDRINUSE) break;
   }
   return made;

@@ -26,7 +26,8 @@ struct ListenerPlace {
 
 // Tagged, listening, non-blocking sockets in the namespace. Two sockets and not a dual-stack one, which could only be
 // bound to every address of the workload; their ports may differ. A program that holds the preferred port does not keep
-// the namespace from being served: the kernel then chooses one, and where it has none left some are tried at random.
+// the namespace from being served: the kernel then chooses one, and where it has none left some are tried at random, at
+// last below 1024.
 // kUnavailable in plain words: all those are taken, or lo is down, or whatever else those who live there brought about.
 // Other codes: the agent lacks a process, descriptors or memory, or may not enter.
 absl::StatusOr<Listeners> MakeListeners(const ListenerPlace& place, int namespaceFd, Families families);

@@ -1,5 +1,6 @@
 // Who may listen at the agent's port, and what becomes of those who connect to it themselves.
 #include <poll.h>
+#include <sys/resource.h>
 
 #include "base/text.h"
 #include "support/stage.h"
@@ -11,6 +12,8 @@ using intercept::Redirect;
 using intercept::RefusedConnect;
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+constexpr uint32_t kNobody = 65534;
 
 class AgentsPortTest : public Stage {
  protected:
@@ -124,6 +127,53 @@ TEST_F(AgentsPortTest, NamespaceWhoseEphemeralPortsAreAllTakenIsServedAtSomeOthe
   EXPECT_EQ(pod.Run([this]() -> std::string {
     const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const SocketAddress own = Address("0.0.0.0", 30005);
+    Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
+    return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
+  }),
+            "connected");
+}
+
+// As an unprivileged process may in the host's network: it binds every port of 127.0.0.1 that it can.
+std::string TakePorts(int first, int last) {
+  rlimit limit = {};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  for (int port = first; port <= last; ++port) {
+    for (const char* address : {"127.0.0.1", "::1"}) {
+      const SocketAddress own = Address(address, static_cast<uint16_t>(port));
+      const int fd = ::socket(own.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);  // it stays open
+      if (fd < 0) return "no socket: " + ErrnoName(errno);
+      if (::bind(fd, own.get(), own.size()) < 0 && errno != EADDRINUSE) return ErrnoName(errno);
+    }
+  }
+  return PauseForEver();
+}
+
+TEST_F(AgentsPortTest, NamespaceWhoseUnprivilegedPortsAreAllTakenIsServedAtAReservedOne) {
+  constexpr int kFirst = 1024, kEnd = 65536, kProcesses = 8;  // each within a small limit of descriptors
+  constexpr int kShare = (kEnd - kFirst) / kProcesses;
+  std::vector<std::unique_ptr<Workload>> greedy;
+  const auto last = [](int process) { return kFirst + (process + 1) * kShare - 1; };
+  for (int i = 0; i < kProcesses; ++i) {
+    greedy.push_back(std::make_unique<Workload>(
+        pod.cgroup, &pod.netns, [&, i] { return TakePorts(last(i) - kShare + 1, last(i)); }, kNobody));
+  }
+  for (int i = 0; i < kProcesses; ++i) {
+    const SocketAddress own = Address("::1", static_cast<uint16_t>(last(i)));
+    ASSERT_TRUE(Eventually(
+        [&] {
+          const UniqueFd fd = pod.netns.Socket(AF_INET6, SOCK_STREAM);
+          return ::bind(fd.get(), own.get(), own.size()) < 0 && errno == EADDRINUSE;
+        },
+        std::chrono::seconds(60)));
+  }
+  StartAgent();
+  EXPECT_TRUE(agent->namespaces().WorkloadsNotServed().ok()) << agent->namespaces().WorkloadsNotServed();
+  // The client has no port of its own left, so it brings one.
+  EXPECT_EQ(pod.Run([this]() -> std::string {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const SocketAddress own = Address("192.0.2.2", 900);
     Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
     return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
   }),
