@@ -401,7 +401,7 @@ std::optional<Refusal> ProduceGuard::Keep(const TopicState& topic, const SealTas
   if (isSplit || sealed.unknownLimit.has_value()) {
     if (!sealed.id.has_value()) sealed.id = IdOf(topic, partition);
     if (isSplit && sealed.id.has_value() &&
-        !shared_.splits.Remember(*sealed.id, outcome.partSize, connection_.workload.share, SplitMemory::Clock::now())) {
+        !shared_.splits.Remember(*sealed.id, outcome.partSize, SplitMemory::Clock::now())) {
       shared_.NotRemembered();
       return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
                     "kveil: more batches in parts are under way than are remembered", RecordCount(partition));
@@ -419,6 +419,7 @@ std::optional<SplitMemory::BatchId> ProduceGuard::IdOf(const TopicState& topic,
   SplitMemory::BatchId id;
   id.producer.producerId = header->producerId;
   id.producer.producerEpoch = header->producerEpoch;
+  id.producer.workload = connection_.workload.share;
   id.producer.cluster = connection_.cluster;
   id.producer.topic = topic.wireName;
   id.producer.partition = partition.index;
@@ -453,8 +454,8 @@ void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id
   if (!id.has_value() || code == ErrorCode::kOutOfOrderSequenceNumber) return;
   // The batches behind one that has to be split are none of them too large: they only have to wait.
   if (code == ErrorCode::kMessageTooLarge) code = ErrorCode::kNotEnoughReplicas;
-  const bool isRemembered = shared_.refusals.Remember(id->producer, id->baseSequence, code, connection_.workload.share,
-                                                      RefusalMemory::Clock::now());
+  const bool isRemembered =
+      shared_.refusals.Remember(id->producer, id->baseSequence, code, RefusalMemory::Clock::now());
   if (!isRemembered) orderIsLost_ = true;
 }
 

@@ -27,7 +27,7 @@ std::optional<kafka::ErrorCode> RefusalMemory::Check(const ProducerPartition& ke
 }
 
 bool RefusalMemory::Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code,
-                             std::string_view workload, Clock::time_point now) {
+                             Clock::time_point now) {
   const std::lock_guard lock(mutex_);
   if (Refused* const known = refused_.Find(key, now); known != nullptr) {
     if (!IsBefore(baseSequence, known->baseSequence)) return true;
@@ -35,7 +35,7 @@ bool RefusalMemory::Remember(const ProducerPartition& key, int32_t baseSequence,
     return true;
   }
   if (refused_.size() >= refused_.capacity()) return false;
-  WorkloadShares::Share share = shares_.Take(workload);
+  WorkloadShares::Share share = shares_.Take(key.workload);
   if (share == nullptr) return false;
   refused_.Put(key, Refused{.baseSequence = baseSequence, .code = code, .share = std::move(share)}, now);
   size_.store(refused_.size(), std::memory_order_release);

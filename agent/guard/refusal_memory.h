@@ -15,7 +15,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -25,9 +24,12 @@
 
 namespace kveil::guard {
 
+// A producer's sequence of batches. Its workload belongs to it: producer ids are small numbers that anybody can name,
+// and what is remembered for the one must not concern the other.
 struct ProducerPartition {
   int64_t producerId = -1;
   int16_t producerEpoch = -1;
+  std::string workload;  // its share
   std::string cluster;
   std::string topic;
   int32_t partition = 0;
@@ -35,7 +37,8 @@ struct ProducerPartition {
   friend bool operator==(const ProducerPartition&, const ProducerPartition&) = default;
   template <typename H>
   friend H AbslHashValue(H state, const ProducerPartition& key) {
-    return H::combine(std::move(state), key.producerId, key.producerEpoch, key.cluster, key.topic, key.partition);
+    return H::combine(std::move(state), key.producerId, key.producerEpoch, key.workload, key.cluster, key.topic,
+                      key.partition);
   }
 };
 
@@ -62,11 +65,11 @@ class RefusalMemory {
   // itself may always pass, and is forgotten.
   std::optional<kafka::ErrorCode> Check(const ProducerPartition& key, int32_t baseSequence, Clock::time_point now);
 
-  // A batch of this workload was refused; later ones are to be refused with this code. Of several for the same key, the
+  // A batch was refused; later ones are to be refused with this code. Of several for the same key, the
   // first in sequence is the one that is waited for. False when there is no room for it: then nothing that follows on
   // the connection may pass.
   [[nodiscard]] bool Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code,
-                              std::string_view workload, Clock::time_point now);
+                              Clock::time_point now);
 
  private:
   struct Refused {

@@ -36,13 +36,13 @@ SplitMemory::Entry* SplitMemory::FindSame(const BatchId& batch, Clock::time_poin
   return entry != producer->batches.end() && entry->id.IsSameAs(batch) ? &*entry : nullptr;
 }
 
-bool SplitMemory::Remember(const BatchId& batch, size_t partSize, std::string_view workload, Clock::time_point now) {
+bool SplitMemory::Remember(const BatchId& batch, size_t partSize, Clock::time_point now) {
   const std::lock_guard lock(mutex_);
   Producer producer;
   if (Producer* const known = producers_.Find(batch.producer, now); known != nullptr) {
     producer = std::move(*known);
   } else {
-    if (producers_.size() < producers_.capacity()) producer.share = shares_.Take(workload);
+    if (producers_.size() < producers_.capacity()) producer.share = shares_.Take(batch.producer.workload);
     if (producer.share == nullptr) return false;
   }
   const auto known = FindSequence(producer.batches, batch.baseSequence);

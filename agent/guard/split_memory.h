@@ -15,7 +15,6 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <string_view>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
@@ -59,7 +58,7 @@ class SplitMemory {
 
   std::optional<Split> Find(const BatchId& batch, Clock::time_point now);
   // Its parts are about to be sent. False when there is no room to remember it: then it may not be sent.
-  [[nodiscard]] bool Remember(const BatchId& batch, size_t partSize, std::string_view workload, Clock::time_point now);
+  [[nodiscard]] bool Remember(const BatchId& batch, size_t partSize, Clock::time_point now);
   // The broker took all of it.
   void Taken(const BatchId& batch, int64_t baseOffset, Clock::time_point now);
   // The broker took none of it this time. It stays remembered if it was sent before, and may be in the log from then.

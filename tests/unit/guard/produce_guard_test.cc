@@ -210,6 +210,16 @@ TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
   EXPECT_THAT(Lines(WrittenResponse<ProduceResponse>(answer.written, 9)), testing::Contains("clicks/13 87 -1"));
 }
 
+// Producer ids are small numbers that anybody can name, and this is refused before the broker has a say.
+TEST_F(ProduceGuardTest, refusesNothingForWhatAnotherWorkloadSentInAProducersName) {
+  const std::string share = std::exchange(connection_.workload.share, "/attacker");
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(0, Record("k", "{}"))}})})), 87);
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(100, ClickOf("anna"))}})})), 87);
+  connection_.workload.share = share;
+  guard_ = NewConnection();
+  EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(100, ClickOf("anna"))}})})), 0);
+}
+
 // A producer sends again what was not answered, from the first on: the order is kept without memory, too.
 TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
   const ByteBuffer refused = BatchOf(100, Record("k", "{}"));

@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <string>
+#include <utility>
 
 namespace kveil::guard {
 namespace {
@@ -13,10 +14,11 @@ using kafka::ErrorCode;
 
 class RefusalMemoryTest : public testing::Test {
  protected:
-  static ProducerPartition Producer(int64_t id = 7, int16_t epoch = 0) {
+  static ProducerPartition Producer(int64_t id = 7, int16_t epoch = 0, std::string workload = "/shop") {
     ProducerPartition key;
     key.producerId = id;
     key.producerEpoch = epoch;
+    key.workload = std::move(workload);
     key.cluster = "main";
     key.topic = "clicks";
     return key;
@@ -24,9 +26,8 @@ class RefusalMemoryTest : public testing::Test {
   std::optional<ErrorCode> Check(const ProducerPartition& key, int32_t sequence) {
     return memory_.Check(key, sequence, now_);
   }
-  bool Remember(const ProducerPartition& key, int32_t sequence, ErrorCode code = ErrorCode::kNotEnoughReplicas,
-                std::string_view workload = "/shop") {
-    return memory_.Remember(key, sequence, code, workload, now_);
+  bool Remember(const ProducerPartition& key, int32_t sequence, ErrorCode code = ErrorCode::kNotEnoughReplicas) {
+    return memory_.Remember(key, sequence, code, now_);
   }
 
   RefusalMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 1000, .mostOfAWorkload = 300}};
@@ -77,7 +78,7 @@ TEST_F(RefusalMemoryTest, knowsThatSequenceNumbersWrap) {
   EXPECT_EQ(Check(Producer(), 5), ErrorCode::kNotEnoughReplicas);
 }
 
-TEST_F(RefusalMemoryTest, concernsOneProducerEpochTopicAndPartitionOnly) {
+TEST_F(RefusalMemoryTest, concernsOneWorkloadProducerEpochTopicAndPartitionOnly) {
   Remember(Producer(), 100);
   ProducerPartition other = Producer();
   other.partition = 1;
@@ -89,6 +90,7 @@ TEST_F(RefusalMemoryTest, concernsOneProducerEpochTopicAndPartitionOnly) {
   other.cluster = "second";
   EXPECT_EQ(Check(other, 110), std::nullopt);
   EXPECT_EQ(Check(Producer(8), 110), std::nullopt);
+  EXPECT_EQ(Check(Producer(7, 0, "/other"), 110), std::nullopt);
   EXPECT_EQ(Check(Producer(7, 1), 0), std::nullopt) << "a new epoch begins anew";
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kNotEnoughReplicas);
 }
@@ -118,19 +120,19 @@ TEST_F(RefusalMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
 
 // A refusal that is forgotten loses records of whoever it was: the one who has too many gets no more.
 TEST_F(RefusalMemoryTest, letsNobodyPushOutTheRefusalsOfOthers) {
-  EXPECT_TRUE(Remember(Producer(1), 100, ErrorCode::kNotEnoughReplicas, "/other"));
+  EXPECT_TRUE(Remember(Producer(1, 0, "/other"), 100));
   for (int64_t id = 2; id < 302; ++id) EXPECT_TRUE(Remember(Producer(id), 100)) << id;
   EXPECT_FALSE(Remember(Producer(302), 100)) << "more than its share";
   EXPECT_TRUE(Remember(Producer(301), 90)) << "it has this one already";
-  EXPECT_EQ(Check(Producer(1), 110), ErrorCode::kNotEnoughReplicas);
+  EXPECT_EQ(Check(Producer(1, 0, "/other"), 110), ErrorCode::kNotEnoughReplicas);
   EXPECT_EQ(Check(Producer(2), 110), ErrorCode::kNotEnoughReplicas);
   EXPECT_EQ(Check(Producer(2), 100), std::nullopt);
   EXPECT_TRUE(Remember(Producer(302), 100)) << "another one has come again";
   for (int64_t id = 1000; id < 1699; ++id) {
-    EXPECT_TRUE(Remember(Producer(id), 100, ErrorCode::kNotEnoughReplicas, std::to_string(id % 3)));
+    EXPECT_TRUE(Remember(Producer(id, 0, std::to_string(id % 3)), 100));
   }
-  EXPECT_FALSE(Remember(Producer(2000), 100, ErrorCode::kNotEnoughReplicas, "/last")) << "all are taken";
-  EXPECT_EQ(Check(Producer(1), 110), ErrorCode::kNotEnoughReplicas);
+  EXPECT_FALSE(Remember(Producer(2000, 0, "/last"), 100)) << "all are taken";
+  EXPECT_EQ(Check(Producer(1, 0, "/other"), 110), ErrorCode::kNotEnoughReplicas);
 }
 
 // Workloads come and go.

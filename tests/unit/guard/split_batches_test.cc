@@ -111,10 +111,14 @@ class SplitBatch : public TopicLimit {
     EXPECT_EQ(response.responses.at(0).partitionResponses.size(), 1u);
     return response.responses.at(0).partitionResponses.at(0);
   }
-  static SplitMemory::BatchId IdOf(Bytes batch) {
+  SplitMemory::BatchId IdOf(Bytes batch) const {
     const kafka::BatchHeader header = ViewOf(batch).header;
     SplitMemory::BatchId id;
-    id.producer = {.producerId = 7, .producerEpoch = 0, .cluster = "main", .topic = "orders", .partition = 0};
+    id.producer.producerId = 7;
+    id.producer.producerEpoch = 0;
+    id.producer.workload = connection_.workload.share;
+    id.producer.cluster = connection_.cluster;
+    id.producer.topic = "orders";
     id.baseSequence = header.baseSequence;
     id.records = header.count;
     id.crc = header.crc;
@@ -373,6 +377,28 @@ TEST_F(SplitBatch, isSentToANewClusterOfTheSameName) {
   EXPECT_EQ(TakenRecords(), 300u);
 }
 
+// Of another workload's producer that says it has the same id, whatever is done with it.
+TEST_F(SplitBatch, doesNotConcernTheOtherWorkloads) {
+  const std::string share = std::exchange(connection_.workload.share, "/attacker");
+  errors_ = {ErrorCode::kRequestTimedOut};
+  EXPECT_EQ(Send(batch_), 7);
+  const ByteBuffer attackers = batch_;
+  for (TestRecord& record : records_) record.value = Noise(130);
+  EXPECT_EQ(Send(Whole(100)), 45);
+  connection_.workload.share = share;
+  guard_ = NewConnection();
+  EXPECT_EQ(Send(Whole(100)), 0);
+  EXPECT_EQ(Send(Whole(400)), 0);
+  connection_.workload.share = "/attacker";
+  known_.clear();
+  EXPECT_EQ(Send(attackers), 0) << "its own is refused";
+  connection_.workload.share = share;
+  taken_.clear();
+  known_.clear();
+  EXPECT_EQ(Send(attackers), 0);
+  EXPECT_EQ(TakenRecords(), 300u) << "not sent, as the other's was taken";
+}
+
 TEST_F(SplitBatch, doesNotConcernTheOtherPartitions) {
   const ByteBuffer small = ProducedBatch({Record("k", "small")});
   errors_ = {ErrorCode::kNotEnoughReplicas};
@@ -507,8 +533,7 @@ TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
   for (int64_t producer = 1000; producer < 11'000; ++producer) {
     SplitMemory::BatchId id = IdOf(batch_);
     id.producer.producerId = producer;
-    const std::string& workload = connection_.workload.share;
-    ASSERT_TRUE(shared_->splits.Remember(id, 1000, workload, SplitMemory::Clock::now()));
+    ASSERT_TRUE(shared_->splits.Remember(id, 1000, SplitMemory::Clock::now()));
   }
   EXPECT_EQ(Send(batch_), 19);
   EXPECT_TRUE(taken_.empty());

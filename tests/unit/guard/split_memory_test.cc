@@ -3,22 +3,28 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+
 namespace kveil::guard {
 namespace {
 
 class SplitMemoryTest : public testing::Test {
  protected:
-  static SplitMemory::BatchId Batch(int64_t producer, int32_t sequence = 100, uint32_t crc = 1) {
+  static SplitMemory::BatchId Batch(int64_t producer, int32_t sequence = 100, uint32_t crc = 1,
+                                    std::string workload = "/shop") {
     SplitMemory::BatchId id;
-    id.producer = {.producerId = producer, .producerEpoch = 0, .cluster = "main", .topic = "orders", .partition = 0};
+    id.producer.producerId = producer;
+    id.producer.producerEpoch = 0;
+    id.producer.workload = std::move(workload);
+    id.producer.cluster = "main";
+    id.producer.topic = "orders";
     id.baseSequence = sequence;
     id.records = 10;
     id.crc = crc;
     return id;
   }
-  bool Remember(const SplitMemory::BatchId& id, std::string_view workload = "/shop") {
-    return memory_.Remember(id, 1000, workload, now_);
-  }
+  bool Remember(const SplitMemory::BatchId& id) { return memory_.Remember(id, 1000, now_); }
 
   SplitMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 100, .mostOfAWorkload = 30}};
   SplitMemory::Clock::time_point now_ = SplitMemory::Clock::now();
@@ -51,12 +57,22 @@ TEST_F(SplitMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
 }
 
 TEST_F(SplitMemoryTest, letsNobodyPushOutTheBatchesOfOthers) {
-  EXPECT_TRUE(Remember(Batch(1), "/other"));
+  EXPECT_TRUE(Remember(Batch(1, 100, 1, "/other")));
   for (int64_t producer = 2; producer < 32; ++producer) EXPECT_TRUE(Remember(Batch(producer)));
   EXPECT_FALSE(Remember(Batch(32)));
   EXPECT_TRUE(Remember(Batch(31, 110))) << "its producer is remembered";
-  EXPECT_TRUE(Remember(Batch(33), "/third"));
-  EXPECT_NE(memory_.Find(Batch(1), now_), std::nullopt);
+  EXPECT_TRUE(Remember(Batch(33, 100, 1, "/third")));
+  EXPECT_NE(memory_.Find(Batch(1, 100, 1, "/other"), now_), std::nullopt);
+}
+
+// Producer ids are small numbers that anybody can name.
+TEST_F(SplitMemoryTest, concernsItsWorkloadOnly) {
+  EXPECT_TRUE(Remember(Batch(7, 100, 1, "/attacker")));
+  memory_.Taken(Batch(7, 100, 1, "/attacker"), 900, now_);
+  EXPECT_EQ(memory_.Find(Batch(7), now_), std::nullopt) << "taken for sent though it was not";
+  EXPECT_TRUE(Remember(Batch(7, 200, 1, "/attacker")));
+  EXPECT_EQ(memory_.Find(Batch(7, 200, 2), now_), std::nullopt);
+  EXPECT_TRUE(memory_.Find(Batch(7, 200, 2, "/attacker"), now_)->isAnothers);
 }
 
 }  // namespace
