@@ -92,10 +92,12 @@ TEST_F(UnselectedTopics, namesThemOnceTheWorkloadHasReadAProtectedTopic) {
   shared_->unselectedWrites.NoteRead("/streams", Clock::now());
   EXPECT_TRUE(Produce({Topic("free", {{0, good_}})}).forwarded());
   EXPECT_TRUE(Produce({Topic("readonly", {{0, good_}}), Topic("__consumer_offsets", {{0, good_}})}).forwarded());
+  EXPECT_TRUE(Produce({Topic("__orders-dlq", {{0, good_}})}).forwarded()) << "no topic of Kafka's own";
   const UnselectedWrites::Report report = shared_->unselectedWrites.report();
-  ASSERT_EQ(report.topics.size(), 1u);
-  EXPECT_EQ(report.topics[0].name, "free");
-  EXPECT_NE(metrics_.Text().find("kveil_unselected_writes_total 1"), std::string::npos);
+  ASSERT_EQ(report.topics.size(), 2u);
+  EXPECT_EQ(report.topics[0].name, "__orders-dlq");
+  EXPECT_EQ(report.topics[1].name, "free");
+  EXPECT_NE(metrics_.Text().find("kveil_unselected_writes_total 2"), std::string::npos);
 }
 
 TEST_F(UnselectedTopics, cgroupsBelowAWorkloadAreTheSameWorkload) {
