@@ -212,6 +212,13 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	*verdict = PROCEED;
 	if (!sk || ctx->type != SOCK_STREAM)
 		return 0;
+	// Straight to the agent's port: it would take a place in the queue in which all of the namespace wait,
+	// uncounted, only to be closed.
+	if (agent_listens_at(ctx, destination) && !is_own(sk)) {
+		forget_redirection(ctx, sk);
+		*verdict = refuse(ctx, destination, KVEIL_AGENTS_PORT);
+		return 0;
+	}
 	target = find_target(destination);
 	if (target == NOT_A_TARGET) {
 		forget_redirection(ctx, sk);
@@ -221,10 +228,6 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		return 0;
 	cookie = bpf_get_netns_cookie(ctx);
 	port = agents_port(cookie, destination->family);
-	if (port && destination->port == port && is_loopback(destination)) {
-		forget_redirection(ctx, sk);
-		return 0;
-	}
 	refusal = target == EXPIRED_BROKER ? KVEIL_EXPIRED
 					   : check_listener(ctx, destination->family, port ? port : listen_port);
 	if (!refusal && !port)

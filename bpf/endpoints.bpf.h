@@ -75,6 +75,13 @@ static __always_inline bool is_loopback(const struct kveil_endpoint *endpoint)
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
 }
 
+// In the namespace of `ctx`. Costs a look-up only where the endpoint is one of loopback.
+static __always_inline bool agent_listens_at(void *ctx, const struct kveil_endpoint *endpoint)
+{
+	return endpoint->port && is_loopback(endpoint) &&
+	       agents_port(bpf_get_netns_cookie(ctx), endpoint->family) == endpoint->port;
+}
+
 enum { NOT_A_TARGET = -1, EXPIRED_BROKER = -2 };
 
 static __always_inline int first_fitting_range(const struct kveil_port_ranges *ranges, __u16 port)

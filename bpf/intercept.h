@@ -163,6 +163,7 @@ enum kveil_refusal {
 	KVEIL_HELD = 5,		    /* not refused: the SYN waits until the agent listens here */
 	KVEIL_EXPIRED = 6,	    /* a learned broker that was neither used nor named for long */
 	KVEIL_TOO_MANY = 7,	    /* too many connects of the workload wait for their acceptance */
+	KVEIL_AGENTS_PORT = 8,	    /* it went straight to where the agent listens */
 };
 
 /* A connect to a target that was refused or is held. */

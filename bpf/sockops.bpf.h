@@ -64,6 +64,21 @@ static __always_inline void stay_on_loopback(struct bpf_sock_ops *ctx, struct bp
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof(index));
 }
 
+static __always_inline bool is_tagged(struct bpf_sock *sk)
+{
+	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
+}
+
+// A socket that goes straight to the agent's port. connect4/6 refuses that, but with TCP_FASTOPEN_CONNECT it may have
+// been asked before the agent listened, and the SYN leaves with the first send().
+static __always_inline bool goes_to_agent(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct kveil_endpoint peer = {};
+
+	set_remote(ctx, &peer);
+	return agent_listens_at(ctx, &peer) && !is_tagged(sk);
+}
+
 // The source is chosen and the SYN has not left yet.
 static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 {
@@ -76,8 +91,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	origin = bpf_sk_storage_get(&redirected, sk, 0, 0);
-	if (!origin)
+	if (!origin) {
+		if (goes_to_agent(ctx, sk))
+			keep_syn(ctx);
 		return;
+	}
 	local_end(ctx, &key);
 	refusal = begin_waiting(&key, origin);
 	if (refusal) {
@@ -113,11 +131,6 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 	// Without memory the socket has no origin, and the agent closes it.
 	bpf_sk_storage_get(&accepted, sk, &waiting->origin, BPF_SK_STORAGE_GET_F_CREATE);
 	stop_waiting(&key);
-}
-
-static __always_inline bool is_tagged(struct bpf_sock *sk)
-{
-	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
 static __always_inline void on_listen(struct bpf_sock_ops *ctx)

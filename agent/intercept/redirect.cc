@@ -65,6 +65,8 @@ RefusedConnect::Reason ToReason(uint32_t reason) {
       return RefusedConnect::Reason::kExpired;
     case KVEIL_TOO_MANY:
       return RefusedConnect::Reason::kTooMany;
+    case KVEIL_AGENTS_PORT:
+      return RefusedConnect::Reason::kAgentsPort;
     default:
       return RefusedConnect::Reason::kNoListener;
   }

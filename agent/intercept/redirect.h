@@ -47,8 +47,9 @@ struct RefusedConnect {
     kNoMemory,
     kDevice,
     kHeld,
-    kExpired,  // a learned broker that was neither used nor named for long
-    kTooMany,  // too many connects of this workload wait for their acceptance
+    kExpired,     // a learned broker that was neither used nor named for long
+    kTooMany,     // too many connects of this workload wait for their acceptance
+    kAgentsPort,  // it went straight to where the agent listens
   };
   Reason reason = Reason::kNoListener;
   SocketAddress destination;

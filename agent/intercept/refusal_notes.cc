@@ -21,6 +21,8 @@ std::string_view TextOf(Reason reason) {
       return "too many connects of this workload wait for their acceptance";
     case Reason::kNoMemory:
       return "the connection's destination could not be remembered";
+    case Reason::kAgentsPort:
+      return "it went straight to the agent's port, which is for redirected connects";
     case Reason::kDevice:
       return "the socket is bound to a device and could not be moved to lo";
     default:

@@ -192,6 +192,33 @@ TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
   EXPECT_EQ(Counted(), 0) << "a count that drifts takes a workload's share away for good, or gives it more";
 }
 
+TEST_F(SharesTest, ConnectsStraightToTheAgentsPortTakeNoPlaceAmongThoseThatWait) {
+  StartAgent();
+  const Cgroup hostile(node, "hostile");
+  constexpr int kMany = 10000;
+  Workload workload(
+      hostile, &pod.netns,
+      [this] {
+        AllowManyDescriptors();
+        std::vector<UniqueFd> held;
+        int refused = 0;
+        for (const std::string address : {"127.0.0.1", "::1"}) {
+          for (int i = 0; i < kMany / 2; ++i) {
+            held.push_back(BeginHalfOpen(Address(address, config.listenPort)));
+            refused += errno == ECONNREFUSED;
+          }
+        }
+        return StrCat(refused);
+      },
+      kNobody);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
+    EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");
+  }
+  EXPECT_EQ(workload.Join(), StrCat(kMany));
+  EXPECT_EQ(agent->strangers(), 0u);
+}
+
 // An agent that learns of a namespace from the first connect there must hear of it.
 TEST_F(SharesTest, ManyRefusedConnectsOfOneWorkloadLeaveRoomForTheEventsOfOthers) {
   auto redirect = intercept::Redirect::Start(config, {.holdTime = std::chrono::milliseconds(0)});
