@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "intercept/other_agents.h"
 
 namespace kveil::intercept {
 namespace {
@@ -119,6 +120,8 @@ absl::StatusOr<Attachments> Attachments::Make(absl::Span<const Program> programs
   if (status.ok()) status = attachments.UpdateOld();
   if (status.ok()) status = attachments.PinNew();
   if (status.ok()) status = attachments.Check(cgroup);
+  // Once more: one that started at the same time was not attached yet when this looked before.
+  if (status.ok()) status = CheckNoOtherAgent(cgroup, pins);
   for (const Slot& slot : attachments.slots_) {
     if (status.ok()) status = pins.Guard(slot.path, slot.link.get());
   }
@@ -163,7 +166,7 @@ absl::Status Attachments::PinNew() {
     ::unlink(NewPath(slot.path).c_str());  // of an agent that was killed just here
     const absl::Status pinned = PinDirectory::Pin(slot.link.get(), NewPath(slot.path));
     if (!pinned.ok()) return pinned;
-    slot.isPinned = true;
+    slot.pin = NewPath(slot.path);
   }
   // Only now do the links of a cgroup that is configured no more go.
   for (Slot& slot : slots_) {
@@ -171,13 +174,14 @@ absl::Status Attachments::PinNew() {
     if (::rename(NewPath(slot.path).c_str(), slot.path.c_str()) < 0) {
       return absl::InternalError(StrCat("cannot pin ", slot.path, ": ", std::strerror(errno)));
     }
+    slot.pin = slot.path;
   }
   return absl::OkStatus();
 }
 
 void Attachments::Revert() {
   for (Slot& slot : slots_) {
-    if (slot.isPinned) ::unlink(NewPath(slot.path).c_str());
+    if (!slot.pin.empty()) ::unlink(slot.pin.c_str());
     if (!slot.isNew && slot.link.valid() && slot.replacedProgram.valid()) {
       ::bpf_link_update(slot.link.get(), slot.replacedProgram.get(), nullptr);
     }

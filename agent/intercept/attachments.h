@@ -20,7 +20,8 @@ class Attachments {
  public:
   // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through
   // between two agents), otherwise a new link is made and pinned. Everything is as before when it fails.
-  // kFailedPrecondition names the program that is in the way. `pins` guards the links' pins from then on.
+  // kFailedPrecondition names the program, or the other agent, that is in the way. `pins` guards the links' pins from
+  // then on.
   static absl::StatusOr<Attachments> Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
                                           PinDirectory& pins);
   Attachments(Attachments&&) = default;
@@ -37,7 +38,7 @@ class Attachments {
     uint32_t programId = 0;
     UniqueFd link;
     bool isNew = false;
-    bool isPinned = false;     // by us
+    std::string pin;           // where we have pinned a new one
     UniqueFd replacedProgram;  // what ran here before an update
     std::string path;
   };

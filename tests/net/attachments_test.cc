@@ -2,6 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <future>
+
 #include "support/bpf_objects.h"
 #include "support/stage.h"
 
@@ -73,6 +75,21 @@ TEST_F(AttachmentsTest, SecondAgentWithTheSamePinsIsRefusedAndTheFirstGoesOn) {
   EXPECT_THAT(FailToStart(), HasSubstr("another kveil agent is running with the pins in " + config.pinDirectory));
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
   EXPECT_THAT(agent->Origins(), SizeIs(1));
+}
+
+TEST_F(AttachmentsTest, OfTwoAgentsThatStartAtTheSameTimeAtMostOneStays) {
+  policy::InterceptConfig other = config;
+  other.pinDirectory = UniquePinDirectory();
+  const DetachAtEnd detachOther{other};
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(Redirect::Detach(config).ok() && Redirect::Detach(other).ok());
+    auto starting = std::async(std::launch::async, [&] { return Redirect::Start(other); });
+    const auto one = Redirect::Start(config);
+    const auto two = starting.get();
+    EXPECT_FALSE(one.ok() && two.ok());
+    const size_t left = one.ok() || two.ok() ? kLinks : 0;
+    EXPECT_TRUE(Eventually([&] { return CountAttached(node) == left; })) << CountAttached(node);
+  }
 }
 
 // As a DaemonSet that surges would start it: with the pins of a container of its own.
