@@ -17,6 +17,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::chrono::seconds kProbeLimit{5};
+constexpr int kWatchesBetweenHoldProbes = 30;
 
 unsigned WorkerCount(const policy::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
@@ -212,12 +213,22 @@ absl::Status Agent::Serve() {
 
   checks_ = std::make_unique<SelfChecks>(health_, *redirect_, *access_, *server_, *keys_, *namespaces_);
   if (absl::Status probed = redirect_->Probe(kProbeLimit); !probed.ok()) return probed;
-  if (const absl::Status held = redirect_->ProbeHold(kProbeLimit); !held.ok()) {
-    log::Warning("connects.notHeld",
-                 {{"problem", held}, {"consequence", "first connects in new network namespaces are refused"}});
-  }
+  ProbeHold();
   probed_ = true;
   return absl::OkStatus();
+}
+
+// A probe that failed says little about later ones: it may have met a machine that was starting up.
+void Agent::ProbeHold() {
+  const absl::Status held = redirect_->ProbeHold(kProbeLimit);
+  if (held.ok() != notHeld_.ok()) {
+    log::Warning("connects.notHeld",
+                 {{"problem", held},
+                  {"consequence", held.ok() ? "first connects in new network namespaces wait again"
+                                            : "first connects in new network namespaces are refused"}});
+  }
+  notHeld_ = held;
+  NoteOf("notHeld", held);
 }
 
 // A worker tells of namespaces that are let go, also before namespaces_ is there to hear it.
@@ -276,8 +287,11 @@ void Agent::RefreshHealth() {
   NoteOf("namespaces", namespaces_->WorkloadsNotServed());
   NoteOf("shares", namespaces_->SharesHealth());
   NoteOf("unserved", namespaces_->Unserved());
-  health_.Set("learned", redirect_->LearnedHealth());
-  health_.Set("producers", shared_->ProducersHealth());
+  NoteOf("learned", redirect_->LearnedHealth());
+  NoteOf("producers", shared_->ProducersHealth());
+  NoteOf("brokers", brokers_->Health());
+  NoteOf("names", names_->Health());
+  NoteOf("topics", shared_->topicNames.Health());
   health_.Set("existing", namespaces_->NotReset());
   checks_->Run();
   const uint64_t heldBack = metrics_.totals().connectionsHeldBack;
@@ -285,14 +299,12 @@ void Agent::RefreshHealth() {
                                             : StrCat(heldBack,
                                                      " connections are not read: as many answers are owed to "
                                                      "them as the agent remembers"));
-  health_.Set("brokers", brokers_->Health());
-  health_.Set("names", names_->Health());
-  health_.Set("topics", shared_->topicNames.Health());
 }
 
 void Agent::Watch() {
   ListenForMetrics();
   tls_->LookAgain();
+  if (!notHeld_.ok() && ++watches_ % kWatchesBetweenHoldProbes == 0) ProbeHold();
   RefreshHealth();
   metrics_.NamespacesServed(ServedNamespaces());
   const intercept::HeldConnects held = redirect_->heldConnects();

@@ -56,6 +56,7 @@ class Agent {
   absl::Status OpenStores();
   absl::Status StartWorkers();
   absl::Status Serve();
+  void ProbeHold();
   absl::Status StartEndpoints();
   void Released(std::optional<uint64_t> netnsCookie);
   void ListenForMetrics();
@@ -75,6 +76,8 @@ class Agent {
   observe::Metrics metrics_;
   observe::Health health_;
   std::atomic<bool> probed_{false};
+  absl::Status notHeld_;  // why first connects in new namespaces are not held
+  int watches_ = 0;
   bool isFirstEver_ = false;  // no agent has made keys on this node yet, nor does this one relay
   log::Losses toldLosses_;    // Watch's
   std::mutex releasedMutex_;

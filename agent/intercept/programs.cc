@@ -179,6 +179,6 @@ kveil_hold_counts Programs::HoldCounts() const {
           .ended = __atomic_load_n(&counts.ended, __ATOMIC_RELAXED)};
 }
 
-void Programs::StopHolding() { skeleton_->bss->hold_time = 0; }
+void Programs::Hold(std::chrono::nanoseconds time) { skeleton_->bss->hold_time = static_cast<uint64_t>(time.count()); }
 
 }  // namespace kveil::intercept

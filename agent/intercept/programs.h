@@ -50,7 +50,8 @@ class Programs {
   int learned() const, ownSockets() const, accepted() const, interim() const, shares() const, served() const,
       sources() const, heartbeat() const, events() const, listening() const;
   kveil_hold_counts HoldCounts() const;
-  void StopHolding();  // from now on the first connect in a new namespace is refused
+  // How long the first connect in a new namespace is held from now on; zero: it is refused.
+  void Hold(std::chrono::nanoseconds time);
 
  private:
   explicit Programs(intercept_bpf* skeleton) : skeleton_(skeleton) {}

@@ -279,8 +279,9 @@ absl::Status Redirect::Probe(std::chrono::milliseconds limit) {
 }
 
 absl::Status Redirect::ProbeHold(std::chrono::milliseconds limit) {
+  state_->programs.Hold(holdTime());
   const absl::Status held = RunHoldProbe(state_->agentCgroup->fd(), limit);
-  if (!held.ok()) state_->programs.StopHolding();
+  if (!held.ok()) state_->programs.Hold({});
   return held;
 }
 

@@ -119,8 +119,8 @@ class Redirect {
   absl::Status Probe(std::chrono::milliseconds limit);
 
   // Holds the connect of a child process in a new namespace of its own, as the first connect of a workload is held, and
-  // waits until it is let go. Once per start, after Namespaces has started. When it fails, nothing is held from then
-  // on: such connects are refused. Blocks up to `limit`.
+  // waits until it is let go. After Namespaces has started. When it fails, nothing is held until it is called again:
+  // such connects are refused. Blocks up to `limit`.
   absl::Status ProbeHold(std::chrono::milliseconds limit);
 
   // Takes the pinned links and maps of an agent that does not run away; returns how many links there were.

@@ -249,5 +249,13 @@ TEST_F(FirstConnectTest, ProbeThatFailsEndsTheHolding) {
   EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
 }
 
+TEST_F(FirstConnectTest, ProbeThatSucceedsLaterBeginsTheHoldingAgain) {
+  agent = std::make_unique<TestAgent>(config, kPatient);
+  EXPECT_FALSE(agent->redirect().ProbeHold(std::chrono::milliseconds(0)).ok());
+  const absl::Status probed = agent->redirect().ProbeHold(std::chrono::seconds(20));
+  EXPECT_TRUE(probed.ok()) << probed;
+  EXPECT_EQ(DialInPod(broker4), kEchoed);
+}
+
 }  // namespace
 }  // namespace kveil::nettest
