@@ -33,7 +33,7 @@ void NameLookup::LookUp(const proxy::ConnectionInfo& connection, std::vector<std
     const std::optional<intercept::Namespaces::NamespaceStatus> status = served->StatusOf(connection.netnsCookie);
     if (status.has_value()) {
       place.netnsInode = status->inode;
-      place.isOwn = status->process == 0 && status->state == intercept::Namespaces::NamespaceStatus::State::kServed;
+      place.isOwn = status->isOwn;
       // The one that connected may have ended since; another one there sees the same in nearly all cases.
       place.processes.push_back(place.isOwn ? ::getpid() : static_cast<pid_t>(status->process));
     }

@@ -106,7 +106,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   entry.status.inode = ::fstat(fd->get(), &info) == 0 ? info.st_ino : 0;
   entry.status.state = State::kFailed;
   entry.fd = std::make_shared<const UniqueFd>(*std::move(fd));
-  entry.isOwn = pid == 0;
+  entry.status.isOwn = pid == 0;
   entry.owner = owner;
   entry.share = share;
   Entry* added;
@@ -179,14 +179,14 @@ void NamespaceTable::Compare() {
     Entry* entry = FindByInode(inode);
     if (entry == nullptr) {
       Add(file, resident.pid, 0, cgroups_.ShareOf(resident.cgroupPath));
-    } else if (!entry->isOwn && entry->status.state != State::kReleasing) {
+    } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
       if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
       if (entry->status.state == State::kFailed) Serve(*entry);
     }
   }
   std::vector<uint64_t> unused;
   for (auto& [cookie, entry] : entries_) {
-    if (entry.isOwn || entry.status.state == State::kReleasing || found.contains(entry.status.inode)) continue;
+    if (entry.status.isOwn || entry.status.state == State::kReleasing || found.contains(entry.status.inode)) continue;
     if (!IsInUse(entry)) unused.push_back(cookie);  // a thread alone may live there
   }
   for (const uint64_t cookie : unused) LetGo(entries_.at(cookie));
@@ -518,7 +518,7 @@ absl::Status NamespaceTable::NotServed(bool isAgentsFault) const {
     if (entry.status.state == State::kReleasing) continue;
     const absl::Status& problem = entry.status.state == State::kFailed ? entry.status.problem : entry.loopback;
     if (problem.ok()) continue;  // served, or just about to be
-    if (isAgentsFault != (entry.isOwn || !IsWorkloadsDoing(problem))) continue;
+    if (isAgentsFault != (entry.status.isOwn || !IsWorkloadsDoing(problem))) continue;
     if (failed++ == 0) first = StrCat("that of process ", entry.status.process, ": ", ToStd(problem.message()));
   }
   if (failed == 0) return absl::OkStatus();

@@ -71,8 +71,7 @@ class NamespaceTable {
     std::optional<Sources> sources;   // that the kernel half knows of
     absl::Status loopback;            // of a namespace that is served; while it is kUnavailable, connects are refused
     Redirect::ListeningPorts hidden;  // for so long
-    bool isOwn = false;
-    bool handedOut = false;  // the owner was given listeners
+    bool handedOut = false;           // the owner was given listeners
     Clock::time_point nextAttempt = {};
     Clock::time_point heldUntil = {};  // a connect waits for this namespace to be served
   };

@@ -62,7 +62,8 @@ class Namespaces {
   struct NamespaceStatus {
     uint64_t netnsCookie = 0;
     uint64_t inode = 0;    // as in /proc/PID/ns/net
-    uint32_t process = 0;  // one workload in it; 0 for the agent's own
+    uint32_t process = 0;  // one workload in it; 0: none is known, or the agent's own
+    bool isOwn = false;    // the agent's
     enum class State { kServed, kReleasing, kFailed } state = State::kServed;
     bool ipv6 = false;
     uint64_t refusedConnects = 0;   // since the agent started
