@@ -26,8 +26,6 @@ constexpr int kBacklog = 4096;
 constexpr int kTriesAtRandom = 16;
 constexpr int kTriesReserved = 16;
 constexpr uint16_t kFirstFreePort = 1024;  // below, ports are given to services by name
-// Ports that only the privileged may bind, and of which few are a service's.
-constexpr uint16_t kFirstReservedPort = 700, kLastReservedPort = 852;
 
 using Ports = std::array<uint16_t, 2 + kTriesAtRandom + kTriesReserved>;
 

@@ -10,6 +10,9 @@
 
 namespace kveil::intercept {
 
+// Ports that only the privileged may bind, and of which few are a service's.
+inline constexpr uint16_t kFirstReservedPort = 700, kLastReservedPort = 852;
+
 struct Listeners {
   UniqueFd v4;  // 127.0.0.1
   UniqueFd v6;  // ::1, invalid where the namespace has no IPv6

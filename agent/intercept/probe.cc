@@ -1,6 +1,7 @@
 // The probe's child process and the wait for its connection.
 #include "intercept/probe.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -12,15 +13,31 @@
 #include "base/text.h"
 #include "intercept/child_process.h"
 #include "intercept/endpoint.h"
+#include "intercept/listeners.h"
 
 namespace kveil::intercept {
 namespace {
+
+bool BindToReservedPort(int fd) {
+  for (uint16_t port = kFirstReservedPort; port <= kLastReservedPort; ++port) {
+    const SocketAddress own = SocketAddress::V4(htonl(INADDR_LOOPBACK), port);
+    if (::bind(fd, own.get(), own.size()) == 0) return true;
+  }
+  return false;
+}
+
+// Where one process has bound every port that the kernel hands out, the probe brings one that only the privileged may
+// bind.
+bool Connect(int fd, const SocketAddress& destination) {
+  if (::connect(fd, destination.get(), destination.size()) == 0) return true;
+  return errno == EADDRNOTAVAIL && BindToReservedPort(fd) && ::connect(fd, destination.get(), destination.size()) == 0;
+}
 
 // Connects and holds the connection until the parent ends this process. Returns errno.
 int ConnectAndHold(const SocketAddress& destination) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
-  if (::connect(fd, destination.get(), destination.size()) < 0) {
+  if (!Connect(fd, destination)) {
     const int error = errno;
     ::close(fd);  // the descriptor table is the parent's, too
     return error;

@@ -245,6 +245,45 @@ def test_a_namespace_that_is_not_found_is_told(make_agent, workload, sink):
         lost.wait(5)
 
 
+# Binds every port that it may, in eight processes, as descriptors are few; then it says so.
+TAKE_PORTS = """
+import os, resource, signal, socket
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+done, says = os.pipe()
+for share in range(8):
+    if os.fork() == 0:
+        kept = []
+        for port in range(1024 + share * 8064, 1024 + (share + 1) * 8064):
+            kept.append(socket.socket())
+            kept[-1].bind(("0.0.0.0", port))
+        os.write(says, b"x")
+        signal.pause()
+for _ in range(8):
+    assert os.read(done, 1) == b"x"
+print("taken", flush=True)
+signal.pause()
+"""
+
+
+def test_a_process_that_has_taken_all_ports_does_not_keep_the_agent_from_starting(make_agent, workload, sink):
+    """The agent is in a network namespace of its own here, beside that process."""
+    unprivileged = 'ip link set lo up; exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    greedy = subprocess.Popen(["unshare", "-n", "sh", "-c", unprivileged, "sh", PYTHON, "-c", TAKE_PORTS], stdout=subprocess.PIPE,
+                              text=True, start_new_session=True)
+    try:
+        assert greedy.stdout.readline() == "taken\n"
+        agent = make_agent()
+        agent.wrapper = ["nsenter", f"--net=/proc/{greedy.pid}/ns/net"]
+        agent.start(wait=False)
+        waiting.wait_until("the agent to be ready", lambda: agent.kveil("status").stdout.startswith("kveil ") and agent.status()["ready"], 15)
+        assert [problem["name"] for problem in agent.status()["problems"]] == ["metrics"]
+        assert exchange(workload, sink)
+    finally:
+        os.killpg(greedy.pid, signal.SIGKILL)
+        greedy.wait(5)
+
+
 def test_hangup_reads_the_configuration_anew(make_agent, workload, sink):
     agent = make_agent()
     agent.start()
