@@ -94,10 +94,12 @@ absl::Status Explain(const char* address, uint16_t port, int error) {
     case EADDRNOTAVAIL:
       return absl::UnavailableError(
           StrCat("cannot listen on ", where, ": the address is not there; is lo down ('ip link set lo up')?"));
-    case EMFILE:
-    case ENFILE:
     case ENOBUFS:
     case ENOMEM:
+      return absl::UnavailableError(StrCat("cannot listen on ", where, ": ", std::strerror(error),
+                                           "; is net.core.optmem_max, or a limit of memory, too low there?"));
+    case EMFILE:
+    case ENFILE:
       return absl::ResourceExhaustedError(StrCat("cannot listen on ", where, ": ", std::strerror(error)));
     default:
       return absl::UnavailableError(StrCat("cannot listen on ", where, ": ", std::strerror(error)));

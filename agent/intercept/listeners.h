@@ -31,8 +31,9 @@ struct ListenerPlace {
 // bound to every address of the workload; their ports may differ. A program that holds the preferred port does not keep
 // the namespace from being served: the kernel then chooses one, and where it has none left some are tried at random, at
 // last below 1024.
-// kUnavailable in plain words: all those are taken, or lo is down, or whatever else those who live there brought about.
-// Other codes: the agent lacks a process, descriptors or memory, or may not enter.
+// kUnavailable in plain words: all those are taken, or lo is down, or the kernel has no memory for the socket (the tag
+// counts towards the namespace's own net.core.optmem_max), or whatever else those who live there brought about.
+// Other codes: the agent lacks a process or descriptors, or may not enter.
 absl::StatusOr<Listeners> MakeListeners(const ListenerPlace& place, int namespaceFd, Families families);
 
 }  // namespace kveil::intercept
