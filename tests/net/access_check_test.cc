@@ -1,10 +1,15 @@
 // What an agent without root's powers says of itself.
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <functional>
 #include <thread>
 
@@ -103,6 +108,33 @@ TEST_F(AccessCheckTest, RepairsTheAgentsCgroup) {
   EXPECT_EQ(agentCgroup.fd(), fd);
   EXPECT_EQ(::access(path.c_str(), F_OK), 0);
   EXPECT_TRUE(Start()->EnterNamespace().ok()) << "processes can be started in it again";
+}
+
+// Makes system calls fail for this thread and the processes that it starts.
+void Forbid(const std::vector<uint32_t>& calls) {
+  std::vector<sock_filter> filter = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const uint32_t call : calls) {
+    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1));
+    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+  }
+  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog program = {static_cast<uint16_t>(filter.size()), filter.data()};
+  Require(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+  Require(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0, "seccomp");
+}
+
+// The process that it starts shares the agent's descriptors until it has a table of its own.
+TEST_F(AccessCheckTest, ClosesNoneOfTheAgentsDescriptorsWhereThatTableCannotBeHad) {
+  for (const uint32_t call : {SYS_unshare, SYS_close_range}) {
+    std::thread([&] {
+      const UniqueFd mine(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      Forbid({call});
+      const std::unique_ptr<AccessCheck> access = Start();
+      EXPECT_TRUE(access->EnterNamespace().ok()) << access->EnterNamespace();
+      const auto isClosed = [&] { return ::fcntl(mine.get(), F_GETFD) < 0; };
+      EXPECT_FALSE(Eventually(isClosed, std::chrono::milliseconds(100))) << call;
+    }).join();
+  }
 }
 
 TEST_F(AccessCheckTest, HoldsTheAgentsCgroup) {
