@@ -204,7 +204,8 @@ void Loop::SubmitWaiting() {
 int Loop::Enter(bool mayWait) {
   if (!mayWait || !waitingForEntry_.empty()) return io_uring_submit_and_get_events(&ring_->ring);
   if (timers_.empty()) return io_uring_submit_and_wait(&ring_->ring, 1);
-  const auto left = std::max(timers_.next() - std::chrono::steady_clock::now(), Deadline::duration::zero());
+  const Deadline now = std::chrono::steady_clock::now();
+  const auto left = std::max(timers_.next(), now) - now;  // also of a time long ago
   const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
   __kernel_timespec timeout{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
   // Neither the pointer nor the count that liburing gives back can be relied on when the time ran out.
