@@ -101,12 +101,13 @@ static __always_inline void report(struct bpf_sock_addr *ctx, const struct kveil
 {
 	struct kveil_event *event = 0;
 
-	if (may_report(workload_slot()))
+	if (may_report(bpf_get_current_cgroup_id(), workload_slot()))
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return;
 	event->netns_cookie = bpf_get_netns_cookie(ctx);
 	event->cgroup_id = bpf_get_current_cgroup_id();
+	event->share_cgroup = workload_cgroup();
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->uid = (__u32)bpf_get_current_uid_gid();
 	event->reason = reason;
@@ -144,6 +145,7 @@ static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_
 	origin->target = target;
 	origin->netns_cookie = bpf_get_netns_cookie(ctx);
 	origin->cgroup_id = bpf_get_current_cgroup_id();
+	origin->share_cgroup = workload_cgroup();
 	origin->pid = bpf_get_current_pid_tgid() >> 32;
 	origin->uid = (__u32)bpf_get_current_uid_gid();
 	origin->bound_device = bound_device;
@@ -237,7 +239,7 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		return 0;
 	}
 	holding = refusal == KVEIL_NO_LISTENER && !port && may_hold(sk, cookie);
-	if ((!refusal || holding) && !has_room(workload_slot(), top_slot())) {
+	if ((!refusal || holding) && !has_room(bpf_get_current_cgroup_id(), workload_slot(), top_slot())) {
 		refusal = KVEIL_TOO_MANY;
 		holding = false;
 	}

@@ -21,7 +21,7 @@ enum {
 	KVEIL_MAX_RANGES = 32,	   /* port ranges that apply to one prefix */
 	KVEIL_MAX_LEARNED = 65536,
 	KVEIL_MAX_LEARNED_OF_CLUSTER = 8192,
-	KVEIL_WORKLOAD_LEVEL = 3, /* below the intercepted cgroup: one cgroup there is one workload */
+	KVEIL_WORKLOAD_LEVEL = 3, /* one cgroup there is one workload: CgroupTree::workloadLevel says below which */
 	KVEIL_TOP_LEVEL = 1,	  /* and these have a bound together, for whoever may make cgroups at the third level */
 	KVEIL_MAX_INTERIM = 131072,    /* connections between SYN and accept: */
 	KVEIL_MAX_TOP_WAITING = 65536, /* of all workloads below one cgroup of the first level */
@@ -92,7 +92,8 @@ struct kveil_origin {
 	__u16 target;
 	__u16 has_own_address; /* 1: the application had bound the socket to an address that is not loopback's */
 	__u64 netns_cookie;
-	__u64 cgroup_id; /* of the connecting process, at connect time; so pid and uid */
+	__u64 cgroup_id;    /* of the connecting process, at connect time; so pid and uid */
+	__u64 share_cgroup; /* the one above it, or itself, that counts as the workload: it is there for longer */
 	__u32 pid;
 	__u32 uid;
 	__u32 bound_device; /* interface index that the application had bound the socket to, or 0 */
@@ -170,6 +171,7 @@ enum kveil_refusal {
 struct kveil_event {
 	__u64 netns_cookie;
 	__u64 cgroup_id;
+	__u64 share_cgroup;
 	__u32 pid;
 	__u32 uid;
 	__u32 reason; /* enum kveil_refusal */

@@ -16,12 +16,16 @@
 const volatile __u16 listen_port = 15931;
 const volatile __u8 bypass_when_down = 0;
 const volatile __u8 have_mptcp = 0;
-const volatile __u64 intercepted_cgroup = 1; // its id
+const volatile __u64 intercepted_cgroup = 1;		    // its id
+const volatile __u32 workload_level = KVEIL_WORKLOAD_LEVEL; // below it: a cgroup there is one workload
+const volatile __u64 slot_key[2] = {};			    // random for each load
 const volatile __u64 heartbeat_timeout = 5000000000ULL;
 const volatile __u64 jiffy = 4000000; // ns; HZ is the kernel's own choice
 
 // Shared with the agent, which may set it to 0 at any time: then nothing is held. Nanoseconds.
 volatile __u64 hold_time = 0;
+// The id of the agent's own cgroup, which may be made anew.
+volatile __u64 agent_cgroup = 0;
 struct kveil_hold_counts hold_counts = {};
 
 // A sock_addr program's verdict.

@@ -2,10 +2,10 @@
 //
 // What one workload may take of what all of them share: entries of `interim`, and events.
 //
-// A workload is what no unprivileged process can leave: its cgroup at the third level below the intercepted one (a pod;
-// a container; the manager of a user, with all that it starts), or its own one where that is higher up. All below one
-// cgroup of the first level have a share together, too, for whoever may make cgroups at the third. The agent counts
-// just so: intercept::ShareOf.
+// A workload is what no unprivileged process can leave: its cgroup at `workload_level` below the intercepted one (a
+// pod; a container; the manager of a user, with all that it starts), or its own one where that is higher up. All below
+// one cgroup of the first level have a share together, too, for whoever may make cgroups at the workloads' level. The
+// agent counts just so, but that it also sees who owns a cgroup: intercept::ShareOf.
 #ifndef KVEIL_BPF_SHARES_BPF_H
 #define KVEIL_BPF_SHARES_BPF_H
 
@@ -35,16 +35,61 @@ __noinline __u64 cgroup_at(int level)
 	return id ? id : bpf_get_current_cgroup_id();
 }
 
+static __always_inline __u64 rotated(__u64 value, int bits)
+{
+	return value << bits | value >> (64 - bits);
+}
+
+static __always_inline void sip_rounds(__u64 v[4], int count)
+{
+	for (int i = 0; i < count; i++) {
+		v[0] += v[1];
+		v[2] += v[3];
+		v[1] = rotated(v[1], 13) ^ v[0];
+		v[3] = rotated(v[3], 16) ^ v[2];
+		v[0] = rotated(v[0], 32) + v[3];
+		v[2] += v[1];
+		v[3] = rotated(v[3], 21) ^ v[0];
+		v[1] = rotated(v[1], 17) ^ v[2];
+		v[2] = rotated(v[2], 32);
+	}
+}
+
+// SipHash-2-4 of one number (Aumasson and Bernstein 2012).
+__noinline __u64 keyed_hash(__u64 value)
+{
+	const __u64 length = 8ULL << 56;
+	__u64 v[4] = { slot_key[0] ^ 0x736f6d6570736575ULL, slot_key[1] ^ 0x646f72616e646f6dULL,
+		       slot_key[0] ^ 0x6c7967656e657261ULL, slot_key[1] ^ 0x7465646279746573ULL };
+
+	v[3] ^= value;
+	sip_rounds(v, 2);
+	v[0] ^= value;
+	v[3] ^= length;
+	sip_rounds(v, 2);
+	v[0] ^= length;
+	v[2] ^= 0xff;
+	sip_rounds(v, 4);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
 // Ids are spread over fixed slots, so that nobody can fill the table of the shares. Two workloads that meet in a slot
-// have one share together.
+// have one share together. Ids are given in order, so whoever may make cgroups could have one that meets a victim's if
+// he could tell the slots. With each load of the programs they are others. That mixes up no counts: what waits gives
+// its place back to the slots that it was counted in, which it carries.
 static __always_inline __u32 slot_of(__u64 cgroup_id, __u32 bits)
 {
-	return (cgroup_id * 0x9E3779B97F4A7C15ULL) >> (64 - bits); // 2^64 / golden ratio: Knuth 6.4
+	return keyed_hash(cgroup_id) >> (64 - bits);
+}
+
+static __always_inline __u64 workload_cgroup(void)
+{
+	return cgroup_at(workload_level);
 }
 
 static __always_inline __u16 workload_slot(void)
 {
-	return slot_of(cgroup_at(KVEIL_WORKLOAD_LEVEL), KVEIL_SHARE_BITS);
+	return slot_of(workload_cgroup(), KVEIL_SHARE_BITS);
 }
 
 static __always_inline __u16 top_slot(void)
@@ -57,10 +102,19 @@ static __always_inline struct kveil_share *share_at(__u32 slot)
 	return bpf_map_lookup_elem(&shares, &slot);
 }
 
-static __always_inline bool has_room(__u16 share, __u16 top_share)
+// The agent's probes, which only the agent makes: one that fails for what workloads have used up in the same slot would
+// make the node not ready.
+static __always_inline bool is_probe(__u64 cgroup_id)
+{
+	return cgroup_id == agent_cgroup;
+}
+
+static __always_inline bool has_room(__u64 cgroup_id, __u16 share, __u16 top_share)
 {
 	const struct kveil_share *own = share_at(share), *top = share_at(top_share);
 
+	if (is_probe(cgroup_id))
+		return true;
 	return own && own->waiting < KVEIL_MAX_WAITING && top && top->waiting < KVEIL_MAX_TOP_WAITING;
 }
 
@@ -74,11 +128,13 @@ static __always_inline void count_waiting(__u16 slot, __s32 change)
 
 // Whether the workload may tell the agent one thing more in this second. Two processors that begin a second at the same
 // time may let a few more pass.
-static __always_inline bool may_report(__u16 slot)
+static __always_inline bool may_report(__u64 cgroup_id, __u16 slot)
 {
 	struct kveil_share *share = share_at(slot);
 	__u32 second = bpf_ktime_get_ns() / NANOSECONDS_PER_SECOND;
 
+	if (is_probe(cgroup_id))
+		return true;
 	if (!share)
 		return false;
 	if (share->second != second) {
@@ -111,7 +167,7 @@ static __always_inline int begin_waiting(const struct kveil_interim_key *key, co
 	struct kveil_waiting waiting = { .origin = *origin, .since = bpf_ktime_get_ns() };
 
 	stop_waiting(key); // left by a socket whose end was not seen
-	if (!has_room(origin->share, origin->top_share))
+	if (!has_room(origin->cgroup_id, origin->share, origin->top_share))
 		return KVEIL_TOO_MANY;
 	if (bpf_map_update_elem(&interim, key, &waiting, BPF_NOEXIST))
 		return KVEIL_NO_MEMORY;

@@ -26,12 +26,13 @@ static __always_inline void report_lost(const struct kveil_origin *origin, __u32
 {
 	struct kveil_event *event = 0;
 
-	if (may_report(origin->share))
+	if (may_report(origin->cgroup_id, origin->share))
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return;
 	event->netns_cookie = origin->netns_cookie;
 	event->cgroup_id = origin->cgroup_id;
+	event->share_cgroup = origin->share_cgroup;
 	event->pid = origin->pid;
 	event->uid = origin->uid;
 	event->reason = reason;

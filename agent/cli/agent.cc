@@ -269,7 +269,7 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
   info.client = origin->source;
   info.broker = origin->destination;
   info.boundDevice = origin->boundDevice;
-  info.workload = workloads_->Find(origin->cgroupId, origin->pid, origin->uid);
+  info.workload = workloads_->Find(*origin);
   return info;
 }
 

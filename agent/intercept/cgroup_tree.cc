@@ -164,14 +164,34 @@ absl::StatusOr<std::string> CgroupTree::PathOf(uint64_t cgroupId) const {
   return WithoutMount(ToStd(path), mountPoint_);
 }
 
-std::string CgroupTree::ShareOf(std::string_view cgroupPath) const {
-  return intercept::ShareOf(cgroupPath, WithoutMount(path_, mountPoint_));
+int CgroupTree::workloadLevel() const {
+  struct stat root;
+  if (::stat(mountPoint_.c_str(), &root) < 0 || root.st_ino != kHostRootId) return KVEIL_WORKLOAD_LEVEL;
+  const auto depth = std::count(path_.begin() + static_cast<ptrdiff_t>(mountPoint_.size()), path_.end(), '/');
+  return depth < KVEIL_WORKLOAD_LEVEL ? KVEIL_WORKLOAD_LEVEL - static_cast<int>(depth) : KVEIL_WORKLOAD_LEVEL;
 }
 
-std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted) {
+std::string CgroupTree::ShareOf(std::string_view cgroupPath) const {
+  const auto isDelegated = [this](const std::string& path) {
+    struct stat info;  // what is gone has nothing below it
+    return ::stat((mountPoint_ + path).c_str(), &info) < 0 || info.st_uid != 0;
+  };
+  return intercept::ShareOf(cgroupPath, WithoutMount(path_, mountPoint_), workloadLevel(), isDelegated);
+}
+
+std::string CgroupTree::ShareOf(uint64_t cgroupId, uint64_t above) const {
+  for (const uint64_t id : {cgroupId, above}) {
+    if (const absl::StatusOr<std::string> path = PathOf(id); path.ok()) return ShareOf(*path);
+  }
+  return "";
+}
+
+std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted, int level,
+                    const std::function<bool(const std::string& path)>& isDelegated) {
   size_t end = 0;
   if (intercepted != "/" && IsBelow(cgroupPath, intercepted)) end = intercepted.size();
-  for (int level = 0; level < KVEIL_WORKLOAD_LEVEL && end < cgroupPath.size(); ++level) {
+  for (int i = 0; i < level && end < cgroupPath.size(); ++i) {
+    if (end > 0 && isDelegated(std::string(cgroupPath.substr(0, end)))) break;
     end = std::min(cgroupPath.find('/', end + 1), cgroupPath.size());
   }
   return std::string(cgroupPath.substr(0, end));

@@ -26,6 +26,11 @@ class CgroupTree {
   const std::string& mountPoint() const { return mountPoint_; }
   // What bpf_get_current_cgroup_id and bpf_link_info say of this cgroup.
   uint64_t id() const { return id_; }
+  // How far below this cgroup one that counts as one workload is. Three levels below the host's root in any case, where
+  // everybody's cgroups that he manages himself begin (user.slice/user-1000.slice/user@1000.service), but that of a
+  // cgroup so far down itself: what is below that, three levels below it. So it is, too, where the host's root is not
+  // to be seen.
+  int workloadLevel() const;
 
   // The directories from this one up to the mount's root, this one first.
   std::vector<std::string> PathsUpToRoot() const;
@@ -36,8 +41,11 @@ class CgroupTree {
   // The path of a cgroup from the mount's root, "/a/b" or "/"; kNotFound when it is gone, or not below that root. Needs
   // CAP_DAC_READ_SEARCH.
   absl::StatusOr<std::string> PathOf(uint64_t cgroupId) const;
-  // Whose share of what all workloads share such a path counts towards.
+  // Whose share of what all workloads share such a path counts towards: the path of a cgroup (ShareOf below).
   std::string ShareOf(std::string_view cgroupPath) const;
+  // The same of a cgroup. Where it is gone, of `above`, a cgroup above it that whoever was in it could not remove;
+  // empty where that is gone, too.
+  std::string ShareOf(uint64_t cgroupId, uint64_t above) const;
 
   // Calls `visit` for every process in the tree, with its cgroup's path from the mount's root, but for those of the
   // child directory `except`. Processes come and go meanwhile; one that forks and ends may be missed, its child is seen
@@ -55,10 +63,12 @@ class CgroupTree {
   uint64_t id_ = 0;
 };
 
-// The cgroup that whoever is in `cgroupPath` cannot leave without a right: at the third level below `intercepted` (a
-// pod; a container; the manager of a user, with all that it starts), or its own one where that is higher up. For who is
-// outside of `intercepted`, levels count from the root. Both are paths from the mount's root. The kernel half counts
-// just so: bpf/shares.bpf.h.
-std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted);
+// The cgroup that whoever is in `cgroupPath` cannot leave without a right: at `level` below `intercepted` (a pod; a
+// container; the manager of a user, with all that it starts), or its own one where that is higher up, or the first one
+// that is delegated: `isDelegated` says of a path whether its owner, who makes cgroups below it at will, is not root.
+// For who is outside of `intercepted`, levels count from the root. All are paths from the mount's root. The kernel half
+// counts just so, but that it does not see owners: bpf/shares.bpf.h.
+std::string ShareOf(std::string_view cgroupPath, std::string_view intercepted, int level,
+                    const std::function<bool(const std::string& path)>& isDelegated);
 
 }  // namespace kveil::intercept

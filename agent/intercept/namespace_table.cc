@@ -378,7 +378,7 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
 
 bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
   const auto pid = static_cast<pid_t>(refused.pid);
-  const std::string share = cgroups_.ShareOf(cgroups_.PathOf(refused.cgroupId).value_or(""));
+  const std::string share = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
   if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share)) return true;
   // It costs as much as the process has threads, so a workload pays for it in time.
   Clock::time_point& next = nextWalk_[refused.share];

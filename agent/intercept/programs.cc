@@ -1,6 +1,7 @@
 // Loads the programs with libbpf and words what the kernel says against them.
 #include "intercept/programs.h"
 
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,9 +64,9 @@ std::vector<Programs::PinnedMap> Programs::PinnedMaps() const {
   // The targets are not among them: a program keeps the table that it was loaded with, so a restart with another
   // configuration changes programs and targets in one step.
   const auto& maps = skeleton_->maps;
-  return {{maps.learned, 2},   {maps.own_sockets, 1}, {maps.redirected, 1}, {maps.accepted, 1},
-          {maps.interim, 2},   {maps.shares, 2},      {maps.served, 1},     {maps.sources, 2},
-          {maps.heartbeat, 1}, {maps.events, 1},      {maps.listening, 1},  {maps.held, 1}};
+  return {{maps.learned, 2},   {maps.own_sockets, 1}, {maps.redirected, 2}, {maps.accepted, 2},
+          {maps.interim, 3},   {maps.shares, 3},      {maps.served, 1},     {maps.sources, 2},
+          {maps.heartbeat, 1}, {maps.events, 2},      {maps.listening, 1},  {maps.held, 1}};
 }
 
 absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings& settings,
@@ -77,6 +78,10 @@ absl::StatusOr<Programs> Programs::Load(const PinDirectory& pins, const Settings
   }
   auto& constants = *programs.skeleton_->rodata;
   constants.intercepted_cgroup = settings.interceptedCgroup;
+  constants.workload_level = static_cast<uint32_t>(settings.workloadLevel);
+  if (::getrandom(constants.slot_key, sizeof(constants.slot_key), 0) != sizeof(constants.slot_key)) {
+    return absl::InternalError(StrCat("no random numbers: ", std::strerror(errno)));
+  }
   constants.listen_port = settings.listenPort;
   constants.bypass_when_down = settings.bypassWhenDown;
   constants.heartbeat_timeout = settings.heartbeatTimeout;
@@ -178,6 +183,8 @@ kveil_hold_counts Programs::HoldCounts() const {
           .released = __atomic_load_n(&counts.released, __ATOMIC_RELAXED),
           .ended = __atomic_load_n(&counts.ended, __ATOMIC_RELAXED)};
 }
+
+void Programs::SetAgentCgroup(uint64_t id) { skeleton_->bss->agent_cgroup = id; }
 
 void Programs::Hold(std::chrono::nanoseconds time) { skeleton_->bss->hold_time = static_cast<uint64_t>(time.count()); }
 

@@ -29,6 +29,7 @@ class Programs {
  public:
   struct Settings {
     uint64_t interceptedCgroup;  // its id
+    int workloadLevel;           // below it
     uint16_t listenPort;
     bool bypassWhenDown;
     uint64_t heartbeatTimeout;  // ns
@@ -50,6 +51,7 @@ class Programs {
   int learned() const, ownSockets() const, accepted() const, interim() const, shares() const, served() const,
       sources() const, heartbeat() const, events() const, listening() const;
   kveil_hold_counts HoldCounts() const;
+  void SetAgentCgroup(uint64_t id);
   // How long the first connect in a new namespace is held from now on; zero: it is refused.
   void Hold(std::chrono::nanoseconds time);
 

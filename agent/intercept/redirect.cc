@@ -144,6 +144,7 @@ int Redirect::State::OnEvent(void* self, void* data, size_t size) {
   refused.destination = ToSocketAddress(event.destination);
   refused.netnsCookie = event.netns_cookie;
   refused.cgroupId = event.cgroup_id;
+  refused.shareCgroupId = event.share_cgroup;
   refused.pid = event.pid;
   refused.uid = event.uid;
   refused.family = static_cast<int>(event.family);
@@ -175,6 +176,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   const bool isNew = pins->Links().empty();
   const Programs::Settings settings = {
       .interceptedCgroup = cgroup->id(),
+      .workloadLevel = cgroup->workloadLevel(),
       .listenPort = config.listenPort,
       .bypassWhenDown = config.whenDown == policy::WhenDown::kBypass,
       .heartbeatTimeout = static_cast<uint64_t>(std::chrono::nanoseconds(options.heartbeatTimeout).count()),
@@ -187,6 +189,7 @@ absl::StatusOr<std::unique_ptr<Redirect>> Redirect::Start(const policy::Intercep
   absl::StatusOr<AgentCgroup> agentCgroup = AgentCgroup::Make(state->cgroup.path());
   if (!agentCgroup.ok()) return agentCgroup.status();
   state->agentCgroup.emplace(*std::move(agentCgroup));
+  state->programs.SetAgentCgroup(state->agentCgroup->id());
   state->isNew = isNew;
   state->events.reset(ring_buffer__new(state->programs.events(), State::OnEvent, state.get(), nullptr));
   if (!state->events) return MapError("cannot read the kernel's events");
@@ -238,6 +241,7 @@ absl::StatusOr<Origin> Redirect::OriginOf(int acceptedFd) {
   origin.source = WithoutMapping(*source);
   origin.netnsCookie = found.netns_cookie;
   origin.cgroupId = found.cgroup_id;
+  origin.shareCgroupId = found.share_cgroup;
   origin.uid = found.uid;
   origin.pid = found.pid;
   origin.boundDevice = found.bound_device;
@@ -413,7 +417,13 @@ HeldConnects Redirect::heldConnects() const {
   return {.held = counts.held, .released = counts.released, .ended = counts.ended};
 }
 int Redirect::agentCgroupFd() const { return state_->agentCgroup->fd(); }
-absl::Status Redirect::RepairAgentCgroup() { return state_->agentCgroup->Repair(); }
+
+absl::Status Redirect::RepairAgentCgroup() {
+  absl::Status repaired = state_->agentCgroup->Repair();
+  state_->programs.SetAgentCgroup(state_->agentCgroup->id());
+  return repaired;
+}
+
 const policy::InterceptConfig& Redirect::config() const { return state_->config; }
 
 Redirect::MapCounts Redirect::CountMapElements() const {

@@ -79,17 +79,20 @@ absl::StatusOr<std::unique_ptr<Workloads>> Workloads::Open(const std::string& cg
   return std::unique_ptr<Workloads>(new Workloads(std::move(state)));
 }
 
-policy::Workload Workloads::Find(uint64_t cgroupId, uint32_t pid, uint32_t uid) {
-  policy::Workload workload{.cgroupPath = "", .unit = "", .share = "", .uid = uid, .pid = pid};
+policy::Workload Workloads::Find(const Origin& origin) {
+  policy::Workload workload{.cgroupPath = "", .unit = "", .share = "", .uid = origin.uid, .pid = origin.pid};
   const std::lock_guard lock(state_->mutex);
-  auto known = state_->known.find(cgroupId);
+  auto known = state_->known.find(origin.cgroupId);
   if (known == state_->known.end()) {
-    absl::StatusOr<std::string> path = state_->tree.PathOf(cgroupId);
-    if (!path.ok()) return workload;
+    absl::StatusOr<std::string> path = state_->tree.PathOf(origin.cgroupId);
+    if (!path.ok()) {
+      workload.share = state_->tree.ShareOf(origin.cgroupId, origin.shareCgroupId);
+      return workload;
+    }
     if (state_->known.size() == kMostRemembered) state_->known.clear();
     State::Known found{.path = "", .unit = UnitOf(*path), .share = state_->tree.ShareOf(*path)};
     found.path = *std::move(path);
-    known = state_->known.emplace(cgroupId, std::move(found)).first;
+    known = state_->known.emplace(origin.cgroupId, std::move(found)).first;
   }
   workload.cgroupPath = known->second.path;
   workload.unit = known->second.unit;

@@ -1,12 +1,12 @@
 // Which workload a cgroup is: its path, its systemd unit, and whose share it counts towards.
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "intercept/redirect.h"
 #include "policy/policy.h"
 
 namespace kveil::intercept {
@@ -17,9 +17,10 @@ class Workloads {
   static absl::StatusOr<std::unique_ptr<Workloads>> Open(const std::string& cgroup);
   ~Workloads();
 
-  // The path is empty when the cgroup is gone and was never asked for before: such a workload matches no unit and no
-  // path, and all such have one share together. Any thread; a system call or two the first time, a hash look-up after.
-  policy::Workload Find(uint64_t cgroupId, uint32_t pid, uint32_t uid);
+  // Who opened a connection. The path is empty when the cgroup is gone and was never asked for before: such a workload
+  // matches no unit and no path. Its share is that of the cgroup above; only those of which that is gone, too, have one
+  // together. Any thread; some system calls the first time, a hash look-up after.
+  policy::Workload Find(const Origin& origin);
 
  private:
   struct State;

@@ -58,7 +58,7 @@ class LoadRefusedTest : public testing::Test {
 
 // The verifier itself refuses our own programs here: one writes to a map that somebody made read-only for programs.
 TEST_F(LoadRefusedTest, VerifiersLastLinesAreShownAndNothingIsChanged) {
-  PinMap("v2_interim", BPF_MAP_TYPE_HASH, sizeof(kveil_interim_key), sizeof(kveil_waiting), KVEIL_MAX_INTERIM,
+  PinMap("v3_interim", BPF_MAP_TYPE_HASH, sizeof(kveil_interim_key), sizeof(kveil_waiting), KVEIL_MAX_INTERIM,
          BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
   const auto redirect = Redirect::Start(config);
   EXPECT_TRUE(absl::IsFailedPrecondition(redirect.status())) << redirect.status();
@@ -66,7 +66,7 @@ TEST_F(LoadRefusedTest, VerifiersLastLinesAreShownAndNothingIsChanged) {
               AllOf(HasSubstr("the kernel refuses the BPF programs"), HasSubstr("write into map forbidden"),
                     HasSubstr("carry_origin")));
   ExpectNothingAttached();
-  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_v2_interim"));
+  EXPECT_THAT(NamesIn(config.pinDirectory), ElementsAre("map_v3_interim"));
 }
 
 TEST_F(LoadRefusedTest, PinnedMapOfAnotherLayoutIsNamed) {

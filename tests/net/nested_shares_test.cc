@@ -79,6 +79,14 @@ class NestedSharesTest : public Stage {
     EXPECT_TRUE(Eventually([&] { return refused.IsGiven(); }));
     return workload;
   }
+  static std::string ShareOf(intercept::Workloads& workloads, const Cgroup& cgroup) {
+    intercept::Origin origin;
+    origin.cgroupId = cgroup.id();
+    return workloads.Find(origin).share;
+  }
+  static void Delegate(const Cgroup& cgroup) {
+    Require(::chown(cgroup.path().c_str(), kNobody, kNobody) == 0, "another owner");
+  }
   std::string DialFrom(const Cgroup& cgroup) const {
     return RunWorkload(cgroup, &pod.netns, [this] { return Dial(broker4); });
   }
@@ -103,10 +111,51 @@ TEST_F(NestedSharesTest, WhatIsBelowTheThirdLevelHasOneShareTogether) {
   EXPECT_EQ(DialFrom(other3), kEchoed);
   const auto workloads = intercept::Workloads::Open(config.cgroup);
   ASSERT_TRUE(workloads.ok()) << workloads.status();
-  const auto shareOf = [&](const Cgroup& cgroup) { return (*workloads)->Find(cgroup.id(), 0, 0).share; };
-  EXPECT_THAT(shareOf(part1), testing::EndsWith("/container/node/one/b/c"));
-  EXPECT_EQ(shareOf(part2), shareOf(part1));
-  EXPECT_THAT(shareOf(other3), testing::EndsWith("/container/node/one/b/d"));
+  EXPECT_THAT(ShareOf(**workloads, part1), testing::EndsWith("/container/node/one/b/c"));
+  EXPECT_EQ(ShareOf(**workloads, part2), ShareOf(**workloads, part1));
+  EXPECT_THAT(ShareOf(**workloads, other3), testing::EndsWith("/container/node/one/b/d"));
+}
+
+TEST_F(NestedSharesTest, WhatIsBelowADelegatedCgroupHasOneShareTogether) {
+  Delegate(deep2);
+  const auto workloads = intercept::Workloads::Open(config.cgroup);
+  ASSERT_TRUE(workloads.ok()) << workloads.status();
+  EXPECT_THAT(ShareOf(**workloads, part1), testing::EndsWith("/container/node/one/b"));
+  EXPECT_EQ(ShareOf(**workloads, other3), ShareOf(**workloads, part1));
+}
+
+// As with intercept.cgroup /sys/fs/cgroup/user.slice.
+TEST_F(NestedSharesTest, UserHasOneShareWhereTheInterceptedCgroupIsJustBelowTheHostsRoot) {
+  config.cgroup = node.path();
+  const Cgroup user(node, "user-1000.slice"), manager(user, "user@1000.service");
+  const Cgroup made1(manager, "1"), made2(manager, "2"), otherManager(user, "user@1001.service");
+  Delegate(manager);
+  StartAgent();
+  const auto flood = Exhaust(made1);
+  EXPECT_EQ(DialFrom(made2), "ECONNREFUSED");
+  EXPECT_EQ(DialFrom(otherManager), kEchoed);
+  const auto workloads = intercept::Workloads::Open(config.cgroup);
+  ASSERT_TRUE(workloads.ok()) << workloads.status();
+  EXPECT_THAT(ShareOf(**workloads, made1), testing::EndsWith("/user-1000.slice/user@1000.service"));
+}
+
+TEST_F(NestedSharesTest, ConnectionWhoseCgroupIsGoneCountsForTheOneAbove) {
+  StartAgent();
+  const std::string gone = deep3.path() + "/gone";
+  const std::string outcome = RunWorkload(deep3, &pod.netns, [&]() -> std::string {
+    const Cgroup child(deep3, "gone");
+    Enter(child);
+    const std::string dialled = Dial(broker4);
+    Enter(deep3);
+    return dialled;
+  });
+  ASSERT_EQ(outcome, kEchoed);
+  ASSERT_NE(::access(gone.c_str(), F_OK), 0);
+  const auto workloads = intercept::Workloads::Open(config.cgroup);
+  ASSERT_TRUE(workloads.ok()) << workloads.status();
+  const policy::Workload workload = (*workloads)->Find(agent->LastOrigin());
+  EXPECT_EQ(workload.cgroupPath, "");
+  EXPECT_EQ(workload.share, ShareOf(**workloads, part1));
 }
 
 TEST_F(NestedSharesTest, WhoHasLeftTheInterceptedCgroupTakesNothingFromThoseInIt) {
@@ -127,7 +176,7 @@ TEST_F(NestedSharesTest, LevelsAreTheSameForAnAgentInACgroupNamespace) {
     config.cgroup = ready.directory();
     StartAgent();
     const auto workloads = intercept::Workloads::Open(config.cgroup);
-    Require(workloads.ok() && (*workloads)->Find(part1.id(), 0, 0).share == "/one/b/c", "a share by its path");
+    Require(workloads.ok() && ShareOf(**workloads, part1) == "/one/b/c", "a share by its path");
     ready.Give();
     return PauseForEver();
   });

@@ -140,13 +140,52 @@ TEST_F(SharesTest, WhatIsNotAcceptedForLongIsTakenOut) {
 TEST_F(SharesTest, CountsThatAKilledAgentLeftWrongAreRightAfterTheNextStart) {
   StartAgent();
   agent.reset();
-  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v2_shares").c_str()));
+  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v3_shares").c_str()));
   for (const uint32_t slot : {uint32_t{7}, uint32_t{KVEIL_SHARES + 7}}) {
     const kveil_share share = {.waiting = KVEIL_MAX_WAITING, .second = 0, .events = 0, .padding = 0};
     ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
   }
   StartAgent();
   EXPECT_EQ(Counted(), 0);
+}
+
+// Whoever meets the agent's own cgroup in a slot must not make the node not ready.
+TEST_F(SharesTest, ProbesArriveThoughEverySlotIsUsedUp) {
+  StartAgent();
+  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v3_shares").c_str()));
+  const auto second =
+      static_cast<uint32_t>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::seconds(1));
+  for (uint32_t slot = 0; slot < KVEIL_SHARES + KVEIL_TOP_SHARES; ++slot) {
+    const kveil_share share = {
+        .waiting = KVEIL_MAX_TOP_WAITING, .second = second, .events = KVEIL_MAX_EVENTS, .padding = 0};
+    ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
+  }
+  EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
+  const absl::Status probed = agent->redirect().Probe(std::chrono::seconds(20));
+  EXPECT_TRUE(probed.ok()) << probed;
+  const absl::Status held = agent->redirect().ProbeHold(std::chrono::seconds(20));
+  EXPECT_TRUE(held.ok()) << held;
+}
+
+// Whoever could tell them in advance could have a cgroup that meets a victim's.
+TEST_F(SharesTest, SlotsAreOthersWithEachStart) {
+  const Cgroup one(node, "one"), two(node, "two"), three(node, "three");
+  const auto slots = [&] {
+    auto redirect = intercept::Redirect::Start(config, {.holdTime = std::chrono::milliseconds(0)});
+    Require(redirect.ok(), "a start");
+    std::vector<uint32_t> found;
+    for (int round = 0; round < 2; ++round) {
+      for (const Cgroup* cgroup : {&one, &two, &three}) {
+        EXPECT_EQ(RunWorkload(*cgroup, &pod.netns, [this] { return Dial(broker4); }), "ECONNREFUSED");
+      }
+    }
+    for (const intercept::RefusedConnect& refused : EventsOf(**redirect)) found.push_back(refused.share);
+    return found;
+  };
+  const std::vector<uint32_t> before = slots(), after = slots();
+  ASSERT_EQ(before.size(), 6u);
+  EXPECT_EQ(std::vector(before.begin(), before.begin() + 3), std::vector(before.begin() + 3, before.end()));
+  EXPECT_NE(before, after);
 }
 
 TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {

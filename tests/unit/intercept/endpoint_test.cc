@@ -42,14 +42,14 @@ TEST(EndpointTest, ProbeGoesToLoopback) { EXPECT_EQ(ProbeDestination().Text(), "
 // Both halves and an earlier agent's pinned maps agree on these; another size is another map version.
 TEST(EndpointTest, StructsOfPinnedMapsHaveTheirSizes) {
   EXPECT_EQ(sizeof(kveil_endpoint), 20u);
-  EXPECT_EQ(sizeof(kveil_origin), 56u);
-  EXPECT_EQ(sizeof(kveil_waiting), 64u);
+  EXPECT_EQ(sizeof(kveil_origin), 64u);
+  EXPECT_EQ(sizeof(kveil_waiting), 72u);
   EXPECT_EQ(sizeof(kveil_share), 16u);
   EXPECT_EQ(sizeof(kveil_interim_key), 32u);
   EXPECT_EQ(sizeof(kveil_learned), 16u);
   EXPECT_EQ(sizeof(kveil_source_key), 16u);
   EXPECT_EQ(sizeof(kveil_source), 16u);
-  EXPECT_EQ(sizeof(kveil_event), 56u);
+  EXPECT_EQ(sizeof(kveil_event), 64u);
   EXPECT_EQ(sizeof(kveil_port_ranges), 260u);
 }
 

@@ -68,8 +68,10 @@ TEST(UnitOfTest, EscapedNameIsReadAsSystemdWroteIt) {
 
 TEST(UnitOfTest, SuffixAloneIsNoName) { EXPECT_EQ(UnitOf("/system.slice/.service"), ""); }
 
+bool IsNotDelegated(const std::string& /*path*/) { return false; }
+
 TEST(ShareOfTest, IsTheCgroupThatNobodyLeavesWithoutARight) {
-  const auto share = [](std::string_view path) { return ShareOf(path, "/"); };
+  const auto share = [](std::string_view path) { return ShareOf(path, "/", 3, IsNotDelegated); };
   EXPECT_EQ(share("/system.slice/a.service"), "/system.slice/a.service");
   EXPECT_EQ(share("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service"),
             "/user.slice/user-1000.slice/user@1000.service");
@@ -82,15 +84,36 @@ TEST(ShareOfTest, IsTheCgroupThatNobodyLeavesWithoutARight) {
 }
 
 TEST(ShareOfTest, CountsLevelsFromTheInterceptedCgroup) {
-  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet"); };
+  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet", 3, IsNotDelegated); };
   EXPECT_EQ(share("/docker/node/kubelet/pods/burstable/pod1/container"), "/docker/node/kubelet/pods/burstable/pod1");
   EXPECT_EQ(share("/docker/node/kubelet/pods/burstable/pod2"), "/docker/node/kubelet/pods/burstable/pod2");
   EXPECT_EQ(share("/docker/node/kubelet/a"), "/docker/node/kubelet/a");
   EXPECT_EQ(share("/docker/node/kubelet"), "/docker/node/kubelet");
 }
 
+TEST(ShareOfTest, EndsAtTheLevelThatIsAskedFor) {
+  const auto share = [](std::string_view path) { return ShareOf(path, "/user.slice", 2, IsNotDelegated); };
+  EXPECT_EQ(share("/user.slice/user-1000.slice/user@1000.service/app.slice"),
+            "/user.slice/user-1000.slice/user@1000.service");
+  EXPECT_EQ(share("/user.slice/user-1000.slice"), "/user.slice/user-1000.slice");
+  EXPECT_EQ(share("/system.slice/a.service/made"), "/system.slice/a.service");
+}
+
+TEST(ShareOfTest, EndsAtTheFirstCgroupThatIsDelegated) {
+  const auto share = [](std::string_view path, std::string_view intercepted) {
+    return ShareOf(path, intercepted, 3, [](const std::string& one) {
+      return one == "/system.slice/a.service" || one == "/user.slice/user-1000.slice/user@1000.service";
+    });
+  };
+  EXPECT_EQ(share("/system.slice/a.service/made/up", "/"), "/system.slice/a.service");
+  EXPECT_EQ(share("/system.slice/b.service/part", "/"), "/system.slice/b.service/part");
+  const std::string manager = "/user.slice/user-1000.slice/user@1000.service";
+  EXPECT_EQ(share(manager + "/made/up", "/user.slice"), manager);
+  EXPECT_EQ(share(manager + "/made/up", manager), manager) << "all below it is its owner's";
+}
+
 TEST(ShareOfTest, CountsLevelsOfWhoIsOutsideFromTheRoot) {
-  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet"); };
+  const auto share = [](std::string_view path) { return ShareOf(path, "/docker/node/kubelet", 3, IsNotDelegated); };
   EXPECT_EQ(share("/docker/node/kubelet2/a/b/c"), "/docker/node/kubelet2");
   EXPECT_EQ(share("/docker/other"), "/docker/other");
   EXPECT_EQ(share("/docker"), "/docker");
