@@ -91,6 +91,14 @@ struct ProduceGuard::State : proxy::RequestState {
 
   bool empty() const { return refused.empty() && split.empty(); }
 
+  size_t bytes() const override {
+    size_t bytes = sizeof(*this) + split.bytes();
+    for (const Refused& entry : refused) {
+      bytes += sizeof(entry) + entry.address.topic.size() + entry.name.size() + entry.refusal.bytes();
+    }
+    return bytes;
+  }
+
   // Makes the broker's answer to what was forwarded one to the request. The answer then refers to this.
   void Complete(ProduceResponse& response) {
     ProduceAnswer answer(response);

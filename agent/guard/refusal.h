@@ -1,6 +1,7 @@
 // Why records of a partition are not forwarded, in the terms of a Produce response.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -21,6 +22,13 @@ struct Refusal {
   std::string message;  // never holds anything of a record
   std::vector<Record> records;
   uint64_t recordCount = 1;
+
+  // Memory that it takes beyond itself.
+  size_t bytes() const {
+    size_t bytes = message.size() + records.size() * sizeof(Record);
+    for (const Record& record : records) bytes += record.message.size();
+    return bytes;
+  }
 };
 
 inline Refusal Refuse(kafka::ErrorCode code, observe::RefuseReason reason, std::string message, uint64_t recordCount) {

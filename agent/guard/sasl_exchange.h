@@ -1,6 +1,7 @@
 // One SASL exchange as it passes by: whom the client claims to be, and when the broker has taken that for true.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,8 @@ class SaslExchange {
   // broker only).
   const std::string& name() const { return name_; }
   const std::string& mechanism() const { return mechanism_; }
+  // Memory that it takes beyond itself.
+  size_t bytes() const { return mechanism_.size() + name_.size(); }
 
  private:
   enum class Kind { kUnknown, kPlain, kScram, kOauthBearer };

@@ -17,6 +17,9 @@ constexpr size_t kMostTokenBytes = 512 << 10;
 }  // namespace
 
 struct SaslGuard::State : proxy::RequestState {
+  // A later handshake of the connection begins another exchange, and leaves this one to the answers that it waits for.
+  size_t bytes() const override { return sizeof(*this) + sizeof(*exchange) + exchange->bytes(); }
+
   std::shared_ptr<SaslExchange> exchange;
   int clientToken = 0;
 };

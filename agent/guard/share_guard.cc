@@ -57,6 +57,14 @@ struct ShareGuard::State : proxy::RequestState {
   std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   int64_t maxBytes = 0;
   std::vector<ShareFetchResponse::Topic> refused;
+
+  size_t bytes() const override {
+    size_t bytes = sizeof(*this);
+    for (const ShareFetchResponse::Topic& topic : refused) {
+      bytes += sizeof(topic) + topic.partitions.size() * sizeof(topic.partitions[0]);
+    }
+    return bytes;
+  }
 };
 
 ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {

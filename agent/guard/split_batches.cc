@@ -54,6 +54,16 @@ size_t SplitBatches::Batch::largestPart() const {
   return largest;
 }
 
+size_t SplitBatches::bytes() const {
+  size_t bytes = 0;
+  for (const Batch& batch : batches_) {
+    bytes += sizeof(batch) + batch.address.topic.size() + batch.parts.size() * sizeof(Part) + batch.refusal.bytes();
+    if (batch.id.has_value()) bytes += batch.id->producer.cluster.size() + batch.id->producer.topic.size();
+    if (batch.unknownLimit.has_value()) bytes += batch.unknownLimit->topic.size();
+  }
+  return bytes;
+}
+
 // What the broker says of the part that went ahead in this round; nullptr: it says nothing.
 void SplitBatches::Batch::Take(size_t round, const ProduceResponse::Partition* answer) {
   const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;

@@ -11,6 +11,7 @@
 // take it before anything that came behind it can get past it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -67,6 +68,9 @@ class SplitBatches {
   explicit SplitBatches(SplitMemory& memory) : memory_(memory) {}
 
   bool empty() const { return batches_.empty(); }
+
+  // Memory that they take, without the parts themselves.
+  size_t bytes() const;
 
   // A batch of two or more parts that is remembered, or one that has an unknown limit.
   void Add(Batch batch) { batches_.push_back(std::move(batch)); }

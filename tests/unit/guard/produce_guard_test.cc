@@ -327,5 +327,17 @@ TEST_F(ProduceGuardTest, countsWhatItSealedAndRefused) {
   EXPECT_EQ(metrics_.totals().refused, 2u);
 }
 
+// The connection is not read while too much is owed to it.
+TEST_F(ProduceGuardTest, whatIsRememberedOfRefusalsCounts) {
+  const auto bytesOf = [&](int32_t partitions, std::string_view topic) {
+    std::vector<std::pair<int32_t, Bytes>> refused;
+    for (int32_t i = 0; i < partitions; ++i) refused.emplace_back(i, bad_);
+    return Produce({Topic(topic, std::move(refused))}).verdict.state->bytes();
+  };
+  const size_t one = bytesOf(1, "clicks");
+  EXPECT_LT(one, 1024u);
+  EXPECT_GT(bytesOf(101, "clicks"), one + 100 * 200);
+}
+
 }  // namespace
 }  // namespace kveil::guard

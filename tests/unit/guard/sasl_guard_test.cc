@@ -179,5 +179,13 @@ TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
   }
 }
 
+TEST_F(SaslGuardTest, theNameThatIsClaimedCountsUntilItIsAnswered) {
+  EXPECT_TRUE(Handshake("PLAIN").forwarded());
+  EXPECT_LT(Authenticate(StrCat(kNul, "alice", kNul, "secret")).verdict.state->bytes(), 1024u);
+  EXPECT_TRUE(Handshake("PLAIN").forwarded());
+  const std::string longest(100'000, 'a');
+  EXPECT_GT(Authenticate(StrCat(kNul, longest, kNul, "secret")).verdict.state->bytes(), longest.size());
+}
+
 }  // namespace
 }  // namespace kveil::guard

@@ -344,5 +344,12 @@ TEST_F(ShareGuardTest, closesOnAVersionThatItCannotRead) {
   EXPECT_NE(asked.verdict.reason.find("ShareFetch version 3"), std::string::npos);
 }
 
+TEST_F(ShareGuardTest, whatIsRememberedOfRefusalsCounts) {
+  ShareFetchRequest request = RequestFor({kPrivate}, 0);
+  EXPECT_LT(Request(*guard_, kVersion, request).verdict.state->bytes(), 1024u);
+  for (int32_t i = 10; i < 1010; ++i) request.topics[0].partitions.emplace_back().partitionIndex = i;
+  EXPECT_GT(Request(*guard_, kVersion, request).verdict.state->bytes(), 1000u * 32);
+}
+
 }  // namespace
 }  // namespace kveil::guard

@@ -542,5 +542,11 @@ TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
   EXPECT_EQ(Send(batch_), 0);
 }
 
+TEST_F(SplitBatch, whatIsRememberedOfEachCountsUntilItIsAnswered) {
+  const RequestResult asked = Produce({Topic("orders", {{0, batch_}})});
+  ASSERT_TRUE(asked.rewritten());
+  EXPECT_GT(asked.verdict.state->bytes(), sizeof(SplitBatches) + sizeof(SplitBatches::Batch));
+}
+
 }  // namespace
 }  // namespace kveil::guard
