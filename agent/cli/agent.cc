@@ -289,6 +289,7 @@ void Agent::RefreshHealth() {
   NoteOf("unserved", namespaces_->Unserved());
   NoteOf("learned", redirect_->LearnedHealth());
   NoteOf("producers", shared_->ProducersHealth());
+  NoteOf("fetchSessions", shared_->FetchSessionsHealth());
   NoteOf("brokers", brokers_->Health());
   NoteOf("names", names_->Health());
   NoteOf("topics", shared_->topicNames.Health());

@@ -35,6 +35,7 @@ constexpr int32_t kNewSession = 0;
 constexpr size_t kUsualRatio = 4;
 // Partitions of a connection that are remembered for having had no records.
 constexpr size_t kMostStarved = 256;
+constexpr std::chrono::milliseconds kRoomPause{50};
 
 void Deny(FetchResponse::Partition& partition, ErrorCode code) {
   partition.errorCode = code;
@@ -51,8 +52,12 @@ bool HasRecords(const FetchResponse::Partition& partition) {
 struct FetchGuard::State : proxy::RequestState {
   // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
   bool WantsResponse() override { return session->NeedsGuard() || isNeededAnyway; }
+  // A session counts with the request that began it.
+  size_t bytes() const override { return sizeof(*this) + (isFirst ? session->memoryNotCharged() : 0); }
 
   std::shared_ptr<FetchSession> session;
+  bool isFirst = false;    // of its session
+  bool isRefused = false;  // its session was ended, for want of room
   std::chrono::milliseconds maxWait{0};
   int64_t maxBytes = 0;  // of the records of all partitions
   bool recordsHaveHeaders = true;
@@ -60,14 +65,50 @@ struct FetchGuard::State : proxy::RequestState {
   bool isNeededAnyway = false;
 };
 
-std::shared_ptr<FetchSession> FetchGuard::SessionFor(const FetchRequest& request, proxy::MemoryBudget& budget) {
-  std::shared_ptr<FetchSession> session = session_;
-  if (session == nullptr || !session->ContinuesWith(request)) {
-    session = std::make_shared<FetchSession>(shared_, budget, request);
+// Notes what the request asks for. Where there is no room for a session, its client goes on without: as with a broker
+// that has no place for it, or has given its place away. Returns whether that changed the request. An error: other
+// fetches of the workload have all its room, and none was answered in time.
+io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::Upstream& upstream,
+                                                  proxy::MemoryBudget& budget, State& state) {
+  if (session_ != nullptr && session_->ContinuesWith(request)) {
+    state.session = session_;
+    if (session_->Apply(request)) co_return false;
+    session_ = nullptr;
+    NoteNotKept();
+    // The broker ends it; the client hears that it is not there any more, and says all again.
+    state.isRefused = true;
+    request.sessionEpoch = kNoSession;
+    request.topics.clear();
+    request.forgottenTopicsData.clear();
+    co_return true;
   }
-  session->Apply(request);
-  session_ = request.sessionEpoch == kNoSession ? nullptr : session;
-  return session;
+  session_ = nullptr;  // its room may be needed
+  state.session = std::make_shared<FetchSession>(shared_, budget, connection_.workload.share, request);
+  state.isFirst = true;
+  bool isTaken = state.session->Apply(request);
+  const bool endsWithAnswer = !isTaken && request.sessionEpoch == kNewSession;
+  if (endsWithAnswer) {
+    NoteNotKept();
+    request.sessionEpoch = kNoSession;
+    state.session->EndWithAnswer();
+    isTaken = state.session->Apply(request);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + shared_.limits.roomTimeout;
+  while (!isTaken) {
+    if (upstream.IsApplicationGone() || std::chrono::steady_clock::now() > deadline) {
+      co_return absl::ResourceExhaustedError("the workload's fetches that are not answered have all its room");
+    }
+    co_await loop_.Sleep(kRoomPause);
+    isTaken = state.session->Apply(request);
+  }
+  if (request.sessionEpoch != kNoSession) session_ = state.session;
+  co_return endsWithAnswer;
+}
+
+void FetchGuard::NoteNotKept() {
+  shared_.FetchSessionNotKept();
+  if (std::exchange(saidNotKept_, true)) return;
+  log::Warning("fetch.sessionNotKept", {{"connection", connection_.id}, {"workload", connection_.workload.share}});
 }
 
 // A response that is longer than the agent may hold would end the connection, again and again. Returns whether the
@@ -103,9 +144,12 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
 
-  const bool changed = LowerBounds(*decoded, version);
+  const bool isLowered = LowerBounds(*decoded, version);
   auto state = std::make_unique<State>();
-  state->session = SessionFor(*decoded, output.arena.budget());
+  auto taking = TakeIn(*decoded, upstream, output.arena.budget(), *state);
+  const absl::StatusOr<bool> taken = co_await std::move(taking);
+  if (!taken.ok()) co_return RequestVerdict::Close(std::string(taken.status().message()));
+  const bool changed = isLowered || *taken;
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
   state->maxBytes = version >= kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
   state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
@@ -115,7 +159,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   }
   const bool namesSession = decoded->sessionEpoch == kNewSession;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
-  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers;
+  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers || state->isRefused;
   if (changed) co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
@@ -130,6 +174,12 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   const bool leftOut = co_await std::move(learning);
 
   const auto& ours = static_cast<const State&>(*state);
+  if (ours.isRefused) {
+    if (decoded->errorCode == ErrorCode::kNone) decoded->errorCode = ErrorCode::kFetchSessionIdNotFound;
+    decoded->sessionId = 0;
+    decoded->responses.clear();
+    co_return RewriteResponse(response, *decoded, output);
+  }
   ours.session->SetId(decoded->sessionId);
   // The broker has no session, or has it no more: no request will go on with it.
   const bool hasSession = decoded->sessionId != 0 && decoded->errorCode == ErrorCode::kNone;

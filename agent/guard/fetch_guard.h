@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
 #include "guard/client_facts.h"
 #include "guard/denial_log.h"
 #include "guard/fetch_session.h"
@@ -61,7 +62,9 @@ class FetchGuard : public proxy::Interceptor {
     std::vector<Readable> readable;
   };
 
-  std::shared_ptr<FetchSession> SessionFor(const kafka::FetchRequest& request, proxy::MemoryBudget& budget);
+  io::Task<absl::StatusOr<bool>> TakeIn(kafka::FetchRequest& request, proxy::Upstream& upstream,
+                                        proxy::MemoryBudget& budget, State& state);
+  void NoteNotKept();
   bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
   void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                   Progress& progress);
@@ -79,6 +82,7 @@ class FetchGuard : public proxy::Interceptor {
   RecordsOpener opener_;
   TopicLookup lookup_;
   std::shared_ptr<FetchSession> session_;
+  bool saidNotKept_ = false;
   DenialLog denials_;
   // Partitions (hashes of them) whose records did not fit into a response at all, in the order in which that happened.
   // Of those in a response, the one that has waited for longest comes first. The responses between may be of others.

@@ -39,10 +39,11 @@ class FetchPositions {
     bool added = false;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
       const auto [entry, isNew] = topics_.try_emplace(KeyOf(topic.topic, topic.topicId));
+      if (isNew) memory_ += kTopicBytes + topic.topic.size();
       added = added || isNew;
       for (const kafka::FetchRequest::Partition& partition : topic.partitions) {
         const auto [asked, isNewPartition] = entry->second.try_emplace(partition.partition);
-        partitionCount_ += isNewPartition ? 1 : 0;
+        if (isNewPartition) memory_ += kAskedBytes;
         asked->second = {partition.fetchOffset, partition.partitionMaxBytes};
       }
     }
@@ -58,11 +59,25 @@ class FetchPositions {
     return asked == found->second.end() ? nullptr : &asked->second;
   }
 
-  // About how many bytes of memory so much takes, tables that are half empty included.
-  static size_t MemoryFor(size_t topics, size_t partitions) { return topics * kTopicBytes + partitions * kAskedBytes; }
+  // About how many bytes of memory it takes, tables that are half empty included.
+  size_t memory() const { return memory_; }
+  // And how many more it takes, at most, to take a request in.
+  size_t MemoryFor(const kafka::FetchRequest& request) const {
+    size_t bytes = 0;
+    for (const kafka::FetchRequest::Topic& topic : request.topics) {
+      const auto known = topics_.find(KeyOf(topic.topic, topic.topicId));
+      if (known == topics_.end()) {
+        bytes += kTopicBytes + topic.topic.size() + topic.partitions.size() * kAskedBytes;
+        continue;
+      }
+      for (const kafka::FetchRequest::Partition& partition : topic.partitions) {
+        if (!known->second.contains(partition.partition)) bytes += kAskedBytes;
+      }
+    }
+    return bytes;
+  }
 
   const Topics& topics() const { return topics_; }
-  size_t partitionCount() const { return partitionCount_; }  // of all topics
 
   static TopicKey KeyOf(std::string_view name, const kafka::TopicId& id) {
     TopicKey key;
@@ -78,12 +93,14 @@ class FetchPositions {
   void Forget(const kafka::FetchRequest::ForgottenTopic& topic) {
     const auto found = topics_.find(KeyOf(topic.topic, topic.topicId));
     if (found == topics_.end()) return;
-    for (const int32_t partition : topic.partitions) partitionCount_ -= found->second.erase(partition);
-    if (found->second.empty()) topics_.erase(found);
+    for (const int32_t partition : topic.partitions) memory_ -= found->second.erase(partition) * kAskedBytes;
+    if (!found->second.empty()) return;
+    memory_ -= kTopicBytes + topic.topic.size();
+    topics_.erase(found);
   }
 
   Topics topics_;
-  size_t partitionCount_ = 0;
+  size_t memory_ = 0;
 };
 
 }  // namespace kveil::guard

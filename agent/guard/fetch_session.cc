@@ -4,43 +4,43 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace kveil::guard {
 namespace {
 
-// What every connection may have without being charged: some hundred partitions.
+// What each may have without being charged: some hundred partitions.
 constexpr size_t kFreeBytes = 16 << 10;
+// More than the partitions of any broker: of a request or a session that names more nothing is remembered.
+constexpr size_t kMostBytes = 8 << 20;
 
 }  // namespace
 
-FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const kafka::FetchRequest& first)
-    : shared_(shared), budget_(budget) {
+FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, std::string workload,
+                           const kafka::FetchRequest& first)
+    : shared_(shared), budget_(budget), workload_(std::move(workload)) {
   // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed.
-  isForeign_ = first.sessionEpoch > 0;
-  if (isForeign_) id_ = first.sessionId;
+  isForeign_ = first.sessionEpoch > 0 || positions_.MemoryFor(first) > kMostBytes;
+  if (first.sessionEpoch > 0) id_ = first.sessionId;
+  if (first.sessionEpoch < 0) kept_ = Kept::kUntilAnswered;
 }
 
 bool FetchSession::Charge(size_t bytes) {
   bytes -= std::min(bytes, kFreeBytes);
-  if (bytes > charged_ && !budget_.TryKeep(bytes - charged_)) return false;
-  if (bytes < charged_) budget_.ReleaseKept(charged_ - bytes);
+  if (bytes > charged_ && !budget_.TryKeep(workload_, bytes - charged_, kept_)) return false;
+  if (bytes < charged_) budget_.ReleaseKept(workload_, charged_ - bytes, kept_);
   charged_ = bytes;
   return true;
 }
 
-void FetchSession::Apply(const kafka::FetchRequest& request) {
-  if (isForeign_) return;
-  size_t partitions = positions_.partitionCount();
-  for (const kafka::FetchRequest::Topic& topic : request.topics) partitions += topic.partitions.size();
-  if (!Charge(FetchPositions::MemoryFor(positions_.topics().size() + request.topics.size(), partitions))) {
-    isForeign_ = true;
-    positions_ = FetchPositions();
-    Charge(0);
-    return;
-  }
+bool FetchSession::Apply(const kafka::FetchRequest& request) {
+  if (isForeign_) return true;
+  const size_t needed = positions_.memory() + positions_.MemoryFor(request);
+  if (needed > kMostBytes || !Charge(needed)) return false;
   if (positions_.Apply(request)) topicsChanged_ = true;
-  Charge(FetchPositions::MemoryFor(positions_.topics().size(), positions_.partitionCount()));
+  Charge(positions_.memory());
+  return true;
 }
 
 std::vector<kafka::TopicId> FetchSession::IdsToLearn(const kafka::FetchRequest& request) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "guard/fetch_positions.h"
@@ -11,11 +12,12 @@
 
 namespace kveil::guard {
 
-// What it remembers is charged to the worker's memory. When there is no room, it is as one that was begun elsewhere.
+// What it remembers is charged to the worker's memory, within the share of the workload (policy::Workload::share).
 class FetchSession {
  public:
-  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const kafka::FetchRequest& first);
-  ~FetchSession() { budget_.ReleaseKept(charged_); }
+  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, std::string workload,
+               const kafka::FetchRequest& first);
+  ~FetchSession() { budget_.ReleaseKept(workload_, charged_, kept_); }
   FetchSession(const FetchSession&) = delete;
   FetchSession& operator=(const FetchSession&) = delete;
 
@@ -23,7 +25,10 @@ class FetchSession {
   bool ContinuesWith(const kafka::FetchRequest& request) const {
     return request.sessionEpoch > 0 && request.sessionId == id_;
   }
-  void Apply(const kafka::FetchRequest& request);
+  // Takes in what a request says. False, and nothing is taken in, when there is no room for that.
+  bool Apply(const kafka::FetchRequest& request);
+  // Before anything was taken in: no request will go on with it, so that its room is free again with the answer.
+  void EndWithAnswer() { kept_ = Kept::kUntilAnswered; }
   // The broker's name for it, once its first answer is there. Of one begun elsewhere it is the request's.
   void SetId(int32_t id) {
     if (!isForeign_) id_ = id;
@@ -33,19 +38,26 @@ class FetchSession {
   bool NeedsGuard();
   // The ids of its topics, if names may be missing; of what was begun elsewhere those in the request.
   std::vector<kafka::TopicId> IdsToLearn(const kafka::FetchRequest& request) const;
+  // Memory that is not charged.
+  size_t memoryNotCharged() const { return sizeof(*this) + positions_.memory() - charged_; }
   // nullptr where it is not known.
   const FetchPositions::Asked* Find(const TopicKey& topic, int32_t partition) const {
     return isForeign_ ? nullptr : positions_.Find(topic, partition);
   }
 
  private:
+  using Kept = proxy::MemoryBudget::Kept;
+
   bool Charge(size_t bytes);
 
   const SharedState& shared_;
   proxy::MemoryBudget& budget_;
+  const std::string workload_;
+  Kept kept_ = Kept::kUntilForgotten;
   size_t charged_ = 0;
   int32_t id_ = 0;  // 0 until the broker's answer names it
-  // Its topics are not known, so everything it answers is looked at: it was begun on another connection.
+  // Its topics are not known, so everything it answers is looked at: it was begun on another connection, or has more
+  // partitions than are remembered.
   bool isForeign_ = false;
   FetchPositions positions_;
   // Worked out for these topics and this generation of the policies.

@@ -26,6 +26,8 @@ struct GuardLimits {
   // Bytes of batches, decompressed, that are worked on for one response; the rest is left for the reader's next fetch.
   size_t workOfResponse = 128 << 20;
   std::chrono::milliseconds keyTimeout{5'000};  // how long a frame waits for keys before it is answered with an error
+  // How long a fetch waits for others of its workload, for room to remember what it asks for.
+  std::chrono::milliseconds roomTimeout{5'000};
 };
 
 struct SharedState {
@@ -51,16 +53,31 @@ struct SharedState {
   }
   // Whether that was within the last minute, for `kveil status`.
   absl::Status ProducersHealth() const {
-    const Clock::time_point last(notRememberedAt_.load(std::memory_order_relaxed));
-    if (last == Clock::time_point() || Clock::now() - last > std::chrono::minutes(1)) return absl::OkStatus();
+    if (!WasInLastMinute(notRememberedAt_)) return absl::OkStatus();
     return absl::ResourceExhaustedError(
         "some workload has, or all have, more refused or split batches of idempotent producers under way than are "
         "remembered: its connections are closed, or its batches refused, until those have come again");
   }
 
+  // A workload's fetch sessions take all its room.
+  void FetchSessionNotKept() { notKeptAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
+  absl::Status FetchSessionsHealth() const {
+    if (!WasInLastMinute(notKeptAt_)) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        "some workload has more fetch sessions, or larger ones, than are remembered: further consumers of it name all "
+        "their partitions in every fetch");
+  }
+
  private:
   using Clock = std::chrono::steady_clock;
+
+  static bool WasInLastMinute(const std::atomic<Clock::duration>& at) {
+    const Clock::time_point last(at.load(std::memory_order_relaxed));
+    return last != Clock::time_point() && Clock::now() - last <= std::chrono::minutes(1);
+  }
+
   std::atomic<Clock::duration> notRememberedAt_{};
+  std::atomic<Clock::duration> notKeptAt_{};
 };
 
 }  // namespace kveil::guard

@@ -9,9 +9,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <deque>
+#include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "io/event.h"
 #include "io/task.h"
+#include "proxy/workload_share.h"
 
 namespace kveil::proxy {
 
@@ -70,15 +73,35 @@ class MemoryBudget {
     Serve();
   }
 
-  // What a connection has the agent remember between its messages: an eighth of the share, as nobody who waits for
-  // room can know when it ends. False, and nothing taken, when that is used up.
-  bool TryKeep(size_t bytes) {
-    if (kept_ + bytes > limit_ / 8 || used() + bytes > limit_) return false;
+  // What connections have the agent remember between their messages: an eighth of the share, as nobody who waits for
+  // room can know when it ends. Of that each workload, by the name of its share, has its part (IsWithinShare).
+  enum class Kept {
+    kUntilForgotten,
+    // This has an end. So that everybody gets there, a workload may always have one such piece, whatever it takes.
+    kUntilAnswered,
+  };
+
+  // False, and nothing taken, when that is used up.
+  bool TryKeep(const std::string& workload, size_t bytes, Kept kept) {
+    const size_t room = limit_ / 8 - std::min(kept_, limit_ / 8);
+    const auto found = keptBy_.find(workload);
+    const KeptBytes has = found == keptBy_.end() ? KeptBytes() : found->second;
+    const bool fits = bytes <= room && used() + bytes <= limit_ && IsWithinShare(has.all + bytes, 0, room - bytes);
+    const bool isOnlyOne = kept == Kept::kUntilAnswered && has.untilAnswered == 0;
+    if (!fits && !isOnlyOne) return false;
     kept_ += bytes;
+    KeptBytes& of = keptBy_[workload];
+    of.all += bytes;
+    if (kept == Kept::kUntilAnswered) of.untilAnswered += bytes;
     return true;
   }
-  void ReleaseKept(size_t bytes) {
+  void ReleaseKept(const std::string& workload, size_t bytes, Kept kept) {
+    if (bytes == 0) return;
     kept_ -= bytes;
+    const auto found = keptBy_.find(workload);
+    found->second.all -= bytes;
+    if (kept == Kept::kUntilAnswered) found->second.untilAnswered -= bytes;
+    if (found->second.all == 0) keptBy_.erase(found);
     Serve();
   }
 
@@ -105,6 +128,10 @@ class MemoryBudget {
   bool scarce() const { return isWaitedFor() || used() > limit_ / 2; }
 
  private:
+  struct KeptBytes {
+    size_t all = 0;
+    size_t untilAnswered = 0;
+  };
   struct Waiter {
     explicit Waiter(size_t bytes) : bytes(bytes) {}
     size_t bytes;
@@ -136,6 +163,7 @@ class MemoryBudget {
   size_t frames_ = 0;
   size_t output_ = 0;
   size_t kept_ = 0;
+  absl::flat_hash_map<std::string, KeptBytes> keptBy_;  // by workload
   size_t owed_ = 0;
   std::deque<Waiter*> frameWaiters_;
   std::deque<Waiter*> outputWaiters_;

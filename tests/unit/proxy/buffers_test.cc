@@ -270,5 +270,46 @@ TEST_F(MemoryBudgetTest, letsTheOnlyOutputGrowWhateverItTakes) {
   EXPECT_TRUE(budget_.TryGrowOutput(0, 15));
 }
 
+// An eighth is for what connections have the agent remember, and a workload gets four fifths of that.
+class KeptMemory : public testing::Test {
+ protected:
+  static constexpr auto kForgotten = MemoryBudget::Kept::kUntilForgotten;
+  static constexpr auto kAnswered = MemoryBudget::Kept::kUntilAnswered;
+
+  size_t TakeAll(const std::string& workload) {
+    size_t taken = 0;
+    while (budget_.TryKeep(workload, 10, kForgotten)) taken += 10;
+    return taken;
+  }
+
+  MemoryBudget budget_{80'000};
+};
+
+TEST_F(KeptMemory, oneWorkloadLeavesRoomForOthers) {
+  EXPECT_FALSE(budget_.TryKeep("a", 9000, kForgotten)) << "all at once";
+  const size_t first = TakeAll("a");
+  EXPECT_EQ(first, 8000u);
+  const size_t second = TakeAll("b");
+  EXPECT_GT(second, 1000u);
+  EXPECT_GT(TakeAll("c"), 100u);
+  budget_.ReleaseKept("a", first, kForgotten);
+  EXPECT_GT(TakeAll("b"), 4000u);
+  EXPECT_LE(budget_.used(), 10'000u);
+}
+
+TEST_F(KeptMemory, aWorkloadAlwaysHasRoomForOneThingThatEndsWithItsAnswer) {
+  const size_t taken = TakeAll("a");
+  EXPECT_TRUE(budget_.TryKeep("a", 50'000, kAnswered));
+  EXPECT_FALSE(budget_.TryKeep("a", 10, kAnswered)) << "a second one";
+  EXPECT_FALSE(budget_.TryKeep("b", 10, kForgotten)) << "there is nothing left now";
+  EXPECT_TRUE(budget_.TryKeep("b", 10, kAnswered));
+  budget_.ReleaseKept("a", 50'000, kAnswered);
+  EXPECT_TRUE(budget_.TryKeep("a", 10, kAnswered));
+  budget_.ReleaseKept("a", 10, kAnswered);
+  budget_.ReleaseKept("b", 10, kAnswered);
+  budget_.ReleaseKept("a", taken, kForgotten);
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
 }  // namespace
 }  // namespace kveil::proxy

@@ -1,0 +1,266 @@
+// What the agent remembers of fetches: within the share of their workload. Whoever says all in each request loses
+// nothing for want of room, and whoever does not is told to.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "guard/fetch_guard.h"
+#include "interceptor_fixture.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::FetchRequest;
+using kafka::FetchResponse;
+using Kept = proxy::MemoryBudget::Kept;
+
+constexpr int16_t kVersion = 12;
+constexpr int32_t kMany = 2000;  // partitions: more than are remembered for nothing
+
+class FetchRoomTest : public InterceptorTest {
+ protected:
+  FetchRoomTest() {
+    UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]})");
+    guard_ = GuardOf(connection_);
+    others_.workload.unit = "other.service";
+    others_.workload.share = "/system.slice/other.service";
+    shared_->limits.roomTimeout = std::chrono::milliseconds(150);
+  }
+  ~FetchRoomTest() override {
+    budget_.ReleaseKept(ours(), taken_, Kept::kUntilForgotten);
+    guard_.reset();
+    EXPECT_EQ(budget_.used(), 0u);
+  }
+
+  std::unique_ptr<FetchGuard> GuardOf(const proxy::ConnectionInfo& connection) {
+    return std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection, std::make_shared<ClientFacts>());
+  }
+  std::string ours() const { return connection_.workload.share; }
+  // As by very many sessions of this workload.
+  void TakeAllRoom() {
+    constexpr size_t kStep = 16 << 10;
+    while (budget_.TryKeep(ours(), kStep, Kept::kUntilForgotten)) taken_ += kStep;
+  }
+
+  static FetchRequest Asking(int32_t epoch, int32_t partitions, int64_t offset = 0, std::string_view topic = "clicks") {
+    FetchRequest request;
+    request.maxBytes = 1 << 20;
+    request.sessionEpoch = epoch;
+    request.sessionId = epoch > 0 ? 77 : 0;
+    if (partitions == 0) return request;
+    FetchRequest::Topic& asked = request.topics.emplace_back();
+    asked.topic = topic;
+    for (int32_t i = 0; i < partitions; ++i) {
+      FetchRequest::Partition& partition = asked.partitions.emplace_back();
+      partition.partition = i;
+      partition.fetchOffset = offset;
+      partition.partitionMaxBytes = 1 << 20;
+    }
+    return request;
+  }
+  // The session epoch that reaches the broker.
+  int32_t EpochSent(const RequestResult& asked, int32_t epoch) {
+    return asked.rewritten() ? WrittenRequest<FetchRequest>(asked.written, kVersion).sessionEpoch : epoch;
+  }
+  // The broker's answer to the first request of a session.
+  static FetchResponse Begun() {
+    FetchResponse response;
+    response.sessionId = 77;
+    return response;
+  }
+  // Of three records the last two are erased and the first lies before the offset asked for, 101.
+  void ExpectThatTheOffsetIsKnown(const RequestResult& asked) {
+    const ByteBuffer sealed = SealedAt100({"bert", "anna", "anna"});
+    Erase("anna");
+    FetchResponse response;
+    FetchResponse::Topic& topic = response.responses.emplace_back();
+    topic.topic = "clicks";
+    topic.partitions.emplace_back().records = sealed;
+    const ResponseResult answer = Response(*guard_, kVersion, response, asked.verdict.state.get());
+    ASSERT_TRUE(answer.rewritten());
+    const auto got = WrittenResponse<FetchResponse>(answer.written, kVersion);
+    EXPECT_TRUE(Read(*got.responses.at(0).partitions.at(0).records).header.isControl());
+  }
+  ByteBuffer SealedAt100(const std::vector<std::string>& users) {
+    TestBatch batch;
+    batch.baseOffset = 100;
+    std::vector<TestRecord> records;
+    for (const std::string& user : users) records.push_back(ClickOf(user));
+    return Sealed(std::move(records), batch);
+  }
+
+  proxy::ConnectionInfo others_;
+  std::unique_ptr<FetchGuard> guard_;
+  size_t taken_ = 0;
+};
+
+// What a connection has the agent remember is bounded, and ends with it.
+TEST_F(FetchRoomTest, sessionsThatTheBrokerDoesNotKnowTakeNoMemory) {
+  FetchRequest request;
+  request.maxBytes = 1 << 20;
+  request.sessionId = 4711;
+  request.sessionEpoch = 5;
+  FetchRequest::Topic& topic = request.topics.emplace_back();
+  topic.topic = "clicks";
+  for (int32_t round = 0; round < 12; ++round) {
+    topic.partitions.clear();
+    for (int32_t i = 0; i < 20'000; ++i) topic.partitions.emplace_back().partition = round * 20'000 + i;
+    RequestResult asked = Request(*guard_, kVersion, request);
+    EXPECT_TRUE(asked.wantsResponse());
+    EXPECT_LT(budget_.used(), 1u << 20);
+  }
+}
+
+TEST_F(FetchRoomTest, sessionsAreForgottenWhenTheBrokerHasNone) {
+  FetchRequest request;
+  request.maxBytes = 1 << 20;
+  request.sessionEpoch = 0;
+  FetchRequest::Topic& topic = request.topics.emplace_back();
+  topic.topic = "free";
+  for (int32_t i = 0; i < 20'000; ++i) topic.partitions.emplace_back().partition = i;
+  FetchResponse response;
+  {
+    RequestResult asked = Request(*guard_, kVersion, request);
+    EXPECT_GT(budget_.used(), 500'000u);
+    EXPECT_TRUE(Response(*guard_, kVersion, response, asked.verdict.state.get()).forwarded());
+  }
+  EXPECT_EQ(budget_.used(), 0u) << "the broker gave it no session";
+  response.sessionId = 77;
+  {
+    RequestResult asked = Request(*guard_, kVersion, request);
+    EXPECT_TRUE(Response(*guard_, kVersion, response, asked.verdict.state.get()).forwarded());
+  }
+  EXPECT_GT(budget_.used(), 500'000u);
+  request.sessionEpoch = -1;
+  request.topics.clear();
+  EXPECT_TRUE(Request(*guard_, kVersion, request).forwarded());
+  EXPECT_EQ(budget_.used(), 0u) << "the client has closed it";
+}
+
+TEST_F(FetchRoomTest, oneWorkloadsSessionsLeaveRoomForThoseOfOthers) {
+  TakeAllRoom();
+  const FetchRequest request = Asking(0, kMany);
+  EXPECT_EQ(EpochSent(Request(*guard_, kVersion, request), 0), -1);
+  EXPECT_FALSE(shared_->FetchSessionsHealth().ok());
+  const std::unique_ptr<FetchGuard> others = GuardOf(others_);
+  EXPECT_TRUE(Request(*others, kVersion, request).forwarded()) << "as a session";
+}
+
+TEST_F(FetchRoomTest, aSessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
+  TakeAllRoom();
+  RequestResult asked = Request(*guard_, kVersion, Asking(0, kMany, 101));
+  ASSERT_TRUE(asked.rewritten());
+  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kVersion);
+  EXPECT_EQ(forwarded.sessionEpoch, -1) << "the broker makes no session, and its client goes on without";
+  ASSERT_EQ(forwarded.topics.size(), 1u);
+  EXPECT_EQ(forwarded.topics[0].partitions.size(), size_t{kMany});
+  EXPECT_GT(budget_.used(), taken_) << "it counts until it is answered";
+  ExpectThatTheOffsetIsKnown(asked);
+  asked.verdict.state.reset();
+  EXPECT_EQ(budget_.used(), taken_);
+}
+
+TEST_F(FetchRoomTest, aFetchWithoutASessionKeepsItsOffsets) {
+  TakeAllRoom();
+  const RequestResult asked = Request(*guard_, kVersion, Asking(-1, kMany, 101));
+  ASSERT_TRUE(asked.forwarded());
+  ExpectThatTheOffsetIsKnown(asked);
+}
+
+// As when the broker has given its place to another session: clients then begin a new one.
+TEST_F(FetchRoomTest, aSessionThatOutgrowsTheRoomEndsAtBothSides) {
+  RequestResult begun = Request(*guard_, kVersion, Asking(0, 3));
+  EXPECT_TRUE(begun.forwarded());
+  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  TakeAllRoom();
+  FetchRequest grown = Asking(1, kMany);
+  grown.forgottenTopicsData.emplace_back().topic = "other";
+  RequestResult asked = Request(*guard_, kVersion, grown);
+  ASSERT_TRUE(asked.rewritten());
+  EXPECT_TRUE(asked.wantsResponse());
+  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kVersion);
+  EXPECT_EQ(forwarded.sessionId, 77);
+  EXPECT_EQ(forwarded.sessionEpoch, -1) << "the broker forgets it";
+  EXPECT_TRUE(forwarded.topics.empty());
+  EXPECT_TRUE(forwarded.forgottenTopicsData.empty());
+  const ResponseResult answer = Response(*guard_, kVersion, FetchResponse(), asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  EXPECT_EQ(WrittenResponse<FetchResponse>(answer.written, kVersion).errorCode, ErrorCode::kFetchSessionIdNotFound);
+
+  // What the client does next, and goes on doing.
+  for (int i = 0; i < 3; ++i) {
+    const RequestResult full = Request(*guard_, kVersion, Asking(0, kMany));
+    ASSERT_TRUE(full.rewritten());
+    EXPECT_EQ(EpochSent(full, 0), -1);
+    EXPECT_EQ(WrittenRequest<FetchRequest>(full.written, kVersion).topics.size(), 1u);
+    EXPECT_TRUE(Response(*guard_, kVersion, FetchResponse(), full.verdict.state.get()).forwarded());
+  }
+}
+
+TEST_F(FetchRoomTest, aSessionThatForgetsPartitionsGivesTheirRoomBack) {
+  RequestResult begun = Request(*guard_, kVersion, Asking(0, kMany));
+  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  EXPECT_GT(budget_.used(), 0u);
+  FetchRequest forget = Asking(1, 0);
+  FetchRequest::ForgottenTopic& topic = forget.forgottenTopicsData.emplace_back();
+  topic.topic = "clicks";
+  for (int32_t i = 1; i < kMany; ++i) topic.partitions.push_back(i);
+  EXPECT_TRUE(Request(*guard_, kVersion, forget).forwarded());
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+TEST_F(FetchRoomTest, ofFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWaits) {
+  TakeAllRoom();
+  const std::unique_ptr<FetchGuard> second = GuardOf(connection_);
+  const FetchRequest request = Asking(-1, kMany);
+  RequestResult first = Request(*guard_, kVersion, request);
+  EXPECT_TRUE(first.forwarded());
+  EXPECT_TRUE(Request(*second, kVersion, request).closed()) << "nothing was answered in time";
+  EXPECT_TRUE(Request(*GuardOf(others_), kVersion, request).forwarded()) << "that is none of the others' business";
+
+  shared_->limits.roomTimeout = std::chrono::hours(1);
+  std::thread answering([&] {
+    ::usleep(100'000);
+    loop_->Post([&] { first.verdict.state.reset(); });
+  });
+  EXPECT_TRUE(Request(*second, kVersion, request).forwarded());
+  answering.join();
+  EXPECT_TRUE(Request(*guard_, kVersion, request).forwarded()) << "that one had its answer";
+
+  first = Request(*guard_, kVersion, request);
+  upstream_.isApplicationGone = true;
+  EXPECT_TRUE(Request(*second, kVersion, request).closed());
+}
+
+TEST_F(FetchRoomTest, ofMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
+  const RequestResult asked = Request(*guard_, kVersion, Asking(-1, 300'000, 0, "free"));
+  ASSERT_TRUE(asked.forwarded());
+  EXPECT_TRUE(asked.wantsResponse()) << "it is guarded all the same";
+  EXPECT_EQ(budget_.used(), 0u);
+  EXPECT_LT(asked.verdict.state->bytes(), 1024u);
+}
+
+TEST_F(FetchRoomTest, topicsCountWithTheirNames) {
+  FetchRequest request = Asking(-1, 0);
+  const std::string name(30'000, 'a');
+  request.topics.emplace_back().topic = name;
+  RequestResult asked = Request(*guard_, kVersion, request);
+  EXPECT_GT(asked.verdict.state->bytes() + budget_.used(), 30'000u);
+}
+
+TEST_F(FetchRoomTest, whatIsNotChargedCountsAsOwedWithTheRequestThatBroughtIt) {
+  const auto owed = [&](const FetchRequest& request) {
+    return Request(*guard_, kVersion, request).verdict.state->bytes();
+  };
+  EXPECT_LT(owed(Asking(-1, 1)), 1024u);
+  EXPECT_GT(owed(Asking(-1, 200)), 200u * 32);
+  RequestResult begun = Request(*guard_, kVersion, Asking(0, 200));
+  EXPECT_GT(begun.verdict.state->bytes(), 200u * 32);
+  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  EXPECT_LT(owed(Asking(1, 0)), 1024u) << "counted twice";
+}
+
+}  // namespace
+}  // namespace kveil::guard
