@@ -9,6 +9,11 @@
 #   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`. ctest starts those of the highest
 #   COST first, so that no long one is left over at the end.
 
+option(KVEIL_PRECOMPILE "Read the headers that most of agent/ includes once for all of it" ON)
+add_library(kveil_headers OBJECT cmake/agent_headers.cc)
+target_link_libraries(kveil_headers PRIVATE absl::statusor absl::flat_hash_map absl::flat_hash_set absl::strings absl::span)
+target_precompile_headers(kveil_headers PRIVATE cmake/agent_headers.h)
+
 set(KVEIL_INCLUDE_ROOT "${CMAKE_BINARY_DIR}/include")
 
 function(kveil_library NAME)
@@ -21,12 +26,20 @@ function(kveil_library NAME)
   target_include_directories(kveil_${NAME} PUBLIC "${KVEIL_INCLUDE_ROOT}/${NAME}")
   list(TRANSFORM ARG_DEPENDS PREPEND kveil_)
   target_link_libraries(kveil_${NAME} PUBLIC ${ARG_DEPENDS} ${ARG_PUBLIC_LIBRARIES} PRIVATE ${ARG_LIBRARIES})
+  if(KVEIL_PRECOMPILE)
+    target_precompile_headers(kveil_${NAME} REUSE_FROM kveil_headers)
+  endif()
 endfunction()
 
 # A precompiled header is of use only where these are the same.
 function(kveil_unit_test_options TARGET)
   target_compile_definitions(${TARGET} PRIVATE KVEIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_compile_options(${TARGET} PRIVATE -O0)  # compiles in half of the time; agent/ stays as it is
+  if(KVEIL_SANITIZE)
+    # A third of the time that a test takes to compile, for what the tests' own code does. Agent/ is looked at, and the
+    # fuzzers look at what is inline in its headers.
+    target_compile_options(${TARGET} PRIVATE -fno-sanitize=undefined)
+  endif()
 endfunction()
 
 function(kveil_unit_test NAME)
