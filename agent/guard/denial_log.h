@@ -22,7 +22,7 @@ class DenialLog {
     const policy::Workload& workload = connection_.workload;
     log::Warning("fetch.denied", {{"connection", connection_.id},
                                   {"topic", topic},
-                                  {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                  {"workload", workload.name()},
                                   {"share", workload.share},
                                   {"reason", reason}});
   }

@@ -108,7 +108,9 @@ io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::
 void FetchGuard::NoteNotKept() {
   shared_.FetchSessionNotKept();
   if (std::exchange(saidNotKept_, true)) return;
-  log::Warning("fetch.sessionNotKept", {{"connection", connection_.id}, {"workload", connection_.workload.share}});
+  const policy::Workload& workload = connection_.workload;
+  log::Warning("fetch.sessionNotKept",
+               {{"connection", connection_.id}, {"workload", workload.name()}, {"share", workload.share}});
 }
 
 // A response that is longer than the agent may hold would end the connection, again and again. Returns whether the

@@ -20,7 +20,7 @@ bool UnselectedWrites::NoteWrite(const std::string& workload, std::string_view t
     return true;
   }
   topics_.emplace(topic, workload);
-  log::Warning("produce.unselected", {{"topic", topic}, {"workload", workload}});
+  log::Warning("produce.unselected", {{"topic", topic}, {"workload", workload}, {"share", workload}});
   return true;
 }
 

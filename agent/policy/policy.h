@@ -90,6 +90,9 @@ struct Workload {
   std::string share;
   uint32_t uid = 0;
   uint32_t pid = 0;
+
+  // What log lines call it: its unit, else its cgroup.
+  const std::string& name() const { return unit.empty() ? cgroupPath : unit; }
 };
 
 class Policy {

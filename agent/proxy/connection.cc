@@ -121,7 +121,7 @@ void Connection::LogClosed() const {
              {"client", info_->client.Text()},
              {"broker", info_->broker.Text()},
              {"cluster", info_->cluster},
-             {"workload", info_->workload.unit.empty() ? info_->workload.cgroupPath : info_->workload.unit},
+             {"workload", info_->workload.name()},
              {"share", info_->workload.share},
              {"milliseconds", open.count()},
              {"requestBytes", requestBytes_},

@@ -132,7 +132,7 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
     log::Warning("connection.rejected", {{"id", info->id},
                                          {"client", info->client.Text()},
                                          {"broker", info->broker.Text()},
-                                         {"workload", workload.unit.empty() ? workload.cgroupPath : workload.unit},
+                                         {"workload", workload.name()},
                                          {"share", workload.share},
                                          {"reason", reason}});
   }
