@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "guard/decoded.h"
 #include "guard/guarded_apis.h"
 #include "guard/message_output.h"
 #include "kafka/messages/api_versions.h"
@@ -40,10 +41,7 @@ io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& 
 
 io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
                                                        proxy::FrameOutput& output) {
-  size_t decodedBytes = 0;
-  absl::StatusOr<ApiVersionsResponse> decoded =
-      kafka::Decode<ApiVersionsResponse>(response.body, response.version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<ApiVersionsResponse> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   // Only the maximum is lowered: librdkafka switches compression off when it sees a raised minimum of Produce.
   for (ApiVersionsResponse::ApiVersion& offered : decoded->apiKeys) {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
+#include "guard/decoded.h"
 #include "guard/message_output.h"
 
 namespace kveil::guard {
@@ -139,9 +140,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Fetch version ", version, ", which the agent cannot read"));
   }
-  size_t decodedBytes = 0;
-  absl::StatusOr<FetchRequest> decoded = kafka::Decode<FetchRequest>(request.body, version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<FetchRequest> decoded(request.body, version, output.arena.budget());
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
@@ -168,9 +167,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
 
 io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
-  size_t decodedBytes = 0;
-  absl::StatusOr<FetchResponse> decoded = kafka::Decode<FetchResponse>(response.body, response.version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<FetchResponse> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   const bool leftOut = co_await std::move(learning);

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
+#include "guard/decoded.h"
 #include "guard/message_output.h"
 
 namespace kveil::guard {
@@ -37,9 +38,7 @@ io::Task<RequestVerdict> MetadataGuard::OnRequest(const proxy::RequestFrame& req
 
 template <class Response>
 io::Task<ResponseVerdict> MetadataGuard::Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output) {
-  size_t decodedBytes = 0;
-  absl::StatusOr<Response> decoded = kafka::Decode<Response>(response.body, response.version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<Response> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   LearnTopics(*decoded, connection_.cluster, shared_.topicNames);
   AdvertisedBrokers brokers = BrokersOf(*decoded);

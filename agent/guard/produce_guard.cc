@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
+#include "guard/decoded.h"
 #include "guard/key_wait.h"
 #include "guard/message_output.h"
 #include "io/turn.h"
@@ -114,9 +115,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     shared_.metrics.RecordsRefused(RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("Produce version ", version, ", which the agent cannot read"));
   }
-  size_t decodedBytes = 0;
-  absl::StatusOr<ProduceRequest> decoded = kafka::Decode<ProduceRequest>(request.body, version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<ProduceRequest> decoded(request.body, version, output.arena.budget());
   if (!decoded.ok()) {
     shared_.metrics.RecordsRefused(RefuseReason::kMalformed, 1);
     co_return RequestVerdict::Close(std::string(decoded.status().message()));
@@ -499,10 +498,7 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
 
 io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                    proxy::FrameOutput& output) {
-  size_t decodedBytes = 0;
-  absl::StatusOr<ProduceResponse> decoded =
-      kafka::Decode<ProduceResponse>(response.body, response.version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<ProduceResponse> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   const bool leftOut = co_await std::move(learning);

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
+#include "guard/decoded.h"
 #include "guard/key_wait.h"
 #include "guard/message_output.h"
 
@@ -205,9 +206,7 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
     shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
     co_return RequestVerdict::Close(StrCat("ShareFetch version ", version, ", which the agent cannot read"));
   }
-  size_t decodedBytes = 0;
-  absl::StatusOr<ShareFetchRequest> decoded = kafka::Decode<ShareFetchRequest>(request.body, version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<ShareFetchRequest> decoded(request.body, version, output.arena.budget());
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == kFinalEpoch) {
@@ -269,10 +268,7 @@ void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refuse
 
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
-  size_t decodedBytes = 0;
-  absl::StatusOr<ShareFetchResponse> decoded =
-      kafka::Decode<ShareFetchResponse>(response.body, response.version, &decodedBytes);
-  const proxy::MemoryInUse memory(output.arena.budget(), decodedBytes);
+  Decoded<ShareFetchResponse> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   bool changed = co_await std::move(learning);
