@@ -97,30 +97,32 @@ static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct
 }
 
 // Makes the agent serve the namespace.
-static __always_inline void report(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
+static __always_inline void report(struct bpf_sock_addr *ctx, const struct caller *caller,
+				   const struct kveil_endpoint *destination, __u32 reason)
 {
 	struct kveil_event *event = 0;
 
-	if (may_report(bpf_get_current_cgroup_id(), workload_slot()))
+	if (may_report(caller->cgroup, caller->share))
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return;
 	event->netns_cookie = bpf_get_netns_cookie(ctx);
-	event->cgroup_id = bpf_get_current_cgroup_id();
-	event->share_cgroup = workload_cgroup();
+	event->cgroup_id = caller->cgroup;
+	event->share_cgroup = caller->share_cgroup;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->uid = (__u32)bpf_get_current_uid_gid();
 	event->reason = reason;
 	event->family = destination->family;
 	__builtin_memcpy(&event->destination, destination, sizeof(*destination));
-	event->share = workload_slot();
+	event->share = caller->share;
 	bpf_ringbuf_submit(event, 0);
 }
 
 // As if the port were closed: every client tries again after that.
-static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, __u32 reason)
+static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct caller *caller,
+				  const struct kveil_endpoint *destination, __u32 reason)
 {
-	report(ctx, destination, reason);
+	report(ctx, caller, destination, reason);
 	// Returning 0 alone would be EPERM, which clients take for final.
 	bpf_set_retval(-ECONNREFUSED);
 	return REJECT;
@@ -138,25 +140,26 @@ static __always_inline bool is_bound_elsewhere(struct bpf_sock *sk)
 	return !is_unspecified(&own) && !is_loopback(&own);
 }
 
-static __always_inline void fill_origin(struct bpf_sock_addr *ctx, struct kveil_origin *origin,
-					const struct kveil_endpoint *destination, int target, __u32 bound_device)
+static __always_inline void fill_origin(struct bpf_sock_addr *ctx, const struct caller *caller,
+					struct kveil_origin *origin, const struct kveil_endpoint *destination,
+					int target, __u32 bound_device)
 {
 	__builtin_memcpy(&origin->destination, destination, sizeof(*destination));
 	origin->target = target;
 	origin->netns_cookie = bpf_get_netns_cookie(ctx);
-	origin->cgroup_id = bpf_get_current_cgroup_id();
-	origin->share_cgroup = workload_cgroup();
+	origin->cgroup_id = caller->cgroup;
+	origin->share_cgroup = caller->share_cgroup;
 	origin->pid = bpf_get_current_pid_tgid() >> 32;
 	origin->uid = (__u32)bpf_get_current_uid_gid();
 	origin->bound_device = bound_device;
 	origin->has_own_address = is_bound_elsewhere(ctx->sk);
-	origin->share = workload_slot();
-	origin->top_share = top_slot();
+	origin->share = caller->share;
+	origin->top_share = caller->top_share;
 }
 
 // Remembers where the socket was going and moves it to lo where it was bound to a device, because its SYN would leave
 // by that device. 0 or enum kveil_refusal.
-static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+static __always_inline int remember(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
 				    const struct kveil_endpoint *destination, int target)
 {
 	struct kveil_origin *origin = bpf_sk_storage_get(&redirected, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -167,7 +170,7 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, struct bpf_sock *
 		return KVEIL_NO_MEMORY;
 	if (device == LOOPBACK_IFINDEX && origin->bound_device)
 		device = origin->bound_device; // moved by an earlier connect of this socket
-	fill_origin(ctx, origin, destination, target, device == LOOPBACK_IFINDEX ? 0 : device);
+	fill_origin(ctx, caller, origin, destination, target, device == LOOPBACK_IFINDEX ? 0 : device);
 	if (sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX && !bind_to_interface(ctx, LOOPBACK_IFINDEX)) {
 		// Leaving a device needs CAP_NET_RAW in the caller, taking one does not.
 		bpf_sk_storage_delete(&redirected, sk);
@@ -188,7 +191,7 @@ static __always_inline bool may_hold(struct bpf_sock *sk, __u64 cookie)
 }
 
 // Lets the connect go on to where the agent is about to listen; sockops holds its SYN until then.
-static __always_inline bool hold(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+static __always_inline bool hold(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
 				 const struct kveil_endpoint *destination)
 {
 	struct kveil_held *state = bpf_sk_storage_get(&held, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -198,7 +201,7 @@ static __always_inline bool hold(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	state->deadline = bpf_ktime_get_ns() + hold_time;
 	state->ending = 0;
 	__sync_fetch_and_add(&hold_counts.held, 1);
-	report(ctx, destination, KVEIL_HELD);
+	report(ctx, caller, destination, KVEIL_HELD);
 	return true;
 }
 
@@ -206,6 +209,7 @@ static __always_inline bool hold(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, int *verdict)
 {
 	struct bpf_sock *sk = ctx->sk;
+	struct caller caller;
 	int target, refusal;
 	bool holding;
 	__u64 cookie;
@@ -217,8 +221,9 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	// Straight to the agent's port: it would take a place in the queue in which all of the namespace wait,
 	// uncounted, only to be closed.
 	if (agent_listens_at(ctx, destination) && !is_own(sk)) {
+		caller = this_caller();
 		forget_redirection(ctx, sk);
-		*verdict = refuse(ctx, destination, KVEIL_AGENTS_PORT);
+		*verdict = refuse(ctx, &caller, destination, KVEIL_AGENTS_PORT);
 		return 0;
 	}
 	target = find_target(destination);
@@ -238,18 +243,19 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 		forget_redirection(ctx, sk);
 		return 0;
 	}
+	caller = this_caller();
 	holding = refusal == KVEIL_NO_LISTENER && !port && may_hold(sk, cookie);
-	if ((!refusal || holding) && !has_room(bpf_get_current_cgroup_id(), workload_slot(), top_slot())) {
+	if ((!refusal || holding) && !has_room(caller.cgroup, caller.share, caller.top_share)) {
 		refusal = KVEIL_TOO_MANY;
 		holding = false;
 	}
 	if (!refusal || holding)
-		refusal = remember(ctx, sk, destination, target);
-	if (!refusal && holding && !hold(ctx, sk, destination))
+		refusal = remember(ctx, &caller, sk, destination, target);
+	if (!refusal && holding && !hold(ctx, &caller, sk, destination))
 		refusal = KVEIL_NO_MEMORY;
 	if (refusal) {
 		forget_redirection(ctx, sk);
-		*verdict = refuse(ctx, destination, refusal);
+		*verdict = refuse(ctx, &caller, destination, refusal);
 		return 0;
 	}
 	return port ? port : listen_port;

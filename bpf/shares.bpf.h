@@ -82,19 +82,22 @@ static __always_inline __u32 slot_of(__u64 cgroup_id, __u32 bits)
 	return keyed_hash(cgroup_id) >> (64 - bits);
 }
 
-static __always_inline __u64 workload_cgroup(void)
-{
-	return cgroup_at(workload_level);
-}
+// Who connects, and what it counts towards.
+struct caller {
+	__u64 cgroup, share_cgroup;
+	__u16 share, top_share;
+};
 
-static __always_inline __u16 workload_slot(void)
+static __always_inline struct caller this_caller(void)
 {
-	return slot_of(workload_cgroup(), KVEIL_SHARE_BITS);
-}
+	struct caller caller = {
+		.cgroup = bpf_get_current_cgroup_id(),
+		.share_cgroup = cgroup_at(workload_level),
+	};
 
-static __always_inline __u16 top_slot(void)
-{
-	return KVEIL_SHARES + slot_of(cgroup_at(KVEIL_TOP_LEVEL), KVEIL_TOP_SHARE_BITS);
+	caller.share = slot_of(caller.share_cgroup, KVEIL_SHARE_BITS);
+	caller.top_share = KVEIL_SHARES + slot_of(cgroup_at(KVEIL_TOP_LEVEL), KVEIL_TOP_SHARE_BITS);
+	return caller;
 }
 
 static __always_inline struct kveil_share *share_at(__u32 slot)

@@ -58,6 +58,13 @@ std::string WithoutMount(std::string_view path, const std::string& mountPoint) {
   return path.empty() ? "/" : std::string(path);
 }
 
+int WorkloadLevel(const std::string& path, const std::string& mountPoint) {
+  struct stat root;
+  if (::stat(mountPoint.c_str(), &root) < 0 || root.st_ino != kHostRootId) return KVEIL_WORKLOAD_LEVEL;
+  const auto depth = std::count(path.begin() + static_cast<ptrdiff_t>(mountPoint.size()), path.end(), '/');
+  return depth < KVEIL_WORKLOAD_LEVEL ? KVEIL_WORKLOAD_LEVEL - static_cast<int>(depth) : KVEIL_WORKLOAD_LEVEL;
+}
+
 // Calls `visit` with every directory of the tree, the given one first; one named `except` directly below it is left
 // out.
 void Walk(const std::string& directory, const std::string& except, int level,
@@ -92,18 +99,18 @@ absl::StatusOr<CgroupTree> CgroupTree::Open(const std::string& path) {
     return absl::InvalidArgumentError(StrCat("cgroup ", path, ": ", std::strerror(errno)));
   }
   tree.id_ = info.st_ino;
+  tree.workloadLevel_ = WorkloadLevel(tree.path_, tree.mountPoint_);
   return tree;
 }
 
 std::vector<std::string> CgroupTree::PathsUpToRoot() const {
   std::vector<std::string> paths;
-  for (std::string path = path_; path.size() > 1 && IsCgroup2(path); path.resize(path.rfind('/')))
-    paths.push_back(path);
+  for (std::string path = path_; path.size() >= mountPoint_.size(); path.resize(path.rfind('/'))) paths.push_back(path);
   return paths;
 }
 
 std::string CgroupTree::NamespaceWarning() const {
-  if (id_ == kHostRootId || PathsUpToRoot().size() > 1) return "";
+  if (id_ == kHostRootId || path_ != mountPoint_) return "";
   return StrCat(path_, " is the root of a cgroup namespace or of a bind mount, not of the host (its id is ", id_,
                 "): workloads outside of it are not intercepted");
 }
@@ -164,19 +171,12 @@ absl::StatusOr<std::string> CgroupTree::PathOf(uint64_t cgroupId) const {
   return WithoutMount(ToStd(path), mountPoint_);
 }
 
-int CgroupTree::workloadLevel() const {
-  struct stat root;
-  if (::stat(mountPoint_.c_str(), &root) < 0 || root.st_ino != kHostRootId) return KVEIL_WORKLOAD_LEVEL;
-  const auto depth = std::count(path_.begin() + static_cast<ptrdiff_t>(mountPoint_.size()), path_.end(), '/');
-  return depth < KVEIL_WORKLOAD_LEVEL ? KVEIL_WORKLOAD_LEVEL - static_cast<int>(depth) : KVEIL_WORKLOAD_LEVEL;
-}
-
 std::string CgroupTree::ShareOf(std::string_view cgroupPath) const {
   const auto isDelegated = [this](const std::string& path) {
     struct stat info;  // what is gone has nothing below it
     return ::stat((mountPoint_ + path).c_str(), &info) < 0 || info.st_uid != 0;
   };
-  return intercept::ShareOf(cgroupPath, WithoutMount(path_, mountPoint_), workloadLevel(), isDelegated);
+  return intercept::ShareOf(cgroupPath, WithoutMount(path_, mountPoint_), workloadLevel_, isDelegated);
 }
 
 std::string CgroupTree::ShareOf(uint64_t cgroupId, uint64_t above) const {

@@ -30,7 +30,7 @@ class CgroupTree {
   // everybody's cgroups that he manages himself begin (user.slice/user-1000.slice/user@1000.service), but that of a
   // cgroup so far down itself: what is below that, three levels below it. So it is, too, where the host's root is not
   // to be seen.
-  int workloadLevel() const;
+  int workloadLevel() const { return workloadLevel_; }
 
   // The directories from this one up to the mount's root, this one first.
   std::vector<std::string> PathsUpToRoot() const;
@@ -61,6 +61,7 @@ class CgroupTree {
   std::string mountPoint_;
   UniqueFd fd_;
   uint64_t id_ = 0;
+  int workloadLevel_ = 0;
 };
 
 // The cgroup that whoever is in `cgroupPath` cannot leave without a right: at `level` below `intercepted` (a pod; a
