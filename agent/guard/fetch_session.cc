@@ -1,6 +1,7 @@
 #include "guard/fetch_session.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,8 @@ bool FetchSession::Charge(size_t bytes) {
 }
 
 bool FetchSession::Apply(const kafka::FetchRequest& request) {
+  constexpr int32_t kLastEpoch = std::numeric_limits<int32_t>::max();
+  nextEpoch_ = request.sessionEpoch == kLastEpoch ? 1 : request.sessionEpoch + 1;
   if (isForeign_) return true;
   const size_t needed = positions_.memory() + positions_.MemoryFor(request);
   if (needed > kMostBytes || !Charge(needed)) return false;

@@ -22,8 +22,9 @@ class FetchSession {
   FetchSession& operator=(const FetchSession&) = delete;
 
   // Whether the request goes on with this session.
+  // Only with its next epoch: the broker refuses any other, and keeps its session as it was.
   bool ContinuesWith(const kafka::FetchRequest& request) const {
-    return request.sessionEpoch > 0 && request.sessionId == id_;
+    return request.sessionEpoch > 0 && request.sessionId == id_ && request.sessionEpoch == nextEpoch_;
   }
   // Takes in what a request says. False, and nothing is taken in, when there is no room for that.
   bool Apply(const kafka::FetchRequest& request);
@@ -56,8 +57,9 @@ class FetchSession {
   Kept kept_ = Kept::kUntilForgotten;
   size_t charged_ = 0;
   int32_t id_ = 0;  // 0 until the broker's answer names it
-  // Its topics are not known, so everything it answers is looked at: it was begun on another connection, or has more
-  // partitions than are remembered.
+  int32_t nextEpoch_ = 1;
+  // Its topics are not known, so everything it answers is looked at: it was begun on another connection, has more
+  // partitions than are remembered, or had a request out of turn.
   bool isForeign_ = false;
   FetchPositions positions_;
   // Worked out for these topics and this generation of the policies.

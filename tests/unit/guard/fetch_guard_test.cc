@@ -308,6 +308,27 @@ TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
   ExpectDenied(first, "private", ProducedBatch({Record("k", "clear")}));
 }
 
+// The broker refuses the request, and keeps the session as it was.
+TEST_F(FetchGuardTest, guardsASessionOfWhichARequestOutOfTurnForgetsATopic) {
+  FetchRequest full = RequestFor({Asked("private"), Asked("free")});
+  full.sessionEpoch = 0;
+  BeginSession(full);
+  FetchRequest outOfTurn = RequestFor({Asked("alsoFree")});
+  outOfTurn.sessionId = 77;
+  outOfTurn.sessionEpoch = 5;
+  outOfTurn.forgottenTopicsData.emplace_back().topic = "private";
+  outOfTurn.forgottenTopicsData[0].partitions = {0};
+  EXPECT_TRUE(Request(*guard_, 12, outOfTurn).wantsResponse());
+  FetchRequest incremental = RequestFor({});
+  incremental.sessionId = 77;
+  for (int32_t epoch = 1; epoch <= 2; ++epoch) {
+    incremental.sessionEpoch = epoch;
+    const RequestResult asked = Request(*guard_, 12, incremental);
+    ASSERT_TRUE(asked.wantsResponse());
+    ExpectDenied(asked, "private", ProducedBatch({Record("k", "clear")}));
+  }
+}
+
 TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   const RequestResult waiting = Fetch({Asked("free")});
   EXPECT_FALSE(waiting.wantsResponse());
