@@ -17,11 +17,16 @@ using intercept::RefusedConnect;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr uint32_t kNobody = 65534;
-
 class AgentsPortTest : public Stage {
  protected:
   AgentsPortTest() { StartBroker({broker4, broker6}); }
+  std::string ConnectInPodFrom(const SocketAddress& own) const {
+    return pod.Run([&]() -> std::string {
+      const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
+      return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
+    });
+  }
   SocketAddress Port(const std::string& address = "127.0.0.1") const { return Address(address, config.listenPort); }
 };
 
@@ -161,13 +166,7 @@ TEST_F(AgentsPortTest, NamespaceWhoseEphemeralPortsAreAllTakenIsServedAtSomeOthe
   Shell(StrCat("nsenter --net=/proc/", pod.netns.holder(),
                "/ns/net sysctl -qw net.ipv4.ip_local_port_range='40000 40001'"));
   StartAgent();
-  EXPECT_EQ(pod.Run([this]() -> std::string {
-    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const SocketAddress own = Address("0.0.0.0", 30005);
-    Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
-    return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
-  }),
-            "connected");
+  EXPECT_EQ(ConnectInPodFrom(Address("0.0.0.0", 30005)), "connected");
 }
 
 // As an unprivileged process may in the host's network: it binds every port of 127.0.0.1 that it can.
@@ -208,13 +207,7 @@ TEST_F(AgentsPortTest, NamespaceWhoseUnprivilegedPortsAreAllTakenIsServedAtARese
   StartAgent();
   EXPECT_TRUE(agent->namespaces().WorkloadsNotServed().ok()) << agent->namespaces().WorkloadsNotServed();
   // The client has no port of its own left, so it brings one.
-  EXPECT_EQ(pod.Run([this]() -> std::string {
-    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const SocketAddress own = Address("192.0.2.2", 900);
-    Require(::bind(fd.get(), own.get(), own.size()) == 0, "bind");
-    return ::connect(fd.get(), broker4.get(), broker4.size()) == 0 ? "connected" : ErrnoName(errno);
-  }),
-            "connected");
+  EXPECT_EQ(ConnectInPodFrom(Address("192.0.2.2", 900)), "connected");
 }
 
 TEST_F(AgentsPortTest, SameSocketMayConnectAfterItWasRefused) {

@@ -21,8 +21,6 @@ namespace {
 using intercept::Redirect;
 using testing::ElementsAre;
 
-constexpr char kEchoed[] = "echoed by 192.0.2.1:9092 as 192.0.2.2";
-
 class FirstConnectTest : public Stage {
  protected:
   FirstConnectTest() {

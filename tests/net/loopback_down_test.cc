@@ -116,8 +116,6 @@ class LoopbackDownTest : public NeverUpTest, public testing::WithParamInterface<
   UniqueFd wire;
 };
 
-constexpr intercept::Namespaces::Options kCompareOften = {.reconcileInterval = std::chrono::milliseconds(300)};
-
 TEST_P(LoopbackDownTest, NothingLeavesAndStatusSaysSoUntilItIsUpAgain) {
   const auto& [way, client] = GetParam();
   agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{}, kCompareOften);

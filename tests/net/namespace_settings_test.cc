@@ -17,9 +17,7 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-constexpr uint32_t kNobody = 65534;
 constexpr char kOptmem[] = "/proc/sys/net/core/optmem_max";
-constexpr intercept::Namespaces::Options kCompareOften = {.reconcileInterval = std::chrono::milliseconds(200)};
 
 class NamespaceSettingsTest : public Stage {
  protected:

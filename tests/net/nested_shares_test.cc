@@ -4,12 +4,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 
 #include "base/text.h"
 #include "intercept/workloads.h"
@@ -18,9 +16,6 @@
 
 namespace kveil::nettest {
 namespace {
-
-constexpr uint32_t kNobody = 65534;
-constexpr char kEchoed[] = "echoed by 192.0.2.1:9092 as 192.0.2.2";
 
 // A file by which a process of a test says that it is ready, and a directory.
 class Sign {
@@ -79,10 +74,15 @@ class NestedSharesTest : public Stage {
     EXPECT_TRUE(Eventually([&] { return refused.IsGiven(); }));
     return workload;
   }
-  static std::string ShareOf(intercept::Workloads& workloads, const Cgroup& cgroup) {
+  policy::Workload Find(const intercept::Origin& origin) const {
+    const auto workloads = intercept::Workloads::Open(config.cgroup);
+    Require(workloads.ok(), std::string(workloads.status().message()));
+    return (*workloads)->Find(origin);
+  }
+  std::string ShareOf(const Cgroup& cgroup) const {
     intercept::Origin origin;
     origin.cgroupId = cgroup.id();
-    return workloads.Find(origin).share;
+    return Find(origin).share;
   }
   static void Delegate(const Cgroup& cgroup) {
     Require(::chown(cgroup.path().c_str(), kNobody, kNobody) == 0, "another owner");
@@ -109,19 +109,15 @@ TEST_F(NestedSharesTest, WhatIsBelowTheThirdLevelHasOneShareTogether) {
   const auto flood = Exhaust(part1);
   EXPECT_EQ(DialFrom(part2), "ECONNREFUSED");
   EXPECT_EQ(DialFrom(other3), kEchoed);
-  const auto workloads = intercept::Workloads::Open(config.cgroup);
-  ASSERT_TRUE(workloads.ok()) << workloads.status();
-  EXPECT_THAT(ShareOf(**workloads, part1), testing::EndsWith("/container/node/one/b/c"));
-  EXPECT_EQ(ShareOf(**workloads, part2), ShareOf(**workloads, part1));
-  EXPECT_THAT(ShareOf(**workloads, other3), testing::EndsWith("/container/node/one/b/d"));
+  EXPECT_THAT(ShareOf(part1), testing::EndsWith("/container/node/one/b/c"));
+  EXPECT_EQ(ShareOf(part2), ShareOf(part1));
+  EXPECT_THAT(ShareOf(other3), testing::EndsWith("/container/node/one/b/d"));
 }
 
 TEST_F(NestedSharesTest, WhatIsBelowADelegatedCgroupHasOneShareTogether) {
   Delegate(deep2);
-  const auto workloads = intercept::Workloads::Open(config.cgroup);
-  ASSERT_TRUE(workloads.ok()) << workloads.status();
-  EXPECT_THAT(ShareOf(**workloads, part1), testing::EndsWith("/container/node/one/b"));
-  EXPECT_EQ(ShareOf(**workloads, other3), ShareOf(**workloads, part1));
+  EXPECT_THAT(ShareOf(part1), testing::EndsWith("/container/node/one/b"));
+  EXPECT_EQ(ShareOf(other3), ShareOf(part1));
 }
 
 // As with intercept.cgroup /sys/fs/cgroup/user.slice.
@@ -134,9 +130,7 @@ TEST_F(NestedSharesTest, UserHasOneShareWhereTheInterceptedCgroupIsJustBelowTheH
   const auto flood = Exhaust(made1);
   EXPECT_EQ(DialFrom(made2), "ECONNREFUSED");
   EXPECT_EQ(DialFrom(otherManager), kEchoed);
-  const auto workloads = intercept::Workloads::Open(config.cgroup);
-  ASSERT_TRUE(workloads.ok()) << workloads.status();
-  EXPECT_THAT(ShareOf(**workloads, made1), testing::EndsWith("/user-1000.slice/user@1000.service"));
+  EXPECT_THAT(ShareOf(made1), testing::EndsWith("/user-1000.slice/user@1000.service"));
 }
 
 TEST_F(NestedSharesTest, ConnectionWhoseCgroupIsGoneCountsForTheOneAbove) {
@@ -151,11 +145,9 @@ TEST_F(NestedSharesTest, ConnectionWhoseCgroupIsGoneCountsForTheOneAbove) {
   });
   ASSERT_EQ(outcome, kEchoed);
   ASSERT_NE(::access(gone.c_str(), F_OK), 0);
-  const auto workloads = intercept::Workloads::Open(config.cgroup);
-  ASSERT_TRUE(workloads.ok()) << workloads.status();
-  const policy::Workload workload = (*workloads)->Find(agent->LastOrigin());
+  const policy::Workload workload = Find(agent->LastOrigin());
   EXPECT_EQ(workload.cgroupPath, "");
-  EXPECT_EQ(workload.share, ShareOf(**workloads, part1));
+  EXPECT_EQ(workload.share, ShareOf(part1));
 }
 
 TEST_F(NestedSharesTest, WhoHasLeftTheInterceptedCgroupTakesNothingFromThoseInIt) {
@@ -175,8 +167,7 @@ TEST_F(NestedSharesTest, LevelsAreTheSameForAnAgentInACgroupNamespace) {
     Require(::mount("cgroup2", ready.directory().c_str(), "cgroup2", 0, nullptr) == 0, "a mount of the cgroups");
     config.cgroup = ready.directory();
     StartAgent();
-    const auto workloads = intercept::Workloads::Open(config.cgroup);
-    Require(workloads.ok() && ShareOf(**workloads, part1) == "/one/b/c", "a share by its path");
+    Require(ShareOf(part1) == "/one/b/c", "a share by its path");
     ready.Give();
     return PauseForEver();
   });
@@ -187,22 +178,10 @@ TEST_F(NestedSharesTest, LevelsAreTheSameForAnAgentInACgroupNamespace) {
   EXPECT_EQ(DialFrom(two), kEchoed);
 }
 
-// Users who make namespaces without any right.
-std::string MakeNamespaces(size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    if (::fork() != 0) continue;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
-    ::pause();
-  }
-  return PauseForEver();
-}
-
+// Users without any right.
 TEST_F(NestedSharesTest, NamespacesOfOneWorkloadLeaveThoseOfAnotherToBeServed) {
   constexpr size_t kServed = 64;
-  agent =
-      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
-                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{}, kCompareOften);
   const auto count = [&] { return agent->namespaces().Status().size(); };
   const size_t before = count();
   const Workload many(

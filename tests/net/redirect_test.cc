@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 
-#include "intercept/listeners.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -48,10 +47,8 @@ TEST_F(RedirectTest, NothingStaysInTheMapsOnceAConnectionIsAccepted) {
 TEST_F(RedirectTest, NothingStaysInTheMapsOfAConnectThatNobodyAnswers) {
   const auto redirect = intercept::Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
-  const auto listeners =
-      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
-  ASSERT_TRUE(listeners.ok()) << listeners.status();
-  ASSERT_EQ(::listen(listeners->v4.get(), 0), 0);
+  const intercept::Listeners listeners = ListenInPod(**redirect);
+  ASSERT_EQ(::listen(listeners.v4.get(), 0), 0);
   Workload client(pod.cgroup, &pod.netns, [this] {
     for (int i = 0; i < 8; ++i) {
       const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);

@@ -1,16 +1,11 @@
 // What one hostile workload can take from the others: entries of the shared tables, events, the agent's time.
 #include <bpf/bpf.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <csignal>
-#include <cstring>
 #include <map>
 #include <random>
 
@@ -25,7 +20,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr uint32_t kNobody = 65534;
 // Connects between being let through and being counted, and those of the victims.
 constexpr int kAtTheSameTime = 10;
 
@@ -282,27 +276,9 @@ TEST_F(SharesTest, ManyRefusedConnectsOfOneWorkloadLeaveRoomForTheEventsOfOthers
   EXPECT_LE(events[hostile.id()], (seconds + 1) * (KVEIL_MAX_EVENTS + 2));
 }
 
-// A user who makes namespaces without any right: each has a process, and lo up.
-std::string MakeNamespaces(size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    if (::fork() != 0) continue;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
-    const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM, 0));
-    ifreq lo = {};
-    std::strcpy(lo.ifr_name, "lo");
-    lo.ifr_flags = IFF_UP;
-    ::ioctl(fd.get(), SIOCSIFFLAGS, &lo);
-    ::pause();
-  }
-  return PauseForEver();
-}
-
 TEST_F(SharesTest, UserWithManyNamespacesHasSomeServedAndTheOthersAllOfTheirs) {
   constexpr size_t kServed = 64;
-  agent =
-      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
-                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{}, kCompareOften);
   const size_t before = agent->namespaces().Status().size();
   const Cgroup hostile(node, "hostile");
   Workload workload(
@@ -318,25 +294,12 @@ TEST_F(SharesTest, UserWithManyNamespacesHasSomeServedAndTheOthersAllOfTheirs) {
 }
 
 // Root of a container has as many users as it likes, without any right to make namespaces itself.
-std::string MakeNamespacesAsUsers(size_t count, uint32_t users) {
-  for (uint32_t i = 0; i < count; ++i) {
-    if (::fork() != 0) continue;
-    if (::setuid(60000 + i % users) != 0) ::_exit(1);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
-    ::pause();
-  }
-  return PauseForEver();
-}
-
 TEST_F(SharesTest, ManyUsersOfOneWorkloadHaveNoMoreNamespacesServedThanOneHas) {
   constexpr size_t kServed = 64;
-  agent =
-      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
-                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(200)});
+  agent = std::make_unique<TestAgent>(config, intercept::RedirectOptions{}, kCompareOften);
   const size_t before = agent->namespaces().Status().size();
   const Cgroup hostile(node, "hostile");
-  const Workload workload(hostile, nullptr, [] { return MakeNamespacesAsUsers(kServed + 36, 4); });
+  const Workload workload(hostile, nullptr, [] { return MakeNamespaces(kServed + 36, 4); });
   ASSERT_TRUE(Eventually([&] { return !agent->namespaces().SharesHealth().ok(); }));
   EXPECT_THAT(std::string(agent->namespaces().SharesHealth().message()),
               AllOf(HasSubstr("cgroup /"), HasSubstr("has more than 64 network namespaces")));

@@ -3,7 +3,6 @@
 #include <sys/socket.h>
 
 #include "base/text.h"
-#include "intercept/listeners.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -65,10 +64,7 @@ std::string ConnectFor(std::chrono::milliseconds duration, const SocketAddress& 
 TEST_F(TakeoverTest, ConnectsAreNeitherRefusedNorPassedByWhileAgentsTakeOver) {
   auto redirect = Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
-  absl::StatusOr<intercept::Listeners> listeners =
-      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
-  ASSERT_TRUE(listeners.ok()) << listeners.status();
-  Acceptor acceptor(std::move(listeners->v4));
+  Acceptor acceptor(ListenInPod(**redirect).v4);
 
   std::atomic<bool> running{true};
   std::string outcome;
@@ -98,22 +94,20 @@ TEST_F(TakeoverTest, ConnectsAreNeitherRefusedNorPassedByWhileAgentsTakeOver) {
 TEST_F(TakeoverTest, OriginOfAConnectionFollowsTheConfigurationOfTheAgentThatAccepts) {
   auto redirect = Redirect::Start(config);
   ASSERT_TRUE(redirect.ok()) << redirect.status();
-  const absl::StatusOr<intercept::Listeners> listeners =
-      intercept::MakeListeners((*redirect)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
-  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  const intercept::Listeners listeners = ListenInPod(**redirect);
   const Workload one(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
   const Workload two(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
   const std::vector<policy::Target> targets = config.targets;
   policy::Target elsewhere = targets.front();
   elsewhere.network = *SocketAddress::Parse("198.51.100.0", 0);
   const auto originUnder = [&](std::vector<policy::Target> now) {
-    pollfd wait = {.fd = listeners->v4.get(), .events = POLLIN, .revents = 0};
+    pollfd wait = {.fd = listeners.v4.get(), .events = POLLIN, .revents = 0};
     EXPECT_EQ(::poll(&wait, 1, 10000), 1);
     redirect->reset();
     config.targets = std::move(now);
     redirect = Redirect::Start(config);
     EXPECT_TRUE(redirect.ok()) << redirect.status();
-    const UniqueFd accepted(::accept4(listeners->v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const UniqueFd accepted(::accept4(listeners.v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
     return (*redirect)->OriginOf(accepted.get());
   };
   std::vector<policy::Target> moved = {elsewhere};
@@ -127,16 +121,14 @@ TEST_F(TakeoverTest, OriginOfAConnectionFollowsTheConfigurationOfTheAgentThatAcc
 TEST_F(TakeoverTest, OriginOfAConnectionThatTheLastAgentLeftUnacceptedIsKnown) {
   auto first = Redirect::Start(config);
   ASSERT_TRUE(first.ok()) << first.status();
-  const absl::StatusOr<intercept::Listeners> listeners =
-      intercept::MakeListeners((*first)->listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
-  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  const intercept::Listeners listeners = ListenInPod(**first);
   const Workload client(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
-  pollfd wait = {.fd = listeners->v4.get(), .events = POLLIN, .revents = 0};
+  pollfd wait = {.fd = listeners.v4.get(), .events = POLLIN, .revents = 0};
   ASSERT_EQ(::poll(&wait, 1, 10000), 1);
   first->reset();
   const auto second = Redirect::Start(config);
   ASSERT_TRUE(second.ok()) << second.status();
-  const UniqueFd accepted(::accept4(listeners->v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const UniqueFd accepted(::accept4(listeners.v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
   const absl::StatusOr<intercept::Origin> origin = (*second)->OriginOf(accepted.get());
   ASSERT_TRUE(origin.ok()) << origin.status();
   EXPECT_EQ(origin->destination.Text(), "192.0.2.1:9092");

@@ -278,6 +278,23 @@ std::string PauseForEver() {
   for (;;) ::pause();
 }
 
+std::string MakeNamespaces(size_t count, uint32_t users) {
+  constexpr uint32_t kFirstUser = 60000;
+  for (size_t i = 0; i < count; ++i) {
+    if (::fork() != 0) continue;
+    if (users != 0 && ::setuid(kFirstUser + static_cast<uint32_t>(i % users)) != 0) ::_exit(1);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
+    const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM, 0));
+    ifreq lo = {};
+    std::strcpy(lo.ifr_name, "lo");
+    lo.ifr_flags = IFF_UP;
+    ::ioctl(fd.get(), SIOCSIFFLAGS, &lo);
+    ::pause();
+  }
+  return PauseForEver();
+}
+
 UniqueFd ListenIn(const Netns& netns, const SocketAddress& address) {
   return Listen(netns.Socket(address.family(), SOCK_STREAM), address);
 }

@@ -89,6 +89,12 @@ class Workload {
 // The body of a workload that only lives.
 std::string PauseForEver();
 
+inline constexpr uint32_t kNobody = 65534;  // a user without any right
+
+// For use inside of a workload: makes network namespaces as a user without any right may, each with a process in it and
+// lo up. With `users`, as so many users in turn, which needs root.
+std::string MakeNamespaces(size_t count, uint32_t users = 0);
+
 // A namespace and a cgroup with a process that lives in both as long as the pod does, as every pod has one.
 class Pod {
  public:

@@ -19,6 +19,13 @@ std::string Stage::DialInPod(const SocketAddress& address, uint32_t uid) const {
   return pod.Run([&] { return Dial(address); }, uid);
 }
 
+intercept::Listeners Stage::ListenInPod(intercept::Redirect& redirect) const {
+  absl::StatusOr<intercept::Listeners> listeners =
+      intercept::MakeListeners(redirect.listenerPlace(), pod.netns.fd(), intercept::Families::kBoth);
+  Require(listeners.ok(), std::string(listeners.status().message()));
+  return *std::move(listeners);
+}
+
 std::vector<intercept::RefusedConnect> EventsOf(intercept::Redirect& redirect) {
   std::vector<intercept::RefusedConnect> events;
   const auto keep = [&events](const intercept::RefusedConnect& refused) { events.push_back(refused); };

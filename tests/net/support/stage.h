@@ -9,10 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "intercept/listeners.h"
 #include "support/node.h"
 #include "support/test_agent.h"
 
 namespace kveil::nettest {
+
+// What the broker at broker4 says to a pod that is alone with it.
+inline constexpr char kEchoed[] = "echoed by 192.0.2.1:9092 as 192.0.2.2";
 
 class Stage : public testing::Test {
  protected:
@@ -23,6 +27,8 @@ class Stage : public testing::Test {
   // The pod is served when this returns, because it lives already.
   void StartAgent(const intercept::RedirectOptions& options = {});
   std::string DialInPod(const SocketAddress& address, uint32_t uid = 0) const;
+  // What an agent has in the pod, for a test that accepts by itself.
+  intercept::Listeners ListenInPod(intercept::Redirect& redirect) const;
 
   const SocketAddress broker4 = Address("192.0.2.1", 9092);
   const SocketAddress broker6 = Address("2001:db8:77::1", 9092);

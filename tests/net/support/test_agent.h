@@ -27,6 +27,8 @@ policy::InterceptConfig MakeConfig(const Cgroup& cgroup);
 
 // An agent that learns of namespaces from events alone, so that a test of events cannot be saved by the clock.
 inline constexpr intercept::Namespaces::Options kNeverCompare = {.reconcileInterval = std::chrono::hours(1)};
+// One for a test that waits for the clock.
+inline constexpr intercept::Namespaces::Options kCompareOften = {.reconcileInterval = std::chrono::milliseconds(200)};
 
 class TestAgent {
  public:

@@ -146,6 +146,11 @@ class FetchBoundsTest : public InterceptorTest {
     }
     AppendProduced(broker, place, std::move(records), kCodecs[random() % 5], !isPlain);
   }
+  void AppendBatches(Broker& broker, int32_t partitions, int count, std::mt19937& random) {
+    for (int32_t partition = 0; partition < partitions; ++partition) {
+      for (int i = 0; i < count; ++i) AppendBatch(broker, partition, random);
+    }
+  }
 
   // A batch that is twice as large once it is opened.
   void AppendGrowing(Broker& broker, const Place& place, int count, std::mt19937& random) {
@@ -298,12 +303,9 @@ class FetchBoundsTest : public InterceptorTest {
 TEST_F(FetchBoundsTest, whateverIsAskedForEveryRecordComesOnceAndNoResponseIsLarger) {
   std::mt19937 random(1);
   Broker broker;
-  size_t batches = 0;
-  for (int32_t partition = 0; partition < 5; ++partition) {
-    for (int i = 0; i < 12; ++i, ++batches) AppendBatch(broker, partition, random);
-  }
+  AppendBatches(broker, 5, 12, random);
   Erase("gone");
-  ReadAllInManyWays(broker, random, 30, batches);
+  ReadAllInManyWays(broker, random, 30, 5 * 12);
   guard_.reset();
   EXPECT_EQ(budget_.used(), 0u);
 }
@@ -312,10 +314,7 @@ TEST_F(FetchBoundsTest, whateverIsAskedForEveryRecordComesOnceAndNoResponseIsLar
 TEST_F(FetchBoundsTest, noPartitionStarvesBesideTopicsThatAreAlwaysThere) {
   std::mt19937 random(3);
   Broker broker;
-  size_t batches = 0;
-  for (int32_t partition = 0; partition < 4; ++partition) {
-    for (int i = 0; i < 10; ++i, ++batches) AppendBatch(broker, partition, random);
-  }
+  AppendBatches(broker, 4, 10, random);
   for (int32_t partition = 0; partition < 2; ++partition) {
     for (int i = 0; i < 20; ++i) {
       const std::string text = HexDigits(random() % 3000, random);
@@ -324,7 +323,7 @@ TEST_F(FetchBoundsTest, noPartitionStarvesBesideTopicsThatAreAlwaysThere) {
     }
   }
   Erase("gone");
-  ReadAllInManyWays(broker, random, 20, 8 * batches);
+  ReadAllInManyWays(broker, random, 20, 8 * 4 * 10);
 }
 
 // A reader that lags is sent as much as it asked for, sealed: what is behind a batch makes room for it.
