@@ -7,6 +7,8 @@ bytes, in hex), or `closed` or `silent` (nothing within ten seconds). The first 
 import socket
 import sys
 
+from frames import receive_frame
+
 PATIENCE = 10  # Seconds.
 
 
@@ -32,21 +34,8 @@ def main():
 
 
 def answer(connection):
-    length = read(connection, 4)
-    if len(length) < 4:
-        return "closed"
-    body = read(connection, int.from_bytes(length, "big"))
-    return (length + body).hex()
-
-
-def read(connection, count):
-    data = b""
-    while len(data) < count:
-        more = connection.recv(count - len(data))
-        if not more:
-            break
-        data += more
-    return data
+    frame = receive_frame(connection)
+    return "closed" if frame is None else frame.hex()
 
 
 main()

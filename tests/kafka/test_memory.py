@@ -56,11 +56,11 @@ def app(broker, shop, agent):
 
 
 @contextlib.contextmanager
-def hostile(workload, broker, frames):
+def hostile(workload, broker, *groups):
     process = workload.start(["/usr/bin/python3", HOSTILE, *broker.bootstrap.split(":")], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE)
     lines = Lines(process)
-    lines.tell(json.dumps([frame.hex() for frame in frames]))
+    lines.tell(json.dumps([[frame.hex() for frame in group] for group in groups]))
 
     def do(what, **order):
         lines.tell(json.dumps({"do": what, **order}))
@@ -84,17 +84,19 @@ def test_hostile_messages_from_many_connections_stay_within_the_bound(app, agent
                               lambda answer: wire.produce_answer(answer).error == NOT_LEADER)
     good, bad, large = bomb(), bomb(b"{}"), giant(15 * MIB)
     everywhere = range(PARTITIONS)
-    frames = [
+    # A connection produces or fetches, as those of clients do. One that does both at once may wait for itself: for the
+    # memory of a large response, which its own request holds that the broker takes only after that response.
+    produces = [
         wire.produce_all(name, [(partition, bad) for partition in everywhere]),
         wire.produce_all(name, [(partition, good) for partition in everywhere]),
         wire.produce_all(name, [(partition, good if partition % 2 else bad) for partition in everywhere]),
         wire.produce_all(name, [(partition, large) for partition in range(8)]),
-        wire.fetch_all(plain, everywhere),
-        wire.fetch_all(name, everywhere),
     ]
+    fetches = [wire.fetch_all(plain, everywhere), wire.fetch_all(name, everywhere)]
     before = agent.memory()
     agent.forget_peak_memory()
-    with hostile(shop, broker, frames) as (one, ended_one), hostile(analytics, broker, frames) as (two, ended_two):
+    with hostile(shop, broker, produces, fetches) as (one, ended_one), \
+            hostile(analytics, broker, produces, fetches) as (two, ended_two):
         one("mix", connections=6, seed=1, seconds=8)
         two("mix", connections=6, seed=2, seconds=8)
         counts = [ended_one(), ended_two()]

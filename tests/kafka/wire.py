@@ -18,9 +18,8 @@ def frame(api, version, body, correlation=7):
 
 
 def flexible_frame(api, version, body, correlation=7):
-    """The same with header version 2."""
-    request = struct.pack(">hhi", api, version, correlation) + string("raw") + b"\0" + body
-    return struct.pack(">i", len(request)) + request
+    """The same with header version 2, which has tagged fields: none."""
+    return frame(api, version, b"\0" + body, correlation)
 
 
 def string(text):
