@@ -116,17 +116,16 @@ io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> sl
 
 void Connection::LogClosed() const {
   const auto open = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - openedAt_);
-  log::Info("connection.closed",
-            {{"id", info_->id},
-             {"client", info_->client.Text()},
-             {"broker", info_->broker.Text()},
-             {"cluster", info_->cluster},
-             {"workload", info_->workload.name()},
-             {"share", info_->workload.share},
-             {"milliseconds", open.count()},
-             {"requestBytes", requestBytes_},
-             {"responseBytes", responseBytes_},
-             {"reason", endReason_.empty() ? "ended by the peers" : endReason_}});
+  log::Info("connection.closed", {{"id", info_->id},
+                                  {"client", info_->client.Text()},
+                                  {"broker", info_->broker.Text()},
+                                  {"cluster", info_->cluster},
+                                  {"workload", info_->workload.name()},
+                                  {"share", info_->workload.share},
+                                  {"milliseconds", open.count()},
+                                  {"requestBytes", requestBytes_},
+                                  {"responseBytes", responseBytes_},
+                                  {"reason", endReason_.empty() ? "ended by the peers" : endReason_}});
 }
 
 void Connection::End(std::string_view side, const absl::Status& status) {
