@@ -24,7 +24,7 @@ using State = Namespaces::NamespaceStatus::State;
 // A namespace that cannot be served is tried again this often at most, however many connects are refused there.
 constexpr std::chrono::milliseconds kRetryAfter(200);
 
-// A comparison that an event asks for waits for this many times as long as the last one took, so that workloads cannot
+// A comparison that an event or the timer asks for waits for this many times as long as the last one took, so that workloads cannot
 // make the agent do nothing else.
 constexpr int kRestAfterScan = 10;
 

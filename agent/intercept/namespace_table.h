@@ -35,6 +35,8 @@ class NamespaceTable {
   absl::Status AddOwn();  // the agent's namespace
   // Compares with the kernel's facts: adds, retries, lets go.
   void Scan();
+  // Asks ScanIfDue for it: some time has passed.
+  void WantScan() { scanWanted_ = true; }
   // The same if something has happened that asks for it, but not all the time.
   void ScanIfDue();
   // Looks at lo and the addresses of some namespaces again, in turn.

@@ -135,7 +135,7 @@ void Namespaces::State::Handle(uint64_t about) {
       break;
     case kTimer:
       (void)!::read(timer.get(), &value, sizeof(value));
-      table.Scan();
+      table.WantScan();
       table.RefreshAddresses();
       break;
     default:
