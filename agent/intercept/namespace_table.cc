@@ -21,12 +21,11 @@ namespace {
 
 using State = Namespaces::NamespaceStatus::State;
 
-// A namespace that cannot be served is tried again this often at most, however many connects are refused there.
-constexpr std::chrono::milliseconds kRetryAfter(200);
-
-// A comparison that an event or the timer asks for waits for this many times as long as the last one took, so that workloads cannot
-// make the agent do nothing else.
+// A comparison that an event or the timer asks for waits for this many times as long as the last one took, so that
+// workloads cannot make the agent do nothing else.
 constexpr int kRestAfterScan = 10;
+// And so long at least, so that nobody who waits for his turn makes it a loop.
+constexpr std::chrono::milliseconds kLeastRestAfterScan(20);
 
 // How long each refresh of the addresses may take; namespaces that it does not come to are the next one's.
 constexpr std::chrono::milliseconds kRefreshTime(50);
@@ -40,6 +39,8 @@ constexpr std::chrono::seconds kRestAfterThreads(1);
 
 // Of one user, and of one workload, which may have many users. Each takes four descriptors of the agent.
 constexpr size_t kMostNamespacesOfOwner = 64;
+
+constexpr std::chrono::minutes kLatecomerRemembered(1);
 
 int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
@@ -91,6 +92,10 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
   const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
   if (!HasRoom(owner, share)) return false;
+  if (!isStarting_ && !HasTurn(share)) {
+    scanWanted_ = true;
+    return false;
+  }
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
     const std::lock_guard lock(mutex_);
@@ -109,6 +114,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   entry.status.isOwn = pid == 0;
   entry.owner = owner;
   entry.share = share;
+  entry.payer = share;
   Entry* added;
   {
     const std::lock_guard lock(mutex_);
@@ -116,7 +122,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
     added = &entries_.emplace(*found, std::move(entry)).first->second;
   }
   if (pid != 0) Keep(*added, pid, file);
-  Serve(*added);
+  TryToServe(*added);
   return true;
 }
 
@@ -164,8 +170,9 @@ void NamespaceTable::Scan() {
     crowded_.clear();
   }
   Compare();
+  isStarting_ = false;
   const Clock::time_point end = Clock::now();
-  nextScan_ = end + kRestAfterScan * (end - start);
+  nextScan_ = end + std::max<Clock::duration>(kRestAfterScan * (end - start), kLeastRestAfterScan);
 }
 
 void NamespaceTable::Compare() {
@@ -175,12 +182,11 @@ void NamespaceTable::Compare() {
     std::erase_if(notOpened_, [&found](const auto& entry) { return !found.contains(entry.first); });
   }
   for (const auto& [inode, resident] : found) {
-    const std::string file = NamespaceFile(resident.pid);
     Entry* entry = FindByInode(inode);
     if (entry == nullptr) {
-      Add(file, resident.pid, 0, cgroups_.ShareOf(resident.cgroupPath));
+      AddResident(resident);
     } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
-      if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
+      if (!IsInUse(*entry)) Keep(*entry, resident.pid, NamespaceFile(resident.pid));
       if (entry->status.state == State::kFailed) Serve(*entry);
     }
   }
@@ -192,30 +198,70 @@ void NamespaceTable::Compare() {
   for (const uint64_t cookie : unused) LetGo(entries_.at(cookie));
 }
 
+void NamespaceTable::AddResident(const Resident& resident) {
+  const std::string share = cgroups_.ShareOf(resident.cgroupPath);
+  const ServingTime::Piece piece(servingTime_, share);
+  Add(NamespaceFile(resident.pid), resident.pid, 0, share);
+}
+
+bool NamespaceTable::HasTurn(const std::string& share) {
+  const Clock::time_point now = Clock::now();
+  if (servingTime_.HasTurn(share, now)) return true;
+  const std::lock_guard lock(mutex_);
+  waited_ = Latecomer{.share = share, .at = now};
+  return false;
+}
+
+NamespaceTable::Clock::time_point NamespaceTable::DueAt(const Entry& entry) {
+  return std::max(entry.nextAttempt, servingTime_.TurnOf(entry.payer, Clock::now()));
+}
+
+bool NamespaceTable::IsDue(Entry& entry) { return Clock::now() >= entry.nextAttempt && HasTurn(entry.payer); }
+
+// Whoever connects there pays if nobody else can: one workload must not keep another waiting that lives there, too.
+void NamespaceTable::HaveItPaid(Entry& entry, const RefusedConnect& refused) {
+  const Clock::time_point now = Clock::now();
+  if (now < entry.nextAttempt || (!entry.payer.empty() && servingTime_.HasTurn(entry.payer, now))) return;
+  entry.payer = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
+}
+
 void NamespaceTable::Serve(Entry& entry) {
-  if (Clock::now() < entry.nextAttempt) return;
+  if (!IsDue(entry)) return;
+  const ServingTime::Piece piece(servingTime_, entry.payer);
+  TryToServe(entry);
+}
+
+void NamespaceTable::TryToServe(Entry& entry) {
   entry.nextAttempt = Clock::now() + kRetryAfter;
   // A new namespace without any address lets one listen at 127.0.0.1, too, to which there is no way yet.
   if (absl::Status up = LoopbackOf(entry); !up.ok()) return SetProblem(entry, State::kFailed, std::move(up));
-  absl::StatusOr<Listeners> listeners = MakeListeners(redirect_.listenerPlace(), entry.fd->get(), Families::kBoth);
+  absl::StatusOr<Listeners> listeners = MakeListenersIn(entry, Families::kBoth);
   if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
   const absl::Status prepared = Prepare(entry, *listeners);
   if (!prepared.ok()) return SetProblem(entry, State::kFailed, prepared);
   // What could not be done for connections or addresses does not keep a namespace from being served.
   absl::Status incomplete = ResetExisting(entry);
   incomplete.Update(NoteSources(entry));
+  entry.retryAfter = kRetryAfter;
   SetProblem(entry, State::kServed, incomplete);
   HandOut(entry, *std::move(listeners));
 }
 
 // A namespace may get its IPv6 later than its first connection.
 void NamespaceTable::ServeV6(Entry& entry) {
-  if (Clock::now() < entry.nextAttempt) return;
-  entry.nextAttempt = Clock::now() + kRetryAfter;
-  absl::StatusOr<Listeners> listeners = MakeListeners(redirect_.listenerPlace(), entry.fd->get(), Families::kOnlyV6);
+  if (!IsDue(entry)) return;
+  const ServingTime::Piece piece(servingTime_, entry.payer);
+  absl::StatusOr<Listeners> listeners = MakeListenersIn(entry, Families::kOnlyV6);
   const absl::Status prepared = listeners.ok() ? Prepare(entry, *listeners) : listeners.status();
   SetProblem(entry, State::kServed, prepared);
   if (prepared.ok()) HandOut(entry, *std::move(listeners));
+}
+
+// Forks, so the next attempt waits longer.
+absl::StatusOr<Listeners> NamespaceTable::MakeListenersIn(Entry& entry, Families families) {
+  entry.nextAttempt = Clock::now() + entry.retryAfter;
+  entry.retryAfter = std::min(2 * entry.retryAfter, kMostRetryAfter);
+  return MakeListeners(redirect_.listenerPlace(), entry.fd->get(), families);
 }
 
 absl::Status NamespaceTable::Prepare(Entry& entry, const Listeners& listeners) {
@@ -237,11 +283,11 @@ void NamespaceTable::RetryHeld() {
   }
 }
 
-int NamespaceTable::MillisecondsToWait() const {
+int NamespaceTable::MillisecondsToWait() {
   int least = scanWanted_ ? MillisecondsUntil(nextScan_) : -1;
   for (const auto& [cookie, entry] : entries_) {
     if (!IsHeldAndFailed(entry)) continue;
-    const int milliseconds = MillisecondsUntil(entry.nextAttempt);
+    const int milliseconds = MillisecondsUntil(DueAt(entry));
     least = least < 0 ? milliseconds : std::min(least, milliseconds);
   }
   return least;
@@ -379,25 +425,24 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
 bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
   const auto pid = static_cast<pid_t>(refused.pid);
   const std::string share = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
-  if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share)) return true;
-  // It costs as much as the process has threads, so a workload pays for it in time.
-  Clock::time_point& next = nextWalk_[refused.share];
-  const Clock::time_point start = Clock::now();
-  if (start < next) return false;
-  const bool found = AddByThread(pid, refused.netnsCookie, share);
-  const Clock::time_point end = Clock::now();
-  next = end + kRestAfterScan * (end - start);
-  if (!found) next = std::max(next, end + kRestAfterThreads);
-  return found;
+  if (!HasTurn(share)) return false;
+  const ServingTime::Piece piece(servingTime_, share);
+  if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share) || AddByThread(refused, share)) return true;
+  NoteUnknown(refused);
+  return false;
 }
 
-bool NamespaceTable::AddByThread(pid_t pid, uint64_t cookie, const std::string& share) {
-  if (CountOf(share) >= kMostNamespacesOfOwner) return false;
+bool NamespaceTable::AddByThread(const RefusedConnect& refused, const std::string& share) {
+  Clock::time_point& next = nextWalk_[refused.share];
+  if (Clock::now() < next || CountOf(share) >= kMostNamespacesOfOwner) return false;
+  const auto pid = static_cast<pid_t>(refused.pid);
   absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
   for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
     const uint64_t inode = NamespaceInode(file);
-    if (tried.insert(inode).second && FindByInode(inode) == nullptr && Add(file, pid, cookie, share)) return true;
+    if (!tried.insert(inode).second || FindByInode(inode) != nullptr) continue;
+    if (Add(file, pid, refused.netnsCookie, share)) return true;
   }
+  next = Clock::now() + kRestAfterThreads;
   return false;
 }
 
@@ -408,7 +453,6 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
   if (isNew && !AddByProcess(refused)) {
     notFound_.Put(refused.netnsCookie, true, now);
-    NoteUnknown(refused);
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }
@@ -419,8 +463,10 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
     const std::lock_guard lock(mutex_);
     ++entry.status.refusedConnects;
   }
+  HaveItPaid(entry, refused);
   if (entry.status.state == State::kFailed) Serve(entry);
-  if (!entry.loopback.ok() && Clock::now() >= entry.nextAttempt) {
+  if (!entry.loopback.ok() && IsDue(entry)) {
+    const ServingTime::Piece piece(servingTime_, entry.payer);
     entry.nextAttempt = Clock::now() + kRetryAfter;
     NoteLoopback(entry);
   }
@@ -458,6 +504,7 @@ void NamespaceTable::OnReleased(uint64_t cookie) {
 }
 
 void NamespaceTable::Erase(uint64_t cookie) {
+  const ServingTime::Piece piece(servingTime_, entries_.at(cookie).payer);
   redirect_.ForgetNamespace(cookie);
   const std::lock_guard lock(mutex_);
   entries_.erase(cookie);
@@ -532,10 +579,15 @@ absl::Status NamespaceTable::WorkloadsNotServed() const { return NotServed(/*isA
 
 absl::Status NamespaceTable::CrowdHealth() const {
   const std::lock_guard lock(mutex_);
-  if (crowded_.empty()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(StrCat(*crowded_.begin(), " has more than ", kMostNamespacesOfOwner,
-                                             " network namespaces, as many as are served for one: connects to the "
-                                             "targets are refused in its others"));
+  if (!crowded_.empty()) {
+    return absl::ResourceExhaustedError(StrCat(*crowded_.begin(), " has more than ", kMostNamespacesOfOwner,
+                                               " network namespaces, as many as are served for one: connects to the "
+                                               "targets are refused in its others"));
+  }
+  if (!waited_.has_value() || Clock::now() - waited_->at > kLatecomerRemembered) return absl::OkStatus();
+  return absl::ResourceExhaustedError(StrCat("cgroup ", waited_->share,
+                                             ": serving its network namespaces takes more of the agent's time than one "
+                                             "workload gets: its first connects there wait or are refused"));
 }
 
 }  // namespace kveil::intercept

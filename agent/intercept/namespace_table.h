@@ -21,6 +21,7 @@
 #include "intercept/listeners.h"
 #include "intercept/namespaces.h"
 #include "intercept/network_namespace.h"
+#include "intercept/serving_time.h"
 #include "intercept/workload_scan.h"
 
 namespace kveil::intercept {
@@ -49,7 +50,7 @@ class NamespaceTable {
   // Serves again where a connect is held and serving failed.
   void RetryHeld();
   // How long to wait for events before RetryHeld or ScanIfDue is due: milliseconds, -1 for ever.
-  int MillisecondsToWait() const;
+  int MillisecondsToWait();
 
   // Any thread.
   std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
@@ -57,13 +58,20 @@ class NamespaceTable {
   std::optional<Namespaces::NamespaceStatus> StatusOf(uint64_t cookie) const;
   absl::Status Health() const;              // what the agent cannot do: its own namespace, or an error of its own
   absl::Status WorkloadsNotServed() const;  // namespaces that cannot be served as those who live there made them
-  absl::Status CrowdHealth() const;         // an error names an owner that has more namespaces than are served for one
+  // An error names an owner that has more namespaces than are served for one, or whose namespaces had to wait within
+  // the last minute because they take too much of the agent's time.
+  absl::Status CrowdHealth() const;
   absl::Status Unserved() const;
   absl::Status NotReset() const;
 
  private:
   using Clock = std::chrono::steady_clock;
   using Sources = std::map<std::pair<uint16_t, int>, SocketAddress>;  // by target and family
+  // A namespace that cannot be served is tried again this often, however many connects are refused there. Each attempt
+  // that has forked doubles it.
+  static constexpr std::chrono::milliseconds kRetryAfter{200};
+  static constexpr std::chrono::milliseconds kMostRetryAfter{3200};
+
   struct Entry {
     Namespaces::NamespaceStatus status;
     std::shared_ptr<const UniqueFd> fd;
@@ -74,8 +82,10 @@ class NamespaceTable {
     absl::Status loopback;            // of a namespace that is served; while it is kUnavailable, connects are refused
     Redirect::ListeningPorts hidden;  // for so long
     bool handedOut = false;           // the owner was given listeners
+    std::string payer;                // the share that the time for it counts towards
     Clock::time_point nextAttempt = {};
-    Clock::time_point heldUntil = {};  // a connect waits for this namespace to be served
+    std::chrono::milliseconds retryAfter = kRetryAfter;  // an attempt that has forked
+    Clock::time_point heldUntil = {};                    // a connect waits for this namespace to be served
   };
 
   Entry* FindByInode(uint64_t inode);
@@ -85,14 +95,21 @@ class NamespaceTable {
   // Returns whether it is known now.
   bool Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
   bool AddByProcess(const RefusedConnect& refused);
-  bool AddByThread(pid_t pid, uint64_t cookie, const std::string& share);
+  bool AddByThread(const RefusedConnect& refused, const std::string& share);
+  void AddResident(const Resident& resident);
   size_t CountOf(const std::string& share) const;
   bool HasRoom(uint64_t owner, const std::string& share);
   void Compare();
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
   bool IsInUse(const Entry& entry) const;
+  Clock::time_point DueAt(const Entry& entry);
+  bool IsDue(Entry& entry);
+  bool HasTurn(const std::string& share);
+  void HaveItPaid(Entry& entry, const RefusedConnect& refused);
   void Serve(Entry& entry);
+  void TryToServe(Entry& entry);
   void ServeV6(Entry& entry);
+  absl::StatusOr<Listeners> MakeListenersIn(Entry& entry, Families families);
   absl::Status Prepare(Entry& entry, const Listeners& listeners);
   bool IsHeldAndFailed(const Entry& entry) const;
   absl::Status NotServed(bool isAgentsFault) const;
@@ -118,6 +135,8 @@ class NamespaceTable {
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
+  ServingTime servingTime_;
+  bool isStarting_ = true;  // until the first scan is through: all that it finds are served
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
   uint64_t lastRefreshed_ = 0;                             // the cookie
@@ -129,6 +148,12 @@ class NamespaceTable {
     Clock::time_point refusedAt = {};
   };
   LostProcess unserved_;  // guarded by mutex_
+  // A workload whose namespaces had to wait for their turn.
+  struct Latecomer {
+    std::string share;
+    Clock::time_point at = {};
+  };
+  std::optional<Latecomer> waited_;  // guarded by mutex_
 };
 
 }  // namespace kveil::intercept

@@ -278,7 +278,7 @@ std::string PauseForEver() {
   for (;;) ::pause();
 }
 
-std::string MakeNamespaces(size_t count, uint32_t users) {
+std::string MakeNamespaces(size_t count, uint32_t users, const std::function<void()>& live) {
   constexpr uint32_t kFirstUser = 60000;
   for (size_t i = 0; i < count; ++i) {
     if (::fork() != 0) continue;
@@ -290,7 +290,8 @@ std::string MakeNamespaces(size_t count, uint32_t users) {
     std::strcpy(lo.ifr_name, "lo");
     lo.ifr_flags = IFF_UP;
     ::ioctl(fd.get(), SIOCSIFFLAGS, &lo);
-    ::pause();
+    live();
+    ::_exit(0);
   }
   return PauseForEver();
 }

@@ -1,6 +1,8 @@
 // What a node has: cgroups, network namespaces, workloads in them, and a broker that echoes.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -92,8 +94,9 @@ std::string PauseForEver();
 inline constexpr uint32_t kNobody = 65534;  // a user without any right
 
 // For use inside of a workload: makes network namespaces as a user without any right may, each with a process in it and
-// lo up. With `users`, as so many users in turn, which needs root.
-std::string MakeNamespaces(size_t count, uint32_t users = 0);
+// lo up, which runs `live`. With `users`, as so many users in turn, which needs root.
+std::string MakeNamespaces(
+    size_t count, uint32_t users = 0, const std::function<void()>& live = [] { ::pause(); });
 
 // A namespace and a cgroup with a process that lives in both as long as the pod does, as every pod has one.
 class Pod {
