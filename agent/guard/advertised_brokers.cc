@@ -52,15 +52,13 @@ AdvertisedBrokers BrokersOf(const kafka::FindCoordinatorResponse& response) {
 }
 
 void LeaveOut(const std::vector<bool>& keep, kafka::MetadataResponse& response) {
-  absl::flat_hash_set<int32_t> gone;
-  for (size_t i = 0; i < response.brokers.size(); ++i) {
-    if (!keep[i]) gone.insert(response.brokers[i].nodeId);
-  }
   Keep(keep, response.brokers);
-  if (gone.contains(response.controllerId)) response.controllerId = kNoNode;
+  absl::flat_hash_set<int32_t> there = {kNoNode};  // those that are gone may be millions
+  for (const kafka::MetadataResponse::Broker& broker : response.brokers) there.insert(broker.nodeId);
+  if (!there.contains(response.controllerId)) response.controllerId = kNoNode;
   for (kafka::MetadataResponse::Topic& topic : response.topics) {
     for (kafka::MetadataResponse::Partition& partition : topic.partitions) {
-      if (!gone.contains(partition.leaderId)) continue;
+      if (there.contains(partition.leaderId)) continue;
       partition.errorCode = kafka::ErrorCode::kLeaderNotAvailable;
       partition.leaderId = kNoNode;
     }

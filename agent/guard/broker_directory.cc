@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "io/completion.h"
+#include "io/turn.h"
 
 namespace kveil::guard {
 namespace {
@@ -16,8 +17,8 @@ namespace {
 // What is kept at most of each kind for a cluster, and for how many names of one address: responses can be made up.
 constexpr size_t kMostKept = 10'000;
 constexpr size_t kMostNamesOfAddress = 16;
-// Different names of one response that are looked up: no cluster has as many brokers.
-constexpr size_t kMostNamesOfAResponse = 1'000;
+// Different brokers of one response, the others are left out: no cluster has as many.
+constexpr size_t kMostBrokersOfAResponse = 1'000;
 
 // How often the log says of the same broker that it is refused or left out, and how long `kveil status` does.
 constexpr std::chrono::minutes kRefusalIsNews{1};
@@ -241,20 +242,33 @@ absl::Status BrokerDirectory::LearnNamed(Asked& asked, absl::StatusOr<Addresses>
 
 io::Task<std::vector<bool>> BrokerDirectory::Learn(io::Loop& loop, const proxy::ConnectionInfo& connection,
                                                    std::vector<Advertised> brokers) {
+  constexpr uint32_t kTooMany = kMostBrokersOfAResponse;
   std::vector<Asked> asked;        // each broker once
-  std::vector<size_t> indexes;     // of each broker among them
+  std::vector<uint32_t> indexes;   // of each broker among them, or kTooMany
   std::vector<std::string> names;  // to be looked up, each once
-  absl::flat_hash_map<std::pair<std::string_view, int32_t>, size_t> known;
+  absl::flat_hash_map<std::pair<std::string_view, int32_t>, uint32_t> known;
   absl::flat_hash_map<std::string_view, size_t> nameIndexes;
   Covered covered;
+  io::Turn turn(loop);
   const auto refuse = [&](Asked& one, const absl::Status& reason) {
     one.mayBeHeard = false;
     NoteLeftOut(one.host, one.port, options_.clusterOf(connection.targetIndex), reason);
   };
+  std::optional<Advertised> firstTooMany;
   for (const Advertised& broker : brokers) {
-    const auto [found, isNew] = known.try_emplace(std::pair(broker.host, broker.port), asked.size());
-    indexes.push_back(found->second);
-    if (!isNew) continue;
+    co_await turn.Pause();
+    const std::pair key(broker.host, broker.port);
+    if (const auto found = known.find(key); found != known.end()) {
+      indexes.push_back(found->second);
+      continue;
+    }
+    if (known.size() == kMostBrokersOfAResponse) {
+      indexes.push_back(kTooMany);
+      if (!firstTooMany.has_value()) firstTooMany = broker;
+      continue;
+    }
+    known[key] = static_cast<uint32_t>(asked.size());
+    indexes.push_back(known[key]);
     Asked& one = asked.emplace_back();
     one.host = broker.host;
     one.port = broker.port;
@@ -262,24 +276,26 @@ io::Task<std::vector<bool>> BrokerDirectory::Learn(io::Loop& loop, const proxy::
     if (judged.has_value() && !judged->ok()) refuse(one, *judged);
     if (judged.has_value()) continue;
     one.needsLookup = true;
-    if (nameIndexes.size() == kMostNamesOfAResponse && !nameIndexes.contains(one.host)) continue;
     if (nameIndexes.try_emplace(one.host, names.size()).second) names.emplace_back(one.host);
   }
   if (!names.empty()) {
     auto lookingUp = LookUp(loop, connection, std::move(names));
     const Answers answers = co_await std::move(lookingUp);
     for (Asked& one : asked) {
+      co_await turn.Pause();
       if (!one.needsLookup) continue;
-      const auto index = nameIndexes.find(one.host);
-      absl::StatusOr<Addresses> resolved =
-          absl::ResourceExhaustedError(StrCat("one response names more than ", kMostNamesOfAResponse, " hosts"));
-      if (index != nameIndexes.end()) resolved = answers[index->second];
-      const absl::Status learned = LearnNamed(one, std::move(resolved), connection.targetIndex);
+      const absl::Status learned = LearnNamed(one, answers[nameIndexes[one.host]], connection.targetIndex);
       if (!learned.ok()) refuse(one, learned);
     }
   }
+  if (firstTooMany.has_value()) {
+    NoteLeftOut(firstTooMany->host, firstTooMany->port, options_.clusterOf(connection.targetIndex),
+                absl::ResourceExhaustedError(StrCat("one response names more than ", kMostBrokersOfAResponse,
+                                                    " brokers; so are those after it")));
+  }
   std::vector<bool> mayBeHeard;
-  for (const size_t index : indexes) mayBeHeard.push_back(asked[index].mayBeHeard);
+  mayBeHeard.reserve(indexes.size());
+  for (const uint32_t index : indexes) mayBeHeard.push_back(index < asked.size() && asked[index].mayBeHeard);
   co_return mayBeHeard;
 }
 

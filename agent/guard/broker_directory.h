@@ -63,8 +63,9 @@ class BrokerDirectory {
     int32_t port = 0;
   };
   // Looks up the names among them and learns every address they have. For each, whether the client may hear of it: not
-  // where its name does not resolve, an address belongs to another cluster, or the kernel does not take it. Suspends
-  // only for names that were not looked up a moment ago, for a few seconds at most. The views have to stay valid.
+  // where its name does not resolve, an address belongs to another cluster, or the kernel does not take it, nor where
+  // the response names too many before it. Suspends for names that were not looked up a moment ago, for a few seconds
+  // at most, and to let others have their turn. The views have to stay valid.
   io::Task<std::vector<bool>> Learn(io::Loop& loop, const proxy::ConnectionInfo& connection,
                                     std::vector<Advertised> brokers);
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <optional>
 #include <set>
 
@@ -233,15 +234,40 @@ TEST_F(BrokerDirectoryTest, needsNoAddressesWhereTargetsCoverThemAll) {
   EXPECT_EQ(lookups_, 2) << "but it would be, had the name an address";
 }
 
-TEST_F(BrokerDirectoryTest, looksUpNoMoreNamesThanAClusterHasBrokers) {
+TEST_F(BrokerDirectoryTest, leavesOutWhatIsMoreThanAClusterHasBrokers) {
   BrokerDirectory directory(options_);
-  Lines names;
+  Lines hosts;
   std::vector<BrokerDirectory::Advertised> brokers;
-  for (int i = 0; i < 1500; ++i) names.push_back(StrCat("b", i, ".example"));
-  for (const std::string& name : names) brokers.push_back({name, 9092});
+  for (int i = 0; i < 3'000; ++i) {
+    hosts.push_back(i % 2 == 0 ? StrCat("b", i, ".example") : StrCat("10.0.", i / 250, ".", i % 250));
+  }
+  for (const std::string& host : hosts) brokers.push_back({host, 9092});
+  brokers.push_back(brokers[1]);
   const std::vector<bool> heard = LearnAll(directory, brokers);
-  EXPECT_EQ(std::count(heard.begin(), heard.end(), true), 1000);
+  EXPECT_EQ(std::count(heard.begin(), heard.end(), true), 1001);
+  EXPECT_TRUE(heard.back()) << "it is one of the first";
   EXPECT_EQ(lookups_, 1);
+  EXPECT_EQ(learned_.size(), 1000u) << "the others are not judged";
+  EXPECT_THAT(Problem(directory), testing::HasSubstr("b1000.example:9092"));
+  EXPECT_THAT(Problem(directory), testing::HasSubstr("more than 1000 brokers"));
+}
+
+// Each takes node-wide locks and a system call.
+TEST_F(BrokerDirectoryTest, letsOthersHaveTheirTurnBetweenBrokers) {
+  std::atomic<size_t> turns = 0;
+  options_.learn = [&](const SocketAddress&, uint16_t, std::chrono::seconds) {
+    if (learned_.empty()) loop_->Post([&] { ++turns; });
+    learned_.push_back(StrCat(turns.load()));
+    ::usleep(200);
+    return absl::OkStatus();
+  };
+  BrokerDirectory directory(options_);
+  Lines hosts;
+  std::vector<BrokerDirectory::Advertised> brokers;
+  for (int i = 0; i < 200; ++i) hosts.push_back(StrCat("10.0.0.", i));
+  for (const std::string& host : hosts) brokers.push_back({host, 9092});
+  LearnAll(directory, brokers);
+  EXPECT_EQ(learned_.back(), "1") << "nobody else had a turn";
 }
 
 // What one cluster's brokers make up takes nothing from the others.
