@@ -41,6 +41,17 @@ class ExpiringMap {
     return &found->second->value;
   }
 
+  // The same, and starts its lifetime anew.
+  template <typename K>
+  Value* FindAndRenew(const K& key, Clock::time_point now) {
+    RemoveExpired(now);
+    const auto found = index_.find(key);
+    if (found == index_.end() || found->second->expires <= now) return nullptr;
+    byAge_.splice(byAge_.end(), byAge_, found->second);
+    found->second->expires = now + lifetime_;
+    return &found->second->value;
+  }
+
   // Sets the value and starts its lifetime anew. The reference is valid until the next call that is not const.
   Value& Put(const Key& key, Value value, Clock::time_point now) {
     RemoveExpired(now);

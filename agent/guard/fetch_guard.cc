@@ -84,7 +84,7 @@ io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::
     co_return true;
   }
   session_ = nullptr;  // its room may be needed
-  state.session = std::make_shared<FetchSession>(shared_, budget, connection_.workload.share, request);
+  state.session = std::make_shared<FetchSession>(shared_, budget, connection_, request);
   state.isFirst = true;
   bool isTaken = state.session->Apply(request);
   const bool endsWithAnswer = !isTaken && request.sessionEpoch == kNewSession;
@@ -203,7 +203,7 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
 void FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
                             Progress& progress) {
   std::optional<std::string> name = std::string(topic.topic);
-  if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId);
+  if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId, connection_);
   const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
   if (name.has_value() && topicPolicy == nullptr) {
     for (const FetchResponse::Partition& partition : topic.partitions) {

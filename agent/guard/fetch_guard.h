@@ -32,7 +32,7 @@ class FetchGuard : public proxy::Interceptor {
         connection_(connection),
         client_(std::move(client)),
         opener_(shared, scratch, loop, connection),
-        lookup_(shared.topicNames, connection.cluster),
+        lookup_(shared.topicNames, connection),
         denials_(connection) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kFetch); }

@@ -18,9 +18,9 @@ constexpr size_t kMostBytes = 8 << 20;
 
 }  // namespace
 
-FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, std::string workload,
-                           const kafka::FetchRequest& first)
-    : shared_(shared), budget_(budget), workload_(std::move(workload)) {
+FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget,
+                           const proxy::ConnectionInfo& connection, const kafka::FetchRequest& first)
+    : shared_(shared), budget_(budget), connection_(connection) {
   // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed.
   isForeign_ = first.sessionEpoch > 0 || positions_.MemoryFor(first) > kMostBytes;
   if (first.sessionEpoch > 0) id_ = first.sessionId;
@@ -29,8 +29,8 @@ FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budge
 
 bool FetchSession::Charge(size_t bytes) {
   bytes -= std::min(bytes, kFreeBytes);
-  if (bytes > charged_ && !budget_.TryKeep(workload_, bytes - charged_, kept_)) return false;
-  if (bytes < charged_) budget_.ReleaseKept(workload_, charged_ - bytes, kept_);
+  if (bytes > charged_ && !budget_.TryKeep(connection_.workload.share, bytes - charged_, kept_)) return false;
+  if (bytes < charged_) budget_.ReleaseKept(connection_.workload.share, charged_ - bytes, kept_);
   charged_ = bytes;
   return true;
 }
@@ -68,7 +68,7 @@ bool FetchSession::NeedsGuard() {
   needsGuard_ = false;
   hasUnknown_ = false;
   for (const auto& [key, partitions] : positions_.topics()) {
-    const std::optional<std::string> name = key.id.IsZero() ? key.name : shared_.topicNames.Find(key.id);
+    const std::optional<std::string> name = key.id.IsZero() ? key.name : shared_.topicNames.Find(key.id, connection_);
     // An id that nobody could name yet may turn out to be a protected topic's: it is asked for again.
     if (!name.has_value()) hasUnknown_ = true;
     if (!name.has_value() || policies->Find(*name) != nullptr) needsGuard_ = true;

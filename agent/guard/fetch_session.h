@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "guard/fetch_positions.h"
@@ -15,9 +14,9 @@ namespace kveil::guard {
 // What it remembers is charged to the worker's memory, within the share of the workload (policy::Workload::share).
 class FetchSession {
  public:
-  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, std::string workload,
+  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const proxy::ConnectionInfo& connection,
                const kafka::FetchRequest& first);
-  ~FetchSession() { budget_.ReleaseKept(workload_, charged_, kept_); }
+  ~FetchSession() { budget_.ReleaseKept(connection_.workload.share, charged_, kept_); }
   FetchSession(const FetchSession&) = delete;
   FetchSession& operator=(const FetchSession&) = delete;
 
@@ -53,7 +52,7 @@ class FetchSession {
 
   const SharedState& shared_;
   proxy::MemoryBudget& budget_;
-  const std::string workload_;
+  const proxy::ConnectionInfo& connection_;
   Kept kept_ = Kept::kUntilForgotten;
   size_t charged_ = 0;
   int32_t id_ = 0;  // 0 until the broker's answer names it

@@ -33,7 +33,7 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
     resource.resourceType = kafka::ConfigResourceType::kTopic;
     resource.resourceName = name;
     resource.configurationKeys.emplace().push_back(kLimitName);
-    limits_.Renew(cluster_, name, now);
+    limits_.Renew(connection_, name, now);
   }
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
     kafka::Encode(ask, kDescribeConfigsVersion, writer);
@@ -46,11 +46,11 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
   for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
     const std::optional<size_t> bytes = LimitIn(result);
     if (result.errorCode == kafka::ErrorCode::kUnknownTopicOrPartition) {
-      limits_.Forget(cluster_, result.resourceName);
+      limits_.Forget(connection_, result.resourceName);
     } else if (bytes.has_value()) {
-      limits_.Learn(cluster_, result.resourceName, *bytes, now);
+      limits_.Learn(connection_, result.resourceName, *bytes, now);
     } else {
-      limits_.Assume(cluster_, result.resourceName, now);
+      limits_.Assume(connection_, result.resourceName, now);
     }
   }
 }

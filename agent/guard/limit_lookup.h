@@ -13,15 +13,18 @@ namespace kveil::guard {
 // One a connection.
 class LimitLookup {
  public:
-  LimitLookup(TopicLimits& limits, const std::string& cluster) : limits_(limits), cluster_(cluster) {}
+  LimitLookup(TopicLimits& limits, const proxy::ConnectionInfo& connection)
+      : limits_(limits), connection_(connection) {}
 
   bool Knows(std::string_view topic) const { return Find(topic).has_value(); }
   // Kafka's default while it is not known.
   TopicLimits::Limit Of(std::string_view topic) const { return Find(topic).value_or(TopicLimits::Limit()); }
 
   // What the broker made of a batch of that many bytes that was sent to find out.
-  void Took(std::string_view topic, size_t bytes) { limits_.Took(cluster_, topic, bytes, TopicLimits::Clock::now()); }
-  void Refused(std::string_view topic) { limits_.Refused(cluster_, topic, TopicLimits::Clock::now()); }
+  void Took(std::string_view topic, size_t bytes) {
+    limits_.Took(connection_, topic, bytes, TopicLimits::Clock::now());
+  }
+  void Refused(std::string_view topic) { limits_.Refused(connection_, topic, TopicLimits::Clock::now()); }
 
   // Learns the limits of `topics`, ahead of the request that is being handled. What the broker does not tell (to a
   // principal that may not describe the topic) counts as the default.
@@ -29,11 +32,11 @@ class LimitLookup {
 
  private:
   std::optional<TopicLimits::Limit> Find(std::string_view topic) const {
-    return limits_.Find(cluster_, topic, TopicLimits::Clock::now());
+    return limits_.Find(connection_, topic, TopicLimits::Clock::now());
   }
 
   TopicLimits& limits_;
-  const std::string& cluster_;
+  const proxy::ConnectionInfo& connection_;
 };
 
 }  // namespace kveil::guard

@@ -8,22 +8,13 @@
 #include "guard/advertised_brokers.h"
 #include "guard/decoded.h"
 #include "guard/message_output.h"
+#include "io/turn.h"
 
 namespace kveil::guard {
 namespace {
 
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
-
-template <class Response>
-void LearnTopics(const Response& response, std::string_view cluster, TopicNames& names) {
-  if constexpr (requires { response.topics; }) {
-    for (const auto& topic : response.topics) {
-      const std::optional<std::string_view> name = topic.name;
-      if (name.has_value()) names.Learn(topic.topicId, *name, cluster);
-    }
-  }
-}
 
 }  // namespace
 
@@ -37,14 +28,29 @@ io::Task<RequestVerdict> MetadataGuard::OnRequest(const proxy::RequestFrame& req
 }
 
 template <class Response>
+io::Task<void> MetadataGuard::LearnTopics(const Response& response) {
+  if constexpr (requires { response.topics; }) {
+    io::Turn turn(loop_);
+    for (const auto& topic : response.topics) {
+      co_await turn.Pause();
+      const std::optional<std::string_view> name = topic.name;
+      if (name.has_value()) shared_.topicNames.Learn(topic.topicId, *name, connection_);
+    }
+  }
+  co_return;
+}
+
+template <class Response>
 io::Task<ResponseVerdict> MetadataGuard::Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output) {
   Decoded<Response> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  LearnTopics(*decoded, connection_.cluster, shared_.topicNames);
-  AdvertisedBrokers brokers = BrokersOf(*decoded);
-  if (brokers.empty()) co_return ResponseVerdict::Forward();
-  auto learning = shared_.brokers.Learn(loop_, connection_, std::move(brokers));
-  const std::vector<bool> keep = co_await std::move(learning);
+  auto learningTopics = LearnTopics(*decoded);
+  co_await std::move(learningTopics);
+  std::vector<bool> keep;
+  if (AdvertisedBrokers brokers = BrokersOf(*decoded); !brokers.empty()) {
+    auto learning = shared_.brokers.Learn(loop_, connection_, std::move(brokers));
+    keep = co_await std::move(learning);
+  }
   if (std::find(keep.begin(), keep.end(), false) == keep.end()) co_return ResponseVerdict::Forward();
   LeaveOut(keep, *decoded);
   co_return RewriteResponse(response, *decoded, output);

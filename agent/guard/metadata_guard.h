@@ -23,6 +23,8 @@ class MetadataGuard : public proxy::Interceptor {
 
  private:
   template <class Response>
+  io::Task<void> LearnTopics(const Response& response);
+  template <class Response>
   io::Task<proxy::ResponseVerdict> Learn(const proxy::ResponseFrame& response, proxy::FrameOutput& output);
 
   SharedState& shared_;

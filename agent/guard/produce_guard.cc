@@ -283,7 +283,7 @@ ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topi
     state.name = state.wireName;
   } else {
     state.wireName = topic.topicId.Text();
-    state.name = shared_.topicNames.Find(topic.topicId);
+    state.name = shared_.topicNames.Find(topic.topicId, connection_);
   }
   const policy::TopicPolicy* const policy = state.name.has_value() ? policies.Find(*state.name) : nullptr;
   if (policy != nullptr && policy->seal.has_value()) state.sealedBy = policy;

@@ -27,8 +27,8 @@ class ProduceGuard : public proxy::Interceptor {
         scratch_(scratch),
         loop_(loop),
         connection_(connection),
-        lookup_(shared.topicNames, connection.cluster),
-        limits_(shared.topicLimits, connection.cluster) {}
+        lookup_(shared.topicNames, connection),
+        limits_(shared.topicLimits, connection) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kProduce); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
 #include "guard/decoded.h"
@@ -19,9 +21,6 @@ using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
 constexpr int32_t kFinalEpoch = -1, kNewEpoch = 0;  // of share sessions
-constexpr size_t kMostTopics = 10'000;              // of a connection that are looked at for missing keys
-constexpr size_t kMostWithheld = 10'000;            // partitions of a session that the broker is not told of
-constexpr size_t kMostTold = 10'000;                // and that it is
 // A client asks again at once after an error, and a broker answers at once where a session has nothing.
 constexpr std::chrono::seconds kHold{1};
 // How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
@@ -70,7 +69,7 @@ struct ShareGuard::State : proxy::RequestState {
 
 ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
   Access access;
-  access.name = shared_.topicNames.Find(id);
+  access.name = shared_.topicNames.Find(id, connection_);
   if (!access.name.has_value()) {
     access.error = ErrorCode::kUnknownTopicId;
     return access;
@@ -86,8 +85,8 @@ ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::
 // One of those that this connection has asked for.
 std::optional<std::string> ShareGuard::TopicInOutage() const {
   if (!shared_.keyOutages.any()) return std::nullopt;
-  for (const kafka::TopicId& id : asked_) {
-    std::optional<std::string> name = shared_.topicNames.Find(id);
+  for (const kafka::TopicId& id : session_.asked()) {
+    std::optional<std::string> name = shared_.topicNames.Find(id, connection_);
     if (!name.has_value()) continue;
     if (shared_.keyOutages.Find(connection_.cluster, *name, KeyOutages::Clock::now()).has_value()) return name;
   }
@@ -118,17 +117,17 @@ io::Task<bool> ShareGuard::WaitForKeys() {
 // more the broker is told to forget: it would go on handing it out to this client, to nobody's use. Returns whether the
 // request has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
 bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFetchResponse::Topic>& refused) {
-  if (request.shareSessionEpoch == kNewEpoch) {
-    withheld_.clear();
-    told_.clear();
-  }
   for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
-    for (const int32_t partition : topic.partitions) {
-      withheld_.erase(std::pair(topic.topicId, partition));
-      told_.erase(std::pair(topic.topicId, partition));
-    }
+    for (const int32_t partition : topic.partitions) session_.Forget({topic.topicId, partition});
   }
+  const uint64_t generation = shared_.policies.generation();
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  absl::flat_hash_map<kafka::TopicId, ErrorCode> errors;
+  const auto errorOf = [&](const kafka::TopicId& id) {
+    const auto [error, isNew] = errors.try_emplace(id, ErrorCode::kNone);
+    if (isNew) error->second = AccessTo(id, *policies).error;
+    return error->second;
+  };
   absl::flat_hash_map<kafka::TopicId, size_t> refusedAt, askedAt;
   const auto refuse = [&](const kafka::TopicId& id, int32_t index, ErrorCode error, bool acknowledges) {
     const auto [at, isNew] = refusedAt.try_emplace(id, refused.size());
@@ -140,56 +139,46 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
     answered.records = Bytes();
   };
   absl::flat_hash_map<kafka::TopicId, std::vector<int32_t>> forgotten;
-  const auto tell = [&](const std::pair<kafka::TopicId, int32_t>& key, int32_t maxBytes) {
-    if (told_.size() < kMostTold) told_[key] = maxBytes;
-  };
-  Partitions before;
-  std::swap(before, withheld_);
   const size_t topics = request.topics.size();
   std::erase_if(request.topics, [&](const ShareFetchRequest::Topic& asked) {
-    const ErrorCode error = AccessTo(asked.topicId, *policies).error;
+    const ErrorCode error = errorOf(asked.topicId);
     for (const ShareFetchRequest::Partition& partition : asked.partitions) {
-      const std::pair key(asked.topicId, partition.partitionIndex);
-      before.erase(key);
+      const ShareSession::Partition key(asked.topicId, partition.partitionIndex);
       if (error == ErrorCode::kNone) {
-        tell(key, partition.partitionMaxBytes);
+        session_.Tell(key, partition.partitionMaxBytes);
         continue;
       }
-      if (told_.erase(key) > 0) forgotten[key.first].push_back(key.second);
-      if (withheld_.size() < kMostWithheld) withheld_[key] = partition.partitionMaxBytes;
+      if (session_.Withhold(key, partition.partitionMaxBytes)) forgotten[key.first].push_back(key.second);
       refuse(asked.topicId, partition.partitionIndex, error, !partition.acknowledgementBatches.empty());
     }
     return error != ErrorCode::kNone;
   });
   bool changed = request.topics.size() != topics;
   for (size_t i = 0; i < request.topics.size(); ++i) askedAt[request.topics[i].topicId] = i;
-  absl::flat_hash_map<kafka::TopicId, ErrorCode> errors;
-  for (const auto& [key, maxBytes] : before) {
-    const auto [error, isNew] = errors.try_emplace(key.first, ErrorCode::kNone);
-    if (isNew) error->second = AccessTo(key.first, *policies).error;
-    if (error->second != ErrorCode::kNone) {
-      withheld_[key] = maxBytes;
-      refuse(key.first, key.second, error->second, false);
-      continue;
+  session_.TellOf([&](const ShareSession::Partition& key, const ShareSession::Withheld& withheld) {
+    if (withheld.request == session_.request()) return false;  // it was refused just now
+    if (const ErrorCode error = errorOf(key.first); error != ErrorCode::kNone) {
+      refuse(key.first, key.second, error, false);
+      return false;
     }
     const auto [at, isAdded] = askedAt.try_emplace(key.first, request.topics.size());
     if (isAdded) request.topics.emplace_back().topicId = key.first;
     ShareFetchRequest::Partition& partition = request.topics[at->second].partitions.emplace_back();
     partition.partitionIndex = key.second;
-    partition.partitionMaxBytes = maxBytes;
-    tell(key, maxBytes);
+    partition.partitionMaxBytes = withheld.maxBytes;
     changed = true;
-  }
-  absl::erase_if(told_, [&](const auto& entry) {
-    const auto& [key, maxBytes] = entry;
-    const auto [error, isNew] = errors.try_emplace(key.first, ErrorCode::kNone);
-    if (isNew) error->second = AccessTo(key.first, *policies).error;
-    if (error->second != ErrorCode::kTopicAuthorizationFailed || withheld_.size() >= kMostWithheld) return false;
-    withheld_[key] = maxBytes;
-    refuse(key.first, key.second, error->second, false);
-    forgotten[key.first].push_back(key.second);
     return true;
   });
+  // Nothing that might be read before is denied without another policy.
+  if (std::exchange(toldBy_, generation) != generation) {
+    session_.WithholdAgain([&](const ShareSession::Partition& key) {
+      const ErrorCode error = errorOf(key.first);
+      if (error != ErrorCode::kTopicAuthorizationFailed) return false;
+      refuse(key.first, key.second, error, false);
+      forgotten[key.first].push_back(key.second);
+      return true;
+    });
+  }
   for (auto& [id, partitions] : forgotten) {
     ShareFetchRequest::ForgottenTopic& topic = request.forgottenTopicsData.emplace_back();
     topic.topicId = id;
@@ -210,17 +199,16 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == kFinalEpoch) {
-    withheld_.clear();
-    told_.clear();
+    session_.Clear();
     co_return RequestVerdict::Forward().WantResponse();
   }
+  if (decoded->shareSessionEpoch == kNewEpoch) session_.Clear();
+  session_.Begin(output.arena.budget());
   std::vector<kafka::TopicId> ids;
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);
-  for (const auto& [key, maxBytes] : withheld_)
-    ids.push_back(key.first);  // one that could not be named may have one now
-  for (const kafka::TopicId& id : ids) {
-    if (asked_.size() < kMostTopics) asked_.insert(id);
-  }
+  for (const kafka::TopicId& id : ids) session_.Ask(id);
+  // One that could not be named may have a name now.
+  for (const auto& [key, withheld] : session_.withheld()) ids.push_back(key.first);
   auto learning = lookup_.Learn(std::move(ids), upstream);
   co_await std::move(learning);
   // What was read before the keys were gone is to be acknowledged nevertheless.

@@ -2,17 +2,16 @@
 // so hidden ones are masked, and of what cannot be opened the client is told that it did not get it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "guard/denial_log.h"
 #include "guard/guarded_apis.h"
 #include "guard/records_opener.h"
+#include "guard/share_session.h"
 #include "guard/shared_state.h"
 #include "guard/topic_lookup.h"
 #include "guard/worker_scratch.h"
@@ -29,8 +28,9 @@ class ShareGuard : public proxy::Interceptor {
         loop_(loop),
         connection_(connection),
         opener_(shared, scratch, loop, connection),
-        lookup_(shared.topicNames, connection.cluster),
-        denials_(connection) {}
+        lookup_(shared.topicNames, connection),
+        denials_(connection),
+        session_(connection.workload.share) {}
 
   std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kShareFetch); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
@@ -46,9 +46,6 @@ class ShareGuard : public proxy::Interceptor {
     const policy::TopicPolicy* topic = nullptr;  // null: not protected, or not known
     kafka::ErrorCode error = kafka::ErrorCode::kNone;
   };
-
-  // Of the session, and their partitionMaxBytes (version 0).
-  using Partitions = absl::flat_hash_map<std::pair<kafka::TopicId, int32_t>, int32_t>;
 
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<std::string> TopicInOutage() const;
@@ -67,9 +64,8 @@ class ShareGuard : public proxy::Interceptor {
   RecordsOpener opener_;
   TopicLookup lookup_;
   DenialLog denials_;
-  Partitions withheld_;  // the broker was not told of them, because the workload may not read them
-  Partitions told_;      // the broker's session has them
-  absl::flat_hash_set<kafka::TopicId> asked_;  // for; a request of a session names only those that are new in it
+  ShareSession session_;
+  uint64_t toldBy_ = 0;  // the generation of the policies by which the broker has heard of what it has
 };
 
 }  // namespace kveil::guard

@@ -1,21 +1,26 @@
 // How large a batch each topic takes (`max.message.bytes`), as the broker said a while ago.
+//
+// As with the names of topics (topic_names.h), a broker is believed in the network namespace that it spoke to.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
-#include "base/text.h"
+#include "guard/workload_shares.h"
+#include "proxy/interceptor.h"
 
 namespace kveil::guard {
 
-// One for all connections of the agent. Any thread.
+// One for all connections of the agent. Any thread. The topic is one of the cluster at the other end of `connection`.
 class TopicLimits {
  public:
   using Clock = std::chrono::steady_clock;
@@ -23,6 +28,11 @@ class TopicLimits {
   static constexpr size_t kDefault = 1'048'588;
   // An operator may change a topic's limit: it is asked for again after this long.
   static constexpr std::chrono::minutes kLifetime{1};
+  // Of all namespaces. A workload gets its share of them (proxy/workload_share.h); what it has beyond is asked for
+  // with each request.
+  static constexpr size_t kMostTopics = 100'000;
+
+  explicit TopicLimits(size_t mostTopics = kMostTopics) : limits_(mostTopics, kKeptFor) {}
 
   struct Limit {
     size_t bytes = kDefault;
@@ -34,61 +44,82 @@ class TopicLimits {
   };
 
   // Nothing when it has to be asked for.
-  std::optional<Limit> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+  std::optional<Limit> Find(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
     const std::lock_guard lock(mutex_);
-    const Limit* const found = limits_.Find(Key(cluster, topic), now);
-    if (found == nullptr || now >= found->learned + kLifetime) return std::nullopt;
-    return *found;
+    const Known* const found = limits_.Find(KeyOf(connection, topic), now);
+    if (found == nullptr || now >= found->limit.learned + kLifetime) return std::nullopt;
+    return found->limit;
   }
 
-  void Learn(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
-    limits_.Put(Key(cluster, topic), {.bytes = bytes, .isCertain = true, .learned = now}, now);
+  void Learn(const proxy::ConnectionInfo& connection, std::string_view topic, size_t bytes, Clock::time_point now) {
+    Change(connection, topic, now,
+           [bytes, now](Limit& limit) { limit = {.bytes = bytes, .isCertain = true, .learned = now}; });
   }
   // It was asked for and not told: what was known counts on, or the default does.
-  void Assume(std::string_view cluster, std::string_view topic, Clock::time_point now) {
-    Change(cluster, topic, now, [now](Limit& limit) { limit.learned = now; });
+  void Assume(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
+    Change(connection, topic, now, [now](Limit& limit) { limit.learned = now; });
   }
   // It is being asked for: until the answer, what is known counts on.
-  void Renew(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+  void Renew(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
     const std::lock_guard lock(mutex_);
-    if (Limit* const found = limits_.Find(Key(cluster, topic), now); found != nullptr) found->learned = now;
+    if (Known* const found = limits_.Find(KeyOf(connection, topic), now); found != nullptr) found->limit.learned = now;
   }
   // The broker took a batch of that many bytes; or did not, though it would have as the producer sent it.
-  void Took(std::string_view cluster, std::string_view topic, size_t bytes, Clock::time_point now) {
+  void Took(const proxy::ConnectionInfo& connection, std::string_view topic, size_t bytes, Clock::time_point now) {
     // This does not put off the next question: the topic may have been unknown, or rights may have been missing.
-    Change(cluster, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
+    Change(connection, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
   }
-  void Refused(std::string_view cluster, std::string_view topic, Clock::time_point now) {
-    Change(cluster, topic, now, [now](Limit& limit) {
+  void Refused(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
+    Change(connection, topic, now, [now](Limit& limit) {
       if (!limit.isCertain) limit.bytes = 0;
       limit.learned = now;
     });
   }
   // The broker does not know the topic, or not yet.
-  void Forget(std::string_view cluster, std::string_view topic) {
+  void Forget(const proxy::ConnectionInfo& connection, std::string_view topic) {
     const std::lock_guard lock(mutex_);
-    limits_.Erase(Key(cluster, topic));
+    limits_.Erase(KeyOf(connection, topic));
   }
 
  private:
-  static constexpr size_t kMostTopics = 100'000;
   // How long what is known counts on where the broker does not tell any more.
   static constexpr std::chrono::hours kKeptFor{1};
 
+  struct Key {
+    uint64_t netnsCookie = 0;
+    std::string cluster;
+    std::string topic;
+
+    friend bool operator==(const Key&, const Key&) = default;
+    template <typename H>
+    friend H AbslHashValue(H state, const Key& key) {
+      return H::combine(std::move(state), key.netnsCookie, key.cluster, key.topic);
+    }
+  };
+  struct Known {
+    Limit limit;
+    WorkloadShares::Share share;
+  };
+
   template <typename Edit>
-  void Change(std::string_view cluster, std::string_view topic, Clock::time_point now, Edit edit) {
+  void Change(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now, Edit edit) {
     const std::lock_guard lock(mutex_);
-    const std::string key = Key(cluster, topic);
-    const Limit* const known = limits_.Find(key, now);
-    Limit limit = known != nullptr ? *known : Limit();
-    edit(limit);
-    limits_.Put(key, limit, now);
+    const Key key = KeyOf(connection, topic);
+    Known* known = limits_.FindAndRenew(key, now);
+    if (known == nullptr) {
+      WorkloadShares::Share share = shares_.TakeOf(limits_.capacity() - limits_.size(), connection.workload.share);
+      if (share == nullptr) return;
+      known = &limits_.Put(key, Known{Limit(), std::move(share)}, now);
+    }
+    edit(known->limit);
   }
-  static std::string Key(std::string_view cluster, std::string_view topic) { return StrCat(topic, " ", cluster); }
+  static Key KeyOf(const proxy::ConnectionInfo& connection, std::string_view topic) {
+    return {connection.netnsCookie, connection.cluster, std::string(topic)};
+  }
 
   std::mutex mutex_;
-  ExpiringMap<std::string, Limit> limits_ ABSL_GUARDED_BY(mutex_){kMostTopics, kKeptFor};
+  ExpiringMap<Key, Known> limits_ ABSL_GUARDED_BY(mutex_);
+  WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::guard

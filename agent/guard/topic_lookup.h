@@ -3,34 +3,33 @@
 #pragma once
 
 #include <chrono>
-#include <string>
+#include <cstddef>
 #include <vector>
 
-#include "base/expiring_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "guard/topic_names.h"
 #include "kafka/topic_id.h"
 #include "proxy/interceptor.h"
 
 namespace kveil::guard {
 
-// One a connection.
+// Several a connection.
 class TopicLookup {
  public:
-  TopicLookup(TopicNames& names, const std::string& cluster)
-      : names_(names), cluster_(cluster), unknown_(kMostUnknown, kAskAgain) {}
+  TopicLookup(TopicNames& names, const proxy::ConnectionInfo& connection) : names_(names), connection_(connection) {}
 
-  // Learns what the broker can tell of `ids`, ahead of the request that is being handled. An id that the broker does
-  // not know is not asked for again within a second.
+  // Learns what the broker can tell of `ids`, ahead of the request that is being handled. Ids that the broker does not
+  // know are asked for again about once a second, or with each request what there is of them beyond a bound.
   io::Task<void> Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream);
 
- private:
-  static constexpr std::chrono::seconds kAskAgain{1};
-  static constexpr size_t kMostUnknown = 10'000;  // one that was dropped for others is asked for again
+  // How many ids are remembered as unknown.
+  size_t unknown() const { return unknown_.size(); }
 
-  struct Asked {};
+ private:
   TopicNames& names_;
-  const std::string& cluster_;
-  ExpiringMap<kafka::TopicId, Asked> unknown_;  // ids that the broker does not know either
+  const proxy::ConnectionInfo& connection_;
+  absl::flat_hash_set<kafka::TopicId> unknown_;  // ids that the broker does not know either
+  std::chrono::steady_clock::time_point since_;  // when the first of them was asked for
 };
 
 }  // namespace kveil::guard

@@ -33,6 +33,17 @@ TEST_F(ExpiringMapTest, PuttingAgainReplacesTheValueAndStartsItsLifetimeAnew) {
   EXPECT_EQ(map.size(), 1u);
 }
 
+TEST_F(ExpiringMapTest, FindingAndRenewingStartsTheLifetimeAnew) {
+  Map map(2, seconds(60));
+  map.Put("a", 1, now_);
+  map.Put("b", 2, now_);
+  ASSERT_NE(map.FindAndRenew("a", now_ + seconds(50)), nullptr);
+  ASSERT_NE(map.Find("a", now_ + seconds(100)), nullptr);
+  EXPECT_EQ(map.Find("b", now_ + seconds(100)), nullptr);
+  EXPECT_EQ(map.FindAndRenew("b", now_ + seconds(100)), nullptr);
+  EXPECT_EQ(map.FindAndRenew("a", now_ + seconds(110)), nullptr) << "it has expired";
+}
+
 TEST_F(ExpiringMapTest, EvictsTheOldestWhenItIsFullAndCountsThat) {
   Map map(2, seconds(60));
   map.Put("a", 1, now_);

@@ -146,7 +146,7 @@ TEST_F(FetchGuardTest, opensWhatTheReaderMaySee) {
 
 TEST_F(FetchGuardTest, opensInEveryVersion) {
   const ByteBuffer sealed = SealedClicks({"anna"});
-  shared_->topicNames.Learn(Id(1), "clicks");
+  shared_->topicNames.Learn(Id(1), "clicks", connection_);
   for (int16_t version = 4; version <= 18; ++version) {
     const bool byId = version >= 13;
     RequestResult asked = Fetch({byId ? AskedById(Id(1)) : Asked("clicks")}, version);
@@ -209,7 +209,7 @@ TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
   ASSERT_TRUE(question.ok()) << question.status();
   EXPECT_EQ(question->topics->size(), 2u);
   EXPECT_FALSE(question->allowAutoTopicCreation);
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "clicks");
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "clicks");
   Fetch({AskedById(Id(1)), AskedById(Id(2))}, 13);
   EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
 }
@@ -514,7 +514,7 @@ TEST_F(FetchGuardTest, neitherAddsNorRemovesAPartition) {
 }
 
 TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
-  shared_->topicNames.Learn(Id(1), "clicks");
+  shared_->topicNames.Learn(Id(1), "clicks", connection_);
   RequestResult asked = Fetch({AskedById(Id(1))}, 16);
   FetchResponse response = ResponseOf({});
   response.nodeEndpoints.emplace_back().host = "127.0.0.9";

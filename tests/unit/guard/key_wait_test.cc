@@ -42,7 +42,7 @@ class ManyKeys : public ProduceGuardTest {
 
 TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
   const size_t users = 3 * keys::kMostKeysOfAFetch + 7;
-  shared_->topicLimits.Learn("main", "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
+  shared_->topicLimits.Learn(connection_, "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   shared_->limits.keyTimeout = std::chrono::seconds(20);
   const ByteBuffer batch = ProducedBatch(RecordsOf(users));
   const RequestResult result = Produce({Topic("clicks", {{0, batch}})});
@@ -197,7 +197,7 @@ TEST_F(DamagedKeys, stopAReaderAtOnceAndThatIsNoOutage) {
 }
 
 TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
-  shared_->topicNames.Learn(Id(1), "clicks");
+  shared_->topicNames.Learn(Id(1), "clicks", connection_);
   ShareGuard guard(*shared_, *scratch_, *loop_, connection_);
   kafka::ShareFetchRequest request;
   request.shareSessionEpoch = 0;

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <functional>
+#include <future>
+
 #include "interceptor_fixture.h"
 #include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
@@ -42,7 +46,7 @@ TEST_F(MetadataGuardTest, learnsTheNamesOfTopicIds) {
     response.topics.emplace_back().name = name;
     response.topics[0].topicId = Id(static_cast<uint8_t>(version));
     EXPECT_TRUE(Response(*guard_, version, response).forwarded());
-    EXPECT_EQ(shared_->topicNames.Find(Id(static_cast<uint8_t>(version))), name);
+    EXPECT_EQ(shared_->topicNames.Find(Id(static_cast<uint8_t>(version)), connection_), name);
   }
 }
 
@@ -51,9 +55,9 @@ TEST_F(MetadataGuardTest, learnsTheIdOfATopicThatIsCreated) {
   response.topics.emplace_back().name = "made";
   response.topics[0].topicId = Id(1);
   EXPECT_TRUE(Response(*guard_, 6, response).forwarded());
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), std::nullopt) << "version 6 has no ids";
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), std::nullopt) << "version 6 has no ids";
   EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "made");
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "made");
 }
 
 TEST_F(MetadataGuardTest, learnsTheIdsOfDescribedTopics) {
@@ -65,9 +69,9 @@ TEST_F(MetadataGuardTest, learnsTheIdsOfDescribedTopics) {
   }
   response.topics.emplace_back().topicId = Id(3);  // one that the broker does not know
   EXPECT_TRUE(Response(*guard_, 0, response).forwarded());
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "first");
-  EXPECT_EQ(shared_->topicNames.Find(Id(2)), "second");
-  EXPECT_EQ(shared_->topicNames.Find(Id(3)), std::nullopt);
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "first");
+  EXPECT_EQ(shared_->topicNames.Find(Id(2), connection_), "second");
+  EXPECT_EQ(shared_->topicNames.Find(Id(3), connection_), std::nullopt);
 }
 
 TEST_F(MetadataGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
@@ -77,15 +81,44 @@ TEST_F(MetadataGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
     response.topics[0].topicId = Id(number);
     EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
   }
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), "clicks");
-  EXPECT_EQ(shared_->topicNames.Find(Id(2)), "clicks");
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "clicks");
+  EXPECT_EQ(shared_->topicNames.Find(Id(2), connection_), "clicks");
 }
 
 TEST_F(MetadataGuardTest, learnsNothingOfAnIdWithoutAName) {
   kafka::MetadataResponse response = Metadata({});
   response.topics.emplace_back().topicId = Id(1);
   EXPECT_TRUE(Response(*guard_, 12, response).forwarded());
-  EXPECT_EQ(shared_->topicNames.Find(Id(1)), std::nullopt);
+  EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), std::nullopt);
+}
+
+// A response may hold millions of them.
+TEST_F(MetadataGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < 50'000; ++i) names.push_back(StrCat("topic", i));
+  kafka::MetadataResponse response = Metadata({});
+  for (size_t i = 0; i < names.size(); ++i) {
+    kafka::MetadataResponse::Topic& topic = response.topics.emplace_back();
+    topic.name = names[i];
+    topic.topicId.bytes[0] = 1;
+    for (size_t byte = 0; byte < 4; ++byte) topic.topicId.bytes[15 - byte] = static_cast<uint8_t>(i >> (8 * byte));
+  }
+  const kafka::TopicId first = response.topics.front().topicId, last = response.topics.back().topicId;
+  // Looks again each time that it has a turn.
+  std::atomic<bool> wasBetween = false, isDone = false;
+  std::function<void()> look = [&] {
+    const bool knowsFirst = shared_->topicNames.Find(first, connection_).has_value();
+    if (knowsFirst && !shared_->topicNames.Find(last, connection_).has_value()) wasBetween = true;
+    if (!isDone) loop_->Post(look);
+  };
+  loop_->Post(look);
+  EXPECT_TRUE(Response(*guard_, 12, response).forwarded());
+  isDone = true;
+  std::promise<void> idle;
+  loop_->Post([&] { idle.set_value(); });
+  idle.get_future().get();
+  EXPECT_TRUE(wasBetween);
+  EXPECT_TRUE(shared_->topicNames.Find(last, connection_).has_value());
 }
 
 TEST_F(MetadataGuardTest, makesEveryAdvertisedBrokerATarget) {

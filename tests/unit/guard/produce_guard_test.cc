@@ -125,7 +125,7 @@ TEST_F(ProduceGuardTest, refusesATopicIdThatTheBrokerCannotName) {
   EXPECT_EQ(response.responses[1].topicId, Id(2));
   EXPECT_EQ(response.responses[0].partitionResponses[0].errorCode, ErrorCode::kUnknownTopicId);
 
-  shared_->topicNames.Learn(Id(1), "clicks");
+  shared_->topicNames.Learn(Id(1), "clicks", connection_);
   result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, good_}})}, 13);
   ASSERT_TRUE(result.rewritten());
   const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 13);
@@ -166,7 +166,7 @@ TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown)
     const kafka::TopicId id = Id(name[0] == 'c' ? 1 : 2);
     const ByteBuffer first = BatchOf(0, ClickOf("anna")), second = BatchOf(1, ClickOf("anna"));
     EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, first}})}, 13), 13), 100);
-    shared_->topicNames.Learn(id, name);
+    shared_->topicNames.Learn(id, name, connection_);
     EXPECT_EQ(CodeOf(Produce({TopicById(id, {{0, second}})}, 13), 13), 100) << name << ": overtook the refused one";
     EXPECT_FALSE(AllRefused(Produce({TopicById(id, {{0, first}})}, 13), 13)) << name;
     EXPECT_FALSE(AllRefused(Produce({TopicById(id, {{0, second}})}, 13), 13)) << name;
@@ -188,7 +188,7 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
 
 TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
   shared_->limits.batchSize = 20'000;
-  shared_->topicLimits.Learn("main", "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
+  shared_->topicLimits.Learn(connection_, "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   std::vector<std::pair<int32_t, Bytes>> partitions;
   std::string noise(15'000, '\0');  // that compression makes little of
   std::mt19937 random(1);

@@ -21,9 +21,9 @@ class ShareGuardTest : public InterceptorTest {
   ShareGuardTest() {
     UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]},
                  {"name": "private", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "other.service"}}]})");
-    shared_->topicNames.Learn(Id(kClicks), "clicks");
-    shared_->topicNames.Learn(Id(kPrivate), "private");
-    shared_->topicNames.Learn(Id(kFree), "free");
+    shared_->topicNames.Learn(Id(kClicks), "clicks", connection_);
+    shared_->topicNames.Learn(Id(kPrivate), "private", connection_);
+    shared_->topicNames.Learn(Id(kFree), "free", connection_);
     guard_ = std::make_unique<ShareGuard>(*shared_, *scratch_, *loop_, connection_);
   }
 
@@ -227,6 +227,27 @@ TEST_F(ShareGuardTest, forgetsWhatItRefusedWithTheSessionAndWithThePartition) {
   topic.partitions = {4};
   EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, forgetting)), 0u);
   EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({}, 3))), 0u);
+}
+
+// However often a client asks for more of them: what is remembered is looked at with each request.
+TEST_F(ShareGuardTest, repeatsNoMoreThanAMemberHasPartitions) {
+  for (int32_t request = 0; request < 4; ++request) {
+    ShareFetchRequest asking = RequestFor({kPrivate}, request);
+    asking.topics[0].partitions.resize(3'000);
+    for (int32_t i = 0; i < 3'000; ++i) {
+      asking.topics[0].partitions[static_cast<size_t>(i)].partitionIndex = request * 3'000 + i;
+    }
+    const RequestResult asked = Request(*guard_, kVersion, asking);
+    EXPECT_GE(asked.verdict.state->bytes(), 3'000 * sizeof(ShareFetchResponse::Partition)) << "what is owed counts";
+    const auto answer = WrittenResponse<ShareFetchResponse>(
+        Response(*guard_, kVersion, ShareFetchResponse(), asked.verdict.state.get()).written, kVersion);
+    EXPECT_GE(answer.responses.at(0).partitions.size(), 3'000u) << "it hears of each at least once";
+    EXPECT_LE(answer.responses.at(0).partitions.size(), 3'000u + ShareSession::kMost);
+  }
+  EXPECT_GT(budget_.used(), 0u);
+  EXPECT_LE(budget_.used(), 256u << 10);
+  Request(*guard_, kVersion, RequestFor({}, kFinal));
+  EXPECT_EQ(budget_.used(), 0u);
 }
 
 TEST_F(ShareGuardTest, letsAMemberEndItsSessionWithADeniedTopic) {

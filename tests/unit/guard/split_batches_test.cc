@@ -35,7 +35,7 @@ class SplitBatch : public TopicLimit {
   }
 
   void Limit(size_t bytes, std::chrono::seconds ago = {}) {
-    shared_->topicLimits.Learn("main", "orders", bytes, TopicLimits::Clock::now() - ago);
+    shared_->topicLimits.Learn(connection_, "orders", bytes, TopicLimits::Clock::now() - ago);
   }
   ByteBuffer Whole(int32_t sequence, int16_t attributes = 0, kafka::Codec codec = kafka::Codec::kNone) {
     TestBatch fields;
@@ -452,7 +452,7 @@ TEST_F(SplitBatch, isSealedAnewWhenTheLimitTurnsOutToBeGreater) {
 
 // To a principal that may not ask for it.
 TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsNotOvertaken) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   takesAtMost_ = 42'500;
   EXPECT_EQ(Send(batch_), 19);
@@ -469,7 +469,7 @@ TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsNotOvertaken) {
 }
 
 TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   takesAtMost_ = batch_.size() / 3;
   EXPECT_EQ(Send(batch_), 19);
@@ -480,7 +480,7 @@ TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
 }
 
 TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   EXPECT_EQ(Send(batch_), 0);
   EXPECT_EQ(upstream_.asked.size(), 2u) << "for the limit, and with the batch";
@@ -493,7 +493,7 @@ TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
 
 // It compresses well as it came, and sealed not at all.
 TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   takesAtMost_ = 4'500;
   records_.clear();
@@ -507,7 +507,7 @@ TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
 }
 
 TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   records_.resize(25);
   for (const int32_t sequence : {100, 125, 150}) {
@@ -520,7 +520,7 @@ TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
 }
 
 TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {
-  shared_->topicLimits.Forget("main", "orders");
+  shared_->topicLimits.Forget(connection_, "orders");
   mayAsk_ = false;
   const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
   ASSERT_TRUE(result.rewritten());

@@ -18,7 +18,7 @@ TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsSplit) {
   BrokerSays("10000000");
   EXPECT_GT(PartsOf({{0, batch_}}), 1u);
   EXPECT_EQ(Questions(), 1u) << "asked for what is known";
-  shared_->topicLimits.Learn("main", "orders", 10'000'000, TopicLimits::Clock::now());
+  shared_->topicLimits.Learn(connection_, "orders", 10'000'000, TopicLimits::Clock::now());
   EXPECT_EQ(PartsOf({{1, batch_}}), 1u);
   EXPECT_GT(PartsOf({{0, batch_}}), 1u) << "the broker may have it, in parts";
 }
@@ -37,7 +37,7 @@ TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
   BrokerSays("45000", ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(PartsOf({{0, batch_}}), 1u);
   for (const char* limit : {"", "-1", "0", "many"}) {
-    shared_->topicLimits.Forget("main", "orders");
+    shared_->topicLimits.Forget(connection_, "orders");
     BrokerSays(limit);
     EXPECT_EQ(PartsOf({{0, batch_}}), 1u) << limit;
   }
@@ -45,11 +45,11 @@ TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
 }
 
 TEST_F(TopicLimit, countsOnWhileItIsAskedForAgain) {
-  shared_->topicLimits.Learn("main", "orders", 52'000, TopicLimits::Clock::now() - TopicLimits::kLifetime);
+  shared_->topicLimits.Learn(connection_, "orders", 52'000, TopicLimits::Clock::now() - TopicLimits::kLifetime);
   size_t during = 0;
   BrokerSays("52000");
   limitAnswer_ = [&]() -> absl::StatusOr<ByteBuffer> {
-    const auto known = shared_->topicLimits.Find("main", "orders", TopicLimits::Clock::now());
+    const auto known = shared_->topicLimits.Find(connection_, "orders", TopicLimits::Clock::now());
     during = known.has_value() ? known->bytes : 0;
     return absl::UnavailableError("the broker has closed the connection");
   };
@@ -82,7 +82,7 @@ TEST_F(TopicLimit, keepsTheOrderOfAProducerWhoseBatchHasToBeSplit) {
 }
 
 TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
-  shared_->topicLimits.Learn("main", "orders", 30'000, TopicLimits::Clock::now() - std::chrono::seconds(30));
+  shared_->topicLimits.Learn(connection_, "orders", 30'000, TopicLimits::Clock::now() - std::chrono::seconds(30));
   BrokerSays("4000000");
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
   EXPECT_EQ(Questions(), 1u);
@@ -93,7 +93,7 @@ TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
   std::vector<TestRecord> records;
   for (int i = 0; i < 30; ++i) records.push_back(Record("k", Noise(100)));
   for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kZstd}) {
-    shared_->topicLimits.Forget("main", "orders");
+    shared_->topicLimits.Forget(connection_, "orders");
     upstream_.asked.clear();
     BrokerSays("4200");
     const ByteBuffer few = ProducedBatch(records, codec);
@@ -105,7 +105,7 @@ TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
 
 // Nothing is asked for it, so that whatever is known of the topic at one time may not be at another.
 TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
-  shared_->topicLimits.Refused("main", "orders", TopicLimits::Clock::now());
+  shared_->topicLimits.Refused(connection_, "orders", TopicLimits::Clock::now());
   std::vector<TestRecord> records(10, Record("k", Noise(100)));
   EXPECT_EQ(PartsOf({{0, ProducedBatch(records)}}), 1u);
 }
@@ -113,15 +113,16 @@ TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
 TEST(TopicLimits, countForAMinuteWhenTheyWereLearnedByTrying) {
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   TopicLimits limits;
-  limits.Assume("main", "orders", now);
-  limits.Took("main", "orders", 5'000, now + std::chrono::seconds(30));
-  limits.Refused("main", "clicks", now);
-  const auto taken = limits.Find("main", "orders", now + std::chrono::seconds(59));
-  const auto refused = limits.Find("main", "clicks", now + std::chrono::seconds(59));
+  const proxy::ConnectionInfo here;
+  limits.Assume(here, "orders", now);
+  limits.Took(here, "orders", 5'000, now + std::chrono::seconds(30));
+  limits.Refused(here, "clicks", now);
+  const auto taken = limits.Find(here, "orders", now + std::chrono::seconds(59));
+  const auto refused = limits.Find(here, "clicks", now + std::chrono::seconds(59));
   ASSERT_TRUE(taken.has_value() && refused.has_value());
   EXPECT_EQ(taken->proven, 5'000u);
   EXPECT_EQ(refused->bytes, 0u);
-  EXPECT_FALSE(limits.Find("main", "orders", now + TopicLimits::kLifetime).has_value());
+  EXPECT_FALSE(limits.Find(here, "orders", now + TopicLimits::kLifetime).has_value());
 }
 
 TEST_F(TopicLimit, isNotAskedForWithoutNeed) {

@@ -68,7 +68,7 @@ TEST_F(UnselectedTopics, refusesWhatNoPolicySelects) {
 
 TEST_F(UnselectedTopics, refusesThemByIdToo) {
   UseUnselected("\"refuse\"");
-  shared_->topicNames.Learn(Id(1), "free");
+  shared_->topicNames.Learn(Id(1), "free", connection_);
   const RequestResult result = Produce({TopicById(Id(1), {{0, good_}})}, 13);
   ASSERT_TRUE(AllRefused(result, 13));
   const ProduceResponse response = Refusals(result, 13);

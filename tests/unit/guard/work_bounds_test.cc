@@ -24,7 +24,7 @@ class WorkBoundsTest : public ProduceGuardTest {
  protected:
   WorkBoundsTest() {
     for (const std::string_view topic : {"clicks", "orders"}) {
-      shared_->topicLimits.Learn("main", topic, 1'048'588, TopicLimits::Clock::now());
+      shared_->topicLimits.Learn(connection_, topic, 1'048'588, TopicLimits::Clock::now());
     }
   }
 

@@ -1,0 +1,84 @@
+// What a share session of one connection is about (KIP-932): a request of a session names only what is new in it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "kafka/topic_id.h"
+#include "proxy/memory_budget.h"
+
+namespace kveil::guard {
+
+// Of a connection, which has one session at a time. What it remembers is charged to the worker's memory, within the
+// share of the workload (policy::Workload::share); where there is no room for more, the rest is not remembered.
+class ShareSession {
+ public:
+  using Partition = std::pair<kafka::TopicId, int32_t>;
+  struct Withheld {
+    int32_t maxBytes = 0;
+    uint64_t request = 0;  // the one that named it last, counted over the session
+  };
+  // Topics and partitions that are remembered. No member has more partitions at one broker.
+  static constexpr size_t kMost = 2'000;
+
+  explicit ShareSession(std::string workload) : workload_(std::move(workload)) {}
+  ~ShareSession() { Clear(); }
+  ShareSession(const ShareSession&) = delete;
+  ShareSession& operator=(const ShareSession&) = delete;
+
+  // A session begins or ends.
+  void Clear();
+  // One more request of the session, from which on memory is charged to this budget.
+  void Begin(proxy::MemoryBudget& budget);
+  uint64_t request() const { return request_; }
+
+  // The client has asked for the topic.
+  void Ask(const kafka::TopicId& id);
+  // The broker hears of the partition.
+  void Tell(const Partition& partition, int32_t maxBytes);
+  // The broker does not, because the workload may not read it. Returns whether the broker had heard of it before.
+  bool Withhold(const Partition& partition, int32_t maxBytes);
+  // The client has no use for it any more.
+  void Forget(const Partition& partition);
+
+  // `mayRead(partition, withheld)` is asked for each partition that is withheld: true when the broker is told of it
+  // now.
+  template <typename Function>
+  void TellOf(Function mayRead) {
+    absl::erase_if(withheld_, [&](const auto& entry) {
+      if (!mayRead(entry.first, entry.second)) return false;
+      told_.insert_or_assign(entry.first, entry.second.maxBytes);
+      return true;
+    });
+  }
+  // `isDenied(partition)` is asked for each partition that the broker has heard of: true when it is withheld from now.
+  template <typename Function>
+  void WithholdAgain(Function isDenied) {
+    absl::erase_if(told_, [&](const auto& entry) {
+      if (!isDenied(entry.first)) return false;
+      withheld_.insert_or_assign(entry.first, Withheld{entry.second, request_});
+      return true;
+    });
+  }
+
+  const absl::flat_hash_set<kafka::TopicId>& asked() const { return asked_; }
+  const absl::flat_hash_map<Partition, Withheld>& withheld() const { return withheld_; }
+  size_t size() const { return asked_.size() + told_.size() + withheld_.size(); }
+
+ private:
+  bool HasRoom();
+
+  const std::string workload_;
+  proxy::MemoryBudget* budget_ = nullptr;
+  size_t charged_ = 0;
+  uint64_t request_ = 0;
+  absl::flat_hash_set<kafka::TopicId> asked_;
+  absl::flat_hash_map<Partition, int32_t> told_;  // and its partitionMaxBytes (version 0)
+  absl::flat_hash_map<Partition, Withheld> withheld_;
+};
+
+}  // namespace kveil::guard
