@@ -12,6 +12,8 @@
 namespace kveil::guard {
 namespace {
 
+constexpr size_t kMostOfAMechanism = 40;  // bytes that are kept of its name
+
 // The text between two marks, empty where they are not there.
 std::string_view Between(std::string_view text, std::string_view before, char after) {
   const size_t start = text.find(before);
@@ -64,7 +66,7 @@ std::string NameInOauthBearer(std::string_view token) {
 
 }  // namespace
 
-SaslExchange::SaslExchange(std::string_view mechanism) : mechanism_(mechanism) {
+SaslExchange::SaslExchange(std::string_view mechanism) : mechanism_(mechanism.substr(0, kMostOfAMechanism)) {
   if (mechanism == "PLAIN") kind_ = Kind::kPlain;
   if (mechanism == "SCRAM-SHA-256" || mechanism == "SCRAM-SHA-512") kind_ = Kind::kScram;
   if (mechanism == "OAUTHBEARER") kind_ = Kind::kOauthBearer;

@@ -35,7 +35,7 @@ class SaslExchange {
  private:
   enum class Kind { kUnknown, kPlain, kScram, kOauthBearer };
 
-  std::string mechanism_;
+  std::string mechanism_;  // its beginning, if it is none of these
   Kind kind_ = Kind::kUnknown;
   int clientTokens_ = 0;
   std::string name_;

@@ -13,6 +13,8 @@ namespace {
 
 // No broker takes more before it knows the client (sasl.server.max.receive.size), and it is looked into here.
 constexpr size_t kMostTokenBytes = 512 << 10;
+// The name in a token is kept with the connection. No broker has users with longer ones.
+constexpr size_t kMostNameBytes = 1 << 10;
 
 }  // namespace
 
@@ -27,19 +29,22 @@ struct SaslGuard::State : proxy::RequestState {
 io::Task<RequestVerdict> SaslGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
                                               proxy::FrameOutput&) {
   if (request.header.apiKey == kafka::ApiKey::kSaslHandshake) co_return OnHandshake(request);
+  Bytes token = request.body;
+  if (request.header.version != proxy::kBareToken) {
+    const auto decoded = kafka::Decode<kafka::SaslAuthenticateRequest>(request.body, request.header.version);
+    // The error names no byte of the message.
+    if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+    token = decoded->authBytes;
+  }
+  if (token.size() > kMostTokenBytes)
+    co_return RequestVerdict::Close(StrCat("a SASL token of ", token.size(), " bytes"));
   auto state = std::make_unique<State>();
   state->exchange = exchange_;
-  if (request.header.version == proxy::kBareToken) {
-    state->clientToken = exchange_->OnClientToken(request.body);
-    co_return RequestVerdict::Forward().WantResponse(std::move(state));
+  state->clientToken = exchange_->OnClientToken(token);
+  if (const size_t size = exchange_->name().size(); size > kMostNameBytes) {
+    co_return RequestVerdict::Close(
+        StrCat("a SASL token with a user's name of ", size, " bytes; at most ", kMostNameBytes, " are taken"));
   }
-  const auto decoded = kafka::Decode<kafka::SaslAuthenticateRequest>(request.body, request.header.version);
-  // The error names no byte of the message.
-  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
-  if (decoded->authBytes.size() > kMostTokenBytes) {
-    co_return RequestVerdict::Close(StrCat("a SASL token of ", decoded->authBytes.size(), " bytes"));
-  }
-  state->clientToken = exchange_->OnClientToken(decoded->authBytes);
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
