@@ -8,10 +8,9 @@
 #include "base/text.h"
 #include "guard/advertised_brokers.h"
 #include "guard/decoded.h"
-#include "guard/key_wait.h"
 #include "guard/message_output.h"
+#include "guard/produced_batch.h"
 #include "io/turn.h"
-#include "kafka/record_batch.h"
 
 namespace kveil::guard {
 namespace {
@@ -26,29 +25,12 @@ using proxy::ResponseVerdict;
 // From here on a response may name a broker that the client does not know (KIP-951).
 constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
 constexpr int16_t kFirstVersionWithTopicIds = 13;
-constexpr int16_t kFirstVersionWithZstd = 7;
 constexpr size_t kLongestTopicName = 249;  // Kafka's own limit
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
 // What sealing makes of a batch is seldom more than this many times as large; small records grow most.
 constexpr size_t kUsualGrowth = 2;
-// Nobody lowers a topic's limit to less than this, so that for topics of small batches nothing has to be asked.
-constexpr size_t kAskForLimitAbove = 4 << 10;
-// A batch is not refused for a limit that was learned longer ago than this.
-constexpr std::chrono::seconds kBelieveLimitFor{5};
-
-std::optional<kafka::BatchHeader> FirstBatchHeader(Bytes records) {
-  kafka::BatchReader reader(records);
-  kafka::BatchView batch;
-  if (reader.Next(batch) != kafka::BatchReader::Result::kBatch || batch.isLegacy()) return std::nullopt;
-  return batch.header;
-}
-
-uint64_t RecordCount(const ProduceRequest::Partition& partition) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
-  return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
-}
 
 size_t RecordBytes(const ProduceRequest& request) {
   size_t bytes = 0;
@@ -58,28 +40,6 @@ size_t RecordBytes(const ProduceRequest& request) {
     }
   }
   return bytes;
-}
-
-size_t Largest(const std::vector<SealedPart>& parts) {
-  size_t largest = 0;
-  for (const SealedPart& part : parts) largest = std::max(largest, part.size);
-  return largest;
-}
-
-// Whether it may be too large for its topic when it is sealed: by the bound that decides whether it is cut, without
-// decompressing it.
-bool MayBeLarge(Bytes records) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(records);
-  if (!header.has_value()) return false;
-  if (header->codec() != kafka::Codec::kNone) return true;
-  return records.size() + static_cast<size_t>(std::max(header->count, 0)) * kMostGrowth > kAskForLimitAbove;
-}
-
-// What is known counts only for batches that it was asked for: others stay whole, known or not.
-void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
-  if (!MayBeLarge(task.records)) return;
-  task.topicLimit = limit.bytes;
-  task.limitIsCertain = limit.isCertain;
 }
 
 }  // namespace
@@ -133,10 +93,17 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     co_await std::move(learning);
   }
   auto state = std::make_unique<State>(shared_.splits);
-  auto sealing = SealTopics(*decoded, version, upstream, output.arena, *state);
+  const bool answered = decoded->acks != 0;
+  ProduceJob job{.version = version,
+                 .isAnswered = answered,
+                 .policies = shared_.policies.Current(),
+                 .upstream = upstream,
+                 .arena = output.arena,
+                 .deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout,
+                 .room = kMostBatchesOfARequest * shared_.limits.batchSize};
+  auto sealing = SealTopics(*decoded, job, *state);
   const Changed changed = co_await std::move(sealing);
   if (!state->refused.empty()) Report(state->refused);
-  const bool answered = decoded->acks != 0;
   // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
   if (!state->refused.empty() && !answered) {
     co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
@@ -168,25 +135,19 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 }
 
 // Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
-io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, int16_t version,
-                                                         proxy::Upstream& upstream, proxy::Arena& arena, State& state) {
-  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  Limits limits;  // of the whole request
-  limits.deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
-  limits.room = kMostBatchesOfARequest * shared_.limits.batchSize;
-  limits.answered = request.acks != 0;
+io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, ProduceJob& job, State& state) {
   Changed changed = Changed::kNo;
-  auto learning = limits_.Learn(TopicsWithoutLimit(request, version, *policies), upstream);
+  auto learning = sealer_.limits().Learn(TopicsWithoutLimit(request, job), job.upstream);
   co_await std::move(learning);
   bool isReserved = false;
   io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
-    const TopicState known = StateOf(topic, version, *policies);
+    const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
     if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && shared_.refusals.empty()) continue;
     // Waited for once, where nothing is held that somebody else may be waiting for.
     if (!isReserved) {
-      auto reserving = arena.Reserve(kUsualGrowth * RecordBytes(request));
+      auto reserving = job.arena.Reserve(kUsualGrowth * RecordBytes(request));
       isReserved = true;
       (void)co_await std::move(reserving);
     }
@@ -194,8 +155,8 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
       co_await turn.Pause();
-      Sealed sealed;
-      auto sealing = SealPartition(known, version, limits, partition, upstream, arena, sealed);
+      PartitionSealer::Sealed sealed;
+      auto sealing = SealPartition(known, job, partition, sealed);
       std::optional<Refusal> refusal = co_await std::move(sealing);
       PartitionAddress address;
       address.topic = std::string(topic.name);
@@ -223,23 +184,22 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
     topic.partitionData = std::move(forwarded);
   }
-  arena.ReturnRest();
+  job.arena.ReturnRest();
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
   co_return changed;
 }
 
 // The topics with batches that may be large whose limits are not known.
-std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, int16_t version,
-                                                          const policy::Policy& policies) const {
+std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, const ProduceJob& job) {
   absl::flat_hash_set<std::string> names;
   for (const ProduceRequest::Topic& topic : request.topicData) {
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
-      return MayBeLarge(partition.records.value_or(Bytes()));
+      return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()));
     });
     if (!isLarge) continue;
-    TopicState known = StateOf(topic, version, policies);
+    ProducedTopic known = StateOf(topic, job);
     if (known.sealedBy == nullptr) continue;
-    if (limits_.Knows(*known.name)) continue;
+    if (sealer_.limits().Knows(*known.name)) continue;
     names.insert(*std::move(known.name));
   }
   return std::vector<std::string>(names.begin(), names.end());
@@ -265,9 +225,9 @@ void ProduceGuard::HearOf(SplitBatches::Batch& batch) {
   if (batch.unknownLimit.has_value()) {
     const SplitBatches::UnknownLimit& limit = *batch.unknownLimit;
     if (!batch.failed()) {
-      limits_.Took(limit.topic, batch.largestPart());
+      sealer_.limits().Took(limit.topic, batch.largestPart());
     } else if (batch.refusal.code == ErrorCode::kMessageTooLarge && limit.isAssumed) {
-      limits_.Refused(limit.topic);
+      sealer_.limits().Refused(limit.topic);
       // When the producer sends it again, it goes in parts that are no larger than it came.
       batch.refusal.code = ErrorCode::kNotEnoughReplicas;
     }
@@ -275,27 +235,25 @@ void ProduceGuard::HearOf(SplitBatches::Batch& batch) {
   if (batch.failed()) RememberRefusal(batch.id, ErrorCode::kNotEnoughReplicas);
 }
 
-ProduceGuard::TopicState ProduceGuard::StateOf(const ProduceRequest::Topic& topic, int16_t version,
-                                               const policy::Policy& policies) const {
-  TopicState state;
-  if (version < kFirstVersionWithTopicIds) {
+ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const ProduceJob& job) const {
+  ProducedTopic state;
+  if (job.version < kFirstVersionWithTopicIds) {
     state.wireName = std::string(topic.name);
     state.name = state.wireName;
   } else {
     state.wireName = topic.topicId.Text();
     state.name = shared_.topicNames.Find(topic.topicId, connection_);
   }
-  const policy::TopicPolicy* const policy = state.name.has_value() ? policies.Find(*state.name) : nullptr;
+  const policy::TopicPolicy* const policy = state.name.has_value() ? job.policies->Find(*state.name) : nullptr;
   if (policy != nullptr && policy->seal.has_value()) state.sealedBy = policy;
   state.isUnselected = state.name.has_value() && policy == nullptr && !policy::IsInternal(*state.name);
-  state.isRefused = state.isUnselected && policies.RefusesUnselected(*state.name);
+  state.isRefused = state.isUnselected && job.policies->RefusesUnselected(*state.name);
   return state;
 }
 
-io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& topic, int16_t version, Limits& limits,
+io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic& topic, ProduceJob& job,
                                                              ProduceRequest::Partition& partition,
-                                                             proxy::Upstream& upstream, proxy::Arena& arena,
-                                                             Sealed& sealed) {
+                                                             PartitionSealer::Sealed& sealed) {
   if (!partition.records.has_value() || partition.records->empty() || orderIsLost_) co_return std::nullopt;
   if (std::optional<Refusal> before = RefusedBefore(topic, partition); before.has_value()) co_return before;
   std::optional<Refusal> refusal;
@@ -307,147 +265,20 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const TopicState& t
     refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kUnselected,
                      "kveil: no policy selects this topic", RecordCount(partition));
   } else if (topic.sealedBy != nullptr) {
-    const size_t buffers = arena.bufferCount();
-    auto sealing = SealRecords(topic, version, limits, partition, upstream, arena, sealed);
+    const size_t buffers = job.arena.bufferCount();
+    auto sealing = sealer_.Seal(topic, job, partition, sealed);
     refusal = co_await std::move(sealing);
-    arena.CountGrowth();
-    if (refusal.has_value() && arena.bufferCount() > buffers) arena.DropNewest();
+    job.arena.CountGrowth();
+    if (refusal.has_value() && job.arena.bufferCount() > buffers) job.arena.DropNewest();
   }
-  if (refusal.has_value()) RememberRefusal(IdOf(topic, partition), refusal->code);
+  if (refusal.has_value()) RememberRefusal(sealer_.IdOf(topic, partition), refusal->code);
   co_return refusal;
 }
 
-io::Task<std::optional<Refusal>> ProduceGuard::SealRecords(const TopicState& topic, int16_t version, Limits& limits,
-                                                           ProduceRequest::Partition& partition,
-                                                           proxy::Upstream& upstream, proxy::Arena& arena,
-                                                           Sealed& sealed) {
-  SealTask task;
-  task.topic = topic.sealedBy;
-  task.topicName = *topic.name;
-  task.cluster = connection_.cluster;
-  task.records = *partition.records;
-  task.zstdAllowed = version >= kFirstVersionWithZstd;
-  UseLimit(limits_.Of(task.topicName), task);
-  task.batchLimit = std::min(shared_.limits.batchSize, limits.room);
-  task.usersLimit = shared_.limits.batchUsers;
-  std::optional<SplitMemory::Split> before;
-  if (!shared_.splits.empty() && limits.answered) sealed.id = IdOf(topic, partition);
-  if (sealed.id.has_value()) before = shared_.splits.Find(*sealed.id, SplitMemory::Clock::now());
-  if (before.has_value()) {
-    // The producer has to begin a new epoch, as it has for what the broker finds out of order.
-    if (before->isAnothers) {
-      co_return Refuse(ErrorCode::kOutOfOrderSequenceNumber, RefuseReason::kOutOfOrder,
-                       "kveil: another batch with this sequence number failed, and a part of it may be in the log",
-                       RecordCount(partition));
-    }
-    if (before->isTaken) {
-      sealed.takenAt = before->baseOffset;
-      co_return std::nullopt;
-    }
-    task.partSize = before->partSize;
-  }
-  if (!arena.TryReserve(task.records.size())) {
-    co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOther, "kveil: there is no memory for it now",
-                     RecordCount(partition));
-  }
-  ByteBuffer& bytes = arena.NewBuffer(task.records.size());
-  SealOutcome outcome;
-  size_t worked = 0;
-  for (;;) {
-    outcome = SealBatch(task, scratch_, bytes);
-    // Whatever becomes of it, it was work.
-    if (worked == 0) {
-      worked = scratch_.decompressedBytes;
-      limits.room -= std::min(limits.room, worked);
-    }
-    if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
-    if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-      shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
-      if (std::chrono::steady_clock::now() > limits.deadline) {
-        co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
-                         "kveil: the keys cannot be reached now", RecordCount(partition));
-      }
-      auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
-                                std::move(outcome.misses), limits.deadline);
-      (void)co_await std::move(fetching);  // what could not be had is missing again
-      continue;
-    }
-    const size_t largest = Largest(outcome.parts);
-    const TopicLimits::Limit limit = limits_.Of(task.topicName);
-    if (largest <= limit.bytes || !limit.isCertain) break;
-    auto learning = LearnGreaterLimit(*topic.name, limit.bytes, upstream);
-    const bool isGreater = co_await std::move(learning);
-    // What the broker would refuse is refused here: the broker takes any first sequence from a producer that it does
-    // not know, so a smaller batch behind this one would get in before it, and its parts could not follow any more.
-    if (!isGreater) {
-      co_return Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
-                       StrCat("kveil: sealed, the batch has ", largest, " bytes, and the topic's max.message.bytes is ",
-                              limit.bytes),
-                       RecordCount(partition));
-    }
-    UseLimit(limits_.Of(task.topicName), task);
-    bytes.clear();
-  }
-  Count(outcome);
-  limits.room -= std::min(limits.room, bytes.size() - std::min(bytes.size(), worked));
-  co_return Keep(topic, task, outcome, bytes, partition, sealed);
-}
-
-// Notes how a batch is sent that was sealed into `bytes`, and puts what goes with the request in its place.
-std::optional<Refusal> ProduceGuard::Keep(const TopicState& topic, const SealTask& task, const SealOutcome& outcome,
-                                          Bytes bytes, ProduceRequest::Partition& partition, Sealed& sealed) {
-  for (const SealedPart& part : outcome.parts) {
-    sealed.parts.push_back({bytes.first(part.size), part.records});
-    bytes = bytes.subspan(part.size);
-  }
-  const size_t largest = Largest(outcome.parts);
-  if (!task.limitIsCertain && largest > kAskForLimitAbove && largest > limits_.Of(*topic.name).proven) {
-    sealed.unknownLimit = {.topic = *topic.name, .isAssumed = task.topicLimit > 0};
-  }
-  const bool isSplit = sealed.parts.size() > 1;
-  if (isSplit || sealed.unknownLimit.has_value()) {
-    if (!sealed.id.has_value()) sealed.id = IdOf(topic, partition);
-    if (isSplit && sealed.id.has_value() &&
-        !shared_.splits.Remember(*sealed.id, outcome.partSize, SplitMemory::Clock::now())) {
-      shared_.NotRemembered();
-      return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
-                    "kveil: more batches in parts are under way than are remembered", RecordCount(partition));
-    }
-  }
-  partition.records = sealed.parts.back().batch;
-  return std::nullopt;
-}
-
-// Of an idempotent producer's batch.
-std::optional<SplitMemory::BatchId> ProduceGuard::IdOf(const TopicState& topic,
-                                                       const ProduceRequest::Partition& partition) const {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
-  if (!header.has_value() || !header->isIdempotent()) return std::nullopt;
-  SplitMemory::BatchId id;
-  id.producer.producerId = header->producerId;
-  id.producer.producerEpoch = header->producerEpoch;
-  id.producer.workload = connection_.workload.share;
-  id.producer.cluster = connection_.cluster;
-  id.producer.topic = topic.wireName;
-  id.producer.partition = partition.index;
-  id.baseSequence = header->baseSequence;
-  id.records = header->count;
-  id.crc = header->crc;
-  return id;
-}
-
-// An operator may have raised it since it was learned.
-io::Task<bool> ProduceGuard::LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream) {
-  if (TopicLimits::Clock::now() - limits_.Of(topic).learned <= kBelieveLimitFor) co_return false;
-  auto learning = limits_.Learn({topic}, upstream);
-  co_await std::move(learning);
-  co_return limits_.Of(topic).bytes > size;
-}
-
-std::optional<Refusal> ProduceGuard::RefusedBefore(const TopicState& topic,
+std::optional<Refusal> ProduceGuard::RefusedBefore(const ProducedTopic& topic,
                                                    const ProduceRequest::Partition& partition) {
   if (shared_.refusals.empty()) return std::nullopt;
-  const std::optional<SplitMemory::BatchId> id = IdOf(topic, partition);
+  const std::optional<SplitMemory::BatchId> id = sealer_.IdOf(topic, partition);
   if (!id.has_value()) return std::nullopt;
   const std::optional<ErrorCode> code =
       shared_.refusals.Check(id->producer, id->baseSequence, RefusalMemory::Clock::now());
@@ -470,13 +301,6 @@ void ProduceGuard::NoteUnselected(const std::string& topic) {
   const bool isOfInterest =
       shared_.unselectedWrites.NoteWrite(connection_.workload.share, topic, UnselectedWrites::Clock::now());
   if (isOfInterest) shared_.metrics.UnselectedWrites(1);
-}
-
-void ProduceGuard::Count(const SealOutcome& outcome) {
-  shared_.metrics.RecordsSealed(outcome.sealed);
-  if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
-  if (outcome.parts.size() > 1) shared_.metrics.BatchesSplit(1);
-  shared_.metrics.KeyCacheHits(outcome.keysUsed);
 }
 
 // One line a request: a request may be refused in as many partitions as fit into it.
