@@ -108,15 +108,17 @@ SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::
   return SealAs(task, scratch, part, kafka::Codec::kNone, compressValues, out);
 }
 
+Refusal RefuseToCut(const absl::Status& status, const kafka::BatchPart& whole) {
+  return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", status.message()),
+                static_cast<uint64_t>(whole.header.count));
+}
+
 SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole,
                         absl::Span<const int32_t> counts, size_t most, ByteBuffer& out) {
   SealOutcome sum;
   ByteBuffer buffer;
   const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
-  if (!parts.ok()) {
-    return RefusedOutcome(Refuse(RefuseReason::kMalformed, StrCat("kveil: ", parts.status().message()),
-                                 static_cast<uint64_t>(whole.header.count)));
-  }
+  if (!parts.ok()) return RefusedOutcome(RefuseToCut(parts.status(), whole));
   for (const kafka::BatchPart& part : *parts) {
     SealOutcome outcome = SealPart(task, scratch, part, most, out);
     if (outcome.kind != SealOutcome::Kind::kSealed) return outcome;
@@ -154,7 +156,7 @@ size_t PartSize(const SealTask& task, size_t size) {
   return std::max(size, std::min(task.topicLimit, TopicLimits::kDefault));
 }
 
-// The batch whole where that is certain to fit, else in as few parts as will do.
+// The batch whole where that is certain to fit, else in as few parts as will do. `size`: as above.
 SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, size_t size,
                          ByteBuffer& out) {
   // What is too large for the broker as it came is the broker's to refuse: it stays too large.
@@ -186,6 +188,21 @@ SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kaf
   return SealPart(task, scratch, whole, most, out);
 }
 
+SealOutcome SealRest(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, size_t size,
+                     ByteBuffer& out) {
+  const int32_t counts[] = {task.firstRecord, whole.header.count - task.firstRecord};
+  ByteBuffer buffer;
+  const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
+  if (!parts.ok()) return RefusedOutcome(RefuseToCut(parts.status(), whole));
+  // A part is in the log. Before the rest is refused for being too many parts, they may be larger than it came: perhaps
+  // the broker takes them.
+  const kafka::BatchPart& behind = parts->back();
+  const size_t most = behind.records.size() + static_cast<size_t>(behind.header.count) * kMostGrowth;
+  SealTask rest = task;
+  rest.topicLimit = std::max(task.topicLimit, most / (kMostParts / 2 - 1));
+  return SealAsNeeded(rest, scratch, behind, size, out);
+}
+
 }  // namespace
 
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out) {
@@ -212,6 +229,7 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
         static_cast<uint64_t>(batch.header.count)));
   }
   scratch.keyCache.Refresh();
+  if (task.firstRecord > 0) return SealRest(task, scratch, whole, batch.whole.size(), out);
   return SealAsNeeded(task, scratch, whole, batch.whole.size(), out);
 }
 

@@ -15,10 +15,10 @@ namespace kveil::guard {
 inline constexpr size_t kMostGrowth = 64;
 
 // Writes the sealed batch to `out` (appended), as one, or as several where sealing might make it larger than its topic
-// takes. Where it is cut depends only on the batch as it came and on the topic's limit, so that a batch that is sent
-// again is cut alike: the broker knows a batch by its first and last sequence number. What was too large as it came
-// stays one, and too large; a record that is too large alone may stay so, too. Does not suspend; with kMissingKeys
-// `out` is unchanged and the work is to be done again when the keys are there.
+// takes. Where it is cut depends only on the batch as it came, on the topic's limit and on the first record, so that a
+// batch that is sent again is cut alike: the broker knows a batch by its first and last sequence number. What was too
+// large as it came stays one, and too large; a record that is too large alone may stay so, too. Does not suspend; with
+// kMissingKeys `out` is unchanged and the work is to be done again when the keys are there.
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out);
 
 }  // namespace kveil::guard

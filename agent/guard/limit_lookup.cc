@@ -28,6 +28,7 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
   if (topics.empty()) co_return;
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   kafka::DescribeConfigsRequest ask;
+  if (topics.size() > kMostAskedAtOnce) topics.resize(kMostAskedAtOnce);
   for (const std::string& name : topics) {
     kafka::DescribeConfigsRequest::Resource& resource = ask.resources.emplace_back();
     resource.resourceType = kafka::ConfigResourceType::kTopic;

@@ -20,11 +20,13 @@ class LimitLookup {
   // Kafka's default while it is not known.
   TopicLimits::Limit Of(std::string_view topic) const { return Find(topic).value_or(TopicLimits::Limit()); }
 
-  // What the broker made of a batch of that many bytes that was sent to find out.
+  // The broker took a batch of that many bytes that was sent to find out.
   void Took(std::string_view topic, size_t bytes) {
     limits_.Took(connection_, topic, bytes, TopicLimits::Clock::now());
   }
-  void Refused(std::string_view topic) { limits_.Refused(connection_, topic, TopicLimits::Clock::now()); }
+
+  // No more topics are asked for at once. Those beyond stay unknown, as if the broker did not tell.
+  static constexpr size_t kMostAskedAtOnce = 1000;
 
   // Learns the limits of `topics`, ahead of the request that is being handled. What the broker does not tell (to a
   // principal that may not describe the topic) counts as the default.

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "guard/key_wait.h"
 #include "guard/produced_batch.h"
+#include "io/turn.h"
 
 namespace kveil::guard {
 namespace {
@@ -26,6 +27,26 @@ size_t Largest(const std::vector<SealedPart>& parts) {
   return largest;
 }
 
+std::vector<SplitBatches::Part> PartsOf(const SealOutcome& outcome, Bytes bytes) {
+  std::vector<SplitBatches::Part> parts;
+  parts.reserve(outcome.parts.size());
+  for (const SealedPart& part : outcome.parts) {
+    parts.push_back({bytes.first(part.size), part.records});
+    bytes = bytes.subspan(part.size);
+  }
+  return parts;
+}
+
+Refusal RefuseForMemory(Bytes records) {
+  return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOther, "kveil: there is no memory for it now",
+                RecordCount(records));
+}
+
+Refusal RefuseToSplit(Bytes records) {
+  return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
+                "kveil: more batches in parts are under way than are remembered", RecordCount(records));
+}
+
 // What is known counts only for batches that it was asked for: others stay whole, known or not.
 void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
   if (!PartitionSealer::MayBeLarge(task.records)) return;
@@ -43,17 +64,42 @@ bool PartitionSealer::MayBeLarge(Bytes records) {
   return records.size() + static_cast<size_t>(std::max(header->count, 0)) * kMostGrowth > kAskForLimitAbove;
 }
 
+SealTask PartitionSealer::TaskFor(const policy::TopicPolicy& sealedBy, std::string_view topic, Bytes records,
+                                  const ProduceJob& job) const {
+  SealTask task;
+  task.topic = &sealedBy;
+  task.topicName = topic;
+  task.cluster = connection_.cluster;
+  task.records = records;
+  task.zstdAllowed = job.version >= kFirstVersionWithZstd;
+  task.batchLimit = shared_.limits.batchSize;
+  task.usersLimit = shared_.limits.batchUsers;
+  return task;
+}
+
+// What comes of it is sealed or refused.
+io::Task<SealOutcome> PartitionSealer::SealWithItsKeys(const SealTask& task, const ProduceJob& job, ByteBuffer& bytes) {
+  for (;;) {
+    SealOutcome outcome = SealBatch(task, scratch_, bytes);
+    if (outcome.kind != SealOutcome::Kind::kMissingKeys) co_return outcome;
+    shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
+    if (std::chrono::steady_clock::now() > job.deadline) {
+      outcome.kind = SealOutcome::Kind::kRefused;
+      outcome.refusal = Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
+                               "kveil: the keys cannot be reached now", RecordCount(task.records));
+      co_return outcome;
+    }
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
+                              std::move(outcome.misses), job.deadline);
+    (void)co_await std::move(fetching);  // what could not be had is missing again
+  }
+}
+
 io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topic, ProduceJob& job,
                                                        ProduceRequest::Partition& partition, Sealed& sealed) {
-  SealTask task;
-  task.topic = topic.sealedBy;
-  task.topicName = *topic.name;
-  task.cluster = connection_.cluster;
-  task.records = *partition.records;
-  task.zstdAllowed = job.version >= kFirstVersionWithZstd;
+  SealTask task = TaskFor(*topic.sealedBy, *topic.name, *partition.records, job);
   UseLimit(limits_.Of(task.topicName), task);
-  task.batchLimit = std::min(shared_.limits.batchSize, job.room);
-  task.usersLimit = shared_.limits.batchUsers;
+  task.batchLimit = std::min(task.batchLimit, job.room);
   std::optional<SplitMemory::Split> before;
   if (!shared_.splits.empty() && job.isAnswered) sealed.id = IdOf(topic, partition);
   if (sealed.id.has_value()) before = shared_.splits.Find(*sealed.id, SplitMemory::Clock::now());
@@ -62,7 +108,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
     if (before->isAnothers) {
       co_return Refuse(ErrorCode::kOutOfOrderSequenceNumber, RefuseReason::kOutOfOrder,
                        "kveil: another batch with this sequence number failed, and a part of it may be in the log",
-                       RecordCount(partition));
+                       RecordCount(task.records));
     }
     if (before->isTaken) {
       sealed.takenAt = before->baseOffset;
@@ -70,32 +116,19 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
     }
     task.partSize = before->partSize;
   }
-  if (!job.arena.TryReserve(task.records.size())) {
-    co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOther, "kveil: there is no memory for it now",
-                     RecordCount(partition));
-  }
+  if (!job.arena.TryReserve(task.records.size())) co_return RefuseForMemory(task.records);
   ByteBuffer& bytes = job.arena.NewBuffer(task.records.size());
   SealOutcome outcome;
   size_t worked = 0;
   for (;;) {
-    outcome = SealBatch(task, scratch_, bytes);
+    auto sealing = SealWithItsKeys(task, job, bytes);
+    outcome = co_await std::move(sealing);
     // Whatever becomes of it, it was work.
     if (worked == 0) {
       worked = scratch_.decompressedBytes;
       job.room -= std::min(job.room, worked);
     }
     if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
-    if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-      shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
-      if (std::chrono::steady_clock::now() > job.deadline) {
-        co_return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
-                         "kveil: the keys cannot be reached now", RecordCount(partition));
-      }
-      auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
-                                std::move(outcome.misses), job.deadline);
-      (void)co_await std::move(fetching);  // what could not be had is missing again
-      continue;
-    }
     const size_t largest = Largest(outcome.parts);
     const TopicLimits::Limit limit = limits_.Of(task.topicName);
     if (largest <= limit.bytes || !limit.isCertain) break;
@@ -107,7 +140,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
       co_return Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
                        StrCat("kveil: sealed, the batch has ", largest, " bytes, and the topic's max.message.bytes is ",
                               limit.bytes),
-                       RecordCount(partition));
+                       RecordCount(task.records));
     }
     UseLimit(limits_.Of(task.topicName), task);
     bytes.clear();
@@ -121,26 +154,64 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
 std::optional<Refusal> PartitionSealer::Keep(const ProducedTopic& topic, const SealTask& task,
                                              const SealOutcome& outcome, Bytes bytes,
                                              ProduceRequest::Partition& partition, Sealed& sealed) {
-  for (const SealedPart& part : outcome.parts) {
-    sealed.parts.push_back({bytes.first(part.size), part.records});
-    bytes = bytes.subspan(part.size);
-  }
+  sealed.parts = PartsOf(outcome, bytes);
   const size_t largest = Largest(outcome.parts);
   if (!task.limitIsCertain && largest > kAskForLimitAbove && largest > limits_.Of(*topic.name).proven) {
-    sealed.unknownLimit = {.topic = *topic.name, .isAssumed = task.topicLimit > 0};
+    sealed.unknownLimit = {.topic = *topic.name, .sealedBy = topic.sealedBy, .records = task.records};
   }
   const bool isSplit = sealed.parts.size() > 1;
   if (isSplit || sealed.unknownLimit.has_value()) {
     if (!sealed.id.has_value()) sealed.id = IdOf(topic, partition);
-    if (isSplit && sealed.id.has_value() &&
-        !shared_.splits.Remember(*sealed.id, outcome.partSize, SplitMemory::Clock::now())) {
-      shared_.NotRemembered();
-      return Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kOutOfOrder,
-                    "kveil: more batches in parts are under way than are remembered", RecordCount(partition));
-    }
+    if (isSplit && !Remember(sealed.id, outcome.partSize)) return RefuseToSplit(task.records);
   }
   partition.records = sealed.parts.back().batch;
   return std::nullopt;
+}
+
+io::Task<bool> PartitionSealer::CutSmaller(SplitBatches& split, ProduceJob& job) {
+  bool isAny = false;
+  io::Turn turn(loop_);
+  for (SplitBatches::Batch& batch : split.batches()) {
+    if (!batch.MayBeCutSmaller()) continue;
+    co_await turn.Pause();
+    auto cutting = CutSmaller(batch, job);
+    std::optional<Refusal> refusal = co_await std::move(cutting);
+    if (refusal.has_value()) {
+      batch.refusal = *std::move(refusal);
+    } else {
+      isAny = true;
+    }
+  }
+  if (isAny) job.arena.ReturnRest();
+  co_return isAny;
+}
+
+// Each batch once, so that a request's work is at most doubled.
+io::Task<std::optional<Refusal>> PartitionSealer::CutSmaller(SplitBatches::Batch& batch, ProduceJob& job) {
+  const SplitBatches::UnknownLimit& limit = *batch.unknownLimit;
+  SealTask task = TaskFor(*limit.sealedBy, limit.topic, limit.records, job);
+  task.topicLimit = 0;  // the parts are no larger than it came
+  task.limitIsCertain = false;
+  task.firstRecord = batch.recordsTaken;
+  if (!job.arena.TryReserve(task.records.size())) co_return RefuseForMemory(task.records);
+  ByteBuffer& bytes = job.arena.NewBuffer(task.records.size());
+  auto sealing = SealWithItsKeys(task, job, bytes);
+  SealOutcome outcome = co_await std::move(sealing);
+  job.arena.CountGrowth();
+  if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
+  if (batch.parts.size() == 1 && outcome.parts.size() > 1) {
+    if (!Remember(batch.id, 0)) co_return RefuseToSplit(task.records);
+    shared_.metrics.BatchesSplit(1);
+  }
+  batch.CutSmaller(PartsOf(outcome, bytes));
+  co_return std::nullopt;
+}
+
+// Whether the batch, if it is an idempotent producer's, may be sent in parts.
+bool PartitionSealer::Remember(const std::optional<SplitMemory::BatchId>& id, size_t partSize) {
+  if (!id.has_value() || shared_.splits.Remember(*id, partSize, SplitMemory::Clock::now())) return true;
+  shared_.NotRemembered();
+  return false;
 }
 
 // Of an idempotent producer's batch.

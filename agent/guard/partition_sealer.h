@@ -68,11 +68,20 @@ class PartitionSealer {
   io::Task<std::optional<Refusal>> Seal(const ProducedTopic& topic, ProduceJob& job,
                                         kafka::ProduceRequest::Partition& partition, Sealed& sealed);
 
+  // Cuts what the broker found too large into parts that are no larger than each batch came, where that is smaller.
+  // Returns whether any may be sent now.
+  io::Task<bool> CutSmaller(SplitBatches& split, ProduceJob& job);
+
   // Of an idempotent producer's batch.
   std::optional<SplitMemory::BatchId> IdOf(const ProducedTopic& topic,
                                            const kafka::ProduceRequest::Partition& partition) const;
 
  private:
+  SealTask TaskFor(const policy::TopicPolicy& sealedBy, std::string_view topic, Bytes records,
+                   const ProduceJob& job) const;
+  io::Task<SealOutcome> SealWithItsKeys(const SealTask& task, const ProduceJob& job, ByteBuffer& bytes);
+  io::Task<std::optional<Refusal>> CutSmaller(SplitBatches::Batch& batch, ProduceJob& job);
+  bool Remember(const std::optional<SplitMemory::BatchId>& id, size_t partSize);
   std::optional<Refusal> Keep(const ProducedTopic& topic, const SealTask& task, const SealOutcome& outcome, Bytes bytes,
                               kafka::ProduceRequest::Partition& partition, Sealed& sealed);
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);

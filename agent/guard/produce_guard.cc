@@ -109,7 +109,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
   }
   if (!orderIsLost_ && !state->split.empty()) {
-    auto sending = SendAhead(*decoded, request.header, upstream, state->split);
+    auto sending = SendAhead(*decoded, request.header, job, state->split);
     const absl::Status sent = co_await std::move(sending);
     if (!sent.ok()) co_return RequestVerdict::Close(std::string(sent.message()));
   }
@@ -137,7 +137,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
 // Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
 io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, ProduceJob& job, State& state) {
   Changed changed = Changed::kNo;
-  auto learning = sealer_.limits().Learn(TopicsWithoutLimit(request, job), job.upstream);
+  auto learning = LearnLimits(request, job);
   co_await std::move(learning);
   bool isReserved = false;
   io::Turn turn(loop_);
@@ -189,10 +189,13 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   co_return changed;
 }
 
-// The topics with batches that may be large whose limits are not known.
-std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& request, const ProduceJob& job) {
+// Of the topics with batches that may be large.
+io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, const ProduceJob& job) {
   absl::flat_hash_set<std::string> names;
+  io::Turn turn(loop_);
   for (const ProduceRequest::Topic& topic : request.topicData) {
+    if (names.size() == LimitLookup::kMostAskedAtOnce) break;
+    co_await turn.Pause();
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
       return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()));
     });
@@ -202,16 +205,23 @@ std::vector<std::string> ProduceGuard::TopicsWithoutLimit(const ProduceRequest& 
     if (sealer_.limits().Knows(*known.name)) continue;
     names.insert(*std::move(known.name));
   }
-  return std::vector<std::string>(names.begin(), names.end());
+  auto learning = sealer_.limits().Learn({names.begin(), names.end()}, job.upstream);
+  co_await std::move(learning);
 }
 
 // Sends what has to be there before the request, and takes out of it what the broker did not take, or all of.
 io::Task<absl::Status> ProduceGuard::SendAhead(ProduceRequest& request, const kafka::RequestHeader& header,
-                                               proxy::Upstream& upstream, SplitBatches& split) {
-  auto sending = split.SendAhead(request, header, upstream);
-  const absl::Status sent = co_await std::move(sending);
-  if (!sent.ok()) co_return sent;
-  for (SplitBatches::Batch& batch : split.batches()) {
+                                               ProduceJob& job, SplitBatches& split) {
+  bool isMore = true;
+  while (isMore) {
+    auto sending = split.SendAhead(request, header, job.upstream);
+    const absl::Status sent = co_await std::move(sending);
+    if (!sent.ok()) co_return sent;
+    auto cutting = sealer_.CutSmaller(split, job);
+    isMore = co_await std::move(cutting);
+  }
+  split.Settle(request);
+  for (const SplitBatches::Batch& batch : split.batches()) {
     HearOf(batch);
     if (batch.failed() && request.acks == 0) {
       co_return absl::FailedPreconditionError("the broker refused a batch of a Produce request with acks=0");
@@ -221,18 +231,12 @@ io::Task<absl::Status> ProduceGuard::SendAhead(ProduceRequest& request, const ka
 }
 
 // What the broker made of a batch, as far as it went ahead.
-void ProduceGuard::HearOf(SplitBatches::Batch& batch) {
-  if (batch.unknownLimit.has_value()) {
-    const SplitBatches::UnknownLimit& limit = *batch.unknownLimit;
-    if (!batch.failed()) {
-      sealer_.limits().Took(limit.topic, batch.largestPart());
-    } else if (batch.refusal.code == ErrorCode::kMessageTooLarge && limit.isAssumed) {
-      sealer_.limits().Refused(limit.topic);
-      // When the producer sends it again, it goes in parts that are no larger than it came.
-      batch.refusal.code = ErrorCode::kNotEnoughReplicas;
-    }
+void ProduceGuard::HearOf(const SplitBatches::Batch& batch) {
+  if (batch.failed()) {
+    RememberRefusal(batch.id, ErrorCode::kNotEnoughReplicas);
+  } else if (batch.unknownLimit.has_value()) {
+    sealer_.limits().Took(batch.unknownLimit->topic, batch.largestPart());
   }
-  if (batch.failed()) RememberRefusal(batch.id, ErrorCode::kNotEnoughReplicas);
 }
 
 ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const ProduceJob& job) const {
@@ -260,10 +264,10 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic
   if (!topic.name.has_value()) {
     // The broker could not name it either: the client asks for the topic's metadata again.
     refusal = Refuse(ErrorCode::kUnknownTopicId, RefuseReason::kOther, "kveil: a topic id that the broker cannot name",
-                     RecordCount(partition));
+                     RecordCount(*partition.records));
   } else if (topic.isRefused) {
     refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kUnselected,
-                     "kveil: no policy selects this topic", RecordCount(partition));
+                     "kveil: no policy selects this topic", RecordCount(*partition.records));
   } else if (topic.sealedBy != nullptr) {
     const size_t buffers = job.arena.bufferCount();
     auto sealing = sealer_.Seal(topic, job, partition, sealed);
@@ -284,7 +288,8 @@ std::optional<Refusal> ProduceGuard::RefusedBefore(const ProducedTopic& topic,
       shared_.refusals.Check(id->producer, id->baseSequence, RefusalMemory::Clock::now());
   if (!code.has_value()) return std::nullopt;
   return Refuse(*code, RefuseReason::kOutOfOrder,
-                "kveil: an earlier batch of this producer was refused and has to come first", RecordCount(partition));
+                "kveil: an earlier batch of this producer was refused and has to come first",
+                RecordCount(*partition.records));
 }
 
 void ProduceGuard::RememberRefusal(const std::optional<SplitMemory::BatchId>& id, ErrorCode code) {

@@ -43,11 +43,11 @@ class ProduceGuard : public proxy::Interceptor {
   };
   struct State;
   enum class Changed { kNo, kYes };
-  std::vector<std::string> TopicsWithoutLimit(const kafka::ProduceRequest& request, const ProduceJob& job);
+  io::Task<void> LearnLimits(const kafka::ProduceRequest& request, const ProduceJob& job);
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, ProduceJob& job, State& state);
-  io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
-                                   proxy::Upstream& upstream, SplitBatches& split);
-  void HearOf(SplitBatches::Batch& batch);
+  io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header, ProduceJob& job,
+                                   SplitBatches& split);
+  void HearOf(const SplitBatches::Batch& batch);
   ProducedTopic StateOf(const kafka::ProduceRequest::Topic& topic, const ProduceJob& job) const;
   io::Task<std::optional<Refusal>> SealPartition(const ProducedTopic& topic, ProduceJob& job,
                                                  kafka::ProduceRequest::Partition& partition,

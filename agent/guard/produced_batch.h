@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "base/bytes.h"
-#include "kafka/messages/produce.h"
 #include "kafka/record_batch.h"
 
 namespace kveil::guard {
@@ -19,8 +18,8 @@ inline std::optional<kafka::BatchHeader> FirstBatchHeader(Bytes records) {
 }
 
 // At least 1.
-inline uint64_t RecordCount(const kafka::ProduceRequest::Partition& partition) {
-  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(partition.records.value_or(Bytes()));
+inline uint64_t RecordCount(Bytes records) {
+  const std::optional<kafka::BatchHeader> header = FirstBatchHeader(records);
   return header.has_value() && header->count > 0 ? static_cast<uint64_t>(header->count) : 1;
 }
 

@@ -33,6 +33,7 @@ struct SealTask {
   size_t topicLimit = TopicLimits::kDefault;  // bytes of a batch that the broker takes
   bool limitIsCertain = true;                 // otherwise it takes whatever is no larger than it came, for all we know
   size_t partSize = 0;                        // where an earlier try settled how the batch is cut
+  int32_t firstRecord = 0;                    // those before it are left out: the broker has them
 };
 
 // One of the batches that a batch was sealed into.

@@ -58,21 +58,37 @@ size_t SplitBatches::bytes() const {
   size_t bytes = 0;
   for (const Batch& batch : batches_) {
     bytes += sizeof(batch) + batch.address.topic.size() + batch.parts.size() * sizeof(Part) + batch.refusal.bytes();
-    if (batch.id.has_value()) bytes += batch.id->producer.cluster.size() + batch.id->producer.topic.size();
+    if (batch.id.has_value()) {
+      const ProducerPartition& producer = batch.id->producer;
+      bytes += producer.workload.size() + producer.cluster.size() + producer.topic.size();
+    }
     if (batch.unknownLimit.has_value()) bytes += batch.unknownLimit->topic.size();
   }
   return bytes;
 }
 
-// What the broker says of the part that went ahead in this round; nullptr: it says nothing.
-void SplitBatches::Batch::Take(size_t round, const ProduceResponse::Partition* answer) {
+bool SplitBatches::Batch::MayBeCutSmaller() const {
+  if (refusal.code != ErrorCode::kMessageTooLarge || !unknownLimit.has_value()) return false;
+  const Bytes whole = unknownLimit->records;
+  return !whole.empty() && parts[sent].records > 1 && parts[sent].batch.size() > whole.size();
+}
+
+void SplitBatches::Batch::CutSmaller(std::vector<Part> rest) {
+  parts = std::move(rest);
+  sent = 0;
+  refusal = Refusal();
+  unknownLimit->records = Bytes();
+}
+
+// What the broker says of the next part, which went ahead; nullptr: it says nothing.
+void SplitBatches::Batch::Take(const ProduceResponse::Partition* answer) {
   const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;
   // The broker knows this producer, and may have the part from so long ago that it does not know that again. If it does
   // not have it, the next is out of sequence, too: only what comes next in sequence is taken.
-  const bool isOfLongAgo = said == ErrorCode::kOutOfOrderSequenceNumber && round + 1 < parts.size();
+  const bool isOfLongAgo = said == ErrorCode::kOutOfOrderSequenceNumber && sent + 1 < parts.size();
   if (IsTaken(said) || isOfLongAgo) {
     if (said == ErrorCode::kNone) LearnOffset(answer->baseOffset);
-    recordsTaken += parts[round].records;
+    recordsTaken += parts[sent++].records;
     return;
   }
   refusal.code = said;
@@ -102,9 +118,8 @@ void SplitBatches::AddTaken(PartitionAddress address, int64_t baseOffset) {
   batch.baseOffset = baseOffset;
 }
 
-// The parts with this number of these batches, which each have one.
-ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_t round,
-                                            const std::vector<Batch*>& batches) const {
+ProduceRequest SplitBatches::RequestOfNextParts(const ProduceRequest& request,
+                                                const std::vector<Batch*>& batches) const {
   ProduceRequest parts;
   parts.transactionalId = request.transactionalId;
   parts.acks = request.acks == 0 ? int16_t{1} : request.acks;  // the next may only follow when this one is there
@@ -118,21 +133,19 @@ ProduceRequest SplitBatches::RequestOfRound(const ProduceRequest& request, size_
     }
     ProduceRequest::Partition& partition = parts.topicData.back().partitionData.emplace_back();
     partition.index = batch->address.partition;
-    partition.records = batch->parts[round].batch;
+    partition.records = batch->parts[batch->sent].batch;
   }
   return parts;
 }
 
-io::Task<absl::Status> SplitBatches::SendAhead(ProduceRequest& request, const kafka::RequestHeader& header,
+io::Task<absl::Status> SplitBatches::SendAhead(const ProduceRequest& request, const kafka::RequestHeader& header,
                                                proxy::Upstream& upstream) {
   std::vector<Batch*> sending;
   for (Batch& batch : batches_) {
-    if (!batch.parts.empty()) sending.push_back(&batch);
+    if (batch.HasAhead()) sending.push_back(&batch);
   }
-  for (size_t round = 0;; ++round) {
-    std::erase_if(sending, [round](const Batch* batch) { return !batch->HasAhead(round); });
-    if (sending.empty()) break;
-    const ProduceRequest parts = RequestOfRound(request, round, sending);
+  while (!sending.empty()) {
+    const ProduceRequest parts = RequestOfNextParts(request, sending);
     std::function<void(kafka::FrameWriter&)> write = [&](kafka::FrameWriter& writer) {
       kafka::Encode(parts, header.version, writer);
     };
@@ -142,11 +155,16 @@ io::Task<absl::Status> SplitBatches::SendAhead(ProduceRequest& request, const ka
     absl::StatusOr<ProduceResponse> response = kafka::Decode<ProduceResponse>(*answer, header.version);
     if (!response.ok()) co_return response.status();
     ProduceAnswer found(*response);
-    for (Batch* const batch : sending) batch->Take(round, found.Find(batch->address));
+    for (Batch* const batch : sending) batch->Take(found.Find(batch->address));
     // It will send the batch again on another connection, and the rest of it here could come behind that. One that
     // wants no acknowledgement sends once, and may close right afterwards.
     if (request.acks != 0 && upstream.IsApplicationGone()) co_return absl::CancelledError("the producer has gone");
+    std::erase_if(sending, [](const Batch* batch) { return !batch->HasAhead(); });
   }
+  co_return absl::OkStatus();
+}
+
+void SplitBatches::Settle(ProduceRequest& request) {
   for (Batch& batch : batches_) {
     if (!batch.id.has_value()) continue;
     if (batch.IsOutOfTheLog()) {
@@ -156,7 +174,6 @@ io::Task<absl::Status> SplitBatches::SendAhead(ProduceRequest& request, const ka
     }
   }
   TakeOutSettled(request);
-  co_return absl::OkStatus();
 }
 
 void SplitBatches::TakeOutSettled(ProduceRequest& request) const {

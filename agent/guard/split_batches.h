@@ -7,8 +7,10 @@
 // the whole batch what the broker said of its parts. A part that the broker does not take fails the batch; when the
 // producer sends it again, it is cut alike, and the broker knows the parts that it has by their sequence numbers.
 //
-// Where the topic's limit is not known, the last part goes ahead, too: the agent then hears that the broker does not
-// take it before anything that came behind it can get past it.
+// Where the topic's limit is not known, the last part goes ahead, too. So the agent hears that the broker does not take
+// a part before anything can get past it, and cuts what the broker has not taken into parts that are no larger than the
+// batch came. It remembers nothing of that: when the producer sends the batch again, it goes the same way, and the
+// broker knows the parts that it has.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +26,7 @@
 #include "guard/split_memory.h"
 #include "io/task.h"
 #include "kafka/messages/produce.h"
+#include "policy/policy.h"
 #include "proxy/interceptor.h"
 
 namespace kveil::guard {
@@ -38,7 +41,9 @@ class SplitBatches {
   // Of a topic of which nobody told how large a batch it takes.
   struct UnknownLimit {
     std::string topic;
-    bool isAssumed = false;  // the parts have what Kafka takes by default; otherwise they are no larger than it came
+    // To cut it anew, while its request is worked on.
+    const policy::TopicPolicy* sealedBy = nullptr;
+    Bytes records;  // as it came; empty: it has been cut anew
   };
   struct Batch {
     PartitionAddress address;
@@ -47,20 +52,25 @@ class SplitBatches {
     std::optional<SplitMemory::BatchId> id;
     std::optional<UnknownLimit> unknownLimit;  // then all parts go ahead
 
-    int32_t recordsTaken = 0;  // in the parts that went ahead
+    size_t sent = 0;           // of the parts, those that the broker took
+    int32_t recordsTaken = 0;  // in parts that went ahead
     int64_t baseOffset = -1;   // of the first record, as far as it is known
     Refusal refusal;           // by the broker, of a part that went ahead
 
     bool failed() const { return refusal.code != kafka::ErrorCode::kNone; }
-    size_t ahead() const { return unknownLimit.has_value() ? parts.size() : parts.size() - 1; }
-    bool HasAhead(size_t round) const { return !failed() && round < ahead(); }
+    size_t ahead() const { return unknownLimit.has_value() || parts.empty() ? parts.size() : parts.size() - 1; }
+    bool HasAhead() const { return !failed() && sent < ahead(); }
     // Whether the producer's request holds nothing of it (any more).
-    bool isSettled() const { return failed() || parts.empty() || ahead() == parts.size(); }
+    bool isSettled() const { return failed() || ahead() == parts.size(); }
     size_t largestPart() const;
+    // Whether the broker refused a part for its size that is larger than the whole batch came. Once.
+    bool MayBeCutSmaller() const;
+    // These are what the broker has not taken.
+    void CutSmaller(std::vector<Part> rest);
 
    private:
     friend class SplitBatches;
-    void Take(size_t round, const kafka::ProduceResponse::Partition* answer);
+    void Take(const kafka::ProduceResponse::Partition* answer);
     void LearnOffset(int64_t offset);
     bool IsOutOfTheLog() const;
   };
@@ -77,19 +87,20 @@ class SplitBatches {
   // A batch that the broker has from an earlier time, and that is not in the request any more.
   void AddTaken(PartitionAddress address, int64_t baseOffset);
 
-  // Sends what goes ahead, and takes the batches of which nothing is left to send out of `request`, which is otherwise
-  // what they are sent with. An error means that the connection is lost on either side, and that the broker may or may
-  // not have taken what was sent.
-  io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header,
+  // Sends what goes ahead and has not been sent, as `request` would be. An error means that the connection is lost on
+  // either side, and that the broker may or may not have taken what was sent.
+  io::Task<absl::Status> SendAhead(const kafka::ProduceRequest& request, const kafka::RequestHeader& header,
                                    proxy::Upstream& upstream);
+  // Nothing more goes ahead: takes the batches of which nothing is left to send out of `request`.
+  void Settle(kafka::ProduceRequest& request);
   std::vector<Batch>& batches() { return batches_; }
 
   // Makes the broker's answer to the rest one to the whole batches. It then refers to this.
   void Complete(ProduceAnswer& answer);
 
  private:
-  kafka::ProduceRequest RequestOfRound(const kafka::ProduceRequest& request, size_t round,
-                                       const std::vector<Batch*>& batches) const;
+  kafka::ProduceRequest RequestOfNextParts(const kafka::ProduceRequest& request,
+                                           const std::vector<Batch*>& batches) const;
   void TakeOutSettled(kafka::ProduceRequest& request) const;
 
   SplitMemory& memory_;

@@ -36,8 +36,8 @@ class TopicLimits {
 
   struct Limit {
     size_t bytes = kDefault;
-    // The broker said so. Otherwise it did not tell, and this is the default; or 0 once the broker has refused a batch
-    // that was no larger than that: all that is known then is that it takes what is no larger than it came.
+    // The broker said so. Otherwise it did not tell, and this is the default: whether it takes as much is found out
+    // with each batch, and not remembered, as a batch that is sent again has to be cut alike.
     bool isCertain = false;
     size_t proven = 0;  // where it is not certain: the largest batch that the broker took
     Clock::time_point learned;
@@ -64,16 +64,10 @@ class TopicLimits {
     const std::lock_guard lock(mutex_);
     if (Known* const found = limits_.Find(KeyOf(connection, topic), now); found != nullptr) found->limit.learned = now;
   }
-  // The broker took a batch of that many bytes; or did not, though it would have as the producer sent it.
+  // The broker took a batch of that many bytes.
   void Took(const proxy::ConnectionInfo& connection, std::string_view topic, size_t bytes, Clock::time_point now) {
     // This does not put off the next question: the topic may have been unknown, or rights may have been missing.
     Change(connection, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
-  }
-  void Refused(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
-    Change(connection, topic, now, [now](Limit& limit) {
-      if (!limit.isCertain) limit.bytes = 0;
-      limit.learned = now;
-    });
   }
   // The broker does not know the topic, or not yet.
   void Forget(const proxy::ConnectionInfo& connection, std::string_view topic) {

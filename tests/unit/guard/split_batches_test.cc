@@ -37,6 +37,12 @@ class SplitBatch : public TopicLimit {
   void Limit(size_t bytes, std::chrono::seconds ago = {}) {
     shared_->topicLimits.Learn(connection_, "orders", bytes, TopicLimits::Clock::now() - ago);
   }
+  // Of a principal that may not ask for it.
+  void HideLimit(size_t bytes = 1 << 20) {
+    shared_->topicLimits.Forget(connection_, "orders");
+    mayAsk_ = false;
+    takesAtMost_ = bytes;
+  }
   ByteBuffer Whole(int32_t sequence, int16_t attributes = 0, kafka::Codec codec = kafka::Codec::kNone) {
     TestBatch fields;
     fields.producerId = 7;
@@ -451,37 +457,84 @@ TEST_F(SplitBatch, isSealedAnewWhenTheLimitTurnsOutToBeGreater) {
 }
 
 // To a principal that may not ask for it.
-TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsNotOvertaken) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
-  takesAtMost_ = 42'500;
-  EXPECT_EQ(Send(batch_), 19);
-  EXPECT_TRUE(taken_.empty());
-  const ByteBuffer next = BatchOf(400, Record("k", "small"));
-  EXPECT_EQ(Send(next), 19) << "it got in before";
-  EXPECT_EQ(Send(batch_), 0);
+TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsCutSmallerAtOnce) {
+  HideLimit(42'500);
+  const auto told = Answer(batch_);
+  EXPECT_EQ(told.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(told.baseOffset, 900);
   EXPECT_EQ(taken_.size(), 2u);
-  EXPECT_EQ(Send(next), 0);
-  EXPECT_EQ(Send(batch_), 0);
-  EXPECT_EQ(TakenRecords(), 301u);
-  EXPECT_EQ(Send(Whole(401)), 0) << "cut from now on";
-  EXPECT_EQ(taken_.size(), 5u);
+  EXPECT_EQ(Send(BatchOf(400, Record("k", "small"))), 0);
+  EXPECT_EQ(Send(batch_), 0) << "sent again, which the broker knows";
+  EXPECT_EQ(Send(Whole(401)), 0);
+  EXPECT_EQ(TakenRecords(), 601u);
+  EXPECT_NE(metrics_.Text().find("kveil_batches_split_total 2\n"), std::string::npos);
 }
 
+// The limit is assumed to be 1 MiB. Two parts are cut for that: the first is small, as its values compress one by one;
+// those of the second compress only together, as they came.
+TEST_F(SplitBatch, ofUnknownLimitStaysAsItIsInTheLogAndIsCutSmallerBehindThat) {
+  HideLimit(650'000);
+  records_.assign(600, Record("k", std::string(1500, 'x')));
+  const std::string noise = Noise(1500);
+  for (int i = 0; i < 700; ++i) records_.push_back(Record(StrCat("noise", i), noise));
+  const ByteBuffer batch = Whole(100, 0, kafka::Codec::kZstd);
+  ASSERT_LT(batch.size(), 50'000u);
+  // The broker takes the first part, then of what is behind it two.
+  errors_ = {ErrorCode::kNone, ErrorCode::kNone, ErrorCode::kNone, ErrorCode::kNone, ErrorCode::kNotEnoughReplicas};
+  EXPECT_EQ(Send(batch), 19);
+  ASSERT_EQ(taken_.size(), 3u);
+  EXPECT_GT(taken_[0].header.count, 600);
+  EXPECT_LT(taken_[1].header.count, 50);
+  const ByteBuffer next = BatchOf(1400, Record("k", "small"));
+  EXPECT_EQ(Send(next), 19) << "it got in before";
+  const auto told = Answer(batch);
+  EXPECT_EQ(told.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(told.baseOffset, 900);
+  EXPECT_EQ(Send(next), 0);
+  // Nothing that the agent remembered is there any more, and the broker has forgotten all but the last five.
+  shared_ = std::make_unique<SharedState>(*policies_, metrics_, brokers_, GuardLimits());
+  guard_ = NewConnection();
+  EXPECT_EQ(Send(batch), 0) << "the answer was lost";
+  ASSERT_EQ(TakenRecords(), 1301u);
+  records_.push_back(Record("k", "small"));
+  size_t index = 0;
+  for (const ReadBatch& part : taken_) {
+    EXPECT_EQ(part.header.baseSequence, static_cast<int32_t>(100 + index));
+    for (const TestRecord& record : part.records) EXPECT_EQ(record.key, records_.at(index++).key);
+  }
+}
+
+// Only what is larger than it came is cut: the rest is the broker's to refuse.
 TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
-  takesAtMost_ = batch_.size() / 3;
-  EXPECT_EQ(Send(batch_), 19);
+  HideLimit(batch_.size() / 3);
   EXPECT_EQ(Send(batch_), 10);
   EXPECT_TRUE(taken_.empty());
   EXPECT_EQ(Send(BatchOf(400, Record("k", "small"))), 19) << "smaller ones with its sequence numbers come first";
   EXPECT_EQ(Send(BatchOf(100, Record("k", "small"))), 0);
 }
 
+// Whoever may write to a topic may send what it does not take: those that come after are cut no other way.
+TEST_F(SplitBatch, ofUnknownLimitIsCutAlikeWhateverOthersSent) {
+  HideLimit(600'000);
+  EXPECT_EQ(Send(batch_), 0);
+  ASSERT_EQ(taken_.size(), 1u);
+  shared_ = std::make_unique<SharedState>(*policies_, metrics_, brokers_, GuardLimits());
+  guard_ = NewConnection();
+  const ByteBuffer tooLarge = ProducedBatch({Record("k", Noise(700'000, 256)), Record("k", Noise(700'000, 256))});
+  EXPECT_EQ(Send(tooLarge), 10);
+  EXPECT_EQ(Send(batch_), 0) << "the answer was lost";
+  EXPECT_EQ(taken_.size(), 1u);
+}
+
+TEST_F(SplitBatch, ofUnknownLimitIsCutSmallerAlsoWithoutAcknowledgements) {
+  HideLimit(42'500);
+  const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
+  EXPECT_TRUE(result.rewritten());
+  EXPECT_EQ(TakenRecords(), 300u);
+}
+
 TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
+  HideLimit();
   EXPECT_EQ(Send(batch_), 0);
   EXPECT_EQ(upstream_.asked.size(), 2u) << "for the limit, and with the batch";
   EXPECT_EQ(taken_.size(), 1u);
@@ -493,22 +546,17 @@ TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
 
 // It compresses well as it came, and sealed not at all.
 TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
-  takesAtMost_ = 4'500;
+  HideLimit(4'500);
   records_.clear();
   for (int i = 0; i < 60; ++i) records_.push_back(Record("k", std::string(30, 'x') + Noise(40)));
   const ByteBuffer few = Whole(100, 0, kafka::Codec::kZstd);
   ASSERT_LT(few.size(), 4096u);
-  EXPECT_EQ(Send(few), 19);
-  EXPECT_TRUE(taken_.empty());
-  EXPECT_EQ(Send(few), 0) << "it went whole again";
+  EXPECT_EQ(Send(few), 0);
   EXPECT_EQ(TakenRecords(), 60u);
 }
 
 TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
+  HideLimit();
   records_.resize(25);
   for (const int32_t sequence : {100, 125, 150}) {
     const ByteBuffer few = Whole(sequence);
@@ -520,8 +568,7 @@ TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
 }
 
 TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {
-  shared_->topicLimits.Forget(connection_, "orders");
-  mayAsk_ = false;
+  HideLimit();
   const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
   ASSERT_TRUE(result.rewritten());
   EXPECT_FALSE(result.verdict.expectResponse);
@@ -538,6 +585,10 @@ TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
   EXPECT_EQ(Send(batch_), 19);
   EXPECT_TRUE(taken_.empty());
   EXPECT_NE(metrics_.Text().find("kveil_producers_not_remembered_total 1\n"), std::string::npos);
+  HideLimit(42'500);
+  guard_ = NewConnection();
+  EXPECT_EQ(Send(batch_), 19) << "it was cut after it had gone whole";
+  EXPECT_TRUE(taken_.empty());
   connection_.workload.share = "/another";
   EXPECT_EQ(Send(batch_), 0);
 }
