@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "io/turn.h"
 #include "kafka/big_endian.h"
 #include "proxy/connection.h"
 #include "proxy/foreign_bytes.h"
@@ -71,6 +72,7 @@ io::Task<absl::Status> Connection::RelayRequests() {
 // Takes every complete request out of what is buffered. Returns how many bytes have to be there before it can go on, or
 // 0 when anything more will do.
 io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
+  io::Turn turn(parts_.loop);
   for (;;) {
     if (bareTokensDue_ > 0 && !pending_.empty()) {
       auto answering = AwaitAnswers();
@@ -118,6 +120,8 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeRequests() {
       const absl::Status sent = co_await std::move(sending);
       if (!sent.ok()) co_return sent;
     }
+    // Of small requests thousands are buffered at once.
+    co_await turn.Pause();
     auto handling = HandleRequest(*interceptor, in.first(wholeSize));
     const absl::Status handled = co_await std::move(handling);
     if (!handled.ok()) co_return handled;
