@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "kafka/messages/fetch.h"
@@ -34,13 +35,13 @@ class FetchPositions {
   using Partitions = absl::flat_hash_map<int32_t, Asked>;
   using Topics = absl::flat_hash_map<TopicKey, Partitions>;
 
-  // Takes in what a request says. Returns whether a topic was added.
-  bool Apply(const kafka::FetchRequest& request) {
-    bool added = false;
+  // Takes in what a request says. Returns the topics that were added.
+  std::vector<TopicKey> Apply(const kafka::FetchRequest& request) {
+    std::vector<TopicKey> added;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
       const auto [entry, isNew] = topics_.try_emplace(KeyOf(topic.topic, topic.topicId));
       if (isNew) memory_ += kTopicBytes + topic.topic.size();
-      added = added || isNew;
+      if (isNew) added.push_back(entry->first);
       for (const kafka::FetchRequest::Partition& partition : topic.partitions) {
         const auto [asked, isNewPartition] = entry->second.try_emplace(partition.partition);
         if (isNewPartition) memory_ += kAskedBytes;

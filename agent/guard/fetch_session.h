@@ -1,6 +1,7 @@
 // What one Fetch request, or the requests of one session (KIP-227), asked for.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -34,9 +35,12 @@ class FetchSession {
     if (!isForeign_) id_ = id;
   }
 
-  // Whether any of its topics may be protected, by the policies in force now.
+  // Whether any of its topics may be protected, by the policies in force now. All of them are looked at when the
+  // policies change and about once a second while topics come or one has an id without a name: otherwise those that
+  // have come.
   bool NeedsGuard();
-  // The ids of its topics, if names may be missing; of what was begun elsewhere those in the request.
+  // The ids of topics whose names may be missing, and of what was begun elsewhere those in the request. All ids without
+  // a name are asked for again about once a second.
   std::vector<kafka::TopicId> IdsToLearn(const kafka::FetchRequest& request) const;
   // Memory that is not charged.
   size_t memoryNotCharged() const { return sizeof(*this) + positions_.memory() - charged_; }
@@ -48,7 +52,11 @@ class FetchSession {
  private:
   using Kept = proxy::MemoryBudget::Kept;
 
+  using Clock = std::chrono::steady_clock;
+
   bool Charge(size_t bytes);
+  bool AreAllDue() const;
+  void Judge(const TopicKey& topic, const policy::Policy& policies);
 
   const SharedState& shared_;
   proxy::MemoryBudget& budget_;
@@ -63,9 +71,10 @@ class FetchSession {
   FetchPositions positions_;
   // Worked out for these topics and this generation of the policies.
   bool needsGuard_ = true;
-  bool topicsChanged_ = true;  // since then
+  std::vector<TopicKey> added_;  // since then
   uint64_t policyGeneration_ = 0;
   bool hasUnknown_ = false;  // a topic id that nobody could name yet
+  Clock::time_point judgedAll_;
 };
 
 }  // namespace kveil::guard

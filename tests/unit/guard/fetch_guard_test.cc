@@ -98,10 +98,10 @@ class FetchGuardTest : public InterceptorTest {
     EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
   }
   // Sends the first request of a session and has the broker name it 77.
-  void BeginSession(const FetchRequest& full) {
-    RequestResult begun = Request(*guard_, 12, full);
+  void BeginSession(const FetchRequest& full, int16_t version = 12) {
+    RequestResult begun = Request(*guard_, version, full);
     ASSERT_TRUE(begun.wantsResponse()) << "the answer has the session's id";
-    EXPECT_FALSE(Response(*guard_, 12, ResponseOf({}), begun.verdict.state.get()).rewritten());
+    EXPECT_FALSE(Response(*guard_, version, ResponseOf({}), begun.verdict.state.get()).rewritten());
   }
   ByteBuffer SealedFor(std::string_view topic, std::vector<TestRecord> records, int64_t baseOffset = 0) {
     TestBatch batch;
@@ -220,6 +220,34 @@ TEST_F(FetchGuardTest, doesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
   EXPECT_EQ(upstream_.asked.size(), 1u);
 }
 
+// A request that adds one topic, or names an id that nobody can name, costs what it says and not what the others did.
+TEST_F(FetchGuardTest, doesNotLookAtAllTopicsOfASessionForEachRequest) {
+  const auto numbered = [](uint32_t number) {
+    kafka::TopicId id = Id(1);
+    for (size_t i = 0; i < sizeof(number); ++i) id.bytes[i + 1] = static_cast<uint8_t>(number >> 8 * i);
+    return id;
+  };
+  const auto timeWith = [&](uint32_t topics) {
+    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, client_);
+    upstream_.answer = NamesAnswer({});
+    FetchRequest full = RequestFor({});
+    for (uint32_t i = 0; i < topics; ++i) full.topics.push_back(AskedById(numbered(i)));
+    full.sessionEpoch = 0;
+    BeginSession(full, 13);
+    const auto begun = std::chrono::steady_clock::now();
+    for (int32_t epoch = 1; epoch <= 200; ++epoch) {
+      FetchRequest one = RequestFor({AskedById(numbered(topics + static_cast<uint32_t>(epoch)))});
+      one.sessionId = 77;
+      one.sessionEpoch = epoch;
+      EXPECT_TRUE(Request(*guard_, 13, one).wantsResponse());
+    }
+    return std::chrono::steady_clock::now() - begun;
+  };
+  timeWith(10);
+  const auto few = timeWith(10);
+  EXPECT_LT(timeWith(20'000), 10 * few + std::chrono::milliseconds(50));
+}
+
 TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
   RequestResult asked = Fetch({AskedById(Id(1))}, 13);
   ASSERT_TRUE(asked.wantsResponse()) << "the broker could not be asked, so it may be a protected topic";
@@ -300,8 +328,8 @@ TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
   forget.sessionEpoch = 2;
   forget.forgottenTopicsData.emplace_back().topic = "private";
   forget.forgottenTopicsData[0].partitions = {0};
-  // Something new makes the session's need be worked out again, without the forgotten topic.
-  forget.topics.push_back(Asked("alsoFree"));
+  // Policies that are read again make the session's need be worked out anew, without the forgotten topic.
+  UseTopics(kTopics);
   const RequestResult second = Request(*guard_, 12, forget);
   EXPECT_FALSE(second.wantsResponse());
   ASSERT_TRUE(first.wantsResponse()) << "its answer may still hold the protected topic";

@@ -18,10 +18,10 @@ class FetchPositionsTest : public testing::Test {
     }
     return topic;
   }
-  bool Apply(std::vector<kafka::FetchRequest::Topic> topics) {
+  size_t Apply(std::vector<kafka::FetchRequest::Topic> topics) {
     kafka::FetchRequest request;
     request.topics = std::move(topics);
-    return positions_.Apply(request);
+    return positions_.Apply(request).size();
   }
   void Forget(std::string_view name, std::vector<int32_t> partitions) {
     kafka::FetchRequest request;
@@ -43,17 +43,17 @@ class FetchPositionsTest : public testing::Test {
 };
 
 TEST_F(FetchPositionsTest, keepTheNewestOffsetOfEachPartition) {
-  EXPECT_TRUE(Apply({Topic("a", {{0, 10}, {1, 20}}), Topic("b", {{0, 5}})}));
-  EXPECT_FALSE(Apply({Topic("a", {{1, 25}})}));
+  EXPECT_EQ(Apply({Topic("a", {{0, 10}, {1, 20}}), Topic("b", {{0, 5}})}), 2u);
+  EXPECT_EQ(Apply({Topic("a", {{1, 25}})}), 0u);
   EXPECT_EQ(OffsetOf("a", 0), 10);
   EXPECT_EQ(OffsetOf("a", 1), 25);
   EXPECT_EQ(OffsetOf("b", 0), 5);
 }
 
 TEST_F(FetchPositionsTest, sayWhenATopicIsNew) {
-  EXPECT_TRUE(Apply({Topic("a", {{0, 1}})}));
-  EXPECT_TRUE(Apply({Topic("a", {{0, 2}}), Topic("b", {{0, 1}})}));
-  EXPECT_FALSE(Apply({}));
+  EXPECT_EQ(Apply({Topic("a", {{0, 1}})}), 1u);
+  EXPECT_EQ(Apply({Topic("a", {{0, 2}}), Topic("b", {{0, 1}})}), 1u);
+  EXPECT_EQ(Apply({}), 0u);
 }
 
 TEST_F(FetchPositionsTest, areNotKnownForWhatWasNeverAskedFor) {
