@@ -20,9 +20,10 @@ class Agent:
 
     `policies` is a list of topic policies, the objects in a policy file's `topics`. `changes` are merged over the
     configuration, object by object. Everything the agent writes is below the site's temporary folder; its BPF pins are in
-    a BPF file system mounted there, so that unmounting it takes the last pin away."""
+    a BPF file system mounted there, so that unmounting it takes the last pin away. `program` is another `kveil` than the
+    one under test."""
 
-    def __init__(self, site, broker, policies, changes=None, name="agent"):
+    def __init__(self, site, broker, policies, changes=None, name="agent", program=None):
         self.folder = site.folder / name
         self.pins = self.folder / "bpf"
         self.log = self.folder / "agent.log"
@@ -31,6 +32,7 @@ class Agent:
         self.registry = self.folder / "registry.db"
         self.root_key = self.folder / "root.key"
         self.metrics_address = f"127.0.0.1:{_free_port()}"
+        self.other_program = program
         self.wrapper = []  # A command line that runs the agent's.
         self._process = None
         self._mounted = False
@@ -48,6 +50,10 @@ class Agent:
             "admin": {"socket": str(self.folder / "admin.sock"), "metrics": self.metrics_address},
         }, changes or {})
         self.write_config()
+
+    @property
+    def program(self):
+        return self.other_program or places.program()
 
     @property
     def pid(self):
@@ -88,11 +94,11 @@ class Agent:
 
     def start(self, wait=True):
         """Starts the agent and returns when `kveil status` exits 0; raises with the end of its log when it does not."""
-        if not places.program().exists():
-            raise RuntimeError(f"{places.program()} is not built: cmake --preset release && cmake --build --preset release")
+        if not self.program.exists():
+            raise RuntimeError(f"{self.program} is not built: cmake --preset release && cmake --build --preset release")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *self.wrapper, places.program(), "agent", "--config", self.config_file],
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.wrapper, self.program, "agent", "--config", self.config_file],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if wait:
             try:
@@ -125,7 +131,7 @@ class Agent:
 
     def kveil(self, *arguments, timeout=30):
         """Runs a subcommand of `kveil` against this agent; returns the completed process with text output."""
-        return subprocess.run([places.program(), *arguments, "--config", self.config_file], timeout=timeout, text=True,
+        return subprocess.run([self.program, *arguments, "--config", self.config_file], timeout=timeout, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
 
     def erase(self, user, keyspace=None):
