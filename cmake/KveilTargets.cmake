@@ -2,7 +2,8 @@
 #
 # kveil_library(NAME [DEPENDS folder...] [PUBLIC_LIBRARIES lib...] [LIBRARIES lib...])
 #   One static library `kveil_NAME` from agent/NAME/*.cc. DEPENDS names the folders below it that it may include; the
-#   headers of any other folder are not on its include path, so an arrow that points up does not compile.
+#   headers of any other folder are not on its include path, so an arrow that points up does not compile. A room of a
+#   folder, `guard/seal`, is a library of its own with the name kveil_guard_seal.
 #   LIBRARIES stay private to the folder; PUBLIC_LIBRARIES appear in its headers.
 #
 # kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds])
@@ -16,14 +17,17 @@ target_precompile_headers(kveil_headers PRIVATE cmake/agent_headers.h)
 
 set(KVEIL_INCLUDE_ROOT "${CMAKE_BINARY_DIR}/include")
 
-function(kveil_library NAME)
+function(kveil_library FOLDER)
   cmake_parse_arguments(ARG "" "" "DEPENDS;PUBLIC_LIBRARIES;LIBRARIES" ${ARGN})
-  file(GLOB_RECURSE SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/agent/${NAME}/*.cc")
+  string(REPLACE "/" "_" NAME "${FOLDER}")
+  file(GLOB_RECURSE SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/agent/${FOLDER}/*.cc")
   # Each folder is seen through a directory of its own that holds nothing but a link to it.
-  file(MAKE_DIRECTORY "${KVEIL_INCLUDE_ROOT}/${NAME}")
-  file(CREATE_LINK "${CMAKE_SOURCE_DIR}/agent/${NAME}" "${KVEIL_INCLUDE_ROOT}/${NAME}/${NAME}" SYMBOLIC)
+  cmake_path(GET FOLDER PARENT_PATH PARENT)
+  file(MAKE_DIRECTORY "${KVEIL_INCLUDE_ROOT}/${NAME}/${PARENT}")
+  file(CREATE_LINK "${CMAKE_SOURCE_DIR}/agent/${FOLDER}" "${KVEIL_INCLUDE_ROOT}/${NAME}/${FOLDER}" SYMBOLIC)
   add_library(kveil_${NAME} STATIC ${SOURCES})
   target_include_directories(kveil_${NAME} PUBLIC "${KVEIL_INCLUDE_ROOT}/${NAME}")
+  list(TRANSFORM ARG_DEPENDS REPLACE "/" "_")
   list(TRANSFORM ARG_DEPENDS PREPEND kveil_)
   target_link_libraries(kveil_${NAME} PUBLIC ${ARG_DEPENDS} ${ARG_PUBLIC_LIBRARIES} PRIVATE ${ARG_LIBRARIES})
   if(KVEIL_PRECOMPILE)

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "guard/broker_directory.h"
+#include "guard/learn/broker_directory.h"
 #include "intercept/namespaces.h"
 #include "names/name_resolver.h"
 #include "proxy/interceptor.h"

@@ -9,8 +9,8 @@
 #include <future>
 #include <string>
 
-#include "guard/batch_opener.h"
-#include "guard/batch_sealer.h"
+#include "guard/open/batch_opener.h"
+#include "guard/seal/batch_sealer.h"
 #include "kafka/batch_writer.h"
 #include "kafka/varint.h"
 

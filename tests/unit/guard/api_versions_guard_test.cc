@@ -1,6 +1,6 @@
 // ApiVersions: the client is offered nothing that the agent cannot read or guard, and everything else as the broker
 // offers it.
-#include "guard/api_versions_guard.h"
+#include "guard/apis/api_versions_guard.h"
 
 #include <gtest/gtest.h>
 

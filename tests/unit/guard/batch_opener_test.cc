@@ -1,5 +1,5 @@
 // What a reader gets of a batch: opened records, no erased ones, and nothing past what does not open.
-#include "guard/batch_opener.h"
+#include "guard/open/batch_opener.h"
 
 #include <gtest/gtest.h>
 

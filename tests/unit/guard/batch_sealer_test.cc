@@ -1,5 +1,5 @@
 // What sealing refuses, in which words, and how a sealed batch stays within the broker's limits.
-#include "guard/batch_sealer.h"
+#include "guard/seal/batch_sealer.h"
 
 #include <gtest/gtest.h>
 

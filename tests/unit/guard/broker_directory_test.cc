@@ -1,5 +1,5 @@
 // A broker that is advertised becomes a target, once, unless it is one already.
-#include "guard/broker_directory.h"
+#include "guard/learn/broker_directory.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

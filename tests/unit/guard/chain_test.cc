@@ -1,11 +1,11 @@
 // The interceptors of a connection together: each API belongs to one of them at most.
-#include "guard/chain.h"
+#include "guard/apis/chain.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "guard/guarded_apis.h"
+#include "guard/apis/guarded_apis.h"
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {

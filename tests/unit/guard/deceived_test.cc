@@ -1,7 +1,7 @@
 // A workload that can make a network namespace can answer in it as the cluster. It deceives nobody but itself.
 #include <gtest/gtest.h>
 
-#include "guard/metadata_guard.h"
+#include "guard/apis/metadata_guard.h"
 #include "kafka/messages/metadata.h"
 #include "produce_fixture.h"
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <random>
 
-#include "guard/fetch_guard.h"
+#include "guard/apis/fetch_guard.h"
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {

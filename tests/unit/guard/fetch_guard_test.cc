@@ -1,5 +1,5 @@
 // Fetch: who may read, what is opened, and what a reader gets where something does not open.
-#include "guard/fetch_guard.h"
+#include "guard/apis/fetch_guard.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

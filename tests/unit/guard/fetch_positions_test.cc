@@ -1,5 +1,5 @@
 // Where a reader asked from, over the requests of a fetch session (KIP-227).
-#include "guard/fetch_positions.h"
+#include "guard/apis/fetch_positions.h"
 
 #include <gtest/gtest.h>
 

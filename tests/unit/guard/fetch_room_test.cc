@@ -5,7 +5,7 @@
 
 #include <thread>
 
-#include "guard/fetch_guard.h"
+#include "guard/apis/fetch_guard.h"
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {

@@ -1,5 +1,5 @@
 // The one list of guarded APIs, and the document that shows it.
-#include "guard/guarded_apis.h"
+#include "guard/apis/guarded_apis.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "guard/shared_state.h"
+#include "guard/state/shared_state.h"
 #include "guard_fixture.h"
 #include "io/loop.h"
 #include "kafka/frame.h"

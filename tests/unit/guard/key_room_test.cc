@@ -1,5 +1,5 @@
 // Who gets room in a worker's key cache, and when.
-#include "guard/key_room.h"
+#include "guard/worker/key_room.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

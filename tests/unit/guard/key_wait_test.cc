@@ -1,9 +1,9 @@
 // Batches that wait for very many keys, or for keys that no waiting brings.
-#include "guard/key_wait.h"
+#include "guard/worker/key_wait.h"
 
 #include <gtest/gtest.h>
 
-#include "guard/share_guard.h"
+#include "guard/apis/share_guard.h"
 #include "produce_fixture.h"
 
 namespace kveil::guard {

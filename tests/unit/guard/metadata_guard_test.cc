@@ -1,5 +1,5 @@
 // What passes about topics and brokers is learned before the client hears of it.
-#include "guard/metadata_guard.h"
+#include "guard/apis/metadata_guard.h"
 
 #include <gtest/gtest.h>
 

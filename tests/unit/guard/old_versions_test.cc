@@ -2,8 +2,8 @@
 // cannot be sealed. Brokers until 3.9 still speak them, and translate what they have on disk for those who ask so.
 #include <gtest/gtest.h>
 
-#include "guard/fetch_guard.h"
-#include "guard/produce_guard.h"
+#include "guard/apis/fetch_guard.h"
+#include "guard/apis/produce_guard.h"
 #include "interceptor_fixture.h"
 #include "kafka/messages/fetch.h"
 #include "kafka/messages/produce.h"

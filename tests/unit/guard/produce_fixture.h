@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "guard/produce_guard.h"
+#include "guard/apis/produce_guard.h"
 #include "interceptor_fixture.h"
 #include "kafka/messages/describe_configs.h"
 

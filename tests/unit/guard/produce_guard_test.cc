@@ -1,5 +1,5 @@
 // Produce requests: what is forwarded of them, what is refused, and what the producer hears of both.
-#include "guard/produce_guard.h"
+#include "guard/apis/produce_guard.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

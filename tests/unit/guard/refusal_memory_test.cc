@@ -1,5 +1,5 @@
 // An idempotent producer's batches stay in order after one was refused.
-#include "guard/refusal_memory.h"
+#include "guard/state/refusal_memory.h"
 
 #include <gtest/gtest.h>
 
@@ -133,19 +133,6 @@ TEST_F(RefusalMemoryTest, letsNobodyPushOutTheRefusalsOfOthers) {
   }
   EXPECT_FALSE(Remember(Producer(2000, 0, "/last"), 100)) << "all are taken";
   EXPECT_EQ(Check(Producer(1, 0, "/other"), 110), ErrorCode::kNotEnoughReplicas);
-}
-
-// Workloads come and go.
-TEST(WorkloadSharesTest, countsNobodyWhoHoldsNothing) {
-  WorkloadShares shares(2);
-  const WorkloadShares::Share first = shares.Take("/shop");
-  WorkloadShares::Share second = shares.Take("/shop");
-  EXPECT_EQ(shares.Take("/shop"), nullptr);
-  for (int i = 0; i < 100'000; ++i) EXPECT_NE(shares.Take(std::to_string(i)), nullptr);
-  EXPECT_LT(shares.size(), 3000u);
-  EXPECT_EQ(shares.Take("/shop"), nullptr) << "forgotten though it holds two";
-  second.reset();
-  EXPECT_NE(shares.Take("/shop"), nullptr);
 }
 
 }  // namespace

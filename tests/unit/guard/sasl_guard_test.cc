@@ -1,5 +1,5 @@
 // Whose connection it is, by the broker's word: no name counts before the answer that accepts it.
-#include "guard/sasl_guard.h"
+#include "guard/apis/sasl_guard.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Share groups: what a member gets, and that nothing it does not get is given up for the whole group.
-#include "guard/share_guard.h"
+#include "guard/apis/share_guard.h"
 
 #include <gtest/gtest.h>
 

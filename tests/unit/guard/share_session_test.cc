@@ -1,5 +1,5 @@
 // What is remembered of a share session is bounded and charged.
-#include "guard/share_session.h"
+#include "guard/apis/share_session.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What is remembered of batches in parts, for how long, and whose.
-#include "guard/split_memory.h"
+#include "guard/state/split_memory.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What is asked of the broker about topic ids, and what of its answer is believed.
-#include "guard/topic_lookup.h"
+#include "guard/learn/topic_lookup.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What a topic id stands for. Whether a topic is protected hangs on it.
-#include "guard/topic_names.h"
+#include "guard/learn/topic_names.h"
 
 #include <gtest/gtest.h>
 

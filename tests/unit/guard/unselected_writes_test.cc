@@ -1,10 +1,10 @@
 // Topics that no policy selects: what becomes of what is produced to them, and which of them are named.
-#include "guard/unselected_writes.h"
+#include "guard/state/unselected_writes.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "guard/records_opener.h"
+#include "guard/open/records_opener.h"
 #include "produce_fixture.h"
 
 namespace kveil::guard {

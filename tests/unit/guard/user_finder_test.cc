@@ -1,5 +1,5 @@
 // Whose record it is: every place that a policy may point at, every encoding, and why there is nobody.
-#include "guard/user_finder.h"
+#include "guard/worker/user_finder.h"
 
 #include <gtest/gtest.h>
 

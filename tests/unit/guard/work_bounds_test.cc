@@ -7,7 +7,7 @@
 #include <random>
 #include <thread>
 
-#include "guard/fetch_guard.h"
+#include "guard/apis/fetch_guard.h"
 #include "produce_fixture.h"
 
 namespace kveil::guard {

@@ -1,0 +1,327 @@
+#include "guard/apis/fetch_guard.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "guard/apis/decoded.h"
+#include "guard/apis/message_output.h"
+#include "guard/learn/advertised_brokers.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using kafka::FetchRequest;
+using kafka::FetchResponse;
+using proxy::RequestVerdict;
+using proxy::ResponseVerdict;
+
+// From here on a response may name a broker that the client does not know (KIP-951).
+constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
+constexpr int16_t kFirstVersionWithZstd = 10;
+constexpr int16_t kFirstVersionWithMaxBytes = 3;
+// To earlier versions a broker (until 3.9) gives messages of magic 0 and 1, which have no headers: a sealed record
+// would come without what it takes to open it, and look like one that was never sealed.
+constexpr int16_t kFirstVersionWithHeaders = 4;
+// A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
+constexpr std::chrono::milliseconds kMinHold{1000};
+constexpr std::chrono::milliseconds kMaxHold{5000};
+// Session epochs (KIP-227).
+constexpr int32_t kNoSession = -1;
+constexpr int32_t kNewSession = 0;
+// How much larger a batch usually is without its codec.
+constexpr size_t kUsualRatio = 4;
+// Partitions of a connection that are remembered for having had no records.
+constexpr size_t kMostStarved = 256;
+constexpr std::chrono::milliseconds kRoomPause{50};
+
+void Deny(FetchResponse::Partition& partition, ErrorCode code) {
+  partition.errorCode = code;
+  partition.records = Bytes();
+  partition.abortedTransactions.reset();
+}
+
+bool HasRecords(const FetchResponse::Partition& partition) {
+  return partition.records.has_value() && !partition.records->empty();
+}
+
+}  // namespace
+
+struct FetchGuard::State : proxy::RequestState {
+  // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
+  bool WantsResponse() override { return session->NeedsGuard() || isNeededAnyway; }
+  // A session counts with the request that began it.
+  size_t bytes() const override { return sizeof(*this) + (isFirst ? session->memoryNotCharged() : 0); }
+
+  std::shared_ptr<FetchSession> session;
+  bool isFirst = false;    // of its session
+  bool isRefused = false;  // its session was ended, for want of room
+  std::chrono::milliseconds maxWait{0};
+  int64_t maxBytes = 0;  // of the records of all partitions
+  bool recordsHaveHeaders = true;
+  // For more than the records in it, or because of topics that a later request of the session may forget meanwhile.
+  bool isNeededAnyway = false;
+};
+
+// Notes what the request asks for. Where there is no room for a session, its client goes on without: as with a broker
+// that has no place for it, or has given its place away. Returns whether that changed the request. An error: other
+// fetches of the workload have all its room, and none was answered in time.
+io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::Upstream& upstream,
+                                                  proxy::MemoryBudget& budget, State& state) {
+  if (session_ != nullptr && session_->ContinuesWith(request)) {
+    state.session = session_;
+    if (session_->Apply(request)) co_return false;
+    session_ = nullptr;
+    NoteNotKept();
+    // The broker ends it; the client hears that it is not there any more, and says all again.
+    state.isRefused = true;
+    request.sessionEpoch = kNoSession;
+    request.topics.clear();
+    request.forgottenTopicsData.clear();
+    co_return true;
+  }
+  session_ = nullptr;  // its room may be needed
+  state.session = std::make_shared<FetchSession>(shared_, budget, connection_, request);
+  state.isFirst = true;
+  bool isTaken = state.session->Apply(request);
+  const bool endsWithAnswer = !isTaken && request.sessionEpoch == kNewSession;
+  if (endsWithAnswer) {
+    NoteNotKept();
+    request.sessionEpoch = kNoSession;
+    state.session->EndWithAnswer();
+    isTaken = state.session->Apply(request);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + shared_.limits.roomTimeout;
+  while (!isTaken) {
+    if (upstream.IsApplicationGone() || std::chrono::steady_clock::now() > deadline) {
+      co_return absl::ResourceExhaustedError("the workload's fetches that are not answered have all its room");
+    }
+    co_await loop_.Sleep(kRoomPause);
+    isTaken = state.session->Apply(request);
+  }
+  if (request.sessionEpoch != kNoSession) session_ = state.session;
+  co_return endsWithAnswer;
+}
+
+void FetchGuard::NoteNotKept() {
+  shared_.FetchSessionNotKept();
+  if (std::exchange(saidNotKept_, true)) return;
+  const policy::Workload& workload = connection_.workload;
+  log::Warning("fetch.sessionNotKept",
+               {{"connection", connection_.id}, {"workload", workload.name()}, {"share", workload.share}});
+}
+
+// A response that is longer than the agent may hold would end the connection, again and again. Returns whether the
+// request has changed.
+bool FetchGuard::LowerBounds(FetchRequest& request, int16_t version) const {
+  const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
+  bool changed = false;
+  if (version >= kFirstVersionWithMaxBytes && request.maxBytes > most) {
+    request.maxBytes = most;
+    changed = true;
+  }
+  for (FetchRequest::Topic& topic : request.topics) {
+    for (FetchRequest::Partition& partition : topic.partitions) {
+      if (partition.partitionMaxBytes <= most) continue;
+      partition.partitionMaxBytes = most;
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                               proxy::FrameOutput& output) {
+  const int16_t version = request.header.version;
+  if (!FetchRequest::kVersions.Contains(version)) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
+    co_return RequestVerdict::Close(StrCat("Fetch version ", version, ", which the agent cannot read"));
+  }
+  Decoded<FetchRequest> decoded(request.body, version, output.arena.budget());
+  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
+  if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
+
+  const bool isLowered = LowerBounds(*decoded, version);
+  auto state = std::make_unique<State>();
+  auto taking = TakeIn(*decoded, upstream, output.arena.budget(), *state);
+  const absl::StatusOr<bool> taken = co_await std::move(taking);
+  if (!taken.ok()) co_return RequestVerdict::Close(std::string(taken.status().message()));
+  const bool changed = isLowered || *taken;
+  state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
+  state->maxBytes = version >= kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
+  state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
+  if (std::vector<kafka::TopicId> ids = state->session->IdsToLearn(*decoded); !ids.empty()) {
+    auto learning = lookup_.Learn(std::move(ids), upstream);
+    co_await std::move(learning);
+  }
+  const bool namesSession = decoded->sessionEpoch == kNewSession;
+  const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
+  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers || state->isRefused;
+  if (changed) co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
+  co_return RequestVerdict::Forward().WantResponse(std::move(state));
+}
+
+io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                                 proxy::FrameOutput& output) {
+  Decoded<FetchResponse> decoded(response.body, response.version, output.arena.budget());
+  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
+  const bool leftOut = co_await std::move(learning);
+
+  const auto& ours = static_cast<const State&>(*state);
+  if (ours.isRefused) {
+    if (decoded->errorCode == ErrorCode::kNone) decoded->errorCode = ErrorCode::kFetchSessionIdNotFound;
+    decoded->sessionId = 0;
+    decoded->responses.clear();
+    co_return RewriteResponse(response, *decoded, output);
+  }
+  ours.session->SetId(decoded->sessionId);
+  // The broker has no session, or has it no more: no request will go on with it.
+  const bool hasSession = decoded->sessionId != 0 && decoded->errorCode == ErrorCode::kNone;
+  if (!hasSession && session_ == ours.session) session_ = nullptr;
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  Progress progress;
+  progress.changed = leftOut;
+  progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
+  progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
+  for (FetchResponse::Topic& topic : decoded->responses) CheckTopic(topic, ours, *policies, progress);
+  auto opening = OpenReadable(ours, response.frame.size(), output.arena, progress);
+  co_await std::move(opening);
+  if (progress.stopped && !progress.response.delivered) {
+    const auto hold = std::clamp(ours.maxWait, kMinHold, kMaxHold);
+    co_await loop_.Sleep(hold);
+  }
+  if (!progress.changed) co_return ResponseVerdict::Forward();
+  co_return RewriteResponse(response, *decoded, output);
+}
+
+// Denies what may not be read, and notes what is to be opened.
+void FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                            Progress& progress) {
+  std::optional<std::string> name = std::string(topic.topic);
+  if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId, connection_);
+  const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
+  if (name.has_value() && topicPolicy == nullptr) {
+    for (const FetchResponse::Partition& partition : topic.partitions) {
+      progress.response.delivered = progress.response.delivered || HasRecords(partition);
+    }
+    return;
+  }
+  const bool mayRead =
+      topicPolicy != nullptr && state.recordsHaveHeaders && policy::MayRead(*topicPolicy, connection_.workload);
+  Topic* readable = nullptr;
+  for (FetchResponse::Partition& partition : topic.partitions) {
+    if (!name.has_value()) {
+      if (!HasRecords(partition)) continue;
+      Deny(partition, ErrorCode::kUnknownTopicId);
+      progress.changed = true;
+    } else if (!mayRead) {
+      if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+      denials_.Report(*name,
+                      state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
+      Deny(partition, ErrorCode::kTopicAuthorizationFailed);
+      progress.changed = true;
+      progress.response.delivered = true;  // an error is an answer: nothing to hold back
+    } else if (HasRecords(partition)) {
+      if (readable == nullptr) {
+        readable = &progress.topics.emplace_back();
+        readable->key = FetchPositions::KeyOf(topic.topic, topic.topicId);
+        readable->name = *name;
+        readable->policy = topicPolicy;
+      }
+      progress.readable.push_back({readable, &partition});
+    }
+  }
+}
+
+size_t FetchGuard::HashOf(const Readable& readable) {
+  return absl::HashOf(readable.topic->key, readable.partition->partitionIndex);
+}
+
+// The one that has waited for longest, or else the end.
+size_t FetchGuard::FindOverdue(const std::vector<Readable>& readable) const {
+  size_t found = readable.size();
+  uint64_t since = starvedCount_ + 1;
+  for (size_t i = 0; !starved_.empty() && i < readable.size(); ++i) {
+    const auto starved = starved_.find(HashOf(readable[i]));
+    if (starved == starved_.end() || starved->second >= since) continue;
+    found = i;
+    since = starved->second;
+  }
+  return found;
+}
+
+void FetchGuard::NoteStarved(const Readable& readable, bool isStarved) {
+  if (!isStarved) {
+    if (!starved_.empty()) starved_.erase(HashOf(readable));
+    return;
+  }
+  // Some may be of partitions that nobody reads any more. Those that still wait come again.
+  if (starved_.size() >= kMostStarved) starved_.clear();
+  starved_.try_emplace(HashOf(readable), ++starvedCount_);
+}
+
+// Opens all of them, within what the reader is ready for.
+io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress) {
+  if (progress.readable.empty()) co_return;
+  size_t sealed = 0;
+  for (const Readable& readable : progress.readable) sealed += readable.partition->records->size();
+  const auto most = static_cast<size_t>(std::max<int64_t>(state.maxBytes, 0));
+  // Nothing is read into memory that is not there; for more than what was asked for, and was sent, there is no use.
+  auto reserving = arena.Reserve(std::min(kUsualRatio * sealed, std::max(most, sealed)));
+  (void)co_await std::move(reserving);
+  progress.response.room = state.maxBytes - static_cast<int64_t>(frameSize);
+  progress.response.workLimit = shared_.limits.workOfResponse;
+  const size_t count = progress.readable.size();
+  const size_t overdue = FindOverdue(progress.readable);
+  opener_.Begin();
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = (overdue + i) % count;
+    auto opening = OpenPartition(progress.readable[at], at == overdue, state, arena, progress);
+    co_await std::move(opening);
+  }
+  arena.ReturnRest();
+}
+
+io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdue, const State& state,
+                                         proxy::Arena& arena, Progress& progress) {
+  FetchResponse::Partition& partition = *readable.partition;
+  const FetchPositions::Asked* const asked = state.session->Find(readable.topic->key, partition.partitionIndex);
+  RecordsOpener::Partition task;
+  task.records = *partition.records;
+  task.index = partition.partitionIndex;
+  task.topicName = readable.topic->name;
+  task.topic = readable.topic->policy;
+  task.masking = client_->MaskingOf(*task.topic);
+  task.isOverdue = isOverdue;
+  // Where it is not known what was asked for, the records stay as large as they are.
+  task.room = 0;
+  if (asked != nullptr) {
+    task.fetchOffset = asked->offset;
+    task.room = asked->maxBytes - static_cast<int64_t>(task.records.size());
+  }
+  auto opening = opener_.Open(task, progress.response, arena);
+  RecordsOpener::Result result = co_await std::move(opening);
+  const bool isStarved = result.endedEarly && result.records.empty();
+  NoteStarved(readable, isStarved);
+  if (result.changed) {
+    progress.changed = true;
+    partition.records = result.records;
+  }
+  if (isStarved) co_return;  // the reader comes again for it
+  if (!result.records.empty() || !result.stop.has_value()) {
+    // A partial batch alone is passed as it came: its reader asks again with a larger limit.
+    progress.response.delivered = true;
+    co_return;
+  }
+  progress.stopped = true;
+  // Unreachable keys come back: no error, and the reader asks again. For the rest every client retries this code
+  // quietly.
+  if (*result.stop != observe::RefuseReason::kKeysUnavailable) partition.errorCode = ErrorCode::kNotLeaderOrFollower;
+}
+
+}  // namespace kveil::guard

@@ -1,0 +1,93 @@
+// Fetch: opens what the reader may see, leaves out what was erased, denies what no rule allows, and stops before what
+// can neither be opened nor left out.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "guard/apis/fetch_session.h"
+#include "guard/apis/guarded_apis.h"
+#include "guard/client/client_facts.h"
+#include "guard/learn/topic_lookup.h"
+#include "guard/open/records_opener.h"
+#include "guard/refuse/denial_log.h"
+#include "guard/state/shared_state.h"
+#include "kafka/messages/fetch.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::guard {
+
+class FetchGuard : public proxy::Interceptor {
+ public:
+  FetchGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection,
+             std::shared_ptr<ClientFacts> client)
+      : shared_(shared),
+        loop_(loop),
+        connection_(connection),
+        client_(std::move(client)),
+        opener_(shared, scratch, loop, connection),
+        lookup_(shared.topicNames, connection),
+        denials_(connection) {}
+
+  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kFetch); }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+
+ private:
+  struct State;
+  // A topic of a response that has a policy, and one of its partitions with records.
+  struct Topic {
+    TopicKey key;
+    std::string name;
+    const policy::TopicPolicy* policy = nullptr;
+  };
+  struct Readable {
+    const Topic* topic = nullptr;
+    kafka::FetchResponse::Partition* partition = nullptr;
+  };
+  // What has been done to a response so far.
+  struct Progress {
+    bool changed = false;
+    bool stopped = false;  // some partition has none although the broker sent some
+    RecordsOpener::Response response;
+    std::deque<Topic> topics;  // a deque, as partitions point at them
+    std::vector<Readable> readable;
+  };
+
+  io::Task<absl::StatusOr<bool>> TakeIn(kafka::FetchRequest& request, proxy::Upstream& upstream,
+                                        proxy::MemoryBudget& budget, State& state);
+  void NoteNotKept();
+  bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
+  void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                  Progress& progress);
+  static size_t HashOf(const Readable& readable);
+  size_t FindOverdue(const std::vector<Readable>& readable) const;
+  void NoteStarved(const Readable& readable, bool isStarved);
+  io::Task<void> OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress);
+  io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, const State& state, proxy::Arena& arena,
+                               Progress& progress);
+
+  SharedState& shared_;
+  io::Loop& loop_;
+  const proxy::ConnectionInfo& connection_;
+  const std::shared_ptr<ClientFacts> client_;
+  RecordsOpener opener_;
+  TopicLookup lookup_;
+  std::shared_ptr<FetchSession> session_;
+  bool saidNotKept_ = false;
+  DenialLog denials_;
+  // Partitions (hashes of them) whose records did not fit into a response at all, in the order in which that happened.
+  // Of those in a response, the one that has waited for longest comes first. The responses between may be of others.
+  absl::flat_hash_map<size_t, uint64_t> starved_;
+  uint64_t starvedCount_ = 0;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,59 @@
+#include "guard/learn/limit_lookup.h"
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "kafka/messages/describe_configs.h"
+
+namespace kveil::guard {
+namespace {
+
+// From 2.0 to 4.x every broker has this version.
+constexpr int16_t kDescribeConfigsVersion = 1;
+constexpr std::string_view kLimitName = "max.message.bytes";
+
+std::optional<size_t> LimitIn(const kafka::DescribeConfigsResponse::Result& result) {
+  if (result.errorCode != kafka::ErrorCode::kNone) return std::nullopt;
+  for (const auto& config : result.configs) {
+    uint64_t bytes = 0;
+    if (config.name != kLimitName || !config.value.has_value()) continue;
+    if (absl::SimpleAtoi(ToAbsl(*config.value), &bytes) && bytes > 0) return bytes;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstream& upstream) {
+  if (topics.empty()) co_return;
+  const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
+  kafka::DescribeConfigsRequest ask;
+  if (topics.size() > kMostAskedAtOnce) topics.resize(kMostAskedAtOnce);
+  for (const std::string& name : topics) {
+    kafka::DescribeConfigsRequest::Resource& resource = ask.resources.emplace_back();
+    resource.resourceType = kafka::ConfigResourceType::kTopic;
+    resource.resourceName = name;
+    resource.configurationKeys.emplace().push_back(kLimitName);
+    limits_.Renew(connection_, name, now);
+  }
+  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
+    kafka::Encode(ask, kDescribeConfigsVersion, writer);
+  };
+  auto asking = upstream.Ask(kafka::ApiKey::kDescribeConfigs, kDescribeConfigsVersion, "kveil", std::move(write));
+  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+  if (!answer.ok()) co_return;
+  const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
+  if (!described.ok()) co_return;
+  for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
+    const std::optional<size_t> bytes = LimitIn(result);
+    if (result.errorCode == kafka::ErrorCode::kUnknownTopicOrPartition) {
+      limits_.Forget(connection_, result.resourceName);
+    } else if (bytes.has_value()) {
+      limits_.Learn(connection_, result.resourceName, *bytes, now);
+    } else {
+      limits_.Assume(connection_, result.resourceName, now);
+    }
+  }
+}
+
+}  // namespace kveil::guard

@@ -1,0 +1,54 @@
+#include "guard/learn/topic_lookup.h"
+
+#include <utility>
+
+#include "kafka/messages/metadata.h"
+
+namespace kveil::guard {
+namespace {
+
+// Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
+constexpr int16_t kMetadataByIdVersion = 12;
+// One metadata request asks for no more topics than this; the next fetch asks for the rest.
+constexpr size_t kMostAskedAtOnce = 1000;
+// Ids that are not asked for again for so long, about 2 KiB: every connection may have as many.
+constexpr size_t kMostUnknown = 100;
+constexpr std::chrono::seconds kAskAgain{1};
+
+}  // namespace
+
+io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - since_ >= kAskAgain) unknown_.clear();
+  kafka::MetadataRequest ask;
+  ask.allowAutoTopicCreation = false;
+  absl::flat_hash_set<kafka::TopicId> asked;
+  for (const kafka::TopicId& id : ids) {
+    if (ask.topics->size() == kMostAskedAtOnce) break;
+    if (id.IsZero() || asked.contains(id) || unknown_.contains(id) || names_.Find(id, connection_, now).has_value())
+      continue;
+    if (unknown_.empty()) since_ = now;
+    if (unknown_.size() < kMostUnknown) unknown_.insert(id);
+    asked.insert(id);
+    ask.topics->emplace_back().topicId = id;
+  }
+  if (ask.topics->empty()) co_return;
+  std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
+    kafka::Encode(ask, kMetadataByIdVersion, writer);
+  };
+  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, "kveil", std::move(write));
+  const absl::StatusOr<Bytes> answer = co_await std::move(asking);
+  if (!answer.ok()) co_return;
+  const absl::StatusOr<kafka::MetadataResponse> metadata =
+      kafka::Decode<kafka::MetadataResponse>(*answer, kMetadataByIdVersion);
+  if (!metadata.ok()) co_return;
+  // What was not asked for is not looked at, however much there is of it.
+  if (metadata->topics.size() > ask.topics->size()) co_return;
+  for (const kafka::MetadataResponse::Topic& topic : metadata->topics) {
+    if (!topic.name.has_value()) continue;
+    names_.Learn(topic.topicId, *topic.name, connection_, now);
+    unknown_.erase(topic.topicId);
+  }
+}
+
+}  // namespace kveil::guard

@@ -1,0 +1,166 @@
+#include "guard/open/records_opener.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "guard/worker/key_wait.h"
+
+namespace kveil::guard {
+namespace {
+
+// Bytes that a batch may have when what it is part of may become larger by `room`.
+size_t RoomFor(const kafka::BatchView& batch, int64_t room) {
+  return static_cast<size_t>(std::max<int64_t>(0, static_cast<int64_t>(batch.whole.size()) + room));
+}
+
+// A connection does not say more often that its workload reads.
+constexpr std::chrono::minutes kNoteReadEvery{1};
+
+}  // namespace
+
+io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Response& response, proxy::Arena& arena) {
+  const Bytes original = partition.records;
+  Progress progress;
+  progress.opened = &arena.NewBuffer(original.size());
+  kafka::BatchReader reader(original);
+  kafka::BatchView batch;
+  Result result;
+  for (;;) {
+    const kafka::BatchReader::Result next = reader.Next(batch);
+    if (next == kafka::BatchReader::Result::kEnd) break;
+    if (next == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
+    OpenOutcome outcome;
+    if (next == kafka::BatchReader::Result::kMalformed) {
+      outcome.kind = OpenOutcome::Kind::kStop;
+      outcome.reason = observe::RefuseReason::kMalformed;
+      outcome.problem = std::string(reader.status().message());
+      ReportStop(partition, partition.fetchOffset, outcome);
+      result.stop = outcome.reason;
+      break;
+    }
+    result.endedEarly = response.worked > response.workLimit;
+    if (result.endedEarly) break;
+    co_await turn_.Pause();
+    OpenTask task;
+    task.topic = partition.topic;
+    task.topicName = partition.topicName;
+    task.fetchOffset = partition.fetchOffset;
+    task.masking = partition.masking;
+    task.zstdAllowed = response.zstdAllowed;
+    task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
+    task.batchLimit = shared_.limits.batchSize;
+    const size_t before = progress.rewriting ? progress.opened->size() : 0;
+    if (!progress.rewriting) progress.opened->clear();
+    auto opening = OpenWithKeys(task, batch, response.keyDeadline, *progress.opened);
+    outcome = co_await std::move(opening);
+    response.worked += std::max(scratch_.decompressedBytes, batch.whole.size());
+    arena.CountGrowth();
+    if (outcome.kind == OpenOutcome::Kind::kStop) {
+      ReportStop(partition, batch.header.baseOffset, outcome);
+      result.stop = outcome.reason;
+      result.missing = std::move(outcome.misses);
+      break;
+    }
+    result.endedEarly = !Take(batch, outcome, original, before, partition, response, progress);
+    if (result.endedEarly) break;
+    Count(partition.masking, outcome);
+  }
+  if (result.stop.has_value() || result.endedEarly) result.endOffset = progress.nextOffset;
+  result.changed = progress.rewriting || result.endOffset.has_value();
+  result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged);
+  if (!progress.rewriting) arena.DropNewest();
+  if (result.changed) response.room += static_cast<int64_t>(original.size() - progress.taken);
+  co_return result;
+}
+
+bool RecordsOpener::Take(const kafka::BatchView& batch, const OpenOutcome& outcome, Bytes original, size_t sizeBefore,
+                         Partition& partition, Response& response, Progress& progress) {
+  ByteBuffer& opened = *progress.opened;
+  const bool rewritten = outcome.kind == OpenOutcome::Kind::kRewritten;
+  const size_t size = rewritten ? opened.size() - sizeBefore : batch.whole.size();
+  const int64_t growth = static_cast<int64_t>(size) - static_cast<int64_t>(batch.whole.size());
+  // The first batch of a response is always given, as a broker gives it (KIP-74): nothing could be read otherwise.
+  // Nor may what others get keep a partition from ever being read.
+  const bool isFirst = progress.taken == 0 && (!response.delivered || partition.isOverdue);
+  // What is behind this batch may still be left out, so that it makes room for this one.
+  const int64_t behind = static_cast<int64_t>(original.size() - progress.taken - batch.whole.size());
+  if (growth > std::min(partition.room, response.room) + behind && response.mayEndEarly && !isFirst) {
+    opened.resize(sizeBefore);
+    return false;
+  }
+  partition.room -= growth;
+  response.room -= growth;
+  progress.taken += batch.whole.size();
+  progress.nextOffset = batch.header.lastOffset() + 1;
+  if (rewritten) {
+    if (!progress.rewriting && progress.unchanged > 0) {
+      opened.insert(opened.begin(), original.begin(), original.begin() + static_cast<ptrdiff_t>(progress.unchanged));
+    }
+    progress.rewriting = true;
+  } else if (progress.rewriting) {
+    Append(opened, batch.whole);
+  } else {
+    progress.unchanged += batch.whole.size();
+  }
+  return true;
+}
+
+io::Task<OpenOutcome> RecordsOpener::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
+                                                  std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
+  OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
+  shared_.metrics.KeyCacheMisses(outcome.misses.ids.size());
+  while (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      outcome.kind = OpenOutcome::Kind::kStop;
+      outcome.reason = observe::RefuseReason::kKeysUnavailable;
+      outcome.problem = "the keys cannot be reached now";
+      break;
+    }
+    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
+                              std::move(outcome.misses), deadline);
+    (void)co_await std::move(fetching);  // what could not be had is missing again
+    outcome = OpenBatch(task, batch, scratch_, out);
+  }
+  co_return outcome;
+}
+
+void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
+  const auto hidden = [this](bool masked, observe::DropReason reason, uint64_t count) {
+    if (masked) {
+      shared_.metrics.RecordsMasked(reason, count);
+    } else {
+      shared_.metrics.RecordsDropped(reason, count);
+    }
+  };
+  if (outcome.opened > 0) {
+    NoteRead();
+    shared_.metrics.RecordsOpened(outcome.opened);
+    shared_.metrics.KeyCacheHits(outcome.keysUsed);
+  }
+  hidden(masking.erased, observe::DropReason::kErased, outcome.erased);
+  if (outcome.plaintextDropped) {
+    hidden(masking.plaintext, observe::DropReason::kPlaintext, outcome.plaintext);
+  } else {
+    shared_.metrics.RecordsPassedPlain(outcome.plaintext);
+  }
+}
+
+void RecordsOpener::NoteRead() {
+  const auto now = UnselectedWrites::Clock::now();
+  if (notedRead_ != UnselectedWrites::Clock::time_point() && now - notedRead_ < kNoteReadEvery) return;
+  notedRead_ = now;
+  shared_.unselectedWrites.NoteRead(connection_.workload.share, now);
+}
+
+void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {
+  shared_.metrics.RecordsRefused(outcome.reason, 1);
+  log::Error("fetch.stopped", {{"connection", connection_.id},
+                               {"share", connection_.workload.share},
+                               {"topic", partition.topicName},
+                               {"partition", partition.index},
+                               {"batchOffset", offset},
+                               {"reason", outcome.problem}});
+}
+
+}  // namespace kveil::guard

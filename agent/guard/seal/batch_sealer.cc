@@ -1,0 +1,236 @@
+#include "guard/seal/batch_sealer.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/hash/hash.h"
+#include "base/text.h"
+#include "crypto/envelope.h"
+#include "kafka/batch_split.h"
+#include "kafka/record_batch.h"
+
+namespace kveil::guard {
+namespace {
+
+using kafka::ErrorCode;
+using observe::RefuseReason;
+
+static_assert(kMostGrowth >=
+              1 + crypto::kEnvelopeHeaderName.size() + 1 + crypto::kMaxEnvelopeHeaderByIdSize + crypto::kTagSize + 3);
+// A batch is sent in no more parts than this: one of many more is one that decompresses to much.
+constexpr size_t kMostParts = 128;
+
+Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount = 1) {
+  return guard::Refuse(ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
+}
+
+SealOutcome RefusedOutcome(Refusal refusal) {
+  SealOutcome outcome;
+  outcome.kind = SealOutcome::Kind::kRefused;
+  outcome.refusal = std::move(refusal);
+  return outcome;
+}
+
+// The one batch that a produce request may hold for a partition, or why it is refused.
+std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
+  kafka::BatchReader reader(records);
+  switch (reader.Next(batch)) {
+    case kafka::BatchReader::Result::kBatch:
+      break;
+    case kafka::BatchReader::Result::kEnd:
+      return Refuse(RefuseReason::kMalformed, "kveil: the partition holds no record batch");
+    case kafka::BatchReader::Result::kPartial:
+      return Refuse(RefuseReason::kMalformed, "kveil: the record batch ends early");
+    case kafka::BatchReader::Result::kMalformed:
+      return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()));
+  }
+  if (batch.isLegacy()) {
+    return Refuse(RefuseReason::kOldFormat, "kveil: message format 0 or 1 has no headers and cannot be sealed");
+  }
+  if (!reader.rest().empty()) {
+    return Refuse(RefuseReason::kMalformed, "kveil: more than one record batch for the partition");
+  }
+  if (batch.header.count < 1) return Refuse(RefuseReason::kMalformed, "kveil: the record batch has no record");
+  const auto count = static_cast<uint64_t>(batch.header.count);
+  if (!kafka::CheckCrc(batch).ok()) {
+    return Refuse(RefuseReason::kBadChecksum, "kveil: the record batch's checksum is wrong", count);
+  }
+  if (batch.header.isControl()) {
+    return Refuse(RefuseReason::kMalformed, "kveil: a client may not write control batches", count);
+  }
+  if (batch.header.count > static_cast<int64_t>(crypto::kMaxRecordIndex)) {
+    return Refuse(RefuseReason::kTooLarge, "kveil: more than two million records in one batch", count);
+  }
+  return std::nullopt;
+}
+
+SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, kafka::Codec codec,
+                   bool compressValues, ByteBuffer& out) {
+  const size_t start = out.size();
+  SealPass pass(task, scratch, part, compressValues);
+  pass.Run(out);
+  if (pass.refused() || pass.missing()) {
+    scratch.writer.Abandon();
+    return pass.TakeOutcome();
+  }
+  const absl::Status finished = scratch.writer.Finish(codec);
+  if (!finished.ok()) {
+    return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
+                                 static_cast<uint64_t>(part.header.count)));
+  }
+  SealOutcome outcome = pass.TakeOutcome();
+  outcome.parts.push_back({.size = out.size() - start, .records = part.header.count});
+  return outcome;
+}
+
+// One part, as one batch of at most `most` bytes where that can be.
+SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, size_t most,
+                     ByteBuffer& out) {
+  const size_t start = out.size();
+  const bool mayCompressValues = task.topic->seal->compressValues;
+  const kafka::Codec codec = part.header.codec();
+  const bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
+  SealOutcome outcome = SealAs(task, scratch, part, codec, compressValues, out);
+  if (outcome.kind != SealOutcome::Kind::kSealed || outcome.parts.front().size <= most) return outcome;
+  if (part.header.count == 1) {
+    // A record that is alone cannot be put into a smaller batch.
+    out.resize(start);
+    const kafka::Codec strong = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
+    return SealAs(task, scratch, part, strong, mayCompressValues, out);
+  }
+  // Sealed values do not compress, and what the codec adds to them is too much for a part that is full.
+  if (codec == kafka::Codec::kNone) return outcome;
+  out.resize(start);
+  return SealAs(task, scratch, part, kafka::Codec::kNone, compressValues, out);
+}
+
+Refusal RefuseToCut(const absl::Status& status, const kafka::BatchPart& whole) {
+  return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", status.message()),
+                static_cast<uint64_t>(whole.header.count));
+}
+
+SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole,
+                        absl::Span<const int32_t> counts, size_t most, ByteBuffer& out) {
+  SealOutcome sum;
+  ByteBuffer buffer;
+  const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
+  if (!parts.ok()) return RefusedOutcome(RefuseToCut(parts.status(), whole));
+  for (const kafka::BatchPart& part : *parts) {
+    SealOutcome outcome = SealPart(task, scratch, part, most, out);
+    if (outcome.kind != SealOutcome::Kind::kSealed) return outcome;
+    sum.sealed += outcome.sealed;
+    sum.keysUsed += outcome.keysUsed;
+    sum.afterErasure += outcome.afterErasure;
+    sum.parts.push_back(outcome.parts.front());
+  }
+  return sum;
+}
+
+// Whether the batch has records of more different users than it may. It would need the keys of all of them at once.
+// Most batches have not even as many records.
+bool HasTooManyUsers(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole) {
+  const policy::SealRule& rule = *task.topic->seal;
+  if (rule.scope != policy::SealScope::kUser || static_cast<size_t>(whole.header.count) <= task.usersLimit)
+    return false;
+  absl::flat_hash_set<size_t> users;
+  kafka::RecordReader reader(whole.records, whole.header.count);
+  std::string_view user;
+  for (kafka::RecordView record; reader.Next(record);) {
+    if (!record.value.has_value() || scratch.userFinder.Find(rule.user, record, user).has_value()) continue;
+    users.insert(absl::HashOf(ToAbsl(user)));
+    if (users.size() > task.usersLimit) return true;
+  }
+  return false;
+}
+
+// The bytes that the parts of a batch are filled to. `size`: those of the batch as it came, which the broker would have
+// taken. A limit beyond Kafka's default counts as that, so that raising it changes nothing for a batch that is under
+// way.
+size_t PartSize(const SealTask& task, size_t size) {
+  const size_t most = std::max(size, task.topicLimit);
+  if (task.partSize > 0 && task.partSize <= most) return task.partSize;
+  return std::max(size, std::min(task.topicLimit, TopicLimits::kDefault));
+}
+
+// The batch whole where that is certain to fit, else in as few parts as will do. `size`: as above.
+SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, size_t size,
+                         ByteBuffer& out) {
+  // What is too large for the broker as it came is the broker's to refuse: it stays too large.
+  if (task.limitIsCertain && size > task.topicLimit) {
+    return SealPart(task, scratch, whole, std::numeric_limits<size_t>::max(), out);
+  }
+  const size_t most = std::max(size, task.topicLimit);
+  const size_t partSize = PartSize(task, size);
+  const auto count = static_cast<size_t>(whole.header.count);
+  // Where offsets and records do not agree, the batch is the broker's to refuse.
+  const bool maySplit = count > 1 && whole.header.lastOffsetDelta == whole.header.count - 1;
+  if (!maySplit || kafka::kBatchHeaderSize + whole.records.size() + count * kMostGrowth <= partSize) {
+    return SealPart(task, scratch, whole, most, out);
+  }
+  const absl::StatusOr<std::vector<int32_t>> counts = kafka::FilledCounts(whole, partSize, kMostGrowth, kMostParts);
+  // What is wrong with a record is told of the whole batch.
+  if (!counts.ok() || counts->size() == 1) return SealPart(task, scratch, whole, most, out);
+  if (counts->size() > kMostParts) {
+    return RefusedOutcome(guard::Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+                                        StrCat("kveil: sealed, the batch would have to be sent in more than ",
+                                               kMostParts, " parts of ", partSize, " bytes"),
+                                        count));
+  }
+  const size_t start = out.size();
+  SealOutcome outcome = SealInParts(task, scratch, whole, *counts, most, out);
+  outcome.partSize = partSize;
+  if (outcome.kind == SealOutcome::Kind::kSealed) return outcome;
+  out.resize(start);
+  return SealPart(task, scratch, whole, most, out);
+}
+
+SealOutcome SealRest(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole, size_t size,
+                     ByteBuffer& out) {
+  const int32_t counts[] = {task.firstRecord, whole.header.count - task.firstRecord};
+  ByteBuffer buffer;
+  const absl::StatusOr<std::vector<kafka::BatchPart>> parts = kafka::Cut(whole, counts, buffer);
+  if (!parts.ok()) return RefusedOutcome(RefuseToCut(parts.status(), whole));
+  // A part is in the log. Before the rest is refused for being too many parts, they may be larger than it came: perhaps
+  // the broker takes them.
+  const kafka::BatchPart& behind = parts->back();
+  const size_t most = behind.records.size() + static_cast<size_t>(behind.header.count) * kMostGrowth;
+  SealTask rest = task;
+  rest.topicLimit = std::max(task.topicLimit, most / (kMostParts / 2 - 1));
+  return SealAsNeeded(rest, scratch, behind, size, out);
+}
+
+}  // namespace
+
+SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out) {
+  const absl::Cleanup trim = [&scratch] { scratch.Trim(); };
+  scratch.decompressedBytes = 0;
+  kafka::BatchView batch;
+  if (std::optional<Refusal> refusal = ReadOnlyBatch(task.records, batch); refusal.has_value()) {
+    return RefusedOutcome(*std::move(refusal));
+  }
+  const absl::StatusOr<Bytes> records = kafka::UncompressedRecords(batch, task.batchLimit, scratch.records);
+  if (batch.header.codec() != kafka::Codec::kNone) scratch.decompressedBytes = scratch.records.size();
+  if (!records.ok()) {
+    const bool tooLarge = absl::IsResourceExhausted(records.status());
+    return RefusedOutcome(Refuse(tooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
+                                 StrCat("kveil: ", records.status().message()),
+                                 static_cast<uint64_t>(batch.header.count)));
+  }
+  const kafka::BatchPart whole{.header = batch.header, .records = *records};
+  if (HasTooManyUsers(task, scratch, whole)) {
+    // Clients that can (the Java client) send such a batch again in smaller ones.
+    return RefusedOutcome(guard::Refuse(
+        ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+        StrCat("kveil: the batch has records of more than ", task.usersLimit, " users (limits.batchUsers)"),
+        static_cast<uint64_t>(batch.header.count)));
+  }
+  scratch.keyCache.Refresh();
+  if (task.firstRecord > 0) return SealRest(task, scratch, whole, batch.whole.size(), out);
+  return SealAsNeeded(task, scratch, whole, batch.whole.size(), out);
+}
+
+}  // namespace kveil::guard

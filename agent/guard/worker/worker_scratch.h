@@ -1,0 +1,44 @@
+// What a worker thread keeps for the batches it works on: keys, ciphers and buffers that are used again for each batch.
+#pragma once
+
+#include <chrono>
+#include <deque>
+
+#include "base/bytes.h"
+#include "crypto/aead.h"
+#include "guard/worker/key_room.h"
+#include "guard/worker/user_finder.h"
+#include "kafka/batch_writer.h"
+#include "keys/key_cache.h"
+
+namespace kveil::guard {
+
+struct WorkerScratch {
+  // `keyTimeout` is how long a batch waits for its keys.
+  explicit WorkerScratch(keys::KeyService& service, std::chrono::milliseconds keyTimeout = std::chrono::seconds(5))
+      : keyCache(service, keyTimeout) {}
+
+  keys::KeyCache keyCache;
+  KeyRoom keyRoom;
+  UserFinder userFinder;
+  kafka::BatchWriter writer;
+  std::deque<crypto::BatchCipher> ciphers;  // one for each key that a batch uses; a deque, as slots point at them
+  ByteBuffer records;                       // of a compressed batch, decompressed
+  ByteBuffer value;                         // one value on the other side of its compression
+  ByteBuffer compressed;                    // one value, opened and still compressed
+  ByteBuffer aad;
+  ByteBuffer header;
+  // Of the batch that was worked on last: what its records came to, whatever became of them.
+  size_t decompressedBytes = 0;
+
+  // Gives back what only a large batch has needed. Between batches.
+  void Trim() {
+    constexpr size_t kKept = 8 << 20;  // bytes a buffer; batches are seldom larger than a megabyte
+    for (ByteBuffer* const buffer : {&records, &value, &compressed}) {
+      if (buffer->capacity() > kKept) *buffer = ByteBuffer();
+    }
+    writer.ShrinkTo(kKept);
+  }
+};
+
+}  // namespace kveil::guard
