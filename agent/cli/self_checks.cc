@@ -21,11 +21,9 @@ constexpr std::chrono::seconds kWorkerPatience{3};
 constexpr std::chrono::seconds kKeysPatience{5};
 // A connect over loopback takes less than a millisecond, and the process that makes it a few.
 constexpr std::chrono::seconds kConnectPatience{2};
-// Many new namespaces at once, or a walk through very many processes, take the thread seconds.
+// Many new namespaces at once take the thread seconds.
 constexpr std::chrono::seconds kNamespacesPatience{10};
-constexpr uint64_t kRunsPerWalk = 5;
-// Of those, the one that does not walk: the agent has just connected when it starts.
-constexpr uint64_t kConnectRun = 4;
+constexpr uint64_t kRunsPerConnect = 5;
 
 }  // namespace
 
@@ -56,11 +54,10 @@ void SelfChecks::Run() {
   Report("agentCgroup", redirect_.RepairAgentCgroup());
   Report("namespaceAccess", access_.EnterNamespace());
   Report("identity", access_.NameCgroup());
-  const uint64_t run = runs_++ % kRunsPerWalk;
-  if (run == 0) processesSeen_ = access_.SeeProcesses();
-  Report("processes", processesSeen_);
-  // What fails is tried each time, so that a node that is well again is ready at once.
-  if (run == kConnectRun || !connected_.ok()) connected_ = redirect_.Probe(kConnectPatience);
+  Report("processes", namespaces_.SeesAllProcesses());
+  // Not in the first run: the agent has just connected when it starts. What fails is tried each time, so that a node
+  // that is well again is ready at once.
+  if (++runs_ % kRunsPerConnect == 0 || !connected_.ok()) connected_ = redirect_.Probe(kConnectPatience);
   Report("probe", connected_);
   Report("keyService", UnwrapAKey());
   able_ = ableNow_;

@@ -25,8 +25,8 @@ class SelfChecks {
              proxy::Server& server, keys::KeyService& keys, intercept::Namespaces& namespaces)
       : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys), namespaces_(namespaces) {}
 
-  // Takes well below a millisecond; every fifth time it walks through the cgroups, and every fifth time it starts a
-  // process that connects through the kernel half, which takes at most two seconds. Any thread; call it once a second.
+  // Takes well below a millisecond; every fifth time it starts a process that connects through the kernel half, which
+  // takes at most two seconds. Any thread; call it once a second.
   void Run();
   // Whether the agent could do everything when Run was called last.
   bool able() const { return able_; }
@@ -46,7 +46,6 @@ class SelfChecks {
   std::mutex mutex_;  // held by Run
   uint64_t runs_ = 0;
   bool ableNow_ = true;
-  absl::Status processesSeen_;
   absl::Status connected_;
   // What the key service is asked now. It may answer when nobody waits any more.
   struct Question {

@@ -94,12 +94,4 @@ absl::Status AccessCheck::NameCgroup() {
              ToStd(path.status().message()), "); is CAP_DAC_READ_SEARCH missing?"));
 }
 
-absl::Status AccessCheck::SeeProcesses() const {
-  const size_t hidden = tree_.CountHiddenProcesses();
-  if (hidden == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(StrCat(hidden, " processes below ", tree_.path(),
-                                              " are in a pid namespace that the agent does not see: it has to run in "
-                                              "the host's (hostPID)"));
-}
-
 }  // namespace kveil::intercept

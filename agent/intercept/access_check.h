@@ -1,5 +1,5 @@
 // Whether the agent may do what it needs to do for other processes, found out by doing it: entering the namespace of a
-// process that is not its own, naming a cgroup, seeing the processes of the workloads.
+// process that is not its own, naming a cgroup.
 #pragma once
 
 #include <linux/capability.h>
@@ -25,8 +25,7 @@ inline constexpr uint64_t kAgentCapabilities = 1u << CAP_SYS_ADMIN | 1u << CAP_S
 // not have".
 absl::Status CheckCapabilities(std::string_view what, uint64_t needed);
 
-// Safe from any thread, but for the destructor; each check takes microseconds, and a walk through the cgroups that of
-// the processes.
+// Safe from any thread, but for the destructor; each check takes microseconds.
 class AccessCheck {
  public:
   // Starts a process in the agent's cgroup that sleeps and that only CAP_SYS_PTRACE may look into, as it is with the
@@ -39,8 +38,6 @@ class AccessCheck {
   absl::Status EnterNamespace();
   // Finds the path of the agent's own cgroup by its id, as for a workload. Not OK without CAP_DAC_READ_SEARCH.
   absl::Status NameCgroup();
-  // Not OK where processes of the workloads are in a pid namespace that the agent does not see.
-  absl::Status SeeProcesses() const;
 
  private:
   AccessCheck(ChildProcess stranger, std::unique_ptr<SocketMaker> sockets, CgroupTree tree, int agentCgroupFd)

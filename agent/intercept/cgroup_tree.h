@@ -1,7 +1,5 @@
-// A directory of the cgroup v2 mount and what is below it: ids, paths, processes.
+// A directory of the cgroup v2 mount and what is below it: ids, paths, shares.
 #pragma once
-
-#include <sys/types.h>
 
 #include <cstdint>
 #include <functional>
@@ -9,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
@@ -47,14 +44,10 @@ class CgroupTree {
   // empty where that is gone, too.
   std::string ShareOf(uint64_t cgroupId, uint64_t above) const;
 
-  // Calls `visit` for every process in the tree, with its cgroup's path from the mount's root, but for those of the
-  // child directory `except`. Processes come and go meanwhile; one that forks and ends may be missed, its child is seen
-  // next time.
-  void ForEachProcess(const std::string& except,
-                      const std::function<void(pid_t, const std::string& cgroupPath)>& visit) const;
-  // Processes in the tree that are in a pid namespace which is not ours or below it, so that they have no number here.
-  size_t CountHiddenProcesses() const;
-  absl::flat_hash_set<uint64_t> IdsBelow() const;  // this one's included
+  // Whether a cgroup is this one or below it. Needs CAP_DAC_READ_SEARCH.
+  bool Contains(uint64_t cgroupId) const;
+  // A directory of the mount as a path from the mount's root.
+  std::string PathFromRoot(std::string_view directory) const;
 
  private:
   std::string path_;

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "base/text.h"
 #include "intercept/endpoint.h"
@@ -89,7 +90,7 @@ uint64_t CgroupOf(const nlmsghdr& header) {
 
 absl::StatusOr<std::vector<inet_diag_msg>> List(int fd, uint8_t family,
                                                 const std::function<bool(const SocketAddress&)>& isTarget,
-                                                const absl::flat_hash_set<uint64_t>& cgroups) {
+                                                const std::function<bool(uint64_t)>& isIntercepted) {
   inet_diag_req_v2 body = {};
   body.sdiag_family = family;
   body.sdiag_protocol = IPPROTO_TCP;
@@ -99,7 +100,7 @@ absl::StatusOr<std::vector<inet_diag_msg>> List(int fd, uint8_t family,
   std::vector<inet_diag_msg> found;
   status = Receive(fd, [&](const nlmsghdr& header) {
     const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(&header));
-    if (isTarget(PeerOf(*message)) && cgroups.contains(CgroupOf(header))) found.push_back(*message);
+    if (isTarget(PeerOf(*message)) && isIntercepted(CgroupOf(header))) found.push_back(*message);
   });
   if (!status.ok()) return status;
   return found;
@@ -108,10 +109,16 @@ absl::StatusOr<std::vector<inet_diag_msg>> List(int fd, uint8_t family,
 }  // namespace
 
 absl::StatusOr<size_t> ResetConnections(int diagSocketFd, const std::function<bool(const SocketAddress&)>& isTarget,
-                                        const absl::flat_hash_set<uint64_t>& cgroups) {
+                                        const std::function<bool(uint64_t cgroupId)>& isIntercepted) {
+  absl::flat_hash_map<uint64_t, bool> known;
+  const auto isOfWorkload = [&](uint64_t cgroupId) {
+    const auto [found, isNew] = known.try_emplace(cgroupId);
+    if (isNew) found->second = isIntercepted(cgroupId);
+    return found->second;
+  };
   size_t count = 0;
   for (const uint8_t family : {AF_INET, AF_INET6}) {
-    absl::StatusOr<std::vector<inet_diag_msg>> found = List(diagSocketFd, family, isTarget, cgroups);
+    absl::StatusOr<std::vector<inet_diag_msg>> found = List(diagSocketFd, family, isTarget, isOfWorkload);
     if (!found.ok()) return found.status();
     for (const inet_diag_msg& message : *found) {
       inet_diag_req_v2 body = {};

@@ -5,16 +5,15 @@
 #include <cstdint>
 #include <functional>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "base/socket_address.h"
 
 namespace kveil::intercept {
 
 // Resets the TCP connections in the namespace of `diagSocketFd` (AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG) whose peer
-// satisfies `isTarget` and whose socket was made in one of `cgroups`; returns how many. kUnimplemented: the kernel
-// cannot (CONFIG_INET_DIAG_DESTROY).
+// satisfies `isTarget` and whose socket was made in a cgroup that satisfies `isIntercepted`, which is asked once for
+// each; returns how many. kUnimplemented: the kernel cannot (CONFIG_INET_DIAG_DESTROY).
 absl::StatusOr<size_t> ResetConnections(int diagSocketFd, const std::function<bool(const SocketAddress&)>& isTarget,
-                                        const absl::flat_hash_set<uint64_t>& cgroups);
+                                        const std::function<bool(uint64_t cgroupId)>& isIntercepted);
 
 }  // namespace kveil::intercept

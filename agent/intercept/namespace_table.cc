@@ -21,12 +21,6 @@ namespace {
 
 using State = Namespaces::NamespaceStatus::State;
 
-// A comparison that an event or the timer asks for waits for this many times as long as the last one took, so that
-// workloads cannot make the agent do nothing else.
-constexpr int kRestAfterScan = 10;
-// And so long at least, so that nobody who waits for his turn makes it a loop.
-constexpr std::chrono::milliseconds kLeastRestAfterScan(20);
-
 // How long each refresh of the addresses may take; namespaces that it does not come to are the next one's.
 constexpr std::chrono::milliseconds kRefreshTime(50);
 // Targets of a family towards which a namespace has another address than towards the first.
@@ -37,24 +31,15 @@ constexpr size_t kMostThreadsLookedAt = 1024;
 // And then not again for that workload, where it was in vain.
 constexpr std::chrono::seconds kRestAfterThreads(1);
 
-// Of one user, and of one workload, which may have many users. Each takes four descriptors of the agent.
-constexpr size_t kMostNamespacesOfOwner = 64;
-
-constexpr std::chrono::minutes kLatecomerRemembered(1);
-
 int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
   return static_cast<int>(std::max<int64_t>(left, 0));
 }
+
 // A namespace is found with its first connect, or with the scan that follows it. One that still is not after this time,
 // while connects go on, is out of the agent's reach.
 constexpr std::chrono::seconds kUnknownPatience(5);
-constexpr std::chrono::seconds kUnknownLifetime(30);  // after its last connect; status also names it for so long
 constexpr size_t kMostUnknown = 1024;
-
-// Why a namespace is not served: its addresses and ports are whatever those who live there make of them. The rest (no
-// child process, no descriptors or memory, setns) is the agent's own.
-bool IsWorkloadsDoing(const absl::Status& problem) { return absl::IsUnavailable(problem); }
 
 }  // namespace
 
@@ -75,10 +60,8 @@ absl::Status NamespaceTable::AddOwn() {
 }
 
 NamespaceTable::Entry* NamespaceTable::FindByInode(uint64_t inode) {
-  for (auto& [cookie, entry] : entries_) {
-    if (entry.status.inode == inode) return &entry;
-  }
-  return nullptr;
+  const auto known = cookies_.find(inode);
+  return known == cookies_.end() ? nullptr : &entries_.at(known->second);
 }
 
 absl::StatusOr<uint64_t> NamespaceTable::CookieOf(int namespaceFd) {
@@ -115,10 +98,12 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   entry.owner = owner;
   entry.share = share;
   entry.payer = share;
+  entry.witnessedAt = Clock::now();
   Entry* added;
   {
     const std::lock_guard lock(mutex_);
     notOpened_.erase(entry.status.inode);
+    cookies_[entry.status.inode] = *found;
     added = &entries_.emplace(*found, std::move(entry)).first->second;
   }
   if (pid != 0) Keep(*added, pid, file);
@@ -137,71 +122,11 @@ bool NamespaceTable::HasRoom(uint64_t owner, const std::string& share) {
   const auto isOwners = [owner](const auto& entry) { return entry.second.owner == owner; };
   const auto ofOwner = static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), isOwners));
   if (ofOwner < kMostNamespacesOfOwner && CountOf(share) < kMostNamespacesOfOwner) return true;
+  const std::string crowd = ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", share) : OwnerText(owner);
+  crowdedNow_.insert(crowd);
   const std::lock_guard lock(mutex_);
-  crowded_.insert(ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", share) : OwnerText(owner));
+  crowded_.insert(crowd);
   return false;
-}
-
-void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
-  absl::StatusOr<Witness> witness = Watch(pid, std::move(file));
-  if (!witness.ok()) {
-    scanWanted_ = true;
-    return;
-  }
-  watch_(entry.status.netnsCookie, witness->pidFd.get());
-  const std::lock_guard lock(mutex_);
-  entry.witness = *std::move(witness);
-  entry.status.process = static_cast<uint32_t>(pid);
-}
-
-bool NamespaceTable::IsInUse(const Entry& entry) const {
-  return entry.witness.pidFd.valid() && NamespaceInode(entry.witness.file) == entry.status.inode;
-}
-
-void NamespaceTable::ScanIfDue() {
-  if (scanWanted_ && Clock::now() >= nextScan_) Scan();
-}
-
-void NamespaceTable::Scan() {
-  scanWanted_ = false;
-  const Clock::time_point start = Clock::now();
-  {
-    const std::lock_guard lock(mutex_);
-    crowded_.clear();
-  }
-  Compare();
-  isStarting_ = false;
-  const Clock::time_point end = Clock::now();
-  nextScan_ = end + std::max<Clock::duration>(kRestAfterScan * (end - start), kLeastRestAfterScan);
-}
-
-void NamespaceTable::Compare() {
-  const absl::flat_hash_map<uint64_t, Resident> found = FindNamespaces(cgroups_);
-  {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(notOpened_, [&found](const auto& entry) { return !found.contains(entry.first); });
-  }
-  for (const auto& [inode, resident] : found) {
-    Entry* entry = FindByInode(inode);
-    if (entry == nullptr) {
-      AddResident(resident);
-    } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
-      if (!IsInUse(*entry)) Keep(*entry, resident.pid, NamespaceFile(resident.pid));
-      if (entry->status.state == State::kFailed) Serve(*entry);
-    }
-  }
-  std::vector<uint64_t> unused;
-  for (auto& [cookie, entry] : entries_) {
-    if (entry.status.isOwn || entry.status.state == State::kReleasing || found.contains(entry.status.inode)) continue;
-    if (!IsInUse(entry)) unused.push_back(cookie);  // a thread alone may live there
-  }
-  for (const uint64_t cookie : unused) LetGo(entries_.at(cookie));
-}
-
-void NamespaceTable::AddResident(const Resident& resident) {
-  const std::string share = cgroups_.ShareOf(resident.cgroupPath);
-  const ServingTime::Piece piece(servingTime_, share);
-  Add(NamespaceFile(resident.pid), resident.pid, 0, share);
 }
 
 bool NamespaceTable::HasTurn(const std::string& share) {
@@ -284,6 +209,7 @@ void NamespaceTable::RetryHeld() {
 }
 
 int NamespaceTable::MillisecondsToWait() {
+  if (comparison_.has_value()) return 0;
   int least = scanWanted_ ? MillisecondsUntil(nextScan_) : -1;
   for (const auto& [cookie, entry] : entries_) {
     if (!IsHeldAndFailed(entry)) continue;
@@ -297,7 +223,8 @@ absl::StatusOr<size_t> NamespaceTable::ResetIn(int namespaceFd) {
   const absl::StatusOr<UniqueFd> socket = sockets_.Make(namespaceFd, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   if (!socket.ok()) return socket.status();
   return ResetConnections(
-      socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); }, cgroups_.IdsBelow());
+      socket->get(), [this](const SocketAddress& peer) { return redirect_.IsTarget(peer); },
+      [this](uint64_t cgroupId) { return cgroups_.Contains(cgroupId); });
 }
 
 absl::Status NamespaceTable::ResetExisting(Entry& entry) {
@@ -475,14 +402,6 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   }
 }
 
-void NamespaceTable::OnWitnessEnded(uint64_t cookie) {
-  const auto known = entries_.find(cookie);
-  if (known == entries_.end() || !known->second.witness.pidFd.valid()) return;
-  const std::lock_guard lock(mutex_);
-  known->second.witness = {};
-  scanWanted_ = true;
-}
-
 void NamespaceTable::LetGo(Entry& entry) {
   const uint64_t cookie = entry.status.netnsCookie;
   if (!entry.handedOut) return Erase(cookie);
@@ -507,6 +426,7 @@ void NamespaceTable::Erase(uint64_t cookie) {
   const ServingTime::Piece piece(servingTime_, entries_.at(cookie).payer);
   redirect_.ForgetNamespace(cookie);
   const std::lock_guard lock(mutex_);
+  cookies_.erase(entries_.at(cookie).status.inode);
   entries_.erase(cookie);
 }
 
@@ -522,72 +442,6 @@ std::shared_ptr<const UniqueFd> NamespaceTable::Find(uint64_t cookie) const {
   const std::lock_guard lock(mutex_);
   const auto known = entries_.find(cookie);
   return known == entries_.end() || !known->second.handedOut ? nullptr : known->second.fd;
-}
-
-std::optional<Namespaces::NamespaceStatus> NamespaceTable::StatusOf(uint64_t cookie) const {
-  const std::lock_guard lock(mutex_);
-  const auto known = entries_.find(cookie);
-  return known == entries_.end() ? std::nullopt : std::optional(known->second.status);
-}
-
-std::vector<Namespaces::NamespaceStatus> NamespaceTable::Status() const {
-  const std::lock_guard lock(mutex_);
-  std::vector<Namespaces::NamespaceStatus> all;
-  for (const auto& [cookie, entry] : entries_) all.push_back(entry.status);
-  return all;
-}
-
-absl::Status NamespaceTable::Unserved() const {
-  const std::lock_guard lock(mutex_);
-  if (unserved_.process == 0 || Clock::now() - unserved_.refusedAt > kUnknownLifetime) return absl::OkStatus();
-  return absl::UnavailableError(StrCat("connects of process ", unserved_.process,
-                                       " are refused: its network namespace is not found below ", cgroups_.path(),
-                                       " (is the agent in the host's pid namespace?)"));
-}
-
-absl::Status NamespaceTable::NotReset() const {
-  const std::lock_guard lock(mutex_);
-  for (const auto& [cookie, entry] : entries_) {
-    if (!entry.status.resetProblem.ok()) return entry.status.resetProblem;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status NamespaceTable::NotServed(bool isAgentsFault) const {
-  const std::lock_guard lock(mutex_);
-  size_t failed = 0;
-  std::string first;
-  if (isAgentsFault && !notOpened_.empty()) {
-    failed = notOpened_.size();
-    first = ToStd(notOpened_.begin()->second.message());
-  }
-  for (const auto& [cookie, entry] : entries_) {
-    if (entry.status.state == State::kReleasing) continue;
-    const absl::Status& problem = entry.status.state == State::kFailed ? entry.status.problem : entry.loopback;
-    if (problem.ok()) continue;  // served, or just about to be
-    if (isAgentsFault != (entry.status.isOwn || !IsWorkloadsDoing(problem))) continue;
-    if (failed++ == 0) first = StrCat("that of process ", entry.status.process, ": ", ToStd(problem.message()));
-  }
-  if (failed == 0) return absl::OkStatus();
-  return absl::UnavailableError(
-      StrCat(failed, failed == 1 ? " network namespace is" : " network namespaces are", " not served; ", first));
-}
-
-absl::Status NamespaceTable::Health() const { return NotServed(/*isAgentsFault=*/true); }
-
-absl::Status NamespaceTable::WorkloadsNotServed() const { return NotServed(/*isAgentsFault=*/false); }
-
-absl::Status NamespaceTable::CrowdHealth() const {
-  const std::lock_guard lock(mutex_);
-  if (!crowded_.empty()) {
-    return absl::ResourceExhaustedError(StrCat(*crowded_.begin(), " has more than ", kMostNamespacesOfOwner,
-                                               " network namespaces, as many as are served for one: connects to the "
-                                               "targets are refused in its others"));
-  }
-  if (!waited_.has_value() || Clock::now() - waited_->at > kLatecomerRemembered) return absl::OkStatus();
-  return absl::ResourceExhaustedError(StrCat("cgroup ", waited_->share,
-                                             ": serving its network namespaces takes more of the agent's time than one "
-                                             "workload gets: its first connects there wait or are refused"));
 }
 
 }  // namespace kveil::intercept

@@ -38,8 +38,11 @@ class NamespaceTable {
   void Scan();
   // Asks ScanIfDue for it: some time has passed.
   void WantScan() { scanWanted_ = true; }
-  // The same if something has happened that asks for it, but not all the time.
+  // Does a turn of it if something has happened that asks for it, but not all the time. A turn takes about 20 ms, and
+  // others have theirs in between.
   void ScanIfDue();
+  // Begins a scan or goes on with it until `end`; returns whether it is through.
+  bool GoOnScanning(std::chrono::steady_clock::time_point end);
   // Looks at lo and the addresses of some namespaces again, in turn.
   void RefreshAddresses();
   void OnRefused(const RefusedConnect& refused);
@@ -63,6 +66,7 @@ class NamespaceTable {
   absl::Status CrowdHealth() const;
   absl::Status Unserved() const;
   absl::Status NotReset() const;
+  absl::Status SeesAllProcesses() const;  // by the last scan: not OK where some are in a pid namespace that is not seen
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -71,11 +75,16 @@ class NamespaceTable {
   // that has forked doubles it.
   static constexpr std::chrono::milliseconds kRetryAfter{200};
   static constexpr std::chrono::milliseconds kMostRetryAfter{3200};
+  // Of one user, and of one workload, which may have many users. Each takes four descriptors of the agent.
+  static constexpr size_t kMostNamespacesOfOwner = 64;
+  // After the last connect from a namespace that is not found; status also names it for so long.
+  static constexpr std::chrono::seconds kUnknownLifetime{30};
 
   struct Entry {
     Namespaces::NamespaceStatus status;
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
+    Clock::time_point witnessedAt = {};  // when somebody was last known to have come to live there, or to have left
     uint64_t owner = kHostOwnsNamespace;
     std::string share;                // that it counts towards, unless the host owns it
     std::optional<Sources> sources;   // that the kernel half knows of
@@ -96,11 +105,13 @@ class NamespaceTable {
   bool Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
   bool AddByProcess(const RefusedConnect& refused);
   bool AddByThread(const RefusedConnect& refused, const std::string& share);
-  void AddResident(const Resident& resident);
   size_t CountOf(const std::string& share) const;
   bool HasRoom(uint64_t owner, const std::string& share);
-  void Compare();
+  bool Compare(Clock::time_point end);
+  void CompareWith(uint64_t inode, const Resident& resident);
+  void LetGoOfUnused();
   void Keep(Entry& entry, pid_t pid, std::string file);  // gives it a witness
+  void LoseWitness(Entry& entry);
   bool IsInUse(const Entry& entry) const;
   Clock::time_point DueAt(const Entry& entry);
   bool IsDue(Entry& entry);
@@ -129,9 +140,13 @@ class NamespaceTable {
   const Namespaces::Callbacks callbacks_;
   const std::function<void(uint64_t, int)> watch_;
   mutable std::mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
-  std::map<uint64_t, Entry> entries_;           // by cookie
-  std::map<uint64_t, absl::Status> notOpened_;  // by inode: namespaces that are there and cannot be entered
-  absl::flat_hash_set<std::string> crowded_;    // users and cgroups that have more namespaces than are served for one
+  std::map<uint64_t, Entry> entries_;                // by cookie
+  absl::flat_hash_map<uint64_t, uint64_t> cookies_;  // by inode, which is nobody else's while we have it open
+  std::map<uint64_t, absl::Status> notOpened_;       // by inode: namespaces that are there and cannot be entered
+  // Users and cgroups that have more namespaces than are served for one; and those of them that the scan that goes on
+  // has found.
+  absl::flat_hash_set<std::string> crowded_, crowdedNow_;
+  size_t hiddenProcesses_ = 0;                                           // guarded by mutex_
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
@@ -139,6 +154,16 @@ class NamespaceTable {
   bool isStarting_ = true;  // until the first scan is through: all that it finds are served
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
+  // A scan that goes on.
+  struct Comparison {
+    Comparison(const CgroupTree& cgroups, Clock::time_point now) : scan(cgroups), start(now) {}
+    WorkloadScan scan;
+    const Clock::time_point start;
+    Clock::duration took{};  // its turns
+    // When all processes have been seen: the namespace that is compared next.
+    std::optional<absl::flat_hash_map<uint64_t, Resident>::const_iterator> next;
+  };
+  std::optional<Comparison> comparison_;
   uint64_t lastRefreshed_ = 0;                             // the cookie
   ExpiringMap<uint64_t, Clock::time_point> unknownSince_;  // by cookie: namespaces that connects come from and that are
                                                            // not found, from the first connect on

@@ -246,6 +246,7 @@ absl::Status Namespaces::SharesHealth() const {
   return status;
 }
 absl::Status Namespaces::Unserved() const { return state_->table.Unserved(); }
+absl::Status Namespaces::SeesAllProcesses() const { return state_->table.SeesAllProcesses(); }
 absl::Status Namespaces::NotReset() const { return state_->table.NotReset(); }
 
 }  // namespace kveil::intercept

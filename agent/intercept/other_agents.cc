@@ -70,7 +70,6 @@ std::string NameOf(uint64_t cgroupId, const CgroupTree& cgroup) {
 absl::Status CheckNoOtherAgent(const CgroupTree& cgroup, const PinDirectory& pins) {
   const absl::flat_hash_set<uint32_t> own = IdsOf(pins.Links());
   const absl::flat_hash_set<uint32_t> here = EffectivePrograms(cgroup);
-  const absl::flat_hash_set<uint64_t> below = cgroup.IdsBelow();
   for (uint32_t id = 0; ::bpf_link_get_next_id(id, &id) == 0;) {
     const UniqueFd link(::bpf_link_get_fd_by_id(id));
     bpf_link_info info = {};
@@ -78,7 +77,7 @@ absl::Status CheckNoOtherAgent(const CgroupTree& cgroup, const PinDirectory& pin
         info.cgroup.attach_type != BPF_CGROUP_INET4_CONNECT || own.contains(id)) {
       continue;
     }
-    if (!here.contains(info.prog_id) && !below.contains(info.cgroup.cgroup_id)) continue;
+    if (!here.contains(info.prog_id) && !cgroup.Contains(info.cgroup.cgroup_id)) continue;
     if (!IsKveils(info.prog_id)) continue;
     return absl::FailedPreconditionError(
         StrCat("another kveil agent is attached to ", NameOf(info.cgroup.cgroup_id, cgroup), " (program ", kProgram,

@@ -1,6 +1,7 @@
-// Scans the processes of a cgroup tree.
+// Walks the cgroup file system.
 #include "intercept/workload_scan.h"
 
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -8,11 +9,21 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "base/text.h"
 #include "intercept/agent_cgroup.h"
 #include "intercept/network_namespace.h"
 
 namespace kveil::intercept {
+namespace {
+
+// The kernel's own limit is far above any real tree; a bound for the descriptors that the way takes.
+constexpr size_t kDeepestLevel = 64;
+
+// Of cgroup.procs, at once: some hundred processes.
+constexpr size_t kReadSize = 512;
+
+}  // namespace
 
 absl::StatusOr<Witness> Watch(pid_t pid, std::string file) {
   UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
@@ -20,15 +31,66 @@ absl::StatusOr<Witness> Watch(pid_t pid, std::string file) {
   return Witness{.pid = pid, .file = std::move(file), .pidFd = std::move(fd)};
 }
 
-absl::flat_hash_map<uint64_t, Resident> FindNamespaces(const CgroupTree& cgroups) {
-  absl::flat_hash_map<uint64_t, Resident> found;
-  cgroups.ForEachProcess(AgentCgroup::kName, [&found](pid_t pid, const std::string& cgroupPath) {
-    const uint64_t inode = NamespaceInode(NamespaceFile(pid));  // 0 for a zombie, too
-    if (inode == 0) return;
-    Resident& resident = found[inode];
-    if (resident.pid == 0 || pid < resident.pid) resident = {.pid = pid, .cgroupPath = cgroupPath};
-  });
-  return found;
+WorkloadScan::WorkloadScan(const CgroupTree& cgroups) : cgroups_(cgroups) { Enter(cgroups.path()); }
+
+bool WorkloadScan::GoOn(Clock::time_point end) {
+  do {
+    if (levels_.empty()) return true;
+    processes_.valid() ? ReadProcesses() : EnterNext();
+  } while (Clock::now() < end);
+  return levels_.empty();
+}
+
+void WorkloadScan::Enter(const std::string& directory) {
+  path_ = directory;
+  processes_ = UniqueFd(::open(StrCat(directory, "/cgroup.procs").c_str(), O_RDONLY | O_CLOEXEC));
+  partOfLine_.clear();
+  DIR* const opened = levels_.size() <= kDeepestLevel ? ::opendir(directory.c_str()) : nullptr;
+  levels_.push_back({.directory = std::unique_ptr<DIR, CloseDirectory>(opened), .pathLength = directory.size()});
+}
+
+// The next directory below the last level; without one, the level above is the last.
+void WorkloadScan::EnterNext() {
+  const Level& level = levels_.back();
+  path_.resize(level.pathLength);
+  const dirent* const entry = level.directory ? ::readdir(level.directory.get()) : nullptr;
+  if (entry == nullptr) {
+    levels_.pop_back();
+    return;
+  }
+  const std::string_view name = entry->d_name;
+  const bool isAgents = levels_.size() == 1 && name == AgentCgroup::kName;
+  if (entry->d_type == DT_DIR && name != "." && name != ".." && !isAgents) Enter(StrCat(path_, "/", name));
+}
+
+void WorkloadScan::ReadProcesses() {
+  char buffer[kReadSize];
+  const ssize_t length = ::read(processes_.get(), buffer, sizeof(buffer));
+  if (length < 0 && errno == EINTR) return;
+  if (length <= 0) {  // the end; or gone meanwhile, or a threaded cgroup: its domain lists the processes
+    processes_.Reset();
+    return;
+  }
+  std::string_view rest(buffer, static_cast<size_t>(length));
+  for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+    partOfLine_.append(rest.substr(0, end));
+    Visit(partOfLine_);
+    partOfLine_.clear();
+  }
+  partOfLine_.append(rest);
+}
+
+void WorkloadScan::Visit(std::string_view line) {
+  int pid = 0;
+  if (!absl::SimpleAtoi(absl::string_view(line.data(), line.size()), &pid)) return;
+  if (pid == 0) {
+    ++hidden_;
+    return;
+  }
+  const uint64_t inode = NamespaceInode(NamespaceFile(pid));  // 0 for a zombie, too
+  if (inode == 0) return;
+  Resident& resident = found_[inode];
+  if (resident.pid == 0 || pid < resident.pid) resident = {.pid = pid, .cgroupPath = cgroups_.PathFromRoot(path_)};
 }
 
 }  // namespace kveil::intercept

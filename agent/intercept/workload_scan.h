@@ -1,12 +1,18 @@
 // Which network namespaces the processes of a cgroup tree live in.
 #pragma once
 
+#include <dirent.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "intercept/cgroup_tree.h"
 
@@ -28,8 +34,48 @@ struct Resident {
   std::string cgroupPath;  // from the mount's root
 };
 
-// Inode of each namespace and its process with the lowest number, which is mostly the oldest. Cost: a readdir and a
-// read a cgroup, a stat a process.
-absl::flat_hash_map<uint64_t, Resident> FindNamespaces(const CgroupTree& cgroups);
+// One look at all processes of a cgroup tree, in turns: users make as many cgroups and processes as they like, and
+// others are not to wait until all of them have been seen. The agent's own cgroup is left out. Processes come and go
+// meanwhile; one that forks and ends, or that moves to where the scan has been, may be missed.
+//
+// Cost: a readdir and a read a cgroup, a stat a process.
+class WorkloadScan {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // `cgroups` must outlive it.
+  explicit WorkloadScan(const CgroupTree& cgroups);
+
+  // Goes on until everything has been seen, and then returns true, or until `end`. It goes on a little in any case.
+  bool GoOn(Clock::time_point end);
+
+  // Inode of each namespace and its process with the lowest number, which is mostly the oldest.
+  const absl::flat_hash_map<uint64_t, Resident>& found() const { return found_; }
+  // Processes in a pid namespace that is not ours or below it, so that they have no number here.
+  size_t hidden() const { return hidden_; }
+
+ private:
+  struct CloseDirectory {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+  };
+  // A directory on the way to the one that is being looked at.
+  struct Level {
+    std::unique_ptr<DIR, CloseDirectory> directory;
+    size_t pathLength;
+  };
+
+  void Enter(const std::string& directory);
+  void EnterNext();
+  void ReadProcesses();
+  void Visit(std::string_view line);
+
+  const CgroupTree& cgroups_;
+  std::vector<Level> levels_;
+  std::string path_;    // of the last level
+  UniqueFd processes_;  // its cgroup.procs, until that has been read
+  std::string partOfLine_;
+  absl::flat_hash_map<uint64_t, Resident> found_;
+  size_t hidden_ = 0;
+};
 
 }  // namespace kveil::intercept

@@ -348,6 +348,18 @@ TEST_F(SharesTest, ConnectsFromANamespaceWithoutProcessesTakeLittleOfTheAgentsTi
   EXPECT_LT(ProcessorTime() - start, std::chrono::milliseconds(600)) << "for two thousand connects in two seconds";
 }
 
+// Whoever makes cgroups makes each comparison longer; that must not make it the only thing that the agent does.
+TEST_F(SharesTest, ManyCgroupsTakeLittleOfTheAgentsTime) {
+  std::vector<std::unique_ptr<Cgroup>> many;
+  for (int i = 0; i < 4000; ++i) many.push_back(std::make_unique<Cgroup>(node, StrCat("idle", i)));
+  agent =
+      std::make_unique<TestAgent>(config, intercept::RedirectOptions{},
+                                  intercept::Namespaces::Options{.reconcileInterval = std::chrono::milliseconds(5)});
+  const auto start = ProcessorTime();
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  EXPECT_LT(ProcessorTime() - start, std::chrono::milliseconds(800)) << "for two seconds";
+}
+
 // One process, each thread of which has a namespace of its own and connects there again and again.
 std::string ConnectFromThreads(size_t count, const SocketAddress& address, std::chrono::milliseconds duration) {
   Require(::unshare(CLONE_NEWUSER) == 0, "a user namespace");

@@ -1,0 +1,200 @@
+// Looking at all processes in turns, and what becomes of the namespaces meanwhile.
+#include "intercept/workload_scan.h"
+
+#include <sys/stat.h>
+
+#include "base/text.h"
+#include "intercept/namespace_table.h"
+#include "support/stage.h"
+
+namespace kveil::nettest {
+namespace {
+
+using intercept::NamespaceTable;
+using intercept::Redirect;
+using intercept::RefusedConnect;
+using intercept::WorkloadScan;
+using Clock = WorkloadScan::Clock;
+
+intercept::CgroupTree Open(const Cgroup& cgroup) {
+  auto tree = intercept::CgroupTree::Open(cgroup.path());
+  Require(tree.ok(), "the cgroup tree");
+  return *std::move(tree);
+}
+
+// Cgroups that nobody lives in, each a little work.
+std::vector<std::unique_ptr<Cgroup>> MakeCgroups(const Cgroup& parent, size_t count) {
+  std::vector<std::unique_ptr<Cgroup>> made;
+  while (made.size() < count) made.push_back(std::make_unique<Cgroup>(parent, StrCat("idle", made.size())));
+  return made;
+}
+
+size_t TurnsOf(WorkloadScan& scan) {
+  size_t turns = 1;
+  while (!scan.GoOn(Clock::now())) ++turns;
+  return turns;
+}
+
+TEST(WorkloadScanTest, FindsEveryNamespaceInTurnsAsAtOnce) {
+  constexpr size_t kMany = 300;  // more than a read tells of, so that lines end in the next one
+  const Cgroup node;
+  const Cgroup outer(node, "outer"), inner(outer, "inner"), other(node, "other");
+  const Workload one(inner, nullptr, [] { return MakeNamespaces(kMany); });
+  const Workload two(other, nullptr, [] { return MakeNamespaces(1); });
+  const intercept::CgroupTree tree = Open(node);
+  const auto findAll = [&] {
+    WorkloadScan scan(tree);
+    EXPECT_TRUE(scan.GoOn(Clock::time_point::max()));
+    return scan.found();
+  };
+  ASSERT_TRUE(Eventually([&] { return findAll().size() == kMany + 2; })) << findAll().size();
+  WorkloadScan inTurns(tree);
+  EXPECT_GT(TurnsOf(inTurns), 10u);
+  const auto atOnce = findAll();
+  ASSERT_EQ(inTurns.found().size(), atOnce.size());
+  for (const auto& [inode, resident] : inTurns.found()) {
+    ASSERT_TRUE(atOnce.contains(inode));
+    EXPECT_EQ(resident.pid, atOnce.at(inode).pid);
+    EXPECT_EQ(resident.cgroupPath, atOnce.at(inode).cgroupPath);
+  }
+  EXPECT_EQ(atOnce.at(intercept::NamespaceInode(intercept::NamespaceFile(one.pid()))).cgroupPath,
+            tree.PathFromRoot(one.pid() < two.pid() ? inner.path() : other.path()));
+}
+
+TEST(WorkloadScanTest, StopsWhenItsTurnIsOverAndEndsThoughCgroupsComeAndGo) {
+  const Cgroup node;
+  auto idle = MakeCgroups(node, 1000);
+  const intercept::CgroupTree tree = Open(node);
+  WorkloadScan scan(tree);
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(scan.GoOn(Clock::now()));
+  idle.resize(500);
+  const Cgroup late(node, "late");
+  EXPECT_GT(TurnsOf(scan), 100u);
+}
+
+// The table alone, with the test as its thread.
+class NamespaceTableTest : public Stage {
+ protected:
+  NamespaceTableTest() {
+    redirect = *Redirect::Start(config, {});
+    sockets = *intercept::SocketMaker::Start();
+    table.emplace(*redirect, *sockets, Open(node),
+                  intercept::Namespaces::Callbacks{.serve = [](uint64_t, std::vector<UniqueFd> /*listeners*/) {},
+                                                   .release = [this](uint64_t cookie) { released.push_back(cookie); }},
+                  [](uint64_t, int) {});
+    Require(table->AddOwn().ok(), "the own namespace");
+    table->Scan();
+  }
+
+  // Goes on by the smallest turns until the processes of the intercepted cgroup itself have been seen.
+  void PassTheFirstCgroup() {
+    for (int i = 0; i < 20; ++i) Require(!table->GoOnScanning(Clock::now()), "a scan that takes longer");
+  }
+  std::unique_ptr<Workload> LiveIn(const Netns& netns) const {
+    return std::make_unique<Workload>(node, &netns, PauseForEver);
+  }
+  void Connect(const Netns& netns, const Workload& workload) {
+    RefusedConnect refused;
+    refused.reason = RefusedConnect::Reason::kHeld;
+    refused.netnsCookie = netns.cookie();
+    refused.cgroupId = refused.shareCgroupId = node.id();
+    refused.pid = static_cast<uint32_t>(workload.pid());
+    refused.family = AF_INET;
+    table->OnRefused(refused);
+  }
+  void End(const Netns& netns, std::unique_ptr<Workload>& workload) {
+    workload.reset();
+    table->OnWitnessEnded(netns.cookie());
+  }
+  bool IsServed(const Netns& netns) const {
+    const auto status = table->StatusOf(netns.cookie());
+    return status.has_value() && status->state == intercept::Namespaces::NamespaceStatus::State::kServed;
+  }
+
+  const std::vector<std::unique_ptr<Cgroup>> idle = MakeCgroups(node, 2000);
+  std::unique_ptr<Redirect> redirect;
+  std::unique_ptr<intercept::SocketMaker> sockets;
+  std::vector<uint64_t> released;
+  std::optional<NamespaceTable> table;
+};
+
+TEST_F(NamespaceTableTest, ScanGoesOnInTurnsAndConnectsAreServedBetweenThem) {
+  ASSERT_TRUE(IsServed(pod.netns));
+  const Netns late;
+  const auto resident = LiveIn(late);
+  table->WantScan();
+  ASSERT_TRUE(Eventually([&] { return table->MillisecondsToWait() == 0; }));
+  PassTheFirstCgroup();
+  EXPECT_EQ(table->MillisecondsToWait(), 0) << "its next turn comes at once";
+  Connect(late, *resident);
+  EXPECT_TRUE(IsServed(late));
+  EXPECT_FALSE(table->GoOnScanning(Clock::now()));
+  table->Scan();
+  EXPECT_TRUE(IsServed(late));
+  EXPECT_TRUE(released.empty());
+}
+
+TEST_F(NamespaceTableTest, TurnOfALongScanEndsInTime) {
+  const auto scan = [this] {
+    const auto start = Clock::now();
+    table->Scan();
+    return Clock::now() - start;
+  };
+  std::vector<std::unique_ptr<Cgroup>> more;
+  while (scan() < std::chrono::milliseconds(60)) {
+    more.push_back(std::make_unique<Cgroup>(node, StrCat("more", more.size())));
+    for (int i = 0; i < 500; ++i) Require(::mkdir(StrCat(more.back()->path(), "/", i).c_str(), 0755) == 0, "a cgroup");
+  }
+  table->WantScan();
+  ASSERT_TRUE(Eventually([&] { return table->MillisecondsToWait() == 0; }));
+  table->ScanIfDue();
+  EXPECT_EQ(table->MillisecondsToWait(), 0) << "it was through at once";
+  while (table->MillisecondsToWait() == 0) table->ScanIfDue();
+}
+
+// The timer must not have it do nothing else.
+TEST_F(NamespaceTableTest, ScanRestsTenTimesAsLongAsItTookWhoeverAsksForIt) {
+  const auto start = Clock::now();
+  table->Scan();
+  const auto took = Clock::now() - start;
+  table->WantScan();
+  EXPECT_GT(table->MillisecondsToWait(), took / std::chrono::milliseconds(1) * 8);
+  table->ScanIfDue();
+  EXPECT_GT(table->MillisecondsToWait(), 0) << "not begun";
+}
+
+// One lived there when the scan began, others have come to a cgroup that it had passed.
+TEST_F(NamespaceTableTest, NamespaceWhoseWitnessEndsDuringAScanIsKeptForTheNext) {
+  const Netns late;
+  PassTheFirstCgroup();
+  auto first = LiveIn(late), second = LiveIn(late);
+  Connect(late, *first);
+  ASSERT_TRUE(IsServed(late));
+  End(late, first);
+  table->Scan();
+  EXPECT_TRUE(IsServed(late)) << "the scan had passed the second one's cgroup before it was there";
+  EXPECT_GE(table->MillisecondsToWait(), 0) << "the next scan is due";
+  table->Scan();
+  EXPECT_EQ(table->StatusOf(late.cookie())->process, static_cast<uint32_t>(second->pid()));
+  End(late, second);
+  EXPECT_TRUE(released.empty());
+  table->Scan();
+  EXPECT_EQ(released, std::vector{late.cookie()}) << "nobody is left";
+}
+
+// Its end has not been told yet.
+TEST_F(NamespaceTableTest, NamespaceWhoseWitnessHasEndedUnnoticedIsKeptForTheNext) {
+  const Netns late;
+  PassTheFirstCgroup();
+  auto first = LiveIn(late), second = LiveIn(late);
+  Connect(late, *first);
+  first.reset();
+  table->Scan();
+  EXPECT_TRUE(IsServed(late));
+  table->Scan();
+  EXPECT_EQ(table->StatusOf(late.cookie())->process, static_cast<uint32_t>(second->pid()));
+  EXPECT_TRUE(released.empty());
+}
+
+}  // namespace
+}  // namespace kveil::nettest
