@@ -47,6 +47,7 @@ void SelfChecks::Report(const char* name, const absl::Status& status) {
 
 void SelfChecks::Run() {
   const std::lock_guard lock(mutex_);
+  if (!runs_.MayBegin(std::chrono::steady_clock::now())) return;
   ableNow_ = true;
   Report("workers", server_.CheckWorkers(kWorkerPatience));
   Report("namespacesThread", namespaces_.CheckThread(kNamespacesPatience));
@@ -57,7 +58,7 @@ void SelfChecks::Run() {
   Report("processes", namespaces_.SeesAllProcesses());
   // Not in the first run: the agent has just connected when it starts. What fails is tried each time, so that a node
   // that is well again is ready at once.
-  if (++runs_ % kRunsPerConnect == 0 || !connected_.ok()) connected_ = redirect_.Probe(kConnectPatience);
+  if (runs_.count() % kRunsPerConnect == 0 || !connected_.ok()) connected_ = redirect_.Probe(kConnectPatience);
   Report("probe", connected_);
   Report("keyService", UnwrapAKey());
   able_ = ableNow_;

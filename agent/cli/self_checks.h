@@ -18,6 +18,25 @@
 
 namespace kveil::cli {
 
+// Lets something begin at most once per interval, however often it is asked for. Not thread-safe.
+class Pace {
+ public:
+  using Clock = std::chrono::steady_clock;
+  explicit Pace(Clock::duration interval) : interval_(interval) {}
+  bool MayBegin(Clock::time_point now) {
+    if (count_ > 0 && now - last_ < interval_) return false;
+    last_ = now;
+    ++count_;
+    return true;
+  }
+  uint64_t count() const { return count_; }  // how often it has begun
+
+ private:
+  const Clock::duration interval_;
+  Clock::time_point last_;
+  uint64_t count_ = 0;
+};
+
 class SelfChecks {
  public:
   // All outlive this, and what the key service is asked is answered before it ends.
@@ -26,7 +45,8 @@ class SelfChecks {
       : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys), namespaces_(namespaces) {}
 
   // Takes well below a millisecond; every fifth time it starts a process that connects through the kernel half, which
-  // takes at most two seconds. Any thread; call it once a second.
+  // takes at most two seconds. Any thread; call it once a second. Called again within a second it does nothing: whoever
+  // may ask for the status must not keep the agent busy by that.
   void Run();
   // Whether the agent could do everything when Run was called last.
   bool able() const { return able_; }
@@ -44,7 +64,8 @@ class SelfChecks {
   intercept::Namespaces& namespaces_;
 
   std::mutex mutex_;  // held by Run
-  uint64_t runs_ = 0;
+  static constexpr std::chrono::seconds kBetweenRuns{1};
+  Pace runs_{kBetweenRuns};
   bool ableNow_ = true;
   absl::Status connected_;
   // What the key service is asked now. It may answer when nobody waits any more.

@@ -179,6 +179,20 @@ def test_one_process_cannot_make_the_node_unwell(make_agent, workload, sink):
         hostile.wait(5)
 
 
+def test_asking_for_the_status_does_not_make_the_agent_look_at_itself_more_often(make_agent):
+    agent = make_agent()
+    agent.start()
+
+    def faults_of_children():  # Each probe of its own is a child process that it waits for.
+        return int(pathlib.Path(f"/proc/{agent.pid}/stat").read_text().rpartition(")")[2].split()[8])
+    begin, seen = time.monotonic(), [faults_of_children()]
+    for _ in range(50):
+        agent.status()
+        seen.append(faults_of_children())
+    probes = sum(before != after for before, after in zip(seen, seen[1:]))
+    assert probes <= (time.monotonic() - begin) / 5 + 1
+
+
 def test_descriptors_that_run_out_are_a_problem(make_agent, workload, sink):
     agent = make_agent(connections=100)
     agent.start()
