@@ -72,6 +72,21 @@ TEST(WorkloadScanTest, StopsWhenItsTurnIsOverAndEndsThoughCgroupsComeAndGo) {
   EXPECT_GT(TurnsOf(scan), 100u);
 }
 
+TEST(CgroupTreeTest, ContainsItselfAndWhatIsBelowAndNothingElse) {
+  const Cgroup node;
+  const Cgroup one(node, "one"), below(one, "below"), deep(below, "deep"), alike(node, "one2");
+  const intercept::CgroupTree tree = Open(one);
+  for (const Cgroup* cgroup : {&one, &below, &deep}) EXPECT_TRUE(tree.Contains(cgroup->id())) << cgroup->path();
+  for (const Cgroup* cgroup : {&node, &alike}) EXPECT_FALSE(tree.Contains(cgroup->id())) << cgroup->path();
+  uint64_t gone = 0;
+  {
+    const Cgroup ended(one, "ended");
+    gone = ended.id();
+  }
+  EXPECT_FALSE(tree.Contains(gone));
+  EXPECT_FALSE(tree.Contains(0));
+}
+
 // The table alone, with the test as its thread.
 class NamespaceTableTest : public Stage {
  protected:
