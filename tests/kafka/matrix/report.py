@@ -11,25 +11,27 @@ OK, ABSENT = "ok", "not in this client"
 
 HEAD = """# Clients
 
-What unmodified Kafka clients do on topics that kveil seals, through one agent and a real broker. This page is written by
-`tests/kafka/matrix/run`, from what it saw; do not edit it.
+How unmodified Kafka clients behave on topics that kveil seals, through one agent and with a real broker. `tests/kafka/matrix/run` writes
+this page from what it saw; do not edit it.
 """
 
 TABLES = """## What was run
 
-`ok`: ran and was right. `ok *`: so, and there is a remark on it below. `-`: the client does not have this. Anything else is a failure.
+`ok`: the case ran and the result was correct. `ok *`: the same, with a remark below. `-`: the client does not have this feature. Anything
+else is a failure.
 
-In each case records are compared exactly (key, value, headers, order, each once), and a client outside the agent's reach has seen that the
-broker holds nothing but sealed values. Each client writes and reads by itself; where records had to be laid out in batches, Java did it.
+Each case compares records exactly (key, value, headers, order, each once). A client that the agent does not intercept checks that the
+broker holds nothing but sealed values. Each client both writes and reads. Where a case needs records in a certain batch layout, the Java
+client wrote them.
 """
 
 ABOUT_HIDDEN = """The hidden records are those of a user who was erased after they were produced. In each of these cases the consumer reads every visible
-record once, the committed offset reaches the end, so that the lag is 0, and at the end the client waits: it does not fetch the same batches
+record once. The committed offset reaches the end, so the consumer lag is 0. At the end the client waits and does not fetch the same batches
 again and again (counted by the agent's metrics). Then one more record is produced, and read.
 """
 
-ABOUT_REFUSALS = """What kveil refuses has Kafka's own codes. Keys are made unreachable by holding the locks of the registry: producers wait
-or retry, consumers wait, neither sees an error, and when the keys are back everything arrives once and in order.
+ABOUT_REFUSALS = """Refusals use Kafka's own error codes. The test makes keys unreachable by holding the locks of the registry. Producers wait or retry,
+consumers wait, and neither sees an error. When the keys are back, everything arrives once and in order.
 """
 
 RUNNING = """## Run it
@@ -40,64 +42,65 @@ sudo tests/kafka/matrix/run --client sarama --case rebalance   # a part
 sudo tests/kafka/matrix/run --direct --client sarama           # past the agent: is it the client's own way?
 ```
 
-It installs what it needs by itself: Debian's packages, then the clients in the versions that `tests/kafka/matrix/drivers` pins, into
+It installs what it needs: Debian packages, then the clients in the versions that `tests/kafka/matrix/drivers` pins, into
 `~/.cache/kveil` (`KVEIL_CACHE` moves it). See [its README](../tests/kafka/matrix/README.md).
 """
 
 COMMON = [
-    "A new network namespace (a new pod) is noticed by its first connect to a broker, which is refused once. All clients here try again by "
-    "themselves, only kcat does not: see there.",
-    "A batch that is hidden as a whole comes as an empty control batch, as after a transaction. The clients pass over it as they pass over "
-    "the markers of transactions.",
-    "Refused is a batch, not a record: what else is in the batch fails with it. The message says which record it was, where the client shows "
-    "that.",
+    "The agent notices a new network namespace (a new pod) by its first connect to a broker, which therefore takes some milliseconds longer. "
+    "Clients that try only once, as kcat does, succeed.",
+    "A batch that is hidden as a whole arrives as an empty control batch, as after a transaction. The clients skip it as they skip transaction "
+    "markers.",
+    "The agent refuses whole batches, not single records: everything else in the batch fails with the record. The message says which record it "
+    "was, if the client shows it.",
 ]
 
 # By client: the cases that the remark is about, and the remark.
 REMARKS = {
     "kcat": [
-        ([], "It ends (`All broker connections are down: terminating`) as soon as its only bootstrap broker has refused one connection, which "
-             "is what a new network namespace meets first. Run it again."),
-        (["transactions"], "It commits at the end of its input. It has no way to abort a transaction of which records have been sent; only "
-                           "committed ones were run."),
-        (["empty-value"], "It leaves out lines that are empty, so an empty value needs a key."),
+        ([], "It exits (`All broker connections are down: terminating`) as soon as its only bootstrap broker has refused one connection."),
+        (["transactions"], "It commits at the end of its input. It cannot abort a transaction after it has sent records; only committed ones "
+                           "were run."),
+        (["empty-value"], "It skips empty lines, so an empty value needs a key."),
         ([], "librdkafka reads `read_committed` by default, and does not check the CRC of batches unless `check.crcs` is set."),
     ],
     "java-4.4": [],
-    "java-2.8": [([], "Not idempotent by default; where a producer is to lose and double nothing while a broker or the keys are away, set "
-                      "`enable.idempotence=true`.")],
+    "java-2.8": [([], "Not idempotent by default. If a producer must neither lose nor duplicate records while a broker or the keys are away, "
+                      "set `enable.idempotence=true`.")],
     "confluent-kafka": [([], "As for kcat: `check.crcs` is off by default.")],
     "kafka-python": [
-        (["invalid-record"], "Its idempotent producer, the default, takes no more records after one was refused for good: each later one fails "
-                             "with the same error. The same happens without kveil. Make a new producer, or set `enable_idempotence=False`, with "
-                             "which this case was run."),
+        (["invalid-record"], "Its idempotent producer, the default, accepts no more records after one was refused for good: each later one fails "
+                             "with the same error. The same happens without kveil. Create a new producer, or set `enable_idempotence=False`, "
+                             "which this case was run with."),
     ],
     "aiokafka": [
         (["invalid-record"], "It does not know the code INVALID_RECORD: the application gets `UnknownError`. The same happens without kveil. "
-                             "Later records go on."),
+                             "Later records continue to work."),
     ],
     "franz-go": [
-        (["hidden-trailing"], "It commits the offset behind the last record that the application got. While nothing visible follows, the hidden "
-                              "records at the end of a topic stay in the group's lag, as transaction markers do; they are not read again."),
+        (["hidden-trailing"], "It commits the offset after the last record that the application got. While nothing visible follows, hidden "
+                              "records at the end of a topic stay in the group's consumer lag, as transaction markers do; they are not read "
+                              "again."),
     ],
     "sarama": [
         (["hidden-trailing"], "It commits what the application marks, which is the last record that it got: as franz-go."),
     ],
     "kafkajs": [
-        (["hidden-trailing"], "It commits the offset behind the last record that the application got: as franz-go."),
-        (["codecs-of-others"], "Of the codecs it has gzip, others by plugins. What it reads from sealed topics it gets uncompressed, as long as a "
-                               "response has no more than 32 MiB; from topics that are not sealed only what it has the codec for."),
+        (["hidden-trailing"], "It commits the offset after the last record that the application got: as franz-go."),
+        (["codecs-of-others"], "Of the codecs it has gzip built in, others through plugins. What it reads from sealed topics arrives uncompressed "
+                               "only while a response stays within what it asked for (`maxBytes`, `maxBytesPerPartition`). Otherwise it needs "
+                               "the codec of the batches, as it does for topics that are not sealed."),
     ],
     "kafka-go": [
         (["hidden-partial", "hidden-whole", "hidden-many", "hidden-singly", "hidden-trailing", "hidden-seek"],
-         "It does not stand gaps, nor control batches: it reads again from an earlier offset, or hands the marker to the application. kveil knows "
-         "it by its client id, `... (github.com/segmentio/kafka-go)`, and gives it hidden records masked: an empty value, and a header "
-         "`kveil-hidden`. That is what these cases ran with: each hidden record arrives once, masked. Where the application sets a client id of "
-         "its own (`Dialer.ClientID`, `Transport.ClientID`), give the topic `\"onErased\": \"mask\"`."),
-        (["defaults"], "Its `Writer` does not wait for an answer by default (`RequireNone`): it never learns that a record was refused. Set "
+         "It can handle neither gaps nor control batches: it reads again from an earlier offset, or hands the marker to the application. kveil "
+         "recognizes it by its client id, `... (github.com/segmentio/kafka-go)`, and masks hidden records for it: an empty value, and a header "
+         "`kveil-hidden`. These cases ran that way: each hidden record arrives once, masked. If the application sets its own client id "
+         "(`Dialer.ClientID`, `Transport.ClientID`), give the topic `\"onErased\": \"mask\"`."),
+        (["defaults"], "Its `Writer` does not wait for a response by default (`RequireNone`): it never learns that a record was refused. Set "
                        "`RequiredAcks: kafka.RequireAll`."),
         (["invalid-record", "keys-produce"], "The refusals were run with `RequireAll`."),
-        (["empty-value", "mask"], "Its `Reader` gives empty values as `nil`, with or without kveil."),
+        (["empty-value", "mask"], "Its `Reader` returns empty values as `nil`, with or without kveil."),
     ],
 }
 
