@@ -355,6 +355,7 @@ bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
   if (!HasTurn(share)) return false;
   const ServingTime::Piece piece(servingTime_, share);
   if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share) || AddByThread(refused, share)) return true;
+  notFound_.Put(refused.netnsCookie, true, Clock::now());
   NoteUnknown(refused);
   return false;
 }
@@ -379,7 +380,6 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   const Clock::time_point now = Clock::now();
   if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
   if (isNew && !AddByProcess(refused)) {
-    notFound_.Put(refused.netnsCookie, true, now);
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }

@@ -1,9 +1,10 @@
-// Looking at all processes in turns, and what becomes of the namespaces meanwhile.
+// Looking at all processes in turns, what becomes of the namespaces meanwhile, and who waits.
 #include "intercept/workload_scan.h"
 
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/text.h"
 #include "intercept/namespace_table.h"
@@ -96,7 +97,10 @@ class NamespaceTableTest : public Stage {
     redirect = *Redirect::Start(config, {});
     sockets = *intercept::SocketMaker::Start();
     table.emplace(*redirect, *sockets, Open(node),
-                  intercept::Namespaces::Callbacks{.serve = [](uint64_t, std::vector<UniqueFd> /*listeners*/) {},
+                  intercept::Namespaces::Callbacks{.serve =
+                                                       [this](uint64_t, const std::vector<UniqueFd>& /*listeners*/) {
+                                                         std::this_thread::sleep_for(servingTakes);
+                                                       },
                                                    .release = [this](uint64_t cookie) { released.push_back(cookie); }},
                   [](uint64_t, int) {});
     Require(table->AddOwn().ok(), "the own namespace");
@@ -110,11 +114,12 @@ class NamespaceTableTest : public Stage {
   std::unique_ptr<Workload> LiveIn(const Netns& netns) const {
     return std::make_unique<Workload>(node, &netns, PauseForEver);
   }
-  void Connect(const Netns& netns, const Workload& workload) {
+  void Connect(const Netns& netns, const Workload& workload) { Connect(netns, workload, node); }
+  void Connect(const Netns& netns, const Workload& workload, const Cgroup& cgroup) {
     RefusedConnect refused;
     refused.reason = RefusedConnect::Reason::kHeld;
     refused.netnsCookie = netns.cookie();
-    refused.cgroupId = refused.shareCgroupId = node.id();
+    refused.cgroupId = refused.shareCgroupId = cgroup.id();
     refused.pid = static_cast<uint32_t>(workload.pid());
     refused.family = AF_INET;
     table->OnRefused(refused);
@@ -132,6 +137,7 @@ class NamespaceTableTest : public Stage {
   std::unique_ptr<Redirect> redirect;
   std::unique_ptr<intercept::SocketMaker> sockets;
   std::vector<uint64_t> released;
+  std::chrono::milliseconds servingTakes{};
   std::optional<NamespaceTable> table;
 };
 
@@ -215,6 +221,36 @@ TEST_F(NamespaceTableTest, NamespaceWhoseWitnessHasEndedUnnoticedIsKeptForTheNex
   table->Scan();
   EXPECT_EQ(table->StatusOf(late.cookie())->process, static_cast<uint32_t>(second->pid()));
   EXPECT_TRUE(released.empty());
+}
+
+// One that has used up its time, and one that lives in a namespace together with it.
+TEST_F(NamespaceTableTest, WhoConnectsPaysWhereWhoeverWasThereFirstHasNoTimeLeft) {
+  const Cgroup spender(node, "spender"), other(node, "other");
+  const Netns known, unknown;
+  known.Ip("link set lo down");
+  const Workload spenderInKnown(spender, &known, PauseForEver), otherInKnown(other, &known, PauseForEver);
+  const Workload spenderInUnknown(spender, &unknown, PauseForEver), otherInUnknown(other, &unknown, PauseForEver);
+  Connect(known, spenderInKnown, spender);
+  ASSERT_TRUE(table->StatusOf(known.cookie()).has_value());
+  ASSERT_FALSE(IsServed(known));
+  const Netns slow;
+  const Workload spenderInSlow(spender, &slow, PauseForEver);
+  servingTakes = std::chrono::milliseconds(500);  // which takes seconds to pay back
+  Connect(slow, spenderInSlow, spender);
+  servingTakes = {};
+
+  known.Ip("link set lo up");
+  Connect(unknown, spenderInUnknown, spender);
+  Connect(known, spenderInKnown, spender);
+  table->RetryHeld();
+  EXPECT_THAT(std::string(table->CrowdHealth().message()), testing::HasSubstr("/spender"));
+  EXPECT_FALSE(IsServed(unknown));
+  EXPECT_FALSE(IsServed(known));
+  EXPECT_GT(table->MillisecondsToWait(), 0) << "nothing is due";
+  Connect(unknown, otherInUnknown, other);
+  EXPECT_TRUE(IsServed(unknown));
+  Connect(known, otherInKnown, other);
+  EXPECT_TRUE(IsServed(known));
 }
 
 }  // namespace
