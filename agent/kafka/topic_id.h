@@ -8,6 +8,9 @@
 
 namespace kveil::kafka {
 
+// Of a topic's name, in bytes (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
+inline constexpr size_t kLongestTopicName = 249;
+
 struct TopicId {
   std::array<uint8_t, 16> bytes = {};
 

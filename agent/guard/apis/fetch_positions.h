@@ -52,10 +52,12 @@ class FetchPositions {
     return added;
   }
 
-  // The partitions of a topic that were asked for, valid until the next Apply; nullptr where there are none.
-  const Partitions* Find(const TopicKey& topic) const {
+  // nullptr for a partition that was never asked for.
+  const Asked* Find(const TopicKey& topic, int32_t partition) const {
     const auto found = topics_.find(topic);
-    return found == topics_.end() ? nullptr : &found->second;
+    if (found == topics_.end()) return nullptr;
+    const auto asked = found->second.find(partition);
+    return asked == found->second.end() ? nullptr : &asked->second;
   }
 
   // About how many bytes of memory it takes, tables that are half empty included.

@@ -44,8 +44,10 @@ class FetchSession {
   std::vector<kafka::TopicId> IdsToLearn(const kafka::FetchRequest& request) const;
   // Memory that is not charged.
   size_t memoryNotCharged() const { return sizeof(*this) + positions_.memory() - charged_; }
-  // What it asked for of a topic, valid until the next Apply; nullptr where that is not known.
-  const FetchPositions::Partitions* Find(const TopicKey& topic) const { return positions_.Find(topic); }
+  // nullptr where it is not known.
+  const FetchPositions::Asked* Find(const TopicKey& topic, int32_t partition) const {
+    return isForeign_ ? nullptr : positions_.Find(topic, partition);
+  }
 
  private:
   using Kept = proxy::MemoryBudget::Kept;

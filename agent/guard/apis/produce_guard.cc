@@ -1,6 +1,7 @@
 #include "guard/apis/produce_guard.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -11,6 +12,7 @@
 #include "guard/learn/advertised_brokers.h"
 #include "guard/seal/produced_batch.h"
 #include "io/turn.h"
+#include "proxy/owed_memory.h"
 
 namespace kveil::guard {
 namespace {
@@ -25,12 +27,17 @@ using proxy::ResponseVerdict;
 // From here on a response may name a broker that the client does not know (KIP-951).
 constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
 constexpr int16_t kFirstVersionWithTopicIds = 13;
-constexpr size_t kLongestTopicName = 249;  // Kafka's own limit
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
 // What sealing makes of a batch is seldom more than this many times as large; small records grow most.
 constexpr size_t kUsualGrowth = 2;
+
+size_t PartitionsOf(const ProduceRequest& request) {
+  size_t partitions = 0;
+  for (const ProduceRequest::Topic& topic : request.topicData) partitions += topic.partitionData.size();
+  return partitions;
+}
 
 size_t RecordBytes(const ProduceRequest& request) {
   size_t bytes = 0;
@@ -47,16 +54,17 @@ size_t RecordBytes(const ProduceRequest& request) {
 struct ProduceGuard::State : proxy::RequestState {
   explicit State(SplitMemory& memory) : split(memory) {}
 
+  std::deque<RefusedTopic> refusedTopics;
   std::vector<Refused> refused;
   SplitBatches split;
+  size_t forwarded = 0;  // partitions, in the request itself
 
   bool empty() const { return refused.empty() && split.empty(); }
 
   size_t bytes() const override {
     size_t bytes = sizeof(*this) + split.bytes();
-    for (const Refused& entry : refused) {
-      bytes += sizeof(entry) + entry.address.topic.size() + entry.name.size() + entry.refusal.bytes();
-    }
+    for (const RefusedTopic& topic : refusedTopics) bytes += sizeof(topic) + topic.wireName.size() + topic.name.size();
+    for (const Refused& entry : refused) bytes += sizeof(entry) + entry.refusal.bytes();
     return bytes;
   }
 
@@ -64,7 +72,9 @@ struct ProduceGuard::State : proxy::RequestState {
   void Complete(ProduceResponse& response) {
     ProduceAnswer answer(response);
     split.Complete(answer);
-    for (const Refused& entry : refused) answer.Add(entry.address, entry.refusal);
+    for (const Refused& entry : refused) {
+      answer.Add(entry.topic->wireName, entry.topic->id, entry.partition, entry.refusal);
+    }
   }
 };
 
@@ -82,7 +92,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   }
   // No broker has such a topic, and what is remembered of each partition holds its name.
   for (const ProduceRequest::Topic& topic : decoded->topicData) {
-    if (topic.name.size() > kLongestTopicName) {
+    if (topic.name.size() > kafka::kLongestTopicName) {
       co_return RequestVerdict::Close(StrCat("Produce to a topic with a name of ", topic.name.size(), " bytes"));
     }
   }
@@ -104,6 +114,10 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   auto sealing = SealTopics(*decoded, job, *state);
   const Changed changed = co_await std::move(sealing);
   if (!state->refused.empty()) Report(state->refused);
+  if (changed == Changed::kTooMuch) {
+    co_return RequestVerdict::Close(StrCat("a Produce request of which the answer to ", state->refused.size(),
+                                           " refused partitions would have to be remembered"));
+  }
   // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
   if (!state->refused.empty() && !answered) {
     co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
@@ -128,6 +142,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   RequestVerdict verdict =
       changed == Changed::kYes ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   if (!answered) co_return std::move(verdict).NoResponse();
+  state->forwarded = PartitionsOf(*decoded);
   if (!state->empty() || version >= kFirstVersionWithNodeEndpoints) {
     co_return std::move(verdict).WantResponse(std::move(state));
   }
@@ -140,8 +155,10 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   auto learning = LearnLimits(request, job);
   co_await std::move(learning);
   bool isReserved = false;
+  size_t bytes = 0;  // that are remembered until the answer
   io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
+    co_await turn.Pause();
     const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
     if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && shared_.refusals.empty()) continue;
@@ -151,9 +168,14 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       isReserved = true;
       (void)co_await std::move(reserving);
     }
+    const RefusedTopic* refusedTopic = nullptr;
     std::vector<ProduceRequest::Partition> forwarded;
     forwarded.reserve(topic.partitionData.size());
     for (ProduceRequest::Partition& partition : topic.partitionData) {
+      if (bytes > proxy::OwedMemory::kMost) {
+        job.arena.ReturnRest();
+        co_return Changed::kTooMuch;
+      }
       co_await turn.Pause();
       PartitionSealer::Sealed sealed;
       auto sealing = SealPartition(known, job, partition, sealed);
@@ -164,6 +186,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       address.partition = partition.index;
       if (sealed.takenAt.has_value()) {
         state.split.AddTaken(std::move(address), *sealed.takenAt);
+        bytes += state.split.batches().back().bytes();
         continue;
       }
       if (!refusal.has_value()) {
@@ -173,13 +196,18 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
                            .parts = std::move(sealed.parts),
                            .id = std::move(sealed.id),
                            .unknownLimit = std::move(sealed.unknownLimit)});
+          bytes += state.split.batches().back().bytes();
         }
         continue;
       }
-      Refused& entry = state.refused.emplace_back();
-      entry.address = std::move(address);
-      entry.name = known.name.value_or("");
-      entry.refusal = *std::move(refusal);
+      if (refusedTopic == nullptr) {
+        refusedTopic = &state.refusedTopics.emplace_back(
+            RefusedTopic{.wireName = std::string(topic.name), .id = topic.topicId, .name = known.name.value_or("")});
+        bytes += sizeof(*refusedTopic) + refusedTopic->wireName.size() + refusedTopic->name.size();
+      }
+      Refused& entry = state.refused.emplace_back(
+          Refused{.topic = refusedTopic, .partition = partition.index, .refusal = *std::move(refusal)});
+      bytes += sizeof(entry) + entry.refusal.bytes();
     }
     if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
     topic.partitionData = std::move(forwarded);
@@ -316,8 +344,8 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
   log::Warning("produce.refused",
                {{"connection", connection_.id},
                 {"share", connection_.workload.share},
-                {"topic", first.name.empty() ? first.address.topicId.Text() : first.name},
-                {"partition", first.address.partition},
+                {"topic", first.topic->name.empty() ? first.topic->id.Text() : first.topic->name},
+                {"partition", first.partition},
                 {"partitions", refused.size()},
                 {"code", kafka::ErrorName(first.refusal.code)},
                 {"records", first.refusal.recordCount},
@@ -333,7 +361,11 @@ io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& r
   const bool leftOut = co_await std::move(learning);
   auto& ours = static_cast<State&>(*state);
   if (ours.empty() && !leftOut) co_return ResponseVerdict::Forward();
-  ours.Complete(*decoded);
+  if (!ours.empty()) {
+    const absl::Status checked = CheckAnswer(*decoded, ours.forwarded);
+    if (!checked.ok()) co_return ResponseVerdict::Close(std::string(checked.message()));
+    ours.Complete(*decoded);
+  }
   co_return RewriteResponse(response, *decoded, output);
 }
 

@@ -36,13 +36,18 @@ class ProduceGuard : public proxy::Interceptor {
 
  private:
   // A partition whose records stay here.
-  struct Refused {
-    PartitionAddress address;
+  struct RefusedTopic {
+    std::string wireName;  // until version 12
+    kafka::TopicId id;
     std::string name;  // for the log; empty while an id's name is not known
+  };
+  struct Refused {
+    const RefusedTopic* topic = nullptr;
+    int32_t partition = 0;
     Refusal refusal;
   };
   struct State;
-  enum class Changed { kNo, kYes };
+  enum class Changed { kNo, kYes, kTooMuch };
   io::Task<void> LearnLimits(const kafka::ProduceRequest& request, const ProduceJob& job);
   io::Task<Changed> SealTopics(kafka::ProduceRequest& request, ProduceJob& job, State& state);
   io::Task<absl::Status> SendAhead(kafka::ProduceRequest& request, const kafka::RequestHeader& header, ProduceJob& job,

@@ -10,6 +10,8 @@
 #include "guard/apis/message_output.h"
 #include "guard/learn/advertised_brokers.h"
 #include "guard/worker/key_wait.h"
+#include "io/turn.h"
+#include "proxy/owed_memory.h"
 
 namespace kveil::guard {
 namespace {
@@ -116,7 +118,9 @@ io::Task<bool> ShareGuard::WaitForKeys() {
 // what the broker was not told it does not repeat. What may be read meanwhile is put in, and what may not be read any
 // more the broker is told to forget: it would go on handing it out to this client, to nobody's use. Returns whether the
 // request has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
-bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFetchResponse::Topic>& refused) {
+// An error: there is more of that than may be remembered until the answer.
+absl::StatusOr<bool> ShareGuard::WithholdRefused(ShareFetchRequest& request,
+                                                 std::vector<ShareFetchResponse::Topic>& refused) {
   for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
     for (const int32_t partition : topic.partitions) session_.Forget({topic.topicId, partition});
   }
@@ -129,7 +133,10 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
     return error->second;
   };
   absl::flat_hash_map<kafka::TopicId, size_t> refusedAt, askedAt;
+  size_t bytes = 0;
   const auto refuse = [&](const kafka::TopicId& id, int32_t index, ErrorCode error, bool acknowledges) {
+    bytes += sizeof(ShareFetchResponse::Partition);
+    if (bytes > proxy::OwedMemory::kMost) return;
     const auto [at, isNew] = refusedAt.try_emplace(id, refused.size());
     if (isNew) refused.emplace_back().topicId = id;
     ShareFetchResponse::Partition& answered = refused[at->second].partitions.emplace_back();
@@ -179,6 +186,11 @@ bool ShareGuard::WithholdRefused(ShareFetchRequest& request, std::vector<ShareFe
       return true;
     });
   }
+  if (bytes > proxy::OwedMemory::kMost) {
+    return absl::ResourceExhaustedError(StrCat("a ShareFetch request of which ",
+                                               bytes / sizeof(ShareFetchResponse::Partition),
+                                               " refused partitions would have to be remembered until the answer"));
+  }
   for (auto& [id, partitions] : forgotten) {
     ShareFetchRequest::ForgottenTopic& topic = request.forgottenTopicsData.emplace_back();
     topic.topicId = id;
@@ -220,12 +232,13 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   // The broker must not hear of what is refused: what it hands out to a client that does not get it would be given up
   // after some tries. The rest it hears in any case, if it is nothing: its own answer counts, and the session goes on.
   auto state = std::make_unique<State>();
-  const bool changed = WithholdRefused(*decoded, state->refused);
+  const absl::StatusOr<bool> changed = WithholdRefused(*decoded, state->refused);
+  if (!changed.ok()) co_return RequestVerdict::Close(std::string(changed.status().message()));
   const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
   const bool lowered = decoded->maxBytes > most;
   decoded->maxBytes = std::min(decoded->maxBytes, most);
   state->maxBytes = decoded->maxBytes;
-  RequestVerdict verdict = changed || lowered ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
+  RequestVerdict verdict = *changed || lowered ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   co_return std::move(verdict).WantResponse(std::move(state));
 }
 
@@ -276,7 +289,9 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
                                                  std::max<size_t>(std::max<int64_t>(most, 0), response.frame.size())));
   (void)co_await std::move(reserving);
   opener_.Begin();
+  io::Turn turn(loop_);
   for (ShareFetchResponse::Topic& topic : decoded->responses) {
+    co_await turn.Pause();
     if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords)) continue;
     hasRecords = true;
     const Access access = AccessTo(topic.topicId, *policies);

@@ -50,7 +50,8 @@ class ShareGuard : public proxy::Interceptor {
   Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<std::string> TopicInOutage() const;
   io::Task<bool> WaitForKeys();
-  bool WithholdRefused(kafka::ShareFetchRequest& request, std::vector<kafka::ShareFetchResponse::Topic>& refused);
+  absl::StatusOr<bool> WithholdRefused(kafka::ShareFetchRequest& request,
+                                       std::vector<kafka::ShareFetchResponse::Topic>& refused);
   static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
   static void AddRefused(const std::vector<kafka::ShareFetchResponse::Topic>& refused,
                          kafka::ShareFetchResponse& response);

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "kafka/messages/describe_configs.h"
 
@@ -44,7 +45,11 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
   if (!answer.ok()) co_return;
   const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
   if (!described.ok()) co_return;
+  // What was not asked for is not looked at, however much there is of it.
+  if (described->results.size() > topics.size()) co_return;
+  const absl::flat_hash_set<std::string_view> asked(topics.begin(), topics.end());
   for (const kafka::DescribeConfigsResponse::Result& result : described->results) {
+    if (!asked.contains(result.resourceName)) continue;
     const std::optional<size_t> bytes = LimitIn(result);
     if (result.errorCode == kafka::ErrorCode::kUnknownTopicOrPartition) {
       limits_.Forget(connection_, result.resourceName);

@@ -31,7 +31,11 @@ void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const pr
       return;
     }
   }
-  log::Error("topicId.twoNames", {{"id", id.Text()}, {"first", before}, {"second", name}});
+  log::Error("topicId.twoNames", {{"id", id.Text()},
+                                  {"cluster", connection.cluster},
+                                  {"share", connection.workload.share},
+                                  {"first", before},
+                                  {"second", name}});
 }
 
 std::optional<std::string> TopicNames::Find(const kafka::TopicId& id, const proxy::ConnectionInfo& connection,

@@ -189,7 +189,8 @@ io::Task<bool> PartitionSealer::CutSmaller(SplitBatches& split, ProduceJob& job)
 // Each batch once, so that a request's work is at most doubled.
 io::Task<std::optional<Refusal>> PartitionSealer::CutSmaller(SplitBatches::Batch& batch, ProduceJob& job) {
   const SplitBatches::UnknownLimit& limit = *batch.unknownLimit;
-  SealTask task = TaskFor(*limit.sealedBy, limit.topic, limit.records, job);
+  const Bytes records = std::exchange(batch.unknownLimit->records, Bytes());
+  SealTask task = TaskFor(*limit.sealedBy, limit.topic, records, job);
   task.topicLimit = 0;  // the parts are no larger than it came
   task.limitIsCertain = false;
   task.firstRecord = batch.recordsTaken;
@@ -198,7 +199,10 @@ io::Task<std::optional<Refusal>> PartitionSealer::CutSmaller(SplitBatches::Batch
   auto sealing = SealWithItsKeys(task, job, bytes);
   SealOutcome outcome = co_await std::move(sealing);
   job.arena.CountGrowth();
-  if (outcome.kind == SealOutcome::Kind::kRefused) co_return std::move(outcome.refusal);
+  if (outcome.kind == SealOutcome::Kind::kRefused) {
+    job.arena.DropNewest();
+    co_return std::move(outcome.refusal);
+  }
   if (batch.parts.size() == 1 && outcome.parts.size() > 1) {
     if (!Remember(batch.id, 0)) co_return RefuseToSplit(task.records);
     shared_.metrics.BatchesSplit(1);

@@ -54,16 +54,19 @@ size_t SplitBatches::Batch::largestPart() const {
   return largest;
 }
 
+size_t SplitBatches::Batch::bytes() const {
+  size_t bytes = sizeof(*this) + address.topic.size() + parts.size() * sizeof(Part) + refusal.bytes();
+  if (id.has_value()) {
+    const ProducerPartition& producer = id->producer;
+    bytes += producer.workload.size() + producer.cluster.size() + producer.topic.size();
+  }
+  if (unknownLimit.has_value()) bytes += unknownLimit->topic.size();
+  return bytes;
+}
+
 size_t SplitBatches::bytes() const {
   size_t bytes = 0;
-  for (const Batch& batch : batches_) {
-    bytes += sizeof(batch) + batch.address.topic.size() + batch.parts.size() * sizeof(Part) + batch.refusal.bytes();
-    if (batch.id.has_value()) {
-      const ProducerPartition& producer = batch.id->producer;
-      bytes += producer.workload.size() + producer.cluster.size() + producer.topic.size();
-    }
-    if (batch.unknownLimit.has_value()) bytes += batch.unknownLimit->topic.size();
-  }
+  for (const Batch& batch : batches_) bytes += batch.bytes();
   return bytes;
 }
 
@@ -81,7 +84,7 @@ void SplitBatches::Batch::CutSmaller(std::vector<Part> rest) {
 }
 
 // What the broker says of the next part, which went ahead; nullptr: it says nothing.
-void SplitBatches::Batch::Take(const ProduceResponse::Partition* answer) {
+void SplitBatches::Batch::Take(const ProduceResponse::Partition* answer, size_t& room) {
   const ErrorCode said = answer == nullptr ? ErrorCode::kUnknownServerError : answer->errorCode;
   // The broker knows this producer, and may have the part from so long ago that it does not know that again. If it does
   // not have it, the next is out of sequence, too: only what comes next in sequence is taken.
@@ -93,11 +96,14 @@ void SplitBatches::Batch::Take(const ProduceResponse::Partition* answer) {
   }
   refusal.code = said;
   if (answer == nullptr) return;
-  refusal.message = answer->errorMessage.value_or("");
+  refusal.message = answer->errorMessage.value_or("").substr(0, room);
+  room -= refusal.message.size();
   for (const ProduceResponse::RecordError& error : answer->recordErrors) {
-    Refusal::Record& kept = refusal.records.emplace_back();
-    kept.index = recordsTaken + error.batchIndex;
-    kept.message = error.batchIndexErrorMessage.value_or("");
+    const std::string_view message = error.batchIndexErrorMessage.value_or("");
+    const size_t bytes = sizeof(Refusal::Record) + message.size();
+    if (bytes > room) break;
+    room -= bytes;
+    refusal.records.push_back({.index = recordsTaken + error.batchIndex, .message = std::string(message)});
   }
 }
 
@@ -154,8 +160,9 @@ io::Task<absl::Status> SplitBatches::SendAhead(const ProduceRequest& request, co
     if (!answer.ok()) co_return answer.status();
     absl::StatusOr<ProduceResponse> response = kafka::Decode<ProduceResponse>(*answer, header.version);
     if (!response.ok()) co_return response.status();
+    if (absl::Status checked = CheckAnswer(*response, sending.size()); !checked.ok()) co_return checked;
     ProduceAnswer found(*response);
-    for (Batch* const batch : sending) batch->Take(found.Find(batch->address));
+    for (Batch* const batch : sending) batch->Take(found.Find(batch->address), room_);
     // It will send the batch again on another connection, and the rest of it here could come behind that. One that
     // wants no acknowledgement sends once, and may close right afterwards.
     if (request.acks != 0 && upstream.IsApplicationGone()) co_return absl::CancelledError("the producer has gone");
@@ -197,7 +204,9 @@ void SplitBatches::TakeOutSettled(ProduceRequest& request) const {
 void SplitBatches::Complete(ProduceAnswer& answer) {
   for (Batch& batch : batches_) {
     if (batch.isSettled()) {
-      answer.Add(batch.address, batch.refusal).baseOffset = batch.failed() ? -1 : batch.baseOffset;
+      const PartitionAddress& address = batch.address;
+      answer.Add(address.topic, address.topicId, address.partition, batch.refusal).baseOffset =
+          batch.failed() ? -1 : batch.baseOffset;
       continue;
     }
     ProduceResponse::Partition* const last = answer.Find(batch.address);

@@ -57,6 +57,7 @@ class SplitBatches {
     int64_t baseOffset = -1;   // of the first record, as far as it is known
     Refusal refusal;           // by the broker, of a part that went ahead
 
+    size_t bytes() const;  // memory that it takes, without the parts themselves
     bool failed() const { return refusal.code != kafka::ErrorCode::kNone; }
     size_t ahead() const { return unknownLimit.has_value() || parts.empty() ? parts.size() : parts.size() - 1; }
     bool HasAhead() const { return !failed() && sent < ahead(); }
@@ -70,7 +71,7 @@ class SplitBatches {
 
    private:
     friend class SplitBatches;
-    void Take(const kafka::ProduceResponse::Partition* answer);
+    void Take(const kafka::ProduceResponse::Partition* answer, size_t& room);
     void LearnOffset(int64_t offset);
     bool IsOutOfTheLog() const;
   };
@@ -105,6 +106,7 @@ class SplitBatches {
 
   SplitMemory& memory_;
   std::vector<Batch> batches_;
+  size_t room_ = 1 << 20;  // bytes that may still be kept of what the broker says of parts
 };
 
 }  // namespace kveil::guard

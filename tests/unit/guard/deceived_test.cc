@@ -59,6 +59,23 @@ TEST_F(Deceived, nobodyElsesBatchesAreRefusedForALimitThatItMakesUp) {
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
 }
 
+TEST_F(Deceived, noLimitIsLearnedThatNobodyAskedFor) {
+  BrokerSays("1");
+  limitAnswer_ = [] {
+    kafka::DescribeConfigsResponse response;
+    kafka::DescribeConfigsResponse::Result& result = response.results.emplace_back();
+    result.resourceType = kafka::ConfigResourceType::kTopic;
+    result.resourceName = "clicks";
+    kafka::DescribeConfigsResponse::Config& config = result.configs.emplace_back();
+    config.name = "max.message.bytes";
+    config.value = "1";
+    return BodyOf(response, 1);
+  };
+  EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
+  EXPECT_EQ(Questions(), 1u);
+  EXPECT_FALSE(shared_->topicLimits.Find(connection_, "clicks", TopicLimits::Clock::now()).has_value());
+}
+
 // However many topics it makes up, and in however many namespaces.
 TEST_F(Deceived, nobodyElsesLimitsAreForgottenForMany) {
   TopicLimits limits(100);

@@ -243,12 +243,11 @@ TEST_F(FetchRoomTest, ofMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
 }
 
 TEST_F(FetchRoomTest, topicsCountWithTheirNames) {
-  std::vector<std::string> names;
-  for (char letter = 'a'; letter <= 'z'; ++letter) names.emplace_back(249, letter);
   FetchRequest request = Asking(-1, 0);
-  for (const std::string& name : names) request.topics.emplace_back().topic = name;
-  const RequestResult asked = Request(*guard_, kVersion, request);
-  EXPECT_GT(asked.verdict.state->bytes() + budget_.used(), names.size() * (249 + 249));
+  const std::string name(30'000, 'a');
+  request.topics.emplace_back().topic = name;
+  RequestResult asked = Request(*guard_, kVersion, request);
+  EXPECT_GT(asked.verdict.state->bytes() + budget_.used(), 30'000u);
 }
 
 TEST_F(FetchRoomTest, whatIsNotChargedCountsAsOwedWithTheRequestThatBroughtIt) {

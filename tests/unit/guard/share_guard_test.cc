@@ -250,6 +250,12 @@ TEST_F(ShareGuardTest, repeatsNoMoreThanAMemberHasPartitions) {
   EXPECT_EQ(budget_.used(), 0u);
 }
 
+TEST_F(ShareGuardTest, remembersNoMoreRefusalsThanAConnectionMayBeOwed) {
+  ShareFetchRequest asking = RequestFor({kPrivate}, 0);
+  asking.topics[0].partitions.resize(100'000);
+  EXPECT_TRUE(Request(*guard_, kVersion, asking).closed());
+}
+
 TEST_F(ShareGuardTest, letsAMemberEndItsSessionWithADeniedTopic) {
   EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate}, -1)).forwarded());
 }

@@ -73,7 +73,7 @@ class SplitBatch : public TopicLimit {
         } else {
           answer.errorCode = error;
           answer.errorMessage = refusal_;
-          answer.recordErrors.emplace_back().batchIndex = 3;
+          answer.recordErrors.resize(recordErrors_, {.batchIndex = 3, .batchIndexErrorMessage = refusal_});
         }
       }
     }
@@ -135,6 +135,7 @@ class SplitBatch : public TopicLimit {
   std::vector<ReadBatch> taken_;
   std::deque<std::pair<int32_t, int32_t>> known_;
   std::deque<ErrorCode> errors_;  // of the next batches
+  size_t recordErrors_ = 1;
   std::string refusal_ = "the broker says no";
   std::string told_ = "42500";  // as the topic's limit
   int64_t nextOffset_ = 900;
@@ -258,6 +259,16 @@ TEST_F(SplitBatch, passesOnALongMessageOfTheBroker) {
     errors_ = {first ? ErrorCode::kInvalidRecord : ErrorCode::kNone, ErrorCode::kInvalidRecord};
     EXPECT_EQ(Answer(batch_).errorMessage, refusal_);
   }
+}
+
+// Nobody can have the agent remember more of an answer than a producer can make use of.
+TEST_F(SplitBatch, isRefusedWithAsManyRecordErrorsAsThereIsRoomFor) {
+  errors_ = {ErrorCode::kInvalidRecord};
+  recordErrors_ = 20'000;
+  refusal_ = std::string(100, 'm');
+  const size_t told = Answer(batch_).recordErrors.size();
+  EXPECT_GT(told, 5'000u);
+  EXPECT_LT(told, 10'000u);
 }
 
 TEST_F(SplitBatch, failsWithItsLastPartAndIsMadeWholeBySendingItAgain) {
