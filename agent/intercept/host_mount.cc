@@ -51,8 +51,10 @@ absl::Status CheckIsMountedByHost(const std::string& path) {
              "on the host ('mount -t bpf bpf /sys/fs/bpf') and, for an agent in a container, give it that directory"));
 }
 
+bool IsInFirstPidNamespace() { return InodeOf("/proc/self/ns/pid") == kFirstPidNamespace; }
+
 std::string ContainerWarning() {
-  if (InodeOf("/proc/self/ns/pid") == kFirstPidNamespace) return "";
+  if (IsInFirstPidNamespace()) return "";
   if (InodeOf("/proc/self/ns/mnt") != InodeOf("/proc/1/ns/mnt")) return "";
   return "the agent does not see the host's processes (hostPID), so it cannot tell whether its BPF file system is the "
          "host's: if it is not, connects go past the agent in clear text once this container has ended";

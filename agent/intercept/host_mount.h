@@ -16,6 +16,9 @@ absl::Status CheckIsMountedByHost(const std::string& path);
 // this process has a PID namespace of its own, and shares the mount namespace of its first process. Empty otherwise.
 std::string ContainerWarning();
 
+// Whether this process is in the pid namespace that all others are below, so that every process has a number for it.
+bool IsInFirstPidNamespace();
+
 // Whether a text in the form of /proc/PID/mountinfo names a file system with this device number.
 bool HasDevice(std::string_view mountinfo, unsigned major, unsigned minor);
 

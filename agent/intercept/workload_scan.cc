@@ -31,7 +31,9 @@ absl::StatusOr<Witness> Watch(pid_t pid, std::string file) {
   return Witness{.pid = pid, .file = std::move(file), .pidFd = std::move(fd)};
 }
 
-WorkloadScan::WorkloadScan(const CgroupTree& cgroups) : cgroups_(cgroups) { Enter(cgroups.path()); }
+WorkloadScan::WorkloadScan(const CgroupTree& cgroups, bool seesAll) : cgroups_(cgroups), seesAll_(seesAll) {
+  Enter(cgroups.path());
+}
 
 bool WorkloadScan::GoOn(Clock::time_point end) {
   do {
@@ -45,6 +47,7 @@ void WorkloadScan::Enter(const std::string& directory) {
   path_ = directory;
   processes_ = UniqueFd(::open(StrCat(directory, "/cgroup.procs").c_str(), O_RDONLY | O_CLOEXEC));
   partOfLine_.clear();
+  isAtStart_ = true;
   DIR* const opened = levels_.size() <= kDeepestLevel ? ::opendir(directory.c_str()) : nullptr;
   levels_.push_back({.directory = std::unique_ptr<DIR, CloseDirectory>(opened), .pathLength = directory.size()});
 }
@@ -71,22 +74,28 @@ void WorkloadScan::ReadProcesses() {
     processes_.Reset();
     return;
   }
+  // Between two reads the kernel keeps the process that did not fit into the first. If it has been reaped meanwhile it
+  // is a 0, too: the line that begins the second.
+  bool mayBeReaped = !std::exchange(isAtStart_, false);
   std::string_view rest(buffer, static_cast<size_t>(length));
   for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+    const bool isOfThisRead = partOfLine_.empty();
     partOfLine_.append(rest.substr(0, end));
-    Visit(partOfLine_);
+    int pid = 0;
+    const bool isNumber = absl::SimpleAtoi(partOfLine_, &pid);
     partOfLine_.clear();
+    const bool wasKept = isOfThisRead && std::exchange(mayBeReaped, false);
+    if (!isNumber) continue;
+    if (pid != 0) {
+      Visit(pid);
+    } else if (!seesAll_ && !wasKept) {
+      ++hidden_;
+    }
   }
   partOfLine_.append(rest);
 }
 
-void WorkloadScan::Visit(std::string_view line) {
-  int pid = 0;
-  if (!absl::SimpleAtoi(absl::string_view(line.data(), line.size()), &pid)) return;
-  if (pid == 0) {
-    ++hidden_;
-    return;
-  }
+void WorkloadScan::Visit(int pid) {
   const uint64_t inode = NamespaceInode(NamespaceFile(pid));  // 0 for a zombie, too
   if (inode == 0) return;
   Resident& resident = found_[inode];

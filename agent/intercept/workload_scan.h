@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "intercept/cgroup_tree.h"
+#include "intercept/host_mount.h"
 
 namespace kveil::intercept {
 
@@ -43,8 +44,8 @@ class WorkloadScan {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `cgroups` must outlive it.
-  explicit WorkloadScan(const CgroupTree& cgroups);
+  // `cgroups` must outlive it. `seesAll`: no process can be hidden.
+  explicit WorkloadScan(const CgroupTree& cgroups, bool seesAll = IsInFirstPidNamespace());
 
   // Goes on until everything has been seen, and then returns true, or until `end`. It goes on a little in any case.
   bool GoOn(Clock::time_point end);
@@ -67,12 +68,14 @@ class WorkloadScan {
   void Enter(const std::string& directory);
   void EnterNext();
   void ReadProcesses();
-  void Visit(std::string_view line);
+  void Visit(int pid);
 
   const CgroupTree& cgroups_;
+  const bool seesAll_;
   std::vector<Level> levels_;
-  std::string path_;    // of the last level
-  UniqueFd processes_;  // its cgroup.procs, until that has been read
+  std::string path_;       // of the last level
+  UniqueFd processes_;     // its cgroup.procs, until that has been read
+  bool isAtStart_ = true;  // of that file
   std::string partOfLine_;
   absl::flat_hash_map<uint64_t, Resident> found_;
   size_t hidden_ = 0;

@@ -1,7 +1,10 @@
 // Looking at all processes in turns, what becomes of the namespaces meanwhile, and who waits.
 #include "intercept/workload_scan.h"
 
+#include <sched.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -73,6 +76,40 @@ TEST(WorkloadScanTest, StopsWhenItsTurnIsOverAndEndsThoughCgroupsComeAndGo) {
   idle.resize(500);
   const Cgroup late(node, "late");
   EXPECT_GT(TurnsOf(scan), 100u);
+}
+
+TEST(WorkloadScanTest, ProcessThatIsReapedBetweenTwoReadsIsNotTakenForHidden) {
+  for (const bool seesAll : {true, false}) {
+    const Cgroup node;
+    std::vector<std::unique_ptr<Workload>> many;  // more than a read tells of
+    while (many.size() < 150) many.push_back(std::make_unique<Workload>(node, nullptr, PauseForEver));
+    const intercept::CgroupTree tree = Open(node);
+    WorkloadScan scan(tree, seesAll);
+    ASSERT_FALSE(scan.GoOn(Clock::now()));
+    many.clear();
+    EXPECT_TRUE(scan.GoOn(Clock::time_point::max()));
+    EXPECT_EQ(scan.hidden(), 0u) << seesAll;
+  }
+}
+
+TEST(WorkloadScanTest, ProcessesOutsideOfThePidNamespaceAreHidden) {
+  const Cgroup node;
+  const Cgroup hidden(node, "hidden"), container(node, "container");
+  const Workload one(hidden, nullptr, PauseForEver), two(hidden, nullptr, PauseForEver);
+  const intercept::CgroupTree tree = Open(node);
+  const auto scanInPidNamespace = [&]() -> std::string {
+    Require(::unshare(CLONE_NEWPID) == 0, "a pid namespace");
+    const pid_t child = ::fork();
+    if (child == 0) {
+      WorkloadScan scan(tree);
+      (void)scan.GoOn(Clock::time_point::max());
+      ::_exit(static_cast<int>(scan.hidden()));
+    }
+    int status = 0;
+    Require(::waitpid(child, &status, 0) == child && WIFEXITED(status), "its end");
+    return StrCat(WEXITSTATUS(status));
+  };
+  EXPECT_EQ(RunWorkload(container, nullptr, scanInPidNamespace), "3") << "those two, and who waits for the end";
 }
 
 TEST(CgroupTreeTest, ContainsItselfAndWhatIsBelowAndNothingElse) {
