@@ -58,7 +58,8 @@ void RefusalNotes::Note(const RefusedConnect& refused, Clock::time_point now) {
                                    {"cgroup", refused.cgroupId},
                                    {"user", refused.uid},
                                    {"broker", refused.destination.Text()},
-                                   {"reason", text}});
+                                   {"reason", text},
+                                   {"share", refused.shareCgroupId}});
 }
 
 absl::Status RefusalNotes::Health(Clock::time_point now) const {
