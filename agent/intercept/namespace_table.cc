@@ -75,14 +75,14 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
   const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
   if (!HasRoom(owner, share)) return false;
-  if (!isStarting_ && !HasTurn(share)) {
-    scanWanted_ = true;
-    return false;
-  }
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
+    const uint64_t inode = NamespaceInode(file);
+    // The file of a process that is just being reaped is there and cannot be opened: EACCES.
+    const bool hasEnded = inode == 0;
+    if (hasEnded || FindByInode(inode) != nullptr) return false;
     const std::lock_guard lock(mutex_);
-    notOpened_[NamespaceInode(file)] = found.status();
+    notOpened_[inode] = found.status();
     return false;
   }
   if (cookie != 0 && *found != cookie) return false;
@@ -146,7 +146,8 @@ bool NamespaceTable::IsDue(Entry& entry) { return Clock::now() >= entry.nextAtte
 // Whoever connects there pays if nobody else can: one workload must not keep another waiting that lives there, too.
 void NamespaceTable::HaveItPaid(Entry& entry, const RefusedConnect& refused) {
   const Clock::time_point now = Clock::now();
-  if (now < entry.nextAttempt || (!entry.payer.empty() && servingTime_.HasTurn(entry.payer, now))) return;
+  const Clock::time_point next = std::max(now, entry.nextAttempt);
+  if (!entry.payer.empty() && servingTime_.TurnOf(entry.payer, now) <= next) return;
   entry.payer = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
 }
 
@@ -239,7 +240,8 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
     return problem;
   }
   if (*count > 0) {
-    log::Info("intercept.reset", {{"namespace", entry.status.netnsCookie}, {"connections", *count}});
+    log::Info("intercept.reset",
+              {{"namespace", entry.status.netnsCookie}, {"connections", *count}, {"share", entry.payer}});
   }
   const std::lock_guard lock(mutex_);
   entry.status.resetConnections += *count;
@@ -263,7 +265,8 @@ void NamespaceTable::NoteLoopback(Entry& entry) {
   } else {
     entry.hidden = redirect_.HideListeners(cookie);
   }
-  const log::Fields fields = {{"namespace", cookie}, {"process", entry.status.process}, {"loopback", loopback}};
+  const log::Fields fields = {
+      {"namespace", cookie}, {"process", entry.status.process}, {"loopback", loopback}, {"share", entry.payer}};
   loopback.ok() ? log::Info("namespace.served", fields) : log::Warning("namespace.failed", fields);
   const std::lock_guard lock(mutex_);
   entry.loopback = std::move(loopback);
@@ -326,10 +329,13 @@ void NamespaceTable::HandOut(Entry& entry, Listeners listeners) {
 
 void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem) {
   if (problem != entry.status.problem || state != entry.status.state) {
-    const log::Fields fields = {
-        {"namespace", entry.status.netnsCookie}, {"process", entry.status.process}, {"problem", problem}};
+    const log::Fields fields = {{"namespace", entry.status.netnsCookie},
+                                {"process", entry.status.process},
+                                {"problem", problem},
+                                {"share", entry.payer}};
     if (problem.ok()) {
-      log::Info("namespace.served", {{"namespace", entry.status.netnsCookie}, {"process", entry.status.process}});
+      log::Info("namespace.served",
+                {{"namespace", entry.status.netnsCookie}, {"process", entry.status.process}, {"share", entry.payer}});
     } else {
       log::Warning(state == State::kServed ? "namespace.served" : "namespace.failed", fields);
     }
@@ -405,7 +411,7 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
 void NamespaceTable::LetGo(Entry& entry) {
   const uint64_t cookie = entry.status.netnsCookie;
   if (!entry.handedOut) return Erase(cookie);
-  log::Info("namespace.releasing", {{"namespace", cookie}});
+  log::Info("namespace.releasing", {{"namespace", cookie}, {"share", entry.payer}});
   {
     const std::lock_guard lock(mutex_);
     entry.status.state = State::kReleasing;

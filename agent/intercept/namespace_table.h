@@ -85,6 +85,7 @@ class NamespaceTable {
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
     Clock::time_point witnessedAt = {};  // when somebody was last known to have come to live there, or to have left
+    bool isMissed = false;               // by the last scan, all of which came after that
     uint64_t owner = kHostOwnsNamespace;
     std::string share;                // that it counts towards, unless the host owns it
     std::optional<Sources> sources;   // that the kernel half knows of
@@ -151,7 +152,7 @@ class NamespaceTable {
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
   ServingTime servingTime_;
-  bool isStarting_ = true;  // until the first scan is through: all that it finds are served
+  bool isStarting_ = true;  // until the first scan is through: all that it finds are served, and nobody pays for it
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
   // A scan that goes on.

@@ -72,7 +72,14 @@ void NamespaceTable::CompareWith(uint64_t inode, const Resident& resident) {
   Entry* const entry = FindByInode(inode);
   if (entry == nullptr) {
     const std::string share = cgroups_.ShareOf(resident.cgroupPath);
-    const ServingTime::Piece piece(servingTime_, share);
+    std::optional<ServingTime::Piece> piece;
+    if (!isStarting_) {
+      if (!HasTurn(share)) {
+        scanWanted_ = true;
+        return;
+      }
+      piece.emplace(servingTime_, share);
+    }
     Add(file, resident.pid, 0, share);
   } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
     if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
@@ -83,14 +90,19 @@ void NamespaceTable::CompareWith(uint64_t inode, const Resident& resident) {
 void NamespaceTable::LetGoOfUnused() {
   std::vector<uint64_t> unused;
   for (auto& [cookie, entry] : entries_) {
+    if (entry.status.isOwn || entry.status.state == State::kReleasing) continue;
     const bool isFound = comparison_->scan.found().contains(entry.status.inode);
-    if (entry.status.isOwn || entry.status.state == State::kReleasing || isFound) continue;
-    if (IsInUse(entry)) continue;  // a thread alone may live there
+    if (isFound || IsInUse(entry)) {  // a thread alone may live there
+      entry.isMissed = false;
+      continue;
+    }
     LoseWitness(entry);
-    if (entry.witnessedAt < comparison_->start) {
+    const bool isMissed = entry.witnessedAt < comparison_->start;  // else others may be where the scan had been by then
+    if (isMissed && entry.isMissed) {
       unused.push_back(cookie);
     } else {
-      scanWanted_ = true;  // others may have come to where the scan had been by then
+      entry.isMissed = isMissed;
+      scanWanted_ = true;
     }
   }
   for (const uint64_t cookie : unused) LetGo(entries_.at(cookie));
@@ -103,6 +115,7 @@ void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
     return;
   }
   watch_(entry.status.netnsCookie, witness->pidFd.get());
+  entry.isMissed = false;
   const std::lock_guard lock(mutex_);
   entry.witness = *std::move(witness);
   entry.status.process = static_cast<uint32_t>(pid);
