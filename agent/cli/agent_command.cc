@@ -13,9 +13,9 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "cli/agent.h"
 #include "cli/common.h"
-#include "cli/preflight.h"
+#include "daemon/agent.h"
+#include "daemon/preflight.h"
 #include "policy/policy.h"
 #include "policy/read_file.h"
 #include "proxy/cluster_tls.h"
@@ -80,13 +80,13 @@ sigset_t BlockSignals() {
 
 // As a user who could not run an agent anyhow, one may still check files.
 int CheckThisMachine(const policy::AgentConfig& config) {
-  const absl::Status capabilities = CheckCapabilities(config);
+  const absl::Status capabilities = daemon::CheckCapabilities(config);
   if (!capabilities.ok() && ::geteuid() != 0) {
     std::cout << "whether an agent can run on this machine was not checked; " << ToStd(capabilities.message()) << "\n";
     return 0;
   }
-  EnterHostCgroupNamespace();
-  absl::Status machine = CheckMachine(config);
+  daemon::EnterHostCgroupNamespace();
+  absl::Status machine = daemon::CheckMachine(config);
   if (machine.ok()) machine = capabilities;
   if (machine.ok()) {
     std::cout << "this machine: an agent can run\n";
@@ -128,10 +128,10 @@ int RunAgent(const std::string& configPath) {
   RaiseDescriptorLimit(*config);
   // Before any thread is made, so that all of them are in the namespace and have these signals blocked: only the wait
   // below gets them.
-  EnterHostCgroupNamespace();
+  daemon::EnterHostCgroupNamespace();
   const sigset_t signals = BlockSignals();
 
-  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(*std::move(config));
+  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config));
   if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};

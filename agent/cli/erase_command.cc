@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <iostream>
 
+#include "admin/admin_server.h"
 #include "base/text.h"
 #include "cli/common.h"
 #include "formats/user_id.h"
 #include "nlohmann/json.hpp"
-#include "observe/admin_server.h"
 
 namespace kveil::cli {
 namespace {
@@ -57,7 +57,7 @@ int RunErase(const CommonOptions& common, const std::string& user, const std::st
   } catch (const Json::type_error&) {
     return Fail("erase", "the user or keyspace is not UTF-8 text");
   }
-  const absl::StatusOr<std::string> answer = observe::AdminCall(config->admin.socket, line);
+  const absl::StatusOr<std::string> answer = admin::AdminCall(config->admin.socket, line);
   if (!answer.ok()) return Fail("erase", answer.status());
   const Json result = Json::parse(*answer);
   if (common.json) {

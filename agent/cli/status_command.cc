@@ -1,10 +1,10 @@
 // `kveil status`: asks the agent and prints its answer in plain words.
 #include <iostream>
 
+#include "admin/admin_server.h"
 #include "base/text.h"
 #include "cli/common.h"
 #include "nlohmann/json.hpp"
-#include "observe/admin_server.h"
 
 namespace kveil::cli {
 namespace {
@@ -67,7 +67,7 @@ void PrintNotes(const Json& notes) {
 int RunStatus(const CommonOptions& common) {
   const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("status", config.status());
-  const absl::StatusOr<std::string> answer = observe::AdminCall(config->admin.socket, R"({"command":"status"})");
+  const absl::StatusOr<std::string> answer = admin::AdminCall(config->admin.socket, R"({"command":"status"})");
   if (!answer.ok()) return Fail("status", answer.status());
   const Json status = Json::parse(*answer);
   const bool ready = status.value("ready", false);

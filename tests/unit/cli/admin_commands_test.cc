@@ -4,11 +4,11 @@
 #include <mutex>
 #include <random>
 
+#include "admin/admin_server.h"
 #include "base/bytes.h"
 #include "command_fixture.h"
 #include "formats/user_id.h"
 #include "nlohmann/json.hpp"
-#include "observe/admin_server.h"
 
 namespace kveil::cli {
 namespace {
@@ -23,9 +23,9 @@ class AdminCommandTest : public CommandTest {
                     StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},
                                "admin": {"socket": ")",
                            socket, R"("}})"));
-    observe::AdminServer::Options options;
+    admin::AdminServer::Options options;
     options.socketPath = socket;
-    auto listening = observe::AdminServer::Listen(std::move(options));
+    auto listening = admin::AdminServer::Listen(std::move(options));
     if (!listening.ok()) ADD_FAILURE() << listening.status();
     agent_ = *std::move(listening);
     for (const char* command : {"status", "erase"}) {
@@ -57,7 +57,7 @@ class AdminCommandTest : public CommandTest {
   std::mutex mutex_;
   std::string request_;
   absl::StatusOr<Json> answer_ = Json::object();
-  std::unique_ptr<observe::AdminServer> agent_;
+  std::unique_ptr<admin::AdminServer> agent_;
 };
 
 TEST_F(AdminCommandTest, statusOfAReadyAgentSucceeds) {

@@ -1,20 +1,26 @@
 // What an agent makes of the files that an earlier one may have left.
-#include "cli/preflight.h"
+#include "daemon/preflight.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
 
-#include "command_fixture.h"
-
-namespace kveil::cli {
+namespace kveil::daemon {
 namespace {
 
-class NeverUsedTest : public CommandTest {
+class NeverUsedTest : public testing::Test {
  protected:
   NeverUsedTest() {
+    char path[] = "/tmp/kveil-preflight-XXXXXX";
+    folder_ = mkdtemp(path);
     keys_.rootKeyFile = folder_ + "/root.key";
     keys_.registryPath = folder_ + "/volume/registry.db";
   }
+  ~NeverUsedTest() override { std::filesystem::remove_all(folder_); }
+
+  std::string folder_;
   policy::KeysConfig keys_;
 };
 
@@ -40,4 +46,4 @@ TEST_F(NeverUsedTest, whatCannotBeLookedAtCountsAsThere) {
 }
 
 }  // namespace
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

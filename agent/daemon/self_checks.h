@@ -16,7 +16,7 @@
 #include "observe/health.h"
 #include "proxy/server.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 
 // Lets something begin at most once per interval, however often it is asked for. Not thread-safe.
 class Pace {
@@ -82,4 +82,4 @@ class SelfChecks {
 // Whether so many descriptors can still be opened, found out by opening them.
 absl::Status CheckDescriptors(int count);
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
 
 // kInvalidArgument when the path does not fit sun_path (107 bytes).
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path);
@@ -16,4 +16,4 @@ absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path);
 // as they were when it connected: SO_PEERCRED and SO_PEERGROUPS, unix(7)). `group` -1: only root.
 bool PeerIsAllowed(int socket, int group);
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin

@@ -11,7 +11,7 @@
 #include "names/name_resolver.h"
 #include "proxy/interceptor.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 
 class NameLookup {
  public:
@@ -31,4 +31,4 @@ class NameLookup {
   names::NameResolver resolver_;
 };
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -1,5 +1,5 @@
 // The admin socket: who is answered, who is not, and that nobody holds up another.
-#include "observe/admin_server.h"
+#include "admin/admin_server.h"
 
 #include <gmock/gmock.h>
 #include <grp.h>
@@ -13,10 +13,10 @@
 #include <fstream>
 #include <functional>
 
+#include "admin/unix_socket.h"
 #include "base/unique_fd.h"
-#include "observe/unix_socket.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
 namespace {
 
 using std::chrono::milliseconds;
@@ -309,4 +309,4 @@ TEST_F(AdminServerTest, AgentThatDoesNotAnswerIsGivenUp) {
 }
 
 }  // namespace
-}  // namespace kveil::observe
+}  // namespace kveil::admin

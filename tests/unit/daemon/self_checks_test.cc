@@ -1,9 +1,9 @@
 // How often the agent looks at itself.
-#include "cli/self_checks.h"
+#include "daemon/self_checks.h"
 
 #include <gtest/gtest.h>
 
-namespace kveil::cli {
+namespace kveil::daemon {
 namespace {
 
 using std::chrono::milliseconds;
@@ -25,4 +25,4 @@ TEST(PaceTest, BeginsAtOnceAndWheneverASecondHasPassed) {
 }
 
 }  // namespace
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
 
 // Takes the request's line, returns the answer's JSON (one line). An error is answered as {"error": message, "code":
 // name} with the status code's name as in "NotFound". Runs on the server's thread, one at a time.
@@ -61,4 +61,4 @@ class AdminServer {
 absl::StatusOr<std::string> AdminCall(const std::string& socketPath, std::string_view requestJson,
                                       std::chrono::milliseconds timeout = std::chrono::seconds(30));
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin

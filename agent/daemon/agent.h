@@ -12,9 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "admin/admin_server.h"
 #include "base/log.h"
-#include "cli/name_lookup.h"
-#include "cli/self_checks.h"
+#include "daemon/name_lookup.h"
+#include "daemon/self_checks.h"
 #include "guard/apis/chain.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
@@ -22,7 +23,6 @@
 #include "intercept/redirect.h"
 #include "intercept/workloads.h"
 #include "keys/key_service.h"
-#include "observe/admin_server.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "policy/config.h"
@@ -30,7 +30,7 @@
 #include "proxy/cluster_tls.h"
 #include "proxy/server.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 
 class Agent {
  public:
@@ -84,7 +84,7 @@ class Agent {
   std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_
 
   // In the order of their making; they end in the opposite one.
-  std::unique_ptr<observe::AdminServer> admin_;
+  std::unique_ptr<admin::AdminServer> admin_;
   std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<intercept::AccessCheck> access_;
   std::unique_ptr<policy::PolicyStore> policies_;
@@ -103,4 +103,4 @@ class Agent {
       nullptr};  // namespaces_, for the workers: connections may come before it is set
 };
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

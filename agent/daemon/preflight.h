@@ -4,7 +4,7 @@
 #include "absl/status/status.h"
 #include "policy/config.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 
 // Enters the cgroup namespace of process 1 where this process is in another one, as in a container: from inside of that
 // no process can be started in a cgroup of the host. Does what it can. Before any thread is made.
@@ -22,4 +22,4 @@ absl::Status CheckCapabilities(const policy::AgentConfig& config);
 // as one that is there, and one of the two alone is enough: the other may be on a volume that is not mounted.
 bool WasNeverUsed(const policy::KeysConfig& keys);
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -1,5 +1,5 @@
 // The admin socket: who may ask, and who answers which command.
-#include "observe/admin_server.h"
+#include "admin/admin_server.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -15,15 +15,17 @@
 #include <utility>
 #include <vector>
 
+#include "admin/admin_message.h"
+#include "admin/unix_socket.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "nlohmann/json.hpp"
-#include "observe/admin_message.h"
 #include "observe/request_server.h"
-#include "observe/unix_socket.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
+
+using observe::RequestServer;
 namespace {
 
 // -1 for no group.
@@ -212,4 +214,4 @@ absl::StatusOr<std::string> AdminServer::State::Dispatch(int socket, std::string
   }
 }
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin

@@ -1,4 +1,4 @@
-#include "cli/self_checks.h"
+#include "daemon/self_checks.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 namespace {
 
 // What a few connections and the files of a new namespace take.
@@ -84,4 +84,4 @@ absl::Status SelfChecks::UnwrapAKey() {
   return unwrapped_;
 }
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

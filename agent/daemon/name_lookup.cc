@@ -1,4 +1,4 @@
-#include "cli/name_lookup.h"
+#include "daemon/name_lookup.h"
 
 #include <unistd.h>
 
@@ -7,7 +7,7 @@
 #include "base/text.h"
 #include "names/workload_files.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 
 NameLookup::NameLookup(const std::atomic<intercept::Namespaces*>& namespaces)
     : namespaces_(namespaces), resolver_([this] {
@@ -45,4 +45,4 @@ std::string NameLookup::ViewOf(const proxy::ConnectionInfo& connection) const {
   return StrCat(connection.netnsCookie, " ", names::ViewOf(static_cast<pid_t>(connection.workload.pid)));
 }
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -1,4 +1,4 @@
-#include "cli/agent.h"
+#include "daemon/agent.h"
 
 #include <algorithm>
 #include <thread>
@@ -7,11 +7,11 @@
 #include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "cli/preflight.h"
+#include "daemon/preflight.h"
 #include "intercept/target_coverage.h"
 #include "nlohmann/json.hpp"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 namespace {
 
 using nlohmann::json;
@@ -60,11 +60,11 @@ absl::Status Agent::Preflight() {
 
 // The admin socket is also what tells a second agent that one is alive, before it touches kernel or keys.
 absl::Status Agent::Claim() {
-  observe::AdminServer::Options options;
+  admin::AdminServer::Options options;
   options.socketPath = config_.admin.socket;
   options.group = config_.admin.group;
   options.eraseGroup = config_.admin.eraseGroup;
-  absl::StatusOr<std::unique_ptr<observe::AdminServer>> admin = observe::AdminServer::Listen(std::move(options));
+  absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin = admin::AdminServer::Listen(std::move(options));
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -253,7 +253,7 @@ absl::Status Agent::StartEndpoints() {
   Watch();
   admin_->Handle("status", [this](std::string_view) { return StatusJson(); });
   admin_->Handle(
-      "erase", [this](std::string_view request) { return Erase(request); }, observe::AdminAccess::kErase);
+      "erase", [this](std::string_view request) { return Erase(request); }, admin::AdminAccess::kErase);
   admin_->Start();
   return absl::OkStatus();
 }
@@ -408,4 +408,4 @@ absl::StatusOr<std::string> Agent::Erase(std::string_view requestJson) {
   return answer.dump();
 }
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

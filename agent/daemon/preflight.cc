@@ -1,4 +1,4 @@
-#include "cli/preflight.h"
+#include "daemon/preflight.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -23,7 +23,7 @@
 #include "intercept/pins.h"
 #include "io/loop.h"
 
-namespace kveil::cli {
+namespace kveil::daemon {
 namespace {
 
 constexpr ino_t kFirstCgroupNamespace = 0xEFFFFFFB;  // PROC_CGROUP_INIT_INO, linux/proc_ns.h
@@ -106,4 +106,4 @@ bool WasNeverUsed(const policy::KeysConfig& keys) {
   return isMissing(keys.registryPath) && isMissing(keys.rootKeyFile);
 }
 
-}  // namespace kveil::cli
+}  // namespace kveil::daemon

@@ -1,12 +1,12 @@
 // How an error travels over the admin socket.
-#include "observe/admin_message.h"
+#include "admin/admin_message.h"
 
 #include <utility>
 
 #include "base/text.h"
 #include "nlohmann/json.hpp"
 
-namespace kveil::observe {
+namespace kveil::admin {
 namespace {
 
 using absl::StatusCode;
@@ -61,4 +61,4 @@ absl::Status StatusOfAnswer(std::string_view answerJson) {
   return absl::Status(CodeOf(code), message.is_string() ? message.get<std::string>() : message.dump());
 }
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin

@@ -6,13 +6,13 @@
 #include <cerrno>
 #include <cstring>
 
+#include "admin/admin_message.h"
+#include "admin/admin_server.h"
+#include "admin/unix_socket.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
-#include "observe/admin_message.h"
-#include "observe/admin_server.h"
-#include "observe/unix_socket.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -96,4 +96,4 @@ absl::StatusOr<std::string> AdminCall(const std::string& socketPath, std::string
   return answer;
 }
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin

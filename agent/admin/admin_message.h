@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 
-namespace kveil::observe {
+namespace kveil::admin {
 
 // `status` is not OK. NAME is the code's name as in "NotFound".
 std::string ErrorAnswer(const absl::Status& status);
@@ -14,4 +14,4 @@ std::string ErrorAnswer(const absl::Status& status);
 // The status that an answer stands for: OK for one that is no error, kInternal for one that is not JSON.
 absl::Status StatusOfAnswer(std::string_view answerJson);
 
-}  // namespace kveil::observe
+}  // namespace kveil::admin
