@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "io/turn.h"
 #include "kafka/big_endian.h"
 #include "proxy/connection.h"
 
@@ -66,6 +67,7 @@ io::Task<absl::Status> Connection::RelayResponses() {
 // Takes every complete response out of what is buffered. Returns how many bytes have to be there before it can go on,
 // or 0 when anything more will do. The caller holds applicationWrite_.
 io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
+  io::Turn turn(parts_.loop);
   for (;;) {
     const Bytes in = responses_.buffered();
     if (responseBytesToRelay_ > 0) {
@@ -110,6 +112,8 @@ io::Task<absl::StatusOr<size_t>> Connection::TakeResponses() {
         const absl::Status sent = co_await std::move(sending);
         if (!sent.ok()) co_return sent;
       }
+      // Of small responses thousands are buffered at once.
+      co_await turn.Pause();
       auto handling = HandleResponse(in.first(wholeSize));
       const absl::Status handled = co_await std::move(handling);
       if (!handled.ok()) co_return handled;

@@ -36,6 +36,8 @@ constexpr int32_t kNewSession = 0;
 constexpr size_t kUsualRatio = 4;
 // Partitions of a connection that are remembered for having had no records.
 constexpr size_t kMostStarved = 256;
+// Partitions of a response that are looked at between two looks at the clock.
+constexpr size_t kAtOnce = 1024;
 constexpr std::chrono::milliseconds kRoomPause{50};
 
 void Deny(FetchResponse::Partition& partition, ErrorCode code) {
@@ -46,6 +48,22 @@ void Deny(FetchResponse::Partition& partition, ErrorCode code) {
 
 bool HasRecords(const FetchResponse::Partition& partition) {
   return partition.records.has_value() && !partition.records->empty();
+}
+
+bool IsTooLong(std::string_view name) { return name.size() > TopicNames::kLongestName; }
+
+// Why a connection ends: no broker has such a topic, and what is remembered of topics, and logged, holds their names.
+std::string TooLong(std::string_view name) { return StrCat("Fetch of a topic with a name of ", name.size(), " bytes"); }
+
+// The first name in the request that no topic can have, or an empty one.
+std::string_view TooLongIn(const FetchRequest& request) {
+  for (const FetchRequest::Topic& topic : request.topics) {
+    if (IsTooLong(topic.topic)) return topic.topic;
+  }
+  for (const FetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
+    if (IsTooLong(topic.topic)) return topic.topic;
+  }
+  return {};
 }
 
 }  // namespace
@@ -142,6 +160,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   }
   Decoded<FetchRequest> decoded(request.body, version, output.arena.budget());
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  if (const std::string_view name = TooLongIn(*decoded); !name.empty()) co_return RequestVerdict::Close(TooLong(name));
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
   if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
 
@@ -184,11 +203,17 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   const bool hasSession = decoded->sessionId != 0 && decoded->errorCode == ErrorCode::kNone;
   if (!hasSession && session_ == ours.session) session_ = nullptr;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  Progress progress;
+  Progress progress(output.arena.budget());
   progress.changed = leftOut;
   progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
   progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
-  for (FetchResponse::Topic& topic : decoded->responses) CheckTopic(topic, ours, *policies, progress);
+  io::Turn turn(loop_);
+  for (FetchResponse::Topic& topic : decoded->responses) {
+    if (IsTooLong(topic.topic)) co_return ResponseVerdict::Close(TooLong(topic.topic));
+    co_await turn.Pause();
+    auto checking = CheckTopic(topic, ours, *policies, turn, progress);
+    co_await std::move(checking);
+  }
   auto opening = OpenReadable(ours, response.frame.size(), output.arena, progress);
   co_await std::move(opening);
   if (progress.stopped && !progress.response.delivered) {
@@ -200,59 +225,74 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
 }
 
 // Denies what may not be read, and notes what is to be opened.
-void FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
-                            Progress& progress) {
+io::Task<void> FetchGuard::CheckTopic(FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                                      io::Turn& turn, Progress& progress) {
   std::optional<std::string> name = std::string(topic.topic);
   if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId, connection_);
   const policy::TopicPolicy* topicPolicy = name.has_value() ? policies.Find(*name) : nullptr;
-  if (name.has_value() && topicPolicy == nullptr) {
-    for (const FetchResponse::Partition& partition : topic.partitions) {
-      progress.response.delivered = progress.response.delivered || HasRecords(partition);
-    }
-    return;
-  }
   const bool mayRead =
       topicPolicy != nullptr && state.recordsHaveHeaders && policy::MayRead(*topicPolicy, connection_.workload);
+  if (topicPolicy != nullptr && !mayRead && !topic.partitions.empty()) {
+    denials_.Report(*name, state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
+  }
+  const TopicKey key = FetchPositions::KeyOf(topic.topic, topic.topicId);
+  const FetchPositions::Partitions* asked = nullptr;
   Topic* readable = nullptr;
-  for (FetchResponse::Partition& partition : topic.partitions) {
+  for (size_t i = 0; i < topic.partitions.size(); ++i) {
+    if (i % kAtOnce == 0) {
+      co_await turn.Pause();
+      asked = mayRead ? state.session->Find(key) : nullptr;  // a request may have come meanwhile
+    }
+    FetchResponse::Partition& partition = topic.partitions[i];
     if (!name.has_value()) {
       if (!HasRecords(partition)) continue;
       Deny(partition, ErrorCode::kUnknownTopicId);
       progress.changed = true;
+    } else if (topicPolicy == nullptr) {
+      progress.response.delivered = progress.response.delivered || HasRecords(partition);
     } else if (!mayRead) {
       if (HasRecords(partition)) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-      denials_.Report(*name,
-                      state.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
       Deny(partition, ErrorCode::kTopicAuthorizationFailed);
       progress.changed = true;
       progress.response.delivered = true;  // an error is an answer: nothing to hold back
     } else if (HasRecords(partition)) {
-      if (readable == nullptr) {
-        readable = &progress.topics.emplace_back();
-        readable->key = FetchPositions::KeyOf(topic.topic, topic.topicId);
-        readable->name = *name;
-        readable->policy = topicPolicy;
-      }
-      progress.readable.push_back({readable, &partition});
+      if (readable == nullptr) readable = &progress.Add(key, *name, topicPolicy);
+      Add(*readable, partition, asked, progress);
     }
   }
 }
 
-size_t FetchGuard::HashOf(const Readable& readable) {
-  return absl::HashOf(readable.topic->key, readable.partition->partitionIndex);
+FetchGuard::Topic& FetchGuard::Progress::Add(const TopicKey& key, std::string_view name,
+                                             const policy::TopicPolicy* policy) {
+  Count(sizeof(Topic) + name.size());
+  Topic& topic = topics.emplace_back();
+  topic.hash = absl::HashOf(key);
+  topic.name = std::string(name);
+  topic.policy = policy;
+  return topic;
 }
 
-// The one that has waited for longest, or else the end.
-size_t FetchGuard::FindOverdue(const std::vector<Readable>& readable) const {
-  size_t found = readable.size();
-  uint64_t since = starvedCount_ + 1;
-  for (size_t i = 0; !starved_.empty() && i < readable.size(); ++i) {
-    const auto starved = starved_.find(HashOf(readable[i]));
-    if (starved == starved_.end() || starved->second >= since) continue;
-    found = i;
-    since = starved->second;
+// Notes a partition that is to be opened, and whether it is the one that has waited for longest.
+void FetchGuard::Add(const Topic& topic, FetchResponse::Partition& partition, const FetchPositions::Partitions* asked,
+                     Progress& progress) const {
+  progress.Count(sizeof(Readable));
+  Readable& readable = progress.readable.emplace_back();
+  readable.topic = &topic;
+  readable.partition = &partition;
+  progress.bytes += partition.records->size();
+  if (asked != nullptr) {
+    const auto found = asked->find(partition.partitionIndex);
+    if (found != asked->end()) readable.asked = found->second;
   }
-  return found;
+  if (starved_.empty()) return;
+  const auto starved = starved_.find(HashOf(readable));
+  if (starved == starved_.end() || starved->second >= progress.overdueSince) return;
+  progress.overdue = progress.readable.size() - 1;
+  progress.overdueSince = starved->second;
+}
+
+size_t FetchGuard::HashOf(const Readable& readable) {
+  return absl::HashOf(readable.topic->hash, readable.partition->partitionIndex);
 }
 
 void FetchGuard::NoteStarved(const Readable& readable, bool isStarved) {
@@ -268,8 +308,7 @@ void FetchGuard::NoteStarved(const Readable& readable, bool isStarved) {
 // Opens all of them, within what the reader is ready for.
 io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress) {
   if (progress.readable.empty()) co_return;
-  size_t sealed = 0;
-  for (const Readable& readable : progress.readable) sealed += readable.partition->records->size();
+  const size_t sealed = progress.bytes;
   const auto most = static_cast<size_t>(std::max<int64_t>(state.maxBytes, 0));
   // Nothing is read into memory that is not there; for more than what was asked for, and was sent, there is no use.
   auto reserving = arena.Reserve(std::min(kUsualRatio * sealed, std::max(most, sealed)));
@@ -277,20 +316,18 @@ io::Task<void> FetchGuard::OpenReadable(const State& state, size_t frameSize, pr
   progress.response.room = state.maxBytes - static_cast<int64_t>(frameSize);
   progress.response.workLimit = shared_.limits.workOfResponse;
   const size_t count = progress.readable.size();
-  const size_t overdue = FindOverdue(progress.readable);
   opener_.Begin();
   for (size_t i = 0; i < count; ++i) {
-    const size_t at = (overdue + i) % count;
-    auto opening = OpenPartition(progress.readable[at], at == overdue, state, arena, progress);
+    const size_t at = (progress.overdue.value_or(0) + i) % count;
+    auto opening = OpenPartition(progress.readable[at], at == progress.overdue, arena, progress);
     co_await std::move(opening);
   }
   arena.ReturnRest();
 }
 
-io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdue, const State& state,
-                                         proxy::Arena& arena, Progress& progress) {
+io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdue, proxy::Arena& arena,
+                                         Progress& progress) {
   FetchResponse::Partition& partition = *readable.partition;
-  const FetchPositions::Asked* const asked = state.session->Find(readable.topic->key, partition.partitionIndex);
   RecordsOpener::Partition task;
   task.records = *partition.records;
   task.index = partition.partitionIndex;
@@ -300,9 +337,9 @@ io::Task<void> FetchGuard::OpenPartition(const Readable& readable, bool isOverdu
   task.isOverdue = isOverdue;
   // Where it is not known what was asked for, the records stay as large as they are.
   task.room = 0;
-  if (asked != nullptr) {
-    task.fetchOffset = asked->offset;
-    task.room = asked->maxBytes - static_cast<int64_t>(task.records.size());
+  if (readable.asked.has_value()) {
+    task.fetchOffset = readable.asked->offset;
+    task.room = readable.asked->maxBytes - static_cast<int64_t>(task.records.size());
   }
   auto opening = opener_.Open(task, progress.response, arena);
   RecordsOpener::Result result = co_await std::move(opening);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "guard/open/records_opener.h"
 #include "guard/refuse/denial_log.h"
 #include "guard/state/shared_state.h"
+#include "io/turn.h"
 #include "kafka/messages/fetch.h"
 #include "proxy/interceptor.h"
 
@@ -45,35 +47,53 @@ class FetchGuard : public proxy::Interceptor {
   struct State;
   // A topic of a response that has a policy, and one of its partitions with records.
   struct Topic {
-    TopicKey key;
+    size_t hash = 0;  // of how the message names it
     std::string name;
     const policy::TopicPolicy* policy = nullptr;
   };
   struct Readable {
     const Topic* topic = nullptr;
     kafka::FetchResponse::Partition* partition = nullptr;
+    std::optional<FetchPositions::Asked> asked;  // where it is known
   };
   // What has been done to a response so far.
   struct Progress {
+    explicit Progress(proxy::MemoryBudget& budget) : budget(budget) {}
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+    ~Progress() { budget.ReleaseOwed(counted); }
+
+    Topic& Add(const TopicKey& key, std::string_view name, const policy::TopicPolicy* policy);
+    // A response of a few bytes a partition comes to more than itself.
+    void Count(size_t more) {
+      budget.AcquireOwedAnyway(more);
+      counted += more;
+    }
+
     bool changed = false;
     bool stopped = false;  // some partition has none although the broker sent some
     RecordsOpener::Response response;
     std::deque<Topic> topics;  // a deque, as partitions point at them
-    std::vector<Readable> readable;
+    std::deque<Readable> readable;
+    size_t bytes = 0;               // of their records
+    std::optional<size_t> overdue;  // the one of them that has waited for longest
+    uint64_t overdueSince = std::numeric_limits<uint64_t>::max();
+    proxy::MemoryBudget& budget;
+    size_t counted = 0;  // towards it
   };
 
   io::Task<absl::StatusOr<bool>> TakeIn(kafka::FetchRequest& request, proxy::Upstream& upstream,
                                         proxy::MemoryBudget& budget, State& state);
   void NoteNotKept();
   bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
-  void CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
-                  Progress& progress);
+  io::Task<void> CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
+                            io::Turn& turn, Progress& progress);
+  void Add(const Topic& topic, kafka::FetchResponse::Partition& partition, const FetchPositions::Partitions* asked,
+           Progress& progress) const;
   static size_t HashOf(const Readable& readable);
-  size_t FindOverdue(const std::vector<Readable>& readable) const;
   void NoteStarved(const Readable& readable, bool isStarved);
   io::Task<void> OpenReadable(const State& state, size_t frameSize, proxy::Arena& arena, Progress& progress);
-  io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, const State& state, proxy::Arena& arena,
-                               Progress& progress);
+  io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, proxy::Arena& arena, Progress& progress);
 
   SharedState& shared_;
   io::Loop& loop_;

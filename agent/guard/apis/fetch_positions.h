@@ -52,12 +52,10 @@ class FetchPositions {
     return added;
   }
 
-  // nullptr for a partition that was never asked for.
-  const Asked* Find(const TopicKey& topic, int32_t partition) const {
+  // The partitions of a topic that were asked for, valid until the next Apply; nullptr where there are none.
+  const Partitions* Find(const TopicKey& topic) const {
     const auto found = topics_.find(topic);
-    if (found == topics_.end()) return nullptr;
-    const auto asked = found->second.find(partition);
-    return asked == found->second.end() ? nullptr : &asked->second;
+    return found == topics_.end() ? nullptr : &found->second;
   }
 
   // About how many bytes of memory it takes, tables that are half empty included.

@@ -44,10 +44,8 @@ class FetchSession {
   std::vector<kafka::TopicId> IdsToLearn(const kafka::FetchRequest& request) const;
   // Memory that is not charged.
   size_t memoryNotCharged() const { return sizeof(*this) + positions_.memory() - charged_; }
-  // nullptr where it is not known.
-  const FetchPositions::Asked* Find(const TopicKey& topic, int32_t partition) const {
-    return isForeign_ ? nullptr : positions_.Find(topic, partition);
-  }
+  // What it asked for of a topic, valid until the next Apply; nullptr where that is not known.
+  const FetchPositions::Partitions* Find(const TopicKey& topic) const { return positions_.Find(topic); }
 
  private:
   using Kept = proxy::MemoryBudget::Kept;

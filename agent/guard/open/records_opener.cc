@@ -20,9 +20,9 @@ constexpr std::chrono::minutes kNoteReadEvery{1};
 }  // namespace
 
 io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Response& response, proxy::Arena& arena) {
+  co_await turn_.Pause();  // of partitions without a whole batch, a response may have very many
   const Bytes original = partition.records;
   Progress progress;
-  progress.opened = &arena.NewBuffer(original.size());
   kafka::BatchReader reader(original);
   kafka::BatchView batch;
   Result result;
@@ -42,6 +42,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     result.endedEarly = response.worked > response.workLimit;
     if (result.endedEarly) break;
     co_await turn_.Pause();
+    if (progress.opened == nullptr) progress.opened = &arena.NewBuffer(original.size());
     OpenTask task;
     task.topic = partition.topic;
     task.topicName = partition.topicName;
@@ -69,7 +70,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
   if (result.stop.has_value() || result.endedEarly) result.endOffset = progress.nextOffset;
   result.changed = progress.rewriting || result.endOffset.has_value();
   result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged);
-  if (!progress.rewriting) arena.DropNewest();
+  if (progress.opened != nullptr && !progress.rewriting) arena.DropNewest();
   if (result.changed) response.room += static_cast<int64_t>(original.size() - progress.taken);
   co_return result;
 }

@@ -62,13 +62,13 @@ class RecordsOpener {
   // A response begins: other connections have had their turn.
   void Begin() { turn_.Begin(); }
 
-  // Counts and logs what it did. Lets other connections go on between batches.
+  // Counts and logs what it did. Lets other connections go on before, and between batches.
   io::Task<Result> Open(Partition partition, Response& response, proxy::Arena& arena);
 
  private:
   // What has become of a partition's records so far.
   struct Progress {
-    ByteBuffer* opened = nullptr;  // what was rewritten, and what follows it
+    ByteBuffer* opened = nullptr;  // what was rewritten, and what follows it; there from the first whole batch on
     size_t unchanged = 0;          // bytes at the start that stay as they are, until the first batch that does not
     bool rewriting = false;
     size_t taken = 0;        // bytes of the batches that are given, as they came

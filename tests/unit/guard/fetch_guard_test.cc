@@ -555,6 +555,22 @@ TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
   EXPECT_TRUE(WrittenResponse<FetchResponse>(told.written, 16).nodeEndpoints.empty());
 }
 
+// What is remembered, or logged, of topics holds their names: no name may be longer than Kafka allows.
+TEST_F(FetchGuardTest, closesOnATopicNameThatNoTopicCanHave) {
+  const std::string longest(249, 'a'), tooLong(250, 'a');
+  EXPECT_TRUE(Fetch({Asked(longest)}).forwarded());
+  EXPECT_TRUE(Fetch({Asked("clicks"), Asked(tooLong)}).closed());
+  FetchRequest forget = RequestFor({});
+  forget.forgottenTopicsData.emplace_back().topic = tooLong;
+  EXPECT_TRUE(Request(*guard_, 12, forget).closed());
+  const auto answer = [&](std::string_view name) {
+    RequestResult asked = Fetch({Asked("clicks")});
+    return Response(*guard_, 12, ResponseOf({Answered(name, {Records({})})}), asked.verdict.state.get());
+  };
+  EXPECT_TRUE(answer(longest).forwarded());
+  EXPECT_TRUE(answer(tooLong).closed()) << "though the broker says it";
+}
+
 TEST_F(FetchGuardTest, closesOnWhatItCannotRead) {
   for (const int16_t version : {0, 3, 19, 99}) {
     EXPECT_TRUE(RequestBytes(*guard_, kafka::ApiKey::kFetch, version, AsBytes("0123456789")).closed()) << version;

@@ -35,8 +35,9 @@ class FetchPositionsTest : public testing::Test {
   }
 
   int64_t OffsetOf(const TopicKey& key, int32_t partition) const {
-    const FetchPositions::Asked* const asked = positions_.Find(key, partition);
-    return asked == nullptr ? -1 : asked->offset;
+    const FetchPositions::Partitions* const partitions = positions_.Find(key);
+    if (partitions == nullptr || !partitions->contains(partition)) return -1;
+    return partitions->at(partition).offset;
   }
 
   FetchPositions positions_;

@@ -49,6 +49,34 @@ TEST_F(Intercepted, requestsArriveWholeAndAreForwardedAsTheyCame) {
   EXPECT_EQ(seen, std::vector<std::string>(request.size() - 1, "7 a body"));
 }
 
+TEST_F(Intercepted, othersHaveTheirTurnBetweenSmallResponses) {
+  constexpr int32_t kResponses = 200;
+  int seen = 0, seenAtOnce = 0, mostAtOnce = 0;
+  interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
+  interceptor_->onResponse = [&](const ResponseFrame&, RequestState*, FrameOutput&) {
+    if (++seenAtOnce == 1) loop_->Post([&] { seenAtOnce = 0; });  // somebody else's work
+    mostAtOnce = std::max(mostAtOnce, seenAtOnce);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+    ++seen;
+    return ResponseVerdict::Forward();
+  };
+  Open();
+  std::string requests, responses;
+  for (int32_t id = 0; id < kResponses; ++id) {
+    requests += Wanted(id);
+    responses += ResponseFrameOf(id, "yes");
+  }
+  application_.Send(requests);
+  EXPECT_EQ(broker_.Receive(requests.size()), requests);
+  broker_.Send(responses);
+  EXPECT_EQ(application_.Receive(responses.size()), responses);
+  Settle();
+  EXPECT_EQ(seen, kResponses);
+  EXPECT_LT(mostAtOnce, 20);
+}
+
 TEST_F(Intercepted, requestsAndResponsesAreRewritten) {
   const std::string filler = Pattern(5000);
   interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput& output) {
