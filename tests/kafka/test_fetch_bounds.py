@@ -79,7 +79,7 @@ def test_a_fetch_session_that_there_is_no_room_for_ends_and_its_client_goes_on_w
             grown = connection.exchange(session_fetch(name, 6000, session, 1))
             assert error_and_session(grown) == (FETCH_SESSION_ID_NOT_FOUND, 0)
             forgotten = connection.exchange(session_fetch(name, 0, session, 2))
-            assert error_and_session(forgotten)[0] == FETCH_SESSION_ID_NOT_FOUND, "the broker still has it"
+            assert error_and_session(forgotten)[0] == FETCH_SESSION_ID_NOT_FOUND, "it goes on"
             for _ in range(2):
                 anew = connection.exchange(session_fetch(name, 6000, 0, 0))
                 assert error_and_session(anew) == (0, 0) and value in anew

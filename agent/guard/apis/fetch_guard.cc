@@ -55,6 +55,13 @@ bool IsTooLong(std::string_view name) { return name.size() > TopicNames::kLonges
 // Why a connection ends: no broker has such a topic, and what is remembered of topics, and logged, holds their names.
 std::string TooLong(std::string_view name) { return StrCat("Fetch of a topic with a name of ", name.size(), " bytes"); }
 
+// Has the broker end the session that the request names, and nothing more.
+void EndSession(FetchRequest& request) {
+  request.sessionEpoch = kNoSession;
+  request.topics.clear();
+  request.forgottenTopicsData.clear();
+}
+
 // The first name in the request that no topic can have, or an empty one.
 std::string_view TooLongIn(const FetchRequest& request) {
   for (const FetchRequest::Topic& topic : request.topics) {
@@ -70,13 +77,14 @@ std::string_view TooLongIn(const FetchRequest& request) {
 
 struct FetchGuard::State : proxy::RequestState {
   // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
-  bool WantsResponse() override { return session->NeedsGuard() || isNeededAnyway; }
+  bool WantsResponse() override { return isNeededAnyway || session->NeedsGuard(); }
   // A session counts with the request that began it.
   size_t bytes() const override { return sizeof(*this) + (isFirst ? session->memoryNotCharged() : 0); }
 
-  std::shared_ptr<FetchSession> session;
-  bool isFirst = false;    // of its session
-  bool isRefused = false;  // its session was ended, for want of room
+  std::shared_ptr<FetchSession> session;  // none of a replica, nor where it is refused
+  bool isFirst = false;                   // of its session
+  bool isRefused = false;                 // it goes on with no session of this connection
+  bool isReplicas = false;
   std::chrono::milliseconds maxWait{0};
   int64_t maxBytes = 0;  // of the records of all partitions
   bool recordsHaveHeaders = true;
@@ -89,39 +97,52 @@ struct FetchGuard::State : proxy::RequestState {
 // fetches of the workload have all its room, and none was answered in time.
 io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::Upstream& upstream,
                                                   proxy::MemoryBudget& budget, State& state) {
-  if (session_ != nullptr && session_->ContinuesWith(request)) {
-    state.session = session_;
-    if (session_->Apply(request)) co_return false;
-    session_ = nullptr;
-    NoteNotKept();
-    // The broker ends it; the client hears that it is not there any more, and says all again.
+  if (request.sessionEpoch > kNewSession) {
+    if (GoOn(request, state)) co_return false;
     state.isRefused = true;
-    request.sessionEpoch = kNoSession;
-    request.topics.clear();
-    request.forgottenTopicsData.clear();
+    EndSession(request);
     co_return true;
   }
   session_ = nullptr;  // its room may be needed
-  state.session = std::make_shared<FetchSession>(shared_, budget, connection_, request);
+  const size_t bytes = FetchPositions().MemoryFor(request, FetchSession::kMostBytes);
+  state.session = std::make_shared<FetchSession>(shared_, budget, connection_, request.sessionEpoch, bytes);
   state.isFirst = true;
-  bool isTaken = state.session->Apply(request);
-  const bool endsWithAnswer = !isTaken && request.sessionEpoch == kNewSession;
+  bool hasRoom = state.session->Reserve(bytes);
+  const bool endsWithAnswer = !hasRoom && request.sessionEpoch == kNewSession;
   if (endsWithAnswer) {
     NoteNotKept();
     request.sessionEpoch = kNoSession;
     state.session->EndWithAnswer();
-    isTaken = state.session->Apply(request);
+    hasRoom = state.session->Reserve(bytes);
   }
   const auto deadline = std::chrono::steady_clock::now() + shared_.limits.roomTimeout;
-  while (!isTaken) {
+  while (!hasRoom) {
     if (upstream.IsApplicationGone() || std::chrono::steady_clock::now() > deadline) {
       co_return absl::ResourceExhaustedError("the workload's fetches that are not answered have all its room");
     }
     co_await loop_.Sleep(kRoomPause);
-    isTaken = state.session->Apply(request);
+    hasRoom = state.session->Reserve(bytes);
   }
-  if (request.sessionEpoch != kNoSession) session_ = state.session;
+  state.session->Apply(request);
+  if (request.sessionEpoch == kNewSession) session_ = state.session;
   co_return endsWithAnswer;
+}
+
+// Whether the request goes on with this connection's session. Any other session's topics are not known here, and a
+// broker lets every connection go on with it: so no other connection may, or its answers would hold what the one that
+// has begun it does not know of. Nor may a request that the broker refuses be taken in.
+bool FetchGuard::GoOn(FetchRequest& request, State& state) {
+  if (session_ == nullptr) return false;
+  if (session_->ContinuesWith(request)) {
+    if (session_->Reserve(session_->MemoryWith(request))) {
+      session_->Apply(request);
+      state.session = session_;
+      return true;
+    }
+    NoteNotKept();
+  }
+  if (request.sessionId == session_->id()) session_ = nullptr;
+  return false;
 }
 
 void FetchGuard::NoteNotKept() {
@@ -162,46 +183,76 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   if (const std::string_view name = TooLongIn(*decoded); !name.empty()) co_return RequestVerdict::Close(TooLong(name));
   if (request.header.clientId.has_value()) client_->LearnName(*request.header.clientId);
-  if (decoded->IsFromReplica()) co_return RequestVerdict::Forward();
+  if (decoded->IsFromReplica()) co_return TakeReplicas(request, *decoded, output);
 
   const bool isLowered = LowerBounds(*decoded, version);
   auto state = std::make_unique<State>();
   auto taking = TakeIn(*decoded, upstream, output.arena.budget(), *state);
   const absl::StatusOr<bool> taken = co_await std::move(taking);
   if (!taken.ok()) co_return RequestVerdict::Close(std::string(taken.status().message()));
+  if (state->isRefused) {
+    state->isNeededAnyway = true;
+    co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
+  }
   const bool changed = isLowered || *taken;
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
   state->maxBytes = version >= kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
   state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
-  if (std::vector<kafka::TopicId> ids = state->session->IdsToLearn(*decoded); !ids.empty()) {
-    auto learning = lookup_.Learn(std::move(ids), upstream);
-    co_await std::move(learning);
-  }
+  io::Turn turn(loop_);
+  auto judging = state->session->Judge(*decoded, lookup_, upstream, turn);
+  co_await std::move(judging);
   const bool namesSession = decoded->sessionEpoch == kNewSession;
   const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
-  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers || state->isRefused;
+  state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers;
   if (changed) co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
+}
+
+// A replica's fetch is never opened, nor its answer looked at. But it must not bring topics into the session of a
+// reader: it goes on with a replica's session, and with one that this connection has begun.
+RequestVerdict FetchGuard::TakeReplicas(const proxy::RequestFrame& request, FetchRequest& decoded,
+                                        proxy::FrameOutput& output) {
+  if (decoded.sessionEpoch <= kNewSession) replicaSession_ = 0;
+  const bool goesOn = replicaSession_ != 0 && decoded.sessionId == replicaSession_;
+  if (decoded.sessionEpoch < kNewSession || (decoded.sessionEpoch > kNewSession && goesOn)) {
+    return RequestVerdict::Forward();
+  }
+  auto state = std::make_unique<State>();
+  state->isNeededAnyway = true;
+  state->isRefused = decoded.sessionEpoch > kNewSession;
+  state->isReplicas = !state->isRefused;
+  bool changed = state->isRefused;
+  if (state->isRefused) {
+    EndSession(decoded);
+  } else {
+    changed = LowerBounds(decoded, request.header.version);
+  }
+  if (changed) return RewriteRequest(request, decoded, output).WantResponse(std::move(state));
+  return RequestVerdict::Forward().WantResponse(std::move(state));
 }
 
 io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
   Decoded<FetchResponse> decoded(response.body, response.version, output.arena.budget());
   if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  const auto& ours = static_cast<const State&>(*state);
+  if (ours.isReplicas) {
+    replicaSession_ = decoded->sessionId;
+    co_return ResponseVerdict::Forward();
+  }
   auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
   const bool leftOut = co_await std::move(learning);
 
-  const auto& ours = static_cast<const State&>(*state);
   if (ours.isRefused) {
     if (decoded->errorCode == ErrorCode::kNone) decoded->errorCode = ErrorCode::kFetchSessionIdNotFound;
     decoded->sessionId = 0;
     decoded->responses.clear();
     co_return RewriteResponse(response, *decoded, output);
   }
-  ours.session->SetId(decoded->sessionId);
-  // The broker has no session, or has it no more: no request will go on with it.
-  const bool hasSession = decoded->sessionId != 0 && decoded->errorCode == ErrorCode::kNone;
-  if (!hasSession && session_ == ours.session) session_ = nullptr;
+  if (ours.isFirst) ours.session->SetId(decoded->sessionId);
+  // The broker has no session, has it no more, or has not taken a request of it: no other goes on with it.
+  const bool hasSession = decoded->sessionId != 0 && decoded->sessionId == ours.session->id();
+  if (session_ == ours.session && (!hasSession || decoded->errorCode != ErrorCode::kNone)) session_ = nullptr;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   Progress progress(output.arena.budget());
   progress.changed = leftOut;

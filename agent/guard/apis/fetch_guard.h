@@ -84,6 +84,9 @@ class FetchGuard : public proxy::Interceptor {
 
   io::Task<absl::StatusOr<bool>> TakeIn(kafka::FetchRequest& request, proxy::Upstream& upstream,
                                         proxy::MemoryBudget& budget, State& state);
+  bool GoOn(kafka::FetchRequest& request, State& state);
+  proxy::RequestVerdict TakeReplicas(const proxy::RequestFrame& request, kafka::FetchRequest& decoded,
+                                     proxy::FrameOutput& output);
   void NoteNotKept();
   bool LowerBounds(kafka::FetchRequest& request, int16_t version) const;
   io::Task<void> CheckTopic(kafka::FetchResponse::Topic& topic, const State& state, const policy::Policy& policies,
@@ -102,6 +105,7 @@ class FetchGuard : public proxy::Interceptor {
   RecordsOpener opener_;
   TopicLookup lookup_;
   std::shared_ptr<FetchSession> session_;
+  int32_t replicaSession_ = 0;  // the broker's name for the session of a replica on this connection
   bool saidNotKept_ = false;
   DenialLog denials_;
   // Partitions (hashes of them) whose records did not fit into a response at all, in the order in which that happened.

@@ -60,10 +60,11 @@ class FetchPositions {
 
   // About how many bytes of memory it takes, tables that are half empty included.
   size_t memory() const { return memory_; }
-  // And how many more it takes, at most, to take a request in.
-  size_t MemoryFor(const kafka::FetchRequest& request) const {
+  // And how many more it takes, at most, to take a request in. Not counted further where that is more than `most`.
+  size_t MemoryFor(const kafka::FetchRequest& request, size_t most) const {
     size_t bytes = 0;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
+      if (bytes > most) break;
       const auto known = topics_.find(KeyOf(topic.topic, topic.topicId));
       if (known == topics_.end()) {
         bytes += kTopicBytes + topic.topic.size() + topic.partitions.size() * kAskedBytes;

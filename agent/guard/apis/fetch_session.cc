@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,20 +13,15 @@ namespace {
 
 // What each may have without being charged: some hundred partitions.
 constexpr size_t kFreeBytes = 16 << 10;
-// More than the partitions of any broker: of a request or a session that names more nothing is remembered.
-constexpr size_t kMostBytes = 8 << 20;
 // All topics are looked at again after so long.
 constexpr std::chrono::seconds kLookAgain{1};
 
 }  // namespace
 
 FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget,
-                           const proxy::ConnectionInfo& connection, const kafka::FetchRequest& first)
-    : shared_(shared), budget_(budget), connection_(connection) {
-  // Epochs -1 (no session) and 0 (a new one) name every partition; later epochs only what changed.
-  isForeign_ = first.sessionEpoch > 0 || positions_.MemoryFor(first) > kMostBytes;
-  if (first.sessionEpoch > 0) id_ = first.sessionId;
-  if (first.sessionEpoch < 0) kept_ = Kept::kUntilAnswered;
+                           const proxy::ConnectionInfo& connection, int32_t epoch, size_t bytes)
+    : shared_(shared), budget_(budget), connection_(connection), isTooLarge_(bytes > kMostBytes) {
+  if (epoch < 0) kept_ = Kept::kUntilAnswered;
 }
 
 bool FetchSession::Charge(size_t bytes) {
@@ -38,16 +32,18 @@ bool FetchSession::Charge(size_t bytes) {
   return true;
 }
 
-bool FetchSession::Apply(const kafka::FetchRequest& request) {
-  constexpr int32_t kLastEpoch = std::numeric_limits<int32_t>::max();
-  nextEpoch_ = request.sessionEpoch == kLastEpoch ? 1 : request.sessionEpoch + 1;
-  if (isForeign_) return true;
-  const size_t needed = positions_.memory() + positions_.MemoryFor(request);
-  if (needed > kMostBytes || !Charge(needed)) return false;
+size_t FetchSession::MemoryWith(const kafka::FetchRequest& request) const {
+  return isTooLarge_ ? 0 : positions_.memory() + positions_.MemoryFor(request, kMostBytes);
+}
+
+bool FetchSession::Reserve(size_t bytes) { return isTooLarge_ || (bytes <= kMostBytes && Charge(bytes)); }
+
+void FetchSession::Apply(const kafka::FetchRequest& request) {
+  nextEpoch_ = int64_t{request.sessionEpoch} + 1;
+  if (isTooLarge_) return;
   std::vector<TopicKey> added = positions_.Apply(request);
   added_.insert(added_.end(), std::make_move_iterator(added.begin()), std::make_move_iterator(added.end()));
   Charge(positions_.memory());
-  return true;
 }
 
 // An id without a name may turn out to be a protected topic's, and others are forgotten: so all are looked at again.
@@ -57,43 +53,57 @@ bool FetchSession::AreAllDue() const {
          ((hasUnknown_ || !added_.empty()) && Clock::now() - judgedAll_ >= kLookAgain);
 }
 
-std::vector<kafka::TopicId> FetchSession::IdsToLearn(const kafka::FetchRequest& request) const {
-  std::vector<kafka::TopicId> ids;
-  if (isForeign_) {
-    for (const kafka::FetchRequest::Topic& topic : request.topics) ids.push_back(topic.topicId);
-  } else if (AreAllDue()) {
-    ids.reserve(positions_.topics().size());
-    for (const auto& [key, partitions] : positions_.topics()) ids.push_back(key.id);
-  } else {
-    for (const TopicKey& key : added_) ids.push_back(key.id);
-  }
-  return ids;
-}
-
-bool FetchSession::NeedsGuard() {
-  if (isForeign_) return true;
+io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLookup& lookup, proxy::Upstream& upstream,
+                                   io::Turn& turn) {
   const bool areAllDue = AreAllDue();
-  if (!areAllDue && added_.empty()) return needsGuard_;
+  if (!isTooLarge_ && !areAllDue && added_.empty()) co_return;
   const uint64_t generation = shared_.policies.generation();
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  if (areAllDue) {
-    policyGeneration_ = generation;
-    judgedAll_ = Clock::now();
-    needsGuard_ = false;
-    hasUnknown_ = false;
-    for (const auto& [key, partitions] : positions_.topics()) Judge(key, *policies);
+  Judgement judgement;
+  if (isTooLarge_) {
+    judgement.needsGuard = true;
+    for (const kafka::FetchRequest::Topic& topic : request.topics) {
+      co_await turn.Pause();
+      Look(FetchPositions::KeyOf(topic.topic, topic.topicId), *policies, judgement);
+    }
+  } else if (areAllDue) {
+    for (const auto& [key, partitions] : positions_.topics()) {
+      co_await turn.Pause();
+      Look(key, *policies, judgement);
+    }
   } else {
-    for (const TopicKey& key : added_) Judge(key, *policies);
+    judgement.needsGuard = needsGuard_;
+    judgement.hasUnknown = hasUnknown_;
+    for (const TopicKey& key : added_) {
+      co_await turn.Pause();
+      Look(key, *policies, judgement);
+    }
   }
+  if (areAllDue) judgedAll_ = Clock::now();
   added_.clear();
-  return needsGuard_;
+  if (!judgement.unnamed.empty()) {
+    auto learning = lookup.Learn(judgement.unnamed, upstream);
+    co_await std::move(learning);
+    for (const kafka::TopicId& id : std::exchange(judgement.unnamed, {})) {
+      TopicKey key;
+      key.id = id;
+      Look(key, *policies, judgement);
+    }
+  }
+  hasUnknown_ = judgement.hasUnknown || !judgement.unnamed.empty();
+  needsGuard_ = judgement.needsGuard || hasUnknown_;
+  if (areAllDue) policyGeneration_ = generation;
 }
 
-void FetchSession::Judge(const TopicKey& topic, const policy::Policy& policies) {
-  const std::optional<std::string> name =
-      topic.id.IsZero() ? topic.name : shared_.topicNames.Find(topic.id, connection_);
-  if (!name.has_value()) hasUnknown_ = true;
-  if (!name.has_value() || policies.Find(*name) != nullptr) needsGuard_ = true;
+void FetchSession::Look(const TopicKey& topic, const policy::Policy& policies, Judgement& judgement) const {
+  std::optional<std::string> name = topic.id.IsZero() ? topic.name : shared_.topicNames.Find(topic.id, connection_);
+  if (name.has_value()) {
+    judgement.needsGuard = judgement.needsGuard || policies.Find(*name) != nullptr;
+  } else if (judgement.unnamed.size() < TopicLookup::kMostUseful) {
+    judgement.unnamed.push_back(topic.id);
+  } else {
+    judgement.hasUnknown = true;
+  }
 }
 
 }  // namespace kveil::guard

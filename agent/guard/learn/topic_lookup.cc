@@ -9,11 +9,7 @@ namespace {
 
 // Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
 constexpr int16_t kMetadataByIdVersion = 12;
-// One metadata request asks for no more topics than this; the next fetch asks for the rest.
-constexpr size_t kMostAskedAtOnce = 1000;
-// Ids that are not asked for again for so long, about 2 KiB: every connection may have as many.
-constexpr size_t kMostUnknown = 100;
-constexpr std::chrono::seconds kAskAgain{1};
+constexpr std::chrono::seconds kAskAgain{1};  // for what the broker did not know
 
 }  // namespace
 

@@ -18,6 +18,13 @@ class TopicLookup {
  public:
   TopicLookup(TopicNames& names, const proxy::ConnectionInfo& connection) : names_(names), connection_(connection) {}
 
+  // One metadata request asks for no more topics than this; the next fetch asks for the rest.
+  static constexpr size_t kMostAskedAtOnce = 1000;
+  // Ids that are not asked for again for so long, about 2 KiB: every connection may have as many.
+  static constexpr size_t kMostUnknown = 100;
+  // Of more than so many different ids, some are not looked at.
+  static constexpr size_t kMostUseful = kMostAskedAtOnce + kMostUnknown;
+
   // Learns what the broker can tell of `ids`, ahead of the request that is being handled. Ids that the broker does not
   // know are asked for again about once a second, or with each request what there is of them beyond a bound.
   io::Task<void> Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream);

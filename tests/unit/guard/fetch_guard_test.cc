@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <thread>
+
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {
@@ -96,6 +99,26 @@ class FetchGuardTest : public InterceptorTest {
     ASSERT_TRUE(answer.rewritten());
     const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
     EXPECT_EQ(response.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  }
+  static FetchRequest Continued(int32_t epoch, int32_t session = 77) {
+    FetchRequest request = RequestFor({});
+    request.sessionId = session;
+    request.sessionEpoch = epoch;
+    return request;
+  }
+  // The broker hears of the request only that its session is over, and the client that there is none.
+  void ExpectEnded(FetchGuard& guard, const FetchRequest& request) {
+    const RequestResult asked = Request(guard, 12, request);
+    ASSERT_TRUE(asked.rewritten());
+    ASSERT_TRUE(asked.wantsResponse());
+    const auto forwarded = WrittenRequest<FetchRequest>(asked.written, 12);
+    EXPECT_EQ(forwarded.sessionId, request.sessionId);
+    EXPECT_EQ(forwarded.sessionEpoch, -1);
+    EXPECT_TRUE(forwarded.topics.empty());
+    EXPECT_TRUE(forwarded.forgottenTopicsData.empty());
+    const ResponseResult answer = Response(guard, 12, FetchResponse(), asked.verdict.state.get());
+    ASSERT_TRUE(answer.rewritten());
+    EXPECT_EQ(WrittenResponse<FetchResponse>(answer.written, 12).errorCode, ErrorCode::kFetchSessionIdNotFound);
   }
   // Sends the first request of a session and has the broker name it 77.
   void BeginSession(const FetchRequest& full, int16_t version = 12) {
@@ -291,17 +314,81 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
   EXPECT_FALSE(Request(*guard_, 12, incremental).wantsResponse()) << "a new session still has the old one's topics";
 }
 
-TEST_F(FetchGuardTest, looksAtEveryAnswerOfASessionThatWasBegunOnAnotherConnection) {
-  FetchRequest incremental = RequestFor({});
-  incremental.sessionId = 78;
-  incremental.sessionEpoch = 5;
-  EXPECT_TRUE(Request(*guard_, 12, incremental).wantsResponse()) << "no session is known here";
+// A broker lets every connection go on with every session: its topics would be known to none.
+TEST_F(FetchGuardTest, endsASessionThatWasBegunOnAnotherConnection) {
+  ExpectEnded(*guard_, Continued(5, 78));
   FetchRequest full = RequestFor({Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
-  RequestResult asked = Request(*guard_, 12, incremental);
-  ASSERT_TRUE(asked.wantsResponse()) << "session 77 is known here, this is another";
-  ExpectDenied(asked, "private", SealedFor("private", {Record("k", "v")}));
+  ExpectEnded(*guard_, Continued(5, 78));
+  EXPECT_TRUE(Request(*guard_, 12, Continued(1)).forwarded()) << "this connection's own goes on";
+  // As of another connection of the workload, which may not put topics into it.
+  FetchGuard second(*shared_, *scratch_, *loop_, connection_, client_);
+  FetchRequest adds = Continued(2);
+  adds.topics.push_back(Asked("private"));
+  ExpectEnded(second, adds);
+}
+
+TEST_F(FetchGuardTest, endsASessionOfWhichTheBrokerHasRefusedARequest) {
+  for (const ErrorCode error : {ErrorCode::kInvalidFetchSessionEpoch, ErrorCode::kFetchSessionIdNotFound}) {
+    FetchRequest full = RequestFor({Asked("private"), Asked("free")});
+    full.sessionEpoch = 0;
+    BeginSession(full);
+    FetchRequest forget = Continued(1);
+    forget.forgottenTopicsData.emplace_back().topic = "private";
+    forget.forgottenTopicsData[0].partitions = {0};
+    RequestResult asked = Request(*guard_, 12, forget);
+    ASSERT_TRUE(asked.wantsResponse());
+    FetchResponse refused = ResponseOf({});
+    refused.errorCode = error;
+    EXPECT_TRUE(Response(*guard_, 12, refused, asked.verdict.state.get()).forwarded());
+    ExpectEnded(*guard_, Continued(2));
+  }
+}
+
+TEST_F(FetchGuardTest, goesOnWithNoSessionThatHasNoNameYet) {
+  FetchRequest full = RequestFor({Asked("free")});
+  full.sessionEpoch = 0;
+  RequestResult begun = Request(*guard_, 12, full);
+  ExpectEnded(*guard_, Continued(1, 0));
+  EXPECT_TRUE(Response(*guard_, 12, ResponseOf({}), begun.verdict.state.get()).forwarded());
+}
+
+// Otherwise a session that lost step with the broker's could be brought back to where it was.
+TEST_F(FetchGuardTest, aSessionEndsBeforeItsEpochsBeginAnew) {
+  FetchSession session(*shared_, budget_, connection_, 0, 0);
+  session.SetId(77);
+  EXPECT_TRUE(session.ContinuesWith(Continued(1)));
+  session.Apply(Continued(std::numeric_limits<int32_t>::max() - 1));
+  EXPECT_TRUE(session.ContinuesWith(Continued(std::numeric_limits<int32_t>::max())));
+  session.Apply(Continued(std::numeric_limits<int32_t>::max()));
+  EXPECT_FALSE(session.ContinuesWith(Continued(1)));
+  EXPECT_FALSE(session.ContinuesWith(Continued(std::numeric_limits<int32_t>::min())));
+}
+
+// What says that it is a replica's is not looked at: it may not put topics into a reader's session.
+TEST_F(FetchGuardTest, goesOnWithNoReadersSessionForAReplica) {
+  const auto asReplica = [](FetchRequest request) {
+    request.replicaId = 2;
+    return request;
+  };
+  FetchRequest full = RequestFor({Asked("clicks")});
+  full.sessionEpoch = 0;
+  BeginSession(full);
+  FetchRequest adds = Continued(1);
+  adds.topics.push_back(Asked("private"));
+  ExpectEnded(*guard_, asReplica(adds));
+  full.maxBytes = std::numeric_limits<int32_t>::max();
+  RequestResult begun = Request(*guard_, 12, asReplica(full));
+  ASSERT_TRUE(begun.rewritten()) << "lowered, as the agent holds its answer";
+  ASSERT_TRUE(begun.wantsResponse()) << "the answer has the session's id";
+  const FetchResponse sealed = ResponseOf({Answered("clicks", {Records(SealedClicks({"anna"}))})});
+  EXPECT_TRUE(Response(*guard_, 12, sealed, begun.verdict.state.get()).forwarded());
+  const RequestResult next = Request(*guard_, 12, asReplica(adds));
+  EXPECT_TRUE(next.forwarded());
+  EXPECT_FALSE(next.wantsResponse());
+  ExpectEnded(*guard_, asReplica(Continued(1, 78)));
+  ExpectEnded(*guard_, Continued(2));
 }
 
 TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
@@ -336,25 +423,32 @@ TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
   ExpectDenied(first, "private", ProducedBatch({Record("k", "clear")}));
 }
 
-// The broker refuses the request, and keeps the session as it was.
-TEST_F(FetchGuardTest, guardsASessionOfWhichARequestOutOfTurnForgetsATopic) {
+// The broker would refuse the request, and keep the session as it was.
+TEST_F(FetchGuardTest, endsASessionOfWhichARequestOutOfTurnForgetsATopic) {
   FetchRequest full = RequestFor({Asked("private"), Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
-  FetchRequest outOfTurn = RequestFor({Asked("alsoFree")});
-  outOfTurn.sessionId = 77;
-  outOfTurn.sessionEpoch = 5;
+  FetchRequest outOfTurn = Continued(5);
+  outOfTurn.topics.push_back(Asked("alsoFree"));
   outOfTurn.forgottenTopicsData.emplace_back().topic = "private";
   outOfTurn.forgottenTopicsData[0].partitions = {0};
-  EXPECT_TRUE(Request(*guard_, 12, outOfTurn).wantsResponse());
-  FetchRequest incremental = RequestFor({});
-  incremental.sessionId = 77;
-  for (int32_t epoch = 1; epoch <= 2; ++epoch) {
-    incremental.sessionEpoch = epoch;
-    const RequestResult asked = Request(*guard_, 12, incremental);
-    ASSERT_TRUE(asked.wantsResponse());
-    ExpectDenied(asked, "private", ProducedBatch({Record("k", "clear")}));
-  }
+  ExpectEnded(*guard_, outOfTurn);
+  for (const int32_t epoch : {1, 2, 6}) ExpectEnded(*guard_, Continued(epoch));
+}
+
+// The fetch waits at the broker for longer than that.
+TEST_F(FetchGuardTest, asksAgainForANameAboutOnceASecond) {
+  upstream_.answer = NamesAnswer({});
+  FetchRequest full = RequestFor({AskedById(Id(1))});
+  full.sessionEpoch = 0;
+  BeginSession(full, 13);
+  RequestResult waiting = Request(*guard_, 13, Continued(1));
+  EXPECT_EQ(upstream_.asked.size(), 1u);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1050));
+  EXPECT_TRUE(waiting.wantsResponse());
+  upstream_.answer = NamesAnswer({{Id(1), "free"}});
+  EXPECT_FALSE(Request(*guard_, 13, Continued(2)).wantsResponse());
+  EXPECT_EQ(upstream_.asked.size(), 2u);
 }
 
 TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {

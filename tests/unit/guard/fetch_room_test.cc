@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <future>
 #include <thread>
 
 #include "guard/apis/fetch_guard.h"
@@ -232,6 +233,44 @@ TEST_F(FetchRoomTest, ofFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWait
   first = Request(*guard_, kVersion, request);
   upstream_.isApplicationGone = true;
   EXPECT_TRUE(Request(*second, kVersion, request).closed());
+}
+
+// It looks for room again and again, but not at all that it is to hold.
+TEST_F(FetchRoomTest, aFetchThatWaitsForRoomDoesNothingMeanwhile) {
+  TakeAllRoom();
+  shared_->limits.roomTimeout = std::chrono::hours(1);
+  const RequestResult first = Request(*guard_, kVersion, Asking(-1, kMany));
+  FetchRequest request = Asking(-1, 0);
+  std::vector<std::string> names;
+  for (int i = 0; i < 20'000; ++i) names.push_back(StrCat("a-topic-of-many-", i));
+  for (const std::string& name : names) request.topics.emplace_back().topic = name;
+  const std::unique_ptr<FetchGuard> second = GuardOf(connection_);
+  const auto memory = [&] {
+    std::promise<size_t> used;
+    loop_->Post([&] { used.set_value(budget_.used()); });
+    return used.get_future().get();
+  };
+  const size_t before = memory();
+  std::thread waiting([&] { EXPECT_TRUE(Request(*second, kVersion, request).closed()); });
+  const auto workOfLoop = [&] {
+    std::promise<std::chrono::nanoseconds> used;
+    loop_->Post([&] {
+      timespec time{};
+      ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+      used.set_value(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+    });
+    return used.get_future().get();
+  };
+  while (memory() == before) ::usleep(1000);  // until the request is read
+  std::chrono::nanoseconds least = std::chrono::hours(1);
+  for (int window = 0; window < 20 && least > std::chrono::milliseconds(2); ++window) {
+    const auto start = workOfLoop();
+    ::usleep(200'000);
+    least = std::min(least, workOfLoop() - start);
+  }
+  EXPECT_LT(least, std::chrono::milliseconds(2));
+  loop_->Post([&] { upstream_.isApplicationGone = true; });
+  waiting.join();
 }
 
 TEST_F(FetchRoomTest, ofMorePartitionsThanAnyBrokerHasNothingIsRemembered) {

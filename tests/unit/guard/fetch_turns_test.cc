@@ -58,6 +58,36 @@ class FetchTurnsTest : public InterceptorTest {
   const ByteBuffer records_ = Padded(ProducedBatch({Record("k", "v")}));
 };
 
+// Once a second at most, but of many topics and by many patterns.
+TEST_F(FetchTurnsTest, betweenTheTopicsThatASessionHas) {
+  std::string patterns = R"({"name": "open", "read": []})";
+  for (int i = 0; i < 20; ++i) patterns += StrCat(R"(, {"pattern": "p)", i, R"([a-z]*(x|y)+z[0-9]*q", "read": []})");
+  UseTopics(patterns);
+  std::vector<std::string> names;
+  for (int i = 0; i < 20'000; ++i) names.push_back(StrCat("a-topic-that-nobody-protects-", i));
+  FetchRequest request;
+  for (const std::string& name : names) request.topics.emplace_back().topic = name;
+  const size_t bytes = FetchPositions().MemoryFor(request, FetchSession::kMostBytes);
+  FetchSession session(*shared_, budget_, connection_, -1, bytes);
+  ASSERT_TRUE(session.Reserve(bytes));
+  session.Apply(request);
+  TopicLookup lookup(shared_->topicNames, connection_);
+  const auto judge = [&]() -> io::Task<bool> {
+    bool hadTurn = false;
+    loop_->Post([&hadTurn] { hadTurn = true; });
+    io::Turn turn(*loop_);
+    auto judging = session.Judge(request, lookup, upstream_, turn);
+    co_await std::move(judging);
+    const bool wasBetween = hadTurn;
+    co_await loop_->Sleep(std::chrono::milliseconds(10));
+    co_return wasBetween&& hadTurn;
+  };
+  EXPECT_TRUE(Await(judge()));
+  EXPECT_FALSE(session.NeedsGuard());
+  UseTopics(patterns);
+  EXPECT_TRUE(session.NeedsGuard()) << "until all are looked at again, with the next request";
+}
+
 TEST_F(FetchTurnsTest, betweenTopics) {
   constexpr size_t kTopics = 50'000;
   FetchResponse response;
