@@ -96,8 +96,8 @@ static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct
 		bpf_sk_storage_delete(&redirected, mptcp);
 }
 
-// Makes the agent serve the namespace.
-static __always_inline void report(struct bpf_sock_addr *ctx, const struct caller *caller,
+// Makes the agent serve the namespace. Returns whether it hears of it.
+static __always_inline bool report(struct bpf_sock_addr *ctx, const struct caller *caller,
 				   const struct kveil_endpoint *destination, __u32 reason)
 {
 	struct kveil_event *event = 0;
@@ -105,7 +105,7 @@ static __always_inline void report(struct bpf_sock_addr *ctx, const struct calle
 	if (may_report(caller->cgroup, caller->share))
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
-		return;
+		return false;
 	event->netns_cookie = bpf_get_netns_cookie(ctx);
 	event->cgroup_id = caller->cgroup;
 	event->share_cgroup = caller->share_cgroup;
@@ -115,7 +115,9 @@ static __always_inline void report(struct bpf_sock_addr *ctx, const struct calle
 	event->family = destination->family;
 	__builtin_memcpy(&event->destination, destination, sizeof(*destination));
 	event->share = caller->share;
+	note_reported(caller->share, event->netns_cookie);
 	bpf_ringbuf_submit(event, 0);
+	return true;
 }
 
 // As if the port were closed: every client tries again after that.
@@ -190,19 +192,22 @@ static __always_inline bool may_hold(struct bpf_sock *sk, __u64 cookie)
 	return hold_time && !was_served(cookie) && !agent_is_gone() && !mptcp_socket_of(sk) && !is_bound_elsewhere(sk);
 }
 
-// Lets the connect go on to where the agent is about to listen; sockops holds its SYN until then.
-static __always_inline bool hold(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
-				 const struct kveil_endpoint *destination)
+// Lets the connect go on to where the agent is about to listen; sockops holds its SYN until then. 0 or enum
+// kveil_refusal.
+static __always_inline int hold(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
+				const struct kveil_endpoint *destination)
 {
 	struct kveil_held *state = bpf_sk_storage_get(&held, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!state)
-		return false;
+		return KVEIL_NO_MEMORY;
+	// Nobody would serve the namespace.
+	if (!report(ctx, caller, destination, KVEIL_HELD) && !was_reported(caller->share, bpf_get_netns_cookie(ctx)))
+		return KVEIL_NO_LISTENER;
 	state->deadline = bpf_ktime_get_ns() + hold_time;
 	state->ending = 0;
 	__sync_fetch_and_add(&hold_counts.held, 1);
-	report(ctx, caller, destination, KVEIL_HELD);
-	return true;
+	return 0;
 }
 
 // The port on loopback that the connect is to be sent to, or 0; then *verdict says what becomes of it.
@@ -251,8 +256,8 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	}
 	if (!refusal || holding)
 		refusal = remember(ctx, &caller, sk, destination, target);
-	if (!refusal && holding && !hold(ctx, &caller, sk, destination))
-		refusal = KVEIL_NO_MEMORY;
+	if (!refusal && holding)
+		refusal = hold(ctx, &caller, sk, destination);
 	if (refusal) {
 		forget_redirection(ctx, sk);
 		*verdict = refuse(ctx, &caller, destination, refusal);

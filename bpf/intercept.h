@@ -109,10 +109,10 @@ struct kveil_waiting {
 
 /* What a workload holds of the shared tables. */
 struct kveil_share {
-	__s32 waiting; /* its entries in interim: the versions of both maps change together */
-	__u32 second;  /* of CLOCK_MONOTONIC, in which... */
-	__u32 events;  /* ...it caused that many events, or would have */
-	__u32 padding;
+	__s32 waiting;	/* its entries in interim: the versions of both maps change together */
+	__u32 second;	/* of CLOCK_MONOTONIC, in which... */
+	__u32 events;	/* ...it caused that many events, or would have */
+	__u32 reported; /* ...the last of them was from this namespace: its cookie's low half, 0: none yet */
 };
 
 /* Names a connection between its SYN and its accepted socket. */

@@ -143,8 +143,26 @@ static __always_inline bool may_report(__u64 cgroup_id, __u16 slot)
 	if (share->second != second) {
 		share->second = second;
 		share->events = 0;
+		share->reported = 0;
 	}
 	return __sync_fetch_and_add(&share->events, 1) < KVEIL_MAX_EVENTS;
+}
+
+// What is connected to from one namespace at the same time needs to be told once.
+static __always_inline void note_reported(__u16 slot, __u64 netns_cookie)
+{
+	struct kveil_share *share = share_at(slot);
+
+	if (share)
+		share->reported = netns_cookie;
+}
+
+// Asked after may_report.
+static __always_inline bool was_reported(__u16 slot, __u64 netns_cookie)
+{
+	const struct kveil_share *share = share_at(slot);
+
+	return share && share->reported == (__u32)netns_cookie;
 }
 
 // Takes the entry out and gives its place back to the workload.

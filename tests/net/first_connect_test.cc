@@ -62,7 +62,7 @@ TEST_F(FirstConnectTest, ManyAtOnceInOneNamespaceAllSucceed) {
   agent = std::make_unique<TestAgent>(config, kPatient);
   const std::string outcome = pod.Run([this]() -> std::string {
     std::vector<UniqueFd> sockets;
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 150; ++i) {  // more than the agent is told of
       sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
       if (::connect(sockets.back().get(), broker4.get(), broker4.size()) != 0 && errno != EINPROGRESS) {
         return ErrnoName(errno);
@@ -77,6 +77,30 @@ TEST_F(FirstConnectTest, ManyAtOnceInOneNamespaceAllSucceed) {
     return outcomes.size() == 1 ? *outcomes.begin() : "several outcomes";
   });
   EXPECT_EQ(outcome, "echoed");
+}
+
+// More namespaces at once than the agent is told of.
+TEST_F(FirstConnectTest, ConnectFromANamespaceThatTheAgentDoesNotHearOfIsRefused) {
+  constexpr int kNamespaces = 110, kEvents = 100;
+  const std::unique_ptr<Redirect> redirect = StartRedirect(std::chrono::seconds(60));
+  const std::string outcome = RunWorkload(pod.cgroup, nullptr, [this]() -> std::string {
+    std::vector<UniqueFd> sockets;
+    for (int i = 0; i < kNamespaces; ++i) {
+      Require(::unshare(CLONE_NEWNET) == 0, "a network namespace");
+      sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    }
+    const auto sinceSecond = [] {
+      return std::chrono::steady_clock::now().time_since_epoch() % std::chrono::seconds(1);
+    };
+    while (sinceSecond() > std::chrono::milliseconds(200)) ::usleep(10'000);  // it is a second's events that count
+    int refused = 0;
+    for (const UniqueFd& fd : sockets) {
+      refused += ::connect(fd.get(), broker4.get(), broker4.size()) != 0 && errno == ECONNREFUSED ? 1 : 0;
+    }
+    return StrCat(refused, " are refused");
+  });
+  EXPECT_EQ(outcome, StrCat(kNamespaces - kEvents, " are refused"));
+  EXPECT_TRUE(IsHeld(*redirect, kEvents));
 }
 
 // One-shot producers of a node: each in a namespace that nobody has seen, none of them tries again.

@@ -139,7 +139,7 @@ TEST_F(SharesTest, CountsThatAKilledAgentLeftWrongAreRightAfterTheNextStart) {
   agent.reset();
   const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v3_shares").c_str()));
   for (const uint32_t slot : {uint32_t{7}, uint32_t{KVEIL_SHARES + 7}}) {
-    const kveil_share share = {.waiting = KVEIL_MAX_WAITING, .second = 0, .events = 0, .padding = 0};
+    const kveil_share share = {.waiting = KVEIL_MAX_WAITING, .second = 0, .events = 0, .reported = 0};
     ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
   }
   StartAgent();
@@ -154,7 +154,7 @@ TEST_F(SharesTest, ProbesArriveThoughEverySlotIsUsedUp) {
       static_cast<uint32_t>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::seconds(1));
   for (uint32_t slot = 0; slot < KVEIL_SHARES + KVEIL_TOP_SHARES; ++slot) {
     const kveil_share share = {
-        .waiting = KVEIL_MAX_TOP_WAITING, .second = second, .events = KVEIL_MAX_EVENTS, .padding = 0};
+        .waiting = KVEIL_MAX_TOP_WAITING, .second = second, .events = KVEIL_MAX_EVENTS, .reported = 0};
     ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
   }
   EXPECT_EQ(DialInPod(broker4), "ECONNREFUSED");
