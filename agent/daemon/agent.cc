@@ -343,7 +343,7 @@ void Agent::Drain() {
 }
 
 absl::StatusOr<std::string> Agent::StatusJson() {
-  RefreshHealth();  // what is answered is true now
+  RefreshHealth();  // what is answered is a second old at most, or as old as what it rests on: the last scan, say
   const std::shared_ptr<const policy::Policy> policies = policies_->Current();
   const observe::Metrics::Totals totals = metrics_.totals();
   const intercept::HeldConnects held = redirect_->heldConnects();

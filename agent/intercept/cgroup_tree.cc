@@ -93,10 +93,14 @@ absl::StatusOr<std::string> CgroupTree::PathOf(uint64_t cgroupId) const {
   handle->handle_type = kFileIdKernfs;
   std::memcpy(buffer + sizeof(file_handle), &cgroupId, sizeof(cgroupId));
   const UniqueFd fd(::open_by_handle_at(fd_.get(), handle, O_PATH | O_CLOEXEC));
-  if (!fd.valid()) return absl::NotFoundError(StrCat("cgroup ", cgroupId, ": ", std::strerror(errno)));
+  const auto failed = [cgroupId](int error) {
+    const std::string message = StrCat("cgroup ", cgroupId, ": ", std::strerror(error));
+    return error == ESTALE || error == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
+  };
+  if (!fd.valid()) return failed(errno);
   char target[PATH_MAX];
   const ssize_t length = ::readlink(StrCat("/proc/self/fd/", fd.get()).c_str(), target, sizeof(target));
-  if (length < 0) return absl::NotFoundError(StrCat("cgroup ", cgroupId, ": ", std::strerror(errno)));
+  if (length < 0) return failed(errno);
   absl::string_view path(target, static_cast<size_t>(length));
   struct stat info;
   if (absl::ConsumeSuffix(&path, " (deleted)") && ::fstat(fd.get(), &info) == 0 && info.st_nlink > 0) {
@@ -108,10 +112,12 @@ absl::StatusOr<std::string> CgroupTree::PathOf(uint64_t cgroupId) const {
   return PathFromRoot(ToStd(path));
 }
 
-bool CgroupTree::Contains(uint64_t cgroupId) const {
+absl::StatusOr<bool> CgroupTree::Contains(uint64_t cgroupId) const {
   if (cgroupId == id_) return true;
   const absl::StatusOr<std::string> path = PathOf(cgroupId);
-  return path.ok() && IsBelow(mountPoint_ + *path, path_);
+  if (path.ok()) return IsBelow(mountPoint_ + *path, path_);
+  if (absl::IsNotFound(path.status())) return false;
+  return path.status();
 }
 
 std::string CgroupTree::PathFromRoot(std::string_view directory) const {

@@ -35,8 +35,8 @@ class CgroupTree {
   // the mounted root is somewhere below, and workloads outside of it would not be seen. Empty otherwise.
   std::string NamespaceWarning() const;
 
-  // The path of a cgroup from the mount's root, "/a/b" or "/"; kNotFound when it is gone, or not below that root. Needs
-  // CAP_DAC_READ_SEARCH.
+  // The path of a cgroup from the mount's root, "/a/b" or "/"; kNotFound when it is gone, or not below that root;
+  // kUnavailable: that cannot be told (no descriptors). Needs CAP_DAC_READ_SEARCH.
   absl::StatusOr<std::string> PathOf(uint64_t cgroupId) const;
   // Whose share of what all workloads share such a path counts towards: the path of a cgroup (ShareOf below).
   std::string ShareOf(std::string_view cgroupPath) const;
@@ -44,8 +44,8 @@ class CgroupTree {
   // empty where that is gone, too.
   std::string ShareOf(uint64_t cgroupId, uint64_t above) const;
 
-  // Whether a cgroup is this one or below it. Needs CAP_DAC_READ_SEARCH.
-  bool Contains(uint64_t cgroupId) const;
+  // Whether a cgroup is this one or below it; kUnavailable: as above. Needs CAP_DAC_READ_SEARCH.
+  absl::StatusOr<bool> Contains(uint64_t cgroupId) const;
   // A directory of the mount as a path from the mount's root.
   std::string PathFromRoot(std::string_view directory) const;
 

@@ -109,11 +109,16 @@ absl::StatusOr<std::vector<inet_diag_msg>> List(int fd, uint8_t family,
 }  // namespace
 
 absl::StatusOr<size_t> ResetConnections(int diagSocketFd, const std::function<bool(const SocketAddress&)>& isTarget,
-                                        const std::function<bool(uint64_t cgroupId)>& isIntercepted) {
+                                        const std::function<absl::StatusOr<bool>(uint64_t cgroupId)>& isIntercepted) {
   absl::flat_hash_map<uint64_t, bool> known;
+  absl::Status unknown;
   const auto isOfWorkload = [&](uint64_t cgroupId) {
     const auto [found, isNew] = known.try_emplace(cgroupId);
-    if (isNew) found->second = isIntercepted(cgroupId);
+    if (isNew) {
+      const absl::StatusOr<bool> asked = isIntercepted(cgroupId);
+      unknown.Update(asked.status());
+      found->second = asked.ok() && *asked;
+    }
     return found->second;
   };
   size_t count = 0;
@@ -133,6 +138,7 @@ absl::StatusOr<size_t> ResetConnections(int diagSocketFd, const std::function<bo
       ++count;
     }
   }
+  if (!unknown.ok()) return unknown;
   return count;
 }
 

@@ -53,7 +53,7 @@ NamespaceTable::NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupT
       unknownSince_(kMostUnknown, kUnknownLifetime) {}
 
 absl::Status NamespaceTable::AddOwn() {
-  if (!Add(NamespaceFile(::getpid()), 0, 0, ""))
+  if (Add(NamespaceFile(::getpid()), 0, 0, "") != Found::kYes)
     return notOpened_.empty() ? absl::InternalError("no namespace of our own") : notOpened_.begin()->second;
   const Entry& own = entries_.begin()->second;
   return own.status.state == State::kServed ? absl::OkStatus() : own.status.problem;
@@ -70,23 +70,29 @@ absl::StatusOr<uint64_t> NamespaceTable::CookieOf(int namespaceFd) {
   return NamespaceCookie(socket->get());
 }
 
-bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share) {
+NamespaceTable::Found NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie,
+                                          const std::string& share) {
   absl::StatusOr<UniqueFd> fd = OpenNamespace(file);
-  if (absl::IsNotFound(fd.status())) return false;  // ended meanwhile
+  if (absl::IsNotFound(fd.status())) return Found::kNo;  // ended meanwhile
   const uint64_t owner = fd.ok() && pid != 0 ? NamespaceOwner(fd->get()) : kHostOwnsNamespace;
-  if (!HasRoom(owner, share)) return false;
+  if (!HasRoom(owner, share)) return Found::kNo;
+  std::optional<ServingTime::Piece> piece;  // the share's is the caller's
+  if (!isStarting_ && owner != kHostOwnsNamespace) {
+    if (!HasTurn(share, owner)) return Found::kLater;
+    piece.emplace(servingTime_, OwnerText(owner));
+  }
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
   if (!found.ok()) {
     const uint64_t inode = NamespaceInode(file);
     // The file of a process that is just being reaped is there and cannot be opened: EACCES.
     const bool hasEnded = inode == 0;
-    if (hasEnded || FindByInode(inode) != nullptr) return false;
+    if (hasEnded || FindByInode(inode) != nullptr) return Found::kNo;
     const std::lock_guard lock(mutex_);
     notOpened_[inode] = found.status();
-    return false;
+    return Found::kNo;
   }
-  if (cookie != 0 && *found != cookie) return false;
-  if (entries_.contains(*found)) return true;
+  if (cookie != 0 && *found != cookie) return Found::kNo;
+  if (entries_.contains(*found)) return Found::kYes;
 
   struct stat info;
   Entry entry;
@@ -108,7 +114,7 @@ bool NamespaceTable::Add(const std::string& file, pid_t pid, uint64_t cookie, co
   }
   if (pid != 0) Keep(*added, pid, file);
   TryToServe(*added);
-  return true;
+  return Found::kYes;
 }
 
 size_t NamespaceTable::CountOf(const std::string& share) const {
@@ -129,31 +135,40 @@ bool NamespaceTable::HasRoom(uint64_t owner, const std::string& share) {
   return false;
 }
 
-bool NamespaceTable::HasTurn(const std::string& share) {
+NamespaceTable::Clock::time_point NamespaceTable::TurnOf(const std::string& share, uint64_t owner,
+                                                         Clock::time_point now) {
+  const Clock::time_point turn = servingTime_.TurnOf(share, now);
+  return owner == kHostOwnsNamespace ? turn : std::max(turn, servingTime_.TurnOf(OwnerText(owner), now));
+}
+
+bool NamespaceTable::HasTurn(const std::string& share, uint64_t owner) {
   const Clock::time_point now = Clock::now();
-  if (servingTime_.HasTurn(share, now)) return true;
+  if (TurnOf(share, owner, now) <= now) return true;
+  const std::string who = servingTime_.HasTurn(share, now) ? OwnerText(owner) : StrCat("cgroup ", share);
   const std::lock_guard lock(mutex_);
-  waited_ = Latecomer{.share = share, .at = now};
+  waited_ = Latecomer{.who = who, .at = now};
   return false;
 }
 
 NamespaceTable::Clock::time_point NamespaceTable::DueAt(const Entry& entry) {
-  return std::max(entry.nextAttempt, servingTime_.TurnOf(entry.payer, Clock::now()));
+  return std::max(entry.nextAttempt, TurnOf(entry.payer, entry.PayingOwner(), Clock::now()));
 }
 
-bool NamespaceTable::IsDue(Entry& entry) { return Clock::now() >= entry.nextAttempt && HasTurn(entry.payer); }
+bool NamespaceTable::IsDue(Entry& entry) {
+  return Clock::now() >= entry.nextAttempt && HasTurn(entry.payer, entry.PayingOwner());
+}
 
 // Whoever connects there pays if nobody else can: one workload must not keep another waiting that lives there, too.
 void NamespaceTable::HaveItPaid(Entry& entry, const RefusedConnect& refused) {
   const Clock::time_point now = Clock::now();
   const Clock::time_point next = std::max(now, entry.nextAttempt);
-  if (!entry.payer.empty() && servingTime_.TurnOf(entry.payer, now) <= next) return;
+  if (!entry.payer.empty() && TurnOf(entry.payer, entry.PayingOwner(), now) <= next) return;
   entry.payer = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
 }
 
 void NamespaceTable::Serve(Entry& entry) {
   if (!IsDue(entry)) return;
-  const ServingTime::Piece piece(servingTime_, entry.payer);
+  const Piece piece(servingTime_, entry.payer, entry.PayingOwner());
   TryToServe(entry);
 }
 
@@ -176,7 +191,7 @@ void NamespaceTable::TryToServe(Entry& entry) {
 // A namespace may get its IPv6 later than its first connection.
 void NamespaceTable::ServeV6(Entry& entry) {
   if (!IsDue(entry)) return;
-  const ServingTime::Piece piece(servingTime_, entry.payer);
+  const Piece piece(servingTime_, entry.payer, entry.PayingOwner());
   absl::StatusOr<Listeners> listeners = MakeListenersIn(entry, Families::kOnlyV6);
   const absl::Status prepared = listeners.ok() ? Prepare(entry, *listeners) : listeners.status();
   SetProblem(entry, State::kServed, prepared);
@@ -355,29 +370,32 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
   unserved_ = {.process = refused.pid, .refusedAt = now};
 }
 
-bool NamespaceTable::AddByProcess(const RefusedConnect& refused) {
+NamespaceTable::Found NamespaceTable::AddByProcess(const RefusedConnect& refused) {
   const auto pid = static_cast<pid_t>(refused.pid);
   const std::string share = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
-  if (!HasTurn(share)) return false;
+  if (!HasTurn(share)) return Found::kLater;
   const ServingTime::Piece piece(servingTime_, share);
-  if (Add(NamespaceFile(pid), pid, refused.netnsCookie, share) || AddByThread(refused, share)) return true;
-  notFound_.Put(refused.netnsCookie, true, Clock::now());
-  NoteUnknown(refused);
-  return false;
+  Found found = Add(NamespaceFile(pid), pid, refused.netnsCookie, share);
+  if (found == Found::kNo) found = AddByThread(refused, share);
+  if (found == Found::kNo) {
+    notFound_.Put(refused.netnsCookie, true, Clock::now());
+    NoteUnknown(refused);
+  }
+  return found;
 }
 
-bool NamespaceTable::AddByThread(const RefusedConnect& refused, const std::string& share) {
+NamespaceTable::Found NamespaceTable::AddByThread(const RefusedConnect& refused, const std::string& share) {
   Clock::time_point& next = nextWalk_[refused.share];
-  if (Clock::now() < next || CountOf(share) >= kMostNamespacesOfOwner) return false;
+  if (Clock::now() < next || CountOf(share) >= kMostNamespacesOfOwner) return Found::kNo;
   const auto pid = static_cast<pid_t>(refused.pid);
   absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
   for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
     const uint64_t inode = NamespaceInode(file);
     if (!tried.insert(inode).second || FindByInode(inode) != nullptr) continue;
-    if (Add(file, pid, refused.netnsCookie, share)) return true;
+    if (const Found found = Add(file, pid, refused.netnsCookie, share); found != Found::kNo) return found;
   }
   next = Clock::now() + kRestAfterThreads;
-  return false;
+  return Found::kNo;
 }
 
 void NamespaceTable::OnRefused(const RefusedConnect& refused) {
@@ -385,7 +403,7 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   const bool isNew = !entries_.contains(refused.netnsCookie);
   const Clock::time_point now = Clock::now();
   if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
-  if (isNew && !AddByProcess(refused)) {
+  if (isNew && AddByProcess(refused) != Found::kYes) {
     scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
     return;
   }
@@ -399,7 +417,7 @@ void NamespaceTable::OnRefused(const RefusedConnect& refused) {
   HaveItPaid(entry, refused);
   if (entry.status.state == State::kFailed) Serve(entry);
   if (!entry.loopback.ok() && IsDue(entry)) {
-    const ServingTime::Piece piece(servingTime_, entry.payer);
+    const Piece piece(servingTime_, entry.payer, entry.PayingOwner());
     entry.nextAttempt = Clock::now() + kRetryAfter;
     NoteLoopback(entry);
   }
@@ -429,7 +447,7 @@ void NamespaceTable::OnReleased(uint64_t cookie) {
 }
 
 void NamespaceTable::Erase(uint64_t cookie) {
-  const ServingTime::Piece piece(servingTime_, entries_.at(cookie).payer);
+  const Piece piece(servingTime_, entries_.at(cookie).payer, entries_.at(cookie).PayingOwner());
   redirect_.ForgetNamespace(cookie);
   const std::lock_guard lock(mutex_);
   cookies_.erase(entries_.at(cookie).status.inode);

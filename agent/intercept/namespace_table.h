@@ -66,7 +66,7 @@ class NamespaceTable {
   absl::Status CrowdHealth() const;
   absl::Status Unserved() const;
   absl::Status NotReset() const;
-  absl::Status SeesAllProcesses() const;  // by the last scan: not OK where some are in a pid namespace that is not seen
+  absl::Status SeesAllProcesses() const;  // by the last scan
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -93,19 +93,30 @@ class NamespaceTable {
     Redirect::ListeningPorts hidden;  // for so long
     bool handedOut = false;           // the owner was given listeners
     std::string payer;                // the share that the time for it counts towards
+    // Who also pays: not where another workload does that lives there, too.
+    uint64_t PayingOwner() const { return payer == share ? owner : kHostOwnsNamespace; }
     Clock::time_point nextAttempt = {};
     std::chrono::milliseconds retryAfter = kRetryAfter;  // an attempt that has forked
     Clock::time_point heldUntil = {};                    // a connect waits for this namespace to be served
   };
 
+  // Charges both with what happens during its life.
+  struct Piece {
+    Piece(ServingTime& time, const std::string& share, uint64_t owner) : ofShare(time, share) {
+      if (owner != kHostOwnsNamespace) ofOwner.emplace(time, OwnerText(owner));
+    }
+    const ServingTime::Piece ofShare;
+    std::optional<ServingTime::Piece> ofOwner;
+  };
+
   Entry* FindByInode(uint64_t inode);
   void NoteUnknown(const RefusedConnect& refused);
   absl::StatusOr<uint64_t> CookieOf(int namespaceFd);
+  enum class Found { kNo, kYes, kLater };  // kLater: it is not the turn of whoever pays for it
   // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is; `share`: of the process.
-  // Returns whether it is known now.
-  bool Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
-  bool AddByProcess(const RefusedConnect& refused);
-  bool AddByThread(const RefusedConnect& refused, const std::string& share);
+  Found Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
+  Found AddByProcess(const RefusedConnect& refused);
+  Found AddByThread(const RefusedConnect& refused, const std::string& share);
   size_t CountOf(const std::string& share) const;
   bool HasRoom(uint64_t owner, const std::string& share);
   bool Compare(Clock::time_point end);
@@ -116,7 +127,9 @@ class NamespaceTable {
   bool IsInUse(const Entry& entry) const;
   Clock::time_point DueAt(const Entry& entry);
   bool IsDue(Entry& entry);
-  bool HasTurn(const std::string& share);
+  // Whose turn it is: that of a workload, and of the user who owns the namespace, who may have many workloads.
+  Clock::time_point TurnOf(const std::string& share, uint64_t owner, Clock::time_point now);
+  bool HasTurn(const std::string& share, uint64_t owner = kHostOwnsNamespace);
   void HaveItPaid(Entry& entry, const RefusedConnect& refused);
   void Serve(Entry& entry);
   void TryToServe(Entry& entry);
@@ -147,7 +160,8 @@ class NamespaceTable {
   // Users and cgroups that have more namespaces than are served for one; and those of them that the scan that goes on
   // has found.
   absl::flat_hash_set<std::string> crowded_, crowdedNow_;
-  size_t hiddenProcesses_ = 0;                                           // guarded by mutex_
+  size_t hiddenProcesses_ = 0;                                           // guarded by mutex_; of the last scan
+  absl::Status scanProblem_;                                             // the same
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
@@ -174,9 +188,9 @@ class NamespaceTable {
     Clock::time_point refusedAt = {};
   };
   LostProcess unserved_;  // guarded by mutex_
-  // A workload whose namespaces had to wait for their turn.
+  // A workload or user whose namespaces had to wait for their turn.
   struct Latecomer {
-    std::string share;
+    std::string who;
     Clock::time_point at = {};
   };
   std::optional<Latecomer> waited_;  // guarded by mutex_

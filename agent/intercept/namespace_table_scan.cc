@@ -55,9 +55,15 @@ bool NamespaceTable::Compare(Clock::time_point end) {
     if (Clock::now() >= end) return false;
     CompareWith(next->first, next->second);
   }
-  LetGoOfUnused();
+  const absl::Status& problem = comparison_->scan.problem();
+  if (problem.ok()) {
+    LetGoOfUnused();
+  } else {
+    scanWanted_ = true;
+  }
   const std::lock_guard lock(mutex_);
-  std::erase_if(notOpened_, [&found](const auto& entry) { return !found.contains(entry.first); });
+  scanProblem_ = problem;
+  std::erase_if(notOpened_, [&](const auto& entry) { return problem.ok() && !found.contains(entry.first); });
   crowded_ = std::exchange(crowdedNow_, {});
   hiddenProcesses_ = comparison_->scan.hidden();
   return true;
@@ -80,7 +86,7 @@ void NamespaceTable::CompareWith(uint64_t inode, const Resident& resident) {
       }
       piece.emplace(servingTime_, share);
     }
-    Add(file, resident.pid, 0, share);
+    if (Add(file, resident.pid, 0, share) == Found::kLater) scanWanted_ = true;
   } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
     if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
     if (entry->status.state == State::kFailed) Serve(*entry);

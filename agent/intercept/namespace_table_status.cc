@@ -76,14 +76,14 @@ absl::Status NamespaceTable::CrowdHealth() const {
                                                "targets are refused in its others"));
   }
   if (!waited_.has_value() || Clock::now() - waited_->at > kLatecomerRemembered) return absl::OkStatus();
-  return absl::ResourceExhaustedError(StrCat("cgroup ", waited_->share,
+  return absl::ResourceExhaustedError(StrCat(waited_->who,
                                              ": serving its network namespaces takes more of the agent's time than one "
-                                             "workload gets: its first connects there wait or are refused"));
+                                             "workload or user gets: its first connects there wait or are refused"));
 }
 
 absl::Status NamespaceTable::SeesAllProcesses() const {
   const std::lock_guard lock(mutex_);
-  if (hiddenProcesses_ == 0) return absl::OkStatus();
+  if (hiddenProcesses_ == 0) return scanProblem_;
   return absl::FailedPreconditionError(StrCat(hiddenProcesses_, " processes below ", cgroups_.path(),
                                               " are in a pid namespace that the agent does not see: it has to run in "
                                               "the host's (hostPID)"));

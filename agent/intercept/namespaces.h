@@ -88,7 +88,8 @@ class Namespaces {
   absl::Status SharesHealth() const;
   // Not OK while connects come, and have come for seconds, from a namespace that cannot be found.
   absl::Status Unserved() const;
-  // Not OK where processes of the workloads are in a pid namespace that the agent does not see.
+  // Not OK where processes of the workloads are in a pid namespace that the agent does not see, or where it could not
+  // look at all of them.
   absl::Status SeesAllProcesses() const;
   // Not OK where `existing: reset` could not reset.
   absl::Status NotReset() const;

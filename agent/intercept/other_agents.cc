@@ -77,8 +77,10 @@ absl::Status CheckNoOtherAgent(const CgroupTree& cgroup, const PinDirectory& pin
         info.cgroup.attach_type != BPF_CGROUP_INET4_CONNECT || own.contains(id)) {
       continue;
     }
-    if (!here.contains(info.prog_id) && !cgroup.Contains(info.cgroup.cgroup_id)) continue;
+    const absl::StatusOr<bool> isBelow = cgroup.Contains(info.cgroup.cgroup_id);
+    if (!here.contains(info.prog_id) && isBelow.ok() && !*isBelow) continue;
     if (!IsKveils(info.prog_id)) continue;
+    if (!isBelow.ok()) return isBelow.status();
     return absl::FailedPreconditionError(
         StrCat("another kveil agent is attached to ", NameOf(info.cgroup.cgroup_id, cgroup), " (program ", kProgram,
                ", id ", info.prog_id, "), with other pins than this one's: two agents would take each other's ",

@@ -67,7 +67,8 @@ struct RedirectOptions {
   // With whenDown bypass: how old the heartbeat must be before the agent counts as gone.
   std::chrono::milliseconds heartbeatTimeout = std::chrono::seconds(5);
   // How long the first connects in a new namespace are held until it is served, about; 0: they are refused at once.
-  // Enough for some hundred namespaces that come at once, and well below the connect timeouts of clients.
+  // Enough for some hundred namespaces of many workloads that come at once, or those that one workload's burst is
+  // enough for (ServingTime), and well below the connect timeouts of clients.
   std::chrono::milliseconds holdTime = std::chrono::seconds(4);
   // How long a connection may wait for its acceptance: looked at with each heartbeat.
   std::chrono::milliseconds longestWait = std::chrono::minutes(1);

@@ -46,9 +46,12 @@ bool WorkloadScan::GoOn(Clock::time_point end) {
 void WorkloadScan::Enter(const std::string& directory) {
   path_ = directory;
   processes_ = UniqueFd(::open(StrCat(directory, "/cgroup.procs").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!processes_.valid()) NoteError(errno);
   partOfLine_.clear();
   isAtStart_ = true;
-  DIR* const opened = levels_.size() <= kDeepestLevel ? ::opendir(directory.c_str()) : nullptr;
+  const bool isTooDeep = levels_.size() > kDeepestLevel;
+  DIR* const opened = isTooDeep ? nullptr : ::opendir(directory.c_str());
+  if (opened == nullptr && !isTooDeep) NoteError(errno);
   levels_.push_back({.directory = std::unique_ptr<DIR, CloseDirectory>(opened), .pathLength = directory.size()});
 }
 
@@ -56,8 +59,10 @@ void WorkloadScan::Enter(const std::string& directory) {
 void WorkloadScan::EnterNext() {
   const Level& level = levels_.back();
   path_.resize(level.pathLength);
+  errno = 0;
   const dirent* const entry = level.directory ? ::readdir(level.directory.get()) : nullptr;
   if (entry == nullptr) {
+    NoteError(errno);
     levels_.pop_back();
     return;
   }
@@ -66,11 +71,26 @@ void WorkloadScan::EnterNext() {
   if (entry->d_type == DT_DIR && name != "." && name != ".." && !isAgents) Enter(StrCat(path_, "/", name));
 }
 
+void WorkloadScan::NoteError(int error) {
+  switch (error) {
+    case 0:
+    case ENOENT:  // gone meanwhile
+    case ENODEV:
+    case EOPNOTSUPP:    // a threaded cgroup: its domain lists the processes
+    case ENAMETOOLONG:  // whoever makes cgroups can have that anywhere, as he can go deeper than kDeepestLevel
+      return;
+    default:
+      problem_.Update(
+          absl::UnavailableError(StrCat("cannot see all processes below ", path_, ": ", std::strerror(error))));
+  }
+}
+
 void WorkloadScan::ReadProcesses() {
   char buffer[kReadSize];
   const ssize_t length = ::read(processes_.get(), buffer, sizeof(buffer));
   if (length < 0 && errno == EINTR) return;
-  if (length <= 0) {  // the end; or gone meanwhile, or a threaded cgroup: its domain lists the processes
+  if (length <= 0) {
+    if (length < 0) NoteError(errno);
     processes_.Reset();
     return;
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "intercept/cgroup_tree.h"
@@ -52,6 +53,8 @@ class WorkloadScan {
 
   // Inode of each namespace and its process with the lowest number, which is mostly the oldest.
   const absl::flat_hash_map<uint64_t, Resident>& found() const { return found_; }
+  // Why something may have been missed: not OK where a directory could not be read that is there.
+  const absl::Status& problem() const { return problem_; }
   // Processes in a pid namespace that is not ours or below it, so that they have no number here.
   size_t hidden() const { return hidden_; }
 
@@ -69,6 +72,7 @@ class WorkloadScan {
   void EnterNext();
   void ReadProcesses();
   void Visit(int pid);
+  void NoteError(int error);
 
   const CgroupTree& cgroups_;
   const bool seesAll_;
@@ -79,6 +83,7 @@ class WorkloadScan {
   std::string partOfLine_;
   absl::flat_hash_map<uint64_t, Resident> found_;
   size_t hidden_ = 0;
+  absl::Status problem_;
 };
 
 }  // namespace kveil::intercept

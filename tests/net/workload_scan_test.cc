@@ -23,6 +23,22 @@ using intercept::RefusedConnect;
 using intercept::WorkloadScan;
 using Clock = WorkloadScan::Clock;
 
+// No descriptor can be opened during its life.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    Require(::getrlimit(RLIMIT_NOFILE, &before_) == 0, "the limit");
+    const rlimit least = {.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    Require(::setrlimit(RLIMIT_NOFILE, &least) == 0, "a limit");
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_;
+};
+
 intercept::CgroupTree Open(const Cgroup& cgroup) {
   auto tree = intercept::CgroupTree::Open(cgroup.path());
   Require(tree.ok(), "the cgroup tree");
@@ -117,15 +133,17 @@ TEST(CgroupTreeTest, ContainsItselfAndWhatIsBelowAndNothingElse) {
   const Cgroup node;
   const Cgroup one(node, "one"), below(one, "below"), deep(below, "deep"), alike(node, "one2");
   const intercept::CgroupTree tree = Open(one);
-  for (const Cgroup* cgroup : {&one, &below, &deep}) EXPECT_TRUE(tree.Contains(cgroup->id())) << cgroup->path();
-  for (const Cgroup* cgroup : {&node, &alike}) EXPECT_FALSE(tree.Contains(cgroup->id())) << cgroup->path();
+  for (const Cgroup* cgroup : {&one, &below, &deep}) EXPECT_TRUE(*tree.Contains(cgroup->id())) << cgroup->path();
+  for (const Cgroup* cgroup : {&node, &alike}) EXPECT_FALSE(*tree.Contains(cgroup->id())) << cgroup->path();
   uint64_t gone = 0;
   {
     const Cgroup ended(one, "ended");
     gone = ended.id();
   }
-  EXPECT_FALSE(tree.Contains(gone));
-  EXPECT_FALSE(tree.Contains(0));
+  EXPECT_FALSE(*tree.Contains(gone));
+  EXPECT_FALSE(*tree.Contains(0));
+  const NoDescriptors none;
+  EXPECT_EQ(tree.Contains(below.id()).status().code(), absl::StatusCode::kUnavailable);
 }
 
 // The table alone, with the test as its thread.
@@ -291,22 +309,6 @@ TEST_F(NamespaceTableTest, NamespaceThatAScanMissedIsKeptOnceSomebodyIsFoundInIt
   }
 }
 
-// Makes the next descriptor the last one.
-class FewDescriptors {
- public:
-  FewDescriptors() {
-    Require(::getrlimit(RLIMIT_NOFILE, &before_) == 0, "the limit");
-    const rlimit none = {.rlim_cur = 0, .rlim_max = before_.rlim_max};
-    Require(::setrlimit(RLIMIT_NOFILE, &none) == 0, "a limit");
-  }
-  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-  FewDescriptors(const FewDescriptors&) = delete;
-  FewDescriptors& operator=(const FewDescriptors&) = delete;
-
- private:
-  rlimit before_;
-};
-
 TEST_F(NamespaceTableTest, NamespaceThatCannotBeOpenedIsNoFaultWhereItHasEndedOrIsServed) {
   constexpr uint64_t kUnknown = UINT64_MAX / 2;
   const Netns late;
@@ -316,7 +318,7 @@ TEST_F(NamespaceTableTest, NamespaceThatCannotBeOpenedIsNoFaultWhereItHasEndedOr
   ended.reset();
   Connect(late, *resident);
   {
-    const FewDescriptors few;
+    const NoDescriptors none;
     Connect(kUnknown, gone, node);
     Connect(kUnknown + 1, resident->pid(), node);
   }
@@ -324,10 +326,28 @@ TEST_F(NamespaceTableTest, NamespaceThatCannotBeOpenedIsNoFaultWhereItHasEndedOr
   const Netns unopened;
   const auto living = LiveIn(unopened);
   {
-    const FewDescriptors few;
+    const NoDescriptors none;
     Connect(unopened, *living);
   }
   EXPECT_FALSE(table->Health().ok());
+}
+
+TEST_F(NamespaceTableTest, ScanThatCouldNotLookEverywhereLetsGoOfNothing) {
+  const Netns late;
+  auto first = LiveIn(late);
+  const auto second = LiveIn(late);
+  Connect(late, *first);
+  End(late, first);
+  {
+    const NoDescriptors none;
+    for (int i = 0; i < 3; ++i) table->Scan();
+  }
+  EXPECT_TRUE(released.empty());
+  EXPECT_THAT(std::string(table->SeesAllProcesses().message()), testing::HasSubstr("Too many open files"));
+  EXPECT_GE(table->MillisecondsToWait(), 0) << "the next scan is due";
+  table->Scan();
+  EXPECT_TRUE(IsServed(late));
+  EXPECT_TRUE(table->SeesAllProcesses().ok()) << table->SeesAllProcesses();
 }
 
 // All at once, and for a while: nobody's doing.
@@ -372,6 +392,27 @@ TEST_F(NamespaceTableTest, WhoConnectsPaysWhereWhoeverWasThereFirstHasNoTimeLeft
   EXPECT_TRUE(IsServed(unknown));
   Connect(known, otherInKnown, other);
   EXPECT_TRUE(IsServed(known));
+}
+
+TEST_F(NamespaceTableTest, UserHasTheTimeOfOneHoweverManyWorkloadsHeHas) {
+  const Cgroup session(node, "session"), second(node, "second"), others(node, "others");
+  const auto live = [] { return MakeNamespaces(1); };
+  const auto scanUntilServed = [&](size_t count) {
+    return Eventually([&] {
+      table->Scan();
+      return table->Status().size() == count;
+    });
+  };
+  const size_t before = table->Status().size();
+  servingTakes = std::chrono::milliseconds(500);  // which takes seconds to pay back
+  const Workload one(session, nullptr, live, kNobody);
+  ASSERT_TRUE(scanUntilServed(before + 1));
+  servingTakes = {};
+  const Workload two(second, nullptr, live, kNobody), three(others, nullptr, live, kNobody - 1);
+  ASSERT_TRUE(scanUntilServed(before + 2));
+  for (int i = 0; i < 20 && table->CrowdHealth().ok(); ++i) table->Scan();
+  EXPECT_THAT(std::string(table->CrowdHealth().message()), testing::HasSubstr(StrCat("user ", kNobody, ":")));
+  EXPECT_EQ(table->Status().size(), before + 2);
 }
 
 TEST_F(NamespaceTableTest, WhoConnectsPaysThoughTheNextAttemptIsNotDueYet) {
