@@ -26,19 +26,6 @@ constexpr std::chrono::milliseconds kRefreshTime(50);
 // Targets of a family towards which a namespace has another address than towards the first.
 constexpr size_t kMostOtherSources = 64;
 
-// Of a process whose refused connect came from a namespace that is not its own.
-constexpr size_t kMostThreadsLookedAt = 1024;
-// And then not again for that workload, where it was in vain.
-constexpr std::chrono::seconds kRestAfterThreads(1);
-
-int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now()).count();
-  return static_cast<int>(std::max<int64_t>(left, 0));
-}
-
-// A namespace is found with its first connect, or with the scan that follows it. One that still is not after this time,
-// while connects go on, is out of the agent's reach.
-constexpr std::chrono::seconds kUnknownPatience(5);
 constexpr size_t kMostUnknown = 1024;
 
 }  // namespace
@@ -78,7 +65,8 @@ NamespaceTable::Found NamespaceTable::Add(const std::string& file, pid_t pid, ui
   if (!HasRoom(owner, share)) return Found::kNo;
   std::optional<ServingTime::Piece> piece;  // the share's is the caller's
   if (!isStarting_ && owner != kHostOwnsNamespace) {
-    if (!HasTurn(share, owner)) return Found::kLater;
+    const bool isScan = cookie == 0;
+    if (!HasTurn(share, owner) || (isScan && !HasTimeToSpare(share, owner))) return Found::kLater;
     piece.emplace(servingTime_, OwnerText(owner));
   }
   const absl::StatusOr<uint64_t> found = fd.ok() ? CookieOf(fd->get()) : fd.status();
@@ -150,20 +138,18 @@ bool NamespaceTable::HasTurn(const std::string& share, uint64_t owner) {
   return false;
 }
 
+// Namespaces from which nobody connects are served while half of the burst is left for those from which somebody does.
+bool NamespaceTable::HasTimeToSpare(const std::string& share, uint64_t owner) {
+  const Clock::time_point now = Clock::now();
+  return TurnOf(share, owner, now) <= now - ServingTime::kPrice * ServingTime::kBurst / 2;
+}
+
 NamespaceTable::Clock::time_point NamespaceTable::DueAt(const Entry& entry) {
   return std::max(entry.nextAttempt, TurnOf(entry.payer, entry.PayingOwner(), Clock::now()));
 }
 
 bool NamespaceTable::IsDue(Entry& entry) {
   return Clock::now() >= entry.nextAttempt && HasTurn(entry.payer, entry.PayingOwner());
-}
-
-// Whoever connects there pays if nobody else can: one workload must not keep another waiting that lives there, too.
-void NamespaceTable::HaveItPaid(Entry& entry, const RefusedConnect& refused) {
-  const Clock::time_point now = Clock::now();
-  const Clock::time_point next = std::max(now, entry.nextAttempt);
-  if (!entry.payer.empty() && TurnOf(entry.payer, entry.PayingOwner(), now) <= next) return;
-  entry.payer = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
 }
 
 void NamespaceTable::Serve(Entry& entry) {
@@ -212,27 +198,6 @@ absl::Status NamespaceTable::Prepare(Entry& entry, const Listeners& listeners) {
     if (listener->valid()) status.Update(redirect_.CheckNoted(listener->get(), cookie));
   }
   return status;
-}
-
-bool NamespaceTable::IsHeldAndFailed(const Entry& entry) const {
-  return entry.status.state == State::kFailed && Clock::now() < entry.heldUntil;
-}
-
-void NamespaceTable::RetryHeld() {
-  for (auto& [cookie, entry] : entries_) {
-    if (IsHeldAndFailed(entry)) Serve(entry);
-  }
-}
-
-int NamespaceTable::MillisecondsToWait() {
-  if (comparison_.has_value()) return 0;
-  int least = scanWanted_ ? MillisecondsUntil(nextScan_) : -1;
-  for (const auto& [cookie, entry] : entries_) {
-    if (!IsHeldAndFailed(entry)) continue;
-    const int milliseconds = MillisecondsUntil(DueAt(entry));
-    least = least < 0 ? milliseconds : std::min(least, milliseconds);
-  }
-  return least;
 }
 
 absl::StatusOr<size_t> NamespaceTable::ResetIn(int namespaceFd) {
@@ -358,72 +323,6 @@ void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem)
   const std::lock_guard lock(mutex_);
   entry.status.state = state;
   entry.status.problem = std::move(problem);
-}
-
-void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
-  const Clock::time_point now = Clock::now();
-  const Clock::time_point* const known = unknownSince_.Find(refused.netnsCookie, now);
-  const Clock::time_point since = known == nullptr ? now : *known;
-  unknownSince_.Put(refused.netnsCookie, since, now);
-  if (now - since < kUnknownPatience) return;
-  const std::lock_guard lock(mutex_);
-  unserved_ = {.process = refused.pid, .refusedAt = now};
-}
-
-NamespaceTable::Found NamespaceTable::AddByProcess(const RefusedConnect& refused) {
-  const auto pid = static_cast<pid_t>(refused.pid);
-  const std::string share = cgroups_.ShareOf(refused.cgroupId, refused.shareCgroupId);
-  if (!HasTurn(share)) return Found::kLater;
-  const ServingTime::Piece piece(servingTime_, share);
-  Found found = Add(NamespaceFile(pid), pid, refused.netnsCookie, share);
-  if (found == Found::kNo) found = AddByThread(refused, share);
-  if (found == Found::kNo) {
-    notFound_.Put(refused.netnsCookie, true, Clock::now());
-    NoteUnknown(refused);
-  }
-  return found;
-}
-
-NamespaceTable::Found NamespaceTable::AddByThread(const RefusedConnect& refused, const std::string& share) {
-  Clock::time_point& next = nextWalk_[refused.share];
-  if (Clock::now() < next || CountOf(share) >= kMostNamespacesOfOwner) return Found::kNo;
-  const auto pid = static_cast<pid_t>(refused.pid);
-  absl::flat_hash_set<uint64_t> tried = {NamespaceInode(NamespaceFile(pid))};
-  for (const std::string& file : NamespaceFilesOfThreads(pid, kMostThreadsLookedAt)) {  // one alone may live there
-    const uint64_t inode = NamespaceInode(file);
-    if (!tried.insert(inode).second || FindByInode(inode) != nullptr) continue;
-    if (const Found found = Add(file, pid, refused.netnsCookie, share); found != Found::kNo) return found;
-  }
-  next = Clock::now() + kRestAfterThreads;
-  return Found::kNo;
-}
-
-void NamespaceTable::OnRefused(const RefusedConnect& refused) {
-  const bool isHeld = refused.reason == RefusedConnect::Reason::kHeld;
-  const bool isNew = !entries_.contains(refused.netnsCookie);
-  const Clock::time_point now = Clock::now();
-  if (isNew && notFound_.Find(refused.netnsCookie, now) != nullptr) return;
-  if (isNew && AddByProcess(refused) != Found::kYes) {
-    scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
-    return;
-  }
-  Entry& entry = entries_.at(refused.netnsCookie);
-  if (isHeld) entry.heldUntil = Clock::now() + redirect_.holdTime();
-  if (isNew) return;
-  if (!isHeld) {
-    const std::lock_guard lock(mutex_);
-    ++entry.status.refusedConnects;
-  }
-  HaveItPaid(entry, refused);
-  if (entry.status.state == State::kFailed) Serve(entry);
-  if (!entry.loopback.ok() && IsDue(entry)) {
-    const Piece piece(servingTime_, entry.payer, entry.PayingOwner());
-    entry.nextAttempt = Clock::now() + kRetryAfter;
-    NoteLoopback(entry);
-  }
-  if (entry.status.state == State::kServed && entry.loopback.ok() && refused.family == AF_INET6 && !entry.status.ipv6) {
-    ServeV6(entry);
-  }
 }
 
 void NamespaceTable::LetGo(Entry& entry) {

@@ -50,7 +50,7 @@ class NamespaceTable {
   void OnReleased(uint64_t cookie);
   // What an earlier agent noted of namespaces that nobody lives in any more.
   void ForgetOthers();
-  // Serves again where a connect is held and serving failed.
+  // Serves again where a connect is held, and serving failed or had to wait.
   void RetryHeld();
   // How long to wait for events before RetryHeld or ScanIfDue is due: milliseconds, -1 for ever.
   int MillisecondsToWait();
@@ -109,7 +109,18 @@ class NamespaceTable {
     std::optional<ServingTime::Piece> ofOwner;
   };
 
+  // A held connect from a new namespace, until it is the turn of whoever pays for that.
+  struct PutOff {
+    RefusedConnect refused;
+    std::string share;
+    Clock::time_point nextAttempt, heldUntil;
+  };
+
   Entry* FindByInode(uint64_t inode);
+  void OnConnect(const RefusedConnect& refused, Clock::time_point heldUntil);
+  void PutOffHeld(const RefusedConnect& refused, Clock::time_point heldUntil);
+  Clock::time_point DueAt(const PutOff& one);
+  bool HasTimeToSpare(const std::string& share, uint64_t owner);
   void NoteUnknown(const RefusedConnect& refused);
   absl::StatusOr<uint64_t> CookieOf(int namespaceFd);
   enum class Found { kNo, kYes, kLater };  // kLater: it is not the turn of whoever pays for it
@@ -165,6 +176,7 @@ class NamespaceTable {
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
+  std::vector<PutOff> putOff_;
   ServingTime servingTime_;
   bool isStarting_ = true;  // until the first scan is through: all that it finds are served, and nobody pays for it
   bool scanWanted_ = false;

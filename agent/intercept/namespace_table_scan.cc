@@ -80,7 +80,7 @@ void NamespaceTable::CompareWith(uint64_t inode, const Resident& resident) {
     const std::string share = cgroups_.ShareOf(resident.cgroupPath);
     std::optional<ServingTime::Piece> piece;
     if (!isStarting_) {
-      if (!HasTurn(share)) {
+      if (!HasTurn(share) || !HasTimeToSpare(share, kHostOwnsNamespace)) {
         scanWanted_ = true;
         return;
       }
@@ -89,7 +89,7 @@ void NamespaceTable::CompareWith(uint64_t inode, const Resident& resident) {
     if (Add(file, resident.pid, 0, share) == Found::kLater) scanWanted_ = true;
   } else if (!entry->status.isOwn && entry->status.state != State::kReleasing) {
     if (!IsInUse(*entry)) Keep(*entry, resident.pid, file);
-    if (entry->status.state == State::kFailed) Serve(*entry);
+    if (entry->status.state == State::kFailed && HasTimeToSpare(entry->payer, entry->PayingOwner())) Serve(*entry);
   }
 }
 

@@ -7,7 +7,7 @@ namespace kveil::intercept {
 
 ServingTime::Clock::time_point ServingTime::TurnOf(const std::string& share, Clock::time_point now) {
   const Clock::time_point* const paidBackAt = paidBackAt_.Find(share, now);
-  return paidBackAt == nullptr ? now : *paidBackAt - kPrice * kBurst;
+  return (paidBackAt == nullptr ? now : *paidBackAt) - kPrice * kBurst;
 }
 
 void ServingTime::Charge(const std::string& share, Clock::time_point start, Clock::time_point end) {

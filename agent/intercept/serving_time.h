@@ -18,7 +18,8 @@ class ServingTime {
   static constexpr std::chrono::milliseconds kBurst{250};
   static constexpr int kPrice = 11;  // what each second spent takes to be paid back, in seconds
 
-  // From when on the agent may spend time for this share. It is in the past where that is at once.
+  // From when on the agent may spend time for this share. It is in the past where that is at once: kPrice times what is
+  // left of the burst ago, or longer.
   Clock::time_point TurnOf(const std::string& share, Clock::time_point now);
   bool HasTurn(const std::string& share, Clock::time_point now) { return TurnOf(share, now) <= now; }
   // The time from `start` to `end` went to this share.

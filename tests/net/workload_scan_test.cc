@@ -394,6 +394,44 @@ TEST_F(NamespaceTableTest, WhoConnectsPaysWhereWhoeverWasThereFirstHasNoTimeLeft
   EXPECT_TRUE(IsServed(known));
 }
 
+TEST_F(NamespaceTableTest, HeldConnectComesBeforeNamespacesFromWhichNobodyConnects) {
+  const Cgroup spender(node, "spender");
+  const Netns slow, late;
+  const Workload inSlow(spender, &slow, PauseForEver), inLate(spender, &late, PauseForEver);
+  servingTakes = std::chrono::milliseconds(300);  // 50 more than there are: half a second
+  Connect(slow, inSlow, spender);
+  const size_t before = table->Status().size();
+  const Workload quiet(spender, nullptr, [] { return MakeNamespaces(8); });
+  servingTakes = std::chrono::milliseconds(20);
+  Connect(late, inLate, spender);
+  ASSERT_FALSE(IsServed(late));
+  EXPECT_GT(table->MillisecondsToWait(), 0);
+  const auto end = Clock::now() + std::chrono::seconds(3);
+  while (!IsServed(late) && Clock::now() < end) {
+    table->ScanIfDue();
+    table->RetryHeld();
+  }
+  EXPECT_TRUE(IsServed(late));
+  EXPECT_EQ(table->Status().size(), before + 1);
+}
+
+TEST_F(NamespaceTableTest, ScanLeavesHalfOfTheBurstForConnects) {
+  constexpr size_t kQuiet = 10;
+  const Cgroup spender(node, "spender");
+  const intercept::CgroupTree tree = Open(spender);
+  const Workload quiet(spender, nullptr, [] { return MakeNamespaces(kQuiet); });
+  ASSERT_TRUE(Eventually([&] {
+    WorkloadScan scan(tree);
+    return scan.GoOn(Clock::time_point::max()) && scan.found().size() == kQuiet + 1;  // and the test's own
+  }));
+  servingTakes = std::chrono::milliseconds(50);
+  table->Scan();
+  const Netns late;
+  const Workload inLate(spender, &late, PauseForEver);
+  Connect(late, inLate, spender);
+  EXPECT_TRUE(IsServed(late)) << table->CrowdHealth();
+}
+
 TEST_F(NamespaceTableTest, UserHasTheTimeOfOneHoweverManyWorkloadsHeHas) {
   const Cgroup session(node, "session"), second(node, "second"), others(node, "others");
   const auto live = [] { return MakeNamespaces(1); };

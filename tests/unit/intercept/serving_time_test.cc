@@ -35,6 +35,12 @@ class ServingTimeTest : public testing::Test {
 
 TEST_F(ServingTimeTest, ShareThatSpentNothingHasItsTurnAtOnce) { EXPECT_TRUE(time.HasTurn("/a", now)); }
 
+TEST_F(ServingTimeTest, TurnSaysHowMuchOfTheBurstIsLeft) {
+  EXPECT_EQ(time.TurnOf("/a", now), now - ServingTime::kPrice * ServingTime::kBurst);
+  time.Charge("/a", now, now + ServingTime::kBurst / 2);
+  EXPECT_EQ(time.TurnOf("/a", now), now - ServingTime::kPrice * ServingTime::kBurst / 2);
+}
+
 TEST_F(ServingTimeTest, BurstComesAtOnce) {
   const Clock::duration spent = SpendAll("/a", milliseconds(300));
   EXPECT_GE(spent, ServingTime::kBurst);
