@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <ctime>
 #include <random>
 
 #include "produce_fixture.h"
@@ -254,9 +255,9 @@ TEST_F(ProduceGuardTest, refusesManyTopicsInTimeThatGrowsWithTheirNumber) {
       std::memcpy(id.bytes.data() + 4, &i, sizeof(i));
       topics.push_back(TopicById(id, {{0, batch}}));
     }
-    const auto started = std::chrono::steady_clock::now();
+    const std::clock_t started = std::clock();  // of the processor: others may be busy
     EXPECT_TRUE(Produce(std::move(topics), 13).rewritten());
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    return static_cast<double>(std::clock() - started) / CLOCKS_PER_SEC;
   };
   const double few = secondsFor(1'500) + secondsFor(1'500);
   EXPECT_LT(secondsFor(12'000), 12 * few);
