@@ -9,7 +9,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "intercept.h"
