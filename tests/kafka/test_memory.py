@@ -130,15 +130,15 @@ def of_size(kind, count):
 
 @pytest.mark.parametrize("kind", ["refused partitions", "partitions to fetch", "topics to describe", "ids to produce to"])
 def test_time_grows_with_what_was_sent_and_no_faster(agent, broker, shop, kind):
-    few, many = 2_500, 20_000
+    few, many = 1_500, 12_000  # of what is refused, about as many as a connection may be owed answers for
     with hostile(shop, broker, [of_size(kind, few), of_size(kind, many)]) as (do, outcome):
         seconds = []
         for frame in (0, 1):
             times = []
-            for _ in range(2):
+            for _ in range(3):
                 do("time", frame=frame)
                 times.append(outcome()["seconds"])
             seconds.append(min(times))
     print(f"{kind}: {few} in {seconds[0]:.3f} s, {many} in {seconds[1]:.3f} s")
     # Were it the square, it would be 64 times as long. The rest is for a machine that has more to do.
-    assert seconds[1] < 24 * seconds[0] + 0.5, seconds
+    assert seconds[1] < 24 * seconds[0] + 0.2, seconds
