@@ -382,8 +382,9 @@ TEST_F(FetchGuardTest, goesOnWithNoReadersSessionForAReplica) {
   RequestResult begun = Request(*guard_, 12, asReplica(full));
   ASSERT_TRUE(begun.rewritten()) << "lowered, as the agent holds its answer";
   ASSERT_TRUE(begun.wantsResponse()) << "the answer has the session's id";
-  const FetchResponse sealed = ResponseOf({Answered("clicks", {Records(SealedClicks({"anna"}))})});
-  EXPECT_TRUE(Response(*guard_, 12, sealed, begun.verdict.state.get()).forwarded());
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  const FetchResponse answer = ResponseOf({Answered("clicks", {Records(sealed)})});
+  EXPECT_TRUE(Response(*guard_, 12, answer, begun.verdict.state.get()).forwarded());
   const RequestResult next = Request(*guard_, 12, asReplica(adds));
   EXPECT_TRUE(next.forwarded());
   EXPECT_FALSE(next.wantsResponse());
