@@ -11,7 +11,6 @@
 namespace kveil::guard {
 namespace {
 
-using kafka::ApiKey;
 using kafka::ApiVersionsResponse;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;

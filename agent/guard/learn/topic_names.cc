@@ -13,7 +13,7 @@ constexpr std::chrono::minutes kIsNews{1};
 void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const proxy::ConnectionInfo& connection,
                        Clock::time_point now) {
   if (id.IsZero() || name.empty() || name.size() > kLongestName) return;
-  Key key = KeyOf(id, connection);
+  const Key key = KeyOf(id, connection);
   std::string before;
   {
     const std::lock_guard lock(mutex_);
@@ -27,7 +27,7 @@ void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const pr
         full_ = StrCat(connection.workload.share, " has had cluster ", connection.cluster, " name");
         return;
       }
-      names_.Put(std::move(key), Named{std::string(name), std::move(share)}, now);
+      names_.Put(key, Named{std::string(name), std::move(share)}, now);
       return;
     }
   }
