@@ -43,6 +43,8 @@ struct ConnectionInfo {
 // The version of what follows SaslHandshake version 0: SASL tokens in the place of SaslAuthenticate messages, each with
 // its length only, without any header. An interceptor of SaslAuthenticate gets them with an empty header.
 inline constexpr int16_t kBareToken = -1;
+// Of a SASL token, bare or not: no broker takes more before it knows the client (sasl.server.max.receive.size).
+inline constexpr size_t kMostTokenBytes = 512 << 10;
 
 // A request or response as it came: `frame` is everything after the int32 length, `body` what follows the header.
 struct RequestFrame {

@@ -16,8 +16,6 @@ constexpr size_t kLengthSize = 4;
 constexpr size_t kFixedHeaderSize = 2 + 2 + 4;  // API key, version, correlation id
 // An application that is owed this many answers, or answers that take more than OwedMemory allows, is not read.
 constexpr size_t kMostAnswersOwed = 4096;
-// Kafka's own limit before authentication, sasl.server.max.receive.size.
-constexpr size_t kMostTokenBytes = 512 << 10;
 
 kafka::ApiKey ApiKeyOf(Bytes whole) {
   return static_cast<kafka::ApiKey>(kafka::LoadBigEndian<int16_t>(whole.data() + kLengthSize));

@@ -11,8 +11,6 @@ using proxy::ResponseVerdict;
 
 namespace {
 
-// No broker takes more before it knows the client (sasl.server.max.receive.size), and it is looked into here.
-constexpr size_t kMostTokenBytes = 512 << 10;
 // The name in a token is kept with the connection. No broker has users with longer ones.
 constexpr size_t kMostNameBytes = 1 << 10;
 
@@ -36,7 +34,7 @@ io::Task<RequestVerdict> SaslGuard::OnRequest(const proxy::RequestFrame& request
     if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
     token = decoded->authBytes;
   }
-  if (token.size() > kMostTokenBytes)
+  if (token.size() > proxy::kMostTokenBytes)
     co_return RequestVerdict::Close(StrCat("a SASL token of ", token.size(), " bytes"));
   auto state = std::make_unique<State>();
   state->exchange = exchange_;
