@@ -50,7 +50,7 @@ bool HasRecords(const FetchResponse::Partition& partition) {
   return partition.records.has_value() && !partition.records->empty();
 }
 
-bool IsTooLong(std::string_view name) { return name.size() > TopicNames::kLongestName; }
+bool IsTooLong(std::string_view name) { return name.size() > kafka::kLongestTopicName; }
 
 // Why a connection ends: no broker has such a topic, and what is remembered of topics, and logged, holds their names.
 std::string TooLong(std::string_view name) { return StrCat("Fetch of a topic with a name of ", name.size(), " bytes"); }

@@ -63,8 +63,8 @@ struct ProduceGuard::State : proxy::RequestState {
 
   size_t bytes() const override {
     size_t bytes = sizeof(*this) + split.bytes();
-    for (const RefusedTopic& topic : refusedTopics) bytes += sizeof(topic) + topic.wireName.size() + topic.name.size();
-    for (const Refused& entry : refused) bytes += sizeof(entry) + entry.refusal.bytes();
+    for (const RefusedTopic& topic : refusedTopics) bytes += topic.bytes();
+    for (const Refused& entry : refused) bytes += entry.bytes();
     return bytes;
   }
 
@@ -180,19 +180,18 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       PartitionSealer::Sealed sealed;
       auto sealing = SealPartition(known, job, partition, sealed);
       std::optional<Refusal> refusal = co_await std::move(sealing);
-      PartitionAddress address;
-      address.topic = std::string(topic.name);
-      address.topicId = topic.topicId;
-      address.partition = partition.index;
+      const auto address = [&topic, index = partition.index] {
+        return PartitionAddress{.topic = std::string(topic.name), .topicId = topic.topicId, .partition = index};
+      };
       if (sealed.takenAt.has_value()) {
-        state.split.AddTaken(std::move(address), *sealed.takenAt);
+        state.split.AddTaken(address(), *sealed.takenAt);
         bytes += state.split.batches().back().bytes();
         continue;
       }
       if (!refusal.has_value()) {
         forwarded.push_back(std::move(partition));
         if (sealed.parts.size() > 1 || sealed.unknownLimit.has_value()) {
-          state.split.Add({.address = std::move(address),
+          state.split.Add({.address = address(),
                            .parts = std::move(sealed.parts),
                            .id = std::move(sealed.id),
                            .unknownLimit = std::move(sealed.unknownLimit)});
@@ -203,11 +202,11 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       if (refusedTopic == nullptr) {
         refusedTopic = &state.refusedTopics.emplace_back(
             RefusedTopic{.wireName = std::string(topic.name), .id = topic.topicId, .name = known.name.value_or("")});
-        bytes += sizeof(*refusedTopic) + refusedTopic->wireName.size() + refusedTopic->name.size();
+        bytes += refusedTopic->bytes();
       }
       Refused& entry = state.refused.emplace_back(
           Refused{.topic = refusedTopic, .partition = partition.index, .refusal = *std::move(refusal)});
-      bytes += sizeof(entry) + entry.refusal.bytes();
+      bytes += entry.bytes();
     }
     if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
     topic.partitionData = std::move(forwarded);

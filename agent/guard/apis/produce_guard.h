@@ -40,11 +40,15 @@ class ProduceGuard : public proxy::Interceptor {
     std::string wireName;  // until version 12
     kafka::TopicId id;
     std::string name;  // for the log; empty while an id's name is not known
+
+    size_t bytes() const { return sizeof(*this) + wireName.size() + name.size(); }
   };
   struct Refused {
     const RefusedTopic* topic = nullptr;
     int32_t partition = 0;
     Refusal refusal;
+
+    size_t bytes() const { return sizeof(*this) + refusal.bytes(); }
   };
   struct State;
   enum class Changed { kNo, kYes, kTooMuch };

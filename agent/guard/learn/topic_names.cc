@@ -12,7 +12,7 @@ constexpr std::chrono::minutes kIsNews{1};
 
 void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const proxy::ConnectionInfo& connection,
                        Clock::time_point now) {
-  if (id.IsZero() || name.empty() || name.size() > kLongestName) return;
+  if (id.IsZero() || name.empty() || name.size() > kafka::kLongestTopicName) return;
   const Key key = KeyOf(id, connection);
   std::string before;
   {

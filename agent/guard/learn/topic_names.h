@@ -38,7 +38,6 @@ class TopicNames {
     // (metadata.max.age.ms); what is left goes with its namespace.
     std::chrono::seconds lifetime = std::chrono::minutes(30);
   };
-  static constexpr size_t kLongestName = kafka::kLongestTopicName;
 
   TopicNames() : TopicNames(Options()) {}
   explicit TopicNames(const Options& options) : names_(options.most, options.lifetime) {}

@@ -15,7 +15,7 @@ class DenialLog {
   // A connection that asks for more than this is not worth more lines.
   static constexpr size_t kMostTopics = 100;
 
-  // A topic's name is at most TopicNames::kLongestName bytes long: callers have seen to that.
+  // A topic's name is at most kafka::kLongestTopicName bytes long: callers have seen to that.
   explicit DenialLog(const proxy::ConnectionInfo& connection) : connection_(connection) {}
 
   void Report(std::string_view topic, std::string_view reason = "policy") {
