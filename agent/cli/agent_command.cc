@@ -14,10 +14,10 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/common.h"
+#include "config/read_file.h"
 #include "daemon/agent.h"
 #include "daemon/preflight.h"
 #include "policy/policy.h"
-#include "policy/read_file.h"
 #include "proxy/cluster_tls.h"
 
 namespace kveil::cli {
@@ -47,7 +47,7 @@ void ProtectMemory() {
 
 // To what the configured connections take, where that is allowed; otherwise as far as it goes, and there may be fewer
 // connections.
-void RaiseDescriptorLimit(policy::AgentConfig& config) {
+void RaiseDescriptorLimit(config::AgentConfig& config) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_max = std::max<rlim_t>(limit.rlim_max, DescriptorsFor(config.limits.connections));
@@ -79,7 +79,7 @@ sigset_t BlockSignals() {
 }
 
 // As a user who could not run an agent anyhow, one may still check files.
-int CheckThisMachine(const policy::AgentConfig& config) {
+int CheckThisMachine(const config::AgentConfig& config) {
   const absl::Status capabilities = daemon::CheckCapabilities(config);
   if (!capabilities.ok() && ::geteuid() != 0) {
     std::cout << "whether an agent can run on this machine was not checked; " << ToStd(capabilities.message()) << "\n";
@@ -98,7 +98,7 @@ int CheckThisMachine(const policy::AgentConfig& config) {
 
 // SIGHUP. Policies and TLS files are read anew by themselves when they change.
 void Reload(const std::string& configPath) {
-  const absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
+  const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) {
     log::Error("agent.reloadRefused", {{"reason", config.status()}});
     return;
@@ -121,7 +121,7 @@ void EndAtTheLatest(std::chrono::milliseconds after) {
 }  // namespace
 
 int RunAgent(const std::string& configPath) {
-  absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
+  absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
   ProtectMemory();
@@ -156,9 +156,9 @@ int RunAgent(const std::string& configPath) {
 }
 
 int CheckAgentFiles(const std::string& configPath) {
-  const absl::StatusOr<policy::AgentConfig> config = policy::LoadConfig(configPath);
+  const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
-  const absl::StatusOr<std::vector<std::string>> files = policy::FilesOfFolder(config->policies);
+  const absl::StatusOr<std::vector<std::string>> files = config::FilesOfFolder(config->policies);
   if (!files.ok()) return Fail("agent", files.status());
   const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = policy::Policy::Load(*files);
   if (!policies.ok()) return Fail("agent", policies.status());

@@ -52,7 +52,7 @@ CLI::App* CommandLine::Add(CLI::App& parent, const std::string& name, const std:
   CLI::App* const command = parent.add_subcommand(name, what);
   command
       ->add_option("--config", common_.configPath,
-                   StrCat("The agent's configuration (default: ", policy::kDefaultConfigPath, ")"))
+                   StrCat("The agent's configuration (default: ", config::kDefaultConfigPath, ")"))
       ->type_name("FILE");
   if (withJson) command->add_flag("--json", common_.json, "Print JSON");
   command->footer(StrCat("Example: ", example));
@@ -69,7 +69,7 @@ CommandLine::CommandLine() {
       app_, "agent", "Run the agent in the foreground, logging to stderr; it is ready when `kveil status` exits 0",
       "kveil agent --config /etc/kveil/agent.json",
       [this] {
-        const std::string path = common_.configPath.empty() ? policy::kDefaultConfigPath : common_.configPath;
+        const std::string path = common_.configPath.empty() ? config::kDefaultConfigPath : common_.configPath;
         return onlyCheck_ ? CheckAgentFiles(path) : RunAgent(path);
       },
       /*withJson=*/false);

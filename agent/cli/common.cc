@@ -11,10 +11,10 @@
 
 namespace kveil::cli {
 
-absl::StatusOr<policy::AgentConfig> ReadConfig(const CommonOptions& common) {
-  if (!common.configPath.empty()) return policy::LoadConfig(common.configPath);
-  if (::access(policy::kDefaultConfigPath, F_OK) != 0) return policy::AgentConfig();
-  return policy::LoadConfig(policy::kDefaultConfigPath);
+absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common) {
+  if (!common.configPath.empty()) return config::LoadConfig(common.configPath);
+  if (::access(config::kDefaultConfigPath, F_OK) != 0) return config::AgentConfig();
+  return config::LoadConfig(config::kDefaultConfigPath);
 }
 
 void Warn(std::string_view command, std::string_view message) { Fail(command, StrCat("warning: ", message)); }

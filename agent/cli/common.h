@@ -7,12 +7,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/commands.h"
-#include "policy/config.h"
+#include "config/config.h"
 
 namespace kveil::cli {
 
 // The configuration that the options name. Without a name and without a file at the default path, the defaults.
-absl::StatusOr<policy::AgentConfig> ReadConfig(const CommonOptions& common);
+absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common);
 
 // Writes "kveil COMMAND: warning: message" to stderr, on one line.
 void Warn(std::string_view command, std::string_view message);

@@ -2,13 +2,13 @@
 #include <iostream>
 
 #include "cli/common.h"
-#include "intercept/redirect.h"
+#include "intercept/kernel/redirect.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::cli {
 
 int RunDetach(const CommonOptions& common) {
-  const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("detach", config.status());
   const absl::StatusOr<int> links = intercept::Redirect::Detach(config->intercept);
   if (!links.ok()) return Fail("detach", links.status());

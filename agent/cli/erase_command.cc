@@ -43,7 +43,7 @@ absl::StatusOr<std::string> Spell(const std::string& user, const std::string& en
 
 int RunErase(const CommonOptions& common, const std::string& user, const std::string& encoding,
              const std::optional<std::string>& keyspace) {
-  const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("erase", config.status());
   if (user.empty()) return Fail("erase", "--user is empty");
   if (keyspace.has_value() && keyspace->empty()) return Fail("erase", "--keyspace is empty");

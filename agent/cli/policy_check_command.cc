@@ -5,10 +5,10 @@
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "config/read_file.h"
 #include "nlohmann/json.hpp"
 #include "policy/policy.h"
 #include "policy/policy_advice.h"
-#include "policy/read_file.h"
 
 namespace kveil::cli {
 namespace {
@@ -122,7 +122,7 @@ absl::StatusOr<std::vector<std::string>> Files(const std::vector<std::string>& p
       files.push_back(path);
       continue;
     }
-    const absl::StatusOr<std::vector<std::string>> inside = policy::FilesOfFolder(path);
+    const absl::StatusOr<std::vector<std::string>> inside = config::FilesOfFolder(path);
     if (!inside.ok()) return inside.status();
     files.insert(files.end(), inside->begin(), inside->end());
   }
@@ -134,7 +134,7 @@ absl::StatusOr<std::vector<std::string>> Files(const std::vector<std::string>& p
 int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths) {
   std::vector<std::string> given = paths;
   if (given.empty()) {
-    const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+    const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
     if (!config.ok()) return Fail("policy check", config.status());
     given.push_back(config->policies);
   }

@@ -65,7 +65,7 @@ void PrintNotes(const Json& notes) {
 }  // namespace
 
 int RunStatus(const CommonOptions& common) {
-  const absl::StatusOr<policy::AgentConfig> config = ReadConfig(common);
+  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("status", config.status());
   const absl::StatusOr<std::string> answer = admin::AdminCall(config->admin.socket, R"({"command":"status"})");
   if (!answer.ok()) return Fail("status", answer.status());

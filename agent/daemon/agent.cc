@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/preflight.h"
-#include "intercept/target_coverage.h"
+#include "intercept/kernel/target_coverage.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::daemon {
@@ -19,13 +19,13 @@ using nlohmann::json;
 constexpr std::chrono::seconds kProbeLimit{5};
 constexpr int kWatchesBetweenHoldProbes = 30;
 
-unsigned WorkerCount(const policy::AgentConfig& config) {
+unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
 }
 
 }  // namespace
 
-Agent::Agent(policy::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
+Agent::Agent(config::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
   admin_.reset();                         // its thread asks all the others
@@ -35,7 +35,7 @@ Agent::~Agent() {
   server_.reset();
 }
 
-absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(policy::AgentConfig config) {
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config) {
   std::unique_ptr<Agent> agent(new Agent(std::move(config)));
   // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
   for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers,
@@ -146,7 +146,7 @@ absl::Status Agent::StartWorkers() {
   hooks.makeUpstream = [this](const proxy::ConnectionInfo& connection) -> absl::StatusOr<UniqueFd> {
     intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
     if (namespaces == nullptr) return absl::UnavailableError("the agent is still starting");
-    intercept::Origin origin;
+    identity::Origin origin;
     origin.netnsCookie = connection.netnsCookie;
     origin.source = connection.client;
     origin.destination = connection.broker;
@@ -183,16 +183,16 @@ guard::BrokerDirectory::Options Agent::BrokerOptions() {
     names_->LookUp(connection, std::move(names), std::move(done));
   };
   options.viewOf = [this](const proxy::ConnectionInfo& connection) { return names_->ViewOf(connection); };
-  options.reportOnly = config_.intercept.advertised == policy::Advertised::kReport;
+  options.reportOnly = config_.intercept.advertised == config::Advertised::kReport;
   return options;
 }
 
 // Whatever address a broker with this port has, it is a target, and none without TLS where the cluster has it.
 bool Agent::CoversAll(uint16_t port, uint16_t targetIndex) const {
-  const std::vector<policy::Target>& targets = config_.intercept.targets;
+  const std::vector<config::Target>& targets = config_.intercept.targets;
   if (!intercept::CoversAll(targets, port)) return false;
   const std::string& own = targets.at(targetIndex).cluster;
-  return !tls_->IsUsedBy(own) || std::all_of(targets.begin(), targets.end(), [&](const policy::Target& target) {
+  return !tls_->IsUsedBy(own) || std::all_of(targets.begin(), targets.end(), [&](const config::Target& target) {
     return target.cluster == own || !target.Has(port) || tls_->IsUsedBy(target.cluster);
   });
 }
@@ -259,7 +259,7 @@ absl::Status Agent::StartEndpoints() {
 }
 
 absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
-  const absl::StatusOr<intercept::Origin> origin = redirect_->OriginOf(acceptedFd);
+  const absl::StatusOr<identity::Origin> origin = redirect_->OriginOf(acceptedFd);
   if (!origin.ok()) return origin.status();
   if (origin->isProbe) return absl::CancelledError("the agent's own probe");
   proxy::ConnectionInfo info;

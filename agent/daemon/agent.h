@@ -14,18 +14,18 @@
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
 #include "base/log.h"
+#include "config/config.h"
 #include "daemon/name_lookup.h"
 #include "daemon/self_checks.h"
 #include "guard/apis/chain.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
-#include "intercept/namespaces.h"
-#include "intercept/redirect.h"
-#include "intercept/workloads.h"
-#include "keys/key_service.h"
+#include "intercept/kernel/redirect.h"
+#include "intercept/namespaces/namespaces.h"
+#include "intercept/workloads/workloads.h"
+#include "keys/service/key_service.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
-#include "policy/config.h"
 #include "policy/policy_store.h"
 #include "proxy/cluster_tls.h"
 #include "proxy/server.h"
@@ -38,7 +38,7 @@ class Agent {
   // attached. When a later part fails, the error says what failed, and connects to the targets stay refused, as
   // intercept.whenDown has it. Only where no agent has ever run, and this one has relayed nothing, is the kernel half
   // taken away again.
-  static absl::StatusOr<std::unique_ptr<Agent>> Start(policy::AgentConfig config);
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config);
   ~Agent();
 
   // Looks at what may have gone wrong meanwhile; call about once a second.
@@ -48,7 +48,7 @@ class Agent {
   std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
-  explicit Agent(policy::AgentConfig config);
+  explicit Agent(config::AgentConfig config);
 
   absl::Status Preflight();
   absl::Status Claim();
@@ -71,7 +71,7 @@ class Agent {
   void WatchLog();
   absl::StatusOr<std::string> Erase(std::string_view requestJson);
 
-  const policy::AgentConfig config_;
+  const config::AgentConfig config_;
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
   observe::Metrics metrics_;
   observe::Health health_;

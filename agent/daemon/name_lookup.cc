@@ -26,7 +26,7 @@ void NameLookup::LookUp(const proxy::ConnectionInfo& connection, std::vector<std
   intercept::Namespaces* const served = namespaces_.load(std::memory_order_acquire);
   names::NameResolver::Place place;
   place.netnsCookie = connection.netnsCookie;
-  const policy::Workload& workload = connection.workload;
+  const identity::Workload& workload = connection.workload;
   place.workload = workload.share;
   if (workload.pid != 0) place.processes.push_back(static_cast<pid_t>(workload.pid));
   if (served != nullptr) {

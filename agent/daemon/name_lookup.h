@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "guard/learn/broker_directory.h"
-#include "intercept/namespaces.h"
+#include "intercept/namespaces/namespaces.h"
 #include "names/name_resolver.h"
 #include "proxy/interceptor.h"
 

@@ -15,12 +15,12 @@
 #include <string>
 
 #include "base/text.h"
-#include "intercept/access_check.h"
-#include "intercept/agent_cgroup.h"
-#include "intercept/cgroup_tree.h"
-#include "intercept/child_process.h"
-#include "intercept/network_namespace.h"
-#include "intercept/pins.h"
+#include "intercept/kernel/access_check.h"
+#include "intercept/kernel/pins.h"
+#include "intercept/system/agent_cgroup.h"
+#include "intercept/system/cgroup_tree.h"
+#include "intercept/system/child_process.h"
+#include "intercept/system/network_namespace.h"
 #include "io/loop.h"
 
 namespace kveil::daemon {
@@ -83,22 +83,22 @@ void EnterHostCgroupNamespace() {
   if (host.valid()) (void)::setns(host.get(), CLONE_NEWCGROUP);  // CheckMachine says what follows where this fails
 }
 
-absl::Status CheckMachine(const policy::AgentConfig& config) {
+absl::Status CheckMachine(const config::AgentConfig& config) {
   absl::Status status = CheckRing();
   if (status.ok()) status = CheckChild(config.intercept.cgroup);
   if (status.ok()) status = CheckPins(config.intercept.pinDirectory);
   return status;
 }
 
-absl::Status CheckCapabilities(const policy::AgentConfig& config) {
+absl::Status CheckCapabilities(const config::AgentConfig& config) {
   absl::Status able = intercept::CheckCapabilities("an agent", intercept::kAgentCapabilities);
-  if (able.ok() && config.intercept.existing == policy::Existing::kReset) {
+  if (able.ok() && config.intercept.existing == config::Existing::kReset) {
     able = intercept::CheckCapabilities("intercept.existing \"reset\"", 1u << CAP_NET_ADMIN);
   }
   return able;
 }
 
-bool WasNeverUsed(const policy::KeysConfig& keys) {
+bool WasNeverUsed(const config::KeysConfig& keys) {
   const auto isMissing = [](const std::string& path) {
     struct stat info;
     return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;

@@ -9,10 +9,10 @@
 #include <optional>
 
 #include "absl/status/status.h"
-#include "intercept/access_check.h"
-#include "intercept/namespaces.h"
-#include "intercept/redirect.h"
-#include "keys/key_service.h"
+#include "intercept/kernel/access_check.h"
+#include "intercept/kernel/redirect.h"
+#include "intercept/namespaces/namespaces.h"
+#include "keys/service/key_service.h"
 #include "observe/health.h"
 #include "proxy/server.h"
 

@@ -12,8 +12,9 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "base/text.h"
+#include "config/read_file.h"
+#include "identity/cgroup_path.h"
 #include "policy/policy_reader.h"
-#include "policy/read_file.h"
 
 namespace kveil::policy {
 namespace {
@@ -43,7 +44,7 @@ absl::StatusOr<std::vector<std::string>> ExpandFolders(absl::Span<const std::str
       files.push_back(path);
       continue;
     }
-    absl::StatusOr<std::vector<std::string>> inside = FilesOfFolder(path);
+    absl::StatusOr<std::vector<std::string>> inside = config::FilesOfFolder(path);
     if (!inside.ok()) return inside.status();
     files.insert(files.end(), inside->begin(), inside->end());
   }
@@ -128,7 +129,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std:
   if (!files.ok()) return files.status();
   std::vector<NameAndText> texts;
   for (const std::string& file : *files) {
-    absl::StatusOr<std::string> text = ReadTextFile(file);
+    absl::StatusOr<std::string> text = config::ReadTextFile(file);
     if (!text.ok()) return text.status();
     texts.emplace_back(file, *std::move(text));
   }
@@ -166,7 +167,7 @@ bool IsInternal(std::string_view topic) {
   return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
 }
 
-bool MayRead(const TopicPolicy& topic, const Workload& workload) {
+bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
   const auto fits = [&](const ReadRule& rule) {
     switch (rule.kind) {
       case ReadRule::Kind::kAny:
@@ -176,9 +177,7 @@ bool MayRead(const TopicPolicy& topic, const Workload& workload) {
       case ReadRule::Kind::kCgroup:
         break;
     }
-    // The cgroup itself or one below it: "/a" holds "/a/b" and not "/ab".
-    const std::string_view path = workload.cgroupPath;
-    return path.starts_with(rule.text) && (path.size() == rule.text.size() || path[rule.text.size()] == '/');
+    return identity::IsBelow(workload.cgroupPath, rule.text);
   };
   return std::any_of(topic.read.begin(), topic.read.end(), fits);
 }

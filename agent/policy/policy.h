@@ -20,6 +20,7 @@
 #include "formats/framing.h"
 #include "formats/json_pointer.h"
 #include "formats/user_id.h"
+#include "identity/workload.h"
 
 namespace kveil::policy {
 
@@ -81,20 +82,6 @@ struct TopicPolicy {
   std::string file;    // where it was read, for messages
 };
 
-// What the kernel attests of a client.
-struct Workload {
-  std::string cgroupPath;  // from the root of the hierarchy, "/system.slice/x.service"
-  std::string unit;        // the outermost systemd unit in cgroupPath, empty if none
-  // The cgroup that it cannot leave without a right (intercept::ShareOf). Whoever has the same share is one workload
-  // wherever it is counted what one takes from the others.
-  std::string share;
-  uint32_t uid = 0;
-  uint32_t pid = 0;
-
-  // What log lines call it: its unit, else its cgroup.
-  const std::string& name() const { return unit.empty() ? cgroupPath : unit; }
-};
-
 class Policy {
  public:
   // Reads policy files; a folder stands for its *.json files (hidden ones and subfolders aside) in order of their
@@ -135,6 +122,6 @@ class Policy {
 bool IsInternal(std::string_view topic);
 
 // Whether any read rule fits the workload.
-bool MayRead(const TopicPolicy& topic, const Workload& workload);
+bool MayRead(const TopicPolicy& topic, const identity::Workload& workload);
 
 }  // namespace kveil::policy

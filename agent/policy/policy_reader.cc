@@ -7,10 +7,14 @@
 
 #include "absl/strings/ascii.h"
 #include "base/text.h"
-#include "policy/json_value.h"
+#include "config/json_value.h"
 
 namespace kveil::policy {
 namespace {
+
+using config::JsonDocument;
+using config::JsonObject;
+using config::JsonValue;
 
 constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 constexpr size_t kLongestPattern = 1000;

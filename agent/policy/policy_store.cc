@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 
 #include "base/log.h"
-#include "policy/folder_watch.h"
+#include "config/folder_watch.h"
 #include "policy/policy_advice.h"
 
 namespace kveil::policy {
@@ -39,7 +39,7 @@ void LogEndedProtection(const Policy& before, const Policy& after) {
 }  // namespace
 
 struct PolicyStore::State {
-  State(std::string folder, Options options, FolderWatch watch)
+  State(std::string folder, Options options, config::FolderWatch watch)
       : folder(std::move(folder)), options(std::move(options)), watch(std::move(watch)) {}
 
   // Reads the folder and puts the policy in force, or keeps the old one.
@@ -47,7 +47,8 @@ struct PolicyStore::State {
     const std::lock_guard oneAtATime(loading);
     {
       const std::lock_guard lock(mutex);
-      fingerprint = FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
+      fingerprint =
+          config::FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
     }
     absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
     const std::lock_guard lock(mutex);
@@ -71,7 +72,7 @@ struct PolicyStore::State {
   }
 
   bool LooksChanged() {
-    const std::string now = FolderFingerprint(folder);
+    const std::string now = config::FolderFingerprint(folder);
     const std::lock_guard lock(mutex);
     return now != fingerprint;
   }
@@ -79,18 +80,18 @@ struct PolicyStore::State {
   // Waits until nothing changed for a while. False when the store stops.
   bool AwaitQuiet() {
     for (int period = 0; period < kMostQuietPeriods; ++period) {
-      const FolderWatch::Event event = watch.Wait(options.quiet);
-      if (event == FolderWatch::Event::kStopped) return false;
-      if (event == FolderWatch::Event::kTimeout) break;
+      const config::FolderWatch::Event event = watch.Wait(options.quiet);
+      if (event == config::FolderWatch::Event::kStopped) return false;
+      if (event == config::FolderWatch::Event::kTimeout) break;
     }
     return true;
   }
 
   void Watch() {
     while (true) {
-      const FolderWatch::Event event = watch.Wait(options.look);
-      if (event == FolderWatch::Event::kStopped) return;
-      if (event == FolderWatch::Event::kTimeout) {
+      const config::FolderWatch::Event event = watch.Wait(options.look);
+      if (event == config::FolderWatch::Event::kStopped) return;
+      if (event == config::FolderWatch::Event::kTimeout) {
         watch.Rearm();
         if (!LooksChanged()) continue;
       }
@@ -102,7 +103,7 @@ struct PolicyStore::State {
 
   const std::string folder;
   const Options options;
-  FolderWatch watch;
+  config::FolderWatch watch;
   std::thread thread;
 
   std::mutex loading;  // taken before mutex
@@ -116,7 +117,7 @@ struct PolicyStore::State {
 PolicyStore::PolicyStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 absl::StatusOr<std::unique_ptr<PolicyStore>> PolicyStore::Open(std::string folder, Options options) {
-  absl::StatusOr<FolderWatch> watch = FolderWatch::Open(folder);
+  absl::StatusOr<config::FolderWatch> watch = config::FolderWatch::Open(folder);
   if (!watch.ok()) return watch.status();
   auto state = std::make_unique<State>(std::move(folder), std::move(options), *std::move(watch));
   if (absl::Status status = state->Load(); !status.ok()) return status;

@@ -42,7 +42,7 @@ absl::Status CheckFolder(const std::string& path) {
 }
 
 // The name for the greeting: what the cluster calls the broker now, or the only name that is configured.
-std::string SentName(const policy::TlsConfig& config, const std::vector<std::string>& advertisedNames) {
+std::string SentName(const config::TlsConfig& config, const std::vector<std::string>& advertisedNames) {
   if (!advertisedNames.empty()) return advertisedNames.front();
   if (config.serverNames.size() == 1 && !config.serverNames.front().starts_with('.')) return config.serverNames.front();
   return "";
@@ -50,10 +50,10 @@ std::string SentName(const policy::TlsConfig& config, const std::vector<std::str
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<policy::ClusterConfig>& clusters,
+absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<config::ClusterConfig>& clusters,
                                                              std::chrono::milliseconds unused) {
   std::unique_ptr<ClusterTls> loaded(new ClusterTls(unused));
-  for (const policy::ClusterConfig& config : clusters) {
+  for (const config::ClusterConfig& config : clusters) {
     if (!config.tls.has_value()) continue;
     auto& cluster = loaded->clusters_[config.name];
     cluster = std::make_unique<Cluster>(config.name, *config.tls);
@@ -71,8 +71,8 @@ absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<p
 
 // A workload shows the agent's certificate only when it is certain that it has none of its own: otherwise it would have
 // the rights of another.
-absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const policy::Workload& workload) {
-  const policy::TlsConfig& config = cluster.config;
+absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const identity::Workload& workload) {
+  const config::TlsConfig& config = cluster.config;
   io::TlsFiles files{.ca = config.ca, .certificate = config.certificate, .key = config.key, .crl = config.crl};
   if (config.identities.empty()) return files;
   if (workload.cgroupPath.empty()) {
@@ -175,7 +175,7 @@ absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
   if (!files.ok()) return files.status();
   const absl::StatusOr<Context> context = ContextFor(*cluster->second, *files);
   if (!context.ok()) return context.status();
-  const policy::TlsConfig& config = cluster->second->config;
+  const config::TlsConfig& config = cluster->second->config;
   io::TlsPeer peer;
   peer.address = connection.broker;
   peer.acceptsAddress = config.serverNames.empty();

@@ -12,8 +12,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "config/config.h"
 #include "io/tls_context.h"
-#include "policy/config.h"
 #include "proxy/interceptor.h"
 
 namespace kveil::proxy {
@@ -24,7 +24,7 @@ class ClusterTls {
  public:
   // Reads every file once; kInvalidArgument names the cluster and the file.
   // A workload's certificate that no connection has used for `unused` is forgotten, and what is wrong with it, too.
-  static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<policy::ClusterConfig>& clusters,
+  static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<config::ClusterConfig>& clusters,
                                                           std::chrono::milliseconds unused = std::chrono::minutes(10));
 
   // Whether a cluster's brokers are reached over TLS.
@@ -58,16 +58,16 @@ class ClusterTls {
     Clock::time_point usedAt ABSL_GUARDED_BY(mutex) = Clock::now();
   };
   struct Cluster {
-    Cluster(std::string name, policy::TlsConfig config) : name(std::move(name)), config(std::move(config)) {}
+    Cluster(std::string name, config::TlsConfig config) : name(std::move(name)), config(std::move(config)) {}
     const std::string name;
-    const policy::TlsConfig config;
+    const config::TlsConfig config;
     mutable std::mutex mutex;
     // By the certificate's path. One that is being read holds its own lock, not this.
     absl::flat_hash_map<std::string, std::shared_ptr<Identity>> identities ABSL_GUARDED_BY(mutex);
   };
 
   explicit ClusterTls(std::chrono::milliseconds unused) : unused_(unused) {}
-  static absl::StatusOr<io::TlsFiles> FilesFor(const Cluster& cluster, const policy::Workload& workload);
+  static absl::StatusOr<io::TlsFiles> FilesFor(const Cluster& cluster, const identity::Workload& workload);
   static absl::StatusOr<Context> ContextFor(Cluster& cluster, const io::TlsFiles& files);
   static void Read(const Cluster& cluster, Identity& identity, std::string state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(identity.mutex);

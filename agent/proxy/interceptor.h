@@ -18,12 +18,12 @@
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
 #include "base/socket_address.h"
+#include "identity/workload.h"
 #include "io/loop.h"
 #include "io/task.h"
 #include "kafka/api.h"
 #include "kafka/frame.h"
 #include "kafka/frame_writer.h"
-#include "policy/policy.h"
 #include "proxy/arena.h"
 
 namespace kveil::proxy {
@@ -37,7 +37,7 @@ struct ConnectionInfo {
   SocketAddress client;
   SocketAddress broker;
   uint32_t boundDevice = 0;  // interface that the application had bound its socket to, or 0
-  policy::Workload workload;
+  identity::Workload workload;
 };
 
 // The version of what follows SaslHandshake version 0: SASL tokens in the place of SaslAuthenticate messages, each with

@@ -72,7 +72,7 @@ bool Server::Worker::IsMemoryWaitedFor() const {
   });
 }
 
-std::shared_ptr<WorkloadShare> Server::Worker::ShareOf(const policy::Workload& workload) {
+std::shared_ptr<WorkloadShare> Server::Worker::ShareOf(const identity::Workload& workload) {
   std::weak_ptr<WorkloadShare>& held = shares_[workload.share];
   std::shared_ptr<WorkloadShare> share = held.lock();
   if (share == nullptr) held = share = std::make_shared<WorkloadShare>();
@@ -128,7 +128,7 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
   if (info == nullptr) {
     log::Warning("connection.rejected", {{"reason", reason}});
   } else {
-    const policy::Workload& workload = info->workload;
+    const identity::Workload& workload = info->workload;
     log::Warning("connection.rejected", {{"id", info->id},
                                          {"client", info->client.Text()},
                                          {"broker", info->broker.Text()},

@@ -64,7 +64,7 @@ class Server::Worker {
   io::Task<void> Tick();
   void EndWorstHoarder(std::chrono::steady_clock::time_point now);
   bool IsMemoryWaitedFor() const;
-  std::shared_ptr<WorkloadShare> ShareOf(const policy::Workload& workload);
+  std::shared_ptr<WorkloadShare> ShareOf(const identity::Workload& workload);
   void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
               const ConnectionInfo* info = nullptr);
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "keys/key_cache.h"
-#include "keys/key_service.h"
+#include "keys/cache/key_cache.h"
+#include "keys/service/key_service.h"
 
 namespace kveil::keys {
 namespace {

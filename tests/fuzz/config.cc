@@ -1,50 +1,50 @@
 // An agent configuration of any text, and the small text forms in it.
-#include "policy/config.h"
+#include "config/config.h"
 
 #include <string>
 
 #include "base/text.h"
+#include "config/target_text.h"
+#include "config/units.h"
 #include "fuzz.h"
-#include "policy/target_text.h"
-#include "policy/units.h"
 
 namespace kveil::fuzz {
 namespace {
 
-void CheckPorts(const std::vector<policy::PortRange>& ports) {
+void CheckPorts(const std::vector<config::PortRange>& ports) {
   Check(!ports.empty(), "a target has a port");
   uint32_t next = 1;  // the least that a range may begin with
-  for (const policy::PortRange& range : ports) {
+  for (const config::PortRange& range : ports) {
     Check(range.first >= next && range.first <= range.last, "ports ascend and do not touch");
     next = uint32_t{range.last} + 2;
   }
 }
 
-void CheckTarget(const policy::Target& target) {
+void CheckTarget(const config::Target& target) {
   Check(!target.cluster.empty(), "a target has a cluster");
   CheckPorts(target.ports);
-  const auto again = policy::ParseNetwork(target.CidrText());
+  const auto again = config::ParseNetwork(target.CidrText());
   Check(again.ok() && again->prefixLength == target.prefixLength && again->address == target.network,
         "a network is printed as it was read");
 }
 
 void CheckTexts(std::string_view text) {
-  if (const auto duration = policy::ParseDuration(text)) {
-    Check(policy::ParseDuration(policy::FormatDuration(*duration)) == duration, "a duration is printed as it was read");
+  if (const auto duration = config::ParseDuration(text)) {
+    Check(config::ParseDuration(config::FormatDuration(*duration)) == duration, "a duration is printed as it was read");
   }
-  if (const auto size = policy::ParseSize(text)) {
-    Check(policy::ParseSize(policy::FormatSize(*size)) == size, "a size is printed as it was read");
+  if (const auto size = config::ParseSize(text)) {
+    Check(config::ParseSize(config::FormatSize(*size)) == size, "a size is printed as it was read");
   }
-  if (const auto ports = policy::ParsePorts(text)) CheckPorts(*ports);
-  (void)policy::ParseEndpoint(text);
-  (void)policy::ParseNetwork(text);
+  if (const auto ports = config::ParsePorts(text)) CheckPorts(*ports);
+  (void)config::ParseEndpoint(text);
+  (void)config::ParseNetwork(text);
 }
 
 }  // namespace
 
 void Run(Bytes input) {
   CheckTexts(AsText(input));
-  const auto config = policy::ParseConfig(AsText(input), "fuzz.json");
+  const auto config = config::ParseConfig(AsText(input), "fuzz.json");
   if (!config.ok()) {
     const std::string_view message = ToStd(config.status().message());
     Check(absl::IsInvalidArgument(config.status()), "a configuration that is refused is the file's fault");
@@ -52,7 +52,7 @@ void Run(Bytes input) {
     Check(message.find('\n') == std::string_view::npos, "an error is one line");
     return;
   }
-  for (const policy::Target& target : config->intercept.targets) CheckTarget(target);
+  for (const config::Target& target : config->intercept.targets) CheckTarget(target);
 }
 
 }  // namespace kveil::fuzz

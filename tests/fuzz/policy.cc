@@ -28,7 +28,7 @@ void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) 
     }
     Check(!topic.seal->keyspace.empty(), "user keys have a keyspace");
   }
-  policy::Workload workload;
+  identity::Workload workload;
   workload.cgroupPath = "/system.slice/x.service";
   workload.unit = "x.service";
   Check(!topic.read.empty() || !policy::MayRead(topic, workload), "a topic without readers is read by nobody");

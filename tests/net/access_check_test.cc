@@ -14,8 +14,8 @@
 #include <thread>
 
 #include "base/text.h"
-#include "intercept/access_check.h"
-#include "intercept/workload_scan.h"
+#include "intercept/kernel/access_check.h"
+#include "intercept/workloads/workload_scan.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {

@@ -78,7 +78,7 @@ TEST_F(AttachmentsTest, SecondAgentWithTheSamePinsIsRefusedAndTheFirstGoesOn) {
 }
 
 TEST_F(AttachmentsTest, OfTwoAgentsThatStartAtTheSameTimeAtMostOneStays) {
-  policy::InterceptConfig other = config;
+  config::InterceptConfig other = config;
   other.pinDirectory = UniquePinDirectory();
   const DetachAtEnd detachOther{other};
   for (int round = 0; round < 3; ++round) {
@@ -110,7 +110,7 @@ TEST_F(AttachmentsTest, SecondAgentWithOtherPinsIsRefusedAndTheFirstGoesOn) {
 
 TEST_F(AttachmentsTest, AgentAboveAnotherOneIsRefused) {
   const Cgroup child(node, "child");
-  policy::InterceptConfig lower = config;
+  config::InterceptConfig lower = config;
   lower.cgroup = child.path();
   lower.pinDirectory = UniquePinDirectory();
   const DetachAtEnd detachLower{lower};
@@ -126,7 +126,7 @@ TEST_F(AttachmentsTest, AgentAboveAnotherOneIsRefused) {
 TEST_F(AttachmentsTest, AgentBesideAnotherOneStarts) {
   StartAgent();
   const Cgroup beside;
-  policy::InterceptConfig other = MakeConfig(beside);
+  config::InterceptConfig other = MakeConfig(beside);
   const DetachAtEnd detachOther{other};
   const auto second = Redirect::Start(other);
   EXPECT_TRUE(second.ok()) << second.status();
@@ -159,7 +159,7 @@ TEST_F(AttachmentsTest, StartThatFailsLeavesWhatAnEarlierAgentPinned) {
   const std::vector<std::string> before = NamesIn(config.pinDirectory);
   const std::vector<uint32_t> programs = AttachedTo(node, BPF_CGROUP_INET4_CONNECT);
   const Cgroup other;
-  const policy::InterceptConfig good = config;
+  const config::InterceptConfig good = config;
   config.cgroup = other.path();
   const UniqueFd program = LoadPassingProgram(BPF_CGROUP_INET6_CONNECT, "jealous_tool");
   AttachLegacy(program, other, BPF_CGROUP_INET6_CONNECT);

@@ -1,5 +1,5 @@
 // Connections that workloads had before the agent came.
-#include "intercept/existing_connections.h"
+#include "intercept/namespaces/existing_connections.h"
 
 #include <cstdlib>
 
@@ -53,7 +53,7 @@ TEST_F(ExistingConnectionsTest, AreResetWhenConfiguredAndNoOthersAre) {
   Workload notATarget(pod.cgroup, &pod.netns, [] { return HoldConnection(Address("192.0.2.1", 9999)); });
   Workload outside(elsewhere, &pod.netns, [this] { return HoldConnection(broker4); });
   ASSERT_TRUE(Eventually([&] { return broker->open() == 5; }));
-  config.existing = policy::Existing::kReset;
+  config.existing = config::Existing::kReset;
   StartAgent();
   if (!KernelCanReset()) {
     EXPECT_TRUE(absl::IsUnimplemented(StatusOfPod().problem)) << StatusOfPod().problem;

@@ -111,7 +111,7 @@ TEST(FirstConnectsTest, OneShotClientsInNewNamespacesAllSucceed) {
   const SocketAddress address = Address("192.0.2.1", 9092);
   Cgroup node;
   Network network;
-  const policy::InterceptConfig config = MakeConfig(node);
+  const config::InterceptConfig config = MakeConfig(node);
   const DetachAtEnd detach{config};
   std::vector<UniqueFd> listeners;
   listeners.push_back(ListenIn(network.broker(), address));

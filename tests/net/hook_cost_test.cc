@@ -69,7 +69,7 @@ TEST(HookCostTest, ConnectThatIsNoTargetPaysLessThanTwoMicroseconds) {
   const Cgroup node, bare;
   const Cgroup pod(node, "pod");
   const Netns netns;
-  policy::InterceptConfig config = MakeConfig(node);
+  config::InterceptConfig config = MakeConfig(node);
   for (int i = 0; i < 100; ++i) config.targets.push_back(MakeTarget(StrCat("10.", i, ".0.0"), 16, 9092, 9092));
   const DetachAtEnd detach(config);
   const TestAgent agent(config);

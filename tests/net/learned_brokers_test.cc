@@ -5,8 +5,8 @@
 
 #include "base/text.h"
 #include "intercept.h"
-#include "intercept/endpoint.h"
-#include "intercept/target_table.h"
+#include "intercept/kernel/endpoint.h"
+#include "intercept/kernel/target_table.h"
 #include "support/bpf_objects.h"
 #include "support/stage.h"
 

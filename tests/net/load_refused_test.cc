@@ -53,7 +53,7 @@ class LoadRefusedTest : public testing::Test {
   }
 
   Cgroup node;
-  policy::InterceptConfig config = MakeConfig(node);
+  config::InterceptConfig config = MakeConfig(node);
 };
 
 // The verifier itself refuses our own programs here: one writes to a map that somebody made read-only for programs.

@@ -25,7 +25,7 @@ class ManyNamespacesTest : public testing::Test {
   const SocketAddress broker4 = Address("192.0.2.1", 9092);
   Cgroup node;
   Network network;
-  policy::InterceptConfig config = MakeConfig(node);
+  config::InterceptConfig config = MakeConfig(node);
   DetachAtEnd detach{config};
   std::optional<EchoBroker> broker;
 };
@@ -67,7 +67,7 @@ TEST_F(ManyNamespacesTest, FiftyAtOnceEachWithClientsSeeAndAreSeenAsThemselves) 
     EXPECT_EQ(clients[i]->Join(), StrCat("echoed by 192.0.2.1:9092 as 192.0.2.", i / kClients + 2));
   }
   std::map<uint64_t, std::pair<uint64_t, int>> byNamespace;  // cookie to cgroup and count
-  for (const intercept::Origin& origin : agent.Origins()) {
+  for (const identity::Origin& origin : agent.Origins()) {
     auto& [cgroup, count] = byNamespace[origin.netnsCookie];
     cgroup = origin.cgroupId;
     ++count;

@@ -1,5 +1,5 @@
 // Which namespaces are served and when: those that were there first, new ones, ones that end and come back.
-#include "intercept/namespaces.h"
+#include "intercept/namespaces/namespaces.h"
 
 #include <fcntl.h>
 #include <sched.h>

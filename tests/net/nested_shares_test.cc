@@ -10,7 +10,7 @@
 #include <cerrno>
 
 #include "base/text.h"
-#include "intercept/workloads.h"
+#include "intercept/workloads/workloads.h"
 #include "support/half_open.h"
 #include "support/stage.h"
 
@@ -74,13 +74,13 @@ class NestedSharesTest : public Stage {
     EXPECT_TRUE(Eventually([&] { return refused.IsGiven(); }));
     return workload;
   }
-  policy::Workload Find(const intercept::Origin& origin) const {
+  identity::Workload Find(const identity::Origin& origin) const {
     const auto workloads = intercept::Workloads::Open(config.cgroup);
     Require(workloads.ok(), std::string(workloads.status().message()));
     return (*workloads)->Find(origin);
   }
   std::string ShareOf(const Cgroup& cgroup) const {
-    intercept::Origin origin;
+    identity::Origin origin;
     origin.cgroupId = cgroup.id();
     return Find(origin).share;
   }
@@ -145,7 +145,7 @@ TEST_F(NestedSharesTest, ConnectionWhoseCgroupIsGoneCountsForTheOneAbove) {
   });
   ASSERT_EQ(outcome, kEchoed);
   ASSERT_NE(::access(gone.c_str(), F_OK), 0);
-  const policy::Workload workload = Find(agent->LastOrigin());
+  const identity::Workload workload = Find(agent->LastOrigin());
   EXPECT_EQ(workload.cgroupPath, "");
   EXPECT_EQ(workload.share, ShareOf(part1));
 }

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "base/text.h"
-#include "intercept/pins.h"
+#include "intercept/kernel/pins.h"
 #include "support/bpf_objects.h"
 #include "support/stage.h"
 

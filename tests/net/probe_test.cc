@@ -18,7 +18,7 @@ class ProbeTest : public testing::Test {
   }
 
   Cgroup node;
-  policy::InterceptConfig config = MakeConfig(node);
+  config::InterceptConfig config = MakeConfig(node);
   DetachAtEnd detach{config};
 };
 

@@ -1,5 +1,5 @@
 // What the application, the broker and the agent each see of a redirected connection.
-#include "intercept/redirect.h"
+#include "intercept/kernel/redirect.h"
 
 #include <sys/socket.h>
 
@@ -24,7 +24,7 @@ TEST_F(RedirectTest, AgentLearnsWhereAConnectionWasGoingAndWhoOpenedIt) {
   StartAgent();
   EXPECT_EQ(DialInPod(broker4, 1234), "echoed by 192.0.2.1:9092 as 192.0.2.2");
   ASSERT_EQ(agent->Origins().size(), 1u);
-  const intercept::Origin origin = agent->LastOrigin();
+  const identity::Origin origin = agent->LastOrigin();
   EXPECT_EQ(origin.destination.Text(), "192.0.2.1:9092");
   EXPECT_EQ(origin.source.AddressText(), "127.0.0.1");
   EXPECT_EQ(origin.cgroupId, pod.cgroup.id());

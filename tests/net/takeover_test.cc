@@ -97,10 +97,10 @@ TEST_F(TakeoverTest, OriginOfAConnectionFollowsTheConfigurationOfTheAgentThatAcc
   const intercept::Listeners listeners = ListenInPod(**redirect);
   const Workload one(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
   const Workload two(pod.cgroup, &pod.netns, [this] { return Dial(broker4); });
-  const std::vector<policy::Target> targets = config.targets;
-  policy::Target elsewhere = targets.front();
+  const std::vector<config::Target> targets = config.targets;
+  config::Target elsewhere = targets.front();
   elsewhere.network = *SocketAddress::Parse("198.51.100.0", 0);
-  const auto originUnder = [&](std::vector<policy::Target> now) {
+  const auto originUnder = [&](std::vector<config::Target> now) {
     pollfd wait = {.fd = listeners.v4.get(), .events = POLLIN, .revents = 0};
     EXPECT_EQ(::poll(&wait, 1, 10000), 1);
     redirect->reset();
@@ -110,9 +110,9 @@ TEST_F(TakeoverTest, OriginOfAConnectionFollowsTheConfigurationOfTheAgentThatAcc
     const UniqueFd accepted(::accept4(listeners.v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
     return (*redirect)->OriginOf(accepted.get());
   };
-  std::vector<policy::Target> moved = {elsewhere};
+  std::vector<config::Target> moved = {elsewhere};
   moved.insert(moved.end(), targets.begin(), targets.end());
-  const absl::StatusOr<intercept::Origin> origin = originUnder(moved);
+  const absl::StatusOr<identity::Origin> origin = originUnder(moved);
   ASSERT_TRUE(origin.ok()) << origin.status();
   EXPECT_EQ(origin->targetIndex, 1);
   EXPECT_EQ(originUnder({elsewhere}).status().code(), absl::StatusCode::kNotFound);
@@ -129,7 +129,7 @@ TEST_F(TakeoverTest, OriginOfAConnectionThatTheLastAgentLeftUnacceptedIsKnown) {
   const auto second = Redirect::Start(config);
   ASSERT_TRUE(second.ok()) << second.status();
   const UniqueFd accepted(::accept4(listeners.v4.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const absl::StatusOr<intercept::Origin> origin = (*second)->OriginOf(accepted.get());
+  const absl::StatusOr<identity::Origin> origin = (*second)->OriginOf(accepted.get());
   ASSERT_TRUE(origin.ok()) << origin.status();
   EXPECT_EQ(origin->destination.Text(), "192.0.2.1:9092");
   EXPECT_EQ(origin->cgroupId, pod.cgroup.id());

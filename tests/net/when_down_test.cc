@@ -44,7 +44,7 @@ TEST_F(WhenDownTest, RefuseHoldsWhenTheAgentIsKilled) {
 }
 
 TEST_F(WhenDownTest, BypassWaitsForTheHeartbeatToBeStale) {
-  config.whenDown = policy::WhenDown::kBypass;
+  config.whenDown = config::WhenDown::kBypass;
   StartAgent({.heartbeatTimeout = std::chrono::seconds(3)});
   agent.reset();
   const auto gone = std::chrono::steady_clock::now();
@@ -55,7 +55,7 @@ TEST_F(WhenDownTest, BypassWaitsForTheHeartbeatToBeStale) {
 }
 
 TEST_F(WhenDownTest, BypassHoldsOnlyInNamespacesThatWereServed) {
-  config.whenDown = policy::WhenDown::kBypass;
+  config.whenDown = config::WhenDown::kBypass;
   StartAgent(quick);
   agent.reset();
   ASSERT_TRUE(Eventually([&] { return DialInPod(broker4) == direct; }));
@@ -67,7 +67,7 @@ TEST_F(WhenDownTest, BypassHoldsOnlyInNamespacesThatWereServed) {
 }
 
 TEST_F(WhenDownTest, BypassDoesNotHoldWhileTheAgentLives) {
-  config.whenDown = policy::WhenDown::kBypass;
+  config.whenDown = config::WhenDown::kBypass;
   const auto redirect = Redirect::Start(config, {.heartbeatTimeout = std::chrono::seconds(2)});
   ASSERT_TRUE(redirect.ok()) << redirect.status();
   ASSERT_TRUE((*redirect)->MarkServed(pod.netns.cookie()).ok());
@@ -77,7 +77,7 @@ TEST_F(WhenDownTest, BypassDoesNotHoldWhileTheAgentLives) {
 }
 
 TEST_F(WhenDownTest, AgentThatComesBackEndsTheBypass) {
-  config.whenDown = policy::WhenDown::kBypass;
+  config.whenDown = config::WhenDown::kBypass;
   StartAgent(quick);
   agent.reset();
   ASSERT_TRUE(Eventually([&] { return DialInPod(broker4) == direct; }));
@@ -88,7 +88,7 @@ TEST_F(WhenDownTest, AgentThatComesBackEndsTheBypass) {
 
 // What was passed by once must not be remembered as redirected.
 TEST_F(WhenDownTest, BypassedConnectionShowsItsRealEnds) {
-  config.whenDown = policy::WhenDown::kBypass;
+  config.whenDown = config::WhenDown::kBypass;
   StartAgent(quick);
   Workload client(pod.cgroup, &pod.netns, [this]() -> std::string {
     const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));

@@ -1,5 +1,5 @@
 // Looking at all processes in turns, what becomes of the namespaces meanwhile, and who waits.
-#include "intercept/workload_scan.h"
+#include "intercept/workloads/workload_scan.h"
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "base/text.h"
-#include "intercept/namespace_table.h"
+#include "intercept/namespaces/namespace_table.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {

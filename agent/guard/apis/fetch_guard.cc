@@ -148,7 +148,7 @@ bool FetchGuard::GoOn(FetchRequest& request, State& state) {
 void FetchGuard::NoteNotKept() {
   shared_.FetchSessionNotKept();
   if (std::exchange(saidNotKept_, true)) return;
-  const policy::Workload& workload = connection_.workload;
+  const identity::Workload& workload = connection_.workload;
   log::Warning("fetch.sessionNotKept",
                {{"connection", connection_.id}, {"workload", workload.name()}, {"share", workload.share}});
 }

@@ -15,7 +15,7 @@
 
 namespace kveil::guard {
 
-// What it remembers is charged to the worker's memory, within the share of the workload (policy::Workload::share).
+// What it remembers is charged to the worker's memory, within the share of the workload (identity::Workload::share).
 class FetchSession {
  public:
   // More than the partitions of any broker take.

@@ -14,7 +14,7 @@
 namespace kveil::guard {
 
 // Of a connection, which has one session at a time. What it remembers is charged to the worker's memory, within the
-// share of the workload (policy::Workload::share); where there is no room for more, the rest is not remembered.
+// share of the workload (identity::Workload::share); where there is no room for more, the rest is not remembered.
 class ShareSession {
  public:
   using Partition = std::pair<kafka::TopicId, int32_t>;

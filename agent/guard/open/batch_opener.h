@@ -10,7 +10,7 @@
 #include "guard/client/masking.h"
 #include "guard/worker/worker_scratch.h"
 #include "kafka/record_batch.h"
-#include "keys/key_service.h"
+#include "keys/service/key_service.h"
 #include "observe/metrics.h"
 #include "policy/policy.h"
 

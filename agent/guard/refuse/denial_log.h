@@ -20,7 +20,7 @@ class DenialLog {
 
   void Report(std::string_view topic, std::string_view reason = "policy") {
     if (reported_.size() >= kMostTopics || !reported_.emplace(topic).second) return;
-    const policy::Workload& workload = connection_.workload;
+    const identity::Workload& workload = connection_.workload;
     log::Warning("fetch.denied", {{"connection", connection_.id},
                                   {"topic", topic},
                                   {"workload", workload.name()},

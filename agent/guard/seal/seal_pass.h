@@ -17,7 +17,7 @@
 #include "guard/refuse/refusal.h"
 #include "guard/worker/worker_scratch.h"
 #include "kafka/batch_split.h"
-#include "keys/key_service.h"
+#include "keys/service/key_service.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {

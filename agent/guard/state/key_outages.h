@@ -14,7 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
-#include "keys/key_service.h"
+#include "keys/service/key_service.h"
 
 namespace kveil::guard {
 

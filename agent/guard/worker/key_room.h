@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "io/loop.h"
 #include "io/task.h"
-#include "keys/key_cache.h"
+#include "keys/cache/key_cache.h"
 
 namespace kveil::guard {
 

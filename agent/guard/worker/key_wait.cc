@@ -44,8 +44,8 @@ bool HasHopeless(const keys::FetchResult& result) {
 
 }  // namespace
 
-io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom& room, const policy::Workload& workload,
-                                 keys::Misses misses, Clock::time_point deadline) {
+io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom& room,
+                                 const identity::Workload& workload, keys::Misses misses, Clock::time_point deadline) {
   Holder holder(room, workload.share);
   if (misses.size() > keys::kMostKeysOfAFetch) {
     auto entering = holder.Enter(loop, misses.size(), std::max(deadline, Clock::now() + kPause));

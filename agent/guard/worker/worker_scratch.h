@@ -9,7 +9,7 @@
 #include "guard/worker/key_room.h"
 #include "guard/worker/user_finder.h"
 #include "kafka/batch_writer.h"
-#include "keys/key_cache.h"
+#include "keys/cache/key_cache.h"
 
 namespace kveil::guard {
 

@@ -16,7 +16,7 @@
 
 #include "base/socket_address.h"
 #include "base/unique_fd.h"
-#include "intercept/network_namespace.h"
+#include "intercept/system/network_namespace.h"
 
 namespace kveil::nettest {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "intercept/listeners.h"
+#include "intercept/kernel/listeners.h"
 #include "support/node.h"
 #include "support/test_agent.h"
 
@@ -35,7 +35,7 @@ class Stage : public testing::Test {
   Cgroup node;
   Netns brokerNode;
   Pod pod{node, "pod"};
-  policy::InterceptConfig config = MakeConfig(node);
+  config::InterceptConfig config = MakeConfig(node);
   DetachAtEnd detach{config};
   std::optional<EchoBroker> broker;
   std::unique_ptr<TestAgent> agent;

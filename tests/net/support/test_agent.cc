@@ -61,12 +61,12 @@ uint16_t FreePort() {
 
 }  // namespace
 
-policy::Target MakeTarget(const std::string& network, uint8_t prefixLength, uint16_t first, uint16_t last,
+config::Target MakeTarget(const std::string& network, uint8_t prefixLength, uint16_t first, uint16_t last,
                           const std::string& cluster) {
   return {.cluster = cluster,
           .network = Address(network, 0),
           .prefixLength = prefixLength,
-          .ports = {policy::PortRange{.first = first, .last = last}}};
+          .ports = {config::PortRange{.first = first, .last = last}}};
 }
 
 std::string UniquePinDirectory() {
@@ -74,8 +74,8 @@ std::string UniquePinDirectory() {
   return StrCat("/sys/fs/bpf/kveil-net-test-", ::getpid(), "-", ++count);
 }
 
-policy::InterceptConfig MakeConfig(const Cgroup& cgroup) {
-  policy::InterceptConfig config;
+config::InterceptConfig MakeConfig(const Cgroup& cgroup) {
+  config::InterceptConfig config;
   config.cgroup = cgroup.path();
   config.targets = {MakeTarget("192.0.2.0", 24, 9092, 9094), MakeTarget("2001:db8:77::", 64, 9092, 9094, "six")};
   config.listenPort = FreePort();
@@ -83,7 +83,7 @@ policy::InterceptConfig MakeConfig(const Cgroup& cgroup) {
   return config;
 }
 
-TestAgent::TestAgent(const policy::InterceptConfig& config, const intercept::RedirectOptions& options,
+TestAgent::TestAgent(const config::InterceptConfig& config, const intercept::RedirectOptions& options,
                      intercept::Namespaces::Options namespacesOptions) {
   auto redirect = intercept::Redirect::Start(config, options);
   Require(redirect.ok(), std::string(ToStd(redirect.status().ToString())));
@@ -139,7 +139,7 @@ void TestAgent::Accept(Served& served, int listener) {
 }
 
 void TestAgent::Relay(Served& served, UniqueFd client) {
-  const absl::StatusOr<intercept::Origin> origin = redirect_->OriginOf(client.get());
+  const absl::StatusOr<identity::Origin> origin = redirect_->OriginOf(client.get());
   if (!origin.ok()) {
     if (absl::IsNotFound(origin.status())) ++strangers_;
     return;
@@ -171,14 +171,14 @@ void TestAgent::Relay(Served& served, UniqueFd client) {
   --open_;
 }
 
-std::vector<intercept::Origin> TestAgent::Origins() const {
+std::vector<identity::Origin> TestAgent::Origins() const {
   const std::lock_guard lock(mutex_);
   return origins_;
 }
 
-intercept::Origin TestAgent::LastOrigin() const {
+identity::Origin TestAgent::LastOrigin() const {
   const std::lock_guard lock(mutex_);
-  return origins_.empty() ? intercept::Origin{} : origins_.back();
+  return origins_.empty() ? identity::Origin{} : origins_.back();
 }
 
 bool TestAgent::IsServed(uint64_t cookie) const {

@@ -9,21 +9,21 @@
 #include <thread>
 #include <vector>
 
-#include "intercept/namespaces.h"
-#include "intercept/redirect.h"
+#include "intercept/kernel/redirect.h"
+#include "intercept/namespaces/namespaces.h"
 #include "support/node.h"
 
 namespace kveil::nettest {
 
 // "192.0.2.0/24" and one range of ports.
-policy::Target MakeTarget(const std::string& network, uint8_t prefixLength, uint16_t first, uint16_t last,
+config::Target MakeTarget(const std::string& network, uint8_t prefixLength, uint16_t first, uint16_t last,
                           const std::string& cluster = "main");
 
 // A pin directory of this test program's own.
 std::string UniquePinDirectory();
 
 // Below `cgroup`; targets 192.0.2.0/24 and 2001:db8:77::/64, ports 9092-9094.
-policy::InterceptConfig MakeConfig(const Cgroup& cgroup);
+config::InterceptConfig MakeConfig(const Cgroup& cgroup);
 
 // An agent that learns of namespaces from events alone, so that a test of events cannot be saved by the clock.
 inline constexpr intercept::Namespaces::Options kNeverCompare = {.reconcileInterval = std::chrono::hours(1)};
@@ -32,14 +32,14 @@ inline constexpr intercept::Namespaces::Options kCompareOften = {.reconcileInter
 
 class TestAgent {
  public:
-  explicit TestAgent(const policy::InterceptConfig& config, const intercept::RedirectOptions& options = {},
+  explicit TestAgent(const config::InterceptConfig& config, const intercept::RedirectOptions& options = {},
                      intercept::Namespaces::Options namespacesOptions = kNeverCompare);
   ~TestAgent();  // leaves the pins, as an agent that ends does
 
   intercept::Redirect& redirect() { return *redirect_; }
   intercept::Namespaces& namespaces() { return *namespaces_; }
-  std::vector<intercept::Origin> Origins() const;  // of the connections relayed so far, probes aside
-  intercept::Origin LastOrigin() const;
+  std::vector<identity::Origin> Origins() const;  // of the connections relayed so far, probes aside
+  identity::Origin LastOrigin() const;
   size_t strangers() const { return strangers_; }  // connections that had no origin, and were closed
   size_t released() const { return released_; }
   bool IsServed(uint64_t cookie) const;
@@ -59,7 +59,7 @@ class TestAgent {
 
   std::unique_ptr<intercept::Redirect> redirect_;
   mutable std::mutex mutex_;
-  std::vector<intercept::Origin> origins_;
+  std::vector<identity::Origin> origins_;
   std::map<uint64_t, std::unique_ptr<Served>> served_;
   std::atomic<size_t> strangers_{0}, released_{0}, open_{0};
   std::vector<std::thread> closing_;
@@ -69,11 +69,11 @@ class TestAgent {
 // Takes the pins of a configuration away when a test ends.
 class DetachAtEnd {
  public:
-  explicit DetachAtEnd(policy::InterceptConfig config) : config_(std::move(config)) {}
+  explicit DetachAtEnd(config::InterceptConfig config) : config_(std::move(config)) {}
   ~DetachAtEnd() { (void)intercept::Redirect::Detach(config_); }
 
  private:
-  policy::InterceptConfig config_;
+  config::InterceptConfig config_;
 };
 
 }  // namespace kveil::nettest

@@ -21,7 +21,7 @@ class NeverUsedTest : public testing::Test {
   ~NeverUsedTest() override { std::filesystem::remove_all(folder_); }
 
   std::string folder_;
-  policy::KeysConfig keys_;
+  config::KeysConfig keys_;
 };
 
 TEST_F(NeverUsedTest, oneOfTheTwoFilesIsEnoughToHaveBeenProtected) {

@@ -83,14 +83,14 @@ TEST_F(ManyKeys, cgroupsBelowAWorkloadHaveOneShareOfTheKeyServiceTogether) {
   service_.reset();
   service_ = Open(std::move(options));
   scratch_ = std::make_unique<WorkerScratch>(*service_);
-  const auto produce = [&](const policy::Workload& workload, std::string_view user) {
+  const auto produce = [&](const identity::Workload& workload, std::string_view user) {
     connection_.workload = workload;
     guard_ = NewConnection();
     std::vector<TestRecord> records;
     for (int i = 0; i < 7; ++i) records.push_back(ClickOf(StrCat(user, i)));
     return CodeOf(Produce({Topic("clicks", {{0, ProducedBatch(std::move(records))}})}));
   };
-  policy::Workload one, two, other;
+  identity::Workload one, two, other;
   one.cgroupPath = "/user.slice/user-1000.slice/user@1000.service/app.slice/one.service";
   one.unit = "user@1000.service/one.service";
   two.cgroupPath = "/user.slice/user-1000.slice/user@1000.service/app.slice/two.service";

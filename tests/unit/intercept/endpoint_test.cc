@@ -1,5 +1,5 @@
 // Addresses between agent and kernel half.
-#include "intercept/endpoint.h"
+#include "intercept/kernel/endpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

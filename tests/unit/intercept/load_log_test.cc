@@ -1,5 +1,5 @@
 // What is kept of libbpf's and the verifier's words.
-#include "intercept/load_log.h"
+#include "intercept/kernel/load_log.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // How much of the agent's time one workload's namespaces get.
-#include "intercept/serving_time.h"
+#include "intercept/namespaces/serving_time.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The table of targets as the kernel half looks it up.
-#include "intercept/target_table.h"
+#include "intercept/kernel/target_table.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "intercept/target_coverage.h"
+#include "intercept/kernel/target_coverage.h"
 
 namespace kveil::intercept {
 namespace {
@@ -19,11 +19,11 @@ using testing::HasSubstr;
 
 SocketAddress Address(const std::string& address, uint16_t port = 0) { return *SocketAddress::Parse(address, port); }
 
-policy::Target MakeTarget(const std::string& network, uint8_t length, std::vector<policy::PortRange> ports) {
+config::Target MakeTarget(const std::string& network, uint8_t length, std::vector<config::PortRange> ports) {
   return {.cluster = "main", .network = Address(network), .prefixLength = length, .ports = std::move(ports)};
 }
 
-TargetTable Compile(const std::vector<policy::Target>& targets) {
+TargetTable Compile(const std::vector<config::Target>& targets) {
   absl::StatusOr<TargetTable> table = TargetTable::Compile(targets);
   EXPECT_TRUE(table.ok()) << table.status();
   return *std::move(table);
@@ -94,7 +94,7 @@ TEST(TargetTableTest, LengthZeroCoversItsFamilyAlone) {
 
 // ::ffff:10.0.0.1 and 10.0.0.1 are the same destination; 0a00:: begins with the same bytes and is not.
 TEST(TargetTableTest, EveryAddressIsCoveredByATargetOfEachFamily) {
-  const policy::Target v4 = MakeTarget("0.0.0.0", 0, {{9092, 9094}}), v6 = MakeTarget("::", 0, {{9093, 9093}});
+  const config::Target v4 = MakeTarget("0.0.0.0", 0, {{9092, 9094}}), v6 = MakeTarget("::", 0, {{9093, 9093}});
   EXPECT_TRUE(CoversAll({v4, v6}, 9093));
   EXPECT_FALSE(CoversAll({v4, v6}, 9092)) << "not over IPv6";
   EXPECT_FALSE(CoversAll({v4}, 9093));
@@ -115,7 +115,7 @@ TEST(TargetTableTest, ProbeIsATargetOfEveryTable) {
 }
 
 TEST(TargetTableTest, MoreRangesThanAPrefixCanHaveAreRefusedByName) {
-  std::vector<policy::PortRange> ranges;
+  std::vector<config::PortRange> ranges;
   for (uint16_t i = 0; i < KVEIL_MAX_RANGES; ++i) {
     const auto first = static_cast<uint16_t>(10 * i + 1);
     ranges.push_back({.first = first, .last = first});
@@ -133,7 +133,7 @@ TEST(TargetTableTest, MoreRangesThanAPrefixCanHaveAreRefusedByName) {
 }
 
 TEST(TargetTableTest, MoreNetworksThanATrieCanHoldAreRefused) {
-  std::vector<policy::Target> targets;
+  std::vector<config::Target> targets;
   for (int i = 0; i < KVEIL_MAX_PREFIXES; ++i) {
     const uint32_t address = htonl(0x0a000000u + static_cast<uint32_t>(i));
     targets.push_back({.cluster = "main",

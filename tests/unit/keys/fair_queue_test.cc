@@ -1,5 +1,5 @@
 // Who is served when: a workload with much to ask waits for itself, not the others for it.
-#include "keys/fair_queue.h"
+#include "keys/service/fair_queue.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The cache: how long a key lives in it, what an erasure does to it, how much it holds.
-#include "keys/key_cache.h"
+#include "keys/cache/key_cache.h"
 
 #include <gmock/gmock.h>
 
@@ -7,7 +7,7 @@
 
 #include "crypto/hmac.h"
 #include "key_fixture.h"
-#include "keys/revocations.h"
+#include "keys/service/revocations.h"
 
 namespace kveil::keys {
 namespace {

@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "keys/key_cache.h"
-#include "keys/key_service.h"
+#include "keys/cache/key_cache.h"
+#include "keys/service/key_service.h"
 
 namespace kveil::keys {
 

@@ -1,5 +1,5 @@
 // Keys that survive restarts, are made once for everybody, and are given out only while the root key is safe.
-#include "keys/key_service.h"
+#include "keys/service/key_service.h"
 
 #include <gmock/gmock.h>
 #include <sqlite3.h>
@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "key_fixture.h"
-#include "keys/key_cache.h"
+#include "keys/cache/key_cache.h"
 
 namespace kveil::keys {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "key_fixture.h"
-#include "keys/new_user_limit.h"
+#include "keys/service/new_user_limit.h"
 
 namespace kveil::keys {
 namespace {

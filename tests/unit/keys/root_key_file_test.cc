@@ -1,5 +1,5 @@
 // The root key file: made once, for its owner only, and refused when anything about it is wrong.
-#include "keys/root_key_file.h"
+#include "keys/root/root_key_file.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

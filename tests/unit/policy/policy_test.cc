@@ -24,7 +24,7 @@ std::string SelectorOf(const Policy& policy, std::string_view topic) {
   return found == nullptr ? "" : found->selector;
 }
 
-Workload InCgroup(const std::string& path) { return Workload{.cgroupPath = path}; }
+identity::Workload InCgroup(const std::string& path) { return identity::Workload{.cgroupPath = path}; }
 
 TEST(PolicyTest, TheMostSpecificEntryWins) {
   const auto policy = Make(R"({"pattern": "orders.*", "read": []}, {"pattern": ".*-eu", "read": []},
@@ -155,19 +155,19 @@ TEST(PolicyTest, UsersAreFoundInValueKeyAndHeader) {
 TEST(MayReadTest, NobodyReadsWithoutARule) {
   const auto policy = Make(R"({"name": "none", "seal": {"scope": "topic"}}, {"name": "empty", "read": []},
                               {"name": "any", "read": [{"any": true}]})");
-  const Workload workload{.cgroupPath = "/system.slice/a.service", .unit = "a.service"};
+  const identity::Workload workload{.cgroupPath = "/system.slice/a.service", .unit = "a.service"};
   EXPECT_FALSE(MayRead(*policy->Find("none"), workload));
   EXPECT_FALSE(MayRead(*policy->Find("empty"), workload));
-  EXPECT_TRUE(MayRead(*policy->Find("any"), Workload{}));
+  EXPECT_TRUE(MayRead(*policy->Find("any"), identity::Workload{}));
 }
 
 TEST(MayReadTest, UnitsAreComparedWhole) {
   const auto policy = Make(R"({"name": "t", "read": [{"workload": {"unit": "a.service"}}]})");
-  EXPECT_TRUE(MayRead(*policy->Find("t"), Workload{.unit = "a.service"}));
-  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.unit = "aa.service"}));
-  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.unit = "a.service2"}));
-  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{.cgroupPath = "/x/a.service"}));
-  EXPECT_FALSE(MayRead(*policy->Find("t"), Workload{}));
+  EXPECT_TRUE(MayRead(*policy->Find("t"), identity::Workload{.unit = "a.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{.unit = "aa.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{.unit = "a.service2"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{.cgroupPath = "/x/a.service"}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{}));
 }
 
 TEST(MayReadTest, ACgroupHoldsThoseBelowItAndNotItsNamesakes) {

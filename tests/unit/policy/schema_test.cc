@@ -10,8 +10,8 @@
 #include <valijson/schema_parser.hpp>
 #include <valijson/validator.hpp>
 
+#include "config/config.h"
 #include "documents.h"
-#include "policy/config.h"
 #include "policy/policy.h"
 
 namespace kveil::policy {
@@ -67,7 +67,7 @@ TEST(SchemaTest, PolicySchemaAndReaderJudgeEverySampleAlike) {
 TEST(SchemaTest, ConfigurationSchemaAndReaderJudgeEverySampleAlike) {
   const JsonSchema schema("agent.schema.json");
   for (const Sample& sample : ConfigSamples()) {
-    ExpectVerdict(sample, ParseConfig(sample.text, "c.json").status());
+    ExpectVerdict(sample, config::ParseConfig(sample.text, "c.json").status());
     EXPECT_EQ(schema.Accepts(sample.text), sample.error.empty()) << sample.name << ": the schema says otherwise";
   }
 }
@@ -88,7 +88,7 @@ TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
   for (const char* file : {"agent.example.json", "agent.minimal.json", "agent.tls.json"}) {
     const std::string config = ReadAll(kFolder + file);
     EXPECT_TRUE(JsonSchema("agent.schema.json").Accepts(config)) << file;
-    EXPECT_TRUE(ParseConfig(config, file).ok()) << file;
+    EXPECT_TRUE(config::ParseConfig(config, file).ok()) << file;
   }
 }
 
@@ -111,8 +111,8 @@ TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
 
 // The schema's defaults are what an empty document means.
 TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
-  const absl::StatusOr<AgentConfig> example = LoadConfig(kFolder + "agent.example.json");
-  const absl::StatusOr<AgentConfig> defaults = ParseConfig(
+  const absl::StatusOr<config::AgentConfig> example = config::LoadConfig(kFolder + "agent.example.json");
+  const absl::StatusOr<config::AgentConfig> defaults = config::ParseConfig(
       R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]}})", "c.json");
   ASSERT_TRUE(example.ok() && defaults.ok());
   EXPECT_EQ(example->intercept.cgroup, defaults->intercept.cgroup);
@@ -130,8 +130,8 @@ TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
   EXPECT_EQ(example->admin.metrics, defaults->admin.metrics);
   EXPECT_EQ(example->workers, defaults->workers);
   EXPECT_EQ(example->logLevel, defaults->logLevel);
-  const LimitsConfig& stated = example->limits;
-  const LimitsConfig& meant = defaults->limits;
+  const config::LimitsConfig& stated = example->limits;
+  const config::LimitsConfig& meant = defaults->limits;
   EXPECT_EQ(stated.connections, meant.connections);
   EXPECT_EQ(stated.receiveBuffers, meant.receiveBuffers);
   EXPECT_EQ(stated.requestSize, meant.requestSize);

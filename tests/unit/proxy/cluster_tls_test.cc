@@ -92,7 +92,7 @@ class ClusterTlsTest : public testing::Test {
   static void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
   io::TestAuthority authority_;
-  policy::ClusterConfig cluster_;
+  config::ClusterConfig cluster_;
   ConnectionInfo connection_;
   std::unique_ptr<ClusterTls> tls_;
 };

@@ -1,0 +1,283 @@
+// Reads the agent's configuration: one function a JSON object, in the order of docs/configuration.md.
+#include "config/config.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "base/host_name.h"
+#include "base/text.h"
+#include "config/json_value.h"
+#include "config/read_file.h"
+#include "config/target_text.h"
+
+namespace kveil::config {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr size_t kMebibyte = size_t{1} << 20;
+constexpr size_t kGibibyte = size_t{1} << 30;
+constexpr size_t kMostTargets = 1024;       // the kernel half's table
+constexpr size_t kMostPortRanges = 8;       // of one target
+constexpr size_t kLongestSocketPath = 107;  // sun_path of unix(7), with its final zero
+
+bool IsClusterName(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  });
+}
+
+// The field `key` as an absolute path, when it is there.
+void ReadPath(const JsonObject& object, std::string_view key, std::string& path) {
+  if (const auto value = object.Find(key)) path = value->AbsolutePath();
+}
+
+bool HasCluster(const std::vector<ClusterConfig>& clusters, std::string_view name) {
+  return std::any_of(clusters.begin(), clusters.end(), [&](const ClusterConfig& known) { return known.name == name; });
+}
+
+// A host name, or one with a leading dot for every name below it.
+bool IsServerName(std::string_view name) {
+  if (name.starts_with('.')) name.remove_prefix(1);
+  return IsHostName(name);
+}
+
+TlsConfig ReadTls(const JsonValue& value) {
+  TlsConfig tls;
+  const JsonObject object(value, {"ca", "certificate", "key", "crl", "serverNames", "identities", "minimumVersion"});
+  ReadPath(object, "ca", tls.ca);
+  ReadPath(object, "certificate", tls.certificate);
+  ReadPath(object, "key", tls.key);
+  ReadPath(object, "crl", tls.crl);
+  ReadPath(object, "identities", tls.identities);
+  if (tls.certificate.empty() != tls.key.empty()) value.Error("expected certificate and key together");
+  if (const auto names = object.Find("serverNames")) {
+    const std::vector<JsonValue> items = names->List();
+    // An empty list would not mean that every name is accepted, as one might read it.
+    if (items.empty()) names->Error("expected a list of at least one host name");
+    for (const JsonValue& item : items) {
+      tls.serverNames.push_back(item.String());
+      if (!IsServerName(tls.serverNames.back())) {
+        item.Expected("a host name, or one with a leading dot for every name below it (no address)");
+      }
+    }
+  }
+  if (const auto version = object.Find("minimumVersion")) {
+    tls.version12 = version->OneOf<bool>({{"1.2", true}, {"1.3", false}});
+  }
+  return tls;
+}
+
+std::vector<ClusterConfig> ReadClusters(const JsonValue& value) {
+  std::vector<ClusterConfig> clusters;
+  for (const auto& [name, member] : value.Members()) {
+    if (!IsClusterName(name)) {
+      member.Error("expected a cluster's name of at most 64 letters, digits, '.', '_' and '-'");
+    }
+    const JsonObject object(member, {"tls"});
+    ClusterConfig& cluster = clusters.emplace_back();
+    cluster.name = name;
+    if (const auto tls = object.Find("tls")) cluster.tls = ReadTls(*tls);
+  }
+  return clusters;
+}
+
+// `clusters` is nullptr when the file lists none.
+Target ReadTarget(const JsonValue& value, const std::vector<ClusterConfig>* clusters) {
+  Target target;
+  const JsonObject object(value, {"cluster", "cidr", "ports"});
+  if (const auto cluster = object.Require("cluster")) {
+    target.cluster = cluster->String();
+    if (!target.cluster.empty() && !IsClusterName(target.cluster)) {
+      cluster->Expected("a cluster's name of at most 64 letters, digits, '.', '_' and '-'");
+    } else if (clusters != nullptr && !target.cluster.empty() && !HasCluster(*clusters, target.cluster)) {
+      cluster->Expected("a name that /clusters has");
+    }
+  }
+  if (const auto cidr = object.Require("cidr")) {
+    const absl::StatusOr<Network> network = ParseNetwork(cidr->isString() ? cidr->String() : "");
+    if (network.ok()) {
+      target.network = network->address;
+      target.prefixLength = network->prefixLength;
+    } else {
+      cidr->Expected(ToStd(network.status().message()));
+    }
+  }
+  if (const auto ports = object.Require("ports")) {
+    const auto ranges = ParsePorts(ports->isString() ? ports->String() : "");
+    if (!ranges) ports->Expected("ports such as \"9092\", \"9092-9094\" or \"9092,19092-19094\"");
+    if (ranges) target.ports = *ranges;
+    if (target.ports.size() > kMostPortRanges) ports->Expected(StrCat("at most ", kMostPortRanges, " port ranges"));
+  }
+  return target;
+}
+
+std::vector<Target> ReadTargets(const JsonValue& value, const std::vector<ClusterConfig>* clusters) {
+  std::vector<Target> targets;
+  const std::vector<JsonValue> items = value.List();
+  if (items.empty()) value.Error("expected at least one target");
+  if (items.size() > kMostTargets) value.Error(StrCat("expected at most ", kMostTargets, " targets"));
+  for (const JsonValue& item : items) {
+    Target target = ReadTarget(item, clusters);
+    for (size_t i = 0; i < targets.size() && target.network.family() != AF_UNSPEC; ++i) {
+      if (targets[i].network == target.network && targets[i].prefixLength == target.prefixLength) {
+        item.Error(StrCat("the network ", target.CidrText(), " is target ", i, " already"));
+      }
+    }
+    targets.push_back(std::move(target));
+  }
+  return targets;
+}
+
+void ReadIntercept(const JsonValue& value, const std::vector<ClusterConfig>* clusters, InterceptConfig& intercept) {
+  const JsonObject object(
+      value, {"cgroup", "targets", "listenPort", "whenDown", "existing", "advertised", "accelerate", "pinDirectory"});
+  ReadPath(object, "cgroup", intercept.cgroup);
+  if (const auto targets = object.Require("targets")) intercept.targets = ReadTargets(*targets, clusters);
+  if (const auto port = object.Find("listenPort")) intercept.listenPort = port->Integer(1, 65535);
+  if (const auto rule = object.Find("whenDown")) {
+    intercept.whenDown = rule->OneOf<WhenDown>({{"refuse", WhenDown::kRefuse}, {"bypass", WhenDown::kBypass}});
+  }
+  if (const auto rule = object.Find("existing")) {
+    intercept.existing = rule->OneOf<Existing>({{"leave", Existing::kLeave}, {"reset", Existing::kReset}});
+  }
+  if (const auto rule = object.Find("advertised")) {
+    intercept.advertised = rule->OneOf<Advertised>({{"learn", Advertised::kLearn}, {"report", Advertised::kReport}});
+  }
+  if (const auto accelerate = object.Find("accelerate")) {
+    if (!accelerate->isString() || accelerate->String() != "off") {
+      accelerate->Expected("\"off\" (the short cut through the kernel is not supported in this version)");
+    }
+  }
+  ReadPath(object, "pinDirectory", intercept.pinDirectory);
+}
+
+// A file without `clusters` means plain TCP to every cluster that a target names.
+std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets) {
+  std::vector<ClusterConfig> clusters;
+  for (const Target& target : targets) {
+    if (!HasCluster(clusters, target.cluster)) clusters.push_back({.name = target.cluster, .tls = std::nullopt});
+  }
+  return clusters;
+}
+
+void ReadKeys(const JsonValue& value, KeysConfig& keys) {
+  const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
+  if (const auto root = object.Find("root")) {
+    const JsonObject source(*root, {"file"}, {"vault", "awsKms", "pkcs11"});
+    if (source.ExactlyOneOf({"file"})) ReadPath(source, "file", keys.rootKeyFile);
+  }
+  if (const auto registry = object.Find("registry")) {
+    const JsonObject source(*registry, {"sqlite"}, {"postgres"});
+    if (source.ExactlyOneOf({"sqlite"})) ReadPath(source, "sqlite", keys.registryPath);
+  }
+  if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(seconds(1), hours(1));
+  if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
+}
+
+bool IsGroupName(std::string_view name) {
+  return name.size() <= 32 && (absl::ascii_isalpha(name[0]) || name[0] == '_') &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; });
+}
+
+void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
+  const JsonObject object(value, {"socket", "metrics", "group", "eraseGroup"});
+  if (const auto socket = object.Find("socket")) {
+    admin.socket = socket->AbsolutePath();
+    if (admin.socket.size() > kLongestSocketPath) {
+      socket->Expected(StrCat("a path of at most ", kLongestSocketPath, " bytes"));
+    }
+  }
+  if (const auto metrics = object.Find("metrics")) {
+    const std::string text = metrics->isString() ? metrics->String() : "";
+    admin.metrics = ParseEndpoint(text);
+    if (!admin.metrics && text != "off")
+      metrics->Expected("an address and port such as \"127.0.0.1:9464\", or \"off\"");
+  }
+  const auto group = [&object](std::string_view key, std::string& field) {
+    const auto found = object.Find(key);
+    if (!found) return;
+    field = found->String();
+    if (!field.empty() && !IsGroupName(field)) found->Expected("a group's name");
+  };
+  group("group", admin.group);
+  group("eraseGroup", admin.eraseGroup);
+}
+
+void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
+  const JsonObject object(
+      value, {"connections", "receiveBuffers", "requestSize", "responseSize", "batchSize", "batchUsers", "totalMemory",
+              "connectTimeout", "keyTimeout", "stallTimeout", "idleTimeout", "drainTimeout"});
+  const auto number = [&](std::string_view key, size_t& field, int64_t least, int64_t most) {
+    if (const auto found = object.Find(key)) field = found->Integer(least, most);
+  };
+  const auto size = [&](std::string_view key, size_t& field, size_t least, size_t most) {
+    if (const auto found = object.Find(key)) field = found->Size(least, most);
+  };
+  const auto duration = [&](std::string_view key, milliseconds& field, milliseconds least, milliseconds most) {
+    if (const auto found = object.Find(key)) field = found->Duration(least, most);
+  };
+  number("connections", limits.connections, 1, 1000000);
+  number("receiveBuffers", limits.receiveBuffers, 4, 65536);
+  size("requestSize", limits.requestSize, kMebibyte, 256 * kMebibyte);  // a TLS greeting reads as 352 MiB
+  size("responseSize", limits.responseSize, kMebibyte, kGibibyte);
+  size("batchSize", limits.batchSize, kMebibyte, kGibibyte);
+  number("batchUsers", limits.batchUsers, 1, 100000);  // the capacity of a worker's key cache
+  size("totalMemory", limits.totalMemory, kMebibyte, 1024 * kGibibyte);
+  duration("connectTimeout", limits.connectTimeout, milliseconds(100), minutes(10));
+  duration("keyTimeout", limits.keyTimeout, milliseconds(100), minutes(1));
+  duration("stallTimeout", limits.stallTimeout, seconds(1), hours(1));
+  duration("idleTimeout", limits.idleTimeout, seconds(1), hours(24));
+  duration("drainTimeout", limits.drainTimeout, milliseconds(0), minutes(10));
+
+  // A frame that is within its own limit must be able to get its memory, or it would wait for ever.
+  if (limits.totalMemory < std::max(limits.requestSize, limits.responseSize)) {
+    value.Error("expected totalMemory to be at least requestSize and responseSize");
+  }
+}
+
+}  // namespace
+
+std::string Target::CidrText() const { return StrCat(network.AddressText(), "/", prefixLength); }
+
+absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string& name) {
+  absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
+  if (!document.ok()) return document.status();
+  AgentConfig config;
+  const JsonObject root(document->root(),
+                        {"$schema", "intercept", "clusters", "keys", "policies", "admin", "workers", "limits", "log"});
+  if (const auto schema = root.Find("$schema")) schema->String();
+  const std::optional<JsonValue> clusters = root.Find("clusters");
+  if (clusters) config.clusters = ReadClusters(*clusters);
+  if (const auto intercept = root.Require("intercept")) {
+    ReadIntercept(*intercept, clusters ? &config.clusters : nullptr, config.intercept);
+  }
+  if (!clusters) config.clusters = ClustersOfTargets(config.intercept.targets);
+  if (const auto keys = root.Find("keys")) ReadKeys(*keys, config.keys);
+  ReadPath(root, "policies", config.policies);
+  if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
+  if (const auto workers = root.Find("workers")) config.workers = workers->Integer(0, 1024);
+  if (const auto limits = root.Find("limits")) ReadLimits(*limits, config.limits);
+  if (const auto logging = root.Find("log")) {
+    const JsonObject object(*logging, {"level"});
+    if (const auto level = object.Find("level")) {
+      using log::Level;
+      config.logLevel = level->OneOf<Level>(
+          {{"info", Level::kInfo}, {"debug", Level::kDebug}, {"warning", Level::kWarning}, {"error", Level::kError}});
+    }
+  }
+  if (absl::Status status = document->status(); !status.ok()) return status;
+  return config;
+}
+
+absl::StatusOr<AgentConfig> LoadConfig(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadTextFile(path);
+  if (!text.ok()) return text.status();
+  return ParseConfig(*text, path);
+}
+
+}  // namespace kveil::config

@@ -1,0 +1,29 @@
+// The text forms of a target: its network and its ports.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/socket_address.h"
+#include "config/config.h"
+
+namespace kveil::config {
+
+struct Network {
+  SocketAddress address;  // port 0
+  uint8_t prefixLength = 0;
+};
+
+// "10.0.0.0/8", "fd00::/8"; without a length the one address. kInvalidArgument says what is wrong with it.
+absl::StatusOr<Network> ParseNetwork(std::string_view text);
+
+// "9092", "9092-9094", "9092-9094,19092": ascending, joined where they touch. nullopt when it is something else.
+std::optional<std::vector<PortRange>> ParsePorts(std::string_view text);
+
+// "127.0.0.1:9464", "[::1]:9464". nullopt when it is something else.
+std::optional<SocketAddress> ParseEndpoint(std::string_view text);
+
+}  // namespace kveil::config

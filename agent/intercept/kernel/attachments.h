@@ -1,0 +1,55 @@
+// The links between programs and the configured cgroup: all of them are made or updated, or none.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/unique_fd.h"
+#include "intercept/kernel/pins.h"
+#include "intercept/kernel/programs.h"
+#include "intercept/system/cgroup_tree.h"
+
+namespace kveil::intercept {
+
+class Attachments {
+ public:
+  // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through
+  // between two agents), otherwise a new link is made and pinned. Everything is as before when it fails.
+  // kFailedPrecondition names the program, or the other agent, that is in the way. `pins` guards the links' pins from
+  // then on.
+  static absl::StatusOr<Attachments> Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
+                                          PinDirectory& pins);
+  Attachments(Attachments&&) = default;
+  ~Attachments();
+
+  // Whether each link is still attached to this cgroup (a cgroup that dies takes the attachment with it, the link
+  // stays) and still runs our program.
+  absl::Status Check(const CgroupTree& cgroup) const;
+  size_t count() const { return slots_.size(); }
+
+ private:
+  struct Slot {
+    Program program;
+    uint32_t programId = 0;
+    UniqueFd link;
+    bool isNew = false;
+    std::string pin;           // where we have pinned a new one
+    UniqueFd replacedProgram;  // what ran here before an update
+    std::string path;
+  };
+  Attachments() = default;
+  absl::Status Attach(const CgroupTree& cgroup);
+  absl::Status UpdateOld();
+  absl::Status PinNew();
+  void Revert();
+
+  std::vector<Slot> slots_;
+  bool committed_ = false;
+};
+
+}  // namespace kveil::intercept

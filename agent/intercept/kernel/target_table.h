@@ -1,0 +1,45 @@
+// The configured targets in the form the kernel looks them up: one entry for each distinct prefix, with every port
+// range that applies to it. Pure data, no system calls.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/socket_address.h"
+#include "config/config.h"
+#include "intercept/kernel/endpoint.h"
+
+namespace kveil::intercept {
+
+class TargetTable {
+ public:
+  struct Prefix {
+    uint16_t family = 0;  // KVEIL_FAMILY_...
+    uint8_t length = 0;
+    AddressBytes address = {};
+    kveil_port_ranges ranges = {};
+  };
+
+  // A prefix has its own ranges first, then those of each shorter prefix that covers it, the longest first; the order
+  // of the configuration among equals. kInvalidArgument when one prefix has more than KVEIL_MAX_RANGES of them, or
+  // there are more than KVEIL_MAX_PREFIXES prefixes of a family. The agent's probe destination is a target of every
+  // table.
+  static absl::StatusOr<TargetTable> Compile(absl::Span<const config::Target> targets);
+
+  absl::Span<const Prefix> prefixes() const { return prefixes_; }
+
+  // The target that the kernel half will find, KVEIL_PROBE_TARGET for the probe's destination.
+  std::optional<uint16_t> Find(const SocketAddress& address) const;
+
+ private:
+  std::vector<Prefix> prefixes_;  // longest first
+};
+
+// What a learned broker keeps of its cluster, because a target's index does not outlive its configuration (FNV-1a).
+uint32_t ClusterHash(std::string_view cluster);
+
+}  // namespace kveil::intercept

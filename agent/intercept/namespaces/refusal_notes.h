@@ -1,0 +1,35 @@
+// What is said of refused connects that no namespace is to blame for: expired brokers, workloads that want too much.
+#pragma once
+
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "base/expiring_map.h"
+#include "intercept/kernel/redirect.h"
+
+namespace kveil::intercept {
+
+// Safe from any thread.
+class RefusalNotes {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Logs the refusal, one of each reason per namespace and minute.
+  void Note(const RefusedConnect& refused, Clock::time_point now);
+  // An error for a minute after a workload was refused for what it has of the shared tables.
+  absl::Status Health(Clock::time_point now) const;
+
+ private:
+  static constexpr std::chrono::minutes kRemembered{1};
+  static constexpr size_t kMostNamespaces = 1024;
+
+  mutable std::mutex mutex_;
+  ExpiringMap<std::pair<uint64_t, int>, bool> logged_ ABSL_GUARDED_BY(mutex_){kMostNamespaces, kRemembered};
+  absl::Status latest_ ABSL_GUARDED_BY(mutex_);
+  Clock::time_point latestAt_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kveil::intercept

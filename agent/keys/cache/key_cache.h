@@ -1,0 +1,106 @@
+// A worker thread's own unwrapped keys: no lock and no allocation to find one.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "base/expiring_map.h"
+#include "crypto/key_id.h"
+#include "keys/scope/scope.h"
+#include "keys/service/key_service.h"
+
+namespace kveil::keys {
+
+inline constexpr size_t kKeyCacheCapacity = 100'000;
+
+// One a worker thread, used on that thread only. For each batch:
+//
+//   cache.Refresh();                        // drops what was erased or is too old
+//   ... FindForSealing / FindById for every record, collecting what is missing ...
+//   FetchResult result = co_await ...       // cache.Fetch(misses, workload, callback), bounded in time
+//   absl::Status status = cache.Deliver(std::move(result));
+//   ... Find again: now ready, or erased in between, then fetch once more
+//
+// Pointers stay valid until the next Refresh or Deliver: do not keep one across a suspension.
+class KeyCache {
+ public:
+  // Beyond `capacity` keys the oldest go, except that keys used in the last `inUse` stay up to four times that number.
+  // That is how long a batch waits for the rest of its keys: it needs all of them at once.
+  explicit KeyCache(KeyService& service, std::chrono::milliseconds inUse = std::chrono::seconds(5),
+                    size_t capacity = kKeyCacheCapacity);
+
+  // Takes in revocations and the time. One atomic read when nothing happened. An idle worker calls it too, as it is
+  // what wipes keys that are erased or too old, and what deriving with them left behind: four times a second will do.
+  void Refresh();
+
+  // The key to seal with; nullptr when not cached, or older than cacheTtl.
+  const ScopeKey* FindForSealing(const ScopeName& name);
+
+  enum class State {
+    kReady,
+    kErased,     // destroyed for good
+    kUnknown,    // the registry has never heard of it; remembered for a second only
+    kDamaged,    // the registry cannot give it any more; remembered for a second only
+    kNotCached,  // fetch it
+  };
+  struct Found {
+    State state = State::kNotCached;
+    const ScopeKey* key = nullptr;  // kReady only
+  };
+  // By the unmasked id.
+  Found FindById(const crypto::KeyId& id);
+
+  using Misses = keys::Misses;
+  // `done` is called once on the service's thread; bring the result back here, to Deliver. `workload` is who asks.
+  void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
+  // Keys that were erased while the result was on its way are left out. kUnavailable when some of what was asked could
+  // not be had now; the rest is in the cache.
+  absl::Status Deliver(FetchResult result);
+
+  // This worker's mask of key ids.
+  crypto::KeyIdMask& mask() { return mask_; }
+
+  size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    State state = State::kReady;  // or kErased
+    ScopeKey key;                 // key.id also when not kReady
+    OwnedScopeName name;          // when found by scope
+    bool hasName = false;
+    SteadyTime expires;
+    SteadyTime lastUsed;
+  };
+  using Entries = std::list<Entry>;  // oldest first; addresses are stable
+
+  void RefreshTime();
+  void TakeRevocations();
+  void Insert(Entry entry);
+  void Remove(Entries::iterator entry);
+  void MarkErased(const crypto::KeyId& id);
+  void Clear();
+  void DropExpired();
+  void DropBeyondCapacity();
+
+  KeyService& service_;
+  const std::chrono::milliseconds inUse_;
+  const size_t capacity_;
+  crypto::KeyIdMask mask_;
+  Entries entries_;
+  absl::flat_hash_map<ScopeName, Entries::iterator> byName_;  // views of the entry's own name
+  absl::flat_hash_map<crypto::KeyId, Entries::iterator> byId_;
+  // kUnknown and kDamaged. Who writes made-up ids drives no key out, and asks for each once a second at most.
+  ExpiringMap<crypto::KeyId, State> notThere_;
+  uint64_t generation_ = 0;
+  SteadyTime now_;
+  SteadyTime hmacKeyForgotten_;
+};
+
+}  // namespace kveil::keys

@@ -1,0 +1,37 @@
+// Remembers what was revoked, and forgets the oldest.
+#include "keys/service/revocations.h"
+
+namespace kveil::keys {
+
+void Revocations::Revoke(const std::vector<crypto::KeyId>& ids) {
+  std::lock_guard lock(mutex_);
+  const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  for (const crypto::KeyId& id : ids) events_.push_back({generation, id});
+  while (events_.size() > kMaxRemembered) {
+    forgotten_ = events_.front().generation;
+    events_.pop_front();
+  }
+  generation_.store(generation, std::memory_order_release);
+}
+
+void Revocations::RevokeAll() {
+  std::lock_guard lock(mutex_);
+  const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  events_.clear();
+  forgotten_ = generation;
+  generation_.store(generation, std::memory_order_release);
+}
+
+Revocations::Revoked Revocations::After(uint64_t generation) const {
+  std::lock_guard lock(mutex_);
+  Revoked revoked;
+  revoked.generation = generation_.load(std::memory_order_relaxed);
+  revoked.all = generation < forgotten_;
+  if (revoked.all) return revoked;
+  for (auto event = events_.rbegin(); event != events_.rend() && event->generation > generation; ++event) {
+    revoked.ids.push_back(event->id);
+  }
+  return revoked;
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,171 @@
+// The agent's configuration: what its fields come to, and what only the reader can know to be wrong.
+#include "config/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "config/target_text.h"
+#include "config/units.h"
+
+namespace kveil::config {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string Message(const std::string& text) { return std::string(ParseConfig(text, "c.json").status().message()); }
+
+std::string TargetOf(const std::string& cidr, const std::string& ports) {
+  return R"({"intercept": {"targets": [{"cluster": "main", "cidr": ")" + cidr + R"(", "ports": ")" + ports + R"("}]}})";
+}
+
+TEST(ConfigTest, EveryFieldArrives) {
+  const absl::StatusOr<AgentConfig> config = ParseConfig(R"({
+    "intercept": { "cgroup": "/cg", "targets": [ { "cluster": "east", "cidr": "192.168.7.0/24", "ports": "9092-9094,10" } ],
+                   "listenPort": 4242, "whenDown": "bypass", "existing": "reset", "advertised": "report",
+                   "pinDirectory": "/sys/fs/bpf/other" },
+    "clusters": { "east": { "tls": { "ca": "/t/ca", "certificate": "/t/c", "key": "/t/k", "crl": "/t/crl",
+                                     "serverNames": ["b1.example", ".example.org"], "identities": "/t/i",
+                                     "minimumVersion": "1.3" } }, "west": {} },
+    "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m", "newUsersPerSecond": 6 },
+    "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops", "eraseGroup": "privacy" }, "workers": 3,
+    "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
+                "batchUsers": 9,
+                "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
+                "stallTimeout": "3s", "idleTimeout": "4m", "drainTimeout": "0ms" },
+    "log": { "level": "error" } })",
+                                                         "c.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->intercept.cgroup, "/cg");
+  ASSERT_EQ(config->intercept.targets.size(), 1u);
+  const Target& target = config->intercept.targets[0];
+  EXPECT_EQ(target.cluster, "east");
+  EXPECT_EQ(target.CidrText(), "192.168.7.0/24");
+  EXPECT_THAT(target.ports, ElementsAre(PortRange{10, 10}, PortRange{9092, 9094}));
+  EXPECT_EQ(config->intercept.listenPort, 4242);
+  EXPECT_EQ(config->intercept.whenDown, WhenDown::kBypass);
+  EXPECT_EQ(config->intercept.existing, Existing::kReset);
+  EXPECT_EQ(config->intercept.advertised, Advertised::kReport);
+  EXPECT_EQ(config->intercept.pinDirectory, "/sys/fs/bpf/other");
+  ASSERT_EQ(config->clusters.size(), 2u);
+  ASSERT_TRUE(config->clusters[0].tls.has_value());
+  EXPECT_FALSE(config->clusters[1].tls.has_value());
+  const TlsConfig& tls = *config->clusters[0].tls;
+  EXPECT_THAT((std::vector{tls.ca, tls.certificate, tls.key, tls.crl, tls.identities}),
+              ElementsAre("/t/ca", "/t/c", "/t/k", "/t/crl", "/t/i"));
+  EXPECT_THAT(tls.serverNames, ElementsAre("b1.example", ".example.org"));
+  EXPECT_FALSE(tls.version12);
+  EXPECT_EQ(config->keys.rootKeyFile, "/k/root");
+  EXPECT_EQ(config->keys.registryPath, "/k/db");
+  EXPECT_EQ(config->keys.cacheTtl, std::chrono::minutes(5));
+  EXPECT_EQ(config->keys.newUsersPerSecond, 6u);
+  EXPECT_EQ(config->policies, "/p");
+  EXPECT_EQ(config->admin.socket, "/s");
+  EXPECT_EQ(config->admin.metrics->Text(), "[::1]:1234");
+  EXPECT_EQ(config->admin.group, "ops");
+  EXPECT_EQ(config->admin.eraseGroup, "privacy");
+  EXPECT_EQ(config->workers, 3u);
+  EXPECT_EQ(config->limits.connections, 7u);
+  EXPECT_EQ(config->limits.receiveBuffers, 8u);
+  EXPECT_EQ(config->limits.requestSize, size_t{1} << 20);
+  EXPECT_EQ(config->limits.responseSize, size_t{2} << 20);
+  EXPECT_EQ(config->limits.batchSize, size_t{3} << 20);
+  EXPECT_EQ(config->limits.batchUsers, 9u);
+  EXPECT_EQ(config->limits.totalMemory, size_t{5} << 20);
+  EXPECT_EQ(config->limits.connectTimeout, milliseconds(1000));
+  EXPECT_EQ(config->limits.keyTimeout, milliseconds(200));
+  EXPECT_EQ(config->limits.stallTimeout, milliseconds(3000));
+  EXPECT_EQ(config->limits.idleTimeout, std::chrono::minutes(4));
+  EXPECT_EQ(config->limits.drainTimeout, milliseconds(0));
+  EXPECT_EQ(config->logLevel, log::Level::kError);
+}
+
+TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {
+  const absl::StatusOr<AgentConfig> config = ParseConfig(
+      R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},
+                                    {"cluster": "b", "cidr": "11.0.0.0/8", "ports": "1"},
+                                    {"cluster": "a", "cidr": "12.0.0.0/8", "ports": "1"}]}})",
+      "c.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->clusters.size(), 2u);
+  EXPECT_EQ(config->clusters[0].name, "a");
+  EXPECT_EQ(config->clusters[1].name, "b");
+}
+
+TEST(ConfigTest, TargetOfAClusterThatIsNotListedIsRefused) {
+  EXPECT_EQ(Message(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                        "clusters": {"mian": {}}})"),
+            "c.json: /intercept/targets/0/cluster: expected a name that /clusters has, found \"main\"");
+}
+
+TEST(ConfigTest, NetworksThatMeanSomethingElseAreRefused) {
+  EXPECT_THAT(Message(TargetOf("10.1.2.3/8", "1")), HasSubstr("that is \"10.0.0.0/8\", found \"10.1.2.3/8\""));
+  EXPECT_THAT(Message(TargetOf("10.0.0.0/33", "1")), HasSubstr("expected a network such as"));
+  EXPECT_THAT(Message(TargetOf("fd00::1/64", "1")), HasSubstr("that is \"fd00::/64\""));
+  EXPECT_THAT(Message(TargetOf("::ffff:10.0.0.0/104", "1")), HasSubstr("an IPv4 network written as such"));
+  EXPECT_THAT(Message(TargetOf("999.0.0.0/8", "1")), HasSubstr("expected a network such as"));
+  EXPECT_EQ(Message(TargetOf("0.0.0.0/0", "1")), "");
+}
+
+TEST(ConfigTest, PortsOutOfRangeOrOrderAreRefused) {
+  EXPECT_THAT(Message(TargetOf("10.0.0.0/8", "0")), HasSubstr("expected ports such as"));
+  EXPECT_THAT(Message(TargetOf("10.0.0.0/8", "65536")), HasSubstr("expected ports such as"));
+  EXPECT_THAT(Message(TargetOf("10.0.0.0/8", "9094-9092")), HasSubstr("expected ports such as"));
+  EXPECT_THAT(Message(TargetOf("10.0.0.0/8", "1,3,5,7,9,11,13,15,17")), HasSubstr("at most 8 port ranges"));
+}
+
+TEST(ConfigTest, PortRangesThatTouchAreJoined) {
+  EXPECT_THAT(*ParsePorts("9094,9092-9093,1-2,2-4"), ElementsAre(PortRange{1, 4}, PortRange{9092, 9094}));
+  EXPECT_THAT(*ParsePorts("65535,1"), ElementsAre(PortRange{1, 1}, PortRange{65535, 65535}));
+}
+
+TEST(ConfigTest, TheSameNetworkTwiceIsRefused) {
+  EXPECT_EQ(Message(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},
+                                                  {"cluster": "a", "cidr": "10.0.0.0/8", "ports": "2"}]}})"),
+            "c.json: /intercept/targets/1: the network 10.0.0.0/8 is target 0 already");
+}
+
+TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {
+  const std::string start = R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]}, )";
+  EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "2h"}})"),
+              HasSubstr("(ms, s, m, h) from 1s to 1h, found \"2h\""));
+  EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "0s"}})"), HasSubstr("from 1s to 1h, found \"0s\""));
+  EXPECT_THAT(Message(start + R"("limits": {"requestSize": "1KiB"}})"),
+              HasSubstr("from 1MiB to 256MiB, found \"1KiB\""));
+}
+
+TEST(ConfigTest, MemoryThatCannotHoldOneFrameIsRefused) {
+  const std::string start = R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]}, )";
+  EXPECT_THAT(Message(start + R"("limits": {"totalMemory": "64MiB"}})"),
+              HasSubstr("/limits: expected totalMemory to be at least requestSize and responseSize"));
+}
+
+TEST(ConfigTest, SeveralErrorsAreOneLineWithTheirNumber) {
+  EXPECT_EQ(Message(R"({"intercept": {"targets": []}, "workers": -1, "policies": 1})"),
+            "c.json: /intercept/targets: expected at least one target (and 2 more)");
+}
+
+TEST(ConfigTest, MissingFileIsNotFoundByName) {
+  const absl::Status status = LoadConfig("/nonexistent/agent.json").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/nonexistent/agent.json"));
+}
+
+TEST(UnitsTest, DurationsAndSizesGoBothWays) {
+  EXPECT_EQ(ParseDuration("500ms"), milliseconds(500));
+  EXPECT_EQ(ParseDuration("60s"), milliseconds(60000));
+  EXPECT_EQ(ParseDuration("999999999h"), milliseconds(999999999LL * 3600000));
+  for (const char* bad : {"", "s", "5", "5 s", "-5s", "+5s", "5S", "0x5s", "9999999999s", "5ss"}) {
+    EXPECT_EQ(ParseDuration(bad), std::nullopt) << bad;
+  }
+  EXPECT_EQ(FormatDuration(milliseconds(90000)), "90s");
+  EXPECT_EQ(FormatDuration(milliseconds(0)), "0ms");
+  EXPECT_EQ(FormatDuration(std::chrono::hours(2)), "2h");
+  EXPECT_EQ(ParseSize("64KiB"), 65536u);
+  EXPECT_EQ(ParseSize("64kb"), std::nullopt);
+  EXPECT_EQ(FormatSize(size_t{3} << 20), "3MiB");
+}
+
+}  // namespace
+}  // namespace kveil::config
