@@ -1,0 +1,44 @@
+// A mutex that clang's thread safety analysis understands: what it guards is named with ABSL_GUARDED_BY, and a build
+// with -Wthread-safety refuses code that touches that without the lock.
+//
+//   Mutex mutex_;
+//   std::condition_variable_any changed_;
+//   std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);
+//
+//   const MutexLock lock(mutex_);
+//   while (jobs_.empty()) changed_.wait(mutex_);
+//
+// Not absl::Mutex: until 20230802 the timeouts of its CondVar follow the wall clock, so that setting the clock back
+// would stop a heartbeat. Those of std::condition_variable_any are steady.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+#include "absl/base/thread_annotations.h"
+
+namespace kveil {
+
+class ABSL_LOCKABLE Mutex {
+ public:
+  // The names are those that std::condition_variable_any and std::scoped_lock call.
+  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.lock(); }
+  void unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+};
+
+// Holds a mutex for as long as it lives.
+class ABSL_SCOPED_LOCKABLE MutexLock {
+ public:
+  explicit MutexLock(Mutex& mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) : mutex_(mutex) { mutex_.lock(); }
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+  ~MutexLock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
+
+ private:
+  Mutex& mutex_;
+};
+
+}  // namespace kveil
