@@ -146,15 +146,10 @@ absl::Status Agent::StartWorkers() {
   hooks.makeUpstream = [this](const proxy::ConnectionInfo& connection) -> absl::StatusOr<UniqueFd> {
     intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
     if (namespaces == nullptr) return absl::UnavailableError("the agent is still starting");
-    identity::Origin origin;
-    origin.netnsCookie = connection.netnsCookie;
-    origin.source = connection.client;
-    origin.destination = connection.broker;
-    origin.boundDevice = connection.boundDevice;
-    return namespaces->UpstreamSocket(origin);
+    return namespaces->UpstreamSocket(connection.origin);
   };
   hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
-    return tls_->NewSession(connection, brokers_->NamesOf(connection.broker, connection.cluster));
+    return tls_->NewSession(connection, brokers_->NamesOf(connection.origin.destination, connection.cluster));
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
@@ -264,11 +259,7 @@ absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
   if (origin->isProbe) return absl::CancelledError("the agent's own probe");
   proxy::ConnectionInfo info;
   info.cluster = config_.intercept.targets.at(origin->targetIndex).cluster;
-  info.targetIndex = origin->targetIndex;
-  info.netnsCookie = origin->netnsCookie;
-  info.client = origin->source;
-  info.broker = origin->destination;
-  info.boundDevice = origin->boundDevice;
+  info.origin = *origin;
   info.workload = workloads_->Find(*origin);
   return info;
 }

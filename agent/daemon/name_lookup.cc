@@ -25,12 +25,13 @@ void NameLookup::LookUp(const proxy::ConnectionInfo& connection, std::vector<std
                         absl::AnyInvocable<void(guard::BrokerDirectory::Answers)> done) {
   intercept::Namespaces* const served = namespaces_.load(std::memory_order_acquire);
   names::NameResolver::Place place;
-  place.netnsCookie = connection.netnsCookie;
+  place.netnsCookie = connection.origin.netnsCookie;
   const identity::Workload& workload = connection.workload;
   place.workload = workload.share;
   if (workload.pid != 0) place.processes.push_back(static_cast<pid_t>(workload.pid));
   if (served != nullptr) {
-    const std::optional<intercept::Namespaces::NamespaceStatus> status = served->StatusOf(connection.netnsCookie);
+    const std::optional<intercept::Namespaces::NamespaceStatus> status =
+        served->StatusOf(connection.origin.netnsCookie);
     if (status.has_value()) {
       place.netnsInode = status->inode;
       place.isOwn = status->isOwn;
@@ -42,7 +43,7 @@ void NameLookup::LookUp(const proxy::ConnectionInfo& connection, std::vector<std
 }
 
 std::string NameLookup::ViewOf(const proxy::ConnectionInfo& connection) const {
-  return StrCat(connection.netnsCookie, " ", names::ViewOf(static_cast<pid_t>(connection.workload.pid)));
+  return StrCat(connection.origin.netnsCookie, " ", names::ViewOf(static_cast<pid_t>(connection.workload.pid)));
 }
 
 }  // namespace kveil::daemon

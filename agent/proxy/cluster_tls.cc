@@ -177,7 +177,7 @@ absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
   if (!context.ok()) return context.status();
   const config::TlsConfig& config = cluster->second->config;
   io::TlsPeer peer;
-  peer.address = connection.broker;
+  peer.address = connection.origin.destination;
   peer.acceptsAddress = config.serverNames.empty();
   peer.names = config.serverNames.empty() ? advertisedNames : config.serverNames;
   peer.sentName = SentName(config, advertisedNames);

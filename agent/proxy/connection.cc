@@ -77,7 +77,7 @@ io::Task<void> Connection::Run() {
 // Fails with endReason_ and result_ set.
 io::Task<absl::Status> Connection::ConnectUpstream() {
   const io::Deadline deadline = openedAt_ + parts_.limits.connectTimeout;
-  auto connecting = upstream_.Connect(info_->broker, deadline);
+  auto connecting = upstream_.Connect(info_->origin.destination, deadline);
   const absl::Status connected = co_await std::move(connecting);
   if (!connected.ok()) {
     if (aborted_) co_return connected;
@@ -117,8 +117,8 @@ io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> sl
 void Connection::LogClosed() const {
   const auto open = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - openedAt_);
   log::Info("connection.closed", {{"id", info_->id},
-                                  {"client", info_->client.Text()},
-                                  {"broker", info_->broker.Text()},
+                                  {"client", info_->origin.source.Text()},
+                                  {"broker", info_->origin.destination.Text()},
                                   {"cluster", info_->cluster},
                                   {"workload", info_->workload.name()},
                                   {"share", info_->workload.share},

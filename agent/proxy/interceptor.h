@@ -17,28 +17,15 @@
 
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
-#include "base/socket_address.h"
-#include "identity/workload.h"
 #include "io/loop.h"
 #include "io/task.h"
 #include "kafka/api.h"
 #include "kafka/frame.h"
 #include "kafka/frame_writer.h"
 #include "proxy/arena.h"
+#include "proxy/connection_info.h"
 
 namespace kveil::proxy {
-
-// Who is at the two ends of a connection, as the kernel attests it.
-struct ConnectionInfo {
-  uint64_t id = 0;
-  std::string cluster;  // the name that the matching target gives the cluster
-  uint16_t targetIndex = 0;
-  uint64_t netnsCookie = 0;
-  SocketAddress client;
-  SocketAddress broker;
-  uint32_t boundDevice = 0;  // interface that the application had bound its socket to, or 0
-  identity::Workload workload;
-};
 
 // The version of what follows SaslHandshake version 0: SASL tokens in the place of SaslAuthenticate messages, each with
 // its length only, without any header. An interceptor of SaslAuthenticate gets them with an empty header.

@@ -130,8 +130,8 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
   } else {
     const identity::Workload& workload = info->workload;
     log::Warning("connection.rejected", {{"id", info->id},
-                                         {"client", info->client.Text()},
-                                         {"broker", info->broker.Text()},
+                                         {"client", info->origin.source.Text()},
+                                         {"broker", info->origin.destination.Text()},
                                          {"workload", workload.name()},
                                          {"share", workload.share},
                                          {"reason", reason}});
@@ -216,7 +216,7 @@ void Server::Worker::ReleaseMatching(Matches matches, std::function<void()> done
   CancelListeners(matches);
   std::vector<uint64_t> draining;
   for (const auto& [id, connection] : connections_) {
-    if (!matches(connection->info().netnsCookie)) continue;
+    if (!matches(connection->info().origin.netnsCookie)) continue;
     draining.push_back(id);
     connection->Drain();
   }

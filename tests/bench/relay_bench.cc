@@ -158,7 +158,7 @@ struct Proxy {
 
 Task<void> RelayWithProxy(Proxy& proxy, UniqueFd downstream, SocketAddress broker) {
   auto info = std::make_unique<proxy::ConnectionInfo>();
-  info->broker = broker;
+  info->origin.destination = broker;
   UniqueFd upstream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   std::vector<std::unique_ptr<proxy::Interceptor>> none;
   auto share = std::make_shared<proxy::WorkloadShare>();

@@ -197,7 +197,7 @@ std::optional<absl::Status> BrokerDirectory::Judge(Asked& asked, const proxy::Co
   // A broker without an address is one that the sender does not know either (port -1 or an empty host).
   if (asked.host.empty() || asked.port <= 0 || asked.port > 65535) return absl::OkStatus();
   const auto port = static_cast<uint16_t>(asked.port);
-  const uint16_t target = connection.targetIndex;
+  const uint16_t target = connection.origin.targetIndex;
   asked.endpoint = StrCat(WithoutDot(asked.host), " ", asked.port);
   const absl::StatusOr<SocketAddress> numeric = SocketAddress::Parse(asked.host, port);
   if (numeric.ok()) return LearnNumeric(asked, *numeric, target);
@@ -252,7 +252,7 @@ io::Task<std::vector<bool>> BrokerDirectory::Learn(io::Loop& loop, const proxy::
   io::Turn turn(loop);
   const auto refuse = [&](Asked& one, const absl::Status& reason) {
     one.mayBeHeard = false;
-    NoteLeftOut(one.host, one.port, options_.clusterOf(connection.targetIndex), reason);
+    NoteLeftOut(one.host, one.port, options_.clusterOf(connection.origin.targetIndex), reason);
   };
   std::optional<Advertised> firstTooMany;
   for (const Advertised& broker : brokers) {
@@ -284,12 +284,12 @@ io::Task<std::vector<bool>> BrokerDirectory::Learn(io::Loop& loop, const proxy::
     for (Asked& one : asked) {
       co_await turn.Pause();
       if (!one.needsLookup) continue;
-      const absl::Status learned = LearnNamed(one, answers[nameIndexes[one.host]], connection.targetIndex);
+      const absl::Status learned = LearnNamed(one, answers[nameIndexes[one.host]], connection.origin.targetIndex);
       if (!learned.ok()) refuse(one, learned);
     }
   }
   if (firstTooMany.has_value()) {
-    NoteLeftOut(firstTooMany->host, firstTooMany->port, options_.clusterOf(connection.targetIndex),
+    NoteLeftOut(firstTooMany->host, firstTooMany->port, options_.clusterOf(connection.origin.targetIndex),
                 absl::ResourceExhaustedError(StrCat("one response names more than ", kMostBrokersOfAResponse,
                                                     " brokers; so are those after it")));
   }

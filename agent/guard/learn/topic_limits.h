@@ -109,7 +109,7 @@ class TopicLimits {
     edit(known->limit);
   }
   static Key KeyOf(const proxy::ConnectionInfo& connection, std::string_view topic) {
-    return {connection.netnsCookie, connection.cluster, std::string(topic)};
+    return {connection.origin.netnsCookie, connection.cluster, std::string(topic)};
   }
 
   std::mutex mutex_;

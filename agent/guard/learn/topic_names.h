@@ -68,7 +68,7 @@ class TopicNames {
     proxy::WorkloadShares::Share share;
   };
   static Key KeyOf(const kafka::TopicId& id, const proxy::ConnectionInfo& connection) {
-    return {id, connection.netnsCookie, connection.cluster};
+    return {id, connection.origin.netnsCookie, connection.cluster};
   }
 
   mutable std::mutex mutex_;

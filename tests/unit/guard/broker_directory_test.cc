@@ -40,7 +40,7 @@ class BrokerDirectoryTest : public InterceptorTest {
   }
   std::vector<bool> LearnAll(BrokerDirectory& directory, std::vector<BrokerDirectory::Advertised> brokers,
                              uint16_t targetIndex = 0) {
-    connection_.targetIndex = targetIndex;
+    connection_.origin.targetIndex = targetIndex;
     return Await(directory.Learn(*loop_, connection_, std::move(brokers)));
   }
   static std::string Problem(const BrokerDirectory& directory) { return std::string(directory.Health().message()); }
@@ -211,12 +211,12 @@ TEST_F(BrokerDirectoryTest, oneNameThatDoesNotResolveCostsNoOther) {
 
 // The same name may be another broker there.
 TEST_F(BrokerDirectoryTest, looksANameUpForEachViewOfNames) {
-  options_.viewOf = [](const proxy::ConnectionInfo& connection) { return StrCat(connection.netnsCookie); };
+  options_.viewOf = [](const proxy::ConnectionInfo& connection) { return StrCat(connection.origin.netnsCookie); };
   BrokerDirectory directory(options_);
-  connection_.netnsCookie = 1;
+  connection_.origin.netnsCookie = 1;
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(Learn(directory, "b1.example", 9092));
   EXPECT_EQ(lookups_, 1);
-  connection_.netnsCookie = 2;
+  connection_.origin.netnsCookie = 2;
   EXPECT_TRUE(Learn(directory, "b1.example", 9092));
   EXPECT_EQ(lookups_, 2);
 }

@@ -11,10 +11,10 @@ namespace {
 class Deceived : public TopicLimit {
  protected:
   Deceived() {
-    connection_.netnsCookie = 1;
+    connection_.origin.netnsCookie = 1;
     liar_.cluster = connection_.cluster;
-    liar_.targetIndex = connection_.targetIndex;
-    liar_.netnsCookie = 2;
+    liar_.origin.targetIndex = connection_.origin.targetIndex;
+    liar_.origin.netnsCookie = 2;
     liar_.workload.share = "/liar";
     metadata_ = std::make_unique<MetadataGuard>(*shared_, *loop_, connection_);
     liarsMetadata_ = std::make_unique<MetadataGuard>(*shared_, *loop_, liar_);
@@ -82,7 +82,7 @@ TEST_F(Deceived, nobodyElsesLimitsAreForgottenForMany) {
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   limits.Learn(connection_, "orders", 52'000, now);
   for (uint64_t i = 0; i < 200; ++i) {
-    liar_.netnsCookie = 2 + i;
+    liar_.origin.netnsCookie = 2 + i;
     limits.Learn(liar_, StrCat("topic", i), 1, now);
   }
   EXPECT_TRUE(limits.Find(connection_, "orders", now).has_value());

@@ -116,7 +116,7 @@ class InterceptorTest : public BatchTest {
     loop_ = *std::move(loop);
     thread_ = std::thread([this] { loop_->Run(); });
     connection_.cluster = "main";
-    connection_.targetIndex = 3;
+    connection_.origin.targetIndex = 3;
     connection_.workload.unit = "reader.service";
     connection_.workload.cgroupPath = "/system.slice/reader.service";
     connection_.workload.share = "/system.slice/reader.service";

@@ -16,7 +16,7 @@ kafka::TopicId Id(size_t number) {
 
 proxy::ConnectionInfo ConnectionOf(uint64_t netnsCookie, std::string workload = "/shop", std::string cluster = "main") {
   proxy::ConnectionInfo connection;
-  connection.netnsCookie = netnsCookie;
+  connection.origin.netnsCookie = netnsCookie;
   connection.cluster = std::move(cluster);
   connection.workload.share = std::move(workload);
   return connection;

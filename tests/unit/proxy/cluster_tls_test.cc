@@ -35,7 +35,7 @@ class ClusterTlsTest : public testing::Test {
     cluster_.tls->key = own.key;
     connection_.cluster = "main";
     connection_.workload.cgroupPath = "/system.slice/a.service";
-    connection_.broker = *SocketAddress::Parse("10.0.0.1", 9093);
+    connection_.origin.destination = *SocketAddress::Parse("10.0.0.1", 9093);
   }
 
   absl::Status Load() {

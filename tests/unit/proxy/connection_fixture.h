@@ -123,7 +123,7 @@ class ConnectionTest : public testing::Test {
     application_ = Peer(std::move(pair.near));
     auto info = std::make_unique<ConnectionInfo>();
     info->id = 1;
-    info->broker = brokerAddress_;
+    info->origin.destination = brokerAddress_;
     UniqueFd upstream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (smallSocketBuffers_) {
       const int bytes = 64 << 10;

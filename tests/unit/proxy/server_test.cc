@@ -28,8 +28,8 @@ class ServerTest : public testing::Test {
     hooks_.identify = [this](int) -> absl::StatusOr<ConnectionInfo> {
       if (!identified_.ok()) return identified_;
       ConnectionInfo info;
-      info.broker = brokerAddress_;
-      info.netnsCookie = cookie_;
+      info.origin.destination = brokerAddress_;
+      info.origin.netnsCookie = cookie_;
       info.workload.share = StrCat("/workload", cookie_.load());
       return info;
     };
