@@ -43,17 +43,7 @@ void Socket::ReadOperation::Prepare(io_uring_sqe& entry) {
       return io_uring_prep_poll_add(&entry, socket_.fd(), POLLIN);
     case Kind::kReceive:
       return io_uring_prep_recv(&entry, socket_.fd(), into.data(), std::min(into.size(), kMostBytes), MSG_DONTWAIT);
-    case Kind::kReceiveAll:
-      return io_uring_prep_recv(&entry, socket_.fd(), into.data(), std::min(into.size(), kMostBytes), MSG_WAITALL);
   }
-}
-
-bool Socket::ReadOperation::OnCompletion() {
-  if (kind != Kind::kReceiveAll) return false;
-  if (result() > 0) into.remove_prefix(static_cast<size_t>(result()));
-  ended = result() == 0;
-  const bool failed = result() <= 0 && result() != -EINTR;
-  return !failed && !into.empty() && !timedOut() && !socket_.cancelled_;
 }
 
 void Socket::StartReading(ReadOperation::Kind kind, MutableBytes into, Deadline deadline,
@@ -61,7 +51,6 @@ void Socket::StartReading(ReadOperation::Kind kind, MutableBytes into, Deadline 
   internal::Require(!read_.pending(), "two coroutines read from one socket");
   read_.kind = kind;
   read_.into = into;
-  read_.ended = false;
   read_.waiter.coroutine = coroutine;
   loop_.Submit(read_, deadline);
 }
@@ -80,20 +69,6 @@ int Socket::RecvAwaiter::await_resume() const {
 }
 
 bool Socket::more() const { return (read_.flags() & IORING_CQE_F_SOCK_NONEMPTY) != 0; }
-
-void Socket::RecvExactlyAwaiter::await_suspend(std::coroutine_handle<> coroutine) {
-  socket_.StartReading(ReadOperation::Kind::kReceiveAll, into_, deadline_, coroutine);
-}
-
-absl::Status Socket::RecvExactlyAwaiter::await_resume() const {
-  if (into_.empty() && !socket_.cancelled_) return absl::OkStatus();
-  const ReadOperation& operation = socket_.read_;
-  if (!socket_.cancelled_ && operation.into.empty()) return absl::OkStatus();
-  if (!socket_.cancelled_ && operation.ended) return absl::OutOfRangeError("the stream ended");
-  const absl::Status outcome = socket_.Outcome(operation);
-  // A cancelled receive that had got a part reports the part.
-  return outcome.ok() ? absl::DeadlineExceededError("timed out") : outcome;
-}
 
 // Writing.
 

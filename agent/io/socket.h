@@ -1,5 +1,5 @@
-// A stream socket of one loop. At most one coroutine reads (Readable, Recv, RecvExactly) and one writes (Connect,
-// SendAll) at a time.
+// A stream socket of one loop. At most one coroutine reads (Readable, Recv) and one writes (Connect, SendAll) at
+// a time.
 //
 // What an operation refers to (this object, the caller's buffer and slices) stays until the operation has ended, and it
 // has ended only when the awaiting coroutine goes on: Cancel asks for that and does not wait, Close waits for it.
@@ -70,25 +70,6 @@ class Socket {
   // Whether the last Recv left something behind (bytes or the end of the stream): then Recv again without Readable.
   bool more() const;
 
-  class RecvExactlyAwaiter {
-   public:
-    RecvExactlyAwaiter(Socket& socket, MutableBytes into, Deadline deadline)
-        : socket_(socket), into_(into), deadline_(deadline) {}
-    bool await_ready() const { return socket_.cancelled_ || into_.empty(); }
-    void await_suspend(std::coroutine_handle<> coroutine);
-    absl::Status await_resume() const;
-
-   private:
-    Socket& socket_;
-    MutableBytes into_;
-    Deadline deadline_;
-  };
-  // Fills all of `into`, in as few completions as the kernel can. kOutOfRange when the stream ends before, kUnavailable
-  // when the connection broke, kDeadlineExceeded, kCancelled: then a part of it has been written.
-  RecvExactlyAwaiter RecvExactly(MutableBytes into, Deadline deadline) {
-    return RecvExactlyAwaiter(*this, into, deadline);
-  }
-
   class SendAwaiter {
    public:
     SendAwaiter(Socket& socket, absl::Span<const iovec> slices, Deadline deadline)
@@ -125,15 +106,13 @@ class Socket {
  private:
   class ReadOperation final : public Operation {
    public:
-    enum class Kind { kPoll, kReceive, kReceiveAll };
+    enum class Kind { kPoll, kReceive };
     explicit ReadOperation(Socket& socket) : socket_(socket) {}
     void Prepare(io_uring_sqe& entry) override;
-    bool OnCompletion() override;
     void OnEnd() override { socket_.OnOperationEnd(); }
 
     Kind kind = Kind::kPoll;
-    MutableBytes into;   // what is still to be filled
-    bool ended = false;  // kReceiveAll met the end of the stream
+    MutableBytes into;
 
    private:
     Socket& socket_;

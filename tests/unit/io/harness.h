@@ -94,6 +94,20 @@ inline std::string RandomText(size_t size, uint32_t seed) {
 // Lets the loop go around once.
 inline Task<void> OneTurn(Loop& loop) { co_await loop.Sleep(std::chrono::nanoseconds(0)); }
 
+// Fills all of `into`. kOutOfRange when the stream ends before, or what Readable says.
+inline Task<absl::Status> ReceiveAll(Socket& socket, MutableBytes into, Deadline deadline) {
+  while (!into.empty()) {
+    const absl::Status readable = co_await socket.Readable(deadline);
+    if (!readable.ok()) co_return readable;
+    const int received = co_await socket.Recv(into);
+    if (received == 0) co_return absl::OutOfRangeError("the stream ended");
+    if (received == -ECANCELED) co_return absl::CancelledError("cancelled");
+    if (received < 0 && received != -EAGAIN) co_return absl::UnavailableError(std::strerror(-received));
+    if (received > 0) into.remove_prefix(static_cast<size_t>(received));
+  }
+  co_return absl::OkStatus();
+}
+
 inline Task<void> CloseSocket(Socket& socket) {
   auto closing = socket.Close();
   co_await std::move(closing);

@@ -313,7 +313,8 @@ Task<void> SendLater(Loop& loop, Socket& socket, const std::string& text, size_t
 }
 
 Task<void> ReceiveExactly(Socket& socket, std::string* into, Deadline deadline, absl::Status* received) {
-  *received = co_await socket.RecvExactly(BytesOf(*into), deadline);
+  auto receiving = ReceiveAll(socket, BytesOf(*into), deadline);
+  *received = co_await std::move(receiving);
 }
 
 struct ExactCase {
@@ -488,7 +489,8 @@ Task<void> AskManyTimes(Loop& loop, UniqueFd fd, int number, int rounds, int* en
     const iovec slice = SliceOf(text);
     const absl::Status sent = co_await socket.SendAll(absl::MakeConstSpan(&slice, 1), In(std::chrono::seconds(60)));
     EXPECT_TRUE(sent.ok()) << sent;
-    const absl::Status received = co_await socket.RecvExactly(BytesOf(answer), In(std::chrono::seconds(60)));
+    auto receiving = ReceiveAll(socket, BytesOf(answer), In(std::chrono::seconds(60)));
+    const absl::Status received = co_await std::move(receiving);
     EXPECT_TRUE(received.ok()) << received;
     EXPECT_EQ(answer, text);
   }
