@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "support/network.h"
+#include "support/pinned_maps.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -128,7 +129,7 @@ TEST_F(ManyNamespacesTest, TwoHundredInTurnLeaveNothingBehindHoweverTheirConnect
   EchoBroker halfCloses(Listener(9094), Manner::kHalfCloses);
   TestAgent agent(config);
   const size_t descriptors = CountDescriptors();
-  const size_t sources = agent.redirect().CountMapElements().sources;  // of the agent's own namespace
+  const size_t sources = CountMapElements(agent.redirect()).sources;  // of the agent's own namespace
   for (size_t round = 0; round < kRounds; ++round) {
     const Ending& ending = kEndings[round % std::size(kEndings)];
     const Pod pod(node, "pod");
@@ -141,7 +142,7 @@ TEST_F(ManyNamespacesTest, TwoHundredInTurnLeaveNothingBehindHoweverTheirConnect
   EXPECT_EQ(agent.released(), kRounds);
   EXPECT_EQ(agent.strangers(), 0u) << "connections without an origin";
   EXPECT_EQ(agent.open(), 0u);
-  const auto elements = agent.redirect().CountMapElements();
+  const auto elements = CountMapElements(agent.redirect());
   EXPECT_EQ(elements.served, 1u) << "the agent's own";
   EXPECT_EQ(elements.sources, sources);
   EXPECT_EQ(elements.interim, 0u);

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "intercept.h"
 #include "support/half_open.h"
+#include "support/pinned_maps.h"
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -78,8 +79,8 @@ std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const s
 class SharesTest : public Stage {
  protected:
   SharesTest() { StartBroker({broker4, broker6}); }
-  size_t Waiting() const { return agent->redirect().CountMapElements().interim; }
-  int64_t Counted() const { return agent->redirect().CountMapElements().counted; }
+  size_t Waiting() const { return CountMapElements(agent->redirect()).interim; }
+  int64_t Counted() const { return CountMapElements(agent->redirect()).counted; }
 };
 
 TEST_F(SharesTest, HalfOpenConnectsBeyondAWorkloadsShareAreRefusedAndSoNamed) {
@@ -137,7 +138,7 @@ TEST_F(SharesTest, WhatIsNotAcceptedForLongIsTakenOut) {
 TEST_F(SharesTest, CountsThatAKilledAgentLeftWrongAreRightAfterTheNextStart) {
   StartAgent();
   agent.reset();
-  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v3_shares").c_str()));
+  const UniqueFd shares = PinnedMap(config.pinDirectory, "shares");
   for (const uint32_t slot : {uint32_t{7}, uint32_t{KVEIL_SHARES + 7}}) {
     const kveil_share share = {.waiting = KVEIL_MAX_WAITING, .second = 0, .events = 0, .reported = 0};
     ASSERT_EQ(::bpf_map_update_elem(shares.get(), &slot, &share, BPF_ANY), 0);
@@ -149,7 +150,7 @@ TEST_F(SharesTest, CountsThatAKilledAgentLeftWrongAreRightAfterTheNextStart) {
 // Whoever meets the agent's own cgroup in a slot must not make the node not ready.
 TEST_F(SharesTest, ProbesArriveThoughEverySlotIsUsedUp) {
   StartAgent();
-  const UniqueFd shares(::bpf_obj_get((config.pinDirectory + "/map_v3_shares").c_str()));
+  const UniqueFd shares = PinnedMap(config.pinDirectory, "shares");
   const auto second =
       static_cast<uint32_t>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::seconds(1));
   for (uint32_t slot = 0; slot < KVEIL_SHARES + KVEIL_TOP_SHARES; ++slot) {
@@ -500,7 +501,7 @@ TEST_F(SharesTest, ManyTargetsTakeNoEntryEachOfWhatGetsocknameShows) {
                                         static_cast<uint16_t>(10000 + i)));
   }
   StartAgent();
-  EXPECT_LE(agent->redirect().CountMapElements().sources, 10u);  // of two namespaces
+  EXPECT_LE(CountMapElements(agent->redirect()).sources, 10u);  // of two namespaces
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
   EXPECT_EQ(DialInPod(far), "echoed by 198.51.100.1:9092 as 192.0.2.9");
   EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");

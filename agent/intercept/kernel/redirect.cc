@@ -8,11 +8,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept.h"
 #include "intercept/kernel/access_check.h"
@@ -101,14 +101,14 @@ struct Redirect::State {
   std::optional<WaitingConnections> waiting;
   std::chrono::milliseconds longestWait{};
   intercept::Probe probe;  // not Redirect::Probe
-  std::mutex probing;
+  Mutex probing;
   std::optional<AgentCgroup> agentCgroup;
   std::optional<Attachments> attachments;
   std::unique_ptr<ring_buffer, FreeRingBuffer> events;
   const std::function<void(const RefusedConnect&)>* eventHandler = nullptr;
   size_t eventsHandled = 0, mostEvents = 0;  // of one ReadEvents
-  std::mutex pinsMutex;
-  absl::Status pinsStatus;             // guarded by pinsMutex
+  Mutex pinsMutex;
+  absl::Status pinsStatus ABSL_GUARDED_BY(pinsMutex);
   std::optional<Heartbeat> heartbeat;  // last: its thread uses the rest
 };
 
@@ -118,7 +118,7 @@ void Redirect::State::Beat() {
   ::bpf_map_update_elem(programs.heartbeat(), &zero, &now, BPF_ANY);
   waiting->RemoveOlderThan(longestWait);
   absl::Status restored = pins.Restore();
-  const std::lock_guard lock(pinsMutex);
+  const MutexLock lock(pinsMutex);
   pinsStatus = std::move(restored);
 }
 
@@ -129,7 +129,7 @@ uint64_t Redirect::State::LastHeartbeat() const {
 }
 
 absl::Status Redirect::State::PinsStatus() {
-  const std::lock_guard lock(pinsMutex);
+  const MutexLock lock(pinsMutex);
   return pinsStatus;
 }
 
@@ -278,7 +278,7 @@ std::optional<uint16_t> Redirect::ConfiguredTarget(const SocketAddress& address)
 }
 
 absl::Status Redirect::Probe(std::chrono::milliseconds limit) {
-  const std::lock_guard lock(state_->probing);
+  const MutexLock lock(state_->probing);
   return state_->probe.Run(state_->agentCgroup->fd(), limit);
 }
 
@@ -425,14 +425,5 @@ absl::Status Redirect::RepairAgentCgroup() {
 }
 
 const config::InterceptConfig& Redirect::config() const { return state_->config; }
-
-Redirect::MapCounts Redirect::CountMapElements() const {
-  return {.interim = state_->waiting->size(),
-          .counted = state_->waiting->SumOfCounts(),
-          .learned = KeysOf<kveil_endpoint>(state_->programs.learned()).size(),
-          .served = KeysOf<uint64_t>(state_->programs.served()).size(),
-          .sources = KeysOf<kveil_source_key>(state_->programs.sources()).size(),
-          .listening = KeysOf<kveil_listening_key>(state_->programs.listening()).size()};
-}
 
 }  // namespace kveil::intercept

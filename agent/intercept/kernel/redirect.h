@@ -158,14 +158,6 @@ class Redirect {
   absl::Status RepairAgentCgroup();
   const config::InterceptConfig& config() const;
 
-  // For tests: how many elements each pinned map holds that is not socket storage.
-  struct MapCounts {
-    size_t interim = 0;
-    int64_t counted = 0;  // what the workloads' shares say of interim
-    size_t learned = 0, served = 0, sources = 0, listening = 0;
-  };
-  MapCounts CountMapElements() const;
-
  private:
   struct State;
   explicit Redirect(std::unique_ptr<State> state);

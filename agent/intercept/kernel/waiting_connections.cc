@@ -82,14 +82,4 @@ void WaitingConnections::Recount() const {
   }
 }
 
-size_t WaitingConnections::size() const { return KeysOf<kveil_interim_key>(interimFd_).size(); }
-
-int64_t WaitingConnections::SumOfCounts() const {
-  int64_t sum = 0;
-  for (size_t slot = 0; slot < KVEIL_SHARES; ++slot) {
-    sum += __atomic_load_n(&shares_.get()[slot].waiting, __ATOMIC_RELAXED);
-  }
-  return sum;
-}
-
 }  // namespace kveil::intercept

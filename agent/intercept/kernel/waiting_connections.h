@@ -25,9 +25,6 @@ class WaitingConnections {
   size_t RemoveOlderThan(std::chrono::nanoseconds age) const;
   // Makes the counts those of the entries again: an agent that was killed may have taken an entry out and not counted.
   void Recount() const;
-  size_t size() const;
-  // The same as the sum of the workloads' counts, for tests.
-  int64_t SumOfCounts() const;
 
  private:
   std::vector<int32_t> Drift() const;  // by slot: how much is counted too much
