@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/text.h"
 
 namespace kveil::log {
@@ -29,7 +30,7 @@ LineLimit::Bucket& LineLimit::BucketOf(std::string_view event, std::string_view 
 }
 
 bool LineLimit::Admit(std::string_view event, std::string_view workload, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Event& kind = events_.try_emplace(std::string(event), Event{{options_.ofEvent.burst, now}}).first->second;
   Fill(kind.bucket, options_.ofEvent, now);
   Bucket* const own = workload.empty() ? nullptr : &BucketOf(event, workload, now);
@@ -46,7 +47,7 @@ bool LineLimit::Admit(std::string_view event, std::string_view workload, Clock::
 }
 
 std::vector<LineLimit::Suppressed> LineLimit::TakeSuppressed() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Suppressed> taken;
   for (auto& [name, event] : events_) {
     if (event.suppressed == 0) continue;
@@ -56,7 +57,7 @@ std::vector<LineLimit::Suppressed> LineLimit::TakeSuppressed() {
 }
 
 uint64_t LineLimit::suppressed() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return suppressed_;
 }
 

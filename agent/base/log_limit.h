@@ -3,12 +3,12 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
 
 namespace kveil::log {
 
@@ -55,13 +55,14 @@ class LineLimit {
   };
 
   static void Fill(Bucket& bucket, const Rate& rate, Clock::time_point now);
-  Bucket& BucketOf(std::string_view event, std::string_view workload, Clock::time_point now);
+  Bucket& BucketOf(std::string_view event, std::string_view workload, Clock::time_point now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
-  mutable std::mutex mutex_;
-  absl::flat_hash_map<std::string, Event> events_;  // bounded: events are names in the code
-  absl::flat_hash_map<std::string, Bucket> workloads_;
-  uint64_t suppressed_ = 0;
+  mutable Mutex mutex_;
+  absl::flat_hash_map<std::string, Event> events_ ABSL_GUARDED_BY(mutex_);  // bounded: events are names in the code
+  absl::flat_hash_map<std::string, Bucket> workloads_ ABSL_GUARDED_BY(mutex_);
+  uint64_t suppressed_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace kveil::log

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <condition_variable>
 #include <csignal>
-#include <mutex>
 #include <thread>
 #include <utility>
+
+#include "base/mutex.h"
 
 namespace kveil::log {
 namespace {
@@ -33,19 +33,19 @@ void WriteAll(int fd, std::string_view bytes) {
 
 struct LineWriter::State {
   explicit State(Options made) : options(std::move(made)) {}
-  void TakeMore(std::unique_lock<std::mutex>& lock);
-  std::string TakeLost();
+  void TakeMore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  std::string TakeLost() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   const Options options;
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string queue;     // guarded by mutex, like all that follows
-  bool writing = false;  // what was in the queue before
-  bool stop = false;
-  uint64_t lost = 0;
-  uint64_t lostTold = 0;
-  bool moreDue = false;  // `more` is to be asked at `moreAt`
-  std::chrono::steady_clock::time_point moreAt = {};
+  Mutex mutex;
+  std::condition_variable_any changed;
+  std::string queue ABSL_GUARDED_BY(mutex);
+  bool writing ABSL_GUARDED_BY(mutex) = false;  // what was in the queue before
+  bool stop ABSL_GUARDED_BY(mutex) = false;
+  uint64_t lost ABSL_GUARDED_BY(mutex) = 0;
+  uint64_t lostTold ABSL_GUARDED_BY(mutex) = 0;
+  bool moreDue ABSL_GUARDED_BY(mutex) = false;  // `more` is to be asked at `moreAt`
+  std::chrono::steady_clock::time_point moreAt ABSL_GUARDED_BY(mutex) = {};
 };
 
 LineWriter::LineWriter(Options options) : process_(::getpid()), state_(std::make_shared<State>(std::move(options))) {
@@ -60,14 +60,14 @@ LineWriter::LineWriter(Options options) : process_(::getpid()), state_(std::make
 
 LineWriter::~LineWriter() {
   Flush(std::chrono::seconds(1));
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   state_->stop = true;
   state_->changed.notify_all();
 }
 
 void LineWriter::Write(std::string_view line) {
   if (::getpid() != process_) return WriteAll(state_->options.fd, line);
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   if (state_->queue.size() + line.size() > state_->options.queueSize) {
     ++state_->lost;
     return;
@@ -79,7 +79,7 @@ void LineWriter::Write(std::string_view line) {
 
 void LineWriter::AskForMore() {
   if (::getpid() != process_) return;
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   if (std::exchange(state_->moreDue, true)) return;
   state_->moreAt = std::chrono::steady_clock::now() + kMorePeriod;
   state_->changed.notify_all();
@@ -87,23 +87,29 @@ void LineWriter::AskForMore() {
 
 bool LineWriter::Flush(std::chrono::milliseconds limit) {
   if (::getpid() != process_) return true;
-  std::unique_lock lock(state_->mutex);
-  return state_->changed.wait_for(lock, limit, [this] { return state_->queue.empty() && !state_->writing; });
+  const auto end = std::chrono::steady_clock::now() + limit;
+  const MutexLock lock(state_->mutex);
+  while (!state_->queue.empty() || state_->writing) {
+    if (state_->changed.wait_until(state_->mutex, end) == std::cv_status::timeout) {
+      return state_->queue.empty() && !state_->writing;
+    }
+  }
+  return true;
 }
 
 uint64_t LineWriter::lost() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->lost;
 }
 
 // Asks for more when it is time for that.
-void LineWriter::State::TakeMore(std::unique_lock<std::mutex>& lock) {
+void LineWriter::State::TakeMore() {
   if (!moreDue || std::chrono::steady_clock::now() < moreAt) return;
   moreDue = false;
   if (!options.more) return;
-  lock.unlock();
+  mutex.unlock();
   const std::string more = options.more();
-  lock.lock();
+  mutex.lock();
   queue += more;
 }
 
@@ -114,25 +120,25 @@ std::string LineWriter::State::TakeLost() {
 }
 
 void LineWriter::Run(std::shared_ptr<State> state) {
-  std::unique_lock lock(state->mutex);
+  const MutexLock lock(state->mutex);
   for (;;) {
     if (state->queue.empty() && !state->stop) {
       if (state->moreDue) {
-        state->changed.wait_until(lock, state->moreAt);
+        state->changed.wait_until(state->mutex, state->moreAt);
       } else {
-        state->changed.wait(lock);
+        state->changed.wait(state->mutex);
       }
     }
-    state->TakeMore(lock);
+    state->TakeMore();
     if (state->queue.empty()) {
       if (state->stop) return;
       continue;
     }
     const std::string lines = std::exchange(state->queue, {});
     state->writing = true;
-    lock.unlock();
+    state->mutex.unlock();
     WriteAll(state->options.fd, lines);
-    lock.lock();
+    state->mutex.lock();
     state->queue += state->TakeLost();
     state->writing = false;
     state->changed.notify_all();

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/text.h"
 #include "io/bug.h"
 #include "io/ring.h"
@@ -86,14 +87,14 @@ void Loop::WakeUp() {
 
 void Loop::Post(absl::AnyInvocable<void()> work) {
   // Under the lock: once the work can be taken, the loop may end and be gone.
-  const std::lock_guard lock(postedMutex_);
+  const MutexLock lock(postedMutex_);
   posted_.push_back(std::move(work));
   if (posted_.size() == 1) WakeUp();  // whoever was first has woken it up for the others too
 }
 
 void Loop::RunPosted() {
   {
-    const std::lock_guard lock(postedMutex_);
+    const MutexLock lock(postedMutex_);
     posting_.swap(posted_);
   }
   for (absl::AnyInvocable<void()>& work : posting_) work();

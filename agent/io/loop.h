@@ -18,11 +18,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "base/unique_fd.h"
 #include "io/buffer_pool.h"
 #include "io/operation.h"
@@ -177,8 +177,8 @@ class Loop {
   WakeUpRead wakeUpRead_;
 
   std::atomic<bool> stopping_{false};
-  std::mutex postedMutex_;
-  std::vector<absl::AnyInvocable<void()>> posted_;   // guarded by postedMutex_
+  kveil::Mutex postedMutex_;
+  std::vector<absl::AnyInvocable<void()>> posted_ ABSL_GUARDED_BY(postedMutex_);
   std::vector<absl::AnyInvocable<void()>> posting_;  // those that run now
 };
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -113,7 +114,7 @@ absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(TlsPeer peer)
   }
   auto checkedAt = std::chrono::steady_clock::now();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto earlier = resumable_.find(ResumeAs(peer));
     if (earlier != resumable_.end() && checkedAt - earlier->second.checkedAt < resumableFor_) {
       SSL_set_session(ssl.get(), earlier->second.session.get());
@@ -140,7 +141,7 @@ int TlsContext::OnNewSession(SSL* ssl, SSL_SESSION* session) {
   resumable.session.reset(session);
   // A session that was taken up again gets new tickets, for which nobody has looked at a certificate.
   resumable.checkedAt = SSL_session_reused(ssl) == 1 ? connection.checkedAt_ : std::chrono::steady_clock::now();
-  const std::lock_guard lock(context.mutex_);
+  const MutexLock lock(context.mutex_);
   if (context.resumable_.size() >= kMostResumable) context.resumable_.clear();
   context.resumable_[ResumeAs(connection.peer_)] = std::move(resumable);
   return 1;  // the session is ours now

@@ -5,12 +5,12 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "io/tls_session.h"
 
 namespace kveil::io {
@@ -52,7 +52,7 @@ class TlsContext : public std::enable_shared_from_this<TlsContext> {
 
   const std::unique_ptr<SSL_CTX, Free> context_;
   const std::chrono::milliseconds resumableFor_;
-  std::mutex mutex_;
+  kveil::Mutex mutex_;
   absl::flat_hash_map<std::string, Resumable> resumable_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -2,7 +2,6 @@
 
 #include <netdb.h>
 
-#include <condition_variable>
 #include <deque>
 #include <list>
 #include <mutex>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "names/dns_lookup.h"
 #include "names/resolver_config.h"
@@ -54,13 +54,13 @@ struct NameResolver::State : std::enable_shared_from_this<NameResolver::State> {
   explicit State(Options given) : options(std::move(given)) {}
 
   absl::Status Add(std::shared_ptr<Job> job);
-  absl::Status StartWatcher();
-  void StartThread();
+  absl::Status StartWatcher() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  void StartThread() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void RunThread();
   void RunWatcher();
   std::shared_ptr<Job> Take();
   void Finished(const std::string& workload);
-  void Offer(const std::string& workload, const OfWorkload& of);
+  void Offer(const std::string& workload, const OfWorkload& of) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Answer(Job& job, Answers answers);
   Answers Do(const Job& job);
   absl::StatusOr<WorkloadFiles> FilesOf(const Place& place) const;
@@ -77,16 +77,19 @@ struct NameResolver::State : std::enable_shared_from_this<NameResolver::State> {
   mutable std::shared_mutex stopMutex;  // held shared while a callback of the owner's runs
   bool stopped = false;                 // guarded by stopMutex
 
-  mutable std::mutex mutex;
-  std::condition_variable wake, wakeWatcher;
-  absl::flat_hash_map<std::string, OfWorkload> workloads;
-  std::deque<std::string> turns;  // of workloads that wait and may have one more thread, each once
-  Jobs unanswered;                // by deadline, as all are given as long
-  size_t waiting = 0;
-  size_t threads = 0, idle = 0;
-  bool watches = false, ends = false;
-  std::optional<Clock::time_point> refusedAt;
-  std::string refused;
+  mutable Mutex mutex;
+  std::condition_variable_any wake, wakeWatcher;
+  absl::flat_hash_map<std::string, OfWorkload> workloads ABSL_GUARDED_BY(mutex);
+  std::deque<std::string> turns
+      ABSL_GUARDED_BY(mutex);              // of workloads that wait and may have another thread, each once
+  Jobs unanswered ABSL_GUARDED_BY(mutex);  // by deadline, as all are given as long
+  size_t waiting ABSL_GUARDED_BY(mutex) = 0;
+  size_t threads ABSL_GUARDED_BY(mutex) = 0;
+  size_t idle ABSL_GUARDED_BY(mutex) = 0;
+  bool watches ABSL_GUARDED_BY(mutex) = false;
+  bool ends ABSL_GUARDED_BY(mutex) = false;
+  std::optional<Clock::time_point> refusedAt ABSL_GUARDED_BY(mutex);
+  std::string refused ABSL_GUARDED_BY(mutex);
 };
 
 absl::StatusOr<UniqueFd> NameResolver::State::MakeSocket(uint64_t cookie, int family, int type, int protocol) {
@@ -95,13 +98,12 @@ absl::StatusOr<UniqueFd> NameResolver::State::MakeSocket(uint64_t cookie, int fa
   return options.makeSocket(cookie, family, type, protocol);
 }
 
-// The caller holds the mutex.
 void NameResolver::State::Offer(const std::string& workload, const OfWorkload& of) {
   if (!of.waiting.empty() && of.running < options.mostThreadsOfAWorkload) turns.push_back(workload);
 }
 
 absl::Status NameResolver::State::Add(std::shared_ptr<Job> job) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   if (ends) return absl::CancelledError("the agent ends");
   if (const absl::Status watching = StartWatcher(); !watching.ok()) return watching;
   const std::string workload = job->place.workload;
@@ -127,7 +129,6 @@ absl::Status NameResolver::State::Add(std::shared_ptr<Job> job) {
   return absl::OkStatus();
 }
 
-// The caller holds the mutex.
 absl::Status NameResolver::State::StartWatcher() {
   if (watches) return absl::OkStatus();
   try {
@@ -139,7 +140,7 @@ absl::Status NameResolver::State::StartWatcher() {
   }
 }
 
-// The caller holds the mutex. Without a thread, what waits is answered at its deadline.
+// Without a thread, what waits is answered at its deadline.
 void NameResolver::State::StartThread() {
   try {
     std::thread([self = shared_from_this()] { self->RunThread(); }).detach();
@@ -161,11 +162,14 @@ void NameResolver::State::RunThread() {
 }
 
 std::shared_ptr<Job> NameResolver::State::Take() {
-  std::unique_lock lock(mutex);
+  const Clock::time_point end = Clock::now() + kIdleLifetime;
+  const MutexLock lock(mutex);
   ++idle;
-  const bool has = wake.wait_for(lock, kIdleLifetime, [this] { return ends || !turns.empty(); });
+  while (!ends && turns.empty()) {
+    if (wake.wait_until(mutex, end) == std::cv_status::timeout) break;
+  }
   --idle;
-  if (ends || !has) {
+  if (ends || turns.empty()) {
     --threads;
     return nullptr;
   }
@@ -182,7 +186,7 @@ std::shared_ptr<Job> NameResolver::State::Take() {
 }
 
 void NameResolver::State::Finished(const std::string& workload) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   const auto found = workloads.find(workload);
   const bool wasFull = found->second.running-- == options.mostThreadsOfAWorkload;
   if (wasFull) Offer(workload, found->second);
@@ -194,7 +198,7 @@ void NameResolver::State::Finished(const std::string& workload) {
 void NameResolver::State::Answer(Job& job, Answers answers) {
   Done done;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     done = std::exchange(job.done, nullptr);
     if (job.unanswered.has_value()) unanswered.erase(*std::exchange(job.unanswered, std::nullopt));
   }
@@ -202,23 +206,23 @@ void NameResolver::State::Answer(Job& job, Answers answers) {
 }
 
 void NameResolver::State::RunWatcher() {
-  std::unique_lock lock(mutex);
+  const MutexLock lock(mutex);
   for (;;) {
     if (unanswered.empty()) {
       if (ends) return;
-      wakeWatcher.wait(lock);
+      wakeWatcher.wait(mutex);
       continue;
     }
     const std::shared_ptr<Job> first = unanswered.front();
     if (!ends && Clock::now() < first->deadline) {
-      wakeWatcher.wait_until(lock, first->deadline);
+      wakeWatcher.wait_until(mutex, first->deadline);
       continue;
     }
     const absl::Status why = ends ? absl::CancelledError("the agent ends")
                                   : absl::UnavailableError("nobody told the broker's address in time");
-    lock.unlock();
+    mutex.unlock();
     Answer(*first, AllFailed(first->names.size(), why));
-    lock.lock();
+    mutex.lock();
   }
 }
 
@@ -312,7 +316,7 @@ void NameResolver::Stop() {
   }
   std::vector<std::shared_ptr<Job>> left;
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     state_->ends = true;
     left.assign(state_->unanswered.begin(), state_->unanswered.end());
   }
@@ -324,13 +328,13 @@ void NameResolver::Stop() {
 }
 
 absl::Status NameResolver::Health() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   const bool isNews = state_->refusedAt.has_value() && Clock::now() - *state_->refusedAt < kRefusalIsNews;
   return isNews ? absl::ResourceExhaustedError(state_->refused) : absl::OkStatus();
 }
 
 size_t NameResolver::threads() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->threads;
 }
 

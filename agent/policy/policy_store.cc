@@ -2,7 +2,6 @@
 #include "policy/policy_store.h"
 
 #include <algorithm>
-#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "absl/container/flat_hash_set.h"
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "config/folder_watch.h"
 #include "policy/policy_advice.h"
 
@@ -44,14 +44,14 @@ struct PolicyStore::State {
 
   // Reads the folder and puts the policy in force, or keeps the old one.
   absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
-    const std::lock_guard oneAtATime(loading);
+    const MutexLock oneAtATime(loading);
     {
-      const std::lock_guard lock(mutex);
+      const MutexLock lock(mutex);
       fingerprint =
           config::FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
     }
     absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     lastError = loaded.status();
     if (!loaded.ok()) {
       log::Error("policy.refused", {{"error", lastError}, {"kept", generation.load()}});
@@ -73,7 +73,7 @@ struct PolicyStore::State {
 
   bool LooksChanged() {
     const std::string now = config::FolderFingerprint(folder);
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     return now != fingerprint;
   }
 
@@ -106,8 +106,8 @@ struct PolicyStore::State {
   config::FolderWatch watch;
   std::thread thread;
 
-  std::mutex loading;  // taken before mutex
-  mutable std::mutex mutex;
+  Mutex loading;  // taken before mutex
+  mutable Mutex mutex;
   std::shared_ptr<const Policy> current ABSL_GUARDED_BY(mutex);
   absl::Status lastError ABSL_GUARDED_BY(mutex);
   std::string fingerprint ABSL_GUARDED_BY(mutex);
@@ -131,7 +131,7 @@ PolicyStore::~PolicyStore() {
 }
 
 std::shared_ptr<const Policy> PolicyStore::Current() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->current;
 }
 
@@ -140,7 +140,7 @@ uint64_t PolicyStore::generation() const { return state_->generation.load(std::m
 absl::Status PolicyStore::Reload() { return state_->Reload(); }
 
 absl::Status PolicyStore::lastError() const {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->lastError;
 }
 

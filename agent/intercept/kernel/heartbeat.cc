@@ -4,6 +4,8 @@
 #include <ctime>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace kveil::intercept {
 
 uint64_t MonotonicNanoseconds() {
@@ -15,18 +17,22 @@ uint64_t MonotonicNanoseconds() {
 Heartbeat::Heartbeat(std::chrono::milliseconds interval, std::function<void()> beat) {
   beat();
   thread_ = std::thread([this, interval, beat = std::move(beat)] {
-    std::unique_lock lock(mutex_);
-    while (!stopped_.wait_for(lock, interval, [this] { return stop_; })) {
-      lock.unlock();
-      beat();
-      lock.lock();
-    }
+    while (!StoppedWithin(interval)) beat();
   });
+}
+
+bool Heartbeat::StoppedWithin(std::chrono::milliseconds interval) {
+  const auto end = std::chrono::steady_clock::now() + interval;
+  const MutexLock lock(mutex_);
+  while (!stop_) {
+    if (stopped_.wait_until(mutex_, end) == std::cv_status::timeout) break;
+  }
+  return stop_;
 }
 
 Heartbeat::~Heartbeat() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stop_ = true;
   }
   stopped_.notify_all();

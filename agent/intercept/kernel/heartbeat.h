@@ -2,11 +2,11 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <thread>
+
+#include "base/mutex.h"
 
 namespace kveil::intercept {
 
@@ -22,9 +22,11 @@ class Heartbeat {
   Heartbeat& operator=(const Heartbeat&) = delete;
 
  private:
-  std::mutex mutex_;
-  std::condition_variable stopped_;
-  bool stop_ = false;
+  bool StoppedWithin(std::chrono::milliseconds interval);
+
+  Mutex mutex_;
+  std::condition_variable_any stopped_;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

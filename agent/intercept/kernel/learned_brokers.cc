@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/kernel/bpf_map.h"
 #include "intercept/kernel/endpoint.h"
@@ -26,7 +27,7 @@ uint64_t After(std::chrono::nanoseconds time) { return MonotonicNanoseconds() + 
 
 absl::Status LearnedBrokers::Adopt(const TargetTable& configured, uint64_t lastHeartbeat) {
   const uint64_t adoptedUntil = After(kLifetime);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const kveil_endpoint& key : KeysOf<kveil_endpoint>(mapFd_)) {
     kveil_learned value;
     if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0) continue;
@@ -55,7 +56,7 @@ absl::Status LearnedBrokers::Learn(const SocketAddress& broker, uint16_t targetI
   value.expires = After(lifetime);
   value.cluster = ClusterHash(cluster);
   value.target = targetIndex;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   kveil_learned known;
   const bool isKnown = ::bpf_map_lookup_elem(mapFd_, &key, &known) == 0;
   if (isKnown && known.cluster != value.cluster && known.expires > MonotonicNanoseconds()) {
@@ -83,7 +84,7 @@ absl::Status LearnedBrokers::Full(const std::string& cluster) const {
 
 std::optional<uint16_t> LearnedBrokers::Use(const SocketAddress& broker) {
   const kveil_endpoint key = ToEndpoint(broker);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   kveil_learned value;
   if (::bpf_map_lookup_elem(mapFd_, &key, &value) < 0 || value.target >= targets_.size() ||
       value.expires <= MonotonicNanoseconds()) {
@@ -97,7 +98,7 @@ std::optional<uint16_t> LearnedBrokers::Use(const SocketAddress& broker) {
 }
 
 absl::Status LearnedBrokers::Health() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& [hash, count] : counts_) {
     if (count >= KVEIL_MAX_LEARNED_OF_CLUSTER) return Full(ClusterOf(hash));
   }

@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 
@@ -13,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "base/mutex.h"
 #include "base/socket_address.h"
 #include "config/config.h"
 #include "intercept/kernel/target_table.h"
@@ -46,7 +46,7 @@ class LearnedBrokers {
   const int mapFd_;
   const absl::Span<const config::Target> targets_;
   // An entry must not change between being looked at and being written.
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   absl::flat_hash_map<uint32_t, size_t> counts_ ABSL_GUARDED_BY(mutex_);  // of entries, by the cluster's hash
 };
 

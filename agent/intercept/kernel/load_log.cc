@@ -12,7 +12,7 @@
 namespace kveil::intercept {
 namespace {
 
-std::mutex printLock;
+Mutex printLock;
 std::string printed;  // guarded by printLock
 
 // A verifier's log comes as one piece of up to megabytes, and its end is what counts.

@@ -3,8 +3,9 @@
 
 #include <bpf/libbpf.h>
 
-#include <mutex>
 #include <string>
+
+#include "base/mutex.h"
 
 namespace kveil::intercept {
 
@@ -20,7 +21,7 @@ class LoadLog {
   std::string LastLines() const;
 
  private:
-  std::lock_guard<std::mutex> lock_;
+  MutexLock lock_;
   libbpf_print_fn_t previous_;
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept.h"
 #include "intercept/namespaces/existing_connections.h"
@@ -74,7 +75,7 @@ NamespaceTable::Found NamespaceTable::Add(const std::string& file, pid_t pid, ui
     // The file of a process that is just being reaped is there and cannot be opened: EACCES.
     const bool hasEnded = inode == 0;
     if (hasEnded || FindByInode(inode) != nullptr) return Found::kNo;
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     notOpened_[inode] = found.status();
     return Found::kNo;
   }
@@ -94,7 +95,7 @@ NamespaceTable::Found NamespaceTable::Add(const std::string& file, pid_t pid, ui
   entry.witnessedAt = Clock::now();
   Entry* added;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     notOpened_.erase(entry.status.inode);
     cookies_[entry.status.inode] = *found;
     added = &entries_.emplace(*found, std::move(entry)).first->second;
@@ -117,7 +118,7 @@ bool NamespaceTable::HasRoom(uint64_t owner, const std::string& share) {
   if (ofOwner < kMostNamespacesOfOwner && CountOf(share) < kMostNamespacesOfOwner) return true;
   const std::string crowd = ofOwner < kMostNamespacesOfOwner ? StrCat("cgroup ", share) : OwnerText(owner);
   crowdedNow_.insert(crowd);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   crowded_.insert(crowd);
   return false;
 }
@@ -132,7 +133,7 @@ bool NamespaceTable::HasTurn(const std::string& share, uint64_t owner) {
   const Clock::time_point now = Clock::now();
   if (TurnOf(share, owner, now) <= now) return true;
   const std::string who = servingTime_.HasTurn(share, now) ? OwnerText(owner) : StrCat("cgroup ", share);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   waited_ = Latecomer{.who = who, .at = now};
   return false;
 }
@@ -214,7 +215,7 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
     absl::Status problem = absl::FailedPreconditionError(
         StrCat("connections that are older than the agent could not be reset, and may go on in clear text (",
                ToStd(count.status().message()), "); load the kernel module tcp_diag and restart the agent"));
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     entry.status.resetProblem = problem;
     return problem;
   }
@@ -222,7 +223,7 @@ absl::Status NamespaceTable::ResetExisting(Entry& entry) {
     log::Info("intercept.reset",
               {{"namespace", entry.status.netnsCookie}, {"connections", *count}, {"share", entry.payer}});
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.status.resetConnections += *count;
   return absl::OkStatus();
 }
@@ -247,7 +248,7 @@ void NamespaceTable::NoteLoopback(Entry& entry) {
   const log::Fields fields = {
       {"namespace", cookie}, {"process", entry.status.process}, {"loopback", loopback}, {"share", entry.payer}};
   loopback.ok() ? log::Info("namespace.served", fields) : log::Warning("namespace.failed", fields);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.loopback = std::move(loopback);
 }
 
@@ -297,7 +298,7 @@ void NamespaceTable::RefreshAddresses() {
 void NamespaceTable::HandOut(Entry& entry, Listeners listeners) {
   std::vector<UniqueFd> list;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     entry.handedOut = true;
     entry.status.ipv6 = entry.status.ipv6 || listeners.v6.valid();
   }
@@ -319,7 +320,7 @@ void NamespaceTable::SetProblem(Entry& entry, State state, absl::Status problem)
       log::Warning(state == State::kServed ? "namespace.served" : "namespace.failed", fields);
     }
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.status.state = state;
   entry.status.problem = std::move(problem);
 }
@@ -329,7 +330,7 @@ void NamespaceTable::LetGo(Entry& entry) {
   if (!entry.handedOut) return Erase(cookie);
   log::Info("namespace.releasing", {{"namespace", cookie}, {"share", entry.payer}});
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     entry.status.state = State::kReleasing;
     entry.status.process = 0;
     entry.witness = {};
@@ -347,7 +348,7 @@ void NamespaceTable::OnReleased(uint64_t cookie) {
 void NamespaceTable::Erase(uint64_t cookie) {
   const Piece piece(servingTime_, entries_.at(cookie).payer, entries_.at(cookie).PayingOwner());
   redirect_.ForgetNamespace(cookie);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   cookies_.erase(entries_.at(cookie).status.inode);
   entries_.erase(cookie);
 }
@@ -361,7 +362,7 @@ void NamespaceTable::ForgetOthers() {
 }
 
 std::shared_ptr<const UniqueFd> NamespaceTable::Find(uint64_t cookie) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto known = entries_.find(cookie);
   return known == entries_.end() || !known->second.handedOut ? nullptr : known->second.fd;
 }

@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "base/socket_address.h"
 #include "intercept/kernel/listeners.h"
 #include "intercept/namespaces/namespaces.h"
@@ -164,15 +164,15 @@ class NamespaceTable {
   const CgroupTree cgroups_;
   const Namespaces::Callbacks callbacks_;
   const std::function<void(uint64_t, int)> watch_;
-  mutable std::mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
+  mutable Mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
   std::map<uint64_t, Entry> entries_;                // by cookie
   absl::flat_hash_map<uint64_t, uint64_t> cookies_;  // by inode, which is nobody else's while we have it open
   std::map<uint64_t, absl::Status> notOpened_;       // by inode: namespaces that are there and cannot be entered
   // Users and cgroups that have more namespaces than are served for one; and those of them that the scan that goes on
   // has found.
   absl::flat_hash_set<std::string> crowded_, crowdedNow_;
-  size_t hiddenProcesses_ = 0;                                           // guarded by mutex_; of the last scan
-  absl::Status scanProblem_;                                             // the same
+  size_t hiddenProcesses_ ABSL_GUARDED_BY(mutex_) = 0;                   // of the last scan
+  absl::Status scanProblem_ ABSL_GUARDED_BY(mutex_);                     // the same
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
   // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
@@ -199,13 +199,13 @@ class NamespaceTable {
     uint32_t process = 0;
     Clock::time_point refusedAt = {};
   };
-  LostProcess unserved_;  // guarded by mutex_
+  LostProcess unserved_ ABSL_GUARDED_BY(mutex_);
   // A workload or user whose namespaces had to wait for their turn.
   struct Latecomer {
     std::string who;
     Clock::time_point at = {};
   };
-  std::optional<Latecomer> waited_;  // guarded by mutex_
+  std::optional<Latecomer> waited_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::intercept

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/namespaces/namespace_table.h"
 
@@ -44,7 +45,7 @@ void NamespaceTable::NoteUnknown(const RefusedConnect& refused) {
   const Clock::time_point since = known == nullptr ? now : *known;
   unknownSince_.Put(refused.netnsCookie, since, now);
   if (now - since < kUnknownPatience) return;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   unserved_ = {.process = refused.pid, .refusedAt = now};
 }
 
@@ -95,7 +96,7 @@ void NamespaceTable::OnConnect(const RefusedConnect& refused, Clock::time_point 
   if (isHeld) entry.heldUntil = heldUntil;
   if (isNew) return;
   if (!isHeld) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++entry.status.refusedConnects;
   }
   HaveItPaid(entry, refused);

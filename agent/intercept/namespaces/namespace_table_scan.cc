@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/namespaces/namespace_table.h"
 
@@ -61,7 +62,7 @@ bool NamespaceTable::Compare(Clock::time_point end) {
   } else {
     scanWanted_ = true;
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   scanProblem_ = problem;
   std::erase_if(notOpened_, [&](const auto& entry) { return problem.ok() && !found.contains(entry.first); });
   crowded_ = std::exchange(crowdedNow_, {});
@@ -122,7 +123,7 @@ void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
   }
   watch_(entry.status.netnsCookie, witness->pidFd.get());
   entry.isMissed = false;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.witness = *std::move(witness);
   entry.status.process = static_cast<uint32_t>(pid);
 }
@@ -130,7 +131,7 @@ void NamespaceTable::Keep(Entry& entry, pid_t pid, std::string file) {
 void NamespaceTable::LoseWitness(Entry& entry) {
   if (!entry.witness.pidFd.valid()) return;
   entry.witnessedAt = Clock::now();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.witness = {};
 }
 

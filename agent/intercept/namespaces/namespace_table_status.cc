@@ -1,4 +1,5 @@
 // What is said of the namespaces.
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/namespaces/namespace_table.h"
 
@@ -16,20 +17,20 @@ bool IsWorkloadsDoing(const absl::Status& problem) { return absl::IsUnavailable(
 }  // namespace
 
 std::optional<Namespaces::NamespaceStatus> NamespaceTable::StatusOf(uint64_t cookie) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto known = entries_.find(cookie);
   return known == entries_.end() ? std::nullopt : std::optional(known->second.status);
 }
 
 std::vector<Namespaces::NamespaceStatus> NamespaceTable::Status() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Namespaces::NamespaceStatus> all;
   for (const auto& [cookie, entry] : entries_) all.push_back(entry.status);
   return all;
 }
 
 absl::Status NamespaceTable::Unserved() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (unserved_.process == 0 || Clock::now() - unserved_.refusedAt > kUnknownLifetime) return absl::OkStatus();
   return absl::UnavailableError(StrCat("connects of process ", unserved_.process,
                                        " are refused: its network namespace is not found below ", cgroups_.path(),
@@ -37,7 +38,7 @@ absl::Status NamespaceTable::Unserved() const {
 }
 
 absl::Status NamespaceTable::NotReset() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& [cookie, entry] : entries_) {
     if (!entry.status.resetProblem.ok()) return entry.status.resetProblem;
   }
@@ -45,7 +46,7 @@ absl::Status NamespaceTable::NotReset() const {
 }
 
 absl::Status NamespaceTable::NotServed(bool isAgentsFault) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   size_t failed = 0;
   std::string first;
   if (isAgentsFault && !notOpened_.empty()) {
@@ -69,7 +70,7 @@ absl::Status NamespaceTable::Health() const { return NotServed(/*isAgentsFault=*
 absl::Status NamespaceTable::WorkloadsNotServed() const { return NotServed(/*isAgentsFault=*/false); }
 
 absl::Status NamespaceTable::CrowdHealth() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!crowded_.empty()) {
     return absl::ResourceExhaustedError(StrCat(*crowded_.begin(), " has more than ", kMostNamespacesOfOwner,
                                                " network namespaces, as many as are served for one: connects to the "
@@ -82,7 +83,7 @@ absl::Status NamespaceTable::CrowdHealth() const {
 }
 
 absl::Status NamespaceTable::SeesAllProcesses() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (hiddenProcesses_ == 0) return scanProblem_;
   return absl::FailedPreconditionError(StrCat(hiddenProcesses_, " processes below ", cgroups_.path(),
                                               " are in a pid namespace that the agent does not see: it has to run in "

@@ -13,11 +13,11 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/namespaces/namespace_table.h"
 #include "intercept/namespaces/refusal_notes.h"
@@ -69,9 +69,9 @@ struct Namespaces::State {
   UniqueFd epoll, wake, timer;
   NamespaceTable table;
   RefusalNotes refusals;
-  std::mutex mutex;
-  std::vector<uint64_t> released;  // guarded by mutex
-  bool stop = false;               // guarded by mutex
+  Mutex mutex;
+  std::vector<uint64_t> released ABSL_GUARDED_BY(mutex);
+  bool stop ABSL_GUARDED_BY(mutex) = false;
   std::atomic<bool> hasAnswered{true};
   std::chrono::steady_clock::time_point askedAt;  // CheckThread's
   std::thread thread;
@@ -113,7 +113,7 @@ void Namespaces::State::Run(std::promise<absl::Status> started) {
     table.ScanIfDue();
     table.RetryHeld();
     hasAnswered = true;
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     if (stop) return;
   }
 }
@@ -144,7 +144,7 @@ void Namespaces::State::Handle(uint64_t about) {
 }
 
 std::vector<uint64_t> Namespaces::State::TakeReleased() {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   return std::exchange(released, {});
 }
 
@@ -184,7 +184,7 @@ absl::StatusOr<std::unique_ptr<Namespaces>> Namespaces::Start(Redirect& redirect
 void Namespaces::Stop() {
   if (!state_->thread.joinable()) return;
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     state_->stop = true;
   }
   state_->Wake();
@@ -193,7 +193,7 @@ void Namespaces::Stop() {
 
 absl::Status Namespaces::CheckThread(std::chrono::milliseconds limit) {
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     if (state_->stop) return absl::OkStatus();
   }
   const auto now = std::chrono::steady_clock::now();
@@ -228,7 +228,7 @@ absl::StatusOr<UniqueFd> Namespaces::UpstreamSocket(const identity::Origin& orig
 
 void Namespaces::Released(uint64_t netnsCookie) {
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     state_->released.push_back(netnsCookie);
   }
   state_->Wake();

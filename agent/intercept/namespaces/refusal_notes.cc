@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "intercept.h"
 
@@ -46,7 +47,7 @@ absl::Status Crowded(const RefusedConnect& refused) {
 void RefusalNotes::Note(const RefusedConnect& refused, Clock::time_point now) {
   const std::string_view text = TextOf(refused.reason);
   if (text.empty()) return;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (refused.reason == Reason::kTooMany || refused.reason == Reason::kNoMemory) {
     latest_ = Crowded(refused);
     latestAt_ = now;
@@ -63,7 +64,7 @@ void RefusalNotes::Note(const RefusedConnect& refused, Clock::time_point now) {
 }
 
 absl::Status RefusalNotes::Health(Clock::time_point now) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return now - latestAt_ < kRemembered ? latest_ : absl::OkStatus();
 }
 

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <chrono>
-#include <mutex>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "intercept/kernel/redirect.h"
 
 namespace kveil::intercept {
@@ -26,7 +26,7 @@ class RefusalNotes {
   static constexpr std::chrono::minutes kRemembered{1};
   static constexpr size_t kMostNamespaces = 1024;
 
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   ExpiringMap<std::pair<uint64_t, int>, bool> logged_ ABSL_GUARDED_BY(mutex_){kMostNamespaces, kRemembered};
   absl::Status latest_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point latestAt_ ABSL_GUARDED_BY(mutex_);

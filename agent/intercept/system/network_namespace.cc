@@ -19,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/text.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -114,7 +115,7 @@ absl::StatusOr<std::unique_ptr<SocketMaker>> SocketMaker::Start() {
 
 SocketMaker::~SocketMaker() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stop_ = true;
   }
   requested_.notify_all();
@@ -124,24 +125,24 @@ SocketMaker::~SocketMaker() {
 absl::StatusOr<UniqueFd> SocketMaker::Make(int namespaceFd, int family, int type, int protocol) {
   Request request{.namespaceFd = namespaceFd, .family = family, .type = type, .protocol = protocol};
   {
-    std::unique_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     requests_.push_back(&request);
     requested_.notify_one();
-    done_.wait(lock, [&request] { return request.done; });
+    while (!request.done) done_.wait(mutex_);
   }
   if (request.fd >= 0) return UniqueFd(request.fd);
   return absl::UnavailableError(StrCat("cannot make a socket in the namespace: ", std::strerror(request.error)));
 }
 
 void SocketMaker::Run() {
-  std::unique_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   for (;;) {
-    requested_.wait(lock, [this] { return stop_ || !requests_.empty(); });
+    while (!stop_ && requests_.empty()) requested_.wait(mutex_);
     if (requests_.empty()) return;
     const std::vector<Request*> batch = std::exchange(requests_, {});
-    lock.unlock();
+    mutex_.unlock();
     for (Request* request : batch) Serve(*request);
-    lock.lock();
+    mutex_.lock();
     for (Request* request : batch) request->done = true;
     done_.notify_all();
   }

@@ -3,15 +3,14 @@
 
 #include <sys/types.h>
 
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "base/unique_fd.h"
 
 namespace kveil::intercept {
@@ -60,10 +59,10 @@ class SocketMaker {
   void Serve(Request& request) const;
 
   const UniqueFd home_;  // the namespace to return to
-  std::mutex mutex_;
-  std::condition_variable requested_, done_;
-  std::vector<Request*> requests_;
-  bool stop_ = false;
+  Mutex mutex_;
+  std::condition_variable_any requested_, done_;
+  std::vector<Request*> requests_ ABSL_GUARDED_BY(mutex_);
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -1,10 +1,10 @@
 // Cgroup ids to paths, units and shares, remembered.
 #include "intercept/workloads/workloads.h"
 
-#include <mutex>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
 #include "identity/cgroup_path.h"
 #include "intercept/system/cgroup_tree.h"
 
@@ -21,8 +21,8 @@ struct Workloads::State {
     std::string path, unit, share;
   };
   CgroupTree tree;
-  std::mutex mutex;
-  absl::flat_hash_map<uint64_t, Known> known;  // by cgroup id
+  Mutex mutex;
+  absl::flat_hash_map<uint64_t, Known> known ABSL_GUARDED_BY(mutex);  // by cgroup id
 };
 
 Workloads::Workloads(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<Workloads>> Workloads::Open(const std::string& cg
 
 identity::Workload Workloads::Find(const identity::Origin& origin) {
   identity::Workload workload{.cgroupPath = "", .unit = "", .share = "", .uid = origin.uid, .pid = origin.pid};
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   auto known = state_->known.find(origin.cgroupId);
   if (known == state_->known.end()) {
     absl::StatusOr<std::string> path = state_->tree.PathOf(origin.cgroupId);
