@@ -80,7 +80,7 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   if (absl::Status status = CheckForLostRegistry(options); !status.ok()) return status;
   // The registry first: only beside a new one may a root key be made.
   if (absl::Status status = keyring->OpenRegistry(true); !status.ok()) return status;
-  absl::StatusOr<std::optional<Registry::Identity>> identity = keyring->registry_->ReadIdentity();
+  absl::StatusOr<std::optional<SqliteTables::Identity>> identity = keyring->registry_->ReadIdentity();
   if (!identity.ok()) return keyring->Fail(identity.status());
   if (absl::Status status = keyring->LoadRootKey(!identity->has_value()); !status.ok()) return status;
   if (!identity->has_value()) {
@@ -98,9 +98,9 @@ void Keyring::SetLockDeadline(std::chrono::steady_clock::time_point deadline) {
 }
 
 absl::Status Keyring::OpenRegistry(bool create) {
-  absl::StatusOr<std::unique_ptr<Registry>> registry =
-      create ? Registry::OpenOrCreate(options_.registryPath, lockDeadline_)
-             : Registry::OpenExisting(options_.registryPath, lockDeadline_);
+  absl::StatusOr<std::unique_ptr<SqliteTables>> registry =
+      create ? SqliteTables::OpenOrCreate(options_.registryPath, lockDeadline_)
+             : SqliteTables::OpenExisting(options_.registryPath, lockDeadline_);
   if (!registry.ok()) return Fail(registry.status());
   registry_ = *std::move(registry);
   broken_ = false;
@@ -127,26 +127,26 @@ absl::Status Keyring::LoadRootKey(bool registryIsNew) {
 }
 
 absl::Status Keyring::Initialise() {
-  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
-  absl::StatusOr<std::optional<Registry::Identity>> other = registry_->ReadIdentity();
+  absl::StatusOr<std::optional<SqliteTables::Identity>> other = registry_->ReadIdentity();
   if (!other.ok()) return Fail(other.status());
   if (other->has_value()) return absl::OkStatus();  // another process was quicker
 
-  Registry::Identity identity;
+  SqliteTables::Identity identity;
   crypto::FillRandom(absl::MakeSpan(identity.id));
   identity.wrappedSecret = crypto::WrapKey(rootKey_, crypto::SecretKey::Random(), SecretAad(identity.id));
   identity_ = identity;
   const absl::Time now = options_.wallNow();
   if (absl::Status status = registry_->WriteIdentity(identity, now); !status.ok()) return Fail(status);
-  const Registry::Epoch first{1, crypto::WrapKey(rootKey_, crypto::SecretKey::Random(), EpochAad(1))};
+  const SqliteTables::Epoch first{1, crypto::WrapKey(rootKey_, crypto::SecretKey::Random(), EpochAad(1))};
   if (absl::Status status = registry_->AddEpoch(first, now); !status.ok()) return Fail(status);
   if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
   log::Info("keys.registry.made", {{"file", options_.registryPath}});
   return absl::OkStatus();
 }
 
-absl::Status Keyring::LoadSecrets(const Registry::Identity& identity) {
+absl::Status Keyring::LoadSecrets(const SqliteTables::Identity& identity) {
   absl::StatusOr<crypto::SecretKey> secret =
       crypto::UnwrapKey(rootKey_, identity.wrappedSecret, SecretAad(identity.id));
   if (!secret.ok()) {
@@ -168,10 +168,10 @@ absl::Status Keyring::LoadEpochs() {
 
 // At least one.
 absl::StatusOr<std::map<int64_t, crypto::SecretKey>> Keyring::UnwrapEpochs() {
-  absl::StatusOr<std::vector<Registry::Epoch>> rows = registry_->ReadEpochs();
+  absl::StatusOr<std::vector<SqliteTables::Epoch>> rows = registry_->ReadEpochs();
   if (!rows.ok()) return rows.status();
   std::map<int64_t, crypto::SecretKey> epochs;
-  for (const Registry::Epoch& row : *rows) {
+  for (const SqliteTables::Epoch& row : *rows) {
     absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(rootKey_, row.wrappedKey, EpochAad(row.number));
     if (!key.ok()) {
       return absl::DataLossError(StrCat("registry ", options_.registryPath, " is corrupt: the key of epoch ",
@@ -189,7 +189,7 @@ absl::Status Keyring::Ready() {
   if (registry_ != nullptr && !broken_ && registry_->FileIsInPlace()) return absl::OkStatus();
   registry_.reset();
   if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
-  absl::StatusOr<std::optional<Registry::Identity>> identity = registry_->ReadIdentity();
+  absl::StatusOr<std::optional<SqliteTables::Identity>> identity = registry_->ReadIdentity();
   if (!identity.ok()) return Fail(identity.status());
   if (!identity->has_value() || (*identity)->id != identity_->id) {
     return Fail(absl::UnavailableError(
@@ -208,7 +208,7 @@ absl::Status Keyring::Fail(const absl::Status& status) {
 
 absl::StatusOr<EraseResult> Keyring::Erase(std::optional<std::string_view> keyspace, std::string_view user) {
   if (absl::Status status = Ready(); !status.ok()) return status;
-  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
   std::vector<std::string> keyspaces;
   if (keyspace.has_value()) {
@@ -243,7 +243,7 @@ absl::StatusOr<EraseResult> Keyring::Erase(std::optional<std::string_view> keysp
 
 absl::StatusOr<std::vector<crypto::KeyId>> Keyring::PollErasures() {
   if (absl::Status status = Ready(); !status.ok()) return status;
-  absl::StatusOr<Registry::Erasures> erasures = registry_->ReadErasuresAfter(lastErasure_);
+  absl::StatusOr<SqliteTables::Erasures> erasures = registry_->ReadErasuresAfter(lastErasure_);
   if (!erasures.ok()) return Fail(erasures.status());
   lastErasure_ = erasures->last;
   return std::move(erasures->ids);
@@ -305,7 +305,7 @@ int64_t Keyring::WindowOf(Scope scope) const {
   return absl::ToUnixSeconds(options_.wallNow()) / std::max<int64_t>(1, options_.sharedKeyWindow.count());
 }
 
-ByteBuffer Keyring::RowAad(const Registry::Row& row) const {
+ByteBuffer Keyring::RowAad(const SqliteTables::Row& row) const {
   ByteBuffer aad;
   Append(aad, AsBytes(kRowLabel));
   Append(aad, row.id.bytes);
@@ -324,7 +324,7 @@ ByteBuffer Keyring::EpochAad(int64_t epoch) const {
   return aad;
 }
 
-absl::StatusOr<crypto::SecretKey> Keyring::Unwrap(const Registry::Row& row) {
+absl::StatusOr<crypto::SecretKey> Keyring::Unwrap(const SqliteTables::Row& row) {
   auto epoch = epochs_.find(row.epoch);
   absl::StatusOr<crypto::SecretKey> key = absl::DataLossError("");
   if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second, row.wrappedKey, RowAad(row));

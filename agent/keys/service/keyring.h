@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "crypto/secret.h"
-#include "keys/registry/registry.h"
+#include "keys/registry/sqlite_tables.h"
 #include "keys/service/key_service.h"
 #include "keys/service/new_user_limit.h"
 
@@ -98,7 +98,7 @@ class Keyring {
   absl::Status OpenRegistry(bool create);
   absl::Status LoadRootKey(bool registryIsNew);
   absl::Status Initialise();
-  absl::Status LoadSecrets(const Registry::Identity& identity);
+  absl::Status LoadSecrets(const SqliteTables::Identity& identity);
   absl::Status LoadEpochs();
   absl::StatusOr<std::map<int64_t, crypto::SecretKey>> UnwrapEpochs();
   // The registry, opened anew when needed.
@@ -121,16 +121,16 @@ class Keyring {
 
   Subject SubjectOf(const ScopeName& name) const;
   int64_t WindowOf(Scope scope) const;
-  ByteBuffer RowAad(const Registry::Row& row) const;
+  ByteBuffer RowAad(const SqliteTables::Row& row) const;
   ByteBuffer EpochAad(int64_t epoch) const;
-  absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row);
+  absl::StatusOr<crypto::SecretKey> Unwrap(const SqliteTables::Row& row);
 
   const KeyServiceOptions options_;
-  std::unique_ptr<Registry> registry_;  // null or broken after an error, until it can be opened again
+  std::unique_ptr<SqliteTables> registry_;  // null or broken after an error, until it can be opened again
   bool broken_ = false;
   bool hasDamagedPages_ = false;
   std::chrono::steady_clock::time_point lockDeadline_;
-  std::optional<Registry::Identity> identity_;
+  std::optional<SqliteTables::Identity> identity_;
   crypto::SecretKey rootKey_;
   crypto::SecretKey secret_;
   std::map<int64_t, crypto::SecretKey> epochs_;

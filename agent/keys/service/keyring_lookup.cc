@@ -34,7 +34,7 @@ absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
 }
 
 absl::Status Keyring::Read(absl::Span<Lookup* const> lookups, std::vector<Missing>& missing) {
-  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginRead();
+  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginRead();
   if (!transaction.ok()) return Fail(transaction.status());
   absl::Status status;
   for (Lookup* lookup : lookups) {
@@ -58,7 +58,7 @@ absl::Status Keyring::ReadScope(Lookup& lookup, size_t scope, std::vector<Missin
   const ScopeName name = lookup.misses.scopes[scope].view();
   const Subject subject = SubjectOf(name);
   const int64_t window = WindowOf(name.scope);
-  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindActive(subject, window);
+  absl::StatusOr<std::optional<SqliteTables::Row>> row = registry_->FindActive(subject, window);
   if (!row.ok()) return ReadDamaged(lookup, row.status());
   if (!row->has_value()) {
     if (GiveThrowAway(lookup, scope, subject)) return absl::OkStatus();
@@ -82,7 +82,7 @@ absl::Status Keyring::ReadScope(Lookup& lookup, size_t scope, std::vector<Missin
 }
 
 absl::Status Keyring::ReadId(Lookup& lookup, const crypto::KeyId& id) {
-  absl::StatusOr<std::optional<Registry::Row>> row = registry_->FindById(id);
+  absl::StatusOr<std::optional<SqliteTables::Row>> row = registry_->FindById(id);
   FetchResult::ById found{.id = id};
   if (!row.ok()) {
     if (!absl::IsDataLoss(row.status())) return row.status();
@@ -128,7 +128,7 @@ absl::Status Keyring::MayMakeUser(const std::string& workload) {
 }
 
 absl::Status Keyring::Make(const std::vector<Missing>& missing) {
-  absl::StatusOr<Registry::Transaction> transaction = registry_->BeginWrite();
+  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
   // What is given before the commit must not leave when the commit fails.
   std::vector<std::pair<Lookup*, size_t>> given;
@@ -155,7 +155,7 @@ absl::Status Keyring::Make(const std::vector<Missing>& missing) {
 
 absl::Status Keyring::MakeOne(const Missing& missing) {
   // Inside the write transaction nobody else can make or erase the key any more.
-  absl::StatusOr<std::optional<Registry::Row>> other = registry_->FindActive(missing.subject, missing.window);
+  absl::StatusOr<std::optional<SqliteTables::Row>> other = registry_->FindActive(missing.subject, missing.window);
   if (!other.ok()) return other.status();
   if (other->has_value()) {
     absl::StatusOr<crypto::SecretKey> key = Unwrap(**other);
@@ -173,7 +173,7 @@ absl::Status Keyring::MakeOne(const Missing& missing) {
   const OwnedScopeName& name = missing.lookup->misses.scopes[missing.scope];
   crypto::SecretKey key = crypto::SecretKey::Random();
   const auto& [epoch, epochKey] = *epochs_.rbegin();
-  Registry::Row row{crypto::ComputeKeyId(key), name.scope, missing.subject, missing.window, epoch, false, {}};
+  SqliteTables::Row row{crypto::ComputeKeyId(key), name.scope, missing.subject, missing.window, epoch, false, {}};
   row.wrappedKey = crypto::WrapKey(epochKey, key, RowAad(row));
   if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
   Give(*missing.lookup, missing.scope, std::move(key), row.id, false);
@@ -185,7 +185,7 @@ absl::Status Keyring::MakeThrowAway(const Missing& missing) {
   ThrowAway made{crypto::SecretKey::Random(), {}, options_.steadyNow() + options_.cacheTtl};
   made.id = crypto::ComputeKeyId(made.key);
   const Scope scope = missing.lookup->misses.scopes[missing.scope].scope;
-  const Registry::Row row{made.id, scope, missing.subject, missing.window, epochs_.rbegin()->first, true, {}};
+  const SqliteTables::Row row{made.id, scope, missing.subject, missing.window, epochs_.rbegin()->first, true, {}};
   if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
   throwAways_.insert_or_assign(missing.subject, std::move(made));
   GiveThrowAway(*missing.lookup, missing.scope, missing.subject);

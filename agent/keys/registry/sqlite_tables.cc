@@ -1,5 +1,5 @@
 // The registry's tables and statements.
-#include "keys/registry/registry.h"
+#include "keys/registry/sqlite_tables.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,14 +80,14 @@ absl::Status MakeFile(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenOrCreate(const std::string& path,
-                                                                 std::chrono::steady_clock::time_point lockDeadline) {
+absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenOrCreate(
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
   if (absl::Status status = MakeFile(path); !status.ok()) return status;
   return Open(path, lockDeadline);
 }
 
-absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenExisting(const std::string& path,
-                                                                 std::chrono::steady_clock::time_point lockDeadline) {
+absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     return absl::UnavailableError(StrCat("registry ", path, " is missing: ", strerror(errno)));
@@ -95,11 +95,11 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenExisting(const std::stri
   return Open(path, lockDeadline);
 }
 
-absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const std::string& path,
-                                                         std::chrono::steady_clock::time_point lockDeadline) {
+absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::string& path,
+                                                                 std::chrono::steady_clock::time_point lockDeadline) {
   absl::StatusOr<std::unique_ptr<Database>> database = Database::Open(path);
   if (!database.ok()) return database.status();
-  std::unique_ptr<Registry> registry(new Registry(path, *std::move(database)));
+  std::unique_ptr<SqliteTables> registry(new SqliteTables(path, *std::move(database)));
   registry->SetLockDeadline(lockDeadline);
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const std::string& path
   }
   registry->device_ = info.st_dev;
   registry->inode_ = info.st_ino;
-  for (auto step : {&Registry::CheckFormat, &Registry::Configure, &Registry::Prepare}) {
+  for (auto step : {&SqliteTables::CheckFormat, &SqliteTables::Configure, &SqliteTables::Prepare}) {
     absl::Status status = (registry.get()->*step)();
     // SQLite does not wait where waiting could deadlock, as when two processes turn a new file to write-ahead logging.
     while (absl::IsAborted(status) && std::chrono::steady_clock::now() < lockDeadline) {
@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const std::string& path
   return registry;
 }
 
-absl::Status Registry::CheckFormat() {
+absl::Status SqliteTables::CheckFormat() {
   // One view of the file: another process may be making the tables at this moment.
   absl::StatusOr<Transaction> transaction = BeginRead();
   if (!transaction.ok()) return transaction.status();
@@ -140,7 +140,7 @@ absl::Status Registry::CheckFormat() {
   return absl::OkStatus();
 }
 
-absl::Status Registry::Configure() {
+absl::Status SqliteTables::Configure() {
   if (absl::Status status = database_->Execute(kSettings); !status.ok()) return status;
   absl::StatusOr<Statement> mode = database_->Prepare("PRAGMA journal_mode");
   if (!mode.ok()) return mode.status();
@@ -157,7 +157,7 @@ absl::Status Registry::Configure() {
   return transaction->Commit();
 }
 
-absl::Status Registry::Prepare() {
+absl::Status SqliteTables::Prepare() {
   constexpr char kFindActive[] =
       "SELECT keyId, scope, subject, keyWindow, epoch, bytes, state FROM scopeKeys"
       " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE subject = ?1 AND keyWindow = ?2 AND state = 1";
@@ -191,12 +191,12 @@ absl::Status Registry::Prepare() {
   return absl::OkStatus();
 }
 
-bool Registry::FileIsInPlace() const {
+bool SqliteTables::FileIsInPlace() const {
   struct stat info;
   return stat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
 }
 
-absl::StatusOr<std::optional<Registry::Identity>> Registry::ReadIdentity() {
+absl::StatusOr<std::optional<SqliteTables::Identity>> SqliteTables::ReadIdentity() {
   absl::StatusOr<Statement> statement = database_->Prepare("SELECT registryId, wrappedSecret FROM registry");
   if (!statement.ok()) return statement.status();
   absl::StatusOr<bool> row = statement->Step();
@@ -211,7 +211,7 @@ absl::StatusOr<std::optional<Registry::Identity>> Registry::ReadIdentity() {
   return identity;
 }
 
-absl::Status Registry::WriteIdentity(const Identity& identity, absl::Time now) {
+absl::Status SqliteTables::WriteIdentity(const Identity& identity, absl::Time now) {
   absl::StatusOr<Statement> statement = database_->Prepare("INSERT INTO registry VALUES (1, ?1, ?2, ?3, ?3)");
   if (!statement.ok()) return statement.status();
   statement->Bind(1, identity.id);
@@ -220,7 +220,7 @@ absl::Status Registry::WriteIdentity(const Identity& identity, absl::Time now) {
   return statement->Run();
 }
 
-absl::StatusOr<std::vector<Registry::Epoch>> Registry::ReadEpochs() {
+absl::StatusOr<std::vector<SqliteTables::Epoch>> SqliteTables::ReadEpochs() {
   absl::StatusOr<Statement> statement =
       database_->Prepare("SELECT epoch, wrappedKey FROM epochs WHERE wrappedKey IS NOT NULL ORDER BY epoch");
   if (!statement.ok()) return statement.status();
@@ -234,7 +234,7 @@ absl::StatusOr<std::vector<Registry::Epoch>> Registry::ReadEpochs() {
   }
 }
 
-absl::Status Registry::AddEpoch(const Epoch& epoch, absl::Time now) {
+absl::Status SqliteTables::AddEpoch(const Epoch& epoch, absl::Time now) {
   absl::StatusOr<Statement> statement =
       database_->Prepare("INSERT INTO epochs (epoch, wrappedKey, created) VALUES (?1, ?2, ?3)");
   if (!statement.ok()) return statement.status();
@@ -244,28 +244,28 @@ absl::Status Registry::AddEpoch(const Epoch& epoch, absl::Time now) {
   return statement->Run();
 }
 
-Registry::Transaction::~Transaction() {
+SqliteTables::Transaction::~Transaction() {
   if (database_ != nullptr) (void)database_->Execute("ROLLBACK");
 }
 
-absl::Status Registry::Transaction::Commit() {
+absl::Status SqliteTables::Transaction::Commit() {
   absl::Status status = database_->Execute("COMMIT");
   // A commit that failed leaves the transaction open: the destructor rolls it back.
   if (status.ok()) database_ = nullptr;
   return status;
 }
 
-absl::StatusOr<Registry::Transaction> Registry::BeginRead() {
+absl::StatusOr<SqliteTables::Transaction> SqliteTables::BeginRead() {
   if (absl::Status status = database_->Execute("BEGIN"); !status.ok()) return status;
   return Transaction(database_.get());
 }
 
-absl::StatusOr<Registry::Transaction> Registry::BeginWrite() {
+absl::StatusOr<SqliteTables::Transaction> SqliteTables::BeginWrite() {
   if (absl::Status status = database_->Execute("BEGIN IMMEDIATE"); !status.ok()) return status;
   return Transaction(database_.get());
 }
 
-absl::StatusOr<std::optional<Registry::Row>> Registry::ReadRow(Statement& statement) {
+absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::ReadRow(Statement& statement) {
   absl::StatusOr<bool> found = statement.Step();
   if (!found.ok()) return found.status();
   std::optional<Row> row;
@@ -285,18 +285,18 @@ absl::StatusOr<std::optional<Registry::Row>> Registry::ReadRow(Statement& statem
   return row;
 }
 
-absl::StatusOr<std::optional<Registry::Row>> Registry::FindActive(const Subject& subject, int64_t window) {
+absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::FindActive(const Subject& subject, int64_t window) {
   findActive_.Bind(1, subject);
   findActive_.Bind(2, window);
   return ReadRow(findActive_);
 }
 
-absl::StatusOr<std::optional<Registry::Row>> Registry::FindById(const crypto::KeyId& id) {
+absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::FindById(const crypto::KeyId& id) {
   findById_.Bind(1, id.bytes);
   return ReadRow(findById_);
 }
 
-absl::Status Registry::Insert(const Row& row, absl::Time now) {
+absl::Status SqliteTables::Insert(const Row& row, absl::Time now) {
   if (!row.erased) {
     insertWrapped_.Bind(1, row.wrappedKey);
     if (absl::Status status = insertWrapped_.Run(); !status.ok()) return status;
@@ -318,12 +318,12 @@ absl::Status Registry::Insert(const Row& row, absl::Time now) {
   return insert_.Run();
 }
 
-absl::Status Registry::AddKeyspace(std::string_view keyspace) {
+absl::Status SqliteTables::AddKeyspace(std::string_view keyspace) {
   addKeyspace_.Bind(1, keyspace);
   return addKeyspace_.Run();
 }
 
-absl::StatusOr<std::vector<std::string>> Registry::ReadKeyspaces() {
+absl::StatusOr<std::vector<std::string>> SqliteTables::ReadKeyspaces() {
   absl::StatusOr<Statement> statement = database_->Prepare("SELECT name FROM keyspaces ORDER BY name");
   if (!statement.ok()) return statement.status();
   std::vector<std::string> keyspaces;
@@ -335,7 +335,7 @@ absl::StatusOr<std::vector<std::string>> Registry::ReadKeyspaces() {
   }
 }
 
-absl::StatusOr<std::optional<absl::Time>> Registry::FindErasure(const Subject& subject) {
+absl::StatusOr<std::optional<absl::Time>> SqliteTables::FindErasure(const Subject& subject) {
   findErasure_.Bind(1, subject);
   absl::StatusOr<bool> row = findErasure_.Step();
   if (!row.ok()) return row.status();
@@ -345,7 +345,7 @@ absl::StatusOr<std::optional<absl::Time>> Registry::FindErasure(const Subject& s
   return time;
 }
 
-absl::StatusOr<size_t> Registry::Erase(const Subject& subject, std::string_view keyspace, absl::Time now) {
+absl::StatusOr<size_t> SqliteTables::Erase(const Subject& subject, std::string_view keyspace, absl::Time now) {
   overwrite_.Bind(1, subject);
   if (absl::Status status = overwrite_.Run(); !status.ok()) return status;
   erase_.Bind(1, subject);
@@ -361,7 +361,7 @@ absl::StatusOr<size_t> Registry::Erase(const Subject& subject, std::string_view 
   return static_cast<size_t>(count);
 }
 
-absl::StatusOr<Registry::Erasures> Registry::ReadErasuresAfter(int64_t after) {
+absl::StatusOr<SqliteTables::Erasures> SqliteTables::ReadErasuresAfter(int64_t after) {
   absl::StatusOr<Statement> statement = database_->Prepare(
       "SELECT number, keyId FROM erasures JOIN scopeKeys ON scopeKeys.subject = erasures.subject AND state = 2"
       " WHERE number > ?1 ORDER BY number");
@@ -381,11 +381,11 @@ absl::StatusOr<Registry::Erasures> Registry::ReadErasuresAfter(int64_t after) {
   }
 }
 
-absl::StatusOr<int64_t> Registry::ReadLastErasure() {
+absl::StatusOr<int64_t> SqliteTables::ReadLastErasure() {
   return database_->QueryInteger("SELECT coalesce(max(number), 0) FROM erasures");
 }
 
-absl::Status Registry::TruncateLog() {
+absl::Status SqliteTables::TruncateLog() {
   absl::StatusOr<int64_t> busy = database_->QueryInteger("PRAGMA wal_checkpoint(TRUNCATE)");
   if (!busy.ok()) return busy.status();
   if (*busy == 0) return absl::OkStatus();
@@ -393,7 +393,7 @@ absl::Status Registry::TruncateLog() {
       StrCat("registry ", path_, " is read by another process: its log still holds an erased key"));
 }
 
-absl::Status Registry::ProbeWrite(absl::Time now) {
+absl::Status SqliteTables::ProbeWrite(absl::Time now) {
   absl::StatusOr<Statement> statement = database_->Prepare("UPDATE registry SET probed = ?1");
   if (!statement.ok()) return statement.status();
   statement->Bind(1, absl::ToUnixMillis(now));

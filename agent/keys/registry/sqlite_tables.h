@@ -1,4 +1,4 @@
-// The registry: one row a scope key, wrapped, in an SQLite file. It knows rows and transactions, not what unwraps them.
+// The tables of a registry in an SQLite file: one row a scope key, wrapped. They know rows and transactions, not what unwraps them.
 #pragma once
 
 #include <array>
@@ -27,15 +27,15 @@ using RegistryId = std::array<uint8_t, 16>;
 
 // Used by one thread; several processes may have the same file open. Errors are those of Database, and begin with the
 // file's name.
-class Registry {
+class SqliteTables {
  public:
   // Makes the file, 0600, when there is none. kFailedPrecondition when the file is not a kveil registry, or of a later
   // format.
-  static absl::StatusOr<std::unique_ptr<Registry>> OpenOrCreate(const std::string& path,
-                                                                std::chrono::steady_clock::time_point lockDeadline);
+  static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenOrCreate(const std::string& path,
+                                                                    std::chrono::steady_clock::time_point lockDeadline);
   // kUnavailable when there is none.
-  static absl::StatusOr<std::unique_ptr<Registry>> OpenExisting(const std::string& path,
-                                                                std::chrono::steady_clock::time_point lockDeadline);
+  static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenExisting(const std::string& path,
+                                                                    std::chrono::steady_clock::time_point lockDeadline);
 
   void SetLockDeadline(std::chrono::steady_clock::time_point deadline) { database_->SetLockDeadline(deadline); }
   // Whether the path still names the file that is open. After a restore from backup, or rm, it does not, and what would
@@ -67,7 +67,7 @@ class Registry {
     absl::Status Commit();
 
    private:
-    friend class Registry;
+    friend class SqliteTables;
     explicit Transaction(Database* database) : database_(database) {}
     Database* database_;
   };
@@ -113,10 +113,10 @@ class Registry {
   absl::Status ProbeWrite(absl::Time now);
 
  private:
-  Registry(std::string path, std::unique_ptr<Database> database)
+  SqliteTables(std::string path, std::unique_ptr<Database> database)
       : path_(std::move(path)), database_(std::move(database)) {}
-  static absl::StatusOr<std::unique_ptr<Registry>> Open(const std::string& path,
-                                                        std::chrono::steady_clock::time_point lockDeadline);
+  static absl::StatusOr<std::unique_ptr<SqliteTables>> Open(const std::string& path,
+                                                            std::chrono::steady_clock::time_point lockDeadline);
   absl::Status Configure();
   absl::Status CheckFormat();
   absl::Status Prepare();
