@@ -13,7 +13,8 @@ namespace kveil::crypto {
 
 inline constexpr size_t kTagSize = 16;
 
-// Who computes. Both give the same bytes; libipsec-mb is four to five times faster on records of 100 bytes to 1 KiB.
+// Which library computes. Both give the same bytes; libipsec-mb is four to five times faster on records of 100 bytes to
+// 1 KiB.
 enum class Engine { kIpsecMb, kOpenSsl };
 
 // Whether this build has the engine and this CPU can run it (libipsec-mb: AES-NI and PCLMULQDQ). kOpenSsl always.

@@ -1,4 +1,4 @@
-// HMAC-SHA256 (RFC 2104, FIPS 180-4): the one function every identifier and every derived key is made with.
+// HMAC-SHA256 (RFC 2104, FIPS 180-4): every identifier and every derived key is made with it.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ namespace kveil::crypto {
 
 inline constexpr size_t kHmacSize = 32;
 
-// HMAC-SHA256 under `key` of the concatenation of `parts`, into 32 bytes at `out`. Any thread.
+// HMAC-SHA256 under `key` of the concatenation of `parts`, into 32 bytes at `out`. Any thread may call.
 void HmacSha256(const SecretKey& key, absl::Span<const Bytes> parts, uint8_t* out);
 
 // HmacSha256 keeps its context for the thread's next call, and with it the last key. This wipes that key. It costs as

@@ -25,7 +25,7 @@ struct KeyId {
   }
 };
 
-// Random for each batch that is sealed, shared by the records of that batch.
+// Random for each batch that is sealed, and shared by the records of that batch.
 struct Salt {
   std::array<uint8_t, 12> bytes{};
 
@@ -44,8 +44,8 @@ KeyId ComputeKeyId(const SecretKey& scopeKey);
 // so no extract step is needed.
 SecretKey DeriveBatchKey(const SecretKey& scopeKey, Suite suite, const Salt& salt);
 
-// Hides from whoever reads the broker which records belong to one person: AES-256 of one block, (key id XOR salt padded
-// with zeros), under HMAC-SHA256(registry secret, "kveil mask 1"). Not its own inverse. One instance a thread.
+// Hides which records belong to one person from those who can read the broker: AES-256 of one block, (key id XOR salt
+// padded with zeros), under HMAC-SHA256(registry secret, "kveil mask 1"). Not its own inverse. One instance per thread.
 class KeyIdMask {
  public:
   explicit KeyIdMask(const SecretKey& registrySecret);

@@ -1,4 +1,4 @@
-// A 256-bit secret key in memory: wiped when it goes, never copied by accident, never printed.
+// A 256-bit secret key in memory: wiped when it is destroyed, never copied by accident, never printed.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 
 namespace kveil::crypto {
 
-// Overwrites memory in a way that the compiler cannot leave out.
+// Overwrites memory. The compiler cannot optimise it away.
 void Wipe(MutableBytes memory);
 
 // Fills `out` from getrandom(2), never from a generator in user space: its state could repeat after a fork or a
@@ -27,7 +27,7 @@ class SecretKey {
   // kInvalidArgument when `bytes` is not 32 bytes long. The caller wipes `bytes`.
   static absl::StatusOr<SecretKey> FromBytes(Bytes bytes);
 
-  // All zero: a place to move a key into.
+  // All zeros: a place to move a key into.
   SecretKey() = default;
   SecretKey(SecretKey&& other) noexcept;
   SecretKey& operator=(SecretKey&& other) noexcept;
@@ -38,7 +38,7 @@ class SecretKey {
   SecretKey Copy() const;
 
   Bytes bytes() const { return bytes_; }
-  // For a function that makes the key in place.
+  // For code that writes the key in place.
   MutableBytes writable() { return absl::MakeSpan(bytes_); }
 
   // In constant time.

@@ -92,8 +92,8 @@ absl::Status Agent::OpenStores() {
   policies_ = *std::move(policies);
 
   keys::KeyServiceOptions keyOptions;
-  keyOptions.rootKeyFile = config_.keys.rootKeyFile;
-  keyOptions.registryPath = config_.keys.registryPath;
+  keyOptions.root.file = config_.keys.rootKeyFile;
+  keyOptions.registry.sqlite = config_.keys.registryPath;
   keyOptions.cacheTtl = config_.keys.cacheTtl;
   keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));

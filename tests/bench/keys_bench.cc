@@ -22,8 +22,8 @@ class Node {
     char path[] = "/tmp/kveil-bench-XXXXXX";
     folder_ = mkdtemp(path);
     KeyServiceOptions options;
-    options.rootKeyFile = folder_ + "/root.key";
-    options.registryPath = folder_ + "/registry.db";
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
     options.cacheTtl = std::chrono::hours(1);
     options.newUsersPerSecond = 1'000'000'000;
     service = *KeyService::Open(options);

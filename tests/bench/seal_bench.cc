@@ -50,8 +50,8 @@ class Node {
     char path[] = "/tmp/kveil-bench-XXXXXX";
     folder_ = mkdtemp(path);
     keys::KeyServiceOptions options;
-    options.rootKeyFile = folder_ + "/root.key";
-    options.registryPath = folder_ + "/registry.db";
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
     options.cacheTtl = std::chrono::hours(1);
     service_ = *keys::KeyService::Open(options);
     scratch = std::make_unique<WorkerScratch>(*service_);

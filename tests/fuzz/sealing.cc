@@ -51,8 +51,8 @@ class World {
     folder_ = std::string(temporary != nullptr ? temporary : "/tmp") + "/kveil-fuzz-XXXXXX";
     Check(mkdtemp(folder_.data()) != nullptr, "the machine has a folder for temporary files");
     keys::KeyServiceOptions options;
-    options.rootKeyFile = folder_ + "/root.key";
-    options.registryPath = folder_ + "/registry.db";
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
     auto service = keys::KeyService::Open(std::move(options));
     Check(service.ok(), "the key service starts");
     service_ = *std::move(service);

@@ -20,7 +20,7 @@ namespace kveil::keys {
 
 inline constexpr size_t kKeyCacheCapacity = 100'000;
 
-// One a worker thread, used on that thread only. For each batch:
+// One per worker thread, used on that thread only. For each batch:
 //
 //   cache.Refresh();                        // drops what was erased or is too old
 //   ... FindForSealing / FindById for every record, collecting what is missing ...
@@ -31,13 +31,13 @@ inline constexpr size_t kKeyCacheCapacity = 100'000;
 // Pointers stay valid until the next Refresh or Deliver: do not keep one across a suspension.
 class KeyCache {
  public:
-  // Beyond `capacity` keys the oldest go, except that keys used in the last `inUse` stay up to four times that number.
-  // That is how long a batch waits for the rest of its keys: it needs all of them at once.
+  // Beyond `capacity` keys, the oldest are dropped. Keys that were used within `inUse` stay, up to four times that
+  // number: `inUse` is how long a batch waits for the rest of its keys, and it needs all of them at once.
   explicit KeyCache(KeyService& service, std::chrono::milliseconds inUse = std::chrono::seconds(5),
                     size_t capacity = kKeyCacheCapacity);
 
-  // Takes in revocations and the time. One atomic read when nothing happened. An idle worker calls it too, as it is
-  // what wipes keys that are erased or too old, and what deriving with them left behind: four times a second will do.
+  // Takes in revocations and the time. Costs one atomic read when nothing happened. It wipes keys that are erased or
+  // too old, and what deriving with them left behind, so an idle worker calls it too: four times a second is enough.
   void Refresh();
 
   // The key to seal with; nullptr when not cached, or older than cacheTtl.
@@ -46,8 +46,8 @@ class KeyCache {
   enum class State {
     kReady,
     kErased,     // destroyed for good
-    kUnknown,    // the registry has never heard of it; remembered for a second only
-    kDamaged,    // the registry cannot give it any more; remembered for a second only
+    kUnknown,    // not in the registry; remembered for one second
+    kDamaged,    // in the registry, but its row is damaged; remembered for one second
     kNotCached,  // fetch it
   };
   struct Found {
@@ -58,10 +58,11 @@ class KeyCache {
   Found FindById(const crypto::KeyId& id);
 
   using Misses = keys::Misses;
-  // `done` is called once on the service's thread; bring the result back here, to Deliver. `workload` is who asks.
+  // `done` is called once, on the service's thread: bring the result back to this thread, to Deliver. `workload` is who
+  // asks.
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
-  // Keys that were erased while the result was on its way are left out. kUnavailable when some of what was asked could
-  // not be had now; the rest is in the cache.
+  // Puts the result into the cache, without keys that were erased meanwhile. kUnavailable when some of what was asked
+  // for cannot be had now; the rest is in the cache.
   absl::Status Deliver(FetchResult result);
 
   // This worker's mask of key ids.
@@ -96,7 +97,8 @@ class KeyCache {
   Entries entries_;
   absl::flat_hash_map<ScopeName, Entries::iterator> byName_;  // views of the entry's own name
   absl::flat_hash_map<crypto::KeyId, Entries::iterator> byId_;
-  // kUnknown and kDamaged. Who writes made-up ids drives no key out, and asks for each once a second at most.
+  // kUnknown and kDamaged. Made-up ids in records drive no key out of the cache, and each is asked for at most once per
+  // second.
   ExpiringMap<crypto::KeyId, State> notThere_;
   uint64_t generation_ = 0;
   SteadyTime now_;

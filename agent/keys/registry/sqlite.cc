@@ -60,6 +60,22 @@ std::string_view Statement::TextAt(int column) const {
   return {data, static_cast<size_t>(sqlite3_column_bytes(handle_.get(), column))};
 }
 
+absl::StatusOr<Transaction> Transaction::Begin(Database& database, const char* sql) {
+  if (absl::Status status = database.Execute(sql); !status.ok()) return status;
+  return Transaction(database);
+}
+
+Transaction::~Transaction() {
+  if (database_ != nullptr) (void)database_->Execute("ROLLBACK");
+}
+
+absl::Status Transaction::Commit() {
+  absl::Status status = database_->Execute("COMMIT");
+  // A commit that failed leaves the transaction open: the destructor rolls it back.
+  if (status.ok()) database_ = nullptr;
+  return status;
+}
+
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path) {
   sqlite3* handle = nullptr;
   // One thread uses the connection, so SQLite's own mutex is not needed.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -52,6 +53,23 @@ class Statement {
   };
   Database* database_ = nullptr;
   std::unique_ptr<sqlite3_stmt, Finalize> handle_;
+};
+
+// A transaction that ends with Commit. One that is destroyed before is rolled back. One at a time.
+class Transaction {
+ public:
+  // Begins by a statement, such as "BEGIN".
+  static absl::StatusOr<Transaction> Begin(Database& database, const char* sql);
+  Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+  Transaction& operator=(Transaction&&) = delete;
+  ~Transaction();
+
+  absl::Status Commit();
+
+ private:
+  explicit Transaction(Database& database) : database_(&database) {}
+
+  Database* database_;
 };
 
 // One connection, used by one thread. Errors are

@@ -68,6 +68,10 @@ absl::Status MakeFile(const std::string& path) {
   if (!fd.valid() && errno != EEXIST) {
     return absl::UnavailableError(StrCat("registry ", path, " cannot be made: ", strerror(errno)));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CloseToOthers(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(StrCat("registry ", path, " is not a regular file"));
@@ -90,13 +94,15 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
     const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
-    return absl::UnavailableError(StrCat("registry ", path, " is missing: ", strerror(errno)));
+    const std::string message = StrCat("registry ", path, " is missing: ", strerror(errno));
+    return errno == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
   }
   return Open(path, lockDeadline);
 }
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::string& path,
                                                                  std::chrono::steady_clock::time_point lockDeadline) {
+  if (absl::Status status = CloseToOthers(path); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Database>> database = Database::Open(path);
   if (!database.ok()) return database.status();
   std::unique_ptr<SqliteTables> registry(new SqliteTables(path, *std::move(database)));
@@ -196,13 +202,13 @@ bool SqliteTables::FileIsInPlace() const {
   return stat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
 }
 
-absl::StatusOr<std::optional<SqliteTables::Identity>> SqliteTables::ReadIdentity() {
+absl::StatusOr<std::optional<Registry::Identity>> SqliteTables::ReadIdentity() {
   absl::StatusOr<Statement> statement = database_->Prepare("SELECT registryId, wrappedSecret FROM registry");
   if (!statement.ok()) return statement.status();
   absl::StatusOr<bool> row = statement->Step();
   if (!row.ok()) return row.status();
   if (!*row) return std::nullopt;
-  Identity identity;
+  Registry::Identity identity;
   const Bytes secret = statement->BlobAt(1);
   identity.wrappedSecret.assign(secret.begin(), secret.end());
   if (!CopyTo(identity.id, statement->BlobAt(0))) {
@@ -211,7 +217,7 @@ absl::StatusOr<std::optional<SqliteTables::Identity>> SqliteTables::ReadIdentity
   return identity;
 }
 
-absl::Status SqliteTables::WriteIdentity(const Identity& identity, absl::Time now) {
+absl::Status SqliteTables::WriteIdentity(const Registry::Identity& identity, absl::Time now) {
   absl::StatusOr<Statement> statement = database_->Prepare("INSERT INTO registry VALUES (1, ?1, ?2, ?3, ?3)");
   if (!statement.ok()) return statement.status();
   statement->Bind(1, identity.id);
@@ -220,11 +226,11 @@ absl::Status SqliteTables::WriteIdentity(const Identity& identity, absl::Time no
   return statement->Run();
 }
 
-absl::StatusOr<std::vector<SqliteTables::Epoch>> SqliteTables::ReadEpochs() {
+absl::StatusOr<std::vector<Registry::Epoch>> SqliteTables::ReadEpochs() {
   absl::StatusOr<Statement> statement =
       database_->Prepare("SELECT epoch, wrappedKey FROM epochs WHERE wrappedKey IS NOT NULL ORDER BY epoch");
   if (!statement.ok()) return statement.status();
-  std::vector<Epoch> epochs;
+  std::vector<Registry::Epoch> epochs;
   for (;;) {
     absl::StatusOr<bool> row = statement->Step();
     if (!row.ok()) return row.status();
@@ -234,7 +240,7 @@ absl::StatusOr<std::vector<SqliteTables::Epoch>> SqliteTables::ReadEpochs() {
   }
 }
 
-absl::Status SqliteTables::AddEpoch(const Epoch& epoch, absl::Time now) {
+absl::Status SqliteTables::AddEpoch(const Registry::Epoch& epoch, absl::Time now) {
   absl::StatusOr<Statement> statement =
       database_->Prepare("INSERT INTO epochs (epoch, wrappedKey, created) VALUES (?1, ?2, ?3)");
   if (!statement.ok()) return statement.status();
@@ -244,76 +250,55 @@ absl::Status SqliteTables::AddEpoch(const Epoch& epoch, absl::Time now) {
   return statement->Run();
 }
 
-SqliteTables::Transaction::~Transaction() {
-  if (database_ != nullptr) (void)database_->Execute("ROLLBACK");
-}
-
-absl::Status SqliteTables::Transaction::Commit() {
-  absl::Status status = database_->Execute("COMMIT");
-  // A commit that failed leaves the transaction open: the destructor rolls it back.
-  if (status.ok()) database_ = nullptr;
-  return status;
-}
-
-absl::StatusOr<SqliteTables::Transaction> SqliteTables::BeginRead() {
-  if (absl::Status status = database_->Execute("BEGIN"); !status.ok()) return status;
-  return Transaction(database_.get());
-}
-
-absl::StatusOr<SqliteTables::Transaction> SqliteTables::BeginWrite() {
-  if (absl::Status status = database_->Execute("BEGIN IMMEDIATE"); !status.ok()) return status;
-  return Transaction(database_.get());
-}
-
-absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::ReadRow(Statement& statement) {
+Registry::Found SqliteTables::ReadRow(Statement& statement) {
   absl::StatusOr<bool> found = statement.Step();
   if (!found.ok()) return found.status();
-  std::optional<Row> row;
+  std::optional<Registry::Row> row;
   bool wellFormed = true;
   if (*found) {
-    row.emplace();
+    row = Registry::Row();  // not emplace(): clang 14 takes a nested class for one without a default constructor
     const Bytes wrapped = statement.BlobAt(5);
     row->scope = static_cast<Scope>(statement.IntegerAt(1));
-    row->window = statement.IntegerAt(3);
+    row->name.window = statement.IntegerAt(3);
     row->epoch = statement.IntegerAt(4);
     row->wrappedKey.assign(wrapped.begin(), wrapped.end());
     row->erased = statement.IntegerAt(6) == kErased;
-    wellFormed = CopyTo(row->id.bytes, statement.BlobAt(0)) && CopyTo(row->subject, statement.BlobAt(2));
+    wellFormed = CopyTo(row->id.bytes, statement.BlobAt(0)) && CopyTo(row->name.subject, statement.BlobAt(2));
   }
   statement.Reset();
   if (!wellFormed) return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a row is malformed"));
   return row;
 }
 
-absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::FindActive(const Subject& subject, int64_t window) {
-  findActive_.Bind(1, subject);
-  findActive_.Bind(2, window);
+Registry::Found SqliteTables::FindActive(const Registry::RowName& name) {
+  findActive_.Bind(1, name.subject);
+  findActive_.Bind(2, name.window);
   return ReadRow(findActive_);
 }
 
-absl::StatusOr<std::optional<SqliteTables::Row>> SqliteTables::FindById(const crypto::KeyId& id) {
+Registry::Found SqliteTables::FindById(const crypto::KeyId& id) {
   findById_.Bind(1, id.bytes);
   return ReadRow(findById_);
 }
 
-absl::Status SqliteTables::Insert(const Row& row, absl::Time now) {
-  if (!row.erased) {
+absl::Status SqliteTables::Insert(const Registry::Row& row, bool erased, absl::Time now) {
+  if (!erased) {
     insertWrapped_.Bind(1, row.wrappedKey);
     if (absl::Status status = insertWrapped_.Run(); !status.ok()) return status;
   }
   insert_.Bind(1, row.id.bytes);
   insert_.Bind(2, static_cast<int64_t>(row.scope));
-  insert_.Bind(3, row.subject);
-  insert_.Bind(4, row.window);
+  insert_.Bind(3, row.name.subject);
+  insert_.Bind(4, row.name.window);
   insert_.Bind(5, row.epoch);
-  if (row.erased) {
+  if (erased) {
     insert_.BindNull(6);
     insert_.Bind(9, absl::ToUnixMillis(now));
   } else {
     insert_.Bind(6, database_->lastInsertedRow());
     insert_.BindNull(9);
   }
-  insert_.Bind(7, static_cast<int64_t>(row.erased ? kErased : kActive));
+  insert_.Bind(7, static_cast<int64_t>(erased ? kErased : kActive));
   insert_.Bind(8, absl::ToUnixMillis(now));
   return insert_.Run();
 }

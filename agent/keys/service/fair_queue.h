@@ -1,4 +1,4 @@
-// What waits for the key service: each workload has its turn, however much another one asks for.
+// The questions that wait for the key service. Workloads take turns, however much one of them asks for.
 #pragma once
 
 #include <deque>
@@ -21,7 +21,7 @@ class FairQueue {
     waiting->second.push_back(std::move(item));
   }
 
-  // The oldest item of the workload whose turn it is. There must be one.
+  // The oldest item of the workload whose turn it is. The queue must not be empty.
   T Pop() {
     std::string workload = std::move(turns_.front());
     turns_.pop_front();

@@ -5,12 +5,12 @@
 #include <condition_variable>
 #include <deque>
 #include <future>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
 #include "keys/service/fair_queue.h"
@@ -23,11 +23,11 @@ namespace {
 
 using RealClock = std::chrono::steady_clock;
 
-// How often the thread looks for erasures by other processes, at the root key file, and whether what failed works
+// How often the thread looks for erasures by other processes, checks the root key, and tries whether what failed works
 // again.
 constexpr std::chrono::milliseconds kTick{500};
 // A look must not make questions wait for long.
-constexpr std::chrono::milliseconds kTickLockTimeout{50};
+constexpr std::chrono::milliseconds kTickTimeout{50};
 // Of a turn. It ends with the question that reaches either.
 constexpr size_t kMostKeysOfATurn = 512;
 constexpr size_t kMostQuestionsOfATurn = 64;
@@ -46,19 +46,16 @@ class KeyService::Worker {
 
   ~Worker() {
     {
-      std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stopping_ = true;
     }
     wake_.notify_one();
     thread_.join();
-    // Closing leaves the log as it is; after an orderly end the registry's file alone is to be the whole registry.
-    keyring_->SetLockDeadline(RealClock::now() + kTickLockTimeout);
-    (void)keyring_->TruncateLog();
   }
 
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
     {
-      std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       questions_.Push(workload, {{std::move(misses), std::string(workload), {}}, std::move(done)});
     }
     wake_.notify_one();
@@ -72,7 +69,7 @@ class KeyService::Worker {
 
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
     RunSoon([this, done = std::move(done)]() mutable {
-      keyring_->SetLockDeadline(RealClock::now() + options_.registryTimeout);
+      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
       absl::Status status = keyring_->TryUnwrap();
       NoteReopened();
       done(std::move(status));
@@ -94,7 +91,7 @@ class KeyService::Worker {
 
   void RunSoon(absl::AnyInvocable<void()> task) {
     {
-      std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       tasks_.push_back(std::move(task));
     }
     wake_.notify_one();
@@ -106,7 +103,7 @@ class KeyService::Worker {
   absl::StatusOr<EraseResult> EraseNow(std::optional<std::string_view> keyspace, std::string_view user);
   void Tick();
   void PublishErasures();
-  void CleanLog(RealClock::time_point deadline);
+  void PurgeErased(RealClock::time_point deadline);
   void NoteReopened();
   void NoteTroubles(const std::vector<Question>& group);
 
@@ -115,12 +112,12 @@ class KeyService::Worker {
   const crypto::SecretKey secret_;
   Revocations revocations_;
   uint64_t knownOpenings_ = 0;
-  bool logIsDirty_ = true;  // it may still hold an erased key: of this process or one that was killed
+  bool mustPurge_ = true;  // an erased key may still be in the files: of this process or one that was killed
   RealClock::time_point reopenNotBefore_;
   ServiceHealth health_;
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  Mutex mutex_;
+  std::condition_variable_any wake_;
   FairQueue<Question> questions_ ABSL_GUARDED_BY(mutex_);
   std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);  // erasures above all
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
@@ -134,8 +131,10 @@ void KeyService::Worker::Run() {
     absl::AnyInvocable<void()> task;
     std::vector<Question> group;
     {
-      std::unique_lock lock(mutex_);
-      wake_.wait_until(lock, nextTick, [this] { return stopping_ || !questions_.empty() || !tasks_.empty(); });
+      const MutexLock lock(mutex_);
+      while (!stopping_ && questions_.empty() && tasks_.empty()) {
+        if (wake_.wait_until(mutex_, nextTick) == std::cv_status::timeout) break;
+      }
       if (!tasks_.empty()) {
         task = std::move(tasks_.front());
         tasks_.pop_front();
@@ -199,22 +198,22 @@ absl::Status KeyService::Worker::ResolveGroup(std::vector<Question>& group, Real
       question.lookup.result.status = absl::InvalidArgumentError("a fetch asks for too many keys at once");
     }
   }
-  keyring_->SetLockDeadline(deadline);
+  keyring_->SetDeadline(deadline);
   return keyring_->Resolve(lookups);
 }
 
 absl::StatusOr<EraseResult> KeyService::Worker::EraseNow(std::optional<std::string_view> keyspace,
                                                          std::string_view user) {
   const RealClock::time_point deadline = RealClock::now() + options_.registryTimeout;
-  keyring_->SetLockDeadline(deadline);
+  keyring_->SetDeadline(deadline);
   absl::StatusOr<EraseResult> result = keyring_->Erase(keyspace, user);
   NoteReopened();
   if (absl::IsUnavailable(result.status())) health_.Set(Part::kRegistry, result.status());
   if (!result.ok()) return result;
-  logIsDirty_ = true;
+  mustPurge_ = true;
   PublishErasures();
-  CleanLog(deadline);
-  result->filesClean = !logIsDirty_;
+  PurgeErased(deadline);
+  result->filesClean = !mustPurge_;
   log::Info("keys.erased", {{"keys", result->keyCount}, {"keyspaces", result->keyspaces.size()}});
   return result;
 }
@@ -230,11 +229,11 @@ void KeyService::Worker::PublishErasures() {
   }
 }
 
-void KeyService::Worker::CleanLog(RealClock::time_point deadline) {
-  keyring_->SetLockDeadline(deadline);
-  absl::Status status = keyring_->TruncateLog();
-  logIsDirty_ = !status.ok();
-  health_.Set(Part::kLog, status);
+void KeyService::Worker::PurgeErased(RealClock::time_point deadline) {
+  keyring_->SetDeadline(deadline);
+  absl::Status status = keyring_->PurgeErased();
+  mustPurge_ = !status.ok();
+  health_.Set(Part::kErasedCopies, status);
 }
 
 void KeyService::Worker::NoteReopened() {
@@ -245,17 +244,17 @@ void KeyService::Worker::NoteReopened() {
 }
 
 void KeyService::Worker::Tick() {
-  const RealClock::time_point deadline = RealClock::now() + kTickLockTimeout;
-  keyring_->SetLockDeadline(deadline);
-  health_.Set(Part::kRootKey, keyring_->CheckRootKeyFile());
-  health_.Set(Part::kRoom, keyring_->CheckRoomOnDisk());
+  const RealClock::time_point deadline = RealClock::now() + kTickTimeout;
+  keyring_->SetDeadline(deadline);
+  health_.Set(Part::kRootKey, keyring_->CheckRootKey());
+  health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
-  if (!health_.Of(Part::kRegistry).ok()) health_.Set(Part::kRegistry, keyring_->ProbeWrite());
+  if (!health_.Of(Part::kRegistry).ok()) health_.Set(Part::kRegistry, keyring_->CheckWritable());
   absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
   NoteReopened();
   if (ids.ok() && !ids->empty()) revocations_.Revoke(*ids);
   if (!ids.ok()) health_.Set(Part::kRegistry, ids.status());
-  if (logIsDirty_) CleanLog(deadline);
+  if (mustPurge_) PurgeErased(deadline);
   keyring_->DropExpired();
 }
 
@@ -264,14 +263,14 @@ void KeyService::Worker::NoteTroubles(const std::vector<Question>& group) {
   for (const Question& question : group) {
     const FetchResult& result = question.lookup.result;
     if (!result.limit.ok()) {
-      const absl::Status room = keyring_->CheckRoomOnDisk();
+      const absl::Status room = keyring_->CheckRoom();
       health_.Set(Part::kRoom, room);
       if (room.ok()) health_.SetUntil(Part::kNewUsers, result.limit, now + kShow);
     }
     if (!result.damage.ok()) health_.SetUntil(Part::kDamage, result.damage, now + kShow);
   }
   // All caches begin anew with it, so not each time.
-  if (keyring_->hasDamagedPages() && now >= reopenNotBefore_) {
+  if (keyring_->hasUnreadableRows() && now >= reopenNotBefore_) {
     keyring_->Reopen();
     reopenNotBefore_ = now + kShow;
   }

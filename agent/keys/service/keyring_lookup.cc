@@ -1,116 +1,159 @@
 // Finding scope keys in the registry, and making those that do not exist yet.
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/text.h"
-#include "crypto/key_wrap.h"
 #include "keys/service/keyring.h"
 
 namespace kveil::keys {
 
-Misses Misses::Take(size_t count) {
-  if (size() <= count) return std::exchange(*this, {});
-  Misses taken;
-  const auto takeLast = [&](auto& from, auto& to) {
-    const auto first = from.end() - static_cast<ptrdiff_t>(std::min(from.size(), count - taken.size()));
-    std::move(first, from.end(), std::back_inserter(to));
-    from.erase(first, from.end());
-  };
-  takeLast(scopes, taken.scopes);
-  takeLast(ids, taken.ids);
-  return taken;
-}
-
 absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
-  std::vector<Missing> missing;
-  roomOnDisk_.reset();
+  std::vector<Asked> missing;
+  room_.reset();
+  for (Lookup* lookup : lookups) lookup->result.unwrapped = options_.steadyNow();
   absl::Status status = Ready();
-  if (status.ok()) status = Read(lookups, missing);
+  if (status.ok()) status = FindScopes(lookups, missing);
+  if (status.ok()) status = FindIds(lookups);
   if (status.ok() && !missing.empty()) status = Make(missing);
   if (status.ok()) return status;
   for (Lookup* lookup : lookups) lookup->result.status.Update(status);
   return status;
 }
 
-absl::Status Keyring::Read(absl::Span<Lookup* const> lookups, std::vector<Missing>& missing) {
-  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginRead();
-  if (!transaction.ok()) return Fail(transaction.status());
-  absl::Status status;
+absl::Status Keyring::FindScopes(absl::Span<Lookup* const> lookups, std::vector<Asked>& missing) {
+  std::vector<Asked> asked;
+  std::vector<Registry::RowName> names;
   for (Lookup* lookup : lookups) {
-    lookup->result.unwrapped = options_.steadyNow();
-    for (size_t scope = 0; status.ok() && scope < lookup->misses.scopes.size(); ++scope) {
-      status = ReadScope(*lookup, scope, missing);
+    const std::vector<OwnedScopeName>& scopes = lookup->misses.scopes;
+    if (!scopes.empty() && !rootKeyStatus_.ok()) {
+      lookup->result.status.Update(rootKeyStatus_);
+      continue;
     }
-    for (size_t id = 0; status.ok() && id < lookup->misses.ids.size(); ++id) {
-      status = ReadId(*lookup, lookup->misses.ids[id]);
+    for (size_t scope = 0; scope < scopes.size(); ++scope) {
+      names.push_back({keys_.SubjectOf(scopes[scope].view()), WindowOf(scopes[scope].scope)});
+      asked.push_back({lookup, scope, names.back()});
     }
   }
-  // The transaction is not committed: what was read is true, and SQLite commits nothing after a damaged page.
-  return status.ok() ? status : Fail(status);
+  if (asked.empty()) return absl::OkStatus();
+  absl::StatusOr<std::vector<Registry::Found>> rows = registry_->FindMany(names);
+  if (!rows.ok()) return rows.status();
+  for (size_t i = 0; i < asked.size(); ++i) TakeScope(asked[i], std::move((*rows)[i]), missing);
+  return absl::OkStatus();
 }
 
-absl::Status Keyring::ReadScope(Lookup& lookup, size_t scope, std::vector<Missing>& missing) {
-  if (!rootKeyStatus_.ok()) {
-    lookup.result.status.Update(rootKeyStatus_);
-    return absl::OkStatus();
+void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing) {
+  Lookup& lookup = *asked.lookup;
+  if (!row.ok()) {
+    // Whoever has a record of that user waits until the row is restored, as no other key may take its place.
+    hasUnreadableRows_ = true;
+    return NoteDamage(lookup, row.status());
   }
-  const ScopeName name = lookup.misses.scopes[scope].view();
-  const Subject subject = SubjectOf(name);
-  const int64_t window = WindowOf(name.scope);
-  absl::StatusOr<std::optional<SqliteTables::Row>> row = registry_->FindActive(subject, window);
-  if (!row.ok()) return ReadDamaged(lookup, row.status());
-  if (!row->has_value()) {
-    if (GiveThrowAway(lookup, scope, subject)) return absl::OkStatus();
-    if (name.scope == Scope::kUser) {
-      if (absl::Status may = MayMakeUser(lookup.workload); !may.ok()) {
-        lookup.result.status.Update(may);
-        lookup.result.limit = std::move(may);
-        return absl::OkStatus();
-      }
+  if (row->has_value()) {
+    absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(**row);
+    return key.ok() ? Give(asked, *std::move(key), (*row)->id, false) : NoteDamage(lookup, key.status());
+  }
+  if (const ThrowAwayKeys::Key* key = throwAways_.Find(asked.name.subject, options_.steadyNow())) {
+    return Give(asked, key->key.Copy(), key->id, true);
+  }
+  if (lookup.misses.scopes[asked.scope].scope == Scope::kUser) {
+    if (absl::Status may = MayMakeUser(lookup.workload); !may.ok()) {
+      lookup.result.status.Update(may);
+      lookup.result.limit = std::move(may);
+      return;
     }
-    missing.push_back({&lookup, scope, subject, window});
-    return absl::OkStatus();
   }
-  absl::StatusOr<crypto::SecretKey> key = Unwrap(**row);
-  if (key.ok()) {
-    Give(lookup, scope, *std::move(key), (*row)->id, false);
-  } else {
-    NoteDamage(lookup, key.status());
+  missing.push_back(asked);
+}
+
+absl::Status Keyring::FindIds(absl::Span<Lookup* const> lookups) {
+  std::vector<crypto::KeyId> ids;
+  for (const Lookup* lookup : lookups) ids.insert(ids.end(), lookup->misses.ids.begin(), lookup->misses.ids.end());
+  if (ids.empty()) return absl::OkStatus();
+  absl::StatusOr<std::vector<Registry::Found>> rows = registry_->FindManyById(ids);
+  if (!rows.ok()) return rows.status();
+  auto row = rows->begin();
+  for (Lookup* lookup : lookups) {
+    for (const crypto::KeyId& id : lookup->misses.ids) {
+      lookup->result.ids.push_back(TakeId(*lookup, id, *std::move(row)));
+      ++row;
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status Keyring::ReadId(Lookup& lookup, const crypto::KeyId& id) {
-  absl::StatusOr<std::optional<SqliteTables::Row>> row = registry_->FindById(id);
+FetchResult::ById Keyring::TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row) {
+  using State = FetchResult::IdState;
   FetchResult::ById found{.id = id};
   if (!row.ok()) {
-    if (!absl::IsDataLoss(row.status())) return row.status();
-    hasDamagedPages_ = true;
+    hasUnreadableRows_ = true;
     lookup.result.damage = row.status();
-    found.state = FetchResult::IdState::kDamaged;
+    found.state = State::kDamaged;
   } else if (!row->has_value()) {
-    found.state = FetchResult::IdState::kUnknown;
+    found.state = State::kUnknown;
   } else if ((*row)->erased) {
-    found.state = FetchResult::IdState::kErased;
-  } else if (absl::StatusOr<crypto::SecretKey> key = Unwrap(**row); !key.ok()) {
+    found.state = State::kErased;
+  } else if (absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(**row); !key.ok()) {
     lookup.result.damage = key.status();
-    found.state = FetchResult::IdState::kDamaged;
+    found.state = State::kDamaged;
   } else {
-    found.state = FetchResult::IdState::kReady;
+    found.state = State::kReady;
     found.key = {*std::move(key), id, (*row)->scope, false};
   }
-  lookup.result.ids.push_back(std::move(found));
+  return found;
+}
+
+absl::Status Keyring::MayMakeUser(const std::string& workload) {
+  if (!room_.has_value()) room_ = CheckRoom();
+  if (!room_->ok()) return *room_;
+  if (newUsers_.Take(workload, options_.steadyNow())) return absl::OkStatus();
+  return absl::UnavailableError(StrCat("workload ", workload.empty() ? "(unknown)" : workload,
+                                       " has records of more than ", options_.newUsersPerSecond,
+                                       " new users per second; those of further ones wait (keys.newUsersPerSecond)"));
+}
+
+absl::Status Keyring::Make(const std::vector<Asked>& missing) {
+  std::vector<crypto::SecretKey> keys;
+  std::vector<Registry::NewRow> rows;
+  std::vector<size_t> rowOf;                                 // of each of `missing`
+  absl::flat_hash_map<Registry::RowName, size_t> rowOfName;  // several may ask for the same key
+  for (const Asked& asked : missing) {
+    const auto [row, isNew] = rowOfName.try_emplace(asked.name, rows.size());
+    rowOf.push_back(row->second);
+    if (!isNew) continue;
+    const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
+    RegistryKeys::NewKey made = keys_.MakeKey(name.scope, asked.name);
+    keys.push_back(std::move(made.key));
+    rows.push_back({std::move(made.row), name.keyspace});
+  }
+  absl::StatusOr<std::vector<Registry::Inserted>> inserted = registry_->InsertOrGet(rows, options_.wallNow());
+  if (!inserted.ok()) return inserted.status();
+  for (size_t i = 0; i < missing.size(); ++i) {
+    const size_t row = rowOf[i];
+    TakeInserted(missing[i], (*inserted)[row], keys[row], rows[row].row.id);
+  }
   return absl::OkStatus();
 }
 
-// A damaged row is the matter of who asked for it: whoever has a record of that user waits until it is restored, as no
-// other key may take its place. Any other error is the whole registry's, and is returned.
-absl::Status Keyring::ReadDamaged(Lookup& lookup, const absl::Status& status) {
-  if (!absl::IsDataLoss(status)) return status;
-  hasDamagedPages_ = true;
-  NoteDamage(lookup, status);
-  return absl::OkStatus();
+void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
+                           const crypto::KeyId& id) {
+  switch (inserted.state) {
+    case Registry::Inserted::State::kNew:
+      return Give(asked, key.Copy(), id, false);
+    case Registry::Inserted::State::kErased:
+      throwAways_.Put(asked.name.subject, key.Copy(), id, options_.steadyNow());
+      return Give(asked, key.Copy(), id, true);
+    case Registry::Inserted::State::kExists:
+      break;
+  }
+  absl::StatusOr<crypto::SecretKey> existing = keys_.Unwrap(*inserted.existing);
+  if (!existing.ok()) return NoteDamage(*asked.lookup, existing.status());
+  Give(asked, *std::move(existing), inserted.existing->id, false);
+}
+
+void Keyring::Give(const Asked& asked, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject) {
+  const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
+  asked.lookup->result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
 }
 
 void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {
@@ -118,90 +161,9 @@ void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {
   lookup.result.status.Update(absl::UnavailableError(damage.message()));
 }
 
-absl::Status Keyring::MayMakeUser(const std::string& workload) {
-  if (!roomOnDisk_.has_value()) roomOnDisk_ = CheckRoomOnDisk();
-  if (!roomOnDisk_->ok()) return *roomOnDisk_;
-  if (newUsers_.Take(workload, options_.steadyNow())) return absl::OkStatus();
-  return absl::UnavailableError(StrCat("workload ", workload.empty() ? "(unknown)" : workload,
-                                       " has records of more than ", options_.newUsersPerSecond,
-                                       " new users per second; those of further ones wait (keys.newUsersPerSecond)"));
-}
-
-absl::Status Keyring::Make(const std::vector<Missing>& missing) {
-  absl::StatusOr<SqliteTables::Transaction> transaction = registry_->BeginWrite();
-  if (!transaction.ok()) return Fail(transaction.status());
-  // What is given before the commit must not leave when the commit fails.
-  std::vector<std::pair<Lookup*, size_t>> given;
-  given.reserve(missing.size());
-  for (const Missing& one : missing) given.emplace_back(one.lookup, one.lookup->result.scopes.size());
-  absl::Status status;
-  const std::string* keyspace = nullptr;  // of the key before; nearly always that of all
-  for (const Missing& one : missing) {
-    const OwnedScopeName& name = one.lookup->misses.scopes[one.scope];
-    if (status.ok() && name.scope == Scope::kUser && (keyspace == nullptr || *keyspace != name.keyspace)) {
-      status = registry_->AddKeyspace(name.keyspace);
-      keyspace = &name.keyspace;
-    }
-    if (status.ok()) status = MakeOne(one);
-  }
-  if (status.ok()) status = transaction->Commit();
-  if (status.ok()) return status;
-  for (const auto& [lookup, count] : given) {
-    if (lookup->result.scopes.size() > count) lookup->result.scopes.resize(count);
-  }
-  for (const Missing& one : missing) throwAways_.erase(one.subject);
-  return Fail(status);
-}
-
-absl::Status Keyring::MakeOne(const Missing& missing) {
-  // Inside the write transaction nobody else can make or erase the key any more.
-  absl::StatusOr<std::optional<SqliteTables::Row>> other = registry_->FindActive(missing.subject, missing.window);
-  if (!other.ok()) return other.status();
-  if (other->has_value()) {
-    absl::StatusOr<crypto::SecretKey> key = Unwrap(**other);
-    if (key.ok()) {
-      Give(*missing.lookup, missing.scope, *std::move(key), (*other)->id, false);
-    } else {
-      NoteDamage(*missing.lookup, key.status());
-    }
-    return absl::OkStatus();
-  }
-  absl::StatusOr<std::optional<absl::Time>> erased = registry_->FindErasure(missing.subject);
-  if (!erased.ok()) return erased.status();
-  if (erased->has_value()) return MakeThrowAway(missing);
-
-  const OwnedScopeName& name = missing.lookup->misses.scopes[missing.scope];
-  crypto::SecretKey key = crypto::SecretKey::Random();
-  const auto& [epoch, epochKey] = *epochs_.rbegin();
-  SqliteTables::Row row{crypto::ComputeKeyId(key), name.scope, missing.subject, missing.window, epoch, false, {}};
-  row.wrappedKey = crypto::WrapKey(epochKey, key, RowAad(row));
-  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
-  Give(*missing.lookup, missing.scope, std::move(key), row.id, false);
-  return absl::OkStatus();
-}
-
-absl::Status Keyring::MakeThrowAway(const Missing& missing) {
-  if (GiveThrowAway(*missing.lookup, missing.scope, missing.subject)) return absl::OkStatus();
-  ThrowAway made{crypto::SecretKey::Random(), {}, options_.steadyNow() + options_.cacheTtl};
-  made.id = crypto::ComputeKeyId(made.key);
-  const Scope scope = missing.lookup->misses.scopes[missing.scope].scope;
-  const SqliteTables::Row row{made.id, scope, missing.subject, missing.window, epochs_.rbegin()->first, true, {}};
-  if (absl::Status status = registry_->Insert(row, options_.wallNow()); !status.ok()) return status;
-  throwAways_.insert_or_assign(missing.subject, std::move(made));
-  GiveThrowAway(*missing.lookup, missing.scope, missing.subject);
-  return absl::OkStatus();
-}
-
-bool Keyring::GiveThrowAway(Lookup& lookup, size_t scope, const Subject& subject) {
-  auto found = throwAways_.find(subject);
-  if (found == throwAways_.end() || found->second.expires <= options_.steadyNow()) return false;
-  Give(lookup, scope, found->second.key.Copy(), found->second.id, true);
-  return true;
-}
-
-void Keyring::Give(Lookup& lookup, size_t scope, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject) {
-  const OwnedScopeName& name = lookup.misses.scopes[scope];
-  lookup.result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
+int64_t Keyring::WindowOf(Scope scope) const {
+  if (scope == Scope::kUser) return 0;
+  return absl::ToUnixSeconds(options_.wallNow()) / std::max<int64_t>(1, options_.sharedKeyWindow.count());
 }
 
 }  // namespace kveil::keys

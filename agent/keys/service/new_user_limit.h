@@ -1,5 +1,5 @@
-// How fast one workload may make keys of new users. A user costs some 250 bytes of disk for good, and who makes them up
-// can make up millions.
+// How fast one workload may make keys of new users. Each costs about 250 bytes of disk for good, and a workload that
+// makes users up can make up millions.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace kveil::keys {
 
-// A token bucket for each workload. Not thread-safe.
+// A token bucket per workload. Not thread-safe.
 class NewUserLimit {
  public:
   using Time = std::chrono::steady_clock::time_point;

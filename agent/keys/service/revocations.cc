@@ -4,7 +4,7 @@
 namespace kveil::keys {
 
 void Revocations::Revoke(const std::vector<crypto::KeyId>& ids) {
-  std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
   for (const crypto::KeyId& id : ids) events_.push_back({generation, id});
   while (events_.size() > kMaxRemembered) {
@@ -15,7 +15,7 @@ void Revocations::Revoke(const std::vector<crypto::KeyId>& ids) {
 }
 
 void Revocations::RevokeAll() {
-  std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
   events_.clear();
   forgotten_ = generation;
@@ -23,7 +23,7 @@ void Revocations::RevokeAll() {
 }
 
 Revocations::Revoked Revocations::After(uint64_t generation) const {
-  std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Revoked revoked;
   revoked.generation = generation_.load(std::memory_order_relaxed);
   revoked.all = generation < forgotten_;

@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "base/mutex.h"
 #include "crypto/key_id.h"
 
 namespace kveil::keys {
@@ -16,11 +16,11 @@ namespace kveil::keys {
 // Any thread may call.
 class Revocations {
  public:
-  // Grows by one with every revocation. One atomic read: look at it before every batch.
+  // Grows by one with every revocation. Costs one atomic read, so look at it before every batch.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
 
   void Revoke(const std::vector<crypto::KeyId>& ids);
-  // What was revoked is not known: every cache empties itself.
+  // Has every cache empty itself, when it is not known which keys were revoked.
   void RevokeAll();
 
   struct Revoked {
@@ -39,7 +39,7 @@ class Revocations {
   };
 
   std::atomic<uint64_t> generation_{0};
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
   uint64_t forgotten_ ABSL_GUARDED_BY(mutex_) = 0;  // events up to this generation are not in events_ any more
 };

@@ -17,7 +17,7 @@ constexpr std::array<const char*, ServiceHealth::kParts> kEvents = {
 void ServiceHealth::SetUntil(Part part, const absl::Status& status, Time until) {
   bool changed;
   {
-    std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     Entry& entry = entries_[static_cast<size_t>(part)];
     // An amount in the message may change with every look, which is not worth a line each time.
     changed = entry.status.code() != status.code() ||
@@ -37,7 +37,7 @@ void ServiceHealth::Expire(Time now) {
   for (size_t part = 0; part < kParts; ++part) {
     bool over;
     {
-      std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       over = entries_[part].until <= now;
     }
     if (over) Set(static_cast<Part>(part), absl::OkStatus());
@@ -45,12 +45,12 @@ void ServiceHealth::Expire(Time now) {
 }
 
 absl::Status ServiceHealth::Of(Part part) const {
-  std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return entries_[static_cast<size_t>(part)].status;
 }
 
 absl::Status ServiceHealth::Sum() const {
-  std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::string message;
   for (const Entry& entry : entries_) {
     if (!entry.status.ok()) StrAppend(&message, message.empty() ? "" : "; ", entry.status.message());

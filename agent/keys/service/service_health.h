@@ -3,10 +3,10 @@
 
 #include <array>
 #include <chrono>
-#include <mutex>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/mutex.h"
 
 namespace kveil::keys {
 
@@ -18,18 +18,18 @@ class ServiceHealth {
   enum class Part {
     kRootKey,
     kRegistry,
-    kLog,       // the registry's write-ahead log still holds an erased key
-    kRoom,      // on the registry's disk
-    kNewUsers,  // a workload has more of them than it may
-    kDamage,    // of a row
+    kErasedCopies,  // the registry's files still hold an erased key
+    kRoom,          // on the registry's disk
+    kNewUsers,      // a workload has more of them than it may
+    kDamage,        // of a row
   };
   static constexpr size_t kParts = 6;
 
-  // Until the next Set. A change is logged.
+  // Holds until the next Set of this part. A change is logged.
   void Set(Part part, const absl::Status& status) { SetUntil(part, status, Time::max()); }
-  // Until `until`, as nothing tells when it is over.
+  // Holds until `until`, for a trouble that nothing reports the end of.
   void SetUntil(Part part, const absl::Status& status, Time until);
-  // Takes back what was set until now or before.
+  // Ends what was set until `now` or before.
   void Expire(Time now);
 
   absl::Status Of(Part part) const;
@@ -42,7 +42,7 @@ class ServiceHealth {
     Time until = Time::max();
   };
 
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::array<Entry, kParts> entries_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -33,8 +33,8 @@ class KeyTest : public testing::Test {
 
   KeyServiceOptions Options() {
     KeyServiceOptions options;
-    options.rootKeyFile = keyFile();
-    options.registryPath = registryFile();
+    options.root.file = keyFile();
+    options.registry.sqlite = registryFile();
     options.steadyNow = [this] {
       return std::chrono::steady_clock::time_point(std::chrono::milliseconds(steadyMillis_.load()));
     };

@@ -87,10 +87,10 @@ TEST_F(KeyServiceTest, RefusesARootKeyThatIsDamagedOpenToOthersOrOfAnotherRegist
   ASSERT_NE(Open(), nullptr);
 
   KeyServiceOptions other = Options();
-  other.rootKeyFile = folder_ + "/other.key";
-  other.registryPath = folder_ + "/other.db";
+  other.root.file = folder_ + "/other.key";
+  other.registry.sqlite = folder_ + "/other.db";
   ASSERT_NE(Open(other), nullptr);
-  other.registryPath = registryFile();
+  other.registry.sqlite = registryFile();
   absl::Status status = KeyService::Open(other).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("other.key"), HasSubstr("does not fit")));
@@ -201,7 +201,7 @@ TEST_F(KeyServiceTest, TriesWhetherItCanUnwrap) {
   {
     std::filesystem::rename(keyFile(), folder_ + "/own.key");
     KeyServiceOptions another = Options();
-    another.registryPath = folder_ + "/another.db";
+    another.registry.sqlite = folder_ + "/another.db";
     Open(another).reset();
   }
   const absl::Status swapped = TryUnwrap(*service);

@@ -146,7 +146,7 @@ TEST_F(ManyUsers, NewUsersBeyondTheLimitWaitAndHealthNamesTheWorkload) {
 TEST_F(ManyUsers, NewUsersDoNotTakeTheRoomThatErasingNeeds) {
   std::atomic<uint64_t> free{uint64_t{1} << 30};
   KeyServiceOptions options = Options();
-  options.freeBytes = [&] { return free.load(); };
+  options.registry.freeBytes = [&] { return free.load(); };
   auto service = Open(options);
   ASSERT_TRUE(Ask(*service, Users("u", 2)).status.ok());
   free = 1 << 20;

@@ -213,6 +213,30 @@ TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedTryUnwrapSaysSo) {
   sqlite3_close(database);
 }
 
+// A restored registry whose epoch key cannot be unwrapped gives no keys, and destroys them all the same.
+TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedUsersCanStillBeErased) {
+  auto service = Open();
+  const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(database, "UPDATE epochs SET wrappedKey = zeroblob(60)", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(database);
+  Checkpoint();
+  const std::string bytes = ReadFile(registryFile());
+  RemoveRegistry();
+  WriteFile(registryFile(), bytes);
+  FetchResult result = Ask(*service, Ids({id}));
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("epoch 1 is damaged"));
+  EXPECT_TRUE(result.ids.empty());
+  auto erased = service->Erase(std::nullopt, "user-0");
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  EXPECT_EQ(erased->keyCount, 1u);
+  EXPECT_TRUE(erased->filesClean);
+  EXPECT_THAT(Health(*service), HasSubstr("epoch 1 is damaged"));
+}
+
 // A row that is malformed in another way: its columns do not even have the sizes that they must have.
 TEST_F(RegistryFault, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreFound) {
   auto service = Open();
@@ -283,13 +307,13 @@ TEST_F(RegistryFault, WhenReplacedByAnotherRegistryItIsNotUsed) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   KeyServiceOptions other = Options();
-  other.registryPath = folder_ + "/other.db";
-  std::ofstream(other.registryPath).close();  // there, so not one that was lost
-  ASSERT_EQ(chmod(other.registryPath.c_str(), 0600), 0);
+  other.registry.sqlite = folder_ + "/other.db";
+  std::ofstream(other.registry.sqlite).close();  // there, so not one that was lost
+  ASSERT_EQ(chmod(other.registry.sqlite.c_str(), 0600), 0);
   Open(other).reset();
   RemoveRegistry();
-  ASSERT_EQ(rename(other.registryPath.c_str(), registryFile().c_str()), 0);
-  ASSERT_EQ(rename((other.registryPath + "-wal").c_str(), (registryFile() + "-wal").c_str()), 0);
+  ASSERT_EQ(rename(other.registry.sqlite.c_str(), registryFile().c_str()), 0);
+  ASSERT_EQ(rename((other.registry.sqlite + "-wal").c_str(), (registryFile() + "-wal").c_str()), 0);
   FetchResult result = Ask(*service, Ids({id}));
   EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(result.status.message()), HasSubstr("replaced"));

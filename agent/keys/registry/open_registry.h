@@ -1,0 +1,28 @@
+// Opens the registry that the configuration names. A new implementation gets its member and its branch here.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace kveil::keys {
+
+class Registry;
+
+// Exactly one implementation is named, as in agent.json's `keys.registry`.
+struct RegistryOptions {
+  std::string sqlite;  // path of the file
+  // The bytes by which the registry may still grow, for tests. Empty: ask the file system.
+  std::function<uint64_t()> freeBytes;
+};
+
+// Opens the registry, ready for use. If there is none, makes an empty one, or returns kNotFound when it `mustExist`.
+// Other errors as in Registry.
+absl::StatusOr<std::unique_ptr<Registry>> OpenRegistry(const RegistryOptions& options, bool mustExist,
+                                                       std::chrono::steady_clock::time_point deadline);
+
+}  // namespace kveil::keys

@@ -1,0 +1,144 @@
+// The registry: one row per scope key, wrapped, and what was erased. It knows rows, and nothing of what unwraps them.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/bytes.h"
+#include "crypto/key_id.h"
+#include "keys/scope/scope.h"
+
+namespace kveil::keys {
+
+// HMAC of a scope's name under the registry secret, so that the registry is not a list of people.
+using Subject = std::array<uint8_t, 32>;
+using RegistryId = std::array<uint8_t, 16>;
+
+// One connection to a registry. One thread uses it. Other agents may use the same registry at the same moment: each
+// call takes effect as a whole or not at all, and what it has changed when it returns OK is durable.
+//
+// Calls take many keys at once, so that a registry that is a network away needs one round trip per call.
+//
+// Every call may block until the deadline. Errors name the registry, and never hold a key, a subject or a key id:
+//
+//   kUnavailable         passes by itself or is put right outside: locked, full, unreachable, corrupt. Nothing changed
+//   kFailedPrecondition  needs the operator: not a kveil registry, or of a version that this program does not know
+//   kDataLoss            of one row: it is damaged. The other rows are not concerned
+class Registry {
+ public:
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  virtual ~Registry() = default;
+
+  // For messages, such as "registry /var/lib/kveil/registry.db".
+  virtual const std::string& name() const = 0;
+
+  // Applies to the calls that follow.
+  virtual void SetDeadline(Deadline deadline) = 0;
+
+  // Opens the registry anew if the last error or the operator (a restored backup, a failover) calls for it. Call it
+  // first, each time: the others work only after it was OK, and never open anew themselves. kUnavailable also when
+  // another registry has taken this one's place.
+  virtual absl::Status EnsureOpen() = 0;
+  // Has the next EnsureOpen open it anew: what was read makes no sense, and may have been put right by then.
+  virtual void Reopen() = 0;
+  // How often it was opened. When this has grown, the registry may be a restored one: what was read before may not be
+  // in it, and what was erased may be back.
+  virtual uint64_t openings() const = 0;
+
+  struct Identity {
+    RegistryId id{};
+    ByteBuffer wrappedSecret;
+  };
+  struct Epoch {
+    int64_t number = 0;
+    ByteBuffer wrappedKey;
+  };
+  // nullopt in a new registry.
+  virtual absl::StatusOr<std::optional<Identity>> ReadIdentity() = 0;
+  // Those that are not destroyed, in order.
+  virtual absl::StatusOr<std::vector<Epoch>> ReadEpochs() = 0;
+  // Gives a new registry its identity and first epoch. OK too, and nothing is changed, when another agent was quicker.
+  virtual absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) = 0;
+
+  // What an active row is found by. `window` is 0 for users.
+  struct RowName {
+    Subject subject{};
+    int64_t window = 0;
+
+    friend bool operator==(const RowName&, const RowName&) = default;
+    template <typename H>
+    friend H AbslHashValue(H state, const RowName& name) {
+      return H::combine(std::move(state), name.subject, name.window);
+    }
+  };
+  struct Row {
+    crypto::KeyId id;
+    Scope scope = Scope::kUser;
+    RowName name;
+    int64_t epoch = 0;
+    bool erased = false;
+    ByteBuffer wrappedKey;  // empty when erased
+  };
+  // nullopt: there is none. kDataLoss: there is one, and it is damaged.
+  using Found = absl::StatusOr<std::optional<Row>>;
+
+  // The active rows of these names. One answer per name, in the same order.
+  virtual absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) = 0;
+  // Active and erased rows. One answer per id, in the same order.
+  virtual absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) = 0;
+
+  struct NewRow {
+    Row row;
+    std::string_view keyspace;  // for kUser: where EraseUser will look for the user
+  };
+  struct Inserted {
+    enum class State {
+      kNew,     // the row is in the registry
+      kExists,  // there was an active row of this name, which is `existing`
+      kErased,  // the subject was erased: the row's id is in the registry as an erased one, and its wrapped key is not
+    };
+    State state = State::kNew;
+    std::optional<Row> existing;
+  };
+  // Inserts every row whose name has no active row yet. One answer per row, in the same order. However many agents
+  // insert the same name at the same moment, one of their rows stays, and all of them get that one.
+  virtual absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) = 0;
+
+  // A user's subject in a keyspace.
+  using SubjectIn = absl::FunctionRef<Subject(std::string_view keyspace)>;
+  struct Erased {
+    size_t keyCount = 0;                     // wrapped keys destroyed by this call
+    std::vector<std::string> keyspaces;      // where they were
+    std::optional<absl::Time> erasedBefore;  // the first time, if the user was erased in one of the keyspaces before
+  };
+  // Destroys every wrapped key of the user in one keyspace, or in all, and remembers the erasure. It takes effect at
+  // one moment: it covers every key of the user that any agent was given before that moment, also in a keyspace that is
+  // new. With no key to destroy, nothing is changed.
+  virtual absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
+                                           absl::Time now) = 0;
+  // Removes what the registry's own files still hold of destroyed keys outside its rows. kUnavailable while another
+  // process stands in the way: ask again. Backups and file system snapshots are out of its reach.
+  virtual absl::Status PurgeErased() = 0;
+  // The ids of the keys that any agent has erased since the last call, or since the registry was opened.
+  virtual absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() = 0;
+
+  // Whether it can be written now. Writes something that changes nothing.
+  virtual absl::Status CheckWritable(absl::Time now) = 0;
+  // Whether there is room for more than erasures. Erasing needs room too, so new users must not take the last of it.
+  virtual absl::Status CheckRoom() const = 0;
+};
+
+}  // namespace kveil::keys

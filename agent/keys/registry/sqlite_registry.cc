@@ -1,0 +1,240 @@
+// Each call is one transaction.
+#include "keys/registry/sqlite_registry.h"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+
+namespace kveil::keys {
+namespace {
+
+// How long an orderly end may wait for another process to let go of the log.
+constexpr std::chrono::milliseconds kCloseTimeout{50};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Registry>> SqliteRegistry::Open(Options options, bool mustExist, Deadline deadline) {
+  std::unique_ptr<SqliteRegistry> registry(new SqliteRegistry(std::move(options)));
+  registry->SetDeadline(deadline);
+  if (absl::Status status = registry->OpenFile(mustExist); !status.ok()) return status;
+  return registry;
+}
+
+SqliteRegistry::SqliteRegistry(Options options)
+    : options_(std::move(options)), name_(StrCat("registry ", options_.path)) {}
+
+// Closing leaves the log as it is. After an orderly end the file alone is to be the whole registry.
+SqliteRegistry::~SqliteRegistry() {
+  if (openings_ == 0) return;
+  SetDeadline(std::chrono::steady_clock::now() + kCloseTimeout);
+  if (EnsureOpen().ok()) (void)PurgeErased();
+}
+
+void SqliteRegistry::SetDeadline(Deadline deadline) {
+  deadline_ = deadline;
+  if (tables_ != nullptr) tables_->SetLockDeadline(deadline);
+}
+
+absl::Status SqliteRegistry::OpenFile(bool mustExist) {
+  absl::StatusOr<std::unique_ptr<SqliteTables>> tables = mustExist
+                                                             ? SqliteTables::OpenExisting(options_.path, deadline_)
+                                                             : SqliteTables::OpenOrCreate(options_.path, deadline_);
+  if (!tables.ok()) return Fail(tables.status());
+  tables_ = *std::move(tables);
+  broken_ = false;
+  absl::StatusOr<int64_t> last = tables_->ReadLastErasure();
+  if (!last.ok()) return Fail(last.status());
+  lastErasure_ = *last;
+  ++openings_;
+  return absl::OkStatus();
+}
+
+absl::Status SqliteRegistry::EnsureOpen() {
+  if (tables_ != nullptr && !broken_ && tables_->FileIsInPlace()) return absl::OkStatus();
+  tables_.reset();
+  if (absl::Status status = OpenFile(/*mustExist=*/true); !status.ok()) {
+    return absl::UnavailableError(status.message());
+  }
+  const std::optional<RegistryId> before = id_;
+  absl::StatusOr<std::optional<Identity>> identity = ReadIdentity();
+  if (!identity.ok()) return identity.status();
+  if (before.has_value() && id_ != before) {
+    id_ = before;
+    return Fail(
+        absl::UnavailableError(StrCat(name_, " was replaced by another registry; restore it, or restart kveil")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SqliteRegistry::Fail(const absl::Status& status) {
+  // A lock and a full disk pass by themselves. Anything else may be cured by a new connection.
+  // Only marked here: a transaction may still stand on this one.
+  if (!absl::IsAborted(status) && !absl::IsResourceExhausted(status)) broken_ = true;
+  if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status)) return status;
+  return absl::UnavailableError(status.message());
+}
+
+absl::StatusOr<std::optional<Registry::Identity>> SqliteRegistry::ReadIdentity() {
+  absl::StatusOr<std::optional<Identity>> identity = tables_->ReadIdentity();
+  if (!identity.ok()) return Fail(identity.status());
+  if (identity->has_value()) {
+    id_ = (*identity)->id;
+  } else {
+    id_.reset();
+  }
+  return identity;
+}
+
+absl::StatusOr<std::vector<Registry::Epoch>> SqliteRegistry::ReadEpochs() {
+  absl::StatusOr<std::vector<Epoch>> epochs = tables_->ReadEpochs();
+  if (!epochs.ok()) return Fail(epochs.status());
+  return epochs;
+}
+
+absl::Status SqliteRegistry::Initialise(const Identity& identity, const Epoch& first, absl::Time now) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::StatusOr<std::optional<Identity>> other = ReadIdentity();
+  if (!other.ok()) return other.status();
+  if (other->has_value()) return absl::OkStatus();
+  if (absl::Status status = tables_->WriteIdentity(identity, now); !status.ok()) return Fail(status);
+  if (absl::Status status = tables_->AddEpoch(first, now); !status.ok()) return Fail(status);
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  id_ = identity.id;
+  log::Info("keys.registry.made", {{"file", options_.path}});
+  return absl::OkStatus();
+}
+
+// Transactions that read are not committed: what was read is true, and SQLite commits nothing after a damaged page.
+absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindMany(absl::Span<const RowName> names) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginRead();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<Found> rows;
+  rows.reserve(names.size());
+  for (const RowName& name : names) {
+    Found row = tables_->FindActive(name);
+    if (!row.ok() && !absl::IsDataLoss(row.status())) return Fail(row.status());
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindManyById(absl::Span<const crypto::KeyId> ids) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginRead();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<Found> rows;
+  rows.reserve(ids.size());
+  for (const crypto::KeyId& id : ids) {
+    Found row = tables_->FindById(id);
+    if (!row.ok() && !absl::IsDataLoss(row.status())) return Fail(row.status());
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+absl::StatusOr<std::vector<Registry::Inserted>> SqliteRegistry::InsertOrGet(absl::Span<const NewRow> rows,
+                                                                            absl::Time now) {
+  // Inside the write transaction nobody else can make or erase a key.
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<Inserted> inserted;
+  inserted.reserve(rows.size());
+  std::optional<std::string_view> keyspace;  // of the user before; nearly always that of all
+  for (const NewRow& row : rows) {
+    if (row.row.scope == Scope::kUser && row.keyspace != keyspace) {
+      if (absl::Status status = tables_->AddKeyspace(row.keyspace); !status.ok()) return Fail(status);
+      keyspace = row.keyspace;
+    }
+    absl::StatusOr<Inserted> one = InsertOrGetOne(row, now);
+    if (!one.ok()) return Fail(one.status());
+    inserted.push_back(*std::move(one));
+  }
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return inserted;
+}
+
+absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& row, absl::Time now) {
+  Found other = tables_->FindActive(row.row.name);
+  if (!other.ok()) return other.status();
+  if (other->has_value()) return Inserted{Inserted::State::kExists, *std::move(other)};
+  absl::StatusOr<std::optional<absl::Time>> erasure = tables_->FindErasure(row.row.name.subject);
+  if (!erasure.ok()) return erasure.status();
+  const bool erased = erasure->has_value();
+  if (absl::Status status = tables_->Insert(row.row, erased, now); !status.ok()) return status;
+  return Inserted{erased ? Inserted::State::kErased : Inserted::State::kNew, std::nullopt};
+}
+
+absl::StatusOr<Registry::Erased> SqliteRegistry::EraseUser(std::optional<std::string_view> keyspace,
+                                                           SubjectIn subjectIn, absl::Time now) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<std::string> keyspaces;
+  if (keyspace.has_value()) {
+    keyspaces.emplace_back(*keyspace);
+  } else {
+    absl::StatusOr<std::vector<std::string>> all = tables_->ReadKeyspaces();
+    if (!all.ok()) return Fail(all.status());
+    keyspaces = *std::move(all);
+  }
+  Erased result;
+  for (std::string& candidate : keyspaces) {
+    const Subject subject = subjectIn(candidate);
+    absl::StatusOr<std::optional<absl::Time>> before = tables_->FindErasure(subject);
+    if (!before.ok()) return Fail(before.status());
+    if (before->has_value()) {
+      result.erasedBefore = std::min(result.erasedBefore.value_or(absl::InfiniteFuture()), **before);
+      continue;
+    }
+    absl::StatusOr<size_t> count = tables_->Erase(subject, candidate, now);
+    if (!count.ok()) return Fail(count.status());
+    if (*count == 0) continue;
+    result.keyCount += *count;
+    result.keyspaces.push_back(std::move(candidate));
+  }
+  if (result.keyCount == 0) return result;
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return result;
+}
+
+// The write-ahead log is what holds old copies.
+absl::Status SqliteRegistry::PurgeErased() {
+  absl::Status status = tables_->TruncateLog();
+  return status.ok() ? status : Fail(status);
+}
+
+absl::StatusOr<std::vector<crypto::KeyId>> SqliteRegistry::PollErasures() {
+  absl::StatusOr<SqliteTables::Erasures> erasures = tables_->ReadErasuresAfter(lastErasure_);
+  if (!erasures.ok()) return Fail(erasures.status());
+  lastErasure_ = erasures->last;
+  return std::move(erasures->ids);
+}
+
+absl::Status SqliteRegistry::CheckWritable(absl::Time now) {
+  absl::Status status = tables_->ProbeWrite(now);
+  return status.ok() ? status : Fail(status);
+}
+
+// Erasing needs room in the write-ahead log.
+absl::Status SqliteRegistry::CheckRoom() const {
+  constexpr uint64_t kKeepFree = 64 << 20;
+  uint64_t free = 0;
+  if (options_.freeBytes) {
+    free = options_.freeBytes();
+  } else {
+    struct statvfs info;
+    if (statvfs(options_.path.c_str(), &info) != 0) return absl::OkStatus();
+    free = uint64_t{info.f_bavail} * info.f_frsize;
+    // A file system of its own may be small.
+    const uint64_t all = uint64_t{info.f_blocks} * info.f_frsize;
+    if (free >= all / 20) return absl::OkStatus();
+  }
+  if (free >= kKeepFree) return absl::OkStatus();
+  return absl::UnavailableError(StrCat(name_, ": the disk is nearly full (", free >> 20,
+                                       " MiB left); records of new users wait, so that users can still be erased"));
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,63 @@
+// The registry in an SQLite file: for one node, whose processes may share it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "keys/registry/registry.h"
+#include "keys/registry/sqlite_tables.h"
+
+namespace kveil::keys {
+
+// Keeps one open file, and opens it anew after errors that this may cure and when the path names another file.
+class SqliteRegistry : public Registry {
+ public:
+  struct Options {
+    std::string path;
+    std::function<uint64_t()> freeBytes;  // see RegistryOptions
+  };
+  static absl::StatusOr<std::unique_ptr<Registry>> Open(Options options, bool mustExist, Deadline deadline);
+  ~SqliteRegistry() override;
+
+  const std::string& name() const override { return name_; }
+  void SetDeadline(Deadline deadline) override;
+  absl::Status EnsureOpen() override;
+  void Reopen() override { broken_ = true; }
+  uint64_t openings() const override { return openings_; }
+
+  absl::StatusOr<std::optional<Identity>> ReadIdentity() override;
+  absl::StatusOr<std::vector<Epoch>> ReadEpochs() override;
+  absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) override;
+  absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
+  absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
+  absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
+  absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
+                                   absl::Time now) override;
+  absl::Status PurgeErased() override;
+  absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
+  absl::Status CheckWritable(absl::Time now) override;
+  absl::Status CheckRoom() const override;
+
+ private:
+  explicit SqliteRegistry(Options options);
+
+  absl::Status OpenFile(bool mustExist);
+  absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
+  // Notes whether the file has to be opened anew, and gives the status that callers see.
+  absl::Status Fail(const absl::Status& status);
+
+  const Options options_;
+  const std::string name_;
+  std::unique_ptr<SqliteTables> tables_;  // null after an error, until it can be opened again
+  bool broken_ = false;
+  Deadline deadline_;
+  std::optional<RegistryId> id_;
+  int64_t lastErasure_ = 0;
+  uint64_t openings_ = 0;
+};
+
+}  // namespace kveil::keys

@@ -1,0 +1,67 @@
+// A root key: the key-encryption key (KEK) that wraps what a registry's other keys hang on.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/bytes.h"
+#include "crypto/secret.h"
+
+namespace kveil::keys {
+
+// One root key at one provider: a file today; a Vault, a cloud's KMS or a PKCS#11 token can stand behind the same
+// calls. Its bytes never leave the implementation. Callers see data keys and their wrapped forms.
+//
+// Any thread may call, and several at once. Each call may block until its deadline, as a KMS is a network away. Errors
+// name the provider and the key, and never hold key bytes:
+//
+//   kUnavailable         passes by itself: no connection, an overloaded provider, the deadline. Ask again later
+//   kFailedPrecondition  needs the operator: the key is missing, disabled, about to be deleted, or not safe to use
+//   kPermissionDenied    needs the operator: the provider refuses the agent's credentials
+//   kDataLoss            of one wrapped key: it is damaged, or was wrapped by another key or for another context
+//
+// An implementation must tell these apart. kDataLoss sends the operator to a backup, so an outage must never look like
+// it.
+class RootKey {
+ public:
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  virtual ~RootKey() = default;
+
+  // For messages, such as "root key file /var/lib/kveil/root.key".
+  virtual const std::string& name() const = 0;
+
+  struct DataKey {
+    crypto::SecretKey key;
+    ByteBuffer wrapped;
+  };
+  // Makes a random key and wraps it. `context` is authenticated with it, and Unwrap needs the same bytes. It is not
+  // secret: a KMS writes it to its own log, as an encryption context or associated data.
+  //
+  // There is no call that wraps a key of the caller's choice. AWS KMS and Vault Transit offer this one
+  // (GenerateDataKey, datakey), and Transit's `encrypt` would bring a deleted root key back.
+  //
+  // `wrapped` is the provider's own format. All but `file`, which is older, begin it with their name, the name of their
+  // key and its version, so that a key of another provider is refused by name and a rotated key is still found.
+  virtual absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) = 0;
+
+  struct WrappedKey {
+    Bytes wrapped;
+    Bytes context;
+  };
+  // One answer per wrapped key, in the same order. An error of one does not touch the others. A provider that is a
+  // network away asks for as many as it can with one request.
+  virtual std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys,
+                                                                Deadline deadline) = 0;
+
+  // Whether an agent that restarts now could unwrap what this one has wrapped. While it could not, nothing new is
+  // sealed. Called twice a second: a provider that is a network away answers from what it has seen lately, and judges
+  // itself how long an outage may last before it counts.
+  virtual absl::Status Check(Deadline deadline) = 0;
+};
+
+}  // namespace kveil::keys

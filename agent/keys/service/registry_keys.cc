@@ -1,0 +1,155 @@
+// Every wrapped key is bound to what it is for by the additional data, so that none can be put in another's place.
+#include "keys/service/registry_keys.h"
+
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/text.h"
+#include "crypto/hmac.h"
+#include "crypto/key_wrap.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr std::string_view kSecretLabel = "kveil registry 1";
+constexpr std::string_view kEpochLabel = "kveil epoch 1";
+constexpr std::string_view kRowLabel = "kveil row 1";
+constexpr std::string_view kSubjectLabel = "kveil subject 1";
+
+void AppendBigEndian(uint64_t value, ByteBuffer& out) {
+  for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(value >> shift));
+}
+
+ByteBuffer SecretContext(const RegistryId& id) {
+  ByteBuffer context;
+  Append(context, AsBytes(kSecretLabel));
+  Append(context, id);
+  return context;
+}
+
+ByteBuffer EpochContext(const RegistryId& id, int64_t epoch) {
+  ByteBuffer context;
+  Append(context, AsBytes(kEpochLabel));
+  Append(context, id);
+  AppendBigEndian(static_cast<uint64_t>(epoch), context);
+  return context;
+}
+
+ByteBuffer RowAad(const Registry::Row& row) {
+  ByteBuffer aad;
+  Append(aad, AsBytes(kRowLabel));
+  Append(aad, row.id.bytes);
+  aad.push_back(static_cast<uint8_t>(row.scope));
+  Append(aad, row.name.subject);
+  AppendBigEndian(static_cast<uint64_t>(row.name.window), aad);
+  AppendBigEndian(static_cast<uint64_t>(row.epoch), aad);
+  return aad;
+}
+
+std::string_view ScopeLabel(Scope scope) {
+  switch (scope) {
+    case Scope::kCluster:
+      return "cluster";
+    case Scope::kTopic:
+      return "topic";
+    case Scope::kUser:
+      break;
+  }
+  return "user";
+}
+
+}  // namespace
+
+absl::Status RegistryKeys::MakeFirst(RootKey& root, Registry& registry, absl::Time now, RootKey::Deadline deadline) {
+  constexpr int64_t kFirstEpoch = 1;
+  Registry::Identity identity;
+  crypto::FillRandom(absl::MakeSpan(identity.id));
+  absl::StatusOr<RootKey::DataKey> secret = root.GenerateDataKey(SecretContext(identity.id), deadline);
+  if (!secret.ok()) return secret.status();
+  absl::StatusOr<RootKey::DataKey> epoch = root.GenerateDataKey(EpochContext(identity.id, kFirstEpoch), deadline);
+  if (!epoch.ok()) return epoch.status();
+  identity.wrappedSecret = std::move(secret->wrapped);
+  return registry.Initialise(identity, {kFirstEpoch, std::move(epoch->wrapped)}, now);
+}
+
+absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registry, const Registry::Identity& identity,
+                                                RootKey::Deadline deadline) {
+  const ByteBuffer context = SecretContext(identity.id);
+  const RootKey::WrappedKey wrapped[] = {{identity.wrappedSecret, context}};
+  absl::StatusOr<crypto::SecretKey> secret = std::move(root.Unwrap(wrapped, deadline).front());
+  if (absl::IsDataLoss(secret.status())) {
+    return absl::FailedPreconditionError(StrCat(root.name(), " does not fit ", registry.name(),
+                                                ": it is another registry's key, or the registry is damaged"));
+  }
+  if (!secret.ok()) return secret.status();
+  RegistryKeys keys(registry.name(), identity.id, *std::move(secret));
+  if (absl::Status status = keys.ReloadEpochs(root, registry, deadline); !status.ok()) return status;
+  return keys;
+}
+
+absl::Status RegistryKeys::ReloadEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) {
+  absl::StatusOr<Epochs> epochs = UnwrapEpochs(root, registry, deadline);
+  if (!epochs.ok()) return epochs.status();
+  epochs_ = *std::move(epochs);
+  return absl::OkStatus();
+}
+
+absl::Status RegistryKeys::TryEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) const {
+  return UnwrapEpochs(root, registry, deadline).status();
+}
+
+absl::StatusOr<RegistryKeys::Epochs> RegistryKeys::UnwrapEpochs(RootKey& root, Registry& registry,
+                                                                RootKey::Deadline deadline) const {
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = registry.ReadEpochs();
+  if (!rows.ok()) return rows.status();
+  if (rows->empty()) return absl::DataLossError(StrCat(registryName_, " is corrupt: it has no epoch key"));
+  std::vector<ByteBuffer> contexts;
+  for (const Registry::Epoch& row : *rows) contexts.push_back(EpochContext(id_, row.number));
+  std::vector<RootKey::WrappedKey> wrapped;
+  for (size_t i = 0; i < rows->size(); ++i) wrapped.push_back({(*rows)[i].wrappedKey, contexts[i]});
+  std::vector<absl::StatusOr<crypto::SecretKey>> keys = root.Unwrap(wrapped, deadline);
+  Epochs epochs;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    const int64_t number = (*rows)[i].number;
+    if (absl::IsDataLoss(keys[i].status())) {
+      return absl::DataLossError(
+          StrCat(registryName_, " is corrupt: the key of epoch ", number, " is damaged; restore it from a backup"));
+    }
+    if (!keys[i].ok()) return keys[i].status();
+    epochs[number] = *std::move(keys[i]);
+  }
+  return epochs;
+}
+
+Subject RegistryKeys::SubjectOf(const ScopeName& name) const {
+  ByteBuffer prefix;
+  Append(prefix, AsBytes(kSubjectLabel));
+  prefix.push_back(static_cast<uint8_t>(name.scope));
+  AppendBigEndian(name.keyspace.size(), prefix);
+  const Bytes parts[] = {prefix, AsBytes(name.keyspace), AsBytes(name.subject)};
+  Subject subject;
+  crypto::HmacSha256(secret_, parts, subject.data());
+  return subject;
+}
+
+RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName& name) const {
+  const auto& [epoch, epochKey] = *epochs_.rbegin();
+  NewKey made;
+  made.key = crypto::SecretKey::Random();
+  made.row = {crypto::ComputeKeyId(made.key), scope, name, epoch, false, {}};
+  made.row.wrappedKey = crypto::WrapKey(epochKey, made.key, RowAad(made.row));
+  return made;
+}
+
+absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row) const {
+  const auto epoch = epochs_.find(row.epoch);
+  absl::StatusOr<crypto::SecretKey> key = absl::DataLossError("");
+  if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second, row.wrappedKey, RowAad(row));
+  // The id commits to the key: what a record names is what opens it.
+  if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
+  return absl::DataLossError(StrCat(registryName_, " is corrupt: the key of a ", ScopeLabel(row.scope),
+                                    " is damaged; its records wait. Restore it from a backup"));
+}
+
+}  // namespace kveil::keys

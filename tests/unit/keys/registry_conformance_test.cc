@@ -1,0 +1,378 @@
+// What every registry must do, wherever it keeps its rows. A new implementation adds itself to the list at the end and
+// passes as it is.
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "key_fixture.h"
+#include "keys/registry/open_registry.h"
+#include "keys/registry/registry.h"
+
+namespace kveil::keys {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::UnorderedElementsAre;
+using State = Registry::Inserted::State;
+
+struct Backend {
+  std::string name;
+  // Names a registry that is not there yet, in the test's own folder.
+  std::function<RegistryOptions(const std::string& folder)> options;
+};
+void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
+
+class RegistryConformance : public KeyTest, public testing::WithParamInterface<Backend> {
+ protected:
+  // Each is one agent's connection to the test's registry.
+  std::unique_ptr<Registry> Connect(bool mustExist = false) {
+    auto registry = OpenRegistry(GetParam().options(folder_), mustExist, Soon());
+    EXPECT_TRUE(registry.ok()) << registry.status();
+    if (!registry.ok()) return nullptr;
+    (*registry)->SetDeadline(Soon());
+    return *std::move(registry);
+  }
+  std::unique_ptr<Registry> ConnectInitialised() {
+    auto registry = Connect();
+    EXPECT_TRUE(registry->Initialise(SomeIdentity(1), {1, ByteBuffer(60, 7)}, kNow).ok());
+    return registry;
+  }
+  static Registry::Deadline Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(20); }
+
+  static Registry::Identity SomeIdentity(uint8_t number) {
+    Registry::Identity identity{{}, ByteBuffer(60, number)};
+    identity.id.fill(number);
+    return identity;
+  }
+  // Of a user in a keyspace.
+  static Subject SubjectOf(std::string_view user, std::string_view keyspace = "clicks") {
+    Subject subject{};
+    std::string text(keyspace);
+    text += '/';
+    text += user;
+    std::copy(text.begin(), text.end(), subject.begin());
+    return subject;
+  }
+  static Registry::NewRow NewUser(std::string_view user, std::string_view keyspace = "clicks") {
+    Registry::Row row;
+    row.id = crypto::ComputeKeyId(crypto::SecretKey::Random());
+    row.name = {SubjectOf(user, keyspace), 0};
+    row.epoch = 1;
+    row.wrappedKey.resize(60);
+    crypto::FillRandom(absl::MakeSpan(row.wrappedKey));
+    return {std::move(row), keyspace};
+  }
+  static Registry::NewRow NewTopic(uint8_t topic, int64_t window) {
+    Registry::NewRow made = NewUser("topic");
+    made.row.scope = Scope::kTopic;
+    made.row.name = {Subject{topic}, window};
+    made.keyspace = {};
+    return made;
+  }
+  static std::vector<Registry::Inserted> Insert(Registry& registry, absl::Span<const Registry::NewRow> rows) {
+    auto inserted = registry.InsertOrGet(rows, kNow);
+    EXPECT_TRUE(inserted.ok()) << inserted.status();
+    return inserted.ok() ? *std::move(inserted) : std::vector<Registry::Inserted>(rows.size());
+  }
+  static Registry::Inserted InsertOne(Registry& registry, const Registry::NewRow& row) {
+    return std::move(Insert(registry, {&row, 1}).front());
+  }
+  // Fails the test for a damaged row.
+  static std::optional<Registry::Row> Find(Registry& registry, const Registry::RowName& name) {
+    auto found = registry.FindMany({&name, 1});
+    EXPECT_TRUE(found.ok()) << found.status();
+    EXPECT_TRUE(found->at(0).ok()) << found->at(0).status();
+    return *std::move(found->at(0));
+  }
+  static std::optional<Registry::Row> FindById(Registry& registry, const crypto::KeyId& id) {
+    auto found = registry.FindManyById({&id, 1});
+    EXPECT_TRUE(found.ok()) << found.status();
+    EXPECT_TRUE(found->at(0).ok()) << found->at(0).status();
+    return *std::move(found->at(0));
+  }
+  static absl::StatusOr<Registry::Erased> Erase(Registry& registry, std::string_view user,
+                                                std::optional<std::string_view> keyspace = {}, absl::Time now = kNow) {
+    return registry.EraseUser(
+        keyspace, [user](std::string_view candidate) { return SubjectOf(user, candidate); }, now);
+  }
+  static void ExpectSame(const Registry::Row& row, const Registry::Row& other) {
+    EXPECT_EQ(row.id, other.id);
+    EXPECT_EQ(row.scope, other.scope);
+    EXPECT_EQ(row.name, other.name);
+    EXPECT_EQ(row.epoch, other.epoch);
+    EXPECT_EQ(row.erased, other.erased);
+    EXPECT_EQ(row.wrappedKey, other.wrappedKey);
+  }
+
+  static constexpr absl::Time kNow = absl::FromUnixSeconds(1'750'000'000);
+};
+
+TEST_P(RegistryConformance, IsMadeOnlyWhereItNeedNotExist) {
+  const RegistryOptions options = GetParam().options(folder_);
+  EXPECT_EQ(OpenRegistry(options, /*mustExist=*/true, Soon()).status().code(), absl::StatusCode::kNotFound);
+  ASSERT_NE(Connect(), nullptr);
+  EXPECT_TRUE(OpenRegistry(options, /*mustExist=*/true, Soon()).ok());
+}
+
+TEST_P(RegistryConformance, KeepsTheIdentityAndEpochOfTheAgentThatWasFirst) {
+  auto one = Connect();
+  auto other = Connect();
+  EXPECT_EQ(*one->ReadIdentity(), std::nullopt);
+  EXPECT_THAT(*one->ReadEpochs(), IsEmpty());
+  ASSERT_TRUE(one->Initialise(SomeIdentity(1), {1, ByteBuffer(60, 7)}, kNow).ok());
+  ASSERT_TRUE(other->Initialise(SomeIdentity(2), {1, ByteBuffer(60, 8)}, kNow).ok());
+  const auto late = Connect();
+  for (Registry* registry : {one.get(), other.get(), late.get()}) {
+    auto identity = registry->ReadIdentity();
+    ASSERT_TRUE(identity.ok() && identity->has_value()) << identity.status();
+    EXPECT_EQ((*identity)->id, SomeIdentity(1).id);
+    EXPECT_EQ((*identity)->wrappedSecret, SomeIdentity(1).wrappedSecret);
+    auto epochs = registry->ReadEpochs();
+    ASSERT_TRUE(epochs.ok() && epochs->size() == 1) << epochs.status();
+    EXPECT_EQ(epochs->at(0).number, 1);
+    EXPECT_EQ(epochs->at(0).wrappedKey, ByteBuffer(60, 7));
+  }
+}
+
+TEST_P(RegistryConformance, FindsWhatWasInsertedByNameAndByIdInOrderAndAfterARestart) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("1"), NewUser("2"), NewUser("1", "orders"), NewTopic(9, 5), NewTopic(9, 6)};
+  for (const Registry::Inserted& inserted : Insert(*registry, rows)) EXPECT_EQ(inserted.state, State::kNew);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Registry::RowName> names = {{SubjectOf("nobody"), 0}};
+    std::vector<crypto::KeyId> ids = {crypto::ComputeKeyId(crypto::SecretKey::Random())};
+    for (auto row = std::rbegin(rows); row != std::rend(rows); ++row) names.push_back(row->row.name);
+    for (auto row = std::rbegin(rows); row != std::rend(rows); ++row) ids.push_back(row->row.id);
+    names.push_back(names[1]);
+    ids.push_back(ids[1]);
+    auto byName = registry->FindMany(names);
+    auto byId = registry->FindManyById(ids);
+    ASSERT_TRUE(byName.ok() && byId.ok()) << byName.status() << byId.status();
+    ASSERT_EQ(byName->size(), names.size());
+    ASSERT_EQ(byId->size(), ids.size());
+    EXPECT_EQ(*byName->at(0), std::nullopt);
+    EXPECT_EQ(*byId->at(0), std::nullopt);
+    for (size_t i = 1; i < names.size(); ++i) {
+      const Registry::Row& expected = rows[i == 6 ? 4 : 5 - i].row;
+      ASSERT_TRUE(byName->at(i).ok() && byName->at(i)->has_value()) << i;
+      ASSERT_TRUE(byId->at(i).ok() && byId->at(i)->has_value()) << i;
+      ExpectSame(**byName->at(i), expected);
+      ExpectSame(**byId->at(i), expected);
+    }
+    registry = Connect(/*mustExist=*/true);
+  }
+}
+
+TEST_P(RegistryConformance, AnswersNothingForNothing) {
+  auto registry = ConnectInitialised();
+  EXPECT_THAT(*registry->FindMany({}), IsEmpty());
+  EXPECT_THAT(*registry->FindManyById({}), IsEmpty());
+  EXPECT_THAT(*registry->InsertOrGet({}, kNow), IsEmpty());
+}
+
+TEST_P(RegistryConformance, TakesThousandsAtOnce) {
+  auto registry = ConnectInitialised();
+  std::vector<Registry::NewRow> rows;
+  std::vector<Registry::RowName> names;
+  std::vector<crypto::KeyId> ids;
+  for (int i = 0; i < 5000; ++i) {
+    rows.push_back(NewUser(std::to_string(i)));
+    names.push_back(rows.back().row.name);
+    ids.push_back(rows.back().row.id);
+  }
+  Insert(*registry, rows);
+  auto byName = registry->FindMany(names);
+  auto byId = registry->FindManyById(ids);
+  ASSERT_TRUE(byName.ok() && byId.ok());
+  ASSERT_EQ(byName->size(), rows.size());
+  ASSERT_EQ(byId->size(), rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ASSERT_EQ((**byName->at(i)).id, ids[i]);
+    ASSERT_EQ((**byId->at(i)).name, names[i]);
+  }
+}
+
+TEST_P(RegistryConformance, GivesTheSecondAgentTheRowOfTheFirst) {
+  auto one = ConnectInitialised();
+  auto other = Connect();
+  const Registry::NewRow first = NewUser("38");
+  const Registry::NewRow second = NewUser("38");
+  // Both have looked before either inserts.
+  EXPECT_EQ(Find(*one, first.row.name), std::nullopt);
+  EXPECT_EQ(Find(*other, second.row.name), std::nullopt);
+  EXPECT_EQ(InsertOne(*one, first).state, State::kNew);
+  const Registry::Inserted inserted = InsertOne(*other, second);
+  ASSERT_EQ(inserted.state, State::kExists);
+  ExpectSame(*inserted.existing, first.row);
+  EXPECT_EQ(FindById(*one, second.row.id), std::nullopt) << "the key that lost is in the registry";
+  // And within one call.
+  const Registry::NewRow twice[] = {NewUser("39"), NewUser("39")};
+  const auto answers = Insert(*one, twice);
+  EXPECT_EQ(answers[0].state, State::kNew);
+  ASSERT_EQ(answers[1].state, State::kExists);
+  ExpectSame(*answers[1].existing, twice[0].row);
+}
+
+TEST_P(RegistryConformance, AgentsThatMakeTheSameUsersAtTheSameMomentEndWithOneKeyPerUser) {
+  constexpr int kAgents = 4;
+  constexpr int kUsers = 1000;
+  constexpr int kBatch = 20;
+  ConnectInitialised();
+  std::vector<std::map<std::string, crypto::KeyId>> got(kAgents);
+  std::vector<std::thread> agents;
+  std::atomic<int> ready{0};
+  for (int agent = 0; agent < kAgents; ++agent) {
+    agents.emplace_back([&, agent] {
+      auto registry = Connect();
+      ++ready;
+      while (ready < kAgents) std::this_thread::yield();
+      for (int batch = 0; batch < kUsers; batch += kBatch) {
+        std::vector<Registry::NewRow> rows;
+        // Not in the same order in each, so that locks taken row by row would be taken crosswise.
+        for (int i = 0; i < kBatch; ++i) {
+          rows.push_back(NewUser(std::to_string(batch + (agent % 2 == 0 ? i : kBatch - 1 - i))));
+        }
+        const auto inserted = Insert(*registry, rows);
+        for (size_t i = 0; i < rows.size(); ++i) {
+          const Registry::Row& row = inserted[i].existing.has_value() ? *inserted[i].existing : rows[i].row;
+          got[static_cast<size_t>(agent)][std::string(AsText(row.name.subject))] = row.id;
+        }
+      }
+    });
+  }
+  for (std::thread& agent : agents) agent.join();
+  EXPECT_EQ(got[0].size(), size_t{kUsers});
+  for (const auto& one : got) EXPECT_TRUE(one == got[0]) << "two agents have different keys of one user";
+}
+
+TEST_P(RegistryConformance, ErasesAUserInOneKeyspaceOrInAll) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("38", "clicks"), NewUser("38", "orders"), NewUser("38", "mails"),
+                                   NewUser("39", "clicks")};
+  Insert(*registry, rows);
+  auto one = Erase(*registry, "38", "orders");
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(one->keyCount, 1u);
+  EXPECT_THAT(one->keyspaces, ElementsAre("orders"));
+  EXPECT_EQ(one->erasedBefore, std::nullopt);
+  auto rest = Erase(*registry, "38", {}, kNow + absl::Hours(1));
+  ASSERT_TRUE(rest.ok()) << rest.status();
+  EXPECT_EQ(rest->keyCount, 2u);
+  EXPECT_THAT(rest->keyspaces, UnorderedElementsAre("clicks", "mails"));
+  EXPECT_EQ(rest->erasedBefore, kNow);
+  auto again = Erase(*registry, "38", {}, kNow + absl::Hours(2));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->keyCount, 0u);
+  EXPECT_EQ(again->erasedBefore, kNow);
+  auto unknown = Erase(*registry, "37");
+  ASSERT_TRUE(unknown.ok()) << unknown.status();
+  EXPECT_EQ(unknown->keyCount, 0u);
+  EXPECT_EQ(unknown->erasedBefore, std::nullopt);
+
+  const auto other = Connect();
+  for (Registry* each : {registry.get(), other.get()}) {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(Find(*each, rows[i].row.name), std::nullopt);
+      auto erased = FindById(*each, rows[i].row.id);
+      ASSERT_TRUE(erased.has_value()) << "an erased key became an unknown one";
+      EXPECT_TRUE(erased->erased);
+      EXPECT_THAT(erased->wrappedKey, IsEmpty());
+    }
+    ExpectSame(*Find(*each, rows[3].row.name), rows[3].row);
+  }
+}
+
+TEST_P(RegistryConformance, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
+  auto registry = ConnectInitialised();
+  auto other = Connect();
+  InsertOne(*registry, NewUser("38"));
+  ASSERT_TRUE(Erase(*registry, "38").ok());
+  const Registry::NewRow late = NewUser("38");
+  const Registry::Inserted inserted = InsertOne(*other, late);
+  EXPECT_EQ(inserted.state, State::kErased);
+  EXPECT_EQ(inserted.existing, std::nullopt);
+  EXPECT_EQ(Find(*registry, late.row.name), std::nullopt);
+  auto found = FindById(*registry, late.row.id);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_TRUE(found->erased);
+  EXPECT_THAT(found->wrappedKey, IsEmpty());
+  // In another keyspace the user was not erased.
+  EXPECT_EQ(InsertOne(*registry, NewUser("38", "orders")).state, State::kNew);
+}
+
+// In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is new.
+TEST_P(RegistryConformance, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
+  auto eraser = ConnectInitialised();
+  auto other = Connect();
+  InsertOne(*eraser, NewUser("38"));
+  const Registry::NewRow row = NewUser("38", "new keyspace");
+  bool wasGiven = false;
+  const auto subjectIn = [&](std::string_view keyspace) {
+    other->SetDeadline(std::chrono::steady_clock::now() + std::chrono::milliseconds(200));
+    wasGiven = wasGiven || other->InsertOrGet({&row, 1}, kNow).ok();
+    return SubjectOf("38", keyspace);
+  };
+  auto erased = eraser->EraseUser({}, subjectIn, kNow);
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  EXPECT_GE(erased->keyCount, 1u);
+  const auto found = FindById(*eraser, row.row.id);
+  EXPECT_EQ(found.has_value(), wasGiven);
+  if (found.has_value()) {
+    EXPECT_TRUE(found->erased);
+  }
+  other->SetDeadline(Soon());
+  EXPECT_TRUE(other->EnsureOpen().ok());
+  EXPECT_EQ(InsertOne(*other, NewUser("38")).state, State::kErased);
+}
+
+TEST_P(RegistryConformance, TellsOfErasuresByAnyAgentOnceEach) {
+  auto one = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("1"), NewUser("2"), NewUser("2", "orders"), NewUser("3")};
+  Insert(*one, rows);
+  ASSERT_TRUE(Erase(*one, "1").ok());
+  auto other = Connect();
+  EXPECT_THAT(*other->PollErasures(), IsEmpty()) << "from before it was opened";
+  EXPECT_THAT(*one->PollErasures(), ElementsAre(rows[0].row.id));
+  ASSERT_TRUE(Erase(*other, "2").ok());
+  for (Registry* registry : {one.get(), other.get()}) {
+    EXPECT_THAT(*registry->PollErasures(), UnorderedElementsAre(rows[1].row.id, rows[2].row.id));
+    EXPECT_THAT(*registry->PollErasures(), IsEmpty());
+  }
+}
+
+TEST_P(RegistryConformance, IsWritableHasRoomAndCanPurge) {
+  auto registry = ConnectInitialised();
+  InsertOne(*registry, NewUser("38"));
+  ASSERT_TRUE(Erase(*registry, "38").ok());
+  EXPECT_TRUE(registry->PurgeErased().ok()) << registry->PurgeErased();
+  EXPECT_TRUE(registry->CheckWritable(kNow).ok()) << registry->CheckWritable(kNow);
+  EXPECT_TRUE(registry->CheckRoom().ok()) << registry->CheckRoom();
+  EXPECT_FALSE(registry->name().empty());
+}
+
+TEST_P(RegistryConformance, IsTheSameWhenItIsOpenedAnew) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow row = NewUser("38");
+  InsertOne(*registry, row);
+  ASSERT_TRUE(registry->EnsureOpen().ok());
+  const uint64_t openings = registry->openings();
+  ASSERT_TRUE(registry->EnsureOpen().ok());
+  EXPECT_EQ(registry->openings(), openings) << "without a reason";
+  registry->Reopen();
+  ASSERT_TRUE(registry->EnsureOpen().ok()) << registry->EnsureOpen();
+  EXPECT_GT(registry->openings(), openings);
+  ExpectSame(*Find(*registry, row.row.name), row.row);
+}
+
+const Backend kBackends[] = {
+    {"sqlite", [](const std::string& folder) { return RegistryOptions{.sqlite = folder + "/registry.db"}; }},
+};
+INSTANTIATE_TEST_SUITE_P(Backends, RegistryConformance, testing::ValuesIn(kBackends),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace kveil::keys

@@ -1,0 +1,169 @@
+// What every root key must do, whoever keeps it. A new provider adds itself to the list at the end and passes as it is.
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "key_fixture.h"
+#include "keys/root/open_root_key.h"
+#include "keys/root/root_key.h"
+
+namespace kveil::keys {
+namespace {
+
+using testing::HasSubstr;
+
+struct Provider {
+  std::string name;
+  // Where to find the test's own key, in its folder. `which` tells apart two root keys of one test.
+  std::function<RootKeyOptions(const std::string& folder, int which)> options;
+};
+void PrintTo(const Provider& provider, std::ostream* out) { *out << provider.name; }
+
+class RootKeyConformance : public KeyTest, public testing::WithParamInterface<Provider> {
+ protected:
+  std::unique_ptr<RootKey> OpenKey(int which = 1) {
+    auto root = OpenRootKey(GetParam().options(folder_, which), /*mayCreate=*/true, Soon());
+    EXPECT_TRUE(root.ok()) << root.status();
+    return root.ok() ? *std::move(root) : nullptr;
+  }
+  static RootKey::Deadline Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(10); }
+  static RootKey::DataKey Generate(RootKey& root, std::string_view context) {
+    auto made = root.GenerateDataKey(AsBytes(context), Soon());
+    EXPECT_TRUE(made.ok()) << made.status();
+    return *std::move(made);
+  }
+  static absl::StatusOr<crypto::SecretKey> UnwrapOne(RootKey& root, Bytes wrapped, std::string_view context) {
+    const RootKey::WrappedKey keys[] = {{wrapped, AsBytes(context)}};
+    auto unwrapped = root.Unwrap(keys, Soon());
+    EXPECT_EQ(unwrapped.size(), 1u);
+    return std::move(unwrapped.at(0));
+  }
+};
+
+TEST_P(RootKeyConformance, UnwrapsWhatItWrappedAlsoAfterARestart) {
+  auto root = OpenKey();
+  const RootKey::DataKey made = Generate(*root, "epoch 1");
+  EXPECT_TRUE(UnwrapOne(*root, made.wrapped, "epoch 1")->Equals(made.key));
+  root = OpenKey();
+  auto again = UnwrapOne(*root, made.wrapped, "epoch 1");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->Equals(made.key));
+}
+
+TEST_P(RootKeyConformance, NeverMakesTheSameDataKeyTwice) {
+  auto root = OpenKey();
+  const RootKey::DataKey one = Generate(*root, "epoch 1");
+  const RootKey::DataKey other = Generate(*root, "epoch 1");
+  EXPECT_FALSE(one.key.Equals(other.key));
+  EXPECT_NE(one.wrapped, other.wrapped);
+}
+
+TEST_P(RootKeyConformance, BindsAWrappedKeyToItsContext) {
+  auto root = OpenKey();
+  const RootKey::DataKey made = Generate(*root, "epoch 1");
+  EXPECT_EQ(UnwrapOne(*root, made.wrapped, "epoch 2").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(UnwrapOne(*root, made.wrapped, "").status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_P(RootKeyConformance, TakesADamagedOrForeignWrappedKeyForDataLossAndForNothingElse) {
+  auto root = OpenKey();
+  auto another = OpenKey(2);
+  const RootKey::DataKey made = Generate(*root, "epoch 1");
+  EXPECT_EQ(UnwrapOne(*another, made.wrapped, "epoch 1").status().code(), absl::StatusCode::kDataLoss);
+  for (size_t i = 0; i < made.wrapped.size(); ++i) {
+    ByteBuffer damaged = made.wrapped;
+    damaged[i] ^= 1;
+    EXPECT_EQ(UnwrapOne(*root, damaged, "epoch 1").status().code(), absl::StatusCode::kDataLoss) << i;
+  }
+  ByteBuffer longer = made.wrapped;
+  longer.push_back(0);
+  EXPECT_EQ(UnwrapOne(*root, longer, "epoch 1").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(UnwrapOne(*root, {}, "epoch 1").status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_P(RootKeyConformance, AnswersEveryKeyOfABatchInItsPlace) {
+  constexpr size_t kKeys = 1000;  // more than a request to a KMS may hold
+  auto root = OpenKey();
+  std::vector<std::string> contexts;
+  std::vector<RootKey::DataKey> made;
+  for (size_t i = 0; i < kKeys; ++i) {
+    contexts.push_back("epoch " + std::to_string(i));
+    made.push_back(Generate(*root, contexts.back()));
+  }
+  made[500].wrapped.back() ^= 1;
+  std::vector<RootKey::WrappedKey> wrapped;
+  for (size_t i = 0; i < kKeys; ++i) wrapped.push_back({made[i].wrapped, AsBytes(contexts[i])});
+  auto unwrapped = root->Unwrap(wrapped, Soon());
+  ASSERT_EQ(unwrapped.size(), kKeys);
+  for (size_t i = 0; i < kKeys; ++i) {
+    if (i == 500) {
+      EXPECT_EQ(unwrapped[i].status().code(), absl::StatusCode::kDataLoss);
+    } else {
+      ASSERT_TRUE(unwrapped[i].ok()) << i << " " << unwrapped[i].status();
+      EXPECT_TRUE(unwrapped[i]->Equals(made[i].key)) << i;
+    }
+  }
+  EXPECT_TRUE(root->Unwrap({}, Soon()).empty());
+}
+
+TEST_P(RootKeyConformance, IsWellWhenItIsThere) {
+  auto root = OpenKey();
+  EXPECT_TRUE(root->Check(Soon()).ok()) << root->Check(Soon());
+  EXPECT_FALSE(root->name().empty());
+}
+
+TEST_P(RootKeyConformance, WhenItIsMissingItIsMadeOnlyWhereItMayBe) {
+  const RootKeyOptions options = GetParam().options(folder_, 1);
+  if (RootKeyOfSomeRegistry(options).has_value()) return;  // the operator has made it
+  EXPECT_EQ(OpenRootKey(options, /*mayCreate=*/false, Soon()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(RootKeyOfSomeRegistry(options), std::nullopt);
+  auto root = OpenKey();
+  EXPECT_TRUE(OpenRootKey(options, /*mayCreate=*/false, Soon()).ok());
+}
+
+TEST_P(RootKeyConformance, ThreadsMayUseItTogether) {
+  auto root = OpenKey();
+  const RootKey::DataKey made = Generate(*root, "epoch 1");
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        EXPECT_TRUE(UnwrapOne(*root, made.wrapped, "epoch 1")->Equals(made.key));
+        EXPECT_TRUE(root->GenerateDataKey(AsBytes("epoch 2"), Soon()).ok());
+        EXPECT_TRUE(root->Check(Soon()).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+const Provider kProviders[] = {
+    {"file", [](const std::string& folder,
+                int which) { return RootKeyOptions{.file = folder + "/root" + std::to_string(which) + ".key"}; }},
+};
+INSTANTIATE_TEST_SUITE_P(Providers, RootKeyConformance, testing::ValuesIn(kProviders),
+                         [](const auto& info) { return info.param.name; });
+
+// What is the file's own.
+TEST(FileRootKey, TellsAMissingFileFromAnotherKey) {
+  char path[] = "/tmp/kveil-keys-XXXXXX";
+  const std::string folder = mkdtemp(path);
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  auto root = OpenRootKey({.file = folder + "/root.key"}, true, soon);
+  ASSERT_TRUE(root.ok()) << root.status();
+  ASSERT_TRUE(OpenRootKey({.file = folder + "/other.key"}, true, soon).ok());
+  std::filesystem::rename(folder + "/root.key", folder + "/away");
+  EXPECT_EQ((*root)->Check(soon).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string((*root)->Check(soon).message()), HasSubstr("missing"));
+  std::filesystem::rename(folder + "/other.key", folder + "/root.key");
+  EXPECT_EQ((*root)->Check(soon).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string((*root)->Check(soon).message()), HasSubstr("another key"));
+  std::filesystem::rename(folder + "/away", folder + "/root.key");
+  EXPECT_TRUE((*root)->Check(soon).ok());
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace kveil::keys
