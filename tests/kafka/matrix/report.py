@@ -11,8 +11,8 @@ OK, ABSENT = "ok", "not in this client"
 
 HEAD = """# Clients
 
-How unmodified Kafka clients behave on topics that kveil seals, through one agent and with a real broker. `tests/kafka/matrix/run` writes
-this page from what it saw; do not edit it.
+How unmodified Kafka clients behave on topics that kveil seals, with one agent and a real broker. `tests/kafka/matrix/run` generates this
+page from its results; do not edit it.
 """
 
 TABLES = """## What was run
@@ -20,14 +20,14 @@ TABLES = """## What was run
 `ok`: the case ran and the result was correct. `ok *`: the same, with a remark below. `-`: the client does not have this feature. Anything
 else is a failure.
 
-Each case compares records exactly (key, value, headers, order, each once). A client that the agent does not intercept checks that the
-broker holds nothing but sealed values. Each client both writes and reads. Where a case needs records in a certain batch layout, the Java
-client wrote them.
+Each case compares records exactly: key, value, headers, order, and that each arrives once. A client that the agent does not intercept
+checks that the broker holds only sealed values. Each client both writes and reads. If a case needs a certain batch layout, the Java client
+wrote the records.
 """
 
 ABOUT_HIDDEN = """The hidden records are those of a user who was erased after they were produced. In each of these cases the consumer reads every visible
-record once. The committed offset reaches the end, so the consumer lag is 0. At the end the client waits and does not fetch the same batches
-again and again (counted by the agent's metrics). Then one more record is produced, and read.
+record once. The committed offset reaches the end, so the consumer lag is 0. At the end, the client waits and does not fetch the same batches
+again and again (the agent's metrics show this). Then one more record is produced and read.
 """
 
 ABOUT_REFUSALS = """Refusals use Kafka's own error codes. The test makes keys unreachable by holding the locks of the registry. Producers wait or retry,
@@ -39,7 +39,7 @@ RUNNING = """## Run it
 ```
 sudo tests/kafka/matrix/run                                    # everything, about 25 minutes; writes this page
 sudo tests/kafka/matrix/run --client sarama --case rebalance   # a part
-sudo tests/kafka/matrix/run --direct --client sarama           # past the agent: is it the client's own way?
+sudo tests/kafka/matrix/run --direct --client sarama           # bypasses the agent: is it the client itself?
 ```
 
 It installs what it needs: Debian packages, then the clients in the versions that `tests/kafka/matrix/drivers` pins, into
@@ -47,59 +47,59 @@ It installs what it needs: Debian packages, then the clients in the versions tha
 """
 
 COMMON = [
-    "The agent notices a new network namespace (a new pod) by its first connect to a broker, which therefore takes some milliseconds longer. "
-    "Clients that try only once, as kcat does, succeed.",
-    "A batch that is hidden as a whole arrives as an empty control batch, as after a transaction. The clients skip it as they skip transaction "
-    "markers.",
-    "The agent refuses whole batches, not single records: everything else in the batch fails with the record. The message says which record it "
-    "was, if the client shows it.",
+    "The agent notices a new network namespace (a new pod) by its first connect to a broker, so that connect takes some milliseconds longer. "
+    "Clients that try only once, such as kcat, succeed.",
+    "If all records of a batch are hidden, it arrives as an empty control batch, as after a transaction. Clients skip it like a transaction "
+    "marker.",
+    "The agent refuses whole batches, not single records: all other records in the batch fail, too. The message says which record was the "
+    "cause, if the client shows it.",
 ]
 
 # By client: the cases that the remark is about, and the remark.
 REMARKS = {
     "kcat": [
         ([], "It exits (`All broker connections are down: terminating`) as soon as its only bootstrap broker has refused one connection."),
-        (["transactions"], "It commits at the end of its input. It cannot abort a transaction after it has sent records; only committed ones "
-                           "were run."),
+        (["transactions"], "It commits at the end of its input. It cannot abort a transaction after it has sent records, so only committed "
+                           "transactions were run."),
         (["empty-value"], "It skips empty lines, so an empty value needs a key."),
         ([], "librdkafka reads `read_committed` by default, and does not check the CRC of batches unless `check.crcs` is set."),
     ],
     "java-4.4": [],
     "java-2.8": [([], "Not idempotent by default. If a producer must neither lose nor duplicate records while a broker or the keys are away, "
                       "set `enable.idempotence=true`.")],
-    "confluent-kafka": [([], "As for kcat: `check.crcs` is off by default.")],
+    "confluent-kafka": [([], "As with kcat, `check.crcs` is off by default.")],
     "kafka-python": [
-        (["invalid-record"], "Its idempotent producer, the default, accepts no more records after one was refused for good: each later one fails "
+        (["invalid-record"], "Its idempotent producer (the default) accepts no more records after a final refusal: each later record fails "
                              "with the same error. The same happens without kveil. Create a new producer, or set `enable_idempotence=False`, "
                              "which this case was run with."),
     ],
     "aiokafka": [
-        (["invalid-record"], "It does not know the code INVALID_RECORD: the application gets `UnknownError`. The same happens without kveil. "
+        (["invalid-record"], "It does not know the error code INVALID_RECORD: the application gets `UnknownError`. The same happens without kveil. "
                              "Later records continue to work."),
     ],
     "franz-go": [
-        (["hidden-trailing"], "It commits the offset after the last record that the application got. While nothing visible follows, hidden "
-                              "records at the end of a topic stay in the group's consumer lag, as transaction markers do; they are not read "
-                              "again."),
+        (["hidden-trailing"], "It commits the offset after the last record that the application got. So hidden records at the end of a "
+                              "topic count in the group's consumer lag until a visible record follows, as transaction markers do. They are "
+                              "not read again."),
     ],
     "sarama": [
-        (["hidden-trailing"], "It commits what the application marks, which is the last record that it got: as franz-go."),
+        (["hidden-trailing"], "It commits what the application marks, which is the last record that the application got: see franz-go."),
     ],
     "kafkajs": [
-        (["hidden-trailing"], "It commits the offset after the last record that the application got: as franz-go."),
-        (["codecs-of-others"], "Of the codecs it has gzip built in, others through plugins. What it reads from sealed topics arrives uncompressed "
-                               "only while a response stays within what it asked for (`maxBytes`, `maxBytesPerPartition`). Otherwise it needs "
-                               "the codec of the batches, as it does for topics that are not sealed."),
+        (["hidden-trailing"], "It commits the offset after the last record that the application got: see franz-go."),
+        (["codecs-of-others"], "It has gzip built in; other codecs need plugins. Batches of sealed topics arrive uncompressed only if the response "
+                               "then stays within what the client asked for (`maxBytes`, `maxBytesPerPartition`). Otherwise it needs the codec "
+                               "of the batches, as it does for topics that are not sealed."),
     ],
     "kafka-go": [
         (["hidden-partial", "hidden-whole", "hidden-many", "hidden-singly", "hidden-trailing", "hidden-seek"],
          "It can handle neither gaps nor control batches: it reads again from an earlier offset, or hands the marker to the application. kveil "
-         "recognizes it by its client id, `... (github.com/segmentio/kafka-go)`, and masks hidden records for it: an empty value, and a header "
-         "`kveil-hidden`. These cases ran that way: each hidden record arrives once, masked. If the application sets its own client id "
+         "recognizes it by its client id, `... (github.com/segmentio/kafka-go)`, and masks hidden records for it: they have an empty value and a "
+         "header `kveil-hidden`. In these cases, each hidden record arrived once, masked. If the application sets its own client id "
          "(`Dialer.ClientID`, `Transport.ClientID`), give the topic `\"onErased\": \"mask\"`."),
-        (["defaults"], "Its `Writer` does not wait for a response by default (`RequireNone`): it never learns that a record was refused. Set "
+        (["defaults"], "By default, its `Writer` does not wait for a response (`RequireNone`), so it never learns that a record was refused. Set "
                        "`RequiredAcks: kafka.RequireAll`."),
-        (["invalid-record", "keys-produce"], "The refusals were run with `RequireAll`."),
+        (["invalid-record", "keys-produce"], "These cases were run with `RequireAll`."),
         (["empty-value", "mask"], "Its `Reader` returns empty values as `nil`, with or without kveil."),
     ],
 }
@@ -145,5 +145,5 @@ def item(text):
 def remarks(clients):
     lines = ["## Remarks, client by client", "", *map(item, COMMON)]
     for client in clients:
-        lines += ["", f"### {client}", "", *([item(text) for _, text in REMARKS[client]] or ["Nothing to set, nothing differs."])]
+        lines += ["", f"### {client}", "", *([item(text) for _, text in REMARKS[client]] or ["There is nothing to set, and nothing differs."])]
     return "\n".join(lines) + "\n"
