@@ -238,7 +238,7 @@ ON_ONE_BROKER = [
     Check("consumer groups", group(), always),
     Check("consumer groups of KIP-848", group("group.protocol=consumer"), lambda release: release.has_consumer_protocol),
     Check("a topic kept in magic 1; magic 1 produced", old_formats, lambda release: release.has_old_formats),
-    Check("a topic made anew under its name", made_anew, always),
+    Check("a topic deleted and created again", made_anew, always),
     Check("the broker restarts while records flow", broker_restart, always),
 ]
 ON_A_CLUSTER = [
