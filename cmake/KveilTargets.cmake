@@ -7,8 +7,8 @@
 #   LIBRARIES stay private to the folder; PUBLIC_LIBRARIES appear in its headers.
 #
 # kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds])
-#   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`. ctest starts those of the highest
-#   COST first, so that no long one is left over at the end.
+#   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`; a room's, `guard/state`, is
+#   `guard_state_test`. ctest starts those of the highest COST first, so that no long one is left over at the end.
 
 option(KVEIL_PRECOMPILE "Read the headers that most of agent/ includes once for all of it" ON)
 add_library(kveil_headers OBJECT cmake/agent_headers.cc)
@@ -52,9 +52,10 @@ function(kveil_unit_test_options TARGET)
   endif()
 endfunction()
 
-function(kveil_unit_test NAME)
+function(kveil_unit_test FOLDER)
   cmake_parse_arguments(ARG "" "COST" "LIBRARIES" ${ARGN})
-  file(GLOB SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/unit/${NAME}/*.cc")
+  file(GLOB SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/unit/${FOLDER}/*.cc")
+  string(REPLACE "/" "_" NAME "${FOLDER}")
   if(NOT SOURCES)
     return()
   endif()
