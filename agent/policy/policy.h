@@ -56,8 +56,6 @@ struct ReadRule {
 // the client is known not to stand that.
 enum class OnHidden : uint8_t { kAuto, kDrop, kMask };
 enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record without an envelope
-enum class AfterErase : uint8_t { kStay };            // a record of a user who was erased before
-enum class AlreadySealed : uint8_t { kRefuse };       // a produced record that carries an envelope
 
 enum class SelectorKind : uint8_t { kName, kPrefix, kPattern, kUnselected };
 
@@ -74,10 +72,7 @@ struct TopicPolicy {
   std::optional<SealRule> seal;
   std::vector<ReadRule> read;  // empty: nobody reads
   OnHidden onErased = OnHidden::kAuto;
-  OnHidden onDenied = OnHidden::kDrop;
   PlaintextRule plaintext = PlaintextRule::kPass;
-  AfterErase afterErase = AfterErase::kStay;
-  AlreadySealed alreadySealed = AlreadySealed::kRefuse;
   std::string origin;  // the topic that this one mirrors, whose name its envelopes are bound to; empty: itself
   std::string file;    // where it was read, for messages
 };

@@ -203,27 +203,30 @@ void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
   field = value->OneOf<Enum>(choices);
 }
 
+// Fields that later versions give a meaning. A policy that has one is refused: it means something that this version
+// does not do.
+constexpr std::string_view kLater[] = {"onDenied", "afterErase", "alreadySealed"};
+
 // What an entry says beside which topics it is for.
 void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
+  for (const std::string_view key : kLater) {
+    if (const auto value = object.Find(key)) value->NotSupported(StrCat("\"", key, "\""));
+  }
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
   if (const auto read = object.Find("read")) {
     for (const JsonValue& reader : read->List()) topic.read.push_back(ReadReader(reader));
   }
-  ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}}, {"mask", "report"});
   ReadChoice<OnHidden>(object, "onErased", topic.onErased,
                        {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}}, {"report"});
   ReadChoice<PlaintextRule>(object, "plaintext", topic.plaintext,
                             {{"pass", PlaintextRule::kPass}, {"drop", PlaintextRule::kDrop}});
-  ReadChoice<AfterErase>(object, "afterErase", topic.afterErase, {{"stay", AfterErase::kStay}}, {"newKey"});
-  ReadChoice<AlreadySealed>(object, "alreadySealed", topic.alreadySealed, {{"refuse", AlreadySealed::kRefuse}},
-                            {"verify"});
 }
 
 TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   TopicPolicy topic;
   topic.file = file;
-  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onDenied", "onErased", "plaintext",
-                                  "afterErase", "alreadySealed", "origin"});
+  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onErased", "plaintext", "origin",
+                                  kLater[0], kLater[1], kLater[2]});
   ReadSelector(object, topic);
   ReadTreatment(object, topic);
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
@@ -245,7 +248,7 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   TopicPolicy topic;
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
-  const JsonObject object(value, {"seal", "read", "onDenied", "onErased", "plaintext", "afterErase", "alreadySealed"});
+  const JsonObject object(value, {"seal", "read", "onErased", "plaintext", kLater[0], kLater[1], kLater[2]});
   if (object.Require("seal")) ReadTreatment(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }

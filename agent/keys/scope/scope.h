@@ -46,7 +46,7 @@ struct ScopeKey {
   crypto::SecretKey key;
   crypto::KeyId id;  // unmasked
   Scope scope = Scope::kUser;
-  // The subject was erased before: a throw-away key for a late record (`afterErase: stay`). Its id is registered as
+  // The subject was erased before: a throw-away key for a late record. Its id is registered as
   // erased and the key is kept nowhere, so no reader can open what it seals, and none takes it for unknown.
   bool erasedSubject = false;
 };
