@@ -1,5 +1,5 @@
-// What the connections of all workers share, used by several threads at once. ThreadSanitizer watches these tests; without
-// it they show only that nothing is lost or deadlocks.
+// What the connections of all workers share, used by several threads at once. ThreadSanitizer watches these tests;
+// without it they show only that nothing is lost or deadlocks.
 #include <gtest/gtest.h>
 
 #include <atomic>
