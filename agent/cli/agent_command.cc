@@ -18,7 +18,7 @@
 #include "daemon/agent.h"
 #include "daemon/preflight.h"
 #include "policy/policy.h"
-#include "proxy/cluster_tls.h"
+#include "tls/cluster_tls.h"
 
 namespace kveil::cli {
 namespace {
@@ -162,7 +162,7 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!files.ok()) return Fail("agent", files.status());
   const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = policy::Policy::Load(*files);
   if (!policies.ok()) return Fail("agent", policies.status());
-  const absl::StatusOr<std::unique_ptr<proxy::ClusterTls>> tls = proxy::ClusterTls::Load(config->clusters);
+  const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
   std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
             << " of " << config->policies << "\n";

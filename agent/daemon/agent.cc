@@ -100,7 +100,7 @@ absl::Status Agent::OpenStores() {
   if (!opened.ok()) return opened.status();
   keys_ = *std::move(opened);
 
-  absl::StatusOr<std::unique_ptr<proxy::ClusterTls>> tls = proxy::ClusterTls::Load(config_.clusters);
+  absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config_.clusters);
   if (!tls.ok()) return tls.status();
   tls_ = *std::move(tls);
   return absl::OkStatus();
@@ -149,7 +149,8 @@ absl::Status Agent::StartWorkers() {
     return namespaces->UpstreamSocket(connection.origin);
   };
   hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
-    return tls_->NewSession(connection, brokers_->NamesOf(connection.origin.destination, connection.cluster));
+    return tls_->NewSession(connection.cluster, connection.origin.destination, connection.workload,
+                            brokers_->NamesOf(connection.origin.destination, connection.cluster));
   };
   hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
     return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);

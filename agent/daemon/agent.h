@@ -27,8 +27,8 @@
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
-#include "proxy/cluster_tls.h"
 #include "proxy/server.h"
+#include "tls/cluster_tls.h"
 
 namespace kveil::daemon {
 
@@ -89,7 +89,7 @@ class Agent {
   std::unique_ptr<intercept::AccessCheck> access_;
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
-  std::unique_ptr<proxy::ClusterTls> tls_;
+  std::unique_ptr<tls::ClusterTls> tls_;
   std::unique_ptr<intercept::Workloads> workloads_;
   std::unique_ptr<NameLookup> names_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;

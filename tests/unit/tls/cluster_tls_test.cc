@@ -1,5 +1,5 @@
 // Which certificates and names count for a connection, and what becomes of files that change.
-#include "proxy/cluster_tls.h"
+#include "tls/cluster_tls.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -19,7 +19,7 @@
 #include "../io/harness.h"
 #include "../io/tls_server.h"
 
-namespace kveil::proxy {
+namespace kveil::tls {
 namespace {
 
 using testing::HasSubstr;
@@ -33,9 +33,7 @@ class ClusterTlsTest : public testing::Test {
     cluster_.tls->ca = authority_.path();
     cluster_.tls->certificate = own.certificate;
     cluster_.tls->key = own.key;
-    connection_.cluster = "main";
-    connection_.workload.cgroupPath = "/system.slice/a.service";
-    connection_.origin.destination = *SocketAddress::Parse("10.0.0.1", 9093);
+    workload_.cgroupPath = "/system.slice/a.service";
   }
 
   absl::Status Load() {
@@ -45,8 +43,12 @@ class ClusterTlsTest : public testing::Test {
     return absl::OkStatus();
   }
   absl::Status NewSession(const std::string& unit = "") {
-    connection_.workload.unit = unit;
-    return tls_->NewSession(connection_, {}).status();
+    workload_.unit = unit;
+    return SessionOf(workload_).status();
+  }
+  absl::StatusOr<std::unique_ptr<io::TlsSession>> SessionOf(const identity::Workload& workload,
+                                                            const std::vector<std::string>& advertisedNames = {}) {
+    return tls_->NewSession(clusterName_, broker_, workload, advertisedNames);
   }
   // Makes the folder of the workloads' certificates, and loads.
   void LoadWithIdentities(std::chrono::milliseconds unused = std::chrono::minutes(10)) {
@@ -67,7 +69,7 @@ class ClusterTlsTest : public testing::Test {
   // or why not.
   std::string Greet(const std::string& certificateNames, const std::vector<std::string>& advertisedNames) {
     io::TlsServer server({.certificate = authority_.Issue("broker", certificateNames), .clientCa = ""});
-    auto session = tls_->NewSession(connection_, advertisedNames);
+    auto session = SessionOf(workload_, advertisedNames);
     EXPECT_TRUE(session.ok()) << session.status();
     io::Pair pair = io::TcpPair();
     std::string sentName;
@@ -93,18 +95,20 @@ class ClusterTlsTest : public testing::Test {
 
   io::TestAuthority authority_;
   config::ClusterConfig cluster_;
-  ConnectionInfo connection_;
+  std::string clusterName_ = "main";
+  SocketAddress broker_ = *SocketAddress::Parse("10.0.0.1", 9093);
+  identity::Workload workload_;
   std::unique_ptr<ClusterTls> tls_;
 };
 
 TEST_F(ClusterTlsTest, AClusterWithoutTlsIsReachedInPlainTcp) {
   ASSERT_TRUE(Load().ok());
-  connection_.cluster = "plain";
-  const auto session = tls_->NewSession(connection_, {});
+  clusterName_ = "plain";
+  const auto session = SessionOf(workload_);
   ASSERT_TRUE(session.ok());
   EXPECT_EQ(*session, nullptr);
-  connection_.cluster = "main";
-  EXPECT_NE(*tls_->NewSession(connection_, {}), nullptr);
+  clusterName_ = "main";
+  EXPECT_NE(*SessionOf(workload_), nullptr);
 }
 
 TEST_F(ClusterTlsTest, ABrokerNeedsANameThatItIsAdvertisedUnderOrItsAddress) {
@@ -189,9 +193,9 @@ TEST_F(ClusterTlsTest, AWorkloadShowsTheAgentsCertificateOnlyWhenItSurelyHasNone
   std::filesystem::create_symlink("loop.service.crt", Own("loop.service.crt"));
   EXPECT_THAT(std::string(NewSession("loop.service").message()), HasSubstr("loop.service.crt: Too many levels"));
   EXPECT_TRUE(NewSession("").ok()) << "a cgroup that is in no unit";
-  connection_.workload.cgroupPath = "";
+  workload_.cgroupPath = "";
   EXPECT_THAT(std::string(NewSession("").message()), HasSubstr("which workload this is"));
-  connection_.workload.cgroupPath = "/system.slice/a.service";
+  workload_.cgroupPath = "/system.slice/a.service";
   std::filesystem::remove_all(cluster_.tls->identities);
   EXPECT_THAT(std::string(NewSession("a.service").message()), HasSubstr(cluster_.tls->identities + ": No such file"));
 }
@@ -225,9 +229,9 @@ TEST_F(ClusterTlsTest, FilesThatTakeLongHoldUpNobodyElse) {
   LoadWithIdentities();
   IssueOwn("quick.service");
   ASSERT_EQ(::mkfifo(Own("slow.service.crt").c_str(), 0600), 0);  // nothing can be read until somebody writes
-  ConnectionInfo slow = connection_;
-  slow.workload.unit = "slow.service";
-  std::thread reading([&] { EXPECT_FALSE(tls_->NewSession(slow, {}).ok()); });
+  identity::Workload slow = workload_;
+  slow.unit = "slow.service";
+  std::thread reading([&] { EXPECT_FALSE(SessionOf(slow).ok()); });
   int writer = -1;  // can be opened once it is being read
   for (int i = 0; i < 20'000 && writer < 0; ++i) {
     ::usleep(1000);
@@ -242,4 +246,4 @@ TEST_F(ClusterTlsTest, FilesThatTakeLongHoldUpNobodyElse) {
 }
 
 }  // namespace
-}  // namespace kveil::proxy
+}  // namespace kveil::tls

@@ -1,4 +1,4 @@
-#include "proxy/cluster_tls.h"
+#include "tls/cluster_tls.h"
 
 #include <sys/stat.h>
 
@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
-namespace kveil::proxy {
+namespace kveil::tls {
 namespace {
 
 // What changes when a file is written, replaced, or made readable. A link is followed, as Kubernetes swaps links.
@@ -168,16 +168,17 @@ void ClusterTls::LookAgainAt(Cluster& cluster, const std::shared_ptr<Identity>& 
 }
 
 absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
-    const ConnectionInfo& connection, const std::vector<std::string>& advertisedNames) {
-  const auto cluster = clusters_.find(connection.cluster);
+    const std::string& clusterName, const SocketAddress& broker, const identity::Workload& workload,
+    const std::vector<std::string>& advertisedNames) {
+  const auto cluster = clusters_.find(clusterName);
   if (cluster == clusters_.end()) return nullptr;
-  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, connection.workload);
+  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, workload);
   if (!files.ok()) return files.status();
   const absl::StatusOr<Context> context = ContextFor(*cluster->second, *files);
   if (!context.ok()) return context.status();
   const config::TlsConfig& config = cluster->second->config;
   io::TlsPeer peer;
-  peer.address = connection.origin.destination;
+  peer.address = broker;
   peer.acceptsAddress = config.serverNames.empty();
   peer.names = config.serverNames.empty() ? advertisedNames : config.serverNames;
   peer.sentName = SentName(config, advertisedNames);
@@ -194,4 +195,4 @@ absl::Status ClusterTls::Health() const {
   return absl::OkStatus();
 }
 
-}  // namespace kveil::proxy
+}  // namespace kveil::tls

@@ -12,11 +12,12 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/socket_address.h"
 #include "config/config.h"
+#include "identity/workload.h"
 #include "io/tls_context.h"
-#include "proxy/interceptor.h"
 
-namespace kveil::proxy {
+namespace kveil::tls {
 
 // Any thread. Connections use what is in memory; only the first one of a workload with a certificate of its own reads
 // files, and waits for nobody else's.
@@ -33,7 +34,8 @@ class ClusterTls {
   // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedNames` are the host names under
   // which the cluster advertises the broker, the latest first. An error: which certificate this workload shows is not
   // known, or it cannot be used.
-  absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const ConnectionInfo& connection,
+  absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const std::string& cluster, const SocketAddress& broker,
+                                                             const identity::Workload& workload,
                                                              const std::vector<std::string>& advertisedNames);
 
   // Reads again what has changed or could not be used, and forgets what is not used; call about once a second, on one
@@ -78,4 +80,4 @@ class ClusterTls {
   absl::flat_hash_map<std::string, std::unique_ptr<Cluster>> clusters_;  // those with TLS; the same after Load
 };
 
-}  // namespace kveil::proxy
+}  // namespace kveil::tls
