@@ -141,23 +141,13 @@ absl::Status Agent::StartWorkers() {
     scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_, config_.limits.keyTimeout));
   }
 
+  setup_ = std::make_unique<ConnectionSetup>(ConnectionSetup::Sources{
+      config_.intercept.targets, *redirect_, *workloads_, serving_, *tls_, *brokers_, *shared_, scratch_});
   proxy::Server::Hooks hooks;
-  hooks.identify = [this](int acceptedFd) { return Identify(acceptedFd); };
-  hooks.makeUpstream = [this](const proxy::ConnectionInfo& connection) -> absl::StatusOr<UniqueFd> {
-    intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
-    if (namespaces == nullptr) return absl::UnavailableError("the agent is still starting");
-    return namespaces->UpstreamSocket(connection.origin);
-  };
-  hooks.makeTls = [this](const proxy::ConnectionInfo& connection) {
-    return tls_->NewSession(connection.cluster, connection.origin.destination, connection.workload,
-                            brokers_->NamesOf(connection.origin.destination, connection.cluster));
-  };
-  hooks.makeInterceptors = [this](const proxy::ConnectionInfo& connection, size_t worker, io::Loop& loop) {
-    return guard::BuildChain(*shared_, *scratch_[worker], loop, connection);
-  };
   hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
   hooks.released = [this](uint64_t netnsCookie) { Released(netnsCookie); };
-  absl::StatusOr<std::unique_ptr<proxy::Server>> server = proxy::Server::Start(options, std::move(hooks), metrics_);
+  absl::StatusOr<std::unique_ptr<proxy::Server>> server =
+      proxy::Server::Start(options, *setup_, std::move(hooks), metrics_);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
   return absl::OkStatus();
@@ -252,17 +242,6 @@ absl::Status Agent::StartEndpoints() {
       "erase", [this](std::string_view request) { return Erase(request); }, admin::AdminAccess::kErase);
   admin_->Start();
   return absl::OkStatus();
-}
-
-absl::StatusOr<proxy::ConnectionInfo> Agent::Identify(int acceptedFd) {
-  const absl::StatusOr<identity::Origin> origin = redirect_->OriginOf(acceptedFd);
-  if (!origin.ok()) return origin.status();
-  if (origin->isProbe) return absl::CancelledError("the agent's own probe");
-  proxy::ConnectionInfo info;
-  info.cluster = config_.intercept.targets.at(origin->targetIndex).cluster;
-  info.origin = *origin;
-  info.workload = workloads_->Find(*origin);
-  return info;
 }
 
 void Agent::NoteOf(const char* name, const absl::Status& status) {

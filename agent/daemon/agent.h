@@ -15,9 +15,9 @@
 #include "admin/admin_server.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
 #include "daemon/self_checks.h"
-#include "guard/apis/chain.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
 #include "intercept/kernel/redirect.h"
@@ -63,7 +63,6 @@ class Agent {
   size_t ServedNamespaces() const;
   guard::BrokerDirectory::Options BrokerOptions();
   bool CoversAll(uint16_t port, uint16_t targetIndex) const;
-  absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd);
   absl::StatusOr<std::string> StatusJson();
   void RefreshHealth();
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
@@ -95,6 +94,7 @@ class Agent {
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one a worker
+  std::unique_ptr<ConnectionSetup> setup_;
   std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
   std::unique_ptr<proxy::Server> server_;
   std::unique_ptr<intercept::Namespaces> namespaces_;

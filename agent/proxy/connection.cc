@@ -29,15 +29,14 @@ void SetSocketOptions(int fd) {
 }  // namespace
 
 Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
-                       std::unique_ptr<const ConnectionInfo> info, UniqueFd application, UniqueFd upstream,
-                       std::unique_ptr<io::TlsSession> tls, std::vector<std::unique_ptr<Interceptor>> interceptors)
+                       std::unique_ptr<const ConnectionInfo> info, UniqueFd application, ConnectionParts own)
     : parts_(parts),
       share_(std::move(share)),
       info_(std::move(info)),
       application_(parts.loop, std::move(application)),
-      upstream_(parts.loop, std::move(upstream)),
-      upstreamTls_(tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(tls)) : nullptr),
-      interceptors_(std::move(interceptors)),
+      upstream_(parts.loop, std::move(own.upstream)),
+      upstreamTls_(own.tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(own.tls)) : nullptr),
+      interceptors_(std::move(own.interceptors)),
       requests_(parts.loop, application_, parts.shelf, parts.budget, *share_),
       toUpstream_(parts.shelf, parts.budget),
       responses_(parts.loop, upstream_, parts.shelf, parts.budget, *share_),

@@ -18,6 +18,7 @@
 #include "io/socket.h"
 #include "io/tls_stream.h"
 #include "observe/metrics.h"
+#include "proxy/connection_setup.h"
 #include "proxy/frame_input.h"
 #include "proxy/interceptor.h"
 #include "proxy/memory_budget.h"
@@ -53,11 +54,9 @@ struct WorkerParts {
 
 class Connection : private Upstream {
  public:
-  // `application` is the accepted socket, `upstream` one that is not connected yet, made in the workload's namespace;
-  // `tls` is nullptr where the way to the broker is plain TCP. `share` is that of the connection's workload.
+  // `application` is the accepted socket, `own` what was made for this connection. `share` is that of its workload.
   Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share, std::unique_ptr<const ConnectionInfo> info,
-             UniqueFd application, UniqueFd upstream, std::unique_ptr<io::TlsSession> tls,
-             std::vector<std::unique_ptr<Interceptor>> interceptors);
+             UniqueFd application, ConnectionParts own);
   ~Connection() override = default;
 
   // Connects to the broker, relays until both sides have ended, and closes both sockets.

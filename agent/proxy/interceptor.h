@@ -1,9 +1,9 @@
-// How the proxy sees whoever reads and changes messages: the only interface between proxy/ and guard/.
+// The only interface between proxy/ and guard/: how the proxy sees what reads and changes messages.
 //
-// An interceptor belongs to one connection and names the API keys it wants. The proxy hands it each such request whole
-// and does what the verdict says; the response to that request comes back to it when it asked for it. Messages that
-// nobody wants are relayed as bytes and never held whole, if Kafka up to 4.4 has that API and version; any other ends
-// the connection.
+// An interceptor belongs to one connection and names the API keys it wants. The proxy gives it each such request whole
+// and does what the verdict says. The interceptor gets the response to that request if it asks for it. Messages that no
+// interceptor wants are relayed as bytes and never held whole. If their API or version is not one of Kafka up to 4.4,
+// they end the connection.
 #pragma once
 
 #include <cstdint>
@@ -27,10 +27,11 @@
 
 namespace kveil::proxy {
 
-// The version of what follows SaslHandshake version 0: SASL tokens in the place of SaslAuthenticate messages, each with
-// its length only, without any header. An interceptor of SaslAuthenticate gets them with an empty header.
+// The version of what follows SaslHandshake version 0: SASL tokens instead of SaslAuthenticate messages. A token has a
+// length but no header. An interceptor of SaslAuthenticate gets it with an empty header.
 inline constexpr int16_t kBareToken = -1;
-// Of a SASL token, bare or not: no broker takes more before it knows the client (sasl.server.max.receive.size).
+// The largest SASL token, bare or not. Brokers take no more before they know the client
+// (sasl.server.max.receive.size).
 inline constexpr size_t kMostTokenBytes = 512 << 10;
 
 // A request or response as it came: `frame` is everything after the int32 length, `body` what follows the header.
@@ -61,7 +62,7 @@ class RequestState {
  public:
   virtual ~RequestState() = default;
 
-  // Asked when the response comes, until it is there: one that is not wanted any more is relayed as bytes.
+  // Asked while the response arrives. When it is not wanted any more, it is relayed as bytes.
   virtual bool WantsResponse() { return true; }
   // About how much memory this takes. It counts towards what a connection may owe.
   virtual size_t bytes() const { return 256; }
@@ -96,9 +97,9 @@ class RequestVerdict {
     return std::move(*this);
   }
 
-  // This many requests that follow are bare SASL tokens, each answered by another. Each is taken only when every
-  // request before it has been answered: a token is never looked into, so the interceptor has to see first, and close
-  // otherwise, that the broker accepted the handshake. It also wants SaslAuthenticate.
+  // The next `count` requests are bare SASL tokens, each answered by another token. The proxy takes each only when
+  // every request before it has been answered, because it never looks into a token: the interceptor must first see that
+  // the broker accepted the handshake, and close the connection otherwise. It also wants SaslAuthenticate.
   RequestVerdict&& ThenBareTokens(int count) && {
     bareTokens = count;
     return std::move(*this);
@@ -144,7 +145,7 @@ class Upstream {
                                               std::optional<std::string_view> clientId,
                                               std::function<void(kafka::FrameWriter&)> write) = 0;
 
-  // Whether the application has closed its connection, and so sends what was not answered again on another.
+  // Whether the application has closed its connection. It will then repeat on another what was not answered.
   virtual bool IsApplicationGone() = 0;
 };
 
@@ -162,9 +163,5 @@ class Interceptor {
   virtual io::Task<ResponseVerdict> OnResponse(const ResponseFrame& response, RequestState* state,
                                                FrameOutput& output) = 0;
 };
-
-// Builds the interceptors of a new connection, on its worker's thread. `connection` outlives them.
-using InterceptorFactory = std::function<std::vector<std::unique_ptr<Interceptor>>(const ConnectionInfo& connection,
-                                                                                   size_t worker, io::Loop& loop)>;
 
 }  // namespace kveil::proxy

@@ -9,11 +9,12 @@
 
 namespace kveil::proxy {
 
-Server::Server(Options options, Hooks hooks, observe::Metrics& metrics)
-    : options_(options), hooks_(std::move(hooks)), metrics_(metrics) {}
+Server::Server(Options options, ConnectionSetup& setup, Hooks hooks, observe::Metrics& metrics)
+    : options_(options), setup_(setup), hooks_(std::move(hooks)), metrics_(metrics) {}
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options, Hooks hooks, observe::Metrics& metrics) {
-  std::unique_ptr<Server> server(new Server(options, std::move(hooks), metrics));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options, ConnectionSetup& setup, Hooks hooks,
+                                                      observe::Metrics& metrics) {
+  std::unique_ptr<Server> server(new Server(options, setup, std::move(hooks), metrics));
   for (size_t index = 0; index < options.workers; ++index) {
     io::Loop::Options loopOptions;
     loopOptions.receiveBufferCount = options.receiveBuffers;
@@ -46,7 +47,7 @@ void Server::Dispatch(uint64_t netnsCookie, UniqueFd accepted) {
 }
 
 std::string Server::TakePlace(const std::string& shareName) {
-  const std::lock_guard lock(placesMutex_);
+  const MutexLock lock(placesMutex_);
   const size_t all = connectionCount_.load(std::memory_order_relaxed);
   if (all >= options_.connections) return StrCat("limits.connections is reached: ", options_.connections);
   size_t& own = places_[shareName];
@@ -60,7 +61,7 @@ std::string Server::TakePlace(const std::string& shareName) {
 }
 
 void Server::LeavePlace(const std::string& shareName) {
-  const std::lock_guard lock(placesMutex_);
+  const MutexLock lock(placesMutex_);
   connectionCount_.fetch_sub(1, std::memory_order_relaxed);
   const auto own = places_.find(shareName);
   if (--own->second == 0) places_.erase(own);
@@ -78,7 +79,7 @@ void Server::Release(uint64_t netnsCookie) {
 }
 
 absl::Status Server::CheckWorkers(std::chrono::milliseconds limit) {
-  const std::lock_guard lock(checkMutex_);
+  const MutexLock lock(checkMutex_);
   std::string stuck;
   for (const std::unique_ptr<Worker>& worker : workers_) {
     const auto silent = worker->SilentFor(std::chrono::steady_clock::now());

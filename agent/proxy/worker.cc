@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
@@ -120,13 +121,12 @@ io::Task<void> Server::Worker::AcceptLoop(ActiveListener* active) {
   listeners_.erase(active);
 }
 
-// `info` is there when it is known whose connection this is.
-void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
-                            const ConnectionInfo* info) {
+// `info` is nullptr while it is not known whose connection this is.
+void Server::Worker::Reject(UniqueFd accepted, const Refusal& refusal, const ConnectionInfo* info) {
   server_.metrics_.ConnectionOpened();
-  server_.metrics_.ConnectionClosed(result);
+  server_.metrics_.ConnectionClosed(refusal.result);
   if (info == nullptr) {
-    log::Warning("connection.rejected", {{"reason", reason}});
+    log::Warning("connection.rejected", {{"reason", refusal.reason}});
   } else {
     const identity::Workload& workload = info->workload;
     log::Warning("connection.rejected", {{"id", info->id},
@@ -134,7 +134,7 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
                                          {"broker", info->origin.destination.Text()},
                                          {"workload", workload.name()},
                                          {"share", workload.share},
-                                         {"reason", reason}});
+                                         {"reason", refusal.reason}});
   }
   const linger reset{1, 0};
   ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -142,34 +142,27 @@ void Server::Worker::Reject(UniqueFd accepted, observe::ConnectionResult result,
 
 void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   if (closing_ || releasing_.contains(netnsCookie)) return;
-  absl::StatusOr<ConnectionInfo> identified = server_.hooks_.identify(accepted.get());
+  absl::StatusOr<ConnectionInfo> identified = server_.setup_.Identify(accepted.get());
   if (absl::IsCancelled(identified.status())) return;
   if (!identified.ok()) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kNoOrigin, ToStd(identified.status().message()));
+    return Reject(std::move(accepted),
+                  {observe::ConnectionResult::kNoOrigin, std::string(identified.status().message())});
   }
   auto info = std::make_unique<ConnectionInfo>(*std::move(identified));
   info->id = server_.nextConnectionId_.fetch_add(1, std::memory_order_relaxed);
   const std::string shareName = info->workload.share;
-  if (const std::string refusal = server_.TakePlace(shareName); !refusal.empty()) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kLimit, refusal, info.get());
+  if (std::string full = server_.TakePlace(shareName); !full.empty()) {
+    return Reject(std::move(accepted), {observe::ConnectionResult::kLimit, std::move(full)}, info.get());
   }
   absl::Cleanup leave = [&] { server_.LeavePlace(shareName); };
-  absl::StatusOr<UniqueFd> upstream = server_.hooks_.makeUpstream(*info);
-  if (!upstream.ok()) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kBrokerUnreachable,
-                  ToStd(upstream.status().message()), info.get());
-  }
-  absl::StatusOr<std::unique_ptr<io::TlsSession>> tls = nullptr;
-  if (server_.hooks_.makeTls) tls = server_.hooks_.makeTls(*info);
-  if (!tls.ok()) {
-    return Reject(std::move(accepted), observe::ConnectionResult::kTlsFailed, ToStd(tls.status().message()),
-                  info.get());
+  std::variant<ConnectionParts, Refusal> made = server_.setup_.SetUp(*info, index_, *loop_);
+  if (const Refusal* const refusal = std::get_if<Refusal>(&made)) {
+    return Reject(std::move(accepted), *refusal, info.get());
   }
   server_.metrics_.ConnectionOpened();
   const uint64_t id = info->id;
-  std::vector<std::unique_ptr<Interceptor>> interceptors = server_.hooks_.makeInterceptors(*info, index_, *loop_);
   auto connection = std::make_unique<Connection>(parts_, ShareOf(info->workload), std::move(info), std::move(accepted),
-                                                 *std::move(upstream), *std::move(tls), std::move(interceptors));
+                                                 std::get<ConnectionParts>(std::move(made)));
   Connection* const running = connection.get();
   connections_.emplace(id, std::move(connection));
   std::move(leave).Cancel();

@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "proxy/buffer_shelf.h"
 #include "proxy/connection.h"
+#include "proxy/connection_setup.h"
 #include "proxy/memory_budget.h"
 #include "proxy/server.h"
 #include "proxy/workload_share.h"
@@ -65,8 +66,7 @@ class Server::Worker {
   void EndWorstHoarder(std::chrono::steady_clock::time_point now);
   bool IsMemoryWaitedFor() const;
   std::shared_ptr<WorkloadShare> ShareOf(const identity::Workload& workload);
-  void Reject(UniqueFd accepted, observe::ConnectionResult result, std::string_view reason,
-              const ConnectionInfo* info = nullptr);
+  void Reject(UniqueFd accepted, const Refusal& refusal, const ConnectionInfo* info = nullptr);
 
   Server& server_;
   const size_t index_;

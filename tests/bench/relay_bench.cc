@@ -159,11 +159,10 @@ struct Proxy {
 Task<void> RelayWithProxy(Proxy& proxy, UniqueFd downstream, SocketAddress broker) {
   auto info = std::make_unique<proxy::ConnectionInfo>();
   info->origin.destination = broker;
-  UniqueFd upstream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  std::vector<std::unique_ptr<proxy::Interceptor>> none;
+  proxy::ConnectionParts own;
+  own.upstream = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   auto share = std::make_shared<proxy::WorkloadShare>();
-  proxy::Connection connection(proxy.parts, std::move(share), std::move(info), std::move(downstream),
-                               std::move(upstream), nullptr, std::move(none));
+  proxy::Connection connection(proxy.parts, std::move(share), std::move(info), std::move(downstream), std::move(own));
   auto running = connection.Run();
   co_await std::move(running);
 }

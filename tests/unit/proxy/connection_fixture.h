@@ -132,8 +132,9 @@ class ConnectionTest : public testing::Test {
         ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
       }
     }
-    connection_ = std::make_unique<Connection>(*parts_, share_, std::move(info), std::move(pair.far),
-                                               std::move(upstream), std::move(tls_), std::move(interceptors_));
+    connection_ =
+        std::make_unique<Connection>(*parts_, share_, std::move(info), std::move(pair.far),
+                                     ConnectionParts{std::move(upstream), std::move(tls_), std::move(interceptors_)});
     loop_->Spawn(RunConnection());
     thread_ = std::thread([this] { loop_->Run(); });
   }

@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <variant>
 
 #include "connection_fixture.h"
 #include "peers.h"
@@ -17,32 +21,48 @@ using kafka::ApiKey;
 
 std::string Request(int32_t id) { return RequestFrameOf(ApiKey::kListOffsets, id, "request"); }
 
+// What a connection gets here: a plain socket to the test's broker, and the interceptors that a test wants.
+class FakeSetup : public ConnectionSetup {
+ public:
+  absl::StatusOr<ConnectionInfo> Identify(int) override {
+    if (!identified.ok()) return identified;
+    ConnectionInfo info;
+    info.origin.destination = broker;
+    info.origin.netnsCookie = cookie;
+    info.workload.share = StrCat("/workload", cookie.load());
+    return info;
+  }
+  std::variant<ConnectionParts, Refusal> SetUp(const ConnectionInfo& info, size_t worker, io::Loop&) override {
+    if (refused.has_value()) return *refused;
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      workers.insert(worker);
+      ids.insert(info.id);
+    }
+    ConnectionParts parts;
+    parts.upstream = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (makeInterceptor) parts.interceptors.push_back(makeInterceptor());
+    return parts;
+  }
+
+  SocketAddress broker;
+  std::atomic<uint64_t> cookie{0};
+  absl::Status identified;
+  std::optional<Refusal> refused;
+  std::function<std::unique_ptr<Interceptor>()> makeInterceptor;
+  std::mutex mutex;
+  std::set<size_t> workers;
+  std::set<uint64_t> ids;
+};
+
 class ServerTest : public testing::Test {
  protected:
   ServerTest() {
     ::alarm(120);  // a hang is a failure, not a wait
-    brokerListener_ = io::Listen(64, &brokerAddress_);
+    brokerListener_ = io::Listen(64, &setup_.broker);
     options_.workers = 2;
     options_.receiveBuffers = 4;
     options_.drainTimeout = std::chrono::seconds(10);
-    hooks_.identify = [this](int) -> absl::StatusOr<ConnectionInfo> {
-      if (!identified_.ok()) return identified_;
-      ConnectionInfo info;
-      info.origin.destination = brokerAddress_;
-      info.origin.netnsCookie = cookie_;
-      info.workload.share = StrCat("/workload", cookie_.load());
-      return info;
-    };
-    hooks_.makeUpstream = [this](const ConnectionInfo&) -> absl::StatusOr<UniqueFd> {
-      if (!upstream_.ok()) return upstream_;
-      return UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    };
-    hooks_.makeInterceptors = [this](const ConnectionInfo& info, size_t worker, io::Loop&) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      workers_.insert(worker);
-      ids_.insert(info.id);
-      return std::vector<std::unique_ptr<Interceptor>>();
-    };
     hooks_.tick = [this](size_t) { ++ticks_; };
     hooks_.released = [this](uint64_t cookie) {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -55,7 +75,7 @@ class ServerTest : public testing::Test {
   }
 
   void Start() {
-    auto started = Server::Start(options_, hooks_, metrics_);
+    auto started = Server::Start(options_, setup_, hooks_, metrics_);
     ASSERT_TRUE(started.ok()) << started.status();
     server_ = *std::move(started);
   }
@@ -78,7 +98,7 @@ class ServerTest : public testing::Test {
     return Peer(std::move(fd));
   }
   Both OpenThrough(const SocketAddress& address, uint64_t cookie = 0) {
-    cookie_ = cookie;
+    setup_.cookie = cookie;
     Both both;
     both.application = Connect(address);
     both.broker = Peer(UniqueFd(::accept4(brokerListener_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
@@ -111,17 +131,12 @@ class ServerTest : public testing::Test {
     return Eventually([&] { return metrics_.Text().find(line) != std::string::npos; });
   }
 
-  SocketAddress brokerAddress_;
+  FakeSetup setup_;
   UniqueFd brokerListener_;
   Server::Options options_;
   Server::Hooks hooks_;
-  absl::Status identified_;
-  absl::Status upstream_;
-  std::atomic<uint64_t> cookie_{0};
   std::atomic<int> ticks_{0};
   std::mutex mutex_;
-  std::set<size_t> workers_;
-  std::set<uint64_t> ids_;
   std::vector<uint64_t> released_;
   observe::Metrics metrics_{"test"};
   std::unique_ptr<Server> server_;
@@ -134,9 +149,9 @@ TEST_F(ServerTest, spreadsConnectionsOverItsWorkers) {
   for (int i = 0; i < 4; ++i) open.push_back(OpenThrough(address, 1));
   for (Both& both : open) ExpectServed(both);
   EXPECT_EQ(server_->connectionCount(), 4u);
-  std::lock_guard<std::mutex> lock(mutex_);
-  EXPECT_EQ(workers_, (std::set<size_t>{0, 1}));
-  EXPECT_EQ(ids_, (std::set<uint64_t>{1, 2, 3, 4}));
+  std::lock_guard<std::mutex> lock(setup_.mutex);
+  EXPECT_EQ(setup_.workers, (std::set<size_t>{0, 1}));
+  EXPECT_EQ(setup_.ids, (std::set<uint64_t>{1, 2, 3, 4}));
 }
 
 TEST_F(ServerTest, forgetsConnectionsThatHaveEnded) {
@@ -203,7 +218,7 @@ TEST_F(ServerTest, saysWhichWorkerIsStuck) {
 }
 
 TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
-  identified_ = absl::NotFoundError("not redirected");
+  setup_.identified = absl::NotFoundError("not redirected");
   Start();
   Peer stranger = Connect(Serve(1));
   EXPECT_EQ(stranger.HowItEnded(), "by a reset");
@@ -211,7 +226,7 @@ TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
 }
 
 TEST_F(ServerTest, closesTheAgentsOwnProbeWithoutAWord) {
-  identified_ = absl::CancelledError("the probe");
+  setup_.identified = absl::CancelledError("the probe");
   Start();
   Peer probe = Connect(Serve(1));
   EXPECT_EQ(probe.HowItEnded(), "in order");
@@ -219,7 +234,7 @@ TEST_F(ServerTest, closesTheAgentsOwnProbeWithoutAWord) {
 }
 
 TEST_F(ServerTest, resetsAConnectionThatGetsNoSocketToItsBroker) {
-  upstream_ = absl::UnavailableError("the namespace is gone");
+  setup_.refused = {observe::ConnectionResult::kBrokerUnreachable, "the namespace is gone"};
   Start();
   Peer application = Connect(Serve(1));
   EXPECT_EQ(application.HowItEnded(), "by a reset");
@@ -262,12 +277,10 @@ TEST_F(HoarderTest, isEndedWhenOthersWaitForItsMemory) {
 // Each holds the buffer that the other's answer needs.
 TEST_F(HoarderTest, isOneOfThoseWhoseQuestionsHoldAllMemory) {
   options_.receiveBuffers = 2;
-  hooks_.makeInterceptors = [](const ConnectionInfo&, size_t, io::Loop&) {
+  setup_.makeInterceptor = [] {
     auto asking = std::make_unique<FakeInterceptor>(std::vector<ApiKey>{ApiKey::kOffsetCommit});
     asking->asks = true;
-    std::vector<std::unique_ptr<Interceptor>> all;
-    all.push_back(std::move(asking));
-    return all;
+    return asking;
   };
   Start();
   const SocketAddress address = Serve(1);

@@ -1,0 +1,49 @@
+// What a new connection needs of the rest of the agent: the one call from the accept path up to daemon/.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "io/loop.h"
+#include "io/tls_session.h"
+#include "observe/metrics.h"
+#include "proxy/connection_info.h"
+#include "proxy/interceptor.h"
+
+namespace kveil::proxy {
+
+// What is made for one connection and belongs to it.
+struct ConnectionParts {
+  UniqueFd upstream;                                       // the socket to the broker, not connected yet
+  std::unique_ptr<io::TlsSession> tls;                     // nullptr: plain TCP to the broker
+  std::vector<std::unique_ptr<Interceptor>> interceptors;  // they may refer to the ConnectionInfo
+};
+
+// Why a connection is turned away.
+struct Refusal {
+  observe::ConnectionResult result;
+  std::string reason;
+};
+
+// The workers call this on their own threads, at the same time.
+class ConnectionSetup {
+ public:
+  virtual ~ConnectionSetup() = default;
+
+  // Returns whose connection an accepted socket is and where it was going. The caller sets `id`. The connection does
+  // not have its place among limits.connections yet, so this only looks things up.
+  // kCancelled: close the socket without a word (the agent's own probe). Any other error: reset it and log why.
+  virtual absl::StatusOr<ConnectionInfo> Identify(int acceptedFd) = 0;
+
+  // Makes everything else, once the connection has its place. `connection` outlives what is made. `worker` is the
+  // worker's index and `loop` its loop.
+  virtual std::variant<ConnectionParts, Refusal> SetUp(const ConnectionInfo& connection, size_t worker,
+                                                       io::Loop& loop) = 0;
+};
+
+}  // namespace kveil::proxy
