@@ -46,7 +46,7 @@ void SelfChecks::Report(const char* name, const absl::Status& status) {
 }
 
 void SelfChecks::Run() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!runs_.MayBegin(std::chrono::steady_clock::now())) return;
   ableNow_ = true;
   Report("workers", server_.CheckWorkers(kWorkerPatience));
@@ -67,7 +67,7 @@ void SelfChecks::Run() {
 // What the service has found out since the last call, or that it does not answer.
 absl::Status SelfChecks::UnwrapAKey() {
   if (question_ != nullptr) {
-    const std::lock_guard lock(question_->mutex);
+    const MutexLock lock(question_->mutex);
     if (question_->answer.has_value()) {
       unwrapped_ = *question_->answer;
     } else if (std::chrono::steady_clock::now() - question_->asked < kKeysPatience) {
@@ -78,7 +78,7 @@ absl::Status SelfChecks::UnwrapAKey() {
   }
   question_ = std::make_shared<Question>();
   keys_.TryUnwrap([question = question_](absl::Status answer) {
-    const std::lock_guard lock(question->mutex);
+    const MutexLock lock(question->mutex);
     question->answer = std::move(answer);
   });
   return unwrapped_;

@@ -1,14 +1,15 @@
-// What the agent itself must be able to do to be ready, found out by doing it once a second.
+// Readiness: once a second the agent tries what it must be able to do.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/mutex.h"
 #include "intercept/kernel/access_check.h"
 #include "intercept/kernel/redirect.h"
 #include "intercept/namespaces/namespaces.h"
@@ -39,22 +40,22 @@ class Pace {
 
 class SelfChecks {
  public:
-  // All outlive this, and what the key service is asked is answered before it ends.
+  // All of them outlive this. The key service answers what it is asked before it ends.
   SelfChecks(observe::Health& health, intercept::Redirect& redirect, intercept::AccessCheck& access,
              proxy::Server& server, keys::KeyService& keys, intercept::Namespaces& namespaces)
       : health_(health), redirect_(redirect), access_(access), server_(server), keys_(keys), namespaces_(namespaces) {}
 
-  // Takes well below a millisecond; every fifth time it starts a process that connects through the kernel half, which
-  // takes at most two seconds. Any thread; call it once a second. Called again within a second it does nothing: whoever
-  // may ask for the status must not keep the agent busy by that.
+  // Call it once a second, on any thread. Takes well below a millisecond; every fifth run starts a process that
+  // connects through the kernel half, which takes at most two seconds. Called again within a second it does nothing, so
+  // that those who may ask for the status cannot keep the agent busy.
   void Run();
   // Whether the agent could do everything when Run was called last.
   bool able() const { return able_; }
 
  private:
   // Sets the condition, and notes whether it is well.
-  void Report(const char* name, const absl::Status& status);
-  absl::Status UnwrapAKey();
+  void Report(const char* name, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status UnwrapAKey() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   observe::Health& health_;
   intercept::Redirect& redirect_;
@@ -63,19 +64,19 @@ class SelfChecks {
   keys::KeyService& keys_;
   intercept::Namespaces& namespaces_;
 
-  std::mutex mutex_;  // held by Run
+  Mutex mutex_;  // held by Run
   static constexpr std::chrono::seconds kBetweenRuns{1};
-  Pace runs_{kBetweenRuns};
-  bool ableNow_ = true;
-  absl::Status connected_;
-  // What the key service is asked now. It may answer when nobody waits any more.
+  Pace runs_ ABSL_GUARDED_BY(mutex_){kBetweenRuns};
+  bool ableNow_ ABSL_GUARDED_BY(mutex_) = true;
+  absl::Status connected_ ABSL_GUARDED_BY(mutex_);
+  // What the key service is being asked. Its answer may come when nobody waits for it any more.
   struct Question {
-    std::mutex mutex;
-    std::optional<absl::Status> answer;  // guarded by mutex
+    Mutex mutex;
+    std::optional<absl::Status> answer ABSL_GUARDED_BY(mutex);
     const std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   };
-  std::shared_ptr<Question> question_;
-  absl::Status unwrapped_;  // its last answer
+  std::shared_ptr<Question> question_ ABSL_GUARDED_BY(mutex_);
+  absl::Status unwrapped_ ABSL_GUARDED_BY(mutex_);  // its last answer
   std::atomic<bool> able_{false};
 };
 

@@ -6,7 +6,7 @@
 namespace kveil::observe {
 
 void Health::Set(const std::string& name, const absl::Status& status) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = conditions_.find(name);
   if (status.ok()) {
     if (found == conditions_.end()) return;
@@ -20,14 +20,14 @@ void Health::Set(const std::string& name, const absl::Status& status) {
 }
 
 std::vector<Health::Problem> Health::problems() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Problem> problems;
   for (const auto& [name, status] : conditions_) problems.push_back({name, std::string(status.message())});
   return problems;
 }
 
 void Health::Note(const std::string& name, const std::string& text) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (text.empty()) {
     notes_.erase(name);
   } else {
@@ -36,14 +36,14 @@ void Health::Note(const std::string& name, const std::string& text) {
 }
 
 std::vector<Health::Problem> Health::notes() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Problem> notes;
   for (const auto& [name, text] : notes_) notes.push_back({name, text});
   return notes;
 }
 
 bool Health::ok() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return conditions_.empty();
 }
 

@@ -2,16 +2,16 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "base/mutex.h"
 
 namespace kveil::observe {
 
-// Safe from any thread. A change of a condition is logged once, not every report of it.
+// Any thread. A condition is logged when it changes, not each time it is set.
 class Health {
  public:
   // Sets the condition `name` ("registry", "policy"); an OK status clears it.
@@ -23,14 +23,14 @@ class Health {
   };
   std::vector<Problem> problems() const;  // in order of their names
 
-  // Sets or clears something that users should know and that is not wrong with the node: a workload that has reached a
-  // limit, say. `text` empty: there is nothing (any more). Not logged.
+  // Sets a note: something that users should know although nothing is wrong with the node, such as a workload that has
+  // reached a limit. An empty text clears it. Not logged.
   void Note(const std::string& name, const std::string& text);
   std::vector<Problem> notes() const;  // in order of their names
   bool ok() const;
 
  private:
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::map<std::string, absl::Status> conditions_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> notes_ ABSL_GUARDED_BY(mutex_);
 };

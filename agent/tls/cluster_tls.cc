@@ -112,12 +112,12 @@ void ClusterTls::Read(const Cluster& cluster, Identity& identity, std::string st
 absl::StatusOr<ClusterTls::Context> ClusterTls::ContextFor(Cluster& cluster, const io::TlsFiles& files) {
   std::shared_ptr<Identity> identity;
   {
-    const std::lock_guard lock(cluster.mutex);
+    const MutexLock lock(cluster.mutex);
     std::shared_ptr<Identity>& known = cluster.identities[files.certificate];
     if (known == nullptr) known = std::make_shared<Identity>(files);
     identity = known;
   }
-  const std::lock_guard lock(identity->mutex);
+  const MutexLock lock(identity->mutex);
   identity->usedAt = Clock::now();
   if (identity->context == nullptr && identity->problem.ok()) Read(cluster, *identity, StateOf(files));
   if (identity->context == nullptr) return identity->problem;
@@ -126,7 +126,7 @@ absl::StatusOr<ClusterTls::Context> ClusterTls::ContextFor(Cluster& cluster, con
 
 std::vector<std::shared_ptr<ClusterTls::Identity>> ClusterTls::IdentitiesOf(const Cluster& cluster) {
   std::vector<std::shared_ptr<Identity>> identities;
-  const std::lock_guard lock(cluster.mutex);
+  const MutexLock lock(cluster.mutex);
   for (const auto& [certificate, identity] : cluster.identities) identities.push_back(identity);
   return identities;
 }
@@ -144,24 +144,24 @@ void ClusterTls::LookAgainAt(Cluster& cluster, const std::shared_ptr<Identity>& 
   const bool isOwn = files.certificate != cluster.config.certificate;  // of a workload
   const bool isGone = isOwn && ::stat(files.certificate.c_str(), &info) != 0 && errno == ENOENT;
   Identity fresh(files);  // read without a lock, so that no connection waits
-  const std::lock_guard reading(fresh.mutex);
-  {
-    const std::unique_lock lock(identity->mutex, std::try_to_lock);
-    if (!lock.owns_lock()) return;  // a connection reads it just now
-    if (isGone || (isOwn && Clock::now() - identity->usedAt > unused_)) {
-      const std::lock_guard forgetting(cluster.mutex);
-      cluster.identities.erase(files.certificate);
-      return;
-    }
-    // What could not be used may have failed for a reason that passes.
-    if (state == identity->state && identity->problem.ok()) return;
-    fresh.problem = identity->problem;
+  const MutexLock reading(fresh.mutex);
+  if (!identity->mutex.try_lock()) return;  // a connection reads it just now
+  const bool isUnused = isOwn && Clock::now() - identity->usedAt > unused_;
+  // What could not be used may have failed for a reason that passes.
+  const bool isUpToDate = state == identity->state && identity->problem.ok();
+  fresh.problem = identity->problem;
+  identity->mutex.unlock();
+  if (isGone || isUnused) {
+    const MutexLock lock(cluster.mutex);
+    cluster.identities.erase(files.certificate);
+    return;
   }
+  if (isUpToDate) return;
   Read(cluster, fresh, std::move(state));
   if (fresh.context != nullptr) {
     log::Info("tls.reloaded", {{"cluster", cluster.name}, {"certificate", files.certificate}});
   }
-  const std::lock_guard lock(identity->mutex);
+  const MutexLock lock(identity->mutex);
   identity->state = std::move(fresh.state);
   identity->problem = std::move(fresh.problem);
   if (fresh.context != nullptr) identity->context = std::move(fresh.context);
@@ -188,8 +188,10 @@ absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
 absl::Status ClusterTls::Health() const {
   for (const auto& [name, cluster] : clusters_) {
     for (const std::shared_ptr<Identity>& identity : IdentitiesOf(*cluster)) {
-      const std::unique_lock lock(identity->mutex, std::try_to_lock);
-      if (lock.owns_lock() && !identity->problem.ok()) return identity->problem;
+      if (!identity->mutex.try_lock()) continue;  // it is being read
+      const absl::Status problem = identity->problem;
+      identity->mutex.unlock();
+      if (!problem.ok()) return problem;
     }
   }
   return absl::OkStatus();

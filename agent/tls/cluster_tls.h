@@ -1,10 +1,9 @@
-// TLS towards the brokers of the clusters that are configured for it: whom to trust, which certificate each workload
-// shows, and files that are read again when they change.
+// TLS to the brokers of the clusters that are configured for it: whom to trust, and which certificate each workload
+// shows. Files are read again when they change.
 #pragma once
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "base/socket_address.h"
 #include "config/config.h"
 #include "identity/workload.h"
@@ -19,27 +19,27 @@
 
 namespace kveil::tls {
 
-// Any thread. Connections use what is in memory; only the first one of a workload with a certificate of its own reads
-// files, and waits for nobody else's.
+// Any thread. Connections use what is in memory. Only the first connection of a workload with its own certificate reads
+// files, and it waits for no other workload's.
 class ClusterTls {
  public:
-  // Reads every file once; kInvalidArgument names the cluster and the file.
-  // A workload's certificate that no connection has used for `unused` is forgotten, and what is wrong with it, too.
+  // Reads every file once. kInvalidArgument names the cluster and the file. A workload's certificate that no connection
+  // has used for `unused` is forgotten, together with what is wrong with it.
   static absl::StatusOr<std::unique_ptr<ClusterTls>> Load(const std::vector<config::ClusterConfig>& clusters,
                                                           std::chrono::milliseconds unused = std::chrono::minutes(10));
 
   // Whether a cluster's brokers are reached over TLS.
   bool IsUsedBy(const std::string& cluster) const { return clusters_.contains(cluster); }
 
-  // For a connection's way to its broker; nullptr where that is plain TCP. `advertisedNames` are the host names under
-  // which the cluster advertises the broker, the latest first. An error: which certificate this workload shows is not
-  // known, or it cannot be used.
+  // Returns the session for a connection to a broker, or nullptr if the cluster uses plain TCP. `advertisedNames` are
+  // the host names under which the cluster advertises the broker, the latest first. Fails if it is not known which
+  // certificate the workload shows, or if that cannot be used.
   absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const std::string& cluster, const SocketAddress& broker,
                                                              const identity::Workload& workload,
                                                              const std::vector<std::string>& advertisedNames);
 
-  // Reads again what has changed or could not be used, and forgets what is not used; call about once a second, on one
-  // thread. A changed file that cannot be used leaves in force what was read before.
+  // Reads files again that have changed or could not be used, and forgets what is not used. Call it about once a
+  // second, on one thread. If a changed file cannot be used, what was read before stays in force.
   void LookAgain();
 
   // OK, or which file cannot be used.
@@ -53,7 +53,7 @@ class ClusterTls {
   struct Identity {
     explicit Identity(io::TlsFiles files) : files(std::move(files)) {}
     const io::TlsFiles files;
-    mutable std::mutex mutex;
+    mutable Mutex mutex;
     std::string state ABSL_GUARDED_BY(mutex);  // to see changes
     Context context ABSL_GUARDED_BY(mutex);    // nullptr: never could be used
     absl::Status problem ABSL_GUARDED_BY(mutex);
@@ -63,7 +63,7 @@ class ClusterTls {
     Cluster(std::string name, config::TlsConfig config) : name(std::move(name)), config(std::move(config)) {}
     const std::string name;
     const config::TlsConfig config;
-    mutable std::mutex mutex;
+    mutable Mutex mutex;
     // By the certificate's path. One that is being read holds its own lock, not this.
     absl::flat_hash_map<std::string, std::shared_ptr<Identity>> identities ABSL_GUARDED_BY(mutex);
   };
