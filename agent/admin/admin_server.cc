@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "admin/admin_message.h"
+#include "admin/command_threads.h"
 #include "admin/unix_socket.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -99,6 +100,8 @@ absl::StatusOr<UniqueFd> Bind(const std::string& path, const sockaddr_un& addres
   return listener;
 }
 
+std::string ErrorLine(const absl::Status& status) { return ErrorAnswer(status) + "\n"; }
+
 }  // namespace
 
 struct AdminServer::State {
@@ -106,17 +109,14 @@ struct AdminServer::State {
   int group = -1;
   int eraseGroup = -1;
   UniqueFd lock;
-  struct Command {
-    AdminHandler handler;
-    AdminAccess access;
-  };
-  std::map<std::string, Command> commands;
+  std::map<std::string, AnyCommand> commands;
+  std::unique_ptr<CommandThreads> threads;
   std::unique_ptr<RequestServer> server;  // last: its thread uses the rest
 
   bool MayErase(int socket) const { return PeerIsAllowed(socket, eraseGroup); }
   bool MayLook(int socket) const { return MayErase(socket) || PeerIsAllowed(socket, group); }
   void Refuse(int socket) const;
-  absl::StatusOr<std::string> Dispatch(int socket, std::string_view request);
+  absl::Status Begin(std::string_view request, int socket, const RequestServer::Reply& reply);
   std::string WhoMayLook() const;
 };
 
@@ -148,18 +148,23 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(Options options
   state->group = *group;
   state->eraseGroup = *eraseGroup;
   state->lock = *std::move(lock);
+  state->threads = std::make_unique<CommandThreads>(state->options.mostOfOneCommand);
   state->server = *std::move(server);
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(state)));
 }
 
-AdminServer::~AdminServer() {
+AdminServer::~AdminServer() { Stop(); }
+
+void AdminServer::Stop() {
+  if (state_->server == nullptr) return;
+  state_->threads->Stop();  // before the server ends, which sends their answers
   state_->server.reset();
   // The lock's file stays: unlinking it would let two agents lock two files of the same name.
   ::unlink(state_->options.socketPath.c_str());
 }
 
-void AdminServer::Handle(std::string command, AdminHandler handler, AdminAccess access) {
-  state_->commands[std::move(command)] = {std::move(handler), access};
+void AdminServer::Add(std::string name, AnyCommand command) {
+  state_->commands.insert_or_assign(std::move(name), std::move(command));
 }
 
 void AdminServer::Start() {
@@ -170,11 +175,12 @@ void AdminServer::Start() {
     return may;
   };
   callbacks.endOf = [](std::string_view received) { return received.find('\n'); };
-  callbacks.answer = [state = state_.get()](std::string_view request, int socket) {
-    const absl::StatusOr<std::string> answer = state->Dispatch(socket, request);
-    return (answer.ok() ? *answer : ErrorAnswer(answer.status())) + "\n";
+  callbacks.answer = [state = state_.get()](std::string_view request, int socket, const RequestServer::Reply& reply) {
+    if (const absl::Status begun = state->Begin(request, socket, reply); !begun.ok()) reply(ErrorLine(begun));
   };
-  callbacks.tooLong = ErrorAnswer(absl::ResourceExhaustedError("the request is too long")) + "\n";
+  callbacks.tooLong = ErrorLine(absl::ResourceExhaustedError("the request is too long"));
+  callbacks.full = ErrorLine(absl::ResourceExhaustedError(
+      StrCat(state_->options.connectionLimit, " commands are running already; try again when one of them has ended")));
   state_->server->Start(std::move(callbacks));
 }
 
@@ -182,7 +188,7 @@ void AdminServer::Start() {
 void AdminServer::State::Refuse(int socket) const {
   log::Warning("admin.denied");
   const std::string answer =
-      ErrorAnswer(absl::PermissionDeniedError(StrCat("only ", WhoMayLook(), " may use the admin socket"))) + "\n";
+      ErrorLine(absl::PermissionDeniedError(StrCat("only ", WhoMayLook(), " may use the admin socket")));
   (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -194,24 +200,40 @@ std::string AdminServer::State::WhoMayLook() const {
   return who;
 }
 
-absl::StatusOr<std::string> AdminServer::State::Dispatch(int socket, std::string_view request) {
-  const nlohmann::json json = nlohmann::json::parse(request, nullptr, /*allow_exceptions=*/false);
+// Checks the request, and has it answered on a thread of its own unless it fails.
+absl::Status AdminServer::State::Begin(std::string_view request, int socket, const RequestServer::Reply& reply) {
+  nlohmann::json json = nlohmann::json::parse(request, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("command") || !json["command"].is_string()) {
     return absl::InvalidArgumentError("expected one line of JSON, {\"command\": NAME, ...}");
   }
-  const auto command = commands.find(json["command"].get<std::string>());
+  const std::string name = json["command"].get<std::string>();
+  const auto command = commands.find(name);
   if (command == commands.end()) return absl::UnimplementedError("unknown command");
-  if (command->second.access == AdminAccess::kErase && !MayErase(socket)) {
-    log::Warning("admin.denied", {{"command", command->first}});
+  if (command->second.access == Access::kErase && !MayErase(socket)) {
+    log::Warning("admin.denied", {{"command", name}});
     return absl::PermissionDeniedError(
         StrCat("only root", options.eraseGroup.empty() ? "" : StrCat(" and the group ", options.eraseGroup), " may ",
-               command->first, " (admin.eraseGroup)"));
+               name, " (admin.eraseGroup)"));
   }
-  try {
-    return command->second.handler(request);
-  } catch (const std::exception& error) {  // a JSON type that the handler did not expect
-    return absl::InvalidArgumentError(error.what());
-  }
+  json.erase("command");
+  absl::StatusOr<AnyCommand::Work> work = command->second.read(json);
+  if (!work.ok()) return absl::Status(work.status().code(), StrCat(name, ": ", ToStd(work.status().message())));
+  return threads->Run(name, [work = *std::move(work), reply]() mutable {
+    absl::StatusOr<std::string> answer = absl::UnknownError("");
+    try {
+      answer = work();
+    } catch (const std::exception& error) {  // out of a library; it must not end the agent
+      answer = absl::InternalError(error.what());
+    }
+    reply(answer.ok() ? *answer + "\n" : ErrorLine(answer.status()));
+  });
+}
+
+absl::Status AdminServer::Health() const {
+  const uint64_t refused = state_->threads->refused();
+  if (refused == 0) return absl::OkStatus();
+  return absl::ResourceExhaustedError(StrCat(refused, " admin commands were turned away, as ",
+                                             state_->options.mostOfOneCommand, " of the same kind were running"));
 }
 
 }  // namespace kveil::admin

@@ -2,25 +2,22 @@
 #include <algorithm>
 #include <iostream>
 
-#include "admin/admin_server.h"
+#include "admin/admin_client.h"
+#include "admin/erase_command.h"
 #include "base/text.h"
 #include "cli/common.h"
 #include "formats/user_id.h"
-#include "nlohmann/json.hpp"
 
 namespace kveil::cli {
 namespace {
 
-using Json = nlohmann::json;
-
-void PrintErased(const Json& erased) {
-  std::cout << "erased at " << erased.value("time", "?") << ": " << erased.value("keys", uint64_t{0})
-            << " key(s) destroyed, keyspace(s):";
-  for (const Json& keyspace : erased.value("keyspaces", Json::array())) std::cout << " " << keyspace.get<std::string>();
+void PrintErased(const admin::EraseCommand::Erased& erased) {
+  std::cout << "erased at " << erased.time << ": " << erased.keys << " key(s) destroyed, keyspace(s):";
+  for (const std::string& keyspace : erased.keyspaces) std::cout << " " << keyspace;
   std::cout << "\nEvery record of this user there is unreadable from now on, also in replicas, mirrors and backups of "
                "Kafka.\n"
                "Copies of the registry from before still hold the wrapped key(s): destroy them, too.\n";
-  if (!erased.value("filesClean", true)) {
+  if (!erased.filesClean) {
     std::cout
         << "The wrapped keys are still in the registry's write-ahead log, which another process is reading; the agent "
            "goes on until they are out, and `kveil status` says so.\n";
@@ -49,21 +46,12 @@ int RunErase(const CommonOptions& common, const std::string& user, const std::st
   if (keyspace.has_value() && keyspace->empty()) return Fail("erase", "--keyspace is empty");
   const absl::StatusOr<std::string> id = Spell(user, encoding);
   if (!id.ok()) return Fail("erase", id.status());
-  Json request = {{"command", "erase"}, {"user", *id}};
-  if (keyspace) request["keyspace"] = *keyspace;
-  std::string line;
-  try {
-    line = request.dump();
-  } catch (const Json::type_error&) {
-    return Fail("erase", "the user or keyspace is not UTF-8 text");
-  }
-  const absl::StatusOr<std::string> answer = admin::AdminCall(config->admin.socket, line);
+  const auto answer = admin::Ask<admin::EraseCommand>(config->admin.socket, {.user = *id, .keyspace = keyspace});
   if (!answer.ok()) return Fail("erase", answer.status());
-  const Json result = Json::parse(*answer);
   if (common.json) {
-    std::cout << result.dump(2) << "\n";
+    std::cout << answer->json.dump(2) << "\n";
   } else {
-    PrintErased(result.value("erased", Json::object()));
+    PrintErased(answer->response.erased);
   }
   return 0;
 }

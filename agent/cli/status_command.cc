@@ -1,15 +1,17 @@
 // `kveil status`: asks the agent and prints its answer in plain words.
 #include <iostream>
+#include <string_view>
+#include <vector>
 
-#include "admin/admin_server.h"
+#include "admin/admin_client.h"
+#include "admin/status_command.h"
 #include "base/text.h"
 #include "cli/common.h"
-#include "nlohmann/json.hpp"
 
 namespace kveil::cli {
 namespace {
 
-using Json = nlohmann::json;
+using admin::StatusCommand;
 
 std::string Duration(uint64_t seconds) {
   if (seconds < 120) return StrCat(seconds, " s");
@@ -21,44 +23,35 @@ std::string Duration(uint64_t seconds) {
 // "1 topic", "3 topics"
 std::string Count(uint64_t count, std::string_view noun) { return StrCat(count, " ", noun, count == 1 ? "" : "s"); }
 
-uint64_t Number(const Json& object, const char* key) { return object.value(key, uint64_t{0}); }
-
-void PrintServed(const Json& status) {
-  const Json policies = status.value("policies", Json::object());
-  const Json records = status.value("records", Json::object());
-  const Json held = status.value("heldConnects", Json::object());
-  std::cout << "kveil " << status.value("version", "?")
-            << (status.value("ready", false) ? " is ready" : " is NOT ready") << ", up "
-            << Duration(Number(status, "uptimeSeconds")) << "\n"
-            << "  serves    " << Count(Number(status, "namespaces"), "network namespace") << ", "
-            << Count(Number(status, "connections"), "connection") << "\n"
-            << "  held      " << Count(Number(held, "held"), "first connect") << ", " << Number(held, "released")
-            << " let go, " << Number(held, "ended") << " ended\n"
-            << "  policies  " << Count(Number(policies, "files"), "file") << ", "
-            << Count(Number(policies, "topics"), "topic") << " (generation " << Number(policies, "generation") << ")\n"
-            << "  records   " << Number(records, "sealed") << " sealed, " << Number(records, "opened") << " opened, "
-            << Number(records, "dropped") << " left out, " << Number(records, "refused") << " refused\n"
-            << "  kernel    " << status.value("kernel", "?") << "\n";
+void PrintServed(const StatusCommand::Response& status) {
+  const StatusCommand::Policies& policies = status.policies;
+  const StatusCommand::Records& records = status.records;
+  const StatusCommand::HeldConnects& held = status.heldConnects;
+  std::cout << "kveil " << status.version << (status.ready ? " is ready" : " is NOT ready") << ", up "
+            << Duration(status.uptimeSeconds) << "\n"
+            << "  serves    " << Count(status.namespaces, "network namespace") << ", "
+            << Count(status.connections, "connection") << "\n"
+            << "  held      " << Count(held.held, "first connect") << ", " << held.released << " let go, " << held.ended
+            << " ended\n"
+            << "  policies  " << Count(policies.files, "file") << ", " << Count(policies.topics, "topic")
+            << " (generation " << policies.generation << ")\n"
+            << "  records   " << records.sealed << " sealed, " << records.opened << " opened, " << records.dropped
+            << " left out, " << records.refused << " refused\n"
+            << "  kernel    " << status.kernel << "\n";
 }
 
 // What was protected may be in the clear there.
-void PrintUnselected(const Json& unselected) {
-  for (const Json& topic : unselected.value("topics", Json::array())) {
-    std::cout << "  in clear  " << topic.value("topic", "?") << ", which no policy selects, is written to by "
-              << topic.value("workload", "?") << ", which has read a protected topic\n";
+void PrintUnselected(const StatusCommand::Unselected& unselected) {
+  for (const StatusCommand::UnselectedTopic& topic : unselected.topics) {
+    std::cout << "  in clear  " << topic.topic << ", which no policy selects, is written to by " << topic.workload
+              << ", which has read a protected topic\n";
   }
-  if (unselected.value("more", false)) std::cout << "  in clear  and more topics like these\n";
+  if (unselected.more) std::cout << "  in clear  and more topics like these\n";
 }
 
-void PrintProblems(const Json& problems) {
-  for (const Json& problem : problems) {
-    std::cout << "  WRONG     " << problem.value("name", "?") << ": " << problem.value("message", "") << "\n";
-  }
-}
-
-void PrintNotes(const Json& notes) {
-  for (const Json& note : notes) {
-    std::cout << "  NOTE      " << note.value("name", "?") << ": " << note.value("message", "") << "\n";
+void PrintConditions(std::string_view kind, const std::vector<StatusCommand::Condition>& conditions) {
+  for (const StatusCommand::Condition& condition : conditions) {
+    std::cout << "  " << kind << condition.name << ": " << condition.message << "\n";
   }
 }
 
@@ -67,21 +60,19 @@ void PrintNotes(const Json& notes) {
 int RunStatus(const CommonOptions& common) {
   const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("status", config.status());
-  const absl::StatusOr<std::string> answer = admin::AdminCall(config->admin.socket, R"({"command":"status"})");
+  const auto answer = admin::Ask<StatusCommand>(config->admin.socket, {});
   if (!answer.ok()) return Fail("status", answer.status());
-  const Json status = Json::parse(*answer);
-  const bool ready = status.value("ready", false);
-  const Json problems = status.value("problems", Json::array());
+  const StatusCommand::Response& status = answer->response;
   if (common.json) {
-    std::cout << status.dump(2) << "\n";
+    std::cout << answer->json.dump(2) << "\n";
   } else {
     PrintServed(status);
-    PrintUnselected(status.value("unselected", Json::object()));
-    PrintProblems(problems);
-    PrintNotes(status.value("notes", Json::array()));
+    PrintUnselected(status.unselected);
+    PrintConditions("WRONG     ", status.problems);
+    PrintConditions("NOTE      ", status.notes);
   }
-  if (ready && problems.empty()) return 0;
-  return Fail("status", StrCat(ready ? "ready, but " : "not ready, ", Count(problems.size(), "problem")));
+  if (status.ready && status.problems.empty()) return 0;
+  return Fail("status", StrCat(status.ready ? "ready, but " : "not ready, ", Count(status.problems.size(), "problem")));
 }
 
 }  // namespace kveil::cli

@@ -1,23 +1,20 @@
+// Makes the parts of the agent, wires them together, and ends them in order.
 #include "daemon/agent.h"
 
 #include <algorithm>
 #include <thread>
 #include <utility>
 
-#include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/commands/commands.h"
 #include "daemon/preflight.h"
 #include "intercept/kernel/target_coverage.h"
-#include "nlohmann/json.hpp"
 
 namespace kveil::daemon {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::chrono::seconds kProbeLimit{5};
-constexpr int kWatchesBetweenHoldProbes = 30;
 
 unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
@@ -28,7 +25,8 @@ unsigned WorkerCount(const config::AgentConfig& config) {
 Agent::Agent(config::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
-  admin_.reset();                         // its thread asks all the others
+  if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
+  admin_.reset();
   if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
@@ -204,106 +202,30 @@ absl::Status Agent::Serve() {
   return absl::OkStatus();
 }
 
-// A probe that failed says little about later ones: it may have met a machine that was starting up.
-void Agent::ProbeHold() {
-  const absl::Status held = redirect_->ProbeHold(kProbeLimit);
-  if (held.ok() != notHeld_.ok()) {
-    log::Warning("connects.notHeld",
-                 {{"problem", held},
-                  {"consequence", held.ok() ? "first connects in new network namespaces wait again"
-                                            : "first connects in new network namespaces are refused"}});
-  }
-  notHeld_ = held;
-  NoteOf("notHeld", held);
-}
-
 // A worker tells of namespaces that are let go, also before namespaces_ is there to hear it.
 void Agent::Released(std::optional<uint64_t> netnsCookie) {
-  const std::lock_guard lock(releasedMutex_);
+  const MutexLock lock(releasedMutex_);
   if (netnsCookie.has_value()) releasedEarly_.push_back(*netnsCookie);
   intercept::Namespaces* const namespaces = serving_.load(std::memory_order_acquire);
   if (namespaces == nullptr) return;
   for (const uint64_t cookie : std::exchange(releasedEarly_, {})) namespaces->Released(cookie);
 }
 
-// The metrics' port may be somebody else's: that is no reason to leave the applications without an agent.
-void Agent::ListenForMetrics() {
-  if (!config_.admin.metrics.has_value() || metricsEndpoint_ != nullptr) return;
-  absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
-      observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
-  health_.Set("metrics", endpoint.status());
-  if (endpoint.ok()) metricsEndpoint_ = *std::move(endpoint);
-}
-
 absl::Status Agent::StartEndpoints() {
   Watch();
-  admin_->Handle("status", [this](std::string_view) { return StatusJson(); });
-  admin_->Handle(
-      "erase", [this](std::string_view request) { return Erase(request); }, admin::AdminAccess::kErase);
+  HandleCommands(*admin_, {.metrics = metrics_,
+                           .health = health_,
+                           .policies = *policies_,
+                           .keys = *keys_,
+                           .redirect = *redirect_,
+                           .server = *server_,
+                           .shared = *shared_,
+                           .startedAt = startedAt_,
+                           .refreshHealth = [this] { RefreshHealth(); },
+                           .isReady = [this] { return IsReady(); },
+                           .servedNamespaces = [this] { return ServedNamespaces(); }});
   admin_->Start();
   return absl::OkStatus();
-}
-
-void Agent::NoteOf(const char* name, const absl::Status& status) {
-  health_.Note(name, std::string(ToStd(status.message())));
-}
-
-void Agent::RefreshHealth() {
-  health_.Set("keys", keys_->health());
-  health_.Set("policies", policies_->lastError());
-  health_.Set("tls", tls_->Health());
-  health_.Set("redirect", redirect_->Health());
-  health_.Set("namespaces", namespaces_->Health());
-  // What one workload can bring about is no problem of the node.
-  NoteOf("namespaces", namespaces_->WorkloadsNotServed());
-  NoteOf("shares", namespaces_->SharesHealth());
-  NoteOf("unserved", namespaces_->Unserved());
-  NoteOf("learned", redirect_->LearnedHealth());
-  NoteOf("producers", shared_->ProducersHealth());
-  NoteOf("fetchSessions", shared_->FetchSessionsHealth());
-  NoteOf("brokers", brokers_->Health());
-  NoteOf("names", names_->Health());
-  NoteOf("topics", shared_->topicNames.Health());
-  health_.Set("existing", namespaces_->NotReset());
-  checks_->Run();
-  const uint64_t heldBack = metrics_.totals().connectionsHeldBack;
-  health_.Note("answersOwed", heldBack == 0 ? ""
-                                            : StrCat(heldBack,
-                                                     " connections are not read: as many answers are owed to "
-                                                     "them as the agent remembers"));
-}
-
-void Agent::Watch() {
-  ListenForMetrics();
-  tls_->LookAgain();
-  if (!notHeld_.ok() && ++watches_ % kWatchesBetweenHoldProbes == 0) ProbeHold();
-  RefreshHealth();
-  metrics_.NamespacesServed(ServedNamespaces());
-  const intercept::HeldConnects held = redirect_->heldConnects();
-  metrics_.HeldConnects(held.held, held.released, held.ended);
-  metrics_.PolicyGeneration(policies_->generation());
-  metrics_.Ready(IsReady());
-  WatchLog();
-}
-
-// Lines that were lost a moment ago: whoever looks for something in the log may not find it.
-void Agent::WatchLog() {
-  const log::Losses losses = log::Lost();
-  metrics_.LogLinesLost(losses.unread, losses.limited);
-  const uint64_t unread = losses.unread - std::exchange(toldLosses_, losses).unread;
-  health_.Set("log", unread == 0 ? absl::OkStatus()
-                                 : absl::UnavailableError("nobody reads the log (stderr): its lines are lost"));
-}
-
-bool Agent::IsReady() const {
-  return probed_ && namespaces_->Health().ok() && redirect_->Health().ok() && checks_->able();
-}
-
-size_t Agent::ServedNamespaces() const {
-  using State = intercept::Namespaces::NamespaceStatus::State;
-  const auto all = namespaces_->Status();
-  return static_cast<size_t>(
-      std::count_if(all.begin(), all.end(), [](const auto& one) { return one.state == State::kServed; }));
 }
 
 void Agent::Drain() {
@@ -311,72 +233,6 @@ void Agent::Drain() {
   namespaces_->Stop();
   names_->Stop();  // what waits for a name server holds up no connection's end
   server_->Drain();
-}
-
-absl::StatusOr<std::string> Agent::StatusJson() {
-  RefreshHealth();  // what is answered is a second old at most, or as old as what it rests on: the last scan, say
-  const std::shared_ptr<const policy::Policy> policies = policies_->Current();
-  const observe::Metrics::Totals totals = metrics_.totals();
-  const intercept::HeldConnects held = redirect_->heldConnects();
-  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - startedAt_);
-  json problems = json::array();
-  for (const observe::Health::Problem& problem : health_.problems()) {
-    problems.push_back({{"name", problem.name}, {"message", problem.message}});
-  }
-  json notes = json::array();
-  for (const observe::Health::Problem& note : health_.notes()) {
-    notes.push_back({{"name", note.name}, {"message", note.message}});
-  }
-  const guard::UnselectedWrites::Report unselected = shared_->unselectedWrites.report();
-  json unselectedTopics = json::array();
-  for (const guard::UnselectedWrites::Topic& topic : unselected.topics) {
-    unselectedTopics.push_back({{"topic", topic.name}, {"workload", topic.workload}});
-  }
-  const json status = {
-      {"ready", IsReady()},
-      {"version", KVEIL_VERSION},
-      {"uptimeSeconds", uptime.count()},
-      {"namespaces", ServedNamespaces()},
-      {"connections", server_->connectionCount()},
-      {"heldConnects", {{"held", held.held}, {"released", held.released}, {"ended", held.ended}}},
-      {"policies",
-       {{"files", policies->fileCount()},
-        {"topics", policies->size()},
-        {"generation", policies_->generation()},
-        {"error", std::string(policies_->lastError().message())}}},
-      {"problems", problems},
-      {"notes", notes},
-      {"unselected", {{"topics", unselectedTopics}, {"more", unselected.hasMore}}},
-      {"kernel", StrCat("io_uring, ", redirect_->Description())},
-      {"records",
-       {{"sealed", totals.sealed},
-        {"opened", totals.opened},
-        {"dropped", totals.dropped},
-        {"refused", totals.refused}}},
-  };
-  return status.dump();
-}
-
-absl::StatusOr<std::string> Agent::Erase(std::string_view requestJson) {
-  const json request = json::parse(requestJson, nullptr, /*allow_exceptions=*/false);
-  if (!request.is_object() || !request.contains("user") || !request["user"].is_string()) {
-    return absl::InvalidArgumentError("erase needs \"user\", a string");
-  }
-  const std::string user = request["user"].get<std::string>();
-  std::optional<std::string> keyspace;
-  if (request.contains("keyspace")) {
-    if (!request["keyspace"].is_string()) return absl::InvalidArgumentError("\"keyspace\" is not a string");
-    keyspace = request["keyspace"].get<std::string>();
-  }
-  const absl::StatusOr<keys::EraseResult> erased = keys_->Erase(keyspace, user);
-  if (!erased.ok()) return erased.status();
-  metrics_.UsersErased(1);
-  const json answer = {{"erased",
-                        {{"keyspaces", erased->keyspaces},
-                         {"keys", erased->keyCount},
-                         {"time", absl::FormatTime(absl::RFC3339_sec, erased->erasedAt, absl::UTCTimeZone())},
-                         {"filesClean", erased->filesClean}}}};
-  return answer.dump();
 }
 
 }  // namespace kveil::daemon

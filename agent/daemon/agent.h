@@ -1,19 +1,19 @@
-// The running agent: every part made, wired to the others, watched, and ended in order.
+// The running agent: makes all parts, wires them together, watches them, and ends them in order.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "config/config.h"
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
@@ -34,41 +34,41 @@ namespace kveil::daemon {
 
 class Agent {
  public:
-  // Starts everything. What the machine may refuse is tried first, with nothing changed; then the kernel half is
-  // attached. When a later part fails, the error says what failed, and connects to the targets stay refused, as
-  // intercept.whenDown has it. Only where no agent has ever run, and this one has relayed nothing, is the kernel half
-  // taken away again.
+  // Starts everything. First it tries what the machine may refuse, and changes nothing; then it attaches the kernel
+  // half. If a later step fails, the error says which, and connects to the targets stay refused as intercept.whenDown
+  // says. Only if no agent has ever run here, and this one has relayed nothing, it removes the kernel half again.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config);
   ~Agent();
 
-  // Looks at what may have gone wrong meanwhile; call about once a second.
+  // Looks for what may have gone wrong meanwhile. Call it about once a second.
   void Watch();
-  // Takes nothing new, finishes what was begun, within limits.drainTimeout.
+  // Accepts nothing new and finishes what has begun, within limits.drainTimeout.
   void Drain();
   std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
   explicit Agent(config::AgentConfig config);
 
+  // The steps of Start, in this order.
   absl::Status Preflight();
   absl::Status Claim();
   absl::Status Attach();
   absl::Status OpenStores();
   absl::Status StartWorkers();
   absl::Status Serve();
-  void ProbeHold();
   absl::Status StartEndpoints();
   void Released(std::optional<uint64_t> netnsCookie);
-  void ListenForMetrics();
-  size_t ServedNamespaces() const;
   guard::BrokerDirectory::Options BrokerOptions();
   bool CoversAll(uint16_t port, uint16_t targetIndex) const;
-  absl::StatusOr<std::string> StatusJson();
-  void RefreshHealth();
+
+  // agent_watch.cc
+  size_t ServedNamespaces() const;
+  void ListenForMetrics();
+  void ProbeHold();
+  void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
   bool IsReady() const;
   void WatchLog();
-  absl::StatusOr<std::string> Erase(std::string_view requestJson);
 
   const config::AgentConfig config_;
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
@@ -79,10 +79,10 @@ class Agent {
   int watches_ = 0;
   bool isFirstEver_ = false;  // no agent has made keys on this node yet, nor does this one relay
   log::Losses toldLosses_;    // Watch's
-  std::mutex releasedMutex_;
-  std::vector<uint64_t> releasedEarly_;  // guarded by releasedMutex_
+  Mutex releasedMutex_;
+  std::vector<uint64_t> releasedEarly_ ABSL_GUARDED_BY(releasedMutex_);
 
-  // In the order of their making; they end in the opposite one.
+  // In the order in which they are made; they end in the reverse order.
   std::unique_ptr<admin::AdminServer> admin_;
   std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<intercept::AccessCheck> access_;
@@ -93,7 +93,7 @@ class Agent {
   std::unique_ptr<NameLookup> names_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;
-  std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one a worker
+  std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one per worker
   std::unique_ptr<ConnectionSetup> setup_;
   std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
   std::unique_ptr<proxy::Server> server_;

@@ -63,7 +63,9 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const S
   if (!requests.ok()) return requests.status();
   RequestServer::Callbacks callbacks;
   callbacks.endOf = [](std::string_view received) { return received.find("\r\n\r\n"); };
-  callbacks.answer = [&metrics](std::string_view request, int) { return AnswerTo(request, metrics); };
+  callbacks.answer = [&metrics](std::string_view request, int, const RequestServer::Reply& reply) {
+    reply(AnswerTo(request, metrics));
+  };
   (*requests)->Start(std::move(callbacks));
   return std::unique_ptr<MetricsEndpoint>(
       new MetricsEndpoint(std::make_unique<Server>(Server{local->port(), *std::move(requests)})));

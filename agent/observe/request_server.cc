@@ -22,16 +22,25 @@ constexpr std::chrono::milliseconds kAcceptPause{100};
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RequestServer>> RequestServer::Make(UniqueFd listener, const Options& options) {
-  UniqueFd stop(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (!stop.valid()) return absl::UnavailableError(StrCat("eventfd: ", std::strerror(errno)));
-  return std::unique_ptr<RequestServer>(new RequestServer(std::move(listener), std::move(stop), options));
+  auto mailbox = std::make_shared<Mailbox>();
+  mailbox->wake = UniqueFd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!mailbox->wake.valid()) return absl::UnavailableError(StrCat("eventfd: ", std::strerror(errno)));
+  return std::unique_ptr<RequestServer>(new RequestServer(std::move(listener), std::move(mailbox), options));
 }
 
 RequestServer::~RequestServer() {
   if (!thread_.joinable()) return;
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(stop_.get(), &one, sizeof(one));
+  {
+    const MutexLock lock(mailbox_->mutex);
+    mailbox_->isStopping = true;
+  }
+  mailbox_->Wake();
   thread_.join();
+}
+
+void RequestServer::Mailbox::Wake() const {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake.get(), &one, sizeof(one));
 }
 
 void RequestServer::Start(Callbacks callbacks) {
@@ -51,22 +60,46 @@ void RequestServer::Run() {
   std::vector<pollfd> waited;
   for (;;) {
     const bool accepts = Clock::now() >= acceptAfter_;
-    waited.assign({{stop_.get(), POLLIN, 0}, {accepts ? listener_.get() : -1, POLLIN, 0}});
+    waited.assign({{mailbox_->wake.get(), POLLIN, 0}, {accepts ? listener_.get() : -1, POLLIN, 0}});
     for (const Client& client : clients_) {
-      waited.push_back({client.socket.get(), static_cast<short>(client.isSending() ? POLLOUT : POLLIN), 0});
+      // Of one that waits for its answer, only its end is of interest, which poll always reports.
+      const int events = client.isWaiting ? 0 : client.isSending() ? POLLOUT : POLLIN;
+      waited.push_back({client.socket.get(), static_cast<short>(events), 0});
     }
     ::poll(waited.data(), waited.size(), PollTimeout());
-    if (waited[0].revents != 0) return;
 
     const Clock::time_point now = Clock::now();
     size_t index = 2;
     for (auto client = clients_.begin(); client != clients_.end(); ++index) {
       bool keep = client->deadline > now;
-      if (keep && waited[index].revents != 0) keep = client->isSending() ? Send(*client) : Receive(*client);
+      if (keep && waited[index].revents != 0) keep = Serve(*client);
       client = keep ? std::next(client) : clients_.erase(client);
     }
+    if (waited[0].revents != 0 && !TakeAnswers()) return;
     if (waited[1].revents != 0) AcceptOne();
   }
+}
+
+bool RequestServer::TakeAnswers() {
+  uint64_t count;
+  [[maybe_unused]] const ssize_t read = ::read(mailbox_->wake.get(), &count, sizeof(count));
+  std::vector<std::pair<uint64_t, std::string>> answers;
+  bool isStopping;
+  {
+    const MutexLock lock(mailbox_->mutex);
+    answers.swap(mailbox_->answers);
+    isStopping = mailbox_->isStopping;
+  }
+  for (auto& [id, answer] : answers) {
+    const auto client =
+        std::find_if(clients_.begin(), clients_.end(), [id = id](const Client& one) { return one.id == id; });
+    if (client == clients_.end()) continue;  // it has gone
+    client->isWaiting = false;
+    client->answer = std::move(answer);
+    client->deadline = Clock::now() + options_.patience;
+    if (!Send(*client)) clients_.erase(client);
+  }
+  return !isStopping;
 }
 
 void RequestServer::AcceptOne() {
@@ -77,10 +110,29 @@ void RequestServer::AcceptOne() {
     return;
   }
   if (callbacks_.mayAsk && !callbacks_.mayAsk(socket.get())) return;
-  if (clients_.size() >= options_.connections) clients_.pop_front();
+  if (clients_.size() >= options_.connections && !MakeRoom(socket.get())) return;
   Client& client = clients_.emplace_back();
+  client.id = ++nextId_;
   client.socket = std::move(socket);
   client.deadline = Clock::now() + options_.patience;
+}
+
+// A client that waits for its answer keeps its place: its request may have changed something, and it has to hear of
+// that.
+bool RequestServer::MakeRoom(int newcomer) {
+  const auto oldest =
+      std::find_if(clients_.begin(), clients_.end(), [](const Client& client) { return !client.isWaiting; });
+  if (oldest == clients_.end()) {
+    (void)!::send(newcomer, callbacks_.full.data(), callbacks_.full.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return false;
+  }
+  clients_.erase(oldest);
+  return true;
+}
+
+bool RequestServer::Serve(Client& client) const {
+  if (client.isWaiting) return false;  // it has hung up
+  return client.isSending() ? Send(client) : Receive(client);
 }
 
 bool RequestServer::Receive(Client& client) const {
@@ -93,14 +145,21 @@ bool RequestServer::Receive(Client& client) const {
   const size_t end = callbacks_.endOf(client.request);
   if (std::min(end, client.request.size()) > options_.requestBytes) {
     client.answer = callbacks_.tooLong;
-    if (client.answer.empty()) return false;
-  } else if (end == std::string_view::npos) {
-    return true;
-  } else {
-    client.answer = callbacks_.answer(std::string_view(client.request).substr(0, end), client.socket.get());
+    client.deadline = Clock::now() + options_.patience;
+    return !client.answer.empty() && Send(client);
   }
-  client.deadline = Clock::now() + options_.patience;
-  return Send(client);
+  if (end == std::string_view::npos) return true;
+  client.isWaiting = true;
+  client.deadline = Clock::time_point::max();
+  Reply reply = [mailbox = mailbox_, id = client.id](std::string answer) {
+    {
+      const MutexLock lock(mailbox->mutex);
+      mailbox->answers.emplace_back(id, std::move(answer));
+    }
+    mailbox->Wake();
+  };
+  callbacks_.answer(std::string_view(client.request).substr(0, end), client.socket.get(), std::move(reply));
+  return true;
 }
 
 bool RequestServer::Send(Client& client) const {

@@ -9,10 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
+#include <thread>
 
+#include "admin/admin_client.h"
 #include "admin/unix_socket.h"
 #include "base/unique_fd.h"
 
@@ -36,6 +40,38 @@ std::string SomeGroup(size_t number) {
 constexpr uid_t kSomeUser = 12345;
 constexpr gid_t kSomeGroup = 54321;
 
+struct Text {
+  std::optional<std::string> text;
+  void Fields(auto& field) { field("text", text); }
+};
+template <Access access>
+struct TextCommand {
+  static constexpr Access kAccess = access;
+  using Request = Text;
+  using Response = Text;
+};
+struct Large : TextCommand<Access::kLook> {
+  static constexpr std::string_view kName = "large";
+};
+struct Fail : TextCommand<Access::kLook> {
+  static constexpr std::string_view kName = "fail";
+};
+struct Throw : TextCommand<Access::kLook> {
+  static constexpr std::string_view kName = "throw";
+};
+struct Erase : TextCommand<Access::kErase> {
+  static constexpr std::string_view kName = "erase";
+};
+struct Echo {
+  static constexpr std::string_view kName = "echo";
+  static constexpr Access kAccess = Access::kLook;
+  struct Request {
+    std::optional<std::string> x;
+    void Fields(auto& field) { field("x", x); }
+  };
+  using Response = Request;
+};
+
 class AdminServerTest : public ::testing::Test {
  protected:
   AdminServerTest() {
@@ -43,6 +79,7 @@ class AdminServerTest : public ::testing::Test {
     std::filesystem::permissions(folder_, std::filesystem::perms(0755));
   }
   ~AdminServerTest() override {
+    isBlocked_ = false;
     server_.reset();
     std::filesystem::remove_all(folder_);
   }
@@ -53,12 +90,16 @@ class AdminServerTest : public ::testing::Test {
     auto server = AdminServer::Listen(std::move(options));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    server_->Handle("echo", [](std::string_view request) { return std::string(request); });
-    server_->Handle("large", [](std::string_view) { return "\"" + std::string(8 << 20, 'x') + "\""; });
-    server_->Handle(
-        "erase", [](std::string_view request) { return std::string(request); }, AdminAccess::kErase);
-    server_->Handle("fail", [](std::string_view) { return absl::NotFoundError("no such user"); });
-    server_->Handle("throw", [](std::string_view) -> absl::StatusOr<std::string> { throw std::runtime_error("oops"); });
+    server_->Handle<Echo>([](const Echo::Request& request) { return Echo::Response{request.x}; });
+    server_->Handle<Large>([](const Text&) { return Text{std::string(8 << 20, 'x')}; });
+    server_->Handle<Erase>([this](const Text&) {
+      ++erasing_;
+      while (isBlocked_) ::usleep(1000);
+      --erasing_;
+      return Text();
+    });
+    server_->Handle<Fail>([](const Text&) { return absl::NotFoundError("no such user"); });
+    server_->Handle<Throw>([](const Text&) -> absl::StatusOr<Text> { throw std::runtime_error("oops"); });
     server_->Start();
   }
 
@@ -89,14 +130,19 @@ class AdminServerTest : public ::testing::Test {
 
   std::string folder_ = ::testing::TempDir() + "admin-" + std::to_string(::getpid());
   std::string path_ = folder_ + "/admin.sock";
+  std::atomic<bool> isBlocked_{false};  // erases wait
+  std::atomic<size_t> erasing_{0};
   std::unique_ptr<AdminServer> server_;
 };
 
 TEST_F(AdminServerTest, AnswersARequest) {
   Start(Options());
-  const auto answer = AdminCall(path_, R"({"command": "echo", "x": 1})");
+  const auto answer = AdminCall(path_, R"({"command": "echo", "x": "1"})");
   ASSERT_TRUE(answer.ok()) << answer.status();
-  EXPECT_EQ(*answer, R"({"command": "echo", "x": 1})");
+  EXPECT_EQ(*answer, R"({"x":"1"})");
+  const auto asked = Ask<Echo>(path_, {"2"});
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_EQ(asked->response.x, "2");
 }
 
 TEST_F(AdminServerTest, HandlersErrorsArriveWithTheirCode) {
@@ -104,7 +150,7 @@ TEST_F(AdminServerTest, HandlersErrorsArriveWithTheirCode) {
   const absl::Status status = AdminCall(path_, R"({"command": "fail"})").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message(), "no such user");
-  EXPECT_EQ(AdminCall(path_, R"({"command": "throw"})").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(AdminCall(path_, R"({"command": "throw"})").status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(AdminCall(path_, R"({"command": "other"})").status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(AdminCall(path_, "not json").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(AdminCall(path_, "[1]").status().code(), absl::StatusCode::kInvalidArgument);
@@ -113,15 +159,16 @@ TEST_F(AdminServerTest, HandlersErrorsArriveWithTheirCode) {
 
 TEST_F(AdminServerTest, LongAnswersArriveWhole) {
   Start(Options());
-  const auto answer = AdminCall(path_, R"({"command": "large"})");
-  EXPECT_EQ(answer.status().code(), absl::StatusCode::kInternal) << "a JSON string is no object";
+  const auto answer = Ask<Large>(path_, {});
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->response.text->size(), size_t{8} << 20);
   UniqueFd socket = Connect();
   const std::string request = "{\"command\": \"large\"}\n";
   ASSERT_EQ(::send(socket.get(), request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
   std::vector<char> chunk(1 << 20);
   size_t total = 0;
   for (ssize_t count; (count = ::recv(socket.get(), chunk.data(), chunk.size(), 0)) > 0;) total += count;
-  EXPECT_EQ(total, (size_t{8} << 20) + 3);
+  EXPECT_EQ(total, (size_t{8} << 20) + std::string_view(R"({"text":""})").size() + 1);
 }
 
 TEST_F(AdminServerTest, OnlyRootAndTheGroupMayConnect) {
@@ -198,6 +245,92 @@ TEST_F(AdminServerTest, AnyNumberOfSlowClientsHoldsNobodyUp) {
   }
   EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok());
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(4)) << "before any has timed out";
+}
+
+TEST_F(AdminServerTest, CommandsDoNotWaitForEachOther) {
+  isBlocked_ = true;
+  Start(Options());
+  std::thread eraser([this] { EXPECT_TRUE(Ask<Erase>(path_, {}).ok()); });
+  while (erasing_ == 0) ::usleep(1000);
+  EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})", milliseconds(3000)).ok()) << "an erase holds it up";
+  EXPECT_EQ(erasing_, 1u);
+  isBlocked_ = false;
+  eraser.join();
+}
+
+TEST_F(AdminServerTest, AsManyOfOneCommandRunAsAreAllowed) {
+  isBlocked_ = true;
+  AdminServer::Options options = Options();
+  options.mostOfOneCommand = 2;
+  options.timeout = milliseconds(200);
+  Start(options);
+  std::vector<std::thread> erasers;
+  for (int i = 0; i < 2; ++i) erasers.emplace_back([this] { EXPECT_TRUE(Ask<Erase>(path_, {}).ok()); });
+  while (erasing_ < 2) ::usleep(1000);
+  EXPECT_TRUE(server_->Health().ok());
+  const absl::Status refused = Ask<Erase>(path_, {}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("2 erase commands are running already"));
+  EXPECT_THAT(std::string(server_->Health().message()), HasSubstr("1 admin commands were turned away"));
+  EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok()) << "others have room";
+  ::usleep(300'000);  // longer than a request or an answer may take: a command may take longer
+  isBlocked_ = false;
+  for (std::thread& eraser : erasers) eraser.join();
+  EXPECT_TRUE(Ask<Erase>(path_, {}).ok());
+}
+
+// Otherwise connecting and leaving, again and again, would start any number.
+TEST_F(AdminServerTest, CommandOfAClientThatHasGoneIsCounted) {
+  isBlocked_ = true;
+  AdminServer::Options options = Options();
+  options.mostOfOneCommand = 1;
+  Start(options);
+  EXPECT_EQ(AdminCall(path_, R"({"command": "erase"})", milliseconds(100)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Ask<Erase>(path_, {}).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(erasing_, 1u);
+}
+
+TEST_F(AdminServerTest, SlowClientsDoNotTakeThePlaceOfOneThatWaitsForItsAnswer) {
+  isBlocked_ = true;
+  AdminServer::Options options = Options();
+  options.connectionLimit = 2;
+  Start(options);
+  std::vector<std::thread> erasers;
+  erasers.emplace_back([this] { EXPECT_TRUE(Ask<Erase>(path_, {}).ok()); });
+  while (erasing_ < 1) ::usleep(1000);
+  std::vector<UniqueFd> slow;
+  for (int i = 0; i < 10; ++i) slow.push_back(Connect());
+  erasers.emplace_back([this] { EXPECT_TRUE(Ask<Erase>(path_, {}).ok()); });
+  while (erasing_ < 2) ::usleep(1000);
+  const absl::Status full = AdminCall(path_, R"({"command": "echo"})").status();
+  EXPECT_THAT(std::string(full.message()), HasSubstr("2 commands are running already"));
+  isBlocked_ = false;
+  for (std::thread& eraser : erasers) eraser.join();
+}
+
+TEST_F(AdminServerTest, EndWaitsForCommandsAndSendsTheirAnswers) {
+  isBlocked_ = true;
+  Start(Options());
+  std::thread eraser([this] { EXPECT_TRUE(Ask<Erase>(path_, {}).ok()); });
+  while (erasing_ == 0) ::usleep(1000);
+  std::thread end([this] { server_->Stop(); });
+  while (AdminCall(path_, R"({"command": "echo"})").ok()) ::usleep(1000);
+  isBlocked_ = false;
+  end.join();
+  eraser.join();
+  EXPECT_EQ(erasing_, 0u);
+}
+
+TEST_F(AdminServerTest, WrongFieldsAreNamed) {
+  Start(Options());
+  const auto error = [this](const std::string& request) {
+    const absl::Status status = AdminCall(path_, request).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << request;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(error(R"({"command": "echo", "x": 1})"), "echo: \"x\" is not a string");
+  EXPECT_EQ(error(R"({"command": "echo", "y": "1"})"), "echo: there is no field \"y\"");
 }
 
 TEST_F(AdminServerTest, SilentClientsHoldNobodyUpAndAreClosed) {

@@ -1,14 +1,17 @@
 // `kveil status` and `kveil erase`: what they ask the agent, and what they make of its answer.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
-#include <mutex>
 #include <random>
 
-#include "admin/admin_server.h"
+#include "admin/admin_message.h"
+#include "admin/unix_socket.h"
 #include "base/bytes.h"
+#include "base/mutex.h"
 #include "command_fixture.h"
 #include "formats/user_id.h"
 #include "nlohmann/json.hpp"
+#include "observe/request_server.h"
 
 namespace kveil::cli {
 namespace {
@@ -23,29 +26,31 @@ class AdminCommandTest : public CommandTest {
                     StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},
                                "admin": {"socket": ")",
                            socket, R"("}})"));
-    admin::AdminServer::Options options;
-    options.socketPath = socket;
-    auto listening = admin::AdminServer::Listen(std::move(options));
-    if (!listening.ok()) ADD_FAILURE() << listening.status();
-    agent_ = *std::move(listening);
-    for (const char* command : {"status", "erase"}) {
-      agent_->Handle(command, [this](std::string_view request) -> absl::StatusOr<std::string> {
-        std::lock_guard<std::mutex> lock(mutex_);
-        request_ = std::string(request);
-        if (!answer_.ok()) return answer_.status();
-        return answer_->dump();
-      });
-    }
-    agent_->Start();
+    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const sockaddr_un address = *admin::UnixAddress(socket);
+    EXPECT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(listener.get(), 16), 0);
+    agent_ = *observe::RequestServer::Make(std::move(listener), {});
+    agent_->Start({.endOf = [](std::string_view received) { return received.find('\n'); },
+                   .answer =
+                       [this](std::string_view request, int, const observe::RequestServer::Reply& reply) {
+                         const MutexLock lock(mutex_);
+                         request_ = std::string(request);
+                         reply((answer_.ok() ? answer_->dump() : admin::ErrorAnswer(answer_.status())) + "\n");
+                       }});
   }
 
   CommandResult RunWith(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--config", config_});
     return Run(std::move(arguments));
   }
-  void AnswerWith(const std::string& json) { answer_ = Json::parse(json); }
+  void AnswerWith(const std::string& json) { SetAnswer(Json::parse(json)); }
+  void SetAnswer(absl::StatusOr<Json> answer) {
+    const MutexLock lock(mutex_);
+    answer_ = std::move(answer);
+  }
   Json Asked() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     return Json::parse(request_);
   }
 
@@ -54,10 +59,10 @@ class AdminCommandTest : public CommandTest {
       "records": {"sealed": 10, "opened": 9, "dropped": 8, "refused": 6}, "kernel": "6.1", "problems": []})";
 
   std::string config_;
-  std::mutex mutex_;
-  std::string request_;
-  absl::StatusOr<Json> answer_ = Json::object();
-  std::unique_ptr<admin::AdminServer> agent_;
+  Mutex mutex_;
+  std::string request_ ABSL_GUARDED_BY(mutex_);
+  absl::StatusOr<Json> answer_ ABSL_GUARDED_BY(mutex_) = Json::object();
+  std::unique_ptr<observe::RequestServer> agent_;  // answers whatever a test wants
 };
 
 TEST_F(AdminCommandTest, statusOfAReadyAgentSucceeds) {
@@ -104,7 +109,7 @@ TEST_F(AdminCommandTest, failOnAnAnswerOfAnotherShape) {
   AnswerWith(R"({"ready": "perhaps"})");
   const CommandResult result = RunWith({"status"});
   ExpectFailure(result, 1, "unexpected");
-  EXPECT_TRUE(result.err.starts_with("kveil: ")) << result.err;
+  EXPECT_TRUE(result.err.starts_with("kveil status: ")) << result.err;
   AnswerWith(R"(["not", "an", "object"])");
   ExpectFailure(RunWith({"status"}), 1, "kveil status: ");
 }
@@ -185,7 +190,7 @@ TEST_F(AdminCommandTest, eraseSaysWhenTheKeysAreNotOutOfTheFilesYet) {
 }
 
 TEST_F(AdminCommandTest, eraseFailsWithTheAgentsReason) {
-  answer_ = absl::NotFoundError("no keys of this user");
+  SetAnswer(absl::NotFoundError("no keys of this user"));
   ExpectFailure(RunWith({"erase", "--user", "38"}), 1, "kveil erase: no keys of this user");
   ExpectFailure(RunWith({"erase", "--user", ""}), 1, "--user");
   ExpectFailure(RunWith({"erase", "--user", "\xff"}), 1, "UTF-8");

@@ -1,4 +1,6 @@
-// The admin socket's client: one request, one answer, one deadline.
+// One request, one answer, one deadline.
+#include "admin/admin_client.h"
+
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -7,7 +9,6 @@
 #include <cstring>
 
 #include "admin/admin_message.h"
-#include "admin/admin_server.h"
 #include "admin/unix_socket.h"
 #include "base/text.h"
 #include "base/unique_fd.h"

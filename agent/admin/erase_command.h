@@ -1,0 +1,45 @@
+// `kveil erase`: destroys the keys of one user.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/command.h"
+
+namespace kveil::admin {
+
+struct EraseCommand {
+  static constexpr std::string_view kName = "erase";
+  static constexpr Access kAccess = Access::kErase;
+
+  struct Request {
+    std::string user;                     // the id as records spell it
+    std::optional<std::string> keyspace;  // without it, in every keyspace
+    void Fields(auto& field) {
+      field("user", user);
+      field("keyspace", keyspace);
+    }
+  };
+
+  struct Erased {
+    std::vector<std::string> keyspaces;  // in which the user had a key
+    uint64_t keys = 0;
+    std::string time = "?";  // RFC 3339, UTC
+    bool filesClean = true;  // whether the wrapped keys have left the registry's files already
+    void Fields(auto& field) {
+      field("keyspaces", keyspaces);
+      field("keys", keys);
+      field("time", time);
+      field("filesClean", filesClean);
+    }
+  };
+  struct Response {
+    Erased erased;
+    void Fields(auto& field) { field("erased", erased); }
+  };
+};
+
+}  // namespace kveil::admin

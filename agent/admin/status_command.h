@@ -1,0 +1,102 @@
+// `kveil status`: what the agent serves, and what is wrong with it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/command.h"
+
+namespace kveil::admin {
+
+// The response is a contract with scripts: docs/operations.md says what each field means.
+struct StatusCommand {
+  static constexpr std::string_view kName = "status";
+  static constexpr Access kAccess = Access::kLook;
+
+  struct Request {
+    void Fields(auto&) {}
+  };
+
+  struct HeldConnects {  // first connects in new network namespaces
+    uint64_t held = 0, released = 0, ended = 0;
+    void Fields(auto& field) {
+      field("held", held);
+      field("released", released);
+      field("ended", ended);
+    }
+  };
+  struct Policies {
+    uint64_t files = 0, topics = 0, generation = 0;
+    std::string error;  // of the last reload
+    void Fields(auto& field) {
+      field("files", files);
+      field("topics", topics);
+      field("generation", generation);
+      field("error", error);
+    }
+  };
+  struct Condition {
+    std::string name = "?", message;
+    void Fields(auto& field) {
+      field("name", name);
+      field("message", message);
+    }
+  };
+  struct UnselectedTopic {
+    std::string topic = "?", workload = "?";
+    void Fields(auto& field) {
+      field("topic", topic);
+      field("workload", workload);
+    }
+  };
+  struct Unselected {  // topics that no policy selects, written to by workloads that have read protected ones
+    std::vector<UnselectedTopic> topics;
+    bool more = false;
+    void Fields(auto& field) {
+      field("topics", topics);
+      field("more", more);
+    }
+  };
+  struct Records {
+    uint64_t sealed = 0, opened = 0, dropped = 0, refused = 0;
+    void Fields(auto& field) {
+      field("sealed", sealed);
+      field("opened", opened);
+      field("dropped", dropped);
+      field("refused", refused);
+    }
+  };
+
+  struct Response {
+    bool ready = false;
+    std::string version = "?";
+    uint64_t uptimeSeconds = 0;
+    uint64_t namespaces = 0;
+    uint64_t connections = 0;
+    HeldConnects heldConnects;
+    Policies policies;
+    std::vector<Condition> problems;
+    std::vector<Condition> notes;
+    Unselected unselected;
+    std::string kernel = "?";
+    Records records;
+    void Fields(auto& field) {
+      field("ready", ready);
+      field("version", version);
+      field("uptimeSeconds", uptimeSeconds);
+      field("namespaces", namespaces);
+      field("connections", connections);
+      field("heldConnects", heldConnects);
+      field("policies", policies);
+      field("problems", problems);
+      field("notes", notes);
+      field("unselected", unselected);
+      field("kernel", kernel);
+      field("records", records);
+    }
+  };
+};
+
+}  // namespace kveil::admin

@@ -1,0 +1,102 @@
+// The agent looks after itself: what it checks each second, and what it tells of its health.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/agent.h"
+
+namespace kveil::daemon {
+namespace {
+
+constexpr std::chrono::seconds kHoldProbeLimit{5};
+constexpr int kWatchesBetweenHoldProbes = 30;
+
+}  // namespace
+
+void Agent::Watch() {
+  ListenForMetrics();
+  tls_->LookAgain();
+  if (!notHeld_.ok() && ++watches_ % kWatchesBetweenHoldProbes == 0) ProbeHold();
+  RefreshHealth();
+  metrics_.NamespacesServed(ServedNamespaces());
+  const intercept::HeldConnects held = redirect_->heldConnects();
+  metrics_.HeldConnects(held.held, held.released, held.ended);
+  metrics_.PolicyGeneration(policies_->generation());
+  metrics_.Ready(IsReady());
+  WatchLog();
+}
+
+// Lines that were lost a moment ago: whoever looks for something in the log may not find it.
+void Agent::WatchLog() {
+  const log::Losses losses = log::Lost();
+  metrics_.LogLinesLost(losses.unread, losses.limited);
+  const uint64_t unread = losses.unread - std::exchange(toldLosses_, losses).unread;
+  health_.Set("log", unread == 0 ? absl::OkStatus()
+                                 : absl::UnavailableError("nobody reads the log (stderr): its lines are lost"));
+}
+
+bool Agent::IsReady() const {
+  return probed_ && namespaces_->Health().ok() && redirect_->Health().ok() && checks_->able();
+}
+
+size_t Agent::ServedNamespaces() const {
+  using State = intercept::Namespaces::NamespaceStatus::State;
+  const auto all = namespaces_->Status();
+  return static_cast<size_t>(
+      std::count_if(all.begin(), all.end(), [](const auto& one) { return one.state == State::kServed; }));
+}
+
+void Agent::NoteOf(const char* name, const absl::Status& status) {
+  health_.Note(name, std::string(ToStd(status.message())));
+}
+
+void Agent::RefreshHealth() {
+  health_.Set("keys", keys_->health());
+  health_.Set("policies", policies_->lastError());
+  health_.Set("tls", tls_->Health());
+  health_.Set("redirect", redirect_->Health());
+  health_.Set("namespaces", namespaces_->Health());
+  // What one workload can bring about is no problem of the node.
+  NoteOf("namespaces", namespaces_->WorkloadsNotServed());
+  NoteOf("shares", namespaces_->SharesHealth());
+  NoteOf("unserved", namespaces_->Unserved());
+  NoteOf("learned", redirect_->LearnedHealth());
+  NoteOf("producers", shared_->ProducersHealth());
+  NoteOf("fetchSessions", shared_->FetchSessionsHealth());
+  NoteOf("brokers", brokers_->Health());
+  NoteOf("names", names_->Health());
+  NoteOf("topics", shared_->topicNames.Health());
+  NoteOf("admin", admin_->Health());
+  health_.Set("existing", namespaces_->NotReset());
+  checks_->Run();
+  const uint64_t heldBack = metrics_.totals().connectionsHeldBack;
+  health_.Note("answersOwed", heldBack == 0 ? ""
+                                            : StrCat(heldBack,
+                                                     " connections are not read: as many answers are owed to "
+                                                     "them as the agent remembers"));
+}
+
+// A probe that failed says little about later ones: it may have met a machine that was starting up.
+void Agent::ProbeHold() {
+  const absl::Status held = redirect_->ProbeHold(kHoldProbeLimit);
+  if (held.ok() != notHeld_.ok()) {
+    log::Warning("connects.notHeld",
+                 {{"problem", held},
+                  {"consequence", held.ok() ? "first connects in new network namespaces wait again"
+                                            : "first connects in new network namespaces are refused"}});
+  }
+  notHeld_ = held;
+  NoteOf("notHeld", held);
+}
+
+// The metrics' port may be somebody else's: that is no reason to leave the applications without an agent.
+void Agent::ListenForMetrics() {
+  if (!config_.admin.metrics.has_value() || metricsEndpoint_ != nullptr) return;
+  absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
+      observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
+  health_.Set("metrics", endpoint.status());
+  if (endpoint.ok()) metricsEndpoint_ = *std::move(endpoint);
+}
+
+}  // namespace kveil::daemon

@@ -1,0 +1,47 @@
+// The admin commands of the running agent. To add one: declare it in admin/ (as admin/erase_command.h does), write its
+// handler in a file of its own here, name it below and in commands.cc, and ask for it in a file of cli/.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "admin/admin_server.h"
+#include "admin/erase_command.h"
+#include "admin/status_command.h"
+#include "guard/state/shared_state.h"
+#include "intercept/kernel/redirect.h"
+#include "keys/service/key_service.h"
+#include "observe/health.h"
+#include "observe/metrics.h"
+#include "policy/policy_store.h"
+#include "proxy/server.h"
+
+namespace kveil::daemon {
+
+// What the commands work on; all of it outlives the admin server. Commands run at the same time.
+struct CommandContext {
+  observe::Metrics& metrics;
+  const observe::Health& health;
+  const policy::PolicyStore& policies;
+  keys::KeyService& keys;
+  const intercept::Redirect& redirect;
+  const proxy::Server& server;
+  const guard::SharedState& shared;
+  std::chrono::steady_clock::time_point startedAt;
+  std::function<void()> refreshHealth;  // looks at everything that `health` tells of
+  std::function<bool()> isReady;
+  std::function<size_t()> servedNamespaces;
+};
+
+void HandleCommands(admin::AdminServer& server, const CommandContext& context);
+
+// status.cc
+absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,
+                                                      const admin::StatusCommand::Request& request);
+// erase.cc. Errors: those of keys::KeyService::Erase.
+absl::StatusOr<admin::EraseCommand::Response> Erase(const CommandContext& context,
+                                                    const admin::EraseCommand::Request& request);
+
+}  // namespace kveil::daemon

@@ -1,0 +1,67 @@
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/text.h"
+#include "daemon/commands/commands.h"
+
+namespace kveil::daemon {
+namespace {
+
+using admin::StatusCommand;
+
+std::vector<StatusCommand::Condition> Conditions(const std::vector<observe::Health::Problem>& problems) {
+  std::vector<StatusCommand::Condition> conditions;
+  for (const observe::Health::Problem& problem : problems) conditions.push_back({problem.name, problem.message});
+  return conditions;
+}
+
+StatusCommand::HeldConnects HeldConnects(const intercept::Redirect& redirect) {
+  const intercept::HeldConnects held = redirect.heldConnects();
+  return {held.held, held.released, held.ended};
+}
+
+StatusCommand::Policies Policies(const policy::PolicyStore& store) {
+  const std::shared_ptr<const policy::Policy> policies = store.Current();
+  return {policies->fileCount(), policies->size(), store.generation(), std::string(store.lastError().message())};
+}
+
+StatusCommand::Unselected Unselected(const guard::SharedState& shared) {
+  const guard::UnselectedWrites::Report report = shared.unselectedWrites.report();
+  StatusCommand::Unselected unselected;
+  for (const guard::UnselectedWrites::Topic& topic : report.topics) {
+    unselected.topics.push_back({topic.name, topic.workload});
+  }
+  unselected.more = report.hasMore;
+  return unselected;
+}
+
+StatusCommand::Records Records(const observe::Metrics& metrics) {
+  const observe::Metrics::Totals totals = metrics.totals();
+  return {totals.sealed, totals.opened, totals.dropped, totals.refused};
+}
+
+}  // namespace
+
+absl::StatusOr<StatusCommand::Response> Status(const CommandContext& context, const StatusCommand::Request&) {
+  // What is answered is a second old at most, or as old as what it rests on, such as the last scan.
+  context.refreshHealth();
+  const auto uptime =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - context.startedAt);
+  StatusCommand::Response response;
+  response.ready = context.isReady();
+  response.version = KVEIL_VERSION;
+  response.uptimeSeconds = static_cast<uint64_t>(uptime.count());
+  response.namespaces = context.servedNamespaces();
+  response.connections = context.server.connectionCount();
+  response.heldConnects = HeldConnects(context.redirect);
+  response.policies = Policies(context.policies);
+  response.problems = Conditions(context.health.problems());
+  response.notes = Conditions(context.health.notes());
+  response.unselected = Unselected(context.shared);
+  response.kernel = StrCat("io_uring, ", context.redirect.Description());
+  response.records = Records(context.metrics);
+  return response;
+}
+
+}  // namespace kveil::daemon
