@@ -9,7 +9,7 @@ namespace kveil::cli {
 // the agent could not start.
 int RunAgent(const std::string& configPath);
 
-// Reads what the agent would read, changes nothing. 0, or 1 after a line on stderr for the first thing that is wrong.
+// Reads what the agent would read and changes nothing. Returns 0, or 1 after a line on stderr about the first error.
 int CheckAgentFiles(const std::string& configPath);
 
 }  // namespace kveil::cli

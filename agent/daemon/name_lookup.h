@@ -1,4 +1,4 @@
-// Looks broker names up for a connection: who is at its other end, and where that stands, is known here only.
+// Looks brokers' names up as a connection's workload does. Only daemon/ knows which processes that workload has.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace kveil::daemon {
 
 class NameLookup {
  public:
-  // `namespaces` may be null until the agent serves them; then it stays until Stop.
+  // `namespaces` is nullptr until the agent serves them. After that it does not change until Stop.
   explicit NameLookup(const std::atomic<intercept::Namespaces*>& namespaces);
 
   // For BrokerDirectory::Options.

@@ -13,7 +13,7 @@ struct Origin {
   SocketAddress source;  // the application's end: loopback, or the address that it had bound itself
   uint64_t netnsCookie = 0;
   uint64_t cgroupId = 0;
-  uint64_t shareCgroupId = 0;  // the one above it, or itself, that the kernel half counts as the workload
+  uint64_t shareCgroupId = 0;  // that cgroup or one above it: what the kernel half counts as the workload
   uint32_t uid = 0;
   uint32_t pid = 0;
   uint32_t boundDevice = 0;  // interface that the application had bound its socket to, 0 if none

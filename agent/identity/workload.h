@@ -9,8 +9,8 @@ namespace kveil::identity {
 struct Workload {
   std::string cgroupPath;  // from the root of the hierarchy, "/system.slice/x.service"
   std::string unit;        // the outermost systemd unit in cgroupPath, empty if none
-  // The cgroup that it cannot leave without a right (cgroup_path.h). Whoever has the same share is one workload
-  // wherever it is counted what one takes from the others.
+  // The cgroup that it cannot leave without a privilege (cgroup_path.h). Clients with the same share count as one
+  // workload, wherever shares are counted.
   std::string share;
   uint32_t uid = 0;
   uint32_t pid = 0;

@@ -1,7 +1,6 @@
 // The agent's counters and gauges, and the HTTP endpoint that shows them to Prometheus. docs/operations.md lists them.
 //
-// Every method is safe from any thread and costs an atomic addition or two: call it once a batch or frame, not a
-// record.
+// Any thread. A call costs an atomic addition or two: make it once per batch or frame, not per record.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +31,7 @@ enum class RefuseReason : uint8_t {
   kOutOfOrder,          // follows a refused batch of the same producer
   kTooLarge,            // past a limit
   kTampered,            // an envelope that does not open
-  kUnknownKey,          // an envelope whose key nobody knows
+  kUnknownKey,          // an envelope whose key is not in the registry
   kUnselected,          // produced to a topic that no policy selects, where the policy refuses those
   kUnsupportedVersion,  // a request version that the codec does not know
   kOther,
@@ -42,12 +41,12 @@ inline constexpr int kRefuseReasons = 17;
 // How an intercepted connection went.
 enum class ConnectionResult : uint8_t {
   kServed,
-  kNoOrigin,           // accepted without an original destination: not redirected by us
+  kNoOrigin,           // accepted without an original destination: not redirected by the agent
   kBrokerUnreachable,  // the broker refused or timed out
   kNotKafka,           // TLS, HTTP or other bytes where a Kafka request was due
   kUnsupported,        // a Kafka version that cannot be protected
   kLimit,              // too many connections or too much memory
-  kStalled,            // a peer that did not go on
+  kStalled,            // a peer that did not continue
   kTlsFailed,          // the broker's certificate is refused, or it refused ours
 };
 inline constexpr int kConnectionResults = 8;
@@ -64,7 +63,7 @@ class Metrics {
   void RecordsSealed(uint64_t count);
   void RecordsOpened(uint64_t count);
   void RecordsPassedPlain(uint64_t count);   // fetched without an envelope from a protected topic, passed by policy
-  void RecordsAfterErasure(uint64_t count);  // of users erased before, sealed under a key that nobody keeps
+  void RecordsAfterErasure(uint64_t count);  // of users erased before, sealed with a key that is not kept
   void BatchesSplit(uint64_t count);         // too large for their topic when sealed
   // Of idempotent producers, whose order could not be kept in memory: their connections were closed, or their batches
   // refused.
@@ -110,11 +109,11 @@ class Metrics {
   std::unique_ptr<Families> families_;
 };
 
-// Answers GET /metrics over HTTP, on a thread of its own, until destroyed. `metrics` must outlive it. A client has two
-// seconds to ask and two to read; of more than 64 at a time the oldest is let go.
+// Answers GET /metrics over HTTP on a thread of its own, until it is destroyed. `metrics` outlives it. A client has two
+// seconds to ask and two to read. Of more than 64 clients at a time, the oldest is closed.
 class MetricsEndpoint {
  public:
-  // kUnavailable when the address cannot be listened at. Port 0 takes a free one.
+  // kUnavailable if it cannot listen at the address. Port 0 means any free port.
   static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Listen(const SocketAddress& address, const Metrics& metrics);
   ~MetricsEndpoint();
   MetricsEndpoint(const MetricsEndpoint&) = delete;

@@ -27,8 +27,8 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
   ~Arena() { Clear(); }
 
-  // Room for so many bytes more than the buffers have now. Waits for it where this arena holds nothing; false where it
-  // does and the room is not there.
+  // Reserves room for so many bytes more than the buffers have now. Waits for it if this arena holds nothing. Returns
+  // false if the arena holds something and there is no room.
   io::Task<bool> Reserve(size_t bytes) {
     if (TryReserve(bytes)) co_return true;
     if (charged_ > 0) co_return false;
@@ -45,7 +45,7 @@ class Arena {
     charged_ = needed;
     return true;
   }
-  // Charges what the buffers have become beyond what was reserved.
+  // Charges what the buffers have grown beyond what was reserved.
   void CountGrowth() {
     const size_t size = capacity();
     if (size <= charged_) return;
@@ -64,7 +64,7 @@ class Arena {
     charged_ = capacity();
   }
 
-  // A buffer that keeps its place until Clear(); for about so many bytes, 0 if that is not known.
+  // Returns a buffer that keeps its place until Clear(), for about so many bytes (0: not known).
   ByteBuffer& NewBuffer(size_t expected = 0) {
     if (!buffers_.empty()) olderBytes_ += buffers_.back()->capacity();
     buffers_.push_back(shelf_.Take(expected));

@@ -19,8 +19,8 @@ class BufferShelf {
  public:
   explicit BufferShelf(size_t keepBytes = 32 << 20) : keepBytes_(keepBytes) {}
 
-  // An empty buffer for about so many bytes; 0: nobody knows. Its capacity is not many times that: what is sent slowly
-  // must not hold a large buffer for little.
+  // Returns an empty buffer for about so many bytes (0: not known). Its capacity is not many times that, so that a few
+  // bytes that are sent slowly do not hold a large buffer.
   std::unique_ptr<ByteBuffer> Take(size_t size = 0) {
     const size_t least = size == 0 ? 0 : ClassFor(size);
     const size_t most = size == 0 ? kClasses : std::min(kClasses, least + kClassesAbove);

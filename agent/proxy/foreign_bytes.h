@@ -1,4 +1,4 @@
-// Tells a Kafka connection from a stranger by its first bytes.
+// Recognizes by the first bytes that a connection does not speak Kafka.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,13 @@
 
 namespace kveil::proxy {
 
-// Looks at the first bytes of what should be a Kafka frame and says what they look like instead ("TLS",
-// "HTTP", ...). Called when the length they would mean is beyond the limit. A frame of up to 256 MiB starts with 00 to
-// 10, so none of these can be a valid one, but for the length below.
+// Returns what the first bytes of a supposed Kafka frame look like instead ("TLS", "HTTP", ...). Call it when the
+// length that they mean is beyond the limit. A frame of up to 256 MiB starts with a byte from 00 to 10 (hexadecimal),
+// so none of these is a valid one, except for the length below.
 std::string NameForeignBytes(Bytes start);
 
-// The length that version 2 of the PROXY protocol would mean, 208 MiB: no Kafka frame, also where the limit is higher.
+// The length that the first bytes of the PROXY protocol, version 2, mean: 208 MiB. It counts as no Kafka frame even
+// where the limit is higher.
 inline constexpr uint32_t kProxyProtocolLength = 0x0d0a0d0a;
 
 }  // namespace kveil::proxy

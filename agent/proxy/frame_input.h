@@ -4,9 +4,9 @@
 //     look at input.buffered(), take what is complete with Consume(), send it, and only then Fill() again:
 //     Fill() moves what is left to the front, so views into buffered() end there.
 //
-// An idle input holds no buffer, and one that waits for the rest of a message only while there are plenty: peers that
-// begin something and fall silent must not take the buffers of those who talk. A frame longer than the pool's buffers
-// gets memory of its own with FillTo().
+// An idle input holds no buffer. One that waits for the rest of a message holds a buffer only while there are plenty:
+// peers that begin a message and fall silent must not take the buffers of others. A frame longer than the pool's
+// buffers gets memory of its own with FillTo().
 #pragma once
 
 #include <memory>
@@ -45,9 +45,9 @@ class FrameInput {
   io::Task<absl::StatusOr<bool>> FillTo(size_t size);
 
   Bytes buffered() const;
-  // Whether a message has begun that is not complete yet, and it is the peer who is to go on.
+  // Whether a message has begun that is not complete yet, and the peer is the one to continue.
   bool IsStalled() const { return begin_ != end_ && !waitingForMemory_; }
-  // Whether there is something to be read and no room for it.
+  // Whether there are bytes to read and no room for them.
   bool waitsForMemory() const { return waitingForMemory_; }
   // Whether it has memory that others may be waiting for.
   bool holdsMemory() const { return pooled_.size() > 0 || longFrame_ != nullptr || setAsideSize_ > 0; }

@@ -1,9 +1,9 @@
-// The bound on what messages may take of a worker's memory: the long frames that came in, and what they become.
+// The bound on how much of a worker's memory messages may take: the long frames that came in, and what they become.
 //
-// Who gets no room waits, first come first served. Frames get at most three quarters, so that there is always room for
-// the output of those that are there: a frame that waits for the room of its own output does not wait for itself.
-// For the same reason nobody may wait for output while he holds some; he takes what is there (TryGrowOutput) or makes
-// do with what he has.
+// If there is no room, a connection waits; first come, first served. Frames get at most three quarters, so that there
+// is always room for what they become: otherwise a frame could wait for room that it holds itself. For the same reason
+// no connection may wait for output room while it holds some. It takes what is free (TryGrowOutput) or makes do with
+// what it has.
 #pragma once
 
 #include <algorithm>
@@ -36,7 +36,7 @@ class MemoryBudget {
     frameWaiters_.push_back(&waiter);
     co_await waiter.granted.Wait();
   }
-  // False, and nothing taken, when they do not fit now or somebody waits.
+  // Returns false, and takes nothing, if they do not fit now or a connection waits.
   bool TryAcquire(size_t bytes) {
     if (isWaitedFor() || !FrameFits(bytes)) return false;
     frames_ += bytes;
@@ -49,7 +49,7 @@ class MemoryBudget {
 
   // What messages become. An output larger than the whole share gets it alone.
 
-  // Waits until `bytes` fit. Only for who holds no output.
+  // Waits until `bytes` fit. Only for a connection that holds no output.
   io::Task<void> AcquireOutput(size_t bytes) {
     if (outputWaiters_.empty() && OutputFits(0, bytes)) {
       output_ += bytes;
@@ -59,7 +59,8 @@ class MemoryBudget {
     outputWaiters_.push_back(&waiter);
     co_await waiter.granted.Wait();
   }
-  // For who holds `held` bytes of output and needs more. False, and nothing taken, when they do not fit now.
+  // For a connection that holds `held` bytes of output and needs more. Returns false, and takes nothing, if they do not
+  // fit now.
   bool TryGrowOutput(size_t held, size_t bytes) {
     if ((held == 0 && !outputWaiters_.empty()) || !OutputFits(held, bytes)) return false;
     output_ += bytes;
@@ -81,7 +82,7 @@ class MemoryBudget {
     kUntilAnswered,
   };
 
-  // False, and nothing taken, when that is used up.
+  // Returns false, and takes nothing, if that is used up.
   bool TryKeep(const std::string& workload, size_t bytes, Kept kept) {
     const size_t room = limit_ / 8 - std::min(kept_, limit_ / 8);
     const auto found = keptBy_.find(workload);
@@ -169,8 +170,8 @@ class MemoryBudget {
   std::deque<Waiter*> outputWaiters_;
 };
 
-// Memory that is in use already, counted for as long as this lives: what a message becomes when it is read. It never
-// waits: who waits for output holds such memory, too.
+// Counts memory that is in use already for as long as this lives: what a message becomes when it is decoded. It never
+// waits, because connections that wait for output hold such memory, too.
 class MemoryInUse {
  public:
   MemoryInUse(MemoryBudget& budget, size_t bytes) : budget_(budget), bytes_(bytes) {

@@ -1,9 +1,9 @@
-// The memory that a connection takes for what it still owes answers to: bounded for each connection, and counted
-// towards the workload's share and the worker's budget.
+// The memory that a connection takes for outstanding responses. It is bounded per connection and counts towards the
+// workload's share and the worker's budget.
 //
-// A connection has a little for nothing, so that an ordinary client, whose requests are few, never waits for others and
-// costs the budget nothing. Beyond that it takes memory in steps. Where there is none, the connection is full: its
-// application is not read until answers have come.
+// The first few KiB are free, so that an ordinary client with few requests never waits for others and costs the budget
+// nothing. Beyond that a connection takes memory in steps. If there is none, the connection is full, and the proxy
+// stops reading from its application until responses have come.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// What each response of a connection is the answer to. Kafka answers in the order of the requests, so this is a queue.
+// Which request each response of a connection belongs to. Kafka answers in the order of the requests, so this is a
+// queue.
 #pragma once
 
 #include <deque>
@@ -12,7 +13,7 @@
 
 namespace kveil::proxy {
 
-// The answer to a request of the agent's own, handed to the coroutine that waits for it.
+// The broker's answer to a request of the agent, for the coroutine that waits for it.
 struct OwnAnswer {
   ByteBuffer frame;
   bool failed = false;

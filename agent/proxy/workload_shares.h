@@ -27,13 +27,13 @@ class WorkloadShares {
     const std::shared_ptr<char>& share = Of(workload);
     return HeldOf(share) < most_ ? share : nullptr;
   }
-  // The same where the bound is a share of what is left (proxy/workload_share.h): the table has so many free places.
+  // The same for a bound that is a share of what is left (proxy/workload_share.h): `free` places of the table are free.
   Share TakeOf(size_t free, std::string_view workload) {
     const std::shared_ptr<char>& share = Of(workload);
     return free > 0 && IsWithinShare(HeldOf(share), 1, free) ? share : nullptr;
   }
 
-  // Workloads that are counted, those that hold nothing any more included.
+  // The number of workloads that are counted, including those that hold nothing any more.
   size_t size() const { return shares_.size(); }
 
  private:
