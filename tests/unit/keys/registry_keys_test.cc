@@ -69,7 +69,9 @@ TEST_F(RegistryKeysTest, AnOutageOfTheRootKeyIsNeverTakenForDamage) {
   }
   // The keys in use go on.
   const RegistryKeys::NewKey made = keys->MakeKey(Scope::kUser, {keys->SubjectOf(User("38")), 0});
-  EXPECT_TRUE(keys->Unwrap(made.row)->Equals(made.key));
+  const auto unwrapped = keys->Unwrap(made.row);
+  ASSERT_TRUE(unwrapped.ok()) << unwrapped.status();
+  EXPECT_TRUE(unwrapped->Equals(made.key));
   root_.status = absl::OkStatus();
   EXPECT_TRUE(keys->ReloadEpochs(root_, *registry_, soon_).ok());
 }
