@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/status_macros.h"
 #include "kafka/compression.h"
 #include "kafka/record.h"
 #include "kafka/varint.h"
@@ -65,7 +66,7 @@ absl::StatusOr<std::vector<int32_t>> FilledCounts(const BatchPart& whole, size_t
     ++counts.back();
     size += grown;
   }
-  if (!reader.status().ok()) return reader.status();
+  RETURN_IF_ERROR(reader.status());
   return counts;
 }
 
@@ -86,7 +87,7 @@ absl::StatusOr<std::vector<BatchPart>> Cut(const BatchPart& whole, absl::Span<co
     const size_t start = buffer.size();
     size_t size = 0;
     for (RecordView record; part.header.count < count && reader.Next(record);) {
-      if (absl::Status counted = CountRecord(record, part.header); !counted.ok()) return counted;
+      RETURN_IF_ERROR(CountRecord(record, part.header));
       size += record.whole.size();
       if (first > 0) AppendRecord(record, part.header.lastOffsetDelta, buffer);
     }
@@ -95,7 +96,7 @@ absl::StatusOr<std::vector<BatchPart>> Cut(const BatchPart& whole, absl::Span<co
   }
   RecordView none;
   if (reader.Next(none)) return absl::InvalidArgumentError("more records than the parts have");
-  if (!reader.status().ok()) return reader.status();
+  RETURN_IF_ERROR(reader.status());
   buffer.reserve(buffer.size() + kTailPadding);
   for (size_t i = 0; i < parts.size(); ++i) {
     parts[i].records = (i == 0 ? whole.records : Bytes(buffer)).subspan(places[i].start, places[i].size);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/status_macros.h"
 #include "kafka/big_endian.h"
 #include "kafka/crc32c.h"
 #include "kafka/varint.h"
@@ -233,8 +234,7 @@ void BatchWriter::ShrinkTo(size_t capacity) {
 // Replaces the records by their compressed form.
 absl::Status BatchWriter::CompressRecords(Codec codec) {
   const size_t records = start_ + kBatchHeaderSize;
-  absl::Status status = Compress(codec, Bytes(batch_->data() + records, used_ - records), compressed_);
-  if (!status.ok()) return status;
+  RETURN_IF_ERROR(Compress(codec, Bytes(batch_->data() + records, used_ - records), compressed_));
   used_ = records;
   std::memcpy(Reserve(compressed_.size()), compressed_.data(), compressed_.size());
   return absl::OkStatus();

@@ -2,6 +2,7 @@
 #include "kafka/frame.h"
 
 #include "absl/status/status.h"
+#include "base/status_macros.h"
 #include "kafka/big_endian.h"
 #include "kafka/varint.h"
 
@@ -20,12 +21,12 @@ absl::Status ReadLength(const uint8_t*& cursor, const uint8_t* end, uint32_t& va
 // Advances over a tag section, whatever is in it.
 absl::Status SkipTags(const uint8_t*& cursor, const uint8_t* end) {
   uint32_t count = 0;
-  if (absl::Status status = ReadLength(cursor, end, count); !status.ok()) return status;
+  RETURN_IF_ERROR(ReadLength(cursor, end, count));
   for (uint32_t i = 0; i < count; ++i) {
     uint32_t tag = 0;
     uint32_t size = 0;
-    if (absl::Status status = ReadLength(cursor, end, tag); !status.ok()) return status;
-    if (absl::Status status = ReadLength(cursor, end, size); !status.ok()) return status;
+    RETURN_IF_ERROR(ReadLength(cursor, end, tag));
+    RETURN_IF_ERROR(ReadLength(cursor, end, size));
     if (size > kMaxRequestSize)
       return absl::InvalidArgumentError("header: a tagged field is longer than a request may be");
     if (size > static_cast<size_t>(end - cursor)) return CutShort();
@@ -59,12 +60,8 @@ absl::StatusOr<RequestHeader> ReadRequestHeader(Bytes frame) {
   const uint8_t* cursor = frame.data() + kFixedRequestHeaderSize;
   const uint8_t* end = frame.data() + frame.size();
   const int version = RequestHeaderVersion(header.apiKey, header.version);
-  if (version >= 1) {
-    if (absl::Status status = ReadClientId(cursor, end, header.clientId); !status.ok()) return status;
-  }
-  if (version >= 2) {
-    if (absl::Status status = SkipTags(cursor, end); !status.ok()) return status;
-  }
+  if (version >= 1) RETURN_IF_ERROR(ReadClientId(cursor, end, header.clientId));
+  if (version >= 2) RETURN_IF_ERROR(SkipTags(cursor, end));
   header.size = static_cast<size_t>(cursor - frame.data());
   return header;
 }
@@ -75,7 +72,7 @@ absl::StatusOr<ResponseHeader> ReadResponseHeader(Bytes frame, ApiKey apiKey, in
   header.correlationId = LoadBigEndian<int32_t>(frame.data());
   const uint8_t* cursor = frame.data() + sizeof(int32_t);
   if (ResponseHeaderVersion(apiKey, version) >= 1) {
-    if (absl::Status status = SkipTags(cursor, frame.data() + frame.size()); !status.ok()) return status;
+    RETURN_IF_ERROR(SkipTags(cursor, frame.data() + frame.size()));
   }
   header.size = static_cast<size_t>(cursor - frame.data());
   return header;

@@ -1,6 +1,7 @@
 // How batches are told apart and their headers read and written.
 #include "kafka/record_batch.h"
 
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "kafka/big_endian.h"
 #include "kafka/crc32c.h"
@@ -100,8 +101,7 @@ absl::Status CheckCrc(const BatchView& batch) {
 
 absl::StatusOr<Bytes> UncompressedRecords(const BatchView& batch, size_t limit, ByteBuffer& scratch) {
   if (batch.header.codec() == Codec::kNone) return batch.payload;
-  if (absl::Status status = Decompress(batch.header.codec(), batch.payload, limit, scratch); !status.ok())
-    return status;
+  RETURN_IF_ERROR(Decompress(batch.header.codec(), batch.payload, limit, scratch));
   return Bytes(scratch);
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/status_macros.h"
 #include "kafka/big_endian.h"
 #include "kafka/codecs/codecs.h"
 #include "kafka/compression.h"
@@ -61,7 +62,7 @@ absl::Status CompressSnappy(Bytes input, ByteBuffer& out) {
 absl::Status DecompressSnappy(Bytes input, size_t limit, ByteBuffer& out) {
   out.clear();
   if (!IsXerial(input)) {
-    if (absl::Status status = AppendBlock(input, limit, out); !status.ok()) return status;
+    RETURN_IF_ERROR(AppendBlock(input, limit, out));
     out.reserve(out.size() + kTailPadding);
     return absl::OkStatus();
   }
@@ -71,8 +72,7 @@ absl::Status DecompressSnappy(Bytes input, size_t limit, ByteBuffer& out) {
     const auto size = LoadBigEndian<int32_t>(input.data());
     input.remove_prefix(sizeof(int32_t));
     if (size < 0 || static_cast<size_t>(size) > input.size()) return Damaged("snappy");
-    if (absl::Status status = AppendBlock(input.first(static_cast<size_t>(size)), limit, out); !status.ok())
-      return status;
+    RETURN_IF_ERROR(AppendBlock(input.first(static_cast<size_t>(size)), limit, out));
     input.remove_prefix(static_cast<size_t>(size));
   }
   out.reserve(out.size() + kTailPadding);

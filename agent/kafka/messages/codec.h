@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "kafka/error_code.h"
 #include "kafka/messages/description.h"
@@ -53,7 +54,7 @@ absl::StatusOr<Message> Decode(Bytes body, int16_t version, size_t* memory) {
   Message message;
   Describe(reader, message);
   if (memory != nullptr) *memory = reader.memory();
-  if (absl::Status status = reader.Finish(Message::kName); !status.ok()) return status;
+  RETURN_IF_ERROR(reader.Finish(Message::kName));
   return message;
 }
 
