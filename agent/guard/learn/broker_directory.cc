@@ -56,7 +56,7 @@ BrokerDirectory::OfCluster& BrokerDirectory::Of(const std::string& cluster) {
 std::optional<BrokerDirectory::Addresses> BrokerDirectory::LearnedWithin(const std::string& cluster,
                                                                          const std::string& endpoint,
                                                                          Clock::duration age) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Clock::time_point now = Clock::now();
   const Learned* const learned = Of(cluster).learned.Find(endpoint, now);
   if (learned == nullptr || now - learned->at >= age) return std::nullopt;
@@ -64,7 +64,7 @@ std::optional<BrokerDirectory::Addresses> BrokerDirectory::LearnedWithin(const s
 }
 
 void BrokerDirectory::NoteLearned(const std::string& cluster, const std::string& endpoint, Addresses addresses) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Clock::time_point now = Clock::now();
   Of(cluster).learned.Put(endpoint, Learned{now, std::move(addresses)}, now);
 }
@@ -105,7 +105,7 @@ absl::Status BrokerDirectory::LearnAddress(const SocketAddress& address, std::st
 
 std::vector<std::string> BrokerDirectory::NamesOf(const SocketAddress& address, std::string_view cluster) const {
   std::vector<std::string> names;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto ofCluster = clusters_.find(ToAbsl(cluster));
   if (ofCluster == clusters_.end()) return names;
   const Names* const found = ofCluster->second->names.Find(address.Text(), Clock::now());
@@ -121,7 +121,7 @@ void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view ho
   const std::string name = WithoutDot(host), cluster = options_.clusterOf(targetIndex);
   std::string other;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const Clock::time_point now = Clock::now();
     OfCluster& of = Of(cluster);
     Names names;
@@ -139,12 +139,12 @@ void BrokerDirectory::NoteName(const SocketAddress& address, std::string_view ho
 }
 
 void BrokerDirectory::ForgetNames(const SocketAddress& address, uint16_t targetIndex) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Of(options_.clusterOf(targetIndex)).names.Erase(address.Text());
 }
 
 bool BrokerDirectory::IsNews(const std::string& what, Clock::duration age) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Clock::time_point now = Clock::now();
   const Clock::time_point* const told = told_.Find(what, now);
   if (told != nullptr && now - *told < age) return false;
@@ -156,7 +156,7 @@ void BrokerDirectory::NoteLeftOut(std::string_view host, int32_t port, const std
                                   const absl::Status& reason) {
   const std::string broker = StrCat(absl::CEscape(ToAbsl(host.substr(0, 300))), ":", port);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     leftOutAt_ = Clock::now();
     leftOut_ = StrCat("broker ", broker, " of cluster ", cluster,
                       " is left out of what clients are told: ", ToStd(reason.message()));
@@ -167,7 +167,7 @@ void BrokerDirectory::NoteLeftOut(std::string_view host, int32_t port, const std
 }
 
 absl::Status BrokerDirectory::Health() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const bool isNews = leftOutAt_.has_value() && Clock::now() - *leftOutAt_ < kRefusalIsNews;
   return isNews ? absl::UnavailableError(leftOut_) : absl::OkStatus();
 }

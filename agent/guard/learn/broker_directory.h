@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "base/socket_address.h"
 #include "io/loop.h"
 #include "io/task.h"
@@ -113,7 +113,7 @@ class BrokerDirectory {
   absl::Status CheckConfigured(const SocketAddress& address, uint16_t configured, uint16_t targetIndex) const;
 
   const Options options_;
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   mutable absl::flat_hash_map<std::string, std::unique_ptr<OfCluster>> clusters_ ABSL_GUARDED_BY(mutex_);
   ExpiringMap<std::string, Clock::time_point> told_ ABSL_GUARDED_BY(mutex_);  // by what was said
   std::optional<Clock::time_point> leftOutAt_ ABSL_GUARDED_BY(mutex_);

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "proxy/interceptor.h"
 #include "proxy/workload_shares.h"
 
@@ -45,7 +45,7 @@ class TopicLimits {
 
   // Nothing when it has to be asked for.
   std::optional<Limit> Find(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const Known* const found = limits_.Find(KeyOf(connection, topic), now);
     if (found == nullptr || now >= found->limit.learned + kLifetime) return std::nullopt;
     return found->limit;
@@ -61,7 +61,7 @@ class TopicLimits {
   }
   // It is being asked for: until the answer, what is known counts on.
   void Renew(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (Known* const found = limits_.Find(KeyOf(connection, topic), now); found != nullptr) found->limit.learned = now;
   }
   // The broker took a batch of that many bytes.
@@ -71,7 +71,7 @@ class TopicLimits {
   }
   // The broker does not know the topic, or not yet.
   void Forget(const proxy::ConnectionInfo& connection, std::string_view topic) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     limits_.Erase(KeyOf(connection, topic));
   }
 
@@ -97,7 +97,7 @@ class TopicLimits {
 
   template <typename Edit>
   void Change(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now, Edit edit) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const Key key = KeyOf(connection, topic);
     Known* known = limits_.FindAndRenew(key, now);
     if (known == nullptr) {
@@ -112,7 +112,7 @@ class TopicLimits {
     return {connection.origin.netnsCookie, connection.cluster, std::string(topic)};
   }
 
-  std::mutex mutex_;
+  Mutex mutex_;
   ExpiringMap<Key, Known> limits_ ABSL_GUARDED_BY(mutex_);
   proxy::WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
 };

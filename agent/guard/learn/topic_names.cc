@@ -16,7 +16,7 @@ void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const pr
   const Key key = KeyOf(id, connection);
   std::string before;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (Named* const known = names_.FindAndRenew(key, now); known != nullptr) {
       if (known->name.empty() || known->name == name) return;
       before = std::exchange(known->name, {});
@@ -41,14 +41,14 @@ void TopicNames::Learn(const kafka::TopicId& id, std::string_view name, const pr
 std::optional<std::string> TopicNames::Find(const kafka::TopicId& id, const proxy::ConnectionInfo& connection,
                                             Clock::time_point now) const {
   const Key key = KeyOf(id, connection);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Named* const found = names_.FindAndRenew(key, now);
   if (found == nullptr || found->name.empty()) return std::nullopt;
   return found->name;
 }
 
 absl::Status TopicNames::Health(Clock::time_point now) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!fullAt_.has_value() || now - *fullAt_ >= kIsNews) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       StrCat("workload ", full_,

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "kafka/topic_id.h"
 #include "proxy/interceptor.h"
 #include "proxy/workload_shares.h"
@@ -71,7 +71,7 @@ class TopicNames {
     return {id, connection.origin.netnsCookie, connection.cluster};
   }
 
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   mutable ExpiringMap<Key, Named> names_ ABSL_GUARDED_BY(mutex_);
   proxy::WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
   std::optional<Clock::time_point> fullAt_ ABSL_GUARDED_BY(mutex_);

@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "keys/service/key_service.h"
 
 namespace kveil::guard {
@@ -28,21 +28,21 @@ class KeyOutages {
 
   // `missing` are keys of the cluster's topic that could not be had.
   void Began(std::string_view cluster, std::string_view topic, keys::Misses missing, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     // Some of them tell as much as all.
     missing_.Put(KeyOf(cluster, topic), missing.Take(keys::kMostKeysOfAFetch), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
   // Keys that have to be had first; nothing when there is no outage.
   std::optional<keys::Misses> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const keys::Misses* const found = missing_.Find(KeyOf(cluster, topic), now);
     count_.store(missing_.size(), std::memory_order_release);
     if (found == nullptr) return std::nullopt;
     return *found;
   }
   void Ended(std::string_view cluster, std::string_view topic) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     missing_.Erase(KeyOf(cluster, topic));
     count_.store(missing_.size(), std::memory_order_release);
   }
@@ -59,7 +59,7 @@ class KeyOutages {
   static constexpr std::chrono::minutes kRemembered{10};
 
   std::atomic<size_t> count_{0};
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   ExpiringMap<Key, keys::Misses> missing_ ABSL_GUARDED_BY(mutex_){kMostTopics, kRemembered};
 };
 

@@ -13,7 +13,7 @@ bool IsBefore(int32_t sequence, int32_t other) {
 
 std::optional<kafka::ErrorCode> RefusalMemory::Check(const ProducerPartition& key, int32_t baseSequence,
                                                      Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Refused* const found = refused_.Find(key, now);
   std::optional<kafka::ErrorCode> code;
   if (found != nullptr && found->baseSequence == baseSequence) {
@@ -28,7 +28,7 @@ std::optional<kafka::ErrorCode> RefusalMemory::Check(const ProducerPartition& ke
 
 bool RefusalMemory::Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code,
                              Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (Refused* const known = refused_.Find(key, now); known != nullptr) {
     if (!IsBefore(baseSequence, known->baseSequence)) return true;
     refused_.Put(key, Refused{.baseSequence = baseSequence, .code = code, .share = known->share}, now);

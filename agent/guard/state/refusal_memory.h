@@ -12,13 +12,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "kafka/error_code.h"
 #include "proxy/workload_shares.h"
 
@@ -79,7 +79,7 @@ class RefusalMemory {
   };
 
   std::atomic<size_t> size_{0};
-  std::mutex mutex_;
+  Mutex mutex_;
   ExpiringMap<ProducerPartition, Refused> refused_ ABSL_GUARDED_BY(mutex_);
   proxy::WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
 };

@@ -15,7 +15,7 @@ auto FindSequence(Batches& batches, int32_t baseSequence) {
 }  // namespace
 
 std::optional<SplitMemory::Split> SplitMemory::Find(const BatchId& batch, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Producer* const producer = producers_.Find(batch.producer, now);
   size_.store(producers_.size(), std::memory_order_release);
   if (producer == nullptr) return std::nullopt;
@@ -37,7 +37,7 @@ SplitMemory::Entry* SplitMemory::FindSame(const BatchId& batch, Clock::time_poin
 }
 
 bool SplitMemory::Remember(const BatchId& batch, size_t partSize, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Producer producer;
   if (Producer* const known = producers_.Find(batch.producer, now); known != nullptr) {
     producer = std::move(*known);
@@ -56,7 +56,7 @@ bool SplitMemory::Remember(const BatchId& batch, size_t partSize, Clock::time_po
 }
 
 void SplitMemory::Taken(const BatchId& batch, int64_t baseOffset, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Entry* const entry = FindSame(batch, now);
   if (entry == nullptr) return;
   entry->split.isTaken = true;
@@ -64,7 +64,7 @@ void SplitMemory::Taken(const BatchId& batch, int64_t baseOffset, Clock::time_po
 }
 
 void SplitMemory::Forget(const BatchId& batch, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Entry* const entry = FindSame(batch, now);
   if (entry == nullptr || entry->wasSentBefore) return;
   std::deque<Entry>& batches = producers_.Find(batch.producer, now)->batches;

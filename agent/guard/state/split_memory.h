@@ -13,11 +13,11 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 #include "guard/state/refusal_memory.h"
 #include "proxy/workload_shares.h"
 
@@ -81,7 +81,7 @@ class SplitMemory {
   Entry* FindSame(const BatchId& batch, Clock::time_point now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::atomic<size_t> size_{0};
-  std::mutex mutex_;
+  Mutex mutex_;
   ExpiringMap<ProducerPartition, Producer> producers_ ABSL_GUARDED_BY(mutex_);
   proxy::WorkloadShares shares_ ABSL_GUARDED_BY(mutex_);
 };

@@ -5,14 +5,14 @@
 namespace kveil::guard {
 
 void UnselectedWrites::NoteRead(const std::string& workload, Clock::time_point now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   readers_.Put(workload, true, now);
   anyReader_.store(true, std::memory_order_release);
 }
 
 bool UnselectedWrites::NoteWrite(const std::string& workload, std::string_view topic, Clock::time_point now) {
   if (!anyReader_.load(std::memory_order_acquire)) return false;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (readers_.Find(workload, now) == nullptr) return false;
   if (topics_.contains(topic)) return true;
   if (topics_.size() >= kMostTopics) {
@@ -25,7 +25,7 @@ bool UnselectedWrites::NoteWrite(const std::string& workload, std::string_view t
 }
 
 UnselectedWrites::Report UnselectedWrites::report() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Report report;
   for (const auto& [name, workload] : topics_) report.topics.push_back({name, workload});
   report.hasMore = hasMore_;

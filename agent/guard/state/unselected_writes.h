@@ -6,13 +6,13 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
+#include "base/mutex.h"
 
 namespace kveil::guard {
 
@@ -43,7 +43,7 @@ class UnselectedWrites {
   Report report() const;
 
  private:
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::atomic<bool> anyReader_{false};
   ExpiringMap<std::string, bool> readers_ ABSL_GUARDED_BY(mutex_){kMostReaders, kRememberReader};
   std::map<std::string, std::string, std::less<>> topics_ ABSL_GUARDED_BY(mutex_);
