@@ -19,19 +19,9 @@ using kafka::FetchResponse;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-// From here on a response may name a broker that the client does not know (KIP-951).
-constexpr int16_t kFirstVersionWithNodeEndpoints = 16;
-constexpr int16_t kFirstVersionWithZstd = 10;
-constexpr int16_t kFirstVersionWithMaxBytes = 3;
-// To earlier versions a broker (until 3.9) gives messages of magic 0 and 1, which have no headers: a sealed record
-// would come without what it takes to open it, and look like one that was never sealed.
-constexpr int16_t kFirstVersionWithHeaders = 4;
 // A reader that gets nothing although the broker has data asks again at once; it is held for at least this long.
 constexpr std::chrono::milliseconds kMinHold{1000};
 constexpr std::chrono::milliseconds kMaxHold{5000};
-// Session epochs (KIP-227).
-constexpr int32_t kNoSession = -1;
-constexpr int32_t kNewSession = 0;
 // How much larger a batch usually is without its codec.
 constexpr size_t kUsualRatio = 4;
 // Partitions of a connection that are remembered for having had no records.
@@ -57,7 +47,7 @@ std::string TooLong(std::string_view name) { return StrCat("Fetch of a topic wit
 
 // Has the broker end the session that the request names, and nothing more.
 void EndSession(FetchRequest& request) {
-  request.sessionEpoch = kNoSession;
+  request.sessionEpoch = FetchRequest::kNoSession;
   request.topics.clear();
   request.forgottenTopicsData.clear();
 }
@@ -97,7 +87,7 @@ struct FetchGuard::State : proxy::RequestState {
 // fetches of the workload have all its room, and none was answered in time.
 io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::Upstream& upstream,
                                                   proxy::MemoryBudget& budget, State& state) {
-  if (request.sessionEpoch > kNewSession) {
+  if (request.sessionEpoch > FetchRequest::kNewSession) {
     if (GoOn(request, state)) co_return false;
     state.isRefused = true;
     EndSession(request);
@@ -108,10 +98,10 @@ io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::
   state.session = std::make_shared<FetchSession>(shared_, budget, connection_, request.sessionEpoch, bytes);
   state.isFirst = true;
   bool hasRoom = state.session->Reserve(bytes);
-  const bool endsWithAnswer = !hasRoom && request.sessionEpoch == kNewSession;
+  const bool endsWithAnswer = !hasRoom && request.sessionEpoch == FetchRequest::kNewSession;
   if (endsWithAnswer) {
     NoteNotKept();
-    request.sessionEpoch = kNoSession;
+    request.sessionEpoch = FetchRequest::kNoSession;
     state.session->EndWithAnswer();
     hasRoom = state.session->Reserve(bytes);
   }
@@ -124,7 +114,7 @@ io::Task<absl::StatusOr<bool>> FetchGuard::TakeIn(FetchRequest& request, proxy::
     hasRoom = state.session->Reserve(bytes);
   }
   state.session->Apply(request);
-  if (request.sessionEpoch == kNewSession) session_ = state.session;
+  if (request.sessionEpoch == FetchRequest::kNewSession) session_ = state.session;
   co_return endsWithAnswer;
 }
 
@@ -158,7 +148,7 @@ void FetchGuard::NoteNotKept() {
 bool FetchGuard::LowerBounds(FetchRequest& request, int16_t version) const {
   const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
   bool changed = false;
-  if (version >= kFirstVersionWithMaxBytes && request.maxBytes > most) {
+  if (version >= FetchRequest::kFirstVersionWithMaxBytes && request.maxBytes > most) {
     request.maxBytes = most;
     changed = true;
   }
@@ -196,13 +186,15 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   }
   const bool changed = isLowered || *taken;
   state->maxWait = std::chrono::milliseconds(decoded->maxWaitMs);
-  state->maxBytes = version >= kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
-  state->recordsHaveHeaders = version >= kFirstVersionWithHeaders;
+  state->maxBytes = version >= FetchRequest::kFirstVersionWithMaxBytes ? decoded->maxBytes : RecordsOpener::kNoBound;
+  // Without headers a sealed record would come without what it takes to open it, and look like one that was never
+  // sealed.
+  state->recordsHaveHeaders = version >= FetchResponse::kFirstVersionWithHeaders;
   io::Turn turn(loop_);
   auto judging = state->session->Judge(*decoded, lookup_, upstream, turn);
   co_await std::move(judging);
-  const bool namesSession = decoded->sessionEpoch == kNewSession;
-  const bool mayNameBrokers = version >= kFirstVersionWithNodeEndpoints;
+  const bool namesSession = decoded->sessionEpoch == FetchRequest::kNewSession;
+  const bool mayNameBrokers = version >= FetchResponse::kFirstVersionWithNodeEndpoints;
   state->isNeededAnyway = state->session->NeedsGuard() || namesSession || mayNameBrokers;
   if (changed) co_return RewriteRequest(request, *decoded, output).WantResponse(std::move(state));
   co_return RequestVerdict::Forward().WantResponse(std::move(state));
@@ -212,14 +204,15 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
 // reader: it goes on with a replica's session, and with one that this connection has begun.
 RequestVerdict FetchGuard::TakeReplicas(const proxy::RequestFrame& request, FetchRequest& decoded,
                                         proxy::FrameOutput& output) {
-  if (decoded.sessionEpoch <= kNewSession) replicaSession_ = 0;
+  if (decoded.sessionEpoch <= FetchRequest::kNewSession) replicaSession_ = 0;
   const bool goesOn = replicaSession_ != 0 && decoded.sessionId == replicaSession_;
-  if (decoded.sessionEpoch < kNewSession || (decoded.sessionEpoch > kNewSession && goesOn)) {
+  if (decoded.sessionEpoch < FetchRequest::kNewSession ||
+      (decoded.sessionEpoch > FetchRequest::kNewSession && goesOn)) {
     return RequestVerdict::Forward();
   }
   auto state = std::make_unique<State>();
   state->isNeededAnyway = true;
-  state->isRefused = decoded.sessionEpoch > kNewSession;
+  state->isRefused = decoded.sessionEpoch > FetchRequest::kNewSession;
   state->isReplicas = !state->isRefused;
   bool changed = state->isRefused;
   if (state->isRefused) {
@@ -257,7 +250,7 @@ io::Task<ResponseVerdict> FetchGuard::OnResponse(const proxy::ResponseFrame& res
   Progress progress(output.arena.budget());
   progress.changed = leftOut;
   progress.response.keyDeadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout;
-  progress.response.zstdAllowed = response.version >= kFirstVersionWithZstd;
+  progress.response.zstdAllowed = response.version >= FetchResponse::kFirstVersionWithZstd;
   io::Turn turn(loop_);
   for (FetchResponse::Topic& topic : decoded->responses) {
     if (IsTooLong(topic.topic)) co_return ResponseVerdict::Close(TooLong(topic.topic));

@@ -24,9 +24,6 @@ using observe::RefuseReason;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-// From here on a response may name a broker that the client does not know (KIP-951).
-constexpr int16_t kFirstVersionWithNodeEndpoints = 10;
-constexpr int16_t kFirstVersionWithTopicIds = 13;
 // A request of few bytes may hold many batches that each decompress to much: all of them together to no more than this
 // many times what one may.
 constexpr size_t kMostBatchesOfARequest = 4;
@@ -96,7 +93,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
       co_return RequestVerdict::Close(StrCat("Produce to a topic with a name of ", topic.name.size(), " bytes"));
     }
   }
-  if (version >= kFirstVersionWithTopicIds) {
+  if (version >= ProduceRequest::kFirstVersionWithTopicIds) {
     std::vector<kafka::TopicId> ids;
     for (const ProduceRequest::Topic& topic : decoded->topicData) ids.push_back(topic.topicId);
     auto learning = lookup_.Learn(std::move(ids), upstream);
@@ -143,7 +140,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
       changed == Changed::kYes ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   if (!answered) co_return std::move(verdict).NoResponse();
   state->forwarded = PartitionsOf(*decoded);
-  if (!state->empty() || version >= kFirstVersionWithNodeEndpoints) {
+  if (!state->empty() || version >= ProduceResponse::kFirstVersionWithNodeEndpoints) {
     co_return std::move(verdict).WantResponse(std::move(state));
   }
   co_return verdict;
@@ -268,7 +265,7 @@ void ProduceGuard::HearOf(const SplitBatches::Batch& batch) {
 
 ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const ProduceJob& job) const {
   ProducedTopic state;
-  if (job.version < kFirstVersionWithTopicIds) {
+  if (job.version < ProduceRequest::kFirstVersionWithTopicIds) {
     state.wireName = std::string(topic.name);
     state.name = state.wireName;
   } else {

@@ -50,7 +50,9 @@ RequestVerdict SaslGuard::OnHandshake(const proxy::RequestFrame& request) {
   const auto decoded = kafka::Decode<kafka::SaslHandshakeRequest>(request.body, request.header.version);
   if (!decoded.ok()) return RequestVerdict::Close(std::string(decoded.status().message()));
   exchange_ = std::make_shared<SaslExchange>(decoded->mechanism);
-  if (request.header.version > 0) return RequestVerdict::Forward();
+  if (request.header.version >= kafka::SaslHandshakeRequest::kFirstVersionWithAuthenticate) {
+    return RequestVerdict::Forward();
+  }
   // Bare tokens follow, and nothing in them says which is the last: that must be known beforehand.
   const int tokens = exchange_->tokensOfClient();
   if (tokens > 0) return RequestVerdict::Forward().WantResponse().ThenBareTokens(tokens);

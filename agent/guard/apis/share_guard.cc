@@ -22,7 +22,6 @@ using kafka::ShareFetchResponse;
 using proxy::RequestVerdict;
 using proxy::ResponseVerdict;
 
-constexpr int32_t kFinalEpoch = -1, kNewEpoch = 0;  // of share sessions
 // A client asks again at once after an error, and a broker answers at once where a session has nothing.
 constexpr std::chrono::seconds kHold{1};
 // How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
@@ -210,11 +209,11 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   Decoded<ShareFetchRequest> decoded(request.body, version, output.arena.budget());
   if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
   // The end of a session brings no records.
-  if (decoded->shareSessionEpoch == kFinalEpoch) {
+  if (decoded->shareSessionEpoch == ShareFetchRequest::kFinalEpoch) {
     session_.Clear();
     co_return RequestVerdict::Forward().WantResponse();
   }
-  if (decoded->shareSessionEpoch == kNewEpoch) session_.Clear();
+  if (decoded->shareSessionEpoch == ShareFetchRequest::kNewSession) session_.Clear();
   session_.Begin(output.arena.budget());
   std::vector<kafka::TopicId> ids;
   for (const ShareFetchRequest::Topic& topic : decoded->topics) ids.push_back(topic.topicId);

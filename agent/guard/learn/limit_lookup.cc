@@ -9,8 +9,7 @@
 namespace kveil::guard {
 namespace {
 
-// From 2.0 to 4.x every broker has this version.
-constexpr int16_t kDescribeConfigsVersion = 1;
+constexpr int16_t kVersion = kafka::DescribeConfigsRequest::kVersionOfEveryBroker;
 constexpr std::string_view kLimitName = "max.message.bytes";
 
 std::optional<size_t> LimitIn(const kafka::DescribeConfigsResponse::Result& result) {
@@ -38,12 +37,12 @@ io::Task<void> LimitLookup::Learn(std::vector<std::string> topics, proxy::Upstre
     limits_.Renew(connection_, name, now);
   }
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
-    kafka::Encode(ask, kDescribeConfigsVersion, writer);
+    kafka::Encode(ask, kVersion, writer);
   };
-  auto asking = upstream.Ask(kafka::ApiKey::kDescribeConfigs, kDescribeConfigsVersion, "kveil", std::move(write));
+  auto asking = upstream.Ask(kafka::ApiKey::kDescribeConfigs, kVersion, "kveil", std::move(write));
   const absl::StatusOr<Bytes> answer = co_await std::move(asking);
   if (!answer.ok()) co_return;
-  const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kDescribeConfigsVersion);
+  const auto described = kafka::Decode<kafka::DescribeConfigsResponse>(*answer, kVersion);
   if (!described.ok()) co_return;
   // What was not asked for is not looked at, however much there is of it.
   if (described->results.size() > topics.size()) co_return;

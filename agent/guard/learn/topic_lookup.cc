@@ -7,8 +7,7 @@
 namespace kveil::guard {
 namespace {
 
-// Metadata by topic id (KIP-516); every broker that speaks Fetch by id has it.
-constexpr int16_t kMetadataByIdVersion = 12;
+constexpr int16_t kVersion = kafka::MetadataRequest::kFirstVersionByTopicId;
 constexpr std::chrono::seconds kAskAgain{1};  // for what the broker did not know
 
 }  // namespace
@@ -30,13 +29,12 @@ io::Task<void> TopicLookup::Learn(std::vector<kafka::TopicId> ids, proxy::Upstre
   }
   if (ask.topics->empty()) co_return;
   std::function<void(kafka::FrameWriter&)> write = [&ask](kafka::FrameWriter& writer) {
-    kafka::Encode(ask, kMetadataByIdVersion, writer);
+    kafka::Encode(ask, kVersion, writer);
   };
-  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kMetadataByIdVersion, "kveil", std::move(write));
+  auto asking = upstream.Ask(kafka::ApiKey::kMetadata, kVersion, "kveil", std::move(write));
   const absl::StatusOr<Bytes> answer = co_await std::move(asking);
   if (!answer.ok()) co_return;
-  const absl::StatusOr<kafka::MetadataResponse> metadata =
-      kafka::Decode<kafka::MetadataResponse>(*answer, kMetadataByIdVersion);
+  const absl::StatusOr<kafka::MetadataResponse> metadata = kafka::Decode<kafka::MetadataResponse>(*answer, kVersion);
   if (!metadata.ok()) co_return;
   // What was not asked for is not looked at, however much there is of it.
   if (metadata->topics.size() > ask.topics->size()) co_return;

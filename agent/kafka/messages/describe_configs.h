@@ -18,6 +18,8 @@ struct DescribeConfigsRequest {
   static constexpr std::string_view kName = "DescribeConfigsRequest";
   static constexpr ApiKey kApiKey = ApiKey::kDescribeConfigs;
   static constexpr VersionRange kVersions = {0, 4};
+  // Every broker from 2.0 to 4.x has this version: KIP-226 added it, and KIP-896 left it the oldest.
+  static constexpr int16_t kVersionOfEveryBroker = 1;
 
   struct Resource {
     ConfigResourceType resourceType = ConfigResourceType::kUnknown;

@@ -20,6 +20,12 @@ struct FetchRequest {
   static constexpr std::string_view kName = "FetchRequest";
   static constexpr ApiKey kApiKey = ApiKey::kFetch;
   static constexpr VersionRange kVersions = {0, 18};
+  static constexpr int16_t kFirstVersionWithMaxBytes = 3;   // a bound on the whole response (KIP-74)
+  static constexpr int16_t kFirstVersionWithSessions = 7;   // KIP-227
+  static constexpr int16_t kFirstVersionWithTopicIds = 13;  // in place of names (KIP-516)
+  // Epochs of a session; the ones above count its requests (KIP-227).
+  static constexpr int32_t kNoSession = -1;
+  static constexpr int32_t kNewSession = 0;
 
   struct ReplicaState {
     int32_t replicaId = -1;
@@ -62,10 +68,10 @@ struct FetchRequest {
   int32_t minBytes = 0;
   int32_t maxBytes = std::numeric_limits<int32_t>::max();
   int8_t isolationLevel = 0;
-  int32_t sessionId = 0;      // from version 7 (KIP-227)
-  int32_t sessionEpoch = -1;  // from version 7: -1 no session, 0 a new one
+  int32_t sessionId = 0;
+  int32_t sessionEpoch = kNoSession;
   std::vector<Topic> topics;
-  std::vector<ForgottenTopic> forgottenTopicsData;  // from version 7
+  std::vector<ForgottenTopic> forgottenTopicsData;
   std::string_view rackId;
   UnknownTaggedFields unknownTags;
 };
@@ -74,6 +80,10 @@ struct FetchResponse {
   static constexpr std::string_view kName = "FetchResponse";
   static constexpr ApiKey kApiKey = ApiKey::kFetch;
   static constexpr VersionRange kVersions = {0, 18};
+  // Until then a broker (until 3.9) gives messages of magic 0 and 1, which have no headers (KIP-82, KIP-98).
+  static constexpr int16_t kFirstVersionWithHeaders = 4;
+  static constexpr int16_t kFirstVersionWithZstd = 10;           // batches may use this codec (KIP-110)
+  static constexpr int16_t kFirstVersionWithNodeEndpoints = 16;  // a broker that may be new to the client (KIP-951)
 
   struct EpochEndOffset {
     int32_t epoch = -1;
@@ -116,10 +126,10 @@ struct FetchResponse {
   };
 
   int32_t throttleTimeMs = 0;
-  ErrorCode errorCode = ErrorCode::kNone;  // from version 7
-  int32_t sessionId = 0;                   // from version 7
+  ErrorCode errorCode = ErrorCode::kNone;  // of the session
+  int32_t sessionId = 0;
   std::vector<Topic> responses;
-  std::vector<NodeEndpoint> nodeEndpoints;  // from version 16
+  std::vector<NodeEndpoint> nodeEndpoints;
   UnknownTaggedFields unknownTags;
 };
 
@@ -144,16 +154,16 @@ void Describe(Visitor& v, Described<Visitor, FetchRequest::Partition>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, FetchRequest::Topic>& m) {
-  v.Field("topic", m.topic, {.until = 12});
-  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("topic", m.topic, {.until = FetchRequest::kFirstVersionWithTopicIds - 1});
+  v.Field("topicId", m.topicId, {.since = FetchRequest::kFirstVersionWithTopicIds});
   v.Field("partitions", m.partitions);
   v.Tags(m.unknownTags);
 }
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, FetchRequest::ForgottenTopic>& m) {
-  v.Field("topic", m.topic, {.until = 12});
-  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("topic", m.topic, {.until = FetchRequest::kFirstVersionWithTopicIds - 1});
+  v.Field("topicId", m.topicId, {.since = FetchRequest::kFirstVersionWithTopicIds});
   v.Field("partitions", m.partitions);
   v.Tags(m.unknownTags);
 }
@@ -163,12 +173,12 @@ void Describe(Visitor& v, Described<Visitor, FetchRequest>& m) {
   v.Field("replicaId", m.replicaId, {.until = 14});
   v.Field("maxWaitMs", m.maxWaitMs);
   v.Field("minBytes", m.minBytes);
-  v.Field("maxBytes", m.maxBytes, {.since = 3});
+  v.Field("maxBytes", m.maxBytes, {.since = FetchRequest::kFirstVersionWithMaxBytes});
   v.Field("isolationLevel", m.isolationLevel, {.since = 4});
-  v.Field("sessionId", m.sessionId, {.since = 7});
-  v.Field("sessionEpoch", m.sessionEpoch, {.since = 7});
+  v.Field("sessionId", m.sessionId, {.since = FetchRequest::kFirstVersionWithSessions});
+  v.Field("sessionEpoch", m.sessionEpoch, {.since = FetchRequest::kFirstVersionWithSessions});
   v.Field("topics", m.topics);
-  v.Field("forgottenTopicsData", m.forgottenTopicsData, {.since = 7});
+  v.Field("forgottenTopicsData", m.forgottenTopicsData, {.since = FetchRequest::kFirstVersionWithSessions});
   v.Field("rackId", m.rackId, {.since = 11});
   v.Tags(m.unknownTags, Tag(0, "clusterId", m.clusterId, {.since = 12}),
          Tag(1, "replicaState", m.replicaState, {.since = 15}));
@@ -211,8 +221,8 @@ void Describe(Visitor& v, Described<Visitor, FetchResponse::Partition>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, FetchResponse::Topic>& m) {
-  v.Field("topic", m.topic, {.until = 12});
-  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("topic", m.topic, {.until = FetchRequest::kFirstVersionWithTopicIds - 1});
+  v.Field("topicId", m.topicId, {.since = FetchRequest::kFirstVersionWithTopicIds});
   v.Field("partitions", m.partitions);
   v.Tags(m.unknownTags);
 }
@@ -220,10 +230,11 @@ void Describe(Visitor& v, Described<Visitor, FetchResponse::Topic>& m) {
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, FetchResponse>& m) {
   v.Field("throttleTimeMs", m.throttleTimeMs, {.since = 1});
-  v.Field("errorCode", m.errorCode, {.since = 7});
-  v.Field("sessionId", m.sessionId, {.since = 7});
+  v.Field("errorCode", m.errorCode, {.since = FetchRequest::kFirstVersionWithSessions});
+  v.Field("sessionId", m.sessionId, {.since = FetchRequest::kFirstVersionWithSessions});
   v.Field("responses", m.responses);
-  v.Tags(m.unknownTags, Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = 16}));
+  v.Tags(m.unknownTags,
+         Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = FetchResponse::kFirstVersionWithNodeEndpoints}));
 }
 
 }  // namespace kveil::kafka

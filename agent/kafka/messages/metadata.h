@@ -17,9 +17,11 @@ struct MetadataRequest {
   static constexpr std::string_view kName = "MetadataRequest";
   static constexpr ApiKey kApiKey = ApiKey::kMetadata;
   static constexpr VersionRange kVersions = {0, 13};
+  // Brokers look at a topic's id (KIP-516). Every broker that speaks Fetch by id has this version.
+  static constexpr int16_t kFirstVersionByTopicId = 12;
 
   struct Topic {
-    TopicId topicId;                       // from version 10, of use from version 12
+    TopicId topicId;                       // from version 10
     std::optional<std::string_view> name;  // null from version 10
     UnknownTaggedFields unknownTags;
   };

@@ -19,6 +19,8 @@ struct ProduceRequest {
   static constexpr std::string_view kName = "ProduceRequest";
   static constexpr ApiKey kApiKey = ApiKey::kProduce;
   static constexpr VersionRange kVersions = {0, 13};
+  static constexpr int16_t kFirstVersionWithZstd = 7;       // batches may use this codec (KIP-110)
+  static constexpr int16_t kFirstVersionWithTopicIds = 13;  // in place of names (KIP-516)
 
   struct Partition {
     int32_t index = 0;
@@ -43,6 +45,7 @@ struct ProduceResponse {
   static constexpr std::string_view kName = "ProduceResponse";
   static constexpr ApiKey kApiKey = ApiKey::kProduce;
   static constexpr VersionRange kVersions = {0, 13};
+  static constexpr int16_t kFirstVersionWithNodeEndpoints = 10;  // a broker that may be new to the client (KIP-951)
 
   struct RecordError {
     int32_t batchIndex = 0;
@@ -69,7 +72,7 @@ struct ProduceResponse {
 
   std::vector<Topic> responses;
   int32_t throttleTimeMs = 0;
-  std::vector<NodeEndpoint> nodeEndpoints;  // from version 10: a broker that may be new to the client
+  std::vector<NodeEndpoint> nodeEndpoints;
   UnknownTaggedFields unknownTags;
 };
 
@@ -82,8 +85,8 @@ void Describe(Visitor& v, Described<Visitor, ProduceRequest::Partition>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ProduceRequest::Topic>& m) {
-  v.Field("name", m.name, {.until = 12});
-  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("name", m.name, {.until = ProduceRequest::kFirstVersionWithTopicIds - 1});
+  v.Field("topicId", m.topicId, {.since = ProduceRequest::kFirstVersionWithTopicIds});
   v.Field("partitionData", m.partitionData);
   v.Tags(m.unknownTags);
 }
@@ -118,8 +121,8 @@ void Describe(Visitor& v, Described<Visitor, ProduceResponse::Partition>& m) {
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ProduceResponse::Topic>& m) {
-  v.Field("name", m.name, {.until = 12});
-  v.Field("topicId", m.topicId, {.since = 13});
+  v.Field("name", m.name, {.until = ProduceRequest::kFirstVersionWithTopicIds - 1});
+  v.Field("topicId", m.topicId, {.since = ProduceRequest::kFirstVersionWithTopicIds});
   v.Field("partitionResponses", m.partitionResponses);
   v.Tags(m.unknownTags);
 }
@@ -128,7 +131,8 @@ template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ProduceResponse>& m) {
   v.Field("responses", m.responses);
   v.Field("throttleTimeMs", m.throttleTimeMs, {.since = 1});
-  v.Tags(m.unknownTags, Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = 10}));
+  v.Tags(m.unknownTags,
+         Tag(0, "nodeEndpoints", m.nodeEndpoints, {.since = ProduceResponse::kFirstVersionWithNodeEndpoints}));
 }
 
 }  // namespace kveil::kafka

@@ -13,12 +13,12 @@
 
 namespace kveil::kafka {
 
-// What follows a handshake of version 0 are bare tokens without any header, until the exchange is done; from version 1
-// on they travel in SaslAuthenticate (KIP-152).
+// What follows a handshake of version 0 are bare tokens without any header, until the exchange is done.
 struct SaslHandshakeRequest {
   static constexpr std::string_view kName = "SaslHandshakeRequest";
   static constexpr ApiKey kApiKey = ApiKey::kSaslHandshake;
   static constexpr VersionRange kVersions = {0, 1};
+  static constexpr int16_t kFirstVersionWithAuthenticate = 1;  // tokens travel in SaslAuthenticate (KIP-152)
 
   std::string_view mechanism;
   UnknownTaggedFields unknownTags;

@@ -20,6 +20,9 @@ struct ShareFetchRequest {
   static constexpr std::string_view kName = "ShareFetchRequest";
   static constexpr ApiKey kApiKey = ApiKey::kShareFetch;
   static constexpr VersionRange kVersions = {0, 2};
+  // Epochs of a session; the ones above count its requests.
+  static constexpr int32_t kFinalEpoch = -1;
+  static constexpr int32_t kNewSession = 0;
 
   struct AcknowledgementBatch {
     int64_t firstOffset = 0;
@@ -46,7 +49,7 @@ struct ShareFetchRequest {
 
   std::optional<std::string_view> groupId;
   std::optional<std::string_view> memberId;
-  int32_t shareSessionEpoch = 0;  // 0 a new session, -1 closes it
+  int32_t shareSessionEpoch = kNewSession;
   int32_t maxWaitMs = 0;
   int32_t minBytes = 0;
   int32_t maxBytes = std::numeric_limits<int32_t>::max();
