@@ -5,69 +5,43 @@
 // batch of the same producer, epoch and partition is refused until the refused one comes again. Earlier ones may pass:
 // a broker that changes its mind about a partition refuses several, and the producer begins again with the first.
 //
-// A refusal that was forgotten would lose records, so none is: where there is no room for another, the connection has
-// to be closed, which keeps the order as well.
+// Forgetting a refusal would lose records. So when there is no room for another one, the connection has to be closed,
+// which keeps the order as well.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
 #include "base/mutex.h"
+#include "guard/state/producer_partition.h"
 #include "kafka/error_code.h"
 #include "proxy/workload_shares.h"
 
 namespace kveil::guard {
 
-// A producer's sequence of batches. Its workload belongs to it: producer ids are small numbers that anybody can name,
-// and what is remembered for the one must not concern the other.
-struct ProducerPartition {
-  int64_t producerId = -1;
-  int16_t producerEpoch = -1;
-  std::string workload;  // its share
-  std::string cluster;
-  std::string topic;
-  int32_t partition = 0;
-
-  friend bool operator==(const ProducerPartition&, const ProducerPartition&) = default;
-  template <typename H>
-  friend H AbslHashValue(H state, const ProducerPartition& key) {
-    return H::combine(std::move(state), key.producerId, key.producerEpoch, key.workload, key.cluster, key.topic,
-                      key.partition);
-  }
-};
-
-// One for all connections: a producer may come back on another. Any thread.
+// All connections share it, as a producer may come back on another one. Any thread may call.
 class RefusalMemory {
  public:
   using Clock = std::chrono::steady_clock;
 
-  struct Options {
-    // How long a refused batch is waited for; longer than clients try by default (Java 2 minutes, librdkafka 5).
-    std::chrono::seconds lifetime = std::chrono::minutes(10);
-    size_t mostProducers = 100'000;  // and partitions, of all workloads
-    size_t mostOfAWorkload = 10'000;
-  };
+  // A refused batch is waited for as long as an entry lives.
+  explicit RefusalMemory(const ProducerMemoryLimits& limits = {})
+      : refused_(limits.mostEntries, limits.lifetime), shares_(limits.mostOfAWorkload) {}
 
-  RefusalMemory() : RefusalMemory(Options()) {}
-  explicit RefusalMemory(const Options& options)
-      : refused_(options.mostProducers, options.lifetime), shares_(options.mostOfAWorkload) {}
-
-  // Whether anything is remembered at all: false nearly always, and then nothing else needs to be asked.
+  // True nearly always. Then no batch needs to be checked.
   bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
 
-  // The code that a batch with this first sequence has to be refused with; nullopt when it may pass. The refused batch
-  // itself may always pass, and is forgotten.
+  // Returns the code to refuse a batch with this first sequence number with, or nullopt if it may pass. The refused
+  // batch itself may always pass, and is then forgotten.
   std::optional<kafka::ErrorCode> Check(const ProducerPartition& key, int32_t baseSequence, Clock::time_point now);
 
-  // A batch was refused; later ones are to be refused with this code. Of several for the same key, the
-  // first in sequence is the one that is waited for. False when there is no room for it: then nothing that follows on
-  // the connection may pass.
+  // A batch was refused, and later ones are to be refused with this code. Of several refused batches of a key, the
+  // first in sequence is waited for. Returns false if there is no room to remember it: then nothing that follows on the
+  // connection may pass.
   [[nodiscard]] bool Remember(const ProducerPartition& key, int32_t baseSequence, kafka::ErrorCode code,
                               Clock::time_point now);
 

@@ -1,12 +1,13 @@
 // What became of the batches that idempotent producers sent and the agent split.
 //
-// A batch is always cut alike, so the broker knows the parts of one that comes again by their first and last sequence
-// numbers, but only among the last five of the producer. Of parts there may be more than five. So the agent remembers
-// which of the producer's batches, of which at most five are in flight, the broker took as a whole: these need not be
-// sent again.
+// A batch is always cut in the same way. So when it comes again, the broker recognizes its parts by their first and
+// last sequence numbers, but only among the producer's last five batches. There may be more than five parts. So the
+// agent remembers which batches the broker took as a whole, and does not send these again. A producer has at most five
+// batches in flight.
 //
-// Some producers use the sequence numbers of a batch that failed for another one. Of a batch the broker then has
-// nothing. Of a split one it may have a part, and would take one of the other for that: such a batch is not to be sent.
+// Some producers reuse the sequence numbers of a failed batch for another batch. The broker has nothing of a batch that
+// failed. But it may have a part of a split batch, and would take a part of the other batch for that one. Such a batch
+// must not be sent.
 #pragma once
 
 #include <atomic>
@@ -18,22 +19,16 @@
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
 #include "base/mutex.h"
-#include "guard/state/refusal_memory.h"
+#include "guard/state/producer_partition.h"
 #include "proxy/workload_shares.h"
 
 namespace kveil::guard {
 
-// One for all connections: a producer may come back on another. Any thread.
+// All connections share it, as a producer may come back on another one. Any thread may call.
 class SplitMemory {
  public:
   using Clock = std::chrono::steady_clock;
 
-  struct Options {
-    // Longer than clients try again by default (delivery.timeout.ms, two minutes with Java, five with librdkafka).
-    std::chrono::seconds lifetime = std::chrono::minutes(10);
-    size_t mostProducers = 100'000;  // and partitions, of all workloads
-    size_t mostOfAWorkload = 10'000;
-  };
   struct BatchId {
     ProducerPartition producer;
     int32_t baseSequence = 0;
@@ -49,19 +44,20 @@ class SplitMemory {
     size_t partSize = 0;      // what its parts were filled to: the topic's limit may have been raised since
   };
 
-  SplitMemory() : SplitMemory(Options()) {}
-  explicit SplitMemory(const Options& options)
-      : producers_(options.mostProducers, options.lifetime), shares_(options.mostOfAWorkload) {}
+  explicit SplitMemory(const ProducerMemoryLimits& limits = {})
+      : producers_(limits.mostEntries, limits.lifetime), shares_(limits.mostOfAWorkload) {}
 
-  // Whether nothing is remembered: true nearly always, and then nothing needs to be asked.
+  // True nearly always. Then no batch needs to be looked up.
   bool empty() const { return size_.load(std::memory_order_acquire) == 0; }
 
   std::optional<Split> Find(const BatchId& batch, Clock::time_point now);
-  // Its parts are about to be sent. False when there is no room to remember it: then it may not be sent.
+  // The batch's parts are about to be sent. Returns false if there is no room to remember it: then they may not be
+  // sent.
   [[nodiscard]] bool Remember(const BatchId& batch, size_t partSize, Clock::time_point now);
   // The broker took all of it.
   void Taken(const BatchId& batch, int64_t baseOffset, Clock::time_point now);
-  // The broker took none of it this time. It stays remembered if it was sent before, and may be in the log from then.
+  // The broker took none of it this time. If it was sent before, it stays remembered, as it may be in the log since
+  // then.
   void Forget(const BatchId& batch, Clock::time_point now);
 
  private:

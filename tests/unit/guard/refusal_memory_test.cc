@@ -30,7 +30,7 @@ class RefusalMemoryTest : public testing::Test {
     return memory_.Remember(key, sequence, code, now_);
   }
 
-  RefusalMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 1000, .mostOfAWorkload = 300}};
+  RefusalMemory memory_{{.lifetime = std::chrono::seconds(60), .mostEntries = 1000, .mostOfAWorkload = 300}};
   RefusalMemory::Clock::time_point now_ = RefusalMemory::Clock::now();
 };
 

@@ -26,7 +26,7 @@ class SplitMemoryTest : public testing::Test {
   }
   bool Remember(const SplitMemory::BatchId& id) { return memory_.Remember(id, 1000, now_); }
 
-  SplitMemory memory_{{.lifetime = std::chrono::seconds(60), .mostProducers = 100, .mostOfAWorkload = 30}};
+  SplitMemory memory_{{.lifetime = std::chrono::seconds(60), .mostEntries = 100, .mostOfAWorkload = 30}};
   SplitMemory::Clock::time_point now_ = SplitMemory::Clock::now();
 };
 
