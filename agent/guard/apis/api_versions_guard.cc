@@ -6,7 +6,6 @@
 #include "guard/apis/decoded.h"
 #include "guard/apis/guarded_apis.h"
 #include "guard/apis/message_output.h"
-#include "kafka/messages/api_versions.h"
 
 namespace kveil::guard {
 namespace {
@@ -22,7 +21,7 @@ constexpr int16_t kNoVersion = std::numeric_limits<int16_t>::max();
 
 io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream&,
                                                      proxy::FrameOutput& output) {
-  if (ApiVersionsResponse::kVersions.Contains(request.header.version)) {
+  if (kVersions.Contains(request.header.version)) {
     // A broken request is the broker's to answer.
     const auto decoded = kafka::Decode<kafka::ApiVersionsRequest>(request.body, request.header.version);
     if (decoded.ok()) client_->LearnName(decoded->clientSoftwareName);
@@ -40,8 +39,8 @@ io::Task<RequestVerdict> ApiVersionsGuard::OnRequest(const proxy::RequestFrame& 
 
 io::Task<ResponseVerdict> ApiVersionsGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState*,
                                                        proxy::FrameOutput& output) {
-  Decoded<ApiVersionsResponse> decoded(response.body, response.version, output.arena.budget());
-  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
+  Decoded<ApiVersionsResponse> decoded(response, output, shared_.metrics);
+  if (!decoded.ok()) co_return decoded.Close();
   // Only the maximum is lowered: librdkafka switches compression off when it sees a raised minimum of Produce.
   for (ApiVersionsResponse::ApiVersion& offered : decoded->apiKeys) {
     offered.maxVersion = std::min(offered.maxVersion, NewestAllowed(offered.apiKey));

@@ -10,7 +10,7 @@
 
 namespace kveil::guard {
 
-// A new capability is a new file and a line here. `connection` and the rest outlive what is returned.
+// Returns a guard for each API of guarded_apis.h. All arguments must outlive them.
 std::vector<std::unique_ptr<proxy::Interceptor>> BuildChain(SharedState& shared, WorkerScratch& scratch, io::Loop& loop,
                                                             const proxy::ConnectionInfo& connection);
 

@@ -2,47 +2,62 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <utility>
 
 #include "base/text.h"
-#include "kafka/messages/api_versions.h"
+#include "guard/apis/api_versions_guard.h"
+#include "guard/apis/fetch_guard.h"
+#include "guard/apis/learning_guard.h"
+#include "guard/apis/produce_guard.h"
+#include "guard/apis/sasl_guard.h"
+#include "guard/apis/share_guard.h"
 #include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
 #include "kafka/messages/describe_topic_partitions.h"
-#include "kafka/messages/fetch.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
-#include "kafka/messages/produce.h"
-#include "kafka/messages/sasl.h"
 #include "kafka/messages/share_acknowledge.h"
-#include "kafka/messages/share_fetch.h"
 
 namespace kveil::guard {
 namespace {
 
-template <class Message>
-constexpr GuardedApi Guarded(Handler handler, std::initializer_list<Use> uses) {
+template <class Guard>
+std::unique_ptr<proxy::Interceptor> Make(const GuardContext& context) {
+  return std::make_unique<Guard>(context);
+}
+
+template <class Guard>
+constexpr GuardedApi Row(std::initializer_list<Use> uses) {
   GuardedApi api;
-  api.key = Message::kApiKey;
-  api.handler = handler;
-  api.versions = Message::kVersions;
+  api.key = Guard::kApiKey;
+  api.versions = Guard::kVersions;
   for (const Use use : uses) api.uses = static_cast<uint8_t>(api.uses | static_cast<uint8_t>(use));
+  api.make = Make<Guard>;
   return api;
 }
 
+// A guard that only learns. What it learns depends on what the response has.
+template <class Response>
+constexpr GuardedApi Learning() {
+  using Guard = LearningGuard<Response>;
+  if constexpr (Guard::kLearnsBrokers && Guard::kLearnsTopicIds) return Row<Guard>({Use::kBrokers, Use::kTopicIds});
+  return Row<Guard>({Guard::kLearnsBrokers ? Use::kBrokers : Use::kTopicIds});
+}
+
 constexpr auto kGuarded = std::to_array<GuardedApi>({
-    Guarded<kafka::ProduceRequest>(Handler::kProduce, {Use::kRecords, Use::kBrokers}),
-    Guarded<kafka::FetchRequest>(Handler::kFetch, {Use::kRecords, Use::kBrokers}),
-    Guarded<kafka::MetadataResponse>(Handler::kLearning, {Use::kBrokers, Use::kTopicIds}),
-    Guarded<kafka::FindCoordinatorResponse>(Handler::kLearning, {Use::kBrokers}),
-    Guarded<kafka::SaslHandshakeRequest>(Handler::kSasl, {Use::kPrincipal}),
-    Guarded<kafka::ApiVersionsResponse>(Handler::kApiVersions, {Use::kOffer}),
-    Guarded<kafka::CreateTopicsResponse>(Handler::kLearning, {Use::kTopicIds}),
-    Guarded<kafka::SaslAuthenticateRequest>(Handler::kSasl, {Use::kPrincipal}),
-    Guarded<kafka::DescribeClusterResponse>(Handler::kLearning, {Use::kBrokers}),
-    Guarded<kafka::DescribeTopicPartitionsResponse>(Handler::kLearning, {Use::kTopicIds}),
-    Guarded<kafka::ShareFetchRequest>(Handler::kShareFetch, {Use::kRecords, Use::kBrokers}),
-    Guarded<kafka::ShareAcknowledgeResponse>(Handler::kLearning, {Use::kBrokers}),
+    Row<ProduceGuard>({Use::kRecords, Use::kBrokers}),
+    Row<FetchGuard>({Use::kRecords, Use::kBrokers}),
+    Learning<kafka::MetadataResponse>(),
+    Learning<kafka::FindCoordinatorResponse>(),
+    Row<SaslHandshakeGuard>({Use::kPrincipal}),
+    Row<ApiVersionsGuard>({Use::kOffer}),
+    Learning<kafka::CreateTopicsResponse>(),
+    Row<SaslAuthenticateGuard>({Use::kPrincipal}),
+    Learning<kafka::DescribeClusterResponse>(),
+    Learning<kafka::DescribeTopicPartitionsResponse>(),
+    Row<ShareGuard>({Use::kRecords, Use::kBrokers}),
+    Learning<kafka::ShareAcknowledgeResponse>(),
 });
 
 constexpr std::array<std::pair<Use, std::string_view>, 5> kUseNames = {{
@@ -61,14 +76,6 @@ const GuardedApi* FindGuardedApi(kafka::ApiKey api) {
   const auto found =
       std::find_if(kGuarded.begin(), kGuarded.end(), [api](const GuardedApi& guarded) { return guarded.key == api; });
   return found == kGuarded.end() ? nullptr : &*found;
-}
-
-std::vector<kafka::ApiKey> ApisOf(Handler handler) {
-  std::vector<kafka::ApiKey> keys;
-  for (const GuardedApi& api : kGuarded) {
-    if (api.handler == handler) keys.push_back(api.key);
-  }
-  return keys;
 }
 
 std::string UsesText(const GuardedApi& api) {

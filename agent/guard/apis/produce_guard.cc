@@ -1,11 +1,12 @@
 #include "guard/apis/produce_guard.h"
 
 #include <algorithm>
-#include <deque>
+#include <chrono>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "base/log.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "guard/apis/decoded.h"
 #include "guard/apis/message_output.h"
@@ -46,52 +47,21 @@ size_t RecordBytes(const ProduceRequest& request) {
   return bytes;
 }
 
+absl::Status CheckTopicNames(const ProduceRequest& request) {
+  for (const ProduceRequest::Topic& topic : request.topicData)
+    RETURN_IF_ERROR(CheckTopicName("Produce to", topic.name));
+  return absl::OkStatus();
+}
+
 }  // namespace
-
-struct ProduceGuard::State : proxy::RequestState {
-  explicit State(SplitMemory& memory) : split(memory) {}
-
-  std::deque<RefusedTopic> refusedTopics;
-  std::vector<Refused> refused;
-  SplitBatches split;
-  size_t forwarded = 0;  // partitions, in the request itself
-
-  bool empty() const { return refused.empty() && split.empty(); }
-
-  size_t bytes() const override {
-    size_t bytes = sizeof(*this) + split.bytes();
-    for (const RefusedTopic& topic : refusedTopics) bytes += topic.bytes();
-    for (const Refused& entry : refused) bytes += entry.bytes();
-    return bytes;
-  }
-
-  // Makes the broker's answer to what was forwarded one to the request. The answer then refers to this.
-  void Complete(ProduceResponse& response) {
-    ProduceAnswer answer(response);
-    split.Complete(answer);
-    for (const Refused& entry : refused) {
-      answer.Add(entry.topic->wireName, entry.topic->id, entry.partition, entry.refusal);
-    }
-  }
-};
 
 io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                                  proxy::FrameOutput& output) {
   const int16_t version = request.header.version;
-  if (!ProduceRequest::kVersions.Contains(version)) {
-    shared_.metrics.RecordsRefused(RefuseReason::kUnsupportedVersion, 1);
-    co_return RequestVerdict::Close(StrCat("Produce version ", version, ", which the agent cannot read"));
-  }
-  Decoded<ProduceRequest> decoded(request.body, version, output.arena.budget());
-  if (!decoded.ok()) {
-    shared_.metrics.RecordsRefused(RefuseReason::kMalformed, 1);
-    co_return RequestVerdict::Close(std::string(decoded.status().message()));
-  }
-  // No broker has such a topic, and what is remembered of each partition holds its name.
-  for (const ProduceRequest::Topic& topic : decoded->topicData) {
-    if (topic.name.size() > kafka::kLongestTopicName) {
-      co_return RequestVerdict::Close(StrCat("Produce to a topic with a name of ", topic.name.size(), " bytes"));
-    }
+  Decoded<ProduceRequest> decoded(request, output, shared_.metrics);
+  if (!decoded.ok()) co_return decoded.Close();
+  if (const absl::Status checked = CheckTopicNames(*decoded); !checked.ok()) {
+    co_return RequestVerdict::Close(std::string(checked.message()));
   }
   if (version >= ProduceRequest::kFirstVersionWithTopicIds) {
     std::vector<kafka::TopicId> ids;
@@ -99,7 +69,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     auto learning = lookup_.Learn(std::move(ids), upstream);
     co_await std::move(learning);
   }
-  auto state = std::make_unique<State>(shared_.splits);
+  auto state = std::make_unique<ProduceState>(shared_.splits);
   const bool answered = decoded->acks != 0;
   ProduceJob job{.version = version,
                  .isAnswered = answered,
@@ -110,17 +80,17 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
                  .room = kMostBatchesOfARequest * shared_.limits.batchSize};
   auto sealing = SealTopics(*decoded, job, *state);
   const Changed changed = co_await std::move(sealing);
-  if (!state->refused.empty()) Report(state->refused);
+  if (!state->refused().empty()) Report(state->refused());
   if (changed == Changed::kTooMuch) {
-    co_return RequestVerdict::Close(StrCat("a Produce request of which the answer to ", state->refused.size(),
+    co_return RequestVerdict::Close(StrCat("a Produce request of which the answer to ", state->refused().size(),
                                            " refused partitions would have to be remembered"));
   }
   // Without acknowledgements there is no answer to put an error in: as a broker does, the connection is closed.
-  if (!state->refused.empty() && !answered) {
+  if (!state->refused().empty() && !answered) {
     co_return RequestVerdict::Close("a record of a Produce request with acks=0 was refused");
   }
-  if (!orderIsLost_ && !state->split.empty()) {
-    auto sending = SendAhead(*decoded, request.header, job, state->split);
+  if (!orderIsLost_ && !state->split().empty()) {
+    auto sending = SendAhead(*decoded, request.header, job, state->split());
     const absl::Status sent = co_await std::move(sending);
     if (!sent.ok()) co_return RequestVerdict::Close(std::string(sent.message()));
   }
@@ -129,30 +99,37 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
     shared_.NotRemembered();
     co_return RequestVerdict::Close("more refused batches of idempotent producers than are remembered");
   }
+  co_return Forward(request, *decoded, changed == Changed::kYes, std::move(state), output);
+}
+
+// `decoded` is what is left of the request, and may be nothing: the broker has its say about that too, and its quotas
+// count.
+RequestVerdict ProduceGuard::Forward(const proxy::RequestFrame& request, const ProduceRequest& decoded, bool isChanged,
+                                     std::unique_ptr<ProduceState> state, proxy::FrameOutput& output) {
+  const int16_t version = request.header.version;
+  const bool answered = decoded.acks != 0;
   // What went in parts the broker has answered already.
-  if (answered && decoded->topicData.empty() && !state->split.empty()) {
+  if (answered && decoded.topicData.empty() && !state->split().empty()) {
     ProduceResponse response;
     state->Complete(response);
-    co_return AnswerRequest(request, response, version, output);
+    return AnswerRequest(request, response, version, output);
   }
-  // Also where nothing is left of it: the broker has its say about the request, and its quotas count.
-  RequestVerdict verdict =
-      changed == Changed::kYes ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
-  if (!answered) co_return std::move(verdict).NoResponse();
-  state->forwarded = PartitionsOf(*decoded);
+  RequestVerdict verdict = isChanged ? RewriteRequest(request, decoded, output) : RequestVerdict::Forward();
+  if (!answered) return std::move(verdict).NoResponse();
+  state->SetForwarded(PartitionsOf(decoded));
   if (!state->empty() || version >= ProduceResponse::kFirstVersionWithNodeEndpoints) {
-    co_return std::move(verdict).WantResponse(std::move(state));
+    return std::move(verdict).WantResponse(std::move(state));
   }
-  co_return verdict;
+  return verdict;
 }
 
 // Seals what is protected and takes out what is refused, so that the request is what may be forwarded.
-io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, ProduceJob& job, State& state) {
+io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request, ProduceJob& job,
+                                                         ProduceState& state) {
   Changed changed = Changed::kNo;
   auto learning = LearnLimits(request, job);
   co_await std::move(learning);
   bool isReserved = false;
-  size_t bytes = 0;  // that are remembered until the answer
   io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
     co_await turn.Pause();
@@ -165,52 +142,52 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
       isReserved = true;
       (void)co_await std::move(reserving);
     }
-    const RefusedTopic* refusedTopic = nullptr;
-    std::vector<ProduceRequest::Partition> forwarded;
-    forwarded.reserve(topic.partitionData.size());
-    for (ProduceRequest::Partition& partition : topic.partitionData) {
-      if (bytes > proxy::OwedMemory::kMost) {
-        job.arena.ReturnRest();
-        co_return Changed::kTooMuch;
-      }
-      co_await turn.Pause();
-      PartitionSealer::Sealed sealed;
-      auto sealing = SealPartition(known, job, partition, sealed);
-      std::optional<Refusal> refusal = co_await std::move(sealing);
-      const auto address = [&topic, index = partition.index] {
-        return PartitionAddress{.topic = std::string(topic.name), .topicId = topic.topicId, .partition = index};
-      };
-      if (sealed.takenAt.has_value()) {
-        state.split.AddTaken(address(), *sealed.takenAt);
-        bytes += state.split.batches().back().bytes();
-        continue;
-      }
-      if (!refusal.has_value()) {
-        forwarded.push_back(std::move(partition));
-        if (sealed.parts.size() > 1 || sealed.unknownLimit.has_value()) {
-          state.split.Add({.address = address(),
-                           .parts = std::move(sealed.parts),
-                           .id = std::move(sealed.id),
-                           .unknownLimit = std::move(sealed.unknownLimit)});
-          bytes += state.split.batches().back().bytes();
-        }
-        continue;
-      }
-      if (refusedTopic == nullptr) {
-        refusedTopic = &state.refusedTopics.emplace_back(
-            RefusedTopic{.wireName = std::string(topic.name), .id = topic.topicId, .name = known.name.value_or("")});
-        bytes += refusedTopic->bytes();
-      }
-      Refused& entry = state.refused.emplace_back(
-          Refused{.topic = refusedTopic, .partition = partition.index, .refusal = *std::move(refusal)});
-      bytes += entry.bytes();
+    const size_t partitions = topic.partitionData.size();
+    auto sealing = SealTopic(known, job, turn, topic, state);
+    const bool isRemembered = co_await std::move(sealing);
+    if (!isRemembered) {
+      job.arena.ReturnRest();
+      co_return Changed::kTooMuch;
     }
-    if (known.sealedBy != nullptr || forwarded.size() != topic.partitionData.size()) changed = Changed::kYes;
-    topic.partitionData = std::move(forwarded);
+    if (known.sealedBy != nullptr || topic.partitionData.size() != partitions) changed = Changed::kYes;
   }
   job.arena.ReturnRest();
   std::erase_if(request.topicData, [](const ProduceRequest::Topic& topic) { return topic.partitionData.empty(); });
   co_return changed;
+}
+
+// The same for one topic. False when more than allowed would have to be remembered until the answer.
+io::Task<bool> ProduceGuard::SealTopic(const ProducedTopic& known, ProduceJob& job, io::Turn& turn,
+                                       ProduceRequest::Topic& topic, ProduceState& state) {
+  std::vector<ProduceRequest::Partition> forwarded;
+  forwarded.reserve(topic.partitionData.size());
+  for (ProduceRequest::Partition& partition : topic.partitionData) {
+    if (state.added() > proxy::OwedMemory::kMost) co_return false;
+    co_await turn.Pause();
+    PartitionSealer::Sealed sealed;
+    auto sealing = SealPartition(known, job, partition, sealed);
+    std::optional<Refusal> refusal = co_await std::move(sealing);
+    const auto address = [&topic, index = partition.index] {
+      return PartitionAddress{.topic = std::string(topic.name), .topicId = topic.topicId, .partition = index};
+    };
+    if (sealed.takenAt.has_value()) {
+      state.AddTaken(address(), *sealed.takenAt);
+      continue;
+    }
+    if (refusal.has_value()) {
+      state.AddRefused(topic, known.name.value_or(""), partition.index, *std::move(refusal));
+      continue;
+    }
+    forwarded.push_back(std::move(partition));
+    if (sealed.parts.size() > 1 || sealed.unknownLimit.has_value()) {
+      state.AddSplit({.address = address(),
+                      .parts = std::move(sealed.parts),
+                      .id = std::move(sealed.id),
+                      .unknownLimit = std::move(sealed.unknownLimit)});
+    }
+  }
+  topic.partitionData = std::move(forwarded);
+  co_return true;
 }
 
 // Of the topics with batches that may be large.
@@ -332,15 +309,17 @@ void ProduceGuard::NoteUnselected(const std::string& topic) {
   if (isOfInterest) shared_.metrics.UnselectedWrites(1);
 }
 
-// One line a request: a request may be refused in as many partitions as fit into it.
-void ProduceGuard::Report(const std::vector<Refused>& refused) const {
-  for (const Refused& one : refused) shared_.metrics.RecordsRefused(one.refusal.reason, one.refusal.recordCount);
-  const Refused& first = refused.front();
+// One line per request: a request may be refused in as many partitions as fit into it.
+void ProduceGuard::Report(const std::vector<ProduceState::Refused>& refused) const {
+  for (const ProduceState::Refused& one : refused) {
+    shared_.metrics.RecordsRefused(one.refusal.reason, one.refusal.recordCount);
+  }
+  const ProduceState::Refused& first = refused.front();
   const std::vector<Refusal::Record>& records = first.refusal.records;
   log::Warning("produce.refused",
                {{"connection", connection_.id},
                 {"share", connection_.workload.share},
-                {"topic", first.topic->name.empty() ? first.topic->id.Text() : first.topic->name},
+                {"topic", first.topic->text()},
                 {"partition", first.partition},
                 {"partitions", refused.size()},
                 {"code", kafka::ErrorName(first.refusal.code)},
@@ -351,14 +330,14 @@ void ProduceGuard::Report(const std::vector<Refused>& refused) const {
 
 io::Task<ResponseVerdict> ProduceGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                    proxy::FrameOutput& output) {
-  Decoded<ProduceResponse> decoded(response.body, response.version, output.arena.budget());
-  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
+  Decoded<ProduceResponse> decoded(response, output, shared_.metrics);
+  if (!decoded.ok()) co_return decoded.Close();
+  auto learning = LearnBrokers(shared_.brokers, loop_, connection_, *decoded);
   const bool leftOut = co_await std::move(learning);
-  auto& ours = static_cast<State&>(*state);
+  auto& ours = static_cast<ProduceState&>(*state);
   if (ours.empty() && !leftOut) co_return ResponseVerdict::Forward();
   if (!ours.empty()) {
-    const absl::Status checked = CheckAnswer(*decoded, ours.forwarded);
+    const absl::Status checked = CheckAnswer(*decoded, ours.forwarded());
     if (!checked.ok()) co_return ResponseVerdict::Close(std::string(checked.message()));
     ours.Complete(*decoded);
   }

@@ -1,24 +1,29 @@
-// SaslHandshake and SaslAuthenticate: nothing is changed or kept; the client's principal is known from the moment when
-// the broker accepts it.
+// SaslHandshake and SaslAuthenticate: the client's principal is known from the moment when the broker accepts it. The
+// guards change nothing and keep no token.
 #pragma once
 
-#include <memory>
-#include <utility>
-#include <vector>
-
-#include "guard/apis/guarded_apis.h"
-#include "guard/client/client_facts.h"
+#include "guard/apis/api_guard.h"
 #include "guard/client/sasl_exchange.h"
-#include "proxy/interceptor.h"
+#include "kafka/messages/sasl.h"
 
 namespace kveil::guard {
 
-class SaslGuard : public proxy::Interceptor {
+// Begins an exchange (ClientFacts::exchange).
+class SaslHandshakeGuard : public ApiGuard<kafka::SaslHandshakeRequest> {
  public:
-  SaslGuard(const proxy::ConnectionInfo& connection, std::shared_ptr<ClientFacts> client)
-      : connection_(connection), client_(std::move(client)) {}
+  using ApiGuard::ApiGuard;
 
-  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kSasl); }
+  io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
+                                            proxy::FrameOutput& output) override;
+  io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
+                                              proxy::FrameOutput& output) override;
+};
+
+// Follows the exchange, in SaslAuthenticate messages or in the bare tokens that stand for them (proxy::kBareToken).
+class SaslAuthenticateGuard : public ApiGuard<kafka::SaslAuthenticateRequest> {
+ public:
+  using ApiGuard::ApiGuard;
+
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -27,12 +32,7 @@ class SaslGuard : public proxy::Interceptor {
  private:
   struct State;
 
-  proxy::RequestVerdict OnHandshake(const proxy::RequestFrame& request);
-
-  const proxy::ConnectionInfo& connection_;
-  const std::shared_ptr<ClientFacts> client_;
-  // The exchange that the latest handshake began; answers belong to the exchange of their request.
-  std::shared_ptr<SaslExchange> exchange_ = std::make_shared<SaslExchange>();
+  void LearnPrincipal(const SaslExchange& exchange);
 };
 
 }  // namespace kveil::guard

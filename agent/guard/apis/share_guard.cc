@@ -1,17 +1,15 @@
 #include "guard/apis/share_guard.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
-#include "base/text.h"
+#include "base/status_macros.h"
 #include "guard/apis/decoded.h"
 #include "guard/apis/message_output.h"
 #include "guard/learn/advertised_brokers.h"
 #include "guard/worker/key_wait.h"
 #include "io/turn.h"
-#include "proxy/owed_memory.h"
 
 namespace kveil::guard {
 namespace {
@@ -27,14 +25,8 @@ constexpr std::chrono::seconds kHold{1};
 // How long a request waits for keys before it is answered with nothing: less than clients wait for an answer
 // (request.timeout.ms, 30 s).
 constexpr std::chrono::seconds kMostKeyWait{10};
-// What one waits for keys when the response does not say how long its records stay locked (version 0), in milliseconds.
+// For a response that does not say how long its records stay locked (version 0), in milliseconds.
 constexpr int32_t kUsualLockTimeout = 30'000;
-// How much larger a batch usually is without its codec.
-constexpr size_t kUsualRatio = 4;
-
-bool HasRecords(const ShareFetchResponse::Partition& partition) {
-  return partition.records.has_value() && !partition.records->empty();
-}
 
 bool Acknowledges(const ShareFetchRequest& request) {
   for (const ShareFetchRequest::Topic& topic : request.topics) {
@@ -57,7 +49,7 @@ void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acq
 struct ShareGuard::State : proxy::RequestState {
   std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   int64_t maxBytes = 0;
-  std::vector<ShareFetchResponse::Topic> refused;
+  ShareRefusals::Topics refused;
 
   size_t bytes() const override {
     size_t bytes = sizeof(*this);
@@ -68,18 +60,9 @@ struct ShareGuard::State : proxy::RequestState {
   }
 };
 
-ShareGuard::Access ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
-  Access access;
-  access.name = shared_.topicNames.Find(id, connection_);
-  if (!access.name.has_value()) {
-    access.error = ErrorCode::kUnknownTopicId;
-    return access;
-  }
-  access.topic = policies.Find(*access.name);
-  if (access.topic != nullptr && !policy::MayRead(*access.topic, connection_.workload)) {
-    access.error = ErrorCode::kTopicAuthorizationFailed;
-    denials_.Report(*access.name);
-  }
+ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
+  ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload);
+  if (access.isDenied()) denials_.Report(*access.name);
   return access;
 }
 
@@ -113,101 +96,10 @@ io::Task<bool> ShareGuard::WaitForKeys() {
   }
 }
 
-// Takes what may not be read out of the request, and notes it: a request of a session names only what is new in it, and
-// what the broker was not told it does not repeat. What may be read meanwhile is put in, and what may not be read any
-// more the broker is told to forget: it would go on handing it out to this client, to nobody's use. Returns whether the
-// request has changed, and in `refused` what the client hears of the rest, again with each answer, as a broker does it.
-// An error: there is more of that than may be remembered until the answer.
-absl::StatusOr<bool> ShareGuard::WithholdRefused(ShareFetchRequest& request,
-                                                 std::vector<ShareFetchResponse::Topic>& refused) {
-  for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
-    for (const int32_t partition : topic.partitions) session_.Forget({topic.topicId, partition});
-  }
-  const uint64_t generation = shared_.policies.generation();
-  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  absl::flat_hash_map<kafka::TopicId, ErrorCode> errors;
-  const auto errorOf = [&](const kafka::TopicId& id) {
-    const auto [error, isNew] = errors.try_emplace(id, ErrorCode::kNone);
-    if (isNew) error->second = AccessTo(id, *policies).error;
-    return error->second;
-  };
-  absl::flat_hash_map<kafka::TopicId, size_t> refusedAt, askedAt;
-  size_t bytes = 0;
-  const auto refuse = [&](const kafka::TopicId& id, int32_t index, ErrorCode error, bool acknowledges) {
-    bytes += sizeof(ShareFetchResponse::Partition);
-    if (bytes > proxy::OwedMemory::kMost) return;
-    const auto [at, isNew] = refusedAt.try_emplace(id, refused.size());
-    if (isNew) refused.emplace_back().topicId = id;
-    ShareFetchResponse::Partition& answered = refused[at->second].partitions.emplace_back();
-    answered.partitionIndex = index;
-    answered.errorCode = error;
-    if (acknowledges) answered.acknowledgeErrorCode = error;
-    answered.records = Bytes();
-  };
-  absl::flat_hash_map<kafka::TopicId, std::vector<int32_t>> forgotten;
-  const size_t topics = request.topics.size();
-  std::erase_if(request.topics, [&](const ShareFetchRequest::Topic& asked) {
-    const ErrorCode error = errorOf(asked.topicId);
-    for (const ShareFetchRequest::Partition& partition : asked.partitions) {
-      const ShareSession::Partition key(asked.topicId, partition.partitionIndex);
-      if (error == ErrorCode::kNone) {
-        session_.Tell(key, partition.partitionMaxBytes);
-        continue;
-      }
-      if (session_.Withhold(key, partition.partitionMaxBytes)) forgotten[key.first].push_back(key.second);
-      refuse(asked.topicId, partition.partitionIndex, error, !partition.acknowledgementBatches.empty());
-    }
-    return error != ErrorCode::kNone;
-  });
-  bool changed = request.topics.size() != topics;
-  for (size_t i = 0; i < request.topics.size(); ++i) askedAt[request.topics[i].topicId] = i;
-  session_.TellOf([&](const ShareSession::Partition& key, const ShareSession::Withheld& withheld) {
-    if (withheld.request == session_.request()) return false;  // it was refused just now
-    if (const ErrorCode error = errorOf(key.first); error != ErrorCode::kNone) {
-      refuse(key.first, key.second, error, false);
-      return false;
-    }
-    const auto [at, isAdded] = askedAt.try_emplace(key.first, request.topics.size());
-    if (isAdded) request.topics.emplace_back().topicId = key.first;
-    ShareFetchRequest::Partition& partition = request.topics[at->second].partitions.emplace_back();
-    partition.partitionIndex = key.second;
-    partition.partitionMaxBytes = withheld.maxBytes;
-    changed = true;
-    return true;
-  });
-  // Nothing that might be read before is denied without another policy.
-  if (std::exchange(toldBy_, generation) != generation) {
-    session_.WithholdAgain([&](const ShareSession::Partition& key) {
-      const ErrorCode error = errorOf(key.first);
-      if (error != ErrorCode::kTopicAuthorizationFailed) return false;
-      refuse(key.first, key.second, error, false);
-      forgotten[key.first].push_back(key.second);
-      return true;
-    });
-  }
-  if (bytes > proxy::OwedMemory::kMost) {
-    return absl::ResourceExhaustedError(StrCat("a ShareFetch request of which ",
-                                               bytes / sizeof(ShareFetchResponse::Partition),
-                                               " refused partitions would have to be remembered until the answer"));
-  }
-  for (auto& [id, partitions] : forgotten) {
-    ShareFetchRequest::ForgottenTopic& topic = request.forgottenTopicsData.emplace_back();
-    topic.topicId = id;
-    topic.partitions = std::move(partitions);
-    changed = true;
-  }
-  return changed;
-}
-
 io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                                proxy::FrameOutput& output) {
-  const int16_t version = request.header.version;
-  if (!ShareFetchRequest::kVersions.Contains(version)) {
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kUnsupportedVersion, 1);
-    co_return RequestVerdict::Close(StrCat("ShareFetch version ", version, ", which the agent cannot read"));
-  }
-  Decoded<ShareFetchRequest> decoded(request.body, version, output.arena.budget());
-  if (!decoded.ok()) co_return RequestVerdict::Close(std::string(decoded.status().message()));
+  Decoded<ShareFetchRequest> decoded(request, output, shared_.metrics);
+  if (!decoded.ok()) co_return decoded.Close();
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == ShareFetchRequest::kFinalEpoch) {
     session_.Clear();
@@ -228,17 +120,27 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
     const bool there = co_await std::move(waiting);
     if (!there) co_return AnswerNothing(request, output);
   }
-  // The broker must not hear of what is refused: what it hands out to a client that does not get it would be given up
-  // after some tries. The rest it hears in any case, if it is nothing: its own answer counts, and the session goes on.
+  // What is left of the request the broker hears in any case, if it is nothing: its own answer counts, and the session
+  // goes on.
   auto state = std::make_unique<State>();
-  const absl::StatusOr<bool> changed = WithholdRefused(*decoded, state->refused);
+  const absl::StatusOr<bool> changed = TakeOutRefused(*decoded, state->refused);
   if (!changed.ok()) co_return RequestVerdict::Close(std::string(changed.status().message()));
-  const auto most = static_cast<int32_t>(std::min<size_t>(shared_.limits.fetchBytes, INT32_MAX));
-  const bool lowered = decoded->maxBytes > most;
-  decoded->maxBytes = std::min(decoded->maxBytes, most);
+  const bool isLowered = LowerBound(decoded->maxBytes, shared_.limits);
   state->maxBytes = decoded->maxBytes;
-  RequestVerdict verdict = *changed || lowered ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
+  RequestVerdict verdict =
+      *changed || isLowered ? RewriteRequest(request, *decoded, output) : RequestVerdict::Forward();
   co_return std::move(verdict).WantResponse(std::move(state));
+}
+
+// Returns whether the request has changed. An error: more is refused than may be remembered.
+absl::StatusOr<bool> ShareGuard::TakeOutRefused(ShareFetchRequest& request, ShareRefusals::Topics& refused) {
+  const uint64_t generation = shared_.policies.generation();
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  const auto errorOf = [&](const kafka::TopicId& id) { return AccessTo(id, *policies).error; };
+  ShareRefusals refusals(session_, errorOf);
+  ASSIGN_OR_RETURN(const bool changed, refusals.TakeOut(request, std::exchange(toldBy_, generation) != generation));
+  refused = refusals.TakeRefused();
+  return changed;
 }
 
 // While keys cannot be had, the one answer that is the agent's own. The broker must not hear of the request: its
@@ -248,77 +150,68 @@ RequestVerdict ShareGuard::AnswerNothing(const proxy::RequestFrame& request, pro
   return AnswerRequest(request, ShareFetchResponse(), request.header.version, output);
 }
 
-// Adds what is refused to what the broker answered, in the place of what it said of the same partitions.
-void ShareGuard::AddRefused(const std::vector<ShareFetchResponse::Topic>& refused, ShareFetchResponse& response) {
-  absl::flat_hash_map<kafka::TopicId, size_t> at;
-  for (size_t i = 0; i < response.responses.size(); ++i) at[response.responses[i].topicId] = i;
-  for (const ShareFetchResponse::Topic& topic : refused) {
-    const auto known = at.find(topic.topicId);
-    if (known == at.end()) {
-      response.responses.push_back(topic);
-      continue;
-    }
-    auto& partitions = response.responses[known->second].partitions;
-    absl::flat_hash_set<int32_t> indexes;
-    for (const ShareFetchResponse::Partition& partition : topic.partitions) indexes.insert(partition.partitionIndex);
-    std::erase_if(partitions, [&](const auto& partition) { return indexes.contains(partition.partitionIndex); });
-    partitions.insert(partitions.end(), topic.partitions.begin(), topic.partitions.end());
-  }
-}
-
 io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
                                                  proxy::FrameOutput& output) {
-  Decoded<ShareFetchResponse> decoded(response.body, response.version, output.arena.budget());
-  if (!decoded.ok()) co_return ResponseVerdict::Close(std::string(decoded.status().message()));
-  auto learning = LearnEndpoints(shared_.brokers, loop_, connection_, decoded->nodeEndpoints);
-  bool changed = co_await std::move(learning);
-  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  const int32_t lock = decoded->acquisitionLockTimeoutMs > 0 ? decoded->acquisitionLockTimeoutMs : kUsualLockTimeout;
-  RecordsOpener::Response progress;
-  // Two thirds of the lock's time, so that the client still has some for its work.
-  progress.keyDeadline = std::chrono::steady_clock::now() +
-                         std::max(shared_.limits.keyTimeout, std::chrono::milliseconds(int64_t{lock} * 2 / 3));
-  bool hasRecords = false;
-  // Larger than asked for where need be: a record that is not given counts as a try, and is given up after five.
-  progress.mayEndEarly = false;
-  progress.workLimit = 4 * shared_.limits.workOfResponse;
-  const int64_t most = state == nullptr ? 0 : static_cast<const State&>(*state).maxBytes;
-  progress.room = most - static_cast<int64_t>(response.frame.size());
-  auto reserving = output.arena.Reserve(std::min(kUsualRatio * response.frame.size(),
-                                                 std::max<size_t>(std::max<int64_t>(most, 0), response.frame.size())));
-  (void)co_await std::move(reserving);
-  opener_.Begin();
-  io::Turn turn(loop_);
-  for (ShareFetchResponse::Topic& topic : decoded->responses) {
-    co_await turn.Pause();
-    if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords)) continue;
-    hasRecords = true;
-    const Access access = AccessTo(topic.topicId, *policies);
-    if (access.name.has_value() && access.topic == nullptr) continue;
-    for (ShareFetchResponse::Partition& partition : topic.partitions) {
-      auto guarding = GuardPartition(access, progress, partition, output.arena);
-      const bool rewritten = co_await std::move(guarding);
-      changed = changed || rewritten;
-    }
-  }
-  output.arena.ReturnRest();
+  Decoded<ShareFetchResponse> decoded(response, output, shared_.metrics);
+  if (!decoded.ok()) co_return decoded.Close();
+  auto learning = LearnBrokers(shared_.brokers, loop_, connection_, *decoded);
+  const bool leftOut = co_await std::move(learning);
+  const auto* const ours = static_cast<const State*>(state);  // nullptr: the session ends
+  const int64_t most = ours == nullptr ? 0 : ours->maxBytes;
+  auto opening = OpenTopics(*decoded, response.frame.size(), most, output.arena);
+  const Opened opened = co_await std::move(opening);
+  bool changed = leftOut || opened.changed;
   // With an error at the top a client looks at nothing else.
-  if (state != nullptr && !static_cast<const State&>(*state).refused.empty() &&
-      decoded->errorCode == ErrorCode::kNone) {
-    const auto& ours = static_cast<const State&>(*state);
-    AddRefused(ours.refused, *decoded);
+  if (ours != nullptr && !ours->refused.empty() && decoded->errorCode == ErrorCode::kNone) {
+    ShareRefusals::Add(ours->refused, *decoded);
     changed = true;
     const auto now = std::chrono::steady_clock::now();
-    if (!hasRecords && now < ours.asked + kHold) {
-      co_await loop_.Sleep(std::chrono::ceil<std::chrono::milliseconds>(ours.asked + kHold - now));
+    if (!opened.hadRecords && now < ours->asked + kHold) {
+      co_await loop_.Sleep(std::chrono::ceil<std::chrono::milliseconds>(ours->asked + kHold - now));
     }
   }
   if (!changed) co_return ResponseVerdict::Forward();
   co_return RewriteResponse(response, *decoded, output);
 }
 
+// `most`: bytes that the client is ready for.
+io::Task<ShareGuard::Opened> ShareGuard::OpenTopics(ShareFetchResponse& response, size_t frameSize, int64_t most,
+                                                    proxy::Arena& arena) {
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
+  const int32_t lock = response.acquisitionLockTimeoutMs > 0 ? response.acquisitionLockTimeoutMs : kUsualLockTimeout;
+  RecordsOpener::Response progress;
+  // Two thirds of the lock's time, so that the client still has some for its work.
+  progress.keyDeadline = std::chrono::steady_clock::now() +
+                         std::max(shared_.limits.keyTimeout, std::chrono::milliseconds(int64_t{lock} * 2 / 3));
+  // Larger than asked for where need be: a record that is not given counts as a try, and is given up after five.
+  progress.mayEndEarly = false;
+  progress.workLimit = 4 * shared_.limits.workOfResponse;
+  progress.room = most - static_cast<int64_t>(frameSize);
+  auto reserving = ReserveForOpening(arena, frameSize, most);
+  (void)co_await std::move(reserving);
+  opener_.Begin();
+  Opened opened;
+  io::Turn turn(loop_);
+  for (ShareFetchResponse::Topic& topic : response.responses) {
+    co_await turn.Pause();
+    if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords<ShareFetchResponse::Partition>)) {
+      continue;
+    }
+    opened.hadRecords = true;
+    const ReadAccess access = AccessTo(topic.topicId, *policies);
+    if (access.name.has_value() && access.policy == nullptr) continue;
+    for (ShareFetchResponse::Partition& partition : topic.partitions) {
+      auto guarding = GuardPartition(access, progress, partition, arena);
+      const bool rewritten = co_await std::move(guarding);
+      opened.changed = opened.changed || rewritten;
+    }
+  }
+  arena.ReturnRest();
+  co_return opened;
+}
+
 // Returns whether the partition was changed.
-io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::Response& progress,
+io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpener::Response& progress,
                                           ShareFetchResponse::Partition& partition, proxy::Arena& arena) {
   if (!HasRecords(partition)) co_return false;
   if (access.error != ErrorCode::kNone) {
@@ -333,7 +226,7 @@ io::Task<bool> ShareGuard::GuardPartition(const Access& access, RecordsOpener::R
   task.records = *partition.records;
   task.index = partition.partitionIndex;
   task.topicName = *access.name;
-  task.topic = access.topic;
+  task.topic = access.policy;
   task.masking.erased = true;
   task.masking.plaintext = true;
   auto opening = opener_.Open(task, progress, arena);

@@ -3,36 +3,31 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <string_view>
-#include <vector>
+#include <string>
 
-#include "guard/apis/guarded_apis.h"
+#include "absl/status/statusor.h"
+#include "guard/apis/api_guard.h"
+#include "guard/apis/reading.h"
+#include "guard/apis/share_refusals.h"
 #include "guard/apis/share_session.h"
 #include "guard/learn/topic_lookup.h"
 #include "guard/open/records_opener.h"
 #include "guard/refuse/denial_log.h"
-#include "guard/state/shared_state.h"
-#include "guard/worker/worker_scratch.h"
 #include "kafka/messages/share_fetch.h"
-#include "proxy/interceptor.h"
 
 namespace kveil::guard {
 
-class ShareGuard : public proxy::Interceptor {
+class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
  public:
-  ShareGuard(SharedState& shared, WorkerScratch& scratch, io::Loop& loop, const proxy::ConnectionInfo& connection)
-      : shared_(shared),
-        scratch_(scratch),
-        loop_(loop),
-        connection_(connection),
-        opener_(shared, scratch, loop, connection),
-        lookup_(shared.topicNames, connection),
-        denials_(connection),
-        session_(connection.workload.share) {}
+  explicit ShareGuard(const GuardContext& context)
+      : ApiGuard(context),
+        scratch_(context.scratch),
+        opener_(context.shared, context.scratch, context.loop, context.connection),
+        lookup_(context.shared.topicNames, context.connection),
+        denials_(context.connection),
+        session_(context.connection.workload.share) {}
 
-  std::vector<kafka::ApiKey> Wants() const override { return ApisOf(Handler::kShareFetch); }
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
   io::Task<proxy::ResponseVerdict> OnResponse(const proxy::ResponseFrame& response, proxy::RequestState* state,
@@ -40,28 +35,21 @@ class ShareGuard : public proxy::Interceptor {
 
  private:
   struct State;
-  // What is known of a topic, and why the workload may not read it now.
-  struct Access {
-    std::optional<std::string> name;
-    const policy::TopicPolicy* topic = nullptr;  // null: not protected, or not known
-    kafka::ErrorCode error = kafka::ErrorCode::kNone;
+  struct Opened {
+    bool changed = false;
+    bool hadRecords = false;
   };
 
-  Access AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
+  ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<std::string> TopicInOutage() const;
   io::Task<bool> WaitForKeys();
-  absl::StatusOr<bool> WithholdRefused(kafka::ShareFetchRequest& request,
-                                       std::vector<kafka::ShareFetchResponse::Topic>& refused);
+  absl::StatusOr<bool> TakeOutRefused(kafka::ShareFetchRequest& request, ShareRefusals::Topics& refused);
   static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
-  static void AddRefused(const std::vector<kafka::ShareFetchResponse::Topic>& refused,
-                         kafka::ShareFetchResponse& response);
-  io::Task<bool> GuardPartition(const Access& access, RecordsOpener::Response& progress,
+  io::Task<Opened> OpenTopics(kafka::ShareFetchResponse& response, size_t frameSize, int64_t most, proxy::Arena& arena);
+  io::Task<bool> GuardPartition(const ReadAccess& access, RecordsOpener::Response& progress,
                                 kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
 
-  SharedState& shared_;
   WorkerScratch& scratch_;
-  io::Loop& loop_;
-  const proxy::ConnectionInfo& connection_;
   RecordsOpener opener_;
   TopicLookup lookup_;
   DenialLog denials_;

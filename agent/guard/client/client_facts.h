@@ -1,25 +1,30 @@
 // What is known of the client of one connection beyond what the kernel attests.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "guard/client/masking.h"
+#include "guard/client/sasl_exchange.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {
 
-// Shared by the interceptors of a connection. What a client says of itself may be untrue: it chooses between two forms
+// The guards of a connection share it. What a client says about itself may be untrue: it only chooses between two forms
 // of the same answer and grants nothing.
 struct ClientFacts {
-  // The client, by its own name, cannot stand that records are left out of a batch.
+  // Whether the client, by its own name, fails if records are left out of a batch.
   bool needsMasking = false;
 
-  // The name that the broker has authenticated (SASL), as the client sent it; empty until then. A broker may be
+  // The name that the broker has authenticated (SASL), as the client sent it. Empty until then. A broker may be
   // configured to make another principal of it.
   std::string principal;
 
-  // Takes note of a client id or of a client's software name.
+  // The SASL exchange that the client's latest handshake began. An answer belongs to the exchange of its request.
+  std::shared_ptr<SaslExchange> exchange = std::make_shared<SaslExchange>();
+
+  // Notes a client id or the name of the client's software.
   void LearnName(std::string_view name) {
     // segmentio/kafka-go panics or delivers records again for ever, rskafka stands still: both take the next offset
     // from the records alone. The first tells its name in the client id that it has unless the application chose
@@ -27,7 +32,7 @@ struct ClientFacts {
     needsMasking = needsMasking || name.find("segmentio/kafka-go") != std::string_view::npos || name == "rskafka";
   }
 
-  // What becomes of the hidden records of a topic in what this client reads.
+  // How hidden records of a topic are shown to this client.
   Masking MaskingOf(const policy::TopicPolicy& topic) const {
     const bool unlessSaid = needsMasking && topic.onErased == policy::OnHidden::kAuto;
     Masking masking;

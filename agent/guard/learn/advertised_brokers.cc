@@ -1,6 +1,5 @@
 #include "guard/learn/advertised_brokers.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -41,9 +40,6 @@ void HaveNone(Coordinator& coordinator) {
 
 AdvertisedBrokers BrokersOf(const kafka::MetadataResponse& response) { return Advertised(response.brokers); }
 AdvertisedBrokers BrokersOf(const kafka::DescribeClusterResponse& response) { return Advertised(response.brokers); }
-AdvertisedBrokers BrokersOf(const kafka::ShareAcknowledgeResponse& response) {
-  return Advertised(response.nodeEndpoints);
-}
 AdvertisedBrokers BrokersOf(const std::vector<kafka::NodeEndpoint>& endpoints) { return Advertised(endpoints); }
 AdvertisedBrokers BrokersOf(const kafka::FindCoordinatorResponse& response) {
   AdvertisedBrokers brokers = {{response.host, response.port}};
@@ -73,19 +69,6 @@ void LeaveOut(const std::vector<bool>& keep, kafka::FindCoordinatorResponse& res
 }
 
 void LeaveOut(const std::vector<bool>& keep, kafka::DescribeClusterResponse& response) { Keep(keep, response.brokers); }
-void LeaveOut(const std::vector<bool>& keep, kafka::ShareAcknowledgeResponse& response) {
-  Keep(keep, response.nodeEndpoints);
-}
 void LeaveOut(const std::vector<bool>& keep, std::vector<kafka::NodeEndpoint>& endpoints) { Keep(keep, endpoints); }
-
-io::Task<bool> LearnEndpoints(BrokerDirectory& directory, io::Loop& loop, const proxy::ConnectionInfo& connection,
-                              std::vector<kafka::NodeEndpoint>& endpoints) {
-  if (endpoints.empty()) co_return false;
-  auto learning = directory.Learn(loop, connection, BrokersOf(endpoints));
-  const std::vector<bool> keep = co_await std::move(learning);
-  if (std::find(keep.begin(), keep.end(), false) == keep.end()) co_return false;
-  LeaveOut(keep, endpoints);
-  co_return true;
-}
 
 }  // namespace kveil::guard

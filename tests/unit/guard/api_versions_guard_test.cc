@@ -19,6 +19,11 @@ using kafka::ErrorCode;
 
 class ApiVersionsGuardTest : public InterceptorTest {
  protected:
+  ApiVersionsGuardTest() {
+    UseTopics(R"({"name": "clicks", "read": []})");
+    guard_ = std::make_unique<ApiVersionsGuard>(Context(client_));
+  }
+
   static void Offer(ApiVersionsResponse& response, ApiKey api, int16_t min, int16_t max) {
     ApiVersionsResponse::ApiVersion& offered = response.apiKeys.emplace_back();
     offered.apiKey = api;
@@ -33,7 +38,7 @@ class ApiVersionsGuardTest : public InterceptorTest {
   }
 
   std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
-  ApiVersionsGuard guard_{client_};
+  std::unique_ptr<ApiVersionsGuard> guard_;
 };
 
 TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
@@ -46,7 +51,7 @@ TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
     }
     Offer(response, ApiKey::kOffsetCommit, 2, 99);
     Offer(response, ApiKey::kHeartbeat, 1, 3);
-    const ResponseResult result = Response(guard_, version, response);
+    const ResponseResult result = Response(*guard_, version, response);
     ASSERT_TRUE(result.rewritten());
     const auto capped = WrittenResponse<ApiVersionsResponse>(result.written, version);
     EXPECT_EQ(RangeOf(capped, ApiKey::kProduce), StrCat("0-", kafka::ProduceRequest::kVersions.max));
@@ -67,7 +72,7 @@ TEST_F(ApiVersionsGuardTest, raisesNoMinimumAndNoMaximum) {
   ApiVersionsResponse response;
   Offer(response, ApiKey::kProduce, 0, 7);
   Offer(response, ApiKey::kFetch, 4, 11);
-  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 3, response).written, 3);
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(*guard_, 3, response).written, 3);
   EXPECT_EQ(RangeOf(capped, ApiKey::kProduce), "0-7");
   EXPECT_EQ(RangeOf(capped, ApiKey::kFetch), "4-11");
 }
@@ -76,7 +81,7 @@ TEST_F(ApiVersionsGuardTest, offersShareGroupsAsFarAsItReadsThem) {
   ApiVersionsResponse response;
   Offer(response, ApiKey::kShareFetch, 1, 9);
   Offer(response, ApiKey::kShareAcknowledge, 1, 9);
-  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 3, response).written, 3);
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(*guard_, 3, response).written, 3);
   EXPECT_EQ(RangeOf(capped, ApiKey::kShareFetch), "1-2");
   EXPECT_EQ(RangeOf(capped, ApiKey::kShareAcknowledge), "1-2") << "it names brokers";
 }
@@ -89,7 +94,7 @@ TEST_F(ApiVersionsGuardTest, offersNoApiAndNoRangeThatItDoesNotKnow) {
     Offer(response, ApiKey::kFetch, 90, 99);
     Offer(response, ApiKey::kOffsetCommit, 90, 99);
     Offer(response, ApiKey::kProduce, 3, 13);
-    const auto passed = WrittenResponse<ApiVersionsResponse>(Response(guard_, version, response).written, version);
+    const auto passed = WrittenResponse<ApiVersionsResponse>(Response(*guard_, version, response).written, version);
     ASSERT_EQ(passed.apiKeys.size(), 1u);
     EXPECT_EQ(RangeOf(passed, ApiKey::kProduce), "3-13");
   }
@@ -100,7 +105,7 @@ TEST_F(ApiVersionsGuardTest, offersNoApiAndNoRangeThatItDoesNotKnow) {
 TEST_F(ApiVersionsGuardTest, writesTheShortHeaderAndKeepsUnknownTags) {
   // Version 3: no error, one API (Produce 0 to 99) with an unknown tag 9, not throttled, an unknown tag 12.
   const ByteBuffer body = {0, 0, 2, 0, 0, 0, 0, 0, 99, 1, 9, 1, 0xAA, 0, 0, 0, 0, 1, 12, 2, 0xBB, 0xCC};
-  const ResponseResult result = ResponseBytes(guard_, ApiKey::kApiVersions, 3, body, nullptr);
+  const ResponseResult result = ResponseBytes(*guard_, ApiKey::kApiVersions, 3, body, nullptr);
   ASSERT_TRUE(result.rewritten());
   ByteBuffer expected = {0, 0, 0, 26, 0, 0, 0x12, 0x67};  // length, correlation id, and at once the body
   expected.insert(expected.end(), body.begin(), body.end());
@@ -114,7 +119,7 @@ TEST_F(ApiVersionsGuardTest, keepsTheBrokersFeatures) {
   response.finalizedFeaturesEpoch = 34;
   response.supportedFeatures.emplace_back().name = "metadata.version";
   response.supportedFeatures[0].maxVersion = 25;
-  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(guard_, 4, response).written, 4);
+  const auto capped = WrittenResponse<ApiVersionsResponse>(Response(*guard_, 4, response).written, 4);
   EXPECT_EQ(capped.throttleTimeMs, 12);
   EXPECT_EQ(capped.finalizedFeaturesEpoch, 34);
   ASSERT_EQ(capped.supportedFeatures.size(), 1u);
@@ -125,7 +130,7 @@ TEST_F(ApiVersionsGuardTest, readsABrokerThatAnswersInVersionZero) {
   ApiVersionsResponse response;
   response.errorCode = ErrorCode::kUnsupportedVersion;
   Offer(response, ApiKey::kApiVersions, 0, 3);
-  const ResponseResult result = ResponseBytes(guard_, ApiKey::kApiVersions, 4, BodyOf(response, 0), nullptr);
+  const ResponseResult result = ResponseBytes(*guard_, ApiKey::kApiVersions, 4, BodyOf(response, 0), nullptr);
   ASSERT_TRUE(result.rewritten());
   const auto passed = WrittenResponse<ApiVersionsResponse>(result.written, 0);
   EXPECT_EQ(passed.errorCode, ErrorCode::kUnsupportedVersion);
@@ -134,7 +139,7 @@ TEST_F(ApiVersionsGuardTest, readsABrokerThatAnswersInVersionZero) {
 
 TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
   for (int16_t version = 0; version <= 5; ++version) {
-    const RequestResult result = Request(guard_, version, ApiVersionsRequest());
+    const RequestResult result = Request(*guard_, version, ApiVersionsRequest());
     EXPECT_TRUE(result.forwarded());
     EXPECT_TRUE(result.verdict.wantResponse);
   }
@@ -143,16 +148,16 @@ TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
 TEST_F(ApiVersionsGuardTest, remembersAClientThatNeedsMasking) {
   kafka::ApiVersionsRequest request;
   request.clientSoftwareName = "apache-kafka-java";
-  Request(guard_, 3, request);
+  Request(*guard_, 3, request);
   EXPECT_FALSE(client_->needsMasking);
   request.clientSoftwareName = "rskafka";
-  Request(guard_, 3, request);
+  Request(*guard_, 3, request);
   EXPECT_TRUE(client_->needsMasking);
 }
 
 // KIP-511: the broker answers a version that it does not know with error 35 and its own range, in version 0.
 TEST_F(ApiVersionsGuardTest, letsTheBrokerAnswerAVersionThatItDoesNotKnow) {
-  const RequestResult result = RequestBytes(guard_, ApiKey::kApiVersions, 99, AsBytes("whatever this is"));
+  const RequestResult result = RequestBytes(*guard_, ApiKey::kApiVersions, 99, AsBytes("whatever this is"));
   ASSERT_TRUE(result.rewritten());
   EXPECT_TRUE(result.verdict.wantResponse);
   const Bytes frame = Bytes(result.written).subspan(4);
@@ -163,13 +168,13 @@ TEST_F(ApiVersionsGuardTest, letsTheBrokerAnswerAVersionThatItDoesNotKnow) {
   response.errorCode = ErrorCode::kUnsupportedVersion;
   Offer(response, ApiKey::kApiVersions, 0, 99);
   const auto passed = WrittenResponse<ApiVersionsResponse>(
-      ResponseBytes(guard_, ApiKey::kApiVersions, 99, BodyOf(response, 0), nullptr).written, 0);
+      ResponseBytes(*guard_, ApiKey::kApiVersions, 99, BodyOf(response, 0), nullptr).written, 0);
   EXPECT_EQ(passed.errorCode, ErrorCode::kUnsupportedVersion);
   EXPECT_EQ(RangeOf(passed, ApiKey::kApiVersions), "0-5");
 }
 
 TEST_F(ApiVersionsGuardTest, closesOnAnAnswerThatItCannotRead) {
-  EXPECT_TRUE(ResponseBytes(guard_, ApiKey::kApiVersions, 3, AsBytes("no such response"), nullptr).closed());
+  EXPECT_TRUE(ResponseBytes(*guard_, ApiKey::kApiVersions, 3, AsBytes("no such response"), nullptr).closed());
 }
 
 }  // namespace

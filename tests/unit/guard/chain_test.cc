@@ -1,6 +1,7 @@
-// The interceptors of a connection together: each API belongs to one of them at most.
+// The interceptors of a connection together: one for each API that is guarded.
 #include "guard/apis/chain.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -23,7 +24,10 @@ TEST_F(ChainTest, givesEachApiToOneInterceptor) {
   for (const auto& interceptor : BuildChain(*shared_, *scratch_, *loop_, connection_)) {
     for (const ApiKey api : interceptor->Wants()) EXPECT_TRUE(wanted.insert(api).second) << kafka::ApiName(api);
   }
-  for (const GuardedApi& api : GuardedApis()) EXPECT_TRUE(wanted.contains(api.key)) << kafka::ApiName(api.key);
+  for (const GuardedApi& api : GuardedApis()) {
+    EXPECT_TRUE(wanted.contains(api.key)) << kafka::ApiName(api.key);
+    EXPECT_THAT(api.make(Context())->Wants(), testing::ElementsAre(api.key));
+  }
   EXPECT_EQ(wanted.size(), GuardedApis().size());
 }
 

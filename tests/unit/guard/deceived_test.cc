@@ -1,12 +1,14 @@
 // A workload that can make a network namespace can answer in it as the cluster. It deceives nobody but itself.
 #include <gtest/gtest.h>
 
-#include "guard/apis/metadata_guard.h"
+#include "guard/apis/learning_guard.h"
 #include "kafka/messages/metadata.h"
 #include "produce_fixture.h"
 
 namespace kveil::guard {
 namespace {
+
+using LearnsMetadata = LearningGuard<kafka::MetadataResponse>;
 
 class Deceived : public TopicLimit {
  protected:
@@ -16,11 +18,11 @@ class Deceived : public TopicLimit {
     liar_.origin.targetIndex = connection_.origin.targetIndex;
     liar_.origin.netnsCookie = 2;
     liar_.workload.share = "/liar";
-    metadata_ = std::make_unique<MetadataGuard>(*shared_, *loop_, connection_);
-    liarsMetadata_ = std::make_unique<MetadataGuard>(*shared_, *loop_, liar_);
+    metadata_ = std::make_unique<LearnsMetadata>(Context());
+    liarsMetadata_ = std::make_unique<LearnsMetadata>(ContextOf(liar_));
   }
 
-  void Names(MetadataGuard& guard, std::string_view name) {
+  void Names(LearnsMetadata& guard, std::string_view name) {
     kafka::MetadataResponse response;
     response.topics.emplace_back().name = name;
     response.topics[0].topicId = Id(1);
@@ -33,7 +35,7 @@ class Deceived : public TopicLimit {
   }
 
   proxy::ConnectionInfo liar_;
-  std::unique_ptr<MetadataGuard> metadata_, liarsMetadata_;
+  std::unique_ptr<LearnsMetadata> metadata_, liarsMetadata_;
 };
 
 TEST_F(Deceived, nobodyElseSendsInTheClearWhatItNamesFirst) {
@@ -52,7 +54,7 @@ TEST_F(Deceived, nobodyElseIsCutOffFromATopicByASecondName) {
 
 TEST_F(Deceived, nobodyElsesBatchesAreRefusedForALimitThatItMakesUp) {
   BrokerSays("1");
-  guard_ = std::make_unique<ProduceGuard>(*shared_, *scratch_, *loop_, liar_);
+  guard_ = std::make_unique<ProduceGuard>(ContextOf(liar_));
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 10);
   guard_ = NewConnection();
   BrokerSays("1000000");

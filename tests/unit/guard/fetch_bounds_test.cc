@@ -99,7 +99,7 @@ class FetchBoundsTest : public InterceptorTest {
   FetchBoundsTest() {
     UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]},
                  {"name": "private", "seal": {"scope": "topic"}, "read": []})");
-    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, client_);
+    guard_ = std::make_unique<FetchGuard>(Context(client_));
   }
 
   struct Reader {

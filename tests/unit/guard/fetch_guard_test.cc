@@ -26,7 +26,7 @@ class FetchGuardTest : public InterceptorTest {
  protected:
   FetchGuardTest() {
     UseTopics(kTopics);
-    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, client_);
+    guard_ = std::make_unique<FetchGuard>(Context(client_));
   }
 
   static FetchRequest::Topic Asked(std::string_view name, int64_t offset = 0, int32_t partition = 0) {
@@ -251,7 +251,7 @@ TEST_F(FetchGuardTest, doesNotLookAtAllTopicsOfASessionForEachRequest) {
     return id;
   };
   const auto timeWith = [&](uint32_t topics) {
-    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, client_);
+    guard_ = std::make_unique<FetchGuard>(Context(client_));
     upstream_.answer = NamesAnswer({});
     FetchRequest full = RequestFor({});
     for (uint32_t i = 0; i < topics; ++i) full.topics.push_back(AskedById(numbered(i)));
@@ -323,7 +323,7 @@ TEST_F(FetchGuardTest, endsASessionThatWasBegunOnAnotherConnection) {
   ExpectEnded(*guard_, Continued(5, 78));
   EXPECT_TRUE(Request(*guard_, 12, Continued(1)).forwarded()) << "this connection's own goes on";
   // As of another connection of the workload, which may not put topics into it.
-  FetchGuard second(*shared_, *scratch_, *loop_, connection_, client_);
+  FetchGuard second(Context(client_));
   FetchRequest adds = Continued(2);
   adds.topics.push_back(Asked("private"));
   ExpectEnded(second, adds);

@@ -36,7 +36,7 @@ class FetchRoomTest : public InterceptorTest {
   }
 
   std::unique_ptr<FetchGuard> GuardOf(const proxy::ConnectionInfo& connection) {
-    return std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection, std::make_shared<ClientFacts>());
+    return std::make_unique<FetchGuard>(ContextOf(connection));
   }
   std::string ours() const { return connection_.workload.share; }
   // As by very many sessions of this workload.

@@ -20,7 +20,7 @@ class FetchTurnsTest : public InterceptorTest {
   FetchTurnsTest() {
     UseTopics(R"({"name": "open", "seal": {"scope": "topic"}, "read": [{"any": true}]},
                  {"name": "private", "seal": {"scope": "topic"}, "read": []})");
-    guard_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, std::make_shared<ClientFacts>());
+    guard_ = std::make_unique<FetchGuard>(Context());
   }
 
   static void AddPartitions(FetchResponse::Topic& topic, int32_t count, Bytes records) {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "guard/apis/guard_context.h"
 #include "guard/state/shared_state.h"
 #include "guard_fixture.h"
 #include "io/loop.h"
@@ -147,6 +148,15 @@ class InterceptorTest : public BatchTest {
       const absl::Status reloaded = policies_->Reload();
       EXPECT_TRUE(reloaded.ok()) << reloaded;
     }
+  }
+
+  // For the guards of a connection of this client.
+  GuardContext Context(std::shared_ptr<ClientFacts> client = std::make_shared<ClientFacts>()) {
+    return ContextOf(connection_, std::move(client));
+  }
+  GuardContext ContextOf(const proxy::ConnectionInfo& connection,
+                         std::shared_ptr<ClientFacts> client = std::make_shared<ClientFacts>()) {
+    return {*shared_, *scratch_, *loop_, connection, std::move(client)};
   }
 
   // Runs a task on the loop and waits for its end.

@@ -198,7 +198,7 @@ TEST_F(DamagedKeys, stopAReaderAtOnceAndThatIsNoOutage) {
 
 TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
   shared_->topicNames.Learn(Id(1), "clicks", connection_);
-  ShareGuard guard(*shared_, *scratch_, *loop_, connection_);
+  ShareGuard guard(Context());
   kafka::ShareFetchRequest request;
   request.shareSessionEpoch = 0;
   request.maxBytes = 1 << 20;

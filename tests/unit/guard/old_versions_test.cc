@@ -33,8 +33,8 @@ class OldVersionsTest : public InterceptorTest {
  protected:
   OldVersionsTest() {
     UseTopics(R"({"name": "clicks", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
-    fetch_ = std::make_unique<FetchGuard>(*shared_, *scratch_, *loop_, connection_, std::make_shared<ClientFacts>());
-    produce_ = std::make_unique<ProduceGuard>(*shared_, *scratch_, *loop_, connection_);
+    fetch_ = std::make_unique<FetchGuard>(Context());
+    produce_ = std::make_unique<ProduceGuard>(Context());
   }
 
   ResponseResult Fetched(std::string_view topicName, int16_t version) {

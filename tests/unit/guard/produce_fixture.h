@@ -36,9 +36,7 @@ class ProduceGuardTest : public InterceptorTest {
     bad_ = ProducedBatch({ClickOf("anna"), Record("k", "{}")});
   }
 
-  std::unique_ptr<ProduceGuard> NewConnection() {
-    return std::make_unique<ProduceGuard>(*shared_, *scratch_, *loop_, connection_);
-  }
+  std::unique_ptr<ProduceGuard> NewConnection() { return std::make_unique<ProduceGuard>(Context()); }
 
   static ProduceRequest::Topic Topic(std::string_view name, std::vector<std::pair<int32_t, Bytes>> partitions) {
     ProduceRequest::Topic topic;

@@ -17,18 +17,22 @@ const std::string kNul(1, '\0');
 
 class SaslGuardTest : public InterceptorTest {
  protected:
-  SaslGuardTest() { UseTopics(R"({"name": "clicks", "read": []})"); }
+  SaslGuardTest() {
+    UseTopics(R"({"name": "clicks", "read": []})");
+    handshake_ = std::make_unique<SaslHandshakeGuard>(Context(client_));
+    authenticate_ = std::make_unique<SaslAuthenticateGuard>(Context(client_));
+  }
 
   RequestResult Handshake(std::string_view mechanism, int16_t version = 1) {
     kafka::SaslHandshakeRequest request;
     request.mechanism = mechanism;
-    return Request(guard_, version, request);
+    return Request(*handshake_, version, request);
   }
   RequestResult Authenticate(std::string_view token, int16_t version = 2) {
-    if (version == proxy::kBareToken) return BareToken(guard_, AsBytes(token));
+    if (version == proxy::kBareToken) return BareToken(*authenticate_, AsBytes(token));
     kafka::SaslAuthenticateRequest request;
     request.authBytes = AsBytes(token);
-    return Request(guard_, version, request);
+    return Request(*authenticate_, version, request);
   }
   void Answer(const RequestResult& asked, std::string_view token, ErrorCode error = ErrorCode::kNone,
               int16_t version = 2) {
@@ -37,7 +41,7 @@ class SaslGuardTest : public InterceptorTest {
     kafka::SaslAuthenticateResponse response;
     response.errorCode = error;
     response.authBytes = AsBytes(token);
-    EXPECT_TRUE(Response(guard_, version, response, asked.verdict.state.get()).forwarded());
+    EXPECT_TRUE(Response(*authenticate_, version, response, asked.verdict.state.get()).forwarded());
   }
   // One exchange of as many tokens as answers; returns the name that is known after it.
   std::string NameAfter(std::string_view mechanism, std::vector<std::pair<std::string, std::string>> tokens) {
@@ -57,7 +61,8 @@ class SaslGuardTest : public InterceptorTest {
   }
 
   std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
-  SaslGuard guard_{connection_, client_};
+  std::unique_ptr<SaslHandshakeGuard> handshake_;
+  std::unique_ptr<SaslAuthenticateGuard> authenticate_;
 };
 
 TEST_F(SaslGuardTest, knowsThePrincipalOfPlain) {
@@ -147,10 +152,10 @@ TEST_F(SaslGuardTest, closesWhenTheBrokerRefusesTheOldHandshake) {
   RequestResult asked = Handshake("PLAIN", 0);
   ASSERT_TRUE(asked.verdict.wantResponse);
   kafka::SaslHandshakeResponse response;
-  EXPECT_TRUE(Response(guard_, 0, response, asked.verdict.state.get()).forwarded());
+  EXPECT_TRUE(Response(*handshake_, 0, response, asked.verdict.state.get()).forwarded());
   response.errorCode = ErrorCode::kIllegalSaslState;
   asked = Handshake("PLAIN", 0);
-  EXPECT_TRUE(Response(guard_, 0, response, asked.verdict.state.get()).closed());
+  EXPECT_TRUE(Response(*handshake_, 0, response, asked.verdict.state.get()).closed());
   EXPECT_FALSE(Handshake("PLAIN", 1).verdict.wantResponse) << "its tokens have headers";
 }
 
@@ -158,7 +163,7 @@ TEST_F(SaslGuardTest, readsBareTokens) {
   Handshake("PLAIN", 0);
   const RequestResult asked = Authenticate(StrCat(kNul, "alice", kNul, "secret"), proxy::kBareToken);
   EXPECT_EQ(client_->principal, "");
-  EXPECT_TRUE(BareAnswer(guard_, {}, asked.verdict.state.get()).forwarded());
+  EXPECT_TRUE(BareAnswer(*authenticate_, {}, asked.verdict.state.get()).forwarded());
   EXPECT_EQ(client_->principal, "alice");
 }
 
@@ -194,9 +199,9 @@ TEST_F(SaslGuardTest, closesOnANameThatNoUserHas) {
 
 TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
   for (const RequestResult& result :
-       {RequestBytes(guard_, ApiKey::kSaslAuthenticate, 1, AsBytes("\x7f\xff\xff\xffsecret")),
-        RequestBytes(guard_, ApiKey::kSaslHandshake, 1, AsBytes("\x7f\xffsecret")),
-        RequestBytes(guard_, ApiKey::kSaslAuthenticate, 3, AsBytes("secret"))}) {
+       {RequestBytes(*authenticate_, ApiKey::kSaslAuthenticate, 1, AsBytes("\x7f\xff\xff\xffsecret")),
+        RequestBytes(*handshake_, ApiKey::kSaslHandshake, 1, AsBytes("\x7f\xffsecret")),
+        RequestBytes(*authenticate_, ApiKey::kSaslAuthenticate, 3, AsBytes("secret"))}) {
     ASSERT_TRUE(result.closed());
     EXPECT_EQ(result.verdict.reason.find("secret"), std::string::npos) << result.verdict.reason;
   }

@@ -24,7 +24,7 @@ class ShareGuardTest : public InterceptorTest {
     shared_->topicNames.Learn(Id(kClicks), "clicks", connection_);
     shared_->topicNames.Learn(Id(kPrivate), "private", connection_);
     shared_->topicNames.Learn(Id(kFree), "free", connection_);
-    guard_ = std::make_unique<ShareGuard>(*shared_, *scratch_, *loop_, connection_);
+    guard_ = std::make_unique<ShareGuard>(Context());
   }
 
   static ShareFetchRequest RequestFor(std::vector<uint8_t> topics, int32_t epoch = 1) {
@@ -314,10 +314,10 @@ TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
     ASSERT_TRUE(next.answered()) << "the session has the topic";
     EXPECT_TRUE(WrittenResponse<ShareFetchResponse>(next.written, kVersion).responses.empty());
     EXPECT_TRUE(Request(*guard_, kVersion, acknowledging).forwarded());
-    ShareGuard other(*shared_, *scratch_, *loop_, connection_);
+    ShareGuard other(Context());
     EXPECT_TRUE(Request(other, kVersion, RequestFor({kClicks}, 0)).answered());
     EXPECT_TRUE(Request(other, kVersion, RequestFor({}, kFinal)).forwarded());
-    ShareGuard unconcerned(*shared_, *scratch_, *loop_, connection_);
+    ShareGuard unconcerned(Context());
     EXPECT_TRUE(Request(unconcerned, kVersion, RequestFor({kFree}, 0)).forwarded());
   }
   EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());

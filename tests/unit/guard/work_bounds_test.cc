@@ -104,7 +104,7 @@ TEST_F(WorkBoundsTest, whatIsForwardedTakesNoMoreThanItIs) {
 }
 
 TEST_F(WorkBoundsTest, decompressedPlaintextThatPassesIsNotKept) {
-  FetchGuard guard(*shared_, *scratch_, *loop_, connection_, std::make_shared<ClientFacts>());
+  FetchGuard guard(Context());
   FetchRequest request;
   FetchRequest::Topic& asked = request.topics.emplace_back();
   asked.topic = "clicks";

@@ -1,5 +1,5 @@
 // What passes about topics and brokers is learned before the client hears of it.
-#include "guard/apis/metadata_guard.h"
+#include "guard/apis/learning_guard.h"
 
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 #include <functional>
 #include <future>
 
+#include "guard/apis/guarded_apis.h"
 #include "interceptor_fixture.h"
 #include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
@@ -19,11 +20,14 @@ namespace {
 
 using kafka::ApiKey;
 
-class MetadataGuardTest : public InterceptorTest {
+class LearningGuardTest : public InterceptorTest {
  protected:
-  MetadataGuardTest() {
-    UseTopics(R"({"name": "clicks", "read": []})");
-    guard_ = std::make_unique<MetadataGuard>(*shared_, *loop_, connection_);
+  LearningGuardTest() { UseTopics(R"({"name": "clicks", "read": []})"); }
+
+  template <typename Message>
+  ResponseResult Learned(int16_t version, const Message& response) {
+    LearningGuard<Message> guard(Context());
+    return Response(guard, version, response);
   }
 
   static kafka::MetadataResponse Metadata(std::vector<std::pair<std::string_view, int32_t>> brokers) {
@@ -35,32 +39,30 @@ class MetadataGuardTest : public InterceptorTest {
     }
     return response;
   }
-
-  std::unique_ptr<MetadataGuard> guard_;
 };
 
-TEST_F(MetadataGuardTest, learnsTheNamesOfTopicIds) {
+TEST_F(LearningGuardTest, learnsTheNamesOfTopicIds) {
   for (int16_t version = 10; version <= 13; ++version) {
     kafka::MetadataResponse response = Metadata({});
     const std::string name = StrCat("topic", version);
     response.topics.emplace_back().name = name;
     response.topics[0].topicId = Id(static_cast<uint8_t>(version));
-    EXPECT_TRUE(Response(*guard_, version, response).forwarded());
+    EXPECT_TRUE(Learned(version, response).forwarded());
     EXPECT_EQ(shared_->topicNames.Find(Id(static_cast<uint8_t>(version)), connection_), name);
   }
 }
 
-TEST_F(MetadataGuardTest, learnsTheIdOfATopicThatIsCreated) {
+TEST_F(LearningGuardTest, learnsTheIdOfATopicThatIsCreated) {
   kafka::CreateTopicsResponse response;
   response.topics.emplace_back().name = "made";
   response.topics[0].topicId = Id(1);
-  EXPECT_TRUE(Response(*guard_, 6, response).forwarded());
+  EXPECT_TRUE(Learned(6, response).forwarded());
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), std::nullopt) << "version 6 has no ids";
-  EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
+  EXPECT_TRUE(Learned(7, response).forwarded());
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "made");
 }
 
-TEST_F(MetadataGuardTest, learnsTheIdsOfDescribedTopics) {
+TEST_F(LearningGuardTest, learnsTheIdsOfDescribedTopics) {
   kafka::DescribeTopicPartitionsResponse response;
   for (uint8_t number = 1; number <= 2; ++number) {
     kafka::DescribeTopicPartitionsResponse::Topic& topic = response.topics.emplace_back();
@@ -68,32 +70,32 @@ TEST_F(MetadataGuardTest, learnsTheIdsOfDescribedTopics) {
     topic.topicId = Id(number);
   }
   response.topics.emplace_back().topicId = Id(3);  // one that the broker does not know
-  EXPECT_TRUE(Response(*guard_, 0, response).forwarded());
+  EXPECT_TRUE(Learned(0, response).forwarded());
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "first");
   EXPECT_EQ(shared_->topicNames.Find(Id(2), connection_), "second");
   EXPECT_EQ(shared_->topicNames.Find(Id(3), connection_), std::nullopt);
 }
 
-TEST_F(MetadataGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
+TEST_F(LearningGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
   for (uint8_t number = 1; number <= 2; ++number) {
     kafka::CreateTopicsResponse response;
     response.topics.emplace_back().name = "clicks";
     response.topics[0].topicId = Id(number);
-    EXPECT_TRUE(Response(*guard_, 7, response).forwarded());
+    EXPECT_TRUE(Learned(7, response).forwarded());
   }
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "clicks");
   EXPECT_EQ(shared_->topicNames.Find(Id(2), connection_), "clicks");
 }
 
-TEST_F(MetadataGuardTest, learnsNothingOfAnIdWithoutAName) {
+TEST_F(LearningGuardTest, learnsNothingOfAnIdWithoutAName) {
   kafka::MetadataResponse response = Metadata({});
   response.topics.emplace_back().topicId = Id(1);
-  EXPECT_TRUE(Response(*guard_, 12, response).forwarded());
+  EXPECT_TRUE(Learned(12, response).forwarded());
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), std::nullopt);
 }
 
 // A response may hold millions of them.
-TEST_F(MetadataGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
+TEST_F(LearningGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
   std::vector<std::string> names;
   for (size_t i = 0; i < 50'000; ++i) names.push_back(StrCat("topic", i));
   kafka::MetadataResponse response = Metadata({});
@@ -112,7 +114,7 @@ TEST_F(MetadataGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
     if (!isDone) loop_->Post(look);
   };
   loop_->Post(look);
-  EXPECT_TRUE(Response(*guard_, 12, response).forwarded());
+  EXPECT_TRUE(Learned(12, response).forwarded());
   isDone = true;
   std::promise<void> idle;
   loop_->Post([&] { idle.set_value(); });
@@ -121,45 +123,45 @@ TEST_F(MetadataGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
   EXPECT_TRUE(shared_->topicNames.Find(last, connection_).has_value());
 }
 
-TEST_F(MetadataGuardTest, makesEveryAdvertisedBrokerATarget) {
-  EXPECT_TRUE(Response(*guard_, 9, Metadata({{"127.0.0.8", 9092}, {"127.0.0.9", 9093}})).forwarded());
+TEST_F(LearningGuardTest, makesEveryAdvertisedBrokerATarget) {
+  EXPECT_TRUE(Learned(9, Metadata({{"127.0.0.8", 9092}, {"127.0.0.9", 9093}})).forwarded());
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
 }
 
-TEST_F(MetadataGuardTest, makesACoordinatorATarget) {
+TEST_F(LearningGuardTest, makesACoordinatorATarget) {
   kafka::FindCoordinatorResponse one;
   one.host = "127.0.0.8";
   one.port = 9092;
-  EXPECT_TRUE(Response(*guard_, 3, one).forwarded());
+  EXPECT_TRUE(Learned(3, one).forwarded());
   kafka::FindCoordinatorResponse several;
   several.coordinators.emplace_back().host = "127.0.0.9";
   several.coordinators[0].port = 9093;
-  EXPECT_TRUE(Response(*guard_, 4, several).forwarded());
+  EXPECT_TRUE(Learned(4, several).forwarded());
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
 }
 
-TEST_F(MetadataGuardTest, makesTheBrokersOfADescribedClusterTargets) {
+TEST_F(LearningGuardTest, makesTheBrokersOfADescribedClusterTargets) {
   kafka::DescribeClusterResponse response;
   response.brokers.emplace_back().host = "127.0.0.8";
   response.brokers[0].port = 9092;
-  EXPECT_TRUE(Response(*guard_, 1, response).forwarded());
+  EXPECT_TRUE(Learned(1, response).forwarded());
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3"}));
 }
 
-TEST_F(MetadataGuardTest, makesTheBrokersThatAShareAcknowledgeNamesTargets) {
+TEST_F(LearningGuardTest, makesTheBrokersThatAShareAcknowledgeNamesTargets) {
   const std::vector<std::string_view> hosts = {"127.0.0.1", "127.0.0.2", "127.0.0.3"};
   for (int16_t version = 0; version <= 2; ++version) {
     learned_.clear();
     kafka::ShareAcknowledgeResponse response;
     response.nodeEndpoints.emplace_back().host = hosts[static_cast<size_t>(version)];
     response.nodeEndpoints[0].port = 9092;
-    EXPECT_TRUE(Response(*guard_, version, response).forwarded());
+    EXPECT_TRUE(Learned(version, response).forwarded());
     EXPECT_EQ(learned_, (std::vector<std::string>{StrCat("127.0.0.", version + 1, ":9092 of target 3")}));
   }
 }
 
 // What a broker says of one that is not there for a moment: clients ask again, and go on with the others.
-TEST_F(MetadataGuardTest, leavesABrokerOutThatItCouldNotLearn) {
+TEST_F(LearningGuardTest, leavesABrokerOutThatItCouldNotLearn) {
   namedBrokers_ = {{"b1.internal", "10.0.0.1"}, {"b3.internal", "10.0.0.3"}};
   kafka::MetadataResponse response = Metadata({{"b1.internal", 9092}, {"b2.internal", 9092}, {"b3.internal", 9092}});
   for (int32_t id = 0; id < 3; ++id) response.brokers[static_cast<size_t>(id)].nodeId = id + 1;
@@ -173,7 +175,7 @@ TEST_F(MetadataGuardTest, leavesABrokerOutThatItCouldNotLearn) {
     partition.replicaNodes = {1, 2, 3};
   }
   for (int16_t version = 1; version <= 13; ++version) {
-    const ResponseResult result = Response(*guard_, version, response);
+    const ResponseResult result = Learned(version, response);
     ASSERT_TRUE(result.rewritten());
     const auto told = WrittenResponse<kafka::MetadataResponse>(result.written, version);
     ASSERT_EQ(told.brokers.size(), 2u);
@@ -190,13 +192,13 @@ TEST_F(MetadataGuardTest, leavesABrokerOutThatItCouldNotLearn) {
   EXPECT_NE(std::string(brokers_.Health().message()).find("b2.internal:9092"), std::string::npos);
 }
 
-TEST_F(MetadataGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvailable) {
+TEST_F(LearningGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvailable) {
   namedBrokers_ = {{"b1.internal", "10.0.0.1"}};
   kafka::FindCoordinatorResponse one;
   one.nodeId = 2;
   one.host = "b2.internal";
   one.port = 9092;
-  const auto told = WrittenResponse<kafka::FindCoordinatorResponse>(Response(*guard_, 3, one).written, 3);
+  const auto told = WrittenResponse<kafka::FindCoordinatorResponse>(Learned(3, one).written, 3);
   EXPECT_EQ(told.errorCode, kafka::ErrorCode::kCoordinatorNotAvailable);
   EXPECT_EQ(told.nodeId, -1);
   EXPECT_EQ(told.host, "");
@@ -206,39 +208,46 @@ TEST_F(MetadataGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvaila
     coordinator.host = host;
     coordinator.port = 9092;
   }
-  const auto both = WrittenResponse<kafka::FindCoordinatorResponse>(Response(*guard_, 4, several).written, 4);
+  const auto both = WrittenResponse<kafka::FindCoordinatorResponse>(Learned(4, several).written, 4);
   EXPECT_EQ(both.coordinators.at(0).host, "b1.internal");
   EXPECT_EQ(both.coordinators.at(0).errorCode, kafka::ErrorCode::kNone);
   EXPECT_EQ(both.coordinators.at(1).host, "");
   EXPECT_EQ(both.coordinators.at(1).errorCode, kafka::ErrorCode::kCoordinatorNotAvailable);
 }
 
-TEST_F(MetadataGuardTest, leavesABrokerOutThatTheKernelDoesNotTake) {
+TEST_F(LearningGuardTest, leavesABrokerOutThatTheKernelDoesNotTake) {
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
   kafka::DescribeClusterResponse response;
   response.brokers.emplace_back().host = "127.0.0.8";
   response.brokers[0].port = 9092;
-  const ResponseResult result = Response(*guard_, 1, response);
+  const ResponseResult result = Learned(1, response);
   ASSERT_TRUE(result.rewritten());
   EXPECT_TRUE(WrittenResponse<kafka::DescribeClusterResponse>(result.written, 1).brokers.empty());
   EXPECT_NE(std::string(brokers_.Health().message()).find("the table of targets is full"), std::string::npos);
 }
 
-TEST_F(MetadataGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {
+TEST_F(LearningGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {
   kafka::FindCoordinatorResponse none;
   none.errorCode = kafka::ErrorCode::kCoordinatorNotAvailable;
   none.port = -1;
-  EXPECT_TRUE(Response(*guard_, 3, none).forwarded());
+  EXPECT_TRUE(Learned(3, none).forwarded());
   EXPECT_TRUE(learned_.empty());
 }
 
-TEST_F(MetadataGuardTest, closesOnWhatItCannotRead) {
-  for (const ApiKey api : guard_->Wants()) {
-    EXPECT_TRUE(RequestBytes(*guard_, api, 99, Bytes()).closed());
-    EXPECT_TRUE(RequestBytes(*guard_, api, 0, Bytes()).verdict.wantResponse);
-    const int16_t version = api == ApiKey::kDescribeTopicPartitions ? 0 : 1;
-    EXPECT_TRUE(ResponseBytes(*guard_, api, version, AsBytes("\x7f\x7f\x7f\x7f no answer"), nullptr).closed());
+TEST_F(LearningGuardTest, closesOnWhatItCannotRead) {
+  int learning = 0;
+  for (const GuardedApi& api : GuardedApis()) {
+    if (api.Has(Use::kRecords) || !(api.Has(Use::kBrokers) || api.Has(Use::kTopicIds))) continue;
+    ++learning;
+    const std::unique_ptr<proxy::Interceptor> guard = api.make(Context());
+    const RequestResult unknown = RequestBytes(*guard, api.key, 99, Bytes());
+    ASSERT_TRUE(unknown.closed());
+    EXPECT_EQ(unknown.verdict.reason, StrCat(kafka::ApiName(api.key), " version 99, which the agent cannot read"));
+    EXPECT_TRUE(RequestBytes(*guard, api.key, 0, Bytes()).verdict.wantResponse);
+    const int16_t version = api.key == ApiKey::kDescribeTopicPartitions ? 0 : 1;
+    EXPECT_TRUE(ResponseBytes(*guard, api.key, version, AsBytes("\x7f\x7f\x7f\x7f no answer"), nullptr).closed());
   }
+  EXPECT_EQ(learning, 6);
 }
 
 }  // namespace

@@ -1,0 +1,70 @@
+// What Fetch and ShareFetch have in common.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "guard/state/shared_state.h"
+#include "identity/workload.h"
+#include "io/task.h"
+#include "kafka/error_code.h"
+#include "policy/policy.h"
+#include "proxy/arena.h"
+
+namespace kveil::guard {
+
+// What a workload may read of a topic.
+struct ReadAccess {
+  std::optional<std::string> name;              // nullopt: a topic id that no broker has named yet
+  const policy::TopicPolicy* policy = nullptr;  // nullptr: the topic is not protected, or not known
+  // What the client hears in place of records. kNone: it may read them.
+  kafka::ErrorCode error = kafka::ErrorCode::kNone;
+
+  bool isDenied() const { return error == kafka::ErrorCode::kTopicAuthorizationFailed; }
+};
+
+// The access of a workload to a topic. `policies` must outlive what is returned.
+inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::Policy& policies,
+                               const identity::Workload& workload) {
+  ReadAccess access;
+  access.name = std::move(topic);
+  if (!access.name.has_value()) {
+    access.error = kafka::ErrorCode::kUnknownTopicId;
+    return access;
+  }
+  access.policy = policies.Find(*access.name);
+  if (access.policy != nullptr && !policy::MayRead(*access.policy, workload)) {
+    access.error = kafka::ErrorCode::kTopicAuthorizationFailed;
+  }
+  return access;
+}
+
+template <class Partition>
+bool HasRecords(const Partition& partition) {
+  return partition.records.has_value() && !partition.records->empty();
+}
+
+// Lowers what a request asks for, in bytes, to what the agent may hold: a longer response would end the connection,
+// again and again. Returns whether it was more.
+inline bool LowerBound(int32_t& bytes, const GuardLimits& limits) {
+  const auto most = static_cast<int32_t>(std::min<size_t>(limits.fetchBytes, std::numeric_limits<int32_t>::max()));
+  if (bytes <= most) return false;
+  bytes = most;
+  return true;
+}
+
+// Reserves memory for what becomes of `sealed` bytes when they are opened, for a reader that asked for `asked` bytes.
+// Decompressed batches are usually larger, but there is no use for more than was asked for or sent. When that much is
+// not there, opening makes do with less.
+inline io::Task<bool> ReserveForOpening(proxy::Arena& arena, size_t sealed, int64_t asked) {
+  constexpr size_t kUsualRatio = 4;  // of a batch without its codec to the same with it
+  const auto most = static_cast<size_t>(std::max<int64_t>(asked, 0));
+  return arena.Reserve(std::min(kUsualRatio * sealed, std::max(most, sealed)));
+}
+
+}  // namespace kveil::guard
