@@ -1,4 +1,4 @@
-// The one list of guarded APIs, and the document that shows it.
+// The one table of guarded APIs, and the document that shows it.
 #include "guard/apis/guarded_apis.h"
 
 #include <gmock/gmock.h>
@@ -27,6 +27,10 @@ TEST(GuardedApisTest, areInTheDocumentAsTheyAreInTheCode) {
                     api.versions.max, " | ", UsesText(api), " |\n");
   }
   EXPECT_THAT(Document(), testing::HasSubstr(table + "\n")) << "all of them, and no other";
+}
+
+TEST(GuardedApisTest, areInTheOrderOfTheirKeys) {
+  for (size_t i = 1; i < GuardedApis().size(); ++i) EXPECT_LT(GuardedApis()[i - 1].key, GuardedApis()[i].key);
 }
 
 TEST(GuardedApisTest, areReadInNoVersionThatKafkaDoesNotHave) {
