@@ -1,6 +1,6 @@
-// Where a reader asked each partition from, and for how much: needed to know whether anything visible is left for it,
-// and how much it is ready for (KIP-227 sessions name only the partitions that changed, so this is kept across
-// requests).
+// From which offset a reader asked for each partition, and for how many bytes. That is needed to know whether anything
+// visible is left for the reader, and how much it is ready for. Requests of a session (KIP-227) name only the
+// partitions that changed, so this is kept across requests.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ class FetchPositions {
   using Partitions = absl::flat_hash_map<int32_t, Asked>;
   using Topics = absl::flat_hash_map<TopicKey, Partitions>;
 
-  // Takes in what a request says. Returns the topics that were added.
+  // Notes what a request says. Returns the topics that were added.
   std::vector<TopicKey> Apply(const kafka::FetchRequest& request) {
     std::vector<TopicKey> added;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
@@ -52,15 +52,15 @@ class FetchPositions {
     return added;
   }
 
-  // The partitions of a topic that were asked for, valid until the next Apply; nullptr where there are none.
+  // The partitions of a topic that were asked for, or nullptr. The pointer is valid until the next Apply.
   const Partitions* Find(const TopicKey& topic) const {
     const auto found = topics_.find(topic);
     return found == topics_.end() ? nullptr : &found->second;
   }
 
-  // About how many bytes of memory it takes, tables that are half empty included.
+  // About how many bytes of memory it takes, including the free space of tables.
   size_t memory() const { return memory_; }
-  // And how many more it takes, at most, to take a request in. Not counted further where that is more than `most`.
+  // At most how many more bytes Apply(request) would take. Stops counting soon after `most`.
   size_t MemoryFor(const kafka::FetchRequest& request, size_t most) const {
     size_t bytes = 0;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {

@@ -15,47 +15,47 @@
 
 namespace kveil::guard {
 
-// What it remembers is charged to the worker's memory, within the share of the workload (identity::Workload::share).
+// What it remembers counts against the worker's memory, within the workload's share (identity::Workload::share).
 class FetchSession {
  public:
-  // More than the partitions of any broker take.
+  // More than all partitions of any broker take.
   static constexpr size_t kMostBytes = 8 << 20;
 
-  // For a request that names every partition (epoch -1, no session, or 0, a new one), and takes `bytes` to remember.
-  // Of one that takes more than kMostBytes nothing is remembered, and everything it is answered is looked at.
+  // For a request that names every partition (its epoch is kNoSession or kNewSession) and takes `bytes` to remember. If
+  // that is more than kMostBytes, nothing is remembered, and everything in its response is looked at.
   FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const proxy::ConnectionInfo& connection,
                int32_t epoch, size_t bytes);
   ~FetchSession() { budget_.ReleaseKept(connection_.workload.share, charged_, kept_); }
   FetchSession(const FetchSession&) = delete;
   FetchSession& operator=(const FetchSession&) = delete;
 
-  // Whether the request goes on with this session: only with its next epoch. A session ends before its epochs begin
-  // anew, so that one whose requests the broker has refused, which keeps what they forget, never catches up with it.
+  // Whether the request continues this session: only with the next epoch. A session ends before its epochs wrap. So a
+  // client whose requests the broker has refused never catches up with a session that still has what they forgot.
   bool ContinuesWith(const kafka::FetchRequest& request) const {
     return id_ != 0 && request.sessionId == id_ && request.sessionEpoch == nextEpoch_;
   }
-  // Bytes that it takes to remember the request, beside what is remembered already.
+  // Bytes that are remembered once the request is, too.
   size_t MemoryWith(const kafka::FetchRequest& request) const;
-  // Takes room for that. False where there is none.
+  // Takes room for so many bytes in all. Returns false if there is none.
   bool Reserve(size_t bytes);
-  // Takes in what a request says, for which there is room.
+  // Notes what a request says. Call Reserve first.
   void Apply(const kafka::FetchRequest& request);
-  // Before room was taken: no request will go on with it, so that its room is free again with the answer.
+  // No request will continue the session, so its room is free again with the response. Call it before Reserve.
   void EndWithAnswer() { kept_ = Kept::kUntilAnswered; }
-  // The broker's name for it, from its first answer.
+  // The broker's id of the session, from the first response.
   void SetId(int32_t id) { id_ = id; }
   int32_t id() const { return id_; }  // 0 until then
 
-  // Works out, for a request that was just taken in, whether any of its topics may be protected, by the policies in
-  // force now. All of them are looked at when the policies have changed, and about once a second while topics come or
-  // one has an id without a name; otherwise those that have come. Ids without a name are asked for.
+  // Finds out, for a request that was just applied, whether any topic of the session may be protected by the policies
+  // in force now. Looks at all topics if the policies have changed, and about once a second while topics are added or
+  // an id has no name; otherwise only at those that were added. Asks the broker for the names of ids.
   io::Task<void> Judge(const kafka::FetchRequest& request, TopicLookup& lookup, proxy::Upstream& upstream,
                        io::Turn& turn);
-  // Whether an answer has to be looked at: a topic may be protected, or the policies have changed since Judge.
+  // Whether a response has to be looked at: a topic may be protected, or the policies have changed since Judge.
   bool NeedsGuard() const { return needsGuard_ || policyGeneration_ != shared_.policies.generation(); }
   // Memory that is not charged.
   size_t memoryNotCharged() const { return sizeof(*this) + positions_.memory() - charged_; }
-  // What it asked for of a topic, valid until the next Apply; nullptr where that is not known.
+  // What was asked for of a topic, or nullptr if that is not known. The pointer is valid until the next Apply.
   const FetchPositions::Partitions* Find(const TopicKey& topic) const { return positions_.Find(topic); }
 
  private:

@@ -1,4 +1,4 @@
-// A message that an interceptor has changed or made, written as the whole frame that its verdict speaks of.
+// Writes messages that a guard has changed or made, as the whole frame that its verdict refers to.
 #pragma once
 
 #include "kafka/frame.h"
@@ -7,7 +7,7 @@
 
 namespace kveil::guard {
 
-// The request with another body; what `message` refers to lives as long as the output's arena.
+// The request with another body. What `message` refers to must live as long as the output's arena.
 template <class Message>
 proxy::RequestVerdict RewriteRequest(const proxy::RequestFrame& request, const Message& message,
                                      proxy::FrameOutput& output) {
@@ -18,7 +18,7 @@ proxy::RequestVerdict RewriteRequest(const proxy::RequestFrame& request, const M
   return proxy::RequestVerdict::Rewrite();
 }
 
-// The agent's own answer to the request, which the broker does not get, in a version of its body.
+// The agent's own response, in `version` of its body. The broker does not get the request.
 template <class Message>
 proxy::RequestVerdict AnswerRequest(const proxy::RequestFrame& request, const Message& message, int16_t version,
                                     proxy::FrameOutput& output) {
@@ -29,7 +29,7 @@ proxy::RequestVerdict AnswerRequest(const proxy::RequestFrame& request, const Me
   return proxy::RequestVerdict::Answer();
 }
 
-// The response with another body; the same holds for what `message` refers to.
+// The response with another body. What `message` refers to must live as long as the output's arena.
 template <class Message>
 proxy::ResponseVerdict RewriteResponse(const proxy::ResponseFrame& response, const Message& message,
                                        proxy::FrameOutput& output) {

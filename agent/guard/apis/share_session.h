@@ -1,4 +1,4 @@
-// What a share session of one connection is about (KIP-932): a request of a session names only what is new in it.
+// What a share session is about (KIP-932). Its requests name only what is new, so this is kept across requests.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 
 namespace kveil::guard {
 
-// Of a connection, which has one session at a time. What it remembers is charged to the worker's memory, within the
-// share of the workload (identity::Workload::share); where there is no room for more, the rest is not remembered.
+// One per connection, which has one session at a time. What it remembers counts against the worker's memory, within the
+// workload's share (identity::Workload::share). If there is no room for more, the rest is not remembered.
 class ShareSession {
  public:
   using Partition = std::pair<kafka::TopicId, int32_t>;
@@ -22,7 +22,7 @@ class ShareSession {
     int32_t maxBytes = 0;
     uint64_t request = 0;  // the one that named it last, counted over the session
   };
-  // Topics and partitions that are remembered. No member has more partitions at one broker.
+  // The most topics and partitions that are remembered. No member of a group has more partitions at one broker.
   static constexpr size_t kMost = 2'000;
 
   explicit ShareSession(std::string workload) : workload_(std::move(workload)) {}
@@ -32,20 +32,20 @@ class ShareSession {
 
   // A session begins or ends.
   void Clear();
-  // One more request of the session, from which on memory is charged to this budget.
+  // A request of the session begins. From now on memory counts against this budget.
   void Begin(proxy::MemoryBudget& budget);
   uint64_t request() const { return request_; }
 
   // The client has asked for the topic.
   void Ask(const kafka::TopicId& id);
-  // The broker hears of the partition.
+  // The broker is told of the partition.
   void Tell(const Partition& partition, int32_t maxBytes);
-  // The broker does not, because the workload may not read it. Returns whether the broker had heard of it before.
+  // The broker is not told, because the workload may not read it. Returns whether it had been told before.
   bool Withhold(const Partition& partition, int32_t maxBytes);
-  // The client has no use for it any more.
+  // The client does not want the partition any more.
   void Forget(const Partition& partition);
 
-  // `mayRead(partition, withheld)` is asked for each partition that is withheld: true when the broker is told of it
+  // Calls `mayRead(partition, withheld)` for each partition that is withheld. If it returns true, the broker is told
   // now.
   template <typename Function>
   void TellOf(Function mayRead) {
@@ -55,7 +55,7 @@ class ShareSession {
       return true;
     });
   }
-  // `isDenied(partition)` is asked for each partition that the broker has heard of: true when it is withheld from now.
+  // Calls `isDenied(partition)` for each partition that the broker was told of. If it returns true, it is withheld now.
   template <typename Function>
   void WithholdAgain(Function isDenied) {
     absl::erase_if(told_, [&](const auto& entry) {

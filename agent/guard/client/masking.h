@@ -2,7 +2,7 @@
 
 namespace kveil::guard {
 
-// Which hidden records are kept, without their value; the others are left out.
+// Which hidden records a reader gets without their value. The others are left out.
 struct Masking {
   bool erased = false;     // of erased users
   bool plaintext = false;  // plaintext that the policy drops

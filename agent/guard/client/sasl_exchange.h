@@ -1,4 +1,4 @@
-// One SASL exchange as it passes by: whom the client claims to be, and when the broker has taken that for true.
+// One SASL exchange as it passes: who the client claims to be, and when the broker has accepted that.
 #pragma once
 
 #include <cstddef>
@@ -9,27 +9,27 @@
 
 namespace kveil::guard {
 
-// PLAIN (RFC 4616), SCRAM-SHA-256 and -512 (RFC 5802, 7677), OAUTHBEARER (RFC 7628); of other mechanisms no principal
-// is ever known. Nothing secret is kept: of each token only the name in it.
+// PLAIN (RFC 4616), SCRAM-SHA-256 and -512 (RFC 5802, 7677), OAUTHBEARER (RFC 7628). With other mechanisms the
+// principal stays unknown. Keeps nothing secret: only the name that is in the first token.
 class SaslExchange {
  public:
   SaslExchange() = default;
   explicit SaslExchange(std::string_view mechanism);
 
-  // How many tokens a client of this mechanism sends, each of which is answered; 0: not known beforehand.
+  // How many tokens a client of this mechanism sends. The broker answers each. 0: not known beforehand.
   int tokensOfClient() const;
 
-  // Returns the token's number in the exchange, from 1.
+  // Returns the number of the token in the exchange, counted from 1.
   int OnClientToken(Bytes token);
-  // The answer, without an error, to the client's token of that number. True when it is the one that accepts the
-  // client.
+  // `token` is the broker's answer, without an error, to the client's token of that number. Returns whether it accepts
+  // the client.
   bool IsAcceptance(int clientToken, Bytes token) const;
 
-  // The name claimed; empty where the mechanism or the token tells none (a delegation token names its owner to the
-  // broker only).
+  // The name that the client claims. Empty if the mechanism or the token does not tell it (a delegation token names its
+  // owner to the broker only).
   const std::string& name() const { return name_; }
   const std::string& mechanism() const { return mechanism_; }
-  // Memory that it takes beyond itself.
+  // Memory in bytes, without the object itself.
   size_t bytes() const { return mechanism_.size() + name_.size(); }
 
  private:

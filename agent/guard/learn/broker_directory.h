@@ -25,35 +25,35 @@
 
 namespace kveil::guard {
 
-// Any thread. An application that connects to a broker which is no target would go past the agent in the clear, so a
-// response that names one waits here until the kernel knows its addresses. One that cannot be learned is left out of
-// the response; the others stay.
+// A connection to a broker that is not a target would bypass the agent, in the clear. So a response that names a broker
+// waits here until the kernel knows the broker's addresses. A broker that cannot be learned is left out of the
+// response; the others stay. Any thread may call.
 class BrokerDirectory {
  public:
   using Addresses = std::vector<SocketAddress>;  // with any port
   using Answers = std::vector<absl::StatusOr<Addresses>>;
 
   struct Options {
-    // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`. An error: it may not
-    // be, or cannot be.
+    // Makes an address a target of the cluster that `targetIndex` names, for at least `lifetime`. An error says that it
+    // must not, or cannot, become one.
     std::function<absl::Status(const SocketAddress&, uint16_t targetIndex, std::chrono::seconds lifetime)> learn;
-    // The cluster that a target belongs to, and whether that is reached over TLS.
+    // The cluster that a target belongs to, and whether the cluster is reached over TLS.
     std::function<std::string(uint16_t targetIndex)> clusterOf;
     std::function<bool(uint16_t targetIndex)> hasTls;
     // The target that an address belongs to by configuration.
     std::function<std::optional<uint16_t>(const SocketAddress&)> targetOf;
-    // Whether every address there is, with this port, is a target by configuration as good as the connection's own.
+    // Whether every address with this port is a target by configuration, as good as the connection's own target.
     std::function<bool(uint16_t port, uint16_t targetIndex)> coversAll = [](uint16_t, uint16_t) { return false; };
-    // The addresses that the names have for the workload at the other end of the connection, in their order. Answers
-    // once, soon, on any thread.
+    // Looks up `names` as the workload of the connection would. Calls back once, within seconds, on any thread, with an
+    // answer for each name in their order.
     std::function<void(const proxy::ConnectionInfo&, std::vector<std::string> names, absl::AnyInvocable<void(Answers)>)>
         lookUp;
-    // Tells apart workloads for which a name may mean something else.
+    // The same for all workloads for which a name means the same.
     std::function<std::string(const proxy::ConnectionInfo&)> viewOf = [](const proxy::ConnectionInfo&) { return ""; };
-    bool reportOnly = false;  // do not learn: log each broker outside the targets, once a lifetime
+    bool reportOnly = false;  // do not learn, but log each broker outside the targets, once per lifetime
     std::chrono::seconds lifetime = std::chrono::minutes(30);
-    // A name's addresses move (a pod that restarts) and rotate, so a response that names it has it looked up again
-    // after this long; what was learned before stays for its lifetime.
+    // The addresses of a name change (a pod restarts) and rotate. So a response that names it after this time makes the
+    // agent look it up again. What was learned before stays for its lifetime.
     std::chrono::seconds lookAgain{5};
   };
   explicit BrokerDirectory(Options options);
@@ -62,15 +62,16 @@ class BrokerDirectory {
     std::string_view host;
     int32_t port = 0;
   };
-  // Looks up the names among them and learns every address they have. For each, whether the client may hear of it: not
-  // where its name does not resolve, an address belongs to another cluster, or the kernel does not take it, nor where
-  // the response names too many before it. Suspends for names that were not looked up a moment ago, for a few seconds
-  // at most, and to let others have their turn. The views have to stay valid.
+  // Looks up the names among `brokers` and learns every address they have. Returns for each broker whether the client
+  // may hear of it. It may not if the name does not resolve, an address belongs to another cluster, the kernel does not
+  // take it, or the response names too many brokers before it. Suspends, for a few seconds at most, to look up names
+  // that were not looked up a moment ago, and to let other connections have their turn. The views in `brokers` must
+  // stay valid.
   io::Task<std::vector<bool>> Learn(io::Loop& loop, const proxy::ConnectionInfo& connection,
                                     std::vector<Advertised> brokers);
 
-  // The host names under which responses of this cluster have advertised the address within the lifetime, the latest
-  // first; none where they advertise the address itself. Only of clusters with TLS, which need them.
+  // The host names under which responses of this cluster have advertised the address within the lifetime, latest first.
+  // Empty if they advertise the address itself, and for clusters without TLS, which do not need names.
   std::vector<std::string> NamesOf(const SocketAddress& address, std::string_view cluster) const;
 
   // An error for a minute after a broker was left out of a response.
@@ -87,7 +88,7 @@ class BrokerDirectory {
     Clock::time_point at;
     Addresses addresses;  // those of a name, which need one, with the port
   };
-  // Counted for each cluster, so that what one cluster's brokers make up costs no other.
+  // Bounded per cluster, so that brokers of one cluster that make up names cost the others nothing.
   struct OfCluster {
     explicit OfCluster(Clock::duration lifetime);
     ExpiringMap<std::string, Learned> learned;  // by host, port and the view of the workload

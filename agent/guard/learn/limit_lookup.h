@@ -1,4 +1,4 @@
-// Asks the broker how large a batch its topics take.
+// Asks the broker how large a batch each of its topics accepts.
 #pragma once
 
 #include <string>
@@ -10,26 +10,26 @@
 
 namespace kveil::guard {
 
-// One a connection.
+// One per connection.
 class LimitLookup {
  public:
   LimitLookup(TopicLimits& limits, const proxy::ConnectionInfo& connection)
       : limits_(limits), connection_(connection) {}
 
   bool Knows(std::string_view topic) const { return Find(topic).has_value(); }
-  // Kafka's default while it is not known.
+  // Returns Kafka's default while the limit is not known.
   TopicLimits::Limit Of(std::string_view topic) const { return Find(topic).value_or(TopicLimits::Limit()); }
 
-  // The broker took a batch of that many bytes that was sent to find out.
+  // The broker took a batch of this many bytes, which was sent to find out.
   void Took(std::string_view topic, size_t bytes) {
     limits_.Took(connection_, topic, bytes, TopicLimits::Clock::now());
   }
 
-  // No more topics are asked for at once. Those beyond stay unknown, as if the broker did not tell.
+  // The most topics that are asked for at once. The limits of further ones stay unknown, as if the broker did not tell.
   static constexpr size_t kMostAskedAtOnce = 1000;
 
-  // Learns the limits of `topics`, ahead of the request that is being handled. What the broker does not tell (to a
-  // principal that may not describe the topic) counts as the default.
+  // Learns the limits of `topics` with a question that goes ahead of the request being handled. If the broker does not
+  // tell (the principal may not describe the topic), Kafka's default counts.
   io::Task<void> Learn(std::vector<std::string> topics, proxy::Upstream& upstream);
 
  private:

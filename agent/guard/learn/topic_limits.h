@@ -1,6 +1,6 @@
-// How large a batch each topic takes (`max.message.bytes`), as the broker said a while ago.
+// How large a batch each topic accepts (`max.message.bytes`), as the broker said a while ago.
 //
-// As with the names of topics (topic_names.h), a broker is believed in the network namespace that it spoke to.
+// As with the names of topics (topic_names.h), what a broker says counts only in the network namespace it was said in.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@
 
 namespace kveil::guard {
 
-// One for all connections of the agent. Any thread. The topic is one of the cluster at the other end of `connection`.
+// All connections share it. Any thread may call. A topic is one of the cluster at the other end of `connection`.
 class TopicLimits {
  public:
   using Clock = std::chrono::steady_clock;
@@ -28,22 +28,22 @@ class TopicLimits {
   static constexpr size_t kDefault = 1'048'588;
   // An operator may change a topic's limit: it is asked for again after this long.
   static constexpr std::chrono::minutes kLifetime{1};
-  // Of all namespaces. A workload gets its share of them (proxy/workload_share.h); what it has beyond is asked for
-  // with each request.
+  // Of all namespaces. Each workload gets its share of them (proxy/workload_share.h). The limits of its further topics
+  // are asked for with each request.
   static constexpr size_t kMostTopics = 100'000;
 
   explicit TopicLimits(size_t mostTopics = kMostTopics) : limits_(mostTopics, kKeptFor) {}
 
   struct Limit {
     size_t bytes = kDefault;
-    // The broker said so. Otherwise it did not tell, and this is the default: whether it takes as much is found out
-    // with each batch, and not remembered, as a batch that is sent again has to be cut alike.
+    // The broker said so. Otherwise it did not tell, and this is the default. Whether the broker accepts as much is
+    // found out with each batch and not remembered, as a batch that is sent again must be cut in the same way.
     bool isCertain = false;
-    size_t proven = 0;  // where it is not certain: the largest batch that the broker took
+    size_t proven = 0;  // if it is not certain: the largest batch that the broker took
     Clock::time_point learned;
   };
 
-  // Nothing when it has to be asked for.
+  // Returns nullopt if the limit has to be asked for.
   std::optional<Limit> Find(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
     const MutexLock lock(mutex_);
     const Known* const found = limits_.Find(KeyOf(connection, topic), now);
@@ -55,18 +55,18 @@ class TopicLimits {
     Change(connection, topic, now,
            [bytes, now](Limit& limit) { limit = {.bytes = bytes, .isCertain = true, .learned = now}; });
   }
-  // It was asked for and not told: what was known counts on, or the default does.
+  // The broker was asked and did not tell. What was known before still counts, or else the default.
   void Assume(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
     Change(connection, topic, now, [now](Limit& limit) { limit.learned = now; });
   }
-  // It is being asked for: until the answer, what is known counts on.
+  // The broker is being asked. Until it answers, what is known still counts.
   void Renew(const proxy::ConnectionInfo& connection, std::string_view topic, Clock::time_point now) {
     const MutexLock lock(mutex_);
     if (Known* const found = limits_.Find(KeyOf(connection, topic), now); found != nullptr) found->limit.learned = now;
   }
-  // The broker took a batch of that many bytes.
+  // The broker took a batch of this many bytes.
   void Took(const proxy::ConnectionInfo& connection, std::string_view topic, size_t bytes, Clock::time_point now) {
-    // This does not put off the next question: the topic may have been unknown, or rights may have been missing.
+    // This does not postpone the next question: the topic may have been unknown, or rights may have been missing.
     Change(connection, topic, now, [bytes](Limit& limit) { limit.proven = std::max(limit.proven, bytes); });
   }
   // The broker does not know the topic, or not yet.
@@ -76,7 +76,7 @@ class TopicLimits {
   }
 
  private:
-  // How long what is known counts on where the broker does not tell any more.
+  // How long a limit counts if the broker does not tell it any more.
   static constexpr std::chrono::hours kKeptFor{1};
 
   struct Key {

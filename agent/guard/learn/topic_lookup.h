@@ -1,5 +1,5 @@
-// Asks the broker for the names of topic ids that no response has named yet: after a restart of the agent, clients go
-// on with the ids they know.
+// Asks the broker for the names of topic ids that no response has named yet: after a restart of the agent, clients
+// continue with the ids that they know.
 #pragma once
 
 #include <chrono>
@@ -13,20 +13,20 @@
 
 namespace kveil::guard {
 
-// Several a connection.
+// A connection may have several.
 class TopicLookup {
  public:
   TopicLookup(TopicNames& names, const proxy::ConnectionInfo& connection) : names_(names), connection_(connection) {}
 
-  // One metadata request asks for no more topics than this; the next fetch asks for the rest.
+  // The most topics that one metadata request asks for. The next fetch asks for the rest.
   static constexpr size_t kMostAskedAtOnce = 1000;
-  // Ids that are not asked for again for so long, about 2 KiB: every connection may have as many.
+  // The most ids that are remembered as unknown to the broker: about 2 KiB per connection.
   static constexpr size_t kMostUnknown = 100;
-  // Of more than so many different ids, some are not looked at.
+  // Of more different ids than this, some are not looked at.
   static constexpr size_t kMostUseful = kMostAskedAtOnce + kMostUnknown;
 
-  // Learns what the broker can tell of `ids`, ahead of the request that is being handled. Ids that the broker does not
-  // know are asked for again about once a second, or with each request what there is of them beyond a bound.
+  // Learns the names of `ids` with a question that goes ahead of the request being handled. Ids that the broker does
+  // not know are asked for again about once a second; beyond kMostUnknown of them, with each request.
   io::Task<void> Learn(std::vector<kafka::TopicId> ids, proxy::Upstream& upstream);
 
   // How many ids are remembered as unknown.

@@ -1,9 +1,9 @@
-// Topic ids and the names they stand for, learned from what passes (KIP-516). An id is never used again for another
-// topic, so an entry never goes stale, and whoever gives an id a second name is no honest broker: from then on the id
-// has none, so that nothing goes out in the clear under a name that somebody made up.
+// Topic ids and the names they stand for, learned from the messages that pass (KIP-516). Kafka never reuses an id for
+// another topic, so an entry never goes stale. A broker that gives an id a second name is not honest: from then on the
+// id has no name, so nothing goes out in the clear under a name that somebody made up.
 //
-// What a broker says is believed in the network namespace that it was said to, and nowhere else: a process that can
-// make a namespace can give itself a broker's address in it and answer as the cluster. So it deceives only itself.
+// What a broker says counts only in the network namespace it was said in: a process that can create a namespace can
+// take a broker's address there and answer as the cluster. So it deceives only itself.
 #pragma once
 
 #include <chrono>
@@ -24,31 +24,31 @@
 
 namespace kveil::guard {
 
-// One for all connections of the agent. Any thread.
+// All connections share it. Any thread may call.
 class TopicNames {
  public:
   using Clock = std::chrono::steady_clock;
 
   struct Options {
-    // Of all namespaces. A workload gets its share of them (proxy/workload_share.h). Beyond it no more are learned:
-    // their ids stay unknown, and what names them is refused. None is dropped for another, because one that comes back
-    // might come back under another name.
+    // Of all namespaces. Each workload gets its share of them (proxy/workload_share.h). Beyond that its ids stay
+    // unknown, and requests that name them are refused. No entry is evicted for another, because it could come back
+    // under another name.
     size_t most = 400'000;
-    // Since an id was last named or asked for. Clients have what they use named again every five minutes
-    // (metadata.max.age.ms); what is left goes with its namespace.
+    // Since an id was last named or looked up. Clients ask for the names of what they use every five minutes
+    // (metadata.max.age.ms); what is left is of namespaces that are gone.
     std::chrono::seconds lifetime = std::chrono::minutes(30);
   };
 
   TopicNames() : TopicNames(Options()) {}
   explicit TopicNames(const Options& options) : names_(options.most, options.lifetime) {}
 
-  // The broker at the other end of `connection` has said so.
+  // The broker at the other end of `connection` has said that the topic has this name.
   void Learn(const kafka::TopicId& id, std::string_view name, const proxy::ConnectionInfo& connection,
              Clock::time_point now = Clock::now());
   std::optional<std::string> Find(const kafka::TopicId& id, const proxy::ConnectionInfo& connection,
                                   Clock::time_point now = Clock::now()) const;
 
-  // An error for a minute after an id could not be learned, as its workload has its share.
+  // An error for a minute after an id could not be learned because its workload has used up its share.
   absl::Status Health(Clock::time_point now = Clock::now()) const;
 
  private:

@@ -1,4 +1,4 @@
-// Says once a connection and topic that its workload may not read.
+// Logs that a workload may not read a topic: once per connection and topic.
 #pragma once
 
 #include <string>
@@ -12,10 +12,10 @@ namespace kveil::guard {
 
 class DenialLog {
  public:
-  // A connection that asks for more than this is not worth more lines.
+  // The most lines per connection.
   static constexpr size_t kMostTopics = 100;
 
-  // A topic's name is at most kafka::kLongestTopicName bytes long: callers have seen to that.
+  // Callers make sure that topic names are at most kafka::kLongestTopicName bytes long.
   explicit DenialLog(const proxy::ConnectionInfo& connection) : connection_(connection) {}
 
   void Report(std::string_view topic, std::string_view reason = "policy") {

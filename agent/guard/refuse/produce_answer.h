@@ -1,4 +1,4 @@
-// What the answer to a Produce request says of partitions whose records did not all go to the broker with it.
+// What the response to a Produce request says about partitions whose records did not all go to the broker with it.
 #pragma once
 
 #include <cstddef>
@@ -32,20 +32,20 @@ struct PartitionAddress {
   }
 };
 
-// An error: it cannot be the answer to a request with so many partitions. A broker that answers to more than it was
-// asked would decide how much memory it takes to look at that.
+// Returns an error if this cannot be the response to a request with so many partitions. A broker that answers for more
+// partitions than it was asked about would decide how much memory it takes to look at them.
 absl::Status CheckAnswer(const kafka::ProduceResponse& response, size_t partitions);
 
-// Finds and adds partitions of an answer. Making one looks once at all that the answer holds; each call then takes
-// constant time, however many partitions a request has. The answer must not be changed otherwise meanwhile.
+// Finds and adds partitions of a response. The constructor walks over the response once. Then each call takes constant
+// time, however many partitions there are. Nothing else may change the response meanwhile.
 class ProduceAnswer {
  public:
-  explicit ProduceAnswer(kafka::ProduceResponse& response);  // that has been checked
+  explicit ProduceAnswer(kafka::ProduceResponse& response);  // one that CheckAnswer has accepted
 
-  // nullptr when the answer does not have it. Valid until the next Add.
+  // Returns nullptr if the response does not have the partition. The pointer is valid until the next Add.
   kafka::ProduceResponse::Partition* Find(const PartitionAddress& address);
 
-  // Adds a partition under its topic, with no offset. The answer then refers to `topic` and `refusal`.
+  // Adds a partition under its topic, with no offset. The response then refers to `topic` and `refusal`.
   kafka::ProduceResponse::Partition& Add(std::string_view topic, const kafka::TopicId& id, int32_t partition,
                                          const Refusal& refusal);
 

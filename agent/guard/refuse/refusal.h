@@ -23,7 +23,7 @@ struct Refusal {
   std::vector<Record> records;
   uint64_t recordCount = 1;
 
-  // Memory that it takes beyond itself.
+  // Memory in bytes, without the struct itself.
   size_t bytes() const {
     size_t bytes = message.size() + records.size() * sizeof(Record);
     for (const Record& record : records) bytes += record.message.size();

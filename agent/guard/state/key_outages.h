@@ -1,7 +1,7 @@
-// The topics of which some record came and did not open because its key cannot be reached now.
+// Topics with a record that could not be opened because its key cannot be reached now.
 //
-// Every record that the broker hands out to a share group and that does not come to be read counts as a try, and after
-// five it is given up. So nothing more of such a topic is asked for until the keys that were missing can be had.
+// When the broker hands out a record to a share group and the record is not read, that counts as a try, and after five
+// tries the broker gives it up. So nothing more of such a topic is asked for until its missing keys can be reached.
 #pragma once
 
 #include <atomic>
@@ -18,22 +18,22 @@
 
 namespace kveil::guard {
 
-// One for all connections. Any thread.
+// All connections share it. Any thread may call.
 class KeyOutages {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // False nearly always, and then nothing needs to be asked.
+  // False nearly always. Then no topic needs to be looked up.
   bool any() const { return count_.load(std::memory_order_acquire) != 0; }
 
-  // `missing` are keys of the cluster's topic that could not be had.
+  // `missing` are keys of the topic that could not be reached.
   void Began(std::string_view cluster, std::string_view topic, keys::Misses missing, Clock::time_point now) {
     const MutexLock lock(mutex_);
     // Some of them tell as much as all.
     missing_.Put(KeyOf(cluster, topic), missing.Take(keys::kMostKeysOfAFetch), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
-  // Keys that have to be had first; nothing when there is no outage.
+  // Returns the keys that must be reachable first, or nullopt if there is no outage.
   std::optional<keys::Misses> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
     const MutexLock lock(mutex_);
     const keys::Misses* const found = missing_.Find(KeyOf(cluster, topic), now);
@@ -53,8 +53,8 @@ class KeyOutages {
     return {std::string(cluster), std::string(topic)};
   }
 
-  // Of topics that policy protects. An outage that nobody asks about any more is forgotten; one that lasts begins again
-  // with the next record that does not open.
+  // These are topics that policy protects. An outage is forgotten when nobody asks about it any more; if it lasts, it
+  // begins again with the next record that cannot be opened.
   static constexpr size_t kMostTopics = 10'000;
   static constexpr std::chrono::minutes kRemembered{10};
 

@@ -1,4 +1,4 @@
-// What the interceptors of all connections share.
+// What the guards of all connections share.
 #pragma once
 
 #include <atomic>
@@ -21,12 +21,12 @@ namespace kveil::guard {
 struct GuardLimits {
   size_t batchSize = 64 << 20;  // bytes of one record batch after decompression
   size_t batchUsers = 100'000;  // different users of one produced batch
-  // Bytes of records that a fetch may ask for: what it gets has to fit into what the agent may hold.
+  // Bytes of records that a fetch may ask for: the response has to fit into the memory that the agent may use.
   size_t fetchBytes = 120 << 20;
-  // Bytes of batches, decompressed, that are worked on for one response; the rest is left for the reader's next fetch.
+  // Bytes of decompressed batches that are processed for one response. The rest is left for the reader's next fetch.
   size_t workOfResponse = 128 << 20;
   std::chrono::milliseconds keyTimeout{5'000};  // how long a frame waits for keys before it is answered with an error
-  // How long a fetch waits for others of its workload, for room to remember what it asks for.
+  // How long a fetch waits for other fetches of its workload, for room to remember what it asks for.
   std::chrono::milliseconds roomTimeout{5'000};
 };
 
@@ -51,7 +51,7 @@ struct SharedState {
     metrics.ProducersNotRemembered(1);
     notRememberedAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed);
   }
-  // Whether that was within the last minute, for `kveil status`.
+  // An error if that was within the last minute, for `kveil status`.
   absl::Status ProducersHealth() const {
     if (!WasInLastMinute(notRememberedAt_)) return absl::OkStatus();
     return absl::ResourceExhaustedError(
@@ -59,7 +59,7 @@ struct SharedState {
         "remembered: its connections are closed, or its batches refused, until those have come again");
   }
 
-  // A workload's fetch sessions take all its room.
+  // A fetch session could not be kept: those of its workload use all its room.
   void FetchSessionNotKept() { notKeptAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
   absl::Status FetchSessionsHealth() const {
     if (!WasInLastMinute(notKeptAt_)) return absl::OkStatus();

@@ -1,5 +1,5 @@
-// Topics that no policy selects, and that workloads write to after they have read a protected one: there, what was
-// sealed may be clear text again (a mirror, a retry or dead-letter topic, a repartition or changelog topic).
+// Topics that no policy selects and that workloads write to after they have read a protected topic. What was sealed may
+// be clear text again there (a mirror, a retry or dead-letter topic, a repartition or changelog topic).
 #pragma once
 
 #include <atomic>
@@ -16,20 +16,20 @@
 
 namespace kveil::guard {
 
-// Any thread may call. A workload is known by its share.
+// All connections share it. Any thread may call. Workloads are told apart by their share (identity::Workload::share).
 class UnselectedWrites {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // How many workloads and topics are remembered. Of more topics the number is known, not the names; of more workloads
-  // those that have not read anything protected for the longest time are forgotten.
+  // How many workloads and topics are remembered. Of further topics it is only known that there are some. Of more
+  // workloads, those are forgotten that have not read anything protected for the longest time.
   static constexpr size_t kMostReaders = 4096;
   static constexpr size_t kMostTopics = 100;
   static constexpr Clock::duration kRememberReader = std::chrono::hours(24);
 
-  // The workload was given something that was opened for it.
+  // The agent has opened something for the workload.
   void NoteRead(const std::string& workload, Clock::time_point now);
-  // It writes to a topic in clear text. Returns whether that is of interest.
+  // The workload writes to a topic in clear text. Returns whether it has read something protected before.
   bool NoteWrite(const std::string& workload, std::string_view topic, Clock::time_point now);
 
   struct Topic {
