@@ -12,22 +12,24 @@
 
 namespace kveil::kafka {
 
-// A batch that is not written yet: of the header's fields, length, CRC and codec say nothing of it.
+// A batch that is not written yet. Length, CRC and codec in the header mean nothing.
 struct BatchPart {
   BatchHeader header;
   Bytes records;  // not compressed
 };
 
-// How many records each part has when parts are filled in order, none beyond `partSize` bytes if every record that has
-// a value grows by `growth` bytes. A record that is larger than that has a part of its own. Stops at `mostParts` + 1
-// parts. It depends on nothing else, so that a batch that is sent again is cut alike. Errors as RecordReader has them.
+// Returns how many records each part has if parts are filled in order and none gets larger than `partSize` bytes when
+// every record with a value grows by `growth` bytes. A record that is larger than that gets a part of its own. Stops at
+// `mostParts` + 1 parts. Depends on nothing else, so a batch that is sent again is cut in the same way. Errors are
+// those of RecordReader.
 absl::StatusOr<std::vector<int32_t>> FilledCounts(const BatchPart& whole, size_t partSize, size_t growth,
                                                   size_t mostParts);
 
-// Cuts `whole` into parts of so many records, which are all there are. The records of all parts but the first are
-// written to `buffer` (replacing its content, with kTailPadding readable bytes behind), as their offsets count from 0
-// again. Sequence numbers (which wrap as DefaultRecordBatch.incrementSequence has it) and largest timestamps follow.
-// Errors as RecordReader has them; kInvalidArgument also for a timestamp that is no varlong.
+// Cuts `whole` into parts of `counts` records, which must be all of them. The records of all parts except the first are
+// written to `buffer`, because their offset deltas start at 0 again. That replaces the buffer's content and leaves
+// kTailPadding readable bytes behind it. Sequence numbers (which wrap as in DefaultRecordBatch.incrementSequence) and
+// largest timestamps are adjusted. Errors are those of RecordReader; kInvalidArgument also for a timestamp that is not
+// a varlong.
 absl::StatusOr<std::vector<BatchPart>> Cut(const BatchPart& whole, absl::Span<const int32_t> counts,
                                            ByteBuffer& buffer);
 

@@ -5,10 +5,10 @@
 //   Seal(..., value);                                                    // before the next call
 //   absl::Status status = writer.Finish(batch.header.codec());
 //
-// What a reader or the broker relies on is copied from the original: offsets and deltas, timestamps, producer fields,
-// sequence, lastOffsetDelta, all attributes but the codec. Count, length and CRC are computed. No allocation per
-// record: buffers grow as a whole, so one that is used again does not allocate. A batch whose original is compressed is
-// built in the writer's own memory, so that `out` takes no more than what it becomes.
+// Whatever a reader or the broker relies on is copied from the original: offsets and deltas, timestamps, producer
+// fields, sequence, lastOffsetDelta, all attributes except the codec. Count, length and CRC are computed. Nothing is
+// allocated per record: buffers grow as a whole and are reused. A batch whose original is compressed is built in the
+// writer's own memory, so `out` takes no more than the finished batch.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@
 
 namespace kveil::kafka {
 
-// What happens to a record's headers. Refers to what it is given; nothing is copied before AddRecord.
+// What happens to a record's headers. It refers to its arguments until AddRecord copies them.
 class HeaderEdit {
  public:
   static HeaderEdit Keep() { return HeaderEdit(Kind::kKeep); }
@@ -53,14 +53,14 @@ class BatchWriter {
   // Starts a batch for the end of `out`, which must stay where it is and not be touched until Finish or Abandon.
   void Begin(const BatchHeader& original, ByteBuffer& out);
 
-  // Adds a record with the original's attributes, deltas and key and a value of that many bytes, and returns where they
-  // are to be written. The address is valid until the next call.
+  // Adds a record with the original's attributes, deltas and key and a value of that many bytes. Returns the address to
+  // write the value to, which is valid until the next call.
   uint8_t* AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit);
   // The same with a null value.
   void AddRecordWithNullValue(const RecordView& original, const HeaderEdit& edit);
   // The record byte for byte.
   void CopyRecord(const RecordView& original);
-  // Takes back the record added last (once): for a value that turned out not to open.
+  // Takes back the record that was added last: for a value that turned out not to open. Once per record.
   void DropLastRecord();
 
   int32_t count() const { return count_; }
@@ -68,16 +68,16 @@ class BatchWriter {
   size_t size() const { return used_ - start_; }
 
   // Completes the batch: compresses the records when a codec is given, sets codec bits, count, length and CRC. `out`
-  // then ends with the batch, with kTailPadding readable bytes behind it. A batch of no record is refused
+  // then ends with the batch, with kTailPadding readable bytes behind it. A batch without records is refused
   // (kFailedPrecondition: use AppendControlFiller), as is one longer than 2 GiB (kResourceExhausted); `out` is then as
   // it was before Begin.
   absl::Status Finish(Codec codec);
   // Takes the batch back: `out` is as it was before Begin.
   void Abandon();
 
-  // Gives memory back that is beyond this many bytes a buffer. Not between Begin and Finish.
+  // Frees buffers of more than `capacity` bytes. Not between Begin and Finish.
   void ShrinkTo(size_t capacity);
-  // Bytes of memory that it keeps.
+  // Bytes of memory that the writer keeps.
   size_t capacity() const { return own_.capacity() + compressed_.capacity(); }
 
  private:
@@ -96,9 +96,9 @@ class BatchWriter {
   ByteBuffer compressed_;
 };
 
-// Appends what stands for a batch that is hidden as a whole: a control batch with one COMMIT marker of no
-// producer, at the same offsets. Every client that was measured steps over it, where an empty or a missing batch makes
-// some of them loop or fail.
+// Appends a stand-in for a batch that is hidden as a whole: a control batch at the same offsets with one COMMIT marker
+// of no producer. Every client that was measured steps over it. An empty or a missing batch makes some of them loop or
+// fail.
 void AppendControlFiller(const BatchHeader& hidden, ByteBuffer& out);
 // The same alone in a buffer.
 ByteBuffer MakeControlFiller(const BatchHeader& hidden);

@@ -7,7 +7,7 @@
 //   send(writer.Slices());     // what was referred to must still be there
 //   writer.Clear();            // keeps its memory for the next use
 //
-// Several frames may follow each other. No error: what is too long for a frame is the caller's to check by size().
+// Several frames may follow each other. There are no errors: callers check by size() that a frame is not too long.
 #pragma once
 
 #include <sys/uio.h>
@@ -53,7 +53,7 @@ class FrameWriter {
   // Bytes in all slices.
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
-  // What this takes of memory; not what it refers to.
+  // Bytes of memory that the writer takes, without the bytes that it refers to.
   size_t ownBytes() const {
     return own_.capacity() + pieces_.capacity() * sizeof(Piece) + slices_.capacity() * sizeof(iovec);
   }

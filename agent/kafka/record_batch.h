@@ -94,11 +94,11 @@ class BatchReader {
   absl::Status status_;
 };
 
-// kDataLoss when the checksum is wrong. Only for magic 2; the caller looks first.
+// Returns kDataLoss if the checksum is wrong. Only for batches of magic 2: callers check that first.
 absl::Status CheckCrc(const BatchView& batch);
 
-// The records of the batch: its payload itself when it is not compressed, else decompressed into `scratch` (replacing
-// its content). Errors as Decompress has them.
+// Returns the records of the batch: its payload itself if it is not compressed, or else the payload decompressed into
+// `scratch`, whose content it replaces. Errors are those of Decompress.
 absl::StatusOr<Bytes> UncompressedRecords(const BatchView& batch, size_t limit, ByteBuffer& scratch);
 
 // Writes the kBatchHeaderSize bytes of a header of magic 2, just as its fields are.
