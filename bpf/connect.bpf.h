@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// connect4 and connect6: what becomes of a connect.
+// connect4 and connect6: decide what happens to a connect.
 #ifndef KVEIL_BPF_CONNECT_BPF_H
 #define KVEIL_BPF_CONNECT_BPF_H
 
@@ -20,7 +20,7 @@ static __always_inline bool is_own(struct bpf_sock *sk)
 	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
-// Looks up who would answer at this port on loopback in the caller's namespace. 0: the agent; else enum kveil_refusal.
+// Returns 0 if the agent would answer at this port on loopback in the caller's namespace, else enum kveil_refusal.
 static __always_inline int check_listener(struct bpf_sock_addr *ctx, __u16 family, __u16 port)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -60,8 +60,8 @@ static __always_inline bool agent_is_gone(void)
 	return !seen || *seen + heartbeat_timeout < bpf_ktime_get_ns();
 }
 
-// `bypass` holds only where an agent once served and is known to be gone: a namespace that was never served is new, and
-// waits.
+// `bypass` applies only where an agent once served and is known to be gone. A namespace that was never served is new,
+// and waits.
 static __always_inline bool may_bypass(__u64 cookie)
 {
 	return bypass_when_down && was_served(cookie) && agent_is_gone();
@@ -78,8 +78,8 @@ static __always_inline struct mptcp_sock *mptcp_socket_of(struct bpf_sock *sk)
 	return have_mptcp ? bpf_skc_to_mptcp_sock(sk) : 0;
 }
 
-// The socket goes somewhere else now: what an earlier connect left in it would be told to the agent as its destination
-// (a socket can be disconnected with AF_UNSPEC and connected again, and can then go straight to the agent's port).
+// The socket goes somewhere else now. What an earlier connect left in it must not reach the agent as its destination: a
+// socket can be disconnected with AF_UNSPEC and then connect straight to the agent's port.
 static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	struct kveil_origin *origin = bpf_sk_storage_get(&redirected, sk, 0, 0);
@@ -96,7 +96,7 @@ static __always_inline void forget_redirection(struct bpf_sock_addr *ctx, struct
 		bpf_sk_storage_delete(&redirected, mptcp);
 }
 
-// Makes the agent serve the namespace. Returns whether it hears of it.
+// Asks the agent to serve the namespace. Returns whether the agent will hear of it.
 static __always_inline bool report(struct bpf_sock_addr *ctx, const struct caller *caller,
 				   const struct kveil_endpoint *destination, __u32 reason)
 {
@@ -120,17 +120,17 @@ static __always_inline bool report(struct bpf_sock_addr *ctx, const struct calle
 	return true;
 }
 
-// As if the port were closed: every client tries again after that.
+// Refuses as if the port were closed: every client tries again after that.
 static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct caller *caller,
 				  const struct kveil_endpoint *destination, __u32 reason)
 {
 	report(ctx, caller, destination, reason);
-	// Returning 0 alone would be EPERM, which clients take for final.
+	// Returning 0 alone would give EPERM, which clients take for final.
 	bpf_set_retval(-ECONNREFUSED);
 	return REJECT;
 }
 
-// Whether the application has bound the socket to an address that is not loopback's.
+// Whether the application has bound the socket to an address outside loopback.
 static __always_inline bool is_bound_elsewhere(struct bpf_sock *sk)
 {
 	struct kveil_endpoint own = {};
@@ -159,8 +159,8 @@ static __always_inline void fill_origin(struct bpf_sock_addr *ctx, const struct 
 	origin->top_share = caller->top_share;
 }
 
-// Remembers where the socket was going and moves it to lo where it was bound to a device, because its SYN would leave
-// by that device. 0 or enum kveil_refusal.
+// Remembers where the socket was going. Moves a socket that is bound to a device to lo, because its SYN would leave by
+// that device. Returns 0 or enum kveil_refusal.
 static __always_inline int remember(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
 				    const struct kveil_endpoint *destination, int target)
 {
@@ -184,15 +184,14 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, const struct call
 	return 0;
 }
 
-// Only in a namespace that was never served, while an agent lives: elsewhere `whenDown` says what becomes of the
-// connect. A multipath SYN has no room for what holds it; and of a socket that is bound elsewhere nobody can say
-// whether its SYN would stay on lo.
+// Only in a namespace that was never served, while an agent lives; elsewhere `whenDown` decides. An MPTCP SYN has no
+// room for the option that holds it, and the SYN of a socket that is bound elsewhere may not stay on lo.
 static __always_inline bool may_hold(struct bpf_sock *sk, __u64 cookie)
 {
 	return hold_time && !was_served(cookie) && !agent_is_gone() && !mptcp_socket_of(sk) && !is_bound_elsewhere(sk);
 }
 
-// Lets the connect go on to where the agent is about to listen; sockops holds its SYN until then. 0 or enum
+// Lets the connect go to where the agent is about to listen; sockops holds its SYN until then. Returns 0 or enum
 // kveil_refusal.
 static __always_inline int hold(struct bpf_sock_addr *ctx, const struct caller *caller, struct bpf_sock *sk,
 				const struct kveil_endpoint *destination)
@@ -201,7 +200,7 @@ static __always_inline int hold(struct bpf_sock_addr *ctx, const struct caller *
 
 	if (!state)
 		return KVEIL_NO_MEMORY;
-	// Nobody would serve the namespace.
+	// Without a report, nobody would serve the namespace.
 	if (!report(ctx, caller, destination, KVEIL_HELD) && !was_reported(caller->share, bpf_get_netns_cookie(ctx)))
 		return KVEIL_NO_LISTENER;
 	state->deadline = bpf_ktime_get_ns() + hold_time;
@@ -210,7 +209,7 @@ static __always_inline int hold(struct bpf_sock_addr *ctx, const struct caller *
 	return 0;
 }
 
-// The port on loopback that the connect is to be sent to, or 0; then *verdict says what becomes of it.
+// Returns the port on loopback that the connect must go to, or 0; then *verdict decides.
 static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kveil_endpoint *destination, int *verdict)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -223,8 +222,8 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	*verdict = PROCEED;
 	if (!sk || ctx->type != SOCK_STREAM)
 		return 0;
-	// Straight to the agent's port: it would take a place in the queue in which all of the namespace wait,
-	// uncounted, only to be closed.
+	// Straight to the agent's port: uncounted, it would take a place in the queue that the whole namespace shares,
+	// only to be closed.
 	if (agent_listens_at(ctx, destination) && !is_own(sk)) {
 		caller = this_caller();
 		forget_redirection(ctx, sk);
@@ -266,9 +265,8 @@ static __always_inline __u16 decide(struct bpf_sock_addr *ctx, const struct kvei
 	return port ? port : listen_port;
 }
 
-// A connect to the unspecified address goes to the socket's own address, or else to loopback. It is written out, so
-// that the kernel does just what was decided on: of a socket that is bound to a device it would choose an address
-// there.
+// A connect to the unspecified address goes to the socket's own address, or else to loopback. This writes it out, so
+// that the kernel does what was decided: for a socket bound to a device, it would choose an address there.
 static __always_inline __u32 specified4(struct bpf_sock_addr *ctx, __u32 address)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -306,7 +304,7 @@ static __always_inline void set_user_ip6(struct bpf_sock_addr *ctx, __u32 word2,
 	ctx->user_ip6[3] = word3;
 }
 
-// The same for ::, which the kernel takes as ::1, or as IPv4's where the socket is bound to a v4-mapped address; and
+// The same for ::, which the kernel takes as ::1, or as 127.0.0.1 if the socket is bound to a v4-mapped address; and
 // for ::ffff:0.0.0.0.
 static __always_inline void specify6(struct bpf_sock_addr *ctx)
 {

@@ -26,7 +26,7 @@ static __always_inline bool is_v4_mapped(__u32 word0, __u32 word1, __u32 word2)
 	return word0 == 0 && word1 == 0 && word2 == bpf_htonl(0xffff);
 }
 
-// A v4-mapped address becomes IPv4: for targets, listeners and peers it is the same thing.
+// A v4-mapped address becomes IPv4: targets, listeners and peers are the same for both.
 static __always_inline void set_address6(struct kveil_endpoint *endpoint, __u32 word0, __u32 word1, __u32 word2,
 					 __u32 word3)
 {
@@ -75,7 +75,7 @@ static __always_inline bool is_loopback(const struct kveil_endpoint *endpoint)
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
 }
 
-// In the namespace of `ctx`. Costs a look-up only where the endpoint is one of loopback.
+// In the namespace of `ctx`. Costs a lookup only for an endpoint on loopback.
 static __always_inline bool agent_listens_at(void *ctx, const struct kveil_endpoint *endpoint)
 {
 	return endpoint->port && is_loopback(endpoint) &&

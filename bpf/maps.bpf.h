@@ -12,25 +12,25 @@
 #include "intercept.h"
 
 // Configuration: read-only data, set before load.
-// Where the agent prefers to listen; where it does is in `listening`.
+// The port that the agent prefers; those on which it listens are in `listening`.
 const volatile __u16 listen_port = 15931;
 const volatile __u8 bypass_when_down = 0;
 const volatile __u8 have_mptcp = 0;
 const volatile __u64 intercepted_cgroup = 1;		    // its id
-const volatile __u32 workload_level = KVEIL_WORKLOAD_LEVEL; // below it: a cgroup there is one workload
-const volatile __u64 slot_key[2] = {};			    // random for each load
+const volatile __u32 workload_level = KVEIL_WORKLOAD_LEVEL; // levels below it: a cgroup there is one workload
+const volatile __u64 slot_key[2] = {};			    // random per load
 const volatile __u64 heartbeat_timeout = 5000000000ULL;
 const volatile __u64 jiffy = 4000000; // ns; HZ is the kernel's own choice
 
-// Shared with the agent, which may set it to 0 at any time: then nothing is held. Nanoseconds.
+// In nanoseconds. The agent may set it to 0 at any time: then nothing is held.
 volatile __u64 hold_time = 0;
-// The id of the agent's own cgroup, which may be made anew.
+// The id of the agent's own cgroup; the agent may make that again.
 volatile __u64 agent_cgroup = 0;
 struct kveil_hold_counts hold_counts = {};
 
 // A sock_addr program's verdict.
 enum { REJECT = 0, PROCEED = 1 };
-// A sockops program's return value is not looked at for these operations; 1 by convention.
+// The kernel ignores a sockops program's return value for these operations; 1 by convention.
 enum { SOCKOPS_DONE = 1 };
 
 enum {
@@ -56,7 +56,7 @@ struct {
 	__type(value, struct kveil_port_ranges);
 } targets6 SEC(".maps");
 
-// Not an LRU map: an entry that is pushed out would be a broker spoken to in the clear.
+// Not an LRU map: connects to an evicted broker would go out in the clear.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KVEIL_MAX_LEARNED);
@@ -65,8 +65,8 @@ struct {
 	__type(value, struct kveil_learned);
 } learned SEC(".maps");
 
-// Written by the agent through its descriptors. Storage and not SO_MARK, which any process with CAP_NET_RAW
-// can set; not cloned, so what a listener accepts does not bear its tag.
+// Tags, which the agent writes through its descriptors. Storage and not SO_MARK, which any process with CAP_NET_RAW can
+// set; not cloned, so that accepted sockets do not inherit the tag.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -74,7 +74,7 @@ struct {
 	__type(value, __u32);
 } own_sockets SEC(".maps");
 
-// On the application's sockets that were redirected.
+// On the applications' redirected sockets.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -82,7 +82,7 @@ struct {
 	__type(value, struct kveil_origin);
 } redirected SEC(".maps");
 
-// On the sockets that the agent accepted. Freed with the socket, so nothing can be left behind.
+// On the sockets that the agent accepted. Freed with the socket, so nothing is left behind.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -99,7 +99,7 @@ struct {
 	__type(value, struct kveil_waiting);
 } interim SEC(".maps");
 
-// The agent changes counts, too, in memory that it maps.
+// The agent also changes counts, in memory that it maps.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KVEIL_SHARES + KVEIL_TOP_SHARES);
@@ -108,8 +108,8 @@ struct {
 	__type(value, struct kveil_share);
 } shares SEC(".maps");
 
-// Kept by the sockops program from listen() to close(), so it is true also when the agent is killed, and a stranger at
-// the port is never in it.
+// The sockops program keeps an entry from listen() to close(). So the map is right even when the agent is killed, and
+// never holds a stranger at the port.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 2 * KVEIL_MAX_NAMESPACES);
@@ -118,8 +118,8 @@ struct {
 	__type(value, __u16);
 } listening SEC(".maps");
 
-// On the application's sockets whose SYN waits. Another version must keep name and layout: a socket that is held over
-// an update of the programs would otherwise send its SYN to whoever listens.
+// On the applications' sockets whose SYN is held. A later version must keep name and layout: otherwise a socket that is
+// held during an update of the programs would send its SYN to whatever listens there.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -127,7 +127,7 @@ struct {
 	__type(value, struct kveil_held);
 } held SEC(".maps");
 
-// Cookies of the namespaces that were served: those where `bypass` may hold.
+// Cookies of the namespaces that were ever served: `bypass` applies only there.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KVEIL_MAX_NAMESPACES);
@@ -157,7 +157,7 @@ struct {
 	__uint(max_entries, KVEIL_EVENT_BYTES);
 } events SEC(".maps");
 
-// The port on which the agent listens on loopback of this family, 0 where it does not.
+// The port of the agent's listener on this family's loopback, 0 if there is none.
 static __always_inline __u16 agents_port(__u64 netns_cookie, __u16 family)
 {
 	struct kveil_listening_key key = { .netns_cookie = netns_cookie, .family = family };

@@ -76,7 +76,7 @@ int getsockname4(struct bpf_sock_addr *ctx)
 	const struct kveil_origin *origin = origin_of(ctx);
 	const struct kveil_source *source;
 
-	// An application that bound its own address sees that one anyhow.
+	// An application that bound its own address sees it anyway.
 	if (!origin || ctx->user_ip4 != bpf_htonl(INADDR_LOOPBACK))
 		return PROCEED;
 	source = source_towards(origin);

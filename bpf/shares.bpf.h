@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// What one workload may take of what all of them share: entries of `interim`, and events.
+// Bounds what one workload may take of what all share: entries of `interim`, and events.
 //
 // A workload is what no unprivileged process can leave: its cgroup at `workload_level` below the intercepted one (a
-// pod; a container; the manager of a user, with all that it starts), or its own one where that is higher up. All below
-// one cgroup of the first level have a share together, too, for whoever may make cgroups at the workloads' level. The
-// agent counts just so, but that it also sees who owns a cgroup: intercept::ShareOf.
+// pod; a container; the manager of a user, with all that it starts), or its own cgroup if that is higher up. All below
+// one cgroup of the first level also have a bound together, because some may make cgroups at the workloads' level. The
+// agent counts in the same way, but also sees who owns a cgroup: identity::ShareOf.
 #ifndef KVEIL_BPF_SHARES_BPF_H
 #define KVEIL_BPF_SHARES_BPF_H
 
@@ -16,9 +16,10 @@ enum {
 	NANOSECONDS_PER_SECOND = 1000000000,
 };
 
-// The intercepted cgroup's level is looked for, as the agent cannot know it: inside of a cgroup namespace it does not
-// see how far down that is. For who is outside of the intercepted cgroup, levels count from the root. Not static, so
-// that the verifier goes through the loop once and not once a caller.
+// The id of the caller's cgroup at this level below the intercepted one, or of its own if that is higher up. Searches
+// for the intercepted cgroup's level, which the agent cannot know in a cgroup namespace. For a caller outside the
+// intercepted cgroup, levels count from the root. Not static, so that the verifier goes through the loop once, not once
+// per caller.
 __noinline __u64 cgroup_at(int level)
 {
 	int intercepted = 0;
@@ -73,16 +74,16 @@ __noinline __u64 keyed_hash(__u64 value)
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-// Ids are spread over fixed slots, so that nobody can fill the table of the shares. Two workloads that meet in a slot
-// have one share together. Ids are given in order, so whoever may make cgroups could have one that meets a victim's if
-// he could tell the slots. With each load of the programs they are others. That mixes up no counts: what waits gives
-// its place back to the slots that it was counted in, which it carries.
+// Hashes ids to fixed slots, so that nobody can fill the table of the shares. Two workloads in the same slot have one
+// share together. Ids are given in order: if slots could be predicted, anyone who may make cgroups could get one in a
+// victim's slot. So each load of the programs has other slots. That mixes up no counts: a waiting connection carries
+// the slots that count it.
 static __always_inline __u32 slot_of(__u64 cgroup_id, __u32 bits)
 {
 	return keyed_hash(cgroup_id) >> (64 - bits);
 }
 
-// Who connects, and what it counts towards.
+// The connecting process, and what it counts towards.
 struct caller {
 	__u64 cgroup, share_cgroup;
 	__u16 share, top_share;
@@ -105,8 +106,8 @@ static __always_inline struct kveil_share *share_at(__u32 slot)
 	return bpf_map_lookup_elem(&shares, &slot);
 }
 
-// The agent's probes, which only the agent makes: one that fails for what workloads have used up in the same slot would
-// make the node not ready.
+// Only the agent makes probes. They are not bounded: if one failed because workloads had used up its slot, the node
+// would not be ready.
 static __always_inline bool is_probe(__u64 cgroup_id)
 {
 	return cgroup_id == agent_cgroup;
@@ -129,8 +130,8 @@ static __always_inline void count_waiting(__u16 slot, __s32 change)
 		__sync_fetch_and_add(&share->waiting, change);
 }
 
-// Whether the workload may tell the agent one thing more in this second. Two processors that begin a second at the same
-// time may let a few more pass.
+// Whether the workload may tell the agent one more thing in this second. Two CPUs that begin a second at the same time
+// may let a few more pass.
 static __always_inline bool may_report(__u64 cgroup_id, __u16 slot)
 {
 	struct kveil_share *share = share_at(slot);
@@ -148,7 +149,7 @@ static __always_inline bool may_report(__u64 cgroup_id, __u16 slot)
 	return __sync_fetch_and_add(&share->events, 1) < KVEIL_MAX_EVENTS;
 }
 
-// What is connected to from one namespace at the same time needs to be told once.
+// Connects from one namespace at the same time need to be reported only once.
 static __always_inline void note_reported(__u16 slot, __u64 netns_cookie)
 {
 	struct kveil_share *share = share_at(slot);
@@ -157,7 +158,7 @@ static __always_inline void note_reported(__u16 slot, __u64 netns_cookie)
 		share->reported = netns_cookie;
 }
 
-// Asked after may_report.
+// Call it after may_report.
 static __always_inline bool was_reported(__u16 slot, __u64 netns_cookie)
 {
 	const struct kveil_share *share = share_at(slot);
@@ -165,7 +166,7 @@ static __always_inline bool was_reported(__u16 slot, __u64 netns_cookie)
 	return share && share->reported == (__u32)netns_cookie;
 }
 
-// Takes the entry out and gives its place back to the workload.
+// Removes the entry, and gives its place back to the workload.
 static __always_inline void stop_waiting(const struct kveil_interim_key *key)
 {
 	const struct kveil_waiting *waiting = bpf_map_lookup_elem(&interim, key);
@@ -181,8 +182,8 @@ static __always_inline void stop_waiting(const struct kveil_interim_key *key)
 	count_waiting(top_share, -1);
 }
 
-// Asks for room once more: with TCP_FASTOPEN_CONNECT, connect() counts nothing and the SYN leaves with the first
-// send(). 0, or enum kveil_refusal: then an accepted socket will have no origin.
+// Checks for room once more: with TCP_FASTOPEN_CONNECT, connect() counts nothing and the SYN leaves with the first
+// send(). Returns 0, or enum kveil_refusal: then an accepted socket will have no origin.
 static __always_inline int begin_waiting(const struct kveil_interim_key *key, const struct kveil_origin *origin)
 {
 	struct kveil_waiting waiting = { .origin = *origin, .since = bpf_ktime_get_ns() };

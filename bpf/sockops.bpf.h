@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// sockops: carries the origin from the connecting socket to the accepted one, and knows where the agent listens.
+// sockops: carries the origin from the connecting socket to the accepted one, and notes where the agent listens.
 #ifndef KVEIL_BPF_SOCKOPS_BPF_H
 #define KVEIL_BPF_SOCKOPS_BPF_H
 
@@ -9,7 +9,7 @@
 #include "maps.bpf.h"
 #include "shares.bpf.h"
 
-// With the address of the source and not its port alone: a port can be bound once for each address.
+// Has the source address, not only the port: a port can be bound once per address.
 static __always_inline void local_end(struct bpf_sock_ops *ctx, struct kveil_interim_key *key)
 {
 	key->netns_cookie = bpf_get_netns_cookie(ctx);
@@ -42,9 +42,9 @@ static __always_inline void report_lost(const struct kveil_origin *origin, __u32
 	bpf_ringbuf_submit(event, 0);
 }
 
-// The SYN of a connection without an origin would only take a place in the listener's backlog. From an interface that
-// does not exist there is no way: EHOSTUNREACH. A socket that is on lo already cannot be moved, and the agent closes
-// what it accepts of it.
+// Stops the SYN of a connection without an origin, which would only take a place in the listener's backlog. There is no
+// route from an interface that does not exist: EHOSTUNREACH. A socket that is bound to lo already cannot be moved; the
+// agent closes what it accepts from it.
 static __always_inline void keep_syn(struct bpf_sock_ops *ctx)
 {
 	int index = NO_IFINDEX;
@@ -52,10 +52,10 @@ static __always_inline void keep_syn(struct bpf_sock_ops *ctx)
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof(index));
 }
 
-// Where lo is down or has lost its address, 127.0.0.1 and ::1 go by the default route like any other address, in clear
-// text, and the kernel has chosen another interface's address for the socket. Such a socket is bound to lo, from where
-// there is no way then. This cannot be seen of an address that the application has chosen, and on lo it would hear no
-// answer; the agent takes its port out of `listening` there.
+// If lo is down or has lost its address, 127.0.0.1 and ::1 take the default route like any other address, in clear
+// text, and the kernel has chosen another interface's address for the socket. This binds such a socket to lo, from
+// where there is then no route. An address that the application chose does not show this, and on lo the socket would
+// get no answer. In such a namespace, the agent removes its port from `listening`.
 static __always_inline void stay_on_loopback(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 					     const struct kveil_origin *origin, const struct kveil_endpoint *source)
 {
@@ -70,8 +70,8 @@ static __always_inline bool is_tagged(struct bpf_sock *sk)
 	return bpf_sk_storage_get(&own_sockets, sk, 0, 0) != 0;
 }
 
-// A socket that goes straight to the agent's port. connect4/6 refuses that, but with TCP_FASTOPEN_CONNECT it may have
-// been asked before the agent listened, and the SYN leaves with the first send().
+// Whether a socket goes straight to the agent's port. connect4/6 refuses that, but with TCP_FASTOPEN_CONNECT it may
+// have run before the agent listened, and the SYN leaves with the first send().
 static __always_inline bool goes_to_agent(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct kveil_endpoint peer = {};
@@ -112,8 +112,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 		begin_hold(ctx, state);
 }
 
-// A listener hands its flags on to what it accepts, which is how most sockets of the node are told from those of the
-// agent at no cost.
+// Accepted sockets inherit their listener's flags, which tells the agent's sockets from most others on the node at no
+// cost.
 static __always_inline void on_accept(struct bpf_sock_ops *ctx)
 {
 	struct kveil_interim_key key = {};
@@ -144,11 +144,11 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 		return;
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
 	set_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG, 0);
-	// Where there is no room the agent does not find itself here, and says so.
+	// If there is no room, the agent does not find itself here, and says so.
 	bpf_map_update_elem(&listening, &key, &port, BPF_ANY);
 }
 
-// Before the port is free for another.
+// Runs before the port is free for another program.
 static __always_inline void on_listener_closed(struct bpf_sock_ops *ctx)
 {
 	struct kveil_listening_key key = { .family = ctx->family };

@@ -1,4 +1,4 @@
-// Views of raw memory, the text view of the same bytes, and the growable buffer.
+// Views of memory as bytes and as text, and a growable buffer.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace kveil {
 using Bytes = absl::Span<const uint8_t>;
 using MutableBytes = absl::Span<uint8_t>;
 
-// An allocator whose elements start uninitialised: a buffer that is about to be overwritten is not zeroed first.
+// Leaves new elements uninitialised, so that a buffer about to be overwritten is not zeroed first.
 template <typename T>
 struct UninitialisedAllocator : std::allocator<T> {
   template <typename U>
@@ -36,7 +36,8 @@ struct UninitialisedAllocator : std::allocator<T> {
 // resize() leaves new bytes uninitialised.
 using ByteBuffer = std::vector<uint8_t, UninitialisedAllocator<uint8_t>>;
 
-// Adds bytes from elsewhere at the end. insert() would copy them one by one, as the allocator is not the standard one.
+// Appends `bytes`, which must not lie in `buffer`. insert() would copy them one by one, as the allocator is not the
+// standard one.
 inline void Append(ByteBuffer& buffer, Bytes bytes) {
   const size_t size = buffer.size();
   buffer.resize(size + bytes.size());

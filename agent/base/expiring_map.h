@@ -1,13 +1,13 @@
-// A map whose entries live for a fixed time after they were last put, with a bound on how many there are.
+// A bounded map whose entries live for a fixed time after they were last put.
 //
 //   ExpiringMap<Producer, Refused> refused(/*capacity=*/100'000, /*lifetime=*/std::chrono::minutes(10));
 //   refused.Put(producer, entry, now);
 //   if (const Refused* known = refused.Find(producer, now)) ...
 //
-// Each call also removes a few expired entries, so the map is empty again some calls after the last entry has expired,
-// and no call does more than a constant amount of work. When the map is full, Put evicts the entry that was put longest
-// ago and counts it: the owner decides whether forgetting is safe, and reports evictions() where it is a limit that
-// users should hear of.
+// Each lookup and each Put also removes a few expired entries: every call does a constant amount of work, and the map
+// is empty some calls after the last entry has expired. When the map is full, Put evicts the entry that was put or
+// renewed longest ago, and counts it. The owner decides whether forgetting is safe, and reports evictions() if users
+// should hear of the limit.
 //
 // Not thread-safe. `now` must not go backwards (steady_clock).
 #pragma once
@@ -32,7 +32,7 @@ class ExpiringMap {
   ExpiringMap(const ExpiringMap&) = delete;
   ExpiringMap& operator=(const ExpiringMap&) = delete;
 
-  // The value, or nullptr when there is none or it has expired. Valid until the next call that is not const.
+  // The value, or nullptr if there is none or it has expired. Valid until the next non-const call.
   template <typename K>
   Value* Find(const K& key, Clock::time_point now) {
     RemoveExpired(now);
@@ -41,7 +41,7 @@ class ExpiringMap {
     return &found->second->value;
   }
 
-  // The same, and starts its lifetime anew.
+  // Like Find, and restarts the lifetime.
   template <typename K>
   Value* FindAndRenew(const K& key, Clock::time_point now) {
     RemoveExpired(now);
@@ -52,7 +52,7 @@ class ExpiringMap {
     return &found->second->value;
   }
 
-  // Sets the value and starts its lifetime anew. The reference is valid until the next call that is not const.
+  // Sets the value and restarts its lifetime. The reference is valid until the next non-const call.
   Value& Put(const Key& key, Value value, Clock::time_point now) {
     RemoveExpired(now);
     const auto [found, isNew] = index_.try_emplace(key);
@@ -72,7 +72,7 @@ class ExpiringMap {
     return entry.value;
   }
 
-  // Returns whether there was such an entry.
+  // Returns whether there was an entry, expired or not.
   template <typename K>
   bool Erase(const K& key) {
     const auto found = index_.find(key);
@@ -82,15 +82,15 @@ class ExpiringMap {
     return true;
   }
 
-  // Entries, expired ones that have not been removed yet included.
+  // Includes expired entries that have not been removed yet.
   size_t size() const { return index_.size(); }
   bool empty() const { return index_.empty(); }
   size_t capacity() const { return capacity_; }
-  // How many entries were removed before their time because the map was full.
+  // Entries removed before their time because the map was full.
   uint64_t evictions() const { return evictions_; }
 
  private:
-  // Of a call. More than one, so that expired entries go faster than new ones come.
+  // More than one, so that expired entries go faster than new ones come.
   static constexpr int kMostRemovedByACall = 4;
 
   struct Entry {
@@ -111,7 +111,7 @@ class ExpiringMap {
 
   const size_t capacity_;
   const Clock::duration lifetime_;
-  std::list<Entry> byAge_;  // as all live equally long, the first expires first
+  std::list<Entry> byAge_;  // all live equally long, so the first expires first
   absl::flat_hash_map<Key, typename std::list<Entry>::iterator> index_;
   uint64_t evictions_ = 0;
 };

@@ -2,8 +2,8 @@
 //
 //   log::Info("connection.open", {{"client", address}, {"broker", broker}});
 //
-// A line never waits for whoever reads stderr: a thread writes it (log_writer.h). Nor can one event, or one workload,
-// fill the log: lines beyond a rate are counted instead of written (log_limit.h). Every loss is named in a line.
+// Logging never waits for the reader of stderr: a thread writes the lines (log_writer.h). No event and no workload can
+// fill the log: lines beyond a rate are counted instead of written (log_limit.h). A line reports every loss.
 //
 // Never pass a record's bytes, a key, a user's id or SASL bytes. Not for the hot path.
 #pragma once
@@ -21,7 +21,7 @@ namespace kveil::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-// One key and its value as text. The key "share" is not written: it says whose rate the line counts towards.
+// A key and its value as text. The key "share" is not written: it says whose rate the line counts towards.
 struct Field {
   Field(std::string_view key, std::string_view value) : key(key), value(value) {}
   Field(std::string_view key, const char* value) : key(key), value(value) {}
@@ -39,24 +39,26 @@ using Fields = std::initializer_list<Field>;
 // Lines below this level are not written. The default is kInfo.
 void SetLevel(Level level);
 
+// Any thread; never blocks.
 void Write(Level level, std::string_view event, Fields fields);
 inline void Debug(std::string_view event, Fields fields = {}) { Write(Level::kDebug, event, fields); }
 inline void Info(std::string_view event, Fields fields = {}) { Write(Level::kInfo, event, fields); }
 inline void Warning(std::string_view event, Fields fields = {}) { Write(Level::kWarning, event, fields); }
 inline void Error(std::string_view event, Fields fields = {}) { Write(Level::kError, event, fields); }
 
-// Waits until every line so far is written, but not longer than `limit`: whoever reads stderr may have stopped.
-// Returns whether they are. Called at the end of the process, and before it is aborted.
+// Waits, at most for `limit`, until every line so far is written: the reader of stderr may have stopped. Returns
+// whether they are. Called at the end of the process, and before an abort.
 bool Flush(std::chrono::milliseconds limit = std::chrono::seconds(1));
 
-// Lines that were not written since the process started.
+// Lines not written since the process started.
 struct Losses {
   uint64_t unread = 0;   // nobody read stderr, and the queue was full
   uint64_t limited = 0;  // beyond the rate of their event or workload
 };
 Losses Lost();
 
-// The pairs of one line, values quoted and escaped where they hold a space, a quote or a control character.
+// The event and its pairs. Quotes and escapes values that are empty or hold a space, '"', '=', '\' or a control
+// character.
 std::string Format(std::string_view event, Fields fields);
 
 }  // namespace kveil::log

@@ -1,4 +1,4 @@
-// How many lines an event may write, in all and for one workload: what a workload can cause must not fill the log.
+// Limits the lines per event, in total and per workload, so that no workload can fill the log.
 #pragma once
 
 #include <chrono>
@@ -12,33 +12,33 @@
 
 namespace kveil::log {
 
-// Token buckets. Safe from any thread.
+// Token buckets. Thread-safe.
 class LineLimit {
  public:
   using Clock = std::chrono::steady_clock;
 
   struct Rate {
     double burst;      // lines at once
-    double perSecond;  // lines that a bucket gets back
+    double perSecond;  // lines regained
   };
   struct Options {
     Rate ofEvent{2000, 200};
-    Rate ofWorkload{500, 50};    // for one event
-    size_t mostWorkloads = 512;  // pairs of event and workload that are told apart; beyond it they share a bucket
+    Rate ofWorkload{500, 50};    // per event
+    size_t mostWorkloads = 512;  // (event, workload) pairs with their own bucket; others share one per event
   };
 
   LineLimit() : LineLimit(Options()) {}
   explicit LineLimit(const Options& options) : options_(options) {}
 
-  // Whether the line may be written; otherwise it is counted. `workload` is empty where none is known.
+  // Returns whether the line may be written; if not, counts it. `workload` is empty if unknown.
   bool Admit(std::string_view event, std::string_view workload, Clock::time_point now);
 
   struct Suppressed {
     std::string event;
     uint64_t lines;
-    std::string workload;  // whose line was refused last
+    std::string workload;  // the last one that was refused
   };
-  // What was refused since the last call, one entry for each event.
+  // The refusals since the last call, one entry per event.
   std::vector<Suppressed> TakeSuppressed();
 
   uint64_t suppressed() const;

@@ -44,7 +44,7 @@ struct LineWriter::State {
   bool stop ABSL_GUARDED_BY(mutex) = false;
   uint64_t lost ABSL_GUARDED_BY(mutex) = 0;
   uint64_t lostTold ABSL_GUARDED_BY(mutex) = 0;
-  bool moreDue ABSL_GUARDED_BY(mutex) = false;  // `more` is to be asked at `moreAt`
+  bool moreDue ABSL_GUARDED_BY(mutex) = false;  // `more` is due at `moreAt`
   std::chrono::steady_clock::time_point moreAt ABSL_GUARDED_BY(mutex) = {};
 };
 
@@ -113,7 +113,7 @@ void LineWriter::State::TakeMore() {
   queue += more;
 }
 
-// What tells of the lines that have been lost since it was told last.
+// The line about the lines lost since the last such line, or empty.
 std::string LineWriter::State::TakeLost() {
   const uint64_t lines = lost - std::exchange(lostTold, lost);
   return lines == 0 || !options.lost ? "" : options.lost(lines);

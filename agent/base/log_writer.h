@@ -1,4 +1,4 @@
-// Writes lines to a descriptor on a thread of its own, so that nobody waits for whoever reads them.
+// Writes lines to a descriptor on its own thread, so that no other thread waits for the reader.
 #pragma once
 
 #include <sys/types.h>
@@ -17,26 +17,26 @@ class LineWriter {
  public:
   struct Options {
     int fd = 2;
-    size_t queueSize = 1 << 20;  // bytes; what is written at this moment takes as much again
-    // Called a second after AskForMore, on the writer's thread; what it returns is written, too.
+    size_t queueSize = 1 << 20;  // bytes; the lines being written take as much again
+    // Called on the writer's thread one second after AskForMore; the result is written, too.
     std::function<std::string()> more;
-    // The line that tells of this many lost ones, written when the reader goes on.
+    // Returns the line that reports `lines` lost ones; it is written once the reader continues.
     std::function<std::string(uint64_t lines)> lost;
   };
 
   explicit LineWriter(Options options);
-  // Flushes for a moment. A write that is stuck then is left to itself.
+  // Flushes for at most a second, then abandons a write that is still stuck.
   ~LineWriter();
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
 
-  // Takes a line with its end, or counts it as lost when the queue is full. Never waits. In a child that was forked off
-  // (a test's), where the thread is missing, it writes at once.
+  // Queues a line, which must end in a newline, or counts it as lost if the queue is full. Never waits. In a forked
+  // child (of a test), which lacks the thread, it writes at once.
   void Write(std::string_view line);
 
   void AskForMore();
 
-  // Waits until all lines so far are written. False when `limit` has passed before.
+  // Waits until all lines so far are written. Returns false if `limit` passes first.
   bool Flush(std::chrono::milliseconds limit);
 
   uint64_t lost() const;
@@ -46,7 +46,7 @@ class LineWriter {
   static void Run(std::shared_ptr<State> state);
 
   const pid_t process_;
-  const std::shared_ptr<State> state_;  // the thread's, too, which may outlive this
+  const std::shared_ptr<State> state_;  // shared with the thread, which may outlive this
 };
 
 }  // namespace kveil::log

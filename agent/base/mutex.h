@@ -1,5 +1,5 @@
-// A mutex that clang's thread safety analysis understands: what it guards is named with ABSL_GUARDED_BY, and a build
-// with -Wthread-safety refuses code that touches that without the lock.
+// A mutex for clang's thread safety analysis: ABSL_GUARDED_BY names what it guards, and -Wthread-safety rejects code
+// that touches that without the lock.
 //
 //   Mutex mutex_;
 //   std::condition_variable_any changed_;
@@ -8,8 +8,8 @@
 //   const MutexLock lock(mutex_);
 //   while (jobs_.empty()) changed_.wait(mutex_);
 //
-// Not absl::Mutex: until 20230802 the timeouts of its CondVar follow the wall clock, so that setting the clock back
-// would stop a heartbeat. Those of std::condition_variable_any are steady.
+// Not absl::Mutex: before 20230802, its CondVar's timeouts follow the wall clock, so setting the clock back would stop
+// a heartbeat. Those of std::condition_variable_any are steady.
 #pragma once
 
 #include <condition_variable>
@@ -21,7 +21,7 @@ namespace kveil {
 
 class ABSL_LOCKABLE Mutex {
  public:
-  // The names are those that std::condition_variable_any and std::scoped_lock call.
+  // Named as std::condition_variable_any and std::scoped_lock expect.
   void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.lock(); }
   void unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
   bool try_lock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) { return mutex_.try_lock(); }

@@ -1,4 +1,4 @@
-// An IPv4 or IPv6 address with a port.
+// An IPv4 or IPv6 address with a port, which is in host order.
 #pragma once
 
 #include <netinet/in.h>
@@ -17,9 +17,9 @@ class SocketAddress {
   SocketAddress() = default;
   static SocketAddress V4(uint32_t networkOrderAddress, uint16_t port);
   static SocketAddress V6(const in6_addr& address, uint16_t port);
-  // Takes a numeric address without a port ("10.0.0.1", "::1"); no name is resolved.
+  // Parses a numeric address without a port ("10.0.0.1", "::1"); resolves no names. kInvalidArgument.
   static absl::StatusOr<SocketAddress> Parse(std::string_view address, uint16_t port);
-  // Takes what accept, getsockname and getaddrinfo fill in; kInvalidArgument for another family.
+  // From what accept, getsockname or getaddrinfo fills in. kInvalidArgument: another family.
   static absl::StatusOr<SocketAddress> From(const sockaddr* address, socklen_t length);
 
   int family() const { return storage_.ss_family; }

@@ -1,8 +1,7 @@
-// Joining pieces of text, std::string_view included.
+// Joins text, including std::string_view.
 //
-// Debian's and Ubuntu's abseil is built with a string_view of its own, which does not convert to or from
-// std::string_view: use StrCat and StrAppend of this header where a piece is a std::string_view, and ToAbsl and ToStd
-// at abseil's other doors.
+// Debian and Ubuntu build abseil with its own string_view, which does not convert to or from std::string_view. Use this
+// header's StrCat and StrAppend for pieces that are std::string_view, and ToAbsl and ToStd with the rest of abseil.
 #pragma once
 
 #include <string>

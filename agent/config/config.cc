@@ -1,4 +1,4 @@
-// Reads the agent's configuration: one function a JSON object, in the order of docs/configuration.md.
+// Reads the agent's configuration: one function per JSON object, in the order of docs/configuration.md.
 #include "config/config.h"
 
 #include <algorithm>

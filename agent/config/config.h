@@ -1,5 +1,5 @@
-// The agent's configuration: everything that is about this node rather than about topics. docs/configuration.md
-// explains every field to its user; policies/agent.schema.json is the same for editors.
+// The agent's configuration: everything about this node rather than about topics. docs/configuration.md explains every
+// field to users; policies/agent.schema.json describes the same for editors.
 #pragma once
 
 #include <algorithm>
@@ -17,15 +17,15 @@
 
 namespace kveil::config {
 
-// Both ends included; first <= last, first >= 1.
+// Both ends included; 1 <= first <= last.
 struct PortRange {
   uint16_t first = 0;
   uint16_t last = 0;
   friend bool operator==(const PortRange& a, const PortRange& b) { return a.first == b.first && a.last == b.last; }
 };
 
-// Destinations whose connections are taken over. Where two networks overlap, the ports of the longer prefix
-// are looked at first, then those of the shorter.
+// Destinations whose connections the agent takes over. If two networks overlap, the ports of the longer prefix come
+// first, then those of the shorter.
 struct Target {
   std::string cluster;
   SocketAddress network;         // port 0; no bit set beyond prefixLength; never v4-mapped
@@ -39,7 +39,7 @@ struct Target {
 };
 
 enum class WhenDown { kRefuse, kBypass };   // a connect to a target while no agent runs
-enum class Existing { kLeave, kReset };     // connections that are older than the agent
+enum class Existing { kLeave, kReset };     // connections older than the agent
 enum class Advertised { kLearn, kReport };  // brokers that a response advertises outside the targets
 
 struct InterceptConfig {
@@ -52,15 +52,15 @@ struct InterceptConfig {
   std::string pinDirectory = "/sys/fs/bpf/kveil";
 };
 
-// TLS towards the brokers of a cluster. Paths of PEM files; empty means there is none.
+// TLS to the brokers of a cluster. Paths of PEM files; empty: none.
 struct TlsConfig {
   std::string ca;
   std::string certificate;
   std::string key;
   std::string crl;
-  // Names of which a broker's certificate must have one; ".example" means any name below.
+  // A broker's certificate must have one of these names; ".example" means any name below.
   std::vector<std::string> serverNames;
-  std::string identities;  // a folder with UNIT.crt and UNIT.key of the workloads that have a certificate of their own
+  std::string identities;  // folder with UNIT.crt and UNIT.key of workloads that have their own certificates
   bool version12 = true;   // TLS 1.2 besides 1.3
 };
 
@@ -73,7 +73,7 @@ struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
-  size_t newUsersPerSecond = 10000;  // whose keys are made, for one workload
+  size_t newUsersPerSecond = 10000;  // whose keys are made, per workload
 };
 
 struct AdminConfig {
@@ -84,40 +84,40 @@ struct AdminConfig {
   std::string eraseGroup;                               // may also erase, besides root; empty: root only
 };
 
-// What bounds the agent's memory and patience. Sizes are bytes.
+// Bounds on the agent's memory and patience. Sizes are in bytes.
 struct LimitsConfig {
   size_t connections = 10000;                   // at once, over all workers
-  size_t receiveBuffers = 256;                  // a worker, of 1 MiB each; slow readers hold one each
+  size_t receiveBuffers = 256;                  // per worker, 1 MiB each; slow readers hold one each
   size_t requestSize = 100 * size_t{1} << 20;   // longest frame from a client (Kafka's socket.request.max.bytes)
   size_t responseSize = 128 * size_t{1} << 20;  // longest response that is read whole
   size_t batchSize = 64 * size_t{1} << 20;      // one record batch after decompression
-  size_t batchUsers = 100000;                   // different users of one record batch
+  size_t batchUsers = 100000;                   // different users per record batch
   size_t totalMemory = size_t{1} << 30;         // frames longer than a receive buffer, over all workers
   std::chrono::milliseconds connectTimeout = std::chrono::seconds(10);  // to the broker
   std::chrono::milliseconds keyTimeout = std::chrono::seconds(5);       // how long a frame waits for keys
-  std::chrono::milliseconds stallTimeout = std::chrono::minutes(2);     // a frame begun or a send that does not go on
-  std::chrono::milliseconds idleTimeout = std::chrono::minutes(30);     // a connection that says nothing
+  std::chrono::milliseconds stallTimeout = std::chrono::minutes(2);     // a frame begun, or a send, that stalls
+  std::chrono::milliseconds idleTimeout = std::chrono::minutes(30);     // a silent connection
   std::chrono::milliseconds drainTimeout = std::chrono::seconds(10);    // after SIGTERM, and for a namespace that ends
 };
 
 struct AgentConfig {
   InterceptConfig intercept;
-  std::vector<ClusterConfig> clusters;  // those that targets name, also when the file leaves `clusters` out
+  std::vector<ClusterConfig> clusters;  // those that targets name, even if the file has no `clusters`
   KeysConfig keys;
   std::string policies = "/etc/kveil/policies";
   AdminConfig admin;
-  unsigned workers = 0;  // 0: one a core
+  unsigned workers = 0;  // 0: one per core
   LimitsConfig limits;
   log::Level logLevel = log::Level::kInfo;
 };
 
 inline constexpr char kDefaultConfigPath[] = "/etc/kveil/agent.json";
 
-// Reads and checks a configuration file. Errors: kNotFound (no such file), kInvalidArgument with one line
-// "FILE: JSON POINTER: what was expected and what was found".
+// Reads and checks a configuration file. kNotFound: no such file. kInvalidArgument: one line "FILE: JSON POINTER: what
+// was expected and what was found".
 absl::StatusOr<AgentConfig> LoadConfig(const std::string& path);
 
-// The same for text that is already in memory; `name` stands for the file in errors.
+// The same for text in memory; `name` stands for the file in errors.
 absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string& name);
 
 }  // namespace kveil::config

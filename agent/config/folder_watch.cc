@@ -1,4 +1,4 @@
-// Watches a folder and its own name in the folder above, with inotify(7).
+// Watches a folder, and its name in the folder above, with inotify(7).
 #include "config/folder_watch.h"
 
 #include <poll.h>

@@ -1,4 +1,4 @@
-// Tells when a folder's files may have changed: written, renamed, removed, added, or the folder itself exchanged.
+// Tells when a folder's files may have changed: written, renamed, removed, added, or the folder itself replaced.
 #pragma once
 
 #include <chrono>
@@ -10,20 +10,20 @@
 
 namespace kveil::config {
 
-// Used by one thread, but for Stop.
+// For one thread, except Stop.
 class FolderWatch {
  public:
-  // kInternal when inotify is not to be had. A folder that is missing now is noticed when it comes.
+  // kInternal: inotify is not available. A folder that is missing now is noticed when it appears.
   static absl::StatusOr<FolderWatch> Open(std::string folder);
 
   enum class Event { kChanged, kTimeout, kStopped };
-  // Waits for a change. Takes every event that is there, so one answer can stand for many changes.
+  // Waits for a change. Consumes all events that are there, so one answer can stand for many changes.
   Event Wait(std::chrono::milliseconds timeout);
 
-  // Looks again at where the folder is; call it before the files are read, so that no change between is missed.
+  // Follows the folder if it was replaced. Call this before reading the files, so that no change in between is missed.
   void Rearm();
 
-  // Ends a Wait, and every later one. Any thread.
+  // Ends the current Wait, and every later one. Any thread.
   void Stop();
 
  private:
@@ -39,7 +39,7 @@ class FolderWatch {
   int parentWatch_ = -1;
 };
 
-// What can be seen of a folder's policy files without reading them: names, inodes, sizes and times.
+// What a folder's policy files look like without reading them: names, inodes, sizes and times.
 std::string FolderFingerprint(const std::string& folder);
 
 }  // namespace kveil::config

@@ -1,4 +1,4 @@
-// Parsing of JSON text: syntax errors with line and column, keys that appear twice refused.
+// Parses JSON text: reports syntax errors with line and column, refuses keys that appear twice.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"

@@ -1,4 +1,4 @@
-// Typed values of a JSON document, and what is said when they are something else.
+// Typed values of a JSON document, and the errors if the JSON is something else.
 #include "config/json_value.h"
 
 #include <algorithm>

@@ -1,5 +1,6 @@
-// A strict typed view of a JSON document: what is not expected is an error that names the file, the JSON pointer and
-// what was expected. Reading goes on after an error with a default, so the reader's code stays a plain list of fields.
+// A strict typed view of a JSON document. Anything unexpected is an error that names the file, the JSON pointer and
+// what was expected. After an error, reading continues with a default, so the reader's code stays a plain list of
+// fields.
 //
 //   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, "agent.json");
 //   JsonObject root(document->root(), {"workers", "policies"});     // refuses other keys at once
@@ -37,7 +38,7 @@ class JsonDocument {
   static absl::StatusOr<JsonDocument> Parse(std::string_view text, const std::string& name);
 
   JsonValue root();
-  // OK, or kInvalidArgument with the first error and the number of the others.
+  // OK, or kInvalidArgument with the first error and the number of further ones.
   absl::Status status() const;
 
  private:
@@ -46,13 +47,13 @@ class JsonDocument {
     std::string name;
     nlohmann::json json;
     std::vector<std::string> errors;
-    std::set<std::string> places;  // that have an error
+    std::set<std::string> places;  // with an error
   };
   explicit JsonDocument(std::unique_ptr<Content> content) : content_(std::move(content)) {}
   std::unique_ptr<Content> content_;
 };
 
-// One value and its place. Valid as long as its document.
+// A value and its place. Valid as long as its document.
 class JsonValue {
  public:
   JsonValue(const nlohmann::json& json, std::string pointer, JsonDocument::Content& document)
@@ -64,7 +65,7 @@ class JsonValue {
   bool isTrue() const { return json_->is_boolean() && json_->get<bool>(); }
   const std::string& pointer() const { return pointer_; }
 
-  // Each reports an error and returns an empty value, or `least`, when the JSON is something else.
+  // If the JSON is something else, each of these reports an error and returns an empty value, or `least`.
   std::string String() const;                          // not empty, no control characters
   std::string AbsolutePath() const;                    // of a file or folder
   int64_t Integer(int64_t least, int64_t most) const;  // both included
@@ -78,7 +79,7 @@ class JsonValue {
 
   void Expected(std::string_view what) const;  // "expected WHAT, found ..." at this place
   void Error(std::string_view message) const;  // `message` at this place
-  // "VALUE, not supported in this version (...)": what the design has and this version does not.
+  // "WHAT is not supported in this version", at this place: the design has it, this version does not.
   void NotSupported(std::string_view what) const;
 
  private:
@@ -92,13 +93,14 @@ class JsonValue {
 // An object and the keys that it may have.
 class JsonObject {
  public:
-  // A key of `later` belongs to the design but not to this version, and is refused with just these words.
+  // Reports every other key as an error. Keys in `later` belong to the design but not to this version; their error says
+  // so.
   JsonObject(const JsonValue& value, std::initializer_list<std::string_view> known,
              std::initializer_list<std::string_view> later = {});
 
   std::optional<JsonValue> Find(std::string_view key) const;
-  std::optional<JsonValue> Require(std::string_view key) const;  // reports an error when it is not there
-  // The one key of `keys` that is there; reports an error and returns nullopt when it is none or several.
+  std::optional<JsonValue> Require(std::string_view key) const;  // reports an error if it is missing
+  // The one key of `keys` that is there. Reports an error and returns nullopt if there are none or several.
   std::optional<std::string_view> ExactlyOneOf(std::initializer_list<std::string_view> keys) const;
   const JsonValue& value() const { return value_; }
 
@@ -114,7 +116,7 @@ Enum JsonValue::OneOf(std::initializer_list<std::pair<std::string_view, Enum>> c
   return choices.begin()[index < choices.size() ? index : 0].second;
 }
 
-// The name nearest to `name` in letters (at most a third of them differ), or empty.
+// The name closest to `name` in letters (at most a third of them differ), or empty.
 std::string_view NearestName(std::string_view name, absl::Span<const std::string_view> names);
 
 }  // namespace kveil::config

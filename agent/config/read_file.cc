@@ -1,4 +1,4 @@
-// Reading a small text file whole, and finding those of a folder.
+// Reads small text files whole, and lists the policy files of a folder.
 #include "config/read_file.h"
 
 #include <dirent.h>

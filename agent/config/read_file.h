@@ -1,4 +1,4 @@
-// Reading a small text file whole, and finding those of a folder.
+// Reads small text files whole, and finds the policy files of a folder.
 #pragma once
 
 #include <string>
@@ -8,12 +8,12 @@
 
 namespace kveil::config {
 
-// Errors: kNotFound, kPermissionDenied, kInvalidArgument (not a regular file, or longer than 4 MiB), kUnavailable; each
-// names the file.
+// Each error names the file: kNotFound, kPermissionDenied, kInvalidArgument (not a regular file, or longer than 4 MiB),
+// kUnavailable.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 
-// The paths of a folder's policy files, *.json, by name. Hidden files are left out: editors keep their copies there,
-// and so does Kubernetes (..data) for its volumes. kNotFound when the folder or any such file is missing.
+// The paths of a folder's policy files, *.json, sorted by name. Skips hidden files: editors keep their copies in them,
+// and so does Kubernetes (..data) for its volumes. kNotFound: no such folder, or no such file in it.
 absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder);
 
 }  // namespace kveil::config

@@ -1,4 +1,4 @@
-// The text forms of a target: its network and its ports.
+// Parses the text forms of a target.
 #include "config/target_text.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The text forms of a target: its network and its ports.
+// Parses the text forms of a target: its network and its ports.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,14 @@ struct Network {
   uint8_t prefixLength = 0;
 };
 
-// "10.0.0.0/8", "fd00::/8"; without a length the one address. kInvalidArgument says what is wrong with it.
+// "10.0.0.0/8", "fd00::/8"; without a length, one address. kInvalidArgument says what is wrong.
 absl::StatusOr<Network> ParseNetwork(std::string_view text);
 
-// "9092", "9092-9094", "9092-9094,19092": ascending, joined where they touch. nullopt when it is something else.
+// "9092", "9092-9094", "9092-9094,19092". The result is ascending; ranges that touch are joined. nullopt: anything
+// else.
 std::optional<std::vector<PortRange>> ParsePorts(std::string_view text);
 
-// "127.0.0.1:9464", "[::1]:9464". nullopt when it is something else.
+// "127.0.0.1:9464", "[::1]:9464". nullopt: anything else.
 std::optional<SocketAddress> ParseEndpoint(std::string_view text);
 
 }  // namespace kveil::config

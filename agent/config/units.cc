@@ -1,4 +1,4 @@
-// Durations and sizes, a whole number and a unit.
+// Parses and formats durations and sizes: a whole number and a unit.
 #include "config/units.h"
 
 #include <charconv>

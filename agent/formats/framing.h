@@ -1,4 +1,4 @@
-// What a serializer puts before the text itself.
+// The bytes that a serializer puts before the text itself.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ enum class Framing : uint8_t {
   kConfluent,  // a byte 0, then the schema's id in 4 bytes (Confluent's wire format)
 };
 
-// The text without its framing. nullopt: it is not framed so.
+// The text without its framing. nullopt: it does not have this framing.
 inline std::optional<Bytes> WithoutFraming(Framing framing, Bytes bytes) {
   constexpr size_t kConfluentSize = 1 + 4;
   if (framing == Framing::kNone) return bytes;

@@ -14,8 +14,8 @@ JsonResult JsonFinder::Find(Bytes json, absl::Span<const JsonPointer> pointers, 
   std::string_view text = AsText(json);
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   if (pointers.size() == 1) return FindOnly(text, pointers[0], found);
-  // What a search finds, a reader may find or not (json_search.h): one that does not would go on to the next pointer.
-  // So a list is only followed in a text that all readers read alike.
+  // A reader may or may not find what a search finds (json_search.h), and one that does not goes on to the next
+  // pointer. So a list is only followed in a text that all readers read alike.
   for (const JsonPointer& pointer : pointers) {
     const JsonResult result = FindStrictly(text, pointer, found);
     if (result != JsonResult::kMissing) return result;

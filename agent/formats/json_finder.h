@@ -1,4 +1,4 @@
-// Finds the string or number that a JSON pointer leads to, so that no reader that accepts the bytes finds another one.
+// Finds the string or number that a JSON pointer leads to, such that no reader that accepts the bytes finds another.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,22 @@ enum class JsonResult : uint8_t {
   kString,
   kNumber,     // as it is written
   kMissing,    // the pointer leads to null or to nothing
-  kOther,      // it leads to something that is neither
+  kOther,      // it leads to something else
   kNotText,    // it leads to a string with half a surrogate pair, which is no character
   kNotJson,    // not one JSON document (RFC 8259) in UTF-8, or one deeper than 1000 levels
   kAmbiguous,  // readers may differ: see JsonScanner::isAmbiguous
 };
 
-// One a thread; holds no more memory than a user's id takes.
+// One per thread. Holds no more memory than a user's id takes.
 class JsonFinder {
  public:
-  // What the first of the pointers leads to that does not lead to null or nothing. `found` is the string without its
-  // escapes, or the number; valid until the next call, and while the bytes are. One that
-  // is longer than kLongest may be cut off behind that. A byte order mark at the start is passed over: readers do that,
-  // or refuse the text. At least 64 readable bytes must follow the bytes.
+  // Follows the first pointer that leads to something other than null. `found` is the string without its escapes, or
+  // the number, and valid until the next call and while the bytes are. A string longer than kLongest may be cut off
+  // behind that. A byte order mark at the start is skipped: readers skip it, or refuse the text. At least 64 readable
+  // bytes must follow `json`.
   //
-  // With one pointer its name is searched for, and what is wrong elsewhere in the text may stay unseen. With several
-  // all of the text is read strictly, once a pointer that is tried.
+  // With one pointer, this searches for its name, and may not see what is wrong elsewhere in the text. With several, it
+  // reads the whole text strictly, once per pointer that it tries.
   JsonResult Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found);
 
   static constexpr size_t kLongest = 4096;

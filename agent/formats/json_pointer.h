@@ -1,4 +1,4 @@
-// A JSON pointer (RFC 6901), taken apart once.
+// A JSON pointer (RFC 6901), parsed once.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace kveil::formats {
 
-// The name of an object's member or, where the value is a list, a place in it.
+// The name of an object's member or, if the value is a list, an index.
 struct JsonStep {
   MemberName name;
   std::optional<size_t> index;
@@ -19,8 +19,8 @@ struct JsonStep {
 
 class JsonPointer {
  public:
-  // nullopt: not a pointer, longer than kLongest bytes, without a step (it would be the whole document), or with a
-  // quote, backslash or control character in it.
+  // nullopt: not a pointer, longer than kLongest bytes, without a step (it would mean the whole document), or with a
+  // quote, backslash or control character.
   static std::optional<JsonPointer> Parse(std::string_view text);
 
   static constexpr size_t kLongest = 1000;

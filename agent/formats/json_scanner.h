@@ -1,4 +1,4 @@
-// Reads JSON strictly (RFC 8259), to the last byte of what it is given, and finds on the way where a pointer leads.
+// Reads JSON strictly (RFC 8259), and finds on the way where a pointer leads.
 #pragma once
 
 #include <array>
@@ -12,20 +12,20 @@
 
 namespace kveil::formats {
 
-// What stands at the end of a pointer.
+// What a pointer leads to.
 struct JsonPlace {
   enum class Kind : uint8_t {
     kMissing,  // no such member, or null there or on the way
     kString,
     kNumber,
-    kOther,  // true, false, an object, a list, something else than an object on the way, a name in another case only
+    kOther,  // true, false, an object, a list; no object on the way; a name only in another case
   };
   Kind kind = Kind::kMissing;
-  std::string_view raw;  // of a string what is between its quotes, of a number all of it
+  std::string_view raw;  // of a string, what is between its quotes; of a number, all of it
   bool hasEscapes = false;
 };
 
-// The text must be UTF-8: that is not looked at. At least 64 readable bytes must follow it.
+// The text must be UTF-8; this is not checked. At least 64 readable bytes must follow it.
 class JsonScanner {
  public:
   // Begins at `position`. `scratch` is used for names with escapes.
@@ -33,17 +33,17 @@ class JsonScanner {
       : text_(text), position_(position), name_(scratch) {}
 
   void SkipSpace();
-  // Takes the byte if it is the next one.
+  // Consumes the byte if it is the next one.
   bool Take(char byte);
   bool atEnd() const { return position_ >= text_.size(); }
   char next() const { return atEnd() ? '\0' : text_[position_]; }
 
-  // Reads one value, in which `steps` lead to place(). False: it is no JSON, or deeper than 1000 levels, or
+  // Reads one value; place() is where `steps` lead in it. False: it is no JSON, is deeper than 1000 levels, or
   // isAmbiguous.
   bool ScanValue(absl::Span<const JsonStep> steps);
   const JsonPlace& place() const { return place_; }
-  // An object on the way has a name twice, or one that a reader may take for another: in another case beside the name
-  // itself, or with U+0000 or half a surrogate pair in it. Where that is seen the reading ends.
+  // Whether an object on the way has a name twice, or one that a reader may take for another: the name in another case
+  // beside the name itself, or one with U+0000 or half a surrogate pair. Reading ends there.
   bool isAmbiguous() const { return isAmbiguous_; }
 
  private:
@@ -73,17 +73,17 @@ class JsonScanner {
   const std::string_view text_;
   size_t position_;
   size_t depth_ = 0;
-  std::array<bool, kMostLevels + 1> isObject_;  // of each open level off the pointer's way; set when it is opened
+  std::array<bool, kMostLevels + 1> isObject_;  // per open level off the pointer's way; set when it is opened
   JsonPlace place_;
   bool isAmbiguous_ = false;
   std::string& name_;
 };
 
-// A string's text without its escapes, all of which must be good; cut off somewhere behind `limit` bytes. False: half a
-// surrogate pair, which is no character.
+// A string's text without its escapes, which must be valid; cut off somewhere behind `limit` bytes. False: it has half
+// a surrogate pair, which is no character.
 bool Unescape(std::string_view raw, size_t limit, std::string& out);
 
-// The four hexadecimal digits of \uXXXX, or -1.
+// The value of the four hexadecimal digits of \uXXXX, or -1.
 int HexDigits(std::string_view four);
 
 }  // namespace kveil::formats

@@ -1,4 +1,4 @@
-// The name of a JSON member that a policy looks for, and which other names a reader might take for it.
+// The name of a JSON member that a policy looks for, and the other names that a reader might take for it.
 #pragma once
 
 #include <cstdint>
@@ -18,20 +18,20 @@ enum class NameMatch : uint8_t {
   kAlike,  // in another case: Go, .NET and others that ignore case take it for the name
 };
 
-// "k" and U+212A, which folds to it, are one byte and three: no longer name is alike.
+// "k" is one byte and U+212A, which folds to it, three: a name longer than that is never alike.
 inline constexpr size_t kMostGrowthByFolding = 3;
 
 class MemberName {
  public:
-  // `text` is UTF-8 and not longer than a policy may be.
+  // `text` is UTF-8, and no longer than a policy allows.
   explicit MemberName(std::string text);
 
   const std::string& text() const { return text_; }
-  // Compares a name as it reads without its escapes, which must be UTF-8. Case is Unicode's simple case folding; the
-  // Turkish letters without and with a dot count as "i", as in Java's equalsIgnoreCase.
+  // Compares a name in UTF-8, without its escapes. Ignores case by Unicode's simple case folding; the Turkish i without
+  // a dot and I with one count as "i", as in Java's equalsIgnoreCase.
   NameMatch Compare(std::string_view name) const;
-  // Whether the text is of two letters at least and can only be spelled in ASCII letters, digits and marks that need no
-  // escape in JSON, so that searching for its bytes finds it (json_search.h).
+  // Whether searching for the bytes of the text finds it (json_search.h): it has at least two letters, and can only be
+  // spelled in ASCII letters, digits and marks that need no escape in JSON.
   bool isSearchable() const { return isSearchable_; }
 
  private:

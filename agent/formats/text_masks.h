@@ -1,6 +1,6 @@
-// Which bytes of a text are of interest, many at once: a bit a byte, the lowest one first.
+// Finds the bytes of interest in a text, many at once: one bit per byte, the lowest first.
 //
-// All of them read whole vectors: up to 64 readable bytes must follow the text.
+// All functions read whole vectors: up to 64 readable bytes must follow the text.
 #pragma once
 
 #include <cstddef>
@@ -12,16 +12,16 @@
 
 namespace kveil::formats {
 
-// Two bytes that follow each other, in any case.
+// Two consecutive bytes, in any case.
 struct BytePair {
   uint8_t first = 0;   // with the bit 0x20 set
-  uint8_t second = 0;  // as well
+  uint8_t second = 0;  // likewise
 };
 
-// Of 64 bytes.
+// The masks of 64 bytes.
 struct BlockMasks {
-  uint64_t pairs = 0;  // where the pair begins; the bit 0x20 is not looked at, so "[" counts as "{" does
-  uint64_t odd = 0;    // backslashes, and bytes that are not ASCII
+  uint64_t pairs = 0;  // where the pair begins; ignores the bit 0x20, so "[" counts as "{" does
+  uint64_t odd = 0;    // backslashes, and bytes beyond ASCII
   // With kStructure only:
   uint64_t quotes = 0;
   uint64_t brackets = 0;  // [ ] { }
@@ -65,14 +65,14 @@ inline BlockMasks MasksOf(const uint8_t* text, BytePair pair) {
   return masks;
 }
 
-// Of 64 bytes, those that are this one.
+// Of 64 bytes, those that equal `byte`.
 inline uint64_t MaskOf(const uint8_t* text, uint8_t byte) {
   uint64_t mask = 0;
   for (int i = 0; i < 4; ++i) mask |= BitsAt(16 * i, _mm_cmpeq_epi8(LoadBytes(text + 16 * i), Repeated(byte)));
   return mask;
 }
 
-// Of 16 bytes inside a JSON string: a quote, a backslash, a control character.
+// Of 16 bytes inside a JSON string, the quotes, backslashes and control characters.
 inline uint32_t StringSpecials(const uint8_t* text) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text));
   const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);

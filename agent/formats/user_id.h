@@ -1,7 +1,7 @@
-// A user's id as text. Each id has one spelling, whatever bytes it came in, so that it names one key, and so that
-// `kveil erase` can name whatever was sealed.
+// A user's id as text. Each id has one spelling, whatever bytes it came in. So it names one key, and `kveil erase` can
+// name whatever was sealed.
 //
-// What is an id: UTF-8 of 1 to kLongestUserId bytes without control characters (U+0000 to U+001F, U+007F).
+// An id is UTF-8 of 1 to kLongestUserId bytes without control characters (U+0000 to U+001F, U+007F).
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ enum class IdEncoding : uint8_t {
   kBase64,  // any bytes; in text, either alphabet of RFC 4648, padded or not. Spelled in the first one, padded
 };
 
-// The names of the encodings, as policies and commands have them, in the order of the enum.
+// The encodings' names in policies and commands, in the order of the enum.
 inline constexpr std::array<std::string_view, 5> kIdEncodingNames = {"text", "int64", "uuid", "hex", "base64"};
 inline std::string_view NameOf(IdEncoding encoding) { return kIdEncodingNames[static_cast<size_t>(encoding)]; }
 
@@ -41,17 +41,17 @@ enum class IdProblem : uint8_t {
   kNotBase64
 };
 
-// In words, for the producer of a record and the user of a command. Never holds anything of the id.
+// Explains the problem to the producer of a record or the user of a command. Never contains any part of the id.
 std::string_view Explain(IdProblem problem);
 
-// A record's key or header as a whole. On kNone `id` is its spelling, which is valid while `bytes` and `scratch` are.
+// Takes a whole record key or header. On kNone, `id` is its spelling, valid while `bytes` and `scratch` are.
 IdProblem IdOfBytes(IdEncoding encoding, Bytes bytes, std::string& scratch, std::string_view& id);
 
-// A string of JSON, or what a command was given. The spelling of an id spells it again.
+// Takes a JSON string, or an argument of a command. Spelling a spelling gives the same again.
 IdProblem IdOfText(IdEncoding encoding, std::string_view text, std::string& scratch, std::string_view& id);
 
-// A number of JSON, as it is written. It has to be whole and within the range of int64 or, with kText, of uint64. The
-// other encodings have no numbers.
+// Takes a JSON number as written. It must be whole and within int64 or, with kText, uint64. The other encodings have no
+// numbers.
 IdProblem IdOfNumber(IdEncoding encoding, std::string_view number, std::string_view& id);
 
 }  // namespace kveil::formats

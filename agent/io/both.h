@@ -1,4 +1,4 @@
-// Two tasks at a time.
+// Runs two tasks concurrently.
 #pragma once
 
 #include <utility>
@@ -7,7 +7,7 @@
 
 namespace kveil::io {
 
-// Runs both concurrently and ends when both have ended.
+// Starts both tasks and completes when both have completed.
 inline Task<void> Both(Task<void> first, Task<void> second) {
   first.Start();
   second.Start();

@@ -1,4 +1,4 @@
-// The receive buffers of one thread: a bounded stack, so that the one used last, still in the cache, is used next.
+// The receive buffers of one thread: a bounded stack, so that the buffer used last, still in the cache, is used next.
 #pragma once
 
 #include <coroutine>
@@ -13,7 +13,7 @@ namespace kveil::io {
 
 class BufferPool;
 
-// Owns one buffer of a pool, or none. Its memory has BufferPool::kTailPadding more readable bytes than size().
+// Owns one buffer of a pool, or none. BufferPool::kTailPadding readable bytes follow its size() bytes.
 class PooledBuffer {
  public:
   PooledBuffer() = default;
@@ -39,7 +39,7 @@ class BufferPool {
  public:
   static constexpr size_t kTailPadding = 64;
 
-  // Reserves address space; memory is taken by use. valid() is false when there is not enough of it.
+  // Reserves address space; buffers take memory only when used. valid() is false if there is too little address space.
   BufferPool(size_t bufferSize, size_t count);
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
@@ -71,20 +71,21 @@ class BufferPool {
     uint8_t* data_ = nullptr;
     BufferWaiter waiter_;
   };
-  // Waits, first come first served, while all buffers are in use: who has none does not read, and its peer is slowed.
+  // Waits, first come first served, while all buffers are in use. A connection without a buffer does not read, which
+  // slows its peer.
   Awaiter Acquire() { return Awaiter(*this); }
 
   size_t bufferSize() const { return bufferSize_; }
   size_t count() const { return count_; }
   size_t inUse() const { return count_ - idle_.size(); }
   size_t waiting() const { return waiting_; }
-  // Whether more than half of the buffers are in use: who only waits for a peer gives its own back.
+  // Whether more than half of the buffers are in use. If so, a connection that only waits for its peer returns its own.
   bool scarce() const { return idle_.size() < count_ / 2; }
 
-  // Called once in a while by the loop: returns to the system the memory of buffers that nobody has needed since the
-  // last call, all but a few that are kept warm.
+  // Returns to the system the memory of buffers unused since the last call, except for a few kept warm. The loop calls
+  // this now and then.
   void ReleaseColdMemory();
-  // Whether there may be something for ReleaseColdMemory to do.
+  // Whether ReleaseColdMemory may find something to do.
   bool HasColdMemory() const;
 
  private:
@@ -97,7 +98,7 @@ class BufferPool {
   const size_t count_;
   uint8_t* region_ = nullptr;
   std::vector<uint8_t*> idle_;  // a stack
-  size_t untouched_;            // this many at its bottom hold no memory
+  size_t untouched_;            // as many at the bottom hold no memory
   size_t fewestIdle_;           // since the last ReleaseColdMemory
   WaiterList waiters_;
   size_t waiting_ = 0;

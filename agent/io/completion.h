@@ -1,4 +1,4 @@
-// Waiting in a coroutine for work that another thread does.
+// Lets a coroutine wait for work that another thread does.
 #pragma once
 
 #include <coroutine>
@@ -11,7 +11,8 @@
 
 namespace kveil::io {
 
-// `start` is called on the loop's thread with a function that takes the result, exactly once, on any thread.
+// Calls `start` on the loop's thread with a callback, which must be called exactly once, on any thread, with the
+// result.
 //
 //   auto start = [&](absl::AnyInvocable<void(int)> done) { Compute(std::move(done)); };
 //   auto waiting = io::AwaitCallback<int>(loop, std::move(start));

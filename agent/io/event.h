@@ -1,4 +1,4 @@
-// Something that has happened, for coroutines of one thread.
+// A flag that coroutines of one thread can wait for.
 #pragma once
 
 #include <coroutine>
@@ -7,7 +7,7 @@
 
 namespace kveil::io {
 
-// Stays set until Reset. Who waited when it was set goes on, also when it is reset before its turn comes.
+// Stays set until Reset. A coroutine that waited when it was set resumes even if Reset comes before its turn.
 class Event {
  public:
   Event() = default;

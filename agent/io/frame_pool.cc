@@ -21,7 +21,7 @@ namespace kveil::io::internal {
 namespace {
 
 constexpr size_t kClassSize = 64;
-constexpr size_t kClasses = 16;  // frames of up to 1 KiB; larger ones are made once a connection
+constexpr size_t kClasses = 16;  // frames of up to 1 KiB; larger ones are made once per connection
 constexpr uint16_t kMostKept = 256;
 
 struct FreeFrameLink {

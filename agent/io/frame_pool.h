@@ -1,6 +1,5 @@
-// Memory for coroutine frames: free lists of this thread by size class, because a frame is made for nearly every call
-// of a coroutine and has the same few sizes again and again. Plain allocation under AddressSanitizer, so that it sees
-// every frame.
+// Memory for coroutine frames, from per-thread free lists by size class: nearly every call of a coroutine allocates a
+// frame, in the same few sizes. Under AddressSanitizer these are plain allocations, so that it sees every frame.
 #pragma once
 
 #include <cstddef>

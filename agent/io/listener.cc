@@ -13,7 +13,7 @@
 namespace kveil::io {
 namespace {
 
-// When descriptors have run out, so long until some may be free again.
+// How long to wait for descriptors that have run out.
 constexpr std::chrono::milliseconds kRetryDelay{100};
 
 }  // namespace

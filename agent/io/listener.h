@@ -16,22 +16,22 @@ namespace kveil::io {
 class Listener {
  public:
   Listener(Loop& loop, UniqueFd fd);
-  // Closed by then, or never used.
+  // It must have been closed, or never used.
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
-  // The next connection, close-on-exec; one coroutine at a time. kResourceExhausted: no descriptor or memory is left;
-  // call again, it waits a little before it tries. kUnavailable: accepting failed otherwise, call again, the same.
-  // kCancelled.
+  // The next connection; its descriptor is close-on-exec. One coroutine at a time. kResourceExhausted: no descriptor or
+  // memory is left. kUnavailable: accepting failed for another reason. After either, call again: it waits briefly
+  // before it retries. kCancelled.
   Task<absl::StatusOr<UniqueFd>> Accept();
 
   void Cancel();
-  // Cancels, waits until the kernel is done, and closes; connections that nobody took are reset.
+  // Cancels, waits until the kernel is done, and closes. Resets connections that were not taken.
   Task<void> Close();
 
  private:
-  // One request for all connections to come, until the kernel ends it.
+  // A multishot accept: one request for all connections to come, until the kernel ends it.
   class AcceptOperation final : public Operation {
    public:
     explicit AcceptOperation(Listener& listener) : listener_(listener) {}

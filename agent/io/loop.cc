@@ -89,7 +89,7 @@ void Loop::Post(absl::AnyInvocable<void()> work) {
   // Under the lock: once the work can be taken, the loop may end and be gone.
   const MutexLock lock(postedMutex_);
   posted_.push_back(std::move(work));
-  if (posted_.size() == 1) WakeUp();  // whoever was first has woken it up for the others too
+  if (posted_.size() == 1) WakeUp();  // the first one has woken it up for the others, too
 }
 
 void Loop::RunPosted() {
@@ -189,7 +189,7 @@ void Loop::Fill(const Submission& submission, io_uring_sqe& entry) {
   io_uring_sqe_set_data(&entry, submission.operation);
 }
 
-// Submits what found the submission queue full, but for the last part, which goes with the call that waits.
+// Submits what found the submission queue full, except the last part, which goes with the call that waits.
 void Loop::SubmitWaiting() {
   while (!waitingForEntry_.empty()) {
     while (!waitingForEntry_.empty()) {
@@ -214,8 +214,8 @@ int Loop::Enter(bool mayWait) {
   return io_uring_submit_and_wait_timeout(&ring_->ring, &ignored, 1, &timeout, nullptr);
 }
 
-// Submits what was asked for, waits for a completion, a timer or another thread, and hands all completions that are
-// there to their operations. The coroutines go on later: none runs inside this.
+// Submits all requests, waits for a completion, a timer or another thread, and hands all completions to their
+// operations. The coroutines resume later: none runs inside this.
 void Loop::SubmitAndCollect(bool mayWait) {
   SubmitWaiting();
   const int entered = Enter(mayWait);

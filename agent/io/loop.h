@@ -6,9 +6,9 @@
 //   (*loop)->Stop();   // Run returns when every spawned task has ended
 //   thread.join();
 //
-// A turn: what other threads posted, then the coroutines that may go on, then one system call that submits what they
-// asked for and waits, then all completions that are there. So the receives of a turn go out together, and so do its
-// sends.
+// A turn runs what other threads posted, then the coroutines that are ready. One system call then submits what they
+// asked for and waits, and the turn ends by processing all completions. So a turn submits its receives together, and
+// its sends.
 #pragma once
 
 #include <atomic>
@@ -36,33 +36,33 @@ class Loop {
  public:
   struct Options {
     unsigned submissionEntries = 512;
-    unsigned completionEntries = 16384;  // about four for every connection; more are kept by the kernel, slowly
+    unsigned completionEntries = 16384;  // about four per connection; the kernel queues more, slowly
     size_t receiveBufferSize = 1 << 20;  // bytes
     size_t receiveBufferCount = 64;
   };
 
-  // Any thread; Run may be another's. kFailedPrecondition where io_uring is forbidden or too old: says by what
-  // (kernel.io_uring_disabled, seccomp, RLIMIT_MEMLOCK, the kernel) and what to change. kResourceExhausted: no address
-  // space.
+  // Any thread; another one may call Run. kFailedPrecondition: io_uring is forbidden or too old; the message names the
+  // cause (kernel.io_uring_disabled, seccomp, RLIMIT_MEMLOCK, the kernel) and the remedy. kResourceExhausted: no
+  // address space, or no descriptor.
   static absl::StatusOr<std::unique_ptr<Loop>> Create(const Options& options);
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Runs on the calling thread until Stop was called and every spawned task has ended. Once.
+  // Runs on the calling thread until Stop has been called and every spawned task has ended. Call it once.
   void Run();
 
-  // Any thread. What was posted before it still runs.
+  // Any thread. Work posted before still runs.
   void Stop();
   bool stopping() const { return stopping_.load(std::memory_order_acquire); }
-  // Any thread: runs the function on the loop's thread, in the order of the calls. What is posted after Run has
-  // returned never runs.
+  // Any thread. Runs `work` on the loop's thread, in the order of the calls. Work posted after Run has returned never
+  // runs.
   void Post(absl::AnyInvocable<void()> work);
 
-  // The loop's thread, or any before Run: the task starts when the running coroutine has suspended, and is the loop's
-  // until it ends.
+  // Takes over the task and starts it when the running coroutine has suspended. On the loop's thread, or on any before
+  // Run.
   void Spawn(Task<void> task);
-  size_t taskCount() const { return taskCount_; }  // the loop's thread
+  size_t taskCount() const { return taskCount_; }  // the loop's thread only
 
   // For one coroutine, once.
   class SleepAwaiter final : private Timer {
@@ -75,7 +75,7 @@ class Loop {
     }
     void await_resume() {}
 
-    // Ends the sleep ahead of its time. It may have ended, or not have begun.
+    // Ends the sleep early. It may have ended already, or not have begun.
     void End() {
       if (ended_) return;
       loop_.timers_.Remove(*this);
@@ -98,7 +98,7 @@ class Loop {
     return SleepAwaiter(*this, std::chrono::steady_clock::now() + duration);
   }
 
-  // Lets everybody else go first: all who are ready, and all that the kernel has for them. For long work in steps.
+  // Lets all other ready coroutines run first, and those with completions in the kernel. For long work in steps.
   class YieldAwaiter {
    public:
     explicit YieldAwaiter(Loop& loop) : loop_(loop) {}
@@ -117,8 +117,8 @@ class Loop {
 
   BufferPool& receiveBuffers() { return receiveBuffers_; }
 
-  // For the operations of this folder; the loop's thread. Submits the operation at the end of this turn; when the
-  // deadline passes before it has ended it is cancelled and `timedOut` is set.
+  // For this folder's operations, on the loop's thread. Submits the operation at the end of the turn. If the deadline
+  // passes first, cancels it and sets its timedOut().
   void Submit(Operation& operation, Deadline deadline);
   // Asks the kernel to end a pending operation; its completion still comes.
   void Cancel(Operation& operation);
@@ -127,14 +127,14 @@ class Loop {
   struct Ring;
   struct Detached;
 
-  // What waits for a free submission entry. A cancellation only names its operation, which may have ended by then;
-  // since the order is kept, it never meets a later operation in the same memory.
+  // Waits for a free submission entry. A cancellation only names its operation, which may have ended by then. As the
+  // order is kept, it never meets a later operation in the same memory.
   struct Submission {
     Operation* operation;
     bool cancellation;
   };
 
-  // Other threads write to an eventfd when they have posted something.
+  // Reads the eventfd with which other threads wake the loop.
   class WakeUpRead final : public Operation {
    public:
     void Prepare(io_uring_sqe& entry) override;
@@ -179,7 +179,7 @@ class Loop {
   std::atomic<bool> stopping_{false};
   kveil::Mutex postedMutex_;
   std::vector<absl::AnyInvocable<void()>> posted_ ABSL_GUARDED_BY(postedMutex_);
-  std::vector<absl::AnyInvocable<void()>> posting_;  // those that run now
+  std::vector<absl::AnyInvocable<void()>> posting_;  // running now
 };
 
 }  // namespace kveil::io

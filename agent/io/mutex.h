@@ -8,7 +8,7 @@
 
 namespace kveil::io {
 
-//   auto lock = co_await mutex.Lock();   // does not suspend when nobody holds it; held until `lock` goes
+//   auto lock = co_await mutex.Lock();   // does not suspend if the mutex is free; held until `lock` is destroyed
 class Mutex {
  public:
   Mutex() = default;
@@ -49,7 +49,7 @@ class Mutex {
   Awaiter Lock() { return Awaiter(*this); }
 
  private:
-  // Hands the lock to the first waiter, if any: it stays held meanwhile, so that nobody overtakes.
+  // Hands the lock to the first waiter, if any. It stays held meanwhile, so nobody can overtake.
   void Unlock() {
     if (Waiter* const next = waiters_.Pop()) {
       ReadyQueue::Current().Push(*next);

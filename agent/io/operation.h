@@ -1,4 +1,4 @@
-// One request to the kernel and who waits for its completion.
+// A request to the kernel, and the coroutine that waits for its completion.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,16 @@ struct io_uring_sqe;
 
 namespace kveil::io {
 
-// Is a member of what it works on (a socket, a listener, the loop), which stays until the last completion has come: the
-// kernel reads and writes what the request refers to until then, whatever was cancelled meanwhile.
+// A member of the object it works on (a socket, a listener, the loop). That object must live until the last completion:
+// until then the kernel reads and writes what the request refers to, even after a cancellation.
 class Operation : public Timer {
  public:
-  // Fills the submission entry, all but its user data. Called when there is a free one, this turn or a later one.
+  // Fills the submission entry, except its user data. Called once an entry is free, in this turn or a later one.
   virtual void Prepare(io_uring_sqe& entry) = 0;
-  // Called with every completion; `result` and `flags` are set. True: submit it again, with the same deadline, before
-  // the waiter is resumed (a send that was short). Ignored while a multishot operation goes on by itself.
+  // Called for every completion, with `result` and `flags` set. Return true to submit it again, with the same deadline,
+  // before the waiter resumes (after a short send). Ignored while a multishot operation continues.
   virtual bool OnCompletion() { return false; }
-  // Called when the operation has ended and its waiter, if any, is in the queue.
+  // Called when the operation has ended and its waiter, if any, is in the ready queue.
   virtual void OnEnd() {}
   // The deadline has passed: cancels it.
   void OnTime(Loop& loop) final;
@@ -27,7 +27,7 @@ class Operation : public Timer {
   bool pending() const { return pending_; }
   int32_t result() const { return result_; }
   uint32_t flags() const { return flags_; }
-  // Whether it was cancelled because its deadline had passed. It may have succeeded nevertheless.
+  // Whether it was cancelled because its deadline passed. It may have succeeded nevertheless.
   bool timedOut() const { return timedOut_; }
 
   Waiter waiter;
@@ -37,7 +37,7 @@ class Operation : public Timer {
 
  private:
   friend class Loop;
-  int32_t result_ = 0;  // as the system call's, negative errno
+  int32_t result_ = 0;  // the system call's result, or -errno
   uint32_t flags_ = 0;  // IORING_CQE_F_...
   bool pending_ = false;
   bool timedOut_ = false;

@@ -1,6 +1,6 @@
-// Suspended coroutines: the lists they wait in, and the list of those that may go on, which the thread's loop resumes.
+// Lists of suspended coroutines, and the thread's queue of those that are ready, which its loop resumes.
 //
-// The links are inside the awaiters, which live in the frames of the suspended coroutines: waiting allocates nothing.
+// The links are in the awaiters, which live in the frames of the suspended coroutines, so waiting allocates nothing.
 #pragma once
 
 #include <coroutine>
@@ -9,7 +9,7 @@
 
 namespace kveil::io {
 
-// One suspended coroutine. In at most one list at a time.
+// A suspended coroutine, in at most one list at a time.
 struct Waiter {
   std::coroutine_handle<> coroutine;
   Waiter* next = nullptr;
@@ -28,7 +28,7 @@ class WaiterList {
     (last_ == nullptr ? first_ : last_->next) = &waiter;
     last_ = &waiter;
   }
-  // The one that has waited longest, or nullptr.
+  // Removes and returns the one that has waited longest, or nullptr.
   Waiter* Pop() {
     Waiter* const popped = first_;
     if (popped == nullptr) return nullptr;
@@ -46,17 +46,17 @@ class ReadyQueue {
  public:
   constexpr ReadyQueue() = default;
 
-  // This thread's.
+  // The calling thread's.
   static ReadyQueue& Current();
 
-  // Lets the coroutine go on when its turn comes; never resumes it from here.
+  // Makes the coroutine ready. It resumes when its turn comes, never from here.
   void Push(Waiter& waiter) { ready_.Push(waiter); }
   bool empty() const { return ready_.empty(); }
 
-  // Lets the coroutine go on as soon as the one that runs now has ended, ahead of the queue and without nesting in it.
+  // Resumes the coroutine as soon as the running one has ended, ahead of the queue and not nested in it.
   void SetNext(std::coroutine_handle<> coroutine) { next_ = coroutine; }
 
-  // Resumes coroutines until none is ready or `limit` have been.
+  // Resumes coroutines until none is ready, or `limit` from the queue have been resumed.
   void Run(size_t limit) {
     for (size_t resumed = 0; resumed < limit; ++resumed) {
       Waiter* const waiter = ready_.Pop();

@@ -1,4 +1,4 @@
-// The ring of a loop: made, checked for what the agent needs of it, and taken down.
+// A loop's ring: creates it, checks that it has what the agent needs, and tears it down.
 #pragma once
 
 #include <liburing.h>
@@ -11,7 +11,8 @@
 namespace kveil::io {
 
 struct Loop::Ring {
-  // Made disabled, so that the thread that calls Enable becomes the only one that may submit.
+  // Creates the ring disabled: the thread that calls Enable becomes the only one that may submit. kFailedPrecondition
+  // as for Loop::Create.
   static absl::StatusOr<std::unique_ptr<Ring>> Create(const Loop::Options& options);
   ~Ring() { io_uring_queue_exit(&ring); }
   void Enable();

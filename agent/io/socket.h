@@ -1,8 +1,8 @@
-// A stream socket of one loop. At most one coroutine reads (Readable, Recv) and one writes (Connect, SendAll) at
-// a time.
+// A stream socket of one loop. At most one coroutine reads (Readable, Recv) and one writes (Connect, SendAll) at a
+// time.
 //
-// What an operation refers to (this object, the caller's buffer and slices) stays until the operation has ended, and it
-// has ended only when the awaiting coroutine goes on: Cancel asks for that and does not wait, Close waits for it.
+// Everything an operation refers to (this object, the caller's buffer and slices) must live until the operation has
+// ended, that is, until the awaiting coroutine resumes. Cancel asks for the end without waiting; Close waits for it.
 #pragma once
 
 #include <sys/socket.h>
@@ -25,7 +25,7 @@ namespace kveil::io {
 
 class Socket {
  public:
-  // Takes the descriptor's O_NONBLOCK away: the ring waits by itself, and would not if it were set.
+  // Clears the descriptor's O_NONBLOCK, with which the ring would not wait.
   Socket(Loop& loop, UniqueFd fd);
   // Nothing may be pending: call Close first.
   ~Socket();
@@ -34,8 +34,8 @@ class Socket {
 
   int fd() const { return fd_.get(); }
 
-  // kUnavailable with errno's text when the peer refuses or is not reached, kDeadlineExceeded, kCancelled: then close
-  // it.
+  // kUnavailable, with errno's text: the peer refuses or is not reached. kDeadlineExceeded. kCancelled. After an error,
+  // close the socket.
   Task<absl::Status> Connect(SocketAddress address, Deadline deadline);
 
   class ReadableAwaiter {
@@ -49,8 +49,8 @@ class Socket {
     Socket& socket_;
     Deadline deadline_;
   };
-  // Waits, without a buffer, until there are bytes, the end of the stream or an error to be received.
-  // kDeadlineExceeded, kCancelled.
+  // Waits, without holding a buffer, until there are bytes, the end of the stream or an error to receive.
+  // kDeadlineExceeded. kCancelled.
   ReadableAwaiter Readable(Deadline deadline) { return ReadableAwaiter(*this, deadline); }
 
   class RecvAwaiter {
@@ -64,10 +64,10 @@ class Socket {
     Socket& socket_;
     MutableBytes into_;
   };
-  // What is there now: a number of bytes, 0 at the end of the stream, -EAGAIN when there is nothing, another -errno
-  // when the connection broke, -ECANCELED. -ENOBUFS when `into` is empty.
+  // Receives what is there now. Returns the number of bytes, 0 at the end of the stream, -EAGAIN if nothing is there,
+  // -ENOBUFS if `into` is empty, -ECANCELED, or another -errno if the connection broke.
   RecvAwaiter Recv(MutableBytes into) { return RecvAwaiter(*this, into); }
-  // Whether the last Recv left something behind (bytes or the end of the stream): then Recv again without Readable.
+  // Whether the last Recv left something (bytes or the end of the stream). If so, Recv again without Readable.
   bool more() const;
 
   class SendAwaiter {
@@ -83,24 +83,24 @@ class Socket {
     absl::Span<const iovec> slices_;
     Deadline deadline_;
   };
-  // Sends all slices, any number of them; their bytes stay where they are until then. kUnavailable when the connection
-  // broke, kDeadlineExceeded, kCancelled: then an unknown part has been sent.
+  // Sends all slices, any number of them. Their bytes must stay in place until then. kUnavailable: the connection
+  // broke. kDeadlineExceeded. kCancelled. After an error, an unknown part has been sent.
   SendAwaiter SendAll(absl::Span<const iovec> slices, Deadline deadline) {
     return SendAwaiter(*this, slices, deadline);
   }
 
-  // By all sends so far, also by one that has not ended.
+  // By all sends so far, including one in progress.
   uint64_t bytesSent() const { return bytesSent_; }
 
-  // The peer sees the end of the stream after what has been sent; receiving goes on.
+  // Ends the stream to the peer after what has been sent. Receiving continues.
   void ShutdownWrite() { ::shutdown(fd_.get(), SHUT_WR); }
-  // What is pending ends with kCancelled, and so does what is begun later.
+  // Pending operations end with kCancelled, and so do later ones.
   void Cancel();
   bool cancelled() const { return cancelled_; }
-  // Close will reset the connection instead of ending it in order.
+  // Makes Close reset the connection instead of ending it in order.
   void AbortOnClose();
-  // Cancels, waits until the kernel is done with everything that was pending, and closes. Who waited goes on before
-  // this does. May be called again when it has ended.
+  // Cancels, waits until the kernel is done with all pending operations, and closes. Coroutines that waited resume
+  // first. May be called again once it has ended.
   Task<void> Close();
 
  private:
@@ -125,7 +125,7 @@ class Socket {
     void Prepare(io_uring_sqe& entry) override;
     bool OnCompletion() override;
     void OnEnd() override { socket_.OnOperationEnd(); }
-    // False when there is not a byte to be sent.
+    // False if there is nothing to send.
     bool TakeSlices(absl::Span<const iovec> slices);
     bool done() const { return firstUnsent_ == unsent_.size(); }
 

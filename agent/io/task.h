@@ -1,18 +1,17 @@
-// A coroutine that is awaited by another one.
+// A coroutine that another coroutine awaits.
 //
 //   io::Task<absl::Status> Greet(io::Socket& socket);
 //   auto greeting = Greet(socket);                       // nothing has run yet
 //   absl::Status status = co_await std::move(greeting);  // runs now; resumes here when it is done
 //
-// Two statements, as above: gcc 12 destroys some temporaries twice inside an expression with co_await (gcc PR 95599 and
-// others); scripts/check-coroutines refuses the forms that are known to.
+// Use two statements, as above: gcc 12 destroys some temporaries twice inside an expression with co_await (gcc PR 95599
+// and others). scripts/check-coroutines rejects the forms known to fail.
 //
-// A task that completes without waiting costs no suspension: who awaits it runs it inline and goes on. When it did
-// wait, its end makes the loop resume who awaits it next. Neither way does a coroutine resume another from inside
-// itself, so loops over any number of tasks use no stack. (Symmetric transfer is no tail call in debug and sanitizer
-// builds.)
+// A task that completes without waiting costs no suspension: its awaiter runs it inline and continues. If it did wait,
+// its end makes the loop resume the awaiter next. In neither case does a task resume its awaiter from inside itself, so
+// loops over any number of tasks use no stack. (Symmetric transfer is no tail call in debug and sanitizer builds.)
 //
-// A task must not be destroyed while it is suspended: the kernel may be writing to its frame. That ends the process.
+// Destroying a suspended task ends the process, because the kernel may be writing to its frame.
 #pragma once
 
 #include <coroutine>
@@ -48,7 +47,7 @@ class PromiseBase {
     void await_resume() noexcept {}
   };
   FinalAwaiter final_suspend() noexcept { return {}; }
-  // Nothing in the agent throws across a folder's boundary; what does is a bug.
+  // No code in the agent throws across a folder's boundary: an exception here is a bug.
   void unhandled_exception() noexcept { std::terminate(); }
 
   void SetWaiting(std::coroutine_handle<> waiting) { waiting_ = waiting; }
@@ -95,7 +94,7 @@ class [[nodiscard]] Task {
     handle_.destroy();
   }
 
-  // Runs it up to its first wait without waiting for its end. It still has to be awaited, later.
+  // Runs the task up to its first wait. It must still be awaited later.
   void Start() {
     internal::Require(!started_, "a task was started twice");
     started_ = true;

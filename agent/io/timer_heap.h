@@ -1,4 +1,4 @@
-// What is to happen at a time, earliest first. The loop waits no longer than until the first.
+// Timers, earliest first. The loop waits no longer than until the first.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@ class Timer {
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
-  // Called by the loop when the time has come; the timer is no longer in the heap then.
+  // The loop calls this when the time has come, after removing the timer from the heap.
   virtual void OnTime(Loop& loop) = 0;
 
  protected:
@@ -31,14 +31,14 @@ class Timer {
   size_t position_ = kNowhere;
 };
 
-// A binary heap of timers that know their position, so that taking one out before its time costs no search: most
-// deadlines are met. Allocates only when it holds more timers than ever before.
+// A binary heap of timers that know their positions: most deadlines are met, and removing their timers early takes no
+// search. Allocates only when it holds more timers than ever before.
 class TimerHeap {
  public:
   void Add(Timer& timer, Deadline time);
-  // Does nothing when the timer is not in the heap.
+  // Does nothing if the timer is not in the heap.
   void Remove(Timer& timer);
-  // Takes out and returns the first timer whose time is not after `now`, or nullptr.
+  // Removes and returns the first timer whose time is not after `now`, or nullptr.
   Timer* PopDue(Deadline now);
 
   bool empty() const { return heap_.empty(); }

@@ -1,4 +1,4 @@
-// What TLS connections to one cluster have in common: whom they trust, who they are, and earlier sessions to take up.
+// What the TLS connections to one cluster share: trusted certificates, the client's identity, sessions to resume.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -15,23 +15,24 @@
 
 namespace kveil::io {
 
-// PEM files; an empty path means there is none.
+// PEM files; empty: none.
 struct TlsFiles {
-  std::string ca;           // certificates to trust; without it, those of the system
-  std::string certificate;  // of the client, with its chain
-  std::string key;          // of that certificate, not encrypted
-  std::string crl;          // revocation lists: then every certificate of a chain needs one of its issuer
+  std::string ca;           // trusted certificates; empty: those of the system
+  std::string certificate;  // the client's, with its chain
+  std::string key;          // its private key, not encrypted
+  std::string crl;          // revocation lists; then each certificate of a chain needs its issuer's
 };
 
-// Any thread.
+// Thread-safe.
 class TlsContext : public std::enable_shared_from_this<TlsContext> {
  public:
-  // `version12` allows TLS 1.2 besides 1.3; a session is taken up again until `resumableFor` after the handshake that
-  // looked at the peer's certificate. kInvalidArgument: names the file and says what is wrong with it.
+  // `version12` also allows TLS 1.2. Sessions are resumed until `resumableFor` after the handshake that checked the
+  // peer's certificate. kInvalidArgument names the file and says what is wrong with it.
   static absl::StatusOr<std::shared_ptr<TlsContext>> Load(
       const TlsFiles& files, bool version12 = true, std::chrono::milliseconds resumableFor = std::chrono::minutes(10));
   ~TlsContext();
 
+  // For one connection to `peer`; resumes an earlier session with the same peer if there is one. kInternal.
   absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(TlsPeer peer);
 
  private:

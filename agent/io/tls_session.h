@@ -1,5 +1,5 @@
-// TLS of one connection, on its client's side, without a socket: what the peer sent goes in, what it is to be sent
-// comes out (OpenSSL; TLS 1.2, RFC 5246, and 1.3, RFC 8446). One thread at a time.
+// The client side of TLS on one connection, without a socket: the peer's bytes go in, bytes for the peer come out
+// (OpenSSL; TLS 1.2, RFC 5246, and 1.3, RFC 8446). One thread at a time.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -20,13 +20,13 @@ namespace kveil::io {
 
 class TlsContext;
 
-// Whom a connection is to reach.
+// The peer that a connection must reach.
 struct TlsPeer {
-  // Names of which the certificate must have one (RFC 6125; ".example" means any name below). Only its alternative
+  // The certificate must have one of these names (RFC 6125; ".example" means any name below). Only its alternative
   // names count, not the common name.
   std::vector<std::string> names;
   bool acceptsAddress = false;  // or the address
-  std::string sentName;         // in the greeting (SNI), when not empty
+  std::string sentName;         // sent in the ClientHello (SNI) unless empty
   SocketAddress address;
 };
 
@@ -36,37 +36,40 @@ class TlsSession {
   TlsSession(const TlsSession&) = delete;
   TlsSession& operator=(const TlsSession&) = delete;
 
-  // Goes on with the handshake after Feed: true when it is done, false when more of the peer's bytes are needed. In all
-  // cases output() may hold something to be sent. An error says why the peer is not accepted, or what it answered.
+  // Continues the handshake. Returns true when it is done, false if it needs more of the peer's bytes (Feed). In any
+  // case, output() may hold bytes to send. kPermissionDenied says why the peer's certificate is refused, kUnavailable
+  // what the peer answered.
   absl::StatusOr<bool> Handshake();
 
-  // Bytes from the peer, when Handshake or Read need some; what those leave of them must be kept with KeepInput.
+  // Takes the peer's bytes when Handshake or Read need some. They must stay in place until KeepInput, which copies
+  // those not read yet.
   void Feed(Bytes ciphertext);
   void KeepInput();
-  // Plaintext into `into`: a number of bytes, 0 when the peer has ended the stream, -EAGAIN when more of its bytes are
-  // needed, -EPROTO when what came is not TLS or was tampered with, or the peer refuses to go on: problem() says why.
+  // Decrypts into `into`. Returns the number of bytes, 0 at the end of the peer's stream, -EAGAIN if more of its bytes
+  // are needed, or -EPROTO if they are not TLS or were tampered with, or if the peer refuses to continue: problem()
+  // says why.
   int Read(MutableBytes into);
   const std::string& problem() const { return problem_; }
-  // Whether the peer refused to go on before it had sent anything: with TLS 1.3, its answer to a certificate that it
-  // does not accept comes after the handshake.
+  // Whether the peer refused to continue before it sent anything. With TLS 1.3, it answers a certificate that it does
+  // not accept only after the handshake.
   bool refused() const { return !problem_.empty() && !hasRead_; }
-  // Whether Read may go on without Feed.
+  // Whether Read may continue without Feed.
   bool hasInput() const { return !input_.empty() || SSL_pending(ssl_.get()) > 0; }
 
-  // Adds the ciphertext of `plaintext` to output(), a record for each kRecordSize bytes and one for the rest. False
-  // when more of the peer's bytes must be read before, as half a message of TLS itself has come: nothing has been
-  // added.
+  // Appends the ciphertext of `plaintext` to output(), one record per kRecordSize bytes and one for the rest. Returns
+  // false, and appends nothing, if more of the peer's bytes must be read first because half a message of TLS itself has
+  // come. kUnavailable: the connection can no longer be used.
   absl::StatusOr<bool> Write(Bytes plaintext);
   static constexpr size_t kRecordSize = 16 << 10;
-  // Adds the end of the stream to output(), the first time; reading goes on.
+  // Appends the end of the stream to output(), on the first call only. Reading continues.
   void WriteEnd();
 
-  // What is to be sent to the peer; whoever has sent it clears it.
+  // Bytes for the peer. The caller sends and clears them.
   ByteBuffer& output() { return output_; }
-  // The memory that ciphertext takes now.
+  // The memory that ciphertext takes now, in bytes.
   size_t heldBytes() const { return keptInput_.capacity() + output_.capacity(); }
 
-  // After the handshake: "TLSv1.3" or the like, and whether an earlier session was taken up again.
+  // After the handshake: the version ("TLSv1.3"), and whether an earlier session was resumed.
   std::string Version() const { return SSL_get_version(ssl_.get()); }
   bool resumed() const { return SSL_session_reused(ssl_.get()) == 1; }
 
@@ -76,7 +79,7 @@ class TlsSession {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
   using Clock = std::chrono::steady_clock;
-  // `checkedAt`: when the peer's certificate was, in the handshake that began the session to be taken up again.
+  // `checkedAt`: when the handshake that began the session checked the peer's certificate.
   TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer,
              Clock::time_point checkedAt);
 
@@ -92,8 +95,8 @@ class TlsSession {
   bool ended_ = false;    // by us
   bool hasRead_ = false;  // plaintext
   std::string problem_;
-  Bytes input_;           // what was fed and not read yet
-  ByteBuffer keptInput_;  // where input_ lies when it has outlived Feed's caller
+  Bytes input_;           // fed and not read yet
+  ByteBuffer keptInput_;  // holds input_ once it must outlive Feed's caller
   ByteBuffer output_;
 };
 

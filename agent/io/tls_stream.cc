@@ -9,7 +9,7 @@
 namespace kveil::io {
 namespace {
 
-// What is received at once; it is decrypted before anything else happens on the thread, so that one is enough for all.
+// Received at once and decrypted before anything else happens on the thread, so one buffer is enough for all.
 constexpr size_t kReceiveSize = 256 << 10;
 // What is sent at once: sixteen records (256 KiB were the cheapest in measurements, 16 KiB cost 1.8 times as much).
 constexpr size_t kSendSize = 16 * TlsSession::kRecordSize;

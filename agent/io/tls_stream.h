@@ -1,4 +1,4 @@
-// A TLS session over a socket: the socket's owner connects, waits (Socket::Readable) and closes, this receives and
+// A TLS session over a socket. The socket's owner connects, waits (Socket::Readable) and closes; this receives and
 // sends.
 #pragma once
 
@@ -23,22 +23,23 @@ class TlsStream {
  public:
   TlsStream(Socket& socket, std::unique_ptr<TlsSession> session) : socket_(socket), session_(std::move(session)) {}
 
-  // kPermissionDenied: the peer's certificate is refused; kUnavailable: the connection broke, or the peer refused
-  // something; kDeadlineExceeded, kCancelled.
+  // kPermissionDenied: the peer's certificate is refused. kUnavailable: the connection broke, or the peer refused
+  // something. kDeadlineExceeded. kCancelled.
   Task<absl::Status> Handshake(Deadline deadline);
 
-  // As Socket::Recv, without waiting: -EAGAIN also when what has come is no whole record yet.
+  // Like Socket::Recv, without suspending. Also returns -EAGAIN while a record is incomplete, and -EPROTO as
+  // TlsSession::Read.
   int Recv(MutableBytes into);
-  // Whether Recv has something, or may have, although the socket is not readable.
+  // Whether Recv may return something although the socket is not readable.
   bool hasInput() const { return end_.has_value() || session_->hasInput(); }
 
-  // As Socket::SendAll. May have to wait for Recv, by somebody else, or StopWaiting.
+  // Like Socket::SendAll. May wait until another coroutine calls Recv or StopWaiting.
   Task<absl::Status> SendAll(absl::Span<const iovec> slices, Deadline deadline);
-  // Recv is not called any more.
+  // Says that nobody will call Recv any more.
   void StopWaiting();
-  // When SendAll has failed: what the peer said before it had sent anything else, or empty.
+  // After SendAll has failed: what the peer said before it sent anything else, or empty.
   std::string Refusal();
-  // Tells the peer that the stream ends, as far as the socket takes it at once; nothing may be being sent.
+  // Tells the peer that the stream ends, if the socket takes that at once. No send may be in progress.
   void End();
 
   const TlsSession& session() const { return *session_; }
@@ -49,8 +50,8 @@ class TlsStream {
 
   Socket& socket_;
   const std::unique_ptr<TlsSession> session_;
-  std::optional<int> end_;  // what Recv gives from now on: 0 or an error
-  Event received_;          // something, or nothing will be any more
+  std::optional<int> end_;  // what Recv returns from now on: 0 or an error
+  Event received_;          // something, or nothing will be received any more
   bool stopped_ = false;
 };
 

@@ -2,7 +2,7 @@
 //
 //   turn.Begin();
 //   for (each step) {
-//     co_await turn.Pause();   // goes on at once until the time is up
+//     co_await turn.Pause();   // continues at once until the time is up
 //     ...
 //   }
 #pragma once
@@ -16,7 +16,7 @@ namespace kveil::io {
 
 class Turn {
  public:
-  // Long beside what a pause costs (about a microsecond), short beside what anybody notices.
+  // Long compared with the cost of a pause (about a microsecond), too short for anybody to notice.
   static constexpr std::chrono::milliseconds kLength{2};
 
   explicit Turn(Loop& loop) : loop_(loop) { Begin(); }

@@ -1,4 +1,4 @@
-// Asks name servers for the addresses of names (RFC 1035), by c-ares.
+// Asks name servers for the addresses of names (RFC 1035), with c-ares.
 #pragma once
 
 #include <chrono>
@@ -18,16 +18,17 @@ namespace kveil::names {
 struct DnsOptions {
   ResolverConfig config;
   uint16_t port = 53;  // of the name servers
-  // A non-blocking socket in the namespace from which the name servers are asked.
+  // Makes a non-blocking socket in the namespace from which to ask.
   std::function<absl::StatusOr<UniqueFd>(int family, int type, int protocol)> makeSocket;
   std::chrono::steady_clock::time_point deadline;
-  std::function<bool()> mustStop;  // looked at several times a second
+  std::function<bool()> mustStop;  // polled several times per second
 };
 
 using Answer = absl::StatusOr<Addresses>;
 
-// Blocks, until the deadline at most. A name whose IPv4 or IPv6 addresses nobody told in time has failed as a whole:
-// the workload may be told them a moment later. kNotFound: it has no address; kUnavailable: nobody told.
+// Blocks until the deadline at most. The answers are in the order of the names. A name fails as a whole if no server
+// answers for its IPv4 or its IPv6 addresses in time, because the workload may learn them later. kNotFound: it has no
+// address. kUnavailable: no server answered.
 std::vector<Answer> LookUpInDns(absl::Span<const std::string> names, const DnsOptions& options);
 
 }  // namespace kveil::names

@@ -1,4 +1,4 @@
-// A hosts file (hosts(5)): addresses and the names that they have.
+// Reads a hosts file (hosts(5)): addresses and their names.
 #pragma once
 
 #include <string>
@@ -12,11 +12,11 @@ namespace kveil::names {
 
 using Addresses = std::vector<SocketAddress>;  // with port 0
 
-// A name as it is compared: in small letters, without the dot that it may end with.
+// A name in the form in which names are compared: lower case, without a dot at the end.
 std::string Comparable(std::string_view name);
 
-// The addresses of those keys of `wanted`, comparable names, that the file has. A line that is none is skipped, as
-// every reader of this file does.
+// Adds the file's addresses to those keys of `wanted`, comparable names, that it has. Skips malformed lines, as every
+// reader of this file does.
 void FindInHosts(std::string_view file, absl::flat_hash_map<std::string, Addresses>& wanted);
 
 }  // namespace kveil::names

@@ -194,7 +194,7 @@ void NameResolver::State::Finished(const std::string& workload) {
   wake.notify_one();
 }
 
-// Whoever comes first, a thread or the watcher.
+// By a thread or by the watcher: the first one answers.
 void NameResolver::State::Answer(Job& job, Answers answers) {
   Done done;
   {
@@ -279,7 +279,7 @@ void NameResolver::State::AskServers(const Job& job, const WorkloadFiles& files,
   Answers told = LookUpInDns(names, dns);
   for (size_t i = 0; i < told.size(); ++i) {
     absl::StatusOr<Addresses>& answer = answers[indexes[i]];
-    // Where both know it, the workload may take either.
+    // If both know it, the workload may take either.
     if (answer.ok() && told[i].ok()) {
       answer->insert(answer->end(), told[i]->begin(), told[i]->end());
     } else if (!answer.ok()) {

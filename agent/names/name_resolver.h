@@ -1,11 +1,11 @@
-// Looks names up as a workload does, without holding anybody up.
+// Looks names up as a workload does, without blocking the caller.
 //
 //   NameResolver resolver(std::move(options));
 //   resolver.LookUp(place, {"b1.internal", "b2.internal"}, [](NameResolver::Answers answers) { ... });
 //
-// Looking up blocks on name servers and on file systems, so it has threads: a bounded number, of which each workload
-// gets a few, in turns. Everything is answered by its deadline, with an error if need be; a thread that a file system
-// does not let go is left where it is, and counts towards the bound.
+// A lookup blocks on name servers and file systems, so it runs on one of a bounded number of threads. Each workload
+// gets a few of them, in turns. Every call is answered by its deadline, if need be with an error. A thread that is
+// stuck in a file system is left there, and counts towards the bound.
 #pragma once
 
 #include <sys/types.h>
@@ -32,17 +32,17 @@ class NameResolver {
     uint64_t netnsCookie = 0;
     uint64_t netnsInode = 0;
     bool isOwn = false;            // the agent's own network namespace
-    std::vector<pid_t> processes;  // of the first that is still in that namespace the files are read
-    std::string workload;          // whose bound it counts towards
+    std::vector<pid_t> processes;  // the files of the first that is still in that namespace are read
+    std::string workload;          // whose bounds the lookup counts towards
   };
   using Answers = std::vector<absl::StatusOr<Addresses>>;  // in the order of the names
   using Done = absl::AnyInvocable<void(Answers)>;
 
   struct Options {
-    // A non-blocking socket in that namespace, which no program of the agent redirects. Not called after Stop.
+    // Makes a non-blocking socket in that namespace that the agent's programs do not redirect. Not called after Stop.
     std::function<absl::StatusOr<UniqueFd>(uint64_t netnsCookie, int family, int type, int protocol)> makeSocket;
-    // As the agent itself resolves a name: where the workload is in the agent's own network namespace, what neither its
-    // files nor its name servers know may be known to what else this host is configured to ask.
+    // Resolves a name as the agent itself does. Asked if the workload is in the agent's own network namespace and
+    // neither its files nor its name servers know the name: this host may be configured to ask something else.
     std::function<absl::StatusOr<Addresses>(const std::string& name)> ownLookUp = ByTheHost;
     size_t mostThreads = 16;
     size_t mostThreadsOfAWorkload = 2;
@@ -56,18 +56,19 @@ class NameResolver {
   NameResolver(const NameResolver&) = delete;
   NameResolver& operator=(const NameResolver&) = delete;
 
-  // Any thread; returns at once. `done` is called once, within the limit, on some thread; it must not block. Errors,
-  // one a name: kNotFound, kUnavailable (nobody told in time), kResourceExhausted (too many wait), and what
-  // ReadWorkloadFiles says.
+  // Any thread; returns at once. Calls `done` once, within the limit, on any thread, perhaps before it returns; `done`
+  // must not block. Errors, one per name: kNotFound, kUnavailable (no answer in time), kResourceExhausted (too many are
+  // waiting), kCancelled (stopped), and those of ReadWorkloadFiles.
   void LookUp(Place place, std::vector<std::string> names, Done done);
 
-  // Answers everything that waits with an error; from then on every call, too.
+  // Answers everything that waits, and every later call, with kCancelled.
   void Stop();
 
-  // An error for a minute after calls had to be refused because too many waited.
+  // kResourceExhausted for a minute after a call was refused because too many waited, or a thread could not start.
   absl::Status Health() const;
   size_t threads() const;
 
+  // getaddrinfo(3). kNotFound.
   static absl::StatusOr<Addresses> ByTheHost(const std::string& name);
 
  private:

@@ -26,7 +26,7 @@ absl::Status IsNoFile(const char* path, std::string_view why) {
   return absl::FailedPreconditionError(StrCat("the workload's /", path, " ", why));
 }
 
-// Of these a regular file may be anything, and show what only the agent may read.
+// In these a regular file may be anything, and show what only the agent may read.
 bool IsKernelsOwn(int fd) {
   struct statfs info;
   if (::fstatfs(fd, &info) < 0) return true;
@@ -81,7 +81,7 @@ std::string LinkIn(int directory, const char* name) {
   return size < 0 ? std::string() : std::string(text.data(), static_cast<size_t>(size));
 }
 
-// Stays this process: what is opened below it fails once the process has ended, whoever gets its number.
+// Refers to this process for good: once it has ended, nothing below can be opened, even if its number is reused.
 UniqueFd OpenProcess(pid_t process) {
   return UniqueFd(::open(StrCat("/proc/", process).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }

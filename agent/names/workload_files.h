@@ -1,4 +1,4 @@
-// The files by which a process looks names up, read from outside.
+// Reads, from outside, the files with which a process looks names up.
 #pragma once
 
 #include <sys/types.h>
@@ -11,19 +11,21 @@
 namespace kveil::names {
 
 struct WorkloadFiles {
-  std::string hosts, resolverConfig, nsswitch;  // empty where there is none
+  std::string hosts, resolverConfig, nsswitch;  // empty if missing
 };
 
-// Reads them in the root directory of `process`, which has to live in the network namespace with this inode number.
-// What is there belongs to the workload, so it is taken for what it is: symbolic links end inside that root and do not
-// lead through /proc, only regular files of a bounded size are opened, none of them of /proc and its kind. May block as
-// long as the workload's file systems do. kNotFound: no such process; kFailedPrecondition: a file is something else.
+// Reads them below the root directory of `process`, which must live in the network namespace with this inode number.
+// The workload controls what is there, so nothing is trusted: symbolic links end inside that root and do not lead
+// through /proc, and only regular files of at most 4 MiB are opened, none of them in /proc or its kind. May block as
+// long as the workload's file systems do. kNotFound: no such process there. kPermissionDenied: its root cannot be
+// opened. kFailedPrecondition: a file is something else.
 absl::StatusOr<WorkloadFiles> ReadWorkloadFiles(pid_t process, uint64_t netnsInode);
 
-// The same below a root directory that is open.
+// The same below an open root directory.
 absl::StatusOr<WorkloadFiles> ReadFilesIn(int root);
 
-// Tells two views of names apart, from what /proc says without touching the workload's file systems.
+// Tells two views of names apart by what /proc says, without touching the workload's file systems. Empty: the process
+// is gone.
 std::string ViewOf(pid_t process);
 
 }  // namespace kveil::names

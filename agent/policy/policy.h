@@ -1,9 +1,10 @@
-// What the policies say of each topic: whether and how its records are sealed, and who may read them.
+// What the policies say about each topic: whether and how its records are sealed, and who may read them.
 //
 //   absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Load({"/etc/kveil/policies"});
 //   const TopicPolicy* topic = (*policy)->Find("clickstream");   // nullptr: not protected, leave it alone
 //
-// A Policy never changes; PolicyStore (policy_store.h) holds the one in force. docs/policy.md explains it to its user.
+// A Policy never changes; PolicyStore (policy_store.h) holds the one in force. docs/policy.md explains policies to
+// users.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +32,7 @@ enum class SealScope : uint8_t { kCluster, kTopic, kUser };
 struct UserSource {
   enum class From : uint8_t { kValue, kKey, kHeader };
   From from = From::kValue;
-  // Into the JSON value (the first that names a user counts) or key; none with kKey: the whole key.
+  // Into the JSON of the value (the first one that names a user counts) or key. None with kKey: the whole key.
   std::vector<formats::JsonPointer> pointers;
   std::string header;  // the header's name, with kHeader
   formats::IdEncoding as = formats::IdEncoding::kText;
@@ -42,24 +43,24 @@ struct SealRule {
   SealScope scope = SealScope::kCluster;
   UserSource user;       // only with kUser
   std::string keyspace;  // only with kUser: topics with the same keyspace share a user's key. Default: the selector
-  bool compressValues = true;  // whether values may be compressed before they are sealed (`compress`: auto or never)
+  bool compressValues = true;  // whether to compress values before sealing (`compress`: auto or never)
 };
 
-// One entry of `read`: a workload that fits any of them may read.
+// An entry of `read`. A workload may read if any of them fits it.
 struct ReadRule {
   enum class Kind : uint8_t { kAny, kUnit, kCgroup };
   Kind kind = Kind::kAny;
   std::string text;  // the unit's name, or the cgroup's path from the root of the hierarchy
 };
 
-// What becomes of a record that the reader may not have: left out, or kept without its value. kAuto: left out, unless
-// the client is known not to stand that.
+// What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left
+// out, unless the client is known not to tolerate that.
 enum class OnHidden : uint8_t { kAuto, kDrop, kMask };
 enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record without an envelope
 
 enum class SelectorKind : uint8_t { kName, kPrefix, kPattern, kUnselected };
 
-// What becomes of records that are produced to a topic that no entry selects. Internal ones always pass.
+// What happens to records produced to a topic that no entry selects. Internal topics always pass.
 enum class Unselected : uint8_t {
   kPass,
   kRefuse,
@@ -73,17 +74,17 @@ struct TopicPolicy {
   std::vector<ReadRule> read;  // empty: nobody reads
   OnHidden onErased = OnHidden::kAuto;
   PlaintextRule plaintext = PlaintextRule::kPass;
-  std::string origin;  // the topic that this one mirrors, whose name its envelopes are bound to; empty: itself
+  std::string origin;  // the topic that this one mirrors; envelopes are bound to its name; empty: itself
   std::string file;    // where it was read, for messages
 };
 
 class Policy {
  public:
-  // Reads policy files; a folder stands for its *.json files (hidden ones and subfolders aside) in order of their
-  // names. Errors: kNotFound (no such file or folder, or a folder without a policy), kInvalidArgument with one line
-  // "FILE: JSON POINTER: what was expected and what was found".
+  // Reads policy files. A folder stands for its *.json files in the order of their names, without hidden ones and
+  // subfolders. kNotFound: no such file or folder, or a folder without a policy. kInvalidArgument: one line "FILE: JSON
+  // POINTER: what was expected and what was found".
   static absl::StatusOr<std::shared_ptr<const Policy>> Load(absl::Span<const std::string> paths);
-  // From texts in memory: pairs of a file's name and its text.
+  // The same for texts in memory: pairs of a file's name and its text.
   static absl::StatusOr<std::shared_ptr<const Policy>> Parse(
       absl::Span<const std::pair<std::string, std::string>> namesAndTexts);
 
@@ -91,15 +92,15 @@ class Policy {
   Policy(const Policy&) = delete;
   Policy& operator=(const Policy&) = delete;
 
-  // The most specific entry for a topic: name before the longest prefix before the first pattern (order of files by
-  // name, then position) before that for unselected topics; nullptr when the topic is not protected. No prefix and no
-  // pattern fits topics that begin with "__", and only a name fits those that IsInternal.
-  // Cost: one hash look-up for a name, a walk of prefix lengths and patterns otherwise; callers on the hot path keep
-  // the answer. The pointer lives as long as the Policy. Safe from any thread.
+  // The most specific entry for a topic, or nullptr if the topic is not protected. Names come before prefixes (the
+  // longest first), prefixes before patterns (files by name, then position), patterns before the entry for unselected
+  // topics. No prefix or pattern fits topics that begin with "__", and only a name fits those that IsInternal.
+  // Cost: a hash lookup for a name, otherwise a walk over prefix lengths and patterns; callers on the hot path keep the
+  // answer. The pointer lives as long as the Policy. Any thread.
   const TopicPolicy* Find(std::string_view topic) const;
 
   Unselected unselected() const;
-  // Whether records that are produced to a topic without an entry are to be refused.
+  // Whether records produced to this topic are refused if it has no entry.
   bool RefusesUnselected(std::string_view topic) const;
 
   bool empty() const { return size() == 0; }
@@ -113,7 +114,7 @@ class Policy {
   std::unique_ptr<const Compiled> compiled_;
 };
 
-// Topics of Kafka's own, by their whole names: selected by name only, and never meant by "unselected".
+// Whether this is one of Kafka's own topics, by its whole name. Only a name selects them; "unselected" never applies.
 bool IsInternal(std::string_view topic);
 
 // Whether any read rule fits the workload.

@@ -1,4 +1,4 @@
-// What is valid in a policy and is seldom meant.
+// Points out what is valid in a policy but seldom meant.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace kveil::policy {
 
-// One line each, which names the file and the entry.
+// One line per finding, which names the file and the entry.
 std::vector<std::string> AdviceOn(const Policy& policy);
 
 }  // namespace kveil::policy

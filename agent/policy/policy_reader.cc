@@ -1,4 +1,4 @@
-// Reads one policy file: one function a JSON object, in the order of docs/policy.md.
+// Reads one policy file: one function per JSON object, in the order of docs/policy.md.
 #include "policy/policy_reader.h"
 
 #include <re2/re2.h>
@@ -188,7 +188,7 @@ ReadRule ReadReader(const JsonValue& value) {
   return {ReadRule::Kind::kAny, ""};
 }
 
-// A choice of which this version has only the first; the others are the design's.
+// A choice. Those in `later` belong to the design but not to this version.
 template <typename Enum>
 void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
                 std::initializer_list<std::pair<std::string_view, Enum>> choices,

@@ -1,4 +1,4 @@
-// Holds the policy in force and a thread that reads the folder again when it changed.
+// Holds the policy in force, and a thread that reads the folder again when it changes.
 #include "policy/policy_store.h"
 
 #include <algorithm>

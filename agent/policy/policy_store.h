@@ -1,4 +1,4 @@
-// The policies in force, reloaded when their folder changes: all of it valid, or the old ones stay.
+// The policies in force. Reloads them when their folder changes; if any of it is invalid, the old ones stay.
 //
 //   auto store = PolicyStore::Open("/etc/kveil/policies", {});
 //   std::shared_ptr<const Policy> policy = (*store)->Current();          // keep it while generation() stays the same
@@ -20,25 +20,24 @@ namespace kveil::policy {
 class PolicyStore {
  public:
   struct Options {
-    // A change is read when the folder was quiet for this long (an editor or a copy makes many small steps).
+    // Reads a change once the folder has been quiet for this long (an editor or a copy makes many small steps).
     std::chrono::milliseconds quiet = std::chrono::milliseconds(100);
-    // Changes that inotify does not tell of (a file behind a link, a network file system) are looked for this often.
+    // How often to look for changes that inotify does not report (a file behind a link, a network file system).
     std::chrono::milliseconds look = std::chrono::seconds(10);
-    // Called after every reload with its outcome, on the thread that reloaded. Must not call back into the store's
-    // Reload.
+    // Called after every reload with its outcome, on the thread that reloaded. Must not call Reload.
     std::function<void(const absl::Status&)> reloaded;
   };
 
-  // Errors: those of Policy::Load; kInternal when inotify is not to be had.
+  // Errors: those of Policy::Load; kInternal if inotify is not available.
   static absl::StatusOr<std::unique_ptr<PolicyStore>> Open(std::string folder, Options options);
   ~PolicyStore();  // stops watching
   PolicyStore(const PolicyStore&) = delete;
   PolicyStore& operator=(const PolicyStore&) = delete;
 
-  // All of these are safe from any thread.
+  // Any thread may call these.
   std::shared_ptr<const Policy> Current() const;
-  uint64_t generation() const;  // 1 after Open, one more for every policy that took force; cheap enough for every frame
-  absl::Status Reload();        // now; its error is also lastError()
+  uint64_t generation() const;     // 1 after Open, one more per policy that took effect; cheap enough for every frame
+  absl::Status Reload();           // now; its error is also lastError()
   absl::Status lastError() const;  // why the last reload was refused; OK when what is on disk is in force
 
  private:

@@ -28,9 +28,8 @@ constexpr Capability kNamed[] = {{CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
                                  {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"},
                                  {CAP_NET_ADMIN, "CAP_NET_ADMIN"}};
 
-// Holds nothing of the agent's but its memory as it was, and lets nobody look into that. PR_SET_PDEATHSIG is set
-// already. The descriptor table is the agent's own until close_range has copied what is left of it: nothing. Where it
-// cannot, nothing is closed.
+// Holds only a copy of the agent's memory, and lets nobody look into that. PR_SET_PDEATHSIG is set already. It shares
+// the agent's descriptor table until close_range gives it its own, which is empty; if that fails, nothing is closed.
 int SleepAsStranger() {
   if (::syscall(SYS_close_range, 0u, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) return 1;
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

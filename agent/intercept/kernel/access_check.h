@@ -1,5 +1,5 @@
-// Whether the agent may do what it needs to do for other processes, found out by doing it: entering the namespace of a
-// process that is not its own, naming a cgroup.
+// Checks, by trying, whether the agent may do to other processes what it needs to: enter their namespaces, find the
+// paths of their cgroups.
 #pragma once
 
 #include <linux/capability.h>
@@ -18,23 +18,23 @@
 
 namespace kveil::intercept {
 
-// What the agent needs of root's powers. Not being root does not matter by itself.
+// The capabilities that the agent needs. It need not be root.
 inline constexpr uint64_t kAgentCapabilities = 1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE | 1u << CAP_DAC_READ_SEARCH;
 
-// OK when the calling thread has all of them; otherwise kPermissionDenied, "WHAT needs CAP_..., which this process does
-// not have".
+// OK if the calling thread has all of `needed`. kPermissionDenied: "WHAT needs CAP_..., which this process does not
+// have".
 absl::Status CheckCapabilities(std::string_view what, uint64_t needed);
 
-// Safe from any thread, but for the destructor; each check takes microseconds.
+// Any thread, except for the destructor. Each check takes microseconds.
 class AccessCheck {
  public:
-  // Starts a process in the agent's cgroup that sleeps and that only CAP_SYS_PTRACE may look into, as it is with the
-  // processes of other users. Call it early, while the agent's memory, of which the process has a copy, holds no keys,
-  // and on a thread that lives as long as the agent.
+  // Starts a sleeping process in the agent's cgroup. Looking into it needs CAP_SYS_PTRACE, as with processes of other
+  // users. The process has a copy of the agent's memory: call this early, before that holds keys, and on a thread that
+  // lives as long as the agent.
   static absl::StatusOr<std::unique_ptr<AccessCheck>> Start(int agentCgroupFd, const std::string& cgroup);
 
-  // Enters that process's network namespace. Not OK without CAP_SYS_PTRACE or CAP_SYS_ADMIN, which is all that it looks
-  // at once the process has been killed.
+  // Enters that process's network namespace. Not OK without CAP_SYS_PTRACE or CAP_SYS_ADMIN; once the process has been
+  // killed, only checks for the capabilities.
   absl::Status EnterNamespace();
   // Finds the path of the agent's own cgroup by its id, as for a workload. Not OK without CAP_DAC_READ_SEARCH.
   absl::Status NameCgroup();

@@ -94,7 +94,7 @@ absl::StatusOr<UniqueFd> CreateLink(const Program& program, const CgroupTree& cg
   return link;
 }
 
-// Where a link waits until all of them are made. Names with dots the file system keeps to itself.
+// Where a link waits until all of them are made. The file system reserves names with dots.
 std::string NewPath(const std::string& path) { return StrCat(path, "_new"); }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The links between programs and the configured cgroup: all of them are made or updated, or none.
+// Links the programs to the configured cgroup: makes or updates all links, or none.
 #pragma once
 
 #include <cstdint>
@@ -18,17 +18,16 @@ namespace kveil::intercept {
 
 class Attachments {
  public:
-  // Each program's pinned link is updated in place where there is one for this cgroup (so no connect slips through
-  // between two agents), otherwise a new link is made and pinned. Everything is as before when it fails.
-  // kFailedPrecondition names the program, or the other agent, that is in the way. `pins` guards the links' pins from
-  // then on.
+  // Updates each program's pinned link in place if there is one for this cgroup, so that no connect slips through
+  // between two agents; otherwise makes and pins a new link. If it fails, everything is as before. kFailedPrecondition
+  // names the program or the other agent that is in the way. `pins` guards the links' pins from then on.
   static absl::StatusOr<Attachments> Make(absl::Span<const Program> programs, const CgroupTree& cgroup,
                                           PinDirectory& pins);
   Attachments(Attachments&&) = default;
   ~Attachments();
 
-  // Whether each link is still attached to this cgroup (a cgroup that dies takes the attachment with it, the link
-  // stays) and still runs our program.
+  // Whether each link still runs our program and is still attached to this cgroup. (If a cgroup dies, its attachment
+  // goes; the link stays.)
   absl::Status Check(const CgroupTree& cgroup) const;
   size_t count() const { return slots_.size(); }
 
@@ -38,7 +37,7 @@ class Attachments {
     uint32_t programId = 0;
     UniqueFd link;
     bool isNew = false;
-    std::string pin;           // where we have pinned a new one
+    std::string pin;           // where a new link is pinned
     UniqueFd replacedProgram;  // what ran here before an update
     std::string path;
   };

@@ -1,4 +1,4 @@
-// Copying one map into another.
+// Walks and copies BPF maps.
 #include "intercept/kernel/bpf_map.h"
 
 #include <algorithm>
@@ -18,8 +18,8 @@ constexpr uint32_t kBatch = 1024;
 
 }  // namespace
 
-// By batches: they go from bucket to bucket, while a walk from key to key begins anew when the key that it is at is
-// deleted, which workloads could cause for ever.
+// In batches, which go from bucket to bucket. A walk from key to key starts over when its current key is deleted, which
+// workloads could cause forever.
 absl::Status ForEachEntry(int mapFd, absl::FunctionRef<void(const void* key, const void* value)> visit) {
   bpf_map_info info = {};
   uint32_t size = sizeof(info);

@@ -1,4 +1,4 @@
-// Walking BPF maps from user space.
+// Walks and copies BPF maps from user space.
 #pragma once
 
 #include <bpf/bpf.h>
@@ -11,8 +11,8 @@
 
 namespace kveil::intercept {
 
-// Calls `visit` for each entry of a hash map. Entries that come and go meanwhile may or may not be among them; one that
-// stays is visited once, whatever workloads do to the others meanwhile.
+// Calls `visit` for each entry of a hash map. It may miss entries that come or go meanwhile; an entry that stays is
+// visited once, whatever workloads do to the others.
 absl::Status ForEachEntry(int mapFd, absl::FunctionRef<void(const void* key, const void* value)> visit);
 
 // All keys at this moment.
@@ -24,9 +24,9 @@ std::vector<Key> KeysOf(int mapFd) {
   return keys;
 }
 
-// Copies the entries of a hash map into one of another version, but for keys that are there already. Values are copied
-// as far as both versions go, and the rest is zero: what is added to a struct must be good as zero. kFailedPrecondition
-// when the keys are of another kind, or there is no room.
+// Copies the entries of a hash map into one of another version, except for keys that are there already. Values are cut,
+// or filled with zeros, to their new size: zero must be valid for what is added to a struct. kFailedPrecondition: the
+// keys are of another kind, or there is no room.
 absl::Status CopyEntries(int fromFd, int toFd);
 
 }  // namespace kveil::intercept

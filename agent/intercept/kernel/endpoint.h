@@ -1,4 +1,4 @@
-// Addresses between agent and kernel half: SocketAddress here, kveil_endpoint there.
+// Converts addresses between the agent, SocketAddress, and the kernel half, kveil_endpoint.
 #pragma once
 
 #include <array>

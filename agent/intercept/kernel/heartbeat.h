@@ -1,4 +1,4 @@
-// Tells the kernel half that the agent lives, on a thread of its own.
+// Tells the kernel half, on its own thread, that the agent lives.
 #pragma once
 
 #include <chrono>
@@ -10,12 +10,12 @@
 
 namespace kveil::intercept {
 
-// Nanoseconds of the clock that the kernel half reads.
+// The clock that the kernel half reads, in nanoseconds.
 uint64_t MonotonicNanoseconds();
 
 class Heartbeat {
  public:
-  // Calls `beat` now and then every `interval` on its thread.
+  // Calls `beat` at once on the calling thread, and then every `interval` on the heartbeat's.
   Heartbeat(std::chrono::milliseconds interval, std::function<void()> beat);
   ~Heartbeat();
   Heartbeat(const Heartbeat&) = delete;

@@ -1,4 +1,4 @@
-// The child process in a namespace of its own.
+// The child process in its own namespace.
 #include "intercept/kernel/hold_probe.h"
 
 #include <net/if.h>

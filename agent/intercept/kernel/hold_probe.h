@@ -1,4 +1,4 @@
-// The probe that tells whether the first connect in a new namespace is held until the agent serves it.
+// Probes whether the first connect in a new namespace is held until the agent serves it.
 #pragma once
 
 #include <chrono>
@@ -7,8 +7,8 @@
 
 namespace kveil::intercept {
 
-// Makes a child process in the cgroup enter a new network namespace and connect to the probe's destination. OK when it
-// is connected within `limit`. kUnavailable: its connect ended with an error, which is named.
+// A child process in the cgroup enters a new network namespace and connects to the probe's destination. OK: it is
+// connected within `limit`. kUnavailable names the error of its connect. kDeadlineExceeded: it had no outcome.
 absl::Status RunHoldProbe(int cgroupFd, std::chrono::milliseconds limit);
 
 }  // namespace kveil::intercept

@@ -1,4 +1,4 @@
-// The map of learned brokers.
+// Reads and writes the map of learned brokers.
 #include "intercept/kernel/learned_brokers.h"
 
 #include <algorithm>
@@ -38,7 +38,7 @@ absl::Status LearnedBrokers::Adopt(const TargetTable& configured, uint64_t lastH
       result = ::bpf_map_delete_elem(mapFd_, &key);
     } else {
       value.target = static_cast<uint16_t>(index);
-      // Nobody could prolong it while no agent ran. What had expired before that stays so.
+      // Nothing could prolong it while no agent ran. What had expired before stays expired.
       if (value.expires > lastHeartbeat) value.expires = std::max<uint64_t>(value.expires, adoptedUntil);
       result = ::bpf_map_update_elem(mapFd_, &key, &value, BPF_EXIST);
       ++counts_[value.cluster];

@@ -1,6 +1,6 @@
-// The brokers that responses advertised outside the configured targets. One that is neither named again nor connected
-// to for its lifetime expires: connects to it are refused from then on, because its address may be somebody else's by
-// now. It never becomes an address that the agent does not know of, which would be spoken to in the clear.
+// The brokers that responses advertised outside the configured targets. A broker that is neither named again nor
+// connected to for its lifetime expires: connects to it are refused from then on, because its address may belong to
+// somebody else by now. The agent still knows the address; connects to one it does not know would go out in the clear.
 #pragma once
 
 #include <chrono>
@@ -21,22 +21,22 @@ namespace kveil::intercept {
 
 class LearnedBrokers {
  public:
-  // `mapFd` and `targets`, those of the configuration, stay their owner's.
+  // Does not own `mapFd` or `targets`, those of the configuration.
   LearnedBrokers(int mapFd, absl::Span<const config::Target> targets) : mapFd_(mapFd), targets_(targets) {}
 
-  // What an earlier agent learned stays in force, under the index that its cluster has now, whatever index the entry
-  // was written with. That of a cluster that is configured no more goes, and so does what is a target by configuration.
-  // An error: an entry could be neither. What had expired by the last heartbeat of that agent stays expired: refused.
+  // Keeps what an earlier agent learned, under the index that its cluster has now. Removes brokers of clusters that are
+  // no longer configured, and those that are configured targets. `lastHeartbeat` is that agent's: what had expired by
+  // then stays expired, and refused. kInternal: an entry could be neither kept nor removed.
   absl::Status Adopt(const TargetTable& configured, uint64_t lastHeartbeat);
-  // In force for `lifetime` from now. An address is one cluster's until it expires: kAlreadyExists when it is
-  // another's, because what that cluster is promised (TLS, its keys) must not end with a word of this one.
-  // kResourceExhausted when the cluster has as many as it may have, expired ones among them.
+  // In force for `lifetime` from now. Until it expires, an address belongs to one cluster. kAlreadyExists: it is
+  // another's, and one cluster's response must not end what another is promised (TLS, its keys). kResourceExhausted:
+  // the cluster has as many brokers as it may have, including expired ones.
   absl::Status Learn(const SocketAddress& broker, uint16_t targetIndex, std::chrono::seconds lifetime);
-  // A connection to `broker` was accepted: it stays in force. Its target, or nullopt when it was not learned or has
-  // expired.
+  // Keeps a broker in force because a connection to it was accepted. Returns its target, or nullopt if it was not
+  // learned or has expired.
   std::optional<uint16_t> Use(const SocketAddress& broker);
   bool Knows(const SocketAddress& broker) const;  // in force or expired
-  // An error names the clusters that cannot learn any more.
+  // kResourceExhausted names a cluster that cannot learn any more.
   absl::Status Health() const;
 
  private:
@@ -45,7 +45,7 @@ class LearnedBrokers {
 
   const int mapFd_;
   const absl::Span<const config::Target> targets_;
-  // An entry must not change between being looked at and being written.
+  // An entry must not change between lookup and update.
   mutable Mutex mutex_;
   absl::flat_hash_map<uint32_t, size_t> counts_ ABSL_GUARDED_BY(mutex_);  // of entries, by the cluster's hash
 };

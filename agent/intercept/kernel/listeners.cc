@@ -29,8 +29,8 @@ constexpr uint16_t kFirstFreePort = 1024;  // below, ports are given to services
 
 using Ports = std::array<uint16_t, 2 + kTriesAtRandom + kTriesReserved>;
 
-// The preferred one, what the kernel chooses, some others; and last some that no unprivileged process can hold, where
-// one has taken all that it may (ip_unprivileged_port_start).
+// The preferred port, one that the kernel chooses, and random ones; the last of these no unprivileged process can hold,
+// in case one has taken all that it may (ip_unprivileged_port_start).
 Ports PortsToTry(uint16_t preferred) {
   std::random_device random;
   std::uniform_int_distribution<uint16_t> any(kFirstFreePort, UINT16_MAX);

@@ -1,4 +1,4 @@
-// What libbpf and the verifier have to say while programs are loaded.
+// Collects what libbpf and the verifier print while programs are loaded.
 #pragma once
 
 #include <bpf/libbpf.h>
@@ -9,7 +9,7 @@
 
 namespace kveil::intercept {
 
-// Listens from its beginning to its end. libbpf has one print function for the whole process: who loads holds a lock.
+// Collects as long as it lives. libbpf has one print function per process, so it holds a lock.
 class LoadLog {
  public:
   LoadLog();
@@ -17,7 +17,7 @@ class LoadLog {
   LoadLog(const LoadLog&) = delete;
   LoadLog& operator=(const LoadLog&) = delete;
 
-  // The lines that say why: the last ones of the verifier's log if there is one, and libbpf's own after them.
+  // The lines that say why: the last ones of the verifier's log, if any, then libbpf's own.
   std::string LastLines() const;
 
  private:

@@ -1,4 +1,4 @@
-// Goes through the links of the kernel.
+// Walks the links of the kernel.
 #include "intercept/kernel/other_agents.h"
 
 #include <bpf/bpf.h>
@@ -16,7 +16,7 @@
 namespace kveil::intercept {
 namespace {
 
-// What tells a program of kveil, of any version, from another's: its name, and the map that every one of them uses.
+// A program of kveil, of any version, has this name, and uses this map.
 constexpr std::string_view kProgram = "connect4";
 constexpr std::string_view kMap = "own_sockets";
 

@@ -1,4 +1,4 @@
-// Other kveil agents whose programs are attached to the cgroups that this one is about to take.
+// Finds other kveil agents whose programs are attached to the cgroups that this one is about to take.
 #pragma once
 
 #include "absl/status/status.h"
@@ -7,9 +7,9 @@
 
 namespace kveil::intercept {
 
-// kFailedPrecondition, in plain words, when a kveil program whose link is not pinned in `pins` is attached to the
-// cgroup, one above it or one below it: the two agents would take each other's connections. Where the cgroup's own
-// parents are not to be seen, as in a cgroup namespace, what is attached to them is found all the same.
+// kFailedPrecondition: a kveil program whose link is not pinned in `pins` is attached to the cgroup, to one above it or
+// to one below it, so the two agents would take each other's connections. Finds programs attached to the cgroup's
+// parents even if those cannot be seen, as in a cgroup namespace.
 absl::Status CheckNoOtherAgent(const CgroupTree& cgroup, const PinDirectory& pins);
 
 }  // namespace kveil::intercept

@@ -68,7 +68,7 @@ ino_t InodeOf(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
 }
 
-// Where a pin waits until it can take its name. Names with dots the file system keeps to itself.
+// Where a pin waits until it can take its name. The file system reserves names with dots.
 std::string AgainPath(const std::string& path) { return StrCat(path, "_again"); }
 
 }  // namespace

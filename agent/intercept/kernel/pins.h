@@ -1,8 +1,9 @@
-// The directory of the BPF file system where links and maps outlive the agent, and the lock that says whose they are.
+// The directory of the BPF file system where links and maps outlive the agent, and the lock that says which agent owns
+// them.
 //
-// Maps are pinned as "map_v<version>_<name>": one whose structs changed is another map, and each map has a version of
-// its own. Links are pinned as "link_<program>" without a version, because the next version of the agent has to find
-// them to update them in place.
+// Maps are pinned as "map_v<version>_<name>". Each map has its own version: with changed structs it is another map.
+// Links are pinned as "link_<program>", without a version, so that the next version of the agent finds them and updates
+// them in place.
 #pragma once
 
 #include <sys/types.h>
@@ -19,8 +20,8 @@ namespace kveil::intercept {
 
 class PinDirectory {
  public:
-  // Makes the directory if need be; mounts a BPF file system at its parent when that is the usual /sys/fs/bpf and bears
-  // none. kFailedPrecondition: no BPF file system there, or one that only this process has and not the host, or another
+  // Makes the directory if need be; mounts a BPF file system at its parent if that is the usual /sys/fs/bpf and has
+  // none. kFailedPrecondition: there is no BPF file system, or only this process has it and not the host, or another
   // agent holds the lock. The lock ends with the object or the process.
   static absl::StatusOr<PinDirectory> Lock(const std::string& path);
   PinDirectory(PinDirectory&&) = default;
@@ -28,35 +29,35 @@ class PinDirectory {
 
   std::string MapPath(std::string_view name, int version) const;
   std::string LinkPath(std::string_view name) const;
-  // The pins of a map with that name in other versions.
+  // The pins of that map in other versions.
   std::vector<std::string> OtherVersions(std::string_view name, int version) const;
 
-  // An owner of the pinned object's descriptor, invalid when there is none of that name.
+  // Opens the object pinned at `path`; invalid if nothing is pinned there.
   static absl::StatusOr<UniqueFd> Get(const std::string& path);
   static absl::Status Pin(int fd, const std::string& path);
 
-  // From now on Restore looks after the pin at `path` in this directory, which is that of `fd`. The descriptor stays
-  // its owner's and must be open as long as Restore is called.
+  // Makes Restore look after the pin of `fd` at `path` in this directory. Does not own `fd`, which must be open as long
+  // as Restore is called. kFailedPrecondition: the pin is gone.
   absl::Status Guard(std::string path, int fd);
-  // Pins again what was unlinked or replaced since, and makes the directory again. An error in plain words: a pin is
-  // missing, and nothing would hold its program or map once the agent ends. One thread at a time.
+  // Pins again what was unlinked or replaced since, and makes the directory again. An error: a pin is missing, and
+  // nothing would hold its program or map once the agent ends. One thread at a time.
   absl::Status Restore();
 
   // The links that are pinned here now.
   std::vector<UniqueFd> Links() const;
 
-  // Takes away everything that kveil pinned, of whatever version, and the directory; returns the number of links.
+  // Removes everything that kveil pinned, of any version, and the directory. Returns the number of links.
   absl::StatusOr<int> RemoveAll();
-  // Takes away the pinned maps that are not guarded: those of other versions.
+  // Removes pinned maps that are not guarded: those of other versions.
   void RemoveOldMaps();
-  // From now on the directory stays when the object ends. Until then one that Lock made is removed again.
+  // Keeps the directory when the object ends. Without this, a directory that Lock made is removed again.
   void Keep() { madeHere_ = false; }
 
  private:
   struct Guarded {
     std::string path;
     int fd;
-    ino_t inode;  // of the pin: another object's would have another one
+    ino_t inode;  // of the pin; another object's pin has another one
   };
 
   PinDirectory(std::string path, UniqueFd fd, bool madeHere)

@@ -26,8 +26,8 @@ bool BindToReservedPort(int fd) {
   return false;
 }
 
-// Where one process has bound every port that the kernel hands out, the probe brings one that only the privileged may
-// bind.
+// If one process has bound every port that the kernel hands out, the probe brings one that only privileged processes
+// may bind.
 bool Connect(int fd, const SocketAddress& destination) {
   if (::connect(fd, destination.get(), destination.size()) == 0) return true;
   return errno == EADDRNOTAVAIL && BindToReservedPort(fd) && ::connect(fd, destination.get(), destination.size()) == 0;
@@ -86,7 +86,7 @@ absl::Status Probe::Run(int cgroupFd, std::chrono::milliseconds limit) {
       return absl::UnavailableError(StrCat("the probe connect from the agent's cgroup to ", destination.Text(),
                                            " was not redirected to the agent: ", std::strerror(*error)));
     }
-    childEnded = true;  // connected and closed again: whoever accepted it may still be about to say so
+    childEnded = true;  // connected and closed again: its acceptance may be about to be reported
   }
 }
 

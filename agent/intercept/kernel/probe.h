@@ -1,4 +1,5 @@
-// The end-to-end check before the agent calls itself ready: a connect from a cgroup like any workload's must arrive.
+// The end-to-end check before the agent reports that it is ready: a connect from a cgroup like any workload's must
+// arrive.
 #pragma once
 
 #include <atomic>
@@ -13,10 +14,10 @@ namespace kveil::intercept {
 class Probe {
  public:
   Probe();
-  // Whoever reads the origin of an accepted connection and finds the probe calls this.
+  // To be called when the origin of an accepted connection turns out to be the probe.
   void Arrived();
-  // kUnavailable with what happened to the connect instead; kDeadlineExceeded when it was redirected and nobody
-  // accepted it.
+  // Connects from a child process in the cgroup, and waits for Arrived, at most for `limit`. kUnavailable says how the
+  // connect failed. kDeadlineExceeded: it was redirected but not accepted.
   absl::Status Run(int cgroupFd, std::chrono::milliseconds limit);
 
  private:

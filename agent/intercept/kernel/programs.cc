@@ -1,4 +1,4 @@
-// Loads the programs with libbpf and words what the kernel says against them.
+// Loads the programs with libbpf, and explains why the kernel refuses them.
 #include "intercept/kernel/programs.h"
 
 #include <sys/random.h>
@@ -147,8 +147,7 @@ absl::Status Programs::PinMaps(PinDirectory& pins) {
   return status;
 }
 
-// Of all maps this one protects by what it holds: without it, brokers that clients know would be spoken to in the
-// clear.
+// The one map whose contents protect: without them, connects to brokers that clients know would go out in the clear.
 absl::Status Programs::AdoptLearned(const PinDirectory& pins) const {
   for (const auto& [map, version] : PinnedMaps()) {
     if (map != skeleton_->maps.learned) continue;

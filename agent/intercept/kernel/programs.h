@@ -1,4 +1,4 @@
-// The loaded programs and maps of bpf/intercept.bpf.c, not attached to anything.
+// The loaded programs and maps of bpf/intercept.bpf.c, attached to nothing.
 #pragma once
 
 #include <bpf/bpf.h>
@@ -36,15 +36,15 @@ class Programs {
     uint64_t holdTime;          // ns
   };
 
-  // Loads with the maps that are pinned already; the others are made. kFailedPrecondition with the verifier's last
-  // lines, or with the feature that the kernel lacks.
+  // Loads the programs with the maps that are pinned already, and makes the others. kFailedPrecondition with the
+  // verifier's last lines, or with the feature that the kernel lacks. kPermissionDenied.
   static absl::StatusOr<Programs> Load(const PinDirectory& pins, const Settings& settings, const TargetTable& targets);
   Programs(Programs&&) noexcept;
   ~Programs();
 
   std::vector<Program> programs() const;
-  // Pins the maps that Load made and that outlive the agent; those that replace maps of another version have adopted
-  // what must not be lost by then. `pins` guards them all from then on. Takes its own pins back when it fails.
+  // Pins the maps that Load made and that must outlive the agent, once they have adopted what must not be lost from
+  // maps of other versions. `pins` guards all pinned maps from then on. If it fails, it removes its own pins.
   absl::Status PinMaps(PinDirectory& pins);
   void UnpinMaps();
 
@@ -52,7 +52,7 @@ class Programs {
       sources() const, heartbeat() const, events() const, listening() const;
   kveil_hold_counts HoldCounts() const;
   void SetAgentCgroup(uint64_t id);
-  // How long the first connect in a new namespace is held from now on; zero: it is refused.
+  // Sets how long the first connect in a new namespace is held; zero: it is refused.
   void Hold(std::chrono::nanoseconds time);
 
  private:

@@ -1,4 +1,4 @@
-// Redirect: loading, attaching, and the maps.
+// Loads and attaches the programs, and reads and writes their maps.
 #include "intercept/kernel/redirect.h"
 
 #include <bpf/bpf.h>
@@ -245,7 +245,8 @@ absl::StatusOr<identity::Origin> Redirect::OriginOf(int acceptedFd) {
   origin.uid = found.uid;
   origin.pid = found.pid;
   origin.boundDevice = found.bound_device;
-  // Looked up anew, whatever index the hook wrote down: an origin may be older than this agent, and its configuration.
+  // Looked up again, whatever index the kernel half noted: an origin may be older than this agent and its
+  // configuration.
   std::optional<uint16_t> target = state_->targets.Find(origin.destination);
   if (!target.has_value()) target = state_->learned.Use(origin.destination);
   if (!target.has_value()) {

@@ -8,7 +8,7 @@
 
 namespace kveil::intercept {
 
-// Whether every IPv4 and every IPv6 address with this port is a target: of each family one target is the whole of it.
+// Whether every IPv4 and every IPv6 address with this port is a target: one target must cover all of its family.
 bool CoversAll(absl::Span<const config::Target> targets, uint16_t port);
 
 }  // namespace kveil::intercept

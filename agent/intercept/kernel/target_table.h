@@ -1,4 +1,4 @@
-// The configured targets in the form the kernel looks them up: one entry for each distinct prefix, with every port
+// The configured targets in the form in which the kernel looks them up: one entry per distinct prefix, with every port
 // range that applies to it. Pure data, no system calls.
 #pragma once
 
@@ -24,22 +24,21 @@ class TargetTable {
     kveil_port_ranges ranges = {};
   };
 
-  // A prefix has its own ranges first, then those of each shorter prefix that covers it, the longest first; the order
-  // of the configuration among equals. kInvalidArgument when one prefix has more than KVEIL_MAX_RANGES of them, or
-  // there are more than KVEIL_MAX_PREFIXES prefixes of a family. The agent's probe destination is a target of every
-  // table.
+  // Each prefix has its own ranges first, then those of the shorter prefixes that cover it, longest first; among
+  // equals, in the order of the configuration. Every table also has the agent's probe destination. kInvalidArgument:
+  // more than KVEIL_MAX_RANGES ranges for a prefix, or more than KVEIL_MAX_PREFIXES prefixes of a family.
   static absl::StatusOr<TargetTable> Compile(absl::Span<const config::Target> targets);
 
   absl::Span<const Prefix> prefixes() const { return prefixes_; }
 
-  // The target that the kernel half will find, KVEIL_PROBE_TARGET for the probe's destination.
+  // The target that the kernel half will find; KVEIL_PROBE_TARGET for the probe's destination.
   std::optional<uint16_t> Find(const SocketAddress& address) const;
 
  private:
   std::vector<Prefix> prefixes_;  // longest first
 };
 
-// What a learned broker keeps of its cluster, because a target's index does not outlive its configuration (FNV-1a).
+// A cluster as a learned broker stores it (FNV-1a): a target's index does not outlive its configuration.
 uint32_t ClusterHash(std::string_view cluster);
 
 }  // namespace kveil::intercept

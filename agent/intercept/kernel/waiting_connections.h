@@ -1,4 +1,4 @@
-// The connections between their SYN and their acceptance, and how many of them each workload has.
+// Connections between their SYN and their acceptance, and how many of them each workload has.
 #pragma once
 
 #include <chrono>
@@ -13,21 +13,21 @@
 
 namespace kveil::intercept {
 
-// The map `interim` and the counts that bound it, in `shares`. One thread at a time.
+// The map `interim`, and the counts in `shares` that bound it. One thread at a time.
 class WaitingConnections {
  public:
-  // The descriptors stay their owner's.
+  // Does not own the descriptors. kResourceExhausted: `shares` cannot be mapped.
   static absl::StatusOr<WaitingConnections> Open(int interimFd, int sharesFd);
 
-  // Takes out what has waited longer than `age`: a connection over loopback is accepted within milliseconds, and what
-  // is still there belongs to a client that does not take part, or to a socket whose end the kernel half did not see.
-  // A connection that is accepted later has no origin, and is closed. Returns how many there were.
+  // Removes connections that have waited longer than `age`, and returns how many. Over loopback a connection is
+  // accepted within milliseconds: what remains belongs to a client that does not complete it, or to a socket whose end
+  // the kernel half did not see. If it is accepted later, it has no origin and is closed.
   size_t RemoveOlderThan(std::chrono::nanoseconds age) const;
-  // Makes the counts those of the entries again: an agent that was killed may have taken an entry out and not counted.
+  // Makes the counts match the entries again: an agent that was killed may have removed an entry without counting it.
   void Recount() const;
 
  private:
-  std::vector<int32_t> Drift() const;  // by slot: how much is counted too much
+  std::vector<int32_t> Drift() const;  // by slot: by how much the count is too high
   void Uncount(const kveil_waiting& waiting) const;
   struct Unmap {
     void operator()(kveil_share* shares) const;

@@ -1,4 +1,4 @@
-// Connections that workloads had to the targets before the agent came.
+// Resets connections to the targets that are older than the agent.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,9 @@
 namespace kveil::intercept {
 
 // Resets the TCP connections in the namespace of `diagSocketFd` (AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG) whose peer
-// satisfies `isTarget` and whose socket was made in a cgroup that satisfies `isIntercepted`, which is asked once for
-// each; returns how many. kUnimplemented: the kernel cannot (CONFIG_INET_DIAG_DESTROY). An error of `isIntercepted` is
-// returned when all others have been reset.
+// satisfies `isTarget` and whose socket was made in a cgroup that satisfies `isIntercepted`, which is asked once per
+// cgroup. Returns how many. kUnimplemented: the kernel lacks CONFIG_INET_DIAG_DESTROY. An error of `isIntercepted` is
+// returned once all others have been reset.
 absl::StatusOr<size_t> ResetConnections(int diagSocketFd, const std::function<bool(const SocketAddress&)>& isTarget,
                                         const std::function<absl::StatusOr<bool>(uint64_t cgroupId)>& isIntercepted);
 

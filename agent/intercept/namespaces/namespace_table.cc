@@ -1,4 +1,4 @@
-// What becomes of each namespace.
+// Adds, serves and releases namespaces.
 #include "intercept/namespaces/namespace_table.h"
 
 #include <linux/netlink.h>
@@ -233,8 +233,8 @@ absl::Status NamespaceTable::LoopbackOf(const Entry& entry) {
   return socket.ok() ? CheckLoopback(socket->get()) : absl::InternalError(socket.status().message());
 }
 
-// Where loopback cannot be used, 127.0.0.1 goes by the default route. The kernel half sees to it that connects do not
-// leave that way, but for those of sockets that are bound to another address.
+// If loopback cannot be used, 127.0.0.1 takes the default route. The kernel half keeps connects from leaving that way,
+// except those of sockets that are bound to another address.
 void NamespaceTable::NoteLoopback(Entry& entry) {
   const uint64_t cookie = entry.status.netnsCookie;
   absl::Status loopback = LoopbackOf(entry);

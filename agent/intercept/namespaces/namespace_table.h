@@ -1,4 +1,5 @@
-// The known namespaces and what is done for each: listening, letting go. One thread changes it, any thread may look.
+// The known namespaces: starts to listen in each, and releases it. One thread changes the table, any thread may read
+// it.
 #pragma once
 
 #include <chrono>
@@ -28,40 +29,40 @@ namespace kveil::intercept {
 
 class NamespaceTable {
  public:
-  // `watch` is called with each new witness: its descriptor is to be waited for, until it is closed.
+  // Calls `watch` with each new witness, for the owner to wait for its descriptor until that is closed.
   NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupTree cgroups, Namespaces::Callbacks callbacks,
                  std::function<void(uint64_t cookie, int pidFd)> watch);
 
-  // The table's own thread.
+  // Only for the table's own thread.
   absl::Status AddOwn();  // the agent's namespace
-  // Compares with the kernel's facts: adds, retries, lets go.
+  // Compares the table with the kernel's facts: adds, retries and releases namespaces.
   void Scan();
-  // Asks ScanIfDue for it: some time has passed.
+  // Makes ScanIfDue scan, because some time has passed.
   void WantScan() { scanWanted_ = true; }
-  // Does a turn of it if something has happened that asks for it, but not all the time. A turn takes about 20 ms, and
-  // others have theirs in between.
+  // Runs a turn of a scan if something asks for one, with rests between scans. A turn takes about 20 ms; other work has
+  // its turns in between.
   void ScanIfDue();
-  // Begins a scan or goes on with it until `end`; returns whether it is through.
+  // Begins or continues a scan, until `end`. Returns whether it is complete.
   bool GoOnScanning(std::chrono::steady_clock::time_point end);
-  // Looks at lo and the addresses of some namespaces again, in turn.
+  // Checks lo and the addresses of some namespaces again, in turn.
   void RefreshAddresses();
   void OnRefused(const RefusedConnect& refused);
   void OnWitnessEnded(uint64_t cookie);
   void OnReleased(uint64_t cookie);
-  // What an earlier agent noted of namespaces that nobody lives in any more.
+  // Removes what an earlier agent noted about namespaces that nobody lives in any more.
   void ForgetOthers();
-  // Serves again where a connect is held, and serving failed or had to wait.
+  // Tries again to serve namespaces in which a connect is held, and serving failed or had to wait.
   void RetryHeld();
-  // How long to wait for events before RetryHeld or ScanIfDue is due: milliseconds, -1 for ever.
+  // Milliseconds until RetryHeld or ScanIfDue is due, -1: there is nothing to wait for.
   int MillisecondsToWait();
 
   // Any thread.
-  std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr when it is not served
+  std::shared_ptr<const UniqueFd> Find(uint64_t cookie) const;  // nullptr: it is not served
   std::vector<Namespaces::NamespaceStatus> Status() const;
   std::optional<Namespaces::NamespaceStatus> StatusOf(uint64_t cookie) const;
-  absl::Status Health() const;              // what the agent cannot do: its own namespace, or an error of its own
-  absl::Status WorkloadsNotServed() const;  // namespaces that cannot be served as those who live there made them
-  // An error names an owner that has more namespaces than are served for one, or whose namespaces had to wait within
+  absl::Status Health() const;              // not OK: the agent's own namespace, or a fault of the agent
+  absl::Status WorkloadsNotServed() const;  // not OK: their workloads made them so that they cannot be served
+  // An error names an owner with more namespaces than are served per owner, or one whose namespaces had to wait within
   // the last minute because they take too much of the agent's time.
   absl::Status CrowdHealth() const;
   absl::Status Unserved() const;
@@ -71,36 +72,36 @@ class NamespaceTable {
  private:
   using Clock = std::chrono::steady_clock;
   using Sources = std::map<std::pair<uint16_t, int>, SocketAddress>;  // by target and family
-  // A namespace that cannot be served is tried again this often, however many connects are refused there. Each attempt
-  // that has forked doubles it.
+  // How often to retry a namespace that cannot be served, however many connects are refused there. Each attempt that
+  // forks doubles it.
   static constexpr std::chrono::milliseconds kRetryAfter{200};
   static constexpr std::chrono::milliseconds kMostRetryAfter{3200};
-  // Of one user, and of one workload, which may have many users. Each takes four descriptors of the agent.
+  // Per user, and per workload, which may have many users. Each takes four descriptors of the agent.
   static constexpr size_t kMostNamespacesOfOwner = 64;
-  // After the last connect from a namespace that is not found; status also names it for so long.
+  // How long after its last connect a namespace that was not found is remembered, and named in the status.
   static constexpr std::chrono::seconds kUnknownLifetime{30};
 
   struct Entry {
     Namespaces::NamespaceStatus status;
     std::shared_ptr<const UniqueFd> fd;
     Witness witness;
-    Clock::time_point witnessedAt = {};  // when somebody was last known to have come to live there, or to have left
-    bool isMissed = false;               // by the last scan, all of which came after that
+    Clock::time_point witnessedAt = {};  // when a process was last known to have come or left
+    bool isMissed = false;               // by the last scan, which began after that
     uint64_t owner = kHostOwnsNamespace;
-    std::string share;                // that it counts towards, unless the host owns it
-    std::optional<Sources> sources;   // that the kernel half knows of
-    absl::Status loopback;            // of a namespace that is served; while it is kUnavailable, connects are refused
-    Redirect::ListeningPorts hidden;  // for so long
-    bool handedOut = false;           // the owner was given listeners
-    std::string payer;                // the share that the time for it counts towards
-    // Who also pays: not where another workload does that lives there, too.
+    std::string share;                // which it counts towards, unless the host owns it
+    std::optional<Sources> sources;   // those the kernel half knows
+    absl::Status loopback;            // of a served namespace; while kUnavailable, connects are refused
+    Redirect::ListeningPorts hidden;  // meanwhile
+    bool handedOut = false;           // the owner has been given listeners
+    std::string payer;                // the share that pays for the time it takes
+    // The user who also pays, unless another workload that lives there pays.
     uint64_t PayingOwner() const { return payer == share ? owner : kHostOwnsNamespace; }
     Clock::time_point nextAttempt = {};
-    std::chrono::milliseconds retryAfter = kRetryAfter;  // an attempt that has forked
-    Clock::time_point heldUntil = {};                    // a connect waits for this namespace to be served
+    std::chrono::milliseconds retryAfter = kRetryAfter;  // after an attempt that forked
+    Clock::time_point heldUntil = {};                    // until then a connect waits for it to be served
   };
 
-  // Charges both with what happens during its life.
+  // Charges the share and the owner for the time that it lives.
   struct Piece {
     Piece(ServingTime& time, const std::string& share, uint64_t owner) : ofShare(time, share) {
       if (owner != kHostOwnsNamespace) ofOwner.emplace(time, OwnerText(owner));
@@ -109,7 +110,7 @@ class NamespaceTable {
     std::optional<ServingTime::Piece> ofOwner;
   };
 
-  // A held connect from a new namespace, until it is the turn of whoever pays for that.
+  // A held connect from a new namespace that waits for the turn of its share.
   struct PutOff {
     RefusedConnect refused;
     std::string share;
@@ -123,8 +124,8 @@ class NamespaceTable {
   bool HasTimeToSpare(const std::string& share, uint64_t owner);
   void NoteUnknown(const RefusedConnect& refused);
   absl::StatusOr<uint64_t> CookieOf(int namespaceFd);
-  enum class Found { kNo, kYes, kLater };  // kLater: it is not the turn of whoever pays for it
-  // Opens the namespace and serves it, if it is not known. `cookie` 0: whichever it is; `share`: of the process.
+  enum class Found { kNo, kYes, kLater };  // kLater: it is not the turn of its share or owner
+  // Opens the namespace and serves it, if it is not known. `cookie` 0: any; `share`: of the process.
   Found Add(const std::string& file, pid_t pid, uint64_t cookie, const std::string& share);
   Found AddByProcess(const RefusedConnect& refused);
   Found AddByThread(const RefusedConnect& refused, const std::string& share);
@@ -138,7 +139,7 @@ class NamespaceTable {
   bool IsInUse(const Entry& entry) const;
   Clock::time_point DueAt(const Entry& entry);
   bool IsDue(Entry& entry);
-  // Whose turn it is: that of a workload, and of the user who owns the namespace, who may have many workloads.
+  // When it is the turn of a workload, and of the user who owns the namespace, who may have many workloads.
   Clock::time_point TurnOf(const std::string& share, uint64_t owner, Clock::time_point now);
   bool HasTurn(const std::string& share, uint64_t owner = kHostOwnsNamespace);
   void HaveItPaid(Entry& entry, const RefusedConnect& refused);
@@ -164,37 +165,35 @@ class NamespaceTable {
   const CgroupTree cgroups_;
   const Namespaces::Callbacks callbacks_;
   const std::function<void(uint64_t, int)> watch_;
-  mutable Mutex mutex_;  // held to change entries_ and to look at it from another thread, never during a callback
+  mutable Mutex mutex_;  // held to change entries_ or read it from another thread, never during a callback
   std::map<uint64_t, Entry> entries_;                // by cookie
-  absl::flat_hash_map<uint64_t, uint64_t> cookies_;  // by inode, which is nobody else's while we have it open
-  std::map<uint64_t, absl::Status> notOpened_;       // by inode: namespaces that are there and cannot be entered
-  // Users and cgroups that have more namespaces than are served for one; and those of them that the scan that goes on
-  // has found.
+  absl::flat_hash_map<uint64_t, uint64_t> cookies_;  // by inode, which is unique while we have it open
+  std::map<uint64_t, absl::Status> notOpened_;       // by inode: namespaces that exist and cannot be entered
+  // Users and cgroups with more namespaces than are served per owner, and those that the current scan has found.
   absl::flat_hash_set<std::string> crowded_, crowdedNow_;
   size_t hiddenProcesses_ ABSL_GUARDED_BY(mutex_) = 0;                   // of the last scan
   absl::Status scanProblem_ ABSL_GUARDED_BY(mutex_);                     // the same
   ExpiringMap<uint64_t, bool> notFound_{1024, std::chrono::seconds(1)};  // cookies that no process led to
-  // When threads may be looked at again for a workload, by share: there are KVEIL_SHARES.
+  // When a workload's threads may be searched again, by share: there are KVEIL_SHARES.
   absl::flat_hash_map<uint32_t, Clock::time_point> nextWalk_;
   std::vector<PutOff> putOff_;
   ServingTime servingTime_;
-  bool isStarting_ = true;  // until the first scan is through: all that it finds are served, and nobody pays for it
+  bool isStarting_ = true;  // until the first scan is complete: it serves all it finds, and nobody pays
   bool scanWanted_ = false;
   Clock::time_point nextScan_ = {};
-  // A scan that goes on.
+  // The current scan.
   struct Comparison {
     Comparison(const CgroupTree& cgroups, Clock::time_point now) : scan(cgroups), start(now) {}
     WorkloadScan scan;
     const Clock::time_point start;
-    Clock::duration took{};  // its turns
-    // When all processes have been seen: the namespace that is compared next.
+    Clock::duration took{};  // all turns so far
+    // Once all processes have been seen: the namespace to compare next.
     std::optional<absl::flat_hash_map<uint64_t, Resident>::const_iterator> next;
   };
   std::optional<Comparison> comparison_;
   uint64_t lastRefreshed_ = 0;                             // the cookie
-  ExpiringMap<uint64_t, Clock::time_point> unknownSince_;  // by cookie: namespaces that connects come from and that are
-                                                           // not found, from the first connect on
-  // One of those that this has gone on with for long.
+  ExpiringMap<uint64_t, Clock::time_point> unknownSince_;  // by cookie: the first connect from a namespace not found
+  // A process whose namespace has not been found for long.
   struct LostProcess {
     uint32_t process = 0;
     Clock::time_point refusedAt = {};

@@ -1,4 +1,4 @@
-// What connects ask for: namespaces that are not known yet, and another attempt where serving failed.
+// Handles connects: adds namespaces that are not known yet, and tries again where serving failed.
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +31,7 @@ int MillisecondsUntil(std::chrono::steady_clock::time_point time) {
 
 }  // namespace
 
-// Whoever connects there pays if nobody else can: one workload must not keep another waiting that lives there, too.
+// The connecting workload pays if nobody else can: one workload must not keep another that lives there waiting.
 void NamespaceTable::HaveItPaid(Entry& entry, const RefusedConnect& refused) {
   const Clock::time_point now = Clock::now();
   const Clock::time_point next = std::max(now, entry.nextAttempt);
@@ -89,7 +89,7 @@ void NamespaceTable::OnConnect(const RefusedConnect& refused, Clock::time_point 
   const Found found = isNew ? AddByProcess(refused) : Found::kYes;
   if (found == Found::kLater && isHeld) PutOffHeld(refused, heldUntil);
   if (found != Found::kYes) {
-    scanWanted_ = true;  // it has ended, or its number is not one of ours: whoever else lives there will do
+    scanWanted_ = true;  // it has ended, or its number is not one of ours: another process there will do
     return;
   }
   Entry& entry = entries_.at(refused.netnsCookie);
@@ -121,7 +121,7 @@ void NamespaceTable::PutOffHeld(const RefusedConnect& refused, Clock::time_point
     ++ofShare;
   }
   if (putOff_.size() >= kMostPutOff || ofShare >= kMostPutOffOfShare) return;
-  // Where it is the workload's turn, it is not that of the user.
+  // If it is the workload's turn, it is not the user's.
   const Clock::time_point next = servingTime_.HasTurn(share, now) ? now + kRetryAfter : now;
   putOff_.push_back({.refused = refused, .share = share, .nextAttempt = next, .heldUntil = heldUntil});
 }

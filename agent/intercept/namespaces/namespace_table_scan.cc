@@ -1,4 +1,4 @@
-// Compares the namespaces that are known with those that the workloads' processes live in.
+// Compares the known namespaces with those that the workloads' processes live in.
 #include <algorithm>
 #include <utility>
 
@@ -14,7 +14,7 @@ using State = Namespaces::NamespaceStatus::State;
 // A comparison that an event or the timer asks for waits for this many times as long as the last one took, so that
 // workloads cannot make the agent do nothing else.
 constexpr int kRestAfterScan = 10;
-// And so long at least, so that nobody who waits for his turn makes it a loop.
+// And at least this long, so that a workload that waits for its turn does not make it a loop.
 constexpr std::chrono::milliseconds kLeastRestAfterScan(20);
 
 // How long a turn of it takes, about.

@@ -1,4 +1,4 @@
-// What is said of the namespaces.
+// Reports the status and health of the namespaces.
 #include "base/mutex.h"
 #include "base/text.h"
 #include "intercept/namespaces/namespace_table.h"

@@ -1,4 +1,4 @@
-// The thread that waits for what concerns namespaces: refused connects, processes that end, releases, time.
+// The thread that handles refused connects, processes that end, releases and the timer.
 #include "intercept/namespaces/namespaces.h"
 
 #include <netinet/in.h>

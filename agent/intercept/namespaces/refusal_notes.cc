@@ -1,4 +1,4 @@
-// Words for refusals, and a bound on how often they are said.
+// Words refusals, and bounds how often they are logged.
 #include "intercept/namespaces/refusal_notes.h"
 
 #include <string_view>

@@ -1,4 +1,4 @@
-// What is said of refused connects that no namespace is to blame for: expired brokers, workloads that want too much.
+// Reports refused connects that are no namespace's fault: expired brokers, workloads that want too much.
 #pragma once
 
 #include <chrono>
@@ -12,14 +12,15 @@
 
 namespace kveil::intercept {
 
-// Safe from any thread.
+// Thread-safe.
 class RefusalNotes {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Logs the refusal, one of each reason per namespace and minute.
+  // Logs the refusal, once per reason, namespace and minute.
   void Note(const RefusedConnect& refused, Clock::time_point now);
-  // An error for a minute after a workload was refused for what it has of the shared tables.
+  // kResourceExhausted for a minute after a connect was refused because its workload's share of the tables, or a table,
+  // was full.
   absl::Status Health(Clock::time_point now) const;
 
  private:

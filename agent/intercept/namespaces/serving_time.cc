@@ -1,4 +1,4 @@
-// A bucket for each share: it holds a burst, and fills while time passes.
+// A bucket per share: it holds a burst, and refills over time.
 #include "intercept/namespaces/serving_time.h"
 
 #include <algorithm>

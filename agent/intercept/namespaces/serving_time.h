@@ -1,4 +1,4 @@
-// The agent's time that serving the namespaces of each workload has taken, and who therefore has to wait.
+// How much of the agent's time each workload's namespaces have taken, and who has to wait for that.
 #pragma once
 
 #include <chrono>
@@ -9,23 +9,23 @@
 
 namespace kveil::intercept {
 
-// Serving a namespace forks a process, and whoever makes namespaces decides how often that is tried. So each share has
-// a burst, and beyond that at most one eleventh of one thread. One thread only.
+// Serving a namespace forks a process, and workloads decide how many namespaces they make. So each share has a burst,
+// and beyond it at most one eleventh of one thread. For one thread.
 class ServingTime {
  public:
   using Clock = std::chrono::steady_clock;
 
   static constexpr std::chrono::milliseconds kBurst{250};
-  static constexpr int kPrice = 11;  // what each second spent takes to be paid back, in seconds
+  static constexpr int kPrice = 11;  // seconds that it takes to pay back one second
 
-  // From when on the agent may spend time for this share. It is in the past where that is at once: kPrice times what is
-  // left of the burst ago, or longer.
+  // When the agent may next spend time on this share. In the past if it may now: by kPrice times what is left of the
+  // burst, or by more.
   Clock::time_point TurnOf(const std::string& share, Clock::time_point now);
   bool HasTurn(const std::string& share, Clock::time_point now) { return TurnOf(share, now) <= now; }
-  // The time from `start` to `end` went to this share.
+  // Charges the share for the time from `start` to `end`.
   void Charge(const std::string& share, Clock::time_point start, Clock::time_point end);
 
-  // Charges what happens during its life.
+  // Charges the share for the time that it lives.
   class Piece {
    public:
     Piece(ServingTime& time, std::string share) : time_(time), share_(std::move(share)) {}
@@ -40,9 +40,9 @@ class ServingTime {
   };
 
  private:
-  // A machine that stood still must not cost a workload minutes.
+  // The most that is charged at once: a machine that stood still must not cost a workload minutes.
   static constexpr std::chrono::seconds kMostAtOnce{1};
-  // Longer than what is owed for kMostAtOnce. A share that is forgotten before has one more burst.
+  // Longer than it takes to pay back kMostAtOnce. A share that is forgotten earlier has one more burst.
   static constexpr std::chrono::minutes kRemembered{1};
   static constexpr size_t kMostShares = 4096;
 

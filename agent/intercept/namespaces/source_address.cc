@@ -1,4 +1,4 @@
-// Connects a UDP socket, which only looks the route up, and reads its address.
+// Connects a UDP socket, which only looks up the route, and reads its address.
 #include "intercept/namespaces/source_address.h"
 
 #include <arpa/inet.h>

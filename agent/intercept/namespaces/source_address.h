@@ -1,4 +1,4 @@
-// Which address a namespace uses towards a target: what getsockname shows a redirected application.
+// The address that a namespace uses towards a target, which getsockname shows to a redirected application.
 #pragma once
 
 #include <optional>
@@ -11,8 +11,8 @@
 
 namespace kveil::intercept {
 
-// One for each target, with port 0. Asks the namespace's routes, through one socket; sends nothing. nullopt: no route.
-// `family` may be the one that a target does not have: a broker that was learned for it may have an address of either.
+// One address per target, with port 0; nullopt: no route. Asks the namespace's routes through one socket, and sends
+// nothing. `family` may differ from a target's own, because a broker learned for it may have an address of either.
 std::vector<std::optional<SocketAddress>> SourcesTowards(SocketMaker& maker, int namespaceFd,
                                                          absl::Span<const config::Target> targets, int family);
 

@@ -1,4 +1,4 @@
-// Making and removing the agent's cgroup.
+// Makes and removes the agent's cgroup.
 #include "intercept/system/agent_cgroup.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// The agent's small cgroup below the configured one: its listeners and its probe are made by processes in it.
+// The agent's own cgroup below the configured one. Processes in it make its listeners and its probe.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,15 @@ class AgentCgroup {
  public:
   static constexpr char kName[] = "kveil-agent";
 
-  // Makes the directory, or takes over the one of an earlier agent. Another name is for a trial.
+  // Makes the directory, or takes over that of an earlier agent. A trial uses another name. kFailedPrecondition.
   static absl::StatusOr<AgentCgroup> Make(const std::string& parent, const std::string& name = kName);
   AgentCgroup(AgentCgroup&&) = default;
   ~AgentCgroup();  // removes it; sockets made in it keep what they need of it
 
   int fd() const { return fd_.get(); }
-  uint64_t id() const;  // as the kernel half gives it
+  uint64_t id() const;  // as the kernel half reports it
 
-  // Makes the directory anew when somebody has removed it; fd() stays the same number. Safe from any thread.
+  // Makes the directory again if somebody has removed it; fd() keeps its number. Any thread.
   absl::Status Repair();
 
  private:

@@ -1,4 +1,4 @@
-// Asks the cgroup file system.
+// Reads ids, paths and owners from the cgroup file system.
 #include "intercept/system/cgroup_tree.h"
 
 #include <fcntl.h>

@@ -15,38 +15,37 @@ namespace kveil::intercept {
 
 class CgroupTree {
  public:
-  // kInvalidArgument when `path` is not a directory of a cgroup v2 mount.
+  // kInvalidArgument: `path` is not a directory of a cgroup v2 mount.
   static absl::StatusOr<CgroupTree> Open(const std::string& path);
 
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }
   const std::string& mountPoint() const { return mountPoint_; }
-  // What bpf_get_current_cgroup_id and bpf_link_info say of this cgroup.
+  // The id that bpf_get_current_cgroup_id and bpf_link_info report for this cgroup.
   uint64_t id() const { return id_; }
-  // How far below this cgroup one that counts as one workload is. Three levels below the host's root in any case, where
-  // everybody's cgroups that he manages himself begin (user.slice/user-1000.slice/user@1000.service), but that of a
-  // cgroup so far down itself: what is below that, three levels below it. So it is, too, where the host's root is not
-  // to be seen.
+  // How many levels below this cgroup a cgroup counts as one workload: such that it is three levels below the host's
+  // root, where the cgroups that users manage themselves begin (user.slice/user-1000.slice/user@1000.service). Three
+  // levels below this cgroup if it is that far down itself, or if the host's root cannot be seen.
   int workloadLevel() const { return workloadLevel_; }
 
   // The directories from this one up to the mount's root, this one first.
   std::vector<std::string> PathsUpToRoot() const;
-  // A warning in plain words when this is the root of the mount and yet not the host's root: inside a cgroup namespace
-  // the mounted root is somewhere below, and workloads outside of it would not be seen. Empty otherwise.
+  // A warning if this is the root of the mount but not the host's root: in a cgroup namespace, the mounted root is
+  // somewhere below, and workloads outside it would be missed. Empty otherwise.
   std::string NamespaceWarning() const;
 
-  // The path of a cgroup from the mount's root, "/a/b" or "/"; kNotFound when it is gone, or not below that root;
-  // kUnavailable: that cannot be told (no descriptors). Needs CAP_DAC_READ_SEARCH.
+  // The path of a cgroup from the mount's root, "/a/b" or "/". kNotFound: it is gone, or not below that root.
+  // kUnavailable: there is no way to tell (no descriptors). Needs CAP_DAC_READ_SEARCH.
   absl::StatusOr<std::string> PathOf(uint64_t cgroupId) const;
-  // Whose share of what all workloads share such a path counts towards: the path of a cgroup (identity/cgroup_path.h).
+  // The share that a cgroup path counts towards, which is a cgroup path, too (identity/cgroup_path.h).
   std::string ShareOf(std::string_view cgroupPath) const;
-  // The same of a cgroup. Where it is gone, of `above`, a cgroup above it that whoever was in it could not remove;
-  // empty where that is gone, too.
+  // The same for a cgroup. If it is gone, the share of `above`, a cgroup above it that its processes could not remove;
+  // empty if that is gone, too.
   std::string ShareOf(uint64_t cgroupId, uint64_t above) const;
 
-  // Whether a cgroup is this one or below it; kUnavailable: as above. Needs CAP_DAC_READ_SEARCH.
+  // Whether a cgroup is this one or below it. kUnavailable as for PathOf. Needs CAP_DAC_READ_SEARCH.
   absl::StatusOr<bool> Contains(uint64_t cgroupId) const;
-  // A directory of the mount as a path from the mount's root.
+  // The path of a directory of the mount, from the mount's root.
   std::string PathFromRoot(std::string_view directory) const;
 
  private:

@@ -1,5 +1,5 @@
-// A child process in another cgroup that shares our file descriptors: a socket belongs for ever to the cgroup of the
-// process that made it, so one that must belong elsewhere has to be made by a process that is there.
+// A child process in another cgroup that shares our file descriptors. A socket always belongs to the cgroup of the
+// process that made it, so a process in the right cgroup has to make it.
 #pragma once
 
 #include <sys/mman.h>
@@ -16,16 +16,15 @@ namespace kveil::intercept {
 
 class ChildProcess {
  public:
-  // Runs `body` in a child inside the cgroup and ends the child with what it returns. The child has a copy of our
-  // memory and our descriptor table itself; it is forked from a threaded process, so `body` may use nothing but system
-  // calls.
+  // Runs `body` in a child inside the cgroup; what it returns is the exit status. The child has a copy of our memory
+  // and shares our descriptor table. It is forked from a threaded process, so `body` may only make system calls.
   static absl::StatusOr<ChildProcess> Start(int cgroupFd, absl::FunctionRef<int()> body);
   ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidFd_(std::move(other.pidFd_)) {}
   ~ChildProcess();  // kills the child if it still runs, and reaps it
 
   pid_t pid() const { return pid_; }
   int pidFd() const { return pidFd_.get(); }  // readable when the child has ended
-  // The child's exit status; blocks until it has ended. kInternal when a signal ended it.
+  // Blocks until the child has ended; returns its exit status. kInternal: a signal ended it.
   absl::StatusOr<int> Wait();
 
  private:
@@ -34,7 +33,7 @@ class ChildProcess {
   UniqueFd pidFd_;
 };
 
-// Memory that a child process and we both see, zero at first. T must need no constructor.
+// Memory shared with a child process, zero at first. T must need no constructor.
 template <typename T>
 class SharedWithChild {
  public:

@@ -1,4 +1,4 @@
-// Compares device numbers: every mount of a BPF file system is one of its own, with its own number.
+// Compares device numbers: every mount of a BPF file system makes a new one, with its own number.
 #include "intercept/system/host_mount.h"
 
 #include <sys/stat.h>

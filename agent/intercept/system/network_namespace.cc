@@ -1,4 +1,4 @@
-// Namespace files, cookies, and sockets made inside of namespaces.
+// Namespace files, cookies, and sockets made inside namespaces.
 #include "intercept/system/network_namespace.h"
 
 #include <fcntl.h>

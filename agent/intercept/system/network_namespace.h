@@ -1,4 +1,4 @@
-// A network namespace as a descriptor, and the thread that makes sockets inside of one.
+// Network namespaces as descriptors, and the thread that makes sockets inside them.
 #pragma once
 
 #include <sys/types.h>
@@ -17,25 +17,26 @@ namespace kveil::intercept {
 
 // The file of a process's network namespace, "/proc/PID/ns/net".
 std::string NamespaceFile(pid_t pid);
-// The same for each thread of a process, which may live somewhere else; `most` of them.
+// The same for the threads of a process, at most `most` of them; a thread may live in another namespace.
 std::vector<std::string> NamespaceFilesOfThreads(pid_t pid, size_t most);
-// The namespace's inode number: its name for as long as it lives. 0 when the process is gone.
+// The namespace's inode number, unique as long as it lives. 0: the process is gone.
 uint64_t NamespaceInode(const std::string& file);
+// kNotFound: the process is gone.
 absl::StatusOr<UniqueFd> OpenNamespace(const std::string& file);
-// Who is behind a network namespace. Without a right on the host it can be made only together with a user namespace:
-// then its owner is the user who made the outermost of these, or, where that was root for a container, that user
-// namespace itself.
+// The owner of a network namespace. Without privileges on the host, a namespace can only be made together with a user
+// namespace. Then the owner is the user who made the outermost user namespace or, if that was root (for a container),
+// that user namespace itself.
 inline constexpr uint64_t kHostOwnsNamespace = UINT64_MAX;
 uint64_t NamespaceOwner(int namespaceFd);
 std::string OwnerText(uint64_t owner);  // "user 1000"
-// The cookie of the namespace that a socket belongs to. Cookies are never given twice between two boots.
+// The cookie of a socket's namespace. The kernel does not reuse cookies until the next boot.
 absl::StatusOr<uint64_t> NamespaceCookie(int socketFd);
-// Whether lo is up, and has 127.0.0.1, in the namespace of an IPv4 datagram socket that is not bound yet. kUnavailable
-// says what is not.
+// Whether lo is up and has 127.0.0.1 in the namespace of an unbound IPv4 datagram socket. kUnavailable says what is
+// missing.
 absl::Status CheckLoopback(int socketFd);
 
-// Makes sockets in any namespace. A thread of its own, because a thread that has entered a namespace must leave it
-// again whatever happens; when that fails the process is aborted, since it could go on in a stranger's network.
+// Makes sockets in any namespace, on its own thread: a thread that has entered a namespace must leave it again,
+// whatever happens. If it cannot, the process aborts, because it would go on in a stranger's network.
 class SocketMaker {
  public:
   static absl::StatusOr<std::unique_ptr<SocketMaker>> Start();
@@ -43,8 +44,8 @@ class SocketMaker {
   SocketMaker(const SocketMaker&) = delete;
   SocketMaker& operator=(const SocketMaker&) = delete;
 
-  // socket(family, type, protocol) in the namespace, CLOEXEC. Any thread; blocks for the few microseconds that it
-  // takes.
+  // socket(family, type, protocol) in the namespace, close-on-exec. Any thread; blocks for some microseconds.
+  // kUnavailable.
   absl::StatusOr<UniqueFd> Make(int namespaceFd, int family, int type, int protocol);
 
  private:

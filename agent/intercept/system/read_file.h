@@ -1,4 +1,4 @@
-// Small files of /proc and of the cgroup file system.
+// Reads small files of /proc and of the cgroup file system.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace kveil::intercept {
 
-// The file's whole content, whatever length stat gives it. kNotFound when it cannot be opened or read.
+// The file's whole content, whatever length stat reports. kNotFound: it cannot be opened or read.
 absl::StatusOr<std::string> ReadWholeFile(const std::string& path);
 
 }  // namespace kveil::intercept

@@ -77,7 +77,7 @@ void WorkloadScan::NoteError(int error) {
     case ENOENT:  // gone meanwhile
     case ENODEV:
     case EOPNOTSUPP:    // a threaded cgroup: its domain lists the processes
-    case ENAMETOOLONG:  // whoever makes cgroups can have that anywhere, as he can go deeper than kDeepestLevel
+    case ENAMETOOLONG:  // anyone who makes cgroups can cause this, by going deeper than kDeepestLevel
       return;
     default:
       problem_.Update(

@@ -1,4 +1,4 @@
-// Which network namespaces the processes of a cgroup tree live in.
+// Finds the network namespaces in which the processes of a cgroup tree live.
 #pragma once
 
 #include <dirent.h>
@@ -20,27 +20,27 @@
 
 namespace kveil::intercept {
 
-// A process that shows that a namespace is in use, and tells when it ends.
+// A process that shows that a namespace is in use, and a descriptor that tells when it ends.
 struct Witness {
   pid_t pid = 0;
-  std::string file;  // its namespace file, a thread's perhaps
+  std::string file;  // its namespace file, or that of one of its threads
   UniqueFd pidFd;    // readable when it has ended
 };
 
-// kNotFound when the process has ended.
+// kNotFound: the process has ended.
 absl::StatusOr<Witness> Watch(pid_t pid, std::string file);
 
-// Who shows that a namespace is in use.
+// A process that lives in a namespace.
 struct Resident {
   pid_t pid = 0;
   std::string cgroupPath;  // from the mount's root
 };
 
-// One look at all processes of a cgroup tree, in turns: users make as many cgroups and processes as they like, and
-// others are not to wait until all of them have been seen. The agent's own cgroup is left out. Processes come and go
-// meanwhile; one that forks and ends, or that moves to where the scan has been, may be missed.
+// One pass over all processes of a cgroup tree, in turns: users may make any number of cgroups and processes, and other
+// work must not wait until all of them have been seen. Skips the agent's own cgroup. Processes come and go meanwhile:
+// one that forks and ends, or moves to where the scan has been, may be missed.
 //
-// Cost: a readdir and a read a cgroup, a stat a process.
+// Cost: a readdir and a read per cgroup, a stat per process.
 class WorkloadScan {
  public:
   using Clock = std::chrono::steady_clock;
@@ -48,21 +48,22 @@ class WorkloadScan {
   // `cgroups` must outlive it. `seesAll`: no process can be hidden.
   explicit WorkloadScan(const CgroupTree& cgroups, bool seesAll = IsInFirstPidNamespace());
 
-  // Goes on until everything has been seen, and then returns true, or until `end`. It goes on a little in any case.
+  // Continues until everything has been seen or until `end`, and makes some progress in any case. Returns whether
+  // everything has been seen.
   bool GoOn(Clock::time_point end);
 
-  // Inode of each namespace and its process with the lowest number, which is mostly the oldest.
+  // By inode of the namespace: its process with the lowest number, usually the oldest.
   const absl::flat_hash_map<uint64_t, Resident>& found() const { return found_; }
-  // Why something may have been missed: not OK where a directory could not be read that is there.
+  // Why something may have been missed: not OK if an existing directory could not be read.
   const absl::Status& problem() const { return problem_; }
-  // Processes in a pid namespace that is not ours or below it, so that they have no number here.
+  // Processes in a pid namespace that is neither ours nor below it, so that they have no number here.
   size_t hidden() const { return hidden_; }
 
  private:
   struct CloseDirectory {
     void operator()(DIR* directory) const { ::closedir(directory); }
   };
-  // A directory on the way to the one that is being looked at.
+  // A directory on the way to the current one.
   struct Level {
     std::unique_ptr<DIR, CloseDirectory> directory;
     size_t pathLength;
@@ -78,7 +79,7 @@ class WorkloadScan {
   const bool seesAll_;
   std::vector<Level> levels_;
   std::string path_;       // of the last level
-  UniqueFd processes_;     // its cgroup.procs, until that has been read
+  UniqueFd processes_;     // its cgroup.procs, until it has been read
   bool isAtStart_ = true;  // of that file
   std::string partOfLine_;
   absl::flat_hash_map<uint64_t, Resident> found_;

@@ -1,4 +1,4 @@
-// Cgroup ids to paths, units and shares, remembered.
+// Maps cgroup ids to paths, units and shares, and remembers them.
 #include "intercept/workloads/workloads.h"
 
 #include <utility>

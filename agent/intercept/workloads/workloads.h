@@ -1,4 +1,4 @@
-// Which workload a cgroup is: its path, its systemd unit, and whose share it counts towards.
+// Maps a cgroup to its workload: path, systemd unit, and the share it counts towards.
 #pragma once
 
 #include <memory>
@@ -12,13 +12,13 @@ namespace kveil::intercept {
 
 class Workloads {
  public:
-  // `cgroup`: any directory of the cgroup v2 mount (InterceptConfig::cgroup). kInvalidArgument when it is not one.
+  // `cgroup`: any directory of the cgroup v2 mount (InterceptConfig::cgroup). kInvalidArgument: it is not one.
   static absl::StatusOr<std::unique_ptr<Workloads>> Open(const std::string& cgroup);
   ~Workloads();
 
-  // Who opened a connection. The path is empty when the cgroup is gone and was never asked for before: such a workload
-  // matches no unit and no path. Its share is that of the cgroup above; only those of which that is gone, too, have one
-  // together. Any thread; some system calls the first time, a hash look-up after.
+  // The workload that opened a connection. If its cgroup is gone and was never asked for before, the path is empty: it
+  // matches no unit and no path, and its share is that of the cgroup above, or, if that is gone too, one that all such
+  // workloads have together. Any thread. Costs some system calls the first time, then a hash lookup.
   identity::Workload Find(const identity::Origin& origin);
 
  private:
