@@ -8,7 +8,7 @@
 #include "guard/apis/decoded.h"
 #include "guard/apis/message_output.h"
 #include "guard/learn/advertised_brokers.h"
-#include "guard/worker/key_wait.h"
+#include "guard/worker/fetch_needs.h"
 #include "io/turn.h"
 
 namespace kveil::guard {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "guard/worker/key_wait.h"
+#include "guard/worker/fetch_needs.h"
 
 namespace kveil::guard {
 namespace {

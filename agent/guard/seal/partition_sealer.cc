@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "guard/seal/produced_batch.h"
-#include "guard/worker/key_wait.h"
+#include "guard/worker/fetch_needs.h"
 #include "io/turn.h"
 
 namespace kveil::guard {

@@ -1,4 +1,4 @@
-#include "guard/worker/key_wait.h"
+#include "guard/worker/fetch_needs.h"
 
 #include <algorithm>
 #include <string>

@@ -1,5 +1,5 @@
 // Batches that wait for very many keys, or for keys that no waiting brings.
-#include "guard/worker/key_wait.h"
+#include "guard/worker/fetch_needs.h"
 
 #include <gtest/gtest.h>
 
