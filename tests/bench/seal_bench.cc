@@ -67,10 +67,10 @@ class Node {
     std::filesystem::remove_all(folder_);
   }
 
-  void Fetch(keys::Misses misses) {
-    while (!misses.empty()) {
+  void Fetch(Needs needs) {
+    while (!needs.empty()) {
       std::promise<keys::FetchResult> promise;
-      service_->Fetch(misses.Take(keys::kMostKeysOfAFetch), "bench",
+      service_->Fetch(needs.keys.Take(keys::kMostKeysOfAFetch), "bench",
                       [&](keys::FetchResult result) { promise.set_value(std::move(result)); });
       if (!scratch->keyCache.Deliver(promise.get_future().get()).ok()) abort();
     }
@@ -115,7 +115,7 @@ void BM_Seal(benchmark::State& state) {
   const ByteBuffer produced = ProducedBatch(static_cast<int>(state.range(0)));
   ByteBuffer out;
   SealOutcome outcome = Seal(node, produced, out);
-  if (outcome.kind == SealOutcome::Kind::kMissingKeys) node.Fetch(std::move(outcome.misses));
+  if (outcome.kind == SealOutcome::Kind::kNeeds) node.Fetch(std::move(outcome.needs));
   for (auto _ : state) {
     if (Seal(node, produced, out).kind != SealOutcome::Kind::kSealed) abort();
   }
@@ -129,10 +129,10 @@ void BM_Open(benchmark::State& state) {
   ByteBuffer sealed;
   ByteBuffer out;
   SealOutcome outcome = Seal(node, produced, sealed);
-  if (outcome.kind == SealOutcome::Kind::kMissingKeys) node.Fetch(std::move(outcome.misses));
+  if (outcome.kind == SealOutcome::Kind::kNeeds) node.Fetch(std::move(outcome.needs));
   if (Seal(node, produced, sealed).kind != SealOutcome::Kind::kSealed) abort();
   OpenOutcome opened = Open(node, sealed, out);
-  if (opened.kind == OpenOutcome::Kind::kMissingKeys) node.Fetch(std::move(opened.misses));
+  if (opened.kind == OpenOutcome::Kind::kNeeds) node.Fetch(std::move(opened.needs));
   for (auto _ : state) {
     if (Open(node, sealed, out).kind != OpenOutcome::Kind::kRewritten) abort();
   }

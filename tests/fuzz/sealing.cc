@@ -91,16 +91,16 @@ class World {
   template <class Outcome, class Work>
   Outcome Again(Work work) {
     Outcome outcome = work();
-    if (outcome.kind != Outcome::Kind::kMissingKeys) return outcome;
-    while (!outcome.misses.empty()) {
+    if (outcome.kind != Outcome::Kind::kNeeds) return outcome;
+    while (!outcome.needs.empty()) {
       std::promise<keys::FetchResult> promise;
-      scratch_->keyCache.Fetch(outcome.misses.Take(keys::kMostKeysOfAFetch), "fuzz",
+      scratch_->keyCache.Fetch(outcome.needs.keys.Take(keys::kMostKeysOfAFetch), "fuzz",
                                [&promise](keys::FetchResult result) { promise.set_value(std::move(result)); });
       const absl::Status delivered = scratch_->keyCache.Deliver(promise.get_future().get());
       Check(delivered.ok(), "the keys are to be had");
     }
     outcome = work();
-    Check(outcome.kind != Outcome::Kind::kMissingKeys, "no key is missing after it was fetched");
+    Check(outcome.kind != Outcome::Kind::kNeeds, "no key is missing after it was fetched");
     return outcome;
   }
 

@@ -84,12 +84,11 @@ io::Task<bool> ShareGuard::WaitForKeys() {
   for (;;) {
     const std::optional<std::string> topic = TopicInOutage();
     if (!topic.has_value()) co_return true;
-    std::optional<keys::Misses> missing =
-        shared_.keyOutages.Find(connection_.cluster, *topic, KeyOutages::Clock::now());
+    std::optional<Needs> missing = shared_.keyOutages.Find(connection_.cluster, *topic, KeyOutages::Clock::now());
     if (!missing.has_value()) continue;  // another connection has them
     // Once, as another connection may have ended it meanwhile.
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload, *std::move(missing),
-                              KeyOutages::Clock::time_point::min());
+    auto fetching =
+        FetchNeeds(loop_, scratch_, connection_.workload, *std::move(missing), KeyOutages::Clock::time_point::min());
     const absl::Status fetched = co_await std::move(fetching);
     if (fetched.ok()) shared_.keyOutages.Ended(connection_.cluster, *topic);
     if (!fetched.ok() && std::chrono::steady_clock::now() > deadline) co_return false;

@@ -53,14 +53,14 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.batchLimit = shared_.limits.batchSize;
     const size_t before = progress.rewriting ? progress.opened->size() : 0;
     if (!progress.rewriting) progress.opened->clear();
-    auto opening = OpenWithKeys(task, batch, response.keyDeadline, *progress.opened);
+    auto opening = OpenWithNeeds(task, batch, response.keyDeadline, *progress.opened);
     outcome = co_await std::move(opening);
     response.worked += std::max(scratch_.decompressedBytes, batch.whole.size());
     arena.CountGrowth();
     if (outcome.kind == OpenOutcome::Kind::kStop) {
       ReportStop(partition, batch.header.baseOffset, outcome);
       result.stop = outcome.reason;
-      result.missing = std::move(outcome.misses);
+      result.missing = std::move(outcome.needs);
       break;
     }
     result.endedEarly = !Take(batch, outcome, original, before, partition, response, progress);
@@ -107,19 +107,19 @@ bool RecordsOpener::Take(const kafka::BatchView& batch, const OpenOutcome& outco
   return true;
 }
 
-io::Task<OpenOutcome> RecordsOpener::OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
-                                                  std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
+io::Task<OpenOutcome> RecordsOpener::OpenWithNeeds(const OpenTask& task, const kafka::BatchView& batch,
+                                                   std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
   OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
-  shared_.metrics.KeyCacheMisses(outcome.misses.ids.size());
-  while (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
+  shared_.metrics.KeyCacheMisses(outcome.needs.keys.ids.size());
+  while (outcome.kind == OpenOutcome::Kind::kNeeds) {
     if (std::chrono::steady_clock::now() > deadline) {
+      const Problem problem = outcome.needs.NotToBeHad();
       outcome.kind = OpenOutcome::Kind::kStop;
-      outcome.reason = observe::RefuseReason::kKeysUnavailable;
-      outcome.problem = "the keys cannot be reached now";
+      outcome.reason = problem.reason;
+      outcome.problem = std::string(problem.message);
       break;
     }
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
-                              std::move(outcome.misses), deadline);
+    auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outcome.needs), deadline);
     (void)co_await std::move(fetching);  // what could not be had is missing again
     outcome = OpenBatch(task, batch, scratch_, out);
   }

@@ -53,7 +53,7 @@ class RecordsOpener {
     bool changed = false;  // these are not the bytes that came
     // Why it stopped before a batch that can neither be opened nor left out; what is before it is in `records`.
     std::optional<observe::RefuseReason> stop;
-    keys::Misses missing;  // the keys, where it stopped for want of them
+    Needs missing;  // what it stopped for want of, if it did
     // Set when some of what came is not in `records`: no offset from here on is.
     std::optional<int64_t> endOffset;
     bool endedEarly = false;  // the rest would have been too much for this response
@@ -78,8 +78,8 @@ class RecordsOpener {
   // Takes a batch in, unless that would be too much; then false.
   static bool Take(const kafka::BatchView& batch, const OpenOutcome& outcome, Bytes original, size_t sizeBefore,
                    Partition& partition, Response& response, Progress& progress);
-  io::Task<OpenOutcome> OpenWithKeys(const OpenTask& task, const kafka::BatchView& batch,
-                                     std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
+  io::Task<OpenOutcome> OpenWithNeeds(const OpenTask& task, const kafka::BatchView& batch,
+                                      std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const Masking& masking, const OpenOutcome& outcome);
   void NoteRead();
   void ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome);

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/hash/hash.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
+#include "guard/seal/seal_pass.h"
+#include "guard/stages/identify.h"
 #include "kafka/batch_split.h"
 #include "kafka/record_batch.h"
 
@@ -72,17 +72,16 @@ SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
                    bool compressValues, ByteBuffer& out) {
   const size_t start = out.size();
   SealPass pass(task, scratch, part, compressValues);
-  pass.Run(out);
-  if (pass.refused() || pass.missing()) {
+  SealOutcome outcome = pass.Run(out);
+  if (outcome.kind != SealOutcome::Kind::kSealed) {
     scratch.writer.Abandon();
-    return pass.TakeOutcome();
+    return outcome;
   }
   const absl::Status finished = scratch.writer.Finish(codec);
   if (!finished.ok()) {
     return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
                                  static_cast<uint64_t>(part.header.count)));
   }
-  SealOutcome outcome = pass.TakeOutcome();
   outcome.parts.push_back({.size = out.size() - start, .records = part.header.count});
   return outcome;
 }
@@ -128,23 +127,6 @@ SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafk
     sum.parts.push_back(outcome.parts.front());
   }
   return sum;
-}
-
-// Whether the batch has records of more different users than it may. It would need the keys of all of them at once.
-// Most batches have not even as many records.
-bool HasTooManyUsers(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole) {
-  const policy::SealRule& rule = *task.topic->seal;
-  if (rule.scope != policy::SealScope::kUser || static_cast<size_t>(whole.header.count) <= task.usersLimit)
-    return false;
-  absl::flat_hash_set<size_t> users;
-  kafka::RecordReader reader(whole.records, whole.header.count);
-  std::string_view user;
-  for (kafka::RecordView record; reader.Next(record);) {
-    if (!record.value.has_value() || scratch.userFinder.Find(rule.user, record, user).has_value()) continue;
-    users.insert(absl::HashOf(ToAbsl(user)));
-    if (users.size() > task.usersLimit) return true;
-  }
-  return false;
 }
 
 // The bytes that the parts of a batch are filled to. `size`: those of the batch as it came, which the broker would have
@@ -221,7 +203,8 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
                                  static_cast<uint64_t>(batch.header.count)));
   }
   const kafka::BatchPart whole{.header = batch.header, .records = *records};
-  if (HasTooManyUsers(task, scratch, whole)) {
+  // It would need the keys of all of them at once. Most batches have not even as many records.
+  if (HasMoreUsersThan(task.usersLimit, *task.topic->seal, *records, batch.header.count, scratch.userFinder)) {
     // Clients that can (the Java client) send such a batch again in smaller ones.
     return RefusedOutcome(guard::Refuse(
         ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "base/bytes.h"
-#include "guard/seal/seal_pass.h"
+#include "guard/seal/seal_task.h"
 #include "guard/worker/worker_scratch.h"
 
 namespace kveil::guard {
@@ -18,7 +18,7 @@ inline constexpr size_t kMostGrowth = 64;
 // takes. Where it is cut depends only on the batch as it came, on the topic's limit and on the first record, so that a
 // batch that is sent again is cut alike: the broker knows a batch by its first and last sequence number. What was too
 // large as it came stays one, and too large; a record that is too large alone may stay so, too. Does not suspend; with
-// kMissingKeys `out` is unchanged and the work is to be done again when the keys are there.
+// kNeeds `out` is unchanged, and the work is to be done again when the needs are fetched.
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out);
 
 }  // namespace kveil::guard

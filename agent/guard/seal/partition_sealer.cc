@@ -78,19 +78,20 @@ SealTask PartitionSealer::TaskFor(const policy::TopicPolicy& sealedBy, std::stri
 }
 
 // What comes of it is sealed or refused.
-io::Task<SealOutcome> PartitionSealer::SealWithItsKeys(const SealTask& task, const ProduceJob& job, ByteBuffer& bytes) {
+io::Task<SealOutcome> PartitionSealer::SealWithItsNeeds(const SealTask& task, const ProduceJob& job,
+                                                        ByteBuffer& bytes) {
   for (;;) {
     SealOutcome outcome = SealBatch(task, scratch_, bytes);
-    if (outcome.kind != SealOutcome::Kind::kMissingKeys) co_return outcome;
-    shared_.metrics.KeyCacheMisses(outcome.misses.scopes.size());
+    if (outcome.kind != SealOutcome::Kind::kNeeds) co_return outcome;
+    shared_.metrics.KeyCacheMisses(outcome.needs.keys.scopes.size());
     if (std::chrono::steady_clock::now() > job.deadline) {
+      const Problem problem = outcome.needs.NotToBeHad();
       outcome.kind = SealOutcome::Kind::kRefused;
-      outcome.refusal = Refuse(ErrorCode::kNotEnoughReplicas, RefuseReason::kKeysUnavailable,
-                               "kveil: the keys cannot be reached now", RecordCount(task.records));
+      outcome.refusal = Refuse(ErrorCode::kNotEnoughReplicas, problem.reason, StrCat("kveil: ", problem.message),
+                               RecordCount(task.records));
       co_return outcome;
     }
-    auto fetching = FetchKeys(loop_, scratch_.keyCache, scratch_.keyRoom, connection_.workload,
-                              std::move(outcome.misses), job.deadline);
+    auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outcome.needs), job.deadline);
     (void)co_await std::move(fetching);  // what could not be had is missing again
   }
 }
@@ -121,7 +122,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
   SealOutcome outcome;
   size_t worked = 0;
   for (;;) {
-    auto sealing = SealWithItsKeys(task, job, bytes);
+    auto sealing = SealWithItsNeeds(task, job, bytes);
     outcome = co_await std::move(sealing);
     // Whatever becomes of it, it was work.
     if (worked == 0) {
@@ -196,7 +197,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::CutSmaller(SplitBatches::Batch
   task.firstRecord = batch.recordsTaken;
   if (!job.arena.TryReserve(task.records.size())) co_return RefuseForMemory(task.records);
   ByteBuffer& bytes = job.arena.NewBuffer(task.records.size());
-  auto sealing = SealWithItsKeys(task, job, bytes);
+  auto sealing = SealWithItsNeeds(task, job, bytes);
   SealOutcome outcome = co_await std::move(sealing);
   job.arena.CountGrowth();
   if (outcome.kind == SealOutcome::Kind::kRefused) {

@@ -14,7 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "base/expiring_map.h"
 #include "base/mutex.h"
-#include "keys/service/key_service.h"
+#include "guard/worker/needs.h"
 
 namespace kveil::guard {
 
@@ -27,16 +27,16 @@ class KeyOutages {
   bool any() const { return count_.load(std::memory_order_acquire) != 0; }
 
   // `missing` are keys of the topic that could not be reached.
-  void Began(std::string_view cluster, std::string_view topic, keys::Misses missing, Clock::time_point now) {
+  void Began(std::string_view cluster, std::string_view topic, Needs missing, Clock::time_point now) {
     const MutexLock lock(mutex_);
     // Some of them tell as much as all.
-    missing_.Put(KeyOf(cluster, topic), missing.Take(keys::kMostKeysOfAFetch), now);
+    missing_.Put(KeyOf(cluster, topic), missing.TakeSome(), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
   // Returns the keys that must be reachable first, or nullopt if there is no outage.
-  std::optional<keys::Misses> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+  std::optional<Needs> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
     const MutexLock lock(mutex_);
-    const keys::Misses* const found = missing_.Find(KeyOf(cluster, topic), now);
+    const Needs* const found = missing_.Find(KeyOf(cluster, topic), now);
     count_.store(missing_.size(), std::memory_order_release);
     if (found == nullptr) return std::nullopt;
     return *found;
@@ -60,7 +60,7 @@ class KeyOutages {
 
   std::atomic<size_t> count_{0};
   mutable Mutex mutex_;
-  ExpiringMap<Key, keys::Misses> missing_ ABSL_GUARDED_BY(mutex_){kMostTopics, kRemembered};
+  ExpiringMap<Key, Needs> missing_ ABSL_GUARDED_BY(mutex_){kMostTopics, kRemembered};
 };
 
 }  // namespace kveil::guard

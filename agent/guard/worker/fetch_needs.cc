@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "guard/worker/key_room.h"
 #include "io/completion.h"
+#include "keys/cache/key_cache.h"
 
 namespace kveil::guard {
 namespace {
@@ -42,8 +45,6 @@ bool HasHopeless(const keys::FetchResult& result) {
   });
 }
 
-}  // namespace
-
 io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom& room,
                                  const identity::Workload& workload, keys::Misses misses, Clock::time_point deadline) {
   Holder holder(room, workload.share);
@@ -70,6 +71,15 @@ io::Task<absl::Status> FetchKeys(io::Loop& loop, keys::KeyCache& cache, KeyRoom&
     if (!misses.empty() && Clock::now() > deadline) co_return absl::UnavailableError("too many keys for the time");
   }
   co_return absl::OkStatus();
+}
+
+}  // namespace
+
+io::Task<absl::Status> FetchNeeds(io::Loop& loop, WorkerScratch& scratch, const identity::Workload& workload,
+                                  Needs needs, Clock::time_point deadline) {
+  auto fetching = FetchKeys(loop, scratch.keyCache, scratch.keyRoom, workload, std::move(needs.keys), deadline);
+  const absl::Status fetched = co_await std::move(fetching);
+  co_return fetched;
 }
 
 }  // namespace kveil::guard

@@ -8,7 +8,6 @@ namespace {
 using formats::IdProblem;
 using formats::JsonResult;
 using observe::RefuseReason;
-using Problem = UserFinder::Problem;
 
 // Counts the headers of the name; `value` is the last one's.
 int CountHeaders(const kafka::RecordView& record, std::string_view name, std::optional<Bytes>& value) {

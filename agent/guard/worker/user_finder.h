@@ -1,12 +1,13 @@
 // Whose record it is: the user's id out of a record's value, key or header.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "formats/json_finder.h"
+#include "guard/worker/problem.h"
 #include "kafka/record.h"
-#include "observe/metrics.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {
@@ -14,12 +15,6 @@ namespace kveil::guard {
 // One a worker thread.
 class UserFinder {
  public:
-  // Why a record cannot be sealed for anybody.
-  struct Problem {
-    observe::RefuseReason reason = observe::RefuseReason::kNoUser;
-    std::string_view message;  // static; never holds anything of the record
-  };
-
   // On success (nullopt) `user` is the id in its one spelling (formats/user_id.h), valid until the next call, and while
   // the record's bytes are. At least 64 readable bytes must follow the record's memory (vectors are read whole). The
   // record has a value.

@@ -435,10 +435,10 @@ TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
   scratch_ = std::make_unique<WorkerScratch>(*service_);  // another worker
   ByteBuffer out = {1, 2, 3};
   OpenOutcome outcome = OpenBatch(TaskToOpen(), ViewOf(sealed), *scratch_, out);
-  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kMissingKeys);
-  EXPECT_EQ(outcome.misses.ids.size(), 2u);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kNeeds);
+  EXPECT_EQ(outcome.needs.keys.ids.size(), 2u);
   EXPECT_EQ(out, (ByteBuffer{1, 2, 3}));
-  FetchMissing(std::move(outcome.misses));
+  FetchMissing(std::move(outcome.needs));
   ASSERT_EQ(OpenBatch(TaskToOpen(), ViewOf(sealed), *scratch_, out).kind, OpenOutcome::Kind::kRewritten);
   EXPECT_EQ(Read(Bytes(out).subspan(3)).records.size(), 3u);
 }
@@ -450,8 +450,8 @@ TEST_F(OpenedBatch, asksOnceForAKeyThatIsNamedUnderTwoSalts) {
   scratch_ = std::make_unique<WorkerScratch>(*service_);
   ByteBuffer out;
   const OpenOutcome outcome = OpenBatch(TaskToOpen(), ViewOf(batch), *scratch_, out);
-  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kMissingKeys);
-  EXPECT_EQ(outcome.misses.ids.size(), 1u);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kNeeds);
+  EXPECT_EQ(outcome.needs.keys.ids.size(), 1u);
   EXPECT_EQ(Opened(batch).records.size(), 2u);
 }
 

@@ -169,11 +169,11 @@ TEST_F(SealedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
       ProducedBatch({ClickOf("anna"), ClickOf("bert"), ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert")});
   ByteBuffer out = {1, 2, 3};
   const SealOutcome outcome = SealBatch(TaskToSeal(produced), *scratch_, out);
-  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kMissingKeys);
-  ASSERT_EQ(outcome.misses.scopes.size(), 2u);
-  EXPECT_EQ(outcome.misses.scopes[0].subject, "anna");
-  EXPECT_EQ(outcome.misses.scopes[1].subject, "bert");
-  EXPECT_EQ(outcome.misses.scopes[0].keyspace, "clicks");
+  ASSERT_EQ(outcome.kind, SealOutcome::Kind::kNeeds);
+  ASSERT_EQ(outcome.needs.keys.scopes.size(), 2u);
+  EXPECT_EQ(outcome.needs.keys.scopes[0].subject, "anna");
+  EXPECT_EQ(outcome.needs.keys.scopes[1].subject, "bert");
+  EXPECT_EQ(outcome.needs.keys.scopes[0].keyspace, "clicks");
   EXPECT_EQ(out, (ByteBuffer{1, 2, 3}));
 }
 

@@ -24,9 +24,8 @@ class ManyKeys : public ProduceGuardTest {
     return static_cast<size_t>(std::count_if(
         ids.begin(), ids.end(), [&](const auto& id) { return scratch_->keyCache.FindById(id).state == state; }));
   }
-  absl::Status Fetch(keys::Misses misses, Clock::time_point deadline) {
-    return Await(
-        FetchKeys(*loop_, scratch_->keyCache, scratch_->keyRoom, connection_.workload, std::move(misses), deadline));
+  absl::Status Fetch(Needs needs, Clock::time_point deadline) {
+    return Await(FetchNeeds(*loop_, *scratch_, connection_.workload, std::move(needs), deadline));
   }
   bool EnterRoom(const std::string& share) {
     return Await(scratch_->keyRoom.Enter(*loop_, share, 1, Clock::time_point::min()));
@@ -58,9 +57,9 @@ TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
 TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
   std::vector<crypto::KeyId> ids(5 * keys::kMostKeysOfAFetch);
   for (crypto::KeyId& id : ids) id = crypto::ComputeKeyId(crypto::SecretKey::Random());
-  keys::Misses misses;
-  misses.ids = ids;
-  EXPECT_TRUE(Fetch(std::move(misses), Clock::now() + std::chrono::seconds(20)).ok());
+  Needs needs;
+  needs.keys.ids = ids;
+  EXPECT_TRUE(Fetch(std::move(needs), Clock::now() + std::chrono::seconds(20)).ok());
   EXPECT_EQ(CountCached(ids, State::kUnknown), keys::kMostKeysOfAFetch);
 }
 
@@ -216,14 +215,14 @@ TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
 TEST(KeyOutages, areOfOneTopicOfOneClusterAndEnd) {
   KeyOutages outages;
   KeyOutages::Clock::time_point now{};
-  keys::Misses missing;
-  missing.ids.resize(1000);
+  Needs missing;
+  missing.keys.ids.resize(1000);
   outages.Began("main", "clicks", std::move(missing), now);
   EXPECT_TRUE(outages.any());
   EXPECT_FALSE(outages.Find("other", "clicks", now).has_value());
   EXPECT_FALSE(outages.Find("main", "orders", now).has_value());
   ASSERT_TRUE(outages.Find("main", "clicks", now).has_value());
-  EXPECT_LE(outages.Find("main", "clicks", now)->size(), keys::kMostKeysOfAFetch);
+  EXPECT_LE(outages.Find("main", "clicks", now)->keys.size(), keys::kMostKeysOfAFetch);
   outages.Ended("other", "clicks");
   EXPECT_TRUE(outages.Find("main", "clicks", now).has_value());
   outages.Ended("main", "clicks");

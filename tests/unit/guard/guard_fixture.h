@@ -146,8 +146,8 @@ class BatchTest : public keys::KeyTest {
     UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic"}, "read": [{"any": true}])" + more + "}");
   }
 
-  void FetchMissing(keys::Misses misses) {
-    const absl::Status delivered = scratch_->keyCache.Deliver(Ask(*service_, std::move(misses)));
+  void FetchMissing(Needs needs) {
+    const absl::Status delivered = scratch_->keyCache.Deliver(Ask(*service_, std::move(needs.keys)));
     EXPECT_TRUE(delivered.ok()) << delivered;
   }
 
@@ -168,8 +168,8 @@ class BatchTest : public keys::KeyTest {
 
   SealOutcome Seal(const SealTask& task, ByteBuffer& out) {
     SealOutcome outcome = SealBatch(task, *scratch_, out);
-    if (outcome.kind == SealOutcome::Kind::kMissingKeys) {
-      FetchMissing(std::move(outcome.misses));
+    if (outcome.kind == SealOutcome::Kind::kNeeds) {
+      FetchMissing(std::move(outcome.needs));
       outcome = SealBatch(task, *scratch_, out);
     }
     return outcome;
@@ -191,8 +191,8 @@ class BatchTest : public keys::KeyTest {
 
   OpenOutcome OpenTo(const OpenTask& task, Bytes bytes, ByteBuffer& out) {
     OpenOutcome outcome = OpenBatch(task, ViewOf(bytes), *scratch_, out);
-    if (outcome.kind == OpenOutcome::Kind::kMissingKeys) {
-      FetchMissing(std::move(outcome.misses));
+    if (outcome.kind == OpenOutcome::Kind::kNeeds) {
+      FetchMissing(std::move(outcome.needs));
       outcome = OpenBatch(task, ViewOf(bytes), *scratch_, out);
     }
     return outcome;

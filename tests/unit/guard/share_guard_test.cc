@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "guard/stages/transform.h"
 #include "interceptor_fixture.h"
 
 namespace kveil::guard {

@@ -19,7 +19,7 @@ class UserFinderTest : public testing::Test {
     kafka::RecordView view;
     EXPECT_TRUE(reader.Next(view)) << reader.status();
     std::string_view user;
-    const std::optional<UserFinder::Problem> problem = finder_.Find(source, view, user);
+    const std::optional<Problem> problem = finder_.Find(source, view, user);
     if (!problem.has_value()) return StrCat("found ", user);
     EXPECT_FALSE(problem->message.empty());
     message_ = problem->message;

@@ -1,0 +1,49 @@
+// One pass over the records of a fetched batch, which makes of each what the reader may see.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "guard/open/open_task.h"
+#include "guard/stages/stages.h"
+#include "guard/worker/needs.h"
+#include "guard/worker/problem.h"
+#include "guard/worker/worker_scratch.h"
+#include "kafka/record_batch.h"
+
+namespace kveil::guard {
+
+// All that is passed outlives it.
+class OpenPass {
+ public:
+  OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header);
+  OpenPass(const OpenPass&) = delete;
+  OpenPass& operator=(const OpenPass&) = delete;
+
+  // Appends the new batch to `out`, if there is one. Once. `records`: the batch's, not compressed.
+  OpenOutcome Run(Bytes records, ByteBuffer& out);
+
+ private:
+  void OpenRecord(const kafka::RecordView& record);
+  void Stop(observe::RefuseReason reason, std::string_view problem);
+  void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
+  // Of a pass that wrote all records.
+  void FinishBatch(ByteBuffer& out);
+  kafka::Codec CodecOfResult() const;
+  bool stopped() const { return outcome_.kind == OpenOutcome::Kind::kStop; }
+
+  const OpenTask& task_;
+  WorkerScratch& scratch_;
+  const kafka::BatchHeader& header_;
+  OpenOutcome outcome_;
+  Needs needs_;
+  Envelope envelope_;  // of the record at hand
+  ValidateFetched validate_;
+  IdentifyFetched identify_;
+  AuthorizeFetched authorize_;
+  TransformFetched transform_;
+  ObserveFetched observe_;
+};
+
+}  // namespace kveil::guard

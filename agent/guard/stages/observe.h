@@ -1,0 +1,78 @@
+// Stage 5: what is counted of the records that went on. Lineage, and counts for each user, belong here.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "guard/stages/authorize.h"
+#include "guard/stages/counts.h"
+#include "guard/stages/owner.h"
+#include "kafka/record.h"
+#include "kafka/record_batch.h"
+
+namespace kveil::guard {
+
+class ObserveProduced {
+ public:
+  explicit ObserveProduced(ProducedCounts& counts) : counts_(counts) {}
+
+  void Of(const Owner& owner) {
+    if (owner.state == Owner::State::kNobody) return;
+    ++counts_.sealed;
+    if (owner.isErasedSubject) ++counts_.afterErasure;
+  }
+
+ private:
+  ProducedCounts& counts_;
+};
+
+class ObserveFetched {
+ public:
+  ObserveFetched(const kafka::BatchHeader& header, FetchedCounts& counts) : header_(header), counts_(counts) {}
+
+  void Of(const kafka::RecordView& record, const Owner& owner, const Decision& decision) {
+    Count(record, owner, decision.verdict);
+    if (decision.verdict == Verdict::kHide) {
+      hidesSome_ = true;
+      return;
+    }
+    if (decision.verdict == Verdict::kMask) masksSome_ = true;
+    // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
+    const uint64_t offset = static_cast<uint64_t>(header_.baseOffset) + static_cast<uint64_t>(record.offsetDelta);
+    lastVisibleOffset_ = std::max(lastVisibleOffset_, static_cast<int64_t>(offset));
+  }
+
+  // The reader gets the batch as it came.
+  bool ChangesNothing() const { return counts_.opened == 0 && !hidesSome_ && !masksSome_; }
+  // Some are hidden, and all others lie before this offset, from which the reader asked.
+  bool LeavesNothingFrom(int64_t offset) const {
+    return hidesSome_ && (lastVisibleOffset_ < 0 || lastVisibleOffset_ < offset);
+  }
+
+ private:
+  void Count(const kafka::RecordView& record, const Owner& owner, Verdict verdict) {
+    switch (owner.state) {
+      case Owner::State::kNobody:
+        if (!record.value.has_value()) return;  // a tombstone never carries an envelope
+        ++counts_.plaintext;
+        if (verdict != Verdict::kPass) counts_.plaintextDropped = true;
+        return;
+      case Owner::State::kErased:
+        ++counts_.erased;
+        return;
+      case Owner::State::kPresent:
+        if (verdict == Verdict::kPass) ++counts_.opened;
+        return;
+      case Owner::State::kPending:
+        return;
+    }
+  }
+
+  const kafka::BatchHeader& header_;
+  FetchedCounts& counts_;
+  bool hidesSome_ = false;
+  bool masksSome_ = false;
+  int64_t lastVisibleOffset_ = -1;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,89 @@
+// Stage 4: what becomes of a record's bytes. Sealed fields, and masks that keep a part of a value, belong here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "crypto/envelope.h"
+#include "guard/stages/authorize.h"
+#include "guard/stages/owner.h"
+#include "guard/stages/validate.h"
+#include "guard/worker/problem.h"
+#include "guard/worker/worker_scratch.h"
+#include "kafka/record.h"
+#include "policy/policy.h"
+
+namespace kveil::guard {
+
+// What a masked record has in place of its envelope. The header's value says why: "erased" or "plaintext".
+inline constexpr std::string_view kMaskedHeaderName = "kveil-hidden";
+
+// Writes records to scratch.writer: sealed for their owner, or as they are where there is nothing to seal.
+class TransformProduced {
+ public:
+  // All that is passed outlives it. `salt` is the batch's.
+  TransformProduced(const policy::SealRule& rule, std::string_view topicName, const crypto::Salt& salt,
+                    bool compressValues, WorkerScratch& scratch)
+      : flags_(rule.scope == policy::SealScope::kUser ? crypto::kFlagMaskedKeyId : uint8_t{0}),
+        topicName_(topicName),
+        salt_(salt),
+        compressValues_(compressValues),
+        scratch_(scratch) {}
+
+  // `index`: of the record in the batch.
+  void Of(const kafka::RecordView& record, const Owner& owner, int32_t index);
+
+ private:
+  Bytes ValueToSeal(const kafka::RecordView& record, uint8_t& flags);
+
+  const uint8_t flags_;
+  const std::string_view topicName_;
+  const crypto::Salt& salt_;
+  const bool compressValues_;
+  WorkerScratch& scratch_;
+};
+
+// Writes records to scratch.writer as the reader may see them: opened, without their value, as they are, or not at all.
+class TransformFetched {
+ public:
+  // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed.
+  TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit,
+                   WorkerScratch& scratch)
+      : origin_(topic.origin), topicName_(topicName), batchLimit_(batchLimit), scratch_(scratch) {}
+
+  // The problem's message is valid until the next call.
+  std::optional<Problem> Of(const kafka::RecordView& record, const Envelope& envelope, const Owner& owner,
+                            const Decision& decision) {
+    switch (decision.verdict) {
+      case Verdict::kPass:
+        if (owner.state == Owner::State::kPresent) return Open(record, envelope, *owner.cipher);
+        scratch_.writer.CopyRecord(record);
+        break;
+      case Verdict::kMask:
+        Mask(record, envelope, decision.why);
+        break;
+      case Verdict::kHide:
+      case Verdict::kStop:
+        break;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  void Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why);
+  std::optional<Problem> Open(const kafka::RecordView& record, const Envelope& envelope, crypto::BatchCipher& cipher);
+  // What is opened in scratch.compressed.
+  std::optional<Problem> Decompress(const kafka::RecordView& record, const Envelope& envelope);
+
+  const std::string_view origin_;
+  const std::string_view topicName_;
+  const size_t batchLimit_;
+  WorkerScratch& scratch_;
+  std::string message_;  // of the last problem
+};
+
+}  // namespace kveil::guard
