@@ -71,7 +71,7 @@ IdentifyFetched::IdentifyFetched(size_t keysLimit, WorkerScratch& scratch, Needs
     : keysLimit_(keysLimit), scratch_(scratch), needs_(needs), owners_(scratch.ciphers) {}
 
 std::optional<Problem> IdentifyFetched::FindKey(const KeyName& name, crypto::Suite suite, const Owner*& owner) {
-  const crypto::KeyId id = name.masked ? scratch_.keyCache.mask().Unmask(name.id, name.salt) : name.id;
+  const crypto::KeyId id = name.isMasked ? scratch_.keyCache.mask().Unmask(name.id, name.salt) : name.id;
   const keys::KeyCache::Found found = scratch_.keyCache.FindById(id);
   switch (found.state) {
     case keys::KeyCache::State::kReady:

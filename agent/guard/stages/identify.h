@@ -60,11 +60,10 @@ class IdentifyFetched {
   std::optional<Problem> Of(const Envelope& envelope, const Owner*& owner) {
     owner = &kNoOwner;
     if (!envelope.isThere) return std::nullopt;
-    const crypto::EnvelopeHeader& fields = envelope.fields;
-    const KeyName name{fields.keyId, fields.salt, (fields.flags & crypto::kFlagMaskedKeyId) != 0};
+    const KeyName name{envelope.keyId, envelope.salt, envelope.isMasked};
     owner = owners_.Find(name);
     if (owner != nullptr) return std::nullopt;
-    return FindKey(name, fields.suite, owner);
+    return FindKey(name, envelope.suite, owner);
   }
 
   size_t keysUsed() const { return owners_.keysSet(); }
@@ -74,12 +73,12 @@ class IdentifyFetched {
   struct KeyName {
     crypto::KeyId id;
     crypto::Salt salt;
-    bool masked = false;
+    bool isMasked = false;
 
     friend bool operator==(const KeyName&, const KeyName&) = default;
     template <typename H>
     friend H AbslHashValue(H state, const KeyName& name) {
-      return H::combine(std::move(state), name.id, name.salt, name.masked);
+      return H::combine(std::move(state), name.id, name.salt, name.isMasked);
     }
   };
 

@@ -56,9 +56,8 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
     return Problem{RefuseReason::kTampered, "a sealed value is too short"};
   }
   const size_t openedSize = record.value->size() - crypto::kTagSize;
-  const bool isCompressed = (envelope.fields.flags & crypto::kFlagCompressedValue) != 0;
   uint8_t* opened;
-  if (isCompressed) {
+  if (envelope.isCompressed) {
     scratch_.compressed.resize(openedSize);
     opened = scratch_.compressed.data();
   } else {
@@ -67,12 +66,12 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
   // An envelope is bound to the topic that its record was produced to: this one or, in a mirror, its origin.
   const auto unseal = [&](std::string_view topic) {
     crypto::BuildAad(envelope.value, topic, record.key, scratch_.aad);
-    return cipher.Open(envelope.fields.recordIndex, scratch_.aad, *record.value, opened);
+    return cipher.Open(envelope.recordIndex, scratch_.aad, *record.value, opened);
   };
   if (!(!origin_.empty() && unseal(origin_)) && !unseal(topicName_)) {
     return Problem{RefuseReason::kTampered, "a record's envelope does not fit its content, key or topic"};
   }
-  return isCompressed ? Decompress(record, envelope) : std::nullopt;
+  return envelope.isCompressed ? Decompress(record, envelope) : std::nullopt;
 }
 
 std::optional<Problem> TransformFetched::Decompress(const kafka::RecordView& record, const Envelope& envelope) {

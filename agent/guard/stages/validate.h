@@ -1,6 +1,7 @@
 // Stage 1: whether a record has the form that the other stages rely on. Checks against a schema belong here.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
+#include "crypto/key_id.h"
 #include "guard/worker/problem.h"
 #include "kafka/record.h"
 
@@ -18,7 +20,7 @@ namespace kveil::guard {
 // sealed.
 struct EnvelopeHeaders {
   int count = 0;
-  kafka::HeaderView last;
+  kafka::HeaderView first;
   bool wellFormed = true;  // all of the record's headers are; otherwise `count` covers those before the malformed one
 };
 
@@ -26,11 +28,12 @@ inline EnvelopeHeaders FindEnvelopeHeaders(const kafka::RecordView& record) {
   EnvelopeHeaders found;
   if (record.headerCount == 0) return found;
   kafka::HeaderReader reader(record);
-  kafka::HeaderView header;
-  while (reader.Next(header)) {
-    if (header.key != crypto::kEnvelopeHeaderName) continue;
+  kafka::HeaderView further;
+  kafka::HeaderView* header = &found.first;
+  while (reader.Next(*header)) {
+    if (header->key != crypto::kEnvelopeHeaderName) continue;
     ++found.count;
-    found.last = header;
+    header = &further;
   }
   found.wellFormed = reader.status().ok();
   return found;
@@ -53,7 +56,12 @@ struct Envelope {
   bool isThere = false;  // otherwise the rest is not set: the record is plaintext, or a tombstone
   Bytes header;          // with its lengths
   Bytes value;           // the header's value as it was written
-  crypto::EnvelopeHeader fields;
+  crypto::KeyId keyId;   // as it travels
+  crypto::Salt salt;
+  bool isMasked = false;  // the key id
+  crypto::Suite suite = crypto::Suite::kAes256Gcm;
+  bool isCompressed = false;  // the value, before it was sealed
+  uint64_t recordIndex = 0;
 };
 
 class ValidateFetched {
@@ -68,11 +76,11 @@ class ValidateFetched {
     }
     envelope.isThere = found.count == 1;
     if (!envelope.isThere) return std::nullopt;
-    if (!found.last.value.has_value() || !record.value.has_value()) {
+    if (!found.first.value.has_value() || !record.value.has_value()) {
       return Tampered("a record has an envelope without content");
     }
-    envelope.header = found.last.whole;
-    envelope.value = crypto::RestoreEnvelopeHeader(*found.last.value, scratch_);
+    envelope.header = found.first.whole;
+    envelope.value = crypto::RestoreEnvelopeHeader(*found.first.value, scratch_);
     const absl::StatusOr<crypto::EnvelopeHeader> fields = crypto::ParseEnvelopeHeader(envelope.value);
     if (!fields.ok()) {
       message_ = std::string(ToStd(fields.status().message()));
@@ -81,7 +89,13 @@ class ValidateFetched {
     if ((fields->flags & (crypto::kFlagInlineKey | crypto::kFlagFieldsOnly)) != 0) {
       return Tampered("an envelope with inline keys or sealed fields, which this version does not open");
     }
-    envelope.fields = *fields;
+    // Field by field: the CPU would stall on wider loads of what was written just now.
+    envelope.keyId = fields->keyId;
+    envelope.salt = fields->salt;
+    envelope.isMasked = (fields->flags & crypto::kFlagMaskedKeyId) != 0;
+    envelope.suite = fields->suite;
+    envelope.isCompressed = (fields->flags & crypto::kFlagCompressedValue) != 0;
+    envelope.recordIndex = fields->recordIndex;
     return std::nullopt;
   }
 
