@@ -15,7 +15,6 @@ using kafka::ErrorCode;
 using kafka::ProduceRequest;
 using observe::RefuseReason;
 
-constexpr int16_t kFirstVersionWithZstd = 7;
 // Nobody lowers a topic's limit to less than this, so that for topics of small batches nothing has to be asked.
 constexpr size_t kAskForLimitAbove = 4 << 10;
 // A batch is not refused for a limit that was learned longer ago than this.
@@ -71,7 +70,7 @@ SealTask PartitionSealer::TaskFor(const policy::TopicPolicy& sealedBy, std::stri
   task.topicName = topic;
   task.cluster = connection_.cluster;
   task.records = records;
-  task.zstdAllowed = job.version >= kFirstVersionWithZstd;
+  task.zstdAllowed = job.version >= ProduceRequest::kFirstVersionWithZstd;
   task.batchLimit = shared_.limits.batchSize;
   task.usersLimit = shared_.limits.batchUsers;
   return task;

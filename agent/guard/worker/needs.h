@@ -7,7 +7,7 @@
 #pragma once
 
 #include "guard/worker/problem.h"
-#include "keys/service/key_service.h"
+#include "keys/service/fetch.h"
 
 namespace kveil::guard {
 

@@ -15,6 +15,7 @@
 #include "guard/state/refusal_memory.h"
 #include "guard/state/split_memory.h"
 #include "guard/state/unselected_writes.h"
+#include "guard/worker/needs.h"
 
 namespace kveil::guard {
 namespace {
@@ -115,8 +116,8 @@ TEST(SharedByThreadsTest, KeyOutagesBeginAndEnd) {
   const Clock::time_point now = Clock::now();
   OnThreads([&](int thread, int round) {
     const std::string topic = TopicOf(round) + std::to_string(thread);
-    keys::Misses missing;
-    missing.scopes.emplace_back(keys::Scope::kTopic, "main", topic);
+    Needs missing;
+    missing.keys.scopes.emplace_back(keys::Scope::kTopic, "main", topic);
     outages.Began("main", topic, std::move(missing), now);
     EXPECT_TRUE(outages.any());
     EXPECT_TRUE(outages.Find("main", topic, now).has_value());
