@@ -41,7 +41,6 @@ class SealPass {
   Needs needs_;
   ValidateProduced validate_;
   IdentifyProduced identify_;
-  AuthorizeProduced authorize_;
   TransformProduced transform_;
   ObserveProduced observe_;
 };

@@ -1,5 +1,9 @@
-// Stage 3: whether a record may go on. The policy's `read` and `write` rules for single records, and consents, belong
-// here: what does not depend on the record is decided in the constructor, once for a batch.
+// Stage 3: whether a record may go on. Rules for single records and consents belong here. What does not depend on the
+// record is decided in the constructor, once for a batch.
+//
+// Today this concerns fetched records only. Whoever may produce to a topic may produce any record, also one of an
+// erased user: it is sealed with a key that nobody keeps. Rules for writing will be an AuthorizeProduced, whose line
+// goes into SealPass::SealRecord.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +29,6 @@ struct Decision {
   Verdict verdict = Verdict::kPass;
   observe::DropReason why = observe::DropReason::kErased;  // kHide, kMask
   Problem problem;                                         // kStop
-};
-
-// A record on its way to the broker passes, or is refused with the problem: none is left out or changed unasked. No
-// policy refuses one yet. A late record of an erased user (owner.isErasedSubject) passes too: it is sealed with a key
-// that nobody keeps.
-class AuthorizeProduced {
- public:
-  explicit AuthorizeProduced(const policy::TopicPolicy& /*topic*/) {}
-
-  std::optional<Problem> Of(const Owner& /*owner*/) const { return std::nullopt; }
 };
 
 class AuthorizeFetched {
