@@ -16,6 +16,7 @@
 #include "kafka/messages/metadata.h"
 #include "kafka/messages/produce.h"
 #include "kafka/messages/sasl.h"
+#include "kafka/messages/share_acknowledge.h"
 #include "kafka/messages/share_fetch.h"
 #include "message_text.h"
 
@@ -54,7 +55,7 @@ void CheckMessage(Input input) {
 
 using CheckFunction = void (*)(Input);
 // New ones at the end: the corpus knows them by number.
-constexpr std::array<CheckFunction, 20> kMessages = {
+constexpr std::array<CheckFunction, 21> kMessages = {
     CheckMessage<kafka::ProduceRequest>,
     CheckMessage<kafka::ProduceResponse>,
     CheckMessage<kafka::FetchRequest>,
@@ -75,6 +76,7 @@ constexpr std::array<CheckFunction, 20> kMessages = {
     CheckMessage<kafka::SaslAuthenticateResponse>,
     CheckMessage<kafka::ShareFetchRequest>,
     CheckMessage<kafka::ShareFetchResponse>,
+    CheckMessage<kafka::ShareAcknowledgeResponse>,
 };
 
 }  // namespace
