@@ -56,6 +56,13 @@ absl::Status SqliteRegistry::OpenFile(bool mustExist) {
 absl::Status SqliteRegistry::EnsureOpen() {
   if (tables_ != nullptr && !broken_ && tables_->FileIsInPlace()) return absl::OkStatus();
   tables_.reset();
+  absl::Status opened = OpenAgain();
+  // What was opened and not looked at may be another registry, or hold erasures that nobody heard of.
+  if (!opened.ok()) tables_.reset();
+  return opened;
+}
+
+absl::Status SqliteRegistry::OpenAgain() {
   if (absl::Status status = OpenFile(/*mustExist=*/true); !status.ok()) {
     return absl::UnavailableError(status.message());
   }

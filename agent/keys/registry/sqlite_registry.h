@@ -46,6 +46,7 @@ class SqliteRegistry : public Registry {
   explicit SqliteRegistry(Options options);
 
   absl::Status OpenFile(bool mustExist);
+  absl::Status OpenAgain();
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
   // Notes whether the file has to be opened anew, and gives the status that callers see.
   absl::Status Fail(const absl::Status& status);

@@ -60,7 +60,7 @@ class KeyService {
   // OK, or what is wrong now in words for the operator. Becomes OK again by itself when the cause is gone.
   absl::Status health() const;
 
-  // Finds what is asked for and makes scope keys that do not exist yet, all in one transaction. `done` is called
+  // Finds what is asked for and makes scope keys that do not exist yet. `done` is called
   // exactly once, on the service's thread. Workloads take turns, and erasures come before them. kInvalidArgument: more
   // than kMostKeysOfAFetch. KeyCache::Fetch is the usual way here.
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
