@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "admin/admin_message.h"
 #include "admin/unix_socket.h"
@@ -19,16 +20,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kLongestAnswer = 16 << 20;
+constexpr std::chrono::milliseconds kPause{10};
 
 absl::Status LateError() { return absl::DeadlineExceededError("the agent did not answer in time"); }
 
-absl::StatusOr<UniqueFd> Connect(const std::string& path) {
-  const absl::StatusOr<sockaddr_un> address = UnixAddress(path);
-  if (!address.ok()) return address.status();
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket.valid()) return absl::ErrnoToStatus(errno, "socket");
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) == 0) return socket;
-  switch (errno) {
+absl::Status ConnectError(int error, const std::string& path) {
+  switch (error) {
     case ENOENT:
     case ECONNREFUSED:
       return absl::UnavailableError(StrCat("no agent is running (nobody listens at ", path, ")"));
@@ -39,8 +36,21 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     case EAGAIN:
       return absl::UnavailableError(StrCat("the agent at ", path, " is too busy"));
     default:
-      return absl::UnavailableError(StrCat("cannot reach the agent at ", path, ": ", std::strerror(errno)));
+      return absl::UnavailableError(StrCat("cannot reach the agent at ", path, ": ", std::strerror(error)));
   }
+}
+
+// Waits until `deadline` for a place among those that the agent has not accepted yet. Nothing says when there is one.
+absl::StatusOr<UniqueFd> Connect(const std::string& path, Clock::time_point deadline) {
+  const absl::StatusOr<sockaddr_un> address = UnixAddress(path);
+  if (!address.ok()) return address.status();
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return absl::ErrnoToStatus(errno, "socket");
+  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
+    if (errno != EAGAIN || Clock::now() >= deadline) return ConnectError(errno, path);
+    std::this_thread::sleep_for(kPause);
+  }
+  return socket;
 }
 
 // False after the deadline.
@@ -88,7 +98,7 @@ absl::StatusOr<std::string> ReceiveLine(int socket, Clock::time_point deadline) 
 absl::StatusOr<std::string> AdminCall(const std::string& socketPath, std::string_view requestJson,
                                       std::chrono::milliseconds timeout) {
   const Clock::time_point deadline = Clock::now() + timeout;
-  const absl::StatusOr<UniqueFd> socket = Connect(socketPath);
+  const absl::StatusOr<UniqueFd> socket = Connect(socketPath, deadline);
   if (!socket.ok()) return socket.status();
   if (absl::Status status = SendLine(socket->get(), std::string(requestJson), deadline); !status.ok()) return status;
   absl::StatusOr<std::string> answer = ReceiveLine(socket->get(), deadline);

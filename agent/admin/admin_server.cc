@@ -230,10 +230,12 @@ absl::Status AdminServer::State::Begin(std::string_view request, int socket, con
 }
 
 absl::Status AdminServer::Health() const {
-  const uint64_t refused = state_->threads->refused();
-  if (refused == 0) return absl::OkStatus();
-  return absl::ResourceExhaustedError(StrCat(refused, " admin commands were turned away, as ",
-                                             state_->options.mostOfOneCommand, " of the same kind were running"));
+  const auto refused = state_->threads->lastRefusal();
+  if (!refused.has_value() || std::chrono::steady_clock::now() - *refused > std::chrono::minutes(1)) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(StrCat("an admin command was turned away, as ", state_->options.mostOfOneCommand,
+                                             " of the same kind were running"));
 }
 
 }  // namespace kveil::admin

@@ -27,7 +27,7 @@ class AdminServer {
     std::string eraseGroup;           // of one that may also erase; empty: root only
     size_t requestLimit = 64 * 1024;  // bytes of one request
     size_t connectionLimit = 32;      // at once; one more takes the place of the oldest that has not asked yet
-    size_t mostOfOneCommand = 16;     // that run at once; below connectionLimit, so that others always have a place
+    size_t mostOfOneCommand = 8;      // that run at once; all kinds together are fewer than connectionLimit
     // For a request to arrive, and for an answer to leave. A command may take longer.
     std::chrono::milliseconds timeout = std::chrono::seconds(5);
   };
@@ -51,7 +51,7 @@ class AdminServer {
   // Takes no more commands, waits for those that run, sends their answers, and removes the socket.
   void Stop();
 
-  // An error once commands were turned away because as many of the same kind were running. Any thread.
+  // An error for a minute after a command was turned away because as many of the same kind were running. Any thread.
   absl::Status Health() const;
 
  private:

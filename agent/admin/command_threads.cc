@@ -13,7 +13,7 @@ absl::Status CommandThreads::Run(const std::string& command, absl::AnyInvocable<
   JoinEnded();
   size_t& running = running_[command];
   if (running >= mostOfOne_) {
-    ++refused_;
+    lastRefusal_ = std::chrono::steady_clock::now();
     return absl::ResourceExhaustedError(
         StrCat(running, " ", command, " commands are running already; try again when one of them has ended"));
   }
@@ -55,9 +55,9 @@ void CommandThreads::Stop() {
   for (Thread& entry : left) entry.thread.join();
 }
 
-uint64_t CommandThreads::refused() const {
+std::optional<std::chrono::steady_clock::time_point> CommandThreads::lastRefusal() const {
   const MutexLock lock(mutex_);
-  return refused_;
+  return lastRefusal_;
 }
 
 }  // namespace kveil::admin

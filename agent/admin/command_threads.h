@@ -1,10 +1,11 @@
 // The threads that admin commands run on: one for each, so that none waits for another.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <list>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -32,8 +33,8 @@ class CommandThreads {
   // Takes nothing new, and waits for what runs.
   void Stop();
 
-  // How many were turned away because as many ran already.
-  uint64_t refused() const;
+  // When one was last turned away because as many ran already; nullopt if none was.
+  std::optional<std::chrono::steady_clock::time_point> lastRefusal() const;
 
  private:
   struct Thread {
@@ -47,7 +48,7 @@ class CommandThreads {
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::list<Thread> threads_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, size_t> running_ ABSL_GUARDED_BY(mutex_);  // by command
-  uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<std::chrono::steady_clock::time_point> lastRefusal_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::admin

@@ -247,6 +247,28 @@ TEST_F(AdminServerTest, AnyNumberOfSlowClientsHoldsNobodyUp) {
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(4)) << "before any has timed out";
 }
 
+TEST_F(AdminServerTest, ClientWaitsForItsPlaceUntilItsDeadline) {
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = *UnixAddress(path_);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener.get(), 0), 0);
+  const UniqueFd onlyPlace = Connect();
+  const auto begun = std::chrono::steady_clock::now();
+  const absl::Status status = AdminCall(path_, R"({"command": "echo"})", milliseconds(200)).status();
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(200)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("too busy"));
+
+  // A place becomes free while it waits: then it is the answer that is late.
+  std::thread acceptor([&] {
+    ::usleep(100'000);
+    const UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    ::usleep(500'000);
+  });
+  EXPECT_EQ(AdminCall(path_, R"({"command": "echo"})", milliseconds(400)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  acceptor.join();
+}
+
 TEST_F(AdminServerTest, CommandsDoNotWaitForEachOther) {
   isBlocked_ = true;
   Start(Options());
@@ -271,7 +293,7 @@ TEST_F(AdminServerTest, AsManyOfOneCommandRunAsAreAllowed) {
   const absl::Status refused = Ask<Erase>(path_, {}).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("2 erase commands are running already"));
-  EXPECT_THAT(std::string(server_->Health().message()), HasSubstr("1 admin commands were turned away"));
+  EXPECT_THAT(std::string(server_->Health().message()), HasSubstr("an admin command was turned away"));
   EXPECT_TRUE(AdminCall(path_, R"({"command": "echo"})").ok()) << "others have room";
   ::usleep(300'000);  // longer than a request or an answer may take: a command may take longer
   isBlocked_ = false;
