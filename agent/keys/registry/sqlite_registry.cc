@@ -116,27 +116,23 @@ absl::Status SqliteRegistry::Initialise(const Identity& identity, const Epoch& f
   return absl::OkStatus();
 }
 
-// Transactions that read are not committed: what was read is true, and SQLite commits nothing after a damaged page.
 absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindMany(absl::Span<const RowName> names) {
+  return FindEach(names, [this](const RowName& name) { return tables_->FindActive(name); });
+}
+
+absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindManyById(absl::Span<const crypto::KeyId> ids) {
+  return FindEach(ids, [this](const crypto::KeyId& id) { return tables_->FindById(id); });
+}
+
+// Transactions that read are not committed: what was read is true, and SQLite commits nothing after a damaged page.
+template <typename Name, typename Find>
+absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindEach(absl::Span<const Name> names, Find find) {
   absl::StatusOr<Transaction> transaction = tables_->BeginRead();
   if (!transaction.ok()) return Fail(transaction.status());
   std::vector<Found> rows;
   rows.reserve(names.size());
-  for (const RowName& name : names) {
-    Found row = tables_->FindActive(name);
-    if (!row.ok() && !absl::IsDataLoss(row.status())) return Fail(row.status());
-    rows.push_back(std::move(row));
-  }
-  return rows;
-}
-
-absl::StatusOr<std::vector<Registry::Found>> SqliteRegistry::FindManyById(absl::Span<const crypto::KeyId> ids) {
-  absl::StatusOr<Transaction> transaction = tables_->BeginRead();
-  if (!transaction.ok()) return Fail(transaction.status());
-  std::vector<Found> rows;
-  rows.reserve(ids.size());
-  for (const crypto::KeyId& id : ids) {
-    Found row = tables_->FindById(id);
+  for (const Name& name : names) {
+    Found row = find(name);
     if (!row.ok() && !absl::IsDataLoss(row.status())) return Fail(row.status());
     rows.push_back(std::move(row));
   }

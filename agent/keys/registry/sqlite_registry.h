@@ -47,6 +47,8 @@ class SqliteRegistry : public Registry {
 
   absl::Status OpenFile(bool mustExist);
   absl::Status OpenAgain();
+  template <typename Name, typename Find>
+  absl::StatusOr<std::vector<Found>> FindEach(absl::Span<const Name> names, Find find);
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
   // Notes whether the file has to be opened anew, and gives the status that callers see.
   absl::Status Fail(const absl::Status& status);
