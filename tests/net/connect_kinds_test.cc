@@ -145,7 +145,7 @@ TEST_P(ConnectKindsTest, ArrivesAtTheAgentAndSeesTheBroker) {
   EXPECT_EQ(agent->LastOrigin().netnsCookie, pod.netns.cookie());
   EXPECT_THAT(broker->Clients(), ElementsAre(GetParam().client));
   EXPECT_EQ(agent->strangers(), 0u);
-  EXPECT_EQ(CountMapElements(agent->redirect()).interim, 0u);
+  EXPECT_EQ(CountElements(agent->redirect(), "interim"), 0u);
 }
 
 TEST_P(ConnectKindsTest, FirstInANewNamespaceSucceedsOrIsRefused) {

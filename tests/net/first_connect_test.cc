@@ -49,7 +49,7 @@ TEST_F(FirstConnectTest, SucceedsAndIsCounted) {
   EXPECT_EQ(counts.held, 1u);
   EXPECT_EQ(counts.released, 1u);
   EXPECT_EQ(counts.ended, 0u);
-  EXPECT_EQ(CountMapElements(agent->redirect()).interim, 0u);
+  EXPECT_EQ(CountElements(agent->redirect(), "interim"), 0u);
 }
 
 TEST_F(FirstConnectTest, SecondIsNotHeld) {
@@ -145,7 +145,7 @@ TEST_F(FirstConnectTest, EndsInATimeoutWhenNobodyServesTheNamespace) {
   EXPECT_EQ(DialInPod(broker4), "ETIMEDOUT");
   EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(150));
   EXPECT_EQ(redirect->heldConnects().ended, 1u);
-  EXPECT_EQ(CountMapElements(*redirect).interim, 0u);
+  EXPECT_EQ(CountElements(*redirect, "interim"), 0u);
   EXPECT_THAT(broker->Clients(), ElementsAre());
 }
 

@@ -32,7 +32,7 @@ class LearnedBrokersTest : public Stage {
     Require(::bpf_map_update_elem(map.get(), &key, value, BPF_ANY) == 0, "writing to a map");
     Require(::bpf_obj_pin(map.get(), (config.pinDirectory + "/" + name).c_str()) == 0, "pinning a map");
   }
-  size_t Learned() const { return CountMapElements(agent->redirect()).learned; }
+  size_t Learned() const { return CountElements(agent->redirect(), "learned"); }
 
   const SocketAddress advertised4 = Address("192.0.2.1", 19092), advertised6 = Address("2001:db8:77::1", 19092);
 };

@@ -24,7 +24,7 @@ class NamespacesTest : public Stage {
   // What stays when only the agent's own namespace is served.
   bool OnlyOwnIsLeft() const {
     const auto status = agent->namespaces().Status();
-    return status.size() == 1 && status[0].process == 0 && CountMapElements(agent->redirect()).served == 1;
+    return status.size() == 1 && status[0].process == 0 && CountElements(agent->redirect(), "served") == 1;
   }
 };
 

@@ -41,7 +41,7 @@ TEST_F(RedirectTest, NothingStaysInTheMapsOnceAConnectionIsAccepted) {
   StartBroker({broker4});
   StartAgent();
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
-  EXPECT_EQ(CountMapElements(agent->redirect()).interim, 0u);
+  EXPECT_EQ(CountElements(agent->redirect(), "interim"), 0u);
 }
 
 // A connect whose SYN is never answered: its listener's queue is full.
@@ -57,9 +57,9 @@ TEST_F(RedirectTest, NothingStaysInTheMapsOfAConnectThatNobodyAnswers) {
     }
     return PauseForEver();
   });
-  ASSERT_TRUE(Eventually([&] { return CountMapElements(**redirect).interim > 0; }));
+  ASSERT_TRUE(Eventually([&] { return CountElements(**redirect, "interim") > 0; }));
   client.Kill();
-  EXPECT_TRUE(Eventually([&] { return CountMapElements(**redirect).interim == 0; }));
+  EXPECT_TRUE(Eventually([&] { return CountElements(**redirect, "interim") == 0; }));
 }
 
 }  // namespace

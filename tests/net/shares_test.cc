@@ -79,8 +79,8 @@ std::string Misbehave(uint32_t seed, std::chrono::milliseconds duration, const s
 class SharesTest : public Stage {
  protected:
   SharesTest() { StartBroker({broker4, broker6}); }
-  size_t Waiting() const { return CountMapElements(agent->redirect()).interim; }
-  int64_t Counted() const { return CountMapElements(agent->redirect()).counted; }
+  size_t Waiting() const { return CountElements(agent->redirect(), "interim"); }
+  int64_t Counted() const { return SumOfWaiting(agent->redirect()); }
 };
 
 TEST_F(SharesTest, HalfOpenConnectsBeyondAWorkloadsShareAreRefusedAndSoNamed) {
@@ -501,7 +501,7 @@ TEST_F(SharesTest, ManyTargetsTakeNoEntryEachOfWhatGetsocknameShows) {
                                         static_cast<uint16_t>(10000 + i)));
   }
   StartAgent();
-  EXPECT_LE(CountMapElements(agent->redirect()).sources, 10u);  // of two namespaces
+  EXPECT_LE(CountElements(agent->redirect(), "sources"), 10u);  // of two namespaces
   EXPECT_EQ(DialInPod(broker4), "echoed by 192.0.2.1:9092 as 192.0.2.2");
   EXPECT_EQ(DialInPod(far), "echoed by 198.51.100.1:9092 as 192.0.2.9");
   EXPECT_EQ(DialInPod(broker6), "echoed by [2001:db8:77::1]:9092 as 2001:db8:77::2");

@@ -10,29 +10,6 @@
 #include "support/node.h"
 
 namespace kveil::nettest {
-namespace {
-
-size_t CountOf(const std::string& pinDirectory, const std::string& name) {
-  size_t count = 0;
-  const absl::Status walked =
-      intercept::ForEachEntry(PinnedMap(pinDirectory, name).get(), [&](const void*, const void*) { ++count; });
-  Require(walked.ok(), "walking the map " + name);
-  return count;
-}
-
-int64_t SumOfWaiting(const std::string& pinDirectory) {
-  const UniqueFd shares = PinnedMap(pinDirectory, "shares");
-  int64_t sum = 0;
-  for (uint32_t slot = 0; slot < KVEIL_SHARES; ++slot) {
-    kveil_share share;
-    Require(::bpf_map_lookup_elem(shares.get(), &slot, &share) == 0, "reading a share");
-    sum += share.waiting;
-  }
-  return sum;
-}
-
-}  // namespace
-
 UniqueFd PinnedMap(const std::string& pinDirectory, const std::string& name) {
   for (const auto& entry : std::filesystem::directory_iterator(pinDirectory)) {
     const std::string file = entry.path().filename().string();
@@ -46,14 +23,23 @@ UniqueFd PinnedMap(const std::string& pinDirectory, const std::string& name) {
   return UniqueFd();
 }
 
-MapCounts CountMapElements(const intercept::Redirect& redirect) {
-  const std::string& pins = redirect.config().pinDirectory;
-  return {.interim = CountOf(pins, "interim"),
-          .counted = SumOfWaiting(pins),
-          .learned = CountOf(pins, "learned"),
-          .served = CountOf(pins, "served"),
-          .sources = CountOf(pins, "sources"),
-          .listening = CountOf(pins, "listening")};
+size_t CountElements(const intercept::Redirect& redirect, const std::string& map) {
+  const UniqueFd fd = PinnedMap(redirect.config().pinDirectory, map);
+  size_t count = 0;
+  const absl::Status walked = intercept::ForEachEntry(fd.get(), [&](const void*, const void*) { ++count; });
+  Require(walked.ok(), "walking the map " + map);
+  return count;
+}
+
+int64_t SumOfWaiting(const intercept::Redirect& redirect) {
+  const UniqueFd shares = PinnedMap(redirect.config().pinDirectory, "shares");
+  int64_t sum = 0;
+  for (uint32_t slot = 0; slot < KVEIL_SHARES; ++slot) {
+    kveil_share share;
+    Require(::bpf_map_lookup_elem(shares.get(), &slot, &share) == 0, "reading a share");
+    sum += share.waiting;
+  }
+  return sum;
 }
 
 }  // namespace kveil::nettest

@@ -13,12 +13,9 @@ namespace kveil::nettest {
 // The pinned map of this name, whatever its version.
 UniqueFd PinnedMap(const std::string& pinDirectory, const std::string& name);
 
-// How many elements the pinned maps hold that are not socket storage.
-struct MapCounts {
-  size_t interim = 0;
-  int64_t counted = 0;  // the sum of what the workloads' shares say of interim
-  size_t learned = 0, served = 0, sources = 0, listening = 0;
-};
-MapCounts CountMapElements(const intercept::Redirect& redirect);
+// How many elements a pinned map holds that is not socket storage.
+size_t CountElements(const intercept::Redirect& redirect, const std::string& map);
+// The sum of what the workloads' shares say of the map `interim`.
+int64_t SumOfWaiting(const intercept::Redirect& redirect);
 
 }  // namespace kveil::nettest
