@@ -22,19 +22,19 @@ class LineLimitTest : public testing::Test {
   LineLimit::Clock::time_point now_ = LineLimit::Clock::now();
 };
 
-TEST_F(LineLimitTest, aWorkloadThatCausesManyLinesTakesNoneOfTheOthers) {
+TEST_F(LineLimitTest, AWorkloadThatCausesManyLinesTakesNoneOfTheOthers) {
   EXPECT_EQ(Admitted(1000, "connection.closed", "loud"), 20);
   EXPECT_EQ(Admitted(20, "connection.closed", "quiet"), 20);
   EXPECT_EQ(Admitted(20, "produce.refused", "loud"), 20) << "another event";
 }
 
-TEST_F(LineLimitTest, anEventHasALimitOverAllWorkloads) {
+TEST_F(LineLimitTest, AnEventHasALimitOverAllWorkloads) {
   EXPECT_EQ(Admitted(1000, "connection.rejected", ""), 100);
   EXPECT_EQ(Admitted(1, "connection.rejected", "quiet"), 0);
   EXPECT_EQ(Admitted(1, "health.problem", ""), 1);
 }
 
-TEST_F(LineLimitTest, linesComeBackWithTime) {
+TEST_F(LineLimitTest, LinesComeBackWithTime) {
   Admitted(1000, "connection.closed", "loud");
   now_ += seconds(3);
   EXPECT_EQ(Admitted(1000, "connection.closed", "loud"), 6);
@@ -42,7 +42,7 @@ TEST_F(LineLimitTest, linesComeBackWithTime) {
   EXPECT_EQ(Admitted(1000, "connection.closed", "loud"), 20) << "never more than a burst";
 }
 
-TEST_F(LineLimitTest, whatIsRefusedIsToldOnceAnEventWithItsWorkload) {
+TEST_F(LineLimitTest, WhatIsRefusedIsToldOnceAnEventWithItsWorkload) {
   Admitted(25, "connection.closed", "loud");
   const auto suppressed = limit_.TakeSuppressed();
   ASSERT_EQ(suppressed.size(), 1u);
@@ -53,7 +53,7 @@ TEST_F(LineLimitTest, whatIsRefusedIsToldOnceAnEventWithItsWorkload) {
   EXPECT_EQ(limit_.suppressed(), 5u);
 }
 
-TEST_F(LineLimitTest, workloadsBeyondItsMemoryShareOneLimit) {
+TEST_F(LineLimitTest, WorkloadsBeyondItsMemoryShareOneLimit) {
   for (int i = 0; i < 4; ++i) Admitted(1, "connection.closed", StrCat("workload", i));
   int admitted = 0;
   for (int i = 4; i < 100; ++i) admitted += Admitted(1, "connection.closed", StrCat("workload", i));

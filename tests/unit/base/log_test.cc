@@ -5,18 +5,18 @@
 namespace kveil::log {
 namespace {
 
-TEST(Format, writesPairsInOrder) {
+TEST(FormatTest, WritesPairsInOrder) {
   EXPECT_EQ(Format("connection.open", {{"client", "10.0.0.1:40000"}, {"records", 3}}),
             "connection.open client=10.0.0.1:40000 records=3");
 }
 
-TEST(Format, quotesWhatWouldBreakALineOrAPair) {
+TEST(FormatTest, QuotesWhatWouldBreakALineOrAPair) {
   EXPECT_EQ(Format("x", {{"a", "two words"}, {"b", ""}, {"c", "line\nbreak"}, {"d", "q\"uote"}, {"e", "\x01"}}),
             "x a=\"two words\" b=\"\" c=\"line\\nbreak\" d=\"q\\\"uote\" e=\"\\x01\"");
 }
 
 // A workload can make as many names of its own as it likes.
-TEST(Write, countsLinesByTheirShareAndDoesNotShowIt) {
+TEST(WriteTest, CountsLinesByTheirShareAndDoesNotShowIt) {
   EXPECT_EQ(Format("x", {{"workload", "/a/b/c/d"}, {"share", "/a/b/c"}, {"reason", "y"}}),
             "x workload=/a/b/c/d reason=y");
   constexpr int kLines = 1000;

@@ -72,7 +72,7 @@ class LineWriterTest : public testing::Test {
   UniqueFd into_;
 };
 
-TEST_F(LineWriterTest, writesLinesInOrder) {
+TEST_F(LineWriterTest, WritesLinesInOrder) {
   LineWriter writer(Options());
   std::string expected;
   for (int i = 0; i < 100; ++i) {
@@ -85,7 +85,7 @@ TEST_F(LineWriterTest, writesLinesInOrder) {
   EXPECT_EQ(writer.lost(), 0u);
 }
 
-TEST_F(LineWriterTest, nobodyWaitsForAReaderThatHasStoppedAndWhatIsLostIsToldWhenItGoesOn) {
+TEST_F(LineWriterTest, NobodyWaitsForAReaderThatHasStoppedAndWhatIsLostIsToldWhenItGoesOn) {
   LineWriter writer(Options());
   const std::string line = Line();
   constexpr uint64_t kLines = 20'000;  // 2 MB; the pipe and the queue take a small part of it
@@ -105,7 +105,7 @@ TEST_F(LineWriterTest, nobodyWaitsForAReaderThatHasStoppedAndWhatIsLostIsToldWhe
   EXPECT_EQ(told.lost, writer.lost());
 }
 
-TEST_F(LineWriterTest, endsThoughNobodyReads) {
+TEST_F(LineWriterTest, EndsThoughNobodyReads) {
   constexpr uint64_t kLines = 2000;
   std::optional<LineWriter> writer(Options());
   for (uint64_t i = 0; i < kLines; ++i) writer->Write(Line());
@@ -117,7 +117,7 @@ TEST_F(LineWriterTest, endsThoughNobodyReads) {
   for (Told told; told.written + told.lost < kLines; told = WhatIsTold(all)) all += ReadTo("\n");
 }
 
-TEST_F(LineWriterTest, asksForMoreOnceForAnyNumberOfCalls) {
+TEST_F(LineWriterTest, AsksForMoreOnceForAnyNumberOfCalls) {
   std::atomic<int> asked{0};
   LineWriter::Options options = Options();
   options.more = [&asked] { return StrCat("more ", ++asked, "\n"); };

@@ -5,19 +5,19 @@
 namespace kveil {
 namespace {
 
-TEST(SocketAddress, printsWhatItParsed) {
+TEST(SocketAddressTest, PrintsWhatItParsed) {
   EXPECT_EQ(SocketAddress::Parse("10.1.2.3", 9092)->Text(), "10.1.2.3:9092");
   EXPECT_EQ(SocketAddress::Parse("fd00::1", 9092)->Text(), "[fd00::1]:9092");
   EXPECT_EQ(SocketAddress::Parse("fd00::1", 9092)->AddressText(), "fd00::1");
 }
 
-TEST(SocketAddress, refusesAName) {
+TEST(SocketAddressTest, RefusesAName) {
   const auto parsed = SocketAddress::Parse("broker.example", 9092);
   ASSERT_FALSE(parsed.ok());
   EXPECT_NE(parsed.status().message().find("broker.example"), std::string::npos);
 }
 
-TEST(SocketAddress, knowsLoopback) {
+TEST(SocketAddressTest, KnowsLoopback) {
   for (const char* address : {"127.0.0.1", "127.255.0.9", "::1"}) {
     EXPECT_TRUE(SocketAddress::Parse(address, 1)->IsLoopback()) << address;
   }
@@ -26,7 +26,7 @@ TEST(SocketAddress, knowsLoopback) {
   }
 }
 
-TEST(SocketAddress, changesItsPortOnly) {
+TEST(SocketAddressTest, ChangesItsPortOnly) {
   SocketAddress address = *SocketAddress::Parse("::1", 1);
   address.setPort(65535);
   EXPECT_EQ(address.Text(), "[::1]:65535");

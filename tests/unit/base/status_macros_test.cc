@@ -31,7 +31,7 @@ absl::StatusOr<int> Both(bool isFirstOk, bool isSecondOk) {
   return *made + *other;
 }
 
-TEST(StatusMacrosTest, goOnWithTheValueWhereThereIsNoError) {
+TEST(StatusMacrosTest, GoOnWithTheValueWhereThereIsNoError) {
   evaluated = 0;
   const absl::StatusOr<int> sum = Both(true, true);
   ASSERT_TRUE(sum.ok()) << sum.status();
@@ -39,7 +39,7 @@ TEST(StatusMacrosTest, goOnWithTheValueWhereThereIsNoError) {
   EXPECT_EQ(evaluated, 3) << "each once";
 }
 
-TEST(StatusMacrosTest, returnTheFirstErrorAndDoNothingMore) {
+TEST(StatusMacrosTest, ReturnTheFirstErrorAndDoNothingMore) {
   evaluated = 0;
   EXPECT_EQ(Both(false, true).status(), absl::NotFoundError("no such thing"));
   EXPECT_EQ(evaluated, 1);

@@ -65,7 +65,7 @@ class AdminCommandTest : public CommandTest {
   std::unique_ptr<observe::RequestServer> agent_;  // answers whatever a test wants
 };
 
-TEST_F(AdminCommandTest, statusOfAReadyAgentSucceeds) {
+TEST_F(AdminCommandTest, StatusOfAReadyAgentSucceeds) {
   AnswerWith(kReady);
   const CommandResult result = RunWith({"status"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
@@ -77,7 +77,7 @@ TEST_F(AdminCommandTest, statusOfAReadyAgentSucceeds) {
   EXPECT_EQ(Json::parse(RunWith({"status", "--json"}).out), Json::parse(kReady));
 }
 
-TEST_F(AdminCommandTest, statusFailsWhenSomethingIsWrong) {
+TEST_F(AdminCommandTest, StatusFailsWhenSomethingIsWrong) {
   Json wrong = Json::parse(kReady);
   wrong["problems"] = Json::parse(R"([{"name": "keys", "message": "the registry is locked"}])");
   AnswerWith(wrong.dump());
@@ -89,7 +89,7 @@ TEST_F(AdminCommandTest, statusFailsWhenSomethingIsWrong) {
   }
 }
 
-TEST_F(AdminCommandTest, statusFailsWhileTheAgentIsNotReady) {
+TEST_F(AdminCommandTest, StatusFailsWhileTheAgentIsNotReady) {
   Json notReady = Json::parse(kReady);
   notReady["ready"] = false;
   AnswerWith(notReady.dump());
@@ -99,13 +99,13 @@ TEST_F(AdminCommandTest, statusFailsWhileTheAgentIsNotReady) {
   EXPECT_EQ(result.err, "kveil status: not ready, 0 problems\n");
 }
 
-TEST_F(AdminCommandTest, failWhereNoAgentRuns) {
+TEST_F(AdminCommandTest, FailWhereNoAgentRuns) {
   agent_.reset();
   ExpectFailure(RunWith({"status"}), 1, "admin.sock");
   ExpectFailure(RunWith({"erase", "--user", "38"}), 1, "admin.sock");
 }
 
-TEST_F(AdminCommandTest, failOnAnAnswerOfAnotherShape) {
+TEST_F(AdminCommandTest, FailOnAnAnswerOfAnotherShape) {
   AnswerWith(R"({"ready": "perhaps"})");
   const CommandResult result = RunWith({"status"});
   ExpectFailure(result, 1, "unexpected");
@@ -114,7 +114,7 @@ TEST_F(AdminCommandTest, failOnAnAnswerOfAnotherShape) {
   ExpectFailure(RunWith({"status"}), 1, "kveil status: ");
 }
 
-TEST_F(AdminCommandTest, eraseNamesTheUserAndTheKeyspace) {
+TEST_F(AdminCommandTest, EraseNamesTheUserAndTheKeyspace) {
   AnswerWith(R"({"erased": {"time": "2026-01-02T03:04:05Z", "keys": 2, "keyspaces": ["clicks", "orders"],
                  "filesClean": true}})");
   const CommandResult result = RunWith({"erase", "--user", "38"});
@@ -127,7 +127,7 @@ TEST_F(AdminCommandTest, eraseNamesTheUserAndTheKeyspace) {
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "erase", "user": "a \"quoted\" one", "keyspace": "people"})"));
 }
 
-TEST_F(AdminCommandTest, eraseTakesAnIdInTheFormThatItIsDeclaredIn) {
+TEST_F(AdminCommandTest, EraseTakesAnIdInTheFormThatItIsDeclaredIn) {
   const auto asked = [this](const std::string& encoding, const std::string& user) {
     EXPECT_EQ(RunWith({"erase", "--as", encoding, "--user", user}).exitStatus, 0) << encoding << " " << user;
     return Asked().at("user").get<std::string>();
@@ -146,7 +146,7 @@ TEST_F(AdminCommandTest, eraseTakesAnIdInTheFormThatItIsDeclaredIn) {
 }
 
 // Whatever bytes sealing takes for an id, the command names the same id.
-TEST_F(AdminCommandTest, eraseNamesEveryIdThatSealingAccepts) {
+TEST_F(AdminCommandTest, EraseNamesEveryIdThatSealingAccepts) {
   AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true}})");
   std::mt19937 random(std::random_device{}());
   const std::vector<std::string> pieces = {"-",      "--", "=",        "[a,b]",    "{}",
@@ -184,12 +184,12 @@ TEST_F(AdminCommandTest, eraseNamesEveryIdThatSealingAccepts) {
   EXPECT_GT(accepted, 500u);
 }
 
-TEST_F(AdminCommandTest, eraseSaysWhenTheKeysAreNotOutOfTheFilesYet) {
+TEST_F(AdminCommandTest, EraseSaysWhenTheKeysAreNotOutOfTheFilesYet) {
   AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": false}})");
   EXPECT_NE(RunWith({"erase", "--user", "38"}).out.find("write-ahead log"), std::string::npos);
 }
 
-TEST_F(AdminCommandTest, eraseFailsWithTheAgentsReason) {
+TEST_F(AdminCommandTest, EraseFailsWithTheAgentsReason) {
   SetAnswer(absl::NotFoundError("no keys of this user"));
   ExpectFailure(RunWith({"erase", "--user", "38"}), 1, "kveil erase: no keys of this user");
   ExpectFailure(RunWith({"erase", "--user", ""}), 1, "--user");

@@ -19,7 +19,7 @@ namespace {
 
 class CommandLineTest : public CommandTest {};
 
-TEST_F(CommandLineTest, helpsWithEverySubcommand) {
+TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
   const CommandResult all = Run({"--help"});
   EXPECT_EQ(all.exitStatus, 0);
   EXPECT_EQ(all.err, "");
@@ -33,13 +33,13 @@ TEST_F(CommandLineTest, helpsWithEverySubcommand) {
   EXPECT_NE(Run({"policy", "check", "--help"}).out.find("Example: kveil policy check"), std::string::npos);
 }
 
-TEST_F(CommandLineTest, tellsItsVersion) {
+TEST_F(CommandLineTest, TellsItsVersion) {
   const CommandResult result = Run({"--version"});
   EXPECT_EQ(result.exitStatus, 0);
   EXPECT_TRUE(result.out.starts_with("kveil ")) << result.out;
 }
 
-TEST_F(CommandLineTest, refusesWhatItDoesNotKnow) {
+TEST_F(CommandLineTest, RefusesWhatItDoesNotKnow) {
   ExpectFailure(Run({}), 2, "A subcommand is required");
   ExpectFailure(Run({"frobnicate"}), 2, "kveil: there is no \"frobnicate\"");
   ExpectFailure(Run({"--frobnicate", "status"}), 2, "--frobnicate");
@@ -49,13 +49,13 @@ TEST_F(CommandLineTest, refusesWhatItDoesNotKnow) {
   ExpectFailure(Run({"agent", "--json"}), 2, "--json");
 }
 
-TEST_F(CommandLineTest, asksForWhatIsMissing) {
+TEST_F(CommandLineTest, AsksForWhatIsMissing) {
   ExpectFailure(Run({"erase"}), 2, "--user");
   ExpectFailure(Run({"erase", "--user"}), 2, "--user");
   ExpectFailure(Run({"inspect"}), 2, "VALUE");
 }
 
-TEST_F(CommandLineTest, failsWithoutAConfiguration) {
+TEST_F(CommandLineTest, FailsWithoutAConfiguration) {
   const std::string missing = folder_ + "/missing.json";
   for (const std::string command : {"agent", "status", "detach"}) {
     const CommandResult result = Run({command, "--config", missing});
@@ -67,14 +67,14 @@ TEST_F(CommandLineTest, failsWithoutAConfiguration) {
   ExpectFailure(Run({"policy", "check", "--config", missing}), 1, missing);
 }
 
-TEST_F(CommandLineTest, saysWhatIsWrongWithAConfiguration) {
+TEST_F(CommandLineTest, SaysWhatIsWrongWithAConfiguration) {
   const std::string bad = Write("agent.json", R"({"intercept": {"targets": []}})");
   for (const std::string command : {"agent", "status", "detach"}) {
     ExpectFailure(Run({command, "--config", bad}), 1, StrCat(bad, ": /intercept/targets"));
   }
 }
 
-TEST_F(CommandLineTest, readsWhatAnAgentWouldReadAndChangesNothing) {
+TEST_F(CommandLineTest, ReadsWhatAnAgentWouldReadAndChangesNothing) {
   const auto config = [&](const std::string& more) {
     return Write("agent.json", StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports":
         "9092"}]}, "policies": ")",
@@ -110,7 +110,7 @@ void ForbidIoUring() {
   ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
 
-TEST_F(CommandLineTest, saysWhatOfTheMachineKeepsAnAgentFromRunning) {
+TEST_F(CommandLineTest, SaysWhatOfTheMachineKeepsAnAgentFromRunning) {
   std::filesystem::create_directory(folder_ + "/policies");
   Write("policies/good.json", R"({"topics": [{"name": "clicks", "seal": {"scope": "topic"}}]})");
   const std::string config =

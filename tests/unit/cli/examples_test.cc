@@ -41,7 +41,7 @@ class ExamplesTest : public CommandTest {
   io::TestAuthority authority_;
 };
 
-TEST_F(ExamplesTest, configurationsPassTheAgentsCheck) {
+TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
   size_t checked = 0;
   for (const auto& entry : files::directory_iterator(kExamples)) {
     const std::string name = entry.path().filename();
@@ -62,7 +62,7 @@ TEST_F(ExamplesTest, configurationsPassTheAgentsCheck) {
   EXPECT_EQ(checked, 3u);
 }
 
-TEST_F(ExamplesTest, policiesPassTheirCheckAndProtectEveryTopic) {
+TEST_F(ExamplesTest, PoliciesPassTheirCheckAndProtectEveryTopic) {
   const CommandResult result = Run({"policy", "check", kExamples + "/examples"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_EQ(result.err, "") << "there is advice on an example";

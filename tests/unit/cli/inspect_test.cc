@@ -26,7 +26,7 @@ class InspectTest : public CommandTest {
   static std::string Hex() { return "110824a89b6764706b791e8c9465c66b8f0f5835371e8219495537c82adc00"; }
 };
 
-TEST_F(InspectTest, tellsWhatEachVectorHolds) {
+TEST_F(InspectTest, TellsWhatEachVectorHolds) {
   int seen = 0;
   for (const Json& vector : Vectors()) {
     SCOPED_TRACE(vector.at("name").get<std::string>());
@@ -50,7 +50,7 @@ TEST_F(InspectTest, tellsWhatEachVectorHolds) {
   EXPECT_GE(seen, 3);
 }
 
-TEST_F(InspectTest, takesBothAlphabetsOfBase64) {
+TEST_F(InspectTest, TakesBothAlphabetsOfBase64) {
   const std::string bytes = std::string("\x11\x08") + std::string(28, '\xfb') + std::string(1, '\0');
   const std::string usual = absl::Base64Escape(bytes);
   const std::string webSafe = absl::WebSafeBase64Escape(bytes);
@@ -60,7 +60,7 @@ TEST_F(InspectTest, takesBothAlphabetsOfBase64) {
   EXPECT_EQ(Inspect(webSafe), Inspect(usual));
 }
 
-TEST_F(InspectTest, takesHexAndBase64InTheirUsualSpellings) {
+TEST_F(InspectTest, TakesHexAndBase64InTheirUsualSpellings) {
   const Json told = Inspect(Hex());
   std::string upper = Hex();
   std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
@@ -74,7 +74,7 @@ TEST_F(InspectTest, takesHexAndBase64InTheirUsualSpellings) {
   }
 }
 
-TEST_F(InspectTest, tellsItInWordsToo) {
+TEST_F(InspectTest, TellsItInWordsToo) {
   const CommandResult result = Run({"inspect", Hex()});
   EXPECT_EQ(result.exitStatus, 0);
   for (const char* part : {"envelope version 1, AES-256-GCM", "5835371e8219495537c82adc", "record index  0", "masked",
@@ -83,7 +83,7 @@ TEST_F(InspectTest, tellsItInWordsToo) {
   }
 }
 
-TEST_F(InspectTest, refusesWhatIsNoHeaderValue) {
+TEST_F(InspectTest, RefusesWhatIsNoHeaderValue) {
   ExpectFailure(Run({"inspect", "hello, world"}), 1, "hex or base64");
   ExpectFailure(Run({"inspect", ""}), 1, "hex or base64");
   ExpectFailure(Run({"inspect", "11"}), 1, "kveil inspect: ");

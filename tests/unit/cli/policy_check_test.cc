@@ -21,7 +21,7 @@ constexpr char kBad[] = R"({"topics": [{"name": "clicks", "raed": []}]})";
 
 class PolicyCheckTest : public CommandTest {};
 
-TEST_F(PolicyCheckTest, saysWhatAGoodFileMeans) {
+TEST_F(PolicyCheckTest, SaysWhatAGoodFileMeans) {
   const std::string file = Write("good.json", kGood);
   const CommandResult result = Run({"policy", "check", file});
   EXPECT_EQ(result.exitStatus, 0);
@@ -40,7 +40,7 @@ TEST_F(PolicyCheckTest, saysWhatAGoodFileMeans) {
           "topics that no entry selects pass in clear text\n");
 }
 
-TEST_F(PolicyCheckTest, saysWhatBecomesOfUnselectedTopics) {
+TEST_F(PolicyCheckTest, SaysWhatBecomesOfUnselectedTopics) {
   const CommandResult refused = Run({"policy", "check", Write("refuse.json", R"({"unselected": "refuse"})")});
   EXPECT_EQ(refused.exitStatus, 0);
   EXPECT_TRUE(refused.out.ends_with("refuse.json: good\n  topics that no entry selects: not written to\n"))
@@ -52,7 +52,7 @@ TEST_F(PolicyCheckTest, saysWhatBecomesOfUnselectedTopics) {
       << sealed.out;
 }
 
-TEST_F(PolicyCheckTest, saysHowAnIdIsWrittenAndWhereElseItMayBe) {
+TEST_F(PolicyCheckTest, SaysHowAnIdIsWrittenAndWhereElseItMayBe) {
   const CommandResult result = Run({"policy", "check", Write("ids.json", R"({"unselected": "refuse", "topics": [
       {"name": "a", "seal": {"scope": "user", "user": {"value": ["/after/id", "/before/id"], "framing": "confluent"}}},
       {"name": "b", "seal": {"scope": "user", "user": {"key": true, "as": "int64"}}}]})")});
@@ -64,7 +64,7 @@ TEST_F(PolicyCheckTest, saysHowAnIdIsWrittenAndWhereElseItMayBe) {
 }
 
 // "orders-*" selects "orders-" and "orders--", and not "orders-eu".
-TEST_F(PolicyCheckTest, warnsOfAGlobThatIsNoExpression) {
+TEST_F(PolicyCheckTest, WarnsOfAGlobThatIsNoExpression) {
   const auto check = [this](const std::string& pattern) {
     return Run(
         {"policy", "check", Write("glob.json", R"({"topics": [{"pattern": ")" + pattern + R"(", "read": []}]})")});
@@ -81,7 +81,7 @@ TEST_F(PolicyCheckTest, warnsOfAGlobThatIsNoExpression) {
   }
 }
 
-TEST_F(PolicyCheckTest, saysTheSameInJson) {
+TEST_F(PolicyCheckTest, SaysTheSameInJson) {
   const std::string file = Write("good.json", kGood);
   const CommandResult result = Run({"policy", "check", "--json", file});
   EXPECT_EQ(result.exitStatus, 0);
@@ -93,7 +93,7 @@ TEST_F(PolicyCheckTest, saysTheSameInJson) {
   EXPECT_EQ(told.at(0).at("topics").at(2).at("read"), "read by nobody");
 }
 
-TEST_F(PolicyCheckTest, saysWhereABadFileIsWrong) {
+TEST_F(PolicyCheckTest, SaysWhereABadFileIsWrong) {
   const std::string bad = Write("bad.json", kBad);
   ExpectFailure(Run({"policy", "check", bad}), 1, "/topics/0/raed: unknown key \"raed\", did you mean \"read\"?");
   const CommandResult json = Run({"policy", "check", "--json", bad});
@@ -103,7 +103,7 @@ TEST_F(PolicyCheckTest, saysWhereABadFileIsWrong) {
   ExpectFailure(Run({"policy", "check", folder_ + "/missing.json"}), 1, "missing.json");
 }
 
-TEST_F(PolicyCheckTest, looksAtEveryFileAlsoBehindABadOne) {
+TEST_F(PolicyCheckTest, LooksAtEveryFileAlsoBehindABadOne) {
   const CommandResult result =
       Run({"policy", "check", Write("a.json", kBad), Write("b.json", kGood), Write("c.json", R"({"topics": []})")});
   EXPECT_EQ(result.exitStatus, 1);
@@ -112,7 +112,7 @@ TEST_F(PolicyCheckTest, looksAtEveryFileAlsoBehindABadOne) {
   EXPECT_NE(result.err.find("c.json"), std::string::npos);
 }
 
-TEST_F(PolicyCheckTest, readsAFolderAsTheAgentWould) {
+TEST_F(PolicyCheckTest, ReadsAFolderAsTheAgentWould) {
   Write("policies/one.json", R"({"topics": [{"name": "one", "read": []}]})");
   Write("policies/two.json", R"({"topics": [{"name": "two", "read": []}]})");
   Write("policies/notes.txt", "not a policy");
@@ -124,14 +124,14 @@ TEST_F(PolicyCheckTest, readsAFolderAsTheAgentWould) {
   EXPECT_EQ(Run({"policy", "check", folder_ + "/empty"}).exitStatus, 1);
 }
 
-TEST_F(PolicyCheckTest, findsWhatIsWrongWithGoodFilesTogether) {
+TEST_F(PolicyCheckTest, FindsWhatIsWrongWithGoodFilesTogether) {
   const CommandResult result = Run({"policy", "check", Write("a.json", R"({"topics": [{"name": "t", "read": []}]})"),
                                     Write("b.json", R"({"topics": [{"name": "t", "read": []}]})")});
   EXPECT_EQ(result.exitStatus, 1);
   EXPECT_NE(result.err.find("kveil policy check: "), std::string::npos) << result.err;
 }
 
-TEST_F(PolicyCheckTest, checksThePoliciesOfTheConfigurationByDefault) {
+TEST_F(PolicyCheckTest, ChecksThePoliciesOfTheConfigurationByDefault) {
   Write("policies/one.json", kBad);
   const std::string config = Write(
       "agent.json", StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},

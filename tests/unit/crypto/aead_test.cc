@@ -12,7 +12,7 @@
 namespace kveil::crypto {
 namespace {
 
-class EachEngine : public testing::TestWithParam<Engine> {
+class EachEngineTest : public testing::TestWithParam<Engine> {
  protected:
   void SetUp() override { ASSERT_TRUE(EngineAvailable(GetParam())) << EngineName(GetParam()) << " cannot run here"; }
 
@@ -25,7 +25,7 @@ class EachEngine : public testing::TestWithParam<Engine> {
 
 // McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 13 and 14: key and nonce all zero, as index 0
 // gives.
-TEST_P(EachEngine, GivesThePublishedAnswers) {
+TEST_P(EachEngineTest, GivesThePublishedAnswers) {
   BatchCipher cipher(GetParam());
   cipher.SetKey(SecretKey());
   EXPECT_EQ(ToHex(Seal(cipher, 0, "", {})), "530f8afbc74536b9a963b4f1c4cb738b");
@@ -33,7 +33,7 @@ TEST_P(EachEngine, GivesThePublishedAnswers) {
             "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
 }
 
-TEST_P(EachEngine, OpensWhatItSealedAtEverySize) {
+TEST_P(EachEngineTest, OpensWhatItSealedAtEverySize) {
   BatchCipher cipher(GetParam());
   cipher.SetKey(SecretKey::Random());
   for (size_t size = 0; size < 700; ++size) {
@@ -46,7 +46,7 @@ TEST_P(EachEngine, OpensWhatItSealedAtEverySize) {
   }
 }
 
-TEST_P(EachEngine, SealsAndOpensInPlace) {
+TEST_P(EachEngineTest, SealsAndOpensInPlace) {
   BatchCipher cipher(GetParam());
   cipher.SetKey(SecretKey::Random());
   ByteBuffer plaintext(333);
@@ -60,7 +60,7 @@ TEST_P(EachEngine, SealsAndOpensInPlace) {
   EXPECT_EQ(buffer, plaintext);
 }
 
-TEST_P(EachEngine, GivesOutNothingWhenAnyBitDiffers) {
+TEST_P(EachEngineTest, GivesOutNothingWhenAnyBitDiffers) {
   BatchCipher cipher(GetParam());
   cipher.SetKey(SecretKey::Random());
   const ByteBuffer plaintext(40, 0x5a);
@@ -74,7 +74,7 @@ TEST_P(EachEngine, GivesOutNothingWhenAnyBitDiffers) {
   }
 }
 
-TEST_P(EachEngine, RefusesAnotherIndexAadKeyOrLength) {
+TEST_P(EachEngineTest, RefusesAnotherIndexAadKeyOrLength) {
   BatchCipher cipher(GetParam());
   const SecretKey key = SecretKey::Random();
   cipher.SetKey(key);
@@ -93,7 +93,7 @@ TEST_P(EachEngine, RefusesAnotherIndexAadKeyOrLength) {
   EXPECT_TRUE(cipher.Open(3, AsBytes("aad"), sealed, out.data()));
 }
 
-TEST_P(EachEngine, TakesANewKeyAfterItForgotTheLast) {
+TEST_P(EachEngineTest, TakesANewKeyAfterItForgotTheLast) {
   BatchCipher cipher(GetParam());
   const SecretKey key = SecretKey::Random();
   cipher.SetKey(key);
@@ -103,11 +103,11 @@ TEST_P(EachEngine, TakesANewKeyAfterItForgotTheLast) {
   EXPECT_EQ(Seal(cipher, 0, "a", ByteBuffer(5, 1)), sealed);
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, EachEngine, testing::ValuesIn(AvailableEngines()),
+INSTANTIATE_TEST_SUITE_P(Engines, EachEngineTest, testing::ValuesIn(AvailableEngines()),
                          [](const auto& info) { return info.param == Engine::kIpsecMb ? "IpsecMb" : "OpenSsl"; });
 
 // Where there is only one, it is compared with itself.
-TEST(Engines, GiveTheSameBytes) {
+TEST(EnginesTest, GiveTheSameBytes) {
   BatchCipher fast(DefaultEngine());
   BatchCipher reference(Engine::kOpenSsl);
   std::mt19937 random(20240229);

@@ -38,7 +38,7 @@ ByteBuffer Write(const EnvelopeHeader& header) {
 
 std::string Refusal(Bytes value) { return std::string(ParseEnvelopeHeader(value).status().message()); }
 
-TEST(EnvelopeHeader, HasTheBytesOfTheSpecification) {
+TEST(EnvelopeHeaderTest, HasTheBytesOfTheSpecification) {
   EXPECT_EQ(ToHex(Write(HeaderById())),
             "1108"
             "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"
@@ -47,7 +47,7 @@ TEST(EnvelopeHeader, HasTheBytesOfTheSpecification) {
   EXPECT_EQ(ToHex(Bytes(Write(HeaderInline())).subspan(30, 10)), "ac02056b656b2d37c801");
 }
 
-TEST(EnvelopeHeader, ReadsBackWhatWasWritten) {
+TEST(EnvelopeHeaderTest, ReadsBackWhatWasWritten) {
   const ByteBuffer written = Write(HeaderInline());
   const auto header = ParseEnvelopeHeader(written);
   ASSERT_TRUE(header.ok()) << header.status();
@@ -60,7 +60,7 @@ TEST(EnvelopeHeader, ReadsBackWhatWasWritten) {
   EXPECT_EQ(header->wrappedKey, HeaderInline().wrappedKey);
 }
 
-TEST(EnvelopeHeader, KeepsEveryRecordIndexInAtMostThreeBytes) {
+TEST(EnvelopeHeaderTest, KeepsEveryRecordIndexInAtMostThreeBytes) {
   for (uint64_t index :
        {uint64_t{0}, uint64_t{127}, uint64_t{128}, uint64_t{16383}, uint64_t{16384}, kMaxRecordIndex}) {
     EnvelopeHeader header = HeaderById();
@@ -72,7 +72,7 @@ TEST(EnvelopeHeader, KeepsEveryRecordIndexInAtMostThreeBytes) {
   }
 }
 
-TEST(EnvelopeHeader, RefusesOtherVersionsSuitesAndFlags) {
+TEST(EnvelopeHeaderTest, RefusesOtherVersionsSuitesAndFlags) {
   ByteBuffer value = Write(HeaderById());
   value[0] = 0x21;
   EXPECT_THAT(Refusal(value), HasSubstr("version 2"));
@@ -85,7 +85,7 @@ TEST(EnvelopeHeader, RefusesOtherVersionsSuitesAndFlags) {
   }
 }
 
-TEST(EnvelopeHeader, RefusesEveryTruncationAndAnyByteLeftOver) {
+TEST(EnvelopeHeaderTest, RefusesEveryTruncationAndAnyByteLeftOver) {
   for (const EnvelopeHeader& header : {HeaderById(), HeaderInline()}) {
     ByteBuffer value = Write(header);
     for (size_t size = 0; size < value.size(); ++size) {
@@ -98,7 +98,7 @@ TEST(EnvelopeHeader, RefusesEveryTruncationAndAnyByteLeftOver) {
   }
 }
 
-TEST(EnvelopeHeader, RefusesVarintsThatAreTooLongOrTooLarge) {
+TEST(EnvelopeHeaderTest, RefusesVarintsThatAreTooLongOrTooLarge) {
   const ByteBuffer prefix(FromHex("1100" + std::string(56, '7')));
   for (std::string_view index : {"8000", "ff00", "80808001", "808080808001", "ffffffff0f"}) {
     ByteBuffer value = prefix;
@@ -107,7 +107,7 @@ TEST(EnvelopeHeader, RefusesVarintsThatAreTooLongOrTooLarge) {
   }
 }
 
-TEST(EnvelopeHeader, RefusesEmptyOrOversizedInlineParts) {
+TEST(EnvelopeHeaderTest, RefusesEmptyOrOversizedInlineParts) {
   const ByteBuffer prefix(FromHex("1101" + std::string(56, '7') + "00"));
   for (std::string_view rest : {"00", "0161", "016100", "8002", "01618008"}) {
     ByteBuffer value = prefix;
@@ -117,7 +117,7 @@ TEST(EnvelopeHeader, RefusesEmptyOrOversizedInlineParts) {
   }
 }
 
-TEST(EnvelopeHeader, IsRestoredFromBase64Text) {
+TEST(EnvelopeHeaderTest, IsRestoredFromBase64Text) {
   const ByteBuffer written = Write(HeaderById());
   const std::string text = absl::Base64Escape(ToAbsl(AsText(written)));
   ByteBuffer scratch;
@@ -133,7 +133,7 @@ ByteBuffer Aad(std::string_view header, std::string_view topic, std::optional<st
   return out;
 }
 
-TEST(Aad, HasTheBytesOfTheSpecification) {
+TEST(AadTest, HasTheBytesOfTheSpecification) {
   EXPECT_EQ(ToHex(Aad("\x11\x01", "orders", std::nullopt)), "1101066f726465727300");
   EXPECT_EQ(ToHex(Aad("\x11\x01", "orders", "")), "1101066f72646572730100");
   EXPECT_EQ(ToHex(Aad("\x11\x01", "orders", "k")),
@@ -142,12 +142,12 @@ TEST(Aad, HasTheBytesOfTheSpecification) {
   EXPECT_EQ(Aad("", "", std::string(300, 'k')).size(), 1u + 1 + 2 + 300);
 }
 
-TEST(Aad, TellsNullFromEmptyAndTopicFromKey) {
+TEST(AadTest, TellsNullFromEmptyAndTopicFromKey) {
   EXPECT_NE(Aad("h", "t", std::nullopt), Aad("h", "t", ""));
   EXPECT_NE(Aad("h", "ab", "c"), Aad("h", "a", "bc"));
 }
 
-TEST(Aad, ReusesItsMemory) {
+TEST(AadTest, ReusesItsMemory) {
   ByteBuffer out;
   out.reserve(400);
   const uint8_t* memory = out.data();

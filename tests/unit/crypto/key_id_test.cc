@@ -11,7 +11,7 @@ namespace kveil::crypto {
 namespace {
 
 // RFC 4231 has no case with a key of 32 bytes; HMAC pads with zeros, so case 2's key "Jefe" may be padded here.
-TEST(Hmac, GivesThePublishedAnswer) {
+TEST(HmacTest, GivesThePublishedAnswer) {
   ByteBuffer key(32, 0);
   std::copy_n("Jefe", 4, key.begin());
   const Bytes parts[] = {AsBytes("what do ya want "), Bytes(), AsBytes("for nothing?")};
@@ -20,13 +20,13 @@ TEST(Hmac, GivesThePublishedAnswer) {
   EXPECT_EQ(ToHex(out), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
 }
 
-TEST(KeyId, DiffersByKeyAndStaysTheSameForOne) {
+TEST(KeyIdTest, DiffersByKeyAndStaysTheSameForOne) {
   const SecretKey key = SecretKey::Random();
   EXPECT_EQ(ComputeKeyId(key), ComputeKeyId(key));
   EXPECT_FALSE(ComputeKeyId(key) == ComputeKeyId(SecretKey::Random()));
 }
 
-TEST(BatchKey, DependsOnScopeKeyAndSalt) {
+TEST(BatchKeyTest, DependsOnScopeKeyAndSalt) {
   const SecretKey key = SecretKey::Random();
   const Salt salt = RandomSalt();
   const SecretKey batchKey = DeriveBatchKey(key, Suite::kAes256Gcm, salt);
@@ -36,7 +36,7 @@ TEST(BatchKey, DependsOnScopeKeyAndSalt) {
   EXPECT_FALSE(batchKey.Equals(key));
 }
 
-TEST(KeyIdMask, ComesOffUnderTheSameSecretAndSalt) {
+TEST(KeyIdMaskTest, ComesOffUnderTheSameSecretAndSalt) {
   const SecretKey secret = SecretKey::Random();
   KeyIdMask writer(secret);
   KeyIdMask reader(secret);
@@ -50,13 +50,13 @@ TEST(KeyIdMask, ComesOffUnderTheSameSecretAndSalt) {
   }
 }
 
-TEST(KeyIdMask, GivesOneKeyAnotherFaceInEachBatch) {
+TEST(KeyIdMaskTest, GivesOneKeyAnotherFaceInEachBatch) {
   KeyIdMask mask(SecretKey::Random());
   const KeyId id = ComputeKeyId(SecretKey::Random());
   EXPECT_FALSE(mask.Mask(id, RandomSalt()) == mask.Mask(id, RandomSalt()));
 }
 
-TEST(WrappedKey, ComesBackUnderTheSameKeyAndPurposeOnly) {
+TEST(WrappedKeyTest, ComesBackUnderTheSameKeyAndPurposeOnly) {
   const SecretKey wrapping = SecretKey::Random();
   const SecretKey key = SecretKey::Random();
   const ByteBuffer wrapped = WrapKey(wrapping, key, AsBytes("row 1"));
@@ -72,7 +72,7 @@ TEST(WrappedKey, ComesBackUnderTheSameKeyAndPurposeOnly) {
   }
 }
 
-TEST(WrappedKey, NeverLooksTheSameTwice) {
+TEST(WrappedKeyTest, NeverLooksTheSameTwice) {
   const SecretKey wrapping = SecretKey::Random();
   const SecretKey key = SecretKey::Random();
   EXPECT_NE(WrapKey(wrapping, key, {}), WrapKey(wrapping, key, {}));

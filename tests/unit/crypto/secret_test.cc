@@ -13,15 +13,15 @@ bool AllZero(Bytes bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
 }
 
-TEST(SecretKey, IsNotCopiedByAccident) {
+TEST(SecretKeyTest, IsNotCopiedByAccident) {
   static_assert(!std::is_copy_constructible_v<SecretKey>);
   static_assert(!std::is_copy_assignable_v<SecretKey>);
   static_assert(std::is_nothrow_move_constructible_v<SecretKey>);
 }
 
-TEST(SecretKey, TwoRandomKeysDiffer) { EXPECT_FALSE(SecretKey::Random().Equals(SecretKey::Random())); }
+TEST(SecretKeyTest, TwoRandomKeysDiffer) { EXPECT_FALSE(SecretKey::Random().Equals(SecretKey::Random())); }
 
-TEST(SecretKey, MovingWipesTheSource) {
+TEST(SecretKeyTest, MovingWipesTheSource) {
   SecretKey first = SecretKey::Random();
   SecretKey original = first.Copy();
   SecretKey second = std::move(first);
@@ -33,7 +33,7 @@ TEST(SecretKey, MovingWipesTheSource) {
   EXPECT_TRUE(AllZero(second.bytes()));
 }
 
-TEST(SecretKey, DestructionWipes) {
+TEST(SecretKeyTest, DestructionWipes) {
   alignas(SecretKey) uint8_t memory[sizeof(SecretKey)];
   auto* key = new (memory) SecretKey(SecretKey::Random());
   ASSERT_FALSE(AllZero(memory));
@@ -41,7 +41,7 @@ TEST(SecretKey, DestructionWipes) {
   EXPECT_TRUE(AllZero(memory));
 }
 
-TEST(SecretKey, RefusesOtherSizes) {
+TEST(SecretKeyTest, RefusesOtherSizes) {
   const ByteBuffer bytes(33, 7);
   EXPECT_EQ(SecretKey::FromBytes(bytes).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(SecretKey::FromBytes(Bytes(bytes).first(31)).ok());

@@ -53,9 +53,9 @@ struct Given {
   ByteBuffer wrappedKey;
 };
 
-class Vectors : public testing::TestWithParam<Engine> {};
+class VectorsTest : public testing::TestWithParam<Engine> {};
 
-TEST_P(Vectors, SealToTheSameBytes) {
+TEST_P(VectorsTest, SealToTheSameBytes) {
   const Json vectors = LoadVectors()["vectors"];
   ASSERT_GE(vectors.size(), 10u);
   BatchCipher cipher(GetParam());
@@ -87,7 +87,7 @@ TEST_P(Vectors, SealToTheSameBytes) {
   }
 }
 
-TEST_P(Vectors, OpenFromTheirHeader) {
+TEST_P(VectorsTest, OpenFromTheirHeader) {
   BatchCipher cipher(GetParam());
   const Json vectors = LoadVectors()["vectors"];
   ASSERT_GE(vectors.size(), 10u);
@@ -114,10 +114,10 @@ TEST_P(Vectors, OpenFromTheirHeader) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Vectors, testing::ValuesIn(AvailableEngines()),
+INSTANTIATE_TEST_SUITE_P(Engines, VectorsTest, testing::ValuesIn(AvailableEngines()),
                          [](const auto& info) { return info.param == Engine::kIpsecMb ? "IpsecMb" : "OpenSsl"; });
 
-TEST(VectorsOfHeaders, ThatMustBeRefusedAreRefused) {
+TEST(VectorsOfHeadersTest, ThatMustBeRefusedAreRefused) {
   const Json refused = LoadVectors()["refusedHeaders"];
   ASSERT_GE(refused.size(), 10u);
   for (const Json& entry : refused) {

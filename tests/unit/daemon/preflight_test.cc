@@ -24,7 +24,7 @@ class NeverUsedTest : public testing::Test {
   config::KeysConfig keys_;
 };
 
-TEST_F(NeverUsedTest, oneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
+TEST_F(NeverUsedTest, OneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
   std::filesystem::create_directory(folder_ + "/volume");
   EXPECT_TRUE(WasNeverUsed(keys_));
   std::ofstream(keys_.rootKeyFile) << "x";
@@ -35,7 +35,7 @@ TEST_F(NeverUsedTest, oneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
   EXPECT_FALSE(WasNeverUsed(keys_)) << "the root key is gone";
 }
 
-TEST_F(NeverUsedTest, whatCannotBeLookedAtCountsAsThere) {
+TEST_F(NeverUsedTest, WhatCannotBeLookedAtCountsAsThere) {
   std::ofstream(folder_ + "/volume") << "x";  // ENOTDIR
   EXPECT_FALSE(WasNeverUsed(keys_));
   keys_.registryPath = folder_ + "/" + std::string(300, 'r');  // ENAMETOOLONG

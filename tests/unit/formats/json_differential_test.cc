@@ -128,7 +128,7 @@ class Texts {
   std::mt19937 random_;
 };
 
-TEST(JsonDifferentialTest, saysWhatAnotherParserSays) {
+TEST(JsonDifferentialTest, SaysWhatAnotherParserSays) {
   Texts texts(std::random_device{}());
   std::vector<std::vector<JsonPointer>> lists;
   for (const std::vector<const char*>& list : std::vector<std::vector<const char*>>{{"/user"},

@@ -29,7 +29,7 @@ class JsonFinderTest : public testing::Test {
   JsonFinder finder_;
 };
 
-TEST_F(JsonFinderTest, findsStringsAndNumbersAsTheyAreWritten) {
+TEST_F(JsonFinderTest, FindsStringsAndNumbersAsTheyAreWritten) {
   EXPECT_EQ(Find(R"({"user": "anna"})"), "string anna");
   EXPECT_EQ(Find(R"({"page": "/x", "deep": {"user": "no"}, "user": " anna "})"), "string  anna ");
   EXPECT_EQ(Find(R"({"user":38})"), "number 38");
@@ -38,7 +38,7 @@ TEST_F(JsonFinderTest, findsStringsAndNumbersAsTheyAreWritten) {
   EXPECT_EQ(Find(R"({"user": ""})"), "string ");
 }
 
-TEST_F(JsonFinderTest, followsAPointerThroughObjectsAndLists) {
+TEST_F(JsonFinderTest, FollowsAPointerThroughObjectsAndLists) {
   EXPECT_EQ(Find(R"({"a": [{"b": 1}, {"b": {"id": "anna"}}]})", "/a/1/b/id"), "string anna");
   EXPECT_EQ(Find(R"(["x", "anna"])", "/1"), "string anna");
   EXPECT_EQ(Find(R"({"1": "anna"})", "/1"), "string anna");
@@ -48,14 +48,14 @@ TEST_F(JsonFinderTest, followsAPointerThroughObjectsAndLists) {
   EXPECT_EQ(Find(R"({"customer": {"id": "anna"}, "items": [{"id": 1}, {"id": 2}]})", "/customer/id"), "string anna");
 }
 
-TEST_F(JsonFinderTest, findsNamesThatAreWrittenWithEscapes) {
+TEST_F(JsonFinderTest, FindsNamesThatAreWrittenWithEscapes) {
   EXPECT_EQ(Find(R"({"us\u0065r": "anna"})"), "string anna");
   EXPECT_EQ(Find(R"({"benutzerschl\u00fcssel": "anna"})", "/benutzerschlüssel"), "string anna");
   EXPECT_EQ(Find(R"({"benutzerschlüssel": "anna"})", "/benutzerschlüssel"), "string anna");
   EXPECT_EQ(Find(R"({"\ud83d\ude00": "anna"})", "/\xF0\x9F\x98\x80"), "string anna");
 }
 
-TEST_F(JsonFinderTest, unescapesStrings) {
+TEST_F(JsonFinderTest, UnescapesStrings) {
   EXPECT_EQ(Find(R"({"user": "a\u006ena"})"), "string anna");
   EXPECT_EQ(Find(R"({"user": "a\"n\\n\/a\t"})"), "string a\"n\\n/a\t");
   EXPECT_EQ(Find(R"({"user": "\ud83d\ude00"})"), "string \xF0\x9F\x98\x80");
@@ -64,7 +64,7 @@ TEST_F(JsonFinderTest, unescapesStrings) {
       << "of a string that is too long to be an id no more is copied";
 }
 
-TEST_F(JsonFinderTest, refusesHalfASurrogatePair) {
+TEST_F(JsonFinderTest, RefusesHalfASurrogatePair) {
   for (const char* text : {R"({"user": "a\ud83d"})", R"({"user": "\ude00"})", R"({"user": "\ud83d\u0041"})"}) {
     EXPECT_EQ(Find(text), "not text") << text;
   }
@@ -74,7 +74,7 @@ TEST_F(JsonFinderTest, refusesHalfASurrogatePair) {
 }
 
 // Python, Java, Go and JavaScript read the last one.
-TEST_F(JsonFinderTest, refusesANameThatIsThereTwice) {
+TEST_F(JsonFinderTest, RefusesANameThatIsThereTwice) {
   EXPECT_EQ(Find(R"({"user": "anna", "user": "bert"})"), "ambiguous");
   EXPECT_EQ(Find(R"({"user": "anna", "us\u0065r": "bert"})"), "ambiguous");
   EXPECT_EQ(Find(R"({"us\u0065r": "anna", "\u0075ser": "bert"})"), "ambiguous");
@@ -87,7 +87,7 @@ TEST_F(JsonFinderTest, refusesANameThatIsThereTwice) {
 }
 
 // Go and .NET take them for the same.
-TEST_F(JsonFinderTest, refusesTheNameInAnotherCaseBesideIt) {
+TEST_F(JsonFinderTest, RefusesTheNameInAnotherCaseBesideIt) {
   EXPECT_EQ(Find(R"({"user": "anna", "User": "bert"})"), "ambiguous");
   EXPECT_EQ(Find(R"({"USER": "anna", "user": "bert"})"), "ambiguous");
   EXPECT_EQ(Find(R"({"user": "anna", "U\u0053ER": "bert"})"), "ambiguous");
@@ -112,11 +112,11 @@ TEST_F(JsonFinderTest, refusesTheNameInAnotherCaseBesideIt) {
   EXPECT_EQ(Find(R"({"User": "anna"})"), "other") << "not the name, and not nothing either";
 }
 
-TEST_F(JsonFinderTest, refusesANameThatEndsEarlyForReadersInC) {
+TEST_F(JsonFinderTest, RefusesANameThatEndsEarlyForReadersInC) {
   EXPECT_EQ(Find(R"({"user": "anna", "user\u0000x": "bert"})"), "ambiguous");
 }
 
-TEST_F(JsonFinderTest, takesOneDocumentOnly) {
+TEST_F(JsonFinderTest, TakesOneDocumentOnly) {
   EXPECT_EQ(Find(R"({"user":38}{"user":39})"), "not JSON");
   EXPECT_EQ(Find("{\"user\":38}\n{\"user\":39}"), "not JSON");
   EXPECT_EQ(Find(R"({"user":38},{"user":39})"), "not JSON");
@@ -124,7 +124,7 @@ TEST_F(JsonFinderTest, takesOneDocumentOnly) {
 }
 
 // docs/policy.md names these.
-TEST_F(JsonFinderTest, leavesMistakesThatHideNoOtherUserToTheReaders) {
+TEST_F(JsonFinderTest, LeavesMistakesThatHideNoOtherUserToTheReaders) {
   for (const char* text : {R"({"userid": 1} {"x": 2})", R"({"x": 2} {"userid": 1})", R"({"userid": 1, /* } */ })",
                            R"({"userid": 1,,,})"}) {
     EXPECT_EQ(Find(text, "/userid"), "number 1") << text;
@@ -134,7 +134,7 @@ TEST_F(JsonFinderTest, leavesMistakesThatHideNoOtherUserToTheReaders) {
   EXPECT_EQ(Find(R"({"userid": 1} // userid)", "/userid"), "not JSON");
 }
 
-TEST_F(JsonFinderTest, isNotMisledByTheNameInOtherPlaces) {
+TEST_F(JsonFinderTest, IsNotMisledByTheNameInOtherPlaces) {
   for (const char* text : {
            R"({"text": "user", "user": "anna"})",
            R"({"text": "\"user\": \"bert\"", "user": "anna"})",
@@ -152,7 +152,7 @@ TEST_F(JsonFinderTest, isNotMisledByTheNameInOtherPlaces) {
 }
 
 // A reader that is not strict might take these for the name.
-TEST_F(JsonFinderTest, readsStrictlyWhatALenientReaderMightTakeForTheName) {
+TEST_F(JsonFinderTest, ReadsStrictlyWhatALenientReaderMightTakeForTheName) {
   for (const char* text : {
            R"({"user": "anna", user: "bert"})",
            R"({"user": "anna", 'user': "bert"})",
@@ -171,7 +171,7 @@ TEST_F(JsonFinderTest, readsStrictlyWhatALenientReaderMightTakeForTheName) {
   }
 }
 
-TEST_F(JsonFinderTest, takesNamesOfAnyMarks) {
+TEST_F(JsonFinderTest, TakesNamesOfAnyMarks) {
   EXPECT_EQ(Find(R"({x": "anna"})", "/{x"), "not JSON");
   EXPECT_EQ(Find(R"({"{x": "anna"})", "/{x"), "string anna");
   EXPECT_EQ(Find(R"({"@id": "anna", "id": "bert"})", "/@id"), "string anna");
@@ -180,7 +180,7 @@ TEST_F(JsonFinderTest, takesNamesOfAnyMarks) {
   EXPECT_EQ(Find(R"({"u": "anna", "v": "u"})", "/u"), "string anna");
 }
 
-TEST_F(JsonFinderTest, readsTheValueStrictly) {
+TEST_F(JsonFinderTest, ReadsTheValueStrictly) {
   for (const char* value : {"038",
                             "+38",
                             "38.",
@@ -205,7 +205,7 @@ TEST_F(JsonFinderTest, readsTheValueStrictly) {
   }
 }
 
-TEST_F(JsonFinderTest, saysWhatIsMissing) {
+TEST_F(JsonFinderTest, SaysWhatIsMissing) {
   for (const char* text : {"{}", R"({"a": 1})", R"({"user": null})"}) EXPECT_EQ(Find(text), "missing") << text;
   for (const char* text : {R"({"user": true})", R"({"user": {"id": 1}})", R"({"user": ["anna"]})", R"(["anna"])", "38",
                            "\"user\"", "true"}) {
@@ -217,7 +217,7 @@ TEST_F(JsonFinderTest, saysWhatIsMissing) {
   EXPECT_EQ(Find(R"({"a": null})", "/a/b"), "missing");
 }
 
-TEST_F(JsonFinderTest, tellsWhatIsNotJson) {
+TEST_F(JsonFinderTest, TellsWhatIsNotJson) {
   for (const char* text : {"",
                            " ",
                            "plain text",
@@ -244,7 +244,7 @@ TEST_F(JsonFinderTest, tellsWhatIsNotJson) {
   EXPECT_EQ(Find(std::string_view("\x00\x00\x00\x00\x07{}", 7)), "not JSON");
 }
 
-TEST_F(JsonFinderTest, refusesWhatIsNotUtf8) {
+TEST_F(JsonFinderTest, RefusesWhatIsNotUtf8) {
   for (const char* text : {"{\"user\": \"an\xFFna\"}", "{\"user\": \"anna\", \"x\": \"\xC3\"}",
                            "{\"user\": \"anna\", \"\xC1\xB5ser\": \"bert\"}",  // overlong "u"
                            "{\"user\": \"anna\", \"x\": \"\xED\xA0\x80\"}"}) {
@@ -253,7 +253,7 @@ TEST_F(JsonFinderTest, refusesWhatIsNotUtf8) {
 }
 
 // Who reads a text with a mark at its start at all reads the same in it. In UTF-16 and UTF-32 it is something else.
-TEST_F(JsonFinderTest, passesOverAByteOrderMark) {
+TEST_F(JsonFinderTest, PassesOverAByteOrderMark) {
   EXPECT_EQ(Find("\xEF\xBB\xBF{\"user\": 38}"), "number 38");
   EXPECT_EQ(Find("\xEF\xBB\xBF"), "not JSON");
   EXPECT_EQ(Find(" \xEF\xBB\xBF{\"user\": 38}"), "not JSON");
@@ -267,7 +267,7 @@ TEST_F(JsonFinderTest, passesOverAByteOrderMark) {
   EXPECT_EQ(Find(std::string("{\0\"user\": 38}", 13)), "not JSON");
 }
 
-TEST_F(JsonFinderTest, takesTheFirstOfSeveralPointersThatLeadsSomewhere) {
+TEST_F(JsonFinderTest, TakesTheFirstOfSeveralPointersThatLeadsSomewhere) {
   const std::vector<std::string> places = {"/after/id", "/before/id"};
   EXPECT_EQ(FindFirst(R"({"before": {"id": 1}, "after": {"id": 2}})", places), "2");
   EXPECT_EQ(FindFirst(R"({"before": {"id": 1}, "after": null})", places), "1");
@@ -284,7 +284,7 @@ TEST_F(JsonFinderTest, takesTheFirstOfSeveralPointersThatLeadsSomewhere) {
 
 // A search for the first pointer's name could find it where a reader of the first document alone, or one that takes
 // comments, finds nothing, and then goes on to the next pointer.
-TEST_F(JsonFinderTest, takesOfSeveralPointersNoneThatAReaderWouldPassOver) {
+TEST_F(JsonFinderTest, TakesOfSeveralPointersNoneThatAReaderWouldPassOver) {
   EXPECT_EQ(FindFirst(R"({"before":{"userid":1}}{"after":{"userid":2}})", {"/after/userid", "/before/userid"}),
             "not JSON");
   EXPECT_EQ(
@@ -294,7 +294,7 @@ TEST_F(JsonFinderTest, takesOfSeveralPointersNoneThatAReaderWouldPassOver) {
             "not JSON");
 }
 
-TEST_F(JsonFinderTest, findsNamesOfOneLetter) {
+TEST_F(JsonFinderTest, FindsNamesOfOneLetter) {
   EXPECT_EQ(FindFirst(R"({"u":"anna","v":"bert"})", {"/u", "/v"}), "anna");
   EXPECT_EQ(FindFirst(R"({"u":null,"v":"bert"})", {"/u", "/v"}), "bert");
   EXPECT_EQ(FindFirst(R"({"U":"anna","v":"bert"})", {"/u", "/v"}), "other");
@@ -304,7 +304,7 @@ TEST_F(JsonFinderTest, findsNamesOfOneLetter) {
   EXPECT_TRUE(MemberName("id").isSearchable());
 }
 
-TEST_F(JsonFinderTest, survivesDeepNesting) {
+TEST_F(JsonFinderTest, SurvivesDeepNesting) {
   const std::string open(100'000, '[');
   const std::string close(100'000, ']');
   EXPECT_EQ(Find(StrCat(R"({"user": "anna", "deep": )", open, close, "}")), "string anna");
@@ -319,7 +319,7 @@ TEST_F(JsonFinderTest, survivesDeepNesting) {
   EXPECT_EQ(Find(StrCat(std::string(500, '['), "1", std::string(500, ']')), pointer), "number 1");
 }
 
-TEST_F(JsonFinderTest, findsTheUserAtEveryPlaceOfABlock) {
+TEST_F(JsonFinderTest, FindsTheUserAtEveryPlaceOfABlock) {
   for (size_t before = 0; before < 200; ++before) {
     for (const size_t behind : {0u, 1u, 62u, 63u, 64u, 65u}) {
       const std::string text =
@@ -334,7 +334,7 @@ TEST_F(JsonFinderTest, findsTheUserAtEveryPlaceOfABlock) {
   }
 }
 
-TEST(JsonPointerTest, isTakenApart) {
+TEST(JsonPointerTest, IsTakenApart) {
   const std::optional<JsonPointer> pointer = JsonPointer::Parse("/a~1b/0//01/~0");
   ASSERT_TRUE(pointer.has_value());
   ASSERT_EQ(pointer->steps().size(), 5u);

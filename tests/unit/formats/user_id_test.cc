@@ -31,7 +31,7 @@ std::string OfNumber(IdEncoding encoding, std::string_view number) {
 }
 bool IsProblem(const std::string& spelled) { return spelled.starts_with("problem: "); }
 
-TEST(UserIdTest, textIsUtf8WithoutControlCharacters) {
+TEST(UserIdTest, TextIsUtf8WithoutControlCharacters) {
   EXPECT_EQ(OfBytes(IdEncoding::kText, "anna"), "anna");
   EXPECT_EQ(OfBytes(IdEncoding::kText, " Änna\xF0\x9F\x98\x80 "), " Änna\xF0\x9F\x98\x80 ");
   EXPECT_EQ(OfBytes(IdEncoding::kText, std::string(1024, 'x')), std::string(1024, 'x'));
@@ -44,7 +44,7 @@ TEST(UserIdTest, textIsUtf8WithoutControlCharacters) {
   }
 }
 
-TEST(UserIdTest, int64IsEightBytesOrDigits) {
+TEST(UserIdTest, Int64IsEightBytesOrDigits) {
   EXPECT_EQ(OfBytes(IdEncoding::kInt64, std::string_view("\0\0\0\0\0\0\0\x26", 8)), "38");
   EXPECT_EQ(OfBytes(IdEncoding::kInt64, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xF9"), "-7");
   EXPECT_EQ(OfBytes(IdEncoding::kInt64, std::string_view("\x80\0\0\0\0\0\0\0", 8)), "-9223372036854775808");
@@ -66,7 +66,7 @@ TEST(UserIdTest, int64IsEightBytesOrDigits) {
 }
 
 // A producer that writes them as text would have its records sealed for somebody else.
-TEST(UserIdTest, textOfTheRightSizeIsNoBinaryId) {
+TEST(UserIdTest, TextOfTheRightSizeIsNoBinaryId) {
   for (const char* digits : {"20241128", "00000000", "99999999", "-2024112", "+2024112"}) {
     EXPECT_TRUE(IsProblem(OfBytes(IdEncoding::kInt64, digits))) << digits;
   }
@@ -81,7 +81,7 @@ TEST(UserIdTest, textOfTheRightSizeIsNoBinaryId) {
             "63757374-6f6d-6572-8032-303234313132");
 }
 
-TEST(UserIdTest, textTakesWholeNumbersOf64Bits) {
+TEST(UserIdTest, TextTakesWholeNumbersOf64Bits) {
   for (const char* digits : {"0", "38", "-7", "18446744073709551615", "-9223372036854775808"}) {
     EXPECT_EQ(OfNumber(IdEncoding::kText, digits), digits);
   }
@@ -94,7 +94,7 @@ TEST(UserIdTest, textTakesWholeNumbersOf64Bits) {
   }
 }
 
-TEST(UserIdTest, uuidIsSixteenBytesOrItsText) {
+TEST(UserIdTest, UuidIsSixteenBytesOrItsText) {
   const std::string uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
   EXPECT_EQ(OfBytes(IdEncoding::kUuid,
                     std::string_view("\x6B\xA7\xB8\x10\x9D\xAD\x11\xD1\x80\xB4\0\xC0\x4F\xD4\x30\xC8", 16)),
@@ -109,7 +109,7 @@ TEST(UserIdTest, uuidIsSixteenBytesOrItsText) {
   EXPECT_TRUE(IsProblem(OfText(IdEncoding::kUuid, "sixteen bytes ...")));
 }
 
-TEST(UserIdTest, hexAndBase64AreAnyBytes) {
+TEST(UserIdTest, HexAndBase64AreAnyBytes) {
   EXPECT_EQ(OfBytes(IdEncoding::kHex, "\xFF\x01"), "ff01");
   EXPECT_EQ(OfText(IdEncoding::kHex, "Ff01"), "ff01");
   EXPECT_EQ(OfBytes(IdEncoding::kHex, std::string(512, 'x')).size(), 1024u);
@@ -129,7 +129,7 @@ TEST(UserIdTest, hexAndBase64AreAnyBytes) {
   EXPECT_TRUE(IsProblem(OfBytes(IdEncoding::kBase64, std::string(769, 'x'))));
 }
 
-TEST(UserIdTest, theSpellingOfAnIdSpellsItAgain) {
+TEST(UserIdTest, TheSpellingOfAnIdSpellsItAgain) {
   std::mt19937 random(std::random_device{}());
   for (int i = 0; i < 20'000; ++i) {
     std::string bytes(std::vector<size_t>{1, 2, 8, 16, 36, random() % 600}[random() % 6], ' ');

@@ -41,7 +41,7 @@ class ApiVersionsGuardTest : public InterceptorTest {
   std::unique_ptr<ApiVersionsGuard> guard_;
 };
 
-TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
+TEST_F(ApiVersionsGuardTest, LowersWhatTheAgentCannotRead) {
   for (int16_t version = 0; version <= 5; ++version) {
     ApiVersionsResponse response;
     for (const ApiKey api :
@@ -68,7 +68,7 @@ TEST_F(ApiVersionsGuardTest, lowersWhatTheAgentCannotRead) {
 }
 
 // librdkafka switches compression off when Produce starts at version 3.
-TEST_F(ApiVersionsGuardTest, raisesNoMinimumAndNoMaximum) {
+TEST_F(ApiVersionsGuardTest, RaisesNoMinimumAndNoMaximum) {
   ApiVersionsResponse response;
   Offer(response, ApiKey::kProduce, 0, 7);
   Offer(response, ApiKey::kFetch, 4, 11);
@@ -77,7 +77,7 @@ TEST_F(ApiVersionsGuardTest, raisesNoMinimumAndNoMaximum) {
   EXPECT_EQ(RangeOf(capped, ApiKey::kFetch), "4-11");
 }
 
-TEST_F(ApiVersionsGuardTest, offersShareGroupsAsFarAsItReadsThem) {
+TEST_F(ApiVersionsGuardTest, OffersShareGroupsAsFarAsItReadsThem) {
   ApiVersionsResponse response;
   Offer(response, ApiKey::kShareFetch, 1, 9);
   Offer(response, ApiKey::kShareAcknowledge, 1, 9);
@@ -87,7 +87,7 @@ TEST_F(ApiVersionsGuardTest, offersShareGroupsAsFarAsItReadsThem) {
 }
 
 // What they carry, nobody can say: the connection would end at the first request.
-TEST_F(ApiVersionsGuardTest, offersNoApiAndNoRangeThatItDoesNotKnow) {
+TEST_F(ApiVersionsGuardTest, OffersNoApiAndNoRangeThatItDoesNotKnow) {
   for (int16_t version = 0; version <= 5; ++version) {
     ApiVersionsResponse response;
     for (const int16_t key : {95, 127, 128, 200, 32767, -1}) Offer(response, static_cast<ApiKey>(key), 0, 32767);
@@ -102,7 +102,7 @@ TEST_F(ApiVersionsGuardTest, offersNoApiAndNoRangeThatItDoesNotKnow) {
 
 // The header of this response has no tag section in any version: a client reads it before it knows what the broker
 // speaks.
-TEST_F(ApiVersionsGuardTest, writesTheShortHeaderAndKeepsUnknownTags) {
+TEST_F(ApiVersionsGuardTest, WritesTheShortHeaderAndKeepsUnknownTags) {
   // Version 3: no error, one API (Produce 0 to 99) with an unknown tag 9, not throttled, an unknown tag 12.
   const ByteBuffer body = {0, 0, 2, 0, 0, 0, 0, 0, 99, 1, 9, 1, 0xAA, 0, 0, 0, 0, 1, 12, 2, 0xBB, 0xCC};
   const ResponseResult result = ResponseBytes(*guard_, ApiKey::kApiVersions, 3, body, nullptr);
@@ -113,7 +113,7 @@ TEST_F(ApiVersionsGuardTest, writesTheShortHeaderAndKeepsUnknownTags) {
   EXPECT_EQ(result.written, expected);
 }
 
-TEST_F(ApiVersionsGuardTest, keepsTheBrokersFeatures) {
+TEST_F(ApiVersionsGuardTest, KeepsTheBrokersFeatures) {
   ApiVersionsResponse response;
   response.throttleTimeMs = 12;
   response.finalizedFeaturesEpoch = 34;
@@ -126,7 +126,7 @@ TEST_F(ApiVersionsGuardTest, keepsTheBrokersFeatures) {
   EXPECT_EQ(capped.supportedFeatures[0].maxVersion, 25);
 }
 
-TEST_F(ApiVersionsGuardTest, readsABrokerThatAnswersInVersionZero) {
+TEST_F(ApiVersionsGuardTest, ReadsABrokerThatAnswersInVersionZero) {
   ApiVersionsResponse response;
   response.errorCode = ErrorCode::kUnsupportedVersion;
   Offer(response, ApiKey::kApiVersions, 0, 3);
@@ -137,7 +137,7 @@ TEST_F(ApiVersionsGuardTest, readsABrokerThatAnswersInVersionZero) {
   EXPECT_EQ(RangeOf(passed, ApiKey::kApiVersions), "0-3");
 }
 
-TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
+TEST_F(ApiVersionsGuardTest, WantsTheAnswerToEveryVersionThatItReads) {
   for (int16_t version = 0; version <= 5; ++version) {
     const RequestResult result = Request(*guard_, version, ApiVersionsRequest());
     EXPECT_TRUE(result.forwarded());
@@ -145,7 +145,7 @@ TEST_F(ApiVersionsGuardTest, wantsTheAnswerToEveryVersionThatItReads) {
   }
 }
 
-TEST_F(ApiVersionsGuardTest, remembersAClientThatNeedsMasking) {
+TEST_F(ApiVersionsGuardTest, RemembersAClientThatNeedsMasking) {
   kafka::ApiVersionsRequest request;
   request.clientSoftwareName = "apache-kafka-java";
   Request(*guard_, 3, request);
@@ -156,7 +156,7 @@ TEST_F(ApiVersionsGuardTest, remembersAClientThatNeedsMasking) {
 }
 
 // KIP-511: the broker answers a version that it does not know with error 35 and its own range, in version 0.
-TEST_F(ApiVersionsGuardTest, letsTheBrokerAnswerAVersionThatItDoesNotKnow) {
+TEST_F(ApiVersionsGuardTest, LetsTheBrokerAnswerAVersionThatItDoesNotKnow) {
   const RequestResult result = RequestBytes(*guard_, ApiKey::kApiVersions, 99, AsBytes("whatever this is"));
   ASSERT_TRUE(result.rewritten());
   EXPECT_TRUE(result.verdict.wantResponse);
@@ -173,7 +173,7 @@ TEST_F(ApiVersionsGuardTest, letsTheBrokerAnswerAVersionThatItDoesNotKnow) {
   EXPECT_EQ(RangeOf(passed, ApiKey::kApiVersions), "0-5");
 }
 
-TEST_F(ApiVersionsGuardTest, closesOnAnAnswerThatItCannotRead) {
+TEST_F(ApiVersionsGuardTest, ClosesOnAnAnswerThatItCannotRead) {
   EXPECT_TRUE(ResponseBytes(*guard_, ApiKey::kApiVersions, 3, AsBytes("no such response"), nullptr).closed());
 }
 

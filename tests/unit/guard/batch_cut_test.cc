@@ -11,9 +11,9 @@ namespace {
 
 using Counts = std::vector<int32_t>;
 
-class BatchCut : public BatchTest {
+class BatchCutTest : public BatchTest {
  protected:
-  BatchCut() { UseTopicKey(); }
+  BatchCutTest() { UseTopicKey(); }
 
   // Text that compresses as JSON does, or noise.
   std::string Value(size_t size) {
@@ -67,7 +67,7 @@ class BatchCut : public BatchTest {
   std::mt19937 random_{20261128};
 };
 
-TEST_F(BatchCut, isTheSameWithEachSaltAndAfterARestart) {
+TEST_F(BatchCutTest, IsTheSameWithEachSaltAndAfterARestart) {
   size_t cut = 0;
   for (const kafka::Codec codec : kCodecs) {
     for (const size_t bytes : {3'000, 20'000, 60'000}) {
@@ -86,7 +86,7 @@ TEST_F(BatchCut, isTheSameWithEachSaltAndAfterARestart) {
 }
 
 // Compressed ciphertext is a few bytes longer or shorter with each salt: at some limit, that would make the difference.
-TEST_F(BatchCut, isTheSameAtEachLimitAtWhichCompressionWouldDecide) {
+TEST_F(BatchCutTest, IsTheSameAtEachLimitAtWhichCompressionWouldDecide) {
   for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kLz4, kafka::Codec::kZstd}) {
     std::vector<TestRecord> records;
     for (int i = 0; i < 30; ++i) records.push_back(Record("k", Value(200)));
@@ -99,7 +99,7 @@ TEST_F(BatchCut, isTheSameAtEachLimitAtWhichCompressionWouldDecide) {
 }
 
 // Whoever raises the limit of a topic, or lowers it again, does not meet batches that are under way.
-TEST_F(BatchCut, isTheSameForEachLimitFromKafkasDefaultOn) {
+TEST_F(BatchCutTest, IsTheSameForEachLimitFromKafkasDefaultOn) {
   constexpr size_t kDefault = TopicLimits::kDefault;
   for (const kafka::Codec codec : kCodecs) {
     for (const size_t bytes : {900'000, 1'040'000, 3'000'000}) {
@@ -113,7 +113,7 @@ TEST_F(BatchCut, isTheSameForEachLimitFromKafkasDefaultOn) {
   }
 }
 
-TEST_F(BatchCut, staysAsItWasSettledWhenASmallLimitIsRaised) {
+TEST_F(BatchCutTest, StaysAsItWasSettledWhenASmallLimitIsRaised) {
   const ByteBuffer batch = Padded(RandomBatch(60'000, kafka::Codec::kNone));
   SealTask task = TaskToSeal(batch);
   task.topicLimit = batch.size();

@@ -10,9 +10,9 @@ namespace {
 
 using crypto::MemorySearch;
 
-class BatchKeysWiped : public BatchTest {
+class BatchKeysWipedTest : public BatchTest {
  protected:
-  BatchKeysWiped() { UseUserKeys(); }
+  BatchKeysWipedTest() { UseUserKeys(); }
 
   keys::ScopeName NameOf(std::string_view user) const { return {keys::Scope::kUser, Topic()->seal->keyspace, user}; }
 
@@ -31,20 +31,20 @@ class BatchKeysWiped : public BatchTest {
   }
 };
 
-TEST_F(BatchKeysWiped, AfterSealing) {
+TEST_F(BatchKeysWipedTest, AfterSealing) {
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("anna")});
   EXPECT_EQ(CountBatchKey("anna", sealed, 0), 0);
   EXPECT_EQ(CountBatchKey("bert", sealed, 1), 0);
 }
 
-TEST_F(BatchKeysWiped, AfterOpening) {
+TEST_F(BatchKeysWipedTest, AfterOpening) {
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert")});
   ASSERT_EQ(Opened(sealed).records.size(), 2u);
   EXPECT_EQ(CountBatchKey("anna", sealed, 0), 0);
   EXPECT_EQ(CountBatchKey("bert", sealed, 1), 0);
 }
 
-TEST_F(BatchKeysWiped, AfterABatchThatStopsInTheMiddle) {
+TEST_F(BatchKeysWipedTest, AfterABatchThatStopsInTheMiddle) {
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert")});
   std::vector<TestRecord> records = Read(sealed).records;
   records.at(1).value->front() ^= 1;
@@ -54,7 +54,7 @@ TEST_F(BatchKeysWiped, AfterABatchThatStopsInTheMiddle) {
   EXPECT_EQ(CountBatchKey("bert", sealed, 1), 0);
 }
 
-TEST_F(BatchKeysWiped, ErasingLeavesNothingOfThePersonsKey) {
+TEST_F(BatchKeysWipedTest, ErasingLeavesNothingOfThePersonsKey) {
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert")});
   const MemorySearch anna(scratch_->keyCache.FindForSealing(NameOf("anna"))->key);
   const MemorySearch bert(scratch_->keyCache.FindForSealing(NameOf("bert"))->key);
@@ -68,7 +68,7 @@ TEST_F(BatchKeysWiped, ErasingLeavesNothingOfThePersonsKey) {
   EXPECT_GT(bert.Count(), 0);
 }
 
-TEST_F(BatchKeysWiped, AKeyThatIsTooOldLeavesNothing) {
+TEST_F(BatchKeysWipedTest, AKeyThatIsTooOldLeavesNothing) {
   Sealed({ClickOf("anna")});
   const MemorySearch anna(scratch_->keyCache.FindForSealing(NameOf("anna"))->key);
   Advance(std::chrono::seconds(61));

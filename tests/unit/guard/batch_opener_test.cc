@@ -13,7 +13,7 @@ namespace {
 
 using observe::RefuseReason;
 
-class OpenedBatch : public BatchTest {
+class OpenedBatchTest : public BatchTest {
  protected:
   // The sealed form of one record.
   TestRecord SealedRecord(TestRecord record) { return Read(Sealed({std::move(record)})).records[0]; }
@@ -45,7 +45,7 @@ class OpenedBatch : public BatchTest {
   }
 };
 
-TEST_F(OpenedBatch, isLeftAloneWhenNothingInItIsSealed) {
+TEST_F(OpenedBatchTest, IsLeftAloneWhenNothingInItIsSealed) {
   UseTopicKey();
   const OpenOutcome outcome = OpenAgain(ProducedBatch({Record("a", "clear"), Record("b", std::nullopt)}));
   EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kUnchanged);
@@ -53,7 +53,7 @@ TEST_F(OpenedBatch, isLeftAloneWhenNothingInItIsSealed) {
   EXPECT_FALSE(outcome.plaintextDropped);
 }
 
-TEST_F(OpenedBatch, passesPlaintextBesideSealedRecords) {
+TEST_F(OpenedBatchTest, PassesPlaintextBesideSealedRecords) {
   UseTopicKey();
   const TestRecord sealed = SealedRecord(Record("a", "secret"));
   ByteBuffer out;
@@ -70,7 +70,7 @@ TEST_F(OpenedBatch, passesPlaintextBesideSealedRecords) {
   EXPECT_EQ(opened.records.at(2).value, std::nullopt);
 }
 
-TEST_F(OpenedBatch, leavesPlaintextOutWhereThePolicySaysSo) {
+TEST_F(OpenedBatchTest, LeavesPlaintextOutWhereThePolicySaysSo) {
   UseTopicKey(R"(, "plaintext": "drop")");
   const TestRecord sealed = SealedRecord(Record("a", "secret"));
   const ByteBuffer batch = ProducedBatch({sealed, Record("b", "clear"), Record("c", std::nullopt), Record("d", "")});
@@ -86,7 +86,7 @@ TEST_F(OpenedBatch, leavesPlaintextOutWhereThePolicySaysSo) {
   EXPECT_EQ(opened.records.at(1).offsetDelta, 2) << "a tombstone has no value to hide";
 }
 
-TEST_F(OpenedBatch, ofDroppedPlaintextAloneBecomesAFiller) {
+TEST_F(OpenedBatchTest, OfDroppedPlaintextAloneBecomesAFiller) {
   UseTopicKey(R"(, "plaintext": "drop")");
   TestBatch batch;
   batch.baseOffset = 500;
@@ -95,7 +95,7 @@ TEST_F(OpenedBatch, ofDroppedPlaintextAloneBecomesAFiller) {
   ExpectFiller(opened, 500, 1);
 }
 
-TEST_F(OpenedBatch, leavesErasedUsersOutAndKeepsEveryOffset) {
+TEST_F(OpenedBatchTest, LeavesErasedUsersOutAndKeepsEveryOffset) {
   UseUserKeys();
   TestBatch batch;
   batch.baseOffset = 1000;
@@ -116,7 +116,7 @@ TEST_F(OpenedBatch, leavesErasedUsersOutAndKeepsEveryOffset) {
   EXPECT_EQ(opened.records.at(1).offsetDelta, 3);
 }
 
-TEST_F(OpenedBatch, ofErasedUsersAloneBecomesAFiller) {
+TEST_F(OpenedBatchTest, OfErasedUsersAloneBecomesAFiller) {
   UseUserKeys();
   for (const int16_t timestampType : {int16_t{0}, kafka::BatchHeader::kLogAppendTimeBit}) {
     TestBatch batch;
@@ -132,7 +132,7 @@ TEST_F(OpenedBatch, ofErasedUsersAloneBecomesAFiller) {
   }
 }
 
-TEST_F(OpenedBatch, masksErasedUsersWhereAsked) {
+TEST_F(OpenedBatchTest, MasksErasedUsersWhereAsked) {
   UseUserKeys();
   TestRecord withHeader = ClickOf("anna");
   withHeader.headers = {{"trace", "1"}};
@@ -158,7 +158,7 @@ TEST_F(OpenedBatch, masksErasedUsersWhereAsked) {
   EXPECT_EQ(opened.records.at(3).offsetDelta, 3);
 }
 
-TEST_F(OpenedBatch, ofErasedUsersAloneIsNoFillerWhereItIsMasked) {
+TEST_F(OpenedBatchTest, OfErasedUsersAloneIsNoFillerWhereItIsMasked) {
   UseUserKeys();
   const ByteBuffer sealed = Sealed(ProducedBatch({ClickOf("anna"), ClickOf("anna")}, kafka::Codec::kLz4));
   Erase("anna");
@@ -171,7 +171,7 @@ TEST_F(OpenedBatch, ofErasedUsersAloneIsNoFillerWhereItIsMasked) {
   EXPECT_EQ(opened.records.at(1).value, "");
 }
 
-TEST_F(OpenedBatch, masksDroppedPlaintextWhereAsked) {
+TEST_F(OpenedBatchTest, MasksDroppedPlaintextWhereAsked) {
   UseTopicKey(R"(, "plaintext": "drop")");
   OpenTask task = TaskToOpen();
   task.masking.plaintext = true;
@@ -183,7 +183,7 @@ TEST_F(OpenedBatch, masksDroppedPlaintextWhereAsked) {
   EXPECT_TRUE(opened.records.at(1).headers.empty()) << "a tombstone has no value to hide";
 }
 
-TEST_F(OpenedBatch, stopsAtAnOldMessageThatWouldHaveToBeMasked) {
+TEST_F(OpenedBatchTest, StopsAtAnOldMessageThatWouldHaveToBeMasked) {
   UseTopicKey(R"(, "plaintext": "drop")");
   ByteBuffer message = ProducedBatch({Record("k", "value")});
   message[16] = 1;
@@ -196,7 +196,7 @@ TEST_F(OpenedBatch, stopsAtAnOldMessageThatWouldHaveToBeMasked) {
 }
 
 // sarama steps one offset a fetch when nothing at or above the offset it asked for is visible.
-TEST_F(OpenedBatch, becomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) {
+TEST_F(OpenedBatchTest, BecomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) {
   UseUserKeys();
   TestBatch batch;
   batch.baseOffset = 100;
@@ -211,14 +211,14 @@ TEST_F(OpenedBatch, becomesAFillerWhenAllThatIsVisibleLiesBeforeTheAskedOffset) 
   EXPECT_EQ(opened.records.at(1).offsetDelta, 1);
 }
 
-TEST_F(OpenedBatch, isNoFillerOnlyBecauseItsRecordsLieBeforeTheAskedOffset) {
+TEST_F(OpenedBatchTest, IsNoFillerOnlyBecauseItsRecordsLieBeforeTheAskedOffset) {
   UseUserKeys();
   OpenTask task = TaskToOpen();
   task.fetchOffset = 1000;
   EXPECT_EQ(Opened(task, Sealed({ClickOf("bert")})).records.size(), 1u);
 }
 
-TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAValue) {
+TEST_F(OpenedBatchTest, StopsAtEveryFlippedByteOfAValue) {
   UseTopicKey();
   const TestRecord sealed = SealedRecord(Record("k", "secret value"));
   for (size_t i = 0; i < sealed.value->size(); ++i) {
@@ -228,7 +228,7 @@ TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAValue) {
   }
 }
 
-TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAnEnvelope) {
+TEST_F(OpenedBatchTest, StopsAtEveryFlippedByteOfAnEnvelope) {
   UseUserKeys();
   const TestRecord sealed = SealedRecord(ClickOf("secret"));
   for (size_t i = 0; i < sealed.headers[0].second->size(); ++i) {
@@ -241,7 +241,7 @@ TEST_F(OpenedBatch, stopsAtEveryFlippedByteOfAnEnvelope) {
   }
 }
 
-TEST_F(OpenedBatch, stopsAtWhatWasCutShort) {
+TEST_F(OpenedBatchTest, StopsAtWhatWasCutShort) {
   UseTopicKey();
   const TestRecord sealed = SealedRecord(Record("k", "secret value"));
   for (size_t size = 0; size < sealed.value->size(); ++size) {
@@ -256,7 +256,7 @@ TEST_F(OpenedBatch, stopsAtWhatWasCutShort) {
   }
 }
 
-TEST_F(OpenedBatch, stopsAtAnEnvelopeWithoutContentOrTwice) {
+TEST_F(OpenedBatchTest, StopsAtAnEnvelopeWithoutContentOrTwice) {
   UseTopicKey();
   const TestRecord sealed = SealedRecord(Record("k", "secret value"));
   TestRecord noValue = sealed;
@@ -272,7 +272,7 @@ TEST_F(OpenedBatch, stopsAtAnEnvelopeWithoutContentOrTwice) {
   }
 }
 
-TEST_F(OpenedBatch, stopsAtARecordUnderAnotherKeyOrWithout) {
+TEST_F(OpenedBatchTest, StopsAtARecordUnderAnotherKeyOrWithout) {
   UseTopicKey();
   const TestRecord sealed = SealedRecord(Record("k", "secret value"));
   for (const Text& key : {Text("other"), Text(""), Text()}) {
@@ -285,7 +285,7 @@ TEST_F(OpenedBatch, stopsAtARecordUnderAnotherKeyOrWithout) {
   ExpectStop(nullKey, RefuseReason::kTampered);
 }
 
-TEST_F(OpenedBatch, stopsAtARecordOfAnotherTopic) {
+TEST_F(OpenedBatchTest, StopsAtARecordOfAnotherTopic) {
   UsePolicy(R"({"prefix": "c", "seal": {"scope": "cluster"}, "read": [{"any": true}]})");
   const ByteBuffer sealed = Sealed({Record("k", "secret value")});
   ByteBuffer out;
@@ -295,7 +295,7 @@ TEST_F(OpenedBatch, stopsAtARecordOfAnotherTopic) {
   EXPECT_TRUE(out.empty());
 }
 
-TEST_F(OpenedBatch, opensAMirroredTopicThatNamesItsOrigin) {
+TEST_F(OpenedBatchTest, OpensAMirroredTopicThatNamesItsOrigin) {
   UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic"}, "read": [{"any": true}]},
                {"name": "west.clicks", "read": [{"any": true}], "origin": "clicks"},
                {"name": "west.orders", "read": [{"any": true}], "origin": "orders"})");
@@ -305,14 +305,14 @@ TEST_F(OpenedBatch, opensAMirroredTopicThatNamesItsOrigin) {
   EXPECT_EQ(OpenTo(TaskToOpen("west.orders"), sealed, out).kind, OpenOutcome::Kind::kStop);
 }
 
-TEST_F(OpenedBatch, opensWhatWasSealedInATopicThatNamesAnOrigin) {
+TEST_F(OpenedBatchTest, OpensWhatWasSealedInATopicThatNamesAnOrigin) {
   UsePolicy(R"({"name": "west.clicks", "seal": {"scope": "topic"}, "read": [{"any": true}], "origin": "clicks"})");
   const ByteBuffer produced = ProducedBatch({Record("k", "secret value")});
   const ByteBuffer sealed = Sealed(TaskToSeal(produced, "west.clicks"));
   EXPECT_EQ(Opened(TaskToOpen("west.clicks"), sealed).records.at(0).value, "secret value");
 }
 
-TEST_F(OpenedBatch, opensWhatWasSealedBeforeATopicNamedAnOriginAndAfterIt) {
+TEST_F(OpenedBatchTest, OpensWhatWasSealedBeforeATopicNamedAnOriginAndAfterIt) {
   const std::string topic = R"({"name": "west.clicks", "seal": {"scope": "topic"}, "read": [{"any": true}])";
   const ByteBuffer produced = ProducedBatch({Record("k", "secret value")});
   UsePolicy(topic + "}");
@@ -324,28 +324,28 @@ TEST_F(OpenedBatch, opensWhatWasSealedBeforeATopicNamedAnOriginAndAfterIt) {
   EXPECT_EQ(Opened(TaskToOpen("west.clicks"), after).records.at(0).value, "secret value") << "an origin seals nothing";
 }
 
-TEST_F(OpenedBatch, understandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
+TEST_F(OpenedBatchTest, UnderstandsAnEnvelopeThatAPipelineTurnedIntoBase64) {
   UseUserKeys();
   TestRecord sealed = SealedRecord(ClickOf("anna"));
   sealed.headers[0].second = absl::Base64Escape(*sealed.headers[0].second);
   EXPECT_EQ(Opened(ProducedBatch({sealed})).records.at(0).value, Click("anna"));
 }
 
-TEST_F(OpenedBatch, stopsAtAKeyThatNobodyKnows) {
+TEST_F(OpenedBatchTest, StopsAtAKeyThatNobodyKnows) {
   UseTopicKey();
   TestRecord sealed = SealedRecord(Record("k", "secret value"));
   (*sealed.headers[0].second)[5] ^= 0x55;  // inside the key id
   ExpectStop(sealed, RefuseReason::kUnknownKey);
 }
 
-TEST_F(OpenedBatch, stopsAtAWrongChecksum) {
+TEST_F(OpenedBatchTest, StopsAtAWrongChecksum) {
   UseTopicKey();
   ByteBuffer sealed = Sealed({Record("k", "secret value")});
   sealed.back() ^= 1;
   ExpectStop(sealed, RefuseReason::kBadChecksum);
 }
 
-TEST_F(OpenedBatch, stopsAtRecordsThatDoNotParse) {
+TEST_F(OpenedBatchTest, StopsAtRecordsThatDoNotParse) {
   UseTopicKey();
   TestBatch batch;
   batch.count = 2;
@@ -354,7 +354,7 @@ TEST_F(OpenedBatch, stopsAtRecordsThatDoNotParse) {
   ExpectStop(BatchBytes(batch, AsBytes("this is no zstd")), RefuseReason::kMalformed);
 }
 
-TEST_F(OpenedBatch, stopsAtABatchThatDecompressesBeyondTheLimit) {
+TEST_F(OpenedBatchTest, StopsAtABatchThatDecompressesBeyondTheLimit) {
   UseTopicKey();
   const ByteBuffer batch = ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd);
   OpenTask task = TaskToOpen();
@@ -365,7 +365,7 @@ TEST_F(OpenedBatch, stopsAtABatchThatDecompressesBeyondTheLimit) {
   EXPECT_EQ(outcome.reason, RefuseReason::kTooLarge);
 }
 
-TEST_F(OpenedBatch, stopsAtAValueThatDecompressesBeyondTheLimit) {
+TEST_F(OpenedBatchTest, StopsAtAValueThatDecompressesBeyondTheLimit) {
   UseTopicKey();
   const ByteBuffer sealed = Sealed(ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd));
   OpenTask task = TaskToOpen();
@@ -375,7 +375,7 @@ TEST_F(OpenedBatch, stopsAtAValueThatDecompressesBeyondTheLimit) {
   EXPECT_TRUE(out.empty());
 }
 
-TEST_F(OpenedBatch, leavesControlBatchesAlone) {
+TEST_F(OpenedBatchTest, LeavesControlBatchesAlone) {
   UseTopicKey(R"(, "plaintext": "drop")");
   TestBatch batch;
   batch.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
@@ -384,7 +384,7 @@ TEST_F(OpenedBatch, leavesControlBatchesAlone) {
             OpenOutcome::Kind::kUnchanged);
 }
 
-TEST_F(OpenedBatch, takesTheOldMessageFormatsForPlaintext) {
+TEST_F(OpenedBatchTest, TakesTheOldMessageFormatsForPlaintext) {
   for (const uint8_t magic : {0, 1}) {
     ByteBuffer message = ProducedBatch({Record("k", "value")});
     message[16] = magic;
@@ -398,7 +398,7 @@ TEST_F(OpenedBatch, takesTheOldMessageFormatsForPlaintext) {
   }
 }
 
-TEST_F(OpenedBatch, keepsItsCodecWhereItIsTooLargeWithout) {
+TEST_F(OpenedBatchTest, KeepsItsCodecWhereItIsTooLargeWithout) {
   UseTopicKey();
   const ByteBuffer sealed = Sealed(ProducedBatch({Record("k", std::string(2000, 'a'))}, kafka::Codec::kLz4));
   OpenTask task = TaskToOpen();
@@ -413,7 +413,7 @@ TEST_F(OpenedBatch, keepsItsCodecWhereItIsTooLargeWithout) {
 }
 
 // To readers from before zstd, and where a broker has recompressed a topic to nothing: gzip is what every client has.
-TEST_F(OpenedBatch, isCompressedWithGzipWhereItsOwnCodecIsNotToBeHad) {
+TEST_F(OpenedBatchTest, IsCompressedWithGzipWhereItsOwnCodecIsNotToBeHad) {
   UseTopicKey();
   OpenTask task = TaskToOpen();
   task.uncompressedRoom = 0;
@@ -429,7 +429,7 @@ TEST_F(OpenedBatch, isCompressedWithGzipWhereItsOwnCodecIsNotToBeHad) {
   EXPECT_EQ(Opened(task, smaller).header.codec(), kafka::Codec::kNone) << "it does not grow";
 }
 
-TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
+TEST_F(OpenedBatchTest, AsksForEachMissingKeyOnceAndWritesNothingYet) {
   UseUserKeys();
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("anna")});
   scratch_ = std::make_unique<WorkerScratch>(*service_);  // another worker
@@ -444,7 +444,7 @@ TEST_F(OpenedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
 }
 
 // Records that were sealed in different batches meet again in one, after compaction or a mirror.
-TEST_F(OpenedBatch, asksOnceForAKeyThatIsNamedUnderTwoSalts) {
+TEST_F(OpenedBatchTest, AsksOnceForAKeyThatIsNamedUnderTwoSalts) {
   UseUserKeys();
   const ByteBuffer batch = ProducedBatch({SealedRecord(ClickOf("anna")), SealedRecord(ClickOf("anna"))});
   scratch_ = std::make_unique<WorkerScratch>(*service_);
@@ -456,7 +456,7 @@ TEST_F(OpenedBatch, asksOnceForAKeyThatIsNamedUnderTwoSalts) {
 }
 
 // No broker has so many records, but one that is not what it seems could say so.
-TEST_F(OpenedBatch, isReadAlsoWhenItsOffsetsPassTheLastThereIs) {
+TEST_F(OpenedBatchTest, IsReadAlsoWhenItsOffsetsPassTheLastThereIs) {
   UseUserKeys();
   TestBatch batch;
   batch.baseOffset = std::numeric_limits<int64_t>::max();
@@ -464,7 +464,7 @@ TEST_F(OpenedBatch, isReadAlsoWhenItsOffsetsPassTheLastThereIs) {
   EXPECT_EQ(OpenAgain(plaintext).kind, OpenOutcome::Kind::kUnchanged);
 }
 
-TEST_F(OpenedBatch, ofAnErasedUserIsErasedForAWorkerThatNeverSawTheKey) {
+TEST_F(OpenedBatchTest, OfAnErasedUserIsErasedForAWorkerThatNeverSawTheKey) {
   UseUserKeys();
   const ByteBuffer sealed = Sealed({ClickOf("anna")});
   Erase("anna");

@@ -15,7 +15,7 @@ using observe::RefuseReason;
 
 constexpr size_t kTopicLimit = 1'048'588;  // Kafka's default of max.message.bytes
 
-class SealedBatch : public BatchTest {
+class SealedBatchTest : public BatchTest {
  protected:
   // Everything that goes back to the producer and into the log.
   static std::string TextOf(const Refusal& refusal) {
@@ -40,7 +40,7 @@ class SealedBatch : public BatchTest {
   }
 };
 
-TEST_F(SealedBatch, refusesARecordThatCarriesAnEnvelopeAlready) {
+TEST_F(SealedBatchTest, RefusesARecordThatCarriesAnEnvelopeAlready) {
   UseTopicKey();
   std::vector<TestRecord> records = {Record("a", "clear"), Record("b", "sealed elsewhere"), Record("c", std::nullopt)};
   records.at(1).headers = {{"kveil", "forged"}};
@@ -55,7 +55,7 @@ TEST_F(SealedBatch, refusesARecordThatCarriesAnEnvelopeAlready) {
   EXPECT_EQ(outcome.refusal.records[1].index, 2);
 }
 
-TEST_F(SealedBatch, namesEachRecordThatThePolicyCannotApplyTo) {
+TEST_F(SealedBatchTest, NamesEachRecordThatThePolicyCannotApplyTo) {
   UseUserKeys();
   const ByteBuffer produced =
       ProducedBatch({ClickOf("anna"), Record("k", R"({"page": "no-user-here"})"), ClickOf("bert"),
@@ -71,7 +71,7 @@ TEST_F(SealedBatch, namesEachRecordThatThePolicyCannotApplyTo) {
   EXPECT_NE(outcome.refusal.records[1].message, outcome.refusal.records[0].message);
 }
 
-TEST_F(SealedBatch, neverQuotesARecordInARefusal) {
+TEST_F(SealedBatchTest, NeverQuotesARecordInARefusal) {
   UseUserKeys();
   std::vector<TestRecord> records = {Record("secret-key", R"({"page": "secret-value"})"),
                                      Record("secret-key", "secret-value"), Record("secret-key", Click("secret-user"))};
@@ -83,7 +83,7 @@ TEST_F(SealedBatch, neverQuotesARecordInARefusal) {
   }
 }
 
-TEST_F(SealedBatch, listsABoundedNumberOfBadRecords) {
+TEST_F(SealedBatchTest, ListsABoundedNumberOfBadRecords) {
   UseUserKeys();
   const SealOutcome outcome = Seal(ProducedBatch(std::vector<TestRecord>(5000, Record("k", "{}"))));
   ASSERT_EQ(outcome.kind, SealOutcome::Kind::kRefused);
@@ -91,21 +91,21 @@ TEST_F(SealedBatch, listsABoundedNumberOfBadRecords) {
   EXPECT_EQ(outcome.refusal.records.size(), 100u);
 }
 
-TEST_F(SealedBatch, refusesABatchWithAWrongChecksum) {
+TEST_F(SealedBatchTest, RefusesABatchWithAWrongChecksum) {
   UseTopicKey();
   ByteBuffer produced = ProducedBatch({Record("k", "value")});
   produced.back() ^= 1;
   ExpectRefused(produced, RefuseReason::kBadChecksum);
 }
 
-TEST_F(SealedBatch, refusesAControlBatchFromAClient) {
+TEST_F(SealedBatchTest, RefusesAControlBatchFromAClient) {
   UseTopicKey();
   TestBatch batch;
   batch.attributes = kafka::BatchHeader::kControlBit;
   ExpectRefused(ProducedBatch({Record("k", "value")}, kafka::Codec::kNone, batch), RefuseReason::kMalformed);
 }
 
-TEST_F(SealedBatch, refusesTheOldMessageFormats) {
+TEST_F(SealedBatchTest, RefusesTheOldMessageFormats) {
   UseTopicKey();
   for (const uint8_t magic : {0, 1}) {
     ByteBuffer produced = ProducedBatch({Record("k", "value")});
@@ -114,7 +114,7 @@ TEST_F(SealedBatch, refusesTheOldMessageFormats) {
   }
 }
 
-TEST_F(SealedBatch, refusesWhatIsNotExactlyOneBatch) {
+TEST_F(SealedBatchTest, RefusesWhatIsNotExactlyOneBatch) {
   UseTopicKey();
   const ByteBuffer one = ProducedBatch({Record("k", "value")});
   ByteBuffer two = one;
@@ -128,7 +128,7 @@ TEST_F(SealedBatch, refusesWhatIsNotExactlyOneBatch) {
   }
 }
 
-TEST_F(SealedBatch, refusesACountThatDoesNotFitTheRecords) {
+TEST_F(SealedBatchTest, RefusesACountThatDoesNotFitTheRecords) {
   UseTopicKey();
   for (const int32_t count : {0, 1, 3, -1, 2'000'000'000}) {
     TestBatch batch;
@@ -142,7 +142,7 @@ TEST_F(SealedBatch, refusesACountThatDoesNotFitTheRecords) {
   }
 }
 
-TEST_F(SealedBatch, refusesABatchThatDecompressesBeyondTheLimit) {
+TEST_F(SealedBatchTest, RefusesABatchThatDecompressesBeyondTheLimit) {
   UseTopicKey();
   const ByteBuffer produced = ProducedBatch({Record("k", std::string(200'000, 'a'))}, kafka::Codec::kZstd);
   SealTask task = TaskToSeal(produced);
@@ -153,7 +153,7 @@ TEST_F(SealedBatch, refusesABatchThatDecompressesBeyondTheLimit) {
   EXPECT_EQ(outcome.refusal.reason, RefuseReason::kTooLarge);
 }
 
-TEST_F(SealedBatch, refusesADamagedCompressedBatch) {
+TEST_F(SealedBatchTest, RefusesADamagedCompressedBatch) {
   UseTopicKey();
   TestBatch batch;
   batch.count = 1;
@@ -163,7 +163,7 @@ TEST_F(SealedBatch, refusesADamagedCompressedBatch) {
   }
 }
 
-TEST_F(SealedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
+TEST_F(SealedBatchTest, AsksForEachMissingKeyOnceAndWritesNothingYet) {
   UseUserKeys();
   const ByteBuffer produced =
       ProducedBatch({ClickOf("anna"), ClickOf("bert"), ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert")});
@@ -177,7 +177,7 @@ TEST_F(SealedBatch, asksForEachMissingKeyOnceAndWritesNothingYet) {
   EXPECT_EQ(out, (ByteBuffer{1, 2, 3}));
 }
 
-TEST_F(SealedBatch, comesBehindWhatTheBufferHoldsAlready) {
+TEST_F(SealedBatchTest, ComesBehindWhatTheBufferHoldsAlready) {
   UseTopicKey();
   const ByteBuffer produced = ProducedBatch({Record("k", "value")});
   ByteBuffer out = {1, 2, 3};
@@ -186,7 +186,7 @@ TEST_F(SealedBatch, comesBehindWhatTheBufferHoldsAlready) {
   EXPECT_EQ(Opened(Bytes(out).subspan(3)).records.at(0).value, "value");
 }
 
-TEST_F(SealedBatch, countsItsRecordsUnderOneSalt) {
+TEST_F(SealedBatchTest, CountsItsRecordsUnderOneSalt) {
   UseUserKeys();
   const ReadBatch sealed = Read(Sealed({ClickOf("anna"), Record("t", std::nullopt), ClickOf("bert"), ClickOf("anna")}));
   const crypto::EnvelopeHeader first = EnvelopeOf(sealed.records.at(0));
@@ -200,7 +200,7 @@ TEST_F(SealedBatch, countsItsRecordsUnderOneSalt) {
   EXPECT_FALSE(first.keyId == third.keyId);
 }
 
-TEST_F(SealedBatch, hidesWhichBatchesBelongToOneUser) {
+TEST_F(SealedBatchTest, HidesWhichBatchesBelongToOneUser) {
   UseUserKeys();
   const crypto::EnvelopeHeader first = EnvelopeOf(Read(Sealed({ClickOf("anna")})).records[0]);
   const crypto::EnvelopeHeader second = EnvelopeOf(Read(Sealed({ClickOf("anna")})).records[0]);
@@ -208,7 +208,7 @@ TEST_F(SealedBatch, hidesWhichBatchesBelongToOneUser) {
   EXPECT_FALSE(first.keyId == second.keyId);
 }
 
-TEST_F(SealedBatch, namesATopicsKeyOpenly) {
+TEST_F(SealedBatchTest, NamesATopicsKeyOpenly) {
   UseTopicKey();
   const crypto::EnvelopeHeader first = EnvelopeOf(Read(Sealed({Record("k", "1")})).records[0]);
   const crypto::EnvelopeHeader second = EnvelopeOf(Read(Sealed({Record("k", "2")})).records[0]);
@@ -216,7 +216,7 @@ TEST_F(SealedBatch, namesATopicsKeyOpenly) {
   EXPECT_EQ(first.keyId, second.keyId);
 }
 
-TEST_F(SealedBatch, sharesAKeyWithinAKeyspaceOnly) {
+TEST_F(SealedBatchTest, SharesAKeyWithinAKeyspaceOnly) {
   UsePolicy(R"({"name": "clicks", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": []},
                {"name": "orders", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": []},
                {"name": "other", "seal": {"scope": "user", "user": {"key": true}}, "read": []})");
@@ -229,7 +229,7 @@ TEST_F(SealedBatch, sharesAKeyWithinAKeyspaceOnly) {
   EXPECT_FALSE(unmasked("clicks") == unmasked("other"));
 }
 
-TEST_F(SealedBatch, compressesValuesWhereTheProducerCompresses) {
+TEST_F(SealedBatchTest, CompressesValuesWhereTheProducerCompresses) {
   UseTopicKey();
   const std::string value(5000, 'a');
   const ReadBatch compressed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
@@ -240,14 +240,14 @@ TEST_F(SealedBatch, compressesValuesWhereTheProducerCompresses) {
   EXPECT_EQ(plain.records.at(0).value->size(), value.size() + crypto::kTagSize);
 }
 
-TEST_F(SealedBatch, neverCompressesValuesWhereThePolicySaysSo) {
+TEST_F(SealedBatchTest, NeverCompressesValuesWhereThePolicySaysSo) {
   UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic", "compress": "never"}, "read": [{"any": true}]})");
   const std::string value(5000, 'a');
   const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", value)}, kafka::Codec::kGzip)));
   EXPECT_EQ(sealed.records.at(0).value->size(), value.size() + crypto::kTagSize);
 }
 
-TEST_F(SealedBatch, leavesAValueThatWouldNotShrinkUncompressed) {
+TEST_F(SealedBatchTest, LeavesAValueThatWouldNotShrinkUncompressed) {
   UseTopicKey();
   const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", "q7")}, kafka::Codec::kGzip)));
   EXPECT_EQ(EnvelopeOf(sealed.records.at(0)).flags & crypto::kFlagCompressedValue, 0);
@@ -255,9 +255,9 @@ TEST_F(SealedBatch, leavesAValueThatWouldNotShrinkUncompressed) {
 
 // A full batch of a librdkafka producer: 1,000,000 bytes, and it gives up when the broker refuses it.
 // A producer's batch that is nearly as large as the broker takes it.
-class FullBatch : public SealedBatch {
+class FullBatchTest : public SealedBatchTest {
  protected:
-  FullBatch() { UseTopicKey(); }
+  FullBatchTest() { UseTopicKey(); }
 
   ByteBuffer Produced(int count, size_t valueSize, kafka::Codec codec = kafka::Codec::kNone) {
     records_.clear();
@@ -293,12 +293,12 @@ class FullBatch : public SealedBatch {
 };
 
 // Compressed, the first would fit, or not: that differs from one salt to another.
-TEST_F(FullBatch, isSplitRatherThanGrownPastTheTopicsLimit) {
+TEST_F(FullBatchTest, IsSplitRatherThanGrownPastTheTopicsLimit) {
   ExpectTaken(TaskToSeal(Produced(980, 1010)), 2, kafka::Codec::kNone);
   ExpectTaken(TaskToSeal(Produced(9000, 90)), 2, kafka::Codec::kNone);
 }
 
-TEST_F(FullBatch, ofOneRecordHasItsValueCompressed) {
+TEST_F(FullBatchTest, OfOneRecordHasItsValueCompressed) {
   const size_t largest = kTopicLimit - kafka::kBatchHeaderSize - 25;
   ExpectTaken(TaskToSeal(Produced(1, largest)), 1, kafka::Codec::kZstd);
   UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic", "compress": "never"}, "read": [{"any": true}]})");
@@ -306,7 +306,7 @@ TEST_F(FullBatch, ofOneRecordHasItsValueCompressed) {
   EXPECT_GT(Seal(TaskToSeal(Produced(1, largest)), sealed).parts.at(0).size, kTopicLimit);
 }
 
-TEST_F(FullBatch, ofOneRecordIsCompressedWithLz4ForAnOldProduceVersion) {
+TEST_F(FullBatchTest, OfOneRecordIsCompressedWithLz4ForAnOldProduceVersion) {
   const ByteBuffer produced = Produced(1, kTopicLimit - kafka::kBatchHeaderSize - 25);
   SealTask task = TaskToSeal(produced);
   task.zstdAllowed = false;
@@ -314,7 +314,7 @@ TEST_F(FullBatch, ofOneRecordIsCompressedWithLz4ForAnOldProduceVersion) {
 }
 
 // Null values are not sealed.
-TEST_F(FullBatch, ofTombstonesIsLeftWhole) {
+TEST_F(FullBatchTest, OfTombstonesIsLeftWhole) {
   records_.clear();
   for (int i = 0; i < 4000; ++i) records_.push_back(Record(StrCat("key ", i, std::string(200, 'k')), std::nullopt));
   const ByteBuffer produced = ProducedBatch(records_);
@@ -326,7 +326,7 @@ TEST_F(FullBatch, ofTombstonesIsLeftWhole) {
 }
 
 // What a codec adds to bytes that do not compress is more than a full part has room for.
-TEST_F(FullBatch, goesWithoutItsCodecWhereThatWouldMakeAPartTooLarge) {
+TEST_F(FullBatchTest, GoesWithoutItsCodecWhereThatWouldMakeAPartTooLarge) {
   std::mt19937 random(1);
   records_.clear();
   for (int i = 0; i < 4; ++i) {
@@ -346,7 +346,7 @@ TEST_F(FullBatch, goesWithoutItsCodecWhereThatWouldMakeAPartTooLarge) {
   }
 }
 
-TEST_F(FullBatch, thatWouldBeSplitIsRefusedAsAWhole) {
+TEST_F(FullBatchTest, ThatWouldBeSplitIsRefusedAsAWhole) {
   UseUserKeys();
   for (int i = 0; i < 9000; ++i) {
     records_.push_back(Record("k", StrCat(R"({"user": "u", "text": ")", std::string(78, 'v'), "\"}")));
@@ -363,11 +363,11 @@ TEST_F(FullBatch, thatWouldBeSplitIsRefusedAsAWhole) {
   EXPECT_TRUE(sealed.empty());
 }
 
-TEST_F(FullBatch, ofAProducerThatCompressesKeepsItsCodecInEachPart) {
+TEST_F(FullBatchTest, OfAProducerThatCompressesKeepsItsCodecInEachPart) {
   ExpectTaken(TaskToSeal(Produced(40'000, 90, kafka::Codec::kLz4)), 7, kafka::Codec::kLz4);
 }
 
-TEST_F(SealedBatch, countsARecordOfAnErasedUserAndSealsItForNobody) {
+TEST_F(SealedBatchTest, CountsARecordOfAnErasedUserAndSealsItForNobody) {
   UseUserKeys();
   Sealed({ClickOf("anna")});
   Erase("anna");

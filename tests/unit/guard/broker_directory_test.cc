@@ -70,7 +70,7 @@ class BrokerNamesTest : public BrokerDirectoryTest {
   Lines resolved_;
 };
 
-TEST_F(BrokerNamesTest, countOnlyForTheClusterAndAddressThatWereAdvertised) {
+TEST_F(BrokerNamesTest, CountOnlyForTheClusterAndAddressThatWereAdvertised) {
   BrokerDirectory directory(options_);
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
   EXPECT_TRUE(Learn(directory, "b1.example", 9092, 1));
@@ -82,14 +82,14 @@ TEST_F(BrokerNamesTest, countOnlyForTheClusterAndAddressThatWereAdvertised) {
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "the other way round";
 }
 
-TEST_F(BrokerNamesTest, areKeptOfClustersWithTlsOnlyThatOthersCannotFloodThem) {
+TEST_F(BrokerNamesTest, AreKeptOfClustersWithTlsOnlyThatOthersCannotFloodThem) {
   withTls_ = {2};
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "b1.example", 9092));
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
 }
 
-TEST_F(BrokerNamesTest, countFromTheLatestForTheLifetime) {
+TEST_F(BrokerNamesTest, CountFromTheLatestForTheLifetime) {
   options_.lookAgain = std::chrono::seconds(0);
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "b1.example", 9092));
@@ -104,7 +104,7 @@ TEST_F(BrokerNamesTest, countFromTheLatestForTheLifetime) {
   EXPECT_EQ(forgetful.NamesOf(address_, "main"), Lines());
 }
 
-TEST_F(BrokerNamesTest, endWhenTheAddressItselfIsAdvertised) {
+TEST_F(BrokerNamesTest, EndWhenTheAddressItselfIsAdvertised) {
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "10.0.0.8", 9092));
   EXPECT_TRUE(Learn(directory, "b1.example", 9092));
@@ -116,14 +116,14 @@ TEST_F(BrokerNamesTest, endWhenTheAddressItselfIsAdvertised) {
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "it is advertised once more";
 }
 
-TEST_F(BrokerNamesTest, areNotThoseOfAnAddressThatIsRefused) {
+TEST_F(BrokerNamesTest, AreNotThoseOfAnAddressThatIsRefused) {
   learnStatus_ = absl::AlreadyExistsError("that of cluster other");
   BrokerDirectory directory(options_);
   EXPECT_FALSE(Learn(directory, "b1.example", 9092));
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines());
 }
 
-TEST_F(BrokerNamesTest, areBoundedForAnAddress) {
+TEST_F(BrokerNamesTest, AreBoundedForAnAddress) {
   BrokerDirectory directory(options_);
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(Learn(directory, StrCat("b", i, ".example"), 9092));
   const Lines names = directory.NamesOf(address_, "main");
@@ -131,7 +131,7 @@ TEST_F(BrokerNamesTest, areBoundedForAnAddress) {
   EXPECT_EQ(names.front(), "b99.example");
 }
 
-TEST_F(BrokerNamesTest, areThoseThatACertificateMayHold) {
+TEST_F(BrokerNamesTest, AreThoseThatACertificateMayHold) {
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "B1.Example.", 9092));
   EXPECT_EQ(directory.NamesOf(address_, "main"), Lines{"b1.example"}) << "a dot at the end is no part of the name";
@@ -146,7 +146,7 @@ TEST_F(BrokerNamesTest, areThoseThatACertificateMayHold) {
   EXPECT_EQ(resolved_.size(), 1u) << "nor are they looked up";
 }
 
-TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
+TEST_F(BrokerDirectoryTest, LearnsABrokerOnceInHalfItsLifetime) {
   BrokerDirectory directory(options_);
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092));
   EXPECT_EQ(learned_, (Lines{"127.0.0.8:9092 for 1800 s"}));
@@ -155,35 +155,35 @@ TEST_F(BrokerDirectoryTest, learnsABrokerOnceInHalfItsLifetime) {
   EXPECT_EQ(learned_.size(), 3u);
 }
 
-TEST_F(BrokerDirectoryTest, learnsAgainWhatHasGrownOld) {
+TEST_F(BrokerDirectoryTest, LearnsAgainWhatHasGrownOld) {
   options_.lifetime = std::chrono::seconds(0);
   BrokerDirectory directory(options_);
   for (int i = 0; i < 2; ++i) EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092));
   EXPECT_EQ(learned_.size(), 2u);
 }
 
-TEST_F(BrokerDirectoryTest, leavesConfiguredTargetsAlone) {
+TEST_F(BrokerDirectoryTest, LeavesConfiguredTargetsAlone) {
   target_ = "127.0.0.8:9092";
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092));
   EXPECT_TRUE(learned_.empty());
 }
 
-TEST_F(BrokerDirectoryTest, onlyReportsWhereSoConfigured) {
+TEST_F(BrokerDirectoryTest, OnlyReportsWhereSoConfigured) {
   options_.reportOnly = true;
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092));
   EXPECT_TRUE(learned_.empty());
 }
 
-TEST_F(BrokerDirectoryTest, passesBrokersWithoutAnAddress) {
+TEST_F(BrokerDirectoryTest, PassesBrokersWithoutAnAddress) {
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "", 9092));
   for (const int32_t port : {-1, 0, 65536}) EXPECT_TRUE(Learn(directory, "127.0.0.8", port));
   EXPECT_TRUE(learned_.empty());
 }
 
-TEST_F(BrokerDirectoryTest, saysWhatDidNotResolve) {
+TEST_F(BrokerDirectoryTest, SaysWhatDidNotResolve) {
   resolve_ = [](const std::string&) { return absl::UnavailableError("no name server knows b1.example"); };
   BrokerDirectory directory(options_);
   EXPECT_EQ(Problem(directory), "");
@@ -192,7 +192,7 @@ TEST_F(BrokerDirectoryTest, saysWhatDidNotResolve) {
   EXPECT_THAT(Problem(directory), testing::HasSubstr("no name server knows b1.example"));
 }
 
-TEST_F(BrokerDirectoryTest, oneNameThatDoesNotResolveCostsNoOther) {
+TEST_F(BrokerDirectoryTest, OneNameThatDoesNotResolveCostsNoOther) {
   resolve_ = [](const std::string& name) -> absl::StatusOr<BrokerDirectory::Addresses> {
     if (name == "b2.example") return absl::NotFoundError("no such name");
     return BrokerDirectory::Addresses{*SocketAddress::Parse("10.0.0.8", 0)};
@@ -210,7 +210,7 @@ TEST_F(BrokerDirectoryTest, oneNameThatDoesNotResolveCostsNoOther) {
 }
 
 // The same name may be another broker there.
-TEST_F(BrokerDirectoryTest, looksANameUpForEachViewOfNames) {
+TEST_F(BrokerDirectoryTest, LooksANameUpForEachViewOfNames) {
   options_.viewOf = [](const proxy::ConnectionInfo& connection) { return StrCat(connection.origin.netnsCookie); };
   BrokerDirectory directory(options_);
   connection_.origin.netnsCookie = 1;
@@ -222,7 +222,7 @@ TEST_F(BrokerDirectoryTest, looksANameUpForEachViewOfNames) {
 }
 
 // Wherever the name leads, the connection is redirected.
-TEST_F(BrokerDirectoryTest, needsNoAddressesWhereTargetsCoverThemAll) {
+TEST_F(BrokerDirectoryTest, NeedsNoAddressesWhereTargetsCoverThemAll) {
   options_.coversAll = [](uint16_t port, uint16_t) { return port == 9092; };
   resolve_ = [](const std::string&) { return absl::NotFoundError("no such name"); };
   BrokerDirectory directory(options_);
@@ -234,7 +234,7 @@ TEST_F(BrokerDirectoryTest, needsNoAddressesWhereTargetsCoverThemAll) {
   EXPECT_EQ(lookups_, 2) << "but it would be, had the name an address";
 }
 
-TEST_F(BrokerDirectoryTest, leavesOutWhatIsMoreThanAClusterHasBrokers) {
+TEST_F(BrokerDirectoryTest, LeavesOutWhatIsMoreThanAClusterHasBrokers) {
   BrokerDirectory directory(options_);
   Lines hosts;
   std::vector<BrokerDirectory::Advertised> brokers;
@@ -253,7 +253,7 @@ TEST_F(BrokerDirectoryTest, leavesOutWhatIsMoreThanAClusterHasBrokers) {
 }
 
 // Each takes node-wide locks and a system call.
-TEST_F(BrokerDirectoryTest, letsOthersHaveTheirTurnBetweenBrokers) {
+TEST_F(BrokerDirectoryTest, LetsOthersHaveTheirTurnBetweenBrokers) {
   std::atomic<size_t> turns = 0;
   options_.learn = [&](const SocketAddress&, uint16_t, std::chrono::seconds) {
     if (learned_.empty()) loop_->Post([&] { ++turns; });
@@ -271,7 +271,7 @@ TEST_F(BrokerDirectoryTest, letsOthersHaveTheirTurnBetweenBrokers) {
 }
 
 // What one cluster's brokers make up takes nothing from the others.
-TEST_F(BrokerDirectoryTest, countsWhatItKeepsForEachCluster) {
+TEST_F(BrokerDirectoryTest, CountsWhatItKeepsForEachCluster) {
   options_.reportOnly = true;
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "b1.example", 9092, 2));
@@ -288,7 +288,7 @@ TEST_F(BrokerDirectoryTest, countsWhatItKeepsForEachCluster) {
   EXPECT_EQ(lookups_, before + 11) << "it is still known";
 }
 
-TEST_F(BrokerDirectoryTest, triesAgainWhatFailed) {
+TEST_F(BrokerDirectoryTest, TriesAgainWhatFailed) {
   BrokerDirectory directory(options_);
   learnStatus_ = absl::UnavailableError("no");
   EXPECT_FALSE(Learn(directory, "127.0.0.8", 9092));
@@ -297,7 +297,7 @@ TEST_F(BrokerDirectoryTest, triesAgainWhatFailed) {
   EXPECT_EQ(learned_.size(), 2u);
 }
 
-TEST_F(BrokerDirectoryTest, aNameThatWasLearnedIsNoExcuseForAnAddressThatIsRefused) {
+TEST_F(BrokerDirectoryTest, ANameThatWasLearnedIsNoExcuseForAnAddressThatIsRefused) {
   options_.lookAgain = std::chrono::seconds(0);
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "localhost", 9092));
@@ -309,7 +309,7 @@ TEST_F(BrokerDirectoryTest, aNameThatWasLearnedIsNoExcuseForAnAddressThatIsRefus
   }
 }
 
-TEST_F(BrokerDirectoryTest, aNameServerThatIsAwayEndsNothingForANameThatWasLearned) {
+TEST_F(BrokerDirectoryTest, ANameServerThatIsAwayEndsNothingForANameThatWasLearned) {
   options_.lookAgain = std::chrono::seconds(0);
   absl::Status away;
   resolve_ = [&](const std::string&) -> absl::StatusOr<std::vector<SocketAddress>> {
@@ -323,7 +323,7 @@ TEST_F(BrokerDirectoryTest, aNameServerThatIsAwayEndsNothingForANameThatWasLearn
   EXPECT_FALSE(Learn(directory, "b2.example", 9092));
 }
 
-TEST_F(BrokerDirectoryTest, aBrokerOfAClusterWithTlsIsNoTargetOfOneWithout) {
+TEST_F(BrokerDirectoryTest, ABrokerOfAClusterWithTlsIsNoTargetOfOneWithout) {
   withTls_ = {0, 1};
   target_ = "127.0.0.8:9092";
   targetIndex_ = 2;
@@ -341,7 +341,7 @@ TEST_F(BrokerDirectoryTest, aBrokerOfAClusterWithTlsIsNoTargetOfOneWithout) {
   EXPECT_TRUE(Learn(directory, "127.0.0.8", 9092)) << "another target of the same cluster";
 }
 
-TEST_F(BrokerDirectoryTest, takesAnIpv6Address) {
+TEST_F(BrokerDirectoryTest, TakesAnIpv6Address) {
   BrokerDirectory directory(options_);
   EXPECT_TRUE(Learn(directory, "::1", 9092));
   EXPECT_EQ(learned_, (Lines{"[::1]:9092 for 1800 s"}));

@@ -19,7 +19,7 @@ class ChainTest : public InterceptorTest {
   ChainTest() { UseTopics(R"({"name": "clicks", "read": []})"); }
 };
 
-TEST_F(ChainTest, givesEachApiToOneInterceptor) {
+TEST_F(ChainTest, GivesEachApiToOneInterceptor) {
   std::set<ApiKey> wanted;
   for (const auto& interceptor : BuildChain(*shared_, *scratch_, *loop_, connection_)) {
     for (const ApiKey api : interceptor->Wants()) EXPECT_TRUE(wanted.insert(api).second) << kafka::ApiName(api);

@@ -10,9 +10,9 @@ namespace {
 
 using LearnsMetadata = LearningGuard<kafka::MetadataResponse>;
 
-class Deceived : public TopicLimit {
+class DeceivedTest : public TopicLimitTest {
  protected:
-  Deceived() {
+  DeceivedTest() {
     connection_.origin.netnsCookie = 1;
     liar_.cluster = connection_.cluster;
     liar_.origin.targetIndex = connection_.origin.targetIndex;
@@ -38,7 +38,7 @@ class Deceived : public TopicLimit {
   std::unique_ptr<LearnsMetadata> metadata_, liarsMetadata_;
 };
 
-TEST_F(Deceived, nobodyElseSendsInTheClearWhatItNamesFirst) {
+TEST_F(DeceivedTest, NobodyElseSendsInTheClearWhatItNamesFirst) {
   Names(*liarsMetadata_, "free");
   const RequestResult unknown = Produce({TopicById(Id(1), {{0, good_}})}, 13);
   EXPECT_TRUE(AllRefused(unknown, 13)) << "another broker's word counts";
@@ -46,13 +46,13 @@ TEST_F(Deceived, nobodyElseSendsInTheClearWhatItNamesFirst) {
   EXPECT_TRUE(IsSealed(Produce({TopicById(Id(1), {{0, good_}})}, 13)));
 }
 
-TEST_F(Deceived, nobodyElseIsCutOffFromATopicByASecondName) {
+TEST_F(DeceivedTest, NobodyElseIsCutOffFromATopicByASecondName) {
   Names(*metadata_, "clicks");
   Names(*liarsMetadata_, "free");
   EXPECT_TRUE(IsSealed(Produce({TopicById(Id(1), {{0, good_}})}, 13)));
 }
 
-TEST_F(Deceived, nobodyElsesBatchesAreRefusedForALimitThatItMakesUp) {
+TEST_F(DeceivedTest, NobodyElsesBatchesAreRefusedForALimitThatItMakesUp) {
   BrokerSays("1");
   guard_ = std::make_unique<ProduceGuard>(ContextOf(liar_));
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 10);
@@ -61,7 +61,7 @@ TEST_F(Deceived, nobodyElsesBatchesAreRefusedForALimitThatItMakesUp) {
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
 }
 
-TEST_F(Deceived, noLimitIsLearnedThatNobodyAskedFor) {
+TEST_F(DeceivedTest, NoLimitIsLearnedThatNobodyAskedFor) {
   BrokerSays("1");
   limitAnswer_ = [] {
     kafka::DescribeConfigsResponse response;
@@ -79,7 +79,7 @@ TEST_F(Deceived, noLimitIsLearnedThatNobodyAskedFor) {
 }
 
 // However many topics it makes up, and in however many namespaces.
-TEST_F(Deceived, nobodyElsesLimitsAreForgottenForMany) {
+TEST_F(DeceivedTest, NobodyElsesLimitsAreForgottenForMany) {
   TopicLimits limits(100);
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   limits.Learn(connection_, "orders", 52'000, now);

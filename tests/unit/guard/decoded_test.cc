@@ -23,7 +23,7 @@ class DecodedTest : public InterceptorTest {
   }
 };
 
-TEST_F(DecodedTest, aRequestInAVersionThatIsNotReadIsCountedWhereItCarriesRecords) {
+TEST_F(DecodedTest, ARequestInAVersionThatIsNotReadIsCountedWhereItCarriesRecords) {
   int counted = 0;
   for (const GuardedApi& api : GuardedApis()) {
     if (api.Has(Use::kOffer)) continue;  // the broker says what it thinks of it
@@ -40,7 +40,7 @@ TEST_F(DecodedTest, aRequestInAVersionThatIsNotReadIsCountedWhereItCarriesRecord
   EXPECT_EQ(counted, 3);
 }
 
-TEST_F(DecodedTest, aRequestThatDoesNotParseIsCountedWhereItCarriesRecords) {
+TEST_F(DecodedTest, ARequestThatDoesNotParseIsCountedWhereItCarriesRecords) {
   int counted = 0;
   for (const ApiKey api : {ApiKey::kSaslHandshake, ApiKey::kProduce, ApiKey::kFetch, ApiKey::kShareFetch}) {
     const GuardedApi& guarded = *FindGuardedApi(api);

@@ -300,7 +300,7 @@ class FetchBoundsTest : public InterceptorTest {
   std::unique_ptr<FetchGuard> guard_;
 };
 
-TEST_F(FetchBoundsTest, whateverIsAskedForEveryRecordComesOnceAndNoResponseIsLarger) {
+TEST_F(FetchBoundsTest, WhateverIsAskedForEveryRecordComesOnceAndNoResponseIsLarger) {
   std::mt19937 random(1);
   Broker broker;
   AppendBatches(broker, 5, 12, random);
@@ -311,7 +311,7 @@ TEST_F(FetchBoundsTest, whateverIsAskedForEveryRecordComesOnceAndNoResponseIsLar
 }
 
 // What is not protected, or denied, always has records, and fills what was asked for.
-TEST_F(FetchBoundsTest, noPartitionStarvesBesideTopicsThatAreAlwaysThere) {
+TEST_F(FetchBoundsTest, NoPartitionStarvesBesideTopicsThatAreAlwaysThere) {
   std::mt19937 random(3);
   Broker broker;
   AppendBatches(broker, 4, 10, random);
@@ -327,7 +327,7 @@ TEST_F(FetchBoundsTest, noPartitionStarvesBesideTopicsThatAreAlwaysThere) {
 }
 
 // A reader that lags is sent as much as it asked for, sealed: what is behind a batch makes room for it.
-TEST_F(FetchBoundsTest, aReaderThatLagsGetsAsManyBatchesAsFit) {
+TEST_F(FetchBoundsTest, AReaderThatLagsGetsAsManyBatchesAsFit) {
   std::mt19937 random(4);
   Broker broker;
   const Place place("clicks", 0);
@@ -340,7 +340,7 @@ TEST_F(FetchBoundsTest, aReaderThatLagsGetsAsManyBatchesAsFit) {
 }
 
 // Each partition has something left over in each response, so none must go on being the first.
-TEST_F(FetchBoundsTest, partitionsThatAreDueTakeTurns) {
+TEST_F(FetchBoundsTest, PartitionsThatAreDueTakeTurns) {
   std::mt19937 random(5);
   Broker broker;
   AppendProduced(broker, {"free", 0}, {Record("k", "v")}, Codec::kNone, false);
@@ -361,7 +361,7 @@ TEST_F(FetchBoundsTest, partitionsThatAreDueTakeTurns) {
 }
 
 // The batches are compressed four to one, so that without their codec the answer would be four times what was asked.
-TEST_F(FetchBoundsTest, batchesKeepTheirCodecWhereTheyWouldBeTooManyBytesWithout) {
+TEST_F(FetchBoundsTest, BatchesKeepTheirCodecWhereTheyWouldBeTooManyBytesWithout) {
   Broker broker;
   std::mt19937 random(2);
   std::vector<Place> all;
@@ -389,7 +389,7 @@ TEST_F(FetchBoundsTest, batchesKeepTheirCodecWhereTheyWouldBeTooManyBytesWithout
   for (const auto& [place, position] : reader.positions) EXPECT_EQ(position, 200) << "nothing had to be left out";
 }
 
-TEST_F(FetchBoundsTest, aRequestForMoreThanTheAgentHoldsIsLoweredOnItsWay) {
+TEST_F(FetchBoundsTest, ARequestForMoreThanTheAgentHoldsIsLoweredOnItsWay) {
   shared_->limits.fetchBytes = 1 << 20;
   Reader reader;
   reader.maxBytes = 300'000'000;

@@ -161,13 +161,13 @@ class FetchGuardTest : public InterceptorTest {
   std::unique_ptr<FetchGuard> guard_;
 };
 
-TEST_F(FetchGuardTest, opensWhatTheReaderMaySee) {
+TEST_F(FetchGuardTest, OpensWhatTheReaderMaySee) {
   EXPECT_EQ(Read(*Get("clicks", SealedClicks({"anna", "bert"})).records).records.at(1).value, Click("bert"));
   EXPECT_EQ(Read(*Get("staff", SealedFor("staff", {Record("k", "v")})).records).records.at(0).value, "v");
   EXPECT_EQ(metrics_.totals().opened, 3u);
 }
 
-TEST_F(FetchGuardTest, opensInEveryVersion) {
+TEST_F(FetchGuardTest, OpensInEveryVersion) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   shared_->topicNames.Learn(Id(1), "clicks", connection_);
   for (int16_t version = 4; version <= 18; ++version) {
@@ -184,20 +184,20 @@ TEST_F(FetchGuardTest, opensInEveryVersion) {
   EXPECT_TRUE(upstream_.asked.empty());
 }
 
-TEST_F(FetchGuardTest, wantsNoResponseOfUnprotectedTopics) {
+TEST_F(FetchGuardTest, WantsNoResponseOfUnprotectedTopics) {
   const RequestResult asked = Fetch({Asked("free"), Asked("alsoFree")});
   EXPECT_TRUE(asked.forwarded());
   EXPECT_FALSE(asked.wantsResponse());
 }
 
-TEST_F(FetchGuardTest, passesAResponseOfPlaintextAsItCame) {
+TEST_F(FetchGuardTest, PassesAResponseOfPlaintextAsItCame) {
   RequestResult asked = Fetch({Asked("clicks"), Asked("free")});
   const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
   const FetchResponse response = ResponseOf({Answered("clicks", {Records(plain)}), Answered("free", {Records(plain)})});
   EXPECT_TRUE(Response(*guard_, 12, response, asked.verdict.state.get()).forwarded());
 }
 
-TEST_F(FetchGuardTest, deniesATopicThatNoRuleLetsTheWorkloadRead) {
+TEST_F(FetchGuardTest, DeniesATopicThatNoRuleLetsTheWorkloadRead) {
   const ByteBuffer sealed = SealedFor("private", {Record("k", "v")});
   FetchResponse::Partition denied = Get("private", sealed);
   EXPECT_EQ(denied.errorCode, ErrorCode::kTopicAuthorizationFailed);
@@ -208,7 +208,7 @@ TEST_F(FetchGuardTest, deniesATopicThatNoRuleLetsTheWorkloadRead) {
   EXPECT_EQ(denied.errorCode, ErrorCode::kTopicAuthorizationFailed) << "also what is not sealed";
 }
 
-TEST_F(FetchGuardTest, neverOpensForAReplica) {
+TEST_F(FetchGuardTest, NeverOpensForAReplica) {
   FetchRequest old = RequestFor({Asked("clicks")});
   old.replicaId = 2;
   const RequestResult before15 = Request(*guard_, 12, old);
@@ -222,7 +222,7 @@ TEST_F(FetchGuardTest, neverOpensForAReplica) {
   EXPECT_TRUE(upstream_.asked.empty());
 }
 
-TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
+TEST_F(FetchGuardTest, AsksForTheNameOfAnUnknownIdAheadOfTheRequest) {
   upstream_.answer = NamesAnswer({{Id(1), "clicks"}, {Id(2), "free"}});
   RequestResult asked = Fetch({AskedById(Id(1)), AskedById(Id(2))}, 13);
   EXPECT_TRUE(asked.wantsResponse());
@@ -237,14 +237,14 @@ TEST_F(FetchGuardTest, asksForTheNameOfAnUnknownIdAheadOfTheRequest) {
   EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
 }
 
-TEST_F(FetchGuardTest, doesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
+TEST_F(FetchGuardTest, DoesNotAskAgainAtOnceForAnIdThatTheBrokerDoesNotKnow) {
   upstream_.answer = NamesAnswer({{Id(1), ""}});
   for (int i = 0; i < 10; ++i) EXPECT_TRUE(Fetch({AskedById(Id(1))}, 13).wantsResponse());
   EXPECT_EQ(upstream_.asked.size(), 1u);
 }
 
 // A request that adds one topic, or names an id that nobody can name, costs what it says and not what the others did.
-TEST_F(FetchGuardTest, doesNotLookAtAllTopicsOfASessionForEachRequest) {
+TEST_F(FetchGuardTest, DoesNotLookAtAllTopicsOfASessionForEachRequest) {
   const auto numbered = [](uint32_t number) {
     kafka::TopicId id = Id(1);
     for (size_t i = 0; i < sizeof(number); ++i) id.bytes[i + 1] = static_cast<uint8_t>(number >> 8 * i);
@@ -271,7 +271,7 @@ TEST_F(FetchGuardTest, doesNotLookAtAllTopicsOfASessionForEachRequest) {
   EXPECT_LT(timeWith(20'000), 10 * few + std::chrono::milliseconds(50));
 }
 
-TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
+TEST_F(FetchGuardTest, GivesNoRecordsOfATopicThatNobodyCanName) {
   RequestResult asked = Fetch({AskedById(Id(1))}, 13);
   ASSERT_TRUE(asked.wantsResponse()) << "the broker could not be asked, so it may be a protected topic";
   const ByteBuffer clear = ProducedBatch({Record("k", "clear")});
@@ -285,7 +285,7 @@ TEST_F(FetchGuardTest, givesNoRecordsOfATopicThatNobodyCanName) {
   EXPECT_TRUE(guarded.responses[0].partitions[0].records->empty());
 }
 
-TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
+TEST_F(FetchGuardTest, RemembersWhatAFetchSessionAskedFor) {
   const ByteBuffer sealed = SealedClicks({"bert", "anna", "anna"}, 100);
   Erase("anna");
   FetchRequest full = RequestFor({Asked("clicks", 101), Asked("free", 0)});
@@ -315,7 +315,7 @@ TEST_F(FetchGuardTest, remembersWhatAFetchSessionAskedFor) {
 }
 
 // A broker lets every connection go on with every session: its topics would be known to none.
-TEST_F(FetchGuardTest, endsASessionThatWasBegunOnAnotherConnection) {
+TEST_F(FetchGuardTest, EndsASessionThatWasBegunOnAnotherConnection) {
   ExpectEnded(*guard_, Continued(5, 78));
   FetchRequest full = RequestFor({Asked("free")});
   full.sessionEpoch = 0;
@@ -329,7 +329,7 @@ TEST_F(FetchGuardTest, endsASessionThatWasBegunOnAnotherConnection) {
   ExpectEnded(second, adds);
 }
 
-TEST_F(FetchGuardTest, endsASessionOfWhichTheBrokerHasRefusedARequest) {
+TEST_F(FetchGuardTest, EndsASessionOfWhichTheBrokerHasRefusedARequest) {
   for (const ErrorCode error : {ErrorCode::kInvalidFetchSessionEpoch, ErrorCode::kFetchSessionIdNotFound}) {
     FetchRequest full = RequestFor({Asked("private"), Asked("free")});
     full.sessionEpoch = 0;
@@ -346,7 +346,7 @@ TEST_F(FetchGuardTest, endsASessionOfWhichTheBrokerHasRefusedARequest) {
   }
 }
 
-TEST_F(FetchGuardTest, goesOnWithNoSessionThatHasNoNameYet) {
+TEST_F(FetchGuardTest, GoesOnWithNoSessionThatHasNoNameYet) {
   FetchRequest full = RequestFor({Asked("free")});
   full.sessionEpoch = 0;
   RequestResult begun = Request(*guard_, 12, full);
@@ -355,7 +355,7 @@ TEST_F(FetchGuardTest, goesOnWithNoSessionThatHasNoNameYet) {
 }
 
 // Otherwise a session that lost step with the broker's could be brought back to where it was.
-TEST_F(FetchGuardTest, aSessionEndsBeforeItsEpochsBeginAnew) {
+TEST_F(FetchGuardTest, ASessionEndsBeforeItsEpochsBeginAnew) {
   FetchSession session(*shared_, budget_, connection_, 0, 0);
   session.SetId(77);
   EXPECT_TRUE(session.ContinuesWith(Continued(1)));
@@ -367,7 +367,7 @@ TEST_F(FetchGuardTest, aSessionEndsBeforeItsEpochsBeginAnew) {
 }
 
 // What says that it is a replica's is not looked at: it may not put topics into a reader's session.
-TEST_F(FetchGuardTest, goesOnWithNoReadersSessionForAReplica) {
+TEST_F(FetchGuardTest, GoesOnWithNoReadersSessionForAReplica) {
   const auto asReplica = [](FetchRequest request) {
     request.replicaId = 2;
     return request;
@@ -392,7 +392,7 @@ TEST_F(FetchGuardTest, goesOnWithNoReadersSessionForAReplica) {
   ExpectEnded(*guard_, Continued(2));
 }
 
-TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
+TEST_F(FetchGuardTest, GuardsATopicFromTheMomentAPolicyNamesIt) {
   FetchRequest full = RequestFor({Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
@@ -404,7 +404,7 @@ TEST_F(FetchGuardTest, guardsATopicFromTheMomentAPolicyNamesIt) {
   EXPECT_TRUE(Request(*guard_, 12, incremental).wantsResponse());
 }
 
-TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets) {
+TEST_F(FetchGuardTest, GuardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets) {
   FetchRequest full = RequestFor({Asked("private"), Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
@@ -425,7 +425,7 @@ TEST_F(FetchGuardTest, guardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
 }
 
 // The broker would refuse the request, and keep the session as it was.
-TEST_F(FetchGuardTest, endsASessionOfWhichARequestOutOfTurnForgetsATopic) {
+TEST_F(FetchGuardTest, EndsASessionOfWhichARequestOutOfTurnForgetsATopic) {
   FetchRequest full = RequestFor({Asked("private"), Asked("free")});
   full.sessionEpoch = 0;
   BeginSession(full);
@@ -438,7 +438,7 @@ TEST_F(FetchGuardTest, endsASessionOfWhichARequestOutOfTurnForgetsATopic) {
 }
 
 // The fetch waits at the broker for longer than that.
-TEST_F(FetchGuardTest, asksAgainForANameAboutOnceASecond) {
+TEST_F(FetchGuardTest, AsksAgainForANameAboutOnceASecond) {
   upstream_.answer = NamesAnswer({});
   FetchRequest full = RequestFor({AskedById(Id(1))});
   full.sessionEpoch = 0;
@@ -452,7 +452,7 @@ TEST_F(FetchGuardTest, asksAgainForANameAboutOnceASecond) {
   EXPECT_EQ(upstream_.asked.size(), 2u);
 }
 
-TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
+TEST_F(FetchGuardTest, GuardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   const RequestResult waiting = Fetch({Asked("free")});
   EXPECT_FALSE(waiting.wantsResponse());
   UseTopics(std::string(kTopics) + R"(, {"name": "free", "read": []})");
@@ -460,7 +460,7 @@ TEST_F(FetchGuardTest, guardsAnAnswerThatWaitedWhileAPolicyWasMadeForItsTopic) {
   ExpectDenied(waiting, "free", ProducedBatch({Record("k", "clear")}));
 }
 
-TEST_F(FetchGuardTest, leavesErasedRecordsOutUnlessThePolicyOrTheClientNeedsThemMasked) {
+TEST_F(FetchGuardTest, LeavesErasedRecordsOutUnlessThePolicyOrTheClientNeedsThemMasked) {
   const std::string clicks = R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
                                  "read": [{"any": true}])";
   const ByteBuffer sealed = SealedClicks({"anna", "bert"});
@@ -479,7 +479,7 @@ TEST_F(FetchGuardTest, leavesErasedRecordsOutUnlessThePolicyOrTheClientNeedsThem
   EXPECT_EQ(recordsFor(R"(, "onErased": "drop")"), 1u) << "the policy's word counts more";
 }
 
-TEST_F(FetchGuardTest, knowsAClientThatNeedsMaskingByItsClientId) {
+TEST_F(FetchGuardTest, KnowsAClientThatNeedsMaskingByItsClientId) {
   kafka::FrameWriter writer;
   kafka::Encode(RequestFor({Asked("clicks")}), 12, writer);
   EXPECT_FALSE(client_->needsMasking);
@@ -487,7 +487,7 @@ TEST_F(FetchGuardTest, knowsAClientThatNeedsMaskingByItsClientId) {
   EXPECT_TRUE(client_->needsMasking);
 }
 
-TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {
+TEST_F(FetchGuardTest, GivesWhatLiesBeforeABatchThatDoesNotOpen) {
   const ByteBuffer good = SealedClicks({"anna"}, 0);
   const ByteBuffer forged = Tampered(SealedClicks({"bert"}, 1));
   const FetchResponse::Partition partition = Get("clicks", Joined(good, forged));
@@ -497,14 +497,14 @@ TEST_F(FetchGuardTest, givesWhatLiesBeforeABatchThatDoesNotOpen) {
   EXPECT_EQ(opened.records.at(0).value, Click("anna"));
 }
 
-TEST_F(FetchGuardTest, givesPlaintextBeforeABatchThatDoesNotOpen) {
+TEST_F(FetchGuardTest, GivesPlaintextBeforeABatchThatDoesNotOpen) {
   const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
   const FetchResponse::Partition partition = Get("clicks", Joined(plain, Tampered(SealedClicks({"bert"}, 1))));
   EXPECT_EQ(partition.errorCode, ErrorCode::kNone);
   EXPECT_EQ(*partition.records, Bytes(plain));
 }
 
-TEST_F(FetchGuardTest, holdsAReaderBeforeABatchThatDoesNotOpenAndSaysNothingItThrowsAt) {
+TEST_F(FetchGuardTest, HoldsAReaderBeforeABatchThatDoesNotOpenAndSaysNothingItThrowsAt) {
   const ByteBuffer forged = Tampered(SealedClicks({"anna"}));
   FetchResponse::Partition partition;
   const auto held = TimeOf([&] { partition = Get("clicks", forged); });
@@ -515,7 +515,7 @@ TEST_F(FetchGuardTest, holdsAReaderBeforeABatchThatDoesNotOpenAndSaysNothingItTh
   EXPECT_EQ(metrics_.totals().refused, 1u);
 }
 
-TEST_F(FetchGuardTest, holdsNoReaderThatGetsRecordsOfAnotherPartition) {
+TEST_F(FetchGuardTest, HoldsNoReaderThatGetsRecordsOfAnotherPartition) {
   const ByteBuffer forged = Tampered(SealedClicks({"anna"}));
   const ByteBuffer good = SealedClicks({"bert"});
   RequestResult asked = Fetch({Asked("clicks")});
@@ -531,7 +531,7 @@ TEST_F(FetchGuardTest, holdsNoReaderThatGetsRecordsOfAnotherPartition) {
   EXPECT_EQ(Read(*response.responses[0].partitions[1].records).records.size(), 1u);
 }
 
-TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
+TEST_F(FetchGuardTest, GivesNothingAndNoErrorWhileTheKeysCannotBeReached) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
   {
@@ -546,7 +546,7 @@ TEST_F(FetchGuardTest, givesNothingAndNoErrorWhileTheKeysCannotBeReached) {
 }
 
 // Few bytes of the broker may be many once opened: the reader gets what fits, and asks for the rest.
-TEST_F(FetchGuardTest, leavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
+TEST_F(FetchGuardTest, LeavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
   shared_->limits.workOfResponse = 1 << 20;
   const std::string value = StrCat(R"({"user":"anna","x":")", std::string(160 << 10, 'x'), "\"}");
   TestBatch batch;
@@ -573,7 +573,7 @@ TEST_F(FetchGuardTest, leavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
   EXPECT_EQ(response.responses[0].partitions[1].errorCode, ErrorCode::kNone);
 }
 
-TEST_F(FetchGuardTest, handsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
+TEST_F(FetchGuardTest, HandsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   const ByteBuffer next = SealedClicks({"bert"}, 1);
   const Bytes part = Bytes(next).first(40);
@@ -586,7 +586,7 @@ TEST_F(FetchGuardTest, handsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
       Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(part)})}), asked.verdict.state.get()).forwarded());
 }
 
-TEST_F(FetchGuardTest, keepsControlBatchesAndUnsealedOnesAmongTheOpened) {
+TEST_F(FetchGuardTest, KeepsControlBatchesAndUnsealedOnesAmongTheOpened) {
   TestBatch marker;
   marker.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
   marker.baseOffset = 1;
@@ -605,7 +605,7 @@ TEST_F(FetchGuardTest, keepsControlBatchesAndUnsealedOnesAmongTheOpened) {
   EXPECT_EQ(reader.Next(batch), kafka::BatchReader::Result::kEnd);
 }
 
-TEST_F(FetchGuardTest, keepsPlaintextBeforeASealedBatch) {
+TEST_F(FetchGuardTest, KeepsPlaintextBeforeASealedBatch) {
   const ByteBuffer plain = ProducedBatch({ClickOf("anna")});
   const FetchResponse::Partition partition = Get("clicks", Joined(plain, SealedClicks({"bert"}, 1)));
   const Bytes records = *partition.records;
@@ -614,7 +614,7 @@ TEST_F(FetchGuardTest, keepsPlaintextBeforeASealedBatch) {
   EXPECT_EQ(Read(records.subspan(plain.size())).records.at(0).value, Click("bert"));
 }
 
-TEST_F(FetchGuardTest, neitherAddsNorRemovesAPartition) {
+TEST_F(FetchGuardTest, NeitherAddsNorRemovesAPartition) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   RequestResult asked = Fetch({Asked("clicks"), Asked("private"), Asked("free")});
   FetchResponse response = ResponseOf({Answered("clicks", {Records({}, 3), Records(sealed, 1)}),
@@ -636,7 +636,7 @@ TEST_F(FetchGuardTest, neitherAddsNorRemovesAPartition) {
   EXPECT_EQ(*guarded.responses[2].partitions[0].records, Bytes(sealed)) << "an unprotected topic was touched";
 }
 
-TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
+TEST_F(FetchGuardTest, LearnsABrokerBeforeTheReaderHearsOfIt) {
   shared_->topicNames.Learn(Id(1), "clicks", connection_);
   RequestResult asked = Fetch({AskedById(Id(1))}, 16);
   FetchResponse response = ResponseOf({});
@@ -651,7 +651,7 @@ TEST_F(FetchGuardTest, learnsABrokerBeforeTheReaderHearsOfIt) {
 }
 
 // What is remembered, or logged, of topics holds their names: no name may be longer than Kafka allows.
-TEST_F(FetchGuardTest, closesOnATopicNameThatNoTopicCanHave) {
+TEST_F(FetchGuardTest, ClosesOnATopicNameThatNoTopicCanHave) {
   const std::string longest(249, 'a'), tooLong(250, 'a');
   EXPECT_TRUE(Fetch({Asked(longest)}).forwarded());
   EXPECT_TRUE(Fetch({Asked("clicks"), Asked(tooLong)}).closed());
@@ -666,7 +666,7 @@ TEST_F(FetchGuardTest, closesOnATopicNameThatNoTopicCanHave) {
   EXPECT_TRUE(answer(tooLong).closed()) << "though the broker says it";
 }
 
-TEST_F(FetchGuardTest, closesOnWhatItCannotRead) {
+TEST_F(FetchGuardTest, ClosesOnWhatItCannotRead) {
   for (const int16_t version : {0, 3, 19, 99}) {
     EXPECT_TRUE(RequestBytes(*guard_, kafka::ApiKey::kFetch, version, AsBytes("0123456789")).closed()) << version;
   }

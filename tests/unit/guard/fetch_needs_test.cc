@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 using State = keys::KeyCache::State;
 using observe::RefuseReason;
 
-class ManyKeys : public ProduceGuardTest {
+class ManyKeysTest : public ProduceGuardTest {
  protected:
   static std::vector<TestRecord> RecordsOf(size_t users) {
     std::vector<TestRecord> records;
@@ -39,7 +39,7 @@ class ManyKeys : public ProduceGuardTest {
   }
 };
 
-TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
+TEST_F(ManyKeysTest, ABatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
   const size_t users = 3 * keys::kMostKeysOfAFetch + 7;
   shared_->topicLimits.Learn(connection_, "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   shared_->limits.keyTimeout = std::chrono::seconds(20);
@@ -54,7 +54,7 @@ TEST_F(ManyKeys, aBatchOfMoreNewUsersThanOneFetchMayAskForIsSealed) {
 }
 
 // Whoever forged one id of a batch has stopped its reader already: the rest is not looked for.
-TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
+TEST_F(ManyKeysTest, MadeUpIdsCostOneFetchHoweverManyThereAre) {
   std::vector<crypto::KeyId> ids(5 * keys::kMostKeysOfAFetch);
   for (crypto::KeyId& id : ids) id = crypto::ComputeKeyId(crypto::SecretKey::Random());
   Needs needs;
@@ -63,7 +63,7 @@ TEST_F(ManyKeys, madeUpIdsCostOneFetchHoweverManyThereAre) {
   EXPECT_EQ(CountCached(ids, State::kUnknown), keys::kMostKeysOfAFetch);
 }
 
-TEST_F(ManyKeys, waitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
+TEST_F(ManyKeysTest, WaitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
   const std::string share = connection_.workload.share;
   ASSERT_TRUE(EnterRoom(share));
   connection_.workload.cgroupPath = share + "/of/its/own";
@@ -75,7 +75,7 @@ TEST_F(ManyKeys, waitsOnlyUntilTheDeadlineForAnotherBatchOfItsWorkload) {
 }
 
 // It could make as many as it likes.
-TEST_F(ManyKeys, cgroupsBelowAWorkloadHaveOneShareOfTheKeyServiceTogether) {
+TEST_F(ManyKeysTest, CgroupsBelowAWorkloadHaveOneShareOfTheKeyServiceTogether) {
   keys::KeyServiceOptions options = Options();
   options.newUsersPerSecond = 1;  // and so ten at once
   scratch_.reset();
@@ -102,7 +102,7 @@ TEST_F(ManyKeys, cgroupsBelowAWorkloadHaveOneShareOfTheKeyServiceTogether) {
   EXPECT_EQ(produce(other, "carl"), 0);
 }
 
-TEST_F(ManyKeys, aBatchOfMoreUsersThanItMayHaveIsRefusedForGood) {
+TEST_F(ManyKeysTest, ABatchOfMoreUsersThanItMayHaveIsRefusedForGood) {
   shared_->limits.batchUsers = 3;
   const auto codeOf = [&](std::vector<TestRecord> records) {
     return CodeOf(Produce({Topic("clicks", {{0, ProducedBatch(std::move(records))}})}));
@@ -123,7 +123,7 @@ TEST_F(ManyKeys, aBatchOfMoreUsersThanItMayHaveIsRefusedForGood) {
 }
 
 // It may have been sealed on another node, or before the limit was lowered.
-TEST_F(ManyKeys, aReaderGetsABatchOfMoreUsersThanMayBeSealedNow) {
+TEST_F(ManyKeysTest, AReaderGetsABatchOfMoreUsersThanMayBeSealedNow) {
   const size_t users = 2 * keys::kMostKeysOfAFetch;
   const ByteBuffer sealed = Sealed(RecordsOf(users));
   Advance(std::chrono::minutes(5));  // what sealing has cached is too old now
@@ -145,7 +145,7 @@ TEST_F(ManyKeys, aReaderGetsABatchOfMoreUsersThanMayBeSealedNow) {
   EXPECT_EQ(batch.records.back().value, Click(StrCat("user-", users - 1)));
 }
 
-TEST_F(ManyKeys, aReaderStopsBeforeABatchOfMoreKeysThanAWorkerCanHave) {
+TEST_F(ManyKeysTest, AReaderStopsBeforeABatchOfMoreKeysThanAWorkerCanHave) {
   const ByteBuffer sealed = Sealed(RecordsOf(4));
   Advance(std::chrono::minutes(5));
   OpenTask task = TaskToOpen();
@@ -157,9 +157,9 @@ TEST_F(ManyKeys, aReaderStopsBeforeABatchOfMoreKeysThanAWorkerCanHave) {
   EXPECT_EQ(Opened(task, sealed).records.size(), 4u);
 }
 
-class DamagedKeys : public InterceptorTest {
+class DamagedKeysTest : public InterceptorTest {
  protected:
-  DamagedKeys() {
+  DamagedKeysTest() {
     UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}]})");
     anna_ = Sealed({ClickOf("anna")});  // hers is the first key
     bert_ = Sealed({ClickOf("bert")});
@@ -187,7 +187,7 @@ class DamagedKeys : public InterceptorTest {
   std::unique_ptr<DamagedKey> damaged_;
 };
 
-TEST_F(DamagedKeys, stopAReaderAtOnceAndThatIsNoOutage) {
+TEST_F(DamagedKeysTest, StopAReaderAtOnceAndThatIsNoOutage) {
   const RecordsOpener::Result stopped = OpenRecords(anna_);
   EXPECT_EQ(stopped.stop, RefuseReason::kKeysUnavailable);
   EXPECT_TRUE(stopped.missing.empty()) << "a share group would wait for it";
@@ -195,7 +195,7 @@ TEST_F(DamagedKeys, stopAReaderAtOnceAndThatIsNoOutage) {
   EXPECT_NE(std::string(service_->health().message()).find("damaged"), std::string::npos);
 }
 
-TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
+TEST_F(DamagedKeysTest, LeaveAShareGroupItsTopic) {
   shared_->topicNames.Learn(Id(1), "clicks", connection_);
   ShareGuard guard(Context());
   kafka::ShareFetchRequest request;
@@ -212,7 +212,7 @@ TEST_F(DamagedKeys, leaveAShareGroupItsTopic) {
   EXPECT_TRUE(Request(guard, 2, request).forwarded());
 }
 
-TEST(KeyOutages, areOfOneTopicOfOneClusterAndEnd) {
+TEST(KeyOutagesTest, AreOfOneTopicOfOneClusterAndEnd) {
   KeyOutages outages;
   KeyOutages::Clock::time_point now{};
   Needs missing;
@@ -229,7 +229,7 @@ TEST(KeyOutages, areOfOneTopicOfOneClusterAndEnd) {
   EXPECT_FALSE(outages.any());
 }
 
-TEST(KeyOutages, thatNobodyAsksAboutAnyMoreAreForgotten) {
+TEST(KeyOutagesTest, ThatNobodyAsksAboutAnyMoreAreForgotten) {
   KeyOutages outages;
   KeyOutages::Clock::time_point now{};
   outages.Began("main", "clicks", {}, now);

@@ -43,7 +43,7 @@ class FetchPositionsTest : public testing::Test {
   FetchPositions positions_;
 };
 
-TEST_F(FetchPositionsTest, keepTheNewestOffsetOfEachPartition) {
+TEST_F(FetchPositionsTest, KeepTheNewestOffsetOfEachPartition) {
   EXPECT_EQ(Apply({Topic("a", {{0, 10}, {1, 20}}), Topic("b", {{0, 5}})}), 2u);
   EXPECT_EQ(Apply({Topic("a", {{1, 25}})}), 0u);
   EXPECT_EQ(OffsetOf("a", 0), 10);
@@ -51,19 +51,19 @@ TEST_F(FetchPositionsTest, keepTheNewestOffsetOfEachPartition) {
   EXPECT_EQ(OffsetOf("b", 0), 5);
 }
 
-TEST_F(FetchPositionsTest, sayWhenATopicIsNew) {
+TEST_F(FetchPositionsTest, SayWhenATopicIsNew) {
   EXPECT_EQ(Apply({Topic("a", {{0, 1}})}), 1u);
   EXPECT_EQ(Apply({Topic("a", {{0, 2}}), Topic("b", {{0, 1}})}), 1u);
   EXPECT_EQ(Apply({}), 0u);
 }
 
-TEST_F(FetchPositionsTest, areNotKnownForWhatWasNeverAskedFor) {
+TEST_F(FetchPositionsTest, AreNotKnownForWhatWasNeverAskedFor) {
   Apply({Topic("a", {{0, 10}})});
   EXPECT_EQ(OffsetOf("a", 7), -1);
   EXPECT_EQ(OffsetOf("b", 0), -1);
 }
 
-TEST_F(FetchPositionsTest, forgetPartitionsAndThenTheirTopic) {
+TEST_F(FetchPositionsTest, ForgetPartitionsAndThenTheirTopic) {
   Apply({Topic("a", {{0, 10}, {1, 20}})});
   Forget("a", {0});
   EXPECT_EQ(OffsetOf("a", 0), -1);
@@ -74,7 +74,7 @@ TEST_F(FetchPositionsTest, forgetPartitionsAndThenTheirTopic) {
   Forget("never-there", {0});
 }
 
-TEST_F(FetchPositionsTest, keepTopicsByIdApartFromThoseByName) {
+TEST_F(FetchPositionsTest, KeepTopicsByIdApartFromThoseByName) {
   kafka::FetchRequest::Topic byId = Topic("", {{0, 30}});
   byId.topicId.bytes[3] = 9;
   Apply({byId, Topic("a", {{0, 10}})});

@@ -98,7 +98,7 @@ class FetchRoomTest : public InterceptorTest {
 };
 
 // What a connection has the agent remember is bounded, and ends with it.
-TEST_F(FetchRoomTest, sessionsThatTheBrokerDoesNotKnowTakeNoMemory) {
+TEST_F(FetchRoomTest, SessionsThatTheBrokerDoesNotKnowTakeNoMemory) {
   FetchRequest request;
   request.maxBytes = 1 << 20;
   request.sessionId = 4711;
@@ -114,7 +114,7 @@ TEST_F(FetchRoomTest, sessionsThatTheBrokerDoesNotKnowTakeNoMemory) {
   }
 }
 
-TEST_F(FetchRoomTest, sessionsAreForgottenWhenTheBrokerHasNone) {
+TEST_F(FetchRoomTest, SessionsAreForgottenWhenTheBrokerHasNone) {
   FetchRequest request;
   request.maxBytes = 1 << 20;
   request.sessionEpoch = 0;
@@ -140,7 +140,7 @@ TEST_F(FetchRoomTest, sessionsAreForgottenWhenTheBrokerHasNone) {
   EXPECT_EQ(budget_.used(), 0u) << "the client has closed it";
 }
 
-TEST_F(FetchRoomTest, oneWorkloadsSessionsLeaveRoomForThoseOfOthers) {
+TEST_F(FetchRoomTest, OneWorkloadsSessionsLeaveRoomForThoseOfOthers) {
   TakeAllRoom();
   const FetchRequest request = Asking(0, kMany);
   EXPECT_EQ(EpochSent(Request(*guard_, kVersion, request), 0), -1);
@@ -149,7 +149,7 @@ TEST_F(FetchRoomTest, oneWorkloadsSessionsLeaveRoomForThoseOfOthers) {
   EXPECT_TRUE(Request(*others, kVersion, request).forwarded()) << "as a session";
 }
 
-TEST_F(FetchRoomTest, aSessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
+TEST_F(FetchRoomTest, ASessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
   TakeAllRoom();
   RequestResult asked = Request(*guard_, kVersion, Asking(0, kMany, 101));
   ASSERT_TRUE(asked.rewritten());
@@ -163,7 +163,7 @@ TEST_F(FetchRoomTest, aSessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
   EXPECT_EQ(budget_.used(), taken_);
 }
 
-TEST_F(FetchRoomTest, aFetchWithoutASessionKeepsItsOffsets) {
+TEST_F(FetchRoomTest, AFetchWithoutASessionKeepsItsOffsets) {
   TakeAllRoom();
   const RequestResult asked = Request(*guard_, kVersion, Asking(-1, kMany, 101));
   ASSERT_TRUE(asked.forwarded());
@@ -171,7 +171,7 @@ TEST_F(FetchRoomTest, aFetchWithoutASessionKeepsItsOffsets) {
 }
 
 // As when the broker has given its place to another session: clients then begin a new one.
-TEST_F(FetchRoomTest, aSessionThatOutgrowsTheRoomEndsAtBothSides) {
+TEST_F(FetchRoomTest, ASessionThatOutgrowsTheRoomEndsAtBothSides) {
   RequestResult begun = Request(*guard_, kVersion, Asking(0, 3));
   EXPECT_TRUE(begun.forwarded());
   EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
@@ -200,7 +200,7 @@ TEST_F(FetchRoomTest, aSessionThatOutgrowsTheRoomEndsAtBothSides) {
   }
 }
 
-TEST_F(FetchRoomTest, aSessionThatForgetsPartitionsGivesTheirRoomBack) {
+TEST_F(FetchRoomTest, ASessionThatForgetsPartitionsGivesTheirRoomBack) {
   RequestResult begun = Request(*guard_, kVersion, Asking(0, kMany));
   EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
   EXPECT_GT(budget_.used(), 0u);
@@ -212,7 +212,7 @@ TEST_F(FetchRoomTest, aSessionThatForgetsPartitionsGivesTheirRoomBack) {
   EXPECT_EQ(budget_.used(), 0u);
 }
 
-TEST_F(FetchRoomTest, ofFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWaits) {
+TEST_F(FetchRoomTest, OfFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWaits) {
   TakeAllRoom();
   const std::unique_ptr<FetchGuard> second = GuardOf(connection_);
   const FetchRequest request = Asking(-1, kMany);
@@ -236,7 +236,7 @@ TEST_F(FetchRoomTest, ofFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWait
 }
 
 // It looks for room again and again, but not at all that it is to hold.
-TEST_F(FetchRoomTest, aFetchThatWaitsForRoomDoesNothingMeanwhile) {
+TEST_F(FetchRoomTest, AFetchThatWaitsForRoomDoesNothingMeanwhile) {
   TakeAllRoom();
   shared_->limits.roomTimeout = std::chrono::hours(1);
   const RequestResult first = Request(*guard_, kVersion, Asking(-1, kMany));
@@ -273,7 +273,7 @@ TEST_F(FetchRoomTest, aFetchThatWaitsForRoomDoesNothingMeanwhile) {
   waiting.join();
 }
 
-TEST_F(FetchRoomTest, ofMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
+TEST_F(FetchRoomTest, OfMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
   const RequestResult asked = Request(*guard_, kVersion, Asking(-1, 300'000, 0, "free"));
   ASSERT_TRUE(asked.forwarded());
   EXPECT_TRUE(asked.wantsResponse()) << "it is guarded all the same";
@@ -281,7 +281,7 @@ TEST_F(FetchRoomTest, ofMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
   EXPECT_LT(asked.verdict.state->bytes(), 1024u);
 }
 
-TEST_F(FetchRoomTest, topicsCountWithTheirNames) {
+TEST_F(FetchRoomTest, TopicsCountWithTheirNames) {
   std::vector<std::string> names;
   for (char letter = 'a'; letter <= 'z'; ++letter) names.emplace_back(249, letter);
   FetchRequest request = Asking(-1, 0);
@@ -290,7 +290,7 @@ TEST_F(FetchRoomTest, topicsCountWithTheirNames) {
   EXPECT_GT(asked.verdict.state->bytes() + budget_.used(), names.size() * (249 + 249));
 }
 
-TEST_F(FetchRoomTest, whatIsNotChargedCountsAsOwedWithTheRequestThatBroughtIt) {
+TEST_F(FetchRoomTest, WhatIsNotChargedCountsAsOwedWithTheRequestThatBroughtIt) {
   const auto owed = [&](const FetchRequest& request) {
     return Request(*guard_, kVersion, request).verdict.state->bytes();
   };

@@ -59,7 +59,7 @@ class FetchTurnsTest : public InterceptorTest {
 };
 
 // Once a second at most, but of many topics and by many patterns.
-TEST_F(FetchTurnsTest, betweenTheTopicsThatASessionHas) {
+TEST_F(FetchTurnsTest, BetweenTheTopicsThatASessionHas) {
   std::string patterns = R"({"name": "open", "read": []})";
   for (int i = 0; i < 20; ++i) patterns += StrCat(R"(, {"pattern": "p)", i, R"([a-z]*(x|y)+z[0-9]*q", "read": []})");
   UseTopics(patterns);
@@ -88,7 +88,7 @@ TEST_F(FetchTurnsTest, betweenTheTopicsThatASessionHas) {
   EXPECT_TRUE(session.NeedsGuard()) << "until all are looked at again, with the next request";
 }
 
-TEST_F(FetchTurnsTest, betweenTopics) {
+TEST_F(FetchTurnsTest, BetweenTopics) {
   constexpr size_t kTopics = 50'000;
   FetchResponse response;
   for (size_t i = 0; i < kTopics; ++i) {
@@ -99,7 +99,7 @@ TEST_F(FetchTurnsTest, betweenTopics) {
   EXPECT_TRUE(LetsOthersBetween(response, kTopics));
 }
 
-TEST_F(FetchTurnsTest, betweenPartitionsThatAreDenied) {
+TEST_F(FetchTurnsTest, BetweenPartitionsThatAreDenied) {
   constexpr int32_t kPartitions = 300'000;
   FetchResponse response;
   response.responses.emplace_back().topic = "private";
@@ -107,7 +107,7 @@ TEST_F(FetchTurnsTest, betweenPartitionsThatAreDenied) {
   EXPECT_TRUE(LetsOthersBetween(response, kPartitions));
 }
 
-TEST_F(FetchTurnsTest, betweenPartitionsThatHoldNoWholeBatch) {
+TEST_F(FetchTurnsTest, BetweenPartitionsThatHoldNoWholeBatch) {
   constexpr int32_t kPartitions = 20'000;
   ByteBuffer malformed = records_;
   malformed[16] = 77;  // a magic that there is not

@@ -20,7 +20,7 @@ std::string Document() {
   return text.str();
 }
 
-TEST(GuardedApisTest, areInTheDocumentAsTheyAreInTheCode) {
+TEST(GuardedApisTest, AreInTheDocumentAsTheyAreInTheCode) {
   std::string table = "| API | key | versions | read for |\n| --- | --- | --- | --- |\n";
   for (const GuardedApi& api : GuardedApis()) {
     table += StrCat("| ", kafka::ApiName(api.key), " | ", static_cast<int16_t>(api.key), " | ", api.versions.min, "-",
@@ -29,11 +29,11 @@ TEST(GuardedApisTest, areInTheDocumentAsTheyAreInTheCode) {
   EXPECT_THAT(Document(), testing::HasSubstr(table + "\n")) << "all of them, and no other";
 }
 
-TEST(GuardedApisTest, areInTheOrderOfTheirKeys) {
+TEST(GuardedApisTest, AreInTheOrderOfTheirKeys) {
   for (size_t i = 1; i < GuardedApis().size(); ++i) EXPECT_LT(GuardedApis()[i - 1].key, GuardedApis()[i].key);
 }
 
-TEST(GuardedApisTest, areReadInNoVersionThatKafkaDoesNotHave) {
+TEST(GuardedApisTest, AreReadInNoVersionThatKafkaDoesNotHave) {
   for (const GuardedApi& api : GuardedApis()) {
     EXPECT_EQ(FindGuardedApi(api.key), &api) << "is there twice";
     EXPECT_LE(api.versions.max, kafka::LatestVersion(api.key)) << kafka::ApiName(api.key);
@@ -41,7 +41,7 @@ TEST(GuardedApisTest, areReadInNoVersionThatKafkaDoesNotHave) {
   }
 }
 
-TEST(GuardedApisTest, ofWhatIsNotGuardedEveryKnownVersionIsAllowed) {
+TEST(GuardedApisTest, OfWhatIsNotGuardedEveryKnownVersionIsAllowed) {
   EXPECT_EQ(NewestAllowed(kafka::ApiKey::kOffsetCommit), kafka::LatestVersion(kafka::ApiKey::kOffsetCommit));
   EXPECT_EQ(NewestAllowed(static_cast<kafka::ApiKey>(95)), -1);
 }

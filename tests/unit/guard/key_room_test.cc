@@ -78,39 +78,39 @@ class KeyRoomTest : public testing::Test {
   std::string notes_;
 };
 
-TEST_F(KeyRoomTest, holdsNoMoreKeysThanTheCacheKeepsInUse) {
+TEST_F(KeyRoomTest, HoldsNoMoreKeysThanTheCacheKeepsInUse) {
   Batch a('a', "/a", kFull), b('b', "/b", kFull), c('c', "/c", kFull), d('d', "/d", 1);
   Run({&b, &a, &c, &d}, a, b, c, d);
   EXPECT_EQ(notes_, "abc d   ");
 }
 
-TEST_F(KeyRoomTest, holdsOneBatchOfAWorkload) {
+TEST_F(KeyRoomTest, HoldsOneBatchOfAWorkload) {
   Batch first('1', "/a", 1), second('2', "/a", 1), other('b', "/b", 1);
   Run({&other, &first, &second}, first, second, other);
   EXPECT_EQ(notes_, "1b  2 ");
 }
 
-TEST_F(KeyRoomTest, aBatchOfMoreKeysThanFitHasItAlone) {
+TEST_F(KeyRoomTest, ABatchOfMoreKeysThanFitHasItAlone) {
   Batch a('a', "/a", 1), b('b', "/b", kAll + 1), c('c', "/c", 1);
   Run({&a, &b, &c}, a, b, c);
   EXPECT_EQ(notes_, "a b c ");
 }
 
 // Each goes in as soon as there is room, without a look in between.
-TEST_F(KeyRoomTest, theFirstWhoWaitsIsTheFirstWhoGetsIn) {
+TEST_F(KeyRoomTest, TheFirstWhoWaitsIsTheFirstWhoGetsIn) {
   Batch a('a', "/a", kAll), b('b', "/b", kAll), c('c', "/c", 1), d('d', "/d", 1), e('e', "/e", kAll);
   Run({&a, &b, &c, &d, &e}, a, b, c, d, e);
   EXPECT_EQ(notes_, "a b cd  e ");
 }
 
-TEST_F(KeyRoomTest, aWorkloadWithManyBatchesTakesTurnsWithOthers) {
+TEST_F(KeyRoomTest, AWorkloadWithManyBatchesTakesTurnsWithOthers) {
   Batch first('1', "/a", kAll), second('2', "/a", kAll), third('3', "/a", kAll), other('b', "/b", kAll),
       another('c', "/c", kAll);
   Run({&first, &other, &another, &second, &third}, first, second, third, other, another);
   EXPECT_EQ(notes_, "1 b c 2 3 ");
 }
 
-TEST_F(KeyRoomTest, whoGivesUpHoldsUpNobody) {
+TEST_F(KeyRoomTest, WhoGivesUpHoldsUpNobody) {
   Batch a('a', "/a", kFull), large('b', "/b", kAll, std::chrono::milliseconds(5)),
       behind('c', "/b", 1, std::chrono::milliseconds(1)), next('d', "/b", 1), small('e', "/e", 1), all('f', "/b", kAll);
   next.leave.Set();

@@ -41,7 +41,7 @@ class LearningGuardTest : public InterceptorTest {
   }
 };
 
-TEST_F(LearningGuardTest, learnsTheNamesOfTopicIds) {
+TEST_F(LearningGuardTest, LearnsTheNamesOfTopicIds) {
   for (int16_t version = 10; version <= 13; ++version) {
     kafka::MetadataResponse response = Metadata({});
     const std::string name = StrCat("topic", version);
@@ -52,7 +52,7 @@ TEST_F(LearningGuardTest, learnsTheNamesOfTopicIds) {
   }
 }
 
-TEST_F(LearningGuardTest, learnsTheIdOfATopicThatIsCreated) {
+TEST_F(LearningGuardTest, LearnsTheIdOfATopicThatIsCreated) {
   kafka::CreateTopicsResponse response;
   response.topics.emplace_back().name = "made";
   response.topics[0].topicId = Id(1);
@@ -62,7 +62,7 @@ TEST_F(LearningGuardTest, learnsTheIdOfATopicThatIsCreated) {
   EXPECT_EQ(shared_->topicNames.Find(Id(1), connection_), "made");
 }
 
-TEST_F(LearningGuardTest, learnsTheIdsOfDescribedTopics) {
+TEST_F(LearningGuardTest, LearnsTheIdsOfDescribedTopics) {
   kafka::DescribeTopicPartitionsResponse response;
   for (uint8_t number = 1; number <= 2; ++number) {
     kafka::DescribeTopicPartitionsResponse::Topic& topic = response.topics.emplace_back();
@@ -76,7 +76,7 @@ TEST_F(LearningGuardTest, learnsTheIdsOfDescribedTopics) {
   EXPECT_EQ(shared_->topicNames.Find(Id(3), connection_), std::nullopt);
 }
 
-TEST_F(LearningGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
+TEST_F(LearningGuardTest, ATopicMadeAnewUnderItsNameHasBothIds) {
   for (uint8_t number = 1; number <= 2; ++number) {
     kafka::CreateTopicsResponse response;
     response.topics.emplace_back().name = "clicks";
@@ -87,7 +87,7 @@ TEST_F(LearningGuardTest, aTopicMadeAnewUnderItsNameHasBothIds) {
   EXPECT_EQ(shared_->topicNames.Find(Id(2), connection_), "clicks");
 }
 
-TEST_F(LearningGuardTest, learnsNothingOfAnIdWithoutAName) {
+TEST_F(LearningGuardTest, LearnsNothingOfAnIdWithoutAName) {
   kafka::MetadataResponse response = Metadata({});
   response.topics.emplace_back().topicId = Id(1);
   EXPECT_TRUE(Learned(12, response).forwarded());
@@ -95,7 +95,7 @@ TEST_F(LearningGuardTest, learnsNothingOfAnIdWithoutAName) {
 }
 
 // A response may hold millions of them.
-TEST_F(LearningGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
+TEST_F(LearningGuardTest, LetsOthersHaveTheirTurnBetweenTopics) {
   std::vector<std::string> names;
   for (size_t i = 0; i < 50'000; ++i) names.push_back(StrCat("topic", i));
   kafka::MetadataResponse response = Metadata({});
@@ -123,12 +123,12 @@ TEST_F(LearningGuardTest, letsOthersHaveTheirTurnBetweenTopics) {
   EXPECT_TRUE(shared_->topicNames.Find(last, connection_).has_value());
 }
 
-TEST_F(LearningGuardTest, makesEveryAdvertisedBrokerATarget) {
+TEST_F(LearningGuardTest, MakesEveryAdvertisedBrokerATarget) {
   EXPECT_TRUE(Learned(9, Metadata({{"127.0.0.8", 9092}, {"127.0.0.9", 9093}})).forwarded());
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
 }
 
-TEST_F(LearningGuardTest, makesACoordinatorATarget) {
+TEST_F(LearningGuardTest, MakesACoordinatorATarget) {
   kafka::FindCoordinatorResponse one;
   one.host = "127.0.0.8";
   one.port = 9092;
@@ -140,7 +140,7 @@ TEST_F(LearningGuardTest, makesACoordinatorATarget) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3", "127.0.0.9:9093 of target 3"}));
 }
 
-TEST_F(LearningGuardTest, makesTheBrokersOfADescribedClusterTargets) {
+TEST_F(LearningGuardTest, MakesTheBrokersOfADescribedClusterTargets) {
   kafka::DescribeClusterResponse response;
   response.brokers.emplace_back().host = "127.0.0.8";
   response.brokers[0].port = 9092;
@@ -148,7 +148,7 @@ TEST_F(LearningGuardTest, makesTheBrokersOfADescribedClusterTargets) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.8:9092 of target 3"}));
 }
 
-TEST_F(LearningGuardTest, makesTheBrokersThatAShareAcknowledgeNamesTargets) {
+TEST_F(LearningGuardTest, MakesTheBrokersThatAShareAcknowledgeNamesTargets) {
   const std::vector<std::string_view> hosts = {"127.0.0.1", "127.0.0.2", "127.0.0.3"};
   for (int16_t version = 0; version <= 2; ++version) {
     learned_.clear();
@@ -161,7 +161,7 @@ TEST_F(LearningGuardTest, makesTheBrokersThatAShareAcknowledgeNamesTargets) {
 }
 
 // What a broker says of one that is not there for a moment: clients ask again, and go on with the others.
-TEST_F(LearningGuardTest, leavesABrokerOutThatItCouldNotLearn) {
+TEST_F(LearningGuardTest, LeavesABrokerOutThatItCouldNotLearn) {
   namedBrokers_ = {{"b1.internal", "10.0.0.1"}, {"b3.internal", "10.0.0.3"}};
   kafka::MetadataResponse response = Metadata({{"b1.internal", 9092}, {"b2.internal", 9092}, {"b3.internal", 9092}});
   for (int32_t id = 0; id < 3; ++id) response.brokers[static_cast<size_t>(id)].nodeId = id + 1;
@@ -192,7 +192,7 @@ TEST_F(LearningGuardTest, leavesABrokerOutThatItCouldNotLearn) {
   EXPECT_NE(std::string(brokers_.Health().message()).find("b2.internal:9092"), std::string::npos);
 }
 
-TEST_F(LearningGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvailable) {
+TEST_F(LearningGuardTest, SaysOfACoordinatorThatItCouldNotLearnThatItIsNotAvailable) {
   namedBrokers_ = {{"b1.internal", "10.0.0.1"}};
   kafka::FindCoordinatorResponse one;
   one.nodeId = 2;
@@ -215,7 +215,7 @@ TEST_F(LearningGuardTest, saysOfACoordinatorThatItCouldNotLearnThatItIsNotAvaila
   EXPECT_EQ(both.coordinators.at(1).errorCode, kafka::ErrorCode::kCoordinatorNotAvailable);
 }
 
-TEST_F(LearningGuardTest, leavesABrokerOutThatTheKernelDoesNotTake) {
+TEST_F(LearningGuardTest, LeavesABrokerOutThatTheKernelDoesNotTake) {
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
   kafka::DescribeClusterResponse response;
   response.brokers.emplace_back().host = "127.0.0.8";
@@ -226,7 +226,7 @@ TEST_F(LearningGuardTest, leavesABrokerOutThatTheKernelDoesNotTake) {
   EXPECT_NE(std::string(brokers_.Health().message()).find("the table of targets is full"), std::string::npos);
 }
 
-TEST_F(LearningGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {
+TEST_F(LearningGuardTest, PassesACoordinatorThatTheBrokerDoesNotKnow) {
   kafka::FindCoordinatorResponse none;
   none.errorCode = kafka::ErrorCode::kCoordinatorNotAvailable;
   none.port = -1;
@@ -234,7 +234,7 @@ TEST_F(LearningGuardTest, passesACoordinatorThatTheBrokerDoesNotKnow) {
   EXPECT_TRUE(learned_.empty());
 }
 
-TEST_F(LearningGuardTest, closesOnWhatItCannotRead) {
+TEST_F(LearningGuardTest, ClosesOnWhatItCannotRead) {
   int learning = 0;
   for (const GuardedApi& api : GuardedApis()) {
     if (api.Has(Use::kRecords) || !(api.Has(Use::kBrokers) || api.Has(Use::kTopicIds))) continue;

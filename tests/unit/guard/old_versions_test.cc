@@ -65,7 +65,7 @@ class OldVersionsTest : public InterceptorTest {
   RequestResult asked_;
 };
 
-TEST_F(OldVersionsTest, aFetchWithoutHeadersGetsNothingOfAProtectedTopic) {
+TEST_F(OldVersionsTest, AFetchWithoutHeadersGetsNothingOfAProtectedTopic) {
   for (int16_t version = 0; version <= 3; ++version) {
     const ResponseResult result = Fetched("clicks", version);
     ASSERT_TRUE(result.rewritten()) << version;
@@ -76,18 +76,18 @@ TEST_F(OldVersionsTest, aFetchWithoutHeadersGetsNothingOfAProtectedTopic) {
   }
 }
 
-TEST_F(OldVersionsTest, aFetchWithoutHeadersOfAnyOtherTopicPasses) {
+TEST_F(OldVersionsTest, AFetchWithoutHeadersOfAnyOtherTopicPasses) {
   for (int16_t version = 0; version <= 3; ++version) {
     EXPECT_TRUE(Fetched("other", version).forwarded()) << version;
     EXPECT_FALSE(asked_.wantsResponse()) << version;
   }
 }
 
-TEST_F(OldVersionsTest, theSameMessageInANewerFetchIsPlaintextFromBefore) {
+TEST_F(OldVersionsTest, TheSameMessageInANewerFetchIsPlaintextFromBefore) {
   EXPECT_TRUE(Fetched("clicks", 4).forwarded());
 }
 
-TEST_F(OldVersionsTest, aMessageWithoutHeadersIsRefusedForAProtectedTopic) {
+TEST_F(OldVersionsTest, AMessageWithoutHeadersIsRefusedForAProtectedTopic) {
   for (int16_t version = 0; version <= 3; ++version) {
     const RequestResult result = Produced("clicks", version);
     const auto answer = AnswerToNothing<ProduceRequest, ProduceResponse>(*produce_, result, version);
@@ -96,7 +96,7 @@ TEST_F(OldVersionsTest, aMessageWithoutHeadersIsRefusedForAProtectedTopic) {
   }
 }
 
-TEST_F(OldVersionsTest, aMessageWithoutHeadersForAnyOtherTopicPasses) {
+TEST_F(OldVersionsTest, AMessageWithoutHeadersForAnyOtherTopicPasses) {
   for (int16_t version = 0; version <= 2; ++version) EXPECT_TRUE(Produced("other", version).forwarded()) << version;
 }
 

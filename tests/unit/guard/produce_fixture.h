@@ -115,10 +115,10 @@ class ProduceGuardTest : public InterceptorTest {
 };
 
 // With a topic whose limit matters.
-class TopicLimit : public ProduceGuardTest {
+class TopicLimitTest : public ProduceGuardTest {
  protected:
   // A batch of records that hardly compress, of about 40 KB, which sealing makes about a fifth longer.
-  TopicLimit() {
+  TopicLimitTest() {
     for (int i = 0; i < 300; ++i) records_.push_back(Record("k", Noise(130)));
     batch_ = ProducedBatch(records_);
   }

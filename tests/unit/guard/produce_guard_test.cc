@@ -14,7 +14,7 @@
 namespace kveil::guard {
 namespace {
 
-TEST_F(ProduceGuardTest, sealsWhatIsProtectedAndForwardsTheRestAsItCame) {
+TEST_F(ProduceGuardTest, SealsWhatIsProtectedAndForwardsTheRestAsItCame) {
   for (const int16_t version : {3, 5, 8, 9, 12}) {
     const RequestResult result =
         Produce({Topic("clicks", {{0, good_}, {4, good_}}), Topic("free", {{1, bad_}}), Topic("readonly", {{0, bad_}})},
@@ -36,14 +36,14 @@ TEST_F(ProduceGuardTest, sealsWhatIsProtectedAndForwardsTheRestAsItCame) {
   }
 }
 
-TEST_F(ProduceGuardTest, leavesARequestWithoutProtectedTopicsAlone) {
+TEST_F(ProduceGuardTest, LeavesARequestWithoutProtectedTopicsAlone) {
   const RequestResult result = Produce({Topic("free", {{0, bad_}})});
   EXPECT_TRUE(result.forwarded());
   EXPECT_FALSE(result.verdict.wantResponse);
   EXPECT_TRUE(result.verdict.expectResponse);
 }
 
-TEST_F(ProduceGuardTest, mergesPartialRefusalsIntoTheBrokersAnswer) {
+TEST_F(ProduceGuardTest, MergesPartialRefusalsIntoTheBrokersAnswer) {
   for (const int16_t version : {3, 8, 9, 12}) {
     RequestResult result = Produce({Topic("clicks", {{0, bad_}, {1, good_}, {2, bad_}}),
                                     Topic("orders", {{0, Bytes(bad_).first(20)}}), Topic("free", {{5, bad_}})},
@@ -62,7 +62,7 @@ TEST_F(ProduceGuardTest, mergesPartialRefusalsIntoTheBrokersAnswer) {
 }
 
 // The broker has its say about such a request, too: it counts towards quotas, and the client may be told to slow down.
-TEST_F(ProduceGuardTest, forwardsTheRequestAlsoWhenNothingIsLeftOfIt) {
+TEST_F(ProduceGuardTest, ForwardsTheRequestAlsoWhenNothingIsLeftOfIt) {
   for (const int16_t version : {3, 9, 12}) {
     const RequestResult result = Produce({Topic("clicks", {{0, bad_}, {3, bad_}})}, version);
     ASSERT_TRUE(AllRefused(result, version));
@@ -83,20 +83,20 @@ TEST_F(ProduceGuardTest, forwardsTheRequestAlsoWhenNothingIsLeftOfIt) {
   }
 }
 
-TEST_F(ProduceGuardTest, refusesAForgedEnvelope) {
+TEST_F(ProduceGuardTest, RefusesAForgedEnvelope) {
   TestRecord forged = ClickOf("anna");
   forged.headers = {{"kveil", "x"}};
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, ProducedBatch({forged})}})})), 87);
 }
 
 // A broker closes the connection too: there is no answer to put an error in.
-TEST_F(ProduceGuardTest, closesWhenARecordWithoutAcknowledgementIsRefused) {
+TEST_F(ProduceGuardTest, ClosesWhenARecordWithoutAcknowledgementIsRefused) {
   const RequestResult result = Produce({Topic("clicks", {{0, good_}, {1, bad_}})}, 9, 0);
   ASSERT_TRUE(result.closed());
   EXPECT_NE(result.verdict.reason.find("acks=0"), std::string::npos);
 }
 
-TEST_F(ProduceGuardTest, expectsNoAnswerWithoutAcknowledgement) {
+TEST_F(ProduceGuardTest, ExpectsNoAnswerWithoutAcknowledgement) {
   const RequestResult sealed = Produce({Topic("clicks", {{0, good_}})}, 12, 0);
   ASSERT_TRUE(sealed.rewritten());
   EXPECT_FALSE(sealed.verdict.expectResponse);
@@ -106,7 +106,7 @@ TEST_F(ProduceGuardTest, expectsNoAnswerWithoutAcknowledgement) {
   EXPECT_FALSE(free.verdict.expectResponse);
 }
 
-TEST_F(ProduceGuardTest, asksForTheNameOfATopicIdThatNobodyNamedYet) {
+TEST_F(ProduceGuardTest, AsksForTheNameOfATopicIdThatNobodyNamedYet) {
   upstream_.answer = NamesAnswer({{Id(1), "clicks"}, {Id(2), "free"}});
   const RequestResult result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, bad_}})}, 13, 0);
   ASSERT_TRUE(result.rewritten());
@@ -118,7 +118,7 @@ TEST_F(ProduceGuardTest, asksForTheNameOfATopicIdThatNobodyNamedYet) {
   EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for what is known";
 }
 
-TEST_F(ProduceGuardTest, refusesATopicIdThatTheBrokerCannotName) {
+TEST_F(ProduceGuardTest, RefusesATopicIdThatTheBrokerCannotName) {
   RequestResult result = Produce({TopicById(Id(1), {{0, good_}}), TopicById(Id(2), {{0, good_}})}, 13);
   ASSERT_TRUE(AllRefused(result, 13));
   auto response = Refusals(result, 13);
@@ -142,12 +142,12 @@ TEST_F(ProduceGuardTest, refusesATopicIdThatTheBrokerCannotName) {
   EXPECT_EQ(response.responses[1].partitionResponses[0].errorCode, ErrorCode::kUnknownTopicId);
 }
 
-TEST_F(ProduceGuardTest, saysTryAgainWhenTheKeysCannotBeReached) {
+TEST_F(ProduceGuardTest, SaysTryAgainWhenTheKeysCannotBeReached) {
   LockedRegistry lock(registryFile());
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, good_}})})), 19);
 }
 
-TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderAfterARefusal) {
+TEST_F(ProduceGuardTest, KeepsAnIdempotentProducerInOrderAfterARefusal) {
   const TestRecord click = ClickOf("anna");
   ByteBuffer first;
   {
@@ -163,7 +163,7 @@ TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderAfterARefusal) {
   EXPECT_TRUE(Produce({Topic("clicks", {{0, BatchOf(101, click)}})}).rewritten());
 }
 
-TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown) {
+TEST_F(ProduceGuardTest, KeepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown) {
   for (const char* name : {"clicks", "free"}) {
     const kafka::TopicId id = Id(name[0] == 'c' ? 1 : 2);
     const ByteBuffer first = BatchOf(0, ClickOf("anna")), second = BatchOf(1, ClickOf("anna"));
@@ -175,7 +175,7 @@ TEST_F(ProduceGuardTest, keepsAnIdempotentProducerInOrderWhileATopicIdIsUnknown)
   }
 }
 
-TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
+TEST_F(ProduceGuardTest, WaitsForKeysOnceForAWholeRequest) {
   LockedRegistry lock(registryFile());
   const ByteBuffer anna = BatchOf(0, ClickOf("anna")), bert = BatchOf(0, ClickOf("bert")),
                    carl = BatchOf(0, ClickOf("carl"));
@@ -188,7 +188,7 @@ TEST_F(ProduceGuardTest, waitsForKeysOnceForAWholeRequest) {
   EXPECT_LT(together, alone * 2) << "three times, if each partition waited for itself";
 }
 
-TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
+TEST_F(ProduceGuardTest, RefusesWhatARequestHoldsBeyondFourLargestBatches) {
   shared_->limits.batchSize = 20'000;
   shared_->topicLimits.Learn(connection_, "clicks", TopicLimits::kDefault, TopicLimits::Clock::now());
   std::vector<std::pair<int32_t, Bytes>> partitions;
@@ -213,7 +213,7 @@ TEST_F(ProduceGuardTest, refusesWhatARequestHoldsBeyondFourLargestBatches) {
 }
 
 // Producer ids are small numbers that anybody can name, and this is refused before the broker has a say.
-TEST_F(ProduceGuardTest, refusesNothingForWhatAnotherWorkloadSentInAProducersName) {
+TEST_F(ProduceGuardTest, RefusesNothingForWhatAnotherWorkloadSentInAProducersName) {
   const std::string share = std::exchange(connection_.workload.share, "/attacker");
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(0, Record("k", "{}"))}})})), 87);
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(100, ClickOf("anna"))}})})), 87);
@@ -223,7 +223,7 @@ TEST_F(ProduceGuardTest, refusesNothingForWhatAnotherWorkloadSentInAProducersNam
 }
 
 // A producer sends again what was not answered, from the first on: the order is kept without memory, too.
-TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
+TEST_F(ProduceGuardTest, ClosesRatherThanForgetARefusalOfAnIdempotentProducer) {
   const ByteBuffer refused = BatchOf(100, Record("k", "{}"));
   std::vector<std::pair<int32_t, Bytes>> partitions;
   for (int32_t index = 0; index < 10'000; ++index) partitions.emplace_back(index, refused);
@@ -242,7 +242,7 @@ TEST_F(ProduceGuardTest, closesRatherThanForgetARefusalOfAnIdempotentProducer) {
 }
 
 // Quadratic work takes 64 times as long for 8 times as many.
-TEST_F(ProduceGuardTest, refusesManyTopicsInTimeThatGrowsWithTheirNumber) {
+TEST_F(ProduceGuardTest, RefusesManyTopicsInTimeThatGrowsWithTheirNumber) {
   TestBatch fields;
   fields.producerId = -1;
   fields.producerEpoch = -1;
@@ -264,7 +264,7 @@ TEST_F(ProduceGuardTest, refusesManyTopicsInTimeThatGrowsWithTheirNumber) {
 }
 
 // Seven bytes a partition could have the agent remember 150 for each, until a broker answers that never does.
-TEST_F(ProduceGuardTest, remembersNoMoreRefusalsThanAConnectionMayBeOwed) {
+TEST_F(ProduceGuardTest, RemembersNoMoreRefusalsThanAConnectionMayBeOwed) {
   const std::string name(249, 'c');
   UseTopics(StrCat(R"({"name": ")", name, R"(", "seal": {"scope": "topic"}, "read": []})"));
   const ByteBuffer junk(1);
@@ -280,7 +280,7 @@ TEST_F(ProduceGuardTest, remembersNoMoreRefusalsThanAConnectionMayBeOwed) {
 }
 
 // Whoever answers as a broker would decide how much memory it takes to look at the answer.
-TEST_F(ProduceGuardTest, closesOnAnAnswerToMoreThanWasAsked) {
+TEST_F(ProduceGuardTest, ClosesOnAnAnswerToMoreThanWasAsked) {
   ProduceResponse longName, manyPartitions;
   const std::string name(250, 'a');
   longName.responses.emplace_back().name = name;
@@ -293,13 +293,13 @@ TEST_F(ProduceGuardTest, closesOnAnAnswerToMoreThanWasAsked) {
   }
 }
 
-TEST_F(ProduceGuardTest, letsANewEpochBeginAnew) {
+TEST_F(ProduceGuardTest, LetsANewEpochBeginAnew) {
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(100, Record("k", "{}"))}})})), 87);
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, BatchOf(101, ClickOf("anna"))}})})), 87);
   EXPECT_TRUE(Produce({Topic("clicks", {{0, BatchOf(0, ClickOf("anna"), 1)}})}).rewritten());
 }
 
-TEST_F(ProduceGuardTest, remembersNoRefusalOfAProducerWithoutAnId) {
+TEST_F(ProduceGuardTest, RemembersNoRefusalOfAProducerWithoutAnId) {
   TestBatch batch;
   batch.producerId = -1;
   batch.producerEpoch = -1;
@@ -311,7 +311,7 @@ TEST_F(ProduceGuardTest, remembersNoRefusalOfAProducerWithoutAnId) {
       Produce({Topic("clicks", {{0, ProducedBatch({ClickOf("anna")}, kafka::Codec::kNone, batch)}})}).rewritten());
 }
 
-TEST_F(ProduceGuardTest, learnsABrokerBeforeTheProducerHearsOfIt) {
+TEST_F(ProduceGuardTest, LearnsABrokerBeforeTheProducerHearsOfIt) {
   RequestResult result = Produce({Topic("free", {{0, good_}})}, 10);
   ASSERT_TRUE(result.verdict.wantResponse);
   ProduceResponse response = Accepted(ProduceRequest());
@@ -322,7 +322,7 @@ TEST_F(ProduceGuardTest, learnsABrokerBeforeTheProducerHearsOfIt) {
   EXPECT_EQ(learned_, (std::vector<std::string>{"127.0.0.9:9099 of target 3"}));
 }
 
-TEST_F(ProduceGuardTest, leavesABrokerOutThatItCouldNotLearn) {
+TEST_F(ProduceGuardTest, LeavesABrokerOutThatItCouldNotLearn) {
   learnStatus_ = absl::ResourceExhaustedError("the table of targets is full");
   RequestResult result = Produce({Topic("free", {{0, good_}})}, 10);
   ProduceResponse response = Accepted(ProduceRequest());
@@ -332,7 +332,7 @@ TEST_F(ProduceGuardTest, leavesABrokerOutThatItCouldNotLearn) {
   EXPECT_TRUE(WrittenResponse<ProduceResponse>(told.written, 10).nodeEndpoints.empty());
 }
 
-TEST_F(ProduceGuardTest, forwardsAPartitionWithoutRecords) {
+TEST_F(ProduceGuardTest, ForwardsAPartitionWithoutRecords) {
   ProduceRequest::Topic topic = Topic("clicks", {{0, Bytes()}, {1, good_}});
   topic.partitionData[0].records.reset();
   const RequestResult result = Produce({topic});
@@ -342,7 +342,7 @@ TEST_F(ProduceGuardTest, forwardsAPartitionWithoutRecords) {
   EXPECT_FALSE(forwarded.topicData[0].partitionData[0].records.has_value());
 }
 
-TEST_F(ProduceGuardTest, closesOnWhatItCannotRead) {
+TEST_F(ProduceGuardTest, ClosesOnWhatItCannotRead) {
   for (const int16_t version : {0, 1, 2, 14, 99}) {
     EXPECT_TRUE(RequestBytes(*guard_, kafka::ApiKey::kProduce, version, AsBytes("0123456789")).closed()) << version;
   }
@@ -353,14 +353,14 @@ TEST_F(ProduceGuardTest, closesOnWhatItCannotRead) {
           .closed());
 }
 
-TEST_F(ProduceGuardTest, countsWhatItSealedAndRefused) {
+TEST_F(ProduceGuardTest, CountsWhatItSealedAndRefused) {
   Produce({Topic("clicks", {{0, good_}, {1, bad_}})});
   EXPECT_EQ(metrics_.totals().sealed, 2u);
   EXPECT_EQ(metrics_.totals().refused, 2u);
 }
 
 // The connection is not read while too much is owed to it.
-TEST_F(ProduceGuardTest, whatIsRememberedOfRefusalsCounts) {
+TEST_F(ProduceGuardTest, WhatIsRememberedOfRefusalsCounts) {
   const auto bytesOf = [&](int32_t partitions, std::string_view topic) {
     std::vector<std::pair<int32_t, Bytes>> refused;
     for (int32_t i = 0; i < partitions; ++i) refused.emplace_back(i, bad_);

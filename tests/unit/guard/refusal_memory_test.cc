@@ -34,12 +34,12 @@ class RefusalMemoryTest : public testing::Test {
   RefusalMemory::Clock::time_point now_ = RefusalMemory::Clock::now();
 };
 
-TEST_F(RefusalMemoryTest, letsEverythingPassAtFirst) {
+TEST_F(RefusalMemoryTest, LetsEverythingPassAtFirst) {
   EXPECT_TRUE(memory_.empty());
   EXPECT_EQ(Check(Producer(), 0), std::nullopt);
 }
 
-TEST_F(RefusalMemoryTest, refusesWhatFollowsUntilTheRefusedBatchComesAgain) {
+TEST_F(RefusalMemoryTest, RefusesWhatFollowsUntilTheRefusedBatchComesAgain) {
   Remember(Producer(), 100);
   EXPECT_FALSE(memory_.empty());
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kNotEnoughReplicas);
@@ -49,7 +49,7 @@ TEST_F(RefusalMemoryTest, refusesWhatFollowsUntilTheRefusedBatchComesAgain) {
   EXPECT_EQ(Check(Producer(), 110), std::nullopt);
 }
 
-TEST_F(RefusalMemoryTest, refusesWithTheCodeOfTheFirstRefusal) {
+TEST_F(RefusalMemoryTest, RefusesWithTheCodeOfTheFirstRefusal) {
   Remember(Producer(), 100, ErrorCode::kInvalidRecord);
   Remember(Producer(), 110, ErrorCode::kNotEnoughReplicas);
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kInvalidRecord);
@@ -58,7 +58,7 @@ TEST_F(RefusalMemoryTest, refusesWithTheCodeOfTheFirstRefusal) {
 
 // When a partition changes its leader, the broker refuses all that is in flight, and the producer begins with the
 // first.
-TEST_F(RefusalMemoryTest, letsEarlierBatchesPassAndWaitsForTheFirstOfSeveral) {
+TEST_F(RefusalMemoryTest, LetsEarlierBatchesPassAndWaitsForTheFirstOfSeveral) {
   Remember(Producer(), 100);
   EXPECT_EQ(Check(Producer(), 90), std::nullopt);
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kNotEnoughReplicas) << "forgotten with the earlier one";
@@ -68,7 +68,7 @@ TEST_F(RefusalMemoryTest, letsEarlierBatchesPassAndWaitsForTheFirstOfSeveral) {
   EXPECT_EQ(Check(Producer(), 100), std::nullopt);
 }
 
-TEST_F(RefusalMemoryTest, knowsThatSequenceNumbersWrap) {
+TEST_F(RefusalMemoryTest, KnowsThatSequenceNumbersWrap) {
   constexpr int32_t kLast = std::numeric_limits<int32_t>::max();
   Remember(Producer(), 5);
   EXPECT_EQ(Check(Producer(), kLast - 5), std::nullopt) << "it comes before";
@@ -78,7 +78,7 @@ TEST_F(RefusalMemoryTest, knowsThatSequenceNumbersWrap) {
   EXPECT_EQ(Check(Producer(), 5), ErrorCode::kNotEnoughReplicas);
 }
 
-TEST_F(RefusalMemoryTest, concernsOneWorkloadProducerEpochTopicAndPartitionOnly) {
+TEST_F(RefusalMemoryTest, ConcernsOneWorkloadProducerEpochTopicAndPartitionOnly) {
   Remember(Producer(), 100);
   ProducerPartition other = Producer();
   other.partition = 1;
@@ -95,14 +95,14 @@ TEST_F(RefusalMemoryTest, concernsOneWorkloadProducerEpochTopicAndPartitionOnly)
   EXPECT_EQ(Check(Producer(), 110), ErrorCode::kNotEnoughReplicas);
 }
 
-TEST_F(RefusalMemoryTest, forgetsAProducerThatNeverComesBack) {
+TEST_F(RefusalMemoryTest, ForgetsAProducerThatNeverComesBack) {
   Remember(Producer(), 100);
   now_ += std::chrono::seconds(61);
   EXPECT_EQ(Check(Producer(), 110), std::nullopt);
   EXPECT_TRUE(memory_.empty());
 }
 
-TEST_F(RefusalMemoryTest, waitsOnWhileTheProducerIsStillThere) {
+TEST_F(RefusalMemoryTest, WaitsOnWhileTheProducerIsStillThere) {
   Remember(Producer(), 100);
   for (int i = 0; i < 10; ++i) {
     now_ += std::chrono::seconds(30);
@@ -111,7 +111,7 @@ TEST_F(RefusalMemoryTest, waitsOnWhileTheProducerIsStillThere) {
 }
 
 // Whoever else produces is asked for, and with each question some of what has expired goes.
-TEST_F(RefusalMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
+TEST_F(RefusalMemoryTest, IsEmptyAgainAfterProducersThatNeverCameBack) {
   for (int64_t id = 0; id < 100; ++id) EXPECT_TRUE(Remember(Producer(id), 100));
   now_ += std::chrono::seconds(61);
   for (int i = 0; i < 30 && !memory_.empty(); ++i) EXPECT_EQ(Check(Producer(1000), i), std::nullopt);
@@ -119,7 +119,7 @@ TEST_F(RefusalMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
 }
 
 // A refusal that is forgotten loses records of whoever it was: the one who has too many gets no more.
-TEST_F(RefusalMemoryTest, letsNobodyPushOutTheRefusalsOfOthers) {
+TEST_F(RefusalMemoryTest, LetsNobodyPushOutTheRefusalsOfOthers) {
   EXPECT_TRUE(Remember(Producer(1, 0, "/other"), 100));
   for (int64_t id = 2; id < 302; ++id) EXPECT_TRUE(Remember(Producer(id), 100)) << id;
   EXPECT_FALSE(Remember(Producer(302), 100)) << "more than its share";

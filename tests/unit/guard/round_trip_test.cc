@@ -32,14 +32,14 @@ struct Way {
   kafka::Codec codec;
 };
 
-class RoundTrip : public BatchTest, public testing::WithParamInterface<Way> {
+class RoundTripTest : public BatchTest, public testing::WithParamInterface<Way> {
  protected:
-  RoundTrip() {
+  RoundTripTest() {
     UsePolicy(std::string(R"({"name": "clicks", "read": [{"any": true}], "seal": )") + GetParam().seal + "}");
   }
 };
 
-TEST_P(RoundTrip, givesTheReaderWhatWasProduced) {
+TEST_P(RoundTripTest, GivesTheReaderWhatWasProduced) {
   const std::vector<TestRecord> records = ManyShapes();
   const ByteBuffer produced = ProducedBatch(records, GetParam().codec);
   const ReadBatch before = Read(produced);
@@ -54,7 +54,7 @@ TEST_P(RoundTrip, givesTheReaderWhatWasProduced) {
   ExpectSameButForCodecAndSize(after.header, before.header);
 }
 
-TEST_P(RoundTrip, leavesTheBrokerNothingButWhatItNeeds) {
+TEST_P(RoundTripTest, LeavesTheBrokerNothingButWhatItNeeds) {
   const std::vector<TestRecord> records = ManyShapes();
   const ByteBuffer produced = ProducedBatch(records, GetParam().codec);
   const ReadBatch before = Read(produced);
@@ -81,7 +81,7 @@ TEST_P(RoundTrip, leavesTheBrokerNothingButWhatItNeeds) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, RoundTrip,
+INSTANTIATE_TEST_SUITE_P(, RoundTripTest,
                          testing::Values(Way{"UserPlain", kUserScope, kafka::Codec::kNone},
                                          Way{"UserGzip", kUserScope, kafka::Codec::kGzip},
                                          Way{"UserSnappy", kUserScope, kafka::Codec::kSnappy},
@@ -96,9 +96,9 @@ INSTANTIATE_TEST_SUITE_P(, RoundTrip,
                                          Way{"NeverCompressedZstd", kNeverCompressed, kafka::Codec::kZstd}),
                          [](const auto& way) { return way.param.name; });
 
-class RoundTripOfOneKind : public BatchTest {};
+class RoundTripOfOneKindTest : public BatchTest {};
 
-TEST_F(RoundTripOfOneKind, keepsTransactionalAndTimestampBits) {
+TEST_F(RoundTripOfOneKindTest, KeepsTransactionalAndTimestampBits) {
   UseTopicKey();
   TestBatch batch;
   batch.attributes = kafka::BatchHeader::kTransactionalBit | kafka::BatchHeader::kLogAppendTimeBit |
@@ -112,7 +112,7 @@ TEST_F(RoundTripOfOneKind, keepsTransactionalAndTimestampBits) {
   EXPECT_EQ(opened.header.baseOffset, batch.baseOffset);
 }
 
-TEST_F(RoundTripOfOneKind, sealsAnEmptyValueToo) {
+TEST_F(RoundTripOfOneKindTest, SealsAnEmptyValueToo) {
   UseTopicKey();
   const ByteBuffer sealed = Sealed({Record("k", "")});
   EXPECT_EQ(Read(sealed).records.at(0).value->size(), crypto::kTagSize);
@@ -120,7 +120,7 @@ TEST_F(RoundTripOfOneKind, sealsAnEmptyValueToo) {
 }
 
 // A cipher is kept for each of the first 4096 keys of a batch; the others share one.
-TEST_F(RoundTripOfOneKind, holdsMoreUsersThanThereAreCiphers) {
+TEST_F(RoundTripOfOneKindTest, HoldsMoreUsersThanThereAreCiphers) {
   UseUserKeys();
   constexpr int kUsers = 4200;
   std::vector<TestRecord> records;
@@ -141,7 +141,7 @@ TEST_F(RoundTripOfOneKind, holdsMoreUsersThanThereAreCiphers) {
 }
 
 // The broker knows a retry by its sequence, not by its content, so nothing is lost by fresh nonces.
-TEST_F(RoundTripOfOneKind, sealsARetryUnderANewSalt) {
+TEST_F(RoundTripOfOneKindTest, SealsARetryUnderANewSalt) {
   UseTopicKey();
   const ByteBuffer produced = ProducedBatch({Record("k", "v")});
   const ReadBatch first = Read(Sealed(produced));

@@ -65,13 +65,13 @@ class SaslGuardTest : public InterceptorTest {
   std::unique_ptr<SaslAuthenticateGuard> authenticate_;
 };
 
-TEST_F(SaslGuardTest, knowsThePrincipalOfPlain) {
+TEST_F(SaslGuardTest, KnowsThePrincipalOfPlain) {
   EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "secret"), ""}}), "alice");
   EXPECT_EQ(NameAfter("PLAIN", {{StrCat("alice", kNul, "alice", kNul, "secret"), ""}}), "alice");
   EXPECT_EQ(NameAfter("PLAIN", {{"nonsense", ""}}), "");
 }
 
-TEST_F(SaslGuardTest, knowsThePrincipalOfScramAfterTheBrokersProof) {
+TEST_F(SaslGuardTest, KnowsThePrincipalOfScramAfterTheBrokersProof) {
   for (const char* mechanism : {"SCRAM-SHA-256", "SCRAM-SHA-512"}) {
     EXPECT_EQ(
         NameAfter(mechanism, {{"n,,n=a=2Cb=3Dc,r=nonce", "r=nonce2,s=salt,i=4096"}, {"c=biws,r=nonce2,p=x", "v=y"}}),
@@ -82,12 +82,12 @@ TEST_F(SaslGuardTest, knowsThePrincipalOfScramAfterTheBrokersProof) {
   }
 }
 
-TEST_F(SaslGuardTest, takesADelegationTokensIdForNoPrincipal) {
+TEST_F(SaslGuardTest, TakesADelegationTokensIdForNoPrincipal) {
   EXPECT_EQ(NameAfter("SCRAM-SHA-256", {{"n,,n=tokenId,r=nonce,tokenauth=true", "r=n"}, {"c=biws,r=n,p=x", "v=y"}}),
             "");
 }
 
-TEST_F(SaslGuardTest, knowsThePrincipalOfOauthBearer) {
+TEST_F(SaslGuardTest, KnowsThePrincipalOfOauthBearer) {
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice", "exp": 1})"), ""}}), "alice");
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer(R"({"sub": "alice"})"), R"({"status":"invalid_token"})"}}), "");
   EXPECT_EQ(NameAfter("OAUTHBEARER", {{Bearer("{\"user\":"), ""}}), "");
@@ -99,18 +99,18 @@ TEST_F(SaslGuardTest, knowsThePrincipalOfOauthBearer) {
             "");
 }
 
-TEST_F(SaslGuardTest, knowsNoPrincipalOfOtherMechanisms) {
+TEST_F(SaslGuardTest, KnowsNoPrincipalOfOtherMechanisms) {
   EXPECT_EQ(NameAfter("GSSAPI", {{StrCat(kNul, "alice", kNul, "secret"), ""}}), "");
 }
 
-TEST_F(SaslGuardTest, knowsNoPrincipalWhenTheBrokerRefuses) {
+TEST_F(SaslGuardTest, KnowsNoPrincipalWhenTheBrokerRefuses) {
   Handshake("PLAIN");
   Answer(Authenticate(StrCat(kNul, "alice", kNul, "wrong")), "", ErrorCode::kSaslAuthenticationFailed);
   EXPECT_EQ(client_->principal, "");
 }
 
 // The name of a later exchange must not be taken for that of the answer to an earlier one.
-TEST_F(SaslGuardTest, tellsPipelinedExchangesApart) {
+TEST_F(SaslGuardTest, TellsPipelinedExchangesApart) {
   Handshake("PLAIN");
   const RequestResult bert = Authenticate(StrCat(kNul, "bert", kNul, "right"));
   const RequestResult again = Authenticate(StrCat(kNul, "anna", kNul, "wrong"));
@@ -124,7 +124,7 @@ TEST_F(SaslGuardTest, tellsPipelinedExchangesApart) {
   EXPECT_EQ(client_->principal, "bert");
 }
 
-TEST_F(SaslGuardTest, followsAReauthentication) {
+TEST_F(SaslGuardTest, FollowsAReauthentication) {
   EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "old"), ""}}), "alice");
   Handshake("PLAIN");
   const RequestResult asked = Authenticate(StrCat(kNul, "alice2", kNul, "new"));
@@ -133,7 +133,7 @@ TEST_F(SaslGuardTest, followsAReauthentication) {
   EXPECT_EQ(client_->principal, "alice2");
 }
 
-TEST_F(SaslGuardTest, knowsHowManyBareTokensFollowTheOldHandshake) {
+TEST_F(SaslGuardTest, KnowsHowManyBareTokensFollowTheOldHandshake) {
   const std::vector<std::pair<const char*, int>> mechanisms = {
       {"PLAIN", 1}, {"OAUTHBEARER", 1}, {"SCRAM-SHA-256", 2}, {"SCRAM-SHA-512", 2}};
   for (const auto& [mechanism, tokens] : mechanisms) {
@@ -148,7 +148,7 @@ TEST_F(SaslGuardTest, knowsHowManyBareTokensFollowTheOldHandshake) {
 
 // On a listener without SASL, or a connection that is authenticated, the broker refuses the handshake and goes on: what
 // follows would be requests that nobody looks at.
-TEST_F(SaslGuardTest, closesWhenTheBrokerRefusesTheOldHandshake) {
+TEST_F(SaslGuardTest, ClosesWhenTheBrokerRefusesTheOldHandshake) {
   RequestResult asked = Handshake("PLAIN", 0);
   ASSERT_TRUE(asked.verdict.wantResponse);
   kafka::SaslHandshakeResponse response;
@@ -159,7 +159,7 @@ TEST_F(SaslGuardTest, closesWhenTheBrokerRefusesTheOldHandshake) {
   EXPECT_FALSE(Handshake("PLAIN", 1).verdict.wantResponse) << "its tokens have headers";
 }
 
-TEST_F(SaslGuardTest, readsBareTokens) {
+TEST_F(SaslGuardTest, ReadsBareTokens) {
   Handshake("PLAIN", 0);
   const RequestResult asked = Authenticate(StrCat(kNul, "alice", kNul, "secret"), proxy::kBareToken);
   EXPECT_EQ(client_->principal, "");
@@ -168,7 +168,7 @@ TEST_F(SaslGuardTest, readsBareTokens) {
 }
 
 // It is looked into before anybody has said who the client is.
-TEST_F(SaslGuardTest, closesOnATokenThatNoBrokerWouldTake) {
+TEST_F(SaslGuardTest, ClosesOnATokenThatNoBrokerWouldTake) {
   Handshake("OAUTHBEARER");
   EXPECT_TRUE(Authenticate(Bearer(std::string(300 << 10, '.'))).forwarded());
   EXPECT_TRUE(Authenticate(std::string((512 << 10) + 1, '.')).closed());
@@ -177,7 +177,7 @@ TEST_F(SaslGuardTest, closesOnATokenThatNoBrokerWouldTake) {
 }
 
 // It would be kept for as long as the connection.
-TEST_F(SaslGuardTest, closesOnANameThatNoUserHas) {
+TEST_F(SaslGuardTest, ClosesOnANameThatNoUserHas) {
   const auto plain = [](size_t size) { return StrCat(kNul, std::string(size, 'n'), kNul, "secret"); };
   Handshake("PLAIN");
   EXPECT_TRUE(Authenticate(plain(1024)).forwarded());
@@ -197,7 +197,7 @@ TEST_F(SaslGuardTest, closesOnANameThatNoUserHas) {
   EXPECT_LE(SaslExchange(std::string(30'000, 'm')).mechanism().size(), 40u);
 }
 
-TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
+TEST_F(SaslGuardTest, ClosesOnWhatItCannotReadAndSaysNothingOfIt) {
   for (const RequestResult& result :
        {RequestBytes(*authenticate_, ApiKey::kSaslAuthenticate, 1, AsBytes("\x7f\xff\xff\xffsecret")),
         RequestBytes(*handshake_, ApiKey::kSaslHandshake, 1, AsBytes("\x7f\xffsecret")),
@@ -207,7 +207,7 @@ TEST_F(SaslGuardTest, closesOnWhatItCannotReadAndSaysNothingOfIt) {
   }
 }
 
-TEST_F(SaslGuardTest, theNameThatIsClaimedCountsUntilItIsAnswered) {
+TEST_F(SaslGuardTest, TheNameThatIsClaimedCountsUntilItIsAnswered) {
   EXPECT_TRUE(Handshake("PLAIN").forwarded());
   EXPECT_LT(Authenticate(StrCat(kNul, "alice", kNul, "secret")).verdict.state->bytes(), 1000u);
   EXPECT_TRUE(Handshake("PLAIN").forwarded());

@@ -93,7 +93,7 @@ class ShareGuardTest : public InterceptorTest {
   std::unique_ptr<ShareGuard> guard_;
 };
 
-TEST_F(ShareGuardTest, opensWhatAMemberMayRead) {
+TEST_F(ShareGuardTest, OpensWhatAMemberMayRead) {
   for (const int16_t version : {0, 1, 2}) {
     const RequestResult asked = Request(*guard_, version, RequestFor({kClicks, kFree}));
     EXPECT_TRUE(asked.forwarded());
@@ -104,14 +104,14 @@ TEST_F(ShareGuardTest, opensWhatAMemberMayRead) {
   }
 }
 
-TEST_F(ShareGuardTest, passesTopicsWithoutAPolicyAsTheyCame) {
+TEST_F(ShareGuardTest, PassesTopicsWithoutAPolicyAsTheyCame) {
   const ByteBuffer clear = ProducedBatch({ClickOf("anna")});
   EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kFree, clear, 0, 0)).forwarded());
   EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kClicks, {}, 0, 0)).forwarded());
 }
 
 // A record that is left out would count as consumed by the group.
-TEST_F(ShareGuardTest, masksWhatIsHiddenWhateverThePolicySays) {
+TEST_F(ShareGuardTest, MasksWhatIsHiddenWhateverThePolicySays) {
   UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [{"any": true}],
                 "onErased": "drop", "plaintext": "drop"})");
   const ByteBuffer sealed = SealedClicks({"anna", "bert"});
@@ -126,7 +126,7 @@ TEST_F(ShareGuardTest, masksWhatIsHiddenWhateverThePolicySays) {
   EXPECT_EQ(plain.records.at(0).value, "");
 }
 
-TEST_F(ShareGuardTest, refusesATopicBeforeTheBrokerHandsAnythingOut) {
+TEST_F(ShareGuardTest, RefusesATopicBeforeTheBrokerHandsAnythingOut) {
   ShareFetchRequest request = RequestFor({kClicks, kPrivate});
   request.topics[1].partitions[0].acknowledgementBatches.emplace_back();
   const RequestResult asked = Request(*guard_, kVersion, request);
@@ -147,7 +147,7 @@ TEST_F(ShareGuardTest, refusesATopicBeforeTheBrokerHandsAnythingOut) {
 }
 
 // The broker's own word counts: share groups may be disabled, or the group not the client's.
-TEST_F(ShareGuardTest, letsTheBrokerAnswerWhereNothingIsLeft) {
+TEST_F(ShareGuardTest, LetsTheBrokerAnswerWhereNothingIsLeft) {
   RequestResult asked = Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
   ShareFetchResponse disabled;
   disabled.errorCode = ErrorCode::kUnsupportedVersion;
@@ -161,7 +161,7 @@ TEST_F(ShareGuardTest, letsTheBrokerAnswerWhereNothingIsLeft) {
   EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(990)) << "it would ask again at once";
 }
 
-TEST_F(ShareGuardTest, refusesATopicThatTheBrokerCannotName) {
+TEST_F(ShareGuardTest, RefusesATopicThatTheBrokerCannotName) {
   const RequestResult asked = Request(*guard_, kVersion, RequestFor({kUnheardOf}));
   EXPECT_EQ(upstream_.asked.size(), 1u);
   const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kVersion);
@@ -169,7 +169,7 @@ TEST_F(ShareGuardTest, refusesATopicThatTheBrokerCannotName) {
 }
 
 // A request of a session names only what is new; a broker repeats an error with each answer, until it is mended.
-TEST_F(ShareGuardTest, repeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayBeRead) {
+TEST_F(ShareGuardTest, RepeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayBeRead) {
   Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0));
   const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 1));
   ASSERT_TRUE(next.forwarded());
@@ -192,7 +192,7 @@ TEST_F(ShareGuardTest, repeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayB
 }
 
 // The broker would go on handing its records to this member, and give them up after some tries.
-TEST_F(ShareGuardTest, hasTheBrokerForgetWhatMayNotBeReadAnyMore) {
+TEST_F(ShareGuardTest, HasTheBrokerForgetWhatMayNotBeReadAnyMore) {
   for (const bool isNamed : {false, true}) {
     UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
     EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0)).forwarded());
@@ -218,7 +218,7 @@ TEST_F(ShareGuardTest, hasTheBrokerForgetWhatMayNotBeReadAnyMore) {
   }
 }
 
-TEST_F(ShareGuardTest, forgetsWhatItRefusedWithTheSessionAndWithThePartition) {
+TEST_F(ShareGuardTest, ForgetsWhatItRefusedWithTheSessionAndWithThePartition) {
   Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
   EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kFree}, 0))), 0u) << "a new session";
   EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kPrivate}, 1))), 1u);
@@ -231,7 +231,7 @@ TEST_F(ShareGuardTest, forgetsWhatItRefusedWithTheSessionAndWithThePartition) {
 }
 
 // However often a client asks for more of them: what is remembered is looked at with each request.
-TEST_F(ShareGuardTest, repeatsNoMoreThanAMemberHasPartitions) {
+TEST_F(ShareGuardTest, RepeatsNoMoreThanAMemberHasPartitions) {
   for (int32_t request = 0; request < 4; ++request) {
     ShareFetchRequest asking = RequestFor({kPrivate}, request);
     asking.topics[0].partitions.resize(3'000);
@@ -251,17 +251,17 @@ TEST_F(ShareGuardTest, repeatsNoMoreThanAMemberHasPartitions) {
   EXPECT_EQ(budget_.used(), 0u);
 }
 
-TEST_F(ShareGuardTest, remembersNoMoreRefusalsThanAConnectionMayBeOwed) {
+TEST_F(ShareGuardTest, RemembersNoMoreRefusalsThanAConnectionMayBeOwed) {
   ShareFetchRequest asking = RequestFor({kPrivate}, 0);
   asking.topics[0].partitions.resize(100'000);
   EXPECT_TRUE(Request(*guard_, kVersion, asking).closed());
 }
 
-TEST_F(ShareGuardTest, letsAMemberEndItsSessionWithADeniedTopic) {
+TEST_F(ShareGuardTest, LetsAMemberEndItsSessionWithADeniedTopic) {
   EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate}, -1)).forwarded());
 }
 
-TEST_F(ShareGuardTest, givesNothingOfATopicThatWasDeniedMeanwhile) {
+TEST_F(ShareGuardTest, GivesNothingOfATopicThatWasDeniedMeanwhile) {
   for (const uint8_t topic : {kPrivate, kUnheardOf}) {
     const auto denied = Guarded(ResponseOf(topic, ProducedBatch({ClickOf("anna")}), 0, 0));
     EXPECT_NE(denied.errorCode, ErrorCode::kNone);
@@ -270,7 +270,7 @@ TEST_F(ShareGuardTest, givesNothingOfATopicThatWasDeniedMeanwhile) {
   }
 }
 
-TEST_F(ShareGuardTest, takesBackWhatLiesBehindABatchThatDoesNotOpen) {
+TEST_F(ShareGuardTest, TakesBackWhatLiesBehindABatchThatDoesNotOpen) {
   ByteBuffer records = SealedClicks({"anna", "bert"}, 10);
   const ByteBuffer forged = Tampered(SealedClicks({"anna"}), 12);
   records.insert(records.end(), forged.begin(), forged.end());
@@ -284,7 +284,7 @@ TEST_F(ShareGuardTest, takesBackWhatLiesBehindABatchThatDoesNotOpen) {
   EXPECT_TRUE(nothing.acquiredRecords.empty());
 }
 
-TEST_F(ShareGuardTest, waitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
+TEST_F(ShareGuardTest, WaitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
   shared_->limits.keyTimeout = std::chrono::milliseconds(10);
@@ -300,7 +300,7 @@ TEST_F(ShareGuardTest, waitsForKeysAndTakesBackWhatTheyDoNotComeFor) {
 }
 
 // Each time that a record is handed out and not read counts, and after five it is given up for the group.
-TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
+TEST_F(ShareGuardTest, AsksForNothingMoreWhileKeysCannotBeReached) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   Advance(std::chrono::minutes(5));
   shared_->limits.keyTimeout = std::chrono::milliseconds(10);
@@ -326,7 +326,7 @@ TEST_F(ShareGuardTest, asksForNothingMoreWhileKeysCannotBeReached) {
 }
 
 // What is left out counts as a try, so it is made to fit instead.
-TEST_F(ShareGuardTest, keepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
+TEST_F(ShareGuardTest, KeepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
   std::vector<TestRecord> records;
   for (int i = 0; i < 50; ++i)
     records.push_back(Record("k", R"({"user":"anna","x":")" + std::string(300, 'x') + "\"}"));
@@ -347,7 +347,7 @@ TEST_F(ShareGuardTest, keepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
   }
 }
 
-TEST_F(ShareGuardTest, lowersARequestForMoreThanTheAgentHolds) {
+TEST_F(ShareGuardTest, LowersARequestForMoreThanTheAgentHolds) {
   shared_->limits.fetchBytes = 1 << 20;
   ShareFetchRequest request = RequestFor({kClicks});
   request.maxBytes = 300'000'000;
@@ -357,7 +357,7 @@ TEST_F(ShareGuardTest, lowersARequestForMoreThanTheAgentHolds) {
   EXPECT_EQ(WrittenRequest<ShareFetchRequest>(asked.written, kVersion).maxBytes, 1 << 20);
 }
 
-TEST_F(ShareGuardTest, learnsTheBrokersThatAnAnswerNames) {
+TEST_F(ShareGuardTest, LearnsTheBrokersThatAnAnswerNames) {
   ShareFetchResponse response;
   kafka::NodeEndpoint& broker = response.nodeEndpoints.emplace_back();
   broker.host = "192.0.2.7";
@@ -366,13 +366,13 @@ TEST_F(ShareGuardTest, learnsTheBrokersThatAnAnswerNames) {
   EXPECT_EQ(learned_, std::vector<std::string>{"192.0.2.7:9092 of target 3"});
 }
 
-TEST_F(ShareGuardTest, closesOnAVersionThatItCannotRead) {
+TEST_F(ShareGuardTest, ClosesOnAVersionThatItCannotRead) {
   const RequestResult asked = RequestBytes(*guard_, kafka::ApiKey::kShareFetch, 3, {});
   ASSERT_TRUE(asked.closed());
   EXPECT_NE(asked.verdict.reason.find("ShareFetch version 3"), std::string::npos);
 }
 
-TEST_F(ShareGuardTest, whatIsRememberedOfRefusalsCounts) {
+TEST_F(ShareGuardTest, WhatIsRememberedOfRefusalsCounts) {
   ShareFetchRequest request = RequestFor({kPrivate}, 0);
   EXPECT_LT(Request(*guard_, kVersion, request).verdict.state->bytes(), 1024u);
   for (int32_t i = 10; i < 1010; ++i) request.topics[0].partitions.emplace_back().partitionIndex = i;

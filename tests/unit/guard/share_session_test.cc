@@ -12,7 +12,7 @@ ShareSession::Partition PartitionOf(int32_t index) {
   return {id, index};
 }
 
-TEST(ShareSessionTest, remembersWhatFewPartitionsNeedWithoutAskingForRoom) {
+TEST(ShareSessionTest, RemembersWhatFewPartitionsNeedWithoutAskingForRoom) {
   proxy::MemoryBudget budget(0);
   ShareSession session("/shop");
   session.Begin(budget);
@@ -20,7 +20,7 @@ TEST(ShareSessionTest, remembersWhatFewPartitionsNeedWithoutAskingForRoom) {
   EXPECT_EQ(session.size(), 100u);
 }
 
-TEST(ShareSessionTest, remembersNoMoreThanThereIsRoomFor) {
+TEST(ShareSessionTest, RemembersNoMoreThanThereIsRoomFor) {
   proxy::MemoryBudget budget(64 << 10);
   ShareSession session("/shop");
   session.Begin(budget);
@@ -29,7 +29,7 @@ TEST(ShareSessionTest, remembersNoMoreThanThereIsRoomFor) {
   EXPECT_LE(budget.used(), budget.limit() / 8);
 }
 
-TEST(ShareSessionTest, chargesWhatItRemembersUntilItEnds) {
+TEST(ShareSessionTest, ChargesWhatItRemembersUntilItEnds) {
   proxy::MemoryBudget budget(64 << 20);
   {
     ShareSession session("/shop");

@@ -14,9 +14,9 @@ using ::testing::ElementsAre;
 
 // A broker with one partition. As Kafka's, it remembers the last five batches of the producer, takes any first sequence
 // of one that it does not know, and then only the next.
-class SplitBatch : public TopicLimit {
+class SplitBatchTest : public TopicLimitTest {
  protected:
-  SplitBatch() {
+  SplitBatchTest() {
     Limit(42'500);
     upstream_.respond = [this](const FakeUpstream::Asked& asked) -> absl::StatusOr<ByteBuffer> {
       if (asked.apiKey == kafka::ApiKey::kDescribeConfigs) {
@@ -148,7 +148,7 @@ class SplitBatch : public TopicLimit {
   ProduceRequest forwarded_;
 };
 
-TEST_F(SplitBatch, goesInPartsThatTheProducerHearsOfAsOfOne) {
+TEST_F(SplitBatchTest, GoesInPartsThatTheProducerHearsOfAsOfOne) {
   int32_t sequence = 100;
   for (const int16_t version : {3, 9, 12}) {
     taken_.clear();
@@ -176,7 +176,7 @@ TEST_F(SplitBatch, goesInPartsThatTheProducerHearsOfAsOfOne) {
   EXPECT_NE(metrics_.Text().find("kveil_batches_split_total 3\n"), std::string::npos);
 }
 
-TEST_F(SplitBatch, goesInAsManyPartsAsItTakes) {
+TEST_F(SplitBatchTest, GoesInAsManyPartsAsItTakes) {
   records_.assign(4000, Record(std::nullopt, "x"));
   TestBatch fields;
   fields.producerId = 7;
@@ -195,7 +195,7 @@ TEST_F(SplitBatch, goesInAsManyPartsAsItTakes) {
   EXPECT_EQ(TakenRecords(), 4000u);
 }
 
-TEST_F(SplitBatch, ofTooManyPartsIsRefused) {
+TEST_F(SplitBatchTest, OfTooManyPartsIsRefused) {
   records_.assign(4000, Record(std::nullopt, std::string(2000, 'x')));
   const ByteBuffer batch = ProducedBatch(records_, kafka::Codec::kGzip);
   Limit(batch.size());
@@ -204,7 +204,7 @@ TEST_F(SplitBatch, ofTooManyPartsIsRefused) {
 }
 
 // Nothing that the agent remembered is there any more, and its keys and salts are others.
-TEST_F(SplitBatch, isCutAlikeAfterARestart) {
+TEST_F(SplitBatchTest, IsCutAlikeAfterARestart) {
   const RequestResult lost = Produce({Topic("orders", {{0, batch_}})});
   Take(WrittenRequest<ProduceRequest>(lost.written, 9));
   ASSERT_EQ(TakenRecords(), 300u);
@@ -219,7 +219,7 @@ TEST_F(SplitBatch, isCutAlikeAfterARestart) {
 }
 
 // It comes again on another connection, and the rest of it here could get behind that.
-TEST_F(SplitBatch, isNotSentFurtherWhenItsProducerHasGone) {
+TEST_F(SplitBatchTest, IsNotSentFurtherWhenItsProducerHasGone) {
   goesAfterAPart_ = true;
   const RequestResult result = Produce({Topic("orders", {{0, batch_}})});
   EXPECT_TRUE(result.closed());
@@ -230,14 +230,14 @@ TEST_F(SplitBatch, isNotSentFurtherWhenItsProducerHasGone) {
   EXPECT_EQ(TakenRecords(), 300u);
 }
 
-TEST_F(SplitBatch, hasTheOffsetOfItsFirstRecordAlsoWithOthersInBetween) {
+TEST_F(SplitBatchTest, HasTheOffsetOfItsFirstRecordAlsoWithOthersInBetween) {
   others_ = 1;
   const auto told = Answer(batch_);
   EXPECT_EQ(told.errorCode, ErrorCode::kNone);
   EXPECT_EQ(told.baseOffset, 900);
 }
 
-TEST_F(SplitBatch, failsWithItsFirstPartAndKeepsTheProducersOrder) {
+TEST_F(SplitBatchTest, FailsWithItsFirstPartAndKeepsTheProducersOrder) {
   errors_ = {ErrorCode::kNotLeaderOrFollower};
   const auto told = Answer(batch_);
   EXPECT_EQ(told.errorCode, ErrorCode::kNotLeaderOrFollower);
@@ -253,7 +253,7 @@ TEST_F(SplitBatch, failsWithItsFirstPartAndKeepsTheProducersOrder) {
 }
 
 // The answer refers to the message, which is longer than what a frame copies.
-TEST_F(SplitBatch, passesOnALongMessageOfTheBroker) {
+TEST_F(SplitBatchTest, PassesOnALongMessageOfTheBroker) {
   refusal_ = std::string(1000, 'm');
   for (const bool first : {true, false}) {
     errors_ = {first ? ErrorCode::kInvalidRecord : ErrorCode::kNone, ErrorCode::kInvalidRecord};
@@ -262,7 +262,7 @@ TEST_F(SplitBatch, passesOnALongMessageOfTheBroker) {
 }
 
 // Nobody can have the agent remember more of an answer than a producer can make use of.
-TEST_F(SplitBatch, isRefusedWithAsManyRecordErrorsAsThereIsRoomFor) {
+TEST_F(SplitBatchTest, IsRefusedWithAsManyRecordErrorsAsThereIsRoomFor) {
   errors_ = {ErrorCode::kInvalidRecord};
   recordErrors_ = 20'000;
   refusal_ = std::string(100, 'm');
@@ -271,7 +271,7 @@ TEST_F(SplitBatch, isRefusedWithAsManyRecordErrorsAsThereIsRoomFor) {
   EXPECT_LT(told, 10'000u);
 }
 
-TEST_F(SplitBatch, failsWithItsLastPartAndIsMadeWholeBySendingItAgain) {
+TEST_F(SplitBatchTest, FailsWithItsLastPartAndIsMadeWholeBySendingItAgain) {
   errors_ = {ErrorCode::kNone, ErrorCode::kNotEnoughReplicas};
   const auto told = Answer(batch_);
   EXPECT_EQ(told.errorCode, ErrorCode::kNotEnoughReplicas);
@@ -285,7 +285,7 @@ TEST_F(SplitBatch, failsWithItsLastPartAndIsMadeWholeBySendingItAgain) {
   EXPECT_EQ(TakenRecords(), 300u);
 }
 
-TEST_F(SplitBatch, canBeSentAgainWithFiveInFlight) {
+TEST_F(SplitBatchTest, CanBeSentAgainWithFiveInFlight) {
   EXPECT_EQ(Send(batch_), 0);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(Send(BatchOf(400 + i, Record("k", "small"))), 0);
   const auto again = Answer(batch_);
@@ -295,7 +295,7 @@ TEST_F(SplitBatch, canBeSentAgainWithFiveInFlight) {
   EXPECT_EQ(TakenRecords(), 304u);
 }
 
-TEST_F(SplitBatch, canBeSentAgainWithFiveSplitOnesInFlight) {
+TEST_F(SplitBatchTest, CanBeSentAgainWithFiveSplitOnesInFlight) {
   for (int round = 0; round < 2; ++round) {
     for (int i = 0; i < 5; ++i) EXPECT_EQ(Send(Whole(100 + 300 * i)), 0) << round << " " << i;
   }
@@ -304,7 +304,7 @@ TEST_F(SplitBatch, canBeSentAgainWithFiveSplitOnesInFlight) {
 }
 
 // The agent does not know what became of the last part, and the broker does not remember the first.
-TEST_F(SplitBatch, canBeSentAgainThoughItsFirstPartIsForgotten) {
+TEST_F(SplitBatchTest, CanBeSentAgainThoughItsFirstPartIsForgotten) {
   connectionIsLost_ = false;
   const RequestResult lost = Produce({Topic("orders", {{0, batch_}})});
   Take(WrittenRequest<ProduceRequest>(lost.written, 9));
@@ -315,7 +315,7 @@ TEST_F(SplitBatch, canBeSentAgainThoughItsFirstPartIsForgotten) {
 }
 
 // The leader changed while both were in flight.
-TEST_F(SplitBatch, doesNotHoldUpAnEarlierOne) {
+TEST_F(SplitBatchTest, DoesNotHoldUpAnEarlierOne) {
   const ByteBuffer earlier = BatchOf(99, Record("k", "small"));
   errors_ = {ErrorCode::kNotLeaderOrFollower, ErrorCode::kNotLeaderOrFollower};
   EXPECT_EQ(Send(earlier), 6);
@@ -327,7 +327,7 @@ TEST_F(SplitBatch, doesNotHoldUpAnEarlierOne) {
 }
 
 // It may close as soon as it has sent everything.
-TEST_F(SplitBatch, withoutAcknowledgementsIsSentWholeThoughItsProducerHasGone) {
+TEST_F(SplitBatchTest, WithoutAcknowledgementsIsSentWholeThoughItsProducerHasGone) {
   goesAfterAPart_ = true;
   const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
   ASSERT_TRUE(result.rewritten());
@@ -337,7 +337,7 @@ TEST_F(SplitBatch, withoutAcknowledgementsIsSentWholeThoughItsProducerHasGone) {
 
 // franz-go gives the sequence numbers of a batch that failed to the next one. The broker would take a part of this for
 // the part of the other that it has.
-TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
+TEST_F(SplitBatchTest, IsNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
   for (const ErrorCode error : {ErrorCode::kInvalidRecord, ErrorCode::kNotEnoughReplicas}) {
     known_.clear();
     errors_ = {ErrorCode::kNone, error};
@@ -358,7 +358,7 @@ TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatIsInTheLogInPart) {
   }
 }
 
-TEST_F(SplitBatch, mayTakeThePlaceOfAnotherOfWhichNothingIsInTheLog) {
+TEST_F(SplitBatchTest, MayTakeThePlaceOfAnotherOfWhichNothingIsInTheLog) {
   errors_ = {ErrorCode::kInvalidRecord};
   EXPECT_EQ(Send(batch_), 87);
   for (TestRecord& record : records_) record.value = Noise(130);
@@ -367,7 +367,7 @@ TEST_F(SplitBatch, mayTakeThePlaceOfAnotherOfWhichNothingIsInTheLog) {
 }
 
 // The leader may change when the batch is in the log and waits for the replicas.
-TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatMayBeInTheLog) {
+TEST_F(SplitBatchTest, IsNotSentInPlaceOfAnotherThatMayBeInTheLog) {
   const ErrorCode codes[] = {ErrorCode::kNotLeaderOrFollower, ErrorCode::kUnknownTopicOrPartition,
                              ErrorCode::kRequestTimedOut,     ErrorCode::kNotEnoughReplicasAfterAppend,
                              ErrorCode::kUnknownServerError,  ErrorCode::kKafkaStorageError,
@@ -385,7 +385,7 @@ TEST_F(SplitBatch, isNotSentInPlaceOfAnotherThatMayBeInTheLog) {
 }
 
 // Producer ids begin anew.
-TEST_F(SplitBatch, isSentToANewClusterOfTheSameName) {
+TEST_F(SplitBatchTest, IsSentToANewClusterOfTheSameName) {
   EXPECT_EQ(Send(batch_), 0);
   taken_.clear();
   known_.clear();
@@ -395,7 +395,7 @@ TEST_F(SplitBatch, isSentToANewClusterOfTheSameName) {
 }
 
 // Of another workload's producer that says it has the same id, whatever is done with it.
-TEST_F(SplitBatch, doesNotConcernTheOtherWorkloads) {
+TEST_F(SplitBatchTest, DoesNotConcernTheOtherWorkloads) {
   const std::string share = std::exchange(connection_.workload.share, "/attacker");
   errors_ = {ErrorCode::kRequestTimedOut};
   EXPECT_EQ(Send(batch_), 7);
@@ -416,7 +416,7 @@ TEST_F(SplitBatch, doesNotConcernTheOtherWorkloads) {
   EXPECT_EQ(TakenRecords(), 300u) << "not sent, as the other's was taken";
 }
 
-TEST_F(SplitBatch, doesNotConcernTheOtherPartitions) {
+TEST_F(SplitBatchTest, DoesNotConcernTheOtherPartitions) {
   const ByteBuffer small = ProducedBatch({Record("k", "small")});
   errors_ = {ErrorCode::kNotEnoughReplicas};
   const auto told = Finish(Produce({Topic("clicks", {{2, bad_}}), Topic("orders", {{0, batch_}, {1, small}})}));
@@ -424,7 +424,7 @@ TEST_F(SplitBatch, doesNotConcernTheOtherPartitions) {
   EXPECT_EQ(forwarded_.topicData.at(0).partitionData.size(), 1u);
 }
 
-TEST_F(SplitBatch, isTakenOutOfATopicThatIsListedTwice) {
+TEST_F(SplitBatchTest, IsTakenOutOfATopicThatIsListedTwice) {
   errors_ = {ErrorCode::kNotLeaderOrFollower};
   const ByteBuffer small = ProducedBatch({Record("k", "small")});
   const auto told = Finish(Produce({Topic("orders", {{1, small}}), Topic("orders", {{0, batch_}})}));
@@ -434,7 +434,7 @@ TEST_F(SplitBatch, isTakenOutOfATopicThatIsListedTwice) {
   EXPECT_EQ(Lines(told).size(), 2u);
 }
 
-TEST_F(SplitBatch, withoutAcknowledgementsWaitsForThoseOfItsParts) {
+TEST_F(SplitBatchTest, WithoutAcknowledgementsWaitsForThoseOfItsParts) {
   batch_ = ProducedBatch(records_);
   const RequestResult result = Produce({Topic("orders", {{0, batch_}})}, 9, 0);
   ASSERT_TRUE(result.rewritten());
@@ -448,27 +448,27 @@ TEST_F(SplitBatch, withoutAcknowledgementsWaitsForThoseOfItsParts) {
   EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}, 9, 0).rewritten()) << "answered, though no answer is due";
 }
 
-TEST_F(SplitBatch, endsTheConnectionWhenItsFateIsNotKnown) {
+TEST_F(SplitBatchTest, EndsTheConnectionWhenItsFateIsNotKnown) {
   connectionIsLost_ = true;
   EXPECT_TRUE(Produce({Topic("orders", {{0, batch_}})}).closed());
 }
 
-TEST_F(SplitBatch, isNotOneThatTheBrokerWouldNotHaveTakenEither) {
+TEST_F(SplitBatchTest, IsNotOneThatTheBrokerWouldNotHaveTakenEither) {
   Limit(batch_.size() - 1);
   EXPECT_EQ(Send(batch_), 10);
   EXPECT_EQ(Send(ProducedBatch({Record("k", std::string(50'000, 'x'))})), 10) << "compressed where nobody asked for it";
 }
 
-TEST_F(SplitBatch, isNeverOneRecord) { EXPECT_EQ(Send(ProducedBatch({Record("k", Noise(42'400, 256))})), 10); }
+TEST_F(SplitBatchTest, IsNeverOneRecord) { EXPECT_EQ(Send(ProducedBatch({Record("k", Noise(42'400, 256))})), 10); }
 
-TEST_F(SplitBatch, isSealedAnewWhenTheLimitTurnsOutToBeGreater) {
+TEST_F(SplitBatchTest, IsSealedAnewWhenTheLimitTurnsOutToBeGreater) {
   Limit(30'000, std::chrono::seconds(30));
   EXPECT_EQ(Send(batch_), 0) << "the broker takes 42,500 bytes now, and the batch has " << batch_.size();
   EXPECT_EQ(taken_.size(), 2u);
 }
 
 // To a principal that may not ask for it.
-TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsCutSmallerAtOnce) {
+TEST_F(SplitBatchTest, OfUnknownLimitThatTheBrokerRefusesIsCutSmallerAtOnce) {
   HideLimit(42'500);
   const auto told = Answer(batch_);
   EXPECT_EQ(told.errorCode, ErrorCode::kNone);
@@ -483,7 +483,7 @@ TEST_F(SplitBatch, ofUnknownLimitThatTheBrokerRefusesIsCutSmallerAtOnce) {
 
 // The limit is assumed to be 1 MiB. Two parts are cut for that: the first is small, as its values compress one by one;
 // those of the second compress only together, as they came.
-TEST_F(SplitBatch, ofUnknownLimitStaysAsItIsInTheLogAndIsCutSmallerBehindThat) {
+TEST_F(SplitBatchTest, OfUnknownLimitStaysAsItIsInTheLogAndIsCutSmallerBehindThat) {
   HideLimit(650'000);
   records_.assign(600, Record("k", std::string(1500, 'x')));
   const std::string noise = Noise(1500);
@@ -516,7 +516,7 @@ TEST_F(SplitBatch, ofUnknownLimitStaysAsItIsInTheLogAndIsCutSmallerBehindThat) {
 }
 
 // Only what is larger than it came is cut: the rest is the broker's to refuse.
-TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
+TEST_F(SplitBatchTest, OfUnknownLimitThatIsTooLargeAsItCameIsRefused) {
   HideLimit(batch_.size() / 3);
   EXPECT_EQ(Send(batch_), 10);
   EXPECT_TRUE(taken_.empty());
@@ -525,7 +525,7 @@ TEST_F(SplitBatch, ofUnknownLimitThatIsTooLargeAsItCameIsRefused) {
 }
 
 // Whoever may write to a topic may send what it does not take: those that come after are cut no other way.
-TEST_F(SplitBatch, ofUnknownLimitIsCutAlikeWhateverOthersSent) {
+TEST_F(SplitBatchTest, OfUnknownLimitIsCutAlikeWhateverOthersSent) {
   HideLimit(600'000);
   EXPECT_EQ(Send(batch_), 0);
   ASSERT_EQ(taken_.size(), 1u);
@@ -537,14 +537,14 @@ TEST_F(SplitBatch, ofUnknownLimitIsCutAlikeWhateverOthersSent) {
   EXPECT_EQ(taken_.size(), 1u);
 }
 
-TEST_F(SplitBatch, ofUnknownLimitIsCutSmallerAlsoWithoutAcknowledgements) {
+TEST_F(SplitBatchTest, OfUnknownLimitIsCutSmallerAlsoWithoutAcknowledgements) {
   HideLimit(42'500);
   const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
   EXPECT_TRUE(result.rewritten());
   EXPECT_EQ(TakenRecords(), 300u);
 }
 
-TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
+TEST_F(SplitBatchTest, OfUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
   HideLimit();
   EXPECT_EQ(Send(batch_), 0);
   EXPECT_EQ(upstream_.asked.size(), 2u) << "for the limit, and with the batch";
@@ -556,7 +556,7 @@ TEST_F(SplitBatch, ofUnknownLimitGoesAheadUntilTheBrokerHasTakenOneAsLarge) {
 }
 
 // It compresses well as it came, and sealed not at all.
-TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
+TEST_F(SplitBatchTest, OfUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
   HideLimit(4'500);
   records_.clear();
   for (int i = 0; i < 60; ++i) records_.push_back(Record("k", std::string(30, 'x') + Noise(40)));
@@ -566,7 +566,7 @@ TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesInPartsAfterItWasRefused) {
   EXPECT_EQ(TakenRecords(), 60u);
 }
 
-TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
+TEST_F(SplitBatchTest, OfUnknownLimitAndFewBytesGoesAheadOnceOnly) {
   HideLimit();
   records_.resize(25);
   for (const int32_t sequence : {100, 125, 150}) {
@@ -578,7 +578,7 @@ TEST_F(SplitBatch, ofUnknownLimitAndFewBytesGoesAheadOnceOnly) {
   EXPECT_EQ(taken_.size(), 3u);
 }
 
-TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {
+TEST_F(SplitBatchTest, OfUnknownLimitGetsNoAnswerWhereNoneIsDue) {
   HideLimit();
   const RequestResult result = Produce({Topic("orders", {{0, ProducedBatch(records_)}})}, 9, 0);
   ASSERT_TRUE(result.rewritten());
@@ -587,7 +587,7 @@ TEST_F(SplitBatch, ofUnknownLimitGetsNoAnswerWhereNoneIsDue) {
   EXPECT_EQ(TakenRecords(), 300u);
 }
 
-TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
+TEST_F(SplitBatchTest, IsRefusedWhenNoMoreCanBeRemembered) {
   for (int64_t producer = 1000; producer < 11'000; ++producer) {
     SplitMemory::BatchId id = IdOf(batch_);
     id.producer.producerId = producer;
@@ -604,7 +604,7 @@ TEST_F(SplitBatch, isRefusedWhenNoMoreCanBeRemembered) {
   EXPECT_EQ(Send(batch_), 0);
 }
 
-TEST_F(SplitBatch, whatIsRememberedOfEachCountsUntilItIsAnswered) {
+TEST_F(SplitBatchTest, WhatIsRememberedOfEachCountsUntilItIsAnswered) {
   const RequestResult asked = Produce({Topic("orders", {{0, batch_}})});
   ASSERT_TRUE(asked.rewritten());
   EXPECT_GT(asked.verdict.state->bytes(), sizeof(SplitBatches) + sizeof(SplitBatches::Batch));

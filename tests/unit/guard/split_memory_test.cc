@@ -30,7 +30,7 @@ class SplitMemoryTest : public testing::Test {
   SplitMemory::Clock::time_point now_ = SplitMemory::Clock::now();
 };
 
-TEST_F(SplitMemoryTest, knowsABatchThatWasTakenAndHowItWasCut) {
+TEST_F(SplitMemoryTest, KnowsABatchThatWasTakenAndHowItWasCut) {
   EXPECT_TRUE(Remember(Batch(7)));
   EXPECT_FALSE(memory_.Find(Batch(7), now_)->isTaken);
   EXPECT_EQ(memory_.Find(Batch(7), now_)->partSize, 1000u);
@@ -39,7 +39,7 @@ TEST_F(SplitMemoryTest, knowsABatchThatWasTakenAndHowItWasCut) {
   EXPECT_EQ(memory_.Find(Batch(8), now_), std::nullopt);
 }
 
-TEST_F(SplitMemoryTest, forgetsABatchOnlyIfItWasSentOnce) {
+TEST_F(SplitMemoryTest, ForgetsABatchOnlyIfItWasSentOnce) {
   EXPECT_TRUE(Remember(Batch(7)));
   memory_.Forget(Batch(7), now_);
   EXPECT_TRUE(memory_.empty());
@@ -49,14 +49,14 @@ TEST_F(SplitMemoryTest, forgetsABatchOnlyIfItWasSentOnce) {
   EXPECT_TRUE(memory_.Find(Batch(7, 100, 2), now_)->isAnothers) << "a part of it may be in the log from the first time";
 }
 
-TEST_F(SplitMemoryTest, isEmptyAgainAfterProducersThatNeverCameBack) {
+TEST_F(SplitMemoryTest, IsEmptyAgainAfterProducersThatNeverCameBack) {
   for (int64_t producer = 0; producer < 30; ++producer) EXPECT_TRUE(Remember(Batch(producer)));
   now_ += std::chrono::seconds(61);
   for (int i = 0; i < 10 && !memory_.empty(); ++i) EXPECT_EQ(memory_.Find(Batch(1000), now_), std::nullopt);
   EXPECT_TRUE(memory_.empty());
 }
 
-TEST_F(SplitMemoryTest, letsNobodyPushOutTheBatchesOfOthers) {
+TEST_F(SplitMemoryTest, LetsNobodyPushOutTheBatchesOfOthers) {
   EXPECT_TRUE(Remember(Batch(1, 100, 1, "/other")));
   for (int64_t producer = 2; producer < 32; ++producer) EXPECT_TRUE(Remember(Batch(producer)));
   EXPECT_FALSE(Remember(Batch(32)));
@@ -66,7 +66,7 @@ TEST_F(SplitMemoryTest, letsNobodyPushOutTheBatchesOfOthers) {
 }
 
 // Producer ids are small numbers that anybody can name.
-TEST_F(SplitMemoryTest, concernsItsWorkloadOnly) {
+TEST_F(SplitMemoryTest, ConcernsItsWorkloadOnly) {
   EXPECT_TRUE(Remember(Batch(7, 100, 1, "/attacker")));
   memory_.Taken(Batch(7, 100, 1, "/attacker"), 900, now_);
   EXPECT_EQ(memory_.Find(Batch(7), now_), std::nullopt) << "taken for sent though it was not";

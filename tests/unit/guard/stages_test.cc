@@ -35,7 +35,7 @@ TestRecord WithHeaders(std::vector<std::pair<std::string, Text>> headers) {
 
 constexpr char kHeaderOfNoEnvelope[] = "not an envelope";
 
-class ValidateStage : public testing::Test {
+class ValidateStageTest : public testing::Test {
  protected:
   // Why the record would be refused, and why it would stop a reader; kOther where it passes.
   static RefuseReason Produced(const kafka::RecordView& record) {
@@ -51,7 +51,7 @@ class ValidateStage : public testing::Test {
   Envelope envelope_;
 };
 
-TEST_F(ValidateStage, takesARecordForPlaintextInBothDirectionsOrInNone) {
+TEST_F(ValidateStageTest, TakesARecordForPlaintextInBothDirectionsOrInNone) {
   for (const std::string name : {"trace", "Kveil", "kveil-hidden", "kvei", ""}) {
     const LaidOut record(WithHeaders({{"trace", "1"}, {name, kHeaderOfNoEnvelope}}));
     EXPECT_EQ(Produced(record.view), RefuseReason::kOther) << name;
@@ -67,7 +67,7 @@ TEST_F(ValidateStage, takesARecordForPlaintextInBothDirectionsOrInNone) {
   }
 }
 
-TEST_F(ValidateStage, findsEveryEnvelopeHeaderAndKeepsTheFirst) {
+TEST_F(ValidateStageTest, FindsEveryEnvelopeHeaderAndKeepsTheFirst) {
   const LaidOut record(
       WithHeaders({{"a", "1"}, {"kveil", "2"}, {"b", "3"}, {"kveil", "4"}, {"kveil", "5"}, {"c", "6"}}));
   const EnvelopeHeaders found = FindEnvelopeHeaders(record.view);
@@ -77,7 +77,7 @@ TEST_F(ValidateStage, findsEveryEnvelopeHeaderAndKeepsTheFirst) {
   EXPECT_TRUE(found.wellFormed);
 }
 
-TEST_F(ValidateStage, passesNoMalformedHeadersInEitherDirection) {
+TEST_F(ValidateStageTest, PassesNoMalformedHeadersInEitherDirection) {
   LaidOut record(WithHeaders({{"trace", "1"}, {"trace", "2"}}));
   record.view.headers = record.view.headers.first(record.view.headers.size() - 1);
   EXPECT_EQ(Produced(record.view), RefuseReason::kMalformed);
@@ -88,9 +88,9 @@ TEST_F(ValidateStage, passesNoMalformedHeadersInEitherDirection) {
   EXPECT_EQ(Fetched(sealed.view), RefuseReason::kTampered);
 }
 
-class IdentifyStage : public BatchTest {
+class IdentifyStageTest : public BatchTest {
  protected:
-  IdentifyStage() { UseUserKeys(); }
+  IdentifyStageTest() { UseUserKeys(); }
 
   std::unique_ptr<IdentifyProduced> Produced() {
     return std::make_unique<IdentifyProduced>(*Topic()->seal, "main", "clicks", salt_, *scratch_, needs_);
@@ -108,7 +108,7 @@ class IdentifyStage : public BatchTest {
   Needs needs_;
 };
 
-TEST_F(IdentifyStage, aNullValueIsNobodysAndNeedsNoKey) {
+TEST_F(IdentifyStageTest, ANullValueIsNobodysAndNeedsNoKey) {
   for (const char* const more : {"user", "topic"}) {
     more == std::string("user") ? UseUserKeys() : UseTopicKey();
     EXPECT_EQ(StateOf(*Produced(), Record("k", std::nullopt)), State::kNobody);
@@ -116,7 +116,7 @@ TEST_F(IdentifyStage, aNullValueIsNobodysAndNeedsNoKey) {
   }
 }
 
-TEST_F(IdentifyStage, notesEachKeyThatIsNotThereOnceAndGoesOn) {
+TEST_F(IdentifyStageTest, NotesEachKeyThatIsNotThereOnceAndGoesOn) {
   const auto stage = Produced();
   for (const char* const user : {"anna", "bert", "anna"}) EXPECT_EQ(StateOf(*stage, ClickOf(user)), State::kPending);
   EXPECT_EQ(needs_.keys.scopes.size(), 2u);
@@ -127,7 +127,7 @@ TEST_F(IdentifyStage, notesEachKeyThatIsNotThereOnceAndGoesOn) {
   EXPECT_EQ(again->keysUsed(), 2u);
 }
 
-TEST_F(IdentifyStage, ofATopicsKeyLooksIntoNoRecord) {
+TEST_F(IdentifyStageTest, OfATopicsKeyLooksIntoNoRecord) {
   UseTopicKey();
   EXPECT_EQ(StateOf(*Produced(), Record("k", "no JSON")), State::kPending);
   FetchMissing(std::exchange(needs_, {}));
@@ -136,7 +136,7 @@ TEST_F(IdentifyStage, ofATopicsKeyLooksIntoNoRecord) {
   EXPECT_EQ(stage->keysUsed(), 1u);
 }
 
-TEST_F(IdentifyStage, agreesInBothDirectionsOnWhoseRecordItIs) {
+TEST_F(IdentifyStageTest, AgreesInBothDirectionsOnWhoseRecordItIs) {
   const ByteBuffer produced = ProducedBatch({ClickOf("anna"), ClickOf("bert"), Record("t", std::nullopt)});
   const ReadBatch sealed = Read(Sealed(produced));
   IdentifyFetched stage(10, *scratch_, needs_);
@@ -155,7 +155,7 @@ TEST_F(IdentifyStage, agreesInBothDirectionsOnWhoseRecordItIs) {
   EXPECT_EQ(owner->state, State::kNobody);
 }
 
-TEST_F(IdentifyStage, countsTheUsersThatItFinds) {
+TEST_F(IdentifyStageTest, CountsTheUsersThatItFinds) {
   std::vector<TestRecord> records = {ClickOf("anna"), Record("k", std::nullopt), ClickOf("bert"), ClickOf("anna"),
                                      Record("k", "nobody's")};
   const ByteBuffer bytes = Padded(RecordsBytes(records));
@@ -167,7 +167,7 @@ TEST_F(IdentifyStage, countsTheUsersThatItFinds) {
 }
 
 // The last cipher is shared by all keys beyond the first ones.
-TEST(BatchOwners, neverGiveACipherThatHasAnothersKey) {
+TEST(BatchOwnersTest, NeverGiveACipherThatHasAnothersKey) {
   using Owners = BatchOwners<int>;
   constexpr int kShared = static_cast<int>(Owners::kMaxCiphers);
   std::deque<crypto::BatchCipher> ciphers;
@@ -189,7 +189,7 @@ TEST(BatchOwners, neverGiveACipherThatHasAnothersKey) {
   EXPECT_EQ(ciphers.size(), Owners::kMaxCiphers + 1);
 }
 
-class AuthorizeStage : public BatchTest {
+class AuthorizeStageTest : public BatchTest {
  protected:
   Decision Decide(State state, const Text& value, Masking masking) const {
     Owner owner;
@@ -199,7 +199,7 @@ class AuthorizeStage : public BatchTest {
   static constexpr Masking kNone{}, kAll{.erased = true, .plaintext = true};
 };
 
-TEST_F(AuthorizeStage, hidesOrMasksRecordsOfErasedUsers) {
+TEST_F(AuthorizeStageTest, HidesOrMasksRecordsOfErasedUsers) {
   UseUserKeys();
   EXPECT_EQ(Decide(State::kErased, "sealed", kNone).verdict, Verdict::kHide);
   EXPECT_EQ(Decide(State::kErased, "sealed", {.plaintext = true}).verdict, Verdict::kHide);
@@ -208,7 +208,7 @@ TEST_F(AuthorizeStage, hidesOrMasksRecordsOfErasedUsers) {
   EXPECT_EQ(Decide(State::kPresent, "sealed", kAll).verdict, Verdict::kPass);
 }
 
-TEST_F(AuthorizeStage, passesPlaintextUnlessThePolicyDropsIt) {
+TEST_F(AuthorizeStageTest, PassesPlaintextUnlessThePolicyDropsIt) {
   UseTopicKey();
   EXPECT_EQ(Decide(State::kNobody, "clear", kAll).verdict, Verdict::kPass);
   UseTopicKey(R"(, "plaintext": "drop")");
@@ -220,7 +220,7 @@ TEST_F(AuthorizeStage, passesPlaintextUnlessThePolicyDropsIt) {
   EXPECT_EQ(Decide(State::kPresent, "sealed", kNone).verdict, Verdict::kPass);
 }
 
-TEST_F(AuthorizeStage, stopsAtAnOldMessageThatItCouldNotMask) {
+TEST_F(AuthorizeStageTest, StopsAtAnOldMessageThatItCouldNotMask) {
   UseTopicKey();
   EXPECT_EQ(AuthorizeFetched(*Topic(), kAll).OfLegacyMessage().verdict, Verdict::kPass);
   UseTopicKey(R"(, "plaintext": "drop")");
@@ -230,9 +230,9 @@ TEST_F(AuthorizeStage, stopsAtAnOldMessageThatItCouldNotMask) {
   EXPECT_EQ(stop.problem.reason, RefuseReason::kOldFormat);
 }
 
-class TransformStage : public BatchTest {
+class TransformStageTest : public BatchTest {
  protected:
-  TransformStage() { UseUserKeys(); }
+  TransformStageTest() { UseUserKeys(); }
 
   // What is written of a plaintext record.
   std::vector<TestRecord> Written(const TestRecord& record, const Decision& decision) {
@@ -249,7 +249,7 @@ class TransformStage : public BatchTest {
   }
 };
 
-TEST_F(TransformStage, writesWhatTheVerdictSays) {
+TEST_F(TransformStageTest, WritesWhatTheVerdictSays) {
   const TestRecord record = Record("k", "clear");
   const auto passed = Written(record, {});
   ASSERT_EQ(passed.size(), 1u);
@@ -262,7 +262,7 @@ TEST_F(TransformStage, writesWhatTheVerdictSays) {
   EXPECT_TRUE(Written(record, {.verdict = Verdict::kStop}).empty());
 }
 
-class ObserveStage : public testing::Test {
+class ObserveStageTest : public testing::Test {
  protected:
   void See(int32_t offsetDelta, State state, Verdict verdict, const Text& value = "value") {
     TestRecord record = Record("k", value);
@@ -279,7 +279,7 @@ class ObserveStage : public testing::Test {
   ObserveFetched stage_{header_, counts_};
 };
 
-TEST_F(ObserveStage, countsEachRecordAsWhatItWas) {
+TEST_F(ObserveStageTest, CountsEachRecordAsWhatItWas) {
   See(0, State::kNobody, Verdict::kPass);
   See(1, State::kNobody, Verdict::kPass, std::nullopt);
   EXPECT_TRUE(stage_.ChangesNothing());
@@ -296,7 +296,7 @@ TEST_F(ObserveStage, countsEachRecordAsWhatItWas) {
   EXPECT_EQ(counts_.opened, 1u) << "what may not be read is not opened";
 }
 
-TEST_F(ObserveStage, knowsWhatIsLeftFromAnOffsetOn) {
+TEST_F(ObserveStageTest, KnowsWhatIsLeftFromAnOffsetOn) {
   See(0, State::kPresent, Verdict::kPass);
   EXPECT_FALSE(stage_.LeavesNothingFrom(1000)) << "nothing was hidden";
   See(1, State::kErased, Verdict::kMask);
@@ -305,7 +305,7 @@ TEST_F(ObserveStage, knowsWhatIsLeftFromAnOffsetOn) {
   EXPECT_TRUE(stage_.LeavesNothingFrom(102));
 }
 
-TEST(ObserveProduced, countsWhatIsSealed) {
+TEST(ObserveProducedTest, CountsWhatIsSealed) {
   ProducedCounts counts;
   ObserveProduced stage(counts);
   Owner owner;

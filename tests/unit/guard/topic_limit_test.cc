@@ -6,7 +6,7 @@
 namespace kveil::guard {
 namespace {
 
-TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsSplit) {
+TEST_F(TopicLimitTest, IsAskedForOnceAndDecidesWhatIsSplit) {
   BrokerSays("52000");
   EXPECT_GT(PartsOf({{0, batch_}}), 1u);
   ASSERT_EQ(Questions(), 1u);
@@ -23,7 +23,7 @@ TEST_F(TopicLimit, isAskedForOnceAndDecidesWhatIsSplit) {
   EXPECT_GT(PartsOf({{0, batch_}}), 1u) << "the broker may have it, in parts";
 }
 
-TEST_F(TopicLimit, isAskedForOnceForATopicThatIsNamedManyTimes) {
+TEST_F(TopicLimitTest, IsAskedForOnceForATopicThatIsNamedManyTimes) {
   BrokerSays("52000");
   std::vector<ProduceRequest::Topic> topics;
   for (int32_t i = 0; i < 10; ++i) topics.push_back(Topic("orders", {{i, batch_}}));
@@ -33,7 +33,7 @@ TEST_F(TopicLimit, isAskedForOnceForATopicThatIsNamedManyTimes) {
   EXPECT_EQ(question->resources.size(), 1u);
 }
 
-TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
+TEST_F(TopicLimitTest, ThatTheBrokerDoesNotTellIsKafkasDefault) {
   BrokerSays("45000", ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(PartsOf({{0, batch_}}), 1u);
   for (const char* limit : {"", "-1", "0", "many"}) {
@@ -44,7 +44,7 @@ TEST_F(TopicLimit, thatTheBrokerDoesNotTellIsKafkasDefault) {
   EXPECT_EQ(Questions(), 5u);
 }
 
-TEST_F(TopicLimit, countsOnWhileItIsAskedForAgain) {
+TEST_F(TopicLimitTest, CountsOnWhileItIsAskedForAgain) {
   shared_->topicLimits.Learn(connection_, "orders", 52'000, TopicLimits::Clock::now() - TopicLimits::kLifetime);
   size_t during = 0;
   BrokerSays("52000");
@@ -58,7 +58,7 @@ TEST_F(TopicLimit, countsOnWhileItIsAskedForAgain) {
 }
 
 // A broker hears of a new topic a little later than its producers may.
-TEST_F(TopicLimit, ofATopicThatTheBrokerDoesNotKnowYetIsAskedForAgain) {
+TEST_F(TopicLimitTest, OfATopicThatTheBrokerDoesNotKnowYetIsAskedForAgain) {
   BrokerSays("45000", ErrorCode::kUnknownTopicOrPartition);
   EXPECT_EQ(PartsOf({{0, batch_}}), 1u);
   BrokerSays("52000");
@@ -66,7 +66,7 @@ TEST_F(TopicLimit, ofATopicThatTheBrokerDoesNotKnowYetIsAskedForAgain) {
 }
 
 // The broker would refuse it too, but take a smaller one behind it, and then no part of this one any more.
-TEST_F(TopicLimit, keepsTheOrderOfAProducerWhoseBatchHasToBeSplit) {
+TEST_F(TopicLimitTest, KeepsTheOrderOfAProducerWhoseBatchHasToBeSplit) {
   BrokerSays("30000");
   TestBatch fields;
   fields.producerId = 7;
@@ -81,7 +81,7 @@ TEST_F(TopicLimit, keepsTheOrderOfAProducerWhoseBatchHasToBeSplit) {
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, next}})})), 0);
 }
 
-TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
+TEST_F(TopicLimitTest, IsAskedForAgainBeforeABatchIsRefused) {
   shared_->topicLimits.Learn(connection_, "orders", 30'000, TopicLimits::Clock::now() - std::chrono::seconds(30));
   BrokerSays("4000000");
   EXPECT_EQ(CodeOf(Produce({Topic("orders", {{0, batch_}})})), 0);
@@ -89,7 +89,7 @@ TEST_F(TopicLimit, isAskedForAgainBeforeABatchIsRefused) {
 }
 
 // Of few bytes as it came, but of many once it is sealed: it is cut like any other, and so the limit has to be known.
-TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
+TEST_F(TopicLimitTest, IsAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
   std::vector<TestRecord> records;
   for (int i = 0; i < 30; ++i) records.push_back(Record("k", Noise(100)));
   for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kZstd}) {
@@ -104,7 +104,7 @@ TEST_F(TopicLimit, isAskedForWhereABatchOfFewBytesMayBeLargeSealed) {
 }
 
 // Nothing is asked for it, so that whatever is known of the topic at one time may not be at another.
-TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
+TEST_F(TopicLimitTest, DoesNotCountForABatchThatItIsNotAskedForWith) {
   const ByteBuffer batch = ProducedBatch(std::vector<TestRecord>(10, Record("k", Noise(100))));
   const RequestResult whole = Produce({Topic("orders", {{0, batch}})});
   const auto forwarded = WrittenRequest<ProduceRequest>(whole.written, 9);
@@ -114,7 +114,7 @@ TEST_F(TopicLimit, doesNotCountForABatchThatItIsNotAskedForWith) {
 }
 
 // A request of some bytes for each of very many topics: those beyond go as they do when the broker does not tell.
-TEST_F(TopicLimit, isAskedForOfAThousandTopicsAtOnce) {
+TEST_F(TopicLimitTest, IsAskedForOfAThousandTopicsAtOnce) {
   UseTopics(R"({"pattern": "many-.*", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
   BrokerSays("52000");
   const ByteBuffer batch = ProducedBatch({Record("k", "v")}, kafka::Codec::kZstd);
@@ -129,7 +129,7 @@ TEST_F(TopicLimit, isAskedForOfAThousandTopicsAtOnce) {
   EXPECT_EQ(Questions(), 1u);
 }
 
-TEST(TopicLimits, countForAMinuteWhenTheyWereLearnedByTrying) {
+TEST(TopicLimitsTest, CountForAMinuteWhenTheyWereLearnedByTrying) {
   const TopicLimits::Clock::time_point now = TopicLimits::Clock::now();
   TopicLimits limits;
   const proxy::ConnectionInfo here;
@@ -141,7 +141,7 @@ TEST(TopicLimits, countForAMinuteWhenTheyWereLearnedByTrying) {
   EXPECT_FALSE(limits.Find(here, "orders", now + TopicLimits::kLifetime).has_value());
 }
 
-TEST_F(TopicLimit, isNotAskedForWithoutNeed) {
+TEST_F(TopicLimitTest, IsNotAskedForWithoutNeed) {
   Produce({Topic("orders", {{0, good_}}), Topic("free", {{0, batch_}}), Topic("readonly", {{0, batch_}})});
   EXPECT_TRUE(upstream_.asked.empty());
 }

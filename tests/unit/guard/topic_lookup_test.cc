@@ -32,7 +32,7 @@ class TopicLookupTest : public InterceptorTest {
   }
 };
 
-TEST_F(TopicLookupTest, remembersFewOfTheIdsThatTheBrokerDoesNotKnow) {
+TEST_F(TopicLookupTest, RemembersFewOfTheIdsThatTheBrokerDoesNotKnow) {
   upstream_.answer = BodyOf(kafka::MetadataResponse(), 12);
   TopicLookup lookup(shared_->topicNames, connection_);
   Learn(lookup, Ids(10'000));
@@ -43,7 +43,7 @@ TEST_F(TopicLookupTest, remembersFewOfTheIdsThatTheBrokerDoesNotKnow) {
   EXPECT_EQ(upstream_.asked.size(), 1u) << "asked for again at once";
 }
 
-TEST_F(TopicLookupTest, asksOnceForAnIdThatIsNamedOften) {
+TEST_F(TopicLookupTest, AsksOnceForAnIdThatIsNamedOften) {
   upstream_.answer = BodyOf(kafka::MetadataResponse(), 12);
   TopicLookup lookup(shared_->topicNames, connection_);
   Learn(lookup, std::vector<kafka::TopicId>(1'000, Id(1)));
@@ -52,7 +52,7 @@ TEST_F(TopicLookupTest, asksOnceForAnIdThatIsNamedOften) {
   EXPECT_EQ(question->topics->size(), 1u);
 }
 
-TEST_F(TopicLookupTest, believesNoAnswerThatNamesMoreThanWasAskedFor) {
+TEST_F(TopicLookupTest, BelievesNoAnswerThatNamesMoreThanWasAskedFor) {
   kafka::MetadataResponse response;
   for (const kafka::TopicId& id : Ids(1'000)) {
     response.topics.emplace_back().name = "clicks";

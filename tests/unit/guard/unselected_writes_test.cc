@@ -12,7 +12,7 @@ namespace {
 
 using Clock = UnselectedWrites::Clock;
 
-TEST(UnselectedWritesTest, namesTopicsThatAReaderOfProtectedOnesWritesTo) {
+TEST(UnselectedWritesTest, NamesTopicsThatAReaderOfProtectedOnesWritesTo) {
   UnselectedWrites writes;
   const Clock::time_point now = Clock::now();
   EXPECT_FALSE(writes.NoteWrite("/streams", "early", now)) << "nobody has read anything";
@@ -29,7 +29,7 @@ TEST(UnselectedWritesTest, namesTopicsThatAReaderOfProtectedOnesWritesTo) {
   EXPECT_FALSE(report.hasMore);
 }
 
-TEST(UnselectedWritesTest, remembersNoMoreThanItsBounds) {
+TEST(UnselectedWritesTest, RemembersNoMoreThanItsBounds) {
   UnselectedWrites writes;
   const Clock::time_point now = Clock::now();
   writes.NoteRead("/first", now);
@@ -43,14 +43,14 @@ TEST(UnselectedWritesTest, remembersNoMoreThanItsBounds) {
   EXPECT_FALSE(writes.NoteWrite("/reader1", "t", now + UnselectedWrites::kRememberReader));
 }
 
-class UnselectedTopics : public ProduceGuardTest {
+class UnselectedTopicsTest : public ProduceGuardTest {
  protected:
   void UseUnselected(const std::string& unselected) {
     UsePolicyFile("{\"unselected\": " + unselected + ", \"topics\": [" + kProduceTopics + "]}");
   }
 };
 
-TEST_F(UnselectedTopics, refusesWhatNoPolicySelects) {
+TEST_F(UnselectedTopicsTest, RefusesWhatNoPolicySelects) {
   UseUnselected("\"refuse\"");
   for (const int16_t version : {3, 8, 9, 12}) {
     RequestResult result = Produce({Topic("free", {{0, good_}}), Topic("clicks", {{0, good_}}),
@@ -66,7 +66,7 @@ TEST_F(UnselectedTopics, refusesWhatNoPolicySelects) {
   }
 }
 
-TEST_F(UnselectedTopics, refusesThemByIdToo) {
+TEST_F(UnselectedTopicsTest, RefusesThemByIdToo) {
   UseUnselected("\"refuse\"");
   shared_->topicNames.Learn(Id(1), "free", connection_);
   const RequestResult result = Produce({TopicById(Id(1), {{0, good_}})}, 13);
@@ -75,7 +75,7 @@ TEST_F(UnselectedTopics, refusesThemByIdToo) {
   EXPECT_EQ(response.responses.at(0).partitionResponses.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
 }
 
-TEST_F(UnselectedTopics, sealsWhatNoPolicySelects) {
+TEST_F(UnselectedTopicsTest, SealsWhatNoPolicySelects) {
   UseUnselected(R"({"seal": {"scope": "topic"}, "read": [{"any": true}]})");
   const RequestResult result = Produce({Topic("free", {{0, good_}}), Topic("__consumer_offsets", {{0, good_}})});
   ASSERT_TRUE(result.rewritten());
@@ -85,7 +85,7 @@ TEST_F(UnselectedTopics, sealsWhatNoPolicySelects) {
   EXPECT_EQ(forwarded.topicData.at(1).partitionData.at(0).records, Bytes(good_));
 }
 
-TEST_F(UnselectedTopics, namesThemOnceTheWorkloadHasReadAProtectedTopic) {
+TEST_F(UnselectedTopicsTest, NamesThemOnceTheWorkloadHasReadAProtectedTopic) {
   connection_.workload.share = "/streams";
   EXPECT_TRUE(Produce({Topic("free", {{0, good_}})}).forwarded());
   EXPECT_TRUE(shared_->unselectedWrites.report().topics.empty());
@@ -100,7 +100,7 @@ TEST_F(UnselectedTopics, namesThemOnceTheWorkloadHasReadAProtectedTopic) {
   EXPECT_NE(metrics_.Text().find("kveil_unselected_writes_total 2"), std::string::npos);
 }
 
-TEST_F(UnselectedTopics, cgroupsBelowAWorkloadAreTheSameWorkload) {
+TEST_F(UnselectedTopicsTest, CgroupsBelowAWorkloadAreTheSameWorkload) {
   const auto useCgroup = [this](const std::string& cgroupPath, const std::string& share) {
     connection_.workload.cgroupPath = cgroupPath;
     connection_.workload.share = share;
@@ -116,7 +116,7 @@ TEST_F(UnselectedTopics, cgroupsBelowAWorkloadAreTheSameWorkload) {
   EXPECT_EQ(topics(), 1u);
 }
 
-TEST_F(UnselectedTopics, aWorkloadHasReadAProtectedTopicWhenSomethingWasOpenedForIt) {
+TEST_F(UnselectedTopicsTest, AWorkloadHasReadAProtectedTopicWhenSomethingWasOpenedForIt) {
   connection_.workload.share = "/streams";
   RecordsOpener opener(*shared_, *scratch_, *loop_, connection_);
   const ByteBuffer sealed = Sealed(ProducedBatch({ClickOf("anna")}));

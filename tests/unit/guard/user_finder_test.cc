@@ -57,7 +57,7 @@ class UserFinderTest : public testing::Test {
   std::string_view message_;
 };
 
-TEST_F(UserFinderTest, takesANumberAndItsDigitsForTheSameUser) {
+TEST_F(UserFinderTest, TakesANumberAndItsDigitsForTheSameUser) {
   EXPECT_EQ(InValue(R"({"user": 38})"), "found 38");
   EXPECT_EQ(InValue(R"({"user": "38"})"), "found 38");
   EXPECT_EQ(InValue(R"({"user":-7})"), "found -7");
@@ -66,13 +66,13 @@ TEST_F(UserFinderTest, takesANumberAndItsDigitsForTheSameUser) {
   EXPECT_EQ(InValue(R"({"user": 18446744073709551615})"), "found 18446744073709551615");
 }
 
-TEST_F(UserFinderTest, refusesNumbersThatAreNoIds) {
+TEST_F(UserFinderTest, RefusesNumbersThatAreNoIds) {
   for (const char* number : {"1.5", "38.0", "1e3", "1e400", "18446744073709551616", "123456789012345678901234567890"}) {
     EXPECT_EQ(InValue(StrCat(R"({"user": )", number, "}")), "bad id") << number;
   }
 }
 
-TEST_F(UserFinderTest, saysWhyThereIsNobody) {
+TEST_F(UserFinderTest, SaysWhyThereIsNobody) {
   EXPECT_EQ(InValue(R"({"user": "anna", "user": "bert"})"), "ambiguous");
   EXPECT_EQ(InValue(R"({"user": "anna", "USER": "bert"})"), "ambiguous");
   for (const char* value : {"{}", R"({"user": null})", R"({"user": ""})", R"({"user": true})", "[]", "38"}) {
@@ -87,7 +87,7 @@ TEST_F(UserFinderTest, saysWhyThereIsNobody) {
             StrCat("found ", std::string(1024, 'x')));
 }
 
-TEST_F(UserFinderTest, isNotConfusedByWhatStandsBehindTheDocumentInTheRecord) {
+TEST_F(UserFinderTest, IsNotConfusedByWhatStandsBehindTheDocumentInTheRecord) {
   TestRecord record = Record("k", R"({"page": 1})");
   record.headers = {{"x", R"(, "user": "anna"})"}};
   EXPECT_EQ(Find(R"({"value": "/user"})", record), "no user");
@@ -97,7 +97,7 @@ TEST_F(UserFinderTest, isNotConfusedByWhatStandsBehindTheDocumentInTheRecord) {
 }
 
 // A delete of Debezium's has the row before it only.
-TEST_F(UserFinderTest, takesTheFirstPlaceThatNamesAUser) {
+TEST_F(UserFinderTest, TakesTheFirstPlaceThatNamesAUser) {
   const std::string places = R"({"value": ["/after/id", "/before/id"]})";
   EXPECT_EQ(Find(places, Record("k", R"({"before": null, "after": {"id": 2}, "op": "c"})")), "found 2");
   EXPECT_EQ(Find(places, Record("k", R"({"before": {"id": 1}, "after": {"id": 2}, "op": "u"})")), "found 2");
@@ -105,7 +105,7 @@ TEST_F(UserFinderTest, takesTheFirstPlaceThatNamesAUser) {
   EXPECT_EQ(Find(places, Record("k", R"({"before": {"id": 1}, "after": {"id": 1.5}})")), "bad id");
 }
 
-TEST_F(UserFinderTest, passesOverTheFramingThatThePolicyDeclares) {
+TEST_F(UserFinderTest, PassesOverTheFramingThatThePolicyDeclares) {
   const std::string framed = StrCat(std::string_view("\0\0\0\0\7", 5), R"({"user": 38})");
   EXPECT_EQ(InValue(framed, R"(, "framing": "confluent")"), "found 38");
   EXPECT_EQ(InKey(framed, R"({"key": "/user", "framing": "confluent"})"), "found 38");
@@ -117,7 +117,7 @@ TEST_F(UserFinderTest, passesOverTheFramingThatThePolicyDeclares) {
   EXPECT_EQ(InValue(std::string(4, '\0'), R"(, "framing": "confluent")"), "not JSON");
 }
 
-TEST_F(UserFinderTest, takesTheKeyAsAWhole) {
+TEST_F(UserFinderTest, TakesTheKeyAsAWhole) {
   EXPECT_EQ(InKey("anna"), "found anna");
   EXPECT_EQ(InKey(" \xC3\xBC"), "found  \xC3\xBC");
   EXPECT_EQ(InKey(""), "no user");
@@ -125,7 +125,7 @@ TEST_F(UserFinderTest, takesTheKeyAsAWhole) {
 }
 
 // Nobody could name it to erase it.
-TEST_F(UserFinderTest, refusesABinaryIdWithoutADeclaration) {
+TEST_F(UserFinderTest, RefusesABinaryIdWithoutADeclaration) {
   EXPECT_EQ(InKey(std::string("\0\0\0\0\0\0\0\x26", 8)), "bad id");
   EXPECT_NE(message_.find("\"as\""), std::string_view::npos) << message_;
   EXPECT_EQ(InKey("\xFF\x01"), "bad id");
@@ -133,7 +133,7 @@ TEST_F(UserFinderTest, refusesABinaryIdWithoutADeclaration) {
   EXPECT_EQ(InKey("a\tb"), "bad id");
 }
 
-TEST_F(UserFinderTest, spellsAnIdAlikeWhateverItCameIn) {
+TEST_F(UserFinderTest, SpellsAnIdAlikeWhateverItCameIn) {
   const std::string eight("\0\0\0\0\0\0\0\x26", 8);
   EXPECT_EQ(InKey(eight, R"({"key": true, "as": "int64"})"), "found 38");
   EXPECT_EQ(InHeader({{"user", eight}}, R"(, "as": "int64")"), "found 38");
@@ -153,13 +153,13 @@ TEST_F(UserFinderTest, spellsAnIdAlikeWhateverItCameIn) {
   EXPECT_EQ(InValue(R"({"user": "_-E"})", R"(, "as": "base64")"), "found /+E=");
 }
 
-TEST_F(UserFinderTest, followsAPointerIntoTheKey) {
+TEST_F(UserFinderTest, FollowsAPointerIntoTheKey) {
   EXPECT_EQ(InKey(R"({"id": 38})", R"({"key": "/id"})"), "found 38");
   EXPECT_EQ(InKey("anna", R"({"key": "/id"})"), "not JSON");
   EXPECT_EQ(InKey(std::nullopt, R"({"key": "/id"})"), "no user");
 }
 
-TEST_F(UserFinderTest, takesTheFirstHeaderOfTheName) {
+TEST_F(UserFinderTest, TakesTheFirstHeaderOfTheName) {
   EXPECT_EQ(InHeader({{"x", "no"}, {"user", "anna"}}), "found anna");
   EXPECT_EQ(InHeader({{"User", "anna"}}), "no user");
   EXPECT_EQ(InHeader({{"user", ""}}), "no user");
@@ -168,7 +168,7 @@ TEST_F(UserFinderTest, takesTheFirstHeaderOfTheName) {
 }
 
 // Java's Headers.lastHeader is what most readers ask for, others take the first.
-TEST_F(UserFinderTest, refusesTwoHeadersOfTheName) {
+TEST_F(UserFinderTest, RefusesTwoHeadersOfTheName) {
   EXPECT_EQ(InHeader({{"user", "anna"}, {"user", "bert"}}), "ambiguous");
   EXPECT_EQ(InHeader({{"user", std::nullopt}, {"user", "anna"}}), "ambiguous");
   EXPECT_EQ(InHeader({{"user", "anna"}, {"x", "y"}, {"user", "anna"}}), "ambiguous");

@@ -29,7 +29,7 @@ class UserIdsTest : public BatchTest {
   }
 };
 
-TEST_F(UserIdsTest, aNumberInJsonAndALongSerializersKeyAreOnePerson) {
+TEST_F(UserIdsTest, ANumberInJsonAndALongSerializersKeyAreOnePerson) {
   const ByteBuffer clicks = Sealed({Record("k", R"({"user": 38})")});
   const std::string eight("\0\0\0\0\0\0\0\x26", 8);
   EXPECT_EQ(SealKey("int64", eight).afterErasure, 0u);
@@ -42,7 +42,7 @@ TEST_F(UserIdsTest, aNumberInJsonAndALongSerializersKeyAreOnePerson) {
 }
 
 // No registry holds a key that nobody can name.
-TEST_F(UserIdsTest, whateverIsSealedCanBeErased) {
+TEST_F(UserIdsTest, WhateverIsSealedCanBeErased) {
   std::mt19937 random(std::random_device{}());
   size_t sealed = 0;
   for (int i = 0; i < 40; ++i) {

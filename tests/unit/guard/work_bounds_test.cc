@@ -83,7 +83,7 @@ class WorkBoundsTest : public ProduceGuardTest {
   }
 };
 
-TEST_F(WorkBoundsTest, refusedPartitionsUseOneBuffer) {
+TEST_F(WorkBoundsTest, RefusedPartitionsUseOneBuffer) {
   const ByteBuffer bomb = Bomb(true);
   ASSERT_LT(bomb.size(), 32u << 10);
   Produce({Topic("clicks", {{0, Bomb(false)}})});  // has the keys fetched
@@ -95,7 +95,7 @@ TEST_F(WorkBoundsTest, refusedPartitionsUseOneBuffer) {
   EXPECT_EQ(budget_.used(), before);
 }
 
-TEST_F(WorkBoundsTest, whatIsForwardedTakesNoMoreThanItIs) {
+TEST_F(WorkBoundsTest, WhatIsForwardedTakesNoMoreThanItIs) {
   for (const Codec codec : {Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
     const RequestResult result = Request(*guard_, 9, RefusedRequest(Bomb(false, 0, codec), 8));
     ASSERT_TRUE(result.rewritten());
@@ -103,7 +103,7 @@ TEST_F(WorkBoundsTest, whatIsForwardedTakesNoMoreThanItIs) {
   }
 }
 
-TEST_F(WorkBoundsTest, decompressedPlaintextThatPassesIsNotKept) {
+TEST_F(WorkBoundsTest, DecompressedPlaintextThatPassesIsNotKept) {
   FetchGuard guard(Context());
   FetchRequest request;
   FetchRequest::Topic& asked = request.topics.emplace_back();
@@ -137,7 +137,7 @@ TEST_F(WorkBoundsTest, decompressedPlaintextThatPassesIsNotKept) {
   EXPECT_LE(given, 14);
 }
 
-TEST_F(WorkBoundsTest, aLargeValueLeavesNothingBehind) {
+TEST_F(WorkBoundsTest, ALargeValueLeavesNothingBehind) {
   shared_->limits.keyTimeout = std::chrono::seconds(10);
   const ByteBuffer large = ProducedBatch({Record("k", std::string(20 * kMiB, 'x'))}, Codec::kGzip);
   ASSERT_TRUE(Request(*guard_, 9,
@@ -151,7 +151,7 @@ TEST_F(WorkBoundsTest, aLargeValueLeavesNothingBehind) {
 }
 
 // All batches of a request together, whatever becomes of them, are no more than four of the largest.
-TEST_F(WorkBoundsTest, theWorkOfARequestIsBoundedThoughAllOfItIsRefused) {
+TEST_F(WorkBoundsTest, TheWorkOfARequestIsBoundedThoughAllOfItIsRefused) {
   Produce({Topic("clicks", {{0, Bomb(false)}})});
   shared_->limits.batchSize = 2 * kMiB;
   const RequestResult result = Request(*guard_, 9, RefusedRequest(Bomb(true), 40));
@@ -164,7 +164,7 @@ TEST_F(WorkBoundsTest, theWorkOfARequestIsBoundedThoughAllOfItIsRefused) {
   EXPECT_LE(looked, 11) << "eight megabytes are what four batches may have";
 }
 
-TEST_F(WorkBoundsTest, othersHaveTheirTurnBetweenTheBatchesOfARequest) {
+TEST_F(WorkBoundsTest, OthersHaveTheirTurnBetweenTheBatchesOfARequest) {
   Produce({Topic("clicks", {{0, Bomb(false)}})});
   const ByteBuffer bomb = Bomb(true);
   const Times times = TimesOf([&] { Request(*guard_, 9, RefusedRequest(bomb, 150)); });
@@ -172,7 +172,7 @@ TEST_F(WorkBoundsTest, othersHaveTheirTurnBetweenTheBatchesOfARequest) {
 }
 
 // Randomized: requests and responses of anybody's making, several at once, within a small share of memory.
-TEST_F(WorkBoundsTest, hostileMessagesStayWithinTheirShareOfMemory) {
+TEST_F(WorkBoundsTest, HostileMessagesStayWithinTheirShareOfMemory) {
   std::mt19937 random(3);
   const ByteBuffer good = Bomb(false);
   const ByteBuffer bad = Bomb(true);
@@ -195,7 +195,7 @@ TEST_F(WorkBoundsTest, hostileMessagesStayWithinTheirShareOfMemory) {
 }
 
 // Somebody else has nearly all of it.
-TEST_F(WorkBoundsTest, aRequestWaitsForMemoryBeforeItsWork) {
+TEST_F(WorkBoundsTest, ARequestWaitsForMemoryBeforeItsWork) {
   Produce({Topic("clicks", {{0, good_}})});
   const size_t taken = budget_.limit() - 1000;
   ASSERT_TRUE(budget_.TryGrowOutput(0, taken));
@@ -213,7 +213,7 @@ TEST_F(WorkBoundsTest, aRequestWaitsForMemoryBeforeItsWork) {
   releasing.join();
 }
 
-TEST_F(WorkBoundsTest, whatGrowsBeyondTheMemoryThatIsThereIsToComeAgain) {
+TEST_F(WorkBoundsTest, WhatGrowsBeyondTheMemoryThatIsThereIsToComeAgain) {
   const ByteBuffer batch = Bomb(false);
   Produce({Topic("clicks", {{0, batch}})});
   constexpr size_t kOfTheDecodedRequest = 4 << 10;

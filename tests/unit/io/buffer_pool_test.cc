@@ -28,7 +28,7 @@ size_t ResidentPages(const uint8_t* data, size_t size) {
   return resident;
 }
 
-TEST(BufferPool, GivesTheBufferThatWasUsedLast) {
+TEST(BufferPoolTest, GivesTheBufferThatWasUsedLast) {
   BufferPool pool(kSize, 4);
   ASSERT_TRUE(pool.valid());
   PooledBuffer first = Take(pool);
@@ -43,7 +43,7 @@ TEST(BufferPool, GivesTheBufferThatWasUsedLast) {
   EXPECT_NE(again.data(), first.data());
 }
 
-TEST(BufferPool, ABufferMayBeReadALittleBeyondItsEndWithoutMeetingAnother) {
+TEST(BufferPoolTest, ABufferMayBeReadALittleBeyondItsEndWithoutMeetingAnother) {
   BufferPool pool(kSize, 3);
   std::vector<PooledBuffer> held;
   for (int i = 0; i < 3; ++i) {
@@ -58,7 +58,7 @@ TEST(BufferPool, ABufferMayBeReadALittleBeyondItsEndWithoutMeetingAnother) {
   EXPECT_EQ(sum, 0u);
 }
 
-TEST(BufferPool, MovingABufferGivesTheOldOneBack) {
+TEST(BufferPoolTest, MovingABufferGivesTheOldOneBack) {
   BufferPool pool(kSize, 2);
   PooledBuffer first = Take(pool);
   first = Take(pool);
@@ -68,7 +68,7 @@ TEST(BufferPool, MovingABufferGivesTheOldOneBack) {
   EXPECT_EQ(pool.inUse(), 0u);
 }
 
-TEST(BufferPool, TakesNoMemoryBeforeItIsUsed) {
+TEST(BufferPoolTest, TakesNoMemoryBeforeItIsUsed) {
   BufferPool pool(kSize, 8);
   PooledBuffer buffer = Take(pool);
   EXPECT_EQ(ResidentPages(buffer.data(), kSize), 0u);
@@ -76,7 +76,7 @@ TEST(BufferPool, TakesNoMemoryBeforeItIsUsed) {
   EXPECT_EQ(ResidentPages(buffer.data(), kSize), 1u);
 }
 
-TEST(BufferPool, ReturnsTheMemoryOfBuffersThatNobodyNeededForAPeriod) {
+TEST(BufferPoolTest, ReturnsTheMemoryOfBuffersThatNobodyNeededForAPeriod) {
   BufferPool pool(kSize, 16);
   std::vector<PooledBuffer> held;
   std::vector<const uint8_t*> addresses;
@@ -104,7 +104,7 @@ TEST(BufferPool, ReturnsTheMemoryOfBuffersThatNobodyNeededForAPeriod) {
   EXPECT_EQ(again.data()[0], 2);
 }
 
-TEST(BufferPool, SaysWhenThereIsNoAddressSpace) {
+TEST(BufferPoolTest, SaysWhenThereIsNoAddressSpace) {
   EXPECT_FALSE(BufferPool(size_t{1} << 44, 1 << 10).valid());
   Loop::Options options;
   options.receiveBufferSize = size_t{1} << 44;
@@ -149,7 +149,7 @@ Task<void> FillAndWatch(Loop& loop, size_t* residentAfter) {
   }
 }
 
-TEST(LoopMemory, TheLoopReturnsColdMemoryByItself) {
+TEST(LoopMemoryTest, TheLoopReturnsColdMemoryByItself) {
   Loop::Options options;
   options.receiveBufferCount = 8;
   auto loop = Loop::Create(options);

@@ -85,7 +85,7 @@ TEST_F(MutexTest, WhoGaveItUpDoesNotOvertakeWhoWaits) {
   EXPECT_EQ(notes, "123");
 }
 
-TEST(MutexAlone, WithoutContentionItNeverSuspends) {
+TEST(MutexAloneTest, WithoutContentionItNeverSuspends) {
   Mutex mutex;
   Mutex::Awaiter awaiter = mutex.Lock();
   EXPECT_TRUE(awaiter.await_ready());

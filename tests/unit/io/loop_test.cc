@@ -199,7 +199,7 @@ Task<void> WriteToAll(Loop& loop, std::vector<UniqueFd>& fds) {
   for (const UniqueFd& fd : fds) EXPECT_EQ(::write(fd.get(), "x", 1), 1);
 }
 
-TEST(SmallRing, MoreOperationsThanEntriesAllCompleteAndMoreCompletionsToo) {
+TEST(SmallRingTest, MoreOperationsThanEntriesAllCompleteAndMoreCompletionsToo) {
   Loop::Options options = SmallOptions();
   options.submissionEntries = 4;
   options.completionEntries = 8;
@@ -237,7 +237,7 @@ Task<void> CancelAll(std::vector<Socket*>& sockets) {
   co_return;
 }
 
-TEST(SmallRing, OperationsThatWaitForAnEntryCanBeCancelled) {
+TEST(SmallRingTest, OperationsThatWaitForAnEntryCanBeCancelled) {
   Loop::Options options = SmallOptions();
   options.submissionEntries = 4;
   options.completionEntries = 8;

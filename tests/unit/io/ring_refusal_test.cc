@@ -31,7 +31,7 @@ RingRefusal Forbidden() {
   return refusal;
 }
 
-TEST(RingRefusal, NamesTheSysctlWhenItForbidsEverybody) {
+TEST(RingRefusalTest, NamesTheSysctlWhenItForbidsEverybody) {
   RingRefusal refusal = Forbidden();
   refusal.ioUringDisabled = 2;
   refusal.systemAdministrator = true;
@@ -39,13 +39,13 @@ TEST(RingRefusal, NamesTheSysctlWhenItForbidsEverybody) {
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("kernel.io_uring_disabled is 2"), Not(HasSubstr("seccomp"))));
 }
 
-TEST(RingRefusal, NamesTheSysctlAndTheCapabilityWhenOnlyTheUnprivilegedAreForbidden) {
+TEST(RingRefusalTest, NamesTheSysctlAndTheCapabilityWhenOnlyTheUnprivilegedAreForbidden) {
   RingRefusal refusal = Forbidden();
   refusal.ioUringDisabled = 1;
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("kernel.io_uring_disabled is 1"), HasSubstr("CAP_SYS_ADMIN")));
 }
 
-TEST(RingRefusal, NamesSeccompWhenTheSysctlAllowsIt) {
+TEST(RingRefusalTest, NamesSeccompWhenTheSysctlAllowsIt) {
   RingRefusal refusal = Forbidden();
   refusal.seccompFilter = true;
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("seccomp"), Not(HasSubstr("io_uring_disabled is"))));
@@ -54,11 +54,11 @@ TEST(RingRefusal, NamesSeccompWhenTheSysctlAllowsIt) {
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("seccomp"), Not(HasSubstr("io_uring_disabled is"))));
 }
 
-TEST(RingRefusal, NamesASecurityModuleWhenNothingElseForbidsIt) {
+TEST(RingRefusalTest, NamesASecurityModuleWhenNothingElseForbidsIt) {
   EXPECT_THAT(TextOf(Forbidden()), HasSubstr("security module"));
 }
 
-TEST(RingRefusal, TellsAHiddenIoUringFromAnAbsentOne) {
+TEST(RingRefusalTest, TellsAHiddenIoUringFromAnAbsentOne) {
   RingRefusal refusal;
   refusal.error = ENOSYS;
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("CONFIG_IO_URING"), Not(HasSubstr("seccomp"))));
@@ -66,20 +66,20 @@ TEST(RingRefusal, TellsAHiddenIoUringFromAnAbsentOne) {
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("seccomp"), Not(HasSubstr("CONFIG_IO_URING"))));
 }
 
-TEST(RingRefusal, NamesTheLimitOfLockedMemory) {
+TEST(RingRefusalTest, NamesTheLimitOfLockedMemory) {
   RingRefusal refusal;
   refusal.error = ENOMEM;
   refusal.lockedMemoryLimit = 65536;
   EXPECT_THAT(TextOf(refusal), AllOf(HasSubstr("RLIMIT_MEMLOCK is 65536 bytes"), HasSubstr("LimitMEMLOCK")));
 }
 
-TEST(RingRefusal, NamesTheKernelWhenItIsTooOld) {
+TEST(RingRefusalTest, NamesTheKernelWhenItIsTooOld) {
   RingRefusal refusal;
   refusal.error = EINVAL;
   EXPECT_THAT(TextOf(refusal), HasSubstr("kernel 6.1 or newer"));
 }
 
-TEST(RingRefusal, NamesTheDescriptors) {
+TEST(RingRefusalTest, NamesTheDescriptors) {
   RingRefusal refusal;
   refusal.error = EMFILE;
   EXPECT_THAT(TextOf(refusal), HasSubstr("RLIMIT_NOFILE"));
@@ -120,21 +120,21 @@ std::string MessageWhenForbidden(long systemCall, int error) {
   return message;
 }
 
-TEST(LoopCreate, SaysThatSeccompForbidsTheRing) {
+TEST(LoopCreateTest, SaysThatSeccompForbidsTheRing) {
   const std::string message = MessageWhenForbidden(__NR_io_uring_setup, EPERM);
   EXPECT_THAT(message, AllOf(HasSubstr("forbidden by a seccomp filter"), HasSubstr("io_uring_setup"),
                              HasSubstr("Localhost"), HasSubstr("Operation not permitted")));
 }
 
-TEST(LoopCreate, SaysThatSeccompHidesTheRing) {
+TEST(LoopCreateTest, SaysThatSeccompHidesTheRing) {
   EXPECT_THAT(MessageWhenForbidden(__NR_io_uring_setup, ENOSYS), HasSubstr("hidden by a seccomp filter"));
 }
 
-TEST(LoopCreate, SaysThatMemoryIsLacking) {
+TEST(LoopCreateTest, SaysThatMemoryIsLacking) {
   EXPECT_THAT(MessageWhenForbidden(__NR_io_uring_setup, ENOMEM), HasSubstr("RLIMIT_MEMLOCK is "));
 }
 
-TEST(LoopCreate, FindsARingThatMayBeMadeButNotUsed) {
+TEST(LoopCreateTest, FindsARingThatMayBeMadeButNotUsed) {
   EXPECT_THAT(MessageWhenForbidden(__NR_io_uring_enter, EPERM), HasSubstr("forbidden by a seccomp filter"));
   EXPECT_THAT(MessageWhenForbidden(__NR_io_uring_register, EPERM), HasSubstr("forbidden by a seccomp filter"));
 }

@@ -48,9 +48,9 @@ Task<void> CloseWhilePending(Loop& loop, UniqueFd fd, const std::string& text, i
   EXPECT_EQ(socket.fd(), -1);
 }
 
-class CloseAtTurn : public LoopTest, public testing::WithParamInterface<int> {};
+class CloseAtTurnTest : public LoopTest, public testing::WithParamInterface<int> {};
 
-TEST_P(CloseAtTurn, EndsWhatIsPendingBeforeItCloses) {
+TEST_P(CloseAtTurnTest, EndsWhatIsPendingBeforeItCloses) {
   Pair pair = TcpPair();
   const std::string text(64 << 20, 'x');  // more than the kernel takes
   std::string notes;
@@ -59,7 +59,7 @@ TEST_P(CloseAtTurn, EndsWhatIsPendingBeforeItCloses) {
   EXPECT_EQ(notes, "rsc");
 }
 
-INSTANTIATE_TEST_SUITE_P(Turns, CloseAtTurn, testing::Range(0, 6));
+INSTANTIATE_TEST_SUITE_P(Turns, CloseAtTurnTest, testing::Range(0, 6));
 
 Task<void> CloseOnly(Loop& loop, UniqueFd fd, bool abort) {
   Socket socket(loop, std::move(fd));

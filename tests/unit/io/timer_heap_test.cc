@@ -20,14 +20,14 @@ class NumberedTimer final : public Timer {
 
 Deadline At(int64_t time) { return Deadline(std::chrono::nanoseconds(time)); }
 
-TEST(TimerHeap, IsEmptyAtFirst) {
+TEST(TimerHeapTest, IsEmptyAtFirst) {
   TimerHeap heap;
   EXPECT_TRUE(heap.empty());
   EXPECT_EQ(heap.next(), Deadline::max());
   EXPECT_EQ(heap.PopDue(Deadline::max()), nullptr);
 }
 
-TEST(TimerHeap, GivesWhatIsDueInOrderOfTimeAndKeepsTheRest) {
+TEST(TimerHeapTest, GivesWhatIsDueInOrderOfTimeAndKeepsTheRest) {
   TimerHeap heap;
   std::vector<std::unique_ptr<NumberedTimer>> timers;
   for (const int64_t time : {5, 1, 4, 2, 3}) {
@@ -43,7 +43,7 @@ TEST(TimerHeap, GivesWhatIsDueInOrderOfTimeAndKeepsTheRest) {
   EXPECT_EQ(heap.next(), At(4));
 }
 
-TEST(TimerHeap, AddingATimerAgainMovesIt) {
+TEST(TimerHeapTest, AddingATimerAgainMovesIt) {
   TimerHeap heap;
   NumberedTimer timer;
   heap.Add(timer, At(1));
@@ -53,7 +53,7 @@ TEST(TimerHeap, AddingATimerAgainMovesIt) {
   EXPECT_TRUE(heap.empty());
 }
 
-TEST(TimerHeap, AgreesWithASortedListUnderRandomUse) {
+TEST(TimerHeapTest, AgreesWithASortedListUnderRandomUse) {
   std::mt19937 random(1);
   TimerHeap heap;
   std::vector<std::unique_ptr<NumberedTimer>> timers;

@@ -16,7 +16,7 @@ namespace {
 using testing::RecordsBytes;
 using testing::TestRecord;
 
-class BatchSplit : public ::testing::Test {
+class BatchSplitTest : public ::testing::Test {
  protected:
   static TestRecord Record(std::string value, int64_t timestampDelta = 0) {
     TestRecord record;
@@ -78,7 +78,7 @@ size_t SizeOf(const std::vector<TestRecord>& records, size_t growth) {
   return size;
 }
 
-TEST_F(BatchSplit, fillsEachPartInTurn) {
+TEST_F(BatchSplitTest, FillsEachPartInTurn) {
   const std::string large(1000, 'x');
   const auto counts = [&](std::vector<TestRecord> records, size_t partSize, size_t growth = 0) {
     const auto filled = FilledCounts(Part(std::move(records)), partSize, growth, 10);
@@ -100,21 +100,21 @@ TEST_F(BatchSplit, fillsEachPartInTurn) {
   EXPECT_EQ(counts({tombstone, tombstone}, SizeOf({tombstone, tombstone}, 0), 64), (Counts{2})) << "it does not grow";
 }
 
-TEST_F(BatchSplit, stopsAtOnePartTooMany) {
+TEST_F(BatchSplitTest, StopsAtOnePartTooMany) {
   const auto counts = FilledCounts(Part(std::vector<TestRecord>(100, Record("1"))), 1, 0, 10);
   ASSERT_TRUE(counts.ok()) << counts.status();
   EXPECT_EQ(counts->size(), 11u);
 }
 
 // Offset deltas of two bytes become such of one, and records change their length by that.
-TEST_F(BatchSplit, countsOffsetsFromZeroAgain) {
+TEST_F(BatchSplitTest, CountsOffsetsFromZeroAgain) {
   std::vector<TestRecord> records;
   for (int i = 0; i < 1000; ++i) records.push_back(Record(std::to_string(i)));
   records[700].value = std::nullopt;
   ExpectParts(Part(records), {504, 496});
 }
 
-TEST_F(BatchSplit, givesEachPartItsSequenceAndTimestamps) {
+TEST_F(BatchSplitTest, GivesEachPartItsSequenceAndTimestamps) {
   ExpectParts(Part({Record("1", 5), Record("2", 60), Record("3", -30), Record("4", 20)}), {2, 2});
   EXPECT_EQ(parts_[0].header.baseSequence, 100);
   EXPECT_EQ(parts_[1].header.baseSequence, 102);
@@ -123,7 +123,7 @@ TEST_F(BatchSplit, givesEachPartItsSequenceAndTimestamps) {
   EXPECT_EQ(parts_[1].header.baseTimestamp, 1000) << "the deltas refer to it";
 }
 
-TEST_F(BatchSplit, wrapsSequencesAndLeavesThoseOfOtherProducersAlone) {
+TEST_F(BatchSplitTest, WrapsSequencesAndLeavesThoseOfOtherProducersAlone) {
   BatchPart part = Part({Record("1"), Record("2"), Record("3"), Record("4")});
   part.header.baseSequence = std::numeric_limits<int32_t>::max() - 1;
   ExpectParts(part, {2, 2});
@@ -137,7 +137,7 @@ TEST_F(BatchSplit, wrapsSequencesAndLeavesThoseOfOtherProducersAlone) {
   EXPECT_EQ(parts_[1].header.baseSequence, -1);
 }
 
-TEST_F(BatchSplit, refusesRecordsThatDoNotParse) {
+TEST_F(BatchSplitTest, RefusesRecordsThatDoNotParse) {
   BatchPart part = Part({Record("1"), Record("2"), Record("3")});
   const std::vector<int32_t> counts = {1, 2};
   ASSERT_TRUE(Cut(part, counts, buffer_).ok());

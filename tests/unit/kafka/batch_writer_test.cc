@@ -61,7 +61,7 @@ void KeepRecord(BatchWriter& writer, const RecordView& record, const HeaderEdit&
   }
 }
 
-TEST(BatchWriter, ABatchRebuiltUnchangedIsTheSameBytes) {
+TEST(BatchWriterTest, ABatchRebuiltUnchangedIsTheSameBytes) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   EXPECT_EQ(Rebuild(bytes, Codec::kNone, [](auto& writer, const auto& record, int) { KeepRecord(writer, record); }),
             bytes);
@@ -69,7 +69,7 @@ TEST(BatchWriter, ABatchRebuiltUnchangedIsTheSameBytes) {
             bytes);
 }
 
-TEST(BatchWriter, HeaderEditsDoWhatTheySay) {
+TEST(BatchWriterTest, HeaderEditsDoWhatTheySay) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   std::vector<TestRecord> expected = kRecords;
   const std::string envelope(57, 'e');
@@ -112,7 +112,7 @@ TEST(BatchWriter, HeaderEditsDoWhatTheySay) {
             BatchBytes(kBatch, expected));
 }
 
-TEST(BatchWriter, ValuesOfEverySizeAroundTheVarintSteps) {
+TEST(BatchWriterTest, ValuesOfEverySizeAroundTheVarintSteps) {
   const ByteBuffer bytes = BatchBytes(kBatch, std::vector<TestRecord>{{.key = "key", .value = "v"}});
   for (const size_t size : {0, 1, 7, 8, 16, 17, 32, 33, 50, 55, 56, 57, 63, 64, 8180, 8191, 8192, 100000, 1100000}) {
     const std::string value(size, 'z');
@@ -124,7 +124,7 @@ TEST(BatchWriter, ValuesOfEverySizeAroundTheVarintSteps) {
   }
 }
 
-TEST(BatchWriter, RecordsMayBeLeftOutOrTakenBackWithoutMovingTheOthers) {
+TEST(BatchWriterTest, RecordsMayBeLeftOutOrTakenBackWithoutMovingTheOthers) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   const ByteBuffer out = Rebuild(bytes, Codec::kNone, [](auto& writer, const auto& record, int index) {
     if (index == 0) writer.CopyRecord(record);
@@ -141,7 +141,7 @@ TEST(BatchWriter, RecordsMayBeLeftOutOrTakenBackWithoutMovingTheOthers) {
   EXPECT_EQ(batch.header, expected);
 }
 
-TEST(BatchWriter, CompressesWithEveryCodecAndKeepsTheOtherAttributes) {
+TEST(BatchWriterTest, CompressesWithEveryCodecAndKeepsTheOtherAttributes) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   for (const Codec codec : {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
     const ByteBuffer out =
@@ -154,7 +154,7 @@ TEST(BatchWriter, CompressesWithEveryCodecAndKeepsTheOtherAttributes) {
   }
 }
 
-TEST(BatchWriter, AppendsToWhatIsThere) {
+TEST(BatchWriterTest, AppendsToWhatIsThere) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   const BatchView batch = View(bytes);
   ByteBuffer out;
@@ -170,7 +170,7 @@ TEST(BatchWriter, AppendsToWhatIsThere) {
   }
 }
 
-TEST(BatchWriter, ABatchWithoutRecordsIsRefusedAndLeavesTheOutputAsItWas) {
+TEST(BatchWriterTest, ABatchWithoutRecordsIsRefusedAndLeavesTheOutputAsItWas) {
   const ByteBuffer bytes = BatchBytes(kBatch, kRecords);
   ByteBuffer out(10, 1);
   BatchWriter writer;
@@ -189,7 +189,7 @@ TEST(BatchWriter, ABatchWithoutRecordsIsRefusedAndLeavesTheOutputAsItWas) {
   EXPECT_EQ(out, ByteBuffer(10, 1));
 }
 
-TEST(ControlFiller, IsACommitMarkerOfNoProducerAtTheSameOffsets) {
+TEST(ControlFillerTest, IsACommitMarkerOfNoProducerAtTheSameOffsets) {
   for (const int32_t lastOffsetDelta : {0, 9, 64, 100000, 2000000000}) {
     BatchHeader hidden;
     hidden.baseOffset = 500;

@@ -25,7 +25,7 @@ ByteBuffer Sample(size_t size, bool compressible) {
   return bytes;
 }
 
-TEST(Compression, EveryCodecGivesBackWhatItTook) {
+TEST(CompressionTest, EveryCodecGivesBackWhatItTook) {
   for (const Codec codec : kCodecs) {
     for (const size_t size : {0, 1, 100, 65536, 262144, 262145, 3000000}) {
       for (const bool compressible : {true, false}) {
@@ -42,7 +42,7 @@ TEST(Compression, EveryCodecGivesBackWhatItTook) {
   }
 }
 
-TEST(Compression, OneByteMoreThanTheLimitIsRefused) {
+TEST(CompressionTest, OneByteMoreThanTheLimitIsRefused) {
   const ByteBuffer input = Sample(100000, true);
   for (const Codec codec : kCodecs) {
     ByteBuffer compressed;
@@ -55,7 +55,7 @@ TEST(Compression, OneByteMoreThanTheLimitIsRefused) {
   }
 }
 
-TEST(Compression, CutShortAnywhereIsRefused) {
+TEST(CompressionTest, CutShortAnywhereIsRefused) {
   const ByteBuffer input = Sample(300, false);
   for (const Codec codec : kCodecs) {
     if (codec == Codec::kNone) continue;
@@ -74,7 +74,7 @@ TEST(Compression, CutShortAnywhereIsRefused) {
   }
 }
 
-TEST(Compression, NoiseIsRefused) {
+TEST(CompressionTest, NoiseIsRefused) {
   for (const Codec codec : kCodecs) {
     if (codec == Codec::kNone) continue;
     std::mt19937 random(3);
@@ -92,7 +92,7 @@ TEST(Compression, NoiseIsRefused) {
   }
 }
 
-TEST(Compression, CodecsThatAreNotAssignedAreRefused) {
+TEST(CompressionTest, CodecsThatAreNotAssignedAreRefused) {
   ByteBuffer output;
   for (const int codec : {5, 6, 7}) {
     EXPECT_EQ(Compress(static_cast<Codec>(codec), Bytes(), output).code(), absl::StatusCode::kInvalidArgument);
@@ -100,7 +100,7 @@ TEST(Compression, CodecsThatAreNotAssignedAreRefused) {
   }
 }
 
-TEST(Snappy, RawAndXerialFramingAreBothRead) {
+TEST(SnappyTest, RawAndXerialFramingAreBothRead) {
   const ByteBuffer input = Sample(100000, true);
   std::string raw;
   snappy::Compress(reinterpret_cast<const char*>(input.data()), input.size(), &raw);
@@ -122,7 +122,7 @@ TEST(Snappy, RawAndXerialFramingAreBothRead) {
   EXPECT_EQ(AsText(ours).substr(0, 16), std::string_view(framed).substr(0, 16));
 }
 
-TEST(Lz4, IsWrittenAsJavaReadsIt) {
+TEST(Lz4Test, IsWrittenAsJavaReadsIt) {
   ByteBuffer compressed;
   ASSERT_TRUE(Compress(Codec::kLz4, Sample(300000, true), compressed).ok());
   // FLG: version 01, block independence 1, and no checksums or content size.
@@ -130,7 +130,7 @@ TEST(Lz4, IsWrittenAsJavaReadsIt) {
   EXPECT_EQ(compressed[4], 0x60);
 }
 
-TEST(Lz4, DependentBlocksAreRead) {
+TEST(Lz4Test, DependentBlocksAreRead) {
   const ByteBuffer input = Sample(300000, true);
   LZ4F_preferences_t preferences = {};
   preferences.frameInfo.blockSizeID = LZ4F_max64KB;
@@ -143,7 +143,7 @@ TEST(Lz4, DependentBlocksAreRead) {
   EXPECT_EQ(output, input);
 }
 
-TEST(Zstd, FramesWithoutContentSizeAreRead) {
+TEST(ZstdTest, FramesWithoutContentSizeAreRead) {
   const ByteBuffer input = Sample(300000, true);
   ZSTD_CCtx* context = ZSTD_createCCtx();
   ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);

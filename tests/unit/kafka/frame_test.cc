@@ -11,7 +11,7 @@
 namespace kveil::kafka {
 namespace {
 
-TEST(Api, HeaderVersionsFollowTheMessageVersion) {
+TEST(ApiTest, HeaderVersionsFollowTheMessageVersion) {
   const struct {
     ApiKey api;
     int16_t version;
@@ -40,14 +40,14 @@ TEST(Api, HeaderVersionsFollowTheMessageVersion) {
   EXPECT_EQ(LatestVersion(ApiKey::kFetch), 18);
 }
 
-TEST(ErrorCodeNames, AreThoseOfTheProtocol) {
+TEST(ErrorCodeNamesTest, AreThoseOfTheProtocol) {
   EXPECT_EQ(ErrorName(ErrorCode::kUnknownServerError), "UNKNOWN_SERVER_ERROR");
   EXPECT_EQ(ErrorName(ErrorCode::kInvalidRecord), "INVALID_RECORD");
   EXPECT_EQ(static_cast<int>(ErrorCode::kInvalidRecord), 87);
   EXPECT_EQ(ErrorName(static_cast<ErrorCode>(9999)), "UNKNOWN");
 }
 
-TEST(TopicIdText, IsKafkasOwnForm) {
+TEST(TopicIdTextTest, IsKafkasOwnForm) {
   TopicId id;
   EXPECT_TRUE(id.IsZero());
   EXPECT_EQ(id.Text(), "AAAAAAAAAAAAAAAAAAAAAA");
@@ -62,7 +62,7 @@ ByteBuffer Header(ApiKey api, int16_t version, std::optional<std::string_view> c
   return writer.ToBuffer();
 }
 
-TEST(RequestHeader, IsReadBackInEveryHeaderVersion) {
+TEST(RequestHeaderTest, IsReadBackInEveryHeaderVersion) {
   const struct {
     ApiKey api;
     int16_t version;
@@ -84,7 +84,7 @@ TEST(RequestHeader, IsReadBackInEveryHeaderVersion) {
   EXPECT_EQ(ReadRequestHeader(Header(ApiKey::kFetch, 12, ""))->clientId, "");
 }
 
-TEST(RequestHeader, TagsOfTheSectionAreSkipped) {
+TEST(RequestHeaderTest, TagsOfTheSectionAreSkipped) {
   ByteBuffer frame = Header(ApiKey::kFetch, 12, "a");
   frame.back() = 2;
   for (const uint8_t byte : {5, 3, 0, 0, 0, 200, 1, 0}) frame.push_back(byte);
@@ -93,7 +93,7 @@ TEST(RequestHeader, TagsOfTheSectionAreSkipped) {
   EXPECT_EQ(header->size, frame.size());
 }
 
-TEST(RequestHeader, OfAnUnknownApiStopsAfterTheFixedFields) {
+TEST(RequestHeaderTest, OfAnUnknownApiStopsAfterTheFixedFields) {
   FrameWriter writer;
   writer.Int(int16_t{1000});
   writer.Int(int16_t{4});
@@ -105,7 +105,7 @@ TEST(RequestHeader, OfAnUnknownApiStopsAfterTheFixedFields) {
   EXPECT_FALSE(IsKnown(header->apiKey));
 }
 
-TEST(RequestHeader, CutShortAnywhereAsksForMore) {
+TEST(RequestHeaderTest, CutShortAnywhereAsksForMore) {
   ByteBuffer frame = Header(ApiKey::kFetch, 12, "application");
   frame.back() = 1;
   for (const uint8_t byte : {5, 3, 0, 0, 0}) frame.push_back(byte);
@@ -115,7 +115,7 @@ TEST(RequestHeader, CutShortAnywhereAsksForMore) {
   EXPECT_TRUE(ReadRequestHeader(frame).ok());
 }
 
-TEST(RequestHeader, NonsenseIsRefused) {
+TEST(RequestHeaderTest, NonsenseIsRefused) {
   ByteBuffer negativeVersion = Header(ApiKey::kFetch, -1, "a");
   EXPECT_EQ(ReadRequestHeader(negativeVersion).status().code(), absl::StatusCode::kInvalidArgument);
   ByteBuffer negativeClientId = Header(ApiKey::kFetch, 4, std::nullopt);
@@ -127,7 +127,7 @@ TEST(RequestHeader, NonsenseIsRefused) {
   EXPECT_EQ(ReadRequestHeader(hugeTag).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(ResponseHeader, OfApiVersionsNeverHasTags) {
+TEST(ResponseHeaderTest, OfApiVersionsNeverHasTags) {
   FrameWriter writer;
   WriteResponseHeader(ApiKey::kApiVersions, 4, 5, writer);
   EXPECT_EQ(writer.size(), 4u);
@@ -140,7 +140,7 @@ TEST(ResponseHeader, OfApiVersionsNeverHasTags) {
   EXPECT_EQ(header->size, 5u);
 }
 
-TEST(FrameWriter, LongFieldsAreReferredToAndShortOnesCopied) {
+TEST(FrameWriterTest, LongFieldsAreReferredToAndShortOnesCopied) {
   const ByteBuffer records(4096, 0xab);
   FrameWriter writer;
   writer.BeginFrame();
@@ -154,7 +154,7 @@ TEST(FrameWriter, LongFieldsAreReferredToAndShortOnesCopied) {
   EXPECT_EQ(writer.size(), 4 + 4 + 4096 + FrameWriter::kReferenceThreshold - 1);
 }
 
-TEST(FrameWriter, EveryFrameHasItsOwnLength) {
+TEST(FrameWriterTest, EveryFrameHasItsOwnLength) {
   const ByteBuffer records(1000, 1);
   FrameWriter writer;
   for (const size_t size : {1000, 20}) {

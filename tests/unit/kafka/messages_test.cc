@@ -37,7 +37,7 @@ ProduceRequest SampleProduce(Bytes records) {
   return request;
 }
 
-TEST(Messages, ProduceIsReadBackInEveryVersion) {
+TEST(MessagesTest, ProduceIsReadBackInEveryVersion) {
   const ByteBuffer records(700, 0x5a);
   for (int16_t version = 0; version <= 13; ++version) {
     const ByteBuffer bytes = Encoded(SampleProduce(records), version);
@@ -55,7 +55,7 @@ TEST(Messages, ProduceIsReadBackInEveryVersion) {
   }
 }
 
-TEST(Messages, RecordsOfAProduceRequestAreNotCopied) {
+TEST(MessagesTest, RecordsOfAProduceRequestAreNotCopied) {
   const ByteBuffer records(700, 0x5a);
   FrameWriter writer;
   Encode(SampleProduce(records), 9, writer);
@@ -64,7 +64,7 @@ TEST(Messages, RecordsOfAProduceRequestAreNotCopied) {
   EXPECT_TRUE(referred);
 }
 
-TEST(Messages, CutShortAnywhereIsRefusedAndNamesMessageAndField) {
+TEST(MessagesTest, CutShortAnywhereIsRefusedAndNamesMessageAndField) {
   const ByteBuffer records(40, 0x5a);
   for (const int16_t version : {8, 9, 13}) {
     const ByteBuffer bytes = Encoded(SampleProduce(records), version);
@@ -80,13 +80,13 @@ TEST(Messages, CutShortAnywhereIsRefusedAndNamesMessageAndField) {
   EXPECT_THAT(std::string(request.status().message()), HasSubstr("records"));
 }
 
-TEST(Messages, BytesLeftOverAreRefused) {
+TEST(MessagesTest, BytesLeftOverAreRefused) {
   ByteBuffer bytes = Encoded(SampleProduce({}), 9);
   bytes.push_back(0);
   EXPECT_EQ(Decode<ProduceRequest>(bytes, 9).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(Messages, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
+TEST(MessagesTest, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
   FrameWriter writer;
   writer.Int(int16_t{-1});          // no transactional id
   writer.Int(int16_t{1});           // acks
@@ -97,7 +97,7 @@ TEST(Messages, ACountBeyondTheBytesIsRefusedWithoutTakingMemory) {
   EXPECT_THAT(std::string(request.status().message()), HasSubstr("topicData"));
 }
 
-TEST(Messages, MoreElementsThanARequestMayHaveAreRefused) {
+TEST(MessagesTest, MoreElementsThanARequestMayHaveAreRefused) {
   constexpr size_t kMost = 500'000;
   MetadataRequest request;
   request.topics->resize(kMost, {.name = "a name of usual length"});
@@ -108,7 +108,7 @@ TEST(Messages, MoreElementsThanARequestMayHaveAreRefused) {
   EXPECT_THAT(std::string(more.status().message()), HasSubstr("more elements than"));
 }
 
-TEST(Messages, ElementsMayTakeAFewTimesTheMemoryThatTheMessageHas) {
+TEST(MessagesTest, ElementsMayTakeAFewTimesTheMemoryThatTheMessageHas) {
   FetchResponse response;
   response.responses.resize(1);
   auto& partitions = response.responses.front().partitions;
@@ -124,7 +124,7 @@ TEST(Messages, ElementsMayTakeAFewTimesTheMemoryThatTheMessageHas) {
   EXPECT_LT(memory, 9 * much.size());
 }
 
-TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
+TEST(MessagesTest, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
   ByteBuffer nullTopics = Encoded(ProduceRequest{}, 3);
   for (size_t i = nullTopics.size() - 4; i < nullTopics.size(); ++i) nullTopics[i] = 0xff;
   EXPECT_THAT(std::string(Decode<ProduceRequest>(nullTopics, 3).status().message()), HasSubstr("null"));
@@ -137,7 +137,7 @@ TEST(Messages, NullAndNegativeLengthsWhereNoneMayBeAreRefused) {
   EXPECT_TRUE(Decode<MetadataRequest>(Encoded(request, 0), 0)->topics->empty());
 }
 
-TEST(Messages, RecordsOfAShareFetchMayBeNullInVersionZeroOnly) {
+TEST(MessagesTest, RecordsOfAShareFetchMayBeNullInVersionZeroOnly) {
   ShareFetchResponse response;
   response.responses.emplace_back().partitions.emplace_back();
   const ByteBuffer early = Encoded(response, 0);
@@ -153,7 +153,7 @@ TEST(Messages, RecordsOfAShareFetchMayBeNullInVersionZeroOnly) {
   }
 }
 
-TEST(Messages, AStructThatMayBeNullIsReadBack) {
+TEST(MessagesTest, AStructThatMayBeNullIsReadBack) {
   DescribeTopicPartitionsResponse response;
   EXPECT_EQ(Decode<DescribeTopicPartitionsResponse>(Encoded(response, 0), 0)->nextCursor.has_value(), false);
   response.nextCursor.emplace().topicName = "clicks";
@@ -168,12 +168,12 @@ TEST(Messages, AStructThatMayBeNullIsReadBack) {
   }
 }
 
-TEST(Messages, AnUnknownVersionIsToldApart) {
+TEST(MessagesTest, AnUnknownVersionIsToldApart) {
   EXPECT_EQ(Decode<ProduceRequest>(Bytes(), 14).status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Decode<FetchRequest>(Bytes(), 19).status().code(), absl::StatusCode::kUnimplemented);
 }
 
-TEST(Messages, UnknownTagsAreKeptInOrderAmongTheKnownOnes) {
+TEST(MessagesTest, UnknownTagsAreKeptInOrderAmongTheKnownOnes) {
   // Tag 0 (current leader) is known from version 10 on; in version 9 it is not, and kept all the same.
   for (const int16_t version : {9, 10}) {
     ProduceResponse response;
@@ -196,7 +196,7 @@ TEST(Messages, UnknownTagsAreKeptInOrderAmongTheKnownOnes) {
   }
 }
 
-TEST(Messages, ATaggedFieldWithBytesLeftOverIsRefused) {
+TEST(MessagesTest, ATaggedFieldWithBytesLeftOverIsRefused) {
   FetchRequest request;
   request.clusterId = "c";
   ByteBuffer bytes = Encoded(request, 12);
@@ -207,7 +207,7 @@ TEST(Messages, ATaggedFieldWithBytesLeftOverIsRefused) {
   EXPECT_THAT(std::string(Decode<FetchRequest>(bytes, 12).status().message()), HasSubstr("clusterId"));
 }
 
-TEST(Messages, AReplicasFetchIsRecognisedInEveryVersion) {
+TEST(MessagesTest, AReplicasFetchIsRecognisedInEveryVersion) {
   for (int16_t version = 0; version <= 18; ++version) {
     FetchRequest request;
     EXPECT_FALSE(Decode<FetchRequest>(Encoded(request, version), version)->IsFromReplica());
@@ -220,7 +220,7 @@ TEST(Messages, AReplicasFetchIsRecognisedInEveryVersion) {
   }
 }
 
-TEST(Messages, ApiVersionsWithUnsupportedVersionIsVersionZero) {
+TEST(MessagesTest, ApiVersionsWithUnsupportedVersionIsVersionZero) {
   // As a 4.4.0 broker answered version 99.
   const ByteBuffer bytes = {0, 0x23, 0, 0, 0, 1, 0, 0x12, 0, 0, 0, 5};
   for (const int16_t version : {0, 3, 99}) {

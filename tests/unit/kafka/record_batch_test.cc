@@ -29,12 +29,12 @@ const std::vector<TestRecord> kRecords = {
     {.key = "", .value = std::nullopt},
 };
 
-TEST(Crc32c, IsTheCastagnoliChecksum) {
+TEST(Crc32cTest, IsTheCastagnoliChecksum) {
   EXPECT_EQ(Crc32c(AsBytes("123456789")), 0xe3069283u);
   EXPECT_EQ(Crc32c(Bytes()), 0u);
 }
 
-TEST(BatchReader, ReadsEveryFieldOfTheHeader) {
+TEST(BatchReaderTest, ReadsEveryFieldOfTheHeader) {
   const TestBatch expected = {.baseOffset = 123456789012, .attributes = 0x78};
   const ByteBuffer bytes = BatchBytes(expected, kRecords);
   BatchReader reader(bytes);
@@ -62,7 +62,7 @@ TEST(BatchReader, ReadsEveryFieldOfTheHeader) {
   EXPECT_EQ(reader.Next(batch), Result::kEnd);
 }
 
-TEST(BatchReader, AStoredHeaderIsTheSameBytes) {
+TEST(BatchReaderTest, AStoredHeaderIsTheSameBytes) {
   const ByteBuffer bytes = BatchBytes({.baseOffset = 5}, kRecords);
   BatchReader reader(bytes);
   BatchView batch;
@@ -72,7 +72,7 @@ TEST(BatchReader, AStoredHeaderIsTheSameBytes) {
   EXPECT_EQ(Bytes(stored), Bytes(bytes).first(kBatchHeaderSize));
 }
 
-TEST(BatchReader, APartialBatchAtTheEndIsNoError) {
+TEST(BatchReaderTest, APartialBatchAtTheEndIsNoError) {
   ByteBuffer bytes = BatchBytes({}, kRecords);
   const size_t whole = bytes.size();
   bytes.insert(bytes.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(whole));
@@ -86,7 +86,7 @@ TEST(BatchReader, APartialBatchAtTheEndIsNoError) {
   }
 }
 
-TEST(BatchReader, MessagesFromBeforeKafka011AreRecognised) {
+TEST(BatchReaderTest, MessagesFromBeforeKafka011AreRecognised) {
   for (const int8_t magic : {0, 1}) {
     ByteBuffer bytes;
     testing::PutBigEndian(bytes, 42, 8);
@@ -108,7 +108,7 @@ TEST(BatchReader, MessagesFromBeforeKafka011AreRecognised) {
   }
 }
 
-TEST(BatchReader, ABadLengthOrMagicIsMalformedForGood) {
+TEST(BatchReaderTest, ABadLengthOrMagicIsMalformedForGood) {
   for (const auto& [offset, value] : {std::pair<size_t, uint8_t>{8, 0x80}, {10, 0}, {16, 3}}) {
     ByteBuffer bytes = BatchBytes({}, {{.value = "v"}});
     bytes[offset] = value;
@@ -121,7 +121,7 @@ TEST(BatchReader, ABadLengthOrMagicIsMalformedForGood) {
   }
 }
 
-TEST(BatchReader, AFlippedBitAnywhereUnderTheCrcIsFound) {
+TEST(BatchReaderTest, AFlippedBitAnywhereUnderTheCrcIsFound) {
   const ByteBuffer good = BatchBytes({}, kRecords);
   for (size_t i = kBatchCrcStart; i < good.size(); ++i) {
     ByteBuffer bytes = good;
@@ -132,7 +132,7 @@ TEST(BatchReader, AFlippedBitAnywhereUnderTheCrcIsFound) {
   }
 }
 
-TEST(RecordReader, ReadsKeysValuesHeadersAndNulls) {
+TEST(RecordReaderTest, ReadsKeysValuesHeadersAndNulls) {
   const ByteBuffer bytes = RecordsBytes(kRecords);
   RecordReader reader(bytes, 3);
   RecordView record;
@@ -177,7 +177,7 @@ absl::Status ReadAll(Bytes bytes, int32_t count) {
   return reader.status();
 }
 
-TEST(RecordReader, FewerOrMoreRecordsThanTheCountAreRefused) {
+TEST(RecordReaderTest, FewerOrMoreRecordsThanTheCountAreRefused) {
   const ByteBuffer bytes = RecordsBytes(kRecords);
   EXPECT_TRUE(ReadAll(bytes, 3).ok());
   EXPECT_THAT(std::string(ReadAll(bytes, 2).message()), HasSubstr("left after the last record"));
@@ -186,7 +186,7 @@ TEST(RecordReader, FewerOrMoreRecordsThanTheCountAreRefused) {
   EXPECT_TRUE(ReadAll(Bytes(), 0).ok());
 }
 
-TEST(RecordReader, CutShortAnywhereIsRefused) {
+TEST(RecordReaderTest, CutShortAnywhereIsRefused) {
   const ByteBuffer bytes = RecordsBytes(kRecords);
   for (size_t size = 0; size < bytes.size(); ++size) {
     // A copy of just that size, so that a sanitizer sees a read beyond it.
@@ -195,7 +195,7 @@ TEST(RecordReader, CutShortAnywhereIsRefused) {
   }
 }
 
-TEST(RecordReader, LengthsThatDoNotFitTheRecordAreRefused) {
+TEST(RecordReaderTest, LengthsThatDoNotFitTheRecordAreRefused) {
   const ByteBuffer good = RecordBytes({.key = "key", .value = "value", .headers = {{"h", "x"}}});
   // length, attributes, timestamp delta, offset delta, key length 3, key, value length 5, value, header count 1, ...
   const struct {
@@ -215,7 +215,7 @@ TEST(RecordReader, LengthsThatDoNotFitTheRecordAreRefused) {
   }
 }
 
-TEST(HeaderReader, BytesAfterTheLastHeaderAreRefused) {
+TEST(HeaderReaderTest, BytesAfterTheLastHeaderAreRefused) {
   ByteBuffer bytes = RecordBytes({.value = "v", .headers = {{"h", "x"}, {"i", "y"}}});
   RecordView record;
   ASSERT_TRUE(RecordReader(bytes, 1).Next(record));
@@ -226,7 +226,7 @@ TEST(HeaderReader, BytesAfterTheLastHeaderAreRefused) {
   EXPECT_FALSE(headers.status().ok());
 }
 
-TEST(UncompressedRecords, AreThePayloadItselfOrWhatItHeldCompressed) {
+TEST(UncompressedRecordsTest, AreThePayloadItselfOrWhatItHeldCompressed) {
   const ByteBuffer records = RecordsBytes(kRecords);
   for (const Codec codec : {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
     ByteBuffer payload;

@@ -10,7 +10,7 @@
 namespace kveil::kafka {
 namespace {
 
-TEST(Varint, ZigzagValuesHaveTheBytesOfTheSpecification) {
+TEST(VarintTest, ZigzagValuesHaveTheBytesOfTheSpecification) {
   const struct {
     int32_t value;
     std::vector<uint8_t> bytes;
@@ -37,7 +37,7 @@ TEST(Varint, ZigzagValuesHaveTheBytesOfTheSpecification) {
   }
 }
 
-TEST(Varint, EverySizeOfA64BitValueIsReadBack) {
+TEST(VarintTest, EverySizeOfA64BitValueIsReadBack) {
   for (int bit = 0; bit < 64; ++bit) {
     for (const int64_t value :
          {static_cast<int64_t>(uint64_t{1} << bit), -static_cast<int64_t>(uint64_t{1} << (bit / 2))}) {
@@ -52,7 +52,7 @@ TEST(Varint, EverySizeOfA64BitValueIsReadBack) {
   }
 }
 
-TEST(Varint, WhatIsCutShortIsRefusedAndTheCursorStays) {
+TEST(VarintTest, WhatIsCutShortIsRefusedAndTheCursorStays) {
   const std::vector<uint8_t> bytes = {0x80, 0x80, 0x80, 0x80, 0x01};
   for (size_t size = 0; size < bytes.size(); ++size) {
     const uint8_t* cursor = bytes.data();
@@ -62,7 +62,7 @@ TEST(Varint, WhatIsCutShortIsRefusedAndTheCursorStays) {
   }
 }
 
-TEST(Varint, WhatDoesNotFitTheTypeIsRefused) {
+TEST(VarintTest, WhatDoesNotFitTheTypeIsRefused) {
   for (const std::vector<uint8_t>& bytes :
        {std::vector<uint8_t>{0xff, 0xff, 0xff, 0xff, 0x1f}, std::vector<uint8_t>{0x80, 0x80, 0x80, 0x80, 0x80, 0x00}}) {
     const uint8_t* cursor = bytes.data();

@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
-class Erasure : public KeyTest {
+class ErasureTest : public KeyTest {
  protected:
   std::string AllBytes() { return ReadFile(registryFile()) + ReadFile(registryFile() + "-wal"); }
 
@@ -39,7 +39,7 @@ class Erasure : public KeyTest {
   }
 };
 
-TEST_F(Erasure, TellsWhatItErased) {
+TEST_F(ErasureTest, TellsWhatItErased) {
   auto service = Open();
   KeyCache cache(*service);
   SealingKey(*service, cache, User("38", "clicks"));
@@ -59,7 +59,7 @@ TEST_F(Erasure, TellsWhatItErased) {
   EXPECT_FALSE(SealingKey(*service, cache, User("39", "clicks"))->erasedSubject);
 }
 
-TEST_F(Erasure, OfAnUnknownUserSaysSoAndOfAnErasedOneSaysWhen) {
+TEST_F(ErasureTest, OfAnUnknownUserSaysSoAndOfAnErasedOneSaysWhen) {
   auto service = Open();
   KeyCache cache(*service);
   SealingKey(*service, cache, User("38"));
@@ -78,7 +78,7 @@ TEST_F(Erasure, OfAnUnknownUserSaysSoAndOfAnErasedOneSaysWhen) {
   EXPECT_EQ(ErasedBefore(absl::NotFoundError("")), std::nullopt);
 }
 
-TEST_F(Erasure, SurvivesARestart) {
+TEST_F(ErasureTest, SurvivesARestart) {
   crypto::KeyId id;
   {
     auto service = Open();
@@ -93,7 +93,7 @@ TEST_F(Erasure, SurvivesARestart) {
   EXPECT_EQ(service->Erase("clicks", "38").status().code(), absl::StatusCode::kAlreadyExists);
 }
 
-TEST_F(Erasure, LeavesNoWrappedKeyInTheRegistryOrItsLog) {
+TEST_F(ErasureTest, LeavesNoWrappedKeyInTheRegistryOrItsLog) {
   auto service = Open();
   KeyCache cache(*service);
   std::mt19937 random(38);
@@ -132,7 +132,7 @@ TEST_F(Erasure, LeavesNoWrappedKeyInTheRegistryOrItsLog) {
   EXPECT_EQ(WrappedKeys().size(), live.size());
 }
 
-TEST_F(Erasure, FindsEveryWrappedKeyInOnePlaceOnly) {
+TEST_F(ErasureTest, FindsEveryWrappedKeyInOnePlaceOnly) {
   // A copy that SQLite left behind in a page would survive the erasure of its key.
   auto service = Open();
   for (int round = 0; round < 20; ++round) {
@@ -161,7 +161,7 @@ TEST_F(Erasure, FindsEveryWrappedKeyInOnePlaceOnly) {
   for (const auto& [piece, count] : places) ASSERT_EQ(count, 1);
 }
 
-TEST_F(Erasure, OfOneServiceReachesTheCachesOfAnother) {
+TEST_F(ErasureTest, OfOneServiceReachesTheCachesOfAnother) {
   auto one = Open();
   auto other = Open();
   KeyCache cache(*other);
@@ -173,7 +173,7 @@ TEST_F(Erasure, OfOneServiceReachesTheCachesOfAnother) {
   }));
 }
 
-TEST_F(Erasure, CleansTheLogWhenAnotherProcessStopsReadingIt) {
+TEST_F(ErasureTest, CleansTheLogWhenAnotherProcessStopsReadingIt) {
   auto service = Open();
   KeyCache cache(*service);
   const crypto::KeyId id = SealingKey(*service, cache, User("38"))->id;
@@ -193,7 +193,7 @@ TEST_F(Erasure, CleansTheLogWhenAnotherProcessStopsReadingIt) {
   EXPECT_EQ(AllBytes().find(wrapped), std::string::npos);
 }
 
-TEST_F(Erasure, LetsLateRecordsBeSealedUnderAKeyThatNobodyKeeps) {
+TEST_F(ErasureTest, LetsLateRecordsBeSealedUnderAKeyThatNobodyKeeps) {
   auto service = Open();
   KeyCache cache(*service);
   const crypto::KeyId before = SealingKey(*service, cache, User("38"))->id;
@@ -210,7 +210,7 @@ TEST_F(Erasure, LetsLateRecordsBeSealedUnderAKeyThatNobodyKeeps) {
   EXPECT_EQ(WrappedKeys().size(), 0u);
 }
 
-TEST_F(Erasure, MakesOneThrowAwayKeyAProcessAndCacheLife) {
+TEST_F(ErasureTest, MakesOneThrowAwayKeyAProcessAndCacheLife) {
   auto service = Open();
   KeyCache cache(*service);
   SealingKey(*service, cache, User("38"));

@@ -8,7 +8,7 @@
 namespace kveil::keys {
 namespace {
 
-TEST(FairQueue, givesEachWorkloadItsTurnAndKeepsTheOrderWithinEach) {
+TEST(FairQueueTest, GivesEachWorkloadItsTurnAndKeepsTheOrderWithinEach) {
   FairQueue<int> queue;
   for (int i = 1; i <= 5; ++i) queue.Push("many", i);
   queue.Push("few", 10);
@@ -19,7 +19,7 @@ TEST(FairQueue, givesEachWorkloadItsTurnAndKeepsTheOrderWithinEach) {
   EXPECT_EQ(order, (std::vector<int>{1, 10, 20, 2, 11, 3, 4, 5}));
 }
 
-TEST(FairQueue, putsAWorkloadThatComesAgainBehindThoseThatWait) {
+TEST(FairQueueTest, PutsAWorkloadThatComesAgainBehindThoseThatWait) {
   FairQueue<int> queue;
   queue.Push("a", 1);
   queue.Push("a", 2);

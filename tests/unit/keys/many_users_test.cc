@@ -15,7 +15,7 @@ using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
 
-class ManyUsers : public KeyTest {
+class ManyUsersTest : public KeyTest {
  protected:
   static Misses Users(std::string_view prefix, size_t count, size_t first = 0) {
     Misses misses;
@@ -24,7 +24,7 @@ class ManyUsers : public KeyTest {
   }
 };
 
-TEST_F(ManyUsers, ALonelyQuestionIsAnsweredInTheNextTurnHoweverManyAnotherWorkloadAsked) {
+TEST_F(ManyUsersTest, ALonelyQuestionIsAnsweredInTheNextTurnHoweverManyAnotherWorkloadAsked) {
   std::mutex mutex;
   std::vector<std::string> order;
   std::promise<void> proceed;
@@ -51,7 +51,7 @@ TEST_F(ManyUsers, ALonelyQuestionIsAnsweredInTheNextTurnHoweverManyAnotherWorklo
   lock.unlock();
 }
 
-TEST_F(ManyUsers, AnErasureComesBeforeTheQuestionsThatWait) {
+TEST_F(ManyUsersTest, AnErasureComesBeforeTheQuestionsThatWait) {
   std::atomic<int> answered{0};
   std::promise<void> proceed;
   std::atomic<bool> erasing{false};
@@ -74,7 +74,7 @@ TEST_F(ManyUsers, AnErasureComesBeforeTheQuestionsThatWait) {
   eraser.join();
 }
 
-TEST_F(ManyUsers, AFetchOfMoreKeysThanATurnMayTakeIsRefused) {
+TEST_F(ManyUsersTest, AFetchOfMoreKeysThanATurnMayTakeIsRefused) {
   auto service = Open();
   std::promise<FetchResult> promise;
   service->Fetch(Users("u", kMostKeysOfAFetch + 1), "many", [&](FetchResult r) { promise.set_value(std::move(r)); });
@@ -83,7 +83,7 @@ TEST_F(ManyUsers, AFetchOfMoreKeysThanATurnMayTakeIsRefused) {
   EXPECT_TRUE(result.scopes.empty());
 }
 
-TEST_F(ManyUsers, TakeLeavesNothingOutAndKeepsTheOrder) {
+TEST_F(ManyUsersTest, TakeLeavesNothingOutAndKeepsTheOrder) {
   Misses misses = Users("u", 5);
   misses.ids.resize(2);
   Misses taken = misses.Take(3);
@@ -98,7 +98,7 @@ TEST_F(ManyUsers, TakeLeavesNothingOutAndKeepsTheOrder) {
   EXPECT_TRUE(misses.empty());
 }
 
-TEST(NewUserLimit, FillsAgainWithTimeForEachWorkloadByItself) {
+TEST(NewUserLimitTest, FillsAgainWithTimeForEachWorkloadByItself) {
   NewUserLimit limit(2);
   NewUserLimit::Time now{};
   const auto taken = [&](std::string_view workload) {
@@ -115,7 +115,7 @@ TEST(NewUserLimit, FillsAgainWithTimeForEachWorkloadByItself) {
 }
 
 // Of a workload that never stops asking, the whole allowance does not come back because some time is over.
-TEST(NewUserLimit, HoldsForAWorkloadThatNeverStops) {
+TEST(NewUserLimitTest, HoldsForAWorkloadThatNeverStops) {
   NewUserLimit limit(1);
   NewUserLimit::Time now{};
   int count = 0;
@@ -125,7 +125,7 @@ TEST(NewUserLimit, HoldsForAWorkloadThatNeverStops) {
   EXPECT_LE(count, 610);
 }
 
-TEST_F(ManyUsers, NewUsersBeyondTheLimitWaitAndHealthNamesTheWorkload) {
+TEST_F(ManyUsersTest, NewUsersBeyondTheLimitWaitAndHealthNamesTheWorkload) {
   KeyServiceOptions options = Options();
   options.newUsersPerSecond = 3;
   auto service = Open(options);
@@ -143,7 +143,7 @@ TEST_F(ManyUsers, NewUsersBeyondTheLimitWaitAndHealthNamesTheWorkload) {
   EXPECT_TRUE(Ask(*service, Users("u", 40), "flood.service").status.ok());
 }
 
-TEST_F(ManyUsers, NewUsersDoNotTakeTheRoomThatErasingNeeds) {
+TEST_F(ManyUsersTest, NewUsersDoNotTakeTheRoomThatErasingNeeds) {
   std::atomic<uint64_t> free{uint64_t{1} << 30};
   KeyServiceOptions options = Options();
   options.registry.freeBytes = [&] { return free.load(); };
@@ -159,7 +159,7 @@ TEST_F(ManyUsers, NewUsersDoNotTakeTheRoomThatErasingNeeds) {
   EXPECT_TRUE(Ask(*service, Users("u", 3)).status.ok());
 }
 
-TEST_F(ManyUsers, MadeUpIdsDriveNoKeyOutOfTheCache) {
+TEST_F(ManyUsersTest, MadeUpIdsDriveNoKeyOutOfTheCache) {
   auto service = Open();
   KeyCache cache(*service, seconds(5), 10);
   const crypto::KeyId known = SealingKey(*service, cache, User("38"))->id;
@@ -174,7 +174,7 @@ TEST_F(ManyUsers, MadeUpIdsDriveNoKeyOutOfTheCache) {
 }
 
 // As long as a batch waits for the rest of its keys, those that it has must not go.
-TEST_F(ManyUsers, KeysStayAsLongAsABatchMayWait) {
+TEST_F(ManyUsersTest, KeysStayAsLongAsABatchMayWait) {
   auto service = Open();
   KeyCache cache(*service, seconds(20), 10);
   for (size_t first = 0; first < 40; first += 4) {

@@ -26,7 +26,7 @@ struct Backend {
 };
 void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
-class RegistryConformance : public KeyTest, public testing::WithParamInterface<Backend> {
+class RegistryConformanceTest : public KeyTest, public testing::WithParamInterface<Backend> {
  protected:
   // Each is one agent's connection to the test's registry.
   std::unique_ptr<Registry> Connect(bool mustExist = false) {
@@ -111,14 +111,14 @@ class RegistryConformance : public KeyTest, public testing::WithParamInterface<B
   static constexpr absl::Time kNow = absl::FromUnixSeconds(1'750'000'000);
 };
 
-TEST_P(RegistryConformance, IsMadeOnlyWhereItNeedNotExist) {
+TEST_P(RegistryConformanceTest, IsMadeOnlyWhereItNeedNotExist) {
   const RegistryOptions options = GetParam().options(folder_);
   EXPECT_EQ(OpenRegistry(options, /*mustExist=*/true, Soon()).status().code(), absl::StatusCode::kNotFound);
   ASSERT_NE(Connect(), nullptr);
   EXPECT_TRUE(OpenRegistry(options, /*mustExist=*/true, Soon()).ok());
 }
 
-TEST_P(RegistryConformance, KeepsTheIdentityAndEpochOfTheAgentThatWasFirst) {
+TEST_P(RegistryConformanceTest, KeepsTheIdentityAndEpochOfTheAgentThatWasFirst) {
   auto one = Connect();
   auto other = Connect();
   EXPECT_EQ(*one->ReadIdentity(), std::nullopt);
@@ -138,7 +138,7 @@ TEST_P(RegistryConformance, KeepsTheIdentityAndEpochOfTheAgentThatWasFirst) {
   }
 }
 
-TEST_P(RegistryConformance, FindsWhatWasInsertedByNameAndByIdInOrderAndAfterARestart) {
+TEST_P(RegistryConformanceTest, FindsWhatWasInsertedByNameAndByIdInOrderAndAfterARestart) {
   auto registry = ConnectInitialised();
   const Registry::NewRow rows[] = {NewUser("1"), NewUser("2"), NewUser("1", "orders"), NewTopic(9, 5), NewTopic(9, 6)};
   for (const Registry::Inserted& inserted : Insert(*registry, rows)) EXPECT_EQ(inserted.state, State::kNew);
@@ -167,14 +167,14 @@ TEST_P(RegistryConformance, FindsWhatWasInsertedByNameAndByIdInOrderAndAfterARes
   }
 }
 
-TEST_P(RegistryConformance, AnswersNothingForNothing) {
+TEST_P(RegistryConformanceTest, AnswersNothingForNothing) {
   auto registry = ConnectInitialised();
   EXPECT_THAT(*registry->FindMany({}), IsEmpty());
   EXPECT_THAT(*registry->FindManyById({}), IsEmpty());
   EXPECT_THAT(*registry->InsertOrGet({}, kNow), IsEmpty());
 }
 
-TEST_P(RegistryConformance, TakesThousandsAtOnce) {
+TEST_P(RegistryConformanceTest, TakesThousandsAtOnce) {
   auto registry = ConnectInitialised();
   std::vector<Registry::NewRow> rows;
   std::vector<Registry::RowName> names;
@@ -196,7 +196,7 @@ TEST_P(RegistryConformance, TakesThousandsAtOnce) {
   }
 }
 
-TEST_P(RegistryConformance, GivesTheSecondAgentTheRowOfTheFirst) {
+TEST_P(RegistryConformanceTest, GivesTheSecondAgentTheRowOfTheFirst) {
   auto one = ConnectInitialised();
   auto other = Connect();
   const Registry::NewRow first = NewUser("38");
@@ -217,7 +217,7 @@ TEST_P(RegistryConformance, GivesTheSecondAgentTheRowOfTheFirst) {
   ExpectSame(*answers[1].existing, twice[0].row);
 }
 
-TEST_P(RegistryConformance, AgentsThatMakeTheSameUsersAtTheSameMomentEndWithOneKeyPerUser) {
+TEST_P(RegistryConformanceTest, AgentsThatMakeTheSameUsersAtTheSameMomentEndWithOneKeyPerUser) {
   constexpr int kAgents = 4;
   constexpr int kUsers = 1000;
   constexpr int kBatch = 20;
@@ -249,7 +249,7 @@ TEST_P(RegistryConformance, AgentsThatMakeTheSameUsersAtTheSameMomentEndWithOneK
   for (const auto& one : got) EXPECT_TRUE(one == got[0]) << "two agents have different keys of one user";
 }
 
-TEST_P(RegistryConformance, ErasesAUserInOneKeyspaceOrInAll) {
+TEST_P(RegistryConformanceTest, ErasesAUserInOneKeyspaceOrInAll) {
   auto registry = ConnectInitialised();
   const Registry::NewRow rows[] = {NewUser("38", "clicks"), NewUser("38", "orders"), NewUser("38", "mails"),
                                    NewUser("39", "clicks")};
@@ -286,7 +286,7 @@ TEST_P(RegistryConformance, ErasesAUserInOneKeyspaceOrInAll) {
   }
 }
 
-TEST_P(RegistryConformance, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
+TEST_P(RegistryConformanceTest, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
   auto registry = ConnectInitialised();
   auto other = Connect();
   InsertOne(*registry, NewUser("38"));
@@ -305,7 +305,7 @@ TEST_P(RegistryConformance, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
 }
 
 // In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is new.
-TEST_P(RegistryConformance, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
+TEST_P(RegistryConformanceTest, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
   auto eraser = ConnectInitialised();
   auto other = Connect();
   InsertOne(*eraser, NewUser("38"));
@@ -329,7 +329,7 @@ TEST_P(RegistryConformance, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
   EXPECT_EQ(InsertOne(*other, NewUser("38")).state, State::kErased);
 }
 
-TEST_P(RegistryConformance, TellsOfErasuresByAnyAgentOnceEach) {
+TEST_P(RegistryConformanceTest, TellsOfErasuresByAnyAgentOnceEach) {
   auto one = ConnectInitialised();
   const Registry::NewRow rows[] = {NewUser("1"), NewUser("2"), NewUser("2", "orders"), NewUser("3")};
   Insert(*one, rows);
@@ -344,7 +344,7 @@ TEST_P(RegistryConformance, TellsOfErasuresByAnyAgentOnceEach) {
   }
 }
 
-TEST_P(RegistryConformance, IsWritableHasRoomAndCanPurge) {
+TEST_P(RegistryConformanceTest, IsWritableHasRoomAndCanPurge) {
   auto registry = ConnectInitialised();
   InsertOne(*registry, NewUser("38"));
   ASSERT_TRUE(Erase(*registry, "38").ok());
@@ -354,7 +354,7 @@ TEST_P(RegistryConformance, IsWritableHasRoomAndCanPurge) {
   EXPECT_FALSE(registry->name().empty());
 }
 
-TEST_P(RegistryConformance, IsTheSameWhenItIsOpenedAnew) {
+TEST_P(RegistryConformanceTest, IsTheSameWhenItIsOpenedAnew) {
   auto registry = ConnectInitialised();
   const Registry::NewRow row = NewUser("38");
   InsertOne(*registry, row);
@@ -371,7 +371,7 @@ TEST_P(RegistryConformance, IsTheSameWhenItIsOpenedAnew) {
 const Backend kBackends[] = {
     {"sqlite", [](const std::string& folder) { return RegistryOptions{.sqlite = folder + "/registry.db"}; }},
 };
-INSTANTIATE_TEST_SUITE_P(Backends, RegistryConformance, testing::ValuesIn(kBackends),
+INSTANTIATE_TEST_SUITE_P(Backends, RegistryConformanceTest, testing::ValuesIn(kBackends),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -20,7 +20,7 @@ using State = KeyCache::State;
 using testing::AllOf;
 using testing::HasSubstr;
 
-class RegistryFault : public KeyTest {
+class RegistryFaultTest : public KeyTest {
  protected:
   static Misses Users(int first, int count) {
     Misses misses;
@@ -58,7 +58,7 @@ class HeldLock {
   sqlite3* database_ = nullptr;
 };
 
-TEST_F(RegistryFault, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFound) {
+TEST_F(RegistryFaultTest, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFound) {
   KeyServiceOptions options = Options();
   options.registryTimeout = std::chrono::milliseconds(300);
   auto service = Open(options);
@@ -87,7 +87,7 @@ TEST_F(RegistryFault, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFound)
   EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady) << "a refused erasure erased";
 }
 
-TEST_F(RegistryFault, WhenLockedManyWaitersAreAllAnsweredInTheTimeOfOne) {
+TEST_F(RegistryFaultTest, WhenLockedManyWaitersAreAllAnsweredInTheTimeOfOne) {
   KeyServiceOptions options = Options();
   options.registryTimeout = std::chrono::milliseconds(300);
   auto service = Open(options);
@@ -102,7 +102,7 @@ TEST_F(RegistryFault, WhenLockedManyWaitersAreAllAnsweredInTheTimeOfOne) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
 }
 
-TEST_F(RegistryFault, WhenLockedAtTheStartTheErrorSaysSo) {
+TEST_F(RegistryFaultTest, WhenLockedAtTheStartTheErrorSaysSo) {
   ASSERT_NE(Open(), nullptr);
   sqlite3* database = nullptr;
   ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
@@ -116,7 +116,7 @@ TEST_F(RegistryFault, WhenLockedAtTheStartTheErrorSaysSo) {
   sqlite3_close(database);
 }
 
-TEST_F(RegistryFault, WhenCorruptNothingIsTakenForUnknownOrErased) {
+TEST_F(RegistryFaultTest, WhenCorruptNothingIsTakenForUnknownOrErased) {
   auto service = Open();
   FetchResult made = Ask(*service, Users(0, 2000));
   ASSERT_TRUE(made.status.ok());
@@ -166,7 +166,7 @@ TEST_F(RegistryFault, WhenCorruptNothingIsTakenForUnknownOrErased) {
   EXPECT_TRUE(Ask(*service, Ids(ids)).status.ok());
 }
 
-TEST_F(RegistryFault, WhenOneRowIsDamagedTheOthersAreStillFound) {
+TEST_F(RegistryFaultTest, WhenOneRowIsDamagedTheOthersAreStillFound) {
   auto service = Open();
   FetchResult made = Ask(*service, Users(0, 3));
   const crypto::KeyId damaged = made.scopes.at(1).key.id;
@@ -192,7 +192,7 @@ TEST_F(RegistryFault, WhenOneRowIsDamagedTheOthersAreStillFound) {
 }
 
 // Found out before a restart does. What was unwrapped before goes on.
-TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedTryUnwrapSaysSo) {
+TEST_F(RegistryFaultTest, WhenAnEpochKeyIsDamagedTryUnwrapSaysSo) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   sqlite3* database = nullptr;
@@ -214,7 +214,7 @@ TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedTryUnwrapSaysSo) {
 }
 
 // A restored registry whose epoch key cannot be unwrapped gives no keys, and destroys them all the same.
-TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedUsersCanStillBeErased) {
+TEST_F(RegistryFaultTest, WhenAnEpochKeyIsDamagedUsersCanStillBeErased) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   sqlite3* database = nullptr;
@@ -238,7 +238,7 @@ TEST_F(RegistryFault, WhenAnEpochKeyIsDamagedUsersCanStillBeErased) {
 }
 
 // A row that is malformed in another way: its columns do not even have the sizes that they must have.
-TEST_F(RegistryFault, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreFound) {
+TEST_F(RegistryFaultTest, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreFound) {
   auto service = Open();
   FetchResult made = Ask(*service, Users(0, 3));
   KeyCache cache(*service);
@@ -265,7 +265,7 @@ TEST_F(RegistryFault, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreFound
   EXPECT_THAT(Health(*service), HasSubstr("malformed"));
 }
 
-TEST_F(RegistryFault, WhenRowsAreSwappedTheyAreNotTakenForOneAnother) {
+TEST_F(RegistryFaultTest, WhenRowsAreSwappedTheyAreNotTakenForOneAnother) {
   auto service = Open();
   FetchResult made = Ask(*service, Users(0, 2));
   sqlite3* database = nullptr;
@@ -279,7 +279,7 @@ TEST_F(RegistryFault, WhenRowsAreSwappedTheyAreNotTakenForOneAnother) {
   EXPECT_THAT(Health(*service), HasSubstr("damaged"));
 }
 
-TEST_F(RegistryFault, WhenRemovedNoKeyIsMadeThatARestartWouldLose) {
+TEST_F(RegistryFaultTest, WhenRemovedNoKeyIsMadeThatARestartWouldLose) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   Checkpoint();
@@ -294,7 +294,7 @@ TEST_F(RegistryFault, WhenRemovedNoKeyIsMadeThatARestartWouldLose) {
   EXPECT_EQ(Ask(*service, Users(0, 1)).scopes.at(0).key.id, id);
 }
 
-TEST_F(RegistryFault, WhenItIsLostAtTheStartNoNewOneIsMadeBesideItsRootKey) {
+TEST_F(RegistryFaultTest, WhenItIsLostAtTheStartNoNewOneIsMadeBesideItsRootKey) {
   Open().reset();
   RemoveRegistry();
   const auto service = KeyService::Open(Options());
@@ -303,7 +303,7 @@ TEST_F(RegistryFault, WhenItIsLostAtTheStartNoNewOneIsMadeBesideItsRootKey) {
   EXPECT_NE(access(registryFile().c_str(), F_OK), 0) << "an empty registry was made";
 }
 
-TEST_F(RegistryFault, WhenReplacedByAnotherRegistryItIsNotUsed) {
+TEST_F(RegistryFaultTest, WhenReplacedByAnotherRegistryItIsNotUsed) {
   auto service = Open();
   const crypto::KeyId id = Ask(*service, Users(0, 1)).scopes.at(0).key.id;
   KeyServiceOptions other = Options();
@@ -320,7 +320,7 @@ TEST_F(RegistryFault, WhenReplacedByAnotherRegistryItIsNotUsed) {
   EXPECT_TRUE(result.ids.empty()) << "a key of the old registry was taken for unknown";
 }
 
-TEST_F(RegistryFault, WhenTheDiskIsFullNothingIsGivenOutThatIsNotOnDisk) {
+TEST_F(RegistryFaultTest, WhenTheDiskIsFullNothingIsGivenOutThatIsNotOnDisk) {
   // A small file system of its own, seen by this process only.
   ASSERT_EQ(unshare(CLONE_NEWNS), 0) << "needs root: " << strerror(errno);
   ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);

@@ -50,9 +50,9 @@ crypto::KeyId Id(const char* hex) {
   return id;
 }
 
-class RegistryVector : public KeyTest {
+class RegistryVectorTest : public KeyTest {
  protected:
-  RegistryVector() {
+  RegistryVectorTest() {
     wallMillis_ = 1'750'000'000'000;
     WriteFile(keyFile(), kRootKey);
     EXPECT_EQ(chmod(keyFile().c_str(), 0600), 0);
@@ -65,7 +65,7 @@ class RegistryVector : public KeyTest {
   }
 };
 
-TEST_F(RegistryVector, GivesTheKeysThatItGaveWhenItWasMade) {
+TEST_F(RegistryVectorTest, GivesTheKeysThatItGaveWhenItWasMade) {
   auto service = Open();
   ASSERT_NE(service, nullptr);
   Misses misses;
@@ -84,7 +84,7 @@ TEST_F(RegistryVector, GivesTheKeysThatItGaveWhenItWasMade) {
   }
 }
 
-TEST_F(RegistryVector, KnowsWhoWasErasedAndMasksAsBefore) {
+TEST_F(RegistryVectorTest, KnowsWhoWasErasedAndMasksAsBefore) {
   auto service = Open();
   ASSERT_NE(service, nullptr);
   Misses misses;

@@ -21,7 +21,7 @@ struct Provider {
 };
 void PrintTo(const Provider& provider, std::ostream* out) { *out << provider.name; }
 
-class RootKeyConformance : public KeyTest, public testing::WithParamInterface<Provider> {
+class RootKeyConformanceTest : public KeyTest, public testing::WithParamInterface<Provider> {
  protected:
   std::unique_ptr<RootKey> OpenKey(int which = 1) {
     auto root = OpenRootKey(GetParam().options(folder_, which), /*mayCreate=*/true, Soon());
@@ -47,7 +47,7 @@ class RootKeyConformance : public KeyTest, public testing::WithParamInterface<Pr
   }
 };
 
-TEST_P(RootKeyConformance, UnwrapsWhatItWrappedAlsoAfterARestart) {
+TEST_P(RootKeyConformanceTest, UnwrapsWhatItWrappedAlsoAfterARestart) {
   auto root = OpenKey();
   const RootKey::DataKey made = Generate(*root, "epoch 1");
   ExpectUnwraps(*root, made, "epoch 1");
@@ -55,7 +55,7 @@ TEST_P(RootKeyConformance, UnwrapsWhatItWrappedAlsoAfterARestart) {
   ExpectUnwraps(*root, made, "epoch 1");
 }
 
-TEST_P(RootKeyConformance, NeverMakesTheSameDataKeyTwice) {
+TEST_P(RootKeyConformanceTest, NeverMakesTheSameDataKeyTwice) {
   auto root = OpenKey();
   const RootKey::DataKey one = Generate(*root, "epoch 1");
   const RootKey::DataKey other = Generate(*root, "epoch 1");
@@ -63,14 +63,14 @@ TEST_P(RootKeyConformance, NeverMakesTheSameDataKeyTwice) {
   EXPECT_NE(one.wrapped, other.wrapped);
 }
 
-TEST_P(RootKeyConformance, BindsAWrappedKeyToItsContext) {
+TEST_P(RootKeyConformanceTest, BindsAWrappedKeyToItsContext) {
   auto root = OpenKey();
   const RootKey::DataKey made = Generate(*root, "epoch 1");
   EXPECT_EQ(UnwrapOne(*root, made.wrapped, "epoch 2").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(UnwrapOne(*root, made.wrapped, "").status().code(), absl::StatusCode::kDataLoss);
 }
 
-TEST_P(RootKeyConformance, TakesADamagedOrForeignWrappedKeyForDataLossAndForNothingElse) {
+TEST_P(RootKeyConformanceTest, TakesADamagedOrForeignWrappedKeyForDataLossAndForNothingElse) {
   auto root = OpenKey();
   auto another = OpenKey(2);
   const RootKey::DataKey made = Generate(*root, "epoch 1");
@@ -86,7 +86,7 @@ TEST_P(RootKeyConformance, TakesADamagedOrForeignWrappedKeyForDataLossAndForNoth
   EXPECT_EQ(UnwrapOne(*root, {}, "epoch 1").status().code(), absl::StatusCode::kDataLoss);
 }
 
-TEST_P(RootKeyConformance, AnswersEveryKeyOfABatchInItsPlace) {
+TEST_P(RootKeyConformanceTest, AnswersEveryKeyOfABatchInItsPlace) {
   constexpr size_t kKeys = 1000;  // more than a request to a KMS may hold
   auto root = OpenKey();
   std::vector<std::string> contexts;
@@ -111,13 +111,13 @@ TEST_P(RootKeyConformance, AnswersEveryKeyOfABatchInItsPlace) {
   EXPECT_TRUE(root->Unwrap({}, Soon()).empty());
 }
 
-TEST_P(RootKeyConformance, IsWellWhenItIsThere) {
+TEST_P(RootKeyConformanceTest, IsWellWhenItIsThere) {
   auto root = OpenKey();
   EXPECT_TRUE(root->Check(Soon()).ok()) << root->Check(Soon());
   EXPECT_FALSE(root->name().empty());
 }
 
-TEST_P(RootKeyConformance, WhenItIsMissingItIsMadeOnlyWhereItMayBe) {
+TEST_P(RootKeyConformanceTest, WhenItIsMissingItIsMadeOnlyWhereItMayBe) {
   const RootKeyOptions options = GetParam().options(folder_, 1);
   if (RootKeyOfSomeRegistry(options).has_value()) return;  // the operator has made it
   EXPECT_EQ(OpenRootKey(options, /*mayCreate=*/false, Soon()).status().code(), absl::StatusCode::kNotFound);
@@ -126,7 +126,7 @@ TEST_P(RootKeyConformance, WhenItIsMissingItIsMadeOnlyWhereItMayBe) {
   EXPECT_TRUE(OpenRootKey(options, /*mayCreate=*/false, Soon()).ok());
 }
 
-TEST_P(RootKeyConformance, ThreadsMayUseItTogether) {
+TEST_P(RootKeyConformanceTest, ThreadsMayUseItTogether) {
   auto root = OpenKey();
   const RootKey::DataKey made = Generate(*root, "epoch 1");
   std::vector<std::thread> threads;
@@ -146,11 +146,11 @@ const Provider kProviders[] = {
     {"file", [](const std::string& folder,
                 int which) { return RootKeyOptions{.file = folder + "/root" + std::to_string(which) + ".key"}; }},
 };
-INSTANTIATE_TEST_SUITE_P(Providers, RootKeyConformance, testing::ValuesIn(kProviders),
+INSTANTIATE_TEST_SUITE_P(Providers, RootKeyConformanceTest, testing::ValuesIn(kProviders),
                          [](const auto& info) { return info.param.name; });
 
 // What is the file's own.
-TEST(FileRootKey, TellsAMissingFileFromAnotherKey) {
+TEST(FileRootKeyTest, TellsAMissingFileFromAnotherKey) {
   char path[] = "/tmp/kveil-keys-XXXXXX";
   const std::string folder = mkdtemp(path);
   const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(1);

@@ -17,7 +17,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-class RootKeyFile : public KeyTest {
+class RootKeyFileTest : public KeyTest {
  protected:
   std::string Refusal() {
     absl::Status status = ReadRootKeyFile(keyFile()).status();
@@ -26,7 +26,7 @@ class RootKeyFile : public KeyTest {
   }
 };
 
-TEST_F(RootKeyFile, IsMadeForItsOwnerOnlyAndReadsBack) {
+TEST_F(RootKeyFileTest, IsMadeForItsOwnerOnlyAndReadsBack) {
   const mode_t before = umask(0);
   auto made = CreateRootKeyFile(keyFile());
   umask(before);
@@ -42,14 +42,14 @@ TEST_F(RootKeyFile, IsMadeForItsOwnerOnlyAndReadsBack) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
 }
 
-TEST_F(RootKeyFile, IsNeverReplaced) {
+TEST_F(RootKeyFileTest, IsNeverReplaced) {
   auto first = CreateRootKeyFile(keyFile());
   auto second = CreateRootKeyFile(keyFile());
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_TRUE(second->Equals(*first));
 }
 
-TEST_F(RootKeyFile, IsTheSameForAllWhoMakeItAtOnce) {
+TEST_F(RootKeyFileTest, IsTheSameForAllWhoMakeItAtOnce) {
   std::vector<absl::StatusOr<crypto::SecretKey>> keys(8);
   std::vector<std::thread> threads;
   for (auto& key : keys) threads.emplace_back([&] { key = CreateRootKeyFile(keyFile()); });
@@ -61,13 +61,13 @@ TEST_F(RootKeyFile, IsTheSameForAllWhoMakeItAtOnce) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
 }
 
-TEST_F(RootKeyFile, IsNotFoundWhenMissing) {
+TEST_F(RootKeyFileTest, IsNotFoundWhenMissing) {
   absl::Status status = ReadRootKeyFile(keyFile()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr(keyFile()));
 }
 
-TEST_F(RootKeyFile, IsRefusedWhenOthersMayUseIt) {
+TEST_F(RootKeyFileTest, IsRefusedWhenOthersMayUseIt) {
   ASSERT_TRUE(CreateRootKeyFile(keyFile()).ok());
   for (mode_t mode : {0640, 0604, 0620, 0601, 0660, 0666}) {
     chmod(keyFile().c_str(), mode);
@@ -77,14 +77,14 @@ TEST_F(RootKeyFile, IsRefusedWhenOthersMayUseIt) {
   EXPECT_TRUE(ReadRootKeyFile(keyFile()).ok());
 }
 
-TEST_F(RootKeyFile, IsRefusedWhenItBelongsToAnotherUser) {
+TEST_F(RootKeyFileTest, IsRefusedWhenItBelongsToAnotherUser) {
   if (geteuid() != 0) GTEST_FAIL() << "needs root to give a file away";
   ASSERT_TRUE(CreateRootKeyFile(keyFile()).ok());
   ASSERT_EQ(chown(keyFile().c_str(), 12345, 12345), 0);
   EXPECT_THAT(Refusal(), HasSubstr("belongs to neither"));
 }
 
-TEST_F(RootKeyFile, IsRefusedWhenItIsNoRegularFile) {
+TEST_F(RootKeyFileTest, IsRefusedWhenItIsNoRegularFile) {
   const std::string elsewhere = folder_ + "/elsewhere";
   ASSERT_TRUE(CreateRootKeyFile(elsewhere).ok());
   ASSERT_EQ(symlink(elsewhere.c_str(), keyFile().c_str()), 0);
@@ -97,7 +97,7 @@ TEST_F(RootKeyFile, IsRefusedWhenItIsNoRegularFile) {
   EXPECT_THAT(Refusal(), HasSubstr("not a regular file"));
 }
 
-TEST_F(RootKeyFile, IsRefusedWhenAnyByteIsDamaged) {
+TEST_F(RootKeyFileTest, IsRefusedWhenAnyByteIsDamaged) {
   ASSERT_TRUE(CreateRootKeyFile(keyFile()).ok());
   const std::string whole = ReadFile(keyFile());
   for (size_t i = 0; i < whole.size(); ++i) {
@@ -116,7 +116,7 @@ TEST_F(RootKeyFile, IsRefusedWhenAnyByteIsDamaged) {
   EXPECT_TRUE(ReadRootKeyFile(keyFile()).ok());
 }
 
-TEST_F(RootKeyFile, ErrorsNeverHoldTheKey) {
+TEST_F(RootKeyFileTest, ErrorsNeverHoldTheKey) {
   ASSERT_TRUE(CreateRootKeyFile(keyFile()).ok());
   std::string text = ReadFile(keyFile());
   const std::string key = text.substr(text.find('\n') + 1, 64);

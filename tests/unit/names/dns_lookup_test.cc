@@ -119,7 +119,7 @@ class DnsLookupTest : public testing::Test {
   int sockets_ = 0;
 };
 
-TEST_F(DnsLookupTest, findsWhatBothFamiliesHave) {
+TEST_F(DnsLookupTest, FindsWhatBothFamiliesHave) {
   server_.addresses = {{"b1.internal", {"10.0.0.1", "10.0.0.2", "fd00::1"}}, {"b2.internal", {"10.0.0.3"}}};
   const std::vector<Answer> answers = LookUp({"b1.internal", "b2.internal", "b3.internal"});
   EXPECT_EQ(TextOf(answers.at(0)), (Texts{"10.0.0.1", "10.0.0.2", "fd00::1"}));
@@ -128,7 +128,7 @@ TEST_F(DnsLookupTest, findsWhatBothFamiliesHave) {
   EXPECT_GE(sockets_, 1) << "none but those of the workload's namespace";
 }
 
-TEST_F(DnsLookupTest, addsTheDomains) {
+TEST_F(DnsLookupTest, AddsTheDomains) {
   server_.addresses = {{"b1.kafka.svc", {"10.0.0.1"}}, {"b1.other", {"10.0.0.9"}}};
   options_.config.domains = {"kafka.svc", "svc"};
   options_.config.dots = 5;
@@ -136,7 +136,7 @@ TEST_F(DnsLookupTest, addsTheDomains) {
 }
 
 // The workload may be told the other family's addresses a moment later, and they would not be guarded.
-TEST_F(DnsLookupTest, failsANameOfWhichOneFamilyIsNotTold) {
+TEST_F(DnsLookupTest, FailsANameOfWhichOneFamilyIsNotTold) {
   server_.addresses = {{"b1.internal", {"10.0.0.1"}}, {"b2.internal", {"10.0.0.2"}}};
   server_.silent = {{"b1.internal", kAaaa}};
   const std::vector<Answer> answers = LookUp({"b1.internal", "b2.internal"}, milliseconds(400));
@@ -145,13 +145,13 @@ TEST_F(DnsLookupTest, failsANameOfWhichOneFamilyIsNotTold) {
 }
 
 // The workload's own resolver hears the same, and takes what there is.
-TEST_F(DnsLookupTest, takesOneFamilyWhereTheServerRefusesTheOther) {
+TEST_F(DnsLookupTest, TakesOneFamilyWhereTheServerRefusesTheOther) {
   server_.addresses = {{"b1.internal", {"10.0.0.1"}}};
   server_.failing = {{"b1.internal", kAaaa}};
   EXPECT_EQ(TextOf(LookUp({"b1.internal"}).at(0)), Texts{"10.0.0.1"});
 }
 
-TEST_F(DnsLookupTest, endsAtItsDeadlineAndWhenItMustStop) {
+TEST_F(DnsLookupTest, EndsAtItsDeadlineAndWhenItMustStop) {
   server_.silent = {{"b1.internal", kA}, {"b1.internal", kAaaa}};
   const auto start = std::chrono::steady_clock::now();
   EXPECT_TRUE(absl::IsUnavailable(LookUp({"b1.internal"}, milliseconds(300)).at(0).status()));
@@ -161,7 +161,7 @@ TEST_F(DnsLookupTest, endsAtItsDeadlineAndWhenItMustStop) {
   EXPECT_TRUE(absl::IsUnavailable(LookUpInDns(Texts{"b1.internal"}, options_).at(0).status()));
 }
 
-TEST_F(DnsLookupTest, failsWithoutASocket) {
+TEST_F(DnsLookupTest, FailsWithoutASocket) {
   options_.makeSocket = nullptr;
   DnsOptions options;
   options.config.servers = {"127.0.0.1"};

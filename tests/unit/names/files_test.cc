@@ -28,7 +28,7 @@ Texts Find(std::string_view file, const std::string& name) {
   return texts;
 }
 
-TEST(HostsFileTest, hasEveryAddressOfAName) {
+TEST(HostsFileTest, HasEveryAddressOfAName) {
   constexpr std::string_view kFile =
       "# brokers\n"
       "10.0.0.1 b1.internal b1 # the first\r\n"
@@ -45,7 +45,7 @@ TEST(HostsFileTest, hasEveryAddressOfAName) {
   EXPECT_EQ(Comparable("B1.Internal."), "b1.internal");
 }
 
-TEST(ResolverConfigTest, isReadAsCLibrariesReadIt) {
+TEST(ResolverConfigTest, IsReadAsCLibrariesReadIt) {
   const ResolverConfig config = ParseResolverConfig(
       "; by hand\n"
       "domain old.example\n"
@@ -64,7 +64,7 @@ TEST(ResolverConfigTest, isReadAsCLibrariesReadIt) {
   EXPECT_EQ(ParseResolverConfig("").dots, 1);
 }
 
-TEST(NsswitchTest, saysWhatComesFirst) {
+TEST(NsswitchTest, SaysWhatComesFirst) {
   EXPECT_FALSE(AsksServersFirst(""));
   EXPECT_FALSE(AsksServersFirst("passwd: dns files\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n"));
   EXPECT_FALSE(AsksServersFirst("hosts: files\n"));
@@ -94,7 +94,7 @@ class WorkloadFilesTest : public testing::Test {
   UniqueFd fd_;
 };
 
-TEST_F(WorkloadFilesTest, areReadWhereTheyAre) {
+TEST_F(WorkloadFilesTest, AreReadWhereTheyAre) {
   EXPECT_EQ(ReadFilesIn(fd_.get())->hosts, "");
   Write("etc/hosts", "10.0.0.1 b1\n");
   Write("etc/nsswitch.conf", "hosts: files\n");
@@ -108,13 +108,13 @@ TEST_F(WorkloadFilesTest, areReadWhereTheyAre) {
   EXPECT_EQ(files->resolverConfig, "nameserver 10.0.0.9\n") << "its link counts from its root";
 }
 
-TEST_F(WorkloadFilesTest, areNotWhatIsOutsideItsRoot) {
+TEST_F(WorkloadFilesTest, AreNotWhatIsOutsideItsRoot) {
   Write("etc/hosts", "inside\n");
   std::filesystem::create_symlink("../../../../../../etc/hosts", root_ / "etc/resolv.conf");
   EXPECT_EQ(ReadFilesIn(fd_.get())->resolverConfig, "inside\n") << "a root has no parent";
 }
 
-TEST_F(WorkloadFilesTest, areNoFifoNoDirectoryAndNothingEndless) {
+TEST_F(WorkloadFilesTest, AreNoFifoNoDirectoryAndNothingEndless) {
   ASSERT_EQ(::mkfifo((root_ / "etc/hosts").c_str(), 0600), 0);
   ExpectRefused("/etc/hosts is no regular file");
   std::filesystem::remove(root_ / "etc/hosts");
@@ -130,7 +130,7 @@ TEST_F(WorkloadFilesTest, areNoFifoNoDirectoryAndNothingEndless) {
 }
 
 // As if the workload had mounted it there.
-TEST_F(WorkloadFilesTest, areNothingOfTheKernels) {
+TEST_F(WorkloadFilesTest, AreNothingOfTheKernels) {
   const UniqueFd proc(::open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC));
   EXPECT_EQ(ReadFilesIn(proc.get())->hosts, "");
   std::filesystem::create_symlink("/proc/self/environ", root_ / "etc/hosts");
@@ -139,7 +139,7 @@ TEST_F(WorkloadFilesTest, areNothingOfTheKernels) {
   EXPECT_TRUE(ReadFilesIn(real.get()).ok());
 }
 
-TEST(WorkloadFilesOfProcessTest, areOnlyThoseOfAProcessInThatNamespace) {
+TEST(WorkloadFilesOfProcessTest, AreOnlyThoseOfAProcessInThatNamespace) {
   struct stat own;
   ASSERT_EQ(::stat("/proc/self/ns/net", &own), 0);
   EXPECT_TRUE(ReadWorkloadFiles(::getpid(), own.st_ino).ok());

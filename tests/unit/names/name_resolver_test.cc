@@ -89,7 +89,7 @@ class NameResolverTest : public testing::Test {
   NameResolver::Options options_;
 };
 
-TEST_F(NameResolverTest, answersEachNameByItself) {
+TEST_F(NameResolverTest, AnswersEachNameByItself) {
   NameResolver resolver(options_);
   auto future = LookUp(resolver, "a", {"b1.kveil.invalid", "unknown.kveil.invalid", "localhost"});
   const Answers answers = Get(future);
@@ -99,7 +99,7 @@ TEST_F(NameResolverTest, answersEachNameByItself) {
   EXPECT_TRUE(answers[2].ok()) << answers[2].status();
 }
 
-TEST_F(NameResolverTest, asksTheHostForItsOwnWorkloadsOnly) {
+TEST_F(NameResolverTest, AsksTheHostForItsOwnWorkloadsOnly) {
   NameResolver resolver(options_);
   NameResolver::Place place = PlaceOf("a");
   place.isOwn = false;
@@ -109,7 +109,7 @@ TEST_F(NameResolverTest, asksTheHostForItsOwnWorkloadsOnly) {
   EXPECT_FALSE(Get(future).at(0).ok()) << "the workload would not find it there";
 }
 
-TEST_F(NameResolverTest, failsWhereNoProcessIsLeft) {
+TEST_F(NameResolverTest, FailsWhereNoProcessIsLeft) {
   NameResolver resolver(options_);
   NameResolver::Place place = PlaceOf("a");
   place.processes = {0x3FFFFFFF};
@@ -119,7 +119,7 @@ TEST_F(NameResolverTest, failsWhereNoProcessIsLeft) {
   EXPECT_TRUE(absl::IsNotFound(Get(future).at(0).status()));
 }
 
-TEST_F(NameResolverTest, oneWorkloadTakesNoMoreThanItsThreads) {
+TEST_F(NameResolverTest, OneWorkloadTakesNoMoreThanItsThreads) {
   NameResolver resolver(options_);
   std::vector<std::future<Answers>> slow;
   for (int i = 0; i < 50; ++i) slow.push_back(LookUp(resolver, "greedy", {"slow.kveil.invalid"}));
@@ -131,7 +131,7 @@ TEST_F(NameResolverTest, oneWorkloadTakesNoMoreThanItsThreads) {
   for (auto& one : slow) EXPECT_TRUE(Get(one).at(0).ok());
 }
 
-TEST_F(NameResolverTest, startsNoMoreThreadsThanItsBound) {
+TEST_F(NameResolverTest, StartsNoMoreThreadsThanItsBound) {
   options_.mostThreads = 4;
   NameResolver resolver(options_);
   std::vector<std::future<Answers>> slow;
@@ -142,7 +142,7 @@ TEST_F(NameResolverTest, startsNoMoreThreadsThanItsBound) {
   for (auto& one : slow) EXPECT_TRUE(Get(one).at(0).ok());
 }
 
-TEST_F(NameResolverTest, answersAtTheLimitWhateverBlocks) {
+TEST_F(NameResolverTest, AnswersAtTheLimitWhateverBlocks) {
   options_.limit = milliseconds(100);
   NameResolver resolver(options_);
   auto slow = LookUp(resolver, "a", {"slow.kveil.invalid"});
@@ -151,7 +151,7 @@ TEST_F(NameResolverTest, answersAtTheLimitWhateverBlocks) {
   EXPECT_TRUE(Get(behind).at(0).ok());
 }
 
-TEST_F(NameResolverTest, takesNoMoreThanMayWait) {
+TEST_F(NameResolverTest, TakesNoMoreThanMayWait) {
   options_.mostWaitingOfAWorkload = 3;
   NameResolver resolver(options_);
   EXPECT_TRUE(resolver.Health().ok());
@@ -166,7 +166,7 @@ TEST_F(NameResolverTest, takesNoMoreThanMayWait) {
   EXPECT_TRUE(Get(other).at(0).ok());
 }
 
-TEST_F(NameResolverTest, answersEverythingWhenItStops) {
+TEST_F(NameResolverTest, AnswersEverythingWhenItStops) {
   NameResolver resolver(options_);
   std::vector<std::future<Answers>> slow;
   for (int i = 0; i < 5; ++i) slow.push_back(LookUp(resolver, "a", {"slow.kveil.invalid"}));

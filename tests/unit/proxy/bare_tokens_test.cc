@@ -8,9 +8,9 @@
 namespace kveil::proxy {
 namespace {
 
-class BareTokens : public ConnectionTest {
+class BareTokensTest : public ConnectionTest {
  protected:
-  BareTokens() {
+  BareTokensTest() {
     interceptor_ = Intercept({ApiKey::kSaslHandshake, ApiKey::kSaslAuthenticate});
     interceptor_->onRequest = [this](const RequestFrame& request, FrameOutput&) {
       if (request.header.apiKey == ApiKey::kSaslHandshake)
@@ -50,7 +50,7 @@ class BareTokens : public ConnectionTest {
   std::vector<std::string> fromBroker_;
 };
 
-TEST_F(BareTokens, passAndKafkaFollows) {
+TEST_F(BareTokensTest, PassAndKafkaFollows) {
   Handshake();
   Ask(Framed("one"));
   Answer(Framed(""));  // shorter than any Kafka response
@@ -64,7 +64,7 @@ TEST_F(BareTokens, passAndKafkaFollows) {
 }
 
 // A token is never looked into: one that goes before the broker has accepted the handshake could be a request.
-TEST_F(BareTokens, waitForTheAnswerThatAcceptsTheHandshake) {
+TEST_F(BareTokensTest, WaitForTheAnswerThatAcceptsTheHandshake) {
   const std::string handshake = RequestFrameOf(ApiKey::kSaslHandshake, 1, "mechanism", 0);
   const std::string request = RequestFrameOf(ApiKey::kListOffsets, 2, "body");
   application_.Send(StrCat(handshake, Framed("one"), Framed("two"), request));
@@ -82,7 +82,7 @@ TEST_F(BareTokens, waitForTheAnswerThatAcceptsTheHandshake) {
   EXPECT_EQ(fromClient_, (std::vector<std::string>{"one", "two"}));
 }
 
-TEST_F(BareTokens, goNowhereWhenTheHandshakeIsRefused) {
+TEST_F(BareTokensTest, GoNowhereWhenTheHandshakeIsRefused) {
   refuses_ = true;
   const std::string handshake = RequestFrameOf(ApiKey::kSaslHandshake, 1, "mechanism", 0);
   application_.Send(StrCat(handshake, Framed("a request in a token's place")));
@@ -91,7 +91,7 @@ TEST_F(BareTokens, goNowhereWhenTheHandshakeIsRefused) {
   EXPECT_EQ(broker_.ReceiveRest(), "");
 }
 
-TEST_F(BareTokens, mayComeByteByByte) {
+TEST_F(BareTokensTest, MayComeByteByByte) {
   Handshake();
   for (const std::string& token : {std::string("first token"), std::string("x")}) {
     const std::string frame = Framed(token);
@@ -104,13 +104,13 @@ TEST_F(BareTokens, mayComeByteByByte) {
   EXPECT_EQ(fromBroker_, (std::vector<std::string>{"first token", "x"}));
 }
 
-TEST_F(BareTokens, ofMoreThanABrokerTakesEndTheConnection) {
+TEST_F(BareTokensTest, OfMoreThanABrokerTakesEndTheConnection) {
   Handshake();
   application_.Send(BigEndian((512 << 10) + 1, 4));
   EXPECT_EQ(application_.HowItEnded(), "by a reset");
 }
 
-TEST_F(BareTokens, areNotExpectedWithoutAHandshake) {
+TEST_F(BareTokensTest, AreNotExpectedWithoutAHandshake) {
   application_.Send(Framed("x"));
   EXPECT_EQ(application_.HowItEnded(), "by a reset");
 }

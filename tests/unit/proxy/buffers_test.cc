@@ -10,7 +10,7 @@
 namespace kveil::proxy {
 namespace {
 
-TEST(BufferShelf, givesABufferOutAgainEmpty) {
+TEST(BufferShelfTest, GivesABufferOutAgainEmpty) {
   BufferShelf shelf;
   auto buffer = shelf.Take();
   buffer->assign(1000, 7);
@@ -23,7 +23,7 @@ TEST(BufferShelf, givesABufferOutAgainEmpty) {
   EXPECT_EQ(buffer->data(), memory);
 }
 
-TEST(BufferShelf, keepsNoMoreThanItsBound) {
+TEST(BufferShelfTest, KeepsNoMoreThanItsBound) {
   BufferShelf shelf(10'000);
   for (int i = 0; i < 5; ++i) {
     auto buffer = std::make_unique<ByteBuffer>();
@@ -43,7 +43,7 @@ TEST(BufferShelf, keepsNoMoreThanItsBound) {
   EXPECT_GE(shelf.Take()->capacity(), 9000u) << "what was taken still counts";
 }
 
-TEST(BufferShelf, givesNoLargeBufferForLittle) {
+TEST(BufferShelfTest, GivesNoLargeBufferForLittle) {
   BufferShelf shelf;
   auto large = std::make_unique<ByteBuffer>();
   large->reserve(1 << 20);
@@ -55,7 +55,7 @@ TEST(BufferShelf, givesNoLargeBufferForLittle) {
   EXPECT_GE(shelf.Take(5000)->capacity(), 5000u);
 }
 
-TEST(Arena, keepsEachBufferInItsPlaceUntilItIsCleared) {
+TEST(ArenaTest, KeepsEachBufferInItsPlaceUntilItIsCleared) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
   Arena arena(shelf, budget);
@@ -70,7 +70,7 @@ TEST(Arena, keepsEachBufferInItsPlaceUntilItIsCleared) {
   EXPECT_GE(shelf.Take()->capacity(), 10u) << "a cleared arena's buffers go back to the shelf";
 }
 
-TEST(Arena, isChargedForWhatItsBuffersTakeUntilItIsCleared) {
+TEST(ArenaTest, IsChargedForWhatItsBuffersTakeUntilItIsCleared) {
   BufferShelf shelf(0);
   MemoryBudget budget(10'000);
   Arena arena(shelf, budget);
@@ -102,7 +102,7 @@ std::string TextOf(const OutgoingFrames& frames) {
   return text;
 }
 
-TEST(OutgoingFrames, leaveInTheOrderInWhichTheyWereAdded) {
+TEST(OutgoingFramesTest, LeaveInTheOrderInWhichTheyWereAdded) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
   OutgoingFrames frames(shelf, budget);
@@ -119,7 +119,7 @@ TEST(OutgoingFrames, leaveInTheOrderInWhichTheyWereAdded) {
   EXPECT_EQ(TextOf(frames), "one two three four");
 }
 
-TEST(OutgoingFrames, keepWhatTheyOwnWhileMoreIsAdded) {
+TEST(OutgoingFramesTest, KeepWhatTheyOwnWhileMoreIsAdded) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
   OutgoingFrames frames(shelf, budget);
@@ -135,7 +135,7 @@ TEST(OutgoingFrames, keepWhatTheyOwnWhileMoreIsAdded) {
   EXPECT_EQ(TextOf(frames), expected);
 }
 
-TEST(OutgoingFrames, startAnewWhenCleared) {
+TEST(OutgoingFramesTest, StartAnewWhenCleared) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
   OutgoingFrames frames(shelf, budget);
@@ -152,7 +152,7 @@ TEST(OutgoingFrames, startAnewWhenCleared) {
   EXPECT_EQ(TextOf(frames), "new");
 }
 
-TEST(OutgoingFrames, areChargedForWhatTheyWriteAndKeepNothing) {
+TEST(OutgoingFramesTest, AreChargedForWhatTheyWriteAndKeepNothing) {
   BufferShelf shelf;
   MemoryBudget budget(1 << 20);
   OutgoingFrames frames(shelf, budget);
@@ -171,7 +171,7 @@ TEST(OutgoingFrames, areChargedForWhatTheyWriteAndKeepNothing) {
   EXPECT_LE(shelf.spareWriters(), 64u);
 }
 
-TEST(OutgoingFrames, forgetWhatWasSentButKeepAWriterThatIsStillFilled) {
+TEST(OutgoingFramesTest, ForgetWhatWasSentButKeepAWriterThatIsStillFilled) {
   BufferShelf shelf;
   MemoryBudget budget(1000);
   OutgoingFrames frames(shelf, budget);
@@ -214,7 +214,7 @@ io::Task<void> Then(io::Task<void> first, std::function<void()> work) {
   work();
 }
 
-TEST_F(MemoryBudgetTest, letsWaitWhoDoesNotFitFirstComeFirstServed) {
+TEST_F(MemoryBudgetTest, LetsWaitWhoDoesNotFitFirstComeFirstServed) {
   std::function<void()> check = [this] {
     EXPECT_EQ(got_, (std::vector<int>{1, 2})) << "a small one overtook";
     budget_.Release(60);
@@ -224,7 +224,7 @@ TEST_F(MemoryBudgetTest, letsWaitWhoDoesNotFitFirstComeFirstServed) {
   EXPECT_EQ(budget_.used(), 75u);
 }
 
-TEST_F(MemoryBudgetTest, givesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
+TEST_F(MemoryBudgetTest, GivesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
   std::function<void()> check = [this] {
     EXPECT_FALSE(budget_.TryAcquire(10)) << "overtook one who waits";
     budget_.Release(60);
@@ -235,7 +235,7 @@ TEST_F(MemoryBudgetTest, givesNothingAtOnceWhenItDoesNotFitOrSomebodyWaits) {
   EXPECT_EQ(budget_.used(), 75u);
 }
 
-TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
+TEST_F(MemoryBudgetTest, GivesAFrameLargerThanAllOfItTheWholeAlone) {
   std::function<void()> release = [this] {
     EXPECT_EQ(got_, (std::vector<int>{1}));
     budget_.Release(10);
@@ -248,7 +248,7 @@ TEST_F(MemoryBudgetTest, givesAFrameLargerThanAllOfItTheWholeAlone) {
 }
 
 // Frames that wait for the room of their own output must not have taken all of it.
-TEST_F(MemoryBudgetTest, keepsRoomForOutputFromFrames) {
+TEST_F(MemoryBudgetTest, KeepsRoomForOutputFromFrames) {
   std::function<void()> check = [this] {
     EXPECT_EQ(got_, (std::vector<int>{1, 2})) << "a frame got the last of it, or its output none";
     budget_.ReleaseOutput(25);
@@ -259,7 +259,7 @@ TEST_F(MemoryBudgetTest, keepsRoomForOutputFromFrames) {
   EXPECT_EQ(budget_.used(), 6u);
 }
 
-TEST_F(MemoryBudgetTest, letsTheOnlyOutputGrowWhateverItTakes) {
+TEST_F(MemoryBudgetTest, LetsTheOnlyOutputGrowWhateverItTakes) {
   EXPECT_TRUE(budget_.TryAcquire(75));
   EXPECT_TRUE(budget_.TryGrowOutput(0, 500));
   EXPECT_TRUE(budget_.TryGrowOutput(500, 500));
@@ -271,7 +271,7 @@ TEST_F(MemoryBudgetTest, letsTheOnlyOutputGrowWhateverItTakes) {
 }
 
 // An eighth is for what connections have the agent remember, and a workload gets four fifths of that.
-class KeptMemory : public testing::Test {
+class KeptMemoryTest : public testing::Test {
  protected:
   static constexpr auto kForgotten = MemoryBudget::Kept::kUntilForgotten;
   static constexpr auto kAnswered = MemoryBudget::Kept::kUntilAnswered;
@@ -285,7 +285,7 @@ class KeptMemory : public testing::Test {
   MemoryBudget budget_{80'000};
 };
 
-TEST_F(KeptMemory, oneWorkloadLeavesRoomForOthers) {
+TEST_F(KeptMemoryTest, OneWorkloadLeavesRoomForOthers) {
   EXPECT_FALSE(budget_.TryKeep("a", 9000, kForgotten)) << "all at once";
   const size_t first = TakeAll("a");
   EXPECT_EQ(first, 8000u);
@@ -297,7 +297,7 @@ TEST_F(KeptMemory, oneWorkloadLeavesRoomForOthers) {
   EXPECT_LE(budget_.used(), 10'000u);
 }
 
-TEST_F(KeptMemory, aWorkloadAlwaysHasRoomForOneThingThatEndsWithItsAnswer) {
+TEST_F(KeptMemoryTest, AWorkloadAlwaysHasRoomForOneThingThatEndsWithItsAnswer) {
   const size_t taken = TakeAll("a");
   EXPECT_TRUE(budget_.TryKeep("a", 50'000, kAnswered));
   EXPECT_FALSE(budget_.TryKeep("a", 10, kAnswered)) << "a second one";

@@ -11,14 +11,14 @@ constexpr ApiKey kOther = ApiKey::kListOffsets;
 
 std::string Other(int32_t id, std::string_view body = "other") { return RequestFrameOf(kOther, id, body); }
 
-class Draining : public ConnectionTest {
+class DrainingTest : public ConnectionTest {
  protected:
   void Drain() {
     OnLoop([](Connection& connection) { connection.Drain(); });
   }
 };
 
-TEST_F(Draining, endsAnIdleConnectionAtOnce) {
+TEST_F(DrainingTest, EndsAnIdleConnectionAtOnce) {
   Open();
   ExpectRelayed(1);
   Drain();
@@ -29,7 +29,7 @@ TEST_F(Draining, endsAnIdleConnectionAtOnce) {
   EXPECT_EQ(Result(), "served");
 }
 
-TEST_F(Draining, deliversTheAnswersThatAreOwed) {
+TEST_F(DrainingTest, DeliversTheAnswersThatAreOwed) {
   Open();
   application_.Send(Other(1) + Other(2));
   EXPECT_EQ(broker_.ReceiveFrame(), Other(1));
@@ -47,7 +47,7 @@ TEST_F(Draining, deliversTheAnswersThatAreOwed) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Draining, twiceIsDrainingOnce) {
+TEST_F(DrainingTest, TwiceIsDrainingOnce) {
   Open();
   application_.Send(Other(1));
   broker_.ReceiveFrame();
@@ -59,7 +59,7 @@ TEST_F(Draining, twiceIsDrainingOnce) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Draining, deliversTheAgentsOwnAnswersToo) {
+TEST_F(DrainingTest, DeliversTheAgentsOwnAnswersToo) {
   FakeInterceptor* const interceptor = Intercept({kWanted});
   interceptor->onRequest = [](const RequestFrame& request, FrameOutput& output) {
     WriteResponse(output, request.header.correlationId, "local");
@@ -76,9 +76,9 @@ TEST_F(Draining, deliversTheAgentsOwnAnswersToo) {
   EXPECT_EQ(broker_.HowItEnded(), "in order");
 }
 
-class Swept : public ConnectionTest {
+class SweptTest : public ConnectionTest {
  protected:
-  Swept() {
+  SweptTest() {
     limits_.stallTimeout = std::chrono::seconds(20);
     limits_.halfCloseTimeout = std::chrono::seconds(10);
     limits_.idleTimeout = std::chrono::seconds(60);
@@ -95,7 +95,7 @@ class Swept : public ConnectionTest {
   const std::chrono::steady_clock::time_point now_ = std::chrono::steady_clock::now();
 };
 
-TEST_F(Swept, endsAnIdleConnectionAfterALongTimeOnly) {
+TEST_F(SweptTest, EndsAnIdleConnectionAfterALongTimeOnly) {
   Open();
   ExpectRelayed(1);
   Settle();
@@ -106,7 +106,7 @@ TEST_F(Swept, endsAnIdleConnectionAfterALongTimeOnly) {
   EXPECT_EQ(Result(), "served");
 }
 
-TEST_F(Swept, keepsAConnectionThatStillRelays) {
+TEST_F(SweptTest, KeepsAConnectionThatStillRelays) {
   Open();
   for (int32_t round = 1; round < 6; ++round) {
     ExpectRelayed(round);
@@ -115,7 +115,7 @@ TEST_F(Swept, keepsAConnectionThatStillRelays) {
   EXPECT_FALSE(HasEnded(50));
 }
 
-TEST_F(Swept, endsARequestThatStandsStill) {
+TEST_F(SweptTest, EndsARequestThatStandsStill) {
   Open();
   application_.Send(Other(1, "the body").substr(0, 15));
   EXPECT_EQ(broker_.Receive(15).size(), 15u);
@@ -127,7 +127,7 @@ TEST_F(Swept, endsARequestThatStandsStill) {
   EXPECT_EQ(Result(), "stalled");
 }
 
-TEST_F(Swept, endsAResponseThatStandsStill) {
+TEST_F(SweptTest, EndsAResponseThatStandsStill) {
   Open();
   application_.Send(Other(1));
   broker_.ReceiveFrame();
@@ -140,7 +140,7 @@ TEST_F(Swept, endsAResponseThatStandsStill) {
 }
 
 // What counts is that something moves, not that a message ends.
-TEST_F(Swept, keepsAWantedRequestThatArrivesSlowly) {
+TEST_F(SweptTest, KeepsAWantedRequestThatArrivesSlowly) {
   Intercept({kWanted});
   Open();
   const std::string request = RequestFrameOf(kWanted, 1, "arrives in pieces");
@@ -151,7 +151,7 @@ TEST_F(Swept, keepsAWantedRequestThatArrivesSlowly) {
   EXPECT_EQ(broker_.ReceiveFrame(), request);
 }
 
-TEST_F(Swept, keepsAWantedResponseThatIsReadSlowly) {
+TEST_F(SweptTest, KeepsAWantedResponseThatIsReadSlowly) {
   smallSocketBuffers_ = true;
   Intercept({kWanted})->onRequest = [](const RequestFrame&, FrameOutput&) {
     return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(1));
@@ -173,7 +173,7 @@ TEST_F(Swept, keepsAWantedResponseThatIsReadSlowly) {
 }
 
 // A consumer waits for records for as long as it likes: the broker owes an answer, and that is no stall.
-TEST_F(Swept, letsAnAnswerTakeItsTime) {
+TEST_F(SweptTest, LetsAnAnswerTakeItsTime) {
   Open();
   application_.Send(Other(1));
   broker_.ReceiveFrame();
@@ -182,7 +182,7 @@ TEST_F(Swept, letsAnAnswerTakeItsTime) {
   EXPECT_FALSE(HasEnded(50));
 }
 
-TEST_F(Swept, endsWhatOnlyTheBrokerKeepsOpen) {
+TEST_F(SweptTest, EndsWhatOnlyTheBrokerKeepsOpen) {
   Open();
   ExpectRelayed(1);
   application_.EndSending();
@@ -194,7 +194,7 @@ TEST_F(Swept, endsWhatOnlyTheBrokerKeepsOpen) {
   EXPECT_EQ(Result(), "stalled");
 }
 
-TEST_F(Swept, endsWhatOnlyTheApplicationKeepsOpen) {
+TEST_F(SweptTest, EndsWhatOnlyTheApplicationKeepsOpen) {
   Open();
   ExpectRelayed(1);
   broker_.EndSending();

@@ -14,7 +14,7 @@ constexpr ApiKey kOther = ApiKey::kListOffsets;
 
 std::string Other(int32_t id, std::string_view body = "other") { return RequestFrameOf(kOther, id, body); }
 
-class ConnectionEnd : public ConnectionTest {
+class ConnectionEndTest : public ConnectionTest {
  protected:
   // The reason that the log gives for the end of the connection.
   std::string LogOf(std::function<void()> work) {
@@ -26,7 +26,7 @@ class ConnectionEnd : public ConnectionTest {
   }
 };
 
-TEST_F(ConnectionEnd, byTheApplicationLosesNoRequestAndNoAnswer) {
+TEST_F(ConnectionEndTest, ByTheApplicationLosesNoRequestAndNoAnswer) {
   Open();
   std::string requests;
   std::string responses;
@@ -51,7 +51,7 @@ TEST_F(ConnectionEnd, byTheApplicationLosesNoRequestAndNoAnswer) {
   EXPECT_EQ(Result(), "served");
 }
 
-TEST_F(ConnectionEnd, byTheBrokerLosesNoAnswerAndNoRequest) {
+TEST_F(ConnectionEndTest, ByTheBrokerLosesNoAnswerAndNoRequest) {
   Open();
   application_.Send(Other(1));
   broker_.ReceiveFrame();
@@ -69,7 +69,7 @@ TEST_F(ConnectionEnd, byTheBrokerLosesNoAnswerAndNoRequest) {
   EXPECT_EQ(Result(), "served");
 }
 
-TEST_F(ConnectionEnd, byTheApplicationForwardsNoPartOfAWantedRequest) {
+TEST_F(ConnectionEndTest, ByTheApplicationForwardsNoPartOfAWantedRequest) {
   Intercept({kWanted});
   Open();
   application_.Send(Other(1) + RequestFrameOf(kWanted, 2, "half of it").substr(0, 20));
@@ -79,7 +79,7 @@ TEST_F(ConnectionEnd, byTheApplicationForwardsNoPartOfAWantedRequest) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(ConnectionEnd, byAResetOfTheBrokerIsAResetForTheApplication) {
+TEST_F(ConnectionEndTest, ByAResetOfTheBrokerIsAResetForTheApplication) {
   Open();
   ExpectRelayed(1);
   application_.Send(Other(2));
@@ -91,7 +91,7 @@ TEST_F(ConnectionEnd, byAResetOfTheBrokerIsAResetForTheApplication) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(ConnectionEnd, byAResetOfTheApplicationIsAResetForTheBroker) {
+TEST_F(ConnectionEndTest, ByAResetOfTheApplicationIsAResetForTheBroker) {
   Open();
   ExpectRelayed(1);
   application_.Send(Other(2, Pattern(1000)).substr(0, 500));
@@ -101,7 +101,7 @@ TEST_F(ConnectionEnd, byAResetOfTheApplicationIsAResetForTheBroker) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(ConnectionEnd, byTheBrokerWithAnswersOwedIsSaidInTheLog) {
+TEST_F(ConnectionEndTest, ByTheBrokerWithAnswersOwedIsSaidInTheLog) {
   Open();
   application_.Send(Other(1) + Other(2));
   broker_.ReceiveFrame();
@@ -120,9 +120,9 @@ struct Stranger {
   const char* said;
 };
 
-class Foreign : public ConnectionEnd, public testing::WithParamInterface<Stranger> {};
+class ForeignTest : public ConnectionEndTest, public testing::WithParamInterface<Stranger> {};
 
-TEST_P(Foreign, bytesEndTheConnectionWithAResetAndTheReason) {
+TEST_P(ForeignTest, BytesEndTheConnectionWithAResetAndTheReason) {
   Open();
   const std::string log = LogOf([this] {
     application_.Send(GetParam().bytes);
@@ -134,7 +134,7 @@ TEST_P(Foreign, bytesEndTheConnectionWithAResetAndTheReason) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    , Foreign,
+    , ForeignTest,
     testing::Values(
         Stranger{"Tls", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), "TLS"},
         Stranger{"Http", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"},
@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
         Stranger{"TooShort", Framed("seven..").substr(0, 11), "a request of 7 bytes"}),
     [](const auto& stranger) { return stranger.param.name; });
 
-TEST_F(ConnectionEnd, byTheProxyProtocolAlsoWhereItsLengthIsAllowed) {
+TEST_F(ConnectionEndTest, ByTheProxyProtocolAlsoWhereItsLengthIsAllowed) {
   limits_.requestFrame = 256 << 20;
   Open();
   application_.Send(std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16));
@@ -157,7 +157,7 @@ TEST_F(ConnectionEnd, byTheProxyProtocolAlsoWhereItsLengthIsAllowed) {
   EXPECT_EQ(Result(), "not_kafka");
 }
 
-TEST_F(ConnectionEnd, byAResponseWithAnotherCorrelationId) {
+TEST_F(ConnectionEndTest, ByAResponseWithAnotherCorrelationId) {
   Open();
   application_.Send(Other(1) + Other(2));
   const std::string log = LogOf([this] {
@@ -167,7 +167,7 @@ TEST_F(ConnectionEnd, byAResponseWithAnotherCorrelationId) {
   EXPECT_NE(log.find("a response with correlation id 2 where that to ListOffsets 1 is due"), std::string::npos) << log;
 }
 
-TEST_F(ConnectionEnd, byAResponseThatNobodyAskedFor) {
+TEST_F(ConnectionEndTest, ByAResponseThatNobodyAskedFor) {
   Open();
   const std::string log = LogOf([this] {
     broker_.Send(ResponseFrameOf(1, "good morning"));
@@ -176,9 +176,9 @@ TEST_F(ConnectionEnd, byAResponseThatNobodyAskedFor) {
   EXPECT_NE(log.find("a response that nobody asked for"), std::string::npos) << log;
 }
 
-class ImpossibleSize : public ConnectionEnd, public testing::WithParamInterface<int32_t> {};
+class ImpossibleSizeTest : public ConnectionEndTest, public testing::WithParamInterface<int32_t> {};
 
-TEST_P(ImpossibleSize, ofAResponseEndsTheConnection) {
+TEST_P(ImpossibleSizeTest, OfAResponseEndsTheConnection) {
   Open();
   application_.Send(Other(1));
   broker_.ReceiveFrame();
@@ -187,16 +187,16 @@ TEST_P(ImpossibleSize, ofAResponseEndsTheConnection) {
   EXPECT_TRUE(HasEnded());
 }
 
-INSTANTIATE_TEST_SUITE_P(, ImpossibleSize, testing::Values(-1, 0, 3));
+INSTANTIATE_TEST_SUITE_P(, ImpossibleSizeTest, testing::Values(-1, 0, 3));
 
-TEST_F(ConnectionEnd, whenTheBrokerRefuses) {
+TEST_F(ConnectionEndTest, WhenTheBrokerRefuses) {
   brokerListener_.Reset();
   Start();
   EXPECT_EQ(application_.HowItEnded(), "by a reset");
   EXPECT_EQ(Result(), "broker_unreachable");
 }
 
-TEST_F(ConnectionEnd, whenTheBrokerDoesNotAnswerTheConnectInTime) {
+TEST_F(ConnectionEndTest, WhenTheBrokerDoesNotAnswerTheConnectInTime) {
   limits_.connectTimeout = std::chrono::milliseconds(150);
   // A backlog of none takes one connection and lets the others wait.
   brokerListener_ = io::Listen(0, &brokerAddress_);
@@ -207,7 +207,7 @@ TEST_F(ConnectionEnd, whenTheBrokerDoesNotAnswerTheConnectInTime) {
   EXPECT_EQ(Result(), "broker_unreachable");
 }
 
-TEST_F(ConnectionEnd, byAnAbortIsAReset) {
+TEST_F(ConnectionEndTest, ByAnAbortIsAReset) {
   Open();
   ExpectRelayed(1);
   OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kLimit, "enough"); });
@@ -215,7 +215,7 @@ TEST_F(ConnectionEnd, byAnAbortIsAReset) {
   EXPECT_EQ(Result(), "limit");
 }
 
-TEST_F(ConnectionEnd, byAnAbortWhileTheBrokerIsNotConnected) {
+TEST_F(ConnectionEndTest, ByAnAbortWhileTheBrokerIsNotConnected) {
   brokerListener_ = io::Listen(0, &brokerAddress_);
   UniqueFd full(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::connect(full.get(), brokerAddress_.get(), brokerAddress_.size()), 0);
@@ -226,7 +226,7 @@ TEST_F(ConnectionEnd, byAnAbortWhileTheBrokerIsNotConnected) {
 }
 
 // One direction holds the last buffer and cannot send; the other waits for it.
-TEST_F(ConnectionEnd, byAnAbortAlthoughOneDirectionWaitsForTheOthersBuffer) {
+TEST_F(ConnectionEndTest, ByAnAbortAlthoughOneDirectionWaitsForTheOthersBuffer) {
   receiveBuffers_ = 1;
   smallSocketBuffers_ = true;
   Open();
@@ -240,7 +240,7 @@ TEST_F(ConnectionEnd, byAnAbortAlthoughOneDirectionWaitsForTheOthersBuffer) {
   EXPECT_EQ(Result(), "stalled");
 }
 
-TEST_F(ConnectionEnd, byAnAbortAlthoughTheRequestsWaitForTheBufferOfTheResponses) {
+TEST_F(ConnectionEndTest, ByAnAbortAlthoughTheRequestsWaitForTheBufferOfTheResponses) {
   receiveBuffers_ = 1;
   smallSocketBuffers_ = true;
   Open();
@@ -255,7 +255,7 @@ TEST_F(ConnectionEnd, byAnAbortAlthoughTheRequestsWaitForTheBufferOfTheResponses
 }
 
 // The same with the memory for long frames.
-TEST_F(ConnectionEnd, byAnAbortAlthoughOneDirectionWaitsForTheOthersMemory) {
+TEST_F(ConnectionEndTest, ByAnAbortAlthoughOneDirectionWaitsForTheOthersMemory) {
   FakeInterceptor* const interceptor = Intercept({kWanted});
   interceptor->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
   smallSocketBuffers_ = true;

@@ -8,7 +8,7 @@ namespace {
 
 std::string Name(std::string_view bytes) { return NameForeignBytes(AsBytes(bytes)); }
 
-TEST(ForeignBytes, areNamedAfterTheirProtocol) {
+TEST(ForeignBytesTest, AreNamedAfterTheirProtocol) {
   EXPECT_TRUE(Name(std::string_view("\x16\x03\x01\x02\x00", 5)).starts_with("TLS"));
   EXPECT_TRUE(Name("\x16\x03\x03xx").starts_with("TLS"));
   for (const char* request :
@@ -22,7 +22,7 @@ TEST(ForeignBytes, areNamedAfterTheirProtocol) {
   EXPECT_EQ(Name("\r\n\r\n"), "the PROXY protocol, version 2");
 }
 
-TEST(ForeignBytes, areNoKafkaFrameOtherwise) {
+TEST(ForeignBytesTest, AreNoKafkaFrameOtherwise) {
   EXPECT_EQ(Name("\xff\xff\xff\xff"), "not a Kafka frame");
   for (const char* near : {"GETS", "PROXIES", "\r\n\r\nHello"}) EXPECT_EQ(Name(near), "not a Kafka frame");
   for (const char* little : {"", "\x16", "G", "SSH"}) EXPECT_EQ(Name(little), "not a Kafka frame");

@@ -66,7 +66,7 @@ class FrameInputTest : public io::LoopTest {
   absl::StatusOr<bool> more_ = false;
 };
 
-TEST_F(FrameInputTest, holdsNoBufferBeforeBytesCome) {
+TEST_F(FrameInputTest, HoldsNoBufferBeforeBytesCome) {
   EXPECT_FALSE(input_->IsStalled());
   EXPECT_TRUE(input_->buffered().empty());
   EXPECT_EQ(loop_->receiveBuffers().inUse(), 0u);
@@ -81,7 +81,7 @@ TEST_F(FrameInputTest, holdsNoBufferBeforeBytesCome) {
             })});
 }
 
-TEST_F(FrameInputTest, keepsWhatWasNotConsumedAtTheFront) {
+TEST_F(FrameInputTest, KeepsWhatWasNotConsumedAtTheFront) {
   RunSteps({Then([this] { peer_.Send("abcdef"); }), Filled(), Then([this] {
               input_->Consume(4);
               EXPECT_EQ(Buffered(), "ef");
@@ -90,7 +90,7 @@ TEST_F(FrameInputTest, keepsWhatWasNotConsumedAtTheFront) {
             Filled(), Then([this] { EXPECT_EQ(Buffered(), "efgh"); })});
 }
 
-TEST_F(FrameInputTest, keepsAPartWhileItIsNotEmptied) {
+TEST_F(FrameInputTest, KeepsAPartWhileItIsNotEmptied) {
   RunSteps({Then([this] { peer_.Send("abc"); }), Filled(), Then([this] {
               input_->Consume(1);
               input_->ReleaseIfEmpty();
@@ -98,7 +98,7 @@ TEST_F(FrameInputTest, keepsAPartWhileItIsNotEmptied) {
             })});
 }
 
-TEST_F(FrameInputTest, fillsUpToASizeFromAnyNumberOfPieces) {
+TEST_F(FrameInputTest, FillsUpToASizeFromAnyNumberOfPieces) {
   std::vector<std::function<io::Task<void>()>> steps;
   std::thread sending([this] {
     for (const char byte : std::string_view("abcdefghij")) {
@@ -115,7 +115,7 @@ TEST_F(FrameInputTest, fillsUpToASizeFromAnyNumberOfPieces) {
 }
 
 // A peer that sends a part of a message and falls silent for a while.
-class SilentPeer : public FrameInputTest {
+class SilentPeerTest : public FrameInputTest {
  protected:
   // Waits until all of the part is there and `expected` holds, then lets the peer send the rest; the message must be
   // whole.
@@ -143,28 +143,28 @@ class SilentPeer : public FrameInputTest {
   io::Task<void> Hold(size_t count) {
     for (size_t i = 0; i < count; ++i) held_.push_back(co_await loop_->receiveBuffers().Acquire());
   }
-  ~SilentPeer() override { rest_.join(); }
+  ~SilentPeerTest() override { rest_.join(); }
 
   std::vector<io::PooledBuffer> held_;  // by others
   std::thread rest_;
 };
 
-TEST_F(SilentPeer, holdsNoBufferForALittle) {
+TEST_F(SilentPeerTest, HoldsNoBufferForALittle) {
   ExpectMeanwhile("abcdefghij", 3, [this] { return loop_->receiveBuffers().inUse() == 0 && budget_.used() == 0; });
 }
 
-TEST_F(SilentPeer, holdsABufferForMoreWhileThereArePlenty) {
+TEST_F(SilentPeerTest, HoldsABufferForMoreWhileThereArePlenty) {
   ExpectMeanwhile(Pattern(200'000), 100'000,
                   [this] { return loop_->receiveBuffers().inUse() == 1 && budget_.used() == 0; });
 }
 
-TEST_F(SilentPeer, holdsNoBufferWhenTheyAreScarce) {
+TEST_F(SilentPeerTest, HoldsNoBufferWhenTheyAreScarce) {
   loop_->Spawn(Hold(2));
   ExpectMeanwhile(Pattern(200'000), 100'000,
                   [this] { return loop_->receiveBuffers().inUse() == 2 && budget_.used() == 100'000; });
 }
 
-TEST_F(SilentPeer, holdsABufferWhenTheBudgetIsUsedUpToo) {
+TEST_F(SilentPeerTest, HoldsABufferWhenTheBudgetIsUsedUpToo) {
   loop_->Spawn(Hold(2));
   ASSERT_TRUE(budget_.TryAcquire(10 << 20));
   ExpectMeanwhile(Pattern(200'000), 100'000, [this] {
@@ -174,15 +174,15 @@ TEST_F(SilentPeer, holdsABufferWhenTheBudgetIsUsedUpToo) {
   });
 }
 
-TEST_F(SilentPeer, getsNoRoomForALongFrameThatItHasHardlyBegun) {
+TEST_F(SilentPeerTest, GetsNoRoomForALongFrameThatItHasHardlyBegun) {
   ExpectMeanwhile(Pattern(3 << 20), 1000, [this] { return budget_.used() == 0; });
 }
 
-TEST_F(SilentPeer, getsTheRoomForALongFrameThatItHasBegunInEarnest) {
+TEST_F(SilentPeerTest, GetsTheRoomForALongFrameThatItHasBegunInEarnest) {
   ExpectMeanwhile(Pattern(3 << 20), 100'000, [this] { return budget_.used() == 3 << 20; });
 }
 
-TEST_F(FrameInputTest, tellsTheEndOfTheStream) {
+TEST_F(FrameInputTest, TellsTheEndOfTheStream) {
   RunSteps({Then([this] {
               peer_.Send("last words");
               peer_.EndSending();
@@ -194,7 +194,7 @@ TEST_F(FrameInputTest, tellsTheEndOfTheStream) {
             Filled(), Then([this] { ExpectMore(false); })});
 }
 
-TEST_F(FrameInputTest, tellsAStreamThatEndsTooEarly) {
+TEST_F(FrameInputTest, TellsAStreamThatEndsTooEarly) {
   RunSteps({Then([this] {
               peer_.Send("half");
               peer_.EndSending();
@@ -205,7 +205,7 @@ TEST_F(FrameInputTest, tellsAStreamThatEndsTooEarly) {
             })});
 }
 
-TEST_F(FrameInputTest, tellsABrokenConnection) {
+TEST_F(FrameInputTest, TellsABrokenConnection) {
   RunSteps({Then([this] {
               peer_.Send("x");
               peer_.Reset();
@@ -213,7 +213,7 @@ TEST_F(FrameInputTest, tellsABrokenConnection) {
             FilledTo(2), Then([this] { EXPECT_TRUE(absl::IsUnavailable(more_.status())) << more_.status(); })});
 }
 
-TEST_F(FrameInputTest, movesALongFrameToMemoryOfItsOwn) {
+TEST_F(FrameInputTest, MovesALongFrameToMemoryOfItsOwn) {
   const std::string frame = Pattern(3 << 20);
   std::thread sending([&] { peer_.Send(frame + "next"); });
   RunSteps({Filled(), FilledTo(frame.size()), Then([&] {
@@ -233,7 +233,7 @@ TEST_F(FrameInputTest, movesALongFrameToMemoryOfItsOwn) {
   sending.join();
 }
 
-TEST_F(FrameInputTest, waitsForTheBudgetBeforeALongFrame) {
+TEST_F(FrameInputTest, WaitsForTheBudgetBeforeALongFrame) {
   const std::string frame = Pattern(2 << 20);
   std::thread sending([&] { peer_.Send(frame); });
   auto holder = [this]() -> io::Task<void> {
@@ -247,7 +247,7 @@ TEST_F(FrameInputTest, waitsForTheBudgetBeforeALongFrame) {
   sending.join();
 }
 
-TEST_F(FrameInputTest, givesTheBudgetBackWhenItGoes) {
+TEST_F(FrameInputTest, GivesTheBudgetBackWhenItGoes) {
   const std::string frame = Pattern(2 << 20);
   std::thread sending([&] { peer_.Send(frame); });
   RunSteps({FilledTo(frame.size())});
@@ -257,7 +257,7 @@ TEST_F(FrameInputTest, givesTheBudgetBackWhenItGoes) {
   EXPECT_EQ(budget_.used(), 0u);
 }
 
-TEST_F(FrameInputTest, countsWhatItReceives) {
+TEST_F(FrameInputTest, CountsWhatItReceives) {
   RunSteps({Then([this] { peer_.Send("abc"); }), FilledTo(3), Then([this] {
               EXPECT_EQ(input_->TakeReceivedCount(), 3u);
               EXPECT_EQ(input_->TakeReceivedCount(), 0u);
@@ -265,7 +265,7 @@ TEST_F(FrameInputTest, countsWhatItReceives) {
 }
 
 // A workload whose other connections have all that is its own.
-class FullShare : public FrameInputTest {
+class FullShareTest : public FrameInputTest {
  protected:
   io::Task<void> GiveBackWhenItWaits(std::function<void()> giveBack) {
     for (int turn = 0; turn < 5000 && share_.waiting == 0; ++turn) co_await loop_->Sleep(std::chrono::milliseconds(1));
@@ -276,7 +276,7 @@ class FullShare : public FrameInputTest {
   }
 };
 
-TEST_F(FullShare, waitsForABufferThoughThereAreSome) {
+TEST_F(FullShareTest, WaitsForABufferThoughThereAreSome) {
   share_.buffers = 1000;
   peer_.Send("request");
   RunToEnd(GiveBackWhenItWaits([this] { share_.buffers = 0; }), Steps({Filled(), Then([this] {
@@ -287,7 +287,7 @@ TEST_F(FullShare, waitsForABufferThoughThereAreSome) {
                                                                        })}));
 }
 
-TEST_F(FullShare, waitsForALongFramesMemoryThoughThereIsSome) {
+TEST_F(FullShareTest, WaitsForALongFramesMemoryThoughThereIsSome) {
   share_.bytes = 100 << 20;
   const std::string message = Pattern(3 << 20);
   std::thread sending([&] { peer_.Send(message); });
@@ -300,7 +300,7 @@ TEST_F(FullShare, waitsForALongFramesMemoryThoughThereIsSome) {
   sending.join();
 }
 
-TEST_F(FullShare, waitsNoLongerThanItsSocketIsThere) {
+TEST_F(FullShareTest, WaitsNoLongerThanItsSocketIsThere) {
   share_.buffers = 1000;
   peer_.Send("request");
   RunToEnd(GiveBackWhenItWaits([this] { socket_->Cancel(); }),

@@ -13,9 +13,9 @@ namespace {
 constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
 constexpr ApiKey kOther = ApiKey::kListOffsets;
 
-class Intercepted : public ConnectionTest {
+class InterceptedTest : public ConnectionTest {
  protected:
-  Intercepted() { interceptor_ = Intercept({kWanted}); }
+  InterceptedTest() { interceptor_ = Intercept({kWanted}); }
 
   void AnswerLocally() {
     interceptor_->onRequest = [](const RequestFrame& request, FrameOutput& output) {
@@ -29,7 +29,7 @@ class Intercepted : public ConnectionTest {
   FakeInterceptor* interceptor_;
 };
 
-TEST_F(Intercepted, requestsArriveWholeAndAreForwardedAsTheyCame) {
+TEST_F(InterceptedTest, RequestsArriveWholeAndAreForwardedAsTheyCame) {
   std::vector<std::string> seen;
   interceptor_->onRequest = [&seen](const RequestFrame& request, FrameOutput&) {
     seen.push_back(StrCat(request.header.correlationId, " ", AsText(request.body)));
@@ -49,7 +49,7 @@ TEST_F(Intercepted, requestsArriveWholeAndAreForwardedAsTheyCame) {
   EXPECT_EQ(seen, std::vector<std::string>(request.size() - 1, "7 a body"));
 }
 
-TEST_F(Intercepted, othersHaveTheirTurnBetweenSmallResponses) {
+TEST_F(InterceptedTest, OthersHaveTheirTurnBetweenSmallResponses) {
   constexpr int32_t kResponses = 200;
   int seen = 0, seenAtOnce = 0, mostAtOnce = 0;
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
@@ -77,7 +77,7 @@ TEST_F(Intercepted, othersHaveTheirTurnBetweenSmallResponses) {
   EXPECT_LT(mostAtOnce, 20);
 }
 
-TEST_F(Intercepted, requestsAndResponsesAreRewritten) {
+TEST_F(InterceptedTest, RequestsAndResponsesAreRewritten) {
   const std::string filler = Pattern(5000);
   interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput& output) {
     ByteBuffer& long_ = output.arena.NewBuffer();
@@ -118,7 +118,7 @@ TEST_F(Intercepted, requestsAndResponsesAreRewritten) {
 }
 
 // Small requests that each become a long one: more than is sent at once.
-TEST_F(Intercepted, requestsMayGrowALot) {
+TEST_F(InterceptedTest, RequestsMayGrowALot) {
   const std::string filler = Pattern(300'000);
   interceptor_->onRequest = [&](const RequestFrame& request, FrameOutput& output) {
     return RewriteBody(request, AsBytes(filler), output);
@@ -131,7 +131,7 @@ TEST_F(Intercepted, requestsMayGrowALot) {
   Settle();
 }
 
-TEST_F(Intercepted, localAnswersWaitTheirTurn) {
+TEST_F(InterceptedTest, LocalAnswersWaitTheirTurn) {
   AnswerLocally();
   Open();
   application_.Send(StrCat(Other(1), Wanted(2), Wanted(3), Other(4), Wanted(5)));
@@ -148,7 +148,7 @@ TEST_F(Intercepted, localAnswersWaitTheirTurn) {
   EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(5, "local"));
 }
 
-TEST_F(Intercepted, localAnswersComeAtOnceWhenNothingIsOwed) {
+TEST_F(InterceptedTest, LocalAnswersComeAtOnceWhenNothingIsOwed) {
   AnswerLocally();
   Open();
   for (int32_t id = 0; id < 3; ++id) {
@@ -159,7 +159,7 @@ TEST_F(Intercepted, localAnswersComeAtOnceWhenNothingIsOwed) {
 }
 
 // While a long relayed response is on its way, a local answer must not get into the middle of it.
-TEST_F(Intercepted, localAnswersDoNotBreakIntoAResponse) {
+TEST_F(InterceptedTest, LocalAnswersDoNotBreakIntoAResponse) {
   AnswerLocally();
   Open();
   application_.Send(Other(1));
@@ -175,7 +175,7 @@ TEST_F(Intercepted, localAnswersDoNotBreakIntoAResponse) {
 }
 
 // Produce with acks=0 has no answer, so the next answer belongs to the next request.
-TEST_F(Intercepted, requestsWithoutAnAnswerTakeNoPlace) {
+TEST_F(InterceptedTest, RequestsWithoutAnAnswerTakeNoPlace) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().NoResponse(); };
   Open();
   application_.Send(StrCat(Other(1), Wanted(2), Wanted(3), Other(4)));
@@ -187,7 +187,7 @@ TEST_F(Intercepted, requestsWithoutAnAnswerTakeNoPlace) {
   EXPECT_EQ(application_.ReceiveFrame(), ResponseFrameOf(4, "four"));
 }
 
-TEST_F(Intercepted, ownQuestionsGoAheadOfTheRequestAndStayUnseen) {
+TEST_F(InterceptedTest, OwnQuestionsGoAheadOfTheRequestAndStayUnseen) {
   interceptor_->asks = true;
   Open();
   application_.Send(StrCat(Other(1), Wanted(2), Other(3)));
@@ -208,7 +208,7 @@ TEST_F(Intercepted, ownQuestionsGoAheadOfTheRequestAndStayUnseen) {
   OnLoop([this](Connection&) { EXPECT_EQ(interceptor_->answers, (std::vector<std::string>{"an answer"})); });
 }
 
-TEST_F(Intercepted, ownQuestionsFailWhenTheBrokerCloses) {
+TEST_F(InterceptedTest, OwnQuestionsFailWhenTheBrokerCloses) {
   interceptor_->asks = true;
   std::promise<std::string> heard;
   interceptor_->onRequest = [&](const RequestFrame&, FrameOutput&) {
@@ -225,7 +225,7 @@ TEST_F(Intercepted, ownQuestionsFailWhenTheBrokerCloses) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Intercepted, aBrokerThatClosesBeforeItAnswersAQuestionIsNotUnsupported) {
+TEST_F(InterceptedTest, ABrokerThatClosesBeforeItAnswersAQuestionIsNotUnsupported) {
   interceptor_->asks = true;
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Close("no answer"); };
   Open();
@@ -239,7 +239,7 @@ TEST_F(Intercepted, aBrokerThatClosesBeforeItAnswersAQuestionIsNotUnsupported) {
 }
 
 // Who asks whether the application has gone, as the first of several questions is answered.
-class WhileItAsks : public Intercepted {
+class WhileItAsksTest : public InterceptedTest {
  protected:
   bool WasGoneAfter(const std::function<void()>& whatHappens) {
     interceptor_->asks = true;
@@ -257,22 +257,22 @@ class WhileItAsks : public Intercepted {
   }
 };
 
-TEST_F(WhileItAsks, anApplicationThatIsThereIsNotGone) {
+TEST_F(WhileItAsksTest, AnApplicationThatIsThereIsNotGone) {
   EXPECT_FALSE(WasGoneAfter([] {}));
 }
-TEST_F(WhileItAsks, anApplicationThatClosesIsGone) {
+TEST_F(WhileItAsksTest, AnApplicationThatClosesIsGone) {
   EXPECT_TRUE(WasGoneAfter([this] { application_.Close(); }));
   broker_.Close();
   EXPECT_EQ(Result(), "served") << "it asked for nothing that is not supported";
 }
-TEST_F(WhileItAsks, anApplicationThatResetsIsGone) {
+TEST_F(WhileItAsksTest, AnApplicationThatResetsIsGone) {
   EXPECT_TRUE(WasGoneAfter([this] { application_.Reset(); }));
 }
-TEST_F(WhileItAsks, anApplicationIsNotGoneWhenTheAgentDrains) {
+TEST_F(WhileItAsksTest, AnApplicationIsNotGoneWhenTheAgentDrains) {
   EXPECT_FALSE(WasGoneAfter([this] { OnLoop([](Connection& connection) { connection.Drain(); }); }));
 }
 
-TEST_F(Intercepted, aBrokerThatNeverAnswersAQuestionEndsTheConnection) {
+TEST_F(InterceptedTest, ABrokerThatNeverAnswersAQuestionEndsTheConnection) {
   interceptor_->asks = true;
   Open();
   application_.Send(Wanted(1));
@@ -286,7 +286,7 @@ TEST_F(Intercepted, aBrokerThatNeverAnswersAQuestionEndsTheConnection) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Intercepted, aBrokerThatIsSlowToAnswerAQuestionIsNoStalledApplication) {
+TEST_F(InterceptedTest, ABrokerThatIsSlowToAnswerAQuestionIsNoStalledApplication) {
   interceptor_->asks = true;
   Open();
   application_.Send(Wanted(1));
@@ -301,7 +301,7 @@ TEST_F(Intercepted, aBrokerThatIsSlowToAnswerAQuestionIsNoStalledApplication) {
 
 // Each question sends what was collected; what that was written in is not kept for the whole of a read full of
 // requests.
-TEST_F(Intercepted, memoryOfWhatWasSentWithQuestionsIsBounded) {
+TEST_F(InterceptedTest, MemoryOfWhatWasSentWithQuestionsIsBounded) {
   constexpr int kRequests = 60;
   interceptor_->asks = true;
   std::vector<const uint8_t*> buffers;
@@ -329,7 +329,7 @@ TEST_F(Intercepted, memoryOfWhatWasSentWithQuestionsIsBounded) {
   });
 }
 
-TEST_F(Intercepted, aResponseThatIsNotWantedAnyMoreIsRelayed) {
+TEST_F(InterceptedTest, AResponseThatIsNotWantedAnyMoreIsRelayed) {
   interceptor_->onRequest = [](const RequestFrame& request, FrameOutput&) {
     const int wanted = request.header.correlationId == 1 ? 1 : -1;
     return RequestVerdict::Forward().WantResponse(std::make_unique<FakeInterceptor::Number>(wanted));
@@ -352,7 +352,7 @@ TEST_F(Intercepted, aResponseThatIsNotWantedAnyMoreIsRelayed) {
   EXPECT_EQ(seen, std::vector<int32_t>{1});
 }
 
-TEST_F(Intercepted, longFramesTakeFromTheBudgetAndGiveItBack) {
+TEST_F(InterceptedTest, LongFramesTakeFromTheBudgetAndGiveItBack) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
   receiveBufferSize_ = 64 << 10;
   size_t used = 0;
@@ -375,7 +375,7 @@ TEST_F(Intercepted, longFramesTakeFromTheBudgetAndGiveItBack) {
   }
 }
 
-TEST_F(Intercepted, longFramesAreFollowedByShortOnesInTheSameSend) {
+TEST_F(InterceptedTest, LongFramesAreFollowedByShortOnesInTheSameSend) {
   receiveBufferSize_ = 64 << 10;
   Open();
   const std::string all =
@@ -384,7 +384,7 @@ TEST_F(Intercepted, longFramesAreFollowedByShortOnesInTheSameSend) {
   EXPECT_TRUE(broker_.Receive(all.size()) == all);
 }
 
-TEST_F(Intercepted, responsesBeyondTheLimitEndTheConnection) {
+TEST_F(InterceptedTest, ResponsesBeyondTheLimitEndTheConnection) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
   limits_.responseFrame = 1000;
   Open();
@@ -395,7 +395,7 @@ TEST_F(Intercepted, responsesBeyondTheLimitEndTheConnection) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Intercepted, requestsThatAreRefusedCloseTheConnectionBehindWhatCameBeforeThem) {
+TEST_F(InterceptedTest, RequestsThatAreRefusedCloseTheConnectionBehindWhatCameBeforeThem) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Close("no such thing"); };
   Open();
   application_.Send(StrCat(Other(1), Wanted(2), Other(3)));
@@ -411,7 +411,7 @@ TEST_F(Intercepted, requestsThatAreRefusedCloseTheConnectionBehindWhatCameBefore
 
 // Answers of the agent's own wait for the broker's answers before them; an application that goes on asking must wait
 // too.
-TEST_F(Intercepted, localAnswersThatCannotLeaveStopTheApplication) {
+TEST_F(InterceptedTest, LocalAnswersThatCannotLeaveStopTheApplication) {
   std::atomic<int> asked{0};
   interceptor_->onRequest = [&asked](const RequestFrame& request, FrameOutput& output) {
     ++asked;
@@ -438,7 +438,7 @@ TEST_F(Intercepted, localAnswersThatCannotLeaveStopTheApplication) {
   Settle();
 }
 
-TEST_F(Intercepted, responsesThatAreRefusedCloseTheConnection) {
+TEST_F(InterceptedTest, ResponsesThatAreRefusedCloseTheConnection) {
   interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) { return RequestVerdict::Forward().WantResponse(); };
   interceptor_->onResponse = [](const ResponseFrame&, RequestState*, FrameOutput&) {
     return ResponseVerdict::Close("no such thing");
@@ -452,7 +452,7 @@ TEST_F(Intercepted, responsesThatAreRefusedCloseTheConnection) {
 }
 
 // The next request waits for the verdict; responses go on meanwhile.
-TEST_F(Intercepted, responsesComeWhileARequestWaitsForItsVerdict) {
+TEST_F(InterceptedTest, ResponsesComeWhileARequestWaitsForItsVerdict) {
   interceptor_->hold = true;
   Open();
   application_.Send(StrCat(Other(1), Other(2), Wanted(3)));

@@ -11,7 +11,7 @@ namespace {
 constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
 constexpr ApiKey kOther = ApiKey::kListOffsets;
 
-class Owed : public ConnectionTest {
+class OwedTest : public ConnectionTest {
  protected:
   static std::string Requests(int32_t count, ApiKey apiKey = kOther, std::string_view body = "") {
     std::string requests;
@@ -40,7 +40,7 @@ class Owed : public ConnectionTest {
   }
 };
 
-TEST_F(Owed, anApplicationThatIsNotAnsweredIsNotReadAndGoesOnWhenItIs) {
+TEST_F(OwedTest, AnApplicationThatIsNotAnsweredIsNotReadAndGoesOnWhenItIs) {
   Open();
   constexpr int32_t kRequests = 400'000;
   const std::string requests = Requests(kRequests);
@@ -72,7 +72,7 @@ TEST_F(Owed, anApplicationThatIsNotAnsweredIsNotReadAndGoesOnWhenItIs) {
   EXPECT_EQ(BudgetInUse(), 0u);
 }
 
-TEST_F(Owed, aConnectionThatStaysAtItsBoundEndsByTheStallTimeout) {
+TEST_F(OwedTest, AConnectionThatStaysAtItsBoundEndsByTheStallTimeout) {
   Open();
   const std::string requests = Requests(100'000);
   std::thread sending([&] { application_.SendUntilItStops(requests); });
@@ -86,7 +86,7 @@ TEST_F(Owed, aConnectionThatStaysAtItsBoundEndsByTheStallTimeout) {
   EXPECT_EQ(metrics_.totals().connectionsHeldBack, 0u);
 }
 
-TEST_F(Owed, aConnectionAtItsBoundEndsWithItsApplication) {
+TEST_F(OwedTest, AConnectionAtItsBoundEndsWithItsApplication) {
   Open();
   const std::string requests = Requests(20'000);
   std::thread sending([&] { application_.SendUntilItStops(requests); });
@@ -97,7 +97,7 @@ TEST_F(Owed, aConnectionAtItsBoundEndsWithItsApplication) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Owed, fewAnswersWaitForNoTime) {
+TEST_F(OwedTest, FewAnswersWaitForNoTime) {
   Open();
   application_.Send(Requests(5));
   broker_.Receive(Requests(5).size());
@@ -110,7 +110,7 @@ struct Large : RequestState {
   size_t bytes() const override { return 1 << 20; }
 };
 
-TEST_F(Owed, whatInterceptorsRememberCounts) {
+TEST_F(OwedTest, WhatInterceptorsRememberCounts) {
   Intercept({kWanted})->onRequest = [](const RequestFrame&, FrameOutput&) {
     return RequestVerdict::Forward().WantResponse(std::make_unique<Large>());
   };
@@ -124,7 +124,7 @@ TEST_F(Owed, whatInterceptorsRememberCounts) {
   EXPECT_EQ(ReadUntilItStops(requests.size() / 100), 1u);
 }
 
-TEST_F(Owed, whatTheAgentAnswersItselfCounts) {
+TEST_F(OwedTest, WhatTheAgentAnswersItselfCounts) {
   Intercept({kWanted})->onRequest = [](const RequestFrame& request, FrameOutput& output) {
     WriteResponse(output, request.header.correlationId, std::string(100'000, 'a'));
     return RequestVerdict::Answer();
@@ -143,7 +143,7 @@ TEST_F(Owed, whatTheAgentAnswersItselfCounts) {
   for (int32_t id = 0; id < 1000; ++id) ASSERT_EQ(application_.ReceiveFrame().size(), 100'008u) << id;
 }
 
-TEST_F(Owed, takesFromTheBudgetOfAllAndWaitsWhereThatIsUsedUp) {
+TEST_F(OwedTest, TakesFromTheBudgetOfAllAndWaitsWhereThatIsUsedUp) {
   frameMemory_ = 256 << 10;
   Open();
   OnLoop([this](Connection&) { ASSERT_TRUE(budget_->TryAcquire(200 << 10)); });
@@ -157,7 +157,7 @@ TEST_F(Owed, takesFromTheBudgetOfAllAndWaitsWhereThatIsUsedUp) {
   EXPECT_GT(ReadUntilItStops(requests.size() / 4000), 1000u);
 }
 
-TEST_F(Owed, anAnswerToTheAgentsQuestionThatNoBrokerGivesEndsTheConnection) {
+TEST_F(OwedTest, AnAnswerToTheAgentsQuestionThatNoBrokerGivesEndsTheConnection) {
   Intercept({kWanted})->asks = true;
   Open();
   application_.Send(RequestFrameOf(kWanted, 1, "request"));
@@ -166,7 +166,7 @@ TEST_F(Owed, anAnswerToTheAgentsQuestionThatNoBrokerGivesEndsTheConnection) {
   EXPECT_TRUE(HasEnded());
 }
 
-TEST_F(Owed, theAnswerToTheAgentsQuestionIsNotKept) {
+TEST_F(OwedTest, TheAnswerToTheAgentsQuestionIsNotKept) {
   FakeInterceptor* const interceptor = Intercept({kWanted});
   interceptor->asks = true;
   Open();

@@ -8,9 +8,9 @@
 namespace kveil::proxy {
 namespace {
 
-class Relay : public ConnectionTest {};
+class RelayTest : public ConnectionTest {};
 
-TEST_F(Relay, passesRequestsAndResponsesByteForByte) {
+TEST_F(RelayTest, PassesRequestsAndResponsesByteForByte) {
   Open();
   int32_t correlationId = 0;
   for (const size_t size : {0, 1, 20, 1000, 70'000, 2'000'000}) ExpectRelayed(++correlationId, size);
@@ -20,7 +20,7 @@ TEST_F(Relay, passesRequestsAndResponsesByteForByte) {
   EXPECT_EQ(Result(), "served");
 }
 
-TEST_F(Relay, takesARequestCutAtAnyByte) {
+TEST_F(RelayTest, TakesARequestCutAtAnyByte) {
   Open();
   const std::string request = RequestFrameOf(ApiKey::kListOffsets, 5, "the body");
   const std::string response = ResponseFrameOf(5, "the answer");
@@ -39,7 +39,7 @@ TEST_F(Relay, takesARequestCutAtAnyByte) {
   }
 }
 
-TEST_F(Relay, passesManyPipelinedRequestsInOrder) {
+TEST_F(RelayTest, PassesManyPipelinedRequestsInOrder) {
   Open();
   std::string requests;
   std::string responses;
@@ -55,7 +55,7 @@ TEST_F(Relay, passesManyPipelinedRequestsInOrder) {
   answering.join();
 }
 
-TEST_F(Relay, passesLongFramesWithoutHoldingThem) {
+TEST_F(RelayTest, PassesLongFramesWithoutHoldingThem) {
   frameMemory_ = 1;
   limits_.responseFrame = 1000;
   Open();
@@ -70,7 +70,7 @@ TEST_F(Relay, passesLongFramesWithoutHoldingThem) {
   OnLoop([this](Connection&) { EXPECT_EQ(budget_->used(), 0u); });
 }
 
-TEST_F(Relay, countsItsBytes) {
+TEST_F(RelayTest, CountsItsBytes) {
   Open();
   ExpectRelayed(1, 100);
   application_.Close();
@@ -87,7 +87,7 @@ TEST_F(Relay, countsItsBytes) {
   }
 }
 
-TEST_F(Relay, givesItsBuffersBackWhileNothingComes) {
+TEST_F(RelayTest, GivesItsBuffersBackWhileNothingComes) {
   receiveBuffers_ = 1;
   Open();
   ExpectRelayed(1);
@@ -101,9 +101,9 @@ TEST_F(Relay, givesItsBuffersBackWhileNothingComes) {
 }
 
 // A slow reader: what is on its way stays in two socket buffers a side and in the buffers of the pool.
-class SlowReader : public ConnectionTest {
+class SlowReaderTest : public ConnectionTest {
  protected:
-  SlowReader() {
+  SlowReaderTest() {
     smallSocketBuffers_ = true;
     receiveBuffers_ = 2;
   }
@@ -111,7 +111,7 @@ class SlowReader : public ConnectionTest {
   static constexpr size_t kBound = 4 << 20;
 };
 
-TEST_F(SlowReader, atTheBrokerStopsTheApplication) {
+TEST_F(SlowReaderTest, AtTheBrokerStopsTheApplication) {
   Open();
   const std::string request = RequestFrameOf(ApiKey::kListOffsets, 1, Pattern(kMuch));
   const size_t taken = application_.SendUntilItStops(request);
@@ -121,7 +121,7 @@ TEST_F(SlowReader, atTheBrokerStopsTheApplication) {
   sending.join();
 }
 
-TEST_F(SlowReader, atTheApplicationStopsTheBroker) {
+TEST_F(SlowReaderTest, AtTheApplicationStopsTheBroker) {
   Open();
   const std::string request = RequestFrameOf(ApiKey::kListOffsets, 1, "");
   application_.Send(request);

@@ -142,7 +142,7 @@ class ServerTest : public testing::Test {
   std::unique_ptr<Server> server_;
 };
 
-TEST_F(ServerTest, spreadsConnectionsOverItsWorkers) {
+TEST_F(ServerTest, SpreadsConnectionsOverItsWorkers) {
   Start();
   const SocketAddress address = Serve(1);
   std::vector<Both> open;
@@ -154,7 +154,7 @@ TEST_F(ServerTest, spreadsConnectionsOverItsWorkers) {
   EXPECT_EQ(setup_.ids, (std::set<uint64_t>{1, 2, 3, 4}));
 }
 
-TEST_F(ServerTest, forgetsConnectionsThatHaveEnded) {
+TEST_F(ServerTest, ForgetsConnectionsThatHaveEnded) {
   Start();
   const SocketAddress address = Serve(1);
   {
@@ -165,7 +165,7 @@ TEST_F(ServerTest, forgetsConnectionsThatHaveEnded) {
   EXPECT_EQ(metrics_.totals().connectionsOpen, 0u);
 }
 
-TEST_F(ServerTest, turnsAwayWhatIsBeyondTheLimit) {
+TEST_F(ServerTest, TurnsAwayWhatIsBeyondTheLimit) {
   options_.connections = 2;
   Start();
   const SocketAddress address = Serve(1);
@@ -184,7 +184,7 @@ TEST_F(ServerTest, turnsAwayWhatIsBeyondTheLimit) {
   ExpectServed(fourth);
 }
 
-TEST_F(ServerTest, oneWorkloadLeavesConnectionsToTheOthers) {
+TEST_F(ServerTest, OneWorkloadLeavesConnectionsToTheOthers) {
   options_.connections = 20;
   Start();
   const SocketAddress address = Serve(1);
@@ -199,7 +199,7 @@ TEST_F(ServerTest, oneWorkloadLeavesConnectionsToTheOthers) {
   }
 }
 
-TEST_F(ServerTest, saysWhichWorkerIsStuck) {
+TEST_F(ServerTest, SaysWhichWorkerIsStuck) {
   const auto isStuck = std::make_shared<std::atomic<bool>>(false);  // the workers tick for longer than this test's body
   hooks_.tick = [isStuck](size_t worker) {
     while (worker == 1 && *isStuck) ::usleep(1000);
@@ -217,7 +217,7 @@ TEST_F(ServerTest, saysWhichWorkerIsStuck) {
   EXPECT_TRUE(Eventually([&] { return server_->CheckWorkers(kLimit).ok(); }));
 }
 
-TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
+TEST_F(ServerTest, ResetsAConnectionWhoseOriginIsNotKnown) {
   setup_.identified = absl::NotFoundError("not redirected");
   Start();
   Peer stranger = Connect(Serve(1));
@@ -225,7 +225,7 @@ TEST_F(ServerTest, resetsAConnectionWhoseOriginIsNotKnown) {
   EXPECT_TRUE(Ended("no_origin"));
 }
 
-TEST_F(ServerTest, closesTheAgentsOwnProbeWithoutAWord) {
+TEST_F(ServerTest, ClosesTheAgentsOwnProbeWithoutAWord) {
   setup_.identified = absl::CancelledError("the probe");
   Start();
   Peer probe = Connect(Serve(1));
@@ -233,7 +233,7 @@ TEST_F(ServerTest, closesTheAgentsOwnProbeWithoutAWord) {
   EXPECT_EQ(metrics_.Text().find("_closed_total{result=\"no_origin\"} 1"), std::string::npos);
 }
 
-TEST_F(ServerTest, resetsAConnectionThatGetsNoSocketToItsBroker) {
+TEST_F(ServerTest, ResetsAConnectionThatGetsNoSocketToItsBroker) {
   setup_.refused = {observe::ConnectionResult::kBrokerUnreachable, "the namespace is gone"};
   Start();
   Peer application = Connect(Serve(1));
@@ -261,7 +261,7 @@ class HoarderTest : public ServerTest {
   const std::string answer_ = ResponseFrameOf(1, Pattern(64 << 20));
 };
 
-TEST_F(HoarderTest, isEndedWhenOthersWaitForItsMemory) {
+TEST_F(HoarderTest, IsEndedWhenOthersWaitForItsMemory) {
   options_.receiveBuffers = 2;
   Start();
   const SocketAddress address = Serve(1);
@@ -275,7 +275,7 @@ TEST_F(HoarderTest, isEndedWhenOthersWaitForItsMemory) {
 }
 
 // Each holds the buffer that the other's answer needs.
-TEST_F(HoarderTest, isOneOfThoseWhoseQuestionsHoldAllMemory) {
+TEST_F(HoarderTest, IsOneOfThoseWhoseQuestionsHoldAllMemory) {
   options_.receiveBuffers = 2;
   setup_.makeInterceptor = [] {
     auto asking = std::make_unique<FakeInterceptor>(std::vector<ApiKey>{ApiKey::kOffsetCommit});
@@ -300,7 +300,7 @@ TEST_F(HoarderTest, isOneOfThoseWhoseQuestionsHoldAllMemory) {
   EXPECT_TRUE(other.broker.HasBytesWithin(3000)) << "others stand still, too";
 }
 
-TEST_F(HoarderTest, isLeftAloneWhileThereIsEnoughForAll) {
+TEST_F(HoarderTest, IsLeftAloneWhileThereIsEnoughForAll) {
   Start();
   const SocketAddress address = Serve(1);
   Both hoarder = OpenThrough(address);
@@ -316,12 +316,12 @@ TEST_F(HoarderTest, isLeftAloneWhileThereIsEnoughForAll) {
   answering.join();
 }
 
-TEST_F(ServerTest, ticksOnEachWorker) {
+TEST_F(ServerTest, TicksOnEachWorker) {
   Start();
   EXPECT_TRUE(Eventually([this] { return ticks_ >= 4; }));
 }
 
-TEST_F(ServerTest, letsGoOfOneNamespaceAndLeavesTheOthersAlone) {
+TEST_F(ServerTest, LetsGoOfOneNamespaceAndLeavesTheOthersAlone) {
   Start();
   const SocketAddress one = Serve(1);
   const SocketAddress two = Serve(2);
@@ -347,7 +347,7 @@ TEST_F(ServerTest, letsGoOfOneNamespaceAndLeavesTheOthersAlone) {
   EXPECT_EQ(Released(), (std::vector<uint64_t>{1}));
 }
 
-TEST_F(ServerTest, letsGoOfANamespaceThatHasNothingOpen) {
+TEST_F(ServerTest, LetsGoOfANamespaceThatHasNothingOpen) {
   Start();
   const SocketAddress address = Serve(1);
   server_->Release(1);
@@ -356,7 +356,7 @@ TEST_F(ServerTest, letsGoOfANamespaceThatHasNothingOpen) {
   EXPECT_TRUE(IsRefused(address));
 }
 
-TEST_F(ServerTest, waitsForOwedAnswersBeforeItLetsGo) {
+TEST_F(ServerTest, WaitsForOwedAnswersBeforeItLetsGo) {
   Start();
   Both both = OpenThrough(Serve(1), 1);
   both.application.Send(Request(1));
@@ -370,7 +370,7 @@ TEST_F(ServerTest, waitsForOwedAnswersBeforeItLetsGo) {
   EXPECT_TRUE(Eventually([this] { return !Released().empty(); }));
 }
 
-TEST_F(ServerTest, endsWhatIsNotFinishedWhenTheDrainTimeoutHasPassed) {
+TEST_F(ServerTest, EndsWhatIsNotFinishedWhenTheDrainTimeoutHasPassed) {
   options_.drainTimeout = std::chrono::milliseconds(100);
   Start();
   Both both = OpenThrough(Serve(1), 1);
@@ -382,7 +382,7 @@ TEST_F(ServerTest, endsWhatIsNotFinishedWhenTheDrainTimeoutHasPassed) {
   EXPECT_TRUE(Ended("stalled"));
 }
 
-TEST_F(ServerTest, servesANamespaceThatComesBack) {
+TEST_F(ServerTest, ServesANamespaceThatComesBack) {
   Start();
   Serve(1);
   server_->Release(1);
@@ -395,7 +395,7 @@ TEST_F(ServerTest, servesANamespaceThatComesBack) {
 }
 
 // A pod's namespace may be served anew while its last connections are still finishing.
-TEST_F(ServerTest, servesANamespaceThatComesBackBeforeItWasLetGo) {
+TEST_F(ServerTest, ServesANamespaceThatComesBackBeforeItWasLetGo) {
   options_.drainTimeout = std::chrono::milliseconds(200);
   Start();
   Both old = OpenThrough(Serve(1), 1);
@@ -411,7 +411,7 @@ TEST_F(ServerTest, servesANamespaceThatComesBackBeforeItWasLetGo) {
   ExpectServed(fresh, 2);
 }
 
-TEST_F(ServerTest, drainsEverythingAndTakesNothingNew) {
+TEST_F(ServerTest, DrainsEverythingAndTakesNothingNew) {
   Start();
   const SocketAddress one = Serve(1);
   const SocketAddress two = Serve(2);
@@ -431,7 +431,7 @@ TEST_F(ServerTest, drainsEverythingAndTakesNothingNew) {
   EXPECT_EQ(server_->connectionCount(), 0u);
 }
 
-TEST_F(ServerTest, endsEverythingAtOnceWhenItIsDestroyed) {
+TEST_F(ServerTest, EndsEverythingAtOnceWhenItIsDestroyed) {
   Start();
   Both both = OpenThrough(Serve(1), 1);
   both.application.Send(Request(1));
@@ -440,7 +440,7 @@ TEST_F(ServerTest, endsEverythingAtOnceWhenItIsDestroyed) {
   EXPECT_EQ(both.application.HowItEnded(), "by a reset");
 }
 
-TEST_F(ServerTest, endsWithoutAnyConnection) {
+TEST_F(ServerTest, EndsWithoutAnyConnection) {
   Start();
   Serve(1);
   server_.reset();

@@ -14,9 +14,9 @@ namespace {
 constexpr ApiKey kWanted = ApiKey::kOffsetCommit;  // held whole
 constexpr ApiKey kOther = ApiKey::kListOffsets;    // relayed as it comes
 
-class TlsToBroker : public ConnectionTest {
+class TlsToBrokerTest : public ConnectionTest {
  protected:
-  TlsToBroker() {
+  TlsToBrokerTest() {
     interceptor_ = Intercept({kWanted});
     interceptor_->onRequest = [](const RequestFrame&, FrameOutput&) {
       return RequestVerdict::Forward().WantResponse();
@@ -64,7 +64,7 @@ class TlsToBroker : public ConnectionTest {
   std::unique_ptr<io::TlsServer::Connection> served_;
 };
 
-TEST_F(TlsToBroker, framesOfAllSizesPassBothWays) {
+TEST_F(TlsToBrokerTest, FramesOfAllSizesPassBothWays) {
   // Around the sizes of a TLS record, of what is received at once and of a receive buffer; and larger than all of them.
   const std::vector<size_t> sizes = {1,       16'300,        16'384,         16'385,         100'000,
                                      131'072, 163'840 + 100, (1 << 20) - 20, (1 << 20) + 20, 5'000'000};
@@ -98,7 +98,7 @@ TEST_F(TlsToBroker, framesOfAllSizesPassBothWays) {
   EXPECT_EQ(arrived, std::vector<bool>(requests.size(), true));
 }
 
-TEST_F(TlsToBroker, answersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
+TEST_F(TlsToBrokerTest, AnswersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
   std::string answers;
   for (int32_t id = 0; id < 4; ++id) {
     answers += ResponseFrameOf(id, Pattern(id % 2 == 0 ? (1 << 20) + 7'000 : 9'000, 2));
@@ -114,9 +114,9 @@ TEST_F(TlsToBroker, answersThatCameWithTheEndOfALongOneDoNotWaitForMore) {
 }
 
 // With 1.2 the end of TLS is the end of both directions, and Kafka's broker holds that for 1.3 as well.
-class TlsHalfClose : public TlsToBroker, public testing::WithParamInterface<int> {};
+class TlsHalfCloseTest : public TlsToBrokerTest, public testing::WithParamInterface<int> {};
 
-TEST_P(TlsHalfClose, waitsForTheAnswersThatAreOwed) {
+TEST_P(TlsHalfCloseTest, WaitsForTheAnswersThatAreOwed) {
   const std::string request = RequestFrameOf(kOther, 1, "x"), wanted = RequestFrameOf(kWanted, 2, "x");
   const std::string responses = ResponseFrameOf(1, Pattern(100'000)) + ResponseFrameOf(2, Pattern(9'000));
   bool endedEarly = true, ended = false;
@@ -140,7 +140,7 @@ TEST_P(TlsHalfClose, waitsForTheAnswersThatAreOwed) {
   EXPECT_TRUE(ended) << "TLS was not told that the stream ends";
 }
 
-TEST_P(TlsHalfClose, isTheBrokersEndAtOnceWhenNothingIsOwed) {
+TEST_P(TlsHalfCloseTest, IsTheBrokersEndAtOnceWhenNothingIsOwed) {
   bool ended = false;
   const auto serve = [&](io::TlsServer::Connection& broker) {
     ended = broker.Read(1).empty() && (SSL_get_shutdown(broker.ssl()) & SSL_RECEIVED_SHUTDOWN) != 0;
@@ -155,13 +155,13 @@ TEST_P(TlsHalfClose, isTheBrokersEndAtOnceWhenNothingIsOwed) {
   EXPECT_EQ(Result(), "served");
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, TlsHalfClose, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
+INSTANTIATE_TEST_SUITE_P(Versions, TlsHalfCloseTest, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
                          [](const auto& info) { return info.param == TLS1_2_VERSION ? "tls12" : "tls13"; });
 
 // With TLS 1.3 it says so after the handshake, when requests of this many bytes may be on their way.
-class TlsRefusal : public TlsToBroker, public testing::WithParamInterface<size_t> {};
+class TlsRefusalTest : public TlsToBrokerTest, public testing::WithParamInterface<size_t> {};
 
-TEST_P(TlsRefusal, ofTheAgentsCertificateIsATlsFailureThatTheLogExplains) {
+TEST_P(TlsRefusalTest, OfTheAgentsCertificateIsATlsFailureThatTheLogExplains) {
   if (GetParam() > 0) sentAtOnce_ = RequestFrameOf(kOther, 1, Pattern(GetParam()));
   testing::internal::CaptureStderr();
   OpenTls({.certificate = authority_.Issue("broker", "DNS:broker.example"), .clientCa = authority_.path()},
@@ -173,10 +173,10 @@ TEST_P(TlsRefusal, ofTheAgentsCertificateIsATlsFailureThatTheLogExplains) {
   served_->Join();
 }
 
-INSTANTIATE_TEST_SUITE_P(Requests, TlsRefusal, testing::Values(0, 100, 8 << 20),
+INSTANTIATE_TEST_SUITE_P(Requests, TlsRefusalTest, testing::Values(0, 100, 8 << 20),
                          [](const auto& info) { return StrCat("of", info.param, "bytes"); });
 
-TEST_F(TlsToBroker, anAgentThatStopsDuringTheHandshakeIsNoTlsFailure) {
+TEST_F(TlsToBrokerTest, AnAgentThatStopsDuringTheHandshakeIsNoTlsFailure) {
   const auto context = io::TlsContext::Load({.ca = authority_.path()});
   tls_ = *(*context)->NewSession(Broker());
   Open();
@@ -188,7 +188,7 @@ TEST_F(TlsToBroker, anAgentThatStopsDuringTheHandshakeIsNoTlsFailure) {
   EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("the agent stops"));
 }
 
-TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset) {
+TEST_F(TlsToBrokerTest, ABrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset) {
   std::string got;
   OpenTls(authority_.Issue("other", "DNS:other.example"),
           [&](io::TlsServer::Connection& broker) { got = broker.Read(100); });
@@ -199,7 +199,7 @@ TEST_F(TlsToBroker, aBrokerThatIsNotAcceptedGetsNothingAndTheApplicationIsReset)
   EXPECT_EQ(got, "");
 }
 
-TEST_F(TlsToBroker, aBrokerThatSpeaksNoTlsGetsNoRequest) {
+TEST_F(TlsToBrokerTest, ABrokerThatSpeaksNoTlsGetsNoRequest) {
   const auto context = io::TlsContext::Load({.ca = authority_.path()});
   tls_ = *(*context)->NewSession(Broker());
   limits_.connectTimeout = std::chrono::milliseconds(200);

@@ -12,7 +12,7 @@ namespace {
 constexpr int16_t kLast = std::numeric_limits<int16_t>::max();
 constexpr int16_t kFirst = std::numeric_limits<int16_t>::min();
 
-class RelayedApis : public ConnectionTest {
+class RelayedApisTest : public ConnectionTest {
  protected:
   // Nothing of it reaches the broker; what came before it does, and is answered.
   void ExpectRefused(const std::string& request, std::string_view reason) {
@@ -29,7 +29,7 @@ class RelayedApis : public ConnectionTest {
   }
 };
 
-TEST_F(RelayedApis, passInEveryVersionThatKafkaHas) {
+TEST_F(RelayedApisTest, PassInEveryVersionThatKafkaHas) {
   Open();
   int32_t correlationId = 1;
   for (int16_t key = 0; kafka::IsKnown(static_cast<ApiKey>(key)); ++key) {
@@ -47,24 +47,24 @@ TEST_F(RelayedApis, passInEveryVersionThatKafkaHas) {
   }
 }
 
-class UnknownApis : public RelayedApis, public testing::WithParamInterface<int16_t> {};
+class UnknownApisTest : public RelayedApisTest, public testing::WithParamInterface<int16_t> {};
 
-TEST_P(UnknownApis, endTheConnectionWhateverTheirNumber) {
+TEST_P(UnknownApisTest, EndTheConnectionWhateverTheirNumber) {
   ExpectRefused(RequestFrameOf(static_cast<ApiKey>(GetParam()), 2, Pattern(2000), 0), StrCat("API ", GetParam()));
 }
 
 // Among them numbers that equal a known API in their lower bits.
-INSTANTIATE_TEST_SUITE_P(Numbers, UnknownApis,
+INSTANTIATE_TEST_SUITE_P(Numbers, UnknownApisTest,
                          testing::Values(int16_t{95}, int16_t{127}, int16_t{128}, int16_t{128 + 18}, int16_t{256 + 1},
                                          kLast, int16_t{-1}, int16_t{-127}, kFirst));
 
-class UnknownVersions : public RelayedApis, public testing::WithParamInterface<int16_t> {};
+class UnknownVersionsTest : public RelayedApisTest, public testing::WithParamInterface<int16_t> {};
 
-TEST_P(UnknownVersions, endTheConnection) {
+TEST_P(UnknownVersionsTest, EndTheConnection) {
   ExpectRefused(RequestFrameOf(ApiKey::kOffsetCommit, 2, Pattern(2000), GetParam()), StrCat("version ", GetParam()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Numbers, UnknownVersions,
+INSTANTIATE_TEST_SUITE_P(Numbers, UnknownVersionsTest,
                          testing::Values(int16_t(kafka::LatestVersion(ApiKey::kOffsetCommit) + 1), kLast, int16_t{-1},
                                          kFirst));
 

@@ -24,9 +24,9 @@ std::vector<size_t> TakenBy(size_t workloads, size_t all) {
   return has;
 }
 
-TEST(WorkloadShare, oneGetsFourFifths) { EXPECT_EQ(TakenBy(1, 10'000), std::vector<size_t>{8000}); }
+TEST(WorkloadShareTest, OneGetsFourFifths) { EXPECT_EQ(TakenBy(1, 10'000), std::vector<size_t>{8000}); }
 
-TEST(WorkloadShare, manyGetTheSameAndLeaveSomethingForTheNextOne) {
+TEST(WorkloadShareTest, ManyGetTheSameAndLeaveSomethingForTheNextOne) {
   for (const size_t workloads : {2u, 3u, 10u, 100u}) {
     const std::vector<size_t> has = TakenBy(workloads, 100'000);
     EXPECT_LE(*std::max_element(has.begin(), has.end()) - *std::min_element(has.begin(), has.end()), 1u);
@@ -35,7 +35,7 @@ TEST(WorkloadShare, manyGetTheSameAndLeaveSomethingForTheNextOne) {
   }
 }
 
-TEST(WorkloadShare, ofVeryLittleOneGetsAll) { EXPECT_EQ(TakenBy(1, 4), std::vector<size_t>{4}); }
+TEST(WorkloadShareTest, OfVeryLittleOneGetsAll) { EXPECT_EQ(TakenBy(1, 4), std::vector<size_t>{4}); }
 
 }  // namespace
 }  // namespace kveil::proxy

@@ -6,7 +6,7 @@ namespace kveil::proxy {
 namespace {
 
 // Workloads come and go.
-TEST(WorkloadSharesTest, countsNobodyWhoHoldsNothing) {
+TEST(WorkloadSharesTest, CountsNobodyWhoHoldsNothing) {
   WorkloadShares shares(2);
   const WorkloadShares::Share first = shares.Take("/shop");
   WorkloadShares::Share second = shares.Take("/shop");
