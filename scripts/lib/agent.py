@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,17 @@ class Agent:
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    def log_size(self):
+        """How long its log is now, for wait_for_log."""
+        return len(self.log.read_text())
+
+    def wait_for_log(self, pattern, behind, seconds=5):
+        """Waits until a line of the log matches, of those behind that size of the log, and returns it. A line may come
+        after what it tells of was seen and counted."""
+        def found():
+            return next((line for line in self.log.read_text()[behind:].splitlines() if re.search(pattern, line)), None)
+        return waiting.wait_until(f'"{pattern}" in the agent\'s log', found, seconds)
 
     def cpu_seconds(self):
         """User and system time of the agent so far."""
