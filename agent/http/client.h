@@ -1,0 +1,55 @@
+// One request to a service over HTTP or HTTPS, and its response.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "crypto/secret_text.h"
+
+namespace kveil::http {
+
+struct Request {
+  std::string method = "GET";
+  std::string url;
+  std::vector<crypto::SecretText> headers;  // "Name: value", without a line's end
+  crypto::SecretText body;                  // JSON, or empty
+};
+
+struct Response {
+  int status = 0;
+  crypto::SecretText body;
+};
+
+// Any thread may call. A connection lives for one request: questions to a key service are few, and then nothing of an
+// answer stays in a library's buffers.
+class Client {
+ public:
+  using Deadline = std::chrono::steady_clock::time_point;
+  struct Options {
+    // A PEM file with the authorities that are trusted; empty: those of the system.
+    std::string ca;
+    // A longer response is an error.
+    size_t longestResponse = size_t{1} << 20;
+  };
+
+  explicit Client(Options options);
+
+  // Whatever the status of the response, if there is one; redirects are not followed. kUnavailable: there is none by
+  // the deadline, with the reason: no connection, a certificate that does not fit, a response that is too long.
+  // kFailedPrecondition: the file `ca` cannot be used.
+  absl::StatusOr<Response> Send(const Request& request, Deadline deadline) const;
+
+  // Ends requests under way within a second, and later ones at once, with kUnavailable.
+  void Stop() { isStopping_ = true; }
+
+ private:
+  const Options options_;
+  std::atomic<bool> isStopping_{false};
+};
+
+}  // namespace kveil::http
