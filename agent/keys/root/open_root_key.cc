@@ -1,19 +1,35 @@
-// One provider so far.
+// `file`, and those that are a network away.
 #include "keys/root/open_root_key.h"
 
 #include <unistd.h>
 
 #include "base/text.h"
 #include "keys/root/file_root_key.h"
+#include "keys/root/remote_root_key.h"
+#include "keys/root/vault_root_key.h"
 
 namespace kveil::keys {
+namespace {
+
+absl::StatusOr<std::unique_ptr<RootKey>> Connect(std::string_view label, std::unique_ptr<RootKey> provider,
+                                                 RootKey::Deadline deadline) {
+  auto root =
+      std::make_unique<RemoteRootKey>(std::move(provider), RemoteRootKey::Options{.provider = std::string(label)});
+  if (absl::Status status = root->Ask(deadline); !status.ok()) return status;
+  return root;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& options, bool mayCreate,
-                                                     std::chrono::steady_clock::time_point /*deadline*/) {
+                                                     std::chrono::steady_clock::time_point deadline) {
+  if (options.open) return options.open(deadline);
+  if (options.vault.has_value()) return Connect("vault", std::make_unique<VaultRootKey>(*options.vault), deadline);
   return FileRootKey::Open(options.file, mayCreate);
 }
 
 std::optional<std::string> RootKeyOfSomeRegistry(const RootKeyOptions& options) {
+  if (options.file.empty()) return std::nullopt;
   if (access(options.file.c_str(), F_OK) != 0) return std::nullopt;
   return StrCat("root key file ", options.file);
 }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "keys/root/vault_options.h"
 
 namespace kveil::keys {
 
@@ -15,10 +17,14 @@ class RootKey;
 // Exactly one member is set, as in agent.json's `keys.root`.
 struct RootKeyOptions {
   std::string file;  // path
+  std::optional<VaultOptions> vault;
+  // For tests: opens one that is none of the above.
+  std::function<absl::StatusOr<std::unique_ptr<RootKey>>(std::chrono::steady_clock::time_point deadline)> open;
 };
 
-// Opens the root key. A provider that makes its own key (`file`) does so if there is none and `mayCreate` is set, which
-// it is beside a new registry only; without it, kNotFound. Other errors as in RootKey.
+// Opens the root key, and asks one that is a network away whether it is there and may be used. A provider that makes
+// its own key (`file`) does so if there is none and `mayCreate` is set, which it is beside a new registry only; without
+// it, kNotFound. Other errors as in RootKey.
 absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& options, bool mayCreate,
                                                      std::chrono::steady_clock::time_point deadline);
 

@@ -1,8 +1,11 @@
 // A root key: the key-encryption key (KEK) that wraps what a registry's other keys hang on.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -62,6 +65,29 @@ class RootKey {
   // sealed. Called twice a second: a provider that is a network away answers from what it has seen lately, and judges
   // itself how long an outage may last before it counts.
   virtual absl::Status Check(Deadline deadline) = 0;
+
+  // Whether GenerateDataKey and Unwrap may take long. Then nobody calls them on a thread for which others wait, and
+  // what has just been unwrapped is not unwrapped again only to see that it can be.
+  virtual bool isRemote() const { return false; }
+  // What the operator should know although Check is OK: an outage that does not count yet.
+  virtual absl::Status Warning() const { return absl::OkStatus(); }
+  // Ends the calls under way soon, with kUnavailable, and so does every later one. Call it before the end, so that the
+  // end does not wait for a deadline.
+  virtual void Stop() {}
+
+  // How often the provider was asked since the start, and how that went.
+  enum class Operation : uint8_t { kGenerateDataKey, kUnwrap, kCheck };
+  static constexpr size_t kOperations = 3;
+  struct Calls {
+    uint64_t calls = 0;
+    uint64_t errors = 0;  // of the provider as a whole; not keys that it found damaged
+    std::chrono::nanoseconds time{0};
+  };
+  struct Stats {
+    std::string_view provider;  // "vault"; empty: there is nothing to count
+    std::array<Calls, kOperations> calls{};
+  };
+  virtual Stats stats() const { return {}; }
 };
 
 }  // namespace kveil::keys

@@ -31,6 +31,8 @@ constexpr std::chrono::milliseconds kTickTimeout{50};
 // Of a turn. It ends with the question that reaches either.
 constexpr size_t kMostKeysOfATurn = 512;
 constexpr size_t kMostQuestionsOfATurn = 64;
+// How long whoever tries the keys waits for a remote root key. Then the last trial counts.
+constexpr std::chrono::seconds kTrialPatience{2};
 // How long health() tells of what happened once.
 constexpr std::chrono::seconds kShow{60};
 
@@ -70,12 +72,15 @@ class KeyService::Worker {
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
     RunSoon([this, done = std::move(done)]() mutable {
       keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
-      absl::Status status = keyring_->TryUnwrap();
+      absl::Status begun = keyring_->BeginTrial();
       NoteReopened();
-      done(std::move(status));
+      if (!begun.ok()) return done(std::move(begun));
+      trials_.push_back({std::move(done), RealClock::now() + kTrialPatience});
+      AnswerTrials(RealClock::now());
     });
   }
 
+  RootKey::Stats rootKeyStats() const { return keyring_->root().stats(); }
   absl::Status health() const { return health_.Sum(); }
 
   const KeyServiceOptions& options() const { return options_; }
@@ -86,6 +91,10 @@ class KeyService::Worker {
   struct Question {
     Keyring::Lookup lookup;
     absl::AnyInvocable<void(FetchResult)> done;
+  };
+  struct Trial {
+    absl::AnyInvocable<void(absl::Status)> done;
+    RealClock::time_point patience;
   };
   using Part = ServiceHealth::Part;
 
@@ -101,6 +110,7 @@ class KeyService::Worker {
   void Answer(std::vector<Question> group);
   absl::Status ResolveGroup(std::vector<Question>& group, RealClock::time_point deadline);
   absl::StatusOr<EraseResult> EraseNow(std::optional<std::string_view> keyspace, std::string_view user);
+  void AnswerTrials(RealClock::time_point now);
   void Tick();
   void PublishErasures();
   void PurgeErased(RealClock::time_point deadline);
@@ -114,6 +124,7 @@ class KeyService::Worker {
   uint64_t knownOpenings_ = 0;
   bool mustPurge_ = true;  // an erased key may still be in the files: of this process or one that was killed
   RealClock::time_point reopenNotBefore_;
+  std::vector<Trial> trials_;  // that wait for the root key
   ServiceHealth health_;
 
   Mutex mutex_;
@@ -141,7 +152,7 @@ void KeyService::Worker::Run() {
       }
       // One of either, so that none waits for many of the others.
       group = NextTurn();
-      if (stopping_ && !task && group.empty()) return;
+      if (stopping_ && !task && group.empty()) break;
     }
     if (task) task();
     if (!group.empty()) Answer(std::move(group));
@@ -150,6 +161,7 @@ void KeyService::Worker::Run() {
       nextTick = RealClock::now() + kTick;
     }
   }
+  AnswerTrials(RealClock::time_point::max());
 }
 
 std::vector<KeyService::Worker::Question> KeyService::Worker::NextTurn() {
@@ -243,10 +255,26 @@ void KeyService::Worker::NoteReopened() {
   health_.Set(Part::kDamage, absl::OkStatus());  // it may have been restored; else the next who asks finds out
 }
 
+void KeyService::Worker::AnswerTrials(RealClock::time_point now) {
+  if (trials_.empty()) return;
+  const std::optional<absl::Status> answer = keyring_->TrialAnswer();
+  std::vector<Trial> waiting;
+  for (Trial& trial : std::exchange(trials_, {})) {
+    if (answer.has_value() || now >= trial.patience) {
+      trial.done(answer.value_or(keyring_->LastTrial()));
+    } else {
+      waiting.push_back(std::move(trial));
+    }
+  }
+  trials_ = std::move(waiting);
+}
+
 void KeyService::Worker::Tick() {
   const RealClock::time_point deadline = RealClock::now() + kTickTimeout;
   keyring_->SetDeadline(deadline);
-  health_.Set(Part::kRootKey, keyring_->CheckRootKey());
+  const absl::Status rootKey = keyring_->CheckRootKey();
+  health_.Set(Part::kRootKey, rootKey.ok() ? keyring_->root().Warning() : rootKey);
+  AnswerTrials(RealClock::now());
   health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
   if (!health_.Of(Part::kRegistry).ok()) health_.Set(Part::kRegistry, keyring_->CheckWritable());
@@ -300,6 +328,8 @@ void KeyService::Fetch(Misses misses, std::string_view workload, absl::AnyInvoca
 void KeyService::TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) { worker_->TryUnwrap(std::move(done)); }
 
 crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(worker_->secret()); }
+
+RootKey::Stats KeyService::rootKeyStats() const { return worker_->rootKeyStats(); }
 
 const KeyServiceOptions& KeyService::options() const { return worker_->options(); }
 const Revocations& KeyService::revocations() const { return worker_->revocations(); }

@@ -17,6 +17,7 @@
 #include "crypto/key_id.h"
 #include "keys/registry/open_registry.h"
 #include "keys/root/open_root_key.h"
+#include "keys/root/root_key.h"
 #include "keys/service/erasure.h"
 #include "keys/service/fetch.h"
 
@@ -33,6 +34,10 @@ struct KeyServiceOptions {
   std::chrono::seconds sharedKeyWindow = std::chrono::hours(30 * 24);
   // How long a Fetch waits for the registry, for example while it is locked, before it says kUnavailable.
   std::chrono::milliseconds registryTimeout = std::chrono::seconds(2);
+  // How long Open waits for a root key that is out of reach.
+  std::chrono::milliseconds rootKeyPatience = std::chrono::seconds(60);
+  // Whether Open should give up waiting: it returns kCancelled then.
+  std::function<bool()> shouldStop = [] { return false; };
   // Keys of new users per second that one workload may have made; those of ten seconds may be made at once.
   size_t newUsersPerSecond = 10'000;
   // Clocks, for tests.
@@ -46,7 +51,7 @@ class KeyService {
  public:
   // Makes the registry, and the root key if it is a file, on the first start. kFailedPrecondition when the root key is
   // missing beside a registry that holds keys, is not safe to use, or does not fit the registry; kUnavailable when the
-  // registry is locked, full or corrupt. Other errors are those of RootKey.
+  // registry is locked, full or corrupt, or the root key stays out of reach. Other errors are those of RootKey.
   static absl::StatusOr<std::unique_ptr<KeyService>> Open(KeyServiceOptions options);
 
   // Answers every fetch that is under way before it returns.
@@ -66,12 +71,16 @@ class KeyService {
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
 
   // Does what every sealed record needs, for a look at the service's health: checks the root key, and unwraps the
-  // registry's epoch keys with it. Changes nothing. `done` is called exactly once, on the service's thread, ahead of
-  // the fetches that wait: with kUnavailable, and what is wrong in words for the operator, or OK.
+  // registry's epoch keys with it. `done` is called exactly once, on the service's thread, ahead of the fetches that
+  // wait: with kUnavailable, and what is wrong in words for the operator, or OK. While a remote root key takes its
+  // time, the answer is that of the last trial, after a second or two.
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done);
 
   // A mask under the registry's secret. Each thread makes its own.
   crypto::KeyIdMask NewMask() const;
+
+  // How often the root key's provider was asked, and how that went.
+  RootKey::Stats rootKeyStats() const;
 
   const KeyServiceOptions& options() const;
   const Revocations& revocations() const;

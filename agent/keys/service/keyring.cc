@@ -1,14 +1,51 @@
 // Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys.
 #include "keys/service/keyring.h"
 
+#include <thread>
+
+#include "base/log.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/registry/open_registry.h"
 #include "keys/root/open_root_key.h"
 
 namespace kveil::keys {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long the first calls of a remote root key may take.
+constexpr std::chrono::seconds kFirstCalls{15};
+constexpr std::chrono::seconds kBetweenAttempts{1};
+// How long it is known that a remote root key unwraps the epoch keys: each unwrapping costs a call, and some bill it.
+constexpr std::chrono::seconds kTrialInterval{10};
+// How soon it is asked again for what it could not unwrap.
+constexpr std::chrono::seconds kReloadInterval{1};
+
+// A root key that is out of reach is waited for: it may come up together with this machine. Whatever else is wrong with
+// it needs the operator.
+absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions& options, bool mayCreate) {
+  const Clock::time_point giveUp = Clock::now() + options.rootKeyPatience;
+  for (;;) {
+    absl::StatusOr<std::unique_ptr<RootKey>> root = OpenRootKey(options.root, mayCreate, Clock::now() + kFirstCalls);
+    if (!absl::IsUnavailable(root.status())) return root;
+    if (Clock::now() + kBetweenAttempts >= giveUp) {
+      return absl::UnavailableError(StrCat(ToStd(root.status().message()), " (waited for it for ",
+                                           options.rootKeyPatience.count() / 1000, " s)"));
+    }
+    log::Warning("keys.rootKey.waiting", {{"error", root.status()}});
+    const Clock::time_point next = Clock::now() + kBetweenAttempts;
+    while (Clock::now() < next) {
+      if (options.shouldStop()) return absl::CancelledError("told to end while the root key was out of reach");
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& options) {
-  const RootKey::Deadline deadline = std::chrono::steady_clock::now() + options.registryTimeout;
+  const Registry::Deadline deadline = Clock::now() + options.registryTimeout;
   // A root key without its registry: going on with an empty one would forget every erasure and stop every reader. Asked
   // for before the registry is opened, as another process that starts makes the registry first.
   const std::optional<std::string> keyOfRegistry = RootKeyOfSomeRegistry(options.root);
@@ -24,19 +61,21 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   if (!identity.ok()) return identity.status();
   // Only beside a new registry may a root key be made.
   const bool isNew = !identity->has_value();
-  absl::StatusOr<std::unique_ptr<RootKey>> root = OpenRootKey(options.root, /*mayCreate=*/isNew, deadline);
+  absl::StatusOr<std::unique_ptr<RootKey>> root = WaitForRootKey(options, /*mayCreate=*/isNew);
   if (absl::IsNotFound(root.status())) {
     return absl::FailedPreconditionError(StrCat(std::string(root.status().message()), ", but ", (*registry)->name(),
                                                 " holds keys that only it can unwrap; restore it from a backup"));
   }
   if (!root.ok()) return root.status();
+  const RootKey::Deadline rootDeadline = Clock::now() + kFirstCalls;
+  (*registry)->SetDeadline(rootDeadline);
   if (isNew) {
-    const absl::Status made = RegistryKeys::MakeFirst(**root, **registry, options.wallNow(), deadline);
+    const absl::Status made = RegistryKeys::MakeFirst(**root, **registry, options.wallNow(), rootDeadline);
     if (!made.ok()) return made;
     identity = (*registry)->ReadIdentity();
     if (!identity.ok()) return identity.status();
   }
-  absl::StatusOr<RegistryKeys> keys = RegistryKeys::Load(**root, **registry, **identity, deadline);
+  absl::StatusOr<RegistryKeys> keys = RegistryKeys::Load(**root, **registry, **identity, rootDeadline);
   if (absl::IsDataLoss(keys.status())) return absl::UnavailableError(keys.status().message());
   if (!keys.ok()) return keys.status();
   return std::unique_ptr<Keyring>(new Keyring(options, *std::move(registry), *std::move(root), *std::move(keys)));
@@ -48,7 +87,9 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       registry_(std::move(registry)),
       root_(std::move(root)),
       keys_(std::move(keys)),
+      unwrapper_(*root_, keys_.owner()),
       openingOfKeys_(registry_->openings()),
+      unwrapped_(Clock::now()),
       newUsers_(options.newUsersPerSecond),
       throwAways_(options.cacheTtl) {}
 
@@ -58,14 +99,42 @@ void Keyring::SetDeadline(std::chrono::steady_clock::time_point deadline) {
 }
 
 absl::Status Keyring::Ready() {
-  if (absl::Status status = registry_->EnsureOpen(); !status.ok()) return status;
-  if (registry_->openings() == openingOfKeys_) return absl::OkStatus();
-  if (absl::Status status = keys_.ReloadEpochs(*root_, *registry_, deadline_); !status.ok()) {
-    if (absl::IsDataLoss(status)) registry_->Reopen();
-    return absl::UnavailableError(status.message());
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  TakeEpochs();
+  return registry_->openings() == openingOfKeys_ ? absl::OkStatus() : ReloadEpochs();
+}
+
+absl::Status Keyring::ReloadEpochs() {
+  if (unwrapper_.isBusy() || (root_->isRemote() && Clock::now() - unwrapped_ < kReloadInterval)) return reloadStatus_;
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
+  if (!rows.ok()) {
+    if (absl::IsDataLoss(rows.status())) registry_->Reopen();
+    return absl::UnavailableError(rows.status().message());
   }
-  openingOfKeys_ = registry_->openings();
-  return absl::OkStatus();
+  if (keys_.Uses(*rows)) {
+    openingOfKeys_ = registry_->openings();
+    reloadStatus_ = absl::OkStatus();
+    return reloadStatus_;
+  }
+  unwrapped_ = Clock::now();
+  unwrapper_.Begin(*std::move(rows), registry_->openings());
+  TakeEpochs();
+  return reloadStatus_;
+}
+
+void Keyring::TakeEpochs() {
+  std::optional<EpochUnwrapper::Answer> answer = unwrapper_.Take();
+  if (!answer.has_value()) return;
+  trialStatus_ = answer->epochs.status();
+  if (trialStatus_.ok()) {
+    keys_.Use(*std::move(answer->epochs));
+    openingOfKeys_ = answer->opening;
+    reloadStatus_ = absl::OkStatus();
+  } else if (absl::IsDataLoss(trialStatus_) && answer->opening != openingOfKeys_) {
+    // What is in the registry now is no good. It may be put right, so it is read anew.
+    reloadStatus_ = absl::UnavailableError(trialStatus_.message());
+    registry_->Reopen();
+  }
 }
 
 void Keyring::Reopen() {
@@ -114,13 +183,32 @@ absl::Status Keyring::CheckRootKey() {
   return rootKeyStatus_;
 }
 
-// With the root key in use, which is the one a restarted agent would get when CheckRootKey says so. The epoch keys in
-// use stay as they are: what can be opened by them is opened.
-absl::Status Keyring::TryUnwrap() {
-  absl::Status status = CheckRootKey();
-  if (status.ok()) status = Ready();
-  if (status.ok()) status = keys_.TryEpochs(*root_, *registry_, deadline_);
-  return status.ok() ? status : absl::UnavailableError(status.message());
+// With the root key in use, which is the one a restarted agent would get when CheckRootKey says so. When it fails, the
+// epoch keys in use stay as they are: what can be opened by them is opened.
+absl::Status Keyring::BeginTrial() {
+  RETURN_IF_ERROR(CheckRootKey());
+  if (absl::Status status = Ready(); !status.ok()) return absl::UnavailableError(status.message());
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
+  if (!rows.ok()) return absl::UnavailableError(rows.status().message());
+  if (unwrapper_.isBusy()) return absl::OkStatus();
+  const auto age = Clock::now() - unwrapped_;
+  const bool isKnown = keys_.Uses(*rows) && trialStatus_.ok() ? age < kTrialInterval : age < kReloadInterval;
+  if (root_->isRemote() && isKnown) return absl::OkStatus();
+  unwrapped_ = Clock::now();
+  unwrapper_.Begin(*std::move(rows), registry_->openings());
+  return absl::OkStatus();
+}
+
+std::optional<absl::Status> Keyring::TrialAnswer() {
+  TakeEpochs();
+  if (unwrapper_.isBusy()) return std::nullopt;
+  return LastTrial();
+}
+
+// An outage of a remote root key counts when its Check says so. Until then the keys in use serve on.
+absl::Status Keyring::LastTrial() const {
+  if (trialStatus_.ok() || (root_->isRemote() && absl::IsUnavailable(trialStatus_))) return absl::OkStatus();
+  return absl::UnavailableError(trialStatus_.message());
 }
 
 }  // namespace kveil::keys

@@ -17,6 +17,7 @@
 #include "crypto/secret.h"
 #include "keys/registry/registry.h"
 #include "keys/root/root_key.h"
+#include "keys/service/epoch_unwrapper.h"
 #include "keys/service/erasure.h"
 #include "keys/service/fetch.h"
 #include "keys/service/key_service.h"
@@ -61,8 +62,13 @@ class Keyring {
   // Whether a restarted agent could unwrap what this one has wrapped. While it could not, no scope key is given out for
   // sealing.
   absl::Status CheckRootKey();
-  // See KeyService::TryUnwrap.
-  absl::Status TryUnwrap();
+  // See KeyService::TryUnwrap. Begins to unwrap the epoch keys, and does not wait for a root key that is remote. An
+  // error is the answer already; otherwise TrialAnswer has it in the end.
+  absl::Status BeginTrial();
+  // nullopt while the root key is being asked.
+  std::optional<absl::Status> TrialAnswer();
+  // What the last trial that was answered has found.
+  absl::Status LastTrial() const;
 
   // Forgets throw-away keys that are too old.
   void DropExpired() { throwAways_.DropExpired(options_.steadyNow()); }
@@ -76,6 +82,10 @@ class Keyring {
 
   const crypto::SecretKey& registrySecret() const { return keys_.secret(); }
 
+  // Any thread may use what this offers to any thread, for as long as the keyring lives.
+  const RootKey& root() const { return *root_; }
+  RootKey& root() { return *root_; }
+
  private:
   // A scope key that a lookup asks for.
   struct Asked {
@@ -87,13 +97,19 @@ class Keyring {
   Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> registry, std::unique_ptr<RootKey> root,
           RegistryKeys keys);
 
-  // Has the registry opened anew when needed, and the epoch keys that belong to it unwrapped.
+  // Has the registry opened anew when needed. When it was, and its epoch keys are not those in use, has them unwrapped;
+  // until they are, those in use stay.
   absl::Status Ready();
+  absl::Status ReloadEpochs();
+  // Takes what the root key has unwrapped meanwhile.
+  void TakeEpochs();
 
   absl::Status FindScopes(absl::Span<Lookup* const> lookups, std::vector<Asked>& missing);
   void TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing);
   absl::Status FindIds(absl::Span<Lookup* const> lookups);
-  FetchResult::ById TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row);
+  // nullopt: it cannot be had now; the lookup's status says why.
+  std::optional<FetchResult::ById> TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row);
+  absl::StatusOr<crypto::SecretKey> UnwrapRow(const Registry::Row& row) const;
   // Whether one more new user's key may be made for the workload.
   absl::Status MayMakeUser(const std::string& workload);
   absl::Status Make(const std::vector<Asked>& missing);
@@ -108,7 +124,11 @@ class Keyring {
   const std::unique_ptr<Registry> registry_;
   const std::unique_ptr<RootKey> root_;
   RegistryKeys keys_;
-  uint64_t openingOfKeys_;  // of the registry, when its keys were loaded
+  EpochUnwrapper unwrapper_;
+  uint64_t openingOfKeys_;                           // of the registry, when its epoch keys were those in use
+  absl::Status reloadStatus_;                        // why those of the registry that was opened anew cannot be used
+  absl::Status trialStatus_;                         // how the last unwrapping of epoch keys went
+  std::chrono::steady_clock::time_point unwrapped_;  // when it was begun
   std::chrono::steady_clock::time_point deadline_;
   absl::Status rootKeyStatus_;
   bool hasUnreadableRows_ = false;

@@ -50,7 +50,7 @@ void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Ask
     return NoteDamage(lookup, row.status());
   }
   if (row->has_value()) {
-    absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(**row);
+    absl::StatusOr<crypto::SecretKey> key = UnwrapRow(**row);
     return key.ok() ? Give(asked, *std::move(key), (*row)->id, false) : NoteDamage(lookup, key.status());
   }
   if (const ThrowAwayKeys::Key* key = throwAways_.Find(asked.name.subject, options_.steadyNow())) {
@@ -75,14 +75,15 @@ absl::Status Keyring::FindIds(absl::Span<Lookup* const> lookups) {
   auto row = rows->begin();
   for (Lookup* lookup : lookups) {
     for (const crypto::KeyId& id : lookup->misses.ids) {
-      lookup->result.ids.push_back(TakeId(*lookup, id, *std::move(row)));
+      std::optional<FetchResult::ById> found = TakeId(*lookup, id, *std::move(row));
+      if (found.has_value()) lookup->result.ids.push_back(*std::move(found));
       ++row;
     }
   }
   return absl::OkStatus();
 }
 
-FetchResult::ById Keyring::TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row) {
+std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row) {
   using State = FetchResult::IdState;
   FetchResult::ById found{.id = id};
   if (!row.ok()) {
@@ -93,7 +94,10 @@ FetchResult::ById Keyring::TakeId(Lookup& lookup, const crypto::KeyId& id, Regis
     found.state = State::kUnknown;
   } else if ((*row)->erased) {
     found.state = State::kErased;
-  } else if (absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(**row); !key.ok()) {
+  } else if (absl::StatusOr<crypto::SecretKey> key = UnwrapRow(**row); absl::IsUnavailable(key.status())) {
+    lookup.result.status.Update(key.status());
+    return std::nullopt;
+  } else if (!key.ok()) {
     lookup.result.damage = key.status();
     found.state = State::kDamaged;
   } else {
@@ -146,7 +150,7 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
     case Registry::Inserted::State::kExists:
       break;
   }
-  absl::StatusOr<crypto::SecretKey> existing = keys_.Unwrap(*inserted.existing);
+  absl::StatusOr<crypto::SecretKey> existing = UnwrapRow(*inserted.existing);
   if (!existing.ok()) return NoteDamage(*asked.lookup, existing.status());
   Give(asked, *std::move(existing), inserted.existing->id, false);
 }
@@ -156,8 +160,16 @@ void Keyring::Give(const Asked& asked, crypto::SecretKey key, const crypto::KeyI
   asked.lookup->result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
 }
 
+// A key of an epoch that is being unwrapped is not damaged.
+absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(const Registry::Row& row) const {
+  if (!keys_.HasEpoch(row.epoch) && openingOfKeys_ != registry_->openings()) {
+    return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of epoch ", row.epoch, " yet"));
+  }
+  return keys_.Unwrap(row);
+}
+
 void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {
-  lookup.result.damage = damage;
+  if (!absl::IsUnavailable(damage)) lookup.result.damage = damage;
   lookup.result.status.Update(absl::UnavailableError(damage.message()));
 }
 

@@ -1,10 +1,12 @@
 // Every wrapped key is bound to what it is for by the additional data, so that none can be put in another's place.
 #include "keys/service/registry_keys.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
 #include "crypto/key_wrap.h"
@@ -83,43 +85,46 @@ absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registr
                                                 ": it is another registry's key, or the registry is damaged"));
   }
   if (!secret.ok()) return secret.status();
-  RegistryKeys keys(registry.name(), identity.id, *std::move(secret));
-  if (absl::Status status = keys.ReloadEpochs(root, registry, deadline); !status.ok()) return status;
-  return keys;
+  ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, ReadEpochs(registry));
+  Owner owner{identity.id, registry.name()};
+  ASSIGN_OR_RETURN(Epochs epochs, UnwrapEpochs(root, owner, rows, deadline));
+  return RegistryKeys(std::move(owner), *std::move(secret), std::move(epochs));
 }
 
-absl::Status RegistryKeys::ReloadEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) {
-  absl::StatusOr<Epochs> epochs = UnwrapEpochs(root, registry, deadline);
-  if (!epochs.ok()) return epochs.status();
-  epochs_ = *std::move(epochs);
-  return absl::OkStatus();
-}
-
-absl::Status RegistryKeys::TryEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) const {
-  return UnwrapEpochs(root, registry, deadline).status();
-}
-
-absl::StatusOr<RegistryKeys::Epochs> RegistryKeys::UnwrapEpochs(RootKey& root, Registry& registry,
-                                                                RootKey::Deadline deadline) const {
+absl::StatusOr<std::vector<Registry::Epoch>> RegistryKeys::ReadEpochs(Registry& registry) {
   absl::StatusOr<std::vector<Registry::Epoch>> rows = registry.ReadEpochs();
-  if (!rows.ok()) return rows.status();
-  if (rows->empty()) return absl::DataLossError(StrCat(registryName_, " is corrupt: it has no epoch key"));
+  if (rows.ok() && rows->empty()) {
+    return absl::DataLossError(StrCat(registry.name(), " is corrupt: it has no epoch key"));
+  }
+  return rows;
+}
+
+absl::StatusOr<RegistryKeys::Epochs> RegistryKeys::UnwrapEpochs(RootKey& root, const Owner& owner,
+                                                                const std::vector<Registry::Epoch>& rows,
+                                                                RootKey::Deadline deadline) {
   std::vector<ByteBuffer> contexts;
-  for (const Registry::Epoch& row : *rows) contexts.push_back(EpochContext(id_, row.number));
+  for (const Registry::Epoch& row : rows) contexts.push_back(EpochContext(owner.id, row.number));
   std::vector<RootKey::WrappedKey> wrapped;
-  for (size_t i = 0; i < rows->size(); ++i) wrapped.push_back({(*rows)[i].wrappedKey, contexts[i]});
+  for (size_t i = 0; i < rows.size(); ++i) wrapped.push_back({rows[i].wrappedKey, contexts[i]});
   std::vector<absl::StatusOr<crypto::SecretKey>> keys = root.Unwrap(wrapped, deadline);
   Epochs epochs;
-  for (size_t i = 0; i < rows->size(); ++i) {
-    const int64_t number = (*rows)[i].number;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t number = rows[i].number;
     if (absl::IsDataLoss(keys[i].status())) {
       return absl::DataLossError(
-          StrCat(registryName_, " is corrupt: the key of epoch ", number, " is damaged; restore it from a backup"));
+          StrCat(owner.name, " is corrupt: the key of epoch ", number, " is damaged; restore it from a backup"));
     }
     if (!keys[i].ok()) return keys[i].status();
-    epochs[number] = *std::move(keys[i]);
+    epochs[number] = {rows[i].wrappedKey, *std::move(keys[i])};
   }
   return epochs;
+}
+
+bool RegistryKeys::Uses(const std::vector<Registry::Epoch>& rows) const {
+  return rows.size() == epochs_.size() && std::all_of(rows.begin(), rows.end(), [this](const Registry::Epoch& row) {
+           const auto known = epochs_.find(row.number);
+           return known != epochs_.end() && known->second.wrapped == row.wrappedKey;
+         });
 }
 
 Subject RegistryKeys::SubjectOf(const ScopeName& name) const {
@@ -138,17 +143,17 @@ RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName&
   NewKey made;
   made.key = crypto::SecretKey::Random();
   made.row = {crypto::ComputeKeyId(made.key), scope, name, epoch, false, {}};
-  made.row.wrappedKey = crypto::WrapKey(epochKey, made.key, RowAad(made.row));
+  made.row.wrappedKey = crypto::WrapKey(epochKey.key, made.key, RowAad(made.row));
   return made;
 }
 
 absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row) const {
   const auto epoch = epochs_.find(row.epoch);
   absl::StatusOr<crypto::SecretKey> key = absl::DataLossError("");
-  if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second, row.wrappedKey, RowAad(row));
+  if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second.key, row.wrappedKey, RowAad(row));
   // The id commits to the key: what a record names is what opens it.
   if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
-  return absl::DataLossError(StrCat(registryName_, " is corrupt: the key of a ", ScopeLabel(row.scope),
+  return absl::DataLossError(StrCat(owner_.name, " is corrupt: the key of a ", ScopeLabel(row.scope),
                                     " is damaged; its records wait. Restore it from a backup"));
 }
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,10 +29,28 @@ class RegistryKeys {
   static absl::StatusOr<RegistryKeys> Load(RootKey& root, Registry& registry, const Registry::Identity& identity,
                                            RootKey::Deadline deadline);
 
-  // Reads and unwraps the epoch keys again. When that fails, those in use stay.
-  absl::Status ReloadEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline);
-  // Whether ReloadEpochs would work now. Changes nothing.
-  absl::Status TryEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) const;
+  // An epoch key as the registry has it, and as the root key has unwrapped it.
+  struct EpochKey {
+    ByteBuffer wrapped;
+    crypto::SecretKey key;
+  };
+  using Epochs = std::map<int64_t, EpochKey>;
+  // Whose epochs they are.
+  struct Owner {
+    RegistryId id{};
+    std::string name;
+  };
+  // The registry's epochs, at least one. kDataLoss: there is none. Other errors are the registry's.
+  static absl::StatusOr<std::vector<Registry::Epoch>> ReadEpochs(Registry& registry);
+  // Has the root key unwrap all of them. Any thread may call. Errors as of Load.
+  static absl::StatusOr<Epochs> UnwrapEpochs(RootKey& root, const Owner& owner,
+                                             const std::vector<Registry::Epoch>& rows, RootKey::Deadline deadline);
+
+  const Owner& owner() const { return owner_; }
+  // Whether the epoch keys in use are those of the registry, byte for byte.
+  bool Uses(const std::vector<Registry::Epoch>& rows) const;
+  void Use(Epochs epochs) { epochs_ = std::move(epochs); }
+  bool HasEpoch(int64_t number) const { return epochs_.contains(number); }
 
   const crypto::SecretKey& secret() const { return secret_; }
   Subject SubjectOf(const ScopeName& name) const;
@@ -45,15 +65,10 @@ class RegistryKeys {
   absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row) const;
 
  private:
-  using Epochs = std::map<int64_t, crypto::SecretKey>;
+  RegistryKeys(Owner owner, crypto::SecretKey secret, Epochs epochs)
+      : owner_(std::move(owner)), secret_(std::move(secret)), epochs_(std::move(epochs)) {}
 
-  RegistryKeys(std::string registryName, const RegistryId& id, crypto::SecretKey secret)
-      : registryName_(std::move(registryName)), id_(id), secret_(std::move(secret)) {}
-
-  absl::StatusOr<Epochs> UnwrapEpochs(RootKey& root, Registry& registry, RootKey::Deadline deadline) const;
-
-  std::string registryName_;
-  RegistryId id_;
+  Owner owner_;
   crypto::SecretKey secret_;
   Epochs epochs_;  // at least one
 };

@@ -21,6 +21,15 @@
 namespace kveil::keys {
 
 class KeyTest : public testing::Test {
+ public:
+  static std::string ReadFile(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  static void WriteFile(const std::string& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  }
+
  protected:
   KeyTest() {
     char path[] = "/tmp/kveil-keys-XXXXXX";
@@ -107,14 +116,6 @@ class KeyTest : public testing::Test {
     absl::Status status = cache.Deliver(Ask(service, std::move(misses)));
     if (!status.ok()) return KeyCache::State::kNotCached;
     return cache.FindById(id).state;
-  }
-
-  static std::string ReadFile(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-  static void WriteFile(const std::string& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
   }
 
   // Waits for what another thread does within a second or two; fails the test when it does not.

@@ -1,0 +1,301 @@
+// simdjson's on-demand parser leaves strings where they are, in a body that is wiped. Secrets are taken from there as
+// they stand: none of them has a character that JSON escapes.
+#include "keys/root/vault_messages.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "base/text.h"
+#include "simdjson.h"
+
+namespace kveil::keys::vault {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+constexpr size_t kLongestReason = 200;
+
+absl::Status Malformed(std::string_view what) {
+  return absl::UnavailableError(StrCat("its response makes no sense: ", what));
+}
+
+std::string Base64(Bytes bytes) {
+  std::string text;
+  absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
+  return text;
+}
+
+std::optional<ByteBuffer> FromBase64(std::string_view text) {
+  std::string bytes;
+  const bool isGood = absl::Base64Unescape(ToAbsl(text), &bytes);
+  std::optional<ByteBuffer> result;
+  if (isGood) Append(result.emplace(), AsBytes(bytes));
+  crypto::Wipe(MutableBytes(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
+  return result;
+}
+
+absl::StatusOr<crypto::SecretKey> KeyFrom(std::string_view base64) {
+  std::optional<ByteBuffer> bytes = FromBase64(base64);
+  if (!bytes.has_value()) return Malformed("a key is not in base64");
+  absl::StatusOr<crypto::SecretKey> key = crypto::SecretKey::FromBytes(*bytes);
+  crypto::Wipe(absl::MakeSpan(*bytes));
+  return key.ok() ? std::move(key) : Malformed("a key does not have 32 bytes");
+}
+
+std::optional<Ciphertext> CiphertextFrom(std::string_view text) {
+  constexpr std::string_view kPrefix = "vault:v";
+  if (!text.starts_with(kPrefix)) return std::nullopt;
+  text.remove_prefix(kPrefix.size());
+  const size_t colon = text.find(':');
+  Ciphertext ciphertext;
+  if (colon == std::string_view::npos || !absl::SimpleAtoi(ToAbsl(text.substr(0, colon)), &ciphertext.version) ||
+      ciphertext.version == 0) {
+    return std::nullopt;
+  }
+  std::optional<ByteBuffer> bytes = FromBase64(text.substr(colon + 1));
+  if (!bytes.has_value()) return std::nullopt;
+  ciphertext.bytes = *std::move(bytes);
+  return ciphertext;
+}
+
+void AppendString(SecretText& json, std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  json.push_back('"');
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      json.push_back('\\');
+      json.push_back(c);
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      crypto::Append(json, "\\u00");
+      json.push_back(kDigits[static_cast<unsigned char>(c) >> 4]);
+      json.push_back(kDigits[static_cast<unsigned char>(c) & 15]);
+    } else {
+      json.push_back(c);
+    }
+  }
+  json.push_back('"');
+}
+
+SecretText Object(std::initializer_list<std::pair<std::string_view, std::string_view>> members) {
+  SecretText json;
+  json.push_back('{');
+  for (const auto& [name, value] : members) {
+    if (json.size() > 1) json.push_back(',');
+    AppendString(json, name);
+    json.push_back(':');
+    AppendString(json, value);
+  }
+  json.push_back('}');
+  return json;
+}
+
+// A body being read, with the bytes after it that simdjson wants.
+class Document {
+ public:
+  explicit Document(const SecretText& body) : size_(body.size()) {
+    text_.reserve(size_ + simdjson::SIMDJSON_PADDING);
+    crypto::Append(text_, crypto::AsText(body));
+    text_.resize(size_ + simdjson::SIMDJSON_PADDING);
+    simdjson::padded_string_view view(text_.data(), size_, text_.size());
+    isGood_ = !parser_.iterate(view).get(document_) && !document_.get_object().get(root_);
+  }
+  // The object `name` of the root.
+  std::optional<ondemand::object> Member(std::string_view name) {
+    ondemand::object object;
+    if (!isGood_ || root_.find_field_unordered(name).get_object().get(object)) return std::nullopt;
+    return object;
+  }
+  std::optional<ondemand::array> List(std::string_view name) {
+    ondemand::array array;
+    if (!isGood_ || root_.find_field_unordered(name).get_array().get(array)) return std::nullopt;
+    return array;
+  }
+
+ private:
+  const size_t size_;
+  SecretText text_;
+  ondemand::parser parser_;
+  ondemand::document document_;
+  ondemand::object root_;
+  bool isGood_ = false;
+};
+
+// A string as it stands in the body. nullopt: it is missing, no string, or has an escape.
+std::optional<std::string_view> Verbatim(ondemand::object& object, std::string_view name) {
+  ondemand::value value;
+  if (object.find_field_unordered(name).get(value)) return std::nullopt;
+  std::string_view token = ToStd(absl::StripAsciiWhitespace(ToAbsl(value.raw_json_token())));
+  if (token.size() < 2 || token.front() != '"' || token.back() != '"') return std::nullopt;
+  token = token.substr(1, token.size() - 2);
+  if (token.find_first_of("\\\"") != std::string_view::npos) return std::nullopt;
+  return token;
+}
+
+std::optional<int64_t> Number(ondemand::object& object, std::string_view name) {
+  int64_t number = 0;
+  if (object.find_field_unordered(name).get_int64().get(number)) return std::nullopt;
+  return number;
+}
+
+bool IsTrue(ondemand::object& object, std::string_view name) {
+  bool value = false;
+  return !object.find_field_unordered(name).get_bool().get(value) && value;
+}
+
+std::string Printable(std::string_view text) {
+  std::string printable(text.substr(0, kLongestReason));
+  std::replace_if(
+      printable.begin(), printable.end(), [](char c) { return !absl::ascii_isprint(static_cast<unsigned char>(c)); },
+      ' ');
+  return std::string(absl::StripAsciiWhitespace(printable));
+}
+
+// What Transit says of one ciphertext. Whatever is not known to be about its bytes is taken for an outage, as damage
+// would send the operator to a backup.
+absl::Status ItemError(std::string_view reason) {
+  const absl::string_view text = ToAbsl(reason);
+  if (absl::StrContains(text, "too old")) {
+    return absl::FailedPreconditionError(
+        "was wrapped by a version below the key's min_decryption_version; lower that to use it");
+  }
+  if (absl::StrContains(text, "message authentication failed") || absl::StrContains(text, "invalid ciphertext")) {
+    return absl::DataLossError(StrCat("is damaged, or wrapped by another key: ", reason));
+  }
+  return absl::UnavailableError(StrCat("cannot be unwrapped: ", reason));
+}
+
+absl::StatusOr<crypto::SecretKey> DecryptedFrom(ondemand::object item, size_t index) {
+  std::string_view error;
+  if (!item.find_field_unordered("error").get_string().get(error) && !error.empty()) {
+    return ItemError(Printable(error));
+  }
+  // Which item it is about, if it says so: nothing else tells an answer that is in another's place.
+  if (const auto reference = Verbatim(item, "reference"); reference.has_value() && !reference->empty()) {
+    if (*reference != std::to_string(index)) return Malformed("its answers are in another order");
+  }
+  const std::optional<std::string_view> plaintext = Verbatim(item, "plaintext");
+  return plaintext.has_value() ? KeyFrom(*plaintext) : Malformed("an answer has neither a key nor an error");
+}
+
+absl::StatusOr<Login> LoginFrom(ondemand::object& object, std::string_view lease, std::string_view token) {
+  Login login;
+  const std::optional<int64_t> seconds = Number(object, lease);
+  if (!seconds.has_value() || *seconds < 0) return Malformed("a token without the time for which it holds");
+  login.lease = std::chrono::seconds(std::min<int64_t>(*seconds, int64_t{1} << 32));
+  login.isRenewable = IsTrue(object, "renewable");
+  if (token.empty()) return login;
+  if (const auto text = Verbatim(object, token)) crypto::Append(login.token, *text);
+  return login;
+}
+
+}  // namespace
+
+SecretText DataKeyRequest() { return crypto::MakeSecretText("{}"); }
+
+absl::StatusOr<DataKeyAnswer> ParseDataKey(const SecretText& body) {
+  Document document(body);
+  std::optional<ondemand::object> data = document.Member("data");
+  if (!data.has_value()) return Malformed("it has no data");
+  const std::optional<std::string_view> text = Verbatim(*data, "ciphertext");
+  if (!text.has_value()) return Malformed("it has no ciphertext");
+  std::optional<Ciphertext> ciphertext = CiphertextFrom(*text);
+  if (!ciphertext.has_value()) return Malformed("its ciphertext is none of Transit's");
+  const std::optional<std::string_view> plaintext = Verbatim(*data, "plaintext");
+  if (!plaintext.has_value()) return Malformed("it has no plaintext");
+  absl::StatusOr<crypto::SecretKey> key = KeyFrom(*plaintext);
+  if (!key.ok()) return key.status();
+  return DataKeyAnswer{*std::move(ciphertext), *std::move(key)};
+}
+
+SecretText DecryptRequest(absl::Span<const DecryptItem> items) {
+  // A bad item would otherwise make the whole response an error; it is read either way.
+  SecretText json;
+  crypto::Append(json, R"({"partial_failure_response_code":200,"batch_input":[)");
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) json.push_back(',');
+    const SecretText item =
+        Object({{"ciphertext", StrCat("vault:v", items[i].version, ":", Base64(items[i].ciphertext))},
+                {"reference", std::to_string(i)}});
+    crypto::Append(json, crypto::AsText(item));
+  }
+  crypto::Append(json, "]}");
+  return json;
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<crypto::SecretKey>>> ParseDecrypt(const SecretText& body, size_t items) {
+  Document document(body);
+  const absl::Status none = absl::InvalidArgumentError("it has no answers");
+  std::optional<ondemand::object> data = document.Member("data");
+  if (!data.has_value()) return none;
+  ondemand::array results;
+  if (data->find_field_unordered("batch_results").get_array().get(results)) return none;
+  std::vector<absl::StatusOr<crypto::SecretKey>> answers;
+  for (auto result : results) {
+    ondemand::object item;
+    if (answers.size() == items) return Malformed("it has more answers than there were questions");
+    if (result.get_object().get(item)) return Malformed("an answer is no object");
+    answers.push_back(DecryptedFrom(item, answers.size()));
+  }
+  if (answers.size() != items) return Malformed("it has fewer answers than there were questions");
+  return answers;
+}
+
+absl::Status ParseKey(const SecretText& body) {
+  Document document(body);
+  std::optional<ondemand::object> data = document.Member("data");
+  if (!data.has_value()) return Malformed("it has no data");
+  const std::optional<std::string_view> type = Verbatim(*data, "type");
+  if (!type.has_value()) return Malformed("it has no type");
+  if (*type != "aes256-gcm96" && *type != "aes128-gcm96" && *type != "chacha20-poly1305") {
+    return absl::FailedPreconditionError(
+        StrCat("is of type ", Printable(*type), ", and has to be of aes256-gcm96 (or chacha20-poly1305)"));
+  }
+  if (IsTrue(*data, "derived")) {
+    return absl::FailedPreconditionError("is a derived key, and has to be one with derived=false");
+  }
+  if (IsTrue(*data, "soft_deleted")) {
+    return absl::FailedPreconditionError("is about to be deleted (soft-deleted); restore it");
+  }
+  return absl::OkStatus();
+}
+
+SecretText AppRoleRequest(std::string_view roleId, std::string_view secretId) {
+  return Object({{"role_id", roleId}, {"secret_id", secretId}});
+}
+SecretText KubernetesRequest(std::string_view role, std::string_view token) {
+  return Object({{"role", role}, {"jwt", token}});
+}
+
+absl::StatusOr<Login> ParseLogin(const SecretText& body) {
+  Document document(body);
+  std::optional<ondemand::object> auth = document.Member("auth");
+  if (!auth.has_value()) return Malformed("it has no token");
+  return LoginFrom(*auth, "lease_duration", "client_token");
+}
+
+absl::StatusOr<Login> ParseLookup(const SecretText& body) {
+  Document document(body);
+  std::optional<ondemand::object> data = document.Member("data");
+  if (!data.has_value()) return Malformed("it has no data");
+  return LoginFrom(*data, "ttl", "");
+}
+
+std::string ErrorsOf(const SecretText& body) {
+  Document document(body);
+  std::optional<ondemand::array> errors = document.List("errors");
+  if (!errors.has_value()) return "";
+  std::string text;
+  for (auto error : *errors) {
+    std::string_view reason;
+    if (text.size() > kLongestReason || error.get_string().get(reason)) break;
+    StrAppend(&text, text.empty() ? "" : "; ", reason);
+  }
+  text = Printable(text);
+  return text.empty() ? "" : StrCat(": ", text);
+}
+
+}  // namespace kveil::keys::vault

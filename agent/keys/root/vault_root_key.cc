@@ -1,0 +1,160 @@
+#include "keys/root/vault_root_key.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "crypto/hmac.h"
+#include "keys/root/vault_messages.h"
+
+namespace kveil::keys {
+namespace {
+
+// OpenBao takes no more than 1,000 strings in a request, and an item has two and a name.
+constexpr size_t kMostOfARequest = 400;
+constexpr size_t kVersionSize = 4;
+constexpr size_t kCheckSize = 16;
+constexpr size_t kLongestCiphertext = 1024;
+
+crypto::SecretKey DataKeyOf(const crypto::SecretKey& seed, Bytes context) {
+  const Bytes parts[] = {AsBytes("kveil vault key 1"), context};
+  crypto::SecretKey key;
+  crypto::HmacSha256(seed, parts, key.writable().data());
+  return key;
+}
+
+std::array<uint8_t, crypto::kHmacSize> CheckOf(const crypto::SecretKey& seed, Bytes context) {
+  const Bytes parts[] = {AsBytes("kveil vault check 1"), context};
+  std::array<uint8_t, crypto::kHmacSize> check;
+  crypto::HmacSha256(seed, parts, check.data());
+  return check;
+}
+
+}  // namespace
+
+VaultRootKey::VaultRootKey(const VaultOptions& options)
+    : path_(StrCat(options.mount, "/")),
+      key_(options.key),
+      name_(StrCat("Vault key ", options.mount, "/", options.key, " at ", options.address)),
+      session_(options) {}
+
+absl::Status VaultRootKey::Named(const absl::Status& status) const {
+  return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
+}
+
+ByteBuffer VaultRootKey::Header() const {
+  ByteBuffer header;
+  Append(header, AsBytes("vault"));
+  header.push_back(0);
+  Append(header, AsBytes(path_));
+  Append(header, AsBytes(key_));
+  header.push_back(0);
+  return header;
+}
+
+absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
+  absl::StatusOr<VaultSession::Answer> answer =
+      session_.Call("POST", StrCat(path_, "datakey/plaintext/", key_), vault::DataKeyRequest(), deadline);
+  if (!answer.ok()) return Named(answer.status());
+  if (answer->status != 200) return Explain(*answer, deadline);
+  absl::StatusOr<vault::DataKeyAnswer> made = vault::ParseDataKey(answer->body);
+  if (!made.ok()) return Named(made.status());
+  DataKey result{DataKeyOf(made->key, context), Header()};
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    result.wrapped.push_back(static_cast<uint8_t>(made->ciphertext.version >> shift));
+  }
+  Append(result.wrapped, Bytes(CheckOf(made->key, context)).first(kCheckSize));
+  Append(result.wrapped, made->ciphertext.bytes);
+  crypto::ForgetHmacKey();
+  return result;
+}
+
+absl::StatusOr<vault::DecryptItem> VaultRootKey::ItemOf(const WrappedKey& key) const {
+  const ByteBuffer header = Header();
+  const absl::Status foreign = Named(absl::DataLossError("a key was wrapped by another one, or is damaged"));
+  const size_t before = header.size() + kVersionSize + kCheckSize;
+  if (key.wrapped.size() < before || key.wrapped.size() > before + kLongestCiphertext ||
+      key.wrapped.subspan(0, header.size()) != Bytes(header)) {
+    return foreign;
+  }
+  vault::DecryptItem item;
+  for (const uint8_t byte : key.wrapped.subspan(header.size(), kVersionSize)) item.version = item.version << 8 | byte;
+  if (item.version == 0) return foreign;
+  item.ciphertext = key.wrapped.subspan(before);
+  return item;
+}
+
+absl::StatusOr<crypto::SecretKey> VaultRootKey::KeyOf(const WrappedKey& key, const crypto::SecretKey& seed) const {
+  const Bytes check = key.wrapped.subspan(Header().size() + kVersionSize, kCheckSize);
+  if (crypto::EqualInConstantTime(check, Bytes(CheckOf(seed, key.context)).first(kCheckSize))) {
+    return DataKeyOf(seed, key.context);
+  }
+  return absl::DataLossError("a key is damaged, or was wrapped for another purpose");
+}
+
+std::vector<absl::StatusOr<crypto::SecretKey>> VaultRootKey::Unwrap(absl::Span<const WrappedKey> keys,
+                                                                    Deadline deadline) {
+  Answers answers;
+  std::vector<vault::DecryptItem> items;
+  std::vector<size_t> places;
+  for (const WrappedKey& key : keys) {
+    absl::StatusOr<vault::DecryptItem> item = ItemOf(key);
+    answers.emplace_back(item.status().ok() ? absl::UnavailableError("") : item.status());
+    if (!item.ok()) continue;
+    places.push_back(answers.size() - 1);
+    items.push_back(*item);
+  }
+  for (size_t first = 0; first < items.size(); first += kMostOfARequest) {
+    const size_t count = std::min(kMostOfARequest, items.size() - first);
+    absl::StatusOr<Answers> decrypted = Decrypt(absl::MakeSpan(items).subspan(first, count), deadline);
+    for (size_t i = 0; i < count; ++i) {
+      absl::StatusOr<crypto::SecretKey>& answer = answers[places[first + i]];
+      if (!decrypted.ok()) {
+        answer = decrypted.status();
+        continue;
+      }
+      answer = std::move((*decrypted)[i]);
+      if (answer.ok()) answer = KeyOf(keys[places[first + i]], *answer);
+      if (!answer.ok()) answer = Named(answer.status());
+    }
+  }
+  crypto::ForgetHmacKey();
+  return answers;
+}
+
+absl::StatusOr<VaultRootKey::Answers> VaultRootKey::Decrypt(absl::Span<const vault::DecryptItem> items,
+                                                            Deadline deadline) {
+  absl::StatusOr<VaultSession::Answer> answer =
+      session_.Call("POST", StrCat(path_, "decrypt/", key_), vault::DecryptRequest(items), deadline);
+  if (!answer.ok()) return Named(answer.status());
+  absl::StatusOr<Answers> answers = vault::ParseDecrypt(answer->body, items.size());
+  if (answers.ok()) return answers;
+  if (answer->status != 200) return Explain(*answer, deadline);
+  // Whatever is wrong with the answer says nothing about the keys.
+  return Named(absl::UnavailableError(StrCat(ToStd(answers.status().message()))));
+}
+
+absl::Status VaultRootKey::Explain(const VaultSession::Answer& answer, Deadline deadline) {
+  RETURN_IF_ERROR(Check(deadline));
+  return Named(
+      absl::FailedPreconditionError(StrCat("answers with HTTP ", answer.status, vault::ErrorsOf(answer.body))));
+}
+
+absl::Status VaultRootKey::Check(Deadline deadline) {
+  const absl::StatusOr<VaultSession::Answer> answer = session_.Call("GET", StrCat(path_, "keys/", key_), {}, deadline);
+  if (!answer.ok()) return Named(answer.status());
+  if (answer->status == 404) {
+    return Named(absl::FailedPreconditionError(
+        StrCat("there is no such key: it was deleted, or never made", vault::ErrorsOf(answer->body))));
+  }
+  if (answer->status != 200) {
+    return Named(
+        absl::FailedPreconditionError(StrCat("answers with HTTP ", answer->status, vault::ErrorsOf(answer->body))));
+  }
+  const absl::Status able = vault::ParseKey(answer->body);
+  return able.ok() ? able : Named(able);
+}
+
+}  // namespace kveil::keys

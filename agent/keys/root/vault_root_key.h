@@ -1,0 +1,59 @@
+// The root key that is a key of the Transit engine of HashiCorp Vault or OpenBao.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "keys/root/root_key.h"
+#include "keys/root/vault_options.h"
+#include "keys/root/vault_session.h"
+
+namespace kveil::keys {
+
+// One attempt per call: RemoteRootKey around it has the threads, the retries and the rest. Transit's
+// `datakey` makes a seed, and its `decrypt` unwraps it. Its `encrypt` is never called, as it would make a deleted key
+// anew.
+//
+// `datakey` takes no associated data, so the context is bound here. Of the seed and the context come the data key, and
+// a check by which another context is refused:
+//
+//   data key = HMAC-SHA256(seed, "kveil vault key 1" | context)
+//   check    = HMAC-SHA256(seed, "kveil vault check 1" | context), the first 16 bytes
+//
+// A wrapped key is
+//
+//   "vault" 0 | mount "/" name of the key, 0 | version of the key, 4 bytes, big-endian | check | Transit's ciphertext,
+//   raw
+//
+// Transit may rewrap the seed under a newer version of its key: nothing else changes with it.
+class VaultRootKey : public RootKey {
+ public:
+  explicit VaultRootKey(const VaultOptions& options);
+
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
+  std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // Reads what Transit says of the key.
+  absl::Status Check(Deadline deadline) override;
+  void Stop() override { session_.Stop(); }
+
+ private:
+  using Answers = std::vector<absl::StatusOr<crypto::SecretKey>>;
+
+  // What is before the version in each wrapped key.
+  ByteBuffer Header() const;
+  absl::StatusOr<vault::DecryptItem> ItemOf(const WrappedKey& key) const;
+  absl::StatusOr<crypto::SecretKey> KeyOf(const WrappedKey& key, const crypto::SecretKey& seed) const;
+  absl::StatusOr<Answers> Decrypt(absl::Span<const vault::DecryptItem> items, Deadline deadline);
+  // Why a call that names the key was answered with 400 or 404: because there is no such key, or the reason given.
+  absl::Status Explain(const VaultSession::Answer& answer, Deadline deadline);
+  absl::Status Named(const absl::Status& status) const;
+
+  const std::string path_;  // of the mount, with a slash behind it
+  const std::string key_;
+  const std::string name_;
+  VaultSession session_;
+};
+
+}  // namespace kveil::keys

@@ -1,0 +1,220 @@
+#include "keys/root/vault_session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "base/unique_fd.h"
+#include "keys/root/jitter.h"
+
+namespace kveil::keys {
+namespace {
+
+using crypto::SecretText;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr size_t kLongestSecret = size_t{64} << 10;
+// How soon a renewal that could not be made is tried again.
+constexpr seconds kRenewAgain{5};
+
+absl::Status FileError(const std::string& path, std::string_view why) {
+  return absl::FailedPreconditionError(StrCat(path, " ", why));
+}
+
+// A token, or a secret to log in with: one line of printable text.
+absl::StatusOr<SecretText> ReadSecret(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return FileError(path, StrCat("cannot be opened: ", strerror(errno)));
+  struct stat info;
+  if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return FileError(path, "is not a regular file");
+  SecretText text(kLongestSecret + 1);
+  size_t size = 0;
+  for (;;) {
+    const ssize_t count = ::read(fd.get(), text.data() + size, text.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return FileError(path, StrCat("cannot be read: ", strerror(errno)));
+    if (count == 0) break;
+    size += static_cast<size_t>(count);
+    if (size > kLongestSecret) return FileError(path, "is too long for a token");
+  }
+  while (size > 0 && absl::ascii_isspace(static_cast<unsigned char>(text[size - 1]))) --size;
+  text.resize(size);
+  if (text.empty()) return FileError(path, "is empty");
+  // It goes into a header.
+  const bool isText =
+      std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)); });
+  return isText ? absl::StatusOr<SecretText>(std::move(text)) : FileError(path, "is not one line with a token");
+}
+
+bool PassesByItself(int status) {
+  // 412: a standby that has not heard of a write yet; 429: too many requests, or a standby; 472, 473: other standbys.
+  return status >= 500 || status == 412 || status == 429 || status == 472 || status == 473;
+}
+
+absl::Status ErrorOf(const http::Response& response) {
+  const std::string what = StrCat("answers with HTTP ", response.status, vault::ErrorsOf(response.body));
+  if (PassesByItself(response.status)) return absl::UnavailableError(what);
+  if (response.status >= 300 && response.status < 400) {
+    return absl::UnavailableError(StrCat(what, " (a redirect, as of a standby; it is not followed)"));
+  }
+  return absl::FailedPreconditionError(what);
+}
+
+}  // namespace
+
+VaultSession::VaultSession(const VaultOptions& options) : options_(options), client_({.ca = options.ca}) {}
+
+absl::StatusOr<VaultSession::Answer> VaultSession::Call(std::string_view method, const std::string& path,
+                                                        const SecretText& body, Deadline deadline) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const Token> token, GetToken(deadline));
+  ASSIGN_OR_RETURN(http::Response response, Send(method, path, body, &token->text, deadline));
+  if (response.status == 403) {
+    const std::string reason = vault::ErrorsOf(response.body);
+    absl::StatusOr<std::shared_ptr<const Token>> another = ReplaceToken(*token, deadline);
+    if (!another.ok()) return another.status();
+    if (*another == nullptr) {
+      return absl::PermissionDeniedError(StrCat("does not allow the agent ", method, " ", path, reason));
+    }
+    ASSIGN_OR_RETURN(response, Send(method, path, body, &(*another)->text, deadline));
+    if (response.status == 403) {
+      return absl::PermissionDeniedError(
+          StrCat("does not allow the agent ", method, " ", path, vault::ErrorsOf(response.body)));
+    }
+  }
+  if (response.status / 100 != 2 && response.status != 400 && response.status != 404) return ErrorOf(response);
+  return Answer{response.status, std::move(response.body)};
+}
+
+absl::StatusOr<http::Response> VaultSession::Send(std::string_view method, const std::string& path,
+                                                  const SecretText& body, const SecretText* token,
+                                                  Deadline deadline) const {
+  http::Request request;
+  request.method = std::string(method);
+  request.url = StrCat(options_.address, "/v1/", path);
+  request.headers.push_back(crypto::MakeSecretText("X-Vault-Request: true"));
+  if (!options_.nameSpace.empty()) {
+    request.headers.push_back(crypto::MakeSecretText(StrCat("X-Vault-Namespace: ", options_.nameSpace)));
+  }
+  if (token != nullptr) {
+    SecretText header = crypto::MakeSecretText("X-Vault-Token: ");
+    crypto::Append(header, crypto::AsText(*token));
+    request.headers.push_back(std::move(header));
+  }
+  request.body = body;
+  return client_.Send(request, deadline);
+}
+
+absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::GetToken(Deadline deadline) {
+  const MutexLock lock(mutex_);
+  const Clock::time_point now = Clock::now();
+  if (options_.auth == VaultOptions::Auth::kTokenFile) {
+    ASSIGN_OR_RETURN(SecretText text, ReadSecret(options_.secretFile));
+    if (token_ == nullptr || token_->text != text) TakeFileToken(std::move(text), deadline);
+  } else if (token_ == nullptr || now >= endsAt_) {
+    RETURN_IF_ERROR(Login(deadline));
+  }
+  if (now >= renewAt_) RETURN_IF_ERROR(Renew(deadline));
+  return token_;
+}
+
+absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::ReplaceToken(const Token& refused,
+                                                                                      Deadline deadline) {
+  const MutexLock lock(mutex_);
+  if (token_->number != refused.number) return token_;  // another thread was quicker
+  if (options_.auth == VaultOptions::Auth::kTokenFile) {
+    ASSIGN_OR_RETURN(SecretText text, ReadSecret(options_.secretFile));
+    if (text == refused.text) return nullptr;
+    TakeFileToken(std::move(text), deadline);
+    return token_;
+  }
+  if (Clock::now() - refused.begun < options_.loginPause) return nullptr;
+  RETURN_IF_ERROR(Login(deadline));
+  return token_;
+}
+
+absl::Status VaultSession::Login(Deadline deadline) {
+  ASSIGN_OR_RETURN(const SecretText secret, ReadSecret(options_.secretFile));
+  ASSIGN_OR_RETURN(vault::Login login, AskForToken(secret, deadline));
+  TakeToken(std::move(login));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<vault::Login> VaultSession::AskForToken(const SecretText& secret, Deadline deadline) const {
+  const bool isAppRole = options_.auth == VaultOptions::Auth::kAppRole;
+  const std::string_view text = crypto::AsText(secret);
+  const SecretText body =
+      isAppRole ? vault::AppRoleRequest(options_.role, text) : vault::KubernetesRequest(options_.role, text);
+  const std::string path = StrCat("auth/", options_.authMount, "/login");
+  ASSIGN_OR_RETURN(const http::Response response, Send("POST", path, body, nullptr, deadline));
+  if (response.status == 400 || response.status == 401 || response.status == 403) {
+    return absl::PermissionDeniedError(
+        StrCat("refuses the login at ", path, " with HTTP ", response.status, vault::ErrorsOf(response.body)));
+  }
+  if (response.status != 200) return ErrorOf(response);
+  ASSIGN_OR_RETURN(vault::Login login, vault::ParseLogin(response.body));
+  if (login.token.empty()) return absl::UnavailableError("its response makes no sense: a login without a token");
+  return login;
+}
+
+// Whoever writes the file may renew the token. When nobody does, it is renewed here, if it may be.
+void VaultSession::TakeFileToken(SecretText text, Deadline deadline) {
+  vault::Login login;
+  const absl::StatusOr<http::Response> response = Send("GET", "auth/token/lookup-self", {}, &text, deadline);
+  if (response.ok() && response->status == 200) {
+    if (absl::StatusOr<vault::Login> found = vault::ParseLookup(response->body); found.ok()) login = *std::move(found);
+  }
+  login.token = std::move(text);
+  TakeToken(std::move(login));
+}
+
+void VaultSession::TakeToken(vault::Login login) {
+  auto token = std::make_shared<Token>();
+  token->text = std::move(login.token);
+  token->number = ++logins_;
+  token->begun = Clock::now();
+  firstLease_ = login.lease;
+  TakeLease(login, token->begun);
+  token_ = std::move(token);
+}
+
+void VaultSession::TakeLease(const vault::Login& login, Clock::time_point now) {
+  endsAt_ = renewAt_ = Clock::time_point::max();
+  if (login.lease == seconds(0)) return;
+  // Those that logged in at the same moment do not renew at the same moment.
+  const milliseconds lease = login.lease;
+  const milliseconds most = std::max(lease / 5, milliseconds(1));
+  endsAt_ = now + lease;
+  if (login.isRenewable) renewAt_ = now + lease * 3 / 5 + UpTo(most);
+}
+
+absl::Status VaultSession::Renew(Deadline deadline) {
+  const Clock::time_point now = Clock::now();
+  const bool isFile = options_.auth == VaultOptions::Auth::kTokenFile;
+  const absl::StatusOr<http::Response> response =
+      Send("POST", "auth/token/renew-self", crypto::MakeSecretText("{}"), &token_->text, deadline);
+  if (response.ok() && response->status == 200) {
+    const absl::StatusOr<vault::Login> renewed = vault::ParseLogin(response->body);
+    // At the end of the time that a token may have in all, each renewal adds less.
+    if (renewed.ok() && (isFile || renewed->lease >= firstLease_ / 2)) {
+      TakeLease(*renewed, now);
+      return absl::OkStatus();
+    }
+  }
+  const bool isRefused = response.ok() && !PassesByItself(response->status);
+  if (isRefused && !isFile) return Login(deadline);
+  if (isRefused) log::Warning("keys.rootKey.tokenNotRenewed", {{"file", options_.secretFile}});
+  renewAt_ = isRefused ? Clock::time_point::max() : now + kRenewAgain;
+  return absl::OkStatus();
+}
+
+}  // namespace kveil::keys

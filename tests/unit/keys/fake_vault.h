@@ -1,0 +1,439 @@
+// A Vault server on loopback, for what the real one cannot be made to do: HTTP or HTTPS, with a Transit engine and
+// three ways to log in. It is strict: whatever the agent should not send is answered with 418 and noted.
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "../io/certificates.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "base/mutex.h"
+#include "base/text.h"
+#include "base/unique_fd.h"
+#include "crypto/key_wrap.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::keys {
+
+class FakeVault {
+ public:
+  struct Request {
+    std::string method, path;
+    std::map<std::string, std::string> headers;  // names in lower case
+    nlohmann::json body;
+  };
+  struct Response {
+    int status = 200;
+    std::string body;
+    static Response Of(const nlohmann::json& json) { return {200, json.dump()}; }
+    static Response Error(int status, const std::string& reason) {
+      return {status, nlohmann::json{{"errors", {reason}}}.dump()};
+    }
+  };
+
+  // Plain HTTP without a certificate.
+  explicit FakeVault(io::TestCertificate certificate = {}) {
+    signal(SIGPIPE, SIG_IGN);
+    if (!certificate.certificate.empty()) {
+      context_.reset(SSL_CTX_new(TLS_server_method()));
+      EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), certificate.certificate.c_str()), 1);
+      EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
+    }
+    Start();
+  }
+  ~FakeVault() { Stop(); }
+  FakeVault(const FakeVault&) = delete;
+  FakeVault& operator=(const FakeVault&) = delete;
+
+  // Connections are refused after Stop. Start takes the same port again.
+  void Stop() {
+    isStopping_ = true;
+    if (accepting_.joinable()) accepting_.join();
+    listener_.Reset();
+  }
+  void Start() {
+    isStopping_ = false;
+    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port_);
+    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
+    ASSERT_EQ(listen(listener_.get(), 64), 0);
+    socklen_t size = sizeof address;
+    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    port_ = ntohs(address.sin_port);
+    accepting_ = std::thread([this] { Accept(); });
+  }
+  std::string address(const std::string& host = "127.0.0.1") const {
+    return StrCat(context_ ? "https://" : "http://", host, ":", port_);
+  }
+
+  // What the server has. Each call takes effect with the next request.
+  void MakeKey(const std::string& name, nlohmann::json fields = nlohmann::json::object()) {
+    const MutexLock lock(mutex_);
+    keys_[name].versions.push_back(crypto::SecretKey::Random());
+    keys_[name].fields = std::move(fields);
+  }
+  void RotateKey(const std::string& name, int minDecryption = 1) {
+    const MutexLock lock(mutex_);
+    keys_[name].versions.push_back(crypto::SecretKey::Random());
+    keys_[name].minDecryption = minDecryption;
+  }
+  void SetMinDecryption(const std::string& name, int version) {
+    const MutexLock lock(mutex_);
+    keys_[name].minDecryption = version;
+  }
+  void DeleteKey(const std::string& name) {
+    const MutexLock lock(mutex_);
+    keys_.erase(name);
+  }
+  void AddToken(const std::string& token, int lease = 0, bool isRenewable = false) {
+    const MutexLock lock(mutex_);
+    tokens_[token] = {Clock::now(), lease, isRenewable};
+  }
+  void RevokeTokens() {
+    const MutexLock lock(mutex_);
+    tokens_.clear();
+  }
+  // What a login needs, and what it gives.
+  void AllowLogin(const std::string& path, nlohmann::json body, int lease, bool isRenewable = true) {
+    const MutexLock lock(mutex_);
+    logins_[path] = {std::move(body), lease, isRenewable};
+  }
+  void ForbidLogin(const std::string& path) {
+    const MutexLock lock(mutex_);
+    logins_[path].body = nullptr;
+  }
+  void Deny(const std::string& path, bool denied = true) {
+    const MutexLock lock(mutex_);
+    denied ? (void)denied_.insert(path) : (void)denied_.erase(path);
+  }
+  void ExpectNamespace(const std::string& name) {
+    const MutexLock lock(mutex_);
+    nameSpace_ = name;
+  }
+
+  // What goes wrong with each request until it is set anew. nullopt: nothing, the request is answered as it should be.
+  using Fault = std::function<std::optional<Response>(const Request&)>;
+  void SetFault(Fault fault) {
+    const MutexLock lock(mutex_);
+    fault_ = std::move(fault);
+  }
+  // Each answer, as it is about to be sent.
+  void SetChange(std::function<void(const Request&, nlohmann::json&)> change) {
+    const MutexLock lock(mutex_);
+    change_ = std::move(change);
+  }
+  // Accepts and reads, and says nothing.
+  void SetSilent(bool silent) { isSilent_ = silent; }
+  void SetDelay(std::chrono::milliseconds delay) { delay_ = delay; }
+
+  int Count(const std::string& pathPart) const {
+    const MutexLock lock(mutex_);
+    return static_cast<int>(std::count_if(paths_.begin(), paths_.end(),
+                                          [&](const std::string& path) { return absl::StrContains(path, pathPart); }));
+  }
+  std::vector<std::string> complaints() const {
+    const MutexLock lock(mutex_);
+    return complaints_;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Key {
+    std::vector<crypto::SecretKey> versions;
+    int minDecryption = 1;
+    nlohmann::json fields;
+  };
+  struct Token {
+    Clock::time_point begun;
+    int lease = 0;
+    bool isRenewable = false;
+  };
+  struct Login {
+    nlohmann::json body;
+    int lease = 0;
+    bool isRenewable = false;
+  };
+  struct FreeSsl {
+    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+  using Ssl = std::unique_ptr<SSL, FreeSsl>;
+
+  void Accept() {
+    std::vector<std::thread> connections;
+    while (!isStopping_) {
+      pollfd ready{listener_.get(), POLLIN, 0};
+      if (poll(&ready, 1, 5) != 1) continue;
+      UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (fd.valid()) connections.emplace_back([this, fd = std::move(fd)] { Serve(fd.get()); });
+    }
+    for (std::thread& connection : connections) connection.join();
+  }
+
+  void Serve(int fd) {
+    const timeval limit{0, 50'000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    Ssl ssl;
+    if (context_ != nullptr && !isSilent_) {
+      ssl.reset(SSL_new(context_.get()));
+      SSL_set_fd(ssl.get(), fd);
+      for (int done = 0; done != 1;) {
+        done = SSL_accept(ssl.get());
+        const bool waits = SSL_get_error(ssl.get(), done) == SSL_ERROR_WANT_READ && !isStopping_;
+        if (done != 1 && !waits) return;
+      }
+    }
+    std::string text;
+    size_t size = std::string::npos;
+    while (!isStopping_ && (isSilent_ || text.size() < size)) {
+      char bytes[16384];
+      const int count =
+          ssl ? SSL_read(ssl.get(), bytes, sizeof bytes) : static_cast<int>(recv(fd, bytes, sizeof bytes, 0));
+      if (count == 0) return;
+      if (count < 0) {
+        const bool waits = ssl ? SSL_get_error(ssl.get(), count) == SSL_ERROR_WANT_READ : errno == EAGAIN;
+        if (!waits) return;
+        continue;
+      }
+      text.append(bytes, static_cast<size_t>(count));
+      if (size == std::string::npos) size = SizeOf(text);
+    }
+    if (isStopping_) return;
+    const auto answerAt = Clock::now() + delay_.load();
+    while (Clock::now() < answerAt && !isStopping_) usleep(5'000);
+    const Response response = Answer(text);
+    const std::string out =
+        StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: application/json\r\n",
+               response.status / 100 == 3 ? StrCat("Location: ", address(), "/elsewhere\r\n") : "",
+               "Content-Length: ", response.body.size(), "\r\nConnection: close\r\n\r\n", response.body);
+    for (size_t sent = 0; sent < out.size();) {
+      const size_t left = std::min<size_t>(out.size() - sent, 1 << 16);
+      const int count = ssl ? SSL_write(ssl.get(), out.data() + sent, static_cast<int>(left))
+                            : static_cast<int>(send(fd, out.data() + sent, left, MSG_NOSIGNAL));
+      if (count <= 0) return;
+      sent += static_cast<size_t>(count);
+    }
+    if (ssl) SSL_shutdown(ssl.get());
+  }
+
+  // Of the whole request, once its headers are there.
+  static size_t SizeOf(const std::string& text) {
+    const size_t end = text.find("\r\n\r\n");
+    if (end == std::string::npos) return std::string::npos;
+    const size_t length = text.find("Content-Length: ");
+    return end + 4 + (length < end ? std::stoul(text.substr(length + 16)) : 0);
+  }
+
+  Response Complain(const std::string& what) {
+    complaints_.push_back(what);
+    return Response::Error(418, what);
+  }
+
+  Response Answer(const std::string& text) {
+    const MutexLock lock(mutex_);
+    Request request;
+    const size_t end = text.find("\r\n\r\n");
+    std::vector<std::string> lines = absl::StrSplit(text.substr(0, end), "\r\n");
+    const std::vector<std::string> first = absl::StrSplit(lines.front(), ' ');
+    if (first.size() != 3 || first[2] != "HTTP/1.1") return Complain("not HTTP/1.1: " + lines.front());
+    request.method = first[0];
+    request.path = first[1];
+    for (size_t i = 1; i < lines.size(); ++i) {
+      const std::vector<std::string> parts = absl::StrSplit(lines[i], absl::MaxSplits(": ", 1));
+      request.headers[absl::AsciiStrToLower(parts.at(0))] = parts.at(1);
+    }
+    request.body = nlohmann::json::parse(text.substr(end + 4), nullptr, false);
+    paths_.push_back(request.path);
+    if (fault_) {
+      if (std::optional<Response> response = fault_(request)) return *response;
+    }
+    if (std::string wrong = WrongHeaders(request); !wrong.empty()) return Complain(wrong);
+    Response response = Route(request);
+    if (change_ && response.status == 200) {
+      nlohmann::json json = nlohmann::json::parse(response.body);
+      change_(request, json);
+      response.body = json.dump();
+    }
+    return response;
+  }
+
+  std::string WrongHeaders(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    static const std::set<std::string> kKnown = {"host",
+                                                 "user-agent",
+                                                 "accept",
+                                                 "content-type",
+                                                 "content-length",
+                                                 "x-vault-request",
+                                                 "x-vault-namespace",
+                                                 "x-vault-token"};
+    for (const auto& [name, value] : request.headers) {
+      if (!kKnown.contains(name)) return "header " + name;
+    }
+    const auto value = [&](const std::string& name) {
+      const auto found = request.headers.find(name);
+      return found == request.headers.end() ? std::string() : found->second;
+    };
+    if (value("x-vault-request") != "true") return "no X-Vault-Request";
+    if (value("x-vault-namespace") != nameSpace_) return "namespace " + value("x-vault-namespace");
+    if (request.method == "POST" && value("content-type") != "application/json") return "a body that is not JSON";
+    if (request.method == "POST" && !request.body.is_object()) return "a body that is no object";
+    if (request.method == "GET" && request.headers.contains("content-length")) return "GET with a body";
+    return "";
+  }
+
+  static bool HasOnly(const nlohmann::json& object, std::set<std::string> names) {
+    if (!object.is_object() || object.size() != names.size()) return false;
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return object.contains(name); });
+  }
+
+  Response Route(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto is = [&](const std::string& method, const std::string& prefix) {
+      return request.method == method && request.path.starts_with(prefix);
+    };
+    if (is("POST", "/v1/auth/") && request.path.ends_with("/login")) return LogIn(request);
+    const auto header = request.headers.find("x-vault-token");
+    if (header == request.headers.end()) return Complain("no token");
+    const auto token = tokens_.find(header->second);
+    const bool isAlive =
+        token != tokens_.end() &&
+        (token->second.lease == 0 || Clock::now() < token->second.begun + std::chrono::seconds(token->second.lease));
+    // The same for a token that has ended and for a policy that denies.
+    if (!isAlive || denied_.contains(request.path)) return Response::Error(403, "permission denied");
+    if (is("GET", "/v1/auth/token/lookup-self")) {
+      return Response::Of({{"data", {{"ttl", token->second.lease}, {"renewable", token->second.isRenewable}}}});
+    }
+    if (is("POST", "/v1/auth/token/renew-self")) {
+      if (!token->second.isRenewable) return Response::Error(400, "lease is not renewable");
+      token->second.begun = Clock::now();
+      return Auth(token->first, token->second.lease, true);
+    }
+    if (is("POST", "/v1/transit/datakey/plaintext/")) return MakeDataKey(request, request.path.substr(30));
+    if (is("POST", "/v1/transit/decrypt/")) return Decrypt(request, request.path.substr(20));
+    if (is("GET", "/v1/transit/keys/")) return ReadKey(request.path.substr(17));
+    return Complain(request.method + " " + request.path);
+  }
+
+  static Response Auth(const std::string& token, int lease, bool isRenewable) {
+    return Response::Of({{"auth", {{"client_token", token}, {"lease_duration", lease}, {"renewable", isRenewable}}}});
+  }
+
+  Response LogIn(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (request.headers.contains("x-vault-token")) return Complain("a login with a token");
+    const auto login = logins_.find(request.path);
+    if (login == logins_.end()) return Response::Error(404, "no handler for route");
+    if (request.body != login->second.body) return Response::Error(400, "invalid role or secret ID");
+    const std::string token = StrCat("hvs.login", ++loginsMade_);
+    tokens_[token] = {Clock::now(), login->second.lease, login->second.isRenewable};
+    return Auth(token, login->second.lease, login->second.isRenewable);
+  }
+
+  Response MakeDataKey(const Request& request, const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!HasOnly(request.body, {})) return Complain("datakey " + request.body.dump());
+    const auto key = keys_.find(name);
+    if (key == keys_.end()) return Response::Error(400, "encryption key not found");
+    const crypto::SecretKey made = crypto::SecretKey::Random();
+    const ByteBuffer wrapped = crypto::WrapKey(key->second.versions.back(), made, {});
+    return Response::Of({{"data",
+                          {{"ciphertext", StrCat("vault:v", key->second.versions.size(), ":", Base64(wrapped))},
+                           {"key_version", key->second.versions.size()},
+                           {"plaintext", Base64(made.bytes())}}}});
+  }
+
+  Response Decrypt(const Request& request, const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!HasOnly(request.body, {"batch_input", "partial_failure_response_code"})) return Complain("decrypt");
+    const auto key = keys_.find(name);
+    if (key == keys_.end()) return Response::Error(400, "encryption key not found");
+    if (request.body["batch_input"].size() > 400) return Complain("a batch of more than 400");
+    nlohmann::json results = nlohmann::json::array();
+    bool some = false, all = true;
+    for (const nlohmann::json& item : request.body["batch_input"]) {
+      if (!HasOnly(item, {"ciphertext", "reference"})) return Complain("item " + item.dump());
+      nlohmann::json result = DecryptOne(key->second, item);
+      result["reference"] = item["reference"];
+      some = some || !result.contains("error");
+      all = all && !result.contains("error");
+      results.push_back(result);
+    }
+    const nlohmann::json answer = {{"data", {{"batch_results", results}}}};
+    return {all || some ? 200 : 400, answer.dump()};
+  }
+
+  static nlohmann::json DecryptOne(const Key& key, const nlohmann::json& item) {
+    const std::string ciphertext = item["ciphertext"];
+    const std::vector<std::string> parts = absl::StrSplit(ciphertext, ':');
+    const long version = std::stol(parts.at(1).substr(1));
+    if (version > static_cast<long>(key.versions.size())) return {{"error", "invalid ciphertext: version is too new"}};
+    if (version < key.minDecryption) {
+      return {{"error", "ciphertext or signature version is disallowed by policy (too old)"}};
+    }
+    const std::string bytes = FromBase64(parts.at(2));
+    if (bytes.size() < 28) return {{"error", "invalid ciphertext length"}};
+    const auto unwrapped = crypto::UnwrapKey(key.versions[static_cast<size_t>(version - 1)], AsBytes(bytes), {});
+    if (!unwrapped.ok()) return {{"error", "cipher: message authentication failed"}};
+    return {{"plaintext", Base64(unwrapped->bytes())}};
+  }
+
+  Response ReadKey(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto key = keys_.find(name);
+    if (key == keys_.end()) return {404, R"({"errors":[]})"};
+    nlohmann::json data = {{"type", "aes256-gcm96"}, {"derived", false}, {"name", name}};
+    data.update(key->second.fields);
+    return Response::Of({{"data", data}});
+  }
+
+  static std::string Base64(Bytes bytes) {
+    std::string text;
+    absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
+    return text;
+  }
+  static std::string FromBase64(const std::string& text) {
+    std::string bytes;
+    EXPECT_TRUE(absl::Base64Unescape(text, &bytes)) << text;
+    return bytes;
+  }
+
+  std::unique_ptr<SSL_CTX, FreeSsl> context_;
+  UniqueFd listener_;
+  uint16_t port_ = 0;
+  std::atomic<bool> isStopping_{false}, isSilent_{false};
+  std::atomic<std::chrono::milliseconds> delay_{std::chrono::milliseconds(0)};
+
+  mutable Mutex mutex_;
+  std::map<std::string, Key> keys_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Token> tokens_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Login> logins_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> denied_ ABSL_GUARDED_BY(mutex_);
+  std::string nameSpace_ ABSL_GUARDED_BY(mutex_);
+  Fault fault_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(const Request&, nlohmann::json&)> change_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> paths_ ABSL_GUARDED_BY(mutex_), complaints_ ABSL_GUARDED_BY(mutex_);
+  int loginsMade_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  std::thread accepting_;
+};
+
+}  // namespace kveil::keys
