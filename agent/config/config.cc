@@ -167,8 +167,13 @@ std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets)
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
   if (const auto root = object.Find("root")) {
-    const JsonObject source(*root, {"file"}, {"vault", "awsKms", "pkcs11"});
-    if (source.ExactlyOneOf({"file"})) ReadPath(source, "file", keys.rootKeyFile);
+    const JsonObject source(*root, {"file", "vault"}, {"awsKms", "pkcs11"});
+    if (source.ExactlyOneOf({"file", "vault"}) == "vault") {
+      keys.rootKeyFile.clear();
+      keys.rootKeyVault = ReadVault(*source.Find("vault"));
+    } else {
+      ReadPath(source, "file", keys.rootKeyFile);
+    }
   }
   if (const auto registry = object.Find("registry")) {
     const JsonObject source(*registry, {"sqlite"}, {"postgres"});

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "base/log.h"
 #include "base/socket_address.h"
+#include "config/vault_config.h"
 
 namespace kveil::config {
 
@@ -70,7 +71,8 @@ struct ClusterConfig {
 };
 
 struct KeysConfig {
-  std::string rootKeyFile = "/var/lib/kveil/root.key";
+  std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
+  std::optional<VaultConfig> rootKeyVault;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
   size_t newUsersPerSecond = 10000;  // whose keys are made, per workload

@@ -2,6 +2,7 @@
 #include "daemon/agent.h"
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 #include <utility>
 
@@ -15,6 +16,37 @@ namespace kveil::daemon {
 namespace {
 
 constexpr std::chrono::seconds kProbeLimit{5};
+
+// Whether a signal that ends the agent waits for somebody to take it, as nobody does before the agent is ready.
+bool IsEndPending() {
+  sigset_t pending;
+  ::sigemptyset(&pending);
+  ::sigpending(&pending);
+  return ::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1;
+}
+
+keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
+  keys::RootKeyOptions options;
+  options.file = config.rootKeyFile;
+  if (!config.rootKeyVault.has_value()) return options;
+  const config::VaultConfig& vault = *config.rootKeyVault;
+  using From = config::VaultConfig::Auth;
+  using To = keys::VaultOptions::Auth;
+  options.vault = keys::VaultOptions{
+      .address = vault.address,
+      .mount = vault.mount,
+      .key = vault.key,
+      .nameSpace = vault.nameSpace,
+      .ca = vault.ca,
+      .auth = vault.auth == From::kTokenFile ? To::kTokenFile
+              : vault.auth == From::kAppRole ? To::kAppRole
+                                             : To::kKubernetes,
+      .secretFile = vault.secretFile,
+      .role = vault.role,
+      .authMount = vault.authMount,
+  };
+  return options;
+}
 
 unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
@@ -90,7 +122,8 @@ absl::Status Agent::OpenStores() {
   policies_ = *std::move(policies);
 
   keys::KeyServiceOptions keyOptions;
-  keyOptions.root.file = config_.keys.rootKeyFile;
+  keyOptions.root = RootKeyOptions(config_.keys);
+  keyOptions.shouldStop = [] { return IsEndPending(); };
   keyOptions.registry.sqlite = config_.keys.registryPath;
   keyOptions.cacheTtl = config_.keys.cacheTtl;
   keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;

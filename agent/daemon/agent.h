@@ -68,6 +68,7 @@ class Agent {
   void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
   bool IsReady() const;
+  void WatchRootKey();
   void WatchLog();
 
   const config::AgentConfig config_;

@@ -24,6 +24,7 @@ void Agent::Watch() {
   metrics_.HeldConnects(held.held, held.released, held.ended);
   metrics_.PolicyGeneration(policies_->generation());
   metrics_.Ready(IsReady());
+  WatchRootKey();
   WatchLog();
 }
 
@@ -34,6 +35,19 @@ void Agent::WatchLog() {
   const uint64_t unread = losses.unread - std::exchange(toldLosses_, losses).unread;
   health_.Set("log", unread == 0 ? absl::OkStatus()
                                  : absl::UnavailableError("nobody reads the log (stderr): its lines are lost"));
+}
+
+void Agent::WatchRootKey() {
+  using Operation = keys::RootKey::Operation;
+  const keys::RootKey::Stats stats = keys_->rootKeyStats();
+  if (stats.provider.empty()) return;
+  for (const auto& [operation, name] :
+       {std::pair{Operation::kGenerateDataKey, "generate_data_key"}, std::pair{Operation::kUnwrap, "unwrap"},
+        std::pair{Operation::kCheck, "check"}}) {
+    const keys::RootKey::Calls& calls = stats.calls[static_cast<size_t>(operation)];
+    metrics_.RootKeyCalls(std::string(stats.provider), name, calls.calls, calls.errors,
+                          std::chrono::duration<double>(calls.time).count());
+  }
 }
 
 bool Agent::IsReady() const {

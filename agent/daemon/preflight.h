@@ -19,7 +19,8 @@ absl::Status CheckMachine(const config::AgentConfig& config);
 absl::Status CheckCapabilities(const config::AgentConfig& config);
 
 // Whether no agent has ever had keys here, so that neither root key nor registry exists. A file that cannot be looked
-// at counts as existing. One of the two is enough, as the other may be on a volume that is not mounted.
+// at counts as existing. One of the two is enough, as the other may be on a volume that is not mounted. A root key that
+// is not on this node says nothing.
 bool WasNeverUsed(const config::KeysConfig& keys);
 
 }  // namespace kveil::daemon

@@ -110,6 +110,20 @@ struct Metrics::Families {
   std::array<Counter*, 2> linesLost =
       Labelled(*registry, "kveil_log_lines_lost_total", "Lines of the log that were not written, by reason.", "reason",
                std::array<const char*, 2>{"unread", "limited"});
+  // By provider and operation, which the caller knows.
+  prometheus::Family<Counter>& rootKeyCalls =
+      prometheus::BuildCounter()
+          .Name("kveil_root_key_calls_total")
+          .Help("Calls of the provider of the root key, attempts counted one by one.")
+          .Register(*registry);
+  prometheus::Family<Counter>& rootKeyErrors = prometheus::BuildCounter()
+                                                   .Name("kveil_root_key_errors_total")
+                                                   .Help("Those of these calls that failed.")
+                                                   .Register(*registry);
+  prometheus::Family<Counter>& rootKeySeconds = prometheus::BuildCounter()
+                                                    .Name("kveil_root_key_seconds_total")
+                                                    .Help("How long these calls took together.")
+                                                    .Register(*registry);
   std::array<Counter*, 2> reloads =
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
@@ -176,6 +190,19 @@ void Metrics::LogLinesLost(uint64_t unread, uint64_t limited) {
   for (size_t i = 0; i < now.size(); ++i) {
     const double more = static_cast<double>(now[i]) - families_->linesLost[i]->Value();
     if (more > 0) families_->linesLost[i]->Increment(more);
+  }
+}
+
+void Metrics::RootKeyCalls(const std::string& provider, const std::string& operation, uint64_t calls, uint64_t errors,
+                           double seconds) {
+  const prometheus::Labels labels = {{"provider", provider}, {"operation", operation}};
+  const std::pair<prometheus::Family<Counter>*, double> now[] = {
+      {&families_->rootKeyCalls, static_cast<double>(calls)},
+      {&families_->rootKeyErrors, static_cast<double>(errors)},
+      {&families_->rootKeySeconds, seconds}};
+  for (const auto& [family, value] : now) {
+    Counter& counter = family->Add(labels);  // the one that is there, after the first time
+    if (value > counter.Value()) counter.Increment(value - counter.Value());
   }
 }
 

@@ -90,6 +90,10 @@ class Metrics {
 
   void LogLinesLost(uint64_t unread, uint64_t limited);  // since the start
 
+  // Of a root key that is a network away, since the start.
+  void RootKeyCalls(const std::string& provider, const std::string& operation, uint64_t calls, uint64_t errors,
+                    double seconds);
+
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);
   void Ready(bool ready);

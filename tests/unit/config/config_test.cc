@@ -81,6 +81,33 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->logLevel, log::Level::kError);
 }
 
+TEST(ConfigTest, ReadsARootKeyAtVault) {
+  const auto read = [](const std::string& vault) {
+    const absl::StatusOr<AgentConfig> config =
+        ParseConfig(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                        "keys": {"root": {"vault": {"address": "https://v:8200", "key": "k", )" +
+                        vault + "}}}}",
+                    "c.json");
+    EXPECT_TRUE(config.ok()) << config.status();
+    if (!config.ok()) return VaultConfig();
+    EXPECT_EQ(config->keys.rootKeyFile, "");
+    return config->keys.rootKeyVault.value_or(VaultConfig());
+  };
+  using Auth = VaultConfig::Auth;
+  const VaultConfig token = read(R"("tokenFile": "/t", "mount": "a/b", "namespace": "n", "ca": "/ca")");
+  EXPECT_EQ(token.auth, Auth::kTokenFile);
+  EXPECT_THAT((std::vector{token.address, token.mount, token.key, token.nameSpace, token.ca, token.secretFile}),
+              ElementsAre("https://v:8200", "a/b", "k", "n", "/ca", "/t"));
+  const VaultConfig appRole = read(R"("appRole": {"roleId": "r", "secretIdFile": "/s"})");
+  EXPECT_EQ(appRole.auth, Auth::kAppRole);
+  EXPECT_THAT((std::vector{appRole.mount, appRole.role, appRole.secretFile, appRole.authMount}),
+              ElementsAre("transit", "r", "/s", "approle"));
+  const VaultConfig kubernetes = read(R"("kubernetes": {"role": "r", "mount": "k8s"})");
+  EXPECT_EQ(kubernetes.auth, Auth::kKubernetes);
+  EXPECT_THAT((std::vector{kubernetes.role, kubernetes.secretFile, kubernetes.authMount}),
+              ElementsAre("r", "/var/run/secrets/kubernetes.io/serviceaccount/token", "k8s"));
+}
+
 TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {
   const absl::StatusOr<AgentConfig> config = ParseConfig(
       R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},

@@ -35,6 +35,15 @@ TEST_F(NeverUsedTest, OneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
   EXPECT_FALSE(WasNeverUsed(keys_)) << "the root key is gone";
 }
 
+TEST_F(NeverUsedTest, WithARootKeyElsewhereTheRegistryIsWhatTells) {
+  std::filesystem::create_directory(folder_ + "/volume");
+  keys_.rootKeyFile.clear();
+  keys_.rootKeyVault.emplace();
+  EXPECT_TRUE(WasNeverUsed(keys_));
+  std::ofstream(keys_.registryPath) << "x";
+  EXPECT_FALSE(WasNeverUsed(keys_));
+}
+
 TEST_F(NeverUsedTest, WhatCannotBeLookedAtCountsAsThere) {
   std::ofstream(folder_ + "/volume") << "x";  // ENOTDIR
   EXPECT_FALSE(WasNeverUsed(keys_));

@@ -56,6 +56,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.NamespacesServed(9);
   metrics.HeldConnects(3, 1, 1);
   metrics.HeldConnects(5, 3, 2);
+  metrics.RootKeyCalls("vault", "unwrap", 3, 1, 0.5);
+  metrics.RootKeyCalls("vault", "unwrap", 5, 2, 1.5);  // in all
   metrics.KeyCacheHits(11);
   metrics.KeyCacheMisses(12);
   metrics.UsersErased(1);
@@ -65,6 +67,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   const std::string text = metrics.Text();
   for (const char* line : {
            "kveil_build_info{version=\"1.2.3\"} 1\n",
+           "kveil_root_key_calls_total{operation=\"unwrap\",provider=\"vault\"} 5\n",
+           "kveil_root_key_errors_total{operation=\"unwrap\",provider=\"vault\"} 2\n",
+           "kveil_root_key_seconds_total{operation=\"unwrap\",provider=\"vault\"} 1.5\n",
            "kveil_records_sealed_total 10\n",
            "kveil_records_opened_total 20\n",
            "kveil_records_passed_plain_total 3\n",

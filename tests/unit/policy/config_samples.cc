@@ -19,6 +19,11 @@ std::string TargetOf(const std::string& cidr, const std::string& ports) {
   return Targets(R"({"cluster": "main", "cidr": )" + cidr + R"(, "ports": )" + ports + "}");
 }
 std::string Keys(const std::string& members) { return With(R"("keys": {)" + members + "}"); }
+const char kAddress[] = R"("address": "https://vault.example:8200", "key": "k")";
+const char kToken[] = R"("tokenFile": "/t")";
+std::string Vault(const std::string& members, const std::string& more) {
+  return Keys(R"("root": {"vault": {)" + members + (more.empty() ? "" : ", ") + more + "}}");
+}
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
 std::string Limits(const std::string& members) { return With(R"("limits": {)" + members + "}"); }
@@ -44,6 +49,16 @@ std::vector<Sample> ConfigSamples() {
       {"all of keys",
        Keys(R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms", "newUsersPerSecond": 1)"),
        ""},
+      {"Vault with a token", Vault(kAddress, kToken), ""},
+      {"all of Vault",
+       Vault(R"("address": "https://[fd00::1]:8200", "key": "kveil_1", "mount": "a/transit", "namespace": "team/a")",
+             R"("ca": "/ca", "appRole": {"roleId": "r", "secretIdFile": "/s", "mount": "a/approle"})"),
+       ""},
+      {"Vault by Kubernetes on this node",
+       Vault(R"("address": "http://127.0.0.1:8200", "key": "k")",
+             R"("kubernetes": {"role": "r", "tokenFile": "/t", "mount": "k"})"),
+       ""},
+      {"Vault on localhost", Vault(R"("address": "http://localhost", "key": "k")", kToken), ""},
       {"all of admin", Admin(R"("socket": "/s", "metrics": "[::1]:0", "group": "kveil")"), ""},
       {"no metrics", Admin(R"("metrics": "off")"), ""},
       {"all of limits",
@@ -103,11 +118,41 @@ std::vector<Sample> ConfigSamples() {
        "unknown key \"brokers\", expected \"tls\""},
       {"clusters not an object", With(R"("clusters": [])"), "/clusters: expected an object, found a list"},
       {"cluster's name", With(R"("clusters": {"main": {}, "a/b": {}})"), "/clusters/a~1b: expected a cluster's name"},
-      {"vault", Keys(R"("root": {"vault": {}})"), "/keys/root/vault: \"vault\" is not supported in this version"},
+      {"nothing of Vault", Keys(R"("root": {"vault": {}})"),
+       "/keys/root/vault: expected the key \"address\", which is missing"},
+      {"Vault and a file", Keys(R"("root": {"file": "/r", "vault": {}})"), "found \"file\" and \"vault\""},
+      {"Vault without a key", Vault(R"("address": "https://v")", kToken), "expected the key \"key\""},
+      {"Vault without a login", Vault(kAddress, ""),
+       "/keys/root/vault: expected exactly one of \"tokenFile\", \"appRole\", \"kubernetes\", found none"},
+      {"Vault with two logins", Vault(kAddress, R"("tokenFile": "/t", "kubernetes": {"role": "r"})"),
+       "found \"tokenFile\" and \"kubernetes\""},
+      {"Vault over plain HTTP", Vault(R"("address": "http://vault.example:8200", "key": "k")", kToken),
+       "/keys/root/vault/address: expected https://"},
+      {"Vault over HTTP to another address", Vault(R"("address": "http://10.0.0.1", "key": "k")", kToken),
+       "/address: expected https://"},
+      {"Vault with a path", Vault(R"("address": "https://vault.example/v1", "key": "k")", kToken),
+       "/address: expected an address such as"},
+      {"Vault with a user", Vault(R"("address": "https://a@vault.example", "key": "k")", kToken), "/address: expected"},
+      {"Vault without a scheme", Vault(R"("address": "vault.example:8200", "key": "k")", kToken), "/address: expected"},
+      {"Vault with a bad port", Vault(R"("address": "https://vault.example:", "key": "k")", kToken),
+       "/address: expected"},
+      {"Vault's key with a slash", Vault(R"("address": "https://v", "key": "a/b")", kToken),
+       "/keys/root/vault/key: expected a key's name"},
+      {"Vault's mount with a slash at its end", Vault(kAddress, R"("mount": "transit/", "tokenFile": "/t")"),
+       "/keys/root/vault/mount: expected a path such as"},
+      {"Vault's mount with dots", Vault(kAddress, R"("mount": "../sys", "tokenFile": "/t")"), "/vault/mount: expected"},
+      {"token file by a relative path", Vault(kAddress, R"("tokenFile": "t")"),
+       "/keys/root/vault/tokenFile: expected an absolute path"},
+      {"AppRole without a secret id", Vault(kAddress, R"("appRole": {"roleId": "r"})"),
+       "/keys/root/vault/appRole: expected the key \"secretIdFile\""},
+      {"secret id in the configuration", Vault(kAddress, R"("appRole": {"roleId": "r", "secretId": "s"})"),
+       "unknown key \"secretId\""},
+      {"Kubernetes without a role", Vault(kAddress, R"("kubernetes": {})"),
+       "/keys/root/vault/kubernetes: expected the key \"role\""},
       {"awsKms", Keys(R"("root": {"awsKms": {}})"), "/keys/root/awsKms: \"awsKms\" is not supported in this version"},
       {"pkcs11", Keys(R"("root": {"pkcs11": {}})"), "/keys/root/pkcs11: \"pkcs11\" is not supported in this version"},
       {"postgres", Keys(R"("registry": {"postgres": "host=x"})"), "\"postgres\" is not supported in this version"},
-      {"no root", Keys(R"("root": {})"), "/keys/root: expected \"file\", found none"},
+      {"no root", Keys(R"("root": {})"), "/keys/root: expected exactly one of \"file\", \"vault\", found none"},
       {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
       {"relative registry", Keys(R"("registry": {"sqlite": "db"})"),
        "/keys/registry/sqlite: expected an absolute path"},
