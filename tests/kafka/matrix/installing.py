@@ -40,7 +40,7 @@ def go(name):
 
     def build(folder):
         environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
-        _run([_go(), "build", "-o", f"{folder}/", "./franz", "./sarama", "./segmentio"], cwd=DRIVERS / "go", env=environment)
+        _run([go_toolchain(), "build", "-o", f"{folder}/", "./franz", "./sarama", "./segmentio"], cwd=DRIVERS / "go", env=environment)
 
     return [f"{made_once('go', sources, build)}/{name}"]
 
@@ -58,9 +58,9 @@ def node():
     return ["env", f"NODE_PATH={made_once('node', packages, install)}/node_modules", "node", str(DRIVERS / "node/driver.js")]
 
 
-def _go():
-    """The machine's Go when it is new enough."""
-    needed = next(line.split()[1] for line in (DRIVERS / "go/go.mod").read_text().splitlines() if line.startswith("go "))
+def go_toolchain(module=DRIVERS / "go/go.mod"):
+    """The machine's Go when it is new enough for the module."""
+    needed = next(line.split()[1] for line in module.read_text().splitlines() if line.startswith("go "))
     if shutil.which("go"):
         found = _output(["go", "env", "GOVERSION"]).strip().removeprefix("go")
         if _numbers(found) >= _numbers(needed):
