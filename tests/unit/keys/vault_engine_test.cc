@@ -68,6 +68,7 @@ class VaultEngineTest : public KeyTest, public testing::WithParamInterface<std::
     return {.address = GetParam(), .key = "kveil", .secretFile = Environment("KVEIL_TEST_VAULT_TOKEN_FILE")};
   }
   VaultOptions AppRole(const json& role = json::object(), const json& secret = json::object()) {
+    Ask(Environment("KVEIL_TEST_VAULT_ROOT"), "DELETE", "auth/approle/role/kveil");  // what another test made of it
     json fields = {{"token_policies", "kveil"}, {"token_ttl", "1h"}};
     fields.update(role);
     Admin("POST", "auth/approle/role/kveil", fields);
