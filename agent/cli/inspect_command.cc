@@ -36,7 +36,8 @@ Json Describe(const crypto::EnvelopeHeader& header) {
   const auto flag = [&](uint8_t bit) { return (header.flags & bit) != 0; };
   Json json = {
       {"version", crypto::kEnvelopeVersion},
-      {"suite", "AES-256-GCM"},
+      {"suite", static_cast<int>(header.suite)},
+      {"algorithm", "AES-256-GCM"},
       {"inlineKey", flag(crypto::kFlagInlineKey)},
       {"compressedValue", flag(crypto::kFlagCompressedValue)},
       {"fieldsOnly", flag(crypto::kFlagFieldsOnly)},
@@ -45,6 +46,7 @@ Json Describe(const crypto::EnvelopeHeader& header) {
       {"salt", Hex(header.salt.bytes)},
       {"recordIndex", header.recordIndex},
   };
+  if (header.suite == crypto::Suite::kPeriodKey) json["period"] = header.period;
   if (flag(crypto::kFlagInlineKey)) {
     json["kekReference"] = absl::Utf8SafeCEscape(ToAbsl(AsText(header.kekReference)));
     json["wrappedKeyBytes"] = header.wrappedKey.size();
@@ -54,10 +56,14 @@ Json Describe(const crypto::EnvelopeHeader& header) {
 
 void PrintText(const Json& json) {
   const auto yes = [&](const char* key) { return json[key].get<bool>(); };
-  std::cout << "envelope version " << json["version"] << ", " << json["suite"].get<std::string>() << "\n"
+  std::cout << "envelope version " << json["version"] << ", suite " << json["suite"] << ": "
+            << json["algorithm"].get<std::string>()
+            << (json.contains("period") ? ", a key for 4.6 hours" : ", a key for each batch") << "\n"
             << "key id        " << json["keyId"].get<std::string>()
             << (yes("maskedKeyId") ? "  (masked: differs from batch to batch for the same key)" : "") << "\n"
             << "salt          " << json["salt"].get<std::string>() << "  (one for each sealed batch)\n"
+            << (json.contains("period") ? StrCat("period        ", json["period"].get<int>(), "  (of 4.6 hours)\n")
+                                        : "")
             << "record index  " << json["recordIndex"] << "\n"
             << "value         " << (yes("compressedValue") ? "compressed with zstd, then sealed" : "sealed as it was")
             << (yes("fieldsOnly") ? ", only some of its fields" : "") << "\n";

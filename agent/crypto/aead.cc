@@ -1,68 +1,78 @@
-// AES-256-GCM under one batch key, by libipsec-mb or OpenSSL.
+// AES-256-GCM by libipsec-mb or OpenSSL.
 #include "crypto/aead.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
 
 #include <array>
-#include <new>
+#include <vector>
 
 #include "crypto/ipsec_mb.h"
 #include "crypto/openssl.h"
+#include "crypto/secret_memory.h"
 
 namespace kveil::crypto {
 namespace {
 
-using Nonce = std::array<uint8_t, 12>;
 using Tag = std::array<uint8_t, kTagSize>;
 
-Nonce MakeNonce(uint64_t recordIndex) {
-  const uint64_t bigEndian = __builtin_bswap64(recordIndex);
-  Nonce nonce{};
-  memcpy(nonce.data() + 4, &bigEndian, sizeof(bigEndian));
-  return nonce;
-}
-
-#ifdef KVEIL_HAVE_IPSEC_MB
-
-struct alignas(64) IpsecMbState {
-  gcm_key_data key;
-  gcm_context_data context;
+// OpenSSL: a context for each direction, as changing the direction would mean a new key schedule.
+struct OpenSslKey {
+  CipherContext encrypt;
+  CipherContext decrypt;
 };
-
-// Every key of every batch is wiped when the batch is done. explicit_bzero takes a third of OPENSSL_cleanse's time,
-// which writes one word at a time.
-void WipeSchedule(IpsecMbState& state) { explicit_bzero(&state, sizeof(state)); }
-
-// The tag is for the caller to append or to compare. `in` and `out` are not looked at when size is 0, yet must not be
-// null.
-void RunIpsecMb(aes_gcm_enc_dec_t run, IpsecMbState& state, const Nonce& nonce, Bytes aad, const uint8_t* in,
-                size_t size, uint8_t* out, uint8_t* tag) {
-  run(&state.key, &state.context, out, in, size, nonce.data(), aad.data(), aad.size(), tag, kTagSize);
-}
-
-#endif
 
 // Reads `in` into `out` with the key and direction of the context, after the nonce and the additional data.
 void RunOpenSsl(EVP_CIPHER_CTX* context, const Nonce& nonce, Bytes aad, Bytes in, uint8_t* out) {
   int size = 0;
-  bool ok = EVP_CipherInit_ex2(context, nullptr, nullptr, nonce.data(), -1, nullptr) == 1;
+  bool ok = EVP_CipherInit_ex2(context, nullptr, nullptr, nonce.bytes.data(), -1, nullptr) == 1;
   if (!aad.empty()) ok = ok && EVP_CipherUpdate(context, nullptr, &size, aad.data(), static_cast<int>(aad.size())) == 1;
   // An empty update would be taken for the end of the message.
   if (!in.empty()) ok = ok && EVP_CipherUpdate(context, out, &size, in.data(), static_cast<int>(in.size())) == 1;
   RequireOpenSsl(ok, "AES-256-GCM");
 }
 
+void SealWithOpenSsl(EVP_CIPHER_CTX* context, const Nonce& nonce, Bytes aad, Bytes plaintext, uint8_t* out) {
+  RunOpenSsl(context, nonce, aad, plaintext, out);
+  uint8_t* const tag = out + plaintext.size();
+  int size = 0;
+  bool ok = EVP_CipherFinal_ex(context, tag, &size) == 1 &&
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, kTagSize, tag) == 1;
+  RequireOpenSsl(ok, "AES-256-GCM");
+}
+
+bool OpenWithOpenSsl(EVP_CIPHER_CTX* context, const Nonce& nonce, Bytes aad, Bytes ciphertext, Tag& expected,
+                     uint8_t* out) {
+  RunOpenSsl(context, nonce, aad, ciphertext, out);
+  uint8_t rest[kTagSize];
+  int restSize = 0;
+  return EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagSize, expected.data()) == 1 &&
+         EVP_CipherFinal_ex(context, rest, &restSize) == 1;
+}
+
 }  // namespace
 
-struct BatchCipher::State {
-  Engine engine;
-  // OpenSSL: a context for each direction, as changing the direction would mean a new key schedule.
-  CipherContext encrypt;
-  CipherContext decrypt;
+struct GcmKeys::State {
+  State(size_t count, Engine engine) : count(count) {
+#ifdef KVEIL_HAVE_IPSEC_MB
+    if (engine == Engine::kIpsecMb) functions = FindIpsecMb();
+    if (functions != nullptr) {
+      static_assert(alignof(gcm_key_data) <= 4096, "memory comes in pages");
+      memory = std::make_unique<SecretMemory>(count * sizeof(gcm_key_data));
+      keys = reinterpret_cast<gcm_key_data*>(memory->data());
+      return;
+    }
+#endif
+    openSsl.resize(count);
+  }
+
+  const size_t count;
+  std::vector<OpenSslKey> openSsl;  // where libipsec-mb is not used
 #ifdef KVEIL_HAVE_IPSEC_MB
   const IpsecMb* functions = nullptr;
-  IpsecMbState ipsecMb;
+  std::unique_ptr<SecretMemory> memory;
+  gcm_key_data* keys = nullptr;
+  gcm_context_data context;
 #endif
 };
 
@@ -80,92 +90,92 @@ Engine DefaultEngine() {
 
 std::string_view EngineName(Engine engine) { return engine == Engine::kIpsecMb ? "libipsec-mb" : "OpenSSL"; }
 
-void BatchCipher::DeleteState::operator()(State* state) const {
-#ifdef KVEIL_HAVE_IPSEC_MB
-  WipeSchedule(state->ipsecMb);
-#endif
-  delete state;
+GcmKeys::GcmKeys(size_t count, Engine engine) : state_(std::make_unique<State>(count, engine)) {}
+GcmKeys::GcmKeys(GcmKeys&&) noexcept = default;
+GcmKeys::~GcmKeys() {
+  if (state_ != nullptr) ForgetLast();
 }
 
-BatchCipher::BatchCipher(Engine engine) : state_(new State{.engine = engine}) {
-#ifdef KVEIL_HAVE_IPSEC_MB
-  if (engine == Engine::kIpsecMb) state_->functions = FindIpsecMb();
-  if (state_->functions != nullptr) return;
-#endif
-  state_->engine = Engine::kOpenSsl;
-  state_->encrypt.reset(EVP_CIPHER_CTX_new());
-  state_->decrypt.reset(EVP_CIPHER_CTX_new());
-  RequireOpenSsl(state_->encrypt != nullptr && state_->decrypt != nullptr, "EVP_CIPHER_CTX_new");
-}
+size_t GcmKeys::count() const { return state_->count; }
 
-BatchCipher::BatchCipher(BatchCipher&&) noexcept = default;
-BatchCipher& BatchCipher::operator=(BatchCipher&&) noexcept = default;
-BatchCipher::~BatchCipher() = default;
-
-void BatchCipher::SetKey(const SecretKey& batchKey) {
-  const uint8_t* key = batchKey.bytes().data();
+void GcmKeys::Expand(size_t place, const SecretKey& key) {
+  const uint8_t* const bytes = key.bytes().data();
 #ifdef KVEIL_HAVE_IPSEC_MB
-  if (state_->engine == Engine::kIpsecMb) {
-    state_->functions->precompute(key, &state_->ipsecMb.key);
+  if (state_->functions != nullptr) {
+    state_->functions->precompute(bytes, &state_->keys[place]);
     return;
   }
 #endif
-  bool ok = EVP_EncryptInit_ex2(state_->encrypt.get(), Aes256Gcm(), key, nullptr, nullptr) == 1 &&
-            EVP_DecryptInit_ex2(state_->decrypt.get(), Aes256Gcm(), key, nullptr, nullptr) == 1;
+  OpenSslKey& contexts = state_->openSsl[place];
+  if (contexts.encrypt == nullptr) {
+    contexts.encrypt.reset(EVP_CIPHER_CTX_new());
+    contexts.decrypt.reset(EVP_CIPHER_CTX_new());
+    RequireOpenSsl(contexts.encrypt != nullptr && contexts.decrypt != nullptr, "EVP_CIPHER_CTX_new");
+  }
+  bool ok = EVP_EncryptInit_ex2(contexts.encrypt.get(), Aes256Gcm(), bytes, nullptr, nullptr) == 1 &&
+            EVP_DecryptInit_ex2(contexts.decrypt.get(), Aes256Gcm(), bytes, nullptr, nullptr) == 1;
   RequireOpenSsl(ok, "AES-256-GCM");
 }
 
-void BatchCipher::ClearKey() {
+void GcmKeys::Wipe(size_t place) {
 #ifdef KVEIL_HAVE_IPSEC_MB
-  WipeSchedule(state_->ipsecMb);
-  if (state_->engine == Engine::kIpsecMb) return;
+  if (state_->functions != nullptr) {
+    // It takes a third of OPENSSL_cleanse's time, which writes one word at a time.
+    explicit_bzero(&state_->keys[place], sizeof(gcm_key_data));
+    ForgetLast();
+    return;
+  }
 #endif
-  EVP_CIPHER_CTX_reset(state_->encrypt.get());
-  EVP_CIPHER_CTX_reset(state_->decrypt.get());
+  state_->openSsl[place] = OpenSslKey();
 }
 
-void BatchCipher::Seal(uint64_t recordIndex, Bytes aad, Bytes plaintext, uint8_t* out) {
-  const Nonce nonce = MakeNonce(recordIndex);
-  uint8_t* tag = out + plaintext.size();
+void GcmKeys::ForgetLast() {
 #ifdef KVEIL_HAVE_IPSEC_MB
-  if (state_->engine == Engine::kIpsecMb) {
+  explicit_bzero(&state_->context, sizeof(state_->context));
+#endif
+}
+
+void GcmKeys::Prefetch(size_t place) const {
+#ifdef KVEIL_HAVE_IPSEC_MB
+  if (state_->functions == nullptr) return;
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(&state_->keys[place]);
+  for (size_t line = 0; line < sizeof(gcm_key_data); line += 64) __builtin_prefetch(bytes + line);
+#else
+  (void)place;
+#endif
+}
+
+void GcmKeys::Seal(size_t place, const Nonce& nonce, Bytes aad, Bytes plaintext, uint8_t* out) {
+#ifdef KVEIL_HAVE_IPSEC_MB
+  if (state_->functions != nullptr) {
+    // `in` is not looked at when it is empty, yet must not be null.
     const uint8_t* in = plaintext.empty() ? out : plaintext.data();
-    RunIpsecMb(state_->functions->encrypt, state_->ipsecMb, nonce, aad, in, plaintext.size(), out, tag);
+    state_->functions->encrypt(&state_->keys[place], &state_->context, out, in, plaintext.size(), nonce.bytes.data(),
+                               aad.data(), aad.size(), out + plaintext.size(), kTagSize);
     return;
   }
 #endif
-  EVP_CIPHER_CTX* context = state_->encrypt.get();
-  RunOpenSsl(context, nonce, aad, plaintext, out);
-  int size = 0;
-  bool ok = EVP_CipherFinal_ex(context, tag, &size) == 1 &&
-            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, kTagSize, tag) == 1;
-  RequireOpenSsl(ok, "AES-256-GCM");
+  SealWithOpenSsl(state_->openSsl[place].encrypt.get(), nonce, aad, plaintext, out);
 }
 
-bool BatchCipher::Open(uint64_t recordIndex, Bytes aad, Bytes sealed, uint8_t* out) {
+bool GcmKeys::Open(size_t place, const Nonce& nonce, Bytes aad, Bytes sealed, uint8_t* out) {
   if (sealed.size() < kTagSize) return false;
-  const Nonce nonce = MakeNonce(recordIndex);
   const size_t size = sealed.size() - kTagSize;
   Tag expected;
   memcpy(expected.data(), sealed.data() + size, kTagSize);
   bool authentic = false;
 #ifdef KVEIL_HAVE_IPSEC_MB
-  if (state_->engine == Engine::kIpsecMb) {
+  if (state_->functions != nullptr) {
     Tag computed;
     uint8_t unused = 0;
-    uint8_t* target = size == 0 ? &unused : out;
-    RunIpsecMb(state_->functions->decrypt, state_->ipsecMb, nonce, aad, sealed.data(), size, target, computed.data());
+    state_->functions->decrypt(&state_->keys[place], &state_->context, size == 0 ? &unused : out, sealed.data(), size,
+                               nonce.bytes.data(), aad.data(), aad.size(), computed.data(), kTagSize);
     authentic = CRYPTO_memcmp(computed.data(), expected.data(), kTagSize) == 0;
     if (!authentic && size > 0) memset(out, 0, size);
     return authentic;
   }
 #endif
-  EVP_CIPHER_CTX* context = state_->decrypt.get();
-  RunOpenSsl(context, nonce, aad, sealed.first(size), out);
-  uint8_t rest[kTagSize];
-  int restSize = 0;
-  authentic = EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kTagSize, expected.data()) == 1 &&
-              EVP_CipherFinal_ex(context, rest, &restSize) == 1;
+  authentic = OpenWithOpenSsl(state_->openSsl[place].decrypt.get(), nonce, aad, sealed.first(size), expected, out);
   if (!authentic && size > 0) memset(out, 0, size);
   return authentic;
 }

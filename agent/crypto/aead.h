@@ -1,4 +1,4 @@
-// AES-256-GCM (NIST SP 800-38D) for many small records under one batch key.
+// AES-256-GCM (NIST SP 800-38D) for many small records under many keys.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "crypto/key_id.h"
 #include "crypto/secret.h"
 
 namespace kveil::crypto {
@@ -23,41 +24,43 @@ bool EngineAvailable(Engine engine);
 Engine DefaultEngine();
 std::string_view EngineName(Engine engine);
 
-// Keep one and give it a key for each batch. libipsec-mb allocates nothing after the constructor. One thread at a time.
+// Places for expanded keys, each 1 KiB with libipsec-mb, which keeps them in SecretMemory. Allocates nothing after the
+// constructor with libipsec-mb; with OpenSSL, each place when it is first used. One thread at a time.
 //
-//   BatchCipher cipher;
-//   cipher.SetKey(DeriveBatchKey(scopeKey, Suite::kAes256Gcm, salt));
-//   cipher.Seal(index, aad, value, out);
-//   cipher.ClearKey();  // at the end of the batch
+//   GcmKeys keys(8);
+//   keys.Expand(3, DeriveBatchKey(scopeKey, salt));
+//   keys.Seal(3, NonceOf(Suite::kBatchKey, salt, index), aad, value, out);
+//   keys.Wipe(3);
 //
-// The nonce is 4 zero bytes, then the record index as 64-bit big endian: under one batch key an index seals once.
-class BatchCipher {
+// Under one key, a nonce seals once.
+class GcmKeys {
  public:
-  explicit BatchCipher(Engine engine = DefaultEngine());
-  BatchCipher(BatchCipher&&) noexcept;
-  BatchCipher& operator=(BatchCipher&&) noexcept;
-  ~BatchCipher();
+  explicit GcmKeys(size_t count, Engine engine = DefaultEngine());
+  GcmKeys(GcmKeys&&) noexcept;
+  ~GcmKeys();
 
-  void SetKey(const SecretKey& batchKey);
+  size_t count() const;
 
-  // Wipes the key and all that was derived from it. Until the next SetKey, Seal and Open must not be called.
-  void ClearKey();
+  void Expand(size_t place, const SecretKey& key);
+  // Until the next Expand, Seal and Open must not be called for this place.
+  void Wipe(size_t place);
+  // Wipes what the last Seal or Open left of its key. Expand and Wipe do so, too.
+  void ForgetLast();
+  // Seal or Open with this key comes soon.
+  void Prefetch(size_t place) const;
 
   // Writes plaintext.size() + kTagSize bytes to `out`: ciphertext, then tag. `out` may be plaintext.data(), else the
   // two must not overlap. plaintext.size() < 2^31.
-  void Seal(uint64_t recordIndex, Bytes aad, Bytes plaintext, uint8_t* out);
+  void Seal(size_t place, const Nonce& nonce, Bytes aad, Bytes plaintext, uint8_t* out);
 
-  // Writes sealed.size() - kTagSize bytes to `out` and returns true when `sealed` was sealed under this key, index and
+  // Writes sealed.size() - kTagSize bytes to `out` and returns true when `sealed` was sealed under this key, nonce and
   // additional data. Otherwise returns false, and `out` holds zeros: unauthenticated bytes are never given out.
   // `out` may be sealed.data(), else the two must not overlap. The tag is compared in constant time.
-  [[nodiscard]] bool Open(uint64_t recordIndex, Bytes aad, Bytes sealed, uint8_t* out);
+  [[nodiscard]] bool Open(size_t place, const Nonce& nonce, Bytes aad, Bytes sealed, uint8_t* out);
 
  private:
-  struct State;  // the key schedule, 64-byte aligned, wiped
-  struct DeleteState {
-    void operator()(State* state) const;
-  };
-  std::unique_ptr<State, DeleteState> state_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace kveil::crypto

@@ -61,6 +61,10 @@ size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out) {
   *end++ = header.flags;
   end = WriteBytes(header.keyId.bytes, end);
   end = WriteBytes(header.salt.bytes, end);
+  if (header.suite == Suite::kPeriodKey) {
+    *end++ = static_cast<uint8_t>(header.period >> 8);
+    *end++ = static_cast<uint8_t>(header.period);
+  }
   end = WriteVarint(header.recordIndex, end);
   if (header.flags & kFlagInlineKey) {
     end = WriteSized(header.kekReference, end);
@@ -72,15 +76,22 @@ size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out) {
 absl::StatusOr<EnvelopeHeader> ParseEnvelopeHeader(Bytes value) {
   if (value.size() < kFixedSize + 1) return Bad("cut short");
   if (value[0] >> 4 != kEnvelopeVersion) return Bad(StrCat("version ", value[0] >> 4, " is not known, only 1 is"));
-  if ((value[0] & 0x0f) != static_cast<uint8_t>(Suite::kAes256Gcm)) {
-    return Bad(StrCat("suite ", value[0] & 0x0f, " is not known, only 1 (AES-256-GCM) is"));
+  const auto suite = static_cast<Suite>(value[0] & 0x0f);
+  if (suite != Suite::kBatchKey && suite != Suite::kPeriodKey) {
+    return Bad(StrCat("suite ", value[0] & 0x0f, " is not known, only 1 and 2 (AES-256-GCM) are"));
   }
   if (value[1] & ~kKnownFlags) return Bad("it has flags that are not known");
   EnvelopeHeader header;
+  header.suite = suite;
   header.flags = value[1];
   memcpy(header.keyId.bytes.data(), &value[2], header.keyId.bytes.size());
   memcpy(header.salt.bytes.data(), &value[2 + header.keyId.bytes.size()], header.salt.bytes.size());
   Bytes rest = value.subspan(kFixedSize);
+  if (suite == Suite::kPeriodKey) {
+    if (rest.size() < 2) return Bad("cut short");
+    header.period = static_cast<Period>(rest[0] << 8 | rest[1]);
+    rest.remove_prefix(2);
+  }
   if (!TakeVarint(rest, kMaxRecordIndex, header.recordIndex)) return Bad("the record index is malformed");
   if (header.flags & kFlagInlineKey) {
     if (!TakeSizedBytes(rest, kMaxKekReferenceSize, header.kekReference)) return Bad("the KEK reference is malformed");

@@ -28,17 +28,18 @@ inline constexpr uint64_t kMaxRecordIndex = (1u << 21) - 1;  // three bytes of v
 inline constexpr size_t kMaxKekReferenceSize = 255;
 inline constexpr size_t kMaxWrappedKeySize = 1023;
 
-// version and suite, flags, key id, salt, record index
-inline constexpr size_t kMaxEnvelopeHeaderByIdSize = 1 + 1 + 16 + 12 + 3;
+// version and suite, flags, key id, salt, period, record index
+inline constexpr size_t kMaxEnvelopeHeaderByIdSize = 1 + 1 + 16 + 12 + 2 + 3;
 // the same, then KEK reference and wrapped scope key, each with two bytes of length
 inline constexpr size_t kMaxEnvelopeHeaderSize =
     kMaxEnvelopeHeaderByIdSize + 2 + kMaxKekReferenceSize + 2 + kMaxWrappedKeySize;
 
 struct EnvelopeHeader {
-  Suite suite = Suite::kAes256Gcm;
+  Suite suite = Suite::kBatchKey;
   uint8_t flags = 0;
   KeyId keyId;  // as it travels: masked when kFlagMaskedKeyId is set
   Salt salt;
+  Period period = 0;  // kPeriodKey only
   uint64_t recordIndex = 0;
   Bytes kekReference;  // with kFlagInlineKey only, then not empty; a view of the caller's bytes
   Bytes wrappedKey;    // likewise

@@ -12,12 +12,9 @@ namespace kveil::crypto {
 
 inline constexpr size_t kHmacSize = 32;
 
-// HMAC-SHA256 under `key` of the concatenation of `parts`, into 32 bytes at `out`. Any thread may call.
+// HMAC-SHA256 under `key` of the concatenation of `parts`, into 32 bytes at `out`. Leaves nothing of the key in memory.
+// Any thread may call.
 void HmacSha256(const SecretKey& key, absl::Span<const Bytes> parts, uint8_t* out);
-
-// HmacSha256 keeps its context for the thread's next call, and with it the last key. This wipes that key. It costs as
-// much as one more HMAC, so call it when a key has to leave memory and every now and then, not after each call.
-void ForgetHmacKey();
 
 // Whether two byte strings are equal, in a time that depends on their lengths only.
 bool EqualInConstantTime(Bytes left, Bytes right);

@@ -1,7 +1,8 @@
-// Key ids, their mask, salts and batch keys.
+// Key ids, their mask, salts, and the keys of batches and periods.
 #include "crypto/key_id.h"
 
 #include <string.h>
+#include <time.h>
 
 #include <string_view>
 
@@ -12,7 +13,8 @@ namespace kveil::crypto {
 namespace {
 
 constexpr std::string_view kIdLabel = "kveil id 1";
-constexpr std::string_view kKeyLabel = "kveil key 1";
+constexpr std::string_view kBatchKeyLabel = "kveil key 1";
+constexpr std::string_view kPeriodKeyLabel = "kveil key 2";
 constexpr std::string_view kMaskLabel = "kveil mask 1";
 
 CipherContext OneBlockContext(const SecretKey& key, bool encrypt) {
@@ -25,10 +27,14 @@ CipherContext OneBlockContext(const SecretKey& key, bool encrypt) {
   return context;
 }
 
-void TransformBlock(EVP_CIPHER_CTX* context, KeyId& block) {
-  int size = 0;
-  bool ok = EVP_CipherUpdate(context, block.bytes.data(), &size, block.bytes.data(), sizeof(block.bytes)) == 1;
-  RequireOpenSsl(ok && size == sizeof(block.bytes), "AES-256-ECB");
+void TransformBlocks(EVP_CIPHER_CTX* context, absl::Span<KeyId> blocks) {
+  static_assert(sizeof(KeyId) == 16, "a block each, and nothing between them");
+  if (blocks.empty()) return;
+  auto* const bytes = reinterpret_cast<uint8_t*>(blocks.data());
+  const int size = static_cast<int>(blocks.size() * sizeof(KeyId));
+  int written = 0;
+  bool ok = EVP_CipherUpdate(context, bytes, &written, bytes, size) == 1;
+  RequireOpenSsl(ok && written == size, "AES-256-ECB");
 }
 
 void XorSalt(KeyId& id, const Salt& salt) {
@@ -40,6 +46,13 @@ void XorSalt(KeyId& id, const Salt& salt) {
 Salt RandomSalt() {
   Salt salt;
   FillRandom(absl::MakeSpan(salt.bytes));
+  timespec now;
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const uint64_t time = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  uint64_t first;
+  memcpy(&first, salt.bytes.data(), sizeof(first));
+  first ^= time;
+  memcpy(salt.bytes.data(), &first, sizeof(first));
   return salt;
 }
 
@@ -52,13 +65,28 @@ KeyId ComputeKeyId(const SecretKey& scopeKey) {
   return id;
 }
 
-SecretKey DeriveBatchKey(const SecretKey& scopeKey, Suite suite, const Salt& salt) {
+namespace {
+
+SecretKey DeriveKey(const SecretKey& scopeKey, std::string_view label, Suite suite, Bytes what) {
   const uint8_t suiteByte = static_cast<uint8_t>(suite);
-  const Bytes parts[] = {AsBytes(kKeyLabel), Bytes(&suiteByte, 1), salt.bytes};
-  SecretKey batchKey;
+  const Bytes parts[] = {AsBytes(label), Bytes(&suiteByte, 1), what};
+  SecretKey key;
   static_assert(kHmacSize == SecretKey::kSize);
-  HmacSha256(scopeKey, parts, batchKey.writable().data());
-  return batchKey;
+  HmacSha256(scopeKey, parts, key.writable().data());
+  return key;
+}
+
+}  // namespace
+
+SecretKey DeriveBatchKey(const SecretKey& scopeKey, const Salt& salt) {
+  return DeriveKey(scopeKey, kBatchKeyLabel, Suite::kBatchKey, salt.bytes);
+}
+
+Period PeriodAt(int64_t unixSeconds) { return static_cast<Period>(unixSeconds >> 14); }
+
+SecretKey DerivePeriodKey(const SecretKey& scopeKey, Period period) {
+  const uint8_t bytes[] = {static_cast<uint8_t>(period >> 8), static_cast<uint8_t>(period)};
+  return DeriveKey(scopeKey, kPeriodKeyLabel, Suite::kPeriodKey, bytes);
 }
 
 struct KeyIdMask::Contexts {
@@ -80,16 +108,24 @@ KeyIdMask::~KeyIdMask() = default;
 
 KeyId KeyIdMask::Mask(const KeyId& id, const Salt& salt) {
   KeyId block = id;
-  XorSalt(block, salt);
-  TransformBlock(contexts_->encrypt.get(), block);
+  Mask(absl::MakeSpan(&block, 1), salt);
   return block;
 }
 
 KeyId KeyIdMask::Unmask(const KeyId& masked, const Salt& salt) {
   KeyId block = masked;
-  TransformBlock(contexts_->decrypt.get(), block);
-  XorSalt(block, salt);
+  Unmask(absl::MakeSpan(&block, 1), absl::MakeConstSpan(&salt, 1));
   return block;
+}
+
+void KeyIdMask::Mask(absl::Span<KeyId> ids, const Salt& salt) {
+  for (KeyId& id : ids) XorSalt(id, salt);
+  TransformBlocks(contexts_->encrypt.get(), ids);
+}
+
+void KeyIdMask::Unmask(absl::Span<KeyId> ids, absl::Span<const Salt> salts) {
+  TransformBlocks(contexts_->decrypt.get(), ids);
+  for (size_t i = 0; i < ids.size(); ++i) XorSalt(ids[i], salts[i]);
 }
 
 }  // namespace kveil::crypto

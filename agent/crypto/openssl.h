@@ -10,12 +10,9 @@ namespace kveil::crypto {
 struct FreeOpenSsl {
   void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
   void operator()(EVP_CIPHER* cipher) const { EVP_CIPHER_free(cipher); }
-  void operator()(EVP_MAC_CTX* context) const { EVP_MAC_CTX_free(context); }
-  void operator()(EVP_MAC* mac) const { EVP_MAC_free(mac); }
 };
 
 using CipherContext = std::unique_ptr<EVP_CIPHER_CTX, FreeOpenSsl>;
-using MacContext = std::unique_ptr<EVP_MAC_CTX, FreeOpenSsl>;
 
 // Calls here fail only when memory or the OpenSSL installation is broken. Ending the process is then the one answer
 // that cannot let anything leave unsealed.

@@ -5,6 +5,8 @@
 // Arguments: bytes of a value, engine (0 libipsec-mb, 1 OpenSSL). Time is for one record.
 #include <benchmark/benchmark.h>
 
+#include <vector>
+
 #include "crypto/aead.h"
 #include "crypto/envelope.h"
 #include "crypto/hmac.h"
@@ -32,24 +34,24 @@ void CountRecords(benchmark::State& state) {
 }
 
 struct Batch {
-  explicit Batch(Engine engine) : cipher(engine) {
+  explicit Batch(Engine engine) : cipher(1, engine) {
     header.flags = kFlagMaskedKeyId;
     header.keyId = ComputeKeyId(scopeKey);
     NewSalt();
   }
   void NewSalt() {
     header.salt = RandomSalt();
-    cipher.SetKey(DeriveBatchKey(scopeKey, header.suite, header.salt));
+    cipher.Expand(0, DeriveBatchKey(scopeKey, header.salt));
     header.recordIndex = 0;
   }
   void Seal(Bytes value, uint8_t* out) {
     const Bytes headerValue(headerBytes, WriteEnvelopeHeader(header, headerBytes));
     BuildAad(headerValue, kTopic, AsBytes("user-38"), aad);
-    cipher.Seal(header.recordIndex, aad, value, out);
+    cipher.Seal(0, NonceOf(header.suite, header.salt, header.recordIndex), aad, value, out);
   }
 
   SecretKey scopeKey = SecretKey::Random();
-  BatchCipher cipher;
+  GcmKeys cipher;
   EnvelopeHeader header;
   uint8_t headerBytes[kMaxEnvelopeHeaderByIdSize];
   ByteBuffer aad;
@@ -81,7 +83,8 @@ void OpenRecord(benchmark::State& state) {
   for (auto _ : state) {
     const auto header = ParseEnvelopeHeader(headerValue);
     BuildAad(headerValue, kTopic, AsBytes("user-38"), batch.aad);
-    bool opened = batch.cipher.Open(header->recordIndex, batch.aad, sealed, out.data());
+    const Nonce nonce = NonceOf(header->suite, header->salt, header->recordIndex);
+    const bool opened = batch.cipher.Open(0, nonce, batch.aad, sealed, out.data());
     if (!opened) return state.SkipWithError("a record did not open");
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
@@ -99,7 +102,7 @@ void SealRecordOfANewUser(benchmark::State& state) {
   ByteBuffer out(value.size() + kTagSize);
   for (auto _ : state) {
     batch.header.keyId = mask.Mask(id, batch.header.salt);
-    batch.cipher.SetKey(DeriveBatchKey(batch.scopeKey, batch.header.suite, batch.header.salt));
+    batch.cipher.Expand(0, DeriveBatchKey(batch.scopeKey, batch.header.salt));
     batch.Seal(value, out.data());
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
@@ -120,9 +123,17 @@ BENCHMARK(SealRecordOfANewUser)->Args({100, 0})->Args({100, 1});
 void DeriveKey(benchmark::State& state) {
   const SecretKey scopeKey = SecretKey::Random();
   const Salt salt = RandomSalt();
-  for (auto _ : state) benchmark::DoNotOptimize(DeriveBatchKey(scopeKey, Suite::kAes256Gcm, salt));
+  for (auto _ : state) benchmark::DoNotOptimize(DeriveBatchKey(scopeKey, salt));
 }
 BENCHMARK(DeriveKey);
+
+void ExpandKey(benchmark::State& state) {
+  if (!CanRun(state)) return;
+  GcmKeys keys(1, EngineOf(state));
+  const SecretKey key = SecretKey::Random();
+  for (auto _ : state) keys.Expand(0, key);
+}
+BENCHMARK(ExpandKey)->Args({0, 0})->Args({0, 1});
 
 void MaskKeyId(benchmark::State& state) {
   KeyIdMask mask(SecretKey::Random());
@@ -131,6 +142,14 @@ void MaskKeyId(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(id = mask.Mask(id, salt));
 }
 BENCHMARK(MaskKeyId);
+
+void UnmaskSixtyFourKeyIds(benchmark::State& state) {
+  KeyIdMask mask(SecretKey::Random());
+  const std::vector<Salt> salts(64, RandomSalt());
+  std::vector<KeyId> ids(64);
+  for (auto _ : state) mask.Unmask(absl::MakeSpan(ids), salts);
+}
+BENCHMARK(UnmaskSixtyFourKeyIds);
 
 void NewSaltFromTheKernel(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(RandomSalt());

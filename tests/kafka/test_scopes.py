@@ -87,7 +87,7 @@ def test_a_sealed_record_does_not_tell_who_it_belongs_to(app, broker, topic):
     for number in range(2):
         app.produce(name, [Message(None, click(name, number))])
     first, second = [dict(record.headers)["kveil"] for record in broker.stored_records(name)]
-    assert first[0] == second[0] == 0x11  # version 1, suite 1
+    assert first[0] == second[0] == 0x12  # version 1, suite 2
     assert first[2:18] != second[2:18] and first[18:30] != second[18:30]
 
 

@@ -13,11 +13,11 @@ import envelope
 
 
 def open_vector(given, expected, **changed):
-    record_key = None if given["recordKey"] is None else bytes.fromhex(given["recordKey"])
+    kafka_key = None if given["recordKey"] is None else bytes.fromhex(given["recordKey"])
     arguments = {
         "header": bytes.fromhex(expected["header"]),
         "topic": given["topic"],
-        "record_key": record_key,
+        "kafka_key": kafka_key,
         "sealed": bytes.fromhex(expected["sealed"]),
         "scope_key": bytes.fromhex(given["scopeKey"]),
         "registry_secret": bytes.fromhex(given["registrySecret"]),
@@ -45,7 +45,7 @@ def check(vector):
     header = bytes.fromhex(expected["header"])
     changes = [
         {"topic": given["topic"] + "x"},
-        {"record_key": b"another" if given["recordKey"] is not None else b""},
+        {"kafka_key": b"another" if given["recordKey"] is not None else b""},
         {"sealed": bytes([sealed[0] ^ 1]) + sealed[1:]},
         {"sealed": sealed[:-1]},
         {"header": bytes([header[0], header[1] ^ envelope.COMPRESSED]) + header[2:]},

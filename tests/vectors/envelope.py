@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 INLINE, COMPRESSED, FIELDS, MASKED = 1, 2, 4, 8
 MAX_INDEX = 2**21 - 1
+BATCH_KEY, PERIOD_KEY = 1, 2
 
 
 class Refused(Exception):
@@ -39,6 +40,14 @@ def batch_key(scope_key, salt):
     return hmac_sha256(scope_key, b"kveil key 1" + b"\x01" + salt)
 
 
+def period_key(scope_key, period):
+    return hmac_sha256(scope_key, b"kveil key 2" + b"\x02" + period.to_bytes(2, "big"))
+
+
+def sealing_key(suite, scope_key, salt, period):
+    return batch_key(scope_key, salt) if suite == BATCH_KEY else period_key(scope_key, period)
+
+
 def mask(identifier, salt, registry_secret):
     key = hmac_sha256(registry_secret, b"kveil mask 1")
     block = bytes(a ^ b for a, b in zip(identifier, salt + bytes(4)))
@@ -53,13 +62,14 @@ def unmask(masked, salt, registry_secret):
     return bytes(a ^ b for a, b in zip(block, salt + bytes(4)))
 
 
-def additional_data(header, topic, record_key):
-    key = b"\x00" if record_key is None else b"\x01" + sized(record_key)
+def additional_data(header, topic, kafka_key):
+    key = b"\x00" if kafka_key is None else b"\x01" + sized(kafka_key)
     return header + sized(topic.encode()) + key
 
 
-def nonce(index):
-    return bytes(4) + index.to_bytes(8, "big")
+def nonce(suite, salt, index):
+    start = 0 if suite == BATCH_KEY else int.from_bytes(salt, "big")
+    return ((start + index) % 2**96).to_bytes(12, "big")
 
 
 def compute(given):
@@ -70,16 +80,22 @@ def compute(given):
     travelling = identifier
     if given["flags"] & MASKED:
         travelling = mask(identifier, salt, bytes.fromhex(given["registrySecret"]))
-    header = bytes([0x11, given["flags"]]) + travelling + salt + varint(given["recordIndex"])
+    suite, period = given["suite"], given.get("period", 0)
+    header = bytes([0x10 + suite, given["flags"]]) + travelling + salt
+    if suite == PERIOD_KEY:
+        header += period.to_bytes(2, "big")
+    header += varint(given["recordIndex"])
     if given["flags"] & INLINE:
         header += sized(bytes.fromhex(given["kekReference"])) + sized(bytes.fromhex(given["wrappedKey"]))
-    record_key = None if given["recordKey"] is None else bytes.fromhex(given["recordKey"])
-    aad = additional_data(header, given["topic"], record_key)
-    key = batch_key(scope_key, salt)
-    sealed = AESGCM(key).encrypt(nonce(given["recordIndex"]), bytes.fromhex(given["value"]), aad)
+    kafka_key = None if given["recordKey"] is None else bytes.fromhex(given["recordKey"])
+    aad = additional_data(header, given["topic"], kafka_key)
+    key = sealing_key(suite, scope_key, salt, period)
+    number = nonce(suite, salt, given["recordIndex"])
+    sealed = AESGCM(key).encrypt(number, bytes.fromhex(given["value"]), aad)
     return {
         "keyId": identifier.hex(),
-        "batchKey": key.hex(),
+        "sealingKey": key.hex(),
+        "nonce": number.hex(),
         "header": header.hex(),
         "additionalData": aad.hex(),
         "sealed": sealed.hex(),
@@ -109,18 +125,24 @@ def take_sized(data, limit):
 
 def parse(header):
     """The fields of a header value; Refused when it is not exactly version 1."""
-    if len(header) < 31 or header[0] != 0x11 or header[1] & ~(INLINE | COMPRESSED | FIELDS | MASKED):
+    if len(header) < 31 or header[0] not in (0x11, 0x12) or header[1] & ~(INLINE | COMPRESSED | FIELDS | MASKED):
         raise Refused("fixed part")
-    index, rest = take_varint(header[30:], MAX_INDEX)
+    suite, rest, period = header[0] & 15, header[30:], 0
+    if suite == PERIOD_KEY:
+        if len(rest) < 2:
+            raise Refused("period")
+        period, rest = int.from_bytes(rest[:2], "big"), rest[2:]
+    index, rest = take_varint(rest, MAX_INDEX)
     if header[1] & INLINE:
         _, rest = take_sized(rest, 255)
         _, rest = take_sized(rest, 1023)
     if rest:
         raise Refused("left over")
-    return {"flags": header[1], "keyId": header[2:18], "salt": header[18:30], "recordIndex": index}
+    return {"suite": suite, "flags": header[1], "keyId": header[2:18], "salt": header[18:30], "period": period,
+            "recordIndex": index}
 
 
-def open_record(header, topic, record_key, sealed, scope_key, registry_secret):
+def open_record(header, topic, kafka_key, sealed, scope_key, registry_secret):
     """The value of a sealed record, still compressed when the flag says so."""
     fields = parse(header)
     identifier = fields["keyId"]
@@ -128,8 +150,9 @@ def open_record(header, topic, record_key, sealed, scope_key, registry_secret):
         identifier = unmask(identifier, fields["salt"], registry_secret)
     if not hmac.compare_digest(identifier, key_id(scope_key)):
         raise Refused("another key")
+    suite, salt = fields["suite"], fields["salt"]
     try:
-        return AESGCM(batch_key(scope_key, fields["salt"])).decrypt(
-            nonce(fields["recordIndex"]), sealed, additional_data(header, topic, record_key))
+        return AESGCM(sealing_key(suite, scope_key, salt, fields["period"])).decrypt(
+            nonce(suite, salt, fields["recordIndex"]), sealed, additional_data(header, topic, kafka_key))
     except InvalidTag:
         raise Refused("tag") from None

@@ -17,17 +17,21 @@ def fixed(label, size):
     return hashlib.shake_256(label.encode()).digest(size)
 
 
-def vector(name, *, topic, record_key, value, flags, index, scope="scope key 1", salt="salt 1", kek=None, wrapped=None):
+def vector(name, *, topic, record_key, value, flags, index, scope="scope key 1", salt="salt 1", kek=None, wrapped=None,
+           period=None):
     given = {
         "scopeKey": fixed(scope, 32).hex(),
         "registrySecret": fixed("registry secret", 32).hex(),
-        "salt": fixed(salt, 12).hex(),
+        "salt": salt.hex() if isinstance(salt, bytes) else fixed(salt, 12).hex(),
+        "suite": envelope.BATCH_KEY if period is None else envelope.PERIOD_KEY,
         "recordIndex": index,
         "flags": flags,
         "topic": topic,
         "recordKey": None if record_key is None else record_key.hex(),
         "value": value.hex(),
     }
+    if period is not None:
+        given["period"] = period
     if kek is not None:
         given["kekReference"] = kek.hex()
         given["wrappedKey"] = wrapped.hex()
@@ -52,16 +56,31 @@ VECTORS = [
            kek=b"transit/kek-orders:v3", wrapped=fixed("wrapped key", 184)),
     vector("topic name with other letters than ASCII", topic="caf\u00e9", record_key=b"k", value=b"v", flags=8, index=5,
            salt="salt 2"),
+    vector("suite 2, a user's record", topic="clickstream", record_key=b"38",
+           value=b'{"ip":"203.0.113.7","userid":38,"request":"GET /site/user_status.html HTTP/1.1","status":"405"}',
+           flags=8, index=300, period=0xA4A3),
+    vector("suite 2, salt and index go over 2^96", topic="orders", record_key=None, value=b"x" * 16, flags=8, index=2**21 - 1,
+           salt=b"\xff" * 12, period=0),
+    vector("suite 2, a carry into the first four bytes", topic="orders", record_key=b"", value=b"", flags=8, index=1,
+           salt=bytes(4) + b"\xff" * 8, period=1),
+    vector("suite 2, compressed value, the last period", topic="orders", record_key=b"k", flags=2 | 8, index=7,
+           value=bytes.fromhex("28b52ffd2013990000") + b"hello, hello, hello", period=0xFFFF),
 ]
 
 # Header values that a reader must refuse, and why.
 GOOD = VECTORS[1]["expected"]["header"]
+GOOD_OF_A_PERIOD = VECTORS[10]["expected"]["header"]
 REFUSED = [
     {"why": "empty", "header": ""},
     {"why": "cut short", "header": GOOD[:-2]},
     {"why": "a byte left over", "header": GOOD + "00"},
     {"why": "version 2", "header": "21" + GOOD[2:]},
-    {"why": "suite 2", "header": "12" + GOOD[2:]},
+    {"why": "suite 0", "header": "10" + GOOD[2:]},
+    {"why": "suite 3", "header": "13" + GOOD[2:]},
+    {"why": "suite 2 without a period", "header": "12" + GOOD[2:]},
+    {"why": "suite 2, cut short in the period", "header": GOOD_OF_A_PERIOD[:62]},
+    {"why": "suite 2, cut short behind the period", "header": GOOD_OF_A_PERIOD[:64]},
+    {"why": "suite 2, a byte left over", "header": GOOD_OF_A_PERIOD + "00"},
     {"why": "flag 0x10", "header": "1110" + GOOD[4:]},
     {"why": "record index longer than it needs to be", "header": GOOD[:60] + "8100"},
     {"why": "record index above 2^21 - 1", "header": GOOD[:60] + "80808001"},

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "kafka/batch_writer.h"
@@ -20,25 +21,46 @@ OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::Ba
       identify_(task.keysLimit, scratch, needs_),
       authorize_(*task.topic, task.masking),
       transform_(*task.topic, task.topicName, task.batchLimit, scratch),
-      observe_(header, outcome_) {}
+      observe_(header, outcome_) {
+  scratch.keyCache.BeginPass();
+}
 
-// What becomes of one record, stage by stage (guard/stages/stages.h).
-void OpenPass::OpenRecord(const kafka::RecordView& record) {
-  const Owner* owner = nullptr;
-  if (const auto problem = validate_.Of(record, envelope_)) return Stop(*problem);
-  if (const auto problem = identify_.Of(envelope_, owner)) return Stop(*problem);
-  const Decision& decision = authorize_.Of(record, *owner);
-  if (decision.verdict == Verdict::kStop) return Stop(decision.problem);
-  if (!needs_.empty()) return;  // the next pass writes the batch
-  if (const auto problem = transform_.Of(record, envelope_, *owner, decision)) return Stop(*problem);
-  observe_.Of(record, *owner, decision);
+size_t OpenPass::ReadRecords(kafka::RecordReader& reader, absl::Span<FetchedRecord> records) {
+  for (size_t count = 0; count < records.size(); ++count) {
+    FetchedRecord& record = records[count];
+    if (!reader.Next(record.view)) return count;
+    record.problem = validate_.Of(record.view, record.envelope);
+    // What a header was decoded to lies in the worker's memory until the next one is.
+    const bool isDecoded = record.envelope.isThere && record.envelope.value.data() == scratch_.header.data();
+    if (record.problem.has_value() || isDecoded) return count + 1;
+  }
+  return records.size();
+}
+
+// What becomes of some records, stage by stage (guard/stages/stages.h). The last may have a problem.
+void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
+  const bool endsBadly = !records.empty() && records.back().problem.has_value();
+  identify_.Of(records.first(records.size() - (endsBadly ? 1 : 0)));
+  for (const FetchedRecord& record : records) {
+    if (record.problem.has_value()) return Stop(*record.problem);
+    const Decision& decision = authorize_.Of(record.view, record.owner);
+    if (decision.verdict == Verdict::kStop) return Stop(decision.problem);
+    if (!needs_.empty()) continue;  // the next pass writes the batch
+    const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
+    if (problem.has_value()) return Stop(*problem);
+    observe_.Of(record.view, record.owner, decision);
+  }
 }
 
 OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
   scratch_.writer.Begin(header_, out);
   kafka::RecordReader reader(records, header_.count);
-  kafka::RecordView record;
-  while (!stopped() && reader.Next(record)) OpenRecord(record);
+  std::vector<FetchedRecord> some(std::min(kMostIdentifiedAtOnce, static_cast<size_t>(std::max(header_.count, 1))));
+  size_t count = 0;
+  do {
+    count = ReadRecords(reader, absl::MakeSpan(some));
+    OpenRecords(absl::MakeSpan(some).first(count));
+  } while (!stopped() && count > 0);
   if (!stopped() && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
   scratch_.decompressedBytes = std::max(scratch_.decompressedBytes, scratch_.writer.size());
   if (stopped()) {
@@ -56,7 +78,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
 void OpenPass::FinishBatch(ByteBuffer& out) {
   if (observe_.ChangesNothing()) return scratch_.writer.Abandon();
   outcome_.kind = OpenOutcome::Kind::kRewritten;
-  outcome_.keysUsed = identify_.keysUsed();
+  outcome_.keysUsed = scratch_.keyCache.keysUsed();
   if (observe_.LeavesNothingFrom(task_.fetchOffset)) {
     scratch_.writer.Abandon();
     kafka::AppendControlFiller(header_, out);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "absl/types/span.h"
 #include "base/bytes.h"
 #include "guard/open/open_task.h"
 #include "guard/stages/stages.h"
@@ -20,12 +21,15 @@ class OpenPass {
   OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header);
   OpenPass(const OpenPass&) = delete;
   OpenPass& operator=(const OpenPass&) = delete;
+  ~OpenPass() { scratch_.keyCache.EndPass(); }
 
   // Appends the new batch to `out`, if there is one. Once. `records`: the batch's, not compressed.
   OpenOutcome Run(Bytes records, ByteBuffer& out);
 
  private:
-  void OpenRecord(const kafka::RecordView& record);
+  // Reads and validates the next ones; those that the first problem is in the way of are left out.
+  size_t ReadRecords(kafka::RecordReader& reader, absl::Span<FetchedRecord> records);
+  void OpenRecords(absl::Span<FetchedRecord> records);
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
   // Of a pass that wrote all records.
@@ -38,7 +42,6 @@ class OpenPass {
   const kafka::BatchHeader& header_;
   OpenOutcome outcome_;
   Needs needs_;
-  Envelope envelope_;  // of the record at hand
   ValidateFetched validate_;
   IdentifyFetched identify_;
   AuthorizeFetched authorize_;

@@ -1,6 +1,8 @@
 #include "guard/seal/seal_pass.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "kafka/batch_writer.h"
@@ -16,30 +18,36 @@ constexpr size_t kMaxListedRecords = 100;
 SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues)
     : scratch_(scratch),
       part_(part),
-      salt_(crypto::RandomSalt()),
-      identify_(*task.topic->seal, task.cluster, task.topicName, salt_, scratch, needs_),
-      transform_(*task.topic->seal, task.topicName, salt_, compressValues, scratch),
-      observe_(outcome_) {}
+      marks_{.salt = crypto::RandomSalt(), .period = scratch.keyCache.CurrentPeriod()},
+      identify_(*task.topic->seal, task.cluster, task.topicName, marks_, scratch, needs_),
+      transform_(*task.topic->seal, task.topicName, marks_, compressValues, scratch),
+      observe_(outcome_) {
+  scratch.keyCache.BeginPass();
+}
 
-// What becomes of one record, stage by stage (guard/stages/stages.h). There is nothing to authorize yet.
-void SealPass::SealRecord(const kafka::RecordView& record, int32_t index) {
-  const Owner* owner = nullptr;
-  if (const auto problem = validate_.Of(record)) return Refuse(index, *problem);
-  if (const auto problem = identify_.Of(record, owner)) return Refuse(index, *problem);
-  if (refusal_.has_value() || !needs_.empty()) return;  // nothing of this batch is kept
-  transform_.Of(record, *owner, index);
-  observe_.Of(*owner);
+// What becomes of some records, stage by stage (guard/stages/stages.h). There is nothing to authorize yet.
+void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
+  for (ProducedRecord& record : records) record.problem = validate_.Of(record.view);
+  identify_.Of(records);
+  for (const ProducedRecord& record : records) {
+    const int32_t index = done_++;
+    if (record.problem.has_value()) Refuse(index, *record.problem);
+    if (refusal_.has_value() || !needs_.empty()) continue;  // nothing of this batch is kept
+    transform_.Of(record.view, record.owner, index);
+    observe_.Of(record.owner);
+  }
 }
 
 SealOutcome SealPass::Run(ByteBuffer& out) {
   scratch_.writer.Begin(part_.header, out);
   kafka::RecordReader reader(part_.records, part_.header.count);
-  kafka::RecordView record;
-  int32_t index = 0;
-  while (reader.Next(record)) {
-    SealRecord(record, index);
-    ++index;
-  }
+  std::vector<ProducedRecord> records(
+      std::min(kMostIdentifiedAtOnce, static_cast<size_t>(std::max(part_.header.count, 1))));
+  size_t count = 0;
+  do {
+    for (count = 0; count < records.size() && reader.Next(records[count].view); ++count) continue;
+    SealRecords(absl::MakeSpan(records).first(count));
+  } while (count == records.size());
   if (!reader.status().ok()) {
     refusal_ = guard::Refuse(kafka::ErrorCode::kInvalidRecord, observe::RefuseReason::kMalformed,
                              std::string(reader.status().message()), part_.header.count);
@@ -59,7 +67,7 @@ void SealPass::Refuse(int32_t index, const Problem& problem) {
 }
 
 SealOutcome SealPass::TakeOutcome() {
-  outcome_.keysUsed = identify_.keysUsed();
+  outcome_.keysUsed = scratch_.keyCache.keysUsed();
   if (refusal_.has_value()) {
     outcome_.kind = SealOutcome::Kind::kRefused;
     outcome_.refusal = *std::move(refusal_);

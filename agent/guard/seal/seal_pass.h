@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "absl/types/span.h"
 #include "base/bytes.h"
-#include "crypto/key_id.h"
 #include "guard/refuse/refusal.h"
 #include "guard/seal/seal_task.h"
 #include "guard/stages/stages.h"
@@ -23,19 +23,21 @@ class SealPass {
   SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues);
   SealPass(const SealPass&) = delete;
   SealPass& operator=(const SealPass&) = delete;
+  ~SealPass() { scratch_.keyCache.EndPass(); }
 
   // Writes all records to scratch.writer, for the end of `out`; or collects what is wrong with them, or lacking. Once.
   // With kSealed the writer is still to be finished.
   SealOutcome Run(ByteBuffer& out);
 
  private:
-  void SealRecord(const kafka::RecordView& record, int32_t index);
+  void SealRecords(absl::Span<ProducedRecord> records);
   void Refuse(int32_t index, const Problem& problem);
   SealOutcome TakeOutcome();
 
   WorkerScratch& scratch_;
   const kafka::BatchPart& part_;
-  const crypto::Salt salt_;
+  const BatchMarks marks_;
+  int32_t done_ = 0;  // records
   SealOutcome outcome_;
   std::optional<Refusal> refusal_;
   Needs needs_;

@@ -13,45 +13,105 @@ keys::ScopeName SharedName(policy::SealScope scope, std::string_view cluster, st
   return {keys::Scope::kCluster, "", cluster};
 }
 
+// Records of one owner often follow each other.
+bool HaveOneKey(const FetchedRecord* last, const FetchedRecord& record) {
+  return last != nullptr && last->envelope.keyId == record.envelope.keyId;
+}
+bool HaveOneUser(const ProducedRecord* last, const ProducedRecord& record) {
+  return last != nullptr && last->tag == record.tag && last->user == record.user;
+}
+
 }  // namespace
 
 IdentifyProduced::IdentifyProduced(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName,
-                                   const crypto::Salt& salt, WorkerScratch& scratch, Needs& needs)
+                                   const BatchMarks& marks, WorkerScratch& scratch, Needs& needs)
     : rule_(rule),
       shared_(SharedName(rule.scope, cluster, topicName)),
-      salt_(salt),
+      seed_(keys::KeyCache::SeedOf(keys::Scope::kUser, rule.keyspace)),
+      marks_(marks),
       scratch_(scratch),
-      needs_(needs),
-      owners_(scratch.ciphers) {}
+      needs_(needs) {}
 
-std::optional<Problem> IdentifyProduced::Of(const kafka::RecordView& record, const Owner*& owner) {
-  if (!record.value.has_value()) {
-    owner = &kNoOwner;
-    return std::nullopt;
+void IdentifyProduced::Of(absl::Span<ProducedRecord> records) {
+  if (rule_.scope == policy::SealScope::kUser) {
+    FindUsers(records);
+    FindKeys(records);
+    return;
   }
-  if (rule_.scope != policy::SealScope::kUser) {
-    owner = owners_.last() != nullptr ? owners_.last() : OwnerNamed(shared_);
-    return std::nullopt;
+  for (ProducedRecord& record : records) {
+    record.owner = Owner();
+    if (record.problem.has_value() || !record.view.value.has_value()) continue;
+    if (!sharedOwner_.has_value()) {
+      sharedOwner_ = OwnerNamed(shared_, keys::KeyCache::TagOf(shared_));
+      if (sharedOwner_->key != nullptr) sharedOwner_->idInHeader = sharedOwner_->key->id;
+    }
+    record.owner = *sharedOwner_;
   }
-  std::string_view user;
-  if (const std::optional<Problem> problem = scratch_.userFinder.Find(rule_.user, record, user); problem.has_value()) {
-    return problem;
-  }
-  owner = OwnerNamed({keys::Scope::kUser, rule_.keyspace, user});
-  return std::nullopt;
 }
 
-const Owner* IdentifyProduced::OwnerNamed(const keys::ScopeName& name) {
-  const keys::ScopeKey* const key = scratch_.keyCache.FindForSealing(name);
-  if (key == nullptr) {
-    if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name);
-    return &kPendingOwner;
+// A record of nobody gets no user. What the finder spelled anew is kept for the other records' sake.
+void IdentifyProduced::FindUsers(absl::Span<ProducedRecord> records) {
+  scratch_.users.clear();
+  scratch_.users.reserve(kMostIdentifiedAtOnce * formats::kLongestUserId);
+  for (ProducedRecord& record : records) {
+    record.owner = Owner();
+    record.user = {};
+    if (record.problem.has_value() || !record.view.value.has_value()) continue;
+    record.problem = scratch_.userFinder.Find(rule_.user, record.view, record.user);
+    if (record.problem.has_value()) {
+      record.user = {};
+      continue;
+    }
+    record.tag = keys::KeyCache::TagOf(seed_, record.user);
+    scratch_.keyCache.PrefetchTable(record.tag);
+    const Bytes whole = record.view.whole;
+    const Bytes user = AsBytes(record.user);
+    if (user.data() >= whole.data() && user.data() < whole.data() + whole.size()) continue;
+    const size_t start = scratch_.users.size();
+    scratch_.users.append(record.user);
+    record.user = std::string_view(scratch_.users).substr(start);
   }
-  if (const Owner* const found = owners_.Find(key); found != nullptr) return found;
+}
+
+void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
+  keys::KeyCache& cache = scratch_.keyCache;
+  const ProducedRecord* last = nullptr;
+  for (const ProducedRecord& record : records) {
+    if (record.user.empty()) continue;
+    if (!HaveOneUser(last, record)) cache.PrefetchKey(record.tag);
+    last = &record;
+  }
+  crypto::KeyId ids[kMostIdentifiedAtOnce];
+  size_t count = 0;
+  last = nullptr;
+  for (ProducedRecord& record : records) {
+    if (record.user.empty()) continue;
+    const bool isLasts = HaveOneUser(last, record);
+    record.owner = isLasts ? last->owner : OwnerNamed({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag);
+    last = &record;
+    if (record.owner.key == nullptr) continue;
+    record.owner.suite = cache.TakeSuite(*record.owner.key);
+    if (!isLasts) cache.PrefetchExpanded(*record.owner.key);
+    ids[count++] = record.owner.key->id;
+  }
+  cache.mask().Mask(absl::MakeSpan(ids, count), marks_.salt);
+  count = 0;
+  for (ProducedRecord& record : records) {
+    if (record.owner.key != nullptr) record.owner.idInHeader = ids[count++];
+  }
+}
+
+Owner IdentifyProduced::OwnerNamed(const keys::ScopeName& name, uint32_t tag) {
   Owner owner;
-  owner.isErasedSubject = key->erasedSubject;
-  owner.idInHeader = name.scope == keys::Scope::kUser ? scratch_.keyCache.mask().Mask(key->id, salt_) : key->id;
-  return &owners_.Add(key, owner, *key, crypto::Suite::kAes256Gcm, salt_);
+  owner.key = scratch_.keyCache.FindForSealing(name, tag);
+  if (owner.key == nullptr) {
+    if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name);
+    owner.state = Owner::State::kPending;
+    return owner;
+  }
+  owner.state = Owner::State::kPresent;
+  owner.isErasedSubject = owner.key->erasedSubject;
+  return owner;
 }
 
 bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records, int32_t count, UserFinder& finder) {
@@ -67,25 +127,62 @@ bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records,
   return false;
 }
 
-IdentifyFetched::IdentifyFetched(size_t keysLimit, WorkerScratch& scratch, Needs& needs)
-    : keysLimit_(keysLimit), scratch_(scratch), needs_(needs), owners_(scratch.ciphers) {}
+void IdentifyFetched::Of(absl::Span<FetchedRecord> records) {
+  keys::KeyCache& cache = scratch_.keyCache;
+  crypto::KeyId ids[kMostIdentifiedAtOnce];
+  crypto::Salt salts[kMostIdentifiedAtOnce];
+  size_t count = 0;
+  for (const FetchedRecord& record : records) {
+    if (!record.envelope.isThere || !record.envelope.isMasked) continue;
+    ids[count] = record.envelope.keyId;
+    salts[count++] = record.envelope.salt;
+  }
+  cache.mask().Unmask(absl::MakeSpan(ids, count), absl::MakeConstSpan(salts, count));
+  count = 0;
+  const FetchedRecord* last = nullptr;
+  for (FetchedRecord& record : records) {
+    if (!record.envelope.isThere) continue;
+    if (record.envelope.isMasked) record.envelope.keyId = ids[count++];
+    if (!HaveOneKey(last, record)) cache.PrefetchTable(record.envelope.keyId);
+    last = &record;
+  }
+  last = nullptr;
+  for (const FetchedRecord& record : records) {
+    if (!record.envelope.isThere) continue;
+    if (!HaveOneKey(last, record)) cache.PrefetchKey(record.envelope.keyId);
+    last = &record;
+  }
+  last = nullptr;
+  for (FetchedRecord& record : records) {
+    record.owner = Owner();
+    if (!record.envelope.isThere) continue;
+    if (HaveOneKey(last, record)) {
+      record.owner = last->owner;
+      record.problem = last->problem;
+    } else {
+      record.problem = FindKey(record.envelope.keyId, record.owner);
+      if (record.owner.key != nullptr) cache.PrefetchExpanded(*record.owner.key);
+    }
+    last = &record;
+  }
+}
 
-std::optional<Problem> IdentifyFetched::FindKey(const KeyName& name, crypto::Suite suite, const Owner*& owner) {
-  const crypto::KeyId id = name.isMasked ? scratch_.keyCache.mask().Unmask(name.id, name.salt) : name.id;
+std::optional<Problem> IdentifyFetched::FindKey(const crypto::KeyId& id, Owner& owner) {
   const keys::KeyCache::Found found = scratch_.keyCache.FindById(id);
   switch (found.state) {
     case keys::KeyCache::State::kReady:
-      owner = &owners_.Add(name, Owner(), *found.key, suite, name.salt);
+      owner.state = Owner::State::kPresent;
+      owner.key = found.key;
       return std::nullopt;
     case keys::KeyCache::State::kErased:
-      owner = &owners_.Add(name, {.state = Owner::State::kErased});
+      owner.state = Owner::State::kErased;
       return std::nullopt;
     case keys::KeyCache::State::kNotCached:
       if (noted_.size() == keysLimit_ && !noted_.contains(id)) {
         return Problem{RefuseReason::kTooLarge, "the batch needs more keys than a worker can have at once"};
       }
       if (noted_.insert(id).second) needs_.keys.ids.push_back(id);
-      owner = &owners_.Add(name, kPendingOwner);
+      owner.state = Owner::State::kPending;
       return std::nullopt;
     case keys::KeyCache::State::kDamaged:
       return Problem{RefuseReason::kKeysUnavailable, "the registry's row of a record's key is damaged"};

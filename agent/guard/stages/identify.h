@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
 #include "base/bytes.h"
 #include "crypto/envelope.h"
 #include "guard/stages/owner.h"
@@ -22,72 +23,72 @@
 
 namespace kveil::guard {
 
+// This stage gets some records of a batch at once: the memory of one key arrives while the next is looked for.
+inline constexpr size_t kMostIdentifiedAtOnce = 32;
+
+// A record on its way to the broker, and what is found out about it.
+struct ProducedRecord {
+  kafka::RecordView view;
+  std::optional<Problem> problem;  // then the stages behind do not see it
+  Owner owner;
+  // Of this stage alone:
+  std::string_view user;
+  uint32_t tag = 0;
+};
+
 // The owner of a record to be sealed: the cluster, the topic, or the user that the rule finds in the record.
 class IdentifyProduced {
  public:
-  // All that is passed outlives it. `salt` is the batch's.
+  // All that is passed outlives it. `marks` are the batch's.
   IdentifyProduced(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName,
-                   const crypto::Salt& salt, WorkerScratch& scratch, Needs& needs);
+                   const BatchMarks& marks, WorkerScratch& scratch, Needs& needs);
 
-  // The record is valid. `owner` lives until the next call.
-  std::optional<Problem> Of(const kafka::RecordView& record, const Owner*& owner);
-
-  size_t keysUsed() const { return owners_.keysSet(); }
+  // Sets the owners of up to kMostIdentifiedAtOnce records, or their problems. Those without a problem are valid.
+  void Of(absl::Span<ProducedRecord> records);
 
  private:
-  const Owner* OwnerNamed(const keys::ScopeName& name);
+  void FindUsers(absl::Span<ProducedRecord> records);
+  void FindKeys(absl::Span<ProducedRecord> records);
+  Owner OwnerNamed(const keys::ScopeName& name, uint32_t tag);
 
   const policy::SealRule& rule_;
   const keys::ScopeName shared_;  // of the one key, where the scope is not the user
-  const crypto::Salt& salt_;
+  const uint64_t seed_;           // of users' tags
+  const BatchMarks& marks_;
   WorkerScratch& scratch_;
   Needs& needs_;
-  BatchOwners<const keys::ScopeKey*> owners_;
+  std::optional<Owner> sharedOwner_;
   absl::flat_hash_set<std::string> noted_;  // subjects that are in needs_
 };
 
 // Whether records of more than `limit` different users are to be sealed, out of `records`, which are `count`.
 bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records, int32_t count, UserFinder& finder);
 
+// A record on its way to a reader, and what is found out about it.
+struct FetchedRecord {
+  kafka::RecordView view;
+  Envelope envelope;
+  std::optional<Problem> problem;  // nothing goes past it
+  Owner owner;
+};
+
 // The owner of a fetched record: whoever has the key that its envelope names. The AEAD tag of the record vouches for
 // it; the content of the record does not matter.
 class IdentifyFetched {
  public:
   // All that is passed outlives it. `keysLimit`: different keys that a pass may need.
-  IdentifyFetched(size_t keysLimit, WorkerScratch& scratch, Needs& needs);
+  IdentifyFetched(size_t keysLimit, WorkerScratch& scratch, Needs& needs)
+      : keysLimit_(keysLimit), scratch_(scratch), needs_(needs) {}
 
-  // The record is valid, and `envelope` is its own. `owner` lives until the next call.
-  std::optional<Problem> Of(const Envelope& envelope, const Owner*& owner) {
-    owner = &kNoOwner;
-    if (!envelope.isThere) return std::nullopt;
-    const KeyName name{envelope.keyId, envelope.salt, envelope.isMasked};
-    owner = owners_.Find(name);
-    if (owner != nullptr) return std::nullopt;
-    return FindKey(name, envelope.suite, owner);
-  }
-
-  size_t keysUsed() const { return owners_.keysSet(); }
+  // Sets the owners of up to kMostIdentifiedAtOnce records, or their problems. The records are valid.
+  void Of(absl::Span<FetchedRecord> records);
 
  private:
-  // What names the key: the id as it travels, and the salt it is masked with.
-  struct KeyName {
-    crypto::KeyId id;
-    crypto::Salt salt;
-    bool isMasked = false;
-
-    friend bool operator==(const KeyName&, const KeyName&) = default;
-    template <typename H>
-    friend H AbslHashValue(H state, const KeyName& name) {
-      return H::combine(std::move(state), name.id, name.salt, name.isMasked);
-    }
-  };
-
-  std::optional<Problem> FindKey(const KeyName& name, crypto::Suite suite, const Owner*& owner);
+  std::optional<Problem> FindKey(const crypto::KeyId& id, Owner& owner);
 
   const size_t keysLimit_;
   WorkerScratch& scratch_;
   Needs& needs_;
-  BatchOwners<KeyName> owners_;
   absl::flat_hash_set<crypto::KeyId> noted_;  // unmasked ids that are in needs_
 };
 

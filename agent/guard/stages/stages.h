@@ -10,8 +10,8 @@
 //
 // Each file has the stage for both directions: FooProduced for records on their way to the broker, FooFetched for those
 // on their way to a reader (`authorize` has the latter only). A pass (guard/seal/seal_pass.h, guard/open/open_pass.h)
-// makes its stages once for a batch, and calls `Of` of each for every record. So what depends on the topic's policy
-// alone is decided in a constructor.
+// makes its stages once for a batch, and calls `Of` of each for every record; `identify` gets some records at once. So
+// what depends on the topic's policy alone is decided in a constructor.
 //
 // - A stage never suspends. What it lacks it notes in Needs (guard/worker/needs.h), and goes on as if the record were
 //   fine: nothing that such a pass writes is kept. When the needs are fetched, a new pass starts.

@@ -23,14 +23,19 @@ void TransformProduced::Of(const kafka::RecordView& record, const Owner& owner, 
   fields.flags = flags_;
   const Bytes plaintext = ValueToSeal(record, fields.flags);
   fields.keyId = owner.idInHeader;
-  fields.salt = salt_;
+  fields.suite = owner.suite;
+  fields.salt = marks_.salt;
+  fields.period = marks_.period;
   fields.recordIndex = static_cast<uint64_t>(index);
   uint8_t headerBytes[crypto::kMaxEnvelopeHeaderByIdSize];
   const Bytes headerValue(headerBytes, crypto::WriteEnvelopeHeader(fields, headerBytes));
   uint8_t* const sealed = scratch_.writer.AddRecord(
       record, plaintext.size() + crypto::kTagSize, kafka::HeaderEdit::Append(crypto::kEnvelopeHeaderName, headerValue));
   crypto::BuildAad(headerValue, topicName_, record.key, scratch_.aad);
-  owner.cipher->Seal(fields.recordIndex, scratch_.aad, plaintext, sealed);
+  keys::KeyCache& cache = scratch_.keyCache;
+  const size_t place = cache.Expanded(*owner.key, owner.suite, marks_.period, marks_.salt);
+  const crypto::Nonce nonce = crypto::NonceOf(owner.suite, marks_.salt, fields.recordIndex);
+  cache.ciphers().Seal(place, nonce, scratch_.aad, plaintext, sealed);
 }
 
 // The value itself, or its compressed form where that is shorter.
@@ -51,7 +56,7 @@ void TransformFetched::Mask(const kafka::RecordView& record, const Envelope& env
 }
 
 std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, const Envelope& envelope,
-                                              crypto::BatchCipher& cipher) {
+                                              keys::CachedKey& key) {
   if (record.value->size() < crypto::kTagSize) {
     return Problem{RefuseReason::kTampered, "a sealed value is too short"};
   }
@@ -63,10 +68,13 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
   } else {
     opened = scratch_.writer.AddRecord(record, openedSize, kafka::HeaderEdit::Remove(envelope.header));
   }
+  keys::KeyCache& cache = scratch_.keyCache;
+  const size_t place = cache.Expanded(key, envelope.suite, envelope.period, envelope.salt);
+  const crypto::Nonce nonce = crypto::NonceOf(envelope.suite, envelope.salt, envelope.recordIndex);
   // An envelope is bound to the topic that its record was produced to: this one or, in a mirror, its origin.
   const auto unseal = [&](std::string_view topic) {
     crypto::BuildAad(envelope.value, topic, record.key, scratch_.aad);
-    return cipher.Open(envelope.recordIndex, scratch_.aad, *record.value, opened);
+    return cache.ciphers().Open(place, nonce, scratch_.aad, *record.value, opened);
   };
   if (!(!origin_.empty() && unseal(origin_)) && !unseal(topicName_)) {
     return Problem{RefuseReason::kTampered, "a record's envelope does not fit its content, key or topic"};

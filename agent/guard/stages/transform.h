@@ -25,12 +25,12 @@ inline constexpr std::string_view kMaskedHeaderName = "kveil-hidden";
 // Writes records to scratch.writer: sealed for their owner, or as they are where there is nothing to seal.
 class TransformProduced {
  public:
-  // All that is passed outlives it. `salt` is the batch's.
-  TransformProduced(const policy::SealRule& rule, std::string_view topicName, const crypto::Salt& salt,
+  // All that is passed outlives it. `marks` are the batch's.
+  TransformProduced(const policy::SealRule& rule, std::string_view topicName, const BatchMarks& marks,
                     bool compressValues, WorkerScratch& scratch)
       : flags_(rule.scope == policy::SealScope::kUser ? crypto::kFlagMaskedKeyId : uint8_t{0}),
         topicName_(topicName),
-        salt_(salt),
+        marks_(marks),
         compressValues_(compressValues),
         scratch_(scratch) {}
 
@@ -42,7 +42,7 @@ class TransformProduced {
 
   const uint8_t flags_;
   const std::string_view topicName_;
-  const crypto::Salt& salt_;
+  const BatchMarks& marks_;
   const bool compressValues_;
   WorkerScratch& scratch_;
 };
@@ -60,7 +60,7 @@ class TransformFetched {
                             const Decision& decision) {
     switch (decision.verdict) {
       case Verdict::kPass:
-        if (owner.state == Owner::State::kPresent) return Open(record, envelope, *owner.cipher);
+        if (owner.state == Owner::State::kPresent) return Open(record, envelope, *owner.key);
         scratch_.writer.CopyRecord(record);
         break;
       case Verdict::kMask:
@@ -75,7 +75,7 @@ class TransformFetched {
 
  private:
   void Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why);
-  std::optional<Problem> Open(const kafka::RecordView& record, const Envelope& envelope, crypto::BatchCipher& cipher);
+  std::optional<Problem> Open(const kafka::RecordView& record, const Envelope& envelope, keys::CachedKey& key);
   // What is opened in scratch.compressed.
   std::optional<Problem> Decompress(const kafka::RecordView& record, const Envelope& envelope);
 

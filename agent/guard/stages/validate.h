@@ -56,10 +56,11 @@ struct Envelope {
   bool isThere = false;  // otherwise the rest is not set: the record is plaintext, or a tombstone
   Bytes header;          // with its lengths
   Bytes value;           // the header's value as it was written
-  crypto::KeyId keyId;   // as it travels
+  crypto::KeyId keyId;   // as it travels; `identify` takes its mask off
   crypto::Salt salt;
   bool isMasked = false;  // the key id
-  crypto::Suite suite = crypto::Suite::kAes256Gcm;
+  crypto::Suite suite = crypto::Suite::kBatchKey;
+  crypto::Period period = 0;
   bool isCompressed = false;  // the value, before it was sealed
   uint64_t recordIndex = 0;
 };
@@ -94,6 +95,7 @@ class ValidateFetched {
     envelope.salt = fields->salt;
     envelope.isMasked = (fields->flags & crypto::kFlagMaskedKeyId) != 0;
     envelope.suite = fields->suite;
+    envelope.period = fields->period;
     envelope.isCompressed = (fields->flags & crypto::kFlagCompressedValue) != 0;
     envelope.recordIndex = fields->recordIndex;
     return std::nullopt;

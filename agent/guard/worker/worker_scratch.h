@@ -1,11 +1,10 @@
-// What a worker thread keeps for the batches it works on: keys, ciphers and buffers that are used again for each batch.
+// What a worker thread keeps for the batches it works on: keys and buffers that are used again for each batch.
 #pragma once
 
 #include <chrono>
-#include <deque>
+#include <string>
 
 #include "base/bytes.h"
-#include "crypto/aead.h"
 #include "guard/worker/key_room.h"
 #include "guard/worker/user_finder.h"
 #include "kafka/batch_writer.h"
@@ -22,10 +21,10 @@ struct WorkerScratch {
   KeyRoom keyRoom;
   UserFinder userFinder;
   kafka::BatchWriter writer;
-  std::deque<crypto::BatchCipher> ciphers;  // one for each key that a batch uses; a deque, as slots point at them
-  ByteBuffer records;                       // of a compressed batch, decompressed
-  ByteBuffer value;                         // one value on the other side of its compression
-  ByteBuffer compressed;                    // one value, opened and still compressed
+  std::string users;      // of some records, where their spelling is not the record's own
+  ByteBuffer records;     // of a compressed batch, decompressed
+  ByteBuffer value;       // one value on the other side of its compression
+  ByteBuffer compressed;  // one value, opened and still compressed
   ByteBuffer aad;
   ByteBuffer header;
   // Of the batch that was worked on last: what its records came to, whatever became of them.

@@ -1,11 +1,12 @@
-// The cache of one worker thread: a list by age, and two ways to find an entry in it.
+// The cache of one worker thread: a slab of keys with a list by age, and two ways to find a key in it.
 #include "keys/cache/key_cache.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
-#include "crypto/hmac.h"
+#include "absl/hash/hash.h"
+#include "base/text.h"
 #include "keys/service/revocations.h"
 
 namespace kveil::keys {
@@ -18,8 +19,11 @@ constexpr size_t kMostNotThere = 10'000;
 constexpr size_t kMaxOverCapacity = 4;
 // A call removes no more keys than this, which takes a millisecond or two: keys that came together expire together.
 constexpr size_t kMostRemovedByACall = 8192;
-// The thread's HMAC context holds the scope key that a batch key was last derived with.
-constexpr std::chrono::milliseconds kForgetHmacKeyEvery{200};
+// As long as a period (crypto/key_id.h). Records are counted by the steady clock, so that a clock on the wall that
+// jumps back and forth does not begin the count anew.
+constexpr std::chrono::seconds kCountingWindow{1 << 14};
+
+size_t SlabSize(size_t capacity) { return capacity * kMaxOverCapacity + kMostKeysOfAFetch; }
 
 }  // namespace
 
@@ -28,50 +32,74 @@ KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t 
       inUse_(inUse),
       capacity_(std::max<size_t>(1, capacity)),
       mask_(service.NewMask()),
+      slab_(SlabSize(capacity_)),
       notThere_(kMostNotThere, kUnknownTtl) {
   generation_ = service_.revocations().generation();
   RefreshTime();
 }
 
-void KeyCache::RefreshTime() { now_ = service_.options().steadyNow(); }
+void KeyCache::RefreshTime() {
+  now_ = service_.options().steadyNow();
+  const auto window = static_cast<uint16_t>(now_.time_since_epoch() / kCountingWindow);
+  if (window == window_) return;
+  window_ = window;
+  counted_.clear();
+}
+
+crypto::Period KeyCache::CurrentPeriod() const {
+  return crypto::PeriodAt(absl::ToUnixSeconds(service_.options().wallNow()));
+}
+
+uint64_t KeyCache::SeedOf(Scope scope, std::string_view keyspace) { return absl::HashOf(scope, ToAbsl(keyspace)); }
+
+uint32_t KeyCache::TagOf(uint64_t seed, std::string_view subject) {
+  const uint64_t hash = absl::HashOf(ToAbsl(subject)) ^ seed;
+  return static_cast<uint32_t>(hash * uint64_t{0x9E3779B97F4A7C15} >> 32);
+}
 
 void KeyCache::Refresh() {
   RefreshTime();
   TakeRevocations();
   DropExpired();
-  if (now_ - hmacKeyForgotten_ >= kForgetHmacKeyEvery) {
-    crypto::ForgetHmacKey();
-    hmacKeyForgotten_ = now_;
-  }
 }
 
 void KeyCache::TakeRevocations() {
   if (service_.revocations().generation() == generation_) return;
   const Revocations::Revoked revoked = service_.revocations().After(generation_);
   generation_ = revoked.generation;
-  crypto::ForgetHmacKey();
   if (revoked.all) return Clear();
   for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
 }
 
-const ScopeKey* KeyCache::FindForSealing(const ScopeName& name) {
-  auto found = byName_.find(name);
-  if (found == byName_.end()) return nullptr;
-  Entry& entry = *found->second;
-  if (entry.expires <= now_) return nullptr;
-  entry.lastUsed = now_;
-  return &entry.key;
+CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag) {
+  const uint32_t index = IndexOf(name, tag);
+  if (index == kNowhere) return nullptr;
+  CachedKey& key = slab_[index];
+  if (key.expires <= now_) return nullptr;
+  NoteUse(key);
+  return &key;
 }
 
 KeyCache::Found KeyCache::FindById(const crypto::KeyId& id) {
-  auto found = byId_.find(id);
-  if (found == byId_.end() || found->second->expires <= now_) {
+  const uint32_t index = IndexOf(id);
+  if (index == kNowhere || slab_[index].expires <= now_) {
     const State* const state = notThere_.Find(id, now_);
     return {state == nullptr ? State::kNotCached : *state, nullptr};
   }
-  Entry& entry = *found->second;
-  entry.lastUsed = now_;
-  return {entry.state, entry.state == State::kReady ? &entry.key : nullptr};
+  CachedKey& key = slab_[index];
+  NoteUse(key);
+  if (key.isErased) return {State::kErased, nullptr};
+  return {State::kReady, &key};
+}
+
+crypto::Suite KeyCache::TakeSuite(CachedKey& key) {
+  if (key.window != window_) {
+    key.window = window_;
+    key.sealed = 0;
+  }
+  if (key.sealed >= kMostUnderAPeriodKey) return crypto::Suite::kBatchKey;
+  ++key.sealed;
+  return crypto::Suite::kPeriodKey;
 }
 
 void KeyCache::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
@@ -90,11 +118,9 @@ absl::Status KeyCache::Deliver(FetchResult result) {
   const SteadyTime expires = result.unwrapped + service_.options().cacheTtl;
   for (FetchResult::ByScope& found : result.scopes) {
     if (revoked.contains(found.key.id)) continue;
-    Insert({.state = found.key.erasedSubject ? State::kErased : State::kReady,
-            .key = std::move(found.key),
-            .name = std::move(found.name),
-            .hasName = true,
-            .expires = expires});
+    const bool isErased = found.key.erasedSubject;
+    const ScopeName name = found.name.view();
+    Insert(std::move(found.key), isErased, &name, expires);
   }
   for (FetchResult::ById& found : result.ids) {
     const bool wasRevoked = revoked.contains(found.id);
@@ -106,74 +132,102 @@ absl::Status KeyCache::Deliver(FetchResult result) {
       notThere_.Put(found.id, State::kDamaged, now_);
       continue;
     }
-    Entry entry{.key = std::move(found.key), .expires = expires};
-    entry.key.id = found.id;
-    if (found.state != FetchResult::IdState::kReady || wasRevoked) {
-      entry.state = State::kErased;
-      entry.key.key = crypto::SecretKey();
-    }
-    Insert(std::move(entry));
+    const bool isErased = found.state != FetchResult::IdState::kReady || wasRevoked;
+    if (isErased) found.key.key = crypto::SecretKey();
+    found.key.id = found.id;
+    Insert(std::move(found.key), isErased, nullptr, expires);
   }
   DropBeyondCapacity();
   return result.status;
 }
 
-void KeyCache::Insert(Entry entry) {
-  entry.lastUsed = now_;
-  if (auto old = byId_.find(entry.key.id); old != byId_.end()) {
+void KeyCache::Insert(ScopeKey key, bool isErased, const ScopeName* name, SteadyTime expires) {
+  if (const uint32_t old = IndexOf(key.id); old != kNowhere) {
     // A key found by id says nothing new about one that is here with its name, and must not make it live longer.
-    const Entry& known = *old->second;
-    const bool sameState = known.state == entry.state;
-    if (sameState && !entry.hasName && known.hasName && known.expires > now_) return;
-    Remove(old->second);
+    const CachedKey& known = slab_[old];
+    if (known.isErased == isErased && name == nullptr && known.hasName && known.expires > now_) return;
+    Remove(old);
   }
-  if (entry.hasName) {
+  if (name != nullptr) {
     // The name goes to the new key (a new window); the old one is still found by id.
-    if (auto old = byName_.find(entry.name.view()); old != byName_.end()) {
-      old->second->hasName = false;
-      byName_.erase(old);
-    }
+    if (const uint32_t old = IndexOf(*name, TagOf(*name)); old != kNowhere) TakeName(slab_[old]);
   }
-  auto inserted = entries_.insert(entries_.end(), std::move(entry));
-  byId_[inserted->key.id] = inserted;
-  if (inserted->hasName) byName_[inserted->name.view()] = inserted;
+  if (slab_.isFull()) Remove(slab_.oldest());
+  CachedKey& added = slab_.Add();
+  const uint32_t index = slab_.IndexOf(added);
+  added.id = key.id;
+  added.expires = expires;
+  added.lastUsed = now_;
+  added.scope = key.scope;
+  added.isErased = isErased;
+  added.erasedSubject = key.erasedSubject;
+  added.key = std::move(key.key);
+  RestoreCount(added);
+  byId_.Insert(TagOf(added.id), index);
+  if (name == nullptr) return;
+  added.SetName(*name);
+  byName_.Insert(TagOf(*name), index);
 }
 
-void KeyCache::Remove(Entries::iterator entry) {
-  if (entry->hasName) byName_.erase(entry->name.view());
-  byId_.erase(entry->key.id);
-  entries_.erase(entry);
+void KeyCache::Remove(uint32_t index) {
+  CachedKey& key = slab_[index];
+  NoteCount(key);
+  TakeName(key);
+  expanded_.Forget(key, index);
+  byId_.Remove(TagOf(key.id), index);
+  slab_.Remove(index);
+}
+
+void KeyCache::TakeName(CachedKey& key) {
+  if (!key.hasName) return;
+  byName_.Remove(TagOf(key.Name()), slab_.IndexOf(key));
+  key.ForgetName();
 }
 
 void KeyCache::MarkErased(const crypto::KeyId& id) {
-  auto found = byId_.find(id);
-  if (found == byId_.end()) return;
-  Entry& entry = *found->second;
-  if (entry.hasName) byName_.erase(entry.name.view());
-  entry.hasName = false;
-  entry.state = State::kErased;
-  entry.key.key = crypto::SecretKey();
+  const uint32_t index = IndexOf(id);
+  if (index == kNowhere) return;
+  CachedKey& key = slab_[index];
+  TakeName(key);
+  expanded_.Forget(key, index);
+  key.isErased = true;
+  key.key = crypto::SecretKey();
+  key.periodKey = crypto::SecretKey();
+  key.hasPeriodKey = false;
 }
 
 void KeyCache::Clear() {
-  byName_.clear();
-  byId_.clear();
-  entries_.clear();
+  while (slab_.size() > 0) Remove(slab_.oldest());
+}
+
+void KeyCache::NoteCount(const CachedKey& key) {
+  if (key.window == window_ && key.sealed >= kManySealed && counted_.size() < kMostCounted) {
+    counted_[key.id] = key.sealed;
+  }
+}
+
+void KeyCache::RestoreCount(CachedKey& key) const {
+  key.window = window_;
+  if (const auto found = counted_.find(key.id); found != counted_.end()) {
+    key.sealed = found->second;
+  } else if (counted_.size() >= kMostCounted) {
+    key.sealed = kMostUnderAPeriodKey;  // it may be one of those that there was no room for
+  }
 }
 
 void KeyCache::DropExpired() {
   for (size_t removed = 0; removed < kMostRemovedByACall; ++removed) {
-    if (entries_.empty() || entries_.front().expires > now_) return;
-    Remove(entries_.begin());
+    if (slab_.size() == 0 || slab_[slab_.oldest()].expires > now_) return;
+    Remove(slab_.oldest());
   }
 }
 
 void KeyCache::DropBeyondCapacity() {
-  for (size_t removed = 0; entries_.size() > capacity_; ++removed) {
-    const bool beyondAll = entries_.size() > capacity_ * kMaxOverCapacity;
-    const bool inUse = entries_.front().lastUsed + inUse_ > now_;
+  for (size_t removed = 0; slab_.size() > capacity_; ++removed) {
+    const bool beyondAll = slab_.size() > capacity_ * kMaxOverCapacity;
+    const bool inUse = slab_[slab_.oldest()].lastUsed + inUse_ > now_;
     if (!beyondAll && (inUse || removed >= kMostRemovedByACall)) return;
-    Remove(entries_.begin());
+    Remove(slab_.oldest());
   }
 }
 

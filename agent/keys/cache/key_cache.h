@@ -4,15 +4,19 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <list>
+#include <cstring>
 #include <string_view>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/expiring_map.h"
+#include "crypto/aead.h"
 #include "crypto/key_id.h"
+#include "keys/cache/cached_key.h"
+#include "keys/cache/expanded_keys.h"
+#include "keys/cache/key_slab.h"
+#include "keys/cache/key_table.h"
 #include "keys/scope/scope.h"
 #include "keys/service/key_service.h"
 
@@ -37,11 +41,19 @@ class KeyCache {
                     size_t capacity = kKeyCacheCapacity);
 
   // Takes in revocations and the time. Costs one atomic read when nothing happened. It wipes keys that are erased or
-  // too old, and what deriving with them left behind, so an idle worker calls it too: four times a second is enough.
+  // too old, and what they were expanded to, so an idle worker calls it too: four times a second is enough.
   void Refresh();
 
   // The key to seal with; nullptr when not cached, or older than cacheTtl.
-  const ScopeKey* FindForSealing(const ScopeName& name);
+  CachedKey* FindForSealing(const ScopeName& name) { return FindForSealing(name, TagOf(name)); }
+
+  // The same for many keys, in three steps, each for all of them: PrefetchTable, PrefetchKey, FindForSealing.
+  static uint32_t TagOf(const ScopeName& name) { return TagOf(SeedOf(name.scope, name.keyspace), name.subject); }
+  static uint64_t SeedOf(Scope scope, std::string_view keyspace);
+  static uint32_t TagOf(uint64_t seed, std::string_view subject);
+  void PrefetchTable(uint32_t tag) const { byName_.Prefetch(tag); }
+  void PrefetchKey(uint32_t tag) const { PrefetchAt(byName_.Guess(tag)); }
+  CachedKey* FindForSealing(const ScopeName& name, uint32_t tag);
 
   enum class State {
     kReady,
@@ -52,10 +64,35 @@ class KeyCache {
   };
   struct Found {
     State state = State::kNotCached;
-    const ScopeKey* key = nullptr;  // kReady only
+    CachedKey* key = nullptr;  // kReady only
   };
-  // By the unmasked id.
+  // By the unmasked id. With the same three steps for many.
+  void PrefetchTable(const crypto::KeyId& id) const { byId_.Prefetch(TagOf(id)); }
+  void PrefetchKey(const crypto::KeyId& id) const { PrefetchAt(byId_.Guess(TagOf(id))); }
   Found FindById(const crypto::KeyId& id);
+
+  // A pass over a batch begins: counts the keys that it uses.
+  void BeginPass() {
+    ++pass_;
+    keysUsed_ = 0;
+  }
+  // It ends: wipes the keys that were of this batch alone.
+  void EndPass() { expanded_.ForgetBatchKeys(); }
+  size_t keysUsed() const { return keysUsed_; }
+
+  // The suite of the user's next record, which is counted: under one period key a worker seals no more than
+  // kMostUnderAPeriodKey records in as long as a period.
+  crypto::Suite TakeSuite(CachedKey& key);
+
+  // Where `ciphers` has the key for a record under this one. Valid until the next call.
+  size_t Expanded(CachedKey& key, crypto::Suite suite, crypto::Period period, const crypto::Salt& salt) {
+    return expanded_.Of(key, slab_.IndexOf(key), suite, period, salt);
+  }
+  void PrefetchExpanded(const CachedKey& key) const { expanded_.Prefetch(key); }
+  crypto::GcmKeys& ciphers() { return expanded_.keys(); }
+
+  // By the clock on the wall, for what is sealed now.
+  crypto::Period CurrentPeriod() const;
 
   using Misses = keys::Misses;
   // `done` is called once, on the service's thread: bring the result back to this thread, to Deliver. `workload` is who
@@ -68,41 +105,70 @@ class KeyCache {
   // This worker's mask of key ids.
   crypto::KeyIdMask& mask() { return mask_; }
 
-  size_t size() const { return entries_.size(); }
+  size_t size() const { return slab_.size(); }
+
+  // NIST SP 800-38D allows 2^32 records under one key: 64 workers get as many as two such windows of time reach into
+  // one period.
+  static constexpr uint32_t kMostUnderAPeriodKey = 1 << 25;
 
  private:
-  struct Entry {
-    State state = State::kReady;  // or kErased
-    ScopeKey key;                 // key.id also when not kReady
-    OwnedScopeName name;          // when found by scope
-    bool hasName = false;
-    SteadyTime expires;
-    SteadyTime lastUsed;
-  };
-  using Entries = std::list<Entry>;  // oldest first; addresses are stable
+  // Users that sealed very many records and whose keys were dropped meanwhile: they go on counting.
+  static constexpr uint32_t kManySealed = 1 << 16;
+  static constexpr size_t kMostCounted = 1 << 16;
+
+  static uint32_t TagOf(const crypto::KeyId& id) {
+    uint32_t tag;
+    std::memcpy(&tag, id.bytes.data(), sizeof(tag));
+    return tag;
+  }
+  uint32_t IndexOf(const crypto::KeyId& id) const {
+    return byId_.Find(TagOf(id), [&](uint32_t index) { return slab_[index].id == id; });
+  }
+  uint32_t IndexOf(const ScopeName& name, uint32_t tag) const {
+    return byName_.Find(tag, [&](uint32_t index) { return slab_[index].IsNamed(name); });
+  }
+  void PrefetchAt(uint32_t index) const {
+    if (index == kNowhere) return;
+    const auto* const bytes = reinterpret_cast<const uint8_t*>(&slab_[index]);
+    for (int line = 0; line < 2; ++line) __builtin_prefetch(bytes + 64 * line);
+  }
+  void NoteUse(CachedKey& key) {
+    if (key.lastPass == pass_) return;
+    key.lastPass = pass_;
+    key.lastUsed = now_;
+    ++keysUsed_;
+  }
 
   void RefreshTime();
   void TakeRevocations();
-  void Insert(Entry entry);
-  void Remove(Entries::iterator entry);
+  // `name`: where it was found by that. No key: it is erased.
+  void Insert(ScopeKey key, bool isErased, const ScopeName* name, SteadyTime expires);
+  void Remove(uint32_t index);
+  void TakeName(CachedKey& key);
   void MarkErased(const crypto::KeyId& id);
   void Clear();
   void DropExpired();
   void DropBeyondCapacity();
+  void NoteCount(const CachedKey& key);
+  void RestoreCount(CachedKey& key) const;
 
   KeyService& service_;
   const std::chrono::milliseconds inUse_;
   const size_t capacity_;
   crypto::KeyIdMask mask_;
-  Entries entries_;
-  absl::flat_hash_map<ScopeName, Entries::iterator> byName_;  // views of the entry's own name
-  absl::flat_hash_map<crypto::KeyId, Entries::iterator> byId_;
+  KeySlab slab_;
+  KeyTable byName_;
+  KeyTable byId_;
+  ExpandedKeys expanded_;
   // kUnknown and kDamaged. Made-up ids in records drive no key out of the cache, and each is asked for at most once per
   // second.
   ExpiringMap<crypto::KeyId, State> notThere_;
+  absl::flat_hash_map<crypto::KeyId, uint32_t> counted_;  // in window_
   uint64_t generation_ = 0;
   SteadyTime now_;
-  SteadyTime hmacKeyForgotten_;
+  uint16_t window_ = 0;
+  uint32_t pass_ = 0;
+  size_t keysUsed_ = 0;
 };
 
 }  // namespace kveil::keys

@@ -67,7 +67,6 @@ absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, De
   }
   Append(result.wrapped, Bytes(CheckOf(made->key, context)).first(kCheckSize));
   Append(result.wrapped, made->ciphertext.bytes);
-  crypto::ForgetHmacKey();
   return result;
 }
 
@@ -120,7 +119,6 @@ std::vector<absl::StatusOr<crypto::SecretKey>> VaultRootKey::Unwrap(absl::Span<c
       if (!answer.ok()) answer = Named(answer.status());
     }
   }
-  crypto::ForgetHmacKey();
   return answers;
 }
 

@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/text.h"
-#include "crypto/hmac.h"
 #include "keys/service/fair_queue.h"
 #include "keys/service/keyring.h"
 #include "keys/service/revocations.h"
@@ -193,7 +192,6 @@ void KeyService::Worker::Answer(std::vector<Question> group) {
   // Only Tick says that it is well again: a read that works tells nothing about a lock or a full disk.
   if (!status.ok()) health_.Set(Part::kRegistry, status);
   NoteTroubles(group);
-  crypto::ForgetHmacKey();  // the key that was made or unwrapped last
   for (Question& question : group) {
     // From before the read: what is revoked after it, the cache leaves out.
     question.lookup.result.generation = generation;

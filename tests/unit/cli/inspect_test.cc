@@ -34,7 +34,9 @@ TEST_F(InspectTest, TellsWhatEachVectorHolds) {
     const Json told = Inspect(vector.at("expected").at("header").get<std::string>());
     const int flags = given.at("flags").get<int>();
     EXPECT_EQ(told.value("version", 0), 1);
-    EXPECT_EQ(told.value("suite", ""), "AES-256-GCM");
+    EXPECT_EQ(told.value("suite", 0), given.at("suite").get<int>());
+    EXPECT_EQ(told.value("algorithm", ""), "AES-256-GCM");
+    EXPECT_EQ(told.value("period", -1), given.value("period", -1));
     EXPECT_EQ(told.value("inlineKey", false), (flags & 1) != 0);
     EXPECT_EQ(told.value("compressedValue", false), (flags & 2) != 0);
     EXPECT_EQ(told.value("fieldsOnly", false), (flags & 4) != 0);

@@ -21,6 +21,13 @@ EnvelopeHeader HeaderById() {
   return header;
 }
 
+EnvelopeHeader HeaderOfAPeriod() {
+  EnvelopeHeader header = HeaderById();
+  header.suite = Suite::kPeriodKey;
+  header.period = 0xa4a3;
+  return header;
+}
+
 EnvelopeHeader HeaderInline() {
   EnvelopeHeader header = HeaderById();
   header.flags = kFlagInlineKey | kFlagCompressedValue;
@@ -45,19 +52,31 @@ TEST(EnvelopeHeaderTest, HasTheBytesOfTheSpecification) {
             "505152535455565758595a5b"
             "ac02");
   EXPECT_EQ(ToHex(Bytes(Write(HeaderInline())).subspan(30, 10)), "ac02056b656b2d37c801");
+  EXPECT_EQ(ToHex(Write(HeaderOfAPeriod())),
+            "1208"
+            "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"
+            "505152535455565758595a5b"
+            "a4a3"
+            "ac02");
 }
 
 TEST(EnvelopeHeaderTest, ReadsBackWhatWasWritten) {
   const ByteBuffer written = Write(HeaderInline());
   const auto header = ParseEnvelopeHeader(written);
   ASSERT_TRUE(header.ok()) << header.status();
-  EXPECT_EQ(header->suite, Suite::kAes256Gcm);
+  EXPECT_EQ(header->suite, Suite::kBatchKey);
   EXPECT_EQ(header->flags, kFlagInlineKey | kFlagCompressedValue);
   EXPECT_EQ(header->keyId, HeaderInline().keyId);
   EXPECT_EQ(header->salt, HeaderInline().salt);
   EXPECT_EQ(header->recordIndex, 300u);
   EXPECT_EQ(AsText(header->kekReference), "kek-7");
   EXPECT_EQ(header->wrappedKey, HeaderInline().wrappedKey);
+  const auto ofAPeriod = ParseEnvelopeHeader(Write(HeaderOfAPeriod()));
+  ASSERT_TRUE(ofAPeriod.ok()) << ofAPeriod.status();
+  EXPECT_EQ(ofAPeriod->suite, Suite::kPeriodKey);
+  EXPECT_EQ(ofAPeriod->period, 0xa4a3);
+  EXPECT_EQ(ofAPeriod->salt, HeaderOfAPeriod().salt);
+  EXPECT_EQ(ofAPeriod->recordIndex, 300u);
 }
 
 TEST(EnvelopeHeaderTest, KeepsEveryRecordIndexInAtMostThreeBytes) {
@@ -69,6 +88,9 @@ TEST(EnvelopeHeaderTest, KeepsEveryRecordIndexInAtMostThreeBytes) {
     EXPECT_LE(written.size(), kMaxEnvelopeHeaderByIdSize);
     EXPECT_EQ(written.size(), 31u + (index > 127) + (index > 16383));
     EXPECT_EQ(ParseEnvelopeHeader(written)->recordIndex, index);
+    header.suite = Suite::kPeriodKey;
+    EXPECT_EQ(Write(header).size(), written.size() + 2);
+    EXPECT_LE(Write(header).size(), kMaxEnvelopeHeaderByIdSize);
   }
 }
 
@@ -76,8 +98,10 @@ TEST(EnvelopeHeaderTest, RefusesOtherVersionsSuitesAndFlags) {
   ByteBuffer value = Write(HeaderById());
   value[0] = 0x21;
   EXPECT_THAT(Refusal(value), HasSubstr("version 2"));
-  value[0] = 0x12;
-  EXPECT_THAT(Refusal(value), HasSubstr("suite 2"));
+  for (int suite : {0, 3, 15}) {
+    value[0] = static_cast<uint8_t>(0x10 + suite);
+    EXPECT_THAT(Refusal(value), HasSubstr(StrCat("suite ", suite)));
+  }
   value[0] = 0x11;
   for (int bit = 4; bit < 8; ++bit) {
     value[1] = static_cast<uint8_t>(1 << bit);
@@ -86,7 +110,7 @@ TEST(EnvelopeHeaderTest, RefusesOtherVersionsSuitesAndFlags) {
 }
 
 TEST(EnvelopeHeaderTest, RefusesEveryTruncationAndAnyByteLeftOver) {
-  for (const EnvelopeHeader& header : {HeaderById(), HeaderInline()}) {
+  for (const EnvelopeHeader& header : {HeaderById(), HeaderOfAPeriod(), HeaderInline()}) {
     ByteBuffer value = Write(header);
     for (size_t size = 0; size < value.size(); ++size) {
       // A copy of exactly that size, so that a sanitizer sees a read beyond it.
@@ -118,11 +142,13 @@ TEST(EnvelopeHeaderTest, RefusesEmptyOrOversizedInlineParts) {
 }
 
 TEST(EnvelopeHeaderTest, IsRestoredFromBase64Text) {
-  const ByteBuffer written = Write(HeaderById());
-  const std::string text = absl::Base64Escape(ToAbsl(AsText(written)));
   ByteBuffer scratch;
-  EXPECT_EQ(RestoreEnvelopeHeader(AsBytes(text), scratch), Bytes(written));
-  EXPECT_EQ(RestoreEnvelopeHeader(written, scratch).data(), written.data());
+  for (const EnvelopeHeader& header : {HeaderById(), HeaderOfAPeriod()}) {
+    const ByteBuffer written = Write(header);
+    const std::string text = absl::Base64Escape(ToAbsl(AsText(written)));
+    EXPECT_EQ(RestoreEnvelopeHeader(AsBytes(text), scratch), Bytes(written));
+    EXPECT_EQ(RestoreEnvelopeHeader(written, scratch).data(), written.data());
+  }
   const std::string notBase64 = "E*";
   EXPECT_EQ(AsText(RestoreEnvelopeHeader(AsBytes(notBase64), scratch)), notBase64);
 }

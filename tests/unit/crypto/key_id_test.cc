@@ -3,9 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "crypto/hmac.h"
 #include "crypto/key_wrap.h"
 #include "hex.h"
+#include "memory_search.h"
 
 namespace kveil::crypto {
 namespace {
@@ -20,6 +24,16 @@ TEST(HmacTest, GivesThePublishedAnswer) {
   EXPECT_EQ(ToHex(out), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
 }
 
+TEST(HmacTest, LeavesNothingOfTheKey) {
+  const SecretKey key = SecretKey::Random();
+  const MemorySearch search(key);
+  const int before = search.Count();
+  const Bytes parts[] = {AsBytes("message")};
+  uint8_t out[kHmacSize];
+  HmacSha256(key, parts, out);
+  EXPECT_EQ(search.Count(), before);
+}
+
 TEST(KeyIdTest, DiffersByKeyAndStaysTheSameForOne) {
   const SecretKey key = SecretKey::Random();
   EXPECT_EQ(ComputeKeyId(key), ComputeKeyId(key));
@@ -29,11 +43,65 @@ TEST(KeyIdTest, DiffersByKeyAndStaysTheSameForOne) {
 TEST(BatchKeyTest, DependsOnScopeKeyAndSalt) {
   const SecretKey key = SecretKey::Random();
   const Salt salt = RandomSalt();
-  const SecretKey batchKey = DeriveBatchKey(key, Suite::kAes256Gcm, salt);
-  EXPECT_TRUE(batchKey.Equals(DeriveBatchKey(key, Suite::kAes256Gcm, salt)));
-  EXPECT_FALSE(batchKey.Equals(DeriveBatchKey(key, Suite::kAes256Gcm, RandomSalt())));
-  EXPECT_FALSE(batchKey.Equals(DeriveBatchKey(SecretKey::Random(), Suite::kAes256Gcm, salt)));
+  const SecretKey batchKey = DeriveBatchKey(key, salt);
+  EXPECT_TRUE(batchKey.Equals(DeriveBatchKey(key, salt)));
+  EXPECT_FALSE(batchKey.Equals(DeriveBatchKey(key, RandomSalt())));
+  EXPECT_FALSE(batchKey.Equals(DeriveBatchKey(SecretKey::Random(), salt)));
   EXPECT_FALSE(batchKey.Equals(key));
+}
+
+TEST(PeriodKeyTest, DependsOnScopeKeyAndPeriod) {
+  const SecretKey key = SecretKey::Random();
+  const SecretKey periodKey = DerivePeriodKey(key, 0xa4a3);
+  EXPECT_TRUE(periodKey.Equals(DerivePeriodKey(key, 0xa4a3)));
+  for (const Period other : {0xa4a2, 0xa3a4, 0x00a3, 0xa400})
+    EXPECT_FALSE(periodKey.Equals(DerivePeriodKey(key, other)));
+  EXPECT_FALSE(periodKey.Equals(DerivePeriodKey(SecretKey::Random(), 0xa4a3)));
+  EXPECT_FALSE(periodKey.Equals(key));
+}
+
+TEST(PeriodTest, LastsFourAndAHalfHoursAndComesBackAfter34Years) {
+  EXPECT_EQ(PeriodAt(0), 0);
+  EXPECT_EQ(PeriodAt(16383), 0);
+  EXPECT_EQ(PeriodAt(16384), 1);
+  EXPECT_EQ(PeriodAt(int64_t{16384} * 65536 + 5), 0);
+  EXPECT_EQ(PeriodAt(-1), 65535) << "a clock before 1970";
+}
+
+TEST(NonceTest, OfABatchKeyIsTheIndex) {
+  Salt salt;
+  salt.bytes.fill(0xff);
+  EXPECT_EQ(ToHex(NonceOf(Suite::kBatchKey, salt, 0x1234567).bytes), "000000000000000001234567");
+}
+
+TEST(NonceTest, OfAPeriodKeyIsTheSumWithTheSalt) {
+  const auto sum = [](std::string_view hex, uint64_t index) {
+    const ByteBuffer bytes = FromHex(std::string(hex));
+    Salt salt;
+    std::copy(bytes.begin(), bytes.end(), salt.bytes.begin());
+    return ToHex(NonceOf(Suite::kPeriodKey, salt, index).bytes);
+  };
+  EXPECT_EQ(sum("5835371e8219495537c82adc", 0), "5835371e8219495537c82adc");
+  EXPECT_EQ(sum("5835371e8219495537c82adc", 300), "5835371e8219495537c82c08");
+  EXPECT_EQ(sum("00000000ffffffffffffffff", 1), "000000010000000000000000");
+  EXPECT_EQ(sum("01ffffffffffffffffffffff", 2), "020000000000000000000001");
+  EXPECT_EQ(sum("ffffffffffffffffffffffff", 0x1fffff), "0000000000000000001ffffe");
+}
+
+TEST(KeyIdMaskTest, MasksManyAsItMasksEach) {
+  KeyIdMask mask(SecretKey::Random());
+  const Salt salt = RandomSalt();
+  std::vector<KeyId> ids(65);
+  for (KeyId& id : ids) id = ComputeKeyId(SecretKey::Random());
+  std::vector<KeyId> masked = ids;
+  mask.Mask(absl::MakeSpan(masked), salt);
+  std::vector<Salt> salts(ids.size(), salt);
+  salts.back() = RandomSalt();
+  masked.back() = mask.Mask(ids.back(), salts.back());
+  for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(masked[i], mask.Mask(ids[i], salts[i])) << i;
+  mask.Unmask(absl::MakeSpan(masked), salts);
+  EXPECT_EQ(masked, ids);
+  mask.Mask(absl::Span<KeyId>(), salt);
 }
 
 TEST(KeyIdMaskTest, ComesOffUnderTheSameSecretAndSalt) {

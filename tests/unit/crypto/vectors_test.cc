@@ -26,6 +26,8 @@ struct Given {
   explicit Given(const Json& json)
       : scopeKey(KeyFromHex(json["scopeKey"].get<std::string>())),
         registrySecret(KeyFromHex(json["registrySecret"].get<std::string>())),
+        suite(static_cast<Suite>(json["suite"].get<int>())),
+        period(json.value("period", Period{0})),
         flags(json["flags"]),
         index(json["recordIndex"]),
         topic(json["topic"]),
@@ -44,6 +46,8 @@ struct Given {
   SecretKey scopeKey;
   SecretKey registrySecret;
   Salt salt;
+  Suite suite;
+  Period period;
   uint8_t flags;
   uint64_t index;
   std::string topic;
@@ -53,19 +57,26 @@ struct Given {
   ByteBuffer wrappedKey;
 };
 
+// The key that the vector's record is sealed with.
+SecretKey SealingKey(const SecretKey& scopeKey, Suite suite, const Salt& salt, Period period) {
+  return suite == Suite::kPeriodKey ? DerivePeriodKey(scopeKey, period) : DeriveBatchKey(scopeKey, salt);
+}
+
 class VectorsTest : public testing::TestWithParam<Engine> {};
 
 TEST_P(VectorsTest, SealToTheSameBytes) {
   const Json vectors = LoadVectors()["vectors"];
-  ASSERT_GE(vectors.size(), 10u);
-  BatchCipher cipher(GetParam());
+  ASSERT_GE(vectors.size(), 14u);
+  GcmKeys cipher(1, GetParam());
   for (const Json& vector : vectors) {
     SCOPED_TRACE(vector["name"].get<std::string>());
     const Given given(vector["given"]);
     const Json& expected = vector["expected"];
-    EnvelopeHeader header{.flags = given.flags,
+    EnvelopeHeader header{.suite = given.suite,
+                          .flags = given.flags,
                           .keyId = ComputeKeyId(given.scopeKey),
                           .salt = given.salt,
+                          .period = given.period,
                           .recordIndex = given.index,
                           .kekReference = given.kekReference,
                           .wrappedKey = given.wrappedKey};
@@ -78,19 +89,21 @@ TEST_P(VectorsTest, SealToTheSameBytes) {
     ByteBuffer aad;
     BuildAad(headerValue, given.topic, given.key(), aad);
     EXPECT_EQ(ToHex(aad), expected["additionalData"]);
-    const SecretKey batchKey = DeriveBatchKey(given.scopeKey, Suite::kAes256Gcm, given.salt);
-    EXPECT_EQ(ToHex(batchKey.bytes()), expected["batchKey"]);
-    cipher.SetKey(batchKey);
+    const SecretKey key = SealingKey(given.scopeKey, given.suite, given.salt, given.period);
+    EXPECT_EQ(ToHex(key.bytes()), expected["sealingKey"]);
+    const Nonce nonce = NonceOf(given.suite, given.salt, given.index);
+    EXPECT_EQ(ToHex(nonce.bytes), expected["nonce"]);
+    cipher.Expand(0, key);
     ByteBuffer sealed(given.value.size() + kTagSize);
-    cipher.Seal(given.index, aad, given.value, sealed.data());
+    cipher.Seal(0, nonce, aad, given.value, sealed.data());
     EXPECT_EQ(ToHex(sealed), expected["sealed"]);
   }
 }
 
 TEST_P(VectorsTest, OpenFromTheirHeader) {
-  BatchCipher cipher(GetParam());
+  GcmKeys cipher(1, GetParam());
   const Json vectors = LoadVectors()["vectors"];
-  ASSERT_GE(vectors.size(), 10u);
+  ASSERT_GE(vectors.size(), 14u);
   for (const Json& vector : vectors) {
     SCOPED_TRACE(vector["name"].get<std::string>());
     const Given given(vector["given"]);
@@ -106,10 +119,10 @@ TEST_P(VectorsTest, OpenFromTheirHeader) {
 
     ByteBuffer aad;
     BuildAad(headerValue, given.topic, given.key(), aad);
-    cipher.SetKey(DeriveBatchKey(given.scopeKey, header->suite, header->salt));
+    cipher.Expand(0, SealingKey(given.scopeKey, header->suite, header->salt, header->period));
     const ByteBuffer sealed = FromHex(vector["expected"]["sealed"].get<std::string>());
     ByteBuffer value(sealed.size() - kTagSize);
-    ASSERT_TRUE(cipher.Open(header->recordIndex, aad, sealed, value.data()));
+    ASSERT_TRUE(cipher.Open(0, NonceOf(header->suite, header->salt, header->recordIndex), aad, sealed, value.data()));
     EXPECT_EQ(value, given.value);
   }
 }

@@ -85,6 +85,26 @@ TEST_F(BatchCutTest, IsTheSameWithEachSaltAndAfterARestart) {
   EXPECT_GT(cut, 8u);
 }
 
+// Headers of records under batch keys are two bytes shorter.
+TEST_F(BatchCutTest, IsTheSameWithEachSuite) {
+  UseUserKeys();
+  std::vector<TestRecord> records;
+  for (int i = 0; i < 60; ++i) records.push_back(ClickOf("anna"));
+  const ByteBuffer batch = Padded(ProducedBatch(std::move(records)));
+  const auto use = [&](crypto::Suite suite) {
+    keys::CachedKey* const key =
+        scratch_->keyCache.FindForSealing({keys::Scope::kUser, Topic()->seal->keyspace, "anna"});
+    key->sealed = suite == crypto::Suite::kBatchKey ? keys::KeyCache::kMostUnderAPeriodKey : 0;
+  };
+  CutOf(batch, batch.size());
+  for (size_t limit = batch.size(); limit < batch.size() + 60 * 64; ++limit) {
+    use(crypto::Suite::kPeriodKey);
+    const Counts first = CutOf(batch, limit);
+    use(crypto::Suite::kBatchKey);
+    ASSERT_EQ(CutOf(batch, limit), first) << limit;
+  }
+}
+
 // Compressed ciphertext is a few bytes longer or shorter with each salt: at some limit, that would make the difference.
 TEST_F(BatchCutTest, IsTheSameAtEachLimitAtWhichCompressionWouldDecide) {
   for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kLz4, kafka::Codec::kZstd}) {

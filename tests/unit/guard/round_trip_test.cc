@@ -151,5 +151,40 @@ TEST_F(RoundTripOfOneKindTest, SealsARetryUnderANewSalt) {
   EXPECT_EQ(first.header.baseSequence, second.header.baseSequence);
 }
 
+class ClockTest : public BatchTest {
+ protected:
+  ClockTest() { UseUserKeys(); }
+};
+
+TEST_F(ClockTest, ThatJumpsKeepsNothingFromBeingOpened) {
+  std::vector<std::pair<crypto::Period, ByteBuffer>> sealed;
+  for (const int64_t seconds :
+       {int64_t{0}, int64_t{1} << 14, int64_t{-100'000'000}, int64_t{1} << 40, int64_t{-(int64_t{1} << 41)}}) {
+    wallMillis_ += seconds * 1000;
+    ByteBuffer batch = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("anna")});
+    const std::string header = *Read(batch).records.at(0).headers.back().second;
+    sealed.emplace_back(crypto::ParseEnvelopeHeader(AsBytes(header))->period, std::move(batch));
+  }
+  EXPECT_NE(sealed[0].first, sealed[1].first);
+  EXPECT_NE(sealed[1].first, sealed[2].first);
+  for (const auto& [period, batch] : sealed) {
+    const ReadBatch opened = Opened(batch);
+    ASSERT_EQ(opened.records.size(), 3u) << period;
+    EXPECT_EQ(opened.records.at(1).value, Click("bert")) << period;
+    EXPECT_EQ(opened.records.at(2).value, Click("anna")) << period;
+  }
+}
+
+TEST_F(ClockTest, AUserOfTwoSuitesIsOpenedWhole) {
+  Sealed({ClickOf("anna"), ClickOf("bert")});
+  scratch_->keyCache.FindForSealing({keys::Scope::kUser, Topic()->seal->keyspace, "anna"})->sealed =
+      keys::KeyCache::kMostUnderAPeriodKey - 2;
+  const ByteBuffer batch = Sealed({ClickOf("anna"), ClickOf("anna"), ClickOf("anna"), ClickOf("bert")});
+  std::string suites;
+  for (const TestRecord& record : Read(batch).records) suites += record.headers.back().second->at(0);
+  EXPECT_EQ(suites, "\x12\x12\x11\x12");
+  EXPECT_EQ(Opened(batch).records.size(), 4u);
+}
+
 }  // namespace
 }  // namespace kveil::guard

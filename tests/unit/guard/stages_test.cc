@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <vector>
 
 #include "guard_fixture.h"
 
@@ -93,18 +94,27 @@ class IdentifyStageTest : public BatchTest {
   IdentifyStageTest() { UseUserKeys(); }
 
   std::unique_ptr<IdentifyProduced> Produced() {
-    return std::make_unique<IdentifyProduced>(*Topic()->seal, "main", "clicks", salt_, *scratch_, needs_);
+    return std::make_unique<IdentifyProduced>(*Topic()->seal, "main", "clicks", marks_, *scratch_, needs_);
   }
-  static State StateOf(IdentifyProduced& stage, const TestRecord& record) {
-    const Owner* owner = nullptr;
-    EXPECT_FALSE(stage.Of(LaidOut(record).view, owner).has_value());
-    return owner->state;
+  static Owner OwnerOf(IdentifyProduced& stage, const TestRecord& record) {
+    const LaidOut laidOut(record);
+    ProducedRecord produced;
+    produced.view = laidOut.view;
+    stage.Of(absl::MakeSpan(&produced, 1));
+    EXPECT_FALSE(produced.problem.has_value());
+    return produced.owner;
   }
-  crypto::KeyId IdOf(std::string_view user) {
-    return scratch_->keyCache.FindForSealing({keys::Scope::kUser, Topic()->seal->keyspace, user})->id;
+  static State StateOf(IdentifyProduced& stage, const TestRecord& record) { return OwnerOf(stage, record).state; }
+  keys::ScopeName NameOf(std::string_view user) { return {keys::Scope::kUser, Topic()->seal->keyspace, user}; }
+  keys::CachedKey& CachedKeyOf(std::string_view user) { return *scratch_->keyCache.FindForSealing(NameOf(user)); }
+  crypto::KeyId IdOf(std::string_view user) { return CachedKeyOf(user).id; }
+  Needs Needing(std::string_view user) {
+    Needs needs;
+    needs.keys.scopes.emplace_back(NameOf(user));
+    return needs;
   }
 
-  const crypto::Salt salt_ = crypto::RandomSalt();
+  const BatchMarks marks_{.salt = crypto::RandomSalt(), .period = 7};
   Needs needs_;
 };
 
@@ -121,38 +131,90 @@ TEST_F(IdentifyStageTest, NotesEachKeyThatIsNotThereOnceAndGoesOn) {
   for (const char* const user : {"anna", "bert", "anna"}) EXPECT_EQ(StateOf(*stage, ClickOf(user)), State::kPending);
   EXPECT_EQ(needs_.keys.scopes.size(), 2u);
   FetchMissing(std::exchange(needs_, {}));
+  scratch_->keyCache.BeginPass();
   const auto again = Produced();
   for (const char* const user : {"anna", "bert", "anna"}) EXPECT_EQ(StateOf(*again, ClickOf(user)), State::kPresent);
   EXPECT_TRUE(needs_.empty());
-  EXPECT_EQ(again->keysUsed(), 2u);
+  EXPECT_EQ(scratch_->keyCache.keysUsed(), 2u);
 }
 
 TEST_F(IdentifyStageTest, OfATopicsKeyLooksIntoNoRecord) {
   UseTopicKey();
   EXPECT_EQ(StateOf(*Produced(), Record("k", "no JSON")), State::kPending);
   FetchMissing(std::exchange(needs_, {}));
+  scratch_->keyCache.BeginPass();
   const auto stage = Produced();
   for (int i = 0; i < 3; ++i) EXPECT_EQ(StateOf(*stage, Record("k", "no JSON")), State::kPresent);
-  EXPECT_EQ(stage->keysUsed(), 1u);
+  EXPECT_EQ(scratch_->keyCache.keysUsed(), 1u);
 }
 
 TEST_F(IdentifyStageTest, AgreesInBothDirectionsOnWhoseRecordItIs) {
   const ByteBuffer produced = ProducedBatch({ClickOf("anna"), ClickOf("bert"), Record("t", std::nullopt)});
   const ReadBatch sealed = Read(Sealed(produced));
   IdentifyFetched stage(10, *scratch_, needs_);
-  for (size_t i = 0; i < 2; ++i) {
-    const LaidOut record(sealed.records.at(i));
-    ByteBuffer scratch;
-    Envelope envelope;
-    ASSERT_FALSE(ValidateFetched(scratch).Of(record.view, envelope).has_value());
-    const Owner* owner = nullptr;
-    ASSERT_FALSE(stage.Of(envelope, owner).has_value());
-    EXPECT_EQ(owner->state, State::kPresent);
-    EXPECT_EQ(scratch_->keyCache.mask().Unmask(envelope.keyId, envelope.salt), IdOf(i == 0 ? "anna" : "bert"));
+  ByteBuffer scratch;
+  std::deque<LaidOut> laidOut;
+  std::vector<FetchedRecord> records(3);
+  for (size_t i = 0; i < 3; ++i) {
+    laidOut.emplace_back(sealed.records.at(i));
+    records[i].view = laidOut[i].view;
+    ASSERT_FALSE(ValidateFetched(scratch).Of(records[i].view, records[i].envelope).has_value());
   }
-  const Owner* owner = nullptr;
-  ASSERT_FALSE(stage.Of(Envelope(), owner).has_value());
-  EXPECT_EQ(owner->state, State::kNobody);
+  stage.Of(absl::MakeSpan(records));
+  for (const FetchedRecord& record : records) EXPECT_FALSE(record.problem.has_value());
+  EXPECT_EQ(records[0].owner.key->id, IdOf("anna"));
+  EXPECT_EQ(records[1].owner.key->id, IdOf("bert"));
+  EXPECT_EQ(records[2].owner.state, State::kNobody);
+}
+
+TEST_F(IdentifyStageTest, TellsEachRecordOfManyItsOwnOwner) {
+  const std::vector<std::string> names = {"anna", "\\u0062ert", "", "carl", "anna", "no user"};  // one is spelled anew
+  std::deque<LaidOut> laidOut;
+  std::vector<ProducedRecord> records(kMostIdentifiedAtOnce);
+  for (size_t i = 0; i < records.size(); ++i) {
+    const std::string& name = names[i % names.size()];
+    laidOut.emplace_back(name.empty()        ? Record("k", std::nullopt)
+                         : name == "no user" ? Record("k", "{}")
+                                             : ClickOf(name));
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < records.size(); ++i) {
+      records[i] = ProducedRecord();
+      records[i].view = laidOut[i].view;
+    }
+    Produced()->Of(absl::MakeSpan(records));
+    FetchMissing(std::exchange(needs_, {}));
+  }
+  const auto user = [](const std::string& name) { return name == "\\u0062ert" ? "bert" : name; };
+  for (size_t i = 0; i < records.size(); ++i) {
+    const std::string& name = names[i % names.size()];
+    EXPECT_EQ(records[i].problem.has_value(), name == "no user") << i;
+    ASSERT_EQ(records[i].owner.key != nullptr, !name.empty() && name != "no user") << i;
+    if (records[i].owner.key == nullptr) continue;
+    EXPECT_EQ(records[i].owner.key->id, IdOf(user(name))) << i;
+    EXPECT_EQ(scratch_->keyCache.mask().Unmask(records[i].owner.idInHeader, marks_.salt), IdOf(user(name))) << i;
+  }
+}
+
+TEST_F(IdentifyStageTest, TakesABatchKeyForAUserWithVeryManyRecords) {
+  FetchMissing(Needing("anna"));
+  const auto stage = Produced();
+  EXPECT_EQ(OwnerOf(*stage, ClickOf("anna")).suite, crypto::Suite::kPeriodKey);
+  CachedKeyOf("anna").sealed = keys::KeyCache::kMostUnderAPeriodKey - 1;
+  EXPECT_EQ(OwnerOf(*stage, ClickOf("anna")).suite, crypto::Suite::kPeriodKey);
+  EXPECT_EQ(OwnerOf(*stage, ClickOf("anna")).suite, crypto::Suite::kBatchKey);
+  Advance(std::chrono::seconds(1 << 14));
+  FetchMissing(Needing("anna"));
+  EXPECT_EQ(OwnerOf(*stage, ClickOf("anna")).suite, crypto::Suite::kPeriodKey);
+}
+
+TEST_F(IdentifyStageTest, TakesABatchKeyWhereManyShareTheKey) {
+  UseTopicKey();
+  StateOf(*Produced(), Record("k", "value"));
+  FetchMissing(std::exchange(needs_, {}));
+  const Owner owner = OwnerOf(*Produced(), Record("k", "value"));
+  EXPECT_EQ(owner.suite, crypto::Suite::kBatchKey);
+  EXPECT_EQ(owner.idInHeader, owner.key->id);
 }
 
 TEST_F(IdentifyStageTest, CountsTheUsersThatItFinds) {
@@ -164,29 +226,6 @@ TEST_F(IdentifyStageTest, CountsTheUsersThatItFinds) {
   };
   EXPECT_TRUE(hasMoreThan(1));
   EXPECT_FALSE(hasMoreThan(2));
-}
-
-// The last cipher is shared by all keys beyond the first ones.
-TEST(BatchOwnersTest, NeverGiveACipherThatHasAnothersKey) {
-  using Owners = BatchOwners<int>;
-  constexpr int kShared = static_cast<int>(Owners::kMaxCiphers);
-  std::deque<crypto::BatchCipher> ciphers;
-  const crypto::Salt salt = crypto::RandomSalt();
-  std::vector<keys::ScopeKey> keys(kShared + 3);
-  for (keys::ScopeKey& key : keys) key.key = crypto::SecretKey::Random();
-  Owners owners(ciphers);
-  const auto add = [&](int i) {
-    return owners.Add(i, Owner(), keys.at(static_cast<size_t>(i)), crypto::Suite::kAes256Gcm, salt).cipher;
-  };
-  for (int i = 0; i < kShared; ++i) add(i);
-  crypto::BatchCipher* const shared = add(kShared);
-  EXPECT_EQ(shared, &ciphers.back());
-  EXPECT_NE(owners.Find(kShared), nullptr) << "its records follow each other";
-  EXPECT_EQ(add(kShared + 1), shared);
-  EXPECT_EQ(owners.Find(kShared), nullptr);
-  EXPECT_EQ(owners.Find(0)->cipher, &ciphers.front());
-  EXPECT_EQ(owners.Find(kShared + 1), nullptr) << "it is found only behind a record of its own";
-  EXPECT_EQ(ciphers.size(), Owners::kMaxCiphers + 1);
 }
 
 class AuthorizeStageTest : public BatchTest {

@@ -198,7 +198,7 @@ TEST_F(ErasureTest, LetsLateRecordsBeSealedUnderAKeyThatNobodyKeeps) {
   KeyCache cache(*service);
   const crypto::KeyId before = SealingKey(*service, cache, User("38"))->id;
   ASSERT_TRUE(service->Erase("clicks", "38").ok());
-  const ScopeKey* key = SealingKey(*service, cache, User("38"));
+  const CachedKey* key = SealingKey(*service, cache, User("38"));
   ASSERT_NE(key, nullptr);
   EXPECT_TRUE(key->erasedSubject);
   EXPECT_FALSE(key->id == before);

@@ -24,7 +24,7 @@ class KeyCacheTest : public KeyTest {
 
 TEST_F(KeyCacheTest, FindsWhatWasFetchedByNameAndById) {
   EXPECT_EQ(cache_.FindForSealing(User("38")), nullptr);
-  const ScopeKey* key = SealingKey(*service_, cache_, User("38"));
+  const CachedKey* key = SealingKey(*service_, cache_, User("38"));
   ASSERT_NE(key, nullptr);
   EXPECT_EQ(key->scope, Scope::kUser);
   EXPECT_FALSE(key->erasedSubject);
@@ -193,6 +193,37 @@ TEST_F(KeyCacheTest, TakesANewTopicKeyEachWindowAndStillFindsTheOldById) {
   EXPECT_FALSE(SealingKey(*service, cache, Topic("orders"))->id == first);
   EXPECT_EQ(SealingKey(*service, cache, User("38"))->id, user);
   EXPECT_EQ(StateOf(*service, cache, first), State::kReady);
+}
+
+TEST_F(KeyCacheTest, SealsAUsersFurtherRecordsWithBatchKeysWhereTheyAreVeryMany) {
+  CachedKey* key = SealingKey(*service_, cache_, User("38"));
+  EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kPeriodKey);
+  key->sealed = KeyCache::kMostUnderAPeriodKey - 1;
+  EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kPeriodKey);
+  EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kBatchKey);
+  EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("39"))), crypto::Suite::kPeriodKey);
+  // The count outlives the key's time in the cache, and a clock on the wall that jumps.
+  for (int i = 0; i < 3; ++i) {
+    Advance(seconds(61));
+    key = SealingKey(*service_, cache_, User("38"));
+    EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kBatchKey) << i;
+  }
+  Advance(seconds(1 << 14));
+  EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("38"))), crypto::Suite::kPeriodKey);
+}
+
+TEST_F(KeyCacheTest, TakesThePeriodFromTheClockOnTheWall) {
+  const crypto::Period period = cache_.CurrentPeriod();
+  Advance(seconds(1 << 14));
+  EXPECT_EQ(cache_.CurrentPeriod(), static_cast<crypto::Period>(period + 1));
+}
+
+TEST_F(KeyCacheTest, FindsKeysWithLongNames) {
+  const std::string user(1024, 'u');
+  const CachedKey* const key = SealingKey(*service_, cache_, User(user));
+  ASSERT_NE(key, nullptr);
+  EXPECT_EQ(cache_.FindForSealing(User(user)), key);
+  EXPECT_EQ(cache_.FindForSealing(User(user.substr(1))), nullptr);
 }
 
 TEST_F(KeyCacheTest, MasksAndUnmasksAlikeInEveryWorkerAndAfterARestart) {

@@ -97,9 +97,9 @@ class KeyTest : public testing::Test {
   static ScopeName Topic(std::string_view topic) { return {Scope::kTopic, "", topic}; }
 
   // Fetches and delivers one key for sealing, as a worker would.
-  static const ScopeKey* SealingKey(KeyService& service, KeyCache& cache, const ScopeName& name) {
+  static CachedKey* SealingKey(KeyService& service, KeyCache& cache, const ScopeName& name) {
     cache.Refresh();
-    if (const ScopeKey* key = cache.FindForSealing(name)) return key;
+    if (CachedKey* key = cache.FindForSealing(name)) return key;
     Misses misses;
     misses.scopes.emplace_back(name);
     absl::Status status = cache.Deliver(Ask(service, std::move(misses)));

@@ -42,7 +42,7 @@ TEST_F(KeyServiceTest, GivesTheSameKeyAfterARestart) {
   {
     auto service = Open();
     KeyCache cache(*service);
-    const ScopeKey* found = SealingKey(*service, cache, User("38"));
+    const CachedKey* found = SealingKey(*service, cache, User("38"));
     id = found->id;
     key = found->key.Copy();
   }
@@ -58,7 +58,7 @@ TEST_F(KeyServiceTest, KeepsNoUserIdAndNoClearKeyInTheFiles) {
   auto service = Open();
   KeyCache cache(*service);
   const std::string user = "somebody@example.com";
-  const ScopeKey* key = SealingKey(*service, cache, User(user));
+  const CachedKey* key = SealingKey(*service, cache, User(user));
   const std::string bytes = ReadFile(registryFile()) + ReadFile(registryFile() + "-wal");
   EXPECT_EQ(bytes.find(user), std::string::npos);
   EXPECT_EQ(bytes.find(AsText(key->key.bytes())), std::string::npos);

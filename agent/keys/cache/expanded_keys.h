@@ -1,0 +1,135 @@
+// The keys that records are sealed and opened with, expanded: those of the users that were seen last.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "crypto/aead.h"
+#include "crypto/key_id.h"
+#include "keys/cache/cached_key.h"
+
+namespace kveil::keys {
+
+// One per worker. Expanding a user's period key takes longer than sealing a record of 1 KiB with it, so the keys are
+// kept for the next batch. A place knows which cached key it belongs to, and that key where its place was: if both
+// agree, it is expanded. So a place that is given to another key need not be told to the one that had it.
+class ExpandedKeys {
+ public:
+  ExpandedKeys()
+      : kept_(crypto::DefaultEngine() == crypto::Engine::kIpsecMb ? kKept : kKeptByOpenSsl),
+        places_(kept_ + kPassing),
+        keys_(kept_ + kPassing) {}
+
+  // The place of the key that records of this suite are under: of this period, or of the batch with this salt. Valid
+  // until the next call.
+  size_t Of(CachedKey& key, uint32_t index, crypto::Suite suite, crypto::Period period, const crypto::Salt& salt) {
+    if (key.place != kNowhere) {
+      Place& place = places_[key.place];
+      const bool isSame = suite == crypto::Suite::kPeriodKey ? place.period == period : place.salt == salt;
+      if (place.owner == index && place.suite == suite && isSame) {
+        place.wasUsed = true;
+        return key.place;
+      }
+    }
+    return Expand(key, index, suite, period, salt);
+  }
+
+  void Prefetch(const CachedKey& key) const {
+    if (key.place != kNowhere) keys_.Prefetch(key.place);
+  }
+
+  // Wipes what is there of the key.
+  void Forget(CachedKey& key, uint32_t index) {
+    if (key.place == kNowhere || places_[key.place].owner != index) return;
+    keys_.Wipe(key.place);
+    places_[key.place] = Place{.isListed = places_[key.place].isListed};
+    if (key.place < kept_) free_.push_back(key.place);
+    key.place = kNowhere;
+  }
+
+  // Wipes the keys of batches: none is used again. Between batches.
+  void ForgetBatchKeys() {
+    for (const uint32_t index : ofBatches_) {
+      Place& place = places_[index];
+      place.isListed = false;
+      if (place.suite != crypto::Suite::kBatchKey || place.owner == kNowhere) continue;
+      keys_.Wipe(index);
+      place = Place();
+      if (index < kept_) free_.push_back(index);
+    }
+    ofBatches_.clear();
+    keys_.ForgetLast();
+  }
+
+  crypto::GcmKeys& keys() { return keys_; }
+
+ private:
+  static constexpr uint32_t kKept = 8192;           // 8 MiB
+  static constexpr uint32_t kKeptByOpenSsl = 2048;  // 7 MiB
+  // When all others are taken, most new keys pass through these, which stay in the CPU's cache. Otherwise a worker with
+  // more users than places would fetch each of them from far away, to overwrite it.
+  static constexpr uint32_t kPassing = 64;
+  static constexpr uint32_t kKeepEvery = 8;
+  static constexpr int kMostLookedAt = 16;
+
+  struct Place {
+    uint32_t owner = kNowhere;
+    crypto::Suite suite = crypto::Suite::kBatchKey;
+    bool wasUsed = false;   // since it was last looked at
+    bool isListed = false;  // in ofBatches_
+    crypto::Period period = 0;
+    crypto::Salt salt;
+  };
+
+  size_t Expand(CachedKey& key, uint32_t index, crypto::Suite suite, crypto::Period period, const crypto::Salt& salt) {
+    const bool isItsOwn = key.place != kNowhere && places_[key.place].owner == index;
+    if (!isItsOwn) key.place = TakePlace();
+    Place& place = places_[key.place];
+    place = {
+        .owner = index, .suite = suite, .wasUsed = true, .isListed = place.isListed, .period = period, .salt = salt};
+    if (suite == crypto::Suite::kBatchKey) {
+      if (!place.isListed) ofBatches_.push_back(key.place);
+      place.isListed = true;
+      keys_.Expand(key.place, crypto::DeriveBatchKey(key.key, salt));
+      return key.place;
+    }
+    if (!key.hasPeriodKey || key.period != period) {
+      key.periodKey = crypto::DerivePeriodKey(key.key, period);
+      key.period = period;
+      key.hasPeriodKey = true;
+    }
+    keys_.Expand(key.place, key.periodKey);
+    return key.place;
+  }
+
+  uint32_t TakePlace() {
+    if (!free_.empty()) {
+      const uint32_t place = free_.back();
+      free_.pop_back();
+      return place;
+    }
+    if (used_ < kept_) return used_++;
+    if (++overflows_ % kKeepEvery != 0) return kept_ + overflows_ % kPassing;
+    for (int i = 0; i < kMostLookedAt; ++i) {
+      Place& place = places_[hand_];
+      if (!place.wasUsed) break;
+      place.wasUsed = false;
+      hand_ = (hand_ + 1) % kept_;
+    }
+    const uint32_t taken = hand_;
+    hand_ = (hand_ + 1) % kept_;
+    return taken;
+  }
+
+  const uint32_t kept_;
+  std::vector<Place> places_;
+  crypto::GcmKeys keys_;
+  std::vector<uint32_t> free_;       // places that were used and wiped
+  std::vector<uint32_t> ofBatches_;  // places that a batch key was expanded to since the last ForgetBatchKeys
+  uint32_t used_ = 0;                // places that were ever used, of those that are kept
+  uint32_t overflows_ = 0;
+  uint32_t hand_ = 0;  // goes round and round the places, to find one that was not used lately
+};
+
+}  // namespace kveil::keys
