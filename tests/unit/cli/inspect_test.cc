@@ -79,9 +79,14 @@ TEST_F(InspectTest, TakesHexAndBase64InTheirUsualSpellings) {
 TEST_F(InspectTest, TellsItInWordsToo) {
   const CommandResult result = Run({"inspect", Hex()});
   EXPECT_EQ(result.exitStatus, 0);
-  for (const char* part : {"envelope version 1, AES-256-GCM", "5835371e8219495537c82adc", "record index  0", "masked",
-                           "sealed as it was", "in the registry"}) {
+  for (const char* part :
+       {"envelope version 1, suite 1: AES-256-GCM", "a key for each batch", "5835371e8219495537c82adc",
+        "record index  0", "masked", "sealed as it was", "in the registry"}) {
     EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
+  }
+  const CommandResult ofAPeriod = Run({"inspect", "12" + Hex().substr(2, 58) + "a4a300"});
+  for (const char* part : {"suite 2", "a key for 4.6 hours", "period        42147"}) {
+    EXPECT_NE(ofAPeriod.out.find(part), std::string::npos) << part << " in\n" << ofAPeriod.out;
   }
 }
 
