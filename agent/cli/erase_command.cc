@@ -19,8 +19,9 @@ void PrintErased(const admin::EraseCommand::Erased& erased) {
                "Copies of the registry from before still hold the wrapped key(s): destroy them, too.\n";
   if (!erased.filesClean) {
     std::cout
-        << "The wrapped keys are still in the registry's write-ahead log, which another process is reading; the agent "
-           "goes on until they are out, and `kveil status` says so.\n";
+        << "The registry's write-ahead log still holds the wrapped keys. If it is an SQLite file that another process "
+           "is reading, the agent goes on until they are out, and `kveil status` says so. PostgreSQL keeps them for a "
+           "while: see docs/security.md.\n";
   }
 }
 

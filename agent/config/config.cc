@@ -7,6 +7,7 @@
 #include "base/host_name.h"
 #include "base/text.h"
 #include "config/json_value.h"
+#include "config/postgres_text.h"
 #include "config/read_file.h"
 #include "config/target_text.h"
 
@@ -164,6 +165,17 @@ std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets)
   return clusters;
 }
 
+// No error shows the string: a secret may be in it by mistake.
+PostgresConfig ReadPostgres(const JsonValue& value) {
+  if (!value.isString()) {
+    value.Error("expected a PostgreSQL connection string such as \"host=db.example dbname=kveil user=kveil\"");
+    return {};
+  }
+  absl::StatusOr<PostgresConfig> postgres = ParsePostgres(value.String());
+  if (!postgres.ok()) value.Error(ToStd(postgres.status().message()));
+  return postgres.ok() ? *std::move(postgres) : PostgresConfig();
+}
+
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
   if (const auto root = object.Find("root")) {
@@ -176,8 +188,10 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
     }
   }
   if (const auto registry = object.Find("registry")) {
-    const JsonObject source(*registry, {"sqlite"}, {"postgres"});
-    if (source.ExactlyOneOf({"sqlite"})) ReadPath(source, "sqlite", keys.registryPath);
+    const JsonObject source(*registry, {"sqlite", "postgres"});
+    const auto kind = source.ExactlyOneOf({"sqlite", "postgres"});
+    if (kind == "sqlite") ReadPath(source, "sqlite", keys.registryPath);
+    if (kind == "postgres") keys.registryPostgres = ReadPostgres(*source.Find("postgres"));
   }
   if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(seconds(1), hours(1));
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -70,10 +71,23 @@ struct ClusterConfig {
   std::optional<TlsConfig> tls;  // std::nullopt: plain TCP
 };
 
+// A PostgreSQL connection string, taken apart.
+struct PostgresConfig {
+  struct Server {
+    std::string host;     // a name, an address, or the folder of a Unix socket
+    std::string address;  // of the host; empty: look it up
+    std::string port;
+  };
+  std::vector<Server> servers;  // at least one
+  // The rest, as libpq names them. Has no password.
+  std::vector<std::pair<std::string, std::string>> parameters;
+};
+
 struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
   std::optional<VaultConfig> rootKeyVault;
   std::string registryPath = "/var/lib/kveil/registry.db";
+  std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
   size_t newUsersPerSecond = 10000;  // whose keys are made, per workload
 };

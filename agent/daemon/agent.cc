@@ -52,6 +52,18 @@ unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
 }
 
+keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
+  keys::RegistryOptions options;
+  options.sqlite = config.registryPath;
+  if (config.registryPostgres.has_value()) {
+    options.postgres.emplace().parameters = config.registryPostgres->parameters;
+    for (const auto& [host, address, port] : config.registryPostgres->servers) {
+      options.postgres->servers.push_back({host, address, port});
+    }
+  }
+  return options;
+}
+
 }  // namespace
 
 Agent::Agent(config::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
@@ -124,7 +136,7 @@ absl::Status Agent::OpenStores() {
   keys::KeyServiceOptions keyOptions;
   keyOptions.root = RootKeyOptions(config_.keys);
   keyOptions.shouldStop = [] { return IsEndPending(); };
-  keyOptions.registry.sqlite = config_.keys.registryPath;
+  keyOptions.registry = RegistryOptionsOf(config_.keys);
   keyOptions.cacheTtl = config_.keys.cacheTtl;
   keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));

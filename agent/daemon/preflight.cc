@@ -99,6 +99,8 @@ absl::Status CheckCapabilities(const config::AgentConfig& config) {
 }
 
 bool WasNeverUsed(const config::KeysConfig& keys) {
+  // Elsewhere there may be keys that this node has sealed with.
+  if (keys.registryPostgres.has_value()) return false;
   const auto isMissing = [](const std::string& path) {
     struct stat info;
     return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;

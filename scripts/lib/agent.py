@@ -22,9 +22,10 @@ class Agent:
     `policies` is a list of topic policies, the objects in a policy file's `topics`. `changes` are merged over the
     configuration, object by object. Everything the agent writes is below the site's temporary folder; its BPF pins are in
     a BPF file system mounted there, so that unmounting it takes the last pin away. `program` is another `kveil` than the
-    one under test."""
+    one under test. `keys` are those of the configuration, when the agent is to share keys with others; by default it has a
+    root key and a registry of its own."""
 
-    def __init__(self, site, broker, policies, changes=None, name="agent", program=None):
+    def __init__(self, site, broker, policies, changes=None, name="agent", program=None, keys=None):
         self.folder = site.folder / name
         self.pins = self.folder / "bpf"
         self.log = self.folder / "agent.log"
@@ -46,7 +47,7 @@ class Agent:
                 "listenPort": _free_port(),
                 "pinDirectory": str(self.pins / "kveil"),
             },
-            "keys": {"root": {"file": str(self.root_key)}, "registry": {"sqlite": str(self.registry)}},
+            "keys": keys or {"root": {"file": str(self.root_key)}, "registry": {"sqlite": str(self.registry)}},
             "policies": str(self.policy_folder),
             "admin": {"socket": str(self.folder / "admin.sock"), "metrics": self.metrics_address},
         }, changes or {})

@@ -1,12 +1,14 @@
-// One implementation so far.
+// The two implementations.
 #include "keys/registry/open_registry.h"
 
+#include "keys/registry/postgres_registry.h"
 #include "keys/registry/sqlite_registry.h"
 
 namespace kveil::keys {
 
 absl::StatusOr<std::unique_ptr<Registry>> OpenRegistry(const RegistryOptions& options, bool mustExist,
                                                        std::chrono::steady_clock::time_point deadline) {
+  if (options.postgres.has_value()) return PostgresRegistry::Open(*options.postgres, mustExist, deadline);
   return SqliteRegistry::Open({options.sqlite, options.freeBytes}, mustExist, deadline);
 }
 

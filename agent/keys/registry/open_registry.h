@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "keys/registry/postgres_connector.h"
 
 namespace kveil::keys {
 
@@ -15,8 +17,9 @@ class Registry;
 
 // Exactly one implementation is named, as in agent.json's `keys.registry`.
 struct RegistryOptions {
-  std::string sqlite;  // path of the file
-  // The bytes by which the registry may still grow, for tests. Empty: ask the file system.
+  std::string sqlite;                       // path of the file
+  std::optional<PostgresOptions> postgres;  // the database
+  // The bytes by which the SQLite file may still grow, for tests. Empty: ask the file system.
   std::function<uint64_t()> freeBytes;
 };
 

@@ -33,7 +33,8 @@ using RegistryId = std::array<uint8_t, 16>;
 //
 // Every call may block until the deadline. Errors name the registry, and never hold a key, a subject or a key id:
 //
-//   kUnavailable         passes by itself or is put right outside: locked, full, unreachable, corrupt. Nothing changed
+//   kUnavailable         passes by itself or is put right outside: locked, full, unreachable, corrupt. Nothing changed,
+//                        but when the answer of a registry that is a network away was lost: asking again tells
 //   kFailedPrecondition  needs the operator: not a kveil registry, or of a version that this program does not know
 //   kDataLoss            of one row: it is damaged. The other rows are not concerned
 class Registry {
@@ -130,7 +131,8 @@ class Registry {
   virtual absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
                                            absl::Time now) = 0;
   // Removes what the registry's own files still hold of destroyed keys outside its rows. kUnavailable while another
-  // process stands in the way: ask again. Backups and file system snapshots are out of its reach.
+  // process stands in the way: ask again. kUnimplemented when old copies of rows are out of the registry's reach.
+  // Backups and file system snapshots always are.
   virtual absl::Status PurgeErased() = 0;
   // The ids of the keys that any agent has erased since the last call, or since the registry was opened.
   virtual absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() = 0;

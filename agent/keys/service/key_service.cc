@@ -25,8 +25,8 @@ using RealClock = std::chrono::steady_clock;
 // How often the thread looks for erasures by other processes, checks the root key, and tries whether what failed works
 // again.
 constexpr std::chrono::milliseconds kTick{500};
-// A look must not make questions wait for long.
-constexpr std::chrono::milliseconds kTickTimeout{50};
+// A look must not make questions wait for long. A registry that is a network away needs some time to answer.
+constexpr std::chrono::milliseconds kTickTimeout{200};
 // Of a turn. It ends with the question that reaches either.
 constexpr size_t kMostKeysOfATurn = 512;
 constexpr size_t kMostQuestionsOfATurn = 64;
@@ -112,7 +112,7 @@ class KeyService::Worker {
   void AnswerTrials(RealClock::time_point now);
   void Tick();
   void PublishErasures();
-  void PurgeErased(RealClock::time_point deadline);
+  bool PurgeErased(RealClock::time_point deadline);
   void NoteReopened();
   void NoteTroubles(const std::vector<Question>& group);
 
@@ -222,8 +222,7 @@ absl::StatusOr<EraseResult> KeyService::Worker::EraseNow(std::optional<std::stri
   if (!result.ok()) return result;
   mustPurge_ = true;
   PublishErasures();
-  PurgeErased(deadline);
-  result->filesClean = !mustPurge_;
+  result->filesClean = PurgeErased(deadline);
   log::Info("keys.erased", {{"keys", result->keyCount}, {"keyspaces", result->keyspaces.size()}});
   return result;
 }
@@ -239,11 +238,14 @@ void KeyService::Worker::PublishErasures() {
   }
 }
 
-void KeyService::Worker::PurgeErased(RealClock::time_point deadline) {
+// Whether the registry's files are free of erased keys now.
+bool KeyService::Worker::PurgeErased(RealClock::time_point deadline) {
   keyring_->SetDeadline(deadline);
-  absl::Status status = keyring_->PurgeErased();
-  mustPurge_ = !status.ok();
-  health_.Set(Part::kErasedCopies, status);
+  const absl::Status status = keyring_->PurgeErased();
+  // What cannot be done is not tried again, and is no trouble that passes.
+  mustPurge_ = !status.ok() && !absl::IsUnimplemented(status);
+  health_.Set(Part::kErasedCopies, mustPurge_ ? status : absl::OkStatus());
+  return status.ok();
 }
 
 void KeyService::Worker::NoteReopened() {

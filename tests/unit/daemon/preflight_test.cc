@@ -27,6 +27,9 @@ class NeverUsedTest : public testing::Test {
 TEST_F(NeverUsedTest, OneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
   std::filesystem::create_directory(folder_ + "/volume");
   EXPECT_TRUE(WasNeverUsed(keys_));
+  keys_.registryPostgres.emplace();
+  EXPECT_FALSE(WasNeverUsed(keys_)) << "the database may hold keys of this node";
+  keys_.registryPostgres.reset();
   std::ofstream(keys_.rootKeyFile) << "x";
   EXPECT_FALSE(WasNeverUsed(keys_)) << "the registry's volume is not mounted";
   std::ofstream(keys_.registryPath) << "x";

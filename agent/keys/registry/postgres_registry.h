@@ -1,0 +1,90 @@
+// The registry in a PostgreSQL database: for many nodes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "keys/registry/postgres.h"
+#include "keys/registry/postgres_connector.h"
+#include "keys/registry/registry.h"
+
+namespace kveil::keys {
+
+// Keeps one connection. Every call is one round trip, however many keys it is about; EraseUser in all keyspaces takes
+// two. The server never waits for an agent while it holds a lock: each transaction is sent as a whole.
+//
+// A call whose deadline comes first leaves its answer outstanding: the connection is used again when it has come, and
+// given up when it does not come for seconds. So an agent that looks every half second does not connect anew each time
+// when the server is slow.
+class PostgresRegistry : public Registry {
+ public:
+  static absl::StatusOr<std::unique_ptr<Registry>> Open(PostgresOptions options, bool mustExist, Deadline deadline);
+  ~PostgresRegistry() override;
+
+  const std::string& name() const override { return connector_.name(); }
+  void SetDeadline(Deadline deadline) override { deadline_ = deadline; }
+  absl::Status EnsureOpen() override;
+  void Reopen() override { broken_ = true; }
+  uint64_t openings() const override { return openings_; }
+
+  absl::StatusOr<std::optional<Identity>> ReadIdentity() override;
+  absl::StatusOr<std::vector<Epoch>> ReadEpochs() override;
+  absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) override;
+  absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
+  absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
+  absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
+  absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
+                                   absl::Time now) override;
+  absl::Status PurgeErased() override;
+  absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
+  absl::Status CheckWritable(absl::Time now) override;
+  absl::Status CheckRoom() const override { return absl::OkStatus(); }
+
+ private:
+  using Results = std::vector<PostgresResult>;
+  // What the connection has not answered yet.
+  enum class Step { kNone, kSession, kMake, kFormat, kPrepare, kPoll, kOther };
+
+  explicit PostgresRegistry(PostgresOptions options);
+
+  // Connects if needed, and takes the answers that are outstanding, until the connection is free for a call.
+  absl::Status Advance(bool mustExist);
+  absl::Status TakeAnswer(Step step, const Results& results, bool mustExist);
+  absl::Status TakeSession(const PostgresResult& session, bool mustExist);
+  absl::Status TakeFormat(const PostgresResult& format);
+  absl::Status TakePrepared(const Results& results);
+  absl::Status Send(Step step, absl::Span<const PostgresStatement> statements);
+  absl::Status FailToOpen(const absl::Status& status);
+
+  absl::StatusOr<Results> Call(absl::Span<const PostgresStatement> statements, Step step = Step::kOther);
+  // With the lock, shared or not, as one transaction. Its first result is that of the first of `statements`.
+  absl::StatusOr<Results> Transact(const char* lock, absl::Span<const PostgresStatement> statements);
+  // Notes whether the connection can be used again, and gives the status that callers see.
+  absl::Status Fail(const absl::Status& status);
+
+  absl::StatusOr<std::vector<Found>> Find(size_t count,
+                                          absl::FunctionRef<PostgresParameters(size_t, size_t)> parameters,
+                                          const char* statement);
+  absl::Status TakeRows(const PostgresResult& result, absl::Span<Found> rows) const;
+  absl::StatusOr<std::optional<Identity>> TakeIdentity(const PostgresResult& result);
+  absl::Status TakeErasures(const PostgresResult& result);
+  absl::Status Corrupt(std::string_view what) const;
+
+  PostgresConnector connector_;
+  std::unique_ptr<PostgresConnection> connection_;
+  bool broken_ = false;
+  Step step_ = Step::kNone;
+  Deadline stepBegan_;
+  Deadline deadline_;
+  std::optional<RegistryId> id_;
+  int64_t erasuresFile_ = 0;
+  int64_t lastErasure_ = 0;
+  std::vector<crypto::KeyId> erased_;  // polled, and not handed out yet
+  uint64_t openings_ = 0;
+};
+
+}  // namespace kveil::keys

@@ -1,0 +1,138 @@
+// Everything is in a schema of its own, so that nothing depends on the search path.
+#include "keys/registry/postgres_schema.h"
+
+namespace kveil::keys::postgres {
+namespace {
+
+// "kveil" as a number. Advisory locks belong to one database.
+#define KVEIL_LOCK "461547858284"
+// What a row is read as.
+#define KVEIL_ROW "k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch, k.state::bigint, k.wrapped_key"
+
+// state: 1 active, 2 erased (wrapped_key is NULL). Times are Unix milliseconds. Keyspaces are bytes, so that no
+// encoding stands in the way.
+//
+// wrapped_key is the last column: when the server removes an old version of a row from a page, it moves the page's
+// other rows over the end of it.
+//
+// autovacuum: the server removes old versions, which hold destroyed keys, within a minute or so. By default it waits
+// until a fifth of the table is old.
+constexpr const char* kMakeTables[] = {
+    "CREATE TABLE IF NOT EXISTS kveil.format (one boolean PRIMARY KEY CHECK (one), application text NOT NULL,"
+    " version bigint NOT NULL, probed bigint NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS kveil.registry (one boolean PRIMARY KEY CHECK (one), registry_id bytea NOT NULL,"
+    " wrapped_secret bytea NOT NULL, created bigint NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS kveil.epochs (epoch bigint PRIMARY KEY, created bigint NOT NULL, destroyed bigint,"
+    " wrapped_key bytea)",
+    "CREATE TABLE IF NOT EXISTS kveil.scope_keys (key_window bigint NOT NULL, epoch bigint NOT NULL,"
+    " created bigint NOT NULL, erased bigint, scope smallint NOT NULL, state smallint NOT NULL,"
+    " key_id bytea PRIMARY KEY, subject bytea NOT NULL, wrapped_key bytea)"
+    " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS active_scope_keys ON kveil.scope_keys (subject, key_window) WHERE state = 1",
+    "CREATE INDEX IF NOT EXISTS erased_scope_keys ON kveil.scope_keys (subject) WHERE state = 2",
+    "CREATE TABLE IF NOT EXISTS kveil.keyspaces (name bytea PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS kveil.erasures (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    " erased bigint NOT NULL, key_count bigint NOT NULL, subject bytea NOT NULL UNIQUE, keyspace bytea NOT NULL)",
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 1, 0) ON CONFLICT DO NOTHING",
+};
+
+}  // namespace
+
+std::vector<const char*> StatementsThatMake(bool withSchema) {
+  std::vector<const char*> statements = {kBegin, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"};
+  // Not asked for when it is there: the privilege would be needed all the same.
+  if (withSchema) statements.push_back("CREATE SCHEMA IF NOT EXISTS kveil");
+  statements.insert(statements.end(), std::begin(kMakeTables), std::end(kMakeTables));
+  statements.push_back(kCommit);
+  return statements;
+}
+
+// Time limits: beyond the deadlines of the agent, whose connection they free. synchronous_commit: what was answered is
+// durable, even on a server whose default says otherwise. Plans: always by index. A plan that was made while the table
+// was small must not read all of a large one, and one that the planner thinks expensive is not worth compiling.
+const char kBeginSession[] =
+    "SELECT to_regnamespace('kveil') IS NOT NULL,"
+    " EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('kveil')),"
+    " to_regclass('kveil.format') IS NOT NULL,"
+    " set_config('statement_timeout', '5000', false), set_config('lock_timeout', '3000', false),"
+    " set_config('idle_in_transaction_session_timeout', '5000', false),"
+    " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, false),"
+    " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
+    " set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),"
+    " set_config('enable_material', 'off', false), set_config('enable_bitmapscan', 'off', false),"
+    " set_config('jit', 'off', false)";
+
+const char kReadFormat[] = "SELECT application, version FROM kveil.format";
+
+const std::array<Prepared, 15> kPrepared = {{
+    {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
+    {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
+    {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
+    {kReadEpochs, "SELECT epoch, wrapped_key FROM kveil.epochs WHERE wrapped_key IS NOT NULL ORDER BY epoch"},
+    {kAddIdentity,
+     "INSERT INTO kveil.registry (one, registry_id, wrapped_secret, created) VALUES (true, $1, $2, $3)"
+     " ON CONFLICT DO NOTHING"},
+    // Only beside the identity that it belongs to.
+    {kAddEpoch,
+     "INSERT INTO kveil.epochs (epoch, wrapped_key, created) SELECT $2::bigint, $3::bytea, $4::bigint"
+     " WHERE (SELECT registry_id FROM kveil.registry) = $1 ON CONFLICT DO NOTHING"},
+    // Here and below, LIMIT or OFFSET in a LATERAL has the rows looked up one by one, by index. A plain join is also
+    // planned the other way round, through the whole table.
+    {kFindByName,
+     "SELECT n.i, k.* FROM unnest($1::bytea[], $2::bigint[]) WITH ORDINALITY AS n (subject, key_window, i)"
+     " CROSS JOIN LATERAL (SELECT " KVEIL_ROW
+     " FROM kveil.scope_keys k WHERE k.subject = n.subject AND k.key_window = n.key_window AND k.state = 1 LIMIT 1) k"},
+    {kFindById,
+     "SELECT n.i, k.* FROM unnest($1::bytea[]) WITH ORDINALITY AS n (key_id, i)"
+     " CROSS JOIN LATERAL (SELECT " KVEIL_ROW " FROM kveil.scope_keys k WHERE k.key_id = n.key_id LIMIT 1) k"},
+    // Here and below, in order: two transactions that add the same rows never wait for each other crosswise.
+    {kAddKeyspaces,
+     "INSERT INTO kveil.keyspaces SELECT DISTINCT n.name FROM unnest($1::bytea[]) AS n (name)"
+     " WHERE NOT EXISTS (SELECT FROM kveil.keyspaces k WHERE k.name = n.name) ORDER BY 1 ON CONFLICT DO NOTHING"},
+    {kInsert,
+     "INSERT INTO kveil.scope_keys (key_window, epoch, created, erased, scope, state, key_id, subject, wrapped_key)"
+     " SELECT n.key_window, n.epoch, $7::bigint, CASE WHEN e.number IS NOT NULL THEN $7::bigint END,"
+     " n.scope::smallint, CASE WHEN e.number IS NULL THEN 1 ELSE 2 END, n.key_id, n.subject,"
+     " CASE WHEN e.number IS NULL THEN n.wrapped_key END"
+     " FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[]) WITH ORDINALITY"
+     " AS n (key_id, scope, subject, key_window, epoch, wrapped_key, i)"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
+     " LEFT JOIN LATERAL (SELECT k.state FROM kveil.scope_keys k"
+     " WHERE k.subject = n.subject AND k.key_window = n.key_window AND k.state = 1 LIMIT 1) k ON true"
+     " WHERE k.state IS NULL ORDER BY n.subject, n.key_window, n.i"
+     " ON CONFLICT (subject, key_window) WHERE state = 1 DO NOTHING"},
+    {kReadKeyspaces, "SELECT name FROM kveil.keyspaces ORDER BY name"},
+    // Whether no keyspace is missing among those given, and when any of the subjects was erased first.
+    {kCheckErasure,
+     "SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])),"
+     " (SELECT min(erased) FROM kveil.erasures WHERE subject = ANY ($1::bytea[]))"},
+    // With $4 = 1, only when no keyspace is missing.
+    {kErase,
+     "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace"
+     " FROM unnest($1::bytea[], $2::bytea[]) AS n (subject, keyspace)"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
+     " WHERE e.number IS NULL"
+     " AND ($4::bigint = 0 OR NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])))),"
+     " gone AS (UPDATE kveil.scope_keys SET wrapped_key = NULL, state = 2, erased = $3::bigint"
+     " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked)) AND state = 1 RETURNING subject),"
+     " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
+     " SELECT $3::bigint, count(*), asked.subject, asked.keyspace FROM gone JOIN asked ON asked.subject = gone.subject"
+     " GROUP BY asked.subject, asked.keyspace RETURNING keyspace, key_count)"
+     " SELECT keyspace, key_count FROM added"},
+    // One row at least. The file number changes when the table is restored or rebuilt.
+    {kPoll,
+     "SELECT now.file, now.last, e.number, k.key_id"
+     " FROM (SELECT pg_relation_filenode('kveil.erasures')::bigint AS file, coalesce(max(number), 0) AS last"
+     " FROM kveil.erasures) AS now"
+     " LEFT JOIN LATERAL (SELECT number, subject FROM kveil.erasures WHERE number > $1::bigint ORDER BY number"
+     " OFFSET 0) e ON true"
+     " LEFT JOIN LATERAL (SELECT s.key_id FROM kveil.scope_keys s WHERE s.subject = e.subject AND s.state = 2"
+     " OFFSET 0) k ON true"},
+    {kProbe, "UPDATE kveil.format SET probed = $1::bigint"},
+}};
+
+#undef KVEIL_LOCK
+#undef KVEIL_ROW
+
+}  // namespace kveil::keys::postgres

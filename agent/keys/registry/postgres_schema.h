@@ -1,0 +1,49 @@
+// The tables of a registry in PostgreSQL, and the statements on them.
+#pragma once
+
+#include <array>
+#include <utility>
+#include <vector>
+
+namespace kveil::keys::postgres {
+
+// The statements of a transaction that makes the tables, if nobody else was quicker. Without `withSchema`, in a schema
+// that the database's owner has made.
+std::vector<const char*> StatementsThatMake(bool withSchema);
+
+// Of each session. One row: whether the schema is there, whether it holds something, whether that is a registry.
+extern const char kBeginSession[];
+// application, version.
+extern const char kReadFormat[];
+inline constexpr char kApplication[] = "kveil registry";
+inline constexpr int kFormat = 1;
+
+// READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
+// comes after a lock depends on it.
+inline constexpr char kBegin[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+inline constexpr char kCommit[] = "COMMIT";
+
+// Prepared statements: name and text.
+inline constexpr char kLockShared[] = "kveil_lock_shared";
+inline constexpr char kLock[] = "kveil_lock";
+inline constexpr char kReadIdentity[] = "kveil_read_identity";
+inline constexpr char kReadEpochs[] = "kveil_read_epochs";
+inline constexpr char kAddIdentity[] = "kveil_add_identity";
+inline constexpr char kAddEpoch[] = "kveil_add_epoch";
+inline constexpr char kFindByName[] = "kveil_find_by_name";
+inline constexpr char kFindById[] = "kveil_find_by_id";
+inline constexpr char kAddKeyspaces[] = "kveil_add_keyspaces";
+inline constexpr char kInsert[] = "kveil_insert";
+inline constexpr char kReadKeyspaces[] = "kveil_read_keyspaces";
+inline constexpr char kCheckErasure[] = "kveil_check_erasure";
+inline constexpr char kErase[] = "kveil_erase";
+inline constexpr char kPoll[] = "kveil_poll";
+inline constexpr char kProbe[] = "kveil_probe";
+
+struct Prepared {
+  const char* name;
+  const char* sql;
+};
+extern const std::array<Prepared, 15> kPrepared;
+
+}  // namespace kveil::keys::postgres
