@@ -449,6 +449,7 @@ TEST_F(PostgresRegistryTest, OfSeveralServersTheFirstThatAnswersIsUsedAlsoWhenTh
   options.postgres->servers = {{"127.0.0.1", "", "1"},
                                {"no-such-host.invalid", "", "5432"},
                                {"127.0.0.1", "", std::to_string(ntohs(address.sin_port))},
+                               {"127.0.0.1", "", std::to_string(ntohs(address.sin_port))},
                                good};
   const auto start = std::chrono::steady_clock::now();
   const auto opened = TryConnect(options, seconds(2));
