@@ -98,7 +98,7 @@ class Loop {
     return SleepAwaiter(*this, std::chrono::steady_clock::now() + duration);
   }
 
-  // Lets all other ready coroutines run first, and those with completions in the kernel. For long work in steps.
+  // Lets all other ready coroutines run first, and those with completions in the kernel. For long work in steps (Turn).
   class YieldAwaiter {
    public:
     explicit YieldAwaiter(Loop& loop) : loop_(loop) {}
@@ -113,7 +113,6 @@ class Loop {
     Loop& loop_;
     Waiter waiter_;
   };
-  YieldAwaiter Yield() { return YieldAwaiter(*this); }
 
   BufferPool& receiveBuffers() { return receiveBuffers_; }
 

@@ -62,25 +62,6 @@ struct HeaderSize {
   size_t bytes;
 };
 
-HeaderSize SizeWithoutKey(const RecordView& record, std::string_view key) {
-  HeaderSize size = {0, 0};
-  HeaderReader reader(record);
-  for (HeaderView header; reader.Next(header);) {
-    if (header.key == key) continue;
-    ++size.count;
-    size.bytes += header.whole.size();
-  }
-  return size;
-}
-
-uint8_t* WriteWithoutKey(uint8_t* to, const RecordView& record, std::string_view key) {
-  HeaderReader reader(record);
-  for (HeaderView header; reader.Next(header);) {
-    if (header.key != key) to = CopyRun(to, header.whole);
-  }
-  return to;
-}
-
 // Writes the header of a batch whose records are in place, and the CRC over both.
 void CompleteBatch(BatchHeader header, MutableBytes batch) {
   header.length = static_cast<int32_t>(batch.size() - kBatchPrefixSize);
@@ -111,12 +92,6 @@ HeaderEdit HeaderEdit::Remove(Bytes whole) {
   return edit;
 }
 
-HeaderEdit HeaderEdit::RemoveKey(std::string_view key) {
-  HeaderEdit edit(Kind::kRemoveKey);
-  edit.key_ = key;
-  return edit;
-}
-
 HeaderEdit HeaderEdit::Exchange(Bytes whole, std::string_view key, Bytes value) {
   HeaderEdit edit(Kind::kExchange);
   edit.removed_ = whole;
@@ -133,7 +108,6 @@ void BatchWriter::Begin(const BatchHeader& original, ByteBuffer& out) {
   used_ = start_;
   count_ = 0;
   Reserve(kBatchHeaderSize);
-  lastRecord_ = used_;
 }
 
 // Room for that many bytes, with the tail padding behind it.
@@ -145,8 +119,7 @@ uint8_t* BatchWriter::Reserve(size_t size) {
   return room;
 }
 
-// Returns where the value goes.
-uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size_t> valueSize, const HeaderEdit& edit) {
+uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit) {
   using Kind = HeaderEdit::Kind;
   HeaderSize headers = {original.headerCount, original.headers.size()};
   switch (edit.kind_) {
@@ -162,22 +135,17 @@ uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size
     case Kind::kExchange:
       headers.bytes += SizeWithLength(edit.key_.size()) + SizeWithLength(edit.value_.size()) - edit.removed_.size();
       break;
-    case Kind::kRemoveKey:
-      headers = SizeWithoutKey(original, edit.key_);
-      break;
   }
-  const size_t valueBytes = valueSize.value_or(0);
-  const int32_t valueLength = valueSize.has_value() ? static_cast<int32_t>(*valueSize) : -1;
+  const auto valueLength = static_cast<int32_t>(valueSize);
   const size_t length =
-      original.beforeValue.size() + VarintSize(valueLength) + valueBytes + VarintSize(headers.count) + headers.bytes;
-  lastRecord_ = used_;
+      original.beforeValue.size() + VarintSize(valueLength) + valueSize + VarintSize(headers.count) + headers.bytes;
   ++count_;
   uint8_t* to = Reserve(VarintSize(static_cast<int32_t>(length)) + length);
   to = WriteVarint(to, static_cast<int32_t>(length));
   to = CopyRun(to, original.beforeValue);
   to = WriteVarint(to, valueLength);
   uint8_t* const value = to;
-  to = WriteVarint(to + valueBytes, headers.count);
+  to = WriteVarint(to + valueSize, headers.count);
   switch (edit.kind_) {
     case Kind::kKeep:
       CopyRun(to, original.headers);
@@ -193,30 +161,13 @@ uint8_t* BatchWriter::WriteRecord(const RecordView& original, std::optional<size
       to = WriteWithLength(WriteWithoutRange(to, original.headers, edit.removed_), AsBytes(edit.key_));
       WriteWithLength(to, edit.value_);
       break;
-    case Kind::kRemoveKey:
-      WriteWithoutKey(to, original, edit.key_);
-      break;
   }
   return value;
 }
 
-uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit) {
-  return WriteRecord(original, valueSize, edit);
-}
-
-void BatchWriter::AddRecordWithNullValue(const RecordView& original, const HeaderEdit& edit) {
-  WriteRecord(original, std::nullopt, edit);
-}
-
 void BatchWriter::CopyRecord(const RecordView& original) {
-  lastRecord_ = used_;
   ++count_;
   CopyRun(Reserve(original.whole.size()), original.whole);
-}
-
-void BatchWriter::DropLastRecord() {
-  used_ = lastRecord_;
-  --count_;
 }
 
 void BatchWriter::Abandon() {

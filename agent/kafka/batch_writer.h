@@ -13,7 +13,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -32,18 +31,16 @@ class HeaderEdit {
   static HeaderEdit Append(std::string_view key, Bytes value);
   // Without this one header: HeaderView::whole of the same record.
   static HeaderEdit Remove(Bytes whole);
-  // Without all headers of this key. The headers must be well-formed (walked with HeaderReader before).
-  static HeaderEdit RemoveKey(std::string_view key);
   // Without this one, and with one more, the last.
   static HeaderEdit Exchange(Bytes whole, std::string_view key, Bytes value);
 
  private:
   friend class BatchWriter;
-  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kRemoveKey, kExchange };
+  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kExchange };
   explicit HeaderEdit(Kind kind) : kind_(kind) {}
 
   Kind kind_;
-  std::string_view key_;  // kAppend, kExchange, kRemoveKey
+  std::string_view key_;  // kAppend, kExchange
   Bytes value_;           // kAppend, kExchange
   Bytes removed_;         // kRemove, kExchange: raw
 };
@@ -56,12 +53,8 @@ class BatchWriter {
   // Adds a record with the original's attributes, deltas and key and a value of that many bytes. Returns the address to
   // write the value to, which is valid until the next call.
   uint8_t* AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit);
-  // The same with a null value.
-  void AddRecordWithNullValue(const RecordView& original, const HeaderEdit& edit);
   // The record byte for byte.
   void CopyRecord(const RecordView& original);
-  // Takes back the record that was added last: for a value that turned out not to open. Once per record.
-  void DropLastRecord();
 
   int32_t count() const { return count_; }
   // Bytes of the batch so far, header included, not compressed.
@@ -82,7 +75,6 @@ class BatchWriter {
 
  private:
   uint8_t* Reserve(size_t size);
-  uint8_t* WriteRecord(const RecordView& original, std::optional<size_t> valueSize, const HeaderEdit& edit);
   absl::Status CompressRecords(Codec codec);
 
   BatchHeader header_;
@@ -90,7 +82,6 @@ class BatchWriter {
   ByteBuffer* batch_ = nullptr;  // where it is built: out_, or own_
   size_t start_ = 0;             // of the batch in batch_
   size_t used_ = 0;              // batch_ may be longer while records are added
-  size_t lastRecord_ = 0;
   int32_t count_ = 0;
   ByteBuffer own_;
   ByteBuffer compressed_;

@@ -87,6 +87,5 @@ inline uint8_t* WriteUnsignedVarint(uint8_t* to, uint64_t value) {
   return to;
 }
 inline uint8_t* WriteVarint(uint8_t* to, int32_t value) { return WriteUnsignedVarint(to, Zigzag(value)); }
-inline uint8_t* WriteVarlong(uint8_t* to, int64_t value) { return WriteUnsignedVarint(to, Zigzag(value)); }
 
 }  // namespace kveil::kafka

@@ -29,7 +29,7 @@ ByteBuffer MakeBatch(size_t valueSize, std::string_view header = {}) {
   const ByteBuffer envelope(kEnvelopeSize, 0xab);
   for (int32_t i = 0; writer.size() < kBatchBytes; ++i) {
     ByteBuffer prefix(32);
-    uint8_t* end = WriteVarlong(prefix.data() + 1, i / 4);
+    uint8_t* end = WriteVarint(prefix.data() + 1, i / 4);
     prefix[0] = 0;
     end = WriteVarint(end, i);
     end = WriteVarint(end, -1);

@@ -34,7 +34,7 @@ ByteBuffer ProducedBatch(int users, size_t valueSize, uint32_t& random) {
   for (int32_t i = 0; i < kRecords; ++i) {
     ByteBuffer prefix(32);
     prefix[0] = 0;  // attributes
-    uint8_t* end = kafka::WriteVarlong(prefix.data() + 1, 0);
+    uint8_t* end = kafka::WriteVarint(prefix.data() + 1, 0);
     end = kafka::WriteVarint(end, i);
     end = kafka::WriteVarint(end, -1);
     kafka::RecordView record;

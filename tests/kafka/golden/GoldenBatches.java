@@ -233,9 +233,10 @@ public class GoldenBatches {
           headers.addArray().add("kveil").add("ab".repeat(30));
         }
         case "opened" -> {
-          for (int j = headers.size() - 1; j >= 0; j--) {
-            if (headers.get(j).get(0).asText().equals("kveil")) headers.remove(j);
-          }
+          if (record.get("value").isNull()) continue;
+          int last = headers.size() - 1;
+          while (last >= 0 && !headers.get(last).get(0).asText().equals("kveil")) last--;
+          if (last >= 0) headers.remove(last);
         }
         case "thinned" -> {
           if (i % 3 == 1) records.remove(i);

@@ -261,24 +261,28 @@ nlohmann::json DescribeBatch(const BatchHeader& header, Bytes records) {
           {"records", list}};
 }
 
+// Removes the last header with the envelope's name, if there is one.
+HeaderEdit WithoutEnvelope(const RecordView& record) {
+  HeaderEdit edit = HeaderEdit::Keep();
+  HeaderReader headers(record);
+  for (HeaderView header; headers.Next(header);) {
+    if (header.key == "kveil") edit = HeaderEdit::Remove(header.whole);
+  }
+  return edit;
+}
+
 // What is done to a batch; GoldenBatches.java expects just this.
 void RewriteRecord(std::string_view what, const RecordView& record, int index, BatchWriter& writer) {
   static const ByteBuffer envelope(30, 0xab);
   constexpr size_t kTagSize = 16;
-  if (what == "copied") {
-    writer.CopyRecord(record);
-  } else if (what == "sealed" && record.value.has_value()) {
+  if (what == "sealed" && record.value.has_value()) {
     uint8_t* value = writer.AddRecord(record, record.value->size() + kTagSize, HeaderEdit::Append("kveil", envelope));
     std::copy(record.value->begin(), record.value->end(), value);
     std::memset(value + record.value->size(), 0xee, kTagSize);
-  } else if (what == "sealed") {
-    writer.AddRecordWithNullValue(record, HeaderEdit::Keep());
   } else if (what == "opened" && record.value.has_value()) {
-    uint8_t* value = writer.AddRecord(record, record.value->size(), HeaderEdit::RemoveKey("kveil"));
+    uint8_t* value = writer.AddRecord(record, record.value->size(), WithoutEnvelope(record));
     std::copy(record.value->begin(), record.value->end(), value);
-  } else if (what == "opened") {
-    writer.AddRecordWithNullValue(record, HeaderEdit::RemoveKey("kveil"));
-  } else if (index % 3 != 1) {  // thinned
+  } else if (what != "thinned" || index % 3 != 1) {  // copied, a null value, or thinned
     writer.CopyRecord(record);
   }
 }

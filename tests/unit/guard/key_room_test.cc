@@ -58,7 +58,7 @@ class KeyRoomTest : public testing::Test {
   }
   io::Task<void> LetLeave(std::vector<Batch*> leaving) {
     for (Batch* batch : leaving) {
-      co_await loop_->Yield();
+      co_await io::Loop::YieldAwaiter(*loop_);
       notes_ += ' ';
       batch->leave.Set();
     }
@@ -69,7 +69,7 @@ class KeyRoomTest : public testing::Test {
     co_await loop_->Sleep(std::chrono::milliseconds(30));
     notes_ += ' ';
     batch.leave.Set();
-    co_await loop_->Yield();
+    co_await io::Loop::YieldAwaiter(*loop_);
     loop_->Spawn(Visit(other));
   }
 

@@ -74,7 +74,7 @@ class WorkBoundsTest : public ProduceGuardTest {
   io::Task<void> Watch(const bool& over, Clock::duration& longest, std::promise<void>& ended) {
     auto last = Clock::now();
     while (!over) {
-      co_await loop_->Yield();
+      co_await io::Loop::YieldAwaiter(*loop_);
       const auto now = Clock::now();
       longest = std::max(longest, now - last);
       last = now;

@@ -156,8 +156,7 @@ TEST(MessagesTest, RecordsOfAShareFetchMayBeNullInVersionZeroOnly) {
 TEST(MessagesTest, AStructThatMayBeNullIsReadBack) {
   DescribeTopicPartitionsResponse response;
   EXPECT_EQ(Decode<DescribeTopicPartitionsResponse>(Encoded(response, 0), 0)->nextCursor.has_value(), false);
-  response.nextCursor.emplace().topicName = "clicks";
-  response.nextCursor->partitionIndex = 7;
+  response.nextCursor = DescribeTopicPartitionsResponse::Cursor{.topicName = "clicks", .partitionIndex = 7};
   const ByteBuffer bytes = Encoded(response, 0);
   const auto read = Decode<DescribeTopicPartitionsResponse>(bytes, 0);
   ASSERT_TRUE(read.ok()) << read.status();

@@ -42,7 +42,7 @@ TEST(VarintTest, EverySizeOfA64BitValueIsReadBack) {
     for (const int64_t value :
          {static_cast<int64_t>(uint64_t{1} << bit), -static_cast<int64_t>(uint64_t{1} << (bit / 2))}) {
       std::array<uint8_t, kMaxVarint64Size> bytes = {};
-      uint8_t* end = WriteVarlong(bytes.data(), value);
+      uint8_t* end = WriteUnsignedVarint(bytes.data(), Zigzag(value));
       EXPECT_EQ(static_cast<size_t>(end - bytes.data()), UnsignedVarintSize(Zigzag(value)));
       const uint8_t* cursor = bytes.data();
       int64_t read = 0;
