@@ -1,17 +1,11 @@
 #include "io/buffer_pool.h"
 
+#include <sanitizer/asan_interface.h>  // does nothing without AddressSanitizer
 #include <sys/mman.h>
 
 #include <algorithm>
 
 #include "io/bug.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#endif
 
 namespace kveil::io {
 namespace {
