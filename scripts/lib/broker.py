@@ -5,11 +5,14 @@ import pathlib
 import socket
 import subprocess
 
+import class_archives
 import kafka_jars
 import segments
 import waiting
 
 START_LIMIT = 90  # Seconds. 1.5-5 s is usual.
+# For a JVM that does not live long: it compiles less, and collects on one thread. What is measured goes without.
+QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 STARTED = [b"Kafka Server started", b"[KafkaServer id=1] started"]  # with KRaft, with ZooKeeper
 
 
@@ -32,11 +35,12 @@ class Broker:
     `address` is an address of this machine that every client can reach; the broker advertises it, or `advertised`.
     `listeners` adds listeners: a name for each, and its settings (`tls_listener`, or with a "protocol"); `ports` has their
     ports. `users` are SCRAM credentials, as the storage tool takes them.
+    `jvm` are options of its JVM instead of those that make it start quickly.
     `version` is another version of Kafka than the tests' usual one. KRaft and controller of itself, unless the version is
     older than 3: then there is a ZooKeeper beside it, as KRaft was a preview without transactions."""
 
     def __init__(self, address, folder, heap="512m", settings=None, advertised=None, listeners=None, version=None,
-                 users=(), node=1):
+                 users=(), node=1, jvm=None):
         self.node = node
         self.address = address
         self.port = free_port(address)
@@ -50,6 +54,7 @@ class Broker:
         self._listeners = listeners or {}
         self._users = users
         self._version = version
+        self._jvm = [*QUICK, *([] if version else class_archives.options("broker"))] if jvm is None else jvm
         self.ports = {name: free_port(address) for name in self._listeners}
         self._controller = free_port("127.0.0.1")
         self._voters = [self.voter]
@@ -100,12 +105,12 @@ class Broker:
             self.folder.mkdir(parents=True, exist_ok=True)
             properties.write_text(self._properties(), encoding="utf-8")
             if not self._keeper:
-                subprocess.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
+                subprocess.run(self._java(QUICK, "kafka.tools.StorageTool", "format", "--cluster-id", "kveilTestClusterIdAAAA",
                                           "--config", str(properties),
                                           *(word for user in self._users for word in ("--add-scram", user))),
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._process = _start(self._java("kafka.Kafka", str(properties)), self.log)
+        self._process = _start(self._java(self._jvm, "kafka.Kafka", str(properties)), self.log)
 
     def wait(self):
         try:
@@ -147,8 +152,8 @@ class Broker:
         with socket.socket() as probe:
             return probe.connect_ex((self.address, self.port)) == 0
 
-    def _java(self, *arguments):
-        return _java(self._version, self._heap, *arguments)
+    def _java(self, jvm, *arguments):
+        return _java(self._version, self._heap, jvm, *arguments)
 
     def _properties(self):
         open_to_all = {"PLAINTEXT": self.port, **{name.upper(): port for name, port in self.ports.items()}}
@@ -247,7 +252,7 @@ class ZooKeeper:
         settings.write_text(f"dataDir={self.folder / 'data'}\nclientPort={self._port}\nclientPortAddress=127.0.0.1\n"
                             "admin.enableServer=false\nmaxClientCnxns=0\n", encoding="utf-8")
         log = self.folder / "zookeeper.log"
-        self._process = _start(_java(self._version, "128m", "org.apache.zookeeper.server.quorum.QuorumPeerMain", settings), log)
+        self._process = _start(_java(self._version, "128m", QUICK, "org.apache.zookeeper.server.quorum.QuorumPeerMain", settings), log)
         waiting.wait_until(f"ZooKeeper to answer at {self.bootstrap}", self._ready, START_LIMIT)
 
     def stop(self):
@@ -262,8 +267,8 @@ class ZooKeeper:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
 
-def _java(version, heap, *arguments):
-    options = [f"-Xmx{heap}", "-Djava.awt.headless=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+def _java(version, heap, jvm, *arguments):
+    options = [f"-Xmx{heap}", *jvm, "-Djava.awt.headless=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
                "-Dorg.slf4j.simpleLogger.showDateTime=true"]
     return ["java", *options, "-cp", kafka_jars.class_path(version), *map(str, arguments)]
 

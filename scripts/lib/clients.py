@@ -1,5 +1,6 @@
 """kcat and the Java client as command lines, to be run inside a workload or, outside the agent's reach, by subprocess."""
 
+import class_archives
 import kafka_jars
 
 
@@ -24,7 +25,7 @@ def java_share(bootstrap, group, topic, count, *settings):
 
 
 def _java(*arguments):
-    return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
+    return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *class_archives.options("clients"),
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.clients_class_path(), *arguments]
 
 

@@ -39,10 +39,10 @@ def earlier_clients():
 
 
 def clients_class_path():
-    """Kafka, and the compiled programs of tests/kafka/clients."""
+    """Kafka, and the compiled programs of tests/kafka/clients. In a jar: no class archive is made for a folder."""
     sources = sorted(CLIENT_SOURCES.glob("*.java"))
     kafka = class_path()
-    return f"{_made_once('clients', [BROKER_POM, *sources], lambda to: _compile(sources, kafka, to))}:{kafka}"
+    return f"{_made_once('client-programs', [BROKER_POM, *sources], lambda to: _compile(sources, kafka, to))}/clients.jar:{kafka}"
 
 
 def _made_once(name, sources, make):
@@ -81,7 +81,9 @@ def _maven(pom, goal, to, *options):
 
 
 def _compile(sources, kafka, to):
-    _run(["javac", "-Xlint:all", "-Werror", "-Xlint:-processing", "-cp", kafka, "-d", str(to), *map(str, sources)], 120)
+    classes = to / "classes"
+    _run(["javac", "-Xlint:all", "-Werror", "-Xlint:-processing", "-cp", kafka, "-d", str(classes), *map(str, sources)], 120)
+    _run(["jar", "--create", f"--file={to / 'clients.jar'}", "-C", str(classes), "."], 120)
 
 
 def _run(command, seconds):
