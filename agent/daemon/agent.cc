@@ -109,6 +109,8 @@ absl::Status Agent::Claim() {
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin = admin::AdminServer::Listen(std::move(options));
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
+  HandleCommands(*admin_, commandTarget_);
+  admin_->Start();
   return absl::OkStatus();
 }
 
@@ -135,7 +137,10 @@ absl::Status Agent::OpenStores() {
 
   keys::KeyServiceOptions keyOptions;
   keyOptions.root = RootKeyOptions(config_.keys);
-  keyOptions.shouldStop = [] { return IsEndPending(); };
+  keyOptions.mayWait = [this](const absl::Status& reason) {
+    health_.Set("keys", reason);
+    return !IsEndPending();
+  };
   keyOptions.registry = RegistryOptionsOf(config_.keys);
   keyOptions.cacheTtl = config_.keys.cacheTtl;
   keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;
@@ -258,18 +263,17 @@ void Agent::Released(std::optional<uint64_t> netnsCookie) {
 
 absl::Status Agent::StartEndpoints() {
   Watch();
-  HandleCommands(*admin_, {.metrics = metrics_,
-                           .health = health_,
-                           .policies = *policies_,
-                           .keys = *keys_,
-                           .redirect = *redirect_,
-                           .server = *server_,
-                           .shared = *shared_,
-                           .startedAt = startedAt_,
-                           .refreshHealth = [this] { RefreshHealth(); },
-                           .isReady = [this] { return IsReady(); },
-                           .servedNamespaces = [this] { return ServedNamespaces(); }});
-  admin_->Start();
+  commandTarget_.Set({.metrics = metrics_,
+                      .health = health_,
+                      .policies = *policies_,
+                      .keys = *keys_,
+                      .redirect = *redirect_,
+                      .server = *server_,
+                      .shared = *shared_,
+                      .startedAt = startedAt_,
+                      .refreshHealth = [this] { RefreshHealth(); },
+                      .isReady = [this] { return IsReady(); },
+                      .servedNamespaces = [this] { return ServedNamespaces(); }});
   return absl::OkStatus();
 }
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "config/config.h"
+#include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
 #include "daemon/self_checks.h"
@@ -82,6 +83,8 @@ class Agent {
   log::Losses toldLosses_;    // Watch's
   Mutex releasedMutex_;
   std::vector<uint64_t> releasedEarly_ ABSL_GUARDED_BY(releasedMutex_);
+
+  CommandTarget commandTarget_{health_, startedAt_};
 
   // In the order in which they are made; they end in the reverse order.
   std::unique_ptr<admin::AdminServer> admin_;

@@ -116,7 +116,10 @@ def test_an_agent_waits_for_vault_when_it_starts(agent, app, broker, vault):
     size = agent.log_size()
     agent.start(wait=False)
     agent.wait_for_log("keys.rootKey.waiting", size, 20)
-    assert agent.kveil("status").returncode != 0
+    assert agent.kveil("status").returncode == 1
+    assert not agent.status()["ready"]
+    assert any("Vault key transit/kveil" in message for message in problems(agent)), problems(agent)
+    assert "starting" in agent.erase("38").stderr
     vault.start()
     waiting.wait_until("the agent to be ready", lambda: agent.kveil("status").returncode == 0, 30)
     assert app.values(topic) == [message.value for message in clicks("38", 5)]

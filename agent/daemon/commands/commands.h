@@ -5,11 +5,14 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
 #include "admin/erase_command.h"
 #include "admin/status_command.h"
+#include "base/mutex.h"
 #include "guard/state/shared_state.h"
 #include "intercept/kernel/redirect.h"
 #include "keys/service/key_service.h"
@@ -35,11 +38,39 @@ struct CommandContext {
   std::function<size_t()> servedNamespaces;
 };
 
-void HandleCommands(admin::AdminServer& server, const CommandContext& context);
+// What the commands work on, once the agent has started. Until then it may wait for long: for a root key that is out of
+// reach.
+class CommandTarget {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  CommandTarget(const observe::Health& health, Time startedAt) : health_(health), startedAt_(startedAt) {}
+
+  void Set(const CommandContext& context) {
+    const MutexLock lock(mutex_);
+    context_ = std::make_unique<CommandContext>(context);
+  }
+  // nullptr until the agent has started.
+  const CommandContext* context() const {
+    const MutexLock lock(mutex_);
+    return context_.get();
+  }
+  const observe::Health& health() const { return health_; }
+  Time startedAt() const { return startedAt_; }
+
+ private:
+  const observe::Health& health_;
+  const Time startedAt_;
+  mutable Mutex mutex_;
+  std::unique_ptr<const CommandContext> context_ ABSL_GUARDED_BY(mutex_);  // set once
+};
+
+// `target` outlives the server.
+void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 
 // status.cc
 absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,
                                                       const admin::StatusCommand::Request& request);
+admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
 // erase.cc. Errors: those of keys::KeyService::Erase.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const CommandContext& context,
                                                     const admin::EraseCommand::Request& request);

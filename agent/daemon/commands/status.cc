@@ -41,17 +41,31 @@ StatusCommand::Records Records(const observe::Metrics& metrics) {
   return {totals.sealed, totals.opened, totals.dropped, totals.refused};
 }
 
+uint64_t UptimeSeconds(std::chrono::steady_clock::time_point startedAt) {
+  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - startedAt);
+  return static_cast<uint64_t>(uptime.count());
+}
+
 }  // namespace
+
+StatusCommand::Response StatusAtStart(const CommandTarget& target) {
+  StatusCommand::Response response;
+  response.version = KVEIL_VERSION;
+  response.uptimeSeconds = UptimeSeconds(target.startedAt());
+  response.problems = Conditions(target.health().problems());
+  response.problems.push_back(
+      {"start", "the agent is starting; connects to the targets are refused until it is ready"});
+  response.kernel = "?";
+  return response;
+}
 
 absl::StatusOr<StatusCommand::Response> Status(const CommandContext& context, const StatusCommand::Request&) {
   // What is answered is a second old at most, or as old as what it rests on, such as the last scan.
   context.refreshHealth();
-  const auto uptime =
-      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - context.startedAt);
   StatusCommand::Response response;
   response.ready = context.isReady();
   response.version = KVEIL_VERSION;
-  response.uptimeSeconds = static_cast<uint64_t>(uptime.count());
+  response.uptimeSeconds = UptimeSeconds(context.startedAt);
   response.namespaces = context.servedNamespaces();
   response.connections = context.server.connectionCount();
   response.heldConnects = HeldConnects(context.redirect);

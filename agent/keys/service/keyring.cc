@@ -36,7 +36,8 @@ absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions&
     log::Warning("keys.rootKey.waiting", {{"error", root.status()}});
     const Clock::time_point next = Clock::now() + kBetweenAttempts;
     while (Clock::now() < next) {
-      if (options.shouldStop()) return absl::CancelledError("told to end while the root key was out of reach");
+      if (!options.mayWait(root.status()))
+        return absl::CancelledError("told to end while the root key was out of reach");
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   }

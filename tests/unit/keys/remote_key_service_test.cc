@@ -170,9 +170,14 @@ TEST_F(RemoteKeyServiceTest, AtTheStartItIsWaitedForAndThenGivenUp) {
 TEST_F(RemoteKeyServiceTest, AtTheStartWaitingEndsWhenToldToAndARefusalIsNotWaitedFor) {
   KeyServiceOptions options = RemoteOptions();
   state_->Set(absl::UnavailableError("connection refused"));
-  options.shouldStop = [] { return true; };
+  std::string reason;
+  options.mayWait = [&reason](const absl::Status& why) {
+    reason = std::string(why.message());
+    return false;
+  };
   EXPECT_EQ(KeyService::Open(options).status().code(), absl::StatusCode::kCancelled);
-  options.shouldStop = [] { return false; };
+  EXPECT_EQ(reason, "connection refused");
+  options.mayWait = [](const absl::Status&) { return true; };
   for (const absl::Status& refusal : {absl::PermissionDeniedError("no"), absl::FailedPreconditionError("deleted")}) {
     state_->Set(refusal);
     EXPECT_EQ(KeyService::Open(options).status().code(), refusal.code());

@@ -51,7 +51,7 @@ class VaultEngineTest : public KeyTest, public testing::WithParamInterface<std::
   }
   void Admin(const std::string& method, const std::string& path, const json& body = nullptr) {
     const int status = Ask(Environment("KVEIL_TEST_VAULT_ROOT"), method, path, body);
-    EXPECT_THAT(status, AnyOf(200, 204)) << path << " " << last_;
+    EXPECT_THAT(status, AnyOf(200, 202, 204)) << path << " " << last_;
   }
   void Make(const std::string& key) {
     const std::string path = "transit/keys/" + key;
@@ -88,7 +88,7 @@ class VaultEngineTest : public KeyTest, public testing::WithParamInterface<std::
     WriteFile(secretFile(), last_["data"]["secret_id"].get<std::string>() + "\n");
   }
   // All that were got by AppRole.
-  void RevokeTokens() { Admin("POST", "sys/leases/revoke-prefix/auth/approle/login", json::object()); }
+  void RevokeTokens() { Admin("POST", "sys/leases/revoke-prefix/auth/approle/login", json{{"sync", true}}); }
 
   static RootKey::DataKey Generate(RootKey& root) {
     auto made = root.GenerateDataKey(AsBytes("epoch 1"), Soon());
@@ -189,14 +189,19 @@ TEST_P(VaultEngineTest, AnUnfitKeyIsRefused) {
 }
 
 TEST_P(VaultEngineTest, ARevokedTokenIsReplacedByANewLogin) {
-  VaultRootKey root(AppRole());
+  VaultOptions options = AppRole();
+  VaultRootKey root(options);
+  options.loginPause = seconds(3600);
+  VaultRootKey patient(options);
   const RootKey::DataKey made = Generate(root);
+  EXPECT_TRUE(Unwrap(patient, made).ok());
   RevokeTokens();
+  EXPECT_EQ(Unwrap(patient, made).code(), Code::kPermissionDenied) << "its token is new, so it asks for no other";
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
 }
 
 TEST_P(VaultEngineTest, ATokenIsRenewedAndReplacedAtTheEndOfItsLongestTime) {
-  VaultOptions options = AppRole({{"token_ttl", "1s"}, {"token_max_ttl", "3s"}});
+  VaultOptions options = AppRole(json{{"token_ttl", "1s"}, {"token_max_ttl", "3s"}});
   VaultRootKey root(options);
   const RootKey::DataKey made = Generate(root);
   const auto end = std::chrono::steady_clock::now() + seconds(8);
@@ -207,15 +212,19 @@ TEST_P(VaultEngineTest, ATokenIsRenewedAndReplacedAtTheEndOfItsLongestTime) {
 }
 
 TEST_P(VaultEngineTest, AnExpiredSecretIdIsARefusalUntilThereIsANewOne) {
-  VaultRootKey root(AppRole(json::object(), {{"ttl", "1s"}}));
+  VaultRootKey root(AppRole(json::object(), json{{"ttl", "1s"}}));
   const RootKey::DataKey made = Generate(root);
   sleep(2);
   EXPECT_TRUE(Unwrap(root, made).ok()) << "the token holds";
-  RevokeTokens();
-  const absl::Status refused = Unwrap(root, made);
-  EXPECT_EQ(refused.code(), Code::kPermissionDenied) << refused;
+  Admin("POST", "auth/approle/tidy/secret-id", json::object());  // begins what Vault does now and then by itself
+  absl::Status refused;
+  EXPECT_TRUE(Eventually([&] {
+    RevokeTokens();
+    refused = Unwrap(root, made);
+    return refused.code() == Code::kPermissionDenied;
+  })) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("login"));
-  NewSecretId({{"ttl", "1m"}});
+  NewSecretId(json{{"ttl", "1m"}});
   EXPECT_TRUE(Unwrap(root, made).ok());
 }
 
