@@ -1,5 +1,6 @@
 """A whole agent whose root key is at Vault's real Transit engine, in front of a real broker."""
 
+import itertools
 import pathlib
 import sys
 import time
@@ -15,6 +16,7 @@ from broker import Broker  # noqa: E402
 from harness import Application, click, clicks, is_sealed, Message  # noqa: E402
 from vault import Vault  # noqa: E402
 
+numbers = itertools.count(1)
 OUTAGE = 60  # Seconds. As long as keys.cacheTtl, so that every cached key is looked up anew meanwhile.
 POLICY = [{"prefix": "user-", "seal": {"scope": "user", "user": {"value": "/userid"}}, "read": [{"any": True}]}]
 
@@ -32,21 +34,27 @@ def broker(site):
 
 
 @pytest.fixture
-def vault(site, request):
-    with Vault(site.folder / f"vault-{request.node.name}") as started:
+def number():
+    """Of the test: a socket's path is short."""
+    return next(numbers)
+
+
+@pytest.fixture
+def vault(site, number):
+    with Vault(site.folder / f"vault{number}") as started:
         started.make_key("kveil")
         started.write_policy("kveil", ["kveil"])
         yield started
 
 
 @pytest.fixture
-def agent(site, broker, vault, request):
+def agent(site, broker, vault, number):
     role = {"token_policies": "kveil", "token_ttl": "1h"}
     vault.call("POST", "auth/approle/role/kveil", role)
     secret = vault.folder / "secret-id"
     secret.write_text(vault.call("POST", "auth/approle/role/kveil/secret-id", {})["data"]["secret_id"])
     role_id = vault.call("GET", "auth/approle/role/kveil/role-id")["data"]["role_id"]
-    made = Agent(site, broker, POLICY, name=f"agent-{request.node.name}")
+    made = Agent(site, broker, POLICY, name=f"agent{number}")
     made.config["keys"]["root"] = {"vault": {"address": vault.address, "key": "kveil",
                                              "appRole": {"roleId": role_id, "secretIdFile": str(secret)}}}
     made.write_config()
@@ -57,8 +65,8 @@ def agent(site, broker, vault, request):
 
 
 @pytest.fixture
-def app(site, broker, agent, request):
-    workload = site.workload(f"app-{request.node.name}"[:30])
+def app(site, broker, agent, number):
+    workload = site.workload(f"app{number}")
     yield Application(broker, workload)
 
 
