@@ -65,8 +65,8 @@ void AddSameValue(const RecordView& record, BatchWriter& writer, const HeaderEdi
 }
 
 HeaderEdit WithoutFirstHeader(const RecordView& record) {
-  HeaderReader headers(record);
-  HeaderView first;
+  kafka::HeaderReader headers(record);
+  kafka::HeaderView first;
   return headers.Next(first) ? HeaderEdit::Remove(first.whole) : HeaderEdit::Keep();
 }
 
