@@ -248,7 +248,7 @@ class FakeVault {
     return end + 4 + (length < end ? std::stoul(text.substr(length + 16)) : 0);
   }
 
-  Response Complain(const std::string& what) {
+  Response Complain(const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     complaints_.push_back(what);
     return Response::Error(418, what);
   }
