@@ -168,6 +168,7 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
       .Set(CURLOPT_TIMEOUT_MS, static_cast<long>(left.count()))
       .Set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(left, kConnectLimit).count()))
       .Set(CURLOPT_NOSIGNAL, 1L)
+      .Set(CURLOPT_QUICK_EXIT, 1L)  // does not wait for a name's lookup that outlasts the time limit
       .Set(CURLOPT_ERRORBUFFER, detail)
       .Set(CURLOPT_WRITEFUNCTION, &TakeBody)
       .Set(CURLOPT_WRITEDATA, &transfer)

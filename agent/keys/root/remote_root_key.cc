@@ -146,7 +146,9 @@ absl::Status RemoteRootKey::Retry(Operation operation, Deadline deadline, Attemp
     if (!breaker_.MayBegin(begun)) {
       if (!status.ok()) return status;
       const MutexLock lock(mutex_);
-      return outage_.ok() ? Late() : outage_;
+      Clock::time_point since;
+      const absl::Status outage = Outage(since);
+      return outage.ok() ? Late() : outage;
     }
     status = attempt(std::min(end, begun + options_.attemptLimit));
     const Clock::time_point now = Clock::now();
@@ -168,10 +170,11 @@ void RemoteRootKey::Note(Operation operation, const absl::Status& status, Clock:
   breaker_.Report(answered, end);
   const MutexLock lock(mutex_);
   heard_ = end;
-  outage_ = answered ? absl::OkStatus() : status;
+  LastWord& last = last_[static_cast<size_t>(operation)];
+  last.outage = answered ? absl::OkStatus() : status;
   if (!answered) return;
-  answered_ = end;
-  refused_[static_cast<size_t>(operation)] = status;
+  last.answered = end;
+  last.refused = status;
 }
 
 absl::Status RemoteRootKey::Ask(Deadline deadline) {
@@ -190,7 +193,8 @@ absl::Status RemoteRootKey::AskNow(Deadline deadline) {
 void RemoteRootKey::AskIfDue() {
   if (isAsking_) return;
   // What was refused or is out is asked for again at once. The breaker and this flag say how often.
-  const bool isWell = outage_.ok() && refused_[static_cast<size_t>(Operation::kCheck)].ok();
+  const bool isWell = Last(Operation::kCheck).outage.ok() && Last(Operation::kUnwrap).outage.ok() &&
+                      Last(Operation::kCheck).refused.ok();
   const std::chrono::milliseconds interval =
       isWell ? options_.checkInterval : std::min(options_.checkInterval, std::chrono::milliseconds(1'000));
   if (Clock::now() - heard_ < interval) return;
@@ -205,17 +209,24 @@ absl::Status RemoteRootKey::Check(Deadline /*deadline*/) {
   const MutexLock lock(mutex_);
   AskIfDue();
   for (const Operation operation : {Operation::kCheck, Operation::kUnwrap}) {
-    const absl::Status& refused = refused_[static_cast<size_t>(operation)];
-    if (!refused.ok()) return refused;
+    if (const absl::Status& refused = Last(operation).refused; !refused.ok()) return refused;
   }
-  const absl::Status outage = Outage();
-  if (outage.ok() || Clock::now() - answered_ < options_.outageLimit) return absl::OkStatus();
+  Clock::time_point since;
+  const absl::Status outage = Outage(since);
+  if (outage.ok() || Clock::now() - since < options_.outageLimit) return absl::OkStatus();
   return absl::UnavailableError(
       StrCat(ToStd(outage.message()), ", for ", options_.outageLimit.count() / 60'000, " minutes and more"));
 }
 
-absl::Status RemoteRootKey::Outage() const {
-  if (!outage_.ok()) return outage_;
+absl::Status RemoteRootKey::Outage(Clock::time_point& since) const {
+  const LastWord& check = Last(Operation::kCheck);
+  const LastWord& unwrap = Last(Operation::kUnwrap);
+  // An answer to the one says nothing about the other.
+  const LastWord& worse =
+      unwrap.outage.ok() || (!check.outage.ok() && check.answered < unwrap.answered) ? check : unwrap;
+  since = worse.answered;
+  if (!worse.outage.ok()) return worse.outage;
+  since = std::max(check.answered, unwrap.answered);
   // Attempts that do not even end by their deadlines.
   if (Clock::now() - heard_ < 2 * options_.checkInterval + options_.attemptLimit) return absl::OkStatus();
   return absl::UnavailableError(StrCat(name(), " does not answer"));
@@ -223,7 +234,8 @@ absl::Status RemoteRootKey::Outage() const {
 
 absl::Status RemoteRootKey::Warning() const {
   const MutexLock lock(mutex_);
-  const absl::Status outage = Outage();
+  Clock::time_point since;
+  const absl::Status outage = Outage(since);
   if (outage.ok()) return outage;
   return absl::UnavailableError(StrCat(ToStd(outage.message()),
                                        "; the keys in use serve on, but nothing new is sealed once this has lasted ",

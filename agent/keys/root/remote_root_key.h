@@ -68,6 +68,13 @@ class RemoteRootKey : public RootKey {
     ByteBuffer context;
   };
 
+  // By operation, as one may be out or refused while others are answered.
+  struct LastWord {
+    Clock::time_point answered = Clock::now();
+    absl::Status outage;   // of the last attempt, when it was not answered
+    absl::Status refused;  // of the last answer: what needs the operator
+  };
+
   // Asks for what is not answered yet, as often as it takes.
   Answers UnwrapNow(const std::vector<OwnedKey>& keys, Deadline deadline);
   absl::Status UnwrapOnce(const std::vector<OwnedKey>& keys, Answers& answers, Deadline deadline);
@@ -77,7 +84,11 @@ class RemoteRootKey : public RootKey {
   absl::Status Retry(Operation operation, Deadline deadline, Attempt attempt);
   void Note(Operation operation, const absl::Status& status, Clock::time_point begun, Clock::time_point end);
   void AskIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Outage() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  const LastWord& Last(Operation operation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return last_[static_cast<size_t>(operation)];
+  }
+  // Of what an agent that starts needs. `since` is when that was answered last.
+  absl::Status Outage(Clock::time_point& since) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Late() const;
 
   const std::unique_ptr<RootKey> provider_;
@@ -91,10 +102,8 @@ class RemoteRootKey : public RootKey {
 
   mutable Mutex mutex_;
   absl::flat_hash_map<std::string, Flight> flights_ ABSL_GUARDED_BY(mutex_);
-  Clock::time_point heard_ ABSL_GUARDED_BY(mutex_) = Clock::now();         // when the last attempt ended
-  Clock::time_point answered_ ABSL_GUARDED_BY(mutex_) = Clock::now();      // when one was answered
-  absl::Status outage_ ABSL_GUARDED_BY(mutex_);                            // of the last attempt, when it was not
-  std::array<absl::Status, kOperations> refused_ ABSL_GUARDED_BY(mutex_);  // what needs the operator, by operation
+  Clock::time_point heard_ ABSL_GUARDED_BY(mutex_) = Clock::now();  // when the last attempt ended
+  std::array<LastWord, kOperations> last_ ABSL_GUARDED_BY(mutex_);
   bool isAsking_ ABSL_GUARDED_BY(mutex_) = false;
 
   CallPool pool_;  // last, so that it ends first

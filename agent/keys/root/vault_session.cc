@@ -123,7 +123,12 @@ absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::GetToke
   } else if (token_ == nullptr || now >= endsAt_) {
     RETURN_IF_ERROR(Login(deadline));
   }
-  if (now >= renewAt_) RETURN_IF_ERROR(Renew(deadline));
+  if (now >= renewAt_) {
+    if (absl::Status status = Renew(deadline); !status.ok()) {
+      if (now >= endsAt_) return status;
+      renewAt_ = now + kRenewAgain;  // the token that is there may still be used
+    }
+  }
   return token_;
 }
 

@@ -187,17 +187,19 @@ absl::Status Keyring::CheckRootKey() {
 // With the root key in use, which is the one a restarted agent would get when CheckRootKey says so. When it fails, the
 // epoch keys in use stay as they are: what can be opened by them is opened.
 absl::Status Keyring::BeginTrial() {
-  RETURN_IF_ERROR(CheckRootKey());
+  const absl::Status rootKey = CheckRootKey();
+  // A remote one that refused to unwrap is asked to unwrap all the same: nothing else shows that it does so again.
+  if (!rootKey.ok() && !root_->isRemote()) return rootKey;
   if (absl::Status status = Ready(); !status.ok()) return absl::UnavailableError(status.message());
   absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
   if (!rows.ok()) return absl::UnavailableError(rows.status().message());
-  if (unwrapper_.isBusy()) return absl::OkStatus();
+  if (unwrapper_.isBusy()) return rootKey;
   const auto age = Clock::now() - unwrapped_;
-  const bool isKnown = keys_.Uses(*rows) && trialStatus_.ok() ? age < kTrialInterval : age < kReloadInterval;
-  if (root_->isRemote() && isKnown) return absl::OkStatus();
+  const bool isWell = rootKey.ok() && keys_.Uses(*rows) && trialStatus_.ok();
+  if (root_->isRemote() && age < (isWell ? kTrialInterval : kReloadInterval)) return rootKey;
   unwrapped_ = Clock::now();
   unwrapper_.Begin(*std::move(rows), registry_->openings());
-  return absl::OkStatus();
+  return rootKey;
 }
 
 std::optional<absl::Status> Keyring::TrialAnswer() {

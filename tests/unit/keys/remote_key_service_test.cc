@@ -150,6 +150,23 @@ TEST_F(RemoteKeyServiceTest, ARefusalStopsNewKeysAtOnceAndReadinessWithThem) {
   EXPECT_TRUE(Eventually([&] { return TryUnwrap(*service).ok(); }));
 }
 
+// As when the oldest version that may be unwrapped is raised and lowered again. Check is answered throughout.
+TEST_F(RemoteKeyServiceTest, ARefusalOfUnwrapAloneIsOverWhenItIsPutRight) {
+  auto service = Open(RemoteOptions());
+  ASSERT_NE(service, nullptr);
+  state_->SetUnwrap(absl::FailedPreconditionError("this version may not be unwrapped"));
+  AddEpoch();
+  EXPECT_TRUE(Eventually([&] {
+    service->TryUnwrap([](const absl::Status&) {});
+    return absl::IsUnavailable(Ask(*service, UserNumber(users_++)).status);
+  }));
+  state_->SetUnwrap(absl::OkStatus());
+  EXPECT_TRUE(Eventually([&] {
+    service->TryUnwrap([](const absl::Status&) {});
+    return Ask(*service, UserNumber(users_++)).status.ok();
+  }));
+}
+
 TEST_F(RemoteKeyServiceTest, AtTheStartItIsWaitedForAndThenGivenUp) {
   KeyServiceOptions options = RemoteOptions();
   options.rootKeyPatience = seconds(3);

@@ -176,6 +176,19 @@ TEST_F(RemoteRootKeyTest, WhatUnwrapIsRefusedCheckKnows) {
   EXPECT_TRUE(root->Check(In(seconds(1))).ok());
 }
 
+TEST_F(RemoteRootKeyTest, AnOutageOfUnwrapCountsAlsoWhileCheckIsAnswered) {
+  auto root = Make({.checkInterval = milliseconds(10), .outageLimit = milliseconds(300)});
+  const RootKey::DataKey made = Generate(*root);
+  state_->SetUnwrap(absl::UnavailableError("the HSM is out"));
+  EXPECT_FALSE(Unwrap(*root, made, milliseconds(100)).ok());
+  const auto check = [&] { return root->Check(In(seconds(1))).code(); };
+  EXPECT_TRUE(Eventually([&] { return check() == absl::StatusCode::kUnavailable; }));
+  EXPECT_THAT(std::string(root->Warning().message()), HasSubstr("the HSM is out"));
+  state_->SetUnwrap(absl::OkStatus());
+  EXPECT_TRUE(Eventually([&] { return Unwrap(*root, made, seconds(1)).ok(); }));
+  EXPECT_EQ(check(), absl::StatusCode::kOk);
+}
+
 TEST_F(RemoteRootKeyTest, CountsCallsErrorsAndTime) {
   auto root = Make({.breaker = {.failures = 1}});
   const RootKey::DataKey made = Generate(*root);

@@ -19,6 +19,7 @@ struct ProviderState {
   Mutex mutex;
   std::condition_variable_any changed;
   absl::Status status ABSL_GUARDED_BY(mutex);                 // what every call says, when it is not OK
+  absl::Status ofUnwrap ABSL_GUARDED_BY(mutex);               // what Unwrap says, when the others are well
   std::chrono::milliseconds delay ABSL_GUARDED_BY(mutex){0};  // before each answer
   bool keepsDeadlines ABSL_GUARDED_BY(mutex) = true;          // else a call takes its delay, whatever the deadline says
   std::atomic<int> unwraps{0}, generates{0}, checks{0}, most{0}, now{0};
@@ -26,6 +27,14 @@ struct ProviderState {
   void Set(absl::Status to) {
     const MutexLock lock(mutex);
     status = std::move(to);
+  }
+  void SetUnwrap(absl::Status to) {
+    const MutexLock lock(mutex);
+    ofUnwrap = std::move(to);
+  }
+  absl::Status UnwrapStatus() {
+    const MutexLock lock(mutex);
+    return ofUnwrap;
   }
   void Delay(std::chrono::milliseconds by, bool keeps = true) {
     const MutexLock lock(mutex);
@@ -49,7 +58,8 @@ class SlowRootKey : public RootKey {
   }
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override {
     ++state_->unwraps;
-    const absl::Status status = Wait(deadline);
+    absl::Status status = Wait(deadline);
+    status.Update(state_->UnwrapStatus());
     auto unwrapped = inner_->Unwrap(keys, deadline);
     if (!status.ok()) {
       for (auto& key : unwrapped) key = status;
