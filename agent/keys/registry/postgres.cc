@@ -61,7 +61,7 @@ absl::Status ErrorOf(const std::string& name, const PGresult* result) {
                                          "is read-only transactions",
                                          reason));
   }
-  if (state.starts_with("XX")) {
+  if (state == "XX001" || state == "XX002") {
     return absl::DataLossError(StrCat(name, " is corrupt", reason, "; restore it from a backup"));
   }
   return absl::UnavailableError(StrCat(name, " cannot be used", reason));

@@ -47,15 +47,19 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
   return statements;
 }
 
-// Time limits: beyond the deadlines of the agent, whose connection they free. synchronous_commit: what was answered is
-// durable, even on a server whose default says otherwise. Plans: always by index. A plan that was made while the table
-// was small must not read all of a large one, and one that the planner thinks expensive is not worth compiling.
+// Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
+// Keepalives: a lock of an agent that is cut off in the middle of a transaction is freed soon. synchronous_commit: what
+// was answered is durable, even on a server whose default says otherwise. Plans: always by index. A plan that was made
+// while the table was small must not read all of a large one, and one that the planner thinks expensive is not worth
+// compiling.
 const char kBeginSession[] =
     "SELECT to_regnamespace('kveil') IS NOT NULL,"
     " EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('kveil')),"
     " to_regclass('kveil.format') IS NOT NULL,"
-    " set_config('statement_timeout', '5000', false), set_config('lock_timeout', '3000', false),"
+    " set_config('statement_timeout', '2000', false), set_config('lock_timeout', '1000', false),"
     " set_config('idle_in_transaction_session_timeout', '5000', false),"
+    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '5', false),"
+    " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '20000', false),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, false),"
     " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"

@@ -274,14 +274,20 @@ void KeyService::Worker::Tick() {
   keyring_->SetDeadline(deadline);
   const absl::Status rootKey = keyring_->CheckRootKey();
   health_.Set(Part::kRootKey, rootKey.ok() ? keyring_->root().Warning() : rootKey);
+  // Whether a refusal to unwrap is over, nothing but unwrapping shows.
+  if (!rootKey.ok() && keyring_->root().isRemote()) (void)keyring_->BeginTrial();
   AnswerTrials(RealClock::now());
   health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
-  if (!health_.Of(Part::kRegistry).ok()) health_.Set(Part::kRegistry, keyring_->CheckWritable());
+  // Before all that writes: a registry that is slow to write must not keep erasures from being heard of.
   absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
   NoteReopened();
   if (ids.ok() && !ids->empty()) revocations_.Revoke(*ids);
-  if (!ids.ok()) health_.Set(Part::kRegistry, ids.status());
+  if (!ids.ok()) {
+    health_.Set(Part::kRegistry, ids.status());
+  } else if (!health_.Of(Part::kRegistry).ok()) {
+    health_.Set(Part::kRegistry, keyring_->CheckWritable());
+  }
   if (mustPurge_) PurgeErased(deadline);
   keyring_->DropExpired();
 }

@@ -276,7 +276,13 @@ TEST_F(PostgresRegistryTest, AnErasureHeardOfTooLateIsHandedOutByTheNextPoll) {
   ASSERT_EQ(kill(backend, SIGCONT), 0);
   registry->SetDeadline(In(seconds(10)));
   ASSERT_TRUE(registry->EnsureOpen().ok());
-  EXPECT_THAT(*registry->PollErasures(), testing::ElementsAre(row.row.id));
+  // Also when this poll would come too late as well.
+  ASSERT_EQ(kill(backend, SIGSTOP), 0);
+  registry->SetDeadline(In(milliseconds(50)));
+  const auto erasures = registry->PollErasures();
+  ASSERT_EQ(kill(backend, SIGCONT), 0);
+  ASSERT_TRUE(erasures.ok()) << erasures.status();
+  EXPECT_THAT(*erasures, testing::ElementsAre(row.row.id));
 }
 
 TEST_F(PostgresRegistryTest, ALockThatIsHeldIsWaitedForInBoundedTimeWhileReadsGoOn) {
