@@ -24,7 +24,10 @@ enum class Suite : uint8_t {
 struct KeyId {
   std::array<uint8_t, 16> bytes{};
 
-  friend bool operator==(const KeyId&, const KeyId&) = default;
+  // Once per record: gcm compares inline what has a constant size, and calls a function for the array's operator.
+  friend bool operator==(const KeyId& left, const KeyId& right) {
+    return std::memcmp(left.bytes.data(), right.bytes.data(), sizeof(left.bytes)) == 0;
+  }
   template <typename H>
   friend H AbslHashValue(H state, const KeyId& id) {
     return H::combine(std::move(state), id.bytes);
@@ -35,7 +38,9 @@ struct KeyId {
 struct Salt {
   std::array<uint8_t, 12> bytes{};
 
-  friend bool operator==(const Salt&, const Salt&) = default;
+  friend bool operator==(const Salt& left, const Salt& right) {
+    return std::memcmp(left.bytes.data(), right.bytes.data(), sizeof(left.bytes)) == 0;
+  }
   template <typename H>
   friend H AbslHashValue(H state, const Salt& salt) {
     return H::combine(std::move(state), salt.bytes);

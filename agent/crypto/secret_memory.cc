@@ -19,6 +19,7 @@ SecretMemory::SecretMemory(size_t size) : size_(size) {
   data_ = static_cast<uint8_t*>(pages);
   // Both may be forbidden, as in a container: the keys are then as safe as all other memory is.
   (void)::madvise(pages, size, MADV_DONTDUMP);
+  (void)::madvise(pages, size, MADV_DONTFORK);  // a child would keep what is wiped here
   (void)::mlock2(pages, size, MLOCK_ONFAULT);
 }
 

@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -211,7 +212,8 @@ void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set
 void Metrics::Ready(bool ready) { families_->ready->Set(ready ? 1 : 0); }
 
 Metrics::Totals Metrics::totals() const {
-  const auto whole = [](double value) { return static_cast<uint64_t>(value); };
+  // One that closes may be counted before the one that opened.
+  const auto whole = [](double value) { return static_cast<uint64_t>(std::max(value, 0.0)); };
   return {.sealed = whole(families_->sealed->Value()),
           .opened = whole(families_->opened->Value()),
           .dropped = Sum(families_->dropped),

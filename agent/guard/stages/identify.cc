@@ -58,6 +58,10 @@ void IdentifyProduced::FindUsers(absl::Span<ProducedRecord> records) {
     record.user = {};
     if (record.problem.has_value() || !record.view.value.has_value()) continue;
     record.problem = scratch_.userFinder.Find(rule_.user, record.view, record.user);
+    // Below, a record with a value and without a user would be nobody's, and not sealed.
+    if (!record.problem.has_value() && record.user.empty()) {
+      record.problem = Problem{RefuseReason::kNoUser, "the record's user has an empty id"};
+    }
     if (record.problem.has_value()) {
       record.user = {};
       continue;

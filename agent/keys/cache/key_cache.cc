@@ -31,6 +31,11 @@ KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t 
     : service_(service),
       inUse_(inUse),
       capacity_(std::max<size_t>(1, capacity)),
+      manySealed_(std::clamp<uint32_t>(
+          static_cast<uint32_t>(kMostUncounted *
+                                static_cast<uint64_t>(service.options().cacheTtl / std::chrono::milliseconds(1)) /
+                                static_cast<uint64_t>(kCountingWindow / std::chrono::milliseconds(1))),
+          1, kMostUnderAPeriodKey)),
       mask_(service.NewMask()),
       slab_(SlabSize(capacity_)),
       notThere_(kMostNotThere, kUnknownTtl) {
@@ -201,9 +206,8 @@ void KeyCache::Clear() {
 }
 
 void KeyCache::NoteCount(const CachedKey& key) {
-  if (key.window == window_ && key.sealed >= kManySealed && counted_.size() < kMostCounted) {
-    counted_[key.id] = key.sealed;
-  }
+  if (key.window != window_ || key.sealed < manySealed_) return;
+  if (counted_.size() < kMostCounted || counted_.contains(key.id)) counted_[key.id] = key.sealed;
 }
 
 void KeyCache::RestoreCount(CachedKey& key) const {

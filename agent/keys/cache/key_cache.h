@@ -107,13 +107,12 @@ class KeyCache {
 
   size_t size() const { return slab_.size(); }
 
-  // NIST SP 800-38D allows 2^32 records under one key: 64 workers get as many as two such windows of time reach into
-  // one period.
-  static constexpr uint32_t kMostUnderAPeriodKey = 1 << 25;
+  // NIST SP 800-38D allows 2^32 records under one key. Two such windows of time reach into one period, and of a key
+  // that is dropped and loaded again up to 2^23 more in a window are not counted: 64 workers stay below.
+  static constexpr uint32_t kMostUnderAPeriodKey = 1 << 24;
 
  private:
-  // Users that sealed very many records and whose keys were dropped meanwhile: they go on counting.
-  static constexpr uint32_t kManySealed = 1 << 16;
+  static constexpr uint32_t kMostUncounted = 1 << 23;
   static constexpr size_t kMostCounted = 1 << 16;
 
   static uint32_t TagOf(const crypto::KeyId& id) {
@@ -155,6 +154,9 @@ class KeyCache {
   KeyService& service_;
   const std::chrono::milliseconds inUse_;
   const size_t capacity_;
+  // Who sealed as many before the key was dropped goes on counting. A key is dropped every cacheTtl at least, so that
+  // those who sealed less add up to kMostUncounted in a window at most.
+  const uint32_t manySealed_;
   crypto::KeyIdMask mask_;
   KeySlab slab_;
   KeyTable byName_;

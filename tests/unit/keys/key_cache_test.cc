@@ -212,6 +212,19 @@ TEST_F(KeyCacheTest, SealsAUsersFurtherRecordsWithBatchKeysWhereTheyAreVeryMany)
   EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("38"))), crypto::Suite::kPeriodKey);
 }
 
+// Whoever is not counted any more adds up to at most 2^23 in a window.
+TEST_F(KeyCacheTest, CountsOnAlsoWhereAKeyIsLoadedAgainVeryOften) {
+  constexpr uint32_t kInACacheTtl = (1u << 23) / (1 << 14) * 60;
+  uint64_t sealed = 0;
+  for (int i = 0; i < 3; ++i) {
+    CachedKey* const key = SealingKey(*service_, cache_, User("38"));
+    EXPECT_EQ(key->sealed, sealed) << i;
+    key->sealed += kInACacheTtl;
+    sealed = key->sealed;
+    Advance(seconds(61));
+  }
+}
+
 TEST_F(KeyCacheTest, TakesThePeriodFromTheClockOnTheWall) {
   const crypto::Period period = cache_.CurrentPeriod();
   Advance(seconds(1 << 14));
