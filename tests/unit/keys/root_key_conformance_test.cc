@@ -150,18 +150,18 @@ TEST_P(RootKeyConformanceTest, ThreadsMayUseItTogether) {
 
 // One server for all tests, which keeps the keys that they make.
 RootKeyOptions FakeVaultOptions(const std::string& folder, int which) {
-  static FakeVault* const vault = new FakeVault;
+  static FakeVault vault;
   static std::atomic<int> keys{0};
   const std::string path = folder + "/key" + std::to_string(which);
   std::string key = KeyTest::ReadFile(path);
   if (key.empty()) {
     key = "kveil-" + std::to_string(++keys);
     KeyTest::WriteFile(path, key);
-    vault->MakeKey(key);
+    vault.MakeKey(key);
   }
-  vault->AddToken("hvs.token");
+  vault.AddToken("hvs.token");
   KeyTest::WriteFile(folder + "/token", "hvs.token");
-  return {.vault = VaultOptions{.address = vault->address(), .key = key, .secretFile = folder + "/token"}};
+  return {.vault = VaultOptions{.address = vault.address(), .key = key, .secretFile = folder + "/token"}};
 }
 
 // tests/vault/run has made the keys, and says where.
