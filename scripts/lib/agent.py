@@ -3,10 +3,8 @@
 import json
 import os
 import pathlib
-import random
 import re
 import signal
-import socket
 import subprocess
 import urllib.request
 
@@ -33,7 +31,7 @@ class Agent:
         self.policy_folder = self.folder / "policies"
         self.registry = self.folder / "registry.db"
         self.root_key = self.folder / "root.key"
-        self.metrics_address = f"127.0.0.1:{_free_port()}"
+        self.metrics_address = f"127.0.0.1:{places.low_port()}"
         self.other_program = program
         self.wrapper = []  # A command line that runs the agent's.
         self._process = None
@@ -44,7 +42,7 @@ class Agent:
             "intercept": {
                 "cgroup": str(site.cgroup),
                 "targets": [{"cluster": "main", "cidr": f"{broker.address}/32", "ports": str(broker.port)}],
-                "listenPort": _free_port(),
+                "listenPort": places.low_port(),
                 "pinDirectory": str(self.pins / "kveil"),
             },
             "keys": keys or {"root": {"file": str(self.root_key)}, "registry": {"sqlite": str(self.registry)}},
@@ -189,19 +187,6 @@ class Agent:
         if not self.running:
             raise RuntimeError(f"the agent ended with status {self._process.returncode} before it was ready")
         return self.kveil("status").returncode == 0
-
-
-def _free_port():
-    """A port below the range the kernel gives to clients, free on the host now; the agent listens there in every
-    namespace, so it must not meet a client's port by chance."""
-    while True:
-        port = random.randint(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
 
 
 def _merged(base, changes):

@@ -15,9 +15,8 @@ def build_release():
     Does nothing when KVEIL_PROGRAM names a program that is to be used instead."""
     if "KVEIL_PROGRAM" in os.environ:
         return
-    for command in (["cmake", "--preset", "release"], ["cmake", "--build", "--preset", "release"]):
-        done = subprocess.run(command, cwd=places.REPOSITORY, timeout=LIMIT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, check=False)
-        if done.returncode:
-            tail = "\n".join(done.stdout.splitlines()[-40:])
-            sys.exit(f"{tail}\n{' '.join(command)} failed")
+    done = subprocess.run([places.REPOSITORY / "scripts/lib/build", "release", "kveil"], timeout=LIMIT,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-40:])
+        sys.exit(f"{tail}\nkveil does not build")

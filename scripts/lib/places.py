@@ -1,7 +1,9 @@
-"""Where things are: the repository, the built program, the cache, the cgroup v2 mount."""
+"""Where things are: the repository, the built program, the cache, the cgroup v2 mount, a port for a server."""
 
 import os
 import pathlib
+import random
+import socket
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -26,6 +28,19 @@ def cgroup_mount():
             if kind == "cgroup2":
                 return pathlib.Path(where)
     raise RuntimeError("no cgroup v2 hierarchy is mounted (no line of type cgroup2 in /proc/mounts)")
+
+
+def low_port():
+    """A port below the range that the kernel gives to clients, free on the host now. A server that clients find again
+    after it was stopped, or an agent, which listens in every namespace, must not meet a client's port by chance."""
+    while True:
+        port = random.randint(15000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def require_root(what):

@@ -4,13 +4,12 @@ import glob
 import os
 import pathlib
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 
+import places
 import waiting
 
 START_LIMIT = 30  # Seconds.
@@ -28,7 +27,7 @@ class Postgres:
         self.address = address
         self.netns = netns
         self.settings = settings or {}
-        self.port = _free_port()
+        self.port = places.low_port()
         self.folder = None
         self._process = None
 
@@ -129,14 +128,3 @@ def _unprivileged_user():
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
         return "nobody"
-
-
-def _free_port():
-    while True:
-        port = random.randint(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
