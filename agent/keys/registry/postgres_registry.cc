@@ -20,6 +20,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/registry/postgres_schema.h"
+#include "keys/registry/stored_row.h"
 
 namespace kveil::keys {
 namespace {
@@ -28,15 +29,6 @@ namespace {
 constexpr std::chrono::seconds kPatience{3};
 // Transactions that the server ended for another's sake are repeated, as are erasures that a new keyspace came across.
 constexpr int kMostAttempts = 5;
-
-enum State : int64_t { kActive = 1, kErased = 2 };
-
-template <size_t kSize>
-bool CopyTo(std::array<uint8_t, kSize>& out, Bytes bytes) {
-  if (bytes.size() != kSize) return false;
-  std::copy(bytes.begin(), bytes.end(), out.begin());
-  return true;
-}
 
 ByteBuffer CopyOf(Bytes bytes) { return ByteBuffer(bytes.begin(), bytes.end()); }
 

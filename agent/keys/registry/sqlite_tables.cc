@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "keys/registry/stored_row.h"
 
 namespace kveil::keys {
 namespace {
@@ -51,15 +52,6 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS erasures (number INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL UNIQUE,"
     "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;";
 static_assert(kApplicationId == 1802921324);
-
-enum State : int64_t { kActive = 1, kErased = 2 };
-
-template <size_t kSize>
-bool CopyTo(std::array<uint8_t, kSize>& out, Bytes bytes) {
-  if (bytes.size() != kSize) return false;
-  std::copy(bytes.begin(), bytes.end(), out.begin());
-  return true;
-}
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.
