@@ -274,12 +274,10 @@ void KeyService::Worker::Tick() {
   keyring_->SetDeadline(deadline);
   const absl::Status rootKey = keyring_->CheckRootKey();
   health_.Set(Part::kRootKey, rootKey.ok() ? keyring_->root().Warning() : rootKey);
-  // Whether a refusal to unwrap is over, nothing but unwrapping shows.
-  if (!rootKey.ok() && keyring_->root().isRemote()) (void)keyring_->BeginTrial();
   AnswerTrials(RealClock::now());
   health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
-  // Before all that writes: a registry that is slow to write must not keep erasures from being heard of.
+  // Before all else that asks the registry: a slow one must not keep erasures from being heard of.
   absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
   NoteReopened();
   if (ids.ok() && !ids->empty()) revocations_.Revoke(*ids);
@@ -288,6 +286,8 @@ void KeyService::Worker::Tick() {
   } else if (!health_.Of(Part::kRegistry).ok()) {
     health_.Set(Part::kRegistry, keyring_->CheckWritable());
   }
+  // Whether a refusal to unwrap is over, nothing but unwrapping shows.
+  if (!rootKey.ok() && keyring_->root().isRemote()) (void)keyring_->BeginTrial();
   if (mustPurge_) PurgeErased(deadline);
   keyring_->DropExpired();
 }
