@@ -44,7 +44,7 @@ class GcmKeys {
   void Expand(size_t place, const SecretKey& key);
   // Until the next Expand, Seal and Open must not be called for this place.
   void Wipe(size_t place);
-  // Wipes what the last Seal or Open left of its key. Expand and Wipe do so, too.
+  // Wipes what the last Seal or Open left of its key outside of its place.
   void ForgetLast();
   // Seal or Open with this key comes soon.
   void Prefetch(size_t place) const;

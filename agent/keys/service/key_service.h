@@ -59,7 +59,7 @@ class KeyService {
 
   // Destroys every key of the user, in one keyspace or in all of them, and tells all caches before it returns. Blocks
   // for a few milliseconds, at most a few seconds. kNotFound: the user has no key there. kAlreadyExists: all were
-  // erased before, see ErasedBefore. kUnavailable: nothing was changed.
+  // erased before, see ErasedBefore. kUnavailable: not known to be done; ask again.
   absl::StatusOr<EraseResult> Erase(std::optional<std::string_view> keyspace, std::string_view user);
 
   // OK, or what is wrong now in words for the operator. Becomes OK again by itself when the cause is gone.
