@@ -17,6 +17,7 @@
 #include "config/read_file.h"
 #include "daemon/agent.h"
 #include "daemon/preflight.h"
+#include "daemon/service_manager.h"
 #include "policy/policy.h"
 #include "tls/cluster_tls.h"
 
@@ -130,15 +131,18 @@ int RunAgent(const std::string& configPath) {
   // below gets them.
   daemon::EnterHostCgroupNamespace();
   const sigset_t signals = BlockSignals();
+  daemon::ServiceManager manager(daemon::ServiceManager::TakeEnvironment());
 
-  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config));
+  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config), manager);
   if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};
   for (;;) {
     const int signal = ::sigtimedwait(&signals, nullptr, &second);
     if (signal == SIGHUP) {
+      manager.Reloading();
       Reload(configPath);
+      manager.Reloaded();
     } else if (signal > 0) {
       log::Info("agent.draining", {{"signal", signal}});
       ::signal(SIGHUP, SIG_IGN);
@@ -148,6 +152,7 @@ int RunAgent(const std::string& configPath) {
       (*agent)->Watch();
     }
   }
+  manager.Stopping((*agent)->drainTimeout() + kEndLimit);
   EndAtTheLatest((*agent)->drainTimeout() + kEndLimit);
   (*agent)->Drain();
   agent->reset();

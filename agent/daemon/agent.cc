@@ -66,7 +66,8 @@ keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
 
 }  // namespace
 
-Agent::Agent(config::AgentConfig config) : config_(std::move(config)), metrics_(KVEIL_VERSION) {}
+Agent::Agent(config::AgentConfig config, ServiceManager& manager)
+    : config_(std::move(config)), manager_(manager), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
@@ -77,8 +78,8 @@ Agent::~Agent() {
   server_.reset();
 }
 
-absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config) {
-  std::unique_ptr<Agent> agent(new Agent(std::move(config)));
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, ServiceManager& manager) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(config), manager));
   // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
   for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers,
                           &Agent::Serve, &Agent::StartEndpoints}) {
@@ -139,6 +140,7 @@ absl::Status Agent::OpenStores() {
   keyOptions.root = RootKeyOptions(config_.keys);
   keyOptions.mayWait = [this](const absl::Status& reason) {
     health_.Set("keys", reason);
+    manager_.Starting(ToStd(reason.message()));
     return !IsEndPending();
   };
   keyOptions.registry = RegistryOptionsOf(config_.keys);
@@ -262,7 +264,6 @@ void Agent::Released(std::optional<uint64_t> netnsCookie) {
 }
 
 absl::Status Agent::StartEndpoints() {
-  Watch();
   commandTarget_.Set({.metrics = metrics_,
                       .health = health_,
                       .policies = *policies_,
@@ -274,6 +275,7 @@ absl::Status Agent::StartEndpoints() {
                       .refreshHealth = [this] { RefreshHealth(); },
                       .isReady = [this] { return IsReady(); },
                       .servedNamespaces = [this] { return ServedNamespaces(); }});
+  Watch();  // whoever hears from the service manager that the agent is ready gets the same answer at the admin socket
   return absl::OkStatus();
 }
 

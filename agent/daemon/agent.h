@@ -19,6 +19,7 @@
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
 #include "daemon/self_checks.h"
+#include "daemon/service_manager.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
 #include "intercept/kernel/redirect.h"
@@ -37,18 +38,19 @@ class Agent {
  public:
   // Starts everything. First it tries what the machine may refuse, and changes nothing; then it attaches the kernel
   // half. If a later step fails, the error says which, and connects to the targets stay refused as intercept.whenDown
-  // says. Only if no agent has ever run here, and this one has relayed nothing, it removes the kernel half again.
-  static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config);
+  // says. Only if no agent has ever run here, and this one has relayed nothing, it removes the kernel half again. The
+  // agent tells `manager`, which outlives it, how it is.
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config, ServiceManager& manager);
   ~Agent();
 
-  // Looks for what may have gone wrong meanwhile. Call it about once a second.
+  // Looks for what may have gone wrong meanwhile, and tells the service manager. Call it about once a second.
   void Watch();
   // Accepts nothing new and finishes what has begun, within limits.drainTimeout.
   void Drain();
   std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
-  explicit Agent(config::AgentConfig config);
+  Agent(config::AgentConfig config, ServiceManager& manager);
 
   // The steps of Start, in this order.
   absl::Status Preflight();
@@ -69,10 +71,12 @@ class Agent {
   void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
   bool IsReady() const;
+  std::string StatusLine() const;
   void WatchRootKey();
   void WatchLog();
 
   const config::AgentConfig config_;
+  ServiceManager& manager_;
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
   observe::Metrics metrics_;
   observe::Health health_;

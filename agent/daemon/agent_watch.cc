@@ -26,6 +26,17 @@ void Agent::Watch() {
   metrics_.Ready(IsReady());
   WatchRootKey();
   WatchLog();
+  manager_.Tell({.isReady = IsReady(), .isAlive = checks_->alive(), .status = StatusLine()});
+}
+
+// What `kveil status` says in more lines.
+std::string Agent::StatusLine() const {
+  const std::vector<observe::Health::Problem> problems = health_.problems();
+  const char* const ready = IsReady() ? "ready" : "NOT ready";
+  if (problems.empty()) return ready;
+  const auto& [name, message] = problems.front();
+  const std::string more = problems.size() == 1 ? "" : StrCat(" (and ", problems.size() - 1, " more)");
+  return StrCat(ready, ", ", name, more, ": ", message);
 }
 
 // Lines that were lost a moment ago: whoever looks for something in the log may not find it.

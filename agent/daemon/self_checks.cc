@@ -51,6 +51,7 @@ void SelfChecks::Run() {
   ableNow_ = true;
   Report("workers", server_.CheckWorkers(kWorkerPatience));
   Report("namespacesThread", namespaces_.CheckThread(kNamespacesPatience));
+  alive_ = ableNow_;
   Report("descriptors", CheckDescriptors(kSpareDescriptors));
   Report("agentCgroup", redirect_.RepairAgentCgroup());
   Report("namespaceAccess", access_.EnterNamespace());

@@ -51,6 +51,9 @@ class SelfChecks {
   void Run();
   // Whether the agent could do everything when Run was called last.
   bool able() const { return able_; }
+  // Whether its own threads went on when Run was called last. If they do not, only a new process helps. What others
+  // keep the agent from, such as a key service that is out of reach, says nothing here.
+  bool alive() const { return alive_; }
 
  private:
   // Sets the condition, and notes whether it is well.
@@ -78,6 +81,7 @@ class SelfChecks {
   std::shared_ptr<Question> question_ ABSL_GUARDED_BY(mutex_);
   absl::Status unwrapped_ ABSL_GUARDED_BY(mutex_);  // its last answer
   std::atomic<bool> able_{false};
+  std::atomic<bool> alive_{true};
 };
 
 // Whether so many descriptors can still be opened, found out by opening them.

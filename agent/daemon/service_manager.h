@@ -1,0 +1,65 @@
+// Tells the service manager how the agent is, by systemd's protocol: datagrams with one "NAME=value" per line, sent to
+// the socket that the environment names. sd_notify(3) documents the protocol as stable for programs that do not link
+// libsystemd. It is one call of sendto(2), so the library would bring more than it saves.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+
+namespace kveil::daemon {
+
+// Any thread. Never waits. What cannot be sent is said again in the next message. Does nothing without a service
+// manager.
+class ServiceManager {
+ public:
+  struct Environment {
+    std::string notifySocket;  // a path, or '@' and an abstract name; empty: there is no service manager
+    bool hasWatchdog = false;  // it ends an agent that does not say that it is alive
+  };
+  // Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, and removes these three from the environment, so that no
+  // process that the agent starts can speak for it. Call it before any thread is made. Logs what makes no sense.
+  static Environment TakeEnvironment();
+
+  explicit ServiceManager(const Environment& environment);
+
+  // The start waits for something. Gives it more time. May be called as often as one likes.
+  void Starting(std::string_view reason);
+
+  struct State {
+    bool isReady = false;
+    bool isAlive = false;     // false: only a new process would help
+    std::string_view status;  // for people
+  };
+  // Call it about once a second. READY=1 goes out when the agent is ready for the first time, WATCHDOG=1 each time that
+  // it is alive. Until it has been ready, its start gets more time.
+  void Tell(const State& state);
+
+  // Before and after a reload of the configuration.
+  void Reloading();
+  void Reloaded();
+
+  // The agent ends, in so long at most.
+  void Stopping(std::chrono::milliseconds atMost);
+
+ private:
+  // Whether it was sent, or nobody wants to hear it.
+  bool Send(const std::string& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  std::string address_;  // sun_path's bytes: an abstract name begins with a zero byte; empty: nobody to tell
+  bool hasWatchdog_;
+  UniqueFd socket_;
+
+  Mutex mutex_;
+  bool wasReady_ ABSL_GUARDED_BY(mutex_) = false;
+  bool owesReady_ ABSL_GUARDED_BY(mutex_) = false;  // READY=1 has to go out
+  bool isUnheard_ ABSL_GUARDED_BY(mutex_) = false;  // the last message could not be sent
+  std::string toldStatus_ ABSL_GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point startingTold_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kveil::daemon

@@ -1,0 +1,204 @@
+// What a service manager is told, with a socket of the test in its place.
+#include "daemon/service_manager.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+#include "base/text.h"
+
+namespace kveil::daemon {
+namespace {
+
+using std::chrono::seconds;
+using Lines = std::set<std::string>;
+
+// The manager's end of the socket, at a path or an abstract name.
+class NotifySocket {
+ public:
+  explicit NotifySocket(std::string name) : name_(std::move(name)) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, name_.data(), name_.size());
+    if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+    socket_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name_.size());
+    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  }
+  const std::string& name() const { return name_; }
+
+  // The lines of the next message; empty when there is none.
+  Lines Next() {
+    char buffer[4096];
+    const ssize_t size = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
+    if (size < 0) return {};
+    const std::string message(buffer, static_cast<size_t>(size));
+    return absl::StrSplit(message, '\n', absl::SkipEmpty());
+  }
+
+ private:
+  const std::string name_;
+  UniqueFd socket_;
+};
+
+class ServiceManagerTest : public ::testing::Test {
+ protected:
+  ~ServiceManagerTest() override {
+    std::filesystem::remove_all(folder_);
+    for (const char* variable : kVariables) ::unsetenv(variable);
+  }
+
+  static constexpr const char* kVariables[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
+  static std::string MakeFolder() {
+    std::string folder = StrCat(::testing::TempDir(), "service_manager_", ::getpid());
+    std::filesystem::create_directory(folder);
+    return folder;
+  }
+
+  const std::string folder_ = MakeFolder();
+  NotifySocket socket_{folder_ + "/notify"};
+};
+
+const ServiceManager::State kReady{.isReady = true, .isAlive = true, .status = "ready"};
+const ServiceManager::State kNotReady{.isReady = false, .isAlive = true, .status = "NOT ready, keys: gone"};
+
+TEST_F(ServiceManagerTest, HearsOfReadinessOnceItIsThereAndOnlyOnce) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  manager.Tell(kNotReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"EXTEND_TIMEOUT_USEC=30000000", "STATUS=NOT ready, keys: gone"}));
+  manager.Tell(kNotReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"EXTEND_TIMEOUT_USEC=30000000"}));
+  manager.Tell(kReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"READY=1", "STATUS=ready"}));
+  manager.Tell(kReady);
+  EXPECT_EQ(socket_.Next(), Lines{});
+  manager.Tell(kNotReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"STATUS=NOT ready, keys: gone"}));
+  manager.Tell(kReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"STATUS=ready"}));
+}
+
+TEST_F(ServiceManagerTest, HearsASignOfLifeFromAnAgentThatIsAliveOnly) {
+  ServiceManager manager({.notifySocket = socket_.name(), .hasWatchdog = true});
+  manager.Tell(kReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"READY=1", "WATCHDOG=1", "STATUS=ready"}));
+  manager.Tell(kNotReady);  // somebody else's fault: a restart would not help
+  EXPECT_EQ(socket_.Next(), (Lines{"WATCHDOG=1", "STATUS=NOT ready, keys: gone"}));
+  manager.Tell({.isReady = false, .isAlive = false, .status = "NOT ready, workers: worker 1 is stuck"});
+  EXPECT_EQ(socket_.Next(), (Lines{"STATUS=NOT ready, workers: worker 1 is stuck"}));
+  manager.Tell(kReady);
+  EXPECT_EQ(socket_.Next(), (Lines{"WATCHDOG=1", "STATUS=ready"}));
+}
+
+TEST_F(ServiceManagerTest, GivesAStartThatWaitsMoreTimeAtMostOnceASecond) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  for (int i = 0; i < 100; ++i) manager.Starting("the root key is out of reach");
+  EXPECT_EQ(socket_.Next(), (Lines{"EXTEND_TIMEOUT_USEC=30000000", "STATUS=starting: the root key is out of reach"}));
+  EXPECT_EQ(socket_.Next(), Lines{});
+  manager.Starting("its server answers that it is sealed");
+  EXPECT_TRUE(socket_.Next().contains("STATUS=starting: its server answers that it is sealed"));
+}
+
+TEST_F(ServiceManagerTest, HearsOfAReloadOfAReadyAgent) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  manager.Reloading();
+  manager.Reloaded();  // it would say READY=1
+  EXPECT_EQ(socket_.Next(), Lines{});
+  manager.Tell(kReady);
+  socket_.Next();
+  manager.Reloading();
+  const Lines reloading = socket_.Next();
+  EXPECT_EQ(reloading.size(), 2u);
+  EXPECT_TRUE(reloading.contains("RELOADING=1"));
+  EXPECT_TRUE(reloading.begin()->starts_with("MONOTONIC_USEC="));
+  manager.Reloaded();
+  EXPECT_EQ(socket_.Next(), (Lines{"READY=1"}));
+}
+
+TEST_F(ServiceManagerTest, HearsHowLongTheEndMayTake) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  manager.Stopping(seconds(11));
+  EXPECT_EQ(socket_.Next(), (Lines{"STOPPING=1", "EXTEND_TIMEOUT_USEC=41000000", "STATUS=draining"}));
+}
+
+TEST_F(ServiceManagerTest, SaysAgainWhatCouldNotBeSent) {
+  const std::string name = folder_ + "/later";
+  ServiceManager manager({.notifySocket = name});
+  manager.Tell(kReady);
+  manager.Reloading();
+  manager.Reloaded();
+  NotifySocket late(name);
+  manager.Tell(kReady);
+  EXPECT_EQ(late.Next(), (Lines{"READY=1", "STATUS=ready"}));
+}
+
+// Messages name what clients have chosen.
+TEST_F(ServiceManagerTest, KeepsAStatusOnOneLine) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  manager.Tell({.isReady = true, .isAlive = true, .status = "ready, tls: a\nMAINPID=1\r\n\0b"});
+  EXPECT_EQ(socket_.Next(), (Lines{"READY=1", "STATUS=ready, tls: a MAINPID=1  "}));
+  manager.Tell({.isReady = true, .isAlive = true, .status = std::string(5000, 'x')});
+  EXPECT_EQ(socket_.Next().begin()->size(), 307u);
+}
+
+TEST_F(ServiceManagerTest, IsFoundAtAnAbstractName) {
+  NotifySocket abstract(StrCat("@kveil-service-manager-test-", ::getpid()));
+  ServiceManager manager({.notifySocket = abstract.name()});
+  manager.Tell(kReady);
+  EXPECT_TRUE(abstract.Next().contains("READY=1"));
+}
+
+TEST_F(ServiceManagerTest, MayBeMissingOrNonsense) {
+  for (const std::string& name : {std::string(), std::string("@"), std::string("relative"), std::string("vsock:2:1"),
+                                  "/" + std::string(107, 'x'), folder_ + "/nobody"}) {
+    ServiceManager manager({.notifySocket = name, .hasWatchdog = true});
+    manager.Starting("x");
+    manager.Tell(kReady);
+    manager.Reloading();
+    manager.Reloaded();
+    manager.Stopping(seconds(1));
+  }
+}
+
+TEST_F(ServiceManagerTest, IsTakenOutOfTheEnvironmentAndNothingElseIs) {
+  ::setenv("NOTIFY_SOCKET", socket_.name().c_str(), 1);
+  ::setenv("WATCHDOG_USEC", "30000000", 1);
+  ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+  std::vector<std::string> before;
+  for (char** variable = ::environ; *variable != nullptr; ++variable) before.emplace_back(*variable);
+  const ServiceManager::Environment environment = ServiceManager::TakeEnvironment();
+  EXPECT_EQ(environment.notifySocket, socket_.name());
+  EXPECT_TRUE(environment.hasWatchdog);
+  size_t left = 0;
+  for (char** variable = ::environ; *variable != nullptr; ++variable) ++left;
+  EXPECT_EQ(left, before.size() - 3);
+  for (const char* variable : kVariables) EXPECT_EQ(::getenv(variable), nullptr) << variable;
+  EXPECT_TRUE(ServiceManager::TakeEnvironment().notifySocket.empty());
+}
+
+TEST_F(ServiceManagerTest, WatchesThisProcessOnly) {
+  const auto watched = [](const char* interval, const std::string& pid) {
+    ::setenv("WATCHDOG_USEC", interval, 1);
+    if (!pid.empty()) ::setenv("WATCHDOG_PID", pid.c_str(), 1);
+    return ServiceManager::TakeEnvironment().hasWatchdog;
+  };
+  EXPECT_TRUE(watched("30000000", ""));
+  EXPECT_TRUE(watched("1000000", std::to_string(::getpid())));  // short, and said so in the log
+  EXPECT_FALSE(watched("30000000", "1"));
+  EXPECT_FALSE(watched("0", ""));
+  EXPECT_FALSE(watched("30s", ""));
+  EXPECT_FALSE(watched("-1", ""));
+}
+
+}  // namespace
+}  // namespace kveil::daemon
