@@ -31,8 +31,13 @@ bool IsClusterName(std::string_view name) {
   });
 }
 
-// The field `key` as an absolute path, when it is there.
+// The field `key` as the path of a file or folder, when it is there.
 void ReadPath(const JsonObject& object, std::string_view key, std::string& path) {
+  if (const auto value = object.Find(key)) path = value->FilePath();
+}
+
+// The same for what the kernel has a fixed place for.
+void ReadSystemPath(const JsonObject& object, std::string_view key, std::string& path) {
   if (const auto value = object.Find(key)) path = value->AbsolutePath();
 }
 
@@ -136,7 +141,7 @@ std::vector<Target> ReadTargets(const JsonValue& value, const std::vector<Cluste
 void ReadIntercept(const JsonValue& value, const std::vector<ClusterConfig>* clusters, InterceptConfig& intercept) {
   const JsonObject object(
       value, {"cgroup", "targets", "listenPort", "whenDown", "existing", "advertised", "accelerate", "pinDirectory"});
-  ReadPath(object, "cgroup", intercept.cgroup);
+  ReadSystemPath(object, "cgroup", intercept.cgroup);
   if (const auto targets = object.Require("targets")) intercept.targets = ReadTargets(*targets, clusters);
   if (const auto port = object.Find("listenPort")) intercept.listenPort = port->Integer(1, 65535);
   if (const auto rule = object.Find("whenDown")) {
@@ -153,7 +158,7 @@ void ReadIntercept(const JsonValue& value, const std::vector<ClusterConfig>* clu
       accelerate->Expected("\"off\" (the short cut through the kernel is not supported in this version)");
     }
   }
-  ReadPath(object, "pinDirectory", intercept.pinDirectory);
+  ReadSystemPath(object, "pinDirectory", intercept.pinDirectory);
 }
 
 // A file without `clusters` means plain TCP to every cluster that a target names.

@@ -2,6 +2,7 @@
 #include "config/json_value.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "absl/strings/ascii.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/text.h"
+#include "config/credentials.h"
 #include "config/units.h"
 
 namespace kveil::config {
@@ -100,6 +102,18 @@ std::string JsonValue::AbsolutePath() const {
     return "";
   }
   return String();
+}
+
+std::string JsonValue::FilePath() const {
+  const std::string text = String();
+  if (text.empty() || text[0] == '/') return text;
+  if (text.starts_with(kCredentials)) return ExpandCredentials(text);
+  if (text[0] == '$') {  // the name of some other variable would become the name of a folder
+    Expected(StrCat("a path; of the environment, only ", kCredentials));
+    return "";
+  }
+  const std::filesystem::path folder = std::filesystem::absolute(document_->name).parent_path();
+  return (folder / text).lexically_normal().string();
 }
 
 int64_t JsonValue::Integer(int64_t least, int64_t most) const {

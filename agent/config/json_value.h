@@ -66,8 +66,10 @@ class JsonValue {
   const std::string& pointer() const { return pointer_; }
 
   // If the JSON is something else, each of these reports an error and returns an empty value, or `least`.
-  std::string String() const;                          // not empty, no control characters
-  std::string AbsolutePath() const;                    // of a file or folder
+  std::string String() const;        // not empty, no control characters
+  std::string AbsolutePath() const;  // of a file or folder
+  // Of a file or folder, made absolute: it may start from the document's folder, or with kCredentials (credentials.h).
+  std::string FilePath() const;
   int64_t Integer(int64_t least, int64_t most) const;  // both included
   std::chrono::milliseconds Duration(std::chrono::milliseconds least, std::chrono::milliseconds most) const;  // "60s"
   size_t Size(size_t least, size_t most) const;                                                               // "64MiB"

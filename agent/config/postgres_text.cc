@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_split.h"
 #include "base/text.h"
+#include "config/credentials.h"
 
 namespace kveil::config {
 namespace {
@@ -33,7 +34,9 @@ absl::StatusOr<Parameters> TakeApart(const std::string& text) {
   }
   Parameters parameters;
   for (const PQconninfoOption* each = options.get(); each->keyword != nullptr; ++each) {
-    if (each->val != nullptr && each->val[0] != '\0') parameters.emplace_back(each->keyword, each->val);
+    if (each->val != nullptr && each->val[0] != '\0') {
+      parameters.emplace_back(each->keyword, ExpandCredentials(each->val));
+    }
   }
   return parameters;
 }

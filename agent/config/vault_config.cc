@@ -92,13 +92,13 @@ void ReadAuth(const JsonObject& object, VaultConfig& vault) {
   const std::optional<std::string_view> auth = object.ExactlyOneOf({"tokenFile", "appRole", "kubernetes"});
   if (!auth.has_value()) return;
   if (*auth == "tokenFile") {
-    vault.secretFile = object.Find("tokenFile")->AbsolutePath();
+    vault.secretFile = object.Find("tokenFile")->FilePath();
   } else if (*auth == "appRole") {
     vault.auth = VaultConfig::Auth::kAppRole;
     vault.authMount = "approle";
     const JsonObject appRole(*object.Find("appRole"), {"roleId", "secretIdFile", "mount"});
     ReadRole(appRole, "roleId", vault.role);
-    if (const auto file = appRole.Require("secretIdFile")) vault.secretFile = file->AbsolutePath();
+    if (const auto file = appRole.Require("secretIdFile")) vault.secretFile = file->FilePath();
     ReadMount(appRole, "mount", vault.authMount);
   } else {
     vault.auth = VaultConfig::Auth::kKubernetes;
@@ -106,7 +106,7 @@ void ReadAuth(const JsonObject& object, VaultConfig& vault) {
     vault.secretFile = "/var/run/secrets/kubernetes.io/serviceaccount/token";
     const JsonObject kubernetes(*object.Find("kubernetes"), {"role", "tokenFile", "mount"});
     ReadRole(kubernetes, "role", vault.role);
-    if (const auto file = kubernetes.Find("tokenFile")) vault.secretFile = file->AbsolutePath();
+    if (const auto file = kubernetes.Find("tokenFile")) vault.secretFile = file->FilePath();
     ReadMount(kubernetes, "mount", vault.authMount);
   }
 }
@@ -125,7 +125,7 @@ VaultConfig ReadVault(const JsonValue& value) {
     }
   }
   ReadMount(object, "namespace", vault.nameSpace);
-  if (const auto ca = object.Find("ca")) vault.ca = ca->AbsolutePath();
+  if (const auto ca = object.Find("ca")) vault.ca = ca->FilePath();
   ReadAuth(object, vault);
   return vault;
 }

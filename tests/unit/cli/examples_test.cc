@@ -1,5 +1,5 @@
-// The examples that are shipped pass `kveil agent --check` and `kveil policy check`, once they are installed as
-// docs/operations.md says: below /etc/kveil, with the TLS files that they name.
+// The examples that are shipped pass `kveil agent --check` and `kveil policy check`: agent.example.json as it lies in
+// the repository, the others below /etc/kveil, with the TLS files that they name.
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -46,7 +46,7 @@ TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
   for (const auto& entry : files::directory_iterator(kExamples)) {
     const std::string name = entry.path().filename();
     if (!entry.is_regular_file() || name.ends_with(".schema.json")) continue;
-    std::string config = Install(entry.path());
+    std::string config = name == "agent.example.json" ? entry.path().string() : Install(entry.path());
     if (name == "agent.minimal.json") {  // which leaves the folder to the default
       std::ostringstream text;
       text << std::ifstream(config).rdbuf();

@@ -1,0 +1,182 @@
+// One function per JSON object, in the order of config.cc.
+#include "config/config_text.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "base/text.h"
+#include "config/units.h"
+
+namespace kveil::config {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Fields that are empty are left out: their default is that they are not there.
+void Put(Json& object, const char* key, const std::string& text) {
+  if (!text.empty()) object[key] = text;
+}
+
+Json TlsJson(const TlsConfig& tls) {
+  Json json = Json::object();
+  Put(json, "ca", tls.ca);
+  Put(json, "certificate", tls.certificate);
+  Put(json, "key", tls.key);
+  Put(json, "crl", tls.crl);
+  if (!tls.serverNames.empty()) json["serverNames"] = tls.serverNames;
+  Put(json, "identities", tls.identities);
+  json["minimumVersion"] = tls.version12 ? "1.2" : "1.3";
+  return json;
+}
+
+Json ClustersJson(const std::vector<ClusterConfig>& clusters) {
+  Json json = Json::object();
+  for (const ClusterConfig& cluster : clusters) {
+    Json& members = json[cluster.name] = Json::object();
+    if (cluster.tls.has_value()) members["tls"] = TlsJson(*cluster.tls);
+  }
+  return json;
+}
+
+std::string PortsText(const std::vector<PortRange>& ports) {
+  std::string text;
+  for (const auto& [first, last] : ports) {
+    StrAppend(&text, text.empty() ? "" : ",", first, first == last ? "" : StrCat("-", last));
+  }
+  return text;
+}
+
+Json InterceptJson(const InterceptConfig& intercept) {
+  Json targets = Json::array();
+  for (const Target& target : intercept.targets) {
+    targets.push_back({{"cluster", target.cluster}, {"cidr", target.CidrText()}, {"ports", PortsText(target.ports)}});
+  }
+  return {
+      {"cgroup", intercept.cgroup},
+      {"targets", std::move(targets)},
+      {"listenPort", intercept.listenPort},
+      {"whenDown", intercept.whenDown == WhenDown::kRefuse ? "refuse" : "bypass"},
+      {"existing", intercept.existing == Existing::kLeave ? "leave" : "reset"},
+      {"advertised", intercept.advertised == Advertised::kLearn ? "learn" : "report"},
+      {"accelerate", "off"},
+      {"pinDirectory", intercept.pinDirectory},
+  };
+}
+
+// As libpq quotes a value.
+std::string Quoted(std::string_view value) {
+  std::string quoted = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + "'";
+}
+
+std::string PostgresText(const PostgresConfig& postgres) {
+  std::string hosts, addresses, ports;
+  for (const PostgresConfig::Server& server : postgres.servers) {
+    const char* const comma = &server == &postgres.servers.front() ? "" : ",";
+    StrAppend(&hosts, comma, server.host);
+    StrAppend(&addresses, comma, server.address);
+    StrAppend(&ports, comma, server.port);
+  }
+  const bool hasAddresses = std::any_of(postgres.servers.begin(), postgres.servers.end(),
+                                        [](const auto& each) { return !each.address.empty(); });
+  std::string text = StrCat("host=", Quoted(hosts), " port=", Quoted(ports));
+  if (hasAddresses) StrAppend(&text, " hostaddr=", Quoted(addresses));
+  for (const auto& [name, value] : postgres.parameters) StrAppend(&text, " ", name, "=", Quoted(value));
+  return text;
+}
+
+Json VaultJson(const VaultConfig& vault) {
+  Json json = {{"address", vault.address}, {"mount", vault.mount}, {"key", vault.key}};
+  Put(json, "namespace", vault.nameSpace);
+  Put(json, "ca", vault.ca);
+  switch (vault.auth) {
+    case VaultConfig::Auth::kTokenFile:
+      json["tokenFile"] = vault.secretFile;
+      break;
+    case VaultConfig::Auth::kAppRole:
+      json["appRole"] = {{"roleId", vault.role}, {"secretIdFile", vault.secretFile}, {"mount", vault.authMount}};
+      break;
+    case VaultConfig::Auth::kKubernetes:
+      json["kubernetes"] = {{"role", vault.role}, {"tokenFile", vault.secretFile}, {"mount", vault.authMount}};
+      break;
+  }
+  return json;
+}
+
+Json KeysJson(const KeysConfig& keys) {
+  Json root = Json::object(), registry = Json::object();
+  if (keys.rootKeyVault.has_value()) {
+    root["vault"] = VaultJson(*keys.rootKeyVault);
+  } else {
+    root["file"] = keys.rootKeyFile;
+  }
+  if (keys.registryPostgres.has_value()) {
+    registry["postgres"] = PostgresText(*keys.registryPostgres);
+  } else {
+    registry["sqlite"] = keys.registryPath;
+  }
+  return {{"root", std::move(root)},
+          {"registry", std::move(registry)},
+          {"cacheTtl", FormatDuration(keys.cacheTtl)},
+          {"newUsersPerSecond", keys.newUsersPerSecond}};
+}
+
+Json AdminJson(const AdminConfig& admin) {
+  Json json = {{"socket", admin.socket}, {"metrics", admin.metrics.has_value() ? admin.metrics->Text() : "off"}};
+  Put(json, "group", admin.group);
+  Put(json, "eraseGroup", admin.eraseGroup);
+  return json;
+}
+
+Json LimitsJson(const LimitsConfig& limits) {
+  return {
+      {"connections", limits.connections},
+      {"receiveBuffers", limits.receiveBuffers},
+      {"requestSize", FormatSize(limits.requestSize)},
+      {"responseSize", FormatSize(limits.responseSize)},
+      {"batchSize", FormatSize(limits.batchSize)},
+      {"batchUsers", limits.batchUsers},
+      {"totalMemory", FormatSize(limits.totalMemory)},
+      {"connectTimeout", FormatDuration(limits.connectTimeout)},
+      {"keyTimeout", FormatDuration(limits.keyTimeout)},
+      {"stallTimeout", FormatDuration(limits.stallTimeout)},
+      {"idleTimeout", FormatDuration(limits.idleTimeout)},
+      {"drainTimeout", FormatDuration(limits.drainTimeout)},
+  };
+}
+
+const char* LevelName(log::Level level) {
+  switch (level) {
+    case log::Level::kDebug:
+      return "debug";
+    case log::Level::kInfo:
+      return "info";
+    case log::Level::kWarning:
+      return "warning";
+    case log::Level::kError:
+      break;
+  }
+  return "error";
+}
+
+}  // namespace
+
+Json ToJson(const AgentConfig& config) {
+  return {
+      {"intercept", InterceptJson(config.intercept)},
+      {"clusters", ClustersJson(config.clusters)},
+      {"keys", KeysJson(config.keys)},
+      {"policies", config.policies},
+      {"admin", AdminJson(config.admin)},
+      {"workers", config.workers},
+      {"limits", LimitsJson(config.limits)},
+      {"log", {{"level", LevelName(config.logLevel)}}},
+  };
+}
+
+}  // namespace kveil::config
