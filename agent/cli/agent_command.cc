@@ -17,6 +17,7 @@
 #include "config/read_file.h"
 #include "daemon/agent.h"
 #include "daemon/preflight.h"
+#include "daemon/reloader.h"
 #include "daemon/service_manager.h"
 #include "policy/policy.h"
 #include "tls/cluster_tls.h"
@@ -97,17 +98,6 @@ int CheckThisMachine(const config::AgentConfig& config) {
               absl::Status(machine.code(), StrCat("no agent can run on this machine: ", ToStd(machine.message()))));
 }
 
-// SIGHUP. Policies and TLS files are read anew by themselves when they change.
-void Reload(const std::string& configPath) {
-  const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
-  if (!config.ok()) {
-    log::Error("agent.reloadRefused", {{"reason", config.status()}});
-    return;
-  }
-  log::SetLevel(config->logLevel);
-  log::Info("agent.reloaded", {{"inForce", "log.level"}, {"else", "a change of any other field needs a restart"}});
-}
-
 // Ends the process when draining has not by then: a thread may be waiting for something that does not come, such as a
 // name server. Whatever is lost with it would be lost in a crash, too, and nothing is.
 void EndAtTheLatest(std::chrono::milliseconds after) {
@@ -126,6 +116,7 @@ int RunAgent(const std::string& configPath) {
   if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
   ProtectMemory();
+  daemon::Reloader reloader(configPath, *config);
   RaiseDescriptorLimit(*config);
   // Before any thread is made, so that all of them are in the namespace and have these signals blocked: only the wait
   // below gets them.
@@ -133,24 +124,20 @@ int RunAgent(const std::string& configPath) {
   const sigset_t signals = BlockSignals();
   daemon::ServiceManager manager(daemon::ServiceManager::TakeEnvironment());
 
-  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config), manager);
+  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config), manager, reloader);
   if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};
   for (;;) {
     const int signal = ::sigtimedwait(&signals, nullptr, &second);
-    if (signal == SIGHUP) {
-      manager.Reloading();
-      Reload(configPath);
-      manager.Reloaded();
-    } else if (signal > 0) {
+    if (signal > 0 && signal != SIGHUP) {
       log::Info("agent.draining", {{"signal", signal}});
       ::signal(SIGHUP, SIG_IGN);
       ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // the second one ends the agent at once
       break;
-    } else {
-      (*agent)->Watch();
     }
+    if (signal == SIGHUP) (void)(*agent)->Reload();
+    (*agent)->Watch();  // also between signals that come faster than once a second
   }
   manager.Stopping((*agent)->drainTimeout() + kEndLimit);
   EndAtTheLatest((*agent)->drainTimeout() + kEndLimit);

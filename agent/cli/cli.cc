@@ -79,6 +79,15 @@ CommandLine::CommandLine() {
       "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
       "kveil status --json", [this] { return RunStatus(common_); });
 
+  Add(app_, "reload", "Have the running agent read its configuration again, and say what that changes", "kveil reload",
+      [this] { return RunReload(common_); });
+
+  CLI::App* const config = app_.add_subcommand("config", "Work with the agent's configuration");
+  config->require_subcommand(1);
+  config->footer("Example: kveil config show");
+  Add(*config, "show", "Print the configuration with every default, as JSON that is a configuration itself",
+      "kveil config show --config /etc/kveil/agent.json", [this] { return RunConfigShow(common_); });
+
   CLI::App* const erase = Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
                               "kveil erase --user 38 --keyspace customers",
                               [this] { return RunErase(common_, user_, encoding_, keyspace_); });

@@ -16,6 +16,12 @@ struct CommonOptions {
 // What the running agent serves and what is wrong. 0 only when it is ready and nothing is wrong.
 int RunStatus(const CommonOptions& common);
 
+// Has the running agent read its configuration again, and says what is in force and what needs a restart.
+int RunReload(const CommonOptions& common);
+
+// The configuration with every default, as JSON that is a configuration itself.
+int RunConfigShow(const CommonOptions& common);
+
 // Destroys a user's keys, in one keyspace or in all of them. `encoding` (formats::kIdEncodingNames) says how the id is
 // written, as `as` of a policy does.
 int RunErase(const CommonOptions& common, const std::string& user, const std::string& encoding,

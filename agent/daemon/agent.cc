@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "admin/reload_command.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/commands/commands.h"
@@ -66,8 +67,8 @@ keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
 
 }  // namespace
 
-Agent::Agent(config::AgentConfig config, ServiceManager& manager)
-    : config_(std::move(config)), manager_(manager), metrics_(KVEIL_VERSION) {}
+Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader)
+    : config_(std::move(config)), manager_(manager), reloader_(reloader), metrics_(KVEIL_VERSION) {}
 
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
@@ -78,8 +79,9 @@ Agent::~Agent() {
   server_.reset();
 }
 
-absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, ServiceManager& manager) {
-  std::unique_ptr<Agent> agent(new Agent(std::move(config), manager));
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, ServiceManager& manager,
+                                                    Reloader& reloader) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(config), manager, reloader));
   // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
   for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers,
                           &Agent::Serve, &Agent::StartEndpoints}) {
@@ -111,6 +113,12 @@ absl::Status Agent::Claim() {
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
   HandleCommands(*admin_, commandTarget_);
+  using admin::ReloadCommand;
+  admin_->Handle<ReloadCommand>([this](const ReloadCommand::Request&) -> absl::StatusOr<ReloadCommand::Response> {
+    absl::StatusOr<Reloader::Outcome> outcome = Reload();
+    if (!outcome.ok()) return outcome.status();
+    return ReloadCommand::Response{std::move(outcome->applied), std::move(outcome->needRestart)};
+  });
   admin_->Start();
   return absl::OkStatus();
 }

@@ -18,6 +18,7 @@
 #include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
+#include "daemon/reloader.h"
 #include "daemon/self_checks.h"
 #include "daemon/service_manager.h"
 #include "guard/state/shared_state.h"
@@ -39,18 +40,21 @@ class Agent {
   // Starts everything. First it tries what the machine may refuse, and changes nothing; then it attaches the kernel
   // half. If a later step fails, the error says which, and connects to the targets stay refused as intercept.whenDown
   // says. Only if no agent has ever run here, and this one has relayed nothing, it removes the kernel half again. The
-  // agent tells `manager`, which outlives it, how it is.
-  static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config, ServiceManager& manager);
+  // agent tells `manager` how it is. Both others outlive it.
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config, ServiceManager& manager,
+                                                      Reloader& reloader);
   ~Agent();
 
   // Looks for what may have gone wrong meanwhile, and tells the service manager. Call it about once a second.
   void Watch();
+  // Reads the configuration file again, as Reloader says. Any thread.
+  absl::StatusOr<Reloader::Outcome> Reload();
   // Accepts nothing new and finishes what has begun, within limits.drainTimeout.
   void Drain();
   std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
-  Agent(config::AgentConfig config, ServiceManager& manager);
+  Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader);
 
   // The steps of Start, in this order.
   absl::Status Preflight();
@@ -77,6 +81,7 @@ class Agent {
 
   const config::AgentConfig config_;
   ServiceManager& manager_;
+  Reloader& reloader_;
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
   observe::Metrics metrics_;
   observe::Health health_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/agent.h"
@@ -27,6 +28,21 @@ void Agent::Watch() {
   WatchRootKey();
   WatchLog();
   manager_.Tell({.isReady = IsReady(), .isAlive = checks_->alive(), .status = StatusLine()});
+}
+
+absl::StatusOr<Reloader::Outcome> Agent::Reload() {
+  manager_.Reloading();
+  absl::StatusOr<Reloader::Outcome> outcome = reloader_.Reload();
+  manager_.Reloaded();
+  std::string note;
+  if (!outcome.ok()) {
+    note = StrCat("the file was changed and cannot be used: ", ToStd(outcome.status().message()));
+  } else if (!outcome->needRestart.empty()) {
+    note = StrCat("the file says something else than what is in force, until the agent is restarted: ",
+                  absl::StrJoin(outcome->needRestart, " "));
+  }
+  health_.Note("configuration", note);
+  return outcome;
 }
 
 // What `kveil status` says in more lines.

@@ -114,6 +114,21 @@ TEST_F(AdminCommandTest, FailOnAnAnswerOfAnotherShape) {
   ExpectFailure(RunWith({"status"}), 1, "kveil status: ");
 }
 
+TEST_F(AdminCommandTest, ReloadSaysWhatIsInForceAndWhatIsNot) {
+  AnswerWith(R"({"applied": ["/log/level"], "needRestart": ["/intercept/targets", "/workers"]})");
+  const CommandResult result = RunWith({"reload"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "/log/level is in force\n/intercept/targets needs a restart of the agent\n/workers needs a restart of the "
+            "agent\n");
+  EXPECT_EQ(Asked(), Json::parse(R"({"command": "reload"})"));
+  AnswerWith(R"({"applied": [], "needRestart": []})");
+  EXPECT_EQ(RunWith({"reload"}).out, "the configuration is the one in force\n");
+  EXPECT_EQ(Json::parse(RunWith({"reload", "--json"}).out), Json::parse(R"({"applied": [], "needRestart": []})"));
+  SetAnswer(absl::InvalidArgumentError("agent.json: /log: expected an object, found 3"));
+  ExpectFailure(RunWith({"reload"}), 1, "kveil reload: agent.json: /log");
+}
+
 TEST_F(AdminCommandTest, EraseNamesTheUserAndTheKeyspace) {
   AnswerWith(R"({"erased": {"time": "2026-01-02T03:04:05Z", "keys": 2, "keyspaces": ["clicks", "orders"],
                  "filesClean": true}})");

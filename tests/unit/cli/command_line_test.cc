@@ -23,7 +23,7 @@ TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
   const CommandResult all = Run({"--help"});
   EXPECT_EQ(all.exitStatus, 0);
   EXPECT_EQ(all.err, "");
-  for (const std::string command : {"agent", "status", "erase", "policy", "inspect", "detach"}) {
+  for (const std::string command : {"agent", "status", "reload", "config", "erase", "policy", "inspect", "detach"}) {
     EXPECT_NE(all.out.find("\n  " + command), std::string::npos) << command << " in\n" << all.out;
     const CommandResult one = Run({command, "--help"});
     EXPECT_EQ(one.exitStatus, 0) << command;
@@ -31,6 +31,7 @@ TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
     EXPECT_NE(one.out.find("Example: kveil " + command), std::string::npos) << one.out;
   }
   EXPECT_NE(Run({"policy", "check", "--help"}).out.find("Example: kveil policy check"), std::string::npos);
+  EXPECT_NE(Run({"config", "show", "--help"}).out.find("Example: kveil config show"), std::string::npos);
 }
 
 TEST_F(CommandLineTest, TellsItsVersion) {
@@ -57,7 +58,8 @@ TEST_F(CommandLineTest, AsksForWhatIsMissing) {
 
 TEST_F(CommandLineTest, FailsWithoutAConfiguration) {
   const std::string missing = folder_ + "/missing.json";
-  for (const std::string command : {"agent", "status", "detach"}) {
+  ExpectFailure(Run({"config", "show", "--config", missing}), 1, "kveil config show: " + missing);
+  for (const std::string command : {"agent", "status", "reload", "detach"}) {
     const CommandResult result = Run({command, "--config", missing});
     ExpectFailure(result, 1, missing);
     EXPECT_TRUE(result.err.starts_with("kveil " + command + ": ")) << result.err;
@@ -72,6 +74,17 @@ TEST_F(CommandLineTest, SaysWhatIsWrongWithAConfiguration) {
   for (const std::string command : {"agent", "status", "detach"}) {
     ExpectFailure(Run({command, "--config", bad}), 1, StrCat(bad, ": /intercept/targets"));
   }
+}
+
+TEST_F(CommandLineTest, ShowsAConfigurationThatIsOneItself) {
+  const std::string config = Write("agent.json", R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8",
+      "ports": "9092"}]}, "policies": "topics", "log": {"level": "debug"}})");
+  const CommandResult shown = Run({"config", "show", "--config", config});
+  EXPECT_EQ(shown.exitStatus, 0) << shown.err;
+  EXPECT_NE(shown.out.find(StrCat("\"policies\": \"", folder_, "/topics\"")), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("\"drainTimeout\": \"10s\""), std::string::npos) << shown.out;
+  EXPECT_EQ(Run({"config", "show", "--config", Write("again/agent.json", shown.out)}).out, shown.out);
+  ExpectFailure(Run({"config", "show", "--config", Write("bad.json", "{")}), 1, "bad.json: line 1");
 }
 
 TEST_F(CommandLineTest, ReadsWhatAnAgentWouldReadAndChangesNothing) {
