@@ -18,16 +18,28 @@
 namespace kveil::intercept {
 namespace {
 
-// Returns errno. System calls only: this runs in a forked child, which shares the parent's descriptors.
-int ConnectFromNewNamespace(const SocketAddress& destination) {
-  if (::unshare(CLONE_NEWNET) < 0) return errno;
+// System calls only: these run in a forked child, which shares the parent's descriptors.
+
+// Enters a new network namespace, and returns a socket there; -1 with errno. Its loopback device is up.
+int SocketInNewNamespace(int namespaces) {
+  if (::unshare(namespaces) < 0) return -1;
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
   ifreq loopback = {.ifr_ifrn = {.ifrn_name = "lo"}, .ifr_ifru = {}};
   loopback.ifr_flags = IFF_UP;
-  const bool connected =
-      ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0 && ::connect(fd, destination.get(), destination.size()) == 0;
-  const int error = connected ? 0 : errno;
+  if (fd < 0 || ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0) return fd;
+  const int error = errno;
+  ::close(fd);
+  errno = error;
+  return -1;
+}
+
+// Returns errno.
+int ConnectFromNewNamespace(const SocketAddress& destination) {
+  int fd = SocketInNewNamespace(CLONE_NEWNET);
+  // Without CAP_NET_ADMIN, which an agent does not need. It is there in a user namespace of one's own.
+  if (fd < 0 && errno == EPERM) fd = SocketInNewNamespace(CLONE_NEWUSER | CLONE_NEWNET);
+  if (fd < 0) return errno;
+  const int error = ::connect(fd, destination.get(), destination.size()) == 0 ? 0 : errno;
   ::close(fd);
   return error;
 }
