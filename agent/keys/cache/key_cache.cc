@@ -38,7 +38,8 @@ KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t 
           1, kMostUnderAPeriodKey)),
       mask_(service.NewMask()),
       slab_(SlabSize(capacity_)),
-      notThere_(kMostNotThere, kUnknownTtl) {
+      notThere_(kMostNotThere, kUnknownTtl),
+      follower_(service.revocations()) {
   generation_ = service_.revocations().generation();
   RefreshTime();
 }
@@ -72,8 +73,9 @@ void KeyCache::TakeRevocations() {
   if (service_.revocations().generation() == generation_) return;
   const Revocations::Revoked revoked = service_.revocations().After(generation_);
   generation_ = revoked.generation;
-  if (revoked.all) return Clear();
+  if (revoked.all) Clear();
   for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
+  follower_.Dropped(generation_);
 }
 
 CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag) {

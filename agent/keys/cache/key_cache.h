@@ -19,6 +19,7 @@
 #include "keys/cache/key_table.h"
 #include "keys/scope/scope.h"
 #include "keys/service/key_service.h"
+#include "keys/service/revocations.h"
 
 namespace kveil::keys {
 
@@ -166,6 +167,7 @@ class KeyCache {
   // second.
   ExpiringMap<crypto::KeyId, State> notThere_;
   absl::flat_hash_map<crypto::KeyId, uint32_t> counted_;  // in window_
+  Revocations::Follower follower_;
   uint64_t generation_ = 0;
   SteadyTime now_;
   uint16_t window_ = 0;

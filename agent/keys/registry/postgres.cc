@@ -219,6 +219,8 @@ absl::Status PostgresConnection::Send(absl::Span<const PostgresStatement> statem
   return ConnectionError("cannot be used");
 }
 
+int PostgresConnection::descriptor() const { return PQsocket(handle_.get()); }
+
 void PostgresConnection::TakeResult(pg_result* result) {
   PostgresResult owner(result);
   switch (PQresultStatus(result)) {
@@ -241,6 +243,8 @@ absl::StatusOr<std::optional<std::vector<PostgresResult>>> PostgresConnection::F
   for (;;) {
     const int unsent = PQflush(connection);
     if (unsent < 0 || PQconsumeInput(connection) == 0) return ConnectionError("is out of reach");
+    // They have woken whoever waits for them.
+    while (PGnotify* const notification = PQnotifies(connection)) PQfreemem(notification);
     while (!finished_ && PQisBusy(connection) == 0) {
       PGresult* const result = PQgetResult(connection);
       // Null is the end of one statement's results, or all that a lost connection has.

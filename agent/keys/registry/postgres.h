@@ -101,6 +101,10 @@ class PostgresConnection {
   // statements had done is rolled back.
   absl::StatusOr<std::optional<std::vector<PostgresResult>>> Finish(Deadline deadline);
 
+  // Can be read when the server has sent something that no call has taken yet: a notification, or the connection's end.
+  // The next call takes it.
+  int descriptor() const;
+
  private:
   struct Close {
     void operator()(pg_conn* handle) const;

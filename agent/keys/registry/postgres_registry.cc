@@ -1,5 +1,5 @@
 // Why two agents never disagree. All keys are made by InsertOrGet, whose transaction holds an advisory lock shared;
-// EraseUser holds the same lock alone. PostgreSQL lets a transaction's locks go only after what it has written can be
+// EraseUsers holds the same lock alone. PostgreSQL lets a transaction's locks go only after what it has written can be
 // seen. A statement at READ COMMITTED sees all that was committed before it began, so the lock is a statement of its
 // own before those that look. Therefore
 //
@@ -27,7 +27,7 @@ namespace {
 
 // How long an answer may be outstanding before the connection is given up. Longer than a call usually may wait.
 constexpr std::chrono::seconds kPatience{3};
-// Transactions that the server ended for another's sake are repeated, as are erasures that a new keyspace came across.
+// Transactions that the server ended for another's sake are repeated.
 constexpr int kMostAttempts = 5;
 
 ByteBuffer CopyOf(Bytes bytes) { return ByteBuffer(bytes.begin(), bytes.end()); }
@@ -105,7 +105,8 @@ absl::Status PostgresRegistry::TakeAnswer(Step step, const Results& results, boo
     case Step::kSession:
       status = TakeSession(results.at(0), mustExist);
       break;
-    case Step::kMake: {
+    case Step::kMake:
+    case Step::kMigrate: {
       // Another agent may have been quicker, and of another version.
       const PostgresStatement read[] = {PostgresStatement::Text(postgres::kReadFormat)};
       status = Send(Step::kFormat, read);
@@ -150,6 +151,12 @@ absl::Status PostgresRegistry::TakeFormat(const PostgresResult& format) {
     return absl::FailedPreconditionError(StrCat(name(), " is a database of something else"));
   }
   const int64_t version = format.IntegerAt(0, 1);
+  if (version >= 1 && version < postgres::kFormat) {
+    log::Info("keys.registry.migrated", {{"registry", name()}, {"from", version}, {"to", postgres::kFormat}});
+    std::vector<PostgresStatement> migrate;
+    for (const char* sql : postgres::StatementsThatMigrate()) migrate.push_back(PostgresStatement::Text(sql));
+    return Send(Step::kMigrate, migrate);
+  }
   if (version != postgres::kFormat) {
     return absl::FailedPreconditionError(StrCat(name(), " has format ", version, "; this version of kveil knows only ",
                                                 postgres::kFormat, ": use the version that made it, or a later one"));
@@ -162,6 +169,7 @@ absl::Status PostgresRegistry::TakeFormat(const PostgresResult& format) {
   static const PostgresParameters kAllErasures =
       std::move(PostgresParameters().Add(std::numeric_limits<int64_t>::max()));
   prepare.push_back(PostgresStatement::Execute(postgres::kReadIdentity, kNone));
+  prepare.push_back(PostgresStatement::Text(postgres::kListen));
   prepare.push_back(PostgresStatement::Execute(postgres::kPoll, kAllErasures));
   return Send(Step::kPrepare, prepare);
 }
@@ -176,6 +184,7 @@ absl::Status PostgresRegistry::TakePrepared(const Results& results) {
   const PostgresResult& poll = results.back();
   erasuresFile_ = poll.IntegerAt(0, 0);
   lastErasure_ = poll.IntegerAt(0, 1);
+  toldErasure_ = lastErasure_;
   erased_.clear();
   ++openings_;
   connector_.NoteGood();
@@ -376,83 +385,6 @@ absl::StatusOr<std::vector<Registry::Inserted>> PostgresRegistry::InsertOrGet(ab
     }
   }
   return inserted;
-}
-
-absl::StatusOr<Registry::Erased> PostgresRegistry::EraseUser(std::optional<std::string_view> keyspace,
-                                                             SubjectIn subjectIn, absl::Time now) {
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    std::vector<std::string> keyspaces;
-    if (keyspace.has_value()) {
-      keyspaces.emplace_back(*keyspace);
-    } else {
-      const PostgresParameters none;
-      const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadKeyspaces, none)};
-      absl::StatusOr<Results> results = Call(read);
-      if (!results.ok()) return Fail(results.status());
-      for (size_t i = 0; i < results->at(0).size(); ++i) keyspaces.emplace_back(results->at(0).TextAt(i, 0));
-    }
-    std::vector<Subject> subjects;
-    for (const std::string& each : keyspaces) subjects.push_back(subjectIn(each));
-    PostgresParameters check, erase;
-    check.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
-    std::vector<Bytes> names;
-    for (const std::string& each : keyspaces) names.push_back(AsBytes(each));
-    check.AddArray(names);
-    erase = check;
-    erase.Add(absl::ToUnixMillis(now)).Add(keyspace.has_value() ? 0 : 1);
-    const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kCheckErasure, check),
-                                            PostgresStatement::Execute(postgres::kErase, erase)};
-    absl::StatusOr<Results> results = Transact(postgres::kLock, statements);
-    if (!results.ok()) return Fail(results.status());
-    // A key in a new keyspace came in between: nothing was erased yet.
-    if (!keyspace.has_value() && !results->at(0).BooleanAt(0, 0)) continue;
-    Erased erased;
-    if (!results->at(0).IsNull(0, 1)) erased.erasedBefore = absl::FromUnixMillis(results->at(0).IntegerAt(0, 1));
-    const PostgresResult& gone = results->at(1);
-    for (size_t i = 0; i < gone.size(); ++i) {
-      erased.keyspaces.emplace_back(gone.TextAt(i, 0));
-      erased.keyCount += static_cast<size_t>(gone.IntegerAt(i, 1));
-    }
-    return erased;
-  }
-  return absl::UnavailableError(StrCat(name(), " gets new keyspaces all the time; nothing was erased"));
-}
-
-// The server keeps old versions of rows where only it can reach them: see docs/security.md.
-absl::Status PostgresRegistry::PurgeErased() {
-  return absl::UnimplementedError(
-      StrCat(name(), " keeps old versions of its rows in its tables, write-ahead log, standbys and backups"));
-}
-
-absl::Status PostgresRegistry::TakeErasures(const PostgresResult& result) {
-  if (result.size() == 0 || result.IntegerAt(0, 0) != erasuresFile_ || result.IntegerAt(0, 1) < lastErasure_) {
-    broken_ = true;
-    return absl::UnavailableError(StrCat(name(), " was restored or rebuilt; it is opened anew"));
-  }
-  lastErasure_ = result.IntegerAt(0, 1);
-  bool wellFormed = true;
-  for (size_t i = 0; i < result.size(); ++i) {
-    crypto::KeyId id;
-    if (result.IsNull(i, 3)) continue;
-    if (CopyTo(id.bytes, result.BytesAt(i, 3))) {
-      erased_.push_back(id);
-    } else {
-      wellFormed = false;
-    }
-  }
-  return wellFormed ? absl::OkStatus() : Corrupt("a row is malformed");
-}
-
-absl::StatusOr<std::vector<crypto::KeyId>> PostgresRegistry::PollErasures() {
-  // Of an answer that came after its poll had given up. At once: the next poll may come too late as well.
-  if (!erased_.empty()) return std::exchange(erased_, {});
-  PostgresParameters after;
-  after.Add(lastErasure_);
-  const PostgresStatement poll[] = {PostgresStatement::Execute(postgres::kPoll, after)};
-  absl::StatusOr<Results> results = Call(poll, Step::kPoll);
-  if (!results.ok()) return Fail(results.status());
-  if (absl::Status status = TakeErasures(results->at(0)); !status.ok()) return Fail(status);
-  return std::exchange(erased_, {});
 }
 
 absl::Status PostgresRegistry::CheckWritable(absl::Time now) {

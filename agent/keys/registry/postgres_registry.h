@@ -14,8 +14,9 @@
 
 namespace kveil::keys {
 
-// Keeps one connection. Every call is one round trip, however many keys it is about; EraseUser in all keyspaces takes
-// two. The server never waits for an agent while it holds a lock: each transaction is sent as a whole.
+// Keeps one connection. Every call is one round trip, however many keys it is about; EraseUsers takes two for every 512
+// of users times keyspaces. The server never waits for an agent while it holds a lock: each transaction is sent as a
+// whole.
 //
 // A call whose deadline comes first leaves its answer outstanding: the connection is used again when it has come, and
 // given up when it does not come for seconds. So an agent that looks every half second does not connect anew each time
@@ -37,17 +38,23 @@ class PostgresRegistry : public Registry {
   absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
   absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
   absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
-  absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
-                                   absl::Time now) override;
+  absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
+                                                 SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
+  int wakeDescriptor() const override;
+  int64_t lastErasure() const override { return toldErasure_; }
+  absl::Status NoteAgent(const Agent& self) override;
+  absl::Status ForgetAgent(const AgentId& id) override;
+  absl::StatusOr<std::vector<Agent>> ReadAgents() override;
+  bool isShared() const override { return true; }
   absl::Status CheckWritable(absl::Time now) override;
   absl::Status CheckRoom() const override { return absl::OkStatus(); }
 
  private:
   using Results = std::vector<PostgresResult>;
   // What the connection has not answered yet.
-  enum class Step { kNone, kSession, kMake, kFormat, kPrepare, kPoll, kOther };
+  enum class Step { kNone, kSession, kMake, kMigrate, kFormat, kPrepare, kPoll, kOther };
 
   explicit PostgresRegistry(PostgresOptions options);
 
@@ -71,7 +78,12 @@ class PostgresRegistry : public Registry {
                                           const char* statement);
   absl::Status TakeRows(const PostgresResult& result, absl::Span<Found> rows) const;
   absl::StatusOr<std::optional<Identity>> TakeIdentity(const PostgresResult& result);
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
+  // Users `first` to `first + erased.size()`. False, and nothing was done, when a keyspace is new.
+  absl::StatusOr<bool> EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll, size_t first,
+                                 SubjectOf subjectOf, absl::Time now, absl::Span<Erased> erased);
   absl::Status TakeErasures(const PostgresResult& result);
+  absl::Status AddAgent(const PostgresParameters& agent);
   absl::Status Corrupt(std::string_view what) const;
 
   PostgresConnector connector_;
@@ -82,7 +94,8 @@ class PostgresRegistry : public Registry {
   Deadline deadline_;
   std::optional<RegistryId> id_;
   int64_t erasuresFile_ = 0;
-  int64_t lastErasure_ = 0;
+  int64_t lastErasure_ = 0;            // that was polled
+  int64_t toldErasure_ = 0;            // that was handed out
   std::vector<crypto::KeyId> erased_;  // polled, and not handed out yet
   uint64_t openings_ = 0;
 };

@@ -6,8 +6,15 @@ namespace {
 
 // "kveil" as a number. Advisory locks belong to one database.
 #define KVEIL_LOCK "461547858284"
+#define KVEIL_NOW "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 // What a row is read as.
 #define KVEIL_ROW "k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch, k.state::bigint, k.wrapped_key"
+
+// A row per agent. Each is written about once a second, in place while its page has room. seen is by the server's
+// clock.
+#define KVEIL_AGENTS                                                                       \
+  "CREATE TABLE IF NOT EXISTS kveil.agents (agent bytea PRIMARY KEY, name bytea NOT NULL," \
+  " cache_ttl bigint NOT NULL, confirmed bigint NOT NULL, seen bigint NOT NULL) WITH (fillfactor = 20)"
 
 // state: 1 active, 2 erased (wrapped_key is NULL). Times are Unix milliseconds. Keyspaces are bytes, so that no
 // encoding stands in the way.
@@ -33,8 +40,10 @@ constexpr const char* kMakeTables[] = {
     "CREATE TABLE IF NOT EXISTS kveil.keyspaces (name bytea PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS kveil.erasures (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     " erased bigint NOT NULL, key_count bigint NOT NULL, subject bytea NOT NULL UNIQUE, keyspace bytea NOT NULL)",
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 1, 0) ON CONFLICT DO NOTHING",
+    KVEIL_AGENTS,
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 2, 0) ON CONFLICT DO NOTHING",
 };
+static_assert(kFormat == 2);
 
 }  // namespace
 
@@ -45,6 +54,11 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
   statements.insert(statements.end(), std::begin(kMakeTables), std::end(kMakeTables));
   statements.push_back(kCommit);
   return statements;
+}
+
+std::vector<const char*> StatementsThatMigrate() {
+  return {kBegin, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")", KVEIL_AGENTS,
+          "UPDATE kveil.format SET version = 2 WHERE version = 1", kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
@@ -69,7 +83,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 15> kPrepared = {{
+const std::array<Prepared, 20> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -107,10 +121,12 @@ const std::array<Prepared, 15> kPrepared = {{
      " WHERE k.state IS NULL ORDER BY n.subject, n.key_window, n.i"
      " ON CONFLICT (subject, key_window) WHERE state = 1 DO NOTHING"},
     {kReadKeyspaces, "SELECT name FROM kveil.keyspaces ORDER BY name"},
-    // Whether no keyspace is missing among those given, and when any of the subjects was erased first.
+    // Whether no keyspace is missing among those given, and the subjects that were erased before. One row at least.
     {kCheckErasure,
-     "SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])),"
-     " (SELECT min(erased) FROM kveil.erasures WHERE subject = ANY ($1::bytea[]))"},
+     "SELECT now.complete, e.subject, e.erased, e.number"
+     " FROM (SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])) AS complete) AS now"
+     " LEFT JOIN LATERAL (SELECT subject, erased, number FROM kveil.erasures WHERE subject = ANY ($1::bytea[])"
+     " OFFSET 0) e ON true"},
     // With $4 = 1, only when no keyspace is missing.
     {kErase,
      "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace"
@@ -122,20 +138,34 @@ const std::array<Prepared, 15> kPrepared = {{
      " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked)) AND state = 1 RETURNING subject),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
      " SELECT $3::bigint, count(*), asked.subject, asked.keyspace FROM gone JOIN asked ON asked.subject = gone.subject"
-     " GROUP BY asked.subject, asked.keyspace RETURNING keyspace, key_count)"
-     " SELECT keyspace, key_count FROM added"},
+     " GROUP BY asked.subject, asked.keyspace RETURNING subject, key_count, number)"
+     " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
     // One row at least. The file number changes when the table is restored or rebuilt.
     {kPoll,
      "SELECT now.file, now.last, e.number, k.key_id"
      " FROM (SELECT pg_relation_filenode('kveil.erasures')::bigint AS file, coalesce(max(number), 0) AS last"
      " FROM kveil.erasures) AS now"
      " LEFT JOIN LATERAL (SELECT number, subject FROM kveil.erasures WHERE number > $1::bigint ORDER BY number"
-     " OFFSET 0) e ON true"
+     " LIMIT 1024) e ON true"
      " LEFT JOIN LATERAL (SELECT s.key_id FROM kveil.scope_keys s WHERE s.subject = e.subject AND s.state = 2"
      " OFFSET 0) k ON true"},
+    {kNoteAgent,
+     "UPDATE kveil.agents SET name = $2::bytea, cache_ttl = $3::bigint, confirmed = $4::bigint, seen = " KVEIL_NOW
+     " WHERE agent = $1::bytea RETURNING seen"},
+    {kDropAgents, "DELETE FROM kveil.agents WHERE seen < " KVEIL_NOW " - cache_ttl - $1::bigint"},
+    {kAddAgent,
+     "INSERT INTO kveil.agents (agent, name, cache_ttl, confirmed, seen)"
+     " SELECT $1::bytea, $2::bytea, $3::bigint, $4::bigint, " KVEIL_NOW
+     " WHERE (SELECT count(*) FROM kveil.agents) < $5::bigint"
+     " ON CONFLICT (agent) DO UPDATE SET seen = excluded.seen, confirmed = excluded.confirmed RETURNING seen"},
+    {kForgetAgent, "DELETE FROM kveil.agents WHERE agent = $1::bytea"},
+    {kReadAgents, "SELECT agent, name, cache_ttl, confirmed, " KVEIL_NOW " - seen FROM kveil.agents"
+                  " WHERE seen >= " KVEIL_NOW " - cache_ttl - $1::bigint ORDER BY name, agent"},
     {kProbe, "UPDATE kveil.format SET probed = $1::bigint"},
 }};
 
+#undef KVEIL_AGENTS
+#undef KVEIL_NOW
 #undef KVEIL_LOCK
 #undef KVEIL_ROW
 

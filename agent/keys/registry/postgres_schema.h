@@ -11,17 +11,24 @@ namespace kveil::keys::postgres {
 // that the database's owner has made.
 std::vector<const char*> StatementsThatMake(bool withSchema);
 
+// Those of a transaction that brings the tables of an earlier format to this one, if nobody else was quicker.
+std::vector<const char*> StatementsThatMigrate();
+
 // Of each session. One row: whether the schema is there, whether it holds something, whether that is a registry.
 extern const char kBeginSession[];
 // application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
-inline constexpr int kFormat = 1;
+// 1: without the agents.
+inline constexpr int kFormat = 2;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.
 inline constexpr char kBegin[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 inline constexpr char kCommit[] = "COMMIT";
+
+// Has the server tell this session of erasures. Nothing is in the notifications but that there are some.
+inline constexpr char kListen[] = "LISTEN kveil_erasures";
 
 // Prepared statements: name and text.
 inline constexpr char kLockShared[] = "kveil_lock_shared";
@@ -38,12 +45,17 @@ inline constexpr char kReadKeyspaces[] = "kveil_read_keyspaces";
 inline constexpr char kCheckErasure[] = "kveil_check_erasure";
 inline constexpr char kErase[] = "kveil_erase";
 inline constexpr char kPoll[] = "kveil_poll";
+inline constexpr char kNoteAgent[] = "kveil_note_agent";
+inline constexpr char kDropAgents[] = "kveil_drop_agents";
+inline constexpr char kAddAgent[] = "kveil_add_agent";
+inline constexpr char kForgetAgent[] = "kveil_forget_agent";
+inline constexpr char kReadAgents[] = "kveil_read_agents";
 inline constexpr char kProbe[] = "kveil_probe";
 
 struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 15> kPrepared;
+extern const std::array<Prepared, 20> kPrepared;
 
 }  // namespace kveil::keys::postgres

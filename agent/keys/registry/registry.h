@@ -118,24 +118,65 @@ class Registry {
   // insert the same name at the same moment, one of their rows stays, and all of them get that one.
   virtual absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) = 0;
 
-  // A user's subject in a keyspace.
-  using SubjectIn = absl::FunctionRef<Subject(std::string_view keyspace)>;
   struct Erased {
     size_t keyCount = 0;                     // wrapped keys destroyed by this call
     std::vector<std::string> keyspaces;      // where they were
     std::optional<absl::Time> erasedBefore;  // the first time, if the user was erased in one of the keyspaces before
+    int64_t number = 0;                      // of the user's last erasure, by this call or before; 0: none
   };
-  // Destroys every wrapped key of the user in one keyspace, or in all, and remembers the erasure. It takes effect at
-  // one moment: it covers every key of the user that any agent was given before that moment, also in a keyspace that is
-  // new. With no key to destroy, nothing is changed.
-  virtual absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
-                                           absl::Time now) = 0;
+  // The subject of one of the users in a keyspace. `user` counts from 0.
+  using SubjectOf = absl::FunctionRef<Subject(size_t user, std::string_view keyspace)>;
+  // Destroys every wrapped key of `count` different users in one keyspace, or in all, and remembers the erasures. One
+  // answer per user. The erasure of a user takes effect at one moment: it covers every key of the user that any agent
+  // was given before that moment, also in a keyspace that is new. For a user with no key to destroy, nothing is
+  // changed. After an error some of the users may be erased and others not: asking again tells.
+  //
+  // Others wait for a few milliseconds at most, as many users are erased in several steps.
+  virtual absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
+                                                         SubjectOf subjectOf, absl::Time now) = 0;
+  // The same for one user.
+  using SubjectIn = absl::FunctionRef<Subject(std::string_view keyspace)>;
+  absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn, absl::Time now) {
+    const auto subjectOf = [subjectIn](size_t, std::string_view candidate) { return subjectIn(candidate); };
+    absl::StatusOr<std::vector<Erased>> erased = EraseUsers(keyspace, 1, subjectOf, now);
+    if (!erased.ok()) return erased.status();
+    return std::move(erased->front());
+  }
   // Removes what the registry's own files still hold of destroyed keys outside its rows. kUnavailable while another
   // process stands in the way: ask again. kUnimplemented when old copies of rows are out of the registry's reach.
   // Backups and file system snapshots always are.
   virtual absl::Status PurgeErased() = 0;
-  // The ids of the keys that any agent has erased since the last call, or since the registry was opened.
+  // The ids of the keys that any agent has erased since the last call, or since the registry was opened. Those of at
+  // most kMostErasuresOfAPoll erasures: with as many ids or more, there may be others, which the next call tells of.
   virtual absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() = 0;
+  static constexpr size_t kMostErasuresOfAPoll = 1024;
+  // A descriptor that can be read when PollErasures has something to tell, or the connection has ended. It changes when
+  // the registry is opened anew. -1: there is none. It only makes polls come sooner, which are needed all the same.
+  virtual int wakeDescriptor() const { return -1; }
+  // Up to which number PollErasures has told of all erasures, those from before the registry was opened included. The
+  // numbers of erasures grow, with gaps.
+  virtual int64_t lastErasure() const = 0;
+
+  // An agent that uses the registry.
+  using AgentId = std::array<uint8_t, 16>;  // a new one each time that it starts
+  struct Agent {
+    AgentId id{};
+    std::string name;  // for people
+    std::chrono::milliseconds cacheTtl{0};
+    int64_t confirmed = 0;  // the erasure up to which it has dropped the keys of all
+    // How long ago it was last noted, by the registry's clock. NoteAgent does not use it.
+    std::chrono::milliseconds lastSeen{0};
+  };
+  // Notes that this agent lives, and what it has confirmed. kUnavailable also when kMostAgents are known already.
+  virtual absl::Status NoteAgent(const Agent& self) = 0;
+  // Forgets an agent that has ended, and has no keys any more.
+  virtual absl::Status ForgetAgent(const AgentId& id) = 0;
+  // The agents that were noted within the last day and their cacheTtl. Any that was not has no keys any more.
+  virtual absl::StatusOr<std::vector<Agent>> ReadAgents() = 0;
+  static constexpr size_t kMostAgents = 10'000;
+  static constexpr std::chrono::hours kAgentsKept{24};
+  // Whether agents on several nodes may use it. If not, it knows one agent only, which is this one.
+  virtual bool isShared() const = 0;
 
   // Whether it can be written now. Writes something that changes nothing.
   virtual absl::Status CheckWritable(absl::Time now) = 0;

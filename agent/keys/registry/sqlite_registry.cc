@@ -12,6 +12,8 @@
 namespace kveil::keys {
 namespace {
 
+// Users that are erased in one transaction, for which new keys wait.
+constexpr size_t kMostUsersOfAStep = 64;
 // How long an orderly end may wait for another process to let go of the log.
 constexpr std::chrono::milliseconds kCloseTimeout{50};
 
@@ -164,43 +166,76 @@ absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& 
   Found other = tables_->FindActive(row.row.name);
   if (!other.ok()) return other.status();
   if (other->has_value()) return Inserted{Inserted::State::kExists, *std::move(other)};
-  absl::StatusOr<std::optional<absl::Time>> erasure = tables_->FindErasure(row.row.name.subject);
+  absl::StatusOr<std::optional<SqliteTables::Erasure>> erasure = tables_->FindErasure(row.row.name.subject);
   if (!erasure.ok()) return erasure.status();
   const bool erased = erasure->has_value();
   if (absl::Status status = tables_->Insert(row.row, erased, now); !status.ok()) return status;
   return Inserted{erased ? Inserted::State::kErased : Inserted::State::kNew, std::nullopt};
 }
 
-absl::StatusOr<Registry::Erased> SqliteRegistry::EraseUser(std::optional<std::string_view> keyspace,
-                                                           SubjectIn subjectIn, absl::Time now) {
-  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
-  if (!transaction.ok()) return Fail(transaction.status());
-  std::vector<std::string> keyspaces;
-  if (keyspace.has_value()) {
-    keyspaces.emplace_back(*keyspace);
-  } else {
-    absl::StatusOr<std::vector<std::string>> all = tables_->ReadKeyspaces();
-    if (!all.ok()) return Fail(all.status());
-    keyspaces = *std::move(all);
+absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::optional<std::string_view> keyspace,
+                                                                         size_t count, SubjectOf subjectOf,
+                                                                         absl::Time now) {
+  std::vector<Erased> erased(count);
+  for (size_t first = 0; first < count; first += kMostUsersOfAStep) {
+    absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+    if (!transaction.ok()) return Fail(transaction.status());
+    std::vector<std::string> keyspaces;
+    if (keyspace.has_value()) {
+      keyspaces.emplace_back(*keyspace);
+    } else {
+      absl::StatusOr<std::vector<std::string>> all = tables_->ReadKeyspaces();
+      if (!all.ok()) return Fail(all.status());
+      keyspaces = *std::move(all);
+    }
+    bool hasErased = false;
+    for (size_t user = first; user < std::min(count, first + kMostUsersOfAStep); ++user) {
+      const auto subjectIn = [&](std::string_view candidate) { return subjectOf(user, candidate); };
+      absl::Status status = EraseOne(keyspaces, subjectIn, now, erased[user]);
+      if (!status.ok()) return Fail(status);
+      hasErased |= erased[user].keyCount > 0;
+    }
+    if (!hasErased) continue;
+    if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
   }
-  Erased result;
-  for (std::string& candidate : keyspaces) {
-    const Subject subject = subjectIn(candidate);
-    absl::StatusOr<std::optional<absl::Time>> before = tables_->FindErasure(subject);
-    if (!before.ok()) return Fail(before.status());
+  return erased;
+}
+
+absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,
+                                      Erased& erased) {
+  for (const std::string& keyspace : keyspaces) {
+    const Subject subject = subjectIn(keyspace);
+    absl::StatusOr<std::optional<SqliteTables::Erasure>> before = tables_->FindErasure(subject);
+    if (!before.ok()) return before.status();
     if (before->has_value()) {
-      result.erasedBefore = std::min(result.erasedBefore.value_or(absl::InfiniteFuture()), **before);
+      erased.erasedBefore = std::min(erased.erasedBefore.value_or(absl::InfiniteFuture()), (*before)->time);
+      erased.number = std::max(erased.number, (*before)->number);
       continue;
     }
-    absl::StatusOr<size_t> count = tables_->Erase(subject, candidate, now);
-    if (!count.ok()) return Fail(count.status());
-    if (*count == 0) continue;
-    result.keyCount += *count;
-    result.keyspaces.push_back(std::move(candidate));
+    absl::StatusOr<SqliteTables::Erasure> erasure = tables_->Erase(subject, keyspace, now);
+    if (!erasure.ok()) return erasure.status();
+    if (erasure->keyCount == 0) continue;
+    erased.keyCount += erasure->keyCount;
+    erased.number = std::max(erased.number, erasure->number);
+    erased.keyspaces.push_back(keyspace);
   }
-  if (result.keyCount == 0) return result;
-  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
-  return result;
+  return absl::OkStatus();
+}
+
+absl::Status SqliteRegistry::NoteAgent(const Agent& self) {
+  agent_ = self;
+  return absl::OkStatus();
+}
+
+absl::Status SqliteRegistry::ForgetAgent(const AgentId&) {
+  agent_.reset();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Registry::Agent>> SqliteRegistry::ReadAgents() {
+  std::vector<Agent> agents;
+  if (agent_.has_value()) agents.push_back(*agent_);
+  return agents;
 }
 
 // The write-ahead log is what holds old copies.
@@ -210,7 +245,7 @@ absl::Status SqliteRegistry::PurgeErased() {
 }
 
 absl::StatusOr<std::vector<crypto::KeyId>> SqliteRegistry::PollErasures() {
-  absl::StatusOr<SqliteTables::Erasures> erasures = tables_->ReadErasuresAfter(lastErasure_);
+  absl::StatusOr<SqliteTables::Erasures> erasures = tables_->ReadErasuresAfter(lastErasure_, kMostErasuresOfAPoll);
   if (!erasures.ok()) return Fail(erasures.status());
   lastErasure_ = erasures->last;
   return std::move(erasures->ids);

@@ -35,10 +35,16 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
   absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
   absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
-  absl::StatusOr<Erased> EraseUser(std::optional<std::string_view> keyspace, SubjectIn subjectIn,
-                                   absl::Time now) override;
+  absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
+                                                 SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
+  int64_t lastErasure() const override { return lastErasure_; }
+  // Kept in memory only: on one node there is one agent.
+  absl::Status NoteAgent(const Agent& self) override;
+  absl::Status ForgetAgent(const AgentId& id) override;
+  absl::StatusOr<std::vector<Agent>> ReadAgents() override;
+  bool isShared() const override { return false; }
   absl::Status CheckWritable(absl::Time now) override;
   absl::Status CheckRoom() const override;
 
@@ -50,6 +56,7 @@ class SqliteRegistry : public Registry {
   template <typename Name, typename Find>
   absl::StatusOr<std::vector<Found>> FindEach(absl::Span<const Name> names, Find find);
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
+  absl::Status EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now, Erased& erased);
   // Notes whether the file has to be opened anew, and gives the status that callers see.
   absl::Status Fail(const absl::Status& status);
 
@@ -60,6 +67,7 @@ class SqliteRegistry : public Registry {
   Deadline deadline_;
   std::optional<RegistryId> id_;
   int64_t lastErasure_ = 0;
+  std::optional<Agent> agent_;
   uint64_t openings_ = 0;
 };
 

@@ -176,7 +176,7 @@ absl::Status SqliteTables::Prepare() {
       {&insertWrapped_, "INSERT INTO wrappedKeys (bytes) VALUES (?1)"},
       {&insert_, kInsert},
       {&addKeyspace_, "INSERT INTO keyspaces (name) VALUES (?1) ON CONFLICT DO NOTHING"},
-      {&findErasure_, "SELECT erased FROM erasures WHERE subject = ?1"},
+      {&findErasure_, "SELECT number, erased, keyCount FROM erasures WHERE subject = ?1"},
       {&overwrite_, kOverwrite},
       {&erase_, kErase},
       {&addErasure_, "INSERT INTO erasures (subject, keyspace, erased, keyCount) VALUES (?1, ?2, ?3, ?4)"},
@@ -312,38 +312,45 @@ absl::StatusOr<std::vector<std::string>> SqliteTables::ReadKeyspaces() {
   }
 }
 
-absl::StatusOr<std::optional<absl::Time>> SqliteTables::FindErasure(const Subject& subject) {
+absl::StatusOr<std::optional<SqliteTables::Erasure>> SqliteTables::FindErasure(const Subject& subject) {
   findErasure_.Bind(1, subject);
   absl::StatusOr<bool> row = findErasure_.Step();
   if (!row.ok()) return row.status();
-  std::optional<absl::Time> time;
-  if (*row) time = absl::FromUnixMillis(findErasure_.IntegerAt(0));
+  std::optional<Erasure> erasure;
+  if (*row) {
+    erasure = Erasure{findErasure_.IntegerAt(0), absl::FromUnixMillis(findErasure_.IntegerAt(1)),
+                      static_cast<size_t>(findErasure_.IntegerAt(2))};
+  }
   findErasure_.Reset();
-  return time;
+  return erasure;
 }
 
-absl::StatusOr<size_t> SqliteTables::Erase(const Subject& subject, std::string_view keyspace, absl::Time now) {
+absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject, std::string_view keyspace,
+                                                          absl::Time now) {
   overwrite_.Bind(1, subject);
   if (absl::Status status = overwrite_.Run(); !status.ok()) return status;
   erase_.Bind(1, subject);
   erase_.Bind(2, absl::ToUnixMillis(now));
   if (absl::Status status = erase_.Run(); !status.ok()) return status;
-  const int64_t count = database_->changes();
-  if (count == 0) return 0;
+  Erasure erasure{0, now, static_cast<size_t>(database_->changes())};
+  if (erasure.keyCount == 0) return erasure;
   addErasure_.Bind(1, subject);
   addErasure_.Bind(2, keyspace);
   addErasure_.Bind(3, absl::ToUnixMillis(now));
-  addErasure_.Bind(4, count);
+  addErasure_.Bind(4, static_cast<int64_t>(erasure.keyCount));
   if (absl::Status status = addErasure_.Run(); !status.ok()) return status;
-  return static_cast<size_t>(count);
+  erasure.number = database_->lastInsertedRow();
+  return erasure;
 }
 
-absl::StatusOr<SqliteTables::Erasures> SqliteTables::ReadErasuresAfter(int64_t after) {
+absl::StatusOr<SqliteTables::Erasures> SqliteTables::ReadErasuresAfter(int64_t after, size_t most) {
   absl::StatusOr<Statement> statement = database_->Prepare(
-      "SELECT number, keyId FROM erasures JOIN scopeKeys ON scopeKeys.subject = erasures.subject AND state = 2"
-      " WHERE number > ?1 ORDER BY number");
+      "SELECT number, keyId"
+      " FROM (SELECT number, subject FROM erasures WHERE number > ?1 ORDER BY number LIMIT ?2) AS some"
+      " JOIN scopeKeys ON scopeKeys.subject = some.subject AND state = 2 ORDER BY number");
   if (!statement.ok()) return statement.status();
   statement->Bind(1, after);
+  statement->Bind(2, static_cast<int64_t>(most));
   Erasures erasures;
   erasures.last = after;
   for (;;) {

@@ -56,18 +56,22 @@ class SqliteTables {
   absl::Status AddKeyspace(std::string_view keyspace);
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
 
-  // When the subject was erased; nullopt when it was not.
-  absl::StatusOr<std::optional<absl::Time>> FindErasure(const Subject& subject);
-  // Destroys every wrapped key of the subject and remembers the erasure. Returns how many; with none, nothing is
-  // changed.
-  absl::StatusOr<size_t> Erase(const Subject& subject, std::string_view keyspace, absl::Time now);
+  struct Erasure {
+    int64_t number = 0;
+    absl::Time time;
+    size_t keyCount = 0;
+  };
+  // nullopt when the subject was not erased.
+  absl::StatusOr<std::optional<Erasure>> FindErasure(const Subject& subject);
+  // Destroys every wrapped key of the subject and remembers the erasure. With a keyCount of 0, nothing is changed.
+  absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, absl::Time now);
 
   struct Erasures {
-    int64_t last = 0;  // the number of the newest erasure
+    int64_t last = 0;  // the number of the newest of them
     std::vector<crypto::KeyId> ids;
   };
-  // The key ids of the erasures numbered above `after`, whoever made them.
-  absl::StatusOr<Erasures> ReadErasuresAfter(int64_t after);
+  // The key ids of the erasures numbered above `after`, whoever made them: of `most` of them, the oldest.
+  absl::StatusOr<Erasures> ReadErasuresAfter(int64_t after, size_t most);
   // The number of the newest erasure, 0 when there is none.
   absl::StatusOr<int64_t> ReadLastErasure();
 

@@ -17,6 +17,12 @@ absl::Status ErasedBeforeError(absl::Time time) {
   return status;
 }
 
+absl::Status StatusOf(const ErasedUser& user) {
+  if (user.keyCount > 0) return absl::OkStatus();
+  if (user.erasedBefore.has_value()) return ErasedBeforeError(*user.erasedBefore);
+  return absl::NotFoundError("this user has no key");
+}
+
 std::optional<absl::Time> ErasedBefore(const absl::Status& status) {
   const absl::optional<absl::Cord> text = status.GetPayload(kErasedAtPayload);
   absl::Time time;

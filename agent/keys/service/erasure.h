@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "keys/registry/registry.h"
 
 namespace kveil::keys {
 
@@ -18,7 +20,29 @@ struct EraseResult {
   // No copy of the wrapped keys is left in the registry's own files. False when another process stood in the way: the
   // service goes on trying, and health() says so until it is done.
   bool filesClean = false;
+  int64_t number = 0;  // of the erasure, see AwaitAgents
 };
+
+// What became of one of many users.
+struct ErasedUser {
+  struct Keyspace {
+    std::string name;
+    Subject subject{};  // what stands for the user in the registry
+  };
+  size_t keyCount = 0;                     // keys destroyed by this call
+  std::vector<Keyspace> keyspaces;         // where they were
+  std::optional<absl::Time> erasedBefore;  // the first time; with no key destroyed now, there was none left
+  int64_t number = 0;                      // of the last erasure, by this call or before; 0: the user has no key
+};
+struct ErasedUsers {
+  absl::Time erasedAt;
+  std::vector<ErasedUser> users;  // in the order in which they were given
+  bool filesClean = false;        // as above
+  int64_t number = 0;             // the highest of the users'
+};
+
+// OK when keys of the user were destroyed; kAlreadyExists, see ErasedBefore; kNotFound: the user has no key.
+absl::Status StatusOf(const ErasedUser& user);
 
 // kAlreadyExists, and says when.
 absl::Status ErasedBeforeError(absl::Time time);

@@ -2,20 +2,24 @@
 // disk. A turn is short: whoever comes meanwhile, with a question or an erasure, waits for one of them at most.
 #include "keys/service/key_service.h"
 
-#include <condition_variable>
+#include <algorithm>
 #include <deque>
 #include <future>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/escaping.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "base/text.h"
+#include "keys/service/confirmations.h"
 #include "keys/service/fair_queue.h"
 #include "keys/service/keyring.h"
 #include "keys/service/revocations.h"
 #include "keys/service/service_health.h"
+#include "keys/service/sleep.h"
 
 namespace kveil::keys {
 namespace {
@@ -25,6 +29,14 @@ using RealClock = std::chrono::steady_clock;
 // How often the thread looks for erasures by other processes, checks the root key, and tries whether what failed works
 // again.
 constexpr std::chrono::milliseconds kTick{500};
+// How often it looks whether all caches have dropped what was erased, while they have not.
+constexpr std::chrono::milliseconds kConfirmTick{20};
+// How long after it was woken by the registry it does not listen: many erasures at once are heard of together.
+constexpr std::chrono::milliseconds kListenPause{20};
+// Polls of one look, each for as many erasures as one tells of.
+constexpr int kMostPollsOfALook = 8;
+// How long the end waits for the registry to forget this agent.
+constexpr std::chrono::milliseconds kEndTimeout{200};
 // A look must not make questions wait for long. A registry that is a network away needs some time to answer.
 constexpr std::chrono::milliseconds kTickTimeout{200};
 // Of a turn. It ends with the question that reaches either.
@@ -40,7 +52,11 @@ constexpr std::chrono::seconds kShow{60};
 class KeyService::Worker {
  public:
   Worker(KeyServiceOptions options, std::unique_ptr<Keyring> keyring)
-      : options_(std::move(options)), keyring_(std::move(keyring)), secret_(keyring_->registrySecret().Copy()) {
+      : options_(std::move(options)),
+        keyring_(std::move(keyring)),
+        secret_(keyring_->registrySecret().Copy()),
+        self_(keyring_->self()),
+        confirmations_(keyring_->lastErasure()) {
     knownOpenings_ = keyring_->openings();
     thread_ = std::thread([this] { Run(); });
   }
@@ -50,21 +66,34 @@ class KeyService::Worker {
       const MutexLock lock(mutex_);
       stopping_ = true;
     }
-    wake_.notify_one();
+    sleep_.Wake();
     thread_.join();
   }
 
   void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
+    bool wasAsleep;
     {
       const MutexLock lock(mutex_);
       questions_.Push(workload, {{std::move(misses), std::string(workload), {}}, std::move(done)});
+      wasAsleep = std::exchange(isAsleep_, false);
     }
-    wake_.notify_one();
+    if (wasAsleep) sleep_.Wake();
   }
 
-  absl::StatusOr<EraseResult> Erase(std::optional<std::string_view> keyspace, std::string_view user) {
-    std::promise<absl::StatusOr<EraseResult>> promise;
-    RunSoon([&] { promise.set_value(EraseNow(keyspace, user)); });
+  absl::StatusOr<ErasedUsers> Erase(std::optional<std::string_view> keyspace, absl::Span<const std::string> users) {
+    std::promise<absl::StatusOr<ErasedUsers>> promise;
+    RunSoon([&] { promise.set_value(EraseNow(keyspace, users)); });
+    return promise.get_future().get();
+  }
+
+  absl::StatusOr<std::vector<Registry::Agent>> ReadAgents() {
+    std::promise<absl::StatusOr<std::vector<Registry::Agent>>> promise;
+    RunSoon([&] {
+      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
+      auto agents = keyring_->ReadAgents();
+      NoteReopened();
+      promise.set_value(std::move(agents));
+    });
     return promise.get_future().get();
   }
 
@@ -84,6 +113,7 @@ class KeyService::Worker {
 
   const KeyServiceOptions& options() const { return options_; }
   const Revocations& revocations() const { return revocations_; }
+  const Keyring::Self& self() const { return self_; }
   const crypto::SecretKey& secret() const { return secret_; }
 
  private:
@@ -98,20 +128,25 @@ class KeyService::Worker {
   using Part = ServiceHealth::Part;
 
   void RunSoon(absl::AnyInvocable<void()> task) {
+    bool wasAsleep;
     {
       const MutexLock lock(mutex_);
       tasks_.push_back(std::move(task));
+      wasAsleep = std::exchange(isAsleep_, false);
     }
-    wake_.notify_one();
+    if (wasAsleep) sleep_.Wake();
   }
   void Run();
+  bool ShouldSleep();
+  void SleepUntil(RealClock::time_point time);
   std::vector<Question> NextTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Answer(std::vector<Question> group);
   absl::Status ResolveGroup(std::vector<Question>& group, RealClock::time_point deadline);
-  absl::StatusOr<EraseResult> EraseNow(std::optional<std::string_view> keyspace, std::string_view user);
+  absl::StatusOr<ErasedUsers> EraseNow(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
   void AnswerTrials(RealClock::time_point now);
   void Tick();
-  void PublishErasures();
+  absl::Status HearErasures();
+  void Confirm();
   bool PurgeErased(RealClock::time_point deadline);
   void NoteReopened();
   void NoteTroubles(const std::vector<Question>& group);
@@ -119,15 +154,19 @@ class KeyService::Worker {
   const KeyServiceOptions options_;
   const std::unique_ptr<Keyring> keyring_;  // the thread's
   const crypto::SecretKey secret_;
+  const Keyring::Self self_;
   Revocations revocations_;
+  Confirmations confirmations_;
   uint64_t knownOpenings_ = 0;
   bool mustPurge_ = true;  // an erased key may still be in the files: of this process or one that was killed
   RealClock::time_point reopenNotBefore_;
   std::vector<Trial> trials_;  // that wait for the root key
   ServiceHealth health_;
 
+  Sleep sleep_;
+  RealClock::time_point listenNotBefore_;
   Mutex mutex_;
-  std::condition_variable_any wake_;
+  bool isAsleep_ ABSL_GUARDED_BY(mutex_) = false;
   FairQueue<Question> questions_ ABSL_GUARDED_BY(mutex_);
   std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);  // erasures above all
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
@@ -138,13 +177,12 @@ class KeyService::Worker {
 void KeyService::Worker::Run() {
   RealClock::time_point nextTick = RealClock::now() + kTick;
   for (;;) {
+    if (ShouldSleep()) SleepUntil(nextTick);
     absl::AnyInvocable<void()> task;
     std::vector<Question> group;
     {
       const MutexLock lock(mutex_);
-      while (!stopping_ && questions_.empty() && tasks_.empty()) {
-        if (wake_.wait_until(mutex_, nextTick) == std::cv_status::timeout) break;
-      }
+      isAsleep_ = false;
       if (!tasks_.empty()) {
         task = std::move(tasks_.front());
         tasks_.pop_front();
@@ -155,12 +193,32 @@ void KeyService::Worker::Run() {
     }
     if (task) task();
     if (!group.empty()) Answer(std::move(group));
+    if (confirmations_.isWaiting()) Confirm();
     if (RealClock::now() >= nextTick) {
       Tick();
       nextTick = RealClock::now() + kTick;
     }
   }
   AnswerTrials(RealClock::time_point::max());
+  keyring_->SetDeadline(RealClock::now() + kEndTimeout);
+  (void)keyring_->ForgetAgent();
+}
+
+bool KeyService::Worker::ShouldSleep() {
+  const MutexLock lock(mutex_);
+  isAsleep_ = !stopping_ && questions_.empty() && tasks_.empty();
+  return isAsleep_;
+}
+
+void KeyService::Worker::SleepUntil(RealClock::time_point time) {
+  const RealClock::time_point now = RealClock::now();
+  if (confirmations_.isWaiting()) time = std::min(time, now + kConfirmTick);
+  const bool listens = now >= listenNotBefore_;
+  if (!listens) time = std::min(time, listenNotBefore_);
+  if (!sleep_.Until(time, listens ? keyring_->wakeDescriptor() : -1)) return;
+  listenNotBefore_ = RealClock::now() + kListenPause;
+  keyring_->SetDeadline(RealClock::now() + kTickTimeout);
+  (void)HearErasures();  // if it fails, the next tick tells
 }
 
 std::vector<KeyService::Worker::Question> KeyService::Worker::NextTurn() {
@@ -212,30 +270,50 @@ absl::Status KeyService::Worker::ResolveGroup(std::vector<Question>& group, Real
   return keyring_->Resolve(lookups);
 }
 
-absl::StatusOr<EraseResult> KeyService::Worker::EraseNow(std::optional<std::string_view> keyspace,
-                                                         std::string_view user) {
+absl::StatusOr<ErasedUsers> KeyService::Worker::EraseNow(std::optional<std::string_view> keyspace,
+                                                         absl::Span<const std::string> users) {
   const RealClock::time_point deadline = RealClock::now() + options_.registryTimeout;
   keyring_->SetDeadline(deadline);
-  absl::StatusOr<EraseResult> result = keyring_->Erase(keyspace, user);
+  absl::StatusOr<ErasedUsers> result = keyring_->EraseUsers(keyspace, users);
   NoteReopened();
   if (absl::IsUnavailable(result.status())) health_.Set(Part::kRegistry, result.status());
-  if (!result.ok()) return result;
+  if (!result.ok()) {
+    // Some of many may be erased all the same.
+    if (users.size() > 1 && !HearErasures().ok()) revocations_.RevokeAll();
+    return result;
+  }
+  size_t keys = 0;
+  for (const ErasedUser& user : result->users) keys += user.keyCount;
+  if (keys == 0) {
+    result->filesClean = true;
+    return result;
+  }
   mustPurge_ = true;
-  PublishErasures();
+  // They are erased all the same, and no cache may go on with them.
+  if (!HearErasures().ok() || keyring_->lastErasure() < result->number) revocations_.RevokeAll();
   result->filesClean = PurgeErased(deadline);
-  log::Info("keys.erased", {{"keys", result->keyCount}, {"keyspaces", result->keyspaces.size()}});
+  log::Info("keys.erased", {{"users", result->users.size()}, {"keys", keys}});
   return result;
 }
 
-void KeyService::Worker::PublishErasures() {
-  absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
-  NoteReopened();
-  if (!ids.ok()) {
-    // They are erased all the same, and no cache may go on with them.
-    revocations_.RevokeAll();
-  } else if (!ids->empty()) {
-    revocations_.Revoke(*ids);
+// Tells the caches what any agent has erased.
+absl::Status KeyService::Worker::HearErasures() {
+  for (int poll = 0; poll < kMostPollsOfALook; ++poll) {
+    absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
+    NoteReopened();
+    if (!ids.ok()) return ids.status();
+    if (!ids->empty()) revocations_.Revoke(*ids);
+    confirmations_.Told(keyring_->lastErasure(), revocations_.generation());
+    if (ids->size() < Registry::kMostErasuresOfAPoll) break;
   }
+  return absl::OkStatus();
+}
+
+// At once, as a command may wait for it. When it cannot be noted now, the next tick tries again.
+void KeyService::Worker::Confirm() {
+  if (!confirmations_.TakenIn(revocations_.DroppedByAll())) return;
+  keyring_->SetDeadline(RealClock::now() + kTickTimeout);
+  (void)keyring_->NoteAgent(confirmations_.confirmed());
 }
 
 // Whether the registry's files are free of erased keys now.
@@ -278,11 +356,13 @@ void KeyService::Worker::Tick() {
   health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
   // Before all else that asks the registry: a slow one must not keep erasures from being heard of.
-  absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
-  NoteReopened();
-  if (ids.ok() && !ids->empty()) revocations_.Revoke(*ids);
-  if (!ids.ok()) {
-    health_.Set(Part::kRegistry, ids.status());
+  const absl::Status heard = HearErasures();
+  Confirm();
+  if (heard.ok() && keyring_->ShouldNoteAgent(confirmations_.confirmed())) {
+    health_.Set(Part::kAgents, keyring_->NoteAgent(confirmations_.confirmed()));
+  }
+  if (!heard.ok()) {
+    health_.Set(Part::kRegistry, heard);
   } else if (!health_.Of(Part::kRegistry).ok()) {
     health_.Set(Part::kRegistry, keyring_->CheckWritable());
   }
@@ -322,8 +402,24 @@ KeyService::KeyService(std::unique_ptr<Worker> worker) : worker_(std::move(worke
 KeyService::~KeyService() = default;
 
 absl::StatusOr<EraseResult> KeyService::Erase(std::optional<std::string_view> keyspace, std::string_view user) {
-  return worker_->Erase(keyspace, user);
+  const std::string users[] = {std::string(user)};
+  ASSIGN_OR_RETURN(ErasedUsers erased, worker_->Erase(keyspace, users));
+  const ErasedUser& one = erased.users.front();
+  RETURN_IF_ERROR(StatusOf(one));
+  EraseResult result{erased.erasedAt, one.keyCount, {}, erased.filesClean, one.number};
+  for (const ErasedUser::Keyspace& keyspace : one.keyspaces) result.keyspaces.push_back(keyspace.name);
+  return result;
 }
+
+absl::StatusOr<ErasedUsers> KeyService::EraseUsers(std::optional<std::string_view> keyspace,
+                                                   absl::Span<const std::string> users) {
+  if (users.size() > kMostUsersOfAnErasure) {
+    return absl::InvalidArgumentError(StrCat("at most ", kMostUsersOfAnErasure, " users are erased at once"));
+  }
+  return worker_->Erase(keyspace, users);
+}
+
+absl::StatusOr<std::vector<Registry::Agent>> KeyService::ReadAgents() { return worker_->ReadAgents(); }
 
 absl::Status KeyService::health() const { return worker_->health(); }
 
@@ -332,6 +428,13 @@ void KeyService::Fetch(Misses misses, std::string_view workload, absl::AnyInvoca
 }
 
 void KeyService::TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) { worker_->TryUnwrap(std::move(done)); }
+
+std::string KeyService::registryId() const {
+  const RegistryId& id = worker_->self().registry;
+  return absl::BytesToHexString({reinterpret_cast<const char*>(id.data()), id.size()});
+}
+
+const std::string& KeyService::agentName() const { return worker_->self().agent; }
 
 crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(worker_->secret()); }
 

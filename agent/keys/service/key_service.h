@@ -14,8 +14,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "crypto/key_id.h"
 #include "keys/registry/open_registry.h"
+#include "keys/registry/registry.h"
 #include "keys/root/open_root_key.h"
 #include "keys/root/root_key.h"
 #include "keys/service/erasure.h"
@@ -25,6 +27,9 @@ namespace kveil::keys {
 
 class Revocations;
 
+// One call erases no more users than this: whoever asks for keys meanwhile waits for it.
+inline constexpr size_t kMostUsersOfAnErasure = 256;
+
 struct KeyServiceOptions {
   RootKeyOptions root;
   RegistryOptions registry;
@@ -32,6 +37,8 @@ struct KeyServiceOptions {
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
   // Cluster and topic keys are replaced by new ones each window; old ones stay readable. User keys stay until erased.
   std::chrono::seconds sharedKeyWindow = std::chrono::hours(30 * 24);
+  // What the registry calls this agent. Empty: host name and process id.
+  std::string agentName;
   // How long a Fetch waits for the registry, for example while it is locked, before it says kUnavailable.
   std::chrono::milliseconds registryTimeout = std::chrono::seconds(2);
   // How long Open waits for a root key that is out of reach.
@@ -61,6 +68,16 @@ class KeyService {
   // for a few milliseconds, at most a few seconds. kNotFound: the user has no key there. kAlreadyExists: all were
   // erased before, see ErasedBefore. kUnavailable: not known to be done; ask again.
   absl::StatusOr<EraseResult> Erase(std::optional<std::string_view> keyspace, std::string_view user);
+  // The same for at most kMostUsersOfAnErasure users. That a user has no key or was erased before is no error. After
+  // kUnavailable some may be erased and others not: ask again. kInvalidArgument: too many.
+  absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
+
+  // The agents that the registry knows, this one among them, and what they have confirmed. Blocks as Erase does.
+  absl::StatusOr<std::vector<Registry::Agent>> ReadAgents();
+
+  // The registry's id, in hexadecimal digits, and what it calls this agent.
+  std::string registryId() const;
+  const std::string& agentName() const;
 
   // OK, or what is wrong now in words for the operator. Becomes OK again by itself when the cause is gone.
   absl::Status health() const;

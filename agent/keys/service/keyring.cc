@@ -1,8 +1,13 @@
 // Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys.
 #include "keys/service/keyring.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <thread>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -21,6 +26,9 @@ constexpr std::chrono::seconds kBetweenAttempts{1};
 constexpr std::chrono::seconds kTrialInterval{10};
 // How soon it is asked again for what it could not unwrap.
 constexpr std::chrono::seconds kReloadInterval{1};
+// How often an agent notes that it lives. When it could not for some time, it tries before it takes keys.
+constexpr std::chrono::seconds kNoteInterval{1};
+constexpr std::chrono::seconds kNoteIsLate{3};
 
 // A root key that is out of reach is waited for: it may come up together with this machine. Whatever else is wrong with
 // it needs the operator.
@@ -41,6 +49,13 @@ absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions&
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   }
+}
+
+// Where the agent runs: host name and process id.
+std::string AgentName() {
+  std::array<char, 256> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
+  return StrCat(host.data(), ":", getpid());
 }
 
 }  // namespace
@@ -79,7 +94,10 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   absl::StatusOr<RegistryKeys> keys = RegistryKeys::Load(**root, **registry, **identity, rootDeadline);
   if (absl::IsDataLoss(keys.status())) return absl::UnavailableError(keys.status().message());
   if (!keys.ok()) return keys.status();
-  return std::unique_ptr<Keyring>(new Keyring(options, *std::move(registry), *std::move(root), *std::move(keys)));
+  std::unique_ptr<Keyring> keyring(new Keyring(options, *std::move(registry), *std::move(root), *std::move(keys)));
+  // What was erased before is in no cache. If it cannot be noted now, it is before the first key is given out.
+  (void)keyring->NoteAgent(keyring->lastErasure());
+  return keyring;
 }
 
 Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> registry, std::unique_ptr<RootKey> root,
@@ -92,7 +110,11 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       openingOfKeys_(registry_->openings()),
       unwrapped_(Clock::now()),
       newUsers_(options.newUsersPerSecond),
-      throwAways_(options.cacheTtl) {}
+      throwAways_(options.cacheTtl) {
+  crypto::FillRandom(absl::MakeSpan(self_.id));
+  self_.name = options.agentName.empty() ? AgentName() : options.agentName;
+  self_.cacheTtl = options.cacheTtl;
+}
 
 void Keyring::SetDeadline(std::chrono::steady_clock::time_point deadline) {
   deadline_ = deadline;
@@ -144,20 +166,64 @@ void Keyring::Reopen() {
 }
 
 // Destroying keys needs none: no trouble with the root key or the epoch keys stands in its way.
-absl::StatusOr<EraseResult> Keyring::Erase(std::optional<std::string_view> keyspace, std::string_view user) {
-  if (absl::Status status = registry_->EnsureOpen(); !status.ok()) return status;
-  EraseResult result;
-  result.erasedAt = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
-  const auto subjectIn = [&](std::string_view candidate) { return keys_.SubjectOf({Scope::kUser, candidate, user}); };
-  absl::StatusOr<Registry::Erased> erased = registry_->EraseUser(keyspace, subjectIn, result.erasedAt);
-  if (!erased.ok()) return erased.status();
-  if (erased->keyCount == 0) {
-    return erased->erasedBefore.has_value() ? ErasedBeforeError(*erased->erasedBefore)
-                                            : absl::NotFoundError("this user has no key");
+absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> keyspace,
+                                                absl::Span<const std::string> users) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  std::vector<std::string_view> different;
+  absl::flat_hash_map<absl::string_view, size_t> places;
+  for (const std::string& user : users) {
+    if (places.try_emplace(ToAbsl(user), different.size()).second) different.push_back(user);
   }
-  result.keyCount = erased->keyCount;
-  result.keyspaces = std::move(erased->keyspaces);
+  ErasedUsers result;
+  result.erasedAt = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
+  const auto subjectOf = [&](size_t user, std::string_view candidate) {
+    return keys_.SubjectOf({Scope::kUser, candidate, different[user]});
+  };
+  ASSIGN_OR_RETURN(std::vector<Registry::Erased> erased,
+                   registry_->EraseUsers(keyspace, different.size(), subjectOf, result.erasedAt));
+  for (const std::string& user : users) {
+    const size_t place = places.at(ToAbsl(user));
+    Registry::Erased& from = erased[place];
+    ErasedUser& to = result.users.emplace_back();
+    to.keyCount = std::exchange(from.keyCount, 0);  // of a user who is given twice, with the first
+    for (std::string& name : std::exchange(from.keyspaces, {})) {
+      const Subject subject = subjectOf(place, name);
+      to.keyspaces.push_back({std::move(name), subject});
+    }
+    to.erasedBefore = from.erasedBefore;
+    to.number = from.number;
+    if (to.keyCount > 0 && !from.erasedBefore.has_value()) from.erasedBefore = result.erasedAt;
+    result.number = std::max(result.number, to.number);
+  }
   return result;
+}
+
+absl::Status Keyring::NoteAgent(int64_t confirmed) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  self_.confirmed = confirmed;
+  const SteadyTime now = options_.steadyNow();
+  RETURN_IF_ERROR(registry_->NoteAgent(self_));
+  noted_ = now;
+  return absl::OkStatus();
+}
+
+bool Keyring::ShouldNoteAgent(int64_t confirmed) const {
+  if (confirmed != self_.confirmed) return true;
+  const auto interval = std::min<std::chrono::milliseconds>(kNoteInterval, options_.cacheTtl / 4);
+  return registry_->isShared() && options_.steadyNow() - noted_ >= interval;
+}
+
+absl::Status Keyring::EnsureNoted() {
+  if (!registry_->isShared()) return absl::OkStatus();
+  const auto age = options_.steadyNow() - noted_;
+  if (age < std::min<std::chrono::milliseconds>(kNoteIsLate, options_.cacheTtl / 2)) return absl::OkStatus();
+  absl::Status status = NoteAgent(self_.confirmed);
+  return age < options_.cacheTtl ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<std::vector<Registry::Agent>> Keyring::ReadAgents() {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ReadAgents();
 }
 
 absl::StatusOr<std::vector<crypto::KeyId>> Keyring::PollErasures() {

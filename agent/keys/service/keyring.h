@@ -48,10 +48,22 @@ class Keyring {
   // the registry's. A damaged row concerns those who asked for it, and is not an error of the registry.
   absl::Status Resolve(absl::Span<Lookup* const> lookups);
 
-  // See KeyService::Erase. Does not tell the caches: PollErasures does.
-  absl::StatusOr<EraseResult> Erase(std::optional<std::string_view> keyspace, std::string_view user);
+  // See KeyService::EraseUsers. Does not tell the caches: PollErasures does.
+  absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
   // The key ids that were erased since the last call, by this process or another.
   absl::StatusOr<std::vector<crypto::KeyId>> PollErasures();
+  // See Registry::wakeDescriptor.
+  int wakeDescriptor() const { return registry_->wakeDescriptor(); }
+  // See Registry::lastErasure.
+  int64_t lastErasure() const { return registry_->lastErasure(); }
+
+  // Notes in the registry that this agent lives, and what it has confirmed.
+  absl::Status NoteAgent(int64_t confirmed);
+  // Whether it is time to.
+  bool ShouldNoteAgent(int64_t confirmed) const;
+  absl::Status ForgetAgent() { return registry_->ForgetAgent(self_.id); }
+  absl::StatusOr<std::vector<Registry::Agent>> ReadAgents();
+
   // See Registry::PurgeErased.
   absl::Status PurgeErased();
 
@@ -80,6 +92,11 @@ class Keyring {
   // See Registry::openings.
   uint64_t openings() const { return registry_->openings(); }
 
+  struct Self {
+    RegistryId registry{};
+    std::string agent;  // what the registry calls it
+  };
+  Self self() const { return {keys_.owner().id, self_.name}; }
   const crypto::SecretKey& registrySecret() const { return keys_.secret(); }
 
   // Any thread may use what this offers to any thread, for as long as the keyring lives.
@@ -101,6 +118,8 @@ class Keyring {
   // until they are, those in use stay.
   absl::Status Ready();
   absl::Status ReloadEpochs();
+  // An agent that nobody knows of must not have keys: an erasure would not wait for it.
+  absl::Status EnsureNoted();
   // Takes what the root key has unwrapped meanwhile.
   void TakeEpochs();
 
@@ -125,6 +144,8 @@ class Keyring {
   const std::unique_ptr<RootKey> root_;
   RegistryKeys keys_;
   EpochUnwrapper unwrapper_;
+  Registry::Agent self_;
+  SteadyTime noted_;                                 // before NoteAgent was OK last; the epoch: never
   uint64_t openingOfKeys_;                           // of the registry, when its epoch keys were those in use
   absl::Status reloadStatus_;                        // why those of the registry that was opened anew cannot be used
   absl::Status trialStatus_;                         // how the last unwrapping of epoch keys went

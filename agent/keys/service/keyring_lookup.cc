@@ -11,8 +11,13 @@ namespace kveil::keys {
 absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
   std::vector<Asked> missing;
   room_.reset();
-  for (Lookup* lookup : lookups) lookup->result.unwrapped = options_.steadyNow();
+  const SteadyTime began = options_.steadyNow();
   absl::Status status = Ready();
+  if (status.ok()) status = EnsureNoted();
+  // No cache keeps a key for longer than cacheTtl after the agent was last seen: so an erasure need not wait longer for
+  // an agent that has been cut off.
+  const SteadyTime since = registry_->isShared() ? std::min(began, noted_) : began;
+  for (Lookup* lookup : lookups) lookup->result.unwrapped = since;
   if (status.ok()) status = FindScopes(lookups, missing);
   if (status.ok()) status = FindIds(lookups);
   if (status.ok() && !missing.empty()) status = Make(missing);

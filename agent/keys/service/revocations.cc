@@ -1,6 +1,8 @@
 // Remembers what was revoked, and forgets the oldest.
 #include "keys/service/revocations.h"
 
+#include <algorithm>
+
 namespace kveil::keys {
 
 void Revocations::Revoke(const std::vector<crypto::KeyId>& ids) {
@@ -32,6 +34,23 @@ Revocations::Revoked Revocations::After(uint64_t generation) const {
     revoked.ids.push_back(event->id);
   }
   return revoked;
+}
+
+std::shared_ptr<std::atomic<uint64_t>> Revocations::Follow() const {
+  const MutexLock lock(mutex_);
+  auto state = std::make_shared<std::atomic<uint64_t>>(generation_.load(std::memory_order_relaxed));
+  followers_.push_back(state);
+  return state;
+}
+
+uint64_t Revocations::DroppedByAll() const {
+  const MutexLock lock(mutex_);
+  std::erase_if(followers_, [](const auto& follower) { return follower.expired(); });
+  uint64_t dropped = generation_.load(std::memory_order_relaxed);
+  for (const auto& follower : followers_) {
+    if (const auto state = follower.lock()) dropped = std::min(dropped, state->load(std::memory_order_acquire));
+  }
+  return dropped;
 }
 
 }  // namespace kveil::keys

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,7 +32,22 @@ class Revocations {
   // What was revoked after `generation`.
   Revoked After(uint64_t generation) const;
 
+  // One who keeps keys. It says how far it has dropped what was revoked.
+  class Follower {
+   public:
+    explicit Follower(const Revocations& revocations) : state_(revocations.Follow()) {}
+    // All that was revoked up to `generation` is dropped and wiped. Any one thread.
+    void Dropped(uint64_t generation) { state_->store(generation, std::memory_order_release); }
+
+   private:
+    std::shared_ptr<std::atomic<uint64_t>> state_;
+  };
+  // Up to which generation every follower that lives has dropped what was revoked.
+  uint64_t DroppedByAll() const;
+
  private:
+  std::shared_ptr<std::atomic<uint64_t>> Follow() const;
+
   static constexpr size_t kMaxRemembered = 65'536;
   struct Event {
     uint64_t generation;
@@ -41,6 +57,7 @@ class Revocations {
   std::atomic<uint64_t> generation_{0};
   mutable Mutex mutex_;
   std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
+  mutable std::vector<std::weak_ptr<std::atomic<uint64_t>>> followers_ ABSL_GUARDED_BY(mutex_);
   uint64_t forgotten_ ABSL_GUARDED_BY(mutex_) = 0;  // events up to this generation are not in events_ any more
 };
 

@@ -22,8 +22,9 @@ class ServiceHealth {
     kRoom,          // on the registry's disk
     kNewUsers,      // a workload has more of them than it may
     kDamage,        // of a row
+    kAgents,        // this agent is not known to the registry
   };
-  static constexpr size_t kParts = 6;
+  static constexpr size_t kParts = 7;
 
   // Holds until the next Set of this part. A change is logged.
   void Set(Part part, const absl::Status& status) { SetUntil(part, status, Time::max()); }

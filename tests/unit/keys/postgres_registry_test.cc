@@ -310,12 +310,54 @@ TEST_F(PostgresRegistryTest, AStandbyIsNotUsed) {
   EXPECT_THAT(MessageOf(opened.status()), HasSubstr("read-only"));
 }
 
+// Format 1 had everything but the agents.
+TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnce) {
+  auto before = ConnectInitialised();
+  const Registry::NewRow row = NewUser(1);
+  ASSERT_TRUE(Insert(*before, row).ok());
+  before.reset();
+  Client().Query("DROP TABLE kveil.agents; UPDATE kveil.format SET version = 1");
+  std::vector<std::thread> agents;
+  for (uint8_t i = 0; i < 5; ++i) {
+    agents.emplace_back([&, i] {
+      auto registry = Connect();
+      ASSERT_NE(registry, nullptr);
+      const absl::Status noted = registry->NoteAgent({{i}, "agent", seconds(60), 0, {}});
+      EXPECT_TRUE(noted.ok()) << noted;
+    });
+  }
+  for (std::thread& agent : agents) agent.join();
+  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "2");
+  auto registry = Connect();
+  EXPECT_EQ(registry->ReadAgents()->size(), 5u);
+  EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
+}
+
+TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForADayAreForgottenAndThereIsABound) {
+  auto registry = ConnectInitialised();
+  Client().Query(
+      "INSERT INTO kveil.agents SELECT sha256(n::text::bytea), 'old', 60000, 0,"
+      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 24 * 3600000 - 61000 FROM generate_series(1, 5000) n");
+  EXPECT_EQ(registry->ReadAgents()->size(), 0u) << "none of them has keys any more";
+  Registry::Agent agent{{1}, "new", seconds(60), 0, {}};
+  ASSERT_TRUE(registry->NoteAgent(agent).ok());
+  EXPECT_EQ(Client().Query("SELECT count(*) FROM kveil.agents").at(0), "1");
+  Client().Query(
+      "INSERT INTO kveil.agents SELECT sha256(n::text::bytea), 'node', 60000, 0,"
+      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM generate_series(1, 9999) n");
+  EXPECT_TRUE(registry->NoteAgent(agent).ok()) << "it was there before";
+  agent.id = {2};
+  const absl::Status noted = registry->NoteAgent(agent);
+  EXPECT_TRUE(absl::IsUnavailable(noted)) << noted;
+  EXPECT_THAT(MessageOf(noted), HasSubstr("knows 10000 agents"));
+}
+
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 2; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 3; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 2"), HasSubstr("knows only 1")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 3"), HasSubstr("knows only 2")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {

@@ -345,6 +345,94 @@ TEST_P(RegistryConformanceTest, TellsOfErasuresByAnyAgentOnceEach) {
   }
 }
 
+TEST_P(RegistryConformanceTest, ErasesManyUsersAtOnceAndTellsOfEach) {
+  constexpr size_t kUsers = 700;
+  auto registry = ConnectInitialised();
+  std::vector<Registry::NewRow> rows;
+  for (size_t i = 0; i < kUsers; ++i) {
+    rows.push_back(NewUser(std::to_string(i), "clicks"));
+    if (i % 2 == 0) rows.push_back(NewUser(std::to_string(i), "orders"));
+  }
+  Insert(*registry, rows);
+  auto first = Erase(*registry, "7");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_GT(first->number, 0);
+  // Of the last user there is no key.
+  const auto subjectOf = [](size_t user, std::string_view keyspace) {
+    return SubjectOf(std::to_string(user), keyspace);
+  };
+  auto erased = registry->EraseUsers({}, kUsers + 1, subjectOf, kNow + absl::Hours(1));
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  ASSERT_EQ(erased->size(), kUsers + 1);
+  for (size_t i = 0; i < kUsers; ++i) {
+    const Registry::Erased& one = erased->at(i);
+    if (i == 7) {
+      EXPECT_EQ(one.keyCount, 0u);
+      EXPECT_EQ(one.erasedBefore, kNow);
+      EXPECT_EQ(one.number, first->number);
+      continue;
+    }
+    ASSERT_EQ(one.keyCount, i % 2 == 0 ? 2u : 1u) << i;
+    ASSERT_EQ(one.keyspaces.size(), one.keyCount) << i;
+    EXPECT_EQ(one.erasedBefore, std::nullopt);
+    EXPECT_GT(one.number, first->number);
+  }
+  EXPECT_EQ(erased->back().keyCount, 0u);
+  EXPECT_EQ(erased->back().number, 0);
+  for (const Registry::NewRow& row : rows) EXPECT_TRUE(FindById(*registry, row.row.id)->erased);
+  auto again = registry->EraseUsers("clicks", kUsers, subjectOf, kNow + absl::Hours(2));
+  ASSERT_TRUE(again.ok()) << again.status();
+  for (size_t i = 0; i < kUsers; ++i) {
+    EXPECT_EQ(again->at(i).keyCount, 0u);
+    EXPECT_EQ(again->at(i).erasedBefore, kNow + absl::Hours(i == 7 ? 0 : 1));
+  }
+}
+
+TEST_P(RegistryConformanceTest, TellsOfManyErasuresPieceByPiece) {
+  constexpr size_t kUsers = Registry::kMostErasuresOfAPoll + 300;
+  auto registry = ConnectInitialised();
+  const int64_t before = registry->lastErasure();
+  std::vector<Registry::NewRow> rows;
+  for (size_t i = 0; i < kUsers; ++i) rows.push_back(NewUser(std::to_string(i)));
+  Insert(*registry, rows);
+  auto erased = registry->EraseUsers(
+      {}, kUsers, [](size_t user, std::string_view keyspace) { return SubjectOf(std::to_string(user), keyspace); },
+      kNow);
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  EXPECT_EQ(registry->lastErasure(), before) << "nobody was told yet";
+  int64_t newest = 0;
+  for (const Registry::Erased& one : *erased) newest = std::max(newest, one.number);
+  auto ids = registry->PollErasures();
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(ids->size(), Registry::kMostErasuresOfAPoll);
+  EXPECT_LT(registry->lastErasure(), newest);
+  auto rest = registry->PollErasures();
+  ASSERT_TRUE(rest.ok()) << rest.status();
+  EXPECT_EQ(rest->size(), 300u);
+  EXPECT_EQ(registry->lastErasure(), newest);
+  EXPECT_EQ(Connect()->lastErasure(), newest) << "what was erased before it was opened is known to be";
+}
+
+TEST_P(RegistryConformanceTest, KnowsAnAgentUntilItHasEnded) {
+  auto registry = ConnectInitialised();
+  EXPECT_THAT(*registry->ReadAgents(), IsEmpty());
+  Registry::Agent agent{{1, 2, 3}, "node-a:7", std::chrono::seconds(60), 5, {}};
+  for (int64_t confirmed : {5, 9}) {
+    agent.confirmed = confirmed;
+    ASSERT_TRUE(registry->NoteAgent(agent).ok()) << registry->NoteAgent(agent);
+    auto agents = registry->ReadAgents();
+    ASSERT_TRUE(agents.ok()) << agents.status();
+    ASSERT_EQ(agents->size(), 1u);
+    EXPECT_EQ(agents->at(0).id, agent.id);
+    EXPECT_EQ(agents->at(0).name, "node-a:7");
+    EXPECT_EQ(agents->at(0).cacheTtl, std::chrono::seconds(60));
+    EXPECT_EQ(agents->at(0).confirmed, confirmed);
+    EXPECT_LT(agents->at(0).lastSeen, std::chrono::seconds(5));
+  }
+  ASSERT_TRUE(registry->ForgetAgent(agent.id).ok());
+  EXPECT_THAT(*registry->ReadAgents(), IsEmpty());
+}
+
 TEST_P(RegistryConformanceTest, IsWritableHasRoomAndCanPurge) {
   auto registry = ConnectInitialised();
   InsertOne(*registry, NewUser("38"));

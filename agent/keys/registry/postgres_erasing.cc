@@ -1,0 +1,217 @@
+// What PostgresRegistry does for erasures: makes them, tells of them, and keeps the list of the agents that must hear
+// of them. Why none is missed: postgres_registry.cc.
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/registry/postgres_registry.h"
+#include "keys/registry/postgres_schema.h"
+#include "keys/registry/stored_row.h"
+
+namespace kveil::keys {
+namespace {
+
+// Erasures that a new keyspace came across are repeated.
+constexpr int kMostAttempts = 5;
+// Users times keyspaces that are erased in one transaction, for which all agents that make keys wait.
+constexpr size_t kMostSubjects = 512;
+static_assert(Registry::kMostErasuresOfAPoll == 1024, "as in the statement kPoll");
+
+std::vector<Bytes> BytesOf(const std::vector<std::string>& texts) {
+  std::vector<Bytes> bytes;
+  for (const std::string& text : texts) bytes.push_back(AsBytes(text));
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> PostgresRegistry::ReadKeyspaces() {
+  const PostgresParameters none;
+  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadKeyspaces, none)};
+  absl::StatusOr<Results> results = Call(read);
+  if (!results.ok()) return Fail(results.status());
+  std::vector<std::string> keyspaces;
+  for (size_t i = 0; i < results->at(0).size(); ++i) keyspaces.emplace_back(results->at(0).TextAt(i, 0));
+  return keyspaces;
+}
+
+absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::optional<std::string_view> keyspace,
+                                                                           size_t count, SubjectOf subjectOf,
+                                                                           absl::Time now) {
+  std::vector<Erased> erased(count);
+  std::vector<std::string> keyspaces;
+  if (keyspace.has_value()) keyspaces.emplace_back(*keyspace);
+  int attempt = 0;
+  for (size_t first = 0; first < count;) {
+    if (!keyspace.has_value() && (first == 0 || attempt > 0)) {
+      ASSIGN_OR_RETURN(keyspaces, ReadKeyspaces());
+    }
+    const size_t size =
+        std::min(count - first, std::max<size_t>(1, kMostSubjects / std::max<size_t>(1, keyspaces.size())));
+    absl::StatusOr<bool> done =
+        EraseSome(keyspaces, !keyspace.has_value(), first, subjectOf, now, absl::MakeSpan(erased).subspan(first, size));
+    if (!done.ok()) return Fail(done.status());
+    if (*done) {
+      first += size;
+      attempt = 0;
+    } else if (++attempt == kMostAttempts) {
+      return absl::UnavailableError(StrCat(name(), " gets new keyspaces all the time; not all users were erased"));
+    }
+  }
+  return erased;
+}
+
+absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll,
+                                                 size_t first, SubjectOf subjectOf, absl::Time now,
+                                                 absl::Span<Erased> erased) {
+  std::vector<Subject> subjects;
+  std::vector<Bytes> names;  // the keyspace of each subject
+  absl::flat_hash_map<Subject, size_t> places;
+  for (size_t user = 0; user < erased.size(); ++user) {
+    for (const std::string& keyspace : keyspaces) {
+      subjects.push_back(subjectOf(first + user, keyspace));
+      places.try_emplace(subjects.back(), subjects.size() - 1);
+      names.push_back(AsBytes(keyspace));
+    }
+  }
+  PostgresParameters check, erase;
+  check.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
+  erase = check;
+  check.AddArray(BytesOf(keyspaces));
+  erase.AddArray(names).Add(absl::ToUnixMillis(now)).Add(mustBeAll ? 1 : 0);
+  const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kCheckErasure, check),
+                                          PostgresStatement::Execute(postgres::kErase, erase)};
+  ASSIGN_OR_RETURN(const Results results, Transact(postgres::kLock, statements));
+  const PostgresResult& before = results.at(0);
+  // A key in a new keyspace came in between: nothing was erased yet.
+  if (mustBeAll && !before.BooleanAt(0, 0)) return false;
+  const auto placeOf = [&](const PostgresResult& result, size_t row, int column) -> std::optional<size_t> {
+    Subject subject;
+    if (!CopyTo(subject, result.BytesAt(row, column))) return std::nullopt;
+    const auto found = places.find(subject);
+    return found == places.end() ? std::nullopt : std::optional(found->second);
+  };
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (before.IsNull(i, 1)) continue;
+    const std::optional<size_t> place = placeOf(before, i, 1);
+    if (!place.has_value()) return Corrupt("a row is malformed");
+    Erased& one = erased[*place / keyspaces.size()];
+    one.erasedBefore =
+        std::min(one.erasedBefore.value_or(absl::InfiniteFuture()), absl::FromUnixMillis(before.IntegerAt(i, 2)));
+    one.number = std::max(one.number, before.IntegerAt(i, 3));
+  }
+  const PostgresResult& gone = results.at(1);
+  for (size_t i = 0; i < gone.size(); ++i) {
+    const std::optional<size_t> place = placeOf(gone, i, 0);
+    if (!place.has_value()) return Corrupt("a row is malformed");
+    Erased& one = erased[*place / keyspaces.size()];
+    one.keyspaces.push_back(keyspaces[*place % keyspaces.size()]);
+    one.keyCount += static_cast<size_t>(gone.IntegerAt(i, 1));
+    one.number = std::max(one.number, gone.IntegerAt(i, 2));
+  }
+  return true;
+}
+
+// The server keeps old versions of rows where only it can reach them: see docs/security.md.
+absl::Status PostgresRegistry::PurgeErased() {
+  return absl::UnimplementedError(
+      StrCat(name(), " keeps old versions of its rows in its tables, write-ahead log, standbys and backups"));
+}
+
+// While an answer is outstanding, whoever asks next takes it.
+int PostgresRegistry::wakeDescriptor() const {
+  return connection_ == nullptr || broken_ || step_ != Step::kNone ? -1 : connection_->descriptor();
+}
+
+absl::Status PostgresRegistry::TakeErasures(const PostgresResult& result) {
+  if (result.size() == 0 || result.IntegerAt(0, 0) != erasuresFile_ || result.IntegerAt(0, 1) < lastErasure_) {
+    broken_ = true;
+    return absl::UnavailableError(StrCat(name(), " was restored or rebuilt; it is opened anew"));
+  }
+  bool wellFormed = true;
+  size_t erasures = 0;
+  int64_t newest = lastErasure_;
+  for (size_t i = 0; i < result.size(); ++i) {
+    if (result.IsNull(i, 2)) continue;
+    if (result.IntegerAt(i, 2) != newest) ++erasures;
+    newest = std::max(newest, result.IntegerAt(i, 2));
+    crypto::KeyId id;
+    if (result.IsNull(i, 3)) continue;
+    if (CopyTo(id.bytes, result.BytesAt(i, 3))) {
+      erased_.push_back(id);
+    } else {
+      wellFormed = false;
+    }
+  }
+  lastErasure_ = erasures < kMostErasuresOfAPoll ? result.IntegerAt(0, 1) : newest;
+  return wellFormed ? absl::OkStatus() : Corrupt("a row is malformed");
+}
+
+absl::StatusOr<std::vector<crypto::KeyId>> PostgresRegistry::PollErasures() {
+  // Of an answer that came after its poll had given up. At once: the next poll may come too late as well.
+  if (!erased_.empty()) {
+    toldErasure_ = lastErasure_;
+    return std::exchange(erased_, {});
+  }
+  PostgresParameters after;
+  after.Add(lastErasure_);
+  const PostgresStatement poll[] = {PostgresStatement::Execute(postgres::kPoll, after)};
+  absl::StatusOr<Results> results = Call(poll, Step::kPoll);
+  if (!results.ok()) return Fail(results.status());
+  if (absl::Status status = TakeErasures(results->at(0)); !status.ok()) return Fail(status);
+  toldErasure_ = lastErasure_;
+  return std::exchange(erased_, {});
+}
+
+absl::Status PostgresRegistry::NoteAgent(const Agent& self) {
+  PostgresParameters agent;
+  agent.Add(self.id).Add(AsBytes(self.name)).Add(self.cacheTtl.count()).Add(self.confirmed);
+  const PostgresStatement note[] = {PostgresStatement::Execute(postgres::kNoteAgent, agent)};
+  absl::StatusOr<Results> results = Call(note);
+  if (!results.ok()) return Fail(results.status());
+  return results->at(0).size() > 0 ? absl::OkStatus() : AddAgent(agent);
+}
+
+absl::Status PostgresRegistry::AddAgent(const PostgresParameters& agent) {
+  PostgresParameters age;
+  age.Add(std::chrono::milliseconds(kAgentsKept).count());
+  PostgresParameters add = agent;
+  add.Add(static_cast<int64_t>(kMostAgents));
+  const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kDropAgents, age),
+                                          PostgresStatement::Execute(postgres::kAddAgent, add)};
+  absl::StatusOr<Results> results = Transact(postgres::kLockShared, statements);
+  if (!results.ok()) return Fail(results.status());
+  if (results->at(1).size() > 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      StrCat(name(), " knows ", kMostAgents, " agents, and takes no more until some of them have ended for a day"));
+}
+
+absl::Status PostgresRegistry::ForgetAgent(const AgentId& id) {
+  PostgresParameters agent;
+  agent.Add(id);
+  const PostgresStatement forget[] = {PostgresStatement::Execute(postgres::kForgetAgent, agent)};
+  absl::StatusOr<Results> results = Call(forget);
+  return results.ok() ? absl::OkStatus() : Fail(results.status());
+}
+
+absl::StatusOr<std::vector<Registry::Agent>> PostgresRegistry::ReadAgents() {
+  PostgresParameters age;
+  age.Add(std::chrono::milliseconds(kAgentsKept).count());
+  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadAgents, age)};
+  absl::StatusOr<Results> results = Call(read);
+  if (!results.ok()) return Fail(results.status());
+  const PostgresResult& rows = results->at(0);
+  std::vector<Agent> agents(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!CopyTo(agents[i].id, rows.BytesAt(i, 0))) return Corrupt("an agent's row is malformed");
+    agents[i].name = rows.TextAt(i, 1);
+    agents[i].cacheTtl = std::chrono::milliseconds(rows.IntegerAt(i, 2));
+    agents[i].confirmed = rows.IntegerAt(i, 3);
+    agents[i].lastSeen = std::chrono::milliseconds(rows.IntegerAt(i, 4));
+  }
+  return agents;
+}
+
+}  // namespace kveil::keys

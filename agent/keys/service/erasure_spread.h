@@ -1,0 +1,62 @@
+// How far an erasure has spread: which agents have dropped the keys, and which have not.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "keys/registry/registry.h"
+#include "keys/service/fetch.h"
+#include "keys/service/key_service.h"
+
+namespace kveil::keys {
+
+struct ErasureSpread {
+  struct Agent {
+    std::string name;
+    std::optional<absl::Time> confirmed;  // when it was known that all its caches have dropped the keys
+    // Otherwise: from when on it refuses the keys at the latest. No cache keeps a key for longer than cacheTtl after
+    // its agent was last seen, and none has a key for longer than that after the erasure.
+    absl::Time refusesFrom;
+  };
+  // Every agent has confirmed, or refuses the keys by now.
+  bool isComplete = false;
+  std::vector<Agent> agents;  // by name
+  absl::Status status;        // why nobody knows which agents there are; then the list is empty
+};
+
+// Follows one erasure. The agents that count are those that the registry knew first: one that comes later has read
+// nothing from before the erasure.
+class ErasureWatch {
+ public:
+  // `begin` is not earlier than the erasure's end.
+  ErasureWatch(int64_t number, SteadyTime begin) : number_(number), begin_(begin) {}
+
+  // What the registry has answered, just now.
+  void Take(const std::vector<Registry::Agent>& agents, SteadyTime now, absl::Time wallNow);
+  ErasureSpread Spread(SteadyTime now, absl::Time wallNow) const;
+
+ private:
+  struct Followed {
+    Registry::Agent agent;
+    std::optional<absl::Time> confirmed;
+    SteadyTime refusesFrom;
+  };
+  const int64_t number_;
+  const SteadyTime begin_;
+  bool hasAgents_ = false;
+  std::vector<Followed> agents_;
+};
+
+// Waits until the erasures up to `number` have spread, for at most `patience` (without it, as long as it takes: at most
+// the longest cacheTtl of the agents and a second), while `mayWait`. When it is not known which agents there are, for
+// at most 10 s. Blocks; any thread but the service's.
+ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<std::chrono::milliseconds> patience,
+                          absl::FunctionRef<bool()> mayWait);
+
+}  // namespace kveil::keys
