@@ -1,0 +1,66 @@
+#include "receipts/receipt.h"
+
+#include "nlohmann/json.hpp"
+
+namespace kveil::receipts {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kFormat = 1;
+
+Json Of(const Receipt::User& user) {
+  Json keyspaces = Json::array();
+  for (const Receipt::Keyspace& keyspace : user.keyspaces) {
+    keyspaces.push_back({{"keyspace", keyspace.name}, {"pseudonym", keyspace.pseudonym}});
+  }
+  return {{"keys", user.keys}, {"keyspaces", std::move(keyspaces)}};
+}
+
+Json Of(const Receipt::Spread& spread) {
+  Json agents = Json::array();
+  for (const Receipt::Agent& agent : spread.agents) {
+    Json& one = agents.emplace_back(Json{{"name", agent.name}});
+    if (agent.confirmed.has_value()) one["confirmed"] = *agent.confirmed;
+    if (agent.refusesFrom.has_value()) one["refusesFrom"] = *agent.refusesFrom;
+  }
+  Json json = {{"complete", spread.complete}, {"agents", std::move(agents)}};
+  if (spread.error.has_value()) json["error"] = *spread.error;
+  return json;
+}
+
+}  // namespace
+
+std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& previous) {
+  Json json = {
+      {"kveilReceipt", kFormat}, {"number", number},
+      {"previous", previous},    {"kind", receipt.kind == Receipt::Kind::kErasure ? "erasure" : "confirmation"},
+      {"time", receipt.time},    {"registry", receipt.registry},
+      {"agent", receipt.agent},  {"uid", receipt.uid},
+  };
+  if (receipt.reason.has_value()) json["reason"] = *receipt.reason;
+  json["erasure"] = receipt.erasure;
+  if (receipt.kind == Receipt::Kind::kErasure) {
+    Json users = Json::array();
+    for (const Receipt::User& user : receipt.users) users.push_back(Of(user));
+    json["users"] = std::move(users);
+  }
+  if (receipt.spread.has_value()) json["spread"] = Of(*receipt.spread);
+  // Names of keyspaces are text, but a registry may hold anything.
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<Place> PlaceOf(const std::string& text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || json.value("kveilReceipt", Json()) != kFormat) {
+    return absl::InvalidArgumentError("it is no receipt, or of a version that this program does not know");
+  }
+  const auto number = json.find("number");
+  const auto previous = json.find("previous");
+  if (number == json.end() || !number->is_number_unsigned() || previous == json.end() || !previous->is_string()) {
+    return absl::InvalidArgumentError("it has no place in the chain");
+  }
+  return Place{number->get<uint64_t>(), previous->get<std::string>()};
+}
+
+}  // namespace kveil::receipts

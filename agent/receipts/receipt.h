@@ -1,0 +1,61 @@
+// What a receipt says.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace kveil::receipts {
+
+// Times are texts, RFC 3339, UTC.
+struct Receipt {
+  enum class Kind {
+    kErasure,       // of the users that it lists
+    kConfirmation,  // of all erasures up to one, for those whose receipts were written before all agents were heard
+  };
+  struct Keyspace {
+    std::string name;
+    std::string pseudonym;  // the registry's, in hexadecimal digits
+  };
+  struct User {
+    std::vector<Keyspace> keyspaces;
+    uint64_t keys = 0;  // that were destroyed
+  };
+  struct Agent {
+    std::string name;
+    std::optional<std::string> confirmed;    // when it was known to have dropped the keys
+    std::optional<std::string> refusesFrom;  // otherwise: from when on it refuses them at the latest
+  };
+  struct Spread {
+    bool complete = false;
+    std::vector<Agent> agents;
+    std::optional<std::string> error;
+  };
+
+  Kind kind = Kind::kErasure;
+  std::string registry;  // its id, in hexadecimal digits
+  std::string agent;     // that was asked
+  uint32_t uid = 0;      // who asked
+  std::optional<std::string> reason;
+  std::string time;
+  int64_t erasure = 0;  // the number of the last erasure that it is about
+  std::vector<User> users;
+  std::optional<Spread> spread;
+};
+
+// The bytes that are signed: JSON, several lines. `previous` is the SHA-256 of those of the receipt before, in
+// hexadecimal digits; empty for the first.
+std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& previous);
+
+// What binds a receipt to its place.
+struct Place {
+  uint64_t number = 0;
+  std::string previous;
+};
+// kInvalidArgument: this is not a receipt.
+absl::StatusOr<Place> PlaceOf(const std::string& text);
+
+}  // namespace kveil::receipts

@@ -1,0 +1,42 @@
+// The Ed25519 key (RFC 8032) that signs receipts.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+struct evp_pkey_st;
+
+namespace kveil::receipts {
+
+// The private key, or only its public part, which verifies.
+class SigningKey {
+ public:
+  // Reads the private key of a PEM file, or makes one, 0600, when there is none. kFailedPrecondition: others than its
+  // owner may read the file, or it holds no such key.
+  static absl::StatusOr<SigningKey> ReadOrMake(const std::string& path);
+  static absl::StatusOr<SigningKey> FromPublicPem(const std::string& pem);
+
+  // As PEM, as openssl reads and writes it.
+  std::string PublicPem() const;
+
+  // 64 bytes.
+  std::string Sign(std::string_view bytes) const;
+  bool Verifies(std::string_view bytes, std::string_view signature) const;
+
+ private:
+  struct Free {
+    void operator()(evp_pkey_st* key) const;
+  };
+  explicit SigningKey(evp_pkey_st* key) : key_(key) {}
+  static absl::StatusOr<SigningKey> Make(const std::string& path);
+
+  std::unique_ptr<evp_pkey_st, Free> key_;
+};
+
+// In lower-case hexadecimal digits.
+std::string Sha256Hex(std::string_view bytes);
+
+}  // namespace kveil::receipts

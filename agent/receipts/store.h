@@ -1,0 +1,77 @@
+// The folder of a node's receipts:
+//
+//   key.pem         the private key, 0600
+//   00000001.json   the signed bytes of the first receipt
+//   00000001.sig    their Ed25519 signature, 64 bytes
+//   head            the number and SHA-256 of the last receipt, signed as well
+//
+// Each receipt has its number and the SHA-256 of the one before among its signed bytes. So a receipt that was changed,
+// taken out or put in is found, and with `head` one that was cut off the end. Whoever has the private key can still
+// write the whole folder anew: keep a copy of the last receipt elsewhere.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "receipts/receipt.h"
+#include "receipts/signing_key.h"
+
+namespace kveil::receipts {
+
+// Any thread, and any number of processes. Errors name the file. kFailedPrecondition: what is there is not what was
+// written, or not safe to use.
+class Store {
+ public:
+  explicit Store(std::string folder) : folder_(std::move(folder)) {}
+
+  const std::string& folder() const { return folder_; }
+
+  // Makes the folder and the key if there are none.
+  absl::Status Prepare() const;
+  // Signs a receipt and keeps it. Returns its number. It is on disk then.
+  absl::StatusOr<uint64_t> Append(const Receipt& receipt) const;
+
+  struct Stored {
+    std::string text;
+    std::string signature;
+  };
+  // kNotFound: there is no such receipt.
+  absl::StatusOr<Stored> Read(uint64_t number) const;
+  // Of the last receipt; 0 when there is none.
+  absl::StatusOr<uint64_t> ReadCount() const;
+  // In PEM. kNotFound: no key was made yet.
+  absl::StatusOr<std::string> PublicPem() const;
+
+  struct Verification {
+    uint64_t count = 0;               // of the receipts that are in order, from the first on
+    std::string last;                 // the SHA-256 of the last of these
+    std::vector<std::string> faults;  // the first kMostFaults
+  };
+  static constexpr size_t kMostFaults = 20;
+  // Checks all of them.
+  absl::StatusOr<Verification> VerifyAll(const SigningKey& key) const;
+  // The signature of one.
+  absl::Status VerifyOne(const SigningKey& key, uint64_t number) const;
+
+ private:
+  struct Head {
+    uint64_t number = 0;
+    std::string hash;
+  };
+  std::string PathOf(uint64_t number, std::string_view ending) const;
+  absl::StatusOr<std::optional<Head>> ReadHead(const SigningKey& key) const;
+  // What the head is to be, after a crash between a receipt and its head.
+  absl::StatusOr<Head> FindHead(const SigningKey& key) const;
+  // Whether receipt `head.number + 1` is there and in order. If so, it becomes the head.
+  absl::Status Advance(const SigningKey& key, Head& head) const;
+  bool HasFilesBeyond(uint64_t number) const;
+
+  const std::string folder_;
+};
+
+}  // namespace kveil::receipts

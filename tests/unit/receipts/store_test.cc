@@ -1,0 +1,186 @@
+// The folder of receipts: what openssl says of them, and that nothing can be changed, taken out or cut off unseen.
+#include "receipts/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "nlohmann/json.hpp"
+#include "receipts/small_file.h"
+
+namespace kveil::receipts {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class StoreTest : public testing::Test {
+ protected:
+  StoreTest() {
+    char path[] = "/tmp/kveil-receipts-XXXXXX";
+    folder_ = mkdtemp(path);
+    store_ = std::make_unique<Store>(folder_ + "/receipts");
+    EXPECT_TRUE(store_->Prepare().ok()) << store_->Prepare();
+  }
+  ~StoreTest() override { std::filesystem::remove_all(folder_); }
+
+  static Receipt SomeReceipt(uint64_t keys = 2) {
+    Receipt receipt;
+    receipt.registry = "0011";
+    receipt.agent = "node-a:7";
+    receipt.uid = 1000;
+    receipt.reason = "request 38 \"of May\"";
+    receipt.time = "2026-01-02T03:04:05Z";
+    receipt.erasure = 12;
+    receipt.users = {{{{"clicks", "ab12"}, {"orders", "cd34"}}, keys}};
+    receipt.spread = {true, {{"node-a:7", "2026-01-02T03:04:06Z", {}}, {"node-b:9", {}, "2026-01-02T03:05:07Z"}}, {}};
+    return receipt;
+  }
+  void Append(uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      const auto number = store_->Append(SomeReceipt(i));
+      ASSERT_TRUE(number.ok()) << number.status();
+    }
+  }
+  std::string PathOf(const std::string& name) const { return store_->folder() + "/" + name; }
+  SigningKey Key() { return *SigningKey::FromPublicPem(*store_->PublicPem()); }
+  Store::Verification Verify() { return *store_->VerifyAll(Key()); }
+  void Replace(const std::string& name, const std::string& from, const std::string& to) {
+    std::string text = *ReadFile(PathOf(name));
+    ASSERT_NE(text.find(from), std::string::npos);
+    text.replace(text.find(from), from.size(), to);
+    ASSERT_TRUE(WriteFile(PathOf(name), text, 0600).ok());
+  }
+
+  std::string folder_;
+  std::unique_ptr<Store> store_;
+};
+
+TEST_F(StoreTest, OpensslAloneVerifiesAReceipt) {
+  Append(2);
+  ASSERT_TRUE(WriteFile(folder_ + "/public.pem", *store_->PublicPem(), 0644).ok());
+  const std::string verify = "openssl pkeyutl -verify -pubin -inkey " + folder_ + "/public.pem -rawin -in " +
+                             PathOf("00000002.json") + " -sigfile " + PathOf("00000002.sig") + " > " + folder_ +
+                             "/said 2>&1";
+  EXPECT_EQ(system(verify.c_str()), 0) << *ReadFile(folder_ + "/said");
+  Replace("00000002.json", "\"uid\": 1000", "\"uid\": 1001");
+  EXPECT_NE(system(verify.c_str()), 0) << *ReadFile(folder_ + "/said");
+}
+
+TEST_F(StoreTest, AReceiptSaysWhatWasErasedByWhomAndWhoHasConfirmed) {
+  Append(1);
+  const auto receipt = nlohmann::json::parse(store_->Read(1)->text);
+  EXPECT_EQ(receipt, nlohmann::json::parse(R"({"kveilReceipt": 1, "number": 1, "previous": "", "kind": "erasure",
+      "time": "2026-01-02T03:04:05Z", "registry": "0011", "agent": "node-a:7", "uid": 1000,
+      "reason": "request 38 \"of May\"", "erasure": 12,
+      "users": [{"keys": 0, "keyspaces": [{"keyspace": "clicks", "pseudonym": "ab12"},
+                                          {"keyspace": "orders", "pseudonym": "cd34"}]}],
+      "spread": {"complete": true, "agents": [{"name": "node-a:7", "confirmed": "2026-01-02T03:04:06Z"},
+                                              {"name": "node-b:9", "refusesFrom": "2026-01-02T03:05:07Z"}]}})"));
+}
+
+TEST_F(StoreTest, OnlyItsOwnerReadsTheKeyAndOneThatOthersReadIsNotUsed) {
+  struct stat info;
+  ASSERT_EQ(stat(PathOf("key.pem").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ASSERT_EQ(stat(store_->folder().c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700u);
+  const std::string before = *store_->PublicPem();
+  EXPECT_TRUE(store_->Prepare().ok());
+  EXPECT_EQ(*store_->PublicPem(), before) << "a restart makes a new key";
+  ASSERT_EQ(chmod(PathOf("key.pem").c_str(), 0640), 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(store_->Append(SomeReceipt()).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(store_->Prepare()));
+}
+
+TEST_F(StoreTest, AreInOrderWhenNothingWasTouched) {
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  Append(12);
+  const Store::Verification verification = Verify();
+  EXPECT_THAT(verification.faults, IsEmpty());
+  EXPECT_EQ(verification.count, 12u);
+  EXPECT_EQ(verification.last, Sha256Hex(store_->Read(12)->text));
+  EXPECT_EQ(*store_->ReadCount(), 12u);
+  EXPECT_TRUE(store_->VerifyOne(Key(), 7).ok());
+}
+
+TEST_F(StoreTest, FindsOneThatWasChangedReplacedTakenOutOrCutOff) {
+  const auto faultsAfter = [&](const std::function<void()>& harm) {
+    std::filesystem::remove_all(store_->folder());
+    EXPECT_TRUE(store_->Prepare().ok());
+    Append(5);
+    harm();
+    return Verify().faults;
+  };
+  const auto remove = [&](const std::string& name) { ASSERT_EQ(unlink(PathOf(name).c_str()), 0); };
+  EXPECT_THAT(faultsAfter([&] { Replace("00000003.json", "request", "Request"); }),
+              Contains(HasSubstr("receipt 3: its signature is wrong")));
+  // With its signature, in the place of another.
+  EXPECT_THAT(faultsAfter([&] {
+                std::filesystem::copy_file(PathOf("00000002.json"), PathOf("00000004.json"),
+                                           std::filesystem::copy_options::overwrite_existing);
+                std::filesystem::copy_file(PathOf("00000002.sig"), PathOf("00000004.sig"),
+                                           std::filesystem::copy_options::overwrite_existing);
+              }),
+              Contains(HasSubstr("receipt 4: it is number 2")));
+  EXPECT_THAT(faultsAfter([&] { remove("00000002.json"); }), Contains(HasSubstr("receipt 2")));
+  EXPECT_THAT(faultsAfter([&] { remove("00000002.sig"); }), Contains(HasSubstr("receipt 2")));
+  EXPECT_THAT(faultsAfter([&] {
+                remove("00000005.json");
+                remove("00000005.sig");
+              }),
+              Contains(HasSubstr("receipt 5")));
+  EXPECT_THAT(faultsAfter([&] { remove("head"); }), Not(IsEmpty()));
+  EXPECT_THAT(faultsAfter([&] { Replace("head", "\n5 ", "\n4 "); }), Not(IsEmpty()));
+}
+
+// An erasure must not go on as if nothing had happened.
+TEST_F(StoreTest, IsNotContinuedWhenItsHeadIsGone) {
+  Append(3);
+  ASSERT_EQ(unlink(PathOf("head").c_str()), 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(store_->Append(SomeReceipt()).status()));
+}
+
+TEST_F(StoreTest, GoesOnAfterACrashAtAnyStepOfAnAppend) {
+  Append(2);
+  const std::string head = *ReadFile(PathOf("head"));
+  Append(1);
+  // The receipt was written, and its head was not.
+  ASSERT_TRUE(WriteFile(PathOf("head"), head, 0600).ok());
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  Append(1);
+  EXPECT_EQ(Verify().count, 4u);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  // The receipt was written, and its signature was not.
+  const std::string later = *ReadFile(PathOf("head"));
+  Append(1);
+  ASSERT_TRUE(WriteFile(PathOf("head"), later, 0600).ok());
+  ASSERT_EQ(unlink(PathOf("00000005.sig").c_str()), 0);
+  Append(1);
+  EXPECT_EQ(Verify().count, 5u);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+}
+
+TEST_F(StoreTest, ManyWritersAtOnceGiveOneChain) {
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < 4; ++writer) {
+    writers.emplace_back([this] {
+      const Store own(store_->folder());
+      for (int i = 0; i < 10; ++i) EXPECT_TRUE(own.Append(SomeReceipt()).ok());
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  const Store::Verification verification = Verify();
+  EXPECT_EQ(verification.count, 40u);
+  EXPECT_THAT(verification.faults, IsEmpty());
+}
+
+}  // namespace
+}  // namespace kveil::receipts
