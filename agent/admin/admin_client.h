@@ -27,7 +27,8 @@ struct Answer {
 // Asks the agent to run a command. Errors: those of AdminCall; kInvalidArgument for a request that is not UTF-8 text;
 // kInternal for an answer of another shape than this version knows.
 template <typename Command>
-absl::StatusOr<Answer<Command>> Ask(const std::string& socketPath, const typename Command::Request& request) {
+absl::StatusOr<Answer<Command>> Ask(const std::string& socketPath, const typename Command::Request& request,
+                                    std::chrono::milliseconds timeout = std::chrono::seconds(30)) {
   nlohmann::json json = ToJson(request);
   json["command"] = Command::kName;
   std::string line;
@@ -36,7 +37,7 @@ absl::StatusOr<Answer<Command>> Ask(const std::string& socketPath, const typenam
   } catch (const nlohmann::json::type_error&) {
     return absl::InvalidArgumentError("the request is not UTF-8 text");
   }
-  const absl::StatusOr<std::string> answer = AdminCall(socketPath, line);
+  const absl::StatusOr<std::string> answer = AdminCall(socketPath, line, timeout);
   if (!answer.ok()) return answer.status();
   Answer<Command> asked;
   asked.json = nlohmann::json::parse(*answer, nullptr, /*allow_exceptions=*/false);

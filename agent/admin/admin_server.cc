@@ -218,10 +218,11 @@ absl::Status AdminServer::State::Begin(std::string_view request, int socket, con
   json.erase("command");
   absl::StatusOr<AnyCommand::Work> work = command->second.read(json);
   if (!work.ok()) return absl::Status(work.status().code(), StrCat(name, ": ", ToStd(work.status().message())));
-  return threads->Run(name, [work = *std::move(work), reply]() mutable {
+  const Caller caller{PeerUid(socket), [this] { return threads->isStopping(); }};
+  return threads->Run(name, [work = *std::move(work), reply, caller]() mutable {
     absl::StatusOr<std::string> answer = absl::UnknownError("");
     try {
-      answer = work();
+      answer = work(caller);
     } catch (const std::exception& error) {  // out of a library; it must not end the agent
       answer = absl::InternalError(error.what());
     }

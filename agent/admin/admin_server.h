@@ -3,7 +3,7 @@
 // two groups: one that may look, and one that may also erase.
 //
 //   absl::StatusOr<std::unique_ptr<AdminServer>> admin = AdminServer::Listen({.socketPath = path, .group = "kveil"});
-//   (*admin)->Handle<StatusCommand>([&](const StatusCommand::Request&) { return Status(); });
+//   (*admin)->Handle<StatusCommand>([&](const StatusCommand::Request&, const Caller&) { return Status(); });
 //   (*admin)->Start();
 #pragma once
 
@@ -48,7 +48,8 @@ class AdminServer {
     Add(std::string(Command::kName), WithoutTypes<Command>(std::move(handler)));
   }
   void Start();
-  // Takes no more commands, waits for those that run, sends their answers, and removes the socket.
+  // Takes no more commands, tells those that run (Caller::isEnding) and waits for them, sends their answers, and
+  // removes the socket.
   void Stop();
 
   // An error for a minute after a command was turned away because as many of the same kind were running. Any thread.

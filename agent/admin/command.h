@@ -8,6 +8,7 @@
 //   };
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -22,13 +23,21 @@ namespace kveil::admin {
 // The right that a command needs.
 enum class Access { kLook, kErase };
 
+// Who asks for a command.
+struct Caller {
+  uint32_t uid = 0;
+  // Whether the agent is ending, and waits for the command. Any thread.
+  std::function<bool()> isEnding = [] { return false; };
+};
+
 // Runs on a thread of its own, beside other commands and other calls of the same one.
 template <typename Command>
-using CommandHandler = std::function<absl::StatusOr<typename Command::Response>(const typename Command::Request&)>;
+using CommandHandler =
+    std::function<absl::StatusOr<typename Command::Response>(const typename Command::Request&, const Caller&)>;
 
 // A command and its handler without their types, as a transport sees them.
 struct AnyCommand {
-  using Work = absl::AnyInvocable<absl::StatusOr<std::string>()>;
+  using Work = absl::AnyInvocable<absl::StatusOr<std::string>(const Caller&)>;
 
   Access access;
   // Checks the fields of a request, which is a JSON object. Returns the work, which calls the handler and returns the
@@ -41,8 +50,8 @@ AnyCommand WithoutTypes(CommandHandler<Command> handler) {
   const auto read = [handler = std::move(handler)](const nlohmann::json& json) -> absl::StatusOr<AnyCommand::Work> {
     absl::StatusOr<typename Command::Request> request = FromJson<typename Command::Request>(json, FieldRules::kRequest);
     if (!request.ok()) return request.status();
-    return [handler, request = *std::move(request)]() -> absl::StatusOr<std::string> {
-      absl::StatusOr<typename Command::Response> response = handler(request);
+    return [handler, request = *std::move(request)](const Caller& caller) -> absl::StatusOr<std::string> {
+      absl::StatusOr<typename Command::Response> response = handler(request, caller);
       if (!response.ok()) return response.status();
       // Names of topics and cgroups may be any bytes. One of them must not keep the rest from being said.
       return ToJson(*std::move(response)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

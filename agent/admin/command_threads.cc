@@ -55,6 +55,11 @@ void CommandThreads::Stop() {
   for (Thread& entry : left) entry.thread.join();
 }
 
+bool CommandThreads::isStopping() const {
+  const MutexLock lock(mutex_);
+  return stopped_;
+}
+
 std::optional<std::chrono::steady_clock::time_point> CommandThreads::lastRefusal() const {
   const MutexLock lock(mutex_);
   return lastRefusal_;

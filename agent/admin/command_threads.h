@@ -32,6 +32,7 @@ class CommandThreads {
 
   // Takes nothing new, and waits for what runs.
   void Stop();
+  bool isStopping() const;
 
   // When one was last turned away because as many ran already; nullopt if none was.
   std::optional<std::chrono::steady_clock::time_point> lastRefusal() const;

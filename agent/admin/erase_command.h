@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "admin/command.h"
+#include "admin/spread.h"
 
 namespace kveil::admin {
 
@@ -18,9 +19,14 @@ struct EraseCommand {
   struct Request {
     std::string user;                     // the id as records spell it
     std::optional<std::string> keyspace;  // without it, in every keyspace
+    // How long to wait for the other agents. Without it, until each has confirmed or refuses the keys.
+    std::optional<uint64_t> waitSeconds;
+    std::optional<std::string> reason;  // for the receipt: 1 to 500 bytes, without control characters
     void Fields(auto& field) {
       field("user", user);
       field("keyspace", keyspace);
+      field("reason", reason);
+      field("waitSeconds", waitSeconds);
     }
   };
 
@@ -38,7 +44,13 @@ struct EraseCommand {
   };
   struct Response {
     Erased erased;
-    void Fields(auto& field) { field("erased", erased); }
+    std::optional<Spread> spread;  // an agent of an earlier version does not say
+    ReceiptNote receipt;
+    void Fields(auto& field) {
+      field("erased", erased);
+      field("spread", spread);
+      field("receipt", receipt);
+    }
   };
 };
 

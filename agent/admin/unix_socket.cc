@@ -23,6 +23,13 @@ absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
   return address;
 }
 
+uint32_t PeerUid(int socket) {
+  constexpr uint32_t kOverflowUser = 65534;
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.uid : kOverflowUser;
+}
+
 bool PeerIsAllowed(int socket, int group) {
   ucred peer = {};
   socklen_t size = sizeof(peer);

@@ -26,14 +26,14 @@ class CommandLine {
   std::string Explain(const CLI::Error& error) const;
 
  private:
+  void AddReceipts();
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
                 std::function<int()> run, bool withJson = true);
 
   CLI::App app_{"Seals what applications write to Kafka and opens what they read, without their knowledge.", "kveil"};
   CommonOptions common_;
-  std::string user_;
-  std::string encoding_ = "text";
-  std::optional<std::string> keyspace_;
+  EraseOptions erase_;
+  ReceiptsOptions receipts_;
   std::vector<std::string> files_;
   std::string headerValue_;
   bool onlyCheck_ = false;
@@ -58,6 +58,32 @@ CLI::App* CommandLine::Add(CLI::App& parent, const std::string& name, const std:
   command->footer(StrCat("Example: ", example));
   command->callback([this, run = std::move(run)] { run_ = run; });
   return command;
+}
+
+void CommandLine::AddReceipts() {
+  CLI::App* const receipts = app_.add_subcommand("receipts", "Look at the signed receipts of erasures");
+  receipts->require_subcommand(1);
+  receipts->footer("Example: kveil receipts verify");
+  const auto add = [&](const std::string& name, const std::string& what, const std::string& example,
+                       int (*run)(const CommonOptions&, const ReceiptsOptions&), bool withJson) {
+    CLI::App* const command = Add(
+        *receipts, name, what, example, [this, run] { return run(common_, receipts_); }, withJson);
+    command
+        ->add_option("--folder", receipts_.folder,
+                     "The receipts' folder (default: beside the registry or the root key of the configuration)")
+        ->type_name("FOLDER");
+    return command;
+  };
+  add("list", "One line per receipt", "kveil receipts list", RunReceiptsList, true);
+  add("show", "The signed bytes of a receipt", "kveil receipts show 7", RunReceiptsShow, false)
+      ->add_option("NUMBER", receipts_.number, "The receipt's number")
+      ->required();
+  CLI::App* const verify = add("verify", "Check one receipt, or all and that none is missing", "kveil receipts verify",
+                               RunReceiptsVerify, true);
+  verify->add_option("NUMBER", receipts_.number, "The receipt's number (default: all)");
+  verify->add_option("--key", receipts_.publicKey, "A PEM file with the public key (default: the folder's own)")
+      ->type_name("FILE");
+  add("key", "The public key that verifies the receipts, as PEM", "kveil receipts key", RunReceiptsKey, false);
 }
 
 CommandLine::CommandLine() {
@@ -88,15 +114,29 @@ CommandLine::CommandLine() {
   Add(*config, "show", "Print the configuration with every default, as JSON that is a configuration itself",
       "kveil config show --config /etc/kveil/agent.json", [this] { return RunConfigShow(common_); });
 
-  CLI::App* const erase = Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
-                              "kveil erase --user 38 --keyspace customers",
-                              [this] { return RunErase(common_, user_, encoding_, keyspace_); });
-  erase->add_option("--user", user_, "The user's id, as it is in the records")->required()->type_name("ID");
-  erase->add_option("--as", encoding_, "How the id is written: text, int64, uuid, hex or base64 (default: text)")
+  CLI::App* const erase =
+      Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
+          "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, erase_); });
+  CLI::Option_group* const who = erase->add_option_group("who");
+  who->require_option(1);
+  who->add_option("--user", erase_.user, "The user's id, as it is in the records")->type_name("ID");
+  who->add_option("--users-from", erase_.usersFrom,
+                  "A file with the id of a user per line; run it again after an interruption")
+      ->type_name("FILE");
+  erase->add_option("--as", erase_.encoding, "How ids are written: text, int64, uuid, hex or base64 (default: text)")
       ->check(
           CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
       ->type_name("ENCODING");
-  erase->add_option("--keyspace", keyspace_, "Only the keys of this keyspace (default: all)")->type_name("NAME");
+  erase->add_option("--keyspace", erase_.keyspace, "Only the keys of this keyspace (default: all)")->type_name("NAME");
+  erase
+      ->add_option("--wait", erase_.waitSeconds,
+                   "How long to wait for the other agents (default: until each has dropped the keys or is bound to "
+                   "have); exits 3 when some have not by then")
+      ->type_name("SECONDS");
+
+  erase->add_option("--reason", erase_.reason, "Why, for the receipt; name no person in it")->type_name("TEXT");
+
+  AddReceipts();
 
   CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");
   policy->require_subcommand(1);

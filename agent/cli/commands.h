@@ -1,6 +1,8 @@
-// The small subcommands. Each returns the program's exit status: 0, or 1 after one clear line on stderr.
+// The small subcommands. Each returns the program's exit status: 0, or 1 after one clear line on stderr (of `erase`,
+// also 3 and 4: docs/operations.md).
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,10 +24,28 @@ int RunReload(const CommonOptions& common);
 // The configuration with every default, as JSON that is a configuration itself.
 int RunConfigShow(const CommonOptions& common);
 
-// Destroys a user's keys, in one keyspace or in all of them. `encoding` (formats::kIdEncodingNames) says how the id is
-// written, as `as` of a policy does.
-int RunErase(const CommonOptions& common, const std::string& user, const std::string& encoding,
-             const std::optional<std::string>& keyspace);
+struct EraseOptions {
+  std::string user;                     // either this,
+  std::string usersFrom;                // or a file with an id per line
+  std::string encoding = "text";        // formats::kIdEncodingNames: how ids are written, as `as` of a policy
+  std::optional<std::string> keyspace;  // none: all of them
+  std::optional<uint64_t> waitSeconds;  // for the other agents
+  std::optional<std::string> reason;    // for the receipt
+};
+// Destroys the keys of one user or many, and waits until all agents have dropped them.
+int RunErase(const CommonOptions& common, const EraseOptions& options);
+
+struct ReceiptsOptions {
+  std::string folder;     // empty: the configuration's
+  std::string publicKey;  // a PEM file; empty: the folder's own key
+  uint64_t number = 0;    // 0: all
+};
+// The receipts of erasures: one line each; the signed bytes of one; whether one or all are as they were written; the
+// public key that verifies them. They read the folder, and need no agent.
+int RunReceiptsList(const CommonOptions& common, const ReceiptsOptions& options);
+int RunReceiptsShow(const CommonOptions& common, const ReceiptsOptions& options);
+int RunReceiptsVerify(const CommonOptions& common, const ReceiptsOptions& options);
+int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
 
 // Reads policy files and folders as the agent would; without any, those of the configuration.
 int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths);

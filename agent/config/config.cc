@@ -266,6 +266,12 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
 
 }  // namespace
 
+std::string ReceiptsFolder(const KeysConfig& keys) {
+  const bool isBesideRootKey = keys.registryPostgres.has_value() && !keys.rootKeyFile.empty();
+  const std::string& neighbour = isBesideRootKey ? keys.rootKeyFile : keys.registryPath;
+  return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
+}
+
 std::string Target::CidrText() const { return StrCat(network.AddressText(), "/", prefixLength); }
 
 absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string& name) {

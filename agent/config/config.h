@@ -92,6 +92,10 @@ struct KeysConfig {
   size_t newUsersPerSecond = 10000;  // whose keys are made, per workload
 };
 
+// Where the receipts of erasures are: beside the registry's file, or beside the root key's when the registry is
+// elsewhere.
+std::string ReceiptsFolder(const KeysConfig& keys);
+
 struct AdminConfig {
   std::string socket = "/run/kveil/admin.sock";
   std::optional<SocketAddress> metrics =

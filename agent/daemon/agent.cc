@@ -68,7 +68,11 @@ keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
 }  // namespace
 
 Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader)
-    : config_(std::move(config)), manager_(manager), reloader_(reloader), metrics_(KVEIL_VERSION) {}
+    : config_(std::move(config)),
+      manager_(manager),
+      reloader_(reloader),
+      metrics_(KVEIL_VERSION),
+      receipts_(config::ReceiptsFolder(config_.keys)) {}
 
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
@@ -114,11 +118,12 @@ absl::Status Agent::Claim() {
   admin_ = *std::move(admin);
   HandleCommands(*admin_, commandTarget_);
   using admin::ReloadCommand;
-  admin_->Handle<ReloadCommand>([this](const ReloadCommand::Request&) -> absl::StatusOr<ReloadCommand::Response> {
-    absl::StatusOr<Reloader::Outcome> outcome = Reload();
-    if (!outcome.ok()) return outcome.status();
-    return ReloadCommand::Response{std::move(outcome->applied), std::move(outcome->needRestart)};
-  });
+  admin_->Handle<ReloadCommand>(
+      [this](const ReloadCommand::Request&, const admin::Caller&) -> absl::StatusOr<ReloadCommand::Response> {
+        absl::StatusOr<Reloader::Outcome> outcome = Reload();
+        if (!outcome.ok()) return outcome.status();
+        return ReloadCommand::Response{std::move(outcome->applied), std::move(outcome->needRestart)};
+      });
   admin_->Start();
   return absl::OkStatus();
 }
@@ -157,6 +162,8 @@ absl::Status Agent::OpenStores() {
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));
   if (!opened.ok()) return opened.status();
   keys_ = *std::move(opened);
+  // Erasing works without them, and says that there is no receipt.
+  health_.Set("receipts", receipts_.Prepare());
 
   absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config_.clusters);
   if (!tls.ok()) return tls.status();
@@ -276,6 +283,7 @@ absl::Status Agent::StartEndpoints() {
                       .health = health_,
                       .policies = *policies_,
                       .keys = *keys_,
+                      .receipts = receipts_,
                       .redirect = *redirect_,
                       .server = *server_,
                       .shared = *shared_,

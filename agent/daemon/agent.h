@@ -31,6 +31,7 @@
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
 #include "proxy/server.h"
+#include "receipts/store.h"
 #include "tls/cluster_tls.h"
 
 namespace kveil::daemon {
@@ -94,6 +95,7 @@ class Agent {
   std::vector<uint64_t> releasedEarly_ ABSL_GUARDED_BY(releasedMutex_);
 
   CommandTarget commandTarget_{health_, startedAt_};
+  const receipts::Store receipts_;
 
   // In the order in which they are made; they end in the reverse order.
   std::unique_ptr<admin::AdminServer> admin_;

@@ -1,6 +1,9 @@
 """Erasing a person: their records are gone for every reader at once, everybody else's stay, and no reader stops."""
 
+import json
+import os
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -112,6 +115,53 @@ def test_erasing_twice_says_when_it_was_done(app, agent, topic):
     assert first.returncode == 0
     words = second.stdout + second.stderr
     assert "20" in words and ":" in words, f"no time in: {words}"
+
+
+def test_many_at_once_from_a_file(app, reader, agent, topic, tmp_path):
+    name = topic("user")
+    users = [f"{name}-{number}" for number in range(600)]
+    app.produce(name, [Message(None, click(user)) for user in [*users, f"{name}-stays"]])
+    listed = tmp_path / "users"
+    listed.write_text("\n".join([*users[:300], f"{name}-nobody"]), encoding="utf-8")
+    done = agent.kveil("erase", "--users-from", str(listed), "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["erased"], summary["erasedBefore"], summary["noKey"], summary["keys"]) == (300, 0, 1, 300)
+    assert sorted(reader.values(name)) == sorted(click(user) for user in [*users[300:], f"{name}-stays"])
+    listed.write_text("\n".join(users), encoding="utf-8")
+    done = agent.kveil("erase", "--users-from", str(listed))
+    assert done.returncode == 0 and "300 user(s) erased" in done.stdout and "300 user(s) were erased before" in done.stdout
+    assert reader.values(name) == [click(f"{name}-stays")]
+
+
+def test_an_erasure_has_a_receipt_that_openssl_verifies(app, agent, topic, tmp_path):
+    name = topic("user")
+    app.produce(name, clicks(name, 1))
+    done = agent.kveil("erase", "--user", name, "--reason", "request 38", "--json")
+    assert done.returncode == 0, done.stderr
+    number = json.loads(done.stdout)["receipt"]["number"]
+    shown = agent.kveil("receipts", "show", str(number))
+    assert name not in shown.stdout, "the user's id is in the receipt"
+    receipt = json.loads(shown.stdout)
+    assert (receipt["kind"], receipt["uid"], receipt["reason"]) == ("erasure", os.getuid(), "request 38")
+    user, = receipt["users"]
+    assert user["keys"] == 1 and len(user["keyspaces"][0]["pseudonym"]) == 64
+    assert receipt["spread"]["complete"] and "confirmed" in receipt["spread"]["agents"][0]
+    folder = agent.registry.parent / "receipts"
+    public = tmp_path / "public.pem"
+    public.write_text(agent.kveil("receipts", "key").stdout, encoding="utf-8")
+    subprocess.run(["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin",
+                    "-in", folder / f"{number:08}.json", "-sigfile", folder / f"{number:08}.sig"], check=True)
+    assert agent.kveil("receipts", "verify").returncode == 0
+    assert f"{number}  " in agent.kveil("receipts", "list").stdout
+    stored = folder / f"{number:08}.json"
+    before = stored.read_bytes()
+    stored.write_bytes(before.replace(b"request 38", b"request 39"))
+    try:
+        assert agent.kveil("receipts", "verify").returncode == 1
+        assert agent.kveil("receipts", "verify", str(number)).returncode == 1
+    finally:
+        stored.write_bytes(before)
 
 
 def test_the_wrapped_key_is_gone_from_the_registrys_files(app, agent, topic):

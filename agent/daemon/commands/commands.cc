@@ -1,21 +1,41 @@
 #include "daemon/commands/commands.h"
 
 namespace kveil::daemon {
+namespace {
+
+absl::Status IsStarting() { return absl::UnavailableError("the agent is starting; nobody was erased"); }
+
+}  // namespace
 
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
+  using admin::AwaitErasureCommand;
+  using admin::Caller;
   using admin::EraseCommand;
+  using admin::EraseManyCommand;
   using admin::StatusCommand;
   server.Handle<StatusCommand>(
-      [&target](const StatusCommand::Request& request) -> absl::StatusOr<StatusCommand::Response> {
+      [&target](const StatusCommand::Request& request, const Caller&) -> absl::StatusOr<StatusCommand::Response> {
         const CommandContext* const context = target.context();
         return context != nullptr ? Status(*context, request) : StatusAtStart(target);
       });
   server.Handle<EraseCommand>(
-      [&target](const EraseCommand::Request& request) -> absl::StatusOr<EraseCommand::Response> {
+      [&target](const EraseCommand::Request& request, const Caller& caller) -> absl::StatusOr<EraseCommand::Response> {
         const CommandContext* const context = target.context();
-        if (context == nullptr) return absl::UnavailableError("the agent is starting; nobody was erased");
-        return Erase(*context, request);
+        if (context == nullptr) return IsStarting();
+        return Erase(*context, request, caller);
       });
+  server.Handle<EraseManyCommand>([&target](const EraseManyCommand::Request& request,
+                                            const Caller& caller) -> absl::StatusOr<EraseManyCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return IsStarting();
+    return EraseMany(*context, request, caller);
+  });
+  server.Handle<AwaitErasureCommand>([&target](const AwaitErasureCommand::Request& request,
+                                               const Caller& caller) -> absl::StatusOr<AwaitErasureCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return IsStarting();
+    return AwaitErasure(*context, request, caller);
+  });
 }
 
 }  // namespace kveil::daemon

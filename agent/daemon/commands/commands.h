@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
 #include "admin/erase_command.h"
+#include "admin/erase_many_command.h"
 #include "admin/status_command.h"
 #include "base/mutex.h"
 #include "guard/state/shared_state.h"
@@ -20,6 +21,7 @@
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
 #include "proxy/server.h"
+#include "receipts/store.h"
 
 namespace kveil::daemon {
 
@@ -29,6 +31,7 @@ struct CommandContext {
   const observe::Health& health;
   const policy::PolicyStore& policies;
   keys::KeyService& keys;
+  const receipts::Store& receipts;
   const intercept::Redirect& redirect;
   const proxy::Server& server;
   const guard::SharedState& shared;
@@ -71,8 +74,15 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,
                                                       const admin::StatusCommand::Request& request);
 admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
-// erase.cc. Errors: those of keys::KeyService::Erase.
+// erase.cc. Waits for the other agents. Errors: those of keys::KeyService::Erase.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const CommandContext& context,
-                                                    const admin::EraseCommand::Request& request);
+                                                    const admin::EraseCommand::Request& request,
+                                                    const admin::Caller& caller);
+absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const CommandContext& context,
+                                                            const admin::EraseManyCommand::Request& request,
+                                                            const admin::Caller& caller);
+absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const CommandContext& context,
+                                                                  const admin::AwaitErasureCommand::Request& request,
+                                                                  const admin::Caller& caller);
 
 }  // namespace kveil::daemon

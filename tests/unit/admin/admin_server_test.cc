@@ -90,16 +90,18 @@ class AdminServerTest : public ::testing::Test {
     auto server = AdminServer::Listen(std::move(options));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    server_->Handle<Echo>([](const Echo::Request& request) { return Echo::Response{request.x}; });
-    server_->Handle<Large>([](const Text&) { return Text{std::string(8 << 20, 'x')}; });
-    server_->Handle<Erase>([this](const Text&) {
+    server_->Handle<Echo>([](const Echo::Request& request, const Caller&) { return Echo::Response{request.x}; });
+    server_->Handle<Large>([](const Text&, const Caller&) { return Text{std::string(8 << 20, 'x')}; });
+    server_->Handle<Erase>([this](const Text&, const Caller& caller) {
       ++erasing_;
-      while (isBlocked_) ::usleep(1000);
+      while (isBlocked_ && !(endsWhenTold_ && caller.isEnding())) ::usleep(1000);
+      uid_ = caller.uid;
       --erasing_;
       return Text();
     });
-    server_->Handle<Fail>([](const Text&) { return absl::NotFoundError("no such user"); });
-    server_->Handle<Throw>([](const Text&) -> absl::StatusOr<Text> { throw std::runtime_error("oops"); });
+    server_->Handle<Fail>([](const Text&, const Caller&) { return absl::NotFoundError("no such user"); });
+    server_->Handle<Throw>(
+        [](const Text&, const Caller&) -> absl::StatusOr<Text> { throw std::runtime_error("oops"); });
     server_->Start();
   }
 
@@ -131,9 +133,22 @@ class AdminServerTest : public ::testing::Test {
   std::string folder_ = ::testing::TempDir() + "admin-" + std::to_string(::getpid());
   std::string path_ = folder_ + "/admin.sock";
   std::atomic<bool> isBlocked_{false};  // erases wait
+  std::atomic<bool> endsWhenTold_{false};
+  std::atomic<uid_t> uid_{0};  // of who asked for the last erase
   std::atomic<size_t> erasing_{0};
   std::unique_ptr<AdminServer> server_;
 };
+
+TEST_F(AdminServerTest, TellsACommandWhoAsksAndThatTheAgentEnds) {
+  Start(Options());
+  isBlocked_ = endsWhenTold_ = true;
+  std::thread asking([this] { EXPECT_TRUE(AdminCall(path_, R"({"command": "erase"})").ok()); });
+  while (erasing_ == 0) ::usleep(1000);
+  uid_ = 1;
+  server_->Stop();
+  asking.join();
+  EXPECT_EQ(uid_, ::getuid());
+}
 
 TEST_F(AdminServerTest, AnswersARequest) {
   Start(Options());

@@ -27,7 +27,8 @@ TEST(CommandsTest, EraseRequest) {
   EXPECT_EQ(error(R"({"user": "38", "keyspace": null})"), "\"keyspace\" is not a string");
   EXPECT_EQ(error(R"({"user": "38", "keyspaces": "people"})"), "there is no field \"keyspaces\"")
       << "it would erase in all of them";
-  EXPECT_EQ(ToJson(EraseCommand::Request{"38", std::nullopt}), Json::parse(R"({"user": "38"})"));
+  EXPECT_EQ(ToJson(EraseCommand::Request{"38", {}, {}, {}}), Json::parse(R"({"user": "38"})"));
+  EXPECT_EQ(error(R"({"user": "38", "waitSeconds": -1})"), "\"waitSeconds\" is not a whole number of 0 or more");
 }
 
 TEST(CommandsTest, ResponseOfAnotherVersionIsUnderstood) {
@@ -67,15 +68,15 @@ TEST(CommandsTest, StatusSurvivesTheJourney) {
 
 // A workload chooses the name of its cgroup, and a client that of a topic.
 TEST(CommandsTest, NameThatIsNotUtf8DoesNotKeepTheRestFromBeingSaid) {
-  const AnyCommand command =
-      WithoutTypes<StatusCommand>([](const StatusCommand::Request&) -> absl::StatusOr<StatusCommand::Response> {
+  const AnyCommand command = WithoutTypes<StatusCommand>(
+      [](const StatusCommand::Request&, const Caller&) -> absl::StatusOr<StatusCommand::Response> {
         StatusCommand::Response response;
         response.notes = {{"namespaces", "\xff is not served"}};
         return response;
       });
   absl::StatusOr<AnyCommand::Work> work = command.read(Json::object());
   ASSERT_TRUE(work.ok()) << work.status();
-  const absl::StatusOr<std::string> answer = (*work)();
+  const absl::StatusOr<std::string> answer = (*work)({});
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_THAT(*answer, HasSubstr("is not served"));
   EXPECT_TRUE(Json::accept(*answer));

@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <functional>
 #include <random>
+#include <set>
+#include <tuple>
 
 #include "admin/admin_message.h"
 #include "admin/unix_socket.h"
@@ -36,6 +39,7 @@ class AdminCommandTest : public CommandTest {
                        [this](std::string_view request, int, const observe::RequestServer::Reply& reply) {
                          const MutexLock lock(mutex_);
                          request_ = std::string(request);
+                         if (handler_) return reply(handler_(Json::parse(request)) + "\n");
                          reply((answer_.ok() ? answer_->dump() : admin::ErrorAnswer(answer_.status())) + "\n");
                        }});
   }
@@ -43,6 +47,11 @@ class AdminCommandTest : public CommandTest {
   CommandResult RunWith(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--config", config_});
     return Run(std::move(arguments));
+  }
+  // Answers each request by itself.
+  void Handle(std::function<std::string(const Json&)> handler) {
+    const MutexLock lock(mutex_);
+    handler_ = std::move(handler);
   }
   void AnswerWith(const std::string& json) { SetAnswer(Json::parse(json)); }
   void SetAnswer(absl::StatusOr<Json> answer) {
@@ -62,6 +71,7 @@ class AdminCommandTest : public CommandTest {
   Mutex mutex_;
   std::string request_ ABSL_GUARDED_BY(mutex_);
   absl::StatusOr<Json> answer_ ABSL_GUARDED_BY(mutex_) = Json::object();
+  std::function<std::string(const Json&)> handler_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<observe::RequestServer> agent_;  // answers whatever a test wants
 };
 
@@ -131,15 +141,52 @@ TEST_F(AdminCommandTest, ReloadSaysWhatIsInForceAndWhatIsNot) {
 
 TEST_F(AdminCommandTest, EraseNamesTheUserAndTheKeyspace) {
   AnswerWith(R"({"erased": {"time": "2026-01-02T03:04:05Z", "keys": 2, "keyspaces": ["clicks", "orders"],
-                 "filesClean": true}})");
+                 "filesClean": true},
+                 "spread": {"complete": true, "agents": [{"name": "a:1", "confirmed": "2026-01-02T03:04:06Z"},
+                                                         {"name": "b:2", "refusesFrom": "2026-01-01T00:00:00Z"}]}})");
   const CommandResult result = RunWith({"erase", "--user", "38"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_NE(result.out.find("erased at 2026-01-02T03:04:05Z: 2 key(s) destroyed, keyspace(s): clicks orders"),
             std::string::npos)
       << result.out;
+  EXPECT_NE(result.out.find("agent a:1 confirmed at 2026-01-02T03:04:06Z"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("agent b:2 has not confirmed; it refuses the user's records from 2026-01-01T00:00:00Z on"),
+            std::string::npos)
+      << result.out;
+  EXPECT_NE(result.out.find("is unreadable from now on"), std::string::npos);
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "erase", "user": "38"})"));
   RunWith({"erase", "--user", "a \"quoted\" one", "--keyspace", "people"});
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "erase", "user": "a \"quoted\" one", "keyspace": "people"})"));
+}
+
+TEST_F(AdminCommandTest, EraseThatHasNotReachedEveryAgentExits3AndPromisesNothing) {
+  const std::string erased = R"("erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true})";
+  for (const auto& [spread, message] :
+       {std::pair{R"(, "spread": {"complete": false, "agents": [{"name": "b", "refusesFrom": "y"}]})",
+                  "not every agent has confirmed"},
+        std::pair{R"(, "spread": {"complete": false, "agents": [], "error": "registry is out of reach"})",
+                  "registry is out of reach"},
+        std::pair{"", "of a version that does not know of other agents"}}) {
+    AnswerWith(StrCat("{", erased, spread, "}"));
+    for (const bool json : {false, true}) {
+      const CommandResult result =
+          json ? RunWith({"erase", "--user", "38", "--json"}) : RunWith({"erase", "--user", "38", "--wait", "7"});
+      EXPECT_EQ(result.exitStatus, 3);
+      EXPECT_NE(result.err.find(message), std::string::npos) << result.err;
+      EXPECT_EQ(result.out.find("from now on"), std::string::npos) << result.out;
+      EXPECT_EQ(Asked().value("waitSeconds", 0), json ? 0 : 7);
+    }
+  }
+}
+
+TEST_F(AdminCommandTest, EraseWithoutAReceiptExits4) {
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true},
+                 "spread": {"complete": true, "agents": []}, "receipt": {"error": "the disk is full"}})");
+  const CommandResult result = RunWith({"erase", "--user", "38", "--reason", "request 7"});
+  EXPECT_EQ(result.exitStatus, 4);
+  EXPECT_NE(result.err.find("there is no receipt: the disk is full"), std::string::npos) << result.err;
+  EXPECT_NE(result.out.find("from now on"), std::string::npos);
+  EXPECT_EQ(Asked().at("reason"), "request 7");
 }
 
 TEST_F(AdminCommandTest, EraseTakesAnIdInTheFormThatItIsDeclaredIn) {
@@ -147,7 +194,8 @@ TEST_F(AdminCommandTest, EraseTakesAnIdInTheFormThatItIsDeclaredIn) {
     EXPECT_EQ(RunWith({"erase", "--as", encoding, "--user", user}).exitStatus, 0) << encoding << " " << user;
     return Asked().at("user").get<std::string>();
   };
-  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true}})");
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true},
+                 "spread": {"complete": true, "agents": []}})");
   EXPECT_EQ(asked("text", "Anna"), "Anna");
   EXPECT_EQ(asked("int64", "-7"), "-7");
   EXPECT_EQ(asked("uuid", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8"), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
@@ -162,7 +210,8 @@ TEST_F(AdminCommandTest, EraseTakesAnIdInTheFormThatItIsDeclaredIn) {
 
 // Whatever bytes sealing takes for an id, the command names the same id.
 TEST_F(AdminCommandTest, EraseNamesEveryIdThatSealingAccepts) {
-  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true}})");
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": true},
+                 "spread": {"complete": true, "agents": []}})");
   std::mt19937 random(std::random_device{}());
   const std::vector<std::string> pieces = {"-",      "--", "=",        "[a,b]",    "{}",
                                            "%%",     "\"", "'",        " ",        "\\",
@@ -199,8 +248,114 @@ TEST_F(AdminCommandTest, EraseNamesEveryIdThatSealingAccepts) {
   EXPECT_GT(accepted, 500u);
 }
 
+// An agent that erases whoever it is told to.
+class EraseManyTest : public AdminCommandTest {
+ protected:
+  EraseManyTest() {
+    Handle([this](const Json& request) { return Answer(request); });
+  }
+  std::string Answer(const Json& request) {
+    if (request.at("command") == "awaitErasure") {
+      ++waits_;
+      awaited_ = request.at("number");
+      return StrCat(R"({"spread": {"agents": [{"name": "b", "refusesFrom": "y"}], "complete": )",
+                    isComplete_ ? "true" : "false", R"(}, "receipt": {"number": 9}})");
+    }
+    const std::vector<std::string> users = request.at("users");
+    Json outcomes = Json::array();
+    for (const std::string& user : users) {
+      if (user == failsAt_) return admin::ErrorAnswer(absl::InternalError("no more"));
+      outcomes.push_back(!asked_.insert(user).second ? "erasedBefore" : user == "5" ? "noKey" : "erased");
+    }
+    mostUsers_ = std::max(mostUsers_, users.size());
+    mostBytes_ = std::max(mostBytes_, request.dump().size());
+    number_ += users.size();
+    return Json({{"outcomes", outcomes},
+                 {"keys", users.size()},
+                 {"number", number_},
+                 {"time", "x"},
+                 {"receipt", {{"number", ++receipt_}}}})
+        .dump();
+  }
+  CommandResult EraseFrom(const std::string& text, std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"erase", "--users-from", Write("users", text)});
+    return RunWith(more);
+  }
+  static std::string Lines(size_t count) {
+    std::string lines;
+    for (size_t i = 1; i <= count; ++i) StrAppend(&lines, i, "\n");
+    return lines;
+  }
+
+  std::set<std::string> asked_;
+  std::string failsAt_;
+  size_t receipt_ = 0;
+  size_t mostUsers_ = 0, mostBytes_ = 0, number_ = 100, waits_ = 0, awaited_ = 0;
+  bool isComplete_ = true;
+};
+
+TEST_F(EraseManyTest, SendsTheListInPiecesAndWaitsOnce) {
+  const CommandResult result = EraseFrom(Lines(600));
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(asked_.size(), 600u);
+  EXPECT_EQ(mostUsers_, 256u);
+  EXPECT_EQ(waits_, 1u);
+  EXPECT_EQ(awaited_, 700u);
+  for (const char* part :
+       {"599 user(s) erased", "0 user(s) were erased before; 1 user(s) have no key", "no key: line 5\n",
+        "agent b has not confirmed", "is unreadable from now on", "receipts 1 to 9"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
+  }
+  EXPECT_EQ(result.err, "") << "a progress bar where there is no terminal";
+  isComplete_ = false;
+  const CommandResult again = EraseFrom(Lines(600), {"--json"});
+  EXPECT_EQ(again.exitStatus, 3);
+  EXPECT_EQ(Json::parse(again.out).at("erasedBefore"), 600);
+  EXPECT_EQ(Json::parse(again.out).at("spread").at("complete"), false);
+}
+
+TEST_F(EraseManyTest, NamesABadLineBeforeAnybodyIsErased) {
+  const std::vector<std::tuple<std::string, std::string, std::string>> bad = {
+      {"int64", "38\n39\nanna\n", "line 3: the user's id is not a 64-bit integer"},
+      {"text", "38\n\n39\n", "line 2: it is empty"},
+      {"text", "38\n\xff\n", "line 2: it is not UTF-8 text"},
+      {"text",
+       "\xEF\xBB\xBF"
+       "38\n",
+       "line 1: it begins with a byte order mark"},
+      {"text", "38\n" + std::string(9000, 'x') + "\n", "line 2: it is too long"},
+      {"text", "", "has no line"}};
+  for (const auto& [encoding, text, message] : bad) {
+    ExpectFailure(EraseFrom(text, {"--as", encoding}), 1, message);
+  }
+  ExpectFailure(RunWith({"erase", "--users-from", folder_ + "/none"}), 1, "/none: No such file");
+  ExpectFailure(RunWith({"erase", "--users-from", "x", "--user", "y"}), 2, "user");
+  EXPECT_TRUE(asked_.empty());
+}
+
+TEST_F(EraseManyTest, SaysHowFarItCameAndGoesOnWhenItIsRepeated) {
+  failsAt_ = "300";
+  ExpectFailure(EraseFrom(Lines(600)), 1, "stopped after line 256 of 600: no more; run the same command again");
+  EXPECT_EQ(waits_, 0u);
+  failsAt_.clear();
+  const CommandResult result = EraseFrom(Lines(600));
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_NE(result.out.find("were erased before"), std::string::npos);
+  EXPECT_EQ(asked_.size(), 600u);
+}
+
+TEST_F(EraseManyTest, TakesIdsInTheirFormWithCarriageReturnsAndKeepsRequestsShort) {
+  EXPECT_EQ(EraseFrom("FF01\r\nAB", {"--as", "hex"}).exitStatus, 0);
+  EXPECT_EQ(asked_, (std::set<std::string>{"ab", "ff01"}));
+  std::string lines;
+  for (int i = 0; i < 300; ++i) StrAppend(&lines, std::string(1000, '\x01'), i, "\n");
+  EXPECT_EQ(EraseFrom(lines).exitStatus, 0);
+  EXPECT_LT(mostBytes_, size_t{60} << 10);
+}
+
 TEST_F(AdminCommandTest, EraseSaysWhenTheKeysAreNotOutOfTheFilesYet) {
-  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": false}})");
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"], "filesClean": false},
+                 "spread": {"complete": true, "agents": []}})");
   EXPECT_NE(RunWith({"erase", "--user", "38"}).out.find("write-ahead log"), std::string::npos);
 }
 

@@ -1,0 +1,71 @@
+#include "cli/erasing.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/text.h"
+#include "cli/common.h"
+#include "formats/user_id.h"
+
+namespace kveil::cli {
+namespace {
+
+// Longer than any agent's cacheTtl, which is as long as the agent waits by itself.
+constexpr std::chrono::seconds kLongestWait{3700};
+constexpr std::chrono::seconds kAnswerTime{30};
+// Exit status: erased, but an agent may still have the keys; or there is no receipt.
+constexpr int kNotEverywhere = 3;
+constexpr int kNoReceipt = 4;
+
+}  // namespace
+
+absl::StatusOr<std::string> SpellUser(const std::string& user, const std::string& encoding) {
+  const auto name = std::find(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end(), encoding);
+  const auto as = static_cast<formats::IdEncoding>(name - formats::kIdEncodingNames.begin());
+  if (as == formats::IdEncoding::kText) return user;
+  std::string scratch;
+  std::string_view id;
+  const formats::IdProblem problem = formats::IdOfText(as, user, scratch, id);
+  if (problem != formats::IdProblem::kNone) return absl::InvalidArgumentError(ToAbsl(formats::Explain(problem)));
+  return std::string(id);
+}
+
+std::chrono::seconds AnswerTime(std::optional<uint64_t> waitSeconds) {
+  const auto wait = std::chrono::seconds(std::min<uint64_t>(waitSeconds.value_or(kLongestWait.count()), 86'400));
+  return kAnswerTime + wait;
+}
+
+void PrintAgents(const admin::Spread& spread) {
+  for (const admin::Spread::Agent& agent : spread.agents) {
+    std::cout << "  agent " << agent.name;
+    if (agent.confirmed.has_value()) {
+      std::cout << " confirmed at " << *agent.confirmed << "\n";
+    } else {
+      std::cout << " has not confirmed; it refuses the user's records from " << agent.refusesFrom.value_or("?")
+                << " on\n";
+    }
+  }
+}
+
+void PrintReceipt(const admin::ReceiptNote& receipt) {
+  if (receipt.number.has_value()) std::cout << "receipt " << *receipt.number << " (kveil receipts show)\n";
+}
+
+int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<std::string>& receiptError) {
+  int status = 0;
+  if (receiptError.has_value()) {
+    Fail("erase", StrCat("erased, but there is no receipt: ", *receiptError));
+    status = kNoReceipt;
+  }
+  if (spread.has_value() && spread->complete) return status;
+  if (!spread.has_value()) {
+    Fail("erase", "erased, but the agent is of a version that does not know of other agents");
+  } else if (spread->error.has_value()) {
+    Fail("erase", StrCat("erased, but which other agents there are is not known: ", *spread->error));
+  } else {
+    Fail("erase", "erased, but not every agent has confirmed that it has dropped the keys");
+  }
+  return kNotEverywhere;
+}
+
+}  // namespace kveil::cli

@@ -1,0 +1,33 @@
+// What erasing one user and erasing many have in common.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "admin/spread.h"
+#include "cli/commands.h"
+#include "config/config.h"
+
+namespace kveil::cli {
+
+// The spelling of an id that is written in one of formats::kIdEncodingNames. A text may be anything, so that what an
+// earlier version sealed can be named, too. kInvalidArgument says what is wrong with it.
+absl::StatusOr<std::string> SpellUser(const std::string& user, const std::string& encoding);
+
+// How long the agent may take to answer when it waits for others.
+std::chrono::seconds AnswerTime(std::optional<uint64_t> waitSeconds);
+
+void PrintAgents(const admin::Spread& spread);
+
+// The exit status of an erasure that was done, after a line on stderr for each thing that is missing. No `spread`: the
+// agent does not know of others.
+int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<std::string>& receiptError);
+void PrintReceipt(const admin::ReceiptNote& receipt);
+
+// `kveil erase --users-from`.
+int EraseMany(const config::AgentConfig& config, bool json, const EraseOptions& options);
+
+}  // namespace kveil::cli
