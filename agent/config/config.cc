@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "base/host_name.h"
 #include "base/text.h"
+#include "config/credentials.h"
 #include "config/json_value.h"
 #include "config/postgres_text.h"
 #include "config/read_file.h"
@@ -267,7 +268,9 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
 }  // namespace
 
 std::string ReceiptsFolder(const KeysConfig& keys) {
-  const bool isBesideRootKey = keys.registryPostgres.has_value() && !keys.rootKeyFile.empty();
+  // Nothing can be written beside a credential.
+  const bool isBesideRootKey = keys.registryPostgres.has_value() && !keys.rootKeyFile.empty() &&
+                               !keys.rootKeyFile.starts_with(ExpandCredentials(std::string(kCredentials)));
   const std::string& neighbour = isBesideRootKey ? keys.rootKeyFile : keys.registryPath;
   return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
 }
