@@ -57,7 +57,7 @@ class Postgres:
     def make(self):
         """Makes the server's files: a database user and a database, both named kveil."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kveil-postgres-"))
-        user = pwd.getpwnam(_unprivileged_user())
+        user = pwd.getpwnam(unprivileged_user())
         os.chown(self.folder, user.pw_uid, user.pw_gid)
         self._run(_program("initdb"), "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8",
                   "--no-locale", f"--pgdata={self.data}")
@@ -108,7 +108,7 @@ class Postgres:
     def _prefix(self):
         """Unprivileged, as it refuses root; gone when the test is killed."""
         enter = ["ip", "netns", "exec", self.netns] if self.netns else []
-        user = _unprivileged_user()
+        user = unprivileged_user()
         return [*enter, "setpriv", "--pdeathsig", "QUIT", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
 
     def _run(self, *command):
@@ -123,7 +123,7 @@ def _program(name):
     return found[-1]
 
 
-def _unprivileged_user():
+def unprivileged_user():
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:

@@ -5,19 +5,22 @@ import contextlib
 import datetime
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
 import pytest
 
+import certificates
 import wire
 from agent import Agent
 from conftest import POLICIES
 from harness import Application, Message, click, clicks
-from postgres import Postgres
+from postgres import Postgres, unprivileged_user
 import waiting
 
 CACHE_TTL = 4  # Seconds.
@@ -36,15 +39,15 @@ class Node:
 class Registry:
     """A PostgreSQL in a namespace of its own with two addresses, one of which can be made to answer nothing."""
 
-    def __init__(self, site, postgres, namespace, second):
-        self._site, self._postgres, self._namespace, self._second = site, postgres, namespace, second
+    def __init__(self, site, postgres, namespace, second, authority):
+        self._site, self._postgres, self._namespace, self.second = site, postgres, namespace, second
+        self._authority = authority
 
     def keys(self, address=None):
-        keys = self._postgres.keys(self._site.folder / "three-nodes.key")
-        if address:
-            text = keys["registry"]["postgres"].replace(self._postgres.address, address)
-            keys["registry"] = {"postgres": text}
-        return {**keys, "cacheTtl": f"{CACHE_TTL}s"}
+        text = (f"host={address or self._postgres.address} port={self._postgres.port} dbname=kveil user=kveil "
+                f"sslrootcert={self._authority.ca}")
+        return {"root": {"file": str(self._site.folder / "three-nodes.key")}, "registry": {"postgres": text},
+                "cacheTtl": f"{CACHE_TTL}s"}
 
     @contextlib.contextmanager
     def second_address_gone(self):
@@ -56,7 +59,7 @@ class Registry:
             self._address("add")
 
     def _address(self, what):
-        subprocess.run(["ip", "-n", self._namespace, "addr", what, f"{self._second}/16", "dev", "eth0"], check=True)
+        subprocess.run(["ip", "-n", self._namespace, "addr", what, f"{self.second}/16", "dev", "eth0"], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +67,20 @@ def registry(site):
     home = site.workload("registry", below=site.elsewhere)
     second = site.second_address()
     subprocess.run(["ip", "addr", "del", f"{second}/16", "dev", site.bridge], check=True)
-    with Postgres(home.address, netns=home.namespace, settings={"listen_addresses": "*"}) as postgres:
-        made = Registry(site, postgres, home.namespace, second)
-        made._address("add")  # pylint: disable=protected-access
-        made.second = second
-        yield made
+    authority = certificates.Authority(site.folder / "registry-tls", "registry")
+    server = authority.issue("server", [home.address, second])
+    with tempfile.TemporaryDirectory(prefix="kveil-test-") as folder:  # One that the server's user may enter.
+        os.chmod(folder, 0o755)
+        for ending in (".crt", ".key"):
+            copy = shutil.copy(server + ending, folder)
+            os.chmod(copy, 0o600)
+            shutil.chown(copy, unprivileged_user())
+        settings = {"listen_addresses": "*", "ssl": "on", "ssl_cert_file": f"{folder}/server.crt",
+                    "ssl_key_file": f"{folder}/server.key"}
+        with Postgres(home.address, netns=home.namespace, settings=settings) as postgres:
+            made = Registry(site, postgres, home.namespace, second, authority)
+            made._address("add")  # pylint: disable=protected-access
+            yield made
     home.remove()
 
 
