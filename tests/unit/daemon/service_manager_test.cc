@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -140,6 +141,20 @@ TEST_F(ServiceManagerTest, SaysAgainWhatCouldNotBeSent) {
   NotifySocket late(name);
   manager.Tell(kReady);
   EXPECT_EQ(late.Next(), (Lines{"READY=1", "STATUS=ready"}));
+}
+
+TEST_F(ServiceManagerTest, HearsOfTheEndOfAReloadAlsoWhenItWasDeafMeanwhile) {
+  const std::string name = folder_ + "/deaf";
+  auto deaf = std::make_unique<NotifySocket>(name);
+  ServiceManager manager({.notifySocket = name});
+  manager.Tell(kReady);
+  manager.Reloading();
+  deaf.reset();
+  std::filesystem::remove(name);
+  manager.Reloaded();
+  NotifySocket later(name);
+  manager.Tell(kReady);
+  EXPECT_EQ(later.Next(), (Lines{"READY=1"}));
 }
 
 // Messages name what clients have chosen.
