@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
+#include "guard/stages/validate.h"
 #include "guard_fixture.h"
 
 namespace kveil::guard {
@@ -52,7 +54,22 @@ class BatchCutTest : public BatchTest {
       counts.push_back(part.records);
       EXPECT_TRUE(part.records == 1 || part.size <= limit) << part.size << " " << limit;
     }
+    sealed_ = std::move(sealed);
     return counts;
+  }
+  // Of all records that CutOf sealed last, which were not compressed.
+  std::set<crypto::Suite> Suites() const {
+    std::set<crypto::Suite> suites;
+    kafka::BatchReader batches(sealed_);
+    for (kafka::BatchView batch; batches.Next(batch) == kafka::BatchReader::Result::kBatch;) {
+      kafka::RecordReader reader(batch.payload, batch.header.count);
+      for (kafka::RecordView record; reader.Next(record);) {
+        const auto envelope = crypto::ParseEnvelopeHeader(*FindEnvelopeHeaders(record).first.value);
+        EXPECT_TRUE(envelope.ok()) << envelope.status();
+        if (envelope.ok()) suites.insert(envelope->suite);
+      }
+    }
+    return suites;
   }
   // Other keys, salts and ciphers, and nothing remembered.
   void Restart() {
@@ -65,6 +82,7 @@ class BatchCutTest : public BatchTest {
   static constexpr kafka::Codec kCodecs[] = {kafka::Codec::kNone, kafka::Codec::kGzip, kafka::Codec::kSnappy,
                                              kafka::Codec::kLz4, kafka::Codec::kZstd};
   std::mt19937 random_{20261128};
+  ByteBuffer sealed_;
 };
 
 TEST_F(BatchCutTest, IsTheSameWithEachSaltAndAfterARestart) {
@@ -91,17 +109,18 @@ TEST_F(BatchCutTest, IsTheSameWithEachSuite) {
   std::vector<TestRecord> records;
   for (int i = 0; i < 60; ++i) records.push_back(ClickOf("anna"));
   const ByteBuffer batch = Padded(ProducedBatch(std::move(records)));
-  const auto use = [&](crypto::Suite suite) {
+  const auto cutWith = [&](crypto::Suite suite, size_t limit) {
     keys::CachedKey* const key =
         scratch_->keyCache.FindForSealing({keys::Scope::kUser, Topic()->seal->keyspace, "anna"});
     key->sealed = suite == crypto::Suite::kBatchKey ? keys::KeyCache::kMostUnderAPeriodKey : 0;
+    Counts counts = CutOf(batch, limit);
+    EXPECT_EQ(Suites(), std::set<crypto::Suite>{suite}) << limit;
+    return counts;
   };
   CutOf(batch, batch.size());
   for (size_t limit = batch.size(); limit < batch.size() + 60 * 64; ++limit) {
-    use(crypto::Suite::kPeriodKey);
-    const Counts first = CutOf(batch, limit);
-    use(crypto::Suite::kBatchKey);
-    ASSERT_EQ(CutOf(batch, limit), first) << limit;
+    const Counts first = cutWith(crypto::Suite::kPeriodKey, limit);
+    ASSERT_EQ(cutWith(crypto::Suite::kBatchKey, limit), first) << limit;
   }
 }
 

@@ -151,6 +151,28 @@ TEST_F(RoundTripOfOneKindTest, SealsARetryUnderANewSalt) {
   EXPECT_EQ(first.header.baseSequence, second.header.baseSequence);
 }
 
+// More than a worker keeps expanded, so that places are taken from keys that the same batch has used.
+TEST_F(RoundTripOfOneKindTest, OpensABatchOfMoreUsersThanKeysAreKeptExpanded) {
+  UseUserKeys();
+  constexpr size_t kUsers = 8300;
+  std::vector<TestRecord> records;
+  for (size_t i = 0; i < kUsers; ++i) records.push_back(ClickOf(StrCat("user-", i)));
+  const ByteBuffer produced = ProducedBatch(std::move(records));
+  const ReadBatch before = Read(produced);
+  const ByteBuffer first = Padded(Sealed(produced));
+  const ByteBuffer second = Padded(Sealed(produced));  // with the keys as the first left them
+  const auto expectWhole = [&](Bytes sealed) {
+    const ReadBatch opened = Opened(sealed);
+    ASSERT_EQ(opened.records.size(), kUsers);
+    for (size_t i = 0; i < kUsers; ++i) ASSERT_TRUE(SameContent(opened.records[i], before.records[i])) << i;
+  };
+  expectWhole(second);
+  // A worker that has expanded none of them yet.
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  expectWhole(first);
+  expectWhole(second);
+}
+
 class ClockTest : public BatchTest {
  protected:
   ClockTest() { UseUserKeys(); }

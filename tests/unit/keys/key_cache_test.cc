@@ -202,7 +202,7 @@ TEST_F(KeyCacheTest, SealsAUsersFurtherRecordsWithBatchKeysWhereTheyAreVeryMany)
   EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kPeriodKey);
   EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kBatchKey);
   EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("39"))), crypto::Suite::kPeriodKey);
-  // The count outlives the key's time in the cache, and a clock on the wall that jumps.
+  // The count outlives the key's time in the cache.
   for (int i = 0; i < 3; ++i) {
     Advance(seconds(61));
     key = SealingKey(*service_, cache_, User("38"));
@@ -210,6 +210,20 @@ TEST_F(KeyCacheTest, SealsAUsersFurtherRecordsWithBatchKeysWhereTheyAreVeryMany)
   }
   Advance(seconds(1 << 14));
   EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("38"))), crypto::Suite::kPeriodKey);
+}
+
+// One that jumps forth and back would count the records of one period anew with each jump.
+TEST_F(KeyCacheTest, CountsOnWhenTheClockOnTheWallJumps) {
+  SealingKey(*service_, cache_, User("38"))->sealed = KeyCache::kMostUnderAPeriodKey;
+  const crypto::Period period = cache_.CurrentPeriod();
+  for (const int64_t jump : {1, -2, 1000, -999}) {  // periods
+    wallMillis_ += jump * (1 << 14) * 1000;
+    CachedKey* const key = SealingKey(*service_, cache_, User("38"));
+    EXPECT_EQ(cache_.TakeSuite(*key), crypto::Suite::kBatchKey) << jump;
+    Advance(seconds(61));  // and where the key is loaded again
+    EXPECT_EQ(cache_.TakeSuite(*SealingKey(*service_, cache_, User("38"))), crypto::Suite::kBatchKey) << jump;
+  }
+  EXPECT_EQ(cache_.CurrentPeriod(), period) << "the clock is back where it was";
 }
 
 // Whoever is not counted any more adds up to at most 2^23 in a window.
