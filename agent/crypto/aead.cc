@@ -1,10 +1,11 @@
 // AES-256-GCM by libipsec-mb or OpenSSL.
 #include "crypto/aead.h"
 
-#include <openssl/crypto.h>
 #include <string.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <vector>
 
 #include "crypto/ipsec_mb.h"
@@ -15,6 +16,26 @@ namespace kveil::crypto {
 namespace {
 
 using Tag = std::array<uint8_t, kTagSize>;
+
+// In constant time. (CRYPTO_memcmp is a loop over bytes behind a call.)
+bool IsTag(const Tag& computed, const Tag& expected) {
+  uint64_t words[4];
+  memcpy(words, computed.data(), kTagSize);
+  memcpy(words + 2, expected.data(), kTagSize);
+  return ((words[0] ^ words[2]) | (words[1] ^ words[3])) == 0;
+}
+
+#ifdef KVEIL_HAVE_IPSEC_MB
+constexpr size_t kCacheLine = 64;
+constexpr size_t kRoundKeysSize = 15 * 16;
+
+// So that the powers of the hash key, which follow the round keys, begin a cache line: the code for AVX512 reads whole
+// lines of them.
+struct alignas(kCacheLine) Slot {
+  uint8_t unused[kCacheLine - kRoundKeysSize % kCacheLine];
+  gcm_key_data key;
+};
+#endif
 
 // OpenSSL: a context for each direction, as changing the direction would mean a new key schedule.
 struct OpenSslKey {
@@ -57,9 +78,9 @@ struct GcmKeys::State {
 #ifdef KVEIL_HAVE_IPSEC_MB
     if (engine == Engine::kIpsecMb) functions = FindIpsecMb();
     if (functions != nullptr) {
-      static_assert(alignof(gcm_key_data) <= 4096, "memory comes in pages");
-      memory = std::make_unique<SecretMemory>(count * sizeof(gcm_key_data));
-      keys = reinterpret_cast<gcm_key_data*>(memory->data());
+      static_assert(alignof(Slot) <= 4096, "memory comes in pages");
+      memory = std::make_unique<SecretMemory>(count * sizeof(Slot));
+      slots = reinterpret_cast<Slot*>(memory->data());
       return;
     }
 #endif
@@ -71,7 +92,7 @@ struct GcmKeys::State {
 #ifdef KVEIL_HAVE_IPSEC_MB
   const IpsecMb* functions = nullptr;
   std::unique_ptr<SecretMemory> memory;
-  gcm_key_data* keys = nullptr;
+  Slot* slots = nullptr;
   gcm_context_data context;
 #endif
 };
@@ -102,7 +123,7 @@ void GcmKeys::Expand(size_t place, const SecretKey& key) {
   const uint8_t* const bytes = key.bytes().data();
 #ifdef KVEIL_HAVE_IPSEC_MB
   if (state_->functions != nullptr) {
-    state_->functions->precompute(bytes, &state_->keys[place]);
+    state_->functions->precompute(bytes, &state_->slots[place].key);
     return;
   }
 #endif
@@ -121,7 +142,7 @@ void GcmKeys::Wipe(size_t place) {
 #ifdef KVEIL_HAVE_IPSEC_MB
   if (state_->functions != nullptr) {
     // It takes a third of OPENSSL_cleanse's time, which writes one word at a time.
-    explicit_bzero(&state_->keys[place], sizeof(gcm_key_data));
+    explicit_bzero(&state_->slots[place].key, sizeof(gcm_key_data));
     ForgetLast();
     return;
   }
@@ -135,13 +156,20 @@ void GcmKeys::ForgetLast() {
 #endif
 }
 
-void GcmKeys::Prefetch(size_t place) const {
+void GcmKeys::Prefetch(size_t place, size_t size) const {
 #ifdef KVEIL_HAVE_IPSEC_MB
   if (state_->functions == nullptr) return;
-  const auto* const bytes = reinterpret_cast<const uint8_t*>(&state_->keys[place]);
-  for (size_t line = 0; line < sizeof(gcm_key_data); line += 64) __builtin_prefetch(bytes + line);
+  const auto* const slot = reinterpret_cast<const uint8_t*>(&state_->slots[place]);
+  constexpr size_t kPowers = sizeof(Slot::unused) + kRoundKeysSize;
+  for (size_t line = 0; line < kPowers; line += kCacheLine) __builtin_prefetch(slot + line);
+  // One power for each block of 16 bytes, the tag's and some of the additional data: the lines that are not used would
+  // drive others out of the cache.
+  const size_t powersSize = std::min(size + 2 * kCacheLine, sizeof(Slot) - kPowers) / kCacheLine * kCacheLine;
+  const uint8_t* const powers = state_->functions->powersAreLast ? slot + sizeof(Slot) - powersSize : slot + kPowers;
+  for (size_t line = 0; line < powersSize; line += kCacheLine) __builtin_prefetch(powers + line);
 #else
   (void)place;
+  (void)size;
 #endif
 }
 
@@ -150,8 +178,8 @@ void GcmKeys::Seal(size_t place, const Nonce& nonce, Bytes aad, Bytes plaintext,
   if (state_->functions != nullptr) {
     // `in` is not looked at when it is empty, yet must not be null.
     const uint8_t* in = plaintext.empty() ? out : plaintext.data();
-    state_->functions->encrypt(&state_->keys[place], &state_->context, out, in, plaintext.size(), nonce.bytes.data(),
-                               aad.data(), aad.size(), out + plaintext.size(), kTagSize);
+    state_->functions->encrypt(&state_->slots[place].key, &state_->context, out, in, plaintext.size(),
+                               nonce.bytes.data(), aad.data(), aad.size(), out + plaintext.size(), kTagSize);
     return;
   }
 #endif
@@ -168,9 +196,9 @@ bool GcmKeys::Open(size_t place, const Nonce& nonce, Bytes aad, Bytes sealed, ui
   if (state_->functions != nullptr) {
     Tag computed;
     uint8_t unused = 0;
-    state_->functions->decrypt(&state_->keys[place], &state_->context, size == 0 ? &unused : out, sealed.data(), size,
-                               nonce.bytes.data(), aad.data(), aad.size(), computed.data(), kTagSize);
-    authentic = CRYPTO_memcmp(computed.data(), expected.data(), kTagSize) == 0;
+    state_->functions->decrypt(&state_->slots[place].key, &state_->context, size == 0 ? &unused : out, sealed.data(),
+                               size, nonce.bytes.data(), aad.data(), aad.size(), computed.data(), kTagSize);
+    authentic = IsTag(computed, expected);
     if (!authentic && size > 0) memset(out, 0, size);
     return authentic;
   }

@@ -46,8 +46,8 @@ class GcmKeys {
   void Wipe(size_t place);
   // Wipes what the last Seal or Open left of its key outside of its place.
   void ForgetLast();
-  // Seal or Open with this key comes soon.
-  void Prefetch(size_t place) const;
+  // Seal or Open with this key comes soon, of a text of about this size.
+  void Prefetch(size_t place, size_t size) const;
 
   // Writes plaintext.size() + kTagSize bytes to `out`: ciphertext, then tag. `out` may be plaintext.data(), else the
   // two must not overlap. plaintext.size() < 2^31.

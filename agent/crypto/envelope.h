@@ -4,11 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
+#include "base/short_runs.h"
 #include "crypto/key_id.h"
 
 namespace kveil::crypto {
@@ -47,19 +50,80 @@ struct EnvelopeHeader {
 
 // Writes the header value to `out`, which has room for kMaxEnvelopeHeaderSize bytes (kMaxEnvelopeHeaderByIdSize without
 // kFlagInlineKey), and returns its size. The fields must be within the limits above.
-size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out);
+inline size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out);
 
 // Reads a header value; the views in the result point into `value`. Strict: another version or suite, an unknown flag,
 // a varint longer than it needs to be, a length beyond the limits or the value, and bytes left over are
 // kInvalidArgument.
 absl::StatusOr<EnvelopeHeader> ParseEnvelopeHeader(Bytes value);
+// The same in place, for many records. What the flags do not announce stays as it was; so does, after an error,
+// whatever was not read.
+absl::Status ParseEnvelopeHeader(Bytes value, EnvelopeHeader& header);
 
 // The header value as it was written. Kafka Connect's SimpleHeaderConverter turns it into base64 text on the way: that
-// is decoded into `scratch`, anything else is returned as it is. Use the result for ParseEnvelopeHeader and BuildAad.
-Bytes RestoreEnvelopeHeader(Bytes value, ByteBuffer& scratch);
+// is decoded into `scratch`, anything else is returned as it is. Use the result for ParseEnvelopeHeader and TopicAad.
+inline Bytes RestoreEnvelopeHeader(Bytes value, ByteBuffer& scratch);
 
-// The additional data of a record: header value | varint length, topic | 0 for a null key, or 1, varint length, key.
-// `out` is overwritten and keeps its capacity.
-void BuildAad(Bytes headerValue, std::string_view topic, std::optional<Bytes> recordKey, ByteBuffer& out);
+// The additional data of records of one topic, one after the other: header value | varint length, topic | 0 for a null
+// key, or 1, varint length, key. The topic is written once: a header value goes in front of it, a key behind it.
+class TopicAad {
+ public:
+  explicit TopicAad(std::string_view topic);
+
+  // The additional data of one record, valid until the next call. The header value has at most kMaxEnvelopeHeaderSize
+  // bytes.
+  Bytes Of(Bytes headerValue, const std::optional<Bytes>& recordKey) {
+    uint8_t* const start = memory_.data() + kMaxEnvelopeHeaderSize - headerValue.size();
+    CopyRun(start, headerValue);
+    if (recordKey.has_value()) return WithKey(headerValue.size(), *recordKey);
+    memory_[topicEnd_] = 0;
+    return Between(start, memory_.data() + topicEnd_ + 1);
+  }
+
+ private:
+  Bytes WithKey(size_t headerSize, Bytes key);
+
+  ByteBuffer memory_;
+  size_t topicEnd_;
+};
+
+// What is below is for inlining: these run once per record.
+
+namespace internal {
+
+// Unsigned LEB128, as Kafka's unsigned varint. Returns where the next byte goes.
+inline uint8_t* WriteVarint(uint64_t value, uint8_t* out) {
+  for (; value >= 0x80; value >>= 7) *out++ = static_cast<uint8_t>(value) | 0x80;
+  *out++ = static_cast<uint8_t>(value);
+  return out;
+}
+
+uint8_t* WriteInlineKey(Bytes kekReference, Bytes wrappedKey, uint8_t* out);
+Bytes RestoreFromBase64(Bytes value, ByteBuffer& scratch);
+
+}  // namespace internal
+
+size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out) {
+  uint8_t* end = out;
+  *end++ = static_cast<uint8_t>(kEnvelopeVersion << 4 | static_cast<uint8_t>(header.suite));
+  *end++ = header.flags;
+  std::memcpy(end, header.keyId.bytes.data(), sizeof(header.keyId.bytes));
+  end += sizeof(header.keyId.bytes);
+  std::memcpy(end, header.salt.bytes.data(), sizeof(header.salt.bytes));
+  end += sizeof(header.salt.bytes);
+  if (header.suite == Suite::kPeriodKey) {
+    *end++ = static_cast<uint8_t>(header.period >> 8);
+    *end++ = static_cast<uint8_t>(header.period);
+  }
+  end = internal::WriteVarint(header.recordIndex, end);
+  if (header.flags & kFlagInlineKey) end = internal::WriteInlineKey(header.kekReference, header.wrappedKey, end);
+  return static_cast<size_t>(end - out);
+}
+
+Bytes RestoreEnvelopeHeader(Bytes value, ByteBuffer& scratch) {
+  // 'E' (0x45) begins the base64 of every version 1 header, and no header of this version begins with it.
+  if (value.empty() || value[0] != 'E') return value;
+  return internal::RestoreFromBase64(value, scratch);
+}
 
 }  // namespace kveil::crypto

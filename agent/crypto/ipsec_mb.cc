@@ -15,7 +15,8 @@ const IpsecMb* Bind() {
   if ((manager->features & kNeeded) == kNeeded) init_mb_mgr_auto(manager, &arch);
   static IpsecMb functions;
   const bool usable = arch >= IMB_ARCH_SSE;  // below it: none, and the emulation without AES-NI
-  if (usable) functions = {manager->gcm256_pre, manager->gcm256_enc, manager->gcm256_dec};
+  const bool isVaes = arch == IMB_ARCH_AVX512 && (manager->features & IMB_FEATURE_VAES) != 0;
+  if (usable) functions = {manager->gcm256_pre, manager->gcm256_enc, manager->gcm256_dec, isVaes};
   free_mb_mgr(manager);
   return usable ? &functions : nullptr;
 }

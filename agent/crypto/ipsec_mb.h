@@ -11,6 +11,9 @@ struct IpsecMb {
   aes_gcm_pre_t precompute;
   aes_gcm_enc_dec_t encrypt;
   aes_gcm_enc_dec_t decrypt;
+  // Of an expanded key: whether the powers of the hash key end it, the lowest last, and all of them may be used. Other
+  // code uses few powers, which follow the round keys.
+  bool powersAreLast;
 };
 
 // nullptr when this CPU lacks AES-NI or PCLMULQDQ: the library would then fall back to code that is slow and not

@@ -37,8 +37,19 @@ void TransformBlocks(EVP_CIPHER_CTX* context, absl::Span<KeyId> blocks) {
   RequireOpenSsl(ok && written == size, "AES-256-ECB");
 }
 
+template <typename Integer>
+void XorAt(size_t place, uint8_t* bytes, const uint8_t* with) {
+  Integer left, right;
+  memcpy(&left, bytes + place, sizeof(left));
+  memcpy(&right, with + place, sizeof(right));
+  left ^= right;
+  memcpy(bytes + place, &left, sizeof(left));
+}
+
 void XorSalt(KeyId& id, const Salt& salt) {
-  for (size_t i = 0; i < salt.bytes.size(); ++i) id.bytes[i] ^= salt.bytes[i];
+  static_assert(sizeof(salt.bytes) == sizeof(uint64_t) + sizeof(uint32_t));
+  XorAt<uint64_t>(0, id.bytes.data(), salt.bytes.data());
+  XorAt<uint32_t>(sizeof(uint64_t), id.bytes.data(), salt.bytes.data());
 }
 
 }  // namespace

@@ -1,12 +1,30 @@
 #include "formats/json_finder.h"
 
 #include "formats/json_search.h"
+#include "formats/text_masks.h"
 #include "formats/utf8.h"
 
 namespace kveil::formats {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+// What most records have behind the name: a colon, perhaps a space, a string of at most 15 bytes without escapes, and a
+// comma or the end of the object. JsonScanner reads the same out of it, and everything else.
+bool IsPlainString(std::string_view text, size_t behindName, std::string_view& found) {
+  // The text ends with "}", so that each byte in front of these is in it.
+  const char* at = text.data() + behindName;
+  if (*at++ != ':') return false;
+  if (*at == ' ') ++at;
+  if (*at++ != '"') return false;
+  const uint32_t specials = StringSpecials(reinterpret_cast<const uint8_t*>(at));
+  if (specials == 0) return false;
+  const char* const end = at + __builtin_ctz(specials);
+  const char* const textEnd = text.data() + text.size();
+  if (end + 1 >= textEnd || end[0] != '"' || (end[1] != ',' && end[1] != '}')) return false;
+  found = std::string_view(at, static_cast<size_t>(end - at));
+  return true;
+}
 
 }  // namespace
 
@@ -37,6 +55,7 @@ JsonResult JsonFinder::Search(std::string_view text, const JsonPointer& pointer,
   const Sight sight = FindOnlySight(text, steps[0].name);
   if (sight.kind == Sight::Kind::kNowhere) return JsonResult::kMissing;
   if (sight.kind == Sight::Kind::kUnsure) return FindStrictly(text, pointer, found);
+  if (steps.size() == 1 && IsPlainString(text, sight.end, found)) return JsonResult::kString;
   JsonScanner scanner(text, sight.end, name_);
   scanner.SkipSpace();
   if (!scanner.Take(':')) return FindStrictly(text, pointer, found);

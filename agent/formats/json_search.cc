@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "absl/strings/ascii.h"
+#include "base/short_runs.h"
 #include "formats/json_scanner.h"
 #include "formats/text_masks.h"
 #include "formats/utf8.h"
@@ -62,6 +64,7 @@ class NameSearch {
   NameSearch(std::string_view text, const MemberName& name) : text_(text), name_(name.text()) {
     pair_.first = Byte(name_[0]) | 0x20;
     pair_.second = Byte(name_[1]) | 0x20;
+    ends_ = EndsOf(name_.data());
   }
 
   Sight Run() {
@@ -88,7 +91,7 @@ class NameSearch {
 
   // False: unsure. kStructure: the name was not seen yet.
   template <bool kStructure>
-  bool TakeBlock(const uint8_t* bytes, size_t base) {
+  [[gnu::always_inline]] bool TakeBlock(const uint8_t* bytes, size_t base) {
     const BlockMasks masks = MasksOf<kStructure>(bytes, pair_);
     const size_t left = text_.size() - base;
     const uint64_t inText = left >= kBlock ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
@@ -102,12 +105,13 @@ class NameSearch {
     for (uint64_t pairs = masks.pairs & inText; pairs != 0; pairs &= pairs - 1) {
       const int bit = __builtin_ctzll(pairs);
       const size_t place = base + static_cast<size_t>(bit);
-      if (!IsSight(place)) continue;
+      if (!MayBeSight(place) || !IsSight(place)) continue;
       if (sight_ != 0 || place == 0 || !IsOutermostName(place, bit)) return false;
       sight_ = place;
     }
     if constexpr (kStructure) {
-      if (structure_.brackets != 0) depth_ += DepthOf(~uint64_t{0});
+      if (sight_ != 0) return true;  // it is not looked at any more
+      if (structure_.brackets != 0) depth_ += DepthOf(InStrings(), ~uint64_t{0});
       structure_.quoteBefore = structure_.quotes >> 63 != 0;
       structure_.inString ^= __builtin_parityll(structure_.quotes) != 0;
     }
@@ -137,33 +141,60 @@ class NameSearch {
   uint64_t InStrings() const { return PrefixXor(structure_.quotes) ^ (structure_.inString ? ~uint64_t{0} : 0); }
 
   // How many more brackets are opened than closed among these bytes of the block, outside of strings.
-  int DepthOf(uint64_t bytes) const {
+  int DepthOf(uint64_t inStrings, uint64_t bytes) const {
     int depth = 0;
-    for (uint64_t left = structure_.brackets & ~InStrings() & bytes; left != 0; left &= left - 1) {
+    for (uint64_t left = structure_.brackets & ~inStrings & bytes; left != 0; left &= left - 1) {
       const uint8_t bracket = structure_.bytes[__builtin_ctzll(left)];
       depth += bracket == '{' || bracket == '[' ? 1 : -1;
     }
     return depth;
   }
 
+  // Most of what is not the name in any case differs from it at one of its ends.
+  [[gnu::always_inline]] bool MayBeSight(size_t place) const {
+    return place + name_.size() <= text_.size() && EndsOf(text_.data() + place) == ends_;
+  }
+
+  int DepthOfFirst() const { return structure_.bytes[0] == '{' || structure_.bytes[0] == '[' ? 1 : -1; }
+
   // The name as a whole word, in any case. A letter behind a backslash is a part of the escape, not of the word.
   bool IsSight(size_t place) const {
     const size_t end = place + name_.size();
-    if (end > text_.size()) return false;
-    for (size_t i = 0; i < name_.size(); ++i) {
-      if (Lower(text_[place + i]) != Lower(name_[i])) return false;
-    }
+    if (!IsNameInAnyCase(place)) return false;
     const bool beginsWord = place == 0 || !IsWord(text_[place - 1]) || (place > 1 && text_[place - 2] == '\\');
     return beginsWord && (end == text_.size() || !IsWord(text_[end]));
   }
 
-  // In its own case, in quotes, behind "{" or ",", with one bracket open.
+  // The first and the last bytes of what is as long as the name. Ignores the bit 0x20.
+  uint64_t EndsOf(const char* word) const {
+    constexpr size_t kEnd = sizeof(uint32_t);
+    if (name_.size() < kEnd) return 0;
+    uint32_t ends[2];
+    std::memcpy(&ends[0], word, kEnd);
+    std::memcpy(&ends[1], word + name_.size() - kEnd, kEnd);
+    return (uint64_t{ends[1]} << 32 | ends[0]) | 0x2020202020202020;
+  }
+  bool IsName(size_t place) const { return AreSameRuns(text_.data() + place, name_.data(), name_.size()); }
+  bool IsNameInAnyCase(size_t place) const {
+    if (IsName(place)) return true;
+    for (size_t i = 0; i < name_.size(); ++i) {
+      if (Lower(text_[place + i]) != Lower(name_[i])) return false;
+    }
+    return true;
+  }
+
+  // In its own case, in quotes, behind "{" or ",", with one bracket open. A byte precedes it.
   bool IsOutermostName(size_t place, int bit) const {
-    const std::string_view quoted = text_.substr(place - 1, name_.size() + 2);
-    if (quoted.front() != '"' || quoted.back() != '"' || quoted.substr(1, name_.size()) != name_) return false;
-    const bool opensString =
-        bit == 0 ? structure_.quoteBefore && structure_.inString : (structure_.quotes & InStrings()) >> (bit - 1) & 1;
-    if (!opensString || depth_ + DepthOf((uint64_t{1} << bit) - 1) != 1) return false;
+    const size_t end = place + name_.size();
+    if (end >= text_.size() || text_[place - 1] != '"' || text_[end] != '"' || !IsName(place)) return false;
+    const uint64_t before = (uint64_t{1} << bit) - 1;
+    const bool isInString = (__builtin_parityll(structure_.quotes & before) != 0) != structure_.inString;
+    const bool isBehindQuote = bit == 0 ? structure_.quoteBefore : (structure_.quotes >> (bit - 1) & 1) != 0;
+    if (!isInString || !isBehindQuote) return false;
+    // Often, only the bracket stands before it that begins the text.
+    const bool isBehindFirst = depth_ == 0 && !structure_.inString && (structure_.brackets & before) == 1;
+    const int64_t depth = isBehindFirst ? DepthOfFirst() : depth_ + DepthOf(InStrings(), before);
+    if (depth != 1) return false;
     size_t last = place - 2;
     while (last > 0 && IsSpace(text_[last])) --last;
     return text_[last] == '{' || text_[last] == ',';
@@ -197,6 +228,7 @@ class NameSearch {
   const std::string_view text_;
   const std::string_view name_;
   BytePair pair_;
+  uint64_t ends_;
   Structure structure_;
   int64_t depth_ = 0;
   bool escapeAtEnd_ = false;

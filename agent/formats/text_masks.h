@@ -41,7 +41,8 @@ inline BlockMasks MasksOf(const uint8_t* text, BytePair pair) {
   __m128i pairs[4];
   __m128i odd[4];
   BlockMasks masks;
-  for (int i = 0; i < 4; ++i) {
+  // Not a loop: gcc would keep the arrays in memory.
+  const auto look = [&](int i) __attribute__((always_inline)) {
     const __m128i bytes = LoadBytes(text + 16 * i);
     const __m128i lower = _mm_or_si128(bytes, caseBit);
     const __m128i next = _mm_or_si128(LoadBytes(text + 16 * i + 1), caseBit);
@@ -54,14 +55,16 @@ inline BlockMasks MasksOf(const uint8_t* text, BytePair pair) {
           _mm_or_si128(_mm_cmpeq_epi8(lower, Repeated('{')), _mm_cmpeq_epi8(lower, Repeated('}')));
       masks.brackets |= BitsAt(16 * i, isBracket);
     }
-  }
+  };
+  look(0), look(1), look(2), look(3);
   const __m128i any01 = _mm_or_si128(_mm_or_si128(pairs[0], odd[0]), _mm_or_si128(pairs[1], odd[1]));
   const __m128i any23 = _mm_or_si128(_mm_or_si128(pairs[2], odd[2]), _mm_or_si128(pairs[3], odd[3]));
   if (_mm_movemask_epi8(_mm_or_si128(any01, any23)) == 0) return masks;
-  for (int i = 0; i < 4; ++i) {
+  const auto take = [&](int i) __attribute__((always_inline)) {
     masks.pairs |= BitsAt(16 * i, pairs[i]);
     masks.odd |= BitsAt(16 * i, odd[i]);
-  }
+  };
+  take(0), take(1), take(2), take(3);
   return masks;
 }
 

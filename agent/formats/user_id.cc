@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <limits>
 
 #include "absl/strings/ascii.h"
@@ -22,15 +23,53 @@ bool IsDash(size_t place) { return place == 8 || place == 13 || place == 18 || p
 
 void AppendLower(char c, std::string& out) { out.push_back(absl::ascii_tolower(static_cast<unsigned char>(c))); }
 
+// Looks at eight bytes of text at once; their order does not matter.
+class TextBytes {
+ public:
+  void Add(uint64_t bytes) {
+    const uint64_t low = bytes & (0x7F * kEach);
+    // The highest bit of each byte: it is below 0x20, or 0x7F, and not beyond ASCII.
+    control_ |= (~(low + 0x60 * kEach) | (low + 0x01 * kEach)) & ~bytes;
+    all_ |= bytes;
+  }
+  bool hasControl() const { return (control_ & 0x80 * kEach) != 0; }
+  bool isAscii() const { return (all_ & 0x80 * kEach) == 0; }
+
+ private:
+  static constexpr uint64_t kEach = 0x0101010101010101;
+
+  uint64_t control_ = 0;
+  uint64_t all_ = 0;
+};
+
+template <typename Integer>
+uint64_t LoadAs(const char* from) {
+  Integer value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+// All bytes of a text of 1 to 7, some of them more than once.
+uint64_t LoadShort(const char* text, size_t size) {
+  if (size >= 4) return LoadAs<uint32_t>(text) | LoadAs<uint32_t>(text + size - 4) << 32;
+  return LoadAs<uint8_t>(text) * 0x0101010101010000 | LoadAs<uint8_t>(text + size / 2) << 8 |
+         LoadAs<uint8_t>(text + size - 1);
+}
+
+// Once per record.
 IdProblem CheckText(std::string_view text) {
   if (text.empty()) return IdProblem::kEmpty;
   if (text.size() > kLongestUserId) return IdProblem::kTooLong;
-  bool isAscii = true;
-  for (const char c : text) {
-    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) return IdProblem::kNotText;
-    isAscii = isAscii && absl::ascii_isascii(static_cast<unsigned char>(c));
+  TextBytes bytes;
+  if (text.size() < 8) {
+    bytes.Add(LoadShort(text.data(), text.size()));
+  } else {
+    const char* const last = text.data() + text.size() - 8;
+    for (const char* at = text.data(); at < last; at += 8) bytes.Add(LoadAs<uint64_t>(at));
+    bytes.Add(LoadAs<uint64_t>(last));
   }
-  return isAscii || IsUtf8(text) ? IdProblem::kNone : IdProblem::kNotText;
+  if (bytes.hasControl()) return IdProblem::kNotText;
+  return bytes.isAscii() || IsUtf8(text) ? IdProblem::kNone : IdProblem::kNotText;
 }
 
 // Decimal digits, a minus sign, no zeros in front: as JSON writes integers, and with one zero only.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/short_runs.h"
 #include "base/status_macros.h"
 #include "kafka/big_endian.h"
 #include "kafka/crc32c.h"
@@ -17,24 +18,6 @@ namespace {
 constexpr size_t kMaxBatchSize = std::numeric_limits<int32_t>::max();
 // `out` grows by this at least, so that a record rarely has to look further than its size.
 constexpr size_t kMinGrowth = 16 * 1024;
-
-// memcpy for the short runs that records consist of: a call costs more than such a copy.
-inline uint8_t* CopyRun(uint8_t* to, Bytes from) {
-  const size_t size = from.size();
-  const uint8_t* data = from.data();
-  if (size >= 8 && size <= 16) {
-    std::memcpy(to, data, 8);
-    std::memcpy(to + size - 8, data + size - 8, 8);
-  } else if (size > 16 && size <= 32) {
-    std::memcpy(to, data, 16);
-    std::memcpy(to + size - 16, data + size - 16, 16);
-  } else if (size < 8) {
-    for (size_t i = 0; i < size; ++i) to[i] = data[i];
-  } else {
-    std::memcpy(to, data, size);
-  }
-  return to + size;
-}
 
 // Resizes; of the content only the first `used` bytes must survive. (A vector of this allocator moves its bytes one by
 // one.)
@@ -129,6 +112,9 @@ uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, co
       headers = {headers.count + 1,
                  headers.bytes + SizeWithLength(edit.key_.size()) + SizeWithLength(edit.value_.size())};
       break;
+    case Kind::kAppendWhole:
+      headers = {headers.count + 1, headers.bytes + edit.value_.size()};
+      break;
     case Kind::kRemove:
       headers = {headers.count - 1, headers.bytes - edit.removed_.size()};
       break;
@@ -153,6 +139,9 @@ uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, co
     case Kind::kAppend:
       to = WriteWithLength(CopyRun(to, original.headers), AsBytes(edit.key_));
       WriteWithLength(to, edit.value_);
+      break;
+    case Kind::kAppendWhole:
+      CopyRun(CopyRun(to, original.headers), edit.value_);
       break;
     case Kind::kRemove:
       WriteWithoutRange(to, original.headers, edit.removed_);

@@ -29,6 +29,12 @@ class HeaderEdit {
   static HeaderEdit Keep() { return HeaderEdit(Kind::kKeep); }
   // One more header, the last.
   static HeaderEdit Append(std::string_view key, Bytes value);
+  // The same for one that is ready, with its lengths: what many records have in common is then written once.
+  static HeaderEdit AppendWhole(Bytes header) {
+    HeaderEdit edit(Kind::kAppendWhole);
+    edit.value_ = header;
+    return edit;
+  }
   // Without this one header: HeaderView::whole of the same record.
   static HeaderEdit Remove(Bytes whole);
   // Without this one, and with one more, the last.
@@ -36,12 +42,12 @@ class HeaderEdit {
 
  private:
   friend class BatchWriter;
-  enum class Kind : uint8_t { kKeep, kAppend, kRemove, kExchange };
+  enum class Kind : uint8_t { kKeep, kAppend, kAppendWhole, kRemove, kExchange };
   explicit HeaderEdit(Kind kind) : kind_(kind) {}
 
   Kind kind_;
   std::string_view key_;  // kAppend, kExchange
-  Bytes value_;           // kAppend, kExchange
+  Bytes value_;           // kAppend, kExchange; kAppendWhole: raw
   Bytes removed_;         // kRemove, kExchange: raw
 };
 

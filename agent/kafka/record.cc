@@ -7,10 +7,36 @@
 namespace kveil::kafka {
 namespace {
 
+[[gnu::noinline]] const uint8_t* ReadLongInteger(const uint8_t* cursor, const uint8_t* end, int32_t& value) {
+  return ReadVarint(cursor, end, value) ? cursor : nullptr;
+}
+
+// ReadVarint without a call for integers of one and two bytes, and with a cursor that stays in a register.
+[[gnu::always_inline]] inline bool ReadInteger(const uint8_t*& cursor, const uint8_t* end, int32_t& value) {
+  uint32_t raw;
+  if (cursor != end && cursor[0] < 0x80) [[likely]] {
+    raw = cursor[0];
+    cursor += 1;
+  } else if (end - cursor >= 2 && cursor[1] < 0x80) [[likely]] {
+    raw = static_cast<uint32_t>((cursor[0] & 0x7f) | (cursor[1] << 7));
+    cursor += 2;
+  } else {
+    int32_t large = 0;
+    const uint8_t* const behind = ReadLongInteger(cursor, end, large);
+    if (behind == nullptr) return false;
+    cursor = behind;
+    value = large;
+    return true;
+  }
+  value = static_cast<int32_t>((raw >> 1) ^ (0u - (raw & 1)));
+  return true;
+}
+
 // Advances over a zigzag length and as many bytes; -1 is null.
-inline bool ReadNullable(const uint8_t*& cursor, const uint8_t* end, std::optional<Bytes>& bytes) {
+[[gnu::always_inline]] inline bool ReadNullable(const uint8_t*& cursor, const uint8_t* end,
+                                                std::optional<Bytes>& bytes) {
   int32_t length;
-  if (!ReadVarint(cursor, end, length)) return false;
+  if (!ReadInteger(cursor, end, length)) return false;
   if (length < 0) {
     bytes.reset();
     return length == -1;
@@ -47,7 +73,7 @@ bool RecordReader::Next(RecordView& record) {
   if (index_ == count_) return cursor_ == end_ ? false : Fail("bytes are left after the last record");
   const uint8_t* cursor = cursor_;
   int32_t length;
-  if (!ReadVarint(cursor, end_, length) || length < 1 || length > end_ - cursor) {
+  if (!ReadInteger(cursor, end_, length) || length < 1 || length > end_ - cursor) {
     return Fail(cursor_ == end_ ? "the batch has fewer records than its count" : "bad record length");
   }
   const uint8_t* const start = cursor;
@@ -57,12 +83,12 @@ bool RecordReader::Next(RecordView& record) {
   if (!SkipVarlong(cursor, end)) return Fail("bad timestamp delta");
   record.timestampDelta = Between(field, cursor);
   field = cursor;
-  if (!ReadVarint(cursor, end, record.offsetDelta)) return Fail("bad offset delta");
+  if (!ReadInteger(cursor, end, record.offsetDelta)) return Fail("bad offset delta");
   record.offsetDeltaBytes = Between(field, cursor);
   if (!ReadNullable(cursor, end, record.key)) return Fail("bad key length");
   record.beforeValue = Between(start, cursor);
   if (!ReadNullable(cursor, end, record.value)) return Fail("bad value length");
-  if (!ReadVarint(cursor, end, record.headerCount)) return Fail("bad header count");
+  if (!ReadInteger(cursor, end, record.headerCount)) return Fail("bad header count");
   record.headers = Between(cursor, end);
   // A header is two bytes at least.
   const int64_t mostHeaders = (end - cursor) / 2;

@@ -46,15 +46,15 @@ struct Batch {
   }
   void Seal(Bytes value, uint8_t* out) {
     const Bytes headerValue(headerBytes, WriteEnvelopeHeader(header, headerBytes));
-    BuildAad(headerValue, kTopic, AsBytes("user-38"), aad);
-    cipher.Seal(0, NonceOf(header.suite, header.salt, header.recordIndex), aad, value, out);
+    const Bytes built = aad.Of(headerValue, AsBytes("user-38"));
+    cipher.Seal(0, NonceOf(header.suite, header.salt, header.recordIndex), built, value, out);
   }
 
   SecretKey scopeKey = SecretKey::Random();
   GcmKeys cipher;
   EnvelopeHeader header;
   uint8_t headerBytes[kMaxEnvelopeHeaderByIdSize];
-  ByteBuffer aad;
+  TopicAad aad{kTopic};
 };
 
 void SealRecord(benchmark::State& state) {
@@ -82,9 +82,9 @@ void OpenRecord(benchmark::State& state) {
                                batch.headerBytes + WriteEnvelopeHeader(batch.header, batch.headerBytes));
   for (auto _ : state) {
     const auto header = ParseEnvelopeHeader(headerValue);
-    BuildAad(headerValue, kTopic, AsBytes("user-38"), batch.aad);
+    const Bytes aad = batch.aad.Of(headerValue, AsBytes("user-38"));
     const Nonce nonce = NonceOf(header->suite, header->salt, header->recordIndex);
-    const bool opened = batch.cipher.Open(0, nonce, batch.aad, sealed, out.data());
+    const bool opened = batch.cipher.Open(0, nonce, aad, sealed, out.data());
     if (!opened) return state.SkipWithError("a record did not open");
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();

@@ -41,11 +41,14 @@ size_t OpenPass::ReadRecords(kafka::RecordReader& reader, absl::Span<FetchedReco
 void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
   const bool endsBadly = !records.empty() && records.back().problem.has_value();
   identify_.Of(records.first(records.size() - (endsBadly ? 1 : 0)));
-  for (const FetchedRecord& record : records) {
+  PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
+  for (size_t i = 0; i < records.size(); ++i) {
+    const FetchedRecord& record = records[i];
     if (record.problem.has_value()) return Stop(*record.problem);
     const Decision& decision = authorize_.Of(record.view, record.owner);
     if (decision.verdict == Verdict::kStop) return Stop(decision.problem);
     if (!needs_.empty()) continue;  // the next pass writes the batch
+    PrefetchAhead<TransformFetched, FetchedRecord>(transform_, records, i);
     const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
     if (problem.has_value()) return Stop(*problem);
     observe_.Of(record.view, record.owner, decision);

@@ -29,10 +29,13 @@ SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
 void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
   for (ProducedRecord& record : records) record.problem = validate_.Of(record.view);
   identify_.Of(records);
-  for (const ProducedRecord& record : records) {
+  PrefetchFirst<TransformProduced, ProducedRecord>(transform_, records);
+  for (size_t i = 0; i < records.size(); ++i) {
+    const ProducedRecord& record = records[i];
     const int32_t index = done_++;
     if (record.problem.has_value()) Refuse(index, *record.problem);
     if (refusal_.has_value() || !needs_.empty()) continue;  // nothing of this batch is kept
+    PrefetchAhead<TransformProduced, ProducedRecord>(transform_, records, i);
     transform_.Of(record.view, record.owner, index);
     observe_.Of(record.owner);
   }

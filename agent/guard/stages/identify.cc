@@ -15,7 +15,7 @@ keys::ScopeName SharedName(policy::SealScope scope, std::string_view cluster, st
 
 // Records of one owner often follow each other.
 bool HaveOneKey(const FetchedRecord* last, const FetchedRecord& record) {
-  return last != nullptr && last->envelope.keyId == record.envelope.keyId;
+  return last != nullptr && last->envelope.fields.keyId == record.envelope.fields.keyId;
 }
 bool HaveOneUser(const ProducedRecord* last, const ProducedRecord& record) {
   return last != nullptr && last->tag == record.tag && last->user == record.user;
@@ -39,10 +39,12 @@ void IdentifyProduced::Of(absl::Span<ProducedRecord> records) {
     return;
   }
   for (ProducedRecord& record : records) {
-    record.owner = Owner();
-    if (record.problem.has_value() || !record.view.value.has_value()) continue;
+    if (record.problem.has_value() || !record.view.value.has_value()) {
+      record.owner = Owner();
+      continue;
+    }
     if (!sharedOwner_.has_value()) {
-      sharedOwner_ = OwnerNamed(shared_, keys::KeyCache::TagOf(shared_));
+      sharedOwner_ = OwnerNamed(shared_, keys::KeyCache::TagOf(shared_), keys::kNowhere);
       if (sharedOwner_->key != nullptr) sharedOwner_->idInHeader = sharedOwner_->key->id;
     }
     record.owner = *sharedOwner_;
@@ -80,9 +82,9 @@ void IdentifyProduced::FindUsers(absl::Span<ProducedRecord> records) {
 void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   keys::KeyCache& cache = scratch_.keyCache;
   const ProducedRecord* last = nullptr;
-  for (const ProducedRecord& record : records) {
+  for (ProducedRecord& record : records) {
     if (record.user.empty()) continue;
-    if (!HaveOneUser(last, record)) cache.PrefetchKey(record.tag);
+    if (!HaveOneUser(last, record)) record.guess = cache.PrefetchKey(record.tag);
     last = &record;
   }
   crypto::KeyId ids[kMostIdentifiedAtOnce];
@@ -91,11 +93,15 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   for (ProducedRecord& record : records) {
     if (record.user.empty()) continue;
     const bool isLasts = HaveOneUser(last, record);
-    record.owner = isLasts ? last->owner : OwnerNamed({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag);
+    if (isLasts) {
+      record.owner = last->owner;
+    } else {
+      record.owner = OwnerNamed({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag, record.guess);
+    }
     last = &record;
     if (record.owner.key == nullptr) continue;
     record.owner.suite = cache.TakeSuite(*record.owner.key);
-    if (!isLasts) cache.PrefetchExpanded(*record.owner.key);
+    if (!isLasts) cache.PrefetchPlace(*record.owner.key);
     ids[count++] = record.owner.key->id;
   }
   cache.mask().Mask(absl::MakeSpan(ids, count), marks_.salt);
@@ -105,9 +111,9 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   }
 }
 
-Owner IdentifyProduced::OwnerNamed(const keys::ScopeName& name, uint32_t tag) {
+Owner IdentifyProduced::OwnerNamed(const keys::ScopeName& name, uint32_t tag, uint32_t guess) {
   Owner owner;
-  owner.key = scratch_.keyCache.FindForSealing(name, tag);
+  owner.key = scratch_.keyCache.FindForSealing(name, tag, guess);
   if (owner.key == nullptr) {
     if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name);
     owner.state = Owner::State::kPending;
@@ -132,47 +138,54 @@ bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records,
 }
 
 void IdentifyFetched::Of(absl::Span<FetchedRecord> records) {
+  UnmaskKeyIds(records);
   keys::KeyCache& cache = scratch_.keyCache;
+  // The first of each run of records with one key.
+  FetchedRecord* firsts[kMostIdentifiedAtOnce];
+  uint32_t guesses[kMostIdentifiedAtOnce];
+  size_t runs = 0;
+  for (FetchedRecord& record : records) {
+    if (!record.envelope.isThere || HaveOneKey(runs == 0 ? nullptr : firsts[runs - 1], record)) continue;
+    cache.PrefetchTable(record.envelope.fields.keyId);
+    firsts[runs++] = &record;
+  }
+  for (size_t i = 0; i < runs; ++i) guesses[i] = cache.PrefetchKey(firsts[i]->envelope.fields.keyId);
+  const uint32_t* guess = guesses;
+  const FetchedRecord* last = nullptr;
+  for (FetchedRecord& record : records) {
+    if (!record.envelope.isThere) {
+      record.owner = Owner();
+    } else if (HaveOneKey(last, record)) {
+      record.owner = last->owner;
+      if (last->problem.has_value()) record.problem = last->problem;
+    } else {
+      record.owner = Owner();
+      record.problem = FindKey(record.envelope.fields.keyId, *guess++, record.owner);
+      if (record.owner.key != nullptr) cache.PrefetchPlace(*record.owner.key);
+      last = &record;
+    }
+  }
+}
+
+void IdentifyFetched::UnmaskKeyIds(absl::Span<FetchedRecord> records) {
   crypto::KeyId ids[kMostIdentifiedAtOnce];
   crypto::Salt salts[kMostIdentifiedAtOnce];
   size_t count = 0;
   for (const FetchedRecord& record : records) {
-    if (!record.envelope.isThere || !record.envelope.isMasked) continue;
-    ids[count] = record.envelope.keyId;
-    salts[count++] = record.envelope.salt;
+    if (!record.envelope.isThere || !record.envelope.isMasked()) continue;
+    ids[count] = record.envelope.fields.keyId;
+    salts[count++] = record.envelope.fields.salt;
   }
-  cache.mask().Unmask(absl::MakeSpan(ids, count), absl::MakeConstSpan(salts, count));
+  if (count == 0) return;
+  scratch_.keyCache.mask().Unmask(absl::MakeSpan(ids, count), absl::MakeConstSpan(salts, count));
   count = 0;
-  const FetchedRecord* last = nullptr;
   for (FetchedRecord& record : records) {
-    if (!record.envelope.isThere) continue;
-    if (record.envelope.isMasked) record.envelope.keyId = ids[count++];
-    if (!HaveOneKey(last, record)) cache.PrefetchTable(record.envelope.keyId);
-    last = &record;
-  }
-  last = nullptr;
-  for (const FetchedRecord& record : records) {
-    if (!record.envelope.isThere) continue;
-    if (!HaveOneKey(last, record)) cache.PrefetchKey(record.envelope.keyId);
-    last = &record;
-  }
-  last = nullptr;
-  for (FetchedRecord& record : records) {
-    record.owner = Owner();
-    if (!record.envelope.isThere) continue;
-    if (HaveOneKey(last, record)) {
-      record.owner = last->owner;
-      record.problem = last->problem;
-    } else {
-      record.problem = FindKey(record.envelope.keyId, record.owner);
-      if (record.owner.key != nullptr) cache.PrefetchExpanded(*record.owner.key);
-    }
-    last = &record;
+    if (record.envelope.isThere && record.envelope.isMasked()) record.envelope.fields.keyId = ids[count++];
   }
 }
 
-std::optional<Problem> IdentifyFetched::FindKey(const crypto::KeyId& id, Owner& owner) {
-  const keys::KeyCache::Found found = scratch_.keyCache.FindById(id);
+std::optional<Problem> IdentifyFetched::FindKey(const crypto::KeyId& id, uint32_t guess, Owner& owner) {
+  const keys::KeyCache::Found found = scratch_.keyCache.FindById(id, guess);
   switch (found.state) {
     case keys::KeyCache::State::kReady:
       owner.state = Owner::State::kPresent;

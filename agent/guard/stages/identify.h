@@ -1,6 +1,7 @@
 // Stage 2: whose record it is, and whether there is a key for it. Attributes of users belong here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -26,6 +27,26 @@ namespace kveil::guard {
 // This stage gets some records of a batch at once: the memory of one key arrives while the next is looked for.
 inline constexpr size_t kMostIdentifiedAtOnce = 32;
 
+// The expanded keys that `transform` works with are larger: they are called for when it is this many records away.
+inline constexpr size_t kExpandedKeysAhead = 3;
+
+// Calls for the expanded key of one of the records, unless it is that of the record before.
+template <typename Transform, typename Record>
+inline void PrefetchOne(const Transform& transform, absl::Span<const Record> records, size_t i) {
+  const Record& record = records[i];
+  if (record.owner.key == nullptr || (i > 0 && record.owner.key == records[i - 1].owner.key)) return;
+  if (!record.problem.has_value()) transform.Prefetch(record.view, record.owner);
+}
+// For those of the first records, and then for that of records[i + kExpandedKeysAhead].
+template <typename Transform, typename Record>
+inline void PrefetchFirst(const Transform& transform, absl::Span<const Record> records) {
+  for (size_t i = 0; i < std::min(kExpandedKeysAhead, records.size()); ++i) PrefetchOne(transform, records, i);
+}
+template <typename Transform, typename Record>
+inline void PrefetchAhead(const Transform& transform, absl::Span<const Record> records, size_t i) {
+  if (i + kExpandedKeysAhead < records.size()) PrefetchOne(transform, records, i + kExpandedKeysAhead);
+}
+
 // A record on its way to the broker, and what is found out about it.
 struct ProducedRecord {
   kafka::RecordView view;
@@ -34,6 +55,7 @@ struct ProducedRecord {
   // Of this stage alone:
   std::string_view user;
   uint32_t tag = 0;
+  uint32_t guess = keys::kNowhere;
 };
 
 // The owner of a record to be sealed: the cluster, the topic, or the user that the rule finds in the record.
@@ -49,7 +71,7 @@ class IdentifyProduced {
  private:
   void FindUsers(absl::Span<ProducedRecord> records);
   void FindKeys(absl::Span<ProducedRecord> records);
-  Owner OwnerNamed(const keys::ScopeName& name, uint32_t tag);
+  Owner OwnerNamed(const keys::ScopeName& name, uint32_t tag, uint32_t guess);
 
   const policy::SealRule& rule_;
   const keys::ScopeName shared_;  // of the one key, where the scope is not the user
@@ -84,7 +106,8 @@ class IdentifyFetched {
   void Of(absl::Span<FetchedRecord> records);
 
  private:
-  std::optional<Problem> FindKey(const crypto::KeyId& id, Owner& owner);
+  void UnmaskKeyIds(absl::Span<FetchedRecord> records);
+  std::optional<Problem> FindKey(const crypto::KeyId& id, uint32_t guess, Owner& owner);
 
   const size_t keysLimit_;
   WorkerScratch& scratch_;

@@ -16,14 +16,15 @@ struct Owner {
     kErased,   // of a record that was sealed
     kPending,  // not known before the needs are fetched
   };
-  State state = State::kNobody;
   // kPresent. While the pass lasts.
   keys::CachedKey* key = nullptr;
+  State state = State::kNobody;
   // Of a record to be sealed:
   bool isErasedSubject = false;  // it gets a key that nobody keeps
   crypto::Suite suite = crypto::Suite::kBatchKey;
   crypto::KeyId idInHeader;
 };
+static_assert(sizeof(Owner) == 32, "it is copied once per record");
 
 // What the headers of all records have in common that a pass seals.
 struct BatchMarks {

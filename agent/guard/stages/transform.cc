@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "base/short_runs.h"
 #include "base/text.h"
 #include "kafka/batch_writer.h"
 #include "kafka/compression.h"
+#include "kafka/varint.h"
 
 namespace kveil::guard {
 namespace {
@@ -17,30 +19,44 @@ std::string_view NameOf(observe::DropReason why) {
 
 }  // namespace
 
+TransformProduced::TransformProduced(const policy::SealRule& rule, std::string_view topicName, const BatchMarks& marks,
+                                     bool compressValues, WorkerScratch& scratch)
+    : flags_(rule.scope == policy::SealScope::kUser ? crypto::kFlagMaskedKeyId : uint8_t{0}),
+      aad_(topicName),
+      marks_(marks),
+      compressValues_(compressValues),
+      scratch_(scratch) {
+  CopyRun(kafka::WriteVarint(header_.data(), static_cast<int32_t>(crypto::kEnvelopeHeaderName.size())),
+          AsBytes(crypto::kEnvelopeHeaderName));
+}
+
 void TransformProduced::Of(const kafka::RecordView& record, const Owner& owner, int32_t index) {
   if (owner.state == Owner::State::kNobody) return scratch_.writer.CopyRecord(record);
+  uint8_t flags = flags_;
+  const Bytes plaintext = compressValues_ ? CompressedIfShorter(record, flags) : *record.value;
   crypto::EnvelopeHeader fields;
-  fields.flags = flags_;
-  const Bytes plaintext = ValueToSeal(record, fields.flags);
+  fields.flags = flags;
   fields.keyId = owner.idInHeader;
   fields.suite = owner.suite;
   fields.salt = marks_.salt;
   fields.period = marks_.period;
   fields.recordIndex = static_cast<uint64_t>(index);
-  uint8_t headerBytes[crypto::kMaxEnvelopeHeaderByIdSize];
-  const Bytes headerValue(headerBytes, crypto::WriteEnvelopeHeader(fields, headerBytes));
-  uint8_t* const sealed = scratch_.writer.AddRecord(
-      record, plaintext.size() + crypto::kTagSize, kafka::HeaderEdit::Append(crypto::kEnvelopeHeaderName, headerValue));
-  crypto::BuildAad(headerValue, topicName_, record.key, scratch_.aad);
+  const Bytes headerValue(header_.data() + kBeforeValue,
+                          crypto::WriteEnvelopeHeader(fields, header_.data() + kBeforeValue));
+  static_assert(kafka::VarintSize(static_cast<int32_t>(crypto::kMaxEnvelopeHeaderByIdSize)) == 1);
+  header_[kBeforeValue - 1] = static_cast<uint8_t>(kafka::Zigzag(static_cast<int32_t>(headerValue.size())));
+  const Bytes header = Bytes(header_).first(kBeforeValue + headerValue.size());
+  uint8_t* const sealed =
+      scratch_.writer.AddRecord(record, plaintext.size() + crypto::kTagSize, kafka::HeaderEdit::AppendWhole(header));
+  const Bytes aad = aad_.Of(headerValue, record.key);
   keys::KeyCache& cache = scratch_.keyCache;
   const size_t place = cache.Expanded(*owner.key, owner.suite, marks_.period, marks_.salt);
   const crypto::Nonce nonce = crypto::NonceOf(owner.suite, marks_.salt, fields.recordIndex);
-  cache.ciphers().Seal(place, nonce, scratch_.aad, plaintext, sealed);
+  cache.ciphers().Seal(place, nonce, aad, plaintext, sealed);
 }
 
 // The value itself, or its compressed form where that is shorter.
-Bytes TransformProduced::ValueToSeal(const kafka::RecordView& record, uint8_t& flags) {
-  if (!compressValues_) return *record.value;
+Bytes TransformProduced::CompressedIfShorter(const kafka::RecordView& record, uint8_t& flags) {
   const absl::Status compressed = kafka::Compress(kafka::Codec::kZstd, *record.value, scratch_.value);
   if (!compressed.ok() || scratch_.value.size() >= record.value->size()) return *record.value;
   flags |= crypto::kFlagCompressedValue;
@@ -62,24 +78,24 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
   }
   const size_t openedSize = record.value->size() - crypto::kTagSize;
   uint8_t* opened;
-  if (envelope.isCompressed) {
+  if (envelope.isCompressed()) {
     scratch_.compressed.resize(openedSize);
     opened = scratch_.compressed.data();
   } else {
     opened = scratch_.writer.AddRecord(record, openedSize, kafka::HeaderEdit::Remove(envelope.header));
   }
   keys::KeyCache& cache = scratch_.keyCache;
-  const size_t place = cache.Expanded(key, envelope.suite, envelope.period, envelope.salt);
-  const crypto::Nonce nonce = crypto::NonceOf(envelope.suite, envelope.salt, envelope.recordIndex);
+  const crypto::EnvelopeHeader& fields = envelope.fields;
+  const size_t place = cache.Expanded(key, fields.suite, fields.period, fields.salt);
+  const crypto::Nonce nonce = crypto::NonceOf(fields.suite, fields.salt, fields.recordIndex);
   // An envelope is bound to the topic that its record was produced to: this one or, in a mirror, its origin.
-  const auto unseal = [&](std::string_view topic) {
-    crypto::BuildAad(envelope.value, topic, record.key, scratch_.aad);
-    return cache.ciphers().Open(place, nonce, scratch_.aad, *record.value, opened);
+  const auto unseal = [&](crypto::TopicAad& topic) {
+    return cache.ciphers().Open(place, nonce, topic.Of(envelope.value, record.key), *record.value, opened);
   };
-  if (!(!origin_.empty() && unseal(origin_)) && !unseal(topicName_)) {
+  if (!(originAad_.has_value() && unseal(*originAad_)) && !unseal(aad_)) {
     return Problem{RefuseReason::kTampered, "a record's envelope does not fit its content, key or topic"};
   }
-  return envelope.isCompressed ? Decompress(record, envelope) : std::nullopt;
+  return envelope.isCompressed() ? Decompress(record, envelope) : std::nullopt;
 }
 
 std::optional<Problem> TransformFetched::Decompress(const kafka::RecordView& record, const Envelope& envelope) {

@@ -1,6 +1,7 @@
 // Stage 4: what becomes of a record's bytes. Sealed fields, and masks that keep a part of a value, belong here.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -27,21 +28,24 @@ class TransformProduced {
  public:
   // All that is passed outlives it. `marks` are the batch's.
   TransformProduced(const policy::SealRule& rule, std::string_view topicName, const BatchMarks& marks,
-                    bool compressValues, WorkerScratch& scratch)
-      : flags_(rule.scope == policy::SealScope::kUser ? crypto::kFlagMaskedKeyId : uint8_t{0}),
-        topicName_(topicName),
-        marks_(marks),
-        compressValues_(compressValues),
-        scratch_(scratch) {}
+                    bool compressValues, WorkerScratch& scratch);
 
   // `index`: of the record in the batch.
   void Of(const kafka::RecordView& record, const Owner& owner, int32_t index);
+  // `Of` comes soon for this record, which has an owner with a key.
+  void Prefetch(const kafka::RecordView& record, const Owner& owner) const {
+    scratch_.keyCache.PrefetchExpanded(*owner.key, record.value->size());
+  }
 
  private:
-  Bytes ValueToSeal(const kafka::RecordView& record, uint8_t& flags);
+  Bytes CompressedIfShorter(const kafka::RecordView& record, uint8_t& flags);
+
+  // Of the record header: the name and its length, then the length of the value.
+  static constexpr size_t kBeforeValue = 1 + crypto::kEnvelopeHeaderName.size() + 1;
 
   const uint8_t flags_;
-  const std::string_view topicName_;
+  std::array<uint8_t, kBeforeValue + crypto::kMaxEnvelopeHeaderByIdSize> header_;
+  crypto::TopicAad aad_;
   const BatchMarks& marks_;
   const bool compressValues_;
   WorkerScratch& scratch_;
@@ -53,7 +57,9 @@ class TransformFetched {
   // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed.
   TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit,
                    WorkerScratch& scratch)
-      : origin_(topic.origin), topicName_(topicName), batchLimit_(batchLimit), scratch_(scratch) {}
+      : aad_(topicName), batchLimit_(batchLimit), scratch_(scratch) {
+    if (!topic.origin.empty()) originAad_.emplace(topic.origin);
+  }
 
   // The problem's message is valid until the next call.
   std::optional<Problem> Of(const kafka::RecordView& record, const Envelope& envelope, const Owner& owner,
@@ -72,6 +78,10 @@ class TransformFetched {
     }
     return std::nullopt;
   }
+  // `Of` comes soon for this record, which has an owner with a key.
+  void Prefetch(const kafka::RecordView& record, const Owner& owner) const {
+    scratch_.keyCache.PrefetchExpanded(*owner.key, record.value->size());
+  }
 
  private:
   void Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why);
@@ -79,8 +89,8 @@ class TransformFetched {
   // What is opened in scratch.compressed.
   std::optional<Problem> Decompress(const kafka::RecordView& record, const Envelope& envelope);
 
-  const std::string_view origin_;
-  const std::string_view topicName_;
+  crypto::TopicAad aad_;
+  std::optional<crypto::TopicAad> originAad_;
   const size_t batchLimit_;
   WorkerScratch& scratch_;
   std::string message_;  // of the last problem

@@ -1,16 +1,15 @@
 // Stage 1: whether a record has the form that the other stages rely on. Checks against a schema belong here.
 #pragma once
 
-#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "base/bytes.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
-#include "crypto/key_id.h"
 #include "guard/worker/problem.h"
 #include "kafka/record.h"
 
@@ -24,6 +23,12 @@ struct EnvelopeHeaders {
   bool wellFormed = true;  // all of the record's headers are; otherwise `count` covers those before the malformed one
 };
 
+// With a constant size, a comparison is no call.
+inline bool IsEnvelopeName(std::string_view name) {
+  return name.size() == crypto::kEnvelopeHeaderName.size() &&
+         std::memcmp(name.data(), crypto::kEnvelopeHeaderName.data(), crypto::kEnvelopeHeaderName.size()) == 0;
+}
+
 inline EnvelopeHeaders FindEnvelopeHeaders(const kafka::RecordView& record) {
   EnvelopeHeaders found;
   if (record.headerCount == 0) return found;
@@ -31,7 +36,7 @@ inline EnvelopeHeaders FindEnvelopeHeaders(const kafka::RecordView& record) {
   kafka::HeaderView further;
   kafka::HeaderView* header = &found.first;
   while (reader.Next(*header)) {
-    if (header->key != crypto::kEnvelopeHeaderName) continue;
+    if (!IsEnvelopeName(header->key)) continue;
     ++found.count;
     header = &further;
   }
@@ -42,6 +47,7 @@ inline EnvelopeHeaders FindEnvelopeHeaders(const kafka::RecordView& record) {
 class ValidateProduced {
  public:
   std::optional<Problem> Of(const kafka::RecordView& record) const {
+    if (record.headerCount == 0) return std::nullopt;
     const EnvelopeHeaders found = FindEnvelopeHeaders(record);
     if (found.count > 0) {
       return Problem{observe::RefuseReason::kAlreadySealed, "the record already carries a kveil header"};
@@ -53,16 +59,13 @@ class ValidateProduced {
 
 // The envelope of a fetched record. Views of the record, or of the stage's scratch: valid until its next record.
 struct Envelope {
-  bool isThere = false;  // otherwise the rest is not set: the record is plaintext, or a tombstone
-  Bytes header;          // with its lengths
-  Bytes value;           // the header's value as it was written
-  crypto::KeyId keyId;   // as it travels; `identify` takes its mask off
-  crypto::Salt salt;
-  bool isMasked = false;  // the key id
-  crypto::Suite suite = crypto::Suite::kBatchKey;
-  crypto::Period period = 0;
-  bool isCompressed = false;  // the value, before it was sealed
-  uint64_t recordIndex = 0;
+  bool isMasked() const { return (fields.flags & crypto::kFlagMaskedKeyId) != 0; }          // the key id
+  bool isCompressed() const { return (fields.flags & crypto::kFlagCompressedValue) != 0; }  // before it was sealed
+
+  bool isThere = false;           // otherwise the rest is not set: the record is plaintext, or a tombstone
+  Bytes header;                   // with its lengths
+  Bytes value;                    // the header's value as it was written
+  crypto::EnvelopeHeader fields;  // `identify` takes the key id's mask off
 };
 
 class ValidateFetched {
@@ -82,22 +85,14 @@ class ValidateFetched {
     }
     envelope.header = found.first.whole;
     envelope.value = crypto::RestoreEnvelopeHeader(*found.first.value, scratch_);
-    const absl::StatusOr<crypto::EnvelopeHeader> fields = crypto::ParseEnvelopeHeader(envelope.value);
-    if (!fields.ok()) {
-      message_ = std::string(ToStd(fields.status().message()));
+    const absl::Status parsed = crypto::ParseEnvelopeHeader(envelope.value, envelope.fields);
+    if (!parsed.ok()) {
+      message_ = std::string(ToStd(parsed.message()));
       return Tampered(message_);
     }
-    if ((fields->flags & (crypto::kFlagInlineKey | crypto::kFlagFieldsOnly)) != 0) {
+    if ((envelope.fields.flags & (crypto::kFlagInlineKey | crypto::kFlagFieldsOnly)) != 0) {
       return Tampered("an envelope with inline keys or sealed fields, which this version does not open");
     }
-    // Field by field: the CPU would stall on wider loads of what was written just now.
-    envelope.keyId = fields->keyId;
-    envelope.salt = fields->salt;
-    envelope.isMasked = (fields->flags & crypto::kFlagMaskedKeyId) != 0;
-    envelope.suite = fields->suite;
-    envelope.period = fields->period;
-    envelope.isCompressed = (fields->flags & crypto::kFlagCompressedValue) != 0;
-    envelope.recordIndex = fields->recordIndex;
     return std::nullopt;
   }
 

@@ -25,7 +25,6 @@ struct WorkerScratch {
   ByteBuffer records;     // of a compressed batch, decompressed
   ByteBuffer value;       // one value on the other side of its compression
   ByteBuffer compressed;  // one value, opened and still compressed
-  ByteBuffer aad;
   ByteBuffer header;
   // Of the batch that was worked on last: what its records came to, whatever became of them.
   size_t decompressedBytes = 0;

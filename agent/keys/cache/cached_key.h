@@ -9,6 +9,7 @@
 #include <memory>
 #include <string_view>
 
+#include "base/short_runs.h"
 #include "crypto/key_id.h"
 #include "crypto/secret.h"
 #include "keys/scope/scope.h"
@@ -28,8 +29,8 @@ struct alignas(64) CachedKey {
     if (!hasName || other.scope != scope) return false;
     if (other.keyspace.size() != keyspaceSize || other.subject.size() != subjectSize) return false;
     const char* const bytes = NameBytes();
-    return std::memcmp(bytes, other.keyspace.data(), keyspaceSize) == 0 &&
-           std::memcmp(bytes + keyspaceSize, other.subject.data(), subjectSize) == 0;
+    return AreSameRuns(bytes, other.keyspace.data(), keyspaceSize) &&
+           AreSameRuns(bytes + keyspaceSize, other.subject.data(), subjectSize);
   }
   ScopeName Name() const { return {scope, {NameBytes(), keyspaceSize}, {NameBytes() + keyspaceSize, subjectSize}}; }
   // The key's scope becomes the name's.

@@ -35,8 +35,13 @@ class ExpandedKeys {
     return Expand(key, index, suite, period, salt);
   }
 
-  void Prefetch(const CachedKey& key) const {
-    if (key.place != kNowhere) keys_.Prefetch(key.place);
+  // Two steps before `Of`, where many keys are gone through: what is known of the key's place, and some records later,
+  // but not long before it is used, what is in it. `size`: of the text.
+  void PrefetchPlace(const CachedKey& key) const {
+    if (key.place != kNowhere) __builtin_prefetch(&places_[key.place]);
+  }
+  void Prefetch(const CachedKey& key, size_t size) const {
+    if (key.place != kNowhere) keys_.Prefetch(key.place, size);
   }
 
   // Wipes what is there of the key.
@@ -65,12 +70,13 @@ class ExpandedKeys {
   crypto::GcmKeys& keys() { return keys_; }
 
  private:
-  static constexpr uint32_t kKept = 8192;           // 8 MiB
-  static constexpr uint32_t kKeptByOpenSsl = 2048;  // 7 MiB
   // When all others are taken, most new keys pass through these, which stay in the CPU's cache. Otherwise a worker with
   // more users than places would fetch each of them from far away, to overwrite it.
   static constexpr uint32_t kPassing = 64;
-  static constexpr uint32_t kKeepEvery = 8;
+  // With those, 8 MiB: as much as an unprivileged process may lock where nobody has changed that.
+  static constexpr uint32_t kKept = 8192 - kPassing;
+  static constexpr uint32_t kKeptByOpenSsl = 2048;  // 7 MiB
+  static constexpr uint32_t kKeepEvery = 8;         // about; a power of two
   static constexpr int kMostLookedAt = 16;
 
   struct Place {
@@ -110,7 +116,9 @@ class ExpandedKeys {
       return place;
     }
     if (used_ < kept_) return used_++;
-    if (++overflows_ % kKeepEvery != 0) return kept_ + overflows_ % kPassing;
+    // Not every so-manieth: keys that come round in step with the count would never be kept.
+    random_ = random_ * 1664525 + 1013904223;
+    if (random_ >> 16 & (kKeepEvery - 1)) return kept_ + ++overflows_ % kPassing;
     for (int i = 0; i < kMostLookedAt; ++i) {
       Place& place = places_[hand_];
       if (!place.wasUsed) break;
@@ -129,6 +137,7 @@ class ExpandedKeys {
   std::vector<uint32_t> ofBatches_;  // places that a batch key was expanded to since the last ForgetBatchKeys
   uint32_t used_ = 0;                // places that were ever used, of those that are kept
   uint32_t overflows_ = 0;
+  uint32_t random_ = 1;
   uint32_t hand_ = 0;  // goes round and round the places, to find one that was not used lately
 };
 

@@ -78,8 +78,8 @@ void KeyCache::TakeRevocations() {
   follower_.Dropped(generation_);
 }
 
-CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag) {
-  const uint32_t index = IndexOf(name, tag);
+CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag, uint32_t guess) {
+  const uint32_t index = IndexOf(name, tag, guess);
   if (index == kNowhere) return nullptr;
   CachedKey& key = slab_[index];
   if (key.expires <= now_) return nullptr;
@@ -87,8 +87,8 @@ CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag) {
   return &key;
 }
 
-KeyCache::Found KeyCache::FindById(const crypto::KeyId& id) {
-  const uint32_t index = IndexOf(id);
+KeyCache::Found KeyCache::FindById(const crypto::KeyId& id, uint32_t guess) {
+  const uint32_t index = IndexOf(id, guess);
   if (index == kNowhere || slab_[index].expires <= now_) {
     const State* const state = notThere_.Find(id, now_);
     return {state == nullptr ? State::kNotCached : *state, nullptr};
@@ -97,16 +97,6 @@ KeyCache::Found KeyCache::FindById(const crypto::KeyId& id) {
   NoteUse(key);
   if (key.isErased) return {State::kErased, nullptr};
   return {State::kReady, &key};
-}
-
-crypto::Suite KeyCache::TakeSuite(CachedKey& key) {
-  if (key.window != window_) {
-    key.window = window_;
-    key.sealed = 0;
-  }
-  if (key.sealed >= kMostUnderAPeriodKey) return crypto::Suite::kBatchKey;
-  ++key.sealed;
-  return crypto::Suite::kPeriodKey;
 }
 
 void KeyCache::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {

@@ -46,15 +46,16 @@ class KeyCache {
   void Refresh();
 
   // The key to seal with; nullptr when not cached, or older than cacheTtl.
-  CachedKey* FindForSealing(const ScopeName& name) { return FindForSealing(name, TagOf(name)); }
+  CachedKey* FindForSealing(const ScopeName& name) { return FindForSealing(name, TagOf(name), kNowhere); }
 
-  // The same for many keys, in three steps, each for all of them: PrefetchTable, PrefetchKey, FindForSealing.
+  // The same for many keys, in three steps, each for all of them: PrefetchTable, PrefetchKey, FindForSealing. The
+  // second returns a guess at where the key is, which the third takes.
   static uint32_t TagOf(const ScopeName& name) { return TagOf(SeedOf(name.scope, name.keyspace), name.subject); }
   static uint64_t SeedOf(Scope scope, std::string_view keyspace);
   static uint32_t TagOf(uint64_t seed, std::string_view subject);
   void PrefetchTable(uint32_t tag) const { byName_.Prefetch(tag); }
-  void PrefetchKey(uint32_t tag) const { PrefetchAt(byName_.Guess(tag)); }
-  CachedKey* FindForSealing(const ScopeName& name, uint32_t tag);
+  uint32_t PrefetchKey(uint32_t tag) const { return PrefetchAt(byName_.Guess(tag)); }
+  CachedKey* FindForSealing(const ScopeName& name, uint32_t tag, uint32_t guess);
 
   enum class State {
     kReady,
@@ -69,8 +70,8 @@ class KeyCache {
   };
   // By the unmasked id. With the same three steps for many.
   void PrefetchTable(const crypto::KeyId& id) const { byId_.Prefetch(TagOf(id)); }
-  void PrefetchKey(const crypto::KeyId& id) const { PrefetchAt(byId_.Guess(TagOf(id))); }
-  Found FindById(const crypto::KeyId& id);
+  uint32_t PrefetchKey(const crypto::KeyId& id) const { return PrefetchAt(byId_.Guess(TagOf(id))); }
+  Found FindById(const crypto::KeyId& id, uint32_t guess = kNowhere);
 
   // A pass over a batch begins: counts the keys that it uses.
   void BeginPass() {
@@ -83,13 +84,23 @@ class KeyCache {
 
   // The suite of the user's next record, which is counted: under one period key a worker seals no more than
   // kMostUnderAPeriodKey records in as long as a period.
-  crypto::Suite TakeSuite(CachedKey& key);
+  crypto::Suite TakeSuite(CachedKey& key) {
+    if (key.window != window_) {
+      key.window = window_;
+      key.sealed = 0;
+    }
+    if (key.sealed >= kMostUnderAPeriodKey) return crypto::Suite::kBatchKey;
+    ++key.sealed;
+    return crypto::Suite::kPeriodKey;
+  }
 
   // Where `ciphers` has the key for a record under this one. Valid until the next call.
   size_t Expanded(CachedKey& key, crypto::Suite suite, crypto::Period period, const crypto::Salt& salt) {
     return expanded_.Of(key, slab_.IndexOf(key), suite, period, salt);
   }
-  void PrefetchExpanded(const CachedKey& key) const { expanded_.Prefetch(key); }
+  // The two steps before it, where many keys are gone through (expanded_keys.h).
+  void PrefetchPlace(const CachedKey& key) const { expanded_.PrefetchPlace(key); }
+  void PrefetchExpanded(const CachedKey& key, size_t size) const { expanded_.Prefetch(key, size); }
   crypto::GcmKeys& ciphers() { return expanded_.keys(); }
 
   // By the clock on the wall, for what is sealed now.
@@ -121,16 +132,19 @@ class KeyCache {
     std::memcpy(&tag, id.bytes.data(), sizeof(tag));
     return tag;
   }
-  uint32_t IndexOf(const crypto::KeyId& id) const {
+  uint32_t IndexOf(const crypto::KeyId& id, uint32_t guess = kNowhere) const {
+    if (guess != kNowhere && slab_[guess].id == id) return guess;
     return byId_.Find(TagOf(id), [&](uint32_t index) { return slab_[index].id == id; });
   }
-  uint32_t IndexOf(const ScopeName& name, uint32_t tag) const {
+  uint32_t IndexOf(const ScopeName& name, uint32_t tag, uint32_t guess = kNowhere) const {
+    if (guess != kNowhere && slab_[guess].IsNamed(name)) return guess;
     return byName_.Find(tag, [&](uint32_t index) { return slab_[index].IsNamed(name); });
   }
-  void PrefetchAt(uint32_t index) const {
-    if (index == kNowhere) return;
+  uint32_t PrefetchAt(uint32_t index) const {
+    if (index == kNowhere) return index;
     const auto* const bytes = reinterpret_cast<const uint8_t*>(&slab_[index]);
     for (int line = 0; line < 2; ++line) __builtin_prefetch(bytes + 64 * line);
+    return index;
   }
   void NoteUse(CachedKey& key) {
     if (key.lastPass == pass_) return;

@@ -117,7 +117,7 @@ TEST_P(EachEngineTest, KeepsKeysApart) {
   keys.Expand(7, SecretKey::Random());
   ByteBuffer out(3);
   for (size_t i = 0; i < kCount; ++i) {
-    keys.Prefetch(i);
+    keys.Prefetch(i, 100 * i);
     EXPECT_EQ(keys.Open(i, NonceAt(0), {}, sealed[i], out.data()), i != 7) << i;
     EXPECT_FALSE(keys.Open(i, NonceAt(0), {}, sealed[(i + 1) % kCount], out.data())) << i;
   }

@@ -154,9 +154,9 @@ TEST(EnvelopeHeaderTest, IsRestoredFromBase64Text) {
 }
 
 ByteBuffer Aad(std::string_view header, std::string_view topic, std::optional<std::string_view> key) {
-  ByteBuffer out;
-  BuildAad(AsBytes(header), topic, key ? std::optional<Bytes>(AsBytes(*key)) : std::nullopt, out);
-  return out;
+  TopicAad aad(topic);
+  const Bytes built = aad.Of(AsBytes(header), key ? std::optional<Bytes>(AsBytes(*key)) : std::nullopt);
+  return ByteBuffer(built.begin(), built.end());
 }
 
 TEST(AadTest, HasTheBytesOfTheSpecification) {
@@ -173,12 +173,23 @@ TEST(AadTest, TellsNullFromEmptyAndTopicFromKey) {
   EXPECT_NE(Aad("h", "ab", "c"), Aad("h", "a", "bc"));
 }
 
-TEST(AadTest, ReusesItsMemory) {
-  ByteBuffer out;
-  out.reserve(400);
-  const uint8_t* memory = out.data();
-  for (int i = 0; i < 3; ++i) BuildAad(AsBytes("header"), "topic", AsBytes("key"), out);
-  EXPECT_EQ(out.data(), memory);
+// Header values and keys of every length, as they follow each other in a topic.
+TEST(AadTest, IsTheSameWhateverCameBefore) {
+  TopicAad aad("orders");
+  const std::string text(3000, 'x');
+  for (size_t i = 0; i < 4000; ++i) {
+    const std::string_view header = std::string_view(text).substr(0, i * 7 % (kMaxEnvelopeHeaderSize + 1));
+    std::optional<std::string_view> key;
+    if (i % 3 != 0) key = std::string_view(text).substr(0, i * 11 % (i % 5 == 0 ? 3000 : 70));
+    const Bytes built = aad.Of(AsBytes(header), key ? std::optional<Bytes>(AsBytes(*key)) : std::nullopt);
+    ASSERT_EQ(built, Bytes(Aad(header, "orders", key))) << i;
+  }
+}
+
+TEST(AadTest, AllocatesNothingForAnotherRecord) {
+  TopicAad aad("orders");
+  const uint8_t* const memory = aad.Of(AsBytes("header"), AsBytes("key")).data();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(aad.Of(AsBytes("header"), AsBytes("another key")).data(), memory);
 }
 
 }  // namespace

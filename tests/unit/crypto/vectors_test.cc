@@ -86,8 +86,8 @@ TEST_P(VectorsTest, SealToTheSameBytes) {
     const Bytes headerValue(bytes, WriteEnvelopeHeader(header, bytes));
     EXPECT_EQ(ToHex(headerValue), expected["header"]);
 
-    ByteBuffer aad;
-    BuildAad(headerValue, given.topic, given.key(), aad);
+    TopicAad topic(given.topic);
+    const Bytes aad = topic.Of(headerValue, given.key());
     EXPECT_EQ(ToHex(aad), expected["additionalData"]);
     const SecretKey key = SealingKey(given.scopeKey, given.suite, given.salt, given.period);
     EXPECT_EQ(ToHex(key.bytes()), expected["sealingKey"]);
@@ -117,8 +117,8 @@ TEST_P(VectorsTest, OpenFromTheirHeader) {
     if (header->flags & kFlagMaskedKeyId) id = KeyIdMask(given.registrySecret).Unmask(id, header->salt);
     EXPECT_EQ(id, ComputeKeyId(given.scopeKey));
 
-    ByteBuffer aad;
-    BuildAad(headerValue, given.topic, given.key(), aad);
+    TopicAad topic(given.topic);
+    const Bytes aad = topic.Of(headerValue, given.key());
     cipher.Expand(0, SealingKey(given.scopeKey, header->suite, header->salt, header->period));
     const ByteBuffer sealed = FromHex(vector["expected"]["sealed"].get<std::string>());
     ByteBuffer value(sealed.size() - kTagSize);

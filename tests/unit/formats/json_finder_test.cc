@@ -38,6 +38,23 @@ TEST_F(JsonFinderTest, FindsStringsAndNumbersAsTheyAreWritten) {
   EXPECT_EQ(Find(R"({"user": ""})"), "string ");
 }
 
+TEST_F(JsonFinderTest, FindsStringsOfEveryLengthWhateverStandsAroundThem) {
+  for (size_t size = 0; size < 70; ++size) {
+    for (const std::string before : {":", ": ", ":  ", " : ", ":\n"}) {
+      for (const std::string behind : {"}", " }", ",\"page\":1}", " , \"page\":1}"}) {
+        const std::string user(size, 'u');
+        const std::string json = StrCat("{\"user\"", before, "\"", user, "\"", behind);
+        ASSERT_EQ(Find(json), "string " + user) << json;
+        // A quote, an escape and a control character at each end, and something else behind.
+        ASSERT_EQ(Find(StrCat("{\"user\"", before, "\"", user, "\\n\"", behind)), "string " + user + "\n");
+        ASSERT_EQ(Find(StrCat("{\"user\"", before, "\"", user, "\n\"", behind)), "not JSON");
+        ASSERT_EQ(Find(StrCat("{\"user\"", before, "\"", user, "\"x", behind)), "not JSON");
+        ASSERT_EQ(Find(StrCat("{\"user\"", before, "\"", user, behind)), "not JSON");
+      }
+    }
+  }
+}
+
 TEST_F(JsonFinderTest, FollowsAPointerThroughObjectsAndLists) {
   EXPECT_EQ(Find(R"({"a": [{"b": 1}, {"b": {"id": "anna"}}]})", "/a/1/b/id"), "string anna");
   EXPECT_EQ(Find(R"(["x", "anna"])", "/1"), "string anna");

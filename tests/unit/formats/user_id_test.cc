@@ -44,6 +44,24 @@ TEST(UserIdTest, TextIsUtf8WithoutControlCharacters) {
   }
 }
 
+TEST(UserIdTest, NoByteOfATextMayBeAControlCharacterWhereverItStands) {
+  for (size_t size = 1; size <= 20; ++size) {
+    for (size_t place = 0; place < size; ++place) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string text(size, 'x');
+        text[place] = static_cast<char>(byte);
+        // No single byte beyond ASCII is UTF-8.
+        const bool isText = byte >= 0x20 && byte < 0x7F;
+        ASSERT_EQ(IsProblem(OfText(IdEncoding::kText, text)), !isText) << size << " " << place << " " << byte;
+      }
+    }
+  }
+  for (size_t before = 0; before < 12; ++before) {
+    const std::string text = std::string(before, 'x') + "\u00e4" + std::string(3, 'x');
+    ASSERT_EQ(OfText(IdEncoding::kText, text), text);
+  }
+}
+
 TEST(UserIdTest, Int64IsEightBytesOrDigits) {
   EXPECT_EQ(OfBytes(IdEncoding::kInt64, std::string_view("\0\0\0\0\0\0\0\x26", 8)), "38");
   EXPECT_EQ(OfBytes(IdEncoding::kInt64, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xF9"), "-7");

@@ -82,6 +82,12 @@ TEST(BatchWriterTest, HeaderEditsDoWhatTheySay) {
                       KeepRecord(writer, record, HeaderEdit::Append("kveil", AsBytes(envelope)));
                     }),
             BatchBytes(kBatch, expected));
+  const std::string whole = "\x0Akveil\x72" + envelope;
+  EXPECT_EQ(Rebuild(bytes, Codec::kNone,
+                    [&](auto& writer, const auto& record, int) {
+                      KeepRecord(writer, record, HeaderEdit::AppendWhole(AsBytes(whole)));
+                    }),
+            BatchBytes(kBatch, expected));
 
   expected = kRecords;
   expected[0].headers = {{"a", "1"}, {"kveil", "x"}, {"b", "2"}};

@@ -245,6 +245,21 @@ TEST_F(KeyCacheTest, TakesThePeriodFromTheClockOnTheWall) {
   EXPECT_EQ(cache_.CurrentPeriod(), static_cast<crypto::Period>(period + 1));
 }
 
+TEST_F(KeyCacheTest, FindsTheRightKeyWhereTheGuessIsWrong) {
+  const CachedKey* const key = SealingKey(*service_, cache_, User("38"));
+  const CachedKey* const other = SealingKey(*service_, cache_, User("39"));
+  const uint32_t tag = KeyCache::TagOf(User("38"));
+  const uint32_t otherTag = KeyCache::TagOf(User("39"));
+  ASSERT_NE(cache_.PrefetchKey(tag), cache_.PrefetchKey(otherTag));
+  for (const uint32_t guess : {cache_.PrefetchKey(tag), cache_.PrefetchKey(otherTag), kNowhere}) {
+    EXPECT_EQ(cache_.FindForSealing(User("38"), tag, guess), key);
+    EXPECT_EQ(cache_.FindForSealing(User("39"), otherTag, guess), other);
+    EXPECT_EQ(cache_.FindForSealing(User("40"), KeyCache::TagOf(User("40")), guess), nullptr);
+    EXPECT_EQ(cache_.FindById(key->id, guess).key, key);
+    EXPECT_EQ(cache_.FindById(other->id, guess).key, other);
+  }
+}
+
 TEST_F(KeyCacheTest, FindsKeysWithLongNames) {
   const std::string user(1024, 'u');
   const CachedKey* const key = SealingKey(*service_, cache_, User(user));
