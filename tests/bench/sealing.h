@@ -1,0 +1,131 @@
+// What the programs of this folder seal and open: batches of JSON records, and a node with the keys for them.
+#pragma once
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "guard/open/batch_opener.h"
+#include "guard/seal/batch_sealer.h"
+#include "kafka/batch_writer.h"
+#include "kafka/varint.h"
+
+namespace kveil::guard {
+
+inline constexpr int32_t kRecords = 1300;  // of a batch
+
+// The users of a batch: each record is of any of them.
+struct Users {
+  uint32_t first = 0;
+  uint32_t count = 1;
+};
+
+// `random`: the state of a generator.
+inline ByteBuffer ProducedBatch(Users users, size_t valueSize, uint32_t& random) {
+  ByteBuffer out;
+  kafka::BatchHeader header;
+  kafka::BatchWriter writer;
+  header.lastOffsetDelta = kRecords - 1;
+  writer.Begin(header, out);
+  for (int32_t i = 0; i < kRecords; ++i) {
+    ByteBuffer prefix(32);
+    prefix[0] = 0;  // attributes
+    uint8_t* end = kafka::WriteVarint(prefix.data() + 1, 0);
+    end = kafka::WriteVarint(end, i);
+    end = kafka::WriteVarint(end, -1);
+    kafka::RecordView record;
+    record.beforeValue = Bytes(prefix.data(), static_cast<size_t>(end - prefix.data()));
+    random = random * 1664525 + 1013904223;
+    const uint32_t user = users.first + (random >> 8) % users.count;
+    std::string value = R"({"userid": "user-)" + std::to_string(user) + R"(", "request": ")";
+    value.resize(valueSize - 2, 'r');
+    value += "\"}";
+    std::copy(value.begin(), value.end(), writer.AddRecord(record, value.size(), kafka::HeaderEdit::Keep()));
+  }
+  if (!writer.Finish(kafka::Codec::kNone).ok()) abort();
+  out.reserve(out.size() + kafka::kTailPadding);
+  return out;
+}
+
+// A worker with the keys of one node, and the topic "t" whose records are sealed per user or under one key.
+class Node {
+ public:
+  explicit Node(bool perUser) {
+    char path[] = "/tmp/kveil-bench-XXXXXX";
+    folder_ = mkdtemp(path);
+    keys::KeyServiceOptions options;
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
+    options.cacheTtl = std::chrono::hours(1);
+    options.newUsersPerSecond = 1'000'000'000;
+    service_ = *keys::KeyService::Open(options);
+    scratch = std::make_unique<WorkerScratch>(*service_);
+    const std::vector<std::pair<std::string, std::string>> files = {
+        {"p.json",
+         perUser
+             ? R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"value": "/userid"}}, "read": [{"any": true}]}]})"
+             : R"({"topics": [{"name": "t", "seal": {"scope": "topic"}, "read": [{"any": true}]}]})"}};
+    policy_ = *policy::Policy::Parse(files);
+    topic = policy_->Find("t");
+  }
+  ~Node() {
+    scratch.reset();
+    service_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Fetch(Needs needs) {
+    while (!needs.empty()) {
+      std::promise<keys::FetchResult> promise;
+      service_->Fetch(needs.keys.Take(keys::kMostKeysOfAFetch), "bench",
+                      [&](keys::FetchResult result) { promise.set_value(std::move(result)); });
+      if (!scratch->keyCache.Deliver(promise.get_future().get()).ok()) abort();
+    }
+  }
+
+  std::unique_ptr<WorkerScratch> scratch;
+  const policy::TopicPolicy* topic = nullptr;
+
+ private:
+  std::string folder_;
+  std::unique_ptr<keys::KeyService> service_;
+  std::shared_ptr<const policy::Policy> policy_;
+};
+
+inline SealOutcome Seal(Node& node, const ByteBuffer& produced, ByteBuffer& out) {
+  SealTask task;
+  task.topic = node.topic;
+  task.topicName = "t";
+  task.cluster = "main";
+  task.records = produced;
+  out.clear();
+  return SealBatch(task, *node.scratch, out);
+}
+
+inline OpenOutcome Open(Node& node, const ByteBuffer& sealed, ByteBuffer& out) {
+  kafka::BatchView batch;
+  if (kafka::BatchReader(sealed).Next(batch) != kafka::BatchReader::Result::kBatch) abort();
+  OpenTask task;
+  task.topic = node.topic;
+  task.topicName = "t";
+  out.clear();
+  return OpenBatch(task, batch, *node.scratch, out);
+}
+
+// With the keys fetched that are missing.
+inline void SealFetching(Node& node, const ByteBuffer& produced, ByteBuffer& out) {
+  SealOutcome outcome = Seal(node, produced, out);
+  if (outcome.kind == SealOutcome::Kind::kNeeds) {
+    node.Fetch(std::move(outcome.needs));
+    outcome = Seal(node, produced, out);
+  }
+  if (outcome.kind != SealOutcome::Kind::kSealed) abort();
+}
+
+}  // namespace kveil::guard
