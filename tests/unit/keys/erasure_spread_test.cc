@@ -272,6 +272,27 @@ TEST_F(ErasureSpreadTest, AnAgentThatTheRegistryDoesNotKnowGetsNoKeys) {
   EXPECT_TRUE(Eventually([&] { return b->health().ok(); }));
 }
 
+// What the bound of an agent that does not answer rests on. Its reads still work, and its notes do not.
+TEST_F(ErasureSpreadTest, NoKeyLivesLongerThanCacheTtlAfterItsAgentWasSeen) {
+  KeyServiceOptions options = Options();
+  options.registry = server_.OptionsFor(folder_);
+  auto service = Open(options);
+  KeyCache cache(*service);
+  const crypto::KeyId id = SealingKey(*service, cache, User("38"))->id;
+  server_.ClientOf(folder_).Query(
+      "CREATE FUNCTION kveil.none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+      " CREATE TRIGGER none BEFORE INSERT OR UPDATE ON kveil.agents FOR EACH ROW EXECUTE FUNCTION kveil.none()");
+  Advance(seconds(50));
+  KeyCache other(*service);
+  EXPECT_EQ(StateOf(*service, other, id), State::kReady);
+  Advance(seconds(11));
+  other.Refresh();
+  EXPECT_NE(other.FindById(id).state, State::kReady);
+  EXPECT_NE(StateOf(*service, other, id), State::kReady) << "it is read again";
+  server_.ClientOf(folder_).Query("DROP TRIGGER none ON kveil.agents");
+  EXPECT_EQ(StateOf(*service, other, id), State::kReady);
+}
+
 TEST_F(ErasureSpreadTest, OfAnSqliteRegistryWaitsForTheWorkersOfTheOneAgent) {
   auto service = Open();
   KeyCache cache(*service);

@@ -190,6 +190,45 @@ TEST_F(PostgresRegistryTest, ErasuresByManyAgentsAtOnceAreAllHeardOf) {
   EXPECT_EQ(heard.size(), expected.size()) << "an erasure was missed";
 }
 
+// 10,000 users, as kveil erase --users-from does it.
+TEST_F(PostgresRegistryTest, AListThatIsErasedHoldsUpOtherAgentsOnlyBriefly) {
+  constexpr int kUsers = 10'000;
+  constexpr int kPiece = 256;
+  auto eraser = ConnectInitialised();
+  auto other = Connect();
+  std::vector<Registry::NewRow> rows;
+  for (int user = 0; user < kUsers; ++user) rows.push_back(NewUser(user));
+  ASSERT_TRUE(eraser->InsertOrGet(rows, kNow).ok());
+  std::atomic<bool> isDone{false};
+  milliseconds longestRead{0}, longestNew{0};
+  std::thread agent([&] {
+    const auto timed = [](auto call) {
+      const auto start = std::chrono::steady_clock::now();
+      EXPECT_TRUE(call().ok());
+      return std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+    };
+    for (int user = kUsers; !isDone; ++user) {
+      longestRead = std::max(longestRead, timed([&] { return other->FindManyById({&rows[7].row.id, 1}).status(); }));
+      longestNew = std::max(longestNew, timed([&] { return Insert(*other, NewUser(user)).status(); }));
+    }
+  });
+  const auto start = std::chrono::steady_clock::now();
+  for (int first = 0; first < kUsers; first += kPiece) {
+    const auto subjectOf = [first](size_t user, std::string_view keyspace) {
+      return SubjectOf(first + static_cast<int>(user), keyspace);
+    };
+    const auto erased = eraser->EraseUsers({}, std::min(kPiece, kUsers - first), subjectOf, kNow);
+    ASSERT_TRUE(erased.ok()) << erased.status();
+  }
+  const auto took = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+  isDone = true;
+  agent.join();
+  std::cout << kUsers << " users in " << took.count() << " ms; meanwhile the longest read took " << longestRead.count()
+            << " ms, the longest new key " << longestNew.count() << " ms\n";
+  EXPECT_LT(longestRead, milliseconds(500));
+  EXPECT_LT(longestNew, milliseconds(1000));
+}
+
 TEST_F(PostgresRegistryTest, AgentsThatStartAtOnceMakeOneRegistry) {
   const RegistryOptions options = server_.OptionsFor(folder_);
   std::vector<std::thread> agents;

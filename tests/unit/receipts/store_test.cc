@@ -141,6 +141,18 @@ TEST_F(StoreTest, FindsOneThatWasChangedReplacedTakenOutOrCutOff) {
   EXPECT_THAT(faultsAfter([&] { Replace("head", "\n5 ", "\n4 "); }), Not(IsEmpty()));
 }
 
+TEST_F(StoreTest, FindsOneThatTookThePlaceOfAnotherAndIsSignedByTheSameKey) {
+  Append(3);
+  std::filesystem::copy(store_->folder(), folder_ + "/copy");
+  Append(2);
+  ASSERT_TRUE(Store(folder_ + "/copy").Append(SomeReceipt(99)).ok());
+  for (const char* name : {"00000004.json", "00000004.sig"}) {
+    std::filesystem::copy_file(folder_ + "/copy/" + name, PathOf(name),
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+  EXPECT_THAT(Verify().faults, Contains(HasSubstr("receipt 5: it does not follow the one before")));
+}
+
 // An erasure must not go on as if nothing had happened.
 TEST_F(StoreTest, IsNotContinuedWhenItsHeadIsGone) {
   Append(3);
