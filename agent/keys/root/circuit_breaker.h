@@ -6,7 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/mutex.h"
-#include "keys/root/jitter.h"
+#include "http/jitter.h"
 
 namespace kveil::keys {
 
@@ -45,7 +45,7 @@ class CircuitBreaker {
     // One that began before the others failed must not make the pause longer.
     if (isOpen_ && now < openUntil_) return;
     // Agents that lost the service at the same moment must not come back at the same moment.
-    openUntil_ = now + pause_ / 2 + UpTo(pause_ / 2);
+    openUntil_ = now + pause_ / 2 + http::UpTo(pause_ / 2);
     if (isOpen_) pause_ = std::min(2 * pause_, options_.longestPause);
     isOpen_ = true;
   }

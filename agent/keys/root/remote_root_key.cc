@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "keys/root/jitter.h"
+#include "http/jitter.h"
 
 namespace kveil::keys {
 namespace {
@@ -153,7 +153,7 @@ absl::Status RemoteRootKey::Retry(Operation operation, Deadline deadline, Attemp
     status = attempt(std::min(end, begun + options_.attemptLimit));
     const Clock::time_point now = Clock::now();
     Note(operation, status, begun, now);
-    const std::chrono::milliseconds wait = UpTo(pause);
+    const std::chrono::milliseconds wait = http::UpTo(pause);
     if (!absl::IsUnavailable(status) || now + wait >= end || !pool_.Sleep(wait)) return status;
     pause = std::min(2 * pause, options_.longestPause);
   }

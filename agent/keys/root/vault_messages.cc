@@ -284,6 +284,10 @@ absl::StatusOr<Login> ParseLookup(const SecretText& body) {
   return LoginFrom(*data, "ttl", "");
 }
 
+bool IsAnswer(const SecretText& body) {
+  return Document(body).List("errors").has_value() || Document(body).Member("data").has_value();
+}
+
 std::string ErrorsOf(const SecretText& body) {
   Document document(body);
   std::optional<ondemand::array> errors = document.List("errors");

@@ -58,6 +58,9 @@ absl::StatusOr<Login> ParseLogin(const SecretText& body);
 // Of auth/token/lookup-self; it does not repeat the token.
 absl::StatusOr<Login> ParseLookup(const SecretText& body);
 
+// Whether Vault wrote the body of this error: it has `errors`, or the `data` of a request that was met in part.
+bool IsAnswer(const SecretText& body);
+
 // What the body gives as the reason of an error, cut and printable, with ": " before it; empty when it gives none.
 std::string ErrorsOf(const SecretText& body);
 

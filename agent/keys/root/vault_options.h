@@ -23,6 +23,8 @@ struct VaultOptions {
   // A token that is refused is not replaced by another one more often than this: a policy that denies would otherwise
   // have the agent log in all the time.
   std::chrono::milliseconds loginPause = std::chrono::seconds(10);
+  // How soon a lookup or a renewal of a token that could not be made is tried again.
+  std::chrono::milliseconds askAgain{5'000};
 };
 
 }  // namespace kveil::keys

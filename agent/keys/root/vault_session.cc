@@ -1,20 +1,13 @@
 #include "keys/root/vault_session.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
-#include "keys/root/jitter.h"
+#include "crypto/secret_file.h"
+#include "http/jitter.h"
 
 namespace kveil::keys {
 namespace {
@@ -22,39 +15,6 @@ namespace {
 using crypto::SecretText;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-constexpr size_t kLongestSecret = size_t{64} << 10;
-// How soon a renewal that could not be made is tried again.
-constexpr seconds kRenewAgain{5};
-
-absl::Status FileError(const std::string& path, std::string_view why) {
-  return absl::FailedPreconditionError(StrCat(path, " ", why));
-}
-
-// A token, or a secret to log in with: one line of printable text.
-absl::StatusOr<SecretText> ReadSecret(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) return FileError(path, StrCat("cannot be opened: ", strerror(errno)));
-  struct stat info;
-  if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return FileError(path, "is not a regular file");
-  SecretText text(kLongestSecret + 1);
-  size_t size = 0;
-  for (;;) {
-    const ssize_t count = ::read(fd.get(), text.data() + size, text.size() - size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return FileError(path, StrCat("cannot be read: ", strerror(errno)));
-    if (count == 0) break;
-    size += static_cast<size_t>(count);
-    if (size > kLongestSecret) return FileError(path, "is too long for a token");
-  }
-  while (size > 0 && absl::ascii_isspace(static_cast<unsigned char>(text[size - 1]))) --size;
-  text.resize(size);
-  if (text.empty()) return FileError(path, "is empty");
-  // It goes into a header.
-  const bool isText =
-      std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)); });
-  return isText ? absl::StatusOr<SecretText>(std::move(text)) : FileError(path, "is not one line with a token");
-}
 
 bool PassesByItself(int status) {
   // 412: a standby that has not heard of a write yet; 429: too many requests, or a standby; 472, 473: other standbys.
@@ -111,22 +71,28 @@ absl::StatusOr<http::Response> VaultSession::Send(std::string_view method, const
     request.headers.push_back(std::move(header));
   }
   request.body = body;
-  return client_.Send(request, deadline);
+  ASSIGN_OR_RETURN(http::Response response, client_.Send(request, deadline));
+  // A proxy or a load balancer in between refuses in words of its own, and says nothing about keys and tokens.
+  if (response.status / 100 == 4 && !vault::IsAnswer(response.body)) {
+    return absl::UnavailableError(StrCat("is answered for with HTTP ", response.status, " by something else"));
+  }
+  return response;
 }
 
 absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::GetToken(Deadline deadline) {
   const MutexLock lock(mutex_);
   const Clock::time_point now = Clock::now();
   if (options_.auth == VaultOptions::Auth::kTokenFile) {
-    ASSIGN_OR_RETURN(SecretText text, ReadSecret(options_.secretFile));
+    ASSIGN_OR_RETURN(SecretText text, crypto::ReadSecret(options_.secretFile));
     if (token_ == nullptr || token_->text != text) TakeFileToken(std::move(text), deadline);
+    if (now >= lookUpAt_) LookUpToken(deadline);
   } else if (token_ == nullptr || now >= endsAt_) {
     RETURN_IF_ERROR(Login(deadline));
   }
   if (now >= renewAt_) {
     if (absl::Status status = Renew(deadline); !status.ok()) {
       if (now >= endsAt_) return status;
-      renewAt_ = now + kRenewAgain;  // the token that is there may still be used
+      renewAt_ = now + options_.askAgain;  // the token that is there may still be used
     }
   }
   return token_;
@@ -137,7 +103,7 @@ absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::Replace
   const MutexLock lock(mutex_);
   if (token_->number != refused.number) return token_;  // another thread was quicker
   if (options_.auth == VaultOptions::Auth::kTokenFile) {
-    ASSIGN_OR_RETURN(SecretText text, ReadSecret(options_.secretFile));
+    ASSIGN_OR_RETURN(SecretText text, crypto::ReadSecret(options_.secretFile));
     if (text == refused.text) return nullptr;
     TakeFileToken(std::move(text), deadline);
     return token_;
@@ -148,7 +114,7 @@ absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::Replace
 }
 
 absl::Status VaultSession::Login(Deadline deadline) {
-  ASSIGN_OR_RETURN(const SecretText secret, ReadSecret(options_.secretFile));
+  ASSIGN_OR_RETURN(const SecretText secret, crypto::ReadSecret(options_.secretFile));
   ASSIGN_OR_RETURN(vault::Login login, AskForToken(secret, deadline));
   TakeToken(std::move(login));
   return absl::OkStatus();
@@ -171,15 +137,23 @@ absl::StatusOr<vault::Login> VaultSession::AskForToken(const SecretText& secret,
   return login;
 }
 
-// Whoever writes the file may renew the token. When nobody does, it is renewed here, if it may be.
 void VaultSession::TakeFileToken(SecretText text, Deadline deadline) {
-  vault::Login login;
-  const absl::StatusOr<http::Response> response = Send("GET", "auth/token/lookup-self", {}, &text, deadline);
-  if (response.ok() && response->status == 200) {
-    if (absl::StatusOr<vault::Login> found = vault::ParseLookup(response->body); found.ok()) login = *std::move(found);
+  TakeToken({.token = std::move(text)});
+  LookUpToken(deadline);
+}
+
+// Whoever writes the file may renew the token. When nobody does, it is renewed here, if it may be.
+void VaultSession::LookUpToken(Deadline deadline) {
+  lookUpAt_ = Clock::time_point::max();
+  const absl::StatusOr<http::Response> response = Send("GET", "auth/token/lookup-self", {}, &token_->text, deadline);
+  const Clock::time_point now = Clock::now();
+  if (!response.ok() || PassesByItself(response->status)) {
+    lookUpAt_ = now + options_.askAgain;
+  } else if (response->status == 200) {
+    if (const absl::StatusOr<vault::Login> found = vault::ParseLookup(response->body); found.ok()) {
+      TakeLease(*found, now);
+    }
   }
-  login.token = std::move(text);
-  TakeToken(std::move(login));
 }
 
 void VaultSession::TakeToken(vault::Login login) {
@@ -199,7 +173,7 @@ void VaultSession::TakeLease(const vault::Login& login, Clock::time_point now) {
   const milliseconds lease = login.lease;
   const milliseconds most = std::max(lease / 5, milliseconds(1));
   endsAt_ = now + lease;
-  if (login.isRenewable) renewAt_ = now + lease * 3 / 5 + UpTo(most);
+  if (login.isRenewable) renewAt_ = now + lease * 3 / 5 + http::UpTo(most);
 }
 
 absl::Status VaultSession::Renew(Deadline deadline) {
@@ -218,7 +192,7 @@ absl::Status VaultSession::Renew(Deadline deadline) {
   const bool isRefused = response.ok() && !PassesByItself(response->status);
   if (isRefused && !isFile) return Login(deadline);
   if (isRefused) log::Warning("keys.rootKey.tokenNotRenewed", {{"file", options_.secretFile}});
-  renewAt_ = isRefused ? Clock::time_point::max() : now + kRenewAgain;
+  renewAt_ = isRefused ? Clock::time_point::max() : now + options_.askAgain;
   return absl::OkStatus();
 }
 

@@ -46,7 +46,7 @@ class VaultSession {
     Clock::time_point begun;
   };
 
-  // A request with this token, or without one.
+  // A request with this token, or without one. An answer that is not Vault's is kUnavailable.
   absl::StatusOr<http::Response> Send(std::string_view method, const std::string& path, const crypto::SecretText& body,
                                       const crypto::SecretText* token, Deadline deadline) const;
   absl::StatusOr<std::shared_ptr<const Token>> GetToken(Deadline deadline);
@@ -56,6 +56,8 @@ class VaultSession {
   absl::Status Login(Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<vault::Login> AskForToken(const crypto::SecretText& secret, Deadline deadline) const;
   void TakeFileToken(crypto::SecretText text, Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Asks how long the token of the file holds; again in a while, when that is not answered.
+  void LookUpToken(Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeToken(vault::Login login) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeLease(const vault::Login& login, Clock::time_point now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // OK also when it could not be renewed and may still be used.
@@ -69,6 +71,7 @@ class VaultSession {
   std::shared_ptr<const Token> token_ ABSL_GUARDED_BY(mutex_);
   uint64_t logins_ ABSL_GUARDED_BY(mutex_) = 0;
   std::chrono::seconds firstLease_ ABSL_GUARDED_BY(mutex_){0};
+  Clock::time_point lookUpAt_ ABSL_GUARDED_BY(mutex_) = Clock::time_point::max();
   Clock::time_point renewAt_ ABSL_GUARDED_BY(mutex_) = Clock::time_point::max();
   Clock::time_point endsAt_ ABSL_GUARDED_BY(mutex_) = Clock::time_point::max();
 };

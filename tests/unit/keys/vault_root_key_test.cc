@@ -143,6 +143,13 @@ TEST_F(VaultRootKeyTest, AnOutageIsUnavailable) {
     Answer(standby, "");
     ExpectAll(root, made, Code::kUnavailable, std::to_string(standby));
   }
+  // Of a proxy in between: what it says is no word of Vault's about a key, a token or a path.
+  for (const int foreign : {400, 401, 403, 404, 407, 451}) {
+    Answer(foreign, "<html>Blocked by the company's gateway</html>");
+    ExpectAll(root, made, Code::kUnavailable, std::to_string(foreign));
+    Answer(foreign, R"({"message":"no route matched"})");
+    ExpectAll(root, made, Code::kUnavailable, std::to_string(foreign));
+  }
   Answer(307, "");
   ExpectAll(root, made, Code::kUnavailable, "redirect");
   EXPECT_EQ(vault_.Count("/elsewhere"), 0);
@@ -240,6 +247,25 @@ TEST_F(VaultRootKeyTest, ATokenOfAFileIsRenewedIfItMayBe) {
     usleep(50'000);
   }
   EXPECT_GE(vault_.Count("renew-self"), 3);
+}
+
+TEST_F(VaultRootKeyTest, ATokenOfAFileWhoseFirstLookupFailedIsLookedUpAndRenewedLater) {
+  vault_.AddToken("hvs.first", /*lease=*/2, /*isRenewable=*/true);
+  vault_.SetFault([](const FakeVault::Request& request) -> std::optional<FakeVault::Response> {
+    if (!absl::EndsWith(request.path, "lookup-self")) return std::nullopt;
+    return FakeVault::Response::Error(503, "Vault is sealed");
+  });
+  VaultOptions options = TokenFile();
+  options.askAgain = milliseconds(10);
+  VaultRootKey root(options);
+  const RootKey::DataKey made = Generate(root);
+  vault_.SetFault(nullptr);
+  const auto end = In(seconds(10));
+  while (vault_.Count("renew-self") < 2 && std::chrono::steady_clock::now() < end) {
+    EXPECT_TRUE(Unwrap(root, made).ok());
+    usleep(20'000);
+  }
+  EXPECT_GE(vault_.Count("renew-self"), 2);
 }
 
 TEST_F(VaultRootKeyTest, LogsInByAppRoleRenewsAndLogsInAgainWhenItsTokenEnded) {

@@ -7,7 +7,7 @@
 
 #include "crypto/secret.h"
 
-namespace kveil::keys {
+namespace kveil::http {
 
 // A random time from nothing to `most`: "full jitter".
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -19,4 +19,4 @@ inline std::chrono::milliseconds UpTo(std::chrono::milliseconds most) {
   return std::chrono::milliseconds(static_cast<int64_t>(static_cast<double>(most.count()) * number / UINT32_MAX));
 }
 
-}  // namespace kveil::keys
+}  // namespace kveil::http
