@@ -37,6 +37,7 @@ class CommandLine {
   std::vector<std::string> files_;
   std::string headerValue_;
   bool onlyCheck_ = false;
+  bool onlyReady_ = false;
   std::function<int()> run_;
 };
 
@@ -101,9 +102,11 @@ CommandLine::CommandLine() {
       /*withJson=*/false);
   agent->add_flag("--check", onlyCheck_, "Only read configuration, policies and TLS files, and say what is wrong");
 
-  Add(app_, "status",
-      "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
-      "kveil status --json", [this] { return RunStatus(common_); });
+  CLI::App* const status =
+      Add(app_, "status",
+          "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
+          "kveil status --json", [this] { return RunStatus(common_, onlyReady_); });
+  status->add_flag("--ready", onlyReady_, "Exit 0 when it is ready, whatever else is wrong: for a probe");
 
   Add(app_, "reload", "Have the running agent read its configuration again, and say what that changes", "kveil reload",
       [this] { return RunReload(common_); });
@@ -145,6 +148,14 @@ CommandLine::CommandLine() {
       Add(*policy, "check", "Read policies as the agent would, and say what they mean or what is wrong with them",
           "kveil policy check clickstream.json", [this] { return RunPolicyCheck(common_, files_); });
   check->add_option("FILE", files_, "Files and folders (default: the configuration's policies)");
+
+  CLI::App* const keys = app_.add_subcommand("keys", "Work with keys");
+  keys->require_subcommand(1);
+  keys->footer("Example: kveil keys create-root root.key");
+  CLI::App* const createRoot = Add(
+      *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
+      "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);
+  createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
 
   CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",
                                 "kveil inspect 1108c6a1...", [this] { return RunInspect(common_, headerValue_); });

@@ -15,8 +15,9 @@ struct CommonOptions {
   bool json = false;       // print JSON
 };
 
-// What the running agent serves and what is wrong. 0 only when it is ready and nothing is wrong.
-int RunStatus(const CommonOptions& common);
+// What the running agent serves and what is wrong. 0 only when it is ready and nothing is wrong; with `onlyReady`, also
+// when something is wrong that does not keep it from being ready.
+int RunStatus(const CommonOptions& common, bool onlyReady);
 
 // Has the running agent read its configuration again, and says what is in force and what needs a restart.
 int RunReload(const CommonOptions& common);
@@ -52,6 +53,9 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
 
 // Says what the header value of a sealed record holds, from hex or base64.
 int RunInspect(const CommonOptions& common, const std::string& text);
+
+// Makes a root key file with a new key. Never replaces a file.
+int RunCreateRootKey(const std::string& path);
 
 // Takes the pinned BPF links and maps away.
 int RunDetach(const CommonOptions& common);

@@ -57,7 +57,7 @@ void PrintConditions(std::string_view kind, const std::vector<StatusCommand::Con
 
 }  // namespace
 
-int RunStatus(const CommonOptions& common) {
+int RunStatus(const CommonOptions& common, bool onlyReady) {
   const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
   if (!config.ok()) return Fail("status", config.status());
   const auto answer = admin::Ask<StatusCommand>(config->admin.socket, {});
@@ -71,7 +71,7 @@ int RunStatus(const CommonOptions& common) {
     PrintConditions("WRONG     ", status.problems);
     PrintConditions("NOTE      ", status.notes);
   }
-  if (status.ready && status.problems.empty()) return 0;
+  if (status.ready && (onlyReady || status.problems.empty())) return 0;
   return Fail("status", StrCat(status.ready ? "ready, but " : "not ready, ", Count(status.problems.size(), "problem")));
 }
 

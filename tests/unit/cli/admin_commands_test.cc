@@ -97,6 +97,7 @@ TEST_F(AdminCommandTest, StatusFailsWhenSomethingIsWrong) {
     EXPECT_NE(result.out.find("the registry is locked"), std::string::npos);
     EXPECT_EQ(result.err, "kveil status: ready, but 1 problem\n");
   }
+  EXPECT_EQ(RunWith({"status", "--ready"}).exitStatus, 0) << "of a probe";
 }
 
 TEST_F(AdminCommandTest, StatusFailsWhileTheAgentIsNotReady) {
@@ -107,6 +108,7 @@ TEST_F(AdminCommandTest, StatusFailsWhileTheAgentIsNotReady) {
   EXPECT_EQ(result.exitStatus, 1);
   EXPECT_NE(result.out.find("is NOT ready"), std::string::npos);
   EXPECT_EQ(result.err, "kveil status: not ready, 0 problems\n");
+  EXPECT_EQ(RunWith({"status", "--ready"}).exitStatus, 1);
 }
 
 TEST_F(AdminCommandTest, FailWhereNoAgentRuns) {

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "command_fixture.h"
+#include "keys/root/root_key_file.h"
 
 namespace kveil::cli {
 namespace {
@@ -23,13 +24,15 @@ TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
   const CommandResult all = Run({"--help"});
   EXPECT_EQ(all.exitStatus, 0);
   EXPECT_EQ(all.err, "");
-  for (const std::string command : {"agent", "status", "reload", "config", "erase", "policy", "inspect", "detach"}) {
+  for (const std::string command :
+       {"agent", "status", "reload", "config", "erase", "policy", "keys", "inspect", "detach"}) {
     EXPECT_NE(all.out.find("\n  " + command), std::string::npos) << command << " in\n" << all.out;
     const CommandResult one = Run({command, "--help"});
     EXPECT_EQ(one.exitStatus, 0) << command;
     EXPECT_EQ(one.err, "");
     EXPECT_NE(one.out.find("Example: kveil " + command), std::string::npos) << one.out;
   }
+  EXPECT_NE(Run({"keys", "create-root", "--help"}).out.find("Example: kveil keys create-root"), std::string::npos);
   EXPECT_NE(Run({"policy", "check", "--help"}).out.find("Example: kveil policy check"), std::string::npos);
   EXPECT_NE(Run({"config", "show", "--help"}).out.find("Example: kveil config show"), std::string::npos);
 }
@@ -54,6 +57,17 @@ TEST_F(CommandLineTest, AsksForWhatIsMissing) {
   ExpectFailure(Run({"erase"}), 2, "--user");
   ExpectFailure(Run({"erase", "--user"}), 2, "--user");
   ExpectFailure(Run({"inspect"}), 2, "VALUE");
+}
+
+TEST_F(CommandLineTest, MakesARootKeyFileAndReplacesNone) {
+  const std::string path = folder_ + "/root.key";
+  EXPECT_EQ(Run({"keys", "create-root", path}).exitStatus, 0);
+  const absl::StatusOr<crypto::SecretKey> key = keys::ReadRootKeyFile(path);
+  ASSERT_TRUE(key.ok()) << key.status();
+  ExpectFailure(Run({"keys", "create-root", path}), 1, StrCat(path, " exists"));
+  EXPECT_TRUE(key->Equals(*keys::ReadRootKeyFile(path)));
+  ExpectFailure(Run({"keys", "create-root", folder_ + "/missing/root.key"}), 1, "/missing/root.key");
+  ExpectFailure(Run({"keys", "create-root"}), 2, "FILE");
 }
 
 TEST_F(CommandLineTest, FailsWithoutAConfiguration) {
