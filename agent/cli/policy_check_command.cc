@@ -82,7 +82,15 @@ std::string ReadersText(const TopicPolicy& topic) {
       case policy::ReadRule::Kind::kCgroup:
         text += StrCat("cgroup ", rule.text);
         break;
+      case policy::ReadRule::Kind::kServiceAccount:
+        text += StrCat("service account ", rule.text);
+        break;
+      case policy::ReadRule::Kind::kNamespace:
+        text += StrCat("namespace ", rule.text);
+        break;
     }
+    for (const auto& [key, value] : rule.labels) text += StrCat(" with ", key, "=", value);
+    if (rule.uid.has_value()) text += StrCat(" as uid ", *rule.uid);
   }
   return text;
 }

@@ -281,8 +281,8 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
   if (!document.ok()) return document.status();
   AgentConfig config;
-  const JsonObject root(document->root(),
-                        {"$schema", "intercept", "clusters", "keys", "policies", "admin", "workers", "limits", "log"});
+  const JsonObject root(document->root(), {"$schema", "intercept", "clusters", "keys", "policies", "admin",
+                                           "kubernetes", "workers", "limits", "log"});
   if (const auto schema = root.Find("$schema")) schema->String();
   const std::optional<JsonValue> clusters = root.Find("clusters");
   if (clusters) config.clusters = ReadClusters(*clusters);
@@ -293,6 +293,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   if (const auto keys = root.Find("keys")) ReadKeys(*keys, config.keys);
   ReadPath(root, "policies", config.policies);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
+  if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);
   if (const auto workers = root.Find("workers")) config.workers = workers->Integer(0, 1024);
   if (const auto limits = root.Find("limits")) ReadLimits(*limits, config.limits);
   if (const auto logging = root.Find("log")) {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/log.h"
 #include "base/socket_address.h"
+#include "config/kubernetes_config.h"
 #include "config/vault_config.h"
 
 namespace kveil::config {
@@ -126,7 +127,8 @@ struct AgentConfig {
   KeysConfig keys;
   std::string policies = "/etc/kveil/policies";
   AdminConfig admin;
-  unsigned workers = 0;  // 0: one per core
+  std::optional<KubernetesConfig> kubernetes;  // nullopt: pods are not told apart
+  unsigned workers = 0;                        // 0: one per core
   LimitsConfig limits;
   log::Level logLevel = log::Level::kInfo;
 };

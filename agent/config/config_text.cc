@@ -133,6 +133,16 @@ Json AdminJson(const AdminConfig& admin) {
   return json;
 }
 
+Json KubernetesJson(const KubernetesConfig& kubernetes) {
+  Json json = {{"node", kubernetes.node},
+               {"apiServer", kubernetes.apiServer},
+               {"ca", kubernetes.ca},
+               {"tokenFile", kubernetes.tokenFile},
+               {"identityTimeout", FormatDuration(kubernetes.identityTimeout)}};
+  Put(json, "startupTaint", kubernetes.startupTaint);
+  return json;
+}
+
 Json LimitsJson(const LimitsConfig& limits) {
   return {
       {"connections", limits.connections},
@@ -167,7 +177,7 @@ const char* LevelName(log::Level level) {
 }  // namespace
 
 Json ToJson(const AgentConfig& config) {
-  return {
+  Json json = {
       {"intercept", InterceptJson(config.intercept)},
       {"clusters", ClustersJson(config.clusters)},
       {"keys", KeysJson(config.keys)},
@@ -177,6 +187,8 @@ Json ToJson(const AgentConfig& config) {
       {"limits", LimitsJson(config.limits)},
       {"log", {{"level", LevelName(config.logLevel)}}},
   };
+  if (config.kubernetes.has_value()) json["kubernetes"] = KubernetesJson(*config.kubernetes);
+  return json;
 }
 
 }  // namespace kveil::config

@@ -1,17 +1,14 @@
 #include "config/vault_config.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
-#include "base/host_name.h"
 #include "base/text.h"
 #include "config/json_value.h"
-#include "config/target_text.h"
+#include "config/service_address.h"
 
 namespace kveil::config {
 namespace {
@@ -29,49 +26,6 @@ bool IsPath(const std::string& text) {
   if (text.size() > kLongestPath) return false;
   const std::vector<std::string> segments = absl::StrSplit(text, '/');
   return std::all_of(segments.begin(), segments.end(), [](const std::string& segment) { return IsSegment(segment); });
-}
-
-// A host and perhaps a port, "vault.example:8200", "[::1]".
-struct Authority {
-  std::string host;
-  bool isLoopback = false;
-};
-std::optional<Authority> ParseAuthority(std::string_view text) {
-  Authority authority;
-  const size_t bracket = text.rfind(']');
-  const size_t colon = text.rfind(':');
-  if (colon != std::string_view::npos && (bracket == std::string_view::npos || colon > bracket)) {
-    uint32_t port = 0;
-    const std::string_view digits = text.substr(colon + 1);
-    if (digits.empty() || digits.size() > 5 || !absl::SimpleAtoi(ToAbsl(digits), &port) || port == 0 || port > 65535) {
-      return std::nullopt;
-    }
-    text = text.substr(0, colon);
-  }
-  authority.host = std::string(text);
-  if (IsHostName(text)) {
-    authority.isLoopback = text == "localhost";
-    return authority;
-  }
-  const std::optional<SocketAddress> address = ParseEndpoint(StrCat(text, ":1"));
-  if (!address.has_value()) return std::nullopt;
-  authority.isLoopback = text.starts_with("127.") || text == "[::1]";
-  return authority;
-}
-
-void ReadAddress(const JsonValue& value, std::string& address) {
-  address = value.isString() ? value.String() : "";
-  constexpr std::string_view kTls = "https://", kPlain = "http://";
-  const bool isTls = address.starts_with(kTls);
-  const std::optional<Authority> authority =
-      isTls || address.starts_with(kPlain)
-          ? ParseAuthority(std::string_view(address).substr(isTls ? kTls.size() : kPlain.size()))
-          : std::nullopt;
-  if (!authority.has_value()) {
-    value.Expected("an address such as \"https://vault.example:8200\", without a path");
-  } else if (!isTls && !authority->isLoopback) {
-    value.Expected("https://, as tokens and keys would cross the network in clear text (http:// only to this node)");
-  }
 }
 
 void ReadMount(const JsonObject& object, std::string_view key, std::string& mount) {
@@ -116,7 +70,8 @@ void ReadAuth(const JsonObject& object, VaultConfig& vault) {
 VaultConfig ReadVault(const JsonValue& value) {
   VaultConfig vault;
   const JsonObject object(value, {"address", "mount", "key", "namespace", "ca", "tokenFile", "appRole", "kubernetes"});
-  if (const auto address = object.Require("address")) ReadAddress(*address, vault.address);
+  if (const auto address = object.Require("address"))
+    vault.address = ReadServiceAddress(*address, "https://vault.example:8200");
   ReadMount(object, "mount", vault.mount);
   if (const auto key = object.Require("key")) {
     vault.key = key->String();

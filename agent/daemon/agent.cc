@@ -65,6 +65,10 @@ keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
   return options;
 }
 
+kubernetes::ApiServerOptions ApiServerOf(const config::KubernetesConfig& config) {
+  return {.address = config.apiServer, .ca = config.ca, .tokenFile = config.tokenFile};
+}
+
 }  // namespace
 
 Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader)
@@ -77,6 +81,7 @@ Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& relo
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
   admin_.reset();
+  taint_.reset();                         // it asks whether the agent is ready
   if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
@@ -177,6 +182,11 @@ absl::Status Agent::StartWorkers() {
   if (!workloads.ok()) return workloads.status();
   workloads_ = *std::move(workloads);
 
+  if (config_.kubernetes.has_value()) {
+    pods_ = std::make_unique<kubernetes::PodDirectory>(kubernetes::PodDirectory::Options{
+        .apiServer = ApiServerOf(*config_.kubernetes), .node = config_.kubernetes->node});
+  }
+
   names_ = std::make_unique<NameLookup>(serving_);
   brokers_ = std::make_unique<guard::BrokerDirectory>(BrokerOptions());
 
@@ -196,6 +206,7 @@ absl::Status Agent::StartWorkers() {
   options.frameMemory = share - std::min(2 * config_.limits.batchSize, share / 4);
   options.connections = config_.limits.connections;
   options.drainTimeout = config_.limits.drainTimeout;
+  if (config_.kubernetes.has_value()) options.identityTimeout = config_.kubernetes->identityTimeout;
   options.limits.requestFrame = config_.limits.requestSize;
   options.limits.responseFrame = config_.limits.responseSize;
   options.limits.connectTimeout = config_.limits.connectTimeout;
@@ -207,7 +218,7 @@ absl::Status Agent::StartWorkers() {
   }
 
   setup_ = std::make_unique<ConnectionSetup>(ConnectionSetup::Sources{
-      config_.intercept.targets, *redirect_, *workloads_, serving_, *tls_, *brokers_, *shared_, scratch_});
+      config_.intercept.targets, *redirect_, *workloads_, serving_, pods_.get(), *tls_, *brokers_, *shared_, scratch_});
   proxy::Server::Hooks hooks;
   hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
   hooks.released = [this](uint64_t netnsCookie) { Released(netnsCookie); };
@@ -279,6 +290,14 @@ void Agent::Released(std::optional<uint64_t> netnsCookie) {
 }
 
 absl::Status Agent::StartEndpoints() {
+  if (config_.kubernetes.has_value() && !config_.kubernetes->startupTaint.empty()) {
+    kubernetes::StartupTaint::Options options;
+    options.apiServer = ApiServerOf(*config_.kubernetes);
+    options.node = config_.kubernetes->node;
+    options.key = config_.kubernetes->startupTaint;
+    options.isReady = [this] { return IsReady(); };
+    taint_ = std::make_unique<kubernetes::StartupTaint>(std::move(options));
+  }
   commandTarget_.Set({.metrics = metrics_,
                       .health = health_,
                       .policies = *policies_,

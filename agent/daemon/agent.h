@@ -27,6 +27,8 @@
 #include "intercept/namespaces/namespaces.h"
 #include "intercept/workloads/workloads.h"
 #include "keys/service/key_service.h"
+#include "kubernetes/pod_directory.h"
+#include "kubernetes/startup_taint.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
@@ -105,6 +107,7 @@ class Agent {
   std::unique_ptr<keys::KeyService> keys_;
   std::unique_ptr<tls::ClusterTls> tls_;
   std::unique_ptr<intercept::Workloads> workloads_;
+  std::unique_ptr<kubernetes::PodDirectory> pods_;  // nullptr without `kubernetes`
   std::unique_ptr<NameLookup> names_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::unique_ptr<guard::SharedState> shared_;
@@ -114,6 +117,7 @@ class Agent {
   std::unique_ptr<proxy::Server> server_;
   std::unique_ptr<intercept::Namespaces> namespaces_;
   std::unique_ptr<SelfChecks> checks_;
+  std::unique_ptr<kubernetes::StartupTaint> taint_;  // nullptr without `kubernetes.startupTaint`
   std::atomic<intercept::Namespaces*> serving_{
       nullptr};  // namespaces_, for the workers: connections may come before it is set
 };

@@ -96,6 +96,8 @@ void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
   health_.Set("tls", tls_->Health());
+  if (pods_ != nullptr) health_.Set("pods", pods_->Health());
+  if (taint_ != nullptr) health_.Set("startupTaint", taint_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
   // What one workload can bring about is no problem of the node.

@@ -26,6 +26,13 @@ absl::StatusOr<proxy::ConnectionInfo> ConnectionSetup::Identify(int acceptedFd) 
   return info;
 }
 
+bool ConnectionSetup::IsWhole(proxy::ConnectionInfo& connection) {
+  identity::Workload& workload = connection.workload;
+  if (sources_.pods == nullptr || workload.podUid.empty()) return true;
+  workload.pod = sources_.pods->Find(workload.podUid);
+  return workload.pod != nullptr;
+}
+
 std::variant<proxy::ConnectionParts, proxy::Refusal> ConnectionSetup::SetUp(const proxy::ConnectionInfo& connection,
                                                                             size_t worker, io::Loop& loop) {
   using observe::ConnectionResult;

@@ -15,6 +15,7 @@
 #include "intercept/kernel/redirect.h"
 #include "intercept/namespaces/namespaces.h"
 #include "intercept/workloads/workloads.h"
+#include "kubernetes/pod_directory.h"
 #include "proxy/connection_setup.h"
 #include "tls/cluster_tls.h"
 
@@ -29,6 +30,7 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
     intercept::Workloads& workloads;
     // nullptr until the agent serves namespaces.
     const std::atomic<intercept::Namespaces*>& namespaces;
+    const kubernetes::PodDirectory* pods;  // nullptr: pods are not told apart
     tls::ClusterTls& tls;
     guard::BrokerDirectory& brokers;
     guard::SharedState& shared;
@@ -37,6 +39,7 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
   explicit ConnectionSetup(const Sources& sources) : sources_(sources) {}
 
   absl::StatusOr<proxy::ConnectionInfo> Identify(int acceptedFd) override;
+  bool IsWhole(proxy::ConnectionInfo& connection) override;
   std::variant<proxy::ConnectionParts, proxy::Refusal> SetUp(const proxy::ConnectionInfo& connection, size_t worker,
                                                              io::Loop& loop) override;
 

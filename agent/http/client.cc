@@ -63,15 +63,28 @@ class Headers {
 
 // What is being received, and why it ended early.
 struct Transfer {
+  CURL* handle;
   const std::atomic<bool>& isStopping;
+  const std::function<bool(std::string_view)>& onBody;
   size_t longestBody;
   crypto::SecretText body;
   size_t headerBytes = 0;
   bool isTooLong = false;
+  bool isEnough = false;
 };
+
+int StatusOf(CURL* handle) {
+  long status = 0;
+  curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
+  return static_cast<int>(status);
+}
 
 size_t TakeBody(char* bytes, size_t, size_t count, void* context) {
   Transfer& transfer = *static_cast<Transfer*>(context);
+  if (transfer.onBody && StatusOf(transfer.handle) == 200) {
+    transfer.isEnough = !transfer.onBody({bytes, count});
+    return transfer.isEnough ? 0 : count;
+  }
   transfer.isTooLong = transfer.body.size() + count > transfer.longestBody;
   if (transfer.isTooLong) return 0;
   crypto::Append(transfer.body, {bytes, count});
@@ -133,6 +146,7 @@ void SetMethod(Setter& options, const Request& request) {
 
 absl::Status ErrorOf(CURLcode code, const Transfer& transfer, const char* detail) {
   if (transfer.isStopping) return absl::UnavailableError("the request was ended");
+  if (transfer.isEnough) return absl::CancelledError("the response was read far enough");
   if (transfer.isTooLong) return absl::UnavailableError("its response is longer than any it should give");
   const std::string text = detail[0] != 0 ? detail : curl_easy_strerror(code);
   if (code == CURLE_SSL_CACERT_BADFILE) return absl::FailedPreconditionError(text);
@@ -154,13 +168,13 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
   headers.Add("User-Agent: kveil");
   headers.Add("Accept: application/json");
   headers.Add("Expect:");  // no waiting for permission to send a body
-  if (!request.body.empty()) headers.Add("Content-Type: application/json");
+  if (!request.body.empty()) headers.Add(StrCat("Content-Type: ", request.contentType).c_str());
   for (const crypto::SecretText& header : request.headers) {
     crypto::SecretText line = header;
     line.push_back(0);
     headers.Add(line.data());
   }
-  Transfer transfer{isStopping_, options_.longestResponse, {}};
+  Transfer transfer{handle.get(), isStopping_, request.onBody, options_.longestResponse, {}};
   char detail[CURL_ERROR_SIZE] = "";
   Setter options(handle.get());
   options.Set(CURLOPT_URL, request.url.c_str())
@@ -168,6 +182,9 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
       .Set(CURLOPT_TIMEOUT_MS, static_cast<long>(left.count()))
       .Set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(left, kConnectLimit).count()))
       .Set(CURLOPT_NOSIGNAL, 1L)
+      .Set(CURLOPT_TCP_KEEPALIVE, 1L)  // for responses that come piece by piece over minutes
+      .Set(CURLOPT_TCP_KEEPIDLE, 10L)
+      .Set(CURLOPT_TCP_KEEPINTVL, 5L)
       .Set(CURLOPT_QUICK_EXIT, 1L)  // does not wait for a name's lookup that outlasts the time limit
       .Set(CURLOPT_ERRORBUFFER, detail)
       .Set(CURLOPT_WRITEFUNCTION, &TakeBody)
@@ -182,9 +199,7 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
   if (!options.ok()) return absl::UnavailableError("libcurl cannot be used");
   const CURLcode code = curl_easy_perform(handle.get());
   if (code != CURLE_OK) return ErrorOf(code, transfer, detail);
-  long status = 0;
-  curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &status);
-  return Response{static_cast<int>(status), std::move(transfer.body)};
+  return Response{StatusOf(handle.get()), std::move(transfer.body)};
 }
 
 }  // namespace kveil::http

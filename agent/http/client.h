@@ -4,7 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,8 +18,12 @@ namespace kveil::http {
 struct Request {
   std::string method = "GET";
   std::string url;
-  std::vector<crypto::SecretText> headers;  // "Name: value", without a line's end
-  crypto::SecretText body;                  // JSON, or empty
+  std::vector<crypto::SecretText> headers;       // "Name: value", without a line's end
+  crypto::SecretText body;                       // may be empty
+  std::string contentType = "application/json";  // of the body
+  // Takes the body of a response with status 200 piece by piece as it comes, instead of Response::body. False ends the
+  // request with kCancelled.
+  std::function<bool(std::string_view)> onBody;
 };
 
 struct Response {
@@ -41,7 +47,7 @@ class Client {
 
   // Whatever the status of the response, if there is one; redirects are not followed. kUnavailable: there is none by
   // the deadline, with the reason: no connection, a certificate that does not fit, a response that is too long.
-  // kFailedPrecondition: the file `ca` cannot be used.
+  // kFailedPrecondition: the file `ca` cannot be used. kCancelled: onBody had enough.
   absl::StatusOr<Response> Send(const Request& request, Deadline deadline) const;
 
   // Ends requests under way within a second, and later ones at once, with kUnavailable.

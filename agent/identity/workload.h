@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+
+#include "base/text.h"
+#include "identity/pod.h"
 
 namespace kveil::identity {
 
@@ -12,11 +16,16 @@ struct Workload {
   // The cgroup that it cannot leave without a privilege (cgroup_path.h). Clients with the same share count as one
   // workload, wherever shares are counted.
   std::string share;
+  std::string podUid;              // of the Kubernetes pod in cgroupPath, empty if none
+  std::shared_ptr<const Pod> pod;  // that pod, nullptr if there is none or it is not known: it is no one then
   uint32_t uid = 0;
   uint32_t pid = 0;
 
-  // What log lines call it: its unit, else its cgroup.
-  const std::string& name() const { return unit.empty() ? cgroupPath : unit; }
+  // What log lines call it: its pod, else its unit, else its cgroup.
+  std::string name() const {
+    if (pod != nullptr) return StrCat("pod ", pod->nameSpace, "/", pod->name);
+    return unit.empty() ? cgroupPath : unit;
+  }
 };
 
 }  // namespace kveil::identity

@@ -93,6 +93,12 @@ struct Metrics::Families {
   Gauge* open = Level(*registry, "kveil_connections_open", "Intercepted connections now.");
   Gauge* heldBack = Level(*registry, "kveil_connections_held_back",
                           "Intercepted connections that are not read now, because too many answers are owed to them.");
+  std::array<Counter*, 2> identityWaits =
+      Labelled<2>(*registry, "kveil_identity_waits_total",
+                  "Connections that waited until the agent knew their pod, and those whose pod stayed unknown.",
+                  "result", {"known", "unknown"});
+  Counter* identityWaitSeconds =
+      Plain(*registry, "kveil_identity_wait_seconds_total", "How long these connections waited.");
   Counter* timesHeldBack = Plain(*registry, "kveil_connections_held_back_total",
                                  "How often a connection was not read because too many answers were owed to it.");
   std::array<Counter*, kConnectionResults> closed =
@@ -168,6 +174,11 @@ void Metrics::ConnectionClosed(ConnectionResult result) {
   families_->open->Decrement();
   families_->closed[static_cast<size_t>(result)]->Increment();
 }
+void Metrics::IdentityWaitedFor(bool isKnown, std::chrono::milliseconds time) {
+  families_->identityWaits[isKnown ? 0 : 1]->Increment();
+  families_->identityWaitSeconds->Increment(std::chrono::duration<double>(time).count());
+}
+
 void Metrics::HeldBack(int change) {
   families_->heldBack->Increment(change);
   if (change > 0) families_->timesHeldBack->Increment(change);

@@ -3,6 +3,7 @@
 // Any thread. A call costs an atomic addition or two: make it once per batch or frame, not per record.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -78,6 +79,8 @@ class Metrics {
 
   void ConnectionOpened();
   void ConnectionClosed(ConnectionResult result);
+  // A connection that waited until it was known whose it is, or that is nobody's.
+  void IdentityWaitedFor(bool isKnown, std::chrono::milliseconds time);
   void HeldBack(int change);  // connections that are not read until their application is owed less
   void NamespacesServed(uint64_t now);
   // Of first connects in new network namespaces, since the start: all, those that were let go to the agent, those that

@@ -167,19 +167,32 @@ bool IsInternal(std::string_view topic) {
   return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
 }
 
+namespace {
+
+bool Fits(const ReadRule& rule, const identity::Workload& workload) {
+  if (rule.uid.has_value() && workload.uid != *rule.uid) return false;
+  const identity::Pod* const pod = workload.pod.get();
+  switch (rule.kind) {
+    case ReadRule::Kind::kAny:
+      return true;
+    case ReadRule::Kind::kUnit:
+      return !workload.unit.empty() && workload.unit == rule.text;
+    case ReadRule::Kind::kCgroup:
+      return identity::IsBelow(workload.cgroupPath, rule.text);
+    case ReadRule::Kind::kServiceAccount:
+      return pod != nullptr && !pod->serviceAccount.empty() &&
+             StrCat(pod->nameSpace, "/", pod->serviceAccount) == rule.text;
+    case ReadRule::Kind::kNamespace:
+      return pod != nullptr && pod->nameSpace == rule.text &&
+             std::includes(pod->labels.begin(), pod->labels.end(), rule.labels.begin(), rule.labels.end());
+  }
+  return false;
+}
+
+}  // namespace
+
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
-  const auto fits = [&](const ReadRule& rule) {
-    switch (rule.kind) {
-      case ReadRule::Kind::kAny:
-        return true;
-      case ReadRule::Kind::kUnit:
-        return !workload.unit.empty() && workload.unit == rule.text;
-      case ReadRule::Kind::kCgroup:
-        break;
-    }
-    return identity::IsBelow(workload.cgroupPath, rule.text);
-  };
-  return std::any_of(topic.read.begin(), topic.read.end(), fits);
+  return std::any_of(topic.read.begin(), topic.read.end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
 }
 
 }  // namespace kveil::policy

@@ -48,9 +48,13 @@ struct SealRule {
 
 // An entry of `read`. A workload may read if any of them fits it.
 struct ReadRule {
-  enum class Kind : uint8_t { kAny, kUnit, kCgroup };
+  enum class Kind : uint8_t { kAny, kUnit, kCgroup, kServiceAccount, kNamespace };
   Kind kind = Kind::kAny;
-  std::string text;  // the unit's name, or the cgroup's path from the root of the hierarchy
+  // The unit's name, the cgroup's path from the root of the hierarchy, the service account as "namespace/name", or the
+  // namespace.
+  std::string text;
+  std::vector<std::pair<std::string, std::string>> labels;  // which a pod has to have, with kNamespace
+  std::optional<uint32_t> uid;                              // of the process, as the node sees it
 };
 
 // What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left

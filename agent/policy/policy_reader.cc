@@ -162,19 +162,57 @@ bool IsUnitName(std::string_view text) {
   });
 }
 
+// A name of Kubernetes' namespaces (a DNS label), or of service accounts (a DNS name).
+bool IsKubernetesName(std::string_view text, bool mayHaveDots) {
+  return !text.empty() && text.size() <= (mayHaveDots ? 253 : 63) && std::all_of(text.begin(), text.end(), [&](char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-' || (mayHaveDots && c == '.');
+  });
+}
+
+void ReadServiceAccount(const JsonValue& value, ReadRule& rule) {
+  rule.text = value.isString() ? value.String() : "";
+  const size_t slash = rule.text.find('/');
+  if (slash == std::string::npos || !IsKubernetesName(std::string_view(rule.text).substr(0, slash), false) ||
+      !IsKubernetesName(std::string_view(rule.text).substr(slash + 1), true)) {
+    value.Expected("a service account with its namespace, such as \"shop/analytics\"");
+  }
+}
+
+void ReadLabels(const JsonValue& value, ReadRule& rule) {
+  if (!value.isObject()) return value.Expected("an object with labels and their values");
+  for (const auto& [key, label] : value.Members()) rule.labels.emplace_back(key, label.String());
+  if (rule.labels.empty()) value.Expected("at least one label");
+  std::sort(rule.labels.begin(), rule.labels.end());
+}
+
+// Whoever may make a pod gives it the labels that he likes: they say something within a namespace only. A uid says
+// something within a unit, a cgroup or a pod only: in a container, everybody may be root.
 ReadRule ReadWorkload(const JsonValue& value) {
-  const JsonObject object(value, {"unit", "cgroup"}, {"serviceAccount", "namespace", "labels", "pod", "uid"});
-  const auto which = object.ExactlyOneOf({"unit", "cgroup"});
+  const JsonObject object(value, {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid"}, {"pod"});
+  const auto which = object.ExactlyOneOf({"unit", "cgroup", "serviceAccount", "namespace"});
   if (!which) return {};
   const JsonValue text = *object.Find(*which);
+  ReadRule rule;
   if (*which == "unit") {
-    ReadRule rule{ReadRule::Kind::kUnit, text.isString() ? text.String() : ""};
+    rule = {ReadRule::Kind::kUnit, text.isString() ? text.String() : ""};
     if (!IsUnitName(rule.text)) text.Expected("a systemd unit such as \"analytics.service\" (a service or a scope)");
-    return rule;
+  } else if (*which == "cgroup") {
+    rule = {ReadRule::Kind::kCgroup, text.AbsolutePath()};
+    if (rule.text.size() > 1 && rule.text.back() == '/') text.Expected("a cgroup's path without a slash at its end");
+    if (rule.text == "/") text.Error("the root cgroup holds every workload; write {\"any\": true} if that is meant");
+  } else if (*which == "serviceAccount") {
+    rule.kind = ReadRule::Kind::kServiceAccount;
+    ReadServiceAccount(text, rule);
+  } else {
+    rule = {ReadRule::Kind::kNamespace, text.isString() ? text.String() : ""};
+    if (!IsKubernetesName(rule.text, false)) text.Expected("a namespace of Kubernetes, such as \"shop\"");
   }
-  ReadRule rule{ReadRule::Kind::kCgroup, text.AbsolutePath()};
-  if (rule.text.size() > 1 && rule.text.back() == '/') text.Expected("a cgroup's path without a slash at its end");
-  if (rule.text == "/") text.Error("the root cgroup holds every workload; write {\"any\": true} if that is meant");
+  if (const auto labels = object.Find("labels")) {
+    if (rule.kind != ReadRule::Kind::kNamespace)
+      labels->Error("labels count within a namespace only; name it beside them");
+    ReadLabels(*labels, rule);
+  }
+  if (const auto uid = object.Find("uid")) rule.uid = static_cast<uint32_t>(uid->Integer(0, UINT32_MAX - 1));
   return rule;
 }
 

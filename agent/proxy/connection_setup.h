@@ -40,6 +40,10 @@ class ConnectionSetup {
   // kCancelled: close the socket without a word (the agent's own probe). Any other error: reset it and log why.
   virtual absl::StatusOr<ConnectionInfo> Identify(int acceptedFd) = 0;
 
+  // Adds what is said elsewhere of the workload that the kernel attests: who its pod is. False: that is not known yet,
+  // so call it again in a moment. It does not wait. Once the connection has its place.
+  virtual bool IsWhole(ConnectionInfo& /*connection*/) { return true; }
+
   // Makes everything else, once the connection has its place. `connection` outlives what is made. `worker` is the
   // worker's index and `loop` its loop.
   virtual std::variant<ConnectionParts, Refusal> SetUp(const ConnectionInfo& connection, size_t worker,

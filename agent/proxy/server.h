@@ -30,6 +30,8 @@ class Server {
     size_t connections = 10'000;     // at once, over all workers; one workload gets at most four fifths of them
     ConnectionLimits limits;
     std::chrono::milliseconds drainTimeout{10'000};
+    // How long a connection waits until it is known whose it is. Then it is nobody's.
+    std::chrono::milliseconds identityTimeout{3'000};
   };
   // What the server tells the rest of the agent, on worker threads. Either may be empty.
   struct Hooks {

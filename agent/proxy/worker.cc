@@ -16,6 +16,7 @@ namespace kveil::proxy {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{250};
+constexpr std::chrono::milliseconds kLookForIdentity{10};
 
 }  // namespace
 
@@ -154,6 +155,41 @@ void Server::Worker::Accept(uint64_t netnsCookie, UniqueFd accepted) {
   if (std::string full = server_.TakePlace(shareName); !full.empty()) {
     return Reject(std::move(accepted), {observe::ConnectionResult::kLimit, std::move(full)}, info.get());
   }
+  if (server_.setup_.IsWhole(*info)) {
+    Begin(std::move(info), std::move(accepted));
+  } else {
+    loop_->Spawn(BeginLater(info.release(), accepted.Release()));
+  }
+}
+
+// Owns both.
+io::Task<void> Server::Worker::BeginLater(ConnectionInfo* raw, int fd) {
+  std::unique_ptr<ConnectionInfo> info(raw);
+  UniqueFd accepted(fd);
+  const auto begun = std::chrono::steady_clock::now();
+  const auto mayStay = [&] { return !closing_ && !releasing_.contains(info->origin.netnsCookie); };
+  bool isWhole = false;
+  while (!isWhole && mayStay() && std::chrono::steady_clock::now() - begun < server_.options_.identityTimeout) {
+    co_await loop_->Sleep(kLookForIdentity);
+    isWhole = server_.setup_.IsWhole(*info);
+  }
+  if (!mayStay()) {
+    server_.LeavePlace(info->workload.share);
+    co_return;
+  }
+  const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun);
+  server_.metrics_.IdentityWaitedFor(isWhole, waited);
+  if (!isWhole) {
+    log::Warning("workload.unknown", {{"workload", info->workload.name()},
+                                      {"share", info->workload.share},
+                                      {"pod", info->workload.podUid},
+                                      {"milliseconds", waited.count()}});
+  }
+  Begin(std::move(info), std::move(accepted));
+}
+
+void Server::Worker::Begin(std::unique_ptr<ConnectionInfo> info, UniqueFd accepted) {
+  const std::string shareName = info->workload.share;
   absl::Cleanup leave = [&] { server_.LeavePlace(shareName); };
   std::variant<ConnectionParts, Refusal> made = server_.setup_.SetUp(*info, index_, *loop_);
   if (const Refusal* const refusal = std::get_if<Refusal>(&made)) {

@@ -57,6 +57,9 @@ class Server::Worker {
   };
 
   io::Task<void> AcceptLoop(ActiveListener* active);
+  // What follows when a connection has its place: first it waits for its identity.
+  io::Task<void> BeginLater(ConnectionInfo* info, int accepted);
+  void Begin(std::unique_ptr<ConnectionInfo> info, UniqueFd accepted);
   io::Task<void> RunConnection(Connection* connection, uint64_t id);
   using Matches = std::function<bool(uint64_t netnsCookie)>;
   void CancelListeners(const Matches& matches);

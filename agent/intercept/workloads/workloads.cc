@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
 #include "identity/cgroup_path.h"
+#include "identity/pod_cgroup.h"
 #include "intercept/system/cgroup_tree.h"
 
 namespace kveil::intercept {
@@ -18,7 +19,7 @@ constexpr size_t kMostRemembered = 16384;
 
 struct Workloads::State {
   struct Known {
-    std::string path, unit, share;
+    std::string path, unit, share, podUid;
   };
   CgroupTree tree;
   Mutex mutex;
@@ -37,7 +38,8 @@ absl::StatusOr<std::unique_ptr<Workloads>> Workloads::Open(const std::string& cg
 }
 
 identity::Workload Workloads::Find(const identity::Origin& origin) {
-  identity::Workload workload{.cgroupPath = "", .unit = "", .share = "", .uid = origin.uid, .pid = origin.pid};
+  identity::Workload workload{
+      .cgroupPath = "", .unit = "", .share = "", .podUid = "", .uid = origin.uid, .pid = origin.pid};
   const MutexLock lock(state_->mutex);
   auto known = state_->known.find(origin.cgroupId);
   if (known == state_->known.end()) {
@@ -47,13 +49,17 @@ identity::Workload Workloads::Find(const identity::Origin& origin) {
       return workload;
     }
     if (state_->known.size() == kMostRemembered) state_->known.clear();
-    State::Known found{.path = "", .unit = identity::UnitOf(*path), .share = state_->tree.ShareOf(*path)};
+    State::Known found{.path = "",
+                       .unit = identity::UnitOf(*path),
+                       .share = state_->tree.ShareOf(*path),
+                       .podUid = identity::PodUidOf(*path)};
     found.path = *std::move(path);
     known = state_->known.emplace(origin.cgroupId, std::move(found)).first;
   }
   workload.cgroupPath = known->second.path;
   workload.unit = known->second.unit;
   workload.share = known->second.share;
+  workload.podUid = known->second.podUid;
   return workload;
 }
 

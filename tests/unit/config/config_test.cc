@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "config/target_text.h"
 #include "config/units.h"
@@ -106,6 +107,47 @@ TEST(ConfigTest, ReadsARootKeyAtVault) {
   EXPECT_EQ(kubernetes.auth, Auth::kKubernetes);
   EXPECT_THAT((std::vector{kubernetes.role, kubernetes.secretFile, kubernetes.authMount}),
               ElementsAre("r", "/var/run/secrets/kubernetes.io/serviceaccount/token", "k8s"));
+}
+
+class KubernetesConfigTest : public ::testing::Test {
+ protected:
+  ~KubernetesConfigTest() override {
+    for (const char* name : {"KVEIL_NODE_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"}) ::unsetenv(name);
+  }
+  static std::string With(const std::string& members) {
+    return R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "1"}]}, "kubernetes": {)" +
+           members + "}}";
+  }
+};
+
+TEST_F(KubernetesConfigTest, WhatItDoesNotSayIsWhereKubernetesHasIt) {
+  ::setenv("KVEIL_NODE_NAME", "node-1.example", 1);
+  ::setenv("KUBERNETES_SERVICE_HOST", "fd00::1", 1);
+  ::setenv("KUBERNETES_SERVICE_PORT", "443", 1);
+  const absl::StatusOr<AgentConfig> config = ParseConfig(With(""), "c.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->kubernetes->node, "node-1.example");
+  EXPECT_EQ(config->kubernetes->apiServer, "https://[fd00::1]:443");
+  EXPECT_EQ(config->kubernetes->tokenFile, "/var/run/secrets/kubernetes.io/serviceaccount/token");
+  EXPECT_EQ(config->kubernetes->identityTimeout, milliseconds(3'000));
+  const absl::StatusOr<AgentConfig> own = ParseConfig(
+      With(R"("node": "n", "apiServer": "https://a", "startupTaint": "x/y", "identityTimeout": "1s")"), "c.json");
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_EQ(own->kubernetes->node, "n");
+  EXPECT_EQ(own->kubernetes->apiServer, "https://a");
+  EXPECT_EQ(own->kubernetes->startupTaint, "x/y");
+  EXPECT_EQ(own->kubernetes->identityTimeout, milliseconds(1'000));
+}
+
+TEST_F(KubernetesConfigTest, WhatIsNowhereIsMissing) {
+  EXPECT_THAT(Message(With(R"("apiServer": "https://a")")),
+              HasSubstr("/kubernetes: the node's name is missing: give \"node\", or KVEIL_NODE_NAME"));
+  EXPECT_THAT(Message(With(R"("node": "a")")),
+              HasSubstr("/kubernetes: the API server's address is missing: give \"apiServer\", or run in a pod"));
+  ::setenv("KVEIL_NODE_NAME", "a b", 1);
+  EXPECT_THAT(Message(With(R"("apiServer": "https://a")")), HasSubstr("the node's name is missing"));
+  EXPECT_THAT(Message(With(R"("node": "a", "apiServer": "https://a", "identityTimeout": "61s")")),
+              HasSubstr("/kubernetes/identityTimeout: expected"));
 }
 
 TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {

@@ -26,6 +26,9 @@ std::string Vault(const std::string& members, const std::string& more) {
 }
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
+std::string Kubernetes(const std::string& members) {
+  return With(R"("kubernetes": {"node": "node1", "apiServer": "https://10.96.0.1:443")" + members + "}");
+}
 std::string Limits(const std::string& members) { return With(R"("limits": {)" + members + "}"); }
 
 }  // namespace
@@ -33,6 +36,11 @@ std::string Limits(const std::string& members) { return With(R"("limits": {)" + 
 std::vector<Sample> ConfigSamples() {
   return {
       {"smallest", With(""), ""},
+      {"Kubernetes",
+       Kubernetes(
+           R"(, "ca": "/ca", "tokenFile": "/t", "startupTaint": "kveil.io/agent-not-ready", "identityTimeout": "0s")"),
+       ""},
+      {"Kubernetes with its defaults", Kubernetes(""), ""},
       {"one address", TargetOf("\"10.1.2.3\"", "\"1-65535\""), ""},
       {"IPv6", TargetOf("\"fd00::/8\"", "\"9092,19092-19094\""), ""},
       {"two targets", Targets(R"({"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},
@@ -157,6 +165,15 @@ std::vector<Sample> ConfigSamples() {
        "unknown key \"secretId\""},
       {"Kubernetes without a role", Vault(kAddress, R"("kubernetes": {})"),
        "/keys/root/vault/kubernetes: expected the key \"role\""},
+      {"node that is none", With(R"("kubernetes": {"node": "a&b", "apiServer": "https://a"})"),
+       "/kubernetes/node: expected the name of a Kubernetes node"},
+      {"API server without TLS", With(R"("kubernetes": {"node": "a", "apiServer": "http://10.96.0.1"})"),
+       "/kubernetes/apiServer: expected https://"},
+      {"API server with a path", With(R"("kubernetes": {"node": "a", "apiServer": "https://a/b"})"),
+       "/kubernetes/apiServer: expected an address such as \"https://10.96.0.1:443\", without a path"},
+      {"taint that is none", Kubernetes(R"(, "startupTaint": "a b")"),
+       "/kubernetes/startupTaint: expected a taint's key"},
+      {"token in the configuration", Kubernetes(R"(, "token": "t")"), "/kubernetes/token: unknown key \"token\""},
       {"awsKms", Keys(R"("root": {"awsKms": {}})"), "/keys/root/awsKms: \"awsKms\" is not supported in this version"},
       {"pkcs11", Keys(R"("root": {"pkcs11": {}})"), "/keys/root/pkcs11: \"pkcs11\" is not supported in this version"},
       {"two registries", Keys(R"("registry": {"sqlite": "/d", "postgres": "host=x dbname=d user=u"})"),

@@ -180,6 +180,44 @@ TEST(MayReadTest, ACgroupHoldsThoseBelowItAndNotItsNamesakes) {
   EXPECT_FALSE(MayRead(*policy->Find("t"), InCgroup("")));
 }
 
+identity::Workload InPod(std::string nameSpace, std::string serviceAccount,
+                         std::vector<std::pair<std::string, std::string>> labels = {}) {
+  return {.podUid = "u1",
+          .pod = std::make_shared<const identity::Pod>(
+              identity::Pod{"u1", std::move(nameSpace), "web-1", std::move(serviceAccount), std::move(labels)})};
+}
+
+TEST(MayReadTest, AServiceAccountIsComparedWithItsNamespace) {
+  const auto policy = Make(R"({"name": "t", "read": [{"workload": {"serviceAccount": "shop/web"}}]})");
+  const TopicPolicy& topic = *policy->Find("t");
+  EXPECT_TRUE(MayRead(topic, InPod("shop", "web")));
+  EXPECT_FALSE(MayRead(topic, InPod("shop", "web2")));
+  EXPECT_FALSE(MayRead(topic, InPod("bank", "web")));
+  EXPECT_FALSE(MayRead(topic, InPod("shop", "")));
+  EXPECT_FALSE(MayRead(topic, identity::Workload{.podUid = "u1"})) << "a pod that is not known is no one";
+  EXPECT_FALSE(MayRead(topic, identity::Workload{.unit = "web.service"}));
+}
+
+TEST(MayReadTest, ANamespaceAndAllLabelsMustFit) {
+  const auto policy = Make(R"({"name": "all", "read": [{"workload": {"namespace": "shop"}}]},
+      {"name": "some", "read": [{"workload": {"namespace": "shop", "labels": {"b": "2", "a": "1"}}}]})");
+  EXPECT_TRUE(MayRead(*policy->Find("all"), InPod("shop", "web")));
+  EXPECT_FALSE(MayRead(*policy->Find("all"), InPod("bank", "web")));
+  EXPECT_FALSE(MayRead(*policy->Find("all"), identity::Workload{.podUid = "u1"}));
+  const TopicPolicy& some = *policy->Find("some");
+  EXPECT_TRUE(MayRead(some, InPod("shop", "web", {{"a", "1"}, {"b", "2"}, {"c", "3"}})));
+  EXPECT_FALSE(MayRead(some, InPod("shop", "web", {{"a", "1"}})));
+  EXPECT_FALSE(MayRead(some, InPod("shop", "web", {{"a", "1"}, {"b", "3"}})));
+  EXPECT_FALSE(MayRead(some, InPod("bank", "web", {{"a", "1"}, {"b", "2"}})));
+}
+
+TEST(MayReadTest, AUidIsOneMoreCondition) {
+  const auto policy = Make(R"({"name": "t", "read": [{"workload": {"unit": "a.service", "uid": 33}}]})");
+  EXPECT_TRUE(MayRead(*policy->Find("t"), identity::Workload{.unit = "a.service", .uid = 33}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{.unit = "a.service", .uid = 34}));
+  EXPECT_FALSE(MayRead(*policy->Find("t"), identity::Workload{.unit = "b.service", .uid = 33}));
+}
+
 class PolicyFolderTest : public ::testing::Test {
  protected:
   PolicyFolderTest() { std::filesystem::create_directories(folder_); }

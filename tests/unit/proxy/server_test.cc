@@ -32,10 +32,16 @@ class FakeSetup : public ConnectionSetup {
     info.workload.share = StrCat("/workload", cookie.load());
     return info;
   }
+  bool IsWhole(ConnectionInfo& info) override {
+    ++looks;
+    if (isKnown) info.workload.podUid = "known";
+    return isKnown;
+  }
   std::variant<ConnectionParts, Refusal> SetUp(const ConnectionInfo& info, size_t worker, io::Loop&) override {
     if (refused.has_value()) return *refused;
     {
       std::lock_guard<std::mutex> lock(mutex);
+      pods.push_back(info.workload.podUid);
       workers.insert(worker);
       ids.insert(info.id);
     }
@@ -51,6 +57,9 @@ class FakeSetup : public ConnectionSetup {
   std::optional<Refusal> refused;
   std::function<std::unique_ptr<Interceptor>()> makeInterceptor;
   std::mutex mutex;
+  std::atomic<bool> isKnown{true};
+  std::atomic<int> looks{0};
+  std::vector<std::string> pods;  // of the connections that were set up
   std::set<size_t> workers;
   std::set<uint64_t> ids;
 };
@@ -240,6 +249,72 @@ TEST_F(ServerTest, ResetsAConnectionThatGetsNoSocketToItsBroker) {
   EXPECT_EQ(application.HowItEnded(), "by a reset");
   EXPECT_TRUE(Ended("broker_unreachable"));
   EXPECT_TRUE(Eventually([this] { return server_->connectionCount() == 0; }));
+}
+
+// Connections whose pod the agent has not heard of yet.
+class IdentityTest : public ServerTest {
+ protected:
+  IdentityTest() { setup_.isKnown = false; }
+  bool IsCounted(const char* result) {
+    const std::string line = StrCat("kveil_identity_waits_total{result=\"", result, "\"} 1\n");
+    return Eventually([&] { return metrics_.Text().find(line) != std::string::npos; });
+  }
+  std::vector<std::string> Pods() {
+    std::lock_guard<std::mutex> lock(setup_.mutex);
+    return setup_.pods;
+  }
+};
+
+TEST_F(IdentityTest, AConnectionWaitsUntilItsPodIsKnown) {
+  options_.identityTimeout = std::chrono::hours(1);
+  Start();
+  Peer application = Connect(Serve(1));
+  application.Send(Request(1));
+  ASSERT_TRUE(Eventually([&] { return setup_.looks >= 3; }));
+  EXPECT_TRUE(Pods().empty());
+  EXPECT_EQ(server_->connectionCount(), 1u) << "it has its place while it waits";
+  setup_.isKnown = true;
+  Peer broker(UniqueFd(::accept4(brokerListener_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+  EXPECT_EQ(broker.ReceiveFrame(), Request(1));
+  EXPECT_EQ(Pods(), std::vector<std::string>{"known"});
+  EXPECT_TRUE(IsCounted("known"));
+}
+
+TEST_F(IdentityTest, OneThatStaysUnknownGoesOnAsNobodys) {
+  options_.identityTimeout = std::chrono::milliseconds(30);
+  Start();
+  Both both = OpenThrough(Serve(1), 1);
+  ExpectServed(both);
+  EXPECT_EQ(Pods(), std::vector<std::string>{""});
+  EXPECT_TRUE(IsCounted("unknown"));
+}
+
+TEST_F(IdentityTest, ThoseThatWaitCountTowardsTheLimit) {
+  options_.connections = 1;
+  options_.identityTimeout = std::chrono::hours(1);
+  Start();
+  const SocketAddress address = Serve(1);
+  Peer first = Connect(address);
+  ASSERT_TRUE(Eventually([&] { return setup_.looks > 0; }));
+  EXPECT_EQ(Connect(address).HowItEnded(), "by a reset");
+  EXPECT_TRUE(Ended("limit"));
+}
+
+TEST_F(IdentityTest, ThoseThatWaitEndWithTheirNamespaceAndWithTheAgent) {
+  options_.identityTimeout = std::chrono::hours(1);
+  setup_.cookie = 1;
+  Start();
+  Peer first = Connect(Serve(1));
+  ASSERT_TRUE(Eventually([&] { return setup_.looks > 0; }));
+  server_->Release(1);
+  EXPECT_EQ(first.HowItEnded(), "in order");
+  EXPECT_TRUE(Eventually([&] { return server_->connectionCount() == 0; }));
+  setup_.looks = 0;
+  setup_.cookie = 2;
+  Peer second = Connect(Serve(2));
+  ASSERT_TRUE(Eventually([&] { return setup_.looks > 0; }));
+  server_->Drain();
+  EXPECT_EQ(second.HowItEnded(), "in order");
 }
 
 // Applications that do not read what they asked for.

@@ -1,0 +1,145 @@
+#include "kubernetes/messages.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "base/text.h"
+#include "nlohmann/json.hpp"
+#include "simdjson.h"
+
+namespace kveil::kubernetes {
+namespace {
+
+namespace dom = simdjson::dom;
+
+constexpr size_t kLongestName = 253;  // of an object: RFC 1123 as Kubernetes has it
+constexpr size_t kLongestReason = 200;
+
+std::optional<std::string_view> Text(dom::element element, std::string_view pointer) {
+  std::string_view text;
+  if (element.at_pointer(pointer).get_string().get(text)) return std::nullopt;
+  return text;
+}
+
+std::optional<std::string> Name(dom::element object, std::string_view pointer) {
+  const std::optional<std::string_view> text = Text(object, pointer);
+  if (!text.has_value() || text->empty() || text->size() > kLongestName) return std::nullopt;
+  return std::string(*text);
+}
+
+bool ReadLabels(dom::element object, identity::Pod& pod) {
+  dom::object labels;
+  if (object.at_pointer("/metadata/labels").get_object().get(labels)) return true;  // it has none
+  size_t bytes = 0;
+  for (const dom::key_value_pair label : labels) {
+    std::string_view value;
+    if (label.value.get_string().get(value)) return false;
+    bytes += label.key.size() + value.size();
+    if (bytes > kMostLabelBytes) return false;
+    pod.labels.emplace_back(label.key, value);
+  }
+  std::sort(pod.labels.begin(), pod.labels.end());
+  return true;
+}
+
+std::optional<identity::Pod> PodFrom(dom::element object) {
+  const std::optional<std::string> uid = Name(object, "/metadata/uid");
+  const std::optional<std::string> nameSpace = Name(object, "/metadata/namespace");
+  const std::optional<std::string> name = Name(object, "/metadata/name");
+  if (!uid.has_value() || !nameSpace.has_value() || !name.has_value()) return std::nullopt;
+  identity::Pod pod{.uid = *uid, .nameSpace = *nameSpace, .name = *name};
+  // Only a pod that a kubelet made by itself may have none.
+  pod.serviceAccount = Name(object, "/spec/serviceAccountName").value_or("");
+  return ReadLabels(object, pod) ? std::optional(std::move(pod)) : std::nullopt;
+}
+
+absl::Status Malformed(std::string_view what) {
+  return absl::UnavailableError(StrCat("the Kubernetes API server's response makes no sense: ", what));
+}
+
+std::string Printable(std::string_view text) {
+  std::string printable(text.substr(0, kLongestReason));
+  std::replace_if(
+      printable.begin(), printable.end(), [](char c) { return !absl::ascii_isprint(static_cast<unsigned char>(c)); },
+      ' ');
+  return printable;
+}
+
+}  // namespace
+
+absl::StatusOr<PodList> ParseList(std::string_view json) {
+  dom::parser parser;
+  dom::element root;
+  if (parser.parse(json).get(root)) return Malformed("it is not JSON");
+  PodList list;
+  const std::optional<std::string_view> version = Text(root, "/metadata/resourceVersion");
+  dom::array items;
+  if (!version.has_value() || version->empty() || root.at_pointer("/items").get_array().get(items)) {
+    return Malformed("it is no list of pods");
+  }
+  list.resourceVersion = std::string(*version);
+  for (const dom::element item : items) {
+    if (std::optional<identity::Pod> pod = PodFrom(item); pod.has_value()) list.pods.push_back(*std::move(pod));
+  }
+  return list;
+}
+
+absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
+  dom::parser parser;
+  dom::element root;
+  if (parser.parse(line).get(root)) return Malformed("an event is not JSON");
+  const std::optional<std::string_view> type = Text(root, "/type");
+  dom::element object;
+  if (!type.has_value() || root.at_pointer("/object").get(object))
+    return Malformed("an event without a type or object");
+  PodEvent event;
+  if (*type == "ERROR") {
+    int64_t code = 0;
+    if (!object.at_pointer("/code").get_int64().get(code) && code == 410) {
+      return absl::OutOfRangeError("the watch's place is too old");
+    }
+    return absl::UnavailableError(
+        StrCat("the Kubernetes API server ends the watch: ", Printable(Text(object, "/message").value_or(""))));
+  }
+  std::optional<identity::Pod> pod = PodFrom(object);
+  if (*type == "DELETED") {
+    event.type = PodEvent::Type::kIsGone;
+    event.pod.uid = Name(object, "/metadata/uid").value_or("");
+  } else if (*type == "ADDED" || *type == "MODIFIED") {
+    // What became unreadable is not known any more.
+    event.type = pod.has_value() ? PodEvent::Type::kIsThere : PodEvent::Type::kIsGone;
+    event.pod.uid = Name(object, "/metadata/uid").value_or("");
+    if (pod.has_value()) event.pod = *std::move(pod);
+  } else {
+    return Malformed("an event of an unknown type");
+  }
+  return event;
+}
+
+absl::StatusOr<std::optional<std::string>> PatchWithoutTaint(std::string_view node, std::string_view key) {
+  // A copy that keeps what it does not know, as the patch repeats it.
+  const nlohmann::json json = nlohmann::json::parse(node, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return Malformed("it is no node");
+  const nlohmann::json::json_pointer place("/spec/taints");
+  if (!json.contains(place)) return std::nullopt;
+  const nlohmann::json& taints = json.at(place);
+  if (!taints.is_array()) return Malformed("a node's taints are no list");
+  nlohmann::json others = nlohmann::json::array();
+  for (const nlohmann::json& taint : taints) {
+    if (!taint.is_object() || taint.value("key", "") != key) others.push_back(taint);
+  }
+  if (others.size() == taints.size()) return std::nullopt;
+  return nlohmann::json{{{"op", "test"}, {"path", "/spec/taints"}, {"value", taints}},
+                        {{"op", "replace"}, {"path", "/spec/taints"}, {"value", others}}}
+      .dump();
+}
+
+std::string ReasonOf(std::string_view json) {
+  dom::parser parser;
+  dom::element root;
+  if (parser.parse(json).get(root)) return "";
+  const std::optional<std::string_view> message = Text(root, "/message");
+  return message.has_value() && !message->empty() ? StrCat(": ", Printable(*message)) : "";
+}
+
+}  // namespace kveil::kubernetes

@@ -1,0 +1,76 @@
+// The pods of this node, kept up to date.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "identity/pod.h"
+#include "kubernetes/api_server.h"
+
+namespace kveil::kubernetes {
+
+// Lists the node's pods at the API server, then follows them by a watch; a thread of its own does that, for as long as
+// this lives. Pods that are known stay known while the server does not answer.
+class PodDirectory {
+ public:
+  struct Options {
+    ApiServerOptions apiServer;
+    std::string node;  // the name of this node
+    // How long a watch goes on before the pods are listed anew. Also how long a connection may be dead without a sign.
+    std::chrono::seconds watchTime{120};
+    std::chrono::milliseconds requestTimeout{10'000};
+    // Between attempts; doubled up to the longest one.
+    std::chrono::milliseconds firstPause{200};
+    std::chrono::milliseconds longestPause{10'000};
+    size_t mostPods = 4096;
+  };
+
+  explicit PodDirectory(Options options);
+  ~PodDirectory();
+  PodDirectory(const PodDirectory&) = delete;
+  PodDirectory& operator=(const PodDirectory&) = delete;
+
+  // The pod with this uid, or nullptr if it is not known (yet). Any thread.
+  std::shared_ptr<const identity::Pod> Find(std::string_view uid) const;
+
+  // Not OK: pods that started lately may be unknown, with the reason. Any thread.
+  absl::Status Health() const;
+  size_t size() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Follow();
+  absl::Status ListAndWatch();
+  absl::StatusOr<std::string> List();
+  absl::Status Watch(const std::string& resourceVersion);
+  // One line of the watch.
+  absl::Status Take(std::string_view line);
+  std::string Path(std::string_view query) const;
+  void Note(absl::Status status);
+  bool Sleep(std::chrono::milliseconds time);  // false: the end
+
+  const Options options_;
+  ApiServer server_;
+
+  mutable Mutex mutex_;
+  std::condition_variable_any stopped_;
+  bool isStopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status health_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("the node's pods are not listed yet");
+  absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>> pods_ ABSL_GUARDED_BY(mutex_);  // by uid
+
+  std::thread thread_;
+};
+
+}  // namespace kveil::kubernetes

@@ -1,0 +1,193 @@
+#include "kubernetes/pod_directory.h"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "fake_api_server.h"
+
+namespace kveil::kubernetes {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class PodDirectoryTest : public testing::Test {
+ protected:
+  PodDirectoryTest() { WriteToken("token-1"); }
+  ~PodDirectoryTest() override {
+    EXPECT_THAT(server_.complaints(), IsEmpty());
+    unlink(tokenFile().c_str());
+  }
+  std::string tokenFile() const { return StrCat(testing::TempDir(), "kveil-pods-token-", getpid()); }
+  void WriteToken(const std::string& token) { std::ofstream(tokenFile()) << token << "\n"; }
+  std::unique_ptr<PodDirectory> Open(seconds watchTime = seconds(120), size_t mostPods = 100) {
+    PodDirectory::Options options;
+    options.apiServer = {.address = server_.address(), .ca = "", .tokenFile = tokenFile()};
+    options.node = "node1";
+    options.watchTime = watchTime;
+    options.requestTimeout = seconds(2);
+    options.firstPause = milliseconds(5);
+    options.longestPause = milliseconds(20);
+    options.mostPods = mostPods;
+    return std::make_unique<PodDirectory>(std::move(options));
+  }
+  template <typename Condition>
+  static bool Becomes(Condition condition) {
+    const auto end = std::chrono::steady_clock::now() + seconds(20);
+    while (!condition() && std::chrono::steady_clock::now() < end) usleep(1'000);
+    return condition();
+  }
+
+  FakeApiServer server_;
+};
+
+TEST_F(PodDirectoryTest, KnowsThePodsThatAreThereAtTheStart) {
+  server_.Put(PodJson("u1", "shop", "web-1", "web", {{"b", "2"}, {"a", "1"}}));
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return directory->Health().ok(); }));
+  const auto pod = directory->Find("u1");
+  ASSERT_NE(pod, nullptr);
+  EXPECT_EQ(*pod, (identity::Pod{"u1", "shop", "web-1", "web", {{"a", "1"}, {"b", "2"}}}));
+  EXPECT_EQ(directory->Find("u2"), nullptr);
+  EXPECT_EQ(directory->Find(""), nullptr);
+}
+
+TEST_F(PodDirectoryTest, FollowsWhatComesChangesAndGoes) {
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.Put(PodJson("u1", "shop", "web-1", "web"));
+  ASSERT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
+  const auto before = directory->Find("u1");
+  server_.Put(PodJson("u1", "shop", "web-1", "web", {{"app", "x"}}));
+  ASSERT_TRUE(Becomes([&] { return directory->Find("u1")->labels.size() == 1; }));
+  EXPECT_THAT(before->labels, IsEmpty()) << "whoever holds it sees no change";
+  server_.Remove("u1");
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u1") == nullptr; }));
+  EXPECT_EQ(server_.watches(), 1);
+  EXPECT_EQ(server_.lists(), 1);
+}
+
+TEST_F(PodDirectoryTest, ListsAnewWhenAWatchEnds) {
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.PutSilently(PodJson("u1", "shop", "web-1", "web"));
+  server_.EndWatches();
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
+  EXPECT_TRUE(directory->Health().ok());
+}
+
+TEST_F(PodDirectoryTest, ListsAnewWhenTheWatchesPlaceIsTooOld) {
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.PutSilently(PodJson("u1", "shop", "web-1", "web"));
+  server_.Say(R"({"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old resource version"}})");
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
+}
+
+TEST_F(PodDirectoryTest, KeepsWhatItKnowsWhileTheServerIsGone) {
+  server_.Put(PodJson("u1", "shop", "web-1", "web"));
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.Stop();
+  ASSERT_TRUE(Becomes([&] { return !directory->Health().ok(); }));
+  EXPECT_THAT(std::string(directory->Health().message()), HasSubstr("the Kubernetes API server http://127.0.0.1:"));
+  EXPECT_NE(directory->Find("u1"), nullptr);
+  server_.PutSilently(PodJson("u2", "shop", "web-2", "web"));
+  server_.Start();
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u2") != nullptr; }));
+  EXPECT_TRUE(Becomes([&] { return directory->Health().ok(); }));
+}
+
+TEST_F(PodDirectoryTest, ReadsItsTokenAnewForEachRequest) {
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.AllowToken("token-2");
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return !directory->Health().ok(); }));
+  EXPECT_THAT(std::string(directory->Health().message()), HasSubstr("HTTP 401: Unauthorized (the token is refused)"));
+  EXPECT_THAT(std::string(directory->Health().message()), testing::Not(HasSubstr("token-1")));
+  WriteToken("token-2");
+  EXPECT_TRUE(Becomes([&] { return directory->Health().ok(); }));
+}
+
+TEST_F(PodDirectoryTest, SaysWhyItKnowsNoPods) {
+  const struct {
+    int status;
+    std::string body;
+    std::string message;
+  } cases[] = {
+      {403, R"({"kind":"Status","message":"pods is forbidden"})", "HTTP 403: pods is forbidden"},
+      {500, "", "HTTP 500"},
+      {503, "<html>", "HTTP 503"},
+      {200, "<html>", "makes no sense: it is not JSON"},
+      {200, "{}", "makes no sense: it is no list of pods"},
+      {200, R"({"metadata":{"resourceVersion":""},"items":[]})", "makes no sense: it is no list of pods"},
+  };
+  server_.AnswerLists(500);
+  const auto directory = Open();
+  for (const auto& one : cases) {
+    server_.AnswerLists(one.status, one.body);
+    EXPECT_TRUE(Becomes([&] {
+      return testing::Value(std::string(directory->Health().message()), HasSubstr(one.message));
+    })) << one.message
+        << ", found " << directory->Health();
+  }
+  unlink(tokenFile().c_str());
+  EXPECT_TRUE(Becomes([&] {
+    return testing::Value(std::string(directory->Health().message()), HasSubstr("cannot be opened"));
+  })) << directory->Health();
+}
+
+TEST_F(PodDirectoryTest, AnEventThatMakesNoSenseEndsTheWatchAndPodsAreListed) {
+  for (const std::string& line :
+       {std::string("{"), std::string("[]"), std::string(R"({"type":"ADDED"})"),
+        std::string(R"({"type":"X","object":{}})"),
+        std::string(R"({"type":"ERROR","object":{"code":500,"message":"etcd is gone"}})"), std::string(5 << 20, ' ')}) {
+    const auto directory = Open();
+    const int before = server_.lists();
+    ASSERT_TRUE(Becomes([&] { return server_.watches() > 0 && directory->Health().ok(); }));
+    server_.Say(line);
+    EXPECT_TRUE(Becomes([&] { return server_.lists() > before + 1; })) << line.substr(0, 80);
+  }
+}
+
+TEST_F(PodDirectoryTest, APodThatCannotBeReadIsNotKnown) {
+  nlohmann::json tooManyLabels = PodJson("u1", "shop", "a", "web");
+  for (int i = 0; i < 70; ++i) tooManyLabels["metadata"]["labels"][StrCat("label", i)] = std::string(1'000, 'x');
+  nlohmann::json noText = PodJson("u2", "shop", "b", "web", {{"app", 3}});
+  nlohmann::json noName = PodJson("u3", "shop", "", "web");
+  nlohmann::json noAccount = PodJson("u4", "shop", "d", "");
+  for (const auto& pod : {tooManyLabels, noText, noName, noAccount, PodJson("u5", "shop", "e", "web")})
+    server_.Put(pod);
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return directory->Find("u5") != nullptr; }));
+  EXPECT_EQ(directory->Find("u1"), nullptr);
+  EXPECT_EQ(directory->Find("u2"), nullptr);
+  EXPECT_EQ(directory->Find("u3"), nullptr);
+  EXPECT_EQ(directory->Find("u4")->serviceAccount, "");
+  // What was known and becomes unreadable is not known any more.
+  ASSERT_TRUE(Becomes([&] { return server_.watches() > 0; }));
+  server_.Put(PodJson("u5", "shop", "e", "web", {{"app", 3}}));
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u5") == nullptr; }));
+}
+
+TEST_F(PodDirectoryTest, HasABound) {
+  for (int i = 0; i < 5; ++i) server_.Put(PodJson(StrCat("u", i), "shop", StrCat("web-", i), "web"));
+  const auto directory = Open(seconds(120), /*mostPods=*/5);
+  ASSERT_TRUE(Becomes([&] { return directory->Health().ok() && server_.watches() == 1; }));
+  server_.Put(PodJson("u9", "shop", "web-9", "web"));
+  ASSERT_TRUE(Becomes([&] { return !directory->Health().ok(); }));
+  EXPECT_THAT(std::string(directory->Health().message()), HasSubstr("more than 5 pods"));
+  EXPECT_EQ(directory->size(), 5u);
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; }));
+  EXPECT_FALSE(directory->Health().ok()) << "the list has too many as well";
+  EXPECT_EQ(directory->size(), 5u);
+}
+
+}  // namespace
+}  // namespace kveil::kubernetes
