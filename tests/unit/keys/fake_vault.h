@@ -2,93 +2,30 @@
 // three ways to log in. It is strict: whatever the agent should not send is answered with 418 and noted.
 #pragma once
 
-#include <arpa/inet.h>
-#include <gtest/gtest.h>
-#include <openssl/ssl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
-#include <memory>
+#include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "../io/certificates.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "base/mutex.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
 #include "crypto/key_wrap.h"
-#include "nlohmann/json.hpp"
+#include "fake_http_server.h"
 
 namespace kveil::keys {
 
-class FakeVault {
+class FakeVault : public FakeHttpServer {
  public:
-  struct Request {
-    std::string method, path;
-    std::map<std::string, std::string> headers;  // names in lower case
-    nlohmann::json body;
-  };
-  struct Response {
-    int status = 200;
-    std::string body;
-    static Response Of(const nlohmann::json& json) { return {200, json.dump()}; }
-    static Response Error(int status, const std::string& reason) {
-      return {status, nlohmann::json{{"errors", {reason}}}.dump()};
-    }
-  };
-
   // Plain HTTP without a certificate.
-  explicit FakeVault(io::TestCertificate certificate = {}) {
-    signal(SIGPIPE, SIG_IGN);
-    if (!certificate.certificate.empty()) {
-      context_.reset(SSL_CTX_new(TLS_server_method()));
-      EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), certificate.certificate.c_str()), 1);
-      EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
-    }
-    Start();
-  }
-  ~FakeVault() { Stop(); }
-  FakeVault(const FakeVault&) = delete;
-  FakeVault& operator=(const FakeVault&) = delete;
-
-  // Connections are refused after Stop. Start takes the same port again.
-  void Stop() {
-    isStopping_ = true;
-    if (accepting_.joinable()) accepting_.join();
-    listener_.Reset();
-  }
-  void Start() {
-    isStopping_ = false;
-    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int on = 1;
-    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port_);
-    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
-    ASSERT_EQ(listen(listener_.get(), 64), 0);
-    socklen_t size = sizeof address;
-    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    accepting_ = std::thread([this] { Accept(); });
-  }
-  std::string address(const std::string& host = "127.0.0.1") const {
-    return StrCat(context_ ? "https://" : "http://", host, ":", port_);
-  }
+  explicit FakeVault(const io::TestCertificate& certificate = {}) : FakeHttpServer(certificate) { Start(); }
+  ~FakeVault() override { Stop(); }
 
   // What the server has. Each call takes effect with the next request.
   void MakeKey(const std::string& name, nlohmann::json fields = nlohmann::json::object()) {
@@ -146,9 +83,6 @@ class FakeVault {
     const MutexLock lock(mutex_);
     change_ = std::move(change);
   }
-  // Accepts and reads, and says nothing.
-  void SetSilent(bool silent) { isSilent_ = silent; }
-  void SetDelay(std::chrono::milliseconds delay) { delay_ = delay; }
 
   int Count(const std::string& pathPart) const {
     const MutexLock lock(mutex_);
@@ -177,96 +111,14 @@ class FakeVault {
     int lease = 0;
     bool isRenewable = false;
   };
-  struct FreeSsl {
-    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-    void operator()(SSL* ssl) const { SSL_free(ssl); }
-  };
-  using Ssl = std::unique_ptr<SSL, FreeSsl>;
-
-  void Accept() {
-    std::vector<std::thread> connections;
-    while (!isStopping_) {
-      pollfd ready{listener_.get(), POLLIN, 0};
-      if (poll(&ready, 1, 5) != 1) continue;
-      UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (fd.valid()) connections.emplace_back([this, fd = std::move(fd)] { Serve(fd.get()); });
-    }
-    for (std::thread& connection : connections) connection.join();
-  }
-
-  void Serve(int fd) {
-    const timeval limit{0, 50'000};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    Ssl ssl;
-    if (context_ != nullptr && !isSilent_) {
-      ssl.reset(SSL_new(context_.get()));
-      SSL_set_fd(ssl.get(), fd);
-      for (int done = 0; done != 1;) {
-        done = SSL_accept(ssl.get());
-        const bool waits = SSL_get_error(ssl.get(), done) == SSL_ERROR_WANT_READ && !isStopping_;
-        if (done != 1 && !waits) return;
-      }
-    }
-    std::string text;
-    size_t size = std::string::npos;
-    while (!isStopping_ && (isSilent_ || text.size() < size)) {
-      char bytes[16384];
-      const int count =
-          ssl ? SSL_read(ssl.get(), bytes, sizeof bytes) : static_cast<int>(recv(fd, bytes, sizeof bytes, 0));
-      if (count == 0) return;
-      if (count < 0) {
-        const bool waits = ssl ? SSL_get_error(ssl.get(), count) == SSL_ERROR_WANT_READ : errno == EAGAIN;
-        if (!waits) return;
-        continue;
-      }
-      text.append(bytes, static_cast<size_t>(count));
-      if (size == std::string::npos) size = SizeOf(text);
-    }
-    if (isStopping_) return;
-    const auto answerAt = Clock::now() + delay_.load();
-    while (Clock::now() < answerAt && !isStopping_) usleep(5'000);
-    const Response response = Answer(text);
-    const std::string out =
-        StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: application/json\r\n",
-               response.status / 100 == 3 ? StrCat("Location: ", address(), "/elsewhere\r\n") : "",
-               "Content-Length: ", response.body.size(), "\r\nConnection: close\r\n\r\n", response.body);
-    for (size_t sent = 0; sent < out.size();) {
-      const size_t left = std::min<size_t>(out.size() - sent, 1 << 16);
-      const int count = ssl ? SSL_write(ssl.get(), out.data() + sent, static_cast<int>(left))
-                            : static_cast<int>(send(fd, out.data() + sent, left, MSG_NOSIGNAL));
-      if (count <= 0) return;
-      sent += static_cast<size_t>(count);
-    }
-    if (ssl) SSL_shutdown(ssl.get());
-  }
-
-  // Of the whole request, once its headers are there.
-  static size_t SizeOf(const std::string& text) {
-    const size_t end = text.find("\r\n\r\n");
-    if (end == std::string::npos) return std::string::npos;
-    const size_t length = text.find("Content-Length: ");
-    return end + 4 + (length < end ? std::stoul(text.substr(length + 16)) : 0);
-  }
 
   Response Complain(const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     complaints_.push_back(what);
     return Response::Error(418, what);
   }
 
-  Response Answer(const std::string& text) {
+  Response Answer(const Request& request) override {
     const MutexLock lock(mutex_);
-    Request request;
-    const size_t end = text.find("\r\n\r\n");
-    std::vector<std::string> lines = absl::StrSplit(text.substr(0, end), "\r\n");
-    const std::vector<std::string> first = absl::StrSplit(lines.front(), ' ');
-    if (first.size() != 3 || first[2] != "HTTP/1.1") return Complain("not HTTP/1.1: " + lines.front());
-    request.method = first[0];
-    request.path = first[1];
-    for (size_t i = 1; i < lines.size(); ++i) {
-      const std::vector<std::string> parts = absl::StrSplit(lines[i], absl::MaxSplits(": ", 1));
-      request.headers[absl::AsciiStrToLower(parts.at(0))] = parts.at(1);
-    }
-    request.body = nlohmann::json::parse(text.substr(end + 4), nullptr, false);
     paths_.push_back(request.path);
     if (fault_) {
       if (std::optional<Response> response = fault_(request)) return *response;
@@ -293,21 +145,13 @@ class FakeVault {
     for (const auto& [name, value] : request.headers) {
       if (!kKnown.contains(name)) return "header " + name;
     }
-    const auto value = [&](const std::string& name) {
-      const auto found = request.headers.find(name);
-      return found == request.headers.end() ? std::string() : found->second;
-    };
-    if (value("x-vault-request") != "true") return "no X-Vault-Request";
-    if (value("x-vault-namespace") != nameSpace_) return "namespace " + value("x-vault-namespace");
-    if (request.method == "POST" && value("content-type") != "application/json") return "a body that is not JSON";
+    if (request.Header("x-vault-request") != "true") return "no X-Vault-Request";
+    if (request.Header("x-vault-namespace") != nameSpace_) return "namespace " + request.Header("x-vault-namespace");
+    if (request.method == "POST" && request.Header("content-type") != "application/json")
+      return "a body that is not JSON";
     if (request.method == "POST" && !request.body.is_object()) return "a body that is no object";
     if (request.method == "GET" && request.headers.contains("content-length")) return "GET with a body";
     return "";
-  }
-
-  static bool HasOnly(const nlohmann::json& object, std::set<std::string> names) {
-    if (!object.is_object() || object.size() != names.size()) return false;
-    return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return object.contains(name); });
   }
 
   Response Route(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -405,23 +249,6 @@ class FakeVault {
     return Response::Of({{"data", data}});
   }
 
-  static std::string Base64(Bytes bytes) {
-    std::string text;
-    absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
-    return text;
-  }
-  static std::string FromBase64(const std::string& text) {
-    std::string bytes;
-    EXPECT_TRUE(absl::Base64Unescape(text, &bytes)) << text;
-    return bytes;
-  }
-
-  std::unique_ptr<SSL_CTX, FreeSsl> context_;
-  UniqueFd listener_;
-  uint16_t port_ = 0;
-  std::atomic<bool> isStopping_{false}, isSilent_{false};
-  std::atomic<std::chrono::milliseconds> delay_{std::chrono::milliseconds(0)};
-
   mutable Mutex mutex_;
   std::map<std::string, Key> keys_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Token> tokens_ ABSL_GUARDED_BY(mutex_);
@@ -432,8 +259,6 @@ class FakeVault {
   std::function<void(const Request&, nlohmann::json&)> change_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> paths_ ABSL_GUARDED_BY(mutex_), complaints_ ABSL_GUARDED_BY(mutex_);
   int loginsMade_ ABSL_GUARDED_BY(mutex_) = 0;
-
-  std::thread accepting_;
 };
 
 }  // namespace kveil::keys

@@ -1,0 +1,218 @@
+// An HTTP or HTTPS server on loopback that a test's fake service stands on: one connection per request.
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "../io/certificates.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_split.h"
+#include "base/bytes.h"
+#include "base/text.h"
+#include "base/unique_fd.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::keys {
+
+class FakeHttpServer {
+ public:
+  struct Request {
+    std::string method, path;
+    std::map<std::string, std::string> headers;  // names in lower case
+    std::string text;                            // the body
+    nlohmann::json body;                         // the same, if it is JSON
+    // Empty: there is no such header.
+    std::string Header(const std::string& name) const {
+      const auto found = headers.find(name);
+      return found == headers.end() ? "" : found->second;
+    }
+  };
+  struct Response {
+    int status = 200;
+    std::string body;
+    std::string contentType = "application/json";
+    static Response Of(const nlohmann::json& json) { return {200, json.dump()}; }
+    // As Vault writes it.
+    static Response Error(int status, const std::string& reason) {
+      return {status, nlohmann::json{{"errors", {reason}}}.dump()};
+    }
+  };
+
+  // Plain HTTP without a certificate. Whoever derives from it calls Start and, before its end, Stop.
+  explicit FakeHttpServer(const io::TestCertificate& certificate = {}) {
+    signal(SIGPIPE, SIG_IGN);
+    if (certificate.certificate.empty()) return;
+    context_.reset(SSL_CTX_new(TLS_server_method()));
+    EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), certificate.certificate.c_str()), 1);
+    EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
+  }
+  virtual ~FakeHttpServer() = default;
+  FakeHttpServer(const FakeHttpServer&) = delete;
+  FakeHttpServer& operator=(const FakeHttpServer&) = delete;
+
+  // Connections are refused after Stop. Start takes the same port again.
+  void Stop() {
+    isStopping_ = true;
+    if (accepting_.joinable()) accepting_.join();
+    listener_.Reset();
+  }
+  void Start() {
+    isStopping_ = false;
+    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port_);
+    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
+    ASSERT_EQ(listen(listener_.get(), 64), 0);
+    socklen_t size = sizeof address;
+    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    port_ = ntohs(address.sin_port);
+    accepting_ = std::thread([this] { Accept(); });
+  }
+  std::string address(const std::string& host = "127.0.0.1") const {
+    return StrCat(context_ ? "https://" : "http://", host, ":", port_);
+  }
+
+  // Accepts and reads, and says nothing.
+  void SetSilent(bool silent) { isSilent_ = silent; }
+  void SetDelay(std::chrono::milliseconds delay) { delay_ = delay; }
+
+  static std::string Base64(Bytes bytes) {
+    std::string text;
+    absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
+    return text;
+  }
+  static std::string FromBase64(const std::string& text) {
+    std::string bytes;
+    EXPECT_TRUE(absl::Base64Unescape(text, &bytes)) << text;
+    return bytes;
+  }
+
+ protected:
+  // On a thread of the connection.
+  virtual Response Answer(const Request& request) = 0;
+
+  static bool HasOnly(const nlohmann::json& object, const std::vector<std::string>& names) {
+    if (!object.is_object() || object.size() != names.size()) return false;
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) { return object.contains(name); });
+  }
+
+ private:
+  struct FreeSsl {
+    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+  using Ssl = std::unique_ptr<SSL, FreeSsl>;
+  using Clock = std::chrono::steady_clock;
+
+  void Accept() {
+    std::vector<std::thread> connections;
+    while (!isStopping_) {
+      pollfd ready{listener_.get(), POLLIN, 0};
+      if (poll(&ready, 1, 5) != 1) continue;
+      UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (fd.valid()) connections.emplace_back([this, fd = std::move(fd)] { Serve(fd.get()); });
+    }
+    for (std::thread& connection : connections) connection.join();
+  }
+
+  void Serve(int fd) {
+    const timeval limit{0, 50'000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    Ssl ssl;
+    if (context_ != nullptr && !isSilent_) {
+      ssl.reset(SSL_new(context_.get()));
+      SSL_set_fd(ssl.get(), fd);
+      for (int done = 0; done != 1;) {
+        done = SSL_accept(ssl.get());
+        const bool waits = SSL_get_error(ssl.get(), done) == SSL_ERROR_WANT_READ && !isStopping_;
+        if (done != 1 && !waits) return;
+      }
+    }
+    std::string text;
+    size_t size = std::string::npos;
+    while (!isStopping_ && (isSilent_ || text.size() < size)) {
+      char bytes[16384];
+      const int count =
+          ssl ? SSL_read(ssl.get(), bytes, sizeof bytes) : static_cast<int>(recv(fd, bytes, sizeof bytes, 0));
+      if (count == 0) return;
+      if (count < 0) {
+        const bool waits = ssl ? SSL_get_error(ssl.get(), count) == SSL_ERROR_WANT_READ : errno == EAGAIN;
+        if (!waits) return;
+        continue;
+      }
+      text.append(bytes, static_cast<size_t>(count));
+      if (size == std::string::npos) size = SizeOf(text);
+    }
+    if (isStopping_) return;
+    const auto answerAt = Clock::now() + delay_.load();
+    while (Clock::now() < answerAt && !isStopping_) usleep(5'000);
+    const Response response = Answer(Parse(text));
+    const std::string out =
+        StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: ", response.contentType, "\r\n",
+               response.status / 100 == 3 ? StrCat("Location: ", address(), "/elsewhere\r\n") : "",
+               "Content-Length: ", response.body.size(), "\r\nConnection: close\r\n\r\n", response.body);
+    for (size_t sent = 0; sent < out.size();) {
+      const size_t left = std::min<size_t>(out.size() - sent, 1 << 16);
+      const int count = ssl ? SSL_write(ssl.get(), out.data() + sent, static_cast<int>(left))
+                            : static_cast<int>(send(fd, out.data() + sent, left, MSG_NOSIGNAL));
+      if (count <= 0) return;
+      sent += static_cast<size_t>(count);
+    }
+    if (ssl) SSL_shutdown(ssl.get());
+  }
+
+  // Of the whole request, once its headers are there.
+  static size_t SizeOf(const std::string& text) {
+    const size_t end = text.find("\r\n\r\n");
+    if (end == std::string::npos) return std::string::npos;
+    const size_t length = text.find("Content-Length: ");
+    return end + 4 + (length < end ? std::stoul(text.substr(length + 16)) : 0);
+  }
+
+  static Request Parse(const std::string& text) {
+    Request request;
+    const size_t end = text.find("\r\n\r\n");
+    const std::vector<std::string> lines = absl::StrSplit(text.substr(0, end), "\r\n");
+    const std::vector<std::string> first = absl::StrSplit(lines.front(), ' ');
+    EXPECT_EQ(first.size(), 3u) << lines.front();
+    EXPECT_EQ(first.back(), "HTTP/1.1");
+    request.method = first.at(0);
+    request.path = first.at(1);
+    for (size_t i = 1; i < lines.size(); ++i) {
+      const std::vector<std::string> parts = absl::StrSplit(lines[i], absl::MaxSplits(": ", 1));
+      EXPECT_TRUE(request.headers.emplace(absl::AsciiStrToLower(parts.at(0)), parts.at(1)).second) << lines[i];
+    }
+    request.text = text.substr(end + 4);
+    request.body = nlohmann::json::parse(request.text, nullptr, false);
+    return request;
+  }
+
+  std::unique_ptr<SSL_CTX, FreeSsl> context_;
+  UniqueFd listener_;
+  uint16_t port_ = 0;
+  std::atomic<bool> isStopping_{false}, isSilent_{false};
+  std::atomic<std::chrono::milliseconds> delay_{std::chrono::milliseconds(0)};
+  std::thread accepting_;
+};
+
+}  // namespace kveil::keys
