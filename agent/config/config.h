@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/log.h"
 #include "base/socket_address.h"
+#include "config/aws_config.h"
 #include "config/kubernetes_config.h"
 #include "config/vault_config.h"
 
@@ -87,6 +88,7 @@ struct PostgresConfig {
 struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
   std::optional<VaultConfig> rootKeyVault;
+  std::optional<AwsConfig> rootKeyAws;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);

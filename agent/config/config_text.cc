@@ -108,10 +108,19 @@ Json VaultJson(const VaultConfig& vault) {
   return json;
 }
 
+Json AwsJson(const AwsConfig& aws) {
+  Json json = {{"key", aws.key}, {"endpoint", aws.endpoint}, {"stsEndpoint", aws.stsEndpoint}};
+  if (!aws.key.starts_with("arn:")) json["region"] = aws.region;
+  Put(json, "ca", aws.ca);
+  return json;
+}
+
 Json KeysJson(const KeysConfig& keys) {
   Json root = Json::object(), registry = Json::object();
   if (keys.rootKeyVault.has_value()) {
     root["vault"] = VaultJson(*keys.rootKeyVault);
+  } else if (keys.rootKeyAws.has_value()) {
+    root["awsKms"] = AwsJson(*keys.rootKeyAws);
   } else {
     root["file"] = keys.rootKeyFile;
   }

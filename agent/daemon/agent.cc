@@ -26,14 +26,10 @@ bool IsEndPending() {
   return ::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1;
 }
 
-keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
-  keys::RootKeyOptions options;
-  options.file = config.rootKeyFile;
-  if (!config.rootKeyVault.has_value()) return options;
-  const config::VaultConfig& vault = *config.rootKeyVault;
+keys::VaultOptions VaultOptionsOf(const config::VaultConfig& vault) {
   using From = config::VaultConfig::Auth;
   using To = keys::VaultOptions::Auth;
-  options.vault = keys::VaultOptions{
+  return {
       .address = vault.address,
       .mount = vault.mount,
       .key = vault.key,
@@ -46,6 +42,17 @@ keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
       .role = vault.role,
       .authMount = vault.authMount,
   };
+}
+
+keys::AwsOptions AwsOptionsOf(const config::AwsConfig& aws) {
+  return {.key = aws.key, .region = aws.region, .endpoint = aws.endpoint, .stsEndpoint = aws.stsEndpoint, .ca = aws.ca};
+}
+
+keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
+  keys::RootKeyOptions options;
+  options.file = config.rootKeyFile;
+  if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
+  if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
   return options;
 }
 

@@ -105,7 +105,7 @@ bool WasNeverUsed(const config::KeysConfig& keys) {
     struct stat info;
     return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
   };
-  return isMissing(keys.registryPath) && (keys.rootKeyVault.has_value() || isMissing(keys.rootKeyFile));
+  return isMissing(keys.registryPath) && (keys.rootKeyFile.empty() || isMissing(keys.rootKeyFile));
 }
 
 }  // namespace kveil::daemon

@@ -166,7 +166,7 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
 
   Headers headers;
   headers.Add("User-Agent: kveil");
-  headers.Add("Accept: application/json");
+  headers.Add(StrCat("Accept: ", request.accept).c_str());
   headers.Add("Expect:");  // no waiting for permission to send a body
   if (!request.body.empty()) headers.Add(StrCat("Content-Type: ", request.contentType).c_str());
   for (const crypto::SecretText& header : request.headers) {

@@ -21,6 +21,7 @@ struct Request {
   std::vector<crypto::SecretText> headers;       // "Name: value", without a line's end
   crypto::SecretText body;                       // may be empty
   std::string contentType = "application/json";  // of the body
+  std::string accept = "application/json";
   // Takes the body of a response with status 200 piece by piece as it comes, instead of Response::body. False ends the
   // request with kCancelled.
   std::function<bool(std::string_view)> onBody;

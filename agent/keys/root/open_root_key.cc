@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "keys/root/aws_root_key.h"
 #include "keys/root/file_root_key.h"
 #include "keys/root/remote_root_key.h"
 #include "keys/root/vault_root_key.h"
@@ -25,6 +26,7 @@ absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& optio
                                                      std::chrono::steady_clock::time_point deadline) {
   if (options.open) return options.open(deadline);
   if (options.vault.has_value()) return Connect("vault", std::make_unique<VaultRootKey>(*options.vault), deadline);
+  if (options.aws.has_value()) return Connect("awsKms", std::make_unique<AwsRootKey>(*options.aws), deadline);
   return FileRootKey::Open(options.file, mayCreate);
 }
 

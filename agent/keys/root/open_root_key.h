@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "keys/root/aws_options.h"
 #include "keys/root/vault_options.h"
 
 namespace kveil::keys {
@@ -18,6 +19,7 @@ class RootKey;
 struct RootKeyOptions {
   std::string file;  // path
   std::optional<VaultOptions> vault;
+  std::optional<AwsOptions> aws;
   // For tests: opens one that is none of the above.
   std::function<absl::StatusOr<std::unique_ptr<RootKey>>(std::chrono::steady_clock::time_point deadline)> open;
 };

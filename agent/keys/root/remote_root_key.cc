@@ -126,11 +126,15 @@ absl::Status RemoteRootKey::UnwrapOnce(const std::vector<OwnedKey>& keys, Answer
   }
   Answers unwrapped = provider_->Unwrap(wrapped, deadline);
   absl::Status worst;
+  bool isAnswered = false;
   for (size_t i = 0; i < missing.size(); ++i) {
     const absl::Status status = unwrapped[i].status();
+    isAnswered = isAnswered || !absl::IsUnavailable(status);
     if (!status.ok() && !absl::IsDataLoss(status) && !absl::IsUnavailable(worst)) worst = status;
     answers[missing[i]] = std::move(unwrapped[i]);
   }
+  // One that takes a key at a time, and has had enough for now, is there all the same.
+  if (isAnswered) breaker_.Report(/*answered=*/true, Clock::now());
   return worst;
 }
 

@@ -66,7 +66,7 @@ def go_toolchain(module=DRIVERS / "go/go.mod"):
         if _numbers(found) >= _numbers(needed):
             return "go"
     requirements = DRIVERS / "go/requirements.txt"
-    made = made_once("go-toolchain", [requirements], lambda folder: _virtual_environment(folder, requirements))
+    made = made_once("go-toolchain", [requirements], lambda folder: virtual_environment(folder, requirements))
     return f"{made}/bin/go"
 
 
@@ -94,10 +94,11 @@ def debian(*packages):
 def _python_environment():
     requirements = DRIVERS / "python/requirements.txt"
 
-    return made_once("python", [requirements], lambda folder: _virtual_environment(folder, requirements))
+    return made_once("python", [requirements], lambda folder: virtual_environment(folder, requirements))
 
 
-def _virtual_environment(folder, requirements):
+def virtual_environment(folder, requirements):
+    """Makes one in an empty folder, with exactly the packages that are listed."""
     debian("python3-venv")
     _run(["/usr/bin/python3", "-m", "venv", folder])
     _run([f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "-r", requirements])

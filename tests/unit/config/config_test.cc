@@ -150,6 +150,36 @@ TEST_F(KubernetesConfigTest, WhatIsNowhereIsMissing) {
               HasSubstr("/kubernetes/identityTimeout: expected"));
 }
 
+TEST(ConfigTest, AnAwsKeysRegionSaysWhereItsServicesAre) {
+  const auto read = [](const std::string& members) {
+    const absl::StatusOr<AgentConfig> config =
+        ParseConfig(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                        "keys": {"root": {"awsKms": {)" +
+                        members + "}}}}",
+                    "c.json");
+    EXPECT_TRUE(config.ok()) << config.status();
+    if (!config.ok()) return AwsConfig();
+    EXPECT_EQ(config->keys.rootKeyFile, "");
+    return config->keys.rootKeyAws.value_or(AwsConfig());
+  };
+  const AwsConfig arn = read(R"("key": "arn:aws-eusc:kms:eusc-de-east-1:111122223333:alias/k")");
+  EXPECT_THAT((std::vector{arn.key, arn.region, arn.endpoint, arn.stsEndpoint, arn.ca}),
+              ElementsAre("arn:aws-eusc:kms:eusc-de-east-1:111122223333:alias/k", "eusc-de-east-1",
+                          "https://kms.eusc-de-east-1.amazonaws.eu", "https://sts.eusc-de-east-1.amazonaws.eu", ""));
+  const AwsConfig own =
+      read(R"("key": "alias/k", "region": "us-east-1", "endpoint": "https://kms-fips.us-east-1.amazonaws.com",
+              "ca": "/ca")");
+  EXPECT_THAT((std::vector{own.key, own.region, own.endpoint, own.stsEndpoint, own.ca}),
+              ElementsAre("alias/k", "us-east-1", "https://kms-fips.us-east-1.amazonaws.com",
+                          "https://sts.us-east-1.amazonaws.com", "/ca"));
+  for (const auto& [region, suffix] :
+       {std::pair("cn-north-1", "amazonaws.com.cn"), std::pair("us-gov-west-1", "amazonaws.com"),
+        std::pair("us-iso-east-1", "c2s.ic.gov"), std::pair("us-isob-east-1", "sc2s.sgov.gov")}) {
+    EXPECT_EQ(read(std::string(R"("key": "alias/k", "region": ")") + region + "\"").endpoint,
+              std::string("https://kms.") + region + "." + suffix);
+  }
+}
+
 TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {
   const absl::StatusOr<AgentConfig> config = ParseConfig(
       R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},

@@ -24,6 +24,12 @@ const char kToken[] = R"("tokenFile": "/t")";
 std::string Vault(const std::string& members, const std::string& more) {
   return Keys(R"("root": {"vault": {)" + members + (more.empty() ? "" : ", ") + more + "}}");
 }
+std::string Aws(const std::string& members) { return Keys(R"("root": {"awsKms": {)" + members + "}}"); }
+const char kArn[] = "arn:aws:kms:eu-central-1:111122223333:";
+const char kKeyId[] = "1234abcd-12ab-34cd-56ef-1234567890ab";
+std::string AwsKey(const std::string& key, const std::string& more = "") {
+  return Aws(StrCat(R"("key": ")", key, "\"", more.empty() ? "" : ", ", more));
+}
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
 std::string Kubernetes(const std::string& members) {
@@ -61,6 +67,14 @@ std::vector<Sample> ConfigSamples() {
       {"all of Vault",
        Vault(R"("address": "https://[fd00::1]:8200", "key": "kveil_1", "mount": "a/transit", "namespace": "team/a")",
              R"("ca": "/ca", "appRole": {"roleId": "r", "secretIdFile": "/s", "mount": "a/approle"})"),
+       ""},
+      {"AWS KMS by ARN", AwsKey(StrCat(kArn, "key/", kKeyId)), ""},
+      {"AWS KMS by the ARN of a multi-Region key",
+       AwsKey("arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab"), ""},
+      {"AWS KMS by the ARN of an alias", AwsKey(StrCat(kArn, "alias/team/kveil_1")), ""},
+      {"AWS KMS by id", AwsKey(kKeyId, R"("region": "eu-central-1")"), ""},
+      {"all of AWS KMS", AwsKey("alias/kveil", R"("region": "cn-north-1", "endpoint": "https://vpce-1.kms.example",
+          "stsEndpoint": "http://127.0.0.1:5555", "ca": "/ca")"),
        ""},
       {"Vault by Kubernetes on this node",
        Vault(R"("address": "http://127.0.0.1:8200", "key": "k")",
@@ -174,7 +188,28 @@ std::vector<Sample> ConfigSamples() {
       {"taint that is none", Kubernetes(R"(, "startupTaint": "a b")"),
        "/kubernetes/startupTaint: expected a taint's key"},
       {"token in the configuration", Kubernetes(R"(, "token": "t")"), "/kubernetes/token: unknown key \"token\""},
-      {"awsKms", Keys(R"("root": {"awsKms": {}})"), "/keys/root/awsKms: \"awsKms\" is not supported in this version"},
+      {"nothing of AWS KMS", Aws(""), "/keys/root/awsKms: expected the key \"key\", which is missing"},
+      {"AWS KMS and Vault", Keys(R"("root": {"awsKms": {}, "vault": {}})"), "found \"vault\" and \"awsKms\""},
+      {"AWS KMS by alias without a region", AwsKey("alias/kveil"),
+       "/keys/root/awsKms: expected the key \"region\", which is missing"},
+      {"AWS KMS with two regions", AwsKey(StrCat(kArn, "key/", kKeyId), R"("region": "eu-central-1")"),
+       "/keys/root/awsKms/region: expected no region beside an ARN, which names one"},
+      {"AWS KMS in a zone", AwsKey("alias/kveil", R"("region": "eu-central-1a")"),
+       "/keys/root/awsKms/region: expected a region such as \"eu-central-1\""},
+      {"AWS's own key", AwsKey("alias/aws/s3", R"("region": "eu-central-1")"),
+       "/keys/root/awsKms/key: expected the ARN or the id of a key, or \"alias/NAME\" (none of AWS's own aliases)"},
+      {"AWS's own key by ARN", AwsKey(StrCat(kArn, "alias/aws/s3")), "/keys/root/awsKms/key: expected an ARN such as"},
+      {"key of AWS KMS without \"alias/\"", AwsKey("kveil", R"("region": "eu-central-1")"),
+       "/keys/root/awsKms/key: expected the ARN or the id of a key"},
+      {"ARN of another service", AwsKey("arn:aws:iam::111122223333:role/kveil"), "/key: expected an ARN such as"},
+      {"ARN with a short account", AwsKey(StrCat("arn:aws:kms:eu-central-1:1:key/", kKeyId)), "/key: expected an ARN"},
+      {"ARN with a bad key", AwsKey(StrCat(kArn, "key/kveil")), "/key: expected an ARN such as"},
+      {"AWS KMS over plain HTTP", AwsKey(StrCat(kArn, "key/", kKeyId), R"("endpoint": "http://kms.example")"),
+       "/keys/root/awsKms/endpoint: expected https://"},
+      {"AWS KMS with a path", AwsKey(StrCat(kArn, "key/", kKeyId), R"("stsEndpoint": "https://sts.example/x")"),
+       "/keys/root/awsKms/stsEndpoint: expected an address such as \"https://sts.eu-central-1.amazonaws.com\""},
+      {"access key in the configuration", AwsKey(StrCat(kArn, "key/", kKeyId), R"("accessKeyId": "AKIA")"),
+       "unknown key \"accessKeyId\""},
       {"pkcs11", Keys(R"("root": {"pkcs11": {}})"), "/keys/root/pkcs11: \"pkcs11\" is not supported in this version"},
       {"two registries", Keys(R"("registry": {"sqlite": "/d", "postgres": "host=x dbname=d user=u"})"),
        "/keys/registry: expected exactly one of \"sqlite\", \"postgres\", found \"sqlite\" and \"postgres\""},
@@ -188,7 +223,8 @@ std::vector<Sample> ConfigSamples() {
        " passfile"},
       {"PostgreSQL URI with a password", Keys(R"("registry": {"postgres": "postgresql://h/d?user=u&password=p"})"),
        "/keys/registry/postgres: password is not allowed here"},
-      {"no root", Keys(R"("root": {})"), "/keys/root: expected exactly one of \"file\", \"vault\", found none"},
+      {"no root", Keys(R"("root": {})"),
+       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", found none"},
       {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
       {"relative registry", Keys(R"("registry": {"sqlite": "db"})"), ""},
       {"registry by a number", Keys(R"("registry": {"sqlite": 1})"),

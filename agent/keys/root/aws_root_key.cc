@@ -1,0 +1,151 @@
+#include "keys/root/aws_root_key.h"
+
+#include <openssl/evp.h>
+
+#include <array>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/root/aws_messages.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr std::string_view kProvider("awsKms\0", 7);
+constexpr std::string_view kCheckLabel("kveil awsKms 1\0", 15);
+constexpr size_t kCheckSize = 8;
+constexpr size_t kLongestArn = 512;
+constexpr size_t kLongestCiphertext = 6144;  // that Decrypt takes
+
+using Digest = std::array<uint8_t, 32>;
+Digest CheckOf(std::string_view arn, Bytes ciphertext) {
+  ByteBuffer text;
+  Append(text, AsBytes(kCheckLabel));
+  Append(text, AsBytes(arn));
+  text.push_back(0);
+  Append(text, ciphertext);
+  Digest digest{};
+  (void)EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  return digest;
+}
+
+ByteBuffer Wrapped(std::string_view arn, Bytes ciphertext) {
+  ByteBuffer wrapped;
+  Append(wrapped, AsBytes(kProvider));
+  Append(wrapped, AsBytes(arn));
+  wrapped.push_back(0);
+  Append(wrapped, Bytes(CheckOf(arn, ciphertext)).first(kCheckSize));
+  Append(wrapped, ciphertext);
+  return wrapped;
+}
+
+struct Parts {
+  AwsArn arn;
+  Bytes ciphertext;
+};
+std::optional<Parts> Unpack(Bytes wrapped) {
+  std::string_view rest = AsText(wrapped);
+  if (!rest.starts_with(kProvider)) return std::nullopt;
+  rest.remove_prefix(kProvider.size());
+  const size_t end = rest.substr(0, kLongestArn).find('\0');
+  if (end == std::string_view::npos || rest.size() - end - 1 <= kCheckSize) return std::nullopt;
+  const std::string_view arn = rest.substr(0, end);
+  const Bytes check = AsBytes(rest.substr(end + 1, kCheckSize));
+  const Bytes ciphertext = AsBytes(rest.substr(end + 1 + kCheckSize));
+  if (ciphertext.size() > kLongestCiphertext) return std::nullopt;
+  if (check != Bytes(CheckOf(arn, ciphertext)).first(kCheckSize)) return std::nullopt;
+  std::optional<AwsArn> parsed = AwsArn::Parse(arn);
+  if (!parsed.has_value()) return std::nullopt;
+  return Parts{*std::move(parsed), ciphertext};
+}
+
+}  // namespace
+
+AwsRootKey::AwsRootKey(const AwsOptions& options)
+    : key_(options.key, options.region),
+      name_(StrCat("AWS KMS key ", options.key, " in ", options.region)),
+      session_(options) {}
+
+absl::Status AwsRootKey::Named(const absl::Status& status) const {
+  return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
+}
+
+absl::StatusOr<RootKey::DataKey> AwsRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
+  const absl::StatusOr<crypto::SecretText> body =
+      session_.Call("GenerateDataKey", aws::DataKeyRequest(key_.text(), context), deadline);
+  if (!body.ok()) return Named(body.status());
+  absl::StatusOr<aws::DataKeyAnswer> made = aws::ParseDataKey(*body);
+  if (!made.ok()) return Named(made.status());
+  // Of an alias, whichever key it leads to at this moment.
+  if (!key_.Covers(made->wrappedBy, made->wrappedBy)) {
+    return Named(absl::UnavailableError(StrCat("another key was used: ", made->wrappedBy.Text())));
+  }
+  if (made->ciphertext.size() > kLongestCiphertext) return Named(absl::UnavailableError("its ciphertext is too long"));
+  {
+    const MutexLock lock(mutex_);
+    target_ = made->wrappedBy;
+  }
+  return DataKey{std::move(made->key), Wrapped(made->wrappedBy.Text(), made->ciphertext)};
+}
+
+std::vector<absl::StatusOr<crypto::SecretKey>> AwsRootKey::Unwrap(absl::Span<const WrappedKey> keys,
+                                                                  Deadline deadline) {
+  std::vector<absl::StatusOr<crypto::SecretKey>> answers;
+  for (const WrappedKey& key : keys) {
+    // What holds for the service or for the agent's rights, holds for the next one, too.
+    const absl::Status before = answers.empty() ? absl::OkStatus() : answers.back().status();
+    if (absl::IsUnavailable(before) || absl::IsPermissionDenied(before)) {
+      answers.emplace_back(before);
+      continue;
+    }
+    absl::StatusOr<crypto::SecretKey> answer = UnwrapOne(key, deadline);
+    answers.push_back(answer.ok() ? std::move(answer) : Named(answer.status()));
+  }
+  return answers;
+}
+
+absl::StatusOr<crypto::SecretKey> AwsRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {
+  const std::optional<Parts> parts = Unpack(key.wrapped);
+  if (!parts.has_value()) return absl::DataLossError("a key was wrapped by another provider, or is damaged");
+  ASSIGN_OR_RETURN(const std::optional<AwsArn> target, Target(deadline));
+  if (!key_.Covers(parts->arn, target)) {
+    return absl::DataLossError(StrCat("a key was wrapped by another one, ", parts->arn.Text()));
+  }
+  ASSIGN_OR_RETURN(
+      const crypto::SecretText body,
+      session_.Call("Decrypt", aws::DecryptRequest(key_.ForDecrypt(parts->arn), parts->ciphertext, key.context),
+                    deadline));
+  ASSIGN_OR_RETURN(aws::DecryptAnswer answer, aws::ParseDecrypt(body));
+  if (!IsSameAwsKey(answer.wrappedBy, parts->arn)) {
+    return absl::UnavailableError(StrCat("another key was used: ", answer.wrappedBy.Text()));
+  }
+  return std::move(answer.key);
+}
+
+absl::StatusOr<std::optional<AwsArn>> AwsRootKey::Target(Deadline deadline) {
+  if (!key_.isAlias()) return std::optional<AwsArn>();
+  {
+    const MutexLock lock(mutex_);
+    if (target_.has_value()) return target_;
+  }
+  ASSIGN_OR_RETURN(AwsArn arn, Describe(deadline));
+  return std::optional<AwsArn>(std::move(arn));
+}
+
+absl::StatusOr<AwsArn> AwsRootKey::Describe(Deadline deadline) {
+  ASSIGN_OR_RETURN(const crypto::SecretText body,
+                   session_.Call("DescribeKey", aws::DescribeRequest(key_.text()), deadline));
+  ASSIGN_OR_RETURN(AwsArn arn, aws::ParseDescription(body));
+  if (!key_.Covers(arn, arn)) return absl::UnavailableError(StrCat("another key was described: ", arn.Text()));
+  const MutexLock lock(mutex_);
+  target_ = arn;
+  return arn;
+}
+
+absl::Status AwsRootKey::Check(Deadline deadline) {
+  const absl::StatusOr<AwsArn> described = Describe(deadline);
+  return described.ok() ? absl::OkStatus() : Named(described.status());
+}
+
+}  // namespace kveil::keys

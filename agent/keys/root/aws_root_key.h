@@ -1,0 +1,53 @@
+// The root key that is a key of AWS KMS.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "base/mutex.h"
+#include "keys/root/aws_key_name.h"
+#include "keys/root/aws_options.h"
+#include "keys/root/aws_session.h"
+#include "keys/root/root_key.h"
+
+namespace kveil::keys {
+
+// One attempt per call: RemoteRootKey around it has the threads, the retries and the rest. GenerateDataKey makes a data
+// key, Decrypt unwraps it, DescribeKey says whether both can. The context is the encryption context {"kveil": "1." and
+// the context in base64}: AWS refuses any other. Decrypt takes one key at a time.
+//
+// A wrapped key is
+//
+//   "awsKms" 0 | ARN of the key 0 | check, 8 bytes | AWS's ciphertext
+//   check = the first 8 bytes of SHA-256("kveil awsKms 1" 0 | ARN 0 | ciphertext)
+//
+// The ciphertext says which version of the key's material it was made with. The check finds damage without AWS: to
+// some kinds of damage AWS answers that access is denied.
+class AwsRootKey : public RootKey {
+ public:
+  explicit AwsRootKey(const AwsOptions& options);
+
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
+  std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  absl::Status Check(Deadline deadline) override;
+  void Stop() override { session_.Stop(); }
+
+ private:
+  absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
+  // The key to which an alias leads now, as far as that is needed. nullopt for a key that is none.
+  absl::StatusOr<std::optional<AwsArn>> Target(Deadline deadline);
+  absl::StatusOr<AwsArn> Describe(Deadline deadline);
+  absl::Status Named(const absl::Status& status) const;
+
+  const AwsKeyName key_;
+  const std::string name_;
+  AwsSession session_;
+
+  Mutex mutex_;
+  std::optional<AwsArn> target_ ABSL_GUARDED_BY(mutex_);  // as AWS said last
+};
+
+}  // namespace kveil::keys
