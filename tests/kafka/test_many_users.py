@@ -42,7 +42,8 @@ def test_many_new_users_of_one_application_hold_up_nobody_else(app, reader, agen
         sender.start()
         while sender.is_alive() and people:
             started = time.monotonic()
-            assert agent.erase(people.pop()).returncode == 0
+            # Without the wait for the workers: 3 says that one of them has not dropped the key yet.
+            assert agent.kveil("erase", "--user", people.pop(), "--wait", "0").returncode in (0, 3)
             erased = time.monotonic()
             answer = wire.produce_answer(connection.exchange(for_one(f"{name}-new-{len(people)}")))
             assert answer.error == 0
