@@ -22,7 +22,8 @@ def produce_through(site, broker, topic, advertised):
     try:
         with Agent(site, broker, POLICIES, changes, name=f"agent-{advertised}") as agent:
             assert "offset" in Application(broker, workload).produce(topic, [Message(None, click(1))])[0]
-            return Application(broker).consume(topic).records[0], agent.log.read_text()
+            record = Application(broker).consume(topic).records[0]
+        return record, agent.log.read_text()
     finally:
         workload.remove()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_name_in_the_workloads_own_hosts_file(site, named, elsewhere, topic):
     with agent_for(site, named, "hosts") as (workload, agent):
         done = produce(Mounted(workload, "hosts", hosts(elsewhere)), named, name)
         assert done.returncode == 0, done.stderr
-        assert f"broker={elsewhere}:{named.port}" in agent.log.read_text()
+        agent.wait_for_log(f"broker={re.escape(elsewhere)}:{named.port}", 0)
         assert "brokers" not in notes(agent)
     assert_sealed(named, name)
 

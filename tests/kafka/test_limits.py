@@ -420,7 +420,7 @@ def test_no_more_connections_are_taken_than_there_are_descriptors_for(site, brok
     wrapper.chmod(0o755)
     monkeypatch.setenv("KVEIL_PROGRAM", str(wrapper))
     with another(site, broker, sink, agent, "few") as few:
-        assert re.search(r'limits.lowered connections=72 configured=10000 reason="RLIMIT_NOFILE is 400', few.log.read_text())
+        few.wait_for_log(r'limits.lowered connections=72 configured=10000 reason="RLIMIT_NOFILE is 400', 0)
         ends = Ends(few)
         with crowd(few.workload, sink, 100, some_fail=True) as many:  # A reset may be seen by the connect.
             many.do("send", bytes=request(1).hex())

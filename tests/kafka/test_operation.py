@@ -85,7 +85,7 @@ def test_three_capabilities_are_enough(make_agent, workload, sink, monkeypatch):
     with_capabilities(agent, monkeypatch, MINIMAL)
     agent.start()
     assert exchange(workload, sink)
-    line, = [line for line in agent.log.read_text().splitlines() if "connection.closed" in line]
+    line = agent.wait_for_log("connection.closed", 0)
     assert f"workload=/{workload.cgroup.relative_to(places.cgroup_mount())}" in line, line
     status = agent.status()
     assert status["problems"] == [] and status["notes"] == [], status  # Also no "notHeld".

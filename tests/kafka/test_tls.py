@@ -128,7 +128,7 @@ def test_an_advertised_name_is_what_the_certificate_needs(site, named, agent, to
     finally:
         workload.remove()
     assert is_sealed(Application(named, None).consume(name).records[0])
-    assert f"broker=127.0.0.1:{named.ports['good']} cluster=named" in agent.log.read_text()
+    agent.wait_for_log(f"broker=127.0.0.1:{named.ports['good']} cluster=named", 0)
 
 
 HALF_CLOSING = """
