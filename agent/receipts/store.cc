@@ -188,8 +188,12 @@ absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) cons
 
 absl::Status Store::VerifyOne(const SigningKey& key, uint64_t number) const {
   ASSIGN_OR_RETURN(const Stored stored, Read(number));
-  if (key.Verifies(stored.text, stored.signature)) return absl::OkStatus();
-  return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": its signature is wrong"));
+  if (!key.Verifies(stored.text, stored.signature)) {
+    return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": its signature is wrong"));
+  }
+  const absl::StatusOr<Place> place = PlaceOf(stored.text);
+  if (place.ok() && place->number == number) return absl::OkStatus();
+  return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": is not the receipt of this number"));
 }
 
 }  // namespace kveil::receipts

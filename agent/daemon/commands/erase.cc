@@ -156,6 +156,11 @@ absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const CommandC
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller) {
   RETURN_IF_ERROR(CheckReason(request.reason));
+  // A receipt for a number that is still to be given would confirm erasures that nobody has made yet.
+  ASSIGN_OR_RETURN(const int64_t newest, context.keys.ReadLastErasure());
+  if (request.number > static_cast<uint64_t>(newest)) {
+    return absl::InvalidArgumentError(StrCat("there is no erasure ", request.number, " yet; the newest is ", newest));
+  }
   const auto number = static_cast<int64_t>(request.number);
   admin::AwaitErasureCommand::Response response;
   response.spread = Await(context, number, request.waitSeconds, caller);

@@ -41,6 +41,7 @@ KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t 
       notThere_(kMostNotThere, kUnknownTtl),
       follower_(service.revocations()) {
   generation_ = service_.revocations().generation();
+  follower_.Dropped(generation_);  // it may be a later one than the follower began with; nothing is kept yet
   RefreshTime();
 }
 

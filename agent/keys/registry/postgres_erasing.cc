@@ -185,7 +185,7 @@ absl::Status PostgresRegistry::AddAgent(const PostgresParameters& agent) {
   if (!results.ok()) return Fail(results.status());
   if (results->at(1).size() > 0) return absl::OkStatus();
   return absl::UnavailableError(
-      StrCat(name(), " knows ", kMostAgents, " agents, and takes no more until some of them have ended for a day"));
+      StrCat(name(), " knows ", kMostAgents, " agents, and takes no more until some of them have ended for an hour"));
 }
 
 absl::Status PostgresRegistry::ForgetAgent(const AgentId& id) {

@@ -171,10 +171,11 @@ class Registry {
   virtual absl::Status NoteAgent(const Agent& self) = 0;
   // Forgets an agent that has ended, and has no keys any more.
   virtual absl::Status ForgetAgent(const AgentId& id) = 0;
-  // The agents that were noted within the last day and their cacheTtl. Any that was not has no keys any more.
+  // The agents that were noted within the last hour and their cacheTtl. Any that was not has no keys any more.
   virtual absl::StatusOr<std::vector<Agent>> ReadAgents() = 0;
   static constexpr size_t kMostAgents = 10'000;
-  static constexpr std::chrono::hours kAgentsKept{24};
+  // Not longer, or one agent that crashes again and again takes the places of all.
+  static constexpr std::chrono::hours kAgentsKept{1};
   // Whether agents on several nodes may use it. If not, it knows one agent only, which is this one.
   virtual bool isShared() const = 0;
 

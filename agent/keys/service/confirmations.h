@@ -27,6 +27,15 @@ class Confirmations {
     waiting_.back() = {number, generation};
   }
 
+  // The registry was opened anew, perhaps from a backup or on another server, with erasures up to `number`: what was
+  // confirmed may be about others. The caches were told to drop everything, by the revocations up to `generation`.
+  void Reopened(int64_t number, uint64_t generation) {
+    waiting_.clear();
+    waiting_.push_back({number, generation});
+    told_ = number;
+    confirmed_ = 0;
+  }
+
   // Every cache has taken in the revocations up to `generation`. Returns whether more can be confirmed now.
   bool TakenIn(uint64_t generation) {
     const int64_t before = confirmed_;

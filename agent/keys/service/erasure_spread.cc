@@ -18,7 +18,7 @@ constexpr std::chrono::seconds kPatienceWithoutAgents{10};
 
 }  // namespace
 
-void ErasureWatch::Take(const std::vector<Registry::Agent>& agents, SteadyTime now, absl::Time wallNow) {
+void ErasureWatch::Take(const std::vector<Registry::Agent>& agents, absl::Time wallNow) {
   if (!std::exchange(hasAgents_, true)) {
     for (const Registry::Agent& agent : agents) agents_.push_back({agent, std::nullopt, {}});
   }
@@ -31,7 +31,7 @@ void ErasureWatch::Take(const std::vector<Registry::Agent>& agents, SteadyTime n
       followed.confirmed = wallNow;
       continue;
     }
-    followed.refusesFrom = std::min(begin_, now - found->lastSeen) + found->cacheTtl + kMargin;
+    followed.refusesFrom = begin_ + found->cacheTtl + kMargin;
   }
 }
 
@@ -55,7 +55,7 @@ ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<millis
   absl::Status unknown = absl::UnknownError("");
   for (milliseconds pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
     const absl::StatusOr<std::vector<Registry::Agent>> agents = keys.ReadAgents();
-    if (agents.ok()) watch.Take(*agents, options.steadyNow(), options.wallNow());
+    if (agents.ok()) watch.Take(*agents, options.wallNow());
     if (!unknown.ok()) unknown = agents.status();
     ErasureSpread spread = watch.Spread(options.steadyNow(), options.wallNow());
     spread.status = unknown;

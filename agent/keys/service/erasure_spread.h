@@ -20,8 +20,9 @@ struct ErasureSpread {
   struct Agent {
     std::string name;
     std::optional<absl::Time> confirmed;  // when it was known that all its caches have dropped the keys
-    // Otherwise: from when on it refuses the keys at the latest. No cache keeps a key for longer than cacheTtl after
-    // its agent was last seen, and none has a key for longer than that after the erasure.
+    // Otherwise: from when on it refuses the keys at the latest. No cache has them for longer than cacheTtl after the
+    // erasure. When the agent was last seen says less: that is told by the registry's clock on the wall, which may
+    // jump.
     absl::Time refusesFrom;
   };
   // Every agent has confirmed, or refuses the keys by now.
@@ -38,7 +39,7 @@ class ErasureWatch {
   ErasureWatch(int64_t number, SteadyTime begin) : number_(number), begin_(begin) {}
 
   // What the registry has answered, just now.
-  void Take(const std::vector<Registry::Agent>& agents, SteadyTime now, absl::Time wallNow);
+  void Take(const std::vector<Registry::Agent>& agents, absl::Time wallNow);
   ErasureSpread Spread(SteadyTime now, absl::Time wallNow) const;
 
  private:

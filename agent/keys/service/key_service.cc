@@ -86,6 +86,16 @@ class KeyService::Worker {
     return promise.get_future().get();
   }
 
+  absl::StatusOr<int64_t> ReadLastErasure() {
+    std::promise<absl::StatusOr<int64_t>> promise;
+    RunSoon([&] {
+      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
+      const absl::Status heard = HearErasures();
+      heard.ok() ? promise.set_value(keyring_->lastErasure()) : promise.set_value(heard);
+    });
+    return promise.get_future().get();
+  }
+
   absl::StatusOr<std::vector<Registry::Agent>> ReadAgents() {
     std::promise<absl::StatusOr<std::vector<Registry::Agent>>> promise;
     RunSoon([&] {
@@ -311,6 +321,7 @@ absl::Status KeyService::Worker::HearErasures() {
 
 // At once, as a command may wait for it. When it cannot be noted now, the next tick tries again.
 void KeyService::Worker::Confirm() {
+  NoteReopened();
   if (!confirmations_.TakenIn(revocations_.DroppedByAll())) return;
   keyring_->SetDeadline(RealClock::now() + kTickTimeout);
   (void)keyring_->NoteAgent(confirmations_.confirmed());
@@ -330,6 +341,7 @@ void KeyService::Worker::NoteReopened() {
   if (keyring_->openings() == knownOpenings_) return;
   knownOpenings_ = keyring_->openings();
   revocations_.RevokeAll();
+  confirmations_.Reopened(keyring_->lastErasure(), revocations_.generation());
   health_.Set(Part::kDamage, absl::OkStatus());  // it may have been restored; else the next who asks finds out
 }
 
@@ -418,6 +430,8 @@ absl::StatusOr<ErasedUsers> KeyService::EraseUsers(std::optional<std::string_vie
   }
   return worker_->Erase(keyspace, users);
 }
+
+absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }
 
 absl::StatusOr<std::vector<Registry::Agent>> KeyService::ReadAgents() { return worker_->ReadAgents(); }
 

@@ -75,6 +75,9 @@ class KeyService {
   // The agents that the registry knows, this one among them, and what they have confirmed. Blocks as Erase does.
   absl::StatusOr<std::vector<Registry::Agent>> ReadAgents();
 
+  // The number of the newest erasure that the registry knows. Blocks as Erase does.
+  absl::StatusOr<int64_t> ReadLastErasure();
+
   // The registry's id, in hexadecimal digits, and what it calls this agent.
   std::string registryId() const;
   const std::string& agentName() const;

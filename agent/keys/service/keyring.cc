@@ -200,10 +200,13 @@ absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> 
 
 absl::Status Keyring::NoteAgent(int64_t confirmed) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
-  self_.confirmed = confirmed;
+  // What was confirmed to a registry that is opened anew since may be about other erasures: KeyService counts again.
+  const bool isReopened = openingOfNote_ != 0 && openingOfNote_ != registry_->openings();
+  self_.confirmed = isReopened ? 0 : confirmed;
   const SteadyTime now = options_.steadyNow();
   RETURN_IF_ERROR(registry_->NoteAgent(self_));
   noted_ = now;
+  openingOfNote_ = registry_->openings();
   return absl::OkStatus();
 }
 
@@ -216,9 +219,13 @@ bool Keyring::ShouldNoteAgent(int64_t confirmed) const {
 absl::Status Keyring::EnsureNoted() {
   if (!registry_->isShared()) return absl::OkStatus();
   const auto age = options_.steadyNow() - noted_;
-  if (age < std::min<std::chrono::milliseconds>(kNoteIsLate, options_.cacheTtl / 2)) return absl::OkStatus();
+  // A registry that is opened anew, perhaps from a backup or on another server, may not know this agent.
+  const bool isReopened = openingOfNote_ != registry_->openings();
+  if (!isReopened && age < std::min<std::chrono::milliseconds>(kNoteIsLate, options_.cacheTtl / 2)) {
+    return absl::OkStatus();
+  }
   absl::Status status = NoteAgent(self_.confirmed);
-  return age < options_.cacheTtl ? absl::OkStatus() : status;
+  return !isReopened && age < options_.cacheTtl ? absl::OkStatus() : status;
 }
 
 absl::StatusOr<std::vector<Registry::Agent>> Keyring::ReadAgents() {

@@ -146,6 +146,7 @@ class Keyring {
   EpochUnwrapper unwrapper_;
   Registry::Agent self_;
   SteadyTime noted_;                                 // before NoteAgent was OK last; the epoch: never
+  uint64_t openingOfNote_ = 0;                       // of the registry, when NoteAgent was OK last; 0: never
   uint64_t openingOfKeys_;                           // of the registry, when its epoch keys were those in use
   absl::Status reloadStatus_;                        // why those of the registry that was opened anew cannot be used
   absl::Status trialStatus_;                         // how the last unwrapping of epoch keys went

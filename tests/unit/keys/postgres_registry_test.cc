@@ -372,11 +372,11 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
   EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
 }
 
-TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForADayAreForgottenAndThereIsABound) {
+TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereIsABound) {
   auto registry = ConnectInitialised();
   Client().Query(
       "INSERT INTO kveil.agents SELECT sha256(n::text::bytea), 'old', 60000, 0,"
-      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 24 * 3600000 - 61000 FROM generate_series(1, 5000) n");
+      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 3600000 - 61000 FROM generate_series(1, 5000) n");
   EXPECT_EQ(registry->ReadAgents()->size(), 0u) << "none of them has keys any more";
   Registry::Agent agent{{1}, "new", seconds(60), 0, {}};
   ASSERT_TRUE(registry->NoteAgent(agent).ok());

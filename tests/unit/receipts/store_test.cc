@@ -153,6 +153,16 @@ TEST_F(StoreTest, FindsOneThatTookThePlaceOfAnotherAndIsSignedByTheSameKey) {
   EXPECT_THAT(Verify().faults, Contains(HasSubstr("receipt 5: it does not follow the one before")));
 }
 
+TEST_F(StoreTest, OneInThePlaceOfAnotherIsNotThatReceipt) {
+  Append(3);
+  for (const std::string suffix : {".json", ".sig"}) {
+    std::filesystem::copy_file(PathOf("00000001" + suffix), PathOf("00000002" + suffix),
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+  EXPECT_TRUE(store_->VerifyOne(Key(), 1).ok());
+  EXPECT_FALSE(store_->VerifyOne(Key(), 2).ok());
+}
+
 // An erasure must not go on as if nothing had happened.
 TEST_F(StoreTest, IsNotContinuedWhenItsHeadIsGone) {
   Append(3);
