@@ -96,7 +96,7 @@ Refusal RefusalOf(int httpStatus, const crypto::SecretText& body) {
   const std::optional<Error> error = ParseError(body);
   if (!error.has_value()) {
     // A proxy or a load balancer in between refuses in words of its own, and says nothing about keys and rights.
-    return {absl::UnavailableError(StrCat(what, httpStatus < 500 ? ", and not as AWS does" : "")), false};
+    return {absl::UnavailableError(StrCat(what, httpStatus < 500 ? ", and not as AWS does" : ""))};
   }
   // Whatever its type, what the service could not do passes.
   const Known known = httpStatus >= 500 ? Known{error->type, Meaning::kPasses, ""} : KnownFrom(*error);
@@ -105,7 +105,8 @@ Refusal RefusalOf(int httpStatus, const crypto::SecretText& body) {
   if (known.meaning == Meaning::kClock) StrAppend(&text, " (is this node's clock right?)");
   if (!known.advice.empty()) StrAppend(&text, " (", known.advice, ")");
   return {absl::Status(CodeOf(known.meaning), text),
-          known.meaning == Meaning::kCredentials || known.meaning == Meaning::kDenied};
+          known.meaning == Meaning::kCredentials || known.meaning == Meaning::kDenied,
+          known.meaning == Meaning::kDenied};
 }
 
 }  // namespace kveil::keys::aws

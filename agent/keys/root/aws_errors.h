@@ -12,6 +12,8 @@ struct Refusal {
   absl::Status status;
   // Other credentials might not be refused: these have ended, were revoked, or are not known.
   bool isOfCredentials = false;
+  // A policy denies, whoever's credentials are good.
+  bool isDenied = false;
 };
 
 // Of a response that is not 200. What is not known to be about a key or about rights is an outage: damage would send

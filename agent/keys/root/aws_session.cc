@@ -22,9 +22,11 @@ absl::StatusOr<crypto::SecretText> AwsSession::Call(std::string_view operation, 
   if (response.status == 200) return std::move(response.body);
   aws::Refusal refusal = aws::RefusalOf(response.status, response.body);
   if (refusal.isOfCredentials) {
-    ASSIGN_OR_RETURN(const AwsCredentialChain::Credentials others, credentials_.Replace(credentials, deadline));
-    if (others != nullptr) {
-      ASSIGN_OR_RETURN(response, Send(operation, body, *others, deadline));
+    const absl::StatusOr<AwsCredentialChain::Credentials> others = credentials_.Replace(credentials, deadline);
+    // Where others are not to be had now, a policy that denies still does.
+    if (!others.ok() && !refusal.isDenied) return others.status();
+    if (others.ok() && *others != nullptr) {
+      ASSIGN_OR_RETURN(response, Send(operation, body, **others, deadline));
       if (response.status == 200) return std::move(response.body);
       refusal = aws::RefusalOf(response.status, response.body);
     }

@@ -348,6 +348,17 @@ TEST_F(AwsRootKeyTest, CredentialsThatAreRefusedAreReplacedOnceThenItIsARefusal)
   Expect(Unwrap(root, made), Code::kUnavailable, "the instance metadata service answers with HTTP 503");
 }
 
+TEST_F(AwsRootKeyTest, APolicyThatDeniesIsARefusalAlsoWhileOtherCredentialsAreNotToBeHad) {
+  AwsRootKey root(ByRole());
+  const RootKey::DataKey made = Generate(root);
+  aws_.Deny("ASIA1", {"Decrypt", "GenerateDataKey", "DescribeKey"});
+  aws_.SetFault([](const FakeAws::Request& request) -> std::optional<FakeAws::Response> {
+    if (request.path != "/latest/api/token") return std::nullopt;
+    return FakeAws::Response{503, ""};
+  });
+  Expect(Unwrap(root, made), Code::kPermissionDenied, "AccessDenied");
+}
+
 TEST_F(AwsRootKeyTest, ARefusalNeedsTheOperatorAndDoesNotAskForCredentialsAllTheTime) {
   AwsOptions options = ByRole();
   options.replacePause = seconds(3600);
