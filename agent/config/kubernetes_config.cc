@@ -65,8 +65,8 @@ KubernetesConfig ReadKubernetes(const JsonValue& value) {
       value.Error("the API server's address is missing: give \"apiServer\", or run in a pod");
     }
   }
-  if (const auto ca = object.Find("ca")) kubernetes.ca = ca->AbsolutePath();
-  if (const auto file = object.Find("tokenFile")) kubernetes.tokenFile = file->AbsolutePath();
+  if (const auto ca = object.Find("ca")) kubernetes.ca = ca->FilePath();
+  if (const auto file = object.Find("tokenFile")) kubernetes.tokenFile = file->FilePath();
   if (const auto taint = object.Find("startupTaint")) {
     kubernetes.startupTaint = taint->String();
     if (!kubernetes.startupTaint.empty() && !IsTaintKey(kubernetes.startupTaint)) {

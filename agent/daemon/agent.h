@@ -78,6 +78,7 @@ class Agent {
   void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
   bool IsReady() const;
+  absl::Status PodsHealth() const;
   std::string StatusLine() const;
   void WatchRootKey();
   void WatchLog();

@@ -78,7 +78,18 @@ void Agent::WatchRootKey() {
 }
 
 bool Agent::IsReady() const {
-  return probed_ && namespaces_->Health().ok() && redirect_->Health().ok() && checks_->able();
+  // Once they were listed, pods stay known while the API server does not answer.
+  const bool knowsPods = pods_ == nullptr || pods_->isFilled();
+  return probed_ && knowsPods && namespaces_->Health().ok() && redirect_->Health().ok() && checks_->able();
+}
+
+absl::Status Agent::PodsHealth() const {
+  if (pods_ != nullptr) return pods_->Health();
+  const std::shared_ptr<const policy::Policy> policy = policies_->Current();
+  const bool namesPods = std::any_of(policy->topics().begin(), policy->topics().end(), policy::NamesPods);
+  if (!namesPods) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "policies have rules about pods, and the configuration has no section `kubernetes`: no pod fits these rules");
 }
 
 size_t Agent::ServedNamespaces() const {
@@ -96,7 +107,7 @@ void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
   health_.Set("tls", tls_->Health());
-  if (pods_ != nullptr) health_.Set("pods", pods_->Health());
+  health_.Set("pods", PodsHealth());
   if (taint_ != nullptr) health_.Set("startupTaint", taint_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());

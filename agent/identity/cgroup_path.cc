@@ -22,7 +22,7 @@ bool IsSlice(absl::string_view component) { return absl::EndsWith(component, ".s
 
 bool IsPods(absl::string_view component) {
   return component == "kubepods" || absl::StartsWith(component, "kubepods.") ||
-         absl::StartsWith(component, "kubepods-");
+         absl::StartsWith(component, "kubepods-") || absl::EndsWith(component, "-kubepods.slice");
 }
 
 bool IsUserManager(absl::string_view unit) {

@@ -101,6 +101,7 @@ absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
     return absl::UnavailableError(
         StrCat("the Kubernetes API server ends the watch: ", Printable(Text(object, "/message").value_or(""))));
   }
+  event.resourceVersion = Name(object, "/metadata/resourceVersion").value_or("");
   std::optional<identity::Pod> pod = PodFrom(object);
   if (*type == "DELETED") {
     event.type = PodEvent::Type::kIsGone;

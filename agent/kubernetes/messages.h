@@ -25,7 +25,8 @@ absl::StatusOr<PodList> ParseList(std::string_view json);
 struct PodEvent {
   enum class Type : uint8_t { kIsThere, kIsGone };
   Type type = Type::kIsGone;
-  identity::Pod pod;  // with kIsGone, its uid alone
+  identity::Pod pod;            // with kIsGone, its uid alone
+  std::string resourceVersion;  // may be empty
 };
 // One line of a watch. kOutOfRange: the watch's place is too old (410 Gone), so list again. kUnavailable: another error
 // of the server, or a line that makes no sense.

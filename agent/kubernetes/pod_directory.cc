@@ -60,12 +60,11 @@ absl::Status PodDirectory::Health() const {
 void PodDirectory::Follow() {
   milliseconds pause = options_.firstPause;
   for (;;) {
-    const absl::Status status = ListAndWatch();
-    Note(status);
-    if (status.ok()) pause = options_.firstPause;
-    // Also after a watch that has come to its end: the agents of all nodes may have begun theirs at the same moment.
+    bool wentOn = false;
+    Note(ListAndWatch(wentOn));
+    if (wentOn) pause = options_.firstPause;
     if (!Sleep(http::UpTo(pause))) return;
-    if (!status.ok()) pause = std::min(2 * pause, options_.longestPause);
+    pause = std::min(2 * pause, options_.longestPause);
   }
 }
 
@@ -83,24 +82,35 @@ void PodDirectory::Note(absl::Status status) {
   health_ = std::move(status);
 }
 
-// Returns OK when a watch has come to its end.
-absl::Status PodDirectory::ListAndWatch() {
-  ASSIGN_OR_RETURN(const std::string resourceVersion, List());
+// Returns OK when a watch has come to its end. `wentOn`: it did not come at once.
+absl::Status PodDirectory::ListAndWatch(bool& wentOn) {
+  if (absl::Status status = List(); !status.ok()) {
+    resourceVersion_.clear();
+    return status;
+  }
   Note(absl::OkStatus());
-  const absl::Status status = Watch(resourceVersion);
-  return absl::IsOutOfRange(status) ? absl::OkStatus() : status;
+  const Clock::time_point begun = Clock::now();
+  const absl::Status status = Watch();
+  // A watch that went on for a while has ended well, also if something in between has cut it. One that ends at once,
+  // again and again, is a burden to the server, whatever the reason.
+  wentOn = Clock::now() - begun > options_.longestPause;
+  return wentOn || absl::IsOutOfRange(status) ? absl::OkStatus() : status;
 }
 
 std::string PodDirectory::Path(std::string_view query) const {
-  // A node's name is a DNS name: nothing in it needs an escape.
-  return StrCat("/api/v1/pods?fieldSelector=spec.nodeName%3D", options_.node, query);
+  // A node's name is a DNS name: nothing in it needs an escape. Pods that have ended open no connections, and there may
+  // be any number of them.
+  return StrCat("/api/v1/pods?fieldSelector=spec.nodeName%3D", options_.node,
+                "%2Cstatus.phase!%3DSucceeded%2Cstatus.phase!%3DFailed", query);
 }
 
-// Returns the version to watch from. From the server's cache (version 0): that costs etcd nothing, and what the cache
-// does not have yet the watch brings.
-absl::StatusOr<std::string> PodDirectory::List() {
-  ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   server_.Get(Path("&resourceVersion=0"), Clock::now() + options_.requestTimeout));
+// From the server's cache, which costs etcd nothing, but never from one that is behind what was seen before.
+absl::Status PodDirectory::List() {
+  std::string version;
+  if (!resourceVersion_.empty()) {
+    version = StrCat("&resourceVersion=", resourceVersion_, "&resourceVersionMatch=NotOlderThan");
+  }
+  ASSIGN_OR_RETURN(const crypto::SecretText body, server_.Get(Path(version), Clock::now() + options_.requestTimeout));
   ASSIGN_OR_RETURN(PodList list, ParseList(crypto::AsText(body)));
   absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>> pods;
   for (identity::Pod& pod : list.pods) {
@@ -108,13 +118,20 @@ absl::StatusOr<std::string> PodDirectory::List() {
     auto known = std::make_shared<const identity::Pod>(std::move(pod));
     pods.emplace(known->uid, known);
   }
-  const MutexLock lock(mutex_);
-  isFull_ = pods.size() < list.pods.size();
-  pods_ = std::move(pods);
-  return std::move(list.resourceVersion);
+  resourceVersion_ = std::move(list.resourceVersion);
+  {
+    const MutexLock lock(mutex_);
+    isFull_ = pods.size() < list.pods.size();
+    pods_ = std::move(pods);
+  }
+  isFilled_ = true;
+  return absl::OkStatus();
 }
 
-absl::Status PodDirectory::Watch(const std::string& resourceVersion) {
+absl::Status PodDirectory::Watch() {
+  // Those of all nodes do not end at the same moment, even if they began so.
+  const milliseconds half = options_.watchTime / 2;
+  const auto time = std::chrono::duration_cast<std::chrono::seconds>(half + http::UpTo(half));
   std::string line;
   absl::Status taken;
   const auto take = [&](std::string_view bytes) {
@@ -132,14 +149,15 @@ absl::Status PodDirectory::Watch(const std::string& resourceVersion) {
     return taken.ok();
   };
   // The server ends the watch in time; if not, it is not there any more.
-  const absl::Status status = server_.Stream(
-      Path(StrCat("&watch=1&resourceVersion=", resourceVersion, "&timeoutSeconds=", options_.watchTime.count())),
-      Clock::now() + options_.watchTime + options_.requestTimeout, take);
+  const absl::Status status =
+      server_.Stream(Path(StrCat("&watch=1&resourceVersion=", resourceVersion_, "&timeoutSeconds=", time.count() + 1)),
+                     Clock::now() + time + options_.requestTimeout, take);
   return taken.ok() ? status : taken;
 }
 
 absl::Status PodDirectory::Take(std::string_view line) {
   ASSIGN_OR_RETURN(PodEvent event, ParseEvent(line));
+  if (!event.resourceVersion.empty()) resourceVersion_ = event.resourceVersion;
   const MutexLock lock(mutex_);
   if (event.type == PodEvent::Type::kIsGone) {
     pods_.erase(event.pod.uid);

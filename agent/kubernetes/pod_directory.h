@@ -26,7 +26,8 @@ class PodDirectory {
   struct Options {
     ApiServerOptions apiServer;
     std::string node;  // the name of this node
-    // How long a watch goes on before the pods are listed anew. Also how long a connection may be dead without a sign.
+    // How long a watch goes on at most before the pods are listed anew, at least half as long. Also how long a
+    // connection may be dead without a sign.
     std::chrono::seconds watchTime{120};
     std::chrono::milliseconds requestTimeout{10'000};
     // Between attempts; doubled up to the longest one.
@@ -43,6 +44,9 @@ class PodDirectory {
   // The pod with this uid, or nullptr if it is not known (yet). Any thread.
   std::shared_ptr<const identity::Pod> Find(std::string_view uid) const;
 
+  // Whether the pods were listed once. Stays true. Any thread.
+  bool isFilled() const { return isFilled_; }
+
   // Not OK: pods that started lately may be unknown, with the reason. Any thread.
   absl::Status Health() const;
   size_t size() const;
@@ -51,9 +55,9 @@ class PodDirectory {
   using Clock = std::chrono::steady_clock;
 
   void Follow();
-  absl::Status ListAndWatch();
-  absl::StatusOr<std::string> List();
-  absl::Status Watch(const std::string& resourceVersion);
+  absl::Status ListAndWatch(bool& wentOn);
+  absl::Status List();
+  absl::Status Watch();
   // One line of the watch.
   absl::Status Take(std::string_view line);
   std::string Path(std::string_view query) const;
@@ -62,6 +66,10 @@ class PodDirectory {
 
   const Options options_;
   ApiServer server_;
+
+  // Of the directory's thread: the newest that was seen, "0" at the start. Empty: ask for the newest that there is.
+  std::string resourceVersion_ = "0";
+  std::atomic<bool> isFilled_{false};
 
   mutable Mutex mutex_;
   std::condition_variable_any stopped_;

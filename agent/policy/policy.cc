@@ -191,6 +191,12 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload) {
 
 }  // namespace
 
+bool NamesPods(const TopicPolicy& topic) {
+  return std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) {
+    return rule.kind == ReadRule::Kind::kServiceAccount || rule.kind == ReadRule::Kind::kNamespace;
+  });
+}
+
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
   return std::any_of(topic.read.begin(), topic.read.end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
 }

@@ -121,6 +121,9 @@ class Policy {
 // Whether this is one of Kafka's own topics, by its whole name. Only a name selects them; "unselected" never applies.
 bool IsInternal(std::string_view topic);
 
+// Whether a read rule is about pods.
+bool NamesPods(const TopicPolicy& topic);
+
 // Whether any read rule fits the workload.
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload);
 

@@ -16,7 +16,9 @@ namespace kveil::proxy {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{250};
-constexpr std::chrono::milliseconds kLookForIdentity{10};
+// From the first to the longest pause between looks, each twice as long: thousands of connections may wait.
+constexpr std::chrono::milliseconds kFirstLookForIdentity{10};
+constexpr std::chrono::milliseconds kLastLookForIdentity{320};
 
 }  // namespace
 
@@ -169,9 +171,11 @@ io::Task<void> Server::Worker::BeginLater(ConnectionInfo* raw, int fd) {
   const auto begun = std::chrono::steady_clock::now();
   const auto mayStay = [&] { return !closing_ && !releasing_.contains(info->origin.netnsCookie); };
   bool isWhole = false;
+  std::chrono::milliseconds pause = kFirstLookForIdentity;
   while (!isWhole && mayStay() && std::chrono::steady_clock::now() - begun < server_.options_.identityTimeout) {
-    co_await loop_->Sleep(kLookForIdentity);
+    co_await loop_->Sleep(pause);
     isWhole = server_.setup_.IsWhole(*info);
+    pause = std::min(2 * pause, kLastLookForIdentity);
   }
   if (!mayStay()) {
     server_.LeavePlace(info->workload.share);

@@ -65,6 +65,10 @@ TEST(UnitOfTest, EscapedNameIsReadAsSystemdWroteIt) {
   EXPECT_EQ(UnitOf("/system.slice/_cgroup.app.service"), "cgroup.app.service");
 }
 
+TEST(UnitOfTest, PodsBelowARootOfTheKubeletsOwnHaveNoUnit) {
+  EXPECT_EQ(UnitOf("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1.slice/cri-containerd-01.scope"), "");
+}
+
 TEST(UnitOfTest, SuffixAloneIsNoName) { EXPECT_EQ(UnitOf("/system.slice/.service"), ""); }
 
 bool IsNotDelegated(const std::string& /*path*/) { return false; }

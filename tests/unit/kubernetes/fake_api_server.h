@@ -147,7 +147,8 @@ class FakeApiServer {
     }
     if (isStopping_) return;
     const std::string target = std::vector<std::string>(absl::StrSplit(head, ' ')).at(1);
-    constexpr std::string_view kPath = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1&";
+    constexpr std::string_view kPath =
+        "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1%2Cstatus.phase!%3DSucceeded%2Cstatus.phase!%3DFailed";
     std::string token;
     {
       const MutexLock lock(mutex_);

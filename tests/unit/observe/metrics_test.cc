@@ -142,10 +142,11 @@ TEST(MetricsTest, EveryNameAndLabelIsDocumented) {
   for (std::string line; std::getline(text, line);) {
     if (line.rfind("#", 0) == 0) continue;
     const std::string name = line.substr(0, line.find_first_of("{ "));
-    EXPECT_THAT(document.str(), HasSubstr("`" + name)) << line;
+    const auto hasCode = [&](const std::string& code) { return document.str().find("`" + code) != std::string::npos; };
+    EXPECT_TRUE(hasCode(name)) << line;
     const size_t quote = line.find('"');
     if (quote == std::string::npos || name == "kveil_build_info") continue;
-    EXPECT_THAT(document.str(), HasSubstr("`" + line.substr(quote + 1, line.rfind('"') - quote - 1) + "`")) << line;
+    EXPECT_TRUE(hasCode(line.substr(quote + 1, line.rfind('"') - quote - 1) + "`")) << line;
   }
 }
 

@@ -196,6 +196,8 @@ TEST(MayReadTest, AServiceAccountIsComparedWithItsNamespace) {
   EXPECT_FALSE(MayRead(topic, InPod("shop", "")));
   EXPECT_FALSE(MayRead(topic, identity::Workload{.podUid = "u1"})) << "a pod that is not known is no one";
   EXPECT_FALSE(MayRead(topic, identity::Workload{.unit = "web.service"}));
+  EXPECT_TRUE(NamesPods(topic));
+  EXPECT_FALSE(NamesPods(*Make(R"({"name": "t", "read": [{"any": true}]})")->Find("t")));
 }
 
 TEST(MayReadTest, ANamespaceAndAllLabelsMustFit) {
