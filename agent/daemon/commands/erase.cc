@@ -2,6 +2,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
@@ -80,12 +81,13 @@ void AddUser(const keys::ErasedUser& user, Receipt& receipt) {
 }
 
 void AddSpread(const admin::Spread& spread, Receipt& receipt) {
-  Receipt::Spread& added = receipt.spread.emplace();
+  Receipt::Spread added;
   added.complete = spread.complete;
   for (const admin::Spread::Agent& agent : spread.agents) {
     added.agents.push_back({agent.name, agent.confirmed, agent.refusesFrom});
   }
   added.error = spread.error;
+  receipt.spread = std::move(added);
 }
 
 // The users are erased whether or not it can be written.
