@@ -197,12 +197,15 @@ TEST_F(AgentsPortTest, NamespaceWhoseUnprivilegedPortsAreAllTakenIsServedAtARese
   }
   for (int i = 0; i < kProcesses; ++i) {
     const SocketAddress own = Address("::1", static_cast<uint16_t>(last(i)));
+    int bound = 0;
     ASSERT_TRUE(Eventually(
         [&] {
           const UniqueFd fd = pod.netns.Socket(AF_INET6, SOCK_STREAM);
-          return ::bind(fd.get(), own.get(), own.size()) < 0 && errno == EADDRINUSE;
+          bound = ::bind(fd.get(), own.get(), own.size()) < 0 ? errno : 0;
+          return bound == EADDRINUSE;
         },
-        std::chrono::seconds(60)));
+        std::chrono::seconds(60)))
+        << "process " << i << ": " << ErrnoName(bound);
   }
   StartAgent();
   EXPECT_TRUE(agent->namespaces().WorkloadsNotServed().ok()) << agent->namespaces().WorkloadsNotServed();
