@@ -28,11 +28,7 @@ PodDirectory::PodDirectory(Options options) : options_(std::move(options)), serv
 }
 
 PodDirectory::~PodDirectory() {
-  {
-    const MutexLock lock(mutex_);
-    isStopping_ = true;
-  }
-  stopped_.notify_all();
+  stop_.Stop();
   server_.Stop();
   thread_.join();
 }
@@ -63,18 +59,9 @@ void PodDirectory::Follow() {
     bool wentOn = false;
     Note(ListAndWatch(wentOn));
     if (wentOn) pause = options_.firstPause;
-    if (!Sleep(http::UpTo(pause))) return;
+    if (!stop_.Sleep(http::UpTo(pause))) return;
     pause = std::min(2 * pause, options_.longestPause);
   }
-}
-
-bool PodDirectory::Sleep(milliseconds time) {
-  const auto end = Clock::now() + time;
-  const MutexLock lock(mutex_);
-  while (!isStopping_) {
-    if (stopped_.wait_until(mutex_, end) == std::cv_status::timeout) break;
-  }
-  return !isStopping_;
 }
 
 void PodDirectory::Note(absl::Status status) {

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
+#include "base/stop_signal.h"
 #include "identity/pod.h"
 #include "kubernetes/api_server.h"
 
@@ -62,7 +62,6 @@ class PodDirectory {
   absl::Status Take(std::string_view line);
   std::string Path(std::string_view query) const;
   void Note(absl::Status status);
-  bool Sleep(std::chrono::milliseconds time);  // false: the end
 
   const Options options_;
   ApiServer server_;
@@ -71,9 +70,8 @@ class PodDirectory {
   std::string resourceVersion_ = "0";
   std::atomic<bool> isFilled_{false};
 
+  StopSignal stop_;
   mutable Mutex mutex_;
-  std::condition_variable_any stopped_;
-  bool isStopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("the node's pods are not listed yet");
   absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>> pods_ ABSL_GUARDED_BY(mutex_);  // by uid

@@ -24,11 +24,7 @@ StartupTaint::StartupTaint(Options options) : options_(std::move(options)), serv
 }
 
 StartupTaint::~StartupTaint() {
-  {
-    const MutexLock lock(mutex_);
-    isStopping_ = true;
-  }
-  stopped_.notify_all();
+  stop_.Stop();
   server_.Stop();
   thread_.join();
 }
@@ -40,7 +36,7 @@ absl::Status StartupTaint::Health() const {
 
 void StartupTaint::Run() {
   while (!options_.isReady()) {
-    if (!Sleep(options_.lookEvery)) return;
+    if (!stop_.Sleep(options_.lookEvery)) return;
   }
   for (milliseconds pause = options_.firstPause;; pause = std::min(2 * pause, options_.longestPause)) {
     absl::Status status = Remove();
@@ -49,7 +45,7 @@ void StartupTaint::Run() {
       const MutexLock lock(mutex_);
       health_ = std::move(status);
     }
-    if (isDone || !Sleep(http::UpTo(pause))) return;
+    if (isDone || !stop_.Sleep(http::UpTo(pause))) return;
   }
 }
 
@@ -62,15 +58,6 @@ absl::Status StartupTaint::Remove() const {
   RETURN_IF_ERROR(server_.Patch(path, *patch, deadline));
   log::Info("kubernetes.taintRemoved", {{"node", options_.node}, {"taint", options_.key}});
   return absl::OkStatus();
-}
-
-bool StartupTaint::Sleep(milliseconds time) {
-  const auto end = std::chrono::steady_clock::now() + time;
-  const MutexLock lock(mutex_);
-  while (!isStopping_) {
-    if (stopped_.wait_until(mutex_, end) == std::cv_status::timeout) break;
-  }
-  return !isStopping_;
 }
 
 }  // namespace kveil::kubernetes

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <string>
 #include <thread>
@@ -10,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "base/stop_signal.h"
 #include "kubernetes/api_server.h"
 
 namespace kveil::kubernetes {
@@ -41,14 +41,12 @@ class StartupTaint {
  private:
   void Run();
   absl::Status Remove() const;
-  bool Sleep(std::chrono::milliseconds time);  // false: the end
 
   const Options options_;
   ApiServer server_;
 
+  StopSignal stop_;
   mutable Mutex mutex_;
-  std::condition_variable_any stopped_;
-  bool isStopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;

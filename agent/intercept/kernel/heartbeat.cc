@@ -4,8 +4,6 @@
 #include <ctime>
 #include <utility>
 
-#include "base/mutex.h"
-
 namespace kveil::intercept {
 
 uint64_t MonotonicNanoseconds() {
@@ -17,25 +15,12 @@ uint64_t MonotonicNanoseconds() {
 Heartbeat::Heartbeat(std::chrono::milliseconds interval, std::function<void()> beat) {
   beat();
   thread_ = std::thread([this, interval, beat = std::move(beat)] {
-    while (!StoppedWithin(interval)) beat();
+    while (stop_.Sleep(interval)) beat();
   });
 }
 
-bool Heartbeat::StoppedWithin(std::chrono::milliseconds interval) {
-  const auto end = std::chrono::steady_clock::now() + interval;
-  const MutexLock lock(mutex_);
-  while (!stop_) {
-    if (stopped_.wait_until(mutex_, end) == std::cv_status::timeout) break;
-  }
-  return stop_;
-}
-
 Heartbeat::~Heartbeat() {
-  {
-    const MutexLock lock(mutex_);
-    stop_ = true;
-  }
-  stopped_.notify_all();
+  stop_.Stop();
   thread_.join();
 }
 

@@ -6,7 +6,7 @@
 #include <functional>
 #include <thread>
 
-#include "base/mutex.h"
+#include "base/stop_signal.h"
 
 namespace kveil::intercept {
 
@@ -22,11 +22,7 @@ class Heartbeat {
   Heartbeat& operator=(const Heartbeat&) = delete;
 
  private:
-  bool StoppedWithin(std::chrono::milliseconds interval);
-
-  Mutex mutex_;
-  std::condition_variable_any stopped_;
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  StopSignal stop_;
   std::thread thread_;
 };
 
