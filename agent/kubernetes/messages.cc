@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
 #include "base/text.h"
+#include "http/printable.h"
 #include "nlohmann/json.hpp"
 #include "simdjson.h"
 
@@ -13,7 +13,6 @@ namespace {
 namespace dom = simdjson::dom;
 
 constexpr size_t kLongestName = 253;  // of an object: RFC 1123 as Kubernetes has it
-constexpr size_t kLongestReason = 200;
 
 std::optional<std::string_view> Text(dom::element element, std::string_view pointer) {
   std::string_view text;
@@ -57,14 +56,6 @@ absl::Status Malformed(std::string_view what) {
   return absl::UnavailableError(StrCat("the Kubernetes API server's response makes no sense: ", what));
 }
 
-std::string Printable(std::string_view text) {
-  std::string printable(text.substr(0, kLongestReason));
-  std::replace_if(
-      printable.begin(), printable.end(), [](char c) { return !absl::ascii_isprint(static_cast<unsigned char>(c)); },
-      ' ');
-  return printable;
-}
-
 }  // namespace
 
 absl::StatusOr<PodList> ParseList(std::string_view json) {
@@ -99,7 +90,7 @@ absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
       return absl::OutOfRangeError("the watch's place is too old");
     }
     return absl::UnavailableError(
-        StrCat("the Kubernetes API server ends the watch: ", Printable(Text(object, "/message").value_or(""))));
+        StrCat("the Kubernetes API server ends the watch: ", http::Printable(Text(object, "/message").value_or(""))));
   }
   event.resourceVersion = Name(object, "/metadata/resourceVersion").value_or("");
   std::optional<identity::Pod> pod = PodFrom(object);
@@ -140,7 +131,7 @@ std::string ReasonOf(std::string_view json) {
   dom::element root;
   if (parser.parse(json).get(root)) return "";
   const std::optional<std::string_view> message = Text(root, "/message");
-  return message.has_value() && !message->empty() ? StrCat(": ", Printable(*message)) : "";
+  return message.has_value() && !message->empty() ? StrCat(": ", http::Printable(*message)) : "";
 }
 
 }  // namespace kveil::kubernetes

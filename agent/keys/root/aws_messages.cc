@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "http/printable.h"
 #include "keys/root/secret_json.h"
 
 namespace kveil::keys::aws {
@@ -50,9 +51,10 @@ absl::Status Able(const std::string& state, const std::string& usage, const std:
   }
   if (state == "PendingImport") return absl::FailedPreconditionError("has no key material; import it again");
   if (state == "Unavailable") return absl::FailedPreconditionError("is in a key store that is not connected");
-  if (state != "Enabled") return absl::FailedPreconditionError(StrCat("is in state ", Printable(state)));
+  if (state != "Enabled") return absl::FailedPreconditionError(StrCat("is in state ", http::Printable(state)));
   if (usage != "ENCRYPT_DECRYPT" || spec != "SYMMETRIC_DEFAULT") {
-    return absl::FailedPreconditionError(StrCat("is a key for ", Printable(usage), " of kind ", Printable(spec),
+    return absl::FailedPreconditionError(StrCat("is a key for ", http::Printable(usage), " of kind ",
+                                                http::Printable(spec),
                                                 ", and has to be one for ENCRYPT_DECRYPT of kind SYMMETRIC_DEFAULT"));
   }
   return absl::OkStatus();
@@ -128,7 +130,7 @@ std::optional<Error> ParseError(const SecretText& body) {
   if (type.empty()) return std::nullopt;
   std::string message = PlainString(*json.root(), "message");
   if (message.empty()) message = PlainString(*json.root(), "Message");
-  return Error{Printable(type), Printable(message)};
+  return Error{http::Printable(type), http::Printable(message)};
 }
 
 }  // namespace kveil::keys::aws

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/secret_file.h"
+#include "http/printable.h"
 #include "keys/root/aws_sources.h"
 #include "keys/root/secret_json.h"
 
@@ -57,7 +58,7 @@ absl::StatusOr<AwsCredentials> CredentialsIn(std::string_view who, const SecretT
   if (json.root() == nullptr) return malformed();
   const std::string code = PlainString(*json.root(), "Code");
   if (!code.empty() && code != "Success") {
-    return absl::FailedPreconditionError(StrCat(who, " has no credentials for the role: ", Printable(code)));
+    return absl::FailedPreconditionError(StrCat(who, " has no credentials for the role: ", http::Printable(code)));
   }
   std::optional<SecretText> id = SecretString(*json.root(), "AccessKeyId");
   std::optional<SecretText> secret = SecretString(*json.root(), "SecretAccessKey");

@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/secret_file.h"
+#include "http/printable.h"
 #include "keys/root/aws_sources.h"
 #include "keys/root/secret_json.h"
 
@@ -49,8 +50,8 @@ std::string_view ElementIn(std::string_view xml, std::string_view name) {
 }
 
 absl::Status RefusalOf(int status, std::string_view xml) {
-  const std::string code = Printable(ElementIn(xml, "Code"));
-  const std::string message = Printable(ElementIn(xml, "Message"));
+  const std::string code = http::Printable(ElementIn(xml, "Code"));
+  const std::string message = http::Printable(ElementIn(xml, "Message"));
   const std::string text =
       StrCat(kSts, " answers with HTTP ", status, code.empty() ? "" : " ", code, message.empty() ? "" : ": ", message);
   const auto isOne = [&](std::initializer_list<std::string_view> codes) {

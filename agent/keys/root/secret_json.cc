@@ -1,19 +1,12 @@
 #include "keys/root/secret_json.h"
 
-#include <algorithm>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "base/text.h"
 
 namespace kveil::keys {
-namespace {
 
 using crypto::SecretText;
-
-constexpr size_t kLongestReason = 200;
-
-}  // namespace
 
 std::string ToBase64(Bytes bytes) {
   std::string text;
@@ -37,14 +30,6 @@ absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text) {
   crypto::Wipe(absl::MakeSpan(*bytes));
   if (key.ok()) return key;
   return absl::UnavailableError("its response makes no sense: a key does not have 32 bytes");
-}
-
-std::string Printable(std::string_view text) {
-  std::string printable(text.substr(0, kLongestReason));
-  std::replace_if(
-      printable.begin(), printable.end(), [](char c) { return !absl::ascii_isprint(static_cast<unsigned char>(c)); },
-      ' ');
-  return std::string(absl::StripAsciiWhitespace(printable));
 }
 
 void AppendJsonString(SecretText& json, std::string_view text) {
@@ -91,6 +76,12 @@ std::optional<JsonBody::Object> JsonBody::Member(std::string_view name) {
   Object object;
   if (!isGood_ || root_.find_field_unordered(name).get_object().get(object)) return std::nullopt;
   return object;
+}
+
+std::optional<simdjson::ondemand::array> JsonBody::List(std::string_view name) {
+  simdjson::ondemand::array array;
+  if (!isGood_ || root_.find_field_unordered(name).get_array().get(array)) return std::nullopt;
+  return array;
 }
 
 std::optional<SecretText> SecretString(JsonBody::Object& object, std::string_view name) {

@@ -22,9 +22,6 @@ std::optional<ByteBuffer> FromBase64(std::string_view text);
 // kUnavailable: not 32 bytes in base64.
 absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text);
 
-// For a message: cut, and every character that is not printable ASCII replaced.
-std::string Printable(std::string_view text);
-
 void AppendJsonString(crypto::SecretText& json, std::string_view text);
 // An object whose members are strings.
 crypto::SecretText JsonObject(std::initializer_list<std::pair<std::string_view, std::string_view>> members);
@@ -38,8 +35,9 @@ class JsonBody {
 
   // nullptr: the body is no JSON object. To be searched while this lives, one member after the other.
   Object* root() { return isGood_ ? &root_ : nullptr; }
-  // The object `name` of the root.
+  // The object, or the list, `name` of the root.
   std::optional<Object> Member(std::string_view name);
+  std::optional<simdjson::ondemand::array> List(std::string_view name);
 
  private:
   crypto::SecretText text_;

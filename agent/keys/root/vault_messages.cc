@@ -6,11 +6,11 @@
 #include <optional>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "base/text.h"
-#include "simdjson.h"
+#include "http/printable.h"
+#include "keys/root/secret_json.h"
 
 namespace kveil::keys::vault {
 namespace {
@@ -21,29 +21,6 @@ constexpr size_t kLongestReason = 200;
 
 absl::Status Malformed(std::string_view what) {
   return absl::UnavailableError(StrCat("its response makes no sense: ", what));
-}
-
-std::string Base64(Bytes bytes) {
-  std::string text;
-  absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
-  return text;
-}
-
-std::optional<ByteBuffer> FromBase64(std::string_view text) {
-  std::string bytes;
-  const bool isGood = absl::Base64Unescape(ToAbsl(text), &bytes);
-  std::optional<ByteBuffer> result;
-  if (isGood) Append(result.emplace(), AsBytes(bytes));
-  crypto::Wipe(MutableBytes(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
-  return result;
-}
-
-absl::StatusOr<crypto::SecretKey> KeyFrom(std::string_view base64) {
-  std::optional<ByteBuffer> bytes = FromBase64(base64);
-  if (!bytes.has_value()) return Malformed("a key is not in base64");
-  absl::StatusOr<crypto::SecretKey> key = crypto::SecretKey::FromBytes(*bytes);
-  crypto::Wipe(absl::MakeSpan(*bytes));
-  return key.ok() ? std::move(key) : Malformed("a key does not have 32 bytes");
 }
 
 std::optional<Ciphertext> CiphertextFrom(std::string_view text) {
@@ -61,68 +38,6 @@ std::optional<Ciphertext> CiphertextFrom(std::string_view text) {
   ciphertext.bytes = *std::move(bytes);
   return ciphertext;
 }
-
-void AppendString(SecretText& json, std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  json.push_back('"');
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      json.push_back('\\');
-      json.push_back(c);
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      crypto::Append(json, "\\u00");
-      json.push_back(kDigits[static_cast<unsigned char>(c) >> 4]);
-      json.push_back(kDigits[static_cast<unsigned char>(c) & 15]);
-    } else {
-      json.push_back(c);
-    }
-  }
-  json.push_back('"');
-}
-
-SecretText Object(std::initializer_list<std::pair<std::string_view, std::string_view>> members) {
-  SecretText json;
-  json.push_back('{');
-  for (const auto& [name, value] : members) {
-    if (json.size() > 1) json.push_back(',');
-    AppendString(json, name);
-    json.push_back(':');
-    AppendString(json, value);
-  }
-  json.push_back('}');
-  return json;
-}
-
-// A body being read, with the bytes after it that simdjson wants.
-class Document {
- public:
-  explicit Document(const SecretText& body) : size_(body.size()) {
-    text_.reserve(size_ + simdjson::SIMDJSON_PADDING);
-    crypto::Append(text_, crypto::AsText(body));
-    text_.resize(size_ + simdjson::SIMDJSON_PADDING);
-    simdjson::padded_string_view view(text_.data(), size_, text_.size());
-    isGood_ = !parser_.iterate(view).get(document_) && !document_.get_object().get(root_);
-  }
-  // The object `name` of the root.
-  std::optional<ondemand::object> Member(std::string_view name) {
-    ondemand::object object;
-    if (!isGood_ || root_.find_field_unordered(name).get_object().get(object)) return std::nullopt;
-    return object;
-  }
-  std::optional<ondemand::array> List(std::string_view name) {
-    ondemand::array array;
-    if (!isGood_ || root_.find_field_unordered(name).get_array().get(array)) return std::nullopt;
-    return array;
-  }
-
- private:
-  const size_t size_;
-  SecretText text_;
-  ondemand::parser parser_;
-  ondemand::document document_;
-  ondemand::object root_;
-  bool isGood_ = false;
-};
 
 // A string as it stands in the body. nullopt: it is missing, no string, or has an escape.
 std::optional<std::string_view> Verbatim(ondemand::object& object, std::string_view name) {
@@ -146,14 +61,6 @@ bool IsTrue(ondemand::object& object, std::string_view name) {
   return !object.find_field_unordered(name).get_bool().get(value) && value;
 }
 
-std::string Printable(std::string_view text) {
-  std::string printable(text.substr(0, kLongestReason));
-  std::replace_if(
-      printable.begin(), printable.end(), [](char c) { return !absl::ascii_isprint(static_cast<unsigned char>(c)); },
-      ' ');
-  return std::string(absl::StripAsciiWhitespace(printable));
-}
-
 // What Transit says of one ciphertext. Whatever is not known to be about its bytes is taken for an outage, as damage
 // would send the operator to a backup.
 absl::Status ItemError(std::string_view reason) {
@@ -171,14 +78,14 @@ absl::Status ItemError(std::string_view reason) {
 absl::StatusOr<crypto::SecretKey> DecryptedFrom(ondemand::object item, size_t index) {
   std::string_view error;
   if (!item.find_field_unordered("error").get_string().get(error) && !error.empty()) {
-    return ItemError(Printable(error));
+    return ItemError(http::Printable(error));
   }
   // Which item it is about, if it says so: nothing else tells an answer that is in another's place.
   if (const auto reference = Verbatim(item, "reference"); reference.has_value() && !reference->empty()) {
     if (*reference != std::to_string(index)) return Malformed("its answers are in another order");
   }
   const std::optional<std::string_view> plaintext = Verbatim(item, "plaintext");
-  return plaintext.has_value() ? KeyFrom(*plaintext) : Malformed("an answer has neither a key nor an error");
+  return plaintext.has_value() ? KeyFromBase64(*plaintext) : Malformed("an answer has neither a key nor an error");
 }
 
 absl::StatusOr<Login> LoginFrom(ondemand::object& object, std::string_view lease, std::string_view token) {
@@ -197,7 +104,7 @@ absl::StatusOr<Login> LoginFrom(ondemand::object& object, std::string_view lease
 SecretText DataKeyRequest() { return crypto::MakeSecretText("{}"); }
 
 absl::StatusOr<DataKeyAnswer> ParseDataKey(const SecretText& body) {
-  Document document(body);
+  JsonBody document(body);
   std::optional<ondemand::object> data = document.Member("data");
   if (!data.has_value()) return Malformed("it has no data");
   const std::optional<std::string_view> text = Verbatim(*data, "ciphertext");
@@ -206,7 +113,7 @@ absl::StatusOr<DataKeyAnswer> ParseDataKey(const SecretText& body) {
   if (!ciphertext.has_value()) return Malformed("its ciphertext is none of Transit's");
   const std::optional<std::string_view> plaintext = Verbatim(*data, "plaintext");
   if (!plaintext.has_value()) return Malformed("it has no plaintext");
-  absl::StatusOr<crypto::SecretKey> key = KeyFrom(*plaintext);
+  absl::StatusOr<crypto::SecretKey> key = KeyFromBase64(*plaintext);
   if (!key.ok()) return key.status();
   return DataKeyAnswer{*std::move(ciphertext), *std::move(key)};
 }
@@ -218,8 +125,8 @@ SecretText DecryptRequest(absl::Span<const DecryptItem> items) {
   for (size_t i = 0; i < items.size(); ++i) {
     if (i > 0) json.push_back(',');
     const SecretText item =
-        Object({{"ciphertext", StrCat("vault:v", items[i].version, ":", Base64(items[i].ciphertext))},
-                {"reference", std::to_string(i)}});
+        JsonObject({{"ciphertext", StrCat("vault:v", items[i].version, ":", ToBase64(items[i].ciphertext))},
+                    {"reference", std::to_string(i)}});
     crypto::Append(json, crypto::AsText(item));
   }
   crypto::Append(json, "]}");
@@ -227,7 +134,7 @@ SecretText DecryptRequest(absl::Span<const DecryptItem> items) {
 }
 
 absl::StatusOr<std::vector<absl::StatusOr<crypto::SecretKey>>> ParseDecrypt(const SecretText& body, size_t items) {
-  Document document(body);
+  JsonBody document(body);
   const absl::Status none = absl::InvalidArgumentError("it has no answers");
   std::optional<ondemand::object> data = document.Member("data");
   if (!data.has_value()) return none;
@@ -245,14 +152,14 @@ absl::StatusOr<std::vector<absl::StatusOr<crypto::SecretKey>>> ParseDecrypt(cons
 }
 
 absl::Status ParseKey(const SecretText& body) {
-  Document document(body);
+  JsonBody document(body);
   std::optional<ondemand::object> data = document.Member("data");
   if (!data.has_value()) return Malformed("it has no data");
   const std::optional<std::string_view> type = Verbatim(*data, "type");
   if (!type.has_value()) return Malformed("it has no type");
   if (*type != "aes256-gcm96" && *type != "aes128-gcm96" && *type != "chacha20-poly1305") {
     return absl::FailedPreconditionError(
-        StrCat("is of type ", Printable(*type), ", and has to be of aes256-gcm96 (or chacha20-poly1305)"));
+        StrCat("is of type ", http::Printable(*type), ", and has to be of aes256-gcm96 (or chacha20-poly1305)"));
   }
   if (IsTrue(*data, "derived")) {
     return absl::FailedPreconditionError("is a derived key, and has to be one with derived=false");
@@ -264,32 +171,32 @@ absl::Status ParseKey(const SecretText& body) {
 }
 
 SecretText AppRoleRequest(std::string_view roleId, std::string_view secretId) {
-  return Object({{"role_id", roleId}, {"secret_id", secretId}});
+  return JsonObject({{"role_id", roleId}, {"secret_id", secretId}});
 }
 SecretText KubernetesRequest(std::string_view role, std::string_view token) {
-  return Object({{"role", role}, {"jwt", token}});
+  return JsonObject({{"role", role}, {"jwt", token}});
 }
 
 absl::StatusOr<Login> ParseLogin(const SecretText& body) {
-  Document document(body);
+  JsonBody document(body);
   std::optional<ondemand::object> auth = document.Member("auth");
   if (!auth.has_value()) return Malformed("it has no token");
   return LoginFrom(*auth, "lease_duration", "client_token");
 }
 
 absl::StatusOr<Login> ParseLookup(const SecretText& body) {
-  Document document(body);
+  JsonBody document(body);
   std::optional<ondemand::object> data = document.Member("data");
   if (!data.has_value()) return Malformed("it has no data");
   return LoginFrom(*data, "ttl", "");
 }
 
 bool IsAnswer(const SecretText& body) {
-  return Document(body).List("errors").has_value() || Document(body).Member("data").has_value();
+  return JsonBody(body).List("errors").has_value() || JsonBody(body).Member("data").has_value();
 }
 
 std::string ErrorsOf(const SecretText& body) {
-  Document document(body);
+  JsonBody document(body);
   std::optional<ondemand::array> errors = document.List("errors");
   if (!errors.has_value()) return "";
   std::string text;
@@ -298,7 +205,7 @@ std::string ErrorsOf(const SecretText& body) {
     if (text.size() > kLongestReason || error.get_string().get(reason)) break;
     StrAppend(&text, text.empty() ? "" : "; ", reason);
   }
-  text = Printable(text);
+  text = http::Printable(text);
   return text.empty() ? "" : StrCat(": ", text);
 }
 
