@@ -1,10 +1,8 @@
 // An HTTP or HTTPS server on loopback that a test's fake service stands on: one connection per request.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,22 +13,21 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "../io/certificates.h"
+#include "../io/fake_server.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_split.h"
 #include "base/bytes.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::keys {
 
-class FakeHttpServer {
+class FakeHttpServer : public io::FakeServer {
  public:
   struct Request {
     std::string method, path;
@@ -62,34 +59,9 @@ class FakeHttpServer {
     EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), certificate.certificate.c_str()), 1);
     EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
   }
-  virtual ~FakeHttpServer() = default;
-  FakeHttpServer(const FakeHttpServer&) = delete;
-  FakeHttpServer& operator=(const FakeHttpServer&) = delete;
 
-  // Connections are refused after Stop. Start takes the same port again.
-  void Stop() {
-    isStopping_ = true;
-    if (accepting_.joinable()) accepting_.join();
-    listener_.Reset();
-  }
-  void Start() {
-    isStopping_ = false;
-    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int on = 1;
-    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port_);
-    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
-    ASSERT_EQ(listen(listener_.get(), 64), 0);
-    socklen_t size = sizeof address;
-    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    accepting_ = std::thread([this] { Accept(); });
-  }
   std::string address(const std::string& host = "127.0.0.1") const {
-    return StrCat(context_ ? "https://" : "http://", host, ":", port_);
+    return StrCat(context_ ? "https://" : "http://", host, ":", port());
   }
 
   // Accepts and reads, and says nothing.
@@ -124,18 +96,7 @@ class FakeHttpServer {
   using Ssl = std::unique_ptr<SSL, FreeSsl>;
   using Clock = std::chrono::steady_clock;
 
-  void Accept() {
-    std::vector<std::thread> connections;
-    while (!isStopping_) {
-      pollfd ready{listener_.get(), POLLIN, 0};
-      if (poll(&ready, 1, 5) != 1) continue;
-      UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (fd.valid()) connections.emplace_back([this, fd = std::move(fd)] { Serve(fd.get()); });
-    }
-    for (std::thread& connection : connections) connection.join();
-  }
-
-  void Serve(int fd) {
+  void Serve(int fd) override {
     const timeval limit{0, 50'000};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     Ssl ssl;
@@ -144,13 +105,13 @@ class FakeHttpServer {
       SSL_set_fd(ssl.get(), fd);
       for (int done = 0; done != 1;) {
         done = SSL_accept(ssl.get());
-        const bool waits = SSL_get_error(ssl.get(), done) == SSL_ERROR_WANT_READ && !isStopping_;
+        const bool waits = SSL_get_error(ssl.get(), done) == SSL_ERROR_WANT_READ && !isStopping();
         if (done != 1 && !waits) return;
       }
     }
     std::string text;
     size_t size = std::string::npos;
-    while (!isStopping_ && (isSilent_ || text.size() < size)) {
+    while (!isStopping() && (isSilent_ || text.size() < size)) {
       char bytes[16384];
       const int count =
           ssl ? SSL_read(ssl.get(), bytes, sizeof bytes) : static_cast<int>(recv(fd, bytes, sizeof bytes, 0));
@@ -163,9 +124,9 @@ class FakeHttpServer {
       text.append(bytes, static_cast<size_t>(count));
       if (size == std::string::npos) size = SizeOf(text);
     }
-    if (isStopping_) return;
+    if (isStopping()) return;
     const auto answerAt = Clock::now() + delay_.load();
-    while (Clock::now() < answerAt && !isStopping_) usleep(5'000);
+    while (Clock::now() < answerAt && !isStopping()) usleep(5'000);
     const Response response = Answer(Parse(text));
     const std::string out =
         StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: ", response.contentType, "\r\n",
@@ -208,11 +169,8 @@ class FakeHttpServer {
   }
 
   std::unique_ptr<SSL_CTX, FreeSsl> context_;
-  UniqueFd listener_;
-  uint16_t port_ = 0;
-  std::atomic<bool> isStopping_{false}, isSilent_{false};
+  std::atomic<bool> isSilent_{false};
   std::atomic<std::chrono::milliseconds> delay_{std::chrono::milliseconds(0)};
-  std::thread accepting_;
 };
 
 }  // namespace kveil::keys

@@ -3,9 +3,7 @@
 // 418 and noted.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -14,15 +12,14 @@
 #include <functional>
 #include <map>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "../io/fake_server.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "base/mutex.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::kubernetes {
@@ -33,34 +30,12 @@ inline nlohmann::json PodJson(const std::string& uid, const std::string& nameSpa
           {"spec", {{"serviceAccountName", serviceAccount}, {"nodeName", "node1"}}}};
 }
 
-class FakeApiServer {
+class FakeApiServer : public io::FakeServer {
  public:
   FakeApiServer() { Start(); }
-  ~FakeApiServer() { Stop(); }
+  ~FakeApiServer() override { Stop(); }
 
-  // Connections are refused after Stop, and those that are open end. Start takes the same port again.
-  void Stop() {
-    isStopping_ = true;
-    if (accepting_.joinable()) accepting_.join();
-    listener_.Reset();
-  }
-  void Start() {
-    isStopping_ = false;
-    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int on = 1;
-    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port_);
-    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
-    ASSERT_EQ(listen(listener_.get(), 64), 0);
-    socklen_t size = sizeof address;
-    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    accepting_ = std::thread([this] { Accept(); });
-  }
-  std::string address() const { return StrCat("http://127.0.0.1:", port_); }
+  std::string address() const { return StrCat("http://127.0.0.1:", port()); }
 
   void AllowToken(const std::string& token) {
     const MutexLock lock(mutex_);
@@ -119,17 +94,6 @@ class FakeApiServer {
   }
 
  private:
-  void Accept() {
-    std::vector<std::thread> connections;
-    while (!isStopping_) {
-      pollfd ready{listener_.get(), POLLIN, 0};
-      if (poll(&ready, 1, 5) != 1) continue;
-      UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (fd.valid()) connections.emplace_back([this, fd = std::move(fd)] { Serve(fd.get()); });
-    }
-    for (std::thread& connection : connections) connection.join();
-  }
-
   static bool Write(int fd, const std::string& text) {
     return send(fd, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
   }
@@ -137,15 +101,15 @@ class FakeApiServer {
     Write(fd, StrCat("HTTP/1.1 ", status, " Status\r\nContent-Length: ", body.size(), "\r\n\r\n", body));
   }
 
-  void Serve(int fd) {
+  void Serve(int fd) override {
     std::string head;
-    while (!absl::StrContains(head, "\r\n\r\n") && !isStopping_) {
+    while (!absl::StrContains(head, "\r\n\r\n") && !isStopping()) {
       char bytes[4096];
       const ssize_t count = recv(fd, bytes, sizeof bytes, 0);
       if (count <= 0) return;
       head.append(bytes, static_cast<size_t>(count));
     }
-    if (isStopping_) return;
+    if (isStopping()) return;
     const std::string target = std::vector<std::string>(absl::StrSplit(head, ' ')).at(1);
     constexpr std::string_view kPath =
         "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1%2Cstatus.phase!%3DSucceeded%2Cstatus.phase!%3DFailed";
@@ -220,7 +184,7 @@ class FakeApiServer {
     const std::string from = target.substr(target.find("resourceVersion=") + 16);
     size_t next = static_cast<size_t>(std::stoul(from));
     Write(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-    while (!isStopping_ && watchesEnded_ == ended) {
+    while (!isStopping() && watchesEnded_ == ended) {
       std::vector<std::string> lines;
       {
         const MutexLock lock(mutex_);
@@ -237,11 +201,7 @@ class FakeApiServer {
     }
   }
 
-  std::atomic<bool> isStopping_{false};
   std::atomic<int> lists_{0}, watches_{0}, watchesEnded_{0}, patches_{0}, nodeReads_{0};
-  uint16_t port_ = 0;
-  UniqueFd listener_;
-  std::thread accepting_;
   mutable Mutex mutex_;
   std::string token_ ABSL_GUARDED_BY(mutex_) = "token-1";
   std::map<std::string, nlohmann::json> pods_ ABSL_GUARDED_BY(mutex_);
