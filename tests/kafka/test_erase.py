@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 
@@ -36,6 +37,16 @@ def test_the_others_records_stay_and_the_consumer_reaches_the_end(app, reader, a
     assert [record.message.value for record in read.records] == of(stays, messages)
     assert read.end == {"complete": True, "position": {"0": 30}, "lag": {"0": 0}, "committed": {"0": 30}}
     assert reader.kcat_consume(name) == of(stays, messages)
+
+
+def test_what_is_still_to_be_erased_is_not_confirmed(agent):
+    """A receipt for it would confirm erasures that nobody has made yet."""
+    for number in (10**12, 2**63, 2**64 - 1):
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(str(agent.folder / "admin.sock"))
+            admin.sendall(json.dumps({"command": "awaitErasure", "number": number}).encode() + b"\n")
+            answer = json.loads(admin.makefile().readline())
+        assert answer["code"] == "InvalidArgument" and "there is no erasure" in answer["error"], answer
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -64,6 +64,12 @@ def make_agent(site, sink, workload):
         yield make
 
 
+def problems(agent):
+    """What `kveil status` says is wrong, by name; nothing while the agent does not answer yet."""
+    said = agent.kveil("status", "--json").stdout
+    return {problem["name"]: problem["message"] for problem in json.loads(said)["problems"]} if said else {}
+
+
 def exchange(workload, sink):
     """Whether a request of the workload's is answered."""
     program = ("import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); "
@@ -100,6 +106,29 @@ def test_a_missing_capability_is_named_before_anything_is_attached(make_agent, m
     assert agent.wait_for_exit(10) == 1
     assert f"needs CAP_{missing.upper()}, which this process does not have" in agent.log.read_text()
     assert not (agent.pins / "kveil").exists()
+
+
+def test_an_agent_that_cannot_know_its_pods_is_not_ready(make_agent):
+    """Its pods would be nobody to the rules that name them."""
+    token = "not-a-token"
+    agent = make_agent()
+    (agent.folder / "token").write_text(token)
+    agent.config["kubernetes"] = {"node": "node1", "apiServer": f"http://127.0.0.1:{places.low_port()}",
+                                  "tokenFile": str(agent.folder / "token")}
+    agent.write_config()
+    agent.start(wait=False)
+    problem = waiting.wait_until("the problem with the API server", lambda: problems(agent).get("pods"), 20)
+    assert "the Kubernetes API server http://127.0.0.1:" in problem and token not in agent.log.read_text(), problem
+    assert not agent.status()["ready"] and agent.kveil("status", "--ready").returncode == 1
+
+
+def test_rules_about_pods_need_a_cluster(make_agent):
+    agent = make_agent()
+    agent.start()
+    agent.write_policies([{"name": "t", "seal": {"scope": "topic"}, "read": [{"workload": {"namespace": "shop"}}]}])
+    problem = waiting.wait_until("the problem with the rules", lambda: problems(agent).get("pods"), 20)
+    assert "no section `kubernetes`" in problem
+    assert agent.kveil("status", "--ready").returncode == 0
 
 
 def test_a_cgroup_that_is_removed_comes_back(make_agent, workload, sink):

@@ -83,6 +83,11 @@ class FakeApiServer : public io::FakeServer {
     const MutexLock lock(mutex_);
     beforePatch_ = std::move(change);
   }
+  // What the last list was asked with, behind the selectors.
+  std::string lastListQuery() const {
+    const MutexLock lock(mutex_);
+    return lastListQuery_;
+  }
   int patches() const { return patches_; }
   int nodeReads() const { return nodeReads_; }
 
@@ -130,7 +135,8 @@ class FakeApiServer : public io::FakeServer {
     }
     if (absl::StartsWith(head, "PATCH ")) return ServePatch(fd, std::move(head));
     if (absl::StartsWith(target, "/api/v1/nodes/")) return ServeNode(fd);
-    absl::StrContains(target, "watch=1") ? ServeWatch(fd, target) : ServeList(fd);
+    absl::StrContains(target, "watch=1") ? ServeWatch(fd, target)
+                                         : ServeList(fd, target.substr(target.find("Failed") + 6));
   }
 
   void ServeNode(int fd) {
@@ -167,9 +173,10 @@ class FakeApiServer : public io::FakeServer {
     Answer(fd, 200, "{}");
   }
 
-  void ServeList(int fd) {
-    ++lists_;
+  void ServeList(int fd, const std::string& query) {
     const MutexLock lock(mutex_);
+    lastListQuery_ = query;
+    ++lists_;
     if (listStatus_ != 0) return Answer(fd, listStatus_, listBody_);
     nlohmann::json items = nlohmann::json::array();
     for (const auto& [uid, pod] : pods_) items.push_back(pod);
@@ -208,6 +215,7 @@ class FakeApiServer : public io::FakeServer {
   std::deque<std::string> events_ ABSL_GUARDED_BY(mutex_);  // the resource version counts them
   nlohmann::json taints_ ABSL_GUARDED_BY(mutex_);
   std::function<void(nlohmann::json&)> beforePatch_ ABSL_GUARDED_BY(mutex_);
+  std::string lastListQuery_ ABSL_GUARDED_BY(mutex_);
   int listStatus_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string listBody_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> complaints_ ABSL_GUARDED_BY(mutex_);

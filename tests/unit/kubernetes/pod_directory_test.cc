@@ -88,6 +88,28 @@ TEST_F(PodDirectoryTest, ListsAnewWhenTheWatchesPlaceIsTooOld) {
   EXPECT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
 }
 
+// A server behind a load balancer may lag.
+TEST_F(PodDirectoryTest, DoesNotListWhatIsOlderThanWhatItHasSeen) {
+  const auto directory = Open();
+  EXPECT_FALSE(directory->isFilled());
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  EXPECT_TRUE(directory->isFilled());
+  EXPECT_EQ(server_.lastListQuery(), "&resourceVersion=0&resourceVersionMatch=NotOlderThan");
+  nlohmann::json pod = PodJson("u1", "shop", "web-1", "web");
+  pod["metadata"]["resourceVersion"] = "77";
+  server_.Put(pod);
+  ASSERT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return server_.lists() == 2; }));
+  EXPECT_EQ(server_.lastListQuery(), "&resourceVersion=77&resourceVersionMatch=NotOlderThan");
+  // Where that cannot be had, the newest that there is.
+  server_.AnswerLists(504, R"({"message":"Too large resource version"})");
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return server_.lists() >= 4; }));
+  EXPECT_EQ(server_.lastListQuery(), "");
+  EXPECT_TRUE(directory->isFilled()) << "it stays so";
+}
+
 TEST_F(PodDirectoryTest, KeepsWhatItKnowsWhileTheServerIsGone) {
   server_.Put(PodJson("u1", "shop", "web-1", "web"));
   const auto directory = Open();
