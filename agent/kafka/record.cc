@@ -72,7 +72,7 @@ bool RecordReader::Next(RecordView& record) {
   if (problem_ != nullptr) return false;
   if (index_ == count_) return cursor_ == end_ ? false : Fail("bytes are left after the last record");
   const uint8_t* cursor = cursor_;
-  int32_t length;
+  int32_t length = 0;
   if (!ReadInteger(cursor, end_, length) || length < 1 || length > end_ - cursor) {
     return Fail(cursor_ == end_ ? "the batch has fewer records than its count" : "bad record length");
   }
