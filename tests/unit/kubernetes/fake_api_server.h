@@ -186,8 +186,8 @@ class FakeApiServer : public io::FakeServer {
   }
 
   void ServeWatch(int fd, const std::string& target) {
-    ++watches_;
     const int ended = watchesEnded_;
+    ++watches_;  // whoever sees it may end it
     const std::string from = target.substr(target.find("resourceVersion=") + 16);
     size_t next = static_cast<size_t>(std::stoul(from));
     Write(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");

@@ -102,6 +102,7 @@ TEST_F(PodDirectoryTest, DoesNotListWhatIsOlderThanWhatItHasSeen) {
   server_.EndWatches();
   ASSERT_TRUE(Becomes([&] { return server_.lists() == 2; }));
   EXPECT_EQ(server_.lastListQuery(), "&resourceVersion=77&resourceVersionMatch=NotOlderThan");
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; })) << "or there is none to be ended";
   // Where that cannot be had, the newest that there is.
   server_.AnswerLists(504, R"({"message":"Too large resource version"})");
   server_.EndWatches();
@@ -176,6 +177,17 @@ TEST_F(PodDirectoryTest, AnEventThatMakesNoSenseEndsTheWatchAndPodsAreListed) {
     server_.Say(line);
     EXPECT_TRUE(Becomes([&] { return server_.lists() > lists; })) << line.substr(0, 80);
   }
+}
+
+TEST_F(PodDirectoryTest, AnEventThatIsTooLongIsNotTaken) {
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  nlohmann::json pod = PodJson("u1", "shop", "web-1", "web");
+  pod["metadata"]["annotations"]["a"] = std::string(5 << 20, 'x');
+  const int lists = server_.lists();
+  server_.Say(nlohmann::json{{"type", "ADDED"}, {"object", pod}}.dump());
+  EXPECT_TRUE(Becomes([&] { return server_.lists() > lists; }));
+  EXPECT_EQ(directory->Find("u1"), nullptr);
 }
 
 TEST_F(PodDirectoryTest, APodThatCannotBeReadIsNotKnown) {
