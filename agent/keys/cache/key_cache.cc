@@ -40,8 +40,6 @@ KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t 
       slab_(SlabSize(capacity_)),
       notThere_(kMostNotThere, kUnknownTtl),
       follower_(service.revocations()) {
-  generation_ = service_.revocations().generation();
-  follower_.Dropped(generation_);  // it may be a later one than the follower began with; nothing is kept yet
   RefreshTime();
 }
 
@@ -71,12 +69,11 @@ void KeyCache::Refresh() {
 }
 
 void KeyCache::TakeRevocations() {
-  if (service_.revocations().generation() == generation_) return;
-  const Revocations::Revoked revoked = service_.revocations().After(generation_);
-  generation_ = revoked.generation;
+  if (service_.revocations().generation() == follower_.dropped()) return;
+  const Revocations::Revoked revoked = service_.revocations().After(follower_.dropped());
   if (revoked.all) Clear();
   for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
-  follower_.Dropped(generation_);
+  follower_.Dropped(revoked.generation);
 }
 
 CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag, uint32_t guess) {
@@ -108,7 +105,7 @@ absl::Status KeyCache::Deliver(FetchResult result) {
   Refresh();
   // Erased after they were read: they must not come back.
   absl::flat_hash_set<crypto::KeyId> revoked;
-  if (result.generation != generation_) {
+  if (result.generation != follower_.dropped()) {
     const Revocations::Revoked since = service_.revocations().After(result.generation);
     if (since.all) return result.status;
     revoked.insert(since.ids.begin(), since.ids.end());

@@ -182,7 +182,6 @@ class KeyCache {
   ExpiringMap<crypto::KeyId, State> notThere_;
   absl::flat_hash_map<crypto::KeyId, uint32_t> counted_;  // in window_
   Revocations::Follower follower_;
-  uint64_t generation_ = 0;
   SteadyTime now_;
   uint16_t window_ = 0;
   uint32_t pass_ = 0;

@@ -38,6 +38,8 @@ class Revocations {
     explicit Follower(const Revocations& revocations) : state_(revocations.Follow()) {}
     // All that was revoked up to `generation` is dropped and wiped. Any one thread.
     void Dropped(uint64_t generation) { state_->store(generation, std::memory_order_release); }
+    // The generation of the last Dropped; before, the one at which it began. The same thread.
+    uint64_t dropped() const { return state_->load(std::memory_order_relaxed); }
 
    private:
     std::shared_ptr<std::atomic<uint64_t>> state_;

@@ -25,10 +25,13 @@ TEST(RevocationsTest, WhatAllFollowersHaveDroppedIsWhatTheSlowestHas) {
   Revocations revocations;
   revocations.RevokeAll();
   Revocations::Follower fast(revocations);
+  EXPECT_EQ(fast.dropped(), 1u) << "it has nothing from before it began";
   {
     Revocations::Follower slow(revocations);
     revocations.Revoke({crypto::KeyId()});
+    EXPECT_EQ(fast.dropped(), 1u);
     fast.Dropped(2);
+    EXPECT_EQ(fast.dropped(), 2u);
     EXPECT_EQ(revocations.DroppedByAll(), 1u);
   }
   EXPECT_EQ(revocations.DroppedByAll(), 2u) << "one that is gone has nothing";
