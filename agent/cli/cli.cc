@@ -27,6 +27,7 @@ class CommandLine {
 
  private:
   void AddReceipts();
+  void AddPolicy();
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
                 std::function<int()> run, bool withJson = true);
 
@@ -34,7 +35,9 @@ class CommandLine {
   CommonOptions common_;
   EraseOptions erase_;
   ReceiptsOptions receipts_;
+  PolicyExplainOptions explain_;
   std::vector<std::string> files_;
+  bool isStrict_ = false;
   std::string headerValue_;
   bool onlyCheck_ = false;
   bool onlyReady_ = false;
@@ -85,6 +88,37 @@ void CommandLine::AddReceipts() {
   verify->add_option("--key", receipts_.publicKey, "A PEM file with the public key (default: the folder's own)")
       ->type_name("FILE");
   add("key", "The public key that verifies the receipts, as PEM", "kveil receipts key", RunReceiptsKey, false);
+}
+
+void CommandLine::AddPolicy() {
+  CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");
+  policy->require_subcommand(1);
+  policy->footer("Example: kveil policy check /etc/kveil/policies");
+  CLI::App* const check =
+      Add(*policy, "check", "Read policies as the agent would, and say what they mean or what is wrong with them",
+          "kveil policy check clickstream.json", [this] { return RunPolicyCheck(common_, files_, isStrict_); });
+  check->add_option("FILE", files_, "Files and folders (default: the configuration's policies)");
+  check->add_flag("--strict", isStrict_, "Exit 1 for warnings, too");
+
+  CLI::App* const explain =
+      Add(*policy, "explain", "Say what a workload may read of a topic, and which entry of the policy decides",
+          "kveil policy explain --workload unit=support.service --topic clickstream --user 38",
+          [this] { return RunPolicyExplain(common_, explain_); });
+  explain
+      ->add_option("--workload", explain_.workload,
+                   "unit=, cgroup=, serviceAccount=, namespace=, label.NAME= and uid=, with commas in between")
+      ->required()
+      ->type_name("SELECTOR");
+  explain->add_option("--topic", explain_.topic, "The topic's name")->required()->type_name("NAME");
+  explain->add_option("--user", explain_.user, "Whose record it is")->type_name("ID");
+  explain->add_option("--record", explain_.record, "A file with the record as JSON (docs/policy.md)")
+      ->type_name("FILE");
+  explain->add_option("FILE", explain_.policies, "Policy files and folders (default: the configuration's policies)");
+
+  CLI::App* const test =
+      Add(*policy, "test", "Compare what policies say with a table of who is to read what; exits 1 where they differ",
+          "kveil policy test clickstream.test.json", [this] { return RunPolicyTest(common_, files_.front()); });
+  test->add_option("FILE", files_, "The table (docs/policy.md)")->required()->expected(1);
 }
 
 CommandLine::CommandLine() {
@@ -141,13 +175,7 @@ CommandLine::CommandLine() {
 
   AddReceipts();
 
-  CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");
-  policy->require_subcommand(1);
-  policy->footer("Example: kveil policy check /etc/kveil/policies");
-  CLI::App* const check =
-      Add(*policy, "check", "Read policies as the agent would, and say what they mean or what is wrong with them",
-          "kveil policy check clickstream.json", [this] { return RunPolicyCheck(common_, files_); });
-  check->add_option("FILE", files_, "Files and folders (default: the configuration's policies)");
+  AddPolicy();
 
   CLI::App* const keys = app_.add_subcommand("keys", "Work with keys");
   keys->require_subcommand(1);

@@ -48,8 +48,22 @@ int RunReceiptsShow(const CommonOptions& common, const ReceiptsOptions& options)
 int RunReceiptsVerify(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
 
-// Reads policy files and folders as the agent would; without any, those of the configuration.
-int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths);
+// Reads policy files and folders as the agent would; without any, those of the configuration. With `isStrict`, advice
+// is an error.
+int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool isStrict);
+
+struct PolicyExplainOptions {
+  std::vector<std::string> policies;  // files and folders; none: the configuration's
+  std::string workload;               // "unit=a.service,uid=33"
+  std::string topic;
+  std::optional<std::string> user;  // of the record
+  std::string record;               // a file with the record as JSON; empty: none
+};
+// Says what a workload may read of a topic, or whether it may read one record, and which entry decides.
+int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options);
+
+// Compares what policies say with a table of expectations. 1 when they differ.
+int RunPolicyTest(const CommonOptions& common, const std::string& file);
 
 // Says what the header value of a sealed record holds, from hex or base64.
 int RunInspect(const CommonOptions& common, const std::string& text);

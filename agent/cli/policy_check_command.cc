@@ -9,6 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "policy/policy.h"
 #include "policy/policy_advice.h"
+#include "policy/policy_text.h"
 
 namespace kveil::cli {
 namespace {
@@ -71,27 +72,10 @@ std::string ReadersText(const TopicPolicy& topic) {
   if (topic.read.empty()) return "read by nobody";
   std::string text = "read by ";
   for (const policy::ReadRule& rule : topic.read) {
-    if (&rule != &topic.read.front()) text += ", ";
-    switch (rule.kind) {
-      case policy::ReadRule::Kind::kAny:
-        text += "every workload";
-        break;
-      case policy::ReadRule::Kind::kUnit:
-        text += StrCat("unit ", rule.text);
-        break;
-      case policy::ReadRule::Kind::kCgroup:
-        text += StrCat("cgroup ", rule.text);
-        break;
-      case policy::ReadRule::Kind::kServiceAccount:
-        text += StrCat("service account ", rule.text);
-        break;
-      case policy::ReadRule::Kind::kNamespace:
-        text += StrCat("namespace ", rule.text);
-        break;
-    }
-    for (const auto& [key, value] : rule.labels) text += StrCat(" with ", key, "=", value);
-    if (rule.uid.has_value()) text += StrCat(" as uid ", *rule.uid);
+    StrAppend(&text, &rule == &topic.read.front() ? "" : ", ", policy::TextOf(rule));
+    if (rule.where.has_value()) StrAppend(&text, " (", policy::TextOf(*rule.where), ")");
   }
+  if (topic.onDenied == policy::OnHidden::kMask) text += ", other records without their value";
   return text;
 }
 
@@ -139,7 +123,7 @@ absl::StatusOr<std::vector<std::string>> Files(const std::vector<std::string>& p
 
 }  // namespace
 
-int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths) {
+int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool isStrict) {
   std::vector<std::string> given = paths;
   if (given.empty()) {
     const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
@@ -161,10 +145,11 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
   }
   for (const Json& file : good) {
     for (const Json& advice : file["advice"]) Warn("policy check", advice.get<std::string>());
+    if (isStrict && !file["advice"].empty()) exitStatus = 1;
   }
   // Each may be good and all together not: the same topic in two of them.
   bool othersPass = false;
-  if (exitStatus == 0) {
+  if (good.size() == files->size()) {
     const absl::StatusOr<std::shared_ptr<const Policy>> together = Policy::Load(*files);
     if (!together.ok()) exitStatus = Fail("policy check", together.status());
     othersPass = together.ok() && (*together)->unselected() == policy::Unselected::kPass;

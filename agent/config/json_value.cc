@@ -126,6 +126,13 @@ int64_t JsonValue::Integer(int64_t least, int64_t most) const {
   return json_->get<int64_t>();
 }
 
+double JsonValue::Number(int64_t least, int64_t most) const {
+  const double number = json_->is_number() ? json_->get<double>() : 0;
+  const bool fits = json_->is_number() && number >= static_cast<double>(least) && number <= static_cast<double>(most);
+  if (!fits) Expected(StrCat("a number from ", least, " to ", most));
+  return fits ? number : static_cast<double>(least);
+}
+
 std::chrono::milliseconds JsonValue::Duration(std::chrono::milliseconds least, std::chrono::milliseconds most) const {
   if (json_->is_string()) {
     const auto duration = ParseDuration(json_->get_ref<const std::string&>());
@@ -143,6 +150,8 @@ size_t JsonValue::Size(size_t least, size_t most) const {
   Expected(StrCat("a size with a unit (B, KiB, MiB, GiB) from ", FormatSize(least), " to ", FormatSize(most)));
   return least;
 }
+
+std::string JsonValue::Dump() const { return json_->dump(); }
 
 void JsonValue::True() const {
   if (!isTrue()) Expected("true");

@@ -62,6 +62,7 @@ class JsonValue {
   bool isString() const { return json_->is_string(); }
   bool isList() const { return json_->is_array(); }
   bool isObject() const { return json_->is_object(); }
+  bool isNumber() const { return json_->is_number(); }
   bool isTrue() const { return json_->is_boolean() && json_->get<bool>(); }
   const std::string& pointer() const { return pointer_; }
 
@@ -71,9 +72,11 @@ class JsonValue {
   // Of a file or folder, made absolute: it may start from the document's folder, or with kCredentials (credentials.h).
   std::string FilePath() const;
   int64_t Integer(int64_t least, int64_t most) const;  // both included
+  double Number(int64_t least, int64_t most) const;    // both included
   std::chrono::milliseconds Duration(std::chrono::milliseconds least, std::chrono::milliseconds most) const;  // "60s"
   size_t Size(size_t least, size_t most) const;                                                               // "64MiB"
-  void True() const;  // the value true
+  void True() const;         // the value true
+  std::string Dump() const;  // the JSON itself, whatever it is
   template <typename Enum>
   Enum OneOf(std::initializer_list<std::pair<std::string_view, Enum>> choices) const;
   std::vector<JsonValue> List() const;

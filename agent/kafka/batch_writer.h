@@ -62,6 +62,17 @@ class BatchWriter {
   // The record byte for byte.
   void CopyRecord(const RecordView& original);
 
+  // Takes back what was added since the mark. Not across Begin.
+  struct Mark {
+    size_t used = 0;
+    int32_t count = 0;
+  };
+  Mark mark() const { return {used_, count_}; }
+  void Rewind(const Mark& mark) {
+    used_ = mark.used;
+    count_ = mark.count;
+  }
+
   int32_t count() const { return count_; }
   // Bytes of the batch so far, header included, not compressed.
   size_t size() const { return used_ - start_; }

@@ -18,7 +18,7 @@ using prometheus::Gauge;
 using prometheus::Registry;
 
 // In the order of the enums.
-constexpr std::array<const char*, kDropReasons> kDropNames = {"erased", "plaintext"};
+constexpr std::array<const char*, kDropReasons> kDropNames = {"erased", "plaintext", "denied"};
 constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
     "denied",         "keys_unavailable", "no_user",        "not_json",
     "ambiguous_user", "bad_user_id",      "already_sealed", "malformed",

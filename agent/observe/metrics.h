@@ -14,8 +14,12 @@
 namespace kveil::observe {
 
 // Why a fetched record was left out, or kept without its value.
-enum class DropReason : uint8_t { kErased, kPlaintext };
-inline constexpr int kDropReasons = 2;
+enum class DropReason : uint8_t {
+  kErased,     // the user was erased
+  kPlaintext,  // it has no envelope, and the policy drops those
+  kDenied,     // no entry of `read` that fits the workload lets it read the record
+};
+inline constexpr int kDropReasons = 3;
 
 // Why produced or fetched records were answered with an error.
 enum class RefuseReason : uint8_t {

@@ -167,8 +167,6 @@ bool IsInternal(std::string_view topic) {
   return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
 }
 
-namespace {
-
 bool Fits(const ReadRule& rule, const identity::Workload& workload) {
   if (rule.uid.has_value() && workload.uid != *rule.uid) return false;
   const identity::Pod* const pod = workload.pod.get();
@@ -189,8 +187,6 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload) {
   return false;
 }
 
-}  // namespace
-
 bool NamesPods(const TopicPolicy& topic) {
   return std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) {
     return rule.kind == ReadRule::Kind::kServiceAccount || rule.kind == ReadRule::Kind::kNamespace;
@@ -199,6 +195,19 @@ bool NamesPods(const TopicPolicy& topic) {
 
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
   return std::any_of(topic.read.begin(), topic.read.end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
+}
+
+Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
+  if (topic.rules == nullptr) return MayRead(topic, workload) ? Readable::kEverything : Readable::kNothing;
+  entries = EntrySet();
+  Readable readable = Readable::kNothing;
+  for (size_t i = 0; i < topic.read.size(); ++i) {
+    if (!Fits(topic.read[i], workload)) continue;
+    if (!topic.read[i].where.has_value()) return Readable::kEverything;
+    entries.Add(i);
+    readable = Readable::kSome;
+  }
+  return readable;
 }
 
 }  // namespace kveil::policy

@@ -22,6 +22,8 @@
 #include "formats/json_pointer.h"
 #include "formats/user_id.h"
 #include "identity/workload.h"
+#include "policy/record_rules.h"
+#include "policy/where.h"
 
 namespace kveil::policy {
 
@@ -46,7 +48,7 @@ struct SealRule {
   bool compressValues = true;  // whether to compress values before sealing (`compress`: auto or never)
 };
 
-// An entry of `read`. A workload may read if any of them fits it.
+// An entry of `read`. A workload may read what any of those that fit it lets it read.
 struct ReadRule {
   enum class Kind : uint8_t { kAny, kUnit, kCgroup, kServiceAccount, kNamespace };
   Kind kind = Kind::kAny;
@@ -55,6 +57,7 @@ struct ReadRule {
   std::string text;
   std::vector<std::pair<std::string, std::string>> labels;  // which a pod has to have, with kNamespace
   std::optional<uint32_t> uid;                              // of the process, as the node sees it
+  std::optional<Where> where;                               // which records; none: all of them
 };
 
 // What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left
@@ -76,6 +79,9 @@ struct TopicPolicy {
   std::string selector;  // the text of name, prefix or pattern; empty with kUnselected
   std::optional<SealRule> seal;
   std::vector<ReadRule> read;  // empty: nobody reads
+  // Of `read`, where an entry has a `where`; nullptr: whoever reads reads every record.
+  std::shared_ptr<const RecordRules> rules;
+  OnHidden onDenied = OnHidden::kDrop;  // records that the rules leave out; never kAuto
   OnHidden onErased = OnHidden::kAuto;
   PlaintextRule plaintext = PlaintextRule::kPass;
   std::string origin;  // the topic that this one mirrors; envelopes are bound to its name; empty: itself
@@ -124,7 +130,15 @@ bool IsInternal(std::string_view topic);
 // Whether a read rule is about pods.
 bool NamesPods(const TopicPolicy& topic);
 
-// Whether any read rule fits the workload.
+// Whether the entry fits the workload, whatever it says of records.
+bool Fits(const ReadRule& rule, const identity::Workload& workload);
+
+// Whether any read rule fits the workload: it may read some records of the topic at least.
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload);
+
+enum class Readable : uint8_t { kNothing, kSome, kEverything };
+// What the workload may read of the topic. With kSome, `entries` are those of `topic.read` that fit the workload, and
+// topic.rules says which records they let it read.
+Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries);
 
 }  // namespace kveil::policy

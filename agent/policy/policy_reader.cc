@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "base/text.h"
 #include "config/json_value.h"
+#include "policy/where_reader.h"
 
 namespace kveil::policy {
 namespace {
@@ -216,14 +217,28 @@ ReadRule ReadWorkload(const JsonValue& value) {
   return rule;
 }
 
-ReadRule ReadReader(const JsonValue& value) {
-  const JsonObject object(value, {"any", "workload"}, {"principal", "clientId", "where"});
-  const auto which = object.ExactlyOneOf({"any", "workload"});
-  if (!which) return {};
-  const JsonValue reader = *object.Find(*which);
-  if (*which == "workload") return ReadWorkload(reader);
-  reader.True();
-  return {ReadRule::Kind::kAny, ""};
+ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
+  const JsonObject object(value, {"any", "workload", "where"}, {"principal", "clientId"});
+  ReadRule rule;
+  if (const auto which = object.ExactlyOneOf({"any", "workload"})) {
+    const JsonValue reader = *object.Find(*which);
+    if (*which == "workload") {
+      rule = ReadWorkload(reader);
+    } else {
+      reader.True();
+    }
+  }
+  if (const auto where = object.Find("where")) rule.where = ReadWhere(*where, topic.seal);
+  return rule;
+}
+
+void ReadReaders(const JsonValue& value, TopicPolicy& topic) {
+  for (const JsonValue& reader : value.List()) topic.read.push_back(ReadReader(reader, topic));
+  const bool hasRules =
+      std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
+  if (!hasRules) return;
+  if (const auto beyond = BeyondBounds(topic.read)) return value.Error(*beyond);
+  topic.rules = std::make_shared<const RecordRules>(topic.read);
 }
 
 // A choice. Those in `later` belong to the design but not to this version.
@@ -243,7 +258,7 @@ void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
 
 // Fields that later versions give a meaning. A policy that has one is refused: it means something that this version
 // does not do.
-constexpr std::string_view kLater[] = {"onDenied", "afterErase", "alreadySealed"};
+constexpr std::string_view kLater[] = {"write", "afterErase", "alreadySealed"};
 
 // What an entry says beside which topics it is for.
 void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
@@ -251,8 +266,11 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
     if (const auto value = object.Find(key)) value->NotSupported(StrCat("\"", key, "\""));
   }
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
-  if (const auto read = object.Find("read")) {
-    for (const JsonValue& reader : read->List()) topic.read.push_back(ReadReader(reader));
+  if (const auto read = object.Find("read")) ReadReaders(*read, topic);
+  ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}},
+                       {"null", "sealed", "error"});
+  if (const auto onDenied = object.Find("onDenied"); onDenied && topic.rules == nullptr) {
+    onDenied->Error("no entry of \"read\" has a \"where\", so no record is ever left out by one");
   }
   ReadChoice<OnHidden>(object, "onErased", topic.onErased,
                        {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}}, {"report"});
@@ -263,8 +281,8 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
 TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   TopicPolicy topic;
   topic.file = file;
-  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onErased", "plaintext", "origin",
-                                  kLater[0], kLater[1], kLater[2]});
+  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onErased", "onDenied", "plaintext",
+                                  "origin", kLater[0], kLater[1], kLater[2]});
   ReadSelector(object, topic);
   ReadTreatment(object, topic);
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
@@ -286,7 +304,8 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   TopicPolicy topic;
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
-  const JsonObject object(value, {"seal", "read", "onErased", "plaintext", kLater[0], kLater[1], kLater[2]});
+  const JsonObject object(value,
+                          {"seal", "read", "onErased", "onDenied", "plaintext", kLater[0], kLater[1], kLater[2]});
   if (object.Require("seal")) ReadTreatment(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }

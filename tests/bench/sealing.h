@@ -56,7 +56,8 @@ inline ByteBuffer ProducedBatch(Users users, size_t valueSize, uint32_t& random)
 // A worker with the keys of one node, and the topic "t" whose records are sealed per user or under one key.
 class Node {
  public:
-  explicit Node(bool perUser) {
+  // `read`: the readers, as in a policy.
+  explicit Node(bool perUser, const std::string& read = R"([{"any": true}])") {
     char path[] = "/tmp/kveil-bench-XXXXXX";
     folder_ = mkdtemp(path);
     keys::KeyServiceOptions options;
@@ -66,13 +67,12 @@ class Node {
     options.newUsersPerSecond = 1'000'000'000;
     service_ = *keys::KeyService::Open(options);
     scratch = std::make_unique<WorkerScratch>(*service_);
+    const std::string seal = perUser ? R"({"scope": "user", "user": {"value": "/userid"}})" : R"({"scope": "topic"})";
     const std::vector<std::pair<std::string, std::string>> files = {
-        {"p.json",
-         perUser
-             ? R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"value": "/userid"}}, "read": [{"any": true}]}]})"
-             : R"({"topics": [{"name": "t", "seal": {"scope": "topic"}, "read": [{"any": true}]}]})"}};
+        {"p.json", R"({"topics": [{"name": "t", "seal": )" + seal + R"(, "read": )" + read + "}]}"}};
     policy_ = *policy::Policy::Parse(files);
     topic = policy_->Find("t");
+    hasRules_ = policy::ReadableBy(*topic, {}, readers_) == policy::Readable::kSome;
   }
   ~Node() {
     scratch.reset();
@@ -89,6 +89,9 @@ class Node {
     }
   }
 
+  // The entries that fit a reader, where these let it read some records only.
+  const policy::EntrySet* readers() const { return hasRules_ ? &readers_ : nullptr; }
+
   std::unique_ptr<WorkerScratch> scratch;
   const policy::TopicPolicy* topic = nullptr;
 
@@ -96,6 +99,8 @@ class Node {
   std::string folder_;
   std::unique_ptr<keys::KeyService> service_;
   std::shared_ptr<const policy::Policy> policy_;
+  policy::EntrySet readers_;
+  bool hasRules_ = false;
 };
 
 inline SealOutcome Seal(Node& node, const ByteBuffer& produced, ByteBuffer& out) {
@@ -114,6 +119,8 @@ inline OpenOutcome Open(Node& node, const ByteBuffer& sealed, ByteBuffer& out) {
   OpenTask task;
   task.topic = node.topic;
   task.topicName = "t";
+  task.readers = node.readers();
+  if (task.readers != nullptr) task.now = std::chrono::system_clock::now();
   out.clear();
   return OpenBatch(task, batch, *node.scratch, out);
 }

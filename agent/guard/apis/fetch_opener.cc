@@ -32,6 +32,7 @@ struct FetchOpener::Topic {
   size_t hash = 0;  // of how the message names it
   std::string name;
   const policy::TopicPolicy* policy = nullptr;
+  std::optional<policy::EntrySet> readers;
 };
 
 // One of its partitions, with records.
@@ -50,12 +51,13 @@ struct FetchOpener::Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress() { budget.ReleaseOwed(counted); }
 
-  Topic& Add(const TopicKey& key, std::string_view name, const policy::TopicPolicy* policy) {
-    Count(sizeof(Topic) + name.size());
+  Topic& Add(const TopicKey& key, const ReadAccess& access) {
+    Count(sizeof(Topic) + access.name->size());
     Topic& topic = topics.emplace_back();
     topic.hash = absl::HashOf(key);
-    topic.name = std::string(name);
-    topic.policy = policy;
+    topic.name = *access.name;
+    topic.policy = access.policy;
+    topic.readers = access.readers;
     return topic;
   }
   // A response of a few bytes a partition comes to more than itself.
@@ -124,7 +126,7 @@ io::Task<void> FetchOpener::CheckTopic(FetchResponse::Topic& topic, const FetchS
     if (!isOpened) {
       CheckPartition(access, partition, progress);
     } else if (HasRecords(partition)) {
-      if (readable == nullptr) readable = &progress.Add(key, *access.name, access.policy);
+      if (readable == nullptr) readable = &progress.Add(key, access);
       Add(*readable, partition, asked, progress);
     }
   }
@@ -216,6 +218,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
   task.topic = readable.topic->policy;
   task.masking = client_->MaskingOf(*task.topic);
   task.isOverdue = isOverdue;
+  if (readable.topic->readers.has_value()) task.readers = &*readable.topic->readers;
   // Where it is not known what was asked for, the records stay as large as they are.
   task.room = 0;
   if (readable.asked.has_value()) {

@@ -25,6 +25,9 @@ struct ReadAccess {
   // What the client hears in place of records. kNone: it may read them.
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
 
+  // Set where the workload may read some records of the topic only: the entries of policy->read that fit it.
+  std::optional<policy::EntrySet> readers;
+
   bool isDenied() const { return error == kafka::ErrorCode::kTopicAuthorizationFailed; }
 };
 
@@ -38,8 +41,17 @@ inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::P
     return access;
   }
   access.policy = policies.Find(*access.name);
-  if (access.policy != nullptr && !policy::MayRead(*access.policy, workload)) {
-    access.error = kafka::ErrorCode::kTopicAuthorizationFailed;
+  if (access.policy == nullptr) return access;
+  policy::EntrySet readers;
+  switch (policy::ReadableBy(*access.policy, workload, readers)) {
+    case policy::Readable::kNothing:
+      access.error = kafka::ErrorCode::kTopicAuthorizationFailed;
+      break;
+    case policy::Readable::kSome:
+      access.readers = readers;
+      break;
+    case policy::Readable::kEverything:
+      break;
   }
   return access;
 }

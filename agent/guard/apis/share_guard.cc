@@ -63,6 +63,11 @@ struct ShareGuard::State : proxy::RequestState {
 ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
   ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload);
   if (access.isDenied()) denials_.Report(*access.name);
+  // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
+  if (access.readers.has_value() && access.policy->onDenied != policy::OnHidden::kMask) {
+    access.error = ErrorCode::kTopicAuthorizationFailed;
+    denials_.Report(*access.name, "rules that leave records out, in a share group");
+  }
   return access;
 }
 
@@ -228,6 +233,8 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   task.topic = access.policy;
   task.masking.erased = true;
   task.masking.plaintext = true;
+  task.masking.denied = true;
+  if (access.readers.has_value()) task.readers = &*access.readers;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);
   if (!result.missing.empty()) {

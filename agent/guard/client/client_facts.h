@@ -38,6 +38,8 @@ struct ClientFacts {
     Masking masking;
     masking.erased = unlessSaid || topic.onErased == policy::OnHidden::kMask;
     masking.plaintext = needsMasking && topic.onErased != policy::OnHidden::kDrop;
+    // Never for the client's name: a masked record shows its key and headers to who may not read it.
+    masking.denied = topic.onDenied == policy::OnHidden::kMask;
     return masking;
   }
 };

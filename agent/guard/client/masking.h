@@ -6,6 +6,7 @@ namespace kveil::guard {
 struct Masking {
   bool erased = false;     // of erased users
   bool plaintext = false;  // plaintext that the policy drops
+  bool denied = false;     // that no entry of `read` lets the reader have
 };
 
 }  // namespace kveil::guard

@@ -22,15 +22,21 @@ OpenOutcome Stopped(RefuseReason reason, std::string_view problem) {
 
 // A message of before Kafka 0.11: it has no headers, so it is plaintext by its nature.
 OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, ByteBuffer& out) {
-  const Decision decision = AuthorizeFetched(*task.topic, task.masking).OfLegacyMessage();
-  if (decision.verdict == Verdict::kStop) return Stopped(decision.problem.reason, decision.problem.message);
   OpenOutcome outcome;
-  outcome.plaintext = 1;
-  if (decision.verdict == Verdict::kPass) return outcome;
+  // It has no user and no headers, and its value may be anything: no condition is known to be met.
+  const bool isDenied = task.readers != nullptr;
+  if (isDenied && task.masking.denied) return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
+  if (!isDenied) {
+    const Decision decision = AuthorizeFetched(*task.topic, task.masking).OfLegacyMessage();
+    if (decision.verdict == Verdict::kStop) return Stopped(decision.problem.reason, decision.problem.message);
+    outcome.plaintext = 1;
+    if (decision.verdict == Verdict::kPass) return outcome;
+    outcome.plaintextDropped = true;
+  }
+  outcome.denied = isDenied ? 1 : 0;
   kafka::BatchHeader hidden;
   hidden.baseOffset = batch.header.baseOffset;
   kafka::AppendControlFiller(hidden, out);
-  outcome.plaintextDropped = true;
   outcome.kind = OpenOutcome::Kind::kRewritten;
   return outcome;
 }

@@ -22,6 +22,7 @@ OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::Ba
       authorize_(*task.topic, task.masking),
       transform_(*task.topic, task.topicName, task.batchLimit, scratch),
       observe_(header, outcome_) {
+  if (task.readers != nullptr) select_.emplace(*task.topic, *task.readers, task.now, header, scratch);
   scratch.keyCache.BeginPass();
 }
 
@@ -39,6 +40,7 @@ size_t OpenPass::ReadRecords(kafka::RecordReader& reader, absl::Span<FetchedReco
 
 // What becomes of some records, stage by stage (guard/stages/stages.h). The last may have a problem.
 void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
+  if (select_.has_value()) return OpenByRules(records);
   const bool endsBadly = !records.empty() && records.back().problem.has_value();
   identify_.Of(records.first(records.size() - (endsBadly ? 1 : 0)));
   PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
@@ -55,7 +57,75 @@ void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
   }
 }
 
+void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
+  const bool endsBadly = !records.empty() && records.back().problem.has_value();
+  const absl::Span<FetchedRecord> valid = records.first(records.size() - (endsBadly ? 1 : 0));
+  identify_.UnmaskKeyIds(valid);
+  select_->Of(valid);
+  FindKeysOfReadable(valid);
+  PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
+  for (size_t i = 0; i < records.size() && !stopped(); ++i) {
+    if (records[i].problem.has_value()) return Stop(*records[i].problem);
+    PrefetchAhead<TransformFetched, FetchedRecord>(transform_, records, i);
+    OpenIfReadable(records[i], i);
+  }
+}
+
+// A record that the reader may not have gets no owner. Its key is not fetched, and if there is none, that stops nobody.
+void OpenPass::FindKeysOfReadable(absl::Span<FetchedRecord> records) {
+  const auto isDenied = [&](size_t i) { return select_->answer(i) == SelectFetched::Answer::kDenied; };
+  size_t begin = 0;
+  for (size_t i = 0; i <= records.size(); ++i) {
+    if (i < records.size() && !isDenied(i)) continue;
+    if (i < records.size()) records[i].owner = Owner();
+    if (i > begin) identify_.FindKeys(records.subspan(begin, i - begin));
+    begin = i + 1;
+  }
+}
+
+void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
+  if (select_->answer(index) == SelectFetched::Answer::kDenied) return LeaveOut(record);
+  const bool dependsOnValue = select_->answer(index) == SelectFetched::Answer::kDependsOnValue;
+  const Decision& decision = authorize_.Of(record.view, record.owner);
+  if (decision.verdict == Verdict::kStop) return Stop(decision.problem);
+  if (!needs_.empty()) return;  // the next pass writes the batch
+  // Of a value that nobody sees, it is not known whether it fits.
+  if (dependsOnValue && decision.verdict != Verdict::kPass) return LeaveOut(record);
+  const kafka::BatchWriter::Mark mark = scratch_.writer.mark();
+  const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
+  if (problem.has_value()) return Stop(*problem);
+  if (dependsOnValue && !FitsOpened(record, index)) {
+    scratch_.writer.Rewind(mark);
+    return LeaveOut(record);
+  }
+  observe_.Of(record.view, record.owner, decision);
+}
+
+// A record without an envelope is as it came: its value is copied to where there is room behind it.
+bool OpenPass::FitsOpened(const FetchedRecord& record, size_t index) {
+  if (record.envelope.isThere) return select_->FitsValue(index, transform_.opened());
+  const Bytes value = *record.view.value;
+  scratch_.value.assign(value.begin(), value.end());
+  scratch_.value.reserve(value.size() + kafka::kTailPadding);
+  return select_->FitsValue(index, scratch_.value);
+}
+
+void OpenPass::LeaveOut(const FetchedRecord& record) {
+  if (task_.masking.denied && needs_.empty()) {
+    Decision decision;
+    decision.verdict = Verdict::kMask;
+    decision.why = observe::DropReason::kDenied;
+    (void)transform_.Of(record.view, record.envelope, Owner(), decision);
+  }
+  observe_.OfDenied(record.view, task_.masking.denied);
+}
+
 OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
+  if (select_.has_value() && !select_->IsReady(needs_)) {
+    outcome_.kind = OpenOutcome::Kind::kNeeds;
+    outcome_.needs = std::move(needs_);
+    return std::move(outcome_);
+  }
   scratch_.writer.Begin(header_, out);
   kafka::RecordReader reader(records, header_.count);
   std::vector<FetchedRecord> some(std::min(kMostIdentifiedAtOnce, static_cast<size_t>(std::max(header_.count, 1))));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "absl/types/span.h"
@@ -30,6 +31,12 @@ class OpenPass {
   // Reads and validates the next ones; those that the first problem is in the way of are left out.
   size_t ReadRecords(kafka::RecordReader& reader, absl::Span<FetchedRecord> records);
   void OpenRecords(absl::Span<FetchedRecord> records);
+  // The same where the reader may have some records only.
+  void OpenByRules(absl::Span<FetchedRecord> records);
+  void FindKeysOfReadable(absl::Span<FetchedRecord> records);
+  void OpenIfReadable(const FetchedRecord& record, size_t index);
+  bool FitsOpened(const FetchedRecord& record, size_t index);
+  void LeaveOut(const FetchedRecord& record);
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
   // Of a pass that wrote all records.
@@ -44,6 +51,7 @@ class OpenPass {
   Needs needs_;
   ValidateFetched validate_;
   IdentifyFetched identify_;
+  std::optional<SelectFetched> select_;  // where there are rules for the reader
   AuthorizeFetched authorize_;
   TransformFetched transform_;
   ObserveFetched observe_;

@@ -1,6 +1,7 @@
 // What is asked of opening a batch, and what comes of it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -21,6 +22,9 @@ struct OpenTask {
   std::string_view topicName;  // as the reader asks for it; envelopes are bound to topic->origin where that is set
   int64_t fetchOffset = 0;     // where the reader asked from
   Masking masking;
+  // The entries of topic->read that fit the reader, where these let it read some records only. nullptr: all.
+  const policy::EntrySet* readers = nullptr;
+  std::chrono::system_clock::time_point now;  // for the ages of records; with `readers` only
   // The reader gets the batch uncompressed where it then has no more bytes than this. Otherwise it is compressed again
   // as it was; if it was not, or the reader does not know zstd, with gzip, which every client has.
   size_t uncompressedRoom = std::numeric_limits<size_t>::max();

@@ -48,6 +48,8 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.topicName = partition.topicName;
     task.fetchOffset = partition.fetchOffset;
     task.masking = partition.masking;
+    task.readers = partition.readers;
+    if (partition.readers != nullptr) task.now = std::chrono::system_clock::now();
     task.zstdAllowed = response.zstdAllowed;
     task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
     task.batchLimit = shared_.limits.batchSize;
@@ -139,6 +141,7 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
     shared_.metrics.RecordsOpened(outcome.opened);
     shared_.metrics.KeyCacheHits(outcome.keysUsed);
   }
+  hidden(masking.denied, observe::DropReason::kDenied, outcome.denied);
   hidden(masking.erased, observe::DropReason::kErased, outcome.erased);
   if (outcome.plaintextDropped) {
     hidden(masking.plaintext, observe::DropReason::kPlaintext, outcome.plaintext);

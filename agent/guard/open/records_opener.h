@@ -47,6 +47,7 @@ class RecordsOpener {
     std::string_view topicName;
     const policy::TopicPolicy* topic = nullptr;
     Masking masking;
+    const policy::EntrySet* readers = nullptr;  // as of an OpenTask
   };
   struct Result {
     Bytes records;         // what the reader may have; lives as long as the arena and the partition's bytes

@@ -1,5 +1,5 @@
-// Stage 3: whether a record may go on. Rules for single records and consents belong here. What does not depend on the
-// record is decided in the constructor, once for a batch.
+// Stage 3: whether a record may go on, once it is known whose it is. (Which records rules let a reader have, `select`
+// decides before.) What does not depend on the record is decided in the constructor, once for a batch.
 //
 // Today this concerns fetched records only. Whoever may produce to a topic may produce any record, also one of an
 // erased user: it is sealed with a key that nobody keeps. Rules for writing will be an AuthorizeProduced, whose line
@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "guard/client/masking.h"
 #include "guard/stages/owner.h"
@@ -30,6 +31,8 @@ struct Decision {
   observe::DropReason why = observe::DropReason::kErased;  // kHide, kMask
   Problem problem;                                         // kStop
 };
+
+inline constexpr std::string_view kNoPlaceForAMask = "a message of format 0 or 1 has no headers and cannot be masked";
 
 class AuthorizeFetched {
  public:
@@ -60,8 +63,7 @@ class AuthorizeFetched {
     if (plaintext_.verdict != Verdict::kMask) return plaintext_;
     Decision stop;
     stop.verdict = Verdict::kStop;
-    stop.problem = {observe::RefuseReason::kOldFormat,
-                    "a message of format 0 or 1 has no headers and cannot be masked"};
+    stop.problem = {observe::RefuseReason::kOldFormat, kNoPlaceForAMask};
     return stop;
   }
 

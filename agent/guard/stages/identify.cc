@@ -137,8 +137,7 @@ bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records,
   return false;
 }
 
-void IdentifyFetched::Of(absl::Span<FetchedRecord> records) {
-  UnmaskKeyIds(records);
+void IdentifyFetched::FindKeys(absl::Span<FetchedRecord> records) {
   keys::KeyCache& cache = scratch_.keyCache;
   // The first of each run of records with one key.
   FetchedRecord* firsts[kMostIdentifiedAtOnce];

@@ -103,10 +103,15 @@ class IdentifyFetched {
       : keysLimit_(keysLimit), scratch_(scratch), needs_(needs) {}
 
   // Sets the owners of up to kMostIdentifiedAtOnce records, or their problems. The records are valid.
-  void Of(absl::Span<FetchedRecord> records);
+  void Of(absl::Span<FetchedRecord> records) {
+    UnmaskKeyIds(records);
+    FindKeys(records);
+  }
+  // The two halves of it. With the first, an envelope says whose key it names; the second looks for that key.
+  void UnmaskKeyIds(absl::Span<FetchedRecord> records);
+  void FindKeys(absl::Span<FetchedRecord> records);
 
  private:
-  void UnmaskKeyIds(absl::Span<FetchedRecord> records);
   std::optional<Problem> FindKey(const crypto::KeyId& id, uint32_t guess, Owner& owner);
 
   const size_t keysLimit_;

@@ -37,9 +37,18 @@ class ObserveFetched {
       return;
     }
     if (decision.verdict == Verdict::kMask) masksSome_ = true;
-    // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
-    const uint64_t offset = static_cast<uint64_t>(header_.baseOffset) + static_cast<uint64_t>(record.offsetDelta);
-    lastVisibleOffset_ = std::max(lastVisibleOffset_, static_cast<int64_t>(offset));
+    NoteVisible(record);
+  }
+
+  // A record that the reader may not have, whoever's it is.
+  void OfDenied(const kafka::RecordView& record, bool isMasked) {
+    ++counts_.denied;
+    if (isMasked) {
+      masksSome_ = true;
+      NoteVisible(record);
+    } else {
+      hidesSome_ = true;
+    }
   }
 
   // The reader gets the batch as it came.
@@ -50,6 +59,11 @@ class ObserveFetched {
   }
 
  private:
+  void NoteVisible(const kafka::RecordView& record) {
+    // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
+    const uint64_t offset = static_cast<uint64_t>(header_.baseOffset) + static_cast<uint64_t>(record.offsetDelta);
+    lastVisibleOffset_ = std::max(lastVisibleOffset_, static_cast<int64_t>(offset));
+  }
   void Count(const kafka::RecordView& record, const Owner& owner, Verdict verdict) {
     switch (owner.state) {
       case Owner::State::kNobody:

@@ -23,5 +23,6 @@
 #include "guard/stages/authorize.h"
 #include "guard/stages/identify.h"
 #include "guard/stages/observe.h"
+#include "guard/stages/select.h"
 #include "guard/stages/transform.h"
 #include "guard/stages/validate.h"

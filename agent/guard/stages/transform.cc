@@ -14,7 +14,15 @@ namespace {
 using observe::RefuseReason;
 
 std::string_view NameOf(observe::DropReason why) {
-  return why == observe::DropReason::kErased ? "erased" : "plaintext";
+  switch (why) {
+    case observe::DropReason::kErased:
+      return "erased";
+    case observe::DropReason::kPlaintext:
+      return "plaintext";
+    case observe::DropReason::kDenied:
+      break;
+  }
+  return "denied";
 }
 
 }  // namespace
@@ -95,6 +103,7 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
   if (!(originAad_.has_value() && unseal(*originAad_)) && !unseal(aad_)) {
     return Problem{RefuseReason::kTampered, "a record's envelope does not fit its content, key or topic"};
   }
+  opened_ = Bytes(opened, openedSize);
   return envelope.isCompressed() ? Decompress(record, envelope) : std::nullopt;
 }
 
@@ -111,6 +120,7 @@ std::optional<Problem> TransformFetched::Decompress(const kafka::RecordView& rec
   uint8_t* const value =
       scratch_.writer.AddRecord(record, scratch_.value.size(), kafka::HeaderEdit::Remove(envelope.header));
   std::copy(scratch_.value.begin(), scratch_.value.end(), value);
+  opened_ = Bytes(value, scratch_.value.size());
   return std::nullopt;
 }
 

@@ -20,7 +20,7 @@
 
 namespace kveil::guard {
 
-// What a masked record has in place of its envelope. The header's value says why: "erased" or "plaintext".
+// What a masked record has in place of its envelope. The header's value says why: "erased", "plaintext" or "denied".
 inline constexpr std::string_view kMaskedHeaderName = "kveil-hidden";
 
 // Writes records to scratch.writer: sealed for their owner, or as they are where there is nothing to seal.
@@ -82,6 +82,9 @@ class TransformFetched {
   void Prefetch(const kafka::RecordView& record, const Owner& owner) const {
     scratch_.keyCache.PrefetchExpanded(*owner.key, record.value->size());
   }
+  // The value that `Of` has opened last, in scratch.writer: valid until the next record is written. kTailPadding
+  // readable bytes follow it.
+  Bytes opened() const { return opened_; }
 
  private:
   void Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why);
@@ -93,6 +96,7 @@ class TransformFetched {
   std::optional<crypto::TopicAad> originAad_;
   const size_t batchLimit_;
   WorkerScratch& scratch_;
+  Bytes opened_;
   std::string message_;  // of the last problem
 };
 

@@ -5,7 +5,9 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "formats/json_finder.h"
 #include "guard/worker/key_room.h"
+#include "guard/worker/listed_users.h"
 #include "guard/worker/user_finder.h"
 #include "kafka/batch_writer.h"
 #include "keys/cache/key_cache.h"
@@ -20,6 +22,8 @@ struct WorkerScratch {
   keys::KeyCache keyCache;
   KeyRoom keyRoom;
   UserFinder userFinder;
+  AllListedUsers listedUsers;
+  formats::JsonFinder ruleFinder;  // of what rules ask of values
   kafka::BatchWriter writer;
   std::string users;      // of some records, where their spelling is not the record's own
   ByteBuffer records;     // of a compressed batch, decompressed

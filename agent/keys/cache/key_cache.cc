@@ -192,6 +192,7 @@ void KeyCache::MarkErased(const crypto::KeyId& id) {
 }
 
 void KeyCache::Clear() {
+  ++timesCleared_;
   while (slab_.size() > 0) Remove(slab_.oldest());
 }
 

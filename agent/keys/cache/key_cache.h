@@ -118,6 +118,8 @@ class KeyCache {
   crypto::KeyIdMask& mask() { return mask_; }
 
   size_t size() const { return slab_.size(); }
+  // How often it was emptied because the registry may be another: users may have other keys now than before.
+  uint64_t timesCleared() const { return timesCleared_; }
 
   // NIST SP 800-38D allows 2^32 records under one key. Two such windows of time reach into one period, and of a key
   // that is dropped and loaded again up to 2^23 more in a window are not counted: 64 workers stay below.
@@ -182,6 +184,7 @@ class KeyCache {
   ExpiringMap<crypto::KeyId, State> notThere_;
   absl::flat_hash_map<crypto::KeyId, uint32_t> counted_;  // in window_
   Revocations::Follower follower_;
+  uint64_t timesCleared_ = 0;
   SteadyTime now_;
   uint16_t window_ = 0;
   uint32_t pass_ = 0;

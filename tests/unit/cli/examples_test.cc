@@ -56,7 +56,7 @@ TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
     // Whether this machine can run an agent is another question.
     const bool isOnlyTheMachine = result.err.find("no agent can run on this machine") != std::string::npos;
     EXPECT_TRUE(result.exitStatus == 0 || isOnlyTheMachine) << name << ": " << result.err;
-    EXPECT_NE(result.out.find(": good, with 4 policy files"), std::string::npos) << name << ": " << result.out;
+    EXPECT_NE(result.out.find(": good, with 7 policy files"), std::string::npos) << name << ": " << result.out;
     ++checked;
   }
   EXPECT_EQ(checked, 3u);
@@ -67,6 +67,18 @@ TEST_F(ExamplesTest, PoliciesPassTheirCheckAndProtectEveryTopic) {
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_EQ(result.err, "") << "there is advice on an example";
   EXPECT_EQ(result.out.find("pass in clear text"), std::string::npos) << result.out;
+}
+
+// A table per example says who is to read what.
+TEST_F(ExamplesTest, PoliciesSayWhatTheirTablesExpect) {
+  size_t tables = 0;
+  for (const auto& entry : files::directory_iterator(kExamples + "/examples")) {
+    const std::string table = kExamples + "/tests/" + entry.path().stem().string() + ".test.json";
+    const CommandResult result = Run({"policy", "test", table});
+    EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
+    ++tables;
+  }
+  EXPECT_EQ(tables, 7u);
 }
 
 }  // namespace

@@ -479,6 +479,25 @@ TEST_F(FetchGuardTest, LeavesErasedRecordsOutUnlessThePolicyOrTheClientNeedsThem
   EXPECT_EQ(recordsFor(R"(, "onErased": "drop")"), 1u) << "the policy's word counts more";
 }
 
+TEST_F(FetchGuardTest, LeavesOutWhatTheRulesForTheWorkloadDoNotLetThrough) {
+  const std::string clicks = R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [
+      {"workload": {"unit": "other.service"}}, {"any": true, "where": {"users": ["bert"]}}])";
+  const ByteBuffer sealed = SealedClicks({"anna", "bert", "carl"});
+  UseTopics(clicks + "}");
+  const ReadBatch left = Read(*Get("clicks", sealed).records);
+  ASSERT_EQ(left.records.size(), 1u);
+  EXPECT_EQ(left.records.at(0).value, Click("bert"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_dropped_total{reason=\"denied\"} 2"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_opened_total 1"));
+  UseTopics(clicks + R"(, "onDenied": "mask"})");
+  EXPECT_EQ(Read(*Get("clicks", sealed).records).records.size(), 3u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_masked_total{reason=\"denied\"} 2"));
+  // Of a client's own name, nothing follows.
+  UseTopics(clicks + "}");
+  client_->LearnName("shop@node (github.com/segmentio/kafka-go)");
+  EXPECT_EQ(Read(*Get("clicks", sealed).records).records.size(), 1u);
+}
+
 TEST_F(FetchGuardTest, KnowsAClientThatNeedsMaskingByItsClientId) {
   kafka::FrameWriter writer;
   kafka::Encode(RequestFor({Asked("clicks")}), 12, writer);

@@ -126,6 +126,29 @@ TEST_F(ShareGuardTest, MasksWhatIsHiddenWhateverThePolicySays) {
   EXPECT_EQ(plain.records.at(0).value, "");
 }
 
+// What one member may not have, another may.
+TEST_F(ShareGuardTest, RefusesATopicWhoseRulesWouldLeaveRecordsOut) {
+  const auto withRules = [](const std::string& more) {
+    return R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
+               "read": [{"any": true, "where": {"users": ["anna"]}}])" +
+           more + "}";
+  };
+  UseTopics(withRules(""));
+  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kClicks}))), 1u);
+  const auto refused = Guarded(ResponseOf(kClicks, SealedClicks({"anna", "bert"}), 0, 1));
+  EXPECT_EQ(refused.errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_TRUE(!refused.records.has_value() || refused.records->empty());
+  UseTopics(withRules(R"(, "onDenied": "mask")"));
+  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kClicks}))), 0u);
+  const auto masked = Guarded(ResponseOf(kClicks, SealedClicks({"anna", "bert"}), 0, 1));
+  const ReadBatch read = Read(*masked.records);
+  ASSERT_EQ(read.records.size(), 2u);
+  EXPECT_EQ(read.records.at(0).value, Click("anna"));
+  EXPECT_EQ(read.records.at(1).value, "");
+  EXPECT_EQ(read.records.at(1).headers.at(0).second, "denied");
+  EXPECT_EQ(Acquired(masked), (std::vector<std::pair<int64_t, int64_t>>{{0, 1}}));
+}
+
 TEST_F(ShareGuardTest, RefusesATopicBeforeTheBrokerHandsAnythingOut) {
   ShareFetchRequest request = RequestFor({kClicks, kPrivate});
   request.topics[1].partitions[0].acknowledgementBatches.emplace_back();

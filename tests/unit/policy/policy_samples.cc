@@ -9,6 +9,14 @@ std::string Topic(const std::string& members) { return R"({"topics": [{)" + memb
 std::string Seal(const std::string& seal) { return Topic(R"("name": "t", "seal": {)" + seal + "}"); }
 std::string User(const std::string& user) { return Seal(R"("scope": "user", "user": )" + user); }
 std::string Reader(const std::string& reader) { return Topic(R"("name": "t", "read": [)" + reader + "]"); }
+// Of a topic whose records are of users.
+std::string Where(const std::string& where) {
+  return Topic(R"("name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [{"any": true, "where": )" +
+               where + "}]");
+}
+std::string OnDenied(const std::string& rule) {
+  return Topic(R"("name": "t", "read": [{"any": true, "where": {"newerThan": "1h"}}], "onDenied": )" + rule);
+}
 
 }  // namespace
 
@@ -39,6 +47,18 @@ std::vector<Sample> PolicySamples() {
       {"erased as it suits the client", Topic(R"("name": "t", "read": [], "onErased": "auto")"), ""},
       {"plaintext dropped", Topic(R"("prefix": "a.", "read": [], "plaintext": "drop")"), ""},
       {"pattern", Topic(R"("pattern": "a|b", "read": [])"), ""},
+      {"where users", Where(R"({"users": ["38", "39"]})"), ""},
+      {"where a header", Where(R"({"header": {"name": "region", "equals": "eu"}})"), ""},
+      {"where headers", Where(R"({"header": [{"name": "a", "oneOf": ["x", "y"]}, {"name": "b", "matches": "z+"}]})"),
+       ""},
+      {"where a value", Where(R"({"value": {"pointer": "/a/b", "equals": "x"}})"), ""},
+      {"where values", Where(R"({"value": [{"pointer": "/a", "oneOf": ["x", 1.5]}, {"pointer": "/b", "matches": "z+"},
+           {"pointer": "/c", "framing": "confluent", "range": {"min": -1, "max": 2.5}}]})"),
+       ""},
+      {"where the age", Where(R"({"olderThan": "24h", "newerThan": "720h"})"), ""},
+      {"where of a workload", Reader(R"({"workload": {"unit": "a.service"}, "where": {"newerThan": "90s"}})"), ""},
+      {"denied records dropped", OnDenied("\"drop\""), ""},
+      {"denied records masked", OnDenied("\"mask\""), ""},
       {"unit", Reader(R"({"workload": {"unit": "a-b@1.service"}})"), ""},
       {"escaped unit", Reader(R"({"workload": {"unit": "a\\x2db.scope"}})"), ""},
       {"cgroup", Reader(R"({"workload": {"cgroup": "/system.slice"}})"), ""},
@@ -140,8 +160,40 @@ std::vector<Sample> PolicySamples() {
       {"any false", Reader(R"({"any": false})"), "/topics/0/read/0/any: expected true, found false"},
       {"any and a workload", Reader(R"({"any": true, "workload": {"unit": "a.service"}})"),
        "found \"any\" and \"workload\""},
-      {"where", Reader(R"({"any": true, "where": {"users": ["38"]}})"),
-       "/where: \"where\" is not supported in this version"},
+      {"where not an object", Where(R"(["38"])"), "/read/0/where: expected an object"},
+      {"where of nothing", Where("{}"), "/where: expected at least one condition"},
+      {"where of a consent", Where(R"({"consent": "marketing"})"), "\"consent\" is not supported in this version"},
+      {"where of an attribute", Where(R"({"attribute": {}})"), "\"attribute\" is not supported in this version"},
+      {"where alone", Reader(R"({"where": {"newerThan": "1h"}})"), "expected exactly one of \"any\", \"workload\""},
+      {"users not a list", Where(R"({"users": "38"})"), "/where/users: expected a list, found \"38\""},
+      {"no users", Where(R"({"users": []})"), "/where/users: an empty list matches nothing"},
+      {"user as a number", Where(R"({"users": [38]})"), "/where/users/0: expected a non-empty string, found 38"},
+      {"header without a name", Where(R"({"header": {"equals": "a"}})"), "/header: expected the key \"name\""},
+      {"header without a condition", Where(R"({"header": {"name": "h"}})"),
+       "/header: expected exactly one of \"equals\", \"oneOf\", \"matches\", found none"},
+      {"header in a range", Where(R"({"header": {"name": "h", "range": {"min": 1}}})"), "/range: unknown key"},
+      {"header as a number", Where(R"({"header": {"name": "h", "equals": 1}})"),
+       "/equals: expected a non-empty string, found 1"},
+      {"no headers", Where(R"({"header": []})"), "/header: expected one condition, or a list"},
+      {"empty oneOf", Where(R"({"header": {"name": "h", "oneOf": []}})"), "/oneOf: an empty list matches nothing"},
+      {"header of the seal", Where(R"({"header": {"name": "kveil", "equals": "a"}})"), "is the envelope"},
+      {"value without a pointer", Where(R"({"value": {"equals": 1}})"), "/value: expected the key \"pointer\""},
+      {"value at no pointer", Where(R"({"value": {"pointer": "a", "equals": 1}})"),
+       "/value/pointer: expected a JSON pointer"},
+      {"value that is true", Where(R"({"value": {"pointer": "/a", "equals": true}})"),
+       "/equals: expected a non-empty string or a number, found true"},
+      {"value too large", Where(R"({"value": {"pointer": "/a", "equals": 9007199254740993}})"),
+       "/equals: expected a number from -9007199254740991"},
+      {"range of nothing", Where(R"({"value": {"pointer": "/a", "range": {}}})"),
+       "/range: expected the key \"min\" or \"max\""},
+      {"range of texts", Where(R"({"value": {"pointer": "/a", "range": {"min": "1"}}})"), "/min: expected a number"},
+      {"equals and oneOf", Where(R"({"value": {"pointer": "/a", "equals": 1, "oneOf": [2]}})"),
+       "found \"equals\" and \"oneOf\""},
+      {"nine values", Where(R"({"value": [{}, {}, {}, {}, {}, {}, {}, {}, {}]})"), "at most 8"},
+      {"age without a unit", Where(R"({"olderThan": "30"})"), "/olderThan: expected a duration with a unit"},
+      {"no age", Where(R"({"newerThan": "0s"})"), "/newerThan: expected a duration with a unit"},
+      {"long pattern", Where(R"({"header": {"name": "h", "matches": ")" + std::string(1001, 'a') + R"("}})"),
+       "/matches: expected a pattern of at most 1000 bytes"},
       {"principal", Reader(R"({"principal": "User:a"})"), "/principal: \"principal\" is not supported in this version"},
       {"client id", Reader(R"({"clientId": "a"})"), "/clientId: \"clientId\" is not supported in this version"},
       {"pod", Reader(R"({"workload": {"pod": "a"}})"),
@@ -178,8 +230,11 @@ std::vector<Sample> PolicySamples() {
 
       {"reported", Topic(R"("name": "t", "read": [], "onErased": "report")"),
        "/topics/0/onErased: \"onErased\": \"report\" is not supported in this version"},
-      {"denied records", Topic(R"("name": "t", "read": [], "onDenied": "drop")"),
-       "/topics/0/onDenied: \"onDenied\" is not supported in this version"},
+      {"denied records as they are", OnDenied("\"sealed\""),
+       "/topics/0/onDenied: \"onDenied\": \"sealed\" is not supported in this version"},
+      {"denied records as errors", OnDenied("\"error\""), "\"error\" is not supported in this version"},
+      {"rules for writing", Topic(R"("name": "t", "read": [], "write": [])"),
+       "\"write\" is not supported in this version"},
       {"new key", Topic(R"("name": "t", "read": [], "afterErase": "stay")"), "\"afterErase\" is not supported in this"},
       {"verified", Topic(R"("name": "t", "read": [], "alreadySealed": "refuse")"),
        "\"alreadySealed\" is not supported in this version"},

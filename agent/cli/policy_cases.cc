@@ -1,0 +1,99 @@
+#include "cli/policy_cases.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_split.h"
+#include "base/text.h"
+#include "formats/user_id.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::cli {
+
+using config::JsonObject;
+using config::JsonValue;
+
+identity::Workload ReadWorkload(const JsonValue& value) {
+  identity::Workload workload;
+  identity::Pod pod;
+  const JsonObject object(value, {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid"});
+  if (const auto unit = object.Find("unit")) {
+    workload.unit = unit->String();
+    workload.cgroupPath = StrCat("/system.slice/", workload.unit);
+  }
+  if (const auto cgroup = object.Find("cgroup")) workload.cgroupPath = cgroup->AbsolutePath();
+  if (const auto account = object.Find("serviceAccount")) {
+    const std::string text = account->String();
+    const size_t slash = text.find('/');
+    if (slash == std::string::npos)
+      account->Expected("a service account with its namespace, such as \"shop/analytics\"");
+    pod.nameSpace = text.substr(0, slash);
+    if (slash != std::string::npos) pod.serviceAccount = text.substr(slash + 1);
+  }
+  if (const auto nameSpace = object.Find("namespace")) pod.nameSpace = nameSpace->String();
+  if (const auto labels = object.Find("labels")) {
+    for (const auto& [key, label] : labels->Members()) pod.labels.emplace_back(key, label.String());
+    std::sort(pod.labels.begin(), pod.labels.end());
+  }
+  if (!pod.nameSpace.empty()) workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
+  if (const auto uid = object.Find("uid")) workload.uid = static_cast<uint32_t>(uid->Integer(0, UINT32_MAX - 1));
+  return workload;
+}
+
+absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
+    const std::pair<std::string, std::string> pair = absl::StrSplit(part, absl::MaxSplits('=', 1));
+    const std::string& name = pair.first;
+    if (name.starts_with("label.")) {
+      json["labels"][name.substr(6)] = pair.second;
+    } else if (name == "uid" && nlohmann::json::accept(pair.second)) {
+      json[name] = nlohmann::json::parse(pair.second);
+    } else {
+      json[name] = pair.second;
+    }
+  }
+  absl::StatusOr<config::JsonDocument> document = config::JsonDocument::Parse(json.dump(), "--workload");
+  if (!document.ok()) return document.status();
+  identity::Workload workload = ReadWorkload(document->root());
+  if (absl::Status status = document->status(); !status.ok()) return status;
+  return workload;
+}
+
+policy::DescribedRecord ReadRecord(const JsonValue& value) {
+  policy::DescribedRecord record;
+  const JsonObject object(value, {"user", "key", "headers", "value", "age"});
+  if (const auto user = object.Find("user")) record.user = user->String();
+  if (const auto key = object.Find("key")) record.key = key->isString() ? key->String() : key->Dump();
+  if (const auto headers = object.Find("headers")) {
+    for (const auto& [name, text] : headers->Members()) record.headers.emplace_back(name, text.String());
+  }
+  if (const auto content = object.Find("value")) record.value = content->Dump();
+  if (const auto age = object.Find("age")) {
+    record.age = age->Duration(std::chrono::milliseconds(0), std::chrono::hours(24 * 366 * 100));
+  }
+  return record;
+}
+
+absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic) {
+  const bool hasUsers = topic != nullptr && topic->seal.has_value() && topic->seal->scope == policy::SealScope::kUser;
+  if (!hasUsers) {
+    record.user.reset();
+    return record;
+  }
+  if (!record.user.has_value()) {
+    record.user = policy::UserIn(record, *topic->seal);
+    return record;
+  }
+  std::string scratch;
+  std::string_view id;
+  const formats::IdProblem problem = formats::IdOfText(topic->seal->user.as, *record.user, scratch, id);
+  if (problem != formats::IdProblem::kNone) return absl::InvalidArgumentError(ToAbsl(formats::Explain(problem)));
+  record.user = std::string(id);
+  return record;
+}
+
+}  // namespace kveil::cli

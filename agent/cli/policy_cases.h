@@ -1,0 +1,26 @@
+// How `policy explain` and `policy test` describe workloads and records.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "config/json_value.h"
+#include "identity/workload.h"
+#include "policy/explain.h"
+
+namespace kveil::cli {
+
+// {"unit": "a.service", "uid": 33}, as in a policy. Errors go to the document.
+identity::Workload ReadWorkload(const config::JsonValue& value);
+// The same as "unit=a.service,uid=33". kInvalidArgument: it is something else.
+absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text);
+
+// {"user": "38", "key": "k", "headers": {"region": "eu"}, "value": {...}, "age": "48h"}, each of which may be missing.
+policy::DescribedRecord ReadRecord(const config::JsonValue& value);
+
+// The record with its user: the one that was given, in the spelling of the topic's seal, or the one that the agent
+// finds in the record. kInvalidArgument: the user that was given is none.
+absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic);
+
+}  // namespace kveil::cli

@@ -1,0 +1,95 @@
+// `kveil policy explain`: what a workload may read, and which entry of the policy decides.
+#include <iostream>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "cli/common.h"
+#include "cli/policy_cases.h"
+#include "config/read_file.h"
+#include "nlohmann/json.hpp"
+#include "policy/explain.h"
+#include "policy/policy.h"
+
+namespace kveil::cli {
+namespace {
+
+using policy::DescribedRecord;
+using policy::Explanation;
+using policy::Policy;
+using policy::Readable;
+
+absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& common,
+                                                           const PolicyExplainOptions& options) {
+  if (!options.policies.empty()) return Policy::Load(options.policies);
+  ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
+  return Policy::Load({config.policies});
+}
+
+// nullopt: the question is about the topic as a whole.
+absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptions& options) {
+  if (options.record.empty() && !options.user.has_value()) return std::optional<DescribedRecord>();
+  DescribedRecord record;
+  if (!options.record.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, config::ReadTextFile(options.record));
+    ASSIGN_OR_RETURN(config::JsonDocument document, config::JsonDocument::Parse(text, options.record));
+    record = ReadRecord(document.root());
+    RETURN_IF_ERROR(document.status());
+  }
+  if (options.user.has_value()) record.user = options.user;
+  return std::optional<DescribedRecord>(std::move(record));
+}
+
+struct Answer {
+  Explanation explanation;
+  bool isOfRecord = false;
+  bool isSelected = false;
+};
+
+absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainOptions& options) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, LoadPolicies(common, options));
+  ASSIGN_OR_RETURN(const identity::Workload workload, ParseWorkload(options.workload));
+  ASSIGN_OR_RETURN(std::optional<DescribedRecord> record, RecordOf(options));
+  const policy::TopicPolicy* const topic = policies->Find(options.topic);
+  Answer answer;
+  answer.isSelected = topic != nullptr;
+  answer.isOfRecord = record.has_value();
+  if (!record.has_value()) {
+    answer.explanation = policy::ExplainTopic(topic, workload);
+    return answer;
+  }
+  ASSIGN_OR_RETURN(const DescribedRecord described, WithUser(*std::move(record), topic));
+  answer.explanation = policy::ExplainRecord(topic, workload, described);
+  return answer;
+}
+
+std::string_view WordFor(const Answer& answer) {
+  switch (answer.explanation.readable) {
+    case Readable::kNothing:
+      return answer.isOfRecord ? "denied" : "nothing";
+    case Readable::kSome:
+      return "some";
+    case Readable::kEverything:
+      break;
+  }
+  return answer.isOfRecord ? "read" : "everything";
+}
+
+}  // namespace
+
+int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options) {
+  const absl::StatusOr<Answer> answer = Explain(common, options);
+  if (!answer.ok()) return Fail("policy explain", answer.status());
+  if (!common.json) {
+    std::cout << WordFor(*answer) << ": " << answer->explanation.why << "\n";
+    return 0;
+  }
+  nlohmann::json json = {{"topic", options.topic},
+                         {"protected", answer->isSelected},
+                         {answer->isOfRecord ? "record" : "reads", std::string(WordFor(*answer))},
+                         {"why", answer->explanation.why}};
+  if (answer->explanation.entry.has_value()) json["entry"] = *answer->explanation.entry + 1;
+  std::cout << json.dump(2) << "\n";
+  return 0;
+}
+
+}  // namespace kveil::cli

@@ -1,0 +1,60 @@
+// Stage 2b, of topics whose readers have a `where`: which records the reader may have. It comes between the two halves
+// of `identify`, so that no key is fetched for a record that the reader may not have, and nothing of it is decrypted.
+//
+// Who reads every record of a topic has no such stage.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "base/bytes.h"
+#include "guard/stages/identify.h"
+#include "guard/worker/listed_users.h"
+#include "guard/worker/needs.h"
+#include "guard/worker/worker_scratch.h"
+#include "kafka/record_batch.h"
+#include "policy/policy.h"
+
+namespace kveil::guard {
+
+class SelectFetched {
+ public:
+  using Answer = policy::RecordRules::Answer;
+
+  // All that is passed outlives it. `readers`: the entries of topic.read that fit the reader.
+  SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
+                std::chrono::system_clock::time_point now, const kafka::BatchHeader& header, WorkerScratch& scratch);
+
+  // Before the first record: whether the worker knows the keys of the users that the rules name. Otherwise they are in
+  // `needs`, and nothing can be said of any record.
+  bool IsReady(Needs& needs);
+
+  // Decides what can be decided before a record is opened. Up to kMostIdentifiedAtOnce records, whose key ids are
+  // unmasked.
+  void Of(absl::Span<const FetchedRecord> records);
+  // The answer for each of them.
+  Answer answer(size_t record) const { return answers_[record]; }
+  // After kDependsOnValue. At least 64 readable bytes follow the value.
+  bool FitsValue(size_t record, Bytes value) { return rules_.FitsValue(value, scratch_.ruleFinder, left_[record]); }
+
+ private:
+  using Facts = policy::RecordRules::Facts;
+  std::optional<uint32_t> UserOf(const FetchedRecord& record);
+  std::optional<std::chrono::milliseconds> AgeOf(const kafka::RecordView& record) const;
+  void ReadHeaders(const kafka::RecordView& record, Facts& facts) const;
+
+  const policy::TopicPolicy& topic_;
+  const policy::RecordRules& rules_;
+  const policy::EntrySet& readers_;
+  const int64_t now_;  // in milliseconds since 1970, as Kafka counts
+  const kafka::BatchHeader& header_;
+  WorkerScratch& scratch_;
+  ListedUsers* users_ = nullptr;  // of rules that name users
+  std::array<Answer, kMostIdentifiedAtOnce> answers_;
+  std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries, with kDependsOnValue
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,67 @@
+// Which keys are those of the users that the rules of a topic name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "crypto/key_id.h"
+#include "guard/worker/needs.h"
+#include "keys/cache/key_cache.h"
+#include "policy/policy.h"
+
+namespace kveil::guard {
+
+// Of one topic's rules. A record's envelope names a key, so whose record it is is known before anything is opened. A
+// user has one key per keyspace for good, until erased. So what was found once holds.
+//
+// A user who has no key yet gets one. Otherwise the user's first record could come before anybody knows its key, would
+// seem to be somebody else's, and be left out for good.
+class ListedUsers {
+ public:
+  ListedUsers(std::shared_ptr<const policy::RecordRules> rules, std::string keyspace);
+
+  // Whether the keys of all users are known. Otherwise `needs` has some of those that are not.
+  bool AreKnown(keys::KeyCache& cache, Needs& needs);
+  // The number of the user in RecordRules::users whose key it is. nullopt: somebody else's.
+  std::optional<uint32_t> Find(const crypto::KeyId& id) const {
+    const auto found = numbers_.find(id);
+    return found == numbers_.end() ? std::nullopt : std::optional<uint32_t>(found->second);
+  }
+
+  // The policy that the rules are of is not in force any more, and no response is worked on by it.
+  bool isUnused() const { return rules_.use_count() == 1; }
+
+ private:
+  void LookForAll();
+
+  const std::shared_ptr<const policy::RecordRules> rules_;
+  const std::string keyspace_;
+  uint64_t timesCleared_;
+  absl::flat_hash_map<crypto::KeyId, uint32_t> numbers_;
+  std::vector<uint32_t> unknown_;  // users whose keys were not looked at yet
+};
+
+// A worker's, of all topics.
+class AllListedUsers {
+ public:
+  // Of a topic that has rules with users. Valid until the next call.
+  ListedUsers& Of(const policy::TopicPolicy& topic) {
+    const auto found = ofRules_.find(topic.rules.get());
+    if (found != ofRules_.end()) return *found->second;
+    absl::erase_if(ofRules_, [](const auto& entry) { return entry.second->isUnused(); });
+    auto made = std::make_unique<ListedUsers>(topic.rules, topic.seal->keyspace);
+    return *ofRules_.emplace(topic.rules.get(), std::move(made)).first->second;
+  }
+  size_t size() const { return ofRules_.size(); }
+
+ private:
+  // Of the policies in force, and for a while of those before.
+  absl::flat_hash_map<const policy::RecordRules*, std::unique_ptr<ListedUsers>> ofRules_;
+};
+
+}  // namespace kveil::guard

@@ -1,0 +1,198 @@
+#include "policy/explain.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "config/units.h"
+#include "formats/json_finder.h"
+#include "formats/user_id.h"
+#include "policy/policy_text.h"
+
+namespace kveil::policy {
+namespace {
+
+using formats::JsonResult;
+
+// What the JSON reader may read behind a text.
+constexpr size_t kPadding = 64;
+
+// The text with room behind it.
+class Padded {
+ public:
+  explicit Padded(std::string_view text) : size_(text.size()), text_(text) { text_.append(kPadding, '\0'); }
+  Bytes bytes() const { return AsBytes(text_).first(size_); }
+
+ private:
+  size_t size_;
+  std::string text_;
+};
+
+std::optional<std::string> UserInJson(const UserSource& source, std::string_view text) {
+  const Padded padded(text);
+  const std::optional<Bytes> json = formats::WithoutFraming(source.framing, padded.bytes());
+  if (!json.has_value()) return std::nullopt;
+  formats::JsonFinder finder;
+  std::string_view found;
+  std::string_view id;
+  std::string scratch;
+  const JsonResult result = finder.Find(*json, source.pointers, found);
+  auto problem = formats::IdProblem::kEmpty;
+  if (result == JsonResult::kString) problem = formats::IdOfText(source.as, found, scratch, id);
+  if (result == JsonResult::kNumber) problem = formats::IdOfNumber(source.as, found, id);
+  return problem == formats::IdProblem::kNone ? std::optional<std::string>(id) : std::nullopt;
+}
+
+std::optional<std::string> UserInText(const UserSource& source, const std::optional<std::string>& text) {
+  if (!text.has_value()) return std::nullopt;
+  std::string scratch;
+  std::string_view id;
+  const Padded padded(*text);
+  const formats::IdProblem problem = formats::IdOfBytes(source.as, padded.bytes(), scratch, id);
+  return problem == formats::IdProblem::kNone ? std::optional<std::string>(id) : std::nullopt;
+}
+
+// The one header of the name. nullopt: it is not there, or twice.
+std::optional<std::string> HeaderOf(const DescribedRecord& record, std::string_view name) {
+  std::optional<std::string> value;
+  for (const auto& [key, text] : record.headers) {
+    if (key != name) continue;
+    if (value.has_value()) return std::nullopt;
+    value = text;
+  }
+  return value;
+}
+
+std::string WhyNotHeader(const HeaderTest& test, const DescribedRecord& record) {
+  const std::optional<std::string> value = HeaderOf(record, test.name);
+  if (!value.has_value()) return StrCat("the header ", test.name, " is not there, or is there twice");
+  return Meets(test.test, *value) ? "" : StrCat("the header ", test.name, " is another");
+}
+
+std::string WhyNotValue(const ValueTest& test, const DescribedRecord& record) {
+  if (!record.value.has_value()) return "the record has no value";
+  const Padded padded(*record.value);
+  const std::optional<Bytes> json = formats::WithoutFraming(test.framing, padded.bytes());
+  if (!json.has_value()) return "no schema's id precedes the JSON of the value";
+  formats::JsonFinder finder;
+  std::string_view found;
+  const std::string place = StrCat(test.pointer.text(), " of the value");
+  switch (finder.Find(*json, absl::MakeConstSpan(&test.pointer, 1), found)) {
+    case JsonResult::kString:
+      return Meets(test.test, found) ? "" : StrCat(place, " is another text");
+    case JsonResult::kNumber: {
+      const std::optional<double> number = NumberOf(found);
+      return number.has_value() && Meets(test.test, *number) ? "" : StrCat(place, " is another number");
+    }
+    case JsonResult::kAmbiguous:
+      return StrCat("readers may differ on what is at ", place);
+    case JsonResult::kNotJson:
+    case JsonResult::kNotText:
+      return "the value is no JSON that all readers read alike";
+    case JsonResult::kMissing:
+    case JsonResult::kOther:
+      break;
+  }
+  return StrCat("there is neither a text nor a number at ", place);
+}
+
+// Why the record does not meet the conditions; empty: it meets them.
+std::string WhyNot(const Where& where, const DescribedRecord& record) {
+  const auto isNamed = [&] {
+    return record.user.has_value() &&
+           std::find(where.users.begin(), where.users.end(), *record.user) != where.users.end();
+  };
+  if (!where.users.empty() && !isNamed()) {
+    return record.user.has_value() ? "the record is of another user" : "it is not known whose record it is";
+  }
+  if ((where.olderThan.has_value() || where.newerThan.has_value()) && !record.age.has_value()) {
+    return "the record has no time";
+  }
+  if (where.olderThan.has_value() && *record.age < *where.olderThan) {
+    return StrCat("the record is not older than ", config::FormatDuration(*where.olderThan));
+  }
+  if (where.newerThan.has_value() && *record.age >= *where.newerThan) {
+    return StrCat("the record is not newer than ", config::FormatDuration(*where.newerThan));
+  }
+  for (const HeaderTest& header : where.headers) {
+    if (std::string why = WhyNotHeader(header, record); !why.empty()) return why;
+  }
+  for (const ValueTest& value : where.values) {
+    if (std::string why = WhyNotValue(value, record); !why.empty()) return why;
+  }
+  return "";
+}
+
+std::string EntryText(size_t entry, const TopicPolicy& topic) {
+  return StrCat("entry ", entry + 1, " of \"read\" (", TextOf(topic.read[entry]), ")");
+}
+
+Explanation Everything(std::string why) {
+  Explanation explanation;
+  explanation.readable = Readable::kEverything;
+  explanation.why = std::move(why);
+  return explanation;
+}
+
+}  // namespace
+
+std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule& seal) {
+  if (seal.scope != SealScope::kUser) return std::nullopt;
+  switch (seal.user.from) {
+    case UserSource::From::kValue:
+      return record.value.has_value() ? UserInJson(seal.user, *record.value) : std::nullopt;
+    case UserSource::From::kKey:
+      if (seal.user.pointers.empty()) return UserInText(seal.user, record.key);
+      return record.key.has_value() ? UserInJson(seal.user, *record.key) : std::nullopt;
+    case UserSource::From::kHeader:
+      break;
+  }
+  return UserInText(seal.user, HeaderOf(record, seal.user.header));
+}
+
+Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload) {
+  if (topic == nullptr)
+    return Everything("no entry selects the topic, so it is not protected: every workload reads it");
+  Explanation explanation;
+  std::vector<size_t> fitting;
+  for (size_t i = 0; i < topic->read.size(); ++i) {
+    if (!Fits(topic->read[i], workload)) continue;
+    fitting.push_back(i);
+    if (topic->read[i].where.has_value()) continue;
+    explanation =
+        Everything(StrCat(EntryText(i, *topic), " fits the workload and has no \"where\": it reads every record"));
+    explanation.entry = i;
+    return explanation;
+  }
+  if (fitting.empty()) {
+    explanation.why = "no entry of \"read\" fits the workload: it gets TOPIC_AUTHORIZATION_FAILED";
+    return explanation;
+  }
+  explanation.readable = Readable::kSome;
+  explanation.why = "it reads some records: ";
+  for (const size_t i : fitting) {
+    StrAppend(&explanation.why, i == fitting.front() ? "" : "; ", EntryText(i, *topic), " those of ",
+              TextOf(*topic->read[i].where));
+  }
+  return explanation;
+}
+
+Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record) {
+  Explanation explanation = ExplainTopic(topic, workload);
+  if (explanation.readable != Readable::kSome) return explanation;
+  explanation.readable = Readable::kNothing;
+  explanation.why.clear();
+  for (size_t i = 0; i < topic->read.size(); ++i) {
+    if (!Fits(topic->read[i], workload)) continue;
+    const std::string why = WhyNot(*topic->read[i].where, record);
+    if (why.empty()) {
+      explanation = Everything(StrCat(EntryText(i, *topic), " lets it be read: ", TextOf(*topic->read[i].where)));
+      explanation.entry = i;
+      return explanation;
+    }
+    StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", EntryText(i, *topic),
+              " does not let it be read: ", why);
+  }
+  return explanation;
+}
+
+}  // namespace kveil::policy

@@ -1,0 +1,42 @@
+// Why a workload may read a topic or one record of it, or may not: in sentences, for commands. It decides as the agent
+// does, but slowly.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "identity/workload.h"
+#include "policy/policy.h"
+
+namespace kveil::policy {
+
+// A record, as somebody describes it.
+struct DescribedRecord {
+  std::optional<std::string> user;               // in its one spelling; none: of nobody, or not known
+  std::optional<std::chrono::milliseconds> age;  // none: it has no time
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::optional<std::string> key;
+  std::optional<std::string> value;  // none: a tombstone
+};
+
+// The user that the seal finds in the record. nullopt: none, or one that the agent would refuse.
+std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule& seal);
+
+struct Explanation {
+  // kSome only of a topic: some records may be read.
+  Readable readable = Readable::kNothing;
+  std::optional<size_t> entry;  // of `read`, that lets it be read
+  std::string why;              // a sentence
+};
+
+// Of a topic. `topic`: its entry; nullptr if there is none.
+Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload);
+// Of one record of it.
+Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record);
+
+}  // namespace kveil::policy

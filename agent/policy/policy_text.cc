@@ -1,0 +1,77 @@
+#include "policy/policy_text.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "config/units.h"
+
+namespace kveil::policy {
+namespace {
+
+// The first of them, and how many more there are.
+constexpr size_t kMostListed = 5;
+
+std::string Joined(const std::vector<std::string>& texts) {
+  std::string joined;
+  for (size_t i = 0; i < std::min(texts.size(), kMostListed); ++i) StrAppend(&joined, i == 0 ? "" : ", ", texts[i]);
+  if (texts.size() > kMostListed) StrAppend(&joined, " and ", texts.size() - kMostListed, " more");
+  return joined;
+}
+
+std::string TextOf(const Test& test) {
+  constexpr double kOpen = 1e300;  // an end that was not given
+  if (test.pattern != nullptr) return StrCat("matches ", test.pattern->pattern());
+  if (test.range.has_value()) {
+    if (test.range->most > kOpen) return StrCat("is at least ", test.range->least);
+    if (test.range->least < -kOpen) return StrCat("is at most ", test.range->most);
+    return StrCat("is from ", test.range->least, " to ", test.range->most);
+  }
+  std::vector<std::string> answers = test.texts;
+  for (const double number : test.numbers) answers.push_back(StrCat(number));
+  return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers));
+}
+
+}  // namespace
+
+std::string TextOf(const ReadRule& rule) {
+  std::string text;
+  switch (rule.kind) {
+    case ReadRule::Kind::kAny:
+      text = "every workload";
+      break;
+    case ReadRule::Kind::kUnit:
+      text = StrCat("unit ", rule.text);
+      break;
+    case ReadRule::Kind::kCgroup:
+      text = StrCat("cgroup ", rule.text);
+      break;
+    case ReadRule::Kind::kServiceAccount:
+      text = StrCat("service account ", rule.text);
+      break;
+    case ReadRule::Kind::kNamespace:
+      text = StrCat("namespace ", rule.text);
+      break;
+  }
+  for (const auto& [key, value] : rule.labels) StrAppend(&text, " with ", key, "=", value);
+  if (rule.uid.has_value()) StrAppend(&text, " as uid ", *rule.uid);
+  return text;
+}
+
+std::string TextOf(const Where& where) {
+  std::vector<std::string> parts;
+  if (!where.users.empty()) parts.push_back(StrCat(where.users.size() == 1 ? "user " : "users ", Joined(where.users)));
+  for (const HeaderTest& header : where.headers)
+    parts.push_back(StrCat("header ", header.name, " ", TextOf(header.test)));
+  for (const ValueTest& value : where.values) {
+    parts.push_back(StrCat(value.pointer.text(), " of the value ", TextOf(value.test)));
+  }
+  if (where.olderThan.has_value()) parts.push_back(StrCat("older than ", config::FormatDuration(*where.olderThan)));
+  if (where.newerThan.has_value()) parts.push_back(StrCat("newer than ", config::FormatDuration(*where.newerThan)));
+  std::string text;
+  for (const std::string& part : parts) StrAppend(&text, text.empty() ? "" : " and ", part);
+  return text;
+}
+
+}  // namespace kveil::policy

@@ -1,0 +1,13 @@
+// Policies in words, for commands.
+#pragma once
+
+#include <string>
+
+#include "policy/policy.h"
+
+namespace kveil::policy {
+
+std::string TextOf(const ReadRule& rule);  // which workloads: "unit a.service as uid 33"
+std::string TextOf(const Where& where);    // which records: "users 38, 39 and header region is eu"
+
+}  // namespace kveil::policy

@@ -1,0 +1,212 @@
+#include "policy/record_rules.h"
+
+#include <algorithm>
+
+#include "absl/container/flat_hash_set.h"
+#include "base/text.h"
+#include "policy/policy.h"
+
+namespace kveil::policy {
+
+using std::chrono::milliseconds;
+
+RecordRules::RecordRules(absl::Span<const ReadRule> entries) : words_((entries.size() + 63) / 64) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].where.has_value()) AddEntry(i, *entries[i].where);
+  }
+  FillOthers(entries);
+}
+
+void RecordRules::AddEntry(size_t entry, const Where& where) {
+  for (const std::string& user : where.users) {
+    const auto [number, isNew] = numberOf_.try_emplace(user, static_cast<uint32_t>(users_.size()));
+    if (isNew) {
+      users_.push_back(user);
+      ofUser_.emplace_back();
+    }
+    ofUser_[number->second].Add(entry);
+  }
+  for (const HeaderTest& header : where.headers) AddTest(entry, header.test, PlaceOfHeader(header.name));
+  for (const ValueTest& value : where.values) AddTest(entry, value.test, PlaceOfValue(value));
+  if (where.olderThan.has_value()) AgeOf(*where.olderThan, true).entries.Add(entry);
+  if (where.newerThan.has_value()) AgeOf(*where.newerThan, false).entries.Add(entry);
+}
+
+RecordRules::Place& RecordRules::PlaceOfHeader(const std::string& name) {
+  const auto found = std::find(headerNames_.begin(), headerNames_.end(), name);
+  if (found != headerNames_.end()) return headers_[static_cast<size_t>(found - headerNames_.begin())];
+  headerNames_.push_back(name);
+  return headers_.emplace_back();
+}
+
+RecordRules::Place& RecordRules::PlaceOfValue(const ValueTest& test) {
+  const auto found = std::find_if(values_.begin(), values_.end(), [&](const ValuePlace& place) {
+    return place.pointer.text() == test.pointer.text() && place.framing == test.framing;
+  });
+  if (found != values_.end()) return found->place;
+  values_.push_back({test.pointer, test.framing, Place()});
+  return values_.back().place;
+}
+
+RecordRules::Age& RecordRules::AgeOf(milliseconds bound, bool isLeast) {
+  const auto found = std::find_if(ages_.begin(), ages_.end(),
+                                  [&](const Age& age) { return age.bound == bound && age.isLeast == isLeast; });
+  if (found != ages_.end()) return *found;
+  Age& age = ages_.emplace_back();
+  age.bound = bound;
+  age.isLeast = isLeast;
+  return age;
+}
+
+void RecordRules::AddTest(size_t entry, const Test& test, Place& place) {
+  for (const std::string& text : test.texts) place.texts[text].Add(entry);
+  for (const double number : test.numbers) place.numbers[number].Add(entry);
+  if (test.pattern != nullptr) {
+    place.patterns.push_back({test.pattern, EntrySet()});
+    place.patterns.back().entries.Add(entry);
+  }
+  if (test.range.has_value()) {
+    place.ranges.push_back({*test.range, EntrySet()});
+    place.ranges.back().entries.Add(entry);
+  }
+}
+
+void RecordRules::FillOthers(absl::Span<const ReadRule> entries) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const Where none;
+    const Where& where = entries[i].where.has_value() ? *entries[i].where : none;
+    if (where.users.empty()) ofAnyUser_.Add(i);
+    if (where.values.empty()) withoutValue_.Add(i);
+    if (!where.newerThan.has_value()) ofAnyAge_[0].Add(i);
+    if (!where.olderThan.has_value()) ofAnyAge_[1].Add(i);
+    for (size_t header = 0; header < headers_.size(); ++header) {
+      const bool asks = std::any_of(where.headers.begin(), where.headers.end(),
+                                    [&](const HeaderTest& test) { return test.name == headerNames_[header]; });
+      if (!asks) headers_[header].others.Add(i);
+    }
+    for (ValuePlace& place : values_) {
+      const bool asks = std::any_of(where.values.begin(), where.values.end(), [&](const ValueTest& test) {
+        return test.pointer.text() == place.pointer.text() && test.framing == place.framing;
+      });
+      if (!asks) place.place.others.Add(i);
+    }
+  }
+}
+
+std::optional<uint32_t> RecordRules::NumberOf(std::string_view user) const {
+  const auto found = numberOf_.find(ToAbsl(user));
+  return found == numberOf_.end() ? std::nullopt : std::optional<uint32_t>(found->second);
+}
+
+RecordRules::Answer RecordRules::Decide(const Facts& facts, EntrySet& entries) const {
+  if (needsUsers()) NarrowByUser(facts.user, entries);
+  if (needsAges()) NarrowByAge(facts.age, entries);
+  for (size_t i = 0; i < headers_.size(); ++i) {
+    if (facts.headers[i].has_value()) {
+      NarrowByText(headers_[i], *facts.headers[i], entries);
+    } else {
+      Intersect(headers_[i].others, entries);
+    }
+  }
+  if (Meet(entries, withoutValue_)) return Answer::kMayRead;
+  return Meet(entries, entries) ? Answer::kDependsOnValue : Answer::kDenied;
+}
+
+void RecordRules::NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const {
+  if (!user.has_value()) return Intersect(ofAnyUser_, entries);
+  const EntrySet& named = ofUser_[*user];
+  for (size_t i = 0; i < words_; ++i) entries.words_[i] &= ofAnyUser_.words_[i] | named.words_[i];
+}
+
+void RecordRules::NarrowByAge(std::optional<milliseconds> age, EntrySet& entries) const {
+  EntrySet met[2] = {ofAnyAge_[0], ofAnyAge_[1]};
+  for (const Age& bound : ages_) {
+    if (age.has_value() && (*age >= bound.bound) == bound.isLeast) Unite(bound.entries, met[bound.isLeast ? 1 : 0]);
+  }
+  Intersect(met[0], entries);
+  Intersect(met[1], entries);
+}
+
+void RecordRules::NarrowByText(const Place& place, std::string_view text, EntrySet& entries) const {
+  if (text.size() > kLongestTested) return Intersect(place.others, entries);
+  EntrySet met = place.others;
+  if (const auto found = place.texts.find(ToAbsl(text)); found != place.texts.end()) Unite(found->second, met);
+  for (const Place::Pattern& pattern : place.patterns) {
+    if (!Meet(pattern.entries, entries)) continue;
+    if (Matches(*pattern.pattern, text)) Unite(pattern.entries, met);
+  }
+  Intersect(met, entries);
+}
+
+void RecordRules::NarrowByNumber(const Place& place, double number, EntrySet& entries) const {
+  EntrySet met = place.others;
+  if (const auto found = place.numbers.find(number); found != place.numbers.end()) Unite(found->second, met);
+  for (const Place::Range& range : place.ranges) {
+    if (number >= range.range.least && number <= range.range.most) Unite(range.entries, met);
+  }
+  Intersect(met, entries);
+}
+
+void RecordRules::NarrowByValue(const ValuePlace& place, Bytes value, formats::JsonFinder& finder,
+                                EntrySet& entries) const {
+  std::string_view found;
+  formats::JsonResult result = formats::JsonResult::kNotJson;
+  if (const std::optional<Bytes> json = formats::WithoutFraming(place.framing, value)) {
+    result = finder.Find(*json, absl::MakeConstSpan(&place.pointer, 1), found);
+  }
+  if (result == formats::JsonResult::kString) return NarrowByText(place.place, found, entries);
+  const std::optional<double> number = result == formats::JsonResult::kNumber ? policy::NumberOf(found) : std::nullopt;
+  if (number.has_value()) return NarrowByNumber(place.place, *number, entries);
+  Intersect(place.place.others, entries);
+}
+
+bool RecordRules::FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries) const {
+  for (const ValuePlace& place : values_) {
+    EntrySet asking = entries;
+    for (size_t i = 0; i < words_; ++i) asking.words_[i] &= ~place.place.others.words_[i];
+    if (!Meet(asking, asking)) continue;  // nobody who is left looks there
+    NarrowByValue(place, value, finder, entries);
+    if (!Meet(entries, entries)) return false;
+  }
+  return Meet(entries, entries);
+}
+
+std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
+  size_t users = 0, texts = 0, patterns = 0, ranges = 0;
+  absl::flat_hash_set<std::string> headers, places;
+  absl::flat_hash_set<int64_t> ages;
+  const auto count = [&](const Test& test) {
+    texts += test.texts.size() + test.numbers.size();
+    patterns += test.pattern != nullptr ? 1 : 0;
+    ranges += test.range.has_value() ? 1 : 0;
+  };
+  for (const ReadRule& entry : entries) {
+    if (!entry.where.has_value()) continue;
+    users += entry.where->users.size();
+    for (const HeaderTest& header : entry.where->headers) {
+      headers.insert(header.name);
+      count(header.test);
+    }
+    for (const ValueTest& value : entry.where->values) {
+      places.insert(StrCat(static_cast<int>(value.framing), value.pointer.text()));
+      count(value.test);
+    }
+    if (entry.where->olderThan.has_value()) ages.insert(2 * entry.where->olderThan->count());
+    if (entry.where->newerThan.has_value()) ages.insert(2 * entry.where->newerThan->count() + 1);
+  }
+  const auto said = [](size_t found, size_t most, std::string_view what) -> std::optional<std::string> {
+    if (found <= most) return std::nullopt;
+    return StrCat("the entries of one topic may have at most ", most, " ", what, ", and these have ", found);
+  };
+  for (const auto& beyond :
+       {said(entries.size(), kMostReaders, "entries"), said(users, kMostUsers, "ids in \"users\""),
+        said(texts, kMostTexts, "texts and numbers in \"equals\" and \"oneOf\""),
+        said(patterns, kMostPatterns, "patterns in \"matches\""), said(ranges, kMostRanges, "ranges"),
+        said(ages.size(), kMostAges, "different durations"), said(headers.size(), kMostHeaders, "different headers"),
+        said(places.size(), kMostPointers, "different places in the value")}) {
+    if (beyond.has_value()) return beyond;
+  }
+  return std::nullopt;
+}
+
+}  // namespace kveil::policy

@@ -1,0 +1,144 @@
+// The `where` of all entries of a topic's `read`, compiled: which records a reader may have.
+//
+//   EntrySet readers;                                        // once per response
+//   if (ReadableBy(topic, workload, readers) == Readable::kSome) ...
+//   EntrySet left = readers;                                 // once per record
+//   switch (topic.rules->Decide(facts, left)) { ... case Answer::kDependsOnValue: ... }
+//   bool may = topic.rules->FitsValue(openedValue, finder, left);
+//
+// A record costs about as much with a thousand entries as with one: the entries are sets of bits, and what a record
+// says finds the set of those that it meets by a hash. Only `matches`, `range` and ages are tried one after the other.
+// Nothing is allocated, and nothing is locked, except for what RE2 does within `matches`.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "base/bytes.h"
+#include "formats/json_finder.h"
+#include "policy/where.h"
+
+namespace kveil::policy {
+
+struct ReadRule;
+
+// Some entries of a `read`, by position.
+class EntrySet {
+ public:
+  void Add(size_t entry) { words_[entry / 64] |= uint64_t{1} << entry % 64; }
+  bool Has(size_t entry) const { return (words_[entry / 64] >> entry % 64 & 1) != 0; }
+
+ private:
+  friend class RecordRules;
+  std::array<uint64_t, kMostReaders / 64> words_{};
+};
+
+class RecordRules {
+ public:
+  // `entries`: at most kMostReaders, within the bounds of where.h.
+  explicit RecordRules(absl::Span<const ReadRule> entries);
+
+  // What is known of a record outside of its sealed value.
+  struct Facts {
+    std::optional<uint32_t> user;                  // number of one of users(); none: anybody else, or nobody
+    std::optional<std::chrono::milliseconds> age;  // none: it is not known
+    // The value of each of headers(), in order. None: it is not there, null, there twice, or too long.
+    std::array<std::optional<std::string_view>, kMostHeaders> headers;
+  };
+
+  enum class Answer : uint8_t { kDenied, kMayRead, kDependsOnValue };
+  // Narrows `entries` down to those that the facts meet.
+  Answer Decide(const Facts& facts, EntrySet& entries) const;
+  // After kDependsOnValue: whether one of the entries that are left lets the record be read. `value` is opened and not
+  // compressed, and at least 64 readable bytes follow it.
+  bool FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries) const;
+
+  // Every user that an entry names, once.
+  const std::vector<std::string>& users() const { return users_; }
+  std::optional<uint32_t> NumberOf(std::string_view user) const;
+  // Every header that an entry names, once.
+  const std::vector<std::string>& headers() const { return headerNames_; }
+  bool needsUsers() const { return !users_.empty(); }
+  bool needsAges() const { return !ages_.empty(); }
+
+ private:
+  // What entries ask of one text: of a header, or of one place in the value.
+  struct Place {
+    EntrySet others;  // entries that ask nothing of it
+    absl::flat_hash_map<std::string, EntrySet> texts;
+    absl::flat_hash_map<double, EntrySet> numbers;
+    struct Pattern {
+      std::shared_ptr<const re2::RE2> pattern;
+      EntrySet entries;
+    };
+    std::vector<Pattern> patterns;
+    struct Range {
+      Test::Range range;
+      EntrySet entries;
+    };
+    std::vector<Range> ranges;
+  };
+  struct ValuePlace {
+    formats::JsonPointer pointer;
+    formats::Framing framing;
+    Place place;
+  };
+  struct Age {
+    std::chrono::milliseconds bound{0};
+    bool isLeast = false;  // olderThan
+    EntrySet entries;
+  };
+
+  void AddEntry(size_t entry, const Where& where);
+  Place& PlaceOfHeader(const std::string& name);
+  Place& PlaceOfValue(const ValueTest& test);
+  Age& AgeOf(std::chrono::milliseconds bound, bool isLeast);
+  static void AddTest(size_t entry, const Test& test, Place& place);
+  void FillOthers(absl::Span<const ReadRule> entries);
+
+  void NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const;
+  void NarrowByAge(std::optional<std::chrono::milliseconds> age, EntrySet& entries) const;
+  void NarrowByText(const Place& place, std::string_view text, EntrySet& entries) const;
+  void NarrowByNumber(const Place& place, double number, EntrySet& entries) const;
+  void NarrowByValue(const ValuePlace& place, Bytes value, formats::JsonFinder& finder, EntrySet& entries) const;
+
+  // For as many words as there are entries.
+  void Intersect(const EntrySet& with, EntrySet& entries) const {
+    for (size_t i = 0; i < words_; ++i) entries.words_[i] &= with.words_[i];
+  }
+  void Unite(const EntrySet& with, EntrySet& entries) const {
+    for (size_t i = 0; i < words_; ++i) entries.words_[i] |= with.words_[i];
+  }
+  bool Meet(const EntrySet& a, const EntrySet& b) const {
+    uint64_t common = 0;
+    for (size_t i = 0; i < words_; ++i) common |= a.words_[i] & b.words_[i];
+    return common != 0;
+  }
+
+  size_t words_;
+  std::vector<std::string> users_;
+  absl::flat_hash_map<std::string, uint32_t> numberOf_;
+  std::vector<EntrySet> ofUser_;  // entries that name the user
+  EntrySet ofAnyUser_;            // entries without `users`
+  std::vector<std::string> headerNames_;
+  std::vector<Place> headers_;  // of the same name
+  std::vector<ValuePlace> values_;
+  EntrySet withoutValue_;  // entries that ask nothing of the value
+  std::vector<Age> ages_;
+  EntrySet ofAnyAge_[2];  // entries without `newerThan`; without `olderThan`
+};
+
+// Why a text is no answer to `where`: more than where.h allows of a kind, over all entries; nullopt: it is within
+// bounds.
+std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries);
+
+}  // namespace kveil::policy

@@ -1,0 +1,78 @@
+// What an entry of `read` asks of a record (`where`). All conditions of one `where` must hold.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/framing.h"
+#include "formats/json_pointer.h"
+
+namespace re2 {
+class RE2;
+}
+
+namespace kveil::policy {
+
+// Bounds per topic, so that a record costs a bounded amount of work and memory. docs/policy.md has the same table.
+inline constexpr size_t kMostReaders = 1024;  // entries of `read`
+inline constexpr size_t kMostUsers = 10'000;  // ids in all `users`
+inline constexpr size_t kMostTexts = 10'000;  // texts and numbers in all `equals` and `oneOf`
+inline constexpr size_t kMostPatterns = 16;   // `matches`, which are tried one after the other
+inline constexpr size_t kMostRanges = 64;     // `range`, likewise
+inline constexpr size_t kMostAges = 16;       // different durations in all `olderThan` and `newerThan`
+inline constexpr size_t kMostHeaders = 16;    // different header names
+inline constexpr size_t kMostPointers = 16;   // different places in values
+inline constexpr size_t kMostTests = 8;       // headers, or places in the value, of one entry
+
+// A header or a string that is longer than this, in bytes, meets no condition.
+inline constexpr size_t kLongestTested = 4096;
+// Nor does one that is longer than this match an expression: RE2 may take a microsecond per byte.
+inline constexpr size_t kLongestMatched = 1024;
+
+// What a text or a number has to be. Exactly one of the members is set.
+struct Test {
+  struct Range {
+    double least = 0;  // both included
+    double most = 0;
+  };
+  std::vector<std::string> texts;           // one of these
+  std::vector<double> numbers;              // or one of these
+  std::shared_ptr<const re2::RE2> pattern;  // the whole text matches
+  std::optional<Range> range;               // of a number
+};
+
+struct HeaderTest {
+  std::string name;
+  Test test;  // of texts
+};
+
+struct ValueTest {
+  formats::JsonPointer pointer;
+  formats::Framing framing = formats::Framing::kNone;  // of the JSON
+  Test test;
+};
+
+struct Where {
+  std::vector<std::string> users;   // in their one spelling (formats/user_id.h); empty: anybody's record, or nobody's
+  std::vector<HeaderTest> headers;  // of different names
+  std::vector<ValueTest> values;    // of different places
+  std::optional<std::chrono::milliseconds> olderThan;  // at least this old
+  std::optional<std::chrono::milliseconds> newerThan;  // younger than this
+};
+
+// Whether the whole text matches.
+bool Matches(const re2::RE2& pattern, std::string_view text);
+
+// Whether a text or a number meets the test.
+bool Meets(const Test& test, std::string_view text);
+bool Meets(const Test& test, double number);
+
+// A JSON number as the conditions compare it. nullopt: too large for a double.
+std::optional<double> NumberOf(std::string_view json);
+
+}  // namespace kveil::policy

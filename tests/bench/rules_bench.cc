@@ -1,0 +1,88 @@
+// What rules (`where`) add to opening records, and what a record costs that they deny. Batches of 1300 records of 100
+// bytes, each of any of 1000 users, whose keys are all in the worker's cache. `per_record` is a record's time.
+//
+//   build/release/rules_bench
+//
+// Argument: entries of `read`. 0: one without a `where`. All fit the reader; the record meets the last of them, or
+// none.
+#include <benchmark/benchmark.h>
+
+#include <functional>
+
+#include "sealing.h"
+
+namespace kveil::guard {
+namespace {
+
+constexpr size_t kValueSize = 100;
+constexpr uint32_t kUsers = 1000;
+
+std::string Entries(int64_t count, const std::function<std::string(int64_t)>& where) {
+  if (count == 0) return R"([{"any": true}])";
+  std::string list;
+  for (int64_t i = 0; i < count; ++i) list += (i == 0 ? "" : ",") + (R"({"any": true, "where": )" + where(i)) + "}";
+  return "[" + list + "]";
+}
+
+void Measure(benchmark::State& state, const std::string& read) {
+  Node node(true, read);
+  uint32_t random = 1;
+  const ByteBuffer produced = ProducedBatch({.count = kUsers}, kValueSize, random);
+  ByteBuffer sealed;
+  SealFetching(node, produced, sealed);
+  sealed.reserve(sealed.size() + kafka::kTailPadding);
+  ByteBuffer out;
+  OpenOutcome outcome = Open(node, sealed, out);
+  while (outcome.kind == OpenOutcome::Kind::kNeeds) {
+    node.Fetch(std::move(outcome.needs));
+    outcome = Open(node, sealed, out);
+  }
+  for (auto _ : state) {
+    if (Open(node, sealed, out).kind != OpenOutcome::Kind::kRewritten) abort();
+  }
+  const auto records = static_cast<double>(state.iterations()) * kRecords;
+  state.counters["per_record"] = benchmark::Counter(records, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["opened"] = static_cast<double>(outcome.opened);
+}
+
+// One user each, and in the last entry all of them: every record is opened.
+void BM_UsersRead(benchmark::State& state) {
+  const int64_t count = state.range(0);
+  Measure(state, Entries(count, [count](int64_t i) {
+            if (i + 1 < count) return R"({"users": ["none-)" + std::to_string(i) + "\"]}";
+            std::string all;
+            for (uint32_t user = 0; user < kUsers; ++user)
+              all += (user == 0 ? "\"user-" : ",\"user-") + std::to_string(user) + "\"";
+            return R"({"users": [)" + all + "]}";
+          }));
+}
+// Nobody whose records there are.
+void BM_UsersDenied(benchmark::State& state) {
+  Measure(state,
+          Entries(state.range(0), [](int64_t i) { return R"({"users": ["none-)" + std::to_string(i) + "\"]}"; }));
+}
+// A header that no record has.
+void BM_HeaderDenied(benchmark::State& state) {
+  Measure(state, Entries(state.range(0), [](int64_t i) {
+            return R"({"header": {"name": "region", "equals": "r)" + std::to_string(i) + "\"}}";
+          }));
+}
+// The value, which is opened first: every record meets the last entry.
+void BM_ValueRead(benchmark::State& state) {
+  const int64_t count = state.range(0);
+  Measure(state, Entries(count, [count](int64_t i) {
+            const std::string text =
+                i + 1 < count ? R"("equals": "x)" + std::to_string(i) + "\"" : R"("matches": "r+")";
+            return R"({"value": {"pointer": "/request", )" + text + "}}";
+          }));
+}
+void Counts(benchmark::internal::Benchmark* benchmark) { benchmark->Arg(0)->Arg(1)->Arg(10)->Arg(1000); }
+BENCHMARK(BM_UsersRead)->Apply(Counts);
+BENCHMARK(BM_UsersDenied)->Arg(1)->Arg(10)->Arg(1000);
+BENCHMARK(BM_HeaderDenied)->Arg(1)->Arg(10)->Arg(1000);
+BENCHMARK(BM_ValueRead)->Arg(1)->Arg(10)->Arg(1000);
+
+}  // namespace
+}  // namespace kveil::guard
+
+BENCHMARK_MAIN();

@@ -1,0 +1,245 @@
+// `kveil policy explain` and `kveil policy test`: who may read what, and why.
+#include <gtest/gtest.h>
+
+#include "command_fixture.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr char kPolicy[] = R"({"topics": [
+    {"name": "tickets", "seal": {"scope": "user", "user": {"value": "/customer"}, "keyspace": "people"}, "read": [
+        {"workload": {"unit": "desk.service"}},
+        {"workload": {"unit": "accounts.service"}, "where": {"users": ["38", "39"]}},
+        {"workload": {"namespace": "shop", "labels": {"app": "x"}},
+         "where": {"header": {"name": "region", "equals": "eu"}, "newerThan": "24h"}},
+        {"workload": {"cgroup": "/high.slice", "uid": 33},
+         "where": {"value": {"pointer": "/priority", "range": {"min": 8}}}}]},
+    {"name": "orders", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}}, "read": [
+        {"any": true, "where": {"users": ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]}}]}]})";
+
+class PolicyExplainTest : public CommandTest {
+ protected:
+  PolicyExplainTest() : policy_(Write("policy.json", kPolicy)) {}
+
+  CommandResult Explain(const std::string& workload, std::vector<std::string> more = {},
+                        const std::string& topic = "tickets") {
+    std::vector<std::string> arguments = {"policy", "explain", "--workload", workload, "--topic", topic};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    arguments.push_back(policy_);
+    return Run(arguments);
+  }
+  CommandResult ExplainRecord(const std::string& workload, const std::string& record) {
+    return Explain(workload, {"--record", Write("record.json", record)});
+  }
+  static void ExpectSaid(const CommandResult& result, const std::string& said) {
+    EXPECT_EQ(result.exitStatus, 0) << result.err;
+    EXPECT_EQ(result.out, said + "\n");
+  }
+
+  const std::string policy_;
+};
+
+TEST_F(PolicyExplainTest, SaysWhatAWorkloadReadsOfATopic) {
+  ExpectSaid(
+      Explain("unit=desk.service"),
+      "everything: entry 1 of \"read\" (unit desk.service) fits the workload and has no \"where\": it reads every "
+      "record");
+  ExpectSaid(Explain("unit=accounts.service"),
+             "some: it reads some records: entry 2 of \"read\" (unit accounts.service) those of users 38, 39");
+  ExpectSaid(Explain("unit=intern.service"),
+             "nothing: no entry of \"read\" fits the workload: it gets TOPIC_AUTHORIZATION_FAILED");
+  ExpectSaid(Explain("unit=intern.service", {}, "unheard-of"),
+             "everything: no entry selects the topic, so it is not protected: every workload reads it");
+}
+
+TEST_F(PolicyExplainTest, SaysWhichEntryDecidesOnARecord) {
+  ExpectSaid(Explain("unit=accounts.service", {"--user", "38"}),
+             "read: entry 2 of \"read\" (unit accounts.service) lets it be read: users 38, 39");
+  ExpectSaid(
+      Explain("unit=accounts.service", {"--user", "40"}),
+      "denied: entry 2 of \"read\" (unit accounts.service) does not let it be read: the record is of another user");
+  ExpectSaid(ExplainRecord("unit=accounts.service", R"({"value": {"customer": 39}})"),
+             "read: entry 2 of \"read\" (unit accounts.service) lets it be read: users 38, 39");
+  ExpectSaid(
+      ExplainRecord("unit=accounts.service", R"({"value": {"who": 39}})"),
+      "denied: entry 2 of \"read\" (unit accounts.service) does not let it be read: it is not known whose record it "
+      "is");
+}
+
+TEST_F(PolicyExplainTest, SaysWhichConditionDoesNotHold) {
+  const std::string pod = "namespace=shop,label.app=x";
+  const std::string entry = "denied: entry 3 of \"read\" (namespace shop with app=x) does not let it be read: ";
+  ExpectSaid(
+      ExplainRecord(pod, R"({"headers": {"region": "eu"}, "age": "1h"})"),
+      "read: entry 3 of \"read\" (namespace shop with app=x) lets it be read: header region is eu and newer than 24h");
+  ExpectSaid(ExplainRecord(pod, R"({"headers": {"region": "eu"}})"), entry + "the record has no time");
+  ExpectSaid(ExplainRecord(pod, R"({"headers": {"region": "eu"}, "age": "24h"})"),
+             entry + "the record is not newer than 24h");
+  ExpectSaid(ExplainRecord(pod, R"({"age": "1h"})"), entry + "the header region is not there, or is there twice");
+  ExpectSaid(ExplainRecord(pod, R"({"headers": {"region": "us"}, "age": "1h"})"),
+             entry + "the header region is another");
+  const std::string slice = "cgroup=/high.slice/a.service,uid=33";
+  EXPECT_TRUE(ExplainRecord(slice, R"({"value": {"priority": 8}})").out.starts_with("read: "));
+  const auto why = [&](const std::string& record) {
+    const std::string out = ExplainRecord(slice, record).out;
+    return out.substr(out.rfind(": ") + 2);
+  };
+  EXPECT_EQ(why(R"({"value": {"priority": 7}})"), "/priority of the value is another number\n");
+  EXPECT_EQ(why(R"({"value": {"priority": "8"}})"), "/priority of the value is another text\n");
+  EXPECT_EQ(why(R"({"value": {"priority": null}})"),
+            "there is neither a text nor a number at /priority of the value\n");
+  EXPECT_EQ(why(R"({"value": {"Priority": 9, "priority": 9}})"),
+            "readers may differ on what is at /priority of the value\n");
+  EXPECT_EQ(why(R"({"key": "k"})"), "the record has no value\n");
+}
+
+TEST_F(PolicyExplainTest, SpellsUsersAsTheTopicDoes) {
+  ExpectSaid(Explain("unit=a.service", {"--user", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8"}, "orders"),
+             "read: entry 1 of \"read\" (every workload) lets it be read: user 6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+  ExpectFailure(Explain("unit=a.service", {"--user", "38"}, "orders"), 1, "policy explain: the user's id is not");
+}
+
+TEST_F(PolicyExplainTest, PrintsJson) {
+  const Json record = Json::parse(Explain("unit=accounts.service", {"--user", "38", "--json"}).out);
+  EXPECT_EQ(record["record"], "read");
+  EXPECT_EQ(record["entry"], 2);
+  EXPECT_EQ(record["topic"], "tickets");
+  EXPECT_EQ(record["protected"], true);
+  EXPECT_FALSE(record["why"].get<std::string>().empty());
+  const Json topic = Json::parse(Explain("unit=none.service", {"--json"}).out);
+  EXPECT_EQ(topic["reads"], "nothing");
+  EXPECT_FALSE(topic.contains("entry"));
+}
+
+TEST_F(PolicyExplainTest, RefusesWhatItDoesNotUnderstand) {
+  ExpectFailure(Explain("unti=a.service"), 1, "--workload: /unti: unknown key \"unti\", did you mean \"unit\"?");
+  ExpectFailure(Explain("uid=many"), 1, "--workload: /uid: expected a whole number");
+  ExpectFailure(ExplainRecord("unit=a.service", R"({"valeu": 1})"), 1, "/valeu: unknown key");
+  ExpectFailure(Explain("unit=a.service", {"--record", "/nowhere"}), 1, "/nowhere");
+}
+
+class PolicyTableTest : public CommandTest {
+ protected:
+  PolicyTableTest() { Write("policy.json", kPolicy); }
+  CommandResult Test(const std::string& expectations, std::vector<std::string> more = {}) {
+    const std::string table =
+        Write("table.json", R"({"policies": "policy.json", "expectations": [)" + expectations + "]}");
+    std::vector<std::string> arguments = {"policy", "test", table};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  }
+};
+
+constexpr char kHolds[] =
+    R"({"workload": {"unit": "accounts.service"}, "topic": "tickets", "record": {"user": "38"}, "expect": "read"})";
+constexpr char kDiffers[] =
+    R"({"workload": {"unit": "accounts.service"}, "topic": "tickets", "record": {"user": "40"}, "expect": "read"})";
+
+TEST_F(PolicyTableTest, PassesWhereAllExpectationsHold) {
+  const CommandResult result = Test(StrCat(
+      kHolds, R"(,{"workload": {"unit": "accounts.service"}, "topic": "tickets", "expect": "some"})",
+      R"(,{"workload": {"unit": "x.service"}, "topic": "tickets", "expect": "nothing"})",
+      R"(,{"workload": {"serviceAccount": "shop/x", "labels": {"app": "x"}}, "topic": "tickets", "expect": "some"})"));
+  EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
+  EXPECT_TRUE(result.out.ends_with("table.json: 4 of 4 expectations hold\n")) << result.out;
+}
+
+TEST_F(PolicyTableTest, NamesExpectationsThatDoNotHold) {
+  const CommandResult result = Test(StrCat(kHolds, ",", kDiffers));
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_NE(result.out.find("table.json: /expectations/1: expected read, found denied: entry 2 of \"read\""),
+            std::string::npos)
+      << result.out;
+  EXPECT_NE(result.out.find("1 of 2 expectations hold"), std::string::npos);
+  const CommandResult json = Test(StrCat(kHolds, ",", kDiffers), {"--json"});
+  EXPECT_EQ(json.exitStatus, 1);
+  const Json read = Json::parse(json.out);
+  EXPECT_EQ(read["held"], 1);
+  EXPECT_EQ(read["differences"][0]["at"], "/expectations/1");
+  EXPECT_EQ(read["differences"][0]["found"], "denied");
+}
+
+TEST_F(PolicyTableTest, RefusesABadTable) {
+  ExpectFailure(Test(""), 1, "/expectations: expected at least one expectation");
+  ExpectFailure(Test(R"({"topic": "t", "expect": "some"})"), 1, "expected the key \"workload\"");
+  ExpectFailure(Test(R"({"workload": {}, "topic": "t", "expect": "read"})"), 1,
+                "expected one of \"everything\", \"some\", \"nothing\", found \"read\"");
+  ExpectFailure(Test(R"({"workload": {}, "topic": "t", "record": {}, "expect": "some"})"), 1,
+                "expected one of \"read\", \"denied\"");
+  ExpectFailure(Test(R"({"workload": {}, "topic": "orders", "record": {"user": "38"}, "expect": "read"})"), 1,
+                "/expectations/0/record/user: ");
+  ExpectFailure(
+      Run({"policy", "test",
+           Write("bad.json", R"({"policies": "nowhere.json", "expectations": [)" + std::string(kHolds) + "]}")}),
+      1, "nowhere.json");
+}
+
+class EntryAdviceTest : public CommandTest {
+ protected:
+  CommandResult Check(const std::string& read, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {
+        "policy", "check",
+        Write("read.json", R"({"unselected": "refuse", "topics": [{"name": "t", "read": [)" + read + "]}]}")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  }
+};
+
+TEST_F(EntryAdviceTest, WarnsOfEntriesThatChangeNothing) {
+  const std::string where = R"("where": {"newerThan": "1h"}})";
+  const std::pair<std::string, std::string> shadowed[] = {
+      {R"({"any": true})", R"({"workload": {"unit": "a.service"}, )"},
+      {R"({"workload": {"unit": "a.service"}})", R"({"workload": {"unit": "a.service", "uid": 3}, )"},
+      {R"({"workload": {"cgroup": "/a"}})", R"({"workload": {"cgroup": "/a/b"}, )"},
+      {R"({"workload": {"namespace": "shop"}})", R"({"workload": {"serviceAccount": "shop/x"}, )"},
+      {R"({"workload": {"namespace": "shop"}})", R"({"workload": {"namespace": "shop", "labels": {"a": "b"}}, )"},
+  };
+  for (const auto& [outer, inner] : shadowed) {
+    const CommandResult after = Check(outer + "," + inner + where);
+    EXPECT_EQ(after.exitStatus, 0);
+    EXPECT_NE(
+        after.err.find("topic \"t\": entry 2 of \"read\" changes nothing: entry 1 lets the same workload read every "
+                       "record"),
+        std::string::npos)
+        << after.err;
+    EXPECT_NE(Check(inner + where + "," + outer).err.find("entry 1 of \"read\" changes nothing"), std::string::npos);
+    EXPECT_EQ(Check(outer + "," + inner + where, {"--strict"}).exitStatus, 1);
+  }
+  const std::pair<std::string, std::string> useful[] = {
+      {R"({"workload": {"unit": "a.service"}})", R"({"any": true, )"},
+      {R"({"workload": {"unit": "a.service", "uid": 3}})", R"({"workload": {"unit": "a.service"}, )"},
+      {R"({"workload": {"cgroup": "/a/b"}})", R"({"workload": {"cgroup": "/a"}, )"},
+      {R"({"workload": {"cgroup": "/a"}})", R"({"workload": {"cgroup": "/ab"}, )"},
+      {R"({"workload": {"namespace": "shop", "labels": {"a": "b"}}})", R"({"workload": {"namespace": "shop"}, )"},
+      {R"({"workload": {"namespace": "shop"}})", R"({"workload": {"serviceAccount": "shop2/x"}, )"},
+  };
+  for (const auto& [outer, inner] : useful) {
+    const CommandResult result = Check(outer + "," + inner + where, {"--strict"});
+    EXPECT_EQ(result.exitStatus, 0) << outer << inner;
+    EXPECT_EQ(result.err, "") << outer << inner;
+  }
+}
+
+TEST_F(EntryAdviceTest, WarnsOfAgesThatNoRecordHas) {
+  EXPECT_NE(Check(R"({"any": true, "where": {"olderThan": "2h", "newerThan": "2h"}})").err.find("lets nothing be read"),
+            std::string::npos);
+  EXPECT_EQ(Check(R"({"any": true, "where": {"olderThan": "2h", "newerThan": "3h"}})").err, "");
+}
+
+TEST_F(EntryAdviceTest, SaysWhatConditionsMean) {
+  const CommandResult result = Check(
+      R"({"any": true, "where": {"header": {"name": "h", "oneOf": ["a", "b", "c", "d", "e", "f", "g"]},
+          "value": [{"pointer": "/a", "matches": "x+"}, {"pointer": "/b", "range": {"max": 2.5}}], "olderThan": "90s"}},
+         {"workload": {"unit": "a.service"}, "where": {"value": {"pointer": "/a", "equals": 7}}})");
+  EXPECT_NE(result.out.find("read by every workload (header h is one of a, b, c, d, e and 2 more and /a of the value "
+                            "matches x+ and /b of the value is at most 2.5 and older than 90s), unit a.service (/a of "
+                            "the value is 7)"),
+            std::string::npos)
+      << result.out;
+}
+
+}  // namespace
+}  // namespace kveil::cli

@@ -1,0 +1,377 @@
+// Readers whose rules let them have some records only: which they get, and what is done to the others.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <limits>
+#include <set>
+
+#include "guard/client/client_facts.h"
+#include "guard/open/batch_opener.h"
+#include "guard/stages/transform.h"
+#include "guard_fixture.h"
+#include "keys/service/revocations.h"
+
+namespace kveil::guard {
+namespace {
+
+using observe::RefuseReason;
+using std::chrono::hours;
+using std::chrono::milliseconds;
+
+constexpr int64_t kNow = 1'700'000'000'000;  // in milliseconds, and the base timestamp of a TestBatch
+
+class ReadRulesTest : public BatchTest {
+ protected:
+  // The topic "clicks", whose users are at /user of the value; one entry for everybody, with this `where`.
+  void UseWhere(const std::string& where, const std::string& more = "",
+                const std::string& user = R"({"value": "/user"})") {
+    UsePolicy(R"({"name": "clicks", "seal": {"scope": "user", "user": )" + user +
+              R"(}, "read": [{"any": true, "where": )" + where + "}]" + more + "}");
+    ASSERT_EQ(ReadableBy(*Topic(), {}, readers_), policy::Readable::kSome);
+  }
+  OpenTask Task() const {
+    OpenTask task = TaskToOpen();
+    task.readers = &readers_;
+    task.now = std::chrono::system_clock::time_point(milliseconds(kNow));
+    return task;
+  }
+  static std::string Order(const std::string& user, const std::string& state) {
+    return R"({"user": ")" + user + R"(", "state": ")" + state + R"("})";
+  }
+  static TestRecord With(TestRecord record, std::vector<std::pair<std::string, Text>> headers) {
+    record.headers = std::move(headers);
+    return record;
+  }
+  static std::set<int32_t> OffsetsOf(const ReadBatch& batch) {
+    std::set<int32_t> offsets;
+    for (const TestRecord& record : batch.records) offsets.insert(record.offsetDelta);
+    return offsets;
+  }
+  using Offsets = std::set<int32_t>;
+  Offsets Visible(Bytes batch) { return OffsetsOf(Opened(Task(), batch)); }
+
+  policy::EntrySet readers_;
+};
+
+TEST_F(ReadRulesTest, LeaveOtherUsersOutAndKeepEveryOffset) {
+  UseWhere(R"({"users": ["anna"]})");
+  TestBatch batch;
+  batch.baseOffset = 1000;
+  const ByteBuffer sealed = Sealed({ClickOf("bert"), ClickOf("anna"), ClickOf("carl"), ClickOf("anna")}, batch);
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(Task(), sealed, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.opened, 2u);
+  EXPECT_EQ(outcome.denied, 2u);
+  EXPECT_EQ(outcome.erased, 0u);
+  const ReadBatch opened = Read(out);
+  ExpectSameButForCodecAndSize(opened.header, Read(sealed).header);
+  EXPECT_EQ(OffsetsOf(opened), Offsets({1, 3}));
+  EXPECT_EQ(opened.records.at(0).value, Click("anna"));
+  EXPECT_TRUE(opened.records.at(0).headers.empty());
+}
+
+TEST_F(ReadRulesTest, LeaveUsersOutWhateverTheCodec) {
+  UseWhere(R"({"users": ["anna"]})");
+  for (const auto codec : {kafka::Codec::kGzip, kafka::Codec::kSnappy, kafka::Codec::kLz4, kafka::Codec::kZstd}) {
+    const ByteBuffer sealed = Sealed(ProducedBatch({ClickOf("bert"), ClickOf("anna")}, codec));
+    EXPECT_EQ(Visible(sealed), Offsets({1}));
+  }
+}
+
+// Neither is it decrypted.
+TEST_F(ReadRulesTest, FetchNoKeysOfRecordsThatAreDenied) {
+  UseWhere(R"({"users": ["anna"]})");
+  const ByteBuffer sealed = Sealed({ClickOf("bert"), ClickOf("anna"), ClickOf("carl")});
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  ByteBuffer out;
+  OpenOutcome outcome = OpenBatch(Task(), ViewOf(sealed), *scratch_, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kNeeds);
+  EXPECT_TRUE(outcome.needs.keys.ids.empty());
+  ASSERT_EQ(outcome.needs.keys.scopes.size(), 1u);
+  EXPECT_EQ(outcome.needs.keys.scopes.at(0).subject, "anna");
+  FetchMissing(std::move(outcome.needs));
+  outcome = OpenBatch(Task(), ViewOf(sealed), *scratch_, out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << "anna's key came with her name";
+  EXPECT_EQ(outcome.denied, 2u);
+}
+
+TEST_F(ReadRulesTest, DecideByHeadersBeforeAnyKeyIsFetched) {
+  UseWhere(R"({"header": {"name": "region", "equals": "eu"}})");
+  const ByteBuffer sealed =
+      Sealed({With(ClickOf("bert"), {{"region", "us"}}), With(ClickOf("anna"), {{"region", "eu"}}), ClickOf("carl"),
+              With(ClickOf("dora"), {{"region", std::nullopt}})});
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  ByteBuffer out;
+  OpenOutcome outcome = OpenBatch(Task(), ViewOf(sealed), *scratch_, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kNeeds);
+  EXPECT_EQ(outcome.needs.keys.size(), 1u);
+  FetchMissing(std::move(outcome.needs));
+  EXPECT_EQ(Visible(sealed), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, TakeNoHeaderThatIsThereTwice) {
+  UseWhere(R"({"header": {"name": "region", "equals": "eu"}})");
+  const ByteBuffer sealed = Sealed({With(ClickOf("a"), {{"region", "eu"}, {"region", "eu"}}),
+                                    With(ClickOf("b"), {{"region", "eu"}, {"region", "us"}}),
+                                    With(ClickOf("c"), {{"region", "us"}, {"region", "eu"}}),
+                                    With(ClickOf("d"), {{"Region", "us"}, {"region", "eu"}})});
+  EXPECT_EQ(Visible(sealed), Offsets({3}));
+}
+
+// The first record of a user who had no key when the policy came is not left out.
+TEST_F(ReadRulesTest, KnowUsersBeforeTheirFirstRecord) {
+  UseWhere(R"({"users": ["anna"]})");
+  ByteBuffer out;
+  EXPECT_EQ(OpenTo(Task(), Sealed({ClickOf("bert")}), out).denied, 1u);
+  EXPECT_EQ(Visible(Sealed({ClickOf("bert"), ClickOf("anna")})), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, LeaveErasedUsersOutAsErased) {
+  UseWhere(R"({"users": ["anna", "bert"]})");
+  const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("carl")});
+  EXPECT_EQ(Visible(sealed), Offsets({0, 1}));
+  Erase("anna");
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(Task(), sealed, out);
+  EXPECT_EQ(outcome.erased, 1u);
+  EXPECT_EQ(outcome.denied, 1u);
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({1}));
+  // And for a worker that sees the policy after the erasure.
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  EXPECT_EQ(Visible(sealed), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, OpenAValueToSeeWhetherItFits) {
+  UseWhere(R"({"value": {"pointer": "/state", "equals": "paid"}})");
+  for (const bool compressed : {false, true}) {
+    const std::vector<TestRecord> records = {Record("1", Order("a", "open")), Record("2", Order("b", "paid")),
+                                             Record("3", Order("c", "open")), Record("4", Order("a", "paid")),
+                                             Record("5", Order("a", std::string(300, 'x')))};
+    const ByteBuffer sealed = Sealed(ProducedBatch(records, compressed ? kafka::Codec::kZstd : kafka::Codec::kNone));
+    ByteBuffer out;
+    const OpenOutcome outcome = OpenTo(Task(), sealed, out);
+    ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+    EXPECT_EQ(outcome.opened, 2u);
+    EXPECT_EQ(outcome.denied, 3u);
+    const ReadBatch opened = Read(out);
+    EXPECT_EQ(OffsetsOf(opened), Offsets({1, 3}));
+    EXPECT_EQ(opened.records.at(0).value, Order("b", "paid"));
+    EXPECT_EQ(opened.records.at(1).value, Order("a", "paid"));
+    // What was opened and taken back is nowhere in what the reader gets.
+    EXPECT_EQ(AsText(out).find("open"), std::string_view::npos);
+  }
+}
+
+TEST_F(ReadRulesTest, LeaveOutAnErasedUsersValueThatNobodyKnows) {
+  UseWhere(R"({"value": {"pointer": "/state", "equals": "paid"}})", R"(, "onErased": "mask")");
+  const ByteBuffer sealed = Sealed({Record("1", Order("bert", "paid")), Record("2", Order("anna", "paid"))});
+  Erase("anna");
+  OpenTask task = Task();
+  task.masking.erased = true;
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, sealed, out);
+  EXPECT_EQ(outcome.denied, 1u);
+  EXPECT_EQ(outcome.erased, 0u);
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0}));
+}
+
+TEST_F(ReadRulesTest, CountAgesFromEachRecordsOwnTime) {
+  UseWhere(R"({"newerThan": "2h"})");
+  std::vector<TestRecord> records = {ClickOf("a"), ClickOf("b"), ClickOf("c")};
+  records[0].timestampDelta = -milliseconds(hours(3)).count();
+  records[1].timestampDelta = -milliseconds(hours(1)).count();
+  records[2].timestampDelta = milliseconds(hours(1)).count();
+  EXPECT_EQ(Visible(Sealed(records)), Offsets({1, 2}));
+  // The broker's clock: one time for the whole batch.
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kLogAppendTimeBit;
+  batch.maxTimestamp = kNow - milliseconds(hours(1)).count();
+  EXPECT_EQ(Visible(Sealed(records, batch)), Offsets({0, 1, 2}));
+  batch.maxTimestamp = kNow - milliseconds(hours(2)).count();
+  EXPECT_TRUE(Opened(Task(), Sealed(records, batch)).header.isControl());
+}
+
+TEST_F(ReadRulesTest, KnowNoAgeOfARecordWithoutATime) {
+  UseWhere(R"({"olderThan": "1h"})");
+  TestBatch batch;
+  batch.baseTimestamp = -1;
+  EXPECT_TRUE(Opened(Task(), Sealed({ClickOf("a")}, batch)).header.isControl());
+  batch.baseTimestamp = std::numeric_limits<int64_t>::max();
+  TestRecord beyond = ClickOf("a");
+  beyond.timestampDelta = std::numeric_limits<int64_t>::max();
+  EXPECT_TRUE(Opened(Task(), Sealed({beyond}, batch)).header.isControl());
+}
+
+TEST_F(ReadRulesTest, GiveTombstonesToTheUserThatTheirKeyNames) {
+  UseWhere(R"({"users": ["anna"]})", "", R"({"key": true})");
+  const ByteBuffer sealed = Sealed({Record("bert", std::nullopt), Record("anna", std::nullopt), Record("anna", "{}"),
+                                    Record(std::nullopt, std::nullopt)});
+  EXPECT_EQ(Visible(sealed), Offsets({1, 2}));
+  // In a value that is not there, no user is.
+  UseWhere(R"({"users": ["anna"]})");
+  EXPECT_EQ(Visible(Sealed({Record("anna", std::nullopt), ClickOf("anna")})), Offsets({1}));
+  UseWhere(R"({"value": {"pointer": "/user", "equals": "anna"}})");
+  EXPECT_EQ(Visible(Sealed({Record("anna", std::nullopt), ClickOf("anna")})), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, KnowNoUserOfPlaintext) {
+  UseWhere(R"({"users": ["anna"]})");
+  const TestRecord sealed = Read(Sealed({ClickOf("anna")})).records[0];
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(Task(), ProducedBatch({ClickOf("anna"), sealed}), out);
+  EXPECT_EQ(outcome.denied, 1u);
+  EXPECT_EQ(outcome.plaintext, 0u);
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({1})) << "anybody may write clear text that names anna";
+}
+
+TEST_F(ReadRulesTest, KnowNoUserOfPlaintextWhoseKeyNamesOne) {
+  UseWhere(R"({"users": ["anna"]})", "", R"({"key": true})");
+  const TestRecord sealed = Read(Sealed({Record("anna", "{}")})).records[0];
+  EXPECT_EQ(Visible(ProducedBatch({Record("anna", "forged"), sealed})), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, LookIntoPlaintextAsItIs) {
+  UseWhere(R"({"value": {"pointer": "/user", "equals": "anna"}})");
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(Task(), ProducedBatch({ClickOf("bert"), ClickOf("anna")}), out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.plaintext, 1u);
+  EXPECT_EQ(outcome.denied, 1u);
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({1}));
+}
+
+TEST_F(ReadRulesTest, MaskWhereThePolicySaysSo) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "mask")");
+  const ByteBuffer sealed = Sealed({With(ClickOf("bert"), {{"trace", "1"}}), ClickOf("anna"), ClickOf("bert")});
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  ASSERT_TRUE(task.masking.denied);
+  const ReadBatch opened = Opened(task, sealed);
+  ASSERT_EQ(opened.records.size(), 3u);
+  EXPECT_EQ(opened.records.at(0).key, "key-bert");
+  EXPECT_EQ(opened.records.at(0).value, "");
+  const std::vector<std::pair<std::string, Text>> headers = {{"trace", "1"}, {"kveil-hidden", "denied"}};
+  EXPECT_EQ(opened.records.at(0).headers, headers);
+  EXPECT_EQ(opened.records.at(1).value, Click("anna"));
+  // What was opened to see whether it fits is masked, too.
+  UseWhere(R"({"value": {"pointer": "/user", "equals": "anna"}})", R"(, "onDenied": "mask")");
+  const ReadBatch again = Opened(task, sealed);
+  ASSERT_EQ(again.records.size(), 3u);
+  EXPECT_EQ(again.records.at(0).value, "");
+  EXPECT_EQ(again.records.at(1).value, Click("anna"));
+}
+
+// A client's name is its own choice, and a masked record shows its key.
+TEST_F(ReadRulesTest, MaskForNoClientsName) {
+  UseWhere(R"({"users": ["anna"]})");
+  ClientFacts client;
+  client.LearnName("rskafka");
+  EXPECT_TRUE(client.MaskingOf(*Topic()).erased);
+  EXPECT_FALSE(client.MaskingOf(*Topic()).denied);
+}
+
+TEST_F(ReadRulesTest, PutAFillerInTheBatchsPlaceWhereNothingIsLeft) {
+  UseWhere(R"({"users": ["anna"]})");
+  TestBatch batch;
+  batch.baseOffset = 500;
+  batch.attributes = kafka::BatchHeader::kTransactionalBit;
+  const ReadBatch filler = Opened(Task(), Sealed({ClickOf("bert"), ClickOf("carl"), ClickOf("bert")}, batch));
+  EXPECT_TRUE(filler.header.isControl());
+  EXPECT_EQ(filler.header.baseOffset, 500);
+  EXPECT_EQ(filler.header.lastOffsetDelta, 2);
+  // The same where the reader asks from behind all that it may have.
+  OpenTask task = Task();
+  task.fetchOffset = 501;
+  EXPECT_TRUE(Opened(task, Sealed({ClickOf("anna"), ClickOf("carl")}, batch)).header.isControl());
+  task.fetchOffset = 500;
+  EXPECT_FALSE(Opened(task, Sealed({ClickOf("anna"), ClickOf("carl")}, batch)).header.isControl());
+}
+
+TEST_F(ReadRulesTest, LeaveTransactionsMarkersAlone) {
+  UseWhere(R"({"users": ["anna"]})");
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
+  const ByteBuffer marker =
+      ProducedBatch({Record(std::string("\0\0\0\1", 4), std::string(6, '\0'))}, kafka::Codec::kNone, batch);
+  ByteBuffer out;
+  EXPECT_EQ(OpenTo(Task(), marker, out).kind, OpenOutcome::Kind::kUnchanged);
+}
+
+// A record that the reader may not have stops nobody; one that it may have is never skipped.
+TEST_F(ReadRulesTest, StopOnlyAtRecordsThatMayBeRead) {
+  UseWhere(R"({"users": ["anna"]})");
+  std::vector<TestRecord> records = Read(Sealed({ClickOf("bert"), ClickOf("anna")})).records;
+  records[0].value->front() ^= 1;
+  EXPECT_EQ(Visible(ProducedBatch(records)), Offsets({1}));
+  records[1].value->front() ^= 1;
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(Task(), ProducedBatch(records), out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kTampered);
+}
+
+// A writer who puts anna's envelope on another record gains nothing: it does not open.
+TEST_F(ReadRulesTest, AreNotDeceivedByABorrowedEnvelope) {
+  UseWhere(R"({"users": ["anna"]})");
+  std::vector<TestRecord> records = Read(Sealed({ClickOf("bert"), ClickOf("anna")})).records;
+  records[0].headers = records[1].headers;
+  ByteBuffer out;
+  EXPECT_EQ(OpenTo(Task(), ProducedBatch(records), out).kind, OpenOutcome::Kind::kStop);
+}
+
+TEST_F(ReadRulesTest, KnowNothingOfOldMessageFormats) {
+  UseWhere(R"({"newerThan": "1h"})");
+  for (const uint8_t magic : {0, 1}) {
+    ByteBuffer message = ProducedBatch({Record("k", "value")});
+    message[16] = magic;
+    ByteBuffer out;
+    const OpenOutcome outcome = OpenTo(Task(), message, out);
+    EXPECT_EQ(outcome.denied, 1u);
+    EXPECT_EQ(outcome.plaintext, 0u);
+    EXPECT_TRUE(Read(out).header.isControl());
+    OpenTask masking = Task();
+    masking.masking.denied = true;
+    out.clear();
+    EXPECT_EQ(OpenTo(masking, message, out).kind, OpenOutcome::Kind::kStop);
+  }
+}
+
+// More records than are identified at once, and runs of those that may be read of every length.
+TEST_F(ReadRulesTest, HoldInLargeBatches) {
+  UseWhere(R"({"users": ["anna", "bert"], "value": {"pointer": "/page", "equals": "/home"}})");
+  std::vector<TestRecord> records;
+  Offsets expected;
+  for (int32_t i = 0; i < 500; ++i) {
+    const char* const users[] = {"anna", "carl", "bert", "dora", "anna"};
+    const std::string user = users[static_cast<size_t>(i * i % 7) % 5];
+    const bool fits = i % 3 != 0;
+    records.push_back(Record("k", fits ? Click(user) : Order(user, "x")));
+    if (fits && (user == "anna" || user == "bert")) expected.insert(i);
+  }
+  EXPECT_EQ(Visible(Sealed(ProducedBatch(records, kafka::Codec::kLz4))), expected);
+}
+
+TEST_F(ReadRulesTest, AreForgottenWithTheirPolicy) {
+  for (int i = 0; i < 5; ++i) {
+    UseWhere(R"({"users": ["anna"]})");
+    (void)Visible(Sealed({ClickOf("anna")}));
+    EXPECT_EQ(scratch_->listedUsers.size(), 1u) << "of the policy in force alone";
+  }
+}
+
+// A user's key in a registry that was restored may be another than the one that was there before.
+TEST_F(ReadRulesTest, LookForUsersAgainWhenTheRegistryMayBeAnother) {
+  UseWhere(R"({"users": ["anna"]})");
+  EXPECT_EQ(Visible(Sealed({ClickOf("anna")})), Offsets({0}));
+  ListedUsers& users = scratch_->listedUsers.Of(*Topic());
+  Needs needs;
+  EXPECT_TRUE(users.AreKnown(scratch_->keyCache, needs));
+  const_cast<keys::Revocations&>(service_->revocations()).RevokeAll();
+  scratch_->keyCache.Refresh();
+  EXPECT_FALSE(users.AreKnown(scratch_->keyCache, needs));
+  EXPECT_EQ(needs.keys.scopes.size(), 1u);
+}
+
+}  // namespace
+}  // namespace kveil::guard

@@ -1,0 +1,340 @@
+// Which records the conditions of `where` let a reader have.
+#include "policy/record_rules.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <random>
+
+#include "base/text.h"
+#include "policy/explain.h"
+#include "policy/policy.h"
+
+namespace kveil::policy {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using Answer = RecordRules::Answer;
+
+std::string FileOf(const std::string& topic) { return R"({"topics": [)" + topic + "]}"; }
+// A topic whose records are of users, with these entries of `read`.
+std::string TopicOf(const std::string& entries) {
+  return R"({"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + entries + "]}";
+}
+std::string Entry(const std::string& where) { return R"({"any": true, "where": )" + where + "}"; }
+
+absl::StatusOr<std::shared_ptr<const Policy>> Parse(const std::string& topic) {
+  const std::pair<std::string, std::string> file("p.json", FileOf(topic));
+  return Policy::Parse({file});
+}
+std::shared_ptr<const Policy> Make(const std::string& topic) {
+  auto policy = Parse(topic);
+  EXPECT_TRUE(policy.ok()) << policy.status();
+  return policy.ok() ? *std::move(policy) : nullptr;
+}
+
+// What a record says of itself. Headers by name.
+struct Record {
+  std::string user;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::optional<milliseconds> age;
+  std::string value;
+};
+
+class RecordRulesTest : public testing::Test {
+ protected:
+  void Use(const std::string& entries) {
+    policy_ = Make(TopicOf(entries));
+    ASSERT_NE(policy_, nullptr);
+    topic_ = policy_->Find("t");
+    ASSERT_NE(topic_->rules, nullptr);
+  }
+  RecordRules::Facts FactsOf(const Record& record) const {
+    RecordRules::Facts facts;
+    facts.user = topic_->rules->NumberOf(record.user);
+    facts.age = record.age;
+    for (size_t i = 0; i < topic_->rules->headers().size(); ++i) {
+      for (const auto& [name, value] : record.headers) {
+        if (name == topic_->rules->headers()[i]) facts.headers[i] = value;
+      }
+    }
+    return facts;
+  }
+  bool MayHave(const Record& record, const identity::Workload& workload = {}) {
+    EntrySet entries;
+    if (ReadableBy(*topic_, workload, entries) != Readable::kSome) return false;
+    const Answer answer = topic_->rules->Decide(FactsOf(record), entries);
+    if (answer != Answer::kDependsOnValue) return answer == Answer::kMayRead;
+    std::string padded = record.value + std::string(64, ' ');
+    return topic_->rules->FitsValue(AsBytes(padded).first(record.value.size()), finder_, entries);
+  }
+
+  std::shared_ptr<const Policy> policy_;
+  const TopicPolicy* topic_ = nullptr;
+  formats::JsonFinder finder_;
+};
+
+TEST_F(RecordRulesTest, LetThroughTheUsersThatAnEntryNames) {
+  Use(Entry(R"({"users": ["38", "39"]})"));
+  EXPECT_TRUE(MayHave({.user = "38"}));
+  EXPECT_TRUE(MayHave({.user = "39"}));
+  EXPECT_FALSE(MayHave({.user = "3"}));
+  EXPECT_FALSE(MayHave({})) << "a record of nobody";
+}
+
+TEST_F(RecordRulesTest, SpellUsersAsTheSealDoes) {
+  policy_ = Make(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}},
+                     "read": [{"any": true, "where": {"users": ["6BA7B810-9DAD-11D1-80B4-00C04FD430C8"]}}]})");
+  EXPECT_EQ(policy_->Find("t")->rules->users().at(0), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+}
+
+TEST_F(RecordRulesTest, CompareWholeTextsOfHeaders) {
+  Use(Entry(R"({"header": {"name": "region", "equals": "eu"}})"));
+  EXPECT_TRUE(MayHave({.headers = {{"region", "eu"}}}));
+  EXPECT_FALSE(MayHave({.headers = {{"region", "eu "}}}));
+  EXPECT_FALSE(MayHave({.headers = {{"region", "EU"}}}));
+  EXPECT_FALSE(MayHave({.headers = {{"Region", "eu"}}}));
+  EXPECT_FALSE(MayHave({}));
+  Use(Entry(R"({"header": {"name": "region", "matches": "eu-[a-z]+"}})"));
+  EXPECT_TRUE(MayHave({.headers = {{"region", "eu-west"}}}));
+  EXPECT_FALSE(MayHave({.headers = {{"region", "xeu-west"}}})) << "the whole text has to match";
+  EXPECT_FALSE(MayHave({.headers = {{"region", "eu-west1"}}}));
+  Use(Entry(StrCat(R"({"header": {"name": "region", "oneOf": ["x", ")", std::string(1000, 'y'), R"("]}})")));
+  EXPECT_TRUE(MayHave({.headers = {{"region", std::string(1000, 'y')}}}));
+  Use(Entry(R"({"header": {"name": "region", "matches": "(?s).*"}})"));
+  EXPECT_TRUE(MayHave({.headers = {{"region", std::string(kLongestMatched, 'x')}}}));
+  EXPECT_FALSE(MayHave({.headers = {{"region", std::string(kLongestMatched + 1, 'x')}}}));
+}
+
+TEST_F(RecordRulesTest, LookIntoTheValue) {
+  Use(Entry(R"({"value": {"pointer": "/order/state", "oneOf": ["paid", 7, -0.5]}})"));
+  EXPECT_TRUE(MayHave({.value = R"({"order": {"state": "paid"}})"}));
+  EXPECT_TRUE(MayHave({.value = R"({"order": {"state": "p\u0061id"}})"})) << "the same text in another spelling";
+  EXPECT_TRUE(MayHave({.value = R"({"order": {"state": 7}})"}));
+  EXPECT_TRUE(MayHave({.value = R"({"order": {"state": 7.0}})"})) << "the same number in another spelling";
+  EXPECT_TRUE(MayHave({.value = R"({"order": {"state": -5e-1}})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"order": {"state": "7"}})"})) << "a text is no number";
+  EXPECT_FALSE(MayHave({.value = R"({"order": {"state": "open"}})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"order": {"state": true}})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"order": {"state": null}})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"order": ["paid"]})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid"})"}));
+}
+
+// Two readers must never see different values under one rule.
+TEST_F(RecordRulesTest, DenyWhatReadersMayReadInTwoWays) {
+  Use(Entry(R"({"value": {"pointer": "/state", "equals": "paid"}})"));
+  EXPECT_TRUE(MayHave({.value = R"({"state": "paid"})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid", "state": "open"})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid", "State": "open"})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid", "st\u0061te": "open"})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"State": "paid"})"}));
+  EXPECT_FALSE(MayHave({.value = "paid"}));
+  EXPECT_FALSE(MayHave({.value = ""}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid)"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "paid\ud800"})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"state": "open"} {"state": "paid"})"}));
+}
+
+TEST_F(RecordRulesTest, KnowRangesOfNumbers) {
+  Use(Entry(R"({"value": {"pointer": "/n", "range": {"min": 10, "max": 20.5}}})"));
+  for (const char* inside : {"10", "20.5", "1e1", "15"})
+    EXPECT_TRUE(MayHave({.value = StrCat("{\"n\":", inside, "}")}));
+  for (const char* outside : {"9.999", "20.50001", "-15", "1e999", "\"15\"", "[15]"}) {
+    EXPECT_FALSE(MayHave({.value = StrCat("{\"n\":", outside, "}")})) << outside;
+  }
+  Use(Entry(R"({"value": {"pointer": "/n", "range": {"min": 0}}})"));
+  EXPECT_TRUE(MayHave({.value = R"({"n": 1e300})"}));
+  EXPECT_TRUE(MayHave({.value = R"({"n": -0})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"n": 1e400})"})) << "some readers see infinity, others an error";
+}
+
+TEST_F(RecordRulesTest, TakeFramingOffTheValue) {
+  Use(Entry(R"({"value": {"pointer": "/n", "framing": "confluent", "equals": 1}})"));
+  EXPECT_TRUE(MayHave({.value = std::string("\0\0\0\0\7", 5) + R"({"n": 1})"}));
+  EXPECT_FALSE(MayHave({.value = R"({"n": 1})"}));
+}
+
+TEST_F(RecordRulesTest, KnowAges) {
+  Use(Entry(R"({"olderThan": "24h", "newerThan": "48h"})"));
+  EXPECT_FALSE(MayHave({.age = hours(24) - milliseconds(1)}));
+  EXPECT_TRUE(MayHave({.age = hours(24)}));
+  EXPECT_TRUE(MayHave({.age = hours(48) - milliseconds(1)}));
+  EXPECT_FALSE(MayHave({.age = hours(48)}));
+  EXPECT_FALSE(MayHave({})) << "a record without a time";
+  Use(Entry(R"({"newerThan": "1h"})"));
+  EXPECT_TRUE(MayHave({.age = -hours(5)})) << "in the future";
+  EXPECT_FALSE(MayHave({}));
+}
+
+TEST_F(RecordRulesTest, JoinConditionsByAndAndEntriesByOr) {
+  Use(Entry(R"({"users": ["38"], "header": {"name": "region", "equals": "eu"}})") + "," +
+      Entry(R"({"header": [{"name": "region", "equals": "us"}, {"name": "kind", "equals": "test"}]})"));
+  EXPECT_TRUE(MayHave({.user = "38", .headers = {{"region", "eu"}}}));
+  EXPECT_FALSE(MayHave({.user = "38"}));
+  EXPECT_FALSE(MayHave({.user = "38", .headers = {{"region", "us"}}}));
+  EXPECT_FALSE(MayHave({.user = "39", .headers = {{"region", "eu"}}}));
+  EXPECT_TRUE(MayHave({.user = "39", .headers = {{"region", "us"}, {"kind", "test"}}}));
+}
+
+TEST_F(RecordRulesTest, CountOnlyEntriesThatFitTheWorkload) {
+  Use(R"({"workload": {"unit": "a.service"}, "where": {"users": ["1"]}},
+         {"workload": {"unit": "b.service"}, "where": {"users": ["2"]}},
+         {"workload": {"unit": "c.service"}})");
+  const identity::Workload a{.unit = "a.service"}, b{.unit = "b.service"}, c{.unit = "c.service"};
+  EXPECT_TRUE(MayHave({.user = "1"}, a));
+  EXPECT_FALSE(MayHave({.user = "2"}, a));
+  EXPECT_TRUE(MayHave({.user = "2"}, b));
+  EXPECT_FALSE(MayHave({.user = "1"}, b));
+  EntrySet entries;
+  EXPECT_EQ(ReadableBy(*topic_, c, entries), Readable::kEverything);
+  EXPECT_EQ(ReadableBy(*topic_, {}, entries), Readable::kNothing);
+  EXPECT_TRUE(MayRead(*topic_, a));
+}
+
+// Nothing of a record that the value alone does not decide is opened for nothing.
+TEST_F(RecordRulesTest, AskForTheValueOnlyWhereItDecides) {
+  Use(Entry(R"({"users": ["1"], "value": {"pointer": "/n", "equals": 1}})") + "," + Entry(R"({"users": ["2"]})"));
+  const auto decide = [&](const Record& record) {
+    EntrySet entries;
+    ReadableBy(*topic_, {}, entries);
+    return topic_->rules->Decide(FactsOf(record), entries);
+  };
+  EXPECT_EQ(decide({.user = "1"}), Answer::kDependsOnValue);
+  EXPECT_EQ(decide({.user = "2"}), Answer::kMayRead);
+  EXPECT_EQ(decide({.user = "3"}), Answer::kDenied);
+}
+
+// The commands decide entry by entry, as a reader of the documentation would.
+TEST_F(RecordRulesTest, AnswerAsOneEntryAfterTheOtherDoes) {
+  std::mt19937 random(7);
+  const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+  const auto text = [&] { return StrCat("t", pick(3)); };
+  const auto where = [&] {
+    std::vector<std::string> parts;
+    if (pick(2) == 0) parts.push_back(StrCat(R"("users": ["u)", pick(4), R"("])"));
+    if (pick(3) == 0) parts.push_back(StrCat(R"("olderThan": ")", 1 + pick(3), R"(h")"));
+    if (pick(3) == 0) parts.push_back(StrCat(R"("newerThan": ")", 2 + pick(3), R"(h")"));
+    if (pick(2) == 0) {
+      parts.push_back(StrCat(R"("header": [{"name": "a", "equals": ")", text(), R"("}, {"name": "b", )",
+                             pick(2) == 0 ? R"("matches": "t[01]"}])" : R"("oneOf": ["t0", "t2"]}])"));
+    }
+    if (pick(2) == 0) {
+      parts.push_back(StrCat(R"("value": [{"pointer": "/x", "equals": ")", text(), R"("}, {"pointer": "/y", )",
+                             pick(2) == 0 ? R"("range": {"min": 1}}])" : R"("oneOf": [0, 2, "t1"]}])"));
+    }
+    if (parts.empty()) parts.push_back(R"("users": ["u9"])");
+    std::string joined;
+    for (const std::string& part : parts) StrAppend(&joined, joined.empty() ? "" : ", ", part);
+    return "{" + joined + "}";
+  };
+  int met = 0;
+  for (const int entries : {1, 2, 60, 64, 65, 130}) {
+    std::string list;
+    // Many entries would let everything through: those beyond a few name users that no record is of.
+    for (int i = 0; i < entries; ++i) {
+      StrAppend(&list, list.empty() ? "" : ", ",
+                Entry(i % 16 == 0 ? where() : StrCat(R"({"users": ["x)", i, R"("], "newerThan": "9h"})")));
+    }
+    Use(list);
+    for (int i = 0; i < 400; ++i) {
+      Record record{.user = StrCat("u", pick(5))};
+      if (pick(4) > 0) record.headers.emplace_back("a", text());
+      if (pick(4) > 0) record.headers.emplace_back("b", text());
+      if (pick(4) > 0) record.age = milliseconds(hours(pick(6)));
+      record.value = StrCat(R"({"x": ")", text(), R"(", "y": )", pick(3) == 0 ? "\"t1\"" : StrCat(pick(3)), "}");
+      DescribedRecord described;
+      described.user = record.user;
+      described.headers = record.headers;
+      described.age = record.age;
+      described.value = record.value;
+      const bool expected = ExplainRecord(topic_, {}, described).readable == Readable::kEverything;
+      EXPECT_EQ(MayHave(record), expected) << list << "\n" << record.user << record.value;
+      met += expected ? 1 : 0;
+    }
+  }
+  EXPECT_GT(met, 200);
+  EXPECT_LT(met, 2200);
+}
+
+void ExpectRefused(const std::string& topic, const std::string& error) {
+  const auto policy = Parse(topic);
+  EXPECT_FALSE(policy.ok()) << topic;
+  EXPECT_NE(std::string(policy.status().message()).find(error), std::string::npos) << policy.status();
+}
+
+TEST(WhereTest, RefusesWhatIsNeverMet) {
+  ExpectRefused(TopicOf(Entry(R"({"header": {"name": "h", "matches": "("}})")), "/matches: expected an RE2 pattern (");
+  ExpectRefused(TopicOf(Entry(R"({"header": {"name": "h", "matches": "((a{100}){10}){10}"}})")),
+                "/matches: expected an RE2 pattern (");
+  ExpectRefused(TopicOf(Entry(R"({"header": {"name": "h", "matches": "[a-z]{900}x*[0-9]{200}"}})")),
+                "a simpler pattern");
+  ExpectRefused(TopicOf(Entry(R"({"value": {"pointer": "/n", "range": {"min": 2, "max": 1}}})")),
+                "\"min\" is above \"max\"");
+  ExpectRefused(TopicOf(Entry(R"({"header": [{"name": "h", "equals": "a"}, {"name": "h", "equals": "b"}]})")),
+                "/header/1/name: this entry has a condition for this header already");
+  ExpectRefused(TopicOf(Entry(R"({"value": [{"pointer": "/n", "equals": 1}, {"pointer": "/n", "equals": 2}]})")),
+                "/value/1: this entry has a condition for this place already");
+}
+
+TEST(WhereTest, RefusesUsersWhereRecordsHaveNone) {
+  constexpr char kError[] =
+      "/where/users: only the records of a topic with \"seal\" and the scope \"user\" have a user";
+  ExpectRefused(R"({"name": "t", "seal": {"scope": "topic"}, "read": [{"any": true, "where": {"users": ["1"]}}]})",
+                kError);
+  ExpectRefused(R"({"name": "t", "read": [{"any": true, "where": {"users": ["1"]}}]})", kError);
+  ExpectRefused(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}},
+                    "read": [{"any": true, "where": {"users": ["38"]}}]})",
+                "/where/users/0: ");
+}
+
+TEST(WhereTest, RefusesOnDeniedWhereNothingIsDenied) {
+  ExpectRefused(R"({"name": "t", "read": [{"any": true}], "onDenied": "mask"})",
+                "/onDenied: no entry of \"read\" has a \"where\"");
+}
+
+// A list of `count` entries, each made from its number.
+template <typename Make>
+std::string Many(size_t count, const Make& make) {
+  std::string list;
+  for (size_t i = 0; i < count; ++i) StrAppend(&list, i == 0 ? "" : ",", make(i));
+  return list;
+}
+
+TEST(WhereTest, BoundsWhatATopicMayAsk) {
+  struct Bound {
+    size_t most;
+    std::string what;
+    std::function<std::string(size_t)> entry;
+  };
+  const Bound bounds[] = {
+      {kMostReaders, "1024 entries", [](size_t) { return Entry(R"({"users": ["1"]})"); }},
+      {kMostPatterns, "16 patterns", [](size_t) { return Entry(R"({"header": {"name": "h", "matches": "a"}})"); }},
+      {kMostRanges, "64 ranges", [](size_t) { return Entry(R"({"value": {"pointer": "/n", "range": {"min": 1}}})"); }},
+      {kMostAges, "16 different durations",
+       [](size_t i) { return Entry(StrCat(R"({"newerThan": ")", i + 1, "s\"}")); }},
+      {kMostHeaders, "16 different headers",
+       [](size_t i) { return Entry(StrCat(R"({"header": {"name": "h)", i, R"(", "equals": "a"}})")); }},
+      {kMostPointers, "16 different places",
+       [](size_t i) { return Entry(StrCat(R"({"value": {"pointer": "/n)", i, R"(", "equals": "a"}})")); }},
+  };
+  for (const Bound& bound : bounds) {
+    EXPECT_NE(Make(TopicOf(Many(bound.most, bound.entry))), nullptr) << bound.what;
+    ExpectRefused(TopicOf(Many(bound.most + 1, bound.entry)), "may have at most " + bound.what);
+  }
+  const auto users = [](size_t count) {
+    return TopicOf(Entry(R"({"users": [)" + Many(count, [](size_t i) { return StrCat("\"", i, "\""); }) + "]}"));
+  };
+  EXPECT_NE(Make(users(kMostUsers)), nullptr);
+  ExpectRefused(users(kMostUsers + 1), "may have at most 10000 ids");
+  const auto texts = [](size_t count) {
+    return TopicOf(
+        Entry(R"({"value": {"pointer": "/n", "oneOf": [)" + Many(count, [](size_t i) { return StrCat(i); }) + "]}}"));
+  };
+  EXPECT_NE(Make(texts(kMostTexts)), nullptr);
+  ExpectRefused(texts(kMostTexts + 1), "may have at most 10000 texts");
+}
+
+}  // namespace
+}  // namespace kveil::policy
