@@ -37,7 +37,11 @@ std::string Line(uint64_t number, const std::string& text) {
     return found != receipt.end() && found->is_string() ? found->get<std::string>() : std::string("?");
   };
   std::string line = StrCat(number, "  ", textOf("time"), "  ", textOf("kind"));
-  if (receipt.contains("users")) StrAppend(&line, "  ", receipt["users"].size(), " user(s)");
+  if (receipt.contains("users")) {
+    StrAppend(&line, "  ", receipt["users"].size(), " user(s)");
+  } else if (receipt.contains("erasure") && receipt["erasure"].is_number()) {
+    StrAppend(&line, "  of erasures up to ", receipt["erasure"].get<int64_t>());
+  }
   if (receipt.contains("uid") && receipt["uid"].is_number()) {
     StrAppend(&line, "  asked by uid ", receipt["uid"].get<uint64_t>());
   }
@@ -79,7 +83,7 @@ int RunReceiptsList(const CommonOptions& common, const ReceiptsOptions& options)
   Json all = Json::array();
   for (uint64_t number = 1; number <= *count; ++number) {
     const absl::StatusOr<Store::Stored> stored = store->Read(number);
-    if (!stored.ok()) return Fail("receipts", stored.status());
+    if (!stored.ok()) return Fail("receipts", StrCat(ToStd(stored.status().message()), "; kveil receipts verify"));
     if (common.json) {
       all.push_back(Json::parse(stored->text, nullptr, /*allow_exceptions=*/false));
     } else {

@@ -12,7 +12,8 @@ constexpr int kFormat = 1;
 Json Of(const Receipt::User& user) {
   Json keyspaces = Json::array();
   for (const Receipt::Keyspace& keyspace : user.keyspaces) {
-    keyspaces.push_back({{"keyspace", keyspace.name}, {"pseudonym", keyspace.pseudonym}});
+    Json& one = keyspaces.emplace_back(Json{{"keyspace", keyspace.name}, {"pseudonym", keyspace.pseudonym}});
+    if (keyspace.erasedBefore.has_value()) one["erasedBefore"] = *keyspace.erasedBefore;
   }
   return {{"keys", user.keys}, {"keyspaces", std::move(keyspaces)}};
 }

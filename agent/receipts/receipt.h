@@ -13,12 +13,13 @@ namespace kveil::receipts {
 // Times are texts, RFC 3339, UTC.
 struct Receipt {
   enum class Kind {
-    kErasure,       // of the users that it lists
-    kConfirmation,  // of all erasures up to one, for those whose receipts were written before all agents were heard
+    kErasure,       // of the users that it lists. Written at once, before the agents are heard
+    kConfirmation,  // of all erasures up to one: what the agents have said
   };
   struct Keyspace {
     std::string name;
-    std::string pseudonym;  // the registry's, in hexadecimal digits
+    std::string pseudonym;                    // the registry's, in hexadecimal digits
+    std::optional<std::string> erasedBefore;  // when, if no key was left to destroy
   };
   struct User {
     std::vector<Keyspace> keyspaces;

@@ -43,14 +43,13 @@ bool IsEd25519(const EVP_PKEY* key) { return key != nullptr && EVP_PKEY_is_a(key
 
 void SigningKey::Free::operator()(evp_pkey_st* key) const { EVP_PKEY_free(key); }
 
-absl::StatusOr<SigningKey> SigningKey::ReadOrMake(const std::string& path) {
+absl::StatusOr<SigningKey> SigningKey::Read(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && (!S_ISREG(info.st_mode) || (info.st_mode & 077) != 0)) {
     return absl::FailedPreconditionError(
         StrCat("the receipts' key ", path, " is not a file that only its owner may read: chmod 600 it"));
   }
   absl::StatusOr<std::string> pem = ReadFile(path);
-  if (absl::IsNotFound(pem.status())) return Make(path);
   if (!pem.ok()) return pem.status();
   const absl::Cleanup wipe = [&pem] { OPENSSL_cleanse(pem->data(), pem->size()); };
   SigningKey key(PEM_read_bio_PrivateKey(Reading(*pem).get(), nullptr, nullptr, nullptr));
@@ -60,15 +59,19 @@ absl::StatusOr<SigningKey> SigningKey::ReadOrMake(const std::string& path) {
   return key;
 }
 
-absl::StatusOr<SigningKey> SigningKey::Make(const std::string& path) {
+absl::StatusOr<SigningKey> SigningKey::Make() {
   SigningKey key(EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"));
-  const Bio bio(BIO_new(BIO_s_secmem()));
-  if (key.key_ == nullptr || bio == nullptr ||
-      PEM_write_bio_PKCS8PrivateKey(bio.get(), key.key_.get(), nullptr, nullptr, 0, nullptr, nullptr) != 1) {
-    return absl::InternalError("OpenSSL cannot make an Ed25519 key");
-  }
-  if (absl::Status status = WriteFile(path, TextOf(bio), 0600); !status.ok()) return status;
+  if (key.key_ == nullptr) return absl::InternalError("OpenSSL cannot make an Ed25519 key");
   return key;
+}
+
+absl::Status SigningKey::Write(const std::string& path) const {
+  const Bio bio(BIO_new(BIO_s_secmem()));
+  if (bio == nullptr ||
+      PEM_write_bio_PKCS8PrivateKey(bio.get(), key_.get(), nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+    return absl::InternalError("OpenSSL cannot write an Ed25519 key");
+  }
+  return WriteFile(path, TextOf(bio), 0600);
 }
 
 absl::StatusOr<SigningKey> SigningKey::FromPublicPem(const std::string& pem) {

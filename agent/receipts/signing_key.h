@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 struct evp_pkey_st;
@@ -14,10 +15,14 @@ namespace kveil::receipts {
 // The private key, or only its public part, which verifies.
 class SigningKey {
  public:
-  // Reads the private key of a PEM file, or makes one, 0600, when there is none. kFailedPrecondition: others than its
-  // owner may read the file, or it holds no such key.
-  static absl::StatusOr<SigningKey> ReadOrMake(const std::string& path);
+  // Reads the private key of a PEM file. kNotFound: there is no file. kFailedPrecondition: others than its owner may
+  // read it, or it holds no such key.
+  static absl::StatusOr<SigningKey> Read(const std::string& path);
+  static absl::StatusOr<SigningKey> Make();
   static absl::StatusOr<SigningKey> FromPublicPem(const std::string& pem);
+
+  // Writes the private key as a PEM file, 0600.
+  absl::Status Write(const std::string& path) const;
 
   // As PEM, as openssl reads and writes it.
   std::string PublicPem() const;
@@ -31,7 +36,6 @@ class SigningKey {
     void operator()(evp_pkey_st* key) const;
   };
   explicit SigningKey(evp_pkey_st* key) : key_(key) {}
-  static absl::StatusOr<SigningKey> Make(const std::string& path);
 
   std::unique_ptr<evp_pkey_st, Free> key_;
 };

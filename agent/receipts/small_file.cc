@@ -63,4 +63,9 @@ absl::Status WriteFile(const std::string& path, std::string_view bytes, mode_t m
   return SyncFolderOf(path);
 }
 
+absl::Status RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) == 0) return SyncFolderOf(path);
+  return errno == ENOENT ? absl::OkStatus() : Error(path);
+}
+
 }  // namespace kveil::receipts

@@ -18,4 +18,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 // of this name. Not for two writers of one file at a time.
 absl::Status WriteFile(const std::string& path, std::string_view bytes, mode_t mode);
 
+// Removes a file if it is there, also from the disk.
+absl::Status RemoveFile(const std::string& path);
+
 }  // namespace kveil::receipts

@@ -1,10 +1,10 @@
-// A receipt is written before the head, and each file is there whole or not at all. So after a crash the last receipt
-// may not be in the head yet: then it is taken as it is, if it is in order, and written over if it is not.
+// A receipt's signature is written before the receipt, and the receipt before the head. So no receipt is without its
+// signature, and after a crash the last receipt may not be in the head yet: then it is taken as it is, if it is in
+// order, and removed if it is not.
 #include "receipts/store.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,23 +20,13 @@
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
+#include "receipts/folder_lock.h"
 #include "receipts/small_file.h"
 
 namespace kveil::receipts {
 namespace {
 
 constexpr size_t kDigits = 8;
-
-// One writer at a time, of this process or another.
-absl::StatusOr<UniqueFd> Lock(const std::string& folder) {
-  const std::string path = folder + "/lock";
-  UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock.valid() || ::flock(lock.get(), LOCK_EX) != 0) {
-    return absl::UnavailableError(StrCat(path, ": ", std::strerror(errno)));
-  }
-  return lock;
-}
 
 std::string HeadText(uint64_t number, const std::string& hash) {
   return StrCat("kveil receipts 1\n", number, " ", hash, "\n");
@@ -50,33 +40,62 @@ std::string Store::PathOf(uint64_t number, std::string_view ending) const {
   return StrCat(folder_, "/", digits, ending);
 }
 
+bool Store::Has(uint64_t number) const { return ::access(PathOf(number, ".json").c_str(), F_OK) == 0; }
+
 absl::Status Store::Prepare() const {
   if (::mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) {
     return absl::UnavailableError(StrCat("receipts: ", folder_, ": ", std::strerror(errno)));
   }
-  ASSIGN_OR_RETURN(const UniqueFd lock, Lock(folder_));
-  return SigningKey::ReadOrMake(folder_ + "/key.pem").status();
+  ASSIGN_OR_RETURN(const UniqueFd lock, LockFolder(folder_, lockPatience_));
+  return PrepareLocked();
 }
 
-absl::StatusOr<std::optional<Store::Head>> Store::ReadHead(const SigningKey& key) const {
+// What was cut off, head and all, must not look like a folder that is new.
+absl::Status Store::PrepareLocked() const {
+  const std::string path = folder_ + "/key.pem";
+  const absl::StatusOr<Head> head = ReadHead(nullptr);
+  if (!head.ok() && !absl::IsNotFound(head.status())) return head.status();
+  const absl::StatusOr<SigningKey> key = SigningKey::Read(path);
+  if (!key.ok() && !absl::IsNotFound(key.status())) return key.status();
+  if (key.ok() && head.ok()) return absl::OkStatus();
+  constexpr const char* kWhatToDo = ". To begin anew, move the folder away and keep it";
+  if (key.ok()) {
+    return absl::FailedPreconditionError(
+        StrCat(folder_, "/head: is missing, so receipts may be, too: kveil receipts verify", kWhatToDo));
+  }
+  if (HasFilesBeyond(0) || (head.ok() && head->number > 0)) {
+    return absl::FailedPreconditionError(
+        StrCat(path, ": is missing beside receipts that it has signed: restore it", kWhatToDo));
+  }
+  ASSIGN_OR_RETURN(const SigningKey made, SigningKey::Make());
+  RETURN_IF_ERROR(WriteHead(made, Head()));
+  return made.Write(path);
+}
+
+absl::StatusOr<Store::Head> Store::ReadHead(const SigningKey* key) const {
   const std::string path = folder_ + "/head";
-  absl::StatusOr<std::string> text = ReadFile(path);
-  if (absl::IsNotFound(text.status())) return std::nullopt;
-  if (!text.ok()) return text.status();
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   const auto wrong = [&] {
     return absl::FailedPreconditionError(StrCat(path, ": is not what was written there: kveil receipts verify"));
   };
   // The signed text, which ends with the second line, and the signature in hexadecimal digits.
-  const size_t end = text->find('\n', text->find('\n') + 1);
+  const size_t end = text.find('\n', text.find('\n') + 1);
   if (end == std::string::npos) return wrong();
-  const std::string signedText = text->substr(0, end + 1);
-  const std::string signature = absl::HexStringToBytes(absl::StripSuffix(text->substr(end + 1), "\n"));
-  if (!key.Verifies(signedText, signature)) return wrong();
+  const std::string signedText = text.substr(0, end + 1);
+  const std::string signature = absl::HexStringToBytes(absl::StripSuffix(text.substr(end + 1), "\n"));
+  if (key != nullptr && !key->Verifies(signedText, signature)) return wrong();
   const std::vector<std::string> words = absl::StrSplit(signedText, absl::ByAnyChar(" \n"));
   Head head;
   if (words.size() < 5 || !absl::SimpleAtoi(words[3], &head.number)) return wrong();
   head.hash = words[4];
   return head;
+}
+
+absl::Status Store::WriteHead(const SigningKey& key, const Head& head) const {
+  const std::string text = HeadText(head.number, head.hash);
+  const std::string signature = key.Sign(text);
+  if (signature.empty()) return absl::InternalError("OpenSSL cannot sign");
+  return WriteFile(folder_ + "/head", StrCat(text, absl::BytesToHexString(signature), "\n"), 0600);
 }
 
 absl::Status Store::Advance(const SigningKey& key, Head& head) const {
@@ -90,29 +109,28 @@ absl::Status Store::Advance(const SigningKey& key, Head& head) const {
 }
 
 absl::StatusOr<Store::Head> Store::FindHead(const SigningKey& key) const {
-  ASSIGN_OR_RETURN(const std::optional<Head> written, ReadHead(key));
-  Head head = written.value_or(Head());
-  (void)Advance(key, head);
-  // Without its head, what is there could be all or a part.
-  if (!written.has_value() && HasFilesBeyond(1)) {
+  absl::StatusOr<Head> head = ReadHead(&key);
+  if (absl::IsNotFound(head.status())) {
     return absl::FailedPreconditionError(StrCat(folder_, "/head: is missing: kveil receipts verify"));
   }
+  if (head.ok()) (void)Advance(key, *head);
   return head;
 }
 
 absl::StatusOr<uint64_t> Store::Append(const Receipt& receipt) const {
-  ASSIGN_OR_RETURN(const UniqueFd lock, Lock(folder_));
-  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::ReadOrMake(folder_ + "/key.pem"));
+  ASSIGN_OR_RETURN(const UniqueFd lock, LockFolder(folder_, lockPatience_));
+  RETURN_IF_ERROR(PrepareLocked());  // it may have failed when the agent started
+  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::Read(folder_ + "/key.pem"));
   ASSIGN_OR_RETURN(const Head head, FindHead(key));
   const uint64_t number = head.number + 1;
   const std::string text = TextOf(receipt, number, head.hash);
   const std::string signature = key.Sign(text);
-  const std::string headText = HeadText(number, Sha256Hex(text));
-  const std::string headSignature = key.Sign(headText);
-  if (signature.empty() || headSignature.empty()) return absl::InternalError("OpenSSL cannot sign");
-  RETURN_IF_ERROR(WriteFile(PathOf(number, ".json"), text, 0600));
+  if (signature.empty()) return absl::InternalError("OpenSSL cannot sign");
+  // One that is not in order gets no signature that is not its own, or whoever reads now would find it changed.
+  RETURN_IF_ERROR(RemoveFile(PathOf(number, ".json")));
   RETURN_IF_ERROR(WriteFile(PathOf(number, ".sig"), signature, 0600));
-  RETURN_IF_ERROR(WriteFile(folder_ + "/head", StrCat(headText, absl::BytesToHexString(headSignature), "\n"), 0600));
+  RETURN_IF_ERROR(WriteFile(PathOf(number, ".json"), text, 0600));
+  RETURN_IF_ERROR(WriteHead(key, {number, Sha256Hex(text)}));
   return number;
 }
 
@@ -128,13 +146,14 @@ absl::StatusOr<std::string> Store::PublicPem() const {
   if (::access(path.c_str(), F_OK) != 0) {
     return absl::NotFoundError(StrCat(path, ": ", std::strerror(errno), "; the agent makes it when it starts"));
   }
-  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::ReadOrMake(path));
+  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::Read(path));
   return key.PublicPem();
 }
 
 absl::StatusOr<uint64_t> Store::ReadCount() const {
-  uint64_t count = 0;
-  while (::access(PathOf(count + 1, ".json").c_str(), F_OK) == 0) ++count;
+  const absl::StatusOr<Head> head = ReadHead(nullptr);
+  uint64_t count = head.ok() ? head->number : 0;
+  while (Has(count + 1)) ++count;
   return count;
 }
 
@@ -155,14 +174,26 @@ absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) cons
   const auto fault = [&](const std::string& what) {
     if (verification.faults.size() < kMostFaults) verification.faults.push_back(what);
   };
-  ASSIGN_OR_RETURN(const UniqueFd lock, Lock(folder_));
-  absl::StatusOr<std::optional<Head>> written = ReadHead(key);
-  if (!written.ok()) fault(std::string(written.status().message()));
-  const std::optional<Head> known = written.ok() ? *written : std::nullopt;
+  const absl::StatusOr<Head> first = ReadHead(&key);
+  if (absl::IsNotFound(first.status())) {
+    fault("the head is missing: receipts may be, too");
+  } else if (!first.ok()) {
+    fault(std::string(first.status().message()));
+  }
+  Head known = first.value_or(Head());
   Head head;
   bool isWhole = true;
-  const auto hasText = [this](uint64_t number) { return ::access(PathOf(number, ".json").c_str(), F_OK) == 0; };
-  for (uint64_t number = 1; hasText(number) || (known.has_value() && number <= known->number); ++number) {
+  for (uint64_t number = 1; verification.faults.size() < kMostFaults; ++number) {
+    // Others may append meanwhile: then the head has moved.
+    if (first.ok() && number > known.number) known = ReadHead(&key).value_or(known);
+    if (!Has(number) && number > known.number) {
+      if (!HasFilesBeyond(number)) break;
+      known = first.ok() ? ReadHead(&key).value_or(known) : known;
+      if (number > known.number) {
+        fault(StrCat("there are receipts behind number ", number - 1, ", which is the last in order"));
+        break;
+      }
+    }
     const absl::Status status = Advance(key, head);
     if (!status.ok()) {
       isWhole = false;
@@ -174,15 +205,11 @@ absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) cons
       verification.count = number;
       verification.last = head.hash;
     }
-    if (known.has_value() && known->number == number && known->hash != head.hash) {
+    if (first.ok() && known.number == number && known.hash != head.hash) {
       fault(StrCat("receipt ", number, ": is not the one that was written there last"));
     }
-    if (verification.faults.size() == kMostFaults) break;
+    if (first.ok() && number > known.number + 1) fault(StrCat("receipt ", number, ": is behind the head"));
   }
-  if (written.ok() && !known.has_value() && head.number > 0) fault("the head is missing: receipts may be, too");
-  if (known.has_value() && head.number > known->number + 1) fault("there are receipts behind the head");
-  if (HasFilesBeyond(head.number))
-    fault(StrCat("there are receipts behind number ", head.number, ", which is the last in order"));
   return verification;
 }
 

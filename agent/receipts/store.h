@@ -3,13 +3,16 @@
 //   key.pem         the private key, 0600
 //   00000001.json   the signed bytes of the first receipt
 //   00000001.sig    their Ed25519 signature, 64 bytes
-//   head            the number and SHA-256 of the last receipt, signed as well
+//   head            the number and SHA-256 of the last receipt, signed as well. Number 0 when there is none yet
+//   lock            held by whoever appends
 //
 // Each receipt has its number and the SHA-256 of the one before among its signed bytes. So a receipt that was changed,
-// taken out or put in is found, and with `head` one that was cut off the end. Whoever has the private key can still
-// write the whole folder anew: keep a copy of the last receipt elsewhere.
+// taken out or put in is found, and with `head` one that was cut off the end. The head is there before the key: a
+// folder with a key and no head has lost it. Whoever has the private key can still write the whole folder anew: keep a
+// copy of the last receipt elsewhere.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -25,15 +28,23 @@ namespace kveil::receipts {
 
 // Any thread, and any number of processes. Errors name the file. kFailedPrecondition: what is there is not what was
 // written, or not safe to use.
+//
+// Whoever reads takes no lock, and holds up nobody: each file is there whole or not at all, and none is changed while
+// the head names it.
 class Store {
  public:
-  explicit Store(std::string folder) : folder_(std::move(folder)) {}
+  // How long Prepare and Append wait for another process that appends.
+  static constexpr std::chrono::seconds kLockPatience{5};
+
+  explicit Store(std::string folder, std::chrono::milliseconds lockPatience = kLockPatience)
+      : folder_(std::move(folder)), lockPatience_(lockPatience) {}
 
   const std::string& folder() const { return folder_; }
 
-  // Makes the folder and the key if there are none.
+  // Makes the folder, the head and the key if there are none. kUnavailable: another process holds the lock.
   absl::Status Prepare() const;
-  // Signs a receipt and keeps it. Returns its number. It is on disk then.
+  // Signs a receipt and keeps it. Returns its number. It is on disk then. kUnavailable: another process holds the lock,
+  // or the disk is full.
   absl::StatusOr<uint64_t> Append(const Receipt& receipt) const;
 
   struct Stored {
@@ -42,7 +53,8 @@ class Store {
   };
   // kNotFound: there is no such receipt.
   absl::StatusOr<Stored> Read(uint64_t number) const;
-  // Of the last receipt; 0 when there is none.
+  // The number of the last receipt, 0 when there is none: as the head says, which is not checked here, or what lies
+  // there.
   absl::StatusOr<uint64_t> ReadCount() const;
   // In PEM. kNotFound: no key was made yet.
   absl::StatusOr<std::string> PublicPem() const;
@@ -53,7 +65,7 @@ class Store {
     std::vector<std::string> faults;  // the first kMostFaults
   };
   static constexpr size_t kMostFaults = 20;
-  // Checks all of them.
+  // Checks all of them. One that is appended meanwhile is checked, too.
   absl::StatusOr<Verification> VerifyAll(const SigningKey& key) const;
   // The signature of one.
   absl::Status VerifyOne(const SigningKey& key, uint64_t number) const;
@@ -64,7 +76,11 @@ class Store {
     std::string hash;
   };
   std::string PathOf(uint64_t number, std::string_view ending) const;
-  absl::StatusOr<std::optional<Head>> ReadHead(const SigningKey& key) const;
+  bool Has(uint64_t number) const;
+  absl::Status PrepareLocked() const;
+  // Without `key`, its signature is not checked. kNotFound: there is none.
+  absl::StatusOr<Head> ReadHead(const SigningKey* key) const;
+  absl::Status WriteHead(const SigningKey& key, const Head& head) const;
   // What the head is to be, after a crash between a receipt and its head.
   absl::StatusOr<Head> FindHead(const SigningKey& key) const;
   // Whether receipt `head.number + 1` is there and in order. If so, it becomes the head.
@@ -72,6 +88,7 @@ class Store {
   bool HasFilesBeyond(uint64_t number) const;
 
   const std::string folder_;
+  const std::chrono::milliseconds lockPatience_;
 };
 
 }  // namespace kveil::receipts

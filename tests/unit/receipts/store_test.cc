@@ -1,10 +1,14 @@
 // The folder of receipts: what openssl says of them, and that nothing can be changed, taken out or cut off unseen.
 #include "receipts/store.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -165,9 +169,43 @@ TEST_F(StoreTest, OneInThePlaceOfAnotherIsNotThatReceipt) {
 
 // An erasure must not go on as if nothing had happened.
 TEST_F(StoreTest, IsNotContinuedWhenItsHeadIsGone) {
-  Append(3);
-  ASSERT_EQ(unlink(PathOf("head").c_str()), 0);
+  for (const uint64_t count : {0, 3}) {
+    std::filesystem::remove_all(store_->folder());
+    ASSERT_TRUE(store_->Prepare().ok());
+    EXPECT_THAT(Verify().faults, IsEmpty());
+    Append(count);
+    // All of it, so that the folder looks like one that is new.
+    for (uint64_t i = 1; i <= count; ++i) {
+      ASSERT_EQ(unlink(PathOf("0000000" + std::to_string(i) + ".json").c_str()), 0);
+      ASSERT_EQ(unlink(PathOf("0000000" + std::to_string(i) + ".sig").c_str()), 0);
+    }
+    ASSERT_EQ(unlink(PathOf("head").c_str()), 0);
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Append(SomeReceipt()).status()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(store_->Prepare())) << "after a restart";
+    EXPECT_THAT(Verify().faults, Contains(HasSubstr("the head is missing")));
+  }
+}
+
+TEST_F(StoreTest, IsNotContinuedWithANewKey) {
+  Append(1);
+  ASSERT_EQ(unlink(PathOf("key.pem").c_str()), 0);
   EXPECT_TRUE(absl::IsFailedPrecondition(store_->Append(SomeReceipt()).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(store_->Prepare()));
+  for (const char* name : {"00000001.json", "00000001.sig"}) ASSERT_EQ(unlink(PathOf(name).c_str()), 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(store_->Prepare())) << "its head says that there were receipts";
+}
+
+TEST_F(StoreTest, ACrashBetweenHeadAndKeyLeavesAFolderThatIsNew) {
+  ASSERT_EQ(unlink(PathOf("key.pem").c_str()), 0);
+  ASSERT_TRUE(store_->Prepare().ok());
+  Append(1);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+}
+
+TEST_F(StoreTest, SaysHowManyThereWereWhenTheLastAreGone) {
+  Append(3);
+  for (const char* name : {"00000002.json", "00000003.json"}) ASSERT_EQ(unlink(PathOf(name).c_str()), 0);
+  EXPECT_EQ(*store_->ReadCount(), 3u);
 }
 
 TEST_F(StoreTest, GoesOnAfterACrashAtAnyStepOfAnAppend) {
@@ -188,6 +226,61 @@ TEST_F(StoreTest, GoesOnAfterACrashAtAnyStepOfAnAppend) {
   Append(1);
   EXPECT_EQ(Verify().count, 5u);
   EXPECT_THAT(Verify().faults, IsEmpty());
+}
+
+TEST_F(StoreTest, ACrashLeavesNoReceiptWithoutItsSignature) {
+  // What cannot be written: a folder stands where the file is to be made.
+  ASSERT_EQ(mkdir(PathOf("00000001.json.new").c_str(), 0700), 0);
+  EXPECT_FALSE(store_->Append(SomeReceipt()).ok());
+  EXPECT_TRUE(std::filesystem::exists(PathOf("00000001.sig")));
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  ASSERT_EQ(rmdir(PathOf("00000001.json.new").c_str()), 0);
+  ASSERT_EQ(mkdir(PathOf("00000001.sig.new").c_str(), 0700), 0);
+  EXPECT_FALSE(store_->Append(SomeReceipt()).ok());
+  EXPECT_FALSE(std::filesystem::exists(PathOf("00000001.json")));
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  ASSERT_EQ(rmdir(PathOf("00000001.sig.new").c_str()), 0);
+  Append(1);
+  EXPECT_EQ(Verify().count, 1u);
+}
+
+// A process that is stopped in the middle of an append keeps the lock.
+TEST_F(StoreTest, AnAppendSaysWhoStandsInItsWayAndReadingNeedsNoLock) {
+  Append(2);
+  const std::string lock = PathOf("lock");
+  const pid_t holder = fork();
+  if (holder == 0) {
+    if (flock(open(lock.c_str(), O_RDWR), LOCK_EX) != 0) _exit(1);
+    raise(SIGSTOP);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(holder, &status, WUNTRACED), holder);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  const Store impatient(store_->folder(), std::chrono::milliseconds(100));
+  const auto number = impatient.Append(SomeReceipt());
+  EXPECT_TRUE(absl::IsUnavailable(number.status())) << number.status();
+  EXPECT_NE(number.status().message().find("process " + std::to_string(holder)), std::string::npos) << number.status();
+  EXPECT_TRUE(absl::IsUnavailable(impatient.Prepare()));
+  EXPECT_EQ(Verify().count, 2u);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  kill(holder, SIGKILL);
+  waitpid(holder, &status, 0);
+  EXPECT_TRUE(impatient.Append(SomeReceipt()).ok());
+}
+
+TEST_F(StoreTest, WhatIsAppendedWhileItIsVerifiedIsInOrder) {
+  std::thread writer([this] {
+    for (int i = 0; i < 40; ++i) EXPECT_TRUE(Store(store_->folder()).Append(SomeReceipt()).ok());
+  });
+  for (uint64_t count = 0; count < 40;) {
+    const Store::Verification verification = Verify();
+    EXPECT_THAT(verification.faults, IsEmpty());
+    EXPECT_GE(verification.count, count);
+    if (HasFailure()) break;
+    count = verification.count;
+  }
+  writer.join();
 }
 
 TEST_F(StoreTest, ManyWritersAtOnceGiveOneChain) {
