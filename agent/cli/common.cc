@@ -17,6 +17,14 @@ absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common) {
   return config::LoadConfig(config::kDefaultConfigPath);
 }
 
+absl::StatusOr<std::string> AdminSocket(const CommonOptions& common) {
+  const std::string path = common.configPath.empty() ? config::kDefaultConfigPath : common.configPath;
+  if (common.configPath.empty() && ::access(path.c_str(), F_OK) != 0) return config::AdminConfig().socket;
+  absl::StatusOr<config::AdminConfig> admin = config::LoadAdminConfig(path);
+  if (!admin.ok()) return admin.status();
+  return std::move(admin->socket);
+}
+
 void Warn(std::string_view command, std::string_view message) { Fail(command, StrCat("warning: ", message)); }
 
 int Fail(std::string_view command, std::string_view message) {

@@ -14,6 +14,10 @@ namespace kveil::cli {
 // The configuration that the options name. Without a name and without a file at the default path, the defaults.
 absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common);
 
+// The socket of the running agent, as the configuration that the options name has it. Nothing else of it is read: it
+// may need the environment that the agent has, and a prompt does not.
+absl::StatusOr<std::string> AdminSocket(const CommonOptions& common);
+
 // Writes "kveil COMMAND: warning: message" to stderr, on one line.
 void Warn(std::string_view command, std::string_view message);
 

@@ -16,9 +16,9 @@ void PrintFields(const std::vector<std::string>& fields, std::string_view what) 
 }  // namespace
 
 int RunReload(const CommonOptions& common) {
-  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
-  if (!config.ok()) return Fail("reload", config.status());
-  const auto answer = admin::Ask<admin::ReloadCommand>(config->admin.socket, {});
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail("reload", socket.status());
+  const auto answer = admin::Ask<admin::ReloadCommand>(*socket, {});
   if (!answer.ok()) return Fail("reload", answer.status());
   const auto& [applied, needRestart] = answer->response;
   if (common.json) {

@@ -58,9 +58,9 @@ void PrintConditions(std::string_view kind, const std::vector<StatusCommand::Con
 }  // namespace
 
 int RunStatus(const CommonOptions& common, bool onlyReady) {
-  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
-  if (!config.ok()) return Fail("status", config.status());
-  const auto answer = admin::Ask<StatusCommand>(config->admin.socket, {});
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail("status", socket.status());
+  const auto answer = admin::Ask<StatusCommand>(*socket, {});
   if (!answer.ok()) return Fail("status", answer.status());
   const StatusCommand::Response& status = answer->response;
   if (common.json) {

@@ -316,4 +316,17 @@ absl::StatusOr<AgentConfig> LoadConfig(const std::string& path) {
   return ParseConfig(*text, path);
 }
 
+absl::StatusOr<AdminConfig> LoadAdminConfig(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadTextFile(path);
+  if (!text.ok()) return text.status();
+  absl::StatusOr<JsonDocument> document = JsonDocument::Parse(*text, path);
+  if (!document.ok()) return document.status();
+  AdminConfig admin;
+  for (const auto& [name, value] : document->root().Members()) {
+    if (name == "admin") ReadAdmin(value, admin);
+  }
+  if (absl::Status status = document->status(); !status.ok()) return status;
+  return admin;
+}
+
 }  // namespace kveil::config

@@ -141,7 +141,11 @@ inline constexpr char kDefaultConfigPath[] = "/etc/kveil/agent.json";
 // was expected and what was found".
 absl::StatusOr<AgentConfig> LoadConfig(const std::string& path);
 
-// The same for text in memory; `name` stands for the file in errors.
+// Only where the running agent is asked, of a file that may need the agent's environment, or have other faults. Errors:
+// those of LoadConfig.
+absl::StatusOr<AdminConfig> LoadAdminConfig(const std::string& path);
+
+// The same as LoadConfig for text in memory; `name` stands for the file in errors.
 absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string& name);
 
 }  // namespace kveil::config
