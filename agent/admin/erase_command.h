@@ -33,23 +33,32 @@ struct EraseCommand {
   struct Erased {
     std::vector<std::string> keyspaces;  // in which the user had a key
     uint64_t keys = 0;
-    std::string time = "?";  // RFC 3339, UTC
-    bool filesClean = true;  // whether the wrapped keys have left the registry's files already
+    std::string time = "?";                   // RFC 3339, UTC
+    std::optional<std::string> erasedBefore;  // the first time, when no key was left
+    bool filesClean = true;                   // whether the wrapped keys have left the registry's files already
     void Fields(auto& field) {
       field("keyspaces", keyspaces);
       field("keys", keys);
       field("time", time);
+      field("erasedBefore", erasedBefore);
       field("filesClean", filesClean);
     }
   };
   struct Response {
     Erased erased;
     std::optional<Spread> spread;  // an agent of an earlier version does not say
-    ReceiptNote receipt;
+    // How often the registry was asked again, as it was opened anew during the wait, and how many keys it had to
+    // destroy again.
+    uint64_t askedAgain = 0, keysAgain = 0;
+    ReceiptNote receipt;       // of the erasure, written before the wait
+    ReceiptNote confirmation;  // of what the agents have said
     void Fields(auto& field) {
       field("erased", erased);
       field("spread", spread);
+      field("askedAgain", askedAgain);
+      field("keysAgain", keysAgain);
       field("receipt", receipt);
+      field("confirmation", confirmation);
     }
   };
 };

@@ -39,7 +39,10 @@ struct EraseManyCommand {
     uint64_t number = 0;                // of the last of these erasures, for AwaitErasureCommand
     std::string time = "?";             // RFC 3339, UTC
     bool filesClean = true;             // as of EraseCommand
-    ReceiptNote receipt;                // empty when nobody was erased
+    ReceiptNote receipt;                // empty when nobody was erased, now or before
+    // Of the registry: when that of AwaitErasureCommand is another, the registry was opened anew in between, and may
+    // have lost the erasures. An agent of an earlier version does not say.
+    std::optional<std::string> opening;
     void Fields(auto& field) {
       field("outcomes", outcomes);
       field("keys", keys);
@@ -47,6 +50,7 @@ struct EraseManyCommand {
       field("time", time);
       field("filesClean", filesClean);
       field("receipt", receipt);
+      field("opening", opening);
     }
   };
 };
@@ -69,9 +73,11 @@ struct AwaitErasureCommand {
   struct Response {
     Spread spread;
     ReceiptNote receipt;
+    std::optional<std::string> opening;  // as of EraseManyCommand; none either when it is not known
     void Fields(auto& field) {
       field("spread", spread);
       field("receipt", receipt);
+      field("opening", opening);
     }
   };
 };

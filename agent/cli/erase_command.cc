@@ -1,5 +1,6 @@
 // `kveil erase --user`: has the agent destroy a user's keys. erase_many_command.cc is --users-from.
 #include <iostream>
+#include <vector>
 
 #include "admin/admin_client.h"
 #include "admin/erase_command.h"
@@ -13,9 +14,19 @@ namespace {
 using admin::EraseCommand;
 
 void PrintErased(const EraseCommand::Erased& erased) {
+  if (erased.erasedBefore.has_value()) {
+    std::cout << "this user was erased before, at " << *erased.erasedBefore << ": no key was left to destroy\n";
+    return;
+  }
   std::cout << "erased at " << erased.time << ": " << erased.keys << " key(s) destroyed, keyspace(s):";
   for (const std::string& keyspace : erased.keyspaces) std::cout << " " << keyspace;
   std::cout << "\n";
+}
+
+void PrintRepeats(const EraseCommand::Response& response) {
+  if (response.askedAgain == 0) return;
+  std::cout << "The registry was opened anew meanwhile, perhaps on another server, and was asked again: "
+            << response.keysAgain << " key(s) had to be destroyed again.\n";
 }
 
 void PrintPromise(bool isComplete, const EraseCommand::Erased& erased) {
@@ -35,15 +46,15 @@ void PrintPromise(bool isComplete, const EraseCommand::Erased& erased) {
 }  // namespace
 
 int RunErase(const CommonOptions& common, const EraseOptions& options) {
-  const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
-  if (!config.ok()) return Fail("erase", config.status());
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail("erase", socket.status());
   if (options.keyspace.has_value() && options.keyspace->empty()) return Fail("erase", "--keyspace is empty");
-  if (!options.usersFrom.empty()) return EraseMany(*config, common.json, options);
+  if (!options.usersFrom.empty()) return EraseMany(*socket, common.json, options);
   if (options.user.empty()) return Fail("erase", "--user is empty");
   const absl::StatusOr<std::string> id = SpellUser(options.user, options.encoding);
   if (!id.ok()) return Fail("erase", id.status());
   const auto answer = admin::Ask<EraseCommand>(
-      config->admin.socket,
+      *socket,
       {.user = *id, .keyspace = options.keyspace, .waitSeconds = options.waitSeconds, .reason = options.reason},
       AnswerTime(options.waitSeconds));
   if (!answer.ok()) return Fail("erase", answer.status());
@@ -53,11 +64,17 @@ int RunErase(const CommonOptions& common, const EraseOptions& options) {
     std::cout << answer->json.dump(2) << "\n";
   } else {
     PrintErased(response.erased);
+    PrintRepeats(response);
     if (response.spread.has_value()) PrintAgents(*response.spread);
     PrintPromise(isComplete, response.erased);
-    PrintReceipt(response.receipt);
+    std::vector<uint64_t> receipts;
+    for (const admin::ReceiptNote& receipt : {response.receipt, response.confirmation}) {
+      if (receipt.number.has_value()) receipts.push_back(*receipt.number);
+    }
+    PrintReceipts(receipts);
   }
-  return EndErasure(response.spread, response.receipt.error);
+  return EndErasure(response.spread,
+                    response.receipt.error.has_value() ? response.receipt.error : response.confirmation.error);
 }
 
 }  // namespace kveil::cli

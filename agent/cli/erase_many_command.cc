@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iostream>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,7 +25,10 @@ using admin::EraseManyCommand;
 
 // A request holds 64 KiB. In JSON, a byte may take six.
 constexpr size_t kMostBytesOfAPiece = 8 << 10;
-// A registry that is restarted, or whose lock is held, is asked again.
+// How often the whole list is asked for, as the registry was opened anew in between.
+constexpr int kMostRounds = 4;
+constexpr size_t kWorkedToGrow = 16;
+// A registry that is restarted, or whose lock is held, is asked again, about one user.
 constexpr int kMostAttempts = 10;
 constexpr std::chrono::seconds kBetweenAttempts{1};
 constexpr size_t kMostLinesNamed = 10;
@@ -54,6 +58,7 @@ class Progress {
 
 struct Sum {
   size_t erased = 0, erasedBefore = 0, noKey = 0;
+  size_t erasedAgain = 0;  // as the registry had lost the erasures
   uint64_t keys = 0, number = 0;
   bool filesClean = true;
   std::vector<uint64_t> receipts;           // the first and the last
@@ -61,28 +66,56 @@ struct Sum {
   std::vector<size_t> linesWithoutKey;      // the first of them
 };
 
-// The end of the piece that begins with element `first`.
-size_t EndOfPiece(const std::vector<std::string>& users, size_t first) {
+// The end of the piece that begins with element `first` and has at most `most` users.
+size_t EndOfPiece(const std::vector<std::string>& users, size_t first, size_t most) {
   size_t end = first;
-  for (size_t bytes = 0; end < users.size() && end - first < EraseManyCommand::kMostUsers; ++end) {
+  for (size_t bytes = 0; end < users.size() && end - first < most; ++end) {
     bytes += users[end].size();
     if (end > first && bytes > kMostBytesOfAPiece) break;
   }
   return end;
 }
 
-absl::StatusOr<EraseManyCommand::Response> ErasePiece(const std::string& socket,
-                                                      const EraseManyCommand::Request& request) {
-  for (int attempt = 1;; ++attempt) {
-    auto answer = admin::Ask<EraseManyCommand>(socket, request);
-    if (answer.ok() && answer->response.outcomes.size() != request.users.size()) {
+// Has one piece erased after the other. A registry that is slow does not finish a large one in time, so pieces get
+// smaller when one fails, down to one user, and larger again when many have worked.
+class Pieces {
+ public:
+  Pieces(std::string socket, const std::vector<std::string>& users, const EraseOptions& options)
+      : socket_(std::move(socket)), users_(users), options_(options) {}
+
+  // The piece that begins with element `first`.
+  absl::StatusOr<EraseManyCommand::Response> Erase(size_t first) {
+    for (int attempt = 1;;) {
+      const size_t end = EndOfPiece(users_, first, most_);
+      auto answer = admin::Ask<EraseManyCommand>(
+          socket_, {{users_.begin() + first, users_.begin() + end}, options_.keyspace, options_.reason});
+      if (answer.ok()) return Took(std::move(answer->response), end - first);
+      if (!absl::IsUnavailable(answer.status())) return answer.status();
+      worked_ = 0;
+      if (end - first > 1) {
+        most_ = (end - first) / 2;
+        continue;
+      }
+      if (++attempt > kMostAttempts) return answer.status();
+      std::this_thread::sleep_for(kBetweenAttempts);
+    }
+  }
+
+ private:
+  absl::StatusOr<EraseManyCommand::Response> Took(EraseManyCommand::Response response, size_t size) {
+    if (response.outcomes.size() != size) {
       return absl::InternalError("the agent's answer is not about the users that it was asked for");
     }
-    if (answer.ok()) return std::move(answer->response);
-    if (!absl::IsUnavailable(answer.status()) || attempt == kMostAttempts) return answer.status();
-    std::this_thread::sleep_for(kBetweenAttempts);
+    if (++worked_ % kWorkedToGrow == 0) most_ = std::min(2 * most_, EraseManyCommand::kMostUsers);
+    return response;
   }
-}
+
+  const std::string socket_;
+  const std::vector<std::string>& users_;
+  const EraseOptions& options_;
+  size_t most_ = EraseManyCommand::kMostUsers;
+  size_t worked_ = 0;  // in a row
+};
 
 void AddReceipt(const admin::ReceiptNote& receipt, Sum& sum) {
   if (receipt.error.has_value()) sum.receiptError = receipt.error;
@@ -91,11 +124,16 @@ void AddReceipt(const admin::ReceiptNote& receipt, Sum& sum) {
   sum.receipts.push_back(*receipt.number);
 }
 
-void Add(const EraseManyCommand::Response& piece, size_t firstLine, Sum& sum) {
+void Add(const EraseManyCommand::Response& piece, size_t firstLine, bool isAgain, Sum& sum) {
   AddReceipt(piece.receipt, sum);
+  sum.keys += piece.keys;
+  sum.number = std::max(sum.number, piece.number);
+  sum.filesClean &= piece.filesClean;
   for (size_t i = 0; i < piece.outcomes.size(); ++i) {
     const std::string& outcome = piece.outcomes[i];
-    if (outcome == EraseManyCommand::kErased) {
+    if (isAgain) {
+      if (outcome == EraseManyCommand::kErased) ++sum.erasedAgain;
+    } else if (outcome == EraseManyCommand::kErased) {
       ++sum.erased;
     } else if (outcome == EraseManyCommand::kErasedBefore) {
       ++sum.erasedBefore;
@@ -104,18 +142,20 @@ void Add(const EraseManyCommand::Response& piece, size_t firstLine, Sum& sum) {
       if (sum.linesWithoutKey.size() < kMostLinesNamed) sum.linesWithoutKey.push_back(firstLine + i);
     }
   }
-  sum.keys += piece.keys;
-  sum.number = std::max(sum.number, piece.number);
-  sum.filesClean &= piece.filesClean;
 }
 
-void Print(const Sum& sum, const admin::Spread& spread) {
+void Print(const Sum& sum, int rounds, const admin::Spread& spread) {
   std::cout << sum.erased << " user(s) erased, " << sum.keys << " key(s) destroyed; " << sum.erasedBefore
             << " user(s) were erased before; " << sum.noKey << " user(s) have no key\n";
   if (sum.noKey > 0) {
     std::cout << "no key:";
     for (const size_t line : sum.linesWithoutKey) std::cout << " line " << line;
     std::cout << (sum.noKey > sum.linesWithoutKey.size() ? " and more\n" : "\n");
+  }
+  if (rounds > 1) {
+    std::cout
+        << "The registry was opened anew meanwhile, perhaps on another server, and was asked for all of them again: "
+        << sum.erasedAgain << " user(s) had to be erased again\n";
   }
   PrintAgents(spread);
   if (spread.complete) {
@@ -124,59 +164,81 @@ void Print(const Sum& sum, const admin::Spread& spread) {
   }
   std::cout << "Copies of the registry from before still hold the wrapped key(s): destroy them, too.\n";
   if (!sum.filesClean) std::cout << "The registry's own files still hold some of them: see docs/security.md.\n";
-  if (!sum.receipts.empty()) {
-    std::cout << "receipts " << sum.receipts.front() << " to " << sum.receipts.back() << " (kveil receipts show)\n";
-  }
+  PrintReceipts(sum.receipts);
 }
 
-void PrintJson(const Sum& sum, const admin::Spread& spread) {
+void PrintJson(const Sum& sum, int rounds, const admin::Spread& spread) {
   nlohmann::json json = {{"erased", sum.erased},
                          {"erasedBefore", sum.erasedBefore},
                          {"noKey", sum.noKey},
                          {"keys", sum.keys},
-                         {"filesClean", sum.filesClean}};
+                         {"filesClean", sum.filesClean},
+                         {"askedAgain", rounds - 1},
+                         {"erasedAgain", sum.erasedAgain}};
   json["spread"] = admin::ToJson(spread);
   json["receipts"] = sum.receipts;
   if (sum.receiptError.has_value()) json["receiptError"] = *sum.receiptError;
   std::cout << json.dump(2) << "\n";
 }
 
+// The openings of the registry that have answered. One that ended in between may have lost what it was told.
+using Openings = std::set<std::optional<std::string>>;
+
+// All of the list, once. kCancelled says how far it came.
+absl::StatusOr<Openings> EraseAll(Pieces& pieces, size_t count, bool isAgain, Sum& sum) {
+  Openings openings;
+  Progress progress(count);
+  for (size_t first = 0; first < count;) {
+    const absl::StatusOr<EraseManyCommand::Response> piece = pieces.Erase(first);
+    if (!piece.ok()) {
+      return absl::CancelledError(StrCat("stopped after line ", first, " of ", count, ": ",
+                                         ToStd(piece.status().message()), "; run the same command again to go on"));
+    }
+    Add(*piece, first + 1, isAgain, sum);
+    openings.insert(piece->opening);
+    progress.Show(first += piece->outcomes.size());
+  }
+  return openings;
+}
+
+// Whether the registry may have lost some of the erasures: it was opened anew since, or does not know the last one.
+bool MayBeLost(const Openings& openings, const absl::StatusOr<admin::Answer<AwaitErasureCommand>>& answer) {
+  if (!answer.ok()) return absl::IsInvalidArgument(answer.status());
+  const std::optional<std::string>& now = answer->response.opening;
+  return now.has_value() && openings != Openings{now};
+}
+
 }  // namespace
 
-int EraseMany(const config::AgentConfig& config, bool json, const EraseOptions& options) {
+int EraseMany(const std::string& socket, bool json, const EraseOptions& options) {
   const absl::StatusOr<std::vector<std::string>> users = ReadUsersFile(options.usersFrom, options.encoding);
   if (!users.ok()) return Fail("erase", users.status());
+  Pieces pieces(socket, *users, options);
   Sum sum;
-  {
-    Progress progress(users->size());
-    for (size_t first = 0; first < users->size();) {
-      const size_t end = EndOfPiece(*users, first);
-      EraseManyCommand::Request request{
-          {users->begin() + first, users->begin() + end}, options.keyspace, options.reason};
-      const absl::StatusOr<EraseManyCommand::Response> piece = ErasePiece(config.admin.socket, request);
-      if (!piece.ok()) {
-        return Fail("erase", StrCat("stopped after line ", first, " of ", users->size(), ": ",
-                                    ToStd(piece.status().message()), "; run the same command again to go on"));
-      }
-      Add(*piece, first + 1, sum);
-      progress.Show(first = end);
+  for (int round = 1;; ++round) {
+    sum.number = 0;
+    const absl::StatusOr<Openings> openings = EraseAll(pieces, users->size(), /*isAgain=*/round > 1, sum);
+    if (!openings.ok()) return Fail("erase", openings.status());
+    const auto answer = admin::Ask<AwaitErasureCommand>(
+        socket, {.number = sum.number, .waitSeconds = options.waitSeconds, .reason = options.reason},
+        AnswerTime(options.waitSeconds));
+    const bool mayBeLost = MayBeLost(*openings, answer);
+    if (mayBeLost && round < kMostRounds) continue;
+    if (!answer.ok() || mayBeLost) {
+      return Fail("erase", StrCat("all were erased, but whether all agents have dropped the keys is not known: ",
+                                  mayBeLost ? "the registry was opened anew again and again, and may have lost erasures"
+                                            : ToStd(answer.status().message()),
+                                  "; run the same command again"));
     }
+    const admin::Spread& spread = answer->response.spread;
+    AddReceipt(answer->response.receipt, sum);
+    if (json) {
+      PrintJson(sum, round, spread);
+    } else {
+      Print(sum, round, spread);
+    }
+    return EndErasure(spread, sum.receiptError);
   }
-  const auto answer = admin::Ask<AwaitErasureCommand>(
-      config.admin.socket, {.number = sum.number, .waitSeconds = options.waitSeconds, .reason = options.reason},
-      AnswerTime(options.waitSeconds));
-  if (!answer.ok()) {
-    return Fail("erase", StrCat("all were erased, but whether all agents have dropped the keys is not known: ",
-                                ToStd(answer.status().message()), "; run the same command again"));
-  }
-  const admin::Spread& spread = answer->response.spread;
-  AddReceipt(answer->response.receipt, sum);
-  if (json) {
-    PrintJson(sum, spread);
-  } else {
-    Print(sum, spread);
-  }
-  return EndErasure(spread, sum.receiptError);
 }
 
 }  // namespace kveil::cli

@@ -47,8 +47,11 @@ void PrintAgents(const admin::Spread& spread) {
   }
 }
 
-void PrintReceipt(const admin::ReceiptNote& receipt) {
-  if (receipt.number.has_value()) std::cout << "receipt " << *receipt.number << " (kveil receipts show)\n";
+void PrintReceipts(absl::Span<const uint64_t> numbers) {
+  if (numbers.empty()) return;
+  std::cout << (numbers.size() == 1 ? "receipt " : "receipts ") << numbers.front();
+  if (numbers.size() > 1) std::cout << " to " << numbers.back();
+  std::cout << " (kveil receipts show)\n";
 }
 
 int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<std::string>& receiptError) {
@@ -61,7 +64,7 @@ int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<s
   if (!spread.has_value()) {
     Fail("erase", "erased, but the agent is of a version that does not know of other agents");
   } else if (spread->error.has_value()) {
-    Fail("erase", StrCat("erased, but which other agents there are is not known: ", *spread->error));
+    Fail("erase", StrCat("erased, but whether all agents have dropped the keys is not known: ", *spread->error));
   } else {
     Fail("erase", "erased, but not every agent has confirmed that it has dropped the keys");
   }

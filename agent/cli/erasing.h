@@ -7,9 +7,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "admin/spread.h"
 #include "cli/commands.h"
-#include "config/config.h"
 
 namespace kveil::cli {
 
@@ -25,9 +25,10 @@ void PrintAgents(const admin::Spread& spread);
 // The exit status of an erasure that was done, after a line on stderr for each thing that is missing. No `spread`: the
 // agent does not know of others.
 int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<std::string>& receiptError);
-void PrintReceipt(const admin::ReceiptNote& receipt);
+// Those that were written.
+void PrintReceipts(absl::Span<const uint64_t> numbers);
 
-// `kveil erase --users-from`.
-int EraseMany(const config::AgentConfig& config, bool json, const EraseOptions& options);
+// `kveil erase --users-from`. `socket`: the running agent's.
+int EraseMany(const std::string& socket, bool json, const EraseOptions& options);
 
 }  // namespace kveil::cli

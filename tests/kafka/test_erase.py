@@ -150,14 +150,20 @@ def test_an_erasure_has_a_receipt_that_openssl_verifies(app, agent, topic, tmp_p
     app.produce(name, clicks(name, 1))
     done = agent.kveil("erase", "--user", name, "--reason", "request 38", "--json")
     assert done.returncode == 0, done.stderr
-    number = json.loads(done.stdout)["receipt"]["number"]
+    answer = json.loads(done.stdout)
+    number, confirmed = answer["receipt"]["number"], answer["confirmation"]["number"]
     shown = agent.kveil("receipts", "show", str(number))
     assert name not in shown.stdout, "the user's id is in the receipt"
     receipt = json.loads(shown.stdout)
     assert (receipt["kind"], receipt["uid"], receipt["reason"]) == ("erasure", os.getuid(), "request 38")
     user, = receipt["users"]
     assert user["keys"] == 1 and len(user["keyspaces"][0]["pseudonym"]) == 64
-    assert receipt["spread"]["complete"] and "confirmed" in receipt["spread"]["agents"][0]
+    confirmation = json.loads(agent.kveil("receipts", "show", str(confirmed)).stdout)
+    assert (confirmation["kind"], confirmation["erasure"]) == ("confirmation", receipt["erasure"])
+    assert confirmation["spread"]["complete"] and "confirmed" in confirmation["spread"]["agents"][0]
+    again = json.loads(agent.kveil("erase", "--user", name, "--json").stdout)
+    repeated, = json.loads(agent.kveil("receipts", "show", str(again["receipt"]["number"])).stdout)["users"]
+    assert repeated["keys"] == 0 and repeated["keyspaces"][0]["erasedBefore"] == receipt["time"]
     folder = agent.registry.parent / "receipts"
     public = tmp_path / "public.pem"
     public.write_text(agent.kveil("receipts", "key").stdout, encoding="utf-8")

@@ -3,6 +3,8 @@
 namespace kveil::daemon {
 namespace {
 
+ErasureContext ErasureOf(const CommandContext& context) { return {context.keys, context.receipts, context.metrics}; }
+
 absl::Status IsStarting() { return absl::UnavailableError("the agent is starting; nobody was erased"); }
 
 }  // namespace
@@ -22,19 +24,19 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
       [&target](const EraseCommand::Request& request, const Caller& caller) -> absl::StatusOr<EraseCommand::Response> {
         const CommandContext* const context = target.context();
         if (context == nullptr) return IsStarting();
-        return Erase(*context, request, caller);
+        return Erase(ErasureOf(*context), request, caller);
       });
   server.Handle<EraseManyCommand>([&target](const EraseManyCommand::Request& request,
                                             const Caller& caller) -> absl::StatusOr<EraseManyCommand::Response> {
     const CommandContext* const context = target.context();
     if (context == nullptr) return IsStarting();
-    return EraseMany(*context, request, caller);
+    return EraseMany(ErasureOf(*context), request, caller);
   });
   server.Handle<AwaitErasureCommand>([&target](const AwaitErasureCommand::Request& request,
                                                const Caller& caller) -> absl::StatusOr<AwaitErasureCommand::Response> {
     const CommandContext* const context = target.context();
     if (context == nullptr) return IsStarting();
-    return AwaitErasure(*context, request, caller);
+    return AwaitErasure(ErasureOf(*context), request, caller);
   });
 }
 

@@ -41,6 +41,13 @@ struct CommandContext {
   std::function<size_t()> servedNamespaces;
 };
 
+// What erasures work on.
+struct ErasureContext {
+  keys::KeyService& keys;
+  const receipts::Store& receipts;
+  observe::Metrics& metrics;
+};
+
 // What the commands work on, once the agent has started. Until then it may wait for long: for a root key that is out of
 // reach.
 class CommandTarget {
@@ -74,14 +81,15 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,
                                                       const admin::StatusCommand::Request& request);
 admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
-// erase.cc. Waits for the other agents. Errors: those of keys::KeyService::Erase.
-absl::StatusOr<admin::EraseCommand::Response> Erase(const CommandContext& context,
+// erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
+// no key and was never erased.
+absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
                                                     const admin::EraseCommand::Request& request,
                                                     const admin::Caller& caller);
-absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const CommandContext& context,
+absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext& context,
                                                             const admin::EraseManyCommand::Request& request,
                                                             const admin::Caller& caller);
-absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const CommandContext& context,
+absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller);
 

@@ -21,6 +21,8 @@ using receipts::Receipt;
 
 // Longer than any cacheTtl.
 constexpr std::chrono::hours kLongestWait{2};
+// How often an erasure is asked for again, as the registry was opened anew.
+constexpr uint64_t kMostRepeats = 3;
 
 std::string TextOf(absl::Time time) { return absl::FormatTime(absl::RFC3339_sec, time, absl::UTCTimeZone()); }
 
@@ -40,10 +42,15 @@ absl::Status CheckReason(const std::optional<std::string>& reason) {
       StrCat("the reason has 1 to ", kLongest, " bytes without control characters; nobody was erased"));
 }
 
-admin::Spread Await(const CommandContext& context, int64_t number, std::optional<uint64_t> waitSeconds,
-                    const admin::Caller& caller) {
-  const keys::ErasureSpread spread =
-      keys::AwaitAgents(context.keys, number, PatienceOf(waitSeconds), [&] { return !caller.isEnding(); });
+// What the agents have said, and on which opening of the registry.
+struct Heard {
+  admin::Spread spread;
+  std::optional<uint64_t> opening;
+};
+
+Heard Await(keys::KeyService& keys, int64_t number, std::optional<std::chrono::milliseconds> patience,
+            const admin::Caller& caller) {
+  const keys::ErasureSpread spread = keys::AwaitAgents(keys, number, patience, [&] { return !caller.isEnding(); });
   admin::Spread told;
   told.complete = spread.isComplete;
   for (const keys::ErasureSpread::Agent& agent : spread.agents) {
@@ -56,12 +63,13 @@ admin::Spread Await(const CommandContext& context, int64_t number, std::optional
     }
   }
   if (!spread.status.ok()) told.error = ToStd(spread.status.message());
-  return told;
+  return {std::move(told), spread.opening};
 }
 
-Receipt Begin(const CommandContext& context, const admin::Caller& caller, const std::optional<std::string>& reason,
-              absl::Time time, int64_t number) {
+Receipt Begin(Receipt::Kind kind, const ErasureContext& context, const admin::Caller& caller,
+              const std::optional<std::string>& reason, absl::Time time, int64_t number) {
   Receipt receipt;
+  receipt.kind = kind;
   receipt.registry = context.keys.registryId();
   receipt.agent = context.keys.agentName();
   receipt.uid = caller.uid;
@@ -71,12 +79,20 @@ Receipt Begin(const CommandContext& context, const admin::Caller& caller, const 
   return receipt;
 }
 
+Receipt::Keyspace Of(const keys::ErasedUser::Keyspace& keyspace) {
+  const absl::string_view subject(reinterpret_cast<const char*>(keyspace.subject.data()), keyspace.subject.size());
+  return {keyspace.name, absl::BytesToHexString(subject), std::nullopt};
+}
+
+// Of a user that was erased before, too: the receipt of that erasure may never have been written.
 void AddUser(const keys::ErasedUser& user, Receipt& receipt) {
+  if (user.keyspaces.empty() && user.earlier.empty()) return;
   Receipt::User& added = receipt.users.emplace_back();
   added.keys = user.keyCount;
-  for (const keys::ErasedUser::Keyspace& keyspace : user.keyspaces) {
-    const absl::string_view subject(reinterpret_cast<const char*>(keyspace.subject.data()), keyspace.subject.size());
-    added.keyspaces.push_back({keyspace.name, absl::BytesToHexString(subject)});
+  for (const keys::ErasedUser::Keyspace& keyspace : user.keyspaces) added.keyspaces.push_back(Of(keyspace));
+  for (const keys::ErasedUser::Earlier& earlier : user.earlier) {
+    added.keyspaces.push_back(Of(earlier.keyspace));
+    added.keyspaces.back().erasedBefore = TextOf(earlier.time);
   }
 }
 
@@ -91,7 +107,7 @@ void AddSpread(const admin::Spread& spread, Receipt& receipt) {
 }
 
 // The users are erased whether or not it can be written.
-admin::ReceiptNote Write(const CommandContext& context, const Receipt& receipt) {
+admin::ReceiptNote Write(const ErasureContext& context, const Receipt& receipt) {
   admin::ReceiptNote note;
   const absl::StatusOr<uint64_t> number = context.receipts.Append(receipt);
   if (number.ok()) {
@@ -103,58 +119,128 @@ admin::ReceiptNote Write(const CommandContext& context, const Receipt& receipt) 
   return note;
 }
 
+struct Erasure {
+  keys::ErasedUsers erased;
+  admin::ReceiptNote receipt;  // empty when no user had a key, now or before
+};
+
+// The receipt is written at once: whoever asks may not live to hear of the erasure.
+absl::StatusOr<Erasure> EraseNow(const ErasureContext& context, const admin::Caller& caller,
+                                 const std::optional<std::string>& keyspace, absl::Span<const std::string> users,
+                                 const std::optional<std::string>& reason) {
+  Erasure erasure;
+  ASSIGN_OR_RETURN(erasure.erased, context.keys.EraseUsers(keyspace, users));
+  Receipt receipt =
+      Begin(Receipt::Kind::kErasure, context, caller, reason, erasure.erased.erasedAt, erasure.erased.number);
+  size_t count = 0;
+  for (const keys::ErasedUser& user : erasure.erased.users) {
+    AddUser(user, receipt);
+    if (user.keyCount > 0) ++count;
+  }
+  context.metrics.UsersErased(count);
+  if (!receipt.users.empty()) erasure.receipt = Write(context, receipt);
+  return erasure;
+}
+
+admin::ReceiptNote Confirm(const ErasureContext& context, const admin::Caller& caller,
+                           const std::optional<std::string>& reason, int64_t number, const admin::Spread& spread) {
+  Receipt receipt = Begin(Receipt::Kind::kConfirmation, context, caller, reason, absl::Now(), number);
+  AddSpread(spread, receipt);
+  return Write(context, receipt);
+}
+
+// Waits for the agents. When the registry was opened anew meanwhile, perhaps on a standby that has not got the erasure,
+// asks for it again, and waits for that one.
+absl::Status AwaitForGood(const ErasureContext& context, const admin::EraseCommand::Request& request,
+                          const admin::Caller& caller, keys::ErasedUsers erased,
+                          admin::EraseCommand::Response& response) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  std::optional<std::chrono::milliseconds> patience = PatienceOf(request.waitSeconds);
+  const std::string users[] = {request.user};
+  for (int64_t number = erased.number;;) {
+    Heard heard = Await(context.keys, number, patience, caller);
+    response.spread = std::move(heard.spread);
+    if (!heard.opening.has_value() || *heard.opening == erased.opening) {
+      response.confirmation = Confirm(context, caller, request.reason, number, *response.spread);
+      return absl::OkStatus();
+    }
+    log::Warning("erase.again", {{"error", "the registry was opened anew"}});
+    if (response.askedAgain == kMostRepeats) return absl::UnavailableError("it was opened anew again and again");
+    ASSIGN_OR_RETURN(Erasure again, EraseNow(context, caller, request.keyspace, users, request.reason));
+    erased = std::move(again.erased);
+    // The numbers of a registry that has lost some go on behind them, or it knows of none.
+    number = std::max(number, erased.number);
+    ++response.askedAgain;
+    response.keysAgain += erased.users.front().keyCount;
+    // The key may be lost with its erasure: then there is nothing to have a receipt of.
+    if (again.receipt.number.has_value() || again.receipt.error.has_value())
+      response.receipt = std::move(again.receipt);
+    response.erased.filesClean &= erased.filesClean;
+    if (patience.has_value()) {
+      const auto past = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin);
+      patience = std::max(*PatienceOf(request.waitSeconds) - past, std::chrono::milliseconds(0));
+    }
+  }
+}
+
+// Of the registry that answered: no two agents, nor two openings by one, have the same.
+std::string OpeningOf(const ErasureContext& context, uint64_t opening) {
+  return StrCat(context.keys.agentName(), "/", opening);
+}
+
 }  // namespace
 
-absl::StatusOr<admin::EraseCommand::Response> Erase(const CommandContext& context,
+absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
                                                     const admin::EraseCommand::Request& request,
                                                     const admin::Caller& caller) {
   RETURN_IF_ERROR(CheckReason(request.reason));
   const std::string users[] = {request.user};
-  ASSIGN_OR_RETURN(const keys::ErasedUsers erased, context.keys.EraseUsers(request.keyspace, users));
-  const keys::ErasedUser& user = erased.users.front();
-  RETURN_IF_ERROR(StatusOf(user));
-  context.metrics.UsersErased(1);
+  ASSIGN_OR_RETURN(Erasure erasure, EraseNow(context, caller, request.keyspace, users, request.reason));
+  const keys::ErasedUser& user = erasure.erased.users.front();
+  const absl::Status status = StatusOf(user);
+  if (absl::IsNotFound(status)) return status;
   admin::EraseCommand::Response response;
   for (const keys::ErasedUser::Keyspace& keyspace : user.keyspaces) {
     response.erased.keyspaces.push_back(keyspace.name);
   }
   response.erased.keys = user.keyCount;
-  response.erased.time = TextOf(erased.erasedAt);
-  response.erased.filesClean = erased.filesClean;
-  response.spread = Await(context, erased.number, request.waitSeconds, caller);
-  Receipt receipt = Begin(context, caller, request.reason, erased.erasedAt, erased.number);
-  AddUser(user, receipt);
-  AddSpread(*response.spread, receipt);
-  response.receipt = Write(context, receipt);
+  response.erased.time = TextOf(erasure.erased.erasedAt);
+  if (user.keyCount == 0) response.erased.erasedBefore = TextOf(*user.erasedBefore);
+  response.erased.filesClean = erasure.erased.filesClean;
+  response.receipt = std::move(erasure.receipt);
+  if (const absl::Status heard = AwaitForGood(context, request, caller, std::move(erasure.erased), response);
+      !heard.ok()) {
+    response.spread->complete = false;
+    response.spread->error = StrCat("the registry was opened anew, perhaps on a server that has lost the erasure, and ",
+                                    ToStd(heard.message()), ": erase the user again");
+  }
   return response;
 }
 
-absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const CommandContext& context,
+absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext& context,
                                                             const admin::EraseManyCommand::Request& request,
                                                             const admin::Caller& caller) {
   using Command = admin::EraseManyCommand;
   static_assert(Command::kMostUsers == keys::kMostUsersOfAnErasure);
   RETURN_IF_ERROR(CheckReason(request.reason));
-  ASSIGN_OR_RETURN(const keys::ErasedUsers erased, context.keys.EraseUsers(request.keyspace, request.users));
+  ASSIGN_OR_RETURN(Erasure erasure, EraseNow(context, caller, request.keyspace, request.users, request.reason));
   Command::Response response;
-  response.number = static_cast<uint64_t>(erased.number);
-  response.time = TextOf(erased.erasedAt);
-  response.filesClean = erased.filesClean;
-  Receipt receipt = Begin(context, caller, request.reason, erased.erasedAt, erased.number);
-  for (const keys::ErasedUser& user : erased.users) {
+  response.number = static_cast<uint64_t>(erasure.erased.number);
+  response.time = TextOf(erasure.erased.erasedAt);
+  response.filesClean = erasure.erased.filesClean;
+  response.opening = OpeningOf(context, erasure.erased.opening);
+  response.receipt = std::move(erasure.receipt);
+  for (const keys::ErasedUser& user : erasure.erased.users) {
     response.keys += user.keyCount;
     response.outcomes.emplace_back(user.keyCount > 0               ? Command::kErased
                                    : user.erasedBefore.has_value() ? Command::kErasedBefore
                                                                    : Command::kNoKey);
-    if (user.keyCount > 0) AddUser(user, receipt);
   }
-  if (receipt.users.empty()) return response;
-  context.metrics.UsersErased(receipt.users.size());
-  response.receipt = Write(context, receipt);
   return response;
 }
 
-absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const CommandContext& context,
+absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller) {
   RETURN_IF_ERROR(CheckReason(request.reason));
@@ -164,13 +250,12 @@ absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const CommandC
     return absl::InvalidArgumentError(StrCat("there is no erasure ", request.number, " yet; the newest is ", newest));
   }
   const auto number = static_cast<int64_t>(request.number);
+  Heard heard = Await(context.keys, number, PatienceOf(request.waitSeconds), caller);
   admin::AwaitErasureCommand::Response response;
-  response.spread = Await(context, number, request.waitSeconds, caller);
+  response.spread = std::move(heard.spread);
+  if (heard.opening.has_value()) response.opening = OpeningOf(context, *heard.opening);
   if (number == 0) return response;  // none was made
-  Receipt receipt = Begin(context, caller, request.reason, absl::Now(), number);
-  receipt.kind = Receipt::Kind::kConfirmation;
-  AddSpread(response.spread, receipt);
-  response.receipt = Write(context, receipt);
+  response.receipt = Confirm(context, caller, request.reason, number, response.spread);
   return response;
 }
 

@@ -98,8 +98,9 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
     const std::optional<size_t> place = placeOf(before, i, 1);
     if (!place.has_value()) return Corrupt("a row is malformed");
     Erased& one = erased[*place / keyspaces.size()];
-    one.erasedBefore =
-        std::min(one.erasedBefore.value_or(absl::InfiniteFuture()), absl::FromUnixMillis(before.IntegerAt(i, 2)));
+    const absl::Time time = absl::FromUnixMillis(before.IntegerAt(i, 2));
+    one.earlier.push_back({keyspaces[*place % keyspaces.size()], time});
+    one.erasedBefore = std::min(one.erasedBefore.value_or(absl::InfiniteFuture()), time);
     one.number = std::max(one.number, before.IntegerAt(i, 3));
   }
   const PostgresResult& gone = results.at(1);

@@ -119,9 +119,14 @@ class Registry {
   virtual absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) = 0;
 
   struct Erased {
-    size_t keyCount = 0;                     // wrapped keys destroyed by this call
-    std::vector<std::string> keyspaces;      // where they were
-    std::optional<absl::Time> erasedBefore;  // the first time, if the user was erased in one of the keyspaces before
+    size_t keyCount = 0;                 // wrapped keys destroyed by this call
+    std::vector<std::string> keyspaces;  // where they were
+    struct Earlier {
+      std::string keyspace;
+      absl::Time time;
+    };
+    std::vector<Earlier> earlier;            // where the user was erased before
+    std::optional<absl::Time> erasedBefore;  // the first time of these
     int64_t number = 0;                      // of the user's last erasure, by this call or before; 0: none
   };
   // The subject of one of the users in a keyspace. `user` counts from 0.
@@ -129,7 +134,8 @@ class Registry {
   // Destroys every wrapped key of `count` different users in one keyspace, or in all, and remembers the erasures. One
   // answer per user. The erasure of a user takes effect at one moment: it covers every key of the user that any agent
   // was given before that moment, also in a keyspace that is new. For a user with no key to destroy, nothing is
-  // changed. After an error some of the users may be erased and others not: asking again tells.
+  // changed; what was erased before is durable, too, when this returns OK. After an error some of the users may be
+  // erased and others not: asking again tells.
   //
   // Others wait for a few milliseconds at most, as many users are erased in several steps.
   virtual absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,

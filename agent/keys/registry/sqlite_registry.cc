@@ -208,6 +208,7 @@ absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces,
     absl::StatusOr<std::optional<SqliteTables::Erasure>> before = tables_->FindErasure(subject);
     if (!before.ok()) return before.status();
     if (before->has_value()) {
+      erased.earlier.push_back({keyspace, (*before)->time});
       erased.erasedBefore = std::min(erased.erasedBefore.value_or(absl::InfiniteFuture()), (*before)->time);
       erased.number = std::max(erased.number, (*before)->number);
       continue;

@@ -29,8 +29,13 @@ struct ErasedUser {
     std::string name;
     Subject subject{};  // what stands for the user in the registry
   };
+  struct Earlier {
+    Keyspace keyspace;
+    absl::Time time;
+  };
   size_t keyCount = 0;                     // keys destroyed by this call
   std::vector<Keyspace> keyspaces;         // where they were
+  std::vector<Earlier> earlier;            // where the user was erased before
   std::optional<absl::Time> erasedBefore;  // the first time; with no key destroyed now, there was none left
   int64_t number = 0;                      // of the last erasure, by this call or before; 0: the user has no key
 };
@@ -39,6 +44,7 @@ struct ErasedUsers {
   std::vector<ErasedUser> users;  // in the order in which they were given
   bool filesClean = false;        // as above
   int64_t number = 0;             // the highest of the users'
+  uint64_t opening = 0;           // Registry::openings of the connection that was asked
 };
 
 // OK when keys of the user were destroyed; kAlreadyExists, see ErasedBefore; kNotFound: the user has no key.

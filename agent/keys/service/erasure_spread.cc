@@ -53,12 +53,17 @@ ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<millis
   const Clock::time_point begin = Clock::now();
   ErasureWatch watch(number, options.steadyNow());
   absl::Status unknown = absl::UnknownError("");
+  std::optional<uint64_t> opening;
   for (milliseconds pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
-    const absl::StatusOr<std::vector<Registry::Agent>> agents = keys.ReadAgents();
-    if (agents.ok()) watch.Take(*agents, options.wallNow());
-    if (!unknown.ok()) unknown = agents.status();
+    const absl::StatusOr<KeyService::AgentsRead> read = keys.ReadAgents();
+    if (read.ok()) {
+      watch.Take(read->agents, options.wallNow());
+      opening = read->opening;
+    }
+    if (!unknown.ok()) unknown = read.status();
     ErasureSpread spread = watch.Spread(options.steadyNow(), options.wallNow());
     spread.status = unknown;
+    spread.opening = opening;
     const Clock::duration past = Clock::now() + pause - begin;
     const bool isLate = (patience.has_value() && past > *patience) || (!unknown.ok() && past > kPatienceWithoutAgents);
     if (spread.isComplete || isLate || !mayWait()) return spread;

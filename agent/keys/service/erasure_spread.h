@@ -29,6 +29,9 @@ struct ErasureSpread {
   bool isComplete = false;
   std::vector<Agent> agents;  // by name
   absl::Status status;        // why nobody knows which agents there are; then the list is empty
+  // Registry::openings when the agents were read last. When it is another than that of the erasure, the registry was
+  // opened anew in between, perhaps on a server that has lost the erasure.
+  std::optional<uint64_t> opening;
 };
 
 // Follows one erasure. The agents that count are those that the registry knew first: one that comes later has read

@@ -96,13 +96,17 @@ class KeyService::Worker {
     return promise.get_future().get();
   }
 
-  absl::StatusOr<std::vector<Registry::Agent>> ReadAgents() {
-    std::promise<absl::StatusOr<std::vector<Registry::Agent>>> promise;
+  absl::StatusOr<AgentsRead> ReadAgents() {
+    std::promise<absl::StatusOr<AgentsRead>> promise;
     RunSoon([&] {
       keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
-      auto agents = keyring_->ReadAgents();
+      absl::StatusOr<std::vector<Registry::Agent>> agents = keyring_->ReadAgents();
       NoteReopened();
-      promise.set_value(std::move(agents));
+      if (agents.ok()) {
+        promise.set_value(AgentsRead{*std::move(agents), keyring_->openings()});
+      } else {
+        promise.set_value(agents.status());
+      }
     });
     return promise.get_future().get();
   }
@@ -433,7 +437,7 @@ absl::StatusOr<ErasedUsers> KeyService::EraseUsers(std::optional<std::string_vie
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }
 
-absl::StatusOr<std::vector<Registry::Agent>> KeyService::ReadAgents() { return worker_->ReadAgents(); }
+absl::StatusOr<KeyService::AgentsRead> KeyService::ReadAgents() { return worker_->ReadAgents(); }
 
 absl::Status KeyService::health() const { return worker_->health(); }
 

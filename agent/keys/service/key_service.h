@@ -72,8 +72,12 @@ class KeyService {
   // kUnavailable some may be erased and others not: ask again. kInvalidArgument: too many.
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
 
+  struct AgentsRead {
+    std::vector<Registry::Agent> agents;
+    uint64_t opening = 0;  // Registry::openings of the connection that was asked
+  };
   // The agents that the registry knows, this one among them, and what they have confirmed. Blocks as Erase does.
-  absl::StatusOr<std::vector<Registry::Agent>> ReadAgents();
+  absl::StatusOr<AgentsRead> ReadAgents();
 
   // The number of the newest erasure that the registry knows. Blocks as Erase does.
   absl::StatusOr<int64_t> ReadLastErasure();

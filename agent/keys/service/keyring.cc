@@ -181,6 +181,7 @@ absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> 
   };
   ASSIGN_OR_RETURN(std::vector<Registry::Erased> erased,
                    registry_->EraseUsers(keyspace, different.size(), subjectOf, result.erasedAt));
+  result.opening = registry_->openings();
   for (const std::string& user : users) {
     const size_t place = places.at(ToAbsl(user));
     Registry::Erased& from = erased[place];
@@ -189,6 +190,10 @@ absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> 
     for (std::string& name : std::exchange(from.keyspaces, {})) {
       const Subject subject = subjectOf(place, name);
       to.keyspaces.push_back({std::move(name), subject});
+    }
+    for (Registry::Erased::Earlier& earlier : std::exchange(from.earlier, {})) {
+      const Subject subject = subjectOf(place, earlier.keyspace);
+      to.earlier.push_back({{std::move(earlier.keyspace), subject}, earlier.time});
     }
     to.erasedBefore = from.erasedBefore;
     to.number = from.number;

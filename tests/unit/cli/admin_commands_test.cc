@@ -117,6 +117,38 @@ TEST_F(AdminCommandTest, FailWhereNoAgentRuns) {
   ExpectFailure(RunWith({"erase", "--user", "38"}), 1, "admin.sock");
 }
 
+// The service has its node's name from its environment, which a prompt has not.
+TEST_F(AdminCommandTest, NeedOfTheConfigurationOnlyWhereTheAgentIs) {
+  const std::string config =
+      StrCat(R"({"intercept": {"targets": 7}, "kubernetes": {}, "admin": {"socket": ")", folder_, R"(/admin.sock"}})");
+  config_ = Write("agent.json", config);
+  AnswerWith(kReady);
+  EXPECT_EQ(RunWith({"status"}).exitStatus, 0);
+  AnswerWith(
+      R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["clicks"]}, "spread": {"complete": true, "agents": []}})");
+  EXPECT_EQ(RunWith({"erase", "--user", "38"}).exitStatus, 0);
+  AnswerWith(R"({"applied": [], "needRestart": []})");
+  EXPECT_EQ(RunWith({"reload"}).exitStatus, 0);
+  config_ = Write("agent.json", R"({"admin": {"socket": 7}})");
+  ExpectFailure(RunWith({"status"}), 1, "agent.json: /admin/socket");
+  config_ = Write("agent.json", R"({"admin": )");
+  ExpectFailure(RunWith({"status"}), 1, "agent.json");
+}
+
+TEST_F(AdminCommandTest, EraseSaysWhenTheUserWasErasedBeforeAndWhenTheRegistryWasAskedAgain) {
+  AnswerWith(R"({"erased": {"time": "x", "keys": 0, "keyspaces": [], "erasedBefore": "then"}, "askedAgain": 1,
+                 "keysAgain": 2, "spread": {"complete": true, "agents": []}, "receipt": {"number": 7},
+                 "confirmation": {"number": 8}})");
+  const CommandResult result = RunWith({"erase", "--user", "38"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  for (const char* part : {"erased before, at then", "2 key(s) had to be destroyed again", "receipts 7 to 8"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
+  }
+  AnswerWith(R"({"erased": {"time": "x", "keys": 1, "keyspaces": ["c"]}, "spread": {"complete": true, "agents": []},
+                 "receipt": {"number": 7}, "confirmation": {"error": "the disk is full"}})");
+  EXPECT_EQ(RunWith({"erase", "--user", "38"}).exitStatus, 4);
+}
+
 TEST_F(AdminCommandTest, FailOnAnAnswerOfAnotherShape) {
   AnswerWith(R"({"ready": "perhaps"})");
   const CommandResult result = RunWith({"status"});
@@ -260,10 +292,16 @@ class EraseManyTest : public AdminCommandTest {
     if (request.at("command") == "awaitErasure") {
       ++waits_;
       awaited_ = request.at("number");
-      return StrCat(R"({"spread": {"agents": [{"name": "b", "refusesFrom": "y"}], "complete": )",
-                    isComplete_ ? "true" : "false", R"(}, "receipt": {"number": 9}})");
+      Json answer = Json::parse(StrCat(R"({"spread": {"agents": [{"name": "b", "refusesFrom": "y"}], "complete": )",
+                                       isComplete_ ? "true" : "false", R"(}, "receipt": {"number": 9}})"));
+      return WithOpening(std::move(answer));
     }
     const std::vector<std::string> users = request.at("users");
+    if ((mostInTime_ > 0 && users.size() > mostInTime_) || late_ < lateUntil_) {
+      ++late_;
+      return admin::ErrorAnswer(absl::UnavailableError("does not answer in time"));
+    }
+    if (lostAfter_ > 0 && receipt_ == lostAfter_) asked_.clear();
     Json outcomes = Json::array();
     for (const std::string& user : users) {
       if (user == failsAt_) return admin::ErrorAnswer(absl::InternalError("no more"));
@@ -272,12 +310,18 @@ class EraseManyTest : public AdminCommandTest {
     mostUsers_ = std::max(mostUsers_, users.size());
     mostBytes_ = std::max(mostBytes_, request.dump().size());
     number_ += users.size();
-    return Json({{"outcomes", outcomes},
-                 {"keys", users.size()},
-                 {"number", number_},
-                 {"time", "x"},
-                 {"receipt", {{"number", ++receipt_}}}})
-        .dump();
+    return WithOpening(Json({{"outcomes", outcomes},
+                             {"keys", users.size()},
+                             {"number", number_},
+                             {"time", "x"},
+                             {"receipt", {{"number", ++receipt_}}}}));
+  }
+  std::string WithOpening(Json answer) {
+    if (!openings_.empty()) {
+      answer["opening"] = openings_.front();
+      openings_.erase(openings_.begin());
+    }
+    return answer.dump();
   }
   CommandResult EraseFrom(const std::string& text, std::vector<std::string> more = {}) {
     more.insert(more.begin(), {"erase", "--users-from", Write("users", text)});
@@ -291,6 +335,10 @@ class EraseManyTest : public AdminCommandTest {
 
   std::set<std::string> asked_;
   std::string failsAt_;
+  std::vector<std::string> openings_;  // of the answers to come
+  size_t lostAfter_ = 0;               // receipts: then nobody is erased any more
+  size_t mostInTime_ = 0;              // users of a piece; 0: any number
+  size_t late_ = 0, lateUntil_ = 0;    // pieces that are not answered in time
   size_t receipt_ = 0;
   size_t mostUsers_ = 0, mostBytes_ = 0, number_ = 100, waits_ = 0, awaited_ = 0;
   bool isComplete_ = true;
@@ -344,6 +392,37 @@ TEST_F(EraseManyTest, SaysHowFarItCameAndGoesOnWhenItIsRepeated) {
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_NE(result.out.find("were erased before"), std::string::npos);
   EXPECT_EQ(asked_.size(), 600u);
+}
+
+// Hundreds of keyspaces and a server that commits slowly: a piece that is too large never ends in time.
+TEST_F(EraseManyTest, MakesPiecesThatTheRegistryFinishesInTime) {
+  mostInTime_ = 3;
+  const CommandResult result = EraseFrom(Lines(300));
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(asked_.size(), 300u);
+  EXPECT_LT(late_, 20u) << "it does not remember what was in time";
+  // Well again, it goes back to large ones.
+  mostInTime_ = 0;
+  mostUsers_ = 0;
+  asked_.clear();
+  lateUntil_ = 5;
+  late_ = 0;
+  EXPECT_EQ(EraseFrom(Lines(3000)).exitStatus, 0);
+  EXPECT_EQ(mostUsers_, 256u);
+}
+
+TEST_F(EraseManyTest, AsksForTheWholeListAgainWhenTheRegistryMayHaveLostSome) {
+  openings_ = {"a/1", "a/1", "a/2", "a/2", "a/2", "a/2"};  // of two pieces and the wait, twice
+  lostAfter_ = 2;
+  CommandResult result = EraseFrom(Lines(400));
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(waits_, 2u);
+  EXPECT_NE(result.out.find("opened anew"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("399 user(s) had to be erased again"), std::string::npos) << result.out;
+  // One that is opened anew all the time.
+  openings_.clear();
+  for (int i = 0; i < 100; ++i) openings_.push_back(StrCat("a/", i));
+  ExpectFailure(EraseFrom(Lines(400)), 1, "may have lost erasures");
 }
 
 TEST_F(EraseManyTest, TakesIdsInTheirFormWithCarriageReturnsAndKeepsRequestsShort) {

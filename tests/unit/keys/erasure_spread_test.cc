@@ -163,9 +163,9 @@ TEST_F(ErasureSpreadTest, DoesNotWaitForAnAgentThatHasEndedAndIsToldToStop) {
   auto a = Open(SharedOptions("a"));
   {
     auto b = Open(SharedOptions("b"));
-    EXPECT_EQ(a->ReadAgents()->size(), 2u);
+    EXPECT_EQ(a->ReadAgents()->agents.size(), 2u);
   }
-  EXPECT_EQ(a->ReadAgents()->size(), 1u);
+  EXPECT_EQ(a->ReadAgents()->agents.size(), 1u);
   KeyCache cache(*a);
   SealingKey(*a, cache, User("38"));
   const int64_t number = Erase(*a, "38");

@@ -1,0 +1,181 @@
+// What the agent does when it is told to erase: receipts before anybody is waited for, and once more when the registry
+// has lost the erasure meanwhile.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <future>
+#include <thread>
+
+#include "daemon/commands/commands.h"
+#include "keys/cache/key_cache.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::daemon {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+class EraseTest : public testing::Test {
+ protected:
+  EraseTest() {
+    char path[] = "/tmp/kveil-erase-XXXXXX";
+    folder_ = mkdtemp(path);
+    keys::KeyServiceOptions options;
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
+    options.agentName = "node-a:7";
+    keys_ = *keys::KeyService::Open(std::move(options));
+    receipts_ = std::make_unique<receipts::Store>(folder_ + "/receipts");
+    EXPECT_TRUE(receipts_->Prepare().ok());
+    cache_ = std::make_unique<keys::KeyCache>(*keys_);
+  }
+  ~EraseTest() override {
+    cache_.reset();
+    keys_.reset();
+    fs::remove_all(folder_);
+  }
+
+  ErasureContext Context() { return {*keys_, *receipts_, metrics_}; }
+  // Has the cache fetch a key for a user, as for a record that is sealed.
+  void MakeKey(const std::string& user) {
+    keys::Misses misses;
+    misses.scopes.emplace_back(keys::ScopeName{keys::Scope::kUser, "clicks", user});
+    std::promise<keys::FetchResult> promise;
+    keys_->Fetch(std::move(misses), "app", [&](keys::FetchResult result) { promise.set_value(std::move(result)); });
+    cache_->Refresh();
+    ASSERT_TRUE(cache_->Deliver(promise.get_future().get()).ok());
+  }
+  std::future<absl::StatusOr<admin::EraseCommand::Response>> EraseInBackground(
+      const std::string& user, std::optional<uint64_t> waitSeconds = std::nullopt) {
+    return std::async(std::launch::async, [this, user, waitSeconds] {
+      return Erase(Context(), {.user = user, .waitSeconds = waitSeconds, .reason = "request 38"}, {.uid = 1000});
+    });
+  }
+  // Waits until `count` receipts are there.
+  void AwaitReceipts(uint64_t count) {
+    for (int i = 0; i < 1000 && *receipts_->ReadCount() < count; ++i) usleep(10'000);
+    ASSERT_EQ(*receipts_->ReadCount(), count);
+  }
+  Json ReceiptOf(uint64_t number) { return Json::parse(receipts_->Read(number)->text); }
+  // Drops what was erased, as workers do, until the future has its answer.
+  template <typename Future>
+  auto WorkUntil(Future& future) {
+    while (future.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) cache_->Refresh();
+    return future.get();
+  }
+  // As a backup does, and a standby that lags behind.
+  void CopyRegistry(const std::string& from, const std::string& to) {
+    for (const std::string suffix : {"", "-wal", "-shm"}) {
+      fs::remove(to + suffix);
+      if (fs::exists(from + suffix)) fs::copy_file(from + suffix, to + suffix);
+    }
+  }
+
+  std::string folder_;
+  observe::Metrics metrics_{"x"};
+  std::unique_ptr<keys::KeyService> keys_;
+  std::unique_ptr<receipts::Store> receipts_;
+  std::unique_ptr<keys::KeyCache> cache_;  // of a worker: nothing is complete before it has dropped the keys
+};
+
+TEST_F(EraseTest, HasAReceiptBeforeItWaitsAndAnotherOfWhatTheAgentsSaid) {
+  MakeKey("38");
+  auto erasing = EraseInBackground("38");
+  AwaitReceipts(1);
+  ASSERT_NE(erasing.wait_for(std::chrono::milliseconds(100)), std::future_status::ready) << "the worker has the key";
+  const Json erasure = ReceiptOf(1);
+  EXPECT_EQ(erasure.at("kind"), "erasure");
+  EXPECT_EQ(erasure.at("reason"), "request 38");
+  EXPECT_EQ(erasure.at("uid"), 1000);
+  EXPECT_EQ(erasure.at("users").at(0).at("keys"), 1);
+  EXPECT_FALSE(erasure.contains("spread"));
+  const auto response = WorkUntil(erasing);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_TRUE(response->spread->complete);
+  EXPECT_EQ(response->askedAgain, 0u);
+  EXPECT_EQ(response->receipt.number, 1u);
+  EXPECT_EQ(response->confirmation.number, 2u);
+  const Json confirmation = ReceiptOf(2);
+  EXPECT_EQ(confirmation.at("kind"), "confirmation");
+  EXPECT_EQ(confirmation.at("erasure"), erasure.at("erasure"));
+  EXPECT_EQ(confirmation.at("spread").at("agents").at(0).at("name"), "node-a:7");
+}
+
+// The answer of the first may have been lost, and its receipt never written.
+TEST_F(EraseTest, OfAUserThatWasErasedBeforeWaitsAndHasReceiptsToo) {
+  MakeKey("38");
+  auto first = EraseInBackground("38", 0);
+  ASSERT_FALSE(first.get()->spread->complete);
+  auto again = EraseInBackground("38");
+  AwaitReceipts(3);
+  ASSERT_NE(again.wait_for(std::chrono::milliseconds(100)), std::future_status::ready) << "the worker has the key";
+  const auto response = WorkUntil(again);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_TRUE(response->spread->complete);
+  EXPECT_EQ(response->erased.keys, 0u);
+  EXPECT_TRUE(response->erased.erasedBefore.has_value());
+  const Json receipt = ReceiptOf(3);
+  EXPECT_EQ(receipt.at("users").at(0).at("keys"), 0);
+  const Json keyspace = receipt.at("users").at(0).at("keyspaces").at(0);
+  EXPECT_EQ(keyspace.at("pseudonym"), ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym"));
+  EXPECT_EQ(keyspace.at("erasedBefore"), ReceiptOf(1).at("time"));
+  EXPECT_EQ(ReceiptOf(4).at("kind"), "confirmation");
+
+  const auto unknown = Erase(Context(), {.user = "nobody"}, {});
+  EXPECT_TRUE(absl::IsNotFound(unknown.status())) << unknown.status();
+  EXPECT_EQ(*receipts_->ReadCount(), 4u) << "nothing was erased";
+}
+
+TEST_F(EraseTest, AListHasUsersThatWereErasedBeforeInItsReceipt) {
+  MakeKey("38");
+  MakeKey("39");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  const auto response = EraseMany(Context(), {.users = {"38", "39", "39", "nobody"}}, {});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_THAT(response->outcomes, testing::ElementsAre("erasedBefore", "erased", "erasedBefore", "noKey"));
+  const Json users = ReceiptOf(2).at("users");
+  ASSERT_EQ(users.size(), 2u);
+  EXPECT_TRUE(users.at(0).at("keyspaces").at(0).contains("erasedBefore"));
+  EXPECT_EQ(users.at(1).at("keys"), 1);
+  EXPECT_FALSE(EraseMany(Context(), {.users = {"nobody"}}, {})->receipt.number.has_value());
+}
+
+TEST_F(EraseTest, IsAskedForAgainWhenTheRegistryHasLostItDuringTheWait) {
+  MakeKey("38");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  auto erasing = EraseInBackground("38");
+  AwaitReceipts(1);
+  CopyRegistry(copy, registry);
+  const auto response = WorkUntil(erasing);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_TRUE(response->spread->complete);
+  EXPECT_GE(response->askedAgain, 1u);
+  EXPECT_EQ(response->keysAgain, 1u) << "the key is back";
+  EXPECT_EQ(*receipts_->ReadCount(), 2 + response->askedAgain) << "each has a receipt, and all have one confirmation";
+  const auto now = EraseInBackground("38", 0).get();
+  EXPECT_EQ(now->erased.keys, 0u);
+}
+
+TEST_F(EraseTest, OfAListTellsWhetherTheRegistryWasOpenedAnewSince) {
+  MakeKey("38");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  const auto erased = EraseMany(Context(), {.users = {"38"}}, {});
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  cache_->Refresh();
+  const auto waited = AwaitErasure(Context(), {.number = erased->number}, {});
+  ASSERT_TRUE(waited.ok()) << waited.status();
+  EXPECT_EQ(waited->opening, erased->opening);
+  CopyRegistry(copy, registry);
+  const auto lost = AwaitErasure(Context(), {.number = erased->number, .waitSeconds = 0}, {});
+  EXPECT_TRUE(absl::IsInvalidArgument(lost.status())) << lost.status();
+  EXPECT_NE(EraseMany(Context(), {.users = {"38"}}, {})->opening, erased->opening);
+}
+
+}  // namespace
+}  // namespace kveil::daemon
