@@ -3,6 +3,8 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <atomic>
+#include <thread>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -17,6 +19,7 @@ constexpr std::string_view kCheckLabel("kveil awsKms 1\0", 15);
 constexpr size_t kCheckSize = 8;
 constexpr size_t kLongestArn = 512;
 constexpr size_t kLongestCiphertext = 6144;  // that Decrypt takes
+constexpr size_t kMostAtOnce = 8;            // requests of one call
 
 using Digest = std::array<uint8_t, 32>;
 Digest CheckOf(std::string_view arn, Bytes ciphertext) {
@@ -82,26 +85,42 @@ absl::StatusOr<RootKey::DataKey> AwsRootKey::GenerateDataKey(Bytes context, Dead
     return Named(absl::UnavailableError(StrCat("another key was used: ", made->wrappedBy.Text())));
   }
   if (made->ciphertext.size() > kLongestCiphertext) return Named(absl::UnavailableError("its ciphertext is too long"));
-  {
-    const MutexLock lock(mutex_);
-    target_ = made->wrappedBy;
-  }
+  if (const absl::Status bound = Bind(made->wrappedBy); !bound.ok()) return Named(bound);
   return DataKey{std::move(made->key), Wrapped(made->wrappedBy.Text(), made->ciphertext)};
 }
 
+// One after the other, many would not be done by the deadline; all at once, AWS would throttle them. What holds for the
+// service or for the agent's rights, holds for the next one, too: so the first goes alone.
 std::vector<absl::StatusOr<crypto::SecretKey>> AwsRootKey::Unwrap(absl::Span<const WrappedKey> keys,
                                                                   Deadline deadline) {
   std::vector<absl::StatusOr<crypto::SecretKey>> answers;
-  for (const WrappedKey& key : keys) {
-    // What holds for the service or for the agent's rights, holds for the next one, too.
-    const absl::Status before = answers.empty() ? absl::OkStatus() : answers.back().status();
-    if (absl::IsUnavailable(before) || absl::IsPermissionDenied(before)) {
-      answers.emplace_back(before);
-      continue;
+  for (size_t i = 0; i < keys.size(); ++i) answers.emplace_back(absl::UnavailableError(""));
+  Mutex mutex;
+  absl::Status common;  // guarded by it
+  const auto unwrap = [&](size_t i) {
+    {
+      const MutexLock lock(mutex);
+      if (!common.ok()) {
+        answers[i] = common;
+        return;
+      }
     }
-    absl::StatusOr<crypto::SecretKey> answer = UnwrapOne(key, deadline);
-    answers.push_back(answer.ok() ? std::move(answer) : Named(answer.status()));
-  }
+    answers[i] = UnwrapOne(keys[i], deadline);
+    if (answers[i].ok()) return;
+    answers[i] = Named(answers[i].status());
+    if (!absl::IsUnavailable(answers[i].status()) && !absl::IsPermissionDenied(answers[i].status())) return;
+    const MutexLock lock(mutex);
+    common = answers[i].status();
+  };
+  if (!keys.empty()) unwrap(0);
+  std::atomic<size_t> next{1};
+  const auto work = [&] {
+    for (size_t i = next++; i < keys.size(); i = next++) unwrap(i);
+  };
+  std::vector<std::thread> threads;
+  while (keys.size() > threads.size() + 2 && threads.size() + 1 < kMostAtOnce) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
   return answers;
 }
 
@@ -123,6 +142,17 @@ absl::StatusOr<crypto::SecretKey> AwsRootKey::UnwrapOne(const WrappedKey& key, D
   return std::move(answer.key);
 }
 
+absl::Status AwsRootKey::Bind(const AwsArn& used) {
+  const MutexLock lock(mutex_);
+  if (target_.has_value() && (used.account != target_->account || used.partition != target_->partition)) {
+    return absl::FailedPreconditionError(StrCat("the credentials are of another account now: the key is ", used.Text(),
+                                                " there, and was ", target_->Text(),
+                                                "; name it by its ARN, or put the credentials right"));
+  }
+  target_ = used;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::optional<AwsArn>> AwsRootKey::Target(Deadline deadline) {
   if (!key_.isAlias()) return std::optional<AwsArn>();
   {
@@ -138,8 +168,7 @@ absl::StatusOr<AwsArn> AwsRootKey::Describe(Deadline deadline) {
                    session_.Call("DescribeKey", aws::DescribeRequest(key_.text()), deadline));
   ASSIGN_OR_RETURN(AwsArn arn, aws::ParseDescription(body));
   if (!key_.Covers(arn, arn)) return absl::UnavailableError(StrCat("another key was described: ", arn.Text()));
-  const MutexLock lock(mutex_);
-  target_ = arn;
+  RETURN_IF_ERROR(Bind(arn));
   return arn;
 }
 

@@ -16,7 +16,8 @@ namespace kveil::keys {
 
 // One attempt per call: RemoteRootKey around it has the threads, the retries and the rest. GenerateDataKey makes a data
 // key, Decrypt unwraps it, DescribeKey says whether both can. The context is the encryption context {"kveil": "1." and
-// the context in base64}: AWS refuses any other. Decrypt takes one key at a time.
+// the context in base64}: AWS refuses any other. Decrypt takes one key at a time;
+// several are asked for at once.
 //
 // A wrapped key is
 //
@@ -37,6 +38,10 @@ class AwsRootKey : public RootKey {
 
  private:
   absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
+  // Notes which key was used. An alias and an id are those of one account: the one of the first answer. Two accounts
+  // may have the same alias, and credentials change while the agent runs. kFailedPrecondition: it is of another
+  // account.
+  absl::Status Bind(const AwsArn& used);
   // The key to which an alias leads now, as far as that is needed. nullopt for a key that is none.
   absl::StatusOr<std::optional<AwsArn>> Target(Deadline deadline);
   absl::StatusOr<AwsArn> Describe(Deadline deadline);

@@ -22,10 +22,6 @@ using Clock = std::chrono::steady_clock;
 // How long the first calls of a remote root key may take.
 constexpr std::chrono::seconds kFirstCalls{15};
 constexpr std::chrono::seconds kBetweenAttempts{1};
-// How long it is known that a remote root key unwraps the epoch keys: each unwrapping costs a call, and some bill it.
-constexpr std::chrono::seconds kTrialInterval{10};
-// How soon it is asked again for what it could not unwrap.
-constexpr std::chrono::seconds kReloadInterval{1};
 // How often an agent notes that it lives. When it could not for some time, it tries before it takes keys.
 constexpr std::chrono::seconds kNoteInterval{1};
 constexpr std::chrono::seconds kNoteIsLate{3};
@@ -108,7 +104,7 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       keys_(std::move(keys)),
       unwrapper_(*root_, keys_.owner()),
       openingOfKeys_(registry_->openings()),
-      unwrapped_(Clock::now()),
+      pace_(Clock::now()),
       newUsers_(options.newUsersPerSecond),
       throwAways_(options.cacheTtl) {
   crypto::FillRandom(absl::MakeSpan(self_.id));
@@ -128,7 +124,7 @@ absl::Status Keyring::Ready() {
 }
 
 absl::Status Keyring::ReloadEpochs() {
-  if (unwrapper_.isBusy() || (root_->isRemote() && Clock::now() - unwrapped_ < kReloadInterval)) return reloadStatus_;
+  if (unwrapper_.isBusy() || (root_->isRemote() && !pace_.IsDue(Clock::now(), /*isWell=*/false))) return reloadStatus_;
   absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
   if (!rows.ok()) {
     if (absl::IsDataLoss(rows.status())) registry_->Reopen();
@@ -139,7 +135,7 @@ absl::Status Keyring::ReloadEpochs() {
     reloadStatus_ = absl::OkStatus();
     return reloadStatus_;
   }
-  unwrapped_ = Clock::now();
+  pace_.Begin(Clock::now(), /*isWell=*/false);
   unwrapper_.Begin(*std::move(rows), registry_->openings());
   TakeEpochs();
   return reloadStatus_;
@@ -272,10 +268,10 @@ absl::Status Keyring::BeginTrial() {
   absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
   if (!rows.ok()) return absl::UnavailableError(rows.status().message());
   if (unwrapper_.isBusy()) return rootKey;
-  const auto age = Clock::now() - unwrapped_;
+  const Clock::time_point now = Clock::now();
   const bool isWell = rootKey.ok() && keys_.Uses(*rows) && trialStatus_.ok();
-  if (root_->isRemote() && age < (isWell ? kTrialInterval : kReloadInterval)) return rootKey;
-  unwrapped_ = Clock::now();
+  if (root_->isRemote() && !pace_.IsDue(now, isWell)) return rootKey;
+  pace_.Begin(now, isWell);
   unwrapper_.Begin(*std::move(rows), registry_->openings());
   return rootKey;
 }

@@ -24,6 +24,7 @@
 #include "keys/service/new_user_limit.h"
 #include "keys/service/registry_keys.h"
 #include "keys/service/throw_away_keys.h"
+#include "keys/service/trial_pace.h"
 
 namespace kveil::keys {
 
@@ -145,12 +146,12 @@ class Keyring {
   RegistryKeys keys_;
   EpochUnwrapper unwrapper_;
   Registry::Agent self_;
-  SteadyTime noted_;                                 // before NoteAgent was OK last; the epoch: never
-  uint64_t openingOfNote_ = 0;                       // of the registry, when NoteAgent was OK last; 0: never
-  uint64_t openingOfKeys_;                           // of the registry, when its epoch keys were those in use
-  absl::Status reloadStatus_;                        // why those of the registry that was opened anew cannot be used
-  absl::Status trialStatus_;                         // how the last unwrapping of epoch keys went
-  std::chrono::steady_clock::time_point unwrapped_;  // when it was begun
+  SteadyTime noted_;            // before NoteAgent was OK last; the epoch: never
+  uint64_t openingOfNote_ = 0;  // of the registry, when NoteAgent was OK last; 0: never
+  uint64_t openingOfKeys_;      // of the registry, when its epoch keys were those in use
+  absl::Status reloadStatus_;   // why those of the registry that was opened anew cannot be used
+  absl::Status trialStatus_;    // how the last unwrapping of epoch keys went
+  TrialPace pace_;              // of these
   std::chrono::steady_clock::time_point deadline_;
   absl::Status rootKeyStatus_;
   bool hasUnreadableRows_ = false;

@@ -156,6 +156,43 @@ TEST_F(AwsRootKeyTest, AKeyOfAnotherAccountIsNoneOfAnAlias) {
   EXPECT_EQ(aws_.Count("Decrypt"), 0);
 }
 
+// Two accounts may have the same alias, and other credentials may come while the agent runs.
+TEST_F(AwsRootKeyTest, AnAliasIsThatOfTheFirstAccount) {
+  const std::string theirs = StrCat("arn:aws:kms:eu-central-1:444455556666:key/", id_);
+  const std::string key = FakeAws::Base64(crypto::SecretKey::Random().bytes());
+  for (const std::string& name : {std::string("alias/kveil"), id_}) {
+    AwsRootKey root(Options(name));
+    const RootKey::DataKey made = Generate(root);
+    Answer(FakeAws::Response::Of({{"CiphertextBlob", "QUJD"}, {"KeyId", theirs}, {"Plaintext", key}}));
+    const auto moved = root.GenerateDataKey(AsBytes("epoch 1"), Soon());
+    Expect(moved.status(), Code::kFailedPrecondition, "another account now: the key is " + theirs);
+    Answer(FakeAws::Response::Of({{"KeyMetadata",
+                                   {{"Arn", theirs},
+                                    {"KeyState", "Enabled"},
+                                    {"KeyUsage", "ENCRYPT_DECRYPT"},
+                                    {"KeySpec", "SYMMETRIC_DEFAULT"},
+                                    {"Enabled", true}}}}));
+    Expect(root.Check(Soon()), Code::kFailedPrecondition, "another account now");
+    aws_.SetFault(nullptr);
+    EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+    EXPECT_TRUE(Unwrap(root, made).ok());
+  }
+}
+
+TEST_F(AwsRootKeyTest, ManyKeysAreUnwrappedSeveralAtATime) {
+  AwsRootKey root(ById());
+  const RootKey::DataKey made = Generate(root);
+  const std::vector<RootKey::WrappedKey> keys(40, {made.wrapped, AsBytes("epoch 1")});
+  aws_.SetDelay(milliseconds(50));
+  const auto begun = std::chrono::steady_clock::now();
+  const auto answers = root.Unwrap(keys, Soon());
+  const auto took = std::chrono::steady_clock::now() - begun;
+  for (const auto& answer : answers) EXPECT_TRUE(answer.ok()) << answer.status();
+  EXPECT_LT(took, milliseconds(1500)) << "40 times 50 ms: one after the other";
+  EXPECT_GE(took, milliseconds(300)) << "more than 8 at once";
+  EXPECT_EQ(root.Unwrap({}, Soon()).size(), 0u);
+}
+
 TEST_F(AwsRootKeyTest, AMultiRegionKeyIsTheSameInEveryRegion) {
   const std::string id = aws_.MakeKey(/*isMultiRegion=*/true);
   AwsRootKey root(Options(FakeAws::ArnOf("key/" + id)));
