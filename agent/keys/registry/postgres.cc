@@ -150,11 +150,14 @@ std::unique_ptr<PostgresConnection> PostgresConnection::Start(std::string name,
   keywords.push_back(nullptr);
   values.push_back(nullptr);
   PGconn* handle = PQconnectStartParams(keywords.data(), values.data(), /*expand_dbname=*/0);
+  std::unique_ptr<PostgresConnection> connection(new PostgresConnection(std::move(name), handle));
   // The default writes to stderr.
-  if (handle != nullptr)
-    PQsetNoticeProcessor(
-        handle, [](void*, const char*) {}, nullptr);
-  return std::unique_ptr<PostgresConnection>(new PostgresConnection(std::move(name), handle));
+  if (handle != nullptr) {
+    PQsetNoticeReceiver(
+        handle, [](void* self, const PGresult* notice) { static_cast<PostgresConnection*>(self)->TakeNotice(notice); },
+        connection.get());
+  }
+  return connection;
 }
 
 PostgresConnection::~PostgresConnection() = default;
@@ -193,6 +196,7 @@ absl::Status PostgresConnection::Send(absl::Span<const PostgresStatement> statem
   PGconn* const connection = handle_.get();
   results_.clear();
   error_ = absl::OkStatus();
+  isWarned_ = false;
   finished_ = false;
   rollingBack_ = false;
   bool sent = true;
@@ -219,6 +223,8 @@ absl::Status PostgresConnection::Send(absl::Span<const PostgresStatement> statem
   return ConnectionError("cannot be used");
 }
 
+int64_t PostgresConnection::backend() const { return PQbackendPID(handle_.get()); }
+
 int PostgresConnection::descriptor() const { return PQsocket(handle_.get()); }
 
 void PostgresConnection::TakeResult(pg_result* result) {
@@ -236,6 +242,14 @@ void PostgresConnection::TakeResult(pg_result* result) {
     default:
       if (error_.ok()) error_ = ErrorOf(name_, result);
   }
+}
+
+// SyncRepWaitForLSN in PostgreSQL's syncrep.c gives warnings without a code of their own.
+void PostgresConnection::TakeNotice(const pg_result* notice) {
+  const char* const severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  const char* const state = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+  if (severity == nullptr || state == nullptr) return;
+  if (std::string_view(severity) == "WARNING" && std::string_view(state) == "01000") isWarned_ = true;
 }
 
 absl::StatusOr<std::optional<std::vector<PostgresResult>>> PostgresConnection::Finish(Deadline deadline) {
@@ -265,6 +279,10 @@ absl::StatusOr<std::optional<std::vector<PostgresResult>>> PostgresConnection::F
     if (!Wait(unsent > 0, deadline)) return std::nullopt;
   }
   if (!error_.ok()) return error_;
+  if (isWarned_) {
+    return absl::UnavailableError(
+        StrCat(name_, " warns about what it has committed: it may not be on its synchronous standby; ask again"));
+  }
   return std::move(results_);
 }
 

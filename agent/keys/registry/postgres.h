@@ -82,6 +82,7 @@ struct PostgresStatement {
 //   changed kResourceExhausted   the server's disk is full; nothing changed kNotFound            a table or schema is
 //   missing kPermissionDenied    the database user lacks a privilege kDataLoss            the server says that its
 //   files are corrupt kUnavailable         anything else. The connection must not be used any more
+//
 // They never hold a parameter or a row's content.
 class PostgresConnection {
  public:
@@ -98,8 +99,12 @@ class PostgresConnection {
   // Before the next Send, Finish must have returned the results or an error.
   absl::Status Send(absl::Span<const PostgresStatement> statements);
   // One result for each statement. nullopt: the deadline came first. After an error, what a transaction among the
-  // statements had done is rolled back.
+  // statements had done is rolled back. kUnavailable also when the server warns: that a commit is not on its
+  // synchronous standby, as somebody ended the wait for it, is a warning to PostgreSQL.
   absl::StatusOr<std::optional<std::vector<PostgresResult>>> Finish(Deadline deadline);
+
+  // Of the server's process for this connection.
+  int64_t backend() const;
 
   // Can be read when the server has sent something that no call has taken yet: a notification, or the connection's end.
   // The next call takes it.
@@ -113,12 +118,14 @@ class PostgresConnection {
   // Waits until the socket can be read, or also written. False: the deadline came first.
   bool Wait(bool toWrite, Deadline deadline) const;
   void TakeResult(pg_result* result);
+  void TakeNotice(const pg_result* notice);
   absl::Status ConnectionError(std::string_view what) const;
 
   const std::string name_;
   std::unique_ptr<pg_conn, Close> handle_;
   std::vector<PostgresResult> results_;  // of the call under way
   absl::Status error_;                   // the first of the call under way
+  bool isWarned_ = false;                // in the call under way
   bool finished_ = true;
   bool rollingBack_ = false;
 };

@@ -81,8 +81,12 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
   erase = check;
   check.AddArray(BytesOf(keyspaces));
   erase.AddArray(names).Add(absl::ToUnixMillis(now)).Add(mustBeAll ? 1 : 0);
+  // A commit waits for a synchronous standby only if it writes. What was erased before may not be there yet.
+  PostgresParameters when;
+  when.Add(absl::ToUnixMillis(now));
   const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kCheckErasure, check),
-                                          PostgresStatement::Execute(postgres::kErase, erase)};
+                                          PostgresStatement::Execute(postgres::kErase, erase),
+                                          PostgresStatement::Execute(postgres::kProbe, when)};
   ASSIGN_OR_RETURN(const Results results, Transact(postgres::kLock, statements));
   const PostgresResult& before = results.at(0);
   // A key in a new keyspace came in between: nothing was erased yet.
@@ -169,8 +173,7 @@ absl::StatusOr<std::vector<crypto::KeyId>> PostgresRegistry::PollErasures() {
 absl::Status PostgresRegistry::NoteAgent(const Agent& self) {
   PostgresParameters agent;
   agent.Add(self.id).Add(AsBytes(self.name)).Add(self.cacheTtl.count()).Add(self.confirmed);
-  const PostgresStatement note[] = {PostgresStatement::Execute(postgres::kNoteAgent, agent)};
-  absl::StatusOr<Results> results = Call(note);
+  absl::StatusOr<Results> results = Write(PostgresStatement::Execute(postgres::kNoteAgent, agent));
   if (!results.ok()) return Fail(results.status());
   return results->at(0).size() > 0 ? absl::OkStatus() : AddAgent(agent);
 }
@@ -192,8 +195,7 @@ absl::Status PostgresRegistry::AddAgent(const PostgresParameters& agent) {
 absl::Status PostgresRegistry::ForgetAgent(const AgentId& id) {
   PostgresParameters agent;
   agent.Add(id);
-  const PostgresStatement forget[] = {PostgresStatement::Execute(postgres::kForgetAgent, agent)};
-  absl::StatusOr<Results> results = Call(forget);
+  absl::StatusOr<Results> results = Write(PostgresStatement::Execute(postgres::kForgetAgent, agent));
   return results.ok() ? absl::OkStatus() : Fail(results.status());
 }
 

@@ -27,8 +27,6 @@ namespace {
 
 // How long an answer may be outstanding before the connection is given up. Longer than a call usually may wait.
 constexpr std::chrono::seconds kPatience{3};
-// Transactions that the server ended for another's sake are repeated.
-constexpr int kMostAttempts = 5;
 
 ByteBuffer CopyOf(Bytes bytes) { return ByteBuffer(bytes.begin(), bytes.end()); }
 
@@ -54,7 +52,7 @@ absl::Status PostgresRegistry::EnsureOpen() {
 }
 
 absl::Status PostgresRegistry::Advance(bool mustExist) {
-  if (broken_) connection_.reset();
+  if (broken_) GiveUp();
   if (connection_ == nullptr) {
     ASSIGN_OR_RETURN(connection_, connector_.Connect(deadline_));
     broken_ = false;
@@ -70,7 +68,7 @@ absl::Status PostgresRegistry::Advance(bool mustExist) {
     const Step step = std::exchange(step_, Step::kNone);
     if (results.ok()) {
       RETURN_IF_ERROR(TakeAnswer(step, **results, mustExist));
-    } else if (step != Step::kPoll && step != Step::kOther) {
+    } else if (step != Step::kPoll && step != Step::kWrite && step != Step::kOther) {
       return FailToOpen(results.status());
     } else {
       (void)Fail(results.status());
@@ -120,6 +118,7 @@ absl::Status PostgresRegistry::TakeAnswer(Step step, const Results& results, boo
       break;
     case Step::kPoll:
       return TakeErasures(results.at(0));
+    case Step::kWrite:
     case Step::kOther:
     case Step::kNone:
       return absl::OkStatus();  // whoever asked was told that there was no answer
@@ -186,6 +185,7 @@ absl::Status PostgresRegistry::TakePrepared(const Results& results) {
   lastErasure_ = poll.IntegerAt(0, 1);
   toldErasure_ = lastErasure_;
   erased_.clear();
+  backend_ = connection_->backend();
   ++openings_;
   connector_.NoteGood();
   return absl::OkStatus();
@@ -201,26 +201,10 @@ absl::StatusOr<PostgresRegistry::Results> PostgresRegistry::Call(absl::Span<cons
   if (results.ok() && !results->has_value()) {
     return absl::UnavailableError(StrCat(name(), " does not answer in time"));
   }
+  if (absl::IsUnavailable(results.status())) NoteLeftBehind();
   step_ = Step::kNone;
   if (!results.ok()) return results.status();
   return **std::move(results);
-}
-
-absl::StatusOr<PostgresRegistry::Results> PostgresRegistry::Transact(const char* lock,
-                                                                     absl::Span<const PostgresStatement> statements) {
-  static const PostgresParameters kNone;
-  std::vector<PostgresStatement> all = {PostgresStatement::Text(postgres::kBegin),
-                                        PostgresStatement::Execute(lock, kNone)};
-  all.insert(all.end(), statements.begin(), statements.end());
-  all.push_back(PostgresStatement::Text(postgres::kCommit));
-  absl::StatusOr<Results> results = Call(all);
-  for (int attempt = 1; absl::IsAborted(results.status()) && attempt < kMostAttempts; ++attempt) results = Call(all);
-  if (!results.ok()) return results;
-  if (results->back().tag() != postgres::kCommit) {
-    return absl::UnavailableError(StrCat(name(), " did not commit"));
-  }
-  results->erase(results->begin(), results->begin() + 2);
-  return results;
 }
 
 absl::Status PostgresRegistry::Fail(const absl::Status& status) {
@@ -385,15 +369,6 @@ absl::StatusOr<std::vector<Registry::Inserted>> PostgresRegistry::InsertOrGet(ab
     }
   }
   return inserted;
-}
-
-absl::Status PostgresRegistry::CheckWritable(absl::Time now) {
-  PostgresParameters when;
-  when.Add(absl::ToUnixMillis(now));
-  const PostgresStatement probe[] = {PostgresStatement::Execute(postgres::kProbe, when)};
-  absl::StatusOr<Results> results =
-      Call(probe);  // without the lock: an erasure that waits is no trouble of the registry
-  return results.ok() ? absl::OkStatus() : Fail(results.status());
 }
 
 }  // namespace kveil::keys

@@ -21,6 +21,9 @@ namespace kveil::keys {
 // A call whose deadline comes first leaves its answer outstanding: the connection is used again when it has come, and
 // given up when it does not come for seconds. So an agent that looks every half second does not connect anew each time
 // when the server is slow.
+//
+// A server that misses its synchronous standby never answers a commit, and its process waits on when the connection is
+// gone. So while one that this agent has left behind waits, nothing is written: there is one of an agent at most.
 class PostgresRegistry : public Registry {
  public:
   static absl::StatusOr<std::unique_ptr<Registry>> Open(PostgresOptions options, bool mustExist, Deadline deadline);
@@ -54,7 +57,7 @@ class PostgresRegistry : public Registry {
  private:
   using Results = std::vector<PostgresResult>;
   // What the connection has not answered yet.
-  enum class Step { kNone, kSession, kMake, kMigrate, kFormat, kPrepare, kPoll, kOther };
+  enum class Step { kNone, kSession, kMake, kMigrate, kFormat, kPrepare, kPoll, kWrite, kOther };
 
   explicit PostgresRegistry(PostgresOptions options);
 
@@ -67,7 +70,15 @@ class PostgresRegistry : public Registry {
   absl::Status Send(Step step, absl::Span<const PostgresStatement> statements);
   absl::Status FailToOpen(const absl::Status& status);
 
+  // The connection is given up: remembers the server's process if it may be in a commit.
+  void NoteLeftBehind();
+  void GiveUp();
+
   absl::StatusOr<Results> Call(absl::Span<const PostgresStatement> statements, Step step = Step::kOther);
+  // Whether the server acknowledges what is written.
+  absl::Status MayWrite();
+  // One statement that writes.
+  absl::StatusOr<Results> Write(const PostgresStatement& statement);
   // With the lock, shared or not, as one transaction. Its first result is that of the first of `statements`.
   absl::StatusOr<Results> Transact(const char* lock, absl::Span<const PostgresStatement> statements);
   // Notes whether the connection can be used again, and gives the status that callers see.
@@ -89,6 +100,8 @@ class PostgresRegistry : public Registry {
   PostgresConnector connector_;
   std::unique_ptr<PostgresConnection> connection_;
   bool broken_ = false;
+  int64_t backend_ = 0;     // the server's process for the connection
+  int64_t leftBehind_ = 0;  // that of a connection that was given up during a commit; 0: none
   Step step_ = Step::kNone;
   Deadline stepBegan_;
   Deadline deadline_;

@@ -83,7 +83,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 20> kPrepared = {{
+const std::array<Prepared, 21> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -162,6 +162,10 @@ const std::array<Prepared, 20> kPrepared = {{
     {kReadAgents, "SELECT agent, name, cache_ttl, confirmed, " KVEIL_NOW " - seen FROM kveil.agents"
                   " WHERE seen >= " KVEIL_NOW " - cache_ttl - $1::bigint ORDER BY name, agent"},
     {kProbe, "UPDATE kveil.format SET probed = $1::bigint"},
+    // A row if this process waits for a synchronous standby. Users see that of their own sessions.
+    {kIsWaiting,
+     "SELECT pid FROM pg_stat_activity WHERE pid = $1::bigint AND wait_event = 'SyncRep'"
+     " AND usename = current_user"},
 }};
 
 #undef KVEIL_AGENTS

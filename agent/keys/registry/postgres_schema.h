@@ -51,11 +51,12 @@ inline constexpr char kAddAgent[] = "kveil_add_agent";
 inline constexpr char kForgetAgent[] = "kveil_forget_agent";
 inline constexpr char kReadAgents[] = "kveil_read_agents";
 inline constexpr char kProbe[] = "kveil_probe";
+inline constexpr char kIsWaiting[] = "kveil_is_waiting";
 
 struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 20> kPrepared;
+extern const std::array<Prepared, 21> kPrepared;
 
 }  // namespace kveil::keys::postgres

@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "base/text.h"
 #include "base/unique_fd.h"
 #include "key_fixture.h"
 #include "keys/registry/open_registry.h"
@@ -338,6 +339,76 @@ TEST_F(PostgresRegistryTest, ALockThatIsHeldIsWaitedForInBoundedTimeWhileReadsGo
   holder.Query("COMMIT");
   EXPECT_TRUE(IsWellAgain(*registry));
   EXPECT_TRUE(Insert(*registry, NewUser(2)).ok());
+}
+
+class StandbyIsMissingTest : public PostgresRegistryTest {
+ protected:
+  ~StandbyIsMissingTest() override { SetMissing(false); }
+  void SetMissing(bool isMissing) {
+    auto client = Client();
+    client.Query(StrCat("ALTER SYSTEM SET synchronous_standby_names = '", isMissing ? "nobody" : "", "'"));
+    client.Query("SELECT pg_reload_conf()");
+    EXPECT_TRUE(
+        Eventually([&] { return (client.Query("SHOW synchronous_standby_names").at(0) == "nobody") == isMissing; }));
+  }
+  std::vector<std::string> Waiting() {
+    return Client().Query("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+  }
+};
+
+// The server answers no commit, and its processes wait on when their clients are gone.
+TEST_F(StandbyIsMissingTest, LeavesOneProcessOfTheServerAndSaysSo) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow known = NewUser(0);
+  ASSERT_TRUE(Insert(*registry, known).ok());
+  SetMissing(true);
+  absl::Status status;
+  int refusals = 0;
+  const auto end = std::chrono::steady_clock::now() + seconds(20);
+  for (int user = 1; refusals < 10 && std::chrono::steady_clock::now() < end; ++user) {
+    registry->SetDeadline(In(milliseconds(200)));
+    status = registry->EnsureOpen();
+    if (status.ok()) status = Insert(*registry, NewUser(user)).status();
+    ASSERT_TRUE(absl::IsUnavailable(status)) << status;
+    if (MessageOf(status).find("does not acknowledge what is written") != std::string::npos) ++refusals;
+    ASSERT_LE(Waiting().size(), 1u) << "one for each commit that is tried again";
+  }
+  EXPECT_EQ(refusals, 10) << status;
+  registry->SetDeadline(In(seconds(10)));
+  EXPECT_THAT(MessageOf(Erase(*registry, 0).status()), HasSubstr("synchronous standby"));
+  EXPECT_THAT(MessageOf(registry->NoteAgent({})), HasSubstr("synchronous standby"));
+  EXPECT_THAT(MessageOf(registry->CheckWritable(kNow)), HasSubstr("synchronous standby"));
+  EXPECT_TRUE(FindById(*registry, known.row.id).has_value()) << "what is there can be read";
+  EXPECT_EQ(Waiting().size(), 1u);
+  SetMissing(false);
+  EXPECT_TRUE(IsWellAgain(*registry));
+  EXPECT_TRUE(Insert(*registry, NewUser(1)).ok());
+}
+
+TEST_F(StandbyIsMissingTest, AWaitThatSomebodyEndsIsNoAcknowledgement) {
+  auto registry = ConnectInitialised();
+  SetMissing(true);
+  std::thread operatorsHand([&] {
+    EXPECT_TRUE(Eventually([&] { return !Waiting().empty(); }));
+    for (const std::string& pid : Waiting()) Client().Query(StrCat("SELECT pg_cancel_backend(", pid, ")"));
+  });
+  const auto inserted = Insert(*registry, NewUser(1));
+  operatorsHand.join();
+  EXPECT_TRUE(absl::IsUnavailable(inserted.status())) << inserted.status();
+  EXPECT_THAT(MessageOf(inserted.status()), HasSubstr("synchronous standby"));
+}
+
+// The first answer was lost, or somebody has ended its wait. The look that follows must not say that all is done.
+TEST_F(StandbyIsMissingTest, WhatWasErasedBeforeIsErasedOnlyWhenTheStandbyHasIt) {
+  auto registry = ConnectInitialised();
+  ASSERT_TRUE(Insert(*registry, NewUser(1)).ok());
+  ASSERT_EQ(Erase(*registry, 1)->keyCount, 1u);
+  SetMissing(true);
+  registry->SetDeadline(In(milliseconds(300)));
+  EXPECT_TRUE(absl::IsUnavailable(Erase(*registry, 1).status()));
+  SetMissing(false);
+  EXPECT_TRUE(IsWellAgain(*registry));
+  EXPECT_EQ(Erase(*registry, 1)->erasedBefore, kNow);
 }
 
 TEST_F(PostgresRegistryTest, AStandbyIsNotUsed) {
