@@ -407,7 +407,7 @@ TEST_F(EraseManyTest, MakesPiecesThatTheRegistryFinishesInTime) {
   asked_.clear();
   lateUntil_ = 5;
   late_ = 0;
-  EXPECT_EQ(EraseFrom(Lines(3000)).exitStatus, 0);
+  EXPECT_EQ(EraseFrom(Lines(5000)).exitStatus, 0);
   EXPECT_EQ(mostUsers_, 256u);
 }
 
