@@ -23,8 +23,8 @@ class ApiServer {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
 
-  // Of a list: a pod's object has 10 to 30 KiB in general.
-  static constexpr size_t kLongestResponse = size_t{64} << 20;
+  // Of one object. What is streamed has no bound here.
+  static constexpr size_t kLongestResponse = size_t{4} << 20;
 
   explicit ApiServer(const ApiServerOptions& options)
       : options_(options), client_({.ca = options.ca, .longestResponse = kLongestResponse}) {}

@@ -41,48 +41,62 @@ bool ReadLabels(dom::element object, identity::Pod& pod) {
   return true;
 }
 
-std::optional<identity::Pod> PodFrom(dom::element object) {
+// The kubelet gives a static pod the hash of its file as uid, and writes that into the annotations of the pod's mirror,
+// which has an ordinary uid: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-hash
+// Whoever may create pods may write these annotations. A hash has no "-" and so is no other pod's uid, and a mirror
+// that stands for no static pod of this node is deleted by the kubelet.
+std::optional<std::string> UidOfStaticPod(dom::element object) {
+  if (!Text(object, "/metadata/annotations/kubernetes.io~1config.mirror").has_value()) return std::nullopt;
+  const std::optional<std::string> hash = Name(object, "/metadata/annotations/kubernetes.io~1config.hash");
+  if (!hash.has_value() || hash->find('-') != std::string::npos) return std::nullopt;
+  return hash;
+}
+
+std::optional<PodObject> PodFrom(dom::element object) {
   const std::optional<std::string> uid = Name(object, "/metadata/uid");
   const std::optional<std::string> nameSpace = Name(object, "/metadata/namespace");
   const std::optional<std::string> name = Name(object, "/metadata/name");
   if (!uid.has_value() || !nameSpace.has_value() || !name.has_value()) return std::nullopt;
-  identity::Pod pod{.uid = *uid, .nameSpace = *nameSpace, .name = *name};
-  // Only a pod that a kubelet made by itself may have none.
-  pod.serviceAccount = Name(object, "/spec/serviceAccountName").value_or("");
-  return ReadLabels(object, pod) ? std::optional(std::move(pod)) : std::nullopt;
-}
-
-absl::Status Malformed(std::string_view what) {
-  return absl::UnavailableError(StrCat("the Kubernetes API server's response makes no sense: ", what));
+  PodObject found{.object = *uid, .pod = {.uid = *uid, .nameSpace = *nameSpace, .name = *name}};
+  if (std::optional<std::string> hash = UidOfStaticPod(object); hash.has_value()) found.pod.uid = *std::move(hash);
+  // A static pod has none.
+  found.pod.serviceAccount = Name(object, "/spec/serviceAccountName").value_or("");
+  return ReadLabels(object, found.pod) ? std::optional(std::move(found)) : std::nullopt;
 }
 
 }  // namespace
 
-absl::StatusOr<PodList> ParseList(std::string_view json) {
+absl::Status MakesNoSense(std::string_view what) {
+  return absl::UnavailableError(StrCat("the Kubernetes API server's response makes no sense: ", what));
+}
+
+absl::StatusOr<std::optional<PodObject>> ParsePod(std::string_view json) {
   dom::parser parser;
   dom::element root;
-  if (parser.parse(json).get(root)) return Malformed("it is not JSON");
-  PodList list;
+  if (parser.parse(json).get(root)) return MakesNoSense("it is not JSON");
+  return PodFrom(root);
+}
+
+absl::StatusOr<std::string> VersionOfList(std::string_view json) {
+  dom::parser parser;
+  dom::element root;
+  if (parser.parse(json).get(root)) return MakesNoSense("it is not JSON");
   const std::optional<std::string_view> version = Text(root, "/metadata/resourceVersion");
   dom::array items;
   if (!version.has_value() || version->empty() || root.at_pointer("/items").get_array().get(items)) {
-    return Malformed("it is no list of pods");
+    return MakesNoSense("it is no list of pods");
   }
-  list.resourceVersion = std::string(*version);
-  for (const dom::element item : items) {
-    if (std::optional<identity::Pod> pod = PodFrom(item); pod.has_value()) list.pods.push_back(*std::move(pod));
-  }
-  return list;
+  return std::string(*version);
 }
 
 absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
   dom::parser parser;
   dom::element root;
-  if (parser.parse(line).get(root)) return Malformed("an event is not JSON");
+  if (parser.parse(line).get(root)) return MakesNoSense("an event is not JSON");
   const std::optional<std::string_view> type = Text(root, "/type");
   dom::element object;
   if (!type.has_value() || root.at_pointer("/object").get(object))
-    return Malformed("an event without a type or object");
+    return MakesNoSense("an event without a type or object");
   PodEvent event;
   if (*type == "ERROR") {
     int64_t code = 0;
@@ -93,17 +107,17 @@ absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
         StrCat("the Kubernetes API server ends the watch: ", http::Printable(Text(object, "/message").value_or(""))));
   }
   event.resourceVersion = Name(object, "/metadata/resourceVersion").value_or("");
-  std::optional<identity::Pod> pod = PodFrom(object);
+  std::optional<PodObject> pod = PodFrom(object);
   if (*type == "DELETED") {
     event.type = PodEvent::Type::kIsGone;
-    event.pod.uid = Name(object, "/metadata/uid").value_or("");
+    event.pod.object = Name(object, "/metadata/uid").value_or("");
   } else if (*type == "ADDED" || *type == "MODIFIED") {
     // What became unreadable is not known any more.
     event.type = pod.has_value() ? PodEvent::Type::kIsThere : PodEvent::Type::kIsGone;
-    event.pod.uid = Name(object, "/metadata/uid").value_or("");
+    event.pod.object = Name(object, "/metadata/uid").value_or("");
     if (pod.has_value()) event.pod = *std::move(pod);
   } else {
-    return Malformed("an event of an unknown type");
+    return MakesNoSense("an event of an unknown type");
   }
   return event;
 }
@@ -111,11 +125,11 @@ absl::StatusOr<PodEvent> ParseEvent(std::string_view line) {
 absl::StatusOr<std::optional<std::string>> PatchWithoutTaint(std::string_view node, std::string_view key) {
   // A copy that keeps what it does not know, as the patch repeats it.
   const nlohmann::json json = nlohmann::json::parse(node, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return Malformed("it is no node");
+  if (!json.is_object()) return MakesNoSense("it is no node");
   const nlohmann::json::json_pointer place("/spec/taints");
   if (!json.contains(place)) return std::nullopt;
   const nlohmann::json& taints = json.at(place);
-  if (!taints.is_array()) return Malformed("a node's taints are no list");
+  if (!taints.is_array()) return MakesNoSense("a node's taints are no list");
   nlohmann::json others = nlohmann::json::array();
   for (const nlohmann::json& taint : taints) {
     if (!taint.is_object() || taint.value("key", "") != key) others.push_back(taint);

@@ -15,17 +15,25 @@ namespace kveil::kubernetes {
 // The labels of one pod may have this many bytes. Of one with more, nothing is known.
 constexpr size_t kMostLabelBytes = size_t{64} << 10;
 
-struct PodList {
-  std::vector<identity::Pod> pods;
-  std::string resourceVersion;  // where a watch goes on from
+struct PodObject {
+  std::string object;  // its uid at the API server
+  identity::Pod pod;   // whose uid is what the kubelet calls it, and its cgroup
+  // It stands for a static pod, which the kubelet has from a file: the two uids differ.
+  bool isMirror() const { return object != pod.uid; }
 };
-// The response to a list. kUnavailable: it makes no sense. Pods that make no sense are left out.
-absl::StatusOr<PodList> ParseList(std::string_view json);
+// One pod of a list. nullopt: it is no pod that has a uid and a name. kUnavailable: it is not JSON.
+absl::StatusOr<std::optional<PodObject>> ParsePod(std::string_view json);
+
+// The resource version of a list, where a watch goes on from. Its items may be left out. kUnavailable: it is no list.
+absl::StatusOr<std::string> VersionOfList(std::string_view json);
+
+// kUnavailable, with what is wrong in a response.
+absl::Status MakesNoSense(std::string_view what);
 
 struct PodEvent {
   enum class Type : uint8_t { kIsThere, kIsGone };
   Type type = Type::kIsGone;
-  identity::Pod pod;            // with kIsGone, its uid alone
+  PodObject pod;                // with kIsGone, its object's uid alone
   std::string resourceVersion;  // may be empty
 };
 // One line of a watch. kOutOfRange: the watch's place is too old (410 Gone), so list again. kUnavailable: another error

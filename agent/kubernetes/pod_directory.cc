@@ -8,15 +8,25 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "http/jitter.h"
-#include "kubernetes/messages.h"
+#include "kubernetes/list_reader.h"
 
 namespace kveil::kubernetes {
 namespace {
 
 using std::chrono::milliseconds;
 
-// Of an event. The API server takes no object of more than 3 MiB.
-constexpr size_t kLongestLine = size_t{4} << 20;
+constexpr size_t kLongestLine = kLongestObject + (size_t{4} << 10);  // an object and the type of its event
+
+// The pods that are mirrors, by the hash of their static pods' files.
+template <typename Pods>
+Pods StaticPodsOf(const Pods& pods) {
+  Pods found;
+  for (const auto& [object, pod] : pods) {
+    if (pod->uid == object) continue;
+    if (const auto [place, isNew] = found.emplace(pod->uid, pod); !isNew) place->second = nullptr;
+  }
+  return found;
+}
 
 }  // namespace
 
@@ -36,7 +46,9 @@ PodDirectory::~PodDirectory() {
 std::shared_ptr<const identity::Pod> PodDirectory::Find(std::string_view uid) const {
   const MutexLock lock(mutex_);
   const auto pod = pods_.find(ToAbsl(uid));
-  return pod == pods_.end() ? nullptr : pod->second;
+  if (pod != pods_.end() && pod->second->uid == uid) return pod->second;
+  const auto staticPod = staticPods_.find(ToAbsl(uid));
+  return staticPod == staticPods_.end() ? nullptr : staticPod->second;
 }
 
 size_t PodDirectory::size() const {
@@ -97,19 +109,28 @@ absl::Status PodDirectory::List() {
   if (!resourceVersion_.empty()) {
     version = StrCat("&resourceVersion=", resourceVersion_, "&resourceVersionMatch=NotOlderThan");
   }
-  ASSIGN_OR_RETURN(const crypto::SecretText body, server_.Get(Path(version), Clock::now() + options_.requestTimeout));
-  ASSIGN_OR_RETURN(PodList list, ParseList(crypto::AsText(body)));
-  absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>> pods;
-  for (identity::Pod& pod : list.pods) {
-    if (pods.size() == options_.mostPods) break;
-    auto known = std::make_shared<const identity::Pod>(std::move(pod));
-    pods.emplace(known->uid, known);
-  }
-  resourceVersion_ = std::move(list.resourceVersion);
+  Pods pods;
+  bool isFull = false;
+  ListReader reader([&](PodObject found) {
+    isFull = isFull || pods.size() == options_.mostPods;
+    if (isFull) return;
+    pods.emplace(std::move(found.object), std::make_shared<const identity::Pod>(std::move(found.pod)));
+  });
+  absl::Status taken;
+  const auto take = [&](std::string_view bytes) {
+    taken = reader.Take(bytes);
+    return taken.ok();
+  };
+  const absl::Status status = server_.Stream(Path(version), Clock::now() + options_.listTimeout, take);
+  RETURN_IF_ERROR(taken);
+  RETURN_IF_ERROR(status);
+  ASSIGN_OR_RETURN(resourceVersion_, reader.End());
+  Pods staticPods = StaticPodsOf(pods);
   {
     const MutexLock lock(mutex_);
-    isFull_ = pods.size() < list.pods.size();
+    isFull_ = isFull;
     pods_ = std::move(pods);
+    staticPods_ = std::move(staticPods);
   }
   isFilled_ = true;
   return absl::OkStatus();
@@ -147,14 +168,31 @@ absl::Status PodDirectory::Take(std::string_view line) {
   if (!event.resourceVersion.empty()) resourceVersion_ = event.resourceVersion;
   const MutexLock lock(mutex_);
   if (event.type == PodEvent::Type::kIsGone) {
-    pods_.erase(event.pod.uid);
-    return absl::OkStatus();
+    Forget(event.pod.object);
+  } else {
+    Keep(std::move(event.pod));
   }
-  auto pod = std::make_shared<const identity::Pod>(std::move(event.pod));
-  const bool isTooMany = pods_.size() >= options_.mostPods && !pods_.contains(pod->uid);
-  isFull_ = isFull_ || isTooMany;
-  if (!isTooMany) pods_.insert_or_assign(pod->uid, std::move(pod));
   return absl::OkStatus();
+}
+
+void PodDirectory::Keep(PodObject pod) {
+  const auto known = pods_.find(pod.object);
+  if (known == pods_.end() && pods_.size() >= options_.mostPods) {
+    isFull_ = true;
+    return;
+  }
+  const bool changesStaticPods = pod.isMirror() || (known != pods_.end() && known->second->uid != pod.object);
+  pods_.insert_or_assign(std::move(pod.object), std::make_shared<const identity::Pod>(std::move(pod.pod)));
+  // There are few of them, and they change seldom.
+  if (changesStaticPods) staticPods_ = StaticPodsOf(pods_);
+}
+
+void PodDirectory::Forget(const std::string& object) {
+  const auto known = pods_.find(object);
+  if (known == pods_.end()) return;
+  const bool changesStaticPods = known->second->uid != object;
+  pods_.erase(known);
+  if (changesStaticPods) staticPods_ = StaticPodsOf(pods_);
 }
 
 }  // namespace kveil::kubernetes

@@ -16,6 +16,7 @@
 #include "base/stop_signal.h"
 #include "identity/pod.h"
 #include "kubernetes/api_server.h"
+#include "kubernetes/messages.h"
 
 namespace kveil::kubernetes {
 
@@ -30,6 +31,8 @@ class PodDirectory {
     // connection may be dead without a sign.
     std::chrono::seconds watchTime{120};
     std::chrono::milliseconds requestTimeout{10'000};
+    // Of a list, whose pods may be large.
+    std::chrono::milliseconds listTimeout{60'000};
     // Between attempts; doubled up to the longest one.
     std::chrono::milliseconds firstPause{200};
     std::chrono::milliseconds longestPause{10'000};
@@ -41,7 +44,8 @@ class PodDirectory {
   PodDirectory(const PodDirectory&) = delete;
   PodDirectory& operator=(const PodDirectory&) = delete;
 
-  // The pod with this uid, or nullptr if it is not known (yet). Any thread.
+  // The pod with this uid, which for a static pod is the hash of its file; nullptr if it is not known (yet), or if
+  // several pods claim to be that static pod. Any thread.
   std::shared_ptr<const identity::Pod> Find(std::string_view uid) const;
 
   // Whether the pods were listed once. Stays true. Any thread.
@@ -53,6 +57,7 @@ class PodDirectory {
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Pods = absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>>;
 
   void Follow();
   absl::Status ListAndWatch(bool& wentOn);
@@ -60,6 +65,8 @@ class PodDirectory {
   absl::Status Watch();
   // One line of the watch.
   absl::Status Take(std::string_view line);
+  void Keep(PodObject pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const std::string& object) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Path(std::string_view query) const;
   void Note(absl::Status status);
 
@@ -74,7 +81,8 @@ class PodDirectory {
   mutable Mutex mutex_;
   bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("the node's pods are not listed yet");
-  absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>> pods_ ABSL_GUARDED_BY(mutex_);  // by uid
+  Pods pods_ ABSL_GUARDED_BY(mutex_);        // by the uid of their objects
+  Pods staticPods_ ABSL_GUARDED_BY(mutex_);  // those of them that are mirrors, by the hash; nullptr for several
 
   std::thread thread_;
 };

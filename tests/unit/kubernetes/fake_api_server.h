@@ -30,6 +30,17 @@ inline nlohmann::json PodJson(const std::string& uid, const std::string& nameSpa
           {"spec", {{"serviceAccountName", serviceAccount}, {"nodeName", "node1"}}}};
 }
 
+// What the kubelet makes of a static pod at the API server.
+inline nlohmann::json MirrorJson(const std::string& uid, const std::string& hash, const std::string& name,
+                                 nlohmann::json labels = nlohmann::json::object()) {
+  nlohmann::json pod = PodJson(uid, "default", name, "", std::move(labels));
+  pod["spec"].erase("serviceAccountName");
+  pod["metadata"]["annotations"] = {{"kubernetes.io/config.hash", hash},
+                                    {"kubernetes.io/config.mirror", hash},
+                                    {"kubernetes.io/config.source", "file"}};
+  return pod;
+}
+
 class FakeApiServer : public io::FakeServer {
  public:
   FakeApiServer() { Start(); }

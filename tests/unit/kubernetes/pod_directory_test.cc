@@ -224,5 +224,59 @@ TEST_F(PodDirectoryTest, HasABound) {
   EXPECT_EQ(directory->size(), 5u);
 }
 
+// Their cgroups are named after the hash of their files.
+TEST_F(PodDirectoryTest, KnowsStaticPodsByTheirMirrors) {
+  server_.Put(MirrorJson("u-1", "0123abcd", "proxy-node1", {{"app", "proxy"}}));
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return directory->Find("0123abcd") != nullptr; }));
+  EXPECT_EQ(*directory->Find("0123abcd"),
+            (identity::Pod{"0123abcd", "default", "proxy-node1", "", {{"app", "proxy"}}}));
+  EXPECT_EQ(directory->Find("u-1"), nullptr) << "no cgroup has that name";
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.Put(MirrorJson("u-1", "0123abcd", "proxy-node1", {{"app", "other"}}));
+  EXPECT_TRUE(Becomes([&] { return directory->Find("0123abcd")->labels.at(0).second == "other"; }));
+  server_.Put(MirrorJson("u-2", "4567abcd", "later-node1"));
+  EXPECT_TRUE(Becomes([&] { return directory->Find("4567abcd") != nullptr; }));
+  server_.Remove("u-1");
+  EXPECT_TRUE(Becomes([&] { return directory->Find("0123abcd") == nullptr; }));
+  EXPECT_NE(directory->Find("4567abcd"), nullptr);
+}
+
+// Whoever may create pods may write the annotations of a mirror.
+TEST_F(PodDirectoryTest, AMirrorTakesNoOtherPodsPlace) {
+  const std::string victim = "5f0c3a2e-0000-0000-0000-000000000001";
+  server_.Put(PodJson(victim, "shop", "web-1", "web"));
+  server_.Put(MirrorJson("u-1", "0123abcd", "proxy-node1"));
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  server_.Put(MirrorJson("u-2", victim, "impostor"));
+  const std::string unknown = "5f0c3a2e-0000-0000-0000-000000000002";
+  server_.Put(MirrorJson("u-4", unknown, "impostor-3"));
+  server_.Put(MirrorJson("u-3", "0123abcd", "impostor-2"));
+  ASSERT_TRUE(Becomes([&] { return directory->size() == 5; }));
+  EXPECT_EQ(directory->Find(unknown), nullptr) << "the pod itself is not known yet";
+  EXPECT_EQ(directory->Find(victim)->name, "web-1");
+  EXPECT_EQ(directory->Find("0123abcd"), nullptr) << "one of two, and nobody knows which";
+  server_.Remove("u-3");
+  EXPECT_TRUE(Becomes([&] { return directory->Find("0123abcd") != nullptr; }));
+  server_.Put(MirrorJson("u-3", "0123abcd", "impostor-2"));
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; }));
+  EXPECT_EQ(directory->Find("0123abcd"), nullptr) << "a list says the same";
+}
+
+// Whoever may create pods may make them that large.
+TEST_F(PodDirectoryTest, ReadsAListOfAnyLength) {
+  std::string list = R"({"metadata":{"resourceVersion":"0"},"items":[)";
+  const std::string large = StrCat(R"(,"annotations":{"a":")", std::string(1 << 20, 'x'), R"("}}})");
+  for (int i = 0; i < 70; ++i) {
+    StrAppend(&list, i == 0 ? "" : ",", R"({"metadata":{"uid":"u)", i, R"(","namespace":"shop","name":"web")", large);
+  }
+  server_.AnswerLists(200, list + "]}");
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return directory->isFilled(); })) << directory->Health();
+  EXPECT_EQ(directory->size(), 70u);
+}
+
 }  // namespace
 }  // namespace kveil::kubernetes
