@@ -1,0 +1,181 @@
+"""Readers with rules (`where`) get exactly the records that their rules let them have, and their offsets go on all the same."""
+
+import time
+
+import clients
+import pytest
+import wire
+from agent import Agent
+from harness import CODECS, Application, Message, click, clicks, exchange_when_led, json_lines, stored
+
+AUDIT, SUPPORT, EUROPE = ({"workload": {"unit": f"{name}.service"}} for name in ("audit", "support", "europe"))
+BY_USER = {"scope": "user", "user": {"value": "/userid"}, "keyspace": "people"}
+READ = [AUDIT,
+        {**SUPPORT, "where": {"users": ["38", "never-written"]}},
+        {**EUROPE, "where": {"header": {"name": "region", "matches": "eu(-[a-z]+)?"}}}]
+POLICIES = [
+    {"prefix": "user-", "seal": BY_USER, "read": READ},
+    {"prefix": "masked-", "seal": BY_USER, "read": READ, "onDenied": "mask"},
+    {"prefix": "bykey-", "seal": {**BY_USER, "user": {"key": True}}, "read": READ},
+    {"prefix": "value-", "seal": {"scope": "topic"}, "read": [
+        {**SUPPORT, "where": {"value": {"pointer": "/number", "range": {"min": 3, "max": 5}}}}]},
+    {"prefix": "age-", "seal": {"scope": "topic"}, "read": [{**SUPPORT, "where": {"olderThan": "1h"}},
+                                                             {**EUROPE, "where": {"newerThan": "1h"}}]},
+]
+
+
+@pytest.fixture(scope="session")
+def places_of_readers(site):
+    return {name: site.workload(f"{name}.service") for name in ("audit", "support", "europe")}
+
+
+@pytest.fixture(scope="session")
+def agent(site, broker, shop, places_of_readers):
+    with Agent(site, broker, POLICIES) as started:
+        yield started
+
+
+@pytest.fixture
+def audit(broker, places_of_readers, agent):
+    return Application(broker, places_of_readers["audit"])
+
+
+@pytest.fixture
+def support(broker, places_of_readers, agent):
+    """Reads the records of user 38."""
+    return Application(broker, places_of_readers["support"])
+
+
+@pytest.fixture
+def europe(broker, places_of_readers, agent):
+    """Reads the records with a European region."""
+    return Application(broker, places_of_readers["europe"])
+
+
+def values_of(messages):
+    return [message.value for message in messages]
+
+
+def written(application, topic, values, *options):
+    """By kcat, in one batch."""
+    done = application.kcat_produce(topic, values, "-X", "linger.ms=200", *options)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_reader_gets_its_records_whatever_the_codec(app, audit, support, europe, topic):
+    for codec in CODECS:
+        name = topic("user")
+        values = [click(38 + number % 3, number) for number in range(300)]
+        for region in ("eu", "us"):
+            written(app, name, values, "-z", codec, "-H", f"region={region}")
+        assert audit.kcat_consume(name) == values + values
+        assert support.kcat_consume(name) == [value for value in values if b'"userid": 38' in value] * 2
+        assert europe.kcat_consume(name) == values
+
+
+def test_a_reader_that_may_have_nothing_reaches_the_end(app, support, agent, topic):
+    name = topic("user")
+    before = agent.metrics()['kveil_records_dropped_total{reason="denied"}']
+    for _ in range(2):
+        written(app, name, values_of(clicks(39, 20)))
+    read = support.consume(name, "group.id=" + name)
+    assert read.records == []
+    assert read.end == {"complete": True, "position": {"0": 40}, "lag": {"0": 0}, "committed": {"0": 40}}
+    assert agent.metrics()['kveil_records_dropped_total{reason="denied"}'] >= before + 40
+    written(app, name, values_of(clicks(38, 1)))
+    assert [record.offset for record in support.consume(name, "group.id=" + name).records] == [40]
+
+
+def test_transactions_stay_what_they_are(app, audit, support, topic):
+    name = topic("user")
+    with app.producing(name, "transactional.id=" + name) as producer:
+        for user, outcome in ((38, "commit"), (39, "commit"), (38, "abort"), (39, "abort"), (38, "commit")):
+            producer.do("begin")
+            for message in clicks(user, 3) + clicks(40, 1):
+                producer.send(message)
+            producer.do("flush")
+            producer.do(outcome)
+        producer.finish()
+    read = support.consume(name, "isolation.level=read_committed", "group.id=" + name)
+    assert values_of(record.message for record in read.records) == values_of(clicks(38, 3) * 2)
+    assert read.end["lag"] == {"0": 0}
+    assert len(support.values(name, "isolation.level=read_uncommitted")) == 9
+    assert len(audit.values(name, "isolation.level=read_committed")) == 12
+
+
+def test_a_compacted_topic_tells_of_deletions(app, support, topic):
+    name = topic("bykey")
+    app.create_topic(name, 1, "cleanup.policy=compact")
+    app.produce(name, [Message(b"38", b"a"), Message(b"39", b"b"), Message(b"39", None), Message(b"38", None)])
+    read = support.consume(name, "group.id=" + name)
+    assert [(record.offset, record.message.key, record.message.value) for record in read.records] == \
+           [(0, b"38", b"a"), (3, b"38", None)]
+    assert read.end["lag"] == {"0": 0}
+
+
+def test_values_and_ages_decide(app, support, europe, topic):
+    name = topic("value")
+    values = [click(1, number) for number in range(8)] + [b'{"number": 4, "number": 9}', b"number 4"]
+    written(app, name, values, "-z", "zstd")
+    assert support.kcat_consume(name) == [click(1, number) for number in (3, 4, 5)]
+    name = topic("age")
+    written(app, name, values_of(clicks(1, 3)))
+    assert support.kcat_consume(name) == [] and europe.kcat_consume(name) == values_of(clicks(1, 3))
+
+
+def test_a_reader_may_begin_inside_a_batch(app, support, broker, topic):
+    name = topic("user")
+    values = [click(38 + number % 2, number) for number in range(10)]
+    written(app, name, values)
+    for offset in range(10):
+        read = support.run(["kcat", "-C", "-q", "-e", "-m", "30", "-b", broker.bootstrap, "-t", name, "-o", str(offset)], text=False)
+        assert read.splitlines() == values[offset + offset % 2::2]
+
+
+def test_the_oldest_fetch_version_gets_no_more(app, support, topic):
+    """Brokers answered older ones, too, with messages that have no headers: nothing of those is opened (unit/guard)."""
+    name = topic("user")
+    written(app, name, values_of(clicks(39, 3) + clicks(38, 2)))
+    with support.raw() as connection:
+        batch, error = wire.fetched_batch(exchange_when_led(
+            connection, wire.fetch(name), lambda answer: wire.fetched_batch(answer)[1] in (3, 5, 6)))
+        assert error == 0 and b"/secret/38/" in batch and b"/secret/39/" not in batch
+
+
+def share(application, topic, count):
+    lines = json_lines(application.run(clients.java_share(application.broker.bootstrap, "g-" + topic, topic, count), timeout=90))
+    return [line["error"] for line in lines if "error" in line] or [stored(line).message.value for line in lines]
+
+
+def test_share_groups_lose_nothing(app, audit, support, topic):
+    """A record that is left out would be lost for the other members. So the topic is refused, or the record masked."""
+    name = topic("user")
+    written(app, name, values_of(clicks(38, 2) + clicks(39, 2)))
+    assert share(support, name, 4) == ["TopicAuthorizationException"]
+    assert sorted(share(audit, name, 4)) == values_of(clicks(38, 2) + clicks(39, 2))
+    name = topic("masked")
+    written(app, name, values_of(clicks(38, 2) + clicks(39, 2)))
+    assert sorted(share(support, name, 4)) == [b"", b"", *values_of(clicks(38, 2))]
+
+
+def test_a_rule_takes_effect_on_a_running_consumer(app, support, agent, topic):
+    """No reconnect: what the policy says when the broker answers counts."""
+    name = topic("user")
+    app.create_topic(name)
+    with app.producing(name, "linger.ms=0") as producer, support.following(name, "group.id=" + name) as consumer:
+        producer.send(Message(None, click(38, 1)))
+        assert producer.flush()["offset"] == 0
+        assert consumer.next().message.value == click(38, 1)
+        other = [{**POLICIES[0], "read": [AUDIT, {**SUPPORT, "where": {"users": ["39"]}}]}, *POLICIES[1:]]
+        generation = agent.metrics()["kveil_policy_generation"]
+        agent.write_policies(other)
+        limit = time.monotonic() + 20
+        while agent.metrics()["kveil_policy_generation"] == generation:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        for message in (click(38, 2), click(39, 3)):
+            producer.send(Message(None, message))
+            assert "offset" in producer.flush()
+        assert consumer.next().message.value == click(39, 3)
+        assert consumer.finish().end["position"] == {"0": 3}
+    agent.write_policies(POLICIES)
