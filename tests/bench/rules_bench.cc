@@ -45,15 +45,20 @@ void Measure(benchmark::State& state, const std::string& read) {
   state.counters["opened"] = static_cast<double>(outcome.opened);
 }
 
+// All users, as a list of JSON strings.
+std::string AllUsers() {
+  std::string all;
+  for (uint32_t user = 0; user < kUsers; ++user)
+    all += (user == 0 ? "\"user-" : ",\"user-") + std::to_string(user) + "\"";
+  return all;
+}
+
 // One user each, and in the last entry all of them: every record is opened.
 void BM_UsersRead(benchmark::State& state) {
   const int64_t count = state.range(0);
   Measure(state, Entries(count, [count](int64_t i) {
-            if (i + 1 < count) return R"({"users": ["none-)" + std::to_string(i) + "\"]}";
-            std::string all;
-            for (uint32_t user = 0; user < kUsers; ++user)
-              all += (user == 0 ? "\"user-" : ",\"user-") + std::to_string(user) + "\"";
-            return R"({"users": [)" + all + "]}";
+            const std::string users = i + 1 < count ? "\"none-" + std::to_string(i) + "\"" : AllUsers();
+            return R"({"users": [)" + users + "]}";
           }));
 }
 // Nobody whose records there are.
@@ -67,13 +72,18 @@ void BM_HeaderDenied(benchmark::State& state) {
             return R"({"header": {"name": "region", "equals": "r)" + std::to_string(i) + "\"}}";
           }));
 }
-// The value, which is opened first: every record meets the last entry.
+// A text in the value, which is opened first. Every record meets the last entry.
 void BM_ValueRead(benchmark::State& state) {
   const int64_t count = state.range(0);
   Measure(state, Entries(count, [count](int64_t i) {
-            const std::string text =
-                i + 1 < count ? R"("equals": "x)" + std::to_string(i) + "\"" : R"("matches": "r+")";
-            return R"({"value": {"pointer": "/request", )" + text + "}}";
+            const std::string texts = i + 1 < count ? "\"none-" + std::to_string(i) + "\"" : AllUsers();
+            return R"({"value": {"pointer": "/userid", "oneOf": [)" + texts + "]}}";
+          }));
+}
+// The same with an expression that matches each of some 65 bytes.
+void BM_MatchesRead(benchmark::State& state) {
+  Measure(state, Entries(state.range(0), [](int64_t i) {
+            return R"({"value": {"pointer": "/request", "matches": ")" + std::string(i == 0 ? "r+" : "x+") + "\"}}";
           }));
 }
 void Counts(benchmark::internal::Benchmark* benchmark) { benchmark->Arg(0)->Arg(1)->Arg(10)->Arg(1000); }
@@ -81,6 +91,7 @@ BENCHMARK(BM_UsersRead)->Apply(Counts);
 BENCHMARK(BM_UsersDenied)->Arg(1)->Arg(10)->Arg(1000);
 BENCHMARK(BM_HeaderDenied)->Arg(1)->Arg(10)->Arg(1000);
 BENCHMARK(BM_ValueRead)->Arg(1)->Arg(10)->Arg(1000);
+BENCHMARK(BM_MatchesRead)->Arg(1)->Arg(16);
 
 }  // namespace
 }  // namespace kveil::guard
