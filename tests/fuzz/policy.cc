@@ -1,15 +1,66 @@
 // A policy file of any text: refused in one line, or read into entries that keep what the file format promises.
 #include "policy/policy.h"
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/text.h"
+#include "formats/json_finder.h"
 #include "fuzz.h"
+#include "policy/explain.h"
 
 namespace kveil::fuzz {
 namespace {
+
+// A record that some entry may well fit: it has the texts that the entries name.
+policy::DescribedRecord RecordFor(const policy::TopicPolicy& topic, size_t entry) {
+  policy::DescribedRecord record;
+  record.age = std::chrono::hours(entry);
+  const std::vector<std::string>& users = topic.rules->users();
+  if (!users.empty()) record.user = users[entry % users.size()];
+  if (!topic.read[entry].where.has_value()) return record;
+  std::string value;
+  for (const policy::HeaderTest& header : topic.read[entry].where->headers) {
+    if (!header.test.texts.empty()) record.headers.emplace_back(header.name, header.test.texts.back());
+  }
+  for (const policy::ValueTest& test : topic.read[entry].where->values) {
+    const std::string& name = test.pointer.steps().front().name.text();
+    const std::string text = test.test.texts.empty() ? "7" : StrCat("\"", test.test.texts.front(), "\"");
+    StrAppend(&value, value.empty() ? "{" : ",", "\"", name, "\":", text);
+  }
+  if (!value.empty()) record.value = value + "}";
+  return record;
+}
+
+// The rules as they are compiled, for the agent, and entry by entry, for the commands.
+void CheckRules(const policy::TopicPolicy& topic, const identity::Workload& workload) {
+  policy::EntrySet readers;
+  if (policy::ReadableBy(topic, workload, readers) != policy::Readable::kSome) return;
+  formats::JsonFinder finder;
+  for (size_t entry = 0; entry < std::min<size_t>(topic.read.size(), 8); ++entry) {
+    const policy::DescribedRecord record = RecordFor(topic, entry);
+    policy::RecordRules::Facts facts;
+    facts.age = record.age;
+    if (record.user.has_value()) facts.user = topic.rules->NumberOf(*record.user);
+    for (size_t i = 0; i < topic.rules->headers().size(); ++i) {
+      for (const auto& [name, text] : record.headers) {
+        if (name == topic.rules->headers()[i]) facts.headers[i] = text;
+      }
+    }
+    policy::EntrySet left = readers;
+    const auto answer = topic.rules->Decide(facts, left);
+    bool mayRead = answer == policy::RecordRules::Answer::kMayRead;
+    if (answer == policy::RecordRules::Answer::kDependsOnValue && record.value.has_value()) {
+      const std::string padded = *record.value + std::string(64, ' ');
+      mayRead = topic.rules->FitsValue(AsBytes(padded).first(record.value->size()), finder, left);
+    }
+    const bool isExplained = policy::ExplainRecord(&topic, workload, record).readable == policy::Readable::kEverything;
+    Check(mayRead == isExplained, "the agent lets a record be read exactly if the commands say so");
+  }
+}
 
 void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) {
   const bool isOfUnselected = topic.kind == policy::SelectorKind::kUnselected;
@@ -32,6 +83,7 @@ void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) 
   workload.cgroupPath = "/system.slice/x.service";
   workload.unit = "x.service";
   Check(!topic.read.empty() || !policy::MayRead(topic, workload), "a topic without readers is read by nobody");
+  if (topic.rules != nullptr) CheckRules(topic, workload);
 }
 
 }  // namespace
