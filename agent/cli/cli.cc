@@ -183,6 +183,10 @@ CommandLine::CommandLine() {
   CLI::App* const createRoot = Add(
       *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
       "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);
+  Add(
+      *keys, "create-registry", "Make the registry for a root key that was made before it, once for all nodes",
+      "kveil keys create-registry --config agent.json", [this] { return RunCreateRegistry(common_); },
+      /*withJson=*/false);
   createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
 
   CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",

@@ -71,6 +71,9 @@ int RunInspect(const CommonOptions& common, const std::string& text);
 // Makes a root key file with a new key. Never replaces a file.
 int RunCreateRootKey(const std::string& path);
 
+// Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
+int RunCreateRegistry(const CommonOptions& common);
+
 // Takes the pinned BPF links and maps away.
 int RunDetach(const CommonOptions& common);
 

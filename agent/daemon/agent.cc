@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/commands/commands.h"
+#include "daemon/key_store.h"
 #include "daemon/preflight.h"
 #include "intercept/kernel/target_coverage.h"
 
@@ -26,50 +27,8 @@ bool IsEndPending() {
   return ::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1;
 }
 
-keys::VaultOptions VaultOptionsOf(const config::VaultConfig& vault) {
-  using From = config::VaultConfig::Auth;
-  using To = keys::VaultOptions::Auth;
-  return {
-      .address = vault.address,
-      .mount = vault.mount,
-      .key = vault.key,
-      .nameSpace = vault.nameSpace,
-      .ca = vault.ca,
-      .auth = vault.auth == From::kTokenFile ? To::kTokenFile
-              : vault.auth == From::kAppRole ? To::kAppRole
-                                             : To::kKubernetes,
-      .secretFile = vault.secretFile,
-      .role = vault.role,
-      .authMount = vault.authMount,
-  };
-}
-
-keys::AwsOptions AwsOptionsOf(const config::AwsConfig& aws) {
-  return {.key = aws.key, .region = aws.region, .endpoint = aws.endpoint, .stsEndpoint = aws.stsEndpoint, .ca = aws.ca};
-}
-
-keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
-  keys::RootKeyOptions options;
-  options.file = config.rootKeyFile;
-  if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
-  if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
-  return options;
-}
-
 unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
-}
-
-keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
-  keys::RegistryOptions options;
-  options.sqlite = config.registryPath;
-  if (config.registryPostgres.has_value()) {
-    options.postgres.emplace().parameters = config.registryPostgres->parameters;
-    for (const auto& [host, address, port] : config.registryPostgres->servers) {
-      options.postgres->servers.push_back({host, address, port});
-    }
-  }
-  return options;
 }
 
 kubernetes::ApiServerOptions ApiServerOf(const config::KubernetesConfig& config) {
@@ -161,16 +120,12 @@ absl::Status Agent::OpenStores() {
   if (!policies.ok()) return policies.status();
   policies_ = *std::move(policies);
 
-  keys::KeyServiceOptions keyOptions;
-  keyOptions.root = RootKeyOptions(config_.keys);
+  keys::KeyServiceOptions keyOptions = KeyOptionsOf(config_.keys);
   keyOptions.mayWait = [this](const absl::Status& reason) {
     health_.Set("keys", reason);
     manager_.Starting(ToStd(reason.message()));
     return !IsEndPending();
   };
-  keyOptions.registry = RegistryOptionsOf(config_.keys);
-  keyOptions.cacheTtl = config_.keys.cacheTtl;
-  keyOptions.newUsersPerSecond = config_.keys.newUsersPerSecond;
   absl::StatusOr<std::unique_ptr<keys::KeyService>> opened = keys::KeyService::Open(std::move(keyOptions));
   if (!opened.ok()) return opened.status();
   keys_ = *std::move(opened);

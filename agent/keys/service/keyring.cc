@@ -66,7 +66,7 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   if (absl::IsNotFound(registry.status())) {
     return absl::FailedPreconditionError(
         StrCat(std::string(registry.status().message()), ", but its ", *keyOfRegistry,
-               " is there; restore the registry, or move the root key away to begin anew"));
+               " is there; restore the registry, or if there never was one, make it by `kveil keys create-registry`"));
   }
   if (!registry.ok()) return registry.status();
   absl::StatusOr<std::optional<Registry::Identity>> identity = (*registry)->ReadIdentity();

@@ -14,6 +14,7 @@
 
 #include "command_fixture.h"
 #include "keys/root/root_key_file.h"
+#include "keys/service/key_service.h"
 
 namespace kveil::cli {
 namespace {
@@ -68,6 +69,30 @@ TEST_F(CommandLineTest, MakesARootKeyFileAndReplacesNone) {
   EXPECT_TRUE(key->Equals(*keys::ReadRootKeyFile(path)));
   ExpectFailure(Run({"keys", "create-root", folder_ + "/missing/root.key"}), 1, "/missing/root.key");
   ExpectFailure(Run({"keys", "create-root"}), 2, "FILE");
+}
+
+// For a root key that comes from elsewhere: an agent alone would take it for the key of a registry that was lost.
+TEST_F(CommandLineTest, MakesARegistryAndReplacesNone) {
+  const std::string root = folder_ + "/root.key";
+  const std::string registry = folder_ + "/registry.db";
+  const std::string config = Write(
+      "agent.json", StrCat(R"({"intercept":{"targets":[{"cluster":"main","cidr":"192.0.2.0/24","ports":"9092"}]},)",
+                           R"("keys":{"root":{"file":")", root, R"("},"registry":{"sqlite":")", registry, R"("}}})"));
+  const std::vector<std::string> command = {"keys", "create-registry", "--config", config};
+  ExpectFailure(Run(command), 1, "kveil keys create-root");
+  EXPECT_FALSE(std::filesystem::exists(registry));
+  ASSERT_EQ(Run({"keys", "create-root", root}).exitStatus, 0);
+  keys::KeyServiceOptions options;
+  options.root.file = root;
+  options.registry.sqlite = registry;
+  EXPECT_NE(std::string(keys::KeyService::Open(options).status().message()).find("kveil keys create-registry"),
+            std::string::npos);
+  const CommandResult made = Run(command);
+  EXPECT_EQ(made.exitStatus, 0) << made.err;
+  EXPECT_NE(made.out.find(registry), std::string::npos) << made.out;
+  EXPECT_TRUE(keys::KeyService::Open(options).ok());
+  ExpectFailure(Run(command), 1, "is left as it is");
+  ExpectFailure(Run({"keys", "create-registry", "--config", folder_ + "/missing.json"}), 1, "missing.json");
 }
 
 TEST_F(CommandLineTest, FailsWithoutAConfiguration) {

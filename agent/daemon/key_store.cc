@@ -1,0 +1,94 @@
+// Translates the configuration's `keys` into the key service's options.
+#include "daemon/key_store.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/registry/open_registry.h"
+#include "keys/registry/registry.h"
+#include "keys/root/open_root_key.h"
+#include "keys/root/root_key.h"
+#include "keys/service/registry_keys.h"
+
+namespace kveil::daemon {
+namespace {
+
+constexpr std::chrono::seconds kTimeLimit{15};  // for making a registry
+
+keys::VaultOptions VaultOptionsOf(const config::VaultConfig& vault) {
+  using From = config::VaultConfig::Auth;
+  using To = keys::VaultOptions::Auth;
+  return {
+      .address = vault.address,
+      .mount = vault.mount,
+      .key = vault.key,
+      .nameSpace = vault.nameSpace,
+      .ca = vault.ca,
+      .auth = vault.auth == From::kTokenFile ? To::kTokenFile
+              : vault.auth == From::kAppRole ? To::kAppRole
+                                             : To::kKubernetes,
+      .secretFile = vault.secretFile,
+      .role = vault.role,
+      .authMount = vault.authMount,
+  };
+}
+
+keys::AwsOptions AwsOptionsOf(const config::AwsConfig& aws) {
+  return {.key = aws.key, .region = aws.region, .endpoint = aws.endpoint, .stsEndpoint = aws.stsEndpoint, .ca = aws.ca};
+}
+
+keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
+  keys::RootKeyOptions options;
+  options.file = config.rootKeyFile;
+  if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
+  if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
+  return options;
+}
+
+keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
+  keys::RegistryOptions options;
+  options.sqlite = config.registryPath;
+  if (config.registryPostgres.has_value()) {
+    options.postgres.emplace().parameters = config.registryPostgres->parameters;
+    for (const auto& [host, address, port] : config.registryPostgres->servers) {
+      options.postgres->servers.push_back({host, address, port});
+    }
+  }
+  return options;
+}
+
+}  // namespace
+
+keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
+  keys::KeyServiceOptions options;
+  options.root = RootKeyOptions(config);
+  options.registry = RegistryOptionsOf(config);
+  options.cacheTtl = config.cacheTtl;
+  options.newUsersPerSecond = config.newUsersPerSecond;
+  return options;
+}
+
+absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config) {
+  const auto deadline = std::chrono::steady_clock::now() + kTimeLimit;
+  const absl::StatusOr<std::unique_ptr<keys::RootKey>> root =
+      keys::OpenRootKey(RootKeyOptions(config), /*mayCreate=*/false, deadline);
+  if (absl::IsNotFound(root.status())) {
+    return absl::NotFoundError(StrCat(ToStd(root.status().message()), "; make it first, by `kveil keys create-root`"));
+  }
+  RETURN_IF_ERROR(root.status());
+  ASSIGN_OR_RETURN(const std::unique_ptr<keys::Registry> registry,
+                   keys::OpenRegistry(RegistryOptionsOf(config), /*mustExist=*/false, deadline));
+  ASSIGN_OR_RETURN(const std::optional<keys::Registry::Identity> identity, registry->ReadIdentity());
+  if (identity.has_value()) {
+    return absl::AlreadyExistsError(StrCat(registry->name(), " is there, and is left as it is"));
+  }
+  RETURN_IF_ERROR(keys::RegistryKeys::MakeFirst(**root, *registry, absl::Now(), deadline));
+  return std::string(registry->name());
+}
+
+}  // namespace kveil::daemon

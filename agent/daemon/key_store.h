@@ -1,0 +1,20 @@
+// The root key and the registry that a configuration names.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "config/config.h"
+#include "keys/service/key_service.h"
+
+namespace kveil::daemon {
+
+// What the key service is to open.
+keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config);
+
+// Makes an empty registry under the root key, which must be there. An agent makes one only together with its root key:
+// a root key without its registry looks like a registry that was lost. Returns the registry's name. kAlreadyExists:
+// there is one, and it is left as it is. Other errors are those of the registry and the root key.
+absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config);
+
+}  // namespace kveil::daemon
