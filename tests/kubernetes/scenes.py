@@ -1,0 +1,202 @@
+"""What is tried on the node: each scene is a function that raises when something is not as it should be."""
+
+import json
+import shutil
+
+import node
+import waiting
+from stage import CLIENT, POLICIES, SECRET, TAINT, container, expect, pod_of, sealed
+
+
+def starts_before_the_pods(stage):
+    """no pod is scheduled while the node has no agent, and the first one's records are sealed"""
+    stage.start_pod("early", stage.produce("clickstream", 100))
+    waiting.wait_until("the scheduler to see the pod", lambda: TAINT in stage.node.kubectl("describe", "pod", "early", "-n", "shop"), 60)
+    stage.install()
+    stage.wait_for_agent()
+    waiting.wait_until("the taint to be gone", lambda: not any(
+        taint["key"] == TAINT for taint in stage.node.get("node", node.NAME)["spec"].get("taints", [])), 60)
+    succeeded, said = stage.wait_for_pod("early")
+    expect(succeeded, said)
+    stage.expect_sealed("clickstream", 100)
+    print(stage.kveil("status"), flush=True)
+
+
+def knows_service_accounts(stage):
+    """shop/analytics reads; shop/web and bank/analytics read nothing, and are told why"""
+    succeeded, said = stage.run_pod("writer", stage.produce("clickstream", 100))
+    expect(succeeded, said)
+    said = stage.reads("clickstream", account="analytics")
+    expect(said.count(SECRET) >= 100, f"shop/analytics reads {said.count(SECRET)} records: {said[-500:]}")
+    for namespace, account in (("shop", "web"), ("bank", "analytics")):
+        said = stage.reads("clickstream", namespace=namespace, account=account)
+        expect(SECRET not in said, f"{namespace}/{account} reads what it may not")
+        expect("authoriz" in said.lower(), f"{namespace}/{account} is not told why: {said[-500:]}")
+
+
+def knows_labels(stage):
+    """labels decide who reads, within their namespace"""
+    succeeded, said = stage.run_pod("writer", stage.produce("labelled", 50))
+    expect(succeeded, said)
+    stage.expect_sealed("labelled", 50)
+    for labels, may_read in (({"role": "reader", "x": "y"}, True), ({"role": "writer"}, False), ({}, False)):
+        said = stage.reads("labelled", labels=labels)
+        expect(said.count(SECRET) == (50 if may_read else 0), f"{labels}: {said[-500:]}")
+    said = stage.reads("labelled", namespace="bank", account="analytics", labels={"role": "reader"})
+    expect(SECRET not in said, "labels count in any namespace")
+
+
+def first_connections_work(stage):
+    """a Job of fifty pods, each of which tries once"""
+    spec = pod_of(stage.produce("once", 1), "web")
+    stage.node.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once", "namespace": "shop"},
+                      "spec": {"completions": 50, "parallelism": 5, "backoffLimit": 0, "template": {"spec": spec}}})
+
+    def ended():
+        status = stage.node.get("job", "once", "-n", "shop")["status"]
+        return status if status.get("conditions") else None
+    status = waiting.wait_until("fifty pods to end", ended, 400, every=1)
+    stage.node.kubectl("delete", "job", "once", "-n", "shop", "--wait=true")
+    expect(status.get("succeeded") == 50, f"{status}")
+    stage.expect_sealed("once", 50)
+
+
+def pods_are_killed_and_recreated(stage):
+    """a Deployment's pods are killed five times; what they write is sealed, and new pods are known"""
+    script = f"while true; do {stage.produce('churn', 5)} || exit 1; sleep 0.2; done"
+    stage.deploy("churn", script, replicas=3)
+    for _ in range(5):
+        before = len(stage.stored("churn"))
+        waiting.wait_until("three pods that write", lambda: len(stage.stored("churn")) > before + 30, 60, every=0.5)
+        stage.node.kubectl("delete", "pods", "-n", "shop", "-l", "app=churn", "--grace-period=0", "--force")
+    before = len(stage.stored("churn"))
+    waiting.wait_until("new pods that write", lambda: len(stage.stored("churn")) > before + 30, 60, every=0.5)
+    pods = stage.node.get("pods", "-n", "shop", "-l", "app=churn")["items"]
+    restarts = sum(status["restartCount"] for pod in pods for status in pod["status"].get("containerStatuses", []))
+    stage.node.kubectl("delete", "deployment", "churn", "-n", "shop", "--cascade=foreground")
+    expect(restarts == 0, f"producers failed {restarts} times")
+    stage.expect_sealed("churn", 180)
+
+
+def rolls_while_clients_run(stage):
+    """the DaemonSet is restarted under load: no record is lost, and none is in clear text"""
+    script = (f"i=0; end=$(($(date +%s) + 40)); while [ $(date +%s) -lt $end ]; do i=$((i+1)); "
+              f"echo '{{\"userid\":\"'$((i % 7))'\",\"text\":\"{SECRET}\",\"n\":'$i'}}'; [ $((i % 50)) -eq 0 ] && sleep 1; done | "
+              f"kcat -P -E -b {stage.broker.bootstrap} -t steady -X acks=all -X enable.idempotence=true && echo all-acknowledged")
+    # -E: kcat goes on when its broker is away.
+    stage.start_pod("steady", script)
+    waiting.wait_until("records to come", lambda: len(stage.stored("steady")) > 50, 60, every=0.5)
+    stage.node.kubectl("rollout", "restart", "daemonset/kveil", "-n", "kveil-system")
+    waiting.wait_until("the new agent", stage.agent_is_ready, 120, every=0.2)
+    behind = len(stage.stored("steady"))
+    succeeded, said = stage.wait_for_pod("steady", seconds=180)
+    stage.remove_pod("steady")
+    expect(succeeded and "all-acknowledged" in said, said[-1000:])
+    expect(len(stage.stored("steady")) > behind + 50, "no record came through the new agent")
+    stage.expect_sealed("steady", 500)
+    said = stage.reads("steady", account="analytics")
+    numbers = sorted(json.loads(line)["n"] for line in said.splitlines() if '"n"' in line)
+    expect(numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 500, f"{len(numbers)} records, {numbers[-1:]} is the last")
+
+
+def containers_share_their_pods_identity(stage):
+    """an init container, two containers and an ephemeral container of one pod"""
+    read = f"{stage.consume('containers')} | grep -c {SECRET}"
+    stage.start_pod("several", f"echo first sees $({read}); sleep 60", account="analytics", initContainers=[
+        container("before", stage.produce("containers", 20))], containers=[
+            container("first", f"echo first sees $({read}); sleep 60"), container("second", f"echo second sees $({read}); sleep 60")])
+    for name in ("first", "second"):
+        waiting.wait_until(f"container {name} to read", lambda: "sees" in stage.node.kubectl(
+            "logs", "-n", "shop", "several", "-c", name, check=False), 60, every=0.5)
+        said = stage.node.kubectl("logs", "-n", "shop", "several", "-c", name)
+        expect(f"{name} sees 20" in said, said)
+    stage.node.kubectl("debug", "several", "-n", "shop", f"--image={CLIENT}", "--image-pull-policy=Never", "--container=later",
+                       "--attach=false", "--", "/bin/sh", "-c", f"echo later sees $({read})")
+    waiting.wait_until("the ephemeral container to read", lambda: "later sees 20" in stage.node.kubectl(
+        "logs", "-n", "shop", "several", "-c", "later", check=False), 60, every=0.5)
+    stage.remove_pod("several")
+    stage.expect_sealed("containers", 20)
+
+
+def knows_pods_on_the_nodes_network(stage):
+    """pods with hostNetwork have their own identity"""
+    network = {"hostNetwork": True}
+    succeeded, said = stage.run_pod("writer", stage.produce("clickstream", 10), **network)
+    expect(succeeded, said)
+    said = stage.reads("clickstream", account="analytics", **network)
+    expect(said.count(SECRET) >= 10, f"shop/analytics: {said[-500:]}")
+    said = stage.reads("clickstream", **network)
+    expect(SECRET not in said and "authoriz" in said.lower(), f"shop/web: {said[-500:]}")
+    stage.expect_sealed("clickstream", 10)
+
+
+def agent_container(stage):
+    pod, = stage.node.get("pods", "-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil")["items"]
+    return pod["status"]["containerStatuses"][0]["containerID"]
+
+
+def takes_new_policies(stage):
+    """a changed ConfigMap takes effect without a restart of the agent"""
+    before = agent_container(stage)
+    stage.write_policies([*POLICIES, sealed("late", {"serviceAccount": "shop/analytics"})])
+    stage.node.kubectl("apply", "-k", stage.folder / "overlay")
+    waiting.wait_until("the new policies", lambda: json.loads(stage.kveil("status", "--json"))["policies"]["topics"] == len(POLICIES) + 1,
+                       120, every=1)
+    expect(agent_container(stage) == before, "the agent was restarted")
+    succeeded, said = stage.run_pod("writer", stage.produce("late", 10))
+    expect(succeeded, said)
+    stage.expect_sealed("late", 10)
+
+
+def knows_static_pods(stage):
+    """a pod that the kubelet starts from a file is known by its mirror at the API server"""
+    succeeded, said = stage.run_pod("writer", stage.produce("static", 20))
+    expect(succeeded, said)
+    # Whoever may create pods may claim to be a mirror. The kubelet deletes one of no static pod.
+    stage.node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "false", "namespace": "shop", "annotations": {
+        f"kubernetes.io/config.{name}": "0123456789abcdef0123456789abcdef" for name in ("hash", "mirror", "source")}},
+        "spec": {"nodeName": node.NAME, "containers": [container("main", "sleep 600")]}})
+    waiting.wait_until("the false mirror to be deleted", lambda: not stage.node.kubectl("get", "pod", "false", "-n", "shop", check=False), 60)
+    for name, labels, may_read in (("permitted", {"role": "static-reader"}, True), ("other", {"role": "x"}, False)):
+        spec = pod_of(f"{stage.consume('static')}; echo the end; sleep 600", None)
+        file = stage.node.static_pods / f"{name}.json"
+        file.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": labels},
+                                    "spec": {key: value for key, value in spec.items() if value is not None}}))
+        pod = f"{name}-{node.NAME}"
+        waiting.wait_until(f"the static pod {name} to read", lambda: "the end" in stage.node.kubectl(
+            "logs", "-n", "default", pod, check=False), 60, every=0.5)
+        said = stage.node.kubectl("logs", "-n", "default", pod)
+        file.unlink()
+        expect(said.count(SECRET) == (20 if may_read else 0), f"{name}: {said[-500:]}")
+        waiting.wait_until("the static pod to end", lambda: not stage.node.kubectl(
+            "get", "pod", pod, "-n", "default", check=False), 60, every=0.5)
+
+
+def protects_after_a_reboot(stage):
+    """the node loses power; its pods are started again before the agent, and wait for it"""
+    script = f"while true; do {stage.produce('boot', 5)} || exit 1; sleep 0.2; done"
+    stage.deploy("boot", script, replicas=3)
+    waiting.wait_until("pods that write", lambda: len(stage.stored("boot")) > 30, 60, every=0.5)
+    stage.node.power_off()
+    # What a reboot takes with it, too.
+    shutil.rmtree("/sys/fs/bpf/kveil")
+    shutil.rmtree("/run/kveil")
+    before = len(stage.stored("boot"))
+    stage.keep_agent_away(True)
+    stage.node.power_on()
+    waiting.wait_until("the pods to wait for the agent", lambda: "kveil does not protect this node yet" in stage.node.kubectl(
+        "get", "events", "-n", "shop"), 120, every=0.5)
+    expect(len(stage.stored("boot")) == before, "pods have written without an agent")
+    stage.keep_agent_away(False)
+    stage.wait_for_agent()
+    waiting.wait_until("the pods to write again", lambda: len(stage.stored("boot")) > before + 30, 180, every=0.5)
+    stage.node.kubectl("delete", "deployment", "boot", "-n", "shop", "--cascade=foreground")
+    stage.expect_sealed("boot", 60)
+    said = stage.reads("boot", account="analytics")
+    expect(said.count(SECRET) == len(stage.stored("boot")), f"{said.count(SECRET)} of {len(stage.stored('boot'))} can be read")
+
+
+ALL = {scene.__name__.replace("_", "-"): scene for scene in (
+    starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
+    rolls_while_clients_run, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
+    protects_after_a_reboot)}
