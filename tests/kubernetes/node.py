@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -24,6 +25,7 @@ BUILD_LIMIT = 7200  # Seconds. Seven minutes on two idle cores.
 START_LIMIT = 120
 NAME = "node1"
 ADDRESS = "10.200.0.2"
+HEALTH_PORT = 10248  # The kubelet's.
 API = "10.96.0.1"  # The cluster's address of the API server. The node has it itself, so that nothing has to translate it.
 PODS = "10.244.0.0/24"
 # The kubelet sets these, for the whole machine. Here it finds files in their place.
@@ -140,9 +142,18 @@ class Node:
         waiting.wait_until("containerd", lambda: subprocess.run(
             ["ctr", "--address", self._socket, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0,
             START_LIMIT, every=0.2)
-        self._run("kubelet", self.programs / "kubelet", "--kubeconfig", self.kubeconfig, "--config", self.folder / "kubelet.yaml",
-                  "--root-dir", self.folder / "kubelet", "--cert-dir", self.folder / "kubelet-certificates",
-                  "--hostname-override", NAME, "--node-ip", ADDRESS)
+        kubelet = [self.programs / "kubelet", "--kubeconfig", self.kubeconfig, "--config", self.folder / "kubelet.yaml",
+                   "--root-dir", self.folder / "kubelet", "--cert-dir", self.folder / "kubelet-certificates",
+                   "--hostname-override", NAME, "--node-ip", ADDRESS]
+        self._run("kubelet", *kubelet)
+
+        def is_up():
+            # It ends when the container runtime's own parts are not all up yet. A node's supervisor starts it again, too.
+            if self._daemons["kubelet"].poll() is not None:
+                self._run("kubelet", *kubelet)
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", HEALTH_PORT)) == 0
+        waiting.wait_until("the kubelet", is_up, START_LIMIT, every=0.5)
 
     def wait_until_ready(self):
         try:
