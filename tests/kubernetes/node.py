@@ -25,6 +25,7 @@ BUILD_LIMIT = 7200  # Seconds. Seven minutes on two idle cores.
 START_LIMIT = 120
 NAME = "node1"
 ADDRESS = "10.200.0.2"
+ETCD = "http://127.0.0.1:12379"
 HEALTH_PORT = 10248  # The kubelet's.
 API = "10.96.0.1"  # The cluster's address of the API server. The node has it itself, so that nothing has to translate it.
 PODS = "10.244.0.0/24"
@@ -155,6 +156,21 @@ class Node:
                 return probe.connect_ex(("127.0.0.1", HEALTH_PORT)) == 0
         waiting.wait_until("the kubelet", is_up, START_LIMIT, every=0.5)
 
+    def start_api_server(self):
+        self._run("apiserver", self.programs / "kube-apiserver", "--etcd-servers", ETCD, "--secure-port", "443",
+                  "--bind-address", "0.0.0.0", "--advertise-address", ADDRESS, "--cert-dir", self.folder / "api",
+                  "--token-auth-file", self.folder / "tokens.csv", "--authorization-mode", "RBAC,Node",
+                  "--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", self.folder / "sa.pub",
+                  "--service-account-signing-key-file", self.folder / "sa.key", "--service-cluster-ip-range", "10.96.0.0/16",
+                  "--allow-privileged", "--kubelet-preferred-address-types", "InternalIP")
+        try:
+            waiting.wait_until("the API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", START_LIMIT, every=0.2)
+        except waiting.TimedOut as error:
+            raise RuntimeError(f"{error}; it says:\n{self.log('apiserver')}") from error
+
+    def stop_api_server(self):
+        self._stop("apiserver")
+
     def wait_until_ready(self):
         try:
             waiting.wait_until("the node to be Ready", self._is_ready, START_LIMIT, every=0.2)
@@ -180,20 +196,10 @@ class Node:
     def _start(self):
         self._hide_the_machine()
         self._write_configuration()
-        etcd = "http://127.0.0.1:12379"
-        self._run("etcd", "etcd", "--data-dir", self.folder / "etcd", "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+        self._run("etcd", "etcd", "--data-dir", self.folder / "etcd", "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD,
                   "--listen-peer-urls", "http://127.0.0.1:12380", "--initial-advertise-peer-urls", "http://127.0.0.1:12380",
                   "--initial-cluster", "default=http://127.0.0.1:12380")
-        self._run("apiserver", self.programs / "kube-apiserver", "--etcd-servers", etcd, "--secure-port", "443",
-                  "--bind-address", "0.0.0.0", "--advertise-address", ADDRESS, "--cert-dir", self.folder / "api",
-                  "--token-auth-file", self.folder / "tokens.csv", "--authorization-mode", "RBAC,Node",
-                  "--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", self.folder / "sa.pub",
-                  "--service-account-signing-key-file", self.folder / "sa.key", "--service-cluster-ip-range", "10.96.0.0/16",
-                  "--allow-privileged", "--kubelet-preferred-address-types", "InternalIP")
-        try:
-            waiting.wait_until("the API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", START_LIMIT, every=0.2)
-        except waiting.TimedOut as error:
-            raise RuntimeError(f"{error}; it says:\n{self.log('apiserver')}") from error
+        self.start_api_server()
         self._run("controllers", self.programs / "kube-controller-manager", "--kubeconfig", self.kubeconfig,
                   "--service-account-private-key-file", self.folder / "sa.key", "--root-ca-file", self.folder / "api/apiserver.crt",
                   "--leader-elect=false", "--cert-dir", self.folder / "controllers", "--use-service-account-credentials")

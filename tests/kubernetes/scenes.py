@@ -172,6 +172,23 @@ def knows_static_pods(stage):
             "get", "pod", pod, "-n", "default", check=False), 60, every=0.5)
 
 
+def goes_on_without_the_api_server(stage):
+    """the API server is gone for a while: known pods go on, and later new ones are known"""
+    script = f"while true; do {stage.produce('outage', 5)} || exit 1; sleep 0.2; done"
+    stage.deploy("outage", script, replicas=2)
+    waiting.wait_until("pods that write", lambda: len(stage.stored("outage")) > 30, 60, every=0.5)
+    stage.node.stop_api_server()
+    before = len(stage.stored("outage"))
+    waiting.wait_until("them to go on", lambda: len(stage.stored("outage")) > before + 100, 60, every=0.5)
+    stage.node.start_api_server()
+    waiting.wait_until("the agent to see it again", lambda: stage.kveil("status", check=False).startswith("kveil") and
+                       "WRONG" not in stage.kveil("status", check=False), 60, every=0.5)
+    stage.node.kubectl("delete", "deployment", "outage", "-n", "shop", "--cascade=foreground")
+    said = stage.reads("outage", account="analytics")
+    expect(said.count(SECRET) > 100, f"a new pod reads {said.count(SECRET)} records: {said[-500:]}")
+    stage.expect_sealed("outage", 130)
+
+
 def protects_after_a_reboot(stage):
     """the node loses power; its pods are started again before the agent, and wait for it"""
     script = f"while true; do {stage.produce('boot', 5)} || exit 1; sleep 0.2; done"
@@ -199,4 +216,4 @@ def protects_after_a_reboot(stage):
 ALL = {scene.__name__.replace("_", "-"): scene for scene in (
     starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
     rolls_while_clients_run, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
-    protects_after_a_reboot)}
+    goes_on_without_the_api_server, protects_after_a_reboot)}

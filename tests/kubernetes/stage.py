@@ -178,7 +178,7 @@ def sealed(name, *readers):
 
 
 POLICIES = [
-    *(sealed(name, {"serviceAccount": "shop/analytics"}) for name in ("clickstream", "once", "steady", "churn", "containers", "boot")),
+    *(sealed(name, {"serviceAccount": "shop/analytics"}) for name in ("clickstream", "once", "steady", "churn", "containers", "outage", "boot")),
     {"name": "labelled", "seal": {"scope": "topic"}, "read": [{"workload": {"namespace": "shop", "labels": {"role": "reader"}}}]},
     sealed("static", {"namespace": "default", "labels": {"role": "static-reader"}})]
 
