@@ -16,6 +16,7 @@
 #include "cli/common.h"
 #include "config/read_file.h"
 #include "daemon/agent.h"
+#include "daemon/key_store.h"
 #include "daemon/preflight.h"
 #include "daemon/reloader.h"
 #include "daemon/service_manager.h"
@@ -156,6 +157,8 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!policies.ok()) return Fail("agent", policies.status());
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
+  const absl::Status rootKey = daemon::CheckRootKeyFiles(config->keys);
+  if (!rootKey.ok()) return Fail("agent", rootKey);
   std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
             << " of " << config->policies << "\n";
   return CheckThisMachine(*config);

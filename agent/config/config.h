@@ -17,6 +17,7 @@
 #include "base/socket_address.h"
 #include "config/aws_config.h"
 #include "config/kubernetes_config.h"
+#include "config/pkcs11_config.h"
 #include "config/vault_config.h"
 
 namespace kveil::config {
@@ -89,6 +90,7 @@ struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
   std::optional<VaultConfig> rootKeyVault;
   std::optional<AwsConfig> rootKeyAws;
+  std::optional<Pkcs11Config> rootKeyPkcs11;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);

@@ -115,12 +115,23 @@ Json AwsJson(const AwsConfig& aws) {
   return json;
 }
 
+Json Pkcs11Json(const Pkcs11Config& pkcs11) {
+  const bool isGcm = pkcs11.mechanism == Pkcs11Config::Mechanism::kAesGcm;
+  return {{"module", pkcs11.module},
+          {"token", pkcs11.token},
+          {"key", pkcs11.key},
+          {"pinFile", pkcs11.pinFile},
+          {"mechanism", isGcm ? "AES-GCM" : "AES-KEY-WRAP"}};
+}
+
 Json KeysJson(const KeysConfig& keys) {
   Json root = Json::object(), registry = Json::object();
   if (keys.rootKeyVault.has_value()) {
     root["vault"] = VaultJson(*keys.rootKeyVault);
   } else if (keys.rootKeyAws.has_value()) {
     root["awsKms"] = AwsJson(*keys.rootKeyAws);
+  } else if (keys.rootKeyPkcs11.has_value()) {
+    root["pkcs11"] = Pkcs11Json(*keys.rootKeyPkcs11);
   } else {
     root["file"] = keys.rootKeyFile;
   }

@@ -42,11 +42,22 @@ keys::AwsOptions AwsOptionsOf(const config::AwsConfig& aws) {
   return {.key = aws.key, .region = aws.region, .endpoint = aws.endpoint, .stsEndpoint = aws.stsEndpoint, .ca = aws.ca};
 }
 
+keys::Pkcs11Options Pkcs11OptionsOf(const config::Pkcs11Config& pkcs11) {
+  using From = config::Pkcs11Config::Mechanism;
+  using To = keys::Pkcs11Options::Mechanism;
+  return {.module = pkcs11.module,
+          .token = pkcs11.token,
+          .key = pkcs11.key,
+          .pinFile = pkcs11.pinFile,
+          .mechanism = pkcs11.mechanism == From::kAesGcm ? To::kAesGcm : To::kAesKeyWrap};
+}
+
 keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
   keys::RootKeyOptions options;
   options.file = config.rootKeyFile;
   if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
   if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
+  if (config.rootKeyPkcs11.has_value()) options.pkcs11 = Pkcs11OptionsOf(*config.rootKeyPkcs11);
   return options;
 }
 
@@ -71,6 +82,11 @@ keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
   options.cacheTtl = config.cacheTtl;
   options.newUsersPerSecond = config.newUsersPerSecond;
   return options;
+}
+
+absl::Status CheckRootKeyFiles(const config::KeysConfig& keys) {
+  if (!keys.rootKeyPkcs11.has_value()) return absl::OkStatus();
+  return keys::CheckPkcs11Files(Pkcs11OptionsOf(*keys.rootKeyPkcs11));
 }
 
 absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config) {

@@ -17,4 +17,8 @@ keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config);
 // there is one, and it is left as it is. Other errors are those of the registry and the root key.
 absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config);
 
+// OK if the files can be used that a root key in a PKCS#11 token needs: its module, and the PIN. Any other root key,
+// and whether the token takes the PIN, is looked at when the agent starts.
+absl::Status CheckRootKeyFiles(const config::KeysConfig& keys);
+
 }  // namespace kveil::daemon

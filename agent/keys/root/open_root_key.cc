@@ -1,4 +1,4 @@
-// `file`, and those that are a network away.
+// `file`, and those that are a network away or may take as long.
 #include "keys/root/open_root_key.h"
 
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "keys/root/aws_root_key.h"
 #include "keys/root/file_root_key.h"
+#include "keys/root/pkcs11_root_key.h"
 #include "keys/root/remote_root_key.h"
 #include "keys/root/vault_root_key.h"
 
@@ -27,6 +28,9 @@ absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& optio
   if (options.open) return options.open(deadline);
   if (options.vault.has_value()) return Connect("vault", std::make_unique<VaultRootKey>(*options.vault), deadline);
   if (options.aws.has_value()) return Connect("awsKms", std::make_unique<AwsRootKey>(*options.aws), deadline);
+  if (options.pkcs11.has_value()) {
+    return Connect("pkcs11", std::make_unique<Pkcs11RootKey>(*options.pkcs11), deadline);
+  }
   return FileRootKey::Open(options.file, mayCreate);
 }
 

@@ -1,12 +1,12 @@
 #include "keys/root/vault_root_key.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
+#include "keys/root/bound_seed.h"
 #include "keys/root/vault_messages.h"
 
 namespace kveil::keys {
@@ -15,22 +15,7 @@ namespace {
 // OpenBao takes no more than 1,000 strings in a request, and an item has two and a name.
 constexpr size_t kMostOfARequest = 400;
 constexpr size_t kVersionSize = 4;
-constexpr size_t kCheckSize = 16;
 constexpr size_t kLongestCiphertext = 1024;
-
-crypto::SecretKey DataKeyOf(const crypto::SecretKey& seed, Bytes context) {
-  const Bytes parts[] = {AsBytes("kveil vault key 1"), context};
-  crypto::SecretKey key;
-  crypto::HmacSha256(seed, parts, key.writable().data());
-  return key;
-}
-
-std::array<uint8_t, crypto::kHmacSize> CheckOf(const crypto::SecretKey& seed, Bytes context) {
-  const Bytes parts[] = {AsBytes("kveil vault check 1"), context};
-  std::array<uint8_t, crypto::kHmacSize> check;
-  crypto::HmacSha256(seed, parts, check.data());
-  return check;
-}
 
 }  // namespace
 
@@ -61,11 +46,11 @@ absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, De
   if (answer->status != 200) return Explain(*answer, deadline);
   absl::StatusOr<vault::DataKeyAnswer> made = vault::ParseDataKey(answer->body);
   if (!made.ok()) return Named(made.status());
-  DataKey result{DataKeyOf(made->key, context), Header()};
+  DataKey result{DataKeyOf("vault", made->key, context), Header()};
   for (int shift = 24; shift >= 0; shift -= 8) {
     result.wrapped.push_back(static_cast<uint8_t>(made->ciphertext.version >> shift));
   }
-  Append(result.wrapped, Bytes(CheckOf(made->key, context)).first(kCheckSize));
+  Append(result.wrapped, Bytes(CheckOf("vault", made->key, context)).first(kSeedCheckSize));
   Append(result.wrapped, made->ciphertext.bytes);
   return result;
 }
@@ -73,7 +58,7 @@ absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, De
 absl::StatusOr<vault::DecryptItem> VaultRootKey::ItemOf(const WrappedKey& key) const {
   const ByteBuffer header = Header();
   const absl::Status foreign = Named(absl::DataLossError("a key was wrapped by another one, or is damaged"));
-  const size_t before = header.size() + kVersionSize + kCheckSize;
+  const size_t before = header.size() + kVersionSize + kSeedCheckSize;
   if (key.wrapped.size() < before || key.wrapped.size() > before + kLongestCiphertext ||
       key.wrapped.subspan(0, header.size()) != Bytes(header)) {
     return foreign;
@@ -86,9 +71,9 @@ absl::StatusOr<vault::DecryptItem> VaultRootKey::ItemOf(const WrappedKey& key) c
 }
 
 absl::StatusOr<crypto::SecretKey> VaultRootKey::KeyOf(const WrappedKey& key, const crypto::SecretKey& seed) const {
-  const Bytes check = key.wrapped.subspan(Header().size() + kVersionSize, kCheckSize);
-  if (crypto::EqualInConstantTime(check, Bytes(CheckOf(seed, key.context)).first(kCheckSize))) {
-    return DataKeyOf(seed, key.context);
+  const Bytes check = key.wrapped.subspan(Header().size() + kVersionSize, kSeedCheckSize);
+  if (crypto::EqualInConstantTime(check, Bytes(CheckOf("vault", seed, key.context)).first(kSeedCheckSize))) {
+    return DataKeyOf("vault", seed, key.context);
   }
   return absl::DataLossError("a key is damaged, or was wrapped for another purpose");
 }

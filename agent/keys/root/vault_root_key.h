@@ -15,11 +15,7 @@ namespace kveil::keys {
 // `datakey` makes a seed, and its `decrypt` unwraps it. Its `encrypt` is never called, as it would make a deleted key
 // anew.
 //
-// `datakey` takes no associated data, so the context is bound here. Of the seed and the context come the data key, and
-// a check by which another context is refused:
-//
-//   data key = HMAC-SHA256(seed, "kveil vault key 1" | context)
-//   check    = HMAC-SHA256(seed, "kveil vault check 1" | context), the first 16 bytes
+// `datakey` takes no associated data, so the context is bound here (bound_seed.h).
 //
 // A wrapped key is
 //

@@ -145,6 +145,16 @@ TEST_F(CommandLineTest, ReadsWhatAnAgentWouldReadAndChangesNothing) {
   const CommandResult without = Run({"agent", "--check", "--config", config(tls)});  // and a line of the log
   EXPECT_EQ(without.exitStatus, 1);
   EXPECT_NE(without.err.find("TLS of cluster main: " + missing + ": cannot be read"), std::string::npos);
+  const auto pkcs11 = [&](const std::string& module, const std::string& pinFile) {
+    return StrCat(R"(, "keys": {"root": {"pkcs11": {"module": ")", module,
+                  R"(", "token": "t", "key": "k", "pinFile": ")", pinFile, "\"}}}");
+  };
+  ExpectFailure(Run({"agent", "--check", "--config", config(pkcs11("/nowhere.so", "/nowhere.pin"))}), 1,
+                "PKCS#11 module /nowhere.so");
+  const std::string module = "/usr/lib/softhsm/libsofthsm2.so";
+  ExpectFailure(Run({"agent", "--check", "--config", config(pkcs11(module, "/nowhere.pin"))}), 1, "/nowhere.pin");
+  const CommandResult token = Run({"agent", "--check", "--config", config(pkcs11(module, Write("pin", "4321\n")))});
+  EXPECT_TRUE(filesAreGood(token)) << token.out << token.err;
   Write("policies/broken.json", "{");
   ExpectFailure(Run({"agent", "--check", "--config", config("")}), 1, "broken.json");
 }

@@ -12,6 +12,7 @@
 #include "key_fixture.h"
 #include "keys/root/open_root_key.h"
 #include "keys/root/root_key.h"
+#include "soft_token.h"
 
 namespace kveil::keys {
 namespace {
@@ -194,12 +195,32 @@ RootKeyOptions MotoOptions(const std::string&, int which) {
                             .stsEndpoint = getenv("KVEIL_TEST_AWS")}};
 }
 
+template <Pkcs11Options::Mechanism kMechanism>
+RootKeyOptions SoftTokenOptions(const std::string& folder, int which) {
+  static std::atomic<int> keys{0};
+  const std::string path = folder + "/key" + std::to_string(which);
+  std::string key = KeyTest::ReadFile(path);
+  if (key.empty()) {
+    key = StrCat("conformance ", static_cast<int>(kMechanism), " ", ++keys);
+    KeyTest::WriteFile(path, key);
+    SoftToken::Get().MakeKey(key);
+  }
+  KeyTest::WriteFile(folder + "/pin", SoftToken::kPin);
+  return {.pkcs11 = Pkcs11Options{.module = SoftToken::kModule,
+                                  .token = SoftToken::kLabel,
+                                  .key = key,
+                                  .pinFile = folder + "/pin",
+                                  .mechanism = kMechanism}};
+}
+
 std::vector<Provider> Providers() {
   std::vector<Provider> providers = {
       {"file", [](const std::string& folder,
                   int which) { return RootKeyOptions{.file = folder + "/root" + std::to_string(which) + ".key"}; }},
       {"fakeVault", FakeVaultOptions},
       {"fakeAws", FakeAwsOptions},
+      {"softHsmAesGcm", SoftTokenOptions<Pkcs11Options::Mechanism::kAesGcm>},
+      {"softHsmAesKeyWrap", SoftTokenOptions<Pkcs11Options::Mechanism::kAesKeyWrap>},
   };
   if (getenv("KVEIL_TEST_VAULT") != nullptr) providers.push_back({"realVault", RealVaultOptions});
   if (getenv("KVEIL_TEST_AWS") != nullptr) providers.push_back({"moto", MotoOptions});

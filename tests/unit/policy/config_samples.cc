@@ -25,6 +25,9 @@ std::string Vault(const std::string& members, const std::string& more) {
   return Keys(R"("root": {"vault": {)" + members + (more.empty() ? "" : ", ") + more + "}}");
 }
 std::string Aws(const std::string& members) { return Keys(R"("root": {"awsKms": {)" + members + "}}"); }
+std::string Pkcs11(const std::string& members) {
+  return Keys(R"("root": {"pkcs11": {"module": "/m.so", )" + members + "}}");
+}
 const char kArn[] = "arn:aws:kms:eu-central-1:111122223333:";
 const char kKeyId[] = "1234abcd-12ab-34cd-56ef-1234567890ab";
 std::string AwsKey(const std::string& key, const std::string& more = "") {
@@ -75,6 +78,9 @@ std::vector<Sample> ConfigSamples() {
       {"AWS KMS by id", AwsKey(kKeyId, R"("region": "eu-central-1")"), ""},
       {"all of AWS KMS", AwsKey("alias/kveil", R"("region": "cn-north-1", "endpoint": "https://vpce-1.kms.example",
           "stsEndpoint": "http://127.0.0.1:5555", "ca": "/ca")"),
+       ""},
+      {"PKCS#11", Pkcs11(R"("token": "a token", "key": "k", "pinFile": "/p")"), ""},
+      {"PKCS#11 by AES Key Wrap", Pkcs11(R"("token": "t", "key": "k", "pinFile": "/p", "mechanism": "AES-KEY-WRAP")"),
        ""},
       {"Vault by Kubernetes on this node",
        Vault(R"("address": "http://127.0.0.1:8200", "key": "k")",
@@ -210,7 +216,16 @@ std::vector<Sample> ConfigSamples() {
        "/keys/root/awsKms/stsEndpoint: expected an address such as \"https://sts.eu-central-1.amazonaws.com\""},
       {"access key in the configuration", AwsKey(StrCat(kArn, "key/", kKeyId), R"("accessKeyId": "AKIA")"),
        "unknown key \"accessKeyId\""},
-      {"pkcs11", Keys(R"("root": {"pkcs11": {}})"), "/keys/root/pkcs11: \"pkcs11\" is not supported in this version"},
+      {"nothing of PKCS#11", Keys(R"("root": {"pkcs11": {}})"),
+       "/keys/root/pkcs11: expected the key \"module\", which is missing"},
+      {"PKCS#11 without a PIN", Pkcs11(R"("token": "t", "key": "k")"),
+       "/keys/root/pkcs11: expected the key \"pinFile\""},
+      {"PIN in the configuration", Pkcs11(R"("token": "t", "key": "k", "pinFile": "/p", "pin": "1234")"),
+       "unknown key \"pin\""},
+      {"long label of a token", Pkcs11(R"("key": "k", "pinFile": "/p", "token": ")" + std::string(33, 't') + "\""),
+       "/keys/root/pkcs11/token: expected at most 32 bytes"},
+      {"another mechanism", Pkcs11(R"("token": "t", "key": "k", "pinFile": "/p", "mechanism": "AES-CBC")"),
+       "/keys/root/pkcs11/mechanism: expected one of \"AES-GCM\", \"AES-KEY-WRAP\""},
       {"two registries", Keys(R"("registry": {"sqlite": "/d", "postgres": "host=x dbname=d user=u"})"),
        "/keys/registry: expected exactly one of \"sqlite\", \"postgres\", found \"sqlite\" and \"postgres\""},
       {"no registry", Keys(R"("registry": {})"), "/keys/registry: expected exactly one of \"sqlite\", \"postgres\""},
@@ -224,7 +239,7 @@ std::vector<Sample> ConfigSamples() {
       {"PostgreSQL URI with a password", Keys(R"("registry": {"postgres": "postgresql://h/d?user=u&password=p"})"),
        "/keys/registry/postgres: password is not allowed here"},
       {"no root", Keys(R"("root": {})"),
-       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", found none"},
+       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", \"pkcs11\", found none"},
       {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
       {"relative registry", Keys(R"("registry": {"sqlite": "db"})"), ""},
       {"registry by a number", Keys(R"("registry": {"sqlite": 1})"),

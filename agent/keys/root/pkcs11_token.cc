@@ -1,0 +1,200 @@
+#include "keys/root/pkcs11_token.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "crypto/secret_file.h"
+
+namespace kveil::keys {
+namespace {
+
+using pkcs11::NameOf;
+
+bool IsAmong(ck_rv_t value, std::initializer_list<ck_rv_t> values) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+// What was opened is gone: the token was taken out or restarted, or somebody closed its sessions.
+bool IsLost(ck_rv_t value) {
+  return IsAmong(value, {CKR_SESSION_HANDLE_INVALID, CKR_SESSION_CLOSED, CKR_DEVICE_REMOVED, CKR_TOKEN_NOT_PRESENT,
+                         CKR_USER_NOT_LOGGED_IN, CKR_DEVICE_ERROR, CKR_KEY_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID,
+                         CKR_WRAPPING_KEY_HANDLE_INVALID, CKR_SLOT_ID_INVALID, CKR_CRYPTOKI_NOT_INITIALIZED});
+}
+
+bool IsAboutPin(ck_rv_t value) {
+  return IsAmong(value, {CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_EXPIRED, CKR_PIN_LOCKED,
+                         CKR_USER_PIN_NOT_INITIALIZED});
+}
+
+bool IsAboutKey(ck_rv_t value) {
+  return IsAmong(value,
+                 {CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_KEY_TYPE_INCONSISTENT, CKR_KEY_SIZE_RANGE, CKR_MECHANISM_INVALID,
+                  CKR_MECHANISM_PARAM_INVALID, CKR_FUNCTION_NOT_SUPPORTED, CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
+                  CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_VALUE_INVALID});
+}
+
+absl::Status Failed(std::string_view call, ck_rv_t value) {
+  return absl::UnavailableError(StrCat(call, " answers with ", NameOf(value)));
+}
+
+// Padded with spaces.
+std::string LabelOf(const struct ck_token_info& info) {
+  std::string label(reinterpret_cast<const char*>(info.label), sizeof info.label);
+  label.resize(label.find_last_not_of(' ') + 1);
+  return label;
+}
+
+absl::StatusOr<ck_slot_id_t> SlotOf(pkcs11::Module& module, const std::string& token) {
+  unsigned long count = 0;
+  if (const ck_rv_t value = module.C_GetSlotList(1, nullptr, &count); value != CKR_OK) {
+    return Failed("C_GetSlotList", value);
+  }
+  std::vector<ck_slot_id_t> slots(count);
+  if (const ck_rv_t value = module.C_GetSlotList(1, slots.data(), &count); value != CKR_OK) {
+    return Failed("C_GetSlotList", value);
+  }
+  slots.resize(std::min<size_t>(slots.size(), count));
+  std::vector<ck_slot_id_t> found;
+  for (const ck_slot_id_t slot : slots) {
+    struct ck_token_info info;
+    if (module.C_GetTokenInfo(slot, &info) == CKR_OK && LabelOf(info) == token) found.push_back(slot);
+  }
+  if (found.size() > 1) return absl::FailedPreconditionError("several tokens have this label");
+  // It may be back in a moment: nothing says whether it was ever there.
+  if (found.empty()) return absl::UnavailableError("the token is not there");
+  return found.front();
+}
+
+// One AES key with the label. C_FindObjectsFinal whatever comes before it.
+absl::StatusOr<ck_object_handle_t> FindKey(pkcs11::Module& module, ck_session_handle_t session, std::string label,
+                                           ck_rv_t& value) {
+  ck_object_class_t objectClass = CKO_SECRET_KEY;
+  ck_key_type_t type = CKK_AES;
+  unsigned char isOnToken = 1;
+  struct ck_attribute wanted[] = {{CKA_CLASS, &objectClass, sizeof objectClass},
+                                  {CKA_KEY_TYPE, &type, sizeof type},
+                                  {CKA_TOKEN, &isOnToken, sizeof isOnToken},
+                                  {CKA_LABEL, label.data(), label.size()}};
+  value = module.C_FindObjectsInit(session, wanted, std::size(wanted));
+  if (value != CKR_OK) return Failed("C_FindObjectsInit", value);
+  ck_object_handle_t keys[2];
+  unsigned long count = 0;
+  value = module.C_FindObjects(session, keys, std::size(keys), &count);
+  (void)module.C_FindObjectsFinal(session);
+  if (value != CKR_OK) return Failed("C_FindObjects", value);
+  if (count == 0) return absl::FailedPreconditionError("there is no such AES key: it was deleted, or never made");
+  if (count > 1) return absl::FailedPreconditionError("several AES keys have this label");
+  return keys[0];
+}
+
+}  // namespace
+
+absl::Status MayTryPin(ck_flags_t flags) {
+  if ((flags & CKF_USER_PIN_LOCKED) != 0) {
+    return absl::PermissionDeniedError(
+        "the token is locked, as wrong PINs were tried; its security officer can unlock it");
+  }
+  if ((flags & CKF_USER_PIN_FINAL_TRY) == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      "wrong PINs were tried, and one more would lock the token; log in once by other means, with the right PIN");
+}
+
+absl::Status CheckPkcs11Files(const Pkcs11Options& options) {
+  RETURN_IF_ERROR(pkcs11::Load(options.module).status());
+  return crypto::ReadSecret(options.pinFile).status();
+}
+
+Pkcs11Token::~Pkcs11Token() {
+  const MutexLock lock(mutex_);
+  if (isOpen_) (void)login_.module->C_CloseSession(session_);
+}
+
+Pkcs11Token::Outcome Pkcs11Token::Call(const Use& use) {
+  Outcome outcome;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (isStopping_) return {absl::UnavailableError("the agent is ending")};
+    const absl::StatusOr<Login> login = GetLogin();
+    if (!login.ok()) return {login.status()};
+    outcome = CallOnce(*login, use);
+    if (!IsLost(outcome.value)) break;
+    Forget(*login);
+    outcome.status = Failed("the token", outcome.value);
+  }
+  return outcome;
+}
+
+Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const Use& use) const {
+  pkcs11::Module& module = *login.module;
+  ck_session_handle_t session = 0;
+  ck_rv_t value = module.C_OpenSession(login.slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
+  if (value != CKR_OK) return {Failed("C_OpenSession", value), value};
+  // To whoever is not logged in, a token says that there is no key.
+  struct ck_session_info info = {};
+  value = module.C_GetSessionInfo(session, &info);
+  if (value == CKR_OK && info.state != CKS_RO_USER_FUNCTIONS) value = CKR_USER_NOT_LOGGED_IN;
+  absl::StatusOr<ck_object_handle_t> key = Failed("C_GetSessionInfo", value);
+  if (value == CKR_OK) key = FindKey(module, session, options_.key, value);
+  if (key.ok()) value = use(module, session, *key);
+  (void)module.C_CloseSession(session);
+  if (!key.ok()) return {key.status(), value};
+  if (IsAboutKey(value)) {
+    return {absl::FailedPreconditionError(StrCat("the key cannot be used: ", NameOf(value))), value};
+  }
+  return {absl::OkStatus(), value};
+}
+
+absl::StatusOr<Pkcs11Token::Login> Pkcs11Token::GetLogin() {
+  const MutexLock lock(mutex_);
+  if (!isOpen_) RETURN_IF_ERROR(Open());
+  return login_;
+}
+
+absl::Status Pkcs11Token::Open() {
+  ASSIGN_OR_RETURN(login_.module, pkcs11::Load(options_.module));
+  ASSIGN_OR_RETURN(login_.slot, SlotOf(*login_.module, options_.token));
+  ck_session_handle_t session = 0;
+  const ck_rv_t value = login_.module->C_OpenSession(login_.slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
+  if (value != CKR_OK) return Failed("C_OpenSession", value);
+  if (absl::Status status = EnterPin(session); !status.ok()) {
+    (void)login_.module->C_CloseSession(session);
+    return status;
+  }
+  session_ = session;
+  isOpen_ = true;
+  ++login_.number;
+  return absl::OkStatus();
+}
+
+absl::Status Pkcs11Token::EnterPin(ck_session_handle_t session) {
+  ASSIGN_OR_RETURN(crypto::SecretText pin, crypto::ReadSecret(options_.pinFile));
+  if (pin == refusedPin_) {
+    return absl::PermissionDeniedError(StrCat("the PIN in ", options_.pinFile, " was refused; it is not tried again"));
+  }
+  struct ck_token_info info = {};
+  if (const ck_rv_t value = login_.module->C_GetTokenInfo(login_.slot, &info); value != CKR_OK) {
+    return Failed("C_GetTokenInfo", value);
+  }
+  RETURN_IF_ERROR(MayTryPin(info.flags));
+  const ck_rv_t value =
+      login_.module->C_Login(session, CKU_USER, reinterpret_cast<unsigned char*>(pin.data()), pin.size());
+  if (value == CKR_OK || value == CKR_USER_ALREADY_LOGGED_IN) {
+    refusedPin_.clear();
+    return absl::OkStatus();
+  }
+  if (!IsAboutPin(value)) return Failed("C_Login", value);
+  refusedPin_ = std::move(pin);
+  return absl::PermissionDeniedError(StrCat("the PIN in ", options_.pinFile, " is refused: ", NameOf(value)));
+}
+
+void Pkcs11Token::Forget(const Login& login) {
+  const MutexLock lock(mutex_);
+  if (!isOpen_ || login_.number != login.number) return;
+  (void)login_.module->C_CloseSession(session_);
+  isOpen_ = false;
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,110 @@
+// A token of SoftHSM2 for tests: https://packages.debian.org/bookworm/softhsm2
+#pragma once
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/text.h"
+#include "keys/root/pkcs11_module.h"
+#include "keys/root/pkcs11_options.h"
+
+namespace kveil::keys {
+
+// The module reads where its tokens are once per process: so there is one token for all tests of a program.
+class SoftToken {
+ public:
+  static constexpr char kModule[] = "/usr/lib/softhsm/libsofthsm2.so";
+  static constexpr char kLabel[] = "kveil test";
+  static constexpr char kPin[] = "4321";
+
+  static SoftToken& Get() {
+    static SoftToken token;
+    return token;
+  }
+  ~SoftToken() { std::filesystem::remove_all(folder_); }
+
+  // A new AES-256 key that can do all that is needed, or not what `unable` says.
+  void MakeKey(std::string label, bool isPrivate = true, ck_attribute_type_t unable = CKA_VENDOR_DEFINED) {
+    ck_object_class_t objectClass = CKO_SECRET_KEY;
+    unsigned char yes = 1, no = 0;
+    unsigned char privacy = isPrivate ? 1 : 0;
+    unsigned long size = 32;
+    struct ck_attribute attributes[] = {{CKA_CLASS, &objectClass, sizeof objectClass},
+                                        {CKA_TOKEN, &yes, 1},
+                                        {CKA_PRIVATE, &privacy, 1},
+                                        {CKA_SENSITIVE, &yes, 1},
+                                        {CKA_EXTRACTABLE, &no, 1},
+                                        {CKA_ENCRYPT, unable == CKA_ENCRYPT ? &no : &yes, 1},
+                                        {CKA_DECRYPT, unable == CKA_DECRYPT ? &no : &yes, 1},
+                                        {CKA_WRAP, &yes, 1},
+                                        {CKA_UNWRAP, &yes, 1},
+                                        {CKA_VALUE_LEN, &size, sizeof size},
+                                        {CKA_LABEL, label.data(), label.size()}};
+    struct ck_mechanism mechanism = {CKM_AES_KEY_GEN, nullptr, 0};
+    ck_object_handle_t key = 0;
+    const ck_session_handle_t session = Open();
+    EXPECT_EQ(module_->C_GenerateKey(session, &mechanism, attributes, std::size(attributes), &key), CKR_OK);
+    module_->C_CloseSession(session);
+  }
+  void DeleteKey(std::string label) {
+    struct ck_attribute wanted[] = {{CKA_LABEL, label.data(), label.size()}};
+    ck_object_handle_t key = 0;
+    unsigned long count = 0;
+    const ck_session_handle_t session = Open();
+    EXPECT_EQ(module_->C_FindObjectsInit(session, wanted, 1), CKR_OK);
+    EXPECT_EQ(module_->C_FindObjects(session, &key, 1, &count), CKR_OK);
+    module_->C_FindObjectsFinal(session);
+    EXPECT_EQ(module_->C_DestroyObject(session, key), CKR_OK);
+    module_->C_CloseSession(session);
+  }
+  // As when a token is taken out: every session and login in it ends.
+  void CloseAllSessions() { EXPECT_EQ(module_->C_CloseAllSessions(slot_), CKR_OK); }
+
+ private:
+  SoftToken() {
+    char pattern[] = "/tmp/kveil-token-XXXXXX";
+    folder_ = mkdtemp(pattern);
+    std::filesystem::create_directory(folder_ + "/tokens");
+    std::ofstream(folder_ + "/conf") << "directories.tokendir = " << folder_ << "/tokens\nobjectstore.backend = file\n"
+                                     << "log.level = ERROR\n";
+    setenv("SOFTHSM2_CONF", (folder_ + "/conf").c_str(), 1);
+    const auto module = pkcs11::Load(kModule);
+    EXPECT_TRUE(module.ok()) << module.status();
+    module_ = *module;
+    unsigned long count = 1;
+    EXPECT_EQ(module_->C_GetSlotList(1, &slot_, &count), CKR_OK);
+    unsigned char label[32], officer[] = "0000", pin[] = "4321";
+    memset(label, ' ', sizeof label);
+    memcpy(label, kLabel, strlen(kLabel));
+    EXPECT_EQ(module_->C_InitToken(slot_, officer, 4, label), CKR_OK);
+    // An initialised token gets another slot.
+    count = 1;
+    EXPECT_EQ(module_->C_GetSlotList(1, &slot_, &count), CKR_OK);
+    ck_session_handle_t session = 0;
+    EXPECT_EQ(module_->C_OpenSession(slot_, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &session), CKR_OK);
+    EXPECT_EQ(module_->C_Login(session, CKU_SO, officer, 4), CKR_OK);
+    EXPECT_EQ(module_->C_InitPIN(session, pin, 4), CKR_OK);
+    EXPECT_EQ(module_->C_Logout(session), CKR_OK);
+    module_->C_CloseSession(session);
+  }
+
+  ck_session_handle_t Open() {
+    ck_session_handle_t session = 0;
+    EXPECT_EQ(module_->C_OpenSession(slot_, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &session), CKR_OK);
+    unsigned char pin[] = "4321";
+    const ck_rv_t value = module_->C_Login(session, CKU_USER, pin, 4);
+    EXPECT_TRUE(value == CKR_OK || value == CKR_USER_ALREADY_LOGGED_IN) << pkcs11::NameOf(value);
+    return session;
+  }
+
+  std::string folder_;
+  pkcs11::Module* module_ = nullptr;
+  ck_slot_id_t slot_ = 0;
+};
+
+}  // namespace kveil::keys
