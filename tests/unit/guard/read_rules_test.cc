@@ -256,6 +256,8 @@ TEST_F(ReadRulesTest, MaskWhereThePolicySaysSo) {
   EXPECT_EQ(opened.records.at(1).value, Click("anna"));
   // What was opened to see whether it fits is masked, too.
   UseWhere(R"({"value": {"pointer": "/user", "equals": "anna"}})", R"(, "onDenied": "mask")");
+  task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
   const ReadBatch again = Opened(task, sealed);
   ASSERT_EQ(again.records.size(), 3u);
   EXPECT_EQ(again.records.at(0).value, "");
