@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kMargin{1000};
 constexpr milliseconds kFirstPause{20};
 constexpr milliseconds kLongestPause{500};
-constexpr std::chrono::seconds kPatienceWithoutAgents{10};
+constexpr std::chrono::seconds kLongestSilence{10};  // of the registry, when nothing else is waited for
 
 }  // namespace
 
@@ -52,20 +52,22 @@ ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<millis
   const KeyServiceOptions& options = keys.options();
   const Clock::time_point begin = Clock::now();
   ErasureWatch watch(number, options.steadyNow());
-  absl::Status unknown = absl::UnknownError("");
   std::optional<uint64_t> opening;
+  Clock::time_point missedSince = begin;  // when the registry's answer became all that is missing
   for (milliseconds pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
     const absl::StatusOr<KeyService::AgentsRead> read = keys.ReadAgents();
     if (read.ok()) {
       watch.Take(read->agents, options.wallNow());
       opening = read->opening;
     }
-    if (!unknown.ok()) unknown = read.status();
     ErasureSpread spread = watch.Spread(options.steadyNow(), options.wallNow());
-    spread.status = unknown;
+    if (read.ok() || (opening.has_value() && !spread.isComplete)) missedSince = Clock::now();
+    // A registry that is gone may come back on a standby that has lost the erasure, so the last word has to be its own.
+    spread.isComplete = spread.isComplete && read.ok();
+    spread.status = read.status();
     spread.opening = opening;
-    const Clock::duration past = Clock::now() + pause - begin;
-    const bool isLate = (patience.has_value() && past > *patience) || (!unknown.ok() && past > kPatienceWithoutAgents);
+    const Clock::time_point next = Clock::now() + pause;
+    const bool isLate = (patience.has_value() && next - begin > *patience) || next - missedSince > kLongestSilence;
     if (spread.isComplete || isLate || !mayWait()) return spread;
     std::this_thread::sleep_for(pause);
   }

@@ -25,10 +25,10 @@ struct ErasureSpread {
     // jump.
     absl::Time refusesFrom;
   };
-  // Every agent has confirmed, or refuses the keys by now.
+  // Every agent has confirmed, or refuses the keys by now, and the registry has answered after that.
   bool isComplete = false;
   std::vector<Agent> agents;  // by name
-  absl::Status status;        // why nobody knows which agents there are; then the list is empty
+  absl::Status status;        // why the registry did not answer last; the list is empty if it never did
   // Registry::openings when the agents were read last. When it is another than that of the erasure, the registry was
   // opened anew in between, perhaps on a server that has lost the erasure.
   std::optional<uint64_t> opening;
@@ -58,8 +58,8 @@ class ErasureWatch {
 };
 
 // Waits until the erasures up to `number` have spread, for at most `patience` (without it, as long as it takes: at most
-// the longest cacheTtl of the agents and a second), while `mayWait`. When it is not known which agents there are, for
-// at most 10 s. Blocks; any thread but the service's.
+// the longest cacheTtl of the agents and a second), while `mayWait`. When the registry's answer is all that is missing,
+// for at most 10 s more. Blocks; any thread but the service's.
 ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<std::chrono::milliseconds> patience,
                           absl::FunctionRef<bool()> mayWait);
 

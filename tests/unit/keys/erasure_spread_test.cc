@@ -284,6 +284,28 @@ TEST_F(ErasureSpreadTest, NoKeyLivesLongerThanCacheTtlAfterItsAgentWasSeen) {
   EXPECT_EQ(StateOf(*service, other, id), State::kReady);
 }
 
+// It may come back on a standby that has lost the erasure: time alone makes nothing complete.
+TEST_F(ErasureSpreadTest, IsNotCompleteWhileTheRegistryDoesNotAnswer) {
+  auto a = Open(SharedOptions("a", /*cacheTtl=*/seconds(1)));
+  KeyCache cache(*a);
+  SealingKey(*a, cache, User("38"));
+  const int64_t number = Erase(*a, "38");
+  auto client = server_.ClientOf(folder_);
+  bool isHidden = false;
+  const ErasureSpread spread = AwaitAgents(*a, number, milliseconds(3500), [&] {
+    if (!std::exchange(isHidden, true)) client.Query("ALTER TABLE kveil.agents RENAME TO hidden");
+    return true;
+  });
+  EXPECT_FALSE(spread.isComplete);
+  EXPECT_FALSE(spread.status.ok());
+  ASSERT_EQ(spread.agents.size(), 1u);
+  EXPECT_LE(spread.agents[0].refusesFrom, absl::Now()) << "nothing else was missing";
+  client.Query("ALTER TABLE kveil.hidden RENAME TO agents");
+  const ErasureSpread later = Await(*a, number, seconds(10));
+  EXPECT_TRUE(later.isComplete) << later.status;
+  EXPECT_TRUE(later.status.ok()) << later.status;
+}
+
 TEST_F(ErasureSpreadTest, OfAnSqliteRegistryWaitsForTheWorkersOfTheOneAgent) {
   auto service = Open();
   KeyCache cache(*service);
