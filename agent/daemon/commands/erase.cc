@@ -162,15 +162,20 @@ absl::Status AwaitForGood(const ErasureContext& context, const admin::EraseComma
     Heard heard = Await(context.keys, number, patience, caller);
     response.spread = std::move(heard.spread);
     if (!heard.opening.has_value() || *heard.opening == erased.opening) {
-      response.confirmation = Confirm(context, caller, request.reason, number, *response.spread);
+      if (number > 0) response.confirmation = Confirm(context, caller, request.reason, number, *response.spread);
       return absl::OkStatus();
     }
     log::Warning("erase.again", {{"error", "the registry was opened anew"}});
     if (response.askedAgain == kMostRepeats) return absl::UnavailableError("it was opened anew again and again");
     ASSIGN_OR_RETURN(Erasure again, EraseNow(context, caller, request.keyspace, users, request.reason));
     erased = std::move(again.erased);
-    // The numbers of a registry that has lost some go on behind them, or it knows of none.
-    number = std::max(number, erased.number);
+    // The numbers of a registry that has lost some go on behind those. What is confirmed has to be among its own: a
+    // number that is still to be given would confirm erasures that nobody has made yet.
+    const int64_t asked = std::exchange(number, erased.number);
+    if (number == 0) {
+      ASSIGN_OR_RETURN(const int64_t newest, context.keys.ReadLastErasure());
+      number = std::min(asked, newest);
+    }
     ++response.askedAgain;
     response.keysAgain += erased.users.front().keyCount;
     // The key may be lost with its erasure: then there is nothing to have a receipt of.
@@ -255,6 +260,15 @@ absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureC
   response.spread = std::move(heard.spread);
   if (heard.opening.has_value()) response.opening = OpeningOf(context, *heard.opening);
   if (number == 0) return response;  // none was made
+  if (response.spread.complete) {
+    // It may have been opened anew during the wait, on a server that has given fewer numbers.
+    const absl::StatusOr<int64_t> last = context.keys.ReadLastErasure();
+    response.spread.complete = last.ok() && *last >= number;
+    if (!response.spread.complete) {
+      response.spread.error = last.ok() ? StrCat("the registry has lost erasure ", number, ": erase again")
+                                        : ToStd(last.status().message());
+    }
+  }
   response.receipt = Confirm(context, caller, request.reason, number, response.spread);
   return response;
 }

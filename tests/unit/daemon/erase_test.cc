@@ -28,6 +28,7 @@ class EraseTest : public testing::Test {
     options.root.file = folder_ + "/root.key";
     options.registry.sqlite = folder_ + "/registry.db";
     options.agentName = "node-a:7";
+    options.cacheTtl = std::chrono::seconds(1);
     keys_ = *keys::KeyService::Open(std::move(options));
     receipts_ = std::make_unique<receipts::Store>(folder_ + "/receipts");
     EXPECT_TRUE(receipts_->Prepare().ok());
@@ -146,19 +147,41 @@ TEST_F(EraseTest, AListHasUsersThatWereErasedBeforeInItsReceipt) {
 
 TEST_F(EraseTest, IsAskedForAgainWhenTheRegistryHasLostItDuringTheWait) {
   MakeKey("38");
+  MakeKey("39");
   const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
   CopyRegistry(registry, copy);
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
   auto erasing = EraseInBackground("38");
-  AwaitReceipts(1);
+  AwaitReceipts(2);
+  EXPECT_EQ(ReceiptOf(2).at("erasure"), 2);
   CopyRegistry(copy, registry);
   const auto response = WorkUntil(erasing);
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_TRUE(response->spread->complete);
   EXPECT_GE(response->askedAgain, 1u);
   EXPECT_EQ(response->keysAgain, 1u) << "the key is back";
-  EXPECT_EQ(*receipts_->ReadCount(), 2 + response->askedAgain) << "each has a receipt, and all have one confirmation";
+  EXPECT_EQ(*receipts_->ReadCount(), 3 + response->askedAgain) << "each has a receipt, and all have one confirmation";
+  const Json confirmation = ReceiptOf(*response->confirmation.number);
+  EXPECT_EQ(confirmation.at("erasure"), ReceiptOf(*response->receipt.number).at("erasure"));
+  EXPECT_EQ(confirmation.at("erasure"), 1) << "a number that the registry has still to give confirms nothing";
   const auto now = EraseInBackground("38", 0).get();
   EXPECT_EQ(now->erased.keys, 0u);
+}
+
+TEST_F(EraseTest, NoErasureIsConfirmedThatTheRegistryHasLostDuringTheWait) {
+  MakeKey("38");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  const auto erased = EraseMany(Context(), {.users = {"38"}}, {});
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  auto waiting = std::async(std::launch::async,
+                            [&] { return AwaitErasure(Context(), {.number = erased->number, .waitSeconds = 10}, {}); });
+  ASSERT_NE(waiting.wait_for(std::chrono::milliseconds(200)), std::future_status::ready) << "the worker has the key";
+  CopyRegistry(copy, registry);
+  const auto waited = WorkUntil(waiting);
+  ASSERT_TRUE(waited.ok()) << waited.status();
+  EXPECT_FALSE(waited->spread.complete);
+  EXPECT_FALSE(ReceiptOf(*waited->receipt.number).at("spread").at("complete").get<bool>());
 }
 
 TEST_F(EraseTest, OfAListTellsWhetherTheRegistryWasOpenedAnewSince) {
