@@ -13,6 +13,8 @@ namespace {
 namespace dom = simdjson::dom;
 
 constexpr size_t kLongestName = 253;  // of an object: RFC 1123 as Kubernetes has it
+// A pod has this annotation from its beginning or never: the API server refuses a change of it.
+constexpr std::string_view kMirror = "/metadata/annotations/kubernetes.io~1config.mirror";
 
 std::optional<std::string_view> Text(dom::element element, std::string_view pointer) {
   std::string_view text;
@@ -43,10 +45,11 @@ bool ReadLabels(dom::element object, identity::Pod& pod) {
 
 // The kubelet gives a static pod the hash of its file as uid, and writes that into the annotations of the pod's mirror,
 // which has an ordinary uid: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-hash
-// Whoever may create pods may write these annotations. A hash has no "-" and so is no other pod's uid, and a mirror
-// that stands for no static pod of this node is deleted by the kubelet.
+// Whoever may create pods may write these annotations. A hash has no "-" and so is no other pod's uid. A false mirror
+// is deleted by the kubelet, but with a finalizer its object stays for as long as its maker likes: a mirror that is
+// being deleted stands for nothing. The kubelet makes a new one of a static pod that goes on.
 std::optional<std::string> UidOfStaticPod(dom::element object) {
-  if (!Text(object, "/metadata/annotations/kubernetes.io~1config.mirror").has_value()) return std::nullopt;
+  if (Text(object, "/metadata/deletionTimestamp").has_value()) return std::nullopt;
   const std::optional<std::string> hash = Name(object, "/metadata/annotations/kubernetes.io~1config.hash");
   if (!hash.has_value() || hash->find('-') != std::string::npos) return std::nullopt;
   return hash;
@@ -58,7 +61,12 @@ std::optional<PodObject> PodFrom(dom::element object) {
   const std::optional<std::string> name = Name(object, "/metadata/name");
   if (!uid.has_value() || !nameSpace.has_value() || !name.has_value()) return std::nullopt;
   PodObject found{.object = *uid, .pod = {.uid = *uid, .nameSpace = *nameSpace, .name = *name}};
-  if (std::optional<std::string> hash = UidOfStaticPod(object); hash.has_value()) found.pod.uid = *std::move(hash);
+  if (Text(object, kMirror).has_value()) {
+    // No process is in a mirror, so without a static pod it is no one's.
+    std::optional<std::string> hash = UidOfStaticPod(object);
+    if (!hash.has_value()) return std::nullopt;
+    found.pod.uid = *std::move(hash);
+  }
   // A static pod has none.
   found.pod.serviceAccount = Name(object, "/spec/serviceAccountName").value_or("");
   return ReadLabels(object, found.pod) ? std::optional(std::move(found)) : std::nullopt;

@@ -21,7 +21,8 @@ struct PodObject {
   // It stands for a static pod, which the kubelet has from a file: the two uids differ.
   bool isMirror() const { return object != pod.uid; }
 };
-// One pod of a list. nullopt: it is no pod that has a uid and a name. kUnavailable: it is not JSON.
+// One pod of a list. nullopt: it is no pod that has a uid and a name, or a mirror that stands for no static pod (any
+// more). kUnavailable: it is not JSON.
 absl::StatusOr<std::optional<PodObject>> ParsePod(std::string_view json);
 
 // The resource version of a list, where a watch goes on from. Its items may be left out. kUnavailable: it is no list.

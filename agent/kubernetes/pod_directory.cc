@@ -17,12 +17,11 @@ using std::chrono::milliseconds;
 
 constexpr size_t kLongestLine = kLongestObject + (size_t{4} << 10);  // an object and the type of its event
 
-// The pods that are mirrors, by the hash of their static pods' files.
+// By the hash of their files.
 template <typename Pods>
-Pods StaticPodsOf(const Pods& pods) {
+Pods StaticPodsOf(const Pods& mirrors) {
   Pods found;
-  for (const auto& [object, pod] : pods) {
-    if (pod->uid == object) continue;
+  for (const auto& [object, pod] : mirrors) {
     if (const auto [place, isNew] = found.emplace(pod->uid, pod); !isNew) place->second = nullptr;
   }
   return found;
@@ -45,24 +44,29 @@ PodDirectory::~PodDirectory() {
 
 std::shared_ptr<const identity::Pod> PodDirectory::Find(std::string_view uid) const {
   const MutexLock lock(mutex_);
-  const auto pod = pods_.find(ToAbsl(uid));
-  if (pod != pods_.end() && pod->second->uid == uid) return pod->second;
-  const auto staticPod = staticPods_.find(ToAbsl(uid));
-  return staticPod == staticPods_.end() ? nullptr : staticPod->second;
+  const auto pod = known_.pods.find(ToAbsl(uid));
+  if (pod != known_.pods.end()) return pod->second;
+  const auto staticPod = known_.staticPods.find(ToAbsl(uid));
+  return staticPod == known_.staticPods.end() ? nullptr : staticPod->second;
 }
 
 size_t PodDirectory::size() const {
   const MutexLock lock(mutex_);
-  return pods_.size();
+  return known_.pods.size() + known_.mirrors.size();
 }
 
 absl::Status PodDirectory::Health() const {
   const MutexLock lock(mutex_);
-  if (health_.ok() && isFull_) {
+  if (!health_.ok()) return health_;
+  if (known_.hasTooManyPods) {
     return absl::ResourceExhaustedError(
         StrCat("this node has more than ", options_.mostPods, " pods; the others are not known"));
   }
-  return health_;
+  if (known_.hasTooManyMirrors) {
+    return absl::ResourceExhaustedError(StrCat("this node has more than ", options_.mostMirrors,
+                                               " mirrors of static pods; the other static pods are not known"));
+  }
+  return absl::OkStatus();
 }
 
 void PodDirectory::Follow() {
@@ -109,13 +113,8 @@ absl::Status PodDirectory::List() {
   if (!resourceVersion_.empty()) {
     version = StrCat("&resourceVersion=", resourceVersion_, "&resourceVersionMatch=NotOlderThan");
   }
-  Pods pods;
-  bool isFull = false;
-  ListReader reader([&](PodObject found) {
-    isFull = isFull || pods.size() == options_.mostPods;
-    if (isFull) return;
-    pods.emplace(std::move(found.object), std::make_shared<const identity::Pod>(std::move(found.pod)));
-  });
+  Known known;
+  ListReader reader([&](PodObject found) { Keep(std::move(found), known); });
   absl::Status taken;
   const auto take = [&](std::string_view bytes) {
     taken = reader.Take(bytes);
@@ -125,12 +124,9 @@ absl::Status PodDirectory::List() {
   RETURN_IF_ERROR(taken);
   RETURN_IF_ERROR(status);
   ASSIGN_OR_RETURN(resourceVersion_, reader.End());
-  Pods staticPods = StaticPodsOf(pods);
   {
     const MutexLock lock(mutex_);
-    isFull_ = isFull;
-    pods_ = std::move(pods);
-    staticPods_ = std::move(staticPods);
+    std::swap(known_, known);
   }
   isFilled_ = true;
   return absl::OkStatus();
@@ -168,31 +164,29 @@ absl::Status PodDirectory::Take(std::string_view line) {
   if (!event.resourceVersion.empty()) resourceVersion_ = event.resourceVersion;
   const MutexLock lock(mutex_);
   if (event.type == PodEvent::Type::kIsGone) {
-    Forget(event.pod.object);
+    Forget(event.pod.object, known_);
   } else {
-    Keep(std::move(event.pod));
+    Keep(std::move(event.pod), known_);
   }
   return absl::OkStatus();
 }
 
-void PodDirectory::Keep(PodObject pod) {
-  const auto known = pods_.find(pod.object);
-  if (known == pods_.end() && pods_.size() >= options_.mostPods) {
-    isFull_ = true;
+void PodDirectory::Keep(PodObject pod, Known& known) const {
+  Forget(pod.object, known);
+  const bool isMirror = pod.isMirror();
+  // Mirrors have a place of their own: the kubelet does not count them, so whoever may create pods could make many.
+  Pods& pods = isMirror ? known.mirrors : known.pods;
+  if (pods.size() >= (isMirror ? options_.mostMirrors : options_.mostPods)) {
+    (isMirror ? known.hasTooManyMirrors : known.hasTooManyPods) = true;
     return;
   }
-  const bool changesStaticPods = pod.isMirror() || (known != pods_.end() && known->second->uid != pod.object);
-  pods_.insert_or_assign(std::move(pod.object), std::make_shared<const identity::Pod>(std::move(pod.pod)));
-  // There are few of them, and they change seldom.
-  if (changesStaticPods) staticPods_ = StaticPodsOf(pods_);
+  pods.emplace(std::move(pod.object), std::make_shared<const identity::Pod>(std::move(pod.pod)));
+  if (isMirror) known.staticPods = StaticPodsOf(known.mirrors);
 }
 
-void PodDirectory::Forget(const std::string& object) {
-  const auto known = pods_.find(object);
-  if (known == pods_.end()) return;
-  const bool changesStaticPods = known->second->uid != object;
-  pods_.erase(known);
-  if (changesStaticPods) staticPods_ = StaticPodsOf(pods_);
+void PodDirectory::Forget(const std::string& object, Known& known) {
+  known.pods.erase(object);
+  if (known.mirrors.erase(object) > 0) known.staticPods = StaticPodsOf(known.mirrors);
 }
 
 }  // namespace kveil::kubernetes

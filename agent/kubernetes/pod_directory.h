@@ -36,7 +36,8 @@ class PodDirectory {
     // Between attempts; doubled up to the longest one.
     std::chrono::milliseconds firstPause{200};
     std::chrono::milliseconds longestPause{10'000};
-    size_t mostPods = 4096;
+    size_t mostPods = 4096;  // without the mirrors of static pods
+    size_t mostMirrors = 64;
   };
 
   explicit PodDirectory(Options options);
@@ -53,11 +54,19 @@ class PodDirectory {
 
   // Not OK: pods that started lately may be unknown, with the reason. Any thread.
   absl::Status Health() const;
-  size_t size() const;
+  size_t size() const;  // with the mirrors
 
  private:
   using Clock = std::chrono::steady_clock;
   using Pods = absl::flat_hash_map<std::string, std::shared_ptr<const identity::Pod>>;
+
+  struct Known {
+    Pods pods;        // by their uids
+    Pods mirrors;     // of static pods, by the uids of their own objects
+    Pods staticPods;  // which these stand for, by the hashes; nullptr for several
+    bool hasTooManyPods = false;
+    bool hasTooManyMirrors = false;
+  };
 
   void Follow();
   absl::Status ListAndWatch(bool& wentOn);
@@ -65,8 +74,8 @@ class PodDirectory {
   absl::Status Watch();
   // One line of the watch.
   absl::Status Take(std::string_view line);
-  void Keep(PodObject pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(const std::string& object) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Keep(PodObject pod, Known& known) const;
+  static void Forget(const std::string& object, Known& known);
   std::string Path(std::string_view query) const;
   void Note(absl::Status status);
 
@@ -79,10 +88,8 @@ class PodDirectory {
 
   StopSignal stop_;
   mutable Mutex mutex_;
-  bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("the node's pods are not listed yet");
-  Pods pods_ ABSL_GUARDED_BY(mutex_);        // by the uid of their objects
-  Pods staticPods_ ABSL_GUARDED_BY(mutex_);  // those of them that are mirrors, by the hash; nullptr for several
+  Known known_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;
 };

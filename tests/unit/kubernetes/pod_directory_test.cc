@@ -24,7 +24,7 @@ class PodDirectoryTest : public testing::Test {
   }
   std::string tokenFile() const { return StrCat(testing::TempDir(), "kveil-pods-token-", getpid()); }
   void WriteToken(const std::string& token) { std::ofstream(tokenFile()) << token << "\n"; }
-  std::unique_ptr<PodDirectory> Open(seconds watchTime = seconds(120), size_t mostPods = 100) {
+  std::unique_ptr<PodDirectory> Open(seconds watchTime = seconds(120), size_t mostPods = 100, size_t mostMirrors = 64) {
     PodDirectory::Options options;
     options.apiServer = {.address = server_.address(), .ca = "", .tokenFile = tokenFile()};
     options.node = "node1";
@@ -33,6 +33,7 @@ class PodDirectoryTest : public testing::Test {
     options.firstPause = milliseconds(5);
     options.longestPause = milliseconds(20);
     options.mostPods = mostPods;
+    options.mostMirrors = mostMirrors;
     return std::make_unique<PodDirectory>(std::move(options));
   }
   template <typename Condition>
@@ -253,7 +254,7 @@ TEST_F(PodDirectoryTest, AMirrorTakesNoOtherPodsPlace) {
   const std::string unknown = "5f0c3a2e-0000-0000-0000-000000000002";
   server_.Put(MirrorJson("u-4", unknown, "impostor-3"));
   server_.Put(MirrorJson("u-3", "0123abcd", "impostor-2"));
-  ASSERT_TRUE(Becomes([&] { return directory->size() == 5; }));
+  ASSERT_TRUE(Becomes([&] { return directory->size() == 3; })) << "what stands for no static pod is not kept";
   EXPECT_EQ(directory->Find(unknown), nullptr) << "the pod itself is not known yet";
   EXPECT_EQ(directory->Find(victim)->name, "web-1");
   EXPECT_EQ(directory->Find("0123abcd"), nullptr) << "one of two, and nobody knows which";
@@ -263,6 +264,51 @@ TEST_F(PodDirectoryTest, AMirrorTakesNoOtherPodsPlace) {
   server_.EndWatches();
   ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; }));
   EXPECT_EQ(directory->Find("0123abcd"), nullptr) << "a list says the same";
+}
+
+// The kubelet deletes a false mirror, which stays all the same if it has a finalizer.
+TEST_F(PodDirectoryTest, AMirrorThatIsBeingDeletedStandsForNothing) {
+  nlohmann::json isDeleted = MirrorJson("u-2", "0123abcd", "impostor");
+  server_.Put(MirrorJson("u-1", "0123abcd", "proxy-node1"));
+  server_.Put(isDeleted);
+  const auto directory = Open();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  EXPECT_EQ(directory->Find("0123abcd"), nullptr) << "one of two, and nobody knows which";
+  isDeleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  isDeleted["metadata"]["finalizers"] = {"example.com/never"};
+  server_.Put(isDeleted);
+  ASSERT_TRUE(Becomes([&] { return directory->Find("0123abcd") != nullptr; }));
+  EXPECT_EQ(directory->Find("0123abcd")->name, "proxy-node1");
+  server_.EndWatches();
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; }));
+  ASSERT_NE(directory->Find("0123abcd"), nullptr) << "a list says the same";
+  // An ordinary pod is who it is until its last process has ended.
+  nlohmann::json pod = PodJson("u1", "shop", "web-1", "web");
+  pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  server_.Put(pod);
+  EXPECT_TRUE(Becomes([&] { return directory->Find("u1") != nullptr; }));
+}
+
+TEST_F(PodDirectoryTest, MirrorsTakeNoPodsPlace) {
+  const auto directory = Open(seconds(120), /*mostPods=*/2, /*mostMirrors=*/3);
+  ASSERT_TRUE(Becomes([&] { return server_.watches() == 1; }));
+  for (int i = 0; i < 5; ++i) server_.Put(MirrorJson(StrCat("m-", i), StrCat("hash", i), StrCat("false-", i)));
+  // They name no static pod, and the kubelet never starts them.
+  for (int i = 0; i < 5; ++i) server_.Put(MirrorJson(StrCat("n-", i), StrCat("no-hash-", i), StrCat("other-", i)));
+  server_.Put(PodJson("u1", "shop", "web-1", "web"));
+  server_.Put(PodJson("u2", "shop", "web-2", "web"));
+  for (int pass = 1; pass <= 2; ++pass) {
+    ASSERT_TRUE(Becomes([&] { return directory->Find("u2") != nullptr; })) << pass;
+    EXPECT_NE(directory->Find("u1"), nullptr);
+    EXPECT_EQ(directory->size(), 2u + 3u);
+    EXPECT_THAT(std::string(directory->Health().message()), HasSubstr("more than 3 mirrors"));
+    if (pass == 2) break;
+    server_.EndWatches();
+    ASSERT_TRUE(Becomes([&] { return server_.watches() == 2; }));
+  }
+  for (int i = 0; i < 5; ++i) server_.Remove(StrCat("m-", i));
+  server_.EndWatches();
+  EXPECT_TRUE(Becomes([&] { return directory->Health().ok(); }));
 }
 
 // Whoever may create pods may make them that large.
