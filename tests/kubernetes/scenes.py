@@ -189,6 +189,23 @@ def goes_on_without_the_api_server(stage):
     stage.expect_sealed("outage", 130)
 
 
+def keeps_the_root_key_when_removed(stage):
+    """removing the manifests leaves the root key, and lets nothing out; applied again, what was sealed can be read"""
+    succeeded, said = stage.run_pod("writer", stage.produce("removed", 20))
+    expect(succeeded, said)
+    stage.node.kubectl("delete", "-k", stage.folder / "overlay", "--wait=true")
+    waiting.wait_until("the agent to end", lambda: not stage.node.get("pods", "-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil")["items"],
+                       60, every=0.5)
+    expect("root.key" in stage.node.kubectl("get", "secret", "kveil-secrets", "-n", "kveil-system", "-o", "yaml", check=False),
+           "the root key is deleted")
+    succeeded, _ = stage.run_pod("writer", stage.produce("removed", 1, seconds=3))
+    expect(not succeeded and len(stage.stored("removed")) == 20, "a record reached the broker without an agent")
+    stage.node.kubectl("apply", "-k", stage.folder / "overlay")
+    stage.wait_for_agent()
+    said = stage.reads("removed", account="analytics")
+    expect(said.count(SECRET) == 20, f"{said.count(SECRET)} of 20 can be read: {said[-500:]}")
+
+
 def protects_after_a_reboot(stage):
     """the node loses power; its pods are started again before the agent, and wait for it"""
     script = f"while true; do {stage.produce('boot', 5)} || exit 1; sleep 0.2; done"
@@ -216,4 +233,4 @@ def protects_after_a_reboot(stage):
 ALL = {scene.__name__.replace("_", "-"): scene for scene in (
     starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
     rolls_while_clients_run, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
-    goes_on_without_the_api_server, protects_after_a_reboot)}
+    goes_on_without_the_api_server, keeps_the_root_key_when_removed, protects_after_a_reboot)}

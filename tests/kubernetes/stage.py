@@ -35,7 +35,7 @@ class Stage:
         """As docs/kubernetes.md says."""
         key = self.folder / "root.key"
         subprocess.run([places.program(), "keys", "create-root", key], check=True, stdout=subprocess.DEVNULL)
-        self.node.kubectl("create", "namespace", "kveil-system")
+        self.node.kubectl("apply", "-f", places.REPOSITORY / "kubernetes/namespace.yaml")
         self.node.kubectl("-n", "kveil-system", "create", "secret", "generic", "kveil-secrets", f"--from-file={key}")
         self.node.kubectl("apply", "-k", self.folder / "overlay")
         self.node.kubectl("apply", "-f", places.REPOSITORY / "kubernetes/create-registry.yaml")
@@ -108,10 +108,10 @@ class Stage:
     def remove_pod(self, name, namespace="shop"):
         self.node.kubectl("delete", "pod", name, "-n", namespace, "--grace-period=1")
 
-    def produce(self, topic, count):
-        """A shell script that does."""
+    def produce(self, topic, count, seconds=30):
+        """A shell script that does, and gives up after so many seconds."""
         return (f"for i in $(seq {count}); do echo '{{\"userid\":\"'$((i % 7))'\",\"text\":\"{SECRET}\"}}'; done | "
-                f"kcat -P -b {self.broker.bootstrap} -t {topic} -X acks=all -X message.timeout.ms=30000")
+                f"kcat -P -b {self.broker.bootstrap} -t {topic} -X acks=all -X message.timeout.ms={seconds * 1000}")
 
     def consume(self, topic):
         return f"kcat -C -b {self.broker.bootstrap} -t {topic} -o beginning -e -q 2>&1"
@@ -178,7 +178,8 @@ def sealed(name, *readers):
 
 
 POLICIES = [
-    *(sealed(name, {"serviceAccount": "shop/analytics"}) for name in ("clickstream", "once", "steady", "churn", "containers", "outage", "boot")),
+    *(sealed(name, {"serviceAccount": "shop/analytics"}) for name in (
+        "clickstream", "once", "steady", "churn", "containers", "outage", "removed", "boot")),
     {"name": "labelled", "seal": {"scope": "topic"}, "read": [{"workload": {"namespace": "shop", "labels": {"role": "reader"}}}]},
     sealed("static", {"namespace": "default", "labels": {"role": "static-reader"}})]
 
