@@ -1,9 +1,12 @@
 """What is tried on the node: each scene is a function that raises when something is not as it should be."""
 
 import json
+import os
 import shutil
+import subprocess
 
 import node
+import places
 import waiting
 from stage import CLIENT, POLICIES, SECRET, TAINT, container, expect, pod_of, sealed
 
@@ -206,6 +209,27 @@ def keeps_the_root_key_when_removed(stage):
     expect(said.count(SECRET) == 20, f"{said.count(SECRET)} of 20 can be read: {said[-500:]}")
 
 
+def has_a_gate_for_each_cni(stage):
+    """the gate answers in every version of CNI, and refuses a network where the kernel half is not attached"""
+    gate = places.REPOSITORY / "kubernetes/node/kveil-gate"
+    unprotected = stage.folder / "kveil-gate"
+    unprotected.write_text(gate.read_text().replace("pins=/sys/fs/bpf/kveil", f"pins={stage.folder}/none"))
+
+    def run(plugin, command, version):
+        asked = json.dumps({"cniVersion": version, "name": "pods", "type": "kveil-gate"})
+        done = subprocess.run(["/bin/sh", plugin], input=asked, env={"CNI_COMMAND": command, "PATH": os.environ["PATH"]},
+                              stdout=subprocess.PIPE, text=True, check=False)
+        return done.returncode, json.loads(done.stdout or "null")
+    for version in ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"):
+        expect(version in run(gate, "VERSION", version)[1]["supportedVersions"], f"VERSION {version}")
+        expect(run(gate, "ADD", version) == (0, {"cniVersion": version}), f"ADD {version}: {run(gate, 'ADD', version)}")
+        status, answer = run(unprotected, "ADD", version)
+        expect(status == 1 and answer["code"] == 11, f"ADD {version} on an unprotected node: {answer}")
+        # Of these, CHECK begins with 0.4.0, STATUS and GC with 1.1.0.
+        for command in ("DEL", "CHECK", "STATUS", "GC"):
+            expect(run(unprotected, command, version) == (0, None), f"{command} {version}")
+
+
 def protects_after_a_reboot(stage):
     """the node loses power; its pods are started again before the agent, and wait for it"""
     script = f"while true; do {stage.produce('boot', 5)} || exit 1; sleep 0.2; done"
@@ -233,4 +257,5 @@ def protects_after_a_reboot(stage):
 ALL = {scene.__name__.replace("_", "-"): scene for scene in (
     starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
     rolls_while_clients_run, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
-    goes_on_without_the_api_server, keeps_the_root_key_when_removed, protects_after_a_reboot)}
+    goes_on_without_the_api_server, keeps_the_root_key_when_removed, has_a_gate_for_each_cni,
+    protects_after_a_reboot)}
