@@ -155,24 +155,49 @@ def knows_static_pods(stage):
     """a pod that the kubelet starts from a file is known by its mirror at the API server"""
     succeeded, said = stage.run_pod("writer", stage.produce("static", 20))
     expect(succeeded, said)
-    # Whoever may create pods may claim to be a mirror. The kubelet deletes one of no static pod.
-    stage.node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "false", "namespace": "shop", "annotations": {
-        f"kubernetes.io/config.{name}": "0123456789abcdef0123456789abcdef" for name in ("hash", "mirror", "source")}},
-        "spec": {"nodeName": node.NAME, "containers": [container("main", "sleep 600")]}})
-    waiting.wait_until("the false mirror to be deleted", lambda: not stage.node.kubectl("get", "pod", "false", "-n", "shop", check=False), 60)
     for name, labels, may_read in (("permitted", {"role": "static-reader"}, True), ("other", {"role": "x"}, False)):
-        spec = pod_of(f"{stage.consume('static')}; echo the end; sleep 600", None)
+        spec = pod_of(f"while true; do {stage.consume('static')}; echo the end; sleep 1; done", None)
         file = stage.node.static_pods / f"{name}.json"
         file.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": labels},
                                     "spec": {key: value for key, value in spec.items() if value is not None}}))
         pod = f"{name}-{node.NAME}"
         waiting.wait_until(f"the static pod {name} to read", lambda: "the end" in stage.node.kubectl(
             "logs", "-n", "default", pod, check=False), 60, every=0.5)
-        said = stage.node.kubectl("logs", "-n", "default", pod)
-        file.unlink()
+        said = first_reading(stage, pod)
         expect(said.count(SECRET) == (20 if may_read else 0), f"{name}: {said[-500:]}")
+        if may_read:
+            stays_known_beside_a_false_mirror(stage, pod)
+        file.unlink()
         waiting.wait_until("the static pod to end", lambda: not stage.node.kubectl(
             "get", "pod", pod, "-n", "default", check=False), 60, every=0.5)
+
+
+def first_reading(stage, pod):
+    """What a pod says that reads again and again, up to its first end."""
+    return stage.node.kubectl("logs", "-n", "default", pod).partition("the end")[0]
+
+
+def stays_known_beside_a_false_mirror(stage, pod):
+    """Whoever may create pods may claim to be a static pod's mirror. The kubelet deletes it, but a finalizer keeps the object there."""
+    hash_key = "kubernetes.io/config.hash"
+    hash_of_pod = stage.node.get("pod", pod, "-n", "default")["metadata"]["annotations"][hash_key]
+    stage.node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {
+        "name": "false", "namespace": "shop", "finalizers": ["example.com/never"],
+        "annotations": {hash_key: hash_of_pod, "kubernetes.io/config.mirror": hash_of_pod, "kubernetes.io/config.source": "file"}},
+        "spec": {"nodeName": node.NAME, "containers": [container("main", "sleep 600")]}})
+    try:
+        waiting.wait_until("the kubelet to delete the false mirror", lambda: stage.node.get(
+            "pod", "false", "-n", "shop")["metadata"].get("deletionTimestamp"), 60, every=0.2)
+        # What has begun before may still be refused.
+        before = stage.node.kubectl("logs", "-n", "default", pod).count("the end") + 1
+
+        def readings():
+            found = stage.node.kubectl("logs", "-n", "default", pod).split("the end")
+            return found if len(found) > before + 3 else None
+        last = waiting.wait_until("the static pod to read again", readings, 60, every=0.5)[-2]
+        expect(last.count(SECRET) == 20, f"beside a false mirror, the static pod reads {last.count(SECRET)} of 20 records: {last[-500:]}")
+    finally:
+        stage.node.kubectl("patch", "pod", "false", "-n", "shop", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
 
 def goes_on_without_the_api_server(stage):
