@@ -103,7 +103,7 @@ absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config) {
   if (identity.has_value()) {
     return absl::AlreadyExistsError(StrCat(registry->name(), " is there, and is left as it is"));
   }
-  RETURN_IF_ERROR(keys::RegistryKeys::MakeFirst(**root, *registry, absl::Now(), deadline));
+  RETURN_IF_ERROR(keys::RegistryKeys::MakeFirst(**root, *registry, absl::Now(), deadline).status());
   return std::string(registry->name());
 }
 

@@ -81,13 +81,9 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   if (!root.ok()) return root.status();
   const RootKey::Deadline rootDeadline = Clock::now() + kFirstCalls;
   (*registry)->SetDeadline(rootDeadline);
-  if (isNew) {
-    const absl::Status made = RegistryKeys::MakeFirst(**root, **registry, options.wallNow(), rootDeadline);
-    if (!made.ok()) return made;
-    identity = (*registry)->ReadIdentity();
-    if (!identity.ok()) return identity.status();
-  }
-  absl::StatusOr<RegistryKeys> keys = RegistryKeys::Load(**root, **registry, **identity, rootDeadline);
+  absl::StatusOr<RegistryKeys> keys = isNew
+                                          ? RegistryKeys::MakeFirst(**root, **registry, options.wallNow(), rootDeadline)
+                                          : RegistryKeys::Load(**root, **registry, **identity, rootDeadline);
   if (absl::IsDataLoss(keys.status())) return absl::UnavailableError(keys.status().message());
   if (!keys.ok()) return keys.status();
   std::unique_ptr<Keyring> keyring(new Keyring(options, *std::move(registry), *std::move(root), *std::move(keys)));
@@ -250,7 +246,12 @@ absl::Status Keyring::CheckWritable() {
 }
 
 absl::Status Keyring::CheckRootKey() {
-  const absl::Status status = root_->Check(deadline_);
+  absl::Status status = root_->Check(deadline_);
+  // A key that took the place of another, as under the label of a token, does well by itself: only what it does not
+  // unwrap shows it.
+  if (status.ok() && root_->isRemote() && absl::IsDataLoss(trialStatus_)) {
+    status = absl::DataLossError(StrCat(ToStd(trialStatus_.message()), ", or ", root_->name(), " is another key now"));
+  }
   rootKeyStatus_ =
       status.ok() ? status
                   : absl::UnavailableError(StrCat(std::string(status.message()),

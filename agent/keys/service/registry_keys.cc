@@ -2,6 +2,7 @@
 #include "keys/service/registry_keys.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -63,7 +64,8 @@ std::string_view ScopeLabel(Scope scope) {
 
 }  // namespace
 
-absl::Status RegistryKeys::MakeFirst(RootKey& root, Registry& registry, absl::Time now, RootKey::Deadline deadline) {
+absl::StatusOr<RegistryKeys> RegistryKeys::MakeFirst(RootKey& root, Registry& registry, absl::Time now,
+                                                     RootKey::Deadline deadline) {
   constexpr int64_t kFirstEpoch = 1;
   Registry::Identity identity;
   crypto::FillRandom(absl::MakeSpan(identity.id));
@@ -72,7 +74,10 @@ absl::Status RegistryKeys::MakeFirst(RootKey& root, Registry& registry, absl::Ti
   absl::StatusOr<RootKey::DataKey> epoch = root.GenerateDataKey(EpochContext(identity.id, kFirstEpoch), deadline);
   if (!epoch.ok()) return epoch.status();
   identity.wrappedSecret = std::move(secret->wrapped);
-  return registry.Initialise(identity, {kFirstEpoch, std::move(epoch->wrapped)}, now);
+  RETURN_IF_ERROR(registry.Initialise(identity, {kFirstEpoch, std::move(epoch->wrapped)}, now));
+  ASSIGN_OR_RETURN(const std::optional<Registry::Identity> first, registry.ReadIdentity());
+  if (!first.has_value()) return absl::DataLossError(StrCat(registry.name(), " has no identity after it was made"));
+  return Load(root, registry, *first, deadline);
 }
 
 absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registry, const Registry::Identity& identity,

@@ -21,8 +21,10 @@ namespace kveil::keys {
 // Turns names into the registry's subjects, scope keys into rows, and rows into scope keys. One thread uses it.
 class RegistryKeys {
  public:
-  // Makes the secret and the first epoch key of a new registry. OK too when another agent was quicker.
-  static absl::Status MakeFirst(RootKey& root, Registry& registry, absl::Time now, RootKey::Deadline deadline);
+  // Makes the secret and the first epoch key of a new registry. When another agent was quicker, its own are loaded.
+  // Errors as of Load: kFailedPrecondition when that one has another root key.
+  static absl::StatusOr<RegistryKeys> MakeFirst(RootKey& root, Registry& registry, absl::Time now,
+                                                RootKey::Deadline deadline);
 
   // Reads and unwraps them. kFailedPrecondition: the root key does not fit the registry. kDataLoss: an epoch key is
   // damaged, or there is none. Other errors are those of the root key or the registry.

@@ -80,13 +80,15 @@ TEST_F(RegistryKeysTest, AnOutageOfTheRootKeyIsNeverTakenForDamage) {
 
 TEST_F(RegistryKeysTest, NothingIsWrittenWhenTheRootKeyDoesNotAnswerOnTheFirstStart) {
   root_.status = absl::UnavailableError("the KMS is out of reach");
-  EXPECT_EQ(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).status().code(),
+            absl::StatusCode::kUnavailable);
   EXPECT_EQ(*registry_->ReadIdentity(), std::nullopt);
   EXPECT_TRUE(registry_->ReadEpochs()->empty());
 }
 
 TEST_F(RegistryKeysTest, TheEpochKeysAreUnwrappedInOneCall) {
   ASSERT_TRUE(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).ok());
+  root_.unwraps = 0;
   ASSERT_TRUE(Load().ok());
   EXPECT_EQ(root_.unwraps, 2) << "one for the registry's secret, one for all epochs";
 }
@@ -107,6 +109,19 @@ TEST_F(RegistryKeysTest, ARowThatIsPutInAnothersPlaceDoesNotUnwrap) {
   for (size_t i = 0; i < moved.size(); ++i) {
     EXPECT_EQ(keys->Unwrap(moved[i]).status().code(), absl::StatusCode::kDataLoss) << i;
   }
+}
+
+// Two nodes make the registry at once. Nobody may take the other's for his own.
+TEST_F(RegistryKeysTest, WhoeverIsSlowerGetsTheRegistryOfTheOtherOrIsTold) {
+  ASSERT_TRUE(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).ok());
+  const auto same = RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_);
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_EQ(same->owner().id, (*registry_->ReadIdentity())->id);
+  auto another = OpenRootKey({.file = folder_ + "/another.key"}, true, soon_);
+  ASSERT_TRUE(another.ok()) << another.status();
+  const absl::Status refused = RegistryKeys::MakeFirst(**another, *registry_, absl::Now(), soon_).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("does not fit"));
 }
 
 }  // namespace

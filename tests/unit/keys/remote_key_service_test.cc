@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "key_fixture.h"
 #include "keys/root/remote_root_key.h"
 #include "slow_root_key.h"
@@ -41,6 +42,7 @@ class RemoteKeyServiceTest : public KeyTest {
   }
   // One that the agent has not seen, so that it has the root key asked.
   void AddEpoch() { Execute("INSERT INTO epochs SELECT 2, wrappedKey, created, NULL FROM epochs"); }
+  void RemoveEpoch() { Execute("DELETE FROM epochs WHERE epoch = 2"); }
   // The same registry as another file, as after it was restored.
   void ReplaceRegistry() {
     Execute("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -160,11 +162,32 @@ TEST_F(RemoteKeyServiceTest, ARefusalOfUnwrapAloneIsOverWhenItIsPutRight) {
     service->TryUnwrap([](const absl::Status&) {});
     return absl::IsUnavailable(Ask(*service, UserNumber(users_++)).status);
   }));
+  RemoveEpoch();
   state_->SetUnwrap(absl::OkStatus());
   EXPECT_TRUE(Eventually([&] {
     service->TryUnwrap([](const absl::Status&) {});
     return Ask(*service, UserNumber(users_++)).status.ok();
   }));
+}
+
+// As when somebody makes another key under the label of a token's. Check is answered throughout, by the new key.
+TEST_F(RemoteKeyServiceTest, AnotherKeyInItsPlaceStopsNewKeysUntilItIsPutRight) {
+  auto service = Open(RemoteOptions());
+  ASSERT_NE(service, nullptr);
+  const crypto::KeyId id = Ask(*service, UserNumber(0)).scopes.at(0).key.id;
+  state_->SetUnwrap(absl::DataLossError("wrapped by another key"));
+  AddEpoch();
+  EXPECT_TRUE(Eventually([&] {
+    service->TryUnwrap([](const absl::Status&) {});
+    return absl::IsUnavailable(Ask(*service, UserNumber(++users_)).status);
+  }));
+  EXPECT_TRUE(Eventually([&] { return absl::StrContains(service->health().message(), "is another key now"); }));
+  Misses ids;
+  ids.ids.push_back(id);
+  EXPECT_EQ(Ask(*service, std::move(ids)).ids.at(0).state, FetchResult::IdState::kReady);
+  RemoveEpoch();
+  state_->SetUnwrap(absl::OkStatus());
+  EXPECT_TRUE(Eventually([&] { return Ask(*service, UserNumber(++users_)).status.ok() && service->health().ok(); }));
 }
 
 TEST_F(RemoteKeyServiceTest, AtTheStartItIsWaitedForAndThenGivenUp) {
