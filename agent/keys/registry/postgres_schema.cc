@@ -62,6 +62,7 @@ std::vector<const char*> StatementsThatMigrate() {
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
+// client_min_messages: only a warning says that the wait for a standby was ended.
 // Keepalives: a lock of an agent that is cut off in the middle of a transaction is freed soon. synchronous_commit: what
 // was answered is durable, even on a server whose default says otherwise. Plans: always by index. A plan that was made
 // while the table was small must not read all of a large one, and one that the planner thinks expensive is not worth
@@ -76,6 +77,7 @@ const char kBeginSession[] =
     " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '20000', false),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, false),"
+    " set_config('client_min_messages', 'warning', false),"
     " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
     " set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),"
     " set_config('enable_material', 'off', false), set_config('enable_bitmapscan', 'off', false),"
