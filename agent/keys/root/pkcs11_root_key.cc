@@ -150,15 +150,21 @@ absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapOne(const WrappedKey& key
     return absl::DataLossError("a key was wrapped by another one, or is damaged");
   }
   const Bytes check = key.wrapped.subspan(header.size(), kSeedCheckSize);
+  const Bytes wrapped = key.wrapped.subspan(header.size() + kSeedCheckSize);
   ck_rv_t value = CKR_OK;
-  const absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(key.wrapped.subspan(header.size() + kSeedCheckSize), value);
-  if (!seed.ok()) {
-    if (value == CKR_OK || absl::IsFailedPrecondition(seed.status())) return seed.status();
-    // Tokens do not agree on what they return for damage, and SoftHSM returns CKR_GENERAL_ERROR. If the key works, it
-    // is not the key.
+  absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(wrapped, value);
+  if (!seed.ok() && value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
+    // Tokens do not agree on what they return for damage, and SoftHSM returns CKR_GENERAL_ERROR. If the key works, and
+    // it is not just that it works again, it is not the key.
     RETURN_IF_ERROR(Probe());
-    return absl::DataLossError(StrCat("a key is damaged, or was wrapped by another one of this name: ", NameOf(value)));
+    value = CKR_OK;
+    seed = UnwrapSeed(wrapped, value);
+    if (value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
+      return absl::DataLossError(
+          StrCat("a key is damaged, or was wrapped by another one of this name: ", NameOf(value)));
+    }
   }
+  if (!seed.ok()) return seed.status();
   if (crypto::EqualInConstantTime(check, Bytes(CheckOf(kProvider, *seed, key.context)).first(kSeedCheckSize))) {
     return DataKeyOf(kProvider, *seed, key.context);
   }

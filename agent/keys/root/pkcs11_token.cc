@@ -1,6 +1,8 @@
 #include "keys/root/pkcs11_token.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -69,7 +71,20 @@ absl::StatusOr<ck_slot_id_t> SlotOf(pkcs11::Module& module, const std::string& t
   return found.front();
 }
 
-// One AES key with the label. C_FindObjectsFinal whatever comes before it.
+// A root key that can be read out of its token protects nothing.
+absl::Status CheckIsKept(pkcs11::Module& module, ck_session_handle_t session, ck_object_handle_t key, ck_rv_t& value) {
+  unsigned char isPrivate = 0, isSensitive = 0, isExtractable = 1;
+  struct ck_attribute read[] = {{CKA_PRIVATE, &isPrivate, sizeof isPrivate},
+                                {CKA_SENSITIVE, &isSensitive, sizeof isSensitive},
+                                {CKA_EXTRACTABLE, &isExtractable, sizeof isExtractable}};
+  value = module.C_GetAttributeValue(session, key, read, std::size(read));
+  if (value != CKR_OK) return Failed("C_GetAttributeValue", value);
+  if (isPrivate != 0 && isSensitive != 0 && isExtractable == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "the key can be read out of the token: it has to be private and sensitive, and not extractable");
+}
+
+// One AES key with the label, which does not leave the token. C_FindObjectsFinal whatever comes before it.
 absl::StatusOr<ck_object_handle_t> FindKey(pkcs11::Module& module, ck_session_handle_t session, std::string label,
                                            ck_rv_t& value) {
   ck_object_class_t objectClass = CKO_SECRET_KEY;
@@ -88,7 +103,23 @@ absl::StatusOr<ck_object_handle_t> FindKey(pkcs11::Module& module, ck_session_ha
   if (value != CKR_OK) return Failed("C_FindObjects", value);
   if (count == 0) return absl::FailedPreconditionError("there is no such AES key: it was deleted, or never made");
   if (count > 1) return absl::FailedPreconditionError("several AES keys have this label");
+  RETURN_IF_ERROR(CheckIsKept(module, session, keys[0], value));
   return keys[0];
+}
+
+// What this process knows of a token's PIN, whichever root key in it asks.
+struct KnownPins {
+  Mutex mutex;  // held while one is tried: several root keys must not try the same
+  crypto::SecretText accepted ABSL_GUARDED_BY(mutex);
+  crypto::SecretText heldBack ABSL_GUARDED_BY(mutex);
+  bool isRefused ABSL_GUARDED_BY(mutex) = false;  // the one held back; else the token's flags were in the way
+};
+
+KnownPins& PinsOf(const Pkcs11Options& options) {
+  static Mutex mutex;
+  static auto& known = *new std::map<std::pair<std::string, std::string>, KnownPins>;
+  const MutexLock lock(mutex);
+  return known[{options.module, options.token}];
 }
 
 }  // namespace
@@ -171,7 +202,9 @@ absl::Status Pkcs11Token::Open() {
 
 absl::Status Pkcs11Token::EnterPin(ck_session_handle_t session) {
   ASSIGN_OR_RETURN(crypto::SecretText pin, crypto::ReadSecret(options_.pinFile));
-  if (pin == refusedPin_) {
+  KnownPins& pins = PinsOf(options_);
+  const MutexLock lock(pins.mutex);
+  if (pins.isRefused && pin == pins.heldBack) {
     return absl::PermissionDeniedError(StrCat("the PIN in ", options_.pinFile, " was refused; it is not tried again"));
   }
   struct ck_token_info info = {};
@@ -179,14 +212,25 @@ absl::Status Pkcs11Token::EnterPin(ck_session_handle_t session) {
     return Failed("C_GetTokenInfo", value);
   }
   RETURN_IF_ERROR(MayTryPin(info.flags));
+  const bool isNew = pins.heldBack.empty() && pin != pins.accepted;
+  if ((info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && (isNew || pin == pins.heldBack)) {
+    pins.heldBack = std::move(pin);
+    return absl::PermissionDeniedError(
+        StrCat("wrong PINs were tried at the token, perhaps the one in ", options_.pinFile,
+               ", so it is not tried; change the file, or log in once by other means, with the right PIN"));
+  }
   const ck_rv_t value =
       login_.module->C_Login(session, CKU_USER, reinterpret_cast<unsigned char*>(pin.data()), pin.size());
-  if (value == CKR_OK || value == CKR_USER_ALREADY_LOGGED_IN) {
-    refusedPin_.clear();
+  if (value == CKR_USER_ALREADY_LOGGED_IN) return absl::OkStatus();  // which says nothing of this PIN
+  if (value == CKR_OK) {
+    pins.accepted = std::move(pin);
+    pins.heldBack.clear();
+    pins.isRefused = false;
     return absl::OkStatus();
   }
   if (!IsAboutPin(value)) return Failed("C_Login", value);
-  refusedPin_ = std::move(pin);
+  pins.heldBack = std::move(pin);
+  pins.isRefused = true;
   return absl::PermissionDeniedError(StrCat("the PIN in ", options_.pinFile, " is refused: ", NameOf(value)));
 }
 

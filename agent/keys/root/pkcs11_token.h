@@ -19,8 +19,9 @@ namespace kveil::keys {
 // was refused, so the last try is the operator's. kPermissionDenied: no.
 absl::Status MayTryPin(ck_flags_t flags);
 
-// Any thread may call. The PIN is read when the agent logs in. One that was refused is not tried again until the file
-// changes: a few tries lock the token.
+// Any thread may call. The PIN is read when the agent logs in. One that was refused is not tried again in this process
+// until the file changes: a few tries lock the token. Nor is one tried when the token says that wrong PINs were tried,
+// perhaps this one before the agent was started again. One that this process has logged in with is.
 class Pkcs11Token {
  public:
   explicit Pkcs11Token(const Pkcs11Options& options) : options_(options) {}
@@ -63,7 +64,6 @@ class Pkcs11Token {
   Login login_ ABSL_GUARDED_BY(mutex_);
   bool isOpen_ ABSL_GUARDED_BY(mutex_) = false;
   ck_session_handle_t session_ ABSL_GUARDED_BY(mutex_) = 0;  // keeps the login
-  crypto::SecretText refusedPin_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kveil::keys

@@ -27,17 +27,21 @@ constexpr std::chrono::seconds kNoteInterval{1};
 constexpr std::chrono::seconds kNoteIsLate{3};
 
 // A root key that is out of reach is waited for: it may come up together with this machine. Whatever else is wrong with
-// it needs the operator.
+// it needs the operator. For a token's PIN he is waited for without end: an agent that ended would be started again,
+// and try the PIN again, until the token is locked.
 absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions& options, bool mayCreate) {
   const Clock::time_point giveUp = Clock::now() + options.rootKeyPatience;
+  absl::Status logged;
   for (;;) {
     absl::StatusOr<std::unique_ptr<RootKey>> root = OpenRootKey(options.root, mayCreate, Clock::now() + kFirstCalls);
-    if (!absl::IsUnavailable(root.status())) return root;
-    if (Clock::now() + kBetweenAttempts >= giveUp) {
+    const bool isAboutPin = options.root.pkcs11.has_value() && absl::IsPermissionDenied(root.status());
+    if (!absl::IsUnavailable(root.status()) && !isAboutPin) return root;
+    if (!isAboutPin && Clock::now() + kBetweenAttempts >= giveUp) {
       return absl::UnavailableError(StrCat(ToStd(root.status().message()), " (waited for it for ",
                                            options.rootKeyPatience.count() / 1000, " s)"));
     }
-    log::Warning("keys.rootKey.waiting", {{"error", root.status()}});
+    if (root.status() != logged) log::Warning("keys.rootKey.waiting", {{"error", root.status()}});
+    logged = root.status();
     const Clock::time_point next = Clock::now() + kBetweenAttempts;
     while (Clock::now() < next) {
       if (!options.mayWait(root.status()))

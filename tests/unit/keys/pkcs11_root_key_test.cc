@@ -92,9 +92,29 @@ TEST_P(Pkcs11RootKeyTest, AKeyThatIsMissingOrUnfitNeedsTheOperatorAndIsNeverTake
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
   if (GetParam() != Mechanism::kAesGcm) return;
   token_.DeleteKey(key_);
-  token_.MakeKey(key_, /*isPrivate=*/true, CKA_DECRYPT);
+  token_.MakeKey(key_, CKA_DECRYPT);
   EXPECT_EQ(root.Check(Soon()).code(), Code::kFailedPrecondition) << root.Check(Soon());
   EXPECT_EQ(Unwrap(root, made).code(), Code::kFailedPrecondition) << Unwrap(root, made);
+}
+
+TEST_P(Pkcs11RootKeyTest, AnErrorThatPassesIsNotTakenForDamage) {
+  Pkcs11RootKey root(Options());
+  const RootKey::DataKey made = Generate(root);
+  token_.FailOnce();
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  RootKey::DataKey damaged{made.key.Copy(), made.wrapped};
+  damaged.wrapped.back() ^= 1;
+  EXPECT_EQ(Unwrap(root, damaged).code(), Code::kDataLoss);
+}
+
+TEST_P(Pkcs11RootKeyTest, AKeyThatCanBeReadOutOfTheTokenIsRefused) {
+  Pkcs11RootKey root(Options());
+  const RootKey::DataKey made = Generate(root);
+  for (const ck_attribute_type_t wrong : {CKA_PRIVATE, CKA_SENSITIVE, CKA_EXTRACTABLE}) {
+    token_.DeleteKey(key_);
+    token_.MakeKey(key_, wrong);
+    ExpectAll(root, made, Code::kFailedPrecondition, "can be read out of the token");
+  }
 }
 
 TEST_P(Pkcs11RootKeyTest, ARefusedPinIsNotTriedAgainUntilItChanges) {
@@ -115,6 +135,45 @@ TEST_P(Pkcs11RootKeyTest, ARefusedPinIsNotTriedAgainUntilItChanges) {
   token_.CloseAllSessions();
   unlink(pinFile().c_str());
   ExpectAll(root, made, Code::kFailedPrecondition, "No such file");
+}
+
+// An agent that ended would be started again at once, and the token would be locked in a few seconds.
+TEST_P(Pkcs11RootKeyTest, AtTheStartARefusedPinIsTriedOnceAndItsChangeIsWaitedFor) {
+  token_.CloseAllSessions();
+  WriteFile(pinFile(), "1234");
+  KeyServiceOptions options = KeyTest::Options();
+  options.root = {.pkcs11 = Options()};
+  options.rootKeyPatience = std::chrono::milliseconds(0);
+  std::vector<std::string> reasons;
+  options.mayWait = [&](const absl::Status& reason) {
+    if (reasons.empty() || reasons.back() != reason.message()) reasons.emplace_back(reason.message());
+    if (reasons.size() == 2) WriteFile(pinFile(), SoftToken::kPin);
+    return true;
+  };
+  const auto service = KeyService::Open(std::move(options));
+  EXPECT_TRUE(service.ok()) << service.status();
+  ASSERT_EQ(reasons.size(), 2u);
+  EXPECT_THAT(reasons[0], HasSubstr("is refused: CKR_PIN_INCORRECT"));
+  EXPECT_THAT(reasons[1], HasSubstr("was refused; it is not tried again"));
+}
+
+TEST_P(Pkcs11RootKeyTest, APinIsNotTriedWhenTheTokenSaysThatWrongOnesWere) {
+  Pkcs11RootKey known(Options());
+  EXPECT_TRUE(known.Check(Soon()).ok());
+  token_.CloseAllSessions();
+  token_.TryPin("1111");
+  EXPECT_TRUE(known.Check(Soon()).ok()) << "one that was accepted before: " << known.Check(Soon());
+  token_.CloseAllSessions();
+  token_.TryPin("1111");
+  WriteFile(pinFile(), "2222");
+  Pkcs11RootKey root(Options());
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status held = root.Check(Soon());
+    EXPECT_EQ(held.code(), Code::kPermissionDenied) << held;
+    EXPECT_THAT(std::string(held.message()), HasSubstr("so it is not tried"));
+  }
+  WriteFile(pinFile(), SoftToken::kPin);
+  EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
 }
 
 TEST_P(Pkcs11RootKeyTest, ATokenThatIsNotThereIsAnOutageAndAModuleThatIsNoneIsNot) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "base/text.h"
 #include "keys/root/pkcs11_module.h"
@@ -28,19 +29,18 @@ class SoftToken {
   }
   ~SoftToken() { std::filesystem::remove_all(folder_); }
 
-  // A new AES-256 key that can do all that is needed, or not what `unable` says.
-  void MakeKey(std::string label, bool isPrivate = true, ck_attribute_type_t unable = CKA_VENDOR_DEFINED) {
+  // A new AES-256 key that can do all that is needed and cannot be read, but for the attribute `wrong`.
+  void MakeKey(std::string label, ck_attribute_type_t wrong = CKA_VENDOR_DEFINED) {
     ck_object_class_t objectClass = CKO_SECRET_KEY;
     unsigned char yes = 1, no = 0;
-    unsigned char privacy = isPrivate ? 1 : 0;
     unsigned long size = 32;
     struct ck_attribute attributes[] = {{CKA_CLASS, &objectClass, sizeof objectClass},
                                         {CKA_TOKEN, &yes, 1},
-                                        {CKA_PRIVATE, &privacy, 1},
-                                        {CKA_SENSITIVE, &yes, 1},
-                                        {CKA_EXTRACTABLE, &no, 1},
-                                        {CKA_ENCRYPT, unable == CKA_ENCRYPT ? &no : &yes, 1},
-                                        {CKA_DECRYPT, unable == CKA_DECRYPT ? &no : &yes, 1},
+                                        {CKA_PRIVATE, wrong == CKA_PRIVATE ? &no : &yes, 1},
+                                        {CKA_SENSITIVE, wrong == CKA_SENSITIVE ? &no : &yes, 1},
+                                        {CKA_EXTRACTABLE, wrong == CKA_EXTRACTABLE ? &yes : &no, 1},
+                                        {CKA_ENCRYPT, wrong == CKA_ENCRYPT ? &no : &yes, 1},
+                                        {CKA_DECRYPT, wrong == CKA_DECRYPT ? &no : &yes, 1},
                                         {CKA_WRAP, &yes, 1},
                                         {CKA_UNWRAP, &yes, 1},
                                         {CKA_VALUE_LEN, &size, sizeof size},
@@ -60,6 +60,31 @@ class SoftToken {
     EXPECT_EQ(module_->C_FindObjects(session, &key, 1, &count), CKR_OK);
     module_->C_FindObjectsFinal(session);
     EXPECT_EQ(module_->C_DestroyObject(session, key), CKR_OK);
+    module_->C_CloseSession(session);
+  }
+  // The next attempt to decrypt or to unwrap fails, as when a token is short of memory for a moment.
+  void FailOnce() {
+    static ck_function_list real = *module_;
+    static bool isFailing = false;
+    isFailing = true;
+    auto* const functions = const_cast<ck_function_list*>(module_);
+    functions->C_DecryptInit = [](ck_session_handle_t session, ck_mechanism* mechanism, ck_object_handle_t key) {
+      return std::exchange(isFailing, false) ? ck_rv_t{CKR_DEVICE_MEMORY} : real.C_DecryptInit(session, mechanism, key);
+    };
+    functions->C_UnwrapKey = [](ck_session_handle_t session, ck_mechanism* mechanism, ck_object_handle_t key,
+                                unsigned char* wrapped, unsigned long size, ck_attribute* attributes,
+                                unsigned long count, ck_object_handle_t* unwrapped) {
+      return std::exchange(isFailing, false)
+                 ? ck_rv_t{CKR_DEVICE_MEMORY}
+                 : real.C_UnwrapKey(session, mechanism, key, wrapped, size, attributes, count, unwrapped);
+    };
+  }
+  // As another program does, with a wrong one. Nobody may be logged in.
+  void TryPin(std::string pin) {
+    ck_session_handle_t session = 0;
+    EXPECT_EQ(module_->C_OpenSession(slot_, CKF_SERIAL_SESSION, nullptr, nullptr, &session), CKR_OK);
+    EXPECT_EQ(module_->C_Login(session, CKU_USER, reinterpret_cast<unsigned char*>(pin.data()), pin.size()),
+              CKR_PIN_INCORRECT);
     module_->C_CloseSession(session);
   }
   // As when a token is taken out: every session and login in it ends.
