@@ -16,8 +16,6 @@ using kafka::Codec;
 using kafka::FetchRequest;
 using kafka::FetchResponse;
 
-constexpr int16_t kVersion = 12;
-
 using Place = std::pair<std::string, int32_t>;  // a topic and a partition
 
 // Logs of partitions, read as a broker reads them (ReplicaManager.readFromLog).
@@ -212,11 +210,12 @@ class FetchBoundsTest : public InterceptorTest {
   std::vector<Place> FetchOnce(Broker& broker, Reader& reader, int32_t epoch, const std::vector<Place>& places) {
     std::deque<ByteBuffer> memory;
     const FetchRequest request = RequestOf(reader, epoch, places);
-    RequestResult asked = Request(*guard_, kVersion, request);
-    const FetchRequest forwarded = asked.rewritten() ? WrittenRequest<FetchRequest>(asked.written, kVersion) : request;
+    RequestResult asked = Request(*guard_, kFetchVersion, request);
+    const FetchRequest forwarded =
+        asked.rewritten() ? WrittenRequest<FetchRequest>(asked.written, kFetchVersion) : request;
     const FetchResponse sent = broker.Answer(forwarded, memory);
-    ResponseResult answer = Response(*guard_, kVersion, sent, asked.verdict.state.get());
-    const FetchResponse got = answer.rewritten() ? WrittenResponse<FetchResponse>(answer.written, kVersion) : sent;
+    ResponseResult answer = Response(*guard_, kFetchVersion, sent, asked.verdict.state.get());
+    const FetchResponse got = answer.rewritten() ? WrittenResponse<FetchResponse>(answer.written, kFetchVersion) : sent;
     ++reader.responses;
     size_t size = 0;
     size_t batches = 0;
@@ -397,16 +396,16 @@ TEST_F(FetchBoundsTest, ARequestForMoreThanTheAgentHoldsIsLoweredOnItsWay) {
   const Place place("clicks", 0);
   reader.positions[place] = 5;
   const FetchRequest request = RequestOf(reader, -1, {place});
-  const RequestResult asked = Request(*guard_, kVersion, request);
+  const RequestResult asked = Request(*guard_, kFetchVersion, request);
   ASSERT_TRUE(asked.rewritten());
   EXPECT_TRUE(asked.wantsResponse());
-  const auto lowered = WrittenRequest<FetchRequest>(asked.written, kVersion);
+  const auto lowered = WrittenRequest<FetchRequest>(asked.written, kFetchVersion);
   EXPECT_EQ(lowered.maxBytes, 1 << 20);
   EXPECT_EQ(lowered.topics.at(0).partitions.at(0).partitionMaxBytes, 1 << 20);
   EXPECT_EQ(lowered.topics.at(0).partitions.at(0).fetchOffset, 5);
   reader.maxBytes = 1 << 20;
   reader.partitionMaxBytes = 1000;
-  EXPECT_TRUE(Request(*guard_, kVersion, RequestOf(reader, -1, {place})).forwarded());
+  EXPECT_TRUE(Request(*guard_, kFetchVersion, RequestOf(reader, -1, {place})).forwarded());
 }
 
 }  // namespace

@@ -17,7 +17,6 @@ using kafka::FetchRequest;
 using kafka::FetchResponse;
 using Kept = proxy::MemoryBudget::Kept;
 
-constexpr int16_t kVersion = 12;
 constexpr int32_t kMany = 2000;  // partitions: more than are remembered for nothing
 
 class FetchRoomTest : public InterceptorTest {
@@ -63,7 +62,7 @@ class FetchRoomTest : public InterceptorTest {
   }
   // The session epoch that reaches the broker.
   int32_t EpochSent(const RequestResult& asked, int32_t epoch) {
-    return asked.rewritten() ? WrittenRequest<FetchRequest>(asked.written, kVersion).sessionEpoch : epoch;
+    return asked.rewritten() ? WrittenRequest<FetchRequest>(asked.written, kFetchVersion).sessionEpoch : epoch;
   }
   // The broker's answer to the first request of a session.
   static FetchResponse Begun() {
@@ -79,9 +78,9 @@ class FetchRoomTest : public InterceptorTest {
     FetchResponse::Topic& topic = response.responses.emplace_back();
     topic.topic = "clicks";
     topic.partitions.emplace_back().records = sealed;
-    const ResponseResult answer = Response(*guard_, kVersion, response, asked.verdict.state.get());
+    const ResponseResult answer = Response(*guard_, kFetchVersion, response, asked.verdict.state.get());
     ASSERT_TRUE(answer.rewritten());
-    const auto got = WrittenResponse<FetchResponse>(answer.written, kVersion);
+    const auto got = WrittenResponse<FetchResponse>(answer.written, kFetchVersion);
     EXPECT_TRUE(Read(*got.responses.at(0).partitions.at(0).records).header.isControl());
   }
   ByteBuffer SealedAt100(const std::vector<std::string>& users) {
@@ -108,7 +107,7 @@ TEST_F(FetchRoomTest, SessionsThatTheBrokerDoesNotKnowTakeNoMemory) {
   for (int32_t round = 0; round < 12; ++round) {
     topic.partitions.clear();
     for (int32_t i = 0; i < 20'000; ++i) topic.partitions.emplace_back().partition = round * 20'000 + i;
-    RequestResult asked = Request(*guard_, kVersion, request);
+    RequestResult asked = Request(*guard_, kFetchVersion, request);
     EXPECT_TRUE(asked.wantsResponse());
     EXPECT_LT(budget_.used(), 1u << 20);
   }
@@ -123,37 +122,37 @@ TEST_F(FetchRoomTest, SessionsAreForgottenWhenTheBrokerHasNone) {
   for (int32_t i = 0; i < 20'000; ++i) topic.partitions.emplace_back().partition = i;
   FetchResponse response;
   {
-    RequestResult asked = Request(*guard_, kVersion, request);
+    RequestResult asked = Request(*guard_, kFetchVersion, request);
     EXPECT_GT(budget_.used(), 500'000u);
-    EXPECT_TRUE(Response(*guard_, kVersion, response, asked.verdict.state.get()).forwarded());
+    EXPECT_TRUE(Response(*guard_, kFetchVersion, response, asked.verdict.state.get()).forwarded());
   }
   EXPECT_EQ(budget_.used(), 0u) << "the broker gave it no session";
   response.sessionId = 77;
   {
-    RequestResult asked = Request(*guard_, kVersion, request);
-    EXPECT_TRUE(Response(*guard_, kVersion, response, asked.verdict.state.get()).forwarded());
+    RequestResult asked = Request(*guard_, kFetchVersion, request);
+    EXPECT_TRUE(Response(*guard_, kFetchVersion, response, asked.verdict.state.get()).forwarded());
   }
   EXPECT_GT(budget_.used(), 500'000u);
   request.sessionEpoch = -1;
   request.topics.clear();
-  EXPECT_TRUE(Request(*guard_, kVersion, request).forwarded());
+  EXPECT_TRUE(Request(*guard_, kFetchVersion, request).forwarded());
   EXPECT_EQ(budget_.used(), 0u) << "the client has closed it";
 }
 
 TEST_F(FetchRoomTest, OneWorkloadsSessionsLeaveRoomForThoseOfOthers) {
   TakeAllRoom();
   const FetchRequest request = Asking(0, kMany);
-  EXPECT_EQ(EpochSent(Request(*guard_, kVersion, request), 0), -1);
+  EXPECT_EQ(EpochSent(Request(*guard_, kFetchVersion, request), 0), -1);
   EXPECT_FALSE(shared_->FetchSessionsHealth().ok());
   const std::unique_ptr<FetchGuard> others = GuardOf(others_);
-  EXPECT_TRUE(Request(*others, kVersion, request).forwarded()) << "as a session";
+  EXPECT_TRUE(Request(*others, kFetchVersion, request).forwarded()) << "as a session";
 }
 
 TEST_F(FetchRoomTest, ASessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
   TakeAllRoom();
-  RequestResult asked = Request(*guard_, kVersion, Asking(0, kMany, 101));
+  RequestResult asked = Request(*guard_, kFetchVersion, Asking(0, kMany, 101));
   ASSERT_TRUE(asked.rewritten());
-  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kVersion);
+  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kFetchVersion);
   EXPECT_EQ(forwarded.sessionEpoch, -1) << "the broker makes no session, and its client goes on without";
   ASSERT_EQ(forwarded.topics.size(), 1u);
   EXPECT_EQ(forwarded.topics[0].partitions.size(), size_t{kMany});
@@ -165,50 +164,51 @@ TEST_F(FetchRoomTest, ASessionThatThereIsNoRoomForIsNoneAndItsOffsetsAreKnown) {
 
 TEST_F(FetchRoomTest, AFetchWithoutASessionKeepsItsOffsets) {
   TakeAllRoom();
-  const RequestResult asked = Request(*guard_, kVersion, Asking(-1, kMany, 101));
+  const RequestResult asked = Request(*guard_, kFetchVersion, Asking(-1, kMany, 101));
   ASSERT_TRUE(asked.forwarded());
   ExpectThatTheOffsetIsKnown(asked);
 }
 
 // As when the broker has given its place to another session: clients then begin a new one.
 TEST_F(FetchRoomTest, ASessionThatOutgrowsTheRoomEndsAtBothSides) {
-  RequestResult begun = Request(*guard_, kVersion, Asking(0, 3));
+  RequestResult begun = Request(*guard_, kFetchVersion, Asking(0, 3));
   EXPECT_TRUE(begun.forwarded());
-  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  EXPECT_TRUE(Response(*guard_, kFetchVersion, Begun(), begun.verdict.state.get()).forwarded());
   TakeAllRoom();
   FetchRequest grown = Asking(1, kMany);
   grown.forgottenTopicsData.emplace_back().topic = "other";
-  RequestResult asked = Request(*guard_, kVersion, grown);
+  RequestResult asked = Request(*guard_, kFetchVersion, grown);
   ASSERT_TRUE(asked.rewritten());
   EXPECT_TRUE(asked.wantsResponse());
-  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kVersion);
+  const auto forwarded = WrittenRequest<FetchRequest>(asked.written, kFetchVersion);
   EXPECT_EQ(forwarded.sessionId, 77);
   EXPECT_EQ(forwarded.sessionEpoch, -1) << "the broker forgets it";
   EXPECT_TRUE(forwarded.topics.empty());
   EXPECT_TRUE(forwarded.forgottenTopicsData.empty());
-  const ResponseResult answer = Response(*guard_, kVersion, FetchResponse(), asked.verdict.state.get());
+  const ResponseResult answer = Response(*guard_, kFetchVersion, FetchResponse(), asked.verdict.state.get());
   ASSERT_TRUE(answer.rewritten());
-  EXPECT_EQ(WrittenResponse<FetchResponse>(answer.written, kVersion).errorCode, ErrorCode::kFetchSessionIdNotFound);
+  EXPECT_EQ(WrittenResponse<FetchResponse>(answer.written, kFetchVersion).errorCode,
+            ErrorCode::kFetchSessionIdNotFound);
 
   // What the client does next, and goes on doing.
   for (int i = 0; i < 3; ++i) {
-    const RequestResult full = Request(*guard_, kVersion, Asking(0, kMany));
+    const RequestResult full = Request(*guard_, kFetchVersion, Asking(0, kMany));
     ASSERT_TRUE(full.rewritten());
     EXPECT_EQ(EpochSent(full, 0), -1);
-    EXPECT_EQ(WrittenRequest<FetchRequest>(full.written, kVersion).topics.size(), 1u);
-    EXPECT_TRUE(Response(*guard_, kVersion, FetchResponse(), full.verdict.state.get()).forwarded());
+    EXPECT_EQ(WrittenRequest<FetchRequest>(full.written, kFetchVersion).topics.size(), 1u);
+    EXPECT_TRUE(Response(*guard_, kFetchVersion, FetchResponse(), full.verdict.state.get()).forwarded());
   }
 }
 
 TEST_F(FetchRoomTest, ASessionThatForgetsPartitionsGivesTheirRoomBack) {
-  RequestResult begun = Request(*guard_, kVersion, Asking(0, kMany));
-  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  RequestResult begun = Request(*guard_, kFetchVersion, Asking(0, kMany));
+  EXPECT_TRUE(Response(*guard_, kFetchVersion, Begun(), begun.verdict.state.get()).forwarded());
   EXPECT_GT(budget_.used(), 0u);
   FetchRequest forget = Asking(1, 0);
   FetchRequest::ForgottenTopic& topic = forget.forgottenTopicsData.emplace_back();
   topic.topic = "clicks";
   for (int32_t i = 1; i < kMany; ++i) topic.partitions.push_back(i);
-  EXPECT_TRUE(Request(*guard_, kVersion, forget).forwarded());
+  EXPECT_TRUE(Request(*guard_, kFetchVersion, forget).forwarded());
   EXPECT_EQ(budget_.used(), 0u);
 }
 
@@ -216,30 +216,30 @@ TEST_F(FetchRoomTest, OfFetchesWithoutRoomOneOfAWorkloadIsUnderWayAndTheNextWait
   TakeAllRoom();
   const std::unique_ptr<FetchGuard> second = GuardOf(connection_);
   const FetchRequest request = Asking(-1, kMany);
-  RequestResult first = Request(*guard_, kVersion, request);
+  RequestResult first = Request(*guard_, kFetchVersion, request);
   EXPECT_TRUE(first.forwarded());
-  EXPECT_TRUE(Request(*second, kVersion, request).closed()) << "nothing was answered in time";
-  EXPECT_TRUE(Request(*GuardOf(others_), kVersion, request).forwarded()) << "that is none of the others' business";
+  EXPECT_TRUE(Request(*second, kFetchVersion, request).closed()) << "nothing was answered in time";
+  EXPECT_TRUE(Request(*GuardOf(others_), kFetchVersion, request).forwarded()) << "that is none of the others' business";
 
   shared_->limits.roomTimeout = std::chrono::hours(1);
   std::thread answering([&] {
     ::usleep(100'000);
     loop_->Post([&] { first.verdict.state.reset(); });
   });
-  EXPECT_TRUE(Request(*second, kVersion, request).forwarded());
+  EXPECT_TRUE(Request(*second, kFetchVersion, request).forwarded());
   answering.join();
-  EXPECT_TRUE(Request(*guard_, kVersion, request).forwarded()) << "that one had its answer";
+  EXPECT_TRUE(Request(*guard_, kFetchVersion, request).forwarded()) << "that one had its answer";
 
-  first = Request(*guard_, kVersion, request);
+  first = Request(*guard_, kFetchVersion, request);
   upstream_.isApplicationGone = true;
-  EXPECT_TRUE(Request(*second, kVersion, request).closed());
+  EXPECT_TRUE(Request(*second, kFetchVersion, request).closed());
 }
 
 // It looks for room again and again, but not at all that it is to hold.
 TEST_F(FetchRoomTest, AFetchThatWaitsForRoomDoesNothingMeanwhile) {
   TakeAllRoom();
   shared_->limits.roomTimeout = std::chrono::hours(1);
-  const RequestResult first = Request(*guard_, kVersion, Asking(-1, kMany));
+  const RequestResult first = Request(*guard_, kFetchVersion, Asking(-1, kMany));
   FetchRequest request = Asking(-1, 0);
   std::vector<std::string> names;
   for (int i = 0; i < 20'000; ++i) names.push_back(StrCat("a-topic-of-many-", i));
@@ -251,7 +251,7 @@ TEST_F(FetchRoomTest, AFetchThatWaitsForRoomDoesNothingMeanwhile) {
     return used.get_future().get();
   };
   const size_t before = memory();
-  std::thread waiting([&] { EXPECT_TRUE(Request(*second, kVersion, request).closed()); });
+  std::thread waiting([&] { EXPECT_TRUE(Request(*second, kFetchVersion, request).closed()); });
   const auto workOfLoop = [&] {
     std::promise<std::chrono::nanoseconds> used;
     loop_->Post([&] {
@@ -274,7 +274,7 @@ TEST_F(FetchRoomTest, AFetchThatWaitsForRoomDoesNothingMeanwhile) {
 }
 
 TEST_F(FetchRoomTest, OfMorePartitionsThanAnyBrokerHasNothingIsRemembered) {
-  const RequestResult asked = Request(*guard_, kVersion, Asking(-1, 300'000, 0, "free"));
+  const RequestResult asked = Request(*guard_, kFetchVersion, Asking(-1, 300'000, 0, "free"));
   ASSERT_TRUE(asked.forwarded());
   EXPECT_TRUE(asked.wantsResponse()) << "it is guarded all the same";
   EXPECT_EQ(budget_.used(), 0u);
@@ -286,19 +286,19 @@ TEST_F(FetchRoomTest, TopicsCountWithTheirNames) {
   for (char letter = 'a'; letter <= 'z'; ++letter) names.emplace_back(249, letter);
   FetchRequest request = Asking(-1, 0);
   for (const std::string& name : names) request.topics.emplace_back().topic = name;
-  const RequestResult asked = Request(*guard_, kVersion, request);
+  const RequestResult asked = Request(*guard_, kFetchVersion, request);
   EXPECT_GT(asked.verdict.state->bytes() + budget_.used(), names.size() * (249 + 249));
 }
 
 TEST_F(FetchRoomTest, WhatIsNotChargedCountsAsOwedWithTheRequestThatBroughtIt) {
   const auto owed = [&](const FetchRequest& request) {
-    return Request(*guard_, kVersion, request).verdict.state->bytes();
+    return Request(*guard_, kFetchVersion, request).verdict.state->bytes();
   };
   EXPECT_LT(owed(Asking(-1, 1)), 1024u);
   EXPECT_GT(owed(Asking(-1, 200)), 200u * 32);
-  RequestResult begun = Request(*guard_, kVersion, Asking(0, 200));
+  RequestResult begun = Request(*guard_, kFetchVersion, Asking(0, 200));
   EXPECT_GT(begun.verdict.state->bytes(), 200u * 32);
-  EXPECT_TRUE(Response(*guard_, kVersion, Begun(), begun.verdict.state.get()).forwarded());
+  EXPECT_TRUE(Response(*guard_, kFetchVersion, Begun(), begun.verdict.state.get()).forwarded());
   EXPECT_LT(owed(Asking(1, 0)), 1024u) << "counted twice";
 }
 

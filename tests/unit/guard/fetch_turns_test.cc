@@ -13,8 +13,6 @@ namespace {
 using kafka::FetchRequest;
 using kafka::FetchResponse;
 
-constexpr int16_t kVersion = 12;
-
 class FetchTurnsTest : public InterceptorTest {
  protected:
   FetchTurnsTest() {
@@ -36,7 +34,7 @@ class FetchTurnsTest : public InterceptorTest {
     FetchRequest request;
     request.maxBytes = 1 << 20;
     request.topics.emplace_back().topic = "open";
-    const RequestResult asked = Request(*guard_, kVersion, request);
+    const RequestResult asked = Request(*guard_, kFetchVersion, request);
     std::atomic<bool> wasBetween = false, isDone = false;
     std::function<void()> look = [&] {
       const uint64_t refused = metrics_.totals().refused;
@@ -44,7 +42,7 @@ class FetchTurnsTest : public InterceptorTest {
       if (!isDone) loop_->Post(look);
     };
     loop_->Post(look);
-    EXPECT_TRUE(Response(*guard_, kVersion, response, asked.verdict.state.get()).rewritten());
+    EXPECT_TRUE(Response(*guard_, kFetchVersion, response, asked.verdict.state.get()).rewritten());
     isDone = true;
     std::promise<void> idle;
     loop_->Post([&] { idle.set_value(); });

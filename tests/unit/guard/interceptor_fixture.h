@@ -27,6 +27,8 @@
 
 namespace kveil::guard {
 
+constexpr int16_t kFetchVersion = 12;  // the last that names topics
+
 // A broker's answers to the agent's own requests.
 class FakeUpstream : public proxy::Upstream {
  public:

@@ -13,7 +13,7 @@ using kafka::ErrorCode;
 using kafka::ShareFetchRequest;
 using kafka::ShareFetchResponse;
 
-constexpr int16_t kVersion = 2;
+constexpr int16_t kShareFetchVersion = 2;
 constexpr int32_t kFinal = -1;
 constexpr uint8_t kClicks = 1, kPrivate = 2, kFree = 3, kUnheardOf = 9;
 
@@ -45,8 +45,9 @@ class ShareGuardTest : public InterceptorTest {
   // How many topics the agent adds to the broker's answer to a request.
   size_t RefusedIn(const RequestResult& asked) {
     const ShareFetchResponse empty;
-    const ResponseResult answer = Response(*guard_, kVersion, empty, asked.verdict.state.get());
-    return answer.rewritten() ? WrittenResponse<ShareFetchResponse>(answer.written, kVersion).responses.size() : 0;
+    const ResponseResult answer = Response(*guard_, kShareFetchVersion, empty, asked.verdict.state.get());
+    return answer.rewritten() ? WrittenResponse<ShareFetchResponse>(answer.written, kShareFetchVersion).responses.size()
+                              : 0;
   }
 
   static ShareFetchResponse ResponseOf(uint8_t topicNumber, Bytes records, int64_t first, int64_t last) {
@@ -63,7 +64,7 @@ class ShareGuardTest : public InterceptorTest {
     acquired.deliveryCount = 1;
     return response;
   }
-  ShareFetchResponse::Partition Guarded(const ShareFetchResponse& response, int16_t version = kVersion) {
+  ShareFetchResponse::Partition Guarded(const ShareFetchResponse& response, int16_t version = kShareFetchVersion) {
     const ResponseResult answer = Response(*guard_, version, response);
     EXPECT_TRUE(answer.rewritten());
     if (!answer.rewritten()) return {};
@@ -106,8 +107,8 @@ TEST_F(ShareGuardTest, OpensWhatAMemberMayRead) {
 
 TEST_F(ShareGuardTest, PassesTopicsWithoutAPolicyAsTheyCame) {
   const ByteBuffer clear = ProducedBatch({ClickOf("anna")});
-  EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kFree, clear, 0, 0)).forwarded());
-  EXPECT_TRUE(Response(*guard_, kVersion, ResponseOf(kClicks, {}, 0, 0)).forwarded());
+  EXPECT_TRUE(Response(*guard_, kShareFetchVersion, ResponseOf(kFree, clear, 0, 0)).forwarded());
+  EXPECT_TRUE(Response(*guard_, kShareFetchVersion, ResponseOf(kClicks, {}, 0, 0)).forwarded());
 }
 
 // A record that is left out would count as consumed by the group.
@@ -152,15 +153,15 @@ TEST_F(ShareGuardTest, RefusesATopicWhoseRulesWouldLeaveRecordsOut) {
 TEST_F(ShareGuardTest, RefusesATopicBeforeTheBrokerHandsAnythingOut) {
   ShareFetchRequest request = RequestFor({kClicks, kPrivate});
   request.topics[1].partitions[0].acknowledgementBatches.emplace_back();
-  const RequestResult asked = Request(*guard_, kVersion, request);
+  const RequestResult asked = Request(*guard_, kShareFetchVersion, request);
   ASSERT_TRUE(asked.rewritten());
-  const auto forwarded = WrittenRequest<ShareFetchRequest>(asked.written, kVersion);
+  const auto forwarded = WrittenRequest<ShareFetchRequest>(asked.written, kShareFetchVersion);
   ASSERT_EQ(forwarded.topics.size(), 1u);
   EXPECT_EQ(forwarded.topics[0].topicId, Id(kClicks));
-  const ResponseResult answer =
-      Response(*guard_, kVersion, ResponseOf(kClicks, SealedClicks({"anna"}), 0, 0), asked.verdict.state.get());
+  const ResponseResult answer = Response(*guard_, kShareFetchVersion, ResponseOf(kClicks, SealedClicks({"anna"}), 0, 0),
+                                         asked.verdict.state.get());
   ASSERT_TRUE(answer.rewritten());
-  const auto merged = WrittenResponse<ShareFetchResponse>(answer.written, kVersion);
+  const auto merged = WrittenResponse<ShareFetchResponse>(answer.written, kShareFetchVersion);
   ASSERT_EQ(merged.responses.size(), 2u);
   EXPECT_EQ(Read(*merged.responses[0].partitions.at(0).records).records.at(0).value, Click("anna"));
   EXPECT_EQ(merged.responses[1].topicId, Id(kPrivate));
@@ -171,13 +172,13 @@ TEST_F(ShareGuardTest, RefusesATopicBeforeTheBrokerHandsAnythingOut) {
 
 // The broker's own word counts: share groups may be disabled, or the group not the client's.
 TEST_F(ShareGuardTest, LetsTheBrokerAnswerWhereNothingIsLeft) {
-  RequestResult asked = Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
+  RequestResult asked = Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, 0));
   ShareFetchResponse disabled;
   disabled.errorCode = ErrorCode::kUnsupportedVersion;
-  EXPECT_TRUE(Response(*guard_, kVersion, disabled, asked.verdict.state.get()).forwarded());
+  EXPECT_TRUE(Response(*guard_, kShareFetchVersion, disabled, asked.verdict.state.get()).forwarded());
   const auto start = std::chrono::steady_clock::now();
-  asked = Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
-  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kVersion);
+  asked = Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, 0));
+  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kShareFetchVersion);
   ASSERT_EQ(answer.responses.size(), 1u);
   EXPECT_EQ(answer.responses[0].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_EQ(answer.responses[0].partitions.at(0).acknowledgeErrorCode, ErrorCode::kNone);
@@ -185,72 +186,74 @@ TEST_F(ShareGuardTest, LetsTheBrokerAnswerWhereNothingIsLeft) {
 }
 
 TEST_F(ShareGuardTest, RefusesATopicThatTheBrokerCannotName) {
-  const RequestResult asked = Request(*guard_, kVersion, RequestFor({kUnheardOf}));
+  const RequestResult asked = Request(*guard_, kShareFetchVersion, RequestFor({kUnheardOf}));
   EXPECT_EQ(upstream_.asked.size(), 1u);
-  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kVersion);
+  const auto answer = AnswerToNothing<ShareFetchRequest, ShareFetchResponse>(*guard_, asked, kShareFetchVersion);
   EXPECT_EQ(answer.responses.at(0).partitions.at(0).errorCode, ErrorCode::kUnknownTopicId);
 }
 
 // A request of a session names only what is new; a broker repeats an error with each answer, until it is mended.
 TEST_F(ShareGuardTest, RepeatsInASessionWhatItRefusesAndTellsTheBrokerOnceItMayBeRead) {
-  Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0));
-  const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 1));
+  Request(*guard_, kShareFetchVersion, RequestFor({kPrivate, kFree}, 0));
+  const RequestResult next = Request(*guard_, kShareFetchVersion, RequestFor({}, 1));
   ASSERT_TRUE(next.forwarded());
   const ByteBuffer clear = ProducedBatch({ClickOf("anna")});
   const auto answer = WrittenResponse<ShareFetchResponse>(
-      Response(*guard_, kVersion, ResponseOf(kFree, clear, 0, 0), next.verdict.state.get()).written, kVersion);
+      Response(*guard_, kShareFetchVersion, ResponseOf(kFree, clear, 0, 0), next.verdict.state.get()).written,
+      kShareFetchVersion);
   ASSERT_EQ(answer.responses.size(), 2u);
   EXPECT_EQ(answer.responses[1].topicId, Id(kPrivate));
   EXPECT_EQ(answer.responses[1].partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
 
   UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
-  const RequestResult allowed = Request(*guard_, kVersion, RequestFor({}, 2));
+  const RequestResult allowed = Request(*guard_, kShareFetchVersion, RequestFor({}, 2));
   ASSERT_TRUE(allowed.rewritten());
-  const auto told = WrittenRequest<ShareFetchRequest>(allowed.written, kVersion);
+  const auto told = WrittenRequest<ShareFetchRequest>(allowed.written, kShareFetchVersion);
   ASSERT_EQ(told.topics.size(), 1u);
   EXPECT_EQ(told.topics[0].topicId, Id(kPrivate));
   EXPECT_EQ(told.topics[0].partitions.at(0).partitionIndex, 4);
   EXPECT_EQ(RefusedIn(allowed), 0u);
-  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 3)).forwarded());
 }
 
 // The broker would go on handing its records to this member, and give them up after some tries.
 TEST_F(ShareGuardTest, HasTheBrokerForgetWhatMayNotBeReadAnyMore) {
   for (const bool isNamed : {false, true}) {
     UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"any": true}]})");
-    EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate, kFree}, 0)).forwarded());
-    EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 1)).forwarded());
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kPrivate, kFree}, 0)).forwarded());
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 1)).forwarded());
     UseTopics(R"({"name": "private", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "other.service"}}]})");
     const RequestResult denied =
-        Request(*guard_, kVersion, RequestFor(isNamed ? std::vector{kPrivate} : std::vector<uint8_t>{}, 2));
+        Request(*guard_, kShareFetchVersion, RequestFor(isNamed ? std::vector{kPrivate} : std::vector<uint8_t>{}, 2));
     ASSERT_TRUE(denied.rewritten());
-    const auto told = WrittenRequest<ShareFetchRequest>(denied.written, kVersion);
+    const auto told = WrittenRequest<ShareFetchRequest>(denied.written, kShareFetchVersion);
     EXPECT_TRUE(told.topics.empty());
     ASSERT_EQ(told.forgottenTopicsData.size(), 1u);
     EXPECT_EQ(told.forgottenTopicsData[0].topicId, Id(kPrivate));
     EXPECT_EQ(told.forgottenTopicsData[0].partitions, std::vector<int32_t>{4});
     const ByteBuffer sealed = ProducedBatch({ClickOf("anna")});
     const auto answer = WrittenResponse<ShareFetchResponse>(
-        Response(*guard_, kVersion, ResponseOf(kPrivate, sealed, 0, 0), denied.verdict.state.get()).written, kVersion);
+        Response(*guard_, kShareFetchVersion, ResponseOf(kPrivate, sealed, 0, 0), denied.verdict.state.get()).written,
+        kShareFetchVersion);
     ASSERT_EQ(answer.responses.size(), 1u);
     ASSERT_EQ(answer.responses[0].partitions.size(), 1u) << "the broker's and the agent's";
     EXPECT_EQ(answer.responses[0].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
-    const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 3));
+    const RequestResult next = Request(*guard_, kShareFetchVersion, RequestFor({}, 3));
     EXPECT_TRUE(next.forwarded()) << "it is told once";
     EXPECT_EQ(RefusedIn(next), 1u);
   }
 }
 
 TEST_F(ShareGuardTest, ForgetsWhatItRefusedWithTheSessionAndWithThePartition) {
-  Request(*guard_, kVersion, RequestFor({kPrivate}, 0));
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kFree}, 0))), 0u) << "a new session";
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kPrivate}, 1))), 1u);
+  Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, 0));
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kFree}, 0))), 0u) << "a new session";
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, 1))), 1u);
   ShareFetchRequest forgetting = RequestFor({}, 2);
   ShareFetchRequest::ForgottenTopic& topic = forgetting.forgottenTopicsData.emplace_back();
   topic.topicId = Id(kPrivate);
   topic.partitions = {4};
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, forgetting)), 0u);
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({}, 3))), 0u);
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, forgetting)), 0u);
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({}, 3))), 0u);
 }
 
 // However often a client asks for more of them: what is remembered is looked at with each request.
@@ -261,27 +264,28 @@ TEST_F(ShareGuardTest, RepeatsNoMoreThanAMemberHasPartitions) {
     for (int32_t i = 0; i < 3'000; ++i) {
       asking.topics[0].partitions[static_cast<size_t>(i)].partitionIndex = request * 3'000 + i;
     }
-    const RequestResult asked = Request(*guard_, kVersion, asking);
+    const RequestResult asked = Request(*guard_, kShareFetchVersion, asking);
     EXPECT_GE(asked.verdict.state->bytes(), 3'000 * sizeof(ShareFetchResponse::Partition)) << "what is owed counts";
     const auto answer = WrittenResponse<ShareFetchResponse>(
-        Response(*guard_, kVersion, ShareFetchResponse(), asked.verdict.state.get()).written, kVersion);
+        Response(*guard_, kShareFetchVersion, ShareFetchResponse(), asked.verdict.state.get()).written,
+        kShareFetchVersion);
     EXPECT_GE(answer.responses.at(0).partitions.size(), 3'000u) << "it hears of each at least once";
     EXPECT_LE(answer.responses.at(0).partitions.size(), 3'000u + ShareSession::kMost);
   }
   EXPECT_GT(budget_.used(), 0u);
   EXPECT_LE(budget_.used(), 256u << 10);
-  Request(*guard_, kVersion, RequestFor({}, kFinal));
+  Request(*guard_, kShareFetchVersion, RequestFor({}, kFinal));
   EXPECT_EQ(budget_.used(), 0u);
 }
 
 TEST_F(ShareGuardTest, RemembersNoMoreRefusalsThanAConnectionMayBeOwed) {
   ShareFetchRequest asking = RequestFor({kPrivate}, 0);
   asking.topics[0].partitions.resize(100'000);
-  EXPECT_TRUE(Request(*guard_, kVersion, asking).closed());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, asking).closed());
 }
 
 TEST_F(ShareGuardTest, LetsAMemberEndItsSessionWithADeniedTopic) {
-  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kPrivate}, -1)).forwarded());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, -1)).forwarded());
 }
 
 TEST_F(ShareGuardTest, GivesNothingOfATopicThatWasDeniedMeanwhile) {
@@ -327,24 +331,24 @@ TEST_F(ShareGuardTest, AsksForNothingMoreWhileKeysCannotBeReached) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   Advance(std::chrono::minutes(5));
   shared_->limits.keyTimeout = std::chrono::milliseconds(10);
-  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({kClicks}, 0)).forwarded());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}, 0)).forwarded());
   ShareFetchRequest acknowledging = RequestFor({kClicks});
   acknowledging.topics.at(0).partitions.at(0).acknowledgementBatches.emplace_back();
   {
     const MissingRegistry missing(registryFile());
     EXPECT_TRUE(Guarded(ResponseOf(kClicks, sealed, 0, 0)).records->empty());
     EXPECT_TRUE(shared_->keyOutages.any());
-    const RequestResult next = Request(*guard_, kVersion, RequestFor({}, 2));
+    const RequestResult next = Request(*guard_, kShareFetchVersion, RequestFor({}, 2));
     ASSERT_TRUE(next.answered()) << "the session has the topic";
-    EXPECT_TRUE(WrittenResponse<ShareFetchResponse>(next.written, kVersion).responses.empty());
-    EXPECT_TRUE(Request(*guard_, kVersion, acknowledging).forwarded());
+    EXPECT_TRUE(WrittenResponse<ShareFetchResponse>(next.written, kShareFetchVersion).responses.empty());
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, acknowledging).forwarded());
     ShareGuard other(Context());
-    EXPECT_TRUE(Request(other, kVersion, RequestFor({kClicks}, 0)).answered());
-    EXPECT_TRUE(Request(other, kVersion, RequestFor({}, kFinal)).forwarded());
+    EXPECT_TRUE(Request(other, kShareFetchVersion, RequestFor({kClicks}, 0)).answered());
+    EXPECT_TRUE(Request(other, kShareFetchVersion, RequestFor({}, kFinal)).forwarded());
     ShareGuard unconcerned(Context());
-    EXPECT_TRUE(Request(unconcerned, kVersion, RequestFor({kFree}, 0)).forwarded());
+    EXPECT_TRUE(Request(unconcerned, kShareFetchVersion, RequestFor({kFree}, 0)).forwarded());
   }
-  EXPECT_TRUE(Request(*guard_, kVersion, RequestFor({}, 3)).forwarded());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 3)).forwarded());
   EXPECT_FALSE(shared_->keyOutages.any());
 }
 
@@ -357,11 +361,11 @@ TEST_F(ShareGuardTest, KeepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
   for (const bool isRoom : {true, false}) {
     ShareFetchRequest request = RequestFor({kClicks});
     request.maxBytes = isRoom ? 1 << 20 : static_cast<int32_t>(sealed.size());
-    RequestResult asked = Request(*guard_, kVersion, request);
+    RequestResult asked = Request(*guard_, kShareFetchVersion, request);
     ASSERT_TRUE(asked.forwarded());
     const ResponseResult answer =
-        Response(*guard_, kVersion, ResponseOf(kClicks, sealed, 0, 49), asked.verdict.state.get());
-    const auto response = WrittenResponse<ShareFetchResponse>(answer.written, kVersion);
+        Response(*guard_, kShareFetchVersion, ResponseOf(kClicks, sealed, 0, 49), asked.verdict.state.get());
+    const auto response = WrittenResponse<ShareFetchResponse>(answer.written, kShareFetchVersion);
     const auto& opened = response.responses.at(0).partitions.at(0);
     EXPECT_EQ(Read(*opened.records).header.codec(), isRoom ? kafka::Codec::kNone : kafka::Codec::kGzip);
     EXPECT_EQ(Read(*opened.records).records.size(), 50u);
@@ -374,10 +378,10 @@ TEST_F(ShareGuardTest, LowersARequestForMoreThanTheAgentHolds) {
   shared_->limits.fetchBytes = 1 << 20;
   ShareFetchRequest request = RequestFor({kClicks});
   request.maxBytes = 300'000'000;
-  const RequestResult asked = Request(*guard_, kVersion, request);
+  const RequestResult asked = Request(*guard_, kShareFetchVersion, request);
   ASSERT_TRUE(asked.rewritten());
   EXPECT_TRUE(asked.wantsResponse());
-  EXPECT_EQ(WrittenRequest<ShareFetchRequest>(asked.written, kVersion).maxBytes, 1 << 20);
+  EXPECT_EQ(WrittenRequest<ShareFetchRequest>(asked.written, kShareFetchVersion).maxBytes, 1 << 20);
 }
 
 TEST_F(ShareGuardTest, LearnsTheBrokersThatAnAnswerNames) {
@@ -385,7 +389,7 @@ TEST_F(ShareGuardTest, LearnsTheBrokersThatAnAnswerNames) {
   kafka::NodeEndpoint& broker = response.nodeEndpoints.emplace_back();
   broker.host = "192.0.2.7";
   broker.port = 9092;
-  EXPECT_TRUE(Response(*guard_, kVersion, response).forwarded());
+  EXPECT_TRUE(Response(*guard_, kShareFetchVersion, response).forwarded());
   EXPECT_EQ(learned_, std::vector<std::string>{"192.0.2.7:9092 of target 3"});
 }
 
@@ -397,9 +401,9 @@ TEST_F(ShareGuardTest, ClosesOnAVersionThatItCannotRead) {
 
 TEST_F(ShareGuardTest, WhatIsRememberedOfRefusalsCounts) {
   ShareFetchRequest request = RequestFor({kPrivate}, 0);
-  EXPECT_LT(Request(*guard_, kVersion, request).verdict.state->bytes(), 1024u);
+  EXPECT_LT(Request(*guard_, kShareFetchVersion, request).verdict.state->bytes(), 1024u);
   for (int32_t i = 10; i < 1010; ++i) request.topics[0].partitions.emplace_back().partitionIndex = i;
-  EXPECT_GT(Request(*guard_, kVersion, request).verdict.state->bytes(), 1000u * 32);
+  EXPECT_GT(Request(*guard_, kShareFetchVersion, request).verdict.state->bytes(), 1000u * 32);
 }
 
 }  // namespace

@@ -9,30 +9,30 @@
 namespace kveil::intercept {
 namespace {
 
-SocketAddress Address(const std::string& address, uint16_t port) { return *SocketAddress::Parse(address, port); }
+SocketAddress AddressOf(const std::string& address, uint16_t port) { return *SocketAddress::Parse(address, port); }
 
 TEST(EndpointTest, Ipv4IsInTheFirstFourBytesAndTheRestIsZero) {
-  const kveil_endpoint endpoint = ToEndpoint(Address("192.0.2.7", 9092));
+  const kveil_endpoint endpoint = ToEndpoint(AddressOf("192.0.2.7", 9092));
   EXPECT_EQ(endpoint.family, KVEIL_FAMILY_V4);
   EXPECT_EQ(endpoint.port, 9092) << "in host order";
   EXPECT_EQ(ToBytes(endpoint), (AddressBytes{192, 0, 2, 7}));
 }
 
 TEST(EndpointTest, Ipv6IsInNetworkOrder) {
-  const kveil_endpoint endpoint = ToEndpoint(Address("2001:db8::7", 9092));
+  const kveil_endpoint endpoint = ToEndpoint(AddressOf("2001:db8::7", 9092));
   EXPECT_EQ(endpoint.family, KVEIL_FAMILY_V6);
   EXPECT_EQ(ToBytes(endpoint), (AddressBytes{0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7}));
 }
 
 TEST(EndpointTest, MappedIpv6BecomesIpv4) {
-  EXPECT_EQ(ToEndpoint(Address("::ffff:192.0.2.7", 1)).family, KVEIL_FAMILY_V4);
-  EXPECT_EQ(WithoutMapping(Address("::ffff:192.0.2.7", 9092)).Text(), "192.0.2.7:9092");
-  EXPECT_EQ(WithoutMapping(Address("::192.0.2.7", 9092)).family(), AF_INET6) << "that is another kind of address";
+  EXPECT_EQ(ToEndpoint(AddressOf("::ffff:192.0.2.7", 1)).family, KVEIL_FAMILY_V4);
+  EXPECT_EQ(WithoutMapping(AddressOf("::ffff:192.0.2.7", 9092)).Text(), "192.0.2.7:9092");
+  EXPECT_EQ(WithoutMapping(AddressOf("::192.0.2.7", 9092)).family(), AF_INET6) << "that is another kind of address";
 }
 
 TEST(EndpointTest, ThereAndBackIsTheSame) {
   for (const std::string text : {"192.0.2.7", "0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::7"}) {
-    EXPECT_EQ(ToSocketAddress(ToEndpoint(Address(text, 65535))).Text(), Address(text, 65535).Text());
+    EXPECT_EQ(ToSocketAddress(ToEndpoint(AddressOf(text, 65535))).Text(), AddressOf(text, 65535).Text());
   }
 }
 

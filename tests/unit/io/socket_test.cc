@@ -40,8 +40,8 @@ Task<void> ReceiveToEnd(Socket& socket, std::string* received) {
   }
 }
 
-Task<void> Exchange(Loop& loop, Pair pair, const std::string& text, size_t sliceSize, std::string* received,
-                    absl::Status* sent) {
+Task<void> SendAndReceive(Loop& loop, Pair pair, const std::string& text, size_t sliceSize, std::string* received,
+                          absl::Status* sent) {
   Socket near(loop, std::move(pair.near));
   Socket far(loop, std::move(pair.far));
   auto both = Both(SendInSlices(near, text, sliceSize, sent), ReceiveToEnd(far, received));
@@ -56,7 +56,7 @@ TEST_F(SocketTest, SendsMoreSlicesThanTheKernelTakesAtOnce) {
   const std::string text = RandomText(50'000, 1);
   std::string received;
   absl::Status sent;
-  RunToEnd(Exchange(*loop_, TcpPair(), text, 10, &received, &sent));
+  RunToEnd(SendAndReceive(*loop_, TcpPair(), text, 10, &received, &sent));
   EXPECT_TRUE(sent.ok()) << sent;
   EXPECT_TRUE(received == text);
 }
@@ -65,7 +65,7 @@ TEST_F(SocketTest, GoesOnAfterShortSends) {
   const std::string text = RandomText(32 << 20, 2);
   std::string received;
   absl::Status sent;
-  RunToEnd(Exchange(*loop_, TcpPair(), text, 3 << 20, &received, &sent));
+  RunToEnd(SendAndReceive(*loop_, TcpPair(), text, 3 << 20, &received, &sent));
   EXPECT_TRUE(sent.ok()) << sent;
   EXPECT_TRUE(received == text);
 }
@@ -78,7 +78,7 @@ TEST_F(SocketTest, WaitsAlsoOnADescriptorThatWasNonBlocking) {
   const std::string text = RandomText(16 << 20, 3);
   std::string received;
   absl::Status sent;
-  RunToEnd(Exchange(*loop_, std::move(pair), text, 4 << 20, &received, &sent));
+  RunToEnd(SendAndReceive(*loop_, std::move(pair), text, 4 << 20, &received, &sent));
   EXPECT_TRUE(sent.ok()) << sent;
   EXPECT_TRUE(received == text);
 }

@@ -20,7 +20,7 @@ using testing::TestBatch;
 using testing::TestRecord;
 using Result = BatchReader::Result;
 
-const std::vector<TestRecord> kRecords = {
+const std::vector<TestRecord> kThreeRecords = {
     {.key = "k1",
      .value = "v1",
      .headers = {{"trace", "1"}, {"empty", ""}, {"none", std::nullopt}},
@@ -36,7 +36,7 @@ TEST(Crc32cTest, IsTheCastagnoliChecksum) {
 
 TEST(BatchReaderTest, ReadsEveryFieldOfTheHeader) {
   const TestBatch expected = {.baseOffset = 123456789012, .attributes = 0x78};
-  const ByteBuffer bytes = BatchBytes(expected, kRecords);
+  const ByteBuffer bytes = BatchBytes(expected, kThreeRecords);
   BatchReader reader(bytes);
   BatchView batch;
   ASSERT_EQ(reader.Next(batch), Result::kBatch);
@@ -63,7 +63,7 @@ TEST(BatchReaderTest, ReadsEveryFieldOfTheHeader) {
 }
 
 TEST(BatchReaderTest, AStoredHeaderIsTheSameBytes) {
-  const ByteBuffer bytes = BatchBytes({.baseOffset = 5}, kRecords);
+  const ByteBuffer bytes = BatchBytes({.baseOffset = 5}, kThreeRecords);
   BatchReader reader(bytes);
   BatchView batch;
   ASSERT_EQ(reader.Next(batch), Result::kBatch);
@@ -73,7 +73,7 @@ TEST(BatchReaderTest, AStoredHeaderIsTheSameBytes) {
 }
 
 TEST(BatchReaderTest, APartialBatchAtTheEndIsNoError) {
-  ByteBuffer bytes = BatchBytes({}, kRecords);
+  ByteBuffer bytes = BatchBytes({}, kThreeRecords);
   const size_t whole = bytes.size();
   bytes.insert(bytes.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(whole));
   for (size_t size = whole + 1; size < bytes.size(); ++size) {
@@ -93,7 +93,7 @@ TEST(BatchReaderTest, MessagesFromBeforeKafka011AreRecognised) {
     testing::PutBigEndian(bytes, 22, 4);
     bytes.resize(bytes.size() + 22);
     bytes[16] = static_cast<uint8_t>(magic);
-    const ByteBuffer modern = BatchBytes({}, kRecords);
+    const ByteBuffer modern = BatchBytes({}, kThreeRecords);
     bytes.insert(bytes.end(), modern.begin(), modern.end());
     BatchReader reader(bytes);
     BatchView batch;
@@ -122,7 +122,7 @@ TEST(BatchReaderTest, ABadLengthOrMagicIsMalformedForGood) {
 }
 
 TEST(BatchReaderTest, AFlippedBitAnywhereUnderTheCrcIsFound) {
-  const ByteBuffer good = BatchBytes({}, kRecords);
+  const ByteBuffer good = BatchBytes({}, kThreeRecords);
   for (size_t i = kBatchCrcStart; i < good.size(); ++i) {
     ByteBuffer bytes = good;
     bytes[i] ^= 0x10;
@@ -133,7 +133,7 @@ TEST(BatchReaderTest, AFlippedBitAnywhereUnderTheCrcIsFound) {
 }
 
 TEST(RecordReaderTest, ReadsKeysValuesHeadersAndNulls) {
-  const ByteBuffer bytes = RecordsBytes(kRecords);
+  const ByteBuffer bytes = RecordsBytes(kThreeRecords);
   RecordReader reader(bytes, 3);
   RecordView record;
   ASSERT_TRUE(reader.Next(record));
@@ -156,7 +156,7 @@ TEST(RecordReaderTest, ReadsKeysValuesHeadersAndNulls) {
   EXPECT_EQ(record.key, std::nullopt);
   EXPECT_EQ(record.value->size(), 300u);
   EXPECT_EQ(record.timestampDelta.size(), 6u);
-  EXPECT_EQ(record.whole, Bytes(RecordBytes(kRecords[1])));
+  EXPECT_EQ(record.whole, Bytes(RecordBytes(kThreeRecords[1])));
   ASSERT_TRUE(reader.Next(record));
   EXPECT_EQ(record.key, Bytes());
   EXPECT_EQ(record.value, std::nullopt);
@@ -178,7 +178,7 @@ absl::Status ReadAll(Bytes bytes, int32_t count) {
 }
 
 TEST(RecordReaderTest, FewerOrMoreRecordsThanTheCountAreRefused) {
-  const ByteBuffer bytes = RecordsBytes(kRecords);
+  const ByteBuffer bytes = RecordsBytes(kThreeRecords);
   EXPECT_TRUE(ReadAll(bytes, 3).ok());
   EXPECT_THAT(std::string(ReadAll(bytes, 2).message()), HasSubstr("left after the last record"));
   EXPECT_THAT(std::string(ReadAll(bytes, 4).message()), HasSubstr("fewer records"));
@@ -187,7 +187,7 @@ TEST(RecordReaderTest, FewerOrMoreRecordsThanTheCountAreRefused) {
 }
 
 TEST(RecordReaderTest, CutShortAnywhereIsRefused) {
-  const ByteBuffer bytes = RecordsBytes(kRecords);
+  const ByteBuffer bytes = RecordsBytes(kThreeRecords);
   for (size_t size = 0; size < bytes.size(); ++size) {
     // A copy of just that size, so that a sanitizer sees a read beyond it.
     const std::vector<uint8_t> cut(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
@@ -227,7 +227,7 @@ TEST(HeaderReaderTest, BytesAfterTheLastHeaderAreRefused) {
 }
 
 TEST(UncompressedRecordsTest, AreThePayloadItselfOrWhatItHeldCompressed) {
-  const ByteBuffer records = RecordsBytes(kRecords);
+  const ByteBuffer records = RecordsBytes(kThreeRecords);
   for (const Codec codec : {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
     ByteBuffer payload;
     ASSERT_TRUE(Compress(codec, records, payload).ok());

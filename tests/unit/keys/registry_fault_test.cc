@@ -16,7 +16,6 @@
 namespace kveil::keys {
 namespace {
 
-using State = KeyCache::State;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -259,9 +258,9 @@ TEST_F(RegistryFaultTest, WhenARowIsMalformedCachesKeepTheirKeysAndTheOthersAreF
     EXPECT_EQ(result.ids.at(0).state, FetchResult::IdState::kDamaged);
     EXPECT_EQ(result.ids.at(1).state, FetchResult::IdState::kReady);
     cache.Refresh();
-    EXPECT_EQ(cache.FindById(known).state, State::kReady) << "the caches were emptied anew each time";
+    EXPECT_EQ(cache.FindById(known).state, KeyCache::State::kReady) << "the caches were emptied anew each time";
   }
-  EXPECT_EQ(StateOf(*service, cache, made.scopes[1].key.id), State::kDamaged);
+  EXPECT_EQ(StateOf(*service, cache, made.scopes[1].key.id), KeyCache::State::kDamaged);
   EXPECT_THAT(Health(*service), HasSubstr("malformed"));
 }
 

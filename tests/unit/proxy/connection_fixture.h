@@ -21,6 +21,11 @@ namespace kveil::proxy {
 
 using kafka::ApiKey;
 
+constexpr ApiKey kWanted = ApiKey::kOffsetCommit;  // held whole
+constexpr ApiKey kOther = ApiKey::kListOffsets;    // relayed as it comes
+
+inline std::string Other(int32_t id, std::string_view body = "other") { return RequestFrameOf(kOther, id, body); }
+
 // An interceptor whose behaviour a test writes down. Its state is a number.
 class FakeInterceptor : public Interceptor {
  public:

@@ -6,11 +6,6 @@
 namespace kveil::proxy {
 namespace {
 
-constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
-constexpr ApiKey kOther = ApiKey::kListOffsets;
-
-std::string Other(int32_t id, std::string_view body = "other") { return RequestFrameOf(kOther, id, body); }
-
 class DrainingTest : public ConnectionTest {
  protected:
   void Drain() {

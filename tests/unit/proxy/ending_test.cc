@@ -9,11 +9,6 @@
 namespace kveil::proxy {
 namespace {
 
-constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
-constexpr ApiKey kOther = ApiKey::kListOffsets;
-
-std::string Other(int32_t id, std::string_view body = "other") { return RequestFrameOf(kOther, id, body); }
-
 class ConnectionEndTest : public ConnectionTest {
  protected:
   // The reason that the log gives for the end of the connection.

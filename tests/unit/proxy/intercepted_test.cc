@@ -10,9 +10,6 @@
 namespace kveil::proxy {
 namespace {
 
-constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
-constexpr ApiKey kOther = ApiKey::kListOffsets;
-
 class InterceptedTest : public ConnectionTest {
  protected:
   InterceptedTest() { interceptor_ = Intercept({kWanted}); }
@@ -24,7 +21,6 @@ class InterceptedTest : public ConnectionTest {
     };
   }
   static std::string Wanted(int32_t id, std::string_view body = "body") { return RequestFrameOf(kWanted, id, body); }
-  static std::string Other(int32_t id) { return RequestFrameOf(kOther, id, "other"); }
 
   FakeInterceptor* interceptor_;
 };

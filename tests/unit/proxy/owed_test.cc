@@ -8,9 +8,6 @@
 namespace kveil::proxy {
 namespace {
 
-constexpr ApiKey kWanted = ApiKey::kOffsetCommit;
-constexpr ApiKey kOther = ApiKey::kListOffsets;
-
 class OwedTest : public ConnectionTest {
  protected:
   static std::string Requests(int32_t count, ApiKey apiKey = kOther, std::string_view body = "") {

@@ -11,9 +11,6 @@
 namespace kveil::proxy {
 namespace {
 
-constexpr ApiKey kWanted = ApiKey::kOffsetCommit;  // held whole
-constexpr ApiKey kOther = ApiKey::kListOffsets;    // relayed as it comes
-
 class TlsToBrokerTest : public ConnectionTest {
  protected:
   TlsToBrokerTest() {
