@@ -6,10 +6,12 @@
 #   folder, `guard/seal`, is a library of its own with the name kveil_guard_seal.
 #   LIBRARIES stay private to the folder; PUBLIC_LIBRARIES appear in its headers.
 #
-# kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds])
+# kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds] [SHARDS n])
 #   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`; a room's, `guard/state`, is
-#   `guard_state_test`. ctest starts those of the highest COST first, so that no long one is left over at the end.
+#   `guard_state_test`. ctest starts those of the highest COST first, so that no long one is left over at the end; one
+#   that mostly waits is run as SHARDS tests, `unit/NAME/1` and so on, each with its part of the cases.
 
+option(KVEIL_UNITY "Compile several files of a folder's tests as one, in half of the time" ON)
 option(KVEIL_PRECOMPILE "Read the headers that most of agent/ includes once for all of it" ON)
 add_library(kveil_headers OBJECT cmake/agent_headers.cc)
 target_link_libraries(kveil_headers PRIVATE absl::statusor absl::flat_hash_map absl::flat_hash_set absl::strings absl::span)
@@ -42,7 +44,8 @@ function(kveil_library FOLDER)
 endfunction()
 
 # A precompiled header is of use only where these are the same.
-function(kveil_unit_test_options TARGET)
+function(kveil_test_options TARGET)
+  set_target_properties(${TARGET} PROPERTIES UNITY_BUILD ${KVEIL_UNITY} UNITY_BUILD_BATCH_SIZE 6)
   target_compile_definitions(${TARGET} PRIVATE KVEIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_compile_options(${TARGET} PRIVATE -O0)  # compiles in half of the time; agent/ stays as it is
   if(KVEIL_SANITIZE)
@@ -53,7 +56,7 @@ function(kveil_unit_test_options TARGET)
 endfunction()
 
 function(kveil_unit_test FOLDER)
-  cmake_parse_arguments(ARG "" "COST" "LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "COST;SHARDS" "LIBRARIES" ${ARGN})
   file(GLOB SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/unit/${FOLDER}/*.cc")
   string(REPLACE "/" "_" NAME "${FOLDER}")
   if(NOT SOURCES)
@@ -61,8 +64,19 @@ function(kveil_unit_test FOLDER)
   endif()
   add_executable(${NAME}_test ${SOURCES})
   target_link_libraries(${NAME}_test PRIVATE kveil_${NAME} ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
-  kveil_unit_test_options(${NAME}_test)
+  kveil_test_options(${NAME}_test)
   target_precompile_headers(${NAME}_test REUSE_FROM kveil_test_headers)
-  add_test(NAME unit/${NAME} COMMAND ${NAME}_test)
-  set_tests_properties(unit/${NAME} PROPERTIES LABELS unit TIMEOUT 300 COST "${ARG_COST}")
+  if(NOT ARG_SHARDS)
+    set(ARG_SHARDS 1)
+  endif()
+  foreach(SHARD RANGE 1 ${ARG_SHARDS})
+    set(TEST unit/${NAME})
+    if(ARG_SHARDS GREATER 1)
+      string(APPEND TEST "/${SHARD}")
+    endif()
+    math(EXPR INDEX "${SHARD} - 1")
+    add_test(NAME ${TEST} COMMAND ${NAME}_test)
+    set_tests_properties(${TEST} PROPERTIES LABELS unit TIMEOUT 300 COST "${ARG_COST}"
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${INDEX}")
+  endforeach()
 endfunction()
