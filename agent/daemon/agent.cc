@@ -47,7 +47,8 @@ Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& relo
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
   admin_.reset();
-  taint_.reset();                         // it asks whether the agent is ready
+  metricsEndpoint_.reset();               // it asks whether the agent is ready
+  taint_.reset();                         // and so does this
   if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();

@@ -147,8 +147,9 @@ void Agent::ProbeHold() {
 // The metrics' port may be somebody else's: that is no reason to leave the applications without an agent.
 void Agent::ListenForMetrics() {
   if (!config_.admin.metrics.has_value() || metricsEndpoint_ != nullptr) return;
-  absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint =
-      observe::MetricsEndpoint::Listen(*config_.admin.metrics, metrics_);
+  absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint = observe::MetricsEndpoint::Listen(
+      *config_.admin.metrics, metrics_,
+      {.isAlive = [this] { return checks_->alive(); }, .isReady = [this] { return IsReady(); }});
   health_.Set("metrics", endpoint.status());
   if (endpoint.ok()) metricsEndpoint_ = *std::move(endpoint);
 }

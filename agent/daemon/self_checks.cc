@@ -63,6 +63,7 @@ void SelfChecks::Run() {
   Report("probe", connected_);
   Report("keyService", UnwrapAKey());
   able_ = ableNow_;
+  endOfRun_ = Clock::now();
 }
 
 // What the service has found out since the last call, or that it does not answer.

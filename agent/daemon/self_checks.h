@@ -49,13 +49,16 @@ class SelfChecks {
   // connects through the kernel half, which takes at most two seconds. Called again within a second it does nothing, so
   // that those who may ask for the status cannot keep the agent busy.
   void Run();
-  // Whether the agent could do everything when Run was called last.
-  bool able() const { return able_; }
-  // Whether its own threads went on when Run was called last. If they do not, only a new process helps. What others
-  // keep the agent from, such as a key service that is out of reach, says nothing here.
-  bool alive() const { return alive_; }
+  // Whether the agent could do everything when Run was called last, which was a moment ago.
+  bool able() const { return able_ && IsRecent(); }
+  // Whether its own threads went on when Run was called last, which was a moment ago. If they do not, only a new
+  // process helps. What others keep the agent from, such as a key service that is out of reach, says nothing here.
+  bool alive() const { return alive_ && IsRecent(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // What was found out long ago says nothing of now: the thread that calls Run may be stuck.
+  bool IsRecent() const { return Clock::now() - endOfRun_.load() < kRecent; }
   // Sets the condition, and notes whether it is well.
   void Report(const char* name, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status UnwrapAKey() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -69,6 +72,7 @@ class SelfChecks {
 
   Mutex mutex_;  // held by Run
   static constexpr std::chrono::seconds kBetweenRuns{1};
+  static constexpr std::chrono::seconds kRecent{15};
   Pace runs_ ABSL_GUARDED_BY(mutex_){kBetweenRuns};
   bool ableNow_ ABSL_GUARDED_BY(mutex_) = true;
   absl::Status connected_ ABSL_GUARDED_BY(mutex_);
@@ -82,6 +86,7 @@ class SelfChecks {
   absl::Status unwrapped_ ABSL_GUARDED_BY(mutex_);  // its last answer
   std::atomic<bool> able_{false};
   std::atomic<bool> alive_{true};
+  std::atomic<Clock::time_point> endOfRun_{Clock::now()};
 };
 
 // Whether so many descriptors can still be opened, found out by opening them.

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -120,12 +121,19 @@ class Metrics {
   std::unique_ptr<Families> families_;
 };
 
-// Answers GET /metrics over HTTP on a thread of its own, until it is destroyed. `metrics` outlives it. A client has two
-// seconds to ask and two to read. Of more than 64 clients at a time, the oldest is closed.
+// Answers over HTTP on a thread of its own, until it is destroyed: GET /metrics, and for probes GET /healthz and
+// /readyz with 200 or 503. `metrics` outlives it. A client has two seconds to ask and two to read. Of more than 64
+// clients at a time, the oldest is closed.
 class MetricsEndpoint {
  public:
+  // On the endpoint's thread. They do not block.
+  struct Probes {
+    std::function<bool()> isAlive;  // /healthz; if not, only a new process helps
+    std::function<bool()> isReady;  // /readyz
+  };
   // kUnavailable if it cannot listen at the address. Port 0 means any free port.
-  static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Listen(const SocketAddress& address, const Metrics& metrics);
+  static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Listen(const SocketAddress& address, const Metrics& metrics,
+                                                                 Probes probes);
   ~MetricsEndpoint();
   MetricsEndpoint(const MetricsEndpoint&) = delete;
   MetricsEndpoint& operator=(const MetricsEndpoint&) = delete;

@@ -1,4 +1,4 @@
-// The HTTP endpoint of the metrics.
+// The HTTP endpoint of the metrics and probes.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -22,14 +22,23 @@ std::string HttpAnswer(std::string_view status, std::string_view type, std::stri
                 "\r\nConnection: close\r\n\r\n", body);
 }
 
-std::string AnswerTo(std::string_view request, const Metrics& metrics) {
-  constexpr std::string_view kText = "text/plain; charset=utf-8";
+constexpr std::string_view kText = "text/plain; charset=utf-8";
+
+// Not why: whoever may ask for that has the admin socket.
+std::string AnswerToProbe(bool is, std::string_view what) {
+  return is ? HttpAnswer("200 OK", kText, StrCat(what, "\n"))
+            : HttpAnswer("503 Service Unavailable", kText, StrCat("not ", what, ": see kveil status\n"));
+}
+
+std::string AnswerTo(std::string_view request, const Metrics& metrics, const MetricsEndpoint::Probes& probes) {
   const std::string_view requestLine = request.substr(0, request.find("\r\n"));
   const size_t pathAt = requestLine.find(' ');
   if (requestLine.substr(0, pathAt) != "GET") return HttpAnswer("405 Method Not Allowed", kText, "only GET\n");
   std::string_view path = requestLine.substr(std::min(pathAt + 1, requestLine.size()));
   path = path.substr(0, path.find_first_of(" ?"));
-  if (path != "/metrics") return HttpAnswer("404 Not Found", kText, "see /metrics\n");
+  if (path == "/healthz") return AnswerToProbe(probes.isAlive(), "alive");
+  if (path == "/readyz") return AnswerToProbe(probes.isReady(), "ready");
+  if (path != "/metrics") return HttpAnswer("404 Not Found", kText, "see /metrics, /healthz and /readyz\n");
   return HttpAnswer("200 OK", "text/plain; version=0.0.4; charset=utf-8", metrics.Text());
 }
 
@@ -44,7 +53,7 @@ MetricsEndpoint::MetricsEndpoint(std::unique_ptr<Server> server) : server_(std::
 MetricsEndpoint::~MetricsEndpoint() = default;
 
 absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const SocketAddress& address,
-                                                                         const Metrics& metrics) {
+                                                                         const Metrics& metrics, Probes probes) {
   const auto fail = [&address] {
     return absl::UnavailableError(StrCat("cannot listen at ", address.Text(), " for metrics: ", std::strerror(errno)));
   };
@@ -63,8 +72,9 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const S
   if (!requests.ok()) return requests.status();
   RequestServer::Callbacks callbacks;
   callbacks.endOf = [](std::string_view received) { return received.find("\r\n\r\n"); };
-  callbacks.answer = [&metrics](std::string_view request, int, const RequestServer::Reply& reply) {
-    reply(AnswerTo(request, metrics));
+  callbacks.answer = [&metrics, probes = std::move(probes)](std::string_view request, int,
+                                                            const RequestServer::Reply& reply) {
+    reply(AnswerTo(request, metrics, probes));
   };
   (*requests)->Start(std::move(callbacks));
   return std::unique_ptr<MetricsEndpoint>(

@@ -6,6 +6,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 
 import places
@@ -146,6 +147,14 @@ class Agent:
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    def probe(self, path):
+        """The HTTP status of /readyz or /healthz."""
+        try:
+            with urllib.request.urlopen(f"http://{self.metrics_address}{path}", timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def log_size(self):
         """How long its log is now, for wait_for_log."""

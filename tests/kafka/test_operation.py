@@ -185,8 +185,10 @@ def test_a_root_key_that_is_not_the_agents_is_noticed(make_agent, workload, sink
         agent.root_key.write_bytes(content)
         waiting.wait_until("status to say so", lambda: wrong_with(agent).keys() == {"keyService", "keys"}, 5)
         assert reason in wrong_with(agent)["keyService"]
+        assert (agent.probe("/readyz"), agent.probe("/healthz")) == (503, 200)
         agent.root_key.write_bytes(own)
         waiting.wait_until("status to be well", lambda: agent.kveil("status").returncode == 0, 5)
+        assert agent.probe("/readyz") == 200
     assert exchange(workload, sink)
 
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -150,15 +151,35 @@ TEST(MetricsTest, EveryNameAndLabelIsDocumented) {
   }
 }
 
+absl::StatusOr<std::unique_ptr<MetricsEndpoint>> ListenAt(uint16_t port, const Metrics& metrics) {
+  return MetricsEndpoint::Listen(Loopback(port), metrics, {[] { return true; }, [] { return true; }});
+}
+
 TEST(MetricsEndpointTest, AnswersOverHttp) {
   Metrics metrics("x");
   metrics.RecordsSealed(42);
-  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  const auto endpoint = ListenAt(0, metrics);
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   const std::string answer = HttpGet((*endpoint)->port(), "/metrics");
   EXPECT_THAT(answer, HasSubstr("200 OK"));
   EXPECT_THAT(answer, HasSubstr("kveil_records_sealed_total 42\n"));
   EXPECT_THAT(HttpGet((*endpoint)->port(), "/other"), HasSubstr("404"));
+}
+
+TEST(MetricsEndpointTest, AnswersProbes) {
+  Metrics metrics("x");
+  std::atomic<bool> isAlive{true}, isReady{false};
+  const auto endpoint =
+      MetricsEndpoint::Listen(Loopback(0), metrics, {[&] { return isAlive.load(); }, [&] { return isReady.load(); }});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  EXPECT_THAT(HttpGet((*endpoint)->port(), "/healthz"), HasSubstr("200 OK"));
+  const std::string notReady = HttpGet((*endpoint)->port(), "/readyz");
+  EXPECT_THAT(notReady, HasSubstr("503 Service Unavailable"));
+  EXPECT_THAT(notReady, HasSubstr("not ready"));
+  isReady = true;
+  isAlive = false;
+  EXPECT_THAT(HttpGet((*endpoint)->port(), "/readyz"), HasSubstr("200 OK"));
+  EXPECT_THAT(HttpGet((*endpoint)->port(), "/healthz"), HasSubstr("503 Service Unavailable"));
 }
 
 UniqueFd ConnectTo(uint16_t port) {
@@ -170,7 +191,7 @@ UniqueFd ConnectTo(uint16_t port) {
 
 TEST(MetricsEndpointTest, SlowClientsHoldUpNobody) {
   Metrics metrics("x");
-  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  const auto endpoint = ListenAt(0, metrics);
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   const auto begun = std::chrono::steady_clock::now();
   std::vector<UniqueFd> slow;
@@ -185,7 +206,7 @@ TEST(MetricsEndpointTest, SlowClientsHoldUpNobody) {
 
 TEST(MetricsEndpointTest, SilentClientsAreClosed) {
   Metrics metrics("x");
-  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  const auto endpoint = ListenAt(0, metrics);
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   const UniqueFd silent = ConnectTo((*endpoint)->port());
   char byte = 0;
@@ -194,7 +215,7 @@ TEST(MetricsEndpointTest, SilentClientsAreClosed) {
 
 TEST(MetricsEndpointTest, RefusesWhatItDoesNotKnow) {
   Metrics metrics("x");
-  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics);
+  const auto endpoint = ListenAt(0, metrics);
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   const UniqueFd poster = ConnectTo((*endpoint)->port());
   ASSERT_GT(::send(poster.get(), "POST /metrics HTTP/1.1\r\n\r\n", 26, 0), 0);
@@ -210,9 +231,9 @@ TEST(MetricsEndpointTest, RefusesWhatItDoesNotKnow) {
 
 TEST(MetricsEndpointTest, TakenPortIsAnErrorThatNamesIt) {
   Metrics metrics("x");
-  const auto first = MetricsEndpoint::Listen(Loopback(0), metrics);
+  const auto first = ListenAt(0, metrics);
   ASSERT_TRUE(first.ok()) << first.status();
-  const auto second = MetricsEndpoint::Listen(Loopback((*first)->port()), metrics);
+  const auto second = ListenAt((*first)->port(), metrics);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("127.0.0.1:" + std::to_string((*first)->port())));
 }
