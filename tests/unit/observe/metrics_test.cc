@@ -8,9 +8,13 @@
 
 #include <atomic>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <thread>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_replace.h"
+#include "base/text.h"
 #include "base/unique_fd.h"
 
 namespace kveil::observe {
@@ -148,6 +152,33 @@ TEST(MetricsTest, EveryNameAndLabelIsDocumented) {
     const size_t quote = line.find('"');
     if (quote == std::string::npos || name == "kveil_build_info") continue;
     EXPECT_TRUE(hasCode(line.substr(quote + 1, line.rfind('"') - quote - 1) + "`")) << line;
+  }
+}
+
+// Of an expression such as rate(kveil_x_total{instance=~"$instance", reason="erased"}[5m]), each metric with its
+// labels. Those that Prometheus and the dashboard bring along are not the agent's.
+TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
+  Metrics metrics("x");
+  metrics.RootKeyCalls("vault", "unwrap", 1, 1, 0.1);
+  const std::string text = metrics.Text();
+  for (const char* file : {"alerts.yaml", "dashboard.json"}) {
+    std::ostringstream content;
+    content << std::ifstream(StrCat(KVEIL_SOURCE_DIR "/kubernetes/monitoring/", file)).rdbuf();
+    const std::string all = absl::StrReplaceAll(content.str(), {{"\\\"", "\""}});
+    const std::regex metric(R"((kveil_[a-z_]+)(?:\{([^}]*)\})?)");
+    const std::regex label(R"re((\w+)(?:=|!=|=~)"([^"]*)")re");
+    int found = 0;
+    for (std::sregex_iterator it(all.begin(), all.end(), metric), end; it != end; ++it, ++found) {
+      const std::string name = (*it)[1], labels = (*it)[2];
+      EXPECT_TRUE(absl::StrContains(text, StrCat("\n", name, " ")) || absl::StrContains(text, StrCat("\n", name, "{")))
+          << file << ": " << name;
+      for (std::sregex_iterator pair(labels.begin(), labels.end(), label); pair != end; ++pair) {
+        if ((*pair)[1] == "instance") continue;
+        EXPECT_TRUE(absl::StrContains(text, StrCat(name, "{", (*pair)[1].str(), "=\"", (*pair)[2].str(), "\"")))
+            << file << ": " << pair->str() << " of " << name;
+      }
+    }
+    EXPECT_GT(found, 10) << file;
   }
 }
 
