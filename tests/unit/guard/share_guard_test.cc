@@ -135,12 +135,12 @@ TEST_F(ShareGuardTest, RefusesATopicWhoseRulesWouldLeaveRecordsOut) {
            more + "}";
   };
   UseTopics(withRules(""));
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kClicks}))), 1u);
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 1u);
   const auto refused = Guarded(ResponseOf(kClicks, SealedClicks({"anna", "bert"}), 0, 1));
   EXPECT_EQ(refused.errorCode, ErrorCode::kTopicAuthorizationFailed);
   EXPECT_TRUE(!refused.records.has_value() || refused.records->empty());
   UseTopics(withRules(R"(, "onDenied": "mask")"));
-  EXPECT_EQ(RefusedIn(Request(*guard_, kVersion, RequestFor({kClicks}))), 0u);
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 0u);
   const auto masked = Guarded(ResponseOf(kClicks, SealedClicks({"anna", "bert"}), 0, 1));
   const ReadBatch read = Read(*masked.records);
   ASSERT_EQ(read.records.size(), 2u);

@@ -28,7 +28,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Parse(const std::string& topic) {
   const std::pair<std::string, std::string> file("p.json", FileOf(topic));
   return Policy::Parse({file});
 }
-std::shared_ptr<const Policy> Make(const std::string& topic) {
+std::shared_ptr<const Policy> PolicyOf(const std::string& topic) {
   auto policy = Parse(topic);
   EXPECT_TRUE(policy.ok()) << policy.status();
   return policy.ok() ? *std::move(policy) : nullptr;
@@ -45,7 +45,7 @@ struct Record {
 class RecordRulesTest : public testing::Test {
  protected:
   void Use(const std::string& entries) {
-    policy_ = Make(TopicOf(entries));
+    policy_ = PolicyOf(TopicOf(entries));
     ASSERT_NE(policy_, nullptr);
     topic_ = policy_->Find("t");
     ASSERT_NE(topic_->rules, nullptr);
@@ -84,7 +84,7 @@ TEST_F(RecordRulesTest, LetThroughTheUsersThatAnEntryNames) {
 }
 
 TEST_F(RecordRulesTest, SpellUsersAsTheSealDoes) {
-  policy_ = Make(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}},
+  policy_ = PolicyOf(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}},
                      "read": [{"any": true, "where": {"users": ["6BA7B810-9DAD-11D1-80B4-00C04FD430C8"]}}]})");
   EXPECT_EQ(policy_->Find("t")->rules->users().at(0), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
 }
@@ -320,19 +320,19 @@ TEST(WhereTest, BoundsWhatATopicMayAsk) {
        [](size_t i) { return Entry(StrCat(R"({"value": {"pointer": "/n)", i, R"(", "equals": "a"}})")); }},
   };
   for (const Bound& bound : bounds) {
-    EXPECT_NE(Make(TopicOf(Many(bound.most, bound.entry))), nullptr) << bound.what;
+    EXPECT_NE(PolicyOf(TopicOf(Many(bound.most, bound.entry))), nullptr) << bound.what;
     ExpectRefused(TopicOf(Many(bound.most + 1, bound.entry)), "may have at most " + bound.what);
   }
   const auto users = [](size_t count) {
     return TopicOf(Entry(R"({"users": [)" + Many(count, [](size_t i) { return StrCat("\"", i, "\""); }) + "]}"));
   };
-  EXPECT_NE(Make(users(kMostUsers)), nullptr);
+  EXPECT_NE(PolicyOf(users(kMostUsers)), nullptr);
   ExpectRefused(users(kMostUsers + 1), "may have at most 10000 ids");
   const auto texts = [](size_t count) {
     return TopicOf(
         Entry(R"({"value": {"pointer": "/n", "oneOf": [)" + Many(count, [](size_t i) { return StrCat(i); }) + "]}}"));
   };
-  EXPECT_NE(Make(texts(kMostTexts)), nullptr);
+  EXPECT_NE(PolicyOf(texts(kMostTexts)), nullptr);
   ExpectRefused(texts(kMostTexts + 1), "may have at most 10000 texts");
 }
 
