@@ -235,7 +235,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
   }
   if (isStarved) co_return;  // the reader comes again for it
   if (!result.records.empty() || !result.stop.has_value()) {
-    // A partial batch alone is passed as it came: its reader asks again with a larger limit.
+    // Of a partial batch alone, its size: its reader asks again with a larger limit.
     progress.response.delivered = true;
     co_return;
   }

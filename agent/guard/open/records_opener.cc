@@ -14,6 +14,9 @@ size_t RoomFor(const kafka::BatchView& batch, int64_t room) {
   return static_cast<size_t>(std::max<int64_t>(0, static_cast<int64_t>(batch.whole.size()) + room));
 }
 
+// Bytes of a batch up to its format (magic): its offset, its size, and nothing of its records in any format.
+constexpr size_t kSaysSize = 17;
+
 // A connection does not say more often that its workload reads.
 constexpr std::chrono::minutes kNoteReadEvery{1};
 
@@ -26,10 +29,16 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
   kafka::BatchReader reader(original);
   kafka::BatchView batch;
   Result result;
+  size_t hint = 0;
   for (;;) {
     const kafka::BatchReader::Result next = reader.Next(batch);
     if (next == kafka::BatchReader::Result::kEnd) break;
-    if (next == kafka::BatchReader::Result::kPartial) break;  // cut off: clients do the same
+    if (next == kafka::BatchReader::Result::kPartial) {
+      // It can be neither opened nor judged, so its records stay here: clients throw them away. One that is alone keeps
+      // what tells its size, by which a client knows to ask for more bytes.
+      if (progress.taken == 0) hint = std::min(original.size(), kSaysSize);
+      break;
+    }
     OpenOutcome outcome;
     if (next == kafka::BatchReader::Result::kMalformed) {
       outcome.kind = OpenOutcome::Kind::kStop;
@@ -70,10 +79,10 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     Count(partition.masking, outcome);
   }
   if (result.stop.has_value() || result.endedEarly) result.endOffset = progress.nextOffset;
-  result.changed = progress.rewriting || result.endOffset.has_value();
-  result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged);
+  result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged + hint);
+  result.changed = progress.rewriting || result.records.size() < original.size();
   if (progress.opened != nullptr && !progress.rewriting) arena.DropNewest();
-  if (result.changed) response.room += static_cast<int64_t>(original.size() - progress.taken);
+  if (result.changed) response.room += static_cast<int64_t>(original.size() - progress.taken - hint);
   co_return result;
 }
 

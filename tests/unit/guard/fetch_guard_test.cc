@@ -592,17 +592,31 @@ TEST_F(FetchGuardTest, LeavesForLaterWhatOpensToMoreThanAReaderCanBeGiven) {
   EXPECT_EQ(response.responses[0].partitions[1].errorCode, ErrorCode::kNone);
 }
 
-TEST_F(FetchGuardTest, HandsOnAPartialBatchAloneAndCutsItBehindWholeOnes) {
+TEST_F(FetchGuardTest, GivesNothingOfAPartialBatchButItsSizeWhereItIsAlone) {
   const ByteBuffer sealed = SealedClicks({"anna"});
   const ByteBuffer next = SealedClicks({"bert"}, 1);
-  const Bytes part = Bytes(next).first(40);
-  ByteBuffer both = sealed;
-  both.insert(both.end(), part.begin(), part.end());
-  EXPECT_EQ(Read(*Get("clicks", both).records).records.size(), 1u);
+  const ByteBuffer cut(next.begin(), next.end() - 1);
+  const Bytes part = cut;
+  EXPECT_EQ(Read(*Get("clicks", Joined(sealed, cut)).records).records.size(), 1u);
+  EXPECT_EQ(*Get("clicks", part).records, part.first(17));
+  EXPECT_EQ(*Get("clicks", part.first(10)).records, part.first(10));
+}
 
-  RequestResult asked = Fetch({Asked("clicks")});
-  EXPECT_TRUE(
-      Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(part)})}), asked.verdict.state.get()).forwarded());
+// Neither batch is rewritten: what came would go on as it is.
+TEST_F(FetchGuardTest, CutsAPartialBatchBehindOneThatIsUnchanged) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "plaintext": "pass",
+                "read": [{"any": true, "where": {"header": {"name": "region", "equals": "eu"}}}]})");
+  TestBatch marker;
+  marker.attributes = kafka::BatchHeader::kControlBit | kafka::BatchHeader::kTransactionalBit;
+  const ByteBuffer commit =
+      ProducedBatch({Record(std::string("\0\0\0\1", 4), std::string(6, '\0'))}, kafka::Codec::kNone, marker);
+  TestRecord readable = ClickOf("anna");
+  readable.headers = {{"region", "eu"}};
+  ByteBuffer denied = ProducedBatch({ClickOf("bert")});
+  denied.pop_back();
+  for (const ByteBuffer& whole : {commit, ProducedBatch({readable})}) {
+    EXPECT_EQ(*Get("clicks", Joined(whole, denied)).records, Bytes(whole));
+  }
 }
 
 TEST_F(FetchGuardTest, KeepsControlBatchesAndUnsealedOnesAmongTheOpened) {
