@@ -95,8 +95,11 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
   const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
   if (problem.has_value()) return Stop(*problem);
   if (dependsOnValue && !FitsOpened(record, index)) {
+    const size_t opened = scratch_.writer.size();
     scratch_.writer.Rewind(mark);
-    return LeaveOut(record);
+    LeaveOut(record);
+    scratch_.takenBack += opened - std::min(opened, scratch_.writer.size());
+    return;
   }
   observe_.Of(record.view, record.owner, decision);
 }
@@ -127,6 +130,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
     return std::move(outcome_);
   }
   scratch_.writer.Begin(header_, out);
+  scratch_.takenBack = 0;
   kafka::RecordReader reader(records, header_.count);
   std::vector<FetchedRecord> some(std::min(kMostIdentifiedAtOnce, static_cast<size_t>(std::max(header_.count, 1))));
   size_t count = 0;
@@ -135,7 +139,7 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
     OpenRecords(absl::MakeSpan(some).first(count));
   } while (!stopped() && count > 0);
   if (!stopped() && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
-  scratch_.decompressedBytes = std::max(scratch_.decompressedBytes, scratch_.writer.size());
+  scratch_.decompressedBytes = std::max(scratch_.decompressedBytes, scratch_.writer.size() + scratch_.takenBack);
   if (stopped()) {
     scratch_.writer.Abandon();  // and nothing is waited for
   } else if (!needs_.empty()) {

@@ -109,7 +109,7 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
 
 std::optional<Problem> TransformFetched::Decompress(const kafka::RecordView& record, const Envelope& envelope) {
   // The limit is one for the batch: many small values may each decompress to much.
-  const size_t roomLeft = batchLimit_ - std::min(batchLimit_, scratch_.writer.size());
+  const size_t roomLeft = batchLimit_ - std::min(batchLimit_, scratch_.writer.size() + scratch_.takenBack);
   const absl::Status decompressed =
       kafka::Decompress(kafka::Codec::kZstd, scratch_.compressed, roomLeft, scratch_.value);
   if (!decompressed.ok()) {

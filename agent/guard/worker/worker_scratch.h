@@ -30,6 +30,8 @@ struct WorkerScratch {
   ByteBuffer value;       // one value on the other side of its compression
   ByteBuffer compressed;  // one value, opened and still compressed
   ByteBuffer header;
+  // Bytes of the batch in `writer` that were opened to see whether they fit, and taken back: work like any other.
+  size_t takenBack = 0;
   // Of the batch that was worked on last: what its records came to, whatever became of them.
   size_t decompressedBytes = 0;
 

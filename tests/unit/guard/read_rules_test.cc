@@ -163,6 +163,26 @@ TEST_F(ReadRulesTest, OpenAValueToSeeWhetherItFits) {
   }
 }
 
+// What is opened for nothing is work all the same, within the bound of a batch.
+TEST_F(ReadRulesTest, CountWhatIsOpenedForNothing) {
+  UseWhere(R"({"value": {"pointer": "/state", "equals": "paid"}})");
+  const std::vector<TestRecord> records(20, Record("1", Order("a", std::string(50'000, 'x'))));
+  for (const bool masked : {false, true}) {
+    OpenTask task = Task();
+    task.masking.denied = masked;
+    const ByteBuffer sealed = Sealed(ProducedBatch(records, kafka::Codec::kZstd));
+    ASSERT_LT(sealed.size(), 10'000u);
+    ByteBuffer out;
+    EXPECT_EQ(OpenTo(task, sealed, out).denied, 20u);
+    EXPECT_GE(scratch_->decompressedBytes, 20u * 50'000);
+    EXPECT_LE(scratch_->decompressedBytes, 20u * 51'000);
+    task.batchLimit = 500'000;
+    const OpenOutcome outcome = OpenTo(task, sealed, out);
+    EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+    EXPECT_EQ(outcome.reason, RefuseReason::kTooLarge);
+  }
+}
+
 TEST_F(ReadRulesTest, LeaveOutAnErasedUsersValueThatNobodyKnows) {
   UseWhere(R"({"value": {"pointer": "/state", "equals": "paid"}})", R"(, "onErased": "mask")");
   const ByteBuffer sealed = Sealed({Record("1", Order("bert", "paid")), Record("2", Order("anna", "paid"))});

@@ -137,6 +137,39 @@ TEST_F(WorkBoundsTest, DecompressedPlaintextThatPassesIsNotKept) {
   EXPECT_LE(given, 14);
 }
 
+// Values that are opened only to see that the reader may not have them are work like those that it gets.
+TEST_F(WorkBoundsTest, TheWorkOfAResponseIsBoundedThoughRulesDenyAllOfIt) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
+                "read": [{"any": true, "where": {"value": {"pointer": "/user", "equals": "bert"}}}]})");
+  const ByteBuffer sealed = Sealed(TaskToSeal(Bomb(false), "clicks"));
+  ASSERT_LT(sealed.size(), 200u << 10);
+  FetchGuard guard(Context());
+  FetchRequest request;
+  FetchRequest::Topic& asked = request.topics.emplace_back();
+  asked.topic = "clicks";
+  FetchResponse response;
+  FetchResponse::Topic& topic = response.responses.emplace_back();
+  topic.topic = "clicks";
+  for (int32_t i = 0; i < 40; ++i) {
+    FetchRequest::Partition& partition = asked.partitions.emplace_back();
+    partition.partition = i;
+    partition.partitionMaxBytes = 1 << 20;
+    FetchResponse::Partition& answered = topic.partitions.emplace_back();
+    answered.partitionIndex = i;
+    answered.records = sealed;
+  }
+  shared_->limits.workOfResponse = 10 * kMiB;
+  const RequestResult fetch = Request(guard, 12, request);
+  const ResponseResult ended = Response(guard, 12, response, fetch.verdict.state.get());
+  ASSERT_TRUE(ended.rewritten());
+  const auto written = WrittenResponse<FetchResponse>(ended.written, 12);
+  const auto& partitions = written.responses.at(0).partitions;
+  const auto given =
+      std::count_if(partitions.begin(), partitions.end(), [](const auto& p) { return !p.records->empty(); });
+  EXPECT_GE(given, 11);
+  EXPECT_LE(given, 14);
+}
+
 TEST_F(WorkBoundsTest, ALargeValueLeavesNothingBehind) {
   shared_->limits.keyTimeout = std::chrono::seconds(10);
   const ByteBuffer large = ProducedBatch({Record("k", std::string(20 * kMiB, 'x'))}, Codec::kGzip);
