@@ -99,7 +99,7 @@ std::optional<uint32_t> RecordRules::NumberOf(std::string_view user) const {
 }
 
 RecordRules::Answer RecordRules::Decide(const Facts& facts, EntrySet& entries) const {
-  if (needsUsers()) NarrowByUser(facts.user, entries);
+  if (!users_.empty()) NarrowByUser(facts.user, entries);
   if (needsAges()) NarrowByAge(facts.age, entries);
   for (size_t i = 0; i < headers_.size(); ++i) {
     if (facts.headers[i].has_value()) {

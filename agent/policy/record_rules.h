@@ -36,6 +36,14 @@ class EntrySet {
  public:
   void Add(size_t entry) { words_[entry / 64] |= uint64_t{1} << entry % 64; }
   bool Has(size_t entry) const { return (words_[entry / 64] >> entry % 64 & 1) != 0; }
+  void AddAll(const EntrySet& entries) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] |= entries.words_[i];
+  }
+  bool HasAll(const EntrySet& entries) const {
+    uint64_t beyond = 0;
+    for (size_t i = 0; i < words_.size(); ++i) beyond |= entries.words_[i] & ~words_[i];
+    return beyond == 0;
+  }
 
  private:
   friend class RecordRules;
@@ -65,9 +73,11 @@ class RecordRules {
   // Every user that an entry names, once.
   const std::vector<std::string>& users() const { return users_; }
   std::optional<uint32_t> NumberOf(std::string_view user) const;
+  // Whether one of these entries names this user, by number, or any user at all.
+  bool NameUser(const EntrySet& entries, uint32_t user) const { return Meet(ofUser_[user], entries); }
+  bool NameUsers(const EntrySet& entries) const { return !ofAnyUser_.HasAll(entries); }
   // Every header that an entry names, once.
   const std::vector<std::string>& headers() const { return headerNames_; }
-  bool needsUsers() const { return !users_.empty(); }
   bool needsAges() const { return !ages_.empty(); }
 
  private:

@@ -18,10 +18,12 @@ SelectFetched::SelectFetched(const policy::TopicPolicy& topic, const policy::Ent
       now_(std::chrono::duration_cast<milliseconds>(now.time_since_epoch()).count()),
       header_(header),
       scratch_(scratch) {
-  if (rules_.needsUsers()) users_ = &scratch.listedUsers.Of(topic);
+  if (rules_.NameUsers(readers)) users_ = &scratch.listedUsers.Of(topic);
 }
 
-bool SelectFetched::IsReady(Needs& needs) { return users_ == nullptr || users_->AreKnown(scratch_.keyCache, needs); }
+bool SelectFetched::IsReady(Needs& needs) {
+  return users_ == nullptr || users_->AreKnown(readers_, scratch_.keyCache, needs);
+}
 
 void SelectFetched::Of(absl::Span<const FetchedRecord> records) {
   Facts facts;

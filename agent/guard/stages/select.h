@@ -28,8 +28,8 @@ class SelectFetched {
   SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
                 std::chrono::system_clock::time_point now, const kafka::BatchHeader& header, WorkerScratch& scratch);
 
-  // Before the first record: whether the worker knows the keys of the users that the rules name. Otherwise they are in
-  // `needs`, and nothing can be said of any record.
+  // Before the first record: whether the worker knows the keys of the users that the reader's entries name. Otherwise
+  // they are in `needs`, and nothing can be said of any record.
   bool IsReady(Needs& needs);
 
   // Decides what can be decided before a record is opened. Up to kMostIdentifiedAtOnce records, whose key ids are
@@ -52,7 +52,7 @@ class SelectFetched {
   const int64_t now_;  // in milliseconds since 1970, as Kafka counts
   const kafka::BatchHeader& header_;
   WorkerScratch& scratch_;
-  ListedUsers* users_ = nullptr;  // of rules that name users
+  ListedUsers* users_ = nullptr;  // of a reader whose entries name users
   std::array<Answer, kMostIdentifiedAtOnce> answers_;
   std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries, with kDependsOnValue
 };

@@ -12,24 +12,30 @@ ListedUsers::ListedUsers(std::shared_ptr<const policy::RecordRules> rules, std::
 
 void ListedUsers::LookForAll() {
   numbers_.clear();
+  known_ = policy::EntrySet();
   unknown_.resize(rules_->users().size());
   std::iota(unknown_.begin(), unknown_.end(), uint32_t{0});
 }
 
-bool ListedUsers::AreKnown(keys::KeyCache& cache, Needs& needs) {
+bool ListedUsers::AreKnown(const policy::EntrySet& readers, keys::KeyCache& cache, Needs& needs) {
   // Of a registry that was restored, a user may have another key.
   if (std::exchange(timesCleared_, cache.timesCleared()) != cache.timesCleared()) LookForAll();
+  if (known_.HasAll(readers)) return true;
+  bool areKnown = true;
   std::erase_if(unknown_, [&](uint32_t number) {
+    if (!rules_->NameUser(readers, number)) return false;
     const keys::ScopeName name{keys::Scope::kUser, keyspace_, rules_->users()[number]};
     const keys::CachedKey* const key = cache.FindForSealing(name);
     if (key == nullptr) {
       needs.keys.scopes.emplace_back(name);
+      areKnown = false;
       return false;
     }
     numbers_[key->id] = number;
     return true;
   });
-  return unknown_.empty();
+  if (areKnown) known_.AddAll(readers);
+  return areKnown;
 }
 
 }  // namespace kveil::guard

@@ -25,9 +25,11 @@ class ListedUsers {
  public:
   ListedUsers(std::shared_ptr<const policy::RecordRules> rules, std::string keyspace);
 
-  // Whether the keys of all users are known. Otherwise `needs` has some of those that are not.
-  bool AreKnown(keys::KeyCache& cache, Needs& needs);
-  // The number of the user in RecordRules::users whose key it is. nullopt: somebody else's.
+  // Whether the keys of all users are known that these entries name. Otherwise `needs` has those that are not. Users
+  // that only others' entries name are no reason to wait, nor is a key made for them.
+  bool AreKnown(const policy::EntrySet& readers, keys::KeyCache& cache, Needs& needs);
+  // The number of the user in RecordRules::users whose key it is. nullopt: somebody else's, or that of a user whom
+  // AreKnown was not asked for.
   std::optional<uint32_t> Find(const crypto::KeyId& id) const {
     const auto found = numbers_.find(id);
     return found == numbers_.end() ? std::nullopt : std::optional<uint32_t>(found->second);
@@ -44,6 +46,7 @@ class ListedUsers {
   uint64_t timesCleared_;
   absl::flat_hash_map<crypto::KeyId, uint32_t> numbers_;
   std::vector<uint32_t> unknown_;  // users whose keys were not looked at yet
+  policy::EntrySet known_;         // entries of whose users there is none among them
 };
 
 // A worker's, of all topics.

@@ -382,16 +382,45 @@ TEST_F(ReadRulesTest, AreForgottenWithTheirPolicy) {
   }
 }
 
+// The keys of users that only others' entries name may be damaged, or not to be had: that is no business of a reader's.
+TEST_F(ReadRulesTest, WaitForNoUserWhomOnlyOthersEntriesName) {
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [
+      {"any": true, "where": {"header": {"name": "region", "equals": "eu"}}},
+      {"workload": {"unit": "a.service"}, "where": {"users": ["anna"]}},
+      {"workload": {"unit": "b.service"}, "where": {"users": ["bert"]}}]})");
+  const ByteBuffer sealed = Sealed({With(ClickOf("bert"), {{"region", "eu"}}), ClickOf("anna"), ClickOf("carl")});
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  const auto missingOf = [&](const char* unit) {
+    identity::Workload workload;
+    workload.unit = unit;
+    readers_ = {};
+    EXPECT_EQ(ReadableBy(*Topic(), workload, readers_), policy::Readable::kSome);
+    ByteBuffer out;
+    OpenOutcome outcome = OpenBatch(Task(), ViewOf(sealed), *scratch_, out);
+    std::set<std::string> subjects;
+    for (const keys::OwnedScopeName& name : outcome.needs.keys.scopes) subjects.insert(name.subject);
+    if (!outcome.needs.empty()) FetchMissing(std::move(outcome.needs));
+    return subjects;
+  };
+  using Subjects = std::set<std::string>;
+  EXPECT_EQ(missingOf("c.service"), Subjects());
+  EXPECT_EQ(Visible(sealed), Offsets({0}));
+  EXPECT_EQ(missingOf("a.service"), Subjects({"anna"}));
+  EXPECT_EQ(Visible(sealed), Offsets({0, 1}));
+  EXPECT_EQ(missingOf("b.service"), Subjects({"bert"})) << "though this worker knows all that anna's reader needs";
+  EXPECT_EQ(Visible(sealed), Offsets({0}));
+}
+
 // A user's key in a registry that was restored may be another than the one that was there before.
 TEST_F(ReadRulesTest, LookForUsersAgainWhenTheRegistryMayBeAnother) {
   UseWhere(R"({"users": ["anna"]})");
   EXPECT_EQ(Visible(Sealed({ClickOf("anna")})), Offsets({0}));
   ListedUsers& users = scratch_->listedUsers.Of(*Topic());
   Needs needs;
-  EXPECT_TRUE(users.AreKnown(scratch_->keyCache, needs));
+  EXPECT_TRUE(users.AreKnown(readers_, scratch_->keyCache, needs));
   const_cast<keys::Revocations&>(service_->revocations()).RevokeAll();
   scratch_->keyCache.Refresh();
-  EXPECT_FALSE(users.AreKnown(scratch_->keyCache, needs));
+  EXPECT_FALSE(users.AreKnown(readers_, scratch_->keyCache, needs));
   EXPECT_EQ(needs.keys.scopes.size(), 1u);
 }
 
