@@ -71,15 +71,34 @@ ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& 
   return access;
 }
 
-// One of those that this connection has asked for.
-std::optional<std::string> ShareGuard::TopicInOutage() const {
-  if (!shared_.keyOutages.any()) return std::nullopt;
+// One of a topic that this connection has asked for.
+std::optional<ShareGuard::Outage> ShareGuard::FindOutage() {
+  // A user that the rules do not name any more is no reason to wait.
+  if (missingUsers_.has_value() && missingUsers_->generation != shared_.policies.generation()) missingUsers_.reset();
+  if (!missingUsers_.has_value() && !shared_.keyOutages.any()) return std::nullopt;
   for (const kafka::TopicId& id : session_.asked()) {
     std::optional<std::string> name = shared_.topicNames.Find(id, connection_);
     if (!name.has_value()) continue;
-    if (shared_.keyOutages.Find(connection_.cluster, *name, KeyOutages::Clock::now()).has_value()) return name;
+    if (missingUsers_.has_value() && missingUsers_->topic == *name) return Outage{*name, missingUsers_->keys, true};
+    std::optional<Needs> missing = shared_.keyOutages.Find(connection_.cluster, *name, KeyOutages::Clock::now());
+    if (missing.has_value()) return Outage{*std::move(name), *std::move(missing), false};
   }
   return std::nullopt;
+}
+
+// What stopped a topic's records. Keys of records stop every member. Those of users that rules name stop only the
+// members whose rules these are.
+void ShareGuard::NoteOutage(std::string_view topic, Needs missing) {
+  if (!missing.keys.scopes.empty()) {
+    MissingUsers& users = missingUsers_.emplace();
+    users.topic = topic;
+    users.keys.keys.scopes = std::exchange(missing.keys.scopes, {});
+    users.keys = users.keys.TakeSome();  // some tell as much as all
+    users.generation = shared_.policies.generation();
+  }
+  if (!missing.empty()) {
+    shared_.keyOutages.Began(connection_.cluster, topic, std::move(missing), KeyOutages::Clock::now());
+  }
 }
 
 // Whether the keys that were missing can be had now. Waits for them a while.
@@ -87,16 +106,19 @@ io::Task<bool> ShareGuard::WaitForKeys() {
   const auto deadline = std::chrono::steady_clock::now() +
                         std::min<std::chrono::milliseconds>(kMostKeyWait, 2 * shared_.limits.keyTimeout);
   for (;;) {
-    const std::optional<std::string> topic = TopicInOutage();
-    if (!topic.has_value()) co_return true;
-    std::optional<Needs> missing = shared_.keyOutages.Find(connection_.cluster, *topic, KeyOutages::Clock::now());
-    if (!missing.has_value()) continue;  // another connection has them
+    std::optional<Outage> outage = FindOutage();
+    if (!outage.has_value()) co_return true;
     // Once, as another connection may have ended it meanwhile.
-    auto fetching =
-        FetchNeeds(loop_, scratch_, connection_.workload, *std::move(missing), KeyOutages::Clock::time_point::min());
+    auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outage->missing),
+                               KeyOutages::Clock::time_point::min());
     const absl::Status fetched = co_await std::move(fetching);
-    if (fetched.ok()) shared_.keyOutages.Ended(connection_.cluster, *topic);
-    if (!fetched.ok() && std::chrono::steady_clock::now() > deadline) co_return false;
+    if (fetched.ok() && outage->isOwn) {
+      missingUsers_.reset();
+    } else if (fetched.ok()) {
+      shared_.keyOutages.Ended(connection_.cluster, outage->topic);
+    } else if (std::chrono::steady_clock::now() > deadline) {
+      co_return false;
+    }
   }
 }
 
@@ -237,9 +259,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   if (access.readers.has_value()) task.readers = &*access.readers;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);
-  if (!result.missing.empty()) {
-    shared_.keyOutages.Began(connection_.cluster, task.topicName, std::move(result.missing), KeyOutages::Clock::now());
-  }
+  if (!result.missing.empty()) NoteOutage(task.topicName, std::move(result.missing));
   if (!result.changed) co_return false;
   partition.records = result.records;
   if (result.endOffset.has_value()) Withhold(*result.endOffset, partition.acquiredRecords);

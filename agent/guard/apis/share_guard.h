@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "guard/apis/api_guard.h"
@@ -14,6 +15,7 @@
 #include "guard/learn/topic_lookup.h"
 #include "guard/open/records_opener.h"
 #include "guard/refuse/denial_log.h"
+#include "guard/worker/needs.h"
 #include "kafka/messages/share_fetch.h"
 
 namespace kveil::guard {
@@ -39,9 +41,21 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
     bool changed = false;
     bool hadRecords = false;
   };
+  struct Outage {
+    std::string topic;
+    Needs missing;
+    bool isOwn = false;
+  };
+  // Of users that rules for this member name.
+  struct MissingUsers {
+    std::string topic;
+    Needs keys;
+    uint64_t generation = 0;  // of the policies that name them
+  };
 
   ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
-  std::optional<std::string> TopicInOutage() const;
+  std::optional<Outage> FindOutage();
+  void NoteOutage(std::string_view topic, Needs missing);
   io::Task<bool> WaitForKeys();
   absl::StatusOr<bool> TakeOutRefused(kafka::ShareFetchRequest& request, ShareRefusals::Topics& refused);
   static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
@@ -54,6 +68,8 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
   TopicLookup lookup_;
   DenialLog denials_;
   ShareSession session_;
+  // Of one topic. Those of another are found missing again, when there are these.
+  std::optional<MissingUsers> missingUsers_;
   uint64_t toldBy_ = 0;  // the generation of the policies by which the broker has heard of what it has
 };
 

@@ -2,6 +2,7 @@
 //
 // When the broker hands out a record to a share group and the record is not read, that counts as a try, and after five
 // tries the broker gives it up. So nothing more of such a topic is asked for until its missing keys can be reached.
+// What stops only some of the readers does not belong here.
 #pragma once
 
 #include <atomic>

@@ -352,6 +352,41 @@ TEST_F(ShareGuardTest, AsksForNothingMoreWhileKeysCannotBeReached) {
   EXPECT_FALSE(shared_->keyOutages.any());
 }
 
+// Whose users' keys cannot be had waits alone: other members of the topic need none of them.
+TEST_F(ShareGuardTest, HoldsOnlyTheMemberWhoseUsersKeysCannotBeMade) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "mask", "read": [
+                {"workload": {"unit": "reader.service"}, "where": {"users": ["anna", "dora"]}},
+                {"workload": {"unit": "all.service"}}]})");
+  const ByteBuffer sealed = SealedClicks({"anna"});
+  shared_->limits.keyTimeout = std::chrono::milliseconds(10);
+  proxy::ConnectionInfo unrestricted = connection_;
+  unrestricted.workload.unit = "all.service";
+  ShareGuard other(ContextOf(unrestricted));
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}, 0)).forwarded());
+  {
+    const LockedRegistry locked(registryFile());
+    const auto nothing = Guarded(ResponseOf(kClicks, sealed, 0, 0));
+    EXPECT_TRUE(nothing.records->empty()) << "dora has no key, and none can be made";
+    EXPECT_TRUE(nothing.acquiredRecords.empty());
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 2)).answered());
+    EXPECT_FALSE(shared_->keyOutages.any());
+    EXPECT_TRUE(Request(other, kShareFetchVersion, RequestFor({kClicks}, 0)).forwarded());
+    // Until the rules name her no more.
+    UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "mask",
+                  "read": [{"workload": {"unit": "reader.service"}, "where": {"users": ["anna"]}}]})");
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 2)).forwarded());
+  }
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "mask",
+                "read": [{"any": true, "where": {"users": ["anna", "emil"]}}]})");
+  {
+    const LockedRegistry locked(registryFile());
+    EXPECT_TRUE(Guarded(ResponseOf(kClicks, sealed, 0, 0)).records->empty());
+    EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 3)).answered());
+  }
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 3)).forwarded());
+  EXPECT_EQ(Read(*Guarded(ResponseOf(kClicks, sealed, 0, 0)).records).records.at(0).value, Click("anna"));
+}
+
 // What is left out counts as a try, so it is made to fit instead.
 TEST_F(ShareGuardTest, KeepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
   std::vector<TestRecord> records;
