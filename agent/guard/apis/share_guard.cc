@@ -256,6 +256,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   task.masking.erased = true;
   task.masking.plaintext = true;
   task.masking.denied = true;
+  task.masking.needed = true;
   if (access.readers.has_value()) task.readers = &*access.readers;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);

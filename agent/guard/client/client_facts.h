@@ -36,6 +36,7 @@ struct ClientFacts {
   Masking MaskingOf(const policy::TopicPolicy& topic) const {
     const bool unlessSaid = needsMasking && topic.onErased == policy::OnHidden::kAuto;
     Masking masking;
+    masking.needed = needsMasking;
     masking.erased = unlessSaid || topic.onErased == policy::OnHidden::kMask;
     masking.plaintext = needsMasking && topic.onErased != policy::OnHidden::kDrop;
     // Never for the client's name: a masked record shows its key and headers to who may not read it.

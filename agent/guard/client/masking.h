@@ -7,6 +7,8 @@ struct Masking {
   bool erased = false;     // of erased users
   bool plaintext = false;  // plaintext that the policy drops
   bool denied = false;     // that no entry of `read` lets the reader have
+  // The reader cannot go past a batch of which nothing is left, or loses what is left out.
+  bool needed = false;
 };
 
 }  // namespace kveil::guard

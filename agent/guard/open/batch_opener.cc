@@ -25,7 +25,8 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
   OpenOutcome outcome;
   // It has no user and no headers, and its value may be anything: no condition is known to be met.
   const bool isDenied = task.readers != nullptr;
-  if (isDenied && task.masking.denied) return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
+  // It has no place for a mask. It is left out instead, as it would be by most policies, where the reader can go on.
+  if (isDenied && task.masking.denied && task.masking.needed) return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
   if (!isDenied) {
     const Decision decision = AuthorizeFetched(*task.topic, task.masking).OfLegacyMessage();
     if (decision.verdict == Verdict::kStop) return Stopped(decision.problem.reason, decision.problem.message);
@@ -34,6 +35,7 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
     outcome.plaintextDropped = true;
   }
   outcome.denied = isDenied ? 1 : 0;
+  outcome.deniedDropped = isDenied;
   kafka::BatchHeader hidden;
   hidden.baseOffset = batch.header.baseOffset;
   kafka::AppendControlFiller(hidden, out);

@@ -150,7 +150,7 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
     shared_.metrics.RecordsOpened(outcome.opened);
     shared_.metrics.KeyCacheHits(outcome.keysUsed);
   }
-  hidden(masking.denied, observe::DropReason::kDenied, outcome.denied);
+  hidden(masking.denied && !outcome.deniedDropped, observe::DropReason::kDenied, outcome.denied);
   hidden(masking.erased, observe::DropReason::kErased, outcome.erased);
   if (outcome.plaintextDropped) {
     hidden(masking.plaintext, observe::DropReason::kPlaintext, outcome.plaintext);

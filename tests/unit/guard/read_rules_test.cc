@@ -352,8 +352,13 @@ TEST_F(ReadRulesTest, KnowNothingOfOldMessageFormats) {
     EXPECT_EQ(outcome.denied, 1u);
     EXPECT_EQ(outcome.plaintext, 0u);
     EXPECT_TRUE(Read(out).header.isControl());
+    // They have no place for a mask.
     OpenTask masking = Task();
     masking.masking.denied = true;
+    out.clear();
+    EXPECT_EQ(OpenTo(masking, message, out).denied, 1u);
+    EXPECT_TRUE(Read(out).header.isControl());
+    masking.masking.needed = true;
     out.clear();
     EXPECT_EQ(OpenTo(masking, message, out).kind, OpenOutcome::Kind::kStop);
   }
