@@ -49,7 +49,7 @@ bool IsNeverMet(const Where& where) {
   return where.olderThan.has_value() && where.newerThan.has_value() && *where.newerThan <= *where.olderThan;
 }
 
-// Entries of `read` that change nothing.
+// Entries of `read` that change nothing, or lose records.
 void AdviseOnEntries(const TopicPolicy& topic, std::vector<std::string>& advice) {
   const std::vector<ReadRule>& read = topic.read;
   std::vector<size_t> unconditional;
@@ -63,6 +63,10 @@ void AdviseOnEntries(const TopicPolicy& topic, std::vector<std::string>& advice)
       advice.push_back(StrCat(entry,
                               "lets nothing be read: no record is as old as \"olderThan\" and still younger than "
                               "\"newerThan\""));
+    } else if (read[i].where->olderThan.has_value()) {
+      advice.push_back(StrCat(entry,
+                              "has \"olderThan\": a consumer that keeps up fetches records while they are new, does "
+                              "not get them, and does not get them later either"));
     }
     const auto covering = std::find_if(unconditional.begin(), unconditional.end(),
                                        [&](size_t outer) { return Covers(read[outer], read[i]); });

@@ -226,7 +226,16 @@ TEST_F(EntryAdviceTest, WarnsOfEntriesThatChangeNothing) {
 TEST_F(EntryAdviceTest, WarnsOfAgesThatNoRecordHas) {
   EXPECT_NE(Check(R"({"any": true, "where": {"olderThan": "2h", "newerThan": "2h"}})").err.find("lets nothing be read"),
             std::string::npos);
-  EXPECT_EQ(Check(R"({"any": true, "where": {"olderThan": "2h", "newerThan": "3h"}})").err, "");
+  EXPECT_EQ(Check(R"({"any": true, "where": {"newerThan": "3h"}})").err, "");
+}
+
+// Whoever keeps up never gets a record that was denied when it was new.
+TEST_F(EntryAdviceTest, WarnsOfAgesThatAConsumerDoesNotWaitFor) {
+  for (const char* const where : {R"({"olderThan": "2h"})", R"({"olderThan": "2h", "newerThan": "3h"})"}) {
+    const CommandResult result = Check(StrCat(R"({"any": true, "where": )", where, "}"));
+    EXPECT_NE(result.err.find("entry 1 of \"read\" has \"olderThan\""), std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find("lets nothing be read"), std::string::npos) << result.err;
+  }
 }
 
 TEST_F(EntryAdviceTest, SaysWhatConditionsMean) {
