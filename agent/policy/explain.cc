@@ -187,6 +187,10 @@ Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& wo
     if (why.empty()) {
       explanation = Everything(StrCat(EntryText(i, *topic), " lets it be read: ", TextOf(*topic->read[i].where)));
       explanation.entry = i;
+      // Whether it has an envelope is not known here. A tombstone needs none.
+      if (!topic->read[i].where->users.empty() && record.value.has_value()) {
+        StrAppend(&explanation.why, ", if the record is sealed: clear text is no user's");
+      }
       return explanation;
     }
     StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", EntryText(i, *topic),

@@ -61,8 +61,11 @@ TEST_F(PolicyExplainTest, SaysWhichEntryDecidesOnARecord) {
   ExpectSaid(
       Explain("unit=accounts.service", {"--user", "40"}),
       "denied: entry 2 of \"read\" (unit accounts.service) does not let it be read: the record is of another user");
-  ExpectSaid(ExplainRecord("unit=accounts.service", R"({"value": {"customer": 39}})"),
-             "read: entry 2 of \"read\" (unit accounts.service) lets it be read: users 38, 39");
+  // Of clear text that names a user, the agent takes no word.
+  ExpectSaid(
+      ExplainRecord("unit=accounts.service", R"({"value": {"customer": 39}})"),
+      "read: entry 2 of \"read\" (unit accounts.service) lets it be read: users 38, 39, if the record is sealed: "
+      "clear text is no user's");
   ExpectSaid(
       ExplainRecord("unit=accounts.service", R"({"value": {"who": 39}})"),
       "denied: entry 2 of \"read\" (unit accounts.service) does not let it be read: it is not known whose record it "
