@@ -1,5 +1,7 @@
 #include "policy/record_rules.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 
 #include "absl/container/flat_hash_set.h"
@@ -62,7 +64,7 @@ void RecordRules::AddTest(size_t entry, const Test& test, Place& place) {
   for (const std::string& text : test.texts) place.texts[text].Add(entry);
   for (const double number : test.numbers) place.numbers[number].Add(entry);
   if (test.pattern != nullptr) {
-    place.patterns.push_back({test.pattern, EntrySet()});
+    place.patterns.push_back({test.pattern, static_cast<uint64_t>(test.pattern->ProgramSize()), EntrySet()});
     place.patterns.back().entries.Add(entry);
   }
   if (test.range.has_value()) {
@@ -98,12 +100,12 @@ std::optional<uint32_t> RecordRules::NumberOf(std::string_view user) const {
   return found == numberOf_.end() ? std::nullopt : std::optional<uint32_t>(found->second);
 }
 
-RecordRules::Answer RecordRules::Decide(const Facts& facts, EntrySet& entries) const {
+RecordRules::Answer RecordRules::Decide(const Facts& facts, EntrySet& entries, uint64_t& work) const {
   if (!users_.empty()) NarrowByUser(facts.user, entries);
   if (needsAges()) NarrowByAge(facts.age, entries);
   for (size_t i = 0; i < headers_.size(); ++i) {
     if (facts.headers[i].has_value()) {
-      NarrowByText(headers_[i], *facts.headers[i], entries);
+      NarrowByText(headers_[i], *facts.headers[i], entries, work);
     } else {
       Intersect(headers_[i].others, entries);
     }
@@ -127,12 +129,13 @@ void RecordRules::NarrowByAge(std::optional<milliseconds> age, EntrySet& entries
   Intersect(met[1], entries);
 }
 
-void RecordRules::NarrowByText(const Place& place, std::string_view text, EntrySet& entries) const {
+void RecordRules::NarrowByText(const Place& place, std::string_view text, EntrySet& entries, uint64_t& work) const {
   if (text.size() > kLongestTested) return Intersect(place.others, entries);
   EntrySet met = place.others;
   if (const auto found = place.texts.find(ToAbsl(text)); found != place.texts.end()) Unite(found->second, met);
   for (const Place::Pattern& pattern : place.patterns) {
-    if (!Meet(pattern.entries, entries)) continue;
+    if (text.size() > kLongestMatched || !Meet(pattern.entries, entries)) continue;
+    work += pattern.steps * text.size();
     if (Matches(*pattern.pattern, text)) Unite(pattern.entries, met);
   }
   Intersect(met, entries);
@@ -147,25 +150,26 @@ void RecordRules::NarrowByNumber(const Place& place, double number, EntrySet& en
   Intersect(met, entries);
 }
 
-void RecordRules::NarrowByValue(const ValuePlace& place, Bytes value, formats::JsonFinder& finder,
-                                EntrySet& entries) const {
+void RecordRules::NarrowByValue(const ValuePlace& place, Bytes value, formats::JsonFinder& finder, EntrySet& entries,
+                                uint64_t& work) const {
+  work += value.size();
   std::string_view found;
   formats::JsonResult result = formats::JsonResult::kNotJson;
   if (const std::optional<Bytes> json = formats::WithoutFraming(place.framing, value)) {
     result = finder.Find(*json, absl::MakeConstSpan(&place.pointer, 1), found);
   }
-  if (result == formats::JsonResult::kString) return NarrowByText(place.place, found, entries);
+  if (result == formats::JsonResult::kString) return NarrowByText(place.place, found, entries, work);
   const std::optional<double> number = result == formats::JsonResult::kNumber ? policy::NumberOf(found) : std::nullopt;
   if (number.has_value()) return NarrowByNumber(place.place, *number, entries);
   Intersect(place.place.others, entries);
 }
 
-bool RecordRules::FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries) const {
+bool RecordRules::FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries, uint64_t& work) const {
   for (const ValuePlace& place : values_) {
     EntrySet asking = entries;
     for (size_t i = 0; i < words_; ++i) asking.words_[i] &= ~place.place.others.words_[i];
     if (!Meet(asking, asking)) continue;  // nobody who is left looks there
-    NarrowByValue(place, value, finder, entries);
+    NarrowByValue(place, value, finder, entries, work);
     if (!Meet(entries, entries)) return false;
   }
   return Meet(entries, entries);

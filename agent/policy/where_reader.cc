@@ -22,7 +22,7 @@ constexpr size_t kLongestText = 1000;
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestHeader = 1000;
 constexpr int64_t kPatternMemory = 1 << 20;  // bytes that RE2 may take for one
-constexpr int kMostSteps = 1000;             // of the program that RE2 makes of one
+constexpr int kMostSteps = 500;              // of the program that RE2 makes of one
 // Beyond 2^53, readers that keep numbers as doubles see other whole numbers than those that do not.
 constexpr int64_t kMostNumber = 9007199254740991;
 constexpr milliseconds kLongestAge = std::chrono::hours(24 * 366 * 100);

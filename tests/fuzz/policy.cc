@@ -51,11 +51,12 @@ void CheckRules(const policy::TopicPolicy& topic, const identity::Workload& work
       }
     }
     policy::EntrySet left = readers;
-    const auto answer = topic.rules->Decide(facts, left);
+    uint64_t work = 0;
+    const auto answer = topic.rules->Decide(facts, left, work);
     bool mayRead = answer == policy::RecordRules::Answer::kMayRead;
     if (answer == policy::RecordRules::Answer::kDependsOnValue && record.value.has_value()) {
       const std::string padded = *record.value + std::string(64, ' ');
-      mayRead = topic.rules->FitsValue(AsBytes(padded).first(record.value->size()), finder, left);
+      mayRead = topic.rules->FitsValue(AsBytes(padded).first(record.value->size()), finder, left, work);
     }
     const bool isExplained = policy::ExplainRecord(&topic, workload, record).readable == policy::Readable::kEverything;
     Check(mayRead == isExplained, "the agent lets a record be read exactly if the commands say so");

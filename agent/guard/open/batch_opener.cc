@@ -26,7 +26,8 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
   // It has no user and no headers, and its value may be anything: no condition is known to be met.
   const bool isDenied = task.readers != nullptr;
   // It has no place for a mask. It is left out instead, as it would be by most policies, where the reader can go on.
-  if (isDenied && task.masking.denied && task.masking.needed) return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
+  if (isDenied && task.masking.denied && task.masking.needed)
+    return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
   if (!isDenied) {
     const Decision decision = AuthorizeFetched(*task.topic, task.masking).OfLegacyMessage();
     if (decision.verdict == Verdict::kStop) return Stopped(decision.problem.reason, decision.problem.message);
@@ -47,6 +48,7 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
 
 OpenOutcome OpenBatch(const OpenTask& task, const kafka::BatchView& batch, WorkerScratch& scratch, ByteBuffer& out) {
   scratch.decompressedBytes = 0;
+  scratch.ruleWork = 0;
   if (batch.isLegacy()) return PassLegacy(task, batch, out);
   // The checksum of a rewritten batch is made anew, so a wrong one must be noticed here or never.
   if (!kafka::CheckCrc(batch).ok()) return Stopped(RefuseReason::kBadChecksum, "the record batch's checksum is wrong");

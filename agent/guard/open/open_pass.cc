@@ -13,6 +13,12 @@ namespace kveil::guard {
 
 using observe::RefuseReason;
 
+namespace {
+
+constexpr std::string_view kTooMuchForRules = "the batch takes the rules' expressions too long";
+
+}  // namespace
+
 OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header)
     : task_(task),
       scratch_(scratch),
@@ -62,6 +68,7 @@ void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
   const absl::Span<FetchedRecord> valid = records.first(records.size() - (endsBadly ? 1 : 0));
   identify_.UnmaskKeyIds(valid);
   select_->Of(valid);
+  if (select_->isTooMuchWork()) return Stop(RefuseReason::kTooLarge, kTooMuchForRules);
   FindKeysOfReadable(valid);
   PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
   for (size_t i = 0; i < records.size() && !stopped(); ++i) {
@@ -94,7 +101,9 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
   const kafka::BatchWriter::Mark mark = scratch_.writer.mark();
   const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
   if (problem.has_value()) return Stop(*problem);
-  if (dependsOnValue && !FitsOpened(record, index)) {
+  const bool fits = !dependsOnValue || FitsOpened(record, index);
+  if (select_->isTooMuchWork()) return Stop(RefuseReason::kTooLarge, kTooMuchForRules);
+  if (!fits) {
     const size_t opened = scratch_.writer.size();
     scratch_.writer.Rewind(mark);
     LeaveOut(record);

@@ -35,7 +35,8 @@ class RecordsOpener {
     bool delivered = false;  // some partition has something for the reader
     // Bytes that the response may become larger by; where negative, what it has to become smaller by.
     int64_t room = kNoBound;
-    size_t workLimit = std::numeric_limits<size_t>::max();  // bytes of batches, decompressed, that are worked on
+    // Bytes of batches, decompressed, that are worked on; and what rules have to look through.
+    size_t workLimit = std::numeric_limits<size_t>::max();
     size_t worked = 0;
   };
   struct Partition {

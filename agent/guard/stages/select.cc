@@ -32,7 +32,7 @@ void SelectFetched::Of(absl::Span<const FetchedRecord> records) {
     if (rules_.needsAges()) facts.age = AgeOf(records[i].view);
     if (!rules_.headers().empty()) ReadHeaders(records[i].view, facts);
     left_[i] = readers_;
-    answers_[i] = rules_.Decide(facts, left_[i]);
+    answers_[i] = rules_.Decide(facts, left_[i], scratch_.ruleWork);
     // A tombstone has no value that could meet a condition.
     if (answers_[i] == Answer::kDependsOnValue && !records[i].view.value.has_value()) answers_[i] = Answer::kDenied;
   }

@@ -20,6 +20,10 @@
 
 namespace kveil::guard {
 
+// Nanoseconds or so, where an expression has RE2 take its slowest way. Records of 100 bytes and 16 usual expressions
+// come to 20,000 each.
+inline constexpr uint64_t kMostRuleWork = 2'000'000'000;
+
 class SelectFetched {
  public:
   using Answer = policy::RecordRules::Answer;
@@ -38,7 +42,11 @@ class SelectFetched {
   // The answer for each of them.
   Answer answer(size_t record) const { return answers_[record]; }
   // After kDependsOnValue. At least 64 readable bytes follow the value.
-  bool FitsValue(size_t record, Bytes value) { return rules_.FitsValue(value, scratch_.ruleFinder, left_[record]); }
+  bool FitsValue(size_t record, Bytes value) {
+    return rules_.FitsValue(value, scratch_.ruleFinder, left_[record], scratch_.ruleWork);
+  }
+  // What the rules may take for one batch. A pass does not suspend, and the others wait for its end.
+  bool isTooMuchWork() const { return scratch_.ruleWork > kMostRuleWork; }
 
  private:
   using Facts = policy::RecordRules::Facts;

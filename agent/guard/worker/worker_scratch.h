@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "base/bytes.h"
@@ -34,6 +36,7 @@ struct WorkerScratch {
   size_t takenBack = 0;
   // Of the batch that was worked on last: what its records came to, whatever became of them.
   size_t decompressedBytes = 0;
+  uint64_t ruleWork = 0;  // as of RecordRules
 
   // Gives back what only a large batch has needed. Between batches.
   void Trim() {

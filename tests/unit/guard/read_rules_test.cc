@@ -7,6 +7,7 @@
 
 #include "guard/client/client_facts.h"
 #include "guard/open/batch_opener.h"
+#include "guard/stages/select.h"
 #include "guard/stages/transform.h"
 #include "guard_fixture.h"
 #include "keys/service/revocations.h"
@@ -161,6 +162,28 @@ TEST_F(ReadRulesTest, OpenAValueToSeeWhetherItFits) {
     // What was opened and taken back is nowhere in what the reader gets.
     EXPECT_EQ(AsText(out).find("open"), std::string_view::npos);
   }
+}
+
+// A pass does not suspend, so others would wait while expressions are tried for minutes.
+TEST_F(ReadRulesTest, StopBeforeWorkWithoutABound) {
+  std::string entries;
+  for (size_t i = 0; i < policy::kMostPatterns; ++i) {
+    entries += StrCat(i == 0 ? "" : ",",
+                      R"({"any": true, "where": {"header": {"name": "region", "matches": "[a-z]{0,200}"}}})");
+  }
+  UsePolicy(R"({"name": "clicks", "seal": {"scope": "topic"}, "read": [)" + entries + "]}");
+  ASSERT_EQ(ReadableBy(*Topic(), {}, readers_), policy::Readable::kSome);
+  const auto opened = [&](size_t count) {
+    const std::vector<TestRecord> records(count, With(ClickOf("a"), {{"region", std::string(1000, 'x')}}));
+    ByteBuffer out;
+    return OpenTo(Task(), ProducedBatch(records), out);
+  };
+  EXPECT_EQ(opened(100).denied, 100u);
+  EXPECT_GT(scratch_->ruleWork, 100u * 1000 * 200 * policy::kMostPatterns);
+  const OpenOutcome outcome = opened(1000);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kTooLarge);
+  EXPECT_LT(scratch_->ruleWork, 2 * kMostRuleWork) << "it ends there";
 }
 
 // What is opened for nothing is work all the same, within the bound of a batch.

@@ -64,15 +64,16 @@ class RecordRulesTest : public testing::Test {
   bool MayHave(const Record& record, const identity::Workload& workload = {}) {
     EntrySet entries;
     if (ReadableBy(*topic_, workload, entries) != Readable::kSome) return false;
-    const Answer answer = topic_->rules->Decide(FactsOf(record), entries);
+    const Answer answer = topic_->rules->Decide(FactsOf(record), entries, work_);
     if (answer != Answer::kDependsOnValue) return answer == Answer::kMayRead;
     std::string padded = record.value + std::string(64, ' ');
-    return topic_->rules->FitsValue(AsBytes(padded).first(record.value.size()), finder_, entries);
+    return topic_->rules->FitsValue(AsBytes(padded).first(record.value.size()), finder_, entries, work_);
   }
 
   std::shared_ptr<const Policy> policy_;
   const TopicPolicy* topic_ = nullptr;
   formats::JsonFinder finder_;
+  uint64_t work_ = 0;
 };
 
 TEST_F(RecordRulesTest, LetThroughTheUsersThatAnEntryNames) {
@@ -199,11 +200,29 @@ TEST_F(RecordRulesTest, AskForTheValueOnlyWhereItDecides) {
   const auto decide = [&](const Record& record) {
     EntrySet entries;
     ReadableBy(*topic_, {}, entries);
-    return topic_->rules->Decide(FactsOf(record), entries);
+    return topic_->rules->Decide(FactsOf(record), entries, work_);
   };
   EXPECT_EQ(decide({.user = "1"}), Answer::kDependsOnValue);
   EXPECT_EQ(decide({.user = "2"}), Answer::kMayRead);
   EXPECT_EQ(decide({.user = "3"}), Answer::kDenied);
+}
+
+// Lookups cost nothing. An expression costs what it may, whether or not it does.
+TEST_F(RecordRulesTest, CountTheWorkOfExpressionsAndOfLookingIntoValues) {
+  Use(Entry(R"({"header": {"name": "region", "oneOf": ["eu", "us"]}})"));
+  EXPECT_FALSE(MayHave({.headers = {{"region", std::string(1000, 'x')}}}));
+  EXPECT_EQ(work_, 0u);
+  Use(Entry(R"({"header": {"name": "region", "matches": "[a-z]{0,200}"}})"));
+  EXPECT_FALSE(MayHave({.headers = {{"region", std::string(1000, 'x')}}}));
+  EXPECT_GE(work_, 200u * 1000);
+  EXPECT_LE(work_, 500u * 1000);
+  work_ = 0;
+  EXPECT_FALSE(MayHave({.headers = {{"region", std::string(kLongestMatched + 1, 'x')}}}));
+  EXPECT_EQ(work_, 0u) << "it is not tried";
+  Use(Entry(R"({"value": [{"pointer": "/a", "equals": 1}, {"pointer": "/b", "equals": 1}]})"));
+  const std::string value = R"({"a": 1, "b": 1})";
+  EXPECT_TRUE(MayHave({.value = value}));
+  EXPECT_EQ(work_, 2 * value.size());
 }
 
 // The commands decide entry by entry, as a reader of the documentation would.
