@@ -602,6 +602,22 @@ TEST_F(FetchGuardTest, GivesNothingOfAPartialBatchButItsSizeWhereItIsAlone) {
   EXPECT_EQ(*Get("clicks", part.first(10)).records, part.first(10));
 }
 
+// Nor may a damaged row keep readers from a topic whose entries do not name its user.
+TEST_F(FetchGuardTest, GivesRecordsBesideADamagedRowOfAUserWhomOnlyOthersEntriesName) {
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [
+      {"workload": {"unit": "other.service"}, "where": {"users": ["anna"]}},
+      {"any": true, "where": {"users": ["bert"]}}]})");
+  Advance(std::chrono::minutes(5));  // what the worker has cached is too old now
+  const DamagedKey anna(registryFile());
+  const ReadBatch left = Read(*Get("clicks", sealed).records);
+  ASSERT_EQ(left.records.size(), 1u);
+  EXPECT_EQ(left.records.at(0).value, Click("bert"));
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "read": [
+      {"any": true, "where": {"users": ["anna", "bert"]}}]})");
+  EXPECT_TRUE(Get("clicks", sealed).records->empty()) << "nobody knows which records are hers";
+}
+
 // Neither batch is rewritten: what came would go on as it is.
 TEST_F(FetchGuardTest, CutsAPartialBatchBehindOneThatIsUnchanged) {
   UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "plaintext": "pass",

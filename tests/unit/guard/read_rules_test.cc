@@ -235,6 +235,18 @@ TEST_F(ReadRulesTest, CountAgesFromEachRecordsOwnTime) {
   EXPECT_TRUE(Opened(Task(), Sealed(records, batch)).header.isControl());
 }
 
+// The base timestamp of such a batch is when its tombstones may go. Deltas count from it, as in clients.
+TEST_F(ReadRulesTest, CountAgesFromADeleteHorizon) {
+  UseWhere(R"({"newerThan": "2h"})");
+  std::vector<TestRecord> records = {ClickOf("a"), ClickOf("b")};
+  TestBatch batch;
+  batch.attributes = kafka::BatchHeader::kDeleteHorizonBit;
+  batch.baseTimestamp = kNow + milliseconds(hours(24)).count();
+  records[0].timestampDelta = -milliseconds(hours(27)).count();
+  records[1].timestampDelta = -milliseconds(hours(25)).count();
+  EXPECT_EQ(Visible(Sealed(records, batch)), Offsets({1}));
+}
+
 TEST_F(ReadRulesTest, KnowNoAgeOfARecordWithoutATime) {
   UseWhere(R"({"olderThan": "1h"})");
   TestBatch batch;
