@@ -94,7 +94,7 @@ void ShareGuard::NoteOutage(std::string_view topic, Needs missing) {
     users.topic = topic;
     users.keys.keys.scopes = std::exchange(missing.keys.scopes, {});
     users.keys = users.keys.TakeSome();  // some tell as much as all
-    users.generation = shared_.policies.generation();
+    users.generation = toldBy_;  // of the request; a policy that came since may name them no more
   }
   if (!missing.empty()) {
     shared_.keyOutages.Began(connection_.cluster, topic, std::move(missing), KeyOutages::Clock::now());
