@@ -90,11 +90,10 @@ std::optional<ShareGuard::Outage> ShareGuard::FindOutage() {
 // members whose rules these are.
 void ShareGuard::NoteOutage(std::string_view topic, Needs missing) {
   if (!missing.keys.scopes.empty()) {
-    MissingUsers& users = missingUsers_.emplace();
-    users.topic = topic;
-    users.keys.keys.scopes = std::exchange(missing.keys.scopes, {});
-    users.keys = users.keys.TakeSome();  // some tell as much as all
-    users.generation = toldBy_;  // of the request; a policy that came since may name them no more
+    Needs users;
+    users.keys.scopes = std::exchange(missing.keys.scopes, {});
+    // Some tell as much as all. A policy that came since the request may name none of them.
+    missingUsers_ = MissingUsers{std::string(topic), users.TakeSome(), toldBy_};
   }
   if (!missing.empty()) {
     shared_.keyOutages.Began(connection_.cluster, topic, std::move(missing), KeyOutages::Clock::now());
