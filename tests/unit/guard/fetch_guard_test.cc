@@ -599,7 +599,6 @@ TEST_F(FetchGuardTest, GivesNothingOfAPartialBatchButItsSizeWhereItIsAlone) {
   const Bytes part = cut;
   EXPECT_EQ(Read(*Get("clicks", Joined(sealed, cut)).records).records.size(), 1u);
   EXPECT_EQ(*Get("clicks", part).records, part.first(17));
-  EXPECT_EQ(*Get("clicks", part.first(10)).records, part.first(10));
 }
 
 // Nor may a damaged row keep readers from a topic whose entries do not name its user.
