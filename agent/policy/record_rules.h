@@ -39,6 +39,8 @@ class EntrySet {
   void AddAll(const EntrySet& entries) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] |= entries.words_[i];
   }
+  // The same bytes for the same entries.
+  std::string_view bytes() const { return {reinterpret_cast<const char*>(words_.data()), sizeof(words_)}; }
   bool HasAll(const EntrySet& entries) const {
     uint64_t beyond = 0;
     for (size_t i = 0; i < words_.size(); ++i) beyond |= entries.words_[i] & ~words_[i];

@@ -73,31 +73,50 @@ ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& 
 
 // One of a topic that this connection has asked for.
 std::optional<ShareGuard::Outage> ShareGuard::FindOutage() {
-  // A user that the rules do not name any more is no reason to wait.
-  if (missingUsers_.has_value() && missingUsers_->generation != shared_.policies.generation()) missingUsers_.reset();
-  if (!missingUsers_.has_value() && !shared_.keyOutages.any()) return std::nullopt;
+  if (!shared_.keyOutages.any()) return std::nullopt;
+  const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   for (const kafka::TopicId& id : session_.asked()) {
-    std::optional<std::string> name = shared_.topicNames.Find(id, connection_);
-    if (!name.has_value()) continue;
-    if (missingUsers_.has_value() && missingUsers_->topic == *name) return Outage{*name, missingUsers_->keys, true};
-    std::optional<Needs> missing = shared_.keyOutages.Find(connection_.cluster, *name, KeyOutages::Clock::now());
-    if (missing.has_value()) return Outage{*std::move(name), *std::move(missing), false};
+    const ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), *policies, connection_.workload);
+    if (!access.name.has_value()) continue;
+    if (std::optional<Outage> outage = FindOutageOf(access); outage.has_value()) return outage;
   }
+  return std::nullopt;
+}
+
+std::optional<ShareGuard::Outage> ShareGuard::FindOutageOf(const ReadAccess& access) {
+  const auto now = KeyOutages::Clock::now();
+  KeyOutages::Place place{connection_.cluster, *access.name};
+  std::optional<Needs> missing = shared_.keyOutages.Find(place, now);
+  if (missing.has_value()) return Outage{*access.name, "", *std::move(missing)};
+  if (!access.readers.has_value()) return std::nullopt;
+  place.readers = access.readers->bytes();
+  missing = shared_.keyOutages.Find(place, now);
+  if (!missing.has_value()) return std::nullopt;
+  // A user whom the entries do not name any more is no reason to wait.
+  const policy::RecordRules& rules = *access.policy->rules;
+  const bool isNamed =
+      std::any_of(missing->keys.scopes.begin(), missing->keys.scopes.end(), [&](const keys::OwnedScopeName& name) {
+        const std::optional<uint32_t> user = rules.NumberOf(name.subject);
+        return user.has_value() && rules.NameUser(*access.readers, *user);
+      });
+  if (isNamed) return Outage{*access.name, std::string(place.readers), *std::move(missing)};
+  shared_.keyOutages.Ended(place);
   return std::nullopt;
 }
 
 // What stopped a topic's records. Keys of records stop every member. Those of users that rules name stop only the
 // members whose rules these are.
-void ShareGuard::NoteOutage(std::string_view topic, Needs missing) {
-  if (!missing.keys.scopes.empty()) {
+void ShareGuard::NoteOutage(const ReadAccess& access, Needs missing) {
+  const auto now = KeyOutages::Clock::now();
+  KeyOutages::Place place{connection_.cluster, *access.name};
+  if (access.readers.has_value() && !missing.keys.scopes.empty()) {
     Needs users;
     users.keys.scopes = std::exchange(missing.keys.scopes, {});
-    // Some tell as much as all. A policy that came since the request may name none of them.
-    missingUsers_ = MissingUsers{std::string(topic), users.TakeSome(), toldBy_};
+    place.readers = access.readers->bytes();
+    shared_.keyOutages.Began(place, std::move(users), now);
+    place.readers = {};
   }
-  if (!missing.empty()) {
-    shared_.keyOutages.Began(connection_.cluster, topic, std::move(missing), KeyOutages::Clock::now());
-  }
+  if (!missing.empty()) shared_.keyOutages.Began(place, std::move(missing), now);
 }
 
 // Whether the keys that were missing can be had now. Waits for them a while.
@@ -111,10 +130,8 @@ io::Task<bool> ShareGuard::WaitForKeys() {
     auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outage->missing),
                                KeyOutages::Clock::time_point::min());
     const absl::Status fetched = co_await std::move(fetching);
-    if (fetched.ok() && outage->isOwn) {
-      missingUsers_.reset();
-    } else if (fetched.ok()) {
-      shared_.keyOutages.Ended(connection_.cluster, outage->topic);
+    if (fetched.ok()) {
+      shared_.keyOutages.Ended({connection_.cluster, outage->topic, outage->readers});
     } else if (std::chrono::steady_clock::now() > deadline) {
       co_return false;
     }
@@ -259,7 +276,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   if (access.readers.has_value()) task.readers = &*access.readers;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);
-  if (!result.missing.empty()) NoteOutage(task.topicName, std::move(result.missing));
+  if (!result.missing.empty()) NoteOutage(access, std::move(result.missing));
   if (!result.changed) co_return false;
   partition.records = result.records;
   if (result.endOffset.has_value()) Withhold(*result.endOffset, partition.acquiredRecords);

@@ -43,19 +43,14 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
   };
   struct Outage {
     std::string topic;
+    std::string readers;  // as of KeyOutages::Place
     Needs missing;
-    bool isOwn = false;
-  };
-  // Of users that rules for this member name.
-  struct MissingUsers {
-    std::string topic;
-    Needs keys;
-    uint64_t generation = 0;  // of the policies that name them
   };
 
   ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
   std::optional<Outage> FindOutage();
-  void NoteOutage(std::string_view topic, Needs missing);
+  std::optional<Outage> FindOutageOf(const ReadAccess& access);
+  void NoteOutage(const ReadAccess& access, Needs missing);
   io::Task<bool> WaitForKeys();
   absl::StatusOr<bool> TakeOutRefused(kafka::ShareFetchRequest& request, ShareRefusals::Topics& refused);
   static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
@@ -68,8 +63,6 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
   TopicLookup lookup_;
   DenialLog denials_;
   ShareSession session_;
-  // Of one topic. Those of another are found missing again, when there are these.
-  std::optional<MissingUsers> missingUsers_;
   uint64_t toldBy_ = 0;  // the generation of the policies by which the broker has heard of what it has
 };
 

@@ -66,7 +66,9 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     if (!progress.rewriting) progress.opened->clear();
     auto opening = OpenWithNeeds(task, batch, response.keyDeadline, *progress.opened);
     outcome = co_await std::move(opening);
-    response.worked += std::max(scratch_.decompressedBytes, batch.whole.size()) + scratch_.ruleWork;
+    response.worked += std::max(scratch_.decompressedBytes, batch.whole.size());
+    // A share group's response is not ended for it: each record that is not given would count as a try.
+    if (response.mayEndEarly) response.worked += scratch_.ruleWork;
     arena.CountGrowth();
     if (outcome.kind == OpenOutcome::Kind::kStop) {
       ReportStop(partition, batch.header.baseOffset, outcome);

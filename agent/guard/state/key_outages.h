@@ -2,7 +2,9 @@
 //
 // When the broker hands out a record to a share group and the record is not read, that counts as a try, and after five
 // tries the broker gives it up. So nothing more of such a topic is asked for until its missing keys can be reached.
-// What stops only some of the readers does not belong here.
+//
+// What stops only those readers whom the same entries of `read` fit is an outage of theirs, on all of their
+// connections: the broker hands a record that one of them could not read to another.
 #pragma once
 
 #include <atomic>
@@ -10,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -27,31 +30,38 @@ class KeyOutages {
   // False nearly always. Then no topic needs to be looked up.
   bool any() const { return count_.load(std::memory_order_acquire) != 0; }
 
+  // Whom it stops. Empty `readers`: all of a topic; otherwise those with these EntrySet::bytes.
+  struct Place {
+    std::string_view cluster;
+    std::string_view topic;
+    std::string_view readers = {};
+  };
+
   // `missing` are keys of the topic that could not be reached.
-  void Began(std::string_view cluster, std::string_view topic, Needs missing, Clock::time_point now) {
+  void Began(const Place& place, Needs missing, Clock::time_point now) {
     const MutexLock lock(mutex_);
     // Some of them tell as much as all.
-    missing_.Put(KeyOf(cluster, topic), missing.TakeSome(), now);
+    missing_.Put(KeyOf(place), missing.TakeSome(), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
   // Returns the keys that must be reachable first, or nullopt if there is no outage.
-  std::optional<Needs> Find(std::string_view cluster, std::string_view topic, Clock::time_point now) {
+  std::optional<Needs> Find(const Place& place, Clock::time_point now) {
     const MutexLock lock(mutex_);
-    const Needs* const found = missing_.Find(KeyOf(cluster, topic), now);
+    const Needs* const found = missing_.Find(KeyOf(place), now);
     count_.store(missing_.size(), std::memory_order_release);
     if (found == nullptr) return std::nullopt;
     return *found;
   }
-  void Ended(std::string_view cluster, std::string_view topic) {
+  void Ended(const Place& place) {
     const MutexLock lock(mutex_);
-    missing_.Erase(KeyOf(cluster, topic));
+    missing_.Erase(KeyOf(place));
     count_.store(missing_.size(), std::memory_order_release);
   }
 
  private:
-  using Key = std::pair<std::string, std::string>;  // cluster, topic
-  static Key KeyOf(std::string_view cluster, std::string_view topic) {
-    return {std::string(cluster), std::string(topic)};
+  using Key = std::tuple<std::string, std::string, std::string>;
+  static Key KeyOf(const Place& place) {
+    return {std::string(place.cluster), std::string(place.topic), std::string(place.readers)};
   }
 
   // These are topics that policy protects. An outage is forgotten when nobody asks about it any more; if it lasts, it

@@ -217,24 +217,24 @@ TEST(KeyOutagesTest, AreOfOneTopicOfOneClusterAndEnd) {
   KeyOutages::Clock::time_point now{};
   Needs missing;
   missing.keys.ids.resize(1000);
-  outages.Began("main", "clicks", std::move(missing), now);
+  outages.Began({"main", "clicks"}, std::move(missing), now);
   EXPECT_TRUE(outages.any());
-  EXPECT_FALSE(outages.Find("other", "clicks", now).has_value());
-  EXPECT_FALSE(outages.Find("main", "orders", now).has_value());
-  ASSERT_TRUE(outages.Find("main", "clicks", now).has_value());
-  EXPECT_LE(outages.Find("main", "clicks", now)->keys.size(), keys::kMostKeysOfAFetch);
-  outages.Ended("other", "clicks");
-  EXPECT_TRUE(outages.Find("main", "clicks", now).has_value());
-  outages.Ended("main", "clicks");
+  EXPECT_FALSE(outages.Find({"other", "clicks"}, now).has_value());
+  EXPECT_FALSE(outages.Find({"main", "orders"}, now).has_value());
+  ASSERT_TRUE(outages.Find({"main", "clicks"}, now).has_value());
+  EXPECT_LE(outages.Find({"main", "clicks"}, now)->keys.size(), keys::kMostKeysOfAFetch);
+  outages.Ended({"other", "clicks"});
+  EXPECT_TRUE(outages.Find({"main", "clicks"}, now).has_value());
+  outages.Ended({"main", "clicks"});
   EXPECT_FALSE(outages.any());
 }
 
 TEST(KeyOutagesTest, ThatNobodyAsksAboutAnyMoreAreForgotten) {
   KeyOutages outages;
   KeyOutages::Clock::time_point now{};
-  outages.Began("main", "clicks", {}, now);
+  outages.Began({"main", "clicks"}, {}, now);
   now += std::chrono::minutes(11);
-  EXPECT_FALSE(outages.Find("main", "orders", now).has_value());
+  EXPECT_FALSE(outages.Find({"main", "orders"}, now).has_value());
   EXPECT_FALSE(outages.any());
 }
 

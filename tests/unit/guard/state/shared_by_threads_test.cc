@@ -118,10 +118,10 @@ TEST(SharedByThreadsTest, KeyOutagesBeginAndEnd) {
     const std::string topic = TopicOf(round) + std::to_string(thread);
     Needs missing;
     missing.keys.scopes.emplace_back(keys::Scope::kTopic, "main", topic);
-    outages.Began("main", topic, std::move(missing), now);
+    outages.Began({"main", topic}, std::move(missing), now);
     EXPECT_TRUE(outages.any());
-    EXPECT_TRUE(outages.Find("main", topic, now).has_value());
-    outages.Ended("main", topic);
+    EXPECT_TRUE(outages.Find({"main", topic}, now).has_value());
+    outages.Ended({"main", topic});
   });
   EXPECT_FALSE(outages.any());
 }
