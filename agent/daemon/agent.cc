@@ -122,6 +122,7 @@ absl::Status Agent::OpenStores() {
   policies_ = *std::move(policies);
 
   keys::KeyServiceOptions keyOptions = KeyOptionsOf(config_.keys);
+  keyOptions.waitsForPin = !isFirstEver_;  // an agent that cannot run yet cuts nobody off
   keyOptions.mayWait = [this](const absl::Status& reason) {
     health_.Set("keys", reason);
     manager_.Starting(ToStd(reason.message()));

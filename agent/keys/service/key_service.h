@@ -43,6 +43,8 @@ struct KeyServiceOptions {
   std::chrono::milliseconds registryTimeout = std::chrono::seconds(2);
   // How long Open waits for a root key that is out of reach.
   std::chrono::milliseconds rootKeyPatience = std::chrono::seconds(60);
+  // Whether Open waits without end for the PIN of a token, after the token has refused the one that is there.
+  bool waitsForPin = true;
   // Asked again and again while Open waits, with the reason: whether it should go on. If not, it returns kCancelled.
   std::function<bool(const absl::Status& reason)> mayWait = [](const absl::Status&) { return true; };
   // Keys of new users per second that one workload may have made; those of ten seconds may be made at once.

@@ -30,12 +30,15 @@ constexpr std::chrono::seconds kNoteIsLate{3};
 // it needs the operator. For a token's PIN he is waited for without end: an agent that ended would be started again,
 // and try the PIN again, until the token is locked.
 absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions& options, bool mayCreate) {
-  const Clock::time_point giveUp = Clock::now() + options.rootKeyPatience;
+  Clock::time_point giveUp = Clock::now() + options.rootKeyPatience;
   absl::Status logged;
   for (;;) {
     absl::StatusOr<std::unique_ptr<RootKey>> root = OpenRootKey(options.root, mayCreate, Clock::now() + kFirstCalls);
-    const bool isAboutPin = options.root.pkcs11.has_value() && absl::IsPermissionDenied(root.status());
+    const bool isAboutPin =
+        options.waitsForPin && options.root.pkcs11.has_value() && absl::IsPermissionDenied(root.status());
     if (!absl::IsUnavailable(root.status()) && !isAboutPin) return root;
+    // Whoever puts the PIN right may take the token away meanwhile.
+    if (isAboutPin) giveUp = Clock::now() + options.rootKeyPatience;
     if (!isAboutPin && Clock::now() + kBetweenAttempts >= giveUp) {
       return absl::UnavailableError(StrCat(ToStd(root.status().message()), " (waited for it for ",
                                            options.rootKeyPatience.count() / 1000, " s)"));

@@ -157,6 +157,19 @@ TEST_P(Pkcs11RootKeyTest, AtTheStartARefusedPinIsTriedOnceAndItsChangeIsWaitedFo
   EXPECT_THAT(reasons[1], HasSubstr("was refused; it is not tried again"));
 }
 
+TEST_P(Pkcs11RootKeyTest, AtTheStartOfAnAgentThatHasNeverRunARefusedPinIsNotWaitedFor) {
+  token_.CloseAllSessions();
+  WriteFile(pinFile(), "1234");
+  KeyServiceOptions options = KeyTest::Options();
+  options.root = {.pkcs11 = Options()};
+  options.waitsForPin = false;
+  options.mayWait = [](const absl::Status& reason) {
+    ADD_FAILURE() << "it waits: " << reason;
+    return false;
+  };
+  EXPECT_EQ(KeyService::Open(std::move(options)).status().code(), Code::kPermissionDenied);
+}
+
 TEST_P(Pkcs11RootKeyTest, APinIsNotTriedWhenTheTokenSaysThatWrongOnesWere) {
   Pkcs11RootKey known(Options());
   EXPECT_TRUE(known.Check(Soon()).ok());
