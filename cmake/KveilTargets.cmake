@@ -9,7 +9,7 @@
 # kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds] [SHARDS n])
 #   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`; a room's, `guard/state`, is
 #   `guard_state_test`. ctest starts those of the highest COST first, so that no long one is left over at the end; one
-#   that mostly waits is run as SHARDS tests, `unit/NAME/1` and so on, each with its part of the cases.
+#   that takes long is run as SHARDS tests, `unit/NAME/1` and so on, each with its part of the cases.
 
 option(KVEIL_UNITY "Compile several files of a folder's tests as one, in half of the time" ON)
 option(KVEIL_PRECOMPILE "Read the headers that most of agent/ includes once for all of it" ON)
