@@ -96,4 +96,16 @@ absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record,
   return record;
 }
 
+std::string_view WordFor(policy::Readable readable, bool isOfRecord) {
+  switch (readable) {
+    case policy::Readable::kNothing:
+      return isOfRecord ? "denied" : "nothing";
+    case policy::Readable::kSome:
+      return "some";
+    case policy::Readable::kEverything:
+      break;
+  }
+  return isOfRecord ? "read" : "everything";
+}
+
 }  // namespace kveil::cli

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "config/json_value.h"
@@ -22,5 +23,8 @@ policy::DescribedRecord ReadRecord(const config::JsonValue& value);
 // The record with its user: the one that was given, in the spelling of the topic's seal, or the one that the agent
 // finds in the record. kInvalidArgument: the user that was given is none.
 absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic);
+
+// How much may be read: of one record "read" or "denied", of a topic "everything", "some" or "nothing".
+std::string_view WordFor(policy::Readable readable, bool isOfRecord);
 
 }  // namespace kveil::cli

@@ -16,7 +16,6 @@ namespace {
 using policy::DescribedRecord;
 using policy::Explanation;
 using policy::Policy;
-using policy::Readable;
 
 absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& common,
                                                            const PolicyExplainOptions& options) {
@@ -62,30 +61,19 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
   return answer;
 }
 
-std::string_view WordFor(const Answer& answer) {
-  switch (answer.explanation.readable) {
-    case Readable::kNothing:
-      return answer.isOfRecord ? "denied" : "nothing";
-    case Readable::kSome:
-      return "some";
-    case Readable::kEverything:
-      break;
-  }
-  return answer.isOfRecord ? "read" : "everything";
-}
-
 }  // namespace
 
 int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options) {
   const absl::StatusOr<Answer> answer = Explain(common, options);
   if (!answer.ok()) return Fail("policy explain", answer.status());
+  const std::string_view word = WordFor(answer->explanation.readable, answer->isOfRecord);
   if (!common.json) {
-    std::cout << WordFor(*answer) << ": " << answer->explanation.why << "\n";
+    std::cout << word << ": " << answer->explanation.why << "\n";
     return 0;
   }
   nlohmann::json json = {{"topic", options.topic},
                          {"protected", answer->isSelected},
-                         {answer->isOfRecord ? "record" : "reads", std::string(WordFor(*answer))},
+                         {answer->isOfRecord ? "record" : "reads", std::string(word)},
                          {"why", answer->explanation.why}};
   if (answer->explanation.entry.has_value()) json["entry"] = *answer->explanation.entry + 1;
   std::cout << json.dump(2) << "\n";

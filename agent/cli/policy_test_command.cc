@@ -76,18 +76,6 @@ absl::StatusOr<Table> ReadTable(const std::string& file) {
   return table;
 }
 
-std::string_view WordFor(Readable readable, bool isOfRecord) {
-  switch (readable) {
-    case Readable::kNothing:
-      return isOfRecord ? "denied" : "nothing";
-    case Readable::kSome:
-      return "some";
-    case Readable::kEverything:
-      break;
-  }
-  return isOfRecord ? "read" : "everything";
-}
-
 struct Difference {
   std::string pointer;
   std::string expected;
