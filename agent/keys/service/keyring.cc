@@ -38,8 +38,9 @@ absl::StatusOr<std::unique_ptr<RootKey>> WaitForRootKey(const KeyServiceOptions&
         options.waitsForPin && options.root.pkcs11.has_value() && absl::IsPermissionDenied(root.status());
     if (!absl::IsUnavailable(root.status()) && !isAboutPin) return root;
     // Whoever puts the PIN right may take the token away meanwhile.
-    if (isAboutPin) giveUp = Clock::now() + options.rootKeyPatience;
-    if (!isAboutPin && Clock::now() + kBetweenAttempts >= giveUp) {
+    if (isAboutPin) {
+      giveUp = Clock::now() + options.rootKeyPatience;
+    } else if (Clock::now() + kBetweenAttempts >= giveUp) {
       return absl::UnavailableError(StrCat(ToStd(root.status().message()), " (waited for it for ",
                                            options.rootKeyPatience.count() / 1000, " s)"));
     }
