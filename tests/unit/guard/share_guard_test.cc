@@ -395,6 +395,23 @@ TEST_F(ShareGuardTest, HoldsOnlyTheMemberWhoseUsersKeysCannotBeMade) {
   EXPECT_EQ(Read(*Guarded(ResponseOf(kClicks, sealed, 0, 0)).records).records.at(0).value, Click("anna"));
 }
 
+// What is left out counts as a try, also where rules take long.
+TEST_F(ShareGuardTest, IsNotEndedForTheWorkOfItsRules) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "topic"}, "onDenied": "mask",
+                "read": [{"any": true, "where": {"header": {"name": "region", "matches": "[a-z]{0,200}"}}}]})");
+  TestRecord record = ClickOf("anna");
+  record.headers.emplace_back("region", std::string(1000, 'x'));
+  ByteBuffer batches;
+  for (const int64_t offset : {0, 1, 2}) {
+    TestBatch batch;
+    batch.baseOffset = offset;
+    const ByteBuffer produced = ProducedBatch({record}, kafka::Codec::kNone, batch);
+    batches.insert(batches.end(), produced.begin(), produced.end());
+  }
+  shared_->limits.workOfResponse = batches.size();  // a try of the expression counts 200,000
+  EXPECT_EQ(Acquired(Guarded(ResponseOf(kClicks, batches, 0, 2))), (std::vector<std::pair<int64_t, int64_t>>{{0, 2}}));
+}
+
 // What is left out counts as a try, so it is made to fit instead.
 TEST_F(ShareGuardTest, KeepsTheCodecOfWhatWouldBeMoreThanTheMemberAskedFor) {
   std::vector<TestRecord> records;
