@@ -121,7 +121,7 @@ class KeyTest : public testing::Test {
   // Waits for what another thread does within a second or two; fails the test when it does not.
   template <typename Condition>
   static bool Eventually(Condition condition) {
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < 3000; ++i) {
       if (condition()) return true;
       usleep(10'000);
     }
