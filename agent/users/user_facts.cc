@@ -1,0 +1,120 @@
+#include "users/user_facts.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "absl/strings/ascii.h"
+#include "base/text.h"
+#include "formats/utf8.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::users {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const std::string& NameOf(const Consent& consent) { return consent.purpose; }
+const std::string& NameOf(const std::pair<std::string, std::string>& attribute) { return attribute.first; }
+
+// nullptr when there is none.
+template <typename Entry>
+const Entry* Find(const std::vector<Entry>& entries, std::string_view name) {
+  const auto found =
+      std::lower_bound(entries.begin(), entries.end(), name,
+                       [](const Entry& entry, std::string_view wanted) { return NameOf(entry) < wanted; });
+  return found != entries.end() && NameOf(*found) == name ? &*found : nullptr;
+}
+
+template <typename Entry>
+absl::Status CheckNames(const std::vector<Entry>& entries, size_t most, std::string_view what) {
+  if (entries.size() > most) return absl::InvalidArgumentError(StrCat("more than ", most, " ", what, "s"));
+  const std::string* last = nullptr;
+  for (const Entry& entry : entries) {
+    const std::string& name = NameOf(entry);
+    if (!IsName(name)) return absl::InvalidArgumentError(StrCat("the name of one ", what, " is malformed"));
+    if (last != nullptr && *last >= name) return absl::InvalidArgumentError(StrCat("the ", what, "s are not in order"));
+    last = &name;
+  }
+  return absl::OkStatus();
+}
+
+bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)) == time; }
+
+absl::Status Damaged(std::string_view what) {
+  return absl::DataLossError(StrCat("what is known of a user is damaged: ", what));
+}
+
+}  // namespace
+
+bool UserFacts::Consents(std::string_view purpose, absl::Time now) const {
+  const Consent* const consent = Find(consents, purpose);
+  return consent != nullptr && now < consent->until;
+}
+
+const std::string* UserFacts::Attribute(std::string_view name) const {
+  const auto* const attribute = Find(attributes, name);
+  return attribute == nullptr ? nullptr : &attribute->second;
+}
+
+bool IsName(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestName && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+  });
+}
+
+absl::Status Check(const UserFacts& facts) {
+  absl::Status status = CheckNames(facts.consents, kMostConsents, "consent");
+  if (status.ok()) status = CheckNames(facts.attributes, kMostAttributes, "attribute");
+  if (!status.ok()) return status;
+  for (const Consent& consent : facts.consents) {
+    if (consent.until != absl::InfiniteFuture() && !IsWholeMilliseconds(consent.until)) {
+      return absl::InvalidArgumentError("a consent ends between two milliseconds");
+    }
+  }
+  for (const auto& [name, value] : facts.attributes) {
+    const bool isControlFree = std::none_of(value.begin(), value.end(),
+                                            [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
+    if (value.empty() || value.size() > kLongestAttributeValue || !isControlFree || !formats::IsUtf8(value)) {
+      return absl::InvalidArgumentError(StrCat("an attribute's value is not text of 1 to ", kLongestAttributeValue,
+                                               " bytes without control characters"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string Encode(const UserFacts& facts) {
+  Json consents = Json::object();
+  for (const Consent& consent : facts.consents) {
+    consents[consent.purpose] =
+        consent.until == absl::InfiniteFuture() ? Json() : Json(absl::ToUnixMillis(consent.until));
+  }
+  Json attributes = Json::object();
+  for (const auto& [name, value] : facts.attributes) attributes[name] = value;
+  const Json json = {{"consents", std::move(consents)}, {"attributes", std::move(attributes)}};
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+absl::StatusOr<UserFacts> Decode(std::string_view text) {
+  if (text.size() > kLongestEncoded) return Damaged("it is too long");
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("consents") || !json.contains("attributes")) {
+    return Damaged("it is not JSON of the kind that kveil writes");
+  }
+  UserFacts facts;
+  for (const auto& [purpose, until] : json["consents"].items()) {
+    if (!until.is_null() && !until.is_number_integer()) return Damaged("a consent has no time");
+    facts.consents.push_back(
+        {purpose, until.is_null() ? absl::InfiniteFuture() : absl::FromUnixMillis(until.get<int64_t>())});
+  }
+  for (const auto& [name, value] : json["attributes"].items()) {
+    if (!value.is_string()) return Damaged("an attribute is not text");
+    facts.attributes.emplace_back(name, value.get<std::string>());
+  }
+  if (const absl::Status status = Check(facts); !status.ok()) return Damaged(ToStd(status.message()));
+  // Whatever else differs, such as a name that is there twice, of which the parser has taken one.
+  if (Encode(facts) != text) return Damaged("it is not as kveil writes it");
+  return facts;
+}
+
+}  // namespace kveil::users
