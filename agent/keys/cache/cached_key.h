@@ -14,6 +14,7 @@
 #include "crypto/secret.h"
 #include "keys/scope/scope.h"
 #include "keys/service/fetch.h"
+#include "users/user_facts.h"
 
 namespace kveil::keys {
 
@@ -56,19 +57,20 @@ struct alignas(64) CachedKey {
   crypto::KeyId id;  // unmasked
   SteadyTime expires;
   SteadyTime lastUsed;
-  uint32_t place = kNowhere;  // where it was expanded last; another key may be there now
-  uint32_t lastPass = 0;      // that used it
-  uint32_t sealed = 0;        // records under period keys, in `window`
-  uint16_t window = 0;        // of steady time, as long as a period
-  crypto::Period period = 0;  // of periodKey
-  uint16_t keyspaceSize = 0;  // names come from policies and user ids, which are a kilobyte at most
+  const users::UserFacts* facts = nullptr;  // which the cache holds
+  uint32_t place = kNowhere;                // where it was expanded last; another key may be there now
+  uint32_t lastPass = 0;                    // that used it
+  uint32_t sealed = 0;                      // records under period keys, in `window`
+  uint16_t window = 0;                      // of steady time, as long as a period
+  crypto::Period period = 0;                // of periodKey
+  uint16_t keyspaceSize = 0;                // names come from policies and user ids, which are a kilobyte at most
   uint16_t subjectSize = 0;
   Scope scope = Scope::kUser;
   bool isErased = false;
   bool erasedSubject = false;  // see ScopeKey
   bool hasName = false;        // it was found by its name, and is the one to seal with
   bool hasPeriodKey = false;
-  std::array<char, 61> name;  // keyspace and subject; the address of a long one
+  std::array<char, 53> name;  // keyspace and subject; the address of a long one
   uint32_t older = kNowhere;
   uint32_t newer = kNowhere;
   crypto::SecretKey key;

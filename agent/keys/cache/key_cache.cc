@@ -157,6 +157,7 @@ void KeyCache::Insert(ScopeKey key, bool isErased, const ScopeName* name, Steady
   added.isErased = isErased;
   added.erasedSubject = key.erasedSubject;
   added.key = std::move(key.key);
+  HoldFacts(added, std::move(key.facts));
   RestoreCount(added);
   byId_.Insert(TagOf(added.id), index);
   if (name == nullptr) return;
@@ -168,6 +169,7 @@ void KeyCache::Remove(uint32_t index) {
   CachedKey& key = slab_[index];
   NoteCount(key);
   TakeName(key);
+  HoldFacts(key, nullptr);
   expanded_.Forget(key, index);
   byId_.Remove(TagOf(key.id), index);
   slab_.Remove(index);
@@ -179,11 +181,20 @@ void KeyCache::TakeName(CachedKey& key) {
   key.ForgetName();
 }
 
+void KeyCache::HoldFacts(CachedKey& key, users::SharedFacts facts) {
+  if (facts.get() == key.facts) return;
+  const uint32_t index = slab_.IndexOf(key);
+  if (index >= facts_.size()) facts_.resize(index + 1);
+  key.facts = facts.get();
+  facts_[index] = std::move(facts);
+}
+
 void KeyCache::MarkErased(const crypto::KeyId& id) {
   const uint32_t index = IndexOf(id);
   if (index == kNowhere) return;
   CachedKey& key = slab_[index];
   TakeName(key);
+  HoldFacts(key, nullptr);
   expanded_.Forget(key, index);
   key.isErased = true;
   key.key = crypto::SecretKey();

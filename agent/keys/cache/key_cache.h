@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
@@ -20,6 +21,7 @@
 #include "keys/scope/scope.h"
 #include "keys/service/key_service.h"
 #include "keys/service/revocations.h"
+#include "users/user_facts.h"
 
 namespace kveil::keys {
 
@@ -72,6 +74,12 @@ class KeyCache {
   void PrefetchTable(const crypto::KeyId& id) const { byId_.Prefetch(TagOf(id)); }
   uint32_t PrefetchKey(const crypto::KeyId& id) const { return PrefetchAt(byId_.Guess(TagOf(id))); }
   Found FindById(const crypto::KeyId& id, uint32_t guess = kNowhere);
+
+  // What was known of the user when the key was looked up; nullptr: nothing, which also goes for keys of no user. Valid
+  // as long as the pointer to the key. The keys of this cache whose facts are at one address have the same facts.
+  // (Those at two addresses may be the same all the same.) So a decision about facts may be remembered by their address
+  // until the next Refresh or Deliver, after which other facts may be at that address.
+  const users::UserFacts* FactsOf(const CachedKey& key) const { return key.facts; }
 
   // A pass over a batch begins: counts the keys that it uses.
   void BeginPass() {
@@ -161,6 +169,7 @@ class KeyCache {
   void Insert(ScopeKey key, bool isErased, const ScopeName* name, SteadyTime expires);
   void Remove(uint32_t index);
   void TakeName(CachedKey& key);
+  void HoldFacts(CachedKey& key, users::SharedFacts facts);
   void MarkErased(const crypto::KeyId& id);
   void Clear();
   void DropExpired();
@@ -179,6 +188,7 @@ class KeyCache {
   KeyTable byName_;
   KeyTable byId_;
   ExpandedKeys expanded_;
+  std::vector<users::SharedFacts> facts_;  // of the keys that have some, by index; not longer than needed
   // kUnknown and kDamaged. Made-up ids in records drive no key out of the cache, and each is asked for at most once per
   // second.
   ExpiringMap<crypto::KeyId, State> notThere_;

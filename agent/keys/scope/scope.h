@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "crypto/key_id.h"
 #include "crypto/secret.h"
+#include "users/user_facts.h"
 
 namespace kveil::keys {
 
@@ -49,6 +50,7 @@ struct ScopeKey {
   // The subject was erased before: a throw-away key for a late record. Its id is registered as
   // erased and the key is kept nowhere, so no reader can open what it seals, and none takes it for unknown.
   bool erasedSubject = false;
+  users::SharedFacts facts;  // kUser: what was known of the user when the key was looked up
 };
 
 }  // namespace kveil::keys

@@ -122,6 +122,45 @@ TEST_F(KeyCacheTest, DropsAnErasedKeyAtTheNextRefresh) {
   EXPECT_EQ(cache_.FindById(other).state, State::kReady);
 }
 
+users::SharedFacts FactsWithConsent(const std::string& purpose) {
+  return std::make_shared<const users::UserFacts>(users::UserFacts{.consents = {{purpose}}});
+}
+
+TEST_F(KeyCacheTest, KnowsTheFactsOfAUserAsLongAsTheKey) {
+  Misses misses;
+  for (const char* user : {"38", "39", "40"}) misses.scopes.emplace_back(User(user));
+  FetchResult result = Ask(*service_, std::move(misses));
+  users::SharedFacts facts = FactsWithConsent("marketing");
+  result.scopes[0].key.facts = facts;
+  result.scopes[1].key.facts = facts;
+  ASSERT_TRUE(cache_.Deliver(std::move(result)).ok());
+  const std::weak_ptr<const users::UserFacts> held = std::exchange(facts, nullptr);
+  const users::UserFacts* const known = cache_.FactsOf(*cache_.FindForSealing(User("38")));
+  ASSERT_NE(known, nullptr);
+  EXPECT_TRUE(known->Consents("marketing", absl::Now()));
+  EXPECT_EQ(cache_.FactsOf(*cache_.FindForSealing(User("39"))), known) << "the same facts have one address";
+  EXPECT_EQ(cache_.FactsOf(*cache_.FindForSealing(User("40"))), nullptr);
+  ASSERT_TRUE(service_->Erase("clicks", "38").ok());
+  cache_.Refresh();
+  EXPECT_EQ(held.use_count(), 1) << "an erased user's facts stayed in memory";
+  Advance(seconds(61));
+  cache_.Refresh();
+  EXPECT_TRUE(held.expired()) << "facts outlived their keys";
+}
+
+TEST_F(KeyCacheTest, TakesNoOtherUsersFactsInAKeysOldPlace) {
+  Misses misses;
+  misses.scopes.emplace_back(User("38"));
+  FetchResult result = Ask(*service_, std::move(misses));
+  result.scopes[0].key.facts = FactsWithConsent("marketing");
+  ASSERT_TRUE(cache_.Deliver(std::move(result)).ok());
+  Advance(seconds(61));
+  cache_.Refresh();
+  ASSERT_EQ(cache_.size(), 0u);
+  const CachedKey* const next = SealingKey(*service_, cache_, User("39"));
+  EXPECT_EQ(cache_.FactsOf(*next), nullptr);
+}
+
 TEST_F(KeyCacheTest, DoesNotLetAResultOnItsWayBringAnErasedKeyBack) {
   const crypto::KeyId id = SealingKey(*service_, cache_, User("38"))->id;
   Misses byName;
