@@ -159,6 +159,8 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!tls.ok()) return Fail("agent", tls.status());
   const absl::Status rootKey = daemon::CheckRootKeyFiles(config->keys);
   if (!rootKey.ok()) return Fail("agent", rootKey);
+  const std::string passed = config::WarningOfPassedTls(config->clusters);
+  if (!passed.empty()) Warn("agent", passed);
   std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
             << " of " << config->policies << "\n";
   return CheckThisMachine(*config);

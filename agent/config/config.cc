@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
 #include "base/host_name.h"
 #include "base/text.h"
 #include "config/credentials.h"
@@ -84,10 +85,11 @@ std::vector<ClusterConfig> ReadClusters(const JsonValue& value) {
     if (!IsClusterName(name)) {
       member.Error("expected a cluster's name of at most 64 letters, digits, '.', '_' and '-'");
     }
-    const JsonObject object(member, {"tls"});
+    const JsonObject object(member, {"tls", "clientTls"});
     ClusterConfig& cluster = clusters.emplace_back();
     cluster.name = name;
     if (const auto tls = object.Find("tls")) cluster.tls = ReadTls(*tls);
+    if (const auto tls = object.Find("clientTls")) cluster.clientTls = ReadClientTls(*tls);
   }
   return clusters;
 }
@@ -166,7 +168,8 @@ void ReadIntercept(const JsonValue& value, const std::vector<ClusterConfig>* clu
 std::vector<ClusterConfig> ClustersOfTargets(const std::vector<Target>& targets) {
   std::vector<ClusterConfig> clusters;
   for (const Target& target : targets) {
-    if (!HasCluster(clusters, target.cluster)) clusters.push_back({.name = target.cluster, .tls = std::nullopt});
+    if (!HasCluster(clusters, target.cluster))
+      clusters.push_back({.name = target.cluster, .tls = std::nullopt, .clientTls = {}});
   }
   return clusters;
 }
@@ -276,6 +279,16 @@ std::string ReceiptsFolder(const KeysConfig& keys) {
                                !keys.rootKeyFile.starts_with(ExpandCredentials(std::string(kCredentials)));
   const std::string& neighbour = isBesideRootKey ? keys.rootKeyFile : keys.registryPath;
   return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
+}
+
+std::string WarningOfPassedTls(const std::vector<ClusterConfig>& clusters) {
+  std::vector<std::string> names;
+  for (const ClusterConfig& cluster : clusters) {
+    if (cluster.clientTls.mode == ClientTlsConfig::Mode::kPass) names.push_back(cluster.name);
+  }
+  if (names.empty()) return "";
+  return StrCat("clientTls is \"pass\" for ", absl::StrJoin(names, ", "),
+                ": records of applications that speak TLS there are neither sealed nor opened, whatever policies say");
 }
 
 std::string Target::CidrText() const { return StrCat(network.AddressText(), "/", prefixLength); }

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/socket_address.h"
 #include "config/aws_config.h"
+#include "config/client_tls_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pkcs11_config.h"
 #include "config/vault_config.h"
@@ -71,8 +72,12 @@ struct TlsConfig {
 
 struct ClusterConfig {
   std::string name;
-  std::optional<TlsConfig> tls;  // std::nullopt: plain TCP
+  std::optional<TlsConfig> tls;  // to the brokers; std::nullopt: plain TCP
+  ClientTlsConfig clientTls;     // from applications
 };
+
+// What users should know of clusters where applications may speak TLS past the agent. Empty: there are none.
+std::string WarningOfPassedTls(const std::vector<ClusterConfig>& clusters);
 
 // A PostgreSQL connection string, taken apart.
 struct PostgresConfig {

@@ -30,11 +30,16 @@ Json TlsJson(const TlsConfig& tls) {
   return json;
 }
 
+Json ClientTlsJson(const ClientTlsConfig& tls) {
+  return tls.mode == ClientTlsConfig::Mode::kRefuse ? "refuse" : "pass";
+}
+
 Json ClustersJson(const std::vector<ClusterConfig>& clusters) {
   Json json = Json::object();
   for (const ClusterConfig& cluster : clusters) {
     Json& members = json[cluster.name] = Json::object();
     if (cluster.tls.has_value()) members["tls"] = TlsJson(*cluster.tls);
+    members["clientTls"] = ClientTlsJson(cluster.clientTls);
   }
   return json;
 }

@@ -123,12 +123,20 @@ void Agent::RefreshHealth() {
   NoteOf("topics", shared_->topicNames.Health());
   NoteOf("admin", admin_->Health());
   health_.Set("existing", namespaces_->NotReset());
+  NoteClientTls();
   checks_->Run();
   const uint64_t heldBack = metrics_.totals().connectionsHeldBack;
   health_.Note("answersOwed", heldBack == 0 ? ""
                                             : StrCat(heldBack,
                                                      " connections are not read: as many answers are owed to "
                                                      "them as the agent remembers"));
+}
+
+void Agent::NoteClientTls() {
+  const std::string unprotected = config::WarningOfPassedTls(config_.clusters);
+  const uint64_t passed = metrics_.totals().connectionsPassed;
+  health_.Note("clientTls",
+               unprotected.empty() ? "" : StrCat(unprotected, "; ", passed, " of these connections are open"));
 }
 
 // A probe that failed says little about later ones: it may have met a machine that was starting up.

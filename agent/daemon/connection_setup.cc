@@ -38,13 +38,21 @@ std::variant<proxy::ConnectionParts, proxy::Refusal> ConnectionSetup::SetUp(cons
   using observe::ConnectionResult;
   absl::StatusOr<UniqueFd> upstream = MakeUpstream(connection.origin);
   if (!upstream.ok()) return Refuse(ConnectionResult::kBrokerUnreachable, upstream.status());
-  const std::vector<std::string> brokerNames =
-      sources_.brokers.NamesOf(connection.origin.destination, connection.cluster);
-  absl::StatusOr<std::unique_ptr<io::TlsSession>> tls =
-      sources_.tls.NewSession(connection.cluster, connection.origin.destination, connection.workload, brokerNames);
-  if (!tls.ok()) return Refuse(ConnectionResult::kTlsFailed, tls.status());
-  return proxy::ConnectionParts{*std::move(upstream), *std::move(tls),
-                                guard::BuildChain(sources_.shared, *sources_.scratch[worker], loop, connection)};
+  const auto brokerTls = [this](const proxy::ConnectionInfo& made) {
+    const std::vector<std::string> names = sources_.brokers.NamesOf(made.origin.destination, made.cluster);
+    return sources_.tls.NewSession(made.cluster, made.origin.destination, made.workload, names);
+  };
+  return proxy::ConnectionParts{*std::move(upstream), brokerTls,
+                                guard::BuildChain(sources_.shared, *sources_.scratch[worker], loop, connection),
+                                ClientTlsOf(connection.cluster)};
+}
+
+proxy::ClientTls ConnectionSetup::ClientTlsOf(const std::string& cluster) const {
+  using Mode = config::ClientTlsConfig::Mode;
+  for (const config::ClusterConfig& known : sources_.clusters) {
+    if (known.name == cluster && known.clientTls.mode == Mode::kPass) return proxy::ClientTls::kPass;
+  }
+  return proxy::ClientTls::kRefuse;
 }
 
 absl::StatusOr<UniqueFd> ConnectionSetup::MakeUpstream(const identity::Origin& origin) const {

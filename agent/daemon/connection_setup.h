@@ -26,6 +26,7 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
   // All of them outlive the server that uses this.
   struct Sources {
     const std::vector<config::Target>& targets;
+    const std::vector<config::ClusterConfig>& clusters;
     intercept::Redirect& redirect;
     intercept::Workloads& workloads;
     // nullptr until the agent serves namespaces.
@@ -44,6 +45,7 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
                                                              io::Loop& loop) override;
 
  private:
+  proxy::ClientTls ClientTlsOf(const std::string& cluster) const;
   absl::StatusOr<UniqueFd> MakeUpstream(const identity::Origin& origin) const;
 
   const Sources sources_;

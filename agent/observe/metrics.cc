@@ -25,8 +25,9 @@ constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
     "bad_checksum",   "old_format",       "out_of_order",   "too_large",
     "tampered",       "unknown_key",      "unselected",     "unsupported_version",
     "other"};
-constexpr std::array<const char*, kConnectionResults> kResultNames = {
-    "served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled", "tls_failed"};
+constexpr std::array<const char*, kConnectionResults> kResultNames = {"served",    "no_origin",   "broker_unreachable",
+                                                                      "not_kafka", "unsupported", "limit",
+                                                                      "stalled",   "tls_failed",  "client_tls"};
 constexpr std::array<const char*, 2> kSideNames = {"client", "broker"};
 
 // One counter for each name of a label; all of them are shown from the start, as 0.
@@ -93,6 +94,10 @@ struct Metrics::Families {
   Gauge* open = Level(*registry, "kveil_connections_open", "Intercepted connections now.");
   Gauge* heldBack = Level(*registry, "kveil_connections_held_back",
                           "Intercepted connections that are not read now, because too many answers are owed to them.");
+  Gauge* passed = Level(*registry, "kveil_connections_passed",
+                        "Connections now on which the application speaks TLS with the broker: not protected.");
+  Counter* timesPassed = Plain(*registry, "kveil_connections_passed_total",
+                               "Connections on which the application spoke TLS with the broker: not protected.");
   std::array<Counter*, 2> identityWaits =
       Labelled<2>(*registry, "kveil_identity_waits_total",
                   "Connections that waited until the agent knew their pod, and those whose pod stayed unknown.",
@@ -183,6 +188,10 @@ void Metrics::HeldBack(int change) {
   families_->heldBack->Increment(change);
   if (change > 0) families_->timesHeldBack->Increment(change);
 }
+void Metrics::Passed(int change) {
+  families_->passed->Increment(change);
+  if (change > 0) families_->timesPassed->Increment(change);
+}
 void Metrics::NamespacesServed(uint64_t now) { families_->namespaces->Set(static_cast<double>(now)); }
 void Metrics::HeldConnects(uint64_t held, uint64_t released, uint64_t ended) {
   const std::array<uint64_t, 3> counts = {held, released, ended};
@@ -231,6 +240,7 @@ Metrics::Totals Metrics::totals() const {
           .refused = Sum(families_->refused),
           .connectionsOpen = whole(families_->open->Value()),
           .connectionsHeldBack = whole(families_->heldBack->Value()),
+          .connectionsPassed = whole(families_->passed->Value()),
           .namespaces = whole(families_->namespaces->Value())};
 }
 

@@ -49,13 +49,14 @@ enum class ConnectionResult : uint8_t {
   kServed,
   kNoOrigin,           // accepted without an original destination: not redirected by the agent
   kBrokerUnreachable,  // the broker refused or timed out
-  kNotKafka,           // TLS, HTTP or other bytes where a Kafka request was due
+  kNotKafka,           // HTTP or other bytes where a Kafka request was due
   kUnsupported,        // a Kafka version that cannot be protected
   kLimit,              // too many connections or too much memory
   kStalled,            // a peer that did not continue
   kTlsFailed,          // the broker's certificate is refused, or it refused ours
+  kClientTls,          // the application speaks TLS, which is refused
 };
-inline constexpr int kConnectionResults = 8;
+inline constexpr int kConnectionResults = 9;
 
 enum class Side : uint8_t { kClient, kBroker };
 
@@ -87,6 +88,7 @@ class Metrics {
   // A connection that waited until it was known whose it is, or that is nobody's.
   void IdentityWaitedFor(bool isKnown, std::chrono::milliseconds time);
   void HeldBack(int change);  // connections that are not read until their application is owed less
+  void Passed(int change);    // connections on which the application speaks TLS with the broker: not protected
   void NamespacesServed(uint64_t now);
   // Of first connects in new network namespaces, since the start: all, those that were let go to the agent, those that
   // ended before.
@@ -109,7 +111,7 @@ class Metrics {
   // Sums for `kveil status`.
   struct Totals {
     uint64_t sealed = 0, opened = 0, dropped = 0, refused = 0;
-    uint64_t connectionsOpen = 0, connectionsHeldBack = 0, namespaces = 0;
+    uint64_t connectionsOpen = 0, connectionsHeldBack = 0, connectionsPassed = 0, namespaces = 0;
   };
   Totals totals() const;
 

@@ -35,7 +35,8 @@ Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
       info_(std::move(info)),
       application_(parts.loop, std::move(application)),
       upstream_(parts.loop, std::move(own.upstream)),
-      upstreamTls_(own.tls != nullptr ? std::make_unique<io::TlsStream>(upstream_, std::move(own.tls)) : nullptr),
+      clientTls_(own.clientTls),
+      brokerTls_(std::move(own.brokerTls)),
       interceptors_(std::move(own.interceptors)),
       requests_(parts.loop, application_, parts.shelf, parts.budget, *share_),
       toUpstream_(parts.shelf, parts.budget),
@@ -44,7 +45,6 @@ Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
       owed_(parts.budget, *share_),
       unchangedSince_(std::chrono::steady_clock::now()),
       openedAt_(unchangedSince_) {
-  if (upstreamTls_ != nullptr) responses_.UseTls(*upstreamTls_);
   for (const std::unique_ptr<Interceptor>& interceptor : interceptors_) {
     for (const kafka::ApiKey apiKey : interceptor->Wants()) {
       wants_.at(static_cast<size_t>(apiKey)) = interceptor.get();
@@ -55,9 +55,9 @@ Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
 io::Task<void> Connection::Run() {
   SetSocketOptions(application_.fd());
   SetSocketOptions(upstream_.fd());
-  auto connecting = ConnectUpstream();
-  const absl::Status connected = co_await std::move(connecting);
-  if (connected.ok()) {
+  auto opening = Open();
+  const absl::Status open = co_await std::move(opening);
+  if (open.ok()) {
     auto requests = PumpRequests();
     auto responses = PumpResponses();
     auto both = io::Both(std::move(requests), std::move(responses));
@@ -69,29 +69,9 @@ io::Task<void> Connection::Run() {
   co_await std::move(closeUpstream);
   auto closeApplication = application_.Close();
   co_await std::move(closeApplication);
+  if (passes_) parts_.metrics.Passed(-1);
   parts_.metrics.ConnectionClosed(result_);
   LogClosed();
-}
-
-// Fails with endReason_ and result_ set.
-io::Task<absl::Status> Connection::ConnectUpstream() {
-  const io::Deadline deadline = openedAt_ + parts_.limits.connectTimeout;
-  auto connecting = upstream_.Connect(info_->origin.destination, deadline);
-  const absl::Status connected = co_await std::move(connecting);
-  if (!connected.ok()) {
-    if (aborted_) co_return connected;
-    endReason_ = StrCat("no connection to the broker: ", connected.message());
-    result_ = observe::ConnectionResult::kBrokerUnreachable;
-    co_return connected;
-  }
-  if (upstreamTls_ == nullptr) co_return connected;
-  auto greeting = upstreamTls_->Handshake(deadline);
-  const absl::Status greeted = co_await std::move(greeting);
-  if (greeted.ok() || aborted_) co_return greeted;
-  endReason_ = StrCat("no TLS connection to the broker: ", greeted.message());
-  result_ = observe::ConnectionResult::kTlsFailed;
-  upstream_.AbortOnClose();
-  co_return greeted;
 }
 
 io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> slices) {
@@ -173,7 +153,7 @@ void Connection::Abort(observe::ConnectionResult result, std::string_view reason
 
 // Whether a request has begun that the agent has not done with.
 bool Connection::IsInRequest() const {
-  return requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory());
+  return !passes_ && (requests_.IsStalled() || (requestBytesToRelay_ > 0 && !requests_.waitsForMemory()));
 }
 
 bool Connection::IsApplicationReset() const {
@@ -184,8 +164,9 @@ bool Connection::IsApplicationReset() const {
 
 // Whether a message has begun in some direction and not ended.
 bool Connection::IsStalled() const {
-  return awaitsRoom_ || sendingUpstream_ || sendingToApplication_ || IsInRequest() ||
-         (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()) || responses_.IsStalled();
+  const bool isInResponse =
+      !passes_ && (responses_.IsStalled() || (responseBytesToRelay_ > 0 && !responses_.waitsForMemory()));
+  return awaitsRoom_ || sendingUpstream_ || sendingToApplication_ || IsInRequest() || isInResponse;
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {

@@ -59,7 +59,7 @@ class Connection : private Upstream {
              UniqueFd application, ConnectionParts own);
   ~Connection() override = default;
 
-  // Connects to the broker, relays until both sides have ended, and closes both sockets.
+  // Meets the application and connects to the broker, relays until both sides have ended, and closes both sockets.
   io::Task<void> Run();
 
   // Takes no new requests; ends when the answers that are owed have been delivered.
@@ -75,6 +75,13 @@ class Connection : private Upstream {
   const ConnectionInfo& info() const { return *info_; }
 
  private:
+  // Before the pumps (opening.cc).
+  io::Task<absl::Status> Open();
+  io::Task<absl::Status> MeetApplication();
+  void PassUntouched();
+  io::Task<absl::Status> ConnectUpstream();
+  absl::Status FailTls(const absl::Status& status);
+
   // Request pump (request_pump.cc).
   io::Task<void> PumpRequests();
   io::Task<absl::Status> RelayRequests();
@@ -106,7 +113,6 @@ class Connection : private Upstream {
   void FailOwnAnswers();
   void PopAnswered();
 
-  io::Task<absl::Status> ConnectUpstream();
   io::Task<absl::Status> SendSlicesUpstream(absl::Span<const iovec> slices);
   void End(std::string_view side, const absl::Status& status);
   void EndUpstreamWhenAnswered();
@@ -126,7 +132,9 @@ class Connection : private Upstream {
   const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it
   io::Socket application_;
   io::Socket upstream_;
-  std::unique_ptr<io::TlsStream> upstreamTls_;
+  const ClientTls clientTls_;
+  TlsMaker brokerTls_;
+  std::unique_ptr<io::TlsStream> upstreamTls_;  // nullptr: plain TCP
   std::vector<std::unique_ptr<Interceptor>> interceptors_;
   std::array<Interceptor*, 128> wants_ = {};  // by API key
 
@@ -145,6 +153,7 @@ class Connection : private Upstream {
   OwedMemory owed_;     // of pending_ and ownAnswer_
   io::Event answered_;  // something has left pending_, or nothing will any more
 
+  bool passes_ = false;  // bytes, whatever they are: the application speaks TLS, and the agent does not look into it
   bool requestsEnded_ = false;
   bool responsesEnded_ = false;
   bool upstreamEnded_ = false;  // by us

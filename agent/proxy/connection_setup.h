@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "io/loop.h"
@@ -17,11 +18,21 @@
 
 namespace kveil::proxy {
 
+// What becomes of an application that speaks TLS itself. One that speaks Kafka is served in any case.
+enum class ClientTls {
+  kRefuse,  // its connection ends
+  kPass,    // what it sends and gets is relayed as it is
+};
+
+// Makes one end of a TLS connection, on the worker's thread. Fails with the reason why there can be none.
+using TlsMaker = absl::AnyInvocable<absl::StatusOr<std::unique_ptr<io::TlsSession>>(const ConnectionInfo&)>;
+
 // What is made for one connection and belongs to it.
 struct ConnectionParts {
   UniqueFd upstream;                                       // the socket to the broker, not connected yet
-  std::unique_ptr<io::TlsSession> tls;                     // nullptr: plain TCP to the broker
+  TlsMaker brokerTls;                                      // to the broker; empty, or makes nullptr: plain TCP
   std::vector<std::unique_ptr<Interceptor>> interceptors;  // they may refer to the ConnectionInfo
+  ClientTls clientTls = ClientTls::kRefuse;
 };
 
 // Why a connection is turned away.

@@ -16,11 +16,13 @@ bool Matches(std::string_view start, std::string_view text) {
 
 }  // namespace
 
+bool BeginsTls(Bytes start) { return !start.empty() && Matches(AsText(start), "\x16\x03"); }
+
 std::string NameForeignBytes(Bytes start) {
   const std::string_view text = AsText(start);
   if (start.size() < 4) return "not a Kafka frame";
-  if (Matches(text, "\x16\x03")) {
-    return "TLS, which the agent cannot look into: the application must speak plain Kafka";
+  if (BeginsTls(start)) {
+    return "TLS, which this cluster's clientTls refuses: the application must speak plain Kafka";
   }
   if (Matches(text, "PROXY ")) return "the PROXY protocol, version 1";
   if (Matches(text, kProxyV2)) return "the PROXY protocol, version 2";

@@ -13,6 +13,9 @@ namespace kveil::proxy {
 // so none of these is a valid one, except for the length below.
 std::string NameForeignBytes(Bytes start);
 
+// Whether the first byte of a connection, or more of them, are those of TLS: a handshake record (RFC 8446 section 5.1).
+bool BeginsTls(Bytes start);
+
 // The length that the first bytes of the PROXY protocol, version 2, mean: 208 MiB. It counts as no Kafka frame even
 // where the limit is higher.
 inline constexpr uint32_t kProxyProtocolLength = 0x0d0a0d0a;

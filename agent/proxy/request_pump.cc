@@ -176,7 +176,7 @@ absl::StatusOr<size_t> Connection::SizeOfRequest(Bytes in) {
   const size_t least = bareTokensDue_ > 0 ? 0 : kFixedHeaderSize;
   const size_t most = bareTokensDue_ > 0 ? kMostTokenBytes : parts_.limits.requestFrame;
   if (size >= least && size <= most && size != kProxyProtocolLength) return size;
-  result_ = observe::ConnectionResult::kNotKafka;
+  result_ = BeginsTls(in) ? observe::ConnectionResult::kClientTls : observe::ConnectionResult::kNotKafka;
   application_.AbortOnClose();
   return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
                                            " bytes (allowed: ", least, " to ", most, "): ", NameForeignBytes(in)));

@@ -199,7 +199,7 @@ def undisturbed(before, during):
 # Strangers.
 
 STRANGERS = [
-    ("TLS", bytes.fromhex("160301020001000001fc0303"), "TLS, which the agent cannot look into"),
+    ("TLS", bytes.fromhex("160301020001000001fc0303"), "TLS, which this cluster's clientTls refuses", "client_tls"),
     ("HTTP", b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n", "HTTP"),
     ("PROXY protocol 1", b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 9092\r\n", "the PROXY protocol, version 1"),
     ("PROXY protocol 2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12), "the PROXY protocol, version 2"),
@@ -208,13 +208,13 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize("first_bytes, said", [stranger[1:] for stranger in STRANGERS], ids=[stranger[0] for stranger in STRANGERS])
-def test_a_stranger_is_reset_named_and_counted_and_the_broker_hears_nothing(agent, broker, shop, first_bytes, said):
+@pytest.mark.parametrize("first_bytes, said, result", [(*stranger[1:], "not_kafka")[:3] for stranger in STRANGERS], ids=[stranger[0] for stranger in STRANGERS])
+def test_a_stranger_is_reset_named_and_counted_and_the_broker_hears_nothing(agent, broker, shop, first_bytes, said, result):
     ends, complaints = Ends(agent), broker.log.read_bytes().count(b"InvalidReceiveException")
     with crowd(shop, broker.bootstrap) as one:
         one.do("send", bytes=first_bytes.hex())
         assert one.do("ended", wait=10) == {"open": 0, "ended": 0, "reset": 1}
-    line, = ends.wait_for("not_kafka")
+    line, = ends.wait_for(result)
     assert re.search(rf'connection.closed id=\d+ client=[0-9.]+:\d+ broker={broker.bootstrap} .*workload=\S*shop .*"application: ', line), line
     assert said in line and "responseBytes=0" in line, line
     assert broker.log.read_bytes().count(b"InvalidReceiveException") == complaints

@@ -192,6 +192,20 @@ TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {
   EXPECT_EQ(config->clusters[1].name, "b");
 }
 
+TEST(ConfigTest, ClientTlsThatPassesIsWarnedOfByCluster) {
+  const auto warning = [](const std::string& clusters) {
+    const auto config =
+        ParseConfig(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                                       "clusters": {)" +
+                        clusters + "}}",
+                    "c.json");
+    return config.ok() ? WarningOfPassedTls(config->clusters) : config.status().ToString();
+  };
+  EXPECT_EQ(warning(R"("a": {}, "b": {"clientTls": "refuse"})"), "");
+  EXPECT_THAT(warning(R"("a": {"clientTls": "pass"}, "b": {}, "c": {"clientTls": "pass"})"),
+              HasSubstr("clientTls is \"pass\" for a, c: records"));
+}
+
 TEST(ConfigTest, TargetOfAClusterThatIsNotListedIsRefused) {
   EXPECT_EQ(Message(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "1"}]},
                         "clusters": {"mian": {}}})"),

@@ -58,6 +58,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.HeldBack(-1);
   metrics.LogLinesLost(3, 10);
   metrics.LogLinesLost(5, 11);  // in all
+  metrics.Passed(1);
+  metrics.Passed(1);
+  metrics.Passed(-1);
   metrics.NamespacesServed(9);
   metrics.HeldConnects(3, 1, 1);
   metrics.HeldConnects(5, 3, 2);
@@ -90,6 +93,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_sent_bytes_total{to=\"broker\"} 300\n",
            "kveil_connections_open 1\n",
            "kveil_connections_closed_total{result=\"stalled\"} 1\n",
+           "kveil_connections_passed 1\n",
+           "kveil_connections_passed_total 2\n",
            "kveil_namespaces 9\n",
            "kveil_held_connects_total{state=\"held\"} 5\n",
            "kveil_held_connects_total{state=\"released\"} 3\n",

@@ -52,7 +52,7 @@ TEST(ConfigTextTest, SaysWhatTheDefaultsAre) {
   EXPECT_EQ(json["limits"]["totalMemory"], "1GiB");
   EXPECT_EQ(json["limits"]["idleTimeout"], "30m");
   EXPECT_EQ(json["admin"]["metrics"], "127.0.0.1:9464");
-  EXPECT_EQ(json["clusters"], (Json{{"main", Json::object()}}));
+  EXPECT_EQ(json["clusters"], (Json{{"main", {{"clientTls", "refuse"}}}}));
 }
 
 TEST(ConfigTextTest, QuotesWhatPostgresIsAskedWith) {

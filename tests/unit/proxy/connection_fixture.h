@@ -137,9 +137,10 @@ class ConnectionTest : public testing::Test {
         ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
       }
     }
-    connection_ =
-        std::make_unique<Connection>(*parts_, share_, std::move(info), std::move(pair.far),
-                                     ConnectionParts{std::move(upstream), std::move(tls_), std::move(interceptors_)});
+    connection_ = std::make_unique<Connection>(
+        *parts_, share_, std::move(info), std::move(pair.far),
+        ConnectionParts{std::move(upstream), [this](const ConnectionInfo&) { return std::move(tls_); },
+                        std::move(interceptors_), clientTls_});
     loop_->Spawn(RunConnection());
     thread_ = std::thread([this] { loop_->Run(); });
   }
@@ -181,8 +182,8 @@ class ConnectionTest : public testing::Test {
     EXPECT_TRUE(HasEnded());
     const std::string text = metrics_.Text();
     std::string found;
-    for (const char* name :
-         {"served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit", "stalled", "tls_failed"}) {
+    for (const char* name : {"served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit",
+                             "stalled", "tls_failed", "client_tls"}) {
       if (text.find(StrCat("kveil_connections_closed_total{result=\"", name, "\"} 1")) != std::string::npos) {
         found += name;
       }
@@ -211,6 +212,7 @@ class ConnectionTest : public testing::Test {
   Peer application_;
   Peer broker_;
   std::unique_ptr<io::TlsSession> tls_;  // over the way to the broker
+  ClientTls clientTls_ = ClientTls::kRefuse;
   std::unique_ptr<io::Loop> loop_;
   BufferShelf shelf_;
   std::unique_ptr<MemoryBudget> budget_;
