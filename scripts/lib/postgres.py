@@ -47,6 +47,15 @@ class Postgres:
     def data(self):
         return self.folder / "data"
 
+    @property
+    def running(self):
+        return self._process is not None and self._process.poll() is None
+
+    def processes(self):
+        """Those of the server, the first of which started the others."""
+        children = pathlib.Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
+
     def connection_string(self, database=USER):
         return f"host={self.address} port={self.port} dbname={database} user={USER} sslmode=disable"
 

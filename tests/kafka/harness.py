@@ -164,6 +164,10 @@ class RunningProducer:
     def flush(self, timeout=30):
         """Waits until all that was sent has been answered; returns the next answer."""
         self.do("flush")
+        return self.answer(timeout)
+
+    def answer(self, timeout=30):
+        """The next answer; waits for it."""
         return json.loads(self._lines.next(timeout))
 
     def finish(self, timeout=90):
