@@ -100,16 +100,18 @@ std::optional<uint32_t> RecordRules::NumberOf(std::string_view user) const {
   return found == numberOf_.end() ? std::nullopt : std::optional<uint32_t>(found->second);
 }
 
-RecordRules::Answer RecordRules::Decide(const Facts& facts, EntrySet& entries, uint64_t& work) const {
-  if (!users_.empty()) NarrowByUser(facts.user, entries);
-  if (needsAges()) NarrowByAge(facts.age, entries);
+void RecordRules::NarrowByOutside(const Outside& outside, EntrySet& entries, uint64_t& work) const {
+  if (needsAges()) NarrowByAge(outside.age, entries);
   for (size_t i = 0; i < headers_.size(); ++i) {
-    if (facts.headers[i].has_value()) {
-      NarrowByText(headers_[i], *facts.headers[i], entries, work);
+    if (outside.headers[i].has_value()) {
+      NarrowByText(headers_[i], *outside.headers[i], entries, work);
     } else {
       Intersect(headers_[i].others, entries);
     }
   }
+}
+
+RecordRules::Answer RecordRules::AnswerOf(const EntrySet& entries) const {
   if (Meet(entries, withoutValue_)) return Answer::kMayRead;
   return Meet(entries, entries) ? Answer::kDependsOnValue : Answer::kDenied;
 }

@@ -3,8 +3,10 @@
 //   EntrySet readers;                                        // once per response
 //   if (ReadableBy(topic, workload, readers) == Readable::kSome) ...
 //   EntrySet left = readers;                                 // once per record
-//   switch (topic.rules->Decide(facts, left)) { ... case Answer::kDependsOnValue: ... }
-//   bool may = topic.rules->FitsValue(openedValue, finder, left);
+//   topic.rules->NarrowByOutside(outside, left, work);       // what anybody sees of it
+//   topic.rules->NarrowByUser(user, left);                   // whose it is
+//   switch (topic.rules->AnswerOf(left)) { ... case Answer::kDependsOnValue: ... }
+//   bool may = topic.rules->FitsValue(openedValue, finder, left, work);
 //
 // A record costs about as much with a thousand entries as with one: the entries are sets of bits, and what a record
 // says finds the set of those that it meets by a hash. Only `matches`, `range` and ages are tried one after the other.
@@ -57,19 +59,23 @@ class RecordRules {
   // `entries`: at most kMostReaders, within the bounds of where.h.
   explicit RecordRules(absl::Span<const ReadRule> entries);
 
-  // What is known of a record outside of its sealed value.
-  struct Facts {
-    std::optional<uint32_t> user;                  // number of one of users(); none: anybody else, or nobody
+  // What anybody sees of a record, whose it is apart.
+  struct Outside {
     std::optional<std::chrono::milliseconds> age;  // none: it is not known
     // The value of each of headers(), in order. None: it is not there, null, there twice, or too long.
     std::array<std::optional<std::string_view>, kMostHeaders> headers;
   };
 
-  enum class Answer : uint8_t { kDenied, kMayRead, kDependsOnValue };
-  // Narrows `entries` down to those that the facts meet. Adds to `work` what that may have taken at most, in
+  // Narrows `entries` down to those that the record meets so far. Adds to `work` what that may have taken at most, in
   // nanoseconds or so: a record of anybody's making may cost a thousand times what others do. Of lookups by hash
   // nothing is added.
-  Answer Decide(const Facts& facts, EntrySet& entries, uint64_t& work) const;
+  void NarrowByOutside(const Outside& outside, EntrySet& entries, uint64_t& work) const;
+  // `user`: the number of one of users(); none: anybody else, or nobody.
+  void NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const;
+
+  enum class Answer : uint8_t { kDenied, kMayRead, kDependsOnValue };
+  // When they are narrowed by all but the value.
+  Answer AnswerOf(const EntrySet& entries) const;
   // After kDependsOnValue: whether one of the entries that are left lets the record be read. `value` is opened and not
   // compressed, and at least 64 readable bytes follow it.
   bool FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries, uint64_t& work) const;
@@ -120,7 +126,6 @@ class RecordRules {
   static void AddTest(size_t entry, const Test& test, Place& place);
   void FillOthers(absl::Span<const ReadRule> entries);
 
-  void NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const;
   void NarrowByAge(std::optional<std::chrono::milliseconds> age, EntrySet& entries) const;
   void NarrowByText(const Place& place, std::string_view text, EntrySet& entries, uint64_t& work) const;
   void NarrowByNumber(const Place& place, double number, EntrySet& entries) const;

@@ -42,17 +42,18 @@ void CheckRules(const policy::TopicPolicy& topic, const identity::Workload& work
   formats::JsonFinder finder;
   for (size_t entry = 0; entry < std::min<size_t>(topic.read.size(), 8); ++entry) {
     const policy::DescribedRecord record = RecordFor(topic, entry);
-    policy::RecordRules::Facts facts;
-    facts.age = record.age;
-    if (record.user.has_value()) facts.user = topic.rules->NumberOf(*record.user);
+    policy::RecordRules::Outside outside;
+    outside.age = record.age;
     for (size_t i = 0; i < topic.rules->headers().size(); ++i) {
       for (const auto& [name, text] : record.headers) {
-        if (name == topic.rules->headers()[i]) facts.headers[i] = text;
+        if (name == topic.rules->headers()[i]) outside.headers[i] = text;
       }
     }
     policy::EntrySet left = readers;
     uint64_t work = 0;
-    const auto answer = topic.rules->Decide(facts, left, work);
+    topic.rules->NarrowByOutside(outside, left, work);
+    topic.rules->NarrowByUser(record.user.has_value() ? topic.rules->NumberOf(*record.user) : std::nullopt, left);
+    const auto answer = topic.rules->AnswerOf(left);
     bool mayRead = answer == policy::RecordRules::Answer::kMayRead;
     if (answer == policy::RecordRules::Answer::kDependsOnValue && record.value.has_value()) {
       const std::string padded = *record.value + std::string(64, ' ');

@@ -67,9 +67,10 @@ void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
   const bool endsBadly = !records.empty() && records.back().problem.has_value();
   const absl::Span<FetchedRecord> valid = records.first(records.size() - (endsBadly ? 1 : 0));
   identify_.UnmaskKeyIds(valid);
-  select_->Of(valid);
+  select_->OfOutside(valid);
   if (select_->isTooMuchWork()) return Stop(RefuseReason::kTooLarge, kTooMuchForRules);
   FindKeysOfReadable(valid);
+  select_->OfOwners(valid);
   PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
   for (size_t i = 0; i < records.size() && !stopped(); ++i) {
     if (records[i].problem.has_value()) return Stop(*records[i].problem);
@@ -78,7 +79,8 @@ void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
   }
 }
 
-// A record that the reader may not have gets no owner. Its key is not fetched, and if there is none, that stops nobody.
+// A record that the reader may not have, whosever it is, gets no owner. Its key is not fetched, and if there is none,
+// that stops nobody.
 void OpenPass::FindKeysOfReadable(absl::Span<FetchedRecord> records) {
   const auto isDenied = [&](size_t i) { return select_->answer(i) == SelectFetched::Answer::kDenied; };
   size_t begin = 0;

@@ -25,16 +25,31 @@ bool SelectFetched::IsReady(Needs& needs) {
   return users_ == nullptr || users_->AreKnown(readers_, scratch_.keyCache, needs);
 }
 
-void SelectFetched::Of(absl::Span<const FetchedRecord> records) {
-  Facts facts;
+void SelectFetched::OfOutside(absl::Span<const FetchedRecord> records) {
+  Outside outside;
   for (size_t i = 0; i < records.size(); ++i) {
-    if (users_ != nullptr) facts.user = UserOf(records[i]);
-    if (rules_.needsAges()) facts.age = AgeOf(records[i].view);
-    if (!rules_.headers().empty()) ReadHeaders(records[i].view, facts);
+    if (rules_.needsAges()) outside.age = AgeOf(records[i].view);
+    if (!rules_.headers().empty()) ReadHeaders(records[i].view, outside);
     left_[i] = readers_;
-    answers_[i] = rules_.Decide(facts, left_[i], scratch_.ruleWork);
+    rules_.NarrowByOutside(outside, left_[i], scratch_.ruleWork);
+    answers_[i] = rules_.AnswerOf(left_[i]);
+  }
+}
+
+void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (answers_[i] == Answer::kDenied) continue;
+    FetchedRecord& record = records[i];
+    if (users_ != nullptr) rules_.NarrowByUser(UserOf(record), left_[i]);
+    answers_[i] = rules_.AnswerOf(left_[i]);
     // A tombstone has no value that could meet a condition.
-    if (answers_[i] == Answer::kDependsOnValue && !records[i].view.value.has_value()) answers_[i] = Answer::kDenied;
+    if (answers_[i] == Answer::kDependsOnValue && !record.view.value.has_value()) answers_[i] = Answer::kDenied;
+    if (answers_[i] != Answer::kDenied) continue;
+    record.owner = Owner();
+    // The registry has the key, though damaged. It is none of those of the users that the entries name, as theirs are
+    // known, and a user has no other.
+    const bool isKnown = record.problem.has_value() && record.problem->reason == observe::RefuseReason::kKeysUnavailable;
+    if (isKnown) record.problem.reset();
   }
 }
 
@@ -66,18 +81,18 @@ std::optional<milliseconds> SelectFetched::AgeOf(const kafka::RecordView& record
   return milliseconds(now_ - time);
 }
 
-void SelectFetched::ReadHeaders(const kafka::RecordView& record, Facts& facts) const {
+void SelectFetched::ReadHeaders(const kafka::RecordView& record, Outside& outside) const {
   const std::vector<std::string>& names = rules_.headers();
   std::array<bool, policy::kMostHeaders> isSeen{};
-  for (size_t i = 0; i < names.size(); ++i) facts.headers[i] = std::nullopt;
+  for (size_t i = 0; i < names.size(); ++i) outside.headers[i] = std::nullopt;
   kafka::HeaderReader reader(record);
   kafka::HeaderView header;
   while (reader.Next(header)) {
     for (size_t i = 0; i < names.size(); ++i) {
       if (header.key != names[i]) continue;
       const bool isFirst = !std::exchange(isSeen[i], true);
-      facts.headers[i] = std::nullopt;  // if it is there twice, some readers take the last
-      if (isFirst && header.value.has_value()) facts.headers[i] = AsText(*header.value);
+      outside.headers[i] = std::nullopt;  // if it is there twice, some readers take the last
+      if (isFirst && header.value.has_value()) outside.headers[i] = AsText(*header.value);
     }
   }
 }

@@ -1,5 +1,9 @@
-// Stage 2b, of topics whose readers have a `where`: which records the reader may have. It comes between the two halves
-// of `identify`, so that no key is fetched for a record that the reader may not have, and nothing of it is decrypted.
+// Stage 2b, of topics whose readers have a `where`: which records the reader may have. Nothing is decrypted of those
+// that it may not have.
+//
+// What anybody sees of a record is judged between the two halves of `identify`, so that no key is fetched of what that
+// denies. Whose a record is, is judged when its key was looked up: a key that the registry does not know may be
+// anybody's, also that of a user whom the reader's entries name. Such a record is not left out, but stops its reader.
 //
 // Who reads every record of a topic has no such stage.
 #pragma once
@@ -36,9 +40,12 @@ class SelectFetched {
   // they are in `needs`, and nothing can be said of any record.
   bool IsReady(Needs& needs);
 
-  // Decides what can be decided before a record is opened. Up to kMostIdentifiedAtOnce records, whose key ids are
-  // unmasked.
-  void Of(absl::Span<const FetchedRecord> records);
+  // Judges what anybody sees of up to kMostIdentifiedAtOnce records. The answer for each of them is then kDenied, or not
+  // known yet.
+  void OfOutside(absl::Span<const FetchedRecord> records);
+  // Judges whose they are. Those that were not denied before have their owners, or problems. Who is denied after all has
+  // neither any more, unless it is not known whose it is.
+  void OfOwners(absl::Span<FetchedRecord> records);
   // The answer for each of them.
   Answer answer(size_t record) const { return answers_[record]; }
   // After kDependsOnValue. At least 64 readable bytes follow the value.
@@ -49,10 +56,10 @@ class SelectFetched {
   bool isTooMuchWork() const { return scratch_.ruleWork > kMostRuleWork; }
 
  private:
-  using Facts = policy::RecordRules::Facts;
+  using Outside = policy::RecordRules::Outside;
   std::optional<uint32_t> UserOf(const FetchedRecord& record);
   std::optional<std::chrono::milliseconds> AgeOf(const kafka::RecordView& record) const;
-  void ReadHeaders(const kafka::RecordView& record, Facts& facts) const;
+  void ReadHeaders(const kafka::RecordView& record, Outside& outside) const;
 
   const policy::TopicPolicy& topic_;
   const policy::RecordRules& rules_;
@@ -62,7 +69,7 @@ class SelectFetched {
   WorkerScratch& scratch_;
   ListedUsers* users_ = nullptr;  // of a reader whose entries name users
   std::array<Answer, kMostIdentifiedAtOnce> answers_;
-  std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries, with kDependsOnValue
+  std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries that a record meets so far
 };
 
 }  // namespace kveil::guard

@@ -50,21 +50,26 @@ class RecordRulesTest : public testing::Test {
     topic_ = policy_->Find("t");
     ASSERT_NE(topic_->rules, nullptr);
   }
-  RecordRules::Facts FactsOf(const Record& record) const {
-    RecordRules::Facts facts;
-    facts.user = topic_->rules->NumberOf(record.user);
-    facts.age = record.age;
+  RecordRules::Outside OutsideOf(const Record& record) const {
+    RecordRules::Outside outside;
+    outside.age = record.age;
     for (size_t i = 0; i < topic_->rules->headers().size(); ++i) {
       for (const auto& [name, value] : record.headers) {
-        if (name == topic_->rules->headers()[i]) facts.headers[i] = value;
+        if (name == topic_->rules->headers()[i]) outside.headers[i] = value;
       }
     }
-    return facts;
+    return outside;
+  }
+  // All but the value.
+  Answer Decide(const Record& record, EntrySet& entries) {
+    topic_->rules->NarrowByOutside(OutsideOf(record), entries, work_);
+    topic_->rules->NarrowByUser(topic_->rules->NumberOf(record.user), entries);
+    return topic_->rules->AnswerOf(entries);
   }
   bool MayHave(const Record& record, const identity::Workload& workload = {}) {
     EntrySet entries;
     if (ReadableBy(*topic_, workload, entries) != Readable::kSome) return false;
-    const Answer answer = topic_->rules->Decide(FactsOf(record), entries, work_);
+    const Answer answer = Decide(record, entries);
     if (answer != Answer::kDependsOnValue) return answer == Answer::kMayRead;
     std::string padded = record.value + std::string(64, ' ');
     return topic_->rules->FitsValue(AsBytes(padded).first(record.value.size()), finder_, entries, work_);
@@ -200,7 +205,7 @@ TEST_F(RecordRulesTest, AskForTheValueOnlyWhereItDecides) {
   const auto decide = [&](const Record& record) {
     EntrySet entries;
     ReadableBy(*topic_, {}, entries);
-    return topic_->rules->Decide(FactsOf(record), entries, work_);
+    return Decide(record, entries);
   };
   EXPECT_EQ(decide({.user = "1"}), Answer::kDependsOnValue);
   EXPECT_EQ(decide({.user = "2"}), Answer::kMayRead);
