@@ -95,14 +95,55 @@ std::string WhyNotValue(const ValueTest& test, const DescribedRecord& record) {
   return StrCat("there is neither a text nor a number at ", place);
 }
 
+std::string WhyNotConsent(const std::vector<std::string>& purposes, const DescribedRecord& record) {
+  const bool isGiven = std::any_of(purposes.begin(), purposes.end(), [&](const std::string& purpose) {
+    return std::find(record.consents.begin(), record.consents.end(), purpose) != record.consents.end();
+  });
+  if (isGiven) return "";
+  if (purposes.size() == 1) return StrCat("the user does not consent to ", purposes.front());
+  return "the user consents to none of the purposes";
+}
+
+std::string WhyNotAttribute(const AttributeTest& test, const DescribedRecord& record,
+                            const identity::Workload& workload) {
+  const auto found = std::find_if(record.attributes.begin(), record.attributes.end(),
+                                  [&](const auto& attribute) { return attribute.first == test.name; });
+  if (found == record.attributes.end()) return StrCat("the user has no ", test.name);
+  if (!test.label.empty()) {
+    return HasLabel(workload, test.label, found->second)
+               ? ""
+               : StrCat("the user's ", test.name, " is not the workload's label ", test.label);
+  }
+  const bool isOne = std::find(test.texts.begin(), test.texts.end(), found->second) != test.texts.end();
+  return isOne ? "" : StrCat("the user's ", test.name, " is another");
+}
+
+// Of what is known of the user beside the id.
+std::string WhyNotFacts(const Where& where, const DescribedRecord& record, const identity::Workload& workload) {
+  if (!record.user.has_value()) return "it is not known whose record it is";
+  if (!record.value.has_value() && !record.isSealedForUser) {
+    return "a tombstone has no key that says what is known of its user";
+  }
+  if (!where.consents.empty()) {
+    if (std::string why = WhyNotConsent(where.consents, record); !why.empty()) return why;
+  }
+  for (const AttributeTest& attribute : where.attributes) {
+    if (std::string why = WhyNotAttribute(attribute, record, workload); !why.empty()) return why;
+  }
+  return "";
+}
+
 // Why the record does not meet the conditions; empty: it meets them.
-std::string WhyNot(const Where& where, const DescribedRecord& record) {
+std::string WhyNot(const Where& where, const DescribedRecord& record, const identity::Workload& workload) {
   const auto isNamed = [&] {
     return record.user.has_value() &&
            std::find(where.users.begin(), where.users.end(), *record.user) != where.users.end();
   };
   if (!where.users.empty() && !isNamed()) {
     return record.user.has_value() ? "the record is of another user" : "it is not known whose record it is";
+  }
+  if (where.asksFacts()) {
+    if (std::string why = WhyNotFacts(where, record, workload); !why.empty()) return why;
   }
   if ((where.olderThan.has_value() || where.newerThan.has_value()) && !record.age.has_value()) {
     return "the record has no time";
@@ -123,7 +164,7 @@ std::string WhyNot(const Where& where, const DescribedRecord& record) {
 }
 
 std::string EntryText(size_t entry, const TopicPolicy& topic) {
-  return StrCat("entry ", entry + 1, " of \"read\" (", TextOf(topic.read[entry]), ")");
+  return StrCat("entry ", topic.read[entry].position + 1, " of \"read\" (", TextOf(topic.read[entry]), ")");
 }
 
 Explanation Everything(std::string why) {
@@ -160,7 +201,7 @@ Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& wor
     if (topic->read[i].where.has_value()) continue;
     explanation =
         Everything(StrCat(EntryText(i, *topic), " fits the workload and has no \"where\": it reads every record"));
-    explanation.entry = i;
+    explanation.entry = topic->read[i].position;
     return explanation;
   }
   if (fitting.empty()) {
@@ -183,12 +224,12 @@ Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& wo
   explanation.why.clear();
   for (size_t i = 0; i < topic->read.size(); ++i) {
     if (!Fits(topic->read[i], workload)) continue;
-    const std::string why = WhyNot(*topic->read[i].where, record);
+    const std::string why = WhyNot(*topic->read[i].where, record, workload);
     if (why.empty()) {
       explanation = Everything(StrCat(EntryText(i, *topic), " lets it be read: ", TextOf(*topic->read[i].where)));
-      explanation.entry = i;
+      explanation.entry = topic->read[i].position;
       // Whether it has an envelope is not known here. A tombstone needs none.
-      if (!topic->read[i].where->users.empty() && record.value.has_value()) {
+      if (topic->read[i].where->asksUser() && record.value.has_value()) {
         StrAppend(&explanation.why, ", if the record is sealed: clear text is no user's");
       }
       return explanation;

@@ -17,8 +17,12 @@ namespace kveil::policy {
 
 // A record, as somebody describes it.
 struct DescribedRecord {
-  std::optional<std::string> user;               // in its one spelling; none: of nobody, or not known
-  std::optional<std::chrono::milliseconds> age;  // none: it has no time
+  std::optional<std::string> user;  // in its one spelling; none: of nobody, or not known
+  // That is whose key seals it. Otherwise a record without a value is a tombstone, whose user nothing vouches for.
+  bool isSealedForUser = false;
+  std::vector<std::string> consents;                            // purposes for which the user consents
+  std::vector<std::pair<std::string, std::string>> attributes;  // of the user, by name
+  std::optional<std::chrono::milliseconds> age;                 // none: it has no time
   std::vector<std::pair<std::string, std::string>> headers;
   std::optional<std::string> key;
   std::optional<std::string> value;  // none: a tombstone
@@ -30,7 +34,7 @@ std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule&
 struct Explanation {
   // kSome only of a topic: some records may be read.
   Readable readable = Readable::kNothing;
-  std::optional<size_t> entry;  // of `read`, that lets it be read
+  std::optional<size_t> entry;  // of `read` as the file has it, from 0, that lets it be read
   std::string why;              // a sentence
 };
 

@@ -11,10 +11,13 @@
 #include <set>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
 #include "base/text.h"
+#include "config/json_value.h"
 #include "config/read_file.h"
 #include "identity/cgroup_path.h"
 #include "policy/policy_reader.h"
+#include "policy/policy_text.h"
 
 namespace kveil::policy {
 namespace {
@@ -51,6 +54,15 @@ absl::StatusOr<std::vector<std::string>> ExpandFolders(absl::Span<const std::str
   return files;
 }
 
+// Users and texts that the conditions list.
+size_t CountNamed(const Where& where) {
+  size_t named = where.users.size();
+  for (const AttributeTest& attribute : where.attributes) named += attribute.texts.size();
+  for (const HeaderTest& header : where.headers) named += header.test.texts.size();
+  for (const ValueTest& value : where.values) named += value.test.texts.size() + value.test.numbers.size();
+  return named;
+}
+
 }  // namespace
 
 struct Policy::Compiled {
@@ -65,6 +77,7 @@ struct Policy::Compiled {
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byPrefix;
   std::vector<size_t> prefixLengths;  // those that occur, longest first
   std::vector<Pattern> patterns;
+  std::vector<std::string> purposes;  // in order, each once
   Unselected unselected = Unselected::kPass;
   const TopicPolicy* ofUnselected = nullptr;
 
@@ -94,37 +107,144 @@ struct Policy::Compiled {
 Policy::Policy(std::unique_ptr<const Compiled> compiled) : compiled_(std::move(compiled)) {}
 Policy::~Policy() = default;
 
-absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const NameAndText> namesAndTexts) {
-  auto compiled = std::make_unique<Compiled>();
-  compiled->files = namesAndTexts.size();
-  absl::flat_hash_map<std::string, std::string> places;  // "prefix orders-" -> where it was said first
-  std::string unselectedPlace;
-  for (const auto& [name, text] : namesAndTexts) {
-    absl::StatusOr<ReadFile> file = ReadPolicyText(text, name);
-    if (!file.ok()) return file.status();
-    if (file->unselected.has_value()) {
+// Reads files one after the other, and puts what they say together.
+class Policy::Collector {
+ public:
+  explicit Collector(Extent extent) : extent_(extent), compiled_(std::make_unique<Compiled>()) {}
+
+  absl::Status Add(const std::string& name, std::string_view text) {
+    ASSIGN_OR_RETURN(ReadFile file, ReadPolicyText(text, name));
+    ++compiled_->files;
+    if (file.unselected.has_value()) {
       const std::string place = StrCat(name, ": /unselected");
-      if (!unselectedPlace.empty()) {
-        return absl::InvalidArgumentError(StrCat(place, ": \"unselected\" is in ", unselectedPlace, " already"));
+      if (!unselectedPlace_.empty()) {
+        return absl::InvalidArgumentError(StrCat(place, ": \"unselected\" is in ", unselectedPlace_, " already"));
       }
-      unselectedPlace = place;
-      compiled->unselected = *file->unselected;
+      unselectedPlace_ = place;
+      compiled_->unselected = *file.unselected;
     }
-    for (ReadTopic& entry : file->topics) {
+    for (ReadTopic& entry : file.topics) {
       const std::string selector = StrCat(SelectorName(entry.policy.kind), " \"", entry.policy.selector, "\"");
       const std::string place = StrCat(name, ": ", entry.pointer);
-      const auto [first, fresh] = places.emplace(selector, place);
+      const auto [first, fresh] = places_.emplace(selector, place);
       if (!fresh) {
         return absl::InvalidArgumentError(StrCat(place, ": the ", selector, " is in ", first->second, " already"));
       }
-      compiled->topics.push_back(std::move(entry.policy));
+      compiled_->topics.push_back(std::move(entry.policy));
+      topicPlaces_.push_back(place);
     }
+    compiled_->purposes.insert(compiled_->purposes.end(), file.purposes.begin(), file.purposes.end());
+    for (PurposeOf& workload : file.workloads) {
+      workload.pointer = StrCat(name, ": ", workload.pointer);
+      workloads_.push_back(std::move(workload));
+    }
+    return absl::OkStatus();
   }
-  compiled->Index();
+
+  absl::StatusOr<std::unique_ptr<const Compiled>> Finish() {
+    std::vector<std::string>& purposes = compiled_->purposes;
+    std::sort(purposes.begin(), purposes.end());
+    purposes.erase(std::unique(purposes.begin(), purposes.end()), purposes.end());
+    if (purposes.size() > kMostPurposes) {
+      return absl::InvalidArgumentError(
+          StrCat("the policies declare ", purposes.size(), " purposes, and may declare ", kMostPurposes));
+    }
+    RETURN_IF_ERROR(CheckWorkloads());
+    for (size_t i = 0; i < compiled_->topics.size(); ++i) {
+      TopicPolicy& topic = compiled_->topics[i];
+      RETURN_IF_ERROR(CheckConsents(topic, topicPlaces_[i]));
+      ExpandPurposes(topic.read);
+      const bool hasRules = std::any_of(topic.read.begin(), topic.read.end(),
+                                        [](const ReadRule& rule) { return rule.where.has_value(); });
+      if (!hasRules) continue;
+      if (const auto beyond = BeyondBounds(topic.read)) {
+        return absl::InvalidArgumentError(StrCat(topicPlaces_[i], "/read: ", *beyond));
+      }
+      topic.rules = std::make_shared<const RecordRules>(topic.read);
+    }
+    compiled_->Index();
+    return std::unique_ptr<const Compiled>(std::move(compiled_));
+  }
+
+ private:
+  absl::Status CheckPurpose(const std::string& purpose, const std::string& place) const {
+    const std::vector<std::string>& declared = compiled_->purposes;
+    if (extent_ == Extent::kPart || std::binary_search(declared.begin(), declared.end(), purpose)) {
+      return absl::OkStatus();
+    }
+    const std::vector<std::string_view> names(declared.begin(), declared.end());
+    const std::string_view nearest = config::NearestName(purpose, names);
+    const std::string unknown = StrCat(place, ": unknown purpose \"", purpose, "\", ");
+    if (!nearest.empty()) return absl::InvalidArgumentError(StrCat(unknown, "did you mean \"", nearest, "\"?"));
+    return absl::InvalidArgumentError(StrCat(unknown, "which no file lists in \"purposes\""));
+  }
+
+  absl::Status CheckConsents(const TopicPolicy& topic, const std::string& place) const {
+    for (const ReadRule& rule : topic.read) {
+      if (!rule.where.has_value()) continue;
+      for (const std::string& purpose : rule.where->consents) {
+        RETURN_IF_ERROR(CheckPurpose(purpose, StrCat(place, "/read/", rule.position, "/where/consent")));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckWorkloads() const {
+    absl::flat_hash_map<std::string, std::string> places;
+    for (const PurposeOf& workload : workloads_) {
+      RETURN_IF_ERROR(CheckPurpose(workload.purpose, workload.pointer + "/purpose"));
+      const auto [first, fresh] = places.emplace(TextOf(workload.workload), workload.pointer);
+      if (!fresh) {
+        return absl::InvalidArgumentError(
+            StrCat(workload.pointer, ": the same workload has its purpose in ", first->second, " already"));
+      }
+    }
+    if (workloads_.size() <= kMostWorkloads) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        StrCat("the policies give ", workloads_.size(), " workloads a purpose, and may give ", kMostWorkloads));
+  }
+
+  // An entry with "purpose": true becomes one for each workload that has a purpose, with the consent that it needs.
+  void ExpandPurposes(std::vector<ReadRule>& rules) const {
+    const bool hasPurposes =
+        std::any_of(rules.begin(), rules.end(), [](const ReadRule& r) { return r.kind == ReadRule::Kind::kPurpose; });
+    if (!hasPurposes || workloads_.empty()) return;
+    std::vector<ReadRule> expanded;
+    size_t named = 0;  // users and texts
+    for (ReadRule& rule : rules) {
+      if (rule.kind != ReadRule::Kind::kPurpose) {
+        expanded.push_back(std::move(rule));
+        continue;
+      }
+      for (const PurposeOf& workload : workloads_) {
+        named += CountNamed(*rule.where);
+        if (expanded.size() > kMostReaders || named > kMostUsers + kMostTexts) break;  // too many: they are refused
+        ReadRule& added = expanded.emplace_back(workload.workload);
+        added.where = rule.where;
+        added.where->consents = {workload.purpose};
+        added.position = rule.position;
+      }
+    }
+    rules = std::move(expanded);
+  }
+
+  const Extent extent_;
+  std::unique_ptr<Compiled> compiled_;
+  absl::flat_hash_map<std::string, std::string> places_;  // "prefix orders-" -> where it was said first
+  std::vector<std::string> topicPlaces_;                  // of compiled_->topics
+  std::string unselectedPlace_;
+  std::vector<PurposeOf> workloads_;
+};
+
+absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const NameAndText> namesAndTexts,
+                                                            Extent extent) {
+  Collector collector(extent);
+  for (const auto& [name, text] : namesAndTexts) RETURN_IF_ERROR(collector.Add(name, text));
+  ASSIGN_OR_RETURN(std::unique_ptr<const Compiled> compiled, collector.Finish());
   return std::shared_ptr<const Policy>(new Policy(std::move(compiled)));
 }
 
-absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std::string> paths) {
+absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std::string> paths, Extent extent) {
   const absl::StatusOr<std::vector<std::string>> files = ExpandFolders(paths);
   if (!files.ok()) return files.status();
   std::vector<NameAndText> texts;
@@ -133,7 +253,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std:
     if (!text.ok()) return text.status();
     texts.emplace_back(file, *std::move(text));
   }
-  return Parse(texts);
+  return Parse(texts, extent);
 }
 
 const TopicPolicy* Policy::Find(std::string_view topic) const {
@@ -151,6 +271,7 @@ const TopicPolicy* Policy::Find(std::string_view topic) const {
   return compiled_->ofUnselected;
 }
 
+absl::Span<const std::string> Policy::purposes() const { return compiled_->purposes; }
 Unselected Policy::unselected() const { return compiled_->unselected; }
 
 bool Policy::RefusesUnselected(std::string_view topic) const {
@@ -180,6 +301,8 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload) {
     case ReadRule::Kind::kServiceAccount:
       return pod != nullptr && !pod->serviceAccount.empty() &&
              StrCat(pod->nameSpace, "/", pod->serviceAccount) == rule.text;
+    case ReadRule::Kind::kPurpose:
+      return false;
     case ReadRule::Kind::kNamespace:
       return pod != nullptr && pod->nameSpace == rule.text &&
              std::includes(pod->labels.begin(), pod->labels.end(), rule.labels.begin(), rule.labels.end());

@@ -50,7 +50,9 @@ struct SealRule {
 
 // An entry of `read`. A workload may read what any of those that fit it lets it read.
 struct ReadRule {
-  enum class Kind : uint8_t { kAny, kUnit, kCgroup, kServiceAccount, kNamespace };
+  // kPurpose: a workload that has a purpose (`"purpose": true`). When policies are read, it becomes one rule for each
+  // workload that has one. It is left only where none has, and fits nobody.
+  enum class Kind : uint8_t { kAny, kUnit, kCgroup, kServiceAccount, kNamespace, kPurpose };
   Kind kind = Kind::kAny;
   // The unit's name, the cgroup's path from the root of the hierarchy, the service account as "namespace/name", or the
   // namespace.
@@ -58,6 +60,7 @@ struct ReadRule {
   std::vector<std::pair<std::string, std::string>> labels;  // which a pod has to have, with kNamespace
   std::optional<uint32_t> uid;                              // of the process, as the node sees it
   std::optional<Where> where;                               // which records; none: all of them
+  size_t position = 0;                                      // of the entry in its list, as the file has it
 };
 
 // What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left
@@ -90,13 +93,16 @@ struct TopicPolicy {
 
 class Policy {
  public:
+  // kPart: other files may declare the purposes that these name.
+  enum class Extent : uint8_t { kWhole, kPart };
   // Reads policy files. A folder stands for its *.json files in the order of their names, without hidden ones and
   // subfolders. kNotFound: no such file or folder, or a folder without a policy. kInvalidArgument: one line "FILE: JSON
   // POINTER: what was expected and what was found".
-  static absl::StatusOr<std::shared_ptr<const Policy>> Load(absl::Span<const std::string> paths);
+  static absl::StatusOr<std::shared_ptr<const Policy>> Load(absl::Span<const std::string> paths,
+                                                            Extent extent = Extent::kWhole);
   // The same for texts in memory: pairs of a file's name and its text.
   static absl::StatusOr<std::shared_ptr<const Policy>> Parse(
-      absl::Span<const std::pair<std::string, std::string>> namesAndTexts);
+      absl::Span<const std::pair<std::string, std::string>> namesAndTexts, Extent extent = Extent::kWhole);
 
   ~Policy();
   Policy(const Policy&) = delete;
@@ -109,6 +115,9 @@ class Policy {
   // answer. The pointer lives as long as the Policy. Any thread.
   const TopicPolicy* Find(std::string_view topic) const;
 
+  // Purposes that a user may consent to, in order.
+  absl::Span<const std::string> purposes() const;
+
   Unselected unselected() const;
   // Whether records produced to this topic are refused if it has no entry.
   bool RefusesUnselected(std::string_view topic) const;
@@ -120,6 +129,7 @@ class Policy {
 
  private:
   struct Compiled;
+  class Collector;
   explicit Policy(std::unique_ptr<const Compiled> compiled);
   std::unique_ptr<const Compiled> compiled_;
 };

@@ -218,9 +218,10 @@ ReadRule ReadWorkload(const JsonValue& value) {
 }
 
 ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
-  const JsonObject object(value, {"any", "workload", "where"}, {"principal", "clientId"});
+  const JsonObject object(value, {"any", "workload", "purpose", "where"}, {"principal", "clientId"});
   ReadRule rule;
-  if (const auto which = object.ExactlyOneOf({"any", "workload"})) {
+  const auto which = object.ExactlyOneOf({"any", "workload", "purpose"});
+  if (which) {
     const JsonValue reader = *object.Find(*which);
     if (*which == "workload") {
       rule = ReadWorkload(reader);
@@ -228,17 +229,22 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
       reader.True();
     }
   }
-  if (const auto where = object.Find("where")) rule.where = ReadWhere(*where, topic.seal);
+  const auto where = object.Find("where");
+  if (where) rule.where = ReadWhere(*where, topic.seal);
+  if (which != "purpose") return rule;
+  rule.kind = ReadRule::Kind::kPurpose;
+  if (HaveUsers(*object.Find(*which), topic.seal) && where && !rule.where->consents.empty()) {
+    where->Error("beside \"purpose\", the purpose of the workload is the consent that counts; leave \"consent\" out");
+  }
+  if (!where) rule.where.emplace();
   return rule;
 }
 
 void ReadReaders(const JsonValue& value, TopicPolicy& topic) {
-  for (const JsonValue& reader : value.List()) topic.read.push_back(ReadReader(reader, topic));
-  const bool hasRules =
-      std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
-  if (!hasRules) return;
-  if (const auto beyond = BeyondBounds(topic.read)) return value.Error(*beyond);
-  topic.rules = std::make_shared<const RecordRules>(topic.read);
+  for (const JsonValue& reader : value.List()) {
+    topic.read.push_back(ReadReader(reader, topic));
+    topic.read.back().position = topic.read.size() - 1;
+  }
 }
 
 // A choice. Those in `later` belong to the design but not to this version.
@@ -269,7 +275,9 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
   if (const auto read = object.Find("read")) ReadReaders(*read, topic);
   ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}},
                        {"null", "sealed", "error"});
-  if (const auto onDenied = object.Find("onDenied"); onDenied && topic.rules == nullptr) {
+  const bool hasRules =
+      std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
+  if (const auto onDenied = object.Find("onDenied"); onDenied && !hasRules) {
     onDenied->Error("no entry of \"read\" has a \"where\", so no record is ever left out by one");
   }
   ReadChoice<OnHidden>(object, "onErased", topic.onErased,
@@ -310,17 +318,49 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   file.topics.push_back({std::move(topic), value.pointer()});
 }
 
+void ReadPurposes(const JsonValue& value, ReadFile& file) {
+  const std::vector<JsonValue> purposes = value.List();
+  if (value.isList() && purposes.empty()) value.Error("expected at least one purpose");
+  if (purposes.size() > kMostPurposes) return value.Expected(StrCat("at most ", kMostPurposes, " purposes"));
+  for (const JsonValue& purpose : purposes) {
+    std::string name = ReadName(purpose);
+    if (std::find(file.purposes.begin(), file.purposes.end(), name) != file.purposes.end()) {
+      purpose.Error("this purpose is in the list already");
+    }
+    file.purposes.push_back(std::move(name));
+  }
+}
+
+void ReadWorkloads(const JsonValue& value, ReadFile& file) {
+  const std::vector<JsonValue> workloads = value.List();
+  if (value.isList() && workloads.empty()) value.Error("expected at least one workload");
+  if (workloads.size() > kMostWorkloads) return value.Expected(StrCat("at most ", kMostWorkloads, " workloads"));
+  for (const JsonValue& item : workloads) {
+    const JsonObject object(item, {"workload", "purpose"});
+    PurposeOf entry;
+    entry.pointer = item.pointer();
+    if (const auto workload = object.Require("workload")) entry.workload = ReadWorkload(*workload);
+    if (const auto purpose = object.Require("purpose")) entry.purpose = ReadName(*purpose);
+    file.workloads.push_back(std::move(entry));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name) {
   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
   if (!document.ok()) return document.status();
   ReadFile file;
-  const JsonObject root(document->root(), {"$schema", "topics", "unselected"});
+  const JsonObject root(document->root(), {"$schema", "purposes", "workloads", "topics", "unselected"});
   if (const auto schema = root.Find("$schema")) schema->String();
   const auto unselected = root.Find("unselected");
   if (unselected) ReadUnselected(*unselected, name, file);
-  if (const auto topics = unselected ? root.Find("topics") : root.Require("topics")) {
+  const auto purposes = root.Find("purposes");
+  if (purposes) ReadPurposes(*purposes, file);
+  const auto workloads = root.Find("workloads");
+  if (workloads) ReadWorkloads(*workloads, file);
+  const bool mayLackTopics = unselected || purposes || workloads;
+  if (const auto topics = mayLackTopics ? root.Find("topics") : root.Require("topics")) {
     const std::vector<JsonValue> items = topics->List();
     if (items.empty()) topics->Error("expected at least one topic");
     for (const JsonValue& item : items) file.topics.push_back({ReadTopicEntry(item, name), item.pointer()});

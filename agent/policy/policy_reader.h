@@ -17,10 +17,22 @@ struct ReadTopic {
   std::string pointer;
 };
 
+// A workload that has a purpose.
+struct PurposeOf {
+  ReadRule workload;
+  std::string purpose;
+  std::string pointer;
+};
+
 struct ReadFile {
   std::vector<ReadTopic> topics;  // with kSeal also an entry of SelectorKind::kUnselected
   std::optional<Unselected> unselected;
+  std::vector<std::string> purposes;
+  std::vector<PurposeOf> workloads;
 };
+
+// Workloads that all policies together may give purposes.
+inline constexpr size_t kMostWorkloads = 1024;
 
 // kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found".
 absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name);

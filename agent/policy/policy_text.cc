@@ -13,14 +13,14 @@ namespace {
 // The first of them, and how many more there are.
 constexpr size_t kMostListed = 5;
 
-std::string Joined(const std::vector<std::string>& texts) {
+std::string Joined(const std::vector<std::string>& texts, size_t most = kMostListed) {
   std::string joined;
-  for (size_t i = 0; i < std::min(texts.size(), kMostListed); ++i) StrAppend(&joined, i == 0 ? "" : ", ", texts[i]);
-  if (texts.size() > kMostListed) StrAppend(&joined, " and ", texts.size() - kMostListed, " more");
+  for (size_t i = 0; i < std::min(texts.size(), most); ++i) StrAppend(&joined, i == 0 ? "" : ", ", texts[i]);
+  if (texts.size() > most) StrAppend(&joined, " and ", texts.size() - most, " more");
   return joined;
 }
 
-std::string TextOf(const Test& test) {
+std::string TextOf(const Test& test, size_t most = kMostListed) {
   constexpr double kOpen = 1e300;  // an end that was not given
   if (test.pattern != nullptr) return StrCat("matches ", test.pattern->pattern());
   if (test.range.has_value()) {
@@ -30,7 +30,7 @@ std::string TextOf(const Test& test) {
   }
   std::vector<std::string> answers = test.texts;
   for (const double number : test.numbers) answers.push_back(StrCat(number));
-  return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers));
+  return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers, most));
 }
 
 }  // namespace
@@ -53,15 +53,36 @@ std::string TextOf(const ReadRule& rule) {
     case ReadRule::Kind::kNamespace:
       text = StrCat("namespace ", rule.text);
       break;
+    case ReadRule::Kind::kPurpose:
+      return "workloads with a purpose, of users who consent to it";
   }
   for (const auto& [key, value] : rule.labels) StrAppend(&text, " with ", key, "=", value);
   if (rule.uid.has_value()) StrAppend(&text, " as uid ", *rule.uid);
   return text;
 }
 
+std::string TextOf(const HeaderTest& header) {
+  return StrCat("header ", header.name, " ", TextOf(header.test, kMostTexts));
+}
+
+std::string TextOf(const ValueTest& value) {
+  const std::string_view framing = value.framing == formats::Framing::kConfluent ? " behind a schema's id" : "";
+  return StrCat(value.pointer.text(), " of the value", framing, " ", TextOf(value.test, kMostTexts));
+}
+
 std::string TextOf(const Where& where) {
   std::vector<std::string> parts;
   if (!where.users.empty()) parts.push_back(StrCat(where.users.size() == 1 ? "user " : "users ", Joined(where.users)));
+  if (!where.consents.empty()) {
+    parts.push_back(
+        StrCat("users who consent to ", where.consents.size() == 1 ? "" : "one of ", Joined(where.consents)));
+  }
+  for (const AttributeTest& attribute : where.attributes) {
+    const std::string is = attribute.texts.size() > 1 ? "is one of " : "is ";
+    parts.push_back(
+        StrCat("users whose ", attribute.name, " ", is,
+               attribute.label.empty() ? Joined(attribute.texts) : "the reader's label " + attribute.label));
+  }
   for (const HeaderTest& header : where.headers)
     parts.push_back(StrCat("header ", header.name, " ", TextOf(header.test)));
   for (const ValueTest& value : where.values) {

@@ -28,6 +28,8 @@ void RecordRules::AddEntry(size_t entry, const Where& where) {
     }
     ofUser_[number->second].Add(entry);
   }
+  for (const std::string& purpose : where.consents) ofPurpose_[purpose].Add(entry);
+  for (const AttributeTest& attribute : where.attributes) AddTest(entry, attribute, AttributeOf(attribute.name));
   for (const HeaderTest& header : where.headers) AddTest(entry, header.test, PlaceOfHeader(header.name));
   for (const ValueTest& value : where.values) AddTest(entry, value.test, PlaceOfValue(value));
   if (where.olderThan.has_value()) AgeOf(*where.olderThan, true).entries.Add(entry);
@@ -48,6 +50,14 @@ RecordRules::Place& RecordRules::PlaceOfValue(const ValueTest& test) {
   if (found != values_.end()) return found->place;
   values_.push_back({test.pointer, test.framing, Place()});
   return values_.back().place;
+}
+
+RecordRules::Attribute& RecordRules::AttributeOf(const std::string& name) {
+  const auto found = std::find_if(attributes_.begin(), attributes_.end(),
+                                  [&](const Attribute& attribute) { return attribute.name == name; });
+  if (found != attributes_.end()) return *found;
+  attributes_.emplace_back().name = name;
+  return attributes_.back();
 }
 
 RecordRules::Age& RecordRules::AgeOf(milliseconds bound, bool isLeast) {
@@ -73,11 +83,27 @@ void RecordRules::AddTest(size_t entry, const Test& test, Place& place) {
   }
 }
 
+void RecordRules::AddTest(size_t entry, const AttributeTest& test, Attribute& attribute) {
+  for (const std::string& text : test.texts) attribute.texts[text].Add(entry);
+  if (test.label.empty()) return;
+  const auto found = std::find_if(attribute.labels.begin(), attribute.labels.end(),
+                                  [&](const auto& label) { return label.first == test.label; });
+  if (found != attribute.labels.end()) return found->second.Add(entry);
+  attribute.labels.emplace_back(test.label, EntrySet()).second.Add(entry);
+}
+
 void RecordRules::FillOthers(absl::Span<const ReadRule> entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
     const Where none;
     const Where& where = entries[i].where.has_value() ? *entries[i].where : none;
     if (where.users.empty()) ofAnyUser_.Add(i);
+    if (where.consents.empty()) ofAnyConsent_.Add(i);
+    if (!where.asksFacts()) ofAnyFacts_.Add(i);
+    for (Attribute& attribute : attributes_) {
+      const bool asks = std::any_of(where.attributes.begin(), where.attributes.end(),
+                                    [&](const AttributeTest& test) { return test.name == attribute.name; });
+      if (!asks) attribute.others.Add(i);
+    }
     if (where.values.empty()) withoutValue_.Add(i);
     if (!where.newerThan.has_value()) ofAnyAge_[0].Add(i);
     if (!where.olderThan.has_value()) ofAnyAge_[1].Add(i);
@@ -120,6 +146,28 @@ void RecordRules::NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) 
   if (!user.has_value()) return Intersect(ofAnyUser_, entries);
   const EntrySet& named = ofUser_[*user];
   for (size_t i = 0; i < words_; ++i) entries.words_[i] &= ofAnyUser_.words_[i] | named.words_[i];
+}
+
+EntrySet RecordRules::MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader) const {
+  if (facts == nullptr) return ofAnyFacts_;
+  EntrySet met = ofAnyConsent_;
+  for (const users::Consent& consent : facts->consents) {
+    const auto found = ofPurpose_.find(ToAbsl(consent.purpose));
+    if (found != ofPurpose_.end() && facts->Consents(consent.purpose, now)) Unite(found->second, met);
+  }
+  for (const Attribute& attribute : attributes_) {
+    EntrySet meeting = attribute.others;
+    if (const std::string* const value = facts->Attribute(attribute.name); value != nullptr) {
+      if (const auto found = attribute.texts.find(*value); found != attribute.texts.end()) {
+        Unite(found->second, meeting);
+      }
+      for (const auto& [label, entries] : attribute.labels) {
+        if (HasLabel(reader, label, *value)) Unite(entries, meeting);
+      }
+    }
+    Intersect(meeting, met);
+  }
+  return met;
 }
 
 void RecordRules::NarrowByAge(std::optional<milliseconds> age, EntrySet& entries) const {
@@ -177,9 +225,16 @@ bool RecordRules::FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& 
   return Meet(entries, entries);
 }
 
+bool HasLabel(const identity::Workload& workload, std::string_view label, std::string_view value) {
+  if (workload.pod == nullptr) return false;
+  const auto& labels = workload.pod->labels;
+  return std::any_of(labels.begin(), labels.end(),
+                     [&](const auto& entry) { return entry.first == label && entry.second == value; });
+}
+
 std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
-  size_t users = 0, texts = 0, patterns = 0, ranges = 0;
-  absl::flat_hash_set<std::string> headers, places;
+  size_t users = 0, texts = 0, patterns = 0, ranges = 0, labels = 0;
+  absl::flat_hash_set<std::string> headers, places, attributes;
   absl::flat_hash_set<int64_t> ages;
   const auto count = [&](const Test& test) {
     texts += test.texts.size() + test.numbers.size();
@@ -189,6 +244,11 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
   for (const ReadRule& entry : entries) {
     if (!entry.where.has_value()) continue;
     users += entry.where->users.size();
+    for (const AttributeTest& attribute : entry.where->attributes) {
+      attributes.insert(attribute.name);
+      texts += attribute.texts.size();
+      labels += attribute.label.empty() ? 0 : 1;
+    }
     for (const HeaderTest& header : entry.where->headers) {
       headers.insert(header.name);
       count(header.test);
@@ -209,7 +269,9 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
         said(texts, kMostTexts, "texts and numbers in \"equals\" and \"oneOf\""),
         said(patterns, kMostPatterns, "patterns in \"matches\""), said(ranges, kMostRanges, "ranges"),
         said(ages.size(), kMostAges, "different durations"), said(headers.size(), kMostHeaders, "different headers"),
-        said(places.size(), kMostPointers, "different places in the value")}) {
+        said(places.size(), kMostPointers, "different places in the value"),
+        said(attributes.size(), kMostAttributes, "different attributes"),
+        said(labels, kMostLabels, "attributes that equal a label")}) {
     if (beyond.has_value()) return beyond;
   }
   return std::nullopt;

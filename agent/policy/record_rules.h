@@ -5,6 +5,7 @@
 //   EntrySet left = readers;                                 // once per record
 //   topic.rules->NarrowByOutside(outside, left, work);       // what anybody sees of it
 //   topic.rules->NarrowByUser(user, left);                   // whose it is
+//   topic.rules->Narrow(topic.rules->MetBy(facts, now, workload), left);  // remembered for the same facts
 //   switch (topic.rules->AnswerOf(left)) { ... case Answer::kDependsOnValue: ... }
 //   bool may = topic.rules->FitsValue(openedValue, finder, left, work);
 //
@@ -24,10 +25,13 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/bytes.h"
 #include "formats/json_finder.h"
+#include "identity/workload.h"
 #include "policy/where.h"
+#include "users/user_facts.h"
 
 namespace kveil::policy {
 
@@ -72,6 +76,11 @@ class RecordRules {
   void NarrowByOutside(const Outside& outside, EntrySet& entries, uint64_t& work) const;
   // `user`: the number of one of users(); none: anybody else, or nobody.
   void NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const;
+  // The entries that the record's user meets, as far as consents and attributes go. `facts`: nullptr if nothing is
+  // known of the user. Depends on nothing else, and takes a lookup by hash for each consent of the user's and each
+  // attribute.
+  EntrySet MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader) const;
+  void Narrow(const EntrySet& met, EntrySet& entries) const { Intersect(met, entries); }
 
   enum class Answer : uint8_t { kDenied, kMayRead, kDependsOnValue };
   // When they are narrowed by all but the value.
@@ -86,6 +95,8 @@ class RecordRules {
   // Whether one of these entries names this user, by number, or any user at all.
   bool NameUser(const EntrySet& entries, uint32_t user) const { return Meet(ofUser_[user], entries); }
   bool NameUsers(const EntrySet& entries) const { return !ofAnyUser_.HasAll(entries); }
+  // Whether one of these entries asks for consents or attributes.
+  bool AskFacts(const EntrySet& entries) const { return !ofAnyFacts_.HasAll(entries); }
   // Every header that an entry names, once.
   const std::vector<std::string>& headers() const { return headerNames_; }
   bool needsAges() const { return !ages_.empty(); }
@@ -113,6 +124,12 @@ class RecordRules {
     formats::Framing framing;
     Place place;
   };
+  struct Attribute {
+    std::string name;
+    EntrySet others;  // entries that ask nothing of it
+    absl::flat_hash_map<std::string, EntrySet> texts;
+    std::vector<std::pair<std::string, EntrySet>> labels;  // that it has to be equal to
+  };
   struct Age {
     std::chrono::milliseconds bound{0};
     bool isLeast = false;  // olderThan
@@ -122,8 +139,10 @@ class RecordRules {
   void AddEntry(size_t entry, const Where& where);
   Place& PlaceOfHeader(const std::string& name);
   Place& PlaceOfValue(const ValueTest& test);
+  Attribute& AttributeOf(const std::string& name);
   Age& AgeOf(std::chrono::milliseconds bound, bool isLeast);
   static void AddTest(size_t entry, const Test& test, Place& place);
+  static void AddTest(size_t entry, const AttributeTest& test, Attribute& attribute);
   void FillOthers(absl::Span<const ReadRule> entries);
 
   void NarrowByAge(std::optional<std::chrono::milliseconds> age, EntrySet& entries) const;
@@ -148,8 +167,12 @@ class RecordRules {
   size_t words_;
   std::vector<std::string> users_;
   absl::flat_hash_map<std::string, uint32_t> numberOf_;
-  std::vector<EntrySet> ofUser_;  // entries that name the user
-  EntrySet ofAnyUser_;            // entries without `users`
+  std::vector<EntrySet> ofUser_;                          // entries that name the user
+  EntrySet ofAnyUser_;                                    // entries without `users`
+  absl::flat_hash_map<std::string, EntrySet> ofPurpose_;  // entries that a consent for the purpose meets
+  EntrySet ofAnyConsent_;                                 // entries without `consent`
+  std::vector<Attribute> attributes_;
+  EntrySet ofAnyFacts_;  // entries without `consent` and `attribute`
   std::vector<std::string> headerNames_;
   std::vector<Place> headers_;  // of the same name
   std::vector<ValuePlace> values_;
@@ -157,6 +180,9 @@ class RecordRules {
   std::vector<Age> ages_;
   EntrySet ofAnyAge_[2];  // entries without `newerThan`; without `olderThan`
 };
+
+// Whether the workload's pod has this label with this value.
+bool HasLabel(const identity::Workload& workload, std::string_view label, std::string_view value);
 
 // Why a text is no answer to `where`: more than where.h allows of a kind, over all entries; nullopt: it is within
 // bounds.

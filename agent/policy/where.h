@@ -11,6 +11,7 @@
 
 #include "formats/framing.h"
 #include "formats/json_pointer.h"
+#include "users/user_facts.h"
 
 namespace re2 {
 class RE2;
@@ -19,15 +20,19 @@ class RE2;
 namespace kveil::policy {
 
 // Bounds per topic, so that a record costs a bounded amount of work and memory. docs/policy.md has the same table.
-inline constexpr size_t kMostReaders = 1024;  // entries of `read`
-inline constexpr size_t kMostUsers = 10'000;  // ids in all `users`
-inline constexpr size_t kMostTexts = 10'000;  // texts and numbers in all `equals` and `oneOf`
-inline constexpr size_t kMostPatterns = 16;   // `matches`, which are tried one after the other
-inline constexpr size_t kMostRanges = 64;     // `range`, likewise
-inline constexpr size_t kMostAges = 16;       // different durations in all `olderThan` and `newerThan`
-inline constexpr size_t kMostHeaders = 16;    // different header names
-inline constexpr size_t kMostPointers = 16;   // different places in values
-inline constexpr size_t kMostTests = 8;       // headers, or places in the value, of one entry
+inline constexpr size_t kMostReaders = 1024;   // entries of `read`
+inline constexpr size_t kMostUsers = 10'000;   // ids in all `users`
+inline constexpr size_t kMostTexts = 10'000;   // texts and numbers in all `equals` and `oneOf`
+inline constexpr size_t kMostPatterns = 16;    // `matches`, which are tried one after the other
+inline constexpr size_t kMostRanges = 64;      // `range`, likewise
+inline constexpr size_t kMostAges = 16;        // different durations in all `olderThan` and `newerThan`
+inline constexpr size_t kMostHeaders = 16;     // different header names
+inline constexpr size_t kMostPointers = 16;    // different places in values
+inline constexpr size_t kMostAttributes = 16;  // different names of attributes
+inline constexpr size_t kMostLabels = 64;      // attributes that have to be what a label of the reader is
+inline constexpr size_t kMostTests = 8;        // headers, places in the value, or attributes, of one entry
+// Purposes that all policies together may declare. A user has no more consents.
+inline constexpr size_t kMostPurposes = users::kMostConsents;
 
 // A header or a string that is longer than this, in bytes, meets no condition.
 inline constexpr size_t kLongestTested = 4096;
@@ -57,12 +62,26 @@ struct ValueTest {
   Test test;
 };
 
+// What an attribute of the record's user has to be. Exactly one of `texts` and `label` is set.
+struct AttributeTest {
+  std::string name;
+  std::vector<std::string> texts;  // one of these
+  std::string label;               // or what the reader's pod has as this label
+};
+
 struct Where {
-  std::vector<std::string> users;   // in their one spelling (formats/user_id.h); empty: anybody's record, or nobody's
-  std::vector<HeaderTest> headers;  // of different names
-  std::vector<ValueTest> values;    // of different places
+  std::vector<std::string> users;     // in their one spelling (formats/user_id.h); empty: anybody's record, or nobody's
+  std::vector<std::string> consents;  // purposes, for one of which the user consents; empty: no matter
+  std::vector<AttributeTest> attributes;               // of different names
+  std::vector<HeaderTest> headers;                     // of different names
+  std::vector<ValueTest> values;                       // of different places
   std::optional<std::chrono::milliseconds> olderThan;  // at least this old
   std::optional<std::chrono::milliseconds> newerThan;  // younger than this
+
+  // Whether it asks for what is known of the record's user beside the id.
+  bool asksFacts() const { return !consents.empty() || !attributes.empty(); }
+  // Whether it asks whose record it is.
+  bool asksUser() const { return !users.empty() || asksFacts(); }
 };
 
 // Whether the whole text matches.

@@ -133,9 +133,7 @@ void ReadValue(const JsonValue& value, Where& where) {
 void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, Where& where) {
   const std::vector<JsonValue> users = value.List();
   if (value.isList() && users.empty()) return value.Error("an empty list matches nothing; leave the entry out");
-  if (!seal.has_value() || seal->scope != SealScope::kUser) {
-    return value.Error("only the records of a topic with \"seal\" and the scope \"user\" have a user");
-  }
+  if (!HaveUsers(value, seal)) return;
   std::string scratch;
   for (const JsonValue& user : users) {
     const std::string text = user.String();
@@ -150,17 +148,79 @@ void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, Wher
   }
 }
 
+void ReadConsent(const JsonValue& value, const std::optional<SealRule>& seal, Where& where) {
+  if (!value.isList() && !value.isString()) return value.Expected("a purpose, or a list of them");
+  if (!HaveUsers(value, seal)) return;
+  if (value.isString()) return where.consents.push_back(ReadName(value));
+  const std::vector<JsonValue> purposes = value.List();
+  if (purposes.empty()) return value.Error("an empty list matches nothing; leave the entry out");
+  if (purposes.size() > kMostPurposes) return value.Expected(StrCat("at most ", kMostPurposes, " purposes"));
+  for (const JsonValue& purpose : purposes) where.consents.push_back(ReadName(purpose));
+}
+
+std::string ReadAttributeValue(const JsonValue& value) {
+  std::string text = value.String();
+  if (text.size() > users::kLongestAttributeValue) {
+    value.Expected(StrCat("a text of at most ", users::kLongestAttributeValue, " bytes"));
+  }
+  return text;
+}
+
+void ReadAttribute(const JsonValue& value, Where& where) {
+  const JsonObject object(value, {"name", "equals", "oneOf", "label"});
+  AttributeTest attribute;
+  if (const auto name = object.Require("name")) {
+    attribute.name = ReadName(*name);
+    const bool isThere = std::any_of(where.attributes.begin(), where.attributes.end(),
+                                     [&](const AttributeTest& other) { return other.name == attribute.name; });
+    if (isThere) name->Error("this entry has a condition for this attribute already");
+  }
+  if (!value.isObject()) return;
+  const auto which = object.ExactlyOneOf({"equals", "oneOf", "label"});
+  if (!which) return;
+  const JsonValue answer = *object.Find(*which);
+  if (*which == "equals") attribute.texts.push_back(ReadAttributeValue(answer));
+  if (*which == "label") attribute.label = answer.String();
+  if (*which == "oneOf") {
+    const std::vector<JsonValue> answers = answer.List();
+    if (answer.isList() && answers.empty()) answer.Error("an empty list matches nothing; leave the entry out");
+    for (const JsonValue& text : answers) attribute.texts.push_back(ReadAttributeValue(text));
+  }
+  if (attribute.label.size() > kLongestText) answer.Expected("a shorter label");
+  where.attributes.push_back(std::move(attribute));
+}
+
 }  // namespace
+
+std::string ReadName(const JsonValue& value) {
+  std::string name = value.isString() ? value.String() : "";
+  if (!users::IsName(name)) {
+    value.Expected(StrCat("a name of at most ", users::kLongestName, " letters, digits, '.', '_' and '-'"));
+  }
+  return name;
+}
+
+bool HaveUsers(const JsonValue& value, const std::optional<SealRule>& seal) {
+  if (seal.has_value() && seal->scope == SealScope::kUser) return true;
+  value.Error("only the records of a topic with \"seal\" and the scope \"user\" have a user");
+  return false;
+}
 
 Where ReadWhere(const JsonValue& value, const std::optional<SealRule>& seal) {
   Where where;
-  const JsonObject object(value, {"users", "header", "value", "olderThan", "newerThan"}, {"consent", "attribute"});
+  const JsonObject object(value, {"users", "consent", "attribute", "header", "value", "olderThan", "newerThan"});
   const auto users = object.Find("users");
+  const auto consent = object.Find("consent");
+  const auto attributes = object.Find("attribute");
   const auto headers = object.Find("header");
   const auto values = object.Find("value");
   const auto older = object.Find("olderThan");
   const auto newer = object.Find("newerThan");
   if (users) ReadUsers(*users, seal, where);
+  if (consent) ReadConsent(*consent, seal, where);
+  if (attributes && HaveUsers(*attributes, seal)) {
+    for (const JsonValue& attribute : ReadTests(*attributes)) ReadAttribute(attribute, where);
+  }
   if (headers) {
     for (const JsonValue& header : ReadTests(*headers)) ReadHeader(header, where);
   }
@@ -169,7 +229,7 @@ Where ReadWhere(const JsonValue& value, const std::optional<SealRule>& seal) {
   }
   if (older) where.olderThan = older->Duration(milliseconds(1), kLongestAge);
   if (newer) where.newerThan = newer->Duration(milliseconds(1), kLongestAge);
-  if (value.isObject() && !users && !headers && !values && !older && !newer) {
+  if (value.isObject() && !users && !consent && !attributes && !headers && !values && !older && !newer) {
     value.Error("expected at least one condition; an entry without \"where\" lets every record be read");
   }
   return where;

@@ -2,13 +2,21 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "config/json_value.h"
 #include "policy/policy.h"
 
 namespace kveil::policy {
 
-// `seal`: of the topic, as `users` are ids of its keyspace. Errors go to the document.
+// The name of a purpose or of an attribute.
+std::string ReadName(const config::JsonValue& value);
+
+// Whether the records of a topic with this seal have users. Otherwise an error at the value, which asks for one.
+bool HaveUsers(const config::JsonValue& value, const std::optional<SealRule>& seal);
+
+// `seal`: of the topic, as `users` are ids of its keyspace. Errors go to the document. Whether purposes are declared is
+// not known here.
 Where ReadWhere(const config::JsonValue& value, const std::optional<SealRule>& seal);
 
 }  // namespace kveil::policy

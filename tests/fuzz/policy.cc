@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/text.h"
 #include "formats/json_finder.h"
 #include "fuzz.h"
@@ -22,7 +24,13 @@ policy::DescribedRecord RecordFor(const policy::TopicPolicy& topic, size_t entry
   const std::vector<std::string>& users = topic.rules->users();
   if (!users.empty()) record.user = users[entry % users.size()];
   if (!topic.read[entry].where.has_value()) return record;
-  std::string value;
+  const policy::Where& where = *topic.read[entry].where;
+  record.consents = where.consents;
+  for (const policy::AttributeTest& attribute : where.attributes) {
+    if (!attribute.texts.empty()) record.attributes.emplace_back(attribute.name, attribute.texts.back());
+  }
+  if (where.asksFacts() && !record.user.has_value()) record.user = "38";
+  std::string value = where.asksFacts() ? R"({"user":38)" : "";
   for (const policy::HeaderTest& header : topic.read[entry].where->headers) {
     if (!header.test.texts.empty()) record.headers.emplace_back(header.name, header.test.texts.back());
   }
@@ -33,6 +41,17 @@ policy::DescribedRecord RecordFor(const policy::TopicPolicy& topic, size_t entry
   }
   if (!value.empty()) record.value = value + "}";
   return record;
+}
+
+// What the registry would have of the record's user.
+users::UserFacts FactsOf(const policy::DescribedRecord& record) {
+  users::UserFacts facts;
+  for (const std::string& purpose : record.consents) facts.consents.push_back({.purpose = purpose});
+  facts.attributes = record.attributes;
+  std::sort(facts.consents.begin(), facts.consents.end(),
+            [](const users::Consent& a, const users::Consent& b) { return a.purpose < b.purpose; });
+  std::sort(facts.attributes.begin(), facts.attributes.end());
+  return facts;
 }
 
 // The rules as they are compiled, for the agent, and entry by entry, for the commands.
@@ -53,6 +72,9 @@ void CheckRules(const policy::TopicPolicy& topic, const identity::Workload& work
     uint64_t work = 0;
     topic.rules->NarrowByOutside(outside, left, work);
     topic.rules->NarrowByUser(record.user.has_value() ? topic.rules->NumberOf(*record.user) : std::nullopt, left);
+    const users::UserFacts known = FactsOf(record);
+    const bool isSealed = record.user.has_value() && record.value.has_value();
+    topic.rules->Narrow(topic.rules->MetBy(isSealed ? &known : nullptr, absl::Now(), workload), left);
     const auto answer = topic.rules->AnswerOf(left);
     bool mayRead = answer == policy::RecordRules::Answer::kMayRead;
     if (answer == policy::RecordRules::Answer::kDependsOnValue && record.value.has_value()) {

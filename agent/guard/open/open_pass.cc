@@ -28,7 +28,9 @@ OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::Ba
       authorize_(*task.topic, task.masking),
       transform_(*task.topic, task.topicName, task.batchLimit, scratch),
       observe_(header, outcome_) {
-  if (task.readers != nullptr) select_.emplace(*task.topic, *task.readers, task.now, header, scratch);
+  if (task.readers != nullptr) {
+    select_.emplace(*task.topic, *task.readers, *task.reader, task.now, header, scratch);
+  }
   scratch.keyCache.BeginPass();
 }
 

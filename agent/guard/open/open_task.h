@@ -12,6 +12,7 @@
 #include "guard/stages/counts.h"
 #include "guard/worker/key_room.h"
 #include "guard/worker/needs.h"
+#include "identity/workload.h"
 #include "observe/metrics.h"
 #include "policy/policy.h"
 
@@ -24,7 +25,8 @@ struct OpenTask {
   Masking masking;
   // The entries of topic->read that fit the reader, where these let it read some records only. nullptr: all.
   const policy::EntrySet* readers = nullptr;
-  std::chrono::system_clock::time_point now;  // for the ages of records; with `readers` only
+  const identity::Workload* reader = nullptr;  // with `readers` only
+  std::chrono::system_clock::time_point now;   // for the ages of records and the ends of consents; with `readers` only
   // The reader gets the batch uncompressed where it then has no more bytes than this. Otherwise it is compressed again
   // as it was; if it was not, or the reader does not know zstd, with gzip, which every client has.
   size_t uncompressedRoom = std::numeric_limits<size_t>::max();

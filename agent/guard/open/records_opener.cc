@@ -58,6 +58,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.fetchOffset = partition.fetchOffset;
     task.masking = partition.masking;
     task.readers = partition.readers;
+    task.reader = &connection_.workload;
     if (partition.readers != nullptr) task.now = std::chrono::system_clock::now();
     task.zstdAllowed = response.zstdAllowed;
     task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));

@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "kafka/varint.h"
 
 namespace kveil::guard {
@@ -10,15 +11,20 @@ namespace kveil::guard {
 using std::chrono::milliseconds;
 
 SelectFetched::SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
-                             std::chrono::system_clock::time_point now, const kafka::BatchHeader& header,
-                             WorkerScratch& scratch)
+                             const identity::Workload& reader, std::chrono::system_clock::time_point now,
+                             const kafka::BatchHeader& header, WorkerScratch& scratch)
     : topic_(topic),
       rules_(*topic.rules),
       readers_(readers),
       now_(std::chrono::duration_cast<milliseconds>(now.time_since_epoch()).count()),
       header_(header),
-      scratch_(scratch) {
+      scratch_(scratch),
+      reader_(reader),
+      consentTime_(absl::FromChrono(now)) {
   if (rules_.NameUsers(readers)) users_ = &scratch.listedUsers.Of(topic);
+  if (!rules_.AskFacts(readers)) return;
+  met_.resize(kRemembered);
+  metByNobody_ = rules_.MetBy(nullptr, consentTime_, reader_);
 }
 
 bool SelectFetched::IsReady(Needs& needs) {
@@ -41,16 +47,31 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
     if (answers_[i] == Answer::kDenied) continue;
     FetchedRecord& record = records[i];
     if (users_ != nullptr) rules_.NarrowByUser(UserOf(record), left_[i]);
+    // Of a key that cannot be had, nothing is known, and nothing is decided: the record stops its reader, or waits.
+    if (!met_.empty() && !record.problem.has_value() && record.owner.state != Owner::State::kPending) {
+      rules_.Narrow(MetBy(record.owner), left_[i]);
+    }
     answers_[i] = rules_.AnswerOf(left_[i]);
     // A tombstone has no value that could meet a condition.
     if (answers_[i] == Answer::kDependsOnValue && !record.view.value.has_value()) answers_[i] = Answer::kDenied;
     if (answers_[i] != Answer::kDenied) continue;
     record.owner = Owner();
     // The registry has the key, though damaged. It is none of those of the users that the entries name, as theirs are
-    // known, and a user has no other.
-    const bool isKnown = record.problem.has_value() && record.problem->reason == observe::RefuseReason::kKeysUnavailable;
+    // known, and a user has no other. (Where entries ask for what is known of a user, such a record is not denied.)
+    const bool isKnown =
+        record.problem.has_value() && record.problem->reason == observe::RefuseReason::kKeysUnavailable;
     if (isKnown) record.problem.reset();
   }
+}
+
+// What is known came with the key. A record without an envelope is of nobody, and of an erased user nothing is known.
+const policy::EntrySet& SelectFetched::MetBy(const Owner& owner) {
+  const users::UserFacts* const facts =
+      owner.state == Owner::State::kPresent ? scratch_.keyCache.FactsOf(*owner.key) : nullptr;
+  if (facts == nullptr) return metByNobody_;
+  Met& met = met_[absl::HashOf(facts) % kRemembered];
+  if (met.facts != facts) met = {facts, rules_.MetBy(facts, consentTime_, reader_)};
+  return met.entries;
 }
 
 // Whoever's key the envelope names: the tag of the value vouches for it when the record is opened. A tombstone has no

@@ -12,15 +12,20 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/bytes.h"
 #include "guard/stages/identify.h"
 #include "guard/worker/listed_users.h"
 #include "guard/worker/needs.h"
 #include "guard/worker/worker_scratch.h"
+#include "identity/workload.h"
 #include "kafka/record_batch.h"
 #include "policy/policy.h"
+#include "users/user_facts.h"
 
 namespace kveil::guard {
 
@@ -32,19 +37,20 @@ class SelectFetched {
  public:
   using Answer = policy::RecordRules::Answer;
 
-  // All that is passed outlives it. `readers`: the entries of topic.read that fit the reader.
-  SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
+  // All that is passed outlives it, and so does what is known of users: while a pass lasts, no key is fetched.
+  // `readers`: the entries of topic.read that fit the reader.
+  SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers, const identity::Workload& reader,
                 std::chrono::system_clock::time_point now, const kafka::BatchHeader& header, WorkerScratch& scratch);
 
   // Before the first record: whether the worker knows the keys of the users that the reader's entries name. Otherwise
   // they are in `needs`, and nothing can be said of any record.
   bool IsReady(Needs& needs);
 
-  // Judges what anybody sees of up to kMostIdentifiedAtOnce records. The answer for each of them is then kDenied, or not
-  // known yet.
+  // Judges what anybody sees of up to kMostIdentifiedAtOnce records. The answer for each of them is then kDenied, or
+  // not known yet.
   void OfOutside(absl::Span<const FetchedRecord> records);
-  // Judges whose they are. Those that were not denied before have their owners, or problems. Who is denied after all has
-  // neither any more, unless it is not known whose it is.
+  // Judges whose they are. Those that were not denied before have their owners, or problems. Who is denied after all
+  // has neither any more, unless it is not known whose it is.
   void OfOwners(absl::Span<FetchedRecord> records);
   // The answer for each of them.
   Answer answer(size_t record) const { return answers_[record]; }
@@ -58,6 +64,7 @@ class SelectFetched {
  private:
   using Outside = policy::RecordRules::Outside;
   std::optional<uint32_t> UserOf(const FetchedRecord& record);
+  const policy::EntrySet& MetBy(const Owner& owner);
   std::optional<std::chrono::milliseconds> AgeOf(const kafka::RecordView& record) const;
   void ReadHeaders(const kafka::RecordView& record, Outside& outside) const;
 
@@ -67,7 +74,18 @@ class SelectFetched {
   const int64_t now_;  // in milliseconds since 1970, as Kafka counts
   const kafka::BatchHeader& header_;
   WorkerScratch& scratch_;
+  const identity::Workload& reader_;
+  const absl::Time consentTime_;
   ListedUsers* users_ = nullptr;  // of a reader whose entries name users
+  // Of a reader whose entries ask for consents or attributes: which entries the same facts have met. Most users have
+  // the same few, so that a record costs a look at an address.
+  struct Met {
+    const users::UserFacts* facts = nullptr;
+    policy::EntrySet entries;
+  };
+  static constexpr size_t kRemembered = 32;
+  std::vector<Met> met_;
+  policy::EntrySet metByNobody_;
   std::array<Answer, kMostIdentifiedAtOnce> answers_;
   std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries that a record meets so far
 };

@@ -2,7 +2,7 @@
 //
 // A pass never suspends. A stage that looks something up and does not find it in the worker's memory notes it here.
 // When the pass is over, FetchNeeds (fetch_needs.h) fetches everything at once, and a new pass starts from the first
-// record. To add a kind of need (consents, schemas, identities): a member here, its fetch in fetch_needs.cc, and the
+// record. To add a kind of need (schemas, identities): a member here, its fetch in fetch_needs.cc, and the
 // stage that notes it.
 #pragma once
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@
 #include "kafka/compression.h"
 #include "kafka/record_batch.h"
 #include "policy/policy.h"
+#include "users/user_facts.h"
 
 namespace kveil::guard {
 
@@ -147,8 +149,19 @@ class BatchTest : public keys::KeyTest {
   }
 
   void FetchMissing(Needs needs) {
-    const absl::Status delivered = scratch_->keyCache.Deliver(Ask(*service_, std::move(needs.keys)));
+    keys::FetchResult result = Ask(*service_, std::move(needs.keys));
+    for (keys::FetchResult::ByScope& found : result.scopes) {
+      userOf_[found.key.id] = found.name.subject;
+      found.key.facts = facts_[found.name.subject];
+    }
+    for (keys::FetchResult::ById& found : result.ids) found.key.facts = facts_[userOf_[found.id]];
+    const absl::Status delivered = scratch_->keyCache.Deliver(std::move(result));
     EXPECT_TRUE(delivered.ok()) << delivered;
+  }
+  // What is known of the user, of keys that are fetched from now on.
+  void Know(const std::string& user, users::UserFacts facts) {
+    EXPECT_TRUE(users::Check(facts).ok());
+    facts_[user] = std::make_shared<const users::UserFacts>(std::move(facts));
   }
 
   SealTask TaskToSeal(Bytes records, std::string_view topic = "clicks") const {
@@ -223,6 +236,8 @@ class BatchTest : public keys::KeyTest {
   std::shared_ptr<const policy::Policy> policy_;
   std::unique_ptr<keys::KeyService> service_;
   std::unique_ptr<WorkerScratch> scratch_;
+  std::map<std::string, users::SharedFacts> facts_;  // by user
+  absl::flat_hash_map<crypto::KeyId, std::string> userOf_;
 };
 
 }  // namespace kveil::guard

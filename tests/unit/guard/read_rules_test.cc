@@ -33,6 +33,7 @@ class ReadRulesTest : public BatchTest {
   OpenTask Task() const {
     OpenTask task = TaskToOpen();
     task.readers = &readers_;
+    task.reader = &reader_;
     task.now = std::chrono::system_clock::time_point(milliseconds(kNow));
     return task;
   }
@@ -52,6 +53,7 @@ class ReadRulesTest : public BatchTest {
   Offsets Visible(Bytes batch) { return OffsetsOf(Opened(Task(), batch)); }
 
   policy::EntrySet readers_;
+  identity::Workload reader_;
 };
 
 TEST_F(ReadRulesTest, LeaveOtherUsersOutAndKeepEveryOffset) {

@@ -14,6 +14,15 @@ std::string Where(const std::string& where) {
   return Topic(R"("name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [{"any": true, "where": )" +
                where + "}]");
 }
+// With purposes that may be asked for.
+std::string Purposes(const std::string& purposes, const std::string& where) {
+  return R"({"purposes": )" + purposes + ", " + Where(where).substr(1);
+}
+std::string Workloads(const std::string& workloads, const std::string& reader) {
+  return R"({"purposes": ["marketing"], "workloads": )" + workloads +
+         R"(, "topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + reader + "]}]}";
+}
+constexpr char kMarketing[] = R"([{"workload": {"unit": "a.service"}, "purpose": "marketing"}])";
 std::string OnDenied(const std::string& rule) {
   return Topic(R"("name": "t", "read": [{"any": true, "where": {"newerThan": "1h"}}], "onDenied": )" + rule);
 }
@@ -55,6 +64,18 @@ std::vector<Sample> PolicySamples() {
       {"where values", Where(R"({"value": [{"pointer": "/a", "oneOf": ["x", 1.5]}, {"pointer": "/b", "matches": "z+"},
            {"pointer": "/c", "framing": "confluent", "range": {"min": -1, "max": 2.5}}]})"),
        ""},
+      {"where a consent", Purposes(R"(["marketing"])", R"({"consent": "marketing"})"), ""},
+      {"where one of two consents", Purposes(R"(["a", "b.c_d-E9"])", R"({"consent": ["a", "b.c_d-E9"]})"), ""},
+      {"where an attribute", Where(R"({"attribute": {"name": "region", "equals": "eu"}})"), ""},
+      {"where attributes", Where(R"({"attribute": [{"name": "region", "oneOf": ["eu", "us"]},
+           {"name": "tenant", "label": "example.com/tenant"}]})"),
+       ""},
+      {"purposes alone", R"({"purposes": ["marketing"]})", ""},
+      {"workloads and purposes alone", R"({"purposes": ["marketing"], "workloads": )" + std::string(kMarketing) + "}",
+       ""},
+      {"readers with a purpose", Workloads(kMarketing, R"({"purpose": true})"), ""},
+      {"readers with a purpose and a condition",
+       Workloads(kMarketing, R"({"purpose": true, "where": {"attribute": {"name": "region", "equals": "eu"}}})"), ""},
       {"where the age", Where(R"({"olderThan": "24h", "newerThan": "720h"})"), ""},
       {"where of a workload", Reader(R"({"workload": {"unit": "a.service"}, "where": {"newerThan": "90s"}})"), ""},
       {"denied records dropped", OnDenied("\"drop\""), ""},
@@ -156,14 +177,41 @@ std::vector<Sample> PolicySamples() {
 
       {"read not a list", Topic(R"("name": "t", "read": {"any": true})"), "/topics/0/read: expected a list"},
       {"reader of nothing", Reader("{}"),
-       "/topics/0/read/0: expected exactly one of \"any\", \"workload\", found none"},
+       "/topics/0/read/0: expected exactly one of \"any\", \"workload\", \"purpose\", found none"},
       {"any false", Reader(R"({"any": false})"), "/topics/0/read/0/any: expected true, found false"},
       {"any and a workload", Reader(R"({"any": true, "workload": {"unit": "a.service"}})"),
        "found \"any\" and \"workload\""},
       {"where not an object", Where(R"(["38"])"), "/read/0/where: expected an object"},
       {"where of nothing", Where("{}"), "/where: expected at least one condition"},
-      {"where of a consent", Where(R"({"consent": "marketing"})"), "\"consent\" is not supported in this version"},
-      {"where of an attribute", Where(R"({"attribute": {}})"), "\"attribute\" is not supported in this version"},
+      {"where of a consent as an object", Where(R"({"consent": {}})"), "/consent: expected a purpose, or a list"},
+      {"where of no consent", Where(R"({"consent": []})"), "/consent: an empty list matches nothing"},
+      {"where of a consent that is none", Where(R"({"consent": ["a b"]})"),
+       "/consent/0: expected a name of at most 64"},
+      {"where of an attribute without a name", Where(R"({"attribute": {"equals": "eu"}})"),
+       "/attribute: expected the key \"name\""},
+      {"where of an attribute without a condition", Where(R"({"attribute": {"name": "region"}})"),
+       "/attribute: expected exactly one of \"equals\", \"oneOf\", \"label\", found none"},
+      {"where of an attribute that is a number", Where(R"({"attribute": {"name": "age", "equals": 7}})"),
+       "/equals: expected a non-empty string, found 7"},
+      {"where of a long attribute",
+       Where(R"({"attribute": {"name": "a", "equals": ")" + std::string(257, 'a') + R"("}})"),
+       "/equals: expected a text of at most 256 bytes"},
+      {"where of no attributes", Where(R"({"attribute": []})"), "/attribute: expected one condition, or a list"},
+      {"where of an attribute that is nothing", Where(R"({"attribute": {"name": "a", "oneOf": []}})"),
+       "/oneOf: an empty list matches nothing"},
+      {"no purposes", R"({"purposes": []})", "/purposes: expected at least one purpose"},
+      {"purpose twice", R"({"purposes": ["a", "a"]})", "/purposes/1: this purpose is in the list already"},
+      {"purpose with a space", R"({"purposes": ["a b"]})", "/purposes/0: expected a name of at most 64"},
+      {"no workloads", R"({"workloads": []})", "/workloads: expected at least one workload"},
+      {"workload without a purpose", Workloads(R"([{"workload": {"unit": "a.service"}}])", R"({"purpose": true})"),
+       "/workloads/0: expected the key \"purpose\""},
+      {"workload that is none",
+       Workloads(R"([{"workload": {"unit": "a"}, "purpose": "marketing"}])", R"({"any": true})"),
+       "/workloads/0/workload/unit: expected a systemd unit"},
+      {"purpose false", Workloads(kMarketing, R"({"purpose": false})"), "/read/0/purpose: expected true, found false"},
+      {"purpose and any", Workloads(kMarketing, R"({"any": true, "purpose": true})"), "found \"any\" and \"purpose\""},
+      {"purpose and a consent", Workloads(kMarketing, R"({"purpose": true, "where": {"consent": "marketing"}})"),
+       "leave \"consent\" out"},
       {"where alone", Reader(R"({"where": {"newerThan": "1h"}})"), "expected exactly one of \"any\", \"workload\""},
       {"users not a list", Where(R"({"users": "38"})"), "/where/users: expected a list, found \"38\""},
       {"no users", Where(R"({"users": []})"), "/where/users: an empty list matches nothing"},

@@ -17,7 +17,9 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 using Answer = RecordRules::Answer;
 
-std::string FileOf(const std::string& topic) { return R"({"topics": [)" + topic + "]}"; }
+std::string FileOf(const std::string& topic) {
+  return R"({"purposes": ["marketing", "research"], "topics": [)" + topic + "]}";
+}
 // A topic whose records are of users, with these entries of `read`.
 std::string TopicOf(const std::string& entries) {
   return R"({"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + entries + "]}";
@@ -40,7 +42,16 @@ struct Record {
   std::vector<std::pair<std::string, std::string>> headers;
   std::optional<milliseconds> age;
   std::string value;
+  std::optional<users::UserFacts> facts;
 };
+
+users::UserFacts FactsWith(std::vector<users::Consent> consents,
+                           std::vector<std::pair<std::string, std::string>> attributes = {}) {
+  users::UserFacts facts{std::move(consents), std::move(attributes)};
+  EXPECT_TRUE(users::Check(facts).ok()) << users::Check(facts);
+  return facts;
+}
+const absl::Time kNow = absl::FromUnixSeconds(1'700'000'000);
 
 class RecordRulesTest : public testing::Test {
  protected:
@@ -61,15 +72,17 @@ class RecordRulesTest : public testing::Test {
     return outside;
   }
   // All but the value.
-  Answer Decide(const Record& record, EntrySet& entries) {
+  Answer Decide(const Record& record, EntrySet& entries, const identity::Workload& workload = {}) {
     topic_->rules->NarrowByOutside(OutsideOf(record), entries, work_);
     topic_->rules->NarrowByUser(topic_->rules->NumberOf(record.user), entries);
+    topic_->rules->Narrow(topic_->rules->MetBy(record.facts.has_value() ? &*record.facts : nullptr, kNow, workload),
+                          entries);
     return topic_->rules->AnswerOf(entries);
   }
   bool MayHave(const Record& record, const identity::Workload& workload = {}) {
     EntrySet entries;
     if (ReadableBy(*topic_, workload, entries) != Readable::kSome) return false;
-    const Answer answer = Decide(record, entries);
+    const Answer answer = Decide(record, entries, workload);
     if (answer != Answer::kDependsOnValue) return answer == Answer::kMayRead;
     std::string padded = record.value + std::string(64, ' ');
     return topic_->rules->FitsValue(AsBytes(padded).first(record.value.size()), finder_, entries, work_);
@@ -93,6 +106,60 @@ TEST_F(RecordRulesTest, SpellUsersAsTheSealDoes) {
   policy_ = PolicyOf(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": "uuid"}},
                      "read": [{"any": true, "where": {"users": ["6BA7B810-9DAD-11D1-80B4-00C04FD430C8"]}}]})");
   EXPECT_EQ(policy_->Find("t")->rules->users().at(0), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+}
+
+TEST_F(RecordRulesTest, LetThroughUsersWhoConsentToOneOfThePurposes) {
+  Use(Entry(R"({"consent": "marketing"})"));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing"}})}));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing"}, {"research"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"research"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({})}));
+  EXPECT_FALSE(MayHave({})) << "nothing is known of the user";
+  Use(Entry(R"({"consent": ["marketing", "research"]})"));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({{"research"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"other"}})}));
+  EXPECT_FALSE(MayHave({}));
+}
+
+TEST_F(RecordRulesTest, KnowWhenAConsentEnds) {
+  Use(Entry(R"({"consent": "marketing"})"));
+  const absl::Duration millisecond = absl::Milliseconds(1);
+  EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing", kNow + millisecond}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"marketing", kNow}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"marketing", kNow - absl::Hours(1)}})}));
+}
+
+TEST_F(RecordRulesTest, CompareAttributesOfUsers) {
+  Use(Entry(R"({"attribute": {"name": "region", "oneOf": ["eu", "us"]}})"));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({}, {{"region", "eu"}})}));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({}, {{"region", "us"}, {"tenant", "a"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({}, {{"region", "EU"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"eu"}}, {{"tenant", "eu"}})}));
+  EXPECT_FALSE(MayHave({}));
+  Use(Entry(R"({"consent": "marketing", "attribute": [{"name": "region", "equals": "eu"},
+                                                      {"name": "tenant", "equals": "a"}]})"));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing"}}, {{"region", "eu"}, {"tenant", "a"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"marketing"}}, {{"region", "eu"}})}));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({{"research"}}, {{"region", "eu"}, {"tenant", "a"}})}));
+}
+
+TEST_F(RecordRulesTest, CompareAttributesWithTheReadersLabels) {
+  Use(Entry(R"({"attribute": {"name": "tenant", "label": "example.com/tenant"}})"));
+  const auto podWith = [](std::vector<std::pair<std::string, std::string>> labels) {
+    identity::Pod pod;
+    pod.labels = std::move(labels);
+    identity::Workload workload;
+    workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
+    return workload;
+  };
+  const Record ofA{.facts = FactsWith({}, {{"tenant", "a"}})};
+  EXPECT_TRUE(MayHave(ofA, podWith({{"example.com/tenant", "a"}})));
+  EXPECT_FALSE(MayHave(ofA, podWith({{"example.com/tenant", "b"}})));
+  EXPECT_FALSE(MayHave(ofA, podWith({{"tenant", "a"}})));
+  EXPECT_FALSE(MayHave(ofA, podWith({})));
+  EXPECT_FALSE(MayHave(ofA)) << "no pod";
+  EXPECT_FALSE(MayHave({}, podWith({{"example.com/tenant", "a"}})));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({})}, podWith({{"example.com/tenant", ""}})));
 }
 
 TEST_F(RecordRulesTest, CompareWholeTextsOfHeaders) {
@@ -238,6 +305,9 @@ TEST_F(RecordRulesTest, AnswerAsOneEntryAfterTheOtherDoes) {
   const auto where = [&] {
     std::vector<std::string> parts;
     if (pick(2) == 0) parts.push_back(StrCat(R"("users": ["u)", pick(4), R"("])"));
+    if (pick(3) == 0)
+      parts.push_back(pick(2) == 0 ? R"("consent": "marketing")" : R"("consent": ["marketing", "research"])");
+    if (pick(4) == 0) parts.push_back(StrCat(R"("attribute": {"name": "region", "equals": ")", text(), "\"}"));
     if (pick(3) == 0) parts.push_back(StrCat(R"("olderThan": ")", 1 + pick(3), R"(h")"));
     if (pick(3) == 0) parts.push_back(StrCat(R"("newerThan": ")", 2 + pick(3), R"(h")"));
     if (pick(2) == 0) {
@@ -266,10 +336,20 @@ TEST_F(RecordRulesTest, AnswerAsOneEntryAfterTheOtherDoes) {
       Record record{.user = StrCat("u", pick(5))};
       if (pick(4) > 0) record.headers.emplace_back("a", text());
       if (pick(4) > 0) record.headers.emplace_back("b", text());
+      if (pick(3) > 0) {
+        record.facts.emplace();
+        if (pick(2) == 0) record.facts->consents.push_back({"marketing"});
+        if (pick(2) == 0) record.facts->consents.push_back({"research"});
+        if (pick(2) == 0) record.facts->attributes.emplace_back("region", text());
+      }
       if (pick(4) > 0) record.age = milliseconds(hours(pick(6)));
       record.value = StrCat(R"({"x": ")", text(), R"(", "y": )", pick(3) == 0 ? "\"t1\"" : StrCat(pick(3)), "}");
       DescribedRecord described;
       described.user = record.user;
+      if (record.facts.has_value()) {
+        for (const users::Consent& consent : record.facts->consents) described.consents.push_back(consent.purpose);
+        described.attributes = record.facts->attributes;
+      }
       described.headers = record.headers;
       described.age = record.age;
       described.value = record.value;
@@ -313,6 +393,25 @@ TEST(WhereTest, RefusesUsersWhereRecordsHaveNone) {
                 "/where/users/0: ");
 }
 
+TEST(WhereTest, RefusesFactsWhereRecordsHaveNoUser) {
+  constexpr char kError[] = "only the records of a topic with \"seal\" and the scope \"user\" have a user";
+  for (const char* where :
+       {R"("where": {"consent": "marketing"})", R"("where": {"attribute": {"name": "a", "equals": "b"}})"}) {
+    ExpectRefused(StrCat(R"({"name": "t", "seal": {"scope": "topic"}, "read": [{"any": true, )", where, "}]}"), kError);
+  }
+  ExpectRefused(R"({"name": "t", "read": [{"purpose": true}]})", StrCat("/read/0/purpose: ", kError));
+  ExpectRefused(TopicOf(Entry(R"({"attribute": [{"name": "a", "equals": "b"}, {"name": "a", "label": "c"}]})")),
+                "/attribute/1/name: this entry has a condition for this attribute already");
+}
+
+// A purpose that is misspelled would never be granted, or by mistake.
+TEST(WhereTest, RefusesPurposesThatNobodyDeclares) {
+  ExpectRefused(TopicOf(Entry(R"({"users": ["1"]})") + "," + Entry(R"({"consent": ["research", "marketng"]})")),
+                "p.json: /topics/0/read/1/where/consent: unknown purpose \"marketng\", did you mean \"marketing\"?");
+  ExpectRefused(TopicOf(Entry(R"({"consent": "billing-and-more"})")),
+                "unknown purpose \"billing-and-more\", which no file lists in \"purposes\"");
+}
+
 TEST(WhereTest, RefusesOnDeniedWhereNothingIsDenied) {
   ExpectRefused(R"({"name": "t", "read": [{"any": true}], "onDenied": "mask"})",
                 "/onDenied: no entry of \"read\" has a \"where\"");
@@ -338,6 +437,10 @@ TEST(WhereTest, BoundsWhatATopicMayAsk) {
       {kMostRanges, "64 ranges", [](size_t) { return Entry(R"({"value": {"pointer": "/n", "range": {"min": 1}}})"); }},
       {kMostAges, "16 different durations",
        [](size_t i) { return Entry(StrCat(R"({"newerThan": ")", i + 1, "s\"}")); }},
+      {kMostAttributes, "16 different attributes",
+       [](size_t i) { return Entry(StrCat(R"({"attribute": {"name": "a)", i, R"(", "equals": "a"}})")); }},
+      {kMostLabels, "64 attributes that equal a label",
+       [](size_t) { return Entry(R"({"attribute": {"name": "a", "label": "b"}})"); }},
       {kMostHeaders, "16 different headers",
        [](size_t i) { return Entry(StrCat(R"({"header": {"name": "h)", i, R"(", "equals": "a"}})")); }},
       {kMostPointers, "16 different places",

@@ -1,0 +1,165 @@
+// Workloads that have a purpose, what they then read, and what is pointed out of entries that change nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "policy/policy.h"
+#include "policy/policy_advice.h"
+#include "policy/policy_text.h"
+
+namespace kveil::policy {
+namespace {
+
+using ::testing::HasSubstr;
+
+identity::Workload PodInLab(std::string app) {
+  identity::Pod pod;
+  pod.nameSpace = "lab";
+  pod.labels = {{"app", std::move(app)}};
+  identity::Workload workload;
+  workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
+  return workload;
+}
+
+using NameAndText = std::pair<std::string, std::string>;
+
+constexpr char kPurposes[] = R"({"purposes": ["marketing", "research"], "workloads": [
+    {"workload": {"unit": "ads.service"}, "purpose": "marketing"},
+    {"workload": {"namespace": "lab", "labels": {"app": "study"}}, "purpose": "research"}]})";
+std::string OfUsers(const std::string& read) {
+  return R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + read + "]}]}";
+}
+
+absl::StatusOr<std::shared_ptr<const Policy>> ParseAll(const std::vector<std::string>& texts,
+                                                       Policy::Extent extent = Policy::Extent::kWhole) {
+  std::vector<NameAndText> files;
+  for (const std::string& text : texts) files.emplace_back(std::to_string(files.size()) + ".json", text);
+  return Policy::Parse(files, extent);
+}
+
+// The conditions under which the workload reads; "everything" or "nothing".
+std::string WhatReads(const Policy& policy, const identity::Workload& workload) {
+  const TopicPolicy& topic = *policy.Find("t");
+  EntrySet entries;
+  switch (ReadableBy(topic, workload, entries)) {
+    case Readable::kNothing:
+      return "nothing";
+    case Readable::kEverything:
+      return "everything";
+    case Readable::kSome:
+      break;
+  }
+  std::string text;
+  for (size_t i = 0; i < topic.read.size(); ++i) {
+    if (entries.Has(i)) text += (text.empty() ? "" : "; ") + TextOf(*topic.read[i].where);
+  }
+  return text;
+}
+
+TEST(PurposeTest, EachWorkloadWithAPurposeReadsThoseWhoConsentToIt) {
+  const std::string topics = OfUsers(R"({"workload": {"unit": "audit.service"}},
+      {"purpose": true, "where": {"newerThan": "1h"}}, {"workload": {"unit": "x.service"}})");
+  for (const auto& texts : {std::vector<std::string>{kPurposes, topics}, {topics, kPurposes}}) {
+    const auto policy = ParseAll(texts);
+    ASSERT_TRUE(policy.ok()) << policy.status();
+    EXPECT_EQ(WhatReads(**policy, {.unit = "ads.service"}), "users who consent to marketing and newer than 1h");
+    EXPECT_EQ(WhatReads(**policy, PodInLab("study")), "users who consent to research and newer than 1h");
+    EXPECT_EQ(WhatReads(**policy, PodInLab("web")), "nothing");
+    EXPECT_EQ(WhatReads(**policy, {.unit = "audit.service"}), "everything");
+    EXPECT_EQ(WhatReads(**policy, {.unit = "y.service"}), "nothing");
+    const std::vector<ReadRule>& read = (*policy)->Find("t")->read;
+    EXPECT_EQ(read.at(2).position, 1u);
+    EXPECT_EQ(read.at(3).position, 2u) << "where the file has it";
+    EXPECT_EQ((*policy)->purposes(), std::vector<std::string>({"marketing", "research"}));
+    EXPECT_TRUE(AdviceOn(**policy).empty());
+  }
+}
+
+TEST(PurposeTest, WithoutAWorkloadThatHasOneNobodyReads) {
+  const auto policy = ParseAll({OfUsers(R"({"purpose": true})")});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ(WhatReads(**policy, {.unit = "ads.service"}), "nothing");
+  EXPECT_EQ(WhatReads(**policy, {}), "nothing");
+  EXPECT_EQ(AdviceOn(**policy).size(), 1u);
+}
+
+TEST(PurposeTest, AWorkloadsPurposeMustBeDeclared) {
+  const std::string workload = R"({"workloads": [{"workload": {"unit": "a.service"}, "purpose": "marketng"}]})";
+  EXPECT_THAT(std::string(ParseAll({kPurposes, workload}).status().message()),
+              HasSubstr("1.json: /workloads/0/purpose: unknown purpose \"marketng\", did you mean \"marketing\"?"));
+  EXPECT_TRUE(ParseAll({workload}, Policy::Extent::kPart).ok()) << "another file may declare it";
+  EXPECT_THAT(std::string(ParseAll({kPurposes, kPurposes}).status().message()),
+              HasSubstr("1.json: /workloads/0: the same workload has its purpose in 0.json: /workloads/0 already"));
+}
+
+TEST(PurposeTest, PoliciesTogetherStayWithinTheirBounds) {
+  std::string many;
+  for (size_t i = 0; i < kMostPurposes; ++i) many += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) + "\"";
+  const std::string purposes = R"({"purposes": [)" + many + "]}";
+  EXPECT_TRUE(ParseAll({purposes, purposes}).ok()) << "the same ones";
+  EXPECT_THAT(std::string(ParseAll({purposes, kPurposes}).status().message()),
+              HasSubstr("declare 66 purposes, and may declare 64"));
+  // One entry makes as many as there are workloads.
+  std::string workloads, users;
+  for (int i = 0; i < 600; ++i) {
+    workloads += (i == 0 ? "" : ",") + (R"({"workload": {"unit": "u)" + std::to_string(i)) +
+                 R"(.service"}, "purpose": "marketing"})";
+    users += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\"";
+  }
+  const std::string units = R"({"purposes": ["marketing"], "workloads": [)" + workloads + "]}";
+  EXPECT_TRUE(ParseAll({units, OfUsers(R"({"purpose": true})")}).ok());
+  EXPECT_THAT(std::string(ParseAll({units, OfUsers(R"({"purpose": true}, {"purpose": true})")}).status().message()),
+              HasSubstr("1.json: /topics/0/read: the entries of one topic may have at most 1024 entries"));
+  EXPECT_THAT(
+      std::string(
+          ParseAll({units, OfUsers(R"({"purpose": true, "where": {"users": [)" + users + "]}}")}).status().message()),
+      HasSubstr("may have at most 10000 ids"));
+}
+
+std::vector<std::string> AdviceOnEntries(const std::string& read) {
+  const auto policy = ParseAll({R"({"purposes": ["marketing"]})", OfUsers(read)});
+  EXPECT_TRUE(policy.ok()) << policy.status();
+  std::vector<std::string> advice = AdviceOn(**policy);
+  std::erase_if(advice, [](const std::string& text) { return text.find("no entry asks") != std::string::npos; });
+  return advice;
+}
+
+TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
+  constexpr char kSame[] = "changes nothing: entry 1 lets the same workload read these records and perhaps others";
+  const auto entry = [](const std::string& where) { return R"({"any": true, "where": {)" + where + "}}"; };
+  const std::pair<const char*, const char*> within[] = {
+      {R"("users": ["1", "2"])", R"("users": ["2"])"},
+      {R"("consent": ["marketing"])", R"("consent": "marketing", "newerThan": "1h")"},
+      {R"("attribute": {"name": "region", "oneOf": ["eu", "us"]})",
+       R"("attribute": [{"name": "tenant", "label": "t"}, {"name": "region", "equals": "eu"}])"},
+      {R"("newerThan": "2h")", R"("newerThan": "1h", "header": {"name": "a", "equals": "b"})"},
+      {R"("header": {"name": "a", "oneOf": ["b", "c"]})", R"("header": {"name": "a", "oneOf": ["b", "c"]})"},
+  };
+  for (const auto& [outer, inner] : within) {
+    const auto advice = AdviceOnEntries(entry(outer) + "," + entry(inner));
+    ASSERT_EQ(advice.size(), 1u) << inner;
+    EXPECT_THAT(advice[0], HasSubstr("entry 2 of \"read\" " + std::string(kSame)));
+  }
+  const std::pair<const char*, const char*> different[] = {
+      {R"("users": ["1", "2"])", R"("users": ["2", "3"])"},
+      {R"("users": ["1"])", R"("consent": "marketing")"},
+      {R"("attribute": {"name": "region", "equals": "eu"})", R"("attribute": {"name": "tenant", "equals": "eu"})"},
+      {R"("attribute": {"name": "region", "equals": "eu"})", R"("attribute": {"name": "region", "label": "eu"})"},
+      {R"("newerThan": "1h")", R"("users": ["1"])"},
+      {R"("header": {"name": "a", "equals": "b"})", R"("header": {"name": "a", "equals": "c"})"},
+  };
+  for (const auto& [outer, inner] : different) {
+    EXPECT_TRUE(AdviceOnEntries(entry(outer) + "," + entry(inner)).empty()) << inner;
+  }
+  EXPECT_TRUE(AdviceOnEntries(R"({"workload": {"unit": "a.service"}, "where": {"users": ["1"]}},
+                                 {"workload": {"unit": "b.service"}, "where": {"users": ["1"]}})")
+                  .empty());
+}
+
+TEST(AdviceTest, NamesPurposesThatNoEntryAsksFor) {
+  const auto policy = ParseAll({kPurposes, OfUsers(R"({"any": true, "where": {"consent": "marketing"}})")});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ(AdviceOn(**policy), std::vector<std::string>({"no entry asks for a consent for the purpose \"research\""}));
+}
+
+}  // namespace
+}  // namespace kveil::policy
