@@ -111,6 +111,12 @@ void CommandLine::AddPolicy() {
       ->type_name("SELECTOR");
   explain->add_option("--topic", explain_.topic, "The topic's name")->required()->type_name("NAME");
   explain->add_option("--user", explain_.user, "Whose record it is")->type_name("ID");
+  explain->add_option("--consent", explain_.consents, "A purpose for which the user consents; may be repeated")
+      ->type_name("PURPOSE")
+      ->allow_extra_args(false);
+  explain->add_option("--attribute", explain_.attributes, "An attribute of the user; may be repeated")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
   explain->add_option("--record", explain_.record, "A file with the record as JSON (docs/policy.md)")
       ->type_name("FILE");
   explain->add_option("FILE", explain_.policies, "Policy files and folders (default: the configuration's policies)");

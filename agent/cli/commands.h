@@ -56,8 +56,10 @@ struct PolicyExplainOptions {
   std::vector<std::string> policies;  // files and folders; none: the configuration's
   std::string workload;               // "unit=a.service,uid=33"
   std::string topic;
-  std::optional<std::string> user;  // of the record
-  std::string record;               // a file with the record as JSON; empty: none
+  std::optional<std::string> user;      // of the record
+  std::vector<std::string> consents;    // purposes for which the user consents
+  std::vector<std::string> attributes;  // of the user, "region=eu"
+  std::string record;                   // a file with the record as JSON; empty: none
 };
 // Says what a workload may read of a topic, or whether it may read one record, and which entry decides.
 int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options);

@@ -65,8 +65,14 @@ absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text) {
 
 policy::DescribedRecord ReadRecord(const JsonValue& value) {
   policy::DescribedRecord record;
-  const JsonObject object(value, {"user", "key", "headers", "value", "age"});
+  const JsonObject object(value, {"user", "consents", "attributes", "key", "headers", "value", "age"});
   if (const auto user = object.Find("user")) record.user = user->String();
+  if (const auto consents = object.Find("consents")) {
+    for (const JsonValue& purpose : consents->List()) record.consents.push_back(purpose.String());
+  }
+  if (const auto attributes = object.Find("attributes")) {
+    for (const auto& [name, text] : attributes->Members()) record.attributes.emplace_back(name, text.String());
+  }
   if (const auto key = object.Find("key")) record.key = key->isString() ? key->String() : key->Dump();
   if (const auto headers = object.Find("headers")) {
     for (const auto& [name, text] : headers->Members()) record.headers.emplace_back(name, text.String());
@@ -76,6 +82,18 @@ policy::DescribedRecord ReadRecord(const JsonValue& value) {
     record.age = age->Duration(std::chrono::milliseconds(0), std::chrono::hours(24 * 366 * 100));
   }
   return record;
+}
+
+absl::Status CheckConsents(const policy::DescribedRecord& record, const policy::Policy& policies) {
+  for (const std::string& purpose : record.consents) {
+    if (std::binary_search(policies.purposes().begin(), policies.purposes().end(), purpose)) continue;
+    const std::vector<std::string_view> names(policies.purposes().begin(), policies.purposes().end());
+    const std::string_view nearest = config::NearestName(purpose, names);
+    return absl::InvalidArgumentError(StrCat(
+        "unknown purpose \"", purpose, "\", ",
+        nearest.empty() ? "which no policy file lists in \"purposes\"" : StrCat("did you mean \"", nearest, "\"?")));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic) {
@@ -93,6 +111,7 @@ absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record,
   const formats::IdProblem problem = formats::IdOfText(topic->seal->user.as, *record.user, scratch, id);
   if (problem != formats::IdProblem::kNone) return absl::InvalidArgumentError(ToAbsl(formats::Explain(problem)));
   record.user = std::string(id);
+  record.isSealedForUser = true;
   return record;
 }
 

@@ -5,10 +5,12 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/json_value.h"
 #include "identity/workload.h"
 #include "policy/explain.h"
+#include "policy/policy.h"
 
 namespace kveil::cli {
 
@@ -17,8 +19,12 @@ identity::Workload ReadWorkload(const config::JsonValue& value);
 // The same as "unit=a.service,uid=33". kInvalidArgument: it is something else.
 absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text);
 
-// {"user": "38", "key": "k", "headers": {"region": "eu"}, "value": {...}, "age": "48h"}, each of which may be missing.
+// {"user": "38", "consents": ["marketing"], "attributes": {"region": "eu"}, "key": "k", "headers": {"region": "eu"},
+// "value": {...}, "age": "48h"}, each of which may be missing.
 policy::DescribedRecord ReadRecord(const config::JsonValue& value);
+
+// kInvalidArgument: the record's user consents to what no policy declares as a purpose.
+absl::Status CheckConsents(const policy::DescribedRecord& record, const policy::Policy& policies);
 
 // The record with its user: the one that was given, in the spelling of the topic's seal, or the one that the agent
 // finds in the record. kInvalidArgument: the user that was given is none.

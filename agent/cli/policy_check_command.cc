@@ -1,6 +1,7 @@
 // `kveil policy check`: reads policies as the agent would and says what they mean.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "base/text.h"
@@ -73,7 +74,8 @@ std::string ReadersText(const TopicPolicy& topic) {
   std::string text = "read by ";
   for (const policy::ReadRule& rule : topic.read) {
     StrAppend(&text, &rule == &topic.read.front() ? "" : ", ", policy::TextOf(rule));
-    if (rule.where.has_value()) StrAppend(&text, " (", policy::TextOf(*rule.where), ")");
+    const std::string where = rule.where.has_value() ? policy::TextOf(*rule.where) : "";
+    if (!where.empty()) StrAppend(&text, " (", where, ")");
   }
   if (topic.onDenied == policy::OnHidden::kMask) text += ", other records without their value";
   return text;
@@ -86,7 +88,8 @@ Json Describe(const std::string& file, const Policy& policy) {
     topics.push_back(
         {{std::string(KindName(topic.kind)), topic.selector}, {"seal", SealText(topic)}, {"read", ReadersText(topic)}});
   }
-  Json described = {{"file", file}, {"topics", std::move(topics)}, {"advice", policy::AdviceOn(policy)}};
+  Json described = {{"file", file}, {"topics", std::move(topics)}, {"advice", Json::array()}};
+  if (!policy.purposes().empty()) described["purposes"] = policy.purposes();
   if (policy.unselected() == policy::Unselected::kRefuse) described["unselected"] = "refused";
   return described;
 }
@@ -101,7 +104,24 @@ void PrintText(const Json& files) {
       if (topic.contains("unselected")) std::cout << "  topics that no entry selects: ";
       std::cout << topic["seal"].get<std::string>() << ", " << topic["read"].get<std::string>() << "\n";
     }
+    if (file.contains("purposes")) {
+      std::string purposes;
+      for (const Json& purpose : file["purposes"]) {
+        StrAppend(&purposes, purposes.empty() ? "" : ", ", purpose.get<std::string>());
+      }
+      std::cout << "  purposes: " << purposes << "\n";
+    }
     if (file.contains("unselected")) std::cout << "  topics that no entry selects: not written to\n";
+  }
+}
+
+// To each file what is advised on it; what is of no file in particular, to the first.
+void AddAdvice(const std::vector<std::string>& advice, Json& files) {
+  for (const std::string& text : advice) {
+    auto of = std::find_if(files.begin(), files.end(),
+                           [&](const Json& file) { return text.starts_with(file["file"].get<std::string>() + ": "); });
+    if (of == files.end()) of = files.begin();
+    (*of)["advice"].push_back(text);
   }
 }
 
@@ -136,23 +156,27 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
   int exitStatus = 0;
   Json good = Json::array();
   for (const std::string& file : *files) {
-    const absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Load({file});
+    const absl::StatusOr<std::shared_ptr<const Policy>> policy = Policy::Load({file}, Policy::Extent::kPart);
     if (policy.ok()) {
       good.push_back(Describe(file, **policy));
     } else {
       exitStatus = Fail("policy check", policy.status());
     }
   }
-  for (const Json& file : good) {
-    for (const Json& advice : file["advice"]) Warn("policy check", advice.get<std::string>());
-    if (isStrict && !file["advice"].empty()) exitStatus = 1;
-  }
-  // Each may be good and all together not: the same topic in two of them.
+  // Each may be good and all together not: the same topic in two of them, or a purpose that none declares.
   bool othersPass = false;
   if (good.size() == files->size()) {
     const absl::StatusOr<std::shared_ptr<const Policy>> together = Policy::Load(*files);
-    if (!together.ok()) exitStatus = Fail("policy check", together.status());
+    if (together.ok()) {
+      AddAdvice(policy::AdviceOn(**together), good);
+    } else {
+      exitStatus = Fail("policy check", together.status());
+    }
     othersPass = together.ok() && (*together)->unselected() == policy::Unselected::kPass;
+  }
+  for (const Json& file : good) {
+    for (const Json& advice : file["advice"]) Warn("policy check", advice.get<std::string>());
+    if (isStrict && !file["advice"].empty()) exitStatus = 1;
   }
   if (common.json) {
     std::cout << good.dump(2) << "\n";

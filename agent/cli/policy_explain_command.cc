@@ -26,7 +26,9 @@ absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& 
 
 // nullopt: the question is about the topic as a whole.
 absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptions& options) {
-  if (options.record.empty() && !options.user.has_value()) return std::optional<DescribedRecord>();
+  const bool isOfRecord =
+      !options.record.empty() || options.user.has_value() || !options.consents.empty() || !options.attributes.empty();
+  if (!isOfRecord) return std::optional<DescribedRecord>();
   DescribedRecord record;
   if (!options.record.empty()) {
     ASSIGN_OR_RETURN(const std::string text, config::ReadTextFile(options.record));
@@ -35,6 +37,17 @@ absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptio
     RETURN_IF_ERROR(document.status());
   }
   if (options.user.has_value()) record.user = options.user;
+  record.consents.insert(record.consents.end(), options.consents.begin(), options.consents.end());
+  for (const std::string& attribute : options.attributes) {
+    const size_t equals = attribute.find('=');
+    if (equals == std::string::npos) {
+      return absl::InvalidArgumentError(StrCat("--attribute: expected NAME=VALUE, found \"", attribute, "\""));
+    }
+    record.attributes.emplace_back(attribute.substr(0, equals), attribute.substr(equals + 1));
+  }
+  if (!record.user.has_value() && options.record.empty()) {
+    return absl::InvalidArgumentError("--consent and --attribute say something of a user: add --user or --record");
+  }
   return std::optional<DescribedRecord>(std::move(record));
 }
 
@@ -56,6 +69,7 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
     answer.explanation = policy::ExplainTopic(topic, workload);
     return answer;
   }
+  RETURN_IF_ERROR(CheckConsents(*record, *policies));
   ASSIGN_OR_RETURN(const DescribedRecord described, WithUser(*std::move(record), topic));
   answer.explanation = policy::ExplainRecord(topic, workload, described);
   return answer;

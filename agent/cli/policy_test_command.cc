@@ -90,6 +90,9 @@ absl::StatusOr<std::vector<Difference>> Compare(const Table& table) {
     const policy::TopicPolicy* const topic = policies->Find(expectation.topic);
     policy::Explanation found;
     if (expectation.record.has_value()) {
+      if (const absl::Status known = CheckConsents(*expectation.record, *policies); !known.ok()) {
+        return absl::InvalidArgumentError(StrCat(expectation.pointer, "/record/consents: ", ToStd(known.message())));
+      }
       const absl::StatusOr<policy::DescribedRecord> record = WithUser(*expectation.record, topic);
       if (!record.ok()) {
         return absl::InvalidArgumentError(

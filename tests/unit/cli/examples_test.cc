@@ -56,7 +56,7 @@ TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
     // Whether this machine can run an agent is another question.
     const bool isOnlyTheMachine = result.err.find("no agent can run on this machine") != std::string::npos;
     EXPECT_TRUE(result.exitStatus == 0 || isOnlyTheMachine) << name << ": " << result.err;
-    EXPECT_NE(result.out.find(": good, with 7 policy files"), std::string::npos) << name << ": " << result.out;
+    EXPECT_NE(result.out.find(": good, with 8 policy files"), std::string::npos) << name << ": " << result.out;
     ++checked;
   }
   EXPECT_EQ(checked, 3u);
@@ -78,7 +78,7 @@ TEST_F(ExamplesTest, PoliciesSayWhatTheirTablesExpect) {
     EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
     ++tables;
   }
-  EXPECT_EQ(tables, 7u);
+  EXPECT_EQ(tables, 8u);
 }
 
 }  // namespace

@@ -131,6 +131,30 @@ TEST_F(PolicyCheckTest, FindsWhatIsWrongWithGoodFilesTogether) {
   EXPECT_NE(result.err.find("kveil policy check: "), std::string::npos) << result.err;
 }
 
+// One file may declare the purposes that others ask for.
+TEST_F(PolicyCheckTest, ReadsPurposesOfAllFilesTogether) {
+  const std::string topics = Write("topics.json", R"({"unselected": "refuse", "topics": [{"name": "t",
+      "seal": {"scope": "user", "user": {"key": true}}, "read": [{"purpose": true},
+      {"workload": {"unit": "b.service"}, "where": {"consent": "research"}}]}]})");
+  const std::string purposes = Write("purposes.json", R"({"purposes": ["marketing", "research"],
+      "workloads": [{"workload": {"unit": "a.service"}, "purpose": "marketing"}]})");
+  const CommandResult together = Run({"policy", "check", "--strict", topics, purposes});
+  EXPECT_EQ(together.exitStatus, 0) << together.err;
+  EXPECT_NE(together.out.find("read by workloads with a purpose, of users who consent to it, unit b.service (users who "
+                              "consent to research)"),
+            std::string::npos)
+      << together.out;
+  EXPECT_NE(together.out.find("  purposes: marketing, research\n"), std::string::npos) << together.out;
+  const CommandResult alone = Run({"policy", "check", topics});
+  EXPECT_EQ(alone.exitStatus, 1);
+  EXPECT_NE(alone.err.find("unknown purpose \"research\", which no file lists"), std::string::npos) << alone.err;
+  const std::string misspelled = Write("more.json", R"({"purposes": ["maketing"]})");
+  const CommandResult advice = Run({"policy", "check", "--strict", topics, purposes, misspelled});
+  EXPECT_EQ(advice.exitStatus, 1);
+  EXPECT_NE(advice.err.find("no entry asks for a consent for the purpose \"maketing\""), std::string::npos)
+      << advice.err;
+}
+
 TEST_F(PolicyCheckTest, ChecksThePoliciesOfTheConfigurationByDefault) {
   Write("policies/one.json", kBad);
   const std::string config = Write(

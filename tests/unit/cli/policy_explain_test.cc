@@ -124,6 +124,55 @@ TEST_F(PolicyExplainTest, RefusesWhatItDoesNotUnderstand) {
   ExpectFailure(Explain("unit=a.service", {"--record", "/nowhere"}), 1, "/nowhere");
 }
 
+constexpr char kConsents[] = R"({"purposes": ["marketing", "research"],
+    "workloads": [{"workload": {"unit": "ads.service"}, "purpose": "marketing"}],
+    "topics": [{"name": "clicks", "seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": [
+        {"workload": {"unit": "desk.service"}}, {"purpose": true},
+        {"workload": {"namespace": "shop"}, "where": {"attribute": {"name": "tenant", "label": "tenant"}}}]}]})";
+
+class ConsentExplainTest : public PolicyExplainTest {
+ protected:
+  CommandResult Explain(const std::string& workload, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"policy", "explain", "--workload", workload, "--topic", "clicks"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    arguments.push_back(Write("consents.json", kConsents));
+    return Run(arguments);
+  }
+};
+
+TEST_F(ConsentExplainTest, KnowsConsentsThatAreDescribed) {
+  const std::string entry = "entry 2 of \"read\" (unit ads.service) ";
+  ExpectSaid(Explain("unit=ads.service", {}),
+             "some: it reads some records: " + entry + "those of users who consent to marketing");
+  ExpectSaid(Explain("unit=ads.service", {"--user", "38", "--consent", "research", "--consent", "marketing"}),
+             "read: " + entry + "lets it be read: users who consent to marketing");
+  ExpectSaid(Explain("unit=ads.service", {"--user", "38", "--consent", "research"}),
+             "denied: " + entry + "does not let it be read: the user does not consent to marketing");
+  const std::string record = Write("record.json", R"({"key": "38", "consents": ["marketing"]})");
+  ExpectSaid(
+      Explain("unit=ads.service", {"--record", record}),
+      "denied: " + entry + "does not let it be read: a tombstone has no key that says what is known of its user");
+}
+
+TEST_F(ConsentExplainTest, KnowsAttributesThatAreDescribed) {
+  const std::string entry = "entry 3 of \"read\" (namespace shop) ";
+  const auto explain = [&](const std::string& attribute) {
+    return Explain("namespace=shop,label.tenant=a", {"--user", "38", "--attribute", attribute});
+  };
+  ExpectSaid(explain("tenant=a"),
+             "read: " + entry + "lets it be read: users whose tenant is the reader's label tenant");
+  ExpectSaid(explain("tenant=b"),
+             "denied: " + entry + "does not let it be read: the user's tenant is not the workload's label tenant");
+  ExpectSaid(explain("region=a"), "denied: " + entry + "does not let it be read: the user has no tenant");
+}
+
+TEST_F(ConsentExplainTest, RefusesWhatNobodyCouldConsentTo) {
+  ExpectFailure(Explain("unit=ads.service", {"--user", "38", "--consent", "marketng"}), 1,
+                "unknown purpose \"marketng\", did you mean \"marketing\"?");
+  ExpectFailure(Explain("unit=ads.service", {"--consent", "marketing"}), 1, "add --user or --record");
+  ExpectFailure(Explain("unit=ads.service", {"--user", "38", "--attribute", "tenant"}), 1, "expected NAME=VALUE");
+}
+
 class PolicyTableTest : public CommandTest {
  protected:
   PolicyTableTest() { Write("policy.json", kPolicy); }
@@ -148,6 +197,24 @@ TEST_F(PolicyTableTest, PassesWhereAllExpectationsHold) {
       R"(,{"workload": {"serviceAccount": "shop/x", "labels": {"app": "x"}}, "topic": "tickets", "expect": "some"})"));
   EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
   EXPECT_TRUE(result.out.ends_with("table.json: 4 of 4 expectations hold\n")) << result.out;
+}
+
+TEST_F(PolicyTableTest, KnowsConsentsAndAttributes) {
+  Write("policy.json", kConsents);
+  const auto expect = [](const std::string& workload, const std::string& record, const std::string& expected) {
+    return R"({"workload": )" + workload + R"(, "topic": "clicks", "record": )" + record + R"(, "expect": ")" +
+           expected + "\"}";
+  };
+  constexpr char kAds[] = R"({"unit": "ads.service"})";
+  constexpr char kShop[] = R"({"namespace": "shop", "labels": {"tenant": "a"}})";
+  const CommandResult result =
+      Test(StrCat(expect(kAds, R"({"user": "38", "consents": ["marketing"]})", "read"), ",",
+                  expect(kAds, R"({"user": "38", "consents": ["research"]})", "denied"), ",",
+                  expect(kShop, R"({"user": "38", "attributes": {"tenant": "a"}})", "read"), ",",
+                  expect(kShop, R"({"user": "38", "attributes": {"tenant": "b"}})", "denied")));
+  EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
+  ExpectFailure(Test(expect(kAds, R"({"user": "38", "consents": ["marketng"]})", "denied")), 1,
+                "/expectations/0/record/consents: unknown purpose \"marketng\", did you mean \"marketing\"?");
 }
 
 TEST_F(PolicyTableTest, NamesExpectationsThatDoNotHold) {
