@@ -24,8 +24,9 @@ std::string Entries(int64_t count, const std::function<std::string(int64_t)>& wh
   return "[" + list + "]";
 }
 
-void Measure(benchmark::State& state, const std::string& read) {
-  Node node(true, read);
+void Measure(
+    benchmark::State& state, const std::string& read, Node::FactsOf factsOf = [](size_t) { return nullptr; }) {
+  Node node(true, read, std::move(factsOf));
   uint32_t random = 1;
   const ByteBuffer produced = ProducedBatch({.count = kUsers}, kValueSize, random);
   ByteBuffer sealed;
@@ -87,12 +88,42 @@ void BM_MatchesRead(benchmark::State& state) {
             return R"({"value": {"pointer": "/request", "matches": "r+)" + end + "\"}}";
           }));
 }
+
+// Every user consents, and the last entry asks for it; the others ask for users of whom there are no records.
+std::string ConsentEntries(int64_t count, const std::string& purpose) {
+  return Entries(count, [&](int64_t i) {
+    return i + 1 < count ? R"({"consent": "research", "users": ["none-)" + std::to_string(i) + "\"]}"
+                         : R"({"consent": ")" + purpose + "\"}";
+  });
+}
+users::SharedFacts Consenting() {
+  users::UserFacts facts;
+  facts.consents = {{.purpose = "marketing"}, {.purpose = "newsletter"}};
+  return std::make_shared<const users::UserFacts>(std::move(facts));
+}
+// All users have granted the same: the registry's rows are told apart by nothing.
+void BM_ConsentRead(benchmark::State& state) {
+  const users::SharedFacts facts = Consenting();
+  Measure(state, ConsentEntries(state.range(0), "marketing"), [&](size_t) { return facts; });
+}
+// Each of the 1000 users has facts of their own.
+void BM_ConsentOfEachRead(benchmark::State& state) {
+  Measure(state, ConsentEntries(state.range(0), "marketing"), [](size_t) { return Consenting(); });
+}
+void BM_ConsentDenied(benchmark::State& state) {
+  const users::SharedFacts facts = Consenting();
+  Measure(state, ConsentEntries(state.range(0), "research"), [&](size_t) { return facts; });
+}
+
 void Counts(benchmark::internal::Benchmark* benchmark) { benchmark->Arg(0)->Arg(1)->Arg(10)->Arg(1000); }
 BENCHMARK(BM_UsersRead)->Apply(Counts);
 BENCHMARK(BM_UsersDenied)->Arg(1)->Arg(10)->Arg(1000);
 BENCHMARK(BM_HeaderDenied)->Arg(1)->Arg(10)->Arg(1000);
 BENCHMARK(BM_ValueRead)->Arg(1)->Arg(10)->Arg(1000);
 BENCHMARK(BM_MatchesRead)->Arg(1)->Arg(16);
+BENCHMARK(BM_ConsentRead)->Arg(1)->Arg(10)->Arg(1000);
+BENCHMARK(BM_ConsentOfEachRead)->Arg(1)->Arg(10)->Arg(1000);
+BENCHMARK(BM_ConsentDenied)->Arg(1)->Arg(10)->Arg(1000);
 
 }  // namespace
 }  // namespace kveil::guard

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 #include "guard/seal/batch_sealer.h"
 #include "kafka/batch_writer.h"
 #include "kafka/varint.h"
+#include "users/user_facts.h"
 
 namespace kveil::guard {
 
@@ -57,7 +59,11 @@ inline ByteBuffer ProducedBatch(Users users, size_t valueSize, uint32_t& random)
 class Node {
  public:
   // `read`: the readers, as in a policy.
-  explicit Node(bool perUser, const std::string& read = R"([{"any": true}])") {
+  // `factsOf`: what is known of the user of the key that is fetched as the n-th.
+  using FactsOf = std::function<users::SharedFacts(size_t)>;
+  explicit Node(
+      bool perUser, const std::string& read = R"([{"any": true}])", FactsOf factsOf = [](size_t) { return nullptr; })
+      : factsOf_(std::move(factsOf)) {
     char path[] = "/tmp/kveil-bench-XXXXXX";
     folder_ = mkdtemp(path);
     keys::KeyServiceOptions options;
@@ -69,7 +75,8 @@ class Node {
     scratch = std::make_unique<WorkerScratch>(*service_);
     const std::string seal = perUser ? R"({"scope": "user", "user": {"value": "/userid"}})" : R"({"scope": "topic"})";
     const std::vector<std::pair<std::string, std::string>> files = {
-        {"p.json", R"({"topics": [{"name": "t", "seal": )" + seal + R"(, "read": )" + read + "}]}"}};
+        {"p.json", R"({"purposes": ["marketing", "research"], "topics": [{"name": "t", "seal": )" + seal +
+                       R"(, "read": )" + read + "}]}"}};
     policy_ = *policy::Policy::Parse(files);
     topic = policy_->Find("t");
     hasRules_ = policy::ReadableBy(*topic, {}, readers_) == policy::Readable::kSome;
@@ -85,10 +92,13 @@ class Node {
       std::promise<keys::FetchResult> promise;
       service_->Fetch(needs.keys.Take(keys::kMostKeysOfAFetch), "bench",
                       [&](keys::FetchResult result) { promise.set_value(std::move(result)); });
-      if (!scratch->keyCache.Deliver(promise.get_future().get()).ok()) abort();
+      keys::FetchResult result = promise.get_future().get();
+      for (keys::FetchResult::ByScope& found : result.scopes) found.key.facts = factsOf_(fetched_++);
+      if (!scratch->keyCache.Deliver(std::move(result)).ok()) abort();
     }
   }
 
+  identity::Workload reader;
   // The entries that fit a reader, where these let it read some records only.
   const policy::EntrySet* readers() const { return hasRules_ ? &readers_ : nullptr; }
 
@@ -96,6 +106,8 @@ class Node {
   const policy::TopicPolicy* topic = nullptr;
 
  private:
+  const FactsOf factsOf_;
+  size_t fetched_ = 0;
   std::string folder_;
   std::unique_ptr<keys::KeyService> service_;
   std::shared_ptr<const policy::Policy> policy_;
@@ -120,6 +132,7 @@ inline OpenOutcome Open(Node& node, const ByteBuffer& sealed, ByteBuffer& out) {
   task.topic = node.topic;
   task.topicName = "t";
   task.readers = node.readers();
+  task.reader = &node.reader;
   if (task.readers != nullptr) task.now = std::chrono::system_clock::now();
   out.clear();
   return OpenBatch(task, batch, *node.scratch, out);
