@@ -1,19 +1,16 @@
 #include "io/tls_context.h"
 
-#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_join.h"
 #include "base/mutex.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
+#include "io/tls_files.h"
 
 namespace kveil::io {
 namespace {
@@ -21,28 +18,18 @@ namespace {
 // Brokers whose sessions are kept at most.
 constexpr size_t kMostResumable = 1000;
 
-// Why the file cannot be used, where OpenSSL would say no more than that it could not.
-absl::Status Wrong(const std::string& file, std::string_view what) {
-  const UniqueFd opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // it may be a pipe
-  if (opened.get() < 0) return absl::InvalidArgumentError(StrCat(file, ": cannot be read: ", std::strerror(errno)));
-  return absl::InvalidArgumentError(StrCat(file, ": ", what));
-}
-
-// Nobody is there to type a passphrase.
-int NoPassphrase(char*, int, int, void*) { return -1; }
-
 absl::Status LoadTrusted(SSL_CTX* context, const TlsFiles& files) {
   ERR_clear_error();
   if (files.ca.empty()) {
     SSL_CTX_set_default_verify_paths(context);
   } else if (SSL_CTX_load_verify_file(context, files.ca.c_str()) != 1) {
-    return Wrong(files.ca, "no certificates that could be trusted are in it");
+    return WrongPem(files.ca, "no certificates that could be trusted are in it");
   }
   if (files.crl.empty()) return absl::OkStatus();
   X509_STORE* const store = SSL_CTX_get_cert_store(context);
   X509_LOOKUP* const lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
   if (lookup == nullptr || X509_load_crl_file(lookup, files.crl.c_str(), X509_FILETYPE_PEM) <= 0) {
-    return Wrong(files.crl, "no certificate revocation list is in it");
+    return WrongPem(files.crl, "no certificate revocation list is in it");
   }
   X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
   return absl::OkStatus();
@@ -56,22 +43,19 @@ absl::Status LoadIdentity(SSL_CTX* context, const TlsFiles& files) {
   if (files.certificate.empty()) return absl::OkStatus();
   ERR_clear_error();
   if (SSL_CTX_use_certificate_chain_file(context, files.certificate.c_str()) != 1) {
-    return Wrong(files.certificate, "no certificate is in it");
+    return WrongPem(files.certificate, "no certificate is in it");
   }
   if (SSL_CTX_use_PrivateKey_file(context, files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
     if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH) return NotTheKey(files);
-    return Wrong(files.key, "no private key without a passphrase is in it");
+    return WrongPem(files.key, "no private key without a passphrase is in it");
   }
   if (SSL_CTX_check_private_key(context) != 1) return NotTheKey(files);
   return absl::OkStatus();
 }
 
-// The common name, where a certificate has no other: nobody checks what an authority lets stand there.
-constexpr unsigned kNameRules = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
-
 bool IsOf(X509* certificate, const TlsPeer& peer) {
   for (const std::string& name : peer.names) {
-    if (X509_check_host(certificate, name.data(), name.size(), kNameRules, nullptr) == 1) return true;
+    if (X509_check_host(certificate, name.data(), name.size(), kTlsNameRules, nullptr) == 1) return true;
   }
   return peer.acceptsAddress && X509_check_ip_asc(certificate, peer.address.AddressText().c_str(), 0) == 1;
 }

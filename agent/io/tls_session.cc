@@ -11,9 +11,13 @@
 #include "base/text.h"
 #include "io/bug.h"
 #include "io/tls_context.h"
+#include "io/tls_server_context.h"
 
 namespace kveil::io {
 namespace {
+
+// What a peer may have us say while we read: without bound, it could be made to fill our memory.
+constexpr size_t kMostSaidWhileReading = 16 << 10;
 
 // The newest cause that OpenSSL has noted, in words.
 std::string Cause() {
@@ -26,13 +30,27 @@ std::string Cause() {
 
 TlsSession::TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer,
                        Clock::time_point checkedAt)
-    : context_(std::move(context)), ssl_(std::move(ssl)), peer_(std::move(peer)), checkedAt_(checkedAt) {
+    : context_(std::move(context)),
+      isServer_(false),
+      ssl_(std::move(ssl)),
+      peer_(std::move(peer)),
+      checkedAt_(checkedAt) {
+  Attach();
+  SSL_set_connect_state(ssl_.get());
+}
+
+TlsSession::TlsSession(std::shared_ptr<const TlsServerContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer)
+    : serverContext_(std::move(context)), isServer_(true), ssl_(std::move(ssl)), peer_(std::move(peer)), checkedAt_() {
+  Attach();
+  SSL_set_accept_state(ssl_.get());
+}
+
+void TlsSession::Attach() {
   BIO* const bio = BIO_new(Method());
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_.get(), bio, bio);  // which owns it from here on
   SSL_set_app_data(ssl_.get(), this);
-  SSL_set_connect_state(ssl_.get());
 }
 
 // OpenSSL takes a connection that we have not ended for one that broke, and never takes its session up again; but most
@@ -79,14 +97,37 @@ long TlsSession::BioControl(BIO*, int command, long, void*) { return command == 
 absl::StatusOr<bool> TlsSession::Handshake() {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
-  if (result == 1) return true;
+  if (result == 1) {
+    if (isServer_) SSL_certs_clear(ssl_.get());
+    serverContext_.reset();
+    return true;
+  }
   if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) return false;
   const long verified = SSL_get_verify_result(ssl_.get());
   if (verified != X509_V_OK) {
     return absl::PermissionDeniedError(
-        StrCat("TLS: the broker's certificate is refused: ", X509_verify_cert_error_string(verified)));
+        StrCat("TLS: the ", peerName(), "'s certificate is refused: ", X509_verify_cert_error_string(verified)));
   }
   return absl::UnavailableError(StrCat("TLS: ", Cause()));
+}
+
+TlsOwner TlsSession::ClientCertificate() const {
+  TlsOwner owner;
+  X509* const certificate = SSL_get0_peer_certificate(ssl_.get());
+  if (certificate == nullptr || SSL_get_verify_result(ssl_.get()) != X509_V_OK) return owner;
+  X509_NAME* const name = X509_get_subject_name(certificate);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> text(BIO_new(BIO_s_mem()), BIO_free);
+  X509_NAME_print_ex(text.get(), name, 0, XN_FLAG_RFC2253);
+  char* bytes = nullptr;
+  const long size = BIO_get_mem_data(text.get(), &bytes);
+  owner.subject.assign(bytes, static_cast<size_t>(size));
+  const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
+  if (at < 0 || X509_NAME_get_index_by_NID(name, NID_commonName, at) >= 0) return owner;
+  unsigned char* common = nullptr;
+  const int length = ASN1_STRING_to_UTF8(&common, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+  if (length >= 0) owner.commonName.assign(reinterpret_cast<char*>(common), static_cast<size_t>(length));
+  OPENSSL_free(common);
+  return owner;
 }
 
 void TlsSession::Feed(Bytes ciphertext) {
@@ -104,8 +145,14 @@ void TlsSession::KeepInput() {
 int TlsSession::Read(MutableBytes into) {
   ERR_clear_error();
   size_t count = 0;
+  const size_t before = output_.size();
   const int result = SSL_read_ex(ssl_.get(), into.data(), into.size(), &count);
   if (input_.empty()) keptInput_ = ByteBuffer();  // a connection that waits holds none
+  CountSaidWhileReading(before);
+  if (saidWhileReading_ > kMostSaidWhileReading) {
+    if (problem_.empty()) problem_ = "the peer asks for another handshake again and again";
+    return -EPROTO;
+  }
   if (result == 1) {
     hasRead_ = true;
     return static_cast<int>(count);
@@ -119,6 +166,11 @@ int TlsSession::Read(MutableBytes into) {
       if (problem_.empty()) problem_ = Cause();
       return -EPROTO;
   }
+}
+
+// With TLS 1.2, each wish for another handshake is answered by a refusal.
+void TlsSession::CountSaidWhileReading(size_t before) {
+  if (output_.size() > before) saidWhileReading_ += output_.size() - before;
 }
 
 absl::StatusOr<bool> TlsSession::Write(Bytes plaintext) {

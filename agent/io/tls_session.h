@@ -1,4 +1,4 @@
-// The client side of TLS on one connection, without a socket: the peer's bytes go in, bytes for the peer come out
+// One side of TLS on one connection, without a socket: the peer's bytes go in, bytes for the peer come out
 // (OpenSSL; TLS 1.2, RFC 5246, and 1.3, RFC 8446). One thread at a time.
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,8 +20,9 @@
 namespace kveil::io {
 
 class TlsContext;
+class TlsServerContext;
 
-// The peer that a connection must reach.
+// The server that a client must reach, or, for the server's side, the one that it stands for.
 struct TlsPeer {
   // The certificate must have one of these names (RFC 6125; ".example" means any name below). Only its alternative
   // names count, not the common name.
@@ -28,6 +30,12 @@ struct TlsPeer {
   bool acceptsAddress = false;  // or the address
   std::string sentName;         // sent in the ClientHello (SNI) unless empty
   SocketAddress address;
+};
+
+// What a checked certificate says of its owner.
+struct TlsOwner {
+  std::string subject;     // the distinguished name (RFC 2253); empty: no certificate was shown
+  std::string commonName;  // of the subject, if it has exactly one
 };
 
 class TlsSession {
@@ -40,6 +48,10 @@ class TlsSession {
   // case, output() may hold bytes to send. kPermissionDenied says why the peer's certificate is refused, kUnavailable
   // what the peer answered.
   absl::StatusOr<bool> Handshake();
+  // What messages call the peer.
+  std::string_view peerName() const { return isServer_ ? "application" : "broker"; }
+  // After the handshake, for the server's side: whose certificate the client has shown.
+  TlsOwner ClientCertificate() const;
 
   // Takes the peer's bytes when Handshake or Read need some. They must stay in place until KeepInput, which copies
   // those not read yet.
@@ -75,6 +87,7 @@ class TlsSession {
 
  private:
   friend class TlsContext;
+  friend class TlsServerContext;
   struct Free {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
@@ -82,18 +95,26 @@ class TlsSession {
   // `checkedAt`: when the handshake that began the session checked the peer's certificate.
   TlsSession(std::shared_ptr<TlsContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer,
              Clock::time_point checkedAt);
+  // The server's side.
+  TlsSession(std::shared_ptr<const TlsServerContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer);
+  void Attach();
+  void CountSaidWhileReading(size_t before);
 
   static BIO_METHOD* Method();
   static int BioRead(BIO* bio, char* into, int size);
   static int BioWrite(BIO* bio, const char* from, int size);
   static long BioControl(BIO* bio, int command, long number, void* pointer);
 
-  const std::shared_ptr<TlsContext> context_;
+  const std::shared_ptr<TlsContext> context_;  // the client's
+  // The server's, until the handshake is done: it holds private keys, which end when they are replaced.
+  std::shared_ptr<const TlsServerContext> serverContext_;
+  const bool isServer_;
   const std::unique_ptr<SSL, Free> ssl_;
   const TlsPeer peer_;
   const Clock::time_point checkedAt_;
-  bool ended_ = false;    // by us
-  bool hasRead_ = false;  // plaintext
+  bool ended_ = false;           // by us
+  bool hasRead_ = false;         // plaintext
+  size_t saidWhileReading_ = 0;  // bytes
   std::string problem_;
   Bytes input_;           // fed and not read yet
   ByteBuffer keptInput_;  // holds input_ once it must outlive Feed's caller

@@ -6,6 +6,8 @@
 #include <array>
 #include <cerrno>
 
+#include "base/text.h"
+
 namespace kveil::io {
 namespace {
 
@@ -66,8 +68,10 @@ Task<absl::Status> TlsStream::Handshake(Deadline deadline) {
     if (*done) co_return absl::OkStatus();
     const absl::Status readable = co_await socket_.Readable(deadline);
     if (!readable.ok()) co_return readable;
-    const ssize_t received = ::recv(socket_.fd(), Scratch().data(), Scratch().size(), MSG_DONTWAIT);
-    if (received == 0) co_return absl::UnavailableError("TLS: the broker closed the connection during the handshake");
+    const ssize_t received = ::recv(socket_.fd(), Scratch().data(), TlsSession::kRecordSize, MSG_DONTWAIT);
+    if (received == 0)
+      co_return absl::UnavailableError(
+          StrCat("TLS: the ", session_->peerName(), " closed the connection during the handshake"));
     if (received < 0 && errno != EAGAIN && errno != EINTR) {
       co_return absl::UnavailableError("TLS: the connection broke during the handshake");
     }
@@ -147,7 +151,8 @@ Task<absl::Status> TlsStream::WriteAfterRecv(ByteBuffer record, Deadline deadlin
   if (absl::Status sent = co_await std::move(sending); !sent.ok()) co_return sent;
   for (;;) {
     received_.Reset();
-    if (stopped_) co_return absl::UnavailableError("TLS: the broker ended in the middle of a message");
+    if (stopped_)
+      co_return absl::UnavailableError(StrCat("TLS: the ", session_->peerName(), " ended in the middle of a message"));
     co_await received_.Wait();
     const absl::StatusOr<bool> written = session_->Write(record);
     if (!written.ok()) co_return written.status();

@@ -1,0 +1,95 @@
+// The client's end of a TLS connection, as an application is: OpenSSL on a blocking socket.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/text.h"
+#include "base/unique_fd.h"
+#include "certificates.h"
+
+namespace kveil::io {
+
+struct TlsClientOptions {
+  std::string ca;               // whom it trusts; empty: everybody
+  std::string sentName;         // asked for (SNI); empty: none
+  TestCertificate certificate;  // shown when it is asked for one; empty: none
+  int mostVersion = TLS1_3_VERSION;
+  SSL_SESSION* resumed = nullptr;
+};
+
+class TlsClient {
+ public:
+  explicit TlsClient(UniqueFd fd, const TlsClientOptions& options = {})
+      : fd_(std::move(fd)), context_(SSL_CTX_new(TLS_client_method()), SSL_CTX_free) {
+    ::signal(SIGPIPE, SIG_IGN);
+    SSL_CTX_set_max_proto_version(context_.get(), options.mostVersion);
+    SSL_CTX_set_session_cache_mode(context_.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    if (!options.ca.empty()) {
+      EXPECT_EQ(SSL_CTX_load_verify_file(context_.get(), options.ca.c_str()), 1);
+      SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER, nullptr);
+    }
+    if (!options.certificate.certificate.empty()) {
+      EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), options.certificate.certificate.c_str()), 1);
+      EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), options.certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
+    }
+    ssl_.reset(SSL_new(context_.get()));
+    if (!options.sentName.empty()) SSL_set_tlsext_host_name(ssl_.get(), options.sentName.c_str());
+    if (options.resumed != nullptr) SSL_set_session(ssl_.get(), options.resumed);
+    SSL_set_fd(ssl_.get(), fd_.get());
+  }
+
+  // "" when the handshake is done, or why it failed.
+  std::string Connect() {
+    ERR_clear_error();
+    return SSL_connect(ssl_.get()) == 1 ? "" : Reason();
+  }
+  bool Write(std::string_view bytes) {
+    size_t count = 0;
+    return SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &count) == 1;
+  }
+  // Exactly that much; fewer when the stream ends before. The reason is then in `ended`.
+  std::string Read(size_t size) {
+    std::string bytes(size, '\0');
+    size_t have = 0, count = 0;
+    ERR_clear_error();
+    while (have < size && SSL_read_ex(ssl_.get(), bytes.data() + have, size - have, &count) == 1) have += count;
+    if (have < size) ended = SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN ? "in order" : Reason();
+    bytes.resize(have);
+    return bytes;
+  }
+  void End() { SSL_shutdown(ssl_.get()); }
+  // The common name of the certificate that the server has shown.
+  std::string ServerName() const {
+    char name[256] = "";
+    X509* const certificate = SSL_get0_peer_certificate(ssl_.get());
+    if (certificate != nullptr) {
+      X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, sizeof(name));
+    }
+    return name;
+  }
+  SSL* ssl() { return ssl_.get(); }
+  int fd() const { return fd_.get(); }
+  void Close() { fd_.Reset(); }
+
+  std::string ended;
+
+ private:
+  static std::string Reason() {
+    const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
+    return reason != nullptr ? reason : "broken";
+  }
+
+  UniqueFd fd_;
+  std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
+  std::unique_ptr<SSL, decltype(&SSL_free)> ssl_{nullptr, SSL_free};
+};
+
+}  // namespace kveil::io
