@@ -90,6 +90,10 @@ std::vector<ClusterConfig> ReadClusters(const JsonValue& value) {
     cluster.name = name;
     if (const auto tls = object.Find("tls")) cluster.tls = ReadTls(*tls);
     if (const auto tls = object.Find("clientTls")) cluster.clientTls = ReadClientTls(*tls);
+    // What an application encrypts must not leave the node in the clear.
+    if (cluster.clientTls.mode == ClientTlsConfig::Mode::kTerminate && !cluster.tls.has_value()) {
+      member.Error("expected tls beside a clientTls that terminates TLS");
+    }
   }
   return clusters;
 }

@@ -31,7 +31,30 @@ Json TlsJson(const TlsConfig& tls) {
 }
 
 Json ClientTlsJson(const ClientTlsConfig& tls) {
-  return tls.mode == ClientTlsConfig::Mode::kRefuse ? "refuse" : "pass";
+  switch (tls.mode) {
+    case ClientTlsConfig::Mode::kRefuse:
+      return "refuse";
+    case ClientTlsConfig::Mode::kPass:
+      return "pass";
+    case ClientTlsConfig::Mode::kTerminate:
+      break;
+  }
+  using ClientCertificate = ClientTlsConfig::ClientCertificate;
+  Json json = Json::object();
+  if (tls.folder.empty()) {
+    json["certificates"] = Json::array();
+    for (const auto& [certificate, key] : tls.certificates) {
+      json["certificates"].push_back({{"certificate", certificate}, {"key", key}});
+    }
+  } else {
+    json["certificates"] = tls.folder;
+  }
+  Put(json, "clientCa", tls.clientCa);
+  const bool isRequired = tls.clientCertificate == ClientCertificate::kRequire;
+  const char* const asked = isRequired ? "require" : "request";
+  json["clientCertificate"] = tls.clientCertificate == ClientCertificate::kNone ? "none" : asked;
+  json["minimumVersion"] = tls.version12 ? "1.2" : "1.3";
+  return {{"terminate", std::move(json)}};
 }
 
 Json ClustersJson(const std::vector<ClusterConfig>& clusters) {

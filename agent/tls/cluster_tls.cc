@@ -8,25 +8,16 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "tls/file_state.h"
 
 namespace kveil::tls {
 namespace {
 
-// What changes when a file is written, replaced, or made readable. A link is followed, as Kubernetes swaps links.
 std::string StateOf(const io::TlsFiles& files) {
-  std::string state;
-  for (const std::string* path : {&files.ca, &files.certificate, &files.key, &files.crl}) {
-    struct stat info;
-    if (path->empty() || ::stat(path->c_str(), &info) != 0) {
-      state += "-;";
-      continue;
-    }
-    state += StrCat(info.st_dev, " ", info.st_ino, " ", info.st_size, " ", info.st_mtim.tv_sec, " ",
-                    info.st_mtim.tv_nsec, " ", info.st_ctim.tv_sec, " ", info.st_ctim.tv_nsec, ";");
-  }
-  return state;
+  return StrCat(StateOfFile(files.ca), StateOfFile(files.certificate), StateOfFile(files.key), StateOfFile(files.crl));
 }
 
 absl::Status OfCluster(const std::string& cluster, const absl::Status& problem) {
@@ -39,6 +30,16 @@ absl::Status CheckFolder(const std::string& path) {
   if (::stat(path.c_str(), &info) != 0) return absl::InvalidArgumentError(StrCat(path, ": ", std::strerror(errno)));
   if (!S_ISDIR(info.st_mode)) return absl::InvalidArgumentError(StrCat(path, ": is no folder"));
   return absl::OkStatus();
+}
+
+// Whose certificate an application's own stands for: "CN=orders" for the common name "orders". No unit has such a name.
+// Empty: there can be no such file.
+std::string NameInIdentities(std::string_view clientName) {
+  const bool isPlain =
+      !clientName.empty() && clientName.size() <= 64 && std::all_of(clientName.begin(), clientName.end(), [](char c) {
+        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '@';
+      });
+  return isPlain ? StrCat("CN=", clientName) : "";
 }
 
 // The name for the greeting: what the cluster calls the broker now, or the only name that is configured.
@@ -71,7 +72,8 @@ absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<c
 
 // A workload shows the agent's certificate only when it is certain that it has none of its own: otherwise it would have
 // the rights of another.
-absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const identity::Workload& workload) {
+absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const identity::Workload& workload,
+                                                  const std::string& clientName) {
   const config::TlsConfig& config = cluster.config;
   io::TlsFiles files{.ca = config.ca, .certificate = config.certificate, .key = config.key, .crl = config.crl};
   if (config.identities.empty()) return files;
@@ -79,16 +81,18 @@ absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const 
     return OfCluster(cluster.name, absl::UnavailableError(StrCat("which workload this is, and so which certificate of ",
                                                                  config.identities, " it has, is not known")));
   }
-  if (workload.unit.empty()) return files;
-  const std::string own = StrCat(config.identities, "/", workload.unit);
-  struct stat info;
-  if (::stat((own + ".crt").c_str(), &info) == 0) {
-    files.certificate = own + ".crt";
-    files.key = own + ".key";
-    return files;
-  }
-  if (errno != ENOENT) {
-    return OfCluster(cluster.name, absl::UnavailableError(StrCat(own, ".crt: ", std::strerror(errno))));
+  for (const std::string& name : {NameInIdentities(clientName), workload.unit}) {
+    if (name.empty()) continue;
+    const std::string own = StrCat(config.identities, "/", name);
+    struct stat info;
+    if (::stat((own + ".crt").c_str(), &info) == 0) {
+      files.certificate = own + ".crt";
+      files.key = own + ".key";
+      return files;
+    }
+    if (errno != ENOENT) {
+      return OfCluster(cluster.name, absl::UnavailableError(StrCat(own, ".crt: ", std::strerror(errno))));
+    }
   }
   const absl::Status folder = CheckFolder(config.identities);  // without it, nobody would have a file
   if (!folder.ok()) return OfCluster(cluster.name, folder);
@@ -167,12 +171,14 @@ void ClusterTls::LookAgainAt(Cluster& cluster, const std::shared_ptr<Identity>& 
   if (fresh.context != nullptr) identity->context = std::move(fresh.context);
 }
 
-absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(
-    const std::string& clusterName, const SocketAddress& broker, const identity::Workload& workload,
-    const std::vector<std::string>& advertisedNames) {
+absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(const std::string& clusterName,
+                                                                       const SocketAddress& broker,
+                                                                       const identity::Workload& workload,
+                                                                       const std::vector<std::string>& advertisedNames,
+                                                                       const std::string& clientName) {
   const auto cluster = clusters_.find(clusterName);
   if (cluster == clusters_.end()) return nullptr;
-  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, workload);
+  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, workload, clientName);
   if (!files.ok()) return files.status();
   const absl::StatusOr<Context> context = ContextFor(*cluster->second, *files);
   if (!context.ok()) return context.status();

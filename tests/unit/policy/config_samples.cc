@@ -35,6 +35,9 @@ std::string AwsKey(const std::string& key, const std::string& more = "") {
 }
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
+std::string Terminate(const std::string& members) {
+  return With(R"("clusters": {"main": {"tls": {}, "clientTls": {"terminate": {)" + members + "}}}}");
+}
 std::string Kubernetes(const std::string& members) {
   return With(R"("kubernetes": {"node": "node1", "apiServer": "https://10.96.0.1:443")" + members + "}");
 }
@@ -65,6 +68,10 @@ std::vector<Sample> ConfigSamples() {
        ""},
       {"applications that speak TLS",
        With(R"("clusters": {"main": {"clientTls": "refuse"}, "b": {"clientTls": "pass"}})"), ""},
+      {"applications' TLS ends here", Terminate(R"("certificates": "/front")"), ""},
+      {"all of terminate", Terminate(R"("certificates": [{"certificate": "/a.crt", "key": "/a.key"}], "clientCa": "/ca",
+          "clientCertificate": "require", "minimumVersion": "1.3")"),
+       ""},
       {"all of keys",
        Keys(R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms", "newUsersPerSecond": 1)"),
        ""},
@@ -101,7 +108,19 @@ std::vector<Sample> ConfigSamples() {
       {"rest", With(R"("$schema": "x", "policies": "/p", "workers": 4, "log": {"level": "debug"})"), ""},
 
       {"unknown clientTls", With(R"("clusters": {"main": {"clientTls": "relay"}})"),
-       "/clusters/main/clientTls: expected one of \"refuse\", \"pass\", found \"relay\""},
+       "/clusters/main/clientTls: expected \"refuse\", \"pass\" or an object with \"terminate\", found \"relay\""},
+      {"terminate without TLS to the broker", With(R"("clusters": {"main": {"clientTls": {"terminate": {
+          "certificates": "/front"}}}})"),
+       "/clusters/main: expected tls beside a clientTls that terminates TLS"},
+      {"terminate without certificates", Terminate(R"("minimumVersion": "1.2")"), "expected the key \"certificates\""},
+      {"no certificates", Terminate(R"("certificates": [])"), "/certificates: expected from 1 to 256 certificates"},
+      {"certificate without its key", Terminate(R"("certificates": [{"certificate": "/a"}])"),
+       "/certificates/0: expected the key \"key\""},
+      {"certificates as a number", Terminate(R"("certificates": 3)"), "expected a folder, or a list of certificates"},
+      {"an authority that nobody is checked by", Terminate(R"("certificates": "/f", "clientCa": "/ca")"),
+       "expected clientCa together with clientCertificate"},
+      {"certificates that nobody checks", Terminate(R"("certificates": "/f", "clientCertificate": "request")"),
+       "expected clientCa together with clientCertificate"},
       {"not an object", "3", "c.json: expected an object, found 3"},
       {"no intercept", "{}", "c.json: expected the key \"intercept\", which is missing"},
       {"no targets", R"({"intercept": {}})", "/intercept: expected the key \"targets\", which is missing"},

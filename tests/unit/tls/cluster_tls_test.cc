@@ -138,6 +138,28 @@ TEST_F(ClusterTlsTest, ConfiguredNamesCountInsteadOfTheAdvertisedOneWhichIsStill
   EXPECT_EQ(Greet("DNS:b1.example", {}), "accepted as nobody");
 }
 
+TEST_F(ClusterTlsTest, TheApplicationsCertificateChoosesWhatTheBrokerIsShown) {
+  LoadWithIdentities();
+  IssueOwn("CN=orders");
+  IssueOwn("a.service");
+  workload_.unit = "a.service";
+  const auto choice = [&](const std::string& clientName) {
+    // A file that cannot be used tells that it was the chosen one.
+    const auto session = tls_->NewSession(clusterName_, broker_, workload_, {}, clientName);
+    return session.ok() ? "usable" : std::string(session.status().message());
+  };
+  Write(Own("CN=orders.key"), "no key");
+  EXPECT_THAT(choice("orders"), HasSubstr("CN=orders.key: no private key"));
+  workload_.unit = "";
+  Write(Own("a.service.key"), "no key");
+  std::filesystem::create_directory(Own("CN=x"));
+  for (const char* other : {"", "other", "a.service", "x/../a.service", "CN=orders", "ord ers"}) {
+    EXPECT_EQ(choice(other), "usable") << other;
+  }
+  workload_.unit = "a.service";
+  EXPECT_THAT(choice("other"), HasSubstr("a.service.key: no private key")) << "the workload's own";
+}
+
 TEST_F(ClusterTlsTest, FilesThatCannotBeUsedEndTheStartWithClusterAndFile) {
   cluster_.tls->ca = "/nowhere/ca.pem";
   const absl::Status status = Load();

@@ -1,0 +1,150 @@
+#include "tls/client_tls.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "tls/file_state.h"
+
+namespace kveil::tls {
+namespace {
+
+using Mode = config::ClientTlsConfig::Mode;
+using ClientCertificate = config::ClientTlsConfig::ClientCertificate;
+namespace fs = std::filesystem;
+
+constexpr size_t kMostCertificates = 256;  // looked through at each handshake
+
+absl::Status OfCluster(const std::string& cluster, const absl::Status& problem) {
+  return absl::Status(problem.code(), StrCat("clientTls of cluster ", cluster, ": ", ToStd(problem.message())));
+}
+
+// NAME.crt and NAME.key, by name. Hidden files are no certificates: Kubernetes keeps its volumes in them.
+absl::StatusOr<std::vector<config::ClientTlsConfig::Files>> FilesIn(const std::string& folder) {
+  std::error_code error;
+  std::vector<config::ClientTlsConfig::Files> files;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    const fs::path& path = entry->path();
+    if (path.extension() != ".crt" || path.filename().string().starts_with('.')) continue;
+    files.push_back({.certificate = path.string(), .key = fs::path(path).replace_extension(".key").string()});
+  }
+  if (error) return absl::InvalidArgumentError(StrCat(folder, ": ", error.message()));
+  if (files.empty())
+    return absl::InvalidArgumentError(StrCat(folder, ": no certificate (NAME.crt, NAME.key) is in it"));
+  if (files.size() > kMostCertificates) {
+    return absl::InvalidArgumentError(StrCat(folder, ": more than ", kMostCertificates, " certificates are in it"));
+  }
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.certificate < b.certificate; });
+  return files;
+}
+
+absl::StatusOr<io::TlsServerFiles> FilesOf(const config::ClientTlsConfig& config) {
+  io::TlsServerFiles files{.identities = {},
+                           .clientCa = config.clientCa,
+                           .needsCertificate = config.clientCertificate == ClientCertificate::kRequire};
+  std::vector<config::ClientTlsConfig::Files> identities = config.certificates;
+  if (!config.folder.empty()) {
+    ASSIGN_OR_RETURN(identities, FilesIn(config.folder));
+  }
+  for (auto& [certificate, key] : identities) files.identities.push_back({std::move(certificate), std::move(key)});
+  return files;
+}
+
+std::string StateOf(const config::ClientTlsConfig& config) {
+  const absl::StatusOr<io::TlsServerFiles> files = FilesOf(config);
+  if (!files.ok()) return std::string(files.status().message());
+  std::string state = StateOfFile(files->clientCa);
+  for (const auto& [certificate, key] : files->identities) {
+    StrAppend(&state, certificate, " ", StateOfFile(certificate), StateOfFile(key));
+  }
+  return state;
+}
+
+}  // namespace
+
+absl::StatusOr<ClientTls::Context> ClientTls::Read(const Cluster& cluster) {
+  const absl::StatusOr<io::TlsServerFiles> files = FilesOf(cluster.config);
+  if (!files.ok()) return OfCluster(cluster.name, files.status());
+  absl::StatusOr<Context> context = io::TlsServerContext::Load(*files, cluster.config.version12);
+  if (!context.ok()) return OfCluster(cluster.name, context.status());
+  return context;
+}
+
+absl::StatusOr<std::unique_ptr<ClientTls>> ClientTls::Load(const std::vector<config::ClusterConfig>& clusters,
+                                                           std::chrono::milliseconds renewed) {
+  std::unique_ptr<ClientTls> loaded(new ClientTls(renewed));
+  for (const config::ClusterConfig& config : clusters) {
+    auto& cluster = loaded->clusters_[config.name];
+    cluster = std::make_unique<Cluster>(config.name, config.clientTls);
+    if (config.clientTls.mode != Mode::kTerminate) continue;
+    cluster->state = StateOf(config.clientTls);
+    cluster->readAt = Clock::now();
+    ASSIGN_OR_RETURN(Context context, Read(*cluster));
+    const MutexLock lock(cluster->mutex);
+    cluster->context = std::move(context);
+  }
+  return loaded;
+}
+
+Mode ClientTls::ModeOf(const std::string& cluster) const {
+  const auto found = clusters_.find(cluster);
+  return found == clusters_.end() ? Mode::kRefuse : found->second->config.mode;
+}
+
+absl::StatusOr<std::unique_ptr<io::TlsSession>> ClientTls::NewSession(
+    const std::string& clusterName, const SocketAddress& broker,
+    const std::vector<std::string>& advertisedNames) const {
+  const auto cluster = clusters_.find(clusterName);
+  Context context;
+  if (cluster != clusters_.end()) {
+    const MutexLock lock(cluster->second->mutex);
+    context = cluster->second->context;
+  }
+  if (context == nullptr) return absl::InternalError(StrCat("cluster ", clusterName, " does not terminate TLS"));
+  return context->NewSession({.names = advertisedNames, .acceptsAddress = true, .sentName = "", .address = broker});
+}
+
+void ClientTls::LookAgain() {
+  for (const auto& [name, cluster] : clusters_) {
+    if (cluster->config.mode == Mode::kTerminate) LookAgainAt(*cluster);
+  }
+}
+
+void ClientTls::LookAgainAt(Cluster& cluster) const {
+  std::string state = StateOf(cluster.config);
+  absl::Status before;
+  {
+    const MutexLock lock(cluster.mutex);
+    before = cluster.problem;
+  }
+  const bool isChanged = state != cluster.state;
+  // What could not be used may have failed for a reason that passes.
+  if (!isChanged && before.ok() && Clock::now() - cluster.readAt < renewed_) return;
+  absl::StatusOr<Context> fresh = Read(cluster);  // without a lock, so that no connection waits
+  cluster.state = std::move(state);
+  cluster.readAt = Clock::now();
+  if (fresh.ok() && isChanged) log::Info("clientTls.reloaded", {{"cluster", cluster.name}});
+  if (!fresh.ok() && fresh.status() != before) {
+    log::Error("clientTls.refused", {{"cluster", cluster.name}, {"reason", fresh.status()}});
+  }
+  const MutexLock lock(cluster.mutex);
+  cluster.problem = fresh.status();
+  if (fresh.ok()) cluster.context = *std::move(fresh);
+}
+
+absl::Status ClientTls::Health() const {
+  for (const auto& [name, cluster] : clusters_) {
+    const MutexLock lock(cluster->mutex);
+    if (!cluster->problem.ok()) return cluster->problem;
+    const std::string expired = cluster->context == nullptr ? "" : cluster->context->Expired();
+    if (!expired.empty()) return OfCluster(name, absl::FailedPreconditionError(StrCat(expired, ": has expired")));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace kveil::tls
