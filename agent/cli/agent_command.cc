@@ -21,6 +21,7 @@
 #include "daemon/reloader.h"
 #include "daemon/service_manager.h"
 #include "policy/policy.h"
+#include "tls/client_tls.h"
 #include "tls/cluster_tls.h"
 
 namespace kveil::cli {
@@ -157,6 +158,8 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!policies.ok()) return Fail("agent", policies.status());
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
+  const absl::StatusOr<std::unique_ptr<tls::ClientTls>> clientTls = tls::ClientTls::Load(config->clusters);
+  if (!clientTls.ok()) return Fail("agent", clientTls.status());
   const absl::Status rootKey = daemon::CheckRootKeyFiles(config->keys);
   if (!rootKey.ok()) return Fail("agent", rootKey);
   const std::string passed = config::WarningOfPassedTls(config->clusters);

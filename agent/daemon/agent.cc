@@ -137,6 +137,9 @@ absl::Status Agent::OpenStores() {
   absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config_.clusters);
   if (!tls.ok()) return tls.status();
   tls_ = *std::move(tls);
+  absl::StatusOr<std::unique_ptr<tls::ClientTls>> clientTls = tls::ClientTls::Load(config_.clusters);
+  if (!clientTls.ok()) return clientTls.status();
+  clientTls_ = *std::move(clientTls);
   return absl::OkStatus();
 }
 
@@ -181,9 +184,9 @@ absl::Status Agent::StartWorkers() {
     scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_, config_.limits.keyTimeout));
   }
 
-  setup_ = std::make_unique<ConnectionSetup>(ConnectionSetup::Sources{config_.intercept.targets, config_.clusters,
-                                                                      *redirect_, *workloads_, serving_, pods_.get(),
-                                                                      *tls_, *brokers_, *shared_, scratch_});
+  setup_ = std::make_unique<ConnectionSetup>(ConnectionSetup::Sources{config_.intercept.targets, *redirect_,
+                                                                      *workloads_, serving_, pods_.get(), *tls_,
+                                                                      *clientTls_, *brokers_, *shared_, scratch_});
   proxy::Server::Hooks hooks;
   hooks.tick = [this](size_t worker) { scratch_[worker]->keyCache.Refresh(); };
   hooks.released = [this](uint64_t netnsCookie) { Released(netnsCookie); };

@@ -34,6 +34,7 @@
 #include "policy/policy_store.h"
 #include "proxy/server.h"
 #include "receipts/store.h"
+#include "tls/client_tls.h"
 #include "tls/cluster_tls.h"
 
 namespace kveil::daemon {
@@ -108,6 +109,7 @@ class Agent {
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
   std::unique_ptr<tls::ClusterTls> tls_;
+  std::unique_ptr<tls::ClientTls> clientTls_;
   std::unique_ptr<intercept::Workloads> workloads_;
   std::unique_ptr<kubernetes::PodDirectory> pods_;  // nullptr without `kubernetes`
   std::unique_ptr<NameLookup> names_;

@@ -18,6 +18,7 @@ constexpr int kWatchesBetweenHoldProbes = 30;
 void Agent::Watch() {
   ListenForMetrics();
   tls_->LookAgain();
+  clientTls_->LookAgain();
   if (!notHeld_.ok() && ++watches_ % kWatchesBetweenHoldProbes == 0) ProbeHold();
   RefreshHealth();
   metrics_.NamespacesServed(ServedNamespaces());
@@ -107,6 +108,7 @@ void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
   health_.Set("tls", tls_->Health());
+  health_.Set("clientTls", clientTls_->Health());
   health_.Set("pods", PodsHealth());
   if (taint_ != nullptr) health_.Set("startupTaint", taint_->Health());
   health_.Set("redirect", redirect_->Health());
@@ -134,9 +136,15 @@ void Agent::RefreshHealth() {
 
 void Agent::NoteClientTls() {
   const std::string unprotected = config::WarningOfPassedTls(config_.clusters);
-  const uint64_t passed = metrics_.totals().connectionsPassed;
-  health_.Note("clientTls",
-               unprotected.empty() ? "" : StrCat(unprotected, "; ", passed, " of these connections are open"));
+  const observe::Metrics::Totals totals = metrics_.totals();
+  std::string note;
+  if (!unprotected.empty())
+    note = StrCat(unprotected, "; ", totals.connectionsPassed, " of these connections are open");
+  if (totals.handshakesWaiting > 0) {
+    StrAppend(&note, note.empty() ? "" : "; ", totals.handshakesWaiting,
+              " connections wait for their TLS handshake, as their workload has as many under way as it may");
+  }
+  health_.Note("clientTls", note);
 }
 
 // A probe that failed says little about later ones: it may have met a machine that was starting up.

@@ -13,6 +13,19 @@ proxy::Refusal Refuse(observe::ConnectionResult result, const absl::Status& stat
   return {result, std::string(status.message())};
 }
 
+proxy::ClientTls ClientTlsOf(config::ClientTlsConfig::Mode mode) {
+  using Mode = config::ClientTlsConfig::Mode;
+  switch (mode) {
+    case Mode::kPass:
+      return proxy::ClientTls::kPass;
+    case Mode::kTerminate:
+      return proxy::ClientTls::kTerminate;
+    case Mode::kRefuse:
+      break;
+  }
+  return proxy::ClientTls::kRefuse;
+}
+
 }  // namespace
 
 absl::StatusOr<proxy::ConnectionInfo> ConnectionSetup::Identify(int acceptedFd) {
@@ -38,21 +51,21 @@ std::variant<proxy::ConnectionParts, proxy::Refusal> ConnectionSetup::SetUp(cons
   using observe::ConnectionResult;
   absl::StatusOr<UniqueFd> upstream = MakeUpstream(connection.origin);
   if (!upstream.ok()) return Refuse(ConnectionResult::kBrokerUnreachable, upstream.status());
-  const auto brokerTls = [this](const proxy::ConnectionInfo& made) {
-    const std::vector<std::string> names = sources_.brokers.NamesOf(made.origin.destination, made.cluster);
-    return sources_.tls.NewSession(made.cluster, made.origin.destination, made.workload, names);
+  const auto namesOf = [this](const proxy::ConnectionInfo& made) {
+    return sources_.brokers.NamesOf(made.origin.destination, made.cluster);
   };
-  return proxy::ConnectionParts{*std::move(upstream), brokerTls,
-                                guard::BuildChain(sources_.shared, *sources_.scratch[worker], loop, connection),
-                                ClientTlsOf(connection.cluster)};
-}
-
-proxy::ClientTls ConnectionSetup::ClientTlsOf(const std::string& cluster) const {
-  using Mode = config::ClientTlsConfig::Mode;
-  for (const config::ClusterConfig& known : sources_.clusters) {
-    if (known.name == cluster && known.clientTls.mode == Mode::kPass) return proxy::ClientTls::kPass;
-  }
-  return proxy::ClientTls::kRefuse;
+  proxy::ConnectionParts parts;
+  parts.upstream = *std::move(upstream);
+  parts.brokerTls = [this, namesOf](const proxy::ConnectionInfo& made) {
+    return sources_.tls.NewSession(made.cluster, made.origin.destination, made.workload, namesOf(made),
+                                   made.certificateName);
+  };
+  parts.interceptors = guard::BuildChain(sources_.shared, *sources_.scratch[worker], loop, connection);
+  parts.clientTls = ClientTlsOf(sources_.clientTls.ModeOf(connection.cluster));
+  parts.applicationTls = [this, namesOf](const proxy::ConnectionInfo& made) {
+    return sources_.clientTls.NewSession(made.cluster, made.origin.destination, namesOf(made));
+  };
+  return parts;
 }
 
 absl::StatusOr<UniqueFd> ConnectionSetup::MakeUpstream(const identity::Origin& origin) const {

@@ -17,6 +17,7 @@
 #include "intercept/workloads/workloads.h"
 #include "kubernetes/pod_directory.h"
 #include "proxy/connection_setup.h"
+#include "tls/client_tls.h"
 #include "tls/cluster_tls.h"
 
 namespace kveil::daemon {
@@ -26,13 +27,13 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
   // All of them outlive the server that uses this.
   struct Sources {
     const std::vector<config::Target>& targets;
-    const std::vector<config::ClusterConfig>& clusters;
     intercept::Redirect& redirect;
     intercept::Workloads& workloads;
     // nullptr until the agent serves namespaces.
     const std::atomic<intercept::Namespaces*>& namespaces;
     const kubernetes::PodDirectory* pods;  // nullptr: pods are not told apart
     tls::ClusterTls& tls;
+    const tls::ClientTls& clientTls;
     guard::BrokerDirectory& brokers;
     guard::SharedState& shared;
     const std::vector<std::unique_ptr<guard::WorkerScratch>>& scratch;  // one per worker
@@ -45,7 +46,6 @@ class ConnectionSetup final : public proxy::ConnectionSetup {
                                                              io::Loop& loop) override;
 
  private:
-  proxy::ClientTls ClientTlsOf(const std::string& cluster) const;
   absl::StatusOr<UniqueFd> MakeUpstream(const identity::Origin& origin) const;
 
   const Sources sources_;

@@ -25,9 +25,9 @@ constexpr std::array<const char*, kRefuseReasons> kRefuseNames = {
     "bad_checksum",   "old_format",       "out_of_order",   "too_large",
     "tampered",       "unknown_key",      "unselected",     "unsupported_version",
     "other"};
-constexpr std::array<const char*, kConnectionResults> kResultNames = {"served",    "no_origin",   "broker_unreachable",
-                                                                      "not_kafka", "unsupported", "limit",
-                                                                      "stalled",   "tls_failed",  "client_tls"};
+constexpr std::array<const char*, kConnectionResults> kResultNames = {
+    "served", "no_origin", "broker_unreachable", "not_kafka",  "unsupported",
+    "limit",  "stalled",   "tls_failed",         "client_tls", "client_tls_failed"};
 constexpr std::array<const char*, 2> kSideNames = {"client", "broker"};
 
 // One counter for each name of a label; all of them are shown from the start, as 0.
@@ -98,6 +98,12 @@ struct Metrics::Families {
                         "Connections now on which the application speaks TLS with the broker: not protected.");
   Counter* timesPassed = Plain(*registry, "kveil_connections_passed_total",
                                "Connections on which the application spoke TLS with the broker: not protected.");
+  Gauge* handshakesWaiting =
+      Level(*registry, "kveil_client_tls_waiting",
+            "Connections that wait for their TLS handshake, as their workload has as many under way as it may.");
+  std::array<Counter*, 2> handshakes =
+      Labelled(*registry, "kveil_client_tls_handshakes_total", "TLS handshakes with applications.", "resumed",
+               std::array<const char*, 2>{"no", "yes"});
   std::array<Counter*, 2> identityWaits =
       Labelled<2>(*registry, "kveil_identity_waits_total",
                   "Connections that waited until the agent knew their pod, and those whose pod stayed unknown.",
@@ -192,6 +198,8 @@ void Metrics::Passed(int change) {
   families_->passed->Increment(change);
   if (change > 0) families_->timesPassed->Increment(change);
 }
+void Metrics::HandshakeWaits(int change) { families_->handshakesWaiting->Increment(change); }
+void Metrics::HandshakeDone(bool isResumed) { families_->handshakes[isResumed ? 1 : 0]->Increment(); }
 void Metrics::NamespacesServed(uint64_t now) { families_->namespaces->Set(static_cast<double>(now)); }
 void Metrics::HeldConnects(uint64_t held, uint64_t released, uint64_t ended) {
   const std::array<uint64_t, 3> counts = {held, released, ended};
@@ -241,6 +249,7 @@ Metrics::Totals Metrics::totals() const {
           .connectionsOpen = whole(families_->open->Value()),
           .connectionsHeldBack = whole(families_->heldBack->Value()),
           .connectionsPassed = whole(families_->passed->Value()),
+          .handshakesWaiting = whole(families_->handshakesWaiting->Value()),
           .namespaces = whole(families_->namespaces->Value())};
 }
 

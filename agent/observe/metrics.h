@@ -55,8 +55,9 @@ enum class ConnectionResult : uint8_t {
   kStalled,            // a peer that did not continue
   kTlsFailed,          // the broker's certificate is refused, or it refused ours
   kClientTls,          // the application speaks TLS, which is refused
+  kClientTlsFailed,    // no TLS with the application: it refused the certificate, or its own is refused
 };
-inline constexpr int kConnectionResults = 9;
+inline constexpr int kConnectionResults = 10;
 
 enum class Side : uint8_t { kClient, kBroker };
 
@@ -87,8 +88,10 @@ class Metrics {
   void ConnectionClosed(ConnectionResult result);
   // A connection that waited until it was known whose it is, or that is nobody's.
   void IdentityWaitedFor(bool isKnown, std::chrono::milliseconds time);
-  void HeldBack(int change);  // connections that are not read until their application is owed less
-  void Passed(int change);    // connections on which the application speaks TLS with the broker: not protected
+  void HeldBack(int change);           // connections that are not read until their application is owed less
+  void Passed(int change);             // connections on which the application speaks TLS with the broker: not protected
+  void HandshakeWaits(int change);     // connections whose workload has as many TLS handshakes under way as it may
+  void HandshakeDone(bool isResumed);  // with an application
   void NamespacesServed(uint64_t now);
   // Of first connects in new network namespaces, since the start: all, those that were let go to the agent, those that
   // ended before.
@@ -111,7 +114,7 @@ class Metrics {
   // Sums for `kveil status`.
   struct Totals {
     uint64_t sealed = 0, opened = 0, dropped = 0, refused = 0;
-    uint64_t connectionsOpen = 0, connectionsHeldBack = 0, connectionsPassed = 0, namespaces = 0;
+    uint64_t connectionsOpen = 0, connectionsHeldBack = 0, connectionsPassed = 0, handshakesWaiting = 0, namespaces = 0;
   };
   Totals totals() const;
 

@@ -28,8 +28,8 @@ void SetSocketOptions(int fd) {
 
 }  // namespace
 
-Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
-                       std::unique_ptr<const ConnectionInfo> info, UniqueFd application, ConnectionParts own)
+Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share, std::unique_ptr<ConnectionInfo> info,
+                       UniqueFd application, ConnectionParts own)
     : parts_(parts),
       share_(std::move(share)),
       info_(std::move(info)),
@@ -37,6 +37,7 @@ Connection::Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share,
       upstream_(parts.loop, std::move(own.upstream)),
       clientTls_(own.clientTls),
       brokerTls_(std::move(own.brokerTls)),
+      makeApplicationTls_(std::move(own.applicationTls)),
       interceptors_(std::move(own.interceptors)),
       requests_(parts.loop, application_, parts.shelf, parts.budget, *share_),
       toUpstream_(parts.shelf, parts.budget),
@@ -62,7 +63,7 @@ io::Task<void> Connection::Run() {
     auto responses = PumpResponses();
     auto both = io::Both(std::move(requests), std::move(responses));
     co_await std::move(both);
-  } else {
+  } else if (result_ != observe::ConnectionResult::kClientTlsFailed) {  // it is told why in TLS
     application_.AbortOnClose();
   }
   auto closeUpstream = upstream_.Close();
@@ -93,6 +94,13 @@ io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> sl
   co_return sent;
 }
 
+std::string Connection::TlsWithApplication() const {
+  if (passes_) return "passed";
+  if (applicationTls_ == nullptr) return "none";
+  const std::string& subject = info_->certificateSubject;
+  return StrCat(applicationTls_->session().Version(), subject.empty() ? "" : " of ", subject);
+}
+
 void Connection::LogClosed() const {
   const auto open = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - openedAt_);
   log::Info("connection.closed", {{"id", info_->id},
@@ -101,6 +109,7 @@ void Connection::LogClosed() const {
                                   {"cluster", info_->cluster},
                                   {"workload", info_->workload.name()},
                                   {"share", info_->workload.share},
+                                  {"clientTls", TlsWithApplication()},
                                   {"milliseconds", open.count()},
                                   {"requestBytes", requestBytes_},
                                   {"responseBytes", responseBytes_},
@@ -120,6 +129,8 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   application_.Cancel();
   upstream_.Cancel();
   if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
+  if (applicationTls_ != nullptr) applicationTls_->StopWaiting();
+  share_->handshakeEnded.Set();  // it may wait for a place
   FailOwnAnswers();
   answered_.Set();
   share_->changed.Set();  // who waits for memory looks whether its socket is cancelled

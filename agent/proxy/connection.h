@@ -55,7 +55,7 @@ struct WorkerParts {
 class Connection : private Upstream {
  public:
   // `application` is the accepted socket, `own` what was made for this connection. `share` is that of its workload.
-  Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share, std::unique_ptr<const ConnectionInfo> info,
+  Connection(WorkerParts& parts, std::shared_ptr<WorkloadShare> share, std::unique_ptr<ConnectionInfo> info,
              UniqueFd application, ConnectionParts own);
   ~Connection() override = default;
 
@@ -79,8 +79,10 @@ class Connection : private Upstream {
   io::Task<absl::Status> Open();
   io::Task<absl::Status> MeetApplication();
   void PassUntouched();
+  io::Task<absl::Status> GreetApplication();
+  io::Task<void> TakeHandshakePlace();
   io::Task<absl::Status> ConnectUpstream();
-  absl::Status FailTls(const absl::Status& status);
+  absl::Status FailTls(std::string_view peer, const absl::Status& status);
 
   // Request pump (request_pump.cc).
   io::Task<void> PumpRequests();
@@ -110,6 +112,7 @@ class Connection : private Upstream {
   void TakeOwnAnswer(Bytes whole);
   void AppendLocalAnswers(OutgoingFrames& out);
   io::Task<absl::Status> SendToApplication(OutgoingFrames& out);
+  void EndApplication();
   void FailOwnAnswers();
   void PopAnswered();
 
@@ -119,6 +122,7 @@ class Connection : private Upstream {
   bool IsInRequest() const;
   bool IsApplicationReset() const;
   bool IsStalled() const;
+  std::string TlsWithApplication() const;
   void LogClosed() const;
 
   // Memory is waited for with none in hand: what holds some leaves before a message that may want much.
@@ -129,12 +133,14 @@ class Connection : private Upstream {
 
   WorkerParts& parts_;
   const std::shared_ptr<WorkloadShare> share_;
-  const std::unique_ptr<const ConnectionInfo> info_;  // the interceptors refer to it
+  const std::unique_ptr<ConnectionInfo> info_;  // the interceptors refer to it
   io::Socket application_;
   io::Socket upstream_;
   const ClientTls clientTls_;
   TlsMaker brokerTls_;
-  std::unique_ptr<io::TlsStream> upstreamTls_;  // nullptr: plain TCP
+  TlsMaker makeApplicationTls_;
+  std::unique_ptr<io::TlsStream> applicationTls_;  // nullptr: plain TCP
+  std::unique_ptr<io::TlsStream> upstreamTls_;     // nullptr: plain TCP
   std::vector<std::unique_ptr<Interceptor>> interceptors_;
   std::array<Interceptor*, 128> wants_ = {};  // by API key
 

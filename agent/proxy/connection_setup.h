@@ -20,8 +20,9 @@ namespace kveil::proxy {
 
 // What becomes of an application that speaks TLS itself. One that speaks Kafka is served in any case.
 enum class ClientTls {
-  kRefuse,  // its connection ends
-  kPass,    // what it sends and gets is relayed as it is
+  kRefuse,     // its connection ends
+  kPass,       // what it sends and gets is relayed as it is
+  kTerminate,  // the agent speaks TLS with it in place of the broker
 };
 
 // Makes one end of a TLS connection, on the worker's thread. Fails with the reason why there can be none.
@@ -33,6 +34,7 @@ struct ConnectionParts {
   TlsMaker brokerTls;                                      // to the broker; empty, or makes nullptr: plain TCP
   std::vector<std::unique_ptr<Interceptor>> interceptors;  // they may refer to the ConnectionInfo
   ClientTls clientTls = ClientTls::kRefuse;
+  TlsMaker applicationTls;  // with kTerminate: from the application
 };
 
 // Why a connection is turned away.

@@ -4,12 +4,19 @@
 #include <limits>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "proxy/connection.h"
 #include "proxy/foreign_bytes.h"
 
 namespace kveil::proxy {
+namespace {
+
+constexpr size_t kMostHandshakes = 16;          // of one workload at a worker
+constexpr size_t kHandshakeMemory = 192 << 10;  // bytes: the longest greeting that OpenSSL takes, twice, and a chain
+
+}  // namespace
 
 // Fails with endReason_ and result_ set.
 io::Task<absl::Status> Connection::Open() {
@@ -27,7 +34,49 @@ io::Task<absl::Status> Connection::MeetApplication() {
   if (!readable.ok()) co_return readable;
   uint8_t first = 0;
   const bool hasCome = ::recv(application_.fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
-  if (hasCome && BeginsTls(Bytes(&first, 1))) PassUntouched();
+  if (!hasCome || !BeginsTls(Bytes(&first, 1))) co_return absl::OkStatus();
+  if (clientTls_ == ClientTls::kPass) {
+    PassUntouched();
+    co_return absl::OkStatus();
+  }
+  auto greeting = GreetApplication();
+  co_return co_await std::move(greeting);
+}
+
+// Waits until the workload has fewer handshakes under way than it may have. Each takes memory, and their signatures
+// take the worker's time: so many get their turn before others do.
+io::Task<void> Connection::TakeHandshakePlace() {
+  parts_.metrics.HandshakeWaits(1);
+  auto turn = co_await share_->handshakesTurn.Lock();
+  while (share_->handshakes >= kMostHandshakes && !application_.cancelled()) {
+    share_->handshakeEnded.Reset();
+    co_await share_->handshakeEnded.Wait();
+  }
+  ++share_->handshakes;
+  parts_.metrics.HandshakeWaits(-1);
+}
+
+io::Task<absl::Status> Connection::GreetApplication() {
+  auto place = TakeHandshakePlace();
+  co_await std::move(place);
+  const absl::Cleanup leave = [this] {
+    --share_->handshakes;
+    share_->handshakeEnded.Set();
+  };
+  if (application_.cancelled()) co_return absl::CancelledError("cancelled");
+  const MemoryInUse memory(parts_.budget, kHandshakeMemory);
+  absl::StatusOr<std::unique_ptr<io::TlsSession>> session = makeApplicationTls_(*info_);
+  if (!session.ok()) co_return FailTls("application", session.status());
+  applicationTls_ = std::make_unique<io::TlsStream>(application_, *std::move(session));
+  auto greeting = applicationTls_->Handshake(std::chrono::steady_clock::now() + parts_.limits.connectTimeout);
+  const absl::Status greeted = co_await std::move(greeting);
+  if (!greeted.ok() && (aborted_ || draining_)) co_return greeted;
+  if (!greeted.ok()) co_return FailTls("application", greeted);
+  io::TlsOwner owner = applicationTls_->session().ClientCertificate();
+  info_->certificateSubject = std::move(owner.subject);
+  info_->certificateName = std::move(owner.commonName);
+  parts_.metrics.HandshakeDone(applicationTls_->session().resumed());
+  requests_.UseTls(*applicationTls_);
   co_return absl::OkStatus();
 }
 
@@ -46,9 +95,10 @@ void Connection::PassUntouched() {
                 {"reason", "the application speaks TLS, and clientTls is \"pass\": not protected"}});
 }
 
-absl::Status Connection::FailTls(const absl::Status& status) {
-  endReason_ = StrCat("no TLS connection to the broker: ", status.message());
-  result_ = observe::ConnectionResult::kTlsFailed;
+absl::Status Connection::FailTls(std::string_view peer, const absl::Status& status) {
+  using observe::ConnectionResult;
+  endReason_ = StrCat("no TLS connection with the ", peer, ": ", ToStd(status.message()));
+  result_ = peer == "broker" ? ConnectionResult::kTlsFailed : ConnectionResult::kClientTlsFailed;
   return status;
 }
 
@@ -56,7 +106,7 @@ absl::Status Connection::FailTls(const absl::Status& status) {
 io::Task<absl::Status> Connection::ConnectUpstream() {
   if (brokerTls_ && !passes_) {
     absl::StatusOr<std::unique_ptr<io::TlsSession>> session = brokerTls_(*info_);
-    if (!session.ok()) co_return FailTls(session.status());
+    if (!session.ok()) co_return FailTls("broker", session.status());
     if (*session != nullptr) {
       upstreamTls_ = std::make_unique<io::TlsStream>(upstream_, *std::move(session));
       responses_.UseTls(*upstreamTls_);
@@ -76,7 +126,7 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
   const absl::Status greeted = co_await std::move(greeting);
   if (greeted.ok() || aborted_) co_return greeted;
   upstream_.AbortOnClose();
-  co_return FailTls(greeted);
+  co_return FailTls("broker", greeted);
 }
 
 }  // namespace kveil::proxy

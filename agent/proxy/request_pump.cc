@@ -28,6 +28,7 @@ io::Task<void> Connection::PumpRequests() {
   const absl::Status status = co_await std::move(relay);
   requestsEnded_ = true;
   requests_.Abandon();  // the other direction may be waiting for this memory
+  if (applicationTls_ != nullptr) applicationTls_->StopWaiting();
   if (absl::IsFailedPrecondition(status)) {
     // An interceptor ends the connection: answers that are owed still arrive.
     endReason_ = StrCat("application: ", status.message());

@@ -31,7 +31,7 @@ io::Task<void> Connection::PumpResponses() {
   if (!pending_.empty() && endReason_.empty() && !requestsEnded_) {
     endReason_ = StrCat("the broker closed with ", pending_.size(), " requests unanswered");
   }
-  application_.ShutdownWrite();
+  EndApplication();
   if (requestsEnded_) upstream_.Cancel();
 }
 
@@ -206,6 +206,12 @@ void Connection::AppendLocalAnswers(OutgoingFrames& out) {
   }
 }
 
+// Without the end of TLS where the agent is in the middle of an answer: the application must see that it is cut off.
+void Connection::EndApplication() {
+  if (applicationTls_ != nullptr && !sendingToApplication_) applicationTls_->End();
+  application_.ShutdownWrite();
+}
+
 io::Task<absl::Status> Connection::SendToApplication(OutgoingFrames& out) {
   if (out.empty()) {
     out.Clear();
@@ -213,7 +219,13 @@ io::Task<absl::Status> Connection::SendToApplication(OutgoingFrames& out) {
   }
   const size_t size = out.size();
   sendingToApplication_ = true;
-  const absl::Status sent = co_await application_.SendAll(out.slices(), io::Deadline::max());
+  absl::Status sent;
+  if (applicationTls_ == nullptr) {
+    sent = co_await application_.SendAll(out.slices(), io::Deadline::max());
+  } else {
+    auto sending = applicationTls_->SendAll(out.slices(), io::Deadline::max());
+    sent = co_await std::move(sending);
+  }
   sendingToApplication_ = false;
   out.Clear();
   responseBytes_ += size;

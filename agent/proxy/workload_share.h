@@ -24,9 +24,12 @@ struct WorkloadShare {
   size_t buffers = 0;  // receive buffers
   size_t bytes = 0;    // of the memory budget
   size_t waiting = 0;
+  size_t handshakes = 0;  // TLS with applications, under way
   // A connection takes its turn before it waits. So whatever is given back is looked at once, however many wait.
   io::Mutex buffersTurn;
   io::Mutex bytesTurn;
+  io::Mutex handshakesTurn;
+  io::Event handshakeEnded;
   io::Event changed;  // something was given back, by this workload or, a moment ago, by others
 };
 

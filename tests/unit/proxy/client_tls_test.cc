@@ -1,25 +1,36 @@
 // A connection on which the application may speak TLS.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/stat.h>
 
-#include "../io/tls_server.h"
+#include <thread>
+
+#include "../io/certificates.h"
+#include "../io/tls_client.h"
 #include "base/log.h"
 #include "connection_fixture.h"
 #include "io/tls_context.h"
+#include "io/tls_server_context.h"
 
 namespace kveil::proxy {
 namespace {
 
 const std::string kHello("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);
 
-class PassedTlsTest : public ConnectionTest {
+class ClientTlsTest : public ConnectionTest {
  protected:
-  PassedTlsTest() { clientTls_ = ClientTls::kPass; }
   std::string CountOf(const std::string& name) const {
     const std::string text = metrics_.Text();
     const size_t at = text.find(StrCat("\n", name, " "));
     return at == std::string::npos ? "?"
                                    : text.substr(at + name.size() + 2, text.find('\n', at + 1) - at - name.size() - 2);
   }
+};
+
+class PassedTlsTest : public ClientTlsTest {
+ protected:
+  PassedTlsTest() { clientTls_ = ClientTls::kPass; }
 };
 
 TEST_F(PassedTlsTest, BytesPassBothWaysAsTheyAreAndAreCounted) {
@@ -100,6 +111,166 @@ TEST_F(PassedTlsTest, ASilentApplicationEndsWhenItIsDrained) {
   EXPECT_EQ(broker_.ReceiveRest(), "");
   broker_.Close();
   EXPECT_EQ(Result(), "served");
+}
+
+// The agent speaks TLS with the application in place of the broker.
+class TerminatedTlsTest : public ClientTlsTest {
+ protected:
+  TerminatedTlsTest() {
+    clientTls_ = ClientTls::kTerminate;
+    const io::TestCertificate issued = authority_.Issue("broker", "DNS:broker.example");
+    ::chmod(issued.key.c_str(), 0600);
+    files_.identities = {{.certificate = issued.certificate, .key = issued.key}};
+    applicationTls_ = [this](const ConnectionInfo&) -> absl::StatusOr<std::unique_ptr<io::TlsSession>> {
+      const auto context = io::TlsServerContext::Load(files_);
+      if (!context.ok()) return context.status();
+      return (*context)->NewSession({});
+    };
+    interceptor_ = Intercept({kWanted});
+    interceptor_->onRequest = [](const RequestFrame& request, FrameOutput& output) {
+      return RewriteBody(request, AsBytes("sealed"), output);
+    };
+  }
+  // The application's side, on the socket that the fixture has for it.
+  std::unique_ptr<io::TlsClient> Client(io::TlsClientOptions options = {}) {
+    options.ca = authority_.path();
+    return std::make_unique<io::TlsClient>(UniqueFd(::dup(application_.fd())), options);
+  }
+
+  io::TestAuthority authority_;
+  io::TlsServerFiles files_;
+  FakeInterceptor* interceptor_;
+};
+
+class TerminatedVersionTest : public TerminatedTlsTest, public testing::WithParamInterface<int> {};
+
+TEST_P(TerminatedVersionTest, FramesOfAllSizesPassBothWaysAndAreIntercepted) {
+  Start();
+  const auto client = Client({.mostVersion = GetParam()});
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  int32_t id = 0;
+  for (const size_t size : {size_t{1}, size_t{16'384}, size_t{100'000}, (size_t{1} << 20) + 20, size_t{5'000'000}}) {
+    const std::string request = RequestFrameOf(kOther, ++id, Pattern(size, 1));
+    const std::string response = ResponseFrameOf(id, Pattern(size, 2));
+    std::thread sending([&] { client->Write(request); });
+    EXPECT_TRUE(broker_.Receive(request.size()) == request) << size;
+    sending.join();
+    std::thread answering([&] { broker_.Send(response); });
+    EXPECT_TRUE(client->Read(response.size()) == response) << size;
+    answering.join();
+  }
+  ASSERT_TRUE(client->Write(RequestFrameOf(kWanted, 99, Pattern(50'000))));
+  EXPECT_EQ(broker_.ReceiveFrame(), RequestFrameOf(kWanted, 99, "sealed"));
+  client->End();
+  client->Close();
+  application_.Close();
+  EXPECT_EQ(broker_.ReceiveRest(), "");
+  broker_.Close();
+  EXPECT_EQ(Result(), "served");
+  EXPECT_EQ(CountOf("kveil_client_tls_handshakes_total{resumed=\"no\"}"), "1");
+}
+
+INSTANTIATE_TEST_SUITE_P(, TerminatedVersionTest, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
+                         [](const auto& version) { return version.param == TLS1_2_VERSION ? "Tls12" : "Tls13"; });
+
+TEST_F(TerminatedTlsTest, TheBrokersEndIsTheEndOfTls) {
+  Start();
+  const auto client = Client();
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  ASSERT_TRUE(client->Write(Other(1)));
+  broker_.ReceiveFrame();
+  broker_.Send(ResponseFrameOf(1, "x"));
+  broker_.Close();
+  EXPECT_EQ(client->Read(ResponseFrameOf(1, "x").size()), ResponseFrameOf(1, "x"));
+  EXPECT_EQ(client->Read(1), "");
+  EXPECT_EQ(client->ended, "in order");
+}
+
+TEST_F(TerminatedTlsTest, AKafkaClientWithoutTlsIsServedAsEver) {
+  Start();
+  application_.Send(RequestFrameOf(kWanted, 1, "clear"));
+  broker_ = AcceptBroker();
+  EXPECT_EQ(broker_.ReceiveFrame(), RequestFrameOf(kWanted, 1, "sealed"));
+}
+
+TEST_F(TerminatedTlsTest, WhatIsNoKafkaInsideOfTlsIsRefused) {
+  Start();
+  const auto client = Client();
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  client->Write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(broker_.ReceiveRest(), "");
+  EXPECT_EQ(Result(), "not_kafka");
+}
+
+TEST_F(TerminatedTlsTest, TheBrokerIsNotReachedBeforeTheHandshake) {
+  limits_.connectTimeout = std::chrono::milliseconds(200);
+  Start();
+  application_.Send(kHello);  // the greeting's beginning
+  EXPECT_EQ(application_.ReceiveRest(), "");
+  EXPECT_EQ(Result(), "client_tls_failed");
+  pollfd connects{brokerListener_.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&connects, 1, 0), 0);
+}
+
+TEST_F(TerminatedTlsTest, AnApplicationThatDoesNotTrustTheCertificateSaysSo) {
+  const io::TestAuthority stranger("stranger");
+  Start();
+  io::TlsClient client(UniqueFd(::dup(application_.fd())), {.ca = stranger.path()});
+  EXPECT_EQ(client.Connect(), "certificate verify failed");
+  EXPECT_EQ(Result(), "client_tls_failed");
+}
+
+TEST_F(TerminatedTlsTest, AnApplicationWhoseCertificateIsMissingIsToldWhy) {
+  files_.clientCa = authority_.path();
+  files_.needsCertificate = true;
+  Start();
+  const auto client = Client({.mostVersion = TLS1_2_VERSION});
+  EXPECT_THAT(client->Connect(), testing::HasSubstr("handshake failure"));
+  EXPECT_EQ(Result(), "client_tls_failed");
+}
+
+TEST_F(TerminatedTlsTest, TheApplicationsCertificateIsKnownBeforeTheBrokerIsReached) {
+  files_.clientCa = authority_.path();
+  Start();
+  const auto client = Client({.certificate = authority_.Issue("orders", "")});
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  Settle();
+  EXPECT_EQ(certificateName_, "orders");
+  OnLoop([](Connection& connection) { EXPECT_EQ(connection.info().certificateSubject, "CN=orders"); });
+}
+
+TEST_F(TerminatedTlsTest, WaitsWhileItsWorkloadHasAsManyHandshakesAsItMay) {
+  share_->handshakes = 16;
+  Start();
+  const auto client = Client();
+  std::string said = "?";
+  std::thread connecting([&] { said = client->Connect(); });
+  for (int looks = 0; CountOf("kveil_client_tls_waiting") != "1" && looks < 10'000; ++looks) ::usleep(1000);
+  EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "1");
+  OnLoop([this](Connection&) {
+    --share_->handshakes;
+    share_->handshakeEnded.Set();
+  });
+  connecting.join();
+  EXPECT_EQ(said, "");
+  broker_ = AcceptBroker();
+  Settle();
+  EXPECT_EQ(share_->handshakes, 15u);
+  EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "0");
+}
+
+TEST_F(TerminatedTlsTest, OneThatWaitsForItsHandshakeCanBeEnded) {
+  share_->handshakes = 16;
+  Start();
+  application_.Send(kHello);
+  for (int looks = 0; CountOf("kveil_client_tls_waiting") != "1" && looks < 10'000; ++looks) ::usleep(1000);
+  OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
+  EXPECT_EQ(Result(), "served");
+  EXPECT_EQ(share_->handshakes, 16u);
 }
 
 }  // namespace

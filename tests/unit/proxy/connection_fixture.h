@@ -137,10 +137,14 @@ class ConnectionTest : public testing::Test {
         ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
       }
     }
-    connection_ = std::make_unique<Connection>(
-        *parts_, share_, std::move(info), std::move(pair.far),
-        ConnectionParts{std::move(upstream), [this](const ConnectionInfo&) { return std::move(tls_); },
-                        std::move(interceptors_), clientTls_});
+    connection_ =
+        std::make_unique<Connection>(*parts_, share_, std::move(info), std::move(pair.far),
+                                     ConnectionParts{std::move(upstream),
+                                                     [this](const ConnectionInfo& made) {
+                                                       certificateName_ = made.certificateName;
+                                                       return std::move(tls_);
+                                                     },
+                                                     std::move(interceptors_), clientTls_, std::move(applicationTls_)});
     loop_->Spawn(RunConnection());
     thread_ = std::thread([this] { loop_->Run(); });
   }
@@ -183,7 +187,7 @@ class ConnectionTest : public testing::Test {
     const std::string text = metrics_.Text();
     std::string found;
     for (const char* name : {"served", "no_origin", "broker_unreachable", "not_kafka", "unsupported", "limit",
-                             "stalled", "tls_failed", "client_tls"}) {
+                             "stalled", "tls_failed", "client_tls", "client_tls_failed"}) {
       if (text.find(StrCat("kveil_connections_closed_total{result=\"", name, "\"} 1")) != std::string::npos) {
         found += name;
       }
@@ -213,6 +217,8 @@ class ConnectionTest : public testing::Test {
   Peer broker_;
   std::unique_ptr<io::TlsSession> tls_;  // over the way to the broker
   ClientTls clientTls_ = ClientTls::kRefuse;
+  TlsMaker applicationTls_;
+  std::string certificateName_;  // of the application, when the way to the broker was made
   std::unique_ptr<io::Loop> loop_;
   BufferShelf shelf_;
   std::unique_ptr<MemoryBudget> budget_;
