@@ -6,10 +6,11 @@
 #   folder, `guard/seal`, is a library of its own with the name kveil_guard_seal.
 #   LIBRARIES stay private to the folder; PUBLIC_LIBRARIES appear in its headers.
 #
-# kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds] [SHARDS n])
+# kveil_unit_test(NAME [LIBRARIES lib...] [COST seconds] [SHARDS n] [WAITS])
 #   One GoogleTest program `NAME_test` from tests/unit/NAME/*_test.cc, label `unit`; a room's, `guard/state`, is
 #   `guard_state_test`. ctest starts those of the highest COST first, so that no long one is left over at the end; one
-#   that takes long is run as SHARDS tests, `unit/NAME/1` and so on, each with its part of the cases.
+#   that takes long is run as SHARDS tests, `unit/NAME/1` and so on, each with its part of the cases. One that WAITS most
+#   of its time takes half of a processor, the others take a whole one: scripts/test has ctest count in halves.
 
 option(KVEIL_UNITY "Compile several files of a folder's tests as one, in half of the time" ON)
 option(KVEIL_PRECOMPILE "Read the headers that most of agent/ includes once for all of it" ON)
@@ -56,7 +57,7 @@ function(kveil_test_options TARGET)
 endfunction()
 
 function(kveil_unit_test FOLDER)
-  cmake_parse_arguments(ARG "" "COST;SHARDS" "LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "WAITS" "COST;SHARDS" "LIBRARIES" ${ARGN})
   file(GLOB SOURCES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/unit/${FOLDER}/*.cc")
   string(REPLACE "/" "_" NAME "${FOLDER}")
   if(NOT SOURCES)
@@ -69,6 +70,10 @@ function(kveil_unit_test FOLDER)
   if(NOT ARG_SHARDS)
     set(ARG_SHARDS 1)
   endif()
+  set(HALVES 2)
+  if(ARG_WAITS)
+    set(HALVES 1)
+  endif()
   foreach(SHARD RANGE 1 ${ARG_SHARDS})
     set(TEST unit/${NAME})
     if(ARG_SHARDS GREATER 1)
@@ -76,7 +81,7 @@ function(kveil_unit_test FOLDER)
     endif()
     math(EXPR INDEX "${SHARD} - 1")
     add_test(NAME ${TEST} COMMAND ${NAME}_test)
-    set_tests_properties(${TEST} PROPERTIES LABELS unit TIMEOUT 300 COST "${ARG_COST}"
+    set_tests_properties(${TEST} PROPERTIES LABELS unit TIMEOUT 300 COST "${ARG_COST}" PROCESSORS ${HALVES}
       ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${INDEX}")
   endforeach()
 endfunction()
