@@ -66,6 +66,20 @@ TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
   EXPECT_EQ(checked, 3u);
 }
 
+TEST_F(ExamplesTest, TheCheckReadsTheCertificatesThatStandForTheBrokers) {
+  const std::string config = Install(kExamples + "/agent.tls.json");
+  files::permissions(folder_ + "/front/broker.key", files::perms::others_read, files::perm_options::add);
+  ExpectFailure(Run({"agent", "--check", "--config", config}), 1, "broker.key: others than its owner may use it");
+}
+
+TEST_F(ExamplesTest, TheCheckWarnsOfTlsThatIsPassed) {
+  const std::string config =
+      Write("passing.json", R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                                "clusters": {"a": {"clientTls": "pass"}}, "policies": "policies"})");
+  const CommandResult result = Run({"agent", "--check", "--config", config});
+  EXPECT_NE(result.err.find("warning: clientTls is \"pass\" for a: "), std::string::npos) << result.err;
+}
+
 TEST_F(ExamplesTest, PoliciesPassTheirCheckAndProtectEveryTopic) {
   const CommandResult result = Run({"policy", "check", kExamples + "/examples"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
