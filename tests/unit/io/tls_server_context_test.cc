@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -68,6 +69,7 @@ class TlsServerContextTest : public testing::Test {
       if (!output.empty()) (void)!::send(pair.far.get(), output.data(), output.size(), MSG_NOSIGNAL);
       if (!done.ok()) break;
       const ssize_t size = ::recv(pair.far.get(), input.data(), input.size(), 0);
+      if (size < 0 && errno == EINTR) continue;
       open = size > 0;
       if (!open) break;
       session_->Feed(Bytes(input).first(static_cast<size_t>(size)));
