@@ -59,13 +59,18 @@ struct PolicyExplainOptions {
   std::optional<std::string> user;      // of the record
   std::vector<std::string> consents;    // purposes for which the user consents
   std::vector<std::string> attributes;  // of the user, "region=eu"
-  std::string record;                   // a file with the record as JSON; empty: none
+  bool isOfWriting = false;
+  std::string record;  // a file with the record as JSON; empty: none
 };
-// Says what a workload may read of a topic, or whether it may read one record, and which entry decides.
+// Says what a workload may read (or write) of a topic, or whether it may one record, and which entry decides.
 int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options);
 
 // Compares what policies say with a table of expectations. 1 when they differ.
 int RunPolicyTest(const CommonOptions& common, const std::string& file);
+
+// Says who gains and who loses what when the policies `before` (a file or a folder) give way to `after`. 0: nobody
+// anything, 1: somebody something, 2: they cannot be read.
+int RunPolicyDiff(const CommonOptions& common, const std::string& before, const std::string& after);
 
 // Says what the header value of a sealed record holds, from hex or base64.
 int RunInspect(const CommonOptions& common, const std::string& text);

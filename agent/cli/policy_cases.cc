@@ -115,7 +115,7 @@ absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record,
   return record;
 }
 
-std::string_view WordFor(policy::Readable readable, bool isOfRecord) {
+std::string_view WordFor(policy::Readable readable, bool isOfRecord, policy::Access access) {
   switch (readable) {
     case policy::Readable::kNothing:
       return isOfRecord ? "denied" : "nothing";
@@ -124,7 +124,8 @@ std::string_view WordFor(policy::Readable readable, bool isOfRecord) {
     case policy::Readable::kEverything:
       break;
   }
-  return isOfRecord ? "read" : "everything";
+  if (!isOfRecord) return "everything";
+  return access == policy::Access::kRead ? "read" : "written";
 }
 
 }  // namespace kveil::cli

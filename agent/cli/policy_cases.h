@@ -30,7 +30,8 @@ absl::Status CheckConsents(const policy::DescribedRecord& record, const policy::
 // finds in the record. kInvalidArgument: the user that was given is none.
 absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic);
 
-// How much may be read: of one record "read" or "denied", of a topic "everything", "some" or "nothing".
-std::string_view WordFor(policy::Readable readable, bool isOfRecord);
+// How much may be read or written: of one record "read", "written" or "denied", of a topic "everything", "some" or
+// "nothing".
+std::string_view WordFor(policy::Readable readable, bool isOfRecord, policy::Access access);
 
 }  // namespace kveil::cli

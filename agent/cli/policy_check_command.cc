@@ -69,15 +69,21 @@ std::string SealText(const TopicPolicy& topic) {
   return StrCat("sealed with the user's key (", UserText(topic.seal->user), ", keyspace ", topic.seal->keyspace, ")");
 }
 
-std::string ReadersText(const TopicPolicy& topic) {
-  if (topic.read.empty()) return "read by nobody";
-  std::string text = "read by ";
-  for (const policy::ReadRule& rule : topic.read) {
-    StrAppend(&text, &rule == &topic.read.front() ? "" : ", ", policy::TextOf(rule));
+std::string EntriesText(const std::vector<policy::ReadRule>& rules) {
+  if (rules.empty()) return "nobody";
+  std::string text;
+  for (const policy::ReadRule& rule : rules) {
+    StrAppend(&text, text.empty() ? "" : ", ", policy::TextOf(rule));
     const std::string where = rule.where.has_value() ? policy::TextOf(*rule.where) : "";
     if (!where.empty()) StrAppend(&text, " (", where, ")");
   }
+  return text;
+}
+
+std::string ReadersText(const TopicPolicy& topic) {
+  std::string text = StrCat("read by ", EntriesText(topic.read));
   if (topic.onDenied == policy::OnHidden::kMask) text += ", other records without their value";
+  if (topic.write.has_value()) StrAppend(&text, ", written by ", EntriesText(*topic.write));
   return text;
 }
 

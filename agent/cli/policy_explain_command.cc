@@ -51,6 +51,10 @@ absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptio
   return std::optional<DescribedRecord>(std::move(record));
 }
 
+policy::Access AccessOf(const PolicyExplainOptions& options) {
+  return options.isOfWriting ? policy::Access::kWrite : policy::Access::kRead;
+}
+
 struct Answer {
   Explanation explanation;
   bool isOfRecord = false;
@@ -66,12 +70,12 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
   answer.isSelected = topic != nullptr;
   answer.isOfRecord = record.has_value();
   if (!record.has_value()) {
-    answer.explanation = policy::ExplainTopic(topic, workload);
+    answer.explanation = policy::ExplainTopic(topic, workload, AccessOf(options));
     return answer;
   }
   RETURN_IF_ERROR(CheckConsents(*record, *policies));
   ASSIGN_OR_RETURN(const DescribedRecord described, WithUser(*std::move(record), topic));
-  answer.explanation = policy::ExplainRecord(topic, workload, described);
+  answer.explanation = policy::ExplainRecord(topic, workload, described, AccessOf(options));
   return answer;
 }
 
@@ -80,14 +84,14 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
 int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options) {
   const absl::StatusOr<Answer> answer = Explain(common, options);
   if (!answer.ok()) return Fail("policy explain", answer.status());
-  const std::string_view word = WordFor(answer->explanation.readable, answer->isOfRecord);
+  const std::string_view word = WordFor(answer->explanation.readable, answer->isOfRecord, AccessOf(options));
   if (!common.json) {
     std::cout << word << ": " << answer->explanation.why << "\n";
     return 0;
   }
   nlohmann::json json = {{"topic", options.topic},
                          {"protected", answer->isSelected},
-                         {answer->isOfRecord ? "record" : "reads", std::string(word)},
+                         {answer->isOfRecord ? "record" : options.isOfWriting ? "writes" : "reads", std::string(word)},
                          {"why", answer->explanation.why}};
   if (answer->explanation.entry.has_value()) json["entry"] = *answer->explanation.entry + 1;
   std::cout << json.dump(2) << "\n";

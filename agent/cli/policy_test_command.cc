@@ -26,6 +26,7 @@ struct Expectation {
   std::string pointer;  // where the table has it
   identity::Workload workload;
   std::string topic;
+  policy::Access access = policy::Access::kRead;
   std::optional<policy::DescribedRecord> record;
   Readable expected = Readable::kNothing;
 };
@@ -35,19 +36,24 @@ struct Table {
   std::vector<Expectation> expectations;
 };
 
-// With a record "read" or "denied", without one "everything", "some" or "nothing".
+// With a record "read" (or "written") or "denied", without one "everything", "some" or "nothing".
 Expectation ReadExpectation(const JsonValue& value) {
   Expectation expectation;
   expectation.pointer = value.pointer();
-  const JsonObject object(value, {"workload", "topic", "record", "expect"});
+  const JsonObject object(value, {"workload", "topic", "access", "record", "expect"});
   if (const auto workload = object.Require("workload")) expectation.workload = ReadWorkload(*workload);
   if (const auto topic = object.Require("topic")) expectation.topic = topic->String();
+  if (const auto access = object.Find("access")) {
+    expectation.access =
+        access->OneOf<policy::Access>({{"read", policy::Access::kRead}, {"write", policy::Access::kWrite}});
+  }
   const auto record = object.Find("record");
   if (record) expectation.record = ReadRecord(*record);
   const auto expected = object.Require("expect");
   if (!expected) return expectation;
   expectation.expected =
-      record ? expected->OneOf<Readable>({{"read", Readable::kEverything}, {"denied", Readable::kNothing}})
+      record ? expected->OneOf<Readable>({{WordFor(Readable::kEverything, true, expectation.access), Readable::kEverything},
+                                          {"denied", Readable::kNothing}})
              : expected->OneOf<Readable>(
                    {{"everything", Readable::kEverything}, {"some", Readable::kSome}, {"nothing", Readable::kNothing}});
   return expectation;
@@ -98,14 +104,14 @@ absl::StatusOr<std::vector<Difference>> Compare(const Table& table) {
         return absl::InvalidArgumentError(
             StrCat(expectation.pointer, "/record/user: ", ToStd(record.status().message())));
       }
-      found = policy::ExplainRecord(topic, expectation.workload, *record);
+      found = policy::ExplainRecord(topic, expectation.workload, *record, expectation.access);
     } else {
-      found = policy::ExplainTopic(topic, expectation.workload);
+      found = policy::ExplainTopic(topic, expectation.workload, expectation.access);
     }
     if (found.readable == expectation.expected) continue;
     const bool isOfRecord = expectation.record.has_value();
-    differences.push_back({expectation.pointer, std::string(WordFor(expectation.expected, isOfRecord)),
-                           std::string(WordFor(found.readable, isOfRecord)), found.why});
+    differences.push_back({expectation.pointer, std::string(WordFor(expectation.expected, isOfRecord, expectation.access)),
+                           std::string(WordFor(found.readable, isOfRecord, expectation.access)), found.why});
   }
   return differences;
 }

@@ -24,7 +24,7 @@ inline constexpr int kDropReasons = 3;
 
 // Why produced or fetched records were answered with an error.
 enum class RefuseReason : uint8_t {
-  kDenied,              // no read rule fits the workload
+  kDenied,              // no rule fits the workload, or the record that it writes
   kKeysUnavailable,     // the registry or root key cannot be used now
   kNoUser,              // the record names no user where the policy looks for one
   kNotJson,             // the value or key is not JSON and the policy points into it

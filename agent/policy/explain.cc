@@ -163,9 +163,23 @@ std::string WhyNot(const Where& where, const DescribedRecord& record, const iden
   return "";
 }
 
-std::string EntryText(size_t entry, const TopicPolicy& topic) {
-  return StrCat("entry ", topic.read[entry].position + 1, " of \"read\" (", TextOf(topic.read[entry]), ")");
-}
+// A topic's entries of one kind, and how they are spoken of.
+struct Entries {
+  Entries(const TopicPolicy& topic, Access access)
+      : rules(access == Access::kRead ? topic.read : *topic.write),
+        name(access == Access::kRead ? "read" : "write"),
+        all(access == Access::kRead ? "reads" : "writes"),
+        done(access == Access::kRead ? "read" : "written") {}
+
+  std::string Text(size_t entry) const {
+    return StrCat("entry ", rules[entry].position + 1, " of \"", name, "\" (", TextOf(rules[entry]), ")");
+  }
+
+  const std::vector<ReadRule>& rules;
+  const std::string_view name;
+  const std::string_view all;
+  const std::string_view done;
+};
 
 Explanation Everything(std::string why) {
   Explanation explanation;
@@ -190,52 +204,62 @@ std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule&
   return UserInText(seal.user, HeaderOf(record, seal.user.header));
 }
 
-Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload) {
-  if (topic == nullptr)
-    return Everything("no entry selects the topic, so it is not protected: every workload reads it");
+Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload, Access access) {
+  if (topic == nullptr) {
+    return Everything(StrCat("no entry selects the topic, so it is not protected: every workload ",
+                             access == Access::kRead ? "reads it" : "writes to it"));
+  }
+  if (access == Access::kWrite && !topic->write.has_value()) {
+    return Everything("the topic's entry has no \"write\": every workload writes every record");
+  }
+  const Entries entries(*topic, access);
   Explanation explanation;
   std::vector<size_t> fitting;
-  for (size_t i = 0; i < topic->read.size(); ++i) {
-    if (!Fits(topic->read[i], workload)) continue;
+  for (size_t i = 0; i < entries.rules.size(); ++i) {
+    if (!Fits(entries.rules[i], workload)) continue;
     fitting.push_back(i);
-    if (topic->read[i].where.has_value()) continue;
-    explanation =
-        Everything(StrCat(EntryText(i, *topic), " fits the workload and has no \"where\": it reads every record"));
-    explanation.entry = topic->read[i].position;
+    if (entries.rules[i].where.has_value()) continue;
+    explanation = Everything(
+        StrCat(entries.Text(i), " fits the workload and has no \"where\": it ", entries.all, " every record"));
+    explanation.entry = entries.rules[i].position;
     return explanation;
   }
   if (fitting.empty()) {
-    explanation.why = "no entry of \"read\" fits the workload: it gets TOPIC_AUTHORIZATION_FAILED";
+    explanation.why =
+        StrCat("no entry of \"", entries.name, "\" fits the workload: it gets TOPIC_AUTHORIZATION_FAILED");
     return explanation;
   }
   explanation.readable = Readable::kSome;
-  explanation.why = "it reads some records: ";
+  explanation.why = StrCat("it ", entries.all, " some records: ");
   for (const size_t i : fitting) {
-    StrAppend(&explanation.why, i == fitting.front() ? "" : "; ", EntryText(i, *topic), " those of ",
-              TextOf(*topic->read[i].where));
+    StrAppend(&explanation.why, i == fitting.front() ? "" : "; ", entries.Text(i), " those of ",
+              TextOf(*entries.rules[i].where));
   }
   return explanation;
 }
 
-Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record) {
-  Explanation explanation = ExplainTopic(topic, workload);
+Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record,
+                          Access access) {
+  Explanation explanation = ExplainTopic(topic, workload, access);
   if (explanation.readable != Readable::kSome) return explanation;
   explanation.readable = Readable::kNothing;
   explanation.why.clear();
-  for (size_t i = 0; i < topic->read.size(); ++i) {
-    if (!Fits(topic->read[i], workload)) continue;
-    const std::string why = WhyNot(*topic->read[i].where, record, workload);
+  const Entries entries(*topic, access);
+  for (size_t i = 0; i < entries.rules.size(); ++i) {
+    if (!Fits(entries.rules[i], workload)) continue;
+    const Where& where = *entries.rules[i].where;
+    const std::string why = WhyNot(where, record, workload);
     if (why.empty()) {
-      explanation = Everything(StrCat(EntryText(i, *topic), " lets it be read: ", TextOf(*topic->read[i].where)));
-      explanation.entry = topic->read[i].position;
+      explanation = Everything(StrCat(entries.Text(i), " lets it be ", entries.done, ": ", TextOf(where)));
+      explanation.entry = entries.rules[i].position;
       // Whether it has an envelope is not known here. A tombstone needs none.
-      if (topic->read[i].where->asksUser() && record.value.has_value()) {
+      if (access == Access::kRead && where.asksUser() && record.value.has_value()) {
         StrAppend(&explanation.why, ", if the record is sealed: clear text is no user's");
       }
       return explanation;
     }
-    StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", EntryText(i, *topic),
-              " does not let it be read: ", why);
+    StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", entries.Text(i), " does not let it be ",
+              entries.done, ": ", why);
   }
   return explanation;
 }

@@ -34,13 +34,14 @@ std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule&
 struct Explanation {
   // kSome only of a topic: some records may be read.
   Readable readable = Readable::kNothing;
-  std::optional<size_t> entry;  // of `read` as the file has it, from 0, that lets it be read
+  std::optional<size_t> entry;  // of `read`, or `write`, as the file has it, from 0, that lets it be read
   std::string why;              // a sentence
 };
 
 // Of a topic. `topic`: its entry; nullptr if there is none.
-Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload);
+Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload, Access access = Access::kRead);
 // Of one record of it.
-Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record);
+Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record,
+                          Access access = Access::kRead);
 
 }  // namespace kveil::policy

@@ -152,15 +152,9 @@ class Policy::Collector {
     RETURN_IF_ERROR(CheckWorkloads());
     for (size_t i = 0; i < compiled_->topics.size(); ++i) {
       TopicPolicy& topic = compiled_->topics[i];
-      RETURN_IF_ERROR(CheckConsents(topic, topicPlaces_[i]));
-      ExpandPurposes(topic.read);
-      const bool hasRules = std::any_of(topic.read.begin(), topic.read.end(),
-                                        [](const ReadRule& rule) { return rule.where.has_value(); });
-      if (!hasRules) continue;
-      if (const auto beyond = BeyondBounds(topic.read)) {
-        return absl::InvalidArgumentError(StrCat(topicPlaces_[i], "/read: ", *beyond));
-      }
-      topic.rules = std::make_shared<const RecordRules>(topic.read);
+      ASSIGN_OR_RETURN(topic.rules, Compile(topic.read, topicPlaces_[i] + "/read"));
+      if (!topic.write.has_value()) continue;
+      ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write"));
     }
     compiled_->Index();
     return std::unique_ptr<const Compiled>(std::move(compiled_));
@@ -179,14 +173,28 @@ class Policy::Collector {
     return absl::InvalidArgumentError(StrCat(unknown, "which no file lists in \"purposes\""));
   }
 
-  absl::Status CheckConsents(const TopicPolicy& topic, const std::string& place) const {
-    for (const ReadRule& rule : topic.read) {
+  absl::Status CheckConsents(const std::vector<ReadRule>& rules, const std::string& place) const {
+    for (const ReadRule& rule : rules) {
       if (!rule.where.has_value()) continue;
       for (const std::string& purpose : rule.where->consents) {
-        RETURN_IF_ERROR(CheckPurpose(purpose, StrCat(place, "/read/", rule.position, "/where/consent")));
+        RETURN_IF_ERROR(CheckPurpose(purpose, StrCat(place, "/", rule.position, "/where/consent")));
       }
     }
     return absl::OkStatus();
+  }
+
+  // nullptr: no entry has conditions.
+  absl::StatusOr<std::shared_ptr<const RecordRules>> Compile(std::vector<ReadRule>& rules,
+                                                             const std::string& place) const {
+    RETURN_IF_ERROR(CheckConsents(rules, place));
+    ExpandPurposes(rules);
+    const bool hasConditions =
+        std::any_of(rules.begin(), rules.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
+    if (!hasConditions) return nullptr;
+    if (const auto beyond = BeyondBounds(rules)) {
+      return absl::InvalidArgumentError(StrCat(place, ": ", *beyond));
+    }
+    return std::make_shared<const RecordRules>(rules);
   }
 
   absl::Status CheckWorkloads() const {
@@ -311,26 +319,47 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload) {
 }
 
 bool NamesPods(const TopicPolicy& topic) {
-  return std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) {
-    return rule.kind == ReadRule::Kind::kServiceAccount || rule.kind == ReadRule::Kind::kNamespace;
-  });
+  const auto isOfPods = [](const ReadRule& rule) {
+    const bool asksLabel =
+        rule.where.has_value() && std::any_of(rule.where->attributes.begin(), rule.where->attributes.end(),
+                                              [](const AttributeTest& test) { return !test.label.empty(); });
+    return asksLabel || rule.kind == ReadRule::Kind::kServiceAccount || rule.kind == ReadRule::Kind::kNamespace;
+  };
+  return std::any_of(topic.read.begin(), topic.read.end(), isOfPods) ||
+         (topic.write.has_value() && std::any_of(topic.write->begin(), topic.write->end(), isOfPods));
 }
 
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
   return std::any_of(topic.read.begin(), topic.read.end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
 }
 
-Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
-  if (topic.rules == nullptr) return MayRead(topic, workload) ? Readable::kEverything : Readable::kNothing;
+namespace {
+
+Readable AccessBy(const std::vector<ReadRule>& rules, const identity::Workload& workload, EntrySet& entries) {
   entries = EntrySet();
   Readable readable = Readable::kNothing;
-  for (size_t i = 0; i < topic.read.size(); ++i) {
-    if (!Fits(topic.read[i], workload)) continue;
-    if (!topic.read[i].where.has_value()) return Readable::kEverything;
+  for (size_t i = 0; i < rules.size(); ++i) {
+    if (!Fits(rules[i], workload)) continue;
+    if (!rules[i].where.has_value()) return Readable::kEverything;
     entries.Add(i);
     readable = Readable::kSome;
   }
   return readable;
+}
+
+}  // namespace
+
+Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
+  if (topic.rules == nullptr) return MayRead(topic, workload) ? Readable::kEverything : Readable::kNothing;
+  return AccessBy(topic.read, workload, entries);
+}
+
+Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
+  if (!topic.write.has_value()) return Readable::kEverything;
+  if (topic.writeRules != nullptr) return AccessBy(*topic.write, workload, entries);
+  const bool isAny = std::any_of(topic.write->begin(), topic.write->end(),
+                                 [&](const ReadRule& rule) { return Fits(rule, workload); });
+  return isAny ? Readable::kEverything : Readable::kNothing;
 }
 
 }  // namespace kveil::policy

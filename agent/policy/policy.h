@@ -48,7 +48,10 @@ struct SealRule {
   bool compressValues = true;  // whether to compress values before sealing (`compress`: auto or never)
 };
 
-// An entry of `read`. A workload may read what any of those that fit it lets it read.
+// What a workload does with a topic's records.
+enum class Access : uint8_t { kRead, kWrite };
+
+// An entry of `read` or `write`. A workload may read, or write, what any of those that fit it lets it.
 struct ReadRule {
   // kPurpose: a workload that has a purpose (`"purpose": true`). When policies are read, it becomes one rule for each
   // workload that has one. It is left only where none has, and fits nobody.
@@ -84,6 +87,8 @@ struct TopicPolicy {
   std::vector<ReadRule> read;  // empty: nobody reads
   // Of `read`, where an entry has a `where`; nullptr: whoever reads reads every record.
   std::shared_ptr<const RecordRules> rules;
+  std::optional<std::vector<ReadRule>> write;  // empty: nobody writes; none: everybody does
+  std::shared_ptr<const RecordRules> writeRules;  // of `write`, as `rules`; only with `seal`
   OnHidden onDenied = OnHidden::kDrop;  // records that the rules leave out; never kAuto
   OnHidden onErased = OnHidden::kAuto;
   PlaintextRule plaintext = PlaintextRule::kPass;
@@ -137,7 +142,7 @@ class Policy {
 // Whether this is one of Kafka's own topics, by its whole name. Only a name selects them; "unselected" never applies.
 bool IsInternal(std::string_view topic);
 
-// Whether a read rule is about pods.
+// Whether an entry of `read` or `write` is about pods.
 bool NamesPods(const TopicPolicy& topic);
 
 // Whether the entry fits the workload, whatever it says of records.
@@ -150,5 +155,7 @@ enum class Readable : uint8_t { kNothing, kSome, kEverything };
 // What the workload may read of the topic. With kSome, `entries` are those of `topic.read` that fit the workload, and
 // topic.rules says which records they let it read.
 Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries);
+// The same of what it may write: with kSome, `entries` are those of `*topic.write`, for topic.writeRules.
+Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries);
 
 }  // namespace kveil::policy

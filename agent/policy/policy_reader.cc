@@ -240,11 +240,26 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
   return rule;
 }
 
-void ReadReaders(const JsonValue& value, TopicPolicy& topic) {
+std::vector<ReadRule> ReadReaders(const JsonValue& value, const TopicPolicy& topic) {
+  std::vector<ReadRule> rules;
   for (const JsonValue& reader : value.List()) {
-    topic.read.push_back(ReadReader(reader, topic));
-    topic.read.back().position = topic.read.size() - 1;
+    rules.push_back(ReadReader(reader, topic));
+    rules.back().position = rules.size() - 1;
   }
+  return rules;
+}
+
+// What a producer sends again has to be judged as it was before, and only what is sealed is looked into.
+std::vector<ReadRule> ReadWriters(const JsonValue& value, const TopicPolicy& topic) {
+  std::vector<ReadRule> rules = ReadReaders(value, topic);
+  for (const ReadRule& rule : rules) {
+    if (!rule.where.has_value()) continue;
+    if (!topic.seal.has_value()) value.Error("only the records of a topic with \"seal\" are looked into; leave \"where\" out");
+    if (rule.where->olderThan.has_value() || rule.where->newerThan.has_value()) {
+      value.Error("a record that is sent again is older than before; leave \"olderThan\" and \"newerThan\" out");
+    }
+  }
+  return rules;
 }
 
 // A choice. Those in `later` belong to the design but not to this version.
@@ -264,7 +279,7 @@ void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
 
 // Fields that later versions give a meaning. A policy that has one is refused: it means something that this version
 // does not do.
-constexpr std::string_view kLater[] = {"write", "afterErase", "alreadySealed"};
+constexpr std::string_view kLater[] = {"afterErase", "alreadySealed"};
 
 // What an entry says beside which topics it is for.
 void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
@@ -272,7 +287,8 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
     if (const auto value = object.Find(key)) value->NotSupported(StrCat("\"", key, "\""));
   }
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
-  if (const auto read = object.Find("read")) ReadReaders(*read, topic);
+  if (const auto read = object.Find("read")) topic.read = ReadReaders(*read, topic);
+  if (const auto write = object.Find("write")) topic.write = ReadWriters(*write, topic);
   ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}},
                        {"null", "sealed", "error"});
   const bool hasRules =
@@ -289,8 +305,8 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
 TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
   TopicPolicy topic;
   topic.file = file;
-  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "onErased", "onDenied", "plaintext",
-                                  "origin", kLater[0], kLater[1], kLater[2]});
+  const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "write", "onErased", "onDenied",
+                                  "plaintext", "origin", kLater[0], kLater[1]});
   ReadSelector(object, topic);
   ReadTreatment(object, topic);
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
@@ -313,7 +329,7 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
   const JsonObject object(value,
-                          {"seal", "read", "onErased", "onDenied", "plaintext", kLater[0], kLater[1], kLater[2]});
+                          {"seal", "read", "write", "onErased", "onDenied", "plaintext", kLater[0], kLater[1]});
   if (object.Require("seal")) ReadTreatment(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }

@@ -21,6 +21,8 @@ POLICIES = [
         {**SUPPORT, "where": {"value": {"pointer": "/number", "range": {"min": 3, "max": 5}}}}]},
     {"prefix": "age-", "seal": {"scope": "topic"}, "read": [{**SUPPORT, "where": {"olderThan": "1h"}},
                                                              {**EUROPE, "where": {"newerThan": "1h"}}]},
+    {"prefix": "ledger-", "seal": BY_USER, "read": [AUDIT],
+     "write": [{**SUPPORT, "where": {"users": ["38"]}}, {**EUROPE, "where": {"header": {"name": "region", "equals": "eu"}}}]},
 ]
 
 
@@ -140,6 +142,22 @@ def test_the_oldest_fetch_version_gets_no_more(app, support, topic):
         batch, error = wire.fetched_batch(exchange_when_led(
             connection, wire.fetch(name), lambda answer: wire.fetched_batch(answer)[1] in (3, 5, 6)))
         assert error == 0 and b"/secret/38/" in batch and b"/secret/39/" not in batch
+
+
+def test_writers_have_rules_too(app, audit, support, europe, topic):
+    """Who has no entry is refused the topic; of the others, each record that no entry describes is refused by its place."""
+    name = topic("ledger")
+    app.create_topic(name)
+    answers = app.produce(name, [Message(None, click(38, 1))])
+    assert [answer["error"] for answer in answers] == ["TopicAuthorizationException"]
+    good, other = Message(None, click(38, 2)), Message(None, click(39, 3))
+    answers = support.produce(name, [good, other, good], "linger.ms=200")
+    assert [answer["error"] for answer in answers] == ["KafkaException", "InvalidRecordException", "KafkaException"]
+    assert [answer["offset"] for answer in support.produce(name, [good, good], "linger.ms=200")] == [0, 1]
+    refused = europe.kcat_produce(name, [click(39, 4)], "-H", "region=us")
+    assert refused.returncode != 0, refused.stderr
+    written(europe, name, [click(39, 5)], "-H", "region=eu")
+    assert audit.kcat_consume(name) == [good.value, good.value, click(39, 5)]
 
 
 def share(application, topic, count):

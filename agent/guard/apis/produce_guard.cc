@@ -135,7 +135,9 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     co_await turn.Pause();
     const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
-    if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && shared_.refusals.empty()) continue;
+    if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && !known.isDenied &&
+        shared_.refusals.empty())
+      continue;
     // Waited for once, where nothing is held that somebody else may be waiting for.
     if (!isReserved) {
       auto reserving = job.arena.Reserve(kUsualGrowth * RecordBytes(request));
@@ -250,7 +252,13 @@ ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const Pr
     state.name = shared_.topicNames.Find(topic.topicId, connection_);
   }
   const policy::TopicPolicy* const policy = state.name.has_value() ? job.policies->Find(*state.name) : nullptr;
-  if (policy != nullptr && policy->seal.has_value()) state.sealedBy = policy;
+  if (policy != nullptr) {
+    policy::EntrySet writers;
+    const policy::Readable writable = policy::WritableBy(*policy, connection_.workload, writers);
+    state.isDenied = writable == policy::Readable::kNothing;
+    if (writable == policy::Readable::kSome) state.writers = writers;
+    if (policy->seal.has_value() && !state.isDenied) state.sealedBy = policy;
+  }
   state.isUnselected = state.name.has_value() && policy == nullptr && !policy::IsInternal(*state.name);
   state.isRefused = state.isUnselected && job.policies->RefusesUnselected(*state.name);
   return state;
@@ -269,6 +277,9 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic
   } else if (topic.isRefused) {
     refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kUnselected,
                      "kveil: no policy selects this topic", RecordCount(*partition.records));
+  } else if (topic.isDenied) {
+    refusal = Refuse(ErrorCode::kTopicAuthorizationFailed, RefuseReason::kDenied,
+                     "kveil: no entry of \"write\" fits the workload", RecordCount(*partition.records));
   } else if (topic.sealedBy != nullptr) {
     const size_t buffers = job.arena.bufferCount();
     auto sealing = sealer_.Seal(topic, job, partition, sealed);

@@ -190,6 +190,7 @@ SealOutcome SealRest(const SealTask& task, WorkerScratch& scratch, const kafka::
 SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& out) {
   const absl::Cleanup trim = [&scratch] { scratch.Trim(); };
   scratch.decompressedBytes = 0;
+  scratch.ruleWork = 0;
   kafka::BatchView batch;
   if (std::optional<Refusal> refusal = ReadOnlyBatch(task.records, batch); refusal.has_value()) {
     return RefusedOutcome(*std::move(refusal));

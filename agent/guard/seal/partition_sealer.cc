@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/text.h"
 #include "guard/seal/produced_batch.h"
 #include "guard/worker/fetch_needs.h"
@@ -98,6 +99,11 @@ io::Task<SealOutcome> PartitionSealer::SealWithItsNeeds(const SealTask& task, co
 io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topic, ProduceJob& job,
                                                        ProduceRequest::Partition& partition, Sealed& sealed) {
   SealTask task = TaskFor(*topic.sealedBy, *topic.name, *partition.records, job);
+  if (topic.writers.has_value()) {
+    task.writers = &*topic.writers;
+    task.writer = &connection_.workload;
+    task.now = absl::Now();
+  }
   UseLimit(limits_.Of(task.topicName), task);
   task.batchLimit = std::min(task.batchLimit, job.room);
   std::optional<SplitMemory::Split> before;

@@ -38,6 +38,9 @@ struct ProducedTopic {
   const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
   bool isUnselected = false;                      // it has a name, not an internal one, and no policy has an entry
   bool isRefused = false;                         // because it is unselected
+  bool isDenied = false;                          // no entry of `write` fits the workload
+  // Where it may write some records only: the entries of sealedBy->write that fit it.
+  std::optional<policy::EntrySet> writers;
 };
 
 // One a connection.

@@ -22,13 +22,17 @@ SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
       identify_(*task.topic->seal, task.cluster, task.topicName, marks_, scratch, needs_),
       transform_(*task.topic->seal, task.topicName, marks_, compressValues, scratch),
       observe_(outcome_) {
+  if (task.writers != nullptr) {
+    select_.emplace(*task.topic, *task.writers, *task.writer, task.now, scratch);
+  }
   scratch.keyCache.BeginPass();
 }
 
-// What becomes of some records, stage by stage (guard/stages/stages.h). There is nothing to authorize yet.
+// What becomes of some records, stage by stage (guard/stages/stages.h).
 void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
   for (ProducedRecord& record : records) record.problem = validate_.Of(record.view);
   identify_.Of(records);
+  if (select_.has_value()) select_->Of(records);
   PrefetchFirst<TransformProduced, ProducedRecord>(transform_, records);
   for (size_t i = 0; i < records.size(); ++i) {
     const ProducedRecord& record = records[i];
@@ -50,6 +54,13 @@ SealOutcome SealPass::Run(ByteBuffer& out) {
   do {
     for (count = 0; count < records.size() && reader.Next(records[count].view); ++count) continue;
     SealRecords(absl::MakeSpan(records).first(count));
+    if (select_.has_value() && select_->isTooMuchWork()) {
+      // Clients that can (the Java client) send such a batch again in smaller ones.
+      refusal_ = guard::Refuse(kafka::ErrorCode::kMessageTooLarge, observe::RefuseReason::kTooLarge,
+                               "kveil: the batch takes the rules' expressions too long",
+                               static_cast<uint64_t>(part_.header.count));
+      break;
+    }
   } while (count == records.size());
   if (!reader.status().ok()) {
     refusal_ = guard::Refuse(kafka::ErrorCode::kInvalidRecord, observe::RefuseReason::kMalformed,

@@ -43,6 +43,7 @@ class SealPass {
   Needs needs_;
   ValidateProduced validate_;
   IdentifyProduced identify_;
+  std::optional<SelectProduced> select_;  // where there are rules for the writer
   TransformProduced transform_;
   ObserveProduced observe_;
 };

@@ -6,11 +6,13 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "base/bytes.h"
 #include "guard/learn/topic_limits.h"
 #include "guard/refuse/refusal.h"
 #include "guard/stages/counts.h"
 #include "guard/worker/needs.h"
+#include "identity/workload.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {
@@ -26,7 +28,11 @@ struct SealTask {
   size_t topicLimit = TopicLimits::kDefault;  // bytes of a batch that the broker takes
   bool limitIsCertain = true;                 // otherwise it takes whatever is no larger than it came, for all we know
   size_t partSize = 0;                        // where an earlier try settled how the batch is cut
-  int32_t firstRecord = 0;                    // those before it are left out: the broker has them
+  // The entries of topic->write that fit the workload, where these let it write some records only. nullptr: all.
+  const policy::EntrySet* writers = nullptr;
+  const identity::Workload* writer = nullptr;  // with `writers` only
+  absl::Time now;                              // for the ends of consents; with `writers` only
+  int32_t firstRecord = 0;                     // those before it are left out: the broker has them
 };
 
 // One of the batches that a batch was sealed into.

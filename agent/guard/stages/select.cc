@@ -1,6 +1,7 @@
 #include "guard/stages/select.h"
 
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/hash/hash.h"
@@ -9,6 +10,55 @@
 namespace kveil::guard {
 
 using std::chrono::milliseconds;
+
+namespace {
+
+constexpr std::string_view kMayNotWrite = "no entry of \"write\" lets the workload write this record";
+
+void ReadHeaders(const policy::RecordRules& rules, const kafka::RecordView& record,
+                 policy::RecordRules::Outside& outside) {
+  const std::vector<std::string>& names = rules.headers();
+  std::array<bool, policy::kMostHeaders> isSeen{};
+  for (size_t i = 0; i < names.size(); ++i) outside.headers[i] = std::nullopt;
+  kafka::HeaderReader reader(record);
+  kafka::HeaderView header;
+  while (reader.Next(header)) {
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (header.key != names[i]) continue;
+      const bool isFirst = !std::exchange(isSeen[i], true);
+      outside.headers[i] = std::nullopt;  // if it is there twice, some readers take the last
+      if (isFirst && header.value.has_value()) outside.headers[i] = AsText(*header.value);
+    }
+  }
+}
+
+// The user whose key or header a tombstone names. A user in the value has none.
+std::optional<uint32_t> NumberOfTombstone(const policy::TopicPolicy& topic, const policy::RecordRules& rules,
+                                          const kafka::RecordView& record, UserFinder& finder) {
+  const policy::UserSource& source = topic.seal->user;
+  if (source.from == policy::UserSource::From::kValue) return std::nullopt;
+  std::string_view user;
+  if (finder.Find(source, record, user).has_value()) return std::nullopt;
+  return rules.NumberOf(user);
+}
+
+}  // namespace
+
+MetByFacts::MetByFacts(const policy::RecordRules& rules, const policy::EntrySet& entries, absl::Time now,
+                       const identity::Workload& workload)
+    : rules_(rules), now_(now), workload_(workload) {
+  if (!rules.AskFacts(entries)) return;
+  met_.resize(kRemembered);
+  byNothing_ = rules.MetBy(nullptr, now, workload);
+}
+
+const policy::EntrySet& MetByFacts::Of(const Owner& owner, const keys::KeyCache& cache) {
+  const users::UserFacts* const facts = owner.state == Owner::State::kPresent ? cache.FactsOf(*owner.key) : nullptr;
+  if (facts == nullptr) return byNothing_;
+  Met& met = met_[absl::HashOf(facts) % kRemembered];
+  if (met.facts != facts) met = {facts, rules_.MetBy(facts, now_, workload_)};
+  return met.entries;
+}
 
 SelectFetched::SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
                              const identity::Workload& reader, std::chrono::system_clock::time_point now,
@@ -19,12 +69,8 @@ SelectFetched::SelectFetched(const policy::TopicPolicy& topic, const policy::Ent
       now_(std::chrono::duration_cast<milliseconds>(now.time_since_epoch()).count()),
       header_(header),
       scratch_(scratch),
-      reader_(reader),
-      consentTime_(absl::FromChrono(now)) {
+      met_(rules_, readers, absl::FromChrono(now), reader) {
   if (rules_.NameUsers(readers)) users_ = &scratch.listedUsers.Of(topic);
-  if (!rules_.AskFacts(readers)) return;
-  met_.resize(kRemembered);
-  metByNobody_ = rules_.MetBy(nullptr, consentTime_, reader_);
 }
 
 bool SelectFetched::IsReady(Needs& needs) {
@@ -35,7 +81,7 @@ void SelectFetched::OfOutside(absl::Span<const FetchedRecord> records) {
   Outside outside;
   for (size_t i = 0; i < records.size(); ++i) {
     if (rules_.needsAges()) outside.age = AgeOf(records[i].view);
-    if (!rules_.headers().empty()) ReadHeaders(records[i].view, outside);
+    if (!rules_.headers().empty()) ReadHeaders(rules_, records[i].view, outside);
     left_[i] = readers_;
     rules_.NarrowByOutside(outside, left_[i], scratch_.ruleWork);
     answers_[i] = rules_.AnswerOf(left_[i]);
@@ -48,8 +94,8 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
     FetchedRecord& record = records[i];
     if (users_ != nullptr) rules_.NarrowByUser(UserOf(record), left_[i]);
     // Of a key that cannot be had, nothing is known, and nothing is decided: the record stops its reader, or waits.
-    if (!met_.empty() && !record.problem.has_value() && record.owner.state != Owner::State::kPending) {
-      rules_.Narrow(MetBy(record.owner), left_[i]);
+    if (met_.areAsked() && !record.problem.has_value() && record.owner.state != Owner::State::kPending) {
+      rules_.Narrow(met_.Of(record.owner, scratch_.keyCache), left_[i]);
     }
     answers_[i] = rules_.AnswerOf(left_[i]);
     // A tombstone has no value that could meet a condition.
@@ -64,27 +110,12 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
   }
 }
 
-// What is known came with the key. A record without an envelope is of nobody, and of an erased user nothing is known.
-const policy::EntrySet& SelectFetched::MetBy(const Owner& owner) {
-  const users::UserFacts* const facts =
-      owner.state == Owner::State::kPresent ? scratch_.keyCache.FactsOf(*owner.key) : nullptr;
-  if (facts == nullptr) return metByNobody_;
-  Met& met = met_[absl::HashOf(facts) % kRemembered];
-  if (met.facts != facts) met = {facts, rules_.MetBy(facts, consentTime_, reader_)};
-  return met.entries;
-}
-
 // Whoever's key the envelope names: the tag of the value vouches for it when the record is opened. A tombstone has no
-// envelope. It counts as the user's that its key or header names, as it holds nothing that a lie could lay open; a user
-// in the value has none.
+// envelope. It counts as the user's that it names, as it holds nothing that a lie could lay open.
 std::optional<uint32_t> SelectFetched::UserOf(const FetchedRecord& record) {
   if (record.envelope.isThere) return users_->Find(record.envelope.fields.keyId);
-  const bool isTombstone = !record.view.value.has_value();
-  const policy::UserSource& source = topic_.seal->user;
-  if (!isTombstone || source.from == policy::UserSource::From::kValue) return std::nullopt;
-  std::string_view user;
-  if (scratch_.userFinder.Find(source, record.view, user).has_value()) return std::nullopt;
-  return rules_.NumberOf(user);
+  if (record.view.value.has_value()) return std::nullopt;
+  return NumberOfTombstone(topic_, rules_, record.view, scratch_.userFinder);
 }
 
 // By the broker's clock where the topic says so (LogAppendTime): then all records have the batch's time. A record in
@@ -102,20 +133,37 @@ std::optional<milliseconds> SelectFetched::AgeOf(const kafka::RecordView& record
   return milliseconds(now_ - time);
 }
 
-void SelectFetched::ReadHeaders(const kafka::RecordView& record, Outside& outside) const {
-  const std::vector<std::string>& names = rules_.headers();
-  std::array<bool, policy::kMostHeaders> isSeen{};
-  for (size_t i = 0; i < names.size(); ++i) outside.headers[i] = std::nullopt;
-  kafka::HeaderReader reader(record);
-  kafka::HeaderView header;
-  while (reader.Next(header)) {
-    for (size_t i = 0; i < names.size(); ++i) {
-      if (header.key != names[i]) continue;
-      const bool isFirst = !std::exchange(isSeen[i], true);
-      outside.headers[i] = std::nullopt;  // if it is there twice, some readers take the last
-      if (isFirst && header.value.has_value()) outside.headers[i] = AsText(*header.value);
-    }
+void SelectProduced::Of(absl::Span<ProducedRecord> records) {
+  for (ProducedRecord& record : records) {
+    // What is pending is judged by the next pass.
+    if (record.problem.has_value() || record.owner.state == Owner::State::kPending || isTooMuchWork()) continue;
+    if (!MayWrite(record)) record.problem = Problem{observe::RefuseReason::kDenied, kMayNotWrite};
   }
+}
+
+bool SelectProduced::MayWrite(const ProducedRecord& record) {
+  policy::EntrySet left = writers_;
+  policy::RecordRules::Outside outside;
+  if (!rules_.headers().empty()) ReadHeaders(rules_, record.view, outside);
+  rules_.NarrowByOutside(outside, left, scratch_.ruleWork);
+  if (rules_.NameUsers(left)) rules_.NarrowByUser(UserOf(record), left);
+  if (met_.areAsked()) rules_.Narrow(met_.Of(record.owner, scratch_.keyCache), left);
+  switch (rules_.AnswerOf(left)) {
+    case policy::RecordRules::Answer::kMayRead:
+      return true;
+    case policy::RecordRules::Answer::kDenied:
+      return false;
+    case policy::RecordRules::Answer::kDependsOnValue:
+      break;
+  }
+  return record.view.value.has_value() &&
+         rules_.FitsValue(*record.view.value, scratch_.ruleFinder, left, scratch_.ruleWork);
+}
+
+// A tombstone is sealed for nobody. It counts as the user's that its key or header names.
+std::optional<uint32_t> SelectProduced::UserOf(const ProducedRecord& record) {
+  if (record.view.value.has_value()) return rules_.NumberOf(record.user);
+  return NumberOfTombstone(topic_, rules_, record.view, scratch_.userFinder);
 }
 
 }  // namespace kveil::guard

@@ -5,7 +5,7 @@
 // denies. Whose a record is, is judged when its key was looked up: a key that the registry does not know may be
 // anybody's, also that of a user whom the reader's entries name. Such a record is not left out, but stops its reader.
 //
-// Who reads every record of a topic has no such stage.
+// Who reads, or writes, every record of a topic has no such stage.
 #pragma once
 
 #include <array>
@@ -33,12 +33,37 @@ namespace kveil::guard {
 // come to 20,000 each.
 inline constexpr uint64_t kMostRuleWork = 2'000'000'000;
 
+// Which entries what is known of users meets. Most users have the same few facts: they are remembered, so that a record
+// costs a look at an address. No key is fetched while a pass lasts, so that an address means the same facts.
+class MetByFacts {
+ public:
+  // All that is passed outlives it. `entries`: those that fit the workload.
+  MetByFacts(const policy::RecordRules& rules, const policy::EntrySet& entries, absl::Time now,
+             const identity::Workload& workload);
+
+  // Whether any of the entries asks for facts. Otherwise `Of` is not to be called.
+  bool areAsked() const { return !met_.empty(); }
+  // By the user whose the record is. A record without an owner is nobody's, and of an erased user nothing is known.
+  const policy::EntrySet& Of(const Owner& owner, const keys::KeyCache& cache);
+
+ private:
+  struct Met {
+    const users::UserFacts* facts = nullptr;
+    policy::EntrySet entries;
+  };
+  static constexpr size_t kRemembered = 32;
+  const policy::RecordRules& rules_;
+  const absl::Time now_;
+  const identity::Workload& workload_;
+  std::vector<Met> met_;
+  policy::EntrySet byNothing_;
+};
+
 class SelectFetched {
  public:
   using Answer = policy::RecordRules::Answer;
 
-  // All that is passed outlives it, and so does what is known of users: while a pass lasts, no key is fetched.
-  // `readers`: the entries of topic.read that fit the reader.
+  // All that is passed outlives it. `readers`: the entries of topic.read that fit the reader.
   SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers, const identity::Workload& reader,
                 std::chrono::system_clock::time_point now, const kafka::BatchHeader& header, WorkerScratch& scratch);
 
@@ -64,9 +89,7 @@ class SelectFetched {
  private:
   using Outside = policy::RecordRules::Outside;
   std::optional<uint32_t> UserOf(const FetchedRecord& record);
-  const policy::EntrySet& MetBy(const Owner& owner);
   std::optional<std::chrono::milliseconds> AgeOf(const kafka::RecordView& record) const;
-  void ReadHeaders(const kafka::RecordView& record, Outside& outside) const;
 
   const policy::TopicPolicy& topic_;
   const policy::RecordRules& rules_;
@@ -74,20 +97,39 @@ class SelectFetched {
   const int64_t now_;  // in milliseconds since 1970, as Kafka counts
   const kafka::BatchHeader& header_;
   WorkerScratch& scratch_;
-  const identity::Workload& reader_;
-  const absl::Time consentTime_;
+  MetByFacts met_;
   ListedUsers* users_ = nullptr;  // of a reader whose entries name users
-  // Of a reader whose entries ask for consents or attributes: which entries the same facts have met. Most users have
-  // the same few, so that a record costs a look at an address.
-  struct Met {
-    const users::UserFacts* facts = nullptr;
-    policy::EntrySet entries;
-  };
-  static constexpr size_t kRemembered = 32;
-  std::vector<Met> met_;
-  policy::EntrySet metByNobody_;
   std::array<Answer, kMostIdentifiedAtOnce> answers_;
   std::array<policy::EntrySet, kMostIdentifiedAtOnce> left_;  // entries that a record meets so far
+};
+
+// Which records a workload may write, of topics whose `write` has a `where`. Behind `identify`, which knows the users,
+// and what is known of them.
+class SelectProduced {
+ public:
+  // All that is passed outlives it. `writers`: the entries of topic.write that fit the workload.
+  SelectProduced(const policy::TopicPolicy& topic, const policy::EntrySet& writers, const identity::Workload& writer,
+                 absl::Time now, WorkerScratch& scratch)
+      : topic_(topic),
+        rules_(*topic.writeRules),
+        writers_(writers),
+        scratch_(scratch),
+        met_(rules_, writers, now, writer) {}
+
+  // Gives those a problem that no entry lets be written. At least 64 readable bytes follow the records.
+  void Of(absl::Span<ProducedRecord> records);
+  // As of SelectFetched.
+  bool isTooMuchWork() const { return scratch_.ruleWork > kMostRuleWork; }
+
+ private:
+  bool MayWrite(const ProducedRecord& record);
+  std::optional<uint32_t> UserOf(const ProducedRecord& record);
+
+  const policy::TopicPolicy& topic_;
+  const policy::RecordRules& rules_;
+  const policy::EntrySet& writers_;
+  WorkerScratch& scratch_;
+  MetByFacts met_;
 };
 
 }  // namespace kveil::guard

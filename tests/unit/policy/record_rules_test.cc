@@ -412,6 +412,15 @@ TEST(WhereTest, RefusesPurposesThatNobodyDeclares) {
                 "unknown purpose \"billing-and-more\", which no file lists in \"purposes\"");
 }
 
+TEST(WhereTest, RefusesConditionsOnWhatIsWrittenInTheClear) {
+  ExpectRefused(
+      R"({"name": "t", "read": [], "write": [{"any": true, "where": {"header": {"name": "a", "equals": "b"}}}]})",
+      "/write: only the records of a topic with \"seal\" are looked into");
+  ExpectRefused(R"({"name": "t", "seal": {"scope": "user", "user": {"key": true}},
+                    "write": [{"any": true, "where": {"consent": "marketng"}}]})",
+                "p.json: /topics/0/write/0/where/consent: unknown purpose \"marketng\"");
+}
+
 TEST(WhereTest, RefusesOnDeniedWhereNothingIsDenied) {
   ExpectRefused(R"({"name": "t", "read": [{"any": true}], "onDenied": "mask"})",
                 "/onDenied: no entry of \"read\" has a \"where\"");

@@ -106,7 +106,7 @@ TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
     EXPECT_TRUE(read.ok()) << read << "\n" << text;
     ++found;
   }
-  EXPECT_EQ(found, 7u);
+  EXPECT_EQ(found, 8u);
 }
 
 // The schema's defaults are what an empty document means.

@@ -1,0 +1,80 @@
+#include "policy/entries.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "identity/cgroup_path.h"
+#include "policy/policy_text.h"
+
+namespace kveil::policy {
+namespace {
+
+// What is listed of one kind, in order. None: anything will do.
+using Listed = std::vector<std::string>;
+
+bool IsWithin(const Listed& inner, const Listed& outer) {
+  return outer.empty() || (!inner.empty() && std::includes(outer.begin(), outer.end(), inner.begin(), inner.end()));
+}
+
+Listed InOrder(Listed texts) {
+  std::sort(texts.begin(), texts.end());
+  return texts;
+}
+
+// Texts may hold anything: each with its length.
+void AppendTo(std::string& text, std::string_view kind, const Listed& listed) {
+  for (const std::string& one : listed) StrAppend(&text, kind, one.size(), ":", one);
+}
+
+}  // namespace
+
+bool Covers(const ReadRule& outer, const ReadRule& inner) {
+  using Kind = ReadRule::Kind;
+  if (outer.uid.has_value() && outer.uid != inner.uid) return false;
+  if (outer.kind == Kind::kAny) return true;
+  if (outer.kind == Kind::kCgroup && inner.kind == Kind::kCgroup) return identity::IsBelow(inner.text, outer.text);
+  if (outer.kind == Kind::kNamespace && inner.kind == Kind::kServiceAccount) {
+    return outer.labels.empty() && inner.text.starts_with(outer.text + "/");
+  }
+  return outer.kind == inner.kind && outer.text == inner.text &&
+         std::includes(inner.labels.begin(), inner.labels.end(), outer.labels.begin(), outer.labels.end());
+}
+
+Conditions::Conditions(const Where& where)
+    : users(InOrder(where.users)),
+      consents(InOrder(where.consents)),
+      newerThan(where.newerThan.value_or(std::chrono::milliseconds::max())),
+      olderThan(where.olderThan.value_or(std::chrono::milliseconds::min())) {
+  for (const AttributeTest& test : where.attributes) attributes.push_back({test.name, test.label, InOrder(test.texts)});
+  std::sort(attributes.begin(), attributes.end(),
+            [](const Attribute& a, const Attribute& b) { return a.name < b.name; });
+  for (const HeaderTest& header : where.headers) tests.push_back(TextOf(header));
+  for (const ValueTest& value : where.values) tests.push_back(TextOf(value));
+  std::sort(tests.begin(), tests.end());
+}
+
+bool Conditions::AreWithin(const Conditions& others) const {
+  const auto isMet = [&](const Attribute& outer) {
+    return std::any_of(attributes.begin(), attributes.end(), [&](const Attribute& inner) {
+      return inner.name == outer.name && inner.label == outer.label && IsWithin(inner.texts, outer.texts);
+    });
+  };
+  return IsWithin(users, others.users) && IsWithin(consents, others.consents) &&
+         std::includes(tests.begin(), tests.end(), others.tests.begin(), others.tests.end()) &&
+         newerThan <= others.newerThan && olderThan >= others.olderThan &&
+         std::all_of(others.attributes.begin(), others.attributes.end(), isMet);
+}
+
+std::string Conditions::Text() const {
+  std::string text = StrCat(newerThan.count(), ",", olderThan.count());
+  AppendTo(text, " user ", users);
+  AppendTo(text, " consent ", consents);
+  for (const Attribute& attribute : attributes) {
+    AppendTo(text, " attribute ", {attribute.name, attribute.label});
+    AppendTo(text, " is ", attribute.texts);
+  }
+  AppendTo(text, " test ", tests);
+  return text;
+}
+
+}  // namespace kveil::policy
