@@ -119,12 +119,20 @@ void CommandLine::AddPolicy() {
       ->allow_extra_args(false);
   explain->add_option("--record", explain_.record, "A file with the record as JSON (docs/policy.md)")
       ->type_name("FILE");
+  explain->add_flag("--write", explain_.isOfWriting, "Say what it may write, not what it may read");
   explain->add_option("FILE", explain_.policies, "Policy files and folders (default: the configuration's policies)");
 
   CLI::App* const test =
       Add(*policy, "test", "Compare what policies say with a table of who is to read what; exits 1 where they differ",
           "kveil policy test clickstream.test.json", [this] { return RunPolicyTest(common_, files_.front()); });
   test->add_option("FILE", files_, "The table (docs/policy.md)")->required()->expected(1);
+
+  CLI::App* const diff =
+      Add(*policy, "diff",
+          "Say who gains and who loses what from one version of policies to the next; exits 1 if anybody does",
+          "kveil policy diff /etc/kveil/policies ./policies",
+          [this] { return RunPolicyDiff(common_, files_.front(), files_.back()); });
+  diff->add_option("OLD NEW", files_, "Two files or folders")->required()->expected(2);
 }
 
 CommandLine::CommandLine() {

@@ -91,7 +91,10 @@ int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& op
   }
   nlohmann::json json = {{"topic", options.topic},
                          {"protected", answer->isSelected},
-                         {answer->isOfRecord ? "record" : options.isOfWriting ? "writes" : "reads", std::string(word)},
+                         {answer->isOfRecord    ? "record"
+                          : options.isOfWriting ? "writes"
+                                                : "reads",
+                          std::string(word)},
                          {"why", answer->explanation.why}};
   if (answer->explanation.entry.has_value()) json["entry"] = *answer->explanation.entry + 1;
   std::cout << json.dump(2) << "\n";

@@ -52,8 +52,9 @@ Expectation ReadExpectation(const JsonValue& value) {
   const auto expected = object.Require("expect");
   if (!expected) return expectation;
   expectation.expected =
-      record ? expected->OneOf<Readable>({{WordFor(Readable::kEverything, true, expectation.access), Readable::kEverything},
-                                          {"denied", Readable::kNothing}})
+      record ? expected->OneOf<Readable>(
+                   {{WordFor(Readable::kEverything, true, expectation.access), Readable::kEverything},
+                    {"denied", Readable::kNothing}})
              : expected->OneOf<Readable>(
                    {{"everything", Readable::kEverything}, {"some", Readable::kSome}, {"nothing", Readable::kNothing}});
   return expectation;
@@ -110,7 +111,8 @@ absl::StatusOr<std::vector<Difference>> Compare(const Table& table) {
     }
     if (found.readable == expectation.expected) continue;
     const bool isOfRecord = expectation.record.has_value();
-    differences.push_back({expectation.pointer, std::string(WordFor(expectation.expected, isOfRecord, expectation.access)),
+    differences.push_back({expectation.pointer,
+                           std::string(WordFor(expectation.expected, isOfRecord, expectation.access)),
                            std::string(WordFor(found.readable, isOfRecord, expectation.access)), found.why});
   }
   return differences;

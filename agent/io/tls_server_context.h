@@ -57,7 +57,6 @@ class TlsServerContext : public std::enable_shared_from_this<TlsServerContext> {
   static absl::StatusOr<Identity> ReadIdentity(const TlsServerFiles::Identity& files);
   static bool Show(const Identity& identity, SSL* ssl);
   static int ChooseIdentity(SSL* ssl, void*);
-  static void OnMessage(int isWritten, int version, int contentType, const void* bytes, size_t size, SSL* ssl, void*);
   const Identity& IdentityFor(const char* askedName, const TlsPeer& broker) const;
 
   const std::unique_ptr<SSL_CTX, Free> context_;

@@ -357,8 +357,8 @@ Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload
 Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
   if (!topic.write.has_value()) return Readable::kEverything;
   if (topic.writeRules != nullptr) return AccessBy(*topic.write, workload, entries);
-  const bool isAny = std::any_of(topic.write->begin(), topic.write->end(),
-                                 [&](const ReadRule& rule) { return Fits(rule, workload); });
+  const bool isAny =
+      std::any_of(topic.write->begin(), topic.write->end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
   return isAny ? Readable::kEverything : Readable::kNothing;
 }
 

@@ -87,9 +87,9 @@ struct TopicPolicy {
   std::vector<ReadRule> read;  // empty: nobody reads
   // Of `read`, where an entry has a `where`; nullptr: whoever reads reads every record.
   std::shared_ptr<const RecordRules> rules;
-  std::optional<std::vector<ReadRule>> write;  // empty: nobody writes; none: everybody does
+  std::optional<std::vector<ReadRule>> write;     // empty: nobody writes; none: everybody does
   std::shared_ptr<const RecordRules> writeRules;  // of `write`, as `rules`; only with `seal`
-  OnHidden onDenied = OnHidden::kDrop;  // records that the rules leave out; never kAuto
+  OnHidden onDenied = OnHidden::kDrop;            // records that the rules leave out; never kAuto
   OnHidden onErased = OnHidden::kAuto;
   PlaintextRule plaintext = PlaintextRule::kPass;
   std::string origin;  // the topic that this one mirrors; envelopes are bound to its name; empty: itself

@@ -75,8 +75,8 @@ void AdviseOnEntries(const TopicPolicy& topic, Access access, std::vector<std::s
       continue;
     }
     if (IsNeverMet(*read[i].where)) {
-      advice.push_back(StrCat(entry,
-                              "lets nothing be ", done, ": no record is as old as \"olderThan\" and still younger than "
+      advice.push_back(StrCat(entry, "lets nothing be ", done,
+                              ": no record is as old as \"olderThan\" and still younger than "
                               "\"newerThan\""));
     } else if (read[i].where->olderThan.has_value()) {
       advice.push_back(StrCat(entry,

@@ -254,7 +254,8 @@ std::vector<ReadRule> ReadWriters(const JsonValue& value, const TopicPolicy& top
   std::vector<ReadRule> rules = ReadReaders(value, topic);
   for (const ReadRule& rule : rules) {
     if (!rule.where.has_value()) continue;
-    if (!topic.seal.has_value()) value.Error("only the records of a topic with \"seal\" are looked into; leave \"where\" out");
+    if (!topic.seal.has_value())
+      value.Error("only the records of a topic with \"seal\" are looked into; leave \"where\" out");
     if (rule.where->olderThan.has_value() || rule.where->newerThan.has_value()) {
       value.Error("a record that is sent again is older than before; leave \"olderThan\" and \"newerThan\" out");
     }
@@ -328,8 +329,7 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   TopicPolicy topic;
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
-  const JsonObject object(value,
-                          {"seal", "read", "write", "onErased", "onDenied", "plaintext", kLater[0], kLater[1]});
+  const JsonObject object(value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", kLater[0], kLater[1]});
   if (object.Require("seal")) ReadTreatment(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }

@@ -1,8 +1,8 @@
 // Stage 3: whether a record may go on, once it is known whose it is. (Which records rules let a reader have, `select`
 // decides before.) What does not depend on the record is decided in the constructor, once for a batch.
 //
-// This concerns fetched records only. Who may write a record of a user (which `select` decides) may also write one of an
-// erased user: it is sealed with a key that nobody keeps.
+// This concerns fetched records only. Who may write a record of a user (which `select` decides) may also write one of
+// an erased user: it is sealed with a key that nobody keeps.
 #pragma once
 
 #include <cstdint>

@@ -173,6 +173,49 @@ TEST_F(ConsentExplainTest, RefusesWhatNobodyCouldConsentTo) {
   ExpectFailure(Explain("unit=ads.service", {"--user", "38", "--attribute", "tenant"}), 1, "expected NAME=VALUE");
 }
 
+TEST_F(PolicyExplainTest, SaysWhatAWorkloadMayWrite) {
+  const std::string policy = Write("write.json", R"({"topics": [{"name": "t", "seal": {"scope": "topic"}, "write": [
+      {"workload": {"unit": "a.service"}},
+      {"workload": {"unit": "b.service"}, "where": {"header": {"name": "region", "equals": "eu"}}}]}]})");
+  const auto explain = [&](const std::string& unit, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"policy", "explain", "--write", "--workload", "unit=" + unit, "--topic", "t"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    arguments.push_back(policy);
+    return Run(arguments);
+  };
+  ExpectSaid(explain("a.service"),
+             "everything: entry 1 of \"write\" (unit a.service) fits the workload and has no "
+             "\"where\": it writes every record");
+  ExpectSaid(explain("c.service"),
+             "nothing: no entry of \"write\" fits the workload: it gets TOPIC_AUTHORIZATION_FAILED");
+  const std::string record = Write("record.json", R"({"headers": {"region": "eu"}, "value": {}})");
+  ExpectSaid(explain("b.service", {"--record", record}),
+             "written: entry 2 of \"write\" (unit b.service) lets it be written: header region is eu");
+}
+
+class PolicyDiffCommandTest : public CommandTest {};
+
+TEST_F(PolicyDiffCommandTest, ExitsAsDiffDoes) {
+  const std::string before = Write("old.json", R"({"topics": [{"name": "t", "read": [{"any": true}]}]})");
+  const std::string after = Write("new.json", R"({"topics": [{"name": "t", "read": []}]})");
+  const CommandResult same = Run({"policy", "diff", before, before});
+  EXPECT_EQ(same.exitStatus, 0);
+  EXPECT_EQ(same.out, "");
+  const CommandResult different = Run({"policy", "diff", before, after});
+  EXPECT_EQ(different.exitStatus, 1);
+  EXPECT_EQ(different.out, "name t: every workload loses every record\n");
+  const CommandResult json = Run({"policy", "diff", "--json", before, after});
+  EXPECT_EQ(json.exitStatus, 1);
+  const Json read = Json::parse(json.out);
+  EXPECT_EQ(read["same"], false);
+  EXPECT_EQ(read["workloads"][0]["workload"], "every workload");
+  EXPECT_EQ(read["workloads"][0]["access"], "read");
+  EXPECT_EQ(read["workloads"][0]["loses"], Json({"every record"}));
+  EXPECT_EQ(read["topics"], Json::array());
+  EXPECT_EQ(Run({"policy", "diff", before, "/nowhere.json"}).exitStatus, 2);
+  EXPECT_EQ(Run({"policy", "diff", before}).exitStatus, 2);
+}
+
 class PolicyTableTest : public CommandTest {
  protected:
   PolicyTableTest() { Write("policy.json", kPolicy); }

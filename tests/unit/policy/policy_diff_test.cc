@@ -1,0 +1,125 @@
+// Who gains and who loses what from one version of policies to the next.
+#include "policy/policy_diff.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace kveil::policy {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+using Lines = std::vector<std::string>;
+
+std::shared_ptr<const Policy> PolicyWith(const std::string& topics, const std::string& more = "") {
+  const std::pair<std::string, std::string> file(
+      "p.json", R"({"purposes": ["marketing", "research"], )" + more + R"("topics": [)" + topics + "]}");
+  const auto policy = Policy::Parse({file});
+  EXPECT_TRUE(policy.ok()) << policy.status();
+  return policy.ok() ? *policy : nullptr;
+}
+
+// What the command says, changes of topics first.
+Lines Said(const Policy& before, const Policy& after) {
+  const PolicyDiff diff = Compare(before, after);
+  Lines lines;
+  for (const TopicChange& change : diff.topics) lines.push_back(TextOf(change));
+  for (const AccessChange& change : diff.accesses) lines.push_back(TextOf(change));
+  EXPECT_EQ(diff.empty(), lines.empty());
+  return lines;
+}
+
+constexpr char kSealed[] = R"("seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"})";
+std::string TopicT(const std::string& read, const std::string& more = "") {
+  return R"({"name": "t", )" + std::string(kSealed) + R"(, "read": [)" + read + "]" + more + "}";
+}
+Lines SaidOf(const std::string& before, const std::string& after) {
+  return Said(*PolicyWith(TopicT(before)), *PolicyWith(TopicT(after)));
+}
+std::string Unit(const std::string& name, const std::string& where = "") {
+  return R"({"workload": {"unit": ")" + name + R"(.service"})" +
+         (where.empty() ? "" : R"(, "where": {)" + where + "}") + "}";
+}
+
+TEST(PolicyDiffTest, SaysNothingWhereNothingChanges) {
+  const std::string read = Unit("a") + "," + Unit("b", R"("users": ["1", "2"], "newerThan": "1h")") + "," +
+                           Unit("c", R"("attribute": {"name": "region", "oneOf": ["eu", "us"]})");
+  EXPECT_THAT(SaidOf(read, read), IsEmpty());
+  const std::string reordered = Unit("c", R"("attribute": {"name": "region", "oneOf": ["us", "eu"]})") + "," +
+                                Unit("b", R"("newerThan": "1h", "users": ["2"])") + "," + Unit("a") + "," +
+                                Unit("b", R"("newerThan": "1h", "users": ["1"])");
+  EXPECT_THAT(SaidOf(read, reordered), IsEmpty()) << "the same records in other words";
+}
+
+TEST(PolicyDiffTest, SaysWhoGainsAndWhoLosesUsers) {
+  EXPECT_THAT(SaidOf(Unit("a", R"("users": ["1", "2"])"), Unit("a", R"("users": ["2", "3", "4"])")),
+              ElementsAre("name t: unit a.service gains users 3, 4, and loses user 1"));
+  EXPECT_THAT(SaidOf(Unit("a"), Unit("b")),
+              ElementsAre("name t: unit a.service loses every record", "name t: unit b.service gains every record"));
+  EXPECT_THAT(SaidOf("", R"({"any": true})"), ElementsAre("name t: every workload gains every record"));
+}
+
+TEST(PolicyDiffTest, SaysWhatIsLeftOfEveryRecord) {
+  const std::string some = Unit("a", R"("consent": "marketing")");
+  EXPECT_THAT(SaidOf(Unit("a"), some),
+              ElementsAre("name t: unit a.service loses every record but users who consent to marketing"));
+  EXPECT_THAT(SaidOf(some, Unit("a")),
+              ElementsAre("name t: unit a.service gains every record, not only users who consent to marketing"));
+}
+
+// Long lists are cut off in words, and compared as a whole.
+TEST(PolicyDiffTest, ComparesAllThatIsListed) {
+  EXPECT_THAT(
+      SaidOf(Unit("a", R"("header": {"name": "h", "oneOf": ["1", "2", "3", "4", "5", "6"]})"),
+             Unit("a", R"("header": {"name": "h", "oneOf": ["1", "2", "3", "4", "5", "7"]})")),
+      ElementsAre("name t: unit a.service gains header h is one of 1, 2, 3, 4, 5 and 1 more, and loses header h "
+                  "is one of 1, 2, 3, 4, 5 and 1 more"));
+}
+
+TEST(PolicyDiffTest, KnowsThatOneSelectorIsWithinAnother) {
+  const std::string any = R"({"any": true, "where": {"newerThan": "1h"}})";
+  EXPECT_THAT(SaidOf(Unit("a", R"("newerThan": "1h")"), any),
+              ElementsAre("name t: every other workload gains newer than 1h"))
+      << "unit a has what it had";
+}
+
+TEST(PolicyDiffTest, KnowsPurposes) {
+  const std::string workload = R"("workloads": [{"workload": {"unit": "ads.service"}, "purpose": "marketing"}], )";
+  const std::string topic = TopicT(R"({"purpose": true})");
+  EXPECT_THAT(Said(*PolicyWith(topic), *PolicyWith(topic, workload)),
+              ElementsAre("name t: unit ads.service gains users who consent to marketing"));
+}
+
+TEST(PolicyDiffTest, SaysWhoMayWrite) {
+  EXPECT_THAT(
+      Said(*PolicyWith(TopicT("")), *PolicyWith(TopicT("", R"(, "write": [{"workload": {"unit": "a.service"}}])"))),
+      ElementsAre("name t: every other workload loses writing every record"));
+}
+
+TEST(PolicyDiffTest, SaysWhatBecomesOfTopics) {
+  const auto empty = PolicyWith(R"({"name": "other", "read": []})");
+  const auto with = PolicyWith(R"({"name": "other", "read": []}, )" + TopicT(""));
+  EXPECT_THAT(
+      Said(*with, *empty),
+      ElementsAre("name t: is not protected any more: its records pass in clear text, and every workload reads them",
+                  "name t: every workload gains every record"));
+  EXPECT_THAT(Said(*empty, *with), ElementsAre("name t: is protected", "name t: every workload loses every record"));
+  EXPECT_THAT(Said(*with, *PolicyWith(R"({"name": "other", "read": []}, {"name": "t", "read": []})")),
+              ElementsAre("name t: is not sealed any more: its records go to the broker in clear text"));
+  EXPECT_THAT(Said(*PolicyWith(TopicT("")), *PolicyWith(TopicT("", R"(, "onErased": "mask", "plaintext": "drop")"))),
+              ElementsAre("name t: records of erased users are kept without their value",
+                          "name t: records without an envelope are left out"));
+  const auto refusing = PolicyWith(R"({"name": "other", "read": []})", R"("unselected": "refuse", )");
+  EXPECT_THAT(Said(*empty, *refusing), ElementsAre("topics that no entry selects: may not be written to any more"));
+}
+
+// Another entry takes the place of one that is gone.
+TEST(PolicyDiffTest, FindsTheEntryThatCountsInstead) {
+  const std::string prefix = R"({"prefix": "t", )" + std::string(kSealed) + R"(, "read": [)" + Unit("a") + "]}";
+  EXPECT_THAT(Said(*PolicyWith(prefix + "," + TopicT(Unit("b"))), *PolicyWith(prefix)),
+              ElementsAre("name t: unit a.service gains every record", "name t: unit b.service loses every record"));
+}
+
+}  // namespace
+}  // namespace kveil::policy
