@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "nlohmann/json.hpp"
 
 namespace kveil::users {
 namespace {
@@ -34,6 +35,21 @@ void Drop(std::vector<Entry>& entries, const std::string& name) {
 
 }  // namespace
 
+absl::StatusOr<absl::Time> ParseUntil(std::string_view text) {
+  // abseil takes "infinite-past", blanks and times without seconds, too.
+  const bool isPlain = std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || c == '-' || c == ':' || c == '.' || c == '+' || c == 'T' || c == 'Z';
+  });
+  absl::Time time;
+  std::string error;
+  const char* const format = text.find('T') == std::string_view::npos ? "%E4Y-%m-%d" : "%E4Y-%m-%dT%H:%M:%E*S%Ez";
+  if (!isPlain || text.size() < 10 || !absl::ParseTime(format, std::string(text), absl::UTCTimeZone(), &time, &error)) {
+    return absl::InvalidArgumentError(
+        StrCat("\"", text.substr(0, 40), "\" is no time such as 2027-01-01T00:00:00Z or 2027-01-01"));
+  }
+  return absl::FromUnixMillis(absl::ToUnixMillis(time));
+}
+
 absl::Status Check(const FactsChange& change) {
   const bool isConsent = change.kind == FactsChange::Kind::kGrant || change.kind == FactsChange::Kind::kWithdraw;
   const std::string_view what = isConsent ? "a purpose" : "an attribute's name";
@@ -59,6 +75,26 @@ absl::Status Apply(const FactsChange& change, UserFacts& facts) {
       break;
   }
   return absl::OkStatus();
+}
+
+std::string HistoryOf(absl::Span<const FactsChange> changes, uint32_t uid, std::string_view agent) {
+  using Json = nlohmann::ordered_json;
+  Json granted = Json::array(), withdrawn = Json::array();
+  for (const FactsChange& change : changes) {
+    if (change.kind == FactsChange::Kind::kGrant) {
+      Json& one = granted.emplace_back(Json{{"purpose", change.name}});
+      if (change.until != absl::InfiniteFuture()) {
+        one["until"] = absl::FormatTime(absl::RFC3339_full, change.until, absl::UTCTimeZone());
+      }
+    } else if (change.kind == FactsChange::Kind::kWithdraw) {
+      withdrawn.push_back(change.name);
+    }
+  }
+  if (granted.empty() && withdrawn.empty()) return {};
+  Json json = {{"uid", uid}, {"agent", agent}};
+  if (!granted.empty()) json["granted"] = std::move(granted);
+  if (!withdrawn.empty()) json["withdrawn"] = std::move(withdrawn);
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace kveil::users

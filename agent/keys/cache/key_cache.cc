@@ -72,7 +72,11 @@ void KeyCache::TakeRevocations() {
   if (service_.revocations().generation() == follower_.dropped()) return;
   const Revocations::Revoked revoked = service_.revocations().After(follower_.dropped());
   if (revoked.all) Clear();
-  for (const crypto::KeyId& id : revoked.ids) MarkErased(id);
+  for (const crypto::KeyId& id : revoked.erased) MarkErased(id);
+  for (const crypto::KeyId& id : revoked.changed) {
+    const uint32_t index = IndexOf(id);
+    if (index != kNowhere && !slab_[index].isErased) Remove(index);
+  }
   follower_.Dropped(revoked.generation);
 }
 
@@ -103,22 +107,24 @@ void KeyCache::Fetch(Misses misses, std::string_view workload, absl::AnyInvocabl
 
 absl::Status KeyCache::Deliver(FetchResult result) {
   Refresh();
-  // Erased after they were read: they must not come back.
-  absl::flat_hash_set<crypto::KeyId> revoked;
+  // Erased after they were read: they must not come back. What has changed is left out, to be asked for again.
+  absl::flat_hash_set<crypto::KeyId> revoked, changed;
   if (result.generation != follower_.dropped()) {
     const Revocations::Revoked since = service_.revocations().After(result.generation);
     if (since.all) return result.status;
-    revoked.insert(since.ids.begin(), since.ids.end());
+    revoked.insert(since.erased.begin(), since.erased.end());
+    changed.insert(since.changed.begin(), since.changed.end());
   }
   const SteadyTime expires = result.unwrapped + service_.options().cacheTtl;
   for (FetchResult::ByScope& found : result.scopes) {
-    if (revoked.contains(found.key.id)) continue;
+    if (revoked.contains(found.key.id) || changed.contains(found.key.id)) continue;
     const bool isErased = found.key.erasedSubject;
     const ScopeName name = found.name.view();
     Insert(std::move(found.key), isErased, &name, expires);
   }
   for (FetchResult::ById& found : result.ids) {
     const bool wasRevoked = revoked.contains(found.id);
+    if (!wasRevoked && changed.contains(found.id)) continue;
     if (!wasRevoked && found.state == FetchResult::IdState::kUnknown) {
       notThere_.Put(found.id, State::kUnknown, now_);
       continue;

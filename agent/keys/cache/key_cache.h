@@ -33,7 +33,7 @@ inline constexpr size_t kKeyCacheCapacity = 100'000;
 //   ... FindForSealing / FindById for every record, collecting what is missing ...
 //   FetchResult result = co_await ...       // cache.Fetch(misses, workload, callback), bounded in time
 //   absl::Status status = cache.Deliver(std::move(result));
-//   ... Find again: now ready, or erased in between, then fetch once more
+//   ... Find again: now ready, or erased or changed in between, then fetch once more
 //
 // Pointers stay valid until the next Refresh or Deliver: do not keep one across a suspension.
 class KeyCache {

@@ -1,5 +1,5 @@
-// What PostgresRegistry does for erasures: makes them, tells of them, and keeps the list of the agents that must hear
-// of them. Why none is missed: postgres_registry.cc.
+// What PostgresRegistry does for erasures: makes them, and keeps the list of the agents that must hear of them.
+// postgres_users.cc tells of them.
 #include <algorithm>
 #include <utility>
 
@@ -17,7 +17,6 @@ namespace {
 constexpr int kMostAttempts = 5;
 // Users times keyspaces that are erased in one transaction, for which all agents that make keys wait.
 constexpr size_t kMostSubjects = 512;
-static_assert(Registry::kMostErasuresOfAPoll == 1024, "as in the statement kPoll");
 
 std::vector<Bytes> BytesOf(const std::vector<std::string>& texts) {
   std::vector<Bytes> bytes;
@@ -26,16 +25,6 @@ std::vector<Bytes> BytesOf(const std::vector<std::string>& texts) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::vector<std::string>> PostgresRegistry::ReadKeyspaces() {
-  const PostgresParameters none;
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadKeyspaces, none)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  std::vector<std::string> keyspaces;
-  for (size_t i = 0; i < results->at(0).size(); ++i) keyspaces.emplace_back(results->at(0).TextAt(i, 0));
-  return keyspaces;
-}
 
 absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::optional<std::string_view> keyspace,
                                                                            size_t count, SubjectOf subjectOf,
@@ -123,51 +112,6 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
 absl::Status PostgresRegistry::PurgeErased() {
   return absl::UnimplementedError(
       StrCat(name(), " keeps old versions of its rows in its tables, write-ahead log, standbys and backups"));
-}
-
-// While an answer is outstanding, whoever asks next takes it.
-int PostgresRegistry::wakeDescriptor() const {
-  return connection_ == nullptr || broken_ || step_ != Step::kNone ? -1 : connection_->descriptor();
-}
-
-absl::Status PostgresRegistry::TakeErasures(const PostgresResult& result) {
-  if (result.size() == 0 || result.IntegerAt(0, 0) != erasuresFile_ || result.IntegerAt(0, 1) < lastErasure_) {
-    broken_ = true;
-    return absl::UnavailableError(StrCat(name(), " was restored or rebuilt; it is opened anew"));
-  }
-  bool wellFormed = true;
-  size_t erasures = 0;
-  int64_t newest = lastErasure_;
-  for (size_t i = 0; i < result.size(); ++i) {
-    if (result.IsNull(i, 2)) continue;
-    if (result.IntegerAt(i, 2) != newest) ++erasures;
-    newest = std::max(newest, result.IntegerAt(i, 2));
-    crypto::KeyId id;
-    if (result.IsNull(i, 3)) continue;
-    if (CopyTo(id.bytes, result.BytesAt(i, 3))) {
-      erased_.push_back(id);
-    } else {
-      wellFormed = false;
-    }
-  }
-  lastErasure_ = erasures < kMostErasuresOfAPoll ? result.IntegerAt(0, 1) : newest;
-  return wellFormed ? absl::OkStatus() : Corrupt("a row is malformed");
-}
-
-absl::StatusOr<std::vector<crypto::KeyId>> PostgresRegistry::PollErasures() {
-  // Of an answer that came after its poll had given up. At once: the next poll may come too late as well.
-  if (!erased_.empty()) {
-    toldErasure_ = lastErasure_;
-    return std::exchange(erased_, {});
-  }
-  PostgresParameters after;
-  after.Add(lastErasure_);
-  const PostgresStatement poll[] = {PostgresStatement::Execute(postgres::kPoll, after)};
-  absl::StatusOr<Results> results = Call(poll, Step::kPoll);
-  if (!results.ok()) return Fail(results.status());
-  if (absl::Status status = TakeErasures(results->at(0)); !status.ok()) return Fail(status);
-  toldErasure_ = lastErasure_;
-  return std::exchange(erased_, {});
 }
 
 absl::Status PostgresRegistry::NoteAgent(const Agent& self) {

@@ -5,8 +5,9 @@
 //
 // - an erasure sees every key that was made before it, by any agent, and every keyspace: it destroys them all. A key
 //   that is made after it finds the erasure, and is inserted as an erased one. There is nothing in between.
-// - erasures get their numbers one after the other, each after all lower ones can be seen. So a poll that sees number n
-//   sees all that are lower, and none is missed by asking for those above n. Gaps mean nothing.
+// - erasures, and changes of what is known of users, which hold the lock alone as well, get their numbers one after the
+//   other, each after all lower ones can be seen. So a poll that sees number n sees all that are lower, and none is
+//   missed by asking for those above n. Gaps mean nothing.
 // - agents that make keys at the same moment do not wait for each other, but for one name: the unique index lets one of
 //   them insert it, the others find that one's row in the statement after. They insert in the order of the names, so
 //   they cannot wait crosswise.
@@ -117,7 +118,7 @@ absl::Status PostgresRegistry::TakeAnswer(Step step, const Results& results, boo
       status = TakePrepared(results);
       break;
     case Step::kPoll:
-      return TakeErasures(results.at(0));
+      return TakeNews(results.at(0));
     case Step::kWrite:
     case Step::kOther:
     case Step::kNone:
@@ -165,11 +166,10 @@ absl::Status PostgresRegistry::TakeFormat(const PostgresResult& format) {
     prepare.push_back(PostgresStatement::Prepare(statement.name, statement.sql));
   }
   static const PostgresParameters kNone;
-  static const PostgresParameters kAllErasures =
-      std::move(PostgresParameters().Add(std::numeric_limits<int64_t>::max()));
+  static const PostgresParameters kNoNews = std::move(PostgresParameters().Add(std::numeric_limits<int64_t>::max()));
   prepare.push_back(PostgresStatement::Execute(postgres::kReadIdentity, kNone));
   prepare.push_back(PostgresStatement::Text(postgres::kListen));
-  prepare.push_back(PostgresStatement::Execute(postgres::kPoll, kAllErasures));
+  prepare.push_back(PostgresStatement::Execute(postgres::kPoll, kNoNews));
   return Send(Step::kPrepare, prepare);
 }
 
@@ -182,9 +182,9 @@ absl::Status PostgresRegistry::TakePrepared(const Results& results) {
   }
   const PostgresResult& poll = results.back();
   erasuresFile_ = poll.IntegerAt(0, 0);
-  lastErasure_ = poll.IntegerAt(0, 1);
-  toldErasure_ = lastErasure_;
-  erased_.clear();
+  lastNumber_ = poll.IntegerAt(0, 1);
+  toldNumber_ = lastNumber_;
+  news_ = {};
   backend_ = connection_->backend();
   ++openings_;
   connector_.NoteGood();
@@ -299,6 +299,7 @@ absl::Status PostgresRegistry::TakeRows(const PostgresResult& result, absl::Span
     row.epoch = result.IntegerAt(i, 5);
     row.erased = result.IntegerAt(i, 6) == kErased;
     row.wrappedKey = CopyOf(result.BytesAt(i, 7));
+    row.facts = result.TextAt(i, 8);
     const bool wellFormed =
         CopyTo(row.id.bytes, result.BytesAt(i, 1)) && CopyTo(row.name.subject, result.BytesAt(i, 3));
     rows[number] = wellFormed ? Found(std::move(row)) : Found(Corrupt("a row is malformed"));
@@ -366,6 +367,8 @@ absl::StatusOr<std::vector<Registry::Inserted>> PostgresRegistry::InsertOrGet(ab
       inserted[i].state = Inserted::State::kErased;
     } else if ((*found[i])->id != rows[i].row.id) {
       inserted[i] = {Inserted::State::kExists, *std::move(found[i])};
+    } else {
+      inserted[i].facts = std::move((*found[i])->facts);
     }
   }
   return inserted;

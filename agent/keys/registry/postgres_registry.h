@@ -44,9 +44,13 @@ class PostgresRegistry : public Registry {
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
-  absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
+  absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
+  absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
+  absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) override;
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;
+  absl::StatusOr<News> Poll() override;
   int wakeDescriptor() const override;
-  int64_t lastErasure() const override { return toldErasure_; }
+  int64_t lastNumber() const override { return toldNumber_; }
   absl::Status NoteAgent(const Agent& self) override;
   absl::Status ForgetAgent(const AgentId& id) override;
   absl::StatusOr<std::vector<Agent>> ReadAgents() override;
@@ -89,11 +93,10 @@ class PostgresRegistry : public Registry {
                                           const char* statement);
   absl::Status TakeRows(const PostgresResult& result, absl::Span<Found> rows) const;
   absl::StatusOr<std::optional<Identity>> TakeIdentity(const PostgresResult& result);
-  absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
   // Users `first` to `first + erased.size()`. False, and nothing was done, when a keyspace is new.
   absl::StatusOr<bool> EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll, size_t first,
                                  SubjectOf subjectOf, absl::Time now, absl::Span<Erased> erased);
-  absl::Status TakeErasures(const PostgresResult& result);
+  absl::Status TakeNews(const PostgresResult& result);
   absl::Status AddAgent(const PostgresParameters& agent);
   absl::Status Corrupt(std::string_view what) const;
 
@@ -107,9 +110,9 @@ class PostgresRegistry : public Registry {
   Deadline deadline_;
   std::optional<RegistryId> id_;
   int64_t erasuresFile_ = 0;
-  int64_t lastErasure_ = 0;            // that was polled
-  int64_t toldErasure_ = 0;            // that was handed out
-  std::vector<crypto::KeyId> erased_;  // polled, and not handed out yet
+  int64_t lastNumber_ = 0;  // that was polled
+  int64_t toldNumber_ = 0;  // that was handed out
+  News news_;               // polled, and not handed out yet
   uint64_t openings_ = 0;
 };
 

@@ -8,13 +8,27 @@ namespace {
 #define KVEIL_LOCK "461547858284"
 #define KVEIL_NOW "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 // What a row is read as.
-#define KVEIL_ROW "k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch, k.state::bigint, k.wrapped_key"
+#define KVEIL_ROW                                                                                \
+  "k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch, k.state::bigint, k.wrapped_key," \
+  " (SELECT u.facts FROM kveil.users u WHERE u.subject = k.subject AND k.state = 1) AS facts"
 
 // A row per agent. Each is written about once a second, in place while its page has room. seen is by the server's
 // clock.
 #define KVEIL_AGENTS                                                                       \
   "CREATE TABLE IF NOT EXISTS kveil.agents (agent bytea PRIMARY KEY, name bytea NOT NULL," \
   " cache_ttl bigint NOT NULL, confirmed bigint NOT NULL, seen bigint NOT NULL) WITH (fillfactor = 20)"
+
+// What is known of users. Its numbers and those of erasures are of one sequence. Old versions go soon, as those of
+// scope_keys do.
+#define KVEIL_USERS                                                                                                \
+  "CREATE TABLE IF NOT EXISTS kveil.users (number bigint NOT NULL UNIQUE, changed bigint NOT NULL,"                \
+  " subject bytea PRIMARY KEY, facts bytea NOT NULL)"                                                              \
+  " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)",                                   \
+      "CREATE TABLE IF NOT EXISTS kveil.history (number bigint NOT NULL, time bigint NOT NULL, subject bytea NOT " \
+      "NULL,"                                                                                                      \
+      " change bytea NOT NULL, PRIMARY KEY (subject, number))"                                                     \
+      " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)"
+#define KVEIL_NEXT_NUMBER "nextval(pg_get_serial_sequence('kveil.erasures', 'number'))"
 
 // state: 1 active, 2 erased (wrapped_key is NULL). Times are Unix milliseconds. Keyspaces are bytes, so that no
 // encoding stands in the way.
@@ -41,9 +55,10 @@ constexpr const char* kMakeTables[] = {
     "CREATE TABLE IF NOT EXISTS kveil.erasures (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     " erased bigint NOT NULL, key_count bigint NOT NULL, subject bytea NOT NULL UNIQUE, keyspace bytea NOT NULL)",
     KVEIL_AGENTS,
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 2, 0) ON CONFLICT DO NOTHING",
+    KVEIL_USERS,
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 3, 0) ON CONFLICT DO NOTHING",
 };
-static_assert(kFormat == 2);
+static_assert(kFormat == 3);
 
 }  // namespace
 
@@ -57,8 +72,8 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
 }
 
 std::vector<const char*> StatementsThatMigrate() {
-  return {kBegin, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")", KVEIL_AGENTS,
-          "UPDATE kveil.format SET version = 2 WHERE version = 1", kCommit};
+  return {kBegin,      "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS,
+          KVEIL_USERS, "UPDATE kveil.format SET version = 3 WHERE version < 3", kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
@@ -85,7 +100,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 21> kPrepared = {{
+const std::array<Prepared, 25> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -138,19 +153,54 @@ const std::array<Prepared, 21> kPrepared = {{
      " AND ($4::bigint = 0 OR NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])))),"
      " gone AS (UPDATE kveil.scope_keys SET wrapped_key = NULL, state = 2, erased = $3::bigint"
      " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked)) AND state = 1 RETURNING subject),"
+     " forgotten AS (DELETE FROM kveil.users WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))"
+     " RETURNING subject),"
+     " dropped AS (DELETE FROM kveil.history WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))),"
+     " known AS (SELECT subject, 1 AS keys FROM gone UNION ALL SELECT subject, 0 FROM forgotten),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
-     " SELECT $3::bigint, count(*), asked.subject, asked.keyspace FROM gone JOIN asked ON asked.subject = gone.subject"
+     " SELECT $3::bigint, sum(keys)::bigint, asked.subject, asked.keyspace"
+     " FROM known JOIN asked ON asked.subject = known.subject"
      " GROUP BY asked.subject, asked.keyspace RETURNING subject, key_count, number)"
      " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
-    // One row at least. The file number changes when the table is restored or rebuilt.
+    {kReadFacts,
+     "SELECT n.i, u.facts, u.number, e.erased FROM unnest($1::bytea[]) WITH ORDINALITY AS n (subject, i)"
+     " LEFT JOIN LATERAL (SELECT facts, number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"
+     " LEFT JOIN LATERAL (SELECT erased FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"},
+    // $2: the numbers of the facts that are to be replaced.
+    {kWriteFacts,
+     "WITH asked AS MATERIALIZED (SELECT n.subject, n.facts, n.change"
+     " FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]) AS n (subject, number, facts, change)"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"
+     " WHERE e.number IS NULL AND coalesce(u.number, 0) = n.number),"
+     " written AS (INSERT INTO kveil.users (number, changed, subject, facts)"
+     " SELECT " KVEIL_NEXT_NUMBER ", $5::bigint, subject, facts FROM asked"
+     " ON CONFLICT (subject) DO UPDATE SET number = excluded.number, changed = excluded.changed,"
+     " facts = excluded.facts RETURNING subject, number),"
+     " noted AS (INSERT INTO kveil.history (number, time, subject, change)"
+     " SELECT written.number, $5::bigint, asked.subject, asked.change"
+     " FROM written JOIN asked ON asked.subject = written.subject WHERE length(asked.change) > 0)"
+     " SELECT subject, number, pg_notify('kveil_erasures', '') FROM written"},
+    {kDropHistory,
+     "DELETE FROM kveil.history h USING unnest($1::bytea[]) AS n (subject)"
+     " CROSS JOIN LATERAL (SELECT number FROM kveil.history WHERE subject = n.subject ORDER BY number DESC"
+     " LIMIT 1 OFFSET $2::bigint) last WHERE h.subject = n.subject AND h.number <= last.number"},
+    {kReadHistory,
+     "SELECT number, time, change FROM kveil.history WHERE subject = $1::bytea ORDER BY number LIMIT $2::bigint"},
+    // One row at least. The file number changes when the table is restored or rebuilt. The keys' states are constants:
+    // each has an index of its own.
     {kPoll,
-     "SELECT now.file, now.last, e.number, k.key_id"
-     " FROM (SELECT pg_relation_filenode('kveil.erasures')::bigint AS file, coalesce(max(number), 0) AS last"
-     " FROM kveil.erasures) AS now"
-     " LEFT JOIN LATERAL (SELECT number, subject FROM kveil.erasures WHERE number > $1::bigint ORDER BY number"
-     " LIMIT 1024) e ON true"
-     " LEFT JOIN LATERAL (SELECT s.key_id FROM kveil.scope_keys s WHERE s.subject = e.subject AND s.state = 2"
-     " OFFSET 0) k ON true"},
+     "SELECT now.file, now.last, n.number, k.key_id, n.is_erased"
+     " FROM (SELECT pg_relation_filenode('kveil.erasures')::bigint AS file,"
+     " greatest((SELECT max(number) FROM kveil.erasures), (SELECT max(number) FROM kveil.users), 0) AS last) AS now"
+     " LEFT JOIN LATERAL ("
+     "(SELECT number, subject, true AS is_erased FROM kveil.erasures WHERE number > $1::bigint ORDER BY number"
+     " LIMIT 1024) UNION ALL"
+     " (SELECT number, subject, false FROM kveil.users WHERE number > $1::bigint ORDER BY number LIMIT 1024)"
+     " ORDER BY number LIMIT 1024) n ON true"
+     " LEFT JOIN LATERAL (SELECT s.key_id FROM kveil.scope_keys s WHERE n.is_erased AND s.subject = n.subject"
+     " AND s.state = 2 UNION ALL SELECT s.key_id FROM kveil.scope_keys s WHERE NOT n.is_erased"
+     " AND s.subject = n.subject AND s.state = 1 OFFSET 0) k ON true"},
     {kNoteAgent,
      "UPDATE kveil.agents SET name = $2::bytea, cache_ttl = $3::bigint, confirmed = $4::bigint, seen = " KVEIL_NOW
      " WHERE agent = $1::bytea RETURNING seen"},
@@ -171,6 +221,8 @@ const std::array<Prepared, 21> kPrepared = {{
 }};
 
 #undef KVEIL_AGENTS
+#undef KVEIL_USERS
+#undef KVEIL_NEXT_NUMBER
 #undef KVEIL_NOW
 #undef KVEIL_LOCK
 #undef KVEIL_ROW

@@ -19,15 +19,15 @@ extern const char kBeginSession[];
 // application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
-// 1: without the agents.
-inline constexpr int kFormat = 2;
+// 1: without the agents. 2: without users and history.
+inline constexpr int kFormat = 3;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.
 inline constexpr char kBegin[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 inline constexpr char kCommit[] = "COMMIT";
 
-// Has the server tell this session of erasures. Nothing is in the notifications but that there are some.
+// Has the server tell this session of erasures and changes. Nothing is in the notifications but that there are some.
 inline constexpr char kListen[] = "LISTEN kveil_erasures";
 
 // Prepared statements: name and text.
@@ -44,6 +44,10 @@ inline constexpr char kInsert[] = "kveil_insert";
 inline constexpr char kReadKeyspaces[] = "kveil_read_keyspaces";
 inline constexpr char kCheckErasure[] = "kveil_check_erasure";
 inline constexpr char kErase[] = "kveil_erase";
+inline constexpr char kReadFacts[] = "kveil_read_facts";
+inline constexpr char kWriteFacts[] = "kveil_write_facts";
+inline constexpr char kDropHistory[] = "kveil_drop_history";
+inline constexpr char kReadHistory[] = "kveil_read_history";
 inline constexpr char kPoll[] = "kveil_poll";
 inline constexpr char kNoteAgent[] = "kveil_note_agent";
 inline constexpr char kDropAgents[] = "kveil_drop_agents";
@@ -57,6 +61,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 21> kPrepared;
+extern const std::array<Prepared, 25> kPrepared;
 
 }  // namespace kveil::keys::postgres

@@ -1,4 +1,5 @@
-// The registry: one row per scope key, wrapped, and what was erased. It knows rows, and nothing of what unwraps them.
+// The registry: one row per scope key, wrapped, what was erased, and what is known of users. It knows rows, and nothing
+// of what unwraps them, nor what is known.
 #pragma once
 
 #include <array>
@@ -92,6 +93,7 @@ class Registry {
     int64_t epoch = 0;
     bool erased = false;
     ByteBuffer wrappedKey;  // empty when erased
+    std::string facts;      // of the subject, as WriteFacts got them; empty when nothing is known, or erased
   };
   // nullopt: there is none. kDataLoss: there is one, and it is damaged.
   using Found = absl::StatusOr<std::optional<Row>>;
@@ -113,6 +115,7 @@ class Registry {
     };
     State state = State::kNew;
     std::optional<Row> existing;
+    std::string facts;  // kNew: of the subject, which may be known before it has a key
   };
   // Inserts every row whose name has no active row yet. One answer per row, in the same order. However many agents
   // insert the same name at the same moment, one of their rows stays, and all of them get that one.
@@ -120,7 +123,7 @@ class Registry {
 
   struct Erased {
     size_t keyCount = 0;                 // wrapped keys destroyed by this call
-    std::vector<std::string> keyspaces;  // where they were
+    std::vector<std::string> keyspaces;  // where they were, or the user was known without a key
     struct Earlier {
       std::string keyspace;
       absl::Time time;
@@ -131,11 +134,11 @@ class Registry {
   };
   // The subject of one of the users in a keyspace. `user` counts from 0.
   using SubjectOf = absl::FunctionRef<Subject(size_t user, std::string_view keyspace)>;
-  // Destroys every wrapped key of `count` different users in one keyspace, or in all, and remembers the erasures. One
-  // answer per user. The erasure of a user takes effect at one moment: it covers every key of the user that any agent
-  // was given before that moment, also in a keyspace that is new. For a user with no key to destroy, nothing is
-  // changed; what was erased before is durable, too, when this returns OK. After an error some of the users may be
-  // erased and others not: asking again tells.
+  // Destroys every wrapped key of `count` different users in one keyspace, or in all, deletes what is known of them and
+  // its history, and remembers the erasures. One answer per user. The erasure of a user takes effect at one moment: it
+  // covers every key of the user that any agent was given before that moment, also in a keyspace that is new. For a
+  // user with no key who is not known, nothing is changed; what was erased before is durable, too, when this returns
+  // OK. After an error some of the users may be erased and others not: asking again tells.
   //
   // Others wait for a few milliseconds at most, as many users are erased in several steps.
   virtual absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
@@ -152,16 +155,53 @@ class Registry {
   // process stands in the way: ask again. kUnimplemented when old copies of rows are out of the registry's reach.
   // Backups and file system snapshots always are.
   virtual absl::Status PurgeErased() = 0;
-  // The ids of the keys that any agent has erased since the last call, or since the registry was opened. Those of at
-  // most kMostErasuresOfAPoll erasures: with as many ids or more, there may be others, which the next call tells of.
-  virtual absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() = 0;
-  static constexpr size_t kMostErasuresOfAPoll = 1024;
-  // A descriptor that can be read when PollErasures has something to tell, or the connection has ended. It changes when
+
+  // What is known of one subject.
+  struct KnownFacts {
+    std::string facts;                 // as WriteFacts got them; empty: nothing is known
+    int64_t number = 0;                // of the change that they came with; 0: there never was one
+    std::optional<absl::Time> erased;  // when the subject was erased
+  };
+  // One answer per subject, in the same order.
+  virtual absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) = 0;
+  struct NewFacts {
+    Subject subject{};
+    std::string_view keyspace;  // where EraseUser will look for the user
+    std::string facts;
+    int64_t number = 0;   // of the facts that these come from; they are not written when there are others by now
+    std::string history;  // what has changed; empty: nothing that is kept
+  };
+  // Replaces what is known of different subjects, at most kMostFactsOfAWrite. One answer per subject, in the same
+  // order: the number of the change, or 0 when the subject has other facts by now, or was erased. Without any, only
+  // makes sure that what was read before is durable. Numbers are those of erasures and changes together: they grow.
+  virtual absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) = 0;
+  static constexpr size_t kMostFactsOfAWrite = 512;
+  struct PastChange {
+    int64_t number = 0;
+    absl::Time time;
+    std::string history;
+  };
+  // The last changes that are kept, the oldest first.
+  virtual absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) = 0;
+  static constexpr size_t kMostPastChanges = 100;  // of a subject; then the oldest are dropped
+  // The keyspaces in which any user ever had a key or was known, in order.
+  virtual absl::StatusOr<std::vector<std::string>> ReadKeyspaces() = 0;
+
+  // What any agent has erased or changed since the last call, or since the registry was opened.
+  struct News {
+    std::vector<crypto::KeyId> erased;   // keys
+    std::vector<crypto::KeyId> changed;  // keys of users of whom something else is known now
+    bool mayHaveMore = false;            // which the next call tells of
+  };
+  // Of at most kMostNewsOfAPoll erasures and changes.
+  virtual absl::StatusOr<News> Poll() = 0;
+  static constexpr size_t kMostNewsOfAPoll = 1024;
+  // A descriptor that can be read when Poll has something to tell, or the connection has ended. It changes when
   // the registry is opened anew. -1: there is none. It only makes polls come sooner, which are needed all the same.
   virtual int wakeDescriptor() const { return -1; }
-  // Up to which number PollErasures has told of all erasures, those from before the registry was opened included. The
-  // numbers of erasures grow, with gaps.
-  virtual int64_t lastErasure() const = 0;
+  // Up to which number Poll has told of all erasures and changes, those from before the registry was opened included.
+  // The numbers grow, with gaps.
+  virtual int64_t lastNumber() const = 0;
 
   // An agent that uses the registry.
   using AgentId = std::array<uint8_t, 16>;  // a new one each time that it starts
@@ -169,7 +209,7 @@ class Registry {
     AgentId id{};
     std::string name;  // for people
     std::chrono::milliseconds cacheTtl{0};
-    int64_t confirmed = 0;  // the erasure up to which it has dropped the keys of all
+    int64_t confirmed = 0;  // the erasure or change up to which it has dropped the keys of all
     // How long ago it was last noted, by the registry's clock. NoteAgent does not use it.
     std::chrono::milliseconds lastSeen{0};
   };

@@ -47,6 +47,8 @@ void Statement::Reset() {
   sqlite3_clear_bindings(handle_.get());
 }
 
+bool Statement::IsNull(int column) const { return sqlite3_column_type(handle_.get(), column) == SQLITE_NULL; }
+
 int64_t Statement::IntegerAt(int column) const { return sqlite3_column_int64(handle_.get(), column); }
 
 Bytes Statement::BlobAt(int column) const {

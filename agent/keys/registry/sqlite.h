@@ -43,6 +43,7 @@ class Statement {
   void Reset();
 
   // Columns count from 0. Views are valid until the next Step or Reset.
+  bool IsNull(int column) const;
   int64_t IntegerAt(int column) const;
   Bytes BlobAt(int column) const;
   std::string_view TextAt(int column) const;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 
 namespace kveil::keys {
@@ -48,9 +49,9 @@ absl::Status SqliteRegistry::OpenFile(bool mustExist) {
   if (!tables.ok()) return Fail(tables.status());
   tables_ = *std::move(tables);
   broken_ = false;
-  absl::StatusOr<int64_t> last = tables_->ReadLastErasure();
+  absl::StatusOr<int64_t> last = tables_->ReadLastNumber();
   if (!last.ok()) return Fail(last.status());
-  lastErasure_ = *last;
+  lastNumber_ = *last;
   ++openings_;
   return absl::OkStatus();
 }
@@ -170,7 +171,9 @@ absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& 
   if (!erasure.ok()) return erasure.status();
   const bool erased = erasure->has_value();
   if (absl::Status status = tables_->Insert(row.row, erased, now); !status.ok()) return status;
-  return Inserted{erased ? Inserted::State::kErased : Inserted::State::kNew, std::nullopt};
+  if (erased) return Inserted{Inserted::State::kErased, std::nullopt};
+  ASSIGN_OR_RETURN(KnownFacts known, tables_->ReadFacts(row.row.name.subject));
+  return Inserted{Inserted::State::kNew, std::nullopt, std::move(known.facts)};
 }
 
 absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::optional<std::string_view> keyspace,
@@ -193,7 +196,7 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::op
       const auto subjectIn = [&](std::string_view candidate) { return subjectOf(user, candidate); };
       absl::Status status = EraseOne(keyspaces, subjectIn, now, erased[user]);
       if (!status.ok()) return Fail(status);
-      hasErased |= erased[user].keyCount > 0;
+      hasErased |= !erased[user].keyspaces.empty();
     }
     if (!hasErased) continue;
     if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
@@ -215,7 +218,7 @@ absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces,
     }
     absl::StatusOr<SqliteTables::Erasure> erasure = tables_->Erase(subject, keyspace, now);
     if (!erasure.ok()) return erasure.status();
-    if (erasure->keyCount == 0) continue;
+    if (erasure->number == 0) continue;
     erased.keyCount += erasure->keyCount;
     erased.number = std::max(erased.number, erasure->number);
     erased.keyspaces.push_back(keyspace);
@@ -245,11 +248,57 @@ absl::Status SqliteRegistry::PurgeErased() {
   return status.ok() ? status : Fail(status);
 }
 
-absl::StatusOr<std::vector<crypto::KeyId>> SqliteRegistry::PollErasures() {
-  absl::StatusOr<SqliteTables::Erasures> erasures = tables_->ReadErasuresAfter(lastErasure_, kMostErasuresOfAPoll);
-  if (!erasures.ok()) return Fail(erasures.status());
-  lastErasure_ = erasures->last;
-  return std::move(erasures->ids);
+absl::StatusOr<std::vector<Registry::KnownFacts>> SqliteRegistry::ReadFacts(absl::Span<const Subject> subjects) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginRead();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<KnownFacts> known;
+  known.reserve(subjects.size());
+  for (const Subject& subject : subjects) {
+    absl::StatusOr<KnownFacts> one = tables_->ReadFacts(subject);
+    if (!one.ok()) return Fail(one.status());
+    known.push_back(*std::move(one));
+  }
+  return known;
+}
+
+absl::StatusOr<std::vector<int64_t>> SqliteRegistry::WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) {
+  std::vector<int64_t> numbers;
+  if (facts.empty()) return numbers;  // what another process has committed is durable
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  for (const NewFacts& one : facts) {
+    absl::StatusOr<KnownFacts> known = tables_->ReadFacts(one.subject);
+    if (!known.ok()) return Fail(known.status());
+    if (known->erased.has_value() || known->number != one.number) {
+      numbers.push_back(0);
+      continue;
+    }
+    if (absl::Status status = tables_->AddKeyspace(one.keyspace); !status.ok()) return Fail(status);
+    absl::StatusOr<int64_t> number = tables_->WriteFacts(one, now);
+    if (!number.ok()) return Fail(number.status());
+    numbers.push_back(*number);
+  }
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return numbers;
+}
+
+absl::StatusOr<std::vector<Registry::PastChange>> SqliteRegistry::ReadHistory(const Subject& subject) {
+  absl::StatusOr<std::vector<PastChange>> changes = tables_->ReadHistory(subject);
+  if (!changes.ok()) return Fail(changes.status());
+  return changes;
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteRegistry::ReadKeyspaces() {
+  absl::StatusOr<std::vector<std::string>> keyspaces = tables_->ReadKeyspaces();
+  if (!keyspaces.ok()) return Fail(keyspaces.status());
+  return keyspaces;
+}
+
+absl::StatusOr<Registry::News> SqliteRegistry::Poll() {
+  absl::StatusOr<SqliteTables::News> news = tables_->ReadNewsAfter(lastNumber_, kMostNewsOfAPoll);
+  if (!news.ok()) return Fail(news.status());
+  lastNumber_ = news->last;
+  return std::move(news->news);
 }
 
 absl::Status SqliteRegistry::CheckWritable(absl::Time now) {
@@ -272,8 +321,9 @@ absl::Status SqliteRegistry::CheckRoom() const {
     if (free >= all / 20) return absl::OkStatus();
   }
   if (free >= kKeepFree) return absl::OkStatus();
-  return absl::UnavailableError(StrCat(name_, ": the disk is nearly full (", free >> 20,
-                                       " MiB left); records of new users wait, so that users can still be erased"));
+  return absl::UnavailableError(
+      StrCat(name_, ": the disk is nearly full (", free >> 20,
+             " MiB left); records of new users and new consents wait, so that users can still be erased"));
 }
 
 }  // namespace kveil::keys

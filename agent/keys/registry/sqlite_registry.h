@@ -38,8 +38,12 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
-  absl::StatusOr<std::vector<crypto::KeyId>> PollErasures() override;
-  int64_t lastErasure() const override { return lastErasure_; }
+  absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
+  absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
+  absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) override;
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;
+  absl::StatusOr<News> Poll() override;
+  int64_t lastNumber() const override { return lastNumber_; }
   // Kept in memory only: on one node there is one agent.
   absl::Status NoteAgent(const Agent& self) override;
   absl::Status ForgetAgent(const AgentId& id) override;
@@ -66,7 +70,7 @@ class SqliteRegistry : public Registry {
   bool broken_ = false;
   Deadline deadline_;
   std::optional<RegistryId> id_;
-  int64_t lastErasure_ = 0;
+  int64_t lastNumber_ = 0;
   std::optional<Agent> agent_;
   uint64_t openings_ = 0;
 };

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/log.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "keys/registry/stored_row.h"
@@ -17,7 +19,8 @@ namespace kveil::keys {
 namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
-constexpr int64_t kFormat = 1;
+// 1: without users and history.
+constexpr int64_t kFormat = 2;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.
@@ -34,10 +37,12 @@ constexpr char kSettings[] =
 // Wrapped keys have a table of their own that is only ever appended to and overwritten in place. secure_delete alone is
 // not enough: when SQLite moves cells within and between the pages of a table that is not in order of insertion, copies
 // stay in the gaps of the pages, out of reach of a later UPDATE or DELETE (measured with 3.40: about 1 erasure in
-// 200,000).
+// 200,000). What is known of users may leave such copies: it is no key, and they name nobody.
+//
+// Erasures and changes have numbers of one sequence.
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 1;"
+    "PRAGMA user_version = 2;"
     "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
@@ -50,8 +55,12 @@ constexpr char kTables[] =
     "CREATE INDEX IF NOT EXISTS erasedScopeKeys ON scopeKeys (subject) WHERE state = 2;"
     "CREATE TABLE IF NOT EXISTS keyspaces (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS erasures (number INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL UNIQUE,"
-    "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;";
-static_assert(kApplicationId == 1802921324);
+    "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS users (subject BLOB PRIMARY KEY, number INTEGER NOT NULL UNIQUE,"
+    "  changed INTEGER NOT NULL, facts BLOB NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS history (subject BLOB NOT NULL, number INTEGER NOT NULL, time INTEGER NOT NULL,"
+    "  change BLOB NOT NULL, PRIMARY KEY (subject, number)) STRICT;";
+static_assert(kApplicationId == 1802921324 && kFormat == 2);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.
@@ -131,7 +140,7 @@ absl::Status SqliteTables::CheckFormat() {
   if (*application != kApplicationId) {
     return absl::FailedPreconditionError(StrCat("registry ", path_, " is a database of something else"));
   }
-  if (*format != kFormat) {
+  if (*format < 1 || *format > kFormat) {  // an earlier one gets what it lacks
     return absl::FailedPreconditionError(
         StrCat("registry ", path_, " has format ", *format, "; this version of kveil knows only ", kFormat));
   }
@@ -149,6 +158,7 @@ absl::Status SqliteTables::Configure() {
   absl::StatusOr<int64_t> format = database_->QueryInteger("PRAGMA user_version");
   if (!format.ok()) return format.status();
   if (*format == kFormat) return absl::OkStatus();
+  if (*format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", *format}, {"to", kFormat}});
   absl::StatusOr<Transaction> transaction = BeginWrite();
   if (!transaction.ok()) return transaction.status();
   if (absl::Status status = database_->Execute(kTables); !status.ok()) return status;
@@ -157,11 +167,13 @@ absl::Status SqliteTables::Configure() {
 
 absl::Status SqliteTables::Prepare() {
   constexpr char kFindActive[] =
-      "SELECT keyId, scope, subject, keyWindow, epoch, bytes, state FROM scopeKeys"
-      " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE subject = ?1 AND keyWindow = ?2 AND state = 1";
+      "SELECT keyId, scope, k.subject, keyWindow, epoch, bytes, state, facts FROM scopeKeys AS k"
+      " LEFT JOIN wrappedKeys AS w ON w.number = wrappedKey LEFT JOIN users AS u ON u.subject = k.subject"
+      " WHERE k.subject = ?1 AND keyWindow = ?2 AND state = 1";
   constexpr char kFindById[] =
-      "SELECT keyId, scope, subject, keyWindow, epoch, bytes, state FROM scopeKeys"
-      " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE keyId = ?1";
+      "SELECT keyId, scope, k.subject, keyWindow, epoch, bytes, state, facts FROM scopeKeys AS k"
+      " LEFT JOIN wrappedKeys AS w ON w.number = wrappedKey LEFT JOIN users AS u ON u.subject = k.subject"
+      " WHERE keyId = ?1";
   constexpr char kInsert[] =
       "INSERT INTO scopeKeys (keyId, scope, subject, keyWindow, epoch, wrappedKey, state, created, erased)"
       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -170,6 +182,18 @@ absl::Status SqliteTables::Prepare() {
       " WHERE number IN (SELECT wrappedKey FROM scopeKeys WHERE subject = ?1 AND state = 1)";
   constexpr char kErase[] =
       "UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2 WHERE subject = ?1 AND state = 1";
+  constexpr char kNextNumber[] =
+      "SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'erasures'), 0),"
+      " coalesce((SELECT max(number) FROM users), 0))";
+  constexpr char kFindFacts[] =
+      "SELECT coalesce(u.facts, x''), coalesce(u.number, 0), e.erased FROM (SELECT ?1 AS subject) AS asked"
+      " LEFT JOIN users AS u ON u.subject = asked.subject LEFT JOIN erasures AS e ON e.subject = asked.subject";
+  constexpr char kWriteFacts[] =
+      "INSERT INTO users (subject, number, changed, facts) VALUES (?1, ?2, ?3, ?4)"
+      " ON CONFLICT (subject) DO UPDATE SET number = ?2, changed = ?3, facts = ?4";
+  constexpr char kDropHistory[] =
+      "DELETE FROM history WHERE subject = ?1 AND number <="
+      " (SELECT number FROM history WHERE subject = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
   const std::pair<Statement*, const char*> statements[] = {
       {&findActive_, kFindActive},
       {&findById_, kFindById},
@@ -179,7 +203,16 @@ absl::Status SqliteTables::Prepare() {
       {&findErasure_, "SELECT number, erased, keyCount FROM erasures WHERE subject = ?1"},
       {&overwrite_, kOverwrite},
       {&erase_, kErase},
-      {&addErasure_, "INSERT INTO erasures (subject, keyspace, erased, keyCount) VALUES (?1, ?2, ?3, ?4)"},
+      {&addErasure_, "INSERT INTO erasures (number, subject, keyspace, erased, keyCount) VALUES (?5, ?1, ?2, ?3, ?4)"},
+      {&nextNumber_, kNextNumber},
+      {&findFacts_, kFindFacts},
+      {&writeFacts_, kWriteFacts},
+      {&addHistory_, "INSERT INTO history (subject, number, time, change) VALUES (?1, ?2, ?3, ?4)"},
+      {&dropHistory_, kDropHistory},
+      {&overwriteFacts_, "UPDATE users SET facts = zeroblob(length(facts)) WHERE subject = ?1"},
+      {&overwriteHistory_, "UPDATE history SET change = zeroblob(length(change)) WHERE subject = ?1"},
+      {&forgetFacts_, "DELETE FROM users WHERE subject = ?1"},
+      {&forgetHistory_, "DELETE FROM history WHERE subject = ?1"},
   };
   for (const auto& [statement, sql] : statements) {
     absl::StatusOr<Statement> prepared = database_->Prepare(sql);
@@ -255,6 +288,7 @@ Registry::Found SqliteTables::ReadRow(Statement& statement) {
     row->epoch = statement.IntegerAt(4);
     row->wrappedKey.assign(wrapped.begin(), wrapped.end());
     row->erased = statement.IntegerAt(6) == kErased;
+    if (!row->erased) row->facts = AsText(statement.BlobAt(7));
     wellFormed = CopyTo(row->id.bytes, statement.BlobAt(0)) && CopyTo(row->name.subject, statement.BlobAt(2));
   }
   statement.Reset();
@@ -333,40 +367,114 @@ absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject
   erase_.Bind(2, absl::ToUnixMillis(now));
   if (absl::Status status = erase_.Run(); !status.ok()) return status;
   Erasure erasure{0, now, static_cast<size_t>(database_->changes())};
-  if (erasure.keyCount == 0) return erasure;
+  ASSIGN_OR_RETURN(const int64_t number, NextNumber());
+  ASSIGN_OR_RETURN(const bool wasKnown, ForgetFacts(subject));
+  if (erasure.keyCount == 0 && !wasKnown) return erasure;
+  addErasure_.Bind(5, number);
   addErasure_.Bind(1, subject);
   addErasure_.Bind(2, keyspace);
   addErasure_.Bind(3, absl::ToUnixMillis(now));
   addErasure_.Bind(4, static_cast<int64_t>(erasure.keyCount));
   if (absl::Status status = addErasure_.Run(); !status.ok()) return status;
-  erasure.number = database_->lastInsertedRow();
+  erasure.number = number;
   return erasure;
 }
 
-absl::StatusOr<SqliteTables::Erasures> SqliteTables::ReadErasuresAfter(int64_t after, size_t most) {
-  absl::StatusOr<Statement> statement = database_->Prepare(
-      "SELECT number, keyId"
-      " FROM (SELECT number, subject FROM erasures WHERE number > ?1 ORDER BY number LIMIT ?2) AS some"
-      " JOIN scopeKeys ON scopeKeys.subject = some.subject AND state = 2 ORDER BY number");
-  if (!statement.ok()) return statement.status();
-  statement->Bind(1, after);
-  statement->Bind(2, static_cast<int64_t>(most));
-  Erasures erasures;
-  erasures.last = after;
+absl::StatusOr<int64_t> SqliteTables::NextNumber() {
+  RETURN_IF_ERROR(nextNumber_.Step().status());
+  const int64_t number = nextNumber_.IntegerAt(0);
+  nextNumber_.Reset();
+  return number;
+}
+
+absl::StatusOr<bool> SqliteTables::ForgetFacts(const Subject& subject) {
+  for (Statement* statement : {&overwriteFacts_, &overwriteHistory_, &forgetHistory_, &forgetFacts_}) {
+    statement->Bind(1, subject);
+    RETURN_IF_ERROR(statement->Run());
+  }
+  return database_->changes() > 0;
+}
+
+absl::StatusOr<Registry::KnownFacts> SqliteTables::ReadFacts(const Subject& subject) {
+  findFacts_.Bind(1, subject);
+  RETURN_IF_ERROR(findFacts_.Step().status());
+  Registry::KnownFacts known;
+  known.facts = AsText(findFacts_.BlobAt(0));
+  known.number = findFacts_.IntegerAt(1);
+  if (!findFacts_.IsNull(2)) known.erased = absl::FromUnixMillis(findFacts_.IntegerAt(2));
+  findFacts_.Reset();
+  return known;
+}
+
+absl::StatusOr<int64_t> SqliteTables::WriteFacts(const Registry::NewFacts& facts, absl::Time now) {
+  ASSIGN_OR_RETURN(const int64_t number, NextNumber());
+  writeFacts_.Bind(1, facts.subject);
+  writeFacts_.Bind(2, number);
+  writeFacts_.Bind(3, absl::ToUnixMillis(now));
+  writeFacts_.Bind(4, AsBytes(facts.facts));
+  RETURN_IF_ERROR(writeFacts_.Run());
+  if (facts.history.empty()) return number;
+  addHistory_.Bind(1, facts.subject);
+  addHistory_.Bind(2, number);
+  addHistory_.Bind(3, absl::ToUnixMillis(now));
+  addHistory_.Bind(4, AsBytes(facts.history));
+  RETURN_IF_ERROR(addHistory_.Run());
+  dropHistory_.Bind(1, facts.subject);
+  dropHistory_.Bind(2, static_cast<int64_t>(Registry::kMostPastChanges));
+  RETURN_IF_ERROR(dropHistory_.Run());
+  return number;
+}
+
+absl::StatusOr<std::vector<Registry::PastChange>> SqliteTables::ReadHistory(const Subject& subject) {
+  ASSIGN_OR_RETURN(
+      Statement statement,
+      database_->Prepare("SELECT number, time, change FROM history WHERE subject = ?1 ORDER BY number LIMIT ?2"));
+  statement.Bind(1, subject);
+  statement.Bind(2, static_cast<int64_t>(Registry::kMostPastChanges));
+  std::vector<Registry::PastChange> changes;
   for (;;) {
-    absl::StatusOr<bool> row = statement->Step();
-    if (!row.ok()) return row.status();
-    if (!*row) return erasures;
-    erasures.last = statement->IntegerAt(0);
-    crypto::KeyId& id = erasures.ids.emplace_back();
-    if (!CopyTo(id.bytes, statement->BlobAt(1))) {
-      return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a row is malformed"));
-    }
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) return changes;
+    changes.push_back({statement.IntegerAt(0), absl::FromUnixMillis(statement.IntegerAt(1)),
+                       std::string(AsText(statement.BlobAt(2)))});
   }
 }
 
-absl::StatusOr<int64_t> SqliteTables::ReadLastErasure() {
-  return database_->QueryInteger("SELECT coalesce(max(number), 0) FROM erasures");
+absl::StatusOr<SqliteTables::News> SqliteTables::ReadNewsAfter(int64_t after, size_t most) {
+  // Two joins: an index for the keys of one state is used only where the state is a constant.
+  ASSIGN_OR_RETURN(
+      Statement statement,
+      database_->Prepare(
+          "SELECT n.number, n.state, coalesce(gone.keyId, kept.keyId) FROM"
+          " (SELECT number, subject, 2 AS state FROM erasures WHERE number > ?1"
+          "  UNION ALL SELECT number, subject, 1 FROM users WHERE number > ?1 ORDER BY number LIMIT ?2) AS n"
+          " LEFT JOIN scopeKeys AS gone ON n.state = 2 AND gone.subject = n.subject AND gone.state = 2"
+          " LEFT JOIN scopeKeys AS kept ON n.state = 1 AND kept.subject = n.subject AND kept.state = 1"
+          " ORDER BY n.number"));
+  statement.Bind(1, after);
+  statement.Bind(2, static_cast<int64_t>(most));
+  News news;
+  news.last = after;
+  size_t count = 0;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) break;
+    if (statement.IntegerAt(0) != news.last) ++count;
+    news.last = statement.IntegerAt(0);
+    if (statement.IsNull(2)) continue;  // a user without a key
+    const bool isErased = statement.IntegerAt(1) == kErased;
+    crypto::KeyId& id = (isErased ? news.news.erased : news.news.changed).emplace_back();
+    if (!CopyTo(id.bytes, statement.BlobAt(2))) {
+      return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a row is malformed"));
+    }
+  }
+  news.news.mayHaveMore = count >= most;
+  return news;
+}
+
+absl::StatusOr<int64_t> SqliteTables::ReadLastNumber() {
+  return database_->QueryInteger(
+      "SELECT max(coalesce((SELECT max(number) FROM erasures), 0), coalesce((SELECT max(number) FROM users), 0))");
 }
 
 absl::Status SqliteTables::TruncateLog() {

@@ -57,23 +57,30 @@ class SqliteTables {
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
 
   struct Erasure {
-    int64_t number = 0;
+    int64_t number = 0;  // 0: there was nothing to erase
     absl::Time time;
     size_t keyCount = 0;
   };
   // nullopt when the subject was not erased.
   absl::StatusOr<std::optional<Erasure>> FindErasure(const Subject& subject);
-  // Destroys every wrapped key of the subject and remembers the erasure. With a keyCount of 0, nothing is changed.
+  // Destroys every wrapped key of the subject, deletes what is known of it, and remembers the erasure. With a number of
+  // 0, nothing is changed.
   absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, absl::Time now);
 
-  struct Erasures {
-    int64_t last = 0;  // the number of the newest of them
-    std::vector<crypto::KeyId> ids;
+  // As Registry::ReadFacts, for one.
+  absl::StatusOr<Registry::KnownFacts> ReadFacts(const Subject& subject);
+  // Whatever is known of the subject now. Returns the number of the change.
+  absl::StatusOr<int64_t> WriteFacts(const Registry::NewFacts& facts, absl::Time now);
+  absl::StatusOr<std::vector<Registry::PastChange>> ReadHistory(const Subject& subject);
+
+  struct News {
+    int64_t last = 0;  // the number of the newest
+    Registry::News news;
   };
-  // The key ids of the erasures numbered above `after`, whoever made them: of `most` of them, the oldest.
-  absl::StatusOr<Erasures> ReadErasuresAfter(int64_t after, size_t most);
-  // The number of the newest erasure, 0 when there is none.
-  absl::StatusOr<int64_t> ReadLastErasure();
+  // Of the erasures and changes numbered above `after`, whoever made them: of `most` of them, the oldest.
+  absl::StatusOr<News> ReadNewsAfter(int64_t after, size_t most);
+  // The number of the newest erasure or change, 0 when there is none.
+  absl::StatusOr<int64_t> ReadLastNumber();
 
   // Moves the write-ahead log into the file and empties it. kAborted while another process reads.
   absl::Status TruncateLog();
@@ -89,6 +96,10 @@ class SqliteTables {
   absl::Status CheckFormat();
   absl::Status Prepare();
   Registry::Found ReadRow(Statement& statement);
+  // Of the next erasure or change.
+  absl::StatusOr<int64_t> NextNumber();
+  // Whether anything was known.
+  absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
   const std::string path_;
   std::unique_ptr<Database> database_;
@@ -96,6 +107,8 @@ class SqliteTables {
   uint64_t inode_ = 0;
   Statement findActive_, findById_, insertWrapped_, insert_, addKeyspace_;
   Statement findErasure_, overwrite_, erase_, addErasure_;
+  Statement nextNumber_, findFacts_, writeFacts_, addHistory_, dropHistory_, overwriteFacts_, overwriteHistory_;
+  Statement forgetFacts_, forgetHistory_;
 };
 
 }  // namespace kveil::keys

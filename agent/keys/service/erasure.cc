@@ -18,7 +18,7 @@ absl::Status ErasedBeforeError(absl::Time time) {
 }
 
 absl::Status StatusOf(const ErasedUser& user) {
-  if (user.keyCount > 0) return absl::OkStatus();
+  if (!user.keyspaces.empty()) return absl::OkStatus();
   if (user.erasedBefore.has_value()) return ErasedBeforeError(*user.erasedBefore);
   return absl::NotFoundError("this user has no key");
 }

@@ -34,7 +34,7 @@ struct ErasedUser {
     absl::Time time;
   };
   size_t keyCount = 0;                     // keys destroyed by this call
-  std::vector<Keyspace> keyspaces;         // where they were
+  std::vector<Keyspace> keyspaces;         // where they were, or the user was known without a key
   std::vector<Earlier> earlier;            // where the user was erased before
   std::optional<absl::Time> erasedBefore;  // the first time; with no key destroyed now, there was none left
   int64_t number = 0;                      // of the last erasure, by this call or before; 0: the user has no key
@@ -47,7 +47,7 @@ struct ErasedUsers {
   uint64_t opening = 0;           // Registry::openings of the connection that was asked
 };
 
-// OK when keys of the user were destroyed; kAlreadyExists, see ErasedBefore; kNotFound: the user has no key.
+// OK when the user was erased; kAlreadyExists, see ErasedBefore; kNotFound: the user has no key, and is not known.
 absl::Status StatusOf(const ErasedUser& user);
 
 // kAlreadyExists, and says when.

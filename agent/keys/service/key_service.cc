@@ -33,8 +33,8 @@ constexpr std::chrono::milliseconds kTick{500};
 constexpr std::chrono::milliseconds kConfirmTick{20};
 // How long after it was woken by the registry it does not listen: many erasures at once are heard of together.
 constexpr std::chrono::milliseconds kListenPause{20};
-// Polls of one look, each for as many erasures as one tells of.
-constexpr int kMostPollsOfALook = 8;
+// Polls of one look, each for as many erasures and changes as one tells of.
+constexpr int kMostPollsOfALook = 16;
 // How long the end waits for the registry to forget this agent.
 constexpr std::chrono::milliseconds kEndTimeout{200};
 // A look must not make questions wait for long. A registry that is a network away needs some time to answer.
@@ -56,7 +56,7 @@ class KeyService::Worker {
         keyring_(std::move(keyring)),
         secret_(keyring_->registrySecret().Copy()),
         self_(keyring_->self()),
-        confirmations_(keyring_->lastErasure()) {
+        confirmations_(keyring_->lastNumber()) {
     knownOpenings_ = keyring_->openings();
     thread_ = std::thread([this] { Run(); });
   }
@@ -87,28 +87,39 @@ class KeyService::Worker {
   }
 
   absl::StatusOr<int64_t> ReadLastErasure() {
-    std::promise<absl::StatusOr<int64_t>> promise;
-    RunSoon([&] {
-      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
-      const absl::Status heard = HearErasures();
-      heard.ok() ? promise.set_value(keyring_->lastErasure()) : promise.set_value(heard);
+    return Ask<int64_t>([&]() -> absl::StatusOr<int64_t> {
+      RETURN_IF_ERROR(HearNews());
+      return keyring_->lastNumber();
     });
-    return promise.get_future().get();
   }
 
   absl::StatusOr<AgentsRead> ReadAgents() {
-    std::promise<absl::StatusOr<AgentsRead>> promise;
-    RunSoon([&] {
-      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
+    return Ask<AgentsRead>([&]() -> absl::StatusOr<AgentsRead> {
       absl::StatusOr<std::vector<Registry::Agent>> agents = keyring_->ReadAgents();
       NoteReopened();
-      if (agents.ok()) {
-        promise.set_value(AgentsRead{*std::move(agents), keyring_->openings()});
-      } else {
-        promise.set_value(agents.status());
-      }
+      if (!agents.ok()) return agents.status();
+      return AgentsRead{*std::move(agents), keyring_->openings()};
     });
-    return promise.get_future().get();
+  }
+
+  absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
+    return Ask<ChangedUsers>([&] { return ChangeUsersNow(changes, uid); });
+  }
+
+  absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user) {
+    return Ask<std::vector<KnownUser>>([&] {
+      absl::StatusOr<std::vector<KnownUser>> known = keyring_->ReadUser(keyspace, user);
+      NoteReopened();
+      return known;
+    });
+  }
+
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces() {
+    return Ask<std::vector<std::string>>([&] {
+      absl::StatusOr<std::vector<std::string>> keyspaces = keyring_->ReadKeyspaces();
+      NoteReopened();
+      return keyspaces;
+    });
   }
 
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
@@ -141,6 +152,16 @@ class KeyService::Worker {
   };
   using Part = ServiceHealth::Part;
 
+  // The answer of the service's thread.
+  template <typename T, typename Question>
+  absl::StatusOr<T> Ask(Question question) {
+    std::promise<absl::StatusOr<T>> promise;
+    RunSoon([&] {
+      keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
+      promise.set_value(question());
+    });
+    return promise.get_future().get();
+  }
   void RunSoon(absl::AnyInvocable<void()> task) {
     bool wasAsleep;
     {
@@ -157,9 +178,10 @@ class KeyService::Worker {
   void Answer(std::vector<Question> group);
   absl::Status ResolveGroup(std::vector<Question>& group, RealClock::time_point deadline);
   absl::StatusOr<ErasedUsers> EraseNow(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
+  absl::StatusOr<ChangedUsers> ChangeUsersNow(absl::Span<const UserChange> changes, uint32_t uid);
   void AnswerTrials(RealClock::time_point now);
   void Tick();
-  absl::Status HearErasures();
+  absl::Status HearNews();
   void Confirm();
   bool PurgeErased(RealClock::time_point deadline);
   void NoteReopened();
@@ -232,7 +254,7 @@ void KeyService::Worker::SleepUntil(RealClock::time_point time) {
   if (!sleep_.Until(time, listens ? keyring_->wakeDescriptor() : -1)) return;
   listenNotBefore_ = RealClock::now() + kListenPause;
   keyring_->SetDeadline(RealClock::now() + kTickTimeout);
-  (void)HearErasures();  // if it fails, the next tick tells
+  (void)HearNews();  // if it fails, the next tick tells
 }
 
 std::vector<KeyService::Worker::Question> KeyService::Worker::NextTurn() {
@@ -293,32 +315,46 @@ absl::StatusOr<ErasedUsers> KeyService::Worker::EraseNow(std::optional<std::stri
   if (absl::IsUnavailable(result.status())) health_.Set(Part::kRegistry, result.status());
   if (!result.ok()) {
     // Some of many may be erased all the same.
-    if (users.size() > 1 && !HearErasures().ok()) revocations_.RevokeAll();
+    if (users.size() > 1 && !HearNews().ok()) revocations_.RevokeAll();
     return result;
   }
   size_t keys = 0;
-  for (const ErasedUser& user : result->users) keys += user.keyCount;
-  if (keys == 0) {
+  bool hasErased = false;
+  for (const ErasedUser& user : result->users) {
+    keys += user.keyCount;
+    hasErased |= !user.keyspaces.empty();
+  }
+  if (!hasErased) {
     result->filesClean = true;
     return result;
   }
   mustPurge_ = true;
   // They are erased all the same, and no cache may go on with them.
-  if (!HearErasures().ok() || keyring_->lastErasure() < result->number) revocations_.RevokeAll();
+  if (!HearNews().ok() || keyring_->lastNumber() < result->number) revocations_.RevokeAll();
   result->filesClean = PurgeErased(deadline);
   log::Info("keys.erased", {{"users", result->users.size()}, {"keys", keys}});
   return result;
 }
 
-// Tells the caches what any agent has erased.
-absl::Status KeyService::Worker::HearErasures() {
+absl::StatusOr<ChangedUsers> KeyService::Worker::ChangeUsersNow(absl::Span<const UserChange> changes, uint32_t uid) {
+  absl::StatusOr<ChangedUsers> changed = keyring_->ChangeUsers(changes, uid);
+  NoteReopened();
+  if (absl::IsUnavailable(changed.status())) health_.Set(Part::kRegistry, changed.status());
+  // They are changed all the same, perhaps also after an error, and no cache may go on with what was known before.
+  const bool isHeard = HearNews().ok() && (!changed.ok() || keyring_->lastNumber() >= changed->number);
+  if (!isHeard) revocations_.RevokeAll();
+  return changed;
+}
+
+// Tells the caches what any agent has erased or changed.
+absl::Status KeyService::Worker::HearNews() {
   for (int poll = 0; poll < kMostPollsOfALook; ++poll) {
-    absl::StatusOr<std::vector<crypto::KeyId>> ids = keyring_->PollErasures();
+    absl::StatusOr<Registry::News> news = keyring_->Poll();
     NoteReopened();
-    if (!ids.ok()) return ids.status();
-    if (!ids->empty()) revocations_.Revoke(*ids);
-    confirmations_.Told(keyring_->lastErasure(), revocations_.generation());
-    if (ids->size() < Registry::kMostErasuresOfAPoll) break;
+    if (!news.ok()) return news.status();
+    if (!news->erased.empty() || !news->changed.empty()) revocations_.Revoke(news->erased, news->changed);
+    confirmations_.Told(keyring_->lastNumber(), revocations_.generation());
+    if (!news->mayHaveMore) break;
   }
   return absl::OkStatus();
 }
@@ -345,7 +381,7 @@ void KeyService::Worker::NoteReopened() {
   if (keyring_->openings() == knownOpenings_) return;
   knownOpenings_ = keyring_->openings();
   revocations_.RevokeAll();
-  confirmations_.Reopened(keyring_->lastErasure(), revocations_.generation());
+  confirmations_.Reopened(keyring_->lastNumber(), revocations_.generation());
   health_.Set(Part::kDamage, absl::OkStatus());  // it may have been restored; else the next who asks finds out
 }
 
@@ -372,7 +408,7 @@ void KeyService::Worker::Tick() {
   health_.Set(Part::kRoom, keyring_->CheckRoom());
   health_.Expire(RealClock::now());
   // Before all else that asks the registry: a slow one must not keep erasures from being heard of.
-  const absl::Status heard = HearErasures();
+  const absl::Status heard = HearNews();
   Confirm();
   if (heard.ok() && keyring_->ShouldNoteAgent(confirmations_.confirmed())) {
     health_.Set(Part::kAgents, keyring_->NoteAgent(confirmations_.confirmed()));
@@ -434,6 +470,20 @@ absl::StatusOr<ErasedUsers> KeyService::EraseUsers(std::optional<std::string_vie
   }
   return worker_->Erase(keyspace, users);
 }
+
+absl::StatusOr<ChangedUsers> KeyService::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
+  if (changes.size() > kMostUserChanges) {
+    return absl::InvalidArgumentError(StrCat("at most ", kMostUserChanges, " changes are made at once"));
+  }
+  return worker_->ChangeUsers(changes, uid);
+}
+
+absl::StatusOr<std::vector<KnownUser>> KeyService::ReadUser(std::optional<std::string_view> keyspace,
+                                                            std::string_view user) {
+  return worker_->ReadUser(keyspace, user);
+}
+
+absl::StatusOr<std::vector<std::string>> KeyService::ReadKeyspaces() { return worker_->ReadKeyspaces(); }
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }
 

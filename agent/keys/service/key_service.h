@@ -22,6 +22,7 @@
 #include "keys/root/root_key.h"
 #include "keys/service/erasure.h"
 #include "keys/service/fetch.h"
+#include "keys/service/user_changes.h"
 
 namespace kveil::keys {
 
@@ -74,6 +75,18 @@ class KeyService {
   // kUnavailable some may be erased and others not: ask again. kInvalidArgument: too many.
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
 
+  // Changes what is known of users, and tells all caches before it returns: they drop the keys of users whose facts
+  // have changed, and fetch them anew with what is known now. A user need not have a key yet. At most kMostUserChanges,
+  // of the kind that users::Check is content with; those of one user take effect together, in their order. `uid`: who
+  // asked, for the history. What an OK tells of is durable, also what was so before. After kUnavailable some may be
+  // made and others not: ask again. kInvalidArgument: too many.
+  absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
+  // What is known of a user in one keyspace, or in every one in which anything ever was, or the user was erased. Blocks
+  // as Erase does.
+  absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user);
+  // Those in which any user ever had a key or was known.
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
+
   struct AgentsRead {
     std::vector<Registry::Agent> agents;
     uint64_t opening = 0;  // Registry::openings of the connection that was asked
@@ -81,7 +94,7 @@ class KeyService {
   // The agents that the registry knows, this one among them, and what they have confirmed. Blocks as Erase does.
   absl::StatusOr<AgentsRead> ReadAgents();
 
-  // The number of the newest erasure that the registry knows. Blocks as Erase does.
+  // The number of the newest erasure or change that the registry knows. Blocks as Erase does.
   absl::StatusOr<int64_t> ReadLastErasure();
 
   // The registry's id, in hexadecimal digits, and what it calls this agent.

@@ -1,4 +1,5 @@
-// Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys.
+// Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys,
+// keyring_users.cc changes what is known of users.
 #include "keys/service/keyring.h"
 
 #include <unistd.h>
@@ -96,7 +97,7 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   if (!keys.ok()) return keys.status();
   std::unique_ptr<Keyring> keyring(new Keyring(options, *std::move(registry), *std::move(root), *std::move(keys)));
   // What was erased before is in no cache. If it cannot be noted now, it is before the first key is given out.
-  (void)keyring->NoteAgent(keyring->lastErasure());
+  (void)keyring->NoteAgent(keyring->lastNumber());
   return keyring;
 }
 
@@ -197,7 +198,7 @@ absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> 
     }
     to.erasedBefore = from.erasedBefore;
     to.number = from.number;
-    if (to.keyCount > 0 && !from.erasedBefore.has_value()) from.erasedBefore = result.erasedAt;
+    if (!to.keyspaces.empty() && !from.erasedBefore.has_value()) from.erasedBefore = result.erasedAt;
     result.number = std::max(result.number, to.number);
   }
   return result;
@@ -238,9 +239,9 @@ absl::StatusOr<std::vector<Registry::Agent>> Keyring::ReadAgents() {
   return registry_->ReadAgents();
 }
 
-absl::StatusOr<std::vector<crypto::KeyId>> Keyring::PollErasures() {
+absl::StatusOr<Registry::News> Keyring::Poll() {
   if (absl::Status status = Ready(); !status.ok()) return status;
-  return registry_->PollErasures();
+  return registry_->Poll();
 }
 
 absl::Status Keyring::PurgeErased() {

@@ -19,12 +19,14 @@
 #include "keys/root/root_key.h"
 #include "keys/service/epoch_unwrapper.h"
 #include "keys/service/erasure.h"
+#include "keys/service/facts_pool.h"
 #include "keys/service/fetch.h"
 #include "keys/service/key_service.h"
 #include "keys/service/new_user_limit.h"
 #include "keys/service/registry_keys.h"
 #include "keys/service/throw_away_keys.h"
 #include "keys/service/trial_pace.h"
+#include "keys/service/user_changes.h"
 
 namespace kveil::keys {
 
@@ -49,14 +51,19 @@ class Keyring {
   // the registry's. A damaged row concerns those who asked for it, and is not an error of the registry.
   absl::Status Resolve(absl::Span<Lookup* const> lookups);
 
-  // See KeyService::EraseUsers. Does not tell the caches: PollErasures does.
+  // See KeyService::EraseUsers. Does not tell the caches: Poll does.
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
-  // The key ids that were erased since the last call, by this process or another.
-  absl::StatusOr<std::vector<crypto::KeyId>> PollErasures();
+  // See KeyService::ChangeUsers. Does not tell the caches either.
+  absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
+  // See KeyService::ReadUser.
+  absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user);
+  absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
+  // What was erased and changed since the last call, by this process or another.
+  absl::StatusOr<Registry::News> Poll();
   // See Registry::wakeDescriptor.
   int wakeDescriptor() const { return registry_->wakeDescriptor(); }
-  // See Registry::lastErasure.
-  int64_t lastErasure() const { return registry_->lastErasure(); }
+  // See Registry::lastNumber.
+  int64_t lastNumber() const { return registry_->lastNumber(); }
 
   // Notes in the registry that this agent lives, and what it has confirmed.
   absl::Status NoteAgent(int64_t confirmed);
@@ -135,8 +142,20 @@ class Keyring {
   absl::Status Make(const std::vector<Asked>& missing);
   void TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
                     const crypto::KeyId& id);
-  static void Give(const Asked& asked, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject);
+  static void Give(const Asked& asked, ScopeKey key);
+  // What is stored of a key's user. Damaged facts are none, and the lookup's result says so.
+  users::SharedFacts TakeFacts(Lookup& lookup, std::string_view stored);
   static void NoteDamage(Lookup& lookup, const absl::Status& damage);
+
+  // The changes of one subject, by their index.
+  struct SubjectChanges {
+    Subject subject{};
+    std::string_view keyspace;
+    std::vector<size_t> changes;
+  };
+  // The facts to write. nullopt: nothing has to be.
+  std::optional<Registry::NewFacts> Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
+                                          uint32_t uid, const Registry::KnownFacts& known, ChangedUsers& changed) const;
 
   int64_t WindowOf(Scope scope) const;
 
@@ -158,6 +177,7 @@ class Keyring {
   NewUserLimit newUsers_;
   std::optional<absl::Status> room_;  // for the lookups being answered
   ThrowAwayKeys throwAways_;
+  FactsPool facts_;
 };
 
 }  // namespace kveil::keys

@@ -56,10 +56,11 @@ void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Ask
   }
   if (row->has_value()) {
     absl::StatusOr<crypto::SecretKey> key = UnwrapRow(**row);
-    return key.ok() ? Give(asked, *std::move(key), (*row)->id, false) : NoteDamage(lookup, key.status());
+    if (!key.ok()) return NoteDamage(lookup, key.status());
+    return Give(asked, {*std::move(key), (*row)->id, {}, false, TakeFacts(lookup, (*row)->facts)});
   }
   if (const ThrowAwayKeys::Key* key = throwAways_.Find(asked.name.subject, options_.steadyNow())) {
-    return Give(asked, key->key.Copy(), key->id, true);
+    return Give(asked, {key->key.Copy(), key->id, {}, true, nullptr});
   }
   if (lookup.misses.scopes[asked.scope].scope == Scope::kUser) {
     if (absl::Status may = MayMakeUser(lookup.workload); !may.ok()) {
@@ -107,7 +108,7 @@ std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const crypto::K
     found.state = State::kDamaged;
   } else {
     found.state = State::kReady;
-    found.key = {*std::move(key), id, (*row)->scope, false};
+    found.key = {*std::move(key), id, (*row)->scope, false, TakeFacts(lookup, (*row)->facts)};
   }
   return found;
 }
@@ -148,21 +149,30 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
                            const crypto::KeyId& id) {
   switch (inserted.state) {
     case Registry::Inserted::State::kNew:
-      return Give(asked, key.Copy(), id, false);
+      return Give(asked, {key.Copy(), id, {}, false, TakeFacts(*asked.lookup, inserted.facts)});
     case Registry::Inserted::State::kErased:
       throwAways_.Put(asked.name.subject, key.Copy(), id, options_.steadyNow());
-      return Give(asked, key.Copy(), id, true);
+      return Give(asked, {key.Copy(), id, {}, true, nullptr});
     case Registry::Inserted::State::kExists:
       break;
   }
   absl::StatusOr<crypto::SecretKey> existing = UnwrapRow(*inserted.existing);
   if (!existing.ok()) return NoteDamage(*asked.lookup, existing.status());
-  Give(asked, *std::move(existing), inserted.existing->id, false);
+  const Registry::Row& row = *inserted.existing;
+  Give(asked, {*std::move(existing), row.id, {}, false, TakeFacts(*asked.lookup, row.facts)});
 }
 
-void Keyring::Give(const Asked& asked, crypto::SecretKey key, const crypto::KeyId& id, bool erasedSubject) {
+void Keyring::Give(const Asked& asked, ScopeKey key) {
   const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
-  asked.lookup->result.scopes.push_back({name, {std::move(key), id, name.scope, erasedSubject}});
+  key.scope = name.scope;
+  asked.lookup->result.scopes.push_back({name, std::move(key)});
+}
+
+users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
+  absl::StatusOr<users::SharedFacts> facts = facts_.Get(stored);
+  if (facts.ok()) return *std::move(facts);
+  lookup.result.damage = absl::DataLossError(StrCat(registry_->name(), ": ", ToStd(facts.status().message())));
+  return nullptr;
 }
 
 // A key of an epoch that is being unwrapped is not damaged.

@@ -5,10 +5,11 @@
 
 namespace kveil::keys {
 
-void Revocations::Revoke(const std::vector<crypto::KeyId>& ids) {
+void Revocations::Revoke(const std::vector<crypto::KeyId>& erased, const std::vector<crypto::KeyId>& changed) {
   const MutexLock lock(mutex_);
   const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
-  for (const crypto::KeyId& id : ids) events_.push_back({generation, id});
+  for (const crypto::KeyId& id : erased) events_.push_back({generation, id, true});
+  for (const crypto::KeyId& id : changed) events_.push_back({generation, id, false});
   while (events_.size() > kMaxRemembered) {
     forgotten_ = events_.front().generation;
     events_.pop_front();
@@ -31,7 +32,7 @@ Revocations::Revoked Revocations::After(uint64_t generation) const {
   revoked.all = generation < forgotten_;
   if (revoked.all) return revoked;
   for (auto event = events_.rbegin(); event != events_.rend() && event->generation > generation; ++event) {
-    revoked.ids.push_back(event->id);
+    (event->isErased ? revoked.erased : revoked.changed).push_back(event->id);
   }
   return revoked;
 }

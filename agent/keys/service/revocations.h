@@ -1,4 +1,5 @@
-// How an erasure reaches every cache at once: a number that changes, and a short memory of what changed it.
+// How an erasure, or a change of what is known of a user, reaches every cache at once: a number that changes, and a
+// short memory of what changed it.
 #pragma once
 
 #include <atomic>
@@ -20,14 +21,16 @@ class Revocations {
   // Grows by one with every revocation. Costs one atomic read, so look at it before every batch.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
 
-  void Revoke(const std::vector<crypto::KeyId>& ids);
+  // `changed`: keys to look up anew, as something else is known of their users.
+  void Revoke(const std::vector<crypto::KeyId>& erased, const std::vector<crypto::KeyId>& changed = {});
   // Has every cache empty itself, when it is not known which keys were revoked.
   void RevokeAll();
 
   struct Revoked {
-    uint64_t generation = 0;  // up to which `ids` is complete
+    uint64_t generation = 0;  // up to which the lists are complete
     bool all = false;
-    std::vector<crypto::KeyId> ids;
+    std::vector<crypto::KeyId> erased;
+    std::vector<crypto::KeyId> changed;
   };
   // What was revoked after `generation`.
   Revoked After(uint64_t generation) const;
@@ -54,6 +57,7 @@ class Revocations {
   struct Event {
     uint64_t generation;
     crypto::KeyId id;
+    bool isErased;
   };
 
   std::atomic<uint64_t> generation_{0};

@@ -191,8 +191,8 @@ TEST_F(KeyCacheTest, EmptiesItselfWhenItMissedTooManyErasures) {
   for (int i = 0; i < 100; ++i) revocations.Revoke(ids);
   EXPECT_TRUE(revocations.After(0).all);
   EXPECT_FALSE(revocations.After(99).all);
-  EXPECT_EQ(revocations.After(99).ids.size(), 1000u);
-  EXPECT_TRUE(revocations.After(100).ids.empty());
+  EXPECT_EQ(revocations.After(99).erased.size(), 1000u);
+  EXPECT_TRUE(revocations.After(100).erased.empty());
   revocations.RevokeAll();
   EXPECT_TRUE(revocations.After(100).all);
   EXPECT_FALSE(revocations.After(101).all);

@@ -183,9 +183,9 @@ TEST_F(PostgresRegistryTest, ErasuresByManyAgentsAtOnceAreAllHeardOf) {
   std::set<std::array<uint8_t, 16>> heard;
   for (bool last = false; !last;) {
     last = running == 0;
-    const auto ids = reader->PollErasures();
-    ASSERT_TRUE(ids.ok()) << ids.status();
-    for (const crypto::KeyId& id : *ids) EXPECT_TRUE(heard.insert(id.bytes).second) << "told twice";
+    const auto news = reader->Poll();
+    ASSERT_TRUE(news.ok()) << news.status();
+    for (const crypto::KeyId& id : news->erased) EXPECT_TRUE(heard.insert(id.bytes).second) << "told twice";
   }
   for (std::thread& agent : agents) agent.join();
   EXPECT_EQ(heard.size(), expected.size()) << "an erasure was missed";
@@ -252,7 +252,7 @@ TEST_F(PostgresRegistryTest, AServerThatIsGoneIsUnavailableAtOnceAndWellAgainWhe
   for (int i = 0; i < 3; ++i) {
     registry->SetDeadline(In(seconds(2)));
     absl::Status status = registry->EnsureOpen();
-    if (status.ok()) status = registry->PollErasures().status();
+    if (status.ok()) status = registry->Poll().status();
     EXPECT_TRUE(absl::IsUnavailable(status)) << status;
     EXPECT_THAT(MessageOf(status), HasSubstr(registry->name()));
   }
@@ -268,7 +268,7 @@ TEST_F(PostgresRegistryTest, AServerThatIsGoneIsUnavailableAtOnceAndWellAgainWhe
 TEST_F(PostgresRegistryTest, AConnectionThatIsCutIsMadeAnew) {
   auto registry = ConnectInitialised();
   Client().Query("SELECT pg_terminate_backend(" + std::to_string(Backend()) + ", 5000)");
-  EXPECT_TRUE(absl::IsUnavailable(registry->PollErasures().status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry->Poll().status()));
   EXPECT_TRUE(IsWellAgain(*registry));
 }
 
@@ -295,7 +295,7 @@ TEST_F(PostgresRegistryTest, AServerThatDoesNotAnswerIsWaitedForAndThenGivenUp) 
 
   ASSERT_EQ(kill(backend, SIGSTOP), 0);
   registry->SetDeadline(In(milliseconds(50)));
-  EXPECT_FALSE(registry->PollErasures().ok());
+  EXPECT_FALSE(registry->Poll().ok());
   EXPECT_TRUE(IsWellAgain(*registry)) << "it waits for the old connection forever";
   EXPECT_EQ(registry->openings(), openings + 1);
   kill(backend, SIGCONT);
@@ -312,17 +312,17 @@ TEST_F(PostgresRegistryTest, AnErasureHeardOfTooLateIsHandedOutByTheNextPoll) {
   }
   ASSERT_EQ(kill(backend, SIGSTOP), 0);
   registry->SetDeadline(In(milliseconds(50)));
-  EXPECT_TRUE(absl::IsUnavailable(registry->PollErasures().status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry->Poll().status()));
   ASSERT_EQ(kill(backend, SIGCONT), 0);
   registry->SetDeadline(In(seconds(10)));
   ASSERT_TRUE(registry->EnsureOpen().ok());
   // Also when this poll would come too late as well.
   ASSERT_EQ(kill(backend, SIGSTOP), 0);
   registry->SetDeadline(In(milliseconds(50)));
-  const auto erasures = registry->PollErasures();
+  const auto news = registry->Poll();
   ASSERT_EQ(kill(backend, SIGCONT), 0);
-  ASSERT_TRUE(erasures.ok()) << erasures.status();
-  EXPECT_THAT(*erasures, testing::ElementsAre(row.row.id));
+  ASSERT_TRUE(news.ok()) << news.status();
+  EXPECT_THAT(news->erased, testing::ElementsAre(row.row.id));
 }
 
 TEST_F(PostgresRegistryTest, ALockThatIsHeldIsWaitedForInBoundedTimeWhileReadsGoOn) {
@@ -442,13 +442,13 @@ TEST_F(PostgresRegistryTest, AStandbyIsNotUsed) {
   EXPECT_THAT(MessageOf(opened.status()), HasSubstr("read-only"));
 }
 
-// Format 1 had everything but the agents.
+// Format 1 had neither the agents nor what is known of users.
 TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnce) {
   auto before = ConnectInitialised();
   const Registry::NewRow row = NewUser(1);
   ASSERT_TRUE(Insert(*before, row).ok());
   before.reset();
-  Client().Query("DROP TABLE kveil.agents; UPDATE kveil.format SET version = 1");
+  Client().Query("DROP TABLE kveil.agents, kveil.users, kveil.history; UPDATE kveil.format SET version = 1");
   std::vector<std::thread> agents;
   for (uint8_t i = 0; i < 5; ++i) {
     agents.emplace_back([&, i] {
@@ -459,10 +459,12 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
     });
   }
   for (std::thread& agent : agents) agent.join();
-  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "2");
+  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "3");
   auto registry = Connect();
   EXPECT_EQ(registry->ReadAgents()->size(), 5u);
   EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
+  const Registry::NewFacts facts[] = {{row.row.name.subject, "clicks", "facts", 0, {}}};
+  EXPECT_GT(registry->WriteFacts(facts, kNow)->at(0), 0);
 }
 
 TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereIsABound) {
@@ -486,10 +488,10 @@ TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereI
 
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 3; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 4; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 3"), HasSubstr("knows only 2")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 4"), HasSubstr("knows only 3")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {
@@ -575,14 +577,14 @@ TEST_F(PostgresRegistryTest, ADamagedPageConcernsOnlyItsRows) {
 TEST_F(PostgresRegistryTest, ARegistryRestoredInPlaceIsOpenedAnew) {
   auto registry = ConnectInitialised();
   const uint64_t openings = registry->openings();
-  ASSERT_TRUE(registry->PollErasures().ok());
+  ASSERT_TRUE(registry->Poll().ok());
   Client().Query("VACUUM FULL kveil.erasures");
-  EXPECT_TRUE(absl::IsUnavailable(registry->PollErasures().status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry->Poll().status()));
   ASSERT_TRUE(registry->EnsureOpen().ok());
   EXPECT_EQ(registry->openings(), openings + 1);
-  EXPECT_TRUE(registry->PollErasures().ok());
+  EXPECT_TRUE(registry->Poll().ok());
   Client().Query("SET client_min_messages = error; DROP SCHEMA kveil CASCADE");
-  EXPECT_FALSE(registry->PollErasures().ok());
+  EXPECT_FALSE(registry->Poll().ok());
   const absl::Status gone = registry->EnsureOpen();
   EXPECT_TRUE(absl::IsUnavailable(gone)) << gone;
   EXPECT_THAT(MessageOf(gone), HasSubstr("is missing"));

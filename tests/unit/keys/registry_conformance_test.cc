@@ -100,6 +100,21 @@ class RegistryConformanceTest : public KeyTest, public testing::WithParamInterfa
     return registry.EraseUser(
         keyspace, [user](std::string_view candidate) { return SubjectOf(user, candidate); }, now);
   }
+  static Registry::NewFacts Facts(std::string_view user, std::string facts, int64_t number = 0,
+                                  std::string history = {}) {
+    return {SubjectOf(user), "clicks", std::move(facts), number, std::move(history)};
+  }
+  static std::vector<int64_t> WriteFacts(Registry& registry, const std::vector<Registry::NewFacts>& facts) {
+    auto numbers = registry.WriteFacts(facts, kNow);
+    EXPECT_TRUE(numbers.ok()) << numbers.status();
+    return numbers.ok() ? *std::move(numbers) : std::vector<int64_t>(facts.size());
+  }
+  static Registry::KnownFacts Known(Registry& registry, std::string_view user) {
+    const Subject subjects[] = {SubjectOf("nobody"), SubjectOf(user)};
+    auto known = registry.ReadFacts(subjects);
+    EXPECT_TRUE(known.ok()) << known.status();
+    return known.ok() ? std::move(known->at(1)) : Registry::KnownFacts();
+  }
   static void ExpectSame(const Registry::Row& row, const Registry::Row& other) {
     EXPECT_EQ(row.id, other.id);
     EXPECT_EQ(row.scope, other.scope);
@@ -336,12 +351,12 @@ TEST_P(RegistryConformanceTest, TellsOfErasuresByAnyAgentOnceEach) {
   Insert(*one, rows);
   ASSERT_TRUE(Erase(*one, "1").ok());
   auto other = Connect();
-  EXPECT_THAT(*other->PollErasures(), IsEmpty()) << "from before it was opened";
-  EXPECT_THAT(*one->PollErasures(), ElementsAre(rows[0].row.id));
+  EXPECT_THAT(other->Poll()->erased, IsEmpty()) << "from before it was opened";
+  EXPECT_THAT(one->Poll()->erased, ElementsAre(rows[0].row.id));
   ASSERT_TRUE(Erase(*other, "2").ok());
   for (Registry* registry : {one.get(), other.get()}) {
-    EXPECT_THAT(*registry->PollErasures(), UnorderedElementsAre(rows[1].row.id, rows[2].row.id));
-    EXPECT_THAT(*registry->PollErasures(), IsEmpty());
+    EXPECT_THAT(registry->Poll()->erased, UnorderedElementsAre(rows[1].row.id, rows[2].row.id));
+    EXPECT_THAT(registry->Poll()->erased, IsEmpty());
   }
 }
 
@@ -389,9 +404,9 @@ TEST_P(RegistryConformanceTest, ErasesManyUsersAtOnceAndTellsOfEach) {
 }
 
 TEST_P(RegistryConformanceTest, TellsOfManyErasuresPieceByPiece) {
-  constexpr size_t kUsers = Registry::kMostErasuresOfAPoll + 300;
+  constexpr size_t kUsers = Registry::kMostNewsOfAPoll + 300;
   auto registry = ConnectInitialised();
-  const int64_t before = registry->lastErasure();
+  const int64_t before = registry->lastNumber();
   std::vector<Registry::NewRow> rows;
   for (size_t i = 0; i < kUsers; ++i) rows.push_back(NewUser(std::to_string(i)));
   Insert(*registry, rows);
@@ -399,18 +414,180 @@ TEST_P(RegistryConformanceTest, TellsOfManyErasuresPieceByPiece) {
       {}, kUsers, [](size_t user, std::string_view keyspace) { return SubjectOf(std::to_string(user), keyspace); },
       kNow);
   ASSERT_TRUE(erased.ok()) << erased.status();
-  EXPECT_EQ(registry->lastErasure(), before) << "nobody was told yet";
+  EXPECT_EQ(registry->lastNumber(), before) << "nobody was told yet";
   int64_t newest = 0;
   for (const Registry::Erased& one : *erased) newest = std::max(newest, one.number);
-  auto ids = registry->PollErasures();
-  ASSERT_TRUE(ids.ok()) << ids.status();
-  EXPECT_EQ(ids->size(), Registry::kMostErasuresOfAPoll);
-  EXPECT_LT(registry->lastErasure(), newest);
-  auto rest = registry->PollErasures();
+  auto first = registry->Poll();
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->erased.size(), Registry::kMostNewsOfAPoll);
+  EXPECT_TRUE(first->mayHaveMore);
+  EXPECT_LT(registry->lastNumber(), newest);
+  auto rest = registry->Poll();
   ASSERT_TRUE(rest.ok()) << rest.status();
-  EXPECT_EQ(rest->size(), 300u);
-  EXPECT_EQ(registry->lastErasure(), newest);
-  EXPECT_EQ(Connect()->lastErasure(), newest) << "what was erased before it was opened is known to be";
+  EXPECT_EQ(rest->erased.size(), 300u);
+  EXPECT_FALSE(rest->mayHaveMore);
+  EXPECT_EQ(registry->lastNumber(), newest);
+  EXPECT_EQ(Connect()->lastNumber(), newest) << "what was erased before it was opened is known to be";
+}
+
+TEST_P(RegistryConformanceTest, GivesWhatIsKnownOfAUserWithTheKey) {
+  auto one = ConnectInitialised();
+  auto other = Connect();
+  const Registry::NewRow before = NewUser("1");
+  Insert(*one, {&before, 1});
+  EXPECT_EQ(Find(*one, before.row.name)->facts, "");
+  const std::vector<int64_t> numbers = WriteFacts(*one, {Facts("1", "first"), Facts("2", "second")});
+  EXPECT_GT(numbers.at(0), 0);
+  EXPECT_GT(numbers.at(1), 0);
+  for (Registry* registry : {one.get(), other.get()}) {
+    EXPECT_EQ(Find(*registry, before.row.name)->facts, "first");
+    EXPECT_EQ(FindById(*registry, before.row.id)->facts, "first");
+  }
+  // Known before there was a key.
+  const Registry::NewRow later[] = {NewUser("2"), NewUser("3")};
+  const std::vector<Registry::Inserted> inserted = Insert(*other, later);
+  EXPECT_EQ(inserted.at(0).state, State::kNew);
+  EXPECT_EQ(inserted.at(0).facts, "second");
+  EXPECT_EQ(inserted.at(1).facts, "");
+  const Registry::NewRow late = NewUser("2");
+  EXPECT_EQ(InsertOne(*one, late).existing->facts, "second");
+  const Registry::NewRow elsewhere = NewUser("2", "orders");
+  EXPECT_EQ(InsertOne(*one, elsewhere).facts, "") << "of another keyspace";
+}
+
+TEST_P(RegistryConformanceTest, ReplacesWhatIsKnownOnlyIfNobodyElseHas) {
+  auto one = ConnectInitialised();
+  auto other = Connect();
+  EXPECT_EQ(Known(*one, "1").number, 0);
+  const int64_t first = WriteFacts(*one, {Facts("1", "a")}).at(0);
+  ASSERT_GT(first, 0);
+  EXPECT_EQ(Known(*other, "1").facts, "a");
+  EXPECT_EQ(Known(*other, "1").number, first);
+  EXPECT_EQ(WriteFacts(*other, {Facts("1", "of one who had not read")}).at(0), 0);
+  const std::vector<int64_t> second = WriteFacts(*other, {Facts("1", "b", first), Facts("2", "c")});
+  EXPECT_GT(second.at(0), first);
+  EXPECT_GT(second.at(1), first);
+  EXPECT_EQ(WriteFacts(*one, {Facts("1", "late", first)}).at(0), 0);
+  EXPECT_EQ(Known(*one, "1").facts, "b");
+  EXPECT_EQ(Known(*one, "2").facts, "c");
+  EXPECT_THAT(*one->ReadKeyspaces(), ElementsAre("clicks")) << "an erasure has to find them";
+  EXPECT_TRUE(WriteFacts(*one, {}).empty());
+}
+
+TEST_P(RegistryConformanceTest, ChangesAtTheSameMomentAreAllMade) {
+  ConnectInitialised();
+  constexpr int kAgents = 4;
+  constexpr int kChanges = 20;
+  std::vector<std::thread> agents;
+  for (int agent = 0; agent < kAgents; ++agent) {
+    agents.emplace_back([&] {
+      auto registry = Connect();
+      for (int done = 0; done < kChanges;) {
+        const Registry::KnownFacts known = Known(*registry, "1");
+        done += WriteFacts(*registry, {Facts("1", known.facts + "x", known.number)}).at(0) > 0 ? 1 : 0;
+      }
+    });
+  }
+  for (std::thread& agent : agents) agent.join();
+  EXPECT_EQ(Known(*Connect(), "1").facts, std::string(kAgents * kChanges, 'x'));
+}
+
+TEST_P(RegistryConformanceTest, TellsOfChangesByAnyAgentOnceEach) {
+  auto one = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("1"), NewUser("2")};
+  Insert(*one, rows);
+  WriteFacts(*one, {Facts("2", "before it was opened")});
+  auto other = Connect();
+  const int64_t number = WriteFacts(*one, {Facts("1", "a"), Facts("without a key", "b")}).at(1);
+  for (Registry* registry : {one.get(), other.get()}) {
+    const Registry::News news = *registry->Poll();
+    EXPECT_THAT(news.erased, IsEmpty());
+    EXPECT_THAT(news.changed, testing::Contains(rows[0].row.id));
+    EXPECT_GE(registry->lastNumber(), number);
+    EXPECT_THAT(registry->Poll()->changed, IsEmpty());
+  }
+  // Both kinds, in one order.
+  ASSERT_TRUE(Erase(*other, "1").ok());
+  WriteFacts(*one, {Facts("2", "c", Known(*one, "2").number)});
+  const Registry::News news = *other->Poll();
+  EXPECT_THAT(news.erased, ElementsAre(rows[0].row.id));
+  EXPECT_THAT(news.changed, ElementsAre(rows[1].row.id));
+}
+
+TEST_P(RegistryConformanceTest, TellsOfManyChangesPieceByPiece) {
+  constexpr size_t kUsers = Registry::kMostNewsOfAPoll + 100;
+  auto registry = ConnectInitialised();
+  int64_t newest = 0;
+  // Nobody has a key but the last.
+  const Registry::NewRow row = NewUser(std::to_string(kUsers - 1));
+  Insert(*registry, {&row, 1});
+  for (size_t first = 0; first < kUsers; first += 400) {
+    std::vector<Registry::NewFacts> facts;
+    for (size_t user = first; user < std::min(kUsers, first + 400); ++user) {
+      facts.push_back(Facts(std::to_string(user), "a"));
+    }
+    for (const int64_t number : WriteFacts(*registry, facts)) newest = std::max(newest, number);
+  }
+  const Registry::News first = *registry->Poll();
+  EXPECT_TRUE(first.mayHaveMore);
+  EXPECT_LT(registry->lastNumber(), newest);
+  const Registry::News rest = *registry->Poll();
+  EXPECT_FALSE(rest.mayHaveMore);
+  EXPECT_EQ(registry->lastNumber(), newest);
+  EXPECT_EQ(first.changed.size() + rest.changed.size(), 1u);
+}
+
+TEST_P(RegistryConformanceTest, ErasesWhatIsKnownOfAUserWithTheKeys) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow row = NewUser("1");
+  Insert(*registry, {&row, 1});
+  WriteFacts(*registry, {Facts("1", "a", 0, "granted"), Facts("2", "b", 0, "granted"), Facts("3", "c", 0, "granted")});
+  const auto keyed = Erase(*registry, "1");
+  ASSERT_TRUE(keyed.ok()) << keyed.status();
+  EXPECT_EQ(keyed->keyCount, 1u);
+  // A user who is known counts as one who has a key: what comes later is not read either.
+  const auto keyless = Erase(*registry, "2");
+  ASSERT_TRUE(keyless.ok()) << keyless.status();
+  EXPECT_EQ(keyless->keyCount, 0u);
+  EXPECT_THAT(keyless->keyspaces, ElementsAre("clicks"));
+  EXPECT_GT(keyless->number, keyed->number);
+  for (const char* user : {"1", "2"}) {
+    const Registry::KnownFacts known = Known(*registry, user);
+    EXPECT_EQ(known.facts, "");
+    EXPECT_EQ(known.erased, kNow);
+    EXPECT_THAT(*registry->ReadHistory(SubjectOf(user)), IsEmpty());
+    EXPECT_EQ(WriteFacts(*registry, {Facts(user, "again")}).at(0), 0) << "an erased user is known again";
+    EXPECT_EQ(InsertOne(*registry, NewUser(user)).state, State::kErased);
+  }
+  EXPECT_EQ(FindById(*registry, row.row.id)->facts, "");
+  EXPECT_EQ(Known(*registry, "3").facts, "c");
+  EXPECT_EQ(registry->ReadHistory(SubjectOf("3"))->size(), 1u);
+  const auto unknown = Erase(*registry, "4");
+  ASSERT_TRUE(unknown.ok());
+  EXPECT_EQ(unknown->number, 0);
+  // The numbers go on behind that of the erasure, whichever rows it has deleted.
+  EXPECT_GT(WriteFacts(*registry, {Facts("4", "d")}).at(0), keyless->number);
+}
+
+TEST_P(RegistryConformanceTest, KeepsTheLastChangesOfAUser) {
+  auto registry = ConnectInitialised();
+  int64_t number = 0;
+  for (size_t i = 0; i < Registry::kMostPastChanges + 5; ++i) {
+    const absl::Time time = kNow + absl::Seconds(i);
+    const Registry::NewFacts facts[] = {Facts("1", std::to_string(i), number, i == 3 ? "" : std::to_string(i)),
+                                        Facts("other" + std::to_string(i), "x", 0, "x")};
+    number = registry->WriteFacts(facts, time)->at(0);
+    ASSERT_GT(number, 0);
+  }
+  const auto history = registry->ReadHistory(SubjectOf("1"));
+  ASSERT_TRUE(history.ok()) << history.status();
+  ASSERT_EQ(history->size(), Registry::kMostPastChanges);
+  for (size_t i = 0; i < history->size(); ++i) {
+    EXPECT_EQ(history->at(i).history, std::to_string(i + 5));
+    EXPECT_EQ(history->at(i).time, kNow + absl::Seconds(i + 5));
+  }
+  EXPECT_EQ(history->back().number, number);
+  EXPECT_EQ(registry->ReadHistory(SubjectOf("other0"))->size(), 1u);
 }
 
 TEST_P(RegistryConformanceTest, KnowsAnAgentUntilItHasEnded) {

@@ -164,6 +164,35 @@ TEST(FactsChangeTest, WhatChangesNothingIsNoError) {
   EXPECT_EQ(facts, SomeFacts());
 }
 
+TEST(FactsChangeTest, ReadsTimes) {
+  const std::vector<std::pair<std::string, int64_t>> times = {{"2027-01-01", 1'798'761'600'000},
+                                                              {"2027-01-01T00:00:00Z", 1'798'761'600'000},
+                                                              {"2027-01-01T01:30:00+01:30", 1'798'761'600'000},
+                                                              {"2027-01-01T00:00:00.0019Z", 1'798'761'600'001}};
+  for (const auto& [text, millis] : times) {
+    const absl::StatusOr<absl::Time> time = ParseUntil(text);
+    ASSERT_TRUE(time.ok()) << time.status();
+    EXPECT_EQ(*time, absl::FromUnixMillis(millis)) << text;
+  }
+  for (const char* text :
+       {"", "2027", "2027-13-01", "2027-02-30", "2027-01-01T", "2027-01-01T00:00:00", "infinite-past",
+        "infinite-future", " 2027-01-01", "2027-01-01 ", "1798761600", "01/01/2027"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseUntil(text).status())) << text;
+  }
+}
+
+TEST(FactsChangeTest, KeepsWhatChangedOfConsentsAndNothingOfAttributes) {
+  const FactsChange changes[] = {{FactsChange::Kind::kGrant, "a"},
+                                 {FactsChange::Kind::kSet, "iban", {}, "DE02"},
+                                 {FactsChange::Kind::kGrant, "b", absl::FromUnixMillis(1'798'761'600'000)},
+                                 {FactsChange::Kind::kWithdraw, "c"}};
+  EXPECT_EQ(
+      HistoryOf(changes, 7, "node:1"),
+      R"({"uid":7,"agent":"node:1","granted":[{"purpose":"a"},{"purpose":"b","until":"2027-01-01T00:00:00+00:00"}],)"
+      R"("withdrawn":["c"]})");
+  EXPECT_EQ(HistoryOf({&changes[1], 1}, 7, "node:1"), "");
+}
+
 TEST(FactsChangeTest, RefusesWhatIsMalformed) {
   for (const char* name : {"", "a b", "a/b", "ä", "a\n"}) {
     for (auto kind : {FactsChange::Kind::kGrant, FactsChange::Kind::kWithdraw, FactsChange::Kind::kRemove}) {

@@ -1,0 +1,129 @@
+// Changing and reading what is known of users. Nothing is locked meanwhile: whoever has read what another has replaced
+// since reads again.
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/service/keyring.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr int kMostAttempts = 5;
+static_assert(kMostUserChanges <= Registry::kMostFactsOfAWrite);
+
+using Outcome = ChangedUsers::Outcome;
+
+// What is damaged counts as nothing. So it is put right by saying again what the user has consented to.
+users::UserFacts Decoded(const std::string& stored, bool& isDamaged) {
+  isDamaged = false;
+  if (stored.empty()) return {};
+  absl::StatusOr<users::UserFacts> facts = users::Decode(stored);
+  isDamaged = !facts.ok();
+  return facts.ok() ? *std::move(facts) : users::UserFacts();
+}
+
+bool IsAdded(const users::FactsChange& change) {
+  return change.kind == users::FactsChange::Kind::kGrant || change.kind == users::FactsChange::Kind::kSet;
+}
+
+}  // namespace
+
+std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
+                                                 uint32_t uid, const Registry::KnownFacts& known,
+                                                 ChangedUsers& changed) const {
+  bool isDamaged = false;
+  users::UserFacts facts = Decoded(known.facts, isDamaged);
+  std::vector<users::FactsChange> done;
+  for (const size_t index : asked.changes) {
+    if (known.erased.has_value()) {
+      changed.outcomes[index] = Outcome::kErased;
+      continue;
+    }
+    const users::UserFacts before = facts;
+    const absl::Status applied = users::Apply(changes[index].change, facts);
+    changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
+                              : facts == before ? Outcome::kUnchanged
+                                                : Outcome::kChanged;
+    if (changed.outcomes[index] == Outcome::kChanged) done.push_back(changes[index].change);
+  }
+  if (known.erased.has_value() || (done.empty() && !isDamaged)) return std::nullopt;
+  return Registry::NewFacts{asked.subject, asked.keyspace, facts.empty() ? "" : users::Encode(facts), known.number,
+                            users::HistoryOf(done, uid, self_.name)};
+}
+
+absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  // What is new must not take the last of the room. What is withdrawn may.
+  if (std::any_of(changes.begin(), changes.end(), [](const UserChange& one) { return IsAdded(one.change); })) {
+    RETURN_IF_ERROR(registry_->CheckRoom());
+  }
+  std::vector<SubjectChanges> asked;
+  absl::flat_hash_map<Subject, size_t> places;
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const Subject subject = keys_.SubjectOf({Scope::kUser, changes[i].keyspace, changes[i].user});
+    const auto [place, isNew] = places.try_emplace(subject, asked.size());
+    if (isNew) asked.push_back({subject, changes[i].keyspace, {}});
+    asked[place->second].changes.push_back(i);
+  }
+  ChangedUsers changed;
+  changed.outcomes.resize(changes.size());
+  changed.opening = registry_->openings();
+  const absl::Time now = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    std::vector<Subject> subjects;
+    for (const SubjectChanges& one : asked) subjects.push_back(one.subject);
+    ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
+    std::vector<Registry::NewFacts> facts;
+    std::vector<SubjectChanges> written;
+    for (size_t i = 0; i < asked.size(); ++i) {
+      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, known[i], changed);
+      if (!one.has_value()) continue;
+      facts.push_back(*std::move(one));
+      written.push_back(std::move(asked[i]));
+    }
+    // Also when there is nothing to write: what was so before is durable, too, when this returns.
+    ASSIGN_OR_RETURN(const std::vector<int64_t> numbers, registry_->WriteFacts(facts, now));
+    asked.clear();
+    for (size_t i = 0; i < written.size(); ++i) {
+      changed.number = std::max(changed.number, numbers[i]);
+      if (numbers[i] == 0) asked.push_back(std::move(written[i]));
+    }
+    if (asked.empty()) return changed;
+  }
+  return absl::UnavailableError(StrCat(registry_->name(), ": others change the same users all the time; try again"));
+}
+
+absl::StatusOr<std::vector<KnownUser>> Keyring::ReadUser(std::optional<std::string_view> keyspace,
+                                                         std::string_view user) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  std::vector<std::string> keyspaces;
+  if (keyspace.has_value()) {
+    keyspaces.emplace_back(*keyspace);
+  } else {
+    ASSIGN_OR_RETURN(keyspaces, registry_->ReadKeyspaces());
+  }
+  std::vector<Subject> subjects;
+  for (const std::string& name : keyspaces) subjects.push_back(keys_.SubjectOf({Scope::kUser, name, user}));
+  ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
+  std::vector<KnownUser> users;
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (known[i].number == 0 && !known[i].erased.has_value()) continue;
+    KnownUser& one = users.emplace_back();
+    one.keyspace = std::move(keyspaces[i]);
+    one.facts = Decoded(known[i].facts, one.isDamaged);
+    one.erased = known[i].erased;
+    ASSIGN_OR_RETURN(std::vector<Registry::PastChange> history, registry_->ReadHistory(subjects[i]));
+    for (Registry::PastChange& change : history) one.history.push_back({change.time, std::move(change.history)});
+  }
+  return users;
+}
+
+absl::StatusOr<std::vector<std::string>> Keyring::ReadKeyspaces() {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ReadKeyspaces();
+}
+
+}  // namespace kveil::keys

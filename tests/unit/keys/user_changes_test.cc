@@ -1,0 +1,324 @@
+// What is known of users: how it comes with their keys, and how soon a change reaches every cache.
+#include <gmock/gmock.h>
+#include <signal.h>
+#include <sqlite3.h>
+
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "base/text.h"
+#include "key_fixture.h"
+#include "keys/service/erasure_spread.h"
+#include "keys/service/facts_pool.h"
+#include "postgres_server.h"
+
+namespace kveil::keys {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using Kind = users::FactsChange::Kind;
+using Outcome = ChangedUsers::Outcome;
+
+class UserChangesTest : public KeyTest {
+ protected:
+  static UserChange Change(Kind kind, std::string_view user, std::string_view name, std::string_view value = {},
+                           std::string_view keyspace = "clicks") {
+    return {std::string(user),
+            std::string(keyspace),
+            {kind, std::string(name), absl::InfiniteFuture(), std::string(value)}};
+  }
+  static UserChange Granted(std::string_view user, std::string_view purpose) {
+    return Change(Kind::kGrant, user, purpose);
+  }
+  static UserChange Withdrawn(std::string_view user, std::string_view purpose) {
+    return Change(Kind::kWithdraw, user, purpose);
+  }
+  static std::vector<Outcome> Make(KeyService& service, const std::vector<UserChange>& changes) {
+    const auto changed = service.ChangeUsers(changes, 1000);
+    EXPECT_TRUE(changed.ok()) << changed.status();
+    return changed.ok() ? changed->outcomes : std::vector<Outcome>();
+  }
+  // As a rule would ask.
+  static bool Consents(KeyService& service, KeyCache& cache, std::string_view user, std::string_view purpose) {
+    const CachedKey* const key = SealingKey(service, cache, User(user));
+    const users::UserFacts* const facts = key == nullptr ? nullptr : cache.FactsOf(*key);
+    return facts != nullptr && facts->Consents(purpose, service.options().wallNow());
+  }
+  // Of the registry's file, as somebody who writes to it would have it.
+  void Execute(const std::string& sql) {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+    sqlite3_busy_timeout(database, 10'000);
+    char* error = nullptr;
+    EXPECT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK) << error;
+    sqlite3_close(database);
+  }
+};
+
+TEST_F(UserChangesTest, AConsentComesWithTheKeyAndGoesAtOnceWhenItIsWithdrawn) {
+  auto service = Open();
+  KeyCache cache(*service);
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+  const crypto::KeyId id = SealingKey(*service, cache, User("38"))->id;
+  EXPECT_THAT(Make(*service, {Granted("38", "marketing"), Granted("39", "marketing")}),
+              ElementsAre(Outcome::kChanged, Outcome::kChanged));
+  EXPECT_TRUE(Consents(*service, cache, "38", "marketing"));
+  EXPECT_TRUE(Consents(*service, cache, "39", "marketing")) << "granted before there was a key";
+  EXPECT_EQ(cache.FactsOf(*cache.FindForSealing(User("38"))), cache.FactsOf(*cache.FindForSealing(User("39"))))
+      << "the same facts take memory once";
+  EXPECT_EQ(cache.FindForSealing(User("38"))->id, id) << "the key is the same";
+  EXPECT_FALSE(Consents(*service, cache, "38", "research"));
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "marketing")}), ElementsAre(Outcome::kChanged));
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+  EXPECT_TRUE(Consents(*service, cache, "39", "marketing"));
+}
+
+TEST_F(UserChangesTest, AFetchThatWasUnderWayBringsNoWithdrawnConsentBack) {
+  auto service = Open();
+  KeyCache cache(*service);
+  Make(*service, {Granted("38", "marketing")});
+  const crypto::KeyId id = SealingKey(*service, cache, User("38"))->id;
+  Misses byName, byId;
+  byName.scopes.emplace_back(User("38"));
+  byId.ids.push_back(id);
+  FetchResult named = Ask(*service, byName);
+  FetchResult identified = Ask(*service, byId);
+  ASSERT_TRUE(named.scopes.at(0).key.facts->Consents("marketing", absl::Now()));
+  Make(*service, {Withdrawn("38", "marketing")});
+  KeyCache fresh(*service);
+  for (KeyCache* const one : {&cache, &fresh}) {
+    FetchResult again = Ask(*service, byName);
+    ASSERT_TRUE(one->Deliver(std::move(one == &cache ? named : identified)).ok());
+    const CachedKey* const key = one->FindForSealing(User("38"));
+    EXPECT_EQ(key, nullptr) << "it is asked for again";
+    EXPECT_EQ(one->FindById(id).state, KeyCache::State::kNotCached);
+    EXPECT_FALSE(Consents(*service, *one, "38", "marketing"));
+  }
+}
+
+TEST_F(UserChangesTest, SaysWhatBecameOfEachChange) {
+  auto service = Open();
+  EXPECT_THAT(
+      Make(*service, {Granted("38", "a"), Granted("38", "a"), Withdrawn("38", "b"), Granted("38", "b"),
+                      Change(Kind::kSet, "38", "region", "eu")}),
+      ElementsAre(Outcome::kChanged, Outcome::kUnchanged, Outcome::kUnchanged, Outcome::kChanged, Outcome::kChanged));
+  EXPECT_THAT(Make(*service, {Granted("38", "a")}), ElementsAre(Outcome::kUnchanged));
+  std::vector<UserChange> many;
+  for (size_t i = 0; i < users::kMostConsents; ++i) many.push_back(Granted("40", StrCat("p", i)));
+  many.push_back(Granted("40", "one-too-many"));
+  EXPECT_EQ(Make(*service, many).back(), Outcome::kTooMany);
+  EXPECT_EQ(service->ReadUser("clicks", "40")->at(0).facts.consents.size(), users::kMostConsents);
+  many.assign(kMostUserChanges + 1, Granted("41", "a"));
+  EXPECT_TRUE(absl::IsInvalidArgument(service->ChangeUsers(many, 0).status()));
+}
+
+TEST_F(UserChangesTest, ReadsWhatIsKnownInEveryKeyspaceAndItsHistory) {
+  auto service = Open();
+  Make(*service,
+       {Granted("38", "a"), Change(Kind::kSet, "38", "region", "eu"), Change(Kind::kGrant, "38", "b", {}, "orders")});
+  Advance(seconds(5));
+  Make(*service, {Withdrawn("38", "a")});
+  const auto all = service->ReadUser(std::nullopt, "38");
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->size(), 2u);
+  EXPECT_EQ(all->at(0).keyspace, "clicks");
+  EXPECT_THAT(all->at(0).facts.consents, IsEmpty());
+  EXPECT_EQ(*all->at(0).facts.Attribute("region"), "eu");
+  ASSERT_EQ(all->at(0).history.size(), 2u);
+  const std::string agent = service->agentName();
+  EXPECT_EQ(all->at(0).history[0].text, StrCat(R"({"uid":1000,"agent":")", agent, R"(","granted":[{"purpose":"a"}]})"));
+  EXPECT_EQ(all->at(0).history[1].text, StrCat(R"({"uid":1000,"agent":")", agent, R"(","withdrawn":["a"]})"));
+  EXPECT_EQ(all->at(0).history[1].time - all->at(0).history[0].time, absl::Seconds(5));
+  EXPECT_EQ(all->at(1).keyspace, "orders");
+  EXPECT_TRUE(all->at(1).facts.Consents("b", absl::Now()));
+  EXPECT_THAT(*service->ReadUser(std::nullopt, "39"), IsEmpty());
+}
+
+TEST_F(UserChangesTest, AnErasureDeletesWhatIsKnownForGood) {
+  auto service = Open();
+  KeyCache cache(*service);
+  Make(*service,
+       {Granted("38", "marketing"), Change(Kind::kSet, "38", "name", "not-to-be-found"), Granted("39", "marketing")});
+  ASSERT_TRUE(Consents(*service, cache, "38", "marketing"));
+  ASSERT_TRUE(service->Erase(std::nullopt, "38").ok());
+  const auto keyless = service->Erase(std::nullopt, "39");
+  ASSERT_TRUE(keyless.ok()) << keyless.status();
+  EXPECT_EQ(keyless->keyCount, 0u);
+  for (const char* user : {"38", "39"}) {
+    EXPECT_FALSE(Consents(*service, cache, user, "marketing"));
+    EXPECT_THAT(Make(*service, {Granted(user, "marketing")}), ElementsAre(Outcome::kErased));
+    EXPECT_FALSE(Consents(*service, cache, user, "marketing"));
+    EXPECT_TRUE(SealingKey(*service, cache, User(user))->erasedSubject);
+    const auto known = service->ReadUser("clicks", user);
+    ASSERT_EQ(known->size(), 1u);
+    EXPECT_TRUE(known->at(0).facts.empty());
+    EXPECT_TRUE(known->at(0).erased.has_value());
+    EXPECT_TRUE(absl::IsAlreadyExists(service->Erase(std::nullopt, user).status()));
+  }
+  const std::string bytes = ReadFile(registryFile()) + ReadFile(registryFile() + "-wal");
+  EXPECT_EQ(bytes.find("not-to-be-found"), std::string::npos) << "it is still in the file";
+  EXPECT_TRUE(absl::IsNotFound(service->Erase(std::nullopt, "nobody").status()));
+}
+
+TEST_F(UserChangesTest, WhatIsDamagedCountsAsNothing) {
+  auto service = Open();
+  KeyCache cache(*service);
+  Make(*service, {Granted("38", "marketing"), Granted("39", "marketing")});
+  Execute("UPDATE users SET facts = x'7b22636f6e73656e7473223a' WHERE number = (SELECT min(number) FROM users)");
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+  EXPECT_NE(cache.FindForSealing(User("38")), nullptr) << "the key itself is whole";
+  EXPECT_TRUE(Consents(*service, cache, "39", "marketing"));
+  EXPECT_THAT(std::string(service->health().message()), HasSubstr("what is known of a user is damaged"));
+  EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged);
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "research")}), ElementsAre(Outcome::kUnchanged));
+  EXPECT_FALSE(service->ReadUser("clicks", "38")->at(0).isDamaged) << "it was put right";
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+  EXPECT_THAT(Make(*service, {Granted("38", "marketing")}), ElementsAre(Outcome::kChanged));
+  EXPECT_TRUE(Consents(*service, cache, "38", "marketing"));
+}
+
+TEST_F(UserChangesTest, AnErrorLeavesNoCacheWithWhatWasKnownBefore) {
+  KeyServiceOptions options = Options();
+  options.registryTimeout = milliseconds(100);
+  auto service = Open(std::move(options));
+  KeyCache cache(*service);
+  Make(*service, {Granted("38", "marketing")});
+  ASSERT_TRUE(Consents(*service, cache, "38", "marketing"));
+  {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(database, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+    const UserChange withdrawn[] = {Withdrawn("38", "marketing")};
+    EXPECT_TRUE(absl::IsUnavailable(service->ChangeUsers(withdrawn, 0).status()));
+    sqlite3_close(database);
+  }
+  cache.Refresh();
+  EXPECT_TRUE(Consents(*service, cache, "38", "marketing")) << "nothing was changed";
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "marketing")}), ElementsAre(Outcome::kChanged));
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+}
+
+TEST_F(UserChangesTest, NothingNewTakesTheRoomThatErasingNeeds) {
+  std::atomic<uint64_t> free{uint64_t{1} << 30};
+  KeyServiceOptions options = Options();
+  options.registry.freeBytes = [&] { return free.load(); };
+  auto service = Open(std::move(options));
+  Make(*service, {Granted("38", "marketing")});
+  free = 1 << 20;
+  const UserChange granted[] = {Granted("38", "research")};
+  const auto refused = service->ChangeUsers(granted, 0);
+  EXPECT_TRUE(absl::IsUnavailable(refused.status())) << refused.status();
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("nearly full"));
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "marketing")}), ElementsAre(Outcome::kChanged));
+}
+
+TEST(FactsPoolTest, IsBoundedAndForgetsWhatNobodyHolds) {
+  FactsPool pool;
+  const auto textOf = [](int i) { return StrCat(R"({"consents":{"p)", i, R"(":null},"attributes":{}})"); };
+  const users::SharedFacts held = *pool.Get(textOf(0));
+  for (int i = 1; i < 5000; ++i) ASSERT_TRUE(pool.Get(textOf(i)).ok());
+  EXPECT_EQ(*pool.Get(textOf(0)), held);
+  EXPECT_LT(pool.size(), 2500u);
+  EXPECT_EQ(*pool.Get(""), nullptr);
+  EXPECT_TRUE(absl::IsDataLoss(pool.Get("{").status()));
+  std::vector<users::SharedFacts> all;
+  for (size_t i = 0; i < FactsPool::kMostShared + 100; ++i) all.push_back(*pool.Get(textOf(static_cast<int>(i))));
+  EXPECT_LE(pool.size(), FactsPool::kMostShared);
+  EXPECT_TRUE(all.back()->Consents(StrCat("p", FactsPool::kMostShared + 99), absl::Now()));
+}
+
+// Agents on two nodes.
+class SharedUserChangesTest : public UserChangesTest {
+ protected:
+  KeyServiceOptions SharedOptions(const std::string& name, milliseconds cacheTtl = seconds(60)) {
+    KeyServiceOptions options;
+    options.root.file = keyFile();
+    options.registry = server_.OptionsFor(folder_);
+    options.agentName = name;
+    options.cacheTtl = cacheTtl;
+    return options;
+  }
+  std::set<pid_t> Backends() {
+    std::set<pid_t> pids;
+    for (const std::string& pid : server_.ClientOf(folder_).Query(
+             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kveil'")) {
+      pids.insert(std::stoi(pid));
+    }
+    return pids;
+  }
+
+  PostgresServer& server_ = PostgresServer::Running();
+};
+
+TEST_F(SharedUserChangesTest, AWithdrawalReachesTheCachesOfTheOtherAgentsAtOnce) {
+  auto a = Open(SharedOptions("a"));
+  auto b = Open(SharedOptions("b"));
+  KeyCache cache(*b);
+  std::vector<milliseconds> times;
+  for (int i = 0; i < 9; ++i) {
+    const std::string user = std::to_string(i);
+    Make(*a, {Granted(user, "marketing")});
+    ASSERT_TRUE(Eventually([&] { return Consents(*b, cache, user, "marketing"); }));
+    usleep(37'000);  // not in step with the polls
+    Make(*a, {Withdrawn(user, "marketing")});
+    const auto start = std::chrono::steady_clock::now();
+    ASSERT_TRUE(Eventually([&] { return !Consents(*b, cache, user, "marketing"); }));
+    times.push_back(std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start));
+  }
+  std::sort(times.begin(), times.end());
+  RecordProperty("medianMilliseconds", static_cast<int>(times[4].count()));
+  EXPECT_LT(times[4], seconds(1));
+}
+
+// The server's process for b is stopped: as with dropped packets, nothing comes back and nothing says so.
+TEST_F(SharedUserChangesTest, AnAgentThatIsCutOffTakesNobodyForConsentingForLongerThanItsCacheTtl) {
+  auto a = Open(SharedOptions("a"));
+  const std::set<pid_t> before = Backends();
+  auto b = Open(SharedOptions("b", /*cacheTtl=*/seconds(1)));
+  pid_t backend = 0;
+  for (const pid_t pid : Backends()) {
+    if (!before.contains(pid)) backend = pid;
+  }
+  ASSERT_NE(backend, 0);
+  KeyCache cache(*b);
+  Make(*a, {Granted("38", "marketing")});
+  ASSERT_TRUE(Eventually([&] { return Consents(*b, cache, "38", "marketing"); }));
+  ASSERT_EQ(kill(backend, SIGSTOP), 0);
+  const UserChange withdrawn[] = {Withdrawn("38", "marketing")};
+  const auto changed = a->ChangeUsers(withdrawn, 0);
+  const auto end = std::chrono::steady_clock::now() + seconds(1);
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  std::this_thread::sleep_until(end);
+  cache.Refresh();
+  const CachedKey* const key = cache.FindForSealing(User("38"));
+  const bool consents =
+      key != nullptr && cache.FactsOf(*key) != nullptr && cache.FactsOf(*key)->Consents("marketing", absl::Now());
+  EXPECT_FALSE(consents) << "the consent outlived the cacheTtl";
+  kill(backend, SIGCONT);
+  EXPECT_TRUE(AwaitAgents(*a, changed->number, seconds(20), [] { return true; }).isComplete);
+}
+
+TEST_F(SharedUserChangesTest, ThatBothAgentsMakeAtOnceAreAllMade) {
+  auto a = Open(SharedOptions("a"));
+  auto b = Open(SharedOptions("b"));
+  constexpr int kEach = 12;
+  std::vector<std::thread> threads;
+  for (KeyService* const service : {a.get(), b.get()}) {
+    threads.emplace_back([&, service] {
+      for (int i = 0; i < kEach; ++i) {
+        const UserChange granted[] = {Granted("38", StrCat(service == a.get() ? "a" : "b", i))};
+        while (!service->ChangeUsers(granted, 0).ok()) continue;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(a->ReadUser("clicks", "38")->at(0).facts.consents.size(), 2u * kEach);
+}
+
+}  // namespace
+}  // namespace kveil::keys
