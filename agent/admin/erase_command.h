@@ -31,7 +31,7 @@ struct EraseCommand {
   };
 
   struct Erased {
-    std::vector<std::string> keyspaces;  // in which the user had a key
+    std::vector<std::string> keyspaces;  // in which the user had a key, or was known
     uint64_t keys = 0;
     std::string time = "?";                   // RFC 3339, UTC
     std::optional<std::string> erasedBefore;  // the first time, when no key was left

@@ -26,6 +26,9 @@ class CommandLine {
   std::string Explain(const CLI::Error& error) const;
 
  private:
+  void AddConsent();
+  void AddUser();
+  void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
   void AddReceipts();
   void AddPolicy();
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
@@ -34,6 +37,8 @@ class CommandLine {
   CLI::App app_{"Seals what applications write to Kafka and opens what they read, without their knowledge.", "kveil"};
   CommonOptions common_;
   EraseOptions erase_;
+  ConsentOptions consent_;
+  AttributeOptions attributes_;
   ReceiptsOptions receipts_;
   PolicyExplainOptions explain_;
   std::vector<std::string> files_;
@@ -62,6 +67,81 @@ CLI::App* CommandLine::Add(CLI::App& parent, const std::string& name, const std:
   command->footer(StrCat("Example: ", example));
   command->callback([this, run = std::move(run)] { run_ = run; });
   return command;
+}
+
+void CommandLine::AddUserOptions(CLI::App& command, UserOptions& who, bool waits) {
+  command.add_option("--as", who.encoding, "How ids are written: text, int64, uuid, hex or base64 (default: text)")
+      ->check(
+          CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
+      ->type_name("ENCODING");
+  command.add_option("--keyspace", who.keyspace, "Only in this keyspace (default: docs/consent.md)")->type_name("NAME");
+  if (!waits) return;
+  command
+      .add_option("--wait", who.waitSeconds,
+                  "How long to wait for the other agents (default: until each knows or is bound to); exits 3 when some "
+                  "do not by then")
+      ->type_name("SECONDS");
+}
+
+void CommandLine::AddConsent() {
+  CLI::App* const consent = app_.add_subcommand("consent", "Record what users consent to");
+  consent->require_subcommand(1);
+  consent->footer("Example: kveil consent grant --user 38 --purpose marketing");
+  const auto add = [&](const std::string& name, const std::string& what, const std::string& example,
+                       int (*run)(const CommonOptions&, const ConsentOptions&), bool waits) {
+    CLI::App* const command = Add(*consent, name, what, example, [this, run] { return run(common_, consent_); });
+    AddUserOptions(*command, consent_.who, waits);
+    return command;
+  };
+  const auto addUser = [&](CLI::App* command) {
+    command->add_option("--user", consent_.who.user, "The user's id, as it is in the records")
+        ->required()
+        ->type_name("ID");
+  };
+  const auto addPurpose = [&](CLI::App* command) {
+    command->add_option("--purpose", consent_.purpose, "What for, such as marketing")->required()->type_name("NAME");
+  };
+  CLI::App* const grant = add("grant", "Record that a user consents to a purpose",
+                              "kveil consent grant --user 38 --purpose marketing --until 2027-01-01", RunConsentGrant,
+                              /*waits=*/true);
+  addUser(grant);
+  addPurpose(grant);
+  grant->add_option("--until", consent_.until, "When it ends: RFC 3339, or a date in UTC (default: never)")
+      ->type_name("TIME");
+  CLI::App* const withdraw =
+      add("withdraw", "Record that a user consents to a purpose no longer, and wait until all agents know",
+          "kveil consent withdraw --user 38 --purpose marketing", RunConsentWithdraw, /*waits=*/true);
+  addUser(withdraw);
+  addPurpose(withdraw);
+  CLI::App* const list = add("list", "Print what a user consents to", "kveil consent list --user 38 --history",
+                             RunConsentList, /*waits=*/false);
+  addUser(list);
+  list->add_flag("--history", consent_.withHistory, "Also who granted and withdrew what and when");
+  add("import", "Record the consents of a file; run it again after an interruption",
+      "kveil consent import consents.csv", RunConsentImport, /*waits=*/true)
+      ->add_option("FILE", consent_.file, "CSV (user,purpose,granted|withdrawn,until) or JSON lines: docs/consent.md")
+      ->required();
+}
+
+void CommandLine::AddUser() {
+  CLI::App* const user = app_.add_subcommand("user", "Record attributes of users, such as a region");
+  user->require_subcommand(1);
+  user->footer("Example: kveil user set --user 38 --attribute region=eu");
+  const auto add = [&](const std::string& name, const std::string& what, const std::string& example,
+                       int (*run)(const CommonOptions&, const AttributeOptions&), bool waits) {
+    CLI::App* const command = Add(*user, name, what, example, [this, run] { return run(common_, attributes_); });
+    command->add_option("--user", attributes_.who.user, "The user's id, as it is in the records")
+        ->required()
+        ->type_name("ID");
+    AddUserOptions(*command, attributes_.who, waits);
+    return command;
+  };
+  CLI::App* const set = add("set", "Set and remove attributes", "kveil user set --user 38 --attribute region=eu",
+                            RunUserSet, /*waits=*/true);
+  set->add_option("--attribute", attributes_.set, "An attribute and its value")->type_name("NAME=VALUE");
+  set->add_option("--remove", attributes_.removed, "An attribute to remove")->type_name("NAME");
+  add("show", "Print what is known of a user: attributes and consents", "kveil user show --user 38", RunUserShow,
+      /*waits=*/false);
 }
 
 void CommandLine::AddReceipts() {
@@ -186,6 +266,10 @@ CommandLine::CommandLine() {
       ->type_name("SECONDS");
 
   erase->add_option("--reason", erase_.reason, "Why, for the receipt; name no person in it")->type_name("TEXT");
+
+  AddConsent();
+
+  AddUser();
 
   AddReceipts();
 

@@ -36,6 +36,38 @@ struct EraseOptions {
 // Destroys the keys of one user or many, and waits until all agents have dropped them.
 int RunErase(const CommonOptions& common, const EraseOptions& options);
 
+// Who is meant, and how long to wait for the other agents.
+struct UserOptions {
+  std::string user;
+  std::string encoding = "text";        // as of EraseOptions
+  std::optional<std::string> keyspace;  // none: docs/consent.md
+  std::optional<uint64_t> waitSeconds;
+};
+struct ConsentOptions {
+  UserOptions who;
+  std::string purpose;
+  std::optional<std::string> until;
+  bool withHistory = false;
+  std::string file;  // to import
+};
+// Grants a consent or withdraws it, and waits until all agents know. Exits 3 when some may not know yet.
+int RunConsentGrant(const CommonOptions& common, const ConsentOptions& options);
+int RunConsentWithdraw(const CommonOptions& common, const ConsentOptions& options);
+// What a user has consented to.
+int RunConsentList(const CommonOptions& common, const ConsentOptions& options);
+// Grants and withdraws what the lines of a file say. Nothing is done when a line is wrong.
+int RunConsentImport(const CommonOptions& common, const ConsentOptions& options);
+
+struct AttributeOptions {
+  UserOptions who;
+  std::vector<std::string> set;  // "name=value"
+  std::vector<std::string> removed;
+};
+// Sets and removes attributes of a user, and waits until all agents know. Exits 3 when some may not know yet.
+int RunUserSet(const CommonOptions& common, const AttributeOptions& options);
+// All that is known of a user.
+int RunUserShow(const CommonOptions& common, const AttributeOptions& options);
+
 struct ReceiptsOptions {
   std::string folder;     // empty: the configuration's
   std::string publicKey;  // a PEM file; empty: the folder's own key

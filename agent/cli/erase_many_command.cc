@@ -1,7 +1,5 @@
 // `kveil erase --users-from`: the agent gets the list in pieces. Whoever is erased already costs it a look, so an
 // interrupted run is simply repeated.
-#include <unistd.h>
-
 #include <algorithm>
 #include <iostream>
 #include <optional>
@@ -15,6 +13,7 @@
 #include "base/text.h"
 #include "cli/common.h"
 #include "cli/erasing.h"
+#include "cli/progress.h"
 #include "cli/users_file.h"
 
 namespace kveil::cli {
@@ -32,29 +31,6 @@ constexpr size_t kWorkedToGrow = 16;
 constexpr int kMostAttempts = 10;
 constexpr std::chrono::seconds kBetweenAttempts{1};
 constexpr size_t kMostLinesNamed = 10;
-
-// On a terminal only.
-class Progress {
- public:
-  explicit Progress(size_t all) : all_(all), isShown_(::isatty(STDERR_FILENO) == 1) {}
-  ~Progress() {
-    if (isShown_) std::cerr << "\r\033[K" << std::flush;
-  }
-  void Show(size_t done) {
-    constexpr size_t kWidth = 40;
-    const size_t percent = done * 100 / all_;
-    if (!isShown_ || percent == percent_) return;
-    percent_ = percent;
-    const size_t full = done * kWidth / all_;
-    std::cerr << "\r[" << std::string(full, '#') << std::string(kWidth - full, ' ') << "] " << percent << " %, " << done
-              << " of " << all_ << " users" << std::flush;
-  }
-
- private:
-  const size_t all_;
-  const bool isShown_;
-  size_t percent_ = 101;
-};
 
 struct Sum {
   size_t erased = 0, erasedBefore = 0, noKey = 0;
@@ -187,7 +163,7 @@ using Openings = std::set<std::optional<std::string>>;
 // All of the list, once. kCancelled says how far it came.
 absl::StatusOr<Openings> EraseAll(Pieces& pieces, size_t count, bool isAgain, Sum& sum) {
   Openings openings;
-  Progress progress(count);
+  Progress progress(count, "users");
   for (size_t first = 0; first < count;) {
     const absl::StatusOr<EraseManyCommand::Response> piece = pieces.Erase(first);
     if (!piece.ok()) {

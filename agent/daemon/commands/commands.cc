@@ -7,6 +7,17 @@ ErasureContext ErasureOf(const CommandContext& context) { return {context.keys, 
 
 absl::Status IsStarting() { return absl::UnavailableError("the agent is starting; nobody was erased"); }
 
+// A command about users, for an agent that may not have started yet.
+template <typename Command, typename Run>
+void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run run) {
+  server.Handle<Command>([&target, run](const typename Command::Request& request,
+                                        const admin::Caller& caller) -> absl::StatusOr<typename Command::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting; nothing was changed");
+    return run(UsersContext{context->keys, context->policies}, request, caller);
+  });
+}
+
 }  // namespace
 
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
@@ -38,6 +49,9 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     if (context == nullptr) return IsStarting();
     return AwaitErasure(ErasureOf(*context), request, caller);
   });
+  HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
+  HandleUsers<admin::AwaitChangesCommand>(server, target, AwaitChanges);
+  HandleUsers<admin::ReadUserCommand>(server, target, ReadUser);
 }
 
 }  // namespace kveil::daemon

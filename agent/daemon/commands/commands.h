@@ -13,6 +13,7 @@
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/status_command.h"
+#include "admin/user_commands.h"
 #include "base/mutex.h"
 #include "guard/state/shared_state.h"
 #include "intercept/kernel/redirect.h"
@@ -46,6 +47,12 @@ struct ErasureContext {
   keys::KeyService& keys;
   const receipts::Store& receipts;
   observe::Metrics& metrics;
+};
+
+// What commands about users work on.
+struct UsersContext {
+  keys::KeyService& keys;
+  const policy::PolicyStore& policies;
 };
 
 // What the commands work on, once the agent has started. Until then it may wait for long: for a root key that is out of
@@ -92,5 +99,16 @@ absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext
 absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller);
+// users.cc. Errors: those of keys::KeyService::ChangeUsers and ReadUser; kInvalidArgument says what is wrong with the
+// request, and nothing was changed.
+absl::StatusOr<admin::ChangeUsersCommand::Response> ChangeUsers(const UsersContext& context,
+                                                                const admin::ChangeUsersCommand::Request& request,
+                                                                const admin::Caller& caller);
+absl::StatusOr<admin::AwaitChangesCommand::Response> AwaitChanges(const UsersContext& context,
+                                                                  const admin::AwaitChangesCommand::Request& request,
+                                                                  const admin::Caller& caller);
+absl::StatusOr<admin::ReadUserCommand::Response> ReadUser(const UsersContext& context,
+                                                          const admin::ReadUserCommand::Request& request,
+                                                          const admin::Caller& caller);
 
 }  // namespace kveil::daemon

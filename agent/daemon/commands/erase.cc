@@ -10,8 +10,8 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "daemon/commands/await_agents.h"
 #include "daemon/commands/commands.h"
-#include "keys/service/erasure_spread.h"
 #include "receipts/receipt.h"
 
 namespace kveil::daemon {
@@ -19,17 +19,8 @@ namespace {
 
 using receipts::Receipt;
 
-// Longer than any cacheTtl.
-constexpr std::chrono::hours kLongestWait{2};
 // How often an erasure is asked for again, as the registry was opened anew.
 constexpr uint64_t kMostRepeats = 3;
-
-std::string TextOf(absl::Time time) { return absl::FormatTime(absl::RFC3339_sec, time, absl::UTCTimeZone()); }
-
-std::optional<std::chrono::milliseconds> PatienceOf(std::optional<uint64_t> waitSeconds) {
-  if (!waitSeconds.has_value()) return std::nullopt;
-  return std::chrono::seconds(std::min<uint64_t>(*waitSeconds, std::chrono::seconds(kLongestWait).count()));
-}
 
 // For receipts, so that one cannot be made to look like another.
 absl::Status CheckReason(const std::optional<std::string>& reason) {
@@ -40,30 +31,6 @@ absl::Status CheckReason(const std::optional<std::string>& reason) {
   if (isPlain && !reason->empty() && reason->size() <= kLongest) return absl::OkStatus();
   return absl::InvalidArgumentError(
       StrCat("the reason has 1 to ", kLongest, " bytes without control characters; nobody was erased"));
-}
-
-// What the agents have said, and on which opening of the registry.
-struct Heard {
-  admin::Spread spread;
-  std::optional<uint64_t> opening;
-};
-
-Heard Await(keys::KeyService& keys, int64_t number, std::optional<std::chrono::milliseconds> patience,
-            const admin::Caller& caller) {
-  const keys::ErasureSpread spread = keys::AwaitAgents(keys, number, patience, [&] { return !caller.isEnding(); });
-  admin::Spread told;
-  told.complete = spread.isComplete;
-  for (const keys::ErasureSpread::Agent& agent : spread.agents) {
-    admin::Spread::Agent& one = told.agents.emplace_back();
-    one.name = agent.name;
-    if (agent.confirmed.has_value()) {
-      one.confirmed = TextOf(*agent.confirmed);
-    } else {
-      one.refusesFrom = TextOf(agent.refusesFrom);
-    }
-  }
-  if (!spread.status.ok()) told.error = ToStd(spread.status.message());
-  return {std::move(told), spread.opening};
 }
 
 Receipt Begin(Receipt::Kind kind, const ErasureContext& context, const admin::Caller& caller,
@@ -135,7 +102,7 @@ absl::StatusOr<Erasure> EraseNow(const ErasureContext& context, const admin::Cal
   size_t count = 0;
   for (const keys::ErasedUser& user : erasure.erased.users) {
     AddUser(user, receipt);
-    if (user.keyCount > 0) ++count;
+    if (!user.keyspaces.empty()) ++count;
   }
   context.metrics.UsersErased(count);
   if (!receipt.users.empty()) erasure.receipt = Write(context, receipt);
@@ -159,7 +126,7 @@ absl::Status AwaitForGood(const ErasureContext& context, const admin::EraseComma
   std::optional<std::chrono::milliseconds> patience = PatienceOf(request.waitSeconds);
   const std::string users[] = {request.user};
   for (int64_t number = erased.number;;) {
-    Heard heard = Await(context.keys, number, patience, caller);
+    Heard heard = AwaitAgents(context.keys, number, patience, caller);
     response.spread = std::move(heard.spread);
     if (!heard.opening.has_value() || *heard.opening == erased.opening) {
       if (number > 0) response.confirmation = Confirm(context, caller, request.reason, number, *response.spread);
@@ -189,11 +156,6 @@ absl::Status AwaitForGood(const ErasureContext& context, const admin::EraseComma
   }
 }
 
-// Of the registry that answered: no two agents, nor two openings by one, have the same.
-std::string OpeningOf(const ErasureContext& context, uint64_t opening) {
-  return StrCat(context.keys.agentName(), "/", opening);
-}
-
 }  // namespace
 
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
@@ -211,7 +173,7 @@ absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& contex
   }
   response.erased.keys = user.keyCount;
   response.erased.time = TextOf(erasure.erased.erasedAt);
-  if (user.keyCount == 0) response.erased.erasedBefore = TextOf(*user.erasedBefore);
+  if (user.keyspaces.empty()) response.erased.erasedBefore = TextOf(*user.erasedBefore);
   response.erased.filesClean = erasure.erased.filesClean;
   response.receipt = std::move(erasure.receipt);
   if (const absl::Status heard = AwaitForGood(context, request, caller, std::move(erasure.erased), response);
@@ -234,11 +196,11 @@ absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext
   response.number = static_cast<uint64_t>(erasure.erased.number);
   response.time = TextOf(erasure.erased.erasedAt);
   response.filesClean = erasure.erased.filesClean;
-  response.opening = OpeningOf(context, erasure.erased.opening);
+  response.opening = OpeningOf(context.keys, erasure.erased.opening);
   response.receipt = std::move(erasure.receipt);
   for (const keys::ErasedUser& user : erasure.erased.users) {
     response.keys += user.keyCount;
-    response.outcomes.emplace_back(user.keyCount > 0               ? Command::kErased
+    response.outcomes.emplace_back(!user.keyspaces.empty()         ? Command::kErased
                                    : user.erasedBefore.has_value() ? Command::kErasedBefore
                                                                    : Command::kNoKey);
   }
@@ -255,10 +217,10 @@ absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureC
     return absl::InvalidArgumentError(StrCat("there is no erasure ", request.number, " yet; the newest is ", newest));
   }
   const auto number = static_cast<int64_t>(request.number);
-  Heard heard = Await(context.keys, number, PatienceOf(request.waitSeconds), caller);
+  Heard heard = AwaitAgents(context.keys, number, PatienceOf(request.waitSeconds), caller);
   admin::AwaitErasureCommand::Response response;
   response.spread = std::move(heard.spread);
-  if (heard.opening.has_value()) response.opening = OpeningOf(context, *heard.opening);
+  if (heard.opening.has_value()) response.opening = OpeningOf(context.keys, *heard.opening);
   if (number == 0) return response;  // none was made
   if (response.spread.complete) {
     // It may have been opened anew during the wait, on a server that has given fewer numbers.

@@ -83,6 +83,22 @@ class EraseTest : public testing::Test {
   std::unique_ptr<keys::KeyCache> cache_;  // of a worker: nothing is complete before it has dropped the keys
 };
 
+TEST_F(EraseTest, ErasesAUserWhoIsKnownButHasNoKey) {
+  const keys::UserChange granted[] = {{"38", "clicks", {.name = "marketing"}}, {"39", "clicks", {.name = "marketing"}}};
+  ASSERT_TRUE(keys_->ChangeUsers(granted, 0).ok());
+  auto erasing = EraseInBackground("38");
+  const auto response = WorkUntil(erasing);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->erased.keys, 0u);
+  EXPECT_EQ(response->erased.keyspaces, std::vector<std::string>{"clicks"});
+  EXPECT_FALSE(response->erased.erasedBefore.has_value());
+  EXPECT_EQ(ReceiptOf(1).at("users").at(0).at("keys"), 0);
+  EXPECT_EQ(ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("keyspace"), "clicks");
+  const auto many = EraseMany(Context(), {.users = {"38", "39", "40"}}, {});
+  ASSERT_TRUE(many.ok()) << many.status();
+  EXPECT_EQ(many->outcomes, (std::vector<std::string>{"erasedBefore", "erased", "noKey"}));
+}
+
 TEST_F(EraseTest, HasAReceiptBeforeItWaitsAndAnotherOfWhatTheAgentsSaid) {
   MakeKey("38");
   auto erasing = EraseInBackground("38");
