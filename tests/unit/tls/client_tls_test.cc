@@ -43,16 +43,26 @@ class ClientTlsTest : public testing::Test {
   }
   std::string Health() const { return std::string(tls_->Health().message()); }
 
-  // The first alternative name in the certificate that a client is shown who asks for that name.
-  std::string Shown(const std::string& asked, const std::vector<std::string>& advertised = {}) {
+  // One handshake with a client that asks for that name. Afterwards `client_` is the client; a session of it can be
+  // resumed. Returns why it failed, or "".
+  std::string Meet(const std::string& asked, const std::vector<std::string>& advertised = {},
+                   SSL_SESSION* resumed = nullptr) {
     io::Pair pair = io::TcpPair();
     auto session = tls_->NewSession("main", *SocketAddress::Parse("10.0.0.1", 9093), advertised);
     if (!session.ok()) return std::string(session.status().message());
-    io::TlsClient client(std::move(pair.near), {.ca = authority_.path(), .sentName = asked});
+    client_ = std::make_unique<io::TlsClient>(
+        std::move(pair.near), io::TlsClientOptions{.ca = authority_.path(), .sentName = asked, .resumed = resumed});
     std::string said;
-    std::thread connecting([&] { said = client.Connect(); });
+    std::thread connecting([&] {
+      said = client_->Connect();
+      if (said.empty()) client_->Read(1);  // the ticket comes before it
+      client_->End();
+    });
     absl::StatusOr<bool> done;
     while ((done = (*session)->Handshake()).ok()) {
+      if (*done) {
+        EXPECT_TRUE((*session)->Write(AsBytes("!")).ok());
+      }
       const ByteBuffer output = std::exchange((*session)->output(), ByteBuffer());
       (void)!::send(pair.far.get(), output.data(), output.size(), MSG_NOSIGNAL);
       if (*done) break;
@@ -62,9 +72,14 @@ class ClientTlsTest : public testing::Test {
       (*session)->KeepInput();
     }
     connecting.join();
-    if (!said.empty()) return said;
+    wasResumed_ = done.ok() && (*session)->resumed();
+    return said;
+  }
+  // The first alternative name in the certificate that such a client is shown.
+  std::string Shown(const std::string& asked, const std::vector<std::string>& advertised = {}) {
+    if (const std::string failed = Meet(asked, advertised); !failed.empty()) return failed;
     auto* const names = static_cast<GENERAL_NAMES*>(
-        X509_get_ext_d2i(SSL_get0_peer_certificate(client.ssl()), NID_subject_alt_name, nullptr, nullptr));
+        X509_get_ext_d2i(SSL_get0_peer_certificate(client_->ssl()), NID_subject_alt_name, nullptr, nullptr));
     const ASN1_IA5STRING* const name = sk_GENERAL_NAME_value(names, 0)->d.dNSName;
     std::string text(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name)),
                      static_cast<size_t>(ASN1_STRING_length(name)));
@@ -76,6 +91,8 @@ class ClientTlsTest : public testing::Test {
   std::string folder_;
   config::ClusterConfig cluster_;
   std::unique_ptr<ClientTls> tls_;
+  std::unique_ptr<io::TlsClient> client_;
+  bool wasResumed_ = false;
 };
 
 TEST_F(ClientTlsTest, AFolderHasItsCertificatesInTheOrderOfTheirNames) {
@@ -139,6 +156,19 @@ TEST_F(ClientTlsTest, ChangedFilesTakeForceTogetherOrNotAtAll) {
   tls_->LookAgain();
   EXPECT_EQ(Shown(""), "new.example");
   EXPECT_THAT(Health(), HasSubstr("No such file"));
+}
+
+TEST_F(ClientTlsTest, KeysOfTicketsAreRenewedAfterATime) {
+  Issue("a", "DNS:a.example");
+  for (const bool isOver : {false, true}) {
+    ASSERT_EQ(Load(isOver ? std::chrono::milliseconds(0) : std::chrono::hours(1)), "");
+    ASSERT_EQ(Meet("a.example"), "");
+    const std::unique_ptr<SSL_SESSION, decltype(&SSL_SESSION_free)> session(SSL_get1_session(client_->ssl()),
+                                                                            SSL_SESSION_free);
+    tls_->LookAgain();
+    ASSERT_EQ(Meet("a.example", {}, session.get()), "");
+    EXPECT_EQ(wasResumed_, !isOver);
+  }
 }
 
 TEST_F(ClientTlsTest, AnExpiredCertificateIsAProblem) {
