@@ -82,7 +82,7 @@ class Connection : private Upstream {
   io::Task<absl::Status> GreetApplication();
   io::Task<void> TakeHandshakePlace();
   io::Task<absl::Status> ConnectUpstream();
-  absl::Status FailTls(std::string_view peer, const absl::Status& status);
+  absl::Status FailTls(observe::ConnectionResult result, const absl::Status& status);
 
   // Request pump (request_pump.cc).
   io::Task<void> PumpRequests();

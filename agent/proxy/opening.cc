@@ -66,12 +66,12 @@ io::Task<absl::Status> Connection::GreetApplication() {
   if (application_.cancelled()) co_return absl::CancelledError("cancelled");
   const MemoryInUse memory(parts_.budget, kHandshakeMemory);
   absl::StatusOr<std::unique_ptr<io::TlsSession>> session = makeApplicationTls_(*info_);
-  if (!session.ok()) co_return FailTls("application", session.status());
+  if (!session.ok()) co_return FailTls(observe::ConnectionResult::kClientTlsFailed, session.status());
   applicationTls_ = std::make_unique<io::TlsStream>(application_, *std::move(session));
   auto greeting = applicationTls_->Handshake(std::chrono::steady_clock::now() + parts_.limits.connectTimeout);
   const absl::Status greeted = co_await std::move(greeting);
   if (!greeted.ok() && (aborted_ || draining_)) co_return greeted;
-  if (!greeted.ok()) co_return FailTls("application", greeted);
+  if (!greeted.ok()) co_return FailTls(observe::ConnectionResult::kClientTlsFailed, greeted);
   io::TlsOwner owner = applicationTls_->session().ClientCertificate();
   info_->certificateSubject = std::move(owner.subject);
   info_->certificateName = std::move(owner.commonName);
@@ -95,10 +95,11 @@ void Connection::PassUntouched() {
                 {"reason", "the application speaks TLS, and clientTls is \"pass\": not protected"}});
 }
 
-absl::Status Connection::FailTls(std::string_view peer, const absl::Status& status) {
-  using observe::ConnectionResult;
-  endReason_ = StrCat("no TLS connection with the ", peer, ": ", ToStd(status.message()));
-  result_ = peer == "broker" ? ConnectionResult::kTlsFailed : ConnectionResult::kClientTlsFailed;
+absl::Status Connection::FailTls(observe::ConnectionResult result, const absl::Status& status) {
+  const bool isToBroker = result == observe::ConnectionResult::kTlsFailed;
+  endReason_ =
+      StrCat("no TLS connection ", isToBroker ? "to the broker: " : "with the application: ", ToStd(status.message()));
+  result_ = result;
   return status;
 }
 
@@ -106,7 +107,7 @@ absl::Status Connection::FailTls(std::string_view peer, const absl::Status& stat
 io::Task<absl::Status> Connection::ConnectUpstream() {
   if (brokerTls_ && !passes_) {
     absl::StatusOr<std::unique_ptr<io::TlsSession>> session = brokerTls_(*info_);
-    if (!session.ok()) co_return FailTls("broker", session.status());
+    if (!session.ok()) co_return FailTls(observe::ConnectionResult::kTlsFailed, session.status());
     if (*session != nullptr) {
       upstreamTls_ = std::make_unique<io::TlsStream>(upstream_, *std::move(session));
       responses_.UseTls(*upstreamTls_);
@@ -126,7 +127,7 @@ io::Task<absl::Status> Connection::ConnectUpstream() {
   const absl::Status greeted = co_await std::move(greeting);
   if (greeted.ok() || aborted_) co_return greeted;
   upstream_.AbortOnClose();
-  co_return FailTls("broker", greeted);
+  co_return FailTls(observe::ConnectionResult::kTlsFailed, greeted);
 }
 
 }  // namespace kveil::proxy
