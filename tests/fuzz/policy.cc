@@ -92,8 +92,12 @@ void CheckTopic(const policy::Policy& policy, const policy::TopicPolicy& topic) 
   if (topic.kind == policy::SelectorKind::kName) {
     Check(policy.Find(topic.selector) == &topic, "a topic that is named is found");
   }
-  const policy::TopicPolicy* found = policy.Find(StrCat("__", topic.selector));
-  Check(found == nullptr || found->kind == policy::SelectorKind::kName, "an internal topic is found by name only");
+  const std::string internal = StrCat("__", topic.selector);
+  const policy::TopicPolicy* found = policy.Find(internal);
+  const bool isUnselected =
+      found != nullptr && found->kind == policy::SelectorKind::kUnselected && !policy::IsInternal(internal);
+  Check(found == nullptr || found->kind == policy::SelectorKind::kName || isUnselected,
+        "no prefix and no pattern selects what begins with two underscores");
   if (topic.seal.has_value() && topic.seal->scope == policy::SealScope::kUser) {
     const policy::UserSource& user = topic.seal->user;
     Check(user.from != policy::UserSource::From::kHeader || !user.header.empty(), "a header with the user has a name");
