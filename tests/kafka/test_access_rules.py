@@ -1,5 +1,6 @@
 """Readers with rules (`where`) get exactly the records that their rules let them have, and their offsets go on all the same."""
 
+import json
 import time
 
 import clients
@@ -9,6 +10,7 @@ from agent import Agent
 from harness import CODECS, Application, Message, click, clicks, exchange_when_led, json_lines, stored
 
 AUDIT, SUPPORT, EUROPE = ({"workload": {"unit": f"{name}.service"}} for name in ("audit", "support", "europe"))
+PURPOSES = {"purposes": ["marketing"], "workloads": [{**SUPPORT, "purpose": "marketing"}]}
 BY_USER = {"scope": "user", "user": {"value": "/userid"}, "keyspace": "people"}
 READ = [AUDIT,
         {**SUPPORT, "where": {"users": ["38", "never-written"]}},
@@ -21,6 +23,8 @@ POLICIES = [
         {**SUPPORT, "where": {"value": {"pointer": "/number", "range": {"min": 3, "max": 5}}}}]},
     {"prefix": "age-", "seal": {"scope": "topic"}, "read": [{**SUPPORT, "where": {"olderThan": "1h"}},
                                                              {**EUROPE, "where": {"newerThan": "1h"}}]},
+    {"prefix": "consent-", "seal": BY_USER, "read": [AUDIT, {"purpose": True}]},
+    {"prefix": "consented-", "seal": BY_USER, "read": [AUDIT, {"purpose": True}], "onDenied": "mask"},
     {"prefix": "ledger-", "seal": BY_USER, "read": [AUDIT],
      "write": [{**SUPPORT, "where": {"users": ["38"]}}, {**EUROPE, "where": {"header": {"name": "region", "equals": "eu"}}}]},
 ]
@@ -33,7 +37,9 @@ def places_of_readers(site):
 
 @pytest.fixture(scope="session")
 def agent(site, broker, shop, places_of_readers):
-    with Agent(site, broker, POLICIES) as started:
+    made = Agent(site, broker, POLICIES)
+    made.write_policy_text(json.dumps(PURPOSES), "purposes.json")
+    with made as started:
         yield started
 
 
@@ -142,6 +148,42 @@ def test_the_oldest_fetch_version_gets_no_more(app, support, topic):
         batch, error = wire.fetched_batch(exchange_when_led(
             connection, wire.fetch(name), lambda answer: wire.fetched_batch(answer)[1] in (3, 5, 6)))
         assert error == 0 and b"/secret/38/" in batch and b"/secret/39/" not in batch
+
+
+def consent(agent, what, user):
+    done = agent.kveil("consent", what, "--user", user, "--purpose", "marketing", "--keyspace", "people")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_consents_decide(app, audit, support, agent, topic):
+    """What is granted and withdrawn counts for a consumer that runs, from the next record on that it fetches."""
+    name = topic("consent")
+    app.create_topic(name)
+    written(app, name, values_of(clicks(50, 2) + clicks(51, 2)))
+    assert support.kcat_consume(name) == []
+    consent(agent, "grant", "50")
+    assert support.kcat_consume(name) == values_of(clicks(50, 2))
+    with app.producing(name, "linger.ms=0") as producer, \
+            support.following(name, "group.id=" + name, "auto.offset.reset=earliest") as consumer:
+        assert [consumer.next().message.value for _ in range(2)] == values_of(clicks(50, 2))
+        consent(agent, "withdraw", "50")
+        consent(agent, "grant", "51")
+        for message in (click(50, 8), click(51, 9)):
+            producer.send(Message(None, message))
+            assert "offset" in producer.flush()
+        assert consumer.next().message.value == click(51, 9)
+        assert consumer.finish().end["position"] == {"0": 6}
+    assert support.kcat_consume(name) == values_of(clicks(51, 2)) + [click(51, 9)]
+    assert len(audit.kcat_consume(name)) == 6
+    assert agent.erase("51", "people").returncode == 0
+    assert support.kcat_consume(name) == []
+
+
+def test_consents_mask_for_a_share_group(app, support, agent, topic):
+    name = topic("consented")
+    written(app, name, values_of(clicks(52, 2) + clicks(53, 2)))
+    consent(agent, "grant", "52")
+    assert sorted(share(support, name, 4)) == [b"", b"", *values_of(clicks(52, 2))]
 
 
 def test_writers_have_rules_too(app, audit, support, europe, topic):
