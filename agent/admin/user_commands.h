@@ -54,7 +54,7 @@ struct ChangeUsersCommand {
   struct Response {
     std::vector<std::string> outcomes;    // of each change: one of the four
     std::vector<std::string> keyspaces;   // that were asked, of the last change
-    uint64_t number = 0;                  // of the last change, for AwaitChangesCommand; 0: nothing has changed
+    uint64_t number = 0;                  // of the last change, now or before; 0: nothing was ever known
     std::string opening;                  // as of EraseManyCommand
     std::vector<std::string> undeclared;  // purposes that were granted and that no policy of this agent declares
     void Fields(auto& field) {

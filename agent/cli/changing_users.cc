@@ -91,7 +91,7 @@ void PrintKnown(const ReadUserCommand::Known& known, bool withAttributes, bool w
 Awaited AwaitChanges(std::string_view command, const std::string& socket, uint64_t number,
                      const std::vector<std::string>& openings, std::optional<uint64_t> waitSeconds) {
   Awaited awaited;
-  if (number == 0) return awaited;  // nothing has changed
+  if (number == 0) return awaited;  // nothing was ever known
   const auto answer = admin::Ask<AwaitChangesCommand>(socket, {number, waitSeconds}, AnswerTime(waitSeconds));
   if (!answer.ok()) {
     Fail(command, StrCat("recorded, but whether all agents know is not known: ", ToStd(answer.status().message())));

@@ -79,6 +79,8 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
     std::vector<Registry::NewFacts> facts;
     std::vector<SubjectChanges> written;
     for (size_t i = 0; i < asked.size(); ++i) {
+      // What was so before may not have reached all agents yet.
+      changed.number = std::max(changed.number, known[i].number);
       std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, known[i], changed);
       if (!one.has_value()) continue;
       facts.push_back(*std::move(one));

@@ -31,7 +31,7 @@ struct ChangedUsers {
     kTooMany,    // the user has the most consents or attributes that there may be
   };
   std::vector<Outcome> outcomes;  // in the order of the changes
-  int64_t number = 0;             // of the last change, see AwaitAgents; 0: nothing has changed
+  int64_t number = 0;             // of the last change, now or before, see AwaitAgents; 0: nothing was ever known
   uint64_t opening = 0;           // Registry::openings of the connection that was asked
 };
 

@@ -117,6 +117,19 @@ TEST_F(UserChangesTest, SaysWhatBecameOfEachChange) {
   EXPECT_TRUE(absl::IsInvalidArgument(service->ChangeUsers(many, 0).status()));
 }
 
+// Whoever repeats a change waits for the agents as the first did: its answer may have been lost.
+TEST_F(UserChangesTest, ARepeatedChangeTellsTheNumberOfTheFirst) {
+  auto service = Open();
+  const UserChange granted[] = {Granted("38", "marketing")};
+  const UserChange withdrawn[] = {Withdrawn("38", "marketing")};
+  EXPECT_EQ(service->ChangeUsers(withdrawn, 0)->number, 0) << "nothing was ever known";
+  ASSERT_TRUE(service->ChangeUsers(granted, 0).ok());
+  const int64_t number = service->ChangeUsers(withdrawn, 0)->number;
+  ASSERT_GT(number, 0);
+  Make(*service, {Granted("39", "marketing")});
+  EXPECT_EQ(service->ChangeUsers(withdrawn, 0)->number, number);
+}
+
 TEST_F(UserChangesTest, ReadsWhatIsKnownInEveryKeyspaceAndItsHistory) {
   auto service = Open();
   Make(*service,
