@@ -156,11 +156,12 @@ const std::array<Prepared, 25> kPrepared = {{
      " forgotten AS (DELETE FROM kveil.users WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))"
      " RETURNING subject),"
      " dropped AS (DELETE FROM kveil.history WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))),"
-     " known AS (SELECT subject, 1 AS keys FROM gone UNION ALL SELECT subject, 0 FROM forgotten),"
+     // Each subject once: the join below compares every one with every one.
+     " known AS (SELECT subject, sum(keys)::bigint AS keys FROM (SELECT subject, 1 AS keys FROM gone"
+     " UNION ALL SELECT subject, 0 FROM forgotten) AS n GROUP BY subject),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
-     " SELECT $3::bigint, sum(keys)::bigint, asked.subject, asked.keyspace"
-     " FROM known JOIN asked ON asked.subject = known.subject"
-     " GROUP BY asked.subject, asked.keyspace RETURNING subject, key_count, number)"
+     " SELECT $3::bigint, known.keys, asked.subject, asked.keyspace"
+     " FROM known JOIN asked ON asked.subject = known.subject RETURNING subject, key_count, number)"
      " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
     {kReadFacts,
      "SELECT n.i, u.facts, u.number, e.erased FROM unnest($1::bytea[]) WITH ORDINALITY AS n (subject, i)"
