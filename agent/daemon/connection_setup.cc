@@ -13,13 +13,13 @@ proxy::Refusal Refuse(observe::ConnectionResult result, const absl::Status& stat
   return {result, std::string(status.message())};
 }
 
-proxy::ClientTls ClientTlsOf(config::ClientTlsConfig::Mode mode) {
+proxy::ClientTls ClientTlsOf(const tls::ClientTls& clientTls, const std::string& cluster) {
   using Mode = config::ClientTlsConfig::Mode;
-  switch (mode) {
+  switch (clientTls.ModeOf(cluster)) {
     case Mode::kPass:
       return proxy::ClientTls::kPass;
     case Mode::kTerminate:
-      return proxy::ClientTls::kTerminate;
+      return clientTls.NeedsCertificate(cluster) ? proxy::ClientTls::kRequire : proxy::ClientTls::kTerminate;
     case Mode::kRefuse:
       break;
   }
@@ -58,10 +58,10 @@ std::variant<proxy::ConnectionParts, proxy::Refusal> ConnectionSetup::SetUp(cons
   parts.upstream = *std::move(upstream);
   parts.brokerTls = [this, namesOf](const proxy::ConnectionInfo& made) {
     return sources_.tls.NewSession(made.cluster, made.origin.destination, made.workload, namesOf(made),
-                                   made.certificateName);
+                                   {.subject = made.certificateSubject, .commonName = made.certificateName});
   };
   parts.interceptors = guard::BuildChain(sources_.shared, *sources_.scratch[worker], loop, connection);
-  parts.clientTls = ClientTlsOf(sources_.clientTls.ModeOf(connection.cluster));
+  parts.clientTls = ClientTlsOf(sources_.clientTls, connection.cluster);
   parts.applicationTls = [this, namesOf](const proxy::ConnectionInfo& made) {
     return sources_.clientTls.NewSession(made.cluster, made.origin.destination, namesOf(made));
   };

@@ -108,6 +108,11 @@ absl::StatusOr<std::unique_ptr<TlsSession>> TlsContext::NewSession(TlsPeer peer)
   return std::unique_ptr<TlsSession>(new TlsSession(shared_from_this(), std::move(ssl), std::move(peer), checkedAt));
 }
 
+std::string TlsContext::Subject() const {
+  X509* const shown = SSL_CTX_get0_certificate(context_.get());
+  return shown == nullptr ? "" : SubjectText(shown);
+}
+
 // In place of OpenSSL's own check, which wants a name and the address where both are given.
 int TlsContext::Verify(X509_STORE_CTX* chain, void*) {
   if (X509_verify_cert(chain) != 1) return 0;

@@ -35,6 +35,9 @@ class TlsContext : public std::enable_shared_from_this<TlsContext> {
   // For one connection to `peer`; resumes an earlier session with the same peer if there is one. kInternal.
   absl::StatusOr<std::unique_ptr<TlsSession>> NewSession(TlsPeer peer);
 
+  // SubjectText of the certificate that brokers are shown, or "" without one.
+  std::string Subject() const;
+
  private:
   struct Free {
     void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }

@@ -18,6 +18,10 @@ absl::StatusOr<UniqueFd> OpenPem(const std::string& path);
 // kInvalidArgument: why the file cannot be used, where OpenSSL would say no more than that it could not.
 absl::Status WrongPem(const std::string& path, std::string_view what);
 
+// A certificate's subject, as its distinguished name is written (RFC 2253), or "nobody" if it is empty. Two different
+// subjects have different texts.
+std::string SubjectText(X509* certificate);
+
 // For OpenSSL: nobody is there to type a passphrase.
 int NoPassphrase(char*, int, int, void*);
 

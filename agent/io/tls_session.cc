@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "io/bug.h"
 #include "io/tls_context.h"
+#include "io/tls_files.h"
 #include "io/tls_server_context.h"
 
 namespace kveil::io {
@@ -116,11 +117,7 @@ TlsOwner TlsSession::ClientCertificate() const {
   X509* const certificate = SSL_get0_peer_certificate(ssl_.get());
   if (certificate == nullptr || SSL_get_verify_result(ssl_.get()) != X509_V_OK) return owner;
   X509_NAME* const name = X509_get_subject_name(certificate);
-  const std::unique_ptr<BIO, decltype(&BIO_free)> text(BIO_new(BIO_s_mem()), BIO_free);
-  X509_NAME_print_ex(text.get(), name, 0, XN_FLAG_RFC2253);
-  char* bytes = nullptr;
-  const long size = BIO_get_mem_data(text.get(), &bytes);
-  owner.subject.assign(bytes, static_cast<size_t>(size));
+  owner.subject = SubjectText(certificate);
   const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
   if (at < 0 || X509_NAME_get_index_by_NID(name, NID_commonName, at) >= 0) return owner;
   unsigned char* common = nullptr;

@@ -34,7 +34,7 @@ struct TlsPeer {
 
 // What a checked certificate says of its owner.
 struct TlsOwner {
-  std::string subject;     // the distinguished name (RFC 2253); empty: no certificate was shown
+  std::string subject;     // as SubjectText has it; empty: no certificate was shown
   std::string commonName;  // of the subject, if it has exactly one
 };
 

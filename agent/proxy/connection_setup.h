@@ -18,11 +18,12 @@
 
 namespace kveil::proxy {
 
-// What becomes of an application that speaks TLS itself. One that speaks Kafka is served in any case.
+// What becomes of an application that speaks TLS itself. One that speaks Kafka without it is served, but for kRequire.
 enum class ClientTls {
   kRefuse,     // its connection ends
   kPass,       // what it sends and gets is relayed as it is
   kTerminate,  // the agent speaks TLS with it in place of the broker
+  kRequire,    // the same; and nobody is served without
 };
 
 // Makes one end of a TLS connection, on the worker's thread. Fails with the reason why there can be none.
@@ -34,7 +35,7 @@ struct ConnectionParts {
   TlsMaker brokerTls;                                      // to the broker; empty, or makes nullptr: plain TCP
   std::vector<std::unique_ptr<Interceptor>> interceptors;  // they may refer to the ConnectionInfo
   ClientTls clientTls = ClientTls::kRefuse;
-  TlsMaker applicationTls;  // with kTerminate: from the application
+  TlsMaker applicationTls;  // with kTerminate and kRequire: from the application
 };
 
 // Why a connection is turned away.

@@ -34,7 +34,12 @@ io::Task<absl::Status> Connection::MeetApplication() {
   if (!readable.ok()) co_return readable;
   uint8_t first = 0;
   const bool hasCome = ::recv(application_.fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
-  if (!hasCome || !BeginsTls(Bytes(&first, 1))) co_return absl::OkStatus();
+  if (!hasCome || !BeginsTls(Bytes(&first, 1))) {
+    if (clientTls_ != ClientTls::kRequire) co_return absl::OkStatus();
+    if (!hasCome) co_return absl::UnavailableError("the application has ended");
+    co_return FailTls(observe::ConnectionResult::kClientTlsFailed,
+                      absl::PermissionDeniedError("it speaks none, but must show a certificate"));
+  }
   if (clientTls_ == ClientTls::kPass) {
     PassUntouched();
     co_return absl::OkStatus();

@@ -96,6 +96,11 @@ Mode ClientTls::ModeOf(const std::string& cluster) const {
   return found == clusters_.end() ? Mode::kRefuse : found->second->config.mode;
 }
 
+bool ClientTls::NeedsCertificate(const std::string& cluster) const {
+  const auto found = clusters_.find(cluster);
+  return found != clusters_.end() && found->second->config.clientCertificate == ClientCertificate::kRequire;
+}
+
 absl::StatusOr<std::unique_ptr<io::TlsSession>> ClientTls::NewSession(
     const std::string& clusterName, const SocketAddress& broker,
     const std::vector<std::string>& advertisedNames) const {

@@ -27,6 +27,8 @@ class ClientTls {
                                                          std::chrono::milliseconds renewed = std::chrono::hours(1));
 
   config::ClientTlsConfig::Mode ModeOf(const std::string& cluster) const;
+  // Whether a cluster refuses applications that show no certificate, and so also those that do not speak TLS.
+  bool NeedsCertificate(const std::string& cluster) const;
 
   // The server's side of TLS for an application that wants to reach `broker`, whose host names are `advertisedNames`.
   // Only for a cluster that terminates TLS.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/ascii.h"
 #include "base/log.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "tls/file_state.h"
 
@@ -34,12 +35,27 @@ absl::Status CheckFolder(const std::string& path) {
 
 // Whose certificate an application's own stands for: "CN=orders" for the common name "orders". No unit has such a name.
 // Empty: there can be no such file.
-std::string NameInIdentities(std::string_view clientName) {
+std::string NameInIdentities(std::string_view commonName) {
   const bool isPlain =
-      !clientName.empty() && clientName.size() <= 64 && std::all_of(clientName.begin(), clientName.end(), [](char c) {
+      !commonName.empty() && commonName.size() <= 64 && std::all_of(commonName.begin(), commonName.end(), [](char c) {
         return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '@';
       });
-  return isPlain ? StrCat("CN=", clientName) : "";
+  return isPlain ? StrCat("CN=", commonName) : "";
+}
+
+// The application's certificate is good, but gives it no rights.
+absl::Status NoRights(const std::string& cluster, const io::TlsOwner& application, std::string_view why) {
+  constexpr size_t kMostOfSubject = 256;  // it may be as long as the certificate
+  const std::string_view subject = std::string_view(application.subject).substr(0, kMostOfSubject);
+  return OfCluster(cluster, absl::PermissionDeniedError(
+                                StrCat("the application has shown a certificate of ", subject, ", but ", why)));
+}
+
+// Common names are not unique: the same one of another department is someone else.
+absl::Status CheckSubject(const std::string& cluster, const io::TlsOwner& application, const std::string& certificate,
+                          const std::string& subject) {
+  if (subject == application.subject) return absl::OkStatus();
+  return NoRights(cluster, application, StrCat(certificate, " is of ", subject));
 }
 
 // The name for the greeting: what the cluster calls the broker now, or the only name that is configured.
@@ -73,7 +89,7 @@ absl::StatusOr<std::unique_ptr<ClusterTls>> ClusterTls::Load(const std::vector<c
 // A workload shows the agent's certificate only when it is certain that it has none of its own: otherwise it would have
 // the rights of another.
 absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const identity::Workload& workload,
-                                                  const std::string& clientName) {
+                                                  const io::TlsOwner& application) {
   const config::TlsConfig& config = cluster.config;
   io::TlsFiles files{.ca = config.ca, .certificate = config.certificate, .key = config.key, .crl = config.crl};
   if (config.identities.empty()) return files;
@@ -81,8 +97,15 @@ absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const 
     return OfCluster(cluster.name, absl::UnavailableError(StrCat("which workload this is, and so which certificate of ",
                                                                  config.identities, " it has, is not known")));
   }
-  for (const std::string& name : {NameInIdentities(clientName), workload.unit}) {
-    if (name.empty()) continue;
+  // It is whom its certificate names: neither its unit nor the agent.
+  const bool isNamed = !application.subject.empty();
+  const std::string name = isNamed ? NameInIdentities(application.commonName) : workload.unit;
+  if (isNamed && name.empty()) {
+    return NoRights(cluster.name, application,
+                    StrCat("its common name cannot be one in ", config.identities,
+                           ": it needs exactly one, of up to 64 letters, digits, '.', '_', '-', '@'"));
+  }
+  if (!name.empty()) {
     const std::string own = StrCat(config.identities, "/", name);
     struct stat info;
     if (::stat((own + ".crt").c_str(), &info) == 0) {
@@ -93,6 +116,7 @@ absl::StatusOr<io::TlsFiles> ClusterTls::FilesFor(const Cluster& cluster, const 
     if (errno != ENOENT) {
       return OfCluster(cluster.name, absl::UnavailableError(StrCat(own, ".crt: ", std::strerror(errno))));
     }
+    if (isNamed) return NoRights(cluster.name, application, StrCat("there is no ", own, ".crt to show to the broker"));
   }
   const absl::Status folder = CheckFolder(config.identities);  // without it, nobody would have a file
   if (!folder.ok()) return OfCluster(cluster.name, folder);
@@ -175,14 +199,17 @@ absl::StatusOr<std::unique_ptr<io::TlsSession>> ClusterTls::NewSession(const std
                                                                        const SocketAddress& broker,
                                                                        const identity::Workload& workload,
                                                                        const std::vector<std::string>& advertisedNames,
-                                                                       const std::string& clientName) {
+                                                                       const io::TlsOwner& application) {
   const auto cluster = clusters_.find(clusterName);
   if (cluster == clusters_.end()) return nullptr;
-  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, workload, clientName);
+  const absl::StatusOr<io::TlsFiles> files = FilesFor(*cluster->second, workload, application);
   if (!files.ok()) return files.status();
   const absl::StatusOr<Context> context = ContextFor(*cluster->second, *files);
   if (!context.ok()) return context.status();
   const config::TlsConfig& config = cluster->second->config;
+  if (!config.identities.empty() && !application.subject.empty()) {
+    RETURN_IF_ERROR(CheckSubject(clusterName, application, files->certificate, (*context)->Subject()));
+  }
   io::TlsPeer peer;
   peer.address = broker;
   peer.acceptsAddress = config.serverNames.empty();

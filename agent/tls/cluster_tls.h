@@ -32,13 +32,14 @@ class ClusterTls {
   bool IsUsedBy(const std::string& cluster) const { return clusters_.contains(cluster); }
 
   // Returns the session for a connection to a broker, or nullptr if the cluster uses plain TCP. `advertisedNames` are
-  // the host names under which the cluster advertises the broker, the latest first. `clientName` is the common name of
-  // the certificate that the application has shown to the agent, or empty. Fails if it is not known which
-  // certificate the workload shows, or if that cannot be used.
+  // the host names under which the cluster advertises the broker, the latest first. `application`: what the certificate
+  // says that the application has shown to the agent. Where there are `identities`, it has the rights of the
+  // certificate there with the same subject, and of no other. Fails if it is not known which certificate to show, or if
+  // that cannot be used; kPermissionDenied: `identities` has none for the application's.
   absl::StatusOr<std::unique_ptr<io::TlsSession>> NewSession(const std::string& cluster, const SocketAddress& broker,
                                                              const identity::Workload& workload,
                                                              const std::vector<std::string>& advertisedNames,
-                                                             const std::string& clientName = "");
+                                                             const io::TlsOwner& application = {});
 
   // Reads files again that have changed or could not be used, and forgets what is not used. Call it about once a
   // second, on one thread. If a changed file cannot be used, what was read before stays in force.
@@ -72,7 +73,8 @@ class ClusterTls {
 
   explicit ClusterTls(std::chrono::milliseconds unused) : unused_(unused) {}
   static absl::StatusOr<io::TlsFiles> FilesFor(const Cluster& cluster, const identity::Workload& workload,
-                                               const std::string& clientName);
+                                               const io::TlsOwner& application);
+  static absl::StatusOr<io::TlsFiles> FilesForApplication(const Cluster& cluster, const io::TlsOwner& application);
   static absl::StatusOr<Context> ContextFor(Cluster& cluster, const io::TlsFiles& files);
   static void Read(const Cluster& cluster, Identity& identity, std::string state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(identity.mutex);

@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <sstream>
 #include <string>
 
 #include "base/text.h"
@@ -28,7 +29,7 @@ class TestAuthority {
     folder_ = ::mkdtemp(pattern.data());
     key_.reset(EVP_EC_gen("P-256"));
     certificate_.reset(X509_new());
-    Fill(certificate_.get(), name_, key_.get(), -3600, 3600);
+    Fill(certificate_.get(), "CN=" + name_, key_.get(), -3600, 3600);
     Extend(certificate_.get(), NID_basic_constraints, "critical,CA:TRUE");
     Extend(certificate_.get(), NID_key_usage, "critical,keyCertSign,cRLSign");
     X509_sign(certificate_.get(), key_.get(), EVP_sha256());
@@ -42,11 +43,13 @@ class TestAuthority {
   const std::string& folder() const { return folder_; }
 
   // `names` as OpenSSL writes them: "DNS:broker.example,IP:127.0.0.1". Valid from an hour ago for that many seconds
-  // from now. Written to FILE.crt and FILE.key of the folder.
-  TestCertificate Issue(const std::string& file, const std::string& names, long seconds = 3600) {
+  // from now. Written to FILE.crt and FILE.key of the folder. `subject`: "CN=orders,OU=dev"; empty: FILE is its common
+  // name.
+  TestCertificate Issue(const std::string& file, const std::string& names, long seconds = 3600,
+                        const std::string& subject = "") {
     const Key key(EVP_EC_gen("P-256"));
     const Certificate issued(X509_new());
-    Fill(issued.get(), file, key.get(), -3600, seconds);
+    Fill(issued.get(), subject.empty() ? "CN=" + file : subject, key.get(), -3600, seconds);
     if (!names.empty()) Extend(issued.get(), NID_subject_alt_name, names.c_str());
     X509_sign(issued.get(), key_.get(), EVP_sha256());
     const TestCertificate paths = {folder_ + "/" + file + ".crt", folder_ + "/" + file + ".key"};
@@ -103,9 +106,14 @@ class TestAuthority {
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), ++serials_);
     X509_gmtime_adj(X509_getm_notBefore(certificate), from);
     X509_gmtime_adj(X509_getm_notAfter(certificate), until);
-    X509_NAME* const subject = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(name.c_str()), -1,
-                               -1, 0);
+    std::istringstream parts(name);
+    for (std::string part; std::getline(parts, part, ',');) {
+      const size_t at = part.find('=');
+      const std::string value = part.substr(at + 1);
+      if (value.empty()) continue;
+      X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), part.substr(0, at).c_str(), MBSTRING_UTF8,
+                                 reinterpret_cast<const unsigned char*>(value.c_str()), -1, -1, 0);
+    }
     X509_set_pubkey(certificate, key);
     X509_set_issuer_name(certificate, X509_get_subject_name(certificate_.get()));
   }

@@ -170,6 +170,11 @@ TEST_F(TlsServerContextTest, TellsWhoseCertificateTheClientHasShown) {
   EXPECT_EQ(Meet({.certificate = orders}), "done");
   EXPECT_EQ(session_->ClientCertificate().subject, "CN=orders");
   EXPECT_EQ(session_->ClientCertificate().commonName, "orders");
+  EXPECT_EQ(Meet({.certificate = authority_.Issue("x", "", 3600, "CN=a+b,OU=dev,CN=b")}), "done");
+  EXPECT_EQ(session_->ClientCertificate().subject, "CN=b,OU=dev,CN=a\\+b");
+  EXPECT_EQ(session_->ClientCertificate().commonName, "") << "it has two";
+  EXPECT_EQ(Meet({.certificate = authority_.Issue("x", "DNS:x", 3600, "CN=")}), "done");
+  EXPECT_EQ(session_->ClientCertificate().subject, "nobody") << "it has shown one";
   EXPECT_EQ(Meet({}), "done") << "it is only asked for";
   EXPECT_EQ(session_->ClientCertificate().subject, "");
   EXPECT_EQ(session_->ClientCertificate().commonName, "");

@@ -195,6 +195,28 @@ TEST_F(TerminatedTlsTest, AKafkaClientWithoutTlsIsServedAsEver) {
   EXPECT_EQ(broker_.ReceiveFrame(), RequestFrameOf(kWanted, 1, "sealed"));
 }
 
+TEST_F(TerminatedTlsTest, WhereACertificateIsNeededNobodyIsServedWithoutTls) {
+  clientTls_ = ClientTls::kRequire;
+  Start();
+  application_.Send(RequestFrameOf(kWanted, 1, "clear"));
+  EXPECT_EQ(application_.ReceiveRest(), "");
+  EXPECT_EQ(Result(), "client_tls_failed");
+  pollfd connects{brokerListener_.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&connects, 1, 0), 0) << "the broker is reached";
+}
+
+TEST_F(TerminatedTlsTest, WhereACertificateIsNeededAnApplicationThatShowsOneIsServed) {
+  clientTls_ = ClientTls::kRequire;
+  files_.clientCa = authority_.path();
+  files_.needsCertificate = true;
+  Start();
+  const auto client = Client({.certificate = authority_.Issue("orders", "")});
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  ASSERT_TRUE(client->Write(RequestFrameOf(kWanted, 1, "clear")));
+  EXPECT_EQ(broker_.ReceiveFrame(), RequestFrameOf(kWanted, 1, "sealed"));
+}
+
 TEST_F(TerminatedTlsTest, WhatIsNoKafkaInsideOfTlsIsRefused) {
   Start();
   const auto client = Client();

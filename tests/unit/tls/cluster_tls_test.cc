@@ -12,12 +12,14 @@
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <thread>
 
 #include "../io/certificates.h"
 #include "../io/harness.h"
 #include "../io/tls_server.h"
+#include "io/tls_files.h"
 
 namespace kveil::tls {
 namespace {
@@ -59,8 +61,8 @@ class ClusterTlsTest : public testing::Test {
     tls_ = *std::move(loaded);
   }
   std::string Own(const std::string& file) const { return cluster_.tls->identities + "/" + file; }
-  void IssueOwn(const std::string& unit) {
-    const io::TestCertificate issued = authority_.Issue("own", "");
+  void IssueOwn(const std::string& unit, const std::string& subject = "CN=own") {
+    const io::TestCertificate issued = authority_.Issue("own", "", 3600, subject);
     for (const auto& [from, ending] : {std::pair(issued.certificate, ".crt"), std::pair(issued.key, ".key")}) {
       std::filesystem::copy_file(from, Own(unit + ending), std::filesystem::copy_options::overwrite_existing);
     }
@@ -71,25 +73,43 @@ class ClusterTlsTest : public testing::Test {
     io::TlsServer server({.certificate = authority_.Issue("broker", certificateNames), .clientCa = ""});
     auto session = SessionOf(workload_, advertisedNames);
     EXPECT_TRUE(session.ok()) << session.status();
-    io::Pair pair = io::TcpPair();
     std::string sentName;
-    const auto broker = server.Accept(std::move(pair.far), [&](io::TlsServer::Connection& connection) {
+    const auto done = Handshake(**session, server, [&](io::TlsServer::Connection& connection) {
       const char* const name = SSL_get_servername(connection.ssl(), TLSEXT_NAMETYPE_host_name);
       sentName = name != nullptr ? name : "nobody";
     });
+    return done.ok() ? StrCat("accepted as ", sentName) : std::string(done.status().message());
+  }
+  // The subject of the certificate that a broker is shown for an application that has shown one of `application`; or
+  // why there is none.
+  std::string Shown(const io::TlsOwner& application) {
+    auto session = tls_->NewSession(clusterName_, broker_, workload_, {}, application);
+    if (!session.ok()) return std::string(session.status().message());
+    io::TlsServer server({.certificate = authority_.Issue("broker", "IP:10.0.0.1"), .clientCa = authority_.path()});
+    std::string subject;
+    const auto done = Handshake(**session, server, [&](io::TlsServer::Connection& connection) {
+      subject = io::SubjectText(SSL_get0_peer_certificate(connection.ssl()));
+    });
+    return done.ok() ? subject : std::string(done.status().message());
+  }
+  // The end of the agent's handshake with a broker that then does `serve`.
+  static absl::StatusOr<bool> Handshake(io::TlsSession& session, io::TlsServer& server,
+                                        const std::function<void(io::TlsServer::Connection&)>& serve) {
+    io::Pair pair = io::TcpPair();
+    const auto broker = server.Accept(std::move(pair.far), serve);
     absl::StatusOr<bool> done;
-    while ((done = (*session)->Handshake()).ok()) {
-      const ByteBuffer output = std::exchange((*session)->output(), ByteBuffer());
+    while ((done = session.Handshake()).ok()) {
+      const ByteBuffer output = std::exchange(session.output(), ByteBuffer());
       (void)!::send(pair.near.get(), output.data(), output.size(), MSG_NOSIGNAL);
       if (*done) break;
       std::array<uint8_t, 16384> input;
       const ssize_t size = ::recv(pair.near.get(), input.data(), input.size(), 0);
-      (*session)->Feed(Bytes(input).first(static_cast<size_t>(std::max<ssize_t>(size, 0))));
-      (*session)->KeepInput();
+      session.Feed(Bytes(input).first(static_cast<size_t>(std::max<ssize_t>(size, 0))));
+      session.KeepInput();
     }
     pair.near.Reset();
     broker->Join();
-    return done.ok() ? StrCat("accepted as ", sentName) : std::string(done.status().message());
+    return done;
   }
   static void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
@@ -138,26 +158,36 @@ TEST_F(ClusterTlsTest, ConfiguredNamesCountInsteadOfTheAdvertisedOneWhichIsStill
   EXPECT_EQ(Greet("DNS:b1.example", {}), "accepted as nobody");
 }
 
-TEST_F(ClusterTlsTest, TheApplicationsCertificateChoosesWhatTheBrokerIsShown) {
+TEST_F(ClusterTlsTest, AnApplicationThatNamesItselfIsShownToTheBrokerAsThatOrRefused) {
   LoadWithIdentities();
-  IssueOwn("CN=orders");
-  IssueOwn("a.service");
+  IssueOwn("CN=orders", "CN=orders,OU=prod");
+  IssueOwn("a.service", "CN=a.service");
   workload_.unit = "a.service";
-  const auto choice = [&](const std::string& clientName) {
-    // A file that cannot be used tells that it was the chosen one.
-    const auto session = tls_->NewSession(clusterName_, broker_, workload_, {}, clientName);
-    return session.ok() ? "usable" : std::string(session.status().message());
-  };
-  Write(Own("CN=orders.key"), "no key");
-  EXPECT_THAT(choice("orders"), HasSubstr("CN=orders.key: no private key"));
-  workload_.unit = "";
-  Write(Own("a.service.key"), "no key");
+  EXPECT_EQ(Shown({.subject = "OU=prod,CN=orders", .commonName = "orders"}), "OU=prod,CN=orders");
+  EXPECT_EQ(Shown({}), "CN=a.service") << "it names nobody: the workload's own";
+  EXPECT_EQ(Shown({.subject = "OU=dev,CN=orders", .commonName = "orders"}),
+            StrCat("TLS of cluster main: the application has shown a certificate of OU=dev,CN=orders, but ",
+                   Own("CN=orders.crt"), " is of OU=prod,CN=orders"));
+  EXPECT_EQ(Shown({.subject = "CN=other", .commonName = "other"}),
+            StrCat("TLS of cluster main: the application has shown a certificate of CN=other, but there is no ",
+                   Own("CN=other.crt"), " to show to the broker"));
   std::filesystem::create_directory(Own("CN=x"));
-  for (const char* other : {"", "other", "a.service", "x/../a.service", "CN=orders", "ord ers"}) {
-    EXPECT_EQ(choice(other), "usable") << other;
+  for (const std::string name : {"", "x/../a.service", "CN=orders", "ord ers", "a,b"}) {
+    EXPECT_THAT(Shown({.subject = StrCat("CN=", name), .commonName = name}), HasSubstr("its common name cannot be"));
   }
-  workload_.unit = "a.service";
-  EXPECT_THAT(choice("other"), HasSubstr("a.service.key: no private key")) << "the workload's own";
+  EXPECT_THAT(Shown({.subject = "CN=long", .commonName = std::string(65, 'a')}), HasSubstr("it needs exactly one"));
+  std::filesystem::remove(Own("CN=orders.crt"));
+  for (const std::string unit : {"a.service", ""}) {
+    workload_.unit = unit;
+    tls_->LookAgain();
+    EXPECT_THAT(Shown({.subject = "OU=prod,CN=orders", .commonName = "orders"}), HasSubstr("there is no "));
+  }
+  EXPECT_EQ(Shown({}), "CN=agent");
+}
+
+TEST_F(ClusterTlsTest, WithoutIdentitiesEverybodyIsTheAgent) {
+  ASSERT_TRUE(Load().ok());
+  EXPECT_EQ(Shown({.subject = "CN=orders", .commonName = "orders"}), "CN=agent");
 }
 
 TEST_F(ClusterTlsTest, FilesThatCannotBeUsedEndTheStartWithClusterAndFile) {
