@@ -83,6 +83,7 @@ class TlsSession {
 
   // After the handshake: the version ("TLSv1.3"), and whether an earlier session was resumed.
   std::string Version() const { return SSL_get_version(ssl_.get()); }
+  bool holdsKey() const { return SSL_get_privatekey(ssl_.get()) != nullptr; }  // a private one
   bool resumed() const { return SSL_session_reused(ssl_.get()) == 1; }
 
  private:

@@ -23,19 +23,20 @@ absl::Status OfCluster(const std::string& cluster, const absl::Status& problem) 
   return absl::Status(problem.code(), StrCat("clientTls of cluster ", cluster, ": ", ToStd(problem.message())));
 }
 
-// NAME.crt and NAME.key, by name. Hidden files are no certificates: Kubernetes keeps its volumes in them.
+// NAME.key and NAME.crt, by name. A NAME.crt alone stands for nobody: Secrets have the authority in ca.crt. Hidden
+// files are none: Kubernetes keeps its volumes in them.
 absl::StatusOr<std::vector<config::ClientTlsConfig::Files>> FilesIn(const std::string& folder) {
   std::error_code error;
   std::vector<config::ClientTlsConfig::Files> files;
   for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
        entry.increment(error)) {
     const fs::path& path = entry->path();
-    if (path.extension() != ".crt" || path.filename().string().starts_with('.')) continue;
-    files.push_back({.certificate = path.string(), .key = fs::path(path).replace_extension(".key").string()});
+    if (path.extension() != ".key" || path.filename().string().starts_with('.')) continue;
+    files.push_back({.certificate = fs::path(path).replace_extension(".crt").string(), .key = path.string()});
   }
   if (error) return absl::InvalidArgumentError(StrCat(folder, ": ", error.message()));
   if (files.empty())
-    return absl::InvalidArgumentError(StrCat(folder, ": no certificate (NAME.crt, NAME.key) is in it"));
+    return absl::InvalidArgumentError(StrCat(folder, ": no certificate with its key (NAME.crt, NAME.key) is in it"));
   if (files.size() > kMostCertificates) {
     return absl::InvalidArgumentError(StrCat(folder, ": more than ", kMostCertificates, " certificates are in it"));
   }
@@ -83,7 +84,7 @@ absl::StatusOr<std::unique_ptr<ClientTls>> ClientTls::Load(const std::vector<con
     cluster = std::make_unique<Cluster>(config.name, config.clientTls);
     if (config.clientTls.mode != Mode::kTerminate) continue;
     cluster->state = StateOf(config.clientTls);
-    cluster->readAt = Clock::now();
+    cluster->madeAt = Clock::now();
     ASSIGN_OR_RETURN(Context context, Read(*cluster));
     const MutexLock lock(cluster->mutex);
     cluster->context = std::move(context);
@@ -122,32 +123,42 @@ void ClientTls::LookAgain() {
 
 void ClientTls::LookAgainAt(Cluster& cluster) const {
   std::string state = StateOf(cluster.config);
-  absl::Status before;
+  absl::Status problem;
+  Context inForce;
   {
     const MutexLock lock(cluster.mutex);
-    before = cluster.problem;
+    problem = cluster.problem;
+    inForce = cluster.context;
   }
-  const bool isChanged = state != cluster.state;
+  Context fresh;
   // What could not be used may have failed for a reason that passes.
-  if (!isChanged && before.ok() && Clock::now() - cluster.readAt < renewed_) return;
-  absl::StatusOr<Context> fresh = Read(cluster);  // without a lock, so that no connection waits
-  cluster.state = std::move(state);
-  cluster.readAt = Clock::now();
-  if (fresh.ok() && isChanged) log::Info("clientTls.reloaded", {{"cluster", cluster.name}});
-  if (!fresh.ok() && fresh.status() != before) {
-    log::Error("clientTls.refused", {{"cluster", cluster.name}, {"reason", fresh.status()}});
+  if (state != cluster.state || !problem.ok()) {
+    absl::StatusOr<Context> read = Read(cluster);  // without a lock, so that no connection waits
+    if (read.ok()) {
+      log::Info("clientTls.reloaded", {{"cluster", cluster.name}});
+      fresh = *read;
+    } else if (read.status() != problem) {
+      log::Error("clientTls.refused", {{"cluster", cluster.name}, {"reason", read.status()}});
+    }
+    problem = read.status();
+    cluster.state = std::move(state);
   }
+  if (fresh == nullptr && Clock::now() - cluster.madeAt >= renewed_) {
+    absl::StatusOr<Context> renewed = inForce->Renewed();
+    if (renewed.ok()) fresh = *std::move(renewed);
+  }
+  if (fresh != nullptr) cluster.madeAt = Clock::now();
   const MutexLock lock(cluster.mutex);
-  cluster.problem = fresh.status();
-  if (fresh.ok()) cluster.context = *std::move(fresh);
+  cluster.problem = problem;
+  if (fresh != nullptr) cluster.context = std::move(fresh);
 }
 
 absl::Status ClientTls::Health() const {
   for (const auto& [name, cluster] : clusters_) {
     const MutexLock lock(cluster->mutex);
     if (!cluster->problem.ok()) return cluster->problem;
-    const std::string expired = cluster->context == nullptr ? "" : cluster->context->Expired();
-    if (!expired.empty()) return OfCluster(name, absl::FailedPreconditionError(StrCat(expired, ": has expired")));
+    const std::string outdated = cluster->context == nullptr ? "" : cluster->context->Outdated();
+    if (!outdated.empty()) return OfCluster(name, absl::FailedPreconditionError(outdated));
   }
   return absl::OkStatus();
 }

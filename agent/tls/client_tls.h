@@ -21,8 +21,8 @@ namespace kveil::tls {
 // Any thread. Connections use what is in memory.
 class ClientTls {
  public:
-  // Reads every file once. kInvalidArgument names the cluster and the file. Keys of session tickets are renewed, with
-  // all that is in force, after `renewed`.
+  // Reads every file once. kInvalidArgument names the cluster and the file. Keys of session tickets are renewed after
+  // `renewed`, also while a file cannot be used.
   static absl::StatusOr<std::unique_ptr<ClientTls>> Load(const std::vector<config::ClusterConfig>& clusters,
                                                          std::chrono::milliseconds renewed = std::chrono::hours(1));
 
@@ -39,7 +39,7 @@ class ClientTls {
   // second, on one thread. What cannot be used leaves in force what was read before.
   void LookAgain();
 
-  // OK, or which file cannot be used or has expired.
+  // OK, or which file cannot be used, or has a certificate that is not valid now.
   absl::Status Health() const;
 
  private:
@@ -53,8 +53,8 @@ class ClientTls {
     mutable Mutex mutex;
     Context context ABSL_GUARDED_BY(mutex);  // nullptr: it does not terminate TLS
     absl::Status problem ABSL_GUARDED_BY(mutex);
-    std::string state;  // of the files when they were read, to see changes; LookAgain's
-    Clock::time_point readAt;
+    std::string state;         // of the files when they were read, to see changes; LookAgain's
+    Clock::time_point madeAt;  // what is in force, with its keys of tickets
   };
 
   explicit ClientTls(std::chrono::milliseconds renewed) : renewed_(renewed) {}

@@ -42,14 +42,14 @@ class TestAuthority {
   std::string path() const { return folder_ + "/ca.pem"; }
   const std::string& folder() const { return folder_; }
 
-  // `names` as OpenSSL writes them: "DNS:broker.example,IP:127.0.0.1". Valid from an hour ago for that many seconds
-  // from now. Written to FILE.crt and FILE.key of the folder. `subject`: "CN=orders,OU=dev"; empty: FILE is its common
-  // name.
+  // `names` as OpenSSL writes them: "DNS:broker.example,IP:127.0.0.1". Valid from an hour ago (validFrom) for that many
+  // seconds from now. Written to FILE.crt and FILE.key of the folder. `subject`: "CN=orders,OU=dev"; empty: FILE is its
+  // common name.
   TestCertificate Issue(const std::string& file, const std::string& names, long seconds = 3600,
                         const std::string& subject = "") {
-    const Key key(EVP_EC_gen("P-256"));
+    const Key key(issuesRsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256"));
     const Certificate issued(X509_new());
-    Fill(issued.get(), subject.empty() ? "CN=" + file : subject, key.get(), -3600, seconds);
+    Fill(issued.get(), subject.empty() ? "CN=" + file : subject, key.get(), validFrom, seconds);
     if (!names.empty()) Extend(issued.get(), NID_subject_alt_name, names.c_str());
     X509_sign(issued.get(), key_.get(), EVP_sha256());
     const TestCertificate paths = {folder_ + "/" + file + ".crt", folder_ + "/" + file + ".key"};
@@ -59,6 +59,10 @@ class TestAuthority {
     lastSerial_ = ASN1_INTEGER_get(X509_get0_serialNumber(issued.get()));
     return paths;
   }
+
+  // Of what is issued from now on.
+  bool issuesRsa = false;  // instead of ECDSA
+  long validFrom = -3600;  // seconds from now
 
   // The path of a key that belongs to none of the certificates, and is of another kind.
   std::string RsaKey() {

@@ -23,6 +23,8 @@ struct TlsClientOptions {
   TestCertificate certificate;  // shown when it is asked for one; empty: none
   int mostVersion = TLS1_3_VERSION;
   SSL_SESSION* resumed = nullptr;
+  std::string signatures = "";  // that it takes, as OpenSSL writes them; empty: OpenSSL's own list
+  std::string ciphers = "";     // of TLS 1.2, the same
 };
 
 class TlsClient {
@@ -32,6 +34,12 @@ class TlsClient {
     ::signal(SIGPIPE, SIG_IGN);
     SSL_CTX_set_max_proto_version(context_.get(), options.mostVersion);
     SSL_CTX_set_session_cache_mode(context_.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    if (!options.signatures.empty()) {
+      EXPECT_EQ(SSL_CTX_set1_sigalgs_list(context_.get(), options.signatures.c_str()), 1);
+    }
+    if (!options.ciphers.empty()) {
+      EXPECT_EQ(SSL_CTX_set_cipher_list(context_.get(), options.ciphers.c_str()), 1);
+    }
     if (!options.ca.empty()) {
       EXPECT_EQ(SSL_CTX_load_verify_file(context_.get(), options.ca.c_str()), 1);
       SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER, nullptr);

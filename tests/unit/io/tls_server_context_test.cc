@@ -113,6 +113,38 @@ TEST_F(TlsServerContextTest, ShowsTheCertificateOfTheNameThatTheClientAsksFor) {
   EXPECT_EQ(Shown(""), "first");
 }
 
+TEST_F(TlsServerContextTest, OfCertificatesWithOneNameAnExpiredOneComesLast) {
+  files_.identities = {Issue("late", "DNS:b2.example", -60), Issue("early", "DNS:b2.example"),
+                       Issue("gone", "DNS:gone.example", -60)};
+  ASSERT_EQ(Load(), "");
+  EXPECT_EQ(Shown("b2.example"), "early");
+  EXPECT_THAT(Shown("gone.example"), HasSubstr("certificate expired")) << "there is no other of that name";
+}
+
+TEST_F(TlsServerContextTest, AClientIsShownTheKindOfKeyThatItSupports) {
+  files_.identities = {Issue("ecdsa", "DNS:b2.example")};
+  authority_.issuesRsa = true;
+  files_.identities.push_back(Issue("rsa", "DNS:b2.example"));
+  ASSERT_EQ(Load(), "");
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    for (const auto& [signatures, shown] : {std::pair("RSA-PSS+SHA256", "rsa"), std::pair("ECDSA+SHA256", "ecdsa")}) {
+      EXPECT_EQ(Meet({.sentName = "b2.example", .mostVersion = version, .signatures = signatures}), "done");
+      EXPECT_EQ(client_->ServerName(), shown);
+    }
+  }
+}
+
+TEST_F(TlsServerContextTest, WithTls12OnlyCiphersWithForwardSecrecyAndAuthentication) {
+  files_.identities = {Issue("b2", "DNS:b2.example")};
+  ASSERT_EQ(Load(), "");
+  const auto with = [&](const std::string& ciphers) {
+    return Meet({.mostVersion = TLS1_2_VERSION, .ciphers = ciphers});
+  };
+  EXPECT_EQ(with("ECDHE-ECDSA-AES128-GCM-SHA256"), "done");
+  EXPECT_EQ(with("ECDHE-ECDSA-CHACHA20-POLY1305"), "done");
+  EXPECT_THAT(with("ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA"), HasSubstr("no shared cipher"));
+}
+
 TEST_F(TlsServerContextTest, SpeaksTheVersionsThatAreAllowed) {
   files_.identities = {Issue("b2", "DNS:b2.example")};
   ASSERT_EQ(Load(), "");
@@ -197,7 +229,7 @@ TEST_F(TlsServerContextTest, ASessionKeepsNoKeyAfterItsHandshake) {
   const std::weak_ptr<const TlsServerContext> context = context_;
   context_.reset();
   EXPECT_TRUE(context.expired());
-  EXPECT_EQ(SSL_get_privatekey(client_->ssl()), nullptr);
+  EXPECT_FALSE(session_->holdsKey());
 }
 
 TEST_F(TlsServerContextTest, ARefusedFileIsNamedWithTheReason) {
@@ -225,16 +257,54 @@ TEST_F(TlsServerContextTest, ARefusedFileIsNamedWithTheReason) {
   }
   ::chmod(good.key.c_str(), 0400);
   files_.clientCa = text;
-  EXPECT_EQ(with(good.certificate, good.key), StrCat(text, ": no certificates that could be trusted are in it"));
+  EXPECT_EQ(with(good.certificate, good.key), StrCat(text, ": no certificate is in it"));
+  files_.clientCa.clear();
+
+  const TlsServerFiles::Identity nameless = Issue("nameless", "");
+  EXPECT_THAT(with(nameless.certificate, nameless.key), HasSubstr("nameless.crt: has no alternative name"));
+  std::ofstream(good.certificate, std::ios::app) << "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+  EXPECT_EQ(with(good.certificate, good.key), StrCat(good.certificate, ": certificate 2 in it is damaged"));
 }
 
-TEST_F(TlsServerContextTest, TellsOfACertificateThatHasExpired) {
+TEST_F(TlsServerContextTest, AFileThatWouldHoldTheAgentUpIsRefused) {
   files_.identities = {Issue("b2", "DNS:b2.example")};
-  ASSERT_EQ(Load(), "");
-  EXPECT_EQ(context_->Expired(), "");
-  files_.identities.push_back(Issue("late", "DNS:b3.example", -60));
-  ASSERT_EQ(Load(), "");
-  EXPECT_EQ(context_->Expired(), files_.identities[1].certificate);
+  const std::string pipe = authority_.folder() + "/pipe", empty = authority_.folder() + "/empty",
+                    vast = authority_.folder() + "/vast";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  std::ofstream(empty) << "";
+  std::ofstream(vast) << std::string((1 << 20) + 1, ' ');
+  const TlsServerFiles good = files_;
+  for (const auto& [path, problem] : {std::pair(pipe, ": is no regular file"), std::pair(empty, ": is empty"),
+                                      std::pair(vast, ": is too long for a list of certificates")}) {
+    files_ = good;
+    files_.identities[0].certificate = path;
+    EXPECT_EQ(Load(), path + problem);
+    files_ = good;
+    files_.clientCa = path;
+    EXPECT_EQ(Load(), path + problem);
+  }
+}
+
+TEST_F(TlsServerContextTest, NamesTheFileWithACertificateThatIsNotValidNow) {
+  const TlsServerFiles::Identity good = Issue("b2", "DNS:b2.example"), late = Issue("late", "DNS:b3.example", -60);
+  authority_.validFrom = 600;
+  const TlsServerFiles::Identity early = Issue("early", "DNS:b4.example");
+  const auto outdated = [&](const TlsServerFiles& files) {
+    files_ = files;
+    EXPECT_EQ(Load(), "");
+    return context_->Outdated();
+  };
+  EXPECT_EQ(outdated({.identities = {good}, .clientCa = authority_.path()}), "");
+  EXPECT_EQ(outdated({.identities = {good, late}, .clientCa = ""}),
+            StrCat(late.certificate, ": a certificate in it has expired"));
+  EXPECT_EQ(outdated({.identities = {good, early}, .clientCa = ""}),
+            StrCat(early.certificate, ": a certificate in it is not valid yet"));
+  EXPECT_EQ(outdated({.identities = {good}, .clientCa = late.certificate}),
+            StrCat(late.certificate, ": a certificate in it has expired"));
+  std::ofstream(good.certificate, std::ios::app) << std::ifstream(late.certificate).rdbuf();
+  EXPECT_EQ(outdated({.identities = {good}, .clientCa = ""}),
+            StrCat(good.certificate, ": a certificate in it has expired"))
+      << "in its chain";
 }
 
 TEST_F(TlsServerContextTest, AClientMayNotRenegotiate) {

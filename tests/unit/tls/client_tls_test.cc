@@ -99,6 +99,7 @@ TEST_F(ClientTlsTest, AFolderHasItsCertificatesInTheOrderOfTheirNames) {
   Issue("b", "DNS:b.example");
   Issue("a", "DNS:a.example");
   Issue(".hidden", "DNS:hidden.example");
+  std::filesystem::copy_file(authority_.path(), folder_ + "/ca.crt");  // a Secret has the authority, too
   std::ofstream(folder_ + "/README") << "no certificate";
   ASSERT_EQ(Load(), "");
   EXPECT_EQ(Shown("b.example"), "b.example");
@@ -119,13 +120,14 @@ TEST_F(ClientTlsTest, AListIsInItsOwnOrder) {
 }
 
 TEST_F(ClientTlsTest, WhatCannotBeUsedEndsTheStart) {
-  EXPECT_EQ(Load(), StrCat("clientTls of cluster main: ", folder_, ": no certificate (NAME.crt, NAME.key) is in it"));
+  EXPECT_EQ(Load(), StrCat("clientTls of cluster main: ", folder_,
+                           ": no certificate with its key (NAME.crt, NAME.key) is in it"));
   cluster_.clientTls.folder = "/nowhere";
   EXPECT_THAT(Load(), HasSubstr("/nowhere: No such file"));
   cluster_.clientTls.folder = folder_;
   Issue("a", "DNS:a.example");
-  std::filesystem::remove(folder_ + "/a.key");
-  EXPECT_THAT(Load(), HasSubstr("/a.key: cannot be read"));
+  std::filesystem::remove(folder_ + "/a.crt");
+  EXPECT_THAT(Load(), HasSubstr("/a.crt: cannot be read"));
 }
 
 TEST_F(ClientTlsTest, OtherClustersTerminateNothing) {
@@ -171,11 +173,27 @@ TEST_F(ClientTlsTest, KeysOfTicketsAreRenewedAfterATime) {
   }
 }
 
+TEST_F(ClientTlsTest, KeysOfTicketsAreRenewedAlsoWhileAFileCannotBeUsed) {
+  Issue("a", "DNS:a.example");
+  for (const bool isOver : {false, true}) {
+    ASSERT_EQ(Load(isOver ? std::chrono::milliseconds(0) : std::chrono::hours(1)), "");
+    ASSERT_EQ(Meet("a.example"), "");
+    const std::unique_ptr<SSL_SESSION, decltype(&SSL_SESSION_free)> session(SSL_get1_session(client_->ssl()),
+                                                                            SSL_SESSION_free);
+    std::ofstream(folder_ + "/b.key") << "no key";
+    tls_->LookAgain();
+    EXPECT_THAT(Health(), HasSubstr("/b."));
+    ASSERT_EQ(Meet("a.example", {}, session.get()), "");
+    EXPECT_EQ(wasResumed_, !isOver);
+    std::filesystem::remove(folder_ + "/b.key");
+  }
+}
+
 TEST_F(ClientTlsTest, AnExpiredCertificateIsAProblem) {
   Issue("a", "DNS:a.example");
   Issue("late", "DNS:late.example", -60);
   ASSERT_EQ(Load(), "") << "the others can be used";
-  EXPECT_EQ(Health(), StrCat("clientTls of cluster main: ", folder_, "/late.crt: has expired"));
+  EXPECT_EQ(Health(), StrCat("clientTls of cluster main: ", folder_, "/late.crt: a certificate in it has expired"));
   EXPECT_EQ(Shown("a.example"), "a.example");
 }
 
