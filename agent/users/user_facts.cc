@@ -41,6 +41,8 @@ absl::Status CheckNames(const std::vector<Entry>& entries, size_t most, std::str
 
 bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)) == time; }
 
+const UserFacts kDamagedFacts;
+
 absl::Status Damaged(std::string_view what) {
   return absl::DataLossError(StrCat("what is known of a user is damaged: ", what));
 }
@@ -56,6 +58,11 @@ const std::string* UserFacts::Attribute(std::string_view name) const {
   const auto* const attribute = Find(attributes, name);
   return attribute == nullptr ? nullptr : &attribute->second;
 }
+
+// Without an owner, so that giving it out counts nothing.
+SharedFacts DamagedFacts() { return {SharedFacts(), &kDamagedFacts}; }
+
+bool IsDamaged(const UserFacts* facts) { return facts == &kDamagedFacts; }
 
 bool IsName(std::string_view name) {
   return !name.empty() && name.size() <= kLongestName && std::all_of(name.begin(), name.end(), [](char c) {

@@ -43,6 +43,12 @@ struct UserFacts {
 // Null: nothing is known of the user.
 using SharedFacts = std::shared_ptr<const UserFacts>;
 
+// Stands for facts that are stored and cannot be read: damaged, or of a later version. It has no consent and no
+// attribute. Unlike of a user of whom nothing is known, nobody can say what the user has consented to.
+SharedFacts DamagedFacts();
+// Whether these are DamagedFacts. Null is not.
+bool IsDamaged(const UserFacts* facts);
+
 // Whether it can be the name of a purpose or an attribute: 1 to kLongestName of the characters A-Z a-z 0-9 . _ -
 bool IsName(std::string_view name);
 

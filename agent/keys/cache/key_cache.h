@@ -75,10 +75,11 @@ class KeyCache {
   uint32_t PrefetchKey(const crypto::KeyId& id) const { return PrefetchAt(byId_.Guess(TagOf(id))); }
   Found FindById(const crypto::KeyId& id, uint32_t guess = kNowhere);
 
-  // What was known of the user when the key was looked up; nullptr: nothing, which also goes for keys of no user. Valid
-  // as long as the pointer to the key. The keys of this cache whose facts are at one address have the same facts.
-  // (Those at two addresses may be the same all the same.) So a decision about facts may be remembered by their address
-  // until the next Refresh or Deliver, after which other facts may be at that address.
+  // What was known of the user when the key was looked up; nullptr: nothing, which also goes for keys of no user. Ask
+  // users::IsDamaged: then it is not known what is known. Valid as long as the pointer to the key. The keys of this
+  // cache whose facts are at one address have the same facts. (Those at two addresses may be the same all the same.) So
+  // a decision about facts may be remembered by their address until the next Refresh or Deliver, after which other
+  // facts may be at that address.
   const users::UserFacts* FactsOf(const CachedKey& key) const { return key.facts; }
 
   // A pass over a batch begins: counts the keys that it uses.

@@ -143,7 +143,7 @@ class Keyring {
   void TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
                     const crypto::KeyId& id);
   static void Give(const Asked& asked, ScopeKey key);
-  // What is stored of a key's user. Damaged facts are none, and the lookup's result says so.
+  // What is stored of a key's user. users::DamagedFacts when it is damaged, and the lookup's result says so.
   users::SharedFacts TakeFacts(Lookup& lookup, std::string_view stored);
   static void NoteDamage(Lookup& lookup, const absl::Status& damage);
 

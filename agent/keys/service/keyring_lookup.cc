@@ -172,7 +172,7 @@ users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
   absl::StatusOr<users::SharedFacts> facts = facts_.Get(stored);
   if (facts.ok()) return *std::move(facts);
   lookup.result.damage = absl::DataLossError(StrCat(registry_->name(), ": ", ToStd(facts.status().message())));
-  return nullptr;
+  return users::DamagedFacts();
 }
 
 // A key of an epoch that is being unwrapped is not damaged.

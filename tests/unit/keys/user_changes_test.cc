@@ -184,8 +184,11 @@ TEST_F(UserChangesTest, WhatIsDamagedCountsAsNothing) {
   Make(*service, {Granted("38", "marketing"), Granted("39", "marketing")});
   Execute("UPDATE users SET facts = x'7b22636f6e73656e7473223a' WHERE number = (SELECT min(number) FROM users)");
   EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
-  EXPECT_NE(cache.FindForSealing(User("38")), nullptr) << "the key itself is whole";
+  const CachedKey* const key = cache.FindForSealing(User("38"));
+  ASSERT_NE(key, nullptr) << "the key itself is whole";
+  EXPECT_TRUE(users::IsDamaged(cache.FactsOf(*key))) << "nothing known is something else";
   EXPECT_TRUE(Consents(*service, cache, "39", "marketing"));
+  EXPECT_FALSE(users::IsDamaged(cache.FactsOf(*cache.FindForSealing(User("39")))));
   EXPECT_THAT(std::string(service->health().message()), HasSubstr("what is known of a user is damaged"));
   EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged);
   EXPECT_THAT(Make(*service, {Withdrawn("38", "research")}), ElementsAre(Outcome::kUnchanged));
