@@ -1,5 +1,7 @@
 #include "policy/entries.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 
 #include "base/text.h"
@@ -26,6 +28,18 @@ void AppendTo(std::string& text, std::string_view kind, const Listed& listed) {
   for (const std::string& one : listed) StrAppend(&text, kind, one.size(), ":", one);
 }
 
+// The same text exactly for the same test.
+std::string TextOfTest(const Test& test) {
+  std::string text;
+  AppendTo(text, " is ", InOrder(test.texts));
+  Listed numbers;
+  for (const double number : test.numbers) numbers.push_back(TextOf(number));
+  AppendTo(text, " is number ", InOrder(std::move(numbers)));
+  if (test.pattern != nullptr) AppendTo(text, " matches ", {test.pattern->pattern()});
+  if (test.range.has_value()) AppendTo(text, " range ", {TextOf(test.range->least), TextOf(test.range->most)});
+  return text;
+}
+
 }  // namespace
 
 bool Covers(const ReadRule& outer, const ReadRule& inner) {
@@ -48,8 +62,13 @@ Conditions::Conditions(const Where& where)
   for (const AttributeTest& test : where.attributes) attributes.push_back({test.name, test.label, InOrder(test.texts)});
   std::sort(attributes.begin(), attributes.end(),
             [](const Attribute& a, const Attribute& b) { return a.name < b.name; });
-  for (const HeaderTest& header : where.headers) tests.push_back(TextOf(header));
-  for (const ValueTest& value : where.values) tests.push_back(TextOf(value));
+  for (const HeaderTest& header : where.headers) {
+    AppendTo(tests.emplace_back(), "header ", {header.name, TextOfTest(header.test)});
+  }
+  for (const ValueTest& value : where.values) {
+    const std::string_view kind = value.framing == formats::Framing::kConfluent ? "framed " : "value ";
+    AppendTo(tests.emplace_back(), kind, {value.pointer.text(), TextOfTest(value.test)});
+  }
   std::sort(tests.begin(), tests.end());
 }
 

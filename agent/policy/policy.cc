@@ -187,7 +187,7 @@ class Policy::Collector {
   absl::StatusOr<std::shared_ptr<const RecordRules>> Compile(std::vector<ReadRule>& rules,
                                                              const std::string& place) const {
     RETURN_IF_ERROR(CheckConsents(rules, place));
-    ExpandPurposes(rules);
+    RETURN_IF_ERROR(ExpandPurposes(rules, place));
     const bool hasConditions =
         std::any_of(rules.begin(), rules.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
     if (!hasConditions) return nullptr;
@@ -213,10 +213,10 @@ class Policy::Collector {
   }
 
   // An entry with "purpose": true becomes one for each workload that has a purpose, with the consent that it needs.
-  void ExpandPurposes(std::vector<ReadRule>& rules) const {
+  absl::Status ExpandPurposes(std::vector<ReadRule>& rules, const std::string& place) const {
     const bool hasPurposes =
         std::any_of(rules.begin(), rules.end(), [](const ReadRule& r) { return r.kind == ReadRule::Kind::kPurpose; });
-    if (!hasPurposes || workloads_.empty()) return;
+    if (!hasPurposes || workloads_.empty()) return absl::OkStatus();
     std::vector<ReadRule> expanded;
     size_t named = 0;  // users and texts
     for (ReadRule& rule : rules) {
@@ -224,9 +224,19 @@ class Policy::Collector {
         expanded.push_back(std::move(rule));
         continue;
       }
+      const std::string entry = StrCat(place, "/", rule.position);
       for (const PurposeOf& workload : workloads_) {
         named += CountNamed(*rule.where);
-        if (expanded.size() > kMostReaders || named > kMostUsers + kMostTexts) break;  // too many: they are refused
+        if (expanded.size() >= kMostReaders || named > kMostUsers + kMostTexts) {
+          return absl::InvalidArgumentError(StrCat(
+              entry, ": it counts for each of ", workloads_.size(),
+              " workloads that have a purpose, which is more than the entries of one topic may come to: ", kMostReaders,
+              " entries, ", kMostUsers, " ids and ", kMostTexts, " texts and numbers"));
+        }
+        if (rule.where->asksLabel() && !workload.workload.isOfPods()) {
+          return absl::InvalidArgumentError(
+              StrCat(entry, "/where/attribute: ", kLabelOfAnybody, ", and ", workload.pointer, " is none"));
+        }
         ReadRule& added = expanded.emplace_back(workload.workload);
         added.where = rule.where;
         added.where->consents = {workload.purpose};
@@ -234,6 +244,7 @@ class Policy::Collector {
       }
     }
     rules = std::move(expanded);
+    return absl::OkStatus();
   }
 
   const Extent extent_;
@@ -319,12 +330,7 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload) {
 }
 
 bool NamesPods(const TopicPolicy& topic) {
-  const auto isOfPods = [](const ReadRule& rule) {
-    const bool asksLabel =
-        rule.where.has_value() && std::any_of(rule.where->attributes.begin(), rule.where->attributes.end(),
-                                              [](const AttributeTest& test) { return !test.label.empty(); });
-    return asksLabel || rule.kind == ReadRule::Kind::kServiceAccount || rule.kind == ReadRule::Kind::kNamespace;
-  };
+  const auto isOfPods = [](const ReadRule& rule) { return rule.isOfPods(); };
   return std::any_of(topic.read.begin(), topic.read.end(), isOfPods) ||
          (topic.write.has_value() && std::any_of(topic.write->begin(), topic.write->end(), isOfPods));
 }

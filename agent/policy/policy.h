@@ -64,6 +64,9 @@ struct ReadRule {
   std::optional<uint32_t> uid;                              // of the process, as the node sees it
   std::optional<Where> where;                               // which records; none: all of them
   size_t position = 0;                                      // of the entry in its list, as the file has it
+
+  // Whether it fits nobody but pods of a namespace that it names.
+  bool isOfPods() const { return kind == Kind::kServiceAccount || kind == Kind::kNamespace; }
 };
 
 // What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left

@@ -12,6 +12,9 @@
 namespace kveil::policy {
 namespace {
 
+// Pairs of entries, over all topics, that are compared: all of four topics with the most entries that one may have.
+constexpr size_t kMostPairs = 4 * kMostReaders * kMostReaders;
+
 // A letter, digit, dash or underscore that is repeated, as in "orders-*", which selects "orders", "orders-", "orders--"
 // and nothing else: in a shell's pattern it would be any end.
 bool LooksLikeGlob(std::string_view pattern) {
@@ -57,14 +60,20 @@ std::optional<size_t> CoveringEntry(absl::Span<const ReadRule> read, absl::Span<
   return std::nullopt;
 }
 
-// Entries of `read` or `write` that change nothing, or lose records.
-void AdviseOnEntries(const TopicPolicy& topic, Access access, std::vector<std::string>& advice) {
+// Entries of `read` or `write` that change nothing, or lose records. Takes the pairs that it compares from `pairsLeft`,
+// and compares nothing where these do not suffice.
+void AdviseOnEntries(const TopicPolicy& topic, Access access, std::optional<size_t>& pairsLeft,
+                     std::vector<std::string>& advice) {
   const std::vector<ReadRule>& read = access == Access::kRead ? topic.read : *topic.write;
   const std::string_view name = access == Access::kRead ? "read" : "write";
   const std::string_view done = access == Access::kRead ? "read" : "written";
   std::vector<Conditions> conditions;
   for (const ReadRule& rule : read) conditions.emplace_back(rule.where.value_or(Where()));
   std::vector<bool> isAdvisedOn(read.size());  // by position: "purpose" makes several of one entry
+  std::vector<size_t> made(read.size());       // of the entry at this position
+  for (const ReadRule& rule : read) ++made[rule.position];
+  const size_t pairs = read.size() * read.size();
+  pairsLeft = pairsLeft.has_value() && *pairsLeft >= pairs ? std::optional<size_t>(*pairsLeft - pairs) : std::nullopt;
   for (size_t i = 0; i < read.size(); ++i) {
     if (!read[i].where.has_value() || isAdvisedOn[read[i].position]) continue;
     isAdvisedOn[read[i].position] = true;
@@ -84,10 +93,8 @@ void AdviseOnEntries(const TopicPolicy& topic, Access access, std::vector<std::s
                               "not get them, and does not get them later either"));
     }
     // Of an entry for workloads with a purpose, some may be covered and others not.
-    const bool isOneOfSeveral = std::any_of(read.begin(), read.end(), [&](const ReadRule& other) {
-      return &other != &read[i] && other.position == read[i].position;
-    });
-    const std::optional<size_t> covering = isOneOfSeveral ? std::nullopt : CoveringEntry(read, conditions, i);
+    const bool isCompared = made[read[i].position] == 1 && pairsLeft.has_value();
+    const std::optional<size_t> covering = isCompared ? CoveringEntry(read, conditions, i) : std::nullopt;
     if (covering.has_value()) {
       advice.push_back(StrCat(entry, "changes nothing: entry ", read[*covering].position + 1,
                               " lets the same workload ", name, " ",
@@ -118,13 +125,17 @@ void AdviseOnPurposes(const Policy& policy, std::vector<std::string>& advice) {
 std::vector<std::string> AdviceOn(const Policy& policy) {
   std::vector<std::string> advice;
   AdviseOnPurposes(policy, advice);
+  std::optional<size_t> pairsLeft = kMostPairs;  // none: there were too many
   for (const TopicPolicy& topic : policy.topics()) {
-    if (topic.rules != nullptr) AdviseOnEntries(topic, Access::kRead, advice);
-    if (topic.writeRules != nullptr) AdviseOnEntries(topic, Access::kWrite, advice);
+    if (topic.rules != nullptr) AdviseOnEntries(topic, Access::kRead, pairsLeft, advice);
+    if (topic.writeRules != nullptr) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
     if (topic.kind != SelectorKind::kPattern || !LooksLikeGlob(topic.selector)) continue;
     advice.push_back(StrCat(topic.file, ": the pattern \"", topic.selector,
                             "\" is a regular expression, in which \"*\" repeats the character before it; \"",
                             AsExpression(topic.selector), "\", or \"prefix\", may be meant"));
+  }
+  if (!pairsLeft.has_value()) {
+    advice.push_back("there are too many entries to compare all of a topic with each other; some may change nothing");
   }
   return advice;
 }

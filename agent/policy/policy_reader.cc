@@ -231,7 +231,10 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
   }
   const auto where = object.Find("where");
   if (where) rule.where = ReadWhere(*where, topic.seal);
-  if (which != "purpose") return rule;
+  if (which != "purpose") {
+    if (where && rule.where->asksLabel() && !rule.isOfPods()) where->Error(kLabelOfAnybody);
+    return rule;
+  }
   rule.kind = ReadRule::Kind::kPurpose;
   if (HaveUsers(*object.Find(*which), topic.seal) && where && !rule.where->consents.empty()) {
     where->Error("beside \"purpose\", the purpose of the workload is the consent that counts; leave \"consent\" out");

@@ -2,8 +2,10 @@
 #include "policy/policy_store.h"
 
 #include <algorithm>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -51,6 +53,8 @@ struct PolicyStore::State {
           config::FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
     }
     absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
+    // Before the lock that every frame may wait for.
+    const std::vector<std::string> advices = loaded.ok() ? AdviceOn(**loaded) : std::vector<std::string>();
     const MutexLock lock(mutex);
     lastError = loaded.status();
     if (!loaded.ok()) {
@@ -58,7 +62,7 @@ struct PolicyStore::State {
       return lastError;
     }
     if (current != nullptr) LogEndedProtection(*current, **loaded);
-    for (const std::string& advice : AdviceOn(**loaded)) log::Warning("policy.advice", {{"advice", advice}});
+    for (const std::string& advice : advices) log::Warning("policy.advice", {{"advice", advice}});
     current = *std::move(loaded);
     const uint64_t now = ++generation;
     log::Info("policy.loaded", {{"files", current->fileCount()}, {"topics", current->size()}, {"generation", now}});

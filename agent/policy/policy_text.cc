@@ -3,6 +3,8 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 
 #include "base/text.h"
 #include "config/units.h"
@@ -13,24 +15,35 @@ namespace {
 // The first of them, and how many more there are.
 constexpr size_t kMostListed = 5;
 
-std::string Joined(const std::vector<std::string>& texts, size_t most = kMostListed) {
+std::string Joined(const std::vector<std::string>& texts) {
   std::string joined;
-  for (size_t i = 0; i < std::min(texts.size(), most); ++i) StrAppend(&joined, i == 0 ? "" : ", ", texts[i]);
-  if (texts.size() > most) StrAppend(&joined, " and ", texts.size() - most, " more");
+  for (size_t i = 0; i < std::min(texts.size(), kMostListed); ++i) StrAppend(&joined, i == 0 ? "" : ", ", texts[i]);
+  if (texts.size() > kMostListed) StrAppend(&joined, " and ", texts.size() - kMostListed, " more");
   return joined;
 }
 
-std::string TextOf(const Test& test, size_t most = kMostListed) {
+// A text that may be taken for a number, or for several texts, is in quotes.
+std::string Quoted(const std::string& text) {
+  const bool isPlain = !NumberOf(text).has_value() && text.find_first_of(" ,\"") == std::string::npos;
+  return isPlain ? text : StrCat("\"", text, "\"");
+}
+
+std::vector<std::string> Quoted(std::vector<std::string> texts) {
+  for (std::string& text : texts) text = Quoted(text);
+  return texts;
+}
+
+std::string TextOf(const Test& test) {
   constexpr double kOpen = 1e300;  // an end that was not given
   if (test.pattern != nullptr) return StrCat("matches ", test.pattern->pattern());
   if (test.range.has_value()) {
-    if (test.range->most > kOpen) return StrCat("is at least ", test.range->least);
-    if (test.range->least < -kOpen) return StrCat("is at most ", test.range->most);
-    return StrCat("is from ", test.range->least, " to ", test.range->most);
+    if (test.range->most > kOpen) return StrCat("is at least ", policy::TextOf(test.range->least));
+    if (test.range->least < -kOpen) return StrCat("is at most ", policy::TextOf(test.range->most));
+    return StrCat("is from ", policy::TextOf(test.range->least), " to ", policy::TextOf(test.range->most));
   }
-  std::vector<std::string> answers = test.texts;
-  for (const double number : test.numbers) answers.push_back(StrCat(number));
-  return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers, most));
+  std::vector<std::string> answers = Quoted(test.texts);
+  for (const double number : test.numbers) answers.push_back(policy::TextOf(number));
+  return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers));
 }
 
 }  // namespace
@@ -61,13 +74,10 @@ std::string TextOf(const ReadRule& rule) {
   return text;
 }
 
-std::string TextOf(const HeaderTest& header) {
-  return StrCat("header ", header.name, " ", TextOf(header.test, kMostTexts));
-}
-
-std::string TextOf(const ValueTest& value) {
-  const std::string_view framing = value.framing == formats::Framing::kConfluent ? " behind a schema's id" : "";
-  return StrCat(value.pointer.text(), " of the value", framing, " ", TextOf(value.test, kMostTexts));
+std::string TextOf(double number) {
+  std::array<char, 32> digits;
+  const auto [end, error] = std::to_chars(digits.data(), digits.data() + digits.size(), number);
+  return std::string(digits.data(), end);
 }
 
 std::string TextOf(const Where& where) {
@@ -81,7 +91,7 @@ std::string TextOf(const Where& where) {
     const std::string is = attribute.texts.size() > 1 ? "is one of " : "is ";
     parts.push_back(
         StrCat("users whose ", attribute.name, " ", is,
-               attribute.label.empty() ? Joined(attribute.texts) : "the reader's label " + attribute.label));
+               attribute.label.empty() ? Joined(Quoted(attribute.texts)) : "the reader's label " + attribute.label));
   }
   for (const HeaderTest& header : where.headers)
     parts.push_back(StrCat("header ", header.name, " ", TextOf(header.test)));

@@ -9,8 +9,7 @@ namespace kveil::policy {
 
 std::string TextOf(const ReadRule& rule);  // which workloads: "unit a.service as uid 33"
 std::string TextOf(const Where& where);    // which records: "users 38, 39 and header region is eu"
-// With everything that they list, so that two are alike exactly if their texts are.
-std::string TextOf(const HeaderTest& header);
-std::string TextOf(const ValueTest& value);
+// With all of its digits: the same text exactly for the same number.
+std::string TextOf(double number);
 
 }  // namespace kveil::policy

@@ -12,6 +12,13 @@ namespace kveil::policy {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+// Nanoseconds or so of a lookup by hash, or of one label among the most that a pod may have.
+constexpr uint64_t kLookupWork = 100;
+
+}  // namespace
+
 RecordRules::RecordRules(absl::Span<const ReadRule> entries) : words_((entries.size() + 63) / 64) {
   for (size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].where.has_value()) AddEntry(i, *entries[i].where);
@@ -148,8 +155,10 @@ void RecordRules::NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) 
   for (size_t i = 0; i < words_; ++i) entries.words_[i] &= ofAnyUser_.words_[i] | named.words_[i];
 }
 
-EntrySet RecordRules::MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader) const {
+EntrySet RecordRules::MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader,
+                            uint64_t& work) const {
   if (facts == nullptr) return ofAnyFacts_;
+  work += kLookupWork * (facts->consents.size() + attributes_.size());
   EntrySet met = ofAnyConsent_;
   for (const users::Consent& consent : facts->consents) {
     const auto found = ofPurpose_.find(ToAbsl(consent.purpose));
@@ -161,6 +170,7 @@ EntrySet RecordRules::MetBy(const users::UserFacts* facts, absl::Time now, const
       if (const auto found = attribute.texts.find(*value); found != attribute.texts.end()) {
         Unite(found->second, meeting);
       }
+      work += kLookupWork * attribute.labels.size();
       for (const auto& [label, entries] : attribute.labels) {
         if (HasLabel(reader, label, *value)) Unite(entries, meeting);
       }
@@ -227,9 +237,10 @@ bool RecordRules::FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& 
 
 bool HasLabel(const identity::Workload& workload, std::string_view label, std::string_view value) {
   if (workload.pod == nullptr) return false;
-  const auto& labels = workload.pod->labels;
-  return std::any_of(labels.begin(), labels.end(),
-                     [&](const auto& entry) { return entry.first == label && entry.second == value; });
+  const auto& labels = workload.pod->labels;  // in the order of their keys: a pod may have tens of thousands
+  const auto found = std::lower_bound(labels.begin(), labels.end(), label,
+                                      [](const auto& entry, std::string_view key) { return entry.first < key; });
+  return found != labels.end() && found->first == label && found->second == value;
 }
 
 std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {

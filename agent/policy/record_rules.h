@@ -5,7 +5,7 @@
 //   EntrySet left = readers;                                 // once per record
 //   topic.rules->NarrowByOutside(outside, left, work);       // what anybody sees of it
 //   topic.rules->NarrowByUser(user, left);                   // whose it is
-//   topic.rules->Narrow(topic.rules->MetBy(facts, now, workload), left);  // remembered for the same facts
+//   topic.rules->Narrow(topic.rules->MetBy(facts, now, workload, work), left);  // remembered for the same facts
 //   switch (topic.rules->AnswerOf(left)) { ... case Answer::kDependsOnValue: ... }
 //   bool may = topic.rules->FitsValue(openedValue, finder, left, work);
 //
@@ -78,8 +78,9 @@ class RecordRules {
   void NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const;
   // The entries that the record's user meets, as far as consents and attributes go. `facts`: nullptr if nothing is
   // known of the user. Depends on nothing else, and takes a lookup by hash for each consent of the user's and each
-  // attribute.
-  EntrySet MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader) const;
+  // attribute, and one by order for each label. Adds to `work` as NarrowByOutside does, these lookups: if the facts of
+  // all users differ, nothing that is remembered helps.
+  EntrySet MetBy(const users::UserFacts* facts, absl::Time now, const identity::Workload& reader, uint64_t& work) const;
   void Narrow(const EntrySet& met, EntrySet& entries) const { Intersect(met, entries); }
 
   enum class Answer : uint8_t { kDenied, kMayRead, kDependsOnValue };

@@ -1,6 +1,7 @@
 // What an entry of `read` asks of a record (`where`). All conditions of one `where` must hold.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -80,6 +81,11 @@ struct Where {
 
   // Whether it asks for what is known of the record's user beside the id.
   bool asksFacts() const { return !consents.empty() || !attributes.empty(); }
+  // Whether it compares an attribute with a label of the reader's pod.
+  bool asksLabel() const {
+    return std::any_of(attributes.begin(), attributes.end(),
+                       [](const AttributeTest& test) { return !test.label.empty(); });
+  }
   // Whether it asks whose record it is.
   bool asksUser() const { return !users.empty() || asksFacts(); }
 };

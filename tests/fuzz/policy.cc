@@ -74,7 +74,7 @@ void CheckRules(const policy::TopicPolicy& topic, const identity::Workload& work
     topic.rules->NarrowByUser(record.user.has_value() ? topic.rules->NumberOf(*record.user) : std::nullopt, left);
     const users::UserFacts known = FactsOf(record);
     const bool isSealed = record.user.has_value() && record.value.has_value();
-    topic.rules->Narrow(topic.rules->MetBy(isSealed ? &known : nullptr, absl::Now(), workload), left);
+    topic.rules->Narrow(topic.rules->MetBy(isSealed ? &known : nullptr, absl::Now(), workload, work), left);
     const auto answer = topic.rules->AnswerOf(left);
     bool mayRead = answer == policy::RecordRules::Answer::kMayRead;
     if (answer == policy::RecordRules::Answer::kDependsOnValue && record.value.has_value()) {

@@ -15,7 +15,7 @@ using observe::RefuseReason;
 
 namespace {
 
-constexpr std::string_view kTooMuchForRules = "the batch takes the rules' expressions too long";
+constexpr std::string_view kTooMuchForRules = "the batch takes the rules too long";
 
 }  // namespace
 

@@ -57,8 +57,7 @@ SealOutcome SealPass::Run(ByteBuffer& out) {
     if (select_.has_value() && select_->isTooMuchWork()) {
       // Clients that can (the Java client) send such a batch again in smaller ones.
       refusal_ = guard::Refuse(kafka::ErrorCode::kMessageTooLarge, observe::RefuseReason::kTooLarge,
-                               "kveil: the batch takes the rules' expressions too long",
-                               static_cast<uint64_t>(part_.header.count));
+                               "kveil: the batch takes the rules too long", static_cast<uint64_t>(part_.header.count));
       break;
     }
   } while (count == records.size());

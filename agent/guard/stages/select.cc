@@ -49,14 +49,16 @@ MetByFacts::MetByFacts(const policy::RecordRules& rules, const policy::EntrySet&
     : rules_(rules), now_(now), workload_(workload) {
   if (!rules.AskFacts(entries)) return;
   met_.resize(kRemembered);
-  byNothing_ = rules.MetBy(nullptr, now, workload);
+  uint64_t none = 0;
+  byNothing_ = rules.MetBy(nullptr, now, workload, none);
 }
 
-const policy::EntrySet& MetByFacts::Of(const Owner& owner, const keys::KeyCache& cache) {
-  const users::UserFacts* const facts = owner.state == Owner::State::kPresent ? cache.FactsOf(*owner.key) : nullptr;
+const policy::EntrySet& MetByFacts::Of(const Owner& owner, WorkerScratch& scratch) {
+  const users::UserFacts* const facts =
+      owner.state == Owner::State::kPresent ? scratch.keyCache.FactsOf(*owner.key) : nullptr;
   if (facts == nullptr) return byNothing_;
   Met& met = met_[absl::HashOf(facts) % kRemembered];
-  if (met.facts != facts) met = {facts, rules_.MetBy(facts, now_, workload_)};
+  if (met.facts != facts) met = {facts, rules_.MetBy(facts, now_, workload_, scratch.ruleWork)};
   return met.entries;
 }
 
@@ -95,7 +97,7 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
     if (users_ != nullptr) rules_.NarrowByUser(UserOf(record), left_[i]);
     // Of a key that cannot be had, nothing is known, and nothing is decided: the record stops its reader, or waits.
     if (met_.areAsked() && !record.problem.has_value() && record.owner.state != Owner::State::kPending) {
-      rules_.Narrow(met_.Of(record.owner, scratch_.keyCache), left_[i]);
+      rules_.Narrow(met_.Of(record.owner, scratch_), left_[i]);
     }
     answers_[i] = rules_.AnswerOf(left_[i]);
     // A tombstone has no value that could meet a condition.
@@ -147,7 +149,7 @@ bool SelectProduced::MayWrite(const ProducedRecord& record) {
   if (!rules_.headers().empty()) ReadHeaders(rules_, record.view, outside);
   rules_.NarrowByOutside(outside, left, scratch_.ruleWork);
   if (rules_.NameUsers(left)) rules_.NarrowByUser(UserOf(record), left);
-  if (met_.areAsked()) rules_.Narrow(met_.Of(record.owner, scratch_.keyCache), left);
+  if (met_.areAsked()) rules_.Narrow(met_.Of(record.owner, scratch_), left);
   switch (rules_.AnswerOf(left)) {
     case policy::RecordRules::Answer::kMayRead:
       return true;

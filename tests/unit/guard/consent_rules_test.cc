@@ -80,9 +80,10 @@ TEST_F(ConsentRulesTest, DecryptNothingOfThoseWhoDoNot) {
 
 TEST_F(ConsentRulesTest, CompareAttributesWithTheReader) {
   identity::Pod pod;
+  pod.nameSpace = "shop";
   pod.labels = {{"tenant", "b"}};
   reader_.pod = std::make_shared<const identity::Pod>(std::move(pod));
-  UseWhere(R"({"attribute": {"name": "tenant", "label": "tenant"}})");
+  UseEntries(R"({"workload": {"namespace": "shop"}, "where": {"attribute": {"name": "tenant", "label": "tenant"}}})");
   Know("anna", {.attributes = {{"tenant", "a"}}});
   Know("bert", {.attributes = {{"tenant", "b"}}});
   EXPECT_EQ(Visible(Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("carl")})), Offsets({1}));
@@ -144,6 +145,21 @@ TEST_F(ConsentRulesTest, KnowNothingOfRecordsWithoutAnEnvelope) {
   Know("anna", Consenting());
   const TestRecord sealed = Read(Sealed({Record("anna", "{}")})).records[0];
   EXPECT_EQ(Visible(ProducedBatch({Record("anna", "forged"), sealed, Record("anna", std::nullopt)})), Offsets({1}));
+}
+
+// They name nobody.
+TEST_F(ConsentRulesTest, LeaveOldMessageFormatsOut) {
+  UseEntries(R"({"any": true, "where": {"consent": "marketing"}})", R"({"key": true})");
+  Know("anna", Consenting());
+  for (const uint8_t magic : {0, 1}) {
+    ByteBuffer message = ProducedBatch({Record("anna", "value")});
+    message[16] = magic;
+    ByteBuffer out;
+    const OpenOutcome outcome = OpenTo(Task(), message, out);
+    EXPECT_EQ(outcome.denied, 1u);
+    EXPECT_EQ(outcome.plaintext, 0u);
+    EXPECT_TRUE(Read(out).header.isControl());
+  }
 }
 
 }  // namespace

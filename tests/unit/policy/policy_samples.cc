@@ -10,9 +10,9 @@ std::string Seal(const std::string& seal) { return Topic(R"("name": "t", "seal":
 std::string User(const std::string& user) { return Seal(R"("scope": "user", "user": )" + user); }
 std::string Reader(const std::string& reader) { return Topic(R"("name": "t", "read": [)" + reader + "]"); }
 // Of a topic whose records are of users.
-std::string Where(const std::string& where) {
-  return Topic(R"("name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [{"any": true, "where": )" +
-               where + "}]");
+std::string Where(const std::string& where, const std::string& reader = R"("any": true)") {
+  return Topic(R"("name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [{)" + reader +
+               R"(, "where": )" + where + "}]");
 }
 // With purposes that may be asked for.
 std::string Purposes(const std::string& purposes, const std::string& where) {
@@ -67,8 +67,13 @@ std::vector<Sample> PolicySamples() {
       {"where a consent", Purposes(R"(["marketing"])", R"({"consent": "marketing"})"), ""},
       {"where one of two consents", Purposes(R"(["a", "b.c_d-E9"])", R"({"consent": ["a", "b.c_d-E9"]})"), ""},
       {"where an attribute", Where(R"({"attribute": {"name": "region", "equals": "eu"}})"), ""},
-      {"where attributes", Where(R"({"attribute": [{"name": "region", "oneOf": ["eu", "us"]},
-           {"name": "tenant", "label": "example.com/tenant"}]})"),
+      {"where attributes",
+       Where(R"({"attribute": [{"name": "region", "oneOf": ["eu", "us"]},
+           {"name": "tenant", "label": "example.com/tenant"}]})",
+             R"("workload": {"namespace": "shop"})"),
+       ""},
+      {"where a label of a service account",
+       Where(R"({"attribute": {"name": "tenant", "label": "tenant"}})", R"("workload": {"serviceAccount": "shop/a"})"),
        ""},
       {"purposes alone", R"({"purposes": ["marketing"]})", ""},
       {"workloads and purposes alone", R"({"purposes": ["marketing"], "workloads": )" + std::string(kMarketing) + "}",
@@ -199,6 +204,12 @@ std::vector<Sample> PolicySamples() {
        "/attribute: expected the key \"name\""},
       {"where of an attribute without a condition", Where(R"({"attribute": {"name": "region"}})"),
        "/attribute: expected exactly one of \"equals\", \"oneOf\", \"label\", found none"},
+      {"where of a label of anybody", Where(R"({"attribute": {"name": "tenant", "label": "tenant"}})"),
+       "/read/0/where: \"label\" counts for the workloads of a \"serviceAccount\" or a \"namespace\" only"},
+      {"where of a label of a cgroup",
+       Where(R"({"attribute": [{"name": "a", "equals": "b"}, {"name": "c", "label": "c"}]})",
+             R"("workload": {"cgroup": "/kubepods.slice"})"),
+       "/read/0/where: \"label\" counts for"},
       {"where of an attribute that is a number", Where(R"({"attribute": {"name": "age", "equals": 7}})"),
        "/equals: expected a non-empty string, found 7"},
       {"where of a long attribute",

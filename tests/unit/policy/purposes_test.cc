@@ -9,6 +9,7 @@
 namespace kveil::policy {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 identity::Workload PodInLab(std::string app) {
@@ -27,6 +28,12 @@ constexpr char kPurposes[] = R"({"purposes": ["marketing", "research"], "workloa
     {"workload": {"namespace": "lab", "labels": {"app": "study"}}, "purpose": "research"}]})";
 std::string OfUsers(const std::string& read) {
   return R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + read + "]}]}";
+}
+
+std::string Repeated(const std::string& entry, size_t times) {
+  std::string list = entry;
+  for (size_t i = 1; i < times; ++i) list += "," + entry;
+  return list;
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> ParseAll(const std::vector<std::string>& texts,
@@ -91,6 +98,33 @@ TEST(PurposeTest, AWorkloadsPurposeMustBeDeclared) {
               HasSubstr("1.json: /workloads/0: the same workload has its purpose in 0.json: /workloads/0 already"));
 }
 
+// Of a workload that is no pod of a known namespace, anybody may choose the labels.
+TEST(PurposeTest, ComparesLabelsOfPodsOfKnownNamespacesOnly) {
+  const std::string entry = OfUsers(R"({"purpose": true, "where": {"attribute": {"name": "team", "label": "team"}}})");
+  EXPECT_THAT(std::string(ParseAll({kPurposes, entry}).status().message()),
+              AllOf(HasSubstr("1.json: /topics/0/read/0/where/attribute: \"label\" counts for the workloads of a"),
+                    HasSubstr("and 0.json: /workloads/0 is none")));
+  const std::string pods = R"({"purposes": ["research"], "workloads": [
+      {"workload": {"namespace": "lab"}, "purpose": "research"}]})";
+  EXPECT_TRUE(ParseAll({pods, entry}).ok());
+}
+
+// Each workload's entry is there, or the policy is refused.
+TEST(PurposeTest, NoWorkloadIsLeftOut) {
+  std::string users, texts;
+  for (size_t i = 0; i < kMostUsers; ++i) {
+    users += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\"";
+    texts += (i == 0 ? "" : ",") + std::to_string(i);
+  }
+  const std::string entry = OfUsers(R"({"purpose": true, "where": {"users": [)" + users +
+                                    R"(], "value": {"pointer": "/n", "oneOf": [)" + texts + "]}}}");
+  EXPECT_THAT(std::string(ParseAll({kPurposes, entry}).status().message()),
+              HasSubstr("1.json: /topics/0/read/0: it counts for each of 2 workloads that have a purpose"));
+  const std::string one = R"({"purposes": ["marketing"], "workloads": [
+      {"workload": {"unit": "ads.service"}, "purpose": "marketing"}]})";
+  EXPECT_TRUE(ParseAll({one, entry}).ok());
+}
+
 TEST(PurposeTest, PoliciesTogetherStayWithinTheirBounds) {
   std::string many;
   for (size_t i = 0; i < kMostPurposes; ++i) many += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) + "\"";
@@ -108,11 +142,14 @@ TEST(PurposeTest, PoliciesTogetherStayWithinTheirBounds) {
   const std::string units = R"({"purposes": ["marketing"], "workloads": [)" + workloads + "]}";
   EXPECT_TRUE(ParseAll({units, OfUsers(R"({"purpose": true})")}).ok());
   EXPECT_THAT(std::string(ParseAll({units, OfUsers(R"({"purpose": true}, {"purpose": true})")}).status().message()),
-              HasSubstr("1.json: /topics/0/read: the entries of one topic may have at most 1024 entries"));
+              HasSubstr("1.json: /topics/0/read/1: it counts for each of 600 workloads that have a purpose"));
   EXPECT_THAT(
       std::string(
           ParseAll({units, OfUsers(R"({"purpose": true, "where": {"users": [)" + users + "]}}")}).status().message()),
-      HasSubstr("may have at most 10000 ids"));
+      HasSubstr("1.json: /topics/0/read/0: it counts for each of 600 workloads"));
+  const std::string last = R"({"any": true, "where": {"users": ["1"]}})";
+  EXPECT_THAT(std::string(ParseAll({units, OfUsers(R"({"purpose": true},)" + Repeated(last, 425))}).status().message()),
+              HasSubstr("1.json: /topics/0/read: the entries of one topic may have at most 1024 entries"));
 }
 
 std::vector<std::string> AdviceOnEntries(const std::string& read) {
@@ -125,14 +162,17 @@ std::vector<std::string> AdviceOnEntries(const std::string& read) {
 
 TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
   constexpr char kSame[] = "changes nothing: entry 1 lets the same workload read these records and perhaps others";
-  const auto entry = [](const std::string& where) { return R"({"any": true, "where": {)" + where + "}}"; };
+  const auto entry = [](const std::string& where) {
+    return R"({"workload": {"namespace": "lab"}, "where": {)" + where + "}}";
+  };
   const std::pair<const char*, const char*> within[] = {
       {R"("users": ["1", "2"])", R"("users": ["2"])"},
       {R"("consent": ["marketing"])", R"("consent": "marketing", "newerThan": "1h")"},
       {R"("attribute": {"name": "region", "oneOf": ["eu", "us"]})",
        R"("attribute": [{"name": "tenant", "label": "t"}, {"name": "region", "equals": "eu"}])"},
       {R"("newerThan": "2h")", R"("newerThan": "1h", "header": {"name": "a", "equals": "b"})"},
-      {R"("header": {"name": "a", "oneOf": ["b", "c"]})", R"("header": {"name": "a", "oneOf": ["b", "c"]})"},
+      {R"("header": {"name": "a", "oneOf": ["b", "c"]})", R"("header": {"name": "a", "oneOf": ["c", "b"]})"},
+      {R"("value": {"pointer": "/n", "oneOf": [1, "1"]})", R"("value": {"pointer": "/n", "oneOf": ["1", 1.0]})"},
   };
   for (const auto& [outer, inner] : within) {
     const auto advice = AdviceOnEntries(entry(outer) + "," + entry(inner));
@@ -146,6 +186,14 @@ TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
       {R"("attribute": {"name": "region", "equals": "eu"})", R"("attribute": {"name": "region", "label": "eu"})"},
       {R"("newerThan": "1h")", R"("users": ["1"])"},
       {R"("header": {"name": "a", "equals": "b"})", R"("header": {"name": "a", "equals": "c"})"},
+      {R"("header": {"name": "a", "oneOf": ["b, c"]})", R"("header": {"name": "a", "oneOf": ["b", "c"]})"},
+      {R"("header": {"name": "a", "equals": "b"})", R"("header": {"name": "a", "matches": "b"})"},
+      {R"("value": {"pointer": "/n", "equals": 1234567})", R"("value": {"pointer": "/n", "equals": 1234568})"},
+      {R"("value": {"pointer": "/n", "equals": 7})", R"("value": {"pointer": "/n", "equals": "7"})"},
+      {R"("value": {"pointer": "/n", "range": {"min": 0.1}})",
+       R"("value": {"pointer": "/n", "range": {"min": 0.10000001}})"},
+      {R"("value": {"pointer": "/n", "equals": 7})",
+       R"("value": {"pointer": "/n", "framing": "confluent", "equals": 7})"},
   };
   for (const auto& [outer, inner] : different) {
     EXPECT_TRUE(AdviceOnEntries(entry(outer) + "," + entry(inner)).empty()) << inner;
@@ -153,6 +201,40 @@ TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
   EXPECT_TRUE(AdviceOnEntries(R"({"workload": {"unit": "a.service"}, "where": {"users": ["1"]}},
                                  {"workload": {"unit": "b.service"}, "where": {"users": ["1"]}})")
                   .empty());
+}
+
+// A policy that is loaded again must not keep a core for long.
+TEST(AdviceTest, ComparesABoundedNumberOfEntries) {
+  const auto adviceOn = [](size_t topics) {
+    const std::string read = Repeated(R"({"workload": {"unit": "a.service"}, "where": {"users": ["1"]}})", 2) + "," +
+                             Repeated(R"({"workload": {"unit": "b.service"}, "where": {"newerThan": "1h"}})", 1022);
+    std::string list;
+    for (size_t i = 0; i < topics; ++i) {
+      list += (i == 0 ? "" : ",") + (R"({"name": "t)" + std::to_string(i)) +
+              R"(", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + read + "]}";
+    }
+    const auto policy = ParseAll({R"({"topics": [)" + list + "]}"});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return AdviceOn(**policy);
+  };
+  const std::vector<std::string> within = adviceOn(1);
+  ASSERT_EQ(within.size(), 1022u);
+  EXPECT_THAT(within[0], HasSubstr("entry 2 of \"read\" changes nothing"));
+  const std::vector<std::string> beyond = adviceOn(5);
+  ASSERT_EQ(beyond.size(), 4 * 1022u + 1);
+  EXPECT_THAT(beyond.back(), HasSubstr("too many entries to compare"));
+}
+
+TEST(AdviceTest, SaysNumbersAndTextsSuchThatTheyDiffer) {
+  const auto said = [](const std::string& test) {
+    const auto policy = ParseAll({OfUsers(R"({"any": true, "where": {"value": {"pointer": "/n", )" + test + "}}}")});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return TextOf(*(*policy)->Find("t")->read.at(0).where);
+  };
+  EXPECT_EQ(said(R"("equals": 1234567)"), "/n of the value is 1234567");
+  EXPECT_EQ(said(R"("oneOf": [0.1, "7", "b, c", "d"])"), R"(/n of the value is one of "7", "b, c", d, 0.1)");
+  EXPECT_EQ(said(R"("range": {"min": -0.25, "max": 9007199254740991})"),
+            "/n of the value is from -0.25 to 9007199254740991");
 }
 
 TEST(AdviceTest, NamesPurposesThatNoEntryAsksFor) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 
+#include "absl/strings/str_format.h"
 #include "base/text.h"
 #include "policy/explain.h"
 #include "policy/policy.h"
@@ -25,6 +26,9 @@ std::string TopicOf(const std::string& entries) {
   return R"({"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + entries + "]}";
 }
 std::string Entry(const std::string& where) { return R"({"any": true, "where": )" + where + "}"; }
+std::string EntryOfShop(const std::string& where) {
+  return R"({"workload": {"namespace": "shop"}, "where": )" + where + "}";
+}
 
 absl::StatusOr<std::shared_ptr<const Policy>> Parse(const std::string& topic) {
   const std::pair<std::string, std::string> file("p.json", FileOf(topic));
@@ -75,8 +79,8 @@ class RecordRulesTest : public testing::Test {
   Answer Decide(const Record& record, EntrySet& entries, const identity::Workload& workload = {}) {
     topic_->rules->NarrowByOutside(OutsideOf(record), entries, work_);
     topic_->rules->NarrowByUser(topic_->rules->NumberOf(record.user), entries);
-    topic_->rules->Narrow(topic_->rules->MetBy(record.facts.has_value() ? &*record.facts : nullptr, kNow, workload),
-                          entries);
+    const users::UserFacts* const facts = record.facts.has_value() ? &*record.facts : nullptr;
+    topic_->rules->Narrow(topic_->rules->MetBy(facts, kNow, workload, work_), entries);
     return topic_->rules->AnswerOf(entries);
   }
   bool MayHave(const Record& record, const identity::Workload& workload = {}) {
@@ -144,9 +148,10 @@ TEST_F(RecordRulesTest, CompareAttributesOfUsers) {
 }
 
 TEST_F(RecordRulesTest, CompareAttributesWithTheReadersLabels) {
-  Use(Entry(R"({"attribute": {"name": "tenant", "label": "example.com/tenant"}})"));
+  Use(EntryOfShop(R"({"attribute": {"name": "tenant", "label": "example.com/tenant"}})"));
   const auto podWith = [](std::vector<std::pair<std::string, std::string>> labels) {
     identity::Pod pod;
+    pod.nameSpace = "shop";
     pod.labels = std::move(labels);
     identity::Workload workload;
     workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
@@ -160,6 +165,27 @@ TEST_F(RecordRulesTest, CompareAttributesWithTheReadersLabels) {
   EXPECT_FALSE(MayHave(ofA)) << "no pod";
   EXPECT_FALSE(MayHave({}, podWith({{"example.com/tenant", "a"}})));
   EXPECT_FALSE(MayHave({.facts = FactsWith({})}, podWith({{"example.com/tenant", ""}})));
+}
+
+// A pod may have tens of thousands of labels, and the facts of all users of a batch may differ.
+TEST_F(RecordRulesTest, FindALabelAmongVeryManyAndCountTheWork) {
+  Use(EntryOfShop(R"({"attribute": [{"name": "a", "label": "l00007"}, {"name": "b", "label": "l49999"}]})"));
+  identity::Pod pod;
+  pod.nameSpace = "shop";
+  for (int i = 0; i < 50'000; ++i) pod.labels.emplace_back(absl::StrFormat("l%05d", i), "x");
+  pod.labels[7].second = "y";
+  identity::Workload workload;
+  workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
+  EXPECT_TRUE(MayHave({.facts = FactsWith({}, {{"a", "y"}, {"b", "x"}})}, workload));
+  EXPECT_FALSE(MayHave({.facts = FactsWith({}, {{"a", "x"}, {"b", "x"}})}, workload));
+  work_ = 0;
+  constexpr uint64_t kFacts = 5'000;
+  for (uint64_t i = 0; i < kFacts; ++i) {
+    EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing"}}, {{"a", "y"}, {"b", "x"}})}, workload));
+  }
+  EXPECT_EQ(work_ % kFacts, 0u) << "the same for each";
+  EXPECT_GE(work_ / kFacts, 5 * 50u) << "a consent, two attributes, two labels";
+  EXPECT_LE(work_ / kFacts, 5 * 200u);
 }
 
 TEST_F(RecordRulesTest, CompareWholeTextsOfHeaders) {
@@ -449,7 +475,7 @@ TEST(WhereTest, BoundsWhatATopicMayAsk) {
       {kMostAttributes, "16 different attributes",
        [](size_t i) { return Entry(StrCat(R"({"attribute": {"name": "a)", i, R"(", "equals": "a"}})")); }},
       {kMostLabels, "64 attributes that equal a label",
-       [](size_t) { return Entry(R"({"attribute": {"name": "a", "label": "b"}})"); }},
+       [](size_t) { return EntryOfShop(R"({"attribute": {"name": "a", "label": "b"}})"); }},
       {kMostHeaders, "16 different headers",
        [](size_t i) { return Entry(StrCat(R"({"header": {"name": "h)", i, R"(", "equals": "a"}})")); }},
       {kMostPointers, "16 different places",
