@@ -59,7 +59,6 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.masking = partition.masking;
     task.readers = partition.readers;
     task.reader = &connection_.workload;
-    if (partition.readers != nullptr) task.now = std::chrono::system_clock::now();
     task.zstdAllowed = response.zstdAllowed;
     task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
     task.batchLimit = shared_.limits.batchSize;
@@ -121,8 +120,10 @@ bool RecordsOpener::Take(const kafka::BatchView& batch, const OpenOutcome& outco
   return true;
 }
 
-io::Task<OpenOutcome> RecordsOpener::OpenWithNeeds(const OpenTask& task, const kafka::BatchView& batch,
+// A consent that ends while a key is waited for is none any more.
+io::Task<OpenOutcome> RecordsOpener::OpenWithNeeds(OpenTask& task, const kafka::BatchView& batch,
                                                    std::chrono::steady_clock::time_point deadline, ByteBuffer& out) {
+  task.now = std::chrono::system_clock::now();
   OpenOutcome outcome = OpenBatch(task, batch, scratch_, out);
   shared_.metrics.KeyCacheMisses(outcome.needs.keys.ids.size());
   while (outcome.kind == OpenOutcome::Kind::kNeeds) {
@@ -135,6 +136,7 @@ io::Task<OpenOutcome> RecordsOpener::OpenWithNeeds(const OpenTask& task, const k
     }
     auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outcome.needs), deadline);
     (void)co_await std::move(fetching);  // what could not be had is missing again
+    task.now = std::chrono::system_clock::now();
     outcome = OpenBatch(task, batch, scratch_, out);
   }
   co_return outcome;

@@ -80,7 +80,7 @@ class RecordsOpener {
   // Takes a batch in, unless that would be too much; then false.
   static bool Take(const kafka::BatchView& batch, const OpenOutcome& outcome, Bytes original, size_t sizeBefore,
                    Partition& partition, Response& response, Progress& progress);
-  io::Task<OpenOutcome> OpenWithNeeds(const OpenTask& task, const kafka::BatchView& batch,
+  io::Task<OpenOutcome> OpenWithNeeds(OpenTask& task, const kafka::BatchView& batch,
                                       std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const Masking& masking, const OpenOutcome& outcome);
   void NoteRead();

@@ -498,6 +498,57 @@ TEST_F(FetchGuardTest, LeavesOutWhatTheRulesForTheWorkloadDoNotLetThrough) {
   EXPECT_EQ(Read(*Get("clicks", sealed).records).records.size(), 1u);
 }
 
+// The worker knows anna, who consents for a moment longer, and has to wait for bert's key meanwhile.
+TEST_F(FetchGuardTest, GivesNothingOfAConsentThatEndsWhileKeysAreWaitedFor) {
+  UsePolicyFile(R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":
+      {"value": "/user"}}, "read": [{"any": true, "where": {"consent": "marketing"}}]}]})");
+  shared_->limits.keyTimeout = std::chrono::seconds(30);
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  const auto grant = [&](const std::string& user, absl::Time until) {
+    const keys::UserChange granted[] = {{user, "clicks", {.name = "marketing", .until = until}}};
+    EXPECT_TRUE(service_->ChangeUsers(granted, 0).ok());
+  };
+  const absl::Time until = absl::FromUnixMillis(absl::ToUnixMillis(absl::Now()) + 500);
+  grant("anna", until);
+  Get("clicks", SealedClicks({"anna"}));  // the worker has her key and her consent
+  grant("bert", absl::InfiniteFuture());  // and drops his key
+  auto missing = std::make_optional<MissingRegistry>(registryFile());
+  std::thread restoring([&] {
+    while (absl::Now() <= until) absl::SleepFor(absl::Milliseconds(5));
+    missing.reset();
+  });
+  const FetchResponse::Partition partition = Get("clicks", sealed);
+  restoring.join();
+  const ReadBatch given = Read(*partition.records);
+  ASSERT_EQ(given.records.size(), 1u);
+  EXPECT_EQ(given.records.at(0).value, Click("bert"));
+}
+
+// The policy is replaced while the response waits for bert's key.
+TEST_F(FetchGuardTest, FinishesAResponseByTheRulesThatItBeganWith) {
+  const auto withRead = [](const std::string& read) {
+    return R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":
+        {"value": "/user"}}, "read": [)" +
+           read + "]}]}";
+  };
+  UsePolicyFile(withRead(R"({"any": true, "where": {"consent": "marketing"}})"));
+  shared_->limits.keyTimeout = std::chrono::seconds(30);
+  const ByteBuffer sealed = SealedClicks({"anna", "bert", "carl"});
+  const keys::UserChange granted[] = {{"anna", "clicks", {.name = "marketing"}},
+                                      {"bert", "clicks", {.name = "marketing"}}};
+  EXPECT_TRUE(service_->ChangeUsers(granted, 0).ok());  // the worker drops their keys
+  auto missing = std::make_optional<MissingRegistry>(registryFile());
+  std::thread replacing([&, before = metrics_.Text()] {
+    for (int i = 0; i < 2000 && metrics_.Text() == before; ++i) absl::SleepFor(absl::Milliseconds(5));
+    UsePolicyFile(withRead(""));
+    missing.reset();
+  });
+  const FetchResponse::Partition partition = Get("clicks", sealed);
+  replacing.join();
+  EXPECT_EQ(Read(*partition.records).records.size(), 2u);
+  ExpectDenied(Fetch({Asked("clicks")}), "clicks", sealed);
+}
+
 TEST_F(FetchGuardTest, KnowsAClientThatNeedsMaskingByItsClientId) {
   kafka::FrameWriter writer;
   kafka::Encode(RequestFor({Asked("clicks")}), 12, writer);

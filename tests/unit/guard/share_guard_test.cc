@@ -150,6 +150,28 @@ TEST_F(ShareGuardTest, RefusesATopicWhoseRulesWouldLeaveRecordsOut) {
   EXPECT_EQ(Acquired(masked), (std::vector<std::pair<int64_t, int64_t>>{{0, 1}}));
 }
 
+TEST_F(ShareGuardTest, MasksTheRecordsOfThoseWhoDoNotConsent) {
+  const auto withRules = [](const std::string& more) {
+    return R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":
+               {"value": "/user"}}, "read": [{"any": true, "where": {"consent": "marketing"}}])" +
+           more + "}]}";
+  };
+  UsePolicyFile(withRules(""));
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 1u);
+  UsePolicyFile(withRules(R"(, "onDenied": "mask")"));
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 0u);
+  const keys::UserChange granted[] = {{"anna", "clicks", {.name = "marketing"}}};
+  EXPECT_TRUE(service_->ChangeUsers(granted, 0).ok());
+  const auto masked = Guarded(ResponseOf(kClicks, sealed, 0, 1));
+  const ReadBatch read = Read(*masked.records);
+  ASSERT_EQ(read.records.size(), 2u);
+  EXPECT_EQ(read.records.at(0).value, Click("anna"));
+  EXPECT_EQ(read.records.at(1).value, "");
+  EXPECT_EQ(read.records.at(1).headers.at(0).second, "denied");
+  EXPECT_EQ(Acquired(masked), (std::vector<std::pair<int64_t, int64_t>>{{0, 1}}));
+}
+
 TEST_F(ShareGuardTest, RefusesATopicBeforeTheBrokerHandsAnythingOut) {
   ShareFetchRequest request = RequestFor({kClicks, kPrivate});
   request.topics[1].partitions[0].acknowledgementBatches.emplace_back();
