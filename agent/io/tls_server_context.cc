@@ -206,6 +206,7 @@ absl::StatusOr<std::shared_ptr<const TlsServerContext>> TlsServerContext::Make(
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);  // clients keep their tickets
   SSL_CTX_set_cert_cb(context.get(), ChooseIdentity, nullptr);
+  SSL_CTX_set_msg_callback(context.get(), OnMessage);
   RETURN_IF_ERROR(AskForCertificates(context.get(), *material));
   return std::shared_ptr<const TlsServerContext>(new TlsServerContext(std::move(context), std::move(material)));
 }
@@ -279,6 +280,11 @@ int TlsServerContext::ChooseIdentity(SSL* ssl, void*) {
 
 bool TlsServerContext::Show(const Identity& identity, SSL* ssl) {
   return SSL_use_cert_and_key(ssl, identity.certificate.get(), identity.key.get(), identity.chain.get(), 1) == 1;
+}
+
+void TlsServerContext::OnMessage(int isWritten, int, int contentType, const void*, size_t, SSL* ssl, void*) {
+  auto* const session = static_cast<TlsSession*>(SSL_get_app_data(ssl));
+  if (isWritten == 0 && contentType == SSL3_RT_HANDSHAKE && session != nullptr) session->CountMessage();
 }
 
 std::string TlsServerContext::Outdated() const {

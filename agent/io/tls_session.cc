@@ -20,6 +20,10 @@ namespace {
 // What a peer may have us say while we read: without bound, it could be made to fill our memory.
 constexpr size_t kMostSaidWhileReading = 16 << 10;
 
+// New keys are asked for each 137 GB by Java, and cost microseconds: a client that does nothing else would hold the
+// thread.
+constexpr size_t kMostMessages = 1000;
+
 // The newest cause that OpenSSL has noted, in words.
 std::string Cause() {
   const unsigned long error = ERR_peek_last_error();
@@ -146,8 +150,8 @@ int TlsSession::Read(MutableBytes into) {
   const int result = SSL_read_ex(ssl_.get(), into.data(), into.size(), &count);
   if (input_.empty()) keptInput_ = ByteBuffer();  // a connection that waits holds none
   CountSaidWhileReading(before);
-  if (saidWhileReading_ > kMostSaidWhileReading) {
-    if (problem_.empty()) problem_ = "the peer asks for another handshake again and again";
+  if (saidWhileReading_ > kMostSaidWhileReading || messages_ > kMostMessages) {
+    if (problem_.empty()) problem_ = "the peer asks for new keys or another handshake again and again";
     return -EPROTO;
   }
   if (result == 1) {
@@ -168,6 +172,11 @@ int TlsSession::Read(MutableBytes into) {
 // With TLS 1.2, each wish for another handshake is answered by a refusal.
 void TlsSession::CountSaidWhileReading(size_t before) {
   if (output_.size() > before) saidWhileReading_ += output_.size() - before;
+}
+
+// OpenSSL reads on until there is plaintext: what follows is taken away.
+void TlsSession::CountMessage() {
+  if (++messages_ > kMostMessages) input_ = Bytes();
 }
 
 absl::StatusOr<bool> TlsSession::Write(Bytes plaintext) {

@@ -100,6 +100,7 @@ class TlsSession {
   TlsSession(std::shared_ptr<const TlsServerContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer);
   void Attach();
   void CountSaidWhileReading(size_t before);
+  void CountMessage();
 
   static BIO_METHOD* Method();
   static int BioRead(BIO* bio, char* into, int size);
@@ -116,6 +117,7 @@ class TlsSession {
   bool ended_ = false;           // by us
   bool hasRead_ = false;         // plaintext
   size_t saidWhileReading_ = 0;  // bytes
+  size_t messages_ = 0;          // of TLS itself, from the client
   std::string problem_;
   Bytes input_;           // fed and not read yet
   ByteBuffer keptInput_;  // holds input_ once it must outlive Feed's caller

@@ -19,6 +19,10 @@ class ExamplesTest : public CommandTest {
     files::copy(kExamples + "/examples", folder_ + "/policies");
     files::create_directories(folder_ + "/tls/identities");
     const io::TestCertificate certificate = authority_.Issue("agent", "");
+    files::create_directories(folder_ + "/front");
+    files::copy(certificate.certificate, folder_ + "/front/broker.crt");
+    files::copy(certificate.key, folder_ + "/front/broker.key");
+    files::permissions(folder_ + "/front/broker.key", files::perms::owner_read | files::perms::owner_write);
     files::copy(authority_.path(), folder_ + "/tls/ca.pem");
     files::copy(certificate.certificate, folder_ + "/tls/agent.crt");
     files::copy(certificate.key, folder_ + "/tls/agent.key");
@@ -60,6 +64,20 @@ TEST_F(ExamplesTest, ConfigurationsPassTheAgentsCheck) {
     ++checked;
   }
   EXPECT_EQ(checked, 3u);
+}
+
+TEST_F(ExamplesTest, TheCheckReadsTheCertificatesThatStandForTheBrokers) {
+  const std::string config = Install(kExamples + "/agent.tls.json");
+  files::permissions(folder_ + "/front/broker.key", files::perms::others_read, files::perm_options::add);
+  ExpectFailure(Run({"agent", "--check", "--config", config}), 1, "broker.key: others than its owner may use it");
+}
+
+TEST_F(ExamplesTest, TheCheckWarnsOfTlsThatIsPassed) {
+  const std::string config =
+      Write("passing.json", R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                                "clusters": {"a": {"clientTls": "pass"}}, "policies": "policies"})");
+  const CommandResult result = Run({"agent", "--check", "--config", config});
+  EXPECT_NE(result.err.find("warning: clientTls is \"pass\" for a: "), std::string::npos) << result.err;
 }
 
 TEST_F(ExamplesTest, PoliciesPassTheirCheckAndProtectEveryTopic) {

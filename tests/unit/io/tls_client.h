@@ -56,19 +56,20 @@ class TlsClient {
 
   // "" when the handshake is done, or why it failed.
   std::string Connect() {
-    ERR_clear_error();
-    return SSL_connect(ssl_.get()) == 1 ? "" : Reason();
+    const bool done = Try([this] { return SSL_connect(ssl_.get()); });
+    return done ? "" : Reason();
   }
   bool Write(std::string_view bytes) {
     size_t count = 0;
-    return SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &count) == 1;
+    return Try([&] { return SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &count); });
   }
   // Exactly that much; fewer when the stream ends before. The reason is then in `ended`.
   std::string Read(size_t size) {
     std::string bytes(size, '\0');
     size_t have = 0, count = 0;
-    ERR_clear_error();
-    while (have < size && SSL_read_ex(ssl_.get(), bytes.data() + have, size - have, &count) == 1) have += count;
+    while (have < size && Try([&] { return SSL_read_ex(ssl_.get(), bytes.data() + have, size - have, &count); })) {
+      have += count;
+    }
     if (have < size) ended = SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN ? "in order" : Reason();
     bytes.resize(have);
     return bytes;
@@ -90,6 +91,17 @@ class TlsClient {
   std::string ended;
 
  private:
+  // Again where it was interrupted, as calls of a process with io_uring may be: OpenSSL then says that it wants more.
+  template <typename Operation>
+  bool Try(Operation operation) {
+    for (;;) {
+      ERR_clear_error();
+      const int result = operation();
+      if (result == 1) return true;
+      const int error = SSL_get_error(ssl_.get(), result);
+      if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) return false;
+    }
+  }
   static std::string Reason() {
     const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
     return reason != nullptr ? reason : "broken";

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -68,6 +69,7 @@ class TlsServerContextTest : public testing::Test {
       if (!output.empty()) (void)!::send(pair.far.get(), output.data(), output.size(), MSG_NOSIGNAL);
       if (!done.ok()) break;
       const ssize_t size = ::recv(pair.far.get(), input.data(), input.size(), 0);
+      if (size < 0 && errno == EINTR) continue;
       open = size > 0;
       if (!open) break;
       session_->Feed(Bytes(input).first(static_cast<size_t>(size)));
@@ -305,6 +307,27 @@ TEST_F(TlsServerContextTest, NamesTheFileWithACertificateThatIsNotValidNow) {
   EXPECT_EQ(outdated({.identities = {good}, .clientCa = ""}),
             StrCat(good.certificate, ": a certificate in it has expired"))
       << "in its chain";
+}
+
+TEST_F(TlsServerContextTest, AClientThatAsksForNewKeysAgainAndAgainIsGivenUp) {
+  files_.identities = {Issue("b2", "DNS:b2.example")};
+  ASSERT_EQ(Load(), "");
+  const auto askFor = [](int times) {
+    return [times](TlsClient& client) {
+      for (int i = 0; i < times; ++i) {
+        SSL_key_update(client.ssl(), i % 2 == 0 ? SSL_KEY_UPDATE_NOT_REQUESTED : SSL_KEY_UPDATE_REQUESTED);
+        if (SSL_do_handshake(client.ssl()) != 1) break;
+      }
+      client.Write("after");
+    };
+  };
+  EXPECT_EQ(Meet({}, askFor(900)), "done");
+  EXPECT_EQ(read_, "after");
+  EXPECT_EQ(session_->problem(), "");
+  read_.clear();
+  EXPECT_EQ(Meet({}, askFor(1100)), "done");
+  EXPECT_EQ(read_, "");
+  EXPECT_EQ(session_->problem(), "the peer asks for new keys or another handshake again and again");
 }
 
 TEST_F(TlsServerContextTest, AClientMayNotRenegotiate) {
