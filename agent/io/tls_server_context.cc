@@ -204,7 +204,8 @@ absl::StatusOr<std::shared_ptr<const TlsServerContext>> TlsServerContext::Make(
   }
   SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);  // an idle connection holds none
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
-  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);  // clients keep their tickets
+  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);    // clients keep their tickets
+  SSL_CTX_set1_groups_list(context.get(), "X25519:P-256:P-384:P-521");  // others take up to 13 ms
   SSL_CTX_set_cert_cb(context.get(), ChooseIdentity, nullptr);
   SSL_CTX_set_msg_callback(context.get(), OnMessage);
   RETURN_IF_ERROR(AskForCertificates(context.get(), *material));

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "io/bug.h"
 #include "io/tls_context.h"
@@ -17,12 +18,16 @@
 namespace kveil::io {
 namespace {
 
-// What a peer may have us say while we read: without bound, it could be made to fill our memory.
+// What a peer may have us say while we read, and has not been sent: without bound, it could be made to fill our memory.
 constexpr size_t kMostSaidWhileReading = 16 << 10;
 
 // New keys are asked for each 137 GB by Java, and cost microseconds: a client that does nothing else would hold the
 // thread.
 constexpr size_t kMostMessages = 1000;
+
+// What a client may send in a handshake. OpenSSL would take a greeting of 128 KiB, twice; usual ones have less than 2.
+constexpr size_t kLongestGreeting = 16 << 10;   // bytes: what comes before the first answer
+constexpr size_t kLongestHandshake = 48 << 10;  // bytes: all of it, with a certificate's chain
 
 // The newest cause that OpenSSL has noted, in words.
 std::string Cause() {
@@ -87,6 +92,7 @@ int TlsSession::BioRead(BIO* bio, char* into, int size) {
   }
   std::memcpy(into, session.input_.data(), count);
   session.input_.remove_prefix(count);
+  if (session.serverContext_ != nullptr) session.fed_ += count;
   return static_cast<int>(count);
 }
 
@@ -94,6 +100,7 @@ int TlsSession::BioWrite(BIO* bio, const char* from, int size) {
   auto& session = *static_cast<TlsSession*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
   Append(session.output_, AsBytes({from, static_cast<size_t>(size)}));
+  session.hasAnswered_ = true;
   return size;
 }
 
@@ -107,13 +114,22 @@ absl::StatusOr<bool> TlsSession::Handshake() {
     serverContext_.reset();
     return true;
   }
-  if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) return false;
+  if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) {
+    RETURN_IF_ERROR(CheckHandshakeSize());
+    return false;
+  }
   const long verified = SSL_get_verify_result(ssl_.get());
   if (verified != X509_V_OK) {
     return absl::PermissionDeniedError(
         StrCat("TLS: the ", peerName(), "'s certificate is refused: ", X509_verify_cert_error_string(verified)));
   }
   return absl::UnavailableError(StrCat("TLS: ", Cause()));
+}
+
+absl::Status TlsSession::CheckHandshakeSize() const {
+  if (fed_ <= (hasAnswered_ ? kLongestHandshake : kLongestGreeting)) return absl::OkStatus();
+  return absl::UnavailableError(StrCat("TLS: the application sends too much in its handshake (allowed: ",
+                                       kLongestGreeting, " bytes first, and ", kLongestHandshake, " in all)"));
 }
 
 TlsOwner TlsSession::ClientCertificate() const {
@@ -149,13 +165,15 @@ int TlsSession::Read(MutableBytes into) {
   const size_t before = output_.size();
   const int result = SSL_read_ex(ssl_.get(), into.data(), into.size(), &count);
   if (input_.empty()) keptInput_ = ByteBuffer();  // a connection that waits holds none
-  CountSaidWhileReading(before);
-  if (saidWhileReading_ > kMostSaidWhileReading || messages_ > kMostMessages) {
+  // With TLS 1.2, each wish for another handshake is answered by a refusal.
+  const bool saysTooMuch = output_.size() > before && output_.size() > kMostSaidWhileReading;
+  if (saysTooMuch || messages_ > kMostMessages) {
     if (problem_.empty()) problem_ = "the peer asks for new keys or another handshake again and again";
     return -EPROTO;
   }
   if (result == 1) {
     hasRead_ = true;
+    messages_ = 0;
     return static_cast<int>(count);
   }
   switch (SSL_get_error(ssl_.get(), result)) {
@@ -167,11 +185,6 @@ int TlsSession::Read(MutableBytes into) {
       if (problem_.empty()) problem_ = Cause();
       return -EPROTO;
   }
-}
-
-// With TLS 1.2, each wish for another handshake is answered by a refusal.
-void TlsSession::CountSaidWhileReading(size_t before) {
-  if (output_.size() > before) saidWhileReading_ += output_.size() - before;
 }
 
 // OpenSSL reads on until there is plaintext: what follows is taken away.

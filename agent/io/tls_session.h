@@ -99,7 +99,7 @@ class TlsSession {
   // The server's side.
   TlsSession(std::shared_ptr<const TlsServerContext> context, std::unique_ptr<SSL, Free> ssl, TlsPeer peer);
   void Attach();
-  void CountSaidWhileReading(size_t before);
+  absl::Status CheckHandshakeSize() const;
   void CountMessage();
 
   static BIO_METHOD* Method();
@@ -114,10 +114,11 @@ class TlsSession {
   const std::unique_ptr<SSL, Free> ssl_;
   const TlsPeer peer_;
   const Clock::time_point checkedAt_;
-  bool ended_ = false;           // by us
-  bool hasRead_ = false;         // plaintext
-  size_t saidWhileReading_ = 0;  // bytes
-  size_t messages_ = 0;          // of TLS itself, from the client
+  bool ended_ = false;        // by us
+  bool hasRead_ = false;      // plaintext
+  size_t fed_ = 0;            // bytes, before the end of the handshake
+  bool hasAnswered_ = false;  // anything
+  size_t messages_ = 0;       // of TLS itself, from the client, since it last sent anything else
   std::string problem_;
   Bytes input_;           // fed and not read yet
   ByteBuffer keptInput_;  // holds input_ once it must outlive Feed's caller

@@ -13,19 +13,30 @@
 #include "absl/types/span.h"
 #include "base/bytes.h"
 #include "io/event.h"
+#include "io/loop.h"
+#include "io/mutex.h"
 #include "io/socket.h"
 #include "io/task.h"
 #include "io/tls_session.h"
 
 namespace kveil::io {
 
+// The handshakes of one loop that others can begin at will. A step may make a signature, which takes milliseconds:
+// there is at most one in a turn of the loop, and afterwards as much time goes to everything else.
+struct HandshakePace {
+  explicit HandshakePace(Loop& loop) : loop(loop) {}
+  Loop& loop;
+  Mutex step;
+  Deadline notBefore;  // may the next begin
+};
+
 class TlsStream {
  public:
   TlsStream(Socket& socket, std::unique_ptr<TlsSession> session) : socket_(socket), session_(std::move(session)) {}
 
   // kPermissionDenied: the peer's certificate is refused. kUnavailable: the connection broke, or the peer refused
-  // something. kDeadlineExceeded. kCancelled.
-  Task<absl::Status> Handshake(Deadline deadline);
+  // something. kDeadlineExceeded. kCancelled. With `pace`, each step waits for its turn, even beyond the deadline.
+  Task<absl::Status> Handshake(Deadline deadline, HandshakePace* pace = nullptr);
 
   // Like Socket::Recv, without suspending. Also returns -EAGAIN while a record is incomplete, and -EPROTO as
   // TlsSession::Read.
@@ -45,6 +56,7 @@ class TlsStream {
   const TlsSession& session() const { return *session_; }
 
  private:
+  Task<absl::StatusOr<bool>> Step(Deadline deadline, HandshakePace* pace);
   Task<absl::Status> SendOutput(Deadline deadline);
   Task<absl::Status> WriteAfterRecv(ByteBuffer record, Deadline deadline);
 

@@ -131,7 +131,7 @@ void Connection::End(std::string_view side, const absl::Status& status) {
   upstream_.Cancel();
   if (upstreamTls_ != nullptr) upstreamTls_->StopWaiting();
   if (applicationTls_ != nullptr) applicationTls_->StopWaiting();
-  share_->handshakeEnded.Set();  // it may wait for a place
+  mayGreet_.Set();
   FailOwnAnswers();
   answered_.Set();
   share_->changed.Set();  // who waits for memory looks whether its socket is cancelled
@@ -150,6 +150,7 @@ void Connection::EndUpstreamWhenAnswered() {
 void Connection::Drain() {
   if (draining_) return;
   draining_ = true;
+  mayGreet_.Set();
   // The request pump finds the end of the stream after what has already arrived.
   ::shutdown(application_.fd(), SHUT_RD);
 }
@@ -182,6 +183,7 @@ bool Connection::IsStalled() const {
 }
 
 void Connection::Sweep(std::chrono::steady_clock::time_point now) {
+  if (awaitsHandshake_) mayGreet_.Set();  // it may have waited for too long
   if (awaitsRoom_) {
     answered_.Set();  // others may have given back the memory that it waits for
     if (IsApplicationReset()) {

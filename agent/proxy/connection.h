@@ -44,12 +44,13 @@ struct ConnectionLimits {
 struct WorkerParts {
   WorkerParts(io::Loop& loop, BufferShelf& shelf, MemoryBudget& budget, const ConnectionLimits& limits,
               observe::Metrics& metrics)
-      : loop(loop), shelf(shelf), budget(budget), limits(limits), metrics(metrics) {}
+      : loop(loop), shelf(shelf), budget(budget), limits(limits), metrics(metrics), handshakes(loop) {}
   io::Loop& loop;
   BufferShelf& shelf;
   MemoryBudget& budget;
   const ConnectionLimits& limits;
   observe::Metrics& metrics;
+  io::HandshakePace handshakes;  // with applications
 };
 
 class Connection : private Upstream {
@@ -80,7 +81,11 @@ class Connection : private Upstream {
   io::Task<absl::Status> MeetApplication();
   void PassUntouched();
   io::Task<absl::Status> GreetApplication();
-  io::Task<void> TakeHandshakePlace();
+  io::Task<absl::Status> TakeHandshakePlace();
+  bool TryTakeHandshakePlace();
+  void LeaveHandshakePlace();
+  bool HasApplicationLeft() const;
+  io::Task<void> LetApplicationRead();
   io::Task<absl::Status> ConnectUpstream();
   absl::Status FailTls(observe::ConnectionResult result, const absl::Status& status);
 
@@ -158,6 +163,7 @@ class Connection : private Upstream {
   PendingResponses pending_;
   OwedMemory owed_;     // of pending_ and ownAnswer_
   io::Event answered_;  // something has left pending_, or nothing will any more
+  io::Event mayGreet_;  // whether it may begin its handshake is to be looked at
 
   bool passes_ = false;  // bytes, whatever they are: the application speaks TLS, and the agent does not look into it
   bool requestsEnded_ = false;
@@ -167,6 +173,7 @@ class Connection : private Upstream {
   bool aborted_ = false;
   bool awaitsApplication_ = false;  // for more of its requests
   bool awaitsRoom_ = false;         // its application is owed too much to be read
+  bool awaitsHandshake_ = false;    // its workload has as many under way as it may
   bool sendingUpstream_ = false;
   bool sendingToApplication_ = false;
   uint64_t sweptBytes_ = 0;  // moved in both directions when last looked at, and since when it has been that

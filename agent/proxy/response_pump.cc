@@ -208,7 +208,8 @@ void Connection::AppendLocalAnswers(OutgoingFrames& out) {
 
 // Without the end of TLS where the agent is in the middle of an answer: the application must see that it is cut off.
 void Connection::EndApplication() {
-  if (applicationTls_ != nullptr && !sendingToApplication_) applicationTls_->End();
+  const bool isInAnswer = sendingToApplication_ || responseBytesToRelay_ > 0;
+  if (applicationTls_ != nullptr && !isInAnswer) applicationTls_->End();
   application_.ShutdownWrite();
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <list>
 
 #include "io/event.h"
 #include "io/mutex.h"
@@ -25,11 +26,12 @@ struct WorkloadShare {
   size_t bytes = 0;    // of the memory budget
   size_t waiting = 0;
   size_t handshakes = 0;  // TLS with applications, under way
+  // Of the connections that wait to begin theirs, in their order. Each looks whether it is the first when its event is
+  // set, and may leave at any time.
+  std::list<io::Event*> waitingToGreet;
   // A connection takes its turn before it waits. So whatever is given back is looked at once, however many wait.
   io::Mutex buffersTurn;
   io::Mutex bytesTurn;
-  io::Mutex handshakesTurn;
-  io::Event handshakeEnded;
   io::Event changed;  // something was given back, by this workload or, a moment ago, by others
 };
 

@@ -312,17 +312,17 @@ TEST_F(TlsServerContextTest, NamesTheFileWithACertificateThatIsNotValidNow) {
 TEST_F(TlsServerContextTest, AClientThatAsksForNewKeysAgainAndAgainIsGivenUp) {
   files_.identities = {Issue("b2", "DNS:b2.example")};
   ASSERT_EQ(Load(), "");
-  const auto askFor = [](int times) {
-    return [times](TlsClient& client) {
-      for (int i = 0; i < times; ++i) {
+  const auto askFor = [](int times, int rounds = 1) {
+    return [times, rounds](TlsClient& client) {
+      for (int i = 0; i < times * rounds; ++i) {
         SSL_key_update(client.ssl(), i % 2 == 0 ? SSL_KEY_UPDATE_NOT_REQUESTED : SSL_KEY_UPDATE_REQUESTED);
         if (SSL_do_handshake(client.ssl()) != 1) break;
+        if ((i + 1) % times == 0) client.Write("after");
       }
-      client.Write("after");
     };
   };
-  EXPECT_EQ(Meet({}, askFor(900)), "done");
-  EXPECT_EQ(read_, "after");
+  EXPECT_EQ(Meet({}, askFor(900, 3)), "done");
+  EXPECT_EQ(read_, "afterafterafter") << "what counts is how many there are between other things";
   EXPECT_EQ(session_->problem(), "");
   read_.clear();
   EXPECT_EQ(Meet({}, askFor(1100)), "done");

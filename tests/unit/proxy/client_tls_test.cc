@@ -242,6 +242,8 @@ TEST_F(TerminatedTlsTest, AnApplicationThatDoesNotTrustTheCertificateSaysSo) {
   Start();
   io::TlsClient client(UniqueFd(::dup(application_.fd())), {.ca = stranger.path()});
   EXPECT_EQ(client.Connect(), "certificate verify failed");
+  client.Close();
+  application_.Close();
   EXPECT_EQ(Result(), "client_tls_failed");
 }
 
@@ -251,6 +253,8 @@ TEST_F(TerminatedTlsTest, AnApplicationWhoseCertificateIsMissingIsToldWhy) {
   Start();
   const auto client = Client({.mostVersion = TLS1_2_VERSION});
   EXPECT_THAT(client->Connect(), testing::HasSubstr("handshake failure"));
+  client->Close();
+  application_.Close();
   EXPECT_EQ(Result(), "client_tls_failed");
 }
 
@@ -275,7 +279,7 @@ TEST_F(TerminatedTlsTest, WaitsWhileItsWorkloadHasAsManyHandshakesAsItMay) {
   EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "1");
   OnLoop([this](Connection&) {
     --share_->handshakes;
-    share_->handshakeEnded.Set();
+    share_->waitingToGreet.front()->Set();
   });
   connecting.join();
   EXPECT_EQ(said, "");
@@ -285,14 +289,130 @@ TEST_F(TerminatedTlsTest, WaitsWhileItsWorkloadHasAsManyHandshakesAsItMay) {
   EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "0");
 }
 
-TEST_F(TerminatedTlsTest, OneThatWaitsForItsHandshakeCanBeEnded) {
-  share_->handshakes = 16;
+// Behind another connection, which goes on waiting.
+class WaitingForHandshakeTest : public TerminatedTlsTest {
+ protected:
+  WaitingForHandshakeTest() {
+    share_->handshakes = 16;
+    share_->waitingToGreet.push_back(&first_);
+  }
+  void Wait() {
+    Start();
+    application_.Send(kHello);
+    for (int looks = 0; CountOf("kveil_client_tls_waiting") != "1" && looks < 10'000; ++looks) ::usleep(1000);
+    ASSERT_EQ(CountOf("kveil_client_tls_waiting"), "1");
+  }
+  void ExpectThatItHasLeft(const std::string& result) {
+    EXPECT_EQ(Result(), result);
+    EXPECT_EQ(share_->handshakes, 16u);
+    EXPECT_EQ(share_->bytes, 0u);
+    EXPECT_EQ(share_->waitingToGreet, std::list<io::Event*>{&first_});
+    EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "0");
+  }
+  io::Event first_;
+};
+
+TEST_F(WaitingForHandshakeTest, EndsWhenItIsAborted) {
+  Wait();
+  OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
+  ExpectThatItHasLeft("served");
+}
+
+TEST_F(WaitingForHandshakeTest, EndsWhenItIsDrained) {
+  Wait();
+  OnLoop([](Connection& connection) { connection.Drain(); });
+  ExpectThatItHasLeft("served");
+}
+
+TEST_F(WaitingForHandshakeTest, EndsWhenItsApplicationHasLeft) {
+  Wait();
+  application_.Close();
+  const auto look = [](Connection& connection) { connection.Sweep(std::chrono::steady_clock::now()); };
+  for (int looks = 0; !HasEnded(20) && looks < 500; ++looks) OnLoop(look);
+  ExpectThatItHasLeft("client_tls_failed");
+}
+
+TEST_F(WaitingForHandshakeTest, EndsAfterTheTimeForAHandshake) {
+  limits_.connectTimeout = std::chrono::milliseconds(300);
+  Wait();
+  const auto look = [](Connection& connection) { connection.Sweep(std::chrono::steady_clock::now()); };
+  for (int looks = 0; !HasEnded(20) && looks < 500; ++looks) OnLoop(look);
+  EXPECT_EQ(application_.HowItEnded(), "by a reset");
+  ExpectThatItHasLeft("client_tls_failed");
+}
+
+TEST_F(TerminatedTlsTest, AHandshakesMemoryIsOfTheWorkloadsShareUntilItsEnd) {
   Start();
   application_.Send(kHello);
-  for (int looks = 0; CountOf("kveil_client_tls_waiting") != "1" && looks < 10'000; ++looks) ::usleep(1000);
+  const auto charged = [this] {
+    size_t bytes = 0;
+    OnLoop([&](Connection&) { bytes = share_->handshakes == 1 ? share_->bytes : 0; });
+    return bytes;
+  };
+  for (int looks = 0; charged() == 0 && looks < 10'000; ++looks) ::usleep(1000);
+  EXPECT_EQ(charged(), size_t{192 << 10});
+  OnLoop([this](Connection&) { EXPECT_EQ(budget_->used(), share_->bytes); });
   OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
   EXPECT_EQ(Result(), "served");
-  EXPECT_EQ(share_->handshakes, 16u);
+  EXPECT_EQ(share_->bytes, 0u);
+  EXPECT_EQ(budget_->used(), 0u);
+}
+
+// The first one of a workload may always begin, others when there is memory of its share.
+TEST_F(TerminatedTlsTest, TheFirstHandshakeOfAWorkloadWaitsForNoMemory) {
+  frameMemory_ = 1 << 20;
+  share_->bytes = 1 << 20;
+  Start();
+  OnLoop([this](Connection&) { budget_->AcquireOwedAnyway(1 << 20); });
+  const auto client = Client();
+  EXPECT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+}
+
+TEST_F(TerminatedTlsTest, FurtherHandshakesWaitForMemoryOfTheirWorkloadsShare) {
+  frameMemory_ = 1 << 20;
+  share_->bytes = 900 << 10;
+  share_->handshakes = 1;
+  Start();
+  OnLoop([this](Connection&) { budget_->AcquireOwedAnyway(900 << 10); });
+  const auto client = Client();
+  std::string said = "?";
+  std::thread connecting([&] { said = client->Connect(); });
+  for (int looks = 0; CountOf("kveil_client_tls_waiting") != "1" && looks < 10'000; ++looks) ::usleep(1000);
+  EXPECT_EQ(CountOf("kveil_client_tls_waiting"), "1");
+  OnLoop([this](Connection&) {
+    budget_->ReleaseOwed(900 << 10);
+    share_->bytes -= 900 << 10;
+    if (!share_->waitingToGreet.empty()) share_->waitingToGreet.front()->Set();
+  });
+  connecting.join();
+  EXPECT_EQ(said, "");
+  broker_ = AcceptBroker();
+}
+
+// What it has sent already must not make the kernel throw away what it is told.
+TEST_F(TerminatedTlsTest, AnApplicationThatHasSentMoreReadsWhyItIsRefused) {
+  Start();
+  application_.Send(std::string("\x16\x03\x01\x00\x04", 5) + "\x01\xff\xff\xff" + Pattern(40'000, 1));
+  const std::string told = application_.ReceiveRest();
+  EXPECT_EQ(told.substr(0, 5), std::string("\x15\x03\x03\x00\x02", 5));
+  application_.Close();
+  EXPECT_EQ(Result(), "client_tls_failed");
+}
+
+// The application must see that the answer is cut off.
+TEST_F(TerminatedTlsTest, HalfAnAnswerIsNoEndOfTls) {
+  Start();
+  const auto client = Client();
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  ASSERT_TRUE(client->Write(Other(1)));
+  broker_.ReceiveFrame();
+  broker_.Send(ResponseFrameOf(1, Pattern(1000, 1)).substr(0, 500));
+  EXPECT_EQ(client->Read(500).size(), 500u);
+  broker_.Close();
+  EXPECT_EQ(client->Read(1), "");
+  EXPECT_NE(client->ended, "in order");
 }
 
 }  // namespace
