@@ -22,7 +22,7 @@ namespace kveil::io {
 namespace {
 
 constexpr long kResumableSeconds = 600;
-constexpr long kLongestClientChain = 32 << 10;      // bytes
+constexpr long kLongestClientChain = 16 << 10;      // bytes; a connection keeps it
 constexpr off_t kLongestKeyFile = 64 << 10;         // bytes
 constexpr off_t kLongestCertificateFile = 1 << 20;  // bytes: a system's whole bundle is a fifth
 

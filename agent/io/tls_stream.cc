@@ -107,6 +107,7 @@ int TlsStream::Recv(MutableBytes into) {
     const ssize_t received = ::recv(socket_.fd(), Scratch().data(), most, MSG_DONTWAIT);
     if (received < 0) return -errno;
     if (received == 0) return 0;
+    bytesReceived_ += static_cast<uint64_t>(received);
     session_->Feed(Scratch().first(static_cast<size_t>(received)));
     while (count < into.size() && (result = session_->Read(into.subspan(count))) > 0)
       count += static_cast<size_t>(result);

@@ -44,6 +44,9 @@ class TlsStream {
   // Whether Recv may return something although the socket is not readable.
   bool hasInput() const { return end_.has_value() || session_->hasInput(); }
 
+  // By Recv, with what TLS adds.
+  uint64_t bytesReceived() const { return bytesReceived_; }
+
   // Like Socket::SendAll. May wait until another coroutine calls Recv or StopWaiting.
   Task<absl::Status> SendAll(absl::Span<const iovec> slices, Deadline deadline);
   // Says that nobody will call Recv any more.
@@ -63,7 +66,8 @@ class TlsStream {
   Socket& socket_;
   const std::unique_ptr<TlsSession> session_;
   std::optional<int> end_;  // what Recv returns from now on: 0 or an error
-  Event received_;          // something, or nothing will be received any more
+  uint64_t bytesReceived_ = 0;
+  Event received_;  // something, or nothing will be received any more
   bool stopped_ = false;
 };
 

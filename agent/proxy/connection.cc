@@ -191,7 +191,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
     }
   }
   const uint64_t moved =
-      requests_.receivedInAll() + responses_.receivedInAll() + upstream_.bytesSent() + application_.bytesSent();
+      requests_.Progress() + responses_.Progress() + upstream_.bytesSent() + application_.bytesSent();
   if (moved != sweptBytes_) {
     sweptBytes_ = moved;
     unchangedSince_ = now;

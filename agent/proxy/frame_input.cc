@@ -1,5 +1,7 @@
 #include "proxy/frame_input.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -32,6 +34,13 @@ Bytes FrameInput::buffered() const {
   if (longFrame_ != nullptr) data = longFrame_->data();
   if (!setAside_.empty()) data = setAside_.data();
   return Bytes(data + begin_, end_ - begin_);
+}
+
+uint64_t FrameInput::Progress() const {
+  if (tls_ == nullptr) return receivedInAll_;
+  int waiting = 0;
+  if (wakesUpAt_ > 1) ::ioctl(socket_.fd(), SIOCINQ, &waiting);
+  return tls_->bytesReceived() + static_cast<uint64_t>(waiting);
 }
 
 uint8_t* FrameInput::Data() { return longFrame_ != nullptr ? longFrame_->data() : pooled_.data(); }

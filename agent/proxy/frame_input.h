@@ -55,8 +55,9 @@ class FrameInput {
 
   // Bytes received since the last call, for the counters.
   size_t TakeReceivedCount() { return std::exchange(received_, 0); }
-  // Bytes received in all.
-  uint64_t receivedInAll() const { return receivedInAll_; }
+  // Changes when the peer has sent something, also when that is not read yet: until there is enough of it (WakeUpAt),
+  // or a whole record.
+  uint64_t Progress() const;
 
   // Gives an emptied buffer back; call when everything buffered has been consumed and sent.
   void ReleaseIfEmpty();

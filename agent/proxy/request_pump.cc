@@ -177,10 +177,12 @@ absl::StatusOr<size_t> Connection::SizeOfRequest(Bytes in) {
   const size_t least = bareTokensDue_ > 0 ? 0 : kFixedHeaderSize;
   const size_t most = bareTokensDue_ > 0 ? kMostTokenBytes : parts_.limits.requestFrame;
   if (size >= least && size <= most && size != kProxyProtocolLength) return size;
-  result_ = BeginsTls(in) ? observe::ConnectionResult::kClientTls : observe::ConnectionResult::kNotKafka;
+  const bool isRefusedTls = BeginsTls(in) && clientTls_ == ClientTls::kRefuse;
+  result_ = isRefusedTls ? observe::ConnectionResult::kClientTls : observe::ConnectionResult::kNotKafka;
   application_.AbortOnClose();
+  const std::string name = BeginsTls(in) && !isRefusedTls ? "TLS where a request is due" : NameForeignBytes(in);
   return absl::InvalidArgumentError(StrCat("the first bytes mean a request of ", static_cast<int32_t>(size),
-                                           " bytes (allowed: ", least, " to ", most, "): ", NameForeignBytes(in)));
+                                           " bytes (allowed: ", least, " to ", most, "): ", name));
 }
 
 // Nobody can say what it carries: it may be records, which would leave in the clear, or brokers, which would be spoken

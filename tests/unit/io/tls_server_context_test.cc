@@ -218,6 +218,9 @@ TEST_F(TlsServerContextTest, TellsWhoseCertificateTheClientHasShown) {
   EXPECT_THAT(Meet({.certificate = other.Issue("orders", "")}),
               HasSubstr("the application's certificate is refused: "));
   EXPECT_THAT(Meet({.certificate = authority_.Issue("late", "", -60)}), HasSubstr("certificate has expired"));
+  std::string names = "DNS:a.example";
+  for (int i = 0; i < 1000; ++i) names += StrCat(",DNS:service-", i, ".example");
+  EXPECT_THAT(Meet({.certificate = authority_.Issue("many", names)}), HasSubstr("excessive message size"));
   files_.needsCertificate = true;
   ASSERT_EQ(Load(), "");
   EXPECT_THAT(Meet({}), HasSubstr("peer did not return a certificate"));

@@ -1,7 +1,9 @@
 // A connection on which the application may speak TLS.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include <thread>
@@ -398,6 +400,39 @@ TEST_F(TerminatedTlsTest, AnApplicationThatHasSentMoreReadsWhyItIsRefused) {
   EXPECT_EQ(told.substr(0, 5), std::string("\x15\x03\x03\x00\x02", 5));
   application_.Close();
   EXPECT_EQ(Result(), "client_tls_failed");
+}
+
+// What it sends goes on although the agent waits for more before it reads that.
+TEST_F(TerminatedTlsTest, AnApplicationThatSendsLittleAtATimeDoesNotStandStill) {
+  limits_.stallTimeout = std::chrono::seconds(60);
+  Start();
+  const auto client = Client();
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  const std::string request = RequestFrameOf(kWanted, 1, Pattern(600'000));
+  auto later = std::chrono::steady_clock::now();
+  const auto sendAndSweep = [&](size_t from, size_t size) {
+    ASSERT_TRUE(client->Write(request.substr(from, size)));
+    int unacknowledged = 1;
+    while (unacknowledged > 0) ::ioctl(application_.fd(), SIOCOUTQ, &unacknowledged);
+    later += std::chrono::seconds(40);
+    OnLoop([later](Connection& connection) { connection.Sweep(later); });
+  };
+  sendAndSweep(0, 100'000);
+  for (size_t i = 0; i < 6; ++i) sendAndSweep(100'000 + 1000 * i, 1000);
+  ASSERT_FALSE(HasEnded(0));
+  ASSERT_TRUE(client->Write(request.substr(106'000)));
+  EXPECT_EQ(broker_.ReceiveFrame(), RequestFrameOf(kWanted, 1, "sealed"));
+}
+
+TEST_F(TerminatedTlsTest, TlsInsideOfTlsIsNoKafka) {
+  Start();
+  const auto client = Client();
+  ASSERT_EQ(client->Connect(), "");
+  broker_ = AcceptBroker();
+  client->Write(kHello);
+  EXPECT_EQ(broker_.ReceiveRest(), "");
+  EXPECT_EQ(Result(), "not_kafka");
 }
 
 // The application must see that the answer is cut off.
