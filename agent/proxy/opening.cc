@@ -16,7 +16,7 @@ namespace kveil::proxy {
 namespace {
 
 constexpr size_t kMostHandshakes = 16;          // of one workload at a worker
-constexpr size_t kHandshakeMemory = 192 << 10;  // bytes: the longest handshake (io/tls_session.cc), thrice, and buffers
+constexpr size_t kHandshakeMemory = 384 << 10;  // bytes, with its certificates as decoded (io/tls_session.cc)
 // After a handshake has failed.
 constexpr std::chrono::seconds kTimeToRead{1};
 constexpr size_t kMostThrownAway = 256 << 10;  // bytes

@@ -352,7 +352,7 @@ TEST_F(TerminatedTlsTest, AHandshakesMemoryIsOfTheWorkloadsShareUntilItsEnd) {
     return bytes;
   };
   for (int looks = 0; charged() == 0 && looks < 10'000; ++looks) ::usleep(1000);
-  EXPECT_EQ(charged(), size_t{192 << 10});
+  EXPECT_EQ(charged(), size_t{384 << 10});
   OnLoop([this](Connection&) { EXPECT_EQ(budget_->used(), share_->bytes); });
   OnLoop([](Connection& connection) { connection.Abort(observe::ConnectionResult::kServed, "the agent stops"); });
   EXPECT_EQ(Result(), "served");
