@@ -41,7 +41,7 @@ class At:
 @pytest.fixture(scope="module")
 def company(site):
     """Who issued the certificates of the broker, of the agent, and of applications."""
-    return Authority(site.folder / "company", "company")
+    return Authority(site.folder / "terminating", "company")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def secured(site, company):
     settings = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
                 "super.users": "User:ANONYMOUS;User:CN=agent;User:CN=direct;User:alice",
                 "allow.everyone.if.no.acl.found": "false"}
-    with Broker(site.address, site.folder / "secured", settings=settings,
+    with Broker(site.address, site.folder / "terminated", settings=settings,
                 listeners={"good": own, "sasl": sasl, "passed": own}) as started:
         yield started
 
