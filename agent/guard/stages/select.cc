@@ -13,6 +13,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
+constexpr std::string_view kDamagedFacts = "what the registry knows of a record's user is damaged";
 constexpr std::string_view kMayNotWrite = "no entry of \"write\" lets the workload write this record";
 
 void ReadHeaders(const policy::RecordRules& rules, const kafka::RecordView& record,
@@ -62,6 +63,10 @@ const policy::EntrySet& MetByFacts::Of(const Owner& owner, WorkerScratch& scratc
   return met.entries;
 }
 
+bool MetByFacts::AreDamaged(const Owner& owner, const keys::KeyCache& cache) {
+  return owner.state == Owner::State::kPresent && users::IsDamaged(cache.FactsOf(*owner.key));
+}
+
 SelectFetched::SelectFetched(const policy::TopicPolicy& topic, const policy::EntrySet& readers,
                              const identity::Workload& reader, std::chrono::system_clock::time_point now,
                              const kafka::BatchHeader& header, WorkerScratch& scratch)
@@ -97,7 +102,12 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
     if (users_ != nullptr) rules_.NarrowByUser(UserOf(record), left_[i]);
     // Of a key that cannot be had, nothing is known, and nothing is decided: the record stops its reader, or waits.
     if (met_.areAsked() && !record.problem.has_value() && record.owner.state != Owner::State::kPending) {
+      const bool dependsOnDamage = MetByFacts::AreDamaged(record.owner, scratch_.keyCache) && rules_.AskFacts(left_[i]);
       rules_.Narrow(met_.Of(record.owner, scratch_), left_[i]);
+      if (dependsOnDamage && rules_.AnswerOf(left_[i]) != Answer::kMayRead) {
+        record.problem = Problem{observe::RefuseReason::kKeysUnavailable, kDamagedFacts};
+        continue;
+      }
     }
     answers_[i] = rules_.AnswerOf(left_[i]);
     // A tombstone has no value that could meet a condition.
@@ -139,7 +149,10 @@ void SelectProduced::Of(absl::Span<ProducedRecord> records) {
   for (ProducedRecord& record : records) {
     // What is pending is judged by the next pass.
     if (record.problem.has_value() || record.owner.state == Owner::State::kPending || isTooMuchWork()) continue;
-    if (!MayWrite(record)) record.problem = Problem{observe::RefuseReason::kDenied, kMayNotWrite};
+    if (MayWrite(record)) continue;
+    const bool isDamaged = met_.areAsked() && MetByFacts::AreDamaged(record.owner, scratch_.keyCache);
+    record.problem = isDamaged ? Problem{observe::RefuseReason::kKeysUnavailable, kDamagedFacts}
+                               : Problem{observe::RefuseReason::kDenied, kMayNotWrite};
   }
 }
 

@@ -45,6 +45,8 @@ class MetByFacts {
   bool areAsked() const { return !met_.empty(); }
   // By the user whose the record is. A record without an owner is nobody's, and of an erased user nothing is known.
   const policy::EntrySet& Of(const Owner& owner, WorkerScratch& scratch);
+  // Whether something is known of the user that cannot be read: what depends on it is then neither met nor not met.
+  static bool AreDamaged(const Owner& owner, const keys::KeyCache& cache);
 
  private:
   struct Met {
@@ -75,7 +77,8 @@ class SelectFetched {
   // not known yet.
   void OfOutside(absl::Span<const FetchedRecord> records);
   // Judges whose they are. Those that were not denied before have their owners, or problems. Who is denied after all
-  // has neither any more, unless it is not known whose it is.
+  // has neither any more, unless it is not known whose it is. Whoever is neither denied nor let through because what is
+  // known of the user is damaged, has a problem: the record stops its reader, as one whose key is damaged.
   void OfOwners(absl::Span<FetchedRecord> records);
   // The answer for each of them.
   Answer answer(size_t record) const { return answers_[record]; }

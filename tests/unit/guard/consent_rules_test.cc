@@ -147,6 +147,28 @@ TEST_F(ConsentRulesTest, KnowNothingOfRecordsWithoutAnEnvelope) {
   EXPECT_EQ(Visible(ProducedBatch({Record("anna", "forged"), sealed, Record("anna", std::nullopt)})), Offsets({1}));
 }
 
+// Nobody can say whether she consents: to leave her records out would lose them.
+TEST_F(ConsentRulesTest, StopWhereWhatIsKnownIsDamaged) {
+  Know("bert", Consenting());
+  facts_["anna"] = users::DamagedFacts();
+  const auto outcomeOf = [&](Bytes batch) {
+    scratch_ = std::make_unique<WorkerScratch>(*service_);
+    ByteBuffer out;
+    return OpenTo(Task(), batch, out);
+  };
+  for (const char* where : {R"({"consent": "marketing"})", R"({"attribute": {"name": "region", "equals": "eu"}})"}) {
+    UseWhere(where);
+    const OpenOutcome outcome = outcomeOf(Sealed({ClickOf("bert"), ClickOf("anna")}));
+    EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+    EXPECT_EQ(outcome.reason, RefuseReason::kKeysUnavailable);
+  }
+  const ByteBuffer sealed = Sealed({ClickOf("bert"), ClickOf("anna")});
+  UseEntries(R"({"any": true, "where": {"consent": "marketing", "users": ["bert"]}})");
+  EXPECT_EQ(Visible(sealed), Offsets({0})) << "the others' consents do not matter";
+  UseEntries(R"({"any": true, "where": {"consent": "marketing"}}, {"any": true, "where": {"users": ["anna"]}})");
+  EXPECT_EQ(Visible(sealed), Offsets({0, 1})) << "hers may be read in any case";
+}
+
 // They name nobody.
 TEST_F(ConsentRulesTest, LeaveOldMessageFormatsOut) {
   UseEntries(R"({"any": true, "where": {"consent": "marketing"}})", R"({"key": true})");

@@ -184,7 +184,7 @@ TEST_F(RecordRulesTest, FindALabelAmongVeryManyAndCountTheWork) {
     EXPECT_TRUE(MayHave({.facts = FactsWith({{"marketing"}}, {{"a", "y"}, {"b", "x"}})}, workload));
   }
   EXPECT_EQ(work_ % kFacts, 0u) << "the same for each";
-  EXPECT_GE(work_ / kFacts, 5 * 50u) << "a consent, two attributes, two labels";
+  EXPECT_GE(work_ / kFacts, 5 * 80u) << "a consent, two attributes, two labels";
   EXPECT_LE(work_ / kFacts, 5 * 200u);
 }
 
