@@ -144,15 +144,16 @@ const std::array<Prepared, 25> kPrepared = {{
      " FROM (SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])) AS complete) AS now"
      " LEFT JOIN LATERAL (SELECT subject, erased, number FROM kveil.erasures WHERE subject = ANY ($1::bytea[])"
      " OFFSET 0) e ON true"},
-    // With $4 = 1, only when no keyspace is missing.
+    // With $4 = 1, only when no keyspace is missing. What is known goes also of those who were erased before: an agent
+    // of an older version, which does not know of it, may have done so.
     {kErase,
-     "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace"
+     "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace, e.number AS before"
      " FROM unnest($1::bytea[], $2::bytea[]) AS n (subject, keyspace)"
      " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
-     " WHERE e.number IS NULL"
-     " AND ($4::bigint = 0 OR NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])))),"
+     " WHERE ($4::bigint = 0 OR NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])))),"
      " gone AS (UPDATE kveil.scope_keys SET wrapped_key = NULL, state = 2, erased = $3::bigint"
-     " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked)) AND state = 1 RETURNING subject),"
+     " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked WHERE before IS NULL)) AND state = 1"
+     " RETURNING subject),"
      " forgotten AS (DELETE FROM kveil.users WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))"
      " RETURNING subject),"
      " dropped AS (DELETE FROM kveil.history WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))),"
@@ -161,7 +162,8 @@ const std::array<Prepared, 25> kPrepared = {{
      " UNION ALL SELECT subject, 0 FROM forgotten) AS n GROUP BY subject),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
      " SELECT $3::bigint, known.keys, asked.subject, asked.keyspace"
-     " FROM known JOIN asked ON asked.subject = known.subject RETURNING subject, key_count, number)"
+     " FROM known JOIN asked ON asked.subject = known.subject AND asked.before IS NULL"
+     " RETURNING subject, key_count, number)"
      " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
     {kReadFacts,
      "SELECT n.i, u.facts, u.number, e.erased FROM unnest($1::bytea[]) WITH ORDINALITY AS n (subject, i)"

@@ -191,21 +191,22 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::op
       if (!all.ok()) return Fail(all.status());
       keyspaces = *std::move(all);
     }
-    bool hasErased = false;
+    bool mustCommit = false;
     for (size_t user = first; user < std::min(count, first + kMostUsersOfAStep); ++user) {
       const auto subjectIn = [&](std::string_view candidate) { return subjectOf(user, candidate); };
-      absl::Status status = EraseOne(keyspaces, subjectIn, now, erased[user]);
-      if (!status.ok()) return Fail(status);
-      hasErased |= !erased[user].keyspaces.empty();
+      absl::StatusOr<bool> isChanged = EraseOne(keyspaces, subjectIn, now, erased[user]);
+      if (!isChanged.ok()) return Fail(isChanged.status());
+      mustCommit |= *isChanged;
     }
-    if (!hasErased) continue;
+    if (!mustCommit) continue;
     if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
   }
   return erased;
 }
 
-absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,
-                                      Erased& erased) {
+absl::StatusOr<bool> SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn,
+                                              absl::Time now, Erased& erased) {
+  bool isChanged = false;
   for (const std::string& keyspace : keyspaces) {
     const Subject subject = subjectIn(keyspace);
     absl::StatusOr<std::optional<SqliteTables::Erasure>> before = tables_->FindErasure(subject);
@@ -214,6 +215,9 @@ absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces,
       erased.earlier.push_back({keyspace, (*before)->time});
       erased.erasedBefore = std::min(erased.erasedBefore.value_or(absl::InfiniteFuture()), (*before)->time);
       erased.number = std::max(erased.number, (*before)->number);
+      // An agent of an older version, which does not know of what is known, may have erased the user.
+      ASSIGN_OR_RETURN(const bool wasKnown, tables_->ForgetFacts(subject));
+      isChanged |= wasKnown;
       continue;
     }
     absl::StatusOr<SqliteTables::Erasure> erasure = tables_->Erase(subject, keyspace, now);
@@ -222,8 +226,9 @@ absl::Status SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces,
     erased.keyCount += erasure->keyCount;
     erased.number = std::max(erased.number, erasure->number);
     erased.keyspaces.push_back(keyspace);
+    isChanged = true;
   }
-  return absl::OkStatus();
+  return isChanged;
 }
 
 absl::Status SqliteRegistry::NoteAgent(const Agent& self) {

@@ -60,7 +60,9 @@ class SqliteRegistry : public Registry {
   template <typename Name, typename Find>
   absl::StatusOr<std::vector<Found>> FindEach(absl::Span<const Name> names, Find find);
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
-  absl::Status EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now, Erased& erased);
+  // Whether anything was changed.
+  absl::StatusOr<bool> EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,
+                                Erased& erased);
   // Notes whether the file has to be opened anew, and gives the status that callers see.
   absl::Status Fail(const absl::Status& status);
 

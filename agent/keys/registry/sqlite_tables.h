@@ -72,6 +72,8 @@ class SqliteTables {
   // Whatever is known of the subject now. Returns the number of the change.
   absl::StatusOr<int64_t> WriteFacts(const Registry::NewFacts& facts, absl::Time now);
   absl::StatusOr<std::vector<Registry::PastChange>> ReadHistory(const Subject& subject);
+  // Deletes what is known of the subject, and its history. Whether anything was known.
+  absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
   struct News {
     int64_t last = 0;  // the number of the newest
@@ -98,8 +100,6 @@ class SqliteTables {
   Registry::Found ReadRow(Statement& statement);
   // Of the next erasure or change.
   absl::StatusOr<int64_t> NextNumber();
-  // Whether anything was known.
-  absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
   const std::string path_;
   std::unique_ptr<Database> database_;
