@@ -30,7 +30,7 @@ class FactsPool {
     }
     ASSIGN_OR_RETURN(users::UserFacts decoded, users::Decode(text));
     auto facts = std::make_shared<const users::UserFacts>(std::move(decoded));
-    if (facts_.size() >= sweepAt_) Sweep();
+    if (++missed_ >= sweepAfter_) Sweep();
     if (facts_.size() < kMostShared) facts_.insert_or_assign(std::string(text), facts);
     return facts;
   }
@@ -40,14 +40,17 @@ class FactsPool {
  private:
   static constexpr size_t kLeastToSweep = 1024;
 
-  // Costs a constant time for each that was put: as many come before the next as have stayed.
+  // Costs a constant time for each that was missed: as many are missed before the next sweep as have stayed. Also when
+  // there is no room for more, so that there is again when they are dropped.
   void Sweep() {
     absl::erase_if(facts_, [](const auto& entry) { return entry.second.expired(); });
-    sweepAt_ = std::max(kLeastToSweep, 2 * facts_.size());
+    missed_ = 0;
+    sweepAfter_ = std::max(kLeastToSweep, facts_.size());
   }
 
   absl::flat_hash_map<std::string, std::weak_ptr<const users::UserFacts>> facts_;
-  size_t sweepAt_ = kLeastToSweep;
+  size_t missed_ = 0;  // facts that had to be decoded, since the last sweep
+  size_t sweepAfter_ = kLeastToSweep;
 };
 
 }  // namespace kveil::keys

@@ -353,8 +353,10 @@ absl::Status KeyService::Worker::HearNews() {
     NoteReopened();
     if (!news.ok()) return news.status();
     if (!news->erased.empty() || !news->changed.empty()) revocations_.Revoke(news->erased, news->changed);
+    if (news->mayHaveMore) continue;
+    // Not before all is told: a change that was made again meanwhile has moved to a number further on.
     confirmations_.Told(keyring_->lastNumber(), revocations_.generation());
-    if (!news->mayHaveMore) break;
+    break;
   }
   return absl::OkStatus();
 }

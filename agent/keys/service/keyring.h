@@ -153,9 +153,10 @@ class Keyring {
     std::string_view keyspace;
     std::vector<size_t> changes;
   };
-  // The facts to write. nullopt: nothing has to be.
+  // The facts to write. nullopt: nothing has to be. `refused`: why something cannot be changed.
   std::optional<Registry::NewFacts> Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
-                                          uint32_t uid, const Registry::KnownFacts& known, ChangedUsers& changed) const;
+                                          uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
+                                          ChangedUsers& changed, absl::Status& refused) const;
 
   int64_t WindowOf(Scope scope) const;
 

@@ -16,7 +16,7 @@ static_assert(kMostUserChanges <= Registry::kMostFactsOfAWrite);
 
 using Outcome = ChangedUsers::Outcome;
 
-// What is damaged counts as nothing. So it is put right by saying again what the user has consented to.
+// Nothing, when what is stored is damaged.
 users::UserFacts Decoded(const std::string& stored, bool& isDamaged) {
   isDamaged = false;
   if (stored.empty()) return {};
@@ -32,16 +32,23 @@ bool IsAdded(const users::FactsChange& change) {
 }  // namespace
 
 std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
-                                                 uint32_t uid, const Registry::KnownFacts& known,
-                                                 ChangedUsers& changed) const {
+                                                 uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
+                                                 ChangedUsers& changed, absl::Status& refused) const {
   bool isDamaged = false;
   users::UserFacts facts = Decoded(known.facts, isDamaged);
+  if (isDamaged && !known.erased.has_value()) {
+    // Nothing is written over it: nobody would know any more what the user has consented to.
+    refused.Update(absl::FailedPreconditionError(
+        StrCat(registry_->name(), ": what is stored of a user cannot be read, and was not changed (docs/consent.md)")));
+    return std::nullopt;
+  }
   std::vector<users::FactsChange> done;
   for (const size_t index : asked.changes) {
     if (known.erased.has_value()) {
       changed.outcomes[index] = Outcome::kErased;
       continue;
     }
+    if (!mayAdd && IsAdded(changes[index].change)) continue;
     const users::UserFacts before = facts;
     const absl::Status applied = users::Apply(changes[index].change, facts);
     changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
@@ -49,17 +56,19 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
                                                 : Outcome::kChanged;
     if (changed.outcomes[index] == Outcome::kChanged) done.push_back(changes[index].change);
   }
-  if (known.erased.has_value() || (done.empty() && !isDamaged)) return std::nullopt;
+  if (known.erased.has_value() || done.empty()) return std::nullopt;
   return Registry::NewFacts{asked.subject, asked.keyspace, facts.empty() ? "" : users::Encode(facts), known.number,
                             users::HistoryOf(done, uid, self_.name)};
 }
 
 absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
-  // What is new must not take the last of the room. What is withdrawn may.
-  if (std::any_of(changes.begin(), changes.end(), [](const UserChange& one) { return IsAdded(one.change); })) {
-    RETURN_IF_ERROR(registry_->CheckRoom());
-  }
+  // What is new must not take the last of the room. What is withdrawn may, and does not wait for it.
+  absl::Status refused;
+  const bool adds =
+      std::any_of(changes.begin(), changes.end(), [](const UserChange& one) { return IsAdded(one.change); });
+  if (adds) refused = registry_->CheckRoom();
+  const bool mayAdd = refused.ok();
   std::vector<SubjectChanges> asked;
   absl::flat_hash_map<Subject, size_t> places;
   for (size_t i = 0; i < changes.size(); ++i) {
@@ -81,7 +90,7 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
     for (size_t i = 0; i < asked.size(); ++i) {
       // What was so before may not have reached all agents yet.
       changed.number = std::max(changed.number, known[i].number);
-      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, known[i], changed);
+      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, mayAdd, known[i], changed, refused);
       if (!one.has_value()) continue;
       facts.push_back(*std::move(one));
       written.push_back(std::move(asked[i]));
@@ -93,6 +102,8 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
       changed.number = std::max(changed.number, numbers[i]);
       if (numbers[i] == 0) asked.push_back(std::move(written[i]));
     }
+    // The others are made all the same.
+    if (asked.empty() && !refused.ok()) return refused;
     if (asked.empty()) return changed;
   }
   return absl::UnavailableError(StrCat(registry_->name(), ": others change the same users all the time; try again"));

@@ -7,6 +7,7 @@
 #include <set>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "base/text.h"
 #include "key_fixture.h"
 #include "keys/service/erasure_spread.h"
@@ -21,6 +22,7 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using Kind = users::FactsChange::Kind;
 using Outcome = ChangedUsers::Outcome;
 
@@ -173,12 +175,19 @@ TEST_F(UserChangesTest, AnErasureDeletesWhatIsKnownForGood) {
     EXPECT_TRUE(known->at(0).erased.has_value());
     EXPECT_TRUE(absl::IsAlreadyExists(service->Erase(std::nullopt, user).status()));
   }
+  // As after an agent of an older version erased them.
+  Execute("INSERT INTO users (subject, number, changed, facts) SELECT subject, -1, 0, x'7b7d' FROM erasures LIMIT 1");
+  ASSERT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged || service->ReadUser("clicks", "39")->at(0).isDamaged);
+  for (const char* user : {"38", "39"}) {
+    EXPECT_TRUE(absl::IsAlreadyExists(service->Erase(std::nullopt, user).status()));
+    EXPECT_FALSE(service->ReadUser("clicks", user)->at(0).isDamaged) << "it was not deleted";
+  }
   const std::string bytes = ReadFile(registryFile()) + ReadFile(registryFile() + "-wal");
   EXPECT_EQ(bytes.find("not-to-be-found"), std::string::npos) << "it is still in the file";
   EXPECT_TRUE(absl::IsNotFound(service->Erase(std::nullopt, "nobody").status()));
 }
 
-TEST_F(UserChangesTest, WhatIsDamagedCountsAsNothing) {
+TEST_F(UserChangesTest, WhatIsDamagedStaysAsItIs) {
   auto service = Open();
   KeyCache cache(*service);
   Make(*service, {Granted("38", "marketing"), Granted("39", "marketing")});
@@ -191,14 +200,17 @@ TEST_F(UserChangesTest, WhatIsDamagedCountsAsNothing) {
   EXPECT_FALSE(users::IsDamaged(cache.FactsOf(*cache.FindForSealing(User("39")))));
   EXPECT_THAT(std::string(service->health().message()), HasSubstr("what is known of a user is damaged"));
   EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged);
-  EXPECT_THAT(Make(*service, {Withdrawn("38", "research")}), ElementsAre(Outcome::kUnchanged));
-  EXPECT_FALSE(service->ReadUser("clicks", "38")->at(0).isDamaged) << "it was put right";
-  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
-  EXPECT_THAT(Make(*service, {Granted("38", "marketing")}), ElementsAre(Outcome::kChanged));
-  EXPECT_TRUE(Consents(*service, cache, "38", "marketing"));
+  for (const UserChange& change : {Withdrawn("38", "research"), Granted("38", "news")}) {
+    const UserChange changes[] = {change, Granted("39", "news")};
+    const absl::Status refused = service->ChangeUsers(changes, 0).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  }
+  EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged) << "what the user consented to is lost";
+  EXPECT_FALSE(Consents(*service, cache, "38", "news"));
+  EXPECT_TRUE(Consents(*service, cache, "39", "news")) << "the others are changed";
 }
 
-TEST_F(UserChangesTest, AnErrorLeavesNoCacheWithWhatWasKnownBefore) {
+TEST_F(UserChangesTest, WhileTheRegistryIsLockedNothingChanges) {
   KeyServiceOptions options = Options();
   options.registryTimeout = milliseconds(100);
   auto service = Open(std::move(options));
@@ -230,7 +242,11 @@ TEST_F(UserChangesTest, NothingNewTakesTheRoomThatErasingNeeds) {
   const auto refused = service->ChangeUsers(granted, 0);
   EXPECT_TRUE(absl::IsUnavailable(refused.status())) << refused.status();
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("nearly full"));
-  EXPECT_THAT(Make(*service, {Withdrawn("38", "marketing")}), ElementsAre(Outcome::kChanged));
+  const UserChange both[] = {Granted("39", "research"), Withdrawn("38", "marketing"), Granted("38", "research")};
+  EXPECT_TRUE(absl::IsUnavailable(service->ChangeUsers(both, 0).status()));
+  EXPECT_THAT(service->ReadUser("clicks", "38")->at(0).facts.consents, IsEmpty())
+      << "what is granted does not keep others from withdrawing";
+  EXPECT_THAT(*service->ReadUser("clicks", "39"), IsEmpty());
 }
 
 TEST(FactsPoolTest, IsBoundedAndForgetsWhatNobodyHolds) {
@@ -246,6 +262,18 @@ TEST(FactsPoolTest, IsBoundedAndForgetsWhatNobodyHolds) {
   for (size_t i = 0; i < FactsPool::kMostShared + 100; ++i) all.push_back(*pool.Get(textOf(static_cast<int>(i))));
   EXPECT_LE(pool.size(), FactsPool::kMostShared);
   EXPECT_TRUE(all.back()->Consents(StrCat("p", FactsPool::kMostShared + 99), absl::Now()));
+}
+
+TEST(FactsPoolTest, SharesAgainWhenItWasFull) {
+  FactsPool pool;
+  const auto textOf = [](size_t i) { return StrCat(R"({"consents":{"p)", i, R"(":null},"attributes":{}})"); };
+  std::vector<users::SharedFacts> all;
+  for (size_t i = 0; i < FactsPool::kMostShared + 1; ++i) all.push_back(*pool.Get(textOf(i)));
+  ASSERT_EQ(pool.size(), FactsPool::kMostShared);
+  all.clear();
+  for (size_t i = 0; i <= FactsPool::kMostShared; ++i) ASSERT_TRUE(pool.Get(textOf(i)).ok());
+  const users::SharedFacts held = *pool.Get(textOf(0));
+  EXPECT_EQ(*pool.Get(textOf(0)), held);
 }
 
 // Agents on two nodes.
@@ -289,6 +317,44 @@ TEST_F(SharedUserChangesTest, AWithdrawalReachesTheCachesOfTheOtherAgentsAtOnce)
   std::sort(times.begin(), times.end());
   RecordProperty("medianMilliseconds", static_cast<int>(times[4].count()));
   EXPECT_LT(times[4], seconds(1));
+  EXPECT_LT(times.back(), seconds(10)) << "no change waits for the cacheTtl, however busy this machine is";
+}
+
+// The server's process for the agent is stopped: whether the withdrawal was made is not known.
+TEST_F(SharedUserChangesTest, AnErrorLeavesNoCacheWithWhatWasKnownBefore) {
+  KeyServiceOptions options = SharedOptions("a");
+  options.registryTimeout = milliseconds(100);
+  auto a = Open(std::move(options));
+  KeyCache cache(*a);
+  ASSERT_TRUE(Eventually([&] {
+    const UserChange granted[] = {Granted("38", "marketing")};
+    return a->ChangeUsers(granted, 0).ok() && Consents(*a, cache, "38", "marketing");
+  }));
+  const std::set<pid_t> backends = Backends();
+  ASSERT_THAT(backends, Not(IsEmpty()));
+  for (const pid_t pid : backends) kill(pid, SIGSTOP);
+  const UserChange withdrawn[] = {Withdrawn("38", "marketing")};
+  const absl::Status status = a->ChangeUsers(withdrawn, 0).status();
+  cache.Refresh();
+  const CachedKey* const key = cache.FindForSealing(User("38"));
+  for (const pid_t pid : backends) kill(pid, SIGCONT);
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_EQ(key, nullptr) << "it may have been withdrawn";
+}
+
+TEST_F(SharedUserChangesTest, AnErasureDeletesWhatAnOlderAgentHasLeft) {
+  auto a = Open(SharedOptions("a"));
+  Make(*a, {Granted("38", "marketing"), Granted("39", "marketing")});
+  ASSERT_TRUE(a->Erase(std::nullopt, "38").ok());
+  const auto execute = [&](const std::string& sql) { return server_.ClientOf(folder_).Query(sql); };
+  execute("INSERT INTO kveil.users (subject, number, changed, facts) SELECT subject, -1, 0, '{}' FROM kveil.erasures");
+  execute("INSERT INTO kveil.history (subject, number, time, change) SELECT subject, 1, 0, '{}' FROM kveil.erasures");
+  ASSERT_TRUE(a->ReadUser("clicks", "38")->at(0).isDamaged);
+  const auto again = a->Erase(std::nullopt, "38");
+  EXPECT_TRUE(absl::IsAlreadyExists(again.status())) << again.status();
+  EXPECT_FALSE(a->ReadUser("clicks", "38")->at(0).isDamaged);
+  EXPECT_THAT(a->ReadUser("clicks", "38")->at(0).history, IsEmpty());
+  EXPECT_EQ(a->ReadUser("clicks", "39")->at(0).facts.consents.size(), 1u);
 }
 
 // The server's process for b is stopped: as with dropped packets, nothing comes back and nothing says so.
@@ -328,7 +394,13 @@ TEST_F(SharedUserChangesTest, ThatBothAgentsMakeAtOnceAreAllMade) {
     threads.emplace_back([&, service] {
       for (int i = 0; i < kEach; ++i) {
         const UserChange granted[] = {Granted("38", StrCat(service == a.get() ? "a" : "b", i))};
-        while (!service->ChangeUsers(granted, 0).ok()) continue;
+        absl::Status status = absl::UnknownError("not tried");
+        for (int attempt = 0; attempt < 100 && !status.ok(); ++attempt) {
+          status = service->ChangeUsers(granted, 0).status();
+          const bool isRace = absl::StrContains(status.message(), "others change the same users all the time");
+          if (!status.ok() && !isRace) break;
+        }
+        EXPECT_TRUE(status.ok()) << status;
       }
     });
   }
