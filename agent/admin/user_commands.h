@@ -57,12 +57,16 @@ struct ChangeUsersCommand {
     uint64_t number = 0;                  // of the last change, now or before; 0: nothing was ever known
     std::string opening;                  // as of EraseManyCommand
     std::vector<std::string> undeclared;  // purposes that were granted and that no policy of this agent declares
+    bool isKnown = true;                  // something is or was known of one of the users, or one was erased
+    bool isUnnamed = false;               // no policy of this agent names the keyspace that was asked for
     void Fields(auto& field) {
       field("outcomes", outcomes);
       field("keyspaces", keyspaces);
       field("number", number);
       field("opening", opening);
       field("undeclared", undeclared);
+      field("known", isKnown);
+      field("unnamed", isUnnamed);
     }
   };
 };

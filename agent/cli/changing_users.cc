@@ -70,7 +70,7 @@ void PrintHistory(const ReadUserCommand::PastChange& past) {
 void PrintKnown(const ReadUserCommand::Known& known, bool withAttributes, bool withHistory) {
   std::cout << "keyspace " << known.keyspace << ":\n";
   if (known.erased.has_value()) std::cout << "  erased at " << *known.erased << "\n";
-  if (known.isDamaged) std::cout << "  what is stored is damaged and counts as nothing: record it again\n";
+  if (known.isDamaged) std::cout << "  what is stored cannot be read (docs/consent.md)\n";
   for (const ReadUserCommand::Consent& consent : known.consents) {
     std::cout << "  consents to " << consent.purpose;
     if (consent.until.has_value()) std::cout << (consent.holds ? " until " : ", ended at ") << *consent.until;
@@ -123,6 +123,10 @@ void WarnOfUndeclared(std::string_view command, const std::vector<std::string>& 
                        "; recorded all the same (docs/consent.md)"));
 }
 
+void WarnOfUnnamed(std::string_view command, const std::optional<std::string>& keyspace) {
+  Warn(command, StrCat("no policy of this agent names the keyspace ", keyspace.value_or(""), "; is it misspelled?"));
+}
+
 int ChangeUser(std::string_view command, const CommonOptions& common, const UserOptions& who,
                std::vector<ChangeUsersCommand::Change> changes) {
   const absl::StatusOr<std::string> socket = AdminSocket(common);
@@ -138,18 +142,22 @@ int ChangeUser(std::string_view command, const CommonOptions& common, const User
   }
   const Awaited awaited = AwaitChanges(command, *socket, response.number, {response.opening}, who.waitSeconds);
   WarnOfUndeclared(command, response.undeclared);
+  if (response.isUnnamed) WarnOfUnnamed(command, who.keyspace);
   bool areDone = true;
   for (size_t i = 0; i < changes.size(); ++i) areDone &= IsDone(response.outcomes[i], changes[i]);
   if (common.json) {
     nlohmann::json json = answer->json;
     if (!awaited.spread.is_null()) json["spread"] = awaited.spread;
     std::cout << json.dump(2) << "\n";
-  } else {
+  } else if (response.isKnown) {
     for (size_t i = 0; i < changes.size(); ++i) PrintOutcome(response.outcomes[i], changes[i]);
     std::cout << (response.keyspaces.empty() ? "no keyspace knows any user" : "keyspace(s): ")
               << Join(response.keyspaces) << "\n";
   }
   if (!areDone) return Fail(command, "not all of it could be recorded");
+  if (!response.isKnown) {
+    return Fail(command, "nothing was ever known of this user; is the id spelled as in the records?");
+  }
   return awaited.status;
 }
 

@@ -27,6 +27,9 @@ Awaited AwaitChanges(std::string_view command, const std::string& socket, uint64
 // Warns of purposes that no policy of the agent declares.
 void WarnOfUndeclared(std::string_view command, const std::vector<std::string>& purposes);
 
+// Warns of a keyspace that no policy of the agent names.
+void WarnOfUnnamed(std::string_view command, const std::optional<std::string>& keyspace);
+
 // Makes a few changes of one user, waits for the agents, and prints what became of them. Returns the exit status.
 int ChangeUser(std::string_view command, const CommonOptions& common, const UserOptions& who,
                std::vector<admin::ChangeUsersCommand::Change> changes);

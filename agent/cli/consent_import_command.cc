@@ -42,6 +42,7 @@ struct Sum {
   std::vector<size_t> linesNotRecorded;  // the first of them
   uint64_t number = 0;
   std::set<std::string> undeclared;   // purposes, the first of them
+  bool isUnnamed = false;             // the keyspace
   std::vector<std::string> openings;  // different ones; not many, as the registry is opened anew seldom
 };
 
@@ -79,6 +80,7 @@ void Add(absl::Span<const size_t> lines, const ChangeUsersCommand::Response& res
   for (const std::string& purpose : response.undeclared) {
     if (sum.undeclared.size() < kMostPurposesNamed) sum.undeclared.insert(purpose);
   }
+  sum.isUnnamed |= response.isUnnamed;
   sum.number = std::max(sum.number, response.number);
   const bool isKnown = std::find(sum.openings.begin(), sum.openings.end(), response.opening) != sum.openings.end();
   if (!isKnown && sum.openings.size() < 2) sum.openings.push_back(response.opening);
@@ -185,6 +187,7 @@ int RunConsentImport(const CommonOptions& common, const ConsentOptions& options)
   Sum sum;
   if (const absl::Status sent = SendAll(*socket, options, *count, sum); !sent.ok()) return Fail(kCommand, sent);
   WarnOfUndeclared(kCommand, {sum.undeclared.begin(), sum.undeclared.end()});
+  if (sum.isUnnamed) WarnOfUnnamed(kCommand, options.who.keyspace);
   const Awaited awaited = AwaitChanges(kCommand, *socket, sum.number, sum.openings, options.who.waitSeconds);
   if (common.json) {
     PrintJson(sum, awaited.spread);

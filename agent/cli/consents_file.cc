@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "cli/erasing.h"
@@ -100,10 +101,13 @@ absl::StatusOr<ConsentsFile> ConsentsFile::Open(const std::string& path, const s
 }
 
 absl::StatusOr<std::optional<ConsentsFile::Change>> ConsentsFile::Next() {
-  std::string line;
-  while (std::getline(file_, line)) {
+  // With room for what ends a line. A longer one is not taken into memory.
+  std::string buffer(kLongestLine + 3, '\0');
+  while (file_.getline(buffer.data(), static_cast<std::streamsize>(buffer.size())) || file_.gcount() > 0) {
     ++line_;
-    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (file_.fail()) return absl::InvalidArgumentError(StrCat(path_, ": line ", line_, ": it is too long"));
+    std::string_view line(buffer.data(), static_cast<size_t>(file_.gcount()) - (file_.eof() ? 0 : 1));
+    if (line.ends_with('\r')) line.remove_suffix(1);
     if (!isJson_.has_value()) isJson_ = line.starts_with("{");
     if (line_ == 1 && (line == kHeaders[0] || line == kHeaders[1])) continue;
     absl::StatusOr<Change> change = Take(line);
@@ -141,6 +145,7 @@ absl::StatusOr<ConsentsFile::Change> ConsentsFile::Take(std::string_view text) {
     return absl::InvalidArgumentError("its state is neither granted nor withdrawn");
   }
   RETURN_IF_ERROR(users::Check(checked));
+  if (checked.until <= absl::Now()) return absl::InvalidArgumentError("\"until\" is over already");
   change.name = std::move(texts.purpose);
   change.until = std::move(texts.until);
   return change;

@@ -44,8 +44,8 @@ absl::StatusOr<absl::Time> ParseUntil(std::string_view text) {
   std::string error;
   const char* const format = text.find('T') == std::string_view::npos ? "%E4Y-%m-%d" : "%E4Y-%m-%dT%H:%M:%E*S%Ez";
   if (!isPlain || text.size() < 10 || !absl::ParseTime(format, std::string(text), absl::UTCTimeZone(), &time, &error)) {
-    return absl::InvalidArgumentError(
-        StrCat("\"", text.substr(0, 40), "\" is no time such as 2027-01-01T00:00:00Z or 2027-01-01"));
+    // Not what it is: where columns were swapped, it is the user's id.
+    return absl::InvalidArgumentError("\"until\" is no time such as 2027-01-01T00:00:00Z or 2027-01-01");
   }
   return absl::FromUnixMillis(absl::ToUnixMillis(time));
 }

@@ -49,6 +49,9 @@ absl::StatusOr<FactsChange> ChangeOf(const ChangeUsersCommand::Change& asked) {
     ASSIGN_OR_RETURN(change.until, users::ParseUntil(*asked.until));
   }
   RETURN_IF_ERROR(users::Check(change));
+  if (change.until <= absl::Now()) {
+    return absl::InvalidArgumentError("\"until\" is over already: withdraw the consent instead");
+  }
   return change;
 }
 
@@ -191,7 +194,12 @@ absl::StatusOr<ChangeUsersCommand::Response> ChangeUsers(const UsersContext& con
   ASSIGN_OR_RETURN(const Keyspaces keyspaces, KeyspacesFor(context, request.keyspace, changes));
   std::vector<std::optional<Outcome>> outcomes(changes.size());
   ChangeUsersCommand::Response response;
-  response.undeclared = Undeclared(*context.policies.Current(), changes);
+  const std::shared_ptr<const policy::Policy> policy = context.policies.Current();
+  response.isKnown = false;
+  response.undeclared = Undeclared(*policy, changes);
+  const std::vector<std::string> named = KeyspacesOf(*policy);
+  response.isUnnamed =
+      request.keyspace.has_value() && !std::binary_search(named.begin(), named.end(), *request.keyspace);
   std::vector<keys::UserChange> piece;
   std::vector<size_t> places;
   const auto make = [&]() -> absl::Status {
@@ -201,6 +209,8 @@ absl::StatusOr<ChangeUsersCommand::Response> ChangeUsers(const UsersContext& con
       outcome = outcome.has_value() ? Worse(*outcome, changed.outcomes[i]) : changed.outcomes[i];
     }
     response.number = std::max(response.number, static_cast<uint64_t>(changed.number));
+    response.isKnown |= changed.number > 0 || std::find(changed.outcomes.begin(), changed.outcomes.end(),
+                                                        Outcome::kErased) != changed.outcomes.end();
     response.opening = OpeningOf(context.keys, changed.opening);
     piece.clear();
     places.clear();

@@ -43,11 +43,9 @@ class ConsentTest : public AdminCommandTest {
       state_[what] = state;
       outcomes.push_back(user == "erased" ? "erased" : user == "full" ? "tooMany" : isNew ? "changed" : "unchanged");
     }
-    return Json{{"outcomes", outcomes},
-                {"keyspaces", {"clicks"}},
-                {"number", ++number_},
-                {"opening", "a/1"},
-                {"undeclared", undeclared_}}
+    return Json{{"outcomes", outcomes}, {"keyspaces", {"clicks"}},   {"number", isKnown_ ? ++number_ : 0},
+                {"opening", "a/1"},     {"undeclared", undeclared_}, {"known", isKnown_},
+                {"unnamed", isUnnamed_}}
         .dump();
   }
   CommandResult Import(const std::string& text, std::vector<std::string> more = {}) {
@@ -66,7 +64,7 @@ class ConsentTest : public AdminCommandTest {
   std::string failsAt_;
   std::vector<std::string> undeclared_;
   std::string openingOfWait_ = "a/1";
-  bool isComplete_ = true;
+  bool isComplete_ = true, isUnnamed_ = false, isKnown_ = true;
   int unavailable_ = 0;
   size_t mostBytes_ = 0, mostChanges_ = 0, number_ = 0;
 };
@@ -111,6 +109,25 @@ TEST_F(ConsentTest, FailsWhenItCannotBeRecorded) {
   result = RunWith({"user", "set", "--user", "full", "--attribute", "a=b", "--json"});
   EXPECT_EQ(result.exitStatus, 1);
   EXPECT_EQ(Json::parse(result.out).at("outcomes").at(0), "tooMany");
+}
+
+TEST_F(ConsentTest, FailsWhenThereIsNobodyToWithdrawFrom) {
+  isKnown_ = false;
+  const CommandResult result = RunWith({"consent", "withdraw", "--user", "0x26", "--purpose", "a"});
+  ExpectFailure(result, 1, "nothing was ever known of this user");
+  EXPECT_EQ(requests_.size(), 1u) << "there is nothing to wait for";
+}
+
+TEST_F(ConsentTest, WarnsOfAKeyspaceThatNoPolicyNames) {
+  isUnnamed_ = true;
+  const std::string file = Write("consents", "39,a,granted\n");
+  for (const CommandResult& result :
+       {RunWith({"consent", "grant", "--user", "38", "--purpose", "a", "--keyspace", "custmers"}),
+        RunWith({"consent", "import", file, "--keyspace", "custmers"})}) {
+    EXPECT_EQ(result.exitStatus, 0) << result.err;
+    EXPECT_NE(result.err.find("warning: no policy of this agent names the keyspace custmers"), std::string::npos)
+        << result.err;
+  }
 }
 
 TEST_F(ConsentTest, WarnsOfAPurposeThatNoPolicyDeclares) {
@@ -196,7 +213,8 @@ TEST_F(ConsentTest, NamesABadLineBeforeAnythingIsChanged) {
       {"38,a,granted\n\n", "line 2: it is empty"},
       {"38,a,given\n", "line 1: its state is neither granted nor withdrawn"},
       {"38,a b,granted\n", "line 1: a purpose is 1 to 64"},
-      {"38,a,granted,soon\n", "line 1: \"soon\" is no time"},
+      {"38,a,granted,soon\n", "line 1: \"until\" is no time such as"},
+      {"38,a,granted,2020-01-01\n", "line 1: \"until\" is over already"},
       {"38,a,withdrawn,2027-01-01\n", "line 1: what is withdrawn has no end"},
       {",a,granted\n", "line 1: it names no user"},
       {"\xff,a,granted\n", "line 1: it is not UTF-8"},
@@ -207,6 +225,9 @@ TEST_F(ConsentTest, NamesABadLineBeforeAnythingIsChanged) {
        "38,a,granted\n",
        "line 1: it begins with a byte order mark"},
       {std::string(9000, 'x') + "\n", "line 1: it is too long"},
+      {"38,a,granted\n" + std::string(20'000, 'x'), "line 2: it is too long"},
+      {"38,a,granted\r\n" + std::string(8193, 'x') + "\r\n", "line 2: it is too long"},
+      {"38,a,granted\n39,b", "line 2: it has not the fields"},
       {std::string(1025, 'x') + ",a,granted\n", "line 1: the user's id is too long"},
       {"{\"user\": \"38\"}\n", "line 1: its state"},
       {"{\"user\": \"38\", \"purpose\": 7, \"state\": \"granted\"}\n", "line 1: \"purpose\" is not a string"},

@@ -74,7 +74,11 @@ TEST_F(UsersTest, GrantsInTheKeyspacesOfThePoliciesAndWithdrawsWhereverAnythingI
   EXPECT_GT(granted->number, 0u);
   EXPECT_THAT(granted->undeclared, IsEmpty());
   EXPECT_THAT(granted->opening, HasSubstr("node-a:7/"));
-  ASSERT_TRUE(Make({Change("grant", "38", "marketing")}, "of-old-policies").ok());
+  EXPECT_FALSE(granted->isUnnamed);
+  const auto elsewhere = Make({Change("grant", "38", "marketing")}, "of-old-policies");
+  ASSERT_TRUE(elsewhere.ok()) << elsewhere.status();
+  EXPECT_TRUE(elsewhere->isUnnamed);
+  EXPECT_FALSE(Make({Change("grant", "38", "marketing")}, "customers")->isUnnamed);
   ASSERT_EQ(Known("38").size(), 3u);
   EXPECT_TRUE(Known("38")[2].consents.at(0).holds);
   const auto withdrawn = Make({Change("withdraw", "38", "marketing")});
@@ -93,6 +97,17 @@ TEST_F(UsersTest, GrantsInTheKeyspacesOfThePoliciesAndWithdrawsWhereverAnythingI
   EXPECT_TRUE(awaited->spread.complete);
   EXPECT_EQ(awaited->opening, withdrawn->opening);
   EXPECT_TRUE(absl::IsInvalidArgument(AwaitChanges(Context(), {withdrawn->number + 1, 0}, {}).status()));
+}
+
+TEST_F(UsersTest, SaysWhenNothingIsKnownOfAUser) {
+  EXPECT_FALSE(Make({Change("withdraw", "38", "a")})->isKnown) << "there is no keyspace";
+  ASSERT_TRUE(Make({Change("grant", "38", "a")}, "guests").ok());
+  EXPECT_FALSE(Make({Change("withdraw", "0x38", "a")})->isKnown);
+  EXPECT_FALSE(Make({Change("withdraw", "38", "a")}, "gests")->isKnown);
+  EXPECT_TRUE(Make({Change("withdraw", "38", "a")})->isKnown);
+  EXPECT_TRUE(Make({Change("withdraw", "38", "a")})->isKnown) << "it was so before";
+  ASSERT_TRUE(keys_->Erase("guests", "38").ok());
+  EXPECT_TRUE(Make({Change("withdraw", "38", "a")})->isKnown) << "the user was erased";
 }
 
 TEST_F(UsersTest, SaysWhatBecameOfAChangeInSeveralKeyspaces) {
@@ -136,6 +151,8 @@ TEST_F(UsersTest, RefusesWhatIsWrongBeforeAnythingIsChanged) {
   ChangeUsersCommand::Change change = Change("grant", "38", "a");
   change.until = "next year";
   expect(change, "is no time such as");
+  change.until = "2020-01-01";
+  expect(change, "is over already");
   change = Change("withdraw", "38", "a");
   change.until = "2027-01-01";
   expect(change, "only a consent that is granted has an end");
@@ -160,11 +177,12 @@ TEST_F(UsersTest, RecordsAndNamesAPurposeThatNoPolicyDeclares) {
 }
 
 TEST_F(UsersTest, ShowsWhenAConsentEndsAndWhetherItHolds) {
-  ChangeUsersCommand::Change until = Change("grant", "38", "past");
-  until.until = "2020-02-29T12:30:00+01:00";
+  const keys::UserChange past[] = {
+      {"38", "customers", {.name = "past", .until = *users::ParseUntil("2020-02-29T12:30:00+01:00")}}};
+  ASSERT_TRUE(keys_->ChangeUsers(past, 0).ok());
   ChangeUsersCommand::Change later = Change("grant", "38", "future");
   later.until = "2999-01-01";
-  ASSERT_TRUE(Make({until, later}, "customers").ok());
+  ASSERT_TRUE(Make({later}, "customers").ok());
   const auto known = Known("38");
   ASSERT_EQ(known.size(), 1u);
   EXPECT_EQ(known[0].consents[0].until, "2999-01-01T00:00:00+00:00");
