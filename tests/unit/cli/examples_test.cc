@@ -19,9 +19,10 @@ class ExamplesTest : public CommandTest {
     files::copy(kExamples + "/examples", folder_ + "/policies");
     files::create_directories(folder_ + "/tls/identities");
     const io::TestCertificate certificate = authority_.Issue("agent", "");
+    const io::TestCertificate front = authority_.Issue("broker", "DNS:kafka.example.com");
     files::create_directories(folder_ + "/front");
-    files::copy(certificate.certificate, folder_ + "/front/broker.crt");
-    files::copy(certificate.key, folder_ + "/front/broker.key");
+    files::copy(front.certificate, folder_ + "/front/broker.crt");
+    files::copy(front.key, folder_ + "/front/broker.key");
     files::permissions(folder_ + "/front/broker.key", files::perms::owner_read | files::perms::owner_write);
     files::copy(authority_.path(), folder_ + "/tls/ca.pem");
     files::copy(certificate.certificate, folder_ + "/tls/agent.crt");
