@@ -82,6 +82,6 @@ function(kveil_unit_test FOLDER)
     math(EXPR INDEX "${SHARD} - 1")
     add_test(NAME ${TEST} COMMAND ${NAME}_test)
     set_tests_properties(${TEST} PROPERTIES LABELS unit TIMEOUT 300 COST "${ARG_COST}" PROCESSORS ${HALVES}
-      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${INDEX}")
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${INDEX};LD_BIND_NOW=1")  # as agent/main.cc has it
   endforeach()
 endfunction()

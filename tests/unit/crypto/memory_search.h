@@ -2,7 +2,9 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@ class MemorySearch {
       : own_(static_cast<uint8_t*>(
             ::mmap(nullptr, kOwnSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0))) {
     memcpy(own_, secret.bytes().data(), SecretKey::kSize);
+    EXPECT_NE(::getenv("LD_BIND_NOW"), nullptr) << "run it with LD_BIND_NOW=1, as ctest does (agent/main.cc says why)";
   }
   MemorySearch(MemorySearch&& other) : own_(std::exchange(other.own_, nullptr)) {}
   ~MemorySearch() {
