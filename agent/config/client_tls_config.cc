@@ -1,13 +1,12 @@
 #include "config/client_tls_config.h"
 
+#include "base/text.h"
 #include "config/json_value.h"
 
 namespace kveil::config {
 namespace {
 
 using ClientCertificate = ClientTlsConfig::ClientCertificate;
-
-constexpr size_t kMostCertificates = 256;  // looked through at each handshake
 
 // A folder, or a list of files.
 void ReadCertificates(const JsonValue& value, ClientTlsConfig& tls) {
@@ -17,7 +16,8 @@ void ReadCertificates(const JsonValue& value, ClientTlsConfig& tls) {
   }
   if (!value.isList()) return value.Expected("a folder, or a list of certificates with their keys");
   const std::vector<JsonValue> items = value.List();
-  if (items.empty() || items.size() > kMostCertificates) value.Error("expected from 1 to 256 certificates");
+  if (items.empty() || items.size() > kMostCertificates)
+    value.Error(StrCat("expected from 1 to ", kMostCertificates, " certificates"));
   for (const JsonValue& item : items) {
     const JsonObject object(item, {"certificate", "key"});
     ClientTlsConfig::Files& files = tls.certificates.emplace_back();

@@ -1,10 +1,14 @@
 // What the agent does with applications that speak TLS to a cluster's brokers: `clusters.NAME.clientTls`.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
 namespace kveil::config {
+
+// That stand for one cluster's brokers, in a list or in a folder.
+inline constexpr size_t kMostCertificates = 256;
 
 struct ClientTlsConfig {
   enum class Mode {

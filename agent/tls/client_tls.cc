@@ -17,8 +17,6 @@ using Mode = config::ClientTlsConfig::Mode;
 using ClientCertificate = config::ClientTlsConfig::ClientCertificate;
 namespace fs = std::filesystem;
 
-constexpr size_t kMostCertificates = 256;  // looked through at each handshake
-
 absl::Status OfCluster(const std::string& cluster, const absl::Status& problem) {
   return absl::Status(problem.code(), StrCat("clientTls of cluster ", cluster, ": ", ToStd(problem.message())));
 }
@@ -37,8 +35,9 @@ absl::StatusOr<std::vector<config::ClientTlsConfig::Files>> FilesIn(const std::s
   if (error) return absl::InvalidArgumentError(StrCat(folder, ": ", error.message()));
   if (files.empty())
     return absl::InvalidArgumentError(StrCat(folder, ": no certificate with its key (NAME.crt, NAME.key) is in it"));
-  if (files.size() > kMostCertificates) {
-    return absl::InvalidArgumentError(StrCat(folder, ": more than ", kMostCertificates, " certificates are in it"));
+  if (files.size() > config::kMostCertificates) {
+    return absl::InvalidArgumentError(
+        StrCat(folder, ": more than ", config::kMostCertificates, " certificates are in it"));
   }
   std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.certificate < b.certificate; });
   return files;
