@@ -8,11 +8,13 @@
 #include "base/log_limit.h"
 #include "base/log_writer.h"
 #include "base/text.h"
+#include "nlohmann/json.hpp"
 
 namespace kveil::log {
 namespace {
 
 std::atomic<Level> writtenFrom{Level::kInfo};
+std::atomic<Layout> layoutInUse{Layout::kText};
 
 std::string_view NameOf(Level level) {
   switch (level) {
@@ -56,10 +58,13 @@ void AppendQuoted(std::string& out, std::string_view value) {
   out += '"';
 }
 
-// "2026-11-25T01:34:16.705+00:00 warning EVENT key=value ..." with its end.
+// "2026-11-25T01:34:16.705+00:00 warning EVENT key=value ..." or an object, with its end.
 std::string Line(Level level, std::string_view event, Fields fields) {
-  return StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez", absl::Now(), absl::UTCTimeZone()), " ", NameOf(level), " ",
-                Format(event, fields), "\n");
+  const std::string time = absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez", absl::Now(), absl::UTCTimeZone());
+  if (layoutInUse.load(std::memory_order_relaxed) == Layout::kJson) {
+    return StrCat(FormatJson(time, level, event, fields), "\n");
+  }
+  return StrCat(time, " ", NameOf(level), " ", Format(event, fields), "\n");
 }
 
 // Never destroyed: threads may log until the very end.
@@ -73,7 +78,7 @@ struct Log {
       std::string lines;
       for (const LineLimit::Suppressed& kind : limit.TakeSuppressed()) {
         lines += Line(Level::kWarning, "log.limited",
-                      {{"event", kind.event}, {"lines", kind.lines}, {"lastWorkload", kind.workload}});
+                      {{"limited", kind.event}, {"lines", kind.lines}, {"lastWorkload", kind.workload}});
       }
       return lines;
     };
@@ -103,6 +108,8 @@ std::string_view ShareIn(Fields fields) {
 
 void SetLevel(Level level) { writtenFrom = level; }
 
+void SetLayout(Layout layout) { layoutInUse = layout; }
+
 std::string Format(std::string_view event, Fields fields) {
   std::string line(event);
   for (const Field& field : fields) {
@@ -117,6 +124,16 @@ std::string Format(std::string_view event, Fields fields) {
     }
   }
   return line;
+}
+
+std::string FormatJson(std::string_view time, Level level, std::string_view event, Fields fields) {
+  using Json = nlohmann::ordered_json;
+  Json line = {{"time", time}, {"level", NameOf(level)}, {"event", event}};
+  for (const Field& field : fields) {
+    if (field.key == kShare) continue;
+    line[field.key] = field.isNumber ? Json::parse(field.value, nullptr, false) : Json(field.value);
+  }
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 void Write(Level level, std::string_view event, Fields fields) {

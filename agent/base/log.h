@@ -1,4 +1,5 @@
-// One structured line per event, to stderr: time, level, event name, then key=value pairs (logfmt).
+// One structured line per event, to stderr: time, level, event name, then key=value pairs (logfmt), or all of this as a
+// JSON object.
 //
 //   log::Info("connection.open", {{"client", address}, {"broker", broker}});
 //
@@ -28,16 +29,24 @@ struct Field {
   Field(std::string_view key, const std::string& value) : key(key), value(value) {}
   Field(std::string_view key, const absl::Status& status) : key(key), value(status.message()) {}
   template <typename Number, typename = std::enable_if_t<std::is_arithmetic_v<Number>>>
-  Field(std::string_view key, Number number) : key(key), value(std::to_string(number)) {}
+  Field(std::string_view key, Number number) : key(key), value(std::to_string(number)), isNumber(true) {}
 
   std::string_view key;
   std::string value;
+  bool isNumber = false;
 };
 
 using Fields = std::initializer_list<Field>;
 
 // Lines below this level are not written. The default is kInfo.
 void SetLevel(Level level);
+
+// How lines are written from now on. The default is kText.
+enum class Layout {
+  kText,  // logfmt
+  kJson,  // an object per line (JSON lines), with the members "time" (RFC 3339), "level", "event", then the fields
+};
+void SetLayout(Layout layout);
 
 // Any thread; never blocks.
 void Write(Level level, std::string_view event, Fields fields);
@@ -60,5 +69,9 @@ Losses Lost();
 // The event and its pairs. Quotes and escapes values that are empty or hold a space, '"', '=', '\' or a control
 // character.
 std::string Format(std::string_view event, Fields fields);
+
+// The same as a JSON object with `time` (RFC 3339) and `level` before it. Bytes that are not UTF-8 become U+FFFD.
+// Fields with a number are numbers.
+std::string FormatJson(std::string_view time, Level level, std::string_view event, Fields fields);
 
 }  // namespace kveil::log

@@ -117,6 +117,7 @@ int RunAgent(const std::string& configPath) {
   absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
+  log::SetLayout(config->logLayout);
   ProtectMemory();
   daemon::Reloader reloader(configPath, *config);
   RaiseDescriptorLimit(*config);

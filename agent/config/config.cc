@@ -317,11 +317,14 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   if (const auto workers = root.Find("workers")) config.workers = workers->Integer(0, 1024);
   if (const auto limits = root.Find("limits")) ReadLimits(*limits, config.limits);
   if (const auto logging = root.Find("log")) {
-    const JsonObject object(*logging, {"level"});
+    const JsonObject object(*logging, {"level", "format"});
     if (const auto level = object.Find("level")) {
       using log::Level;
       config.logLevel = level->OneOf<Level>(
           {{"info", Level::kInfo}, {"debug", Level::kDebug}, {"warning", Level::kWarning}, {"error", Level::kError}});
+    }
+    if (const auto format = object.Find("format")) {
+      config.logLayout = format->OneOf<log::Layout>({{"text", log::Layout::kText}, {"json", log::Layout::kJson}});
     }
   }
   if (absl::Status status = document->status(); !status.ok()) return status;

@@ -140,6 +140,7 @@ struct AgentConfig {
   unsigned workers = 0;                        // 0: one per core
   LimitsConfig limits;
   log::Level logLevel = log::Level::kInfo;
+  log::Layout logLayout = log::Layout::kText;
 };
 
 inline constexpr char kDefaultConfigPath[] = "/etc/kveil/agent.json";

@@ -233,7 +233,8 @@ Json ToJson(const AgentConfig& config) {
       {"admin", AdminJson(config.admin)},
       {"workers", config.workers},
       {"limits", LimitsJson(config.limits)},
-      {"log", {{"level", LevelName(config.logLevel)}}},
+      {"log",
+       {{"level", LevelName(config.logLevel)}, {"format", config.logLayout == log::Layout::kJson ? "json" : "text"}}},
   };
   if (config.kubernetes.has_value()) json["kubernetes"] = KubernetesJson(*config.kubernetes);
   return json;

@@ -14,6 +14,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kLogLevel[] = "/log/level";
+constexpr char kLogFormat[] = "/log/format";
 
 // The pointers of what differs, down to objects' members. `before` and `after` are objects.
 void FindDifferences(const Json& before, const Json& after, const std::string& pointer, std::set<std::string>& found) {
@@ -49,11 +50,12 @@ absl::StatusOr<Reloader::Outcome> Reloader::Reload() {
   std::set<std::string> changed;
   FindDifferences(inForce_, now, "", changed);
   Outcome outcome;
-  if (changed.erase(kLogLevel) > 0) {
-    log::SetLevel(fresh->logLevel);
-    inForce_["log"] = now["log"];
-    outcome.applied.push_back(kLogLevel);
+  for (const char* const place : {kLogLevel, kLogFormat}) {
+    if (changed.erase(place) > 0) outcome.applied.push_back(place);
   }
+  log::SetLevel(fresh->logLevel);
+  log::SetLayout(fresh->logLayout);
+  inForce_["log"] = now["log"];
   outcome.needRestart.assign(changed.begin(), changed.end());
   log::Info("agent.reloaded", {{"inForce", absl::StrJoin(outcome.applied, " ")},
                                {"needRestart", absl::StrJoin(outcome.needRestart, " ")}});

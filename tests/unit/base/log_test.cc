@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace kveil::log {
@@ -13,6 +14,29 @@ TEST(FormatTest, WritesPairsInOrder) {
 TEST(FormatTest, QuotesWhatWouldBreakALineOrAPair) {
   EXPECT_EQ(Format("x", {{"a", "two words"}, {"b", ""}, {"c", "line\nbreak"}, {"d", "q\"uote"}, {"e", "\x01"}}),
             "x a=\"two words\" b=\"\" c=\"line\\nbreak\" d=\"q\\\"uote\" e=\"\\x01\"");
+}
+
+TEST(FormatJsonTest, WritesAnObjectPerLineWhateverTheValuesHold) {
+  EXPECT_EQ(FormatJson("2026-11-29T16:50:02.313+00:00", Level::kWarning, "connection.closed",
+                       {{"client", "10.0.0.1:40000"}, {"records", 3}, {"ratio", 0.5}, {"share", "/a"}, {"empty", ""}}),
+            R"({"time":"2026-11-29T16:50:02.313+00:00","level":"warning","event":"connection.closed",)"
+            R"("client":"10.0.0.1:40000","records":3,"ratio":0.5,"empty":""})");
+  EXPECT_EQ(FormatJson("t", Level::kInfo, "x", {{"digits", "38"}, {"a", "q\"uote\n\x01"}, {"b", "\xff\xc3"}}),
+            "{\"time\":\"t\",\"level\":\"info\",\"event\":\"x\",\"digits\":\"38\",\"a\":\"q\\\"uote\\n\\u0001\","
+            "\"b\":\"\xef\xbf\xbd\xef\xbf\xbd\"}");
+}
+
+TEST(WriteTest, WritesLinesInTheLayoutThatIsSet) {
+  SetLayout(Layout::kJson);
+  testing::internal::CaptureStderr();
+  Info("test.layout", {{"value", "a b"}});
+  SetLayout(Layout::kText);
+  Info("test.layout", {{"value", "a b"}});
+  ASSERT_TRUE(Flush(std::chrono::seconds(10)));
+  const std::string written = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(written, testing::HasSubstr(R"("level":"info","event":"test.layout","value":"a b"})"
+                                          "\n"));
+  EXPECT_THAT(written, testing::HasSubstr("+00:00 info test.layout value=\"a b\"\n"));
 }
 
 // A workload can make as many names of its own as it likes.

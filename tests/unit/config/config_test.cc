@@ -35,7 +35,7 @@ TEST(ConfigTest, EveryFieldArrives) {
                 "batchUsers": 9,
                 "totalMemory": "5MiB", "connectTimeout": "1s", "keyTimeout": "200ms",
                 "stallTimeout": "3s", "idleTimeout": "4m", "drainTimeout": "0ms" },
-    "log": { "level": "error" } })",
+    "log": { "level": "error", "format": "json" } })",
                                                          "c.json");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->intercept.cgroup, "/cg");
@@ -80,6 +80,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->limits.idleTimeout, std::chrono::minutes(4));
   EXPECT_EQ(config->limits.drainTimeout, milliseconds(0));
   EXPECT_EQ(config->logLevel, log::Level::kError);
+  EXPECT_EQ(config->logLayout, log::Layout::kJson);
 }
 
 TEST(ConfigTest, ReadsARootKeyAtVault) {

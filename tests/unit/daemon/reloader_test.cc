@@ -30,11 +30,12 @@ class ReloaderTest : public ::testing::Test {
 TEST_F(ReloaderTest, SaysWhatIsInForceAndWhatNeedsARestart) {
   Write("");
   Reloader reloader(path_, Load());
-  Write(R"(, "log": {"level": "warning"}, "limits": {"connections": 5, "drainTimeout": "10s"}, "policies": "/p")",
-        StrCat(kOneTarget, R"(, {"cluster": "main", "cidr": "10.1.0.0/16", "ports": "9093"})"));
+  Write(
+      R"(, "log": {"level": "warning", "format": "json"}, "limits": {"connections": 5, "drainTimeout": "10s"}, "policies": "/p")",
+      StrCat(kOneTarget, R"(, {"cluster": "main", "cidr": "10.1.0.0/16", "ports": "9093"})"));
   const absl::StatusOr<Reloader::Outcome> outcome = reloader.Reload();
   ASSERT_TRUE(outcome.ok()) << outcome.status();
-  EXPECT_THAT(outcome->applied, ElementsAre("/log/level"));
+  EXPECT_THAT(outcome->applied, ElementsAre("/log/level", "/log/format"));
   EXPECT_THAT(outcome->needRestart, ElementsAre("/intercept/targets", "/limits/connections", "/policies"));
   // Until there was one, it needs it.
   const absl::StatusOr<Reloader::Outcome> again = reloader.Reload();
@@ -42,7 +43,7 @@ TEST_F(ReloaderTest, SaysWhatIsInForceAndWhatNeedsARestart) {
   EXPECT_EQ(again->needRestart, outcome->needRestart);
   Write(R"(, "log": {"level": "info"})");
   const absl::StatusOr<Reloader::Outcome> back = reloader.Reload();
-  EXPECT_THAT(back->applied, ElementsAre("/log/level"));
+  EXPECT_THAT(back->applied, ElementsAre("/log/level", "/log/format"));
   EXPECT_THAT(back->needRestart, IsEmpty());
 }
 

@@ -284,6 +284,7 @@ std::vector<Sample> ConfigSamples() {
       {"few buffers", Limits(R"("receiveBuffers": 3)"), "expected a whole number from 4 to 65536, found 3"},
       {"size as a number", Limits(R"("requestSize": 1048576)"), "/limits/requestSize: expected a size with a unit"},
       {"size in megabytes", Limits(R"("requestSize": "1MB")"), "/limits/requestSize: expected a size with a unit"},
+      {"format", With(R"("log": {"format": "xml"})"), "/log/format: expected one of \"text\", \"json\""},
       {"level", With(R"("log": {"level": "trace"})"), "/log/level: expected one of \"info\", \"debug\""},
       {"relative policies", With(R"("policies": "policies")"), ""},
       {"policies with a line break", With(R"("policies": "a\nb")"), "/policies: expected a string without control"},
