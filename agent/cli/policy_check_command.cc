@@ -1,6 +1,4 @@
 // `kveil policy check`: reads policies as the agent would and says what they mean.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <iostream>
 
@@ -131,22 +129,6 @@ void AddAdvice(const std::vector<std::string>& advice, Json& files) {
   }
 }
 
-// Folders replaced by their files; what cannot be read stays, for Policy::Load to say so.
-absl::StatusOr<std::vector<std::string>> Files(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    struct stat facts = {};
-    if (::stat(path.c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) {
-      files.push_back(path);
-      continue;
-    }
-    const absl::StatusOr<std::vector<std::string>> inside = config::FilesOfFolder(path);
-    if (!inside.ok()) return inside.status();
-    files.insert(files.end(), inside->begin(), inside->end());
-  }
-  return files;
-}
-
 }  // namespace
 
 int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool isStrict) {
@@ -156,7 +138,7 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
     if (!config.ok()) return Fail("policy check", config.status());
     given.push_back(config->policies);
   }
-  const absl::StatusOr<std::vector<std::string>> files = Files(given);
+  const absl::StatusOr<std::vector<std::string>> files = config::FilesOf(given);
   if (!files.ok()) return Fail("policy check", files.status());
 
   int exitStatus = 0;

@@ -55,4 +55,19 @@ absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder
   return files;
 }
 
+absl::StatusOr<std::vector<std::string>> FilesOf(absl::Span<const std::string> paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    struct stat facts = {};
+    if (::stat(path.c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) {
+      files.push_back(path);
+      continue;
+    }
+    absl::StatusOr<std::vector<std::string>> inside = FilesOfFolder(path);
+    if (!inside.ok()) return inside.status();
+    files.insert(files.end(), inside->begin(), inside->end());
+  }
+  return files;
+}
+
 }  // namespace kveil::config

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 namespace kveil::config {
 
@@ -15,5 +16,9 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 // The paths of a folder's policy files, *.json, sorted by name. Skips hidden files: editors keep their copies in them,
 // and so does Kubernetes (..data) for its volumes. kNotFound: no such folder, or no such file in it.
 absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder);
+
+// The same for files and folders: each folder stands for its policy files. What is not there stays as it is, for
+// ReadTextFile to say so.
+absl::StatusOr<std::vector<std::string>> FilesOf(absl::Span<const std::string> paths);
 
 }  // namespace kveil::config

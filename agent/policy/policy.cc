@@ -2,11 +2,9 @@
 #include "policy/policy.h"
 
 #include <re2/re2.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <functional>
 #include <set>
 
@@ -36,22 +34,6 @@ std::string_view SelectorName(SelectorKind kind) {
       break;
   }
   return "unselected";
-}
-
-absl::StatusOr<std::vector<std::string>> ExpandFolders(absl::Span<const std::string> paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    struct stat facts = {};
-    if (::stat(path.c_str(), &facts) != 0) return absl::ErrnoToStatus(errno, StrCat(path, ": cannot read"));
-    if (!S_ISDIR(facts.st_mode)) {
-      files.push_back(path);
-      continue;
-    }
-    absl::StatusOr<std::vector<std::string>> inside = config::FilesOfFolder(path);
-    if (!inside.ok()) return inside.status();
-    files.insert(files.end(), inside->begin(), inside->end());
-  }
-  return files;
 }
 
 // Users and texts that the conditions list.
@@ -264,7 +246,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const Nam
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std::string> paths, Extent extent) {
-  const absl::StatusOr<std::vector<std::string>> files = ExpandFolders(paths);
+  const absl::StatusOr<std::vector<std::string>> files = config::FilesOf(paths);
   if (!files.ok()) return files.status();
   std::vector<NameAndText> texts;
   for (const std::string& file : *files) {
