@@ -77,10 +77,11 @@ SealTask PartitionSealer::TaskFor(const policy::TopicPolicy& sealedBy, std::stri
   return task;
 }
 
-// What comes of it is sealed or refused.
-io::Task<SealOutcome> PartitionSealer::SealWithItsNeeds(const SealTask& task, const ProduceJob& job,
-                                                        ByteBuffer& bytes) {
+// What comes of it is sealed or refused. A consent that ends while a key is waited for is none any more. So a batch
+// that is sent again may be refused, though the broker has it; what is sealed of it does not depend on the time.
+io::Task<SealOutcome> PartitionSealer::SealWithItsNeeds(SealTask& task, const ProduceJob& job, ByteBuffer& bytes) {
   for (;;) {
+    task.now = absl::Now();
     SealOutcome outcome = SealBatch(task, scratch_, bytes);
     if (outcome.kind != SealOutcome::Kind::kNeeds) co_return outcome;
     shared_.metrics.KeyCacheMisses(outcome.needs.keys.scopes.size());
@@ -102,7 +103,6 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
   if (topic.writers.has_value()) {
     task.writers = &*topic.writers;
     task.writer = &connection_.workload;
-    task.now = absl::Now();
   }
   UseLimit(limits_.Of(task.topicName), task);
   task.batchLimit = std::min(task.batchLimit, job.room);

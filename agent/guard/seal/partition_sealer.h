@@ -82,7 +82,7 @@ class PartitionSealer {
  private:
   SealTask TaskFor(const policy::TopicPolicy& sealedBy, std::string_view topic, Bytes records,
                    const ProduceJob& job) const;
-  io::Task<SealOutcome> SealWithItsNeeds(const SealTask& task, const ProduceJob& job, ByteBuffer& bytes);
+  io::Task<SealOutcome> SealWithItsNeeds(SealTask& task, const ProduceJob& job, ByteBuffer& bytes);
   io::Task<std::optional<Refusal>> CutSmaller(SplitBatches::Batch& batch, ProduceJob& job);
   bool Remember(const std::optional<SplitMemory::BatchId>& id, size_t partSize);
   std::optional<Refusal> Keep(const ProducedTopic& topic, const SealTask& task, const SealOutcome& outcome, Bytes bytes,

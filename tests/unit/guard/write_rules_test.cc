@@ -1,6 +1,11 @@
 // Who may write which records, and what a producer hears of the others.
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <thread>
+
+#include "absl/time/clock.h"
+
 #include "produce_fixture.h"
 
 namespace kveil::guard {
@@ -74,6 +79,21 @@ TEST_F(WriteRulesTest, LookIntoHeadersAndValues) {
 TEST_F(WriteRulesTest, AskTheConsentOfWhoseRecordItIs) {
   UseWhere(R"({"consent": "marketing"})");
   EXPECT_EQ(Refused({ClickOf("anna")}), Places({0})) << "nothing is known of anybody";
+}
+
+TEST_F(WriteRulesTest, ForgetAConsentThatEndsWhileAKeyIsWaitedFor) {
+  UseWhere(R"({"consent": "marketing"})");
+  shared_->limits.keyTimeout = std::chrono::seconds(60);
+  const absl::Time until = absl::Now() + absl::Milliseconds(100);
+  const keys::UserChange granted[] = {{"anna", "clicks", {.name = "marketing", .until = until}}};
+  ASSERT_TRUE(service_->ChangeUsers(granted, 0).ok());
+  auto locked = std::make_unique<LockedRegistry>(registryFile());
+  std::thread waiting([&] {
+    while (absl::Now() <= until) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    locked.reset();
+  });
+  EXPECT_EQ(Refused({ClickOf("anna")}), Places({0}));
+  waiting.join();
 }
 
 // It deletes what readers have of a user: that is writing, too.
