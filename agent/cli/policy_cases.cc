@@ -16,10 +16,29 @@ namespace kveil::cli {
 using config::JsonObject;
 using config::JsonValue;
 
-identity::Workload ReadWorkload(const JsonValue& value) {
-  identity::Workload workload;
+namespace {
+
+identity::Claims ReadClaims(const JsonValue& value) {
+  identity::Claims claims;
+  const JsonObject object(value, {"principal", "certificate", "clientId"});
+  if (const auto principal = object.Find("principal")) {
+    claims.principal = principal->String();
+    constexpr std::string_view kType = "User:";
+    if (!claims.principal.starts_with(kType)) principal->Expected("a principal such as \"User:analytics\"");
+    claims.principal.erase(0, kType.size());
+  }
+  if (const auto certificate = object.Find("certificate")) claims.certificate = certificate->String();
+  if (const auto clientId = object.Find("clientId")) claims.clientId = clientId->String();
+  return claims;
+}
+
+}  // namespace
+
+policy::DescribedClient ReadClient(const JsonValue& value) {
+  policy::DescribedClient client;
+  identity::Workload& workload = client.workload;
   identity::Pod pod;
-  const JsonObject object(value, {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid"});
+  const JsonObject object(value, {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid", "claimed"});
   if (const auto unit = object.Find("unit")) {
     workload.unit = unit->String();
     workload.cgroupPath = StrCat("/system.slice/", workload.unit);
@@ -40,27 +59,40 @@ identity::Workload ReadWorkload(const JsonValue& value) {
   }
   if (!pod.nameSpace.empty()) workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
   if (const auto uid = object.Find("uid")) workload.uid = static_cast<uint32_t>(uid->Integer(0, UINT32_MAX - 1));
-  return workload;
+  if (const auto claimed = object.Find("claimed")) client.claims = ReadClaims(*claimed);
+  return client;
 }
 
-absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text) {
+namespace {
+
+// "unit=a.service,label.app=x" as JSON.
+std::string JsonOf(const std::string& text) {
+  if (text.starts_with("{")) return text;
   nlohmann::json json = nlohmann::json::object();
   for (const absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
     const std::pair<std::string, std::string> pair = absl::StrSplit(part, absl::MaxSplits('=', 1));
     const std::string& name = pair.first;
     if (name.starts_with("label.")) {
       json["labels"][name.substr(6)] = pair.second;
+    } else if (name.starts_with("claimed.")) {
+      json["claimed"][name.substr(8)] = pair.second;
     } else if (name == "uid" && nlohmann::json::accept(pair.second)) {
       json[name] = nlohmann::json::parse(pair.second);
     } else {
       json[name] = pair.second;
     }
   }
-  absl::StatusOr<config::JsonDocument> document = config::JsonDocument::Parse(json.dump(), "--workload");
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+absl::StatusOr<policy::DescribedClient> ParseClient(const std::string& text) {
+  absl::StatusOr<config::JsonDocument> document = config::JsonDocument::Parse(JsonOf(text), "--workload");
   if (!document.ok()) return document.status();
-  identity::Workload workload = ReadWorkload(document->root());
+  policy::DescribedClient client = ReadClient(document->root());
   if (absl::Status status = document->status(); !status.ok()) return status;
-  return workload;
+  return client;
 }
 
 policy::DescribedRecord ReadRecord(const JsonValue& value) {

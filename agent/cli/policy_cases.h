@@ -8,16 +8,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/json_value.h"
-#include "identity/workload.h"
 #include "policy/explain.h"
 #include "policy/policy.h"
 
 namespace kveil::cli {
 
-// {"unit": "a.service", "uid": 33}, as in a policy. Errors go to the document.
-identity::Workload ReadWorkload(const config::JsonValue& value);
-// The same as "unit=a.service,uid=33". kInvalidArgument: it is something else.
-absl::StatusOr<identity::Workload> ParseWorkload(const std::string& text);
+// {"unit": "a.service", "uid": 33, "claimed": {"principal": "User:a"}}, as in a policy. Errors go to the document.
+policy::DescribedClient ReadClient(const config::JsonValue& value);
+// The same, or as "unit=a.service,uid=33,claimed.principal=User:a". kInvalidArgument: it is something else.
+absl::StatusOr<policy::DescribedClient> ParseClient(const std::string& text);
 
 // {"user": "38", "consents": ["marketing"], "attributes": {"region": "eu"}, "key": "k", "headers": {"region": "eu"},
 // "value": {...}, "age": "48h"}, each of which may be missing.

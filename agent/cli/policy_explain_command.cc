@@ -63,19 +63,19 @@ struct Answer {
 
 absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainOptions& options) {
   ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, LoadPolicies(common, options));
-  ASSIGN_OR_RETURN(const identity::Workload workload, ParseWorkload(options.workload));
+  ASSIGN_OR_RETURN(const policy::DescribedClient client, ParseClient(options.workload));
   ASSIGN_OR_RETURN(std::optional<DescribedRecord> record, RecordOf(options));
   const policy::TopicPolicy* const topic = policies->Find(options.topic);
   Answer answer;
   answer.isSelected = topic != nullptr;
   answer.isOfRecord = record.has_value();
   if (!record.has_value()) {
-    answer.explanation = policy::ExplainTopic(topic, workload, AccessOf(options));
+    answer.explanation = policy::ExplainTopic(topic, client, AccessOf(options));
     return answer;
   }
   RETURN_IF_ERROR(CheckConsents(*record, *policies));
   ASSIGN_OR_RETURN(const DescribedRecord described, WithUser(*std::move(record), topic));
-  answer.explanation = policy::ExplainRecord(topic, workload, described, AccessOf(options));
+  answer.explanation = policy::ExplainRecord(topic, client, described, AccessOf(options));
   return answer;
 }
 

@@ -24,7 +24,7 @@ constexpr size_t kMostExpectations = 10'000;
 
 struct Expectation {
   std::string pointer;  // where the table has it
-  identity::Workload workload;
+  policy::DescribedClient client;
   std::string topic;
   policy::Access access = policy::Access::kRead;
   std::optional<policy::DescribedRecord> record;
@@ -41,7 +41,7 @@ Expectation ReadExpectation(const JsonValue& value) {
   Expectation expectation;
   expectation.pointer = value.pointer();
   const JsonObject object(value, {"workload", "topic", "access", "record", "expect"});
-  if (const auto workload = object.Require("workload")) expectation.workload = ReadWorkload(*workload);
+  if (const auto workload = object.Require("workload")) expectation.client = ReadClient(*workload);
   if (const auto topic = object.Require("topic")) expectation.topic = topic->String();
   if (const auto access = object.Find("access")) {
     expectation.access =
@@ -105,9 +105,9 @@ absl::StatusOr<std::vector<Difference>> Compare(const Table& table) {
         return absl::InvalidArgumentError(
             StrCat(expectation.pointer, "/record/user: ", ToStd(record.status().message())));
       }
-      found = policy::ExplainRecord(topic, expectation.workload, *record, expectation.access);
+      found = policy::ExplainRecord(topic, expectation.client, *record, expectation.access);
     } else {
-      found = policy::ExplainTopic(topic, expectation.workload, expectation.access);
+      found = policy::ExplainTopic(topic, expectation.client, expectation.access);
     }
     if (found.readable == expectation.expected) continue;
     const bool isOfRecord = expectation.record.has_value();

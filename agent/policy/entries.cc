@@ -40,11 +40,19 @@ std::string TextOfTest(const Test& test) {
   return text;
 }
 
+// Whether whoever claims `inner` claims all that `outer` asks for.
+bool Covers(const identity::Claims& outer, const identity::Claims& inner) {
+  return (outer.principal.empty() || outer.principal == inner.principal) &&
+         (outer.certificate.empty() || outer.certificate == inner.certificate) &&
+         (outer.clientId.empty() || outer.clientId == inner.clientId);
+}
+
 }  // namespace
 
 bool Covers(const ReadRule& outer, const ReadRule& inner) {
   using Kind = ReadRule::Kind;
   if (outer.uid.has_value() && outer.uid != inner.uid) return false;
+  if (!Covers(outer.claimed, inner.claimed)) return false;
   if (outer.kind == Kind::kAny) return true;
   if (outer.kind == Kind::kCgroup && inner.kind == Kind::kCgroup) return identity::IsBelow(inner.text, outer.text);
   if (outer.kind == Kind::kNamespace && inner.kind == Kind::kServiceAccount) {

@@ -204,7 +204,7 @@ std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule&
   return UserInText(seal.user, HeaderOf(record, seal.user.header));
 }
 
-Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload, Access access) {
+Explanation ExplainTopic(const TopicPolicy* topic, const DescribedClient& client, Access access) {
   if (topic == nullptr) {
     return Everything(StrCat("no entry selects the topic, so it is not protected: every workload ",
                              access == Access::kRead ? "reads it" : "writes to it"));
@@ -216,7 +216,7 @@ Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& wor
   Explanation explanation;
   std::vector<size_t> fitting;
   for (size_t i = 0; i < entries.rules.size(); ++i) {
-    if (!Fits(entries.rules[i], workload)) continue;
+    if (!Fits(entries.rules[i], client.workload, client.claims)) continue;
     fitting.push_back(i);
     if (entries.rules[i].where.has_value()) continue;
     explanation = Everything(
@@ -238,17 +238,17 @@ Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& wor
   return explanation;
 }
 
-Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record,
+Explanation ExplainRecord(const TopicPolicy* topic, const DescribedClient& client, const DescribedRecord& record,
                           Access access) {
-  Explanation explanation = ExplainTopic(topic, workload, access);
+  Explanation explanation = ExplainTopic(topic, client, access);
   if (explanation.readable != Readable::kSome) return explanation;
   explanation.readable = Readable::kNothing;
   explanation.why.clear();
   const Entries entries(*topic, access);
   for (size_t i = 0; i < entries.rules.size(); ++i) {
-    if (!Fits(entries.rules[i], workload)) continue;
+    if (!Fits(entries.rules[i], client.workload, client.claims)) continue;
     const Where& where = *entries.rules[i].where;
-    const std::string why = WhyNot(where, record, workload);
+    const std::string why = WhyNot(where, record, client.workload);
     if (why.empty()) {
       explanation = Everything(StrCat(entries.Text(i), " lets it be ", entries.done, ": ", TextOf(where)));
       explanation.entry = entries.rules[i].position;

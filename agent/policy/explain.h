@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "identity/claims.h"
 #include "identity/workload.h"
 #include "policy/policy.h"
 
@@ -38,10 +39,16 @@ struct Explanation {
   std::string why;              // a sentence
 };
 
+// Whoever asks.
+struct DescribedClient {
+  identity::Workload workload;
+  identity::Claims claims;
+};
+
 // Of a topic. `topic`: its entry; nullptr if there is none.
-Explanation ExplainTopic(const TopicPolicy* topic, const identity::Workload& workload, Access access = Access::kRead);
+Explanation ExplainTopic(const TopicPolicy* topic, const DescribedClient& client, Access access = Access::kRead);
 // Of one record of it.
-Explanation ExplainRecord(const TopicPolicy* topic, const identity::Workload& workload, const DescribedRecord& record,
+Explanation ExplainRecord(const TopicPolicy* topic, const DescribedClient& client, const DescribedRecord& record,
                           Access access = Access::kRead);
 
 }  // namespace kveil::policy

@@ -289,7 +289,19 @@ bool IsInternal(std::string_view topic) {
   return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
 }
 
-bool Fits(const ReadRule& rule, const identity::Workload& workload) {
+namespace {
+
+// Whether all that is asked for is claimed.
+bool AreMet(const identity::Claims& asked, const identity::Claims& claims) {
+  return (asked.principal.empty() || asked.principal == claims.principal) &&
+         (asked.certificate.empty() || asked.certificate == claims.certificate) &&
+         (asked.clientId.empty() || asked.clientId == claims.clientId);
+}
+
+}  // namespace
+
+bool Fits(const ReadRule& rule, const identity::Workload& workload, const identity::Claims& claims) {
+  if (!AreMet(rule.claimed, claims)) return false;
   if (rule.uid.has_value() && workload.uid != *rule.uid) return false;
   const identity::Pod* const pod = workload.pod.get();
   switch (rule.kind) {
@@ -317,17 +329,19 @@ bool NamesPods(const TopicPolicy& topic) {
          (topic.write.has_value() && std::any_of(topic.write->begin(), topic.write->end(), isOfPods));
 }
 
-bool MayRead(const TopicPolicy& topic, const identity::Workload& workload) {
-  return std::any_of(topic.read.begin(), topic.read.end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
+bool MayRead(const TopicPolicy& topic, const identity::Workload& workload, const identity::Claims& claims) {
+  return std::any_of(topic.read.begin(), topic.read.end(),
+                     [&](const ReadRule& rule) { return Fits(rule, workload, claims); });
 }
 
 namespace {
 
-Readable AccessBy(const std::vector<ReadRule>& rules, const identity::Workload& workload, EntrySet& entries) {
+Readable AccessBy(const std::vector<ReadRule>& rules, const identity::Workload& workload,
+                  const identity::Claims& claims, EntrySet& entries) {
   entries = EntrySet();
   Readable readable = Readable::kNothing;
   for (size_t i = 0; i < rules.size(); ++i) {
-    if (!Fits(rules[i], workload)) continue;
+    if (!Fits(rules[i], workload, claims)) continue;
     if (!rules[i].where.has_value()) return Readable::kEverything;
     entries.Add(i);
     readable = Readable::kSome;
@@ -337,16 +351,18 @@ Readable AccessBy(const std::vector<ReadRule>& rules, const identity::Workload& 
 
 }  // namespace
 
-Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
-  if (topic.rules == nullptr) return MayRead(topic, workload) ? Readable::kEverything : Readable::kNothing;
-  return AccessBy(topic.read, workload, entries);
+Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries,
+                    const identity::Claims& claims) {
+  if (topic.rules == nullptr) return MayRead(topic, workload, claims) ? Readable::kEverything : Readable::kNothing;
+  return AccessBy(topic.read, workload, claims, entries);
 }
 
-Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries) {
+Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries,
+                    const identity::Claims& claims) {
   if (!topic.write.has_value()) return Readable::kEverything;
-  if (topic.writeRules != nullptr) return AccessBy(*topic.write, workload, entries);
-  const bool isAny =
-      std::any_of(topic.write->begin(), topic.write->end(), [&](const ReadRule& rule) { return Fits(rule, workload); });
+  if (topic.writeRules != nullptr) return AccessBy(*topic.write, workload, claims, entries);
+  const bool isAny = std::any_of(topic.write->begin(), topic.write->end(),
+                                 [&](const ReadRule& rule) { return Fits(rule, workload, claims); });
   return isAny ? Readable::kEverything : Readable::kNothing;
 }
 

@@ -21,6 +21,7 @@
 #include "formats/framing.h"
 #include "formats/json_pointer.h"
 #include "formats/user_id.h"
+#include "identity/claims.h"
 #include "identity/workload.h"
 #include "policy/record_rules.h"
 #include "policy/where.h"
@@ -62,6 +63,7 @@ struct ReadRule {
   std::string text;
   std::vector<std::pair<std::string, std::string>> labels;  // which a pod has to have, with kNamespace
   std::optional<uint32_t> uid;                              // of the process, as the node sees it
+  identity::Claims claimed;                                 // what the client has to claim; empty: it does not matter
   std::optional<Where> where;                               // which records; none: all of them
   size_t position = 0;                                      // of the entry in its list, as the file has it
 
@@ -148,17 +150,20 @@ bool IsInternal(std::string_view topic);
 // Whether an entry of `read` or `write` is about pods.
 bool NamesPods(const TopicPolicy& topic);
 
-// Whether the entry fits the workload, whatever it says of records.
-bool Fits(const ReadRule& rule, const identity::Workload& workload);
+// Whether the entry fits the workload, whatever it says of records. `claims`: what its client claims; of what is not
+// known, no entry that asks for it fits.
+bool Fits(const ReadRule& rule, const identity::Workload& workload, const identity::Claims& claims = {});
 
 // Whether any read rule fits the workload: it may read some records of the topic at least.
-bool MayRead(const TopicPolicy& topic, const identity::Workload& workload);
+bool MayRead(const TopicPolicy& topic, const identity::Workload& workload, const identity::Claims& claims = {});
 
 enum class Readable : uint8_t { kNothing, kSome, kEverything };
 // What the workload may read of the topic. With kSome, `entries` are those of `topic.read` that fit the workload, and
 // topic.rules says which records they let it read.
-Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries);
+Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries,
+                    const identity::Claims& claims = {});
 // The same of what it may write: with kSome, `entries` are those of `*topic.write`, for topic.writeRules.
-Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries);
+Readable WritableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries,
+                    const identity::Claims& claims = {});
 
 }  // namespace kveil::policy

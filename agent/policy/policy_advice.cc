@@ -60,6 +60,24 @@ std::optional<size_t> CoveringEntry(absl::Span<const ReadRule> read, absl::Span<
   return std::nullopt;
 }
 
+// A client chooses its own id, so an entry that asks for nothing else lets in whoever wants in.
+void AdviseOnClientIds(const TopicPolicy& topic, std::vector<std::string>& advice) {
+  for (const Access access : {Access::kRead, Access::kWrite}) {
+    if (access == Access::kWrite && !topic.write.has_value()) continue;
+    std::optional<size_t> last;  // "purpose" makes several of one entry
+    for (const ReadRule& rule : access == Access::kRead ? topic.read : *topic.write) {
+      const bool asksMore =
+          rule.kind != ReadRule::Kind::kAny || !rule.claimed.principal.empty() || !rule.claimed.certificate.empty();
+      if (rule.claimed.clientId.empty() || asksMore || last == rule.position) continue;
+      last = rule.position;
+      advice.push_back(StrCat(topic.file, ": topic ", NameOf(topic), ": entry ", rule.position + 1, " of \"",
+                              access == Access::kRead ? "read" : "write",
+                              "\" asks for nothing but a client id, and every client chooses its own: this protects "
+                              "from nobody"));
+    }
+  }
+}
+
 // Entries of `read` or `write` that change nothing, or lose records. Takes the pairs that it compares from `pairsLeft`,
 // and compares nothing where these do not suffice.
 void AdviseOnEntries(const TopicPolicy& topic, Access access, std::optional<size_t>& pairsLeft,
@@ -129,6 +147,7 @@ std::vector<std::string> AdviceOn(const Policy& policy) {
   for (const TopicPolicy& topic : policy.topics()) {
     if (topic.rules != nullptr) AdviseOnEntries(topic, Access::kRead, pairsLeft, advice);
     if (topic.writeRules != nullptr) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
+    AdviseOnClientIds(topic, advice);
     if (topic.kind != SelectorKind::kPattern || !LooksLikeGlob(topic.selector)) continue;
     advice.push_back(StrCat(topic.file, ": the pattern \"", topic.selector,
                             "\" is a regular expression, in which \"*\" repeats the character before it; \"",

@@ -202,7 +202,7 @@ void CompareAccess(const std::string& name, Rules before, Rules after, Access ac
     if (rules == nullptr) continue;
     for (const ReadRule& rule : *rules) {
       if (rule.kind == ReadRule::Kind::kPurpose) continue;
-      if (rule.kind != ReadRule::Kind::kAny) workloads.try_emplace(policy::TextOf(rule), rule);
+      if (rule.kind != ReadRule::Kind::kAny || !rule.claimed.empty()) workloads.try_emplace(policy::TextOf(rule), rule);
     }
   }
   std::vector<std::pair<std::string, ReadRule>> all(workloads.begin(), workloads.end());

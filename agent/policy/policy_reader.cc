@@ -4,6 +4,7 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "base/text.h"
@@ -21,6 +22,7 @@ constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestKeyspace = 1000;  // a pattern may be one
 constexpr size_t kLongestHeader = 1000;
+constexpr size_t kLongestClaim = 1000;  // a principal or a subject
 constexpr size_t kMostPointers = 8;
 constexpr char kSealedHeader[] = "kveil";
 
@@ -186,10 +188,54 @@ void ReadLabels(const JsonValue& value, ReadRule& rule) {
   std::sort(rule.labels.begin(), rule.labels.end());
 }
 
+// Text that OpenSSL writes a subject as (RFC 4514) begins with a type and has no space behind the comma between parts.
+bool LooksLikeSubject(std::string_view text) {
+  const size_t equals = text.find('=');
+  if (equals == 0 || equals == std::string_view::npos) return false;
+  const bool beginsWithType = std::all_of(text.begin(), text.begin() + static_cast<ptrdiff_t>(equals),
+                                          [](char c) { return absl::ascii_isalnum(c) || c == '.'; });
+  bool isEscaped = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == ',' && !isEscaped && (i + 1 == text.size() || text[i + 1] == ' ')) return false;
+    isEscaped = text[i] == '\\' && !isEscaped;
+  }
+  return beginsWithType;
+}
+
+identity::Claims ReadClaimed(const JsonValue& value) {
+  identity::Claims claimed;
+  const JsonObject object(value, {"principal", "certificate", "clientId"});
+  if (const auto principal = object.Find("principal")) {
+    constexpr std::string_view kType = "User:";
+    const std::string text = principal->isString() ? principal->String() : "";
+    if (!text.starts_with(kType) || text.size() == kType.size() || text.size() > kLongestClaim) {
+      principal->Expected("a principal of Kafka such as \"User:analytics\"");
+    } else {
+      claimed.principal = text.substr(kType.size());
+    }
+  }
+  if (const auto certificate = object.Find("certificate")) {
+    claimed.certificate = certificate->isString() ? certificate->String() : "";
+    if (!LooksLikeSubject(claimed.certificate) || claimed.certificate.size() > kLongestClaim) {
+      certificate->Expected(
+          "a certificate's subject without spaces behind commas (RFC 4514), such as \"CN=orders,OU=prod\"");
+    }
+  }
+  if (const auto clientId = object.Find("clientId")) {
+    claimed.clientId = clientId->String();
+    if (claimed.clientId.size() > identity::kLongestClientId) {
+      clientId->Expected(StrCat("a client id of at most ", identity::kLongestClientId, " bytes"));
+    }
+  }
+  if (value.isObject() && !object.Find("principal") && !object.Find("certificate") && !object.Find("clientId")) {
+    value.Expected("at least one of \"principal\", \"certificate\", \"clientId\"");
+  }
+  return claimed;
+}
+
 // Whoever may make a pod gives it the labels that he likes: they say something within a namespace only. A uid says
 // something within a unit, a cgroup or a pod only: in a container, everybody may be root.
-ReadRule ReadWorkload(const JsonValue& value) {
-  const JsonObject object(value, {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid"}, {"pod"});
+ReadRule ReadAttested(const JsonObject& object) {
   const auto which = object.ExactlyOneOf({"unit", "cgroup", "serviceAccount", "namespace"});
   if (!which) return {};
   const JsonValue text = *object.Find(*which);
@@ -214,6 +260,19 @@ ReadRule ReadWorkload(const JsonValue& value) {
     ReadLabels(*labels, rule);
   }
   if (const auto uid = object.Find("uid")) rule.uid = static_cast<uint32_t>(uid->Integer(0, UINT32_MAX - 1));
+  return rule;
+}
+
+ReadRule ReadWorkload(const JsonValue& value) {
+  constexpr std::string_view kAttested[] = {"unit", "cgroup", "serviceAccount", "namespace", "labels", "uid"};
+  const JsonObject object(
+      value, {kAttested[0], kAttested[1], kAttested[2], kAttested[3], kAttested[4], kAttested[5], "claimed"}, {"pod"});
+  const auto claimed = object.Find("claimed");
+  const bool isAttested = std::any_of(std::begin(kAttested), std::end(kAttested),
+                                      [&](std::string_view key) { return object.Find(key).has_value(); });
+  ReadRule rule;
+  if (isAttested || !claimed) rule = ReadAttested(object);
+  if (claimed) rule.claimed = ReadClaimed(*claimed);
   return rule;
 }
 

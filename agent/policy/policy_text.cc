@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 
+#include "absl/strings/escaping.h"
 #include "base/text.h"
 #include "config/units.h"
 
@@ -71,6 +72,13 @@ std::string TextOf(const ReadRule& rule) {
   }
   for (const auto& [key, value] : rule.labels) StrAppend(&text, " with ", key, "=", value);
   if (rule.uid.has_value()) StrAppend(&text, " as uid ", *rule.uid);
+  // Escaped, so that no two of them read alike.
+  const auto append = [&text](std::string_view claim, const std::string& value) {
+    if (!value.empty()) StrAppend(&text, " that claims ", claim, " \"", absl::Utf8SafeCEscape(value), "\"");
+  };
+  append("principal", rule.claimed.principal.empty() ? "" : "User:" + rule.claimed.principal);
+  append("certificate", rule.claimed.certificate);
+  append("client id", rule.claimed.clientId);
   return text;
 }
 

@@ -23,6 +23,11 @@ class ApiGuard : public proxy::Interceptor {
   std::vector<kafka::ApiKey> Wants() const final { return {kApiKey}; }
 
  protected:
+  // What the client claims with this request.
+  std::shared_ptr<const identity::Claims> ClaimsOf(const proxy::RequestFrame& request) const {
+    return client_->ClaimsWith(request.header.clientId.value_or(""), connection_.certificateSubject);
+  }
+
   SharedState& shared_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;

@@ -56,10 +56,13 @@ bool LowerBounds(FetchRequest& request, int16_t version, const GuardLimits& limi
 }  // namespace
 
 struct FetchGuard::State : proxy::RequestState {
+  explicit State(std::shared_ptr<const identity::Claims> claims) { terms.claims = std::move(claims); }
   // A fetch may wait at the broker for long: the policy that counts is the one of the moment when records come.
   bool WantsResponse() override { return isNeededAnyway || session->NeedsGuard(); }
   // A session counts with the request that began it.
-  size_t bytes() const override { return sizeof(*this) + (isFirst ? session->memoryNotCharged() : 0); }
+  size_t bytes() const override {
+    return sizeof(*this) + terms.claims->bytes() + (isFirst ? session->memoryNotCharged() : 0);
+  }
 
   std::shared_ptr<FetchSession> session;  // none of a replica, nor where it is refused
   bool isFirst = false;                   // of its session
@@ -144,7 +147,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   if (decoded->IsFromReplica()) co_return TakeReplicas(request, *decoded, output);
 
   const bool isLowered = LowerBounds(*decoded, version, shared_.limits);
-  auto state = std::make_unique<State>();
+  auto state = std::make_unique<State>(ClaimsOf(request));
   auto taking = TakeIn(*decoded, upstream, output.arena.budget(), *state);
   const absl::StatusOr<bool> taken = co_await std::move(taking);
   if (!taken.ok()) co_return RequestVerdict::Close(std::string(taken.status().message()));
@@ -179,7 +182,7 @@ RequestVerdict FetchGuard::TakeReplicas(const proxy::RequestFrame& request, Fetc
       (decoded.sessionEpoch > FetchRequest::kNewSession && goesOn)) {
     return RequestVerdict::Forward();
   }
-  auto state = std::make_unique<State>();
+  auto state = std::make_unique<State>(ClaimsOf(request));
   state->isNeededAnyway = true;
   state->isRefused = decoded.sessionEpoch > FetchRequest::kNewSession;
   state->isReplicas = !state->isRefused;

@@ -136,7 +136,7 @@ ReadAccess FetchOpener::AccessTo(const FetchResponse::Topic& topic, const policy
                                  const Terms& terms) {
   std::optional<std::string> name = std::string(topic.topic);
   if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId, connection_);
-  ReadAccess access = ReadAccessTo(std::move(name), policies, connection_.workload);
+  ReadAccess access = ReadAccessTo(std::move(name), policies, connection_.workload, *terms.claims);
   if (access.policy != nullptr && !terms.recordsHaveHeaders) access.error = ErrorCode::kTopicAuthorizationFailed;
   if (access.isDenied() && !topic.partitions.empty()) {
     denials_.Report(*access.name,

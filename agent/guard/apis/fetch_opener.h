@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,8 +26,9 @@ class FetchOpener {
  public:
   explicit FetchOpener(const GuardContext& context);
 
-  // What a response may hold, as its request said.
+  // What a response may hold, as its request said, and whose it is.
   struct Terms {
+    std::shared_ptr<const identity::Claims> claims;
     int64_t maxBytes = RecordsOpener::kNoBound;  // of the records of all partitions
     bool recordsHaveHeaders = true;
     bool zstdAllowed = true;

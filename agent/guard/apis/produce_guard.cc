@@ -63,6 +63,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   if (const absl::Status checked = CheckTopicNames(*decoded); !checked.ok()) {
     co_return RequestVerdict::Close(std::string(checked.message()));
   }
+  std::shared_ptr<const identity::Claims> claims = ClaimsOf(request);
   if (version >= ProduceRequest::kFirstVersionWithTopicIds) {
     std::vector<kafka::TopicId> ids;
     for (const ProduceRequest::Topic& topic : decoded->topicData) ids.push_back(topic.topicId);
@@ -74,6 +75,7 @@ io::Task<RequestVerdict> ProduceGuard::OnRequest(const proxy::RequestFrame& requ
   ProduceJob job{.version = version,
                  .isAnswered = answered,
                  .policies = shared_.policies.Current(),
+                 .claims = std::move(claims),
                  .upstream = upstream,
                  .arena = output.arena,
                  .deadline = std::chrono::steady_clock::now() + shared_.limits.keyTimeout,
@@ -254,7 +256,7 @@ ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const Pr
   const policy::TopicPolicy* const policy = state.name.has_value() ? job.policies->Find(*state.name) : nullptr;
   if (policy != nullptr) {
     policy::EntrySet writers;
-    const policy::Readable writable = policy::WritableBy(*policy, connection_.workload, writers);
+    const policy::Readable writable = policy::WritableBy(*policy, connection_.workload, writers, *job.claims);
     state.isDenied = writable == policy::Readable::kNothing;
     if (writable == policy::Readable::kSome) state.writers = writers;
     if (policy->seal.has_value() && !state.isDenied) state.sealedBy = policy;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "guard/state/shared_state.h"
+#include "identity/claims.h"
 #include "identity/workload.h"
 #include "io/task.h"
 #include "kafka/error_code.h"
@@ -31,9 +32,9 @@ struct ReadAccess {
   bool isDenied() const { return error == kafka::ErrorCode::kTopicAuthorizationFailed; }
 };
 
-// The access of a workload to a topic. `policies` must outlive what is returned.
+// The access of a workload to a topic, by a request with these claims. `policies` must outlive what is returned.
 inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::Policy& policies,
-                               const identity::Workload& workload) {
+                               const identity::Workload& workload, const identity::Claims& claims) {
   ReadAccess access;
   access.name = std::move(topic);
   if (!access.name.has_value()) {
@@ -43,7 +44,7 @@ inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::P
   access.policy = policies.Find(*access.name);
   if (access.policy == nullptr) return access;
   policy::EntrySet readers;
-  switch (policy::ReadableBy(*access.policy, workload, readers)) {
+  switch (policy::ReadableBy(*access.policy, workload, readers, claims)) {
     case policy::Readable::kNothing:
       access.error = kafka::ErrorCode::kTopicAuthorizationFailed;
       break;

@@ -87,14 +87,22 @@ io::Task<ResponseVerdict> SaslAuthenticateGuard::OnResponse(const proxy::Respons
     if (decoded->errorCode != kafka::ErrorCode::kNone) co_return ResponseVerdict::Forward();
     token = decoded->authBytes;
   }
-  if (asked.exchange->IsAcceptance(asked.clientToken, token)) LearnPrincipal(*asked.exchange);
+  if (asked.exchange->IsAcceptance(asked.clientToken, token)) {
+    client_->accepted = asked.exchange;
+    LearnPrincipal(*asked.exchange);
+  } else if (asked.exchange != client_->accepted) {
+    // The broker takes part in another exchange than the one that it has accepted (KIP-368). Who the client is then is
+    // not known before it accepts that one, too, or ever, if the mechanism is not known.
+    client_->principal.clear();
+  }
   co_return ResponseVerdict::Forward();
 }
 
 void SaslAuthenticateGuard::LearnPrincipal(const SaslExchange& exchange) {
   const std::string& name = exchange.name();
-  if (name.empty() || name == client_->principal) return;
+  if (name == client_->principal) return;
   client_->principal = name;
+  if (name.empty()) return;
   log::Info("connection.authenticated", {{"id", connection_.id},
                                          {"share", connection_.workload.share},
                                          {"mechanism", exchange.mechanism()},

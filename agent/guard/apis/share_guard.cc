@@ -47,12 +47,15 @@ void Withhold(int64_t end, std::vector<ShareFetchResponse::AcquiredRecords>& acq
 }  // namespace
 
 struct ShareGuard::State : proxy::RequestState {
+  explicit State(Claims claims) : claims(std::move(claims)) {}
+
   std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
+  const Claims claims;
   int64_t maxBytes = 0;
   ShareRefusals::Topics refused;
 
   size_t bytes() const override {
-    size_t bytes = sizeof(*this);
+    size_t bytes = sizeof(*this) + claims->bytes();
     for (const ShareFetchResponse::Topic& topic : refused) {
       bytes += sizeof(topic) + topic.partitions.size() * sizeof(topic.partitions[0]);
     }
@@ -60,8 +63,9 @@ struct ShareGuard::State : proxy::RequestState {
   }
 };
 
-ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies) {
-  ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload);
+ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies,
+                                const identity::Claims& claims) {
+  ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
   if (access.isDenied()) denials_.Report(*access.name);
   // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
   if (access.readers.has_value() && access.policy->onDenied != policy::OnHidden::kMask) {
@@ -72,11 +76,12 @@ ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& 
 }
 
 // One of a topic that this connection has asked for.
-std::optional<ShareGuard::Outage> ShareGuard::FindOutage() {
+std::optional<ShareGuard::Outage> ShareGuard::FindOutage(const identity::Claims& claims) {
   if (!shared_.keyOutages.any()) return std::nullopt;
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   for (const kafka::TopicId& id : session_.asked()) {
-    const ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), *policies, connection_.workload);
+    const ReadAccess access =
+        ReadAccessTo(shared_.topicNames.Find(id, connection_), *policies, connection_.workload, claims);
     if (!access.name.has_value()) continue;
     if (std::optional<Outage> outage = FindOutageOf(access); outage.has_value()) return outage;
   }
@@ -120,11 +125,11 @@ void ShareGuard::NoteOutage(const ReadAccess& access, Needs missing) {
 }
 
 // Whether the keys that were missing can be had now. Waits for them a while.
-io::Task<bool> ShareGuard::WaitForKeys() {
+io::Task<bool> ShareGuard::WaitForKeys(const identity::Claims& claims) {
   const auto deadline = std::chrono::steady_clock::now() +
                         std::min<std::chrono::milliseconds>(kMostKeyWait, 2 * shared_.limits.keyTimeout);
   for (;;) {
-    std::optional<Outage> outage = FindOutage();
+    std::optional<Outage> outage = FindOutage(claims);
     if (!outage.has_value()) co_return true;
     // Once, as another connection may have ended it meanwhile.
     auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outage->missing),
@@ -142,6 +147,7 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
                                                proxy::FrameOutput& output) {
   Decoded<ShareFetchRequest> decoded(request, output, shared_.metrics);
   if (!decoded.ok()) co_return decoded.Close();
+  const Claims claims = ClaimsOf(request);
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == ShareFetchRequest::kFinalEpoch) {
     session_.Clear();
@@ -158,14 +164,14 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   co_await std::move(learning);
   // What was read before the keys were gone is to be acknowledged nevertheless.
   if (!Acknowledges(*decoded)) {
-    auto waiting = WaitForKeys();
+    auto waiting = WaitForKeys(*claims);
     const bool there = co_await std::move(waiting);
     if (!there) co_return AnswerNothing(request, output);
   }
   // What is left of the request the broker hears in any case, if it is nothing: its own answer counts, and the session
   // goes on.
-  auto state = std::make_unique<State>();
-  const absl::StatusOr<bool> changed = TakeOutRefused(*decoded, state->refused);
+  auto state = std::make_unique<State>(claims);
+  const absl::StatusOr<bool> changed = TakeOutRefused(*decoded, claims, state->refused);
   if (!changed.ok()) co_return RequestVerdict::Close(std::string(changed.status().message()));
   const bool isLowered = LowerBound(decoded->maxBytes, shared_.limits);
   state->maxBytes = decoded->maxBytes;
@@ -175,12 +181,14 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
 }
 
 // Returns whether the request has changed. An error: more is refused than may be remembered.
-absl::StatusOr<bool> ShareGuard::TakeOutRefused(ShareFetchRequest& request, ShareRefusals::Topics& refused) {
+absl::StatusOr<bool> ShareGuard::TakeOutRefused(ShareFetchRequest& request, const Claims& claims,
+                                                ShareRefusals::Topics& refused) {
   const uint64_t generation = shared_.policies.generation();
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
-  const auto errorOf = [&](const kafka::TopicId& id) { return AccessTo(id, *policies).error; };
+  const auto errorOf = [&](const kafka::TopicId& id) { return AccessTo(id, *policies, *claims).error; };
+  const std::pair now(generation, claims);
   ShareRefusals refusals(session_, errorOf);
-  ASSIGN_OR_RETURN(const bool changed, refusals.TakeOut(request, std::exchange(toldBy_, generation) != generation));
+  ASSIGN_OR_RETURN(const bool changed, refusals.TakeOut(request, std::exchange(toldBy_, now) != now));
   refused = refusals.TakeRefused();
   return changed;
 }
@@ -200,7 +208,9 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
   const bool leftOut = co_await std::move(learning);
   const auto* const ours = static_cast<const State*>(state);  // nullptr: the session ends
   const int64_t most = ours == nullptr ? 0 : ours->maxBytes;
-  auto opening = OpenTopics(*decoded, response.frame.size(), most, output.arena);
+  const identity::Claims none;
+  const identity::Claims& claims = ours == nullptr ? none : *ours->claims;
+  auto opening = OpenTopics(*decoded, response.frame.size(), most, claims, output.arena);
   const Opened opened = co_await std::move(opening);
   bool changed = leftOut || opened.changed;
   // With an error at the top a client looks at nothing else.
@@ -218,7 +228,7 @@ io::Task<ResponseVerdict> ShareGuard::OnResponse(const proxy::ResponseFrame& res
 
 // `most`: bytes that the client is ready for.
 io::Task<ShareGuard::Opened> ShareGuard::OpenTopics(ShareFetchResponse& response, size_t frameSize, int64_t most,
-                                                    proxy::Arena& arena) {
+                                                    const identity::Claims& claims, proxy::Arena& arena) {
   const std::shared_ptr<const policy::Policy> policies = shared_.policies.Current();
   const int32_t lock = response.acquisitionLockTimeoutMs > 0 ? response.acquisitionLockTimeoutMs : kUsualLockTimeout;
   RecordsOpener::Response progress;
@@ -240,7 +250,7 @@ io::Task<ShareGuard::Opened> ShareGuard::OpenTopics(ShareFetchResponse& response
       continue;
     }
     opened.hadRecords = true;
-    const ReadAccess access = AccessTo(topic.topicId, *policies);
+    const ReadAccess access = AccessTo(topic.topicId, *policies, claims);
     if (access.name.has_value() && access.policy == nullptr) continue;
     for (ShareFetchResponse::Partition& partition : topic.partitions) {
       auto guarding = GuardPartition(access, progress, partition, arena);

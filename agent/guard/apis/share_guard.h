@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "guard/apis/api_guard.h"
@@ -36,6 +38,7 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
                                               proxy::FrameOutput& output) override;
 
  private:
+  using Claims = std::shared_ptr<const identity::Claims>;
   struct State;
   struct Opened {
     bool changed = false;
@@ -47,14 +50,16 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
     Needs missing;
   };
 
-  ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies);
-  std::optional<Outage> FindOutage();
+  ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies, const identity::Claims& claims);
+  std::optional<Outage> FindOutage(const identity::Claims& claims);
   std::optional<Outage> FindOutageOf(const ReadAccess& access);
   void NoteOutage(const ReadAccess& access, Needs missing);
-  io::Task<bool> WaitForKeys();
-  absl::StatusOr<bool> TakeOutRefused(kafka::ShareFetchRequest& request, ShareRefusals::Topics& refused);
+  io::Task<bool> WaitForKeys(const identity::Claims& claims);
+  absl::StatusOr<bool> TakeOutRefused(kafka::ShareFetchRequest& request, const Claims& claims,
+                                      ShareRefusals::Topics& refused);
   static proxy::RequestVerdict AnswerNothing(const proxy::RequestFrame& request, proxy::FrameOutput& output);
-  io::Task<Opened> OpenTopics(kafka::ShareFetchResponse& response, size_t frameSize, int64_t most, proxy::Arena& arena);
+  io::Task<Opened> OpenTopics(kafka::ShareFetchResponse& response, size_t frameSize, int64_t most,
+                              const identity::Claims& claims, proxy::Arena& arena);
   io::Task<bool> GuardPartition(const ReadAccess& access, RecordsOpener::Response& progress,
                                 kafka::ShareFetchResponse::Partition& partition, proxy::Arena& arena);
 
@@ -63,7 +68,8 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
   TopicLookup lookup_;
   DenialLog denials_;
   ShareSession session_;
-  uint64_t toldBy_ = 0;  // the generation of the policies by which the broker has heard of what it has
+  // By which policies (their generation) and claims the broker has heard of what it has.
+  std::pair<uint64_t, Claims> toldBy_;
 };
 
 }  // namespace kveil::guard

@@ -19,14 +19,14 @@ constexpr size_t kMostPartitions = proxy::OwedMemory::kMost / sizeof(ShareFetchR
 
 }  // namespace
 
-absl::StatusOr<bool> ShareRefusals::TakeOut(ShareFetchRequest& request, bool policiesChanged) {
+absl::StatusOr<bool> ShareRefusals::TakeOut(ShareFetchRequest& request, bool mayHaveChanged) {
   for (const ShareFetchRequest::ForgottenTopic& topic : request.forgottenTopicsData) {
     for (const int32_t partition : topic.partitions) session_.Forget({topic.topicId, partition});
   }
   const bool hasLess = TakeOutRefused(request);
   const bool hasMore = PutInAllowed(request);
-  // Nothing that might be read before is denied without another policy.
-  if (policiesChanged) WithholdDenied();
+  // Nothing that might be read before is denied without other policies or claims.
+  if (mayHaveChanged) WithholdDenied();
   if (partitions_ > kMostPartitions) {
     return absl::ResourceExhaustedError(StrCat("a ShareFetch request of which ", partitions_,
                                                " refused partitions would have to be remembered until the answer"));

@@ -30,10 +30,10 @@ class ShareRefusals {
   ShareRefusals(ShareSession& session, std::function<kafka::ErrorCode(const kafka::TopicId&)> errorOf)
       : session_(session), errorOf_(std::move(errorOf)) {}
 
-  // Changes the request to what the broker may hear. `policiesChanged`: what the broker was told before may be denied
-  // by now. Returns whether that changed the request. An error: more is refused than may be remembered until the
-  // response. Call it once.
-  absl::StatusOr<bool> TakeOut(kafka::ShareFetchRequest& request, bool policiesChanged);
+  // Changes the request to what the broker may hear. `mayHaveChanged`: what the broker was told before may be denied by
+  // now, by other policies, or for the claims of this request. Returns whether that changed the request. An error: more
+  // is refused than may be remembered until the response. Call it once.
+  absl::StatusOr<bool> TakeOut(kafka::ShareFetchRequest& request, bool mayHaveChanged);
   // Then: what the client hears of what was refused.
   Topics TakeRefused() { return std::move(refused_); }
 

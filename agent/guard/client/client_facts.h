@@ -7,12 +7,13 @@
 
 #include "guard/client/masking.h"
 #include "guard/client/sasl_exchange.h"
+#include "identity/claims.h"
 #include "policy/policy.h"
 
 namespace kveil::guard {
 
-// The guards of a connection share it. What a client says about itself may be untrue: it only chooses between two forms
-// of the same answer and grants nothing.
+// The guards of a connection share it. What a client says about itself may be untrue: it grants nothing, unless a
+// policy asks for it by name (`claimed`), and otherwise only chooses between two forms of the same answer.
 struct ClientFacts {
   // Whether the client, by its own name, fails if records are left out of a batch.
   bool needsMasking = false;
@@ -23,6 +24,20 @@ struct ClientFacts {
 
   // The SASL exchange that the client's latest handshake began. An answer belongs to the exchange of its request.
   std::shared_ptr<SaslExchange> exchange = std::make_shared<SaslExchange>();
+  // The one that the broker has accepted last; nullptr: none.
+  std::shared_ptr<const SaslExchange> accepted;
+
+  // What the client claims with a request of this client id. `subject`: of the certificate that it has shown. A request
+  // keeps what is returned until its response: what the connection claims later is not what it was made by.
+  std::shared_ptr<const identity::Claims> ClaimsWith(std::string_view clientId, const std::string& subject) {
+    if (clientId.size() > identity::kLongestClientId) clientId = {};
+    if (claims_ == nullptr || claims_->clientId != clientId || claims_->principal != principal ||
+        claims_->certificate != subject) {
+      claims_ = std::make_shared<const identity::Claims>(
+          identity::Claims{.principal = principal, .certificate = subject, .clientId = std::string(clientId)});
+    }
+    return claims_;
+  }
 
   // Notes a client id or the name of the client's software.
   void LearnName(std::string_view name) {
@@ -43,6 +58,9 @@ struct ClientFacts {
     masking.denied = topic.onDenied == policy::OnHidden::kMask;
     return masking;
   }
+
+ private:
+  std::shared_ptr<const identity::Claims> claims_;  // of the latest request
 };
 
 }  // namespace kveil::guard

@@ -13,6 +13,7 @@
 #include "guard/seal/split_batches.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
+#include "identity/claims.h"
 #include "io/loop.h"
 #include "kafka/messages/produce.h"
 #include "policy/policy.h"
@@ -25,6 +26,7 @@ struct ProduceJob {
   int16_t version = 0;
   bool isAnswered = true;  // what it asks for
   std::shared_ptr<const policy::Policy> policies;
+  std::shared_ptr<const identity::Claims> claims;  // of whoever produces
   proxy::Upstream& upstream;
   proxy::Arena& arena;
   std::chrono::steady_clock::time_point deadline;  // for keys

@@ -72,6 +72,25 @@ TEST_F(PolicyExplainTest, SaysWhichEntryDecidesOnARecord) {
       "is");
 }
 
+TEST_F(PolicyExplainTest, AsksWhatTheClientClaims) {
+  const std::string policy = Write("claims.json", R"({"topics": [{"name": "t", "read": [
+      {"workload": {"unit": "a.service", "claimed": {"principal": "User:anna"}}},
+      {"workload": {"claimed": {"certificate": "CN=orders,OU=prod"}}}]}]})");
+  const auto explain = [&](const std::string& workload) {
+    const std::string out = Run({"policy", "explain", "--workload", workload, "--topic", "t", policy}).out;
+    return out.substr(0, out.find(" fits"));
+  };
+  EXPECT_EQ(explain("unit=a.service,claimed.principal=User:anna"),
+            "everything: entry 1 of \"read\" (unit a.service that claims principal \"User:anna\")");
+  EXPECT_EQ(explain("unit=a.service,claimed.principal=User:bert"), "nothing: no entry of \"read\"");
+  EXPECT_EQ(explain(R"({"claimed": {"certificate": "CN=orders,OU=prod"}})"),
+            "everything: entry 2 of \"read\" (every workload that claims certificate \"CN=orders,OU=prod\")");
+  const std::string table = Write("claims.test.json", R"({"policies": ")" + policy + R"(", "expectations": [
+      {"workload": {"unit": "a.service", "claimed": {"principal": "User:anna"}}, "topic": "t", "expect": "everything"},
+      {"workload": {"unit": "a.service", "claimed": {"clientId": "anna"}}, "topic": "t", "expect": "nothing"}]})");
+  EXPECT_EQ(Run({"policy", "test", table}).exitStatus, 0);
+}
+
 TEST_F(PolicyExplainTest, SaysWhichConditionDoesNotHold) {
   const std::string pod = "namespace=shop,label.app=x";
   const std::string entry = "denied: entry 3 of \"read\" (namespace shop with app=x) does not let it be read: ";

@@ -133,6 +133,25 @@ TEST_F(SaslGuardTest, FollowsAReauthentication) {
   EXPECT_EQ(client_->principal, "alice2");
 }
 
+// Whom the broker then serves is not known: it may be another than before.
+TEST_F(SaslGuardTest, ForgetsThePrincipalWhileTheClientAuthenticatesAgain) {
+  EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "old"), ""}}), "alice");
+  Handshake("SCRAM-SHA-256");
+  Answer(Authenticate("n,,n=bert,r=nonce"), "r=nonce2,s=salt,i=4096");
+  EXPECT_EQ(client_->principal, "");
+  Answer(Authenticate("c=biws,r=nonce2,p=x"), "v=y");
+  EXPECT_EQ(client_->principal, "bert");
+  Handshake("GSSAPI");
+  Answer(Authenticate("token"), "answer");
+  EXPECT_EQ(client_->principal, "") << "a mechanism of which no name is known";
+  Handshake("PLAIN");
+  Answer(Authenticate(StrCat(kNul, "alice", kNul, "new")), "");
+  EXPECT_EQ(client_->principal, "alice");
+  Handshake("SCRAM-SHA-256");
+  Answer(Authenticate("n,,n=tokenId,r=nonce,tokenauth=true"), "r=n", ErrorCode::kSaslAuthenticationFailed);
+  EXPECT_EQ(client_->principal, "alice") << "the broker has refused, and goes by what was";
+}
+
 TEST_F(SaslGuardTest, KnowsHowManyBareTokensFollowTheOldHandshake) {
   const std::vector<std::pair<const char*, int>> mechanisms = {
       {"PLAIN", 1}, {"OAUTHBEARER", 1}, {"SCRAM-SHA-256", 2}, {"SCRAM-SHA-512", 2}};

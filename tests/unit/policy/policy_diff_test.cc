@@ -52,6 +52,21 @@ TEST(PolicyDiffTest, SaysNothingWhereNothingChanges) {
   EXPECT_THAT(SaidOf(read, reordered), IsEmpty()) << "the same records in other words";
 }
 
+TEST(PolicyDiffTest, TellsClaimsApart) {
+  const auto claiming = [](const std::string& claimed) {
+    return R"({"workload": {"unit": "a.service", "claimed": {)" + claimed + "}}}";
+  };
+  const std::string anna = claiming(R"("principal": "User:anna")");
+  EXPECT_THAT(SaidOf(Unit("a"), anna), ElementsAre("name t: unit a.service loses every record"));
+  EXPECT_THAT(SaidOf(anna, claiming(R"("principal": "User:anna", "clientId": "x")")),
+              ElementsAre("name t: unit a.service that claims principal \"User:anna\" loses every record"));
+  // Of texts that are not escaped, these would read alike.
+  const std::string trick = claiming(R"("principal": "User:anna\" that claims client id \"x")");
+  EXPECT_THAT(SaidOf(trick, claiming(R"("principal": "User:anna", "clientId": "x")")), ::testing::SizeIs(2));
+  EXPECT_THAT(SaidOf("", R"({"workload": {"claimed": {"certificate": "CN=a"}}})"),
+              ElementsAre("name t: every workload that claims certificate \"CN=a\" gains every record"));
+}
+
 TEST(PolicyDiffTest, SaysWhoGainsAndWhoLosesUsers) {
   EXPECT_THAT(SaidOf(Unit("a", R"("users": ["1", "2"])"), Unit("a", R"("users": ["2", "3", "4"])")),
               ElementsAre("name t: unit a.service gains users 3, 4, and loses user 1"));

@@ -200,6 +200,28 @@ TEST(MayReadTest, AServiceAccountIsComparedWithItsNamespace) {
   EXPECT_FALSE(NamesPods(*Make(R"({"name": "t", "read": [{"any": true}]})")->Find("t")));
 }
 
+TEST(MayReadTest, ClaimsMustAllFitBesideTheWorkload) {
+  const auto policy = Make(R"({"name": "alone", "read": [{"workload": {"claimed": {"principal": "User:anna"}}}]},
+      {"name": "both", "read": [{"workload": {"unit": "a.service", "claimed": {"principal": "User:anna", "clientId": "x"}}}]},
+      {"name": "certificate", "read": [{"workload": {"claimed": {"certificate": "CN=a\\,OU=b"}}}]})");
+  const identity::Workload unit{.unit = "a.service"};
+  const TopicPolicy& alone = *policy->Find("alone");
+  EXPECT_TRUE(MayRead(alone, {}, {.principal = "anna"}));
+  EXPECT_TRUE(MayRead(alone, unit, {.principal = "anna", .certificate = "CN=x", .clientId = "y"}));
+  EXPECT_FALSE(MayRead(alone, {}, {.principal = "bert"}));
+  EXPECT_FALSE(MayRead(alone, {}, {.principal = "User:anna"})) << "a name that looks like the principal of another";
+  EXPECT_FALSE(MayRead(alone, {}, {.certificate = "anna", .clientId = "anna"}));
+  EXPECT_FALSE(MayRead(alone, unit)) << "nothing is known yet";
+  const TopicPolicy& both = *policy->Find("both");
+  EXPECT_TRUE(MayRead(both, unit, {.principal = "anna", .clientId = "x"}));
+  EXPECT_FALSE(MayRead(both, {}, {.principal = "anna", .clientId = "x"}));
+  EXPECT_FALSE(MayRead(both, unit, {.principal = "anna"}));
+  EXPECT_FALSE(MayRead(both, unit, {.clientId = "x"}));
+  const TopicPolicy& certificate = *policy->Find("certificate");
+  EXPECT_TRUE(MayRead(certificate, {}, {.certificate = "CN=a\\,OU=b"}));
+  EXPECT_FALSE(MayRead(certificate, {}, {.certificate = "CN=a,OU=b"})) << "another subject";
+}
+
 TEST(MayReadTest, ANamespaceAndAllLabelsMustFit) {
   const auto policy = Make(R"({"name": "all", "read": [{"workload": {"namespace": "shop"}}]},
       {"name": "some", "read": [{"workload": {"namespace": "shop", "labels": {"b": "2", "a": "1"}}}]})");

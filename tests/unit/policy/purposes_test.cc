@@ -160,6 +160,14 @@ std::vector<std::string> AdviceOnEntries(const std::string& read) {
   return advice;
 }
 
+TEST(AdviceTest, SaysThatAClientIdProtectsFromNobody) {
+  const std::string alone = R"({"workload": {"claimed": {"clientId": "billing"}}})";
+  EXPECT_THAT(AdviceOnEntries(R"({"workload": {"unit": "a.service"}}, )" + alone),
+              ::testing::ElementsAre(HasSubstr("entry 2 of \"read\" asks for nothing but a client id")));
+  EXPECT_TRUE(AdviceOnEntries(R"({"workload": {"unit": "a.service", "claimed": {"clientId": "billing"}}})").empty());
+  EXPECT_TRUE(AdviceOnEntries(R"({"workload": {"claimed": {"principal": "User:a"}}})").empty());
+}
+
 TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
   constexpr char kSame[] = "changes nothing: entry 1 lets the same workload read these records and perhaps others";
   const auto entry = [](const std::string& where) {

@@ -106,7 +106,7 @@ TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
     EXPECT_TRUE(read.ok()) << read << "\n" << text;
     ++found;
   }
-  EXPECT_EQ(found, 8u);
+  EXPECT_EQ(found, 9u);
 }
 
 // The schema's defaults are what an empty document means.
