@@ -80,7 +80,9 @@ std::string EntriesText(const std::vector<policy::ReadRule>& rules) {
 
 std::string ReadersText(const TopicPolicy& topic) {
   std::string text = StrCat("read by ", EntriesText(topic.read));
-  if (topic.onDenied == policy::OnHidden::kMask) text += ", other records without their value";
+  if (topic.onDenied != policy::OnHidden::kDrop) {
+    StrAppend(&text, ", other records are ", policy::TextOf(topic.onDenied, topic.deniedMask));
+  }
   if (topic.write.has_value()) StrAppend(&text, ", written by ", EntriesText(*topic.write));
   return text;
 }

@@ -122,7 +122,8 @@ uint8_t* BatchWriter::AddRecord(const RecordView& original, size_t valueSize, co
       headers.bytes += SizeWithLength(edit.key_.size()) + SizeWithLength(edit.value_.size()) - edit.removed_.size();
       break;
   }
-  const auto valueLength = static_cast<int32_t>(valueSize);
+  const auto valueLength = static_cast<int32_t>(valueSize);  // -1 of a null value
+  if (valueSize == kNullValue) valueSize = 0;
   const size_t length =
       original.beforeValue.size() + VarintSize(valueLength) + valueSize + VarintSize(headers.count) + headers.bytes;
   ++count_;

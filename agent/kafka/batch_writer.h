@@ -56,8 +56,9 @@ class BatchWriter {
   // Starts a batch for the end of `out`, which must stay where it is and not be touched until Finish or Abandon.
   void Begin(const BatchHeader& original, ByteBuffer& out);
 
-  // Adds a record with the original's attributes, deltas and key and a value of that many bytes. Returns the address to
-  // write the value to, which is valid until the next call.
+  // Adds a record with the original's attributes, deltas and key and a value of that many bytes, or a null one
+  // (kNullValue). Returns the address to write the value to, which is valid until the next call.
+  static constexpr size_t kNullValue = static_cast<size_t>(-1);
   uint8_t* AddRecord(const RecordView& original, size_t valueSize, const HeaderEdit& edit);
   // The record byte for byte.
   void CopyRecord(const RecordView& original);
@@ -72,6 +73,9 @@ class BatchWriter {
     used_ = mark.used;
     count_ = mark.count;
   }
+
+  // The batch ends here instead, before the original does: with this offset, counted from the first.
+  void EndAt(int32_t lastOffsetDelta) { header_.lastOffsetDelta = lastOffsetDelta; }
 
   int32_t count() const { return count_; }
   // Bytes of the batch so far, header included, not compressed.

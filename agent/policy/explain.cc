@@ -261,6 +261,9 @@ Explanation ExplainRecord(const TopicPolicy* topic, const DescribedClient& clien
     StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", entries.Text(i), " does not let it be ",
               entries.done, ": ", why);
   }
+  if (access == Access::kRead && topic->onDenied != OnHidden::kDrop) {
+    StrAppend(&explanation.why, "; such records are ", TextOf(topic->onDenied, topic->deniedMask));
+  }
   return explanation;
 }
 

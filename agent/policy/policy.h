@@ -71,9 +71,19 @@ struct ReadRule {
   bool isOfPods() const { return kind == Kind::kServiceAccount || kind == Kind::kNamespace; }
 };
 
-// What happens to a record that the reader may not have: it is left out, or kept without its value. kAuto: it is left
-// out, unless the client is known not to tolerate that.
-enum class OnHidden : uint8_t { kAuto, kDrop, kMask };
+// What a reader gets in place of a record that it may not have.
+enum class OnHidden : uint8_t {
+  kAuto,    // nothing, but for clients that are known not to tolerate that: then as kMask. Of erased users only
+  kDrop,    // nothing
+  kMask,    // the record with an empty value, or with TopicPolicy::deniedMask or erasedMask for it
+  kNull,    // the record with a null value: it looks like a tombstone
+  kSealed,  // the record as the broker has it; in clear text, as kMask. Of denied records only
+  kError,   // an error, and nothing behind it. Of denied records only
+};
+// Whether the reader gets the record in some form, so that it can go past it.
+inline bool IsKept(OnHidden how) {
+  return how == OnHidden::kMask || how == OnHidden::kNull || how == OnHidden::kSealed;
+}
 enum class PlaintextRule : uint8_t { kPass, kDrop };  // a fetched record without an envelope
 
 enum class SelectorKind : uint8_t { kName, kPrefix, kPattern, kUnselected };
@@ -94,8 +104,10 @@ struct TopicPolicy {
   std::shared_ptr<const RecordRules> rules;
   std::optional<std::vector<ReadRule>> write;     // empty: nobody writes; none: everybody does
   std::shared_ptr<const RecordRules> writeRules;  // of `write`, as `rules`; only with `seal`
-  OnHidden onDenied = OnHidden::kDrop;            // records that the rules leave out; never kAuto
-  OnHidden onErased = OnHidden::kAuto;
+  OnHidden onDenied = OnHidden::kDrop;            // records that the rules leave out
+  std::string deniedMask;                         // JSON in the place of their value, with kMask
+  OnHidden onErased = OnHidden::kAuto;            // records of erased users
+  std::string erasedMask;                         // as deniedMask
   PlaintextRule plaintext = PlaintextRule::kPass;
   std::string origin;  // the topic that this one mirrors; envelopes are bound to its name; empty: itself
   std::string file;    // where it was read, for messages

@@ -147,18 +147,6 @@ std::string SealChange(const TopicPolicy& before, const TopicPolicy& after) {
   return StrCat("is sealed with ", now, ", no longer with ", old);
 }
 
-std::string HiddenText(OnHidden rule) {
-  switch (rule) {
-    case OnHidden::kDrop:
-      return "left out";
-    case OnHidden::kMask:
-      return "kept without their value";
-    case OnHidden::kAuto:
-      break;
-  }
-  return "left out, or kept without their value for clients that need it";
-}
-
 void CompareTreatment(const std::string& name, const TopicPolicy* before, const TopicPolicy* after,
                       std::vector<TopicChange>& changes) {
   if (before == nullptr && after == nullptr) return;
@@ -172,11 +160,11 @@ void CompareTreatment(const std::string& name, const TopicPolicy* before, const 
     return;
   }
   if (std::string what = SealChange(*before, *after); !what.empty()) changes.push_back({name, std::move(what)});
-  if (before->onDenied != after->onDenied) {
-    changes.push_back({name, StrCat("records that rules deny are ", HiddenText(after->onDenied))});
+  if (before->onDenied != after->onDenied || before->deniedMask != after->deniedMask) {
+    changes.push_back({name, StrCat("records that rules deny are ", TextOf(after->onDenied, after->deniedMask))});
   }
-  if (before->onErased != after->onErased) {
-    changes.push_back({name, StrCat("records of erased users are ", HiddenText(after->onErased))});
+  if (before->onErased != after->onErased || before->erasedMask != after->erasedMask) {
+    changes.push_back({name, StrCat("records of erased users are ", TextOf(after->onErased, after->erasedMask))});
   }
   if (before->plaintext != after->plaintext) {
     const bool passes = after->plaintext == PlaintextRule::kPass;

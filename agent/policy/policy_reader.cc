@@ -22,6 +22,7 @@ constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestKeyspace = 1000;  // a pattern may be one
 constexpr size_t kLongestHeader = 1000;
+constexpr size_t kLongestMask = 1000;   // of a record that may be much smaller
 constexpr size_t kLongestClaim = 1000;  // a principal or a subject
 constexpr size_t kMostPointers = 8;
 constexpr char kSealedHeader[] = "kveil";
@@ -340,6 +341,19 @@ void ReadChoice(const JsonObject& object, std::string_view key, Enum& field,
   field = value->OneOf<Enum>(choices);
 }
 
+// A choice, or the mask itself.
+void ReadHidden(const JsonObject& object, std::string_view key, OnHidden& how, std::string& mask,
+                std::initializer_list<std::pair<std::string_view, OnHidden>> choices,
+                std::initializer_list<std::string_view> later = {}) {
+  const auto value = object.Find(key);
+  if (!value || !value->isObject()) return ReadChoice<OnHidden>(object, key, how, choices, later);
+  how = OnHidden::kMask;
+  const auto content = JsonObject(*value, {"mask"}).Require("mask");
+  if (!content) return;
+  mask = content->Dump();
+  if (mask.size() > kLongestMask) content->Error(StrCat("a mask has at most ", kLongestMask, " bytes"));
+}
+
 // Fields that later versions give a meaning. A policy that has one is refused: it means something that this version
 // does not do.
 constexpr std::string_view kLater[] = {"afterErase", "alreadySealed"};
@@ -352,15 +366,21 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
   if (const auto read = object.Find("read")) topic.read = ReadReaders(*read, topic);
   if (const auto write = object.Find("write")) topic.write = ReadWriters(*write, topic);
-  ReadChoice<OnHidden>(object, "onDenied", topic.onDenied, {{"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}},
-                       {"null", "sealed", "error"});
+  ReadHidden(object, "onDenied", topic.onDenied, topic.deniedMask,
+             {{"drop", OnHidden::kDrop},
+              {"mask", OnHidden::kMask},
+              {"null", OnHidden::kNull},
+              {"sealed", OnHidden::kSealed},
+              {"error", OnHidden::kError}});
   const bool hasRules =
       std::any_of(topic.read.begin(), topic.read.end(), [](const ReadRule& rule) { return rule.where.has_value(); });
   if (const auto onDenied = object.Find("onDenied"); onDenied && !hasRules) {
     onDenied->Error("no entry of \"read\" has a \"where\", so no record is ever left out by one");
   }
-  ReadChoice<OnHidden>(object, "onErased", topic.onErased,
-                       {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}}, {"report"});
+  ReadHidden(
+      object, "onErased", topic.onErased, topic.erasedMask,
+      {{"auto", OnHidden::kAuto}, {"drop", OnHidden::kDrop}, {"mask", OnHidden::kMask}, {"null", OnHidden::kNull}},
+      {"report"});
   ReadChoice<PlaintextRule>(object, "plaintext", topic.plaintext,
                             {{"pass", PlaintextRule::kPass}, {"drop", PlaintextRule::kDrop}});
 }

@@ -82,6 +82,24 @@ std::string TextOf(const ReadRule& rule) {
   return text;
 }
 
+std::string TextOf(OnHidden how, const std::string& mask) {
+  switch (how) {
+    case OnHidden::kDrop:
+      return "left out";
+    case OnHidden::kMask:
+      return mask.empty() ? "kept without their value" : StrCat("kept with the value ", mask);
+    case OnHidden::kNull:
+      return "kept with a null value";
+    case OnHidden::kSealed:
+      return "kept sealed";
+    case OnHidden::kError:
+      return "answered with an error";
+    case OnHidden::kAuto:
+      break;
+  }
+  return "left out, or kept without their value for clients that need it";
+}
+
 std::string TextOf(double number) {
   std::array<char, 32> digits;
   const auto [end, error] = std::to_chars(digits.data(), digits.data() + digits.size(), number);

@@ -239,6 +239,12 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
     progress.response.delivered = true;
     co_return;
   }
+  if (*result.stop == observe::RefuseReason::kDenied) {
+    denials_.Report(readable.topic->name, "a record that no entry lets the workload read (onDenied: error)");
+    Deny(partition, ErrorCode::kTopicAuthorizationFailed);
+    progress.response.delivered = true;  // an error is an answer: nothing to hold back
+    co_return;
+  }
   progress.stopped = true;
   // Unreachable keys come back: no error, and the reader asks again. For the rest every client retries this code
   // quietly.

@@ -68,7 +68,7 @@ ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& 
   ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
   if (access.isDenied()) denials_.Report(*access.name);
   // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
-  if (access.readers.has_value() && access.policy->onDenied != policy::OnHidden::kMask) {
+  if (access.readers.has_value() && !policy::IsKept(access.policy->onDenied)) {
     access.error = ErrorCode::kTopicAuthorizationFailed;
     denials_.Report(*access.name, "rules that leave records out, in a share group");
   }

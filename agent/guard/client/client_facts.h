@@ -52,10 +52,10 @@ struct ClientFacts {
     const bool unlessSaid = needsMasking && topic.onErased == policy::OnHidden::kAuto;
     Masking masking;
     masking.needed = needsMasking;
-    masking.erased = unlessSaid || topic.onErased == policy::OnHidden::kMask;
+    masking.erased = unlessSaid || policy::IsKept(topic.onErased);
     masking.plaintext = needsMasking && topic.onErased != policy::OnHidden::kDrop;
     // Never for the client's name: a masked record shows its key and headers to who may not read it.
-    masking.denied = topic.onDenied == policy::OnHidden::kMask;
+    masking.denied = policy::IsKept(topic.onDenied);
     return masking;
   }
 

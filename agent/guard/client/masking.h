@@ -2,7 +2,8 @@
 
 namespace kveil::guard {
 
-// Which hidden records a reader gets without their value. The others are left out.
+// Which hidden records a reader gets without their value, in the form that the policy chooses (policy::OnHidden). The
+// others are left out.
 struct Masking {
   bool erased = false;     // of erased users
   bool plaintext = false;  // plaintext that the policy drops

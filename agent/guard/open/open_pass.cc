@@ -74,7 +74,7 @@ void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
   FindKeysOfReadable(valid);
   select_->OfOwners(valid);
   PrefetchFirst<TransformFetched, FetchedRecord>(transform_, records);
-  for (size_t i = 0; i < records.size() && !stopped(); ++i) {
+  for (size_t i = 0; i < records.size() && !isAtEnd(); ++i) {
     if (records[i].problem.has_value()) return Stop(*records[i].problem);
     PrefetchAhead<TransformFetched, FetchedRecord>(transform_, records, i);
     OpenIfReadable(records[i], i);
@@ -127,13 +127,28 @@ bool OpenPass::FitsOpened(const FetchedRecord& record, size_t index) {
 }
 
 void OpenPass::LeaveOut(const FetchedRecord& record) {
-  if (task_.masking.denied && needs_.empty()) {
-    Decision decision;
-    decision.verdict = Verdict::kMask;
-    decision.why = observe::DropReason::kDenied;
-    (void)transform_.Of(record.view, record.envelope, Owner(), decision);
+  if (EndsBefore(record)) {
+    outcome_.deniedFrom = OffsetOf(record);
+    return;
   }
-  observe_.OfDenied(record.view, task_.masking.denied);
+  auto how = DeniedAs::kLeftOut;
+  if (task_.masking.denied) how = DeniedAs::kMasked;
+  if (task_.masking.denied && needs_.empty() && transform_.OfDenied(record.view, record.envelope)) {
+    how = DeniedAs::kUnchanged;
+  }
+  observe_.OfDenied(record.view, how);
+}
+
+// Whether the reader is to get an error in place of the record. What is before the place that it asked from, its client
+// throws away.
+bool OpenPass::EndsBefore(const FetchedRecord& record) const {
+  return task_.topic->onDenied == policy::OnHidden::kError && OffsetOf(record) >= task_.fetchOffset;
+}
+
+// Unsigned, as a broker could send a base offset so high that a record's own would not fit.
+int64_t OpenPass::OffsetOf(const FetchedRecord& record) const {
+  return static_cast<int64_t>(static_cast<uint64_t>(header_.baseOffset) +
+                              static_cast<uint64_t>(record.view.offsetDelta));
 }
 
 OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
@@ -150,9 +165,13 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
   do {
     count = ReadRecords(reader, absl::MakeSpan(some));
     OpenRecords(absl::MakeSpan(some).first(count));
-  } while (!stopped() && count > 0);
-  if (!stopped() && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
+  } while (!isAtEnd() && count > 0);
+  if (!isAtEnd() && !reader.status().ok()) Stop(RefuseReason::kMalformed, ToStd(reader.status().message()));
   scratch_.decompressedBytes = std::max(scratch_.decompressedBytes, scratch_.writer.size() + scratch_.takenBack);
+  // Records before it may still need keys.
+  if (outcome_.deniedFrom.has_value() && needs_.empty() && !observe_.ShowsFrom(task_.fetchOffset)) {
+    Stop(RefuseReason::kDenied, kMayNotRead);
+  }
   if (stopped()) {
     scratch_.writer.Abandon();  // and nothing is waited for
   } else if (!needs_.empty()) {
@@ -166,7 +185,12 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
 }
 
 void OpenPass::FinishBatch(ByteBuffer& out) {
-  if (observe_.ChangesNothing()) return scratch_.writer.Abandon();
+  if (outcome_.deniedFrom.has_value()) {
+    const uint64_t delta = static_cast<uint64_t>(*outcome_.deniedFrom) - static_cast<uint64_t>(header_.baseOffset);
+    scratch_.writer.EndAt(std::max(static_cast<int32_t>(delta), 1) - 1);
+  } else if (observe_.ChangesNothing()) {
+    return scratch_.writer.Abandon();
+  }
   outcome_.kind = OpenOutcome::Kind::kRewritten;
   outcome_.keysUsed = scratch_.keyCache.keysUsed();
   if (observe_.LeavesNothingFrom(task_.fetchOffset)) {

@@ -37,12 +37,15 @@ class OpenPass {
   void OpenIfReadable(const FetchedRecord& record, size_t index);
   bool FitsOpened(const FetchedRecord& record, size_t index);
   void LeaveOut(const FetchedRecord& record);
+  bool EndsBefore(const FetchedRecord& record) const;
+  int64_t OffsetOf(const FetchedRecord& record) const;
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
-  // Of a pass that wrote all records.
+  // Of a pass that wrote all records, up to the end.
   void FinishBatch(ByteBuffer& out);
   kafka::Codec CodecOfResult() const;
   bool stopped() const { return outcome_.kind == OpenOutcome::Kind::kStop; }
+  bool isAtEnd() const { return stopped() || outcome_.deniedFrom.has_value(); }
 
   const OpenTask& task_;
   WorkerScratch& scratch_;

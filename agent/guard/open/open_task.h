@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -48,7 +49,9 @@ struct OpenOutcome : FetchedCounts {
   Needs needs;                                                   // kNeeds
   observe::RefuseReason reason = observe::RefuseReason::kOther;  // kStop
   std::string problem;                                           // kStop; never holds anything of a record
-  uint64_t keysUsed = 0;                                         // all found in the cache
+  // kRewritten: the batch was cut before this offset, that of a record whose reader is to get an error for it.
+  std::optional<int64_t> deniedFrom;
+  uint64_t keysUsed = 0;  // all found in the cache
 };
 
 }  // namespace kveil::guard

@@ -79,6 +79,11 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     result.endedEarly = !Take(batch, outcome, original, before, partition, response, progress);
     if (result.endedEarly) break;
     Count(partition.masking, outcome);
+    if (outcome.deniedFrom.has_value()) {
+      progress.nextOffset = *outcome.deniedFrom;
+      result.stop = observe::RefuseReason::kDenied;
+      break;
+    }
   }
   if (result.stop.has_value() || result.endedEarly) result.endOffset = progress.nextOffset;
   result.records = progress.rewriting ? Bytes(*progress.opened) : original.first(progress.unchanged + hint);
@@ -173,6 +178,7 @@ void RecordsOpener::NoteRead() {
 
 void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {
   shared_.metrics.RecordsRefused(outcome.reason, 1);
+  if (outcome.reason == observe::RefuseReason::kDenied) return;  // the policy has it so
   log::Error("fetch.stopped", {{"connection", connection_.id},
                                {"share", connection_.workload.share},
                                {"topic", partition.topicName},

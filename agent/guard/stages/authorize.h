@@ -31,6 +31,7 @@ struct Decision {
   Problem problem;                                         // kStop
 };
 
+inline constexpr std::string_view kMayNotRead = "no entry of \"read\" lets the reader have a record (onDenied: error)";
 inline constexpr std::string_view kNoPlaceForAMask = "a message of format 0 or 1 has no headers and cannot be masked";
 
 class AuthorizeFetched {

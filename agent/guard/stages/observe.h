@@ -26,6 +26,9 @@ class ObserveProduced {
   ProducedCounts& counts_;
 };
 
+// How the reader gets a record that it may not have.
+enum class DeniedAs : uint8_t { kLeftOut, kMasked, kUnchanged };
+
 class ObserveFetched {
  public:
   ObserveFetched(const kafka::BatchHeader& header, FetchedCounts& counts) : header_(header), counts_(counts) {}
@@ -41,16 +44,18 @@ class ObserveFetched {
   }
 
   // A record that the reader may not have, whoever's it is.
-  void OfDenied(const kafka::RecordView& record, bool isMasked) {
+  void OfDenied(const kafka::RecordView& record, DeniedAs how) {
     ++counts_.denied;
-    if (isMasked) {
-      masksSome_ = true;
-      NoteVisible(record);
-    } else {
+    if (how == DeniedAs::kLeftOut) {
       hidesSome_ = true;
+      return;
     }
+    if (how == DeniedAs::kMasked) masksSome_ = true;
+    NoteVisible(record);
   }
 
+  // A record from this offset on is in the batch.
+  bool ShowsFrom(int64_t offset) const { return lastVisibleOffset_ >= offset; }
   // The reader gets the batch as it came.
   bool ChangesNothing() const { return counts_.opened == 0 && !hidesSome_ && !masksSome_; }
   // Some are hidden, and all others lie before this offset, from which the reader asked.

@@ -71,12 +71,32 @@ Bytes TransformProduced::CompressedIfShorter(const kafka::RecordView& record, ui
   return scratch_.value;
 }
 
-// An empty value, not a null one: that would be a tombstone, which deletes what a reader knows of the key.
+// Unless the policy says so, not a null value: that would be a tombstone, which deletes what a reader knows of the key.
 void TransformFetched::Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why) {
+  const bool isDenied = why == observe::DropReason::kDenied;
   const Bytes name = AsBytes(NameOf(why));
-  scratch_.writer.AddRecord(record, 0,
-                            envelope.isThere ? kafka::HeaderEdit::Exchange(envelope.header, kMaskedHeaderName, name)
-                                             : kafka::HeaderEdit::Append(kMaskedHeaderName, name));
+  const kafka::HeaderEdit edit = envelope.isThere
+                                     ? kafka::HeaderEdit::Exchange(envelope.header, kMaskedHeaderName, name)
+                                     : kafka::HeaderEdit::Append(kMaskedHeaderName, name);
+  if ((isDenied ? topic_.onDenied : topic_.onErased) == policy::OnHidden::kNull) {
+    scratch_.writer.AddRecord(record, kafka::BatchWriter::kNullValue, edit);
+    return;
+  }
+  Bytes value = AsBytes(isDenied ? topic_.deniedMask : topic_.erasedMask);
+  // Of many small records, each would become as long as the mask.
+  if (scratch_.writer.size() + value.size() > batchLimit_) value = Bytes();
+  std::copy(value.begin(), value.end(), scratch_.writer.AddRecord(record, value.size(), edit));
+}
+
+// What is sealed is given as it is. A tombstone is, too: it has no value.
+bool TransformFetched::OfDenied(const kafka::RecordView& record, const Envelope& envelope) {
+  const bool isClear = record.value.has_value() && !envelope.isThere;
+  if (topic_.onDenied != policy::OnHidden::kSealed || isClear) {
+    Mask(record, envelope, observe::DropReason::kDenied);
+    return false;
+  }
+  scratch_.writer.CopyRecord(record);
+  return true;
 }
 
 std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, const Envelope& envelope,

@@ -57,7 +57,7 @@ class TransformFetched {
   // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed.
   TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit,
                    WorkerScratch& scratch)
-      : aad_(topicName), batchLimit_(batchLimit), scratch_(scratch) {
+      : topic_(topic), aad_(topicName), batchLimit_(batchLimit), scratch_(scratch) {
     if (!topic.origin.empty()) originAad_.emplace(topic.origin);
   }
 
@@ -78,6 +78,8 @@ class TransformFetched {
     }
     return std::nullopt;
   }
+  // Writes a record of the kind that the reader may not have. Returns whether that is the record as it came.
+  bool OfDenied(const kafka::RecordView& record, const Envelope& envelope);
   // `Of` comes soon for this record, which has an owner with a key.
   void Prefetch(const kafka::RecordView& record, const Owner& owner) const {
     scratch_.keyCache.PrefetchExpanded(*owner.key, record.value->size());
@@ -92,6 +94,7 @@ class TransformFetched {
   // What is opened in scratch.compressed.
   std::optional<Problem> Decompress(const kafka::RecordView& record, const Envelope& envelope);
 
+  const policy::TopicPolicy& topic_;
   crypto::TopicAad aad_;
   std::optional<crypto::TopicAad> originAad_;
   const size_t batchLimit_;

@@ -498,6 +498,24 @@ TEST_F(FetchGuardTest, LeavesOutWhatTheRulesForTheWorkloadDoNotLetThrough) {
   EXPECT_EQ(Read(*Get("clicks", sealed).records).records.size(), 1u);
 }
 
+// What is before the record is given first; then the reader gets the error, and stays where it is.
+TEST_F(FetchGuardTest, AnswersWithAnErrorAtARecordThatRulesDenyWhereThePolicySaysSo) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "error", "read": [
+      {"any": true, "where": {"users": ["anna"]}}]})");
+  const ByteBuffer sealed = SealedClicks({"anna", "bert", "anna"});
+  const FetchResponse::Partition before = Get("clicks", sealed, 0);
+  EXPECT_EQ(before.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(Read(*before.records).records.size(), 1u);
+  EXPECT_EQ(Read(*before.records).header.lastOffsetDelta, 0);
+  const FetchResponse::Partition at = Get("clicks", sealed, 1);
+  EXPECT_EQ(at.errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_TRUE(at.records.value_or(Bytes()).empty());
+  const FetchResponse::Partition behind = Get("clicks", sealed, 2);
+  EXPECT_EQ(behind.errorCode, ErrorCode::kNone);
+  EXPECT_EQ(Read(*behind.records).records.size(), 2u) << "of which the client throws the first away";
+  EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_refused_total{reason=\"denied\"} 1"));
+}
+
 // The worker knows anna, who consents for a moment longer, and has to wait for bert's key meanwhile.
 TEST_F(FetchGuardTest, GivesNothingOfAConsentThatEndsWhileKeysAreWaitedFor) {
   UsePolicyFile(R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":

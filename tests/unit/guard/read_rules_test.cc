@@ -347,6 +347,138 @@ TEST_F(ReadRulesTest, MaskWhereThePolicySaysSo) {
   EXPECT_EQ(again.records.at(1).value, Click("anna"));
 }
 
+TEST_F(ReadRulesTest, MaskWithTheValueThatThePolicyGives) {
+  const auto masked = [this](const std::string& onDenied) {
+    UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": )" + onDenied);
+    OpenTask task = Task();
+    task.masking = ClientFacts().MaskingOf(*Topic());
+    const ByteBuffer sealed = Sealed({With(ClickOf("bert"), {{"trace", "1"}}), ClickOf("anna")});
+    const ReadBatch opened = Opened(task, sealed);
+    EXPECT_EQ(opened.records.size(), 2u);
+    EXPECT_EQ(opened.records.at(1).value, Click("anna"));
+    const std::vector<std::pair<std::string, Text>> headers = {{"trace", "1"}, {"kveil-hidden", "denied"}};
+    EXPECT_EQ(opened.records.at(0).headers, headers);
+    return opened.records.at(0).value;
+  };
+  EXPECT_EQ(masked(R"({"mask": {"hidden": true}})"), R"({"hidden":true})");
+  EXPECT_EQ(masked(R"({"mask": null})"), "null");
+  EXPECT_EQ(masked(R"("null")"), std::nullopt);
+}
+
+// A batch of many small records must not become many times as large as a batch may be.
+TEST_F(ReadRulesTest, MaskWithNothingWhereTheBatchBecomesTooLarge) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": {"mask": ")" + std::string(900, 'x') + "\"}");
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  task.batchLimit = 10'000;
+  const ReadBatch opened = Opened(task, Sealed(std::vector<TestRecord>(50, ClickOf("bert"))));
+  ASSERT_EQ(opened.records.size(), 50u);
+  EXPECT_EQ(opened.records.front().value->size(), 902u);
+  EXPECT_EQ(opened.records.back().value, "");
+}
+
+TEST_F(ReadRulesTest, GiveOthersAsTheyAreSealed) {
+  for (const char* where : {R"({"users": ["anna"]})", R"({"value": {"pointer": "/user", "equals": "anna"}})"}) {
+    UseWhere(where, R"(, "onDenied": "sealed")");
+    OpenTask task = Task();
+    task.masking = ClientFacts().MaskingOf(*Topic());
+    const std::vector<TestRecord> sealed = Read(Sealed({ClickOf("bert"), ClickOf("anna")})).records;
+    const ReadBatch opened = Opened(task, ProducedBatch(sealed));
+    ASSERT_EQ(opened.records.size(), 2u);
+    EXPECT_TRUE(SameContent(opened.records.at(0), sealed.at(0))) << where;
+    EXPECT_EQ(opened.records.at(1).value, Click("anna"));
+  }
+  // Where that is all that there is, the batch stays as it came.
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "sealed")");
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, Sealed({ClickOf("bert"), Record("k", std::nullopt)}), out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kUnchanged) << outcome.problem;
+  EXPECT_EQ(outcome.denied, 2u);
+}
+
+// What is in clear text is not given as it is.
+TEST_F(ReadRulesTest, MaskClearTextWhereOthersAreGivenSealed) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "sealed")");
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  const ReadBatch opened = Opened(task, ProducedBatch({ClickOf("bert"), ClickOf("anna")}));
+  ASSERT_EQ(opened.records.size(), 2u);
+  for (const TestRecord& record : opened.records) {
+    EXPECT_EQ(record.value, "");
+    EXPECT_EQ(record.headers.at(0).first, kMaskedHeaderName);
+  }
+}
+
+class DeniedErrorTest : public ReadRulesTest {
+ protected:
+  OpenOutcome OpenFrom(int64_t offset, Bytes sealed, ByteBuffer& out) {
+    OpenTask task = Task();
+    task.masking = ClientFacts().MaskingOf(*Topic());
+    task.fetchOffset = offset;
+    return OpenTo(task, sealed, out);
+  }
+  static TestBatch From1000() {
+    TestBatch batch;
+    batch.baseOffset = 1000;
+    return batch;
+  }
+};
+
+TEST_F(DeniedErrorTest, EndsTheBatchBeforeTheRecord) {
+  UseWhere(R"({"users": ["anna", "bert"]})", R"(, "onDenied": "error")");
+  const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("carl"), ClickOf("anna")}, From1000());
+  scratch_ = std::make_unique<WorkerScratch>(*service_);
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenFrom(1000, sealed, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_EQ(outcome.deniedFrom, 1002);
+  EXPECT_EQ(outcome.opened, 2u);
+  const ReadBatch opened = Read(out);
+  EXPECT_EQ(OffsetsOf(opened), Offsets({0, 1}));
+  EXPECT_EQ(opened.header.lastOffsetDelta, 1) << "the reader asks for the denied record next";
+  EXPECT_EQ(opened.header.baseOffset, 1000);
+}
+
+TEST_F(DeniedErrorTest, StopsAtTheRecord) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "error")");
+  const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("carl"), ClickOf("anna")}, From1000());
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenFrom(1001, sealed, out);
+  EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
+  EXPECT_EQ(outcome.reason, RefuseReason::kDenied);
+  EXPECT_TRUE(out.empty());
+}
+
+// Clients throw away what is before the offset that they asked from, so that one may be asked for that is behind it.
+TEST_F(DeniedErrorTest, GoesOnBehindTheRecord) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "error")");
+  const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("carl"), ClickOf("anna")}, From1000());
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenFrom(1002, sealed, out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_FALSE(outcome.deniedFrom.has_value());
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0, 2}));
+}
+
+TEST_F(DeniedErrorTest, StopsAtWhatItsValueDenies) {
+  UseWhere(R"({"value": {"pointer": "/user", "equals": "anna"}})", R"(, "onDenied": "error")");
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenFrom(0, Sealed({ClickOf("anna"), ClickOf("bert")}), out);
+  EXPECT_EQ(outcome.deniedFrom, 1);
+  EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0}));
+}
+
+TEST_F(DeniedErrorTest, StopsAtOldMessageFormats) {
+  UseWhere(R"({"newerThan": "1h"})", R"(, "onDenied": "error")");
+  ByteBuffer message = ProducedBatch({Record("k", "value")});
+  message[16] = 1;
+  ByteBuffer out;
+  EXPECT_EQ(OpenFrom(0, message, out).reason, RefuseReason::kDenied);
+  EXPECT_EQ(OpenFrom(1, message, out).kind, OpenOutcome::Kind::kRewritten);
+}
+
 // A client's name is its own choice, and a masked record shows its key.
 TEST_F(ReadRulesTest, MaskForNoClientsName) {
   UseWhere(R"({"users": ["anna"]})");

@@ -150,6 +150,25 @@ TEST_F(ShareGuardTest, RefusesATopicWhoseRulesWouldLeaveRecordsOut) {
   EXPECT_EQ(Acquired(masked), (std::vector<std::pair<int64_t, int64_t>>{{0, 1}}));
 }
 
+TEST_F(ShareGuardTest, GivesOthersInTheFormThatThePolicyChoosesUnlessThatIsNone) {
+  const auto withRules = [](const std::string& onDenied) {
+    return R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}},
+               "read": [{"any": true, "where": {"users": ["anna"]}}], "onDenied": )" +
+           onDenied + "}";
+  };
+  UseTopics(withRules("\"error\""));
+  EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 1u);
+  const ByteBuffer sealed = SealedClicks({"anna", "bert"});
+  const auto valueOfOthers = [&](const std::string& onDenied) {
+    UseTopics(withRules(onDenied));
+    EXPECT_EQ(RefusedIn(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}))), 0u);
+    return Read(*Guarded(ResponseOf(kClicks, sealed, 0, 1)).records).records.at(1).value;
+  };
+  EXPECT_EQ(valueOfOthers("\"null\""), std::nullopt);
+  EXPECT_EQ(valueOfOthers(R"({"mask": 0})"), "0");
+  EXPECT_EQ(valueOfOthers("\"sealed\""), Read(sealed).records.at(1).value);
+}
+
 TEST_F(ShareGuardTest, MasksTheRecordsOfThoseWhoDoNotConsent) {
   const auto withRules = [](const std::string& more) {
     return R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":

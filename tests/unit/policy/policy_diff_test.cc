@@ -52,6 +52,22 @@ TEST(PolicyDiffTest, SaysNothingWhereNothingChanges) {
   EXPECT_THAT(SaidOf(read, reordered), IsEmpty()) << "the same records in other words";
 }
 
+TEST(PolicyDiffTest, SaysWhatBecomesOfHiddenRecords) {
+  const std::string read = Unit("a", R"("users": ["1"])");
+  const auto said = [&](const std::string& before, const std::string& after) {
+    const std::string start = R"(, "onDenied": )";
+    return Said(*PolicyWith(TopicT(read, start + before)), *PolicyWith(TopicT(read, start + after)));
+  };
+  EXPECT_THAT(said(R"("drop")", R"("sealed")"), ElementsAre("name t: records that rules deny are kept sealed"));
+  EXPECT_THAT(said(R"("drop")", R"("error")"),
+              ElementsAre("name t: records that rules deny are answered with an error"));
+  EXPECT_THAT(said(R"("mask")", R"("null")"),
+              ElementsAre("name t: records that rules deny are kept with a null value"));
+  EXPECT_THAT(said(R"("mask")", R"({"mask": {"a": 1}})"),
+              ElementsAre(R"(name t: records that rules deny are kept with the value {"a":1})"));
+  EXPECT_THAT(said(R"({"mask": {"a": 1}})", R"({"mask":{"a":1}})"), IsEmpty());
+}
+
 TEST(PolicyDiffTest, TellsClaimsApart) {
   const auto claiming = [](const std::string& claimed) {
     return R"({"workload": {"unit": "a.service", "claimed": {)" + claimed + "}}}";

@@ -93,6 +93,12 @@ std::vector<Sample> PolicySamples() {
       {"unselected topics written to", R"({"unselected": {"seal": {"scope": "topic"}, "write": [{"any": true}]}})", ""},
       {"denied records dropped", OnDenied("\"drop\""), ""},
       {"denied records masked", OnDenied("\"mask\""), ""},
+      {"denied records masked with JSON", OnDenied(R"({"mask": {"hidden": [true, null, "x"]}})"), ""},
+      {"denied records null", OnDenied("\"null\""), ""},
+      {"denied records sealed", OnDenied("\"sealed\""), ""},
+      {"denied records as errors", OnDenied("\"error\""), ""},
+      {"erased records null", Topic(R"("name": "t", "read": [], "onErased": "null")"), ""},
+      {"erased records masked with JSON", Topic(R"("name": "t", "read": [], "onErased": {"mask": null})"), ""},
       {"unit", Reader(R"({"workload": {"unit": "a-b@1.service"}})"), ""},
       {"escaped unit", Reader(R"({"workload": {"unit": "a\\x2db.scope"}})"), ""},
       {"cgroup", Reader(R"({"workload": {"cgroup": "/system.slice"}})"), ""},
@@ -332,9 +338,12 @@ std::vector<Sample> PolicySamples() {
 
       {"reported", Topic(R"("name": "t", "read": [], "onErased": "report")"),
        "/topics/0/onErased: \"onErased\": \"report\" is not supported in this version"},
-      {"denied records as they are", OnDenied("\"sealed\""),
-       "/topics/0/onDenied: \"onDenied\": \"sealed\" is not supported in this version"},
-      {"denied records as errors", OnDenied("\"error\""), "\"error\" is not supported in this version"},
+      {"denied records as it suits the client", OnDenied("\"auto\""),
+       "/topics/0/onDenied: expected one of \"drop\", \"mask\", \"null\", \"sealed\", \"error\", found \"auto\""},
+      {"denied records as nothing", OnDenied("{}"), "/onDenied: expected the key \"mask\", which is missing"},
+      {"denied records as two things", OnDenied(R"({"mask": 1, "null": true})"), "/onDenied/null: unknown key"},
+      {"erased records sealed", Topic(R"("name": "t", "read": [], "onErased": "sealed")"),
+       "/onErased: expected one of \"auto\", \"drop\", \"mask\", \"null\", found \"sealed\""},
       {"writer of nothing", Topic(R"("name": "t", "read": [], "write": [{}])"),
        "/write/0: expected exactly one of \"any\", \"workload\", \"purpose\", found none"},
       {"writers as an object", Topic(R"("name": "t", "read": [], "write": {})"), "/write: expected a list"},
@@ -348,7 +357,7 @@ std::vector<Sample> PolicySamples() {
       {"wrong plaintext", Topic(R"("name": "t", "read": [], "plaintext": "allow")"),
        "/topics/0/plaintext: expected one of \"pass\", \"drop\", found \"allow\""},
       {"choice not text", Topic(R"("name": "t", "read": [], "onErased": null)"),
-       "/onErased: expected one of \"auto\", \"drop\", \"mask\", found null"},
+       "/onErased: expected one of \"auto\", \"drop\", \"mask\", \"null\", found null"},
   };
 }
 

@@ -450,6 +450,8 @@ TEST(WhereTest, RefusesConditionsOnWhatIsWrittenInTheClear) {
 TEST(WhereTest, RefusesOnDeniedWhereNothingIsDenied) {
   ExpectRefused(R"({"name": "t", "read": [{"any": true}], "onDenied": "mask"})",
                 "/onDenied: no entry of \"read\" has a \"where\"");
+  ExpectRefused(R"({"name": "t", "read": [], "onErased": {"mask": ")" + std::string(999, 'x') + "\"}}",
+                "/onErased/mask: a mask has at most 1000 bytes");
 }
 
 // A list of `count` entries, each made from its number.
