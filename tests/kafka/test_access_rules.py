@@ -7,7 +7,7 @@ import clients
 import pytest
 import wire
 from agent import Agent
-from harness import CODECS, Application, Message, click, clicks, exchange_when_led, json_lines, stored
+from harness import CODECS, Application, Message, click, clicks, exchange_when_led, is_sealed, json_lines, stored
 
 AUDIT, SUPPORT, EUROPE = ({"workload": {"unit": f"{name}.service"}} for name in ("audit", "support", "europe"))
 PURPOSES = {"purposes": ["marketing"], "workloads": [{**SUPPORT, "purpose": "marketing"}]}
@@ -18,6 +18,8 @@ READ = [AUDIT,
 POLICIES = [
     {"prefix": "user-", "seal": BY_USER, "read": READ},
     {"prefix": "masked-", "seal": BY_USER, "read": READ, "onDenied": "mask"},
+    {"prefix": "sealed-", "seal": BY_USER, "read": READ, "onDenied": "sealed"},
+    {"prefix": "error-", "seal": BY_USER, "read": READ, "onDenied": "error"},
     {"prefix": "bykey-", "seal": {**BY_USER, "user": {"key": True}}, "read": READ},
     {"prefix": "value-", "seal": {"scope": "topic"}, "read": [
         {**SUPPORT, "where": {"value": {"pointer": "/number", "range": {"min": 3, "max": 5}}}}]},
@@ -216,6 +218,27 @@ def test_share_groups_lose_nothing(app, audit, support, topic):
     name = topic("masked")
     written(app, name, values_of(clicks(38, 2) + clicks(39, 2)))
     assert sorted(share(support, name, 4)) == [b"", b"", *values_of(clicks(38, 2))]
+
+
+def test_a_reader_gets_an_error_at_a_record_that_is_denied(app, support, broker, topic):
+    """What is before it in the same batch comes first. Whoever seeks past it goes on."""
+    name = topic("error")
+    values = [click(38, 0), click(38, 1), click(39, 2), click(38, 3)]
+    written(app, name, values)
+    with support.following(name, "group.id=" + name, "auto.offset.reset=earliest") as consumer:
+        assert [consumer.next().message.value for _ in range(2)] == values[:2]
+    with pytest.raises(AssertionError, match="TopicAuthorizationException"):
+        support.consume(name, "limit.seconds=10")
+    read = support.run(["kcat", "-C", "-q", "-e", "-m", "30", "-b", broker.bootstrap, "-t", name, "-o", "3"], text=False)
+    assert read.splitlines() == values[3:]
+
+
+def test_a_reader_gets_what_is_denied_sealed(app, support, topic):
+    name = topic("sealed")
+    written(app, name, [click(38, 0), click(39, 1)])
+    records = support.consume(name).records
+    assert records[0].message.value == click(38, 0) and not is_sealed(records[0])
+    assert is_sealed(records[1]) and b"/secret/" not in records[1].message.value
 
 
 def test_a_rule_takes_effect_on_a_running_consumer(app, support, agent, topic):

@@ -28,6 +28,8 @@ KCAT = {
     "OAUTHBEARER": ["enable.sasl.oauthbearer.unsecure.jwt=true", "sasl.oauthbearer.config=principal=alice"],
 }
 REAUTHENTICATE = 2  # Seconds, with PLAIN.
+OF_ALICE = {"prefix": "alices-", "seal": {"scope": "topic"}, "read": [{"workload": {"claimed": {"principal": "User:alice"}}}],
+            "write": [{"workload": {"claimed": {"principal": "User:alice"}}}]}
 
 
 class At:
@@ -66,7 +68,7 @@ def names(site):
 def agent(site, broker, shop, analytics):
     changes = {"intercept": {"targets": [{"cluster": "main", "cidr": f"{broker.address}/32",
                                           "ports": f"{broker.port},{broker.ports['sasl']}"}]}}
-    with Agent(site, broker, POLICIES, changes, name="agent-sasl") as started:
+    with Agent(site, broker, [*POLICIES, OF_ALICE], changes, name="agent-sasl") as started:
         yield started
         assert SECRET not in started.log.read_text(), "a password is in the agent's log"
 
@@ -94,6 +96,21 @@ def test_records_pass_sealed_and_the_principal_is_known(app, agent, broker, topi
     waiting.wait_until("the principal in the agent's log", lambda: authenticated(agent, mechanism), 5)
     assert set(authenticated(agent, mechanism)) == {"alice"}
     assert all(is_sealed(record) for record in Application(broker).consume(name).records)
+
+
+def test_policies_may_ask_for_the_principal(app, broker, shop, topic):
+    """Also when it has authenticated again, and not of the same workload without it."""
+    name = topic("alices")
+    with app.producing(name, *java("PLAIN"), "linger.ms=0") as producer:
+        for number in range(2):
+            producer.send(Message(None, click(1, number)))
+            assert "offset" in producer.flush()
+            time.sleep(REAUTHENTICATE)
+    assert app.values(name, *java("SCRAM-SHA-256")) == [click(1, 0), click(1, 1)]
+    nobody = Application(broker, shop)
+    assert nobody.produce(name, clicks(1, 1))[0]["error"] == "TopicAuthorizationException"
+    with pytest.raises(AssertionError, match="TopicAuthorizationException"):
+        nobody.consume(name, "limit.seconds=10")
 
 
 @pytest.mark.parametrize("mechanism", KCAT)
