@@ -96,9 +96,10 @@ void FolderWatch::Stop() {
 
 std::string FolderFingerprint(const std::string& folder) {
   std::string fingerprint;
-  const absl::StatusOr<std::vector<std::string>> files = FilesOfFolder(folder);
-  if (!files.ok()) return fingerprint;
-  for (const std::string& file : *files) {
+  std::vector<std::string> files = FilesOfFolder(folder, ".json").value_or(std::vector<std::string>());
+  const std::vector<std::string> lists = FilesOfFolder(folder, ".txt").value_or(std::vector<std::string>());
+  files.insert(files.end(), lists.begin(), lists.end());
+  for (const std::string& file : files) {
     struct stat facts = {};
     if (::stat(file.c_str(), &facts) != 0) facts = {};
     StrAppend(&fingerprint, file, " ", facts.st_dev, " ", facts.st_ino, " ", facts.st_size, " ", facts.st_mtim.tv_sec,

@@ -39,7 +39,8 @@ class FolderWatch {
   int parentWatch_ = -1;
 };
 
-// What a folder's policy files look like without reading them: names, inodes, sizes and times.
+// What a folder's policy files, and the lists of users beside them, look like without reading them: names, inodes,
+// sizes and times. Empty: there is none.
 std::string FolderFingerprint(const std::string& folder);
 
 }  // namespace kveil::config

@@ -14,13 +14,11 @@
 namespace kveil::config {
 namespace {
 
-constexpr size_t kLongestFile = 4 << 20;
-
 absl::Status ErrnoStatus(const std::string& path) { return absl::ErrnoToStatus(errno, StrCat(path, ": cannot read")); }
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
+absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t most) {
   // O_NONBLOCK: a FIFO that someone left in the folder must not hold the agent up.
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return ErrnoStatus(path);
@@ -36,22 +34,25 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
     if (count < 0) return ErrnoStatus(path);
     if (count == 0) return text;
     text.append(chunk, count);
-    if (text.size() > kLongestFile) return absl::InvalidArgumentError(StrCat(path, ": expected at most 4 MiB"));
+    if (text.size() > most) {
+      return absl::InvalidArgumentError(StrCat(path, ": expected at most ", most >> 20, " MiB"));
+    }
   }
 }
 
-absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder) {
+absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder, std::string_view ending) {
   DIR* directory = ::opendir(folder.c_str());
   if (directory == nullptr) return absl::ErrnoToStatus(errno, StrCat(folder, ": cannot read the folder"));
   std::vector<std::string> files;
   while (const dirent* entry = ::readdir(directory)) {
     const std::string_view name = entry->d_name;
-    if (name[0] == '.' || !name.ends_with(".json")) continue;
+    if (name[0] == '.' || !name.ends_with(ending)) continue;
     files.push_back(StrCat(folder, folder.ends_with("/") ? "" : "/", name));
   }
   ::closedir(directory);
   std::sort(files.begin(), files.end());
-  if (files.empty()) return absl::NotFoundError(StrCat(folder, ": expected at least one file *.json in the folder"));
+  if (files.empty())
+    return absl::NotFoundError(StrCat(folder, ": expected at least one file *", ending, " in the folder"));
   return files;
 }
 

@@ -1,7 +1,9 @@
 // Reads small text files whole, and finds the policy files of a folder.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -9,13 +11,13 @@
 
 namespace kveil::config {
 
-// Each error names the file: kNotFound, kPermissionDenied, kInvalidArgument (not a regular file, or longer than 4 MiB),
-// kUnavailable.
-absl::StatusOr<std::string> ReadTextFile(const std::string& path);
+// Each error names the file: kNotFound, kPermissionDenied, kInvalidArgument (not a regular file, or longer than `most`
+// bytes), kUnavailable.
+absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t most = 4 << 20);
 
-// The paths of a folder's policy files, *.json, sorted by name. Skips hidden files: editors keep their copies in them,
-// and so does Kubernetes (..data) for its volumes. kNotFound: no such folder, or no such file in it.
-absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder);
+// The paths of a folder's files that end so, sorted by name. Skips hidden files: editors keep their copies in them, and
+// so does Kubernetes (..data) for its volumes. kNotFound: no such folder, or no such file in it.
+absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder, std::string_view ending = ".json");
 
 // The same for files and folders: each folder stands for its policy files. What is not there stays as it is, for
 // ReadTextFile to say so.

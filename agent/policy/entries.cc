@@ -63,7 +63,8 @@ bool Covers(const ReadRule& outer, const ReadRule& inner) {
 }
 
 Conditions::Conditions(const Where& where)
-    : users(InOrder(where.users)),
+    : namesUsers(where.namesUsers()),
+      users(InOrder(where.users)),
       consents(InOrder(where.consents)),
       newerThan(where.newerThan.value_or(std::chrono::milliseconds::max())),
       olderThan(where.olderThan.value_or(std::chrono::milliseconds::min())) {
@@ -86,7 +87,9 @@ bool Conditions::AreWithin(const Conditions& others) const {
       return inner.name == outer.name && inner.label == outer.label && IsWithin(inner.texts, outer.texts);
     });
   };
-  return IsWithin(users, others.users) && IsWithin(consents, others.consents) &&
+  const bool areOfThem = !others.namesUsers || (namesUsers && std::includes(others.users.begin(), others.users.end(),
+                                                                            users.begin(), users.end()));
+  return areOfThem && IsWithin(consents, others.consents) &&
          std::includes(tests.begin(), tests.end(), others.tests.begin(), others.tests.end()) &&
          newerThan <= others.newerThan && olderThan >= others.olderThan &&
          std::all_of(others.attributes.begin(), others.attributes.end(), isMet);
@@ -94,6 +97,7 @@ bool Conditions::AreWithin(const Conditions& others) const {
 
 std::string Conditions::Text() const {
   std::string text = StrCat(newerThan.count(), ",", olderThan.count());
+  if (namesUsers && users.empty()) text += " nobody";
   AppendTo(text, " user ", users);
   AppendTo(text, " consent ", consents);
   for (const Attribute& attribute : attributes) {

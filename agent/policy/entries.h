@@ -26,7 +26,8 @@ struct Conditions {
     std::string label;
     std::vector<std::string> texts;
   };
-  // All in order. Empty: it does not matter.
+  bool namesUsers = false;
+  // All in order. Empty: it does not matter, but for users that are named.
   std::vector<std::string> users;
   std::vector<std::string> consents;
   std::vector<Attribute> attributes;

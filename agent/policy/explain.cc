@@ -139,7 +139,7 @@ std::string WhyNot(const Where& where, const DescribedRecord& record, const iden
     return record.user.has_value() &&
            std::find(where.users.begin(), where.users.end(), *record.user) != where.users.end();
   };
-  if (!where.users.empty() && !isNamed()) {
+  if (where.namesUsers() && !isNamed()) {
     return record.user.has_value() ? "the record is of another user" : "it is not known whose record it is";
   }
   if (where.asksFacts()) {

@@ -38,8 +38,12 @@ std::string NameOf(const TopicPolicy& topic) {
   return topic.kind == SelectorKind::kUnselected ? "unselected" : StrCat("\"", topic.selector, "\"");
 }
 
-bool IsNeverMet(const Where& where) {
-  return where.olderThan.has_value() && where.newerThan.has_value() && *where.newerThan <= *where.olderThan;
+// Why no record meets the conditions; empty: some may.
+std::string WhyNeverMet(const Where& where) {
+  if (where.olderThan.has_value() && where.newerThan.has_value() && *where.newerThan <= *where.olderThan) {
+    return "no record is as old as \"olderThan\" and still younger than \"newerThan\"";
+  }
+  return where.namesUsers() && where.users.empty() ? StrCat(where.usersFile, " lists nobody") : "";
 }
 
 // The entry that lets the same workload read all that entry `i` does. An entry without conditions is named first; of
@@ -49,9 +53,12 @@ std::optional<size_t> CoveringEntry(absl::Span<const ReadRule> read, absl::Span<
   const auto covers = [&](size_t outer) {
     return read[outer].position != read[i].position && Covers(read[outer], read[i]);
   };
+  const bool isAll = !read[i].where.has_value();
   for (size_t outer = 0; outer < read.size(); ++outer) {
-    if (!read[outer].where.has_value() && covers(outer)) return outer;
+    if (read[outer].where.has_value() || !covers(outer)) continue;
+    if (!isAll || outer < i || !Covers(read[i], read[outer])) return outer;
   }
+  if (isAll) return std::nullopt;
   for (size_t outer = 0; outer < read.size(); ++outer) {
     if (!read[outer].where.has_value() || !covers(outer) || !conditions[i].AreWithin(conditions[outer])) continue;
     const bool areAlike = Covers(read[i], read[outer]) && conditions[outer].AreWithin(conditions[i]);
@@ -93,7 +100,7 @@ void AdviseOnEntries(const TopicPolicy& topic, Access access, std::optional<size
   const size_t pairs = read.size() * read.size();
   pairsLeft = pairsLeft.has_value() && *pairsLeft >= pairs ? std::optional<size_t>(*pairsLeft - pairs) : std::nullopt;
   for (size_t i = 0; i < read.size(); ++i) {
-    if (!read[i].where.has_value() || isAdvisedOn[read[i].position]) continue;
+    if (isAdvisedOn[read[i].position]) continue;
     isAdvisedOn[read[i].position] = true;
     const std::string entry =
         StrCat(topic.file, ": topic ", NameOf(topic), ": entry ", read[i].position + 1, " of \"", name, "\" ");
@@ -101,11 +108,11 @@ void AdviseOnEntries(const TopicPolicy& topic, Access access, std::optional<size
       advice.push_back(StrCat(entry, "lets nobody ", name, ": no file gives a workload a purpose (\"workloads\")"));
       continue;
     }
-    if (IsNeverMet(*read[i].where)) {
-      advice.push_back(StrCat(entry, "lets nothing be ", done,
-                              ": no record is as old as \"olderThan\" and still younger than "
-                              "\"newerThan\""));
-    } else if (read[i].where->olderThan.has_value()) {
+    const Where where = read[i].where.value_or(Where());
+    const std::string why = WhyNeverMet(where);
+    if (!why.empty()) {
+      advice.push_back(StrCat(entry, "lets nothing be ", done, ": ", why));
+    } else if (where.olderThan.has_value()) {
       advice.push_back(StrCat(entry,
                               "has \"olderThan\": a consumer that keeps up fetches records while they are new, does "
                               "not get them, and does not get them later either"));
@@ -145,8 +152,8 @@ std::vector<std::string> AdviceOn(const Policy& policy) {
   AdviseOnPurposes(policy, advice);
   std::optional<size_t> pairsLeft = kMostPairs;  // none: there were too many
   for (const TopicPolicy& topic : policy.topics()) {
-    if (topic.rules != nullptr) AdviseOnEntries(topic, Access::kRead, pairsLeft, advice);
-    if (topic.writeRules != nullptr) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
+    AdviseOnEntries(topic, Access::kRead, pairsLeft, advice);
+    if (topic.write.has_value()) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
     AdviseOnClientIds(topic, advice);
     if (topic.kind != SelectorKind::kPattern || !LooksLikeGlob(topic.selector)) continue;
     advice.push_back(StrCat(topic.file, ": the pattern \"", topic.selector,

@@ -22,8 +22,9 @@ constexpr char kEveryRecord[] = "every record";
 // more in a list is one more, and not another list.
 struct Records {
   struct Of {
-    Where others;                 // conditions, without `users`
-    std::set<std::string> users;  // empty: anybody's
+    Where others;  // conditions, without `users`
+    bool isOfUsers = false;
+    std::set<std::string> users;
   };
   bool isAll = false;
   std::map<std::string, Of> some;  // by the text of the other conditions, and whether there are users
@@ -31,15 +32,18 @@ struct Records {
   void Add(const Where& where) {
     Where others = where;
     others.users.clear();
-    Of& of = some[StrCat(where.users.empty() ? "anybody's " : "users' ", Conditions(others).Text())];
+    others.usersFile.clear();
+    Of& of = some[StrCat(where.namesUsers() ? "users' " : "anybody's ", Conditions(others).Text())];
     of.others = std::move(others);
     of.users.insert(where.users.begin(), where.users.end());
+    of.isOfUsers = where.namesUsers();
   }
 };
 
 std::string TextOf(const Records::Of& of, const std::set<std::string>& users) {
   Where where = of.others;
   where.users.assign(users.begin(), users.end());
+  if (of.isOfUsers && users.empty()) where.usersFile = "an empty file";
   return policy::TextOf(where);
 }
 

@@ -108,7 +108,11 @@ std::string TextOf(double number) {
 
 std::string TextOf(const Where& where) {
   std::vector<std::string> parts;
-  if (!where.users.empty()) parts.push_back(StrCat(where.users.size() == 1 ? "user " : "users ", Joined(where.users)));
+  if (!where.usersFile.empty()) {
+    parts.push_back(StrCat("the ", where.users.size(), " users in ", where.usersFile));
+  } else if (!where.users.empty()) {
+    parts.push_back(StrCat(where.users.size() == 1 ? "user " : "users ", Joined(where.users)));
+  }
   if (!where.consents.empty()) {
     parts.push_back(
         StrCat("users who consent to ", where.consents.size() == 1 ? "" : "one of ", Joined(where.consents)));

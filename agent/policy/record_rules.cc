@@ -23,18 +23,37 @@ RecordRules::RecordRules(absl::Span<const ReadRule> entries) : words_((entries.s
   for (size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].where.has_value()) AddEntry(i, *entries[i].where);
   }
+  AddUsers(entries);
   FillOthers(entries);
 }
 
-void RecordRules::AddEntry(size_t entry, const Where& where) {
-  for (const std::string& user : where.users) {
-    const auto [number, isNew] = numberOf_.try_emplace(user, static_cast<uint32_t>(users_.size()));
-    if (isNew) {
-      users_.push_back(user);
-      ofUser_.emplace_back();
+// Lists of users may be long, and the same entries name most of them.
+void RecordRules::AddUsers(absl::Span<const ReadRule> entries) {
+  std::vector<std::vector<uint32_t>> entriesOf;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].where.has_value()) continue;
+    for (const std::string& user : entries[i].where->users) {
+      const auto [number, isNew] = numberOf_.try_emplace(user, static_cast<uint32_t>(users_.size()));
+      if (isNew) {
+        users_.push_back(user);
+        entriesOf.emplace_back();
+      }
+      entriesOf[number->second].push_back(static_cast<uint32_t>(i));
     }
-    ofUser_[number->second].Add(entry);
   }
+  absl::flat_hash_map<std::vector<uint32_t>, uint32_t> setOf;
+  setOfUser_.reserve(users_.size());
+  for (const std::vector<uint32_t>& named : entriesOf) {
+    const auto [set, isNew] = setOf.try_emplace(named, static_cast<uint32_t>(userSets_.size()));
+    if (isNew) {
+      EntrySet& added = userSets_.emplace_back();
+      for (const uint32_t entry : named) added.Add(entry);
+    }
+    setOfUser_.push_back(set->second);
+  }
+}
+
+void RecordRules::AddEntry(size_t entry, const Where& where) {
   for (const std::string& purpose : where.consents) ofPurpose_[purpose].Add(entry);
   for (const AttributeTest& attribute : where.attributes) AddTest(entry, attribute, AttributeOf(attribute.name));
   for (const HeaderTest& header : where.headers) AddTest(entry, header.test, PlaceOfHeader(header.name));
@@ -103,7 +122,7 @@ void RecordRules::FillOthers(absl::Span<const ReadRule> entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
     const Where none;
     const Where& where = entries[i].where.has_value() ? *entries[i].where : none;
-    if (where.users.empty()) ofAnyUser_.Add(i);
+    if (!where.namesUsers()) ofAnyUser_.Add(i);
     if (where.consents.empty()) ofAnyConsent_.Add(i);
     if (!where.asksFacts()) ofAnyFacts_.Add(i);
     for (Attribute& attribute : attributes_) {
@@ -151,7 +170,7 @@ RecordRules::Answer RecordRules::AnswerOf(const EntrySet& entries) const {
 
 void RecordRules::NarrowByUser(std::optional<uint32_t> user, EntrySet& entries) const {
   if (!user.has_value()) return Intersect(ofAnyUser_, entries);
-  const EntrySet& named = ofUser_[*user];
+  const EntrySet& named = userSets_[setOfUser_[*user]];
   for (size_t i = 0; i < words_; ++i) entries.words_[i] &= ofAnyUser_.words_[i] | named.words_[i];
 }
 
@@ -244,7 +263,7 @@ bool HasLabel(const identity::Workload& workload, std::string_view label, std::s
 }
 
 std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
-  size_t users = 0, texts = 0, patterns = 0, ranges = 0, labels = 0;
+  size_t users = 0, listed = 0, texts = 0, patterns = 0, ranges = 0, labels = 0;
   absl::flat_hash_set<std::string> headers, places, attributes;
   absl::flat_hash_set<int64_t> ages;
   const auto count = [&](const Test& test) {
@@ -254,7 +273,8 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
   };
   for (const ReadRule& entry : entries) {
     if (!entry.where.has_value()) continue;
-    users += entry.where->users.size();
+    users += entry.where->usersFile.empty() ? entry.where->users.size() : 0;
+    listed += entry.where->users.size();
     for (const AttributeTest& attribute : entry.where->attributes) {
       attributes.insert(attribute.name);
       texts += attribute.texts.size();
@@ -277,6 +297,7 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
   };
   for (const auto& beyond :
        {said(entries.size(), kMostReaders, "entries"), said(users, kMostUsers, "ids in \"users\""),
+        said(listed, kMostListedUsers, "ids in \"users\", files included"),
         said(texts, kMostTexts, "texts and numbers in \"equals\" and \"oneOf\""),
         said(patterns, kMostPatterns, "patterns in \"matches\""), said(ranges, kMostRanges, "ranges"),
         said(ages.size(), kMostAges, "different durations"), said(headers.size(), kMostHeaders, "different headers"),

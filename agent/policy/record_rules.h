@@ -94,7 +94,7 @@ class RecordRules {
   const std::vector<std::string>& users() const { return users_; }
   std::optional<uint32_t> NumberOf(std::string_view user) const;
   // Whether one of these entries names this user, by number, or any user at all.
-  bool NameUser(const EntrySet& entries, uint32_t user) const { return Meet(ofUser_[user], entries); }
+  bool NameUser(const EntrySet& entries, uint32_t user) const { return Meet(userSets_[setOfUser_[user]], entries); }
   bool NameUsers(const EntrySet& entries) const { return !ofAnyUser_.HasAll(entries); }
   // Whether one of these entries asks for consents or attributes.
   bool AskFacts(const EntrySet& entries) const { return !ofAnyFacts_.HasAll(entries); }
@@ -138,6 +138,7 @@ class RecordRules {
   };
 
   void AddEntry(size_t entry, const Where& where);
+  void AddUsers(absl::Span<const ReadRule> entries);
   Place& PlaceOfHeader(const std::string& name);
   Place& PlaceOfValue(const ValueTest& test);
   Attribute& AttributeOf(const std::string& name);
@@ -168,7 +169,8 @@ class RecordRules {
   size_t words_;
   std::vector<std::string> users_;
   absl::flat_hash_map<std::string, uint32_t> numberOf_;
-  std::vector<EntrySet> ofUser_;                          // entries that name the user
+  std::vector<EntrySet> userSets_;                        // entries that name the same users, each once
+  std::vector<uint32_t> setOfUser_;                       // the place there of those that name the user
   EntrySet ofAnyUser_;                                    // entries without `users`
   absl::flat_hash_map<std::string, EntrySet> ofPurpose_;  // entries that a consent for the purpose meets
   EntrySet ofAnyConsent_;                                 // entries without `consent`

@@ -21,8 +21,10 @@ class RE2;
 namespace kveil::policy {
 
 // Bounds per topic, so that a record costs a bounded amount of work and memory. docs/policy.md has the same table.
-inline constexpr size_t kMostReaders = 1024;   // entries of `read`
-inline constexpr size_t kMostUsers = 10'000;   // ids in all `users`
+inline constexpr size_t kMostReaders = 1024;  // entries of `read`
+inline constexpr size_t kMostUsers = 10'000;  // ids in all `users`, without those in files
+// With them. The keys of all of them are looked up before a reader gets anything, and a worker keeps that many.
+inline constexpr size_t kMostListedUsers = 100'000;
 inline constexpr size_t kMostTexts = 10'000;   // texts and numbers in all `equals` and `oneOf`
 inline constexpr size_t kMostPatterns = 16;    // `matches`, which are tried one after the other
 inline constexpr size_t kMostRanges = 64;      // `range`, likewise
@@ -71,8 +73,11 @@ struct AttributeTest {
 };
 
 struct Where {
-  std::vector<std::string> users;     // in their one spelling (formats/user_id.h); empty: anybody's record, or nobody's
-  std::vector<std::string> consents;  // purposes, for one of which the user consents; empty: no matter
+  // In their one spelling (formats/user_id.h), each once if they are from a file. Empty: nobody if there is a file,
+  // else anybody's record, or nobody's.
+  std::vector<std::string> users;
+  std::string usersFile;                               // the name of the file that lists them; empty: the policy does
+  std::vector<std::string> consents;                   // purposes, for one of which the user consents; empty: no matter
   std::vector<AttributeTest> attributes;               // of different names
   std::vector<HeaderTest> headers;                     // of different names
   std::vector<ValueTest> values;                       // of different places
@@ -86,8 +91,10 @@ struct Where {
     return std::any_of(attributes.begin(), attributes.end(),
                        [](const AttributeTest& test) { return !test.label.empty(); });
   }
+  // Whether it names users.
+  bool namesUsers() const { return !users.empty() || !usersFile.empty(); }
   // Whether it asks whose record it is.
-  bool asksUser() const { return !users.empty() || asksFacts(); }
+  bool asksUser() const { return namesUsers() || asksFacts(); }
 };
 
 // Whether the whole text matches.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "policy/user_list.h"
 
 namespace kveil::policy {
 namespace {
@@ -19,6 +20,8 @@ using std::chrono::milliseconds;
 
 constexpr char kSealedHeader[] = "kveil";
 constexpr size_t kLongestText = 1000;
+constexpr size_t kLongestListName = 255;  // of a file
+constexpr std::string_view kListEnding = ".txt";
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestHeader = 1000;
 constexpr int64_t kPatternMemory = 1 << 20;  // bytes that RE2 may take for one
@@ -130,9 +133,32 @@ void ReadValue(const JsonValue& value, Where& where) {
   where.values.push_back({*std::move(pointer), framing, std::move(test)});
 }
 
+// Whether it is in the folder of the policy, where changes are noticed.
+bool IsListName(std::string_view text) {
+  return text.size() > kListEnding.size() && text.size() <= kLongestListName && text[0] != '.' && text[0] != '$' &&
+         text.ends_with(kListEnding) && text.find('/') == std::string_view::npos;
+}
+
+void ReadUsersFile(const JsonValue& value, formats::IdEncoding as, Where& where) {
+  const auto file = JsonObject(value, {"file"}).Require("file");
+  if (!file) return;
+  where.usersFile = file->isString() ? file->String() : "";
+  if (!IsListName(where.usersFile)) {
+    return file->Expected("the name of a file *.txt in the folder of this policy, such as \"support-users.txt\"");
+  }
+  absl::StatusOr<std::vector<std::string>> users = ReadUserList(file->FilePath(), as, kMostListedUsers);
+  if (!users.ok()) return file->Error(ToStd(users.status().message()));
+  where.users = *std::move(users);
+}
+
 void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, Where& where) {
+  if (value.isObject()) {
+    if (HaveUsers(value, seal)) ReadUsersFile(value, seal->user.as, where);
+    return;
+  }
+  if (!value.isList()) return value.Expected("a list, or an object with the key \"file\"");
   const std::vector<JsonValue> users = value.List();
-  if (value.isList() && users.empty()) return value.Error("an empty list matches nothing; leave the entry out");
+  if (users.empty()) return value.Error("an empty list matches nothing; leave the entry out");
   if (!HaveUsers(value, seal)) return;
   std::string scratch;
   for (const JsonValue& user : users) {

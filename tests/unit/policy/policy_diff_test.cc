@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "policy/entries.h"
+#include "policy/policy_text.h"
+
 namespace kveil::policy {
 namespace {
 
@@ -66,6 +69,19 @@ TEST(PolicyDiffTest, SaysWhatBecomesOfHiddenRecords) {
   EXPECT_THAT(said(R"("mask")", R"({"mask": {"a": 1}})"),
               ElementsAre(R"(name t: records that rules deny are kept with the value {"a":1})"));
   EXPECT_THAT(said(R"({"mask": {"a": 1}})", R"({"mask":{"a":1}})"), IsEmpty());
+}
+
+// A file may list nobody, which is not anybody.
+TEST(PolicyDiffTest, TellsNobodyFromAnybody) {
+  Where nobody;
+  nobody.usersFile = "users.txt";
+  nobody.newerThan = std::chrono::hours(1);
+  Where anybody;
+  anybody.newerThan = std::chrono::hours(1);
+  EXPECT_TRUE(Conditions(nobody).AreWithin(Conditions(anybody)));
+  EXPECT_FALSE(Conditions(anybody).AreWithin(Conditions(nobody)));
+  EXPECT_NE(Conditions(anybody).Text(), Conditions(nobody).Text());
+  EXPECT_EQ(TextOf(nobody), "the 0 users in users.txt and newer than 1h");
 }
 
 TEST(PolicyDiffTest, TellsClaimsApart) {

@@ -181,6 +181,46 @@ TEST_F(PolicyStoreTest, WhatInotifyCannotSeeIsFoundByLooking) {
   EXPECT_TRUE(AwaitTopic("behind-the-link"));
 }
 
+class UserListStoreTest : public PolicyStoreTest {
+ protected:
+  UserListStoreTest() {
+    Write("a.json", R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [
+        {"any": true, "where": {"users": {"file": "users.txt"}}}]}]})");
+    Write("users.txt", "38\n");
+  }
+  bool Lists(const std::string& user) { return store_->Current()->Find("t")->rules->NumberOf(user).has_value(); }
+};
+
+TEST_F(UserListStoreTest, AListIsReadAgainWhenItChanges) {
+  Open();
+  WriteTo(root_ + "/next.txt", "39\n");
+  fs::rename(root_ + "/next.txt", folder_ + "/users.txt");
+  EXPECT_TRUE(reloads_.Await([&] { return Lists("39"); }));
+  EXPECT_FALSE(Lists("38"));
+}
+
+TEST_F(UserListStoreTest, AChangeOfAListThatInotifyCannotSeeIsFoundByLooking) {
+  fs::remove(folder_ + "/users.txt");
+  WriteTo(root_ + "/elsewhere.txt", "38\n");
+  fs::create_symlink(root_ + "/elsewhere.txt", folder_ + "/users.txt");
+  Open(milliseconds(20));
+  WriteTo(root_ + "/elsewhere.txt", "39\n40\n");
+  EXPECT_TRUE(reloads_.Await([&] { return Lists("40"); }));
+}
+
+TEST_F(UserListStoreTest, ALostOrBrokenListLeavesTheOldOneInForce) {
+  Open();
+  fs::remove(folder_ + "/users.txt");
+  ASSERT_TRUE(AwaitError());
+  EXPECT_TRUE(Lists("38"));
+  EXPECT_THAT(std::string(store_->lastError().message()), HasSubstr("/users.txt: cannot read"));
+  Write("users.txt", "39\n");
+  EXPECT_TRUE(reloads_.Await([&] { return store_->lastError().ok() && Lists("39"); }));
+  Write("users.txt", " 40\n");
+  ASSERT_TRUE(AwaitError());
+  EXPECT_TRUE(Lists("39"));
+}
+
 TEST_F(PolicyStoreTest, MissingEmptyAndBrokenFoldersDoNotOpen) {
   EXPECT_EQ(PolicyStore::Open(root_ + "/none", {}).status().code(), absl::StatusCode::kNotFound);
   fs::create_directory(root_ + "/empty");

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "policy/policy_advice.h"
+
 namespace kveil::policy {
 namespace {
 
@@ -262,6 +264,108 @@ TEST_F(PolicyFolderTest, JsonFilesAreReadAndOthersLeftAlone) {
   EXPECT_EQ((*policy)->size(), 2u);
   EXPECT_NE((*policy)->Find("b"), nullptr);
   EXPECT_EQ((*policy)->Find("b")->file, folder_ + "/b.json");
+}
+
+class UserListTest : public PolicyFolderTest {
+ protected:
+  UserListTest() { UseEncoding("text"); }
+  void UseEncoding(const std::string& as) {
+    Write("a.json", R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true, "as": ")" + as +
+                        R"("}}, "read": [{"any": true, "where": {"users": {"file": "users.txt"}}}]}]})");
+  }
+  // What is read of this list; the error, if it is refused.
+  std::string Read(const std::string& list) {
+    Write("users.txt", list);
+    const auto policy = Policy::Load({folder_});
+    if (!policy.ok()) return std::string(policy.status().message());
+    std::string users;
+    for (const std::string& user : (*policy)->Find("t")->read.at(0).where->users) users += user + ";";
+    return users;
+  }
+  // Whether a record of this user may be read.
+  bool Reads(const std::string& user) {
+    const auto policy = Policy::Load({folder_});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    const TopicPolicy& topic = *(*policy)->Find("t");
+    EntrySet entries;
+    EXPECT_EQ(ReadableBy(topic, {}, entries), Readable::kSome);
+    topic.rules->NarrowByUser(topic.rules->NumberOf(user), entries);
+    return topic.rules->AnswerOf(entries) == RecordRules::Answer::kMayRead;
+  }
+};
+
+TEST_F(UserListTest, HasAnIdPerLine) {
+  EXPECT_EQ(Read("38\n1071\n39"), "1071;38;39;");
+  EXPECT_EQ(Read("38\r\n39\r\n"), "38;39;");
+  EXPECT_EQ(Read("\n38\n\n\r\n38\n"), "38;") << "empty lines and one that is there twice";
+  EXPECT_EQ(Read("J\xC3\xBCrgen M.\n# 7\n"), "# 7;J\xC3\xBCrgen M.;");
+  EXPECT_TRUE(Reads("# 7"));
+  EXPECT_FALSE(Reads("7"));
+}
+
+TEST_F(UserListTest, IsSpelledAsTheTopicDoes) {
+  UseEncoding("uuid");
+  EXPECT_EQ(Read("6BA7B810-9DAD-11D1-80B4-00C04FD430C8\n6ba7b810-9dad-11d1-80b4-00c04fd430c8\n"),
+            "6ba7b810-9dad-11d1-80b4-00c04fd430c8;");
+  EXPECT_THAT(Read("38\n"), HasSubstr("/users.txt: line 1: the user's id is not"));
+}
+
+// Nobody is not anybody.
+TEST_F(UserListTest, MayListNobody) {
+  EXPECT_EQ(Read(""), "");
+  EXPECT_FALSE(Reads("38"));
+  EXPECT_EQ(Read("\n"), "");
+  EXPECT_FALSE(Reads("38"));
+  EXPECT_THAT(AdviceOn(**Policy::Load({folder_})),
+              ::testing::ElementsAre(HasSubstr("entry 1 of \"read\" lets nothing be read: users.txt lists nobody")));
+}
+
+TEST_F(UserListTest, IsRefusedAsAWhole) {
+  EXPECT_THAT(Read("38\n 39\n"), HasSubstr("a.json: /topics/0/read/0/where/users/file: "));
+  EXPECT_THAT(Read("38\n 39\n"), HasSubstr("/users.txt: line 2: there is a space before or behind the id"));
+  EXPECT_THAT(Read("38 \n"), HasSubstr("line 1: there is a space"));
+  EXPECT_THAT(Read("\xEF\xBB\xBF"
+                   "38\n"),
+              HasSubstr("line 1: it begins with a byte order mark"));
+  EXPECT_THAT(Read("38\n\n3\x01\n"), HasSubstr("line 3: the user's id"));
+  EXPECT_THAT(Read("38\n\xFF\n"), HasSubstr("line 2: "));
+  EXPECT_THAT(Read(std::string(2000, 'x')), HasSubstr("line 1: "));
+  std::string many;
+  for (size_t i = 0; i < kMostListedUsers; ++i) many += std::to_string(i) + "\n";
+  EXPECT_EQ(Read(many).size(), many.size());
+  EXPECT_THAT(Read(many + "x"), HasSubstr("line 100001: a file may list 100000 users"));
+  std::filesystem::remove(folder_ + "/users.txt");
+  EXPECT_THAT(std::string(Policy::Load({folder_}).status().message()), HasSubstr("/users.txt: cannot read"));
+}
+
+TEST_F(UserListTest, OfAllEntriesHasABound) {
+  std::string many;
+  for (size_t i = 0; i < kMostListedUsers; ++i) many += std::to_string(i) + "\n";
+  Write("users.txt", many);
+  Write("a.json", R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [
+      {"any": true, "where": {"users": {"file": "users.txt"}}}, {"any": true, "where": {"users": ["x"]}}]}]})");
+  EXPECT_THAT(std::string(Policy::Load({folder_}).status().message()),
+              HasSubstr("at most 100000 ids in \"users\", files included, and these have 100001"));
+}
+
+TEST_F(UserListTest, SharesTheEntriesOfUsersThatTheSameOnesName) {
+  Write("users.txt", "1\n2\n3\n");
+  Write("a.json", R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [
+      {"any": true, "where": {"users": {"file": "users.txt"}}},
+      {"any": true, "where": {"users": ["3", "4"]}}]}]})");
+  const auto policy = Policy::Load({folder_});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  const RecordRules& rules = *(*policy)->Find("t")->rules;
+  const auto namedBy = [&](const std::string& user) {
+    std::string entries;
+    for (size_t entry = 0; entry < 2; ++entry) {
+      EntrySet one;
+      one.Add(entry);
+      if (rules.NameUser(one, *rules.NumberOf(user))) entries += std::to_string(entry);
+    }
+    return entries;
+  };
+  EXPECT_EQ(namedBy("1") + " " + namedBy("2") + " " + namedBy("3") + " " + namedBy("4"), "0 0 01 1");
 }
 
 TEST_F(PolicyFolderTest, EmptyAndMissingFoldersAreErrors) {

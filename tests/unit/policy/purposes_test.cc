@@ -211,6 +211,18 @@ TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
                   .empty());
 }
 
+TEST(AdviceTest, NamesEntriesForWorkloadsThatAnotherOneLetsReadEverything) {
+  constexpr char kAll[] = "changes nothing: entry 1 lets the same workload read every record";
+  const std::string unit = R"({"workload": {"unit": "a.service"}})";
+  for (const std::string& outer : {std::string(R"({"any": true})"), unit}) {
+    const auto advice = AdviceOnEntries(outer + "," + unit);
+    ASSERT_EQ(advice.size(), 1u) << outer;
+    EXPECT_THAT(advice[0], HasSubstr("entry 2 of \"read\" " + std::string(kAll)));
+  }
+  EXPECT_TRUE(AdviceOnEntries(unit + R"(, {"workload": {"unit": "b.service"}})").empty());
+  EXPECT_EQ(AdviceOnEntries(unit + R"(, {"any": true})").size(), 1u) << "the first one, of which the second says more";
+}
+
 // A policy that is loaded again must not keep a core for long.
 TEST(AdviceTest, ComparesABoundedNumberOfEntries) {
   const auto adviceOn = [](size_t topics) {

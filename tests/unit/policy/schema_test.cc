@@ -1,6 +1,8 @@
 // The JSON Schemas in policies/ and the reader agree on every sample, and on the examples that are shipped.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -42,8 +44,9 @@ class JsonSchema {
   valijson::Schema schema_;
 };
 
-absl::Status ReadPolicy(const std::string& text) {
-  const std::pair<std::string, std::string> file("p.json", text);
+// As a file of this name.
+absl::Status ReadPolicy(const std::string& text, const std::string& name = "p.json") {
+  const std::pair<std::string, std::string> file(name, text);
   return Policy::Parse({file}).status();
 }
 
@@ -76,9 +79,10 @@ TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
   const JsonSchema policySchema("policy.schema.json");
   size_t examples = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kFolder + "examples")) {
+    if (entry.path().extension() != ".json") continue;  // a list of users
     const std::string text = ReadAll(entry.path());
     EXPECT_TRUE(policySchema.Accepts(text)) << entry.path();
-    const absl::Status read = ReadPolicy(text);
+    const absl::Status read = ReadPolicy(text, entry.path());
     EXPECT_TRUE(read.ok()) << entry.path() << ": " << read;
     ++examples;
   }
@@ -92,7 +96,7 @@ TEST(SchemaTest, ShippedExamplesAreGoodForBoth) {
   }
 }
 
-// The JSON blocks of docs/policy.md that are whole policies.
+// The JSON blocks of docs/policy.md, which are whole policies. The files that they name are beside the examples.
 TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
   const JsonSchema schema("policy.schema.json");
   const std::string document = ReadAll(KVEIL_SOURCE_DIR "/docs/policy.md");
@@ -102,11 +106,36 @@ TEST(SchemaTest, DocumentedPoliciesAreGoodForBoth) {
     const size_t start = at + begin.size();
     const std::string text = document.substr(start, document.find("```", start) - start);
     EXPECT_TRUE(schema.Accepts(text)) << text;
-    const absl::Status read = ReadPolicy(text);
+    const absl::Status read = ReadPolicy(text, kFolder + "examples/policy.md.json");
     EXPECT_TRUE(read.ok()) << read << "\n" << text;
     ++found;
   }
-  EXPECT_EQ(found, 9u);
+  EXPECT_EQ(found, 10u);
+}
+
+// Each key of the schema is in one of the policies that users copy from: those of docs/policy.md and the examples.
+TEST(SchemaTest, EveryFieldOfPoliciesHasAnExample) {
+  std::string copied = ReadAll(KVEIL_SOURCE_DIR "/docs/policy.md");
+  std::string blocks;
+  const std::string begin = "```json\n";
+  for (size_t at = copied.find(begin); at != std::string::npos; at = copied.find(begin, at + 1)) {
+    blocks += copied.substr(at, copied.find("```", at + begin.size()) - at);
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder + "examples")) blocks += ReadAll(entry.path());
+  const nlohmann::json schema = nlohmann::json::parse(ReadAll(kFolder + "policy.schema.json"));
+  std::vector<std::string> missing;
+  const std::function<void(const nlohmann::json&)> look = [&](const nlohmann::json& part) {
+    if (part.is_object() && part.contains("properties")) {
+      for (const auto& [key, unused] : part["properties"].items()) {
+        if (blocks.find("\"" + key + "\":") == std::string::npos) missing.push_back(key);
+      }
+    }
+    for (const nlohmann::json& inner : part) {
+      if (inner.is_structured()) look(inner);
+    }
+  };
+  look(schema);
+  EXPECT_EQ(missing, std::vector<std::string>());
 }
 
 // The schema's defaults are what an empty document means.
