@@ -10,7 +10,7 @@ install(FILES packaging/etc/policies/unselected.json DESTINATION /etc/kveil/poli
 install(FILES README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md DESTINATION ${KVEIL_DOC})
 install(FILES packaging/debian/copyright DESTINATION ${KVEIL_DOC})
 install(DIRECTORY docs DESTINATION ${KVEIL_DOC})
-install(DIRECTORY policies DESTINATION ${KVEIL_DOC} FILES_MATCHING PATTERN "*.json")
+install(DIRECTORY policies DESTINATION ${KVEIL_DOC} FILES_MATCHING PATTERN "*.json" PATTERN "*.txt")
 install(DIRECTORY systemd/examples DESTINATION ${KVEIL_DOC}/systemd)
 
 # A package per release: its libraries' names are the release's.
