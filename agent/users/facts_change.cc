@@ -77,7 +77,27 @@ absl::Status Apply(const FactsChange& change, UserFacts& facts) {
   return absl::OkStatus();
 }
 
-std::string HistoryOf(absl::Span<const FactsChange> changes, uint32_t uid, std::string_view agent) {
+std::vector<FactsChange> Difference(const std::vector<Consent>& before, const std::vector<Consent>& after) {
+  std::vector<FactsChange> changes;
+  auto old = before.begin();
+  auto given = after.begin();
+  while (old != before.end() || given != after.end()) {
+    if (given == after.end() || (old != before.end() && old->purpose < given->purpose)) {
+      changes.push_back({FactsChange::Kind::kWithdraw, old->purpose});
+      ++old;
+      continue;
+    }
+    const bool isThere = old != before.end() && old->purpose == given->purpose;
+    if (!isThere || old->until != given->until) {
+      changes.push_back({FactsChange::Kind::kGrant, given->purpose, given->until});
+    }
+    if (isThere) ++old;
+    ++given;
+  }
+  return changes;
+}
+
+std::string HistoryOf(absl::Span<const FactsChange> changes, std::optional<uint32_t> uid, std::string_view agent) {
   using Json = nlohmann::ordered_json;
   Json granted = Json::array(), withdrawn = Json::array();
   for (const FactsChange& change : changes) {
@@ -91,7 +111,8 @@ std::string HistoryOf(absl::Span<const FactsChange> changes, uint32_t uid, std::
     }
   }
   if (granted.empty() && withdrawn.empty()) return {};
-  Json json = {{"uid", uid}, {"agent", agent}};
+  Json json = uid.has_value() ? Json{{"uid", *uid}} : Json{{"topic", true}};
+  json["agent"] = agent;
   if (!granted.empty()) json["granted"] = std::move(granted);
   if (!withdrawn.empty()) json["withdrawn"] = std::move(withdrawn);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);

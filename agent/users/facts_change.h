@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,10 +41,14 @@ absl::Status Check(const FactsChange& change);
 // nothing. kResourceExhausted, and nothing is changed: the user has kMostConsents or kMostAttributes.
 absl::Status Apply(const FactsChange& change, UserFacts& facts);
 
-// What is kept of changes that were made at once by the user of the operating system with number `uid`, at `agent`. Of
-// consents only; attributes leave no trace. Empty: nothing is kept. JSON, for example
+// What changes consents `before` to `after`, both by purpose.
+std::vector<FactsChange> Difference(const std::vector<Consent>& before, const std::vector<Consent>& after);
+
+// What is kept of changes that were made at once by the user of the operating system with number `uid`, or without one
+// by a record of a topic, at `agent`. Of consents only; attributes leave no trace. Empty: nothing is kept. JSON, for
+// example
 //
 //   {"uid":0,"agent":"node-1:812","granted":[{"purpose":"marketing","until":"2027-01-01T00:00:00Z"}],"withdrawn":["news"]}
-std::string HistoryOf(absl::Span<const FactsChange> changes, uint32_t uid, std::string_view agent);
+std::string HistoryOf(absl::Span<const FactsChange> changes, std::optional<uint32_t> uid, std::string_view agent);
 
 }  // namespace kveil::users

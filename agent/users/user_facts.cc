@@ -39,6 +39,13 @@ absl::Status CheckNames(const std::vector<Entry>& entries, size_t most, std::str
   return absl::OkStatus();
 }
 
+absl::Status CheckSource(const FactsSource& source) {
+  const bool isText =
+      !source.keyspace.empty() && source.keyspace.size() <= kLongestSource && formats::IsUtf8(source.keyspace);
+  if (isText && source.generation >= 1 && source.partition >= kSeveralPartitions) return absl::OkStatus();
+  return absl::InvalidArgumentError("the topic that they come from is malformed");
+}
+
 bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)) == time; }
 
 const UserFacts kDamagedFacts;
@@ -47,11 +54,22 @@ absl::Status Damaged(std::string_view what) {
   return absl::DataLossError(StrCat("what is known of a user is damaged: ", what));
 }
 
+absl::StatusOr<FactsSource> DecodeSource(const Json& json) {
+  const auto has = [&json](const char* name, auto isRight) { return json.contains(name) && (json[name].*isRight)(); };
+  if (!json.is_object() || !has("keyspace", &Json::is_string) || !has("generation", &Json::is_number_integer) ||
+      !has("partition", &Json::is_number_integer)) {
+    return Damaged("the topic that it comes from is malformed");
+  }
+  return FactsSource{json["keyspace"].get<std::string>(), json["generation"].get<int64_t>(),
+                     json["partition"].get<int32_t>()};
+}
+
 }  // namespace
 
 bool UserFacts::Consents(std::string_view purpose, absl::Time now) const {
   const Consent* const consent = Find(consents, purpose);
-  return consent != nullptr && now < consent->until;
+  if (consent == nullptr || now >= consent->until) return false;
+  return !source.has_value() || (clock != nullptr && clock->IsCurrent(source->generation, now));
 }
 
 const std::string* UserFacts::Attribute(std::string_view name) const {
@@ -73,6 +91,7 @@ bool IsName(std::string_view name) {
 absl::Status Check(const UserFacts& facts) {
   absl::Status status = CheckNames(facts.consents, kMostConsents, "consent");
   if (status.ok()) status = CheckNames(facts.attributes, kMostAttributes, "attribute");
+  if (status.ok() && facts.source.has_value()) status = CheckSource(*facts.source);
   if (!status.ok()) return status;
   for (const Consent& consent : facts.consents) {
     if (consent.until != absl::InfiniteFuture() && !IsWholeMilliseconds(consent.until)) {
@@ -98,7 +117,12 @@ std::string Encode(const UserFacts& facts) {
   }
   Json attributes = Json::object();
   for (const auto& [name, value] : facts.attributes) attributes[name] = value;
-  const Json json = {{"consents", std::move(consents)}, {"attributes", std::move(attributes)}};
+  Json json = {{"consents", std::move(consents)}, {"attributes", std::move(attributes)}};
+  if (facts.source.has_value()) {
+    json["source"] = {{"keyspace", facts.source->keyspace},
+                      {"generation", facts.source->generation},
+                      {"partition", facts.source->partition}};
+  }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -117,6 +141,11 @@ absl::StatusOr<UserFacts> Decode(std::string_view text) {
   for (const auto& [name, value] : json["attributes"].items()) {
     if (!value.is_string()) return Damaged("an attribute is not text");
     facts.attributes.emplace_back(name, value.get<std::string>());
+  }
+  if (json.contains("source")) {
+    absl::StatusOr<FactsSource> source = DecodeSource(json["source"]);
+    if (!source.ok()) return source.status();
+    facts.source = *std::move(source);
   }
   if (const absl::Status status = Check(facts); !status.ok()) return Damaged(ToStd(status.message()));
   // Whatever else differs, such as a name that is there twice, of which the parser has taken one.

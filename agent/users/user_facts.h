@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "users/source_clock.h"
 
 namespace kveil::users {
 
@@ -26,17 +29,33 @@ struct Consent {
   friend bool operator==(const Consent&, const Consent&) = default;
 };
 
+// The topic that a user's consents come from, instead of from commands.
+struct FactsSource {
+  std::string keyspace;    // each has one topic at most
+  int64_t generation = 0;  // of what was read of it, from its beginning on; from 1
+  int32_t partition = 0;   // with the user's records; kSeveralPartitions
+
+  friend bool operator==(const FactsSource&, const FactsSource&) = default;
+};
+// Nobody knows which of the user's records is the last one. The user has no consent.
+inline constexpr int32_t kSeveralPartitions = -1;
+inline constexpr size_t kLongestSource = 256;  // bytes of the keyspace, UTF-8
+
 // Does not change while it is shared.
 struct UserFacts {
   std::vector<Consent> consents;                                // by purpose, each once
   std::vector<std::pair<std::string, std::string>> attributes;  // by name, each once
 
-  // Whether the user consents to the purpose at `now`. Takes a binary search and no memory.
+  std::optional<FactsSource> source;
+  std::shared_ptr<const SourceClock> clock;  // of the source, where consents are asked for
+
+  // Whether the user consents to the purpose at `now`. With a source, only while its clock says that no withdrawal can
+  // be missing. Takes a binary search and no memory.
   bool Consents(std::string_view purpose, absl::Time now) const;
   // nullptr: the user has no such attribute. The value lives as long as the facts.
   const std::string* Attribute(std::string_view name) const;
 
-  bool empty() const { return consents.empty() && attributes.empty(); }
+  bool empty() const { return consents.empty() && attributes.empty() && !source.has_value(); }
   friend bool operator==(const UserFacts&, const UserFacts&) = default;
 };
 
@@ -59,8 +78,11 @@ absl::Status Check(const UserFacts& facts);
 //
 //   {"consents":{"marketing":null,"research":1798761600000},"attributes":{"region":"eu"}}
 //
-// where a consent's value is its `until` in milliseconds since 1970 UTC, null without an end. The same facts give the
-// same bytes. The facts must be of the kind that Check is content with.
+// where a consent's value is its `until` in milliseconds since 1970 UTC, null without an end; with a source also
+//
+//   "source":{"keyspace":"customers","generation":1,"partition":0}
+//
+// The same facts give the same bytes, whatever their clock. The facts must be of the kind that Check is content with.
 std::string Encode(const UserFacts& facts);
 
 // Encode never makes more bytes.

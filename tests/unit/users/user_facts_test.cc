@@ -30,6 +30,44 @@ TEST(UserFactsTest, AConsentHoldsUntilItsEnd) {
   EXPECT_FALSE(facts.Consents("news.weekly", kNow + absl::Hours(1)));
 }
 
+TEST(UserFactsTest, ConsentsFromATopicHoldOnlyWhileItsClockSaysThatTheyAreCurrent) {
+  UserFacts facts = SomeFacts();
+  facts.source = FactsSource{"customers", 2, 0};
+  EXPECT_FALSE(facts.Consents("marketing", kNow)) << "no clock";
+  const auto clock = std::make_shared<SourceClock>();
+  facts.clock = clock;
+  EXPECT_FALSE(facts.Consents("marketing", kNow)) << "a clock that was never set";
+  clock->Set(2, kNow + absl::Minutes(1));
+  EXPECT_TRUE(facts.Consents("marketing", kNow));
+  EXPECT_FALSE(facts.Consents("marketing", kNow + absl::Minutes(1)));
+  for (const int64_t generation : {1, 3}) {
+    clock->Set(generation, absl::InfiniteFuture());
+    EXPECT_FALSE(facts.Consents("marketing", kNow)) << generation;
+  }
+  EXPECT_FALSE(facts.Consents("news", kNow));
+  EXPECT_NE(facts.Attribute("region"), nullptr) << "attributes come from commands";
+}
+
+TEST(UserFactsTest, KeepsTheTopicThatConsentsComeFrom) {
+  UserFacts facts;
+  facts.source = FactsSource{"customers", 2, kSeveralPartitions};
+  EXPECT_FALSE(facts.empty());
+  EXPECT_EQ(Encode(facts),
+            "{\"consents\":{},\"attributes\":{},\"source\":{\"keyspace\":\"customers\",\"generation\":2,"
+            "\"partition\":-1}}");
+  EXPECT_EQ(*Decode(Encode(facts)), facts);
+  for (const char* source :
+       {"null", "{}", "7", "[]", R"({"keyspace":"","generation":1,"partition":0})",
+        R"({"keyspace":"k","generation":0,"partition":0})", R"({"keyspace":"k","generation":1,"partition":-2})",
+        R"({"keyspace":"k","generation":1,"partition":4294967296})",
+        R"({"keyspace":"k","generation":1.5,"partition":0})",
+        R"({"keyspace":"k","generation":1,"partition":0,"more":1})"}) {
+    EXPECT_TRUE(
+        absl::IsDataLoss(Decode(StrCat("{\"consents\":{},\"attributes\":{},\"source\":", source, "}")).status()))
+        << source;
+  }
+}
+
 TEST(UserFactsTest, WhatIsUnknownIsDenied) {
   const UserFacts facts = SomeFacts();
   for (const char* purpose : {"", "market", "marketing2", "Marketing", "news", "region", "zzz"}) {
