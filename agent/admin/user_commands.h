@@ -51,8 +51,10 @@ struct ChangeUsersCommand {
   static constexpr std::string_view kUnchanged = "unchanged";  // it was so before
   static constexpr std::string_view kErased = "erased";        // the user was erased in each of the keyspaces
   static constexpr std::string_view kTooMany = "tooMany";      // the user has the most that there may be
+  static constexpr std::string_view kFollowed = "followed";    // the user's consents come from a topic
+  static constexpr std::string_view kDamaged = "damaged";      // what is stored of the user cannot be read
   struct Response {
-    std::vector<std::string> outcomes;    // of each change: one of the four
+    std::vector<std::string> outcomes;    // of each change: one of the six
     std::vector<std::string> keyspaces;   // that were asked, of the last change
     uint64_t number = 0;                  // of the last change, now or before; 0: nothing was ever known
     std::string opening;                  // as of EraseManyCommand
@@ -133,14 +135,16 @@ struct ReadUserCommand {
     }
   };
   struct PastChange {
-    std::string time = "?";  // RFC 3339, UTC
-    uint64_t uid = 0;        // who asked, of the operating system at the agent
+    std::string time = "?";    // RFC 3339, UTC
+    uint64_t uid = 0;          // who asked, of the operating system at the agent
+    bool isFromTopic = false;  // a record of a topic, then nobody has asked
     std::string agent = "?";
     std::vector<Granted> granted;
     std::vector<std::string> withdrawn;
     void Fields(auto& field) {
       field("time", time);
       field("uid", uid);
+      field("topic", isFromTopic);
       field("agent", agent);
       field("granted", granted);
       field("withdrawn", withdrawn);
@@ -150,7 +154,11 @@ struct ReadUserCommand {
     std::string keyspace;
     std::vector<Consent> consents;
     std::vector<Attribute> attributes;
-    bool isDamaged = false;             // and counts as nothing
+    bool isDamaged = false;  // and counts as nothing
+    // The consents come from a topic. If they do not count now, nothing says that no withdrawal is missing.
+    bool isFromTopic = false;
+    bool isCurrent = true;
+    bool isScattered = false;           // the user has records in several partitions, and therefore no consent
     std::optional<std::string> erased;  // when the user was erased there
     std::vector<PastChange> history;    // of consents, the oldest first
     void Fields(auto& field) {
@@ -158,6 +166,9 @@ struct ReadUserCommand {
       field("consents", consents);
       field("attributes", attributes);
       field("damaged", isDamaged);
+      field("topic", isFromTopic);
+      field("current", isCurrent);
+      field("scattered", isScattered);
       field("erased", erased);
       field("history", history);
     }

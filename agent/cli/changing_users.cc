@@ -39,6 +39,10 @@ void PrintOutcome(const std::string& outcome, const ChangeUsersCommand::Change& 
     std::cout << "it was so before\n";
   } else if (outcome == ChangeUsersCommand::kErased) {
     std::cout << "the user was erased: nothing is known, and nothing can be recorded any more\n";
+  } else if (outcome == ChangeUsersCommand::kDamaged) {
+    std::cout << "not recorded: what is stored of the user cannot be read (docs/consent.md)\n";
+  } else if (outcome == ChangeUsersCommand::kFollowed) {
+    std::cout << "not recorded: the user's consents come from a topic (docs/consent.md)\n";
   } else if (outcome == ChangeUsersCommand::kTooMany) {
     std::cout << "not recorded: the user has as many as there may be (64 consents, 32 attributes)\n";
   } else {
@@ -64,16 +68,24 @@ void PrintHistory(const ReadUserCommand::PastChange& past) {
     std::cout << separator << "withdrawn " << purpose;
     separator = ", ";
   }
-  std::cout << "  (uid " << past.uid << " at agent " << past.agent << ")\n";
+  std::cout << "  (" << (past.isFromTopic ? std::string("the topic") : StrCat("uid ", past.uid)) << " at agent "
+            << past.agent << ")\n";
 }
 
 void PrintKnown(const ReadUserCommand::Known& known, bool withAttributes, bool withHistory) {
   std::cout << "keyspace " << known.keyspace << ":\n";
   if (known.erased.has_value()) std::cout << "  erased at " << *known.erased << "\n";
   if (known.isDamaged) std::cout << "  what is stored cannot be read (docs/consent.md)\n";
+  if (known.isScattered)
+    std::cout << "  has records in several partitions of the topic: no consent (docs/consent.md)\n";
+  if (known.isFromTopic && !known.isCurrent) {
+    std::cout << "  no consent counts: withdrawals may be missing, as nobody follows the topic (docs/consent.md)\n";
+  }
   for (const ReadUserCommand::Consent& consent : known.consents) {
     std::cout << "  consents to " << consent.purpose;
-    if (consent.until.has_value()) std::cout << (consent.holds ? " until " : ", ended at ") << *consent.until;
+    const bool hasEnded = !consent.holds && known.isCurrent;
+    if (consent.until.has_value()) std::cout << (hasEnded ? ", ended at " : " until ") << *consent.until;
+    if (known.isFromTopic) std::cout << " (from the topic)";
     std::cout << "\n";
   }
   if (withAttributes) {

@@ -38,12 +38,14 @@ size_t SizeOf(const Change& change) {
 }
 
 struct Sum {
-  size_t changed = 0, unchanged = 0, erased = 0, tooMany = 0;
+  size_t changed = 0, unchanged = 0, erased = 0, tooMany = 0, followed = 0, damaged = 0;
   std::vector<size_t> linesNotRecorded;  // the first of them
   uint64_t number = 0;
   std::set<std::string> undeclared;   // purposes, the first of them
   bool isUnnamed = false;             // the keyspace
   std::vector<std::string> openings;  // different ones; not many, as the registry is opened anew seldom
+
+  size_t notRecorded() const { return tooMany + followed + damaged; }
 };
 
 // How many lines there are. Every one is checked.
@@ -73,7 +75,9 @@ void Add(absl::Span<const size_t> lines, const ChangeUsersCommand::Response& res
     } else if (outcome == ChangeUsersCommand::kUnchanged) {
       ++sum.unchanged;
     } else {
-      ++(isErased ? sum.erased : sum.tooMany);
+      const bool isFollowed = outcome == ChangeUsersCommand::kFollowed;
+      const bool isDamaged = outcome == ChangeUsersCommand::kDamaged;
+      ++(isErased ? sum.erased : isFollowed ? sum.followed : isDamaged ? sum.damaged : sum.tooMany);
       if (!isErased && sum.linesNotRecorded.size() < kMostLinesNamed) sum.linesNotRecorded.push_back(lines[i]);
     }
   }
@@ -163,16 +167,19 @@ absl::Status SendAll(const std::string& socket, const ConsentOptions& options, s
 void Print(const Sum& sum) {
   std::cout << sum.changed << " change(s) recorded; " << sum.unchanged << " line(s) were so before; " << sum.erased
             << " line(s) are of users who were erased\n";
-  if (sum.tooMany == 0) return;
-  std::cout << sum.tooMany << " line(s) are not recorded, as the user has 64 consents already:";
+  if (sum.notRecorded() == 0) return;
+  std::cout << sum.notRecorded() << " line(s) are not recorded:";
   for (const size_t line : sum.linesNotRecorded) std::cout << " line " << line;
-  std::cout << (sum.tooMany > sum.linesNotRecorded.size() ? " and more\n" : "\n");
+  std::cout << (sum.notRecorded() > sum.linesNotRecorded.size() ? " and more\n" : "\n");
+  if (sum.tooMany > 0) std::cout << "of " << sum.tooMany << " the user has 64 consents already\n";
+  if (sum.followed > 0) std::cout << "of " << sum.followed << " the user's consents come from a topic\n";
+  if (sum.damaged > 0) std::cout << "of " << sum.damaged << " what is stored of the user cannot be read\n";
 }
 
 void PrintJson(const Sum& sum, const nlohmann::json& spread) {
-  nlohmann::json json = {
-      {"changed", sum.changed}, {"unchanged", sum.unchanged}, {"erased", sum.erased}, {"tooMany", sum.tooMany}};
-  if (sum.tooMany > 0) json["linesNotRecorded"] = sum.linesNotRecorded;
+  nlohmann::json json = {{"changed", sum.changed}, {"unchanged", sum.unchanged}, {"erased", sum.erased},
+                         {"tooMany", sum.tooMany}, {"followed", sum.followed},   {"damaged", sum.damaged}};
+  if (sum.notRecorded() > 0) json["linesNotRecorded"] = sum.linesNotRecorded;
   if (!spread.is_null()) json["spread"] = spread;
   std::cout << json.dump(2) << "\n";
 }
@@ -194,7 +201,7 @@ int RunConsentImport(const CommonOptions& common, const ConsentOptions& options)
   } else {
     Print(sum);
   }
-  if (sum.tooMany > 0) return Fail(kCommand, "not all of it could be recorded");
+  if (sum.notRecorded() > 0) return Fail(kCommand, "not all of it could be recorded");
   return awaited.status;
 }
 

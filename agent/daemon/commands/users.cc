@@ -126,6 +126,10 @@ std::string_view NameOf(Outcome outcome) {
       return ChangeUsersCommand::kErased;
     case Outcome::kTooMany:
       return ChangeUsersCommand::kTooMany;
+    case Outcome::kFollowed:
+      return ChangeUsersCommand::kFollowed;
+    case Outcome::kDamaged:
+      return ChangeUsersCommand::kDamaged;
     case Outcome::kUnchanged:
       break;
   }
@@ -135,7 +139,8 @@ std::string_view NameOf(Outcome outcome) {
 // What to say of one change that was made in several keyspaces: what the caller must not miss. Erased only if it is so
 // in all.
 Outcome Worse(Outcome left, Outcome right) {
-  for (const Outcome outcome : {Outcome::kTooMany, Outcome::kChanged, Outcome::kUnchanged}) {
+  for (const Outcome outcome :
+       {Outcome::kDamaged, Outcome::kTooMany, Outcome::kFollowed, Outcome::kChanged, Outcome::kUnchanged}) {
     if (left == outcome || right == outcome) return outcome;
   }
   return Outcome::kErased;
@@ -163,7 +168,12 @@ ReadUserCommand::Known Told(const keys::KnownUser& known, absl::Time now) {
     ReadUserCommand::Consent& one = told.consents.emplace_back();
     one.purpose = consent.purpose;
     if (consent.until != absl::InfiniteFuture()) one.until = TextOf(consent.until);
-    one.holds = now < consent.until;
+    one.holds = known.facts.Consents(consent.purpose, now);
+  }
+  if (const std::optional<users::FactsSource>& source = known.facts.source; source.has_value()) {
+    told.isFromTopic = true;
+    told.isCurrent = known.facts.clock != nullptr && known.facts.clock->IsCurrent(source->generation, now);
+    told.isScattered = source->partition == users::kSeveralPartitions;
   }
   for (const auto& [name, value] : known.facts.attributes) told.attributes.push_back({name, value});
   for (const keys::KnownUser::PastChange& past : known.history) told.history.push_back(PastChangeOf(past));

@@ -46,6 +46,10 @@ class PostgresRegistry : public Registry {
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
+  absl::StatusOr<std::vector<Source>> ReadSources() override;
+  absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
+                                                   std::string_view name, std::chrono::milliseconds lease) override;
+  absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts, absl::Time now) override;
   absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) override;
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;
   absl::StatusOr<News> Poll() override;
@@ -96,6 +100,12 @@ class PostgresRegistry : public Registry {
   // Users `first` to `first + erased.size()`. False, and nothing was done, when a keyspace is new.
   absl::StatusOr<bool> EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll, size_t first,
                                  SubjectOf subjectOf, absl::Time now, absl::Span<Erased> erased);
+  static PostgresParameters FactsParameters(absl::Span<const NewFacts> facts, absl::Time now);
+  // The result of `statement`, which writes facts, is the second one.
+  absl::StatusOr<Results> WriteFactsBy(const char* statement, absl::Span<const NewFacts> facts,
+                                       const PostgresParameters& parameters);
+  // Rows of a subject and a number. 0 for facts that were not written.
+  absl::StatusOr<std::vector<int64_t>> TakeNumbers(const PostgresResult& written, absl::Span<const NewFacts> facts);
   absl::Status TakeNews(const PostgresResult& result);
   absl::Status AddAgent(const PostgresParameters& agent);
   absl::Status Corrupt(std::string_view what) const;

@@ -28,7 +28,30 @@ namespace {
       "NULL,"                                                                                                      \
       " change bytea NOT NULL, PRIMARY KEY (subject, number))"                                                     \
       " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)"
+
+// A row per topic that consents come from. seen and current are by the server's clock.
+#define KVEIL_SOURCES                                                                                       \
+  "CREATE TABLE IF NOT EXISTS kveil.sources (keyspace bytea PRIMARY KEY, term bigint NOT NULL, agent bytea" \
+  " NOT NULL, follower bytea NOT NULL, seen bigint NOT NULL, generation bigint NOT NULL, state bytea NOT"   \
+  " NULL, current bigint, stale_after bigint NOT NULL) WITH (fillfactor = 20)"
 #define KVEIL_NEXT_NUMBER "nextval(pg_get_serial_sequence('kveil.erasures', 'number'))"
+
+// $1 to $5: those of facts that replace what is known. $2: the numbers of the facts that are to be replaced.
+#define KVEIL_ASKED_FACTS                                                                                   \
+  "WITH asked_all AS MATERIALIZED (SELECT n.subject, n.facts, n.change"                                     \
+  " FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]) AS n (subject, number, facts, change)" \
+  " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"      \
+  " LEFT JOIN LATERAL (SELECT number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"         \
+  " WHERE e.number IS NULL AND coalesce(u.number, 0) = n.number"
+#define KVEIL_WRITTEN_FACTS                                                                    \
+  " written AS (INSERT INTO kveil.users (number, changed, subject, facts)"                     \
+  " SELECT " KVEIL_NEXT_NUMBER                                                                 \
+  ", $5::bigint, subject, facts FROM asked"                                                    \
+  " ON CONFLICT (subject) DO UPDATE SET number = excluded.number, changed = excluded.changed," \
+  " facts = excluded.facts RETURNING subject, number),"                                        \
+  " noted AS (INSERT INTO kveil.history (number, time, subject, change)"                       \
+  " SELECT written.number, $5::bigint, asked.subject, asked.change"                            \
+  " FROM written JOIN asked ON asked.subject = written.subject WHERE length(asked.change) > 0)"
 
 // state: 1 active, 2 erased (wrapped_key is NULL). Times are Unix milliseconds. Keyspaces are bytes, so that no
 // encoding stands in the way.
@@ -56,9 +79,10 @@ constexpr const char* kMakeTables[] = {
     " erased bigint NOT NULL, key_count bigint NOT NULL, subject bytea NOT NULL UNIQUE, keyspace bytea NOT NULL)",
     KVEIL_AGENTS,
     KVEIL_USERS,
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 3, 0) ON CONFLICT DO NOTHING",
+    KVEIL_SOURCES,
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 4, 0) ON CONFLICT DO NOTHING",
 };
-static_assert(kFormat == 3);
+static_assert(kFormat == 4);
 
 }  // namespace
 
@@ -72,8 +96,8 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
 }
 
 std::vector<const char*> StatementsThatMigrate() {
-  return {kBegin,      "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS,
-          KVEIL_USERS, "UPDATE kveil.format SET version = 3 WHERE version < 3", kCommit};
+  return {kBegin,        "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS, KVEIL_USERS,
+          KVEIL_SOURCES, "UPDATE kveil.format SET version = 4 WHERE version < 4", kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
@@ -100,7 +124,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 25> kPrepared = {{
+const std::array<Prepared, 28> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -170,20 +194,30 @@ const std::array<Prepared, 25> kPrepared = {{
      " LEFT JOIN LATERAL (SELECT facts, number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"
      " LEFT JOIN LATERAL (SELECT erased FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"},
     // $2: the numbers of the facts that are to be replaced.
-    {kWriteFacts,
-     "WITH asked AS MATERIALIZED (SELECT n.subject, n.facts, n.change"
-     " FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]) AS n (subject, number, facts, change)"
-     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
-     " LEFT JOIN LATERAL (SELECT number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"
-     " WHERE e.number IS NULL AND coalesce(u.number, 0) = n.number),"
-     " written AS (INSERT INTO kveil.users (number, changed, subject, facts)"
-     " SELECT " KVEIL_NEXT_NUMBER ", $5::bigint, subject, facts FROM asked"
-     " ON CONFLICT (subject) DO UPDATE SET number = excluded.number, changed = excluded.changed,"
-     " facts = excluded.facts RETURNING subject, number),"
-     " noted AS (INSERT INTO kveil.history (number, time, subject, change)"
-     " SELECT written.number, $5::bigint, asked.subject, asked.change"
-     " FROM written JOIN asked ON asked.subject = written.subject WHERE length(asked.change) > 0)"
-     " SELECT subject, number, pg_notify('kveil_erasures', '') FROM written"},
+    {kWriteFacts, KVEIL_ASKED_FACTS "), asked AS (SELECT * FROM asked_all)," KVEIL_WRITTEN_FACTS
+                                    " SELECT subject, number, pg_notify('kveil_erasures', '') FROM written"},
+    {kReadSources, "SELECT keyspace, term, generation, state, follower, abs(" KVEIL_NOW " - current), stale_after"
+                   " FROM kveil.sources ORDER BY keyspace LIMIT $1::bigint"},
+    // A row if this agent follows from now on.
+    {kLeadSource,
+     "INSERT INTO kveil.sources AS s (keyspace, term, agent, follower, seen, generation, state, stale_after)"
+     " SELECT $1::bytea, 1, $2::bytea, $3::bytea, " KVEIL_NOW ", 0, '', 0"
+     " WHERE (SELECT count(*) FROM kveil.sources o WHERE o.keyspace <> $1::bytea) < $5::bigint"
+     " ON CONFLICT (keyspace) DO UPDATE SET term = s.term + 1, agent = excluded.agent, follower = excluded.follower,"
+     " seen = excluded.seen WHERE s.agent = excluded.agent OR abs(excluded.seen - s.seen) >= $4::bigint"
+     " RETURNING s.keyspace"},
+    // All or nothing: no row when the term is over, or when one of the facts cannot be written. Its parameters go on
+    // from those of kWriteFacts.
+    {kMoveSource, KVEIL_ASKED_FACTS
+     "), mine AS MATERIALIZED (SELECT keyspace FROM kveil.sources WHERE keyspace = $6::bytea AND term = $7::bigint"
+     " AND (SELECT count(*) FROM asked_all) = cardinality($1::bytea[]) FOR UPDATE),"
+     " asked AS MATERIALIZED (SELECT * FROM asked_all WHERE EXISTS (SELECT FROM mine)),"
+     " moved AS (UPDATE kveil.sources s SET seen = " KVEIL_NOW ", state = $9::bytea, stale_after = $11::bigint,"
+     " generation = $8::bigint, current = CASE WHEN $10::bigint >= 0 THEN " KVEIL_NOW " - $10::bigint"
+     " WHEN s.generation = $8::bigint THEN s.current END"
+     " WHERE s.keyspace IN (SELECT keyspace FROM mine) RETURNING s.keyspace)," KVEIL_WRITTEN_FACTS
+     " SELECT w.subject, w.number, CASE WHEN w.number IS NOT NULL THEN pg_notify('kveil_erasures', '') END"
+     " FROM moved LEFT JOIN written w ON true"},
     {kDropHistory,
      "DELETE FROM kveil.history h USING unnest($1::bytea[]) AS n (subject)"
      " CROSS JOIN LATERAL (SELECT number FROM kveil.history WHERE subject = n.subject ORDER BY number DESC"
@@ -225,6 +259,9 @@ const std::array<Prepared, 25> kPrepared = {{
 
 #undef KVEIL_AGENTS
 #undef KVEIL_USERS
+#undef KVEIL_SOURCES
+#undef KVEIL_ASKED_FACTS
+#undef KVEIL_WRITTEN_FACTS
 #undef KVEIL_NEXT_NUMBER
 #undef KVEIL_NOW
 #undef KVEIL_LOCK

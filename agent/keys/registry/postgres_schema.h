@@ -19,8 +19,8 @@ extern const char kBeginSession[];
 // application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
-// 1: without the agents. 2: without users and history.
-inline constexpr int kFormat = 3;
+// 1: without the agents. 2: without users and history. 3: without sources.
+inline constexpr int kFormat = 4;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.
@@ -46,6 +46,9 @@ inline constexpr char kCheckErasure[] = "kveil_check_erasure";
 inline constexpr char kErase[] = "kveil_erase";
 inline constexpr char kReadFacts[] = "kveil_read_facts";
 inline constexpr char kWriteFacts[] = "kveil_write_facts";
+inline constexpr char kReadSources[] = "kveil_read_sources";
+inline constexpr char kLeadSource[] = "kveil_lead_source";
+inline constexpr char kMoveSource[] = "kveil_move_source";
 inline constexpr char kDropHistory[] = "kveil_drop_history";
 inline constexpr char kReadHistory[] = "kveil_read_history";
 inline constexpr char kPoll[] = "kveil_poll";
@@ -61,6 +64,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 25> kPrepared;
+extern const std::array<Prepared, 28> kPrepared;
 
 }  // namespace kveil::keys::postgres

@@ -43,33 +43,54 @@ absl::StatusOr<std::vector<Registry::KnownFacts>> PostgresRegistry::ReadFacts(ab
 }
 
 absl::StatusOr<std::vector<int64_t>> PostgresRegistry::WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) {
-  std::vector<int64_t> numbers(facts.size());
   if (facts.empty()) {
     RETURN_IF_ERROR(CheckWritable(now));  // a commit waits for a synchronous standby only if it writes
-    return numbers;
+    return std::vector<int64_t>();
   }
-  std::vector<Bytes> subjects, texts, changes, keyspaces;
+  ASSIGN_OR_RETURN(const Results results, WriteFactsBy(postgres::kWriteFacts, facts, FactsParameters(facts, now)));
+  return TakeNumbers(results.at(1), facts);
+}
+
+PostgresParameters PostgresRegistry::FactsParameters(absl::Span<const NewFacts> facts, absl::Time now) {
+  std::vector<Bytes> subjects, texts, changes;
   std::vector<int64_t> replaced;
-  absl::flat_hash_map<Subject, size_t> places;
   for (const NewFacts& one : facts) {
-    places.try_emplace(one.subject, subjects.size());
     subjects.emplace_back(one.subject);
     replaced.push_back(one.number);
     texts.push_back(AsBytes(one.facts));
     changes.push_back(AsBytes(one.history));
+  }
+  PostgresParameters parameters;
+  parameters.AddArray(subjects).AddArray(replaced).AddArray(texts).AddArray(changes).Add(absl::ToUnixMillis(now));
+  return parameters;
+}
+
+absl::StatusOr<PostgresRegistry::Results> PostgresRegistry::WriteFactsBy(const char* statement,
+                                                                         absl::Span<const NewFacts> facts,
+                                                                         const PostgresParameters& parameters) {
+  std::vector<Bytes> subjects, keyspaces;
+  for (const NewFacts& one : facts) {
+    subjects.emplace_back(one.subject);
     if (keyspaces.empty() || AsText(keyspaces.back()) != one.keyspace) keyspaces.push_back(AsBytes(one.keyspace));
   }
-  PostgresParameters addKeyspaces, write, drop;
+  PostgresParameters addKeyspaces, drop;
   addKeyspaces.AddArray(keyspaces);
-  write.AddArray(subjects).AddArray(replaced).AddArray(texts).AddArray(changes).Add(absl::ToUnixMillis(now));
   drop.AddArray(subjects).Add(static_cast<int64_t>(kMostPastChanges));
   const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kAddKeyspaces, addKeyspaces),
-                                          PostgresStatement::Execute(postgres::kWriteFacts, write),
+                                          PostgresStatement::Execute(statement, parameters),
                                           PostgresStatement::Execute(postgres::kDropHistory, drop)};
   absl::StatusOr<Results> results = Transact(postgres::kLock, statements);
   if (!results.ok()) return Fail(results.status());
-  const PostgresResult& written = results->at(1);
+  return results;
+}
+
+absl::StatusOr<std::vector<int64_t>> PostgresRegistry::TakeNumbers(const PostgresResult& written,
+                                                                   absl::Span<const NewFacts> facts) {
+  std::vector<int64_t> numbers(facts.size());
+  absl::flat_hash_map<Subject, size_t> places;
+  for (size_t i = 0; i < facts.size(); ++i) places.try_emplace(facts[i].subject, i);
   for (size_t i = 0; i < written.size(); ++i) {
+    if (written.IsNull(i, 0)) continue;
     Subject subject;
     const bool isWhole = CopyTo(subject, written.BytesAt(i, 0));
     const auto place = places.find(subject);

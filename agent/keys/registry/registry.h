@@ -60,6 +60,8 @@ class Registry {
   // in it, and what was erased may be back.
   virtual uint64_t openings() const = 0;
 
+  using AgentId = std::array<uint8_t, 16>;  // a new one each time that it starts
+
   struct Identity {
     RegistryId id{};
     ByteBuffer wrappedSecret;
@@ -181,6 +183,44 @@ class Registry {
     absl::Time time;
     std::string history;
   };
+  // A topic that consents come from. One agent at a time follows it; all agents go by what that one has found.
+  struct Source {
+    std::string keyspace;    // of the users; there is one source of a keyspace at most
+    int64_t term = 0;        // grows whenever another agent begins to follow
+    int64_t generation = 0;  // of what was read of the topic; 0: nothing yet
+    std::string state;       // how far it was read; the follower's
+    std::string follower;    // for people: the agent that follows, or was the last one
+    // How long ago, by the registry's clock, everything in the topic was here. nullopt: never of this generation.
+    std::optional<std::chrono::milliseconds> age;
+    std::chrono::milliseconds staleAfter{0};  // from that age on, consents of it do not count
+  };
+  // At most kMostSources.
+  virtual absl::StatusOr<std::vector<Source>> ReadSources() = 0;
+  static constexpr size_t kMostSources = 64;
+  // Has this agent follow, if no other does: none that has been heard of within `lease`. The source as it is, with a
+  // term of its own; nullopt: another agent follows. kUnavailable also when kMostSources are known already.
+  virtual absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
+                                                           std::string_view name, std::chrono::milliseconds lease) = 0;
+  // What the follower has found.
+  struct SourceMove {
+    std::string_view keyspace;
+    int64_t term = 0;
+    int64_t generation = 0;
+    std::string_view state;
+    // How long ago everything in the topic was here, and in the registry with this move. nullopt: as it was, or never
+    // of a generation that is new.
+    std::optional<std::chrono::milliseconds> age;
+    std::chrono::milliseconds staleAfter{0};
+  };
+  struct Moved {
+    bool isDone = false;           // if not, nothing was written
+    std::vector<int64_t> numbers;  // as WriteFacts returns them, none of them 0
+  };
+  // Replaces what is known of different users together with how far the topic was read: all of it or nothing. Nothing
+  // when the term is over, or when one of the subjects has other facts by now or was erased. The follower is heard of.
+  virtual absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts,
+                                           absl::Time now) = 0;
+
   // The last changes that are kept, the oldest first.
   virtual absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) = 0;
   static constexpr size_t kMostPastChanges = 100;  // of a subject; then the oldest are dropped
@@ -204,7 +244,6 @@ class Registry {
   virtual int64_t lastNumber() const = 0;
 
   // An agent that uses the registry.
-  using AgentId = std::array<uint8_t, 16>;  // a new one each time that it starts
   struct Agent {
     AgentId id{};
     std::string name;  // for people

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -272,19 +273,56 @@ absl::StatusOr<std::vector<int64_t>> SqliteRegistry::WriteFacts(absl::Span<const
   absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
   for (const NewFacts& one : facts) {
-    absl::StatusOr<KnownFacts> known = tables_->ReadFacts(one.subject);
-    if (!known.ok()) return Fail(known.status());
-    if (known->erased.has_value() || known->number != one.number) {
-      numbers.push_back(0);
-      continue;
-    }
-    if (absl::Status status = tables_->AddKeyspace(one.keyspace); !status.ok()) return Fail(status);
-    absl::StatusOr<int64_t> number = tables_->WriteFacts(one, now);
+    absl::StatusOr<int64_t> number = ReplaceFacts(one, now);
     if (!number.ok()) return Fail(number.status());
     numbers.push_back(*number);
   }
   if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
   return numbers;
+}
+
+// 0: the subject has other facts by now, or was erased.
+absl::StatusOr<int64_t> SqliteRegistry::ReplaceFacts(const NewFacts& facts, absl::Time now) {
+  ASSIGN_OR_RETURN(const KnownFacts known, tables_->ReadFacts(facts.subject));
+  if (known.erased.has_value() || known.number != facts.number) return 0;
+  RETURN_IF_ERROR(tables_->AddKeyspace(facts.keyspace));
+  return tables_->WriteFacts(facts, now);
+}
+
+absl::StatusOr<std::vector<Registry::Source>> SqliteRegistry::ReadSources() {
+  absl::StatusOr<std::vector<Source>> sources = tables_->ReadSources(absl::Now());
+  if (!sources.ok()) return Fail(sources.status());
+  return sources;
+}
+
+absl::StatusOr<std::optional<Registry::Source>> SqliteRegistry::LeadSource(std::string_view keyspace,
+                                                                           const AgentId& self, std::string_view name,
+                                                                           std::chrono::milliseconds lease) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::StatusOr<std::optional<Source>> source = tables_->LeadSource(keyspace, self, name, lease, absl::Now());
+  if (!source.ok()) return Fail(source.status());
+  if (!source->has_value()) return source;
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return source;
+}
+
+absl::StatusOr<Registry::Moved> SqliteRegistry::MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts,
+                                                           absl::Time now) {
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  absl::StatusOr<bool> isMine = tables_->MoveSource(move, absl::Now());
+  if (!isMine.ok()) return Fail(isMine.status());
+  if (!*isMine) return Moved();
+  Moved moved{true, {}};
+  for (const NewFacts& one : facts) {
+    absl::StatusOr<int64_t> number = ReplaceFacts(one, now);
+    if (!number.ok()) return Fail(number.status());
+    if (*number == 0) return Moved();
+    moved.numbers.push_back(*number);
+  }
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return moved;
 }
 
 absl::StatusOr<std::vector<Registry::PastChange>> SqliteRegistry::ReadHistory(const Subject& subject) {

@@ -40,6 +40,10 @@ class SqliteRegistry : public Registry {
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
+  absl::StatusOr<std::vector<Source>> ReadSources() override;
+  absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
+                                                   std::string_view name, std::chrono::milliseconds lease) override;
+  absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts, absl::Time now) override;
   absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) override;
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;
   absl::StatusOr<News> Poll() override;
@@ -61,6 +65,7 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<std::vector<Found>> FindEach(absl::Span<const Name> names, Find find);
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
   // Whether anything was changed.
+  absl::StatusOr<int64_t> ReplaceFacts(const NewFacts& facts, absl::Time now);
   absl::StatusOr<bool> EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,
                                 Erased& erased);
   // Notes whether the file has to be opened anew, and gives the status that callers see.

@@ -19,8 +19,8 @@ namespace kveil::keys {
 namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
-// 1: without users and history.
-constexpr int64_t kFormat = 2;
+// 1: without users and history. 2: without sources.
+constexpr int64_t kFormat = 3;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.
@@ -42,7 +42,7 @@ constexpr char kSettings[] =
 // Erasures and changes have numbers of one sequence.
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 2;"
+    "PRAGMA user_version = 3;"
     "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
@@ -59,8 +59,11 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS users (subject BLOB PRIMARY KEY, number INTEGER NOT NULL UNIQUE,"
     "  changed INTEGER NOT NULL, facts BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS history (subject BLOB NOT NULL, number INTEGER NOT NULL, time INTEGER NOT NULL,"
-    "  change BLOB NOT NULL, PRIMARY KEY (subject, number)) STRICT;";
-static_assert(kApplicationId == 1802921324 && kFormat == 2);
+    "  change BLOB NOT NULL, PRIMARY KEY (subject, number)) STRICT;"
+    "CREATE TABLE IF NOT EXISTS sources (keyspace TEXT PRIMARY KEY, term INTEGER NOT NULL, agent BLOB NOT NULL,"
+    "  follower TEXT NOT NULL, seen INTEGER NOT NULL, generation INTEGER NOT NULL, state BLOB NOT NULL,"
+    "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+static_assert(kApplicationId == 1802921324 && kFormat == 3);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.
@@ -70,6 +73,11 @@ absl::Status MakeFile(const std::string& path) {
     return absl::UnavailableError(StrCat("registry ", path, " cannot be made: ", strerror(errno)));
   }
   return absl::OkStatus();
+}
+
+absl::Status LaterFormat(const std::string& path, int64_t format) {
+  return absl::FailedPreconditionError(
+      StrCat("registry ", path, " has format ", format, "; this version of kveil knows only ", kFormat));
 }
 
 absl::Status CloseToOthers(const std::string& path) {
@@ -141,8 +149,7 @@ absl::Status SqliteTables::CheckFormat() {
     return absl::FailedPreconditionError(StrCat("registry ", path_, " is a database of something else"));
   }
   if (*format < 1 || *format > kFormat) {  // an earlier one gets what it lacks
-    return absl::FailedPreconditionError(
-        StrCat("registry ", path_, " has format ", *format, "; this version of kveil knows only ", kFormat));
+    return LaterFormat(path_, *format);
   }
   return absl::OkStatus();
 }
@@ -155,14 +162,20 @@ absl::Status SqliteTables::Configure() {
     return absl::UnavailableError(StrCat("registry ", path_, " cannot have a write-ahead log on this file system"));
   }
   mode->Reset();
-  absl::StatusOr<int64_t> format = database_->QueryInteger("PRAGMA user_version");
-  if (!format.ok()) return format.status();
-  if (*format == kFormat) return absl::OkStatus();
-  if (*format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", *format}, {"to", kFormat}});
-  absl::StatusOr<Transaction> transaction = BeginWrite();
-  if (!transaction.ok()) return transaction.status();
-  if (absl::Status status = database_->Execute(kTables); !status.ok()) return status;
-  return transaction->Commit();
+  ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
+  return format == kFormat ? absl::OkStatus() : MakeTables();
+}
+
+// Another process may have been quicker, also one of a later version.
+absl::Status SqliteTables::MakeTables() {
+  ASSIGN_OR_RETURN(Transaction transaction, BeginWrite());
+  ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
+  if (format == kFormat) return absl::OkStatus();
+  if (format > kFormat) return LaterFormat(path_, format);
+  RETURN_IF_ERROR(database_->Execute(kTables));
+  RETURN_IF_ERROR(transaction.Commit());
+  if (format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", format}, {"to", kFormat}});
+  return absl::OkStatus();
 }
 
 absl::Status SqliteTables::Prepare() {
@@ -438,6 +451,78 @@ absl::StatusOr<std::vector<Registry::PastChange>> SqliteTables::ReadHistory(cons
     changes.push_back({statement.IntegerAt(0), absl::FromUnixMillis(statement.IntegerAt(1)),
                        std::string(AsText(statement.BlobAt(2)))});
   }
+}
+
+absl::StatusOr<std::vector<Registry::Source>> SqliteTables::ReadSources(absl::Time now) {
+  ASSIGN_OR_RETURN(
+      Statement statement,
+      database_->Prepare("SELECT keyspace, term, generation, state, follower, current, staleAfter FROM sources"
+                         " ORDER BY keyspace LIMIT ?1"));
+  statement.Bind(1, static_cast<int64_t>(Registry::kMostSources));
+  std::vector<Registry::Source> sources;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) return sources;
+    Registry::Source& source = sources.emplace_back();
+    source.keyspace = statement.TextAt(0);
+    source.term = statement.IntegerAt(1);
+    source.generation = statement.IntegerAt(2);
+    source.state = AsText(statement.BlobAt(3));
+    source.follower = statement.TextAt(4);
+    // A clock that was set back makes nothing younger.
+    const auto age = std::chrono::milliseconds(absl::ToUnixMillis(now) - statement.IntegerAt(5));
+    if (!statement.IsNull(5)) source.age = std::chrono::abs(age);
+    source.staleAfter = std::chrono::milliseconds(statement.IntegerAt(6));
+  }
+}
+
+absl::StatusOr<std::optional<Registry::Source>> SqliteTables::LeadSource(std::string_view keyspace,
+                                                                         const Registry::AgentId& self,
+                                                                         std::string_view name,
+                                                                         std::chrono::milliseconds lease,
+                                                                         absl::Time now) {
+  // A time that has yet to come is of a clock that was set back.
+  ASSIGN_OR_RETURN(
+      Statement lead,
+      database_->Prepare("INSERT INTO sources (keyspace, term, agent, follower, seen, generation, state, staleAfter)"
+                         " SELECT ?1, 1, ?2, ?3, ?4, 0, x'', 0"
+                         " WHERE (SELECT count(*) FROM sources WHERE keyspace <> ?1) < ?6"
+                         " ON CONFLICT (keyspace) DO UPDATE SET term = term + 1, agent = ?2, follower = ?3, seen = ?4"
+                         " WHERE agent = ?2 OR abs(seen - ?4) >= ?5"));
+  lead.Bind(1, keyspace);
+  lead.Bind(2, self);
+  lead.Bind(3, name);
+  lead.Bind(4, absl::ToUnixMillis(now));
+  lead.Bind(5, static_cast<int64_t>(lease.count()));
+  lead.Bind(6, static_cast<int64_t>(Registry::kMostSources));
+  RETURN_IF_ERROR(lead.Run());
+  const bool leads = database_->changes() > 0;
+  ASSIGN_OR_RETURN(std::vector<Registry::Source> sources, ReadSources(now));
+  for (Registry::Source& source : sources) {
+    if (source.keyspace != keyspace) continue;
+    if (!leads) return std::nullopt;
+    return std::move(source);
+  }
+  return absl::ResourceExhaustedError(
+      StrCat("registry ", path_, " has ", Registry::kMostSources, " consent topics, which is the most there may be"));
+}
+
+absl::StatusOr<bool> SqliteTables::MoveSource(const Registry::SourceMove& move, absl::Time now) {
+  ASSIGN_OR_RETURN(
+      Statement statement,
+      database_->Prepare("UPDATE sources SET seen = ?3, state = ?5, staleAfter = ?7, generation = ?4, current ="
+                         " CASE WHEN ?6 IS NOT NULL THEN ?3 - ?6 WHEN generation = ?4 THEN current END"
+                         " WHERE keyspace = ?1 AND term = ?2"));
+  statement.Bind(1, move.keyspace);
+  statement.Bind(2, move.term);
+  statement.Bind(3, absl::ToUnixMillis(now));
+  statement.Bind(4, move.generation);
+  statement.Bind(5, AsBytes(move.state));
+  statement.BindNull(6);
+  if (move.age.has_value()) statement.Bind(6, static_cast<int64_t>(move.age->count()));
+  statement.Bind(7, static_cast<int64_t>(move.staleAfter.count()));
+  RETURN_IF_ERROR(statement.Run());
+  return database_->changes() > 0;
 }
 
 absl::StatusOr<SqliteTables::News> SqliteTables::ReadNewsAfter(int64_t after, size_t most) {

@@ -75,6 +75,14 @@ class SqliteTables {
   // Deletes what is known of the subject, and its history. Whether anything was known.
   absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
+  absl::StatusOr<std::vector<Registry::Source>> ReadSources(absl::Time now);
+  // As Registry::LeadSource.
+  absl::StatusOr<std::optional<Registry::Source>> LeadSource(std::string_view keyspace, const Registry::AgentId& self,
+                                                             std::string_view name, std::chrono::milliseconds lease,
+                                                             absl::Time now);
+  // False: the term is over.
+  absl::StatusOr<bool> MoveSource(const Registry::SourceMove& move, absl::Time now);
+
   struct News {
     int64_t last = 0;  // the number of the newest
     Registry::News news;
@@ -95,6 +103,7 @@ class SqliteTables {
   static absl::StatusOr<std::unique_ptr<SqliteTables>> Open(const std::string& path,
                                                             std::chrono::steady_clock::time_point lockDeadline);
   absl::Status Configure();
+  absl::Status MakeTables();
   absl::Status CheckFormat();
   absl::Status Prepare();
   Registry::Found ReadRow(Statement& statement);

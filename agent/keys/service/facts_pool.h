@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -22,13 +23,19 @@ class FactsPool {
   // Facts beyond these are given out as well, but not shared.
   static constexpr size_t kMostShared = 1 << 16;
 
-  // The facts that are stored as `text`; null when it is empty. kDataLoss: they are damaged, and nothing is known.
-  absl::StatusOr<users::SharedFacts> Get(std::string_view text) {
+  using ClockOf = absl::FunctionRef<std::shared_ptr<const users::SourceClock>(const std::string& keyspace)>;
+
+  static std::shared_ptr<const users::SourceClock> NoClock(const std::string&) { return nullptr; }
+
+  // The facts that are stored as `text`, with the clock of their source; null when it is empty. kDataLoss: they are
+  // damaged, and nothing is known.
+  absl::StatusOr<users::SharedFacts> Get(std::string_view text, ClockOf clockOf = NoClock) {
     if (text.empty()) return nullptr;
     if (const auto found = facts_.find(ToAbsl(text)); found != facts_.end()) {
       if (users::SharedFacts known = found->second.lock()) return known;
     }
     ASSIGN_OR_RETURN(users::UserFacts decoded, users::Decode(text));
+    if (decoded.source.has_value()) decoded.clock = clockOf(decoded.source->keyspace);
     auto facts = std::make_shared<const users::UserFacts>(std::move(decoded));
     if (++missed_ >= sweepAfter_) Sweep();
     if (facts_.size() < kMostShared) facts_.insert_or_assign(std::string(text), facts);

@@ -122,6 +122,33 @@ class KeyService::Worker {
     });
   }
 
+  absl::StatusOr<std::vector<Registry::Source>> ReadSources() {
+    return Ask<std::vector<Registry::Source>>([&] {
+      absl::StatusOr<std::vector<Registry::Source>> sources = keyring_->ReadSources();
+      NoteReopened();
+      return sources;
+    });
+  }
+
+  absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease) {
+    return Ask<std::optional<LedSource>>([&] {
+      absl::StatusOr<std::optional<LedSource>> led = keyring_->LeadSource(keyspace, lease);
+      NoteReopened();
+      return led;
+    });
+  }
+
+  absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
+                                               absl::Span<const ConsentRecord> records) {
+    return Ask<FollowedRecords>([&] {
+      absl::StatusOr<FollowedRecords> followed = keyring_->FollowSource(move, opening, records);
+      NoteReopened();
+      const bool mayHaveChanged = !followed.ok() || followed->changed > 0;
+      if (mayHaveChanged && !HearNews().ok()) revocations_.RevokeAll();
+      return followed;
+    });
+  }
+
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
     RunSoon([this, done = std::move(done)]() mutable {
       keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
@@ -412,6 +439,7 @@ void KeyService::Worker::Tick() {
   // Before all else that asks the registry: a slow one must not keep erasures from being heard of.
   const absl::Status heard = HearNews();
   Confirm();
+  keyring_->RefreshSources();
   if (heard.ok() && keyring_->ShouldNoteAgent(confirmations_.confirmed())) {
     health_.Set(Part::kAgents, keyring_->NoteAgent(confirmations_.confirmed()));
   }
@@ -486,6 +514,21 @@ absl::StatusOr<std::vector<KnownUser>> KeyService::ReadUser(std::optional<std::s
 }
 
 absl::StatusOr<std::vector<std::string>> KeyService::ReadKeyspaces() { return worker_->ReadKeyspaces(); }
+
+absl::StatusOr<std::vector<Registry::Source>> KeyService::ReadSources() { return worker_->ReadSources(); }
+
+absl::StatusOr<std::optional<LedSource>> KeyService::LeadSource(std::string_view keyspace,
+                                                                std::chrono::milliseconds lease) {
+  return worker_->LeadSource(keyspace, lease);
+}
+
+absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceMove& move, uint64_t opening,
+                                                         absl::Span<const ConsentRecord> records) {
+  if (records.size() > kMostConsentRecords) {
+    return absl::InvalidArgumentError(StrCat("at most ", kMostConsentRecords, " records are followed at once"));
+  }
+  return worker_->FollowSource(move, opening, records);
+}
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }
 

@@ -87,6 +87,18 @@ class KeyService {
   // Those in which any user ever had a key or was known.
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
 
+  // Topics that consents come from, by the keyspace of the users. How one is followed: LeadSource, again and again
+  // until it gives the source; then FollowSource with what comes after `state`, at least every third of the lease. All
+  // block as Erase does.
+  absl::StatusOr<std::vector<Registry::Source>> ReadSources();
+  // nullopt: another agent follows, that has been heard of within the lease.
+  absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
+  // Makes the consents of each user those of the last record, in one transaction with the move, and tells all caches
+  // before it returns. At most kMostConsentRecords. `opening`: that of LeadSource. kUnavailable: nothing was written,
+  // or it is not known: lead again, as the state tells.
+  absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
+                                               absl::Span<const ConsentRecord> records);
+
   struct AgentsRead {
     std::vector<Registry::Agent> agents;
     uint64_t opening = 0;  // Registry::openings of the connection that was asked

@@ -24,6 +24,7 @@
 #include "keys/service/key_service.h"
 #include "keys/service/new_user_limit.h"
 #include "keys/service/registry_keys.h"
+#include "keys/service/source_clocks.h"
 #include "keys/service/throw_away_keys.h"
 #include "keys/service/trial_pace.h"
 #include "keys/service/user_changes.h"
@@ -58,6 +59,15 @@ class Keyring {
   // See KeyService::ReadUser.
   absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user);
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
+
+  // keyring_sources.cc. See KeyService.
+  absl::StatusOr<std::vector<Registry::Source>> ReadSources();
+  absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
+  absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
+                                               absl::Span<const ConsentRecord> records);
+  // From time to time: reads how current the topics are that consents come from.
+  void RefreshSources();
+
   // What was erased and changed since the last call, by this process or another.
   absl::StatusOr<Registry::News> Poll();
   // See Registry::wakeDescriptor.
@@ -153,10 +163,16 @@ class Keyring {
     std::string_view keyspace;
     std::vector<size_t> changes;
   };
-  // The facts to write. nullopt: nothing has to be. `refused`: why something cannot be changed.
+  // The facts to write. nullopt: nothing has to be.
   std::optional<Registry::NewFacts> Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
                                           uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
-                                          ChangedUsers& changed, absl::Status& refused) const;
+                                          ChangedUsers& changed);
+
+  // The facts to write. nullopt: the records change nothing.
+  std::optional<Registry::NewFacts> ApplyRecords(const SubjectChanges& asked, absl::Span<const ConsentRecord> records,
+                                                 const Registry::SourceMove& move, const Registry::KnownFacts& known,
+                                                 FollowedRecords& followed) const;
+  void SetSourceClocks() { clocks_.Set(options_.steadyNow(), options_.wallNow()); }
 
   int64_t WindowOf(Scope scope) const;
 
@@ -179,6 +195,8 @@ class Keyring {
   std::optional<absl::Status> room_;  // for the lookups being answered
   ThrowAwayKeys throwAways_;
   FactsPool facts_;
+  SourceClocks clocks_;
+  int looksAtSources_ = 0;
 };
 
 }  // namespace kveil::keys

@@ -21,6 +21,8 @@ absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
   if (status.ok()) status = FindScopes(lookups, missing);
   if (status.ok()) status = FindIds(lookups);
   if (status.ok() && !missing.empty()) status = Make(missing);
+  // Consents of a topic that was not known would not count until it is.
+  if (status.ok() && clocks_.isDue()) RefreshSources();
   if (status.ok()) return status;
   for (Lookup* lookup : lookups) lookup->result.status.Update(status);
   return status;
@@ -169,7 +171,8 @@ void Keyring::Give(const Asked& asked, ScopeKey key) {
 }
 
 users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
-  absl::StatusOr<users::SharedFacts> facts = facts_.Get(stored);
+  const auto clockOf = [this](const std::string& keyspace) { return clocks_.Of(keyspace); };
+  absl::StatusOr<users::SharedFacts> facts = facts_.Get(stored, clockOf);
   if (facts.ok()) return *std::move(facts);
   lookup.result.damage = absl::DataLossError(StrCat(registry_->name(), ": ", ToStd(facts.status().message())));
   return users::DamagedFacts();

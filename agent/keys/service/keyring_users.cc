@@ -33,36 +33,49 @@ bool IsAdded(const users::FactsChange& change) {
 
 std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
                                                  uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
-                                                 ChangedUsers& changed, absl::Status& refused) const {
+                                                 ChangedUsers& changed) {
   bool isDamaged = false;
   users::UserFacts facts = Decoded(known.facts, isDamaged);
   if (isDamaged && !known.erased.has_value()) {
-    // Nothing is written over it: nobody would know any more what the user has consented to.
-    refused.Update(absl::FailedPreconditionError(
-        StrCat(registry_->name(), ": what is stored of a user cannot be read, and was not changed (docs/consent.md)")));
+    for (const size_t index : asked.changes) changed.outcomes[index] = Outcome::kDamaged;
     return std::nullopt;
   }
-  std::vector<users::FactsChange> done;
+  const absl::Time now = options_.wallNow();
+  // They have no use any more, and must not take the places of others.
+  std::erase_if(facts.consents, [now](const users::Consent& consent) { return consent.until <= now; });
+  const std::vector<users::Consent> before = facts.consents;
+  bool isChanged = false;
   for (const size_t index : asked.changes) {
     if (known.erased.has_value()) {
       changed.outcomes[index] = Outcome::kErased;
       continue;
     }
     if (!mayAdd && IsAdded(changes[index].change)) continue;
-    const users::UserFacts before = facts;
+    if (facts.source.has_value() && changes[index].change.kind == users::FactsChange::Kind::kGrant) {
+      // Its next record would take it back. But where nobody follows the topic any more, its consents do not count.
+      const auto clock = clocks_.Of(facts.source->keyspace);
+      if (clock != nullptr && clock->IsCurrent(facts.source->generation, now)) {
+        changed.outcomes[index] = Outcome::kFollowed;
+        continue;
+      }
+      facts.consents.clear();
+      facts.source.reset();
+    }
+    const users::UserFacts former = facts;
     const absl::Status applied = users::Apply(changes[index].change, facts);
     changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
-                              : facts == before ? Outcome::kUnchanged
+                              : facts == former ? Outcome::kUnchanged
                                                 : Outcome::kChanged;
-    if (changed.outcomes[index] == Outcome::kChanged) done.push_back(changes[index].change);
+    isChanged |= changed.outcomes[index] == Outcome::kChanged;
   }
-  if (known.erased.has_value() || done.empty()) return std::nullopt;
+  if (known.erased.has_value() || !isChanged) return std::nullopt;
   return Registry::NewFacts{asked.subject, asked.keyspace, facts.empty() ? "" : users::Encode(facts), known.number,
-                            users::HistoryOf(done, uid, self_.name)};
+                            users::HistoryOf(users::Difference(before, facts.consents), uid, self_.name)};
 }
 
 absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
+  if (clocks_.isDue()) RefreshSources();
   // What is new must not take the last of the room. What is withdrawn may, and does not wait for it.
   absl::Status refused;
   const bool adds =
@@ -90,7 +103,7 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
     for (size_t i = 0; i < asked.size(); ++i) {
       // What was so before may not have reached all agents yet.
       changed.number = std::max(changed.number, known[i].number);
-      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, mayAdd, known[i], changed, refused);
+      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, mayAdd, known[i], changed);
       if (!one.has_value()) continue;
       facts.push_back(*std::move(one));
       written.push_back(std::move(asked[i]));
@@ -127,10 +140,12 @@ absl::StatusOr<std::vector<KnownUser>> Keyring::ReadUser(std::optional<std::stri
     KnownUser& one = users.emplace_back();
     one.keyspace = std::move(keyspaces[i]);
     one.facts = Decoded(known[i].facts, one.isDamaged);
+    if (one.facts.source.has_value()) one.facts.clock = clocks_.Of(one.facts.source->keyspace);
     one.erased = known[i].erased;
     ASSIGN_OR_RETURN(std::vector<Registry::PastChange> history, registry_->ReadHistory(subjects[i]));
     for (Registry::PastChange& change : history) one.history.push_back({change.time, std::move(change.history)});
   }
+  if (clocks_.isDue()) RefreshSources();
   return users;
 }
 

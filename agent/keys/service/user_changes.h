@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "keys/registry/registry.h"
 #include "users/facts_change.h"
 #include "users/user_facts.h"
 
@@ -29,10 +30,39 @@ struct ChangedUsers {
     kUnchanged,  // it was so before
     kErased,     // the user was erased in that keyspace: nothing is known, nor will be
     kTooMany,    // the user has the most consents or attributes that there may be
+    kFollowed,   // the user's consents come from a topic, and are granted there
+    // What is stored of the user cannot be read. Nothing is written over it: nobody would know any more what the user
+    // has consented to.
+    kDamaged,
   };
   std::vector<Outcome> outcomes;  // in the order of the changes
   int64_t number = 0;             // of the last change, now or before, see AwaitAgents; 0: nothing was ever known
   uint64_t opening = 0;           // Registry::openings of the connection that was asked
+};
+
+// Of one call, too.
+inline constexpr size_t kMostConsentRecords = 256;
+
+// What a record of a topic says of a user.
+struct ConsentRecord {
+  std::string user;
+  int32_t partition = 0;
+  std::vector<users::Consent> consents;  // all that the user gives, by purpose; none: nothing or nobody knows
+};
+
+// A topic that this agent follows, as LeadSource tells.
+struct LedSource {
+  Registry::Source source;
+  uint64_t opening = 0;  // Registry::openings of the connection that was asked
+};
+
+// What became of records of a topic.
+struct FollowedRecords {
+  bool isDone = false;   // if not, nothing was written: this agent does not follow any more, or not from there
+  size_t changed = 0;    // users of whom something else is known now
+  size_t erased = 0;     // records of users who were erased: they change nothing
+  size_t scattered = 0;  // records of users with records in several partitions
+  size_t damaged = 0;    // records of users of whom nobody can read what is stored: they change nothing
 };
 
 // What is known of a user in one keyspace.

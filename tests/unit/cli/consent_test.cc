@@ -41,7 +41,12 @@ class ConsentTest : public AdminCommandTest {
           StrCat(change.at("action").get<std::string>(), " ", change.value("until", change.value("value", "")));
       const bool isNew = state_[what] != state;
       state_[what] = state;
-      outcomes.push_back(user == "erased" ? "erased" : user == "full" ? "tooMany" : isNew ? "changed" : "unchanged");
+      outcomes.push_back(user == "erased"  ? "erased"
+                         : user == "full"  ? "tooMany"
+                         : user == "bad"   ? "damaged"
+                         : user == "topic" ? "followed"
+                         : isNew           ? "changed"
+                                           : "unchanged");
     }
     return Json{{"outcomes", outcomes}, {"keyspaces", {"clicks"}},   {"number", isKnown_ ? ++number_ : 0},
                 {"opening", "a/1"},     {"undeclared", undeclared_}, {"known", isKnown_},
@@ -266,11 +271,14 @@ TEST_F(ConsentTest, MakesPiecesOfAnImportThatTheRegistryFinishesInTime) {
 }
 
 TEST_F(ConsentTest, NamesTheLinesOfAnImportThatCouldNotBeRecorded) {
-  const CommandResult result = Import("38,a,granted\nfull,a,granted\n");
+  const CommandResult result = Import("38,a,granted\nfull,a,granted\nbad,a,granted\n39,a,granted\ntopic,a,granted\n");
   EXPECT_EQ(result.exitStatus, 1);
-  EXPECT_NE(result.out.find("1 line(s) are not recorded, as the user has 64 consents already: line 2\n"),
-            std::string::npos)
-      << result.out;
+  for (const char* told :
+       {"2 change(s) recorded", "3 line(s) are not recorded: line 2 line 3 line 5\n",
+        "of 1 the user has 64 consents already\n", "of 1 what is stored of the user cannot be read\n",
+        "of 1 the user's consents come from a topic\n"}) {
+    EXPECT_NE(result.out.find(told), std::string::npos) << told << result.out;
+  }
 }
 
 }  // namespace

@@ -177,12 +177,12 @@ TEST_F(UsersTest, RecordsAndNamesAPurposeThatNoPolicyDeclares) {
 }
 
 TEST_F(UsersTest, ShowsWhenAConsentEndsAndWhetherItHolds) {
-  const keys::UserChange past[] = {
-      {"38", "customers", {.name = "past", .until = *users::ParseUntil("2020-02-29T12:30:00+01:00")}}};
-  ASSERT_TRUE(keys_->ChangeUsers(past, 0).ok());
   ChangeUsersCommand::Change later = Change("grant", "38", "future");
   later.until = "2999-01-01";
   ASSERT_TRUE(Make({later}, "customers").ok());
+  const keys::UserChange past[] = {
+      {"38", "customers", {.name = "past", .until = *users::ParseUntil("2020-02-29T12:30:00+01:00")}}};
+  ASSERT_TRUE(keys_->ChangeUsers(past, 0).ok());
   const auto known = Known("38");
   ASSERT_EQ(known.size(), 1u);
   EXPECT_EQ(known[0].consents[0].until, "2999-01-01T00:00:00+00:00");

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "base/text.h"
 #include "key_fixture.h"
 #include "keys/registry/open_registry.h"
 #include "keys/registry/registry.h"
@@ -588,6 +589,114 @@ TEST_P(RegistryConformanceTest, KeepsTheLastChangesOfAUser) {
   }
   EXPECT_EQ(history->back().number, number);
   EXPECT_EQ(registry->ReadHistory(SubjectOf("other0"))->size(), 1u);
+}
+
+constexpr std::chrono::hours kLongLease{1};
+constexpr std::chrono::milliseconds kNoLease{0};
+
+TEST_P(RegistryConformanceTest, OneAgentAtATimeFollowsASource) {
+  auto one = ConnectInitialised();
+  auto two = Connect();
+  EXPECT_THAT(*one->ReadSources(), IsEmpty());
+  const auto first = one->LeadSource("clicks", {1}, "node-1", kLongLease);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(first->has_value());
+  EXPECT_EQ((*first)->generation, 0);
+  EXPECT_EQ((*first)->age, std::nullopt);
+  EXPECT_EQ(*two->LeadSource("clicks", {2}, "node-2", kLongLease), std::nullopt);
+  EXPECT_EQ(two->ReadSources()->at(0).follower, "node-1");
+  const auto again = one->LeadSource("clicks", {1}, "node-1", kLongLease);
+  ASSERT_TRUE(again.ok() && again->has_value()) << "it follows already";
+  EXPECT_GT((*again)->term, (*first)->term);
+  const auto taken = two->LeadSource("clicks", {2}, "node-2", kNoLease);
+  ASSERT_TRUE(taken.ok() && taken->has_value());
+  EXPECT_GT((*taken)->term, (*again)->term);
+  EXPECT_TRUE(one->LeadSource("orders", {1}, "node-1", kLongLease)->has_value()) << "another source";
+}
+
+TEST_P(RegistryConformanceTest, WhatIsKnownMovesTogetherWithTheSource) {
+  auto registry = ConnectInitialised();
+  const auto led = registry->LeadSource("clicks", {1}, "node-1", kLongLease);
+  ASSERT_TRUE(led.ok() && led->has_value());
+  Registry::SourceMove move{"clicks", (*led)->term, 1, "at 7", std::nullopt, std::chrono::minutes(5)};
+  const Registry::NewFacts facts[] = {{SubjectOf("38"), "clicks", "yes", 0, "granted"},
+                                      {SubjectOf("39"), "clicks", "no", 0, ""}};
+  const auto moved = registry->MoveSource(move, facts, kNow);
+  ASSERT_TRUE(moved.ok()) << moved.status();
+  EXPECT_TRUE(moved->isDone);
+  ASSERT_EQ(moved->numbers.size(), 2u);
+  const Subject subjects[] = {SubjectOf("38"), SubjectOf("39")};
+  const auto known = registry->ReadFacts(subjects);
+  EXPECT_EQ(known->at(0).facts, "yes");
+  EXPECT_EQ(known->at(0).number, moved->numbers[0]);
+  EXPECT_EQ(known->at(1).number, moved->numbers[1]);
+  EXPECT_EQ(registry->ReadHistory(SubjectOf("38"))->size(), 1u);
+  EXPECT_EQ(*registry->ReadKeyspaces(), std::vector<std::string>{"clicks"});
+  Registry::Source source = registry->ReadSources()->at(0);
+  EXPECT_EQ(source.state, "at 7");
+  EXPECT_EQ(source.generation, 1);
+  EXPECT_EQ(source.age, std::nullopt);
+  EXPECT_EQ(source.staleAfter, std::chrono::minutes(5));
+  // One of them has other facts by now.
+  move.state = "at 8";
+  const Registry::NewFacts late[] = {{SubjectOf("38"), "clicks", "later", moved->numbers[0], ""},
+                                     {SubjectOf("39"), "clicks", "later", 0, ""}};
+  EXPECT_FALSE(registry->MoveSource(move, late, kNow)->isDone);
+  EXPECT_EQ(registry->ReadFacts(subjects)->at(0).facts, "yes");
+  EXPECT_EQ(registry->ReadSources()->at(0).state, "at 7");
+  // One of them is erased.
+  ASSERT_TRUE(registry
+                  ->EraseUser(
+                      "clicks", [](std::string_view) { return SubjectOf("39"); }, kNow)
+                  .ok());
+  const Registry::NewFacts erased[] = {{SubjectOf("38"), "clicks", "later", moved->numbers[0], ""},
+                                       {SubjectOf("39"), "clicks", "later", moved->numbers[1], ""}};
+  EXPECT_FALSE(registry->MoveSource(move, erased, kNow)->isDone);
+  EXPECT_TRUE(registry->MoveSource(move, absl::MakeSpan(erased).first(1), kNow)->isDone);
+  EXPECT_EQ(registry->ReadFacts(subjects)->at(0).facts, "later");
+  EXPECT_EQ(registry->ReadSources()->at(0).state, "at 8");
+}
+
+TEST_P(RegistryConformanceTest, AFollowerThatIsFollowedByAnotherWritesNothing) {
+  auto one = ConnectInitialised();
+  auto two = Connect();
+  const int64_t before = (*one->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
+  const int64_t after = (*two->LeadSource("clicks", {2}, "node-2", kNoLease))->term;
+  const Registry::NewFacts facts[] = {{SubjectOf("38"), "clicks", "yes", 0, ""}};
+  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old"}, facts, kNow)->isDone);
+  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old"}, {}, kNow)->isDone);
+  const Subject subjects[] = {SubjectOf("38")};
+  EXPECT_EQ(one->ReadFacts(subjects)->at(0).number, 0);
+  EXPECT_EQ(one->ReadSources()->at(0).state, "");
+  EXPECT_TRUE(two->MoveSource({"clicks", after, 1, "new"}, facts, kNow)->isDone);
+  EXPECT_EQ(one->ReadSources()->at(0).state, "new");
+}
+
+TEST_P(RegistryConformanceTest, ASourceIsAsOldAsItsLastEnd) {
+  auto registry = ConnectInitialised();
+  const int64_t term = (*registry->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
+  const auto ageAfter = [&](int64_t generation, std::optional<std::chrono::milliseconds> age) {
+    EXPECT_TRUE(registry->MoveSource({"clicks", term, generation, "", age}, {}, kNow)->isDone);
+    return registry->ReadSources()->at(0).age;
+  };
+  EXPECT_EQ(ageAfter(1, std::nullopt), std::nullopt);
+  const auto aged = ageAfter(1, std::chrono::hours(1));
+  ASSERT_TRUE(aged.has_value());
+  EXPECT_GE(*aged, std::chrono::hours(1));
+  EXPECT_LT(*aged, std::chrono::hours(2));
+  EXPECT_GE(*ageAfter(1, std::nullopt), *aged) << "it stays";
+  EXPECT_LT(*ageAfter(1, std::chrono::milliseconds(0)), std::chrono::hours(1));
+  EXPECT_EQ(ageAfter(2, std::nullopt), std::nullopt) << "nothing of another generation counts";
+}
+
+TEST_P(RegistryConformanceTest, KnowsNoMoreThanTheMostSources) {
+  auto registry = ConnectInitialised();
+  for (size_t i = 0; i < Registry::kMostSources; ++i) {
+    ASSERT_TRUE(registry->LeadSource(StrCat("k", i), {1}, "node-1", kLongLease).ok());
+  }
+  EXPECT_TRUE(absl::IsUnavailable(registry->LeadSource("one more", {1}, "node-1", kLongLease).status()));
+  EXPECT_TRUE(registry->LeadSource("k7", {1}, "node-1", kLongLease)->has_value());
+  EXPECT_EQ(registry->ReadSources()->size(), Registry::kMostSources);
 }
 
 TEST_P(RegistryConformanceTest, KnowsAnAgentUntilItHasEnded) {

@@ -45,6 +45,7 @@ class RegistryFaultTest : public KeyTest {
   }
 };
 
+// Ends without a commit.
 class HeldLock {
  public:
   explicit HeldLock(const std::string& path) {
@@ -52,6 +53,9 @@ class HeldLock {
     EXPECT_EQ(sqlite3_exec(database_, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
   }
   ~HeldLock() { sqlite3_close(database_); }
+  void Execute(const char* sql) {
+    EXPECT_EQ(sqlite3_exec(database_, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database_);
+  }
 
  private:
   sqlite3* database_ = nullptr;
@@ -84,6 +88,19 @@ TEST_F(RegistryFaultTest, WhenLockedNewKeysWaitInBoundedTimeAndOldOnesAreStillFo
   EXPECT_TRUE(Ask(*service, Users(1, 3)).status.ok());
   EXPECT_TRUE(Eventually([&] { return service->health().ok(); }));
   EXPECT_EQ(Ask(*service, Ids({id})).ids.at(0).state, FetchResult::IdState::kReady) << "a refused erasure erased";
+}
+
+TEST_F(RegistryFaultTest, WhenAnotherProgramMigratesItMeanwhileItsFormatStays) {
+  ASSERT_NE(Open(), nullptr);
+  HeldLock(registryFile()).Execute("PRAGMA user_version = 1; COMMIT");
+  std::optional<HeldLock> later(registryFile());
+  later->Execute("PRAGMA user_version = 9");
+  std::thread opening([&] { EXPECT_THAT(std::string(OpenError().message()), HasSubstr("has format 9")); });
+  // It has looked at the format by then, or looks at it after the commit: neither may take it for an earlier one.
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  later->Execute("COMMIT");
+  opening.join();
+  later.reset();
 }
 
 TEST_F(RegistryFaultTest, WhenLockedManyWaitersAreAllAnsweredInTheTimeOfOne) {

@@ -187,6 +187,28 @@ TEST_F(UserChangesTest, AnErasureDeletesWhatIsKnownForGood) {
   EXPECT_TRUE(absl::IsNotFound(service->Erase(std::nullopt, "nobody").status()));
 }
 
+TEST_F(UserChangesTest, TheHistoryHasWhatChangesAtOnceHaveComeTo) {
+  auto service = Open();
+  const std::string agent = service->agentName();
+  Make(*service, {Granted("38", "a"), Granted("38", "b"), Withdrawn("38", "a"), Granted("38", "a"), Granted("38", "c"),
+                  Withdrawn("38", "c")});
+  const auto known = service->ReadUser("clicks", "38");
+  EXPECT_EQ(known->at(0).history.at(0).text,
+            StrCat(R"({"uid":1000,"agent":")", agent, R"(","granted":[{"purpose":"a"},{"purpose":"b"}]})"));
+}
+
+TEST_F(UserChangesTest, AConsentThatHasEndedTakesNoPlace) {
+  auto service = Open();
+  std::vector<UserChange> many;
+  for (size_t i = 0; i < users::kMostConsents; ++i) many.push_back(Granted("38", StrCat("p", i)));
+  many[7].change.until = service->options().wallNow() + absl::Seconds(5);
+  Make(*service, many);
+  EXPECT_THAT(Make(*service, {Granted("38", "more")}), ElementsAre(Outcome::kTooMany));
+  Advance(seconds(5));
+  EXPECT_THAT(Make(*service, {Granted("38", "more")}), ElementsAre(Outcome::kChanged));
+  EXPECT_EQ(service->ReadUser("clicks", "38")->at(0).facts.consents.size(), users::kMostConsents);
+}
+
 TEST_F(UserChangesTest, WhatIsDamagedStaysAsItIs) {
   auto service = Open();
   KeyCache cache(*service);
@@ -202,8 +224,9 @@ TEST_F(UserChangesTest, WhatIsDamagedStaysAsItIs) {
   EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged);
   for (const UserChange& change : {Withdrawn("38", "research"), Granted("38", "news")}) {
     const UserChange changes[] = {change, Granted("39", "news")};
-    const absl::Status refused = service->ChangeUsers(changes, 0).status();
-    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    const auto changed = service->ChangeUsers(changes, 0);
+    ASSERT_TRUE(changed.ok()) << changed.status();
+    EXPECT_EQ(changed->outcomes[0], Outcome::kDamaged);
   }
   EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged) << "what the user consented to is lost";
   EXPECT_FALSE(Consents(*service, cache, "38", "news"));

@@ -1,0 +1,134 @@
+// Following topics that consents come from, and knowing how current they are.
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/service/keyring.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr int kMostAttempts = 5;
+static_assert(kMostConsentRecords <= Registry::kMostFactsOfAWrite);
+
+// Looks of the service between two readings, with topics and without.
+constexpr int kLooks = 2;
+constexpr int kLooksWithout = 20;
+
+}  // namespace
+
+absl::StatusOr<std::vector<Registry::Source>> Keyring::ReadSources() {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ReadSources();
+}
+
+absl::StatusOr<std::optional<LedSource>> Keyring::LeadSource(std::string_view keyspace,
+                                                             std::chrono::milliseconds lease) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  ASSIGN_OR_RETURN(std::optional<Registry::Source> source,
+                   registry_->LeadSource(keyspace, self_.id, self_.name, lease));
+  if (!source.has_value()) return std::nullopt;
+  return LedSource{*std::move(source), registry_->openings()};
+}
+
+std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& asked,
+                                                        absl::Span<const ConsentRecord> records,
+                                                        const Registry::SourceMove& move,
+                                                        const Registry::KnownFacts& known,
+                                                        FollowedRecords& followed) const {
+  if (known.erased.has_value()) {
+    followed.erased += asked.changes.size();
+    return std::nullopt;
+  }
+  users::UserFacts before;
+  if (!known.facts.empty()) {
+    absl::StatusOr<users::UserFacts> decoded = users::Decode(known.facts);
+    if (!decoded.ok()) {  // nobody may read the user's records as it is
+      followed.damaged += asked.changes.size();
+      return std::nullopt;
+    }
+    before = *std::move(decoded);
+  }
+  users::UserFacts facts = before;
+  for (const size_t index : asked.changes) {
+    const ConsentRecord& record = records[index];
+    users::FactsSource source{std::string(move.keyspace), move.generation, record.partition};
+    facts.consents = record.consents;
+    const bool isSame = facts.source.has_value() && facts.source->keyspace == source.keyspace &&
+                        facts.source->generation == source.generation;
+    if (isSame && facts.source->partition != record.partition) {
+      source.partition = users::kSeveralPartitions;
+      facts.consents.clear();
+      ++followed.scattered;
+    }
+    facts.source = std::move(source);
+  }
+  const absl::Time now = options_.wallNow();
+  std::erase_if(facts.consents, [now](const users::Consent& consent) { return consent.until <= now; });
+  if (facts == before) return std::nullopt;
+  return Registry::NewFacts{
+      asked.subject, asked.keyspace, users::Encode(facts), known.number,
+      users::HistoryOf(users::Difference(before.consents, facts.consents), std::nullopt, self_.name)};
+}
+
+absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove& move, uint64_t opening,
+                                                      absl::Span<const ConsentRecord> records) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  // It may be a restored one, in which less was read.
+  if (registry_->openings() != opening) return FollowedRecords();
+  const bool adds =
+      std::any_of(records.begin(), records.end(), [](const ConsentRecord& one) { return !one.consents.empty(); });
+  if (adds) RETURN_IF_ERROR(registry_->CheckRoom());
+  std::vector<SubjectChanges> asked;
+  std::vector<Subject> subjects;
+  absl::flat_hash_map<Subject, size_t> places;
+  for (size_t i = 0; i < records.size(); ++i) {
+    const Subject subject = keys_.SubjectOf({Scope::kUser, move.keyspace, records[i].user});
+    const auto [place, isNew] = places.try_emplace(subject, asked.size());
+    if (isNew) {
+      asked.push_back({subject, move.keyspace, {}});
+      subjects.push_back(subject);
+    }
+    asked[place->second].changes.push_back(i);
+  }
+  const absl::Time now = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
+    FollowedRecords followed;
+    std::vector<Registry::NewFacts> facts;
+    for (size_t i = 0; i < asked.size(); ++i) {
+      std::optional<Registry::NewFacts> one = ApplyRecords(asked[i], records, move, known[i], followed);
+      if (one.has_value()) facts.push_back(*std::move(one));
+    }
+    followed.changed = facts.size();
+    ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, facts, now));
+    followed.isDone = moved.isDone;
+    if (moved.isDone) {
+      const auto clock = clocks_.Of(std::string(move.keyspace));
+      if (move.age.has_value() && clock != nullptr && !clock->IsCurrent(move.generation, now)) clocks_.SetDue();
+      if (clocks_.isDue()) RefreshSources();
+      return followed;
+    }
+    // Others have changed the same users, or another agent follows.
+    ASSIGN_OR_RETURN(const std::vector<Registry::Source> sources, registry_->ReadSources());
+    const bool isMine = std::any_of(sources.begin(), sources.end(), [&](const Registry::Source& source) {
+      return source.keyspace == move.keyspace && source.term == move.term;
+    });
+    if (!isMine) return FollowedRecords();
+  }
+  return absl::UnavailableError(StrCat(registry_->name(), ": others change the same users all the time; try again"));
+}
+
+void Keyring::RefreshSources() {
+  ++looksAtSources_;
+  if (clocks_.isDue() || looksAtSources_ % (clocks_.empty() ? kLooksWithout : kLooks) == 0) {
+    const SteadyTime asked = options_.steadyNow();
+    const absl::StatusOr<std::vector<Registry::Source>> sources = ReadSources();
+    if (sources.ok()) clocks_.Take(*sources, asked);
+  }
+  SetSourceClocks();
+}
+
+}  // namespace kveil::keys
