@@ -213,6 +213,25 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
 }
 
+// A topic without TLS of its own has that of the cluster that it names. A password must not cross the network in the
+// clear.
+void TakeTlsOfClusters(const JsonValue& value, AgentConfig& config) {
+  for (ConsentTopicConfig& topic : config.consentTopics) {
+    const auto cluster = std::find_if(config.clusters.begin(), config.clusters.end(),
+                                      [&](const ClusterConfig& known) { return known.name == topic.cluster; });
+    if (!topic.cluster.empty() && cluster == config.clusters.end()) {
+      value.Error(
+          StrCat("expected cluster to be a name that /clusters or a target has, found \"", topic.cluster, "\""));
+    } else if (!topic.cluster.empty() && !topic.tls.has_value() && cluster->tls.has_value()) {
+      topic.tls =
+          ConsentTopicConfig::Tls{cluster->tls->ca, cluster->tls->certificate, cluster->tls->key, cluster->tls->crl};
+    }
+    if (topic.sasl.has_value() && topic.sasl->mechanism == "PLAIN" && !topic.tls.has_value()) {
+      value.Error("expected tls beside the mechanism PLAIN, which sends the password as it is");
+    }
+  }
+}
+
 bool IsGroupName(std::string_view name) {
   return name.size() <= 32 && (absl::ascii_isalpha(name[0]) || name[0] == '_') &&
          std::all_of(name.begin(), name.end(),
@@ -301,8 +320,8 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
   if (!document.ok()) return document.status();
   AgentConfig config;
-  const JsonObject root(document->root(), {"$schema", "intercept", "clusters", "keys", "policies", "admin",
-                                           "kubernetes", "workers", "limits", "log"});
+  const JsonObject root(document->root(), {"$schema", "intercept", "clusters", "keys", "consentTopics", "policies",
+                                           "admin", "kubernetes", "workers", "limits", "log"});
   if (const auto schema = root.Find("$schema")) schema->String();
   const std::optional<JsonValue> clusters = root.Find("clusters");
   if (clusters) config.clusters = ReadClusters(*clusters);
@@ -311,6 +330,10 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   }
   if (!clusters) config.clusters = ClustersOfTargets(config.intercept.targets);
   if (const auto keys = root.Find("keys")) ReadKeys(*keys, config.keys);
+  if (const auto topics = root.Find("consentTopics")) {
+    config.consentTopics = ReadConsentTopics(*topics);
+    TakeTlsOfClusters(*topics, config);
+  }
   ReadPath(root, "policies", config.policies);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
   if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);

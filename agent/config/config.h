@@ -17,6 +17,7 @@
 #include "base/socket_address.h"
 #include "config/aws_config.h"
 #include "config/client_tls_config.h"
+#include "config/consent_topic_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pkcs11_config.h"
 #include "config/vault_config.h"
@@ -134,6 +135,7 @@ struct AgentConfig {
   InterceptConfig intercept;
   std::vector<ClusterConfig> clusters;  // those that targets name, even if the file has no `clusters`
   KeysConfig keys;
+  std::vector<ConsentTopicConfig> consentTopics;
   std::string policies = "/etc/kveil/policies";
   AdminConfig admin;
   std::optional<KubernetesConfig> kubernetes;  // nullopt: pods are not told apart

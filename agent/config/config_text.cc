@@ -174,6 +174,31 @@ Json KeysJson(const KeysConfig& keys) {
           {"newUsersPerSecond", keys.newUsersPerSecond}};
 }
 
+Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
+  Json json = Json::array();
+  for (const ConsentTopicConfig& topic : topics) {
+    Json& one = json.emplace_back(Json{{"keyspace", topic.keyspace},
+                                       {"topic", topic.topic},
+                                       {"bootstrapServers", topic.bootstrapServers},
+                                       {"as", topic.as}});
+    Put(one, "cluster", topic.cluster);
+    if (topic.tls.has_value()) {
+      one["tls"] = Json::object();
+      Put(one["tls"], "ca", topic.tls->ca);
+      Put(one["tls"], "certificate", topic.tls->certificate);
+      Put(one["tls"], "key", topic.tls->key);
+      Put(one["tls"], "crl", topic.tls->crl);
+    }
+    if (topic.sasl.has_value()) {
+      one["sasl"] = {{"mechanism", topic.sasl->mechanism},
+                     {"username", topic.sasl->username},
+                     {"passwordFile", topic.sasl->passwordFile}};
+    }
+    one["staleAfter"] = FormatDuration(topic.staleAfter);
+  }
+  return json;
+}
+
 Json AdminJson(const AdminConfig& admin) {
   Json json = {{"socket", admin.socket}, {"metrics", admin.metrics.has_value() ? admin.metrics->Text() : "off"}};
   Put(json, "group", admin.group);
@@ -236,6 +261,7 @@ Json ToJson(const AgentConfig& config) {
       {"log",
        {{"level", LevelName(config.logLevel)}, {"format", config.logLayout == log::Layout::kJson ? "json" : "text"}}},
   };
+  if (!config.consentTopics.empty()) json["consentTopics"] = ConsentTopicsJson(config.consentTopics);
   if (config.kubernetes.has_value()) json["kubernetes"] = KubernetesJson(*config.kubernetes);
   return json;
 }

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "admin/reload_command.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -31,6 +32,26 @@ unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
 }
 
+consents::TopicFollowerOptions FollowerOptionsOf(const config::ConsentTopicConfig& topic,
+                                                 intercept::Redirect& redirect) {
+  consents::TopicFollowerOptions options;
+  options.reader.topic = topic.topic;
+  options.reader.bootstrapServers = absl::StrJoin(topic.bootstrapServers, ",");
+  if (topic.tls.has_value()) {
+    options.reader.tls.emplace() = {topic.tls->ca, topic.tls->certificate, topic.tls->key, topic.tls->crl};
+  }
+  if (topic.sasl.has_value()) {
+    options.reader.sasl.emplace() = {topic.sasl->mechanism, topic.sasl->username, topic.sasl->passwordFile};
+  }
+  options.reader.tagAsOwn = [&redirect](int fd) { return redirect.TagAsOwn(fd).ok(); };
+  options.keyspace = topic.keyspace;
+  const auto& names = formats::kIdEncodingNames;
+  const auto* const name = std::find(names.begin(), names.end(), topic.as);
+  if (name != names.end()) options.as = static_cast<formats::IdEncoding>(name - names.begin());
+  options.staleAfter = topic.staleAfter;
+  return options;
+}
+
 kubernetes::ApiServerOptions ApiServerOf(const config::KubernetesConfig& config) {
   return {.address = config.apiServer, .ca = config.ca, .tokenFile = config.tokenFile};
 }
@@ -47,8 +68,9 @@ Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& relo
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
   admin_.reset();
-  metricsEndpoint_.reset();               // it asks whether the agent is ready
-  taint_.reset();                         // and so does this
+  metricsEndpoint_.reset();  // it asks whether the agent is ready
+  taint_.reset();            // and so does this
+  followers_.clear();
   if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
@@ -257,7 +279,15 @@ void Agent::Released(std::optional<uint64_t> netnsCookie) {
   for (const uint64_t cookie : std::exchange(releasedEarly_, {})) namespaces->Released(cookie);
 }
 
+// Its connections go to brokers whose other connections are taken over.
+void Agent::FollowConsents() {
+  for (const config::ConsentTopicConfig& topic : config_.consentTopics) {
+    followers_.push_back(std::make_unique<consents::TopicFollower>(FollowerOptionsOf(topic, *redirect_), *keys_));
+  }
+}
+
 absl::Status Agent::StartEndpoints() {
+  FollowConsents();
   if (config_.kubernetes.has_value() && !config_.kubernetes->startupTaint.empty()) {
     kubernetes::StartupTaint::Options options;
     options.apiServer = ApiServerOf(*config_.kubernetes);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "config/config.h"
+#include "consents/topic_follower.h"
 #include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
@@ -68,6 +69,7 @@ class Agent {
   absl::Status StartWorkers();
   absl::Status Serve();
   absl::Status StartEndpoints();
+  void FollowConsents();
   void Released(std::optional<uint64_t> netnsCookie);
   guard::BrokerDirectory::Options BrokerOptions();
   bool CoversAll(uint16_t port, uint16_t targetIndex) const;
@@ -108,6 +110,7 @@ class Agent {
   std::unique_ptr<intercept::AccessCheck> access_;
   std::unique_ptr<policy::PolicyStore> policies_;
   std::unique_ptr<keys::KeyService> keys_;
+  std::vector<std::unique_ptr<consents::TopicFollower>> followers_;  // one per topic that consents come from
   std::unique_ptr<tls::ClusterTls> tls_;
   std::unique_ptr<tls::ClientTls> clientTls_;
   std::unique_ptr<intercept::Workloads> workloads_;

@@ -124,6 +124,11 @@ void Agent::RefreshHealth() {
   NoteOf("names", names_->Health());
   NoteOf("topics", shared_->topicNames.Health());
   NoteOf("admin", admin_->Health());
+  for (const auto& follower : followers_) {
+    const consents::TopicFollower::Status status = follower->status();
+    health_.Set(StrCat("consents.", follower->keyspace()), status.problem);
+    health_.Note(StrCat("consents.", follower->keyspace()), status.note);
+  }
   health_.Set("existing", namespaces_->NotReset());
   NoteClientTls();
   checks_->Run();

@@ -3,6 +3,7 @@
 Each node has its own configuration, cgroup and workloads, in network namespaces of their own; they share the broker, the
 root key and a PostgreSQL."""
 
+import json
 import threading
 import time
 
@@ -13,6 +14,10 @@ from conftest import POLICIES
 from harness import Application, Message, click, clicks, is_sealed
 from postgres import Postgres
 import waiting
+
+CONSENTS = "people-consents"
+CONSENTED = {"prefix": "consented-", "seal": {"scope": "user", "user": {"value": "/userid"}, "keyspace": "people"},
+             "read": [{"any": True, "where": {"consent": "marketing"}}]}
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +32,14 @@ def nodes(site, broker, postgres):
     shop = site.workload("shop-a")
     analytics = site.workload("analytics-b", below=site.elsewhere)
     keys = postgres.keys(site.folder / "root.key")
-    with Agent(site, broker, POLICIES, name="a", keys=keys) as a, \
-            Agent(site, broker, POLICIES, {"intercept": {"cgroup": str(site.elsewhere)}}, name="b", keys=keys) as b:
+    Application(broker).create_topic(CONSENTS)
+    follow = {"consentTopics": [{"keyspace": "people", "topic": CONSENTS, "bootstrapServers": [broker.bootstrap]}]}
+    a = Agent(site, broker, [*POLICIES, CONSENTED], follow, name="a", keys=keys)
+    b = Agent(site, broker, [*POLICIES, CONSENTED], {"intercept": {"cgroup": str(site.elsewhere)}, **follow}, name="b",
+              keys=keys)
+    for agent in (a, b):
+        agent.write_policy_text(json.dumps({"purposes": ["marketing"]}), "purposes.json")
+    with a, b:
         yield a, shop, b, analytics
     shop.remove()
     analytics.remove()
@@ -140,3 +151,55 @@ def test_without_the_registry_known_users_go_on_and_new_ones_wait(app_a, app_b, 
             postgres.start()
         assert producer.flush(60)["offset"] == 7, "the new user's record was held and retried, and is not lost"
     assert app_b.values(name)[-2:] == [click("known-" + name, 11), click("new-" + name, 12)]
+
+
+def record(user, *purposes):
+    return Message(user.encode(), json.dumps({"purposes": purposes}).encode())
+
+
+def consents(agent, user):
+    """Whether the user's consent to marketing counts at this node."""
+    shown = agent.kveil("consent", "list", "--user", user, "--keyspace", "people", "--json")
+    assert shown.returncode == 0, shown.stderr
+    return any(one["purpose"] == "marketing" and one["holds"]
+               for known in json.loads(shown.stdout)["known"] for one in known["consents"])
+
+
+def follower(agent):
+    """What the agent says of the topic of consents."""
+    notes = json.loads(agent.kveil("status", "--json").stdout)["notes"]
+    return next((note["message"] for note in notes if note["name"] == "consents.people"), "")
+
+
+def test_consents_come_from_a_topic(app_a, app_b, outside, agent_a, agent_b, topic):
+    """One agent follows the topic. When it is killed in the middle, the other one goes on where it was."""
+    name = topic("consented")
+    outside.produce(CONSENTS, [record("60", "marketing"), record("61", "marketing"), Message(b"62", b"garbage")])
+    app_a.produce(name, clicks("60", 2) + clicks("61", 2) + clicks("62", 2) + clicks("63", 2))
+    for agent in (agent_a, agent_b):
+        waiting.wait_until("the consents", lambda agent=agent: consents(agent, "60"), 60)
+    assert app_b.values(name) == values_of(clicks("60", 2) + clicks("61", 2))
+    outside.produce(CONSENTS, [Message(b"61", None)])
+    for agent in (agent_a, agent_b):
+        waiting.wait_until("the withdrawal", lambda agent=agent: not consents(agent, "61"), 30)
+    assert app_b.values(name) == values_of(clicks("60", 2))
+    waiting.wait_until("the notes", lambda: follower(agent_a) and follower(agent_b), 30)
+    first, second = sorted((agent_a, agent_b), key=lambda agent: "this agent follows" not in follower(agent))
+    assert "1 record(s) cannot be read, the last one in partition 0 at offset 2" in follower(first)
+    # Killed in the middle of many.
+    outside.produce(CONSENTS, [record(f"many-{number}", "marketing") for number in range(3000)] + [record("60")])
+    first.kill()
+    try:
+        outside.produce(CONSENTS, [record("63", "marketing")])
+        waiting.wait_until("the other agent to follow", lambda: consents(second, "63"), 60)
+        assert "this agent follows" in waiting.wait_until("its note", lambda: follower(second), 30)
+        assert not consents(second, "60")
+        assert consents(second, "many-0") and consents(second, "many-2999")
+        assert "consents.readAnew" not in second.log.read_text(encoding="utf-8"), "it goes on where the first one was"
+    finally:
+        first.start()
+    assert app_b.values(name) == values_of(clicks("63", 2))
+
+
+def values_of(messages):
+    return [message.value for message in messages]

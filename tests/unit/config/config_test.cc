@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include "base/text.h"
 
+#include "base/text.h"
 #include "config/target_text.h"
 #include "config/units.h"
 
@@ -279,6 +281,34 @@ TEST(UnitsTest, DurationsAndSizesGoBothWays) {
   EXPECT_EQ(ParseSize("64KiB"), 65536u);
   EXPECT_EQ(ParseSize("64kb"), std::nullopt);
   EXPECT_EQ(FormatSize(size_t{3} << 20), "3MiB");
+}
+
+// What the schema cannot say.
+TEST(ConfigTest, ConsentTopicsHaveAKeyspaceEachAndSendNoPasswordInClearText) {
+  const auto read = [](const std::string& clusters, const std::string& topics) {
+    return ParseConfig(
+        StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},)",
+               R"("clusters": {"main": {)", clusters, R"(}}, "consentTopics": [)", topics, "]}"),
+        "a.json");
+  };
+  const auto topic = [](const std::string& members) {
+    return StrCat(R"({"keyspace": "k", "topic": "t", "bootstrapServers": ["b:1"])", members, "}");
+  };
+  const std::string plain = R"(, "sasl": {"mechanism": "PLAIN", "username": "u", "passwordFile": "/p"})";
+  const std::string ofMain = R"(, "cluster": "main")";
+  const std::string tls = R"("tls": {"ca": "/ca", "certificate": "/c", "key": "/k"})";
+  const auto taken = read(tls, topic(ofMain + plain));
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->consentTopics.at(0).tls->ca, "/ca");
+  EXPECT_EQ(taken->consentTopics.at(0).tls->key, "/k");
+  EXPECT_EQ(taken->consentTopics.at(0).staleAfter, std::chrono::hours(1));
+  EXPECT_FALSE(read("", topic(ofMain))->consentTopics.at(0).tls.has_value());
+  const auto message = [](const auto& config) { return std::string(config.status().message()); };
+  EXPECT_NE(message(read("", topic(ofMain + plain))).find("sends the password as it is"), std::string::npos);
+  EXPECT_NE(message(read(tls, topic(plain))).find("sends the password as it is"), std::string::npos);
+  EXPECT_NE(message(read(tls, topic(R"(, "cluster": "other")"))).find("found \"other\""), std::string::npos);
+  EXPECT_NE(message(read("", topic("") + "," + topic(""))).find("another topic feeds this keyspace already"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ std::string Terminate(const std::string& members) {
 std::string Kubernetes(const std::string& members) {
   return With(R"("kubernetes": {"node": "node1", "apiServer": "https://10.96.0.1:443")" + members + "}");
 }
+std::string Consents(const std::string& members, const std::string& servers = R"(["kafka.example:9092"])") {
+  return With(StrCat(R"("consentTopics": [{"keyspace": "customers", "topic": "consents", "bootstrapServers": )",
+                     servers, members.empty() ? "" : ", ", members, "}]"));
+}
 std::string Limits(const std::string& members) { return With(R"("limits": {)" + members + "}"); }
 
 }  // namespace
@@ -105,6 +109,15 @@ std::vector<Sample> ConfigSamples() {
           "batchSize": "1GiB", "batchUsers": 100000, "totalMemory": "1GiB", "connectTimeout": "1s", "keyTimeout": "1s",
           "stallTimeout": "1m", "idleTimeout": "1h", "drainTimeout": "0s")"),
        ""},
+      {"consent topic", Consents(""), ""},
+
+      {"consent topic with everything",
+       Consents(R"("as": "uuid", "cluster": "main", "staleAfter": "5m", "tls": {"ca": "/ca", "certificate": "/c",
+                   "key": "/k", "crl": "/crl"}, "sasl": {"mechanism": "PLAIN", "username": "u", "passwordFile": "/p"})",
+                R"(["10.0.0.1:9092", "[fd00::1]:9092", "kafka-2:19092"])"),
+       ""},
+      {"consent topic with SCRAM over TCP",
+       Consents(R"("sasl": {"mechanism": "SCRAM-SHA-512", "username": "u", "passwordFile": "/p"})"), ""},
       {"rest", With(R"("$schema": "x", "policies": "/p", "workers": 4, "log": {"level": "debug"})"), ""},
 
       {"unknown clientTls", With(R"("clusters": {"main": {"clientTls": "relay"}})"),
@@ -279,6 +292,26 @@ std::vector<Sample> ConfigSamples() {
        "/admin/eraseGroup: expected a group's name"},
       {"group with a slash", Admin(R"("group": "a/b")"), "/admin/group: expected a group's name"},
       {"no group", Admin(R"("group": "")"), "/admin/group: expected a non-empty string"},
+      {"consent topic without brokers", Consents("", "[]"),
+       "/consentTopics/0/bootstrapServers: expected 1 to 16 brokers"},
+      {"consent topic at a URL", Consents("", R"(["https://kafka:9092"])"),
+       "/consentTopics/0/bootstrapServers/0: expected a broker such as"},
+      {"consent topic without a port", Consents("", R"(["kafka"])"),
+       "/consentTopics/0/bootstrapServers/0: expected a broker such as"},
+      {"consent topic without a keyspace",
+       With(R"("consentTopics": [{"topic": "consents", "bootstrapServers": ["k:1"]}])"), "/consentTopics/0"},
+      {"consent topic with a malformed name",
+       With(R"("consentTopics": [{"keyspace": "k", "topic": "a b", "bootstrapServers": ["k:1"]}])"),
+       "/consentTopics/0/topic: expected a topic's name"},
+      {"consent topic with half a certificate", Consents(R"("tls": {"certificate": "/c"})"),
+       "/consentTopics/0/tls: expected certificate and key together"},
+      {"consent topic with Kerberos",
+       Consents(R"("sasl": {"mechanism": "GSSAPI", "username": "u", "passwordFile": "/p"})"),
+       "/consentTopics/0/sasl/mechanism: expected one of"},
+      {"consent topic with a password in clear text",
+       Consents(R"("sasl": {"mechanism": "SCRAM-SHA-256", "username": "u", "password": "p"})"),
+       "/consentTopics/0/sasl"},
+      {"consent topic with other ids", Consents(R"("as": "string")"), "/consentTopics/0/as: expected one of"},
       {"no connections", Limits(R"("connections": 0)"),
        "/limits/connections: expected a whole number from 1 to 1000000"},
       {"few buffers", Limits(R"("receiveBuffers": 3)"), "expected a whole number from 4 to 65536, found 3"},

@@ -1,0 +1,412 @@
+#include "consents/topic_follower.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "consents/topic_position.h"
+#include "users/consent_record.h"
+
+namespace kveil::consents {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr milliseconds kBrokerTimeout{2000};
+// How long the brokers may not answer before another agent may try.
+constexpr seconds kPatience{10};
+// How long records wait for more to come, while some come all the time, and when none does.
+constexpr milliseconds kGather{50};
+constexpr milliseconds kGatherIdle{5};
+constexpr milliseconds kBetweenSessions{100};
+// Looks between two at the number of partitions.
+constexpr int kLooksAtPartitions = 10;
+// Kafka keeps tombstones for delete.retention.ms, a day by default. After a longer pause, some may be gone unread.
+constexpr absl::Duration kLongestPause = absl::Hours(12);
+constexpr size_t kMostPartitionsTold = 8;
+
+std::string TextOf(int64_t time) {
+  return absl::FormatTime(absl::RFC3339_sec, absl::FromUnixMillis(time), absl::UTCTimeZone());
+}
+
+std::string Describe(const TopicPosition::Unreadable& unreadable) {
+  if (unreadable.count == 0) return "";
+  return StrCat("; ", unreadable.count, " record(s) cannot be read, the last one in partition ", unreadable.partition,
+                " at offset ", unreadable.offset, ": ", unreadable.reason);
+}
+
+}  // namespace
+
+// From LeadSource until another agent follows, or something fails.
+class TopicFollower::Session {
+ public:
+  Session(TopicFollower& follower, keys::LedSource led) : follower_(follower), led_(std::move(led)) {}
+
+  // OK: the follower ends, another agent follows, or the topic is to be read by a new session.
+  absl::Status Run();
+  bool hasRegistryFailed() const { return hasRegistryFailed_; }
+
+ private:
+  const TopicFollowerOptions& options() const { return follower_.options_; }
+  absl::Status Start();
+  absl::Status BeginAnew(std::string_view reason);
+  // Why the topic has to be read from its beginning; empty: it goes on where it was left.
+  std::string WhyAnew(const TopicReader::Description& topic, const std::optional<TopicPosition>& before) const;
+  // kCancelled: a new session is to read the topic.
+  absl::Status TakeNext();
+  absl::Status Take(const TopicReader::Event& event);
+  void TakeRecord(const TopicReader::Event& event);
+  void NoteUnreadable(const TopicReader::Event& event, std::string_view reason);
+  // Writes the records that wait and the position. `age`: as in Registry::SourceMove.
+  absl::Status Move(std::optional<milliseconds> age);
+  absl::Status Look();
+  absl::Status CheckPartitions();
+  bool IsAtEnd() const;
+  absl::Status Problem() const;
+  void Tell();
+
+  TopicFollower& follower_;
+  keys::LedSource led_;
+  std::unique_ptr<TopicReader> reader_;
+  int64_t generation_ = 0;
+  TopicPosition position_;
+  std::vector<bool> isUnverified_;  // of each partition: the record that was the last one has not come again yet
+  std::vector<bool> hasEnded_;      // of each partition: an end has come
+  std::vector<int64_t> ends_;       // of each partition, at the last look
+  std::vector<keys::ConsentRecord> records_;
+  SteadyClock::time_point gatheredSince_;
+  SteadyClock::time_point nextLook_;
+  SteadyClock::time_point answered_;  // when the brokers did last
+  absl::Status unanswered_;           // why they do not now
+  int looks_ = 0;
+  bool isCurrent_ = false;
+  bool wasCurrent_ = false;  // this generation
+  bool isLost_ = false;      // another agent follows
+  bool hasRegistryFailed_ = false;
+};
+
+std::string TopicFollower::Session::WhyAnew(const TopicReader::Description& topic,
+                                            const std::optional<TopicPosition>& before) const {
+  if (led_.source.generation == 0) return "it was never read";
+  if (!before.has_value()) return "it is not known how far it was read";
+  if (before->topic != options().reader.topic) return "the configuration names another topic";
+  if (before->cluster != topic.cluster) return "it is in another cluster";
+  if (before->partitions.size() != static_cast<size_t>(topic.partitions)) return "it has another number of partitions";
+  const absl::Duration pause = absl::Now() - absl::FromUnixMillis(before->current);
+  if (pause > kLongestPause || pause < -kLongestPause) return "tombstones may be gone after so long a pause";
+  return "";
+}
+
+absl::Status TopicFollower::Session::Start() {
+  ASSIGN_OR_RETURN(reader_, TopicReader::Open(options().reader));
+  ASSIGN_OR_RETURN(const TopicReader::Description topic, reader_->Describe(kBrokerTimeout));
+  if (topic.partitions < 1 || static_cast<size_t>(topic.partitions) > TopicPosition::kMostPartitions) {
+    return absl::FailedPreconditionError(StrCat("topic ", options().reader.topic, " has ", topic.partitions,
+                                                " partitions; 1 to ", TopicPosition::kMostPartitions,
+                                                " can be followed"));
+  }
+  const auto partitions = static_cast<size_t>(topic.partitions);
+  std::optional<TopicPosition> before = Decode(led_.source.state);
+  isUnverified_.assign(partitions, false);
+  hasEnded_.assign(partitions, false);
+  ends_.assign(partitions, 0);
+  answered_ = SteadyClock::now();
+  if (const std::string why = WhyAnew(topic, before); !why.empty()) {
+    position_ = {options().reader.topic, topic.cluster, 0, std::vector<TopicPosition::Partition>(partitions), {}};
+    RETURN_IF_ERROR(BeginAnew(why));
+  } else {
+    generation_ = led_.source.generation;
+    wasCurrent_ = led_.source.age.has_value();
+    position_ = *std::move(before);
+  }
+  for (size_t i = 0; i < partitions; ++i) {
+    const TopicPosition::Partition& one = position_.partitions[i];
+    isUnverified_[i] = one.last >= 0;
+    const int64_t offset = one.last >= 0 ? one.last : one.next > 0 ? one.next : TopicReader::kBeginning;
+    RETURN_IF_ERROR(reader_->Begin(static_cast<int32_t>(i), offset));
+  }
+  return absl::OkStatus();
+}
+
+// From here on, nothing that was read before counts.
+absl::Status TopicFollower::Session::BeginAnew(std::string_view reason) {
+  generation_ = led_.source.generation + 1;
+  led_.source.generation = generation_;
+  wasCurrent_ = false;
+  position_.current = absl::ToUnixMillis(absl::Now());
+  position_.unreadable = {};
+  for (TopicPosition::Partition& one : position_.partitions) one = {};
+  records_.clear();
+  log::Warning("consents.readAnew",
+               {{"topic", options().reader.topic}, {"keyspace", options().keyspace}, {"reason", reason}});
+  return Move(std::nullopt);
+}
+
+absl::Status TopicFollower::Session::Run() {
+  RETURN_IF_ERROR(Start());
+  while (!isLost_ && !follower_.isEnding()) {
+    const bool isFull = records_.size() >= keys::kMostConsentRecords;
+    const auto now = SteadyClock::now();
+    if (isFull || (!records_.empty() && now - gatheredSince_ >= kGather)) {
+      RETURN_IF_ERROR(Move(std::nullopt));
+    } else if (now >= nextLook_) {
+      RETURN_IF_ERROR(Look());
+      nextLook_ = SteadyClock::now() + options().heartbeat;
+    } else if (const absl::Status taken = TakeNext(); !taken.ok()) {
+      return absl::IsCancelled(taken) ? absl::OkStatus() : taken;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TopicFollower::Session::TakeNext() {
+  const absl::StatusOr<TopicReader::Event> event = reader_->Next(records_.empty() ? kGather : kGatherIdle);
+  if (absl::IsOutOfRange(event.status())) {
+    RETURN_IF_ERROR(BeginAnew(ToStd(event.status().message())));
+    return absl::CancelledError("it begins anew");
+  }
+  RETURN_IF_ERROR(event.status());
+  const bool isIdle = event->kind == TopicReader::Event::Kind::kNothing;
+  if (isIdle && !records_.empty()) return Move(std::nullopt);
+  return Take(*event);
+}
+
+absl::Status TopicFollower::Session::Take(const TopicReader::Event& event) {
+  using Kind = TopicReader::Event::Kind;
+  if (event.kind == Kind::kNothing) return absl::OkStatus();
+  const auto place = static_cast<size_t>(event.partition);
+  if (event.partition < 0 || place >= position_.partitions.size()) return absl::OkStatus();
+  TopicPosition::Partition& partition = position_.partitions[place];
+  if (isUnverified_[place]) {
+    const bool isSame = event.kind == Kind::kRecord && event.offset == partition.last && event.time == partition.time;
+    if (!isSame) {
+      RETURN_IF_ERROR(BeginAnew(StrCat("the record of partition ", event.partition,
+                                       " that was read last is not in it any more; it may be another topic")));
+      return absl::CancelledError("it begins anew");
+    }
+    isUnverified_[place] = false;
+    return absl::OkStatus();
+  }
+  if (event.kind == Kind::kRecord) {
+    TakeRecord(event);
+    partition = {event.offset + 1, event.offset, event.time};
+    return absl::OkStatus();
+  }
+  partition.next = std::max(partition.next, event.offset);
+  hasEnded_[place] = true;
+  // The end of the first reading is not waited for.
+  const bool areAllRead = std::find(hasEnded_.begin(), hasEnded_.end(), false) == hasEnded_.end();
+  if (!isCurrent_ && areAllRead) nextLook_ = SteadyClock::now();
+  return absl::OkStatus();
+}
+
+void TopicFollower::Session::TakeRecord(const TopicReader::Event& event) {
+  std::string scratch;
+  std::string_view user;
+  const formats::IdProblem problem = formats::IdOfBytes(options().as, event.key, scratch, user);
+  if (problem != formats::IdProblem::kNone)
+    return NoteUnreadable(event, StrCat("its key: ", formats::Explain(problem)));
+  if (records_.empty()) gatheredSince_ = SteadyClock::now();
+  keys::ConsentRecord& record = records_.emplace_back();
+  record.user = user;
+  record.partition = event.partition;
+  if (!event.value.has_value()) return;
+  absl::StatusOr<std::vector<users::Consent>> consents = users::ParseConsentRecord(AsText(*event.value));
+  if (!consents.ok()) return NoteUnreadable(event, ToStd(consents.status().message()));
+  record.consents = *std::move(consents);
+}
+
+void TopicFollower::Session::NoteUnreadable(const TopicReader::Event& event, std::string_view reason) {
+  position_.unreadable = {position_.unreadable.count + 1, event.partition, event.offset, std::string(reason)};
+  log::Warning("consents.unreadable", {{"topic", options().reader.topic},
+                                       {"partition", event.partition},
+                                       {"offset", event.offset},
+                                       {"reason", reason}});
+}
+
+absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
+  const std::string state = Encode(position_);
+  const keys::Registry::SourceMove move{options().keyspace,  led_.source.term, generation_, state, age,
+                                        options().staleAfter};
+  const absl::StatusOr<keys::FollowedRecords> followed = follower_.keys_.FollowSource(move, led_.opening, records_);
+  hasRegistryFailed_ = !followed.ok();
+  RETURN_IF_ERROR(followed.status());
+  records_.clear();
+  isLost_ = !followed->isDone;
+  if (followed->scattered > 0) {
+    log::Warning("consents.scattered", {{"topic", options().reader.topic}, {"records", followed->scattered}});
+  }
+  if (followed->damaged > 0) {
+    log::Warning("consents.damaged", {{"topic", options().reader.topic}, {"records", followed->damaged}});
+  }
+  return absl::OkStatus();
+}
+
+bool TopicFollower::Session::IsAtEnd() const {
+  for (size_t i = 0; i < position_.partitions.size(); ++i) {
+    if (isUnverified_[i] || !hasEnded_[i] || position_.partitions[i].next < ends_[i]) return false;
+  }
+  return true;
+}
+
+// Is heard of, and finds out whether all that is in the topic is here.
+absl::Status TopicFollower::Session::Look() {
+  if (++looks_ % kLooksAtPartitions == 0) RETURN_IF_ERROR(CheckPartitions());
+  if (isLost_) return absl::OkStatus();
+  const auto asked = SteadyClock::now();
+  const absl::Time askedAt = absl::Now();
+  absl::StatusOr<std::vector<int64_t>> ends = reader_->ReadEnds(kBrokerTimeout);
+  unanswered_ = ends.status();
+  isCurrent_ = false;
+  std::optional<milliseconds> age;
+  if (ends.ok()) {
+    ends_ = *std::move(ends);
+    answered_ = asked;
+    isCurrent_ = IsAtEnd();
+  } else if (asked - answered_ > kPatience) {
+    return unanswered_;
+  }
+  if (absl::Now() - absl::FromUnixMillis(position_.current) > kLongestPause) {
+    RETURN_IF_ERROR(BeginAnew("tombstones may be gone after so long a time without reaching its end"));
+    isLost_ = true;  // a new session reads it
+    return absl::OkStatus();
+  }
+  if (isCurrent_) {
+    position_.current = absl::ToUnixMillis(askedAt);
+    wasCurrent_ = true;
+    age = std::chrono::duration_cast<milliseconds>(SteadyClock::now() - asked) + milliseconds(1);
+  }
+  RETURN_IF_ERROR(Move(age));
+  Tell();
+  return absl::OkStatus();
+}
+
+// Kafka's clients send a user's records to other partitions when there are more.
+absl::Status TopicFollower::Session::CheckPartitions() {
+  const absl::StatusOr<TopicReader::Description> topic = reader_->Describe(kBrokerTimeout);
+  if (!topic.ok()) return absl::OkStatus();  // what follows asks the brokers, too
+  const bool isSame = topic->partitions == static_cast<int32_t>(position_.partitions.size());
+  isLost_ = !isSame;  // a new session finds out
+  return absl::OkStatus();
+}
+
+absl::Status TopicFollower::Session::Problem() const {
+  const absl::Duration behind = absl::Now() - absl::FromUnixMillis(position_.current);
+  const bool isStale = behind >= absl::FromChrono(options().staleAfter);
+  if (wasCurrent_ && !isStale) return unanswered_;
+  return absl::UnavailableError(StrCat("no consent in keyspace ", options().keyspace, " that comes from topic ",
+                                       options().reader.topic, " counts: it was not read to its end ",
+                                       wasCurrent_ ? "for too long (staleAfter)" : "yet",
+                                       unanswered_.ok() ? "" : StrCat(": ", ToStd(unanswered_.message()))));
+}
+
+void TopicFollower::Session::Tell() {
+  int64_t last = 0;
+  std::string text;
+  for (size_t i = 0; i < position_.partitions.size(); ++i) {
+    const TopicPosition::Partition& one = position_.partitions[i];
+    const int64_t lag = std::max<int64_t>(0, ends_[i] - one.next);
+    last = std::max(last, one.time);
+    if (i < kMostPartitionsTold) StrAppend(&text, i == 0 ? "" : ", ", i, ": ", lag);
+    if (i == kMostPartitionsTold) text += ", ...";
+  }
+  std::string note =
+      StrCat("this agent follows topic ", options().reader.topic, "; ",
+             isCurrent_ ? "all of it is read" : "not all of it is read yet", "; offsets behind, by partition: ", text,
+             "; last record: ", last == 0 ? "none" : TextOf(last), Describe(position_.unreadable));
+  follower_.Tell(Problem(), std::move(note));
+}
+
+TopicFollower::TopicFollower(TopicFollowerOptions options, keys::KeyService& keys)
+    : options_(std::move(options)), keys_(keys) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+TopicFollower::~TopicFollower() {
+  {
+    const MutexLock lock(mutex_);
+    isEnding_ = true;
+  }
+  ends_.notify_all();
+  thread_.join();
+}
+
+TopicFollower::Status TopicFollower::status() const {
+  const MutexLock lock(mutex_);
+  return status_;
+}
+
+bool TopicFollower::isEnding() const {
+  const MutexLock lock(mutex_);
+  return isEnding_;
+}
+
+bool TopicFollower::Sleep(milliseconds time) {
+  const auto until = SteadyClock::now() + time;
+  const MutexLock lock(mutex_);
+  while (!isEnding_ && SteadyClock::now() < until) ends_.wait_until(mutex_, until);
+  return !isEnding_;
+}
+
+void TopicFollower::Tell(absl::Status problem, std::string note) {
+  const MutexLock lock(mutex_);
+  status_ = {std::move(problem), std::move(note)};
+}
+
+void TopicFollower::Run() {
+  absl::Status failure;
+  while (!isEnding()) {
+    bool hasFailed = false;  // at the brokers
+    absl::StatusOr<std::optional<keys::LedSource>> led = keys_.LeadSource(options_.keyspace, options_.lease);
+    if (led.ok() && led->has_value()) {
+      log::Info("consents.following", {{"topic", options_.reader.topic}, {"keyspace", options_.keyspace}});
+      Session session(*this, **std::move(led));
+      failure = session.Run();
+      hasFailed = !failure.ok() && !session.hasRegistryFailed();
+      if (failure.ok() && !Sleep(kBetweenSessions)) return;
+      if (failure.ok()) continue;
+      log::Warning("consents.stopped", {{"topic", options_.reader.topic}, {"reason", failure}});
+    } else if (!led.ok()) {
+      failure = led.status();
+    }
+    StandBy(failure);
+    // Longer than the lease, so that an agent that reaches the brokers comes first.
+    if (!Sleep(hasFailed ? options_.lease + options_.pause : options_.pause)) return;
+  }
+}
+
+// Says how it stands with the topic, whoever follows.
+void TopicFollower::StandBy(const absl::Status& failure) {
+  const absl::StatusOr<std::vector<keys::Registry::Source>> sources = keys_.ReadSources();
+  if (!sources.ok()) return Tell(sources.status(), "");
+  for (const keys::Registry::Source& source : *sources) {
+    if (source.keyspace != options_.keyspace) continue;
+    const std::optional<TopicPosition> position = Decode(source.state);
+    const std::string unreadable = position.has_value() ? Describe(position->unreadable) : "";
+    if (source.age.has_value() && *source.age < source.staleAfter) {
+      // Whoever else can follow does. If nobody can, this agent says why.
+      const bool isFollowed = *source.age < 2 * options_.lease;
+      return Tell(isFollowed ? absl::OkStatus() : failure,
+                  StrCat("topic ", options_.reader.topic, " was read to its end ",
+                         std::chrono::duration_cast<seconds>(*source.age).count(), " s ago, by agent ", source.follower,
+                         unreadable));
+    }
+    return Tell(
+        absl::UnavailableError(StrCat("no consent in keyspace ", options_.keyspace, " that comes from topic ",
+                                      options_.reader.topic, " counts: ",
+                                      source.age.has_value() ? "it was not read to its end for too long (staleAfter)"
+                                                             : "it was not read to its end yet",
+                                      failure.ok() ? "" : StrCat(": ", ToStd(failure.message())))),
+        StrCat("agent ", source.follower, " follows or was the last one that did", unreadable));
+  }
+  Tell(failure, "");
+}
+
+}  // namespace kveil::consents

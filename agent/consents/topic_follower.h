@@ -1,0 +1,68 @@
+// Carries the consents of one topic into the registry.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "base/mutex.h"
+#include "consents/topic_reader.h"
+#include "formats/user_id.h"
+#include "keys/service/key_service.h"
+
+namespace kveil::consents {
+
+struct TopicFollowerOptions {
+  TopicReaderOptions reader;
+  std::string keyspace;
+  formats::IdEncoding as = formats::IdEncoding::kText;
+  // From then on after the topic was read to its end last, no consent of it counts.
+  std::chrono::milliseconds staleAfter = std::chrono::hours(1);
+  // For tests. How long the other agents wait for this one to be heard of.
+  std::chrono::milliseconds lease = std::chrono::seconds(6);
+  std::chrono::milliseconds heartbeat = std::chrono::seconds(1);
+  // After a failure, before it tries again; the others come first.
+  std::chrono::milliseconds pause = std::chrono::seconds(2);
+};
+
+// Follows on a thread of its own while no other agent of the registry does. Each record takes effect exactly once, at
+// the moment at which the registry also learns that it was read: an agent that takes over goes on from there.
+class TopicFollower {
+ public:
+  // `keys` outlives it.
+  TopicFollower(TopicFollowerOptions options, keys::KeyService& keys);
+  // Ends the thread. May take as long as a question to the registry or a look-up of a broker's name does.
+  ~TopicFollower();
+
+  struct Status {
+    absl::Status problem;  // not OK: in words for the operator
+    std::string note;      // what it does now
+  };
+  // Any thread.
+  Status status() const;
+  const std::string& keyspace() const { return options_.keyspace; }
+
+ private:
+  class Session;
+
+  void Run();
+  void StandBy(const absl::Status& failure);
+  // False: it is to end.
+  bool Sleep(std::chrono::milliseconds time);
+  bool isEnding() const;
+  void Tell(absl::Status problem, std::string note);
+
+  const TopicFollowerOptions options_;
+  keys::KeyService& keys_;
+  mutable Mutex mutex_;
+  std::condition_variable_any ends_;
+  bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;
+  Status status_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace kveil::consents

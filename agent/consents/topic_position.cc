@@ -1,0 +1,48 @@
+#include "consents/topic_position.h"
+
+#include "nlohmann/json.hpp"
+
+namespace kveil::consents {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+}  // namespace
+
+std::string Encode(const TopicPosition& position) {
+  Json partitions = Json::array();
+  for (const TopicPosition::Partition& one : position.partitions) {
+    partitions.push_back(Json::array({one.next, one.last, one.time}));
+  }
+  const TopicPosition::Unreadable& unreadable = position.unreadable;
+  const Json json = {
+      {"topic", position.topic},
+      {"cluster", position.cluster},
+      {"current", position.current},
+      {"unreadable", Json::array({unreadable.count, unreadable.partition, unreadable.offset, unreadable.reason})},
+      {"partitions", std::move(partitions)}};
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::optional<TopicPosition> Decode(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return std::nullopt;
+  TopicPosition position;
+  try {
+    position.topic = json.at("topic").get<std::string>();
+    position.cluster = json.at("cluster").get<std::string>();
+    position.current = json.at("current").get<int64_t>();
+    const Json& unreadable = json.at("unreadable");
+    position.unreadable = {unreadable.at(0).get<uint64_t>(), unreadable.at(1).get<int32_t>(),
+                           unreadable.at(2).get<int64_t>(), unreadable.at(3).get<std::string>()};
+    for (const Json& one : json.at("partitions")) {
+      position.partitions.push_back({one.at(0).get<int64_t>(), one.at(1).get<int64_t>(), one.at(2).get<int64_t>()});
+    }
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+  if (Encode(position) != text) return std::nullopt;
+  return position;
+}
+
+}  // namespace kveil::consents

@@ -1,0 +1,79 @@
+// Reads all partitions of a topic from given offsets, with librdkafka.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+#include "crypto/secret_text.h"
+
+namespace kveil::consents {
+
+struct TopicReaderOptions {
+  struct Tls {
+    std::string ca, certificate, key, crl;  // paths of PEM files; empty: none, or the system's
+  };
+  struct Sasl {
+    std::string mechanism, username, passwordFile;
+  };
+  std::string topic;
+  std::string bootstrapServers;  // HOST:PORT,...
+  std::optional<Tls> tls;
+  std::optional<Sasl> sasl;
+  // Marks a socket of this process as the agent's own before it connects. False: it cannot be used.
+  std::function<bool(int fd)> tagAsOwn = [](int) { return true; };
+};
+
+// One thread uses it. What waits in memory to be taken is a few MiB, whatever is in the topic. Only committed records
+// are read.
+//
+// Errors are kUnavailable: the brokers cannot be reached or refuse; or kOutOfRange: a partition has nothing at the
+// offset that was asked for, as the topic is another one or records are gone. They hold nothing of a record.
+class TopicReader {
+ public:
+  // Connects in the background. Reads the file of the password. kFailedPrecondition: it, or a file of TLS, cannot be
+  // used.
+  static absl::StatusOr<std::unique_ptr<TopicReader>> Open(const TopicReaderOptions& options);
+  ~TopicReader();
+
+  struct Description {
+    std::string cluster;  // its id
+    int32_t partitions = 0;
+  };
+  absl::StatusOr<Description> Describe(std::chrono::milliseconds timeout);
+
+  static constexpr int64_t kBeginning = -2;  // an offset
+  // Once for each partition.
+  absl::Status Begin(int32_t partition, int64_t offset);
+
+  struct Event {
+    enum class Kind { kNothing, kRecord, kEnd };
+    Kind kind = Kind::kNothing;
+    int32_t partition = 0;
+    int64_t offset = 0;  // of the record; kEnd: the one that the next record will have at least
+    // Of a record. Valid until the next call.
+    int64_t time = 0;  // milliseconds since 1970
+    Bytes key;
+    std::optional<Bytes> value;  // nullopt: a tombstone
+  };
+  // kNothing: nothing has come within the timeout.
+  absl::StatusOr<Event> Next(std::chrono::milliseconds timeout);
+
+  // The offsets after the last record of each partition, asked of the brokers now, those of open transactions included.
+  absl::StatusOr<std::vector<int64_t>> ReadEnds(std::chrono::milliseconds timeout);
+
+ private:
+  struct State;
+  explicit TopicReader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kveil::consents
