@@ -233,13 +233,14 @@ void TopicFollower::Session::NoteUnreadable(const TopicReader::Event& event, std
 
 absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
   const std::string state = Encode(position_);
-  const keys::Registry::SourceMove move{options().keyspace,  led_.source.term, generation_, state, age,
-                                        options().staleAfter};
+  const keys::Registry::SourceMove move{options().keyspace,   led_.source.term, generation_, state, age,
+                                        options().staleAfter, led_.source.state};
   const absl::StatusOr<keys::FollowedRecords> followed = follower_.keys_.FollowSource(move, led_.opening, records_);
   hasRegistryFailed_ = !followed.ok();
   RETURN_IF_ERROR(followed.status());
   records_.clear();
   isLost_ = !followed->isDone;
+  if (followed->isDone) led_.source.state = state;
   if (followed->scattered > 0) {
     log::Warning("consents.scattered", {{"topic", options().reader.topic}, {"records", followed->scattered}});
   }

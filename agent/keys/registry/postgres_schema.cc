@@ -196,8 +196,9 @@ const std::array<Prepared, 28> kPrepared = {{
     // $2: the numbers of the facts that are to be replaced.
     {kWriteFacts, KVEIL_ASKED_FACTS "), asked AS (SELECT * FROM asked_all)," KVEIL_WRITTEN_FACTS
                                     " SELECT subject, number, pg_notify('kveil_erasures', '') FROM written"},
-    {kReadSources, "SELECT keyspace, term, generation, state, follower, abs(" KVEIL_NOW " - current), stale_after"
-                   " FROM kveil.sources ORDER BY keyspace LIMIT $1::bigint"},
+    {kReadSources,
+     "SELECT keyspace, term, generation, CASE WHEN $2::bigint <> 0 THEN state ELSE '' END, follower, " KVEIL_NOW
+     " - current, stale_after FROM kveil.sources ORDER BY keyspace LIMIT $1::bigint"},
     // A row if this agent follows from now on.
     {kLeadSource,
      "INSERT INTO kveil.sources AS s (keyspace, term, agent, follower, seen, generation, state, stale_after)"
@@ -205,12 +206,13 @@ const std::array<Prepared, 28> kPrepared = {{
      " WHERE (SELECT count(*) FROM kveil.sources o WHERE o.keyspace <> $1::bytea) < $5::bigint"
      " ON CONFLICT (keyspace) DO UPDATE SET term = s.term + 1, agent = excluded.agent, follower = excluded.follower,"
      " seen = excluded.seen WHERE s.agent = excluded.agent OR abs(excluded.seen - s.seen) >= $4::bigint"
-     " RETURNING s.keyspace"},
-    // All or nothing: no row when the term is over, or when one of the facts cannot be written. Its parameters go on
-    // from those of kWriteFacts.
+     " RETURNING s.term, s.generation, s.state, s.follower, " KVEIL_NOW " - s.current, s.stale_after"},
+    // All or nothing: no row when the term is over, the state is not the one that it goes on from, or when one of the
+    // facts cannot be written. Its parameters go on from those of kWriteFacts.
     {kMoveSource, KVEIL_ASKED_FACTS
      "), mine AS MATERIALIZED (SELECT keyspace FROM kveil.sources WHERE keyspace = $6::bytea AND term = $7::bigint"
-     " AND (SELECT count(*) FROM asked_all) = cardinality($1::bytea[]) FOR UPDATE),"
+     " AND state = $12::bytea AND agent = $13::bytea AND (SELECT count(*) FROM asked_all) = cardinality($1::bytea[]) "
+     "FOR UPDATE),"
      " asked AS MATERIALIZED (SELECT * FROM asked_all WHERE EXISTS (SELECT FROM mine)),"
      " moved AS (UPDATE kveil.sources s SET seen = " KVEIL_NOW ", state = $9::bytea, stale_after = $11::bigint,"
      " generation = $8::bigint, current = CASE WHEN $10::bigint >= 0 THEN " KVEIL_NOW " - $10::bigint"

@@ -2,6 +2,7 @@
 // of what unwraps them, nor what is known.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -194,8 +195,14 @@ class Registry {
     std::optional<std::chrono::milliseconds> age;
     std::chrono::milliseconds staleAfter{0};  // from that age on, consents of it do not count
   };
-  // At most kMostSources.
-  virtual absl::StatusOr<std::vector<Source>> ReadSources() = 0;
+  // A Source's age by a clock that may have been set back since: then nobody knows how old it is, and it is nullopt.
+  static std::optional<std::chrono::milliseconds> SourceAge(std::chrono::milliseconds age) {
+    constexpr std::chrono::seconds kSkew{2};
+    if (age < -kSkew) return std::nullopt;
+    return std::max(age, std::chrono::milliseconds(0));
+  }
+  // At most kMostSources, with their states or without.
+  virtual absl::StatusOr<std::vector<Source>> ReadSources(bool withStates) = 0;
   static constexpr size_t kMostSources = 64;
   // Has this agent follow, if no other does: none that has been heard of within `lease`. The source as it is, with a
   // term of its own; nullopt: another agent follows. kUnavailable also when kMostSources are known already.
@@ -211,13 +218,17 @@ class Registry {
     // of a generation that is new.
     std::optional<std::chrono::milliseconds> age;
     std::chrono::milliseconds staleAfter{0};
+    // Where the follower goes on from: the state that it read or wrote last.
+    std::string_view before;
+    AgentId agent{};  // the follower
   };
   struct Moved {
     bool isDone = false;           // if not, nothing was written
     std::vector<int64_t> numbers;  // as WriteFacts returns them, none of them 0
   };
   // Replaces what is known of different users together with how far the topic was read: all of it or nothing. Nothing
-  // when the term is over, or when one of the subjects has other facts by now or was erased. The follower is heard of.
+  // when the term is over, the state is another one, as that of a registry which was restored meanwhile, or when one of
+  // the subjects has other facts by now or was erased. The follower is heard of.
   virtual absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts,
                                            absl::Time now) = 0;
 

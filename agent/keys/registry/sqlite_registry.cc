@@ -289,8 +289,8 @@ absl::StatusOr<int64_t> SqliteRegistry::ReplaceFacts(const NewFacts& facts, absl
   return tables_->WriteFacts(facts, now);
 }
 
-absl::StatusOr<std::vector<Registry::Source>> SqliteRegistry::ReadSources() {
-  absl::StatusOr<std::vector<Source>> sources = tables_->ReadSources(absl::Now());
+absl::StatusOr<std::vector<Registry::Source>> SqliteRegistry::ReadSources(bool withStates) {
+  absl::StatusOr<std::vector<Source>> sources = tables_->ReadSources(withStates, absl::Now());
   if (!sources.ok()) return Fail(sources.status());
   return sources;
 }

@@ -40,7 +40,7 @@ class SqliteRegistry : public Registry {
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
-  absl::StatusOr<std::vector<Source>> ReadSources() override;
+  absl::StatusOr<std::vector<Source>> ReadSources(bool withStates) override;
   absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
                                                    std::string_view name, std::chrono::milliseconds lease) override;
   absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts, absl::Time now) override;

@@ -453,7 +453,7 @@ absl::StatusOr<std::vector<Registry::PastChange>> SqliteTables::ReadHistory(cons
   }
 }
 
-absl::StatusOr<std::vector<Registry::Source>> SqliteTables::ReadSources(absl::Time now) {
+absl::StatusOr<std::vector<Registry::Source>> SqliteTables::ReadSources(bool withStates, absl::Time now) {
   ASSIGN_OR_RETURN(
       Statement statement,
       database_->Prepare("SELECT keyspace, term, generation, state, follower, current, staleAfter FROM sources"
@@ -467,11 +467,10 @@ absl::StatusOr<std::vector<Registry::Source>> SqliteTables::ReadSources(absl::Ti
     source.keyspace = statement.TextAt(0);
     source.term = statement.IntegerAt(1);
     source.generation = statement.IntegerAt(2);
-    source.state = AsText(statement.BlobAt(3));
+    if (withStates) source.state = AsText(statement.BlobAt(3));
     source.follower = statement.TextAt(4);
-    // A clock that was set back makes nothing younger.
     const auto age = std::chrono::milliseconds(absl::ToUnixMillis(now) - statement.IntegerAt(5));
-    if (!statement.IsNull(5)) source.age = std::chrono::abs(age);
+    if (!statement.IsNull(5)) source.age = Registry::SourceAge(age);
     source.staleAfter = std::chrono::milliseconds(statement.IntegerAt(6));
   }
 }
@@ -497,7 +496,7 @@ absl::StatusOr<std::optional<Registry::Source>> SqliteTables::LeadSource(std::st
   lead.Bind(6, static_cast<int64_t>(Registry::kMostSources));
   RETURN_IF_ERROR(lead.Run());
   const bool leads = database_->changes() > 0;
-  ASSIGN_OR_RETURN(std::vector<Registry::Source> sources, ReadSources(now));
+  ASSIGN_OR_RETURN(std::vector<Registry::Source> sources, ReadSources(/*withStates=*/true, now));
   for (Registry::Source& source : sources) {
     if (source.keyspace != keyspace) continue;
     if (!leads) return std::nullopt;
@@ -512,7 +511,7 @@ absl::StatusOr<bool> SqliteTables::MoveSource(const Registry::SourceMove& move, 
       Statement statement,
       database_->Prepare("UPDATE sources SET seen = ?3, state = ?5, staleAfter = ?7, generation = ?4, current ="
                          " CASE WHEN ?6 IS NOT NULL THEN ?3 - ?6 WHEN generation = ?4 THEN current END"
-                         " WHERE keyspace = ?1 AND term = ?2"));
+                         " WHERE keyspace = ?1 AND term = ?2 AND state = ?8 AND agent = ?9"));
   statement.Bind(1, move.keyspace);
   statement.Bind(2, move.term);
   statement.Bind(3, absl::ToUnixMillis(now));
@@ -521,6 +520,8 @@ absl::StatusOr<bool> SqliteTables::MoveSource(const Registry::SourceMove& move, 
   statement.BindNull(6);
   if (move.age.has_value()) statement.Bind(6, static_cast<int64_t>(move.age->count()));
   statement.Bind(7, static_cast<int64_t>(move.staleAfter.count()));
+  statement.Bind(8, AsBytes(move.before));
+  statement.Bind(9, move.agent);
   RETURN_IF_ERROR(statement.Run());
   return database_->changes() > 0;
 }

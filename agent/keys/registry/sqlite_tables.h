@@ -75,7 +75,7 @@ class SqliteTables {
   // Deletes what is known of the subject, and its history. Whether anything was known.
   absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
-  absl::StatusOr<std::vector<Registry::Source>> ReadSources(absl::Time now);
+  absl::StatusOr<std::vector<Registry::Source>> ReadSources(bool withStates, absl::Time now);
   // As Registry::LeadSource.
   absl::StatusOr<std::optional<Registry::Source>> LeadSource(std::string_view keyspace, const Registry::AgentId& self,
                                                              std::string_view name, std::chrono::milliseconds lease,

@@ -141,9 +141,9 @@ class KeyService::Worker {
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                absl::Span<const ConsentRecord> records) {
     return Ask<FollowedRecords>([&] {
-      absl::StatusOr<FollowedRecords> followed = keyring_->FollowSource(move, opening, records);
+      bool mayHaveChanged = false;
+      absl::StatusOr<FollowedRecords> followed = keyring_->FollowSource(move, opening, records, mayHaveChanged);
       NoteReopened();
-      const bool mayHaveChanged = !followed.ok() || followed->changed > 0;
       if (mayHaveChanged && !HearNews().ok()) revocations_.RevokeAll();
       return followed;
     });

@@ -63,8 +63,9 @@ class Keyring {
   // keyring_sources.cc. See KeyService.
   absl::StatusOr<std::vector<Registry::Source>> ReadSources();
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
-  absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
-                                               absl::Span<const ConsentRecord> records);
+  // `mayHaveChanged`: what is known of a user, also after an error.
+  absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
+                                               absl::Span<const ConsentRecord> records, bool& mayHaveChanged);
   // From time to time: reads how current the topics are that consents come from.
   void RefreshSources();
 
@@ -172,6 +173,7 @@ class Keyring {
   std::optional<Registry::NewFacts> ApplyRecords(const SubjectChanges& asked, absl::Span<const ConsentRecord> records,
                                                  const Registry::SourceMove& move, const Registry::KnownFacts& known,
                                                  FollowedRecords& followed) const;
+  absl::StatusOr<std::vector<Registry::Source>> ReadClocks();
   void SetSourceClocks() { clocks_.Set(options_.steadyNow(), options_.wallNow()); }
 
   int64_t WindowOf(Scope scope) const;

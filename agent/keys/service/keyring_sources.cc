@@ -21,7 +21,12 @@ constexpr int kLooksWithout = 20;
 
 absl::StatusOr<std::vector<Registry::Source>> Keyring::ReadSources() {
   RETURN_IF_ERROR(registry_->EnsureOpen());
-  return registry_->ReadSources();
+  return registry_->ReadSources(/*withStates=*/true);
+}
+
+absl::StatusOr<std::vector<Registry::Source>> Keyring::ReadClocks() {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ReadSources(/*withStates=*/false);
 }
 
 absl::StatusOr<std::optional<LedSource>> Keyring::LeadSource(std::string_view keyspace,
@@ -73,8 +78,11 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
       users::HistoryOf(users::Difference(before.consents, facts.consents), std::nullopt, self_.name)};
 }
 
-absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove& move, uint64_t opening,
-                                                      absl::Span<const ConsentRecord> records) {
+absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
+                                                      absl::Span<const ConsentRecord> records, bool& mayHaveChanged) {
+  mayHaveChanged = false;
+  Registry::SourceMove move = wanted;
+  move.agent = self_.id;
   RETURN_IF_ERROR(registry_->EnsureOpen());
   // It may be a restored one, in which less was read.
   if (registry_->openings() != opening) return FollowedRecords();
@@ -102,7 +110,7 @@ absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove
       std::optional<Registry::NewFacts> one = ApplyRecords(asked[i], records, move, known[i], followed);
       if (one.has_value()) facts.push_back(*std::move(one));
     }
-    followed.changed = facts.size();
+    mayHaveChanged |= !facts.empty();
     ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, facts, now));
     followed.isDone = moved.isDone;
     if (moved.isDone) {
@@ -112,9 +120,9 @@ absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove
       return followed;
     }
     // Others have changed the same users, or another agent follows.
-    ASSIGN_OR_RETURN(const std::vector<Registry::Source> sources, registry_->ReadSources());
+    ASSIGN_OR_RETURN(const std::vector<Registry::Source> sources, registry_->ReadSources(/*withStates=*/true));
     const bool isMine = std::any_of(sources.begin(), sources.end(), [&](const Registry::Source& source) {
-      return source.keyspace == move.keyspace && source.term == move.term;
+      return source.keyspace == move.keyspace && source.term == move.term && source.state == move.before;
     });
     if (!isMine) return FollowedRecords();
   }
@@ -125,7 +133,7 @@ void Keyring::RefreshSources() {
   ++looksAtSources_;
   if (clocks_.isDue() || looksAtSources_ % (clocks_.empty() ? kLooksWithout : kLooks) == 0) {
     const SteadyTime asked = options_.steadyNow();
-    const absl::StatusOr<std::vector<Registry::Source>> sources = ReadSources();
+    const absl::StatusOr<std::vector<Registry::Source>> sources = ReadClocks();
     if (sources.ok()) clocks_.Take(*sources, asked);
   }
   SetSourceClocks();

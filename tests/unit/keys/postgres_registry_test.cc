@@ -341,6 +341,19 @@ TEST_F(PostgresRegistryTest, ALockThatIsHeldIsWaitedForInBoundedTimeWhileReadsGo
   EXPECT_TRUE(Insert(*registry, NewUser(2)).ok());
 }
 
+// The follower of a topic is heard of each second.
+TEST_F(PostgresRegistryTest, WithoutRecordsAFollowerIsHeardOfWhileTheLockIsHeld) {
+  auto registry = ConnectInitialised();
+  const int64_t term = (*registry->LeadSource("clicks", {1}, "node-1", seconds(6)))->term;
+  auto holder = Client();
+  holder.Query("BEGIN; SELECT pg_advisory_xact_lock(461547858284)");
+  registry->SetDeadline(In(seconds(20)));
+  const auto moved = registry->MoveSource({"clicks", term, 1, "at 7", {}, {}, "", {1}}, {}, kNow);
+  ASSERT_TRUE(moved.ok()) << moved.status();
+  EXPECT_TRUE(moved->isDone);
+  holder.Query("COMMIT");
+}
+
 class StandbyIsMissingTest : public PostgresRegistryTest {
  protected:
   ~StandbyIsMissingTest() override { SetMissing(false); }

@@ -597,14 +597,14 @@ constexpr std::chrono::milliseconds kNoLease{0};
 TEST_P(RegistryConformanceTest, OneAgentAtATimeFollowsASource) {
   auto one = ConnectInitialised();
   auto two = Connect();
-  EXPECT_THAT(*one->ReadSources(), IsEmpty());
+  EXPECT_THAT(*one->ReadSources(true), IsEmpty());
   const auto first = one->LeadSource("clicks", {1}, "node-1", kLongLease);
   ASSERT_TRUE(first.ok()) << first.status();
   ASSERT_TRUE(first->has_value());
   EXPECT_EQ((*first)->generation, 0);
   EXPECT_EQ((*first)->age, std::nullopt);
   EXPECT_EQ(*two->LeadSource("clicks", {2}, "node-2", kLongLease), std::nullopt);
-  EXPECT_EQ(two->ReadSources()->at(0).follower, "node-1");
+  EXPECT_EQ(two->ReadSources(true)->at(0).follower, "node-1");
   const auto again = one->LeadSource("clicks", {1}, "node-1", kLongLease);
   ASSERT_TRUE(again.ok() && again->has_value()) << "it follows already";
   EXPECT_GT((*again)->term, (*first)->term);
@@ -618,7 +618,7 @@ TEST_P(RegistryConformanceTest, WhatIsKnownMovesTogetherWithTheSource) {
   auto registry = ConnectInitialised();
   const auto led = registry->LeadSource("clicks", {1}, "node-1", kLongLease);
   ASSERT_TRUE(led.ok() && led->has_value());
-  Registry::SourceMove move{"clicks", (*led)->term, 1, "at 7", std::nullopt, std::chrono::minutes(5)};
+  Registry::SourceMove move{"clicks", (*led)->term, 1, "at 7", std::nullopt, std::chrono::minutes(5), "", {1}};
   const Registry::NewFacts facts[] = {{SubjectOf("38"), "clicks", "yes", 0, "granted"},
                                       {SubjectOf("39"), "clicks", "no", 0, ""}};
   const auto moved = registry->MoveSource(move, facts, kNow);
@@ -632,18 +632,19 @@ TEST_P(RegistryConformanceTest, WhatIsKnownMovesTogetherWithTheSource) {
   EXPECT_EQ(known->at(1).number, moved->numbers[1]);
   EXPECT_EQ(registry->ReadHistory(SubjectOf("38"))->size(), 1u);
   EXPECT_EQ(*registry->ReadKeyspaces(), std::vector<std::string>{"clicks"});
-  Registry::Source source = registry->ReadSources()->at(0);
+  Registry::Source source = registry->ReadSources(true)->at(0);
   EXPECT_EQ(source.state, "at 7");
   EXPECT_EQ(source.generation, 1);
   EXPECT_EQ(source.age, std::nullopt);
   EXPECT_EQ(source.staleAfter, std::chrono::minutes(5));
   // One of them has other facts by now.
+  move.before = "at 7";
   move.state = "at 8";
   const Registry::NewFacts late[] = {{SubjectOf("38"), "clicks", "later", moved->numbers[0], ""},
                                      {SubjectOf("39"), "clicks", "later", 0, ""}};
   EXPECT_FALSE(registry->MoveSource(move, late, kNow)->isDone);
   EXPECT_EQ(registry->ReadFacts(subjects)->at(0).facts, "yes");
-  EXPECT_EQ(registry->ReadSources()->at(0).state, "at 7");
+  EXPECT_EQ(registry->ReadSources(true)->at(0).state, "at 7");
   // One of them is erased.
   ASSERT_TRUE(registry
                   ->EraseUser(
@@ -654,7 +655,7 @@ TEST_P(RegistryConformanceTest, WhatIsKnownMovesTogetherWithTheSource) {
   EXPECT_FALSE(registry->MoveSource(move, erased, kNow)->isDone);
   EXPECT_TRUE(registry->MoveSource(move, absl::MakeSpan(erased).first(1), kNow)->isDone);
   EXPECT_EQ(registry->ReadFacts(subjects)->at(0).facts, "later");
-  EXPECT_EQ(registry->ReadSources()->at(0).state, "at 8");
+  EXPECT_EQ(registry->ReadSources(true)->at(0).state, "at 8");
 }
 
 TEST_P(RegistryConformanceTest, AFollowerThatIsFollowedByAnotherWritesNothing) {
@@ -663,21 +664,50 @@ TEST_P(RegistryConformanceTest, AFollowerThatIsFollowedByAnotherWritesNothing) {
   const int64_t before = (*one->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
   const int64_t after = (*two->LeadSource("clicks", {2}, "node-2", kNoLease))->term;
   const Registry::NewFacts facts[] = {{SubjectOf("38"), "clicks", "yes", 0, ""}};
-  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old"}, facts, kNow)->isDone);
-  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old"}, {}, kNow)->isDone);
+  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old", {}, {}, "", {1}}, facts, kNow)->isDone);
+  EXPECT_FALSE(one->MoveSource({"clicks", before, 1, "old", {}, {}, "", {1}}, {}, kNow)->isDone);
   const Subject subjects[] = {SubjectOf("38")};
   EXPECT_EQ(one->ReadFacts(subjects)->at(0).number, 0);
-  EXPECT_EQ(one->ReadSources()->at(0).state, "");
-  EXPECT_TRUE(two->MoveSource({"clicks", after, 1, "new"}, facts, kNow)->isDone);
-  EXPECT_EQ(one->ReadSources()->at(0).state, "new");
+  EXPECT_EQ(one->ReadSources(true)->at(0).state, "");
+  EXPECT_TRUE(two->MoveSource({"clicks", after, 1, "new", {}, {}, "", {2}}, facts, kNow)->isDone);
+  EXPECT_EQ(one->ReadSources(true)->at(0).state, "new");
+}
+
+// A registry that was restored has another state, and may have the same term.
+TEST_P(RegistryConformanceTest, AFollowerGoesOnOnlyFromTheStateThatItKnows) {
+  auto registry = ConnectInitialised();
+  const int64_t term = (*registry->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
+  ASSERT_TRUE(registry->MoveSource({"clicks", term, 1, "at 7", {}, {}, "", {1}}, {}, kNow)->isDone);
+  const Registry::NewFacts facts[] = {{SubjectOf("38"), "clicks", "yes", 0, ""}};
+  for (const Registry::SourceMove& move : {Registry::SourceMove{"clicks", term, 1, "at 9", {}, {}, "at 8", {1}},
+                                           {"clicks", term, 1, "at 9", {}, {}, "", {1}},
+                                           {"clicks", term, 1, "at 9", {}, {}, "at 7", {2}}}) {
+    EXPECT_FALSE(registry->MoveSource(move, facts, kNow)->isDone);
+    EXPECT_FALSE(registry->MoveSource(move, {}, kNow)->isDone);
+  }
+  EXPECT_EQ(registry->ReadSources(true)->at(0).state, "at 7");
+  EXPECT_EQ(registry->ReadSources(false)->at(0).state, "");
+  const auto again = registry->LeadSource("clicks", {1}, "node-1", kLongLease);
+  EXPECT_EQ((*again)->state, "at 7");
+  EXPECT_EQ((*again)->generation, 1);
+  EXPECT_EQ((*again)->keyspace, "clicks");
+  EXPECT_TRUE(registry->MoveSource({"clicks", (*again)->term, 1, "at 9", {}, {}, "at 7", {1}}, facts, kNow)->isDone);
+}
+
+TEST(SourceAgeTest, NobodyKnowsTheAgeByAClockThatWasSetBack) {
+  using std::chrono::milliseconds;
+  EXPECT_EQ(Registry::SourceAge(milliseconds(7)), milliseconds(7));
+  EXPECT_EQ(Registry::SourceAge(milliseconds(-2000)), milliseconds(0)) << "two clocks";
+  EXPECT_EQ(Registry::SourceAge(milliseconds(-2001)), std::nullopt);
+  EXPECT_EQ(Registry::SourceAge(std::chrono::hours(-1)), std::nullopt);
 }
 
 TEST_P(RegistryConformanceTest, ASourceIsAsOldAsItsLastEnd) {
   auto registry = ConnectInitialised();
   const int64_t term = (*registry->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
   const auto ageAfter = [&](int64_t generation, std::optional<std::chrono::milliseconds> age) {
-    EXPECT_TRUE(registry->MoveSource({"clicks", term, generation, "", age}, {}, kNow)->isDone);
-    return registry->ReadSources()->at(0).age;
+    EXPECT_TRUE(registry->MoveSource({"clicks", term, generation, "", age, {}, "", {1}}, {}, kNow)->isDone);
+    return registry->ReadSources(true)->at(0).age;
   };
   EXPECT_EQ(ageAfter(1, std::nullopt), std::nullopt);
   const auto aged = ageAfter(1, std::chrono::hours(1));
@@ -696,7 +726,7 @@ TEST_P(RegistryConformanceTest, KnowsNoMoreThanTheMostSources) {
   }
   EXPECT_TRUE(absl::IsUnavailable(registry->LeadSource("one more", {1}, "node-1", kLongLease).status()));
   EXPECT_TRUE(registry->LeadSource("k7", {1}, "node-1", kLongLease)->has_value());
-  EXPECT_EQ(registry->ReadSources()->size(), Registry::kMostSources);
+  EXPECT_EQ(registry->ReadSources(true)->size(), Registry::kMostSources);
 }
 
 TEST_P(RegistryConformanceTest, KnowsAnAgentUntilItHasEnded) {

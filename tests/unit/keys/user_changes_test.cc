@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include <atomic>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -318,6 +319,14 @@ class SharedUserChangesTest : public UserChangesTest {
     }
     return pids;
   }
+  static pid_t ParentOf(pid_t pid) {
+    std::ifstream status(StrCat("/proc/", pid, "/status"));
+    for (std::string word; status >> word;) {
+      if (word == "PPid:" && status >> word) return std::stoi(word);
+    }
+    ADD_FAILURE() << "process " << pid << " has no parent";
+    return pid;
+  }
 
   PostgresServer& server_ = PostgresServer::Running();
 };
@@ -363,6 +372,35 @@ TEST_F(SharedUserChangesTest, AnErrorLeavesNoCacheWithWhatWasKnownBefore) {
   for (const pid_t pid : backends) kill(pid, SIGCONT);
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   EXPECT_EQ(key, nullptr) << "it may have been withdrawn";
+}
+
+// Nor can the agent connect again meanwhile, which has every cache begin anew.
+TEST_F(SharedUserChangesTest, AFollowersHeartbeatThatFailsDropsNoKey) {
+  KeyServiceOptions options = SharedOptions("a");
+  options.registryTimeout = milliseconds(500);
+  auto a = Open(std::move(options));
+  KeyCache cache(*a);
+  ASSERT_TRUE(Eventually([&] { return SealingKey(*a, cache, User("38")) != nullptr; }));
+  std::optional<LedSource> led;
+  ASSERT_TRUE(Eventually([&] {
+    const auto answer = a->LeadSource("clicks", seconds(6));
+    led = answer.ok() ? *answer : std::nullopt;
+    return led.has_value();
+  }));
+  const std::set<pid_t> backends = Backends();
+  ASSERT_THAT(backends, Not(IsEmpty()));
+  std::set<pid_t> all = backends;
+  all.insert(ParentOf(*backends.begin()));
+  cache.Refresh();
+  ASSERT_NE(cache.FindForSealing(User("38")), nullptr);
+  for (const pid_t pid : all) kill(pid, SIGSTOP);
+  const absl::Status status =
+      a->FollowSource({"clicks", led->source.term, 1, "at 7", {}, {}, ""}, led->opening, {}).status();
+  cache.Refresh();
+  const CachedKey* const key = cache.FindForSealing(User("38"));
+  for (const pid_t pid : all) kill(pid, SIGCONT);
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_NE(key, nullptr) << "nothing of any user can have changed";
 }
 
 TEST_F(SharedUserChangesTest, AnErasureDeletesWhatAnOlderAgentHasLeft) {
