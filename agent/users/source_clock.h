@@ -13,8 +13,10 @@ class SourceClock {
  public:
   // Whether consents of this generation count at `now`.
   bool IsCurrent(int64_t generation, absl::Time now) const {
-    return generation == generation_.load(std::memory_order_acquire) &&
-           absl::ToUnixMillis(now) < until_.load(std::memory_order_acquire);
+    if (generation != generation_.load(std::memory_order_acquire)) return false;
+    const int64_t until = until_.load(std::memory_order_acquire);
+    // A time that was set after a generation that is new is read after it, too: it is not taken for the former one's.
+    return generation == generation_.load(std::memory_order_acquire) && absl::ToUnixMillis(now) < until;
   }
 
   // Those of `generation` count before `until`, those of every other do not.
