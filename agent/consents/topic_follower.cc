@@ -54,6 +54,13 @@ class TopicFollower::Session {
   bool hasRegistryFailed() const { return hasRegistryFailed_; }
 
  private:
+  // The ends of the partitions as the brokers told them, and when they were asked.
+  struct Goal {
+    std::vector<int64_t> ends;
+    SteadyClock::time_point asked;
+    absl::Time askedAt;
+  };
+
   const TopicFollowerOptions& options() const { return follower_.options_; }
   absl::Status Start();
   absl::Status BeginAnew(std::string_view reason);
@@ -68,7 +75,9 @@ class TopicFollower::Session {
   absl::Status Move(std::optional<milliseconds> age);
   absl::Status Look();
   absl::Status CheckPartitions();
-  bool IsAtEnd() const;
+  bool HasRead(const std::vector<int64_t>& ends) const;
+  // The last ends that are read to. nullopt: none since those that were.
+  std::optional<Goal> TakeGoal(Goal now);
   absl::Status Problem() const;
   void Tell();
 
@@ -78,15 +87,15 @@ class TopicFollower::Session {
   int64_t generation_ = 0;
   TopicPosition position_;
   std::vector<bool> isUnverified_;  // of each partition: the record that was the last one has not come again yet
-  std::vector<bool> hasEnded_;      // of each partition: an end has come
   std::vector<int64_t> ends_;       // of each partition, at the last look
+  std::optional<Goal> goal_;        // is to be read to next: while records come all the time, the ends of now never are
   std::vector<keys::ConsentRecord> records_;
   SteadyClock::time_point gatheredSince_;
   SteadyClock::time_point nextLook_;
   SteadyClock::time_point answered_;  // when the brokers did last
   absl::Status unanswered_;           // why they do not now
   int looks_ = 0;
-  bool isCurrent_ = false;
+  bool isCurrent_ = false;   // the last look has found ends that were read to
   bool wasCurrent_ = false;  // this generation
   bool isLost_ = false;      // another agent follows
   bool hasRegistryFailed_ = false;
@@ -97,6 +106,7 @@ std::string TopicFollower::Session::WhyAnew(const TopicReader::Description& topi
   if (led_.source.generation == 0) return "it was never read";
   if (!before.has_value()) return "it is not known how far it was read";
   if (before->topic != options().reader.topic) return "the configuration names another topic";
+  if (before->as != formats::NameOf(options().as)) return "the configuration names another \"as\"";
   if (before->cluster != topic.cluster) return "it is in another cluster";
   if (before->partitions.size() != static_cast<size_t>(topic.partitions)) return "it has another number of partitions";
   const absl::Duration pause = absl::Now() - absl::FromUnixMillis(before->current);
@@ -115,11 +125,15 @@ absl::Status TopicFollower::Session::Start() {
   const auto partitions = static_cast<size_t>(topic.partitions);
   std::optional<TopicPosition> before = Decode(led_.source.state);
   isUnverified_.assign(partitions, false);
-  hasEnded_.assign(partitions, false);
   ends_.assign(partitions, 0);
   answered_ = SteadyClock::now();
   if (const std::string why = WhyAnew(topic, before); !why.empty()) {
-    position_ = {options().reader.topic, topic.cluster, 0, std::vector<TopicPosition::Partition>(partitions), {}};
+    position_ = {options().reader.topic,
+                 std::string(formats::NameOf(options().as)),
+                 topic.cluster,
+                 0,
+                 std::vector<TopicPosition::Partition>(partitions),
+                 {}};
     RETURN_IF_ERROR(BeginAnew(why));
   } else {
     generation_ = led_.source.generation;
@@ -127,10 +141,11 @@ absl::Status TopicFollower::Session::Start() {
     position_ = *std::move(before);
   }
   for (size_t i = 0; i < partitions; ++i) {
-    const TopicPosition::Partition& one = position_.partitions[i];
+    TopicPosition::Partition& one = position_.partitions[i];
     isUnverified_[i] = one.last >= 0;
-    const int64_t offset = one.last >= 0 ? one.last : one.next > 0 ? one.next : TopicReader::kBeginning;
-    RETURN_IF_ERROR(reader_->Begin(static_cast<int32_t>(i), offset));
+    // Without a record to know it by, it may be another one. It has nothing that would be read twice.
+    if (one.last < 0) one.next = 0;
+    RETURN_IF_ERROR(reader_->Begin(static_cast<int32_t>(i), one.last >= 0 ? one.last : TopicReader::kBeginning));
   }
   return absl::OkStatus();
 }
@@ -200,10 +215,8 @@ absl::Status TopicFollower::Session::Take(const TopicReader::Event& event) {
     return absl::OkStatus();
   }
   partition.next = std::max(partition.next, event.offset);
-  hasEnded_[place] = true;
   // The end of the first reading is not waited for.
-  const bool areAllRead = std::find(hasEnded_.begin(), hasEnded_.end(), false) == hasEnded_.end();
-  if (!isCurrent_ && areAllRead) nextLook_ = SteadyClock::now();
+  if (!isCurrent_ && goal_.has_value() && HasRead(goal_->ends)) nextLook_ = SteadyClock::now();
   return absl::OkStatus();
 }
 
@@ -250,50 +263,64 @@ absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
   return absl::OkStatus();
 }
 
-bool TopicFollower::Session::IsAtEnd() const {
+bool TopicFollower::Session::HasRead(const std::vector<int64_t>& ends) const {
   for (size_t i = 0; i < position_.partitions.size(); ++i) {
-    if (isUnverified_[i] || !hasEnded_[i] || position_.partitions[i].next < ends_[i]) return false;
+    if (isUnverified_[i] || position_.partitions[i].next < ends[i]) return false;
   }
   return true;
 }
 
-// Is heard of, and finds out whether all that is in the topic is here.
+// Is heard of, and finds out whether all that was in the topic is here.
 absl::Status TopicFollower::Session::Look() {
   if (++looks_ % kLooksAtPartitions == 0) RETURN_IF_ERROR(CheckPartitions());
   if (isLost_) return absl::OkStatus();
-  const auto asked = SteadyClock::now();
-  const absl::Time askedAt = absl::Now();
+  Goal now{{}, SteadyClock::now(), absl::Now()};
   absl::StatusOr<std::vector<int64_t>> ends = reader_->ReadEnds(kBrokerTimeout);
   unanswered_ = ends.status();
-  isCurrent_ = false;
-  std::optional<milliseconds> age;
+  std::optional<Goal> reached;
   if (ends.ok()) {
-    ends_ = *std::move(ends);
-    answered_ = asked;
-    isCurrent_ = IsAtEnd();
-  } else if (asked - answered_ > kPatience) {
+    ends_ = now.ends = *std::move(ends);
+    answered_ = now.asked;
+    reached = TakeGoal(std::move(now));
+  } else if (now.asked - answered_ > kPatience) {
     return unanswered_;
   }
+  isCurrent_ = reached.has_value();
   if (absl::Now() - absl::FromUnixMillis(position_.current) > kLongestPause) {
     RETURN_IF_ERROR(BeginAnew("tombstones may be gone after so long a time without reaching its end"));
     isLost_ = true;  // a new session reads it
     return absl::OkStatus();
   }
+  std::optional<milliseconds> age;
   if (isCurrent_) {
-    position_.current = absl::ToUnixMillis(askedAt);
+    position_.current = absl::ToUnixMillis(reached->askedAt);
     wasCurrent_ = true;
-    age = std::chrono::duration_cast<milliseconds>(SteadyClock::now() - asked) + milliseconds(1);
+    age = std::chrono::duration_cast<milliseconds>(SteadyClock::now() - reached->asked) + milliseconds(1);
   }
   RETURN_IF_ERROR(Move(age));
   Tell();
   return absl::OkStatus();
 }
 
-// Kafka's clients send a user's records to other partitions when there are more.
+std::optional<TopicFollower::Session::Goal> TopicFollower::Session::TakeGoal(Goal now) {
+  if (HasRead(now.ends)) {
+    goal_.reset();
+    return now;
+  }
+  std::optional<Goal> reached;
+  if (goal_.has_value() && HasRead(goal_->ends)) reached = std::exchange(goal_, std::nullopt);
+  if (!goal_.has_value()) goal_ = std::move(now);
+  return reached;
+}
+
+// Kafka's clients send a user's records to other partitions when there are more. An address may lead to another
+// cluster.
 absl::Status TopicFollower::Session::CheckPartitions() {
   const absl::StatusOr<TopicReader::Description> topic = reader_->Describe(kBrokerTimeout);
+  if (absl::IsFailedPrecondition(topic.status())) return topic.status();
   if (!topic.ok()) return absl::OkStatus();  // what follows asks the brokers, too
-  const bool isSame = topic->partitions == static_cast<int32_t>(position_.partitions.size());
+  const bool isSame =
+      topic->partitions == static_cast<int32_t>(position_.partitions.size()) && topic->cluster == position_.cluster;
   isLost_ = !isSame;  // a new session finds out
   return absl::OkStatus();
 }
@@ -331,12 +358,16 @@ TopicFollower::TopicFollower(TopicFollowerOptions options, keys::KeyService& key
 }
 
 TopicFollower::~TopicFollower() {
+  BeginEnd();
+  thread_.join();
+}
+
+void TopicFollower::BeginEnd() {
   {
     const MutexLock lock(mutex_);
     isEnding_ = true;
   }
   ends_.notify_all();
-  thread_.join();
 }
 
 TopicFollower::Status TopicFollower::status() const {

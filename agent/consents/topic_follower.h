@@ -37,6 +37,8 @@ class TopicFollower {
   TopicFollower(TopicFollowerOptions options, keys::KeyService& keys);
   // Ends the thread. May take as long as a question to the registry or a look-up of a broker's name does.
   ~TopicFollower();
+  // Has the thread end without waiting for it, so that several end at once. Any thread.
+  void BeginEnd();
 
   struct Status {
     absl::Status problem;  // not OK: in words for the operator

@@ -17,6 +17,7 @@ std::string Encode(const TopicPosition& position) {
   const TopicPosition::Unreadable& unreadable = position.unreadable;
   const Json json = {
       {"topic", position.topic},
+      {"as", position.as},
       {"cluster", position.cluster},
       {"current", position.current},
       {"unreadable", Json::array({unreadable.count, unreadable.partition, unreadable.offset, unreadable.reason})},
@@ -30,6 +31,7 @@ std::optional<TopicPosition> Decode(std::string_view text) {
   TopicPosition position;
   try {
     position.topic = json.at("topic").get<std::string>();
+    position.as = json.at("as").get<std::string>();
     position.cluster = json.at("cluster").get<std::string>();
     position.current = json.at("current").get<int64_t>();
     const Json& unreadable = json.at("unreadable");

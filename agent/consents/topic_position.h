@@ -27,6 +27,7 @@ struct TopicPosition {
     friend bool operator==(const Unreadable&, const Unreadable&) = default;
   };
   std::string topic;
+  std::string as;                     // how a record's key is the user's id
   std::string cluster;                // its id
   int64_t current = 0;                // when all of it was read last, or reading it began; milliseconds since 1970
   std::vector<Partition> partitions;  // by number

@@ -33,6 +33,8 @@ using PartitionList = Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_part
 
 constexpr int kWarning = 4;  // syslog(3)
 constexpr size_t kLongestLogText = 500;
+// librdkafka starts a thread for each broker that it is told of, and ends it with the client only.
+constexpr int kMostBrokers = 1000;
 
 // Bounds of what waits in memory: librdkafka stops fetching a partition beyond queued.max.messages.kbytes.
 constexpr std::pair<const char*, const char*> kSettings[] = {
@@ -173,6 +175,10 @@ absl::StatusOr<TopicReader::Description> TopicReader::Describe(std::chrono::mill
   rd_kafka_poll(state_->client.get(), 0);  // has the callbacks called
   if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return state_->Error("its brokers do not answer", error);
   const Owned<const struct rd_kafka_metadata, rd_kafka_metadata_destroy> owner(metadata);
+  if (metadata->broker_cnt > kMostBrokers) {
+    return absl::FailedPreconditionError(StrCat("topic ", state_->topic, ": its cluster has ", metadata->broker_cnt,
+                                                " brokers; ", kMostBrokers, " can be followed"));
+  }
   if (metadata->topic_cnt != 1) return state_->Error("it is not described", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
   if (metadata->topics[0].err != RD_KAFKA_RESP_ERR_NO_ERROR) {
     return state_->Error("it cannot be read", metadata->topics[0].err);

@@ -70,6 +70,7 @@ Agent::~Agent() {
   admin_.reset();
   metricsEndpoint_.reset();  // it asks whether the agent is ready
   taint_.reset();            // and so does this
+  for (const auto& follower : followers_) follower->BeginEnd();
   followers_.clear();
   if (names_ != nullptr) names_->Stop();  // it makes sockets by the namespaces
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
@@ -314,6 +315,7 @@ absl::Status Agent::StartEndpoints() {
 
 void Agent::Drain() {
   probed_ = false;
+  for (const auto& follower : followers_) follower->BeginEnd();
   namespaces_->Stop();
   names_->Stop();  // what waits for a name server holds up no connection's end
   server_->Drain();

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <thread>
@@ -134,6 +135,28 @@ TEST_F(TopicFollowerTest, WhatCannotBeReadGrantsNothingAndIsNamed) {
   EXPECT_THAT(follower.status().note, Not(HasSubstr("secret")));
 }
 
+TEST_F(TopicFollowerTest, ATopicThatIsWrittenToAllTheTimeIsReadToItsEnd) {
+  MockTopic topic(1);
+  for (int i = 0; i < 300; ++i) topic.Produce(StrCat("u", i), kBoth);
+  auto keys = Open();
+  std::atomic<bool> isOver = false;
+  std::thread producer([&] {
+    for (int i = 0; !isOver; ++i) topic.Produce(StrCat("u", i % 300), i % 2 == 0 ? kBoth : kOne);
+  });
+  const TopicFollower follower(Options(topic), *keys);
+  const bool isRead = Comes([&] { return Source(*keys).age.has_value(); });
+  // Later records, too.
+  const auto next = [&] { return Decode(Source(*keys).state)->partitions.at(0).next; };
+  const auto current = [&] { return Decode(Source(*keys).state)->current; };
+  const int64_t nextThen = isRead ? next() : 0;
+  const int64_t then = isRead ? current() : 0;
+  const bool goesOn = isRead && Comes([&] { return next() > nextThen && current() > then; });
+  isOver = true;
+  producer.join();
+  EXPECT_TRUE(isRead) << follower.status().note;
+  EXPECT_TRUE(goesOn) << follower.status().note;
+}
+
 TEST_F(TopicFollowerTest, AUserInTwoPartitionsHasNoConsent) {
   MockTopic topic(2);
   auto keys = Open();
@@ -197,7 +220,7 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
   ASSERT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing") && IsRead(*keys, 1); }));
   follower.reset();
   const TopicPosition read = *Decode(Source(*keys).state);
-  std::vector<std::pair<const char*, TopicPosition>> others(6, {"", read});
+  std::vector<std::pair<const char*, TopicPosition>> others(7, {"", read});
   others[0].first = "another record was the last one";
   ++others[0].second.partitions[0].time;
   others[1].first = "more was read than there is";
@@ -210,12 +233,14 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
   others[4].second.partitions.resize(2);
   others[5].first = "a long pause";
   others[5].second.current -= absl::ToInt64Milliseconds(absl::Hours(13));
+  others[6].first = "ids of another kind";
+  others[6].second.as = "int64";
   for (const auto& [what, position] : others) {
     const auto led = keys->LeadSource("clicks", milliseconds(0));
     ASSERT_TRUE(led.ok() && led->has_value());
     const std::string state = Encode(position);
-    const keys::Registry::SourceMove move{"clicks", (*led)->source.term, (*led)->source.generation,
-                                          state,    milliseconds(0),     seconds(3600)};
+    const keys::Registry::SourceMove move{"clicks",        (*led)->source.term, (*led)->source.generation, state,
+                                          milliseconds(0), seconds(3600),       (*led)->source.state};
     // Of a user who is in the former topic only.
     const keys::ConsentRecord former{"40", 0, {{"marketing"}}};
     ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {&former, 1})->isDone);
@@ -226,6 +251,31 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
     EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); })) << what;
     EXPECT_FALSE(Consents(*keys, "40", "marketing")) << what;
   }
+}
+
+TEST_F(TopicFollowerTest, APartitionOfWhichNoRecordIsKnownIsReadFromItsBeginning) {
+  MockTopic topic(2);
+  topic.Produce("38", kBoth, 0);
+  auto keys = Open();
+  auto follower = std::make_unique<TopicFollower>(Options(topic), *keys);
+  ASSERT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing") && IsRead(*keys, 1); }));
+  follower.reset();
+  const auto led = keys->LeadSource("clicks", milliseconds(0));
+  ASSERT_TRUE(led.ok() && led->has_value());
+  // What was read of the other partition had no records. It was made anew since.
+  TopicPosition position = *Decode((*led)->source.state);
+  position.partitions[1] = {2, -1, 0};
+  const std::string state = Encode(position);
+  const keys::Registry::SourceMove move{"clicks",        (*led)->source.term, (*led)->source.generation, state,
+                                        milliseconds(0), seconds(3600),       (*led)->source.state};
+  ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {})->isDone);
+  topic.Produce("39", kBoth, 1);
+  topic.Produce("40", kBoth, 1);
+  topic.Produce("41", kBoth, 1);
+  const TopicFollower again(Options(topic), *keys);
+  ASSERT_TRUE(Comes([&] { return IsRead(*keys, 3, 1); }));
+  for (const char* user : {"38", "39", "40", "41"}) EXPECT_TRUE(Consents(*keys, user, "marketing")) << user;
+  EXPECT_EQ(Source(*keys).generation, (*led)->source.generation);
 }
 
 TEST_F(TopicFollowerTest, ConsentsCountNoMoreWhenTheTopicIsOutOfReachForTooLong) {
@@ -286,7 +336,7 @@ TEST_F(TopicFollowerTest, AProblemSaysWhyNothingCounts) {
 }
 
 TEST(TopicPositionTest, IsReadAsItWasWritten) {
-  const TopicPosition position{"consents", "cluster", 7, {{5, 4, 3}, {0, -1, 0}}, {2, 1, 9, "it is not JSON"}};
+  const TopicPosition position{"consents", "text", "cluster", 7, {{5, 4, 3}, {0, -1, 0}}, {2, 1, 9, "it is not JSON"}};
   EXPECT_EQ(Decode(Encode(position)), position);
   for (const char* text : {"", "{}", "[]", "null", R"({"topic":"t"})"}) EXPECT_EQ(Decode(text), std::nullopt) << text;
 }
