@@ -72,20 +72,34 @@ Bytes TransformProduced::CompressedIfShorter(const kafka::RecordView& record, ui
 }
 
 // Unless the policy says so, not a null value: that would be a tombstone, which deletes what a reader knows of the key.
+TransformFetched::MaskForm TransformFetched::FormOf(observe::DropReason why) const {
+  switch (why) {
+    case observe::DropReason::kErased:
+      return {topic_.onErased == policy::OnHidden::kNull, topic_.erasedMask};
+    case observe::DropReason::kDenied:
+      return {topic_.onDenied == policy::OnHidden::kNull, topic_.deniedMask};
+    case observe::DropReason::kPlaintext:
+      break;
+  }
+  return {};
+}
+
 void TransformFetched::Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why) {
-  const bool isDenied = why == observe::DropReason::kDenied;
+  const size_t before = scratch_.writer.size();
+  const MaskForm form = FormOf(why);
   const Bytes name = AsBytes(NameOf(why));
   const kafka::HeaderEdit edit = envelope.isThere
                                      ? kafka::HeaderEdit::Exchange(envelope.header, kMaskedHeaderName, name)
                                      : kafka::HeaderEdit::Append(kMaskedHeaderName, name);
-  if ((isDenied ? topic_.onDenied : topic_.onErased) == policy::OnHidden::kNull) {
+  if (form.isNull) {
     scratch_.writer.AddRecord(record, kafka::BatchWriter::kNullValue, edit);
-    return;
+  } else {
+    Bytes value = AsBytes(form.value);
+    // Of many small records, each would become as long as the mask.
+    if (maskBytes_ + value.size() > batchLimit_) value = Bytes();
+    std::copy(value.begin(), value.end(), scratch_.writer.AddRecord(record, value.size(), edit));
   }
-  Bytes value = AsBytes(isDenied ? topic_.deniedMask : topic_.erasedMask);
-  // Of many small records, each would become as long as the mask.
-  if (scratch_.writer.size() + value.size() > batchLimit_) value = Bytes();
-  std::copy(value.begin(), value.end(), scratch_.writer.AddRecord(record, value.size(), edit));
+  maskBytes_ += scratch_.writer.size() - before;
 }
 
 // What is sealed is given as it is. A tombstone is, too: it has no value.
@@ -129,7 +143,7 @@ std::optional<Problem> TransformFetched::Open(const kafka::RecordView& record, c
 
 std::optional<Problem> TransformFetched::Decompress(const kafka::RecordView& record, const Envelope& envelope) {
   // The limit is one for the batch: many small values may each decompress to much.
-  const size_t roomLeft = batchLimit_ - std::min(batchLimit_, scratch_.writer.size() + scratch_.takenBack);
+  const size_t roomLeft = batchLimit_ - std::min(batchLimit_, size() + scratch_.takenBack);
   const absl::Status decompressed =
       kafka::Decompress(kafka::Codec::kZstd, scratch_.compressed, roomLeft, scratch_.value);
   if (!decompressed.ok()) {

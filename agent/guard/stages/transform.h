@@ -54,7 +54,8 @@ class TransformProduced {
 // Writes records to scratch.writer as the reader may see them: opened, without their value, as they are, or not at all.
 class TransformFetched {
  public:
-  // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed.
+  // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed,
+  // and that its masked records may have beside them.
   TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit,
                    WorkerScratch& scratch)
       : topic_(topic), aad_(topicName), batchLimit_(batchLimit), scratch_(scratch) {
@@ -87,8 +88,15 @@ class TransformFetched {
   // The value that `Of` has opened last, in scratch.writer: valid until the next record is written. kTailPadding
   // readable bytes follow it.
   Bytes opened() const { return opened_; }
+  // Bytes of the batch so far, without the records that were masked: these take no room from the others.
+  size_t size() const { return scratch_.writer.size() - maskBytes_; }
 
  private:
+  struct MaskForm {
+    bool isNull = false;
+    std::string_view value;
+  };
+  MaskForm FormOf(observe::DropReason why) const;
   void Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why);
   std::optional<Problem> Open(const kafka::RecordView& record, const Envelope& envelope, keys::CachedKey& key);
   // What is opened in scratch.compressed.
@@ -99,6 +107,7 @@ class TransformFetched {
   std::optional<crypto::TopicAad> originAad_;
   const size_t batchLimit_;
   WorkerScratch& scratch_;
+  size_t maskBytes_ = 0;  // of the records that were masked
   Bytes opened_;
   std::string message_;  // of the last problem
 };

@@ -183,6 +183,18 @@ TEST_F(OpenedBatchTest, MasksDroppedPlaintextWhereAsked) {
   EXPECT_TRUE(opened.records.at(1).headers.empty()) << "a tombstone has no value to hide";
 }
 
+// A null value would be a tombstone of somebody who is not erased.
+TEST_F(OpenedBatchTest, MasksDroppedPlaintextWithNothingWhateverErasedUsersGet) {
+  for (const char* onErased : {R"("null")", R"({"mask": {"erased": true}})"}) {
+    UseTopicKey(StrCat(R"(, "plaintext": "drop", "onErased": )", onErased));
+    OpenTask task = TaskToOpen();
+    task.masking.plaintext = true;
+    const ReadBatch opened = Opened(task, ProducedBatch({Record("a", "clear")}));
+    ASSERT_EQ(opened.records.size(), 1u);
+    EXPECT_EQ(opened.records.at(0).value, "") << onErased;
+  }
+}
+
 TEST_F(OpenedBatchTest, StopsAtAnOldMessageThatWouldHaveToBeMasked) {
   UseTopicKey(R"(, "plaintext": "drop")");
   ByteBuffer message = ProducedBatch({Record("k", "value")});
