@@ -208,9 +208,25 @@ io::Task<void> FetchOpener::OpenReadable(size_t frameSize, proxy::Arena& arena, 
   arena.ReturnRest();
 }
 
+// In place of a record that rules deny.
+void FetchOpener::AnswerWithError(const Readable& readable, Progress& progress) {
+  denials_.Report(readable.topic->name, "a record that no entry lets the workload read (onDenied: error)");
+  Deny(*readable.partition, ErrorCode::kTopicAuthorizationFailed);
+  progress.changed = true;
+  progress.response.delivered = true;  // an error is an answer: nothing to hold back
+}
+
 io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverdue, proxy::Arena& arena,
                                           Progress& progress) {
   FetchResponse::Partition& partition = *readable.partition;
+  // Of a batch that is cut before a record that the reader has seen, it would get the same for ever.
+  const bool mayEndAtRecord =
+      readable.topic->readers.has_value() && readable.topic->policy->onDenied == policy::OnHidden::kError;
+  if (mayEndAtRecord && !readable.asked.has_value()) {
+    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+    AnswerWithError(readable, progress);
+    co_return;
+  }
   RecordsOpener::Partition task;
   task.records = *partition.records;
   task.index = partition.partitionIndex;
@@ -240,9 +256,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
     co_return;
   }
   if (*result.stop == observe::RefuseReason::kDenied) {
-    denials_.Report(readable.topic->name, "a record that no entry lets the workload read (onDenied: error)");
-    Deny(partition, ErrorCode::kTopicAuthorizationFailed);
-    progress.response.delivered = true;  // an error is an answer: nothing to hold back
+    AnswerWithError(readable, progress);
     co_return;
   }
   progress.stopped = true;

@@ -56,6 +56,7 @@ class FetchOpener {
   void Add(const Topic& topic, kafka::FetchResponse::Partition& partition, const FetchPositions::Partitions* asked,
            Progress& progress) const;
   io::Task<void> OpenReadable(size_t frameSize, proxy::Arena& arena, Progress& progress);
+  void AnswerWithError(const Readable& readable, Progress& progress);
   io::Task<void> OpenPartition(const Readable& readable, bool isOverdue, proxy::Arena& arena, Progress& progress);
   void NoteStarved(const Readable& readable, bool isStarved);
 

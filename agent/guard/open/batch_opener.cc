@@ -28,7 +28,9 @@ OpenOutcome PassLegacy(const OpenTask& task, const kafka::BatchView& batch, Byte
   // It has no place for a mask. It is left out instead, as it would be by most policies, where the reader can go on.
   if (isDenied && task.masking.denied && task.masking.needed)
     return Stopped(RefuseReason::kOldFormat, kNoPlaceForAMask);
-  if (isDenied && task.topic->onDenied == policy::OnHidden::kError && batch.header.baseOffset >= task.fetchOffset) {
+  const bool isForNobody = task.topic->plaintext == policy::PlaintextRule::kDrop;
+  const bool endsAtDenied = task.topic->onDenied == policy::OnHidden::kError && !isForNobody;
+  if (isDenied && endsAtDenied && batch.header.baseOffset >= task.fetchOffset) {
     return Stopped(RefuseReason::kDenied, kMayNotRead);
   }
   if (!isDenied) {

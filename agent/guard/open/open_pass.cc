@@ -108,10 +108,10 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
   const bool fits = !dependsOnValue || FitsOpened(record, index);
   if (select_->isTooMuchWork()) return Stop(RefuseReason::kTooLarge, kTooMuchForRules);
   if (!fits) {
-    const size_t opened = scratch_.writer.size();
+    const size_t opened = transform_.size();
     scratch_.writer.Rewind(mark);
     LeaveOut(record);
-    scratch_.takenBack += opened - std::min(opened, scratch_.writer.size());
+    scratch_.takenBack += opened - std::min(opened, transform_.size());
     return;
   }
   observe_.Of(record.view, record.owner, decision);
@@ -128,6 +128,7 @@ bool OpenPass::FitsOpened(const FetchedRecord& record, size_t index) {
 
 void OpenPass::LeaveOut(const FetchedRecord& record) {
   if (EndsBefore(record)) {
+    if (record.owner.state == Owner::State::kPending) return;  // the next pass knows whether it is an erased user's
     outcome_.deniedFrom = OffsetOf(record);
     return;
   }
@@ -140,9 +141,13 @@ void OpenPass::LeaveOut(const FetchedRecord& record) {
 }
 
 // Whether the reader is to get an error in place of the record. What is before the place that it asked from, its client
-// throws away.
+// throws away. What nobody gets, whatever the rules say, is no reason to stop either.
 bool OpenPass::EndsBefore(const FetchedRecord& record) const {
-  return task_.topic->onDenied == policy::OnHidden::kError && OffsetOf(record) >= task_.fetchOffset;
+  if (!endsAtDenied() || OffsetOf(record) < task_.fetchOffset) return false;
+  const bool isClear = record.view.value.has_value() && !record.envelope.isThere;
+  const bool isForNobody = record.owner.state == Owner::State::kErased ||
+                           (isClear && task_.topic->plaintext == policy::PlaintextRule::kDrop);
+  return !isForNobody;
 }
 
 // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
@@ -160,7 +165,9 @@ OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {
   scratch_.writer.Begin(header_, out);
   scratch_.takenBack = 0;
   kafka::RecordReader reader(records, header_.count);
-  std::vector<FetchedRecord> some(std::min(kMostIdentifiedAtOnce, static_cast<size_t>(std::max(header_.count, 1))));
+  // Where the batch may end at a record, nothing is asked for what is behind it.
+  const size_t atOnce = endsAtDenied() ? 1 : kMostIdentifiedAtOnce;
+  std::vector<FetchedRecord> some(std::min(atOnce, static_cast<size_t>(std::max(header_.count, 1))));
   size_t count = 0;
   do {
     count = ReadRecords(reader, absl::MakeSpan(some));

@@ -44,6 +44,8 @@ class OpenPass {
   // Of a pass that wrote all records, up to the end.
   void FinishBatch(ByteBuffer& out);
   kafka::Codec CodecOfResult() const;
+  // Whether a reader who may have some records only gets an error in place of one that it may not have.
+  bool endsAtDenied() const { return select_.has_value() && task_.topic->onDenied == policy::OnHidden::kError; }
   bool stopped() const { return outcome_.kind == OpenOutcome::Kind::kStop; }
   bool isAtEnd() const { return stopped() || outcome_.deniedFrom.has_value(); }
 

@@ -113,7 +113,8 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
     // A tombstone has no value that could meet a condition.
     if (answers_[i] == Answer::kDependsOnValue && !record.view.value.has_value()) answers_[i] = Answer::kDenied;
     if (answers_[i] != Answer::kDenied) continue;
-    record.owner = Owner();
+    // Whether it is an erased user's, and whether that is known, counts for what a reader gets in its place.
+    if (record.owner.state == Owner::State::kPresent) record.owner = Owner();
     // The registry has the key, though damaged. It is none of those of the users that the entries name, as theirs are
     // known, and a user has no other. (Where entries ask for what is known of a user, such a record is not denied.)
     const bool isKnown =
@@ -123,8 +124,10 @@ void SelectFetched::OfOwners(absl::Span<FetchedRecord> records) {
 }
 
 // Whoever's key the envelope names: the tag of the value vouches for it when the record is opened. A tombstone has no
-// envelope. It counts as the user's that it names, as it holds nothing that a lie could lay open.
+// envelope. It counts as the user's that it names, as it holds nothing that a lie could lay open. The key of an erased
+// user is nobody's any more: whether this worker has seen it before must not matter.
 std::optional<uint32_t> SelectFetched::UserOf(const FetchedRecord& record) {
+  if (record.owner.state == Owner::State::kErased) return std::nullopt;
   if (record.envelope.isThere) return users_->Find(record.envelope.fields.keyId);
   if (record.view.value.has_value()) return std::nullopt;
   return NumberOfTombstone(topic_, rules_, record.view, scratch_.userFinder);

@@ -516,6 +516,19 @@ TEST_F(FetchGuardTest, AnswersWithAnErrorAtARecordThatRulesDenyWhereThePolicySay
   EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_refused_total{reason=\"denied\"} 1"));
 }
 
+// A batch that was cut before a record that its reader has seen is the same at each try.
+TEST_F(FetchGuardTest, AnswersWithAnErrorWhereThePolicySaysSoAndNobodyKnowsWhatWasAskedFor) {
+  UseTopics(R"({"name": "clicks", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "error", "read": [
+      {"any": true, "where": {"users": ["anna"]}}]})");
+  const ByteBuffer sealed = SealedClicks({"anna", "bert", "anna"});
+  RequestResult asked = Fetch({Asked("clicks", 2)});
+  const ResponseResult answer =
+      Response(*guard_, 12, ResponseOf({Answered("clicks", {Records(sealed, 7)})}), asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto response = WrittenResponse<FetchResponse>(answer.written, 12);
+  EXPECT_EQ(response.responses.at(0).partitions.at(0).errorCode, ErrorCode::kTopicAuthorizationFailed);
+}
+
 // The worker knows anna, who consents for a moment longer, and has to wait for bert's key meanwhile.
 TEST_F(FetchGuardTest, GivesNothingOfAConsentThatEndsWhileKeysAreWaitedFor) {
   UsePolicyFile(R"({"purposes": ["marketing"], "topics": [{"name": "clicks", "seal": {"scope": "user", "user":

@@ -156,17 +156,17 @@ TEST_F(ReadRulesTest, KnowUsersBeforeTheirFirstRecord) {
   EXPECT_EQ(Visible(Sealed({ClickOf("bert"), ClickOf("anna")})), Offsets({1}));
 }
 
-TEST_F(ReadRulesTest, LeaveErasedUsersOutAsErased) {
+// The key of an erased user names nobody: a worker that sees the policy after the erasure could not know whose it was.
+TEST_F(ReadRulesTest, LeaveErasedUsersOutAsAnybodys) {
   UseWhere(R"({"users": ["anna", "bert"]})");
   const ByteBuffer sealed = Sealed({ClickOf("anna"), ClickOf("bert"), ClickOf("carl")});
   EXPECT_EQ(Visible(sealed), Offsets({0, 1}));
   Erase("anna");
   ByteBuffer out;
   const OpenOutcome outcome = OpenTo(Task(), sealed, out);
-  EXPECT_EQ(outcome.erased, 1u);
-  EXPECT_EQ(outcome.denied, 1u);
+  EXPECT_EQ(outcome.erased, 0u);
+  EXPECT_EQ(outcome.denied, 2u);
   EXPECT_EQ(OffsetsOf(Read(out)), Offsets({1}));
-  // And for a worker that sees the policy after the erasure.
   scratch_ = std::make_unique<WorkerScratch>(*service_);
   EXPECT_EQ(Visible(sealed), Offsets({1}));
 }
@@ -377,6 +377,22 @@ TEST_F(ReadRulesTest, MaskWithNothingWhereTheBatchBecomesTooLarge) {
   EXPECT_EQ(opened.records.back().value, "");
 }
 
+// Whoever writes records that a reader gets masked could otherwise keep the reader from its own.
+TEST_F(ReadRulesTest, MasksTakeNoRoomFromWhatMayBeRead) {
+  for (const char* where : {R"({"users": ["anna"]})", R"({"value": {"pointer": "/user", "equals": "anna"}})"}) {
+    UseWhere(where, R"(, "onDenied": {"mask": ")" + std::string(900, 'x') + "\"}");
+    OpenTask task = Task();
+    task.masking = ClientFacts().MaskingOf(*Topic());
+    task.batchLimit = 10'000;
+    std::vector<TestRecord> records(20, ClickOf("bert"));
+    const std::string mine = Order("anna", std::string(4000, 'y'));
+    records.push_back(Record("k", mine));
+    const ReadBatch opened = Opened(task, Sealed(ProducedBatch(records, kafka::Codec::kZstd)));
+    ASSERT_EQ(opened.records.size(), 21u) << where;
+    EXPECT_EQ(opened.records.back().value, mine);
+  }
+}
+
 TEST_F(ReadRulesTest, GiveOthersAsTheyAreSealed) {
   for (const char* where : {R"({"users": ["anna"]})", R"({"value": {"pointer": "/user", "equals": "anna"}})"}) {
     UseWhere(where, R"(, "onDenied": "sealed")");
@@ -470,6 +486,59 @@ TEST_F(DeniedErrorTest, StopsAtWhatItsValueDenies) {
   EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0}));
 }
 
+// Nobody could have had such a record, so it is no reason to stop, whatever this worker knew of its user before.
+TEST_F(DeniedErrorTest, GoesOnBehindErasedUsers) {
+  for (const char* where :
+       {R"({"users": ["anna", "bert"]})", R"({"value": {"pointer": "/page", "equals": "/home"}})"}) {
+    UseWhere(where, R"(, "onErased": "mask", "onDenied": "error")");
+    const bool namesUsers = std::string_view(where).find("users") != std::string_view::npos;
+    const std::string gone = namesUsers ? "carl" : "dora";
+    const ByteBuffer sealed = Sealed({ClickOf("bert"), ClickOf(gone), ClickOf("anna")}, From1000());
+    if (namesUsers) {
+      UseWhere(StrCat(R"({"users": ["anna", "bert", ")", gone, "\"]}"), R"(, "onErased": "mask", "onDenied": "error")");
+    }
+    (void)Visible(sealed);
+    Erase(gone);
+    for (const bool isFresh : {false, true}) {
+      if (isFresh) scratch_ = std::make_unique<WorkerScratch>(*service_);
+      ByteBuffer out;
+      const OpenOutcome outcome = OpenFrom(1001, sealed, out);
+      ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << where << outcome.problem;
+      EXPECT_FALSE(outcome.deniedFrom.has_value()) << where;
+      EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0, 2})) << "its key and headers are not the reader's to see";
+    }
+  }
+}
+
+TEST_F(DeniedErrorTest, GoesOnBehindClearTextThatIsDropped) {
+  for (const char* where : {R"({"users": ["anna"]})", R"({"value": {"pointer": "/user", "equals": "anna"}})"}) {
+    UseWhere(where, R"(, "plaintext": "drop", "onDenied": "error")");
+    const TestRecord sealed = Read(Sealed({ClickOf("anna")})).records[0];
+    ByteBuffer out;
+    const OpenOutcome outcome = OpenFrom(0, ProducedBatch({ClickOf("anna"), ClickOf("bert"), sealed}), out);
+    ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << where << outcome.problem;
+    EXPECT_FALSE(outcome.deniedFrom.has_value()) << where;
+    EXPECT_EQ(OffsetsOf(Read(out)), Offsets({2}));
+  }
+}
+
+// The reader asks for what is behind the record again, when it gets there.
+TEST_F(DeniedErrorTest, WaitsForNoKeyBehindTheRecord) {
+  for (const char* where : {R"({"header": {"name": "region", "equals": "eu"}})", R"({"users": ["anna"]})"}) {
+    UseWhere(where, R"(, "onDenied": "error")");
+    const auto eu = [](const std::string& user) { return With(ClickOf(user), {{"region", "eu"}}); };
+    const std::vector<TestRecord> records = Read(Sealed({eu("anna"), ClickOf("carl"), eu("dora")})).records;
+    scratch_ = std::make_unique<WorkerScratch>(*service_);
+    ByteBuffer out;
+    EXPECT_EQ(OpenFrom(0, ProducedBatch({records[0], records[1]}), out).deniedFrom, 1) << where;
+    OpenTask task = Task();
+    out.clear();
+    const OpenOutcome outcome = OpenBatch(task, ViewOf(ProducedBatch(records)), *scratch_, out);
+    EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << where << ": dora's key is not known";
+    EXPECT_EQ(outcome.deniedFrom, 1) << where;
+  }
+}
+
 TEST_F(DeniedErrorTest, StopsAtOldMessageFormats) {
   UseWhere(R"({"newerThan": "1h"})", R"(, "onDenied": "error")");
   ByteBuffer message = ProducedBatch({Record("k", "value")});
@@ -477,6 +546,8 @@ TEST_F(DeniedErrorTest, StopsAtOldMessageFormats) {
   ByteBuffer out;
   EXPECT_EQ(OpenFrom(0, message, out).reason, RefuseReason::kDenied);
   EXPECT_EQ(OpenFrom(1, message, out).kind, OpenOutcome::Kind::kRewritten);
+  UseWhere(R"({"newerThan": "1h"})", R"(, "plaintext": "drop", "onDenied": "error")");
+  EXPECT_EQ(OpenFrom(0, message, out).kind, OpenOutcome::Kind::kRewritten) << "nobody could have it";
 }
 
 // A client's name is its own choice, and a masked record shows its key.
