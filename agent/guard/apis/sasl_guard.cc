@@ -28,6 +28,7 @@ io::Task<RequestVerdict> SaslHandshakeGuard::OnRequest(const proxy::RequestFrame
   Decoded<SaslHandshakeRequest> decoded(request, output, shared_.metrics);
   if (!decoded.ok()) co_return decoded.Close();
   client_->exchange = std::make_shared<SaslExchange>(decoded->mechanism);
+  client_->principal.clear();  // it may be another (KIP-368), before its first answer
   if (request.header.version >= SaslHandshakeRequest::kFirstVersionWithAuthenticate) {
     co_return RequestVerdict::Forward();
   }
@@ -87,14 +88,9 @@ io::Task<ResponseVerdict> SaslAuthenticateGuard::OnResponse(const proxy::Respons
     if (decoded->errorCode != kafka::ErrorCode::kNone) co_return ResponseVerdict::Forward();
     token = decoded->authBytes;
   }
-  if (asked.exchange->IsAcceptance(asked.clientToken, token)) {
-    client_->accepted = asked.exchange;
-    LearnPrincipal(*asked.exchange);
-  } else if (asked.exchange != client_->accepted) {
-    // The broker takes part in another exchange than the one that it has accepted (KIP-368). Who the client is then is
-    // not known before it accepts that one, too, or ever, if the mechanism is not known.
-    client_->principal.clear();
-  }
+  // An earlier exchange than the one that the client is in says nothing of who it is.
+  const bool isLatest = asked.exchange == client_->exchange;
+  if (isLatest && asked.exchange->IsAcceptance(asked.clientToken, token)) LearnPrincipal(*asked.exchange);
   co_return ResponseVerdict::Forward();
 }
 

@@ -18,14 +18,12 @@ struct ClientFacts {
   // Whether the client, by its own name, fails if records are left out of a batch.
   bool needsMasking = false;
 
-  // The name that the broker has authenticated (SASL), as the client sent it. Empty until then. A broker may be
-  // configured to make another principal of it.
+  // The name that the broker has authenticated (SASL), as the client sent it. Empty until then, and again from a later
+  // handshake until the broker has accepted that exchange. A broker may be configured to make another principal of it.
   std::string principal;
 
   // The SASL exchange that the client's latest handshake began. An answer belongs to the exchange of its request.
   std::shared_ptr<SaslExchange> exchange = std::make_shared<SaslExchange>();
-  // The one that the broker has accepted last; nullptr: none.
-  std::shared_ptr<const SaslExchange> accepted;
 
   // What the client claims with a request of this client id. `subject`: of the certificate that it has shown. A request
   // keeps what is returned until its response: what the connection claims later is not what it was made by.

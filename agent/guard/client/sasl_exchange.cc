@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/text.h"
@@ -37,7 +38,7 @@ std::string NameInScram(std::string_view token) {
   if (token.find(',') == std::string_view::npos || header == std::string_view::npos) return {};
   std::string_view name;
   for (const absl::string_view part : absl::StrSplit(ToAbsl(token.substr(header + 1)), ',')) {
-    if (part == "tokenauth=true") return {};
+    if (absl::EqualsIgnoreCase(part, "tokenauth=true")) return {};  // brokers take "TRUE", too
     if (name.empty() && part.substr(0, 2) == "n=") name = ToStd(part.substr(2));
   }
   return absl::StrReplaceAll(ToAbsl(name), {{"=2C", ","}, {"=3D", "="}});

@@ -83,8 +83,12 @@ TEST_F(SaslGuardTest, KnowsThePrincipalOfScramAfterTheBrokersProof) {
 }
 
 TEST_F(SaslGuardTest, TakesADelegationTokensIdForNoPrincipal) {
-  EXPECT_EQ(NameAfter("SCRAM-SHA-256", {{"n,,n=tokenId,r=nonce,tokenauth=true", "r=n"}, {"c=biws,r=n,p=x", "v=y"}}),
-            "");
+  for (const char* spelled : {"true", "TRUE", "True"}) {
+    EXPECT_EQ(NameAfter("SCRAM-SHA-256",
+                        {{StrCat("n,,n=tokenId,r=nonce,tokenauth=", spelled), "r=n"}, {"c=biws,r=n,p=x", "v=y"}}),
+              "")
+        << spelled;
+  }
 }
 
 TEST_F(SaslGuardTest, KnowsThePrincipalOfOauthBearer) {
@@ -117,18 +121,18 @@ TEST_F(SaslGuardTest, TellsPipelinedExchangesApart) {
   Handshake("PLAIN");
   const RequestResult anna = Authenticate(StrCat(kNul, "anna", kNul, "wrong"));
   Answer(bert, "");
-  EXPECT_EQ(client_->principal, "bert");
+  EXPECT_EQ(client_->principal, "") << "the client is in the next exchange already";
   Answer(again, "");
-  EXPECT_EQ(client_->principal, "bert");
+  EXPECT_EQ(client_->principal, "");
   Answer(anna, "", ErrorCode::kSaslAuthenticationFailed);
-  EXPECT_EQ(client_->principal, "bert");
+  EXPECT_EQ(client_->principal, "");
 }
 
 TEST_F(SaslGuardTest, FollowsAReauthentication) {
   EXPECT_EQ(NameAfter("PLAIN", {{StrCat(kNul, "alice", kNul, "old"), ""}}), "alice");
   Handshake("PLAIN");
   const RequestResult asked = Authenticate(StrCat(kNul, "alice2", kNul, "new"));
-  EXPECT_EQ(client_->principal, "alice");
+  EXPECT_EQ(client_->principal, "") << "requests that are pipelined behind it are nobody's yet";
   Answer(asked, "");
   EXPECT_EQ(client_->principal, "alice2");
 }
@@ -149,7 +153,7 @@ TEST_F(SaslGuardTest, ForgetsThePrincipalWhileTheClientAuthenticatesAgain) {
   EXPECT_EQ(client_->principal, "alice");
   Handshake("SCRAM-SHA-256");
   Answer(Authenticate("n,,n=tokenId,r=nonce,tokenauth=true"), "r=n", ErrorCode::kSaslAuthenticationFailed);
-  EXPECT_EQ(client_->principal, "alice") << "the broker has refused, and goes by what was";
+  EXPECT_EQ(client_->principal, "") << "the broker has refused: of whom it goes by now, nothing is known";
 }
 
 TEST_F(SaslGuardTest, KnowsHowManyBareTokensFollowTheOldHandshake) {
