@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/types/span.h"
@@ -43,7 +44,7 @@ std::string WhyNeverMet(const Where& where) {
   if (where.olderThan.has_value() && where.newerThan.has_value() && *where.newerThan <= *where.olderThan) {
     return "no record is as old as \"olderThan\" and still younger than \"newerThan\"";
   }
-  return where.namesUsers() && where.users.empty() ? StrCat(where.usersFile, " lists nobody") : "";
+  return "";
 }
 
 // The entry that lets the same workload read all that entry `i` does. An entry without conditions is named first; of
@@ -82,6 +83,21 @@ void AdviseOnClientIds(const TopicPolicy& topic, std::vector<std::string>& advic
                               "\" asks for nothing but a client id, and every client chooses its own: this protects "
                               "from nobody"));
     }
+  }
+}
+
+// Nothing vouches for a record's headers and times. Who gets sealed records can give them others, in a copy of the
+// topic.
+void AdviseOnSealed(const TopicPolicy& topic, std::vector<std::string>& advice) {
+  if (topic.onDenied != OnHidden::kSealed) return;
+  std::optional<size_t> last;  // "purpose" makes several of one entry
+  for (const ReadRule& rule : topic.read) {
+    if (!rule.where.has_value() || rule.where->asksUser() || !rule.where->values.empty()) continue;
+    if (std::exchange(last, rule.position) == rule.position) continue;
+    advice.push_back(StrCat(topic.file, ": topic ", NameOf(topic), ": entry ", rule.position + 1,
+                            " of \"read\" goes by headers or times alone, and its readers get the others sealed "
+                            "(\"onDenied\"): written to a copy of the topic with other headers and times, they would "
+                            "meet such an entry there"));
   }
 }
 
@@ -155,6 +171,7 @@ std::vector<std::string> AdviceOn(const Policy& policy) {
     AdviseOnEntries(topic, Access::kRead, pairsLeft, advice);
     if (topic.write.has_value()) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
     AdviseOnClientIds(topic, advice);
+    AdviseOnSealed(topic, advice);
     if (topic.kind != SelectorKind::kPattern || !LooksLikeGlob(topic.selector)) continue;
     advice.push_back(StrCat(topic.file, ": the pattern \"", topic.selector,
                             "\" is a regular expression, in which \"*\" repeats the character before it; \"",

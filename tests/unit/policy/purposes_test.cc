@@ -26,8 +26,10 @@ using NameAndText = std::pair<std::string, std::string>;
 constexpr char kPurposes[] = R"({"purposes": ["marketing", "research"], "workloads": [
     {"workload": {"unit": "ads.service"}, "purpose": "marketing"},
     {"workload": {"namespace": "lab", "labels": {"app": "study"}}, "purpose": "research"}]})";
-std::string OfUsers(const std::string& read) {
-  return R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + read + "]}]}";
+// `more`: further fields of the topic, each with a comma before it.
+std::string OfUsers(const std::string& read, const std::string& more = "") {
+  return R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [)" + read + "]" +
+         more + "}]}";
 }
 
 std::string Repeated(const std::string& entry, size_t times) {
@@ -133,19 +135,21 @@ TEST(PurposeTest, PoliciesTogetherStayWithinTheirBounds) {
   EXPECT_THAT(std::string(ParseAll({purposes, kPurposes}).status().message()),
               HasSubstr("declare 66 purposes, and may declare 64"));
   // One entry makes as many as there are workloads.
-  std::string workloads, users;
+  std::string workloads, texts;
   for (int i = 0; i < 600; ++i) {
     workloads += (i == 0 ? "" : ",") + (R"({"workload": {"unit": "u)" + std::to_string(i)) +
                  R"(.service"}, "purpose": "marketing"})";
-    users += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\"";
+    texts += (i == 0 ? "" : ",") + std::to_string(i);
   }
   const std::string units = R"({"purposes": ["marketing"], "workloads": [)" + workloads + "]}";
   EXPECT_TRUE(ParseAll({units, OfUsers(R"({"purpose": true})")}).ok());
   EXPECT_THAT(std::string(ParseAll({units, OfUsers(R"({"purpose": true}, {"purpose": true})")}).status().message()),
               HasSubstr("1.json: /topics/0/read/1: it counts for each of 600 workloads that have a purpose"));
   EXPECT_THAT(
-      std::string(
-          ParseAll({units, OfUsers(R"({"purpose": true, "where": {"users": [)" + users + "]}}")}).status().message()),
+      std::string(ParseAll({units, OfUsers(R"({"purpose": true, "where": {"value": {"pointer": "/n", "oneOf": [)" +
+                                           texts + "]}}}")})
+                      .status()
+                      .message()),
       HasSubstr("1.json: /topics/0/read/0: it counts for each of 600 workloads"));
   const std::string last = R"({"any": true, "where": {"users": ["1"]}})";
   EXPECT_THAT(std::string(ParseAll({units, OfUsers(R"({"purpose": true},)" + Repeated(last, 425))}).status().message()),
@@ -209,6 +213,22 @@ TEST(AdviceTest, NamesEntriesWhoseRecordsAnotherOneGives) {
   EXPECT_TRUE(AdviceOnEntries(R"({"workload": {"unit": "a.service"}, "where": {"users": ["1"]}},
                                  {"workload": {"unit": "b.service"}, "where": {"users": ["1"]}})")
                   .empty());
+}
+
+// Who gets the sealed records could give them other headers and times, in a copy of the topic.
+TEST(AdviceTest, NamesEntriesThatSealedRecordsGetAround) {
+  const auto advice = [](const std::string& where, const std::string& onDenied) {
+    const auto policy = ParseAll({OfUsers(R"({"any": true, "where": )" + where + "}", R"(, "onDenied": )" + onDenied)});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return AdviceOn(**policy);
+  };
+  const std::string header = R"("header": {"name": "region", "equals": "eu"})";
+  EXPECT_THAT(advice("{" + header + "}", R"("sealed")"),
+              ::testing::ElementsAre(HasSubstr("entry 1 of \"read\" goes by headers or times alone")));
+  EXPECT_EQ(advice(R"({"newerThan": "1h"})", R"("sealed")").size(), 1u);
+  EXPECT_TRUE(advice("{" + header + "}", R"("mask")").empty());
+  EXPECT_TRUE(advice("{" + header + R"(, "users": ["38"]})", R"("sealed")").empty());
+  EXPECT_TRUE(advice("{" + header + R"(, "value": {"pointer": "/a", "equals": 1}})", R"("sealed")").empty());
 }
 
 TEST(AdviceTest, NamesEntriesForWorkloadsThatAnotherOneLetsReadEverything) {
