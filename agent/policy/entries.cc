@@ -23,6 +23,15 @@ Listed InOrder(Listed texts) {
   return texts;
 }
 
+// Of two files, it does not show: each may list very many, and many entries may name it.
+bool AreUsersWithin(const Conditions& inner, const Conditions& outer) {
+  if (outer.users == nullptr || inner.users == outer.users) return true;
+  if (inner.users == nullptr || inner.areUsersOfFile) return false;
+  return std::all_of(inner.users->begin(), inner.users->end(), [&](const std::string& user) {
+    return std::binary_search(outer.users->begin(), outer.users->end(), user);
+  });
+}
+
 // Texts may hold anything: each with its length.
 void AppendTo(std::string& text, std::string_view kind, const Listed& listed) {
   for (const std::string& one : listed) StrAppend(&text, kind, one.size(), ":", one);
@@ -63,8 +72,8 @@ bool Covers(const ReadRule& outer, const ReadRule& inner) {
 }
 
 Conditions::Conditions(const Where& where)
-    : namesUsers(where.namesUsers()),
-      users(InOrder(where.users)),
+    : users(where.users),
+      areUsersOfFile(!where.usersFile.empty()),
       consents(InOrder(where.consents)),
       newerThan(where.newerThan.value_or(std::chrono::milliseconds::max())),
       olderThan(where.olderThan.value_or(std::chrono::milliseconds::min())) {
@@ -87,9 +96,7 @@ bool Conditions::AreWithin(const Conditions& others) const {
       return inner.name == outer.name && inner.label == outer.label && IsWithin(inner.texts, outer.texts);
     });
   };
-  const bool areOfThem = !others.namesUsers || (namesUsers && std::includes(others.users.begin(), others.users.end(),
-                                                                            users.begin(), users.end()));
-  return areOfThem && IsWithin(consents, others.consents) &&
+  return AreUsersWithin(*this, others) && IsWithin(consents, others.consents) &&
          std::includes(tests.begin(), tests.end(), others.tests.begin(), others.tests.end()) &&
          newerThan <= others.newerThan && olderThan >= others.olderThan &&
          std::all_of(others.attributes.begin(), others.attributes.end(), isMet);
@@ -97,8 +104,7 @@ bool Conditions::AreWithin(const Conditions& others) const {
 
 std::string Conditions::Text() const {
   std::string text = StrCat(newerThan.count(), ",", olderThan.count());
-  if (namesUsers && users.empty()) text += " nobody";
-  AppendTo(text, " user ", users);
+  if (users != nullptr) AppendTo(text, " user ", *users);
   AppendTo(text, " consent ", consents);
   for (const Attribute& attribute : attributes) {
     AppendTo(text, " attribute ", {attribute.name, attribute.label});

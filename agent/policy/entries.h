@@ -26,9 +26,9 @@ struct Conditions {
     std::string label;
     std::vector<std::string> texts;
   };
-  bool namesUsers = false;
-  // All in order. Empty: it does not matter, but for users that are named.
-  std::vector<std::string> users;
+  UserList users;  // nullptr: it does not matter
+  bool areUsersOfFile = false;
+  // All in order. Empty: it does not matter.
   std::vector<std::string> consents;
   std::vector<Attribute> attributes;
   std::vector<std::string> tests;  // of headers and values

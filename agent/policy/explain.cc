@@ -136,8 +136,7 @@ std::string WhyNotFacts(const Where& where, const DescribedRecord& record, const
 // Why the record does not meet the conditions; empty: it meets them.
 std::string WhyNot(const Where& where, const DescribedRecord& record, const identity::Workload& workload) {
   const auto isNamed = [&] {
-    return record.user.has_value() &&
-           std::find(where.users.begin(), where.users.end(), *record.user) != where.users.end();
+    return record.user.has_value() && std::binary_search(where.users->begin(), where.users->end(), *record.user);
   };
   if (where.namesUsers() && !isNamed()) {
     return record.user.has_value() ? "the record is of another user" : "it is not known whose record it is";

@@ -36,9 +36,9 @@ std::string_view SelectorName(SelectorKind kind) {
   return "unselected";
 }
 
-// Users and texts that the conditions list.
-size_t CountNamed(const Where& where) {
-  size_t named = where.users.size();
+// Texts and numbers that the conditions list.
+size_t CountTexts(const Where& where) {
+  size_t named = 0;
   for (const AttributeTest& attribute : where.attributes) named += attribute.texts.size();
   for (const HeaderTest& header : where.headers) named += header.test.texts.size();
   for (const ValueTest& value : where.values) named += value.test.texts.size() + value.test.numbers.size();
@@ -95,7 +95,7 @@ class Policy::Collector {
   explicit Collector(Extent extent) : extent_(extent), compiled_(std::make_unique<Compiled>()) {}
 
   absl::Status Add(const std::string& name, std::string_view text) {
-    ASSIGN_OR_RETURN(ReadFile file, ReadPolicyText(text, name));
+    ASSIGN_OR_RETURN(ReadFile file, ReadPolicyText(text, name, lists_));
     ++compiled_->files;
     if (file.unselected.has_value()) {
       const std::string place = StrCat(name, ": /unselected");
@@ -132,11 +132,12 @@ class Policy::Collector {
           StrCat("the policies declare ", purposes.size(), " purposes, and may declare ", kMostPurposes));
     }
     RETURN_IF_ERROR(CheckWorkloads());
+    size_t users = 0;
     for (size_t i = 0; i < compiled_->topics.size(); ++i) {
       TopicPolicy& topic = compiled_->topics[i];
-      ASSIGN_OR_RETURN(topic.rules, Compile(topic.read, topicPlaces_[i] + "/read"));
+      ASSIGN_OR_RETURN(topic.rules, Compile(topic.read, topicPlaces_[i] + "/read", users));
       if (!topic.write.has_value()) continue;
-      ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write"));
+      ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write", users));
     }
     compiled_->Index();
     return std::unique_ptr<const Compiled>(std::move(compiled_));
@@ -165,9 +166,9 @@ class Policy::Collector {
     return absl::OkStatus();
   }
 
-  // nullptr: no entry has conditions.
-  absl::StatusOr<std::shared_ptr<const RecordRules>> Compile(std::vector<ReadRule>& rules,
-                                                             const std::string& place) const {
+  // nullptr: no entry has conditions. `users`: that the rules compiled so far name, each topic's by themselves.
+  absl::StatusOr<std::shared_ptr<const RecordRules>> Compile(std::vector<ReadRule>& rules, const std::string& place,
+                                                             size_t& users) const {
     RETURN_IF_ERROR(CheckConsents(rules, place));
     RETURN_IF_ERROR(ExpandPurposes(rules, place));
     const bool hasConditions =
@@ -176,7 +177,13 @@ class Policy::Collector {
     if (const auto beyond = BeyondBounds(rules)) {
       return absl::InvalidArgumentError(StrCat(place, ": ", *beyond));
     }
-    return std::make_shared<const RecordRules>(rules);
+    auto compiled = std::make_shared<const RecordRules>(rules);
+    users += compiled->users().size();
+    if (users > kMostUsersOfAll) {
+      return absl::InvalidArgumentError(
+          StrCat(place, ": the topics so far name ", users, " users, and all topics may name ", kMostUsersOfAll));
+    }
+    return compiled;
   }
 
   absl::Status CheckWorkloads() const {
@@ -200,7 +207,7 @@ class Policy::Collector {
         std::any_of(rules.begin(), rules.end(), [](const ReadRule& r) { return r.kind == ReadRule::Kind::kPurpose; });
     if (!hasPurposes || workloads_.empty()) return absl::OkStatus();
     std::vector<ReadRule> expanded;
-    size_t named = 0;  // users and texts
+    size_t texts = 0;  // users are shared
     for (ReadRule& rule : rules) {
       if (rule.kind != ReadRule::Kind::kPurpose) {
         expanded.push_back(std::move(rule));
@@ -208,12 +215,12 @@ class Policy::Collector {
       }
       const std::string entry = StrCat(place, "/", rule.position);
       for (const PurposeOf& workload : workloads_) {
-        named += CountNamed(*rule.where);
-        if (expanded.size() >= kMostReaders || named > kMostUsers + kMostTexts) {
+        texts += CountTexts(*rule.where);
+        if (expanded.size() >= kMostReaders || texts > kMostTexts) {
           return absl::InvalidArgumentError(StrCat(
               entry, ": it counts for each of ", workloads_.size(),
               " workloads that have a purpose, which is more than the entries of one topic may come to: ", kMostReaders,
-              " entries, ", kMostUsers, " ids and ", kMostTexts, " texts and numbers"));
+              " entries, and ", kMostTexts, " texts and numbers"));
         }
         if (rule.where->asksLabel() && !workload.workload.isOfPods()) {
           return absl::InvalidArgumentError(
@@ -235,6 +242,7 @@ class Policy::Collector {
   std::vector<std::string> topicPlaces_;                  // of compiled_->topics
   std::string unselectedPlace_;
   std::vector<PurposeOf> workloads_;
+  UserLists lists_;
 };
 
 absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const NameAndText> namesAndTexts,

@@ -23,7 +23,6 @@ constexpr char kEveryRecord[] = "every record";
 struct Records {
   struct Of {
     Where others;  // conditions, without `users`
-    bool isOfUsers = false;
     std::set<std::string> users;
   };
   bool isAll = false;
@@ -31,19 +30,17 @@ struct Records {
 
   void Add(const Where& where) {
     Where others = where;
-    others.users.clear();
+    others.users = nullptr;
     others.usersFile.clear();
     Of& of = some[StrCat(where.namesUsers() ? "users' " : "anybody's ", Conditions(others).Text())];
     of.others = std::move(others);
-    of.users.insert(where.users.begin(), where.users.end());
-    of.isOfUsers = where.namesUsers();
+    if (where.namesUsers()) of.users.insert(where.users->begin(), where.users->end());
   }
 };
 
 std::string TextOf(const Records::Of& of, const std::set<std::string>& users) {
   Where where = of.others;
-  where.users.assign(users.begin(), users.end());
-  if (of.isOfUsers && users.empty()) where.usersFile = "an empty file";
+  if (!users.empty()) where.users = std::make_shared<const std::vector<std::string>>(users.begin(), users.end());
   return policy::TextOf(where);
 }
 

@@ -277,7 +277,7 @@ ReadRule ReadWorkload(const JsonValue& value) {
   return rule;
 }
 
-ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
+ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic, UserLists& lists) {
   const JsonObject object(value, {"any", "workload", "purpose", "where"}, {"principal", "clientId"});
   ReadRule rule;
   const auto which = object.ExactlyOneOf({"any", "workload", "purpose"});
@@ -290,7 +290,7 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
     }
   }
   const auto where = object.Find("where");
-  if (where) rule.where = ReadWhere(*where, topic.seal);
+  if (where) rule.where = ReadWhere(*where, topic.seal, lists);
   if (which != "purpose") {
     if (where && rule.where->asksLabel() && !rule.isOfPods()) where->Error(kLabelOfAnybody);
     return rule;
@@ -303,18 +303,18 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic) {
   return rule;
 }
 
-std::vector<ReadRule> ReadReaders(const JsonValue& value, const TopicPolicy& topic) {
+std::vector<ReadRule> ReadReaders(const JsonValue& value, const TopicPolicy& topic, UserLists& lists) {
   std::vector<ReadRule> rules;
   for (const JsonValue& reader : value.List()) {
-    rules.push_back(ReadReader(reader, topic));
+    rules.push_back(ReadReader(reader, topic, lists));
     rules.back().position = rules.size() - 1;
   }
   return rules;
 }
 
 // What a producer sends again has to be judged as it was before, and only what is sealed is looked into.
-std::vector<ReadRule> ReadWriters(const JsonValue& value, const TopicPolicy& topic) {
-  std::vector<ReadRule> rules = ReadReaders(value, topic);
+std::vector<ReadRule> ReadWriters(const JsonValue& value, const TopicPolicy& topic, UserLists& lists) {
+  std::vector<ReadRule> rules = ReadReaders(value, topic, lists);
   for (const ReadRule& rule : rules) {
     if (!rule.where.has_value()) continue;
     if (!topic.seal.has_value())
@@ -359,13 +359,13 @@ void ReadHidden(const JsonObject& object, std::string_view key, OnHidden& how, s
 constexpr std::string_view kLater[] = {"afterErase", "alreadySealed"};
 
 // What an entry says beside which topics it is for.
-void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
+void ReadTreatment(const JsonObject& object, UserLists& lists, TopicPolicy& topic) {
   for (const std::string_view key : kLater) {
     if (const auto value = object.Find(key)) value->NotSupported(StrCat("\"", key, "\""));
   }
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
-  if (const auto read = object.Find("read")) topic.read = ReadReaders(*read, topic);
-  if (const auto write = object.Find("write")) topic.write = ReadWriters(*write, topic);
+  if (const auto read = object.Find("read")) topic.read = ReadReaders(*read, topic, lists);
+  if (const auto write = object.Find("write")) topic.write = ReadWriters(*write, topic, lists);
   ReadHidden(object, "onDenied", topic.onDenied, topic.deniedMask,
              {{"drop", OnHidden::kDrop},
               {"mask", OnHidden::kMask},
@@ -385,13 +385,13 @@ void ReadTreatment(const JsonObject& object, TopicPolicy& topic) {
                             {{"pass", PlaintextRule::kPass}, {"drop", PlaintextRule::kDrop}});
 }
 
-TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
+TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file, UserLists& lists) {
   TopicPolicy topic;
   topic.file = file;
   const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "write", "onErased", "onDenied",
                                   "plaintext", "origin", kLater[0], kLater[1]});
   ReadSelector(object, topic);
-  ReadTreatment(object, topic);
+  ReadTreatment(object, lists, topic);
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
   if (const auto origin = object.Find("origin")) {
     topic.origin = ReadTopicName(*origin);
@@ -401,7 +401,7 @@ TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file) {
 }
 
 // "pass", "refuse", or an entry without a selector.
-void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& file) {
+void ReadUnselected(const JsonValue& value, const std::string& name, UserLists& lists, ReadFile& file) {
   if (value.isString()) {
     file.unselected = value.OneOf<Unselected>({{"pass", Unselected::kPass}, {"refuse", Unselected::kRefuse}});
     return;
@@ -412,7 +412,7 @@ void ReadUnselected(const JsonValue& value, const std::string& name, ReadFile& f
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
   const JsonObject object(value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", kLater[0], kLater[1]});
-  if (object.Require("seal")) ReadTreatment(object, topic);
+  if (object.Require("seal")) ReadTreatment(object, lists, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }
 
@@ -445,14 +445,14 @@ void ReadWorkloads(const JsonValue& value, ReadFile& file) {
 
 }  // namespace
 
-absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name) {
+absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name, UserLists& lists) {
   absl::StatusOr<JsonDocument> document = JsonDocument::Parse(text, name);
   if (!document.ok()) return document.status();
   ReadFile file;
   const JsonObject root(document->root(), {"$schema", "purposes", "workloads", "topics", "unselected"});
   if (const auto schema = root.Find("$schema")) schema->String();
   const auto unselected = root.Find("unselected");
-  if (unselected) ReadUnselected(*unselected, name, file);
+  if (unselected) ReadUnselected(*unselected, name, lists, file);
   const auto purposes = root.Find("purposes");
   if (purposes) ReadPurposes(*purposes, file);
   const auto workloads = root.Find("workloads");
@@ -461,7 +461,7 @@ absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string
   if (const auto topics = mayLackTopics ? root.Find("topics") : root.Require("topics")) {
     const std::vector<JsonValue> items = topics->List();
     if (items.empty()) topics->Error("expected at least one topic");
-    for (const JsonValue& item : items) file.topics.push_back({ReadTopicEntry(item, name), item.pointer()});
+    for (const JsonValue& item : items) file.topics.push_back({ReadTopicEntry(item, name, lists), item.pointer()});
   }
   if (absl::Status status = document->status(); !status.ok()) return status;
   return file;

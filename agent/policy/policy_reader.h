@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "policy/policy.h"
+#include "policy/user_list.h"
 
 namespace kveil::policy {
 
@@ -39,7 +40,8 @@ inline constexpr std::string_view kLabelOfAnybody =
     "\"label\" counts for the workloads of a \"serviceAccount\" or a \"namespace\" only: any other workload may be a "
     "pod whose labels its own user chose";
 
-// kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found".
-absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name);
+// kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found". `lists`: of the files of
+// users that the policies read so far name.
+absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name, UserLists& lists);
 
 }  // namespace kveil::policy

@@ -108,10 +108,10 @@ std::string TextOf(double number) {
 
 std::string TextOf(const Where& where) {
   std::vector<std::string> parts;
-  if (!where.usersFile.empty()) {
-    parts.push_back(StrCat("the ", where.users.size(), " users in ", where.usersFile));
-  } else if (!where.users.empty()) {
-    parts.push_back(StrCat(where.users.size() == 1 ? "user " : "users ", Joined(where.users)));
+  if (where.namesUsers() && !where.usersFile.empty()) {
+    parts.push_back(StrCat("the ", where.users->size(), " users in ", where.usersFile));
+  } else if (where.namesUsers()) {
+    parts.push_back(StrCat(where.users->size() == 1 ? "user " : "users ", Joined(*where.users)));
   }
   if (!where.consents.empty()) {
     parts.push_back(

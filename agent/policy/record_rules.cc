@@ -27,27 +27,34 @@ RecordRules::RecordRules(absl::Span<const ReadRule> entries) : words_((entries.s
   FillOthers(entries);
 }
 
-// Lists of users may be long, and the same entries name most of them.
+// Lists of users may be long, and many entries may share one.
 void RecordRules::AddUsers(absl::Span<const ReadRule> entries) {
-  std::vector<std::vector<uint32_t>> entriesOf;
+  std::vector<std::pair<UserList, EntrySet>> lists;  // with the entries that have it
+  absl::flat_hash_map<UserList, size_t> listAt;
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (!entries[i].where.has_value()) continue;
-    for (const std::string& user : entries[i].where->users) {
+    if (!entries[i].where.has_value() || !entries[i].where->namesUsers()) continue;
+    const auto [at, isNew] = listAt.try_emplace(entries[i].where->users, lists.size());
+    if (isNew) lists.emplace_back(entries[i].where->users, EntrySet());
+    lists[at->second].second.Add(i);
+  }
+  std::vector<std::vector<uint32_t>> listsOf;  // of each user
+  for (uint32_t list = 0; list < lists.size(); ++list) {
+    for (const std::string& user : *lists[list].first) {
       const auto [number, isNew] = numberOf_.try_emplace(user, static_cast<uint32_t>(users_.size()));
       if (isNew) {
         users_.push_back(user);
-        entriesOf.emplace_back();
+        listsOf.emplace_back();
       }
-      entriesOf[number->second].push_back(static_cast<uint32_t>(i));
+      listsOf[number->second].push_back(list);
     }
   }
   absl::flat_hash_map<std::vector<uint32_t>, uint32_t> setOf;
   setOfUser_.reserve(users_.size());
-  for (const std::vector<uint32_t>& named : entriesOf) {
+  for (const std::vector<uint32_t>& named : listsOf) {
     const auto [set, isNew] = setOf.try_emplace(named, static_cast<uint32_t>(userSets_.size()));
     if (isNew) {
       EntrySet& added = userSets_.emplace_back();
-      for (const uint32_t entry : named) added.Add(entry);
+      for (const uint32_t list : named) added.AddAll(lists[list].second);
     }
     setOfUser_.push_back(set->second);
   }
@@ -266,6 +273,7 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
   size_t users = 0, listed = 0, texts = 0, patterns = 0, ranges = 0, labels = 0;
   absl::flat_hash_set<std::string> headers, places, attributes;
   absl::flat_hash_set<int64_t> ages;
+  absl::flat_hash_set<UserList> lists;  // each counts once, however many entries share it
   const auto count = [&](const Test& test) {
     texts += test.texts.size() + test.numbers.size();
     patterns += test.pattern != nullptr ? 1 : 0;
@@ -273,8 +281,10 @@ std::optional<std::string> BeyondBounds(absl::Span<const ReadRule> entries) {
   };
   for (const ReadRule& entry : entries) {
     if (!entry.where.has_value()) continue;
-    users += entry.where->usersFile.empty() ? entry.where->users.size() : 0;
-    listed += entry.where->users.size();
+    if (entry.where->namesUsers() && lists.insert(entry.where->users).second) {
+      users += entry.where->usersFile.empty() ? entry.where->users->size() : 0;
+      listed += entry.where->users->size();
+    }
     for (const AttributeTest& attribute : entry.where->attributes) {
       attributes.insert(attribute.name);
       texts += attribute.texts.size();

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
+#include <vector>
 
-#include "absl/strings/str_split.h"
+#include "absl/container/flat_hash_set.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "config/read_file.h"
@@ -22,17 +24,30 @@ bool HasSpaceAround(std::string_view line) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ReadUserList(const std::string& path, formats::IdEncoding as, size_t most) {
+absl::StatusOr<UserList> UserLists::Read(const std::string& path, formats::IdEncoding as) {
+  const auto found = lists_.find({path, as});
+  if (found != lists_.end()) return found->second;
+  return lists_.emplace(std::make_pair(path, as), ReadNew(path, as)).first->second;
+}
+
+absl::StatusOr<UserList> UserLists::ReadNew(const std::string& path, formats::IdEncoding as) {
   ASSIGN_OR_RETURN(const std::string text, config::ReadTextFile(path, kLongestFile));
-  std::vector<std::string> users;
+  if (text.size() > bytesLeft_) {
+    return absl::InvalidArgumentError(StrCat(path, ": the lists of users together may have ", mostBytes_, " bytes"));
+  }
+  bytesLeft_ -= text.size();
+  absl::flat_hash_set<std::string> users;
   std::string scratch;
   size_t number = 0;
   const auto wrong = [&](std::string_view what) {
     return absl::InvalidArgumentError(StrCat(path, ": line ", number, ": ", what));
   };
-  for (const absl::string_view part : absl::StrSplit(ToAbsl(text), '\n')) {
+  for (size_t begin = 0; begin < text.size();) {
     ++number;
-    std::string_view line = ToStd(part);
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) return wrong("it does not end with a line feed, so the file may be cut off");
+    std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
     if (number == 1 && line.starts_with("\xEF\xBB\xBF")) return wrong("it begins with a byte order mark");
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty()) continue;
@@ -41,12 +56,19 @@ absl::StatusOr<std::vector<std::string>> ReadUserList(const std::string& path, f
     const formats::IdProblem problem = formats::IdOfText(as, line, scratch, id);
     if (problem != formats::IdProblem::kNone) return wrong(formats::Explain(problem));
     if (!formats::IsUtf8(id)) return wrong("it is not UTF-8 text");
-    if (users.size() == most) return wrong(StrCat("a file may list ", most, " users"));
-    users.emplace_back(id);
+    users.emplace(id);
+    if (users.size() > kMostListedUsers) return wrong(StrCat("a file may list ", kMostListedUsers, " users"));
   }
+  if (users.empty()) {
+    return absl::InvalidArgumentError(StrCat(path, ": lists nobody; to let nobody read, remove the entry"));
+  }
+  return ListOf(std::vector<std::string>(users.begin(), users.end()));
+}
+
+UserList ListOf(std::vector<std::string> users) {
   std::sort(users.begin(), users.end());
   users.erase(std::unique(users.begin(), users.end()), users.end());
-  return users;
+  return std::make_shared<const std::vector<std::string>>(std::move(users));
 }
 
 }  // namespace kveil::policy

@@ -1,18 +1,37 @@
-// A file that lists users, one id per line.
+// Files that list users, one id per line.
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "formats/user_id.h"
+#include "policy/where.h"
 
 namespace kveil::policy {
 
-// The ids in their one spelling, in order, each once. Lines end with a line feed, before which a carriage return may
-// stand. Empty lines are skipped; a file without an id lists nobody. Errors name the file and the line:
-// kInvalidArgument (what is no id, more than `most` of them), and those of config::ReadTextFile.
-absl::StatusOr<std::vector<std::string>> ReadUserList(const std::string& path, formats::IdEncoding as, size_t most);
+// Those that some policies name. Each is read once, and whoever names it shares it.
+class UserLists {
+ public:
+  // `mostBytes`: of all files together.
+  explicit UserLists(size_t mostBytes = 256 << 20) : bytesLeft_(mostBytes), mostBytes_(mostBytes) {}
+
+  // Lines end with a line feed, before which a carriage return may stand. Empty lines are skipped. Errors name the file
+  // and the line: kInvalidArgument (what is no id; more than kMostListedUsers; nobody, or a last line that does not
+  // end: the file may be cut off), and those of config::ReadTextFile.
+  absl::StatusOr<UserList> Read(const std::string& path, formats::IdEncoding as);
+
+ private:
+  absl::StatusOr<UserList> ReadNew(const std::string& path, formats::IdEncoding as);
+
+  size_t bytesLeft_;
+  const size_t mostBytes_;
+  std::map<std::pair<std::string, formats::IdEncoding>, absl::StatusOr<UserList>> lists_;
+};
+
+// As a UserList has them. `users`: at least one.
+UserList ListOf(std::vector<std::string> users);
 
 }  // namespace kveil::policy

@@ -25,6 +25,8 @@ inline constexpr size_t kMostReaders = 1024;  // entries of `read`
 inline constexpr size_t kMostUsers = 10'000;  // ids in all `users`, without those in files
 // With them. The keys of all of them are looked up before a reader gets anything, and a worker keeps that many.
 inline constexpr size_t kMostListedUsers = 100'000;
+// Of all topics, each counted for `read` and for `write`.
+inline constexpr size_t kMostUsersOfAll = 1'000'000;
 inline constexpr size_t kMostTexts = 10'000;   // texts and numbers in all `equals` and `oneOf`
 inline constexpr size_t kMostPatterns = 16;    // `matches`, which are tried one after the other
 inline constexpr size_t kMostRanges = 64;      // `range`, likewise
@@ -72,10 +74,11 @@ struct AttributeTest {
   std::string label;               // or what the reader's pod has as this label
 };
 
+// In their one spelling (formats/user_id.h), in order, each once. At least one. Entries may share one.
+using UserList = std::shared_ptr<const std::vector<std::string>>;
+
 struct Where {
-  // In their one spelling (formats/user_id.h), each once if they are from a file. Empty: nobody if there is a file,
-  // else anybody's record, or nobody's.
-  std::vector<std::string> users;
+  UserList users;                                      // nullptr: it does not matter whose record it is
   std::string usersFile;                               // the name of the file that lists them; empty: the policy does
   std::vector<std::string> consents;                   // purposes, for one of which the user consents; empty: no matter
   std::vector<AttributeTest> attributes;               // of different names
@@ -92,7 +95,7 @@ struct Where {
                        [](const AttributeTest& test) { return !test.label.empty(); });
   }
   // Whether it names users.
-  bool namesUsers() const { return !users.empty() || !usersFile.empty(); }
+  bool namesUsers() const { return users != nullptr; }
   // Whether it asks whose record it is.
   bool asksUser() const { return namesUsers() || asksFacts(); }
 };

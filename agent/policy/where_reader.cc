@@ -139,27 +139,28 @@ bool IsListName(std::string_view text) {
          text.ends_with(kListEnding) && text.find('/') == std::string_view::npos;
 }
 
-void ReadUsersFile(const JsonValue& value, formats::IdEncoding as, Where& where) {
+void ReadUsersFile(const JsonValue& value, formats::IdEncoding as, UserLists& lists, Where& where) {
   const auto file = JsonObject(value, {"file"}).Require("file");
   if (!file) return;
   where.usersFile = file->isString() ? file->String() : "";
   if (!IsListName(where.usersFile)) {
     return file->Expected("the name of a file *.txt in the folder of this policy, such as \"support-users.txt\"");
   }
-  absl::StatusOr<std::vector<std::string>> users = ReadUserList(file->FilePath(), as, kMostListedUsers);
+  absl::StatusOr<UserList> users = lists.Read(file->FilePath(), as);
   if (!users.ok()) return file->Error(ToStd(users.status().message()));
   where.users = *std::move(users);
 }
 
-void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, Where& where) {
+void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, UserLists& lists, Where& where) {
   if (value.isObject()) {
-    if (HaveUsers(value, seal)) ReadUsersFile(value, seal->user.as, where);
+    if (HaveUsers(value, seal)) ReadUsersFile(value, seal->user.as, lists, where);
     return;
   }
   if (!value.isList()) return value.Expected("a list, or an object with the key \"file\"");
   const std::vector<JsonValue> users = value.List();
   if (users.empty()) return value.Error("an empty list matches nothing; leave the entry out");
   if (!HaveUsers(value, seal)) return;
+  std::vector<std::string> ids;
   std::string scratch;
   for (const JsonValue& user : users) {
     const std::string text = user.String();
@@ -170,8 +171,9 @@ void ReadUsers(const JsonValue& value, const std::optional<SealRule>& seal, Wher
       user.Error(formats::Explain(problem));
       continue;
     }
-    where.users.emplace_back(id);
+    ids.emplace_back(id);
   }
+  where.users = ListOf(std::move(ids));
 }
 
 void ReadConsent(const JsonValue& value, const std::optional<SealRule>& seal, Where& where) {
@@ -232,7 +234,7 @@ bool HaveUsers(const JsonValue& value, const std::optional<SealRule>& seal) {
   return false;
 }
 
-Where ReadWhere(const JsonValue& value, const std::optional<SealRule>& seal) {
+Where ReadWhere(const JsonValue& value, const std::optional<SealRule>& seal, UserLists& lists) {
   Where where;
   const JsonObject object(value, {"users", "consent", "attribute", "header", "value", "olderThan", "newerThan"});
   const auto users = object.Find("users");
@@ -242,7 +244,7 @@ Where ReadWhere(const JsonValue& value, const std::optional<SealRule>& seal) {
   const auto values = object.Find("value");
   const auto older = object.Find("olderThan");
   const auto newer = object.Find("newerThan");
-  if (users) ReadUsers(*users, seal, where);
+  if (users) ReadUsers(*users, seal, lists, where);
   if (consent) ReadConsent(*consent, seal, where);
   if (attributes && HaveUsers(*attributes, seal)) {
     for (const JsonValue& attribute : ReadTests(*attributes)) ReadAttribute(attribute, where);

@@ -6,6 +6,7 @@
 
 #include "config/json_value.h"
 #include "policy/policy.h"
+#include "policy/user_list.h"
 
 namespace kveil::policy {
 
@@ -16,7 +17,7 @@ std::string ReadName(const config::JsonValue& value);
 bool HaveUsers(const config::JsonValue& value, const std::optional<SealRule>& seal);
 
 // `seal`: of the topic, as `users` are ids of its keyspace. Errors go to the document. Whether purposes are declared is
-// not known here.
-Where ReadWhere(const config::JsonValue& value, const std::optional<SealRule>& seal);
+// not known here. `lists`: files of users that were read before.
+Where ReadWhere(const config::JsonValue& value, const std::optional<SealRule>& seal, UserLists& lists);
 
 }  // namespace kveil::policy

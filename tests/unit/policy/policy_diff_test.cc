@@ -71,19 +71,6 @@ TEST(PolicyDiffTest, SaysWhatBecomesOfHiddenRecords) {
   EXPECT_THAT(said(R"({"mask": {"a": 1}})", R"({"mask":{"a":1}})"), IsEmpty());
 }
 
-// A file may list nobody, which is not anybody.
-TEST(PolicyDiffTest, TellsNobodyFromAnybody) {
-  Where nobody;
-  nobody.usersFile = "users.txt";
-  nobody.newerThan = std::chrono::hours(1);
-  Where anybody;
-  anybody.newerThan = std::chrono::hours(1);
-  EXPECT_TRUE(Conditions(nobody).AreWithin(Conditions(anybody)));
-  EXPECT_FALSE(Conditions(anybody).AreWithin(Conditions(nobody)));
-  EXPECT_NE(Conditions(anybody).Text(), Conditions(nobody).Text());
-  EXPECT_EQ(TextOf(nobody), "the 0 users in users.txt and newer than 1h");
-}
-
 TEST(PolicyDiffTest, TellsClaimsApart) {
   const auto claiming = [](const std::string& claimed) {
     return R"({"workload": {"unit": "a.service", "claimed": {)" + claimed + "}}}";
