@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/text.h"
 #include "config/folder_watch.h"
 #include "policy/policy_advice.h"
 
@@ -20,6 +21,8 @@ namespace {
 
 // A folder that never becomes quiet is read all the same after this many times `quiet`.
 constexpr int kMostQuietPeriods = 20;
+// A folder that changes while it is read is read again, this many times in all.
+constexpr int kMostReads = 5;
 
 // A protection that ends is worth a line each: it may be what was meant, or a file lost on the way here.
 void LogEndedProtection(const Policy& before, const Policy& after) {
@@ -44,28 +47,45 @@ struct PolicyStore::State {
   State(std::string folder, Options options, config::FolderWatch watch)
       : folder(std::move(folder)), options(std::move(options)), watch(std::move(watch)) {}
 
+  // Of files that were all there at one time: what was read before a change and what was read after it may not fit.
+  absl::StatusOr<std::shared_ptr<const Policy>> Read() ABSL_LOCKS_EXCLUDED(mutex) {
+    for (int reads = 0; reads < kMostReads; ++reads) {
+      const std::string before = config::FolderFingerprint(folder);
+      {
+        const MutexLock lock(mutex);
+        fingerprint = before;
+      }
+      absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
+      if (options.read) options.read();
+      if (config::FolderFingerprint(folder) == before) return loaded;
+    }
+    return absl::UnavailableError(StrCat(folder, ": changes again and again while it is read"));
+  }
+
   // Reads the folder and puts the policy in force, or keeps the old one.
   absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
     const MutexLock oneAtATime(loading);
-    {
-      const MutexLock lock(mutex);
-      fingerprint =
-          config::FolderFingerprint(folder);  // before the files are read: a change after it is seen by the next look
-    }
-    absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
-    // Before the lock that every frame may wait for.
-    const std::vector<std::string> advices = loaded.ok() ? AdviceOn(**loaded) : std::vector<std::string>();
-    const MutexLock lock(mutex);
-    lastError = loaded.status();
+    absl::StatusOr<std::shared_ptr<const Policy>> loaded = Read();
     if (!loaded.ok()) {
+      const MutexLock lock(mutex);
+      lastError = loaded.status();
       log::Error("policy.refused", {{"error", lastError}, {"kept", generation.load()}});
       return lastError;
     }
-    if (current != nullptr) LogEndedProtection(*current, **loaded);
+    const std::shared_ptr<const Policy> after = *std::move(loaded);
+    const std::vector<std::string> advices = AdviceOn(*after);
+    std::shared_ptr<const Policy> before = after;
+    uint64_t now = 0;
+    {
+      // Every frame may wait for this lock: what is large is made before it, and freed behind it.
+      const MutexLock lock(mutex);
+      lastError = absl::OkStatus();
+      current.swap(before);
+      now = ++generation;
+    }
+    if (before != nullptr) LogEndedProtection(*before, *after);
     for (const std::string& advice : advices) log::Warning("policy.advice", {{"advice", advice}});
-    current = *std::move(loaded);
-    const uint64_t now = ++generation;
-    log::Info("policy.loaded", {{"files", current->fileCount()}, {"topics", current->size()}, {"generation", now}});
+    log::Info("policy.loaded", {{"files", after->fileCount()}, {"topics", after->size()}, {"generation", now}});
     return absl::OkStatus();
   }
 

@@ -26,6 +26,8 @@ class PolicyStore {
     std::chrono::milliseconds look = std::chrono::seconds(10);
     // Called after every reload with its outcome, on the thread that reloaded. Must not call Reload.
     std::function<void(const absl::Status&)> reloaded;
+    // Called each time that the files have been read, before it is decided whether they have changed meanwhile.
+    std::function<void()> read;
   };
 
   // Errors: those of Policy::Load; kInternal if inotify is not available.

@@ -221,6 +221,34 @@ TEST_F(UserListStoreTest, ALostOrBrokenListLeavesTheOldOneInForce) {
   EXPECT_TRUE(Lists("39"));
 }
 
+// Kubernetes exchanges all files of a ConfigMap at once: between two reads, as well as at any other time.
+TEST_F(PolicyStoreTest, ReadsAgainWhatHasChangedWhileItWasRead) {
+  int reads = 0;
+  const auto change = [&] {
+    if (++reads == 2) Write("a.json", Topic("changed-meanwhile"));
+  };
+  auto store = PolicyStore::Open(folder_, {.quiet = std::chrono::hours(1), .read = change});
+  ASSERT_TRUE(store.ok()) << store.status();
+  ASSERT_TRUE((*store)->Reload().ok());
+  EXPECT_EQ(reads, 3);
+  EXPECT_EQ((*store)->Current()->Find("first"), nullptr);
+  EXPECT_NE((*store)->Current()->Find("changed-meanwhile"), nullptr);
+}
+
+TEST_F(PolicyStoreTest, KeepsTheOldOnesWhileTheFolderDoesNotSettle) {
+  int reads = 0;
+  const auto change = [&] {
+    if (++reads > 1) Write("a.json", Topic(std::string(static_cast<size_t>(reads), 'x')));
+  };
+  auto store = PolicyStore::Open(folder_, {.quiet = std::chrono::hours(1), .read = change});
+  ASSERT_TRUE(store.ok()) << store.status();
+  const absl::Status status = (*store)->Reload();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("changes again and again while it is read"));
+  EXPECT_LT(reads, 10);
+  EXPECT_NE((*store)->Current()->Find("first"), nullptr);
+}
+
 TEST_F(PolicyStoreTest, MissingEmptyAndBrokenFoldersDoNotOpen) {
   EXPECT_EQ(PolicyStore::Open(root_ + "/none", {}).status().code(), absl::StatusCode::kNotFound);
   fs::create_directory(root_ + "/empty");
