@@ -97,7 +97,7 @@ io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> sl
 std::string Connection::TlsWithApplication() const {
   if (passes_) return "passed";
   if (applicationTls_ == nullptr) return "none";
-  constexpr size_t kMostOfSubject = 256;  // it may be as long as the certificate
+  constexpr size_t kMostOfSubject = 1000;  // it may be as long as the certificate; a policy may ask for no more
   const std::string_view subject = std::string_view(info_->certificateSubject).substr(0, kMostOfSubject);
   return StrCat(applicationTls_->session().Version(), subject.empty() ? "" : " of ", subject);
 }
