@@ -141,6 +141,7 @@ io::Task<OpenOutcome> RecordsOpener::OpenWithNeeds(OpenTask& task, const kafka::
     }
     auto fetching = FetchNeeds(loop_, scratch_, connection_.workload, std::move(outcome.needs), deadline);
     (void)co_await std::move(fetching);  // what could not be had is missing again
+    co_await turn_.Pause();              // where nothing had to be fetched
     task.now = std::chrono::system_clock::now();
     outcome = OpenBatch(task, batch, scratch_, out);
   }

@@ -25,8 +25,9 @@ class ListedUsers {
  public:
   ListedUsers(std::shared_ptr<const policy::RecordRules> rules, std::string keyspace);
 
-  // Whether the keys of all users are known that these entries name. Otherwise `needs` has those that are not. Users
-  // that only others' entries name are no reason to wait, nor is a key made for them.
+  // Whether the keys of all users are known that these entries name. Otherwise `needs` has some of those that are not,
+  // or none: then the next call goes on. Users that only others' entries name are no reason to wait, nor get they a
+  // key.
   bool AreKnown(const policy::EntrySet& readers, keys::KeyCache& cache, Needs& needs);
   // The number of the user in RecordRules::users whose key it is. nullopt: somebody else's, or that of a user whom
   // AreKnown was not asked for.

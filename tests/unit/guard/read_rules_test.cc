@@ -682,6 +682,27 @@ TEST_F(ReadRulesTest, WaitForNoUserWhomOnlyOthersEntriesName) {
   EXPECT_EQ(Visible(sealed), Offsets({0}));
 }
 
+// Other connections of the worker do not wait while the keys of a long list are looked for.
+TEST_F(ReadRulesTest, LookForTheKeysOfALongListInPieces) {
+  constexpr size_t kUsers = 2500;
+  std::string list;
+  for (size_t i = 0; i < kUsers; ++i) StrAppend(&list, i == 0 ? "\"" : ",\"", i, "\"");
+  UseWhere(R"({"users": [)" + list + "]}");
+  ListedUsers& users = scratch_->listedUsers.Of(*Topic());
+  const auto look = [&](Needs& needs) { return users.AreKnown(readers_, scratch_->keyCache, needs); };
+  size_t fetched = 0;
+  int calls = 0;
+  for (bool areKnown = false; !areKnown && calls < 20; ++calls) {
+    Needs needs;
+    areKnown = look(needs);
+    EXPECT_LE(needs.keys.size(), 1000u);
+    fetched += needs.keys.size();
+    if (!needs.empty()) FetchMissing(std::move(needs));
+  }
+  EXPECT_EQ(fetched, kUsers) << "each once";
+  EXPECT_LT(calls, 10);
+}
+
 // A user's key in a registry that was restored may be another than the one that was there before.
 TEST_F(ReadRulesTest, LookForUsersAgainWhenTheRegistryMayBeAnother) {
   UseWhere(R"({"users": ["anna"]})");
