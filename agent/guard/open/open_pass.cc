@@ -129,7 +129,7 @@ bool OpenPass::FitsOpened(const FetchedRecord& record, size_t index) {
 void OpenPass::LeaveOut(const FetchedRecord& record) {
   if (EndsBefore(record)) {
     if (record.owner.state == Owner::State::kPending) return;  // the next pass knows whether it is an erased user's
-    outcome_.deniedFrom = OffsetOf(record);
+    outcome_.deniedFrom = OffsetOf(header_, record.view);
     return;
   }
   auto how = DeniedAs::kLeftOut;
@@ -143,17 +143,11 @@ void OpenPass::LeaveOut(const FetchedRecord& record) {
 // Whether the reader is to get an error in place of the record. What is before the place that it asked from, its client
 // throws away. What nobody gets, whatever the rules say, is no reason to stop either.
 bool OpenPass::EndsBefore(const FetchedRecord& record) const {
-  if (!endsAtDenied() || OffsetOf(record) < task_.fetchOffset) return false;
+  if (!endsAtDenied() || OffsetOf(header_, record.view) < task_.fetchOffset) return false;
   const bool isClear = record.view.value.has_value() && !record.envelope.isThere;
   const bool isForNobody = record.owner.state == Owner::State::kErased ||
                            (isClear && task_.topic->plaintext == policy::PlaintextRule::kDrop);
   return !isForNobody;
-}
-
-// Unsigned, as a broker could send a base offset so high that a record's own would not fit.
-int64_t OpenPass::OffsetOf(const FetchedRecord& record) const {
-  return static_cast<int64_t>(static_cast<uint64_t>(header_.baseOffset) +
-                              static_cast<uint64_t>(record.view.offsetDelta));
 }
 
 OpenOutcome OpenPass::Run(Bytes records, ByteBuffer& out) {

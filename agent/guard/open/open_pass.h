@@ -38,7 +38,6 @@ class OpenPass {
   bool FitsOpened(const FetchedRecord& record, size_t index);
   void LeaveOut(const FetchedRecord& record);
   bool EndsBefore(const FetchedRecord& record) const;
-  int64_t OffsetOf(const FetchedRecord& record) const;
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
   // Of a pass that wrote all records, up to the end.

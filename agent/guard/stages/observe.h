@@ -26,6 +26,11 @@ class ObserveProduced {
   ProducedCounts& counts_;
 };
 
+// Unsigned, as a broker could send a base offset so high that a record's own would not fit.
+inline int64_t OffsetOf(const kafka::BatchHeader& header, const kafka::RecordView& record) {
+  return static_cast<int64_t>(static_cast<uint64_t>(header.baseOffset) + static_cast<uint64_t>(record.offsetDelta));
+}
+
 // How the reader gets a record that it may not have.
 enum class DeniedAs : uint8_t { kLeftOut, kMasked, kUnchanged };
 
@@ -65,9 +70,7 @@ class ObserveFetched {
 
  private:
   void NoteVisible(const kafka::RecordView& record) {
-    // Unsigned, as a broker could send a base offset so high that a record's own would not fit.
-    const uint64_t offset = static_cast<uint64_t>(header_.baseOffset) + static_cast<uint64_t>(record.offsetDelta);
-    lastVisibleOffset_ = std::max(lastVisibleOffset_, static_cast<int64_t>(offset));
+    lastVisibleOffset_ = std::max(lastVisibleOffset_, OffsetOf(header_, record));
   }
   void Count(const kafka::RecordView& record, const Owner& owner, Verdict verdict) {
     switch (owner.state) {
