@@ -10,29 +10,12 @@
 #include "base/text.h"
 #include "formats/user_id.h"
 #include "nlohmann/json.hpp"
+#include "policy/policy_reader.h"
 
 namespace kveil::cli {
 
 using config::JsonObject;
 using config::JsonValue;
-
-namespace {
-
-identity::Claims ReadClaims(const JsonValue& value) {
-  identity::Claims claims;
-  const JsonObject object(value, {"principal", "certificate", "clientId"});
-  if (const auto principal = object.Find("principal")) {
-    claims.principal = principal->String();
-    constexpr std::string_view kType = "User:";
-    if (!claims.principal.starts_with(kType)) principal->Expected("a principal such as \"User:analytics\"");
-    claims.principal.erase(0, kType.size());
-  }
-  if (const auto certificate = object.Find("certificate")) claims.certificate = certificate->String();
-  if (const auto clientId = object.Find("clientId")) claims.clientId = clientId->String();
-  return claims;
-}
-
-}  // namespace
 
 policy::DescribedClient ReadClient(const JsonValue& value) {
   policy::DescribedClient client;
@@ -59,7 +42,7 @@ policy::DescribedClient ReadClient(const JsonValue& value) {
   }
   if (!pod.nameSpace.empty()) workload.pod = std::make_shared<const identity::Pod>(std::move(pod));
   if (const auto uid = object.Find("uid")) workload.uid = static_cast<uint32_t>(uid->Integer(0, UINT32_MAX - 1));
-  if (const auto claimed = object.Find("claimed")) client.claims = ReadClaims(*claimed);
+  if (const auto claimed = object.Find("claimed")) client.claims = policy::ReadClaimed(*claimed);
   return client;
 }
 

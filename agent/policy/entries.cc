@@ -49,14 +49,13 @@ std::string TextOfTest(const Test& test) {
   return text;
 }
 
-// Whether whoever claims `inner` claims all that `outer` asks for.
+}  // namespace
+
 bool Covers(const identity::Claims& outer, const identity::Claims& inner) {
   return (outer.principal.empty() || outer.principal == inner.principal) &&
          (outer.certificate.empty() || outer.certificate == inner.certificate) &&
          (outer.clientId.empty() || outer.clientId == inner.clientId);
 }
-
-}  // namespace
 
 bool Covers(const ReadRule& outer, const ReadRule& inner) {
   using Kind = ReadRule::Kind;

@@ -9,6 +9,9 @@
 
 namespace kveil::policy {
 
+// Whether whoever claims `inner` claims all that `outer` asks for.
+bool Covers(const identity::Claims& outer, const identity::Claims& inner);
+
 // Whether every workload that fits `inner` fits `outer`, as far as the selectors show it.
 bool Covers(const ReadRule& outer, const ReadRule& inner);
 

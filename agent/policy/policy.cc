@@ -14,6 +14,7 @@
 #include "config/json_value.h"
 #include "config/read_file.h"
 #include "identity/cgroup_path.h"
+#include "policy/entries.h"
 #include "policy/policy_reader.h"
 #include "policy/policy_text.h"
 
@@ -297,19 +298,8 @@ bool IsInternal(std::string_view topic) {
   return std::find(kNames.begin(), kNames.end(), topic) != kNames.end();
 }
 
-namespace {
-
-// Whether all that is asked for is claimed.
-bool AreMet(const identity::Claims& asked, const identity::Claims& claims) {
-  return (asked.principal.empty() || asked.principal == claims.principal) &&
-         (asked.certificate.empty() || asked.certificate == claims.certificate) &&
-         (asked.clientId.empty() || asked.clientId == claims.clientId);
-}
-
-}  // namespace
-
 bool Fits(const ReadRule& rule, const identity::Workload& workload, const identity::Claims& claims) {
-  if (!AreMet(rule.claimed, claims)) return false;
+  if (!Covers(rule.claimed, claims)) return false;
   if (rule.uid.has_value() && workload.uid != *rule.uid) return false;
   const identity::Pod* const pod = workload.pod.get();
   switch (rule.kind) {

@@ -203,6 +203,8 @@ bool LooksLikeSubject(std::string_view text) {
   return beginsWithType;
 }
 
+}  // namespace
+
 identity::Claims ReadClaimed(const JsonValue& value) {
   identity::Claims claimed;
   const JsonObject object(value, {"principal", "certificate", "clientId"});
@@ -233,6 +235,8 @@ identity::Claims ReadClaimed(const JsonValue& value) {
   }
   return claimed;
 }
+
+namespace {
 
 // Whoever may make a pod gives it the labels that he likes: they say something within a namespace only. A uid says
 // something within a unit, a cgroup or a pod only: in a container, everybody may be root.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/json_value.h"
 #include "policy/policy.h"
 #include "policy/user_list.h"
 
@@ -39,6 +40,9 @@ inline constexpr size_t kMostWorkloads = 1024;
 inline constexpr std::string_view kLabelOfAnybody =
     "\"label\" counts for the workloads of a \"serviceAccount\" or a \"namespace\" only: any other workload may be a "
     "pod whose labels its own user chose";
+
+// {"principal": "User:a", "certificate": "CN=a", "clientId": "a"}: at least one of them. Errors go to the document.
+identity::Claims ReadClaimed(const config::JsonValue& value);
 
 // kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found". `lists`: of the files of
 // users that the policies read so far name.

@@ -85,6 +85,10 @@ TEST_F(PolicyExplainTest, AsksWhatTheClientClaims) {
   EXPECT_EQ(explain("unit=a.service,claimed.principal=User:bert"), "nothing: no entry of \"read\"");
   EXPECT_EQ(explain(R"({"claimed": {"certificate": "CN=orders,OU=prod"}})"),
             "everything: entry 2 of \"read\" (every workload that claims certificate \"CN=orders,OU=prod\")");
+  const CommandResult spaced = Run({"policy", "explain", "--workload",
+                                    R"({"claimed": {"certificate": "CN=orders, OU=prod"}})", "--topic", "t", policy});
+  EXPECT_EQ(spaced.exitStatus, 1) << "no policy takes it either";
+  EXPECT_NE(spaced.err.find("a certificate's subject without spaces behind commas"), std::string::npos) << spaced.err;
   const std::string table = Write("claims.test.json", R"({"policies": ")" + policy + R"(", "expectations": [
       {"workload": {"unit": "a.service", "claimed": {"principal": "User:anna"}}, "topic": "t", "expect": "everything"},
       {"workload": {"unit": "a.service", "claimed": {"clientId": "anna"}}, "topic": "t", "expect": "nothing"}]})");
