@@ -3,15 +3,15 @@
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "evidence/small_file.h"
 #include "nlohmann/json.hpp"
-#include "receipts/small_file.h"
 #include "receipts/store.h"
 
 namespace kveil::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using receipts::SigningKey;
+using evidence::SigningKey;
 using receipts::Store;
 
 absl::StatusOr<Store> OpenStore(const CommonOptions& common, const ReceiptsOptions& options) {
@@ -23,7 +23,7 @@ absl::StatusOr<Store> OpenStore(const CommonOptions& common, const ReceiptsOptio
 
 absl::StatusOr<SigningKey> ReadKey(const Store& store, const ReceiptsOptions& options) {
   const absl::StatusOr<std::string> pem =
-      options.publicKey.empty() ? store.PublicPem() : receipts::ReadFile(options.publicKey);
+      options.publicKey.empty() ? store.PublicPem() : evidence::ReadFile(options.publicKey);
   if (!pem.ok()) return pem.status();
   return SigningKey::FromPublicPem(*pem);
 }

@@ -20,10 +20,18 @@
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "receipts/folder_lock.h"
-#include "receipts/small_file.h"
+#include "evidence/folder_lock.h"
+#include "evidence/small_file.h"
 
 namespace kveil::receipts {
+
+using evidence::LockFolder;
+using evidence::ReadFile;
+using evidence::RemoveFile;
+using evidence::Sha256Hex;
+using evidence::SigningKey;
+using evidence::WriteFile;
+
 namespace {
 
 constexpr size_t kDigits = 8;

@@ -21,8 +21,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "evidence/signing_key.h"
 #include "receipts/receipt.h"
-#include "receipts/signing_key.h"
 
 namespace kveil::receipts {
 
@@ -66,9 +66,9 @@ class Store {
   };
   static constexpr size_t kMostFaults = 20;
   // Checks all of them. One that is appended meanwhile is checked, too.
-  absl::StatusOr<Verification> VerifyAll(const SigningKey& key) const;
+  absl::StatusOr<Verification> VerifyAll(const evidence::SigningKey& key) const;
   // The signature of one.
-  absl::Status VerifyOne(const SigningKey& key, uint64_t number) const;
+  absl::Status VerifyOne(const evidence::SigningKey& key, uint64_t number) const;
 
  private:
   struct Head {
@@ -79,12 +79,12 @@ class Store {
   bool Has(uint64_t number) const;
   absl::Status PrepareLocked() const;
   // Without `key`, its signature is not checked. kNotFound: there is none.
-  absl::StatusOr<Head> ReadHead(const SigningKey* key) const;
-  absl::Status WriteHead(const SigningKey& key, const Head& head) const;
+  absl::StatusOr<Head> ReadHead(const evidence::SigningKey* key) const;
+  absl::Status WriteHead(const evidence::SigningKey& key, const Head& head) const;
   // What the head is to be, after a crash between a receipt and its head.
-  absl::StatusOr<Head> FindHead(const SigningKey& key) const;
+  absl::StatusOr<Head> FindHead(const evidence::SigningKey& key) const;
   // Whether receipt `head.number + 1` is there and in order. If so, it becomes the head.
-  absl::Status Advance(const SigningKey& key, Head& head) const;
+  absl::Status Advance(const evidence::SigningKey& key, Head& head) const;
   bool HasFilesBeyond(uint64_t number) const;
 
   const std::string folder_;

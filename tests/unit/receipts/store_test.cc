@@ -14,12 +14,16 @@
 #include <filesystem>
 #include <thread>
 
+#include "evidence/small_file.h"
 #include "nlohmann/json.hpp"
-#include "receipts/small_file.h"
 
 namespace kveil::receipts {
 namespace {
 
+using evidence::ReadFile;
+using evidence::Sha256Hex;
+using evidence::SigningKey;
+using evidence::WriteFile;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;

@@ -1,5 +1,5 @@
 // A process that is stopped keeps its locks. So nobody waits for one without a bound.
-#include "receipts/folder_lock.h"
+#include "evidence/folder_lock.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -16,7 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "base/text.h"
 
-namespace kveil::receipts {
+namespace kveil::evidence {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -56,4 +56,4 @@ absl::StatusOr<UniqueFd> LockFolder(const std::string& folder, std::chrono::mill
   }
 }
 
-}  // namespace kveil::receipts
+}  // namespace kveil::evidence

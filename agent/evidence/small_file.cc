@@ -1,4 +1,4 @@
-#include "receipts/small_file.h"
+#include "evidence/small_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 
-namespace kveil::receipts {
+namespace kveil::evidence {
 namespace {
 
 constexpr size_t kLongest = size_t{64} << 20;
@@ -68,4 +68,4 @@ absl::Status RemoveFile(const std::string& path) {
   return errno == ENOENT ? absl::OkStatus() : Error(path);
 }
 
-}  // namespace kveil::receipts
+}  // namespace kveil::evidence

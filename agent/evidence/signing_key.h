@@ -1,4 +1,4 @@
-// The Ed25519 key (RFC 8032) that signs receipts.
+// The Ed25519 key (RFC 8032) that signs what the agent has done.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 struct evp_pkey_st;
 
-namespace kveil::receipts {
+namespace kveil::evidence {
 
 // The private key, or only its public part, which verifies.
 class SigningKey {
@@ -43,4 +43,4 @@ class SigningKey {
 // In lower-case hexadecimal digits.
 std::string Sha256Hex(std::string_view bytes);
 
-}  // namespace kveil::receipts
+}  // namespace kveil::evidence

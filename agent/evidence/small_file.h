@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace kveil::receipts {
+namespace kveil::evidence {
 
 // The whole file. kNotFound: there is none. kUnavailable: it cannot be read, or is longer than 64 MiB.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
@@ -21,4 +21,4 @@ absl::Status WriteFile(const std::string& path, std::string_view bytes, mode_t m
 // Removes a file if it is there, also from the disk.
 absl::Status RemoveFile(const std::string& path);
 
-}  // namespace kveil::receipts
+}  // namespace kveil::evidence

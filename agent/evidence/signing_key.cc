@@ -1,4 +1,4 @@
-#include "receipts/signing_key.h"
+#include "evidence/signing_key.h"
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
@@ -12,9 +12,9 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "base/text.h"
-#include "receipts/small_file.h"
+#include "evidence/small_file.h"
 
-namespace kveil::receipts {
+namespace kveil::evidence {
 namespace {
 
 struct FreeBio {
@@ -47,14 +47,14 @@ absl::StatusOr<SigningKey> SigningKey::Read(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && (!S_ISREG(info.st_mode) || (info.st_mode & 077) != 0)) {
     return absl::FailedPreconditionError(
-        StrCat("the receipts' key ", path, " is not a file that only its owner may read: chmod 600 it"));
+        StrCat("the signing key ", path, " is not a file that only its owner may read: chmod 600 it"));
   }
   absl::StatusOr<std::string> pem = ReadFile(path);
   if (!pem.ok()) return pem.status();
   const absl::Cleanup wipe = [&pem] { OPENSSL_cleanse(pem->data(), pem->size()); };
   SigningKey key(PEM_read_bio_PrivateKey(Reading(*pem).get(), nullptr, nullptr, nullptr));
   if (!IsEd25519(key.key_.get())) {
-    return absl::FailedPreconditionError(StrCat("the receipts' key ", path, " is no Ed25519 key in PEM"));
+    return absl::FailedPreconditionError(StrCat("the signing key ", path, " is no Ed25519 key in PEM"));
   }
   return key;
 }
@@ -110,4 +110,4 @@ std::string Sha256Hex(std::string_view bytes) {
   return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
-}  // namespace kveil::receipts
+}  // namespace kveil::evidence
