@@ -1,0 +1,48 @@
+// The lines of a trail, as JSON objects (docs/audit.md has their members).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "audit/trail_head.h"
+#include "audit/use.h"
+
+namespace kveil::audit {
+
+struct TimeSpan {
+  absl::Time from, to;
+};
+
+// What was counted of one use, without its users.
+std::string LineOfUse(const TimeSpan& span, const Use& use, const Counted& counted);
+// Records per user, by pseudonym: in several lines if they are many.
+inline constexpr size_t kMostUsersOfALine = 256;
+std::vector<std::string> LinesOfUsers(const TimeSpan& span, const Use& use, const Counted& counted,
+                                      const std::vector<std::pair<std::string, uint64_t>>& users);
+
+// An agent has started. `unknownSince`: it, or the one before it, ended without a word, and what was counted since then
+// is lost.
+std::string LineOfStart(absl::Time time, const std::string& agent, const std::string& version,
+                        std::optional<absl::Time> unknownSince);
+// It has ended, and nothing is missing.
+std::string LineOfEnd(absl::Time time);
+inline constexpr std::string_view kKindOfEnd = "stopped";
+
+// What was counted and could not be kept, as the trail could not be written for too long.
+struct Lost {
+  absl::Time from, to;
+  uint64_t lines = 0;
+  uint64_t records = 0;
+};
+std::string LineOfLost(const Lost& lost);
+
+// The `kind` of a line; empty if it is no line.
+std::string KindOf(const std::string& line);
+
+}  // namespace kveil::audit

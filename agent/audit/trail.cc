@@ -1,0 +1,315 @@
+// Lines are written before the head. What a crash leaves behind the head was not signed: it stays where it is, and a
+// line says so. Nothing is mended in silence.
+#include "audit/trail.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "evidence/folder_lock.h"
+#include "evidence/small_file.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::audit {
+namespace {
+
+using evidence::SigningKey;
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kDigits = 12;
+constexpr std::string_view kEnding = ".jsonl";
+// How often a file of one name may have been set aside.
+constexpr int kMostSetAside = 100;
+
+absl::Status Error(const std::string& path) {
+  const int error = errno;
+  return absl::UnavailableError(StrCat("audit: ", path, ": ", std::strerror(error)));
+}
+
+std::string DayOf(absl::Time time) { return absl::FormatTime("%Y-%m-%d", time, absl::UTCTimeZone()); }
+
+std::string FileName(uint64_t firstLine, absl::Time now) {
+  std::string digits = StrCat(firstLine);
+  if (digits.size() < kDigits) digits.insert(0, kDigits - digits.size(), '0');
+  return StrCat(digits, ".", DayOf(now), kEnding);
+}
+
+// The day of which a file of that name is.
+std::string_view DayIn(std::string_view file) {
+  file.remove_suffix(kEnding.size());
+  return file.substr(file.rfind('.') + 1);
+}
+
+// The hash of the line before the first of a file. Empty: it cannot be read.
+std::string PreviousOf(const std::string& path) {
+  const absl::StatusOr<std::string> text = evidence::ReadFile(path);
+  if (!text.ok()) return "";
+  const Json line = Json::parse(text->substr(0, text->find('\n')), nullptr, /*allow_exceptions=*/false);
+  if (!line.is_object()) return "";
+  const auto previous = line.find("previous");
+  return previous != line.end() && previous->is_string() ? previous->get<std::string>() : "";
+}
+
+std::string Line(uint64_t number, const std::string& previous, const std::string& object) {
+  return StrCat("{\"seq\":", number, ",\"previous\":\"", previous, "\",", std::string_view(object).substr(1));
+}
+
+// What was cut off, head and all, must not look like a folder that is new.
+absl::Status PrepareFolder(const std::string& folder) {
+  const std::string path = folder + "/key.pem";
+  const absl::StatusOr<TrailHead> head = ReadHead(folder, nullptr);
+  if (!head.ok() && !absl::IsNotFound(head.status())) return head.status();
+  const absl::StatusOr<SigningKey> key = SigningKey::Read(path);
+  if (!key.ok() && !absl::IsNotFound(key.status())) return key.status();
+  if (key.ok() && head.ok()) return absl::OkStatus();
+  constexpr const char* kWhatToDo = ". To begin anew, move the folder away and keep it";
+  if (key.ok()) {
+    return absl::FailedPreconditionError(
+        StrCat(folder, "/head: is missing, so lines may be, too: kveil audit verify", kWhatToDo));
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOf(folder));
+  if (!files.empty() || (head.ok() && head->last > 0)) {
+    return absl::FailedPreconditionError(
+        StrCat(path, ": is missing beside lines that it has signed: restore it", kWhatToDo));
+  }
+  ASSIGN_OR_RETURN(const SigningKey made, SigningKey::Make());
+  TrailHead first;
+  first.time = TextOf(absl::Now());
+  RETURN_IF_ERROR(evidence::WriteFile(folder + "/head", TextOf(first, made), 0600));
+  return made.Write(path);
+}
+
+}  // namespace
+
+std::optional<uint64_t> FirstLineOf(const std::string& file) {
+  uint64_t number = 0;
+  if (file.size() <= kDigits || !file.ends_with(kEnding)) return std::nullopt;
+  const size_t dot = file.find('.');
+  if (dot == std::string::npos || !absl::SimpleAtoi(file.substr(0, dot), &number)) return std::nullopt;
+  if (file.size() != dot + 1 + std::strlen("2026-11-29") + kEnding.size()) return std::nullopt;
+  return number;
+}
+
+absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(folder.c_str()), ::closedir);
+  if (directory == nullptr) return Error(folder);
+  std::vector<std::pair<uint64_t, std::string>> found;
+  while (const dirent* const entry = ::readdir(directory.get())) {
+    const std::string name = entry->d_name;
+    if (const std::optional<uint64_t> first = FirstLineOf(name); first.has_value()) found.emplace_back(*first, name);
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<std::string> files;
+  for (auto& [first, name] : found) files.push_back(std::move(name));
+  return files;
+}
+
+absl::StatusOr<std::unique_ptr<Trail>> Trail::Open(const std::string& folder, const Limits& limits) {
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return Error(folder);
+  ASSIGN_OR_RETURN(UniqueFd lock, evidence::LockFolder(folder, std::chrono::milliseconds(0)));
+  RETURN_IF_ERROR(PrepareFolder(folder));
+  ASSIGN_OR_RETURN(SigningKey key, SigningKey::Read(folder + "/key.pem"));
+  ASSIGN_OR_RETURN(TrailHead head, ReadHead(folder, &key));
+  RETURN_IF_ERROR(evidence::WriteFile(folder + "/public.pem", key.PublicPem(), 0644));
+  std::unique_ptr<Trail> trail(new Trail(folder, limits, std::move(lock), std::move(key), std::move(head)));
+  RETURN_IF_ERROR(trail->LookAtEnd());
+  return trail;
+}
+
+void Trail::NoteDamage(const std::string& file, const std::string& what) {
+  damage_ = StrCat(PathOf(file), ": ", what, ": kveil audit verify");
+  notes_.push_back(Json{{"kind", "damaged"}, {"file", file}, {"what", what}}.dump());
+}
+
+void Trail::NoteUnsigned(const std::string& file, uint64_t from, uint64_t bytes) {
+  // The first line of the next file, where whoever verifies looks for it.
+  notes_.insert(notes_.begin(), Json{{"kind", "unsigned"}, {"file", file}, {"from", from}, {"bytes", bytes}}.dump());
+}
+
+absl::Status Trail::SetAside(const std::string& file) {
+  for (int i = 1; i <= kMostSetAside; ++i) {
+    const std::string name = StrCat(file, ".", i, ".unsigned");
+    if (::access(PathOf(name).c_str(), F_OK) == 0) continue;
+    if (::rename(PathOf(file).c_str(), PathOf(name).c_str()) != 0) return Error(PathOf(file));
+    notes_.push_back(Json{{"kind", "setAside"}, {"file", name}}.dump());
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(StrCat("audit: ", PathOf(file), ": is there although no line of it was signed"));
+}
+
+absl::Status Trail::LookAtEnd() {
+  ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOf(folder_));
+  for (const std::string& file : files) {
+    if (*FirstLineOf(file) > head_.last) RETURN_IF_ERROR(SetAside(file));
+  }
+  if (head_.file.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::string> text = evidence::ReadFile(PathOf(head_.file));
+  if (absl::IsUnavailable(text.status())) return text.status();
+  if (!text.ok()) {
+    NoteDamage(head_.file, "is missing");
+  } else if (text->size() < head_.bytes) {
+    NoteDamage(head_.file, "is shorter than it was signed");
+  } else {
+    const std::string_view lines = std::string_view(*text).substr(0, head_.bytes);
+    const size_t before = lines.size() < 2 ? std::string_view::npos : lines.rfind('\n', lines.size() - 2);
+    const std::string_view last = lines.substr(before + 1);  // of npos 0
+    if (!last.ends_with('\n') || evidence::Sha256Hex(last.substr(0, last.size() - 1)) != head_.hash) {
+      NoteDamage(head_.file, "its last line is not the one that was signed");
+      return absl::OkStatus();
+    }
+    lastLine_ = std::string(last.substr(0, last.size() - 1));
+    if (text->size() > head_.bytes) {
+      NoteUnsigned(head_.file, head_.bytes, text->size() - head_.bytes);
+    } else {
+      file_ = UniqueFd(::open(PathOf(head_.file).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+      if (!file_.valid()) return Error(PathOf(head_.file));
+      name_ = head_.file;
+      size_ = head_.bytes;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trail::CheckFile() {
+  if (!file_.valid()) return absl::OkStatus();
+  if (mustTruncate_) {
+    if (::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) return Error(PathOf(name_));
+    mustTruncate_ = false;
+  }
+  struct stat open, there;
+  if (::fstat(file_.get(), &open) != 0) return Error(PathOf(name_));
+  const bool isThere = ::lstat(PathOf(name_).c_str(), &there) == 0 && there.st_ino == open.st_ino;
+  const auto size = static_cast<uint64_t>(open.st_size);
+  if (isThere && size == size_) return absl::OkStatus();
+  if (!isThere) {
+    if (size_ > 0) NoteDamage(name_, "was removed or replaced");
+  } else if (size < size_) {
+    NoteDamage(name_, "is shorter than it was written");
+  } else if (size_ > 0) {
+    damage_ = StrCat(PathOf(name_), ": somebody else has written to it: kveil audit verify");
+    NoteUnsigned(name_, size_, size - size_);
+  }
+  file_ = UniqueFd();
+  return absl::OkStatus();
+}
+
+absl::Status Trail::OpenFile(absl::Time now) {
+  if (file_.valid() && size_ < limits_.fileBytes && DayIn(name_) == DayOf(now)) return absl::OkStatus();
+  if (file_.valid() && size_ == 0) return absl::OkStatus();  // nothing could be written to it yet
+  const std::string name = FileName(head_.last + 1, now);
+  file_ = UniqueFd();
+  constexpr int kFlags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+  file_ = UniqueFd(::open(PathOf(name).c_str(), kFlags, 0600));
+  if (!file_.valid() && errno == EEXIST) {
+    RETURN_IF_ERROR(SetAside(name));
+    file_ = UniqueFd(::open(PathOf(name).c_str(), kFlags, 0600));
+  }
+  if (!file_.valid()) return Error(PathOf(name));
+  name_ = name;
+  size_ = 0;
+  const UniqueFd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return folder.valid() && ::fsync(folder.get()) == 0 ? absl::OkStatus() : Error(folder_);
+}
+
+absl::Status Trail::Write(const std::string& text) {
+  mustTruncate_ = true;  // until the head has it
+  for (size_t written = 0; written < text.size();) {
+    const ssize_t count = ::write(file_.get(), text.data() + written, text.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Error(PathOf(name_));
+    written += static_cast<size_t>(count);
+  }
+  return ::fdatasync(file_.get()) == 0 ? absl::OkStatus() : Error(PathOf(name_));
+}
+
+absl::Status Trail::WriteHead(const TrailHead& head) const {
+  const std::string text = TextOf(head, key_);
+  if (text.empty()) return absl::InternalError("audit: OpenSSL cannot sign");
+  return evidence::WriteFile(folder_ + "/head", text, 0600);
+}
+
+absl::Status Trail::Append(absl::Span<const std::string> objects, absl::Time now) {
+  RETURN_IF_ERROR(CheckFile());
+  TrailHead head = head_;
+  head.time = TextOf(now);
+  std::vector<std::string> removals;
+  PlanRemoval(now, head, removals);
+  if (objects.empty() && removals.empty() && notes_.empty()) {
+    RETURN_IF_ERROR(WriteHead(head));
+    head_ = std::move(head);
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(OpenFile(now));
+  std::vector<std::string> added = notes_;
+  added.insert(added.end(), removals.begin(), removals.end());
+  added.insert(added.end(), objects.begin(), objects.end());
+  std::string text;
+  for (const std::string& object : added) {
+    const std::string line = Line(++head.last, head.hash, object);
+    head.hash = evidence::Sha256Hex(line);
+    StrAppend(&text, line, "\n");
+  }
+  head.file = name_;
+  head.bytes = size_ + text.size();
+  absl::Status written = Write(text);
+  if (written.ok()) written = WriteHead(head);
+  if (!written.ok()) {
+    if (::ftruncate(file_.get(), static_cast<off_t>(size_)) == 0) mustTruncate_ = false;
+    return written;
+  }
+  mustTruncate_ = false;
+  size_ = head.bytes;
+  notes_.clear();
+  const bool isShorter = head.first != head_.first;
+  head_ = std::move(head);
+  if (isShorter) RemoveOld();
+  return absl::OkStatus();
+}
+
+void Trail::PlanRemoval(absl::Time now, TrailHead& head, std::vector<std::string>& lines) {
+  const absl::StatusOr<std::vector<std::string>> files = FilesOf(folder_);
+  if (!files.ok()) return;
+  uint64_t total = 0;
+  std::vector<uint64_t> sizes;
+  for (const std::string& file : *files) {
+    struct stat info;
+    sizes.push_back(::lstat(PathOf(file).c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0);
+    total += sizes.back();
+  }
+  // A day's lines are kept for `keep` after the day.
+  const std::string oldest = DayOf(now - limits_.keep - absl::Hours(24));
+  size_t gone = 0;
+  while (gone + 1 < files->size() && (total > limits_.bytes || DayIn((*files)[gone]) < oldest)) total -= sizes[gone++];
+  if (gone == 0) return;
+  if (DayIn((*files)[gone - 1]) >= oldest) removedEarly_ = now;
+  const uint64_t first = *FirstLineOf((*files)[gone]);
+  if (first <= head.first || first > head_.last) return;  // of an earlier removal, or the file that is begun now
+  const std::string previous = PreviousOf(PathOf((*files)[gone]));
+  lines.push_back(
+      Json{{"kind", "removed"}, {"first", head.first}, {"last", first - 1}, {"hash", previous}, {"time", TextOf(now)}}
+          .dump());
+  head.first = first;
+  head.firstPrevious = previous;
+}
+
+// Those that could not be removed are when the next ones are.
+void Trail::RemoveOld() const {
+  const absl::StatusOr<std::vector<std::string>> files = FilesOf(folder_);
+  if (!files.ok()) return;
+  for (size_t i = 0; i + 1 < files->size() && *FirstLineOf((*files)[i + 1]) <= head_.first; ++i) {
+    (void)evidence::RemoveFile(PathOf((*files)[i]));
+  }
+}
+
+}  // namespace kveil::audit

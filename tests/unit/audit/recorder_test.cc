@@ -1,0 +1,273 @@
+// From what workers count to what a trail answers.
+#include "audit/recorder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "audit/query.h"
+#include "base/text.h"
+#include "evidence/small_file.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::audit {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+class RecorderTest : public testing::Test {
+ protected:
+  RecorderTest() {
+    char path[] = "/tmp/kveil-recorder-XXXXXX";
+    parent_ = mkdtemp(path);
+    folder_ = parent_ + "/audit";
+    Begin();
+  }
+  ~RecorderTest() override {
+    recorder_.reset();
+    std::filesystem::remove_all(parent_);
+  }
+
+  static absl::Time Now() { return absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now())); }
+  void Begin(absl::Time now = Now() - absl::Hours(1)) {
+    recorder_.reset();
+    Recorder::Options options;
+    options.folder = folder_;
+    options.agent = "node-a:7";
+    options.version = "0.1.0";
+    options.pseudonymsOf =
+        [this](absl::Span<const crypto::KeyId> keys) -> absl::StatusOr<std::vector<std::optional<std::string>>> {
+      if (!registry_.ok()) return registry_;
+      std::vector<std::optional<std::string>> names;
+      for (const crypto::KeyId& key : keys) {
+        names.push_back(key.bytes[0] == 99 ? std::nullopt : std::optional(StrCat("p", int{key.bytes[0]})));
+      }
+      return names;
+    };
+    now_ = now;
+    recorder_ = std::make_unique<Recorder>(std::move(options), std::vector<Tally*>{&tally_, &other_}, now_);
+  }
+  static identity::Workload Workload(const std::string& unit, uint32_t uid = 0) {
+    identity::Workload workload;
+    workload.share = "/system.slice/" + unit;
+    workload.cgroupPath = workload.share;
+    workload.unit = unit;
+    workload.uid = uid;
+    return workload;
+  }
+  static Tally::What What(std::string_view topic, bool isByUser = false) {
+    return {.cluster = "main",
+            .topic = topic,
+            .file = "clicks.json",
+            .entry = 2,
+            .access = Access::kRead,
+            .isByUser = isByUser};
+  }
+  static std::vector<crypto::KeyId> Keys(std::initializer_list<uint8_t> first) {
+    std::vector<crypto::KeyId> keys;
+    for (const uint8_t byte : first) keys.emplace_back().bytes[0] = byte;
+    return keys;
+  }
+  absl::Status Record() {
+    now_ += absl::Minutes(1);
+    return recorder_->Record(now_);
+  }
+  Answer AskFor(const Query& query = {}) {
+    absl::StatusOr<Answer> answer = Ask(folder_, *ReadPublicKey(folder_, ""), query);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.value_or(Answer());
+  }
+
+  std::string parent_;
+  std::string folder_;
+  Tally tally_, other_;
+  absl::Status registry_;
+  absl::Time now_;
+  std::unique_ptr<Recorder> recorder_;
+};
+
+TEST_F(RecorderTest, TellsWhoReadHowMuchByWhichEntry) {
+  tally_.Add(Workload("a.service", 33), What("clicks"), {.records = 5, .leftOut = 2});
+  other_.Add(Workload("a.service", 33), What("clicks"), {.records = 7, .erased = 1});
+  tally_.Add(Workload("b.service"), What("orders"), {.denials = 1});
+  ASSERT_TRUE(Record().ok());
+  tally_.Add(Workload("a.service", 33), What("clicks"), {.records = 3});
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor();
+  EXPECT_THAT(answer.verification.faults, IsEmpty());
+  ASSERT_THAT(answer.done, SizeIs(2));
+  const Answer::Done& done = answer.done[0];
+  EXPECT_EQ(done.workload, "a.service");
+  EXPECT_EQ(done.uid, 33u);
+  EXPECT_EQ(done.topic, "clicks");
+  EXPECT_EQ(done.access, "read");
+  EXPECT_EQ(done.file, "clicks.json");
+  EXPECT_EQ(done.entry, 2u);
+  EXPECT_EQ(done.counts.records, 15u);
+  EXPECT_EQ(done.counts.leftOut, 2u);
+  EXPECT_EQ(done.counts.erased, 1u);
+  EXPECT_EQ(done.last - done.first, absl::Minutes(2));
+  EXPECT_EQ(answer.done[1].counts.denials, 1u);
+  EXPECT_THAT(AskFor({.topic = "orders"}).done, SizeIs(1));
+  EXPECT_THAT(AskFor({.workload = "a.serv"}).done, SizeIs(1));
+  EXPECT_THAT(AskFor({.workload = "nobody"}).done, IsEmpty());
+  EXPECT_THAT(AskFor({.since = now_}).done, IsEmpty());
+  EXPECT_EQ(AskFor({.since = now_ - absl::Seconds(30)}).done[0].counts.records, 3u);
+}
+
+TEST_F(RecorderTest, TellsWhoReadTheRecordsOfAUser) {
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 3}, Keys({1, 2, 1}));
+  other_.Add(Workload("b.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor({.pseudonyms = {{"p1", "q1"}}, .since = now_ - absl::Minutes(1), .until = now_});
+  ASSERT_THAT(answer.done, SizeIs(2));
+  EXPECT_EQ(answer.done[0].counts.records + answer.done[1].counts.records, 3u);
+  EXPECT_THAT(answer.gaps, IsEmpty());
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p7"}}}).done, IsEmpty());
+}
+
+TEST_F(RecorderTest, SaysOfAUserWhatWasNotCountedByUser) {
+  tally_.Add(Workload("a.service"), What("orders"), {.records = 4});
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 2}, Keys({99, 1}));
+  ASSERT_TRUE(Record().ok());
+  const Query query{.pseudonyms = {{"p7"}}};
+  EXPECT_THAT(AskFor(query).gaps,
+              AllOf(Contains(HasSubstr("4 records of topic orders were counted, and no policy asked for whom")),
+                    Contains(HasSubstr("1 records of topic clicks were counted, but not for whom"))));
+  EXPECT_THAT(recorder_->Note(), HasSubstr("1 records of the last minute are not counted for their users"));
+}
+
+TEST_F(RecorderTest, WaitsForPseudonymsButNotForEver) {
+  registry_ = absl::UnavailableError("the registry is away");
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor().done, IsEmpty());
+  EXPECT_EQ(AskFor().knownUntil, now_ - absl::Minutes(1)) << "nothing is said of the minute that waits";
+  registry_ = absl::OkStatus();
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p1"}}}).done, SizeIs(1));
+  registry_ = absl::UnavailableError("the registry is away");
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(Record().ok());
+  EXPECT_EQ(AskFor().done[0].counts.records, 2u);
+  EXPECT_EQ(AskFor().done[0].counts.withoutUser, 1u);
+}
+
+TEST_F(RecorderTest, AWorkloadWithManyTopicsIsCountedAllTheSameAndTakesNobodysPlace) {
+  for (size_t i = 0; i < 2 * Tally::kMostUsesOfAShare; ++i) {
+    tally_.Add(Workload("many.service"), What(StrCat("t", i)), {.records = 1});
+  }
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  ASSERT_TRUE(Record().ok());
+  uint64_t records = 0;
+  for (const Answer::Done& done : AskFor({.workload = "many"}).done) records += done.counts.records;
+  EXPECT_EQ(records, 2 * Tally::kMostUsesOfAShare);
+  EXPECT_THAT(AskFor({.topic = "clicks"}).done, SizeIs(1));
+  EXPECT_THAT(AskFor({.topic = "clicks"}).gaps, Contains(HasSubstr("256 records of topics that were not told apart")));
+  EXPECT_THAT(recorder_->Note(), HasSubstr("256 records are counted without their topic"));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_EQ(recorder_->Note(), "");
+}
+
+TEST_F(RecorderTest, AWorkloadWithManyUsersTakesNobodysPlace) {
+  std::vector<crypto::KeyId> keys(2 * Tally::kMostUsersOfAShare);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i].bytes[8] = 1;
+    std::memcpy(keys[i].bytes.data() + 2, &i, 4);
+    keys[i].bytes[0] = static_cast<uint8_t>(i % 90);
+  }
+  tally_.Add(Workload("many.service"), What("clicks", true), {.records = keys.size()}, keys);
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p1"}}, .workload = "a.service"}).done, SizeIs(1));
+  EXPECT_EQ(AskFor({.workload = "many"}).done[0].counts.withoutUser, Tally::kMostUsersOfAShare);
+}
+
+TEST_F(RecorderTest, SharesHaveABoundAndAreCountedBeyondIt) {
+  for (size_t i = 0; i < Tally::kMostShares + 10; ++i) {
+    tally_.Add(Workload(StrCat(i, ".service")), What("clicks"), {.records = 1});
+  }
+  uint64_t records = 0;
+  const AllCounted taken = tally_.Take();
+  for (const auto& [use, counted] : taken) records += counted.counts.records;
+  EXPECT_EQ(records, Tally::kMostShares + 10);
+  EXPECT_EQ(taken.size(), Tally::kMostShares + 1);
+}
+
+TEST_F(RecorderTest, AnEndInOrderLeavesNoGapAndACrashDoes) {
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  recorder_->Stop();
+  EXPECT_EQ(AskFor().done.size(), 1u) << "the open minute is written at the end";
+  Begin(Now());
+  EXPECT_THAT(AskFor({.since = now_ - absl::Minutes(1), .until = now_}).gaps, IsEmpty());
+  // What a crash leaves: a trail that does not end with a word.
+  ASSERT_TRUE(Record().ok());
+  const std::string left = parent_ + "/left";
+  std::filesystem::copy(folder_, left);
+  recorder_.reset();
+  folder_ = left;
+  Begin(now_ + absl::Minutes(10));
+  EXPECT_THAT(AskFor().gaps, Contains(HasSubstr("the agent ended without a word")));
+  EXPECT_THAT(AskFor({.since = now_ - absl::Minutes(5), .until = now_}).gaps,
+              ElementsAre(HasSubstr(StrCat("between ", TextOf(now_ - absl::Minutes(10))))));
+}
+
+TEST_F(RecorderTest, WhatCannotBeWrittenIsWrittenLater) {
+  recorder_.reset();
+  const std::string before = folder_;
+  folder_ = parent_ + "/missing/audit";
+  Begin();
+  EXPECT_FALSE(recorder_->Health().ok());
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  EXPECT_FALSE(Record().ok());
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 2});
+  EXPECT_FALSE(Record().ok());
+  EXPECT_THAT(std::string(recorder_->Health().message()), HasSubstr("missing/audit"));
+  ASSERT_TRUE(std::filesystem::create_directory(parent_ + "/missing"));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_TRUE(recorder_->Health().ok());
+  EXPECT_EQ(AskFor().done[0].counts.records, 3u);
+}
+
+TEST_F(RecorderTest, WhatThereIsNoRoomForIsSaidToBeLost) {
+  recorder_.reset();
+  folder_ = parent_ + "/missing/audit";
+  Begin();
+  const std::string longName(20'000, 'x');
+  const int count = static_cast<int>(Recorder::kMostPending / longName.size()) + 10;
+  for (int i = 0; i < count; ++i) {
+    tally_.Add(Workload("a.service"), What(longName), {.records = 1});
+    EXPECT_FALSE(Record().ok());
+  }
+  ASSERT_TRUE(std::filesystem::create_directory(parent_ + "/missing"));
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor();
+  EXPECT_THAT(answer.gaps, Contains(HasSubstr("could not be written for too long")));
+  EXPECT_LT(answer.done[0].counts.records, static_cast<uint64_t>(count));
+  EXPECT_GT(answer.done[0].counts.records, static_cast<uint64_t>(count) - 40);
+}
+
+TEST_F(RecorderTest, ADamagedTrailIsWrongUntilSomebodyLooks) {
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  ASSERT_TRUE(Record().ok());
+  std::filesystem::remove(folder_ + "/" + FilesOf(folder_)->back());
+  EXPECT_TRUE(absl::IsDataLoss(Record()) || absl::IsDataLoss(Record()));
+  EXPECT_THAT(std::string(recorder_->Health().message()), HasSubstr("kveil audit verify"));
+}
+
+TEST_F(RecorderTest, ItsThreadEndsAtOnce) {
+  recorder_->Start();
+  recorder_->Stop();
+  EXPECT_THAT(AskFor().verification.faults, IsEmpty());
+}
+
+}  // namespace
+}  // namespace kveil::audit
