@@ -24,11 +24,14 @@ struct EraseResult {
 };
 
 // What became of one of many users.
+// A user in a keyspace.
+struct NamedSubject {
+  std::string name;   // of the keyspace
+  Subject subject{};  // what stands for the user in the registry
+};
+
 struct ErasedUser {
-  struct Keyspace {
-    std::string name;
-    Subject subject{};  // what stands for the user in the registry
-  };
+  using Keyspace = NamedSubject;
   struct Earlier {
     Keyspace keyspace;
     absl::Time time;

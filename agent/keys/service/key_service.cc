@@ -114,6 +114,23 @@ class KeyService::Worker {
     });
   }
 
+  absl::StatusOr<std::vector<std::optional<Subject>>> ReadSubjects(absl::Span<const crypto::KeyId> keys) {
+    return Ask<std::vector<std::optional<Subject>>>([&] {
+      absl::StatusOr<std::vector<std::optional<Subject>>> subjects = keyring_->ReadSubjects(keys);
+      NoteReopened();
+      return subjects;
+    });
+  }
+
+  absl::StatusOr<std::vector<NamedSubject>> ReadSubjectsOf(std::optional<std::string_view> keyspace,
+                                                           std::string_view user) {
+    return Ask<std::vector<NamedSubject>>([&] {
+      absl::StatusOr<std::vector<NamedSubject>> subjects = keyring_->ReadSubjectsOf(keyspace, user);
+      NoteReopened();
+      return subjects;
+    });
+  }
+
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() {
     return Ask<std::vector<std::string>>([&] {
       absl::StatusOr<std::vector<std::string>> keyspaces = keyring_->ReadKeyspaces();
@@ -511,6 +528,15 @@ absl::StatusOr<ChangedUsers> KeyService::ChangeUsers(absl::Span<const UserChange
 absl::StatusOr<std::vector<KnownUser>> KeyService::ReadUser(std::optional<std::string_view> keyspace,
                                                             std::string_view user) {
   return worker_->ReadUser(keyspace, user);
+}
+
+absl::StatusOr<std::vector<std::optional<Subject>>> KeyService::ReadSubjects(absl::Span<const crypto::KeyId> keys) {
+  return worker_->ReadSubjects(keys);
+}
+
+absl::StatusOr<std::vector<NamedSubject>> KeyService::ReadSubjectsOf(std::optional<std::string_view> keyspace,
+                                                                     std::string_view user) {
+  return worker_->ReadSubjectsOf(keyspace, user);
 }
 
 absl::StatusOr<std::vector<std::string>> KeyService::ReadKeyspaces() { return worker_->ReadKeyspaces(); }

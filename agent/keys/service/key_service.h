@@ -99,6 +99,13 @@ class KeyService {
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                absl::Span<const ConsentRecord> records);
 
+  // What stands for users in the registry. Blocks as Erase does. Of the users whose keys these are, erased ones too, in
+  // the same order; nullopt: there is no such key of a user, or its row is damaged.
+  absl::StatusOr<std::vector<std::optional<Subject>>> ReadSubjects(absl::Span<const crypto::KeyId> keys);
+  // Of a user in one keyspace, or in every one in which any user ever had a key or was known.
+  absl::StatusOr<std::vector<NamedSubject>> ReadSubjectsOf(std::optional<std::string_view> keyspace,
+                                                           std::string_view user);
+
   struct AgentsRead {
     std::vector<Registry::Agent> agents;
     uint64_t opening = 0;  // Registry::openings of the connection that was asked

@@ -56,6 +56,10 @@ class Keyring {
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
   // See KeyService::ChangeUsers. Does not tell the caches either.
   absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
+  // See KeyService.
+  absl::StatusOr<std::vector<std::optional<Subject>>> ReadSubjects(absl::Span<const crypto::KeyId> keys);
+  absl::StatusOr<std::vector<NamedSubject>> ReadSubjectsOf(std::optional<std::string_view> keyspace,
+                                                           std::string_view user);
   // See KeyService::ReadUser.
   absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user);
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();

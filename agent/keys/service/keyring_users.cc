@@ -149,6 +149,34 @@ absl::StatusOr<std::vector<KnownUser>> Keyring::ReadUser(std::optional<std::stri
   return users;
 }
 
+absl::StatusOr<std::vector<std::optional<Subject>>> Keyring::ReadSubjects(absl::Span<const crypto::KeyId> keys) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_->FindManyById(keys));
+  std::vector<std::optional<Subject>> subjects;
+  for (const Registry::Found& row : found) {
+    const bool isUser = row.ok() && row->has_value() && (*row)->scope == Scope::kUser;
+    subjects.push_back(isUser ? std::optional((*row)->name.subject) : std::nullopt);
+  }
+  return subjects;
+}
+
+absl::StatusOr<std::vector<NamedSubject>> Keyring::ReadSubjectsOf(std::optional<std::string_view> keyspace,
+                                                                  std::string_view user) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  std::vector<std::string> keyspaces;
+  if (keyspace.has_value()) {
+    keyspaces.emplace_back(*keyspace);
+  } else {
+    ASSIGN_OR_RETURN(keyspaces, registry_->ReadKeyspaces());
+  }
+  std::vector<NamedSubject> subjects;
+  for (std::string& name : keyspaces) {
+    const Subject subject = keys_.SubjectOf({Scope::kUser, name, user});
+    subjects.push_back({std::move(name), subject});
+  }
+  return subjects;
+}
+
 absl::StatusOr<std::vector<std::string>> Keyring::ReadKeyspaces() {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   return registry_->ReadKeyspaces();
