@@ -232,6 +232,23 @@ void TakeTlsOfClusters(const JsonValue& value, AgentConfig& config) {
   }
 }
 
+AuditConfig ReadAudit(const JsonValue& value) {
+  AuditConfig audit;
+  if (value.isString() && value.String() == "off") {
+    audit.isOn = false;
+    return audit;
+  }
+  if (!value.isObject()) {
+    value.Expected("\"off\", or an object");
+    return audit;
+  }
+  const JsonObject object(value, {"folder", "keep", "maxSize"});
+  ReadPath(object, "folder", audit.folder);
+  if (const auto keep = object.Find("keep")) audit.keep = keep->Duration(hours(24), hours(24 * 3660));
+  if (const auto size = object.Find("maxSize")) audit.maxSize = size->Size(16 * kMebibyte, 1024 * kGibibyte);
+  return audit;
+}
+
 bool IsGroupName(std::string_view name) {
   return name.size() <= 32 && (absl::ascii_isalpha(name[0]) || name[0] == '_') &&
          std::all_of(name.begin(), name.end(),
@@ -304,6 +321,12 @@ std::string ReceiptsFolder(const KeysConfig& keys) {
   return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
 }
 
+std::string AuditFolder(const AgentConfig& config) {
+  if (!config.audit.folder.empty()) return config.audit.folder;
+  const std::string receipts = ReceiptsFolder(config.keys);
+  return StrCat(receipts.substr(0, receipts.rfind('/')), "/audit");
+}
+
 std::string WarningOfPassedTls(const std::vector<ClusterConfig>& clusters) {
   std::vector<std::string> names;
   for (const ClusterConfig& cluster : clusters) {
@@ -321,7 +344,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   if (!document.ok()) return document.status();
   AgentConfig config;
   const JsonObject root(document->root(), {"$schema", "intercept", "clusters", "keys", "consentTopics", "policies",
-                                           "admin", "kubernetes", "workers", "limits", "log"});
+                                           "audit", "admin", "kubernetes", "workers", "limits", "log"});
   if (const auto schema = root.Find("$schema")) schema->String();
   const std::optional<JsonValue> clusters = root.Find("clusters");
   if (clusters) config.clusters = ReadClusters(*clusters);
@@ -335,6 +358,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
     TakeTlsOfClusters(*topics, config);
   }
   ReadPath(root, "policies", config.policies);
+  if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
   if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);
   if (const auto workers = root.Find("workers")) config.workers = workers->Integer(0, 1024);

@@ -107,6 +107,14 @@ struct KeysConfig {
 // elsewhere.
 std::string ReceiptsFolder(const KeysConfig& keys);
 
+// The trail of who read and wrote what.
+struct AuditConfig {
+  bool isOn = true;
+  std::string folder;  // empty: beside the receipts
+  std::chrono::milliseconds keep = std::chrono::hours(24 * 90);
+  size_t maxSize = size_t{256} << 20;  // bytes of all its files
+};
+
 struct AdminConfig {
   std::string socket = "/run/kveil/admin.sock";
   std::optional<SocketAddress> metrics =
@@ -137,6 +145,7 @@ struct AgentConfig {
   KeysConfig keys;
   std::vector<ConsentTopicConfig> consentTopics;
   std::string policies = "/etc/kveil/policies";
+  AuditConfig audit;
   AdminConfig admin;
   std::optional<KubernetesConfig> kubernetes;  // nullopt: pods are not told apart
   unsigned workers = 0;                        // 0: one per core
@@ -144,6 +153,9 @@ struct AgentConfig {
   log::Level logLevel = log::Level::kInfo;
   log::Layout logLayout = log::Layout::kText;
 };
+
+// Where the audit trail is.
+std::string AuditFolder(const AgentConfig& config);
 
 inline constexpr char kDefaultConfigPath[] = "/etc/kveil/agent.json";
 

@@ -199,6 +199,13 @@ Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
   return json;
 }
 
+Json AuditJson(const AgentConfig& config) {
+  if (!config.audit.isOn) return "off";
+  return {{"folder", AuditFolder(config)},
+          {"keep", FormatDuration(config.audit.keep)},
+          {"maxSize", FormatSize(config.audit.maxSize)}};
+}
+
 Json AdminJson(const AdminConfig& admin) {
   Json json = {{"socket", admin.socket}, {"metrics", admin.metrics.has_value() ? admin.metrics->Text() : "off"}};
   Put(json, "group", admin.group);
@@ -255,6 +262,7 @@ Json ToJson(const AgentConfig& config) {
       {"clusters", ClustersJson(config.clusters)},
       {"keys", KeysJson(config.keys)},
       {"policies", config.policies},
+      {"audit", AuditJson(config)},
       {"admin", AdminJson(config.admin)},
       {"workers", config.workers},
       {"limits", LimitsJson(config.limits)},
