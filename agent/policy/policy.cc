@@ -349,6 +349,15 @@ Readable AccessBy(const std::vector<ReadRule>& rules, const identity::Workload& 
 
 }  // namespace
 
+std::optional<size_t> EntryForAll(const std::vector<ReadRule>& rules, const identity::Workload& workload,
+                                  const identity::Claims& claims) {
+  const auto found = std::find_if(rules.begin(), rules.end(), [&](const ReadRule& rule) {
+    return !rule.where.has_value() && Fits(rule, workload, claims);
+  });
+  if (found == rules.end()) return std::nullopt;
+  return static_cast<size_t>(found - rules.begin());
+}
+
 Readable ReadableBy(const TopicPolicy& topic, const identity::Workload& workload, EntrySet& entries,
                     const identity::Claims& claims) {
   if (topic.rules == nullptr) return MayRead(topic, workload, claims) ? Readable::kEverything : Readable::kNothing;

@@ -109,8 +109,9 @@ struct TopicPolicy {
   OnHidden onErased = OnHidden::kAuto;            // records of erased users
   std::string erasedMask;                         // as deniedMask
   PlaintextRule plaintext = PlaintextRule::kPass;
-  std::string origin;  // the topic that this one mirrors; envelopes are bound to its name; empty: itself
-  std::string file;    // where it was read, for messages
+  std::string origin;        // the topic that this one mirrors; envelopes are bound to its name; empty: itself
+  bool auditsUsers = false;  // the audit trail counts records by user
+  std::string file;          // where it was read, for messages
 };
 
 class Policy {
@@ -168,6 +169,10 @@ bool Fits(const ReadRule& rule, const identity::Workload& workload, const identi
 
 // Whether any read rule fits the workload: it may read some records of the topic at least.
 bool MayRead(const TopicPolicy& topic, const identity::Workload& workload, const identity::Claims& claims = {});
+
+// The first entry that fits the workload and lets it have every record, as an index. nullopt: none.
+std::optional<size_t> EntryForAll(const std::vector<ReadRule>& rules, const identity::Workload& workload,
+                                  const identity::Claims& claims = {});
 
 enum class Readable : uint8_t { kNothing, kSome, kEverything };
 // What the workload may read of the topic. With kSome, `entries` are those of `topic.read` that fit the workload, and

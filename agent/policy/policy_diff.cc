@@ -167,6 +167,10 @@ void CompareTreatment(const std::string& name, const TopicPolicy* before, const 
   if (before->onErased != after->onErased || before->erasedMask != after->erasedMask) {
     changes.push_back({name, StrCat("records of erased users are ", TextOf(after->onErased, after->erasedMask))});
   }
+  if (before->auditsUsers != after->auditsUsers) {
+    changes.push_back({name, after->auditsUsers ? "the audit trail counts its records by user"
+                                                : "the audit trail does not count its records by user any more"});
+  }
   if (before->plaintext != after->plaintext) {
     const bool passes = after->plaintext == PlaintextRule::kPass;
     changes.push_back({name, passes ? "records without an envelope are passed to readers"

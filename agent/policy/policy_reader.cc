@@ -389,13 +389,25 @@ void ReadTreatment(const JsonObject& object, UserLists& lists, TopicPolicy& topi
                             {{"pass", PlaintextRule::kPass}, {"drop", PlaintextRule::kDrop}});
 }
 
+// What an entry asks of the audit trail.
+void ReadAudit(const JsonObject& object, TopicPolicy& topic) {
+  const auto audit = object.Find("audit");
+  if (!audit) return;
+  const JsonObject asked(*audit, {"users"});
+  const auto users = asked.Require("users");
+  if (!users) return;
+  topic.auditsUsers = users->isTrue();
+  if (!topic.auditsUsers && users->Dump() != "false") users->Expected("true or false");
+}
+
 TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file, UserLists& lists) {
   TopicPolicy topic;
   topic.file = file;
   const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "write", "onErased", "onDenied",
-                                  "plaintext", "origin", kLater[0], kLater[1]});
+                                  "plaintext", "origin", "audit", kLater[0], kLater[1]});
   ReadSelector(object, topic);
   ReadTreatment(object, lists, topic);
+  ReadAudit(object, topic);
   if (!object.Find("seal") && !object.Find("read")) value.Expected("the key \"seal\" or \"read\", or both");
   if (const auto origin = object.Find("origin")) {
     topic.origin = ReadTopicName(*origin);
@@ -415,8 +427,10 @@ void ReadUnselected(const JsonValue& value, const std::string& name, UserLists& 
   TopicPolicy topic;
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
-  const JsonObject object(value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", kLater[0], kLater[1]});
+  const JsonObject object(
+      value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", "audit", kLater[0], kLater[1]});
   if (object.Require("seal")) ReadTreatment(object, lists, topic);
+  ReadAudit(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});
 }
 

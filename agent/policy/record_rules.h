@@ -15,6 +15,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -89,6 +90,16 @@ class RecordRules {
   // After kDependsOnValue: whether one of the entries that are left lets the record be read. `value` is opened and not
   // compressed, and at least 64 readable bytes follow it.
   bool FitsValue(Bytes value, formats::JsonFinder& finder, EntrySet& entries, uint64_t& work) const;
+
+  // The first entry that lets the record be read: after kMayRead, or kDependsOnValue and FitsValue. nullopt: none.
+  std::optional<size_t> FirstOf(const EntrySet& entries, Answer answer) const {
+    for (size_t i = 0; i < words_; ++i) {
+      const uint64_t most = answer == Answer::kMayRead ? withoutValue_.words_[i] : ~uint64_t{0};
+      const uint64_t word = entries.words_[i] & most;
+      if (word != 0) return i * 64 + static_cast<size_t>(std::countr_zero(word));
+    }
+    return std::nullopt;
+  }
 
   // Every user that an entry names, once.
   const std::vector<std::string>& users() const { return users_; }
