@@ -172,7 +172,7 @@ bool MayRead(const TopicPolicy& topic, const identity::Workload& workload, const
 
 // The first entry that fits the workload and lets it have every record, as an index. nullopt: none.
 std::optional<size_t> EntryForAll(const std::vector<ReadRule>& rules, const identity::Workload& workload,
-                                  const identity::Claims& claims = {});
+                                  const identity::Claims& claims);
 
 enum class Readable : uint8_t { kNothing, kSome, kEverything };
 // What the workload may read of the topic. With kSome, `entries` are those of `topic.read` that fit the workload, and

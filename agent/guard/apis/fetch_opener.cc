@@ -33,6 +33,7 @@ struct FetchOpener::Topic {
   std::string name;
   const policy::TopicPolicy* policy = nullptr;
   std::optional<policy::EntrySet> readers;
+  std::optional<size_t> entry;
 };
 
 // One of its partitions, with records.
@@ -58,6 +59,7 @@ struct FetchOpener::Progress {
     topic.name = *access.name;
     topic.policy = access.policy;
     topic.readers = access.readers;
+    topic.entry = access.entry;
     return topic;
   }
   // A response of a few bytes a partition comes to more than itself.
@@ -81,6 +83,7 @@ struct FetchOpener::Progress {
 
 FetchOpener::FetchOpener(const GuardContext& context)
     : shared_(context.shared),
+      scratch_(context.scratch),
       loop_(context.loop),
       connection_(context.connection),
       client_(context.client),
@@ -139,6 +142,7 @@ ReadAccess FetchOpener::AccessTo(const FetchResponse::Topic& topic, const policy
   ReadAccess access = ReadAccessTo(std::move(name), policies, connection_.workload, *terms.claims);
   if (access.policy != nullptr && !terms.recordsHaveHeaders) access.error = ErrorCode::kTopicAuthorizationFailed;
   if (access.isDenied() && !topic.partitions.empty()) {
+    TellAuditOfDenial(scratch_, AuditedOf(access, connection_));
     denials_.Report(*access.name,
                     terms.recordsHaveHeaders ? "policy" : "a Fetch version that gives records without headers");
   }
@@ -234,6 +238,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
   task.topic = readable.topic->policy;
   task.masking = client_->MaskingOf(*task.topic);
   task.isOverdue = isOverdue;
+  task.entry = readable.topic->entry;
   if (readable.topic->readers.has_value()) task.readers = &*readable.topic->readers;
   // Where it is not known what was asked for, the records stay as large as they are.
   task.room = 0;

@@ -61,6 +61,7 @@ class FetchOpener {
   void NoteStarved(const Readable& readable, bool isStarved);
 
   SharedState& shared_;
+  WorkerScratch& scratch_;
   io::Loop& loop_;
   const proxy::ConnectionInfo& connection_;
   const std::shared_ptr<ClientFacts> client_;

@@ -254,11 +254,15 @@ ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const Pr
     state.name = shared_.topicNames.Find(topic.topicId, connection_);
   }
   const policy::TopicPolicy* const policy = state.name.has_value() ? job.policies->Find(*state.name) : nullptr;
+  state.policy = policy;
   if (policy != nullptr) {
     policy::EntrySet writers;
     const policy::Readable writable = policy::WritableBy(*policy, connection_.workload, writers, *job.claims);
     state.isDenied = writable == policy::Readable::kNothing;
     if (writable == policy::Readable::kSome) state.writers = writers;
+    if (writable == policy::Readable::kEverything && policy->write.has_value()) {
+      state.entry = policy::EntryForAll(*policy->write, connection_.workload, *job.claims);
+    }
     if (policy->seal.has_value() && !state.isDenied) state.sealedBy = policy;
   }
   state.isUnselected = state.name.has_value() && policy == nullptr && !policy::IsInternal(*state.name);
@@ -289,8 +293,19 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic
     job.arena.CountGrowth();
     if (refusal.has_value() && job.arena.bufferCount() > buffers) job.arena.DropNewest();
   }
-  if (refusal.has_value()) RememberRefusal(sealer_.IdOf(topic, partition), refusal->code);
+  if (refusal.has_value()) {
+    RememberRefusal(sealer_.IdOf(topic, partition), refusal->code);
+    TellAudit(topic, *refusal);
+  }
   co_return refusal;
+}
+
+void ProduceGuard::TellAudit(const ProducedTopic& topic, const Refusal& refusal) {
+  if (!topic.name.has_value()) return;
+  const Audited audited = AuditedOf(topic, connection_);
+  if (topic.isRefused || topic.isDenied) return TellAuditOfDenial(scratch_, audited, refusal.recordCount);
+  AuditCounts none;
+  guard::TellAudit(scratch_, audited, {.refused = refusal.recordCount}, none);
 }
 
 std::optional<Refusal> ProduceGuard::RefusedBefore(const ProducedTopic& topic,

@@ -19,6 +19,7 @@ class ProduceGuard : public ApiGuard<kafka::ProduceRequest> {
  public:
   explicit ProduceGuard(const GuardContext& context)
       : ApiGuard(context),
+        scratch_(context.scratch),
         lookup_(context.shared.topicNames, context.connection),
         sealer_(context.shared, context.scratch, context.loop, context.connection) {}
 
@@ -45,9 +46,11 @@ class ProduceGuard : public ApiGuard<kafka::ProduceRequest> {
                                                  PartitionSealer::Sealed& sealed);
   std::optional<Refusal> RefusedBefore(const ProducedTopic& topic, const kafka::ProduceRequest::Partition& partition);
   void RememberRefusal(const std::optional<SplitMemory::BatchId>& id, kafka::ErrorCode code);
+  void TellAudit(const ProducedTopic& topic, const Refusal& refusal);
   void NoteUnselected(const std::string& topic);
   void Report(const std::vector<ProduceState::Refused>& refused) const;
 
+  WorkerScratch& scratch_;
   TopicLookup lookup_;
   PartitionSealer sealer_;
   bool orderIsLost_ = false;  // a refusal could not be remembered: nothing that follows may pass

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "guard/stages/audit.h"
 #include "guard/state/shared_state.h"
 #include "identity/claims.h"
 #include "identity/workload.h"
@@ -16,6 +17,7 @@
 #include "kafka/error_code.h"
 #include "policy/policy.h"
 #include "proxy/arena.h"
+#include "proxy/connection_info.h"
 
 namespace kveil::guard {
 
@@ -28,6 +30,8 @@ struct ReadAccess {
 
   // Set where the workload may read some records of the topic only: the entries of policy->read that fit it.
   std::optional<policy::EntrySet> readers;
+  // Set where it may read every record: the first entry of policy->read that lets it.
+  std::optional<size_t> entry;
 
   bool isDenied() const { return error == kafka::ErrorCode::kTopicAuthorizationFailed; }
 };
@@ -52,9 +56,20 @@ inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::P
       access.readers = readers;
       break;
     case policy::Readable::kEverything:
+      access.entry = policy::EntryForAll(access.policy->read, workload, claims);
       break;
   }
   return access;
+}
+
+// For the audit trail. `access` has a name.
+inline Audited AuditedOf(const ReadAccess& access, const proxy::ConnectionInfo& connection) {
+  return {.workload = connection.workload,
+          .cluster = connection.cluster,
+          .topic = *access.name,
+          .policy = access.policy,
+          .access = audit::Access::kRead,
+          .entry = access.entry};
 }
 
 template <class Partition>

@@ -66,13 +66,18 @@ struct ShareGuard::State : proxy::RequestState {
 ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies,
                                 const identity::Claims& claims) {
   ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
-  if (access.isDenied()) denials_.Report(*access.name);
+  if (access.isDenied()) Deny(access, "policy");
   // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
   if (access.readers.has_value() && !policy::IsKept(access.policy->onDenied)) {
     access.error = ErrorCode::kTopicAuthorizationFailed;
-    denials_.Report(*access.name, "rules that leave records out, in a share group");
+    Deny(access, "rules that leave records out, in a share group");
   }
   return access;
+}
+
+void ShareGuard::Deny(const ReadAccess& access, std::string_view reason) {
+  denials_.Report(*access.name, reason);
+  TellAuditOfDenial(scratch_, AuditedOf(access, connection_));
 }
 
 // One of a topic that this connection has asked for.
@@ -284,6 +289,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   task.masking.denied = true;
   task.masking.needed = true;
   if (access.readers.has_value()) task.readers = &*access.readers;
+  task.entry = access.entry;
   auto opening = opener_.Open(task, progress, arena);
   RecordsOpener::Result result = co_await std::move(opening);
   if (!result.missing.empty()) NoteOutage(access, std::move(result.missing));

@@ -51,6 +51,7 @@ class ShareGuard : public ApiGuard<kafka::ShareFetchRequest> {
   };
 
   ReadAccess AccessTo(const kafka::TopicId& id, const policy::Policy& policies, const identity::Claims& claims);
+  void Deny(const ReadAccess& access, std::string_view reason);
   std::optional<Outage> FindOutage(const identity::Claims& claims);
   std::optional<Outage> FindOutageOf(const ReadAccess& access);
   void NoteOutage(const ReadAccess& access, Needs missing);

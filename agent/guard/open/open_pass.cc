@@ -62,7 +62,12 @@ void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
     const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
     if (problem.has_value()) return Stop(*problem);
     observe_.Of(record.view, record.owner, decision);
+    if (task_.isAudited && task_.topic->auditsUsers) NoteForAudit(decision, record.owner, std::nullopt);
   }
+}
+
+void OpenPass::NoteForAudit(const Decision& decision, const Owner& owner, std::optional<size_t> entry) {
+  if (decision.verdict == Verdict::kPass) guard::NoteForAudit(*task_.topic, owner, entry, outcome_.audit);
 }
 
 void OpenPass::OpenByRules(absl::Span<FetchedRecord> records) {
@@ -115,6 +120,7 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
     return;
   }
   observe_.Of(record.view, record.owner, decision);
+  if (task_.isAudited) NoteForAudit(decision, record.owner, select_->EntryOf(index));
 }
 
 // A record without an envelope is as it came: its value is copied to where there is room behind it.

@@ -38,6 +38,7 @@ class OpenPass {
   bool FitsOpened(const FetchedRecord& record, size_t index);
   void LeaveOut(const FetchedRecord& record);
   bool EndsBefore(const FetchedRecord& record) const;
+  void NoteForAudit(const Decision& decision, const Owner& owner, std::optional<size_t> entry);
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
   // Of a pass that wrote all records, up to the end.

@@ -28,6 +28,7 @@ struct OpenTask {
   const policy::EntrySet* readers = nullptr;
   const identity::Workload* reader = nullptr;  // with `readers` only
   std::chrono::system_clock::time_point now;   // for the ages of records and the ends of consents; with `readers` only
+  bool isAudited = false;                      // whether `audit` of the outcome is wanted
   // The reader gets the batch uncompressed where it then has no more bytes than this. Otherwise it is compressed again
   // as it was; if it was not, or the reader does not know zstd, with gzip, which every client has.
   size_t uncompressedRoom = std::numeric_limits<size_t>::max();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "guard/stages/audit.h"
 #include "guard/worker/fetch_needs.h"
 
 namespace kveil::guard {
@@ -59,6 +60,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     task.masking = partition.masking;
     task.readers = partition.readers;
     task.reader = &connection_.workload;
+    task.isAudited = scratch_.audit != nullptr && (partition.readers != nullptr || partition.topic->auditsUsers);
     task.zstdAllowed = response.zstdAllowed;
     task.uncompressedRoom = RoomFor(batch, std::min(partition.room, response.room));
     task.batchLimit = shared_.limits.batchSize;
@@ -79,6 +81,7 @@ io::Task<RecordsOpener::Result> RecordsOpener::Open(Partition partition, Respons
     result.endedEarly = !Take(batch, outcome, original, before, partition, response, progress);
     if (result.endedEarly) break;
     Count(partition.masking, outcome);
+    TellAudit(partition, outcome);
     if (outcome.deniedFrom.has_value()) {
       progress.nextOffset = *outcome.deniedFrom;
       result.stop = observe::RefuseReason::kDenied;
@@ -168,6 +171,19 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
   } else {
     shared_.metrics.RecordsPassedPlain(outcome.plaintext);
   }
+}
+
+void RecordsOpener::TellAudit(const Partition& partition, OpenOutcome& outcome) {
+  const Audited audited{.workload = connection_.workload,
+                        .cluster = connection_.cluster,
+                        .topic = partition.topicName,
+                        .policy = partition.topic,
+                        .access = audit::Access::kRead,
+                        .entry = partition.entry};
+  guard::TellAudit(
+      scratch_, audited,
+      {.records = outcome.opened, .leftOut = outcome.denied, .erased = outcome.erased, .plaintext = outcome.plaintext},
+      outcome.audit);
 }
 
 void RecordsOpener::NoteRead() {

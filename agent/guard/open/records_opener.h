@@ -49,6 +49,7 @@ class RecordsOpener {
     const policy::TopicPolicy* topic = nullptr;
     Masking masking;
     const policy::EntrySet* readers = nullptr;  // as of an OpenTask
+    std::optional<size_t> entry;                // of topic->read that lets the reader have every record
   };
   struct Result {
     Bytes records;         // what the reader may have; lives as long as the arena and the partition's bytes
@@ -83,6 +84,7 @@ class RecordsOpener {
   io::Task<OpenOutcome> OpenWithNeeds(OpenTask& task, const kafka::BatchView& batch,
                                       std::chrono::steady_clock::time_point deadline, ByteBuffer& out);
   void Count(const Masking& masking, const OpenOutcome& outcome);
+  void TellAudit(const Partition& partition, OpenOutcome& outcome);
   void NoteRead();
   void ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome);
 

@@ -124,6 +124,7 @@ SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafk
     sum.sealed += outcome.sealed;
     sum.keysUsed += outcome.keysUsed;
     sum.afterErasure += outcome.afterErasure;
+    sum.audit.Add(outcome.audit);
     sum.parts.push_back(outcome.parts.front());
   }
   return sum;

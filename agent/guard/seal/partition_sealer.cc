@@ -104,6 +104,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
     task.writers = &*topic.writers;
     task.writer = &connection_.workload;
   }
+  task.isAudited = scratch_.audit != nullptr && (task.writers != nullptr || topic.sealedBy->auditsUsers);
   UseLimit(limits_.Of(task.topicName), task);
   task.batchLimit = std::min(task.batchLimit, job.room);
   std::optional<SplitMemory::Split> before;
@@ -151,7 +152,7 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
     UseLimit(limits_.Of(task.topicName), task);
     bytes.clear();
   }
-  Count(outcome);
+  Count(topic, outcome);
   job.room -= std::min(job.room, bytes.size() - std::min(bytes.size(), worked));
   co_return Keep(topic, task, outcome, bytes, partition, sealed);
 }
@@ -250,7 +251,8 @@ io::Task<bool> PartitionSealer::LearnGreaterLimit(const std::string& topic, size
   co_return limits_.Of(topic).bytes > size;
 }
 
-void PartitionSealer::Count(const SealOutcome& outcome) {
+void PartitionSealer::Count(const ProducedTopic& topic, SealOutcome& outcome) {
+  TellAudit(scratch_, AuditedOf(topic, connection_), {.records = outcome.sealed}, outcome.audit);
   shared_.metrics.RecordsSealed(outcome.sealed);
   if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
   if (outcome.parts.size() > 1) shared_.metrics.BatchesSplit(1);

@@ -11,6 +11,7 @@
 #include "guard/learn/limit_lookup.h"
 #include "guard/seal/batch_sealer.h"
 #include "guard/seal/split_batches.h"
+#include "guard/stages/audit.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
 #include "identity/claims.h"
@@ -37,13 +38,26 @@ struct ProduceJob {
 struct ProducedTopic {
   std::string wireName;  // as the request has it: the name, or the id as text
   std::optional<std::string> name;
+  const policy::TopicPolicy* policy = nullptr;    // null: it has none, or no name
   const policy::TopicPolicy* sealedBy = nullptr;  // null: nothing of it is sealed
   bool isUnselected = false;                      // it has a name, not an internal one, and no policy has an entry
   bool isRefused = false;                         // because it is unselected
   bool isDenied = false;                          // no entry of `write` fits the workload
   // Where it may write some records only: the entries of sealedBy->write that fit it.
   std::optional<policy::EntrySet> writers;
+  // Where it may write every record: the first entry of policy->write that lets it; none without `write`.
+  std::optional<size_t> entry;
 };
+
+// For the audit trail. `topic` has a name.
+inline Audited AuditedOf(const ProducedTopic& topic, const proxy::ConnectionInfo& connection) {
+  return {.workload = connection.workload,
+          .cluster = connection.cluster,
+          .topic = *topic.name,
+          .policy = topic.policy,
+          .access = audit::Access::kWrite,
+          .entry = topic.entry};
+}
 
 // One a connection.
 class PartitionSealer {
@@ -90,7 +104,7 @@ class PartitionSealer {
   std::optional<Refusal> Keep(const ProducedTopic& topic, const SealTask& task, const SealOutcome& outcome, Bytes bytes,
                               kafka::ProduceRequest::Partition& partition, Sealed& sealed);
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
-  void Count(const SealOutcome& outcome);
+  void Count(const ProducedTopic& topic, SealOutcome& outcome);
 
   SharedState& shared_;
   WorkerScratch& scratch_;

@@ -16,7 +16,8 @@ constexpr size_t kMaxListedRecords = 100;
 }  // namespace
 
 SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues)
-    : scratch_(scratch),
+    : task_(task),
+      scratch_(scratch),
       part_(part),
       marks_{.salt = crypto::RandomSalt(), .period = scratch.keyCache.CurrentPeriod()},
       identify_(*task.topic->seal, task.cluster, task.topicName, marks_, scratch, needs_),
@@ -42,6 +43,8 @@ void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
     PrefetchAhead<TransformProduced, ProducedRecord>(transform_, records, i);
     transform_.Of(record.view, record.owner, index);
     observe_.Of(record.owner);
+    if (!task_.isAudited) continue;
+    NoteForAudit(*task_.topic, record.owner, select_.has_value() ? select_->EntryOf(i) : std::nullopt, outcome_.audit);
   }
 }
 

@@ -34,6 +34,7 @@ class SealPass {
   void Refuse(int32_t index, const Problem& problem);
   SealOutcome TakeOutcome();
 
+  const SealTask& task_;
   WorkerScratch& scratch_;
   const kafka::BatchPart& part_;
   const BatchMarks marks_;

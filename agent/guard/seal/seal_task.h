@@ -32,6 +32,7 @@ struct SealTask {
   const policy::EntrySet* writers = nullptr;
   const identity::Workload* writer = nullptr;  // with `writers` only
   absl::Time now;                              // for the ends of consents; with `writers` only
+  bool isAudited = false;                      // whether `audit` of the outcome is wanted
   int32_t firstRecord = 0;                     // those before it are left out: the broker has them
 };
 

@@ -1,16 +1,29 @@
-// Stage 5: what is counted of the records that went on. Lineage, and counts for each user, belong here.
+// Stage 5: what is counted of the records that went on. Lineage belongs here.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "guard/stages/authorize.h"
 #include "guard/stages/counts.h"
 #include "guard/stages/owner.h"
 #include "kafka/record.h"
 #include "kafka/record_batch.h"
+#include "policy/policy.h"
 
 namespace kveil::guard {
+
+// For the audit trail: by which entry a record went on (an index of `read` or `write`), and whose it is. Without
+// `entry`, all records of the batch go by the same.
+inline void NoteForAudit(const policy::TopicPolicy& topic, const Owner& owner, std::optional<size_t> entry,
+                         AuditCounts& counts) {
+  if (owner.state != Owner::State::kPresent) return;
+  uint32_t counted = AuditCounts::kNoEntry;
+  if (entry.has_value()) counted = counts.Add(static_cast<uint32_t>(*entry));
+  if (topic.auditsUsers && owner.key->scope == keys::Scope::kUser) counts.users.emplace_back(counted, owner.key->id);
+}
 
 class ObserveProduced {
  public:

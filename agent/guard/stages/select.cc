@@ -149,33 +149,37 @@ std::optional<milliseconds> SelectFetched::AgeOf(const kafka::RecordView& record
 }
 
 void SelectProduced::Of(absl::Span<ProducedRecord> records) {
-  for (ProducedRecord& record : records) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    ProducedRecord& record = records[i];
     // What is pending is judged by the next pass.
     if (record.problem.has_value() || record.owner.state == Owner::State::kPending || isTooMuchWork()) continue;
-    if (MayWrite(record)) continue;
+    entries_[i] = FindEntry(record);
+    if (entries_[i].has_value()) continue;
     const bool isDamaged = met_.areAsked() && MetByFacts::AreDamaged(record.owner, scratch_.keyCache);
     record.problem = isDamaged ? Problem{observe::RefuseReason::kKeysUnavailable, kDamagedFacts}
                                : Problem{observe::RefuseReason::kDenied, kMayNotWrite};
   }
 }
 
-bool SelectProduced::MayWrite(const ProducedRecord& record) {
+std::optional<size_t> SelectProduced::FindEntry(const ProducedRecord& record) {
   policy::EntrySet left = writers_;
   policy::RecordRules::Outside outside;
   if (!rules_.headers().empty()) ReadHeaders(rules_, record.view, outside);
   rules_.NarrowByOutside(outside, left, scratch_.ruleWork);
   if (rules_.NameUsers(left)) rules_.NarrowByUser(UserOf(record), left);
   if (met_.areAsked()) rules_.Narrow(met_.Of(record.owner, scratch_), left);
-  switch (rules_.AnswerOf(left)) {
+  const policy::RecordRules::Answer answer = rules_.AnswerOf(left);
+  switch (answer) {
     case policy::RecordRules::Answer::kMayRead:
-      return true;
+      return rules_.FirstOf(left, answer);
     case policy::RecordRules::Answer::kDenied:
-      return false;
+      return std::nullopt;
     case policy::RecordRules::Answer::kDependsOnValue:
       break;
   }
-  return record.view.value.has_value() &&
-         rules_.FitsValue(*record.view.value, scratch_.ruleFinder, left, scratch_.ruleWork);
+  const bool fits = record.view.value.has_value() &&
+                    rules_.FitsValue(*record.view.value, scratch_.ruleFinder, left, scratch_.ruleWork);
+  return fits ? rules_.FirstOf(left, answer) : std::nullopt;
 }
 
 // A tombstone is sealed for nobody. It counts as the user's that its key or header names.

@@ -86,6 +86,8 @@ class SelectFetched {
   bool FitsValue(size_t record, Bytes value) {
     return rules_.FitsValue(value, scratch_.ruleFinder, left_[record], scratch_.ruleWork);
   }
+  // Of a record that the reader may have: the entry that lets it.
+  std::optional<size_t> EntryOf(size_t record) const { return rules_.FirstOf(left_[record], answers_[record]); }
   // What the rules may take for one batch. A pass does not suspend, and the others wait for its end.
   bool isTooMuchWork() const { return scratch_.ruleWork > kMostRuleWork; }
 
@@ -122,10 +124,12 @@ class SelectProduced {
   // Gives those a problem that no entry lets be written. At least 64 readable bytes follow the records.
   void Of(absl::Span<ProducedRecord> records);
   // As of SelectFetched.
+  std::optional<size_t> EntryOf(size_t record) const { return entries_[record]; }
   bool isTooMuchWork() const { return scratch_.ruleWork > kMostRuleWork; }
 
  private:
-  bool MayWrite(const ProducedRecord& record);
+  // The entry that lets it be written.
+  std::optional<size_t> FindEntry(const ProducedRecord& record);
   std::optional<uint32_t> UserOf(const ProducedRecord& record);
 
   const policy::TopicPolicy& topic_;
@@ -133,6 +137,7 @@ class SelectProduced {
   const policy::EntrySet& writers_;
   WorkerScratch& scratch_;
   MetByFacts met_;
+  std::array<std::optional<size_t>, kMostIdentifiedAtOnce> entries_;
 };
 
 }  // namespace kveil::guard

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "audit/tally.h"
 #include "base/bytes.h"
 #include "formats/json_finder.h"
 #include "guard/worker/key_room.h"
@@ -21,6 +22,7 @@ struct WorkerScratch {
   explicit WorkerScratch(keys::KeyService& service, std::chrono::milliseconds keyTimeout = std::chrono::seconds(5))
       : keyCache(service, keyTimeout) {}
 
+  audit::Tally* audit = nullptr;  // nullptr: there is no audit trail
   keys::KeyCache keyCache;
   KeyRoom keyRoom;
   UserFinder userFinder;
