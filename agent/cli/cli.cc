@@ -30,6 +30,7 @@ class CommandLine {
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
   void AddReceipts();
+  void AddAudit();
   void AddPolicy();
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
                 std::function<int()> run, bool withJson = true);
@@ -40,6 +41,7 @@ class CommandLine {
   ConsentOptions consent_;
   AttributeOptions attributes_;
   ReceiptsOptions receipts_;
+  AuditOptions audit_;
   PolicyExplainOptions explain_;
   std::vector<std::string> files_;
   bool isStrict_ = false;
@@ -170,6 +172,56 @@ void CommandLine::AddReceipts() {
   add("key", "The public key that verifies the receipts, as PEM", "kveil receipts key", RunReceiptsKey, false);
 }
 
+void CommandLine::AddAudit() {
+  CLI::App* const audit = app_.add_subcommand("audit", "Ask who read and wrote which records");
+  audit->require_subcommand(1);
+  audit->footer("Example: kveil audit query --topic clickstream --since 2h");
+  const auto addUser = [this](CLI::App* command) {
+    CLI::Option* const user =
+        command->add_option("--user", audit_.user, "The user's id, as it is in the records")->type_name("ID");
+    command->add_option("--as", audit_.encoding, "How it is written: text, int64, uuid, hex or base64 (default: text)")
+        ->check(
+            CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
+        ->type_name("ENCODING");
+    command->add_option("--keyspace", audit_.keyspace, "Only the user in this keyspace (default: all)")
+        ->type_name("NAME");
+    return user;
+  };
+  const auto add = [&](const std::string& name, const std::string& what, const std::string& example,
+                       int (*run)(const CommonOptions&, const AuditOptions&), bool withJson) {
+    CLI::App* const command = Add(
+        *audit, name, what, example, [this, run] { return run(common_, audit_); }, withJson);
+    command->add_option("--trail", audit_.trails, "The folder of a trail; several may be given (default: this node's)")
+        ->type_name("FOLDER");
+    return command;
+  };
+  CLI::App* const query = add("query", "Print who read and wrote what, and what is not known of it",
+                              "kveil audit query --user 38 --since 24h", RunAuditQuery, true);
+  addUser(query);
+  query->add_option("--topic", audit_.topic, "Only this topic")->type_name("TOPIC");
+  query->add_option("--workload", audit_.workload, "Only workloads with this in their name, cgroup or service account")
+      ->type_name("TEXT");
+  query->add_option("--since", audit_.since, "A date, an RFC 3339 time, or how long ago, such as 2h")
+      ->type_name("TIME");
+  query->add_option("--until", audit_.until, "The same")->type_name("TIME");
+  CLI::App* const verify =
+      add("verify", "Check that no line was changed, taken out or cut off", "kveil audit verify", RunAuditVerify, true);
+  for (CLI::App* const command : {query, verify}) {
+    command->add_option("--key", audit_.publicKey, "A PEM file with the public key (default: the folder's own)")
+        ->type_name("FILE");
+  }
+  add("key", "The public key that verifies the trail, as PEM", "kveil audit key", RunAuditKey, false);
+  CLI::App* const subject = app_.add_subcommand("subject", "Answer what is known of a person");
+  subject->require_subcommand(1);
+  subject->footer("Example: kveil subject report --user 38");
+  CLI::App* const report =
+      Add(*subject, "report", "Print consents, erasures, and who wrote and read a person's records",
+          "kveil subject report --user 38", [this] { return RunSubjectReport(common_, audit_); });
+  report->add_option("--trail", audit_.trails, "The folder of a trail; several may be given (default: this node's)")
+      ->type_name("FOLDER");
+  addUser(report)->required();
+}
+
 void CommandLine::AddPolicy() {
   CLI::App* const policy = app_.add_subcommand("policy", "Work with policy files");
   policy->require_subcommand(1);
@@ -272,6 +324,8 @@ CommandLine::CommandLine() {
   AddUser();
 
   AddReceipts();
+
+  AddAudit();
 
   AddPolicy();
 

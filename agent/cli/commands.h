@@ -80,6 +80,24 @@ int RunReceiptsShow(const CommonOptions& common, const ReceiptsOptions& options)
 int RunReceiptsVerify(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
 
+struct AuditOptions {
+  std::vector<std::string> trails;      // folders; empty: the agent's, or the configuration's
+  std::string publicKey;                // a PEM file; empty: the folder's own
+  std::optional<std::string> user;      // whose records
+  std::string encoding = "text";        // as of EraseOptions
+  std::optional<std::string> keyspace;  // none: all of them
+  std::optional<std::string> topic;
+  std::optional<std::string> workload;  // a part of its name
+  std::optional<std::string> since, until;
+};
+// Who read and wrote what, whether the trail is as it was written, and the public key that verifies it. The query asks
+// the agent, where it runs, to write what it has counted.
+int RunAuditQuery(const CommonOptions& common, const AuditOptions& options);
+int RunAuditVerify(const CommonOptions& common, const AuditOptions& options);
+int RunAuditKey(const CommonOptions& common, const AuditOptions& options);
+// What is known of a person: consents, attributes, erasures, and who wrote and read their records. With `user`.
+int RunSubjectReport(const CommonOptions& common, const AuditOptions& options);
+
 // Reads policy files and folders as the agent would; without any, those of the configuration. With `isStrict`, advice
 // is an error.
 int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& paths, bool isStrict);

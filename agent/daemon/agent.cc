@@ -206,6 +206,7 @@ absl::Status Agent::StartWorkers() {
   for (unsigned worker = 0; worker < options.workers; ++worker) {
     scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_, config_.limits.keyTimeout));
   }
+  if (config_.audit.isOn) StartAudit(options.workers);
 
   setup_ = std::make_unique<ConnectionSetup>(ConnectionSetup::Sources{config_.intercept.targets, *redirect_,
                                                                       *workloads_, serving_, pods_.get(), *tls_,
@@ -218,6 +219,26 @@ absl::Status Agent::StartWorkers() {
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
   return absl::OkStatus();
+}
+
+// Records pass whether or not the trail can be written.
+void Agent::StartAudit(unsigned workers) {
+  std::vector<audit::Tally*> tallies;
+  for (unsigned worker = 0; worker < workers; ++worker) {
+    tallies_.push_back(std::make_unique<audit::Tally>());
+    tallies.push_back(tallies_.back().get());
+    scratch_[worker]->audit = tallies.back();
+  }
+  audit::Recorder::Options options;
+  options.folder = config::AuditFolder(config_);
+  options.limits.bytes = config_.audit.maxSize;
+  options.limits.fileBytes = std::min(options.limits.fileBytes, config_.audit.maxSize / 8);
+  options.limits.keep = absl::FromChrono(config_.audit.keep);
+  options.agent = keys_->agentName();
+  options.version = KVEIL_VERSION;
+  options.pseudonymsOf = PseudonymsFrom(*keys_);
+  audit_ = std::make_unique<audit::Recorder>(std::move(options), std::move(tallies));
+  audit_->Start();
 }
 
 guard::BrokerDirectory::Options Agent::BrokerOptions() {
@@ -302,6 +323,7 @@ absl::Status Agent::StartEndpoints() {
                       .policies = *policies_,
                       .keys = *keys_,
                       .receipts = receipts_,
+                      .audit = audit_.get(),
                       .redirect = *redirect_,
                       .server = *server_,
                       .shared = *shared_,

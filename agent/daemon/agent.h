@@ -12,6 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
+#include "audit/recorder.h"
+#include "audit/tally.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "config/config.h"
@@ -67,6 +69,7 @@ class Agent {
   absl::Status Attach();
   absl::Status OpenStores();
   absl::Status StartWorkers();
+  void StartAudit(unsigned workers);
   absl::Status Serve();
   absl::Status StartEndpoints();
   void FollowConsents();
@@ -117,6 +120,8 @@ class Agent {
   std::unique_ptr<kubernetes::PodDirectory> pods_;  // nullptr without `kubernetes`
   std::unique_ptr<NameLookup> names_;
   std::unique_ptr<guard::BrokerDirectory> brokers_;
+  std::vector<std::unique_ptr<audit::Tally>> tallies_;  // one per worker
+  std::unique_ptr<audit::Recorder> audit_;              // nullptr with `audit` off
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one per worker
   std::unique_ptr<ConnectionSetup> setup_;

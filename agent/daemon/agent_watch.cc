@@ -113,7 +113,9 @@ void Agent::RefreshHealth() {
   if (taint_ != nullptr) health_.Set("startupTaint", taint_->Health());
   health_.Set("redirect", redirect_->Health());
   health_.Set("namespaces", namespaces_->Health());
+  if (audit_ != nullptr) health_.Set("audit", audit_->Health());
   // What one workload can bring about is no problem of the node.
+  if (audit_ != nullptr) health_.Note("audit", audit_->Note());
   NoteOf("namespaces", namespaces_->WorkloadsNotServed());
   NoteOf("shares", namespaces_->SharesHealth());
   NoteOf("unserved", namespaces_->Unserved());

@@ -27,6 +27,7 @@ POLICIES = [
                                                              {**EUROPE, "where": {"newerThan": "1h"}}]},
     {"prefix": "consent-", "seal": BY_USER, "read": [AUDIT, {"purpose": True}]},
     {"prefix": "consented-", "seal": BY_USER, "read": [AUDIT, {"purpose": True}], "onDenied": "mask"},
+    {"prefix": "audited-", "seal": BY_USER, "read": READ, "audit": {"users": True}},
     {"prefix": "ledger-", "seal": BY_USER, "read": [AUDIT],
      "write": [{**SUPPORT, "where": {"users": ["38"]}}, {**EUROPE, "where": {"header": {"name": "region", "equals": "eu"}}}]},
 ]
@@ -262,3 +263,49 @@ def test_a_rule_takes_effect_on_a_running_consumer(app, support, agent, topic):
         assert consumer.next().message.value == click(39, 3)
         assert consumer.finish().end["position"] == {"0": 3}
     agent.write_policies(POLICIES)
+
+
+def asked(agent, *options):
+    """What the audit trail answers."""
+    done = agent.kveil("audit", "query", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    answer, = json.loads(done.stdout)
+    return answer
+
+
+def done_by(answer):
+    return {(one["workload"], one["access"], one.get("entry", 0), one["records"], one["leftOut"]) for one in answer["done"]}
+
+
+def test_the_audit_trail_says_who_read_whose_records(app, audit, support, agent, topic):
+    name, closed = topic("audited"), topic("value")
+    app.produce(name, [Message(None, click(user)) for user in ("38", "anna", "38")])
+    app.produce(closed, [Message(None, click(1))])
+    assert len(audit.values(name)) == 3 and len(support.values(name)) == 2
+    with pytest.raises(AssertionError):
+        audit.kcat_consume(closed)
+    writer = asked(agent, "--topic", name)["done"][0]["workload"]
+    assert done_by(asked(agent, "--topic", name)) == {
+        (writer, "write", 0, 3, 0), ("audit.service", "read", 1, 3, 0), ("support.service", "read", 2, 2, 0), ("support.service", "read", 0, 0, 1)}
+    assert done_by(asked(agent, "--topic", name, "--user", "38")) == {
+        (writer, "write", 0, 2, 0), ("audit.service", "read", 1, 2, 0), ("support.service", "read", 2, 2, 0)}
+    assert done_by(asked(agent, "--topic", name, "--user", "anna", "--workload", "support")) == set()
+    denied, = asked(agent, "--topic", closed, "--workload", "audit.service")["done"]
+    assert denied["denials"] > 0 and denied["records"] == 0
+    trails = agent.folder / "audit"
+    text = "".join(file.read_text(encoding="utf-8") for file in trails.glob("*.jsonl"))
+    assert name in text and "anna" not in text
+    # What was counted since the last minute is written at the end.
+    app.produce(name, [Message(None, click("carl"))])
+    agent.stop()
+    assert agent.kveil("audit", "verify").returncode == 0
+    agent.start()
+    assert (writer, "write", 0, 4, 0) in done_by(asked(agent, "--topic", name))
+    assert not any("without a word" in gap for gap in asked(agent)["notKnown"])
+    agent.kill()
+    agent.start()
+    assert any("without a word" in gap for gap in asked(agent)["notKnown"])
+    for file in trails.glob("*.jsonl"):
+        file.write_bytes(file.read_bytes().replace(name.encode(), b"x" * len(name)))
+    assert agent.kveil("audit", "verify").returncode == 1
+    assert agent.kveil("audit", "query").returncode == 1

@@ -49,6 +49,12 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     if (context == nullptr) return IsStarting();
     return AwaitErasure(ErasureOf(*context), request, caller);
   });
+  server.Handle<admin::AuditCommand>([&target](const admin::AuditCommand::Request& request,
+                                               const Caller&) -> absl::StatusOr<admin::AuditCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting");
+    return Audit(context->audit, context->keys, request);
+  });
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
   HandleUsers<admin::AwaitChangesCommand>(server, target, AwaitChanges);
   HandleUsers<admin::ReadUserCommand>(server, target, ReadUser);

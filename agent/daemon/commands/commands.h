@@ -10,10 +10,12 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
+#include "admin/audit_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/status_command.h"
 #include "admin/user_commands.h"
+#include "audit/recorder.h"
 #include "base/mutex.h"
 #include "guard/state/shared_state.h"
 #include "intercept/kernel/redirect.h"
@@ -33,6 +35,7 @@ struct CommandContext {
   const policy::PolicyStore& policies;
   keys::KeyService& keys;
   const receipts::Store& receipts;
+  audit::Recorder* audit;  // nullptr: there is none
   const intercept::Redirect& redirect;
   const proxy::Server& server;
   const guard::SharedState& shared;
@@ -83,6 +86,13 @@ class CommandTarget {
 
 // `target` outlives the server.
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
+
+// audit.cc
+// How the trail's users are named.
+audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys);
+// `recorder`: nullptr if there is no trail.
+absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, keys::KeyService& keys,
+                                                    const admin::AuditCommand::Request& request);
 
 // status.cc
 absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,

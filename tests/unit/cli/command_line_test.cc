@@ -26,7 +26,7 @@ TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
   EXPECT_EQ(all.exitStatus, 0);
   EXPECT_EQ(all.err, "");
   for (const std::string command :
-       {"agent", "status", "reload", "config", "erase", "policy", "keys", "inspect", "detach"}) {
+       {"agent", "status", "reload", "config", "erase", "policy", "audit", "subject", "keys", "inspect", "detach"}) {
     EXPECT_NE(all.out.find("\n  " + command), std::string::npos) << command << " in\n" << all.out;
     const CommandResult one = Run({command, "--help"});
     EXPECT_EQ(one.exitStatus, 0) << command;

@@ -1,0 +1,45 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "daemon/commands/commands.h"
+
+namespace kveil::daemon {
+
+std::string PseudonymOf(const keys::Subject& subject) {
+  return absl::BytesToHexString({reinterpret_cast<const char*>(subject.data()), subject.size()});
+}
+
+audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys) {
+  return [&keys](absl::Span<const crypto::KeyId> ids) -> absl::StatusOr<std::vector<std::optional<std::string>>> {
+    ASSIGN_OR_RETURN(const std::vector<std::optional<keys::Subject>> subjects, keys.ReadSubjects(ids));
+    std::vector<std::optional<std::string>> pseudonyms;
+    pseudonyms.reserve(subjects.size());
+    for (const std::optional<keys::Subject>& subject : subjects) {
+      pseudonyms.push_back(subject.has_value() ? std::optional(PseudonymOf(*subject)) : std::nullopt);
+    }
+    return pseudonyms;
+  };
+}
+
+absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, keys::KeyService& keys,
+                                                    const admin::AuditCommand::Request& request) {
+  admin::AuditCommand::Response response;
+  if (recorder != nullptr) {
+    response.folder = recorder->folder();
+    if (const absl::Status written = recorder->Record(); !written.ok()) response.error = ToStd(written.message());
+  }
+  if (!request.user.has_value()) return response;
+  ASSIGN_OR_RETURN(const std::vector<keys::NamedSubject> subjects,
+                   keys.ReadSubjectsOf(request.keyspace, *request.user));
+  for (const keys::NamedSubject& one : subjects) {
+    response.pseudonyms.push_back({one.name, PseudonymOf(one.subject)});
+  }
+  return response;
+}
+
+}  // namespace kveil::daemon
