@@ -13,7 +13,7 @@ using Json = nlohmann::ordered_json;
 std::string Text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json Begin(const char* kind, const TimeSpan& span, const Use& use, const Counted& counted) {
-  Json json = {{"kind", kind}, {"from", TextOf(span.from)}, {"to", TextOf(span.to)}};
+  Json json = {{"kind", kind}, {"from", TextOf(span.from)}, {"to", TextOfEnd(span.to)}};
   const auto put = [&json](const char* name, const std::string& text) {
     if (!text.empty()) json[name] = text;
   };
@@ -60,11 +60,18 @@ std::vector<std::string> LinesOfUsers(const TimeSpan& span, const Use& use, cons
   return lines;
 }
 
-std::string LineOfStart(absl::Time time, const std::string& agent, const std::string& version,
-                        std::optional<absl::Time> unknownSince) {
-  Json json = {{"kind", "started"}, {"time", TextOf(time)}, {"agent", agent}, {"version", version}};
-  if (unknownSince.has_value()) json["unknownSince"] = TextOf(*unknownSince);
+std::string LineOfStart(const Started& started, const std::string& agent, const std::string& version) {
+  Json json = {{"kind", "started"},
+               {"time", TextOf(started.time)},
+               {"opened", TextOfEnd(started.opened)},
+               {"agent", agent},
+               {"version", version}};
+  if (started.unknownSince.has_value()) json["unknownSince"] = TextOf(*started.unknownSince);
   return Text(json);
+}
+
+std::string LineOfClock(absl::Time before, absl::Time after) {
+  return Text(Json{{"kind", "clock"}, {"before", TextOf(before)}, {"after", TextOf(after)}});
 }
 
 std::string LineOfEnd(absl::Time time) { return Text(Json{{"kind", kKindOfEnd}, {"time", TextOf(time)}}); }
@@ -72,7 +79,7 @@ std::string LineOfEnd(absl::Time time) { return Text(Json{{"kind", kKindOfEnd}, 
 std::string LineOfLost(const Lost& lost) {
   return Text(Json{{"kind", "lost"},
                    {"from", TextOf(lost.from)},
-                   {"to", TextOf(lost.to)},
+                   {"to", TextOfEnd(lost.to)},
                    {"lines", lost.lines},
                    {"records", lost.records}});
 }

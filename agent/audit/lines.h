@@ -26,13 +26,19 @@ inline constexpr size_t kMostUsersOfALine = 256;
 std::vector<std::string> LinesOfUsers(const TimeSpan& span, const Use& use, const Counted& counted,
                                       const std::vector<std::pair<std::string, uint64_t>>& users);
 
-// An agent has started. `unknownSince`: it, or the one before it, ended without a word, and what was counted since then
-// is lost.
-std::string LineOfStart(absl::Time time, const std::string& agent, const std::string& version,
-                        std::optional<absl::Time> unknownSince);
+// An agent has started, and begun to write at `opened`: before that another one may have held the folder, or it could
+// not be written. `unknownSince`: the one before it ended without a word, and what it had counted since then is lost.
+struct Started {
+  absl::Time time, opened;
+  std::optional<absl::Time> unknownSince;
+};
+std::string LineOfStart(const Started& started, const std::string& agent, const std::string& version);
 // It has ended, and nothing is missing.
 std::string LineOfEnd(absl::Time time);
 inline constexpr std::string_view kKindOfEnd = "stopped";
+
+// The clock was set.
+std::string LineOfClock(absl::Time before, absl::Time after);
 
 // What was counted and could not be kept, as the trail could not be written for too long.
 struct Lost {

@@ -41,7 +41,7 @@ struct Answer {
   Verification verification;
 };
 
-// Any trail, also one that was copied here. Errors: those of ReadTrail. kResourceExhausted: the answer is too long.
+// Any trail, also one that was copied here. Errors: those of ReadTrail.
 absl::StatusOr<Answer> Ask(const std::string& folder, const evidence::SigningKey& key, const Query& query);
 
 }  // namespace kveil::audit

@@ -14,23 +14,35 @@ namespace {
 
 // How long what was counted waits for pseudonyms.
 constexpr absl::Duration kPatience = absl::Minutes(5);
-// For how long it is said that lines were removed before their time.
-constexpr absl::Duration kTellRemoval = absl::Hours(24);
-constexpr char kFullNote[] =
-    "the trail is as large as audit.maxSize allows: lines were removed that are younger than audit.keep";
+// For how long it is said that lines were removed before their time, or lost.
+constexpr absl::Duration kTellLoss = absl::Hours(24);
+// Bytes of lines that are written at once, about.
+constexpr size_t kPiece = 1 << 20;
 // Whoever asks may ask as often as they like.
 constexpr absl::Duration kLeastSpan = absl::Seconds(1);
 // Lookups of one call.
 constexpr size_t kKeysAtOnce = 512;
 
-std::string Summary(uint64_t others, uint64_t withoutUser) {
+// Of the last minute.
+struct Excess {
+  uint64_t records = 0;      // that are counted without their topic
+  uint64_t denials = 0;      // the same, or refused
+  uint64_t withoutUser = 0;  // records
+};
+
+std::string TextOf(const Excess& excess) {
   std::string text;
-  if (others > 0) {
-    text = StrCat("in the last minute some workload read or wrote more topics than are told apart (", others,
+  if (excess.records > 0) {
+    text = StrCat("in the last minute some workload read or wrote more topics than are told apart (", excess.records,
                   " records are counted without their topic)");
   }
-  if (withoutUser > 0) {
-    StrAppend(&text, text.empty() ? "" : "; ", withoutUser,
+  if (excess.denials > 0) {
+    StrAppend(&text, text.empty() ? "" : "; ",
+              "in the last minute some workload was denied more topics than are told apart (", excess.denials,
+              " denials and refused records are counted without their topic)");
+  }
+  if (excess.withoutUser > 0) {
+    StrAppend(&text, text.empty() ? "" : "; ", excess.withoutUser,
               " records of the last minute are not counted for their users, as there were too many of them, or their "
               "pseudonyms could not be had");
   }
@@ -39,10 +51,15 @@ std::string Summary(uint64_t others, uint64_t withoutUser) {
 
 }  // namespace
 
-Recorder::Recorder(Options options, std::vector<Tally*> tallies, absl::Time now)
-    : options_(std::move(options)), tallies_(std::move(tallies)), startedAt_(now), from_(now) {
+Recorder::Recorder(Options options, std::vector<Tally*> tallies)
+    : options_(std::move(options)),
+      tallies_(std::move(tallies)),
+      startedAt_(options_.wallClock()),
+      from_(startedAt_),
+      steadyFrom_(options_.steadyClock()),
+      appendedAt_(steadyFrom_) {
   const MutexLock lock(mutex_);
-  (void)RecordLocked(now, /*isLast=*/false);  // health says what is wrong
+  (void)RecordLocked(/*isLast=*/false);  // health says what is wrong
 }
 
 void Recorder::Start() {
@@ -63,11 +80,11 @@ void Recorder::Run() {
   }
 }
 
-absl::Status Recorder::Record(absl::Time now) {
+absl::Status Recorder::Record() {
   const MutexLock lock(mutex_);
   if (isStopped_) return absl::OkStatus();
-  if (now >= from_ && now - from_ < kLeastSpan) return Health();
-  return RecordLocked(now, /*isLast=*/false);
+  if (options_.steadyClock() - steadyFrom_ < kLeastSpan) return Health();
+  return RecordLocked(/*isLast=*/false);
 }
 
 void Recorder::Stop() {
@@ -79,8 +96,8 @@ void Recorder::Stop() {
   if (thread_.joinable()) thread_.join();
   const MutexLock lock(mutex_);
   if (std::exchange(isStopped_, true)) return;
-  const absl::Status written = RecordLocked(absl::Now(), /*isLast=*/true);
-  if (!written.ok() && !absl::IsDataLoss(written)) log::Error("audit.lost", {{"error", written}});
+  const absl::Status written = RecordLocked(/*isLast=*/true);
+  if (!pending_.empty() || lost_.has_value()) log::Error("audit.lost", {{"error", written}});
 }
 
 absl::Status Recorder::Health() const {
@@ -90,22 +107,48 @@ absl::Status Recorder::Health() const {
 
 std::string Recorder::Note() const {
   const MutexLock lock(healthMutex_);
-  return note_.empty() || fullNote_.empty() ? note_ + fullNote_ : StrCat(note_, "; ", fullNote_);
+  return note_.empty() || lostNote_.empty() ? note_ + lostNote_ : StrCat(note_, "; ", lostNote_);
 }
 
-absl::Status Recorder::RecordLocked(absl::Time now, bool isLast) {
-  now = std::max(now, from_);  // the clock may have been set back
+absl::Status Recorder::RecordLocked(bool isLast) {
+  const absl::Time begun = options_.wallClock();
+  const absl::Duration steady = options_.steadyClock();
   Collect();
-  absl::Status status;
-  if (MakeLines(now, isLast)) status = Write(now, isLast);
+  absl::Time now = options_.wallClock();
+  // What was counted has the time of the clock before it was set: it goes on as the steady one does.
+  const absl::Time expected = from_ + (steady - steadyFrom_);
+  const bool isSet = absl::AbsDuration(begun - expected) > kMostClockStep;
+  const TimeSpan span{from_, isSet ? expected : std::max(now, from_)};
+  const bool mayWait = !isLast && !isSet && steady - steadyFrom_ < kPatience;
+  if (!MakeLines(span, mayWait)) {
+    const absl::Status status = absl::UnavailableError(
+        "the pseudonyms of users cannot be had from the registry: what was counted waits for them");
+    TellHealth(status, now);
+    return status;
+  }
+  if (isSet) pending_.push_back({.lines = {LineOfClock(expected, begun)}, .span = {begun, begun}});
+  if (isSet) now = begun;
+  from_ = begun;
+  steadyFrom_ = steady;
+  absl::Status status = Write(now, isLast);
+  if (!status.ok()) DropExcess();
+  TellHealth(status, now);
+  return Health();
+}
+
+void Recorder::TellHealth(absl::Status status, absl::Time now) {
   if (status.ok() && trail_ != nullptr && !trail_->damage().empty()) {
     status = absl::DataLossError(StrCat("the audit trail is not as it was written: ", trail_->damage()));
   }
-  const bool isFull = trail_ != nullptr && now - trail_->removedEarly() < kTellRemoval;
+  if (status.ok() && trail_ != nullptr && now - trail_->removedEarly() < kTellLoss) {
+    status = absl::ResourceExhaustedError(
+        StrCat("the audit trail is as large as audit.maxSize allows: lines were removed at ",
+               audit::TextOf(trail_->removedEarly()), " that are younger than audit.keep"));
+  }
+  const bool isLost = !lostText_.empty() && options_.steadyClock() - lostAt_ < kTellLoss;
   const MutexLock health(healthMutex_);
-  health_ = status;
-  fullNote_ = isFull ? kFullNote : "";
-  return status;
+  health_ = std::move(status);
+  lostNote_ = isLost ? lostText_ : "";
 }
 
 void Recorder::Collect() {
@@ -118,6 +161,7 @@ void Recorder::Collect() {
         sum = std::move(counted);
         continue;
       }
+      sum.KeepCommonNames(counted.name, counted.serviceAccount);
       sum.counts.Add(counted.counts);
       sum.isByUser |= counted.isByUser;
       for (const auto& [user, count] : counted.users) sum.users[user] += count;
@@ -125,88 +169,123 @@ void Recorder::Collect() {
   }
 }
 
-bool Recorder::MakeLines(absl::Time now, bool isLast) {
+Recorder::Pseudonyms Recorder::FindPseudonyms() const {
   std::vector<crypto::KeyId> keys;
   for (const auto& [use, counted] : collected_) {
     for (const auto& [key, count] : counted.users) keys.push_back(key);
   }
   std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
-  absl::flat_hash_map<crypto::KeyId, std::string> pseudonyms;
+  Pseudonyms pseudonyms;
   for (size_t i = 0; i < keys.size(); i += kKeysAtOnce) {
     const auto some = absl::MakeConstSpan(keys).subspan(i, kKeysAtOnce);
     const auto found = options_.pseudonymsOf(some);
     if (!found.ok()) {
-      if (!isLast && now - from_ < kPatience && keys.size() < Tally::kMostUsers) return false;
-      break;  // those that are left are counted without their users
+      // What waits has a bound, too.
+      pseudonyms.areAll = keys.size() >= Tally::kMostUsers;
+      break;
     }
     for (size_t k = 0; k < some.size() && k < found->size(); ++k) {
-      if ((*found)[k].has_value()) pseudonyms.emplace(some[k], *(*found)[k]);
+      if ((*found)[k].has_value()) pseudonyms.byKey.emplace(some[k], *(*found)[k]);
     }
   }
-  const TimeSpan span{from_, now};
-  uint64_t others = 0;
-  uint64_t withoutUser = 0;
+  return pseudonyms;
+}
+
+bool Recorder::MakeLines(const TimeSpan& span, bool mayWait) {
+  const Pseudonyms pseudonyms = FindPseudonyms();
+  if (!pseudonyms.areAll && mayWait) return false;
+  Excess excess;
   for (auto& [use, counted] : collected_) {
     absl::flat_hash_map<std::string, uint64_t> byPseudonym;  // a user may have had several keys
+    Counts& counts = counted.counts;
+    uint64_t ofUsers = 0;
     for (const auto& [key, count] : counted.users) {
-      const auto found = pseudonyms.find(key);
-      if (found == pseudonyms.end()) {
-        counted.counts.withoutUser += count;
+      const auto found = pseudonyms.byKey.find(key);
+      if (found == pseudonyms.byKey.end()) {
+        counts.withoutUser += count;
       } else {
         byPseudonym[found->second] += count;
+        ofUsers += count;
       }
     }
-    std::vector<std::pair<std::string, uint64_t>> users(byPseudonym.begin(), byPseudonym.end());
-    std::sort(users.begin(), users.end());
-    if (use.topic.empty()) others += counted.counts.records;
-    withoutUser += counted.counts.withoutUser;
-    Keep(LineOfUse(span, use, counted), counted.counts.records, span);
-    for (std::string& line : LinesOfUsers(span, use, counted, users)) Keep(std::move(line), 0, span);
+    excess.withoutUser += counts.withoutUser;
+    // Also those that have no user: whoever asks for one is told.
+    if (counted.isByUser) counts.withoutUser = counts.records - std::min(counts.records, ofUsers);
+    if (use.topic.empty()) excess.records += counts.records;
+    if (use.topic.empty()) excess.denials += counts.denials + counts.refused;
+    Keep(span, use, counted, byPseudonym);
   }
   collected_.clear();
-  from_ = now;
   const MutexLock health(healthMutex_);
-  note_ = Summary(others, withoutUser);
+  note_ = TextOf(excess);
   return true;
 }
 
-void Recorder::Keep(std::string line, uint64_t records, const TimeSpan& span) {
-  if (pendingBytes_ + line.size() <= kMostPending) {
-    pendingBytes_ += line.size();
-    pending_.push_back(std::move(line));
-    return;
-  }
-  if (!lost_.has_value()) lost_ = Lost{.from = span.from, .to = span.to};
-  lost_->to = span.to;
-  ++lost_->lines;
-  lost_->records += records;
+void Recorder::Keep(const TimeSpan& span, const Use& use, const Counted& counted,
+                    const absl::flat_hash_map<std::string, uint64_t>& users) {
+  std::vector<std::pair<std::string, uint64_t>> sorted(users.begin(), users.end());
+  std::sort(sorted.begin(), sorted.end());
+  Unit& unit = pending_.emplace_back(Unit{.lines = {}, .span = span, .records = counted.counts.records});
+  unit.lines.push_back(LineOfUse(span, use, counted));
+  for (std::string& line : LinesOfUsers(span, use, counted, sorted)) unit.lines.push_back(std::move(line));
 }
 
-absl::Status Recorder::OpenTrail() {
+size_t Recorder::Unit::bytes() const {
+  size_t bytes = 0;
+  for (const std::string& line : lines) bytes += line.size();
+  return bytes;
+}
+
+void Recorder::DropExcess() {
+  size_t bytes = 0;
+  for (const Unit& unit : pending_) bytes += unit.bytes();
+  while (bytes > kMostPending) {
+    const Unit& unit = pending_.back();
+    if (!lost_.has_value()) lost_ = Lost{.from = unit.span.from, .to = unit.span.to};
+    lost_->from = std::min(lost_->from, unit.span.from);
+    lost_->to = std::max(lost_->to, unit.span.to);
+    lost_->lines += unit.lines.size();
+    lost_->records += unit.records;
+    bytes -= unit.bytes();
+    pending_.pop_back();
+  }
+  if (!lost_.has_value()) return;
+  lostAt_ = options_.steadyClock();
+  lostText_ = StrCat("what was counted between ", audit::TextOf(lost_->from), " and ", TextOfEnd(lost_->to),
+                     " could not be kept: ", lost_->records, " records in ", lost_->lines, " lines");
+}
+
+absl::Status Recorder::OpenTrail(absl::Time now) {
   if (trail_ != nullptr) return absl::OkStatus();
   ASSIGN_OR_RETURN(trail_, Trail::Open(options_.folder, options_.limits));
-  std::optional<absl::Time> unknownSince;
+  appendedAt_ = options_.steadyClock();
+  Started started{.time = startedAt_, .opened = now, .unknownSince = std::nullopt};
   if (trail_->head().last > 0 && KindOf(trail_->lastLine()) != kKindOfEnd) {
-    absl::Time signedUntil;
-    std::string error;
-    unknownSince = absl::ParseTime(absl::RFC3339_full, trail_->head().time, &signedUntil, &error)
-                       ? std::min(signedUntil, startedAt_)
-                       : absl::UnixEpoch();
+    started.unknownSince = TimeIn(trail_->head().time).value_or(absl::UnixEpoch());
   }
-  pending_.insert(pending_.begin(), LineOfStart(startedAt_, options_.agent, options_.version, unknownSince));
+  pending_.push_front({.lines = {LineOfStart(started, options_.agent, options_.version)}, .span = {now, now}});
   return absl::OkStatus();
 }
 
 // What could not be written stays, and is written when it can be.
 absl::Status Recorder::Write(absl::Time now, bool isLast) {
-  RETURN_IF_ERROR(OpenTrail());
-  std::vector<std::string> lines = pending_;
-  if (lost_.has_value()) lines.push_back(LineOfLost(*lost_));
-  if (isLast) lines.push_back(LineOfEnd(now));
-  RETURN_IF_ERROR(trail_->Append(lines, now));
-  pending_.clear();
-  pendingBytes_ = 0;
+  RETURN_IF_ERROR(OpenTrail(now));
+  for (bool isAll = false; !isAll;) {
+    std::vector<std::string> lines;
+    size_t units = 0;
+    for (size_t bytes = 0; units < pending_.size() && bytes < kPiece; ++units) {
+      bytes += pending_[units].bytes();
+      lines.insert(lines.end(), pending_[units].lines.begin(), pending_[units].lines.end());
+    }
+    isAll = units == pending_.size();
+    if (isAll && lost_.has_value()) lines.push_back(LineOfLost(*lost_));
+    if (isAll && isLast) lines.push_back(LineOfEnd(now));
+    const absl::Duration steady = options_.steadyClock();
+    RETURN_IF_ERROR(trail_->Append(lines, {.now = now, .elapsed = steady - appendedAt_, .isAll = isAll}));
+    appendedAt_ = steady;
+    pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(units));
+  }
   lost_.reset();
   return absl::OkStatus();
 }

@@ -18,15 +18,20 @@ namespace kveil::audit {
 
 // One per worker. The worker adds, once per batch or answer; one other thread takes.
 //
-// Nobody can make it longer than its bounds. Beyond them, a workload's uses are counted as one without a topic, and
-// records are counted for no user.
+// Nobody can make it longer than its bounds. Beyond them, a share's uses are counted as one without a topic, and
+// records are counted for no user. Denials and refusals have few places of their own: a workload can make up names to
+// be denied, and they must not take the place of what it reads.
 class Tally {
  public:
   static constexpr size_t kMostUses = 8192;
   static constexpr size_t kMostUsesOfAShare = 256;
-  static constexpr size_t kMostShares = 2048;  // beyond them, all are counted as one
-  static constexpr size_t kMostUsers = 16384;
+  static constexpr size_t kMostDenials = 2048;  // uses without records
+  static constexpr size_t kMostDenialsOfAShare = 16;
+  static constexpr size_t kLongestTopic = 249;  // brokers have no longer names (Kafka: Topic.MAX_NAME_LENGTH)
+  static constexpr size_t kMostShares = 2048;   // beyond them, all are counted as one
+  static constexpr size_t kMostUsers = 16384;   // of those that shares have beyond kLeastUsersOfAShare
   static constexpr size_t kMostUsersOfAShare = 4096;
+  static constexpr size_t kLeastUsersOfAShare = 64;  // that a share has room for, whatever others take
 
   // What is counted, besides the workload.
   struct What {
@@ -45,16 +50,20 @@ class Tally {
  private:
   struct Share {
     size_t uses = 0;
+    size_t denials = 0;
     size_t users = 0;
   };
-  Counted& Find(const identity::Workload& workload, UseView use) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Counted& Find(const identity::Workload& workload, UseView use, bool hasRecords) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoom(Share* share, const UseView& use, bool hasRecords) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddUsers(const std::string& share, absl::Span<const crypto::KeyId> users, Counted& counted)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Mutex mutex_;  // a worker never waits for another
   AllCounted counted_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Share> shares_ ABSL_GUARDED_BY(mutex_);
-  size_t users_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t denials_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t users_ ABSL_GUARDED_BY(mutex_) = 0;  // beyond kLeastUsersOfAShare of each
 };
 
 }  // namespace kveil::audit

@@ -85,12 +85,22 @@ absl::Status PrepareFolder(const std::string& folder) {
   }
   ASSIGN_OR_RETURN(const SigningKey made, SigningKey::Make());
   TrailHead first;
-  first.time = TextOf(absl::Now());
+  first.time = first.aged = TextOf(absl::Now());
   RETURN_IF_ERROR(evidence::WriteFile(folder + "/head", TextOf(first, made), 0600));
   return made.Write(path);
 }
 
 }  // namespace
+
+std::optional<uint64_t> SignedEnd(const std::string& file, const std::string& next) {
+  const Json line = Json::parse(next.substr(0, next.find('\n')), nullptr, /*allow_exceptions=*/false);
+  if (!line.is_object() || line.value("kind", Json()) != "unsigned" || line.value("file", Json()) != file) {
+    return std::nullopt;
+  }
+  const auto from = line.find("from");
+  if (from == line.end() || !from->is_number_unsigned()) return std::nullopt;
+  return from->get<uint64_t>();
+}
 
 std::optional<uint64_t> FirstLineOf(const std::string& file) {
   uint64_t number = 0;
@@ -233,16 +243,25 @@ absl::Status Trail::Write(const std::string& text) {
   return ::fdatasync(file_.get()) == 0 ? absl::OkStatus() : Error(PathOf(name_));
 }
 
+// The folder may not have been synced although the head has its name.
+bool Trail::IsOnDisk(const TrailHead& head) const {
+  const absl::StatusOr<TrailHead> there = ReadHead(folder_, &key_);
+  return there.ok() && there->last == head.last && there->hash == head.hash && there->time == head.time;
+}
+
 absl::Status Trail::WriteHead(const TrailHead& head) const {
   const std::string text = TextOf(head, key_);
   if (text.empty()) return absl::InternalError("audit: OpenSSL cannot sign");
   return evidence::WriteFile(folder_ + "/head", text, 0600);
 }
 
-absl::Status Trail::Append(absl::Span<const std::string> objects, absl::Time now) {
+absl::Status Trail::Append(absl::Span<const std::string> objects, const Moment& moment) {
   RETURN_IF_ERROR(CheckFile());
+  const absl::Time now = moment.now;
   TrailHead head = head_;
-  head.time = TextOf(now);
+  if (moment.isAll) head.time = TextOf(now);
+  const absl::Time aged = TimeIn(head.aged).value_or(now);
+  head.aged = TextOf(std::min(now, aged + kMostHaste * moment.elapsed));
   std::vector<std::string> removals;
   PlanRemoval(now, head, removals);
   if (objects.empty() && removals.empty() && notes_.empty()) {
@@ -263,7 +282,10 @@ absl::Status Trail::Append(absl::Span<const std::string> objects, absl::Time now
   head.file = name_;
   head.bytes = size_ + text.size();
   absl::Status written = Write(text);
-  if (written.ok()) written = WriteHead(head);
+  if (written.ok()) {
+    written = WriteHead(head);
+    if (!written.ok() && IsOnDisk(head)) written = absl::OkStatus();
+  }
   if (!written.ok()) {
     if (::ftruncate(file_.get(), static_cast<off_t>(size_)) == 0) mustTruncate_ = false;
     return written;
@@ -277,29 +299,82 @@ absl::Status Trail::Append(absl::Span<const std::string> objects, absl::Time now
   return absl::OkStatus();
 }
 
-void Trail::PlanRemoval(absl::Time now, TrailHead& head, std::vector<std::string>& lines) {
-  const absl::StatusOr<std::vector<std::string>> files = FilesOf(folder_);
-  if (!files.ok()) return;
-  uint64_t total = 0;
-  std::vector<uint64_t> sizes;
-  for (const std::string& file : *files) {
+absl::StatusOr<Trail::Kept> Trail::ReadKept() const {
+  Kept kept;
+  ASSIGN_OR_RETURN(kept.files, FilesOf(folder_));
+  for (const std::string& file : kept.files) {
     struct stat info;
-    sizes.push_back(::lstat(PathOf(file).c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0);
-    total += sizes.back();
+    kept.sizes.push_back(::lstat(PathOf(file).c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0);
+    kept.total += kept.sizes.back();
+    kept.days.emplace_back(DayIn(file));
   }
-  // A day's lines are kept for `keep` after the day.
-  const std::string oldest = DayOf(now - limits_.keep - absl::Hours(24));
+  // A file was not begun after the next one, whatever the clock said.
+  for (size_t i = kept.days.size(); i-- > 1;) kept.days[i - 1] = std::min(kept.days[i - 1], kept.days[i]);
+  return kept;
+}
+
+size_t Trail::CountGone(const Kept& kept, const std::string& oldest) const {
+  uint64_t total = kept.total;
   size_t gone = 0;
-  while (gone + 1 < files->size() && (total > limits_.bytes || DayIn((*files)[gone]) < oldest)) total -= sizes[gone++];
-  if (gone == 0) return;
-  if (DayIn((*files)[gone - 1]) >= oldest) removedEarly_ = now;
-  const uint64_t first = *FirstLineOf((*files)[gone]);
-  if (first <= head.first || first > head_.last) return;  // of an earlier removal, or the file that is begun now
-  const std::string previous = PreviousOf(PathOf((*files)[gone]));
-  lines.push_back(
-      Json{{"kind", "removed"}, {"first", head.first}, {"last", first - 1}, {"hash", previous}, {"time", TextOf(now)}}
-          .dump());
-  head.first = first;
+  while (gone < kept.files.size() &&
+         (kept.days[gone] < oldest || (total > limits_.bytes && gone + 1 < kept.files.size()))) {
+    total -= kept.sizes[gone++];
+  }
+  return gone;
+}
+
+std::string Trail::FindMissing(const std::vector<std::string>& files, size_t gone) const {
+  size_t i = 0;
+  while (i + 1 < files.size() && *FirstLineOf(files[i + 1]) <= head_.first) ++i;  // are still to be removed
+  if (*FirstLineOf(files[i]) != head_.first) return StrCat("lines before ", files[i]);
+  for (; i < gone; ++i) {
+    const absl::StatusOr<std::string> text = evidence::ReadFile(PathOf(files[i]));
+    if (!text.ok()) return StrCat("what is in ", files[i]);
+    std::string_view lines = *text;
+    std::string following = head_.hash;
+    if (files[i] == head_.file) {
+      lines = lines.substr(0, head_.bytes);
+    } else if (i + 1 < files.size()) {
+      following = PreviousOf(PathOf(files[i + 1]));
+      const absl::StatusOr<std::string> next = evidence::ReadFile(PathOf(files[i + 1]));
+      if (next.ok()) lines = lines.substr(0, SignedEnd(files[i], *next).value_or(lines.size()));
+    }
+    if (!lines.ends_with('\n')) return StrCat("the end of ", files[i]);
+    lines.remove_suffix(1);
+    const std::string last(lines.substr(lines.rfind('\n') + 1));  // of npos 0
+    if (evidence::Sha256Hex(last) != following) return StrCat("what follows ", files[i], ", or its end,");
+  }
+  return "";
+}
+
+void Trail::PlanRemoval(absl::Time now, TrailHead& head, std::vector<std::string>& lines) {
+  const absl::StatusOr<Kept> kept = ReadKept();
+  if (!kept.ok() || head_.last == 0) return;
+  const std::vector<std::string>& files = kept->files;
+  // A day's lines are kept for `keep` after the day.
+  const std::string oldest = DayOf(*TimeIn(head.aged) - limits_.keep - absl::Hours(24));
+  const auto firstAfter = [&](size_t gone) { return gone < files.size() ? *FirstLineOf(files[gone]) : head_.last + 1; };
+  size_t gone = CountGone(*kept, oldest);
+  if (gone == 0 || firstAfter(gone) <= head.first) return;  // of an earlier removal
+  if (const std::string missing = FindMissing(files, gone); !missing.empty()) {
+    if (!std::exchange(isMissing_, true)) {
+      NoteDamage(files[0], StrCat(missing, " is missing or changed, so that no line is removed for its age"));
+    }
+    gone = CountGone(*kept, "");  // but the disk must not fill up
+    if (gone == 0 || firstAfter(gone) <= head.first) return;
+  }
+  if (gone < files.size() && firstAfter(gone) > head_.last) return;  // the file that is begun now
+  const bool isEarly = kept->days[gone - 1] >= oldest;
+  const std::string previous = gone < files.size() ? PreviousOf(PathOf(files[gone])) : head_.hash;
+  Json line{{"kind", "removed"},
+            {"first", head.first},
+            {"last", firstAfter(gone) - 1},
+            {"hash", previous},
+            {"time", TextOf(now)}};
+  if (isEarly) line["early"] = true;
+  if (isEarly) head.early = TextOf(now);
+  lines.push_back(line.dump());
+  head.first = firstAfter(gone);
   head.firstPrevious = previous;
 }
 

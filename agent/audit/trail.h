@@ -46,14 +46,23 @@ class Trail {
   Trail(const Trail&) = delete;
   Trail& operator=(const Trail&) = delete;
 
+  struct Moment {
+    absl::Time now;
+    absl::Duration elapsed;  // by a steady clock, since the last Append that succeeded, or since Open
+    bool isAll = true;       // nothing of the time until `now` is still to come
+  };
   // Adds lines and signs the head. Each is a JSON object with at least one member, without line breaks. They are on
   // disk then. Without lines, only signs that there was nothing until `now`. kUnavailable: none of them was added.
-  absl::Status Append(absl::Span<const std::string> objects, absl::Time now);
+  //
+  // Age is reckoned from a time of its own, which the head has: it follows `now` at most kMostHaste times as fast as
+  // time passes. A clock that is wrong for an hour makes no line more than a day older.
+  absl::Status Append(absl::Span<const std::string> objects, const Moment& moment);
+  static constexpr int kMostHaste = 24;
 
   const TrailHead& head() const { return head_; }
   const std::string& folder() const { return folder_; }
-  // When lines were last removed before their time, for want of room; InfinitePast: never, since it was opened.
-  absl::Time removedEarly() const { return removedEarly_; }
+  // When lines were last removed before their time, for want of room; InfinitePast: never.
+  absl::Time removedEarly() const { return TimeIn(head_.early).value_or(absl::InfinitePast()); }
   // The last line that was there when it was opened; empty when there was none, or it was damaged.
   const std::string& lastLine() const { return lastLine_; }
   // What was found not to be as it was written, since it was opened. Empty: nothing.
@@ -75,12 +84,23 @@ class Trail {
   absl::Status OpenFile(absl::Time now);
   absl::Status Write(const std::string& text);
   absl::Status WriteHead(const TrailHead& head) const;
+  bool IsOnDisk(const TrailHead& head) const;
   void NoteDamage(const std::string& file, const std::string& what);
   void NoteUnsigned(const std::string& file, uint64_t from, uint64_t bytes);
   // Gives a file of which nothing was signed a name that is no trail's.
   absl::Status SetAside(const std::string& file);
   // Finds what is too old or too much, moves the head's beginning behind it, and says so in a line.
   void PlanRemoval(absl::Time now, TrailHead& head, std::vector<std::string>& lines);
+  // How many of the files that are kept are to be removed, the oldest first.
+  struct Kept {
+    std::vector<std::string> files, days;
+    std::vector<uint64_t> sizes;
+    uint64_t total = 0;
+  };
+  absl::StatusOr<Kept> ReadKept() const;
+  size_t CountGone(const Kept& kept, const std::string& oldest) const;
+  // What is not there of the first `gone` files, or not as it was written: it must not be signed away. Empty: nothing.
+  std::string FindMissing(const std::vector<std::string>& files, size_t gone) const;
   void RemoveOld() const;
 
   const std::string folder_;
@@ -95,11 +115,14 @@ class Trail {
   std::vector<std::string> notes_;  // lines that say what was found
   std::string damage_;
   std::string lastLine_;
-  absl::Time removedEarly_ = absl::InfinitePast();
+  bool isMissing_ = false;  // old lines are: noted
 };
 
 // The files with lines, in order.
 absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder);
+// Where the lines of `file` end, if the text of the next file begins by saying that what follows there was never
+// signed.
+std::optional<uint64_t> SignedEnd(const std::string& file, const std::string& next);
 // The number of its first line, as its name says; nullopt if it is no such file.
 std::optional<uint64_t> FirstLineOf(const std::string& file);
 

@@ -32,11 +32,23 @@ bool Read(const Json& json, const char* name, std::string& value) {
 
 std::string TextOf(absl::Time time) { return absl::FormatTime(absl::RFC3339_sec, time, absl::UTCTimeZone()); }
 
+std::string TextOfEnd(absl::Time time) {
+  return TextOf(absl::UnixEpoch() + absl::Ceil(time - absl::UnixEpoch(), absl::Seconds(1)));
+}
+
+std::optional<absl::Time> TimeIn(const std::string& text) {
+  absl::Time time;
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, text, &time, &error)) return std::nullopt;
+  return time;
+}
+
 std::string TextOf(const TrailHead& head, const evidence::SigningKey& key) {
   const Json json = {{"first", head.first}, {"firstPrevious", head.firstPrevious},
                      {"last", head.last},   {"hash", head.hash},
                      {"file", head.file},   {"bytes", head.bytes},
-                     {"time", head.time}};
+                     {"time", head.time},   {"aged", head.aged},
+                     {"early", head.early}};
   const std::string text = StrCat(kFirstLine, json.dump(), "\n");
   const std::string signature = key.Sign(text);
   if (signature.empty()) return "";
@@ -58,8 +70,8 @@ absl::StatusOr<TrailHead> ReadHead(const std::string& folder, const evidence::Si
   TrailHead head;
   if (!json.is_object() || !Read(json, "first", head.first) || !Read(json, "firstPrevious", head.firstPrevious) ||
       !Read(json, "last", head.last) || !Read(json, "hash", head.hash) || !Read(json, "file", head.file) ||
-      !Read(json, "bytes", head.bytes) || !Read(json, "time", head.time) || head.first == 0 ||
-      head.last + 1 < head.first) {
+      !Read(json, "bytes", head.bytes) || !Read(json, "time", head.time) || !Read(json, "aged", head.aged) ||
+      !Read(json, "early", head.early) || head.first == 0 || head.last + 1 < head.first) {
     return wrong;
   }
   return head;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -12,6 +13,10 @@ namespace kveil::audit {
 
 // RFC 3339, UTC.
 std::string TextOf(absl::Time time);
+// Of the end of a span: the next whole second.
+std::string TextOfEnd(absl::Time time);
+// nullopt: it is none.
+std::optional<absl::Time> TimeIn(const std::string& text);
 
 struct TrailHead {
   uint64_t first = 1;         // the number of the first line that is kept
@@ -21,6 +26,8 @@ struct TrailHead {
   std::string file;           // that it is in; empty when there is none yet
   uint64_t bytes = 0;         // where it ends there
   std::string time;           // until when all is said; RFC 3339, UTC
+  std::string aged;           // what age is reckoned from (trail.h)
+  std::string early;          // when lines were last removed for want of room; empty: never
 };
 
 // What a head is kept as: a line that says what it is, a line of JSON, and the signature of both in hexadecimal digits.

@@ -39,17 +39,6 @@ std::optional<Place> PlaceOf(const Json& line) {
   return Place{number->get<uint64_t>(), previous->get<std::string>()};
 }
 
-// Where the lines of `file` end, if the next file begins by saying that what follows there was never signed.
-std::optional<uint64_t> SignedEnd(const std::string& file, const std::string& next) {
-  const Json line = Json::parse(next.substr(0, next.find('\n')), nullptr, /*allow_exceptions=*/false);
-  if (!line.is_object() || line.value("kind", Json()) != "unsigned" || line.value("file", Json()) != file) {
-    return std::nullopt;
-  }
-  const auto from = line.find("from");
-  if (from == line.end() || !from->is_number_unsigned()) return std::nullopt;
-  return from->get<uint64_t>();
-}
-
 class Reading {
  public:
   Reading(const std::string& folder, const evidence::SigningKey& key,

@@ -73,7 +73,7 @@ struct Counts {
   uint64_t plaintext = 0;    // without an envelope
   uint64_t refused = 0;      // not sealed, and not forwarded
   uint64_t denials = 0;      // answers: the workload may not read, or write, the topic at all
-  uint64_t withoutUser = 0;  // of `records`, those that are counted for nobody although users are asked for
+  uint64_t withoutUser = 0;  // of `records`, those whose user there was no room for, or no pseudonym
 
   void Add(const Counts& more) {
     records += more.records;
@@ -84,15 +84,23 @@ struct Counts {
     denials += more.denials;
     withoutUser += more.withoutUser;
   }
+  // A denied or refused name need not be a topic: a workload can make up as many as it likes.
+  bool haveRecords() const { return (records | leftOut | erased | plaintext) != 0; }
   bool empty() const { return (records | leftOut | erased | plaintext | refused | denials) == 0; }
 };
 
 // What was counted of one use.
 struct Counted {
-  std::string name;            // what the log calls the workload
+  std::string name;            // what the log calls the workload; empty: several of one share
   std::string serviceAccount;  // of its pod, "namespace/name"; empty if there is none
   Counts counts;
-  bool isByUser = false;                               // the policy asks for users
+  bool isByUser = false;  // the policy asks for users
+  // Of uses that were not told apart: what is not of all of them is taken out.
+  void KeepCommonNames(const std::string& otherName, const std::string& otherAccount) {
+    if (name == otherName && serviceAccount == otherAccount) return;
+    name.clear();
+    serviceAccount.clear();
+  }
   absl::flat_hash_map<crypto::KeyId, uint64_t> users;  // records by the user's key
 };
 using AllCounted = absl::flat_hash_map<Use, Counted, UseHash, UseEqual>;

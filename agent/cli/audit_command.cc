@@ -93,10 +93,10 @@ int RunAuditVerify(const CommonOptions& common, const AuditOptions& options) {
     }
     std::cout << folder << ": lines " << found->first << " to " << found->last << " in order, the last with SHA-256 "
               << found->hash << ", signed until " << found->time << "\n";
-    for (const std::string& note : found->notes) std::cout << "NOTE " << note << "\n";
-    for (const std::string& fault : found->faults) std::cout << "WRONG " << fault << "\n";
+    for (const std::string& note : found->notes) std::cout << "NOTE " << Plain(note) << "\n";
+    for (const std::string& fault : found->faults) std::cout << "WRONG " << Plain(fault) << "\n";
   }
-  if (common.json) std::cout << all.dump(2) << "\n";
+  if (common.json) std::cout << all.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   return areWhole ? 0 : Fail(kCommand, "a trail is not as it was written");
 }
 

@@ -42,6 +42,22 @@ std::string BaseName(const std::string& path) { return path.substr(path.rfind('/
 
 }  // namespace
 
+std::string Plain(std::string_view text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F are commands, too.
+    const bool beginsC1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (byte >= 0x20 && byte != 0x7f && !beginsC1) {
+      plain += text[i];
+    } else {
+      StrAppend(&plain, "\\x", std::string_view(&"0123456789abcdef"[byte / 16], 1),
+                std::string_view(&"0123456789abcdef"[byte % 16], 1));
+    }
+  }
+  return plain;
+}
+
 absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptions& common,
                                      const AuditOptions& options) {
   AuditScope scope;
@@ -79,21 +95,22 @@ absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptio
 bool PrintAnswer(const std::string& folder, const audit::Answer& answer, bool isOfUser) {
   std::cout << "trail " << folder << ":\n";
   for (const audit::Answer::Done& done : answer.done) {
-    std::cout << "  " << audit::TextOf(done.first) << " to " << audit::TextOf(done.last) << "  "
-              << (done.workload.empty() ? (done.share.empty() ? "several workloads" : done.share) : done.workload);
-    if (!done.serviceAccount.empty()) std::cout << " (service account " << done.serviceAccount << ")";
-    if (!done.topic.empty()) std::cout << " as uid " << done.uid;
-    std::cout << " " << What(done) << ": " << CountsText(done.counts, done.access == "write");
+    std::string line =
+        StrCat(audit::TextOf(done.first), " to ", audit::TextOf(done.last), "  ",
+               done.workload.empty() ? (done.share.empty() ? "several workloads" : done.share) : done.workload);
+    if (!done.serviceAccount.empty()) StrAppend(&line, " (service account ", done.serviceAccount, ")");
+    if (!done.topic.empty()) StrAppend(&line, " as uid ", done.uid);
+    StrAppend(&line, " ", What(done), ": ", CountsText(done.counts, done.access == "write"));
     if (done.entry > 0) {
-      std::cout << ", by entry " << done.entry << " of \"" << done.access << "\" in " << BaseName(done.file);
+      StrAppend(&line, ", by entry ", done.entry, " of \"", done.access, "\" in ", BaseName(done.file));
     }
-    std::cout << "\n";
+    std::cout << "  " << Plain(line) << "\n";
   }
   if (answer.done.empty()) {
     std::cout << (isOfUser ? "  no record of this user was counted\n" : "  nothing was counted\n");
   }
-  for (const std::string& gap : answer.gaps) std::cout << "  NOT KNOWN " << gap << "\n";
-  for (const std::string& fault : answer.verification.faults) std::cout << "  WRONG " << fault << "\n";
+  for (const std::string& gap : answer.gaps) std::cout << "  NOT KNOWN " << Plain(gap) << "\n";
+  for (const std::string& fault : answer.verification.faults) std::cout << "  WRONG " << Plain(fault) << "\n";
   return answer.verification.faults.empty();
 }
 

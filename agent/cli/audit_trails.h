@@ -27,6 +27,9 @@ struct AuditScope {
 absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptions& common,
                                      const AuditOptions& options);
 
+// Of a name or a sentence with names: a client can make up names with line breaks or commands to terminals.
+std::string Plain(std::string_view text);
+
 // What one trail answers, for people: what was done, and what is not known. Returns whether it is as it was written.
 bool PrintAnswer(const std::string& folder, const audit::Answer& answer, bool isOfUser);
 nlohmann::ordered_json JsonOf(const std::string& folder, const audit::Answer& answer);

@@ -74,12 +74,12 @@ struct Trail {
 void Print(const AuditScope& scope, const std::vector<Erasure>& erasures, const std::vector<Trail>& trails) {
   std::cout << "pseudonyms (in receipts and audit trails):\n";
   for (const AuditScope::Pseudonym& one : scope.pseudonyms) {
-    std::cout << "  keyspace " << one.keyspace << ": " << one.pseudonym << "\n";
+    std::cout << "  keyspace " << Plain(one.keyspace) << ": " << one.pseudonym << "\n";
   }
   std::cout << "receipts of erasures on this node:\n";
   for (const Erasure& erasure : erasures) {
     std::cout << "  " << erasure.number << "  " << erasure.time << (erasure.reason.empty() ? "" : "  ")
-              << erasure.reason << "\n";
+              << Plain(erasure.reason) << "\n";
   }
   if (erasures.empty()) std::cout << "  none\n";
   for (const Trail& trail : trails) PrintAnswer(trail.folder, trail.answer, /*isOfUser=*/true);

@@ -295,17 +295,18 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic
   }
   if (refusal.has_value()) {
     RememberRefusal(sealer_.IdOf(topic, partition), refusal->code);
-    TellAudit(topic, *refusal);
+    // Its header may claim any number.
+    TellAudit(topic, std::min<uint64_t>(refusal->recordCount, partition.records->size()));
   }
   co_return refusal;
 }
 
-void ProduceGuard::TellAudit(const ProducedTopic& topic, const Refusal& refusal) {
+void ProduceGuard::TellAudit(const ProducedTopic& topic, uint64_t refused) {
   if (!topic.name.has_value()) return;
   const Audited audited = AuditedOf(topic, connection_);
-  if (topic.isRefused || topic.isDenied) return TellAuditOfDenial(scratch_, audited, refusal.recordCount);
+  if (topic.isRefused || topic.isDenied) return TellAuditOfDenial(scratch_, audited, refused);
   AuditCounts none;
-  guard::TellAudit(scratch_, audited, {.refused = refusal.recordCount}, none);
+  guard::TellAudit(scratch_, audited, {.refused = refused}, none);
 }
 
 std::optional<Refusal> ProduceGuard::RefusedBefore(const ProducedTopic& topic,

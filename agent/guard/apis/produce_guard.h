@@ -46,7 +46,7 @@ class ProduceGuard : public ApiGuard<kafka::ProduceRequest> {
                                                  PartitionSealer::Sealed& sealed);
   std::optional<Refusal> RefusedBefore(const ProducedTopic& topic, const kafka::ProduceRequest::Partition& partition);
   void RememberRefusal(const std::optional<SplitMemory::BatchId>& id, kafka::ErrorCode code);
-  void TellAudit(const ProducedTopic& topic, const Refusal& refusal);
+  void TellAudit(const ProducedTopic& topic, uint64_t refused);
   void NoteUnselected(const std::string& topic);
   void Report(const std::vector<ProduceState::Refused>& refused) const;
 

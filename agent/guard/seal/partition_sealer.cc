@@ -152,9 +152,12 @@ io::Task<std::optional<Refusal>> PartitionSealer::Seal(const ProducedTopic& topi
     UseLimit(limits_.Of(task.topicName), task);
     bytes.clear();
   }
-  Count(topic, outcome);
+  Count(outcome);
   job.room -= std::min(job.room, bytes.size() - std::min(bytes.size(), worked));
-  co_return Keep(topic, task, outcome, bytes, partition, sealed);
+  std::optional<Refusal> refusal = Keep(topic, task, outcome, bytes, partition, sealed);
+  if (!refusal.has_value())
+    TellAudit(scratch_, AuditedOf(topic, connection_), {.records = outcome.sealed}, outcome.audit);
+  co_return refusal;
 }
 
 // Notes how a batch is sent that was sealed into `bytes`, and puts what goes with the request in its place.
@@ -251,8 +254,7 @@ io::Task<bool> PartitionSealer::LearnGreaterLimit(const std::string& topic, size
   co_return limits_.Of(topic).bytes > size;
 }
 
-void PartitionSealer::Count(const ProducedTopic& topic, SealOutcome& outcome) {
-  TellAudit(scratch_, AuditedOf(topic, connection_), {.records = outcome.sealed}, outcome.audit);
+void PartitionSealer::Count(const SealOutcome& outcome) {
   shared_.metrics.RecordsSealed(outcome.sealed);
   if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
   if (outcome.parts.size() > 1) shared_.metrics.BatchesSplit(1);

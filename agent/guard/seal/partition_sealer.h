@@ -104,7 +104,7 @@ class PartitionSealer {
   std::optional<Refusal> Keep(const ProducedTopic& topic, const SealTask& task, const SealOutcome& outcome, Bytes bytes,
                               kafka::ProduceRequest::Partition& partition, Sealed& sealed);
   io::Task<bool> LearnGreaterLimit(const std::string& topic, size_t size, proxy::Upstream& upstream);
-  void Count(const ProducedTopic& topic, SealOutcome& outcome);
+  void Count(const SealOutcome& outcome);
 
   SharedState& shared_;
   WorkerScratch& scratch_;

@@ -1,6 +1,7 @@
 // What `observe` counts of a batch.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -33,9 +34,13 @@ struct AuditCounts {
     byEntry[entries++] = {entry, count};
     return entry;
   }
+  bool Has(uint32_t entry) const {
+    return std::any_of(byEntry.begin(), byEntry.begin() + entries, [&](const auto& one) { return one.first == entry; });
+  }
   void Add(const AuditCounts& more) {
     for (size_t i = 0; i < more.entries; ++i) Add(more.byEntry[i].first, more.byEntry[i].second);
-    users.insert(users.end(), more.users.begin(), more.users.end());
+    // Those of an entry for which there was no room go where its records go.
+    for (const auto& [entry, key] : more.users) users.emplace_back(Has(entry) ? entry : kNoEntry, key);
   }
 };
 

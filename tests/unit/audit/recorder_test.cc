@@ -21,6 +21,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
 class RecorderTest : public testing::Test {
@@ -41,6 +42,7 @@ class RecorderTest : public testing::Test {
     recorder_.reset();
     Recorder::Options options;
     options.folder = folder_;
+    options.limits = limits_;
     options.agent = "node-a:7";
     options.version = "0.1.0";
     options.pseudonymsOf =
@@ -53,7 +55,9 @@ class RecorderTest : public testing::Test {
       return names;
     };
     now_ = now;
-    recorder_ = std::make_unique<Recorder>(std::move(options), std::vector<Tally*>{&tally_, &other_}, now_);
+    options.wallClock = [this] { return now_; };
+    options.steadyClock = [this] { return steady_; };
+    recorder_ = std::make_unique<Recorder>(std::move(options), std::vector<Tally*>{&tally_, &other_});
   }
   static identity::Workload Workload(const std::string& unit, uint32_t uid = 0) {
     identity::Workload workload;
@@ -76,9 +80,13 @@ class RecorderTest : public testing::Test {
     for (const uint8_t byte : first) keys.emplace_back().bytes[0] = byte;
     return keys;
   }
+  void Pass(absl::Duration time) {
+    now_ += time;
+    steady_ += time;
+  }
   absl::Status Record() {
-    now_ += absl::Minutes(1);
-    return recorder_->Record(now_);
+    Pass(absl::Minutes(1));
+    return recorder_->Record();
   }
   Answer AskFor(const Query& query = {}) {
     absl::StatusOr<Answer> answer = Ask(folder_, *ReadPublicKey(folder_, ""), query);
@@ -88,9 +96,11 @@ class RecorderTest : public testing::Test {
 
   std::string parent_;
   std::string folder_;
+  Trail::Limits limits_;
   Tally tally_, other_;
   absl::Status registry_;
   absl::Time now_;
+  absl::Duration steady_ = absl::Hours(100);
   std::unique_ptr<Recorder> recorder_;
 };
 
@@ -148,7 +158,7 @@ TEST_F(RecorderTest, SaysOfAUserWhatWasNotCountedByUser) {
 TEST_F(RecorderTest, WaitsForPseudonymsButNotForEver) {
   registry_ = absl::UnavailableError("the registry is away");
   tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
-  ASSERT_TRUE(Record().ok());
+  EXPECT_TRUE(absl::IsUnavailable(Record()));
   EXPECT_THAT(AskFor().done, IsEmpty());
   EXPECT_EQ(AskFor().knownUntil, now_ - absl::Minutes(1)) << "nothing is said of the minute that waits";
   registry_ = absl::OkStatus();
@@ -156,7 +166,8 @@ TEST_F(RecorderTest, WaitsForPseudonymsButNotForEver) {
   EXPECT_THAT(AskFor({.pseudonyms = {{"p1"}}}).done, SizeIs(1));
   registry_ = absl::UnavailableError("the registry is away");
   tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
-  for (int i = 0; i < 6; ++i) ASSERT_TRUE(Record().ok());
+  for (int i = 0; i < 6; ++i) (void)Record();
+  EXPECT_TRUE(recorder_->Health().ok());
   EXPECT_EQ(AskFor().done[0].counts.records, 2u);
   EXPECT_EQ(AskFor().done[0].counts.withoutUser, 1u);
 }
@@ -206,7 +217,7 @@ TEST_F(RecorderTest, AnEndInOrderLeavesNoGapAndACrashDoes) {
   tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
   recorder_->Stop();
   EXPECT_EQ(AskFor().done.size(), 1u) << "the open minute is written at the end";
-  Begin(Now());
+  Begin(now_);
   EXPECT_THAT(AskFor({.since = now_ - absl::Minutes(1), .until = now_}).gaps, IsEmpty());
   // What a crash leaves: a trail that does not end with a word.
   ASSERT_TRUE(Record().ok());
@@ -253,6 +264,187 @@ TEST_F(RecorderTest, WhatThereIsNoRoomForIsSaidToBeLost) {
   EXPECT_THAT(answer.gaps, Contains(HasSubstr("could not be written for too long")));
   EXPECT_LT(answer.done[0].counts.records, static_cast<uint64_t>(count));
   EXPECT_GT(answer.done[0].counts.records, static_cast<uint64_t>(count) - 40);
+}
+
+TEST_F(RecorderTest, AMinuteMayHaveMoreLinesThanAreKeptWhenTheDiskIsFull) {
+  std::vector<crypto::KeyId> keys(Tally::kMostUsersOfAShare);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    std::memcpy(keys[i].bytes.data() + 2, &i, 4);
+    keys[i].bytes[0] = static_cast<uint8_t>(i % 90);
+  }
+  const std::string longFile(60'000, 'f');
+  const size_t count = Recorder::kMostPending / longFile.size() + 10;
+  for (size_t i = 0; i < count; ++i) {
+    Tally::What what = What("clicks", true);
+    what.file = longFile;
+    tally_.Add(Workload(StrCat(i, ".service")), what, {.records = 1}, Keys({1}));
+  }
+  ASSERT_TRUE(Record().ok());
+  EXPECT_EQ(AskFor().done.size(), count);
+  EXPECT_EQ(AskFor({.pseudonyms = {{"p1"}}}).done.size(), count);
+  EXPECT_EQ(recorder_->Note(), "");
+}
+
+TEST_F(RecorderTest, WhatIsLostIsSaidWithItsRecords) {
+  recorder_.reset();
+  folder_ = parent_ + "/missing/audit";
+  Begin();
+  const std::string longFile(60'000, 'f');
+  const size_t count = Recorder::kMostPending / longFile.size() + 10;
+  for (size_t i = 0; i < count; ++i) {
+    Tally::What what = What("clicks", true);
+    what.file = longFile;
+    tally_.Add(Workload(StrCat(i, ".service")), what, {.records = 1}, Keys({1}));
+  }
+  EXPECT_FALSE(Record().ok());
+  EXPECT_THAT(recorder_->Note(), HasSubstr("could not be kept"));
+  ASSERT_TRUE(std::filesystem::create_directory(parent_ + "/missing"));
+  ASSERT_TRUE(Record().ok());
+  const Answer uses = AskFor(), users = AskFor({.pseudonyms = {{"p1"}}});
+  EXPECT_EQ(uses.done.size(), users.done.size()) << "a use and its users are lost together";
+  EXPECT_LT(uses.done.size(), count);
+  EXPECT_THAT(uses.gaps, Contains(HasSubstr(StrCat(count - uses.done.size(), " records in "))));
+}
+
+TEST_F(RecorderTest, AStepOfTheClockIsAGapAndWhatFollowsHasTheTrueTime) {
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  ASSERT_TRUE(Record().ok());
+  const absl::Time jump = now_;
+  now_ += absl::Hours(24 * 365);
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 2});
+  ASSERT_TRUE(Record().ok());
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 4});
+  ASSERT_TRUE(Record().ok());
+  now_ -= absl::Hours(24 * 365);
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 8});
+  ASSERT_TRUE(Record().ok());
+  const absl::Time back = now_;
+  tally_.Add(Workload("a.service"), What("clicks"), {.records = 16});
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor().verification.faults, IsEmpty());
+  const Answer wrong = AskFor({.since = jump, .until = back});
+  EXPECT_THAT(wrong.gaps, Contains(HasSubstr("the clock was set forward")));
+  const Answer right = AskFor({.since = back, .until = now_});
+  EXPECT_THAT(right.gaps, IsEmpty());
+  ASSERT_THAT(right.done, SizeIs(1));
+  EXPECT_EQ(right.done[0].counts.records, 16u);
+  EXPECT_EQ(right.done[0].last, now_);
+  EXPECT_EQ(AskFor().done[0].counts.records, 31u);
+}
+
+TEST_F(RecorderTest, TheTimeWithoutAnAgentIsAGap) {
+  ASSERT_TRUE(Record().ok());
+  recorder_->Stop();
+  const absl::Time stopped = now_;
+  Begin(now_ + absl::Minutes(20));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.since = stopped + absl::Minutes(1), .until = stopped + absl::Minutes(2)}).gaps,
+              ElementsAre(HasSubstr("no agent wrote this trail")));
+  EXPECT_THAT(AskFor({.since = stopped + absl::Minutes(20), .until = now_}).gaps, IsEmpty());
+}
+
+TEST_F(RecorderTest, ACrashAtAHandoverIsAGap) {
+  ASSERT_TRUE(Record().ok());
+  const std::string left = parent_ + "/left";
+  std::filesystem::copy(folder_, left);
+  recorder_.reset();
+  // The next one has started before the first one signed for the last time.
+  folder_ = parent_ + "/missing/audit";
+  const absl::Time started = now_ - absl::Seconds(30);
+  Begin(started);
+  std::filesystem::create_directory(parent_ + "/missing");
+  std::filesystem::rename(left, folder_);
+  Pass(absl::Seconds(30));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.since = now_ - absl::Seconds(30), .until = now_}).gaps,
+              ElementsAre(HasSubstr("the agent ended without a word")));
+}
+
+TEST_F(RecorderTest, NamesThatAreDeniedTakeNoPlaceOfWhatIsRead) {
+  for (size_t i = 0; i < 10 * Tally::kMostUsesOfAShare; ++i) {
+    tally_.Add(Workload("many.service"), What(StrCat("made-up-", i)), {.refused = 1, .denials = 1});
+  }
+  tally_.Add(Workload("many.service"), What("clicks"), {.records = 7});
+  EXPECT_LE(FilesOf(folder_)->size(), 1u);
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor({.topic = "clicks"});
+  ASSERT_THAT(answer.done, SizeIs(1));
+  EXPECT_EQ(answer.done[0].counts.records, 7u);
+  EXPECT_THAT(answer.gaps, Contains(HasSubstr("denials and refused records")));
+  EXPECT_LE(AskFor().done.size(), Tally::kMostDenialsOfAShare + 2);
+  EXPECT_THAT(recorder_->Note(), HasSubstr("was denied more topics than are told apart"));
+}
+
+TEST_F(RecorderTest, WhatWasNotToldApartIsAGapForItsWorkloadAndNobodyElse) {
+  for (size_t i = 0; i < 2 * Tally::kMostUsesOfAShare; ++i) {
+    tally_.Add(Workload("many.service"), What(StrCat("t", i)), {.records = 1});
+  }
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.topic = "clicks", .workload = "many.service"}).gaps, Contains(HasSubstr("not told apart")));
+  EXPECT_THAT(AskFor({.topic = "clicks", .workload = "b.service"}).gaps, Not(Contains(HasSubstr("not told apart"))));
+  // Of a share with several workloads, it is not known of which.
+  for (size_t i = 0; i < 2 * Tally::kMostUsesOfAShare; ++i) {
+    identity::Workload workload = Workload(i % 2 == 0 ? "c.service" : "d.service");
+    workload.share = "/shared";
+    tally_.Add(workload, What(StrCat("t", i)), {.records = 1});
+  }
+  ASSERT_TRUE(Record().ok());
+  for (const char* name : {"c.service", "d.service"}) {
+    EXPECT_THAT(AskFor({.topic = "clicks", .workload = name}).gaps, Contains(HasSubstr("not told apart"))) << name;
+  }
+}
+
+TEST_F(RecorderTest, ANameThatIsTooLongForATopicIsOneOfTheOthers) {
+  tally_.Add(Workload("a.service"), What(std::string(Tally::kLongestTopic + 1, 'x')), {.denials = 1});
+  const AllCounted taken = tally_.Take();
+  ASSERT_THAT(taken, SizeIs(1));
+  EXPECT_EQ(taken.begin()->first.topic, "");
+}
+
+TEST_F(RecorderTest, EveryShareHasRoomForSomeUsers) {
+  std::vector<crypto::KeyId> keys(Tally::kMostUsersOfAShare);
+  for (size_t i = 0; i < keys.size(); ++i) std::memcpy(keys[i].bytes.data(), &i, 4);
+  for (int i = 0; i < 10; ++i) {
+    tally_.Add(Workload(StrCat("many-", i, ".service")), What("clicks", true), {.records = keys.size()}, keys);
+  }
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p1"}}, .workload = "a.service"}).done, SizeIs(1));
+}
+
+TEST_F(RecorderTest, RecordsThatHaveNoUserAreSaidToHaveNone) {
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 5}, Keys({1, 2}));
+  ASSERT_TRUE(Record().ok());
+  EXPECT_EQ(AskFor().done[0].counts.withoutUser, 3u);
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p7"}}}).gaps,
+              Contains(HasSubstr("3 records of topic clicks were counted, but not for whom")));
+  EXPECT_EQ(recorder_->Note(), "") << "there may be no user, as with a topic's key";
+}
+
+TEST_F(RecorderTest, LinesThatAreRemovedForWantOfRoomAreAProblem) {
+  recorder_.reset();
+  limits_ = {.bytes = 20'000, .fileBytes = 2'000};
+  Begin();
+  for (int i = 0; i < 100; ++i) {
+    tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+    (void)Record();
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(recorder_->Health())) << recorder_->Health();
+  Begin(now_);
+  EXPECT_TRUE(absl::IsResourceExhausted(recorder_->Health())) << "also after a restart";
+}
+
+TEST_F(RecorderTest, OfManyGapsTheGeneralOnesAreSaidFirst) {
+  for (int k = 0; k < 3; ++k) {
+    for (size_t i = 0; i < 250; ++i) {
+      tally_.Add(Workload(StrCat("s", k, ".service")), What(StrCat("t", k * 250 + i)), {.records = 1});
+    }
+  }
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor({.pseudonyms = {{"p1"}}, .until = now_ + absl::Minutes(10)});
+  EXPECT_THAT(answer.gaps[0], HasSubstr("nothing is known from before"));
+  EXPECT_THAT(answer.gaps[1], HasSubstr("nothing is known from after"));
+  EXPECT_THAT(answer.gaps, Contains(HasSubstr("250 records of topic (others)")));
 }
 
 TEST_F(RecorderTest, ADamagedTrailIsWrongUntilSomebodyLooks) {

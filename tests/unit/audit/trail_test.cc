@@ -46,9 +46,14 @@ class TrailTest : public testing::Test {
   void Append(int from, int to) {
     for (int i = from; i < to; ++i) {
       const std::string object = Object(i);
-      const absl::Status appended = trail_->Append({&object, 1}, now_);
+      const absl::Status appended = trail_->Append({&object, 1}, Moment());
       ASSERT_TRUE(appended.ok()) << appended;
     }
+  }
+  // Time passes as the clock says.
+  Trail::Moment Moment() {
+    const absl::Time before = std::exchange(appendedAt_, now_);
+    return {.now = now_, .elapsed = now_ - before};
   }
   Verification Verify() {
     lines_.clear();
@@ -85,6 +90,7 @@ class TrailTest : public testing::Test {
   std::unique_ptr<Trail> trail_;
   std::vector<std::string> lines_;
   absl::Time now_ = absl::FromUnixSeconds(1'800'000'000);
+  absl::Time appendedAt_ = now_;
 };
 
 TEST_F(TrailTest, IsInOrderAsItWasWritten) {
@@ -282,10 +288,116 @@ TEST_F(TrailTest, KeepsADayForAsLongAsItIsToBeKept) {
   EXPECT_THAT(*FilesOf(folder_), SizeIs(4)) << "today, two days, and the one that ends within them";
 }
 
+TEST_F(TrailTest, AClockThatIsWrongRemovesNothing) {
+  Open({.bytes = size_t{1} << 20, .keep = absl::Hours(48), .fileBytes = 1000});
+  for (int day = 0; day < 3; ++day) {
+    Append(day, day + 1);
+    now_ += absl::Hours(24);
+  }
+  const absl::Time right = now_;
+  for (int minute = 0; minute < 60; ++minute) {
+    const std::string object = Object(0);
+    const absl::Time wrong = right + absl::Hours(24 * 365) + absl::Minutes(minute);
+    ASSERT_TRUE(trail_->Append({&object, 1}, {.now = wrong, .elapsed = absl::Minutes(1)}).ok());
+  }
+  EXPECT_EQ(Verify().first, 1u);
+  Append(4, 5);  // the clock is right again
+  now_ += absl::Hours(24 * 6);
+  Append(5, 6);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  EXPECT_THAT(*FilesOf(folder_), SizeIs(1)) << "the wrong day of a file keeps none of those before it";
+}
+
+TEST_F(TrailTest, AgeCatchesUpAfterALongRest) {
+  Open({.bytes = size_t{1} << 20, .keep = absl::Hours(48), .fileBytes = 1000});
+  Append(0, 1);
+  now_ += absl::Hours(24 * 10);
+  for (int hour = 0; hour < 10; ++hour) {
+    const std::string object = Object(0);
+    ASSERT_TRUE(trail_->Append({&object, 1}, {.now = now_ += absl::Hours(1), .elapsed = absl::Hours(1)}).ok());
+    if (hour == 0) {
+      EXPECT_EQ(Verify().first, 1u);
+    }
+  }
+  EXPECT_GT(Verify().first, 1u);
+}
+
+TEST_F(TrailTest, NeverSignsAwayWhatSomebodyElseHasRemoved) {
+  Open({.bytes = size_t{1} << 20, .keep = absl::Hours(48), .fileBytes = 1000});
+  for (int day = 0; day < 3; ++day) {
+    Append(day, day + 1);
+    now_ += absl::Hours(24);
+  }
+  std::filesystem::rename(File(1), parent_ + "/kept");
+  for (int day = 3; day < 9; ++day) {
+    Append(day, day + 1);
+    now_ += absl::Hours(24);
+  }
+  EXPECT_THAT(trail_->damage(), HasSubstr("no line is removed for its age"));
+  EXPECT_THAT(Verify().faults, Contains(HasSubstr("line 3 follows line 1")));
+}
+
+TEST_F(TrailTest, NeverSignsAwayTheFirstFileThatSomebodyElseHasRemoved) {
+  Open({.bytes = size_t{1} << 20, .keep = absl::Hours(48), .fileBytes = 1000});
+  Append(0, 1);
+  now_ += absl::Hours(24);
+  Append(1, 2);
+  std::filesystem::remove(File(0));
+  for (int day = 3; day < 9; ++day) {
+    now_ += absl::Hours(24);
+    Append(day, day + 1);
+  }
+  EXPECT_THAT(trail_->damage(), HasSubstr("lines before"));
+  EXPECT_THAT(Verify().faults, Not(IsEmpty()));
+}
+
+TEST_F(TrailTest, ADamagedOneKeepsWithinItsSizeToo) {
+  Open({.bytes = 4000, .keep = absl::Hours(24 * 90), .fileBytes = 500});
+  Append(0, 20);
+  std::filesystem::remove(File(1));
+  Append(20, 120);
+  EXPECT_THAT(trail_->damage(), HasSubstr("missing"));
+  size_t bytes = 0;
+  const std::vector<std::string> files = *FilesOf(folder_);
+  for (const std::string& file : files) bytes += std::filesystem::file_size(PathOf(file));
+  EXPECT_LE(bytes, 4000u + 500u);
+}
+
+TEST_F(TrailTest, TheLastFileOfAQuietNodeGrowsOldToo) {
+  Open({.bytes = size_t{1} << 20, .keep = absl::Hours(48), .fileBytes = 1000});
+  Append(0, 3);
+  now_ += absl::Hours(24 * 5);
+  ASSERT_TRUE(trail_->Append({}, Moment()).ok());
+  const Verification found = Verify();
+  EXPECT_THAT(found.faults, IsEmpty());
+  EXPECT_EQ(found.first, 4u);
+  ASSERT_THAT(lines_, SizeIs(1));
+  EXPECT_THAT(lines_[0], HasSubstr("\"last\":3"));
+  Open();
+  Append(3, 4);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+}
+
+TEST_F(TrailTest, ARemovalForWantOfRoomIsRememberedAcrossARestart) {
+  Open({.bytes = 4000, .keep = absl::Hours(24 * 90), .fileBytes = 500});
+  Append(0, 100);
+  Open();
+  EXPECT_EQ(trail_->removedEarly(), now_);
+}
+
+TEST_F(TrailTest, WhatIsStillToComeIsNotSignedAsAll) {
+  Append(0, 1);
+  const std::string before = Verify().time;
+  now_ += absl::Minutes(5);
+  const std::string object = Object(1);
+  ASSERT_TRUE(trail_->Append({&object, 1}, {.now = now_, .elapsed = absl::Minutes(5), .isAll = false}).ok());
+  EXPECT_EQ(Verify().time, before);
+}
+
 TEST_F(TrailTest, SaysUntilWhenThereWasNothing) {
   Append(0, 1);
   now_ += absl::Minutes(5);
-  ASSERT_TRUE(trail_->Append({}, now_).ok());
+  ASSERT_TRUE(trail_->Append({}, Moment()).ok());
   EXPECT_EQ(Verify().time, "2027-01-15T08:05:00+00:00");
   EXPECT_THAT(lines_, SizeIs(1));
 }
@@ -302,7 +414,7 @@ TEST_F(TrailTest, WhatCannotBeWrittenIsAddedLaterAndOnce) {
   ASSERT_TRUE(std::filesystem::create_directory(PathOf("head.new")));
   AddTo(PathOf("head.new/x"), "x");
   const std::string object = Object(2);
-  EXPECT_TRUE(absl::IsUnavailable(trail_->Append({&object, 1}, now_)));
+  EXPECT_TRUE(absl::IsUnavailable(trail_->Append({&object, 1}, Moment())));
   std::filesystem::remove_all(PathOf("head.new"));
   EXPECT_THAT(Verify().faults, IsEmpty());
   Append(2, 3);

@@ -20,7 +20,10 @@ class AuditCliTest : public AdminCommandTest {
         [](absl::Span<const crypto::KeyId> keys) -> absl::StatusOr<std::vector<std::optional<std::string>>> {
       return std::vector<std::optional<std::string>>(keys.size(), "ab12");
     };
-    audit::Recorder recorder(std::move(options), {&tally}, absl::Now() - absl::Minutes(1));
+    absl::Time now = absl::Now() - absl::Minutes(1);
+    options.wallClock = [&now] { return now; };
+    options.steadyClock = [&now] { return now - absl::UnixEpoch(); };
+    audit::Recorder recorder(std::move(options), {&tally});
     identity::Workload workload;
     workload.share = workload.cgroupPath = "/system.slice/analytics.service";
     workload.unit = "analytics.service";
@@ -28,10 +31,12 @@ class AuditCliTest : public AdminCommandTest {
     const crypto::KeyId keys[3] = {};
     tally.Add(workload, {.cluster = "main", .topic = "clicks", .file = "/p/clicks.json", .entry = 2, .isByUser = true},
               {.records = 3, .leftOut = 1}, keys);
-    tally.Add(workload, {.cluster = "main", .topic = "orders", .access = audit::Access::kWrite}, {.records = 2});
+    tally.Add(workload, {.cluster = "main", .topic = topic_, .access = audit::Access::kWrite}, {.records = 2});
+    now += absl::Minutes(1);
     recorder.Stop();
     return folder_ + "/" + name;
   }
+  std::string topic_ = "orders";
   void AnswerWithTrail(const std::string& folder) {
     AnswerWith(StrCat(R"({"folder": ")", folder, R"(", "pseudonyms": [{"keyspace": "people", "pseudonym": "ab12"}]})"));
   }
@@ -95,6 +100,18 @@ TEST_F(AuditCliTest, FindsAChangedTrail) {
   EXPECT_EQ(wrong.err, "kveil audit verify: a trail is not as it was written\n");
   EXPECT_NE(wrong.out.find("WRONG "), std::string::npos) << wrong.out;
   EXPECT_EQ(RunWith({"audit", "query"}).exitStatus, 1);
+}
+
+TEST_F(AuditCliTest, PrintsNoNameThatIsALineOrACommandToTheTerminal) {
+  topic_ = "evil\n  NOT KNOWN nothing\x1b[2J\x7f";
+  AnswerWithTrail(MakeTrail("audit"));
+  for (const char* filter : {"--since", "--user"}) {
+    const CommandResult result = RunWith({"audit", "query", filter, filter[2] == 's' ? "1h" : "38"});
+    EXPECT_EQ(result.exitStatus, 0) << result.err;
+    EXPECT_NE(result.out.find("evil\\x0a  NOT KNOWN nothing\\x1b[2J\\x7f"), std::string::npos) << result.out;
+    EXPECT_EQ(result.out.find('\x1b'), std::string::npos);
+    EXPECT_EQ(result.out.find("\n  NOT KNOWN nothing\\"), std::string::npos);
+  }
 }
 
 TEST_F(AuditCliTest, RefusesTimesThatAreNone) {

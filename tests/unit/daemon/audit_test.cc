@@ -27,8 +27,10 @@ class AuditCommandTest : public testing::Test {
     audit::Recorder::Options recorder;
     recorder.folder = folder_ + "/audit";
     recorder.pseudonymsOf = PseudonymsFrom(*keys_);
-    recorder_ = std::make_unique<audit::Recorder>(std::move(recorder), std::vector<audit::Tally*>{&tally_},
-                                                  absl::Now() - absl::Minutes(1));
+    recorder.wallClock = [this] { return absl::UnixEpoch() + Now(); };
+    recorder.steadyClock = [this] { return Now(); };
+    recorder_ = std::make_unique<audit::Recorder>(std::move(recorder), std::vector<audit::Tally*>{&tally_});
+    minutes_ = 1;  // it writes at most once a second
   }
   ~AuditCommandTest() override {
     recorder_.reset();
@@ -54,6 +56,9 @@ class AuditCommandTest : public testing::Test {
 
   std::string folder_;
   std::unique_ptr<keys::KeyService> keys_;
+  absl::Duration Now() const { return absl::Hours(500'000) + minutes_ * absl::Minutes(1); }
+
+  int minutes_ = 0;
   audit::Tally tally_;
   std::unique_ptr<audit::Recorder> recorder_;
 };
