@@ -32,13 +32,15 @@ struct AuditCommand {
     }
   };
   struct Response {
-    std::optional<std::string> folder;  // of the trail; none: the agent keeps none
-    std::optional<std::string> error;   // why what was counted could not be written now
-    std::vector<Pseudonym> pseudonyms;  // of the user
+    std::optional<std::string> folder;    // of the trail; none: the agent keeps none
+    std::optional<std::string> error;     // why what was counted could not be written now
+    std::vector<Pseudonym> pseudonyms;    // of the user
+    std::optional<std::string> registry;  // whose they are
     void Fields(auto& field) {
       field("folder", folder);
       field("error", error);
       field("pseudonyms", pseudonyms);
+      field("registry", registry);
     }
   };
 };

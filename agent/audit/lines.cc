@@ -49,10 +49,12 @@ std::string LineOfUse(const TimeSpan& span, const Use& use, const Counted& count
 }
 
 std::vector<std::string> LinesOfUsers(const TimeSpan& span, const Use& use, const Counted& counted,
-                                      const std::vector<std::pair<std::string, uint64_t>>& users) {
+                                      const std::vector<std::pair<std::string, uint64_t>>& users,
+                                      const std::string& registry) {
   std::vector<std::string> lines;
   for (size_t i = 0; i < users.size(); i += kMostUsersOfALine) {
     Json json = Begin("users", span, use, counted);
+    if (!registry.empty()) json["registry"] = registry;
     Json& some = json["users"] = Json::object();
     for (size_t k = i; k < std::min(i + kMostUsersOfALine, users.size()); ++k) some[users[k].first] = users[k].second;
     lines.push_back(Text(json));

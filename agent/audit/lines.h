@@ -21,10 +21,11 @@ struct TimeSpan {
 
 // What was counted of one use, without its users.
 std::string LineOfUse(const TimeSpan& span, const Use& use, const Counted& counted);
-// Records per user, by pseudonym: in several lines if they are many.
+// Records per user, by pseudonym of the registry: in several lines if they are many.
 inline constexpr size_t kMostUsersOfALine = 256;
 std::vector<std::string> LinesOfUsers(const TimeSpan& span, const Use& use, const Counted& counted,
-                                      const std::vector<std::pair<std::string, uint64_t>>& users);
+                                      const std::vector<std::pair<std::string, uint64_t>>& users,
+                                      const std::string& registry);
 
 // An agent has started, and begun to write at `opened`: before that another one may have held the folder, or it could
 // not be written. `unknownSince`: the one before it ended without a word, and what it had counted since then is lost.

@@ -132,6 +132,7 @@ class Asking {
   Clock clock_;
   std::map<std::string, Unknown> tooMany_;    // by topic: records of users for whom there was no room
   std::map<std::string, Unknown> notByUser_;  // by topic: records that the policy does not ask to count by user
+  Unknown foreign_;                           // users of another registry
   Unknown others_;                            // records of topics that were not told apart
 };
 
@@ -202,6 +203,7 @@ void Asking::OnUse(const Json& line, absl::Time from, absl::Time to) {
 void Asking::OnUsers(const Json& line, absl::Time from, absl::Time to) {
   const auto users = line.find("users");
   if (!query_.pseudonyms.has_value() || users == line.end() || !users->is_object()) return;
+  if (query_.registry.has_value() && Text(line, "registry") != *query_.registry) return foreign_.Add(0, from, to);
   Counts counts;
   for (const std::string& pseudonym : *query_.pseudonyms) counts.records += Number(*users, pseudonym.c_str());
   if (counts.records > 0) Add(line, counts, from, to);
@@ -261,6 +263,10 @@ void Asking::AddEnds(const Verification& verification) {
     Gap(StrCat("more than ", kMostDone,
                " different things were done: the rest is summed up by share, without topics; "
                "ask for one topic or workload, or a shorter time"));
+  }
+  if (foreign_.from <= foreign_.to) {
+    Gap(StrCat("between ", TextOf(foreign_.from), " and ", TextOf(foreign_.to),
+               " users were counted by the pseudonyms of another registry than the agent's that was asked"));
   }
   if (others_.from < others_.to) {
     Gap(StrCat("between ", TextOf(others_.from), " and ", TextOf(others_.to), " ", others_.records,

@@ -17,6 +17,7 @@ namespace kveil::audit {
 
 struct Query {
   std::optional<std::vector<std::string>> pseudonyms;  // of one user, in each keyspace
+  std::optional<std::string> registry;                 // whose pseudonyms they are
   std::optional<std::string> topic;
   std::optional<std::string> workload;  // a part of its name, its share or its service account
   absl::Time since = absl::InfinitePast();

@@ -177,12 +177,18 @@ Recorder::Pseudonyms Recorder::FindPseudonyms() const {
   std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   Pseudonyms pseudonyms;
+  if (keys.empty()) return pseudonyms;
+  const absl::StatusOr<std::string> registry = options_.registryOf();
+  // What waits has a bound, too.
+  const bool isTooMuch = keys.size() >= Tally::kMostUsers;
+  if (!registry.ok()) pseudonyms.areAll = isTooMuch;
+  if (!registry.ok()) return pseudonyms;
+  pseudonyms.registry = *registry;
   for (size_t i = 0; i < keys.size(); i += kKeysAtOnce) {
     const auto some = absl::MakeConstSpan(keys).subspan(i, kKeysAtOnce);
     const auto found = options_.pseudonymsOf(some);
     if (!found.ok()) {
-      // What waits has a bound, too.
-      pseudonyms.areAll = keys.size() >= Tally::kMostUsers;
+      pseudonyms.areAll = isTooMuch;
       break;
     }
     for (size_t k = 0; k < some.size() && k < found->size(); ++k) {
@@ -214,7 +220,7 @@ bool Recorder::MakeLines(const TimeSpan& span, bool mayWait) {
     if (counted.isByUser) counts.withoutUser = counts.records - std::min(counts.records, ofUsers);
     if (use.topic.empty()) excess.records += counts.records;
     if (use.topic.empty()) excess.denials += counts.denials + counts.refused;
-    Keep(span, use, counted, byPseudonym);
+    Keep(span, use, counted, byPseudonym, pseudonyms.registry);
   }
   collected_.clear();
   const MutexLock health(healthMutex_);
@@ -223,12 +229,12 @@ bool Recorder::MakeLines(const TimeSpan& span, bool mayWait) {
 }
 
 void Recorder::Keep(const TimeSpan& span, const Use& use, const Counted& counted,
-                    const absl::flat_hash_map<std::string, uint64_t>& users) {
+                    const absl::flat_hash_map<std::string, uint64_t>& users, const std::string& registry) {
   std::vector<std::pair<std::string, uint64_t>> sorted(users.begin(), users.end());
   std::sort(sorted.begin(), sorted.end());
   Unit& unit = pending_.emplace_back(Unit{.lines = {}, .span = span, .records = counted.counts.records});
   unit.lines.push_back(LineOfUse(span, use, counted));
-  for (std::string& line : LinesOfUsers(span, use, counted, sorted)) unit.lines.push_back(std::move(line));
+  for (std::string& line : LinesOfUsers(span, use, counted, sorted, registry)) unit.lines.push_back(std::move(line));
 }
 
 size_t Recorder::Unit::bytes() const {

@@ -37,6 +37,8 @@ class Recorder {
     std::string agent;  // its name, for the trail
     std::string version;
     PseudonymsOf pseudonymsOf;
+    // What tells the registry apart whose pseudonyms these are.
+    std::function<absl::StatusOr<std::string>()> registryOf = [] { return std::string(); };
     std::function<absl::Time()> wallClock = [] { return absl::Now(); };
     std::function<absl::Duration()> steadyClock = [] {
       return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
@@ -76,13 +78,15 @@ class Recorder {
   };
   struct Pseudonyms {
     absl::flat_hash_map<crypto::KeyId, std::string> byKey;
-    bool areAll = true;  // that can be had
+    bool areAll = true;    // that can be had
+    std::string registry;  // whose they are
   };
   Pseudonyms FindPseudonyms() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Turns what was collected into lines. False: pseudonyms cannot be had now, and it is not too late for them yet.
   bool MakeLines(const TimeSpan& span, bool mayWait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Keep(const TimeSpan& span, const Use& use, const Counted& counted,
-            const absl::flat_hash_map<std::string, uint64_t>& users) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+            const absl::flat_hash_map<std::string, uint64_t>& users, const std::string& registry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status OpenTrail(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Write(absl::Time now, bool isLast) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Drops what there is no room to keep until it can be written.

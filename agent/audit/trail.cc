@@ -260,7 +260,8 @@ absl::Status Trail::Append(absl::Span<const std::string> objects, const Moment& 
   const absl::Time now = moment.now;
   TrailHead head = head_;
   if (moment.isAll) head.time = TextOf(now);
-  const absl::Time aged = TimeIn(head.aged).value_or(now);
+  // Of an empty one, nothing can be too young.
+  const absl::Time aged = head.last == 0 ? now : TimeIn(head.aged).value_or(now);
   head.aged = TextOf(std::min(now, aged + kMostHaste * moment.elapsed));
   std::vector<std::string> removals;
   PlanRemoval(now, head, removals);

@@ -49,12 +49,14 @@ int RunAuditQuery(const CommonOptions& common, const AuditOptions& options) {
   if (scope->folders.empty()) return Fail(kCommand, "the agent keeps no audit trail (\"audit\": \"off\")");
   if (options.user.has_value()) {
     query->pseudonyms.emplace();
+    query->registry = scope->registry;
     for (const AuditScope::Pseudonym& one : scope->pseudonyms) query->pseudonyms->push_back(one.pseudonym);
   }
   bool areWhole = true;
   Json all = Json::array();
-  for (const std::string& folder : scope->folders) {
-    const absl::StatusOr<evidence::SigningKey> key = audit::ReadPublicKey(folder, options.publicKey);
+  for (size_t i = 0; i < scope->folders.size(); ++i) {
+    const std::string& folder = scope->folders[i];
+    const absl::StatusOr<evidence::SigningKey> key = KeyOf(options, scope->folders, i);
     if (!key.ok()) return Fail(kCommand, key.status());
     const absl::StatusOr<audit::Answer> answer = audit::Ask(folder, *key, *query);
     if (!answer.ok()) return Fail(kCommand, answer.status());
@@ -75,8 +77,9 @@ int RunAuditVerify(const CommonOptions& common, const AuditOptions& options) {
   if (!folders.ok()) return Fail(kCommand, folders.status());
   bool areWhole = true;
   Json all = Json::array();
-  for (const std::string& folder : *folders) {
-    const absl::StatusOr<evidence::SigningKey> key = audit::ReadPublicKey(folder, options.publicKey);
+  for (size_t i = 0; i < folders->size(); ++i) {
+    const std::string& folder = (*folders)[i];
+    const absl::StatusOr<evidence::SigningKey> key = KeyOf(options, *folders, i);
     if (!key.ok()) return Fail(kCommand, key.status());
     const absl::StatusOr<audit::Verification> found = audit::ReadTrail(folder, *key, [](const std::string&) {});
     if (!found.ok()) return Fail(kCommand, found.status());
@@ -92,7 +95,8 @@ int RunAuditVerify(const CommonOptions& common, const AuditOptions& options) {
       continue;
     }
     std::cout << folder << ": lines " << found->first << " to " << found->last << " in order, the last with SHA-256 "
-              << found->hash << ", signed until " << found->time << "\n";
+              << found->hash << ", signed until " << found->time << ", verified with "
+              << (options.publicKeys.empty() ? "the folder's own key" : options.publicKeys[i]) << "\n";
     for (const std::string& note : found->notes) std::cout << "NOTE " << Plain(note) << "\n";
     for (const std::string& fault : found->faults) std::cout << "WRONG " << Plain(fault) << "\n";
   }

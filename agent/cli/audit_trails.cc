@@ -42,6 +42,16 @@ std::string BaseName(const std::string& path) { return path.substr(path.rfind('/
 
 }  // namespace
 
+absl::StatusOr<evidence::SigningKey> KeyOf(const AuditOptions& options, const std::vector<std::string>& folders,
+                                           size_t index) {
+  const std::vector<std::string>& keys = options.publicKeys;
+  if (!keys.empty() && keys.size() != folders.size()) {
+    return absl::InvalidArgumentError(
+        StrCat("there are ", keys.size(), " --key for ", folders.size(), " trails: give one for each, in their order"));
+  }
+  return audit::ReadPublicKey(folders[index], keys.empty() ? "" : keys[index]);
+}
+
 std::string Plain(std::string_view text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -75,6 +85,7 @@ absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptio
     for (const AuditCommand::Pseudonym& one : answer->response.pseudonyms) {
       scope.pseudonyms.push_back({one.keyspace, one.pseudonym});
     }
+    scope.registry = answer->response.registry;
     if (answer->response.error.has_value()) Warn(command, *answer->response.error);
     if (scope.folders.empty() && answer->response.folder.has_value()) {
       scope.folders.push_back(*answer->response.folder);

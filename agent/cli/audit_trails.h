@@ -1,6 +1,7 @@
 // What the commands share that ask audit trails.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "audit/query.h"
 #include "cli/commands.h"
+#include "evidence/signing_key.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::cli {
@@ -20,6 +22,7 @@ struct AuditScope {
     std::string keyspace, pseudonym;
   };
   std::vector<Pseudonym> pseudonyms;
+  std::optional<std::string> registry;  // whose they are
 };
 
 // Has the running agent write what it has counted, and asks it for the user's pseudonyms. Without a user it need not
@@ -29,6 +32,10 @@ absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptio
 
 // Of a name or a sentence with names: a client can make up names with line breaks or commands to terminals.
 std::string Plain(std::string_view text);
+
+// What verifies the lines of the folder with this index: the key that was given for it, or its own.
+absl::StatusOr<evidence::SigningKey> KeyOf(const AuditOptions& options, const std::vector<std::string>& folders,
+                                           size_t index);
 
 // What one trail answers, for people: what was done, and what is not known. Returns whether it is as it was written.
 bool PrintAnswer(const std::string& folder, const audit::Answer& answer, bool isOfUser);

@@ -207,7 +207,9 @@ void CommandLine::AddAudit() {
   CLI::App* const verify =
       add("verify", "Check that no line was changed, taken out or cut off", "kveil audit verify", RunAuditVerify, true);
   for (CLI::App* const command : {query, verify}) {
-    command->add_option("--key", audit_.publicKey, "A PEM file with the public key (default: the folder's own)")
+    command
+        ->add_option("--key", audit_.publicKeys,
+                     "A PEM file with the public key, one per --trail in their order (default: the folder's own)")
         ->type_name("FILE");
   }
   add("key", "The public key that verifies the trail, as PEM", "kveil audit key", RunAuditKey, false);

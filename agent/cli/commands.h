@@ -82,7 +82,7 @@ int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
 
 struct AuditOptions {
   std::vector<std::string> trails;      // folders; empty: the agent's, or the configuration's
-  std::string publicKey;                // a PEM file; empty: the folder's own
+  std::vector<std::string> publicKeys;  // PEM files, one per folder; empty: the folder's own
   std::optional<std::string> user;      // whose records
   std::string encoding = "text";        // as of EraseOptions
   std::optional<std::string> keyspace;  // none: all of them

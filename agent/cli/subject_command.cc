@@ -52,6 +52,18 @@ absl::StatusOr<std::vector<Erasure>> ErasuresOf(const CommonOptions& common,
   const receipts::Store store(config::ReceiptsFolder(config->keys));
   const absl::StatusOr<uint64_t> count = store.ReadCount();
   if (!count.ok()) return count.status();
+  // That there is none is only said where there is nothing.
+  const absl::StatusOr<std::string> pem = store.PublicPem();
+  if (absl::IsNotFound(pem.status()) && *count == 0) return std::vector<Erasure>();
+  if (!pem.ok()) return pem.status();
+  const absl::StatusOr<evidence::SigningKey> key = evidence::SigningKey::FromPublicPem(*pem);
+  if (!key.ok()) return key.status();
+  const absl::StatusOr<receipts::Store::Verification> verified = store.VerifyAll(*key);
+  if (!verified.ok()) return verified.status();
+  if (!verified->faults.empty()) {
+    return absl::DataLossError(
+        StrCat("the receipts are not as they were written: kveil receipts verify: ", Plain(verified->faults.front())));
+  }
   std::vector<Erasure> erasures;
   for (uint64_t number = 1; number <= *count; ++number) {
     const absl::StatusOr<receipts::Store::Stored> stored = store.Read(number);
@@ -116,6 +128,7 @@ int RunSubjectReport(const CommonOptions& common, const AuditOptions& options) {
   if (!erasures.ok()) return Fail(kCommand, erasures.status());
   audit::Query query;
   query.pseudonyms.emplace();
+  query.registry = scope->registry;
   for (const AuditScope::Pseudonym& one : scope->pseudonyms) query.pseudonyms->push_back(one.pseudonym);
   std::vector<Trail> trails;
   bool areWhole = true;

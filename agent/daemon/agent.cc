@@ -237,6 +237,7 @@ void Agent::StartAudit(unsigned workers) {
   options.agent = keys_->agentName();
   options.version = KVEIL_VERSION;
   options.pseudonymsOf = PseudonymsFrom(*keys_);
+  options.registryOf = [this] { return RegistryMark(*keys_); };
   audit_ = std::make_unique<audit::Recorder>(std::move(options), std::move(tallies));
   audit_->Start();
 }

@@ -26,6 +26,12 @@ audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys) {
   };
 }
 
+// What it calls nobody in the keyspace without a name, which is no policy's.
+absl::StatusOr<std::string> RegistryMark(keys::KeyService& keys) {
+  ASSIGN_OR_RETURN(const std::vector<keys::NamedSubject> subjects, keys.ReadSubjectsOf("", ""));
+  return PseudonymOf(subjects.at(0).subject).substr(0, 16);
+}
+
 absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, keys::KeyService& keys,
                                                     const admin::AuditCommand::Request& request) {
   admin::AuditCommand::Response response;
@@ -34,11 +40,18 @@ absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, k
     if (const absl::Status written = recorder->Record(); !written.ok()) response.error = ToStd(written.message());
   }
   if (!request.user.has_value()) return response;
+  if (request.keyspace.has_value()) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> keyspaces, keys.ReadKeyspaces());
+    if (std::find(keyspaces.begin(), keyspaces.end(), *request.keyspace) == keyspaces.end()) {
+      return absl::InvalidArgumentError(StrCat("the registry has no keyspace \"", *request.keyspace, "\""));
+    }
+  }
   ASSIGN_OR_RETURN(const std::vector<keys::NamedSubject> subjects,
                    keys.ReadSubjectsOf(request.keyspace, *request.user));
   for (const keys::NamedSubject& one : subjects) {
     response.pseudonyms.push_back({one.name, PseudonymOf(one.subject)});
   }
+  ASSIGN_OR_RETURN(response.registry, RegistryMark(keys));
   return response;
 }
 

@@ -1,5 +1,7 @@
 #include "daemon/commands/commands.h"
 
+#include "base/log.h"
+
 namespace kveil::daemon {
 namespace {
 
@@ -50,9 +52,10 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     return AwaitErasure(ErasureOf(*context), request, caller);
   });
   server.Handle<admin::AuditCommand>([&target](const admin::AuditCommand::Request& request,
-                                               const Caller&) -> absl::StatusOr<admin::AuditCommand::Response> {
+                                               const Caller& caller) -> absl::StatusOr<admin::AuditCommand::Response> {
     const CommandContext* const context = target.context();
     if (context == nullptr) return absl::UnavailableError("the agent is starting");
+    if (request.user.has_value()) log::Info("audit.pseudonymsAsked", {{"uid", caller.uid}});
     return Audit(context->audit, context->keys, request);
   });
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);

@@ -90,6 +90,8 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 // audit.cc
 // How the trail's users are named.
 audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys);
+// What tells the registry apart from others: those have other secrets.
+absl::StatusOr<std::string> RegistryMark(keys::KeyService& keys);
 // `recorder`: nullptr if there is no trail.
 absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, keys::KeyService& keys,
                                                     const admin::AuditCommand::Request& request);

@@ -54,6 +54,10 @@ class RecorderTest : public testing::Test {
       }
       return names;
     };
+    options.registryOf = [this]() -> absl::StatusOr<std::string> {
+      if (!registry_.ok()) return registry_;
+      return registryMark_;
+    };
     now_ = now;
     options.wallClock = [this] { return now_; };
     options.steadyClock = [this] { return steady_; };
@@ -99,6 +103,7 @@ class RecorderTest : public testing::Test {
   Trail::Limits limits_;
   Tally tally_, other_;
   absl::Status registry_;
+  std::string registryMark_ = "r1";
   absl::Time now_;
   absl::Duration steady_ = absl::Hours(100);
   std::unique_ptr<Recorder> recorder_;
@@ -142,6 +147,20 @@ TEST_F(RecorderTest, TellsWhoReadTheRecordsOfAUser) {
   EXPECT_EQ(answer.done[0].counts.records + answer.done[1].counts.records, 3u);
   EXPECT_THAT(answer.gaps, IsEmpty());
   EXPECT_THAT(AskFor({.pseudonyms = {{"p7"}}}).done, IsEmpty());
+}
+
+TEST_F(RecorderTest, PseudonymsOfAnotherRegistryAreNotKnown) {
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  registryMark_ = "r2";
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = 1}, Keys({1}));
+  ASSERT_TRUE(Record().ok());
+  const Answer answer = AskFor({.pseudonyms = {{"p1"}}, .registry = "r2", .until = now_});
+  ASSERT_THAT(answer.done, SizeIs(1));
+  EXPECT_EQ(answer.done[0].counts.records, 1u);
+  EXPECT_THAT(answer.gaps, Contains(HasSubstr("pseudonyms of another registry")));
+  EXPECT_THAT(AskFor({.pseudonyms = {{"p1"}}, .registry = "r2", .since = now_ - absl::Minutes(1), .until = now_}).gaps,
+              IsEmpty());
 }
 
 TEST_F(RecorderTest, SaysOfAUserWhatWasNotCountedByUser) {
@@ -215,6 +234,7 @@ TEST_F(RecorderTest, SharesHaveABoundAndAreCountedBeyondIt) {
 
 TEST_F(RecorderTest, AnEndInOrderLeavesNoGapAndACrashDoes) {
   tally_.Add(Workload("a.service"), What("clicks"), {.records = 1});
+  Pass(absl::Minutes(1));
   recorder_->Stop();
   EXPECT_EQ(AskFor().done.size(), 1u) << "the open minute is written at the end";
   Begin(now_);
@@ -255,7 +275,9 @@ TEST_F(RecorderTest, WhatThereIsNoRoomForIsSaidToBeLost) {
   const std::string longName(20'000, 'x');
   const int count = static_cast<int>(Recorder::kMostPending / longName.size()) + 10;
   for (int i = 0; i < count; ++i) {
-    tally_.Add(Workload("a.service"), What(longName), {.records = 1});
+    Tally::What what = What("clicks");
+    what.file = longName;
+    tally_.Add(Workload("a.service"), what, {.records = 1});
     EXPECT_FALSE(Record().ok());
   }
   ASSERT_TRUE(std::filesystem::create_directory(parent_ + "/missing"));

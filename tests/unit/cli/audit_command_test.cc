@@ -89,6 +89,14 @@ TEST_F(AuditCliTest, FindsAChangedTrail) {
   EXPECT_TRUE(key.starts_with("-----BEGIN PUBLIC KEY-----")) << key;
   const std::string other = Write("other.pem", RunWith({"audit", "key", "--trail", MakeTrail("other")}).out);
   EXPECT_EQ(RunWith({"audit", "verify", "--trail", folder, "--key", other}).exitStatus, 1);
+  EXPECT_NE(verified.out.find("verified with the folder's own key"), std::string::npos);
+  const std::string own = Write("own.pem", key);
+  const std::string otherFolder = folder_ + "/other";
+  const CommandResult both =
+      RunWith({"audit", "verify", "--trail", folder, "--trail", otherFolder, "--key", own, "--key", other});
+  EXPECT_EQ(both.exitStatus, 0) << both.err;
+  ExpectFailure(RunWith({"audit", "verify", "--trail", folder, "--trail", otherFolder, "--key", own}), 1,
+                "there are 1 --key for 2 trails");
   const std::string file = folder + "/" + audit::FilesOf(folder)->front();
   std::string text(std::filesystem::file_size(file), '\0');
   std::ifstream(file).read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -158,6 +166,10 @@ TEST_F(AuditCliTest, ReportsWhatIsKnownOfAPerson) {
   }
   EXPECT_EQ(text.out.find("  1  2026"), std::string::npos) << "somebody else's receipt";
   const Json json = Json::parse(RunWith({"subject", "report", "--user", "38", "--json"}).out);
+  std::ofstream(folder_ + "/receipts/head") << "x";
+  ExpectFailure(RunWith({"subject", "report", "--user", "38"}), 1, "kveil receipts verify");
+  std::filesystem::remove(folder_ + "/receipts/head");
+  ExpectFailure(RunWith({"subject", "report", "--user", "38"}), 1, "kveil receipts verify");
   EXPECT_EQ(json["receipts"].size(), 1u);
   EXPECT_EQ(json["known"].size(), 1u);
   EXPECT_EQ(json["trails"][0]["done"][0]["records"], 3);

@@ -94,6 +94,20 @@ TEST_F(AuditCommandTest, TellsUsersAndKeyspacesApart) {
   EXPECT_EQ(anna[0].pseudonym.size(), 64u);
 }
 
+TEST_F(AuditCommandTest, SaysWhoseThePseudonymsAre) {
+  const auto response = Audit(recorder_.get(), *keys_, {.user = "anna", .keyspace = std::nullopt});
+  ASSERT_TRUE(response.ok());
+  EXPECT_EQ(response->registry.value_or(""), *RegistryMark(*keys_));
+  EXPECT_EQ(response->registry.value_or("").size(), 16u);
+}
+
+TEST_F(AuditCommandTest, RefusesAKeyspaceThatIsNone) {
+  (void)KeyOf(keys::Scope::kUser, "clicks", "anna");
+  const auto response = Audit(recorder_.get(), *keys_, {.user = "anna", .keyspace = "click"});
+  EXPECT_FALSE(response.ok());
+  EXPECT_EQ(response.status().message(), "the registry has no keyspace \"click\"");
+}
+
 TEST_F(AuditCommandTest, SaysThatThereIsNoTrail) {
   const auto response = Audit(nullptr, *keys_, {});
   ASSERT_TRUE(response.ok());

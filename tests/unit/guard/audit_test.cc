@@ -126,6 +126,13 @@ TEST_F(AuditOfGuardsTest, CountDenialsAndRefusals) {
   EXPECT_THAT(Told(), UnorderedElementsAre(
                           Said("closed written by 0", 0, 0, "0 left out, 0 erased, 0 plain, 2 refused, 1 denials"),
                           Said("clicks written by 0", 0, 0, "0 left out, 0 erased, 0 plain, 2 refused, 0 denials")));
+  // A batch may claim any number of records.
+  ByteBuffer forged(good_.begin(), good_.end());
+  forged[kafka::kBatchHeaderSize - 4] = 0x7f;
+  (void)Produce({Topic("closed", {{0, forged}})});
+  EXPECT_THAT(Told(), UnorderedElementsAre(
+                          Said("closed written by 0", 0, 0,
+                               StrCat("0 left out, 0 erased, 0 plain, ", forged.size(), " refused, 1 denials"))));
   Fetched("closed", good_);
   EXPECT_THAT(Told(), UnorderedElementsAre(
                           Said("closed read by 0", 0, 0, "0 left out, 0 erased, 0 plain, 0 refused, 1 denials")));
@@ -147,6 +154,16 @@ TEST(AuditCountsTest, CountsOfManyEntriesAreKeptWithoutSayingWhich) {
     EXPECT_EQ(counts.Add(entry), entry < AuditCounts::kMostEntries ? entry : AuditCounts::kNoEntry);
   }
   EXPECT_EQ(counts.entries, AuditCounts::kMostEntries);
+}
+
+TEST(AuditCountsTest, UsersOfAnEntryForWhichThereIsNoRoomAreCountedWithItsRecords) {
+  AuditCounts counts, more;
+  for (uint32_t entry = 0; entry < AuditCounts::kMostEntries; ++entry) (void)counts.Add(entry);
+  for (const uint32_t entry : {3u, 20u}) more.users.emplace_back(more.Add(entry), crypto::KeyId());
+  counts.Add(more);
+  ASSERT_EQ(counts.users.size(), 2u);
+  EXPECT_EQ(counts.users[0].first, 3u);
+  EXPECT_EQ(counts.users[1].first, AuditCounts::kNoEntry);
 }
 
 }  // namespace
