@@ -73,6 +73,7 @@ class TopicFollower::Session {
   void NoteUnreadable(const TopicReader::Event& event, std::string_view reason);
   // Writes the records that wait and the position. `age`: as in Registry::SourceMove.
   absl::Status Move(std::optional<milliseconds> age);
+  absl::StatusOr<keys::FollowedRecords> TryMove(std::optional<milliseconds> age);
   absl::Status Look();
   absl::Status CheckPartitions();
   bool HasRead(const std::vector<int64_t>& ends) const;
@@ -109,6 +110,7 @@ std::string TopicFollower::Session::WhyAnew(const TopicReader::Description& topi
   if (before->as != formats::NameOf(options().as)) return "the configuration names another \"as\"";
   if (before->cluster != topic.cluster) return "it is in another cluster";
   if (before->partitions.size() != static_cast<size_t>(topic.partitions)) return "it has another number of partitions";
+  if (before->hasLeftOut) return "records of users whose stored consents could not be read were left out";
   const absl::Duration pause = absl::Now() - absl::FromUnixMillis(before->current);
   if (pause > kLongestPause || pause < -kLongestPause) return "tombstones may be gone after so long a pause";
   return "";
@@ -157,6 +159,7 @@ absl::Status TopicFollower::Session::BeginAnew(std::string_view reason) {
   wasCurrent_ = false;
   position_.current = absl::ToUnixMillis(absl::Now());
   position_.unreadable = {};
+  position_.hasLeftOut = false;
   for (TopicPosition::Partition& one : position_.partitions) one = {};
   records_.clear();
   log::Warning("consents.readAnew",
@@ -230,6 +233,7 @@ void TopicFollower::Session::TakeRecord(const TopicReader::Event& event) {
   keys::ConsentRecord& record = records_.emplace_back();
   record.user = user;
   record.partition = event.partition;
+  if (event.time > 0) record.time = absl::FromUnixMillis(event.time);
   if (!event.value.has_value()) return;
   absl::StatusOr<std::vector<users::Consent>> consents = users::ParseConsentRecord(AsText(*event.value));
   if (!consents.ok()) return NoteUnreadable(event, ToStd(consents.status().message()));
@@ -245,22 +249,30 @@ void TopicFollower::Session::NoteUnreadable(const TopicReader::Event& event, std
 }
 
 absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
+  ASSIGN_OR_RETURN(keys::FollowedRecords followed, TryMove(age));
+  if (!followed.isDone && followed.damaged > 0) {
+    // The state tells whoever follows next, who may be of a later version that can read it.
+    position_.hasLeftOut = true;
+    log::Warning("consents.damaged", {{"topic", options().reader.topic}, {"records", followed.damaged}});
+    ASSIGN_OR_RETURN(followed, TryMove(age));
+  }
+  records_.clear();
+  isLost_ = !followed.isDone;
+  if (followed.scattered > 0) {
+    log::Warning("consents.scattered", {{"topic", options().reader.topic}, {"records", followed.scattered}});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<keys::FollowedRecords> TopicFollower::Session::TryMove(std::optional<milliseconds> age) {
   const std::string state = Encode(position_);
   const keys::Registry::SourceMove move{options().keyspace,   led_.source.term, generation_, state, age,
                                         options().staleAfter, led_.source.state};
-  const absl::StatusOr<keys::FollowedRecords> followed = follower_.keys_.FollowSource(move, led_.opening, records_);
+  absl::StatusOr<keys::FollowedRecords> followed =
+      follower_.keys_.FollowSource(move, led_.opening, records_, position_.hasLeftOut);
   hasRegistryFailed_ = !followed.ok();
-  RETURN_IF_ERROR(followed.status());
-  records_.clear();
-  isLost_ = !followed->isDone;
-  if (followed->isDone) led_.source.state = state;
-  if (followed->scattered > 0) {
-    log::Warning("consents.scattered", {{"topic", options().reader.topic}, {"records", followed->scattered}});
-  }
-  if (followed->damaged > 0) {
-    log::Warning("consents.damaged", {{"topic", options().reader.topic}, {"records", followed->damaged}});
-  }
-  return absl::OkStatus();
+  if (followed.ok() && followed->isDone) led_.source.state = state;
+  return followed;
 }
 
 bool TopicFollower::Session::HasRead(const std::vector<int64_t>& ends) const {

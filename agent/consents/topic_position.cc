@@ -21,6 +21,7 @@ std::string Encode(const TopicPosition& position) {
       {"cluster", position.cluster},
       {"current", position.current},
       {"unreadable", Json::array({unreadable.count, unreadable.partition, unreadable.offset, unreadable.reason})},
+      {"leftOut", position.hasLeftOut},
       {"partitions", std::move(partitions)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -37,6 +38,7 @@ std::optional<TopicPosition> Decode(std::string_view text) {
     const Json& unreadable = json.at("unreadable");
     position.unreadable = {unreadable.at(0).get<uint64_t>(), unreadable.at(1).get<int32_t>(),
                            unreadable.at(2).get<int64_t>(), unreadable.at(3).get<std::string>()};
+    position.hasLeftOut = json.at("leftOut").get<bool>();
     for (const Json& one : json.at("partitions")) {
       position.partitions.push_back({one.at(0).get<int64_t>(), one.at(1).get<int64_t>(), one.at(2).get<int64_t>()});
     }

@@ -32,6 +32,7 @@ struct TopicPosition {
   int64_t current = 0;                // when all of it was read last, or reading it began; milliseconds since 1970
   std::vector<Partition> partitions;  // by number
   Unreadable unreadable;              // records of this generation
+  bool hasLeftOut = false;            // a record, as the follower could not read what is stored of its user
 
   friend bool operator==(const TopicPosition&, const TopicPosition&) = default;
 };

@@ -77,6 +77,34 @@ absl::Status Apply(const FactsChange& change, UserFacts& facts) {
   return absl::OkStatus();
 }
 
+void NoteWithdrawal(std::string_view purpose, absl::Time now, UserFacts& facts) {
+  std::vector<Withdrawal>& all = facts.withdrawn;
+  const auto put = [&all](std::string_view name, absl::Time time) {
+    const auto place =
+        std::lower_bound(all.begin(), all.end(), name,
+                         [](const Withdrawal& other, std::string_view wanted) { return other.purpose < wanted; });
+    if (place == all.end() || place->purpose != name) {
+      all.insert(place, {std::string(name), time});
+    } else {
+      place->time = std::max(place->time, time);
+    }
+  };
+  put(purpose, absl::FromUnixMillis(absl::ToUnixMillis(now)));
+  while (all.size() > kMostWithdrawals) {
+    // That of every purpose takes a place as well.
+    const auto first = all.front().purpose == kEveryPurpose ? all.begin() + 1 : all.begin();
+    const auto oldest = std::min_element(
+        first, all.end(), [](const Withdrawal& left, const Withdrawal& right) { return left.time < right.time; });
+    const absl::Time time = oldest->time;
+    all.erase(oldest);
+    put(kEveryPurpose, time);
+  }
+}
+
+void ForgetWithdrawal(std::string_view purpose, UserFacts& facts) {
+  std::erase_if(facts.withdrawn, [purpose](const Withdrawal& one) { return one.purpose == purpose; });
+}
+
 std::vector<FactsChange> Difference(const std::vector<Consent>& before, const std::vector<Consent>& after) {
   std::vector<FactsChange> changes;
   auto old = before.begin();

@@ -41,6 +41,12 @@ absl::Status Check(const FactsChange& change);
 // nothing. kResourceExhausted, and nothing is changed: the user has kMostConsents or kMostAttributes.
 absl::Status Apply(const FactsChange& change, UserFacts& facts);
 
+// Has no record of a topic grant the purpose that is not later than `now`. Beyond kMostWithdrawals the oldest one goes
+// for every purpose.
+void NoteWithdrawal(std::string_view purpose, absl::Time now, UserFacts& facts);
+// The purpose was granted again.
+void ForgetWithdrawal(std::string_view purpose, UserFacts& facts);
+
 // What changes consents `before` to `after`, both by purpose.
 std::vector<FactsChange> Difference(const std::vector<Consent>& before, const std::vector<Consent>& after);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "absl/strings/ascii.h"
 #include "base/text.h"
@@ -15,6 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 const std::string& NameOf(const Consent& consent) { return consent.purpose; }
+const std::string& NameOf(const Withdrawal& withdrawal) { return withdrawal.purpose; }
 const std::string& NameOf(const std::pair<std::string, std::string>& attribute) { return attribute.first; }
 
 // nullptr when there is none.
@@ -32,7 +34,9 @@ absl::Status CheckNames(const std::vector<Entry>& entries, size_t most, std::str
   const std::string* last = nullptr;
   for (const Entry& entry : entries) {
     const std::string& name = NameOf(entry);
-    if (!IsName(name)) return absl::InvalidArgumentError(StrCat("the name of one ", what, " is malformed"));
+    const bool isOfEach = std::is_same_v<Entry, Withdrawal> && name == kEveryPurpose;
+    if (!IsName(name) && !isOfEach)
+      return absl::InvalidArgumentError(StrCat("the name of one ", what, " is malformed"));
     if (last != nullptr && *last >= name) return absl::InvalidArgumentError(StrCat("the ", what, "s are not in order"));
     last = &name;
   }
@@ -72,6 +76,15 @@ bool UserFacts::Consents(std::string_view purpose, absl::Time now) const {
   return !source.has_value() || (clock != nullptr && clock->IsCurrent(source->generation, now));
 }
 
+std::optional<absl::Time> UserFacts::WithdrawnAt(std::string_view purpose) const {
+  std::optional<absl::Time> last;
+  for (const std::string_view name : {purpose, kEveryPurpose}) {
+    if (const Withdrawal* const one = Find(withdrawn, name); one != nullptr)
+      last = std::max(last.value_or(one->time), one->time);
+  }
+  return last;
+}
+
 const std::string* UserFacts::Attribute(std::string_view name) const {
   const auto* const attribute = Find(attributes, name);
   return attribute == nullptr ? nullptr : &attribute->second;
@@ -91,11 +104,17 @@ bool IsName(std::string_view name) {
 absl::Status Check(const UserFacts& facts) {
   absl::Status status = CheckNames(facts.consents, kMostConsents, "consent");
   if (status.ok()) status = CheckNames(facts.attributes, kMostAttributes, "attribute");
+  if (status.ok()) status = CheckNames(facts.withdrawn, kMostWithdrawals, "withdrawal");
   if (status.ok() && facts.source.has_value()) status = CheckSource(*facts.source);
   if (!status.ok()) return status;
   for (const Consent& consent : facts.consents) {
     if (consent.until != absl::InfiniteFuture() && !IsWholeMilliseconds(consent.until)) {
       return absl::InvalidArgumentError("a consent ends between two milliseconds");
+    }
+  }
+  for (const Withdrawal& withdrawal : facts.withdrawn) {
+    if (!IsWholeMilliseconds(withdrawal.time)) {
+      return absl::InvalidArgumentError("a withdrawal is between two milliseconds");
     }
   }
   for (const auto& [name, value] : facts.attributes) {
@@ -123,6 +142,7 @@ std::string Encode(const UserFacts& facts) {
                       {"generation", facts.source->generation},
                       {"partition", facts.source->partition}};
   }
+  for (const Withdrawal& one : facts.withdrawn) json["withdrawn"][one.purpose] = absl::ToUnixMillis(one.time);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -146,6 +166,12 @@ absl::StatusOr<UserFacts> Decode(std::string_view text) {
     absl::StatusOr<FactsSource> source = DecodeSource(json["source"]);
     if (!source.ok()) return source.status();
     facts.source = *std::move(source);
+  }
+  if (json.contains("withdrawn")) {
+    for (const auto& [purpose, time] : json["withdrawn"].items()) {
+      if (!time.is_number_integer()) return Damaged("a withdrawal has no time");
+      facts.withdrawn.push_back({purpose, absl::FromUnixMillis(time.get<int64_t>())});
+    }
   }
   if (const absl::Status status = Check(facts); !status.ok()) return Damaged(ToStd(status.message()));
   // Whatever else differs, such as a name that is there twice, of which the parser has taken one.

@@ -41,10 +41,24 @@ struct FactsSource {
 inline constexpr int32_t kSeveralPartitions = -1;
 inline constexpr size_t kLongestSource = 256;  // bytes of the keyspace, UTF-8
 
+// By a command, of a user whose consents come from a topic, or may come from one yet. A record that is not later than
+// it does not grant the purpose.
+struct Withdrawal {
+  std::string purpose;  // kEveryPurpose, too
+  absl::Time time;      // in whole milliseconds
+
+  friend bool operator==(const Withdrawal&, const Withdrawal&) = default;
+};
+inline constexpr size_t kMostWithdrawals = 64;
+// Where the oldest withdrawals end up when there are too many. No purpose has this name.
+inline constexpr std::string_view kEveryPurpose = "*";
+
 // Does not change while it is shared.
 struct UserFacts {
   std::vector<Consent> consents;                                // by purpose, each once
   std::vector<std::pair<std::string, std::string>> attributes;  // by name, each once
+
+  std::vector<Withdrawal> withdrawn;  // by purpose, each once
 
   std::optional<FactsSource> source;
   std::shared_ptr<const SourceClock> clock;  // of the source, where consents are asked for
@@ -55,7 +69,10 @@ struct UserFacts {
   // nullptr: the user has no such attribute. The value lives as long as the facts.
   const std::string* Attribute(std::string_view name) const;
 
-  bool empty() const { return consents.empty() && attributes.empty() && !source.has_value(); }
+  // When the purpose was withdrawn by a command last, as far as a record of a topic is concerned.
+  std::optional<absl::Time> WithdrawnAt(std::string_view purpose) const;
+
+  bool empty() const { return consents.empty() && attributes.empty() && withdrawn.empty() && !source.has_value(); }
   friend bool operator==(const UserFacts&, const UserFacts&) = default;
 };
 
@@ -81,6 +98,10 @@ absl::Status Check(const UserFacts& facts);
 // where a consent's value is its `until` in milliseconds since 1970 UTC, null without an end; with a source also
 //
 //   "source":{"keyspace":"customers","generation":1,"partition":0}
+//
+// and with withdrawals
+//
+//   "withdrawn":{"marketing":1798761600000}
 //
 // The same facts give the same bytes, whatever their clock. The facts must be of the kind that Check is content with.
 std::string Encode(const UserFacts& facts);

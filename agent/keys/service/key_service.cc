@@ -156,10 +156,11 @@ class KeyService::Worker {
   }
 
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
-                                               absl::Span<const ConsentRecord> records) {
+                                               absl::Span<const ConsentRecord> records, bool mayLeaveOut) {
     return Ask<FollowedRecords>([&] {
       bool mayHaveChanged = false;
-      absl::StatusOr<FollowedRecords> followed = keyring_->FollowSource(move, opening, records, mayHaveChanged);
+      absl::StatusOr<FollowedRecords> followed =
+          keyring_->FollowSource(move, opening, records, mayLeaveOut, mayHaveChanged);
       NoteReopened();
       if (mayHaveChanged && !HearNews().ok()) revocations_.RevokeAll();
       return followed;
@@ -549,11 +550,11 @@ absl::StatusOr<std::optional<LedSource>> KeyService::LeadSource(std::string_view
 }
 
 absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceMove& move, uint64_t opening,
-                                                         absl::Span<const ConsentRecord> records) {
+                                                         absl::Span<const ConsentRecord> records, bool mayLeaveOut) {
   if (records.size() > kMostConsentRecords) {
     return absl::InvalidArgumentError(StrCat("at most ", kMostConsentRecords, " records are followed at once"));
   }
-  return worker_->FollowSource(move, opening, records);
+  return worker_->FollowSource(move, opening, records, mayLeaveOut);
 }
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }

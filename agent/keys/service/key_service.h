@@ -94,10 +94,11 @@ class KeyService {
   // nullopt: another agent follows, that has been heard of within the lease.
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
   // Makes the consents of each user those of the last record, in one transaction with the move, and tells all caches
-  // before it returns. At most kMostConsentRecords. `opening`: that of LeadSource. kUnavailable: nothing was written,
-  // or it is not known: lead again, as the state tells.
+  // before it returns. At most kMostConsentRecords. `opening`: that of LeadSource. `mayLeaveOut`: also while what is
+  // stored of a user cannot be read; if not, nothing is written then. kUnavailable: nothing was written, or it is not
+  // known: lead again, as the state tells.
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
-                                               absl::Span<const ConsentRecord> records);
+                                               absl::Span<const ConsentRecord> records, bool mayLeaveOut);
 
   // What stands for users in the registry. Blocks as Erase does. Of the users whose keys these are, erased ones too, in
   // the same order; nullopt: there is no such key of a user, or its row is damaged.

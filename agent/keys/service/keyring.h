@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -69,7 +70,8 @@ class Keyring {
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
   // `mayHaveChanged`: what is known of a user, also after an error.
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
-                                               absl::Span<const ConsentRecord> records, bool& mayHaveChanged);
+                                               absl::Span<const ConsentRecord> records, bool mayLeaveOut,
+                                               bool& mayHaveChanged);
   // From time to time: reads how current the topics are that consents come from.
   void RefreshSources();
 
@@ -168,10 +170,11 @@ class Keyring {
     std::string_view keyspace;
     std::vector<size_t> changes;
   };
+  using SourcesByKeyspace = absl::flat_hash_map<std::string, Registry::Source>;
   // The facts to write. nullopt: nothing has to be.
   std::optional<Registry::NewFacts> Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
-                                          uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
-                                          ChangedUsers& changed);
+                                          uint32_t uid, bool mayAdd, const SourcesByKeyspace& sources,
+                                          const Registry::KnownFacts& known, ChangedUsers& changed);
 
   // The facts to write. nullopt: the records change nothing.
   std::optional<Registry::NewFacts> ApplyRecords(const SubjectChanges& asked, absl::Span<const ConsentRecord> records,

@@ -61,6 +61,11 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
     const ConsentRecord& record = records[index];
     users::FactsSource source{std::string(move.keyspace), move.generation, record.partition};
     facts.consents = record.consents;
+    std::erase_if(facts.consents, [&](const users::Consent& consent) {
+      const std::optional<absl::Time> withdrawn = facts.WithdrawnAt(consent.purpose);
+      return withdrawn.has_value() && *withdrawn >= record.time;
+    });
+    for (const users::Consent& consent : facts.consents) users::ForgetWithdrawal(consent.purpose, facts);
     const bool isSame = facts.source.has_value() && facts.source->keyspace == source.keyspace &&
                         facts.source->generation == source.generation;
     if (isSame && facts.source->partition != record.partition) {
@@ -79,7 +84,8 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
 }
 
 absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
-                                                      absl::Span<const ConsentRecord> records, bool& mayHaveChanged) {
+                                                      absl::Span<const ConsentRecord> records, bool mayLeaveOut,
+                                                      bool& mayHaveChanged) {
   mayHaveChanged = false;
   Registry::SourceMove move = wanted;
   move.agent = self_.id;
@@ -110,6 +116,7 @@ absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove
       std::optional<Registry::NewFacts> one = ApplyRecords(asked[i], records, move, known[i], followed);
       if (one.has_value()) facts.push_back(*std::move(one));
     }
+    if (followed.damaged > 0 && !mayLeaveOut) return followed;
     mayHaveChanged |= !facts.empty();
     ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, facts, now));
     followed.isDone = moved.isDone;

@@ -29,11 +29,18 @@ bool IsAdded(const users::FactsChange& change) {
   return change.kind == users::FactsChange::Kind::kGrant || change.kind == users::FactsChange::Kind::kSet;
 }
 
+bool IsOfConsents(const users::FactsChange& change) {
+  return change.kind == users::FactsChange::Kind::kGrant || change.kind == users::FactsChange::Kind::kWithdraw;
+}
+
+// Not while the topic is read for the first time, or anew.
+bool IsStale(const Registry::Source& source) { return source.age.has_value() && *source.age >= source.staleAfter; }
+
 }  // namespace
 
 std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, absl::Span<const UserChange> changes,
-                                                 uint32_t uid, bool mayAdd, const Registry::KnownFacts& known,
-                                                 ChangedUsers& changed) {
+                                                 uint32_t uid, bool mayAdd, const SourcesByKeyspace& sources,
+                                                 const Registry::KnownFacts& known, ChangedUsers& changed) {
   bool isDamaged = false;
   users::UserFacts facts = Decoded(known.facts, isDamaged);
   if (isDamaged && !known.erased.has_value()) {
@@ -53,8 +60,8 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
     if (!mayAdd && IsAdded(changes[index].change)) continue;
     if (facts.source.has_value() && changes[index].change.kind == users::FactsChange::Kind::kGrant) {
       // Its next record would take it back. But where nobody follows the topic any more, its consents do not count.
-      const auto clock = clocks_.Of(facts.source->keyspace);
-      if (clock != nullptr && clock->IsCurrent(facts.source->generation, now)) {
+      const auto source = sources.find(facts.source->keyspace);
+      if (source != sources.end() && !IsStale(source->second)) {
         changed.outcomes[index] = Outcome::kFollowed;
         continue;
       }
@@ -62,7 +69,13 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
       facts.source.reset();
     }
     const users::UserFacts former = facts;
-    const absl::Status applied = users::Apply(changes[index].change, facts);
+    const users::FactsChange& change = changes[index].change;
+    const absl::Status applied = users::Apply(change, facts);
+    if (change.kind == users::FactsChange::Kind::kGrant && applied.ok()) users::ForgetWithdrawal(change.name, facts);
+    // Also of what was not there: a record from before may be read yet.
+    const bool isFollowed = facts.source.has_value() || sources.contains(std::string(asked.keyspace));
+    if (change.kind == users::FactsChange::Kind::kWithdraw && isFollowed)
+      users::NoteWithdrawal(change.name, now, facts);
     changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
                               : facts == former ? Outcome::kUnchanged
                                                 : Outcome::kChanged;
@@ -76,6 +89,12 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
 absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   if (clocks_.isDue()) RefreshSources();
+  SourcesByKeyspace sources;
+  if (std::any_of(changes.begin(), changes.end(), [](const UserChange& one) { return IsOfConsents(one.change); })) {
+    // As it is now: what this agent has heard may be old, and a topic that it does not know may be followed.
+    ASSIGN_OR_RETURN(const std::vector<Registry::Source> read, ReadClocks());
+    for (const Registry::Source& source : read) sources[source.keyspace] = source;
+  }
   // What is new must not take the last of the room. What is withdrawn may, and does not wait for it.
   absl::Status refused;
   const bool adds =
@@ -103,7 +122,7 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
     for (size_t i = 0; i < asked.size(); ++i) {
       // What was so before may not have reached all agents yet.
       changed.number = std::max(changed.number, known[i].number);
-      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, mayAdd, known[i], changed);
+      std::optional<Registry::NewFacts> one = Apply(asked[i], changes, uid, mayAdd, sources, known[i], changed);
       if (!one.has_value()) continue;
       facts.push_back(*std::move(one));
       written.push_back(std::move(asked[i]));

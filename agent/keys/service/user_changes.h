@@ -47,7 +47,8 @@ inline constexpr size_t kMostConsentRecords = 256;
 struct ConsentRecord {
   std::string user;
   int32_t partition = 0;
-  std::vector<users::Consent> consents;  // all that the user gives, by purpose; none: nothing or nobody knows
+  std::vector<users::Consent> consents;    // all that the user gives, by purpose; none: nothing or nobody knows
+  absl::Time time = absl::InfinitePast();  // the record's
 };
 
 // A topic that this agent follows, as LeadSource tells.
@@ -59,10 +60,11 @@ struct LedSource {
 // What became of records of a topic.
 struct FollowedRecords {
   bool isDone = false;   // if not, nothing was written: this agent does not follow any more, or not from there
-  size_t changed = 0;    // users of whom something else is known now
   size_t erased = 0;     // records of users who were erased: they change nothing
   size_t scattered = 0;  // records of users with records in several partitions
-  size_t damaged = 0;    // records of users of whom nobody can read what is stored: they change nothing
+  // Records of users of whom this agent cannot read what is stored: they change nothing. If isDone is not true,
+  // FollowSource was not told that it may leave them out.
+  size_t damaged = 0;
 };
 
 // What is known of a user in one keyspace.

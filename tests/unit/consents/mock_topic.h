@@ -8,6 +8,9 @@
 #include <optional>
 #include <string>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
 namespace kveil::consents {
 
 class MockTopic {
@@ -32,13 +35,14 @@ class MockTopic {
   std::string servers() const { return rd_kafka_mock_cluster_bootstraps(cluster_); }
 
   // Is acknowledged when it returns. nullopt: a tombstone.
-  void Produce(const std::string& key, const std::optional<std::string>& value, int32_t partition = 0) {
+  void Produce(const std::string& key, const std::optional<std::string>& value, int32_t partition = 0,
+               absl::Time time = absl::Now()) {
     // Parameters of NULL are none.
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         producer_, RD_KAFKA_V_TOPIC(topic_.c_str()), RD_KAFKA_V_PARTITION(partition),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key.data(), key.size()),
         RD_KAFKA_V_VALUE(value.has_value() ? const_cast<char*>(value->data()) : nullptr, value.value_or("").size()),
-        RD_KAFKA_V_END);
+        RD_KAFKA_V_TIMESTAMP(absl::ToUnixMillis(time)), RD_KAFKA_V_END);
     EXPECT_EQ(error, RD_KAFKA_RESP_ERR_NO_ERROR);
     EXPECT_EQ(rd_kafka_flush(producer_, 20'000), RD_KAFKA_RESP_ERR_NO_ERROR);
   }

@@ -220,7 +220,7 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
   ASSERT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing") && IsRead(*keys, 1); }));
   follower.reset();
   const TopicPosition read = *Decode(Source(*keys).state);
-  std::vector<std::pair<const char*, TopicPosition>> others(7, {"", read});
+  std::vector<std::pair<const char*, TopicPosition>> others(8, {"", read});
   others[0].first = "another record was the last one";
   ++others[0].second.partitions[0].time;
   others[1].first = "more was read than there is";
@@ -235,6 +235,8 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
   others[5].second.current -= absl::ToInt64Milliseconds(absl::Hours(13));
   others[6].first = "ids of another kind";
   others[6].second.as = "int64";
+  others[7].first = "a record was left out";
+  others[7].second.hasLeftOut = true;
   for (const auto& [what, position] : others) {
     const auto led = keys->LeadSource("clicks", milliseconds(0));
     ASSERT_TRUE(led.ok() && led->has_value());
@@ -243,7 +245,7 @@ TEST_F(TopicFollowerTest, ReadsAnewWhatIsNotTheTopicThatWasRead) {
                                           milliseconds(0), seconds(3600),       (*led)->source.state};
     // Of a user who is in the former topic only.
     const keys::ConsentRecord former{"40", 0, {{"marketing"}}};
-    ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {&former, 1})->isDone);
+    ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {&former, 1}, false)->isDone);
     ASSERT_TRUE(Comes([&] { return Consents(*keys, "40", "marketing"); })) << what;
     const TopicFollower anew(Options(topic), *keys);
     ASSERT_TRUE(Comes([&] { return Source(*keys).generation == (*led)->source.generation + 1 && IsRead(*keys, 1); }))
@@ -268,7 +270,7 @@ TEST_F(TopicFollowerTest, APartitionOfWhichNoRecordIsKnownIsReadFromItsBeginning
   const std::string state = Encode(position);
   const keys::Registry::SourceMove move{"clicks",        (*led)->source.term, (*led)->source.generation, state,
                                         milliseconds(0), seconds(3600),       (*led)->source.state};
-  ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {})->isDone);
+  ASSERT_TRUE(keys->FollowSource(move, (*led)->opening, {}, false)->isDone);
   topic.Produce("39", kBoth, 1);
   topic.Produce("40", kBoth, 1);
   topic.Produce("41", kBoth, 1);
@@ -317,6 +319,10 @@ TEST_F(TopicFollowerTest, ACommandWithdrawsAndGrantsNothing) {
   EXPECT_EQ(changed->outcomes[1], keys::ChangedUsers::Outcome::kFollowed);
   EXPECT_FALSE(Consents(*keys, "38", "marketing"));
   EXPECT_TRUE(Consents(*keys, "38", "support"));
+  // A record from before the withdrawal, which comes late.
+  topic.Produce("38", kBoth, 0, absl::Now() - absl::Hours(1));
+  ASSERT_TRUE(Comes([&] { return IsRead(*keys, 2); }));
+  EXPECT_FALSE(Consents(*keys, "38", "marketing"));
   topic.Produce("38", kBoth);
   EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); })) << "the last writer wins";
 }

@@ -234,6 +234,74 @@ TEST_F(UserChangesTest, WhatIsDamagedStaysAsItIs) {
   EXPECT_TRUE(Consents(*service, cache, "39", "news")) << "the others are changed";
 }
 
+TEST_F(UserChangesTest, ARecordOfADamagedUserIsLeftOutOnlyWhereTheStateSaysSo) {
+  auto service = Open();
+  Make(*service, {Granted("38", "marketing")});
+  Execute("UPDATE users SET facts = x'7b22636f6e73656e7473223a'");
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  const Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 2", {}, seconds(60), ""};
+  const ConsentRecord records[] = {{"38", 0, {}}, {"39", 0, {{"marketing"}}}};
+  const auto held = service->FollowSource(move, (*led)->opening, records, /*mayLeaveOut=*/false);
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_FALSE(held->isDone);
+  EXPECT_EQ(held->damaged, 1u);
+  EXPECT_EQ(service->ReadSources()->at(0).state, "");
+  EXPECT_THAT(*service->ReadUser("clicks", "39"), IsEmpty());
+  const auto done = service->FollowSource(move, (*led)->opening, records, /*mayLeaveOut=*/true);
+  ASSERT_TRUE(done.ok()) << done.status();
+  EXPECT_TRUE(done->isDone);
+  EXPECT_TRUE(service->ReadUser("clicks", "38")->at(0).isDamaged);
+  EXPECT_EQ(service->ReadUser("clicks", "39")->at(0).facts.consents.size(), 1u);
+}
+
+// A user must not be taken over because this agent does not know how it stands.
+TEST_F(UserChangesTest, OnlyAStaleTopicsUsersAreGrantedByCommands) {
+  auto service = Open();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  const ConsentRecord record{"38", 0, {{"marketing"}}};
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", {}, seconds(60), ""};
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+  EXPECT_THAT(Make(*service, {Granted("38", "news")}), ElementsAre(Outcome::kFollowed)) << "it is being read";
+  move.before = "at 1";
+  move.age = seconds(0);
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  EXPECT_THAT(Make(*service, {Granted("38", "news")}), ElementsAre(Outcome::kFollowed));
+  move.age = seconds(61);
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  EXPECT_THAT(Make(*service, {Granted("38", "news")}), ElementsAre(Outcome::kChanged));
+}
+
+TEST_F(UserChangesTest, ARecordGrantsNothingThatACommandHasWithdrawnSince) {
+  auto service = Open();
+  const absl::Time now = service->options().wallNow();
+  EXPECT_THAT(Make(*service, {Withdrawn("37", "marketing")}), ElementsAre(Outcome::kUnchanged)) << "no topic yet";
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "marketing")}), ElementsAre(Outcome::kChanged))
+      << "of a user of whom nothing was known";
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const auto consentsAfter = [&](absl::Time time) {
+    const ConsentRecord record{"38", 0, {users::Consent{"marketing"}, users::Consent{"news"}}, time};
+    EXPECT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    std::vector<std::string> purposes;
+    const auto known = service->ReadUser("clicks", "38");
+    for (const users::Consent& consent : known->at(0).facts.consents) purposes.push_back(consent.purpose);
+    return purposes;
+  };
+  EXPECT_THAT(consentsAfter(now - absl::Hours(1)), ElementsAre("news"));
+  EXPECT_THAT(consentsAfter(now), ElementsAre("news"));
+  EXPECT_THAT(consentsAfter(absl::InfinitePast()), ElementsAre("news")) << "a record without a time";
+  EXPECT_THAT(consentsAfter(now + absl::Milliseconds(1)), ElementsAre("marketing", "news"));
+  EXPECT_THAT(consentsAfter(now - absl::Hours(1)), ElementsAre("marketing", "news")) << "the topic's order counts";
+  Make(*service, {Withdrawn("38", "news")});
+  EXPECT_THAT(consentsAfter(now), ElementsAre("marketing"));
+  ++move.generation;
+  EXPECT_THAT(consentsAfter(now), ElementsAre("marketing")) << "read anew";
+}
+
 TEST_F(UserChangesTest, WhileTheRegistryIsLockedNothingChanges) {
   KeyServiceOptions options = Options();
   options.registryTimeout = milliseconds(100);
@@ -395,7 +463,7 @@ TEST_F(SharedUserChangesTest, AFollowersHeartbeatThatFailsDropsNoKey) {
   ASSERT_NE(cache.FindForSealing(User("38")), nullptr);
   for (const pid_t pid : all) kill(pid, SIGSTOP);
   const absl::Status status =
-      a->FollowSource({"clicks", led->source.term, 1, "at 7", {}, {}, ""}, led->opening, {}).status();
+      a->FollowSource({"clicks", led->source.term, 1, "at 7", {}, {}, ""}, led->opening, {}, false).status();
   cache.Refresh();
   const CachedKey* const key = cache.FindForSealing(User("38"));
   for (const pid_t pid : all) kill(pid, SIGCONT);

@@ -68,6 +68,41 @@ TEST(UserFactsTest, KeepsTheTopicThatConsentsComeFrom) {
   }
 }
 
+TEST(UserFactsTest, KeepsWhenAPurposeWasWithdrawn) {
+  UserFacts facts;
+  NoteWithdrawal("news", absl::FromUnixMillis(7) + absl::Microseconds(1), facts);
+  NoteWithdrawal("ads", absl::FromUnixMillis(9), facts);
+  NoteWithdrawal("ads", absl::FromUnixMillis(8), facts);
+  EXPECT_FALSE(facts.empty());
+  EXPECT_EQ(Encode(facts), R"({"consents":{},"attributes":{},"withdrawn":{"ads":9,"news":7}})");
+  EXPECT_EQ(*Decode(Encode(facts)), facts);
+  EXPECT_EQ(facts.WithdrawnAt("news"), absl::FromUnixMillis(7));
+  EXPECT_EQ(facts.WithdrawnAt("other"), std::nullopt);
+  ForgetWithdrawal("news", facts);
+  EXPECT_EQ(facts.WithdrawnAt("news"), std::nullopt);
+  for (const char* withdrawn : {"{}", "null", "[7]", R"({"a":null})", R"({"a":1.5})", R"({"a b":1})",
+                                R"({"b":1,"a":1})", R"({"a":99999999999999999999})"}) {
+    const std::string text = StrCat("{\"consents\":{},\"attributes\":{},\"withdrawn\":", withdrawn, "}");
+    EXPECT_TRUE(absl::IsDataLoss(Decode(text).status())) << withdrawn;
+  }
+}
+
+TEST(UserFactsTest, BeyondTheMostWithdrawalsTheOldestGoForEveryPurpose) {
+  UserFacts facts;
+  const size_t count = kMostWithdrawals + 10;
+  for (size_t i = 0; i < count; ++i) {
+    NoteWithdrawal(StrCat("p", i), absl::FromUnixMillis(static_cast<int64_t>(1000 + i)), facts);
+    ASSERT_LE(facts.withdrawn.size(), kMostWithdrawals);
+    ASSERT_TRUE(Check(facts).ok()) << Check(facts);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    EXPECT_GE(facts.WithdrawnAt(StrCat("p", i)), absl::FromUnixMillis(static_cast<int64_t>(1000 + i))) << i;
+  }
+  EXPECT_EQ(facts.WithdrawnAt("p73"), absl::FromUnixMillis(1073));
+  EXPECT_EQ(facts.WithdrawnAt("other"), absl::FromUnixMillis(1010)) << "the last one that has no place of its own";
+  EXPECT_EQ(*Decode(Encode(facts)), facts);
+}
+
 TEST(UserFactsTest, WhatIsUnknownIsDenied) {
   const UserFacts facts = SomeFacts();
   for (const char* purpose : {"", "market", "marketing2", "Marketing", "news", "region", "zzz"}) {
