@@ -32,8 +32,8 @@ struct TopicReaderOptions {
   std::function<bool(int fd)> tagAsOwn = [](int) { return true; };
 };
 
-// One thread uses it. What waits in memory to be taken is a few MiB, whatever is in the topic. Only committed records
-// are read.
+// One thread uses it. What waits in memory to be taken is a few MiB, as the brokers send it. What a compressed
+// batch unpacks to has no bound here: whoever writes to the topic is trusted. Only committed records are read.
 //
 // Errors are kUnavailable: the brokers cannot be reached or refuse; or kOutOfRange: a partition has nothing at the
 // offset that was asked for, as the topic is another one or records are gone. They hold nothing of a record.
