@@ -96,9 +96,9 @@ io::Task<ResponseVerdict> SaslAuthenticateGuard::OnResponse(const proxy::Respons
 
 void SaslAuthenticateGuard::LearnPrincipal(const SaslExchange& exchange) {
   const std::string& name = exchange.name();
-  if (name == client_->principal) return;
   client_->principal = name;
-  if (name.empty()) return;
+  if (name.empty() || name == logged_) return;
+  logged_ = name;
   log::Info("connection.authenticated", {{"id", connection_.id},
                                          {"share", connection_.workload.share},
                                          {"mechanism", exchange.mechanism()},

@@ -2,6 +2,8 @@
 // guards change nothing and keep no token.
 #pragma once
 
+#include <string>
+
 #include "guard/apis/api_guard.h"
 #include "guard/client/sasl_exchange.h"
 #include "kafka/messages/sasl.h"
@@ -33,6 +35,8 @@ class SaslAuthenticateGuard : public ApiGuard<kafka::SaslAuthenticateRequest> {
   struct State;
 
   void LearnPrincipal(const SaslExchange& exchange);
+
+  std::string logged_;  // the principal that the log has last: a client that authenticates again is mostly the same
 };
 
 }  // namespace kveil::guard
