@@ -49,6 +49,7 @@ class Agent:
             "keys": keys or {"root": {"file": str(self.root_key)}, "registry": {"sqlite": str(self.registry)}},
             "policies": str(self.policy_folder),
             "admin": {"socket": str(self.folder / "admin.sock"), "metrics": self.metrics_address},
+            "audit": {"folder": str(self.folder / "audit")},  # One agent's alone, also where agents share a registry.
         }, changes or {})
         self.write_config()
 
