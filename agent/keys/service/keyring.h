@@ -129,6 +129,8 @@ class Keyring {
   RootKey& root() { return *root_; }
 
  private:
+  // That one, or all of the registry.
+  absl::StatusOr<std::vector<std::string>> KeyspacesOf(std::optional<std::string_view> keyspace);
   // A scope key that a lookup asks for.
   struct Asked {
     Lookup* lookup;

@@ -141,15 +141,15 @@ absl::StatusOr<ChangedUsers> Keyring::ChangeUsers(absl::Span<const UserChange> c
   return absl::UnavailableError(StrCat(registry_->name(), ": others change the same users all the time; try again"));
 }
 
+absl::StatusOr<std::vector<std::string>> Keyring::KeyspacesOf(std::optional<std::string_view> keyspace) {
+  if (keyspace.has_value()) return std::vector<std::string>{std::string(*keyspace)};
+  return registry_->ReadKeyspaces();
+}
+
 absl::StatusOr<std::vector<KnownUser>> Keyring::ReadUser(std::optional<std::string_view> keyspace,
                                                          std::string_view user) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
-  std::vector<std::string> keyspaces;
-  if (keyspace.has_value()) {
-    keyspaces.emplace_back(*keyspace);
-  } else {
-    ASSIGN_OR_RETURN(keyspaces, registry_->ReadKeyspaces());
-  }
+  ASSIGN_OR_RETURN(std::vector<std::string> keyspaces, KeyspacesOf(keyspace));
   std::vector<Subject> subjects;
   for (const std::string& name : keyspaces) subjects.push_back(keys_.SubjectOf({Scope::kUser, name, user}));
   ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
@@ -182,12 +182,7 @@ absl::StatusOr<std::vector<std::optional<Subject>>> Keyring::ReadSubjects(absl::
 absl::StatusOr<std::vector<NamedSubject>> Keyring::ReadSubjectsOf(std::optional<std::string_view> keyspace,
                                                                   std::string_view user) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
-  std::vector<std::string> keyspaces;
-  if (keyspace.has_value()) {
-    keyspaces.emplace_back(*keyspace);
-  } else {
-    ASSIGN_OR_RETURN(keyspaces, registry_->ReadKeyspaces());
-  }
+  ASSIGN_OR_RETURN(std::vector<std::string> keyspaces, KeyspacesOf(keyspace));
   std::vector<NamedSubject> subjects;
   for (std::string& name : keyspaces) {
     const Subject subject = keys_.SubjectOf({Scope::kUser, name, user});
