@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -88,6 +89,8 @@ class CommandTarget {
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 
 // audit.cc
+// A user of a keyspace in lower-case hexadecimal digits, as receipts and the audit trail name him.
+std::string PseudonymOf(const keys::Subject& subject);
 // How the trail's users are named.
 audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys);
 // What tells the registry apart from others: those have other secrets.

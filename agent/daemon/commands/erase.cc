@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/log.h"
@@ -47,8 +46,7 @@ Receipt Begin(Receipt::Kind kind, const ErasureContext& context, const admin::Ca
 }
 
 Receipt::Keyspace Of(const keys::ErasedUser::Keyspace& keyspace) {
-  const absl::string_view subject(reinterpret_cast<const char*>(keyspace.subject.data()), keyspace.subject.size());
-  return {keyspace.name, absl::BytesToHexString(subject), std::nullopt};
+  return {keyspace.name, PseudonymOf(keyspace.subject), std::nullopt};
 }
 
 // Of a user that was erased before, too: the receipt of that erasure may never have been written.
