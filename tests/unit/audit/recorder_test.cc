@@ -79,6 +79,17 @@ class RecorderTest : public testing::Test {
             .access = Access::kRead,
             .isByUser = isByUser};
   }
+  // Uses of a user each, with lines longer than what is kept while the disk is full. Returns how many.
+  size_t AddMoreThanIsKept() {
+    const std::string longFile(60'000, 'f');
+    const size_t count = Recorder::kMostPending / longFile.size() + 10;
+    for (size_t i = 0; i < count; ++i) {
+      Tally::What what = What("clicks", true);
+      what.file = longFile;
+      tally_.Add(Workload(StrCat(i, ".service")), what, {.records = 1}, Keys({1}));
+    }
+    return count;
+  }
   static std::vector<crypto::KeyId> Keys(std::initializer_list<uint8_t> first) {
     std::vector<crypto::KeyId> keys;
     for (const uint8_t byte : first) keys.emplace_back().bytes[0] = byte;
@@ -289,18 +300,7 @@ TEST_F(RecorderTest, WhatThereIsNoRoomForIsSaidToBeLost) {
 }
 
 TEST_F(RecorderTest, AMinuteMayHaveMoreLinesThanAreKeptWhenTheDiskIsFull) {
-  std::vector<crypto::KeyId> keys(Tally::kMostUsersOfAShare);
-  for (size_t i = 0; i < keys.size(); ++i) {
-    std::memcpy(keys[i].bytes.data() + 2, &i, 4);
-    keys[i].bytes[0] = static_cast<uint8_t>(i % 90);
-  }
-  const std::string longFile(60'000, 'f');
-  const size_t count = Recorder::kMostPending / longFile.size() + 10;
-  for (size_t i = 0; i < count; ++i) {
-    Tally::What what = What("clicks", true);
-    what.file = longFile;
-    tally_.Add(Workload(StrCat(i, ".service")), what, {.records = 1}, Keys({1}));
-  }
+  const size_t count = AddMoreThanIsKept();
   ASSERT_TRUE(Record().ok());
   EXPECT_EQ(AskFor().done.size(), count);
   EXPECT_EQ(AskFor({.pseudonyms = {{"p1"}}}).done.size(), count);
@@ -311,13 +311,7 @@ TEST_F(RecorderTest, WhatIsLostIsSaidWithItsRecords) {
   recorder_.reset();
   folder_ = parent_ + "/missing/audit";
   Begin();
-  const std::string longFile(60'000, 'f');
-  const size_t count = Recorder::kMostPending / longFile.size() + 10;
-  for (size_t i = 0; i < count; ++i) {
-    Tally::What what = What("clicks", true);
-    what.file = longFile;
-    tally_.Add(Workload(StrCat(i, ".service")), what, {.records = 1}, Keys({1}));
-  }
+  const size_t count = AddMoreThanIsKept();
   EXPECT_FALSE(Record().ok());
   EXPECT_THAT(recorder_->Note(), HasSubstr("could not be kept"));
   ASSERT_TRUE(std::filesystem::create_directory(parent_ + "/missing"));
