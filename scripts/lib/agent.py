@@ -32,7 +32,7 @@ class Agent:
         self.policy_folder = self.folder / "policies"
         self.registry = self.folder / "registry.db"
         self.root_key = self.folder / "root.key"
-        self.metrics_address = f"127.0.0.1:{places.low_port()}"
+        self.metrics_address = f"127.0.0.1:{places.free_port()}"
         self.other_program = program
         self.wrapper = []  # A command line that runs the agent's.
         self._process = None
@@ -43,7 +43,7 @@ class Agent:
             "intercept": {
                 "cgroup": str(site.cgroup),
                 "targets": [{"cluster": "main", "cidr": f"{broker.address}/32", "ports": str(broker.port)}],
-                "listenPort": places.low_port(),
+                "listenPort": places.free_port(),
                 "pinDirectory": str(self.pins / "kveil"),
             },
             "keys": keys or {"root": {"file": str(self.root_key)}, "registry": {"sqlite": str(self.registry)}},

@@ -7,6 +7,7 @@ import subprocess
 
 import class_archives
 import kafka_jars
+import places
 import segments
 import waiting
 
@@ -14,13 +15,6 @@ START_LIMIT = 90  # Seconds. 1.5-5 s is usual.
 # For a JVM that does not live long: it compiles less, and collects on one thread. What is measured goes without.
 QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 STARTED = [b"Kafka Server started", b"[KafkaServer id=1] started"]  # with KRaft, with ZooKeeper
-
-
-def free_port(address="0.0.0.0"):
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
 
 
 def tls_listener(certificate, ca):
@@ -43,7 +37,7 @@ class Broker:
                  users=(), node=1, jvm=None):
         self.node = node
         self.address = address
-        self.port = free_port(address)
+        self.port = places.free_port(address)
         self._advertised = advertised or address
         self._bound = address if advertised is None else "0.0.0.0"
         self.folder = pathlib.Path(folder)
@@ -55,8 +49,8 @@ class Broker:
         self._users = users
         self._version = version
         self._jvm = [*QUICK, *([] if version else class_archives.options("broker"))] if jvm is None else jvm
-        self.ports = {name: free_port(address) for name in self._listeners}
-        self._controller = free_port("127.0.0.1")
+        self.ports = {name: places.free_port(address) for name in self._listeners}
+        self._controller = places.free_port("127.0.0.1")
         self._voters = [self.voter]
         self._keeper = ZooKeeper(self.folder / "zookeeper", version) if version and version.startswith("2.") else None
         self._process = None
@@ -236,7 +230,7 @@ class ZooKeeper:
     def __init__(self, folder, version):
         self.folder = folder
         self._version = version
-        self._port = free_port("127.0.0.1")
+        self._port = places.free_port("127.0.0.1")
         self._process = None
 
     @property

@@ -30,17 +30,25 @@ def cgroup_mount():
     raise RuntimeError("no cgroup v2 hierarchy is mounted (no line of type cgroup2 in /proc/mounts)")
 
 
-def low_port():
-    """A port below the range that the kernel gives to clients, free on the host now. A server that clients find again
-    after it was stopped, or an agent, which listens in every namespace, must not meet a client's port by chance."""
+_reserved = []  # Kept open: what reserves the ports that free_port gave.
+
+
+def free_port(address="0.0.0.0"):
+    """A port for a server at the address: free on the host now, and given to nobody else while this process runs. It is
+    below the range that the kernel gives to clients, so that a server that starts later, or again, or that listens in
+    every namespace as an agent does, does not meet a client's port by chance."""
     while True:
         port = random.randint(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0kveil-test-port-{port}")  # Gone with the process, however that ends.
+            with socket.socket() as probe:
+                probe.bind((address, port))
+        except OSError:
+            reservation.close()
+            continue
+        _reserved.append(reservation)
+        return port
 
 
 def require_root(what):

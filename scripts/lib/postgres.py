@@ -27,7 +27,7 @@ class Postgres:
         self.address = address
         self.netns = netns
         self.settings = settings or {}
-        self.port = places.low_port()
+        self.port = places.free_port()
         self.folder = None
         self._process = None
 

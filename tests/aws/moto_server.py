@@ -37,7 +37,7 @@ class Moto:
 
     def __init__(self, folder):
         self.folder = folder
-        self.port = places.low_port()
+        self.port = places.free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._process = None
 

@@ -14,7 +14,6 @@ import time
 
 import pytest
 
-import broker as brokers
 import clients
 import places
 import waiting
@@ -37,7 +36,7 @@ HALF_A_HEADER = b"\0\0\0\x40\0\x02"
 
 @contextlib.contextmanager
 def run_sink(site, *manner):
-    port = brokers.free_port(site.address)
+    port = places.free_port(site.address)
     process = subprocess.Popen([PYTHON, HERE / "sink.py", site.address, str(port), *manner], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "listens\n"
     yield f"{site.address}:{port}"

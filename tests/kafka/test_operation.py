@@ -14,7 +14,6 @@ import types
 
 import pytest
 
-import broker as brokers
 import places
 import waiting
 import wire
@@ -29,7 +28,7 @@ MINIMAL = "+sys_admin,+sys_ptrace,+dac_read_search"
 
 @contextlib.contextmanager
 def run_sink(site, *manner):
-    port = brokers.free_port(site.address)
+    port = places.free_port(site.address)
     process = subprocess.Popen([PYTHON, HERE / "sink.py", site.address, str(port), *manner], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "listens\n"
     yield types.SimpleNamespace(address=site.address, port=port)
@@ -113,7 +112,7 @@ def test_an_agent_that_cannot_know_its_pods_is_not_ready(make_agent):
     token = "not-a-token"
     agent = make_agent()
     (agent.folder / "token").write_text(token)
-    agent.config["kubernetes"] = {"node": "node1", "apiServer": f"http://127.0.0.1:{places.low_port()}",
+    agent.config["kubernetes"] = {"node": "node1", "apiServer": f"http://127.0.0.1:{places.free_port()}",
                                   "tokenFile": str(agent.folder / "token")}
     agent.write_config()
     agent.start(wait=False)

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-import broker as brokers
+import places
 import threads
 import waiting
 from agent import Agent
@@ -59,7 +59,7 @@ def fixture_manager(tmp_path, monkeypatch):
 
 @pytest.fixture(name="managed")
 def fixture_managed(site, manager):  # pylint: disable=unused-argument
-    no_broker = types.SimpleNamespace(address=site.address, port=brokers.free_port(site.address))
+    no_broker = types.SimpleNamespace(address=site.address, port=places.free_port(site.address))
     agent = Agent(site, no_broker, POLICIES, name="managed-agent")
     agent.mount_pins()
     yield agent

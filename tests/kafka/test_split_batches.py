@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import broker as brokers
+import places
 from agent import Agent
 from conftest import POLICIES
 from harness import CODECS, Application, Message
@@ -29,7 +30,7 @@ def broker(site):
     """With a listener that is reached through a relay that loses answers."""
     settings = {"advertised.listeners": None}
     made = brokers.Broker(site.address, site.folder / "broker", settings=settings, listeners={"lossy": {"protocol": "PLAINTEXT"}})
-    port = brokers.free_port(site.address)
+    port = places.free_port(site.address)
     settings["advertised.listeners"] = f"PLAINTEXT://{made.bootstrap},LOSSY://{site.address}:{port}"
     with LossyRelay(site.address, port, (site.address, made.ports["lossy"])) as made.relay, made:
         yield made

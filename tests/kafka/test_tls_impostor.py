@@ -8,13 +8,13 @@ import threading
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+import places
+import waiting
+import wire
 from agent import Agent
-from broker import free_port
 from certificates import Authority
 from conftest import POLICIES
 from harness import Application
-import waiting
-import wire
 
 NAME = "broker.test"
 API_VERSIONS = b"\0\0\0\x0a\0\x12\0\0\0\0\0\1\xff\xff"  # version 0, correlation id 1, no client id
@@ -25,7 +25,7 @@ class Impostor:
 
     def __init__(self, address):
         self.address = address
-        self.port = free_port(address)
+        self.port = places.free_port(address)
         self.bootstrap = f"{address}:{self.port}"
         self.greet = None
         self.got = b""
