@@ -213,22 +213,19 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
 }
 
-// A topic without TLS of its own has that of the cluster that it names. A password must not cross the network in the
+// A client without TLS of its own has that of the cluster that it names. A password must not cross the network in the
 // clear.
-void TakeTlsOfClusters(const JsonValue& value, AgentConfig& config) {
-  for (ConsentTopicConfig& topic : config.consentTopics) {
-    const auto cluster = std::find_if(config.clusters.begin(), config.clusters.end(),
-                                      [&](const ClusterConfig& known) { return known.name == topic.cluster; });
-    if (!topic.cluster.empty() && cluster == config.clusters.end()) {
-      value.Error(
-          StrCat("expected cluster to be a name that /clusters or a target has, found \"", topic.cluster, "\""));
-    } else if (!topic.cluster.empty() && !topic.tls.has_value() && cluster->tls.has_value()) {
-      topic.tls =
-          ConsentTopicConfig::Tls{cluster->tls->ca, cluster->tls->certificate, cluster->tls->key, cluster->tls->crl};
-    }
-    if (topic.sasl.has_value() && topic.sasl->mechanism == "PLAIN" && !topic.tls.has_value()) {
-      value.Error("expected tls beside the mechanism PLAIN, which sends the password as it is");
-    }
+void TakeTlsOfCluster(const JsonValue& value, const std::vector<ClusterConfig>& clusters, KafkaClientConfig& client) {
+  const auto cluster = std::find_if(clusters.begin(), clusters.end(),
+                                    [&](const ClusterConfig& known) { return known.name == client.cluster; });
+  if (!client.cluster.empty() && cluster == clusters.end()) {
+    value.Error(StrCat("expected cluster to be a name that /clusters or a target has, found \"", client.cluster, "\""));
+  } else if (!client.cluster.empty() && !client.tls.has_value() && cluster->tls.has_value()) {
+    client.tls =
+        KafkaClientConfig::Tls{cluster->tls->ca, cluster->tls->certificate, cluster->tls->key, cluster->tls->crl};
+  }
+  if (client.sasl.has_value() && client.sasl->mechanism == "PLAIN" && !client.tls.has_value()) {
+    value.Error("expected tls beside the mechanism PLAIN, which sends the password as it is");
   }
 }
 
@@ -355,7 +352,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
   if (const auto keys = root.Find("keys")) ReadKeys(*keys, config.keys);
   if (const auto topics = root.Find("consentTopics")) {
     config.consentTopics = ReadConsentTopics(*topics);
-    TakeTlsOfClusters(*topics, config);
+    for (ConsentTopicConfig& topic : config.consentTopics) TakeTlsOfCluster(*topics, config.clusters, topic.client);
   }
   ReadPath(root, "policies", config.policies);
   if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit);

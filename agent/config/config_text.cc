@@ -177,23 +177,9 @@ Json KeysJson(const KeysConfig& keys) {
 Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
   Json json = Json::array();
   for (const ConsentTopicConfig& topic : topics) {
-    Json& one = json.emplace_back(Json{{"keyspace", topic.keyspace},
-                                       {"topic", topic.topic},
-                                       {"bootstrapServers", topic.bootstrapServers},
-                                       {"as", topic.as}});
-    Put(one, "cluster", topic.cluster);
-    if (topic.tls.has_value()) {
-      one["tls"] = Json::object();
-      Put(one["tls"], "ca", topic.tls->ca);
-      Put(one["tls"], "certificate", topic.tls->certificate);
-      Put(one["tls"], "key", topic.tls->key);
-      Put(one["tls"], "crl", topic.tls->crl);
-    }
-    if (topic.sasl.has_value()) {
-      one["sasl"] = {{"mechanism", topic.sasl->mechanism},
-                     {"username", topic.sasl->username},
-                     {"passwordFile", topic.sasl->passwordFile}};
-    }
+    Json& one = json.emplace_back(Json{{"keyspace", topic.keyspace}, {"topic", topic.topic}});
+    PutKafkaClient(one, topic.client);
+    one["as"] = topic.as;
     one["staleAfter"] = FormatDuration(topic.staleAfter);
   }
   return json;

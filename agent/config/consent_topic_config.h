@@ -2,31 +2,19 @@
 #pragma once
 
 #include <chrono>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/json_value.h"
+#include "config/kafka_client_config.h"
 
 namespace kveil::config {
 
 struct ConsentTopicConfig {
-  // Paths of PEM files; empty: none, or the system's.
-  struct Tls {
-    std::string ca, certificate, key, crl;
-  };
-  struct Sasl {
-    std::string mechanism;  // as Kafka names it
-    std::string username;
-    std::string passwordFile;
-  };
   std::string keyspace;
   std::string topic;
-  std::vector<std::string> bootstrapServers;  // HOST:PORT
-  std::string as = "text";                    // how the keys of its records are written, as in policies
-  std::string cluster;                        // whose tls counts if there is none here; empty: none
-  std::optional<Tls> tls;                     // nullopt: plain TCP
-  std::optional<Sasl> sasl;
+  KafkaClientConfig client;
+  std::string as = "text";  // how the keys of its records are written, as in policies
   std::chrono::milliseconds staleAfter = std::chrono::hours(1);
 };
 

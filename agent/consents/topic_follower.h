@@ -17,7 +17,7 @@
 namespace kveil::consents {
 
 struct TopicFollowerOptions {
-  TopicReaderOptions reader;
+  kafka_client::Options reader;
   std::string keyspace;
   formats::IdEncoding as = formats::IdEncoding::kText;
   // From then on after the topic was read to its end last, no consent of it counts.

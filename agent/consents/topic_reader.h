@@ -3,34 +3,17 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
-#include "crypto/secret_text.h"
+#include "kafka_client/client.h"
 
 namespace kveil::consents {
-
-struct TopicReaderOptions {
-  struct Tls {
-    std::string ca, certificate, key, crl;  // paths of PEM files; empty: none, or the system's
-  };
-  struct Sasl {
-    std::string mechanism, username, passwordFile;
-  };
-  std::string topic;
-  std::string bootstrapServers;  // HOST:PORT,...
-  std::optional<Tls> tls;
-  std::optional<Sasl> sasl;
-  // Marks a socket of this process as the agent's own before it connects. False: it cannot be used.
-  std::function<bool(int fd)> tagAsOwn = [](int) { return true; };
-};
 
 // One thread uses it. What waits in memory to be taken is a few MiB, as the brokers send it. What a compressed
 // batch unpacks to has no bound here: whoever writes to the topic is trusted. Only committed records are read.
@@ -39,15 +22,11 @@ struct TopicReaderOptions {
 // offset that was asked for, as the topic is another one or records are gone. They hold nothing of a record.
 class TopicReader {
  public:
-  // Connects in the background. Reads the file of the password. kFailedPrecondition: it, or a file of TLS, cannot be
-  // used.
-  static absl::StatusOr<std::unique_ptr<TopicReader>> Open(const TopicReaderOptions& options);
+  // Connects in the background. Errors: those of kafka_client::Client.
+  static absl::StatusOr<std::unique_ptr<TopicReader>> Open(kafka_client::Options options);
   ~TopicReader();
 
-  struct Description {
-    std::string cluster;  // its id
-    int32_t partitions = 0;
-  };
+  using Description = kafka_client::Client::Description;
   absl::StatusOr<Description> Describe(std::chrono::milliseconds timeout);
 
   static constexpr int64_t kBeginning = -2;  // an offset

@@ -6,7 +6,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_join.h"
 #include "admin/reload_command.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -32,18 +31,18 @@ unsigned WorkerCount(const config::AgentConfig& config) {
   return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
 }
 
+// Its connections go to brokers whose other connections are taken over.
+kafka_client::Options ClientOf(const config::KafkaClientConfig& connection, const std::string& topic, const char* event,
+                               intercept::Redirect& redirect) {
+  return {.connection = connection, .topic = topic, .event = event, .tagAsOwn = [&redirect](int fd) {
+            return redirect.TagAsOwn(fd).ok();
+          }};
+}
+
 consents::TopicFollowerOptions FollowerOptionsOf(const config::ConsentTopicConfig& topic,
                                                  intercept::Redirect& redirect) {
   consents::TopicFollowerOptions options;
-  options.reader.topic = topic.topic;
-  options.reader.bootstrapServers = absl::StrJoin(topic.bootstrapServers, ",");
-  if (topic.tls.has_value()) {
-    options.reader.tls.emplace() = {topic.tls->ca, topic.tls->certificate, topic.tls->key, topic.tls->crl};
-  }
-  if (topic.sasl.has_value()) {
-    options.reader.sasl.emplace() = {topic.sasl->mechanism, topic.sasl->username, topic.sasl->passwordFile};
-  }
-  options.reader.tagAsOwn = [&redirect](int fd) { return redirect.TagAsOwn(fd).ok(); };
+  options.reader = ClientOf(topic.client, topic.topic, "consents.client", redirect);
   options.keyspace = topic.keyspace;
   const auto& names = formats::kIdEncodingNames;
   const auto* const name = std::find(names.begin(), names.end(), topic.as);
@@ -302,7 +301,6 @@ void Agent::Released(std::optional<uint64_t> netnsCookie) {
   for (const uint64_t cookie : std::exchange(releasedEarly_, {})) namespaces->Released(cookie);
 }
 
-// Its connections go to brokers whose other connections are taken over.
 void Agent::FollowConsents() {
   for (const config::ConsentTopicConfig& topic : config_.consentTopics) {
     followers_.push_back(std::make_unique<consents::TopicFollower>(FollowerOptionsOf(topic, *redirect_), *keys_));

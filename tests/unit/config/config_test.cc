@@ -299,10 +299,10 @@ TEST(ConfigTest, ConsentTopicsHaveAKeyspaceEachAndSendNoPasswordInClearText) {
   const std::string tls = R"("tls": {"ca": "/ca", "certificate": "/c", "key": "/k"})";
   const auto taken = read(tls, topic(ofMain + plain));
   ASSERT_TRUE(taken.ok()) << taken.status();
-  EXPECT_EQ(taken->consentTopics.at(0).tls->ca, "/ca");
-  EXPECT_EQ(taken->consentTopics.at(0).tls->key, "/k");
+  EXPECT_EQ(taken->consentTopics.at(0).client.tls->ca, "/ca");
+  EXPECT_EQ(taken->consentTopics.at(0).client.tls->key, "/k");
   EXPECT_EQ(taken->consentTopics.at(0).staleAfter, std::chrono::hours(1));
-  EXPECT_FALSE(read("", topic(ofMain))->consentTopics.at(0).tls.has_value());
+  EXPECT_FALSE(read("", topic(ofMain))->consentTopics.at(0).client.tls.has_value());
   const auto message = [](const auto& config) { return std::string(config.status().message()); };
   EXPECT_NE(message(read("", topic(ofMain + plain))).find("sends the password as it is"), std::string::npos);
   EXPECT_NE(message(read(tls, topic(plain))).find("sends the password as it is"), std::string::npos);

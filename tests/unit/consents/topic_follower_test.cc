@@ -43,7 +43,7 @@ class TopicFollowerTest : public testing::Test {
   static TopicFollowerOptions Options(const MockTopic& topic) {
     TopicFollowerOptions options;
     options.reader.topic = "consents";
-    options.reader.bootstrapServers = topic.servers();
+    options.reader.connection.bootstrapServers = {topic.servers()};
     options.keyspace = "clicks";
     options.heartbeat = milliseconds(100);
     options.pause = milliseconds(100);
