@@ -192,8 +192,8 @@ absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) cons
   Head head;
   bool isWhole = true;
   for (uint64_t number = 1; verification.faults.size() < kMostFaults; ++number) {
-    // Others may append meanwhile: then the head has moved. A receipt is written when the head says the one before, so a head that
-    // is read behind it says so, too.
+    // Others may append meanwhile: then the head has moved. A receipt is written when the head says the one before, so
+    // a head that is read behind it says so, too.
     const bool isThere = Has(number);
     if (first.ok() && number > known.number) known = ReadHead(&key).value_or(known);
     if (!isThere && number > known.number) {
