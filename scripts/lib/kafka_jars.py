@@ -16,6 +16,8 @@ import places
 
 BROKER_POM = places.REPOSITORY / "tests/kafka/broker/pom.xml"
 EARLIER_CLIENTS_POM = places.REPOSITORY / "tests/kafka/golden/pom.xml"
+PEER_POM = places.REPOSITORY / "tests/kafka/peer/pom.xml"
+PEER_SOURCES = places.REPOSITORY / "tests/kafka/peer"
 CLIENT_SOURCES = places.REPOSITORY / "tests/kafka/clients"
 
 
@@ -45,6 +47,13 @@ def clients_class_path():
     return f"{_made_once('client-programs', [BROKER_POM, *sources], lambda to: _compile(sources, kafka, to))}/clients.jar:{kafka}"
 
 
+def peer_class_path():
+    """Kroxylicious, and the compiled program of tests/kafka/peer that starts it."""
+    sources = sorted(PEER_SOURCES.glob("*.java"))
+    folder = _made_once("peer", [PEER_POM, *sources], lambda to: _make_peer(sources, to))
+    return f"{folder}/*"
+
+
 def _made_once(name, sources, make):
     """The folder in the cache that `make` filled from `sources`; made anew when one of them changed."""
     digest = hashlib.sha256(b"".join(pathlib.Path(source).read_bytes() for source in sources)).hexdigest()[:12]
@@ -70,6 +79,12 @@ def _download(to, version):
 def _download_earlier_clients(to):
     print("fetching the Java clients of earlier Kafka releases through Maven (about 35 MB, once) ...", file=sys.stderr, flush=True)
     _maven(EARLIER_CLIENTS_POM, "dependency:copy", to)
+
+
+def _make_peer(sources, to):
+    print("fetching Kroxylicious through Maven (about 35 MB, once) ...", file=sys.stderr, flush=True)
+    _maven(PEER_POM, "dependency:copy-dependencies", to)
+    _compile(sources, f"{to}/*", to)
 
 
 def _maven(pom, goal, to, *options):
