@@ -31,6 +31,8 @@ constexpr int kLooksAtPartitions = 10;
 // Kafka keeps tombstones for delete.retention.ms, a day by default. After a longer pause, some may be gone unread.
 constexpr absl::Duration kLongestPause = absl::Hours(12);
 constexpr size_t kMostPartitionsTold = 8;
+// A record's time may be that much ahead of this agent's clock before it is told of.
+constexpr absl::Duration kSkew = absl::Seconds(1);
 
 std::string TextOf(int64_t time) {
   return absl::FormatTime(absl::RFC3339_sec, absl::FromUnixMillis(time), absl::UTCTimeZone());
@@ -58,7 +60,7 @@ class TopicFollower::Session {
   struct Goal {
     std::vector<int64_t> ends;
     SteadyClock::time_point asked;
-    absl::Time askedAt;
+    absl::Time askedAt = absl::InfinitePast();
   };
 
   const TopicFollowerOptions& options() const { return follower_.options_; }
@@ -71,6 +73,8 @@ class TopicFollower::Session {
   absl::Status Take(const TopicReader::Event& event);
   void TakeRecord(const TopicReader::Event& event);
   void NoteUnreadable(const TopicReader::Event& event, std::string_view reason);
+  absl::Time NotBefore(const TopicReader::Event& event) const;
+  void NoteAhead(const TopicReader::Event& event);
   // Writes the records that wait and the position. `age`: as in Registry::SourceMove.
   absl::Status Move(std::optional<milliseconds> age);
   absl::StatusOr<keys::FollowedRecords> TryMove(std::optional<milliseconds> age);
@@ -88,13 +92,14 @@ class TopicFollower::Session {
   int64_t generation_ = 0;
   TopicPosition position_;
   std::vector<bool> isUnverified_;  // of each partition: the record that was the last one has not come again yet
-  std::vector<int64_t> ends_;       // of each partition, at the last look
+  Goal look_, formerLook_;          // the last two that were answered
   std::optional<Goal> goal_;        // is to be read to next: while records come all the time, the ends of now never are
   std::vector<keys::ConsentRecord> records_;
   SteadyClock::time_point gatheredSince_;
   SteadyClock::time_point nextLook_;
   SteadyClock::time_point answered_;  // when the brokers did last
   absl::Status unanswered_;           // why they do not now
+  uint64_t ahead_ = 0;                // records whose time has yet to come
   int looks_ = 0;
   bool isCurrent_ = false;   // the last look has found ends that were read to
   bool wasCurrent_ = false;  // this generation
@@ -127,7 +132,8 @@ absl::Status TopicFollower::Session::Start() {
   const auto partitions = static_cast<size_t>(topic.partitions);
   std::optional<TopicPosition> before = Decode(led_.source.state);
   isUnverified_.assign(partitions, false);
-  ends_.assign(partitions, 0);
+  look_.ends.assign(partitions, 0);
+  formerLook_ = look_;
   answered_ = SteadyClock::now();
   if (const std::string why = WhyAnew(topic, before); !why.empty()) {
     position_ = {options().reader.topic,
@@ -234,6 +240,8 @@ void TopicFollower::Session::TakeRecord(const TopicReader::Event& event) {
   record.user = user;
   record.partition = event.partition;
   if (event.time > 0) record.time = absl::FromUnixMillis(event.time);
+  record.notBefore = NotBefore(event);
+  if (record.time > absl::Now() + kSkew) NoteAhead(event);
   if (!event.value.has_value()) return;
   absl::StatusOr<std::vector<users::Consent>> consents = users::ParseConsentRecord(AsText(*event.value));
   if (!consents.ok()) return NoteUnreadable(event, ToStd(consents.status().message()));
@@ -246,6 +254,23 @@ void TopicFollower::Session::NoteUnreadable(const TopicReader::Event& event, std
                                        {"partition", event.partition},
                                        {"offset", event.offset},
                                        {"reason", reason}});
+}
+
+// A record that a look at the ends has not found was written after it. The last look may have been answered together
+// with the record, as it waits for a fetch; then the one before tells.
+absl::Time TopicFollower::Session::NotBefore(const TopicReader::Event& event) const {
+  for (const Goal* const look : {&look_, &formerLook_}) {
+    if (event.offset >= look->ends[static_cast<size_t>(event.partition)]) return look->askedAt;
+  }
+  return absl::InfinitePast();
+}
+
+void TopicFollower::Session::NoteAhead(const TopicReader::Event& event) {
+  if (ahead_++ > 0) return;  // the status has how many
+  log::Warning("consents.ahead", {{"topic", options().reader.topic},
+                                  {"partition", event.partition},
+                                  {"offset", event.offset},
+                                  {"time", TextOf(event.time)}});
 }
 
 absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
@@ -291,8 +316,9 @@ absl::Status TopicFollower::Session::Look() {
   unanswered_ = ends.status();
   std::optional<Goal> reached;
   if (ends.ok()) {
-    ends_ = now.ends = *std::move(ends);
+    now.ends = *std::move(ends);
     answered_ = now.asked;
+    formerLook_ = std::exchange(look_, now);
     reached = TakeGoal(std::move(now));
   } else if (now.asked - answered_ > kPatience) {
     return unanswered_;
@@ -348,12 +374,13 @@ absl::Status TopicFollower::Session::Problem() const {
 }
 
 void TopicFollower::Session::Tell() {
-  int64_t last = 0;
+  int64_t last = 0, behind = 0;
   std::string text;
   for (size_t i = 0; i < position_.partitions.size(); ++i) {
     const TopicPosition::Partition& one = position_.partitions[i];
-    const int64_t lag = std::max<int64_t>(0, ends_[i] - one.next);
+    const int64_t lag = std::max<int64_t>(0, look_.ends[i] - one.next);
     last = std::max(last, one.time);
+    behind += lag;
     if (i < kMostPartitionsTold) StrAppend(&text, i == 0 ? "" : ", ", i, ": ", lag);
     if (i == kMostPartitionsTold) text += ", ...";
   }

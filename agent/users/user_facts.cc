@@ -43,14 +43,15 @@ absl::Status CheckNames(const std::vector<Entry>& entries, size_t most, std::str
   return absl::OkStatus();
 }
 
+bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)) == time; }
+
 absl::Status CheckSource(const FactsSource& source) {
   const bool isText =
       !source.keyspace.empty() && source.keyspace.size() <= kLongestSource && formats::IsUtf8(source.keyspace);
-  if (isText && source.generation >= 1 && source.partition >= kSeveralPartitions) return absl::OkStatus();
+  const bool isTime = source.ahead == absl::InfinitePast() || IsWholeMilliseconds(source.ahead);
+  if (isText && isTime && source.generation >= 1 && source.partition >= kSeveralPartitions) return absl::OkStatus();
   return absl::InvalidArgumentError("the topic that they come from is malformed");
 }
-
-bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)) == time; }
 
 const UserFacts kDamagedFacts;
 
@@ -64,8 +65,10 @@ absl::StatusOr<FactsSource> DecodeSource(const Json& json) {
       !has("partition", &Json::is_number_integer)) {
     return Damaged("the topic that it comes from is malformed");
   }
-  return FactsSource{json["keyspace"].get<std::string>(), json["generation"].get<int64_t>(),
+  FactsSource source{json["keyspace"].get<std::string>(), json["generation"].get<int64_t>(),
                      json["partition"].get<int32_t>()};
+  if (has("ahead", &Json::is_number_integer)) source.ahead = absl::FromUnixMillis(json["ahead"].get<int64_t>());
+  return source;
 }
 
 }  // namespace
@@ -141,6 +144,7 @@ std::string Encode(const UserFacts& facts) {
     json["source"] = {{"keyspace", facts.source->keyspace},
                       {"generation", facts.source->generation},
                       {"partition", facts.source->partition}};
+    if (facts.source->ahead != absl::InfinitePast()) json["source"]["ahead"] = absl::ToUnixMillis(facts.source->ahead);
   }
   for (const Withdrawal& one : facts.withdrawn) json["withdrawn"][one.purpose] = absl::ToUnixMillis(one.time);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -34,6 +34,9 @@ struct FactsSource {
   std::string keyspace;    // each has one topic at most
   int64_t generation = 0;  // of what was read of it, from its beginning on; from 1
   int32_t partition = 0;   // with the user's records; kSeveralPartitions
+  // Of the user's records, the latest time that had yet to come when the record was read: its producer's clock is
+  // ahead. A withdrawal by command holds against such a record, too. In whole milliseconds; InfinitePast: none.
+  absl::Time ahead = absl::InfinitePast();
 
   friend bool operator==(const FactsSource&, const FactsSource&) = default;
 };
@@ -99,6 +102,7 @@ absl::Status Check(const UserFacts& facts);
 //
 //   "source":{"keyspace":"customers","generation":1,"partition":0}
 //
+// (and "ahead":1798761600000 in it where it is not InfinitePast)
 // and with withdrawals
 //
 //   "withdrawn":{"marketing":1798761600000}

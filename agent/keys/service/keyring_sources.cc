@@ -17,6 +17,25 @@ static_assert(kMostConsentRecords <= Registry::kMostFactsOfAWrite);
 constexpr int kLooks = 2;
 constexpr int kLooksWithout = 20;
 
+// Clocks of nodes differ by that much, and a user's facts do not tell of it.
+constexpr absl::Duration kSkew = absl::Seconds(1);
+
+// Takes out what was withdrawn by command and is not surely granted later. The time of a producer whose clock is ahead
+// tells nothing: then only what the reader knows counts, and the withdrawal stays in force until that time has passed,
+// as the record may be read again.
+void DropWithdrawn(const ConsentRecord& record, absl::Time now, users::UserFacts& facts) {
+  const bool isAhead = record.time > now;
+  const absl::Time written = isAhead ? record.notBefore : record.time;
+  std::vector<std::string> held;
+  std::erase_if(facts.consents, [&](const users::Consent& consent) {
+    const std::optional<absl::Time> withdrawn = facts.WithdrawnAt(consent.purpose);
+    const bool isHeld = withdrawn.has_value() && *withdrawn >= written;
+    if (isHeld && isAhead) held.push_back(consent.purpose);
+    return isHeld;
+  });
+  for (const std::string& purpose : held) users::NoteWithdrawal(purpose, record.time, facts);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Registry::Source>> Keyring::ReadSources() {
@@ -57,14 +76,16 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
     before = *std::move(decoded);
   }
   users::UserFacts facts = before;
+  const absl::Time now = options_.wallNow();
   for (const size_t index : asked.changes) {
     const ConsentRecord& record = records[index];
     users::FactsSource source{std::string(move.keyspace), move.generation, record.partition};
+    const absl::Time former = facts.source.has_value() ? facts.source->ahead : absl::InfinitePast();
+    for (const absl::Time time : {former, record.time}) {
+      if (time > now + kSkew) source.ahead = std::max(source.ahead, time);
+    }
     facts.consents = record.consents;
-    std::erase_if(facts.consents, [&](const users::Consent& consent) {
-      const std::optional<absl::Time> withdrawn = facts.WithdrawnAt(consent.purpose);
-      return withdrawn.has_value() && *withdrawn >= record.time;
-    });
+    DropWithdrawn(record, now, facts);
     for (const users::Consent& consent : facts.consents) users::ForgetWithdrawal(consent.purpose, facts);
     const bool isSame = facts.source.has_value() && facts.source->keyspace == source.keyspace &&
                         facts.source->generation == source.generation;
@@ -75,7 +96,6 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
     }
     facts.source = std::move(source);
   }
-  const absl::Time now = options_.wallNow();
   std::erase_if(facts.consents, [now](const users::Consent& consent) { return consent.until <= now; });
   if (facts == before) return std::nullopt;
   return Registry::NewFacts{

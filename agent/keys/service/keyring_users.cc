@@ -74,8 +74,10 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
     if (change.kind == users::FactsChange::Kind::kGrant && applied.ok()) users::ForgetWithdrawal(change.name, facts);
     // Also of what was not there: a record from before may be read yet.
     const bool isFollowed = facts.source.has_value() || sources.contains(std::string(asked.keyspace));
-    if (change.kind == users::FactsChange::Kind::kWithdraw && isFollowed)
-      users::NoteWithdrawal(change.name, now, facts);
+    if (change.kind == users::FactsChange::Kind::kWithdraw && isFollowed) {
+      const absl::Time ahead = facts.source.has_value() ? facts.source->ahead : absl::InfinitePast();
+      users::NoteWithdrawal(change.name, std::max(now, ahead), facts);
+    }
     changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
                               : facts == former ? Outcome::kUnchanged
                                                 : Outcome::kChanged;

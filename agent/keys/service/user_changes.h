@@ -49,6 +49,8 @@ struct ConsentRecord {
   int32_t partition = 0;
   std::vector<users::Consent> consents;    // all that the user gives, by purpose; none: nothing or nobody knows
   absl::Time time = absl::InfinitePast();  // the record's
+  // By the clock of the agent that has read it, it was written after that.
+  absl::Time notBefore = absl::InfinitePast();
 };
 
 // A topic that this agent follows, as LeadSource tells.

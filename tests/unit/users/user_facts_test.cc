@@ -56,9 +56,14 @@ TEST(UserFactsTest, KeepsTheTopicThatConsentsComeFrom) {
             "{\"consents\":{},\"attributes\":{},\"source\":{\"keyspace\":\"customers\",\"generation\":2,"
             "\"partition\":-1}}");
   EXPECT_EQ(*Decode(Encode(facts)), facts);
+  facts.source->ahead = absl::FromUnixMillis(7);
+  EXPECT_THAT(Encode(facts), HasSubstr(R"("partition":-1,"ahead":7}})"));
+  EXPECT_EQ(*Decode(Encode(facts)), facts);
   for (const char* source :
-       {"null", "{}", "7", "[]", R"({"keyspace":"","generation":1,"partition":0})",
-        R"({"keyspace":"k","generation":0,"partition":0})", R"({"keyspace":"k","generation":1,"partition":-2})",
+       {R"({"keyspace":"k","generation":1,"partition":0,"ahead":null})",
+        R"({"keyspace":"k","generation":1,"partition":0,"ahead":1.5})", "null", "{}", "7", "[]",
+        R"({"keyspace":"","generation":1,"partition":0})", R"({"keyspace":"k","generation":0,"partition":0})",
+        R"({"keyspace":"k","generation":1,"partition":-2})",
         R"({"keyspace":"k","generation":1,"partition":4294967296})",
         R"({"keyspace":"k","generation":1.5,"partition":0})",
         R"({"keyspace":"k","generation":1,"partition":0,"more":1})"}) {
