@@ -119,6 +119,11 @@ void CommandLine::AddConsent() {
                              RunConsentList, /*waits=*/false);
   addUser(list);
   list->add_flag("--history", consent_.withHistory, "Also who granted and withdrew what and when");
+  Add(*consent, "reread", "Have the topic that consents come from read from its beginning",
+      "kveil consent reread --keyspace customers", [this] { return RunConsentReread(common_, consent_); })
+      ->add_option("--keyspace", consent_.who.keyspace, "That the topic is for")
+      ->required()
+      ->type_name("NAME");
   add("import", "Record the consents of a file; run it again after an interruption",
       "kveil consent import consents.csv", RunConsentImport, /*waits=*/true)
       ->add_option("FILE", consent_.file, "CSV (user,purpose,granted|withdrawn,until) or JSON lines: docs/consent.md")

@@ -55,6 +55,8 @@ int RunConsentGrant(const CommonOptions& common, const ConsentOptions& options);
 int RunConsentWithdraw(const CommonOptions& common, const ConsentOptions& options);
 // What a user has consented to.
 int RunConsentList(const CommonOptions& common, const ConsentOptions& options);
+// Has the topic of a keyspace read from its beginning.
+int RunConsentReread(const CommonOptions& common, const ConsentOptions& options);
 // Grants and withdraws what the lines of a file say. Nothing is done when a line is wrong.
 int RunConsentImport(const CommonOptions& common, const ConsentOptions& options);
 

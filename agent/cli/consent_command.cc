@@ -1,4 +1,8 @@
-// `kveil consent grant`, `withdraw` and `list`. consent_import_command.cc is `import`.
+// `kveil consent grant`, `withdraw`, `list` and `reread`. consent_import_command.cc is `import`.
+#include <iostream>
+
+#include "admin/admin_client.h"
+#include "admin/reread_command.h"
 #include "cli/changing_users.h"
 #include "cli/common.h"
 
@@ -23,6 +27,20 @@ int RunConsentWithdraw(const CommonOptions& common, const ConsentOptions& option
 
 int RunConsentList(const CommonOptions& common, const ConsentOptions& options) {
   return ShowUser("consent list", common, options.who, /*withAttributes=*/false, options.withHistory);
+}
+
+int RunConsentReread(const CommonOptions& common, const ConsentOptions& options) {
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail("consent reread", socket.status());
+  const auto answer = admin::Ask<admin::RereadCommand>(*socket, {options.who.keyspace.value_or("")});
+  if (!answer.ok()) return Fail("consent reread", answer.status());
+  if (common.json) {
+    std::cout << answer->json.dump(2) << "\n";
+  } else {
+    std::cout << "the topic of keyspace " << options.who.keyspace.value_or("")
+              << " will be read from its beginning; until it is read to its end, none of its consents counts\n";
+  }
+  return 0;
 }
 
 }  // namespace kveil::cli

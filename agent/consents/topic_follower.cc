@@ -54,6 +54,8 @@ class TopicFollower::Session {
   // OK: the follower ends, another agent follows, or the topic is to be read by a new session.
   absl::Status Run();
   bool hasRegistryFailed() const { return hasRegistryFailed_; }
+  // Of what LeadSource gave.
+  int64_t term() const { return led_.source.term; }
 
  private:
   // The ends of the partitions as the brokers told them, and when they were asked.
@@ -110,6 +112,7 @@ class TopicFollower::Session {
 std::string TopicFollower::Session::WhyAnew(const TopicReader::Description& topic,
                                             const std::optional<TopicPosition>& before) const {
   if (led_.source.generation == 0) return "it was never read";
+  if (led_.source.state == keys::kReadAnew) return "a command has asked for it";
   if (!before.has_value()) return "it is not known how far it was read";
   if (before->topic != options().reader.topic) return "the configuration names another topic";
   if (before->as != formats::NameOf(options().as)) return "the configuration names another \"as\"";
@@ -441,6 +444,7 @@ void TopicFollower::Run() {
       Session session(*this, **std::move(led));
       failure = session.Run();
       hasFailed = !failure.ok() && !session.hasRegistryFailed();
+      if (hasFailed || isEnding()) (void)keys_.ReleaseSource(options_.keyspace, session.term());
       if (failure.ok() && !Sleep(kBetweenSessions)) return;
       if (failure.ok()) continue;
       log::Warning("consents.stopped", {{"topic", options_.reader.topic}, {"reason", failure}});

@@ -61,6 +61,7 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
   HandleUsers<admin::AwaitChangesCommand>(server, target, AwaitChanges);
   HandleUsers<admin::ReadUserCommand>(server, target, ReadUser);
+  HandleUsers<admin::RereadCommand>(server, target, RereadConsents);
 }
 
 }  // namespace kveil::daemon

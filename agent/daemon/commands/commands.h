@@ -14,6 +14,7 @@
 #include "admin/audit_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
+#include "admin/reread_command.h"
 #include "admin/status_command.h"
 #include "admin/user_commands.h"
 #include "audit/recorder.h"
@@ -125,5 +126,9 @@ absl::StatusOr<admin::AwaitChangesCommand::Response> AwaitChanges(const UsersCon
 absl::StatusOr<admin::ReadUserCommand::Response> ReadUser(const UsersContext& context,
                                                           const admin::ReadUserCommand::Request& request,
                                                           const admin::Caller& caller);
+// kNotFound: no topic was ever followed for the keyspace. Other errors are those of keys::KeyService::RereadSource.
+absl::StatusOr<admin::RereadCommand::Response> RereadConsents(const UsersContext& context,
+                                                              const admin::RereadCommand::Request& request,
+                                                              const admin::Caller& caller);
 
 }  // namespace kveil::daemon

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "daemon/commands/await_agents.h"
@@ -265,6 +266,14 @@ absl::StatusOr<ReadUserCommand::Response> ReadUser(const UsersContext& context, 
   ReadUserCommand::Response response;
   for (const keys::KnownUser& one : known) response.known.push_back(Told(one, absl::Now()));
   return response;
+}
+
+absl::StatusOr<admin::RereadCommand::Response> RereadConsents(const UsersContext& context,
+                                                              const admin::RereadCommand::Request& request,
+                                                              const admin::Caller& caller) {
+  RETURN_IF_ERROR(context.keys.RereadSource(request.keyspace));
+  log::Info("consents.rereadAsked", {{"keyspace", request.keyspace}, {"uid", caller.uid}});
+  return admin::RereadCommand::Response();
 }
 
 }  // namespace kveil::daemon

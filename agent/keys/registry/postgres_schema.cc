@@ -124,7 +124,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 28> kPrepared = {{
+const std::array<Prepared, 29> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -207,6 +207,8 @@ const std::array<Prepared, 28> kPrepared = {{
      " ON CONFLICT (keyspace) DO UPDATE SET term = s.term + 1, agent = excluded.agent, follower = excluded.follower,"
      " seen = excluded.seen WHERE s.agent = excluded.agent OR abs(excluded.seen - s.seen) >= $4::bigint"
      " RETURNING s.term, s.generation, s.state, s.follower, " KVEIL_NOW " - s.current, s.stale_after"},
+    {kReleaseSource,
+     "UPDATE kveil.sources SET seen = 0 WHERE keyspace = $1::bytea AND term = $2::bigint AND agent = $3::bytea"},
     // All or nothing: no row when the term is over, the state is not the one that it goes on from, or when one of the
     // facts cannot be written. Its parameters go on from those of kWriteFacts.
     {kMoveSource, KVEIL_ASKED_FACTS

@@ -48,6 +48,7 @@ inline constexpr char kReadFacts[] = "kveil_read_facts";
 inline constexpr char kWriteFacts[] = "kveil_write_facts";
 inline constexpr char kReadSources[] = "kveil_read_sources";
 inline constexpr char kLeadSource[] = "kveil_lead_source";
+inline constexpr char kReleaseSource[] = "kveil_release_source";
 inline constexpr char kMoveSource[] = "kveil_move_source";
 inline constexpr char kDropHistory[] = "kveil_drop_history";
 inline constexpr char kReadHistory[] = "kveil_read_history";
@@ -64,6 +65,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 28> kPrepared;
+extern const std::array<Prepared, 29> kPrepared;
 
 }  // namespace kveil::keys::postgres

@@ -63,6 +63,13 @@ absl::StatusOr<std::optional<Registry::Source>> PostgresRegistry::LeadSource(std
       StrCat(this->name(), " has ", kMostSources, " consent topics, which is the most there may be"));
 }
 
+absl::Status PostgresRegistry::ReleaseSource(std::string_view keyspace, int64_t term, const AgentId& self) {
+  PostgresParameters asked;
+  asked.Add(AsBytes(keyspace)).Add(term).Add(self);
+  const absl::StatusOr<Results> released = Write(PostgresStatement::Execute(postgres::kReleaseSource, asked));
+  return released.ok() ? absl::OkStatus() : Fail(released.status());
+}
+
 absl::StatusOr<Registry::Moved> PostgresRegistry::MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts,
                                                              absl::Time now) {
   PostgresParameters parameters = FactsParameters(facts, now);

@@ -208,6 +208,8 @@ class Registry {
   // term of its own; nullopt: another agent follows. kUnavailable also when kMostSources are known already.
   virtual absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
                                                            std::string_view name, std::chrono::milliseconds lease) = 0;
+  // Ends the following: the next agent need not wait until the lease is over. Changes nothing when the term is over.
+  virtual absl::Status ReleaseSource(std::string_view keyspace, int64_t term, const AgentId& self) = 0;
   // What the follower has found.
   struct SourceMove {
     std::string_view keyspace;

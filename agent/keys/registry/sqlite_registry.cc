@@ -307,6 +307,11 @@ absl::StatusOr<std::optional<Registry::Source>> SqliteRegistry::LeadSource(std::
   return source;
 }
 
+absl::Status SqliteRegistry::ReleaseSource(std::string_view keyspace, int64_t term, const AgentId& self) {
+  const absl::Status status = tables_->ReleaseSource(keyspace, term, self);
+  return status.ok() ? status : Fail(status);
+}
+
 absl::StatusOr<Registry::Moved> SqliteRegistry::MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts,
                                                            absl::Time now) {
   absl::StatusOr<Transaction> transaction = tables_->BeginWrite();

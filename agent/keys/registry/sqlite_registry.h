@@ -43,6 +43,7 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<std::vector<Source>> ReadSources(bool withStates) override;
   absl::StatusOr<std::optional<Source>> LeadSource(std::string_view keyspace, const AgentId& self,
                                                    std::string_view name, std::chrono::milliseconds lease) override;
+  absl::Status ReleaseSource(std::string_view keyspace, int64_t term, const AgentId& self) override;
   absl::StatusOr<Moved> MoveSource(const SourceMove& move, absl::Span<const NewFacts> facts, absl::Time now) override;
   absl::StatusOr<std::vector<PastChange>> ReadHistory(const Subject& subject) override;
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;

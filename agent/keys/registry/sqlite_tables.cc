@@ -506,6 +506,15 @@ absl::StatusOr<std::optional<Registry::Source>> SqliteTables::LeadSource(std::st
       StrCat("registry ", path_, " has ", Registry::kMostSources, " consent topics, which is the most there may be"));
 }
 
+absl::Status SqliteTables::ReleaseSource(std::string_view keyspace, int64_t term, const Registry::AgentId& self) {
+  ASSIGN_OR_RETURN(Statement statement,
+                   database_->Prepare("UPDATE sources SET seen = 0 WHERE keyspace = ?1 AND term = ?2 AND agent = ?3"));
+  statement.Bind(1, keyspace);
+  statement.Bind(2, term);
+  statement.Bind(3, self);
+  return statement.Run();
+}
+
 absl::StatusOr<bool> SqliteTables::MoveSource(const Registry::SourceMove& move, absl::Time now) {
   ASSIGN_OR_RETURN(
       Statement statement,

@@ -80,6 +80,7 @@ class SqliteTables {
   absl::StatusOr<std::optional<Registry::Source>> LeadSource(std::string_view keyspace, const Registry::AgentId& self,
                                                              std::string_view name, std::chrono::milliseconds lease,
                                                              absl::Time now);
+  absl::Status ReleaseSource(std::string_view keyspace, int64_t term, const Registry::AgentId& self);
   // False: the term is over.
   absl::StatusOr<bool> MoveSource(const Registry::SourceMove& move, absl::Time now);
 

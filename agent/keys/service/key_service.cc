@@ -155,6 +155,14 @@ class KeyService::Worker {
     });
   }
 
+  absl::Status ReleaseSource(std::string_view keyspace, int64_t term) {
+    return Do([&] { return keyring_->ReleaseSource(keyspace, term); });
+  }
+
+  absl::Status RereadSource(std::string_view keyspace) {
+    return Do([&] { return keyring_->RereadSource(keyspace); });
+  }
+
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                absl::Span<const ConsentRecord> records, bool mayLeaveOut) {
     return Ask<FollowedRecords>([&] {
@@ -206,6 +214,15 @@ class KeyService::Worker {
       promise.set_value(question());
     });
     return promise.get_future().get();
+  }
+  absl::Status Do(absl::AnyInvocable<absl::Status()> task) {
+    const absl::StatusOr<bool> done = Ask<bool>([&]() -> absl::StatusOr<bool> {
+      const absl::Status status = task();
+      NoteReopened();
+      if (!status.ok()) return status;
+      return true;
+    });
+    return done.status();
   }
   void RunSoon(absl::AnyInvocable<void()> task) {
     bool wasAsleep;
@@ -548,6 +565,12 @@ absl::StatusOr<std::optional<LedSource>> KeyService::LeadSource(std::string_view
                                                                 std::chrono::milliseconds lease) {
   return worker_->LeadSource(keyspace, lease);
 }
+
+absl::Status KeyService::ReleaseSource(std::string_view keyspace, int64_t term) {
+  return worker_->ReleaseSource(keyspace, term);
+}
+
+absl::Status KeyService::RereadSource(std::string_view keyspace) { return worker_->RereadSource(keyspace); }
 
 absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                          absl::Span<const ConsentRecord> records, bool mayLeaveOut) {

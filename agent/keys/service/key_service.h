@@ -93,6 +93,11 @@ class KeyService {
   absl::StatusOr<std::vector<Registry::Source>> ReadSources();
   // nullopt: another agent follows, that has been heard of within the lease.
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
+  // Has another agent follow without waiting for the lease. Nothing is changed when this one follows no more.
+  absl::Status ReleaseSource(std::string_view keyspace, int64_t term);
+  // Has whoever follows read the topic from its beginning, as if it were another one: from when that begins, none of
+  // its consents counts until it is read to its end. kNotFound: none was ever followed for this keyspace.
+  absl::Status RereadSource(std::string_view keyspace);
   // Makes the consents of each user those of the last record, in one transaction with the move, and tells all caches
   // before it returns. At most kMostConsentRecords. `opening`: that of LeadSource. `mayLeaveOut`: also while what is
   // stored of a user cannot be read; if not, nothing is written then. kUnavailable: nothing was written, or it is not

@@ -68,6 +68,8 @@ class Keyring {
   // keyring_sources.cc. See KeyService.
   absl::StatusOr<std::vector<Registry::Source>> ReadSources();
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
+  absl::Status ReleaseSource(std::string_view keyspace, int64_t term);
+  absl::Status RereadSource(std::string_view keyspace);
   // `mayHaveChanged`: what is known of a user, also after an error.
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
                                                absl::Span<const ConsentRecord> records, bool mayLeaveOut,

@@ -156,6 +156,28 @@ absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove
   return absl::UnavailableError(StrCat(registry_->name(), ": others change the same users all the time; try again"));
 }
 
+absl::Status Keyring::ReleaseSource(std::string_view keyspace, int64_t term) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ReleaseSource(keyspace, term, self_.id);
+}
+
+absl::Status Keyring::RereadSource(std::string_view keyspace) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  ASSIGN_OR_RETURN(const std::vector<Registry::Source> sources, registry_->ReadSources(/*withStates=*/false));
+  const bool isKnown =
+      std::any_of(sources.begin(), sources.end(), [&](const auto& source) { return source.keyspace == keyspace; });
+  if (!isKnown) return absl::NotFoundError(StrCat("no topic of consents was ever followed for keyspace ", keyspace));
+  // Whoever follows finds its term over, and begins with what this one leaves.
+  ASSIGN_OR_RETURN(const std::optional<Registry::Source> source,
+                   registry_->LeadSource(keyspace, self_.id, self_.name, std::chrono::milliseconds(0)));
+  if (!source.has_value()) return absl::UnavailableError("another agent has begun to follow meanwhile; try again");
+  const Registry::SourceMove move{keyspace,     source->term,       source->generation, kReadAnew,
+                                  std::nullopt, source->staleAfter, source->state,      self_.id};
+  ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, {}, options_.wallNow()));
+  if (!moved.isDone) return absl::UnavailableError("another agent has begun to follow meanwhile; try again");
+  return registry_->ReleaseSource(keyspace, source->term, self_.id);
+}
+
 void Keyring::RefreshSources() {
   ++looksAtSources_;
   if (clocks_.isDue() || looksAtSources_ % (clocks_.empty() ? kLooksWithout : kLooks) == 0) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -58,6 +59,9 @@ struct LedSource {
   Registry::Source source;
   uint64_t opening = 0;  // Registry::openings of the connection that was asked
 };
+
+// The state of a topic that a command wants read anew.
+inline constexpr std::string_view kReadAnew = "read anew";
 
 // What became of records of a topic.
 struct FollowedRecords {

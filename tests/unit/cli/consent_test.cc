@@ -25,6 +25,10 @@ class ConsentTest : public AdminCommandTest {
           .dump();
     }
     if (command == "readUser") return known_.dump();
+    if (command == "rereadConsents") {
+      const bool isKnown = request.at("keyspace") == "clicks";
+      return isKnown ? "{}" : admin::ErrorAnswer(absl::NotFoundError("no topic of consents was ever followed"));
+    }
     const Json& changes = request.at("changes");
     mostBytes_ = std::max(mostBytes_, request.dump().size());
     mostChanges_ = std::max(mostChanges_, changes.size());
@@ -268,6 +272,15 @@ TEST_F(ConsentTest, MakesPiecesOfAnImportThatTheRegistryFinishesInTime) {
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_EQ(state_.size(), 300u);
   EXPECT_EQ(requests_.at(5).at("changes").size(), 8u) << "half of it, each time";
+}
+
+TEST_F(ConsentTest, HasATopicReadAnew) {
+  const CommandResult result = RunWith({"consent", "reread", "--keyspace", "clicks"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_NE(result.out.find("the topic of keyspace clicks will be read from its beginning"), std::string::npos)
+      << result.out;
+  ExpectFailure(RunWith({"consent", "reread", "--keyspace", "other"}), 1, "no topic of consents was ever followed");
+  EXPECT_NE(RunWith({"consent", "reread"}).exitStatus, 0) << "of which one?";
 }
 
 TEST_F(ConsentTest, NamesTheLinesOfAnImportThatCouldNotBeRecorded) {

@@ -37,6 +37,13 @@ class MockTopic {
   // Is acknowledged when it returns. nullopt: a tombstone.
   void Produce(const std::string& key, const std::optional<std::string>& value, int32_t partition = 0,
                absl::Time time = absl::Now()) {
+    Send(key, value, partition, time);
+    Flush();
+  }
+
+  // Without waiting.
+  void Send(const std::string& key, const std::optional<std::string>& value, int32_t partition = 0,
+            absl::Time time = absl::Now()) {
     // Parameters of NULL are none.
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         producer_, RD_KAFKA_V_TOPIC(topic_.c_str()), RD_KAFKA_V_PARTITION(partition),
@@ -44,8 +51,9 @@ class MockTopic {
         RD_KAFKA_V_VALUE(value.has_value() ? const_cast<char*>(value->data()) : nullptr, value.value_or("").size()),
         RD_KAFKA_V_TIMESTAMP(absl::ToUnixMillis(time)), RD_KAFKA_V_END);
     EXPECT_EQ(error, RD_KAFKA_RESP_ERR_NO_ERROR);
-    EXPECT_EQ(rd_kafka_flush(producer_, 20'000), RD_KAFKA_RESP_ERR_NO_ERROR);
   }
+  // All that was sent is acknowledged when it returns.
+  void Flush() { EXPECT_EQ(rd_kafka_flush(producer_, 20'000), RD_KAFKA_RESP_ERR_NO_ERROR); }
 
   void SetDown(bool isDown) {
     if (isDown) {

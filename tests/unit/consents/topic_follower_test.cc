@@ -137,7 +137,8 @@ TEST_F(TopicFollowerTest, WhatCannotBeReadGrantsNothingAndIsNamed) {
 
 TEST_F(TopicFollowerTest, ATopicThatIsWrittenToAllTheTimeIsReadToItsEnd) {
   MockTopic topic(1);
-  for (int i = 0; i < 300; ++i) topic.Produce(StrCat("u", i), kBoth);
+  for (int i = 0; i < 300; ++i) topic.Send(StrCat("u", i), kBoth);
+  topic.Flush();
   auto keys = Open();
   std::atomic<bool> isOver = false;
   std::thread producer([&] {
@@ -189,18 +190,21 @@ TEST_F(TopicFollowerTest, AnErasedUserStaysErased) {
 
 TEST_F(TopicFollowerTest, AnotherAgentGoesOnWhereTheFirstOneStopped) {
   MockTopic topic(1);
-  for (int i = 0; i < 700; ++i) topic.Produce(StrCat("u", i), kBoth);
+  for (int i = 0; i < 700; ++i) topic.Send(StrCat("u", i), kBoth);
+  topic.Flush();
   auto keys = Open();
   auto others = Open();
-  auto first = std::make_unique<TopicFollower>(Options(topic), *keys);
+  TopicFollowerOptions options = Options(topic);
+  options.lease = std::chrono::hours(1);
+  auto first = std::make_unique<TopicFollower>(options, *keys);
   ASSERT_TRUE(Comes([&] { return Source(*keys).state.find("consents") != std::string::npos; }));
-  const TopicFollower second(Options(topic), *others);
+  const TopicFollower second(options, *others);
   EXPECT_TRUE(Comes([&] { return second.status().note.find("agent-1") != std::string::npos; })) << second.status().note;
   topic.Produce("u1", std::nullopt);
   ASSERT_TRUE(Comes([&] { return IsRead(*keys, 701); }));
   const keys::Registry::Source before = Source(*keys);
   EXPECT_EQ(before.follower, "agent-1");
-  first.reset();  // as killed: it tells nobody
+  first.reset();  // it gives the lease back
   ASSERT_TRUE(Comes([&] { return Consents(*others, "u2", "marketing"); }));
   topic.Produce("u2", std::nullopt);
   ASSERT_TRUE(Comes([&] { return !Consents(*others, "u2", "marketing"); }));
@@ -325,6 +329,58 @@ TEST_F(TopicFollowerTest, ACommandWithdrawsAndGrantsNothing) {
   EXPECT_FALSE(Consents(*keys, "38", "marketing"));
   topic.Produce("38", kBoth);
   EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); })) << "the last writer wins";
+}
+
+// The producer's clock is ahead. What is known of the order is that a record was written after a look at the ends.
+TEST_F(TopicFollowerTest, AWithdrawalByCommandHoldsAgainstARecordOfTheFuture) {
+  MockTopic topic(1);
+  auto keys = Open();
+  auto follower = std::make_unique<TopicFollower>(Options(topic), *keys);
+  ASSERT_TRUE(Comes([&] { return IsRead(*keys, 0); }));
+  follower.reset();
+  const absl::Time ahead = absl::Now() + absl::Hours(1);
+  topic.Produce("38", kBoth, 0, ahead);
+  const keys::UserChange withdrawn{"38", "clicks", {users::FactsChange::Kind::kWithdraw, "marketing"}};
+  EXPECT_EQ(keys->ChangeUsers({&withdrawn, 1}, 0)->outcomes[0], keys::ChangedUsers::Outcome::kChanged);
+  follower = std::make_unique<TopicFollower>(Options(topic), *keys);
+  ASSERT_TRUE(Comes([&] { return IsRead(*keys, 1) && Consents(*keys, "38", "support"); }))
+      << follower->status().note << "\n" << Source(*keys).state;
+  EXPECT_FALSE(Consents(*keys, "38", "marketing"));
+  const std::string told = "1 record(s) had times that had yet to come";
+  EXPECT_TRUE(Comes([&] { return follower->status().note.find(told) != std::string::npos; }))
+      << follower->status().note;
+  // Another user's, who has withdrawn before a look at the ends that did not have the record.
+  const keys::UserChange before{"39", "clicks", {users::FactsChange::Kind::kWithdraw, "marketing"}};
+  EXPECT_TRUE(keys->ChangeUsers({&before, 1}, 0).ok());
+  const int64_t then = absl::ToUnixMillis(absl::Now());
+  ASSERT_TRUE(Comes([&] { return Decode(Source(*keys).state)->current > then; }));
+  topic.Produce("39", kBoth, 0, ahead);
+  EXPECT_TRUE(Comes([&] { return Consents(*keys, "39", "marketing"); }));
+}
+
+TEST_F(TopicFollowerTest, ReadsAnewWhenACommandAsksForIt) {
+  MockTopic topic(1);
+  topic.Produce("38", kBoth);
+  auto keys = Open();
+  auto others = Open();
+  TopicFollowerOptions options = Options(topic);
+  options.lease = std::chrono::hours(1);
+  const TopicFollower follower(options, *keys);
+  ASSERT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); }));
+  const int64_t generation = Source(*keys).generation;
+  // Of a user who is in no record.
+  const auto led = others->LeadSource("clicks", milliseconds(0));
+  ASSERT_TRUE(led.ok() && led->has_value());
+  const keys::Registry::SourceMove move{"clicks",        (*led)->source.term, generation,          (*led)->source.state,
+                                        milliseconds(0), seconds(3600),       (*led)->source.state};
+  const keys::ConsentRecord former{"40", 0, {{"marketing"}}};
+  ASSERT_TRUE(others->FollowSource(move, (*led)->opening, {&former, 1}, false)->isDone);
+  const absl::Status asked = others->RereadSource("clicks");  // by another agent than the one that follows
+  ASSERT_TRUE(asked.ok()) << asked;
+  ASSERT_TRUE(Comes([&] { return Source(*keys).generation == generation + 1 && IsRead(*keys, 1); }))
+      << follower.status().note;
+  EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); }));
+  EXPECT_FALSE(Consents(*keys, "40", "marketing"));
 }
 
 TEST_F(TopicFollowerTest, AProblemSaysWhyNothingCounts) {

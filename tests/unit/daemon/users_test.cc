@@ -191,5 +191,12 @@ TEST_F(UsersTest, ShowsWhenAConsentEndsAndWhetherItHolds) {
   EXPECT_FALSE(known[0].consents[1].holds);
 }
 
+TEST_F(UsersTest, HasATopicReadAnew) {
+  EXPECT_TRUE(absl::IsNotFound(RereadConsents(Context(), {"customers"}, {.uid = 1000}).status()));
+  ASSERT_TRUE(keys_->LeadSource("customers", std::chrono::seconds(6)).ok());
+  EXPECT_TRUE(RereadConsents(Context(), {"customers"}, {.uid = 1000}).ok());
+  EXPECT_EQ(keys_->ReadSources()->at(0).state, keys::kReadAnew);
+}
+
 }  // namespace
 }  // namespace kveil::daemon

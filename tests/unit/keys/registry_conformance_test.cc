@@ -614,6 +614,20 @@ TEST_P(RegistryConformanceTest, OneAgentAtATimeFollowsASource) {
   EXPECT_TRUE(one->LeadSource("orders", {1}, "node-1", kLongLease)->has_value()) << "another source";
 }
 
+TEST_P(RegistryConformanceTest, AnotherAgentFollowsAtOnceWhenTheSourceIsReleased) {
+  auto one = ConnectInitialised();
+  auto two = Connect();
+  const int64_t term = (*one->LeadSource("clicks", {1}, "node-1", kLongLease))->term;
+  EXPECT_TRUE(one->LeadSource("orders", {1}, "node-1", kLongLease)->has_value());
+  EXPECT_TRUE(one->ReleaseSource("clicks", term - 1, {1}).ok());
+  EXPECT_TRUE(one->ReleaseSource("clicks", term, {2}).ok());
+  EXPECT_EQ(*two->LeadSource("clicks", {2}, "node-2", kLongLease), std::nullopt) << "another term, another agent";
+  const absl::Status released = one->ReleaseSource("clicks", term, {1});
+  ASSERT_TRUE(released.ok()) << released;
+  EXPECT_TRUE(two->LeadSource("clicks", {2}, "node-2", kLongLease)->has_value());
+  EXPECT_EQ(*two->LeadSource("orders", {2}, "node-2", kLongLease), std::nullopt) << "another source";
+}
+
 TEST_P(RegistryConformanceTest, WhatIsKnownMovesTogetherWithTheSource) {
   auto registry = ConnectInitialised();
   const auto led = registry->LeadSource("clicks", {1}, "node-1", kLongLease);
