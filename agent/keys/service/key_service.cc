@@ -475,6 +475,7 @@ void KeyService::Worker::Tick() {
   const absl::Status heard = HearNews();
   Confirm();
   keyring_->RefreshSources();
+  health_.Set(Part::kConsents, keyring_->SourcesProblem());
   if (heard.ok() && keyring_->ShouldNoteAgent(confirmations_.confirmed())) {
     health_.Set(Part::kAgents, keyring_->NoteAgent(confirmations_.confirmed()));
   }

@@ -76,6 +76,8 @@ class Keyring {
                                                bool& mayHaveChanged);
   // From time to time: reads how current the topics are that consents come from.
   void RefreshSources();
+  // OK, or of which topics no consent counts now, as far as they were asked for.
+  absl::Status SourcesProblem() const { return clocks_.Problem(options_.steadyNow()); }
 
   // What was erased and changed since the last call, by this process or another.
   absl::StatusOr<Registry::News> Poll();

@@ -141,8 +141,8 @@ absl::StatusOr<FollowedRecords> Keyring::FollowSource(const Registry::SourceMove
     ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, facts, now));
     followed.isDone = moved.isDone;
     if (moved.isDone) {
-      const auto clock = clocks_.Of(std::string(move.keyspace));
-      if (move.age.has_value() && clock != nullptr && !clock->IsCurrent(move.generation, now)) clocks_.SetDue();
+      const bool isCurrent = clocks_.IsCurrent(std::string(move.keyspace), move.generation, now);
+      if (move.age.has_value() && !isCurrent) clocks_.SetDue();
       if (clocks_.isDue()) RefreshSources();
       return followed;
     }

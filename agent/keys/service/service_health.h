@@ -23,8 +23,9 @@ class ServiceHealth {
     kNewUsers,      // a workload has more of them than it may
     kDamage,        // of a row
     kAgents,        // this agent is not known to the registry
+    kConsents,      // of a topic do not count, as withdrawals may be missing
   };
-  static constexpr size_t kParts = 7;
+  static constexpr size_t kParts = 8;
 
   // Holds until the next Set of this part. A change is logged.
   void Set(Part part, const absl::Status& status) { SetUntil(part, status, Time::max()); }

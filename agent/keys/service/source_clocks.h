@@ -1,13 +1,17 @@
 // Until when the consents of each topic count, by what the registry says.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/text.h"
 #include "keys/registry/registry.h"
 #include "users/source_clock.h"
 
@@ -22,9 +26,16 @@ class SourceClocks {
   // known counts. Null, with which nothing counts, beyond kMostClocks.
   std::shared_ptr<const users::SourceClock> Of(const std::string& keyspace) {
     const auto found = clocks_.find(keyspace);
-    if (found != clocks_.end()) return found->second.clock;
-    isDue_ = true;
-    return clocks_.size() < kMostClocks ? clocks_[keyspace].clock : nullptr;
+    if (found == clocks_.end()) isDue_ = true;
+    if (found == clocks_.end() && clocks_.size() >= kMostClocks) return nullptr;
+    Clock& clock = clocks_[keyspace];
+    clock.isAskedFor = true;
+    return clock.clock;
+  }
+  // Whether consents of this generation count at `now`; false of a topic that is not known.
+  bool IsCurrent(const std::string& keyspace, int64_t generation, absl::Time now) const {
+    const auto found = clocks_.find(keyspace);
+    return found != clocks_.end() && found->second.clock->IsCurrent(generation, now);
   }
 
   // Takes what the registry has said between `asked` and now.
@@ -48,6 +59,21 @@ class SourceClocks {
     }
   }
 
+  // Of topics whose consents were asked for here. kUnavailable: those of one do not count now.
+  absl::Status Problem(SteadyTime now) const {
+    std::vector<std::string> stale;
+    for (const auto& [keyspace, clock] : clocks_) {
+      if (clock.isAskedFor && now >= clock.until) stale.push_back(keyspace);
+    }
+    if (stale.empty()) return absl::OkStatus();
+    std::sort(stale.begin(), stale.end());
+    std::string names;
+    for (size_t i = 0; i < std::min(stale.size(), kMostTold); ++i) StrAppend(&names, i == 0 ? "" : ", ", stale[i]);
+    if (stale.size() > kMostTold) names += ", ...";
+    return absl::UnavailableError(StrCat("no consent that comes from a topic counts in keyspace(s) ", names,
+                                         ": the topic was not read to its end for too long, or not yet"));
+  }
+
   // What the registry says has changed.
   void SetDue() { isDue_ = true; }
   // Whether the registry is to be read, as a topic has come up that was not known.
@@ -56,11 +82,13 @@ class SourceClocks {
 
  private:
   static constexpr size_t kMostClocks = 2 * Registry::kMostSources;
+  static constexpr size_t kMostTold = 8;
 
   struct Clock {
     std::shared_ptr<users::SourceClock> clock = std::make_shared<users::SourceClock>();
     int64_t generation = 0;
     SteadyTime until;
+    bool isAskedFor = false;
   };
   absl::flat_hash_map<std::string, Clock> clocks_;
   bool isDue_ = true;

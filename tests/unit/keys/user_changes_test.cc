@@ -294,12 +294,100 @@ TEST_F(UserChangesTest, ARecordGrantsNothingThatACommandHasWithdrawnSince) {
   EXPECT_THAT(consentsAfter(now - absl::Hours(1)), ElementsAre("news"));
   EXPECT_THAT(consentsAfter(now), ElementsAre("news"));
   EXPECT_THAT(consentsAfter(absl::InfinitePast()), ElementsAre("news")) << "a record without a time";
+  Advance(milliseconds(1));
   EXPECT_THAT(consentsAfter(now + absl::Milliseconds(1)), ElementsAre("marketing", "news"));
   EXPECT_THAT(consentsAfter(now - absl::Hours(1)), ElementsAre("marketing", "news")) << "the topic's order counts";
   Make(*service, {Withdrawn("38", "news")});
   EXPECT_THAT(consentsAfter(now), ElementsAre("marketing"));
   ++move.generation;
   EXPECT_THAT(consentsAfter(now), ElementsAre("marketing")) << "read anew";
+}
+
+// A producer's clock is ahead, and a command has withdrawn the purpose: before the record was read, or after.
+TEST_F(UserChangesTest, AWithdrawalHoldsAgainstARecordWhoseTimeHasYetToCome) {
+  auto service = Open();
+  const absl::Time now = service->options().wallNow();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const auto consentsAfter = [&](const std::string& user, absl::Time time, absl::Time notBefore) {
+    const ConsentRecord record{user, 0, {users::Consent{"marketing"}}, time, notBefore};
+    EXPECT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    return !service->ReadUser("clicks", user)->at(0).facts.consents.empty();
+  };
+  const absl::Time ahead = now + absl::Hours(1);
+  Make(*service, {Withdrawn("37", "marketing")});
+  EXPECT_FALSE(consentsAfter("37", ahead, absl::InfinitePast())) << "it may have been written before";
+  Make(*service, {Withdrawn("38", "marketing")});
+  EXPECT_FALSE(consentsAfter("38", ahead, now)) << "as far as is known at the same time";
+  EXPECT_TRUE(consentsAfter("39", ahead, absl::InfinitePast()));
+  EXPECT_TRUE(consentsAfter("39", now, absl::InfinitePast())) << "by another producer";
+  EXPECT_THAT(Make(*service, {Withdrawn("39", "marketing")}), ElementsAre(Outcome::kChanged));
+  Advance(milliseconds(1));
+  EXPECT_TRUE(consentsAfter("40", ahead, absl::InfinitePast()));
+  // Also when they are read anew and their time is over.
+  Advance(std::chrono::hours(2));
+  ++move.generation;
+  for (const char* user : {"37", "38", "39"}) EXPECT_FALSE(consentsAfter(user, ahead, absl::InfinitePast())) << user;
+  EXPECT_TRUE(consentsAfter("40", ahead, absl::InfinitePast()));
+  for (const char* user : {"37", "38", "39"}) {
+    EXPECT_TRUE(consentsAfter(user, ahead + absl::Minutes(1), absl::InfinitePast())) << user;
+  }
+}
+
+TEST_F(UserChangesTest, ARecordThatWasSurelyWrittenAfterAWithdrawalGrantsWhateverItsTime) {
+  auto service = Open();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Make(*service, {Withdrawn("38", "marketing")});
+  Advance(seconds(1));
+  const absl::Time now = service->options().wallNow();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const ConsentRecord record{"38", 0, {users::Consent{"marketing"}}, now + absl::Hours(1), now};
+  EXPECT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+  EXPECT_FALSE(service->ReadUser("clicks", "38")->at(0).facts.consents.empty());
+}
+
+TEST_F(UserChangesTest, TheHealthSaysThatConsentsOfATopicDoNotCount) {
+  auto service = Open();
+  KeyCache cache(*service);
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const ConsentRecord record{"38", 0, {users::Consent{"marketing"}}};
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+  ASSERT_TRUE(Consents(*service, cache, "38", "marketing"));
+  EXPECT_TRUE(service->health().ok()) << service->health();
+  move.before = move.state;
+  move.age = seconds(61);
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  const auto says = [&] {
+    return absl::StrContains(service->health().message(),
+                             "no consent that comes from a topic counts in keyspace(s) clicks");
+  };
+  EXPECT_TRUE(Eventually(says)) << service->health();
+  EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
+  move.age = seconds(0);
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
+}
+
+TEST_F(UserChangesTest, ATopicIsReadAnewByWhoeverFollows) {
+  auto service = Open();
+  EXPECT_TRUE(absl::IsNotFound(service->RereadSource("clicks")));
+  const auto led = service->LeadSource("clicks", seconds(60));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  const absl::Status asked = service->RereadSource("clicks");
+  EXPECT_TRUE(asked.ok()) << asked;
+  move.before = move.state;
+  EXPECT_FALSE(service->FollowSource(move, (*led)->opening, {}, false)->isDone) << "its term is over";
+  const auto next = service->LeadSource("clicks", seconds(60));
+  ASSERT_TRUE(next.ok() && next->has_value()) << next.status();
+  EXPECT_EQ((*next)->source.state, kReadAnew);
+  EXPECT_EQ((*next)->source.generation, 1) << "until it is begun, what was read counts";
 }
 
 TEST_F(UserChangesTest, WhileTheRegistryIsLockedNothingChanges) {
