@@ -85,6 +85,7 @@ class TopicFollower::Session {
   bool HasRead(const std::vector<int64_t>& ends) const;
   // The last ends that are read to. nullopt: none since those that were.
   std::optional<Goal> TakeGoal(Goal now);
+  bool IsStale() const;
   absl::Status Problem() const;
   void Tell();
 
@@ -366,10 +367,13 @@ absl::Status TopicFollower::Session::CheckPartitions() {
   return absl::OkStatus();
 }
 
-absl::Status TopicFollower::Session::Problem() const {
+bool TopicFollower::Session::IsStale() const {
   const absl::Duration behind = absl::Now() - absl::FromUnixMillis(position_.current);
-  const bool isStale = behind >= absl::FromChrono(options().staleAfter);
-  if (wasCurrent_ && !isStale) return unanswered_;
+  return !wasCurrent_ || behind >= absl::FromChrono(options().staleAfter);
+}
+
+absl::Status TopicFollower::Session::Problem() const {
+  if (!IsStale()) return unanswered_;
   return absl::UnavailableError(StrCat("no consent in keyspace ", options().keyspace, " that comes from topic ",
                                        options().reader.topic, " counts: it was not read to its end ",
                                        wasCurrent_ ? "for too long (staleAfter)" : "yet",
@@ -387,11 +391,17 @@ void TopicFollower::Session::Tell() {
     if (i < kMostPartitionsTold) StrAppend(&text, i == 0 ? "" : ", ", i, ": ", lag);
     if (i == kMostPartitionsTold) text += ", ...";
   }
-  std::string note =
+  Status status{Problem(), "", /*isFollowed=*/true, IsStale(), behind, std::nullopt, position_.unreadable.count};
+  if (wasCurrent_) status.readAt = absl::FromUnixMillis(position_.current);
+  status.note =
       StrCat("this agent follows topic ", options().reader.topic, "; ",
              isCurrent_ ? "all of it is read" : "not all of it is read yet", "; offsets behind, by partition: ", text,
              "; last record: ", last == 0 ? "none" : TextOf(last), Describe(position_.unreadable));
-  follower_.Tell(Problem(), std::move(note));
+  if (ahead_ > 0) {
+    StrAppend(&status.note, "; ", ahead_,
+              " record(s) had times that had yet to come: the clock of a producer is ahead");
+  }
+  follower_.Tell(std::move(status));
 }
 
 TopicFollower::TopicFollower(TopicFollowerOptions options, keys::KeyService& keys)
@@ -429,9 +439,9 @@ bool TopicFollower::Sleep(milliseconds time) {
   return !isEnding_;
 }
 
-void TopicFollower::Tell(absl::Status problem, std::string note) {
+void TopicFollower::Tell(Status status) {
   const MutexLock lock(mutex_);
-  status_ = {std::move(problem), std::move(note)};
+  status_ = std::move(status);
 }
 
 void TopicFollower::Run() {
@@ -460,28 +470,31 @@ void TopicFollower::Run() {
 // Says how it stands with the topic, whoever follows.
 void TopicFollower::StandBy(const absl::Status& failure) {
   const absl::StatusOr<std::vector<keys::Registry::Source>> sources = keys_.ReadSources();
-  if (!sources.ok()) return Tell(sources.status(), "");
-  for (const keys::Registry::Source& source : *sources) {
-    if (source.keyspace != options_.keyspace) continue;
-    const std::optional<TopicPosition> position = Decode(source.state);
-    const std::string unreadable = position.has_value() ? Describe(position->unreadable) : "";
-    if (source.age.has_value() && *source.age < source.staleAfter) {
-      // Whoever else can follow does. If nobody can, this agent says why.
-      const bool isFollowed = *source.age < 2 * options_.lease;
-      return Tell(isFollowed ? absl::OkStatus() : failure,
-                  StrCat("topic ", options_.reader.topic, " was read to its end ",
-                         std::chrono::duration_cast<seconds>(*source.age).count(), " s ago, by agent ", source.follower,
-                         unreadable));
-    }
-    return Tell(
-        absl::UnavailableError(StrCat("no consent in keyspace ", options_.keyspace, " that comes from topic ",
-                                      options_.reader.topic, " counts: ",
-                                      source.age.has_value() ? "it was not read to its end for too long (staleAfter)"
-                                                             : "it was not read to its end yet",
-                                      failure.ok() ? "" : StrCat(": ", ToStd(failure.message())))),
-        StrCat("agent ", source.follower, " follows or was the last one that did", unreadable));
+  if (!sources.ok()) return Tell({sources.status(), ""});
+  const auto source = std::find_if(sources->begin(), sources->end(),
+                                   [this](const auto& one) { return one.keyspace == options_.keyspace; });
+  if (source == sources->end()) return Tell({failure, ""});
+  const std::optional<TopicPosition> position = Decode(source->state);
+  const std::string unreadable = position.has_value() ? Describe(position->unreadable) : "";
+  Status status;
+  if (position.has_value()) status.unreadable = position->unreadable.count;
+  if (source->age.has_value()) status.readAt = absl::Now() - absl::FromChrono(*source->age);
+  status.isStale = !source->age.has_value() || *source->age >= source->staleAfter;
+  if (!status.isStale) {
+    // Whoever else can follow does. If nobody can, this agent says why.
+    if (*source->age >= 2 * options_.lease) status.problem = failure;
+    status.note = StrCat("topic ", options_.reader.topic, " was read to its end ",
+                         std::chrono::duration_cast<seconds>(*source->age).count(), " s ago, by agent ",
+                         source->follower, unreadable);
+    return Tell(std::move(status));
   }
-  Tell(failure, "");
+  status.problem = absl::UnavailableError(StrCat(
+      "no consent in keyspace ", options_.keyspace, " that comes from topic ", options_.reader.topic, " counts: ",
+      source->age.has_value() ? "it was not read to its end for too long (staleAfter)"
+                              : "it was not read to its end yet",
+      failure.ok() ? "" : StrCat(": ", ToStd(failure.message()))));
+  status.note = StrCat("agent ", source->follower, " follows or was the last one that did", unreadable);
+  Tell(std::move(status));
 }
 
 }  // namespace kveil::consents

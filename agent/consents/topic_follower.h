@@ -3,12 +3,15 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
 #include "consents/topic_reader.h"
 #include "formats/user_id.h"
@@ -41,8 +44,13 @@ class TopicFollower {
   void BeginEnd();
 
   struct Status {
-    absl::Status problem;  // not OK: in words for the operator
-    std::string note;      // what it does now
+    absl::Status problem;              // not OK: in words for the operator
+    std::string note;                  // what it does now
+    bool isFollowed = false;           // by this agent
+    bool isStale = false;              // no consent of the topic counts
+    std::optional<int64_t> behind;     // offsets that are not read yet; nullopt: not followed by this agent
+    std::optional<absl::Time> readAt;  // when all of it was read last; nullopt: never of what is in force, or not known
+    uint64_t unreadable = 0;           // records of what is in force
   };
   // Any thread.
   Status status() const;
@@ -56,7 +64,7 @@ class TopicFollower {
   // False: it is to end.
   bool Sleep(std::chrono::milliseconds time);
   bool isEnding() const;
-  void Tell(absl::Status problem, std::string note);
+  void Tell(Status status);
 
   const TopicFollowerOptions options_;
   keys::KeyService& keys_;

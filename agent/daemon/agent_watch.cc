@@ -130,6 +130,10 @@ void Agent::RefreshHealth() {
     const consents::TopicFollower::Status status = follower->status();
     health_.Set(StrCat("consents.", follower->keyspace()), status.problem);
     health_.Note(StrCat("consents.", follower->keyspace()), status.note);
+    observe::Metrics::ConsentTopic topic{status.isFollowed, status.isStale, status.behind, std::nullopt,
+                                         status.unreadable};
+    if (status.readAt.has_value()) topic.readAt = absl::ToDoubleSeconds(*status.readAt - absl::UnixEpoch());
+    metrics_.ConsentTopicIs(follower->keyspace(), topic);
   }
   health_.Set("existing", namespaces_->NotReset());
   NoteClientTls();

@@ -142,11 +142,26 @@ struct Metrics::Families {
                                                     .Name("kveil_root_key_seconds_total")
                                                     .Help("How long these calls took together.")
                                                     .Register(*registry);
+  // By keyspace.
+  prometheus::Family<Gauge>& consentsFollowed =
+      Of("kveil_consents_following", "1 when this agent follows the topic that the keyspace's consents come from.");
+  prometheus::Family<Gauge>& consentsStale =
+      Of("kveil_consents_stale", "1 when no consent of the topic counts, as withdrawals may be missing.");
+  prometheus::Family<Gauge>& consentsBehind =
+      Of("kveil_consents_lag_records", "Offsets of the topic that are not read yet, at the agent that follows.");
+  prometheus::Family<Gauge>& consentsReadAt =
+      Of("kveil_consents_read_timestamp_seconds", "When all of the topic was read last.");
+  prometheus::Family<Gauge>& consentsUnreadable = Of(
+      "kveil_consents_unreadable_records", "Records that could not be read, since the topic was read from its start.");
   std::array<Counter*, 2> reloads =
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
   Gauge* generation = Level(*registry, "kveil_policy_generation", "How many policies took force since the start.");
   Gauge* ready = Level(*registry, "kveil_ready", "1 when everything that is configured is served.");
+
+  prometheus::Family<Gauge>& Of(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(*registry);
+  }
 };
 
 Metrics::Metrics(const std::string& version) : families_(std::make_unique<Families>()) {
@@ -233,6 +248,22 @@ void Metrics::RootKeyCalls(const std::string& provider, const std::string& opera
     Counter& counter = family->Add(labels);  // the one that is there, after the first time
     if (value > counter.Value()) counter.Increment(value - counter.Value());
   }
+}
+
+void Metrics::ConsentTopicIs(const std::string& keyspace, const ConsentTopic& now) {
+  const auto set = [&keyspace](prometheus::Family<Gauge>& family, std::optional<double> value) {
+    Gauge& gauge = family.Add({{"keyspace", keyspace}});  // the one that is there, after the first time
+    if (value.has_value()) {
+      gauge.Set(*value);
+    } else {
+      family.Remove(&gauge);
+    }
+  };
+  set(families_->consentsFollowed, now.isFollowed);
+  set(families_->consentsStale, now.isStale);
+  set(families_->consentsBehind, now.recordsBehind);
+  set(families_->consentsReadAt, now.readAt);
+  set(families_->consentsUnreadable, static_cast<double>(now.unreadable));
 }
 
 void Metrics::PolicyReloaded(bool ok) { families_->reloads[ok ? 0 : 1]->Increment(); }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -106,6 +107,16 @@ class Metrics {
   // Of a root key that is a network away, since the start.
   void RootKeyCalls(const std::string& provider, const std::string& operation, uint64_t calls, uint64_t errors,
                     double seconds);
+
+  // Of a topic that the consents of a keyspace come from, as this agent knows it.
+  struct ConsentTopic {
+    bool isFollowed = false;              // by this agent
+    bool isStale = false;                 // no consent of it counts
+    std::optional<double> recordsBehind;  // nullopt: this agent does not follow
+    std::optional<double> readAt;         // when all of it was read last, seconds since 1970; nullopt: not known
+    uint64_t unreadable = 0;              // records, since it was read from its beginning
+  };
+  void ConsentTopicIs(const std::string& keyspace, const ConsentTopic& now);
 
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);

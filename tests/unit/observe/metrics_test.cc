@@ -66,6 +66,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.HeldConnects(5, 3, 2);
   metrics.RootKeyCalls("vault", "unwrap", 3, 1, 0.5);
   metrics.RootKeyCalls("vault", "unwrap", 5, 2, 1.5);  // in all
+  metrics.ConsentTopicIs("customers", {true, false, 7, 1'700'000'000, 3});
+  metrics.ConsentTopicIs("people", {true, false, 5, 8, 0});
+  metrics.ConsentTopicIs("people", {false, true, std::nullopt, std::nullopt, 0});
   metrics.KeyCacheHits(11);
   metrics.KeyCacheMisses(12);
   metrics.UsersErased(1);
@@ -78,6 +81,13 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_root_key_calls_total{operation=\"unwrap\",provider=\"vault\"} 5\n",
            "kveil_root_key_errors_total{operation=\"unwrap\",provider=\"vault\"} 2\n",
            "kveil_root_key_seconds_total{operation=\"unwrap\",provider=\"vault\"} 1.5\n",
+           "kveil_consents_following{keyspace=\"customers\"} 1\n",
+           "kveil_consents_following{keyspace=\"people\"} 0\n",
+           "kveil_consents_stale{keyspace=\"customers\"} 0\n",
+           "kveil_consents_stale{keyspace=\"people\"} 1\n",
+           "kveil_consents_lag_records{keyspace=\"customers\"} 7\n",
+           "kveil_consents_read_timestamp_seconds{keyspace=\"customers\"} 1700000000\n",
+           "kveil_consents_unreadable_records{keyspace=\"customers\"} 3\n",
            "kveil_records_sealed_total 10\n",
            "kveil_records_opened_total 20\n",
            "kveil_records_passed_plain_total 3\n",
@@ -112,6 +122,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
        }) {
     EXPECT_THAT(text, HasSubstr(line));
   }
+  // What is not known is not shown.
+  EXPECT_THAT(text, testing::Not(HasSubstr("kveil_consents_lag_records{keyspace=\"people\"}")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("kveil_consents_read_timestamp_seconds{keyspace=\"people\"}")));
 }
 
 TEST(MetricsTest, TotalsSumTheReasons) {
@@ -165,6 +178,7 @@ TEST(MetricsTest, EveryNameAndLabelIsDocumented) {
 TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
   Metrics metrics("x");
   metrics.RootKeyCalls("vault", "unwrap", 1, 1, 0.1);
+  metrics.ConsentTopicIs("k", {true, false, 1, 1, 1});
   const std::string text = metrics.Text();
   for (const char* file : {"alerts.yaml", "dashboard.json"}) {
     std::ostringstream content;
