@@ -67,6 +67,16 @@ absl::Status ErrorOf(const std::string& name, const PGresult* result) {
   return absl::UnavailableError(StrCat(name, " cannot be used", reason));
 }
 
+// Whether there was one.
+bool TakeNotifications(PGconn* connection) {
+  bool isAny = false;
+  while (PGnotify* const notification = PQnotifies(connection)) {
+    PQfreemem(notification);
+    isAny = true;
+  }
+  return isAny;
+}
+
 }  // namespace
 
 PostgresParameters& PostgresParameters::Add(int64_t value) {
@@ -252,13 +262,18 @@ void PostgresConnection::TakeNotice(const pg_result* notice) {
   if (std::string_view(severity) == "WARNING" && std::string_view(state) == "01000") isWarned_ = true;
 }
 
+void PostgresConnection::ForgetNotifications() {
+  (void)PQconsumeInput(handle_.get());  // whether it works, the next call finds out
+  (void)TakeNotifications(handle_.get());
+  isNotified_ = false;
+}
+
 absl::StatusOr<std::optional<std::vector<PostgresResult>>> PostgresConnection::Finish(Deadline deadline) {
   PGconn* const connection = handle_.get();
   for (;;) {
     const int unsent = PQflush(connection);
     if (unsent < 0 || PQconsumeInput(connection) == 0) return ConnectionError("is out of reach");
-    // They have woken whoever waits for them.
-    while (PGnotify* const notification = PQnotifies(connection)) PQfreemem(notification);
+    isNotified_ |= TakeNotifications(connection);
     while (!finished_ && PQisBusy(connection) == 0) {
       PGresult* const result = PQgetResult(connection);
       // Null is the end of one statement's results, or all that a lost connection has.

@@ -109,6 +109,9 @@ class PostgresConnection {
   // Can be read when the server has sent something that no call has taken yet: a notification, or the connection's end.
   // The next call takes it.
   int descriptor() const;
+  // Whether a notification came together with the answer to a call, since ForgetNotifications.
+  bool isNotified() const { return isNotified_; }
+  void ForgetNotifications();
 
  private:
   struct Close {
@@ -126,6 +129,7 @@ class PostgresConnection {
   std::vector<PostgresResult> results_;  // of the call under way
   absl::Status error_;                   // the first of the call under way
   bool isWarned_ = false;                // in the call under way
+  bool isNotified_ = false;
   bool finished_ = true;
   bool rollingBack_ = false;
 };

@@ -55,6 +55,7 @@ class PostgresRegistry : public Registry {
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() override;
   absl::StatusOr<News> Poll() override;
   int wakeDescriptor() const override;
+  bool isTold() const override;
   int64_t lastNumber() const override { return toldNumber_; }
   absl::Status NoteAgent(const Agent& self) override;
   absl::Status ForgetAgent(const AgentId& id) override;

@@ -120,6 +120,11 @@ int PostgresRegistry::wakeDescriptor() const {
   return connection_ == nullptr || broken_ || step_ != Step::kNone ? -1 : connection_->descriptor();
 }
 
+// While an answer is outstanding, whoever asks next takes what came with it, too.
+bool PostgresRegistry::isTold() const {
+  return connection_ != nullptr && !broken_ && step_ == Step::kNone && connection_->isNotified();
+}
+
 absl::Status PostgresRegistry::TakeNews(const PostgresResult& result) {
   if (result.size() == 0 || result.IntegerAt(0, 0) != erasuresFile_ || result.IntegerAt(0, 1) < lastNumber_) {
     broken_ = true;
@@ -150,6 +155,8 @@ absl::StatusOr<Registry::News> PostgresRegistry::Poll() {
   if (toldNumber_ == lastNumber_) {
     PostgresParameters after;
     after.Add(lastNumber_);
+    // What has come by now, the poll tells of.
+    if (connection_ != nullptr && step_ == Step::kNone) connection_->ForgetNotifications();
     const PostgresStatement poll[] = {PostgresStatement::Execute(postgres::kPoll, after)};
     absl::StatusOr<Results> results = Call(poll, Step::kPoll);
     if (!results.ok()) return Fail(results.status());

@@ -252,6 +252,8 @@ class Registry {
   // A descriptor that can be read when Poll has something to tell, or the connection has ended. It changes when
   // the registry is opened anew. -1: there is none. It only makes polls come sooner, which are needed all the same.
   virtual int wakeDescriptor() const { return -1; }
+  // Whether word of news came together with the answer to another call than Poll: wakeDescriptor does not show it.
+  virtual bool isTold() const { return false; }
   // Up to which number Poll has told of all erasures and changes, those from before the registry was opened included.
   // The numbers grow, with gaps.
   virtual int64_t lastNumber() const = 0;

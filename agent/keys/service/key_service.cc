@@ -313,7 +313,8 @@ void KeyService::Worker::SleepUntil(RealClock::time_point time) {
   if (confirmations_.isWaiting()) time = std::min(time, now + kConfirmTick);
   const bool listens = now >= listenNotBefore_;
   if (!listens) time = std::min(time, listenNotBefore_);
-  if (!sleep_.Until(time, listens ? keyring_->wakeDescriptor() : -1)) return;
+  const bool isTold = listens && keyring_->isTold();
+  if (!isTold && !sleep_.Until(time, listens ? keyring_->wakeDescriptor() : -1)) return;
   listenNotBefore_ = RealClock::now() + kListenPause;
   keyring_->SetDeadline(RealClock::now() + kTickTimeout);
   (void)HearNews();  // if it fails, the next tick tells

@@ -83,6 +83,8 @@ class Keyring {
   absl::StatusOr<Registry::News> Poll();
   // See Registry::wakeDescriptor.
   int wakeDescriptor() const { return registry_->wakeDescriptor(); }
+  // See Registry::isTold.
+  bool isTold() const { return registry_->isTold(); }
   // See Registry::lastNumber.
   int64_t lastNumber() const { return registry_->lastNumber(); }
 

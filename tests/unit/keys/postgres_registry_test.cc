@@ -301,6 +301,22 @@ TEST_F(PostgresRegistryTest, AServerThatDoesNotAnswerIsWaitedForAndThenGivenUp) 
   kill(backend, SIGCONT);
 }
 
+// The server sends a notification also with the answer to another call, which takes it.
+TEST_F(PostgresRegistryTest, WordOfNewsThatCameWithAnotherAnswerIsNotLost) {
+  auto one = ConnectInitialised();
+  auto two = Connect();
+  ASSERT_TRUE(one->Poll().ok());
+  EXPECT_FALSE(one->isTold());
+  const Subject subject = SubjectOf(38);
+  const std::vector<Registry::NewFacts> facts = {{subject, "clicks", "facts", 0, ""}};
+  const auto written = two->WriteFacts(facts, kNow);
+  ASSERT_TRUE(written.ok()) << written.status();
+  EXPECT_TRUE(Eventually([&] { return one->ReadFacts({&subject, 1}).ok() && one->isTold(); }));
+  ASSERT_TRUE(one->Poll().ok());
+  EXPECT_EQ(one->lastNumber(), written->at(0));
+  EXPECT_FALSE(one->isTold());
+}
+
 TEST_F(PostgresRegistryTest, AnErasureHeardOfTooLateIsHandedOutByTheNextPoll) {
   auto registry = ConnectInitialised();
   const Registry::NewRow row = NewUser(1);
