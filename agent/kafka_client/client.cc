@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -19,6 +20,10 @@ constexpr int kWarning = 4;  // syslog(3)
 constexpr size_t kLongestLogText = 500;
 // librdkafka starts a thread for each broker that it is told of, and ends it with the client only.
 constexpr int kMostBrokers = 1000;
+
+// Before, librdkafka appends its nonce to the server's, which has it already; brokers of Kafka 4 compare the two
+// (RFC 5802, section 5.1; https://github.com/confluentinc/librdkafka/pull/4895).
+constexpr int kScramIsRight = 0x020601ff;
 
 constexpr Setting kSettings[] = {
     {"client.id", "kveil"},
@@ -117,6 +122,14 @@ absl::Status Client::Error(std::string_view what, rd_kafka_resp_err_t error) {
   std::string text = StrCat("topic ", topic(), ": ", what, ": ", rd_kafka_err2str(error));
   const MutexLock lock(mutex_);
   if (!trouble_.empty()) StrAppend(&text, " (", trouble_, ")");
+  const auto& sasl = options_.connection.sasl;
+  const bool isScram = sasl.has_value() && sasl->mechanism.rfind("SCRAM", 0) == 0;
+  const bool isRefused = absl::StrContains(trouble_, rd_kafka_err2str(RD_KAFKA_RESP_ERR__AUTHENTICATION));
+  if (isScram && isRefused && rd_kafka_version() < kScramIsRight) {
+    StrAppend(&text,
+              "; the user or the password may be wrong, or the broker is of Kafka 4: it refuses SCRAM of librdkafka ",
+              rd_kafka_version_str(), "; use PLAIN over TLS, or a client certificate");
+  }
   return absl::UnavailableError(text);
 }
 
