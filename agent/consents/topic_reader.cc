@@ -15,11 +15,12 @@ using kafka_client::Owned;
 using Message = Owned<rd_kafka_message_t, rd_kafka_message_destroy>;
 using PartitionList = Owned<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>;
 
-// Bounds of what waits in memory: librdkafka stops fetching a partition beyond queued.max.messages.kbytes.
+// Bounds of what waits in memory: librdkafka stops fetching a partition beyond queued.max.messages.kbytes, and unpacks
+// at once all that a broker sends at once. It raises fetch.max.bytes to message.max.bytes.
 constexpr kafka_client::Setting kSettings[] = {
-    {"allow.auto.create.topics", "false"},  {"isolation.level", "read_committed"},  {"auto.offset.reset", "error"},
-    {"enable.auto.commit", "false"},        {"enable.partition.eof", "true"},       {"check.crcs", "true"},
-    {"fetch.wait.max.ms", "500"},           {"fetch.message.max.bytes", "1048576"}, {"fetch.max.bytes", "4194304"},
+    {"allow.auto.create.topics", "false"},  {"isolation.level", "read_committed"}, {"auto.offset.reset", "error"},
+    {"enable.auto.commit", "false"},        {"enable.partition.eof", "true"},      {"check.crcs", "true"},
+    {"fetch.message.max.bytes", "262144"},  {"fetch.max.bytes", "262144"},         {"message.max.bytes", "262144"},
     {"queued.max.messages.kbytes", "4096"},
 };
 

@@ -15,8 +15,9 @@
 
 namespace kveil::consents {
 
-// One thread uses it. What waits in memory to be taken is a few MiB, as the brokers send it. What a compressed
-// batch unpacks to has no bound here: whoever writes to the topic is trusted. Only committed records are read.
+// One thread uses it. What waits in memory to be taken is a few MiB, as the brokers send it: at most 256 KiB of batches
+// at a time, or one that is larger. What compressed ones unpack to has no bound here, except with zstd: whoever writes
+// to the topic is trusted. Only committed records are read.
 //
 // Errors are kUnavailable: the brokers cannot be reached or refuse; or kOutOfRange: a partition has nothing at the
 // offset that was asked for, as the topic is another one or records are gone. They hold nothing of a record.
