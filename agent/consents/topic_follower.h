@@ -28,6 +28,7 @@ struct TopicFollowerOptions {
   // For tests. How long the other agents wait for this one to be heard of.
   std::chrono::milliseconds lease = std::chrono::seconds(6);
   std::chrono::milliseconds heartbeat = std::chrono::seconds(1);
+  std::chrono::milliseconds fetchWait = std::chrono::milliseconds(500);  // as of TopicReader::Open
   // After a failure, before it tries again; the others come first.
   std::chrono::milliseconds pause = std::chrono::seconds(2);
 };

@@ -1,5 +1,6 @@
 #include "consents/topic_position.h"
 
+#include "base/text.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::consents {
@@ -47,6 +48,12 @@ std::optional<TopicPosition> Decode(std::string_view text) {
   }
   if (Encode(position) != text) return std::nullopt;
   return position;
+}
+
+std::string Describe(const TopicPosition::Unreadable& unreadable) {
+  if (unreadable.count == 0) return "";
+  return StrCat("; ", unreadable.count, " record(s) cannot be read, the last one in partition ", unreadable.partition,
+                " at offset ", unreadable.offset, ": ", unreadable.reason);
 }
 
 }  // namespace kveil::consents

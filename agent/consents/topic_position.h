@@ -42,4 +42,7 @@ std::string Encode(const TopicPosition& position);
 // nullopt: it is not what Encode makes.
 std::optional<TopicPosition> Decode(std::string_view text);
 
+// In words for the operator, to be put behind others; empty if there are none.
+std::string Describe(const TopicPosition::Unreadable& unreadable);
+
 }  // namespace kveil::consents

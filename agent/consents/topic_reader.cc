@@ -54,9 +54,13 @@ struct TopicReader::State {
 TopicReader::TopicReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TopicReader::~TopicReader() = default;
 
-absl::StatusOr<std::unique_ptr<TopicReader>> TopicReader::Open(kafka_client::Options options) {
+absl::StatusOr<std::unique_ptr<TopicReader>> TopicReader::Open(kafka_client::Options options,
+                                                               std::chrono::milliseconds fetchWait) {
   auto state = std::make_unique<State>();
-  ASSIGN_OR_RETURN(state->client, kafka_client::Client::Open(RD_KAFKA_CONSUMER, std::move(options), kSettings));
+  const std::string wait = StrCat(fetchWait.count());
+  std::vector<kafka_client::Setting> settings(std::begin(kSettings), std::end(kSettings));
+  settings.emplace_back("fetch.wait.max.ms", wait.c_str());
+  ASSIGN_OR_RETURN(state->client, kafka_client::Client::Open(RD_KAFKA_CONSUMER, std::move(options), settings));
   state->queue.reset(rd_kafka_queue_new(state->get()));
   state->handle.reset(rd_kafka_topic_new(state->get(), state->topic().c_str(), nullptr));
   if (state->handle == nullptr) return state->Error("it cannot be read", rd_kafka_last_error());

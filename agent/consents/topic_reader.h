@@ -24,7 +24,10 @@ namespace kveil::consents {
 class TopicReader {
  public:
   // Connects in the background. Errors: those of kafka_client::Client.
-  static absl::StatusOr<std::unique_ptr<TopicReader>> Open(kafka_client::Options options);
+  // `fetchWait`: how long the brokers wait for a record before they answer that there is none. ReadEnds may wait for
+  // it.
+  static absl::StatusOr<std::unique_ptr<TopicReader>> Open(kafka_client::Options options,
+                                                           std::chrono::milliseconds fetchWait);
   ~TopicReader();
 
   using Description = kafka_client::Client::Description;

@@ -47,6 +47,7 @@ class TopicFollowerTest : public testing::Test {
     options.keyspace = "clicks";
     options.heartbeat = milliseconds(100);
     options.pause = milliseconds(100);
+    options.fetchWait = milliseconds(20);
     return options;
   }
 
@@ -344,7 +345,8 @@ TEST_F(TopicFollowerTest, AWithdrawalByCommandHoldsAgainstARecordOfTheFuture) {
   EXPECT_EQ(keys->ChangeUsers({&withdrawn, 1}, 0)->outcomes[0], keys::ChangedUsers::Outcome::kChanged);
   follower = std::make_unique<TopicFollower>(Options(topic), *keys);
   ASSERT_TRUE(Comes([&] { return IsRead(*keys, 1) && Consents(*keys, "38", "support"); }))
-      << follower->status().note << "\n" << Source(*keys).state;
+      << follower->status().note << "\n"
+      << Source(*keys).state;
   EXPECT_FALSE(Consents(*keys, "38", "marketing"));
   const std::string told = "1 record(s) had times that had yet to come";
   EXPECT_TRUE(Comes([&] { return follower->status().note.find(told) != std::string::npos; }))
