@@ -86,6 +86,17 @@ std::string LineOfLost(const Lost& lost) {
                    {"records", lost.records}});
 }
 
+std::optional<ChainPlace> ChainPlaceOf(const std::string& line) {
+  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return std::nullopt;
+  const auto seq = json.find("seq");
+  const auto previous = json.find("previous");
+  if (seq == json.end() || !seq->is_number_unsigned() || previous == json.end() || !previous->is_string()) {
+    return std::nullopt;
+  }
+  return ChainPlace{seq->get<uint64_t>(), previous->get<std::string>()};
+}
+
 std::string KindOf(const std::string& line) {
   const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return "";

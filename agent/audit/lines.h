@@ -49,6 +49,14 @@ struct Lost {
 };
 std::string LineOfLost(const Lost& lost);
 
+// Where a line is in the chain: its number, and the hash of the line before.
+struct ChainPlace {
+  uint64_t seq = 0;
+  std::string previous;
+};
+// nullopt: it is no line.
+std::optional<ChainPlace> ChainPlaceOf(const std::string& line);
+
 // The `kind` of a line; empty if it is no line.
 std::string KindOf(const std::string& line);
 

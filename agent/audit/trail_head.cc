@@ -58,6 +58,10 @@ std::string TextOf(const TrailHead& head, const evidence::SigningKey& key) {
 absl::StatusOr<TrailHead> ReadHead(const std::string& folder, const evidence::SigningKey* key) {
   const std::string path = folder + "/head";
   ASSIGN_OR_RETURN(const std::string text, evidence::ReadFile(path));
+  return HeadIn(text, path, key);
+}
+
+absl::StatusOr<TrailHead> HeadIn(const std::string& text, const std::string& path, const evidence::SigningKey* key) {
   const absl::Status wrong =
       absl::FailedPreconditionError(StrCat(path, ": is not what was written there: kveil audit verify"));
   if (!text.starts_with(kFirstLine)) return wrong;

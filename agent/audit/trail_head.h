@@ -34,6 +34,10 @@ struct TrailHead {
 // Empty: OpenSSL cannot sign.
 std::string TextOf(const TrailHead& head, const evidence::SigningKey& key);
 
+// What TextOf has made. kFailedPrecondition: it is not, or `key` did not sign it. `path` is for the error. Without
+// `key`, its signature is not checked.
+absl::StatusOr<TrailHead> HeadIn(const std::string& text, const std::string& path, const evidence::SigningKey* key);
+
 // kNotFound: there is no head. kFailedPrecondition: it is not what was written there. Without `key`, its signature is
 // not checked.
 absl::StatusOr<TrailHead> ReadHead(const std::string& folder, const evidence::SigningKey* key);

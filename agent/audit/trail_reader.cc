@@ -9,35 +9,18 @@
 #include <thread>
 #include <utility>
 
+#include "audit/lines.h"
 #include "audit/trail.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "evidence/small_file.h"
-#include "nlohmann/json.hpp"
 
 namespace kveil::audit {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // How long the agent may take to sign what it has written.
 constexpr int kMostLooks = 20;
 constexpr std::chrono::milliseconds kBetweenLooks{100};
-
-struct Place {
-  uint64_t number = 0;
-  std::string previous;
-};
-
-std::optional<Place> PlaceOf(const Json& line) {
-  if (!line.is_object()) return std::nullopt;
-  const auto number = line.find("seq");
-  const auto previous = line.find("previous");
-  if (number == line.end() || !number->is_number_unsigned() || previous == line.end() || !previous->is_string()) {
-    return std::nullopt;
-  }
-  return Place{number->get<uint64_t>(), previous->get<std::string>()};
-}
 
 class Reading {
  public:
@@ -52,7 +35,9 @@ class Reading {
     if (found_.faults.size() < Verification::kMostFaults) found_.faults.push_back(what);
     isWhole_ = false;
   }
-  void BeginAt(const TrailHead& head);
+  void BeginAt(uint64_t first, const std::string& previous);
+  // A trail that was put together elsewhere, such as of a topic, may have lines that the agent has removed since.
+  void BeginEarlier(const std::string& file, std::string_view text);
   void ReadFiles(const std::vector<std::string>& files);
   // Whether the agent has removed it meanwhile, as it is too old.
   bool WasRemoved(const std::string& file);
@@ -69,6 +54,7 @@ class Reading {
   uint64_t last_ = 0;              // the line that was read last
   std::string hash_;
   bool isWhole_ = true;
+  bool isBeyond_ = false;  // there are lines that were not signed: told
 };
 
 absl::StatusOr<Verification> Reading::Run() {
@@ -82,7 +68,7 @@ absl::StatusOr<Verification> Reading::Run() {
   } else {
     head_ = *head;
     found_.time = head->time;
-    BeginAt(*head);
+    BeginAt(head->first, head->firstPrevious);
   }
   ReadFiles(files);
   if (!head_.has_value()) return std::move(found_);
@@ -93,10 +79,10 @@ absl::StatusOr<Verification> Reading::Run() {
   return std::move(found_);
 }
 
-void Reading::BeginAt(const TrailHead& head) {
-  last_ = head.first - 1;
-  hash_ = head.firstPrevious;
-  found_.first = head.first;
+void Reading::BeginAt(uint64_t first, const std::string& previous) {
+  last_ = first - 1;
+  hash_ = previous;
+  found_.first = first;
   found_.last = last_;
   found_.hash = hash_;
 }
@@ -128,15 +114,23 @@ void Reading::ReadFiles(const std::vector<std::string>& files) {
         end = *signedEnd;
       }
     }
+    if (i == 0) BeginEarlier(file, *text);
     ReadLines(file, std::string_view(*text).substr(0, end));
   }
+}
+
+// The chain says whether they are those before the first that the head has.
+void Reading::BeginEarlier(const std::string& file, std::string_view text) {
+  const std::optional<ChainPlace> place = ChainPlaceOf(std::string(text.substr(0, text.find('\n'))));
+  if (!head_.has_value() || !place.has_value() || place->seq != *FirstLineOf(file)) return;
+  if (place->seq > 0 && place->seq < head_->first) BeginAt(place->seq, place->previous);
 }
 
 bool Reading::WasRemoved(const std::string& file) {
   absl::StatusOr<TrailHead> head = ReadHead(folder_, &key_);
   if (!head_.has_value() || !head.ok() || head->first <= *FirstLineOf(file)) return false;
   head_->first = head->first;
-  BeginAt(*head);
+  BeginAt(head->first, head->firstPrevious);
   return true;
 }
 
@@ -150,15 +144,21 @@ void Reading::ReadLines(const std::string& file, std::string_view text) {
 }
 
 void Reading::ReadLine(const std::string& file, const std::string& line) {
-  const std::optional<Place> place = PlaceOf(Json::parse(line, nullptr, /*allow_exceptions=*/false));
+  const std::optional<ChainPlace> place = ChainPlaceOf(line);
   if (!place.has_value()) return Fault(StrCat(file, ": there is something behind line ", last_, " that is no line"));
-  if (place->number != last_ + 1) {
-    Fault(StrCat(file, ": line ", place->number, " follows line ", last_));
+  if (head_.has_value() && place->seq > head_->last) {
+    if (!std::exchange(isBeyond_, true)) {
+      Fault(StrCat(file, ": there is more than line ", head_->last, ", which is the last that was signed"));
+    }
+    return;
+  }
+  if (place->seq != last_ + 1) {
+    Fault(StrCat(file, ": line ", place->seq, " follows line ", last_));
   } else if (place->previous != hash_) {
-    Fault(StrCat(file, ": line ", last_, " is not the one that line ", place->number, " was written behind"));
+    Fault(StrCat(file, ": line ", last_, " is not the one that line ", place->seq, " was written behind"));
   }
   // The rest is judged by what lies there.
-  last_ = place->number;
+  last_ = place->seq;
   hash_ = evidence::Sha256Hex(line);
   if (head_.has_value() && last_ == head_->last && hash_ != head_->hash) {
     Fault(StrCat(file, ": line ", last_, " is not the one that was signed"));

@@ -229,7 +229,16 @@ void TakeTlsOfCluster(const JsonValue& value, const std::vector<ClusterConfig>& 
   }
 }
 
-AuditConfig ReadAudit(const JsonValue& value) {
+AuditTopicConfig ReadAuditTopic(const JsonValue& value, const std::vector<ClusterConfig>& clusters) {
+  AuditTopicConfig topic;
+  const JsonObject object(value, {"topic", "bootstrapServers", "cluster", "tls", "sasl"});
+  topic.topic = ReadTopicName(object, "topic");
+  topic.client = ReadKafkaClient(object);
+  TakeTlsOfCluster(value, clusters, topic.client);
+  return topic;
+}
+
+AuditConfig ReadAudit(const JsonValue& value, const std::vector<ClusterConfig>& clusters) {
   AuditConfig audit;
   if (value.isString() && value.String() == "off") {
     audit.isOn = false;
@@ -239,10 +248,11 @@ AuditConfig ReadAudit(const JsonValue& value) {
     value.Expected("\"off\", or an object");
     return audit;
   }
-  const JsonObject object(value, {"folder", "keep", "maxSize"});
+  const JsonObject object(value, {"folder", "keep", "maxSize", "topic"});
   ReadPath(object, "folder", audit.folder);
   if (const auto keep = object.Find("keep")) audit.keep = keep->Duration(hours(24), hours(24 * 3660));
   if (const auto size = object.Find("maxSize")) audit.maxSize = size->Size(16 * kMebibyte, 1024 * kGibibyte);
+  if (const auto topic = object.Find("topic")) audit.topic = ReadAuditTopic(*topic, clusters);
   return audit;
 }
 
@@ -355,7 +365,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
     for (ConsentTopicConfig& topic : config.consentTopics) TakeTlsOfCluster(*topics, config.clusters, topic.client);
   }
   ReadPath(root, "policies", config.policies);
-  if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit);
+  if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit, config.clusters);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
   if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);
   if (const auto workers = root.Find("workers")) config.workers = workers->Integer(0, 1024);

@@ -18,6 +18,7 @@
 #include "config/aws_config.h"
 #include "config/client_tls_config.h"
 #include "config/consent_topic_config.h"
+#include "config/kafka_client_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pkcs11_config.h"
 #include "config/vault_config.h"
@@ -107,12 +108,19 @@ struct KeysConfig {
 // elsewhere.
 std::string ReceiptsFolder(const KeysConfig& keys);
 
+// A topic that the audit trail is sent to.
+struct AuditTopicConfig {
+  std::string topic;
+  KafkaClientConfig client;
+};
+
 // The trail of who read and wrote what.
 struct AuditConfig {
   bool isOn = true;
   std::string folder;  // empty: beside the receipts
   std::chrono::milliseconds keep = std::chrono::hours(24 * 90);
   size_t maxSize = size_t{256} << 20;  // bytes of all its files
+  std::optional<AuditTopicConfig> topic;
 };
 
 struct AdminConfig {

@@ -187,9 +187,14 @@ Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
 
 Json AuditJson(const AgentConfig& config) {
   if (!config.audit.isOn) return "off";
-  return {{"folder", AuditFolder(config)},
-          {"keep", FormatDuration(config.audit.keep)},
-          {"maxSize", FormatSize(config.audit.maxSize)}};
+  Json json = {{"folder", AuditFolder(config)},
+               {"keep", FormatDuration(config.audit.keep)},
+               {"maxSize", FormatSize(config.audit.maxSize)}};
+  if (config.audit.topic.has_value()) {
+    Json& topic = json["topic"] = Json{{"topic", config.audit.topic->topic}};
+    PutKafkaClient(topic, config.audit.topic->client);
+  }
+  return json;
 }
 
 Json AdminJson(const AdminConfig& admin) {

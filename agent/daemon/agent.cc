@@ -18,6 +18,8 @@ namespace kveil::daemon {
 namespace {
 
 constexpr std::chrono::seconds kProbeLimit{5};
+// How long the agent's end waits until the brokers have the last lines of the audit trail.
+constexpr std::chrono::seconds kLastLinesLimit{3};
 
 // Whether a signal that ends the agent waits for somebody to take it, as nobody does before the agent is ready.
 bool IsEndPending() {
@@ -75,6 +77,13 @@ Agent::~Agent() {
   // Callbacks of the namespaces reach into the server and the other way round: both are silenced before either goes.
   if (namespaces_ != nullptr) namespaces_->Stop();
   server_.reset();
+  EndAudit();
+}
+
+// Nothing is counted any more. The last lines go to the topic, too.
+void Agent::EndAudit() {
+  if (audit_ != nullptr) audit_->Stop();
+  if (sender_ != nullptr) sender_->Stop(kLastLinesLimit);
 }
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, ServiceManager& manager,
@@ -307,8 +316,18 @@ void Agent::FollowConsents() {
   }
 }
 
+void Agent::SendAudit() {
+  if (!config_.audit.isOn || !config_.audit.topic.has_value()) return;
+  audit_topic::TrailSenderOptions options;
+  options.folder = config::AuditFolder(config_);
+  options.agent = keys_->agentName();
+  options.client = ClientOf(config_.audit.topic->client, config_.audit.topic->topic, "audit.client", *redirect_);
+  sender_ = std::make_unique<audit_topic::TrailSender>(std::move(options));
+}
+
 absl::Status Agent::StartEndpoints() {
   FollowConsents();
+  SendAudit();
   if (config_.kubernetes.has_value() && !config_.kubernetes->startupTaint.empty()) {
     kubernetes::StartupTaint::Options options;
     options.apiServer = ApiServerOf(*config_.kubernetes);

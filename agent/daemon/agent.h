@@ -14,6 +14,7 @@
 #include "admin/admin_server.h"
 #include "audit/recorder.h"
 #include "audit/tally.h"
+#include "audit_topic/trail_sender.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "config/config.h"
@@ -70,6 +71,8 @@ class Agent {
   absl::Status OpenStores();
   absl::Status StartWorkers();
   void StartAudit(unsigned workers);
+  void SendAudit();
+  void EndAudit();
   absl::Status Serve();
   absl::Status StartEndpoints();
   void FollowConsents();
@@ -89,6 +92,7 @@ class Agent {
   std::string StatusLine() const;
   void WatchRootKey();
   void WatchLog();
+  void WatchSender();
 
   const config::AgentConfig config_;
   ServiceManager& manager_;
@@ -122,6 +126,7 @@ class Agent {
   std::unique_ptr<guard::BrokerDirectory> brokers_;
   std::vector<std::unique_ptr<audit::Tally>> tallies_;  // one per worker
   std::unique_ptr<audit::Recorder> audit_;              // nullptr with `audit` off
+  std::unique_ptr<audit_topic::TrailSender> sender_;    // nullptr without `audit.topic`
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one per worker
   std::unique_ptr<ConnectionSetup> setup_;

@@ -28,6 +28,7 @@ void Agent::Watch() {
   metrics_.Ready(IsReady());
   WatchRootKey();
   WatchLog();
+  WatchSender();
   manager_.Tell({.isReady = IsReady(), .isAlive = checks_->alive(), .status = StatusLine()});
 }
 
@@ -63,6 +64,12 @@ void Agent::WatchLog() {
   const uint64_t unread = losses.unread - std::exchange(toldLosses_, losses).unread;
   health_.Set("log", unread == 0 ? absl::OkStatus()
                                  : absl::UnavailableError("nobody reads the log (stderr): its lines are lost"));
+}
+
+void Agent::WatchSender() {
+  if (sender_ == nullptr) return;
+  const audit_topic::TrailSender::Status status = sender_->status();
+  metrics_.AuditTopic(status.sent, status.behind, status.missed);
 }
 
 void Agent::WatchRootKey() {
@@ -116,6 +123,11 @@ void Agent::RefreshHealth() {
   if (audit_ != nullptr) health_.Set("audit", audit_->Health());
   // What one workload can bring about is no problem of the node.
   if (audit_ != nullptr) health_.Note("audit", audit_->Note());
+  if (sender_ != nullptr) {
+    const audit_topic::TrailSender::Status status = sender_->status();
+    health_.Set("audit.topic", status.problem);
+    health_.Note("audit.topic", status.note);
+  }
   NoteOf("namespaces", namespaces_->WorkloadsNotServed());
   NoteOf("shares", namespaces_->SharesHealth());
   NoteOf("unserved", namespaces_->Unserved());

@@ -125,6 +125,12 @@ struct Metrics::Families {
                "result", std::array<const char*, 2>{"hit", "miss"});
   Counter* erased =
       Plain(*registry, "kveil_users_erased_total", "Commands kveil erase on this node that destroyed keys.");
+  Counter* auditSent =
+      Plain(*registry, "kveil_audit_topic_lines_total", "Lines of the audit trail that its topic has acknowledged.");
+  Gauge* auditBehind =
+      Level(*registry, "kveil_audit_topic_lag_lines", "Lines of the audit trail that are not in its topic yet.");
+  Counter* auditMissed = Plain(*registry, "kveil_audit_topic_lines_missed_total",
+                               "Lines of the audit trail that were removed before they could be sent to its topic.");
   std::array<Counter*, 2> linesLost =
       Labelled(*registry, "kveil_log_lines_lost_total", "Lines of the log that were not written, by reason.", "reason",
                std::array<const char*, 2>{"unread", "limited"});
@@ -228,6 +234,14 @@ void Metrics::HeldConnects(uint64_t held, uint64_t released, uint64_t ended) {
 void Metrics::KeyCacheHits(uint64_t count) { Add(families_->lookups[0], count); }
 void Metrics::KeyCacheMisses(uint64_t count) { Add(families_->lookups[1], count); }
 void Metrics::UsersErased(uint64_t count) { Add(families_->erased, count); }
+
+void Metrics::AuditTopic(uint64_t sent, uint64_t behind, uint64_t missed) {
+  for (const auto& [counter, now] : {std::pair{families_->auditSent, sent}, {families_->auditMissed, missed}}) {
+    const double more = static_cast<double>(now) - counter->Value();
+    if (more > 0) counter->Increment(more);
+  }
+  families_->auditBehind->Set(static_cast<double>(behind));
+}
 
 void Metrics::LogLinesLost(uint64_t unread, uint64_t limited) {
   const std::array<uint64_t, 2> now = {unread, limited};

@@ -102,6 +102,10 @@ class Metrics {
   void KeyCacheMisses(uint64_t count);
   void UsersErased(uint64_t count);
 
+  // Of the topic that the audit trail is sent to: lines that were sent, and lines that were removed before, since the
+  // start; lines that wait.
+  void AuditTopic(uint64_t sent, uint64_t behind, uint64_t missed);
+
   void LogLinesLost(uint64_t unread, uint64_t limited);  // since the start
 
   // Of a root key that is a network away, since the start.

@@ -178,6 +178,20 @@ TEST_F(TrailTest, FindsAWholeFileThatIsMissing) {
   EXPECT_THAT(Verify().faults, SizeIs(1));
 }
 
+// Where the head's own file is gone, nothing says where the signed part of another one ends.
+TEST_F(TrailTest, FindsWhatWasAddedBehindTheLastSignedLineInAnotherFile) {
+  Append(0, 2);
+  now_ += absl::Hours(24);
+  Append(2, 3);
+  const std::string last = *ReadFile(File(1));
+  std::filesystem::remove(File(1));
+  AddTo(File(0), last);
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  AddTo(File(0), StrCat("{\"seq\":4,\"previous\":\"", trail_->head().hash, "\",\"kind\":\"forged\"}\n"));
+  EXPECT_THAT(Verify().faults, ElementsAre(HasSubstr("there is more than line 3")));
+  EXPECT_THAT(lines_, SizeIs(3));
+}
+
 TEST_F(TrailTest, FindsAnOldHeadAForgedOneAndNone) {
   Append(0, 3);
   const std::string old = *ReadFile(PathOf("head"));
@@ -275,6 +289,31 @@ TEST_F(TrailTest, KeepsWithinItsSizeAndSaysWhereItBegins) {
   EXPECT_LE(bytes, 4000u + 500u);
   std::filesystem::remove(File());
   EXPECT_THAT(Verify().faults, Not(IsEmpty())) << "the oldest of those that are kept";
+}
+
+// As in a copy of the trail's topic.
+TEST_F(TrailTest, LinesThatTheAgentHasRemovedSinceMayBeThereIfTheyAreInOrder) {
+  Append(0, 3);
+  std::string all = *ReadFile(File(0));
+  Open({.bytes = 1});
+  for (int i = 3; i < 5; ++i) {
+    now_ += absl::Hours(24);
+    Append(i, i + 1);
+    all += *ReadFile(File(FilesOf(folder_)->size() - 1));
+  }
+  ASSERT_EQ(trail_->head().first, 4u);
+  const std::vector<std::string> files = *FilesOf(folder_);
+  for (const std::string& file : files) std::filesystem::remove(PathOf(file));
+  const std::string copy = PathOf("000000000001.1970-01-01.jsonl");
+  Write(copy, all);
+  Verification found = Verify();
+  EXPECT_THAT(found.faults, IsEmpty());
+  EXPECT_EQ(found.first, 1u);
+  EXPECT_EQ(found.last, trail_->head().last);
+  const size_t changed = all.find("\"i\":1");
+  all.replace(changed, 5, "\"i\":7");
+  Write(copy, all);
+  EXPECT_THAT(Verify().faults, ElementsAre(HasSubstr("line 2 is not the one that line 3 was written behind")));
 }
 
 TEST_F(TrailTest, KeepsADayForAsLongAsItIsToBeKept) {

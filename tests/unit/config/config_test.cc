@@ -283,6 +283,22 @@ TEST(UnitsTest, DurationsAndSizesGoBothWays) {
   EXPECT_EQ(FormatSize(size_t{3} << 20), "3MiB");
 }
 
+TEST(ConfigTest, TheTopicOfTheAuditTrailSendsNoPasswordInClearText) {
+  const auto read = [](const std::string& clusters, const std::string& members) {
+    return ParseConfig(
+        StrCat(R"({"intercept": {"targets": [{"cluster": "main", "cidr": "10.0.0.0/8", "ports": "9092"}]},)",
+               R"("clusters": {"main": {)", clusters, R"(}}, "audit": {"topic": {"topic": "a", "bootstrapServers": )",
+               R"(["b:1"], "cluster": "main", "sasl": {"mechanism": "PLAIN", "username": "u", "passwordFile": "/p"})",
+               members, "}}}"),
+        "a.json");
+  };
+  const auto taken = read(R"("tls": {"ca": "/ca"})", "");
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->audit.topic->client.tls->ca, "/ca");
+  EXPECT_EQ(taken->audit.topic->topic, "a");
+  EXPECT_NE(std::string(read("", "").status().message()).find("/audit/topic: expected tls beside"), std::string::npos);
+}
+
 // What the schema cannot say.
 TEST(ConfigTest, ConsentTopicsHaveAKeyspaceEachAndSendNoPasswordInClearText) {
   const auto read = [](const std::string& clusters, const std::string& topics) {

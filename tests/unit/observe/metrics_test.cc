@@ -56,6 +56,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.HeldBack(1);
   metrics.HeldBack(1);
   metrics.HeldBack(-1);
+  metrics.AuditTopic(10, 5, 1);
+  metrics.AuditTopic(12, 3, 2);  // in all
   metrics.LogLinesLost(3, 10);
   metrics.LogLinesLost(5, 11);  // in all
   metrics.Passed(1);
@@ -78,6 +80,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   const std::string text = metrics.Text();
   for (const char* line : {
            "kveil_build_info{version=\"1.2.3\"} 1\n",
+           "kveil_audit_topic_lines_total 12\n",
+           "kveil_audit_topic_lag_lines 3\n",
+           "kveil_audit_topic_lines_missed_total 2\n",
            "kveil_root_key_calls_total{operation=\"unwrap\",provider=\"vault\"} 5\n",
            "kveil_root_key_errors_total{operation=\"unwrap\",provider=\"vault\"} 2\n",
            "kveil_root_key_seconds_total{operation=\"unwrap\",provider=\"vault\"} 1.5\n",
