@@ -174,7 +174,13 @@ void Asking::OnStarted(const Json& line, absl::Time from) {
   stoppedAt_.reset();
   if (!last.has_value()) return;
   // Whoever wrote before has written before this one could.
-  if (opened < *last) return clock_.OnSet(*last, from);
+  if (opened < *last) {
+    if (unknownSince.has_value() && query_.since < *unknownSince) {
+      Gap(StrCat("the agent before the one of ", TextOf(from), " ended without a word, when the clock said ",
+                 TextOf(*unknownSince), " or later: what it had counted last is lost, and the clock was wrong"));
+    }
+    return clock_.OnSet(*last, from);
+  }
   if (unknownSince.has_value() && Overlaps(*unknownSince, opened)) {
     Gap(StrCat("between ", TextOf(*unknownSince), " and ", TextOf(opened),
                " the agent ended without a word: what it had counted since then is lost"));

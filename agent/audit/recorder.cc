@@ -22,6 +22,8 @@ constexpr size_t kPiece = 1 << 20;
 constexpr absl::Duration kLeastSpan = absl::Seconds(1);
 // Lookups of one call.
 constexpr size_t kKeysAtOnce = 512;
+// How long the registry is asked in all when the agent is to end. Each call has a limit of its own.
+constexpr absl::Duration kMostAskingAtEnd = absl::Seconds(3);
 
 // Of the last minute.
 struct Excess {
@@ -100,6 +102,11 @@ void Recorder::Stop() {
   if (!pending_.empty() || lost_.has_value()) log::Error("audit.lost", {{"error", written}});
 }
 
+bool Recorder::isEnding() const {
+  const MutexLock lock(endMutex_);
+  return isEnding_;
+}
+
 absl::Status Recorder::Health() const {
   const MutexLock lock(healthMutex_);
   return health_;
@@ -141,9 +148,10 @@ void Recorder::TellHealth(absl::Status status, absl::Time now) {
     status = absl::DataLossError(StrCat("the audit trail is not as it was written: ", trail_->damage()));
   }
   if (status.ok() && trail_ != nullptr && now - trail_->removedEarly() < kTellLoss) {
-    status = absl::ResourceExhaustedError(
-        StrCat("the audit trail is as large as audit.maxSize allows: lines were removed at ",
-               audit::TextOf(trail_->removedEarly()), " that are younger than audit.keep"));
+    status = absl::ResourceExhaustedError(StrCat(
+        "the audit trail is as large as audit.maxSize allows: lines were removed at ",
+        audit::TextOf(trail_->removedEarly()),
+        " that are younger than audit.keep. Raise audit.maxSize, or say with audit.keep what there is room for"));
   }
   const bool isLost = !lostText_.empty() && options_.steadyClock() - lostAt_ < kTellLoss;
   const MutexLock health(healthMutex_);
@@ -184,7 +192,12 @@ Recorder::Pseudonyms Recorder::FindPseudonyms() const {
   if (!registry.ok()) pseudonyms.areAll = isTooMuch;
   if (!registry.ok()) return pseudonyms;
   pseudonyms.registry = *registry;
+  const absl::Duration begun = options_.steadyClock();
   for (size_t i = 0; i < keys.size(); i += kKeysAtOnce) {
+    if (isEnding() && options_.steadyClock() - begun > kMostAskingAtEnd) {
+      pseudonyms.areAll = isTooMuch;
+      break;
+    }
     const auto some = absl::MakeConstSpan(keys).subspan(i, kKeysAtOnce);
     const auto found = options_.pseudonymsOf(some);
     if (!found.ok()) {

@@ -54,7 +54,8 @@ class Recorder {
 
   // Any thread. Writes what was counted until now, at most once a second. An error: it cannot be written, and will be.
   absl::Status Record();
-  // Writes it for the last time, and that nothing is missing. Nothing is counted afterwards.
+  // Writes it for the last time, and that nothing is missing. Nothing is counted afterwards. Asks the registry for some
+  // seconds at most: records whose users have no pseudonym by then are counted for nobody, and it says so.
   void Stop();
 
   // What keeps it from writing, what was not as it was written, or that lines were removed before their time.
@@ -94,6 +95,7 @@ class Recorder {
   absl::Status RecordLocked(bool isLast) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellHealth(absl::Status status, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run();
+  bool isEnding() const;
 
   const Options options_;
   const std::vector<Tally*> tallies_;
@@ -116,7 +118,7 @@ class Recorder {
   std::string note_ ABSL_GUARDED_BY(healthMutex_);
   std::string lostNote_ ABSL_GUARDED_BY(healthMutex_);
 
-  Mutex endMutex_;
+  mutable Mutex endMutex_;
   std::condition_variable_any ended_;
   bool isEnding_ ABSL_GUARDED_BY(endMutex_) = false;
   std::thread thread_;

@@ -29,6 +29,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kDigits = 12;
 constexpr std::string_view kEnding = ".jsonl";
+constexpr std::string_view kSetAside = ".unsigned";
 // How often a file of one name may have been set aside.
 constexpr int kMostSetAside = 100;
 
@@ -111,18 +112,37 @@ std::optional<uint64_t> FirstLineOf(const std::string& file) {
   return number;
 }
 
-absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder) {
+namespace {
+
+// Sorted by the number that `numberOf` finds in their names; those without one are left out.
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder,
+                                                 std::optional<uint64_t> (*numberOf)(const std::string& name)) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(folder.c_str()), ::closedir);
   if (directory == nullptr) return Error(folder);
   std::vector<std::pair<uint64_t, std::string>> found;
   while (const dirent* const entry = ::readdir(directory.get())) {
     const std::string name = entry->d_name;
-    if (const std::optional<uint64_t> first = FirstLineOf(name); first.has_value()) found.emplace_back(*first, name);
+    if (const std::optional<uint64_t> number = numberOf(name); number.has_value()) found.emplace_back(*number, name);
   }
   std::sort(found.begin(), found.end());
   std::vector<std::string> files;
-  for (auto& [first, name] : found) files.push_back(std::move(name));
+  for (auto& [number, name] : found) files.push_back(std::move(name));
   return files;
+}
+
+// The name that a file had that was set aside; empty: it is none.
+std::string FormerName(const std::string& name) {
+  if (!name.ends_with(kSetAside)) return "";
+  const std::string counted = name.substr(0, name.size() - kSetAside.size());
+  return counted.substr(0, counted.rfind('.'));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder) { return NamesIn(folder, FirstLineOf); }
+
+absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder) {
+  return NamesIn(folder, [](const std::string& name) { return FirstLineOf(FormerName(name)); });
 }
 
 absl::StatusOr<std::unique_ptr<Trail>> Trail::Open(const std::string& folder, const Limits& limits) {
@@ -149,7 +169,7 @@ void Trail::NoteUnsigned(const std::string& file, uint64_t from, uint64_t bytes)
 
 absl::Status Trail::SetAside(const std::string& file) {
   for (int i = 1; i <= kMostSetAside; ++i) {
-    const std::string name = StrCat(file, ".", i, ".unsigned");
+    const std::string name = StrCat(file, ".", i, kSetAside);
     if (::access(PathOf(name).c_str(), F_OK) == 0) continue;
     if (::rename(PathOf(file).c_str(), PathOf(name).c_str()) != 0) return Error(PathOf(file));
     notes_.push_back(Json{{"kind", "setAside"}, {"file", name}}.dump());
@@ -300,18 +320,35 @@ absl::Status Trail::Append(absl::Span<const std::string> objects, const Moment& 
   return absl::OkStatus();
 }
 
+uint64_t Trail::SizeOf(const std::string& file) const {
+  struct stat info;
+  return ::lstat(PathOf(file).c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
 absl::StatusOr<Trail::Kept> Trail::ReadKept() const {
   Kept kept;
   ASSIGN_OR_RETURN(kept.files, FilesOf(folder_));
   for (const std::string& file : kept.files) {
-    struct stat info;
-    kept.sizes.push_back(::lstat(PathOf(file).c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0);
+    kept.sizes.push_back(SizeOf(file));
     kept.total += kept.sizes.back();
     kept.days.emplace_back(DayIn(file));
   }
   // A file was not begun after the next one, whatever the clock said.
   for (size_t i = kept.days.size(); i-- > 1;) kept.days[i - 1] = std::min(kept.days[i - 1], kept.days[i]);
   return kept;
+}
+
+void Trail::RemoveSetAside(const std::string& oldest, Kept& kept) {
+  const absl::StatusOr<std::vector<std::string>> files = SetAsideIn(folder_);
+  if (!files.ok()) return;
+  for (const std::string& file : *files) kept.total += SizeOf(file);
+  for (const std::string& file : *files) {
+    if (DayIn(FormerName(file)) >= oldest && kept.total <= limits_.bytes) continue;
+    const uint64_t size = SizeOf(file);
+    if (!evidence::RemoveFile(PathOf(file)).ok()) continue;
+    kept.total -= size;
+    notes_.push_back(Json{{"kind", "removed"}, {"file", file}, {"bytes", size}}.dump());
+  }
 }
 
 size_t Trail::CountGone(const Kept& kept, const std::string& oldest) const {
@@ -349,11 +386,12 @@ std::string Trail::FindMissing(const std::vector<std::string>& files, size_t gon
 }
 
 void Trail::PlanRemoval(absl::Time now, TrailHead& head, std::vector<std::string>& lines) {
-  const absl::StatusOr<Kept> kept = ReadKept();
+  absl::StatusOr<Kept> kept = ReadKept();
   if (!kept.ok() || head_.last == 0) return;
   const std::vector<std::string>& files = kept->files;
   // A day's lines are kept for `keep` after the day.
   const std::string oldest = DayOf(*TimeIn(head.aged) - limits_.keep - absl::Hours(24));
+  RemoveSetAside(oldest, *kept);
   const auto firstAfter = [&](size_t gone) { return gone < files.size() ? *FirstLineOf(files[gone]) : head_.last + 1; };
   size_t gone = CountGone(*kept, oldest);
   if (gone == 0 || firstAfter(gone) <= head.first) return;  // of an earlier removal

@@ -5,6 +5,7 @@
 //   000000000001.2026-11-29.jsonl      lines 1 and on, of this day
 //   000000000842.2026-11-30.jsonl
 //   head                               where the chain begins and ends, signed (trail_head.h)
+//   000000000842.2026-11-30.jsonl.1.unsigned   a file of which no line was signed
 //   lock                               held by the agent while it runs
 //
 // Each line is a JSON object with its number (`seq`) and the SHA-256 of the line before (`previous`), without the line
@@ -77,6 +78,7 @@ class Trail {
         head_(std::move(head)) {}
 
   std::string PathOf(const std::string& file) const { return folder_ + "/" + file; }
+  uint64_t SizeOf(const std::string& file) const;
   // Whether all that is there was signed, and what to say where it was not.
   absl::Status LookAtEnd();
   // Whether the current file is as it was left. If not, notes that for the next lines, which go to a new file.
@@ -95,9 +97,11 @@ class Trail {
   struct Kept {
     std::vector<std::string> files, days;
     std::vector<uint64_t> sizes;
-    uint64_t total = 0;
+    uint64_t total = 0;  // with those that were set aside
   };
   absl::StatusOr<Kept> ReadKept() const;
+  // Removes files that were set aside and are too old or too much, before any line that was signed, and notes it.
+  void RemoveSetAside(const std::string& oldest, Kept& kept);
   size_t CountGone(const Kept& kept, const std::string& oldest) const;
   // What is not there of the first `gone` files, or not as it was written: it must not be signed away. Empty: nothing.
   std::string FindMissing(const std::vector<std::string>& files, size_t gone) const;
@@ -118,6 +122,8 @@ class Trail {
   bool isMissing_ = false;  // old lines are: noted
 };
 
+// The files of which no line was signed, the oldest first.
+absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder);
 // The files with lines, in order.
 absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder);
 // Where the lines of `file` end, if the text of the next file begins by saying that what follows there was never

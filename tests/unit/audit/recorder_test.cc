@@ -47,6 +47,7 @@ class RecorderTest : public testing::Test {
     options.version = "0.1.0";
     options.pseudonymsOf =
         [this](absl::Span<const crypto::KeyId> keys) -> absl::StatusOr<std::vector<std::optional<std::string>>> {
+      steady_ += slowness_;
       if (!registry_.ok()) return registry_;
       std::vector<std::optional<std::string>> names;
       for (const crypto::KeyId& key : keys) {
@@ -114,6 +115,7 @@ class RecorderTest : public testing::Test {
   Trail::Limits limits_;
   Tally tally_, other_;
   absl::Status registry_;
+  absl::Duration slowness_;  // of each call of the registry
   std::string registryMark_ = "r1";
   absl::Time now_;
   absl::Duration steady_ = absl::Hours(100);
@@ -374,6 +376,58 @@ TEST_F(RecorderTest, ACrashAtAHandoverIsAGap) {
   ASSERT_TRUE(Record().ok());
   EXPECT_THAT(AskFor({.since = now_ - absl::Seconds(30), .until = now_}).gaps,
               ElementsAre(HasSubstr("the agent ended without a word")));
+}
+
+TEST_F(RecorderTest, ACrashWhileTheClockIsWrongIsAGap) {
+  ASSERT_TRUE(Record().ok());
+  const absl::Time right = now_;
+  now_ += absl::Hours(24);
+  ASSERT_TRUE(Record().ok());
+  const absl::Time wrong = now_;
+  const std::string left = parent_ + "/left";
+  std::filesystem::copy(folder_, left);
+  recorder_.reset();
+  folder_ = left;
+  Begin(right + absl::Minutes(10));
+  EXPECT_THAT(AskFor({.since = right, .until = now_}).gaps,
+              Contains(HasSubstr("ended without a word, when the clock said " + TextOf(wrong))));
+  // After an end in order, only the clock is said.
+  recorder_->Stop();
+  const absl::Time stopped = now_;
+  Begin(stopped - absl::Minutes(5));
+  EXPECT_THAT(AskFor({.since = stopped - absl::Minutes(1), .until = stopped}).gaps,
+              Not(Contains(HasSubstr(StrCat("clock said ", TextOf(stopped))))));
+}
+
+// What was counted must not keep the agent from ending.
+TEST_F(RecorderTest, ASlowRegistryIsAskedForSomeSecondsInAll) {
+  std::vector<crypto::KeyId> keys(3000);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i].bytes[0] = 1;
+    keys[i].bytes[1] = static_cast<uint8_t>(i);
+    keys[i].bytes[2] = static_cast<uint8_t>(i >> 8);
+  }
+  tally_.Add(Workload("a.service"), What("clicks", true), {.records = keys.size()}, keys);
+  slowness_ = absl::Seconds(2);  // each call
+  Pass(absl::Minutes(1));
+  const absl::Duration before = steady_;
+  recorder_->Stop();
+  EXPECT_LE(steady_ - before, absl::Seconds(6));
+  const Answer answer = AskFor({.pseudonyms = {{"p1"}}});
+  ASSERT_THAT(answer.done, SizeIs(1));
+  EXPECT_GT(answer.done[0].counts.records, 0u);
+  EXPECT_THAT(answer.gaps, Contains(HasSubstr("records of topic clicks were counted, but not for whom")));
+}
+
+TEST_F(RecorderTest, GapsBeyondThoseThatAreNamedAreCounted) {
+  recorder_.reset();
+  auto trail = Trail::Open(folder_, {});
+  ASSERT_TRUE(trail.ok()) << trail.status();
+  const std::vector<std::string> lines(1100, LineOfLost({.from = now_, .to = now_, .lines = 1, .records = 1}));
+  ASSERT_TRUE((*trail)->Append(lines, {.now = now_, .elapsed = absl::ZeroDuration()}).ok());
+  const Answer answer = AskFor({.since = now_ - absl::Hours(2), .until = now_ + absl::Hours(2)});
+  EXPECT_THAT(answer.gaps[0], HasSubstr("nothing is known from before"));
+  EXPECT_THAT(answer.gaps.back(), HasSubstr("and 102 more such times or topics"));
 }
 
 TEST_F(RecorderTest, NamesThatAreDeniedTakeNoPlaceOfWhatIsRead) {

@@ -461,5 +461,32 @@ TEST_F(TrailTest, WhatCannotBeWrittenIsAddedLaterAndOnce) {
   EXPECT_THAT(lines_, SizeIs(3));
 }
 
+TEST_F(TrailTest, FilesThatWereSetAsideCountAndGoBeforeAnyLineThatWasSigned) {
+  Append(0, 3);
+  trail_.reset();
+  Write(PathOf("000000000004.2027-01-15.jsonl"), std::string(30'000, 'x'));
+  Write(PathOf("000000000005.2027-01-15.jsonl"), std::string(30'000, 'x'));
+  Open({.bytes = 40'000});
+  EXPECT_THAT(*SetAsideIn(folder_), SizeIs(2));
+  Append(3, 4);
+  EXPECT_THAT(*SetAsideIn(folder_), ElementsAre("000000000005.2027-01-15.jsonl.1.unsigned"));
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  EXPECT_EQ(trail_->head().first, 1u);
+  EXPECT_EQ(trail_->removedEarly(), absl::InfinitePast());
+  EXPECT_THAT(lines_, Contains(HasSubstr("\"removed\",\"file\":\"000000000004.2027-01-15.jsonl.1.unsigned\"")));
+}
+
+TEST_F(TrailTest, AFileThatWasSetAsideGrowsOldToo) {
+  Append(0, 3);
+  trail_.reset();
+  Write(PathOf("000000000004.2026-01-15.jsonl"), "x");
+  Open();
+  EXPECT_THAT(*SetAsideIn(folder_), SizeIs(1));
+  Append(3, 4);
+  EXPECT_THAT(*SetAsideIn(folder_), IsEmpty());
+  EXPECT_THAT(Verify().faults, IsEmpty());
+  EXPECT_EQ(trail_->head().first, 1u);
+}
+
 }  // namespace
 }  // namespace kveil::audit
