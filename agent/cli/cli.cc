@@ -256,6 +256,7 @@ void CommandLine::AddPolicy() {
   explain->add_option("--attribute", explain_.attributes, "An attribute of the user; may be repeated")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
+  explain->add_flag("--erased", explain_.isErased, "The user was erased");
   explain->add_option("--record", explain_.record, "A file with the record as JSON (docs/policy.md)")
       ->type_name("FILE");
   explain->add_flag("--write", explain_.isOfWriting, "Say what it may write, not what it may read");

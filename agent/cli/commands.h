@@ -111,6 +111,7 @@ struct PolicyExplainOptions {
   std::optional<std::string> user;      // of the record
   std::vector<std::string> consents;    // purposes for which the user consents
   std::vector<std::string> attributes;  // of the user, "region=eu"
+  bool isErased = false;                // the user
   bool isOfWriting = false;
   std::string record;  // a file with the record as JSON; empty: none
 };

@@ -80,7 +80,7 @@ absl::StatusOr<policy::DescribedClient> ParseClient(const std::string& text) {
 
 policy::DescribedRecord ReadRecord(const JsonValue& value) {
   policy::DescribedRecord record;
-  const JsonObject object(value, {"user", "consents", "attributes", "key", "headers", "value", "age"});
+  const JsonObject object(value, {"user", "consents", "attributes", "key", "headers", "value", "age", "erased"});
   if (const auto user = object.Find("user")) record.user = user->String();
   if (const auto consents = object.Find("consents")) {
     for (const JsonValue& purpose : consents->List()) record.consents.push_back(purpose.String());
@@ -95,6 +95,10 @@ policy::DescribedRecord ReadRecord(const JsonValue& value) {
   if (const auto content = object.Find("value")) record.value = content->Dump();
   if (const auto age = object.Find("age")) {
     record.age = age->Duration(std::chrono::milliseconds(0), std::chrono::hours(24 * 366 * 100));
+  }
+  if (const auto erased = object.Find("erased")) {
+    erased->True();
+    record.isErased = true;
   }
   return record;
 }
@@ -130,8 +134,9 @@ absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record,
   return record;
 }
 
-std::string_view WordFor(policy::Readable readable, bool isOfRecord, policy::Access access) {
-  switch (readable) {
+std::string_view WordFor(Outcome outcome, bool isOfRecord, policy::Access access) {
+  if (outcome.isErased) return "erased";
+  switch (outcome.readable) {
     case policy::Readable::kNothing:
       return isOfRecord ? "denied" : "nothing";
     case policy::Readable::kSome:

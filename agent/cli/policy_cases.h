@@ -19,7 +19,7 @@ policy::DescribedClient ReadClient(const config::JsonValue& value);
 absl::StatusOr<policy::DescribedClient> ParseClient(const std::string& text);
 
 // {"user": "38", "consents": ["marketing"], "attributes": {"region": "eu"}, "key": "k", "headers": {"region": "eu"},
-// "value": {...}, "age": "48h"}, each of which may be missing.
+// "value": {...}, "age": "48h", "erased": true}, each of which may be missing.
 policy::DescribedRecord ReadRecord(const config::JsonValue& value);
 
 // kInvalidArgument: the record's user consents to what no policy declares as a purpose.
@@ -29,8 +29,19 @@ absl::Status CheckConsents(const policy::DescribedRecord& record, const policy::
 // finds in the record. kInvalidArgument: the user that was given is none.
 absl::StatusOr<policy::DescribedRecord> WithUser(policy::DescribedRecord record, const policy::TopicPolicy* topic);
 
-// How much may be read or written: of one record "read", "written" or "denied", of a topic "everything", "some" or
-// "nothing".
-std::string_view WordFor(policy::Readable readable, bool isOfRecord, policy::Access access);
+// What an expectation of one record, or of a topic, may be, and what it means.
+struct Outcome {
+  policy::Readable readable = policy::Readable::kNothing;
+  bool isErased = false;
+
+  friend bool operator==(const Outcome&, const Outcome&) = default;
+};
+inline Outcome OutcomeOf(const policy::Explanation& explanation) {
+  return {explanation.readable, explanation.isErased};
+}
+
+// How much may be read or written: of one record "read", "written", "erased" or "denied", of a topic "everything",
+// "some" or "nothing".
+std::string_view WordFor(Outcome outcome, bool isOfRecord, policy::Access access);
 
 }  // namespace kveil::cli

@@ -26,8 +26,8 @@ absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& 
 
 // nullopt: the question is about the topic as a whole.
 absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptions& options) {
-  const bool isOfRecord =
-      !options.record.empty() || options.user.has_value() || !options.consents.empty() || !options.attributes.empty();
+  const bool isOfRecord = !options.record.empty() || options.user.has_value() || !options.consents.empty() ||
+                          !options.attributes.empty() || options.isErased;
   if (!isOfRecord) return std::optional<DescribedRecord>();
   DescribedRecord record;
   if (!options.record.empty()) {
@@ -37,6 +37,7 @@ absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptio
     RETURN_IF_ERROR(document.status());
   }
   if (options.user.has_value()) record.user = options.user;
+  if (options.isErased) record.isErased = true;
   record.consents.insert(record.consents.end(), options.consents.begin(), options.consents.end());
   for (const std::string& attribute : options.attributes) {
     const size_t equals = attribute.find('=');
@@ -46,7 +47,8 @@ absl::StatusOr<std::optional<DescribedRecord>> RecordOf(const PolicyExplainOptio
     record.attributes.emplace_back(attribute.substr(0, equals), attribute.substr(equals + 1));
   }
   if (!record.user.has_value() && options.record.empty()) {
-    return absl::InvalidArgumentError("--consent and --attribute say something of a user: add --user or --record");
+    return absl::InvalidArgumentError(
+        "--consent, --attribute and --erased say something of a user: add --user or --record");
   }
   return std::optional<DescribedRecord>(std::move(record));
 }
@@ -84,7 +86,7 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
 int RunPolicyExplain(const CommonOptions& common, const PolicyExplainOptions& options) {
   const absl::StatusOr<Answer> answer = Explain(common, options);
   if (!answer.ok()) return Fail("policy explain", answer.status());
-  const std::string_view word = WordFor(answer->explanation.readable, answer->isOfRecord, AccessOf(options));
+  const std::string_view word = WordFor(OutcomeOf(answer->explanation), answer->isOfRecord, AccessOf(options));
   if (!common.json) {
     std::cout << word << ": " << answer->explanation.why << "\n";
     return 0;

@@ -28,7 +28,7 @@ struct Expectation {
   std::string topic;
   policy::Access access = policy::Access::kRead;
   std::optional<policy::DescribedRecord> record;
-  Readable expected = Readable::kNothing;
+  Outcome expected;
 };
 
 struct Table {
@@ -36,7 +36,7 @@ struct Table {
   std::vector<Expectation> expectations;
 };
 
-// With a record "read" (or "written") or "denied", without one "everything", "some" or "nothing".
+// With a record "read" (or "written"), "erased" or "denied", without one "everything", "some" or "nothing".
 Expectation ReadExpectation(const JsonValue& value) {
   Expectation expectation;
   expectation.pointer = value.pointer();
@@ -51,12 +51,13 @@ Expectation ReadExpectation(const JsonValue& value) {
   if (record) expectation.record = ReadRecord(*record);
   const auto expected = object.Require("expect");
   if (!expected) return expectation;
-  expectation.expected =
-      record ? expected->OneOf<Readable>(
-                   {{WordFor(Readable::kEverything, true, expectation.access), Readable::kEverything},
-                    {"denied", Readable::kNothing}})
-             : expected->OneOf<Readable>(
-                   {{"everything", Readable::kEverything}, {"some", Readable::kSome}, {"nothing", Readable::kNothing}});
+  expectation.expected = record ? expected->OneOf<Outcome>({{WordFor({Readable::kEverything}, true, expectation.access),
+                                                             {Readable::kEverything}},
+                                                            {"erased", {Readable::kNothing, true}},
+                                                            {"denied", {Readable::kNothing}}})
+                                : expected->OneOf<Outcome>({{"everything", {Readable::kEverything}},
+                                                            {"some", {Readable::kSome}},
+                                                            {"nothing", {Readable::kNothing}}});
   return expectation;
 }
 
@@ -109,11 +110,11 @@ absl::StatusOr<std::vector<Difference>> Compare(const Table& table) {
     } else {
       found = policy::ExplainTopic(topic, expectation.client, expectation.access);
     }
-    if (found.readable == expectation.expected) continue;
+    if (OutcomeOf(found) == expectation.expected) continue;
     const bool isOfRecord = expectation.record.has_value();
     differences.push_back({expectation.pointer,
                            std::string(WordFor(expectation.expected, isOfRecord, expectation.access)),
-                           std::string(WordFor(found.readable, isOfRecord, expectation.access)), found.why});
+                           std::string(WordFor(OutcomeOf(found), isOfRecord, expectation.access)), found.why});
   }
   return differences;
 }

@@ -118,9 +118,16 @@ std::string WhyNotAttribute(const AttributeTest& test, const DescribedRecord& re
   return isOne ? "" : StrCat("the user's ", test.name, " is another");
 }
 
+// Whether it was sealed with the key of a user who was erased since.
+bool IsOfErasedUser(const TopicPolicy& topic, const DescribedRecord& record) {
+  return record.isErased && topic.seal.has_value() && topic.seal->scope == SealScope::kUser &&
+         (record.value.has_value() || record.isSealedForUser);
+}
+
 // Of what is known of the user beside the id.
 std::string WhyNotFacts(const Where& where, const DescribedRecord& record, const identity::Workload& workload) {
   if (!record.user.has_value()) return "it is not known whose record it is";
+  if (record.isErased) return "of a user who was erased nothing is known";
   if (!record.value.has_value() && !record.isSealedForUser) {
     return "a tombstone has no key that says what is known of its user";
   }
@@ -131,6 +138,30 @@ std::string WhyNotFacts(const Where& where, const DescribedRecord& record, const
     if (std::string why = WhyNotAttribute(attribute, record, workload); !why.empty()) return why;
   }
   return "";
+}
+
+// Of what anybody sees of the record, whosever it is.
+std::string WhyNotOutside(const Where& where, const DescribedRecord& record) {
+  if ((where.olderThan.has_value() || where.newerThan.has_value()) && !record.age.has_value()) {
+    return "the record has no time";
+  }
+  if (where.olderThan.has_value() && *record.age < *where.olderThan) {
+    return StrCat("the record is not older than ", config::FormatDuration(*where.olderThan));
+  }
+  if (where.newerThan.has_value() && *record.age >= *where.newerThan) {
+    return StrCat("the record is not newer than ", config::FormatDuration(*where.newerThan));
+  }
+  for (const HeaderTest& header : where.headers) {
+    if (std::string why = WhyNotHeader(header, record); !why.empty()) return why;
+  }
+  return "";
+}
+
+// Why an erased user's record is not for the reader; empty: nothing keeps it from the reader.
+std::string WhyNotErased(const Where& where, const DescribedRecord& record) {
+  if (std::string why = WhyNotOutside(where, record); !why.empty()) return why;
+  if (where.asksUser()) return "its user was erased, so nobody knows whose it was";
+  return where.values.empty() ? "" : "its user was erased, so nobody can see its value";
 }
 
 // Why the record does not meet the conditions; empty: it meets them.
@@ -144,18 +175,7 @@ std::string WhyNot(const Where& where, const DescribedRecord& record, const iden
   if (where.asksFacts()) {
     if (std::string why = WhyNotFacts(where, record, workload); !why.empty()) return why;
   }
-  if ((where.olderThan.has_value() || where.newerThan.has_value()) && !record.age.has_value()) {
-    return "the record has no time";
-  }
-  if (where.olderThan.has_value() && *record.age < *where.olderThan) {
-    return StrCat("the record is not older than ", config::FormatDuration(*where.olderThan));
-  }
-  if (where.newerThan.has_value() && *record.age >= *where.newerThan) {
-    return StrCat("the record is not newer than ", config::FormatDuration(*where.newerThan));
-  }
-  for (const HeaderTest& header : where.headers) {
-    if (std::string why = WhyNotHeader(header, record); !why.empty()) return why;
-  }
+  if (std::string why = WhyNotOutside(where, record); !why.empty()) return why;
   for (const ValueTest& value : where.values) {
     if (std::string why = WhyNotValue(value, record); !why.empty()) return why;
   }
@@ -237,32 +257,56 @@ Explanation ExplainTopic(const TopicPolicy* topic, const DescribedClient& client
   return explanation;
 }
 
+namespace {
+
+// Of an erased user's record that is for the reader.
+Explanation Erased(const TopicPolicy& topic, Explanation explanation) {
+  explanation.readable = Readable::kNothing;
+  explanation.isErased = true;
+  StrAppend(&explanation.why, ", but its user was erased; such records are ", TextOf(topic.onErased, topic.erasedMask));
+  return explanation;
+}
+
+// Of a record that no entry lets through. `isForNobody`: an erased user's that its headers and time do not keep from
+// the reader. No error is in its place: nobody could have had it.
+std::string InItsPlace(const TopicPolicy& topic, bool isForNobody) {
+  if (topic.onDenied == OnHidden::kDrop) return "";
+  if (topic.onDenied == OnHidden::kError && isForNobody) return "; such records of erased users are left out";
+  return StrCat("; such records are ", TextOf(topic.onDenied, topic.deniedMask));
+}
+
+}  // namespace
+
 Explanation ExplainRecord(const TopicPolicy* topic, const DescribedClient& client, const DescribedRecord& record,
                           Access access) {
   Explanation explanation = ExplainTopic(topic, client, access);
+  // Who may write a user's records may write them after the erasure, too.
+  const bool isErased = access == Access::kRead && topic != nullptr && IsOfErasedUser(*topic, record);
+  if (explanation.readable == Readable::kEverything && isErased) return Erased(*topic, std::move(explanation));
   if (explanation.readable != Readable::kSome) return explanation;
   explanation.readable = Readable::kNothing;
   explanation.why.clear();
   const Entries entries(*topic, access);
+  bool isForNobody = false;
   for (size_t i = 0; i < entries.rules.size(); ++i) {
     if (!Fits(entries.rules[i], client.workload, client.claims)) continue;
     const Where& where = *entries.rules[i].where;
-    const std::string why = WhyNot(where, record, client.workload);
+    const std::string why = isErased ? WhyNotErased(where, record) : WhyNot(where, record, client.workload);
     if (why.empty()) {
       explanation = Everything(StrCat(entries.Text(i), " lets it be ", entries.done, ": ", TextOf(where)));
       explanation.entry = entries.rules[i].position;
+      if (isErased) return Erased(*topic, std::move(explanation));
       // Whether it has an envelope is not known here. A tombstone needs none.
       if (access == Access::kRead && where.asksUser() && record.value.has_value()) {
         StrAppend(&explanation.why, ", if the record is sealed: clear text is no user's");
       }
       return explanation;
     }
+    if (isErased && WhyNotOutside(where, record).empty()) isForNobody = true;
     StrAppend(&explanation.why, explanation.why.empty() ? "" : "; ", entries.Text(i), " does not let it be ",
               entries.done, ": ", why);
   }
-  if (access == Access::kRead && topic->onDenied != OnHidden::kDrop) {
-    StrAppend(&explanation.why, "; such records are ", TextOf(topic->onDenied, topic->deniedMask));
-  }
+  if (access == Access::kRead) StrAppend(&explanation.why, InItsPlace(*topic, isForNobody));
   return explanation;
 }
 

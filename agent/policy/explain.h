@@ -21,6 +21,9 @@ struct DescribedRecord {
   std::optional<std::string> user;  // in its one spelling; none: of nobody, or not known
   // That is whose key seals it. Otherwise a record without a value is a tombstone, whose user nothing vouches for.
   bool isSealedForUser = false;
+  // The user was erased: whose it was is not known any more, and nobody can open it. Of a tombstone that is not
+  // isSealedForUser, and where no user's key seals, it says nothing.
+  bool isErased = false;
   std::vector<std::string> consents;                            // purposes for which the user consents
   std::vector<std::pair<std::string, std::string>> attributes;  // of the user, by name
   std::optional<std::chrono::milliseconds> age;                 // none: it has no time
@@ -35,6 +38,9 @@ std::optional<std::string> UserIn(const DescribedRecord& record, const SealRule&
 struct Explanation {
   // kSome only of a topic: some records may be read.
   Readable readable = Readable::kNothing;
+  // Of a record that no entry keeps from the reader, and that nobody can open, as its user was erased: then `readable`
+  // is kNothing.
+  bool isErased = false;
   std::optional<size_t> entry;  // of `read`, or `write`, as the file has it, from 0, that lets it be read
   std::string why;              // a sentence
 };

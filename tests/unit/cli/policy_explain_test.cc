@@ -140,6 +140,25 @@ TEST_F(PolicyExplainTest, PrintsJson) {
   EXPECT_FALSE(topic.contains("entry"));
 }
 
+// What headers and times keep from a reader is denied first, so that the reader learns nothing of the erasure.
+TEST_F(PolicyExplainTest, KnowsThatAUserWasErased) {
+  ExpectSaid(Explain("unit=desk.service", {"--user", "38", "--erased"}),
+             "erased: entry 1 of \"read\" (unit desk.service) fits the workload and has no \"where\": it reads every "
+             "record, but its user was erased; such records are left out, or kept without their value for clients that "
+             "need it");
+  ExpectSaid(Explain("unit=accounts.service", {"--user", "38", "--erased"}),
+             "denied: entry 2 of \"read\" (unit accounts.service) does not let it be read: its user was erased, so "
+             "nobody knows whose it was");
+  const std::string pod = "namespace=shop,label.app=x";
+  EXPECT_TRUE(ExplainRecord(pod, R"({"headers": {"region": "eu"}, "age": "1h", "value": {}, "erased": true})")
+                  .out.starts_with("erased: entry 3"));
+  ExpectSaid(ExplainRecord(pod, R"({"headers": {"region": "us"}, "age": "1h", "value": {}, "erased": true})"),
+             "denied: entry 3 of \"read\" (namespace shop with app=x) does not let it be read: the header region is "
+             "another");
+  ExpectFailure(ExplainRecord(pod, R"({"erased": false})"), 1, "/erased: expected true");
+  ExpectFailure(Explain(pod, {"--erased"}), 1, "add --user or --record");
+}
+
 TEST_F(PolicyExplainTest, RefusesWhatItDoesNotUnderstand) {
   ExpectFailure(Explain("unti=a.service"), 1, "--workload: /unti: unknown key \"unti\", did you mean \"unit\"?");
   ExpectFailure(Explain("uid=many"), 1, "--workload: /uid: expected a whole number");
@@ -283,6 +302,19 @@ TEST_F(PolicyTableTest, KnowsConsentsAndAttributes) {
                 "/expectations/0/record/consents: unknown purpose \"marketng\", did you mean \"marketing\"?");
 }
 
+TEST_F(PolicyTableTest, KnowsErasedUsers) {
+  const auto expect = [](const std::string& unit, const std::string& record, const std::string& expected) {
+    return R"({"workload": {"unit": ")" + unit + R"("}, "topic": "tickets", "record": )" + record + R"(, "expect": ")" +
+           expected + "\"}";
+  };
+  constexpr char kErased[] = R"({"user": "38", "erased": true})";
+  const CommandResult result =
+      Test(StrCat(expect("desk.service", kErased, "erased"), ",", expect("accounts.service", kErased, "denied")));
+  EXPECT_EQ(result.exitStatus, 0) << result.out << result.err;
+  const CommandResult differs = Test(expect("desk.service", kErased, "read"));
+  EXPECT_NE(differs.out.find("expected read, found erased"), std::string::npos) << differs.out;
+}
+
 TEST_F(PolicyTableTest, NamesExpectationsThatDoNotHold) {
   const CommandResult result = Test(StrCat(kHolds, ",", kDiffers));
   EXPECT_EQ(result.exitStatus, 1);
@@ -304,7 +336,7 @@ TEST_F(PolicyTableTest, RefusesABadTable) {
   ExpectFailure(Test(R"({"workload": {}, "topic": "t", "expect": "read"})"), 1,
                 "expected one of \"everything\", \"some\", \"nothing\", found \"read\"");
   ExpectFailure(Test(R"({"workload": {}, "topic": "t", "record": {}, "expect": "some"})"), 1,
-                "expected one of \"read\", \"denied\"");
+                "expected one of \"read\", \"erased\", \"denied\"");
   ExpectFailure(Test(R"({"workload": {}, "topic": "orders", "record": {"user": "38"}, "expect": "read"})"), 1,
                 "/expectations/0/record/user: ");
   ExpectFailure(
