@@ -63,8 +63,13 @@ OpenOutcome OpenBatch(const OpenTask& task, const kafka::BatchView& batch, Worke
   OpenOutcome outcome;
   if (records.ok()) {
     scratch.keyCache.Refresh();
-    OpenPass pass(task, scratch, batch.header);
-    outcome = pass.Run(*records, out);
+    bool isAgain = false;
+    do {  // twice at most
+      OpenPass pass(task, scratch, batch.header, /*emptyMasks=*/isAgain);
+      outcome = pass.Run(*records, out);
+      isAgain = !isAgain && pass.mayFitWithEmptyMasks();
+      if (isAgain) scratch.ruleWork = 0;
+    } while (isAgain);
   } else {
     outcome = Stopped(absl::IsResourceExhausted(records.status()) ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
                       ToStd(records.status().message()));

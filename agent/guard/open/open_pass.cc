@@ -16,17 +16,18 @@ using observe::RefuseReason;
 namespace {
 
 constexpr std::string_view kTooMuchForRules = "the batch takes the rules too long";
+constexpr std::string_view kTooLargeMasked = "with what stands for hidden records, the batch is larger than the limit";
 
 }  // namespace
 
-OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header)
+OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header, bool emptyMasks)
     : task_(task),
       scratch_(scratch),
       header_(header),
       validate_(scratch.header),
       identify_(task.keysLimit, scratch, needs_),
       authorize_(*task.topic, task.masking),
-      transform_(*task.topic, task.topicName, task.batchLimit, scratch),
+      transform_(*task.topic, task.topicName, task.batchLimit, emptyMasks, scratch),
       observe_(header, outcome_) {
   if (task.readers != nullptr) {
     select_.emplace(*task.topic, *task.readers, *task.reader, task.now, header, scratch);
@@ -60,7 +61,8 @@ void OpenPass::OpenRecords(absl::Span<FetchedRecord> records) {
     if (!needs_.empty()) continue;  // the next pass writes the batch
     PrefetchAhead<TransformFetched, FetchedRecord>(transform_, records, i);
     const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
-    if (problem.has_value()) return Stop(*problem);
+    if (problem.has_value()) return StopOpening(*problem);
+    if (!HasRoom()) return;
     observe_.Of(record.view, record.owner, decision);
     if (task_.isAudited && task_.topic->auditsUsers) NoteForAudit(decision, record.owner, std::nullopt);
   }
@@ -109,7 +111,7 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
   if (dependsOnValue && decision.verdict != Verdict::kPass) return LeaveOut(record);
   const kafka::BatchWriter::Mark mark = scratch_.writer.mark();
   const auto problem = transform_.Of(record.view, record.envelope, record.owner, decision);
-  if (problem.has_value()) return Stop(*problem);
+  if (problem.has_value()) return StopOpening(*problem);
   const bool fits = !dependsOnValue || FitsOpened(record, index);
   if (select_->isTooMuchWork()) return Stop(RefuseReason::kTooLarge, kTooMuchForRules);
   if (!fits) {
@@ -119,6 +121,7 @@ void OpenPass::OpenIfReadable(const FetchedRecord& record, size_t index) {
     scratch_.takenBack += opened - std::min(opened, transform_.size());
     return;
   }
+  if (!HasRoom()) return;
   observe_.Of(record.view, record.owner, decision);
   if (task_.isAudited) NoteForAudit(decision, record.owner, select_->EntryOf(index));
 }
@@ -143,6 +146,7 @@ void OpenPass::LeaveOut(const FetchedRecord& record) {
   if (task_.masking.denied && needs_.empty() && transform_.OfDenied(record.view, record.envelope)) {
     how = DeniedAs::kUnchanged;
   }
+  if (!HasRoom()) return;
   observe_.OfDenied(record.view, how);
 }
 
@@ -217,6 +221,19 @@ kafka::Codec OpenPass::CodecOfResult() const {
   if (codec == kafka::Codec::kNone && size <= header_.size()) return codec;
   if (codec == kafka::Codec::kNone || (codec == kafka::Codec::kZstd && !task_.zstdAllowed)) return kafka::Codec::kGzip;
   return codec;
+}
+
+// What came without compression may be larger than the limit, which is one for what is decompressed.
+bool OpenPass::HasRoom() {
+  if (!transform_.outgrowsByMasks(std::max(task_.batchLimit, header_.size()))) return true;
+  isTooLarge_ = true;
+  Stop(RefuseReason::kTooLarge, kTooLargeMasked);
+  return false;
+}
+
+void OpenPass::StopOpening(const Problem& problem) {
+  isTooLarge_ = problem.reason == RefuseReason::kTooLarge;
+  Stop(problem);
 }
 
 void OpenPass::Stop(RefuseReason reason, std::string_view problem) {

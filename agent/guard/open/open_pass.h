@@ -19,13 +19,16 @@ namespace kveil::guard {
 // All that is passed outlives it.
 class OpenPass {
  public:
-  OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header);
+  // `emptyMasks`: of masked records, none has a value.
+  OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::BatchHeader& header, bool emptyMasks);
   OpenPass(const OpenPass&) = delete;
   OpenPass& operator=(const OpenPass&) = delete;
   ~OpenPass() { scratch_.keyCache.EndPass(); }
 
   // Appends the new batch to `out`, if there is one. Once. `records`: the batch's, not compressed.
   OpenOutcome Run(Bytes records, ByteBuffer& out);
+  // After a stop: the batch has become too large, and would be smaller with empty masks.
+  bool mayFitWithEmptyMasks() const { return isTooLarge_ && transform_.hasMaskValues(); }
 
  private:
   // Reads and validates the next ones; those that the first problem is in the way of are left out.
@@ -41,6 +44,9 @@ class OpenPass {
   void NoteForAudit(const Decision& decision, const Owner& owner, std::optional<size_t> entry);
   void Stop(observe::RefuseReason reason, std::string_view problem);
   void Stop(const Problem& problem) { Stop(problem.reason, problem.message); }
+  void StopOpening(const Problem& problem);
+  // Of what was written last. Returns false after a stop.
+  bool HasRoom();
   // Of a pass that wrote all records, up to the end.
   void FinishBatch(ByteBuffer& out);
   kafka::Codec CodecOfResult() const;
@@ -53,6 +59,7 @@ class OpenPass {
   WorkerScratch& scratch_;
   const kafka::BatchHeader& header_;
   OpenOutcome outcome_;
+  bool isTooLarge_ = false;  // what would be written
   Needs needs_;
   ValidateFetched validate_;
   IdentifyFetched identify_;

@@ -85,7 +85,8 @@ TransformFetched::MaskForm TransformFetched::FormOf(observe::DropReason why) con
 }
 
 void TransformFetched::Mask(const kafka::RecordView& record, const Envelope& envelope, observe::DropReason why) {
-  const size_t before = scratch_.writer.size();
+  hasMasks_ = true;
+  masksOfSealed_ += envelope.isThere ? 1 : 0;
   const MaskForm form = FormOf(why);
   const Bytes name = AsBytes(NameOf(why));
   const kafka::HeaderEdit edit = envelope.isThere
@@ -94,12 +95,10 @@ void TransformFetched::Mask(const kafka::RecordView& record, const Envelope& env
   if (form.isNull) {
     scratch_.writer.AddRecord(record, kafka::BatchWriter::kNullValue, edit);
   } else {
-    Bytes value = AsBytes(form.value);
-    // Of many small records, each would become as long as the mask.
-    if (maskBytes_ + value.size() > batchLimit_) value = Bytes();
+    const Bytes value = emptyMasks_ ? Bytes() : AsBytes(form.value);
+    hasMaskValues_ |= !value.empty();
     std::copy(value.begin(), value.end(), scratch_.writer.AddRecord(record, value.size(), edit));
   }
-  maskBytes_ += scratch_.writer.size() - before;
 }
 
 // What is sealed is given as it is. A tombstone is, too: it has no value.

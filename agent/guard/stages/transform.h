@@ -54,11 +54,11 @@ class TransformProduced {
 // Writes records to scratch.writer as the reader may see them: opened, without their value, as they are, or not at all.
 class TransformFetched {
  public:
-  // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed,
-  // and that its masked records may have beside them.
-  TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit,
+  // All that is passed outlives it. `batchLimit`: bytes that the batch may have when its values are decompressed.
+  // `emptyMasks`: masks have no value, so that they take no room from the others.
+  TransformFetched(const policy::TopicPolicy& topic, std::string_view topicName, size_t batchLimit, bool emptyMasks,
                    WorkerScratch& scratch)
-      : topic_(topic), aad_(topicName), batchLimit_(batchLimit), scratch_(scratch) {
+      : topic_(topic), aad_(topicName), batchLimit_(batchLimit), emptyMasks_(emptyMasks), scratch_(scratch) {
     if (!topic.origin.empty()) originAad_.emplace(topic.origin);
   }
 
@@ -88,8 +88,12 @@ class TransformFetched {
   // The value that `Of` has opened last, in scratch.writer: valid until the next record is written. kTailPadding
   // readable bytes follow it.
   Bytes opened() const { return opened_; }
-  // Bytes of the batch so far, without the records that were masked: these take no room from the others.
-  size_t size() const { return scratch_.writer.size() - maskBytes_; }
+  // Bytes of the batch so far, but for what a mask needs in place of an envelope, which is longer.
+  size_t size() const { return scratch_.writer.size() - kMaskHeaderSize * masksOfSealed_; }
+  // Masks have made the batch larger than that.
+  bool outgrowsByMasks(size_t most) const { return hasMasks_ && size() > most; }
+  // The batch may have room without the values of its masks.
+  bool hasMaskValues() const { return hasMaskValues_; }
 
  private:
   struct MaskForm {
@@ -105,9 +109,15 @@ class TransformFetched {
   const policy::TopicPolicy& topic_;
   crypto::TopicAad aad_;
   std::optional<crypto::TopicAad> originAad_;
+  // Bytes of the record header that says why: two lengths, the name, and the longest of the reasons.
+  static constexpr size_t kMaskHeaderSize = 2 + kMaskedHeaderName.size() + 9;
+
   const size_t batchLimit_;
+  const bool emptyMasks_;
   WorkerScratch& scratch_;
-  size_t maskBytes_ = 0;  // of the records that were masked
+  bool hasMasks_ = false;
+  bool hasMaskValues_ = false;
+  size_t masksOfSealed_ = 0;  // masked records that were sealed
   Bytes opened_;
   std::string message_;  // of the last problem
 };

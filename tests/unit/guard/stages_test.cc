@@ -277,7 +277,7 @@ class TransformStageTest : public BatchTest {
   std::vector<TestRecord> Written(const TestRecord& record, const Decision& decision) {
     ByteBuffer out;
     scratch_->writer.Begin({}, out);
-    TransformFetched stage(*Topic(), "clicks", 1 << 20, *scratch_);
+    TransformFetched stage(*Topic(), "clicks", 1 << 20, /*emptyMasks=*/false, *scratch_);
     EXPECT_FALSE(stage.Of(LaidOut(record).view, Envelope(), Owner(), decision).has_value());
     if (scratch_->writer.count() == 0) {
       scratch_->writer.Abandon();
