@@ -11,6 +11,7 @@
 #include "guard/stages/transform.h"
 #include "guard_fixture.h"
 #include "keys/service/revocations.h"
+#include "policy/explain.h"
 
 namespace kveil::guard {
 namespace {
@@ -370,11 +371,56 @@ TEST_F(ReadRulesTest, MaskWithNothingWhereTheBatchBecomesTooLarge) {
   UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": {"mask": ")" + std::string(900, 'x') + "\"}");
   OpenTask task = Task();
   task.masking = ClientFacts().MaskingOf(*Topic());
-  task.batchLimit = 10'000;
-  const ReadBatch opened = Opened(task, Sealed(std::vector<TestRecord>(50, ClickOf("bert"))));
-  ASSERT_EQ(opened.records.size(), 50u);
-  EXPECT_EQ(opened.records.front().value->size(), 902u);
-  EXPECT_EQ(opened.records.back().value, "");
+  const auto openedWith = [&](size_t batchLimit) {
+    task.batchLimit = batchLimit;
+    ByteBuffer out;
+    const OpenOutcome outcome =
+        OpenTo(task, Sealed(ProducedBatch(std::vector<TestRecord>(50, ClickOf("bert")), kafka::Codec::kZstd)), out);
+    EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+    EXPECT_LE(out.size(), batchLimit + 50 * 24);
+    return Read(out);
+  };
+  for (const auto& [batchLimit, masked] : {std::pair<size_t, size_t>(100'000, 902), {10'000, 0}}) {
+    const ReadBatch opened = openedWith(batchLimit);
+    ASSERT_EQ(opened.records.size(), 50u);
+    for (const TestRecord& record : opened.records) EXPECT_EQ(record.value->size(), masked);
+  }
+}
+
+// Of what is in clear text and short, a mask is longer.
+TEST_F(ReadRulesTest, StopWhereEvenEmptyMasksMakeTheBatchTooLarge) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": "mask")");
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  const ByteBuffer batch = ProducedBatch(std::vector<TestRecord>(1000, Record("", "")), kafka::Codec::kZstd);
+  for (const auto& [batchLimit, fits] : {std::pair<size_t, bool>(100'000, true), {20'000, false}}) {
+    task.batchLimit = batchLimit;
+    ByteBuffer out;
+    const OpenOutcome outcome = OpenTo(task, batch, out);
+    EXPECT_EQ(outcome.kind, fits ? OpenOutcome::Kind::kRewritten : OpenOutcome::Kind::kStop) << outcome.problem;
+    EXPECT_EQ(out.empty(), !fits);
+    if (!fits) {
+      EXPECT_EQ(outcome.reason, RefuseReason::kTooLarge);
+    }
+  }
+}
+
+// What is opened and what is masked share one limit.
+TEST_F(ReadRulesTest, MasksAndOpenedValuesAreNoLargerThanABatchTogether) {
+  UseWhere(R"({"users": ["anna"]})", R"(, "onDenied": {"mask": ")" + std::string(900, 'x') + "\"}");
+  OpenTask task = Task();
+  task.masking = ClientFacts().MaskingOf(*Topic());
+  task.batchLimit = 50'000;
+  std::vector<TestRecord> records(40, ClickOf("bert"));
+  for (int i = 0; i < 40; ++i) records.push_back(Record("k", Order("anna", std::string(1000, 'y'))));
+  ByteBuffer out;
+  const OpenOutcome outcome = OpenTo(task, Sealed(ProducedBatch(records, kafka::Codec::kZstd)), out);
+  ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << outcome.problem;
+  EXPECT_LE(out.size(), 51'000u);
+  const ReadBatch opened = Read(out);
+  ASSERT_EQ(opened.records.size(), 80u);
+  EXPECT_EQ(opened.records.front().value, "");
+  EXPECT_EQ(opened.records.back().value, Order("anna", std::string(1000, 'y')));
 }
 
 // Whoever writes records that a reader gets masked could otherwise keep the reader from its own.
@@ -506,6 +552,43 @@ TEST_F(DeniedErrorTest, GoesOnBehindErasedUsers) {
       ASSERT_EQ(outcome.kind, OpenOutcome::Kind::kRewritten) << where << outcome.problem;
       EXPECT_FALSE(outcome.deniedFrom.has_value()) << where;
       EXPECT_EQ(OffsetsOf(Read(out)), Offsets({0, 2})) << "its key and headers are not the reader's to see";
+    }
+  }
+}
+
+// Headers and times decide before whose the record is, so that the reader learns nothing of an erasure from them. What
+// the commands say is what the reader gets.
+TEST_F(DeniedErrorTest, DeniesErasedUsersByHeadersFirstAsExplained) {
+  int erasures = 0;
+  for (const char* where :
+       {R"({"header": {"name": "region", "equals": "eu"}})", R"({"users": ["anna"]})",
+        R"({"header": {"name": "region", "equals": "eu"}, "users": ["anna"]})",
+        R"({"newerThan": "1h", "value": {"pointer": "/page", "equals": "/home"}})", R"({"newerThan": "1h"})"}) {
+    for (const char* region : {"eu", "us"}) {
+      UseWhere(where, R"(, "onErased": "mask", "onDenied": "error")");
+      const std::string erased = StrCat("erased-", ++erasures);
+      TestRecord record = With(ClickOf(erased), {{"region", region}});
+      const bool isOld = std::string_view(region) == "us";
+      if (isOld) record.timestampDelta = -milliseconds(hours(2)).count();
+      const ByteBuffer sealed = Sealed({record});
+      Erase(erased);
+      ByteBuffer out;
+      const OpenOutcome outcome = OpenFrom(0, sealed, out);
+      policy::DescribedRecord described;
+      described.user = erased;
+      described.isErased = true;
+      described.headers = {{"region", region}};
+      described.age = isOld ? hours(2) : hours(0);
+      described.value = Click(erased);
+      const policy::Explanation explained = policy::ExplainRecord(Topic(), {}, described);
+      const bool isError = outcome.kind == OpenOutcome::Kind::kStop && outcome.reason == RefuseReason::kDenied;
+      EXPECT_EQ(explained.isErased, outcome.erased == 1) << where << region << ": " << explained.why;
+      EXPECT_EQ(explained.why.find("answered with an error") != std::string::npos, isError)
+          << where << region << ": " << explained.why;
+      EXPECT_EQ(explained.why.find("are left out") != std::string::npos, outcome.denied == 1 && !isError)
+          << where << region << ": " << explained.why;
+      const bool deniesByOutside = std::string_view(where) != R"({"users": ["anna"]})" && isOld;
+      EXPECT_EQ(isError, deniesByOutside) << where << region;
     }
   }
 }
@@ -701,6 +784,44 @@ TEST_F(ReadRulesTest, LookForTheKeysOfALongListInPieces) {
   }
   EXPECT_EQ(fetched, kUsers) << "each once";
   EXPECT_LT(calls, 10);
+}
+
+// Keys that were found are not fetched again when the policies are reloaded, though the worker has them no more.
+TEST_F(ReadRulesTest, LookForNobodyAgainWhoWasInTheListBefore) {
+  constexpr size_t kUsers = 2500;
+  const auto use = [&](const std::set<size_t>& without, const std::string& more = "") {
+    std::string list;
+    for (size_t i = 0; i < kUsers; ++i) {
+      if (!without.contains(i)) StrAppend(&list, list.empty() ? "\"" : ",\"", 10'000 + i, "\"");
+    }
+    UseWhere(R"({"users": [)" + list + "]" + more + "}");
+  };
+  const auto missing = [&](keys::KeyCache& cache) {
+    ListedUsers& users = scratch_->listedUsers.Of(*Topic());
+    std::set<std::string> subjects;
+    for (int calls = 0; calls < 10; ++calls) {
+      Needs needs;
+      if (users.AreKnown(readers_, cache, needs)) return subjects;
+      for (const keys::OwnedScopeName& name : needs.keys.scopes) subjects.insert(name.subject);
+      if (&cache == &scratch_->keyCache && !needs.empty()) FetchMissing(std::move(needs));
+    }
+    return subjects;
+  };
+  using Subjects = std::set<std::string>;
+  const std::set<size_t> absent = {0, 700, kUsers - 1};
+  use(absent);
+  EXPECT_EQ(missing(scratch_->keyCache).size(), kUsers - absent.size());
+  keys::KeyCache empty(*service_);
+  use(absent, R"(, "newerThan": "1h")");
+  EXPECT_EQ(missing(empty), Subjects()) << "the same list";
+  use({1, 2000});
+  EXPECT_EQ(missing(empty), Subjects({"10000", "10700", "12499"})) << "a few others";
+  use({1, 2000}, R"(, "newerThan": "2h")");
+  EXPECT_EQ(missing(empty), Subjects({"10000", "10700", "12499"})) << "who were not found";
+  EXPECT_EQ(missing(scratch_->keyCache), Subjects({"10000", "10700", "12499"}));
+  EXPECT_EQ(missing(empty), Subjects());
+  const ByteBuffer sealed = Sealed({ClickOf("10001"), ClickOf("10699"), ClickOf("12000"), ClickOf("12499")});
+  EXPECT_EQ(Visible(sealed), Offsets({1, 3})) << "each user by the right number";
 }
 
 // A user's key in a registry that was restored may be another than the one that was there before.
