@@ -5,7 +5,6 @@
 
 #include "base/text.h"
 #include "cli/common.h"
-#include "formats/user_id.h"
 
 namespace kveil::cli {
 namespace {
@@ -19,9 +18,13 @@ constexpr int kNoReceipt = 4;
 
 }  // namespace
 
-absl::StatusOr<std::string> SpellUser(const std::string& user, const std::string& encoding) {
+formats::IdEncoding EncodingNamed(const std::string& encoding) {
   const auto name = std::find(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end(), encoding);
-  const auto as = static_cast<formats::IdEncoding>(name - formats::kIdEncodingNames.begin());
+  return static_cast<formats::IdEncoding>(name - formats::kIdEncodingNames.begin());
+}
+
+absl::StatusOr<std::string> SpellUser(const std::string& user, const std::string& encoding) {
+  const formats::IdEncoding as = EncodingNamed(encoding);
   if (as == formats::IdEncoding::kText) return user;
   std::string scratch;
   std::string_view id;

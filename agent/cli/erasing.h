@@ -10,8 +10,12 @@
 #include "absl/types/span.h"
 #include "admin/spread.h"
 #include "cli/commands.h"
+#include "formats/user_id.h"
 
 namespace kveil::cli {
+
+// `encoding`: one of formats::kIdEncodingNames.
+formats::IdEncoding EncodingNamed(const std::string& encoding);
 
 // The spelling of an id that is written in one of formats::kIdEncodingNames. A text may be anything, so that what an
 // earlier version sealed can be named, too. kInvalidArgument says what is wrong with it.

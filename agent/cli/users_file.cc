@@ -7,14 +7,12 @@
 
 #include "base/text.h"
 #include "cli/erasing.h"
-#include "formats/utf8.h"
+#include "formats/user_lines.h"
 
 namespace kveil::cli {
 namespace {
 
 constexpr size_t kMostLines = 10'000'000;
-// In bytes; the spelling of any id that records can hold is shorter (formats/user_id.h).
-constexpr size_t kLongestLine = 8192;
 
 }  // namespace
 
@@ -22,21 +20,19 @@ absl::StatusOr<std::vector<std::string>> ReadUsersFile(const std::string& path, 
   std::ifstream file(path);
   if (!file) return absl::NotFoundError(StrCat(path, ": ", std::strerror(errno)));
   std::vector<std::string> users;
-  const auto wrong = [&](const auto& what) {
-    return absl::InvalidArgumentError(StrCat(path, ": line ", users.size() + 1, ": ", what, "; nobody was erased"));
+  const auto nobody = [](const absl::Status& status) {
+    return absl::InvalidArgumentError(StrCat(ToStd(status.message()), "; nobody was erased"));
   };
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (users.size() == kMostLines) return wrong(StrCat("a file may have ", kMostLines, " lines"));
-    if (users.empty() && line.starts_with("\xEF\xBB\xBF")) return wrong("it begins with a byte order mark");
-    if (line.empty()) return wrong("it is empty");
-    if (line.size() > kLongestLine) return wrong("it is too long for an id");
-    absl::StatusOr<std::string> user = SpellUser(line, encoding);
-    if (!user.ok()) return wrong(ToStd(user.status().message()));
-    if (!formats::IsUtf8(*user)) return wrong("it is not UTF-8 text");
-    users.push_back(*std::move(user));
+  formats::UserLines lines(path, EncodingNamed(encoding));
+  std::string line;
+  for (; std::getline(file, line) && !file.eof(); line.clear()) {
+    const absl::StatusOr<std::string_view> id = lines.IdOf(line);
+    if (!id.ok()) return nobody(id.status());
+    if (users.size() == kMostLines) return nobody(lines.Wrong(StrCat("a file may have ", kMostLines, " lines")));
+    users.emplace_back(*id);
   }
   if (file.bad()) return absl::UnavailableError(StrCat(path, ": cannot be read; nobody was erased"));
+  if (const absl::Status ended = lines.End(line); !ended.ok()) return nobody(ended);
   if (users.empty()) return absl::InvalidArgumentError(StrCat(path, ": has no line; nobody was erased"));
   return users;
 }

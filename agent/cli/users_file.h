@@ -8,8 +8,8 @@
 
 namespace kveil::cli {
 
-// The ids of all lines, spelled as records spell them; line n is element n - 1. kInvalidArgument: "FILE: line 7: ...".
-// Lines end with a line feed, before which a carriage return may stand.
+// The ids of all lines (formats/user_lines.h), spelled as records spell them; line n is element n - 1. `encoding`: one
+// of formats::kIdEncodingNames. kInvalidArgument: "FILE: line 7: ...".
 absl::StatusOr<std::vector<std::string>> ReadUsersFile(const std::string& path, const std::string& encoding);
 
 }  // namespace kveil::cli

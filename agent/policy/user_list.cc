@@ -9,18 +9,13 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "config/read_file.h"
-#include "formats/utf8.h"
+#include "formats/user_lines.h"
 
 namespace kveil::policy {
 namespace {
 
 // In bytes. 100,000 ids of 640 bytes each; most have fewer than 40.
 constexpr size_t kLongestFile = 64 << 20;
-
-// Text with a space around it is another user than without, and looks alike.
-bool HasSpaceAround(std::string_view line) {
-  return line.front() == ' ' || line.front() == '\t' || line.back() == ' ' || line.back() == '\t';
-}
 
 }  // namespace
 
@@ -37,28 +32,14 @@ absl::StatusOr<UserList> UserLists::ReadNew(const std::string& path, formats::Id
   }
   bytesLeft_ -= text.size();
   absl::flat_hash_set<std::string> users;
-  std::string scratch;
-  size_t number = 0;
-  const auto wrong = [&](std::string_view what) {
-    return absl::InvalidArgumentError(StrCat(path, ": line ", number, ": ", what));
-  };
-  for (size_t begin = 0; begin < text.size();) {
-    ++number;
-    const size_t end = text.find('\n', begin);
-    if (end == std::string::npos) return wrong("it does not end with a line feed, so the file may be cut off");
-    std::string_view line = std::string_view(text).substr(begin, end - begin);
-    begin = end + 1;
-    if (number == 1 && line.starts_with("\xEF\xBB\xBF")) return wrong("it begins with a byte order mark");
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
-    if (HasSpaceAround(line)) return wrong("there is a space before or behind the id");
-    std::string_view id;
-    const formats::IdProblem problem = formats::IdOfText(as, line, scratch, id);
-    if (problem != formats::IdProblem::kNone) return wrong(formats::Explain(problem));
-    if (!formats::IsUtf8(id)) return wrong("it is not UTF-8 text");
+  formats::UserLines lines(path, as);
+  size_t begin = 0;
+  for (size_t end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    ASSIGN_OR_RETURN(const std::string_view id, lines.IdOf(std::string_view(text).substr(begin, end - begin)));
     users.emplace(id);
-    if (users.size() > kMostListedUsers) return wrong(StrCat("a file may list ", kMostListedUsers, " users"));
+    if (users.size() > kMostListedUsers) return lines.Wrong(StrCat("a file may list ", kMostListedUsers, " users"));
   }
+  RETURN_IF_ERROR(lines.End(std::string_view(text).substr(begin)));
   if (users.empty()) {
     return absl::InvalidArgumentError(StrCat(path, ": lists nobody; to let nobody read, remove the entry"));
   }

@@ -18,9 +18,8 @@ class UserLists {
   // `mostBytes`: of all files together.
   explicit UserLists(size_t mostBytes = 256 << 20) : bytesLeft_(mostBytes), mostBytes_(mostBytes) {}
 
-  // Lines end with a line feed, before which a carriage return may stand. Empty lines are skipped. Errors name the file
-  // and the line: kInvalidArgument (what is no id; more than kMostListedUsers; nobody, or a last line that does not
-  // end: the file may be cut off), and those of config::ReadTextFile.
+  // The file is as formats/user_lines.h has it; an id may be there twice. Errors name the file and the line:
+  // kInvalidArgument (what is no such file; more than kMostListedUsers; nobody), and those of config::ReadTextFile.
   absl::StatusOr<UserList> Read(const std::string& path, formats::IdEncoding as);
 
  private:

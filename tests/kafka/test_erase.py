@@ -133,13 +133,13 @@ def test_many_at_once_from_a_file(app, reader, agent, topic, tmp_path):
     users = [f"{name}-{number}" for number in range(600)]
     app.produce(name, [Message(None, click(user)) for user in [*users, f"{name}-stays"]])
     listed = tmp_path / "users"
-    listed.write_text("\n".join([*users[:300], f"{name}-nobody"]), encoding="utf-8")
+    listed.write_text("".join(f"{user}\n" for user in [*users[:300], f"{name}-nobody"]), encoding="utf-8")
     done = agent.kveil("erase", "--users-from", str(listed), "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["erased"], summary["erasedBefore"], summary["noKey"], summary["keys"]) == (300, 0, 1, 300)
     assert sorted(reader.values(name)) == sorted(click(user) for user in [*users[300:], f"{name}-stays"])
-    listed.write_text("\n".join(users), encoding="utf-8")
+    listed.write_text("".join(f"{user}\n" for user in users), encoding="utf-8")
     done = agent.kveil("erase", "--users-from", str(listed))
     assert done.returncode == 0 and "300 user(s) erased" in done.stdout and "300 user(s) were erased before" in done.stdout
     assert reader.values(name) == [click(f"{name}-stays")]

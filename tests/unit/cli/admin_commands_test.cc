@@ -310,12 +310,14 @@ TEST_F(EraseManyTest, NamesABadLineBeforeAnybodyIsErased) {
   const std::vector<std::tuple<std::string, std::string, std::string>> bad = {
       {"int64", "38\n39\nanna\n", "line 3: the user's id is not a 64-bit integer"},
       {"text", "38\n\n39\n", "line 2: it is empty"},
-      {"text", "38\n\xff\n", "line 2: it is not UTF-8 text"},
+      {"text", "38\n\xff\n", "line 2: the user's id is not UTF-8 text"},
       {"text",
        "\xEF\xBB\xBF"
        "38\n",
        "line 1: it begins with a byte order mark"},
-      {"text", "38\n" + std::string(9000, 'x') + "\n", "line 2: it is too long"},
+      {"text", "38\n" + std::string(9000, 'x') + "\n", "line 2: the user's id"},
+      {"text", "38\n 39\n", "line 2: there is a space before or behind the id"},
+      {"text", "38\n39", "line 2: it does not end with a line feed, so the file may be cut off; nobody was erased"},
       {"text", "", "has no line"}};
   for (const auto& [encoding, text, message] : bad) {
     ExpectFailure(EraseFrom(text, {"--as", encoding}), 1, message);
@@ -368,10 +370,10 @@ TEST_F(EraseManyTest, AsksForTheWholeListAgainWhenTheRegistryMayHaveLostSome) {
 }
 
 TEST_F(EraseManyTest, TakesIdsInTheirFormWithCarriageReturnsAndKeepsRequestsShort) {
-  EXPECT_EQ(EraseFrom("FF01\r\nAB", {"--as", "hex"}).exitStatus, 0);
+  EXPECT_EQ(EraseFrom("FF01\r\nAB\n", {"--as", "hex"}).exitStatus, 0);
   EXPECT_EQ(asked_, (std::set<std::string>{"ab", "ff01"}));
   std::string lines;
-  for (int i = 0; i < 300; ++i) StrAppend(&lines, std::string(1000, '\x01'), i, "\n");
+  for (int i = 0; i < 300; ++i) StrAppend(&lines, std::string(1000, '"'), i, "\n");
   EXPECT_EQ(EraseFrom(lines).exitStatus, 0);
   EXPECT_LT(mostBytes_, size_t{60} << 10);
 }
