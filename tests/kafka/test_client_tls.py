@@ -16,6 +16,10 @@ import wire
 LOGIN = "org.apache.kafka.common.security"
 SASL = f'{LOGIN}.plain.PlainLoginModule required username="alice" password="alice-secret";'
 
+READERS = ("reader", "reader2")  # The broker lets both read everything.
+OF_READER = {"prefix": "subjects-", "seal": {"scope": "topic"},
+             "read": [{"workload": {"claimed": {"certificate": "CN=reader"}}}]}
+
 # Speaks Kafka's protocol over Python's TLS: one request, whose answer it prints.
 PYTHON = """
 import socket, ssl, sys
@@ -50,7 +54,8 @@ def secured(site, company):
     sasl = {**own, "protocol": "SASL_SSL", "sasl.enabled.mechanisms": "PLAIN", "ssl.client.auth": "none",
             "plain.sasl.jaas.config": f'{LOGIN}.plain.PlainLoginModule required user_alice="alice-secret";'}
     settings = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                "super.users": "User:ANONYMOUS;User:CN=agent;User:CN=direct;User:alice",
+                "super.users": ";".join(["User:ANONYMOUS", "User:CN=agent", "User:CN=direct", "User:alice",
+                                         *(f"User:CN={reader}" for reader in READERS)]),
                 "allow.everyone.if.no.acl.found": "false"}
     with Broker(site.address, site.folder / "terminated", settings=settings,
                 listeners={"good": own, "sasl": sasl, "passed": own}) as started:
@@ -81,6 +86,8 @@ def agent(site, secured, company, front, shop):
     identities = site.folder / "front-identities"
     identities.mkdir()
     put(company.issue("visitor"), identities / "CN=visitor")
+    for subject in READERS:
+        put(company.issue(subject), identities / f"CN={subject}")
     tls = {"ca": str(company.ca), "certificate": own + ".crt", "key": own + ".key"}
     network = site.address.rsplit(".", 1)[0] + ".0/24"
     changes = {
@@ -93,7 +100,7 @@ def agent(site, secured, company, front, shop):
                                                           "clientCertificate": "request"}}},
                      "passing": {"clientTls": "pass"}},
     }
-    with Agent(site, secured, POLICIES, changes, name="agent-front") as started:
+    with Agent(site, secured, [*POLICIES, OF_READER], changes, name="agent-front") as started:
         yield started
         assert "PRIVATE KEY" not in started.log.read_text()
 
@@ -169,6 +176,19 @@ def test_an_applications_certificate_chooses_the_one_that_the_broker_sees(secure
                                        "-X", f"ssl.key.location={stranger}.key", "-X", "message.timeout.ms=3000")
     assert refused.returncode != 0
     agent.wait_for_log("connection.closed .*the application's certificate is refused", logged)
+
+
+def test_policies_may_ask_for_the_subject_of_a_certificate(secured, agent, company, shop, topic):
+    """The agent itself has checked it. Neither another subject nor none gets anything, of the same workload."""
+    name, application = topic("subjects"), Application(At(secured, "good"), shop)
+    values = [click(1, number) for number in range(5)]
+    assert all("offset" in answer for answer in application.produce(name, [Message(None, value) for value in values], *java(company)))
+    reader, other = (java(company, certificate=company.issue(subject)) for subject in READERS)
+    assert application.values(name, *reader) == values
+    for settings in (other, java(company)):
+        with pytest.raises(AssertionError, match="TopicAuthorizationException"):
+            application.consume(name, "limit.seconds=10", *settings)
+    assert_sealed(secured, name, len(values))
 
 
 def test_a_certificate_that_is_renewed_is_shown_without_a_restart(site, secured, agent, company, front, shop, topic):

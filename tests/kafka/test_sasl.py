@@ -30,6 +30,10 @@ KCAT = {
 REAUTHENTICATE = 2  # Seconds, with PLAIN.
 OF_ALICE = {"prefix": "alices-", "seal": {"scope": "topic"}, "read": [{"workload": {"claimed": {"principal": "User:alice"}}}],
             "write": [{"workload": {"claimed": {"principal": "User:alice"}}}]}
+# Of alice and of everybody, some records each.
+SOME_OF_ALICE = [{"prefix": f"{kind}-", "onDenied": kind, "seal": {"scope": "user", "user": {"value": "/userid"}, "keyspace": "people"},
+                  "read": [{"workload": {"claimed": {"principal": "User:alice"}}, "where": {"users": ["1"]}},
+                           {"any": True, "where": {"users": ["3"]}}]} for kind in ("sealed", "error")]
 
 
 class At:
@@ -68,7 +72,7 @@ def names(site):
 def agent(site, broker, shop, analytics):
     changes = {"intercept": {"targets": [{"cluster": "main", "cidr": f"{broker.address}/32",
                                           "ports": f"{broker.port},{broker.ports['sasl']}"}]}}
-    with Agent(site, broker, [*POLICIES, OF_ALICE], changes, name="agent-sasl") as started:
+    with Agent(site, broker, [*POLICIES, OF_ALICE, *SOME_OF_ALICE], changes, name="agent-sasl") as started:
         yield started
         assert SECRET not in started.log.read_text(), "a password is in the agent's log"
 
@@ -111,6 +115,29 @@ def test_policies_may_ask_for_the_principal(app, broker, shop, topic):
     assert nobody.produce(name, clicks(1, 1))[0]["error"] == "TopicAuthorizationException"
     with pytest.raises(AssertionError, match="TopicAuthorizationException"):
         nobody.consume(name, "limit.seconds=10")
+
+
+def test_what_a_principal_may_not_have_comes_sealed(app, broker, shop, topic):
+    """The same connection's workload gets less without the principal."""
+    name = topic("sealed")
+    values = [click(1), click(2), click(3)]
+    assert all("offset" in answer for answer in app.produce(name, [Message(None, value) for value in values], *java("PLAIN")))
+    for reader, settings, clear in ((app, java("SCRAM-SHA-256"), {0, 2}), (Application(broker, shop), (), {2})):
+        records = reader.consume(name, *settings).records
+        assert [record.message.value if place in clear else is_sealed(record) for place, record in enumerate(records)] == [
+            value if place in clear else True for place, value in enumerate(values)], settings
+        assert all(b"secret" not in record.message.value for place, record in enumerate(records) if place not in clear)
+
+
+def test_a_principal_gets_an_error_at_what_it_may_not_have(app, broker, shop, topic):
+    name = topic("error")
+    values = [click(1, 0), click(3, 1), click(1, 2), click(2, 3)]
+    assert all("offset" in answer for answer in app.produce(name, [Message(None, value) for value in values], *java("PLAIN")))
+    with app.following(name, "group.id=" + name, "auto.offset.reset=earliest", *java("PLAIN")) as consumer:
+        assert [consumer.next().message.value for _ in range(3)] == values[:3]
+    for reader, settings in ((app, java("PLAIN")), (Application(broker, shop), ())):
+        with pytest.raises(AssertionError, match="TopicAuthorizationException"):
+            reader.consume(name, "limit.seconds=10", *settings)
 
 
 @pytest.mark.parametrize("mechanism", KCAT)
