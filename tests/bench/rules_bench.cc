@@ -7,8 +7,11 @@
 // none.
 #include <benchmark/benchmark.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
+#include "guard/worker/listed_users.h"
 #include "sealing.h"
 
 namespace kveil::guard {
@@ -114,6 +117,43 @@ void BM_ConsentDenied(benchmark::State& state) {
   const users::SharedFacts facts = Consenting();
   Measure(state, ConsentEntries(state.range(0), "research"), [&](size_t) { return facts; });
 }
+
+// A policy of 100,000 users in a file, without the first of them or with.
+std::shared_ptr<const policy::Policy> ListOfUsers(const std::string& folder, bool isWhole) {
+  std::ofstream list(folder + "/users.txt");
+  for (uint32_t user = isWhole ? 0 : 1; user < policy::kMostListedUsers; ++user)
+    list << "user-" << 100'000 + user << "\n";
+  list.close();
+  std::ofstream(folder + "/p.json")
+      << R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"value": "/userid"}},
+      "read": [{"any": true, "where": {"users": {"file": "users.txt"}}}]}]})";
+  return *policy::Policy::Load({folder});
+}
+// What a reload of the policies costs a worker before it opens records for a reader of these users. All keys are in its
+// cache. Argument: 0: it has not looked for them before; 1: the list is as it was; 2: it has one more.
+void BM_ReloadOfUsers(benchmark::State& state) {
+  Node node(true);
+  char folder[] = "/tmp/kveil-bench-XXXXXX";
+  if (mkdtemp(folder) == nullptr) abort();
+  const auto before = ListOfUsers(folder, state.range(0) != 2);
+  const auto now = ListOfUsers(folder, true);
+  std::filesystem::remove_all(folder);
+  policy::EntrySet readers;
+  readers.Add(0);
+  const auto know = [&](ListedUsers& users) {
+    for (Needs needs; !users.AreKnown(readers, node.scratch->keyCache, needs); needs = Needs())
+      node.Fetch(std::move(needs));
+  };
+  ListedUsers known(*before->Find("t"), nullptr);
+  know(known);
+  ListedUsers all(*now->Find("t"), nullptr);
+  know(all);
+  for (auto _ : state) {
+    ListedUsers users(*now->Find("t"), state.range(0) == 0 ? nullptr : &known);
+    know(users);
+  }
+}
+BENCHMARK(BM_ReloadOfUsers)->Arg(0)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond);
 
 void Counts(benchmark::internal::Benchmark* benchmark) { benchmark->Arg(0)->Arg(1)->Arg(10)->Arg(1000); }
 BENCHMARK(BM_UsersRead)->Apply(Counts);

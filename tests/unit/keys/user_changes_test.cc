@@ -1,5 +1,6 @@
 // What is known of users: how it comes with their keys, and how soon a change reaches every cache.
 #include <gmock/gmock.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sqlite3.h>
 
@@ -14,6 +15,9 @@
 #include "keys/service/erasure_spread.h"
 #include "keys/service/facts_pool.h"
 #include "postgres_server.h"
+
+// Of sanitizers.
+extern "C" size_t __sanitizer_get_current_allocated_bytes() __attribute__((weak));  // NOLINT
 
 namespace kveil::keys {
 namespace {
@@ -454,6 +458,41 @@ TEST(FactsPoolTest, SharesAgainWhenItWasFull) {
   for (size_t i = 0; i <= FactsPool::kMostShared; ++i) ASSERT_TRUE(pool.Get(textOf(i)).ok());
   const users::SharedFacts held = *pool.Get(textOf(0));
   EXPECT_EQ(*pool.Get(textOf(0)), held);
+}
+
+// Bytes on the heap. Sanitizers have one of their own.
+size_t Allocated() {
+  if (__sanitizer_get_current_allocated_bytes != nullptr) return __sanitizer_get_current_allocated_bytes();
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
+// Bytes per consent of many users with ten each.
+double BytesPerConsent(bool areSame) {
+  constexpr size_t kUsers = 5000;
+  constexpr size_t kConsents = 10;
+  const size_t before = Allocated();
+  FactsPool pool;
+  std::vector<users::SharedFacts> held(kUsers);
+  for (size_t user = 0; user < kUsers; ++user) {
+    users::UserFacts facts;
+    for (size_t i = 0; i < kConsents; ++i) {
+      const int64_t until = 1'800'000'000'000 + (areSame ? 0 : static_cast<int64_t>(user));
+      facts.consents.push_back({StrCat("purpose-", 10 + i), absl::FromUnixMillis(until)});
+    }
+    held[user] = *pool.Get(users::Encode(facts));
+  }
+  return static_cast<double>(Allocated() - before) / (kUsers * kConsents);
+}
+
+// docs/performance.md has the figures of a million.
+TEST(FactsPoolTest, TakesABoundedNumberOfBytesPerConsent) {
+  const double different = BytesPerConsent(/*areSame=*/false);
+  const double same = BytesPerConsent(/*areSame=*/true);
+  RecordProperty("bytesPerConsent", std::to_string(different));
+  EXPECT_GT(different, sizeof(users::Consent)) << "it is measured";
+  EXPECT_LT(different, 150);
+  EXPECT_LT(same, 3) << "users of whom the same is known share it";
 }
 
 // Agents on two nodes.
