@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "cli/audit_trails.h"
 #include "cli/common.h"
+#include "cli/plain.h"
 #include "evidence/small_file.h"
 #include "nlohmann/json.hpp"
 

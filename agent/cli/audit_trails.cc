@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/common.h"
 #include "cli/erasing.h"
+#include "cli/plain.h"
 #include "config/units.h"
 #include "users/facts_change.h"
 
@@ -50,22 +51,6 @@ absl::StatusOr<evidence::SigningKey> KeyOf(const AuditOptions& options, const st
         StrCat("there are ", keys.size(), " --key for ", folders.size(), " trails: give one for each, in their order"));
   }
   return audit::ReadPublicKey(folders[index], keys.empty() ? "" : keys[index]);
-}
-
-std::string Plain(std::string_view text) {
-  std::string plain;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    // U+0080 to U+009F are commands, too.
-    const bool beginsC1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (byte >= 0x20 && byte != 0x7f && !beginsC1) {
-      plain += text[i];
-    } else {
-      StrAppend(&plain, "\\x", std::string_view(&"0123456789abcdef"[byte / 16], 1),
-                std::string_view(&"0123456789abcdef"[byte % 16], 1));
-    }
-  }
-  return plain;
 }
 
 absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptions& common,

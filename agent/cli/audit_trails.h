@@ -30,9 +30,6 @@ struct AuditScope {
 absl::StatusOr<AuditScope> FindAudit(std::string_view command, const CommonOptions& common,
                                      const AuditOptions& options);
 
-// Of a name or a sentence with names: a client can make up names with line breaks or commands to terminals.
-std::string Plain(std::string_view text);
-
 // What verifies the lines of the folder with this index: the key that was given for it, or its own.
 absl::StatusOr<evidence::SigningKey> KeyOf(const AuditOptions& options, const std::vector<std::string>& folders,
                                            size_t index);

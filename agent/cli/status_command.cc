@@ -7,6 +7,7 @@
 #include "admin/status_command.h"
 #include "base/text.h"
 #include "cli/common.h"
+#include "cli/plain.h"
 
 namespace kveil::cli {
 namespace {
@@ -43,8 +44,8 @@ void PrintServed(const StatusCommand::Response& status) {
 // What was protected may be in the clear there.
 void PrintUnselected(const StatusCommand::Unselected& unselected) {
   for (const StatusCommand::UnselectedTopic& topic : unselected.topics) {
-    std::cout << "  in clear  " << topic.topic << ", which no policy selects, is written to by " << topic.workload
-              << ", which has read a protected topic\n";
+    std::cout << "  in clear  " << topic.topic << ", which no policy selects, is written to by "
+              << Plain(topic.workload) << ", which has read a protected topic\n";
   }
   if (unselected.more) std::cout << "  in clear  and more topics like these\n";
 }

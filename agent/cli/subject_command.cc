@@ -9,6 +9,7 @@
 #include "cli/changing_users.h"
 #include "cli/common.h"
 #include "cli/erasing.h"
+#include "cli/plain.h"
 #include "receipts/store.h"
 
 namespace kveil::cli {
