@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "identity/claims.h"
 #include "io/both.h"
 
 namespace kveil::proxy {
@@ -94,12 +95,43 @@ io::Task<absl::Status> Connection::SendSlicesUpstream(absl::Span<const iovec> sl
   co_return sent;
 }
 
-std::string Connection::TlsWithApplication() const {
+std::string Connection::TlsVersion() const {
   if (passes_) return "passed";
-  if (applicationTls_ == nullptr) return "none";
+  return applicationTls_ == nullptr ? "none" : std::string(applicationTls_->session().Version());
+}
+
+std::string Connection::TlsWithApplication() const {
+  if (passes_ || applicationTls_ == nullptr) return TlsVersion();
   constexpr size_t kMostOfSubject = 1000;  // it may be as long as the certificate; a policy may ask for no more
   const std::string_view subject = std::string_view(info_->certificateSubject).substr(0, kMostOfSubject);
-  return StrCat(applicationTls_->session().Version(), subject.empty() ? "" : " of ", subject);
+  return StrCat(TlsVersion(), subject.empty() ? "" : " of ", subject);
+}
+
+ConnectionReport Connection::Report() const {
+  ConnectionReport report;
+  report.id = info_->id;
+  report.workload = CutOff(info_->workload.name());
+  report.share = CutOff(info_->workload.share);
+  report.cluster = CutOff(info_->cluster);
+  report.uid = info_->workload.uid;
+  report.client = info_->origin.source.Text();
+  report.broker = info_->origin.destination.Text();
+  report.clientTls = TlsVersion();
+  report.clientId = CutOff(info_->tally->clientId);
+  report.principal = CutOff(info_->tally->principal);
+  report.certificate = CutOff(info_->certificateSubject);
+  report.age = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - openedAt_);
+  report.requestBytes = requestBytes_;
+  report.responseBytes = responseBytes_;
+  report.recentBytes = recentBytes_;
+  report.records = info_->tally->records;
+  return report;
+}
+
+void Connection::NoteClientId(std::string_view clientId) {
+  clientId = clientId.substr(0, identity::kLongestClientId);
+  std::string& noted = info_->tally->clientId;
+  if (noted != clientId) noted = clientId;
 }
 
 void Connection::LogClosed() const {
@@ -192,6 +224,7 @@ void Connection::Sweep(std::chrono::steady_clock::time_point now) {
   }
   const uint64_t moved =
       requests_.Progress() + responses_.Progress() + upstream_.bytesSent() + application_.bytesSent();
+  recentBytes_ = recentBytes_ - (recentBytes_ + 7) / 8 + (moved - sweptBytes_);
   if (moved != sweptBytes_) {
     sweptBytes_ = moved;
     unchangedSince_ = now;

@@ -18,6 +18,7 @@
 #include "io/socket.h"
 #include "io/tls_stream.h"
 #include "observe/metrics.h"
+#include "proxy/connection_list.h"
 #include "proxy/connection_setup.h"
 #include "proxy/frame_input.h"
 #include "proxy/interceptor.h"
@@ -74,6 +75,9 @@ class Connection : private Upstream {
   std::chrono::steady_clock::duration HoardsFor(std::chrono::steady_clock::time_point now) const;
 
   const ConnectionInfo& info() const { return *info_; }
+  // For `kveil connections`. Bytes in both directions: all, or those of about the last two seconds.
+  uint64_t Traffic(bool recently) const { return recently ? recentBytes_ : requestBytes_ + responseBytes_; }
+  ConnectionReport Report() const;
 
  private:
   // Before the pumps (opening.cc).
@@ -127,7 +131,9 @@ class Connection : private Upstream {
   bool IsInRequest() const;
   bool IsApplicationReset() const;
   bool IsStalled() const;
+  std::string TlsVersion() const;
   std::string TlsWithApplication() const;
+  void NoteClientId(std::string_view clientId);
   void LogClosed() const;
 
   // Memory is waited for with none in hand: what holds some leaves before a message that may want much.
@@ -181,6 +187,7 @@ class Connection : private Upstream {
   std::chrono::steady_clock::time_point openedAt_;
   std::string endReason_;
   observe::ConnectionResult result_ = observe::ConnectionResult::kServed;
+  uint64_t recentBytes_ = 0;  // of each sweep, an eighth less with each later one
   uint64_t requestBytes_ = 0;
   uint64_t responseBytes_ = 0;
 };

@@ -204,6 +204,7 @@ io::Task<absl::Status> Connection::HandleRequest(Interceptor& interceptor, Bytes
     const absl::StatusOr<kafka::RequestHeader> read = kafka::ReadRequestHeader(request.frame);
     if (!read.ok()) co_return read.status();
     request.header = *read;
+    NoteClientId(request.header.clientId.value_or(""));
   }
   const kafka::RequestHeader& header = request.header;
   request.body = request.frame.subspan(header.size);

@@ -90,6 +90,15 @@ absl::Status Server::CheckWorkers(std::chrono::milliseconds limit) {
   return stuck.empty() ? absl::OkStatus() : absl::UnavailableError(stuck);
 }
 
+ConnectionList Server::ListConnections(const ConnectionQuery& query, std::chrono::milliseconds patience) const {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const auto listing = std::make_shared<ConnectionListing>(query, workers_.size());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->Post([worker = worker.get(), listing] { worker->List(listing); });
+  }
+  return listing->Await(deadline);
+}
+
 void Server::Drain() {
   std::latch left(static_cast<std::ptrdiff_t>(workers_.size()));
   // All are told before any is waited for: each takes up to a tick.

@@ -17,6 +17,7 @@
 #include "base/unique_fd.h"
 #include "observe/metrics.h"
 #include "proxy/connection.h"
+#include "proxy/connection_list.h"
 #include "proxy/connection_setup.h"
 
 namespace kveil::proxy {
@@ -62,6 +63,10 @@ class Server {
   // Asks every worker for a sign of life. The error names those that have not given one for `limit` since they were
   // asked. Call it about once a second, on any thread but a worker's.
   absl::Status CheckWorkers(std::chrono::milliseconds limit);
+
+  // The connections that are open now. Waits for the workers, each of which answers when it has come to an end of what
+  // it does, for `patience` at most. Any thread but a worker's.
+  ConnectionList ListConnections(const ConnectionQuery& query, std::chrono::milliseconds patience) const;
 
   size_t connectionCount() const { return connectionCount_.load(std::memory_order_relaxed); }
 

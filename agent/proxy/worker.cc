@@ -11,6 +11,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "io/turn.h"
 
 namespace kveil::proxy {
 namespace {
@@ -96,6 +97,36 @@ void Server::Worker::EndWorstHoarder(std::chrono::steady_clock::time_point now) 
   if (worst == nullptr) return;
   worst->Abort(observe::ConnectionResult::kStalled,
                "the application stood still in the middle of a message, and others waited for the memory it took");
+}
+
+// In turns, so that no connection waits for it: there may be ten thousand.
+io::Task<void> Server::Worker::ListLater(std::shared_ptr<ConnectionListing> listing) {
+  const ConnectionQuery& query = listing->query();
+  std::vector<uint64_t> ids;
+  ids.reserve(connections_.size());
+  for (const auto& [id, connection] : connections_) ids.push_back(id);
+  ConnectionList part;
+  part.total = ids.size();
+  struct Fitting {
+    uint64_t traffic;
+    uint64_t id;
+  };
+  std::vector<Fitting> fitting;
+  io::Turn turn(*loop_);
+  for (const uint64_t id : ids) {
+    co_await turn.Pause();
+    const auto found = connections_.find(id);  // it may have ended
+    if (found == connections_.end() || !query.Fits(found->second->info())) continue;
+    fitting.push_back({found->second->Traffic(query.recently), id});
+  }
+  part.fitting = fitting.size();
+  KeepBusiest(fitting, query.most, [](const Fitting& one) { return one.traffic; });
+  for (const Fitting& one : fitting) {
+    co_await turn.Pause();
+    const auto found = connections_.find(one.id);
+    if (found != connections_.end()) part.connections.push_back(found->second->Report());
+  }
+  listing->Add(std::move(part));
 }
 
 void Server::Worker::AddListener(uint64_t netnsCookie, UniqueFd listener) {

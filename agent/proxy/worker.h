@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "proxy/buffer_shelf.h"
 #include "proxy/connection.h"
+#include "proxy/connection_list.h"
 #include "proxy/connection_setup.h"
 #include "proxy/memory_budget.h"
 #include "proxy/server.h"
@@ -45,6 +46,8 @@ class Server::Worker {
   void Release(uint64_t netnsCookie, std::function<void()> done);
   // The same for everything, for good.
   void ReleaseAll(std::function<void()> done);
+  // Answers a question about the connections, later.
+  void List(std::shared_ptr<ConnectionListing> listing) { loop_->Spawn(ListLater(std::move(listing))); }
   // Closes listeners and connections at once, for good, and has the loop end when they have.
   void AbortAll();
 
@@ -65,6 +68,7 @@ class Server::Worker {
   void CancelListeners(const Matches& matches);
   void ReleaseMatching(Matches matches, std::function<void()> done);
   io::Task<void> WaitReleased(Matches matches, std::vector<uint64_t> draining, std::function<void()> done);
+  io::Task<void> ListLater(std::shared_ptr<ConnectionListing> listing);
   io::Task<void> Tick();
   void EndWorstHoarder(std::chrono::steady_clock::time_point now);
   bool IsMemoryWaitedFor() const;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <variant>
 
 #include "connection_fixture.h"
+#include "identity/claims.h"
 #include "peers.h"
 
 namespace kveil::proxy {
@@ -47,6 +49,7 @@ class FakeSetup : public ConnectionSetup {
     }
     ConnectionParts parts;
     parts.upstream = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (makeInfo) makeInfo(info);
     if (makeInterceptor) parts.interceptors.push_back(makeInterceptor());
     return parts;
   }
@@ -56,6 +59,7 @@ class FakeSetup : public ConnectionSetup {
   absl::Status identified;
   std::optional<Refusal> refused;
   std::function<std::unique_ptr<Interceptor>()> makeInterceptor;
+  std::function<void(const ConnectionInfo&)> makeInfo;  // what is known of it beside
   std::mutex mutex;
   std::atomic<bool> isKnown{true};
   std::atomic<int> looks{0};
@@ -249,6 +253,109 @@ TEST_F(ServerTest, ResetsAConnectionThatGetsNoSocketToItsBroker) {
   EXPECT_EQ(application.HowItEnded(), "by a reset");
   EXPECT_TRUE(Ended("broker_unreachable"));
   EXPECT_TRUE(Eventually([this] { return server_->connectionCount() == 0; }));
+}
+
+// What `kveil connections` asks for.
+class ConnectionListTest : public ServerTest {
+ protected:
+  // Connections of workloads 1, 1 and 2; each has relayed more than the one before.
+  void OpenThree() {
+    Start();
+    const SocketAddress address = Serve(1);
+    for (const uint64_t cookie : {1, 1, 2}) {
+      open_.push_back(OpenThrough(address, cookie));
+      for (size_t i = 0; i < open_.size(); ++i) ExpectServed(open_.back(), static_cast<int32_t>(i));
+    }
+    // Bytes count when they have left, which may be after they have come.
+    EXPECT_TRUE(Eventually([this] {
+      const ConnectionList list = List({});
+      return std::all_of(list.connections.begin(), list.connections.end(), [](const ConnectionReport& report) {
+        return report.responseBytes % ResponseFrameOf(1, "answer").size() == 0 && report.responseBytes > 0 &&
+               report.requestBytes / Request(1).size() == report.responseBytes / ResponseFrameOf(1, "answer").size();
+      });
+    }));
+  }
+  ConnectionList List(const ConnectionQuery& query) {
+    return server_->ListConnections(query, std::chrono::seconds(20));
+  }
+  static std::vector<uint64_t> IdsOf(const ConnectionList& list) {
+    std::vector<uint64_t> ids;
+    for (const ConnectionReport& report : list.connections) ids.push_back(report.id);
+    return ids;
+  }
+  using Ids = std::vector<uint64_t>;
+
+  std::vector<Both> open_;
+};
+
+TEST_F(ConnectionListTest, HasTheBusiestOfAllWorkersFirst) {
+  OpenThree();
+  const ConnectionList list = List({});
+  EXPECT_EQ(IdsOf(list), Ids({3, 2, 1}));
+  EXPECT_EQ(list.total, 3u);
+  EXPECT_EQ(list.fitting, 3u);
+  EXPECT_EQ(list.silentWorkers, 0u);
+  const ConnectionReport& busiest = list.connections.front();
+  EXPECT_EQ(busiest.requestBytes, 3 * Request(1).size());
+  EXPECT_EQ(busiest.responseBytes, 3 * ResponseFrameOf(1, "answer").size());
+  EXPECT_EQ(busiest.share, "/workload2");
+  EXPECT_EQ(busiest.broker, setup_.broker.Text());
+  EXPECT_EQ(busiest.clientTls, "none");
+  const ConnectionList one = List({.most = 1});
+  EXPECT_EQ(IdsOf(one), Ids({3}));
+  EXPECT_EQ(one.fitting, 3u);
+}
+
+TEST_F(ConnectionListTest, HasThoseThatFitOnly) {
+  OpenThree();
+  EXPECT_EQ(IdsOf(List({.workload = "load1"})), Ids({2, 1}));
+  EXPECT_EQ(List({.workload = "load1"}).total, 3u);
+  EXPECT_EQ(IdsOf(List({.workload = "load3"})), Ids());
+  EXPECT_EQ(IdsOf(List({.cluster = "main"})), Ids());
+}
+
+TEST_F(ConnectionListTest, TellsWhatIsKnownOfTheClientAndItsRecords) {
+  setup_.makeInterceptor = [] { return std::make_unique<FakeInterceptor>(std::vector<ApiKey>{ApiKey::kListOffsets}); };
+  setup_.makeInfo = [](const ConnectionInfo& info) {
+    info.tally->principal = std::string(1000, 'p');
+    info.tally->records = {.sealed = 1, .opened = 2, .denied = 3, .refused = 4};
+  };
+  OpenThree();
+  const std::string named = Framed(StrCat(BigEndian(static_cast<int16_t>(ApiKey::kListOffsets), 2), BigEndian(1, 2),
+                                          BigEndian(9, 4), BigEndian(300, 2), std::string(300, 'c'), "request"));
+  open_.back().application.Send(named);
+  EXPECT_EQ(open_.back().broker.ReceiveFrame(), named);
+  const ConnectionReport report = List({.most = 1}).connections.at(0);
+  EXPECT_EQ(report.clientId, std::string(identity::kLongestClientId, 'c'));
+  EXPECT_EQ(report.principal.size(), ConnectionReport::kLongestText);
+  EXPECT_EQ(report.records.sealed, 1u);
+  EXPECT_EQ(report.records.refused, 4u);
+}
+
+// A busy worker must not keep whoever asks, nor the others' answers.
+TEST_F(ConnectionListTest, DoesNotWaitForAWorkerThatIsStuck) {
+  const auto isStuck = std::make_shared<std::atomic<bool>>(false);  // the workers tick for longer than this test's body
+  hooks_.tick = [isStuck](size_t worker) {
+    while (worker == 1 && *isStuck) ::usleep(1000);
+  };
+  OpenThree();
+  *isStuck = true;
+  EXPECT_TRUE(Eventually([&] {
+    const ConnectionList list = server_->ListConnections({}, std::chrono::milliseconds(50));
+    return list.silentWorkers == 1 && list.connections.size() == list.total && list.total < 3 && list.total > 0;
+  }));
+  *isStuck = false;
+  EXPECT_TRUE(Eventually([&] { return List({}).connections.size() == 3; }));
+}
+
+TEST_F(ConnectionListTest, KnowsWhatHasBeenBusyLately) {
+  OpenThree();
+  EXPECT_TRUE(Eventually([&] { return List({.most = 1, .recently = true}).connections.at(0).recentBytes == 0; }));
+  EXPECT_TRUE(Eventually([&] {
+    ExpectServed(open_.front(), 7);
+    const ConnectionList list = List({.most = 1, .recently = true});
+    return list.connections.at(0).id == 1 && list.connections.at(0).recentBytes > 0;
+  }));
 }
 
 // Connections whose pod the agent has not heard of yet.
