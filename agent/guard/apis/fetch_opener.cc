@@ -159,11 +159,16 @@ void FetchOpener::CheckPartition(const ReadAccess& access, FetchResponse::Partit
   }
   if (!access.isDenied() && !hasRecords) return;
   if (access.isDenied()) {
-    if (hasRecords) shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+    if (hasRecords) CountDenial();
     progress.response.delivered = true;  // an error is an answer: nothing to hold back
   }
   Deny(partition, access.error);
   progress.changed = true;
+}
+
+void FetchOpener::CountDenial() const {
+  shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+  ++connection_.tally->records.refused;
 }
 
 // Notes a partition that is to be opened, and whether it is the one that has waited for longest.
@@ -227,7 +232,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
   const bool mayEndAtRecord =
       readable.topic->readers.has_value() && readable.topic->policy->onDenied == policy::OnHidden::kError;
   if (mayEndAtRecord && !readable.asked.has_value()) {
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+    CountDenial();
     AnswerWithError(readable, progress);
     co_return;
   }

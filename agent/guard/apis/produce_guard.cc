@@ -342,6 +342,7 @@ void ProduceGuard::NoteUnselected(const std::string& topic) {
 void ProduceGuard::Report(const std::vector<ProduceState::Refused>& refused) const {
   for (const ProduceState::Refused& one : refused) {
     shared_.metrics.RecordsRefused(one.refusal.reason, one.refusal.recordCount);
+    connection_.tally->records.refused += one.refusal.recordCount;
   }
   const ProduceState::Refused& first = refused.front();
   const std::vector<Refusal::Record>& records = first.refusal.records;

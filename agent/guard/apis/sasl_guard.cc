@@ -29,6 +29,7 @@ io::Task<RequestVerdict> SaslHandshakeGuard::OnRequest(const proxy::RequestFrame
   if (!decoded.ok()) co_return decoded.Close();
   client_->exchange = std::make_shared<SaslExchange>(decoded->mechanism);
   client_->principal.clear();  // it may be another (KIP-368), before its first answer
+  connection_.tally->principal.clear();
   if (request.header.version >= SaslHandshakeRequest::kFirstVersionWithAuthenticate) {
     co_return RequestVerdict::Forward();
   }
@@ -97,6 +98,7 @@ io::Task<ResponseVerdict> SaslAuthenticateGuard::OnResponse(const proxy::Respons
 void SaslAuthenticateGuard::LearnPrincipal(const SaslExchange& exchange) {
   const std::string& name = exchange.name();
   client_->principal = name;
+  connection_.tally->principal = name;
   if (name.empty() || name == logged_) return;
   logged_ = name;
   log::Info("connection.authenticated", {{"id", connection_.id},

@@ -274,6 +274,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   if (access.error != ErrorCode::kNone) {
     // The policy changed while the request was at the broker.
     shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
+    ++connection_.tally->records.refused;
     partition.errorCode = access.error;
     partition.records = Bytes();
     partition.acquiredRecords.clear();

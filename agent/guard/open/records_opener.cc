@@ -159,6 +159,8 @@ void RecordsOpener::Count(const Masking& masking, const OpenOutcome& outcome) {
       shared_.metrics.RecordsDropped(reason, count);
     }
   };
+  connection_.tally->records.opened += outcome.opened;
+  connection_.tally->records.denied += outcome.denied;
   if (outcome.opened > 0) {
     NoteRead();
     shared_.metrics.RecordsOpened(outcome.opened);
@@ -195,6 +197,7 @@ void RecordsOpener::NoteRead() {
 
 void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {
   shared_.metrics.RecordsRefused(outcome.reason, 1);
+  ++connection_.tally->records.refused;
   if (outcome.reason == observe::RefuseReason::kDenied) return;  // the policy has it so
   log::Error("fetch.stopped", {{"connection", connection_.id},
                                {"share", connection_.workload.share},

@@ -256,6 +256,7 @@ io::Task<bool> PartitionSealer::LearnGreaterLimit(const std::string& topic, size
 
 void PartitionSealer::Count(const SealOutcome& outcome) {
   shared_.metrics.RecordsSealed(outcome.sealed);
+  connection_.tally->records.sealed += outcome.sealed;
   if (outcome.afterErasure > 0) shared_.metrics.RecordsAfterErasure(outcome.afterErasure);
   if (outcome.parts.size() > 1) shared_.metrics.BatchesSplit(1);
   shared_.metrics.KeyCacheHits(outcome.keysUsed);
