@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 
+#include "admin/connections_command.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/agent_command.h"
@@ -26,6 +27,7 @@ class CommandLine {
   std::string Explain(const CLI::Error& error) const;
 
  private:
+  void AddConnections();
   void AddConsent();
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
@@ -43,6 +45,8 @@ class CommandLine {
   ReceiptsOptions receipts_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
+  ConnectionsOptions connections_;
+  bool isOnce_ = false;
   std::vector<std::string> files_;
   bool isStrict_ = false;
   std::string headerValue_;
@@ -275,6 +279,24 @@ void CommandLine::AddPolicy() {
   diff->add_option("OLD NEW", files_, "Two files or folders")->required()->expected(2);
 }
 
+void CommandLine::AddConnections() {
+  CLI::App* const list =
+      Add(app_, "connections", "List the connections that the running agent serves, those with the most traffic first",
+          "kveil connections --workload billing", [this] { return RunConnections(common_, connections_); });
+  CLI::App* const top = Add(
+      app_, "top", "Show the busiest connections, each second anew; q ends it", "kveil top --cluster main",
+      [this] { return RunTop(common_, connections_, isOnce_); }, /*withJson=*/false);
+  for (CLI::App* const command : {list, top}) {
+    command->add_option("--workload", connections_.workload, "Those whose workload's name or cgroup has this in it")
+        ->type_name("TEXT");
+    command->add_option("--cluster", connections_.cluster, "Those of this cluster")->type_name("NAME");
+    command->add_option("--most", connections_.most, "Not more than these")
+        ->check(CLI::Range(uint64_t{1}, admin::ConnectionsCommand::kMost))
+        ->type_name("COUNT");
+  }
+  top->add_flag("--once", isOnce_, "Print it once, after a second, as where there is no terminal");
+}
+
 CommandLine::CommandLine() {
   app_.set_version_flag("--version", StrCat("kveil ", KVEIL_VERSION));
   app_.require_subcommand(1);
@@ -295,6 +317,8 @@ CommandLine::CommandLine() {
           "Say what the running agent serves and what is wrong; exits 0 only when it is ready and nothing is",
           "kveil status --json", [this] { return RunStatus(common_, onlyReady_); });
   status->add_flag("--ready", onlyReady_, "Exit 0 when it is ready, whatever else is wrong: for a probe");
+
+  AddConnections();
 
   Add(app_, "reload", "Have the running agent read its configuration again, and say what that changes", "kveil reload",
       [this] { return RunReload(common_); });

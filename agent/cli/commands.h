@@ -19,6 +19,17 @@ struct CommonOptions {
 // when something is wrong that does not keep it from being ready.
 int RunStatus(const CommonOptions& common, bool onlyReady);
 
+// Which connections.
+struct ConnectionsOptions {
+  std::optional<std::string> workload;  // a part of its name
+  std::optional<std::string> cluster;
+  std::optional<uint64_t> most;  // none: as many as are usual
+};
+// The connections of the running agent, those with the most traffic first. 1 if some are missing.
+int RunConnections(const CommonOptions& common, const ConnectionsOptions& options);
+// The same each second, with what they do per second, until the user ends it. `isOnce`, or without a terminal: once.
+int RunTop(const CommonOptions& common, const ConnectionsOptions& options, bool isOnce);
+
 // Has the running agent read its configuration again, and says what is in force and what needs a restart.
 int RunReload(const CommonOptions& common);
 

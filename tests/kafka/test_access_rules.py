@@ -1,9 +1,14 @@
 """Readers with rules (`where`) get exactly the records that their rules let them have, and their offsets go on all the same."""
 
+import fcntl
 import json
+import os
 import pathlib
+import pty
 import re
+import select
 import subprocess
+import termios
 import time
 
 import clients
@@ -246,6 +251,54 @@ def test_a_reader_gets_what_is_denied_sealed(app, support, topic):
     records = support.consume(name).records
     assert records[0].message.value == click(38, 0) and not is_sealed(records[0])
     assert is_sealed(records[1]) and b"/secret/" not in records[1].message.value
+
+
+def connections(agent, workload):
+    done = agent.kveil("connections", "--workload", workload, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["connections"]
+
+
+def test_connections_are_listed_with_what_became_of_their_records(app, support, agent, topic):
+    name = topic("masked")
+    written(app, name, values_of(clicks(38, 3) + clicks(39, 2)))
+    with support.following(name, "group.id=" + name, "auto.offset.reset=earliest", "client.id=desk-7") as consumer:
+        assert [consumer.next().message.value for _ in range(5)].count(b"") == 2
+        waiting.wait_until("the records to be counted", lambda: any(one["opened"] for one in connections(agent, "support")), 10)
+        reading, = (one for one in connections(agent, "support") if one["opened"])
+        assert (reading["opened"], reading["denied"], reading["sealed"], reading["refused"]) == (3, 2, 0, 0)
+        assert reading["workload"] == "support.service" and reading["cluster"] == "main" and reading["clientId"] == "desk-7"
+        assert reading["broker"] == app.broker.bootstrap and reading["clientTls"] == "none" and "principal" not in reading
+        assert reading["responseBytes"] > reading["requestBytes"] > 0 and reading["ageMilliseconds"] > 0
+        assert connections(agent, "nobody") == []
+        once = agent.kveil("top", "--once", "--workload", "support")
+        assert once.returncode == 0 and "desk-7" in once.stdout and "OPENED/S" in once.stdout, once
+        for key in (b"q", b"\x03"):
+            look_at_top(agent, key, "desk-7")
+
+
+def look_at_top(agent, key, shown):
+    """On a terminal, until the key ends it."""
+    end, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    with subprocess.Popen([agent.program, "top", "--config", agent.config_file], stdin=terminal, stdout=terminal,
+                          stderr=subprocess.PIPE, start_new_session=True,
+                          preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) as top:
+        seen = b""
+        while seen.count(shown.encode()) < 2 and select.select([end], [], [], 30)[0]:
+            seen += os.read(end, 65536)
+        assert seen.count(shown.encode()) >= 2, seen
+        assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        os.write(end, key)
+        assert top.wait(30) == 0, top.stderr.read()
+        assert top.stderr.read() == b""
+    assert termios.tcgetattr(terminal) == before
+    rest = b""
+    while select.select([end], [], [], 0.5)[0]:
+        rest += os.read(end, 65536)
+    assert (seen + rest).endswith(b"\x1b[?1049l"), rest
+    os.close(end)
+    os.close(terminal)
 
 
 def test_a_rule_takes_effect_on_a_running_consumer(app, support, agent, topic):

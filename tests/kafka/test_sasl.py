@@ -1,6 +1,7 @@
 """SASL between application and broker: it passes unseen, with both handshakes, and the agent knows the principal when the
 broker has accepted it."""
 
+import json
 import re
 import struct
 import time
@@ -102,7 +103,7 @@ def test_records_pass_sealed_and_the_principal_is_known(app, agent, broker, topi
     assert all(is_sealed(record) for record in Application(broker).consume(name).records)
 
 
-def test_policies_may_ask_for_the_principal(app, broker, shop, topic):
+def test_policies_may_ask_for_the_principal(app, agent, broker, shop, topic):
     """Also when it has authenticated again, and not of the same workload without it."""
     name = topic("alices")
     with app.producing(name, *java("PLAIN"), "linger.ms=0") as producer:
@@ -110,6 +111,8 @@ def test_policies_may_ask_for_the_principal(app, broker, shop, topic):
             producer.send(Message(None, click(1, number)))
             assert "offset" in producer.flush()
             time.sleep(REAUTHENTICATE)
+        listed = json.loads(agent.kveil("connections", "--json").stdout)["connections"]
+        assert [one["sealed"] for one in listed if one.get("principal") == "alice" and one["sealed"]] == [2], listed
     assert app.values(name, *java("SCRAM-SHA-256")) == [click(1, 0), click(1, 1)]
     nobody = Application(broker, shop)
     assert nobody.produce(name, clicks(1, 1))[0]["error"] == "TopicAuthorizationException"

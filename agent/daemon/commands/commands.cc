@@ -25,6 +25,7 @@ void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run ru
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
   using admin::AwaitErasureCommand;
   using admin::Caller;
+  using admin::ConnectionsCommand;
   using admin::EraseCommand;
   using admin::EraseManyCommand;
   using admin::StatusCommand;
@@ -33,6 +34,12 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
         const CommandContext* const context = target.context();
         return context != nullptr ? Status(*context, request) : StatusAtStart(target);
       });
+  server.Handle<ConnectionsCommand>([&target](const ConnectionsCommand::Request& request,
+                                              const Caller&) -> absl::StatusOr<ConnectionsCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting");
+    return Connections(context->server, request);
+  });
   server.Handle<EraseCommand>(
       [&target](const EraseCommand::Request& request, const Caller& caller) -> absl::StatusOr<EraseCommand::Response> {
         const CommandContext* const context = target.context();

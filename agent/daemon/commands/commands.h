@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
 #include "admin/audit_command.h"
+#include "admin/connections_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/reread_command.h"
@@ -104,6 +105,9 @@ absl::StatusOr<admin::AuditCommand::Response> Audit(audit::Recorder* recorder, k
 absl::StatusOr<admin::StatusCommand::Response> Status(const CommandContext& context,
                                                       const admin::StatusCommand::Request& request);
 admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
+// connections.cc
+absl::StatusOr<admin::ConnectionsCommand::Response> Connections(const proxy::Server& server,
+                                                                const admin::ConnectionsCommand::Request& request);
 // erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
