@@ -87,6 +87,9 @@ absl::StatusOr<std::vector<BatchPart>> Cut(const BatchPart& whole, absl::Span<co
     const size_t start = buffer.size();
     size_t size = 0;
     for (RecordView record; part.header.count < count && reader.Next(record);) {
+      if (record.offsetDelta != first + part.header.count) {
+        return absl::InvalidArgumentError("a record's offset delta is not its place in the batch");
+      }
       RETURN_IF_ERROR(CountRecord(record, part.header));
       size += record.whole.size();
       if (first > 0) AppendRecord(record, part.header.lastOffsetDelta, buffer);

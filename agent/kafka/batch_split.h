@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<int32_t>> FilledCounts(const BatchPart& whole, size_t
 // written to `buffer`, because their offset deltas start at 0 again. That replaces the buffer's content and leaves
 // kTailPadding readable bytes behind it. Sequence numbers (which wrap as in DefaultRecordBatch.incrementSequence) and
 // largest timestamps are adjusted. Errors are those of RecordReader; kInvalidArgument also for a timestamp that is not
-// a varlong.
+// a varlong, and for an offset delta that is not the record's place in `whole`.
 absl::StatusOr<std::vector<BatchPart>> Cut(const BatchPart& whole, absl::Span<const int32_t> counts,
                                            ByteBuffer& buffer);
 

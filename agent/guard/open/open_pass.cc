@@ -24,7 +24,7 @@ OpenPass::OpenPass(const OpenTask& task, WorkerScratch& scratch, const kafka::Ba
     : task_(task),
       scratch_(scratch),
       header_(header),
-      validate_(scratch.header),
+      validate_(scratch.header, header.lastOffsetDelta),
       identify_(task.keysLimit, scratch, needs_),
       authorize_(*task.topic, task.masking),
       transform_(*task.topic, task.topicName, task.batchLimit, emptyMasks, scratch),

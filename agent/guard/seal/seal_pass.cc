@@ -31,13 +31,14 @@ SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
 
 // What becomes of some records, stage by stage (guard/stages/stages.h).
 void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
-  for (ProducedRecord& record : records) record.problem = validate_.Of(record.view);
+  int32_t index = done_;
+  for (ProducedRecord& record : records) record.problem = validate_.Of(record.view, index++);
   identify_.Of(records);
   if (select_.has_value()) select_->Of(records);
   PrefetchFirst<TransformProduced, ProducedRecord>(transform_, records);
   for (size_t i = 0; i < records.size(); ++i) {
     const ProducedRecord& record = records[i];
-    const int32_t index = done_++;
+    index = done_++;
     if (record.problem.has_value()) Refuse(index, *record.problem);
     if (refusal_.has_value() || !needs_.empty()) continue;  // nothing of this batch is kept
     PrefetchAhead<TransformProduced, ProducedRecord>(transform_, records, i);

@@ -46,7 +46,12 @@ inline EnvelopeHeaders FindEnvelopeHeaders(const kafka::RecordView& record) {
 
 class ValidateProduced {
  public:
-  std::optional<Problem> Of(const kafka::RecordView& record) const {
+  // `index`: of the record in its batch. Producers count offsets from 0 on, and brokers ask that of compressed batches
+  // (LogValidator). Where they do not look, a batch could claim offsets that are other records'.
+  std::optional<Problem> Of(const kafka::RecordView& record, int32_t index) const {
+    if (record.offsetDelta != index) {
+      return Problem{observe::RefuseReason::kMalformed, "the record's offset delta is not its place in the batch"};
+    }
     if (record.headerCount == 0) return std::nullopt;
     const EnvelopeHeaders found = FindEnvelopeHeaders(record);
     if (found.count > 0) {
@@ -70,10 +75,18 @@ struct Envelope {
 
 class ValidateFetched {
  public:
-  explicit ValidateFetched(ByteBuffer& scratch) : scratch_(scratch) {}
+  // `lastOffsetDelta`: of the batch.
+  ValidateFetched(ByteBuffer& scratch, int32_t lastOffsetDelta)
+      : scratch_(scratch), lastOffsetDelta_(lastOffsetDelta) {}
 
-  // A record with an envelope that passes has a value. The problem's message is valid until the next call.
+  // Each record of the batch, in order. One with an envelope that passes has a value. The problem's message is valid
+  // until the next call.
   std::optional<Problem> Of(const kafka::RecordView& record, Envelope& envelope) {
+    // Compaction leaves gaps, but nothing else. What is behind a record is known by its offset.
+    if (record.offsetDelta <= offsetDelta_ || record.offsetDelta > lastOffsetDelta_) {
+      return Problem{observe::RefuseReason::kMalformed, "a record's offset is out of order, or not one of its batch"};
+    }
+    offsetDelta_ = record.offsetDelta;
     const EnvelopeHeaders found = FindEnvelopeHeaders(record);
     if (!found.wellFormed || found.count > 1) {
       return Tampered("a record's headers are malformed or hold two envelopes");
@@ -100,7 +113,9 @@ class ValidateFetched {
   static Problem Tampered(std::string_view message) { return {observe::RefuseReason::kTampered, message}; }
 
   ByteBuffer& scratch_;
-  std::string message_;  // of the last problem
+  const int32_t lastOffsetDelta_;
+  int32_t offsetDelta_ = -1;  // of the last record
+  std::string message_;       // of the last problem
 };
 
 }  // namespace kveil::guard

@@ -350,6 +350,36 @@ TEST_F(OpenedBatchTest, StopsAtAKeyThatNobodyKnows) {
   ExpectStop(sealed, RefuseReason::kUnknownKey);
 }
 
+TEST_F(OpenedBatchTest, StopsAtOffsetsOutOfOrderOrOutsideTheBatch) {
+  UseTopicKey();
+  const TestRecord sealed = SealedRecord(Record("a", "secret"));
+  for (const std::pair<int32_t, int32_t>& deltas :
+       {std::pair(0, 10), {0, 0}, {3, 2}, {-2, 1}, {0, -2}, {0, 2'000'000'000}}) {
+    std::vector<TestRecord> records = {sealed, sealed};
+    records[0].offsetDelta = deltas.first;
+    records[1].offsetDelta = deltas.second;
+    TestBatch batch;
+    batch.count = 2;
+    batch.lastOffsetDelta = 9;
+    ExpectStop(Padded(BatchBytes(batch, RecordsBytes(records))), RefuseReason::kMalformed);
+  }
+}
+
+TEST_F(OpenedBatchTest, OpensWhatCompactionHasLeftGapsIn) {
+  UseTopicKey();
+  std::vector<TestRecord> records(2, SealedRecord(Record("a", "secret")));
+  records[0].offsetDelta = 3;
+  records[1].offsetDelta = 7;
+  TestBatch batch;
+  batch.count = 2;
+  batch.lastOffsetDelta = 9;
+  const ReadBatch opened = Opened(Padded(BatchBytes(batch, RecordsBytes(records))));
+  ASSERT_EQ(opened.records.size(), 2u);
+  EXPECT_EQ(opened.header.lastOffsetDelta, 9);
+  EXPECT_EQ(opened.records[1].offsetDelta, 7);
+  EXPECT_EQ(opened.records[1].value, "secret");
+}
+
 TEST_F(OpenedBatchTest, StopsAtAWrongChecksum) {
   UseTopicKey();
   ByteBuffer sealed = Sealed({Record("k", "secret value")});

@@ -153,6 +153,26 @@ TEST_F(SealedBatchTest, RefusesABatchThatDecompressesBeyondTheLimit) {
   EXPECT_EQ(outcome.refusal.reason, RefuseReason::kTooLarge);
 }
 
+// As brokers refuse a compressed batch. Of others they do not look, and its readers would miss the records behind it.
+TEST_F(SealedBatchTest, RefusesOffsetsThatAreNotCountedUp) {
+  UseTopicKey();
+  for (const std::pair<int32_t, int32_t>& deltas :
+       {std::pair(0, 6), {0, 0}, {0, -2}, {1, 2}, {1, 0}, {0, 2'000'000'000}}) {
+    std::vector<TestRecord> records = {Record("a", "1"), Record("b", "2")};
+    records[0].offsetDelta = deltas.first;
+    records[1].offsetDelta = deltas.second;
+    for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kGzip}) {
+      TestBatch batch;
+      batch.count = 2;
+      batch.lastOffsetDelta = 1;
+      batch.attributes = static_cast<int16_t>(codec);
+      ByteBuffer payload;
+      ASSERT_TRUE(kafka::Compress(codec, RecordsBytes(records), payload).ok());
+      ExpectRefused(Padded(BatchBytes(batch, payload)), RefuseReason::kMalformed);
+    }
+  }
+}
+
 TEST_F(SealedBatchTest, RefusesADamagedCompressedBatch) {
   UseTopicKey();
   TestBatch batch;
@@ -291,6 +311,19 @@ class FullBatchTest : public SealedBatchTest {
 
   std::vector<TestRecord> records_;
 };
+
+TEST_F(FullBatchTest, IsRefusedForAnOffsetThatIsNotItsRecordsPlace) {
+  (void)Produced(980, 1010);
+  for (size_t i = 0; i < records_.size(); ++i) records_[i].offsetDelta = static_cast<int32_t>(i);
+  for (const size_t at : {size_t{1}, records_.size() - 1}) {
+    std::vector<TestRecord> records = records_;
+    records[at].offsetDelta += 1'000'000;
+    TestBatch batch;
+    batch.count = static_cast<int32_t>(records.size());
+    batch.lastOffsetDelta = batch.count - 1;
+    ExpectRefused(Padded(BatchBytes(batch, RecordsBytes(records))), RefuseReason::kMalformed);
+  }
+}
 
 // Compressed, the first would fit, or not: that differs from one salt to another.
 TEST_F(FullBatchTest, IsSplitRatherThanGrownPastTheTopicsLimit) {

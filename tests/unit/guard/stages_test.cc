@@ -40,11 +40,11 @@ class ValidateStageTest : public testing::Test {
  protected:
   // Why the record would be refused, and why it would stop a reader; kOther where it passes.
   static RefuseReason Produced(const kafka::RecordView& record) {
-    const auto problem = ValidateProduced().Of(record);
+    const auto problem = ValidateProduced().Of(record, 0);
     return problem.has_value() ? problem->reason : RefuseReason::kOther;
   }
   RefuseReason Fetched(const kafka::RecordView& record) {
-    const auto problem = ValidateFetched(scratch_).Of(record, envelope_);
+    const auto problem = ValidateFetched(scratch_, 0).Of(record, envelope_);
     return problem.has_value() ? problem->reason : RefuseReason::kOther;
   }
 
@@ -153,12 +153,13 @@ TEST_F(IdentifyStageTest, AgreesInBothDirectionsOnWhoseRecordItIs) {
   const ReadBatch sealed = Read(Sealed(produced));
   IdentifyFetched stage(10, *scratch_, needs_);
   ByteBuffer scratch;
+  ValidateFetched validate(scratch, 2);
   std::deque<LaidOut> laidOut;
   std::vector<FetchedRecord> records(3);
   for (size_t i = 0; i < 3; ++i) {
     laidOut.emplace_back(sealed.records.at(i));
     records[i].view = laidOut[i].view;
-    ASSERT_FALSE(ValidateFetched(scratch).Of(records[i].view, records[i].envelope).has_value());
+    ASSERT_FALSE(validate.Of(records[i].view, records[i].envelope).has_value());
   }
   stage.Of(absl::MakeSpan(records));
   for (const FetchedRecord& record : records) EXPECT_FALSE(record.problem.has_value());
