@@ -219,7 +219,14 @@ io::Task<void> FetchOpener::OpenReadable(size_t frameSize, proxy::Arena& arena, 
 
 // In place of a record that rules deny.
 void FetchOpener::AnswerWithError(const Readable& readable, Progress& progress) {
-  denials_.Report(readable.topic->name, "a record that no entry lets the workload read (onDenied: error)");
+  const Topic& topic = *readable.topic;
+  TellAuditOfDenial(scratch_, {.workload = connection_.workload,
+                               .cluster = connection_.cluster,
+                               .topic = topic.name,
+                               .policy = topic.policy,
+                               .access = audit::Access::kRead,
+                               .entry = std::nullopt});
+  denials_.Report(topic.name, "a record that no entry lets the workload read (onDenied: error)");
   Deny(*readable.partition, ErrorCode::kTopicAuthorizationFailed);
   progress.changed = true;
   progress.response.delivered = true;  // an error is an answer: nothing to hold back

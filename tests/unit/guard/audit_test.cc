@@ -27,6 +27,8 @@ class AuditOfGuardsTest : public ProduceGuardTest {
        "write": [{"any": true, "where": {"users": ["bert", "carl"]}}, {"any": true, "where": {"users": ["anna"]}}]},
       {"name": "orders", "seal": {"scope": "topic"}, "audit": {"users": true}, "read": [{"any": true}]},
       {"name": "plain", "read": [{"any": true}]},
+      {"name": "strict", "seal": {"scope": "user", "user": {"value": "/user"}}, "onDenied": "error",
+       "read": [{"any": true, "where": {"users": ["anna"]}}]},
       {"name": "closed", "seal": {"scope": "topic"}, "read": [], "write": []})";
 
   AuditOfGuardsTest() {
@@ -136,6 +138,14 @@ TEST_F(AuditOfGuardsTest, CountDenialsAndRefusals) {
   Fetched("closed", good_);
   EXPECT_THAT(Told(), UnorderedElementsAre(
                           Said("closed read by 0", 0, 0, "0 left out, 0 erased, 0 plain, 0 refused, 1 denials")));
+}
+
+TEST_F(AuditOfGuardsTest, CountAnErrorInPlaceOfARecordAsADenial) {
+  const ByteBuffer sealed = Produced("strict", {ClickOf("bert"), ClickOf("anna")});
+  EXPECT_THAT(Told(), SizeIs(1));
+  Fetched("strict", sealed);
+  EXPECT_THAT(Told(), UnorderedElementsAre(
+                          Said("strict read by 0", 0, 0, "0 left out, 0 erased, 0 plain, 0 refused, 1 denials")));
 }
 
 TEST_F(AuditOfGuardsTest, NeverCountABatchThatWaitsForItsKeysTwice) {
