@@ -137,11 +137,10 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
     co_await turn.Pause();
     const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
-    if (known.name.has_value() && known.sealedBy == nullptr && !known.isRefused && !known.isDenied &&
-        shared_.refusals.empty())
-      continue;
+    const bool isLeftAlone = known.name.has_value() && known.policy == nullptr && !known.isRefused;
+    if (isLeftAlone && shared_.refusals.empty()) continue;
     // Waited for once, where nothing is held that somebody else may be waiting for.
-    if (!isReserved) {
+    if (!isReserved && known.sealedBy != nullptr) {
       auto reserving = job.arena.Reserve(kUsualGrowth * RecordBytes(request));
       isReserved = true;
       (void)co_await std::move(reserving);
@@ -292,6 +291,9 @@ io::Task<std::optional<Refusal>> ProduceGuard::SealPartition(const ProducedTopic
     refusal = co_await std::move(sealing);
     job.arena.CountGrowth();
     if (refusal.has_value() && job.arena.bufferCount() > buffers) job.arena.DropNewest();
+  } else if (topic.isUnsealed()) {
+    refusal = CheckUnsealed(*partition.records, std::min(shared_.limits.batchSize, job.room), scratch_);
+    job.room -= std::min(job.room, scratch_.decompressedBytes);
   }
   if (refusal.has_value()) {
     RememberRefusal(sealer_.IdOf(topic, partition), refusal->code);

@@ -8,6 +8,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "base/text.h"
 #include "crypto/envelope.h"
+#include "guard/seal/produced_batch.h"
 #include "guard/seal/seal_pass.h"
 #include "guard/stages/identify.h"
 #include "kafka/batch_split.h"
@@ -24,7 +25,7 @@ static_assert(kMostGrowth >=
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.
 constexpr size_t kMostParts = 128;
 
-Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount = 1) {
+Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount) {
   return guard::Refuse(ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
 }
 
@@ -33,39 +34,6 @@ SealOutcome RefusedOutcome(Refusal refusal) {
   outcome.kind = SealOutcome::Kind::kRefused;
   outcome.refusal = std::move(refusal);
   return outcome;
-}
-
-// The one batch that a produce request may hold for a partition, or why it is refused.
-std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
-  kafka::BatchReader reader(records);
-  switch (reader.Next(batch)) {
-    case kafka::BatchReader::Result::kBatch:
-      break;
-    case kafka::BatchReader::Result::kEnd:
-      return Refuse(RefuseReason::kMalformed, "kveil: the partition holds no record batch");
-    case kafka::BatchReader::Result::kPartial:
-      return Refuse(RefuseReason::kMalformed, "kveil: the record batch ends early");
-    case kafka::BatchReader::Result::kMalformed:
-      return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()));
-  }
-  if (batch.isLegacy()) {
-    return Refuse(RefuseReason::kOldFormat, "kveil: message format 0 or 1 has no headers and cannot be sealed");
-  }
-  if (!reader.rest().empty()) {
-    return Refuse(RefuseReason::kMalformed, "kveil: more than one record batch for the partition");
-  }
-  if (batch.header.count < 1) return Refuse(RefuseReason::kMalformed, "kveil: the record batch has no record");
-  const auto count = static_cast<uint64_t>(batch.header.count);
-  if (!kafka::CheckCrc(batch).ok()) {
-    return Refuse(RefuseReason::kBadChecksum, "kveil: the record batch's checksum is wrong", count);
-  }
-  if (batch.header.isControl()) {
-    return Refuse(RefuseReason::kMalformed, "kveil: a client may not write control batches", count);
-  }
-  if (batch.header.count > static_cast<int64_t>(crypto::kMaxRecordIndex)) {
-    return Refuse(RefuseReason::kTooLarge, "kveil: more than two million records in one batch", count);
-  }
-  return std::nullopt;
 }
 
 SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, kafka::Codec codec,
@@ -96,7 +64,8 @@ SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::
   SealOutcome outcome = SealAs(task, scratch, part, codec, compressValues, out);
   if (outcome.kind != SealOutcome::Kind::kSealed || outcome.parts.front().size <= most) return outcome;
   if (part.header.count == 1) {
-    // A record that is alone cannot be put into a smaller batch.
+    // A record that is alone cannot be put into a smaller batch. Compressed, it would have to be opened within a limit.
+    if (SizeToOpen(part) > task.batchLimit) return outcome;
     out.resize(start);
     const kafka::Codec strong = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
     return SealAs(task, scratch, part, strong, mayCompressValues, out);
@@ -196,17 +165,13 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
   if (std::optional<Refusal> refusal = ReadOnlyBatch(task.records, batch); refusal.has_value()) {
     return RefusedOutcome(*std::move(refusal));
   }
-  const absl::StatusOr<Bytes> records = kafka::UncompressedRecords(batch, task.batchLimit, scratch.records);
-  if (batch.header.codec() != kafka::Codec::kNone) scratch.decompressedBytes = scratch.records.size();
-  if (!records.ok()) {
-    const bool tooLarge = absl::IsResourceExhausted(records.status());
-    return RefusedOutcome(Refuse(tooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
-                                 StrCat("kveil: ", records.status().message()),
-                                 static_cast<uint64_t>(batch.header.count)));
+  Bytes records;
+  if (std::optional<Refusal> refusal = ReadRecords(batch, task.batchLimit, scratch, records); refusal.has_value()) {
+    return RefusedOutcome(*std::move(refusal));
   }
-  const kafka::BatchPart whole{.header = batch.header, .records = *records};
+  const kafka::BatchPart whole{.header = batch.header, .records = records};
   // It would need the keys of all of them at once. Most batches have not even as many records.
-  if (HasMoreUsersThan(task.usersLimit, *task.topic->seal, *records, batch.header.count, scratch.userFinder)) {
+  if (HasMoreUsersThan(task.usersLimit, *task.topic->seal, records, batch.header.count, scratch.userFinder)) {
     // Clients that can (the Java client) send such a batch again in smaller ones.
     return RefusedOutcome(guard::Refuse(
         ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,

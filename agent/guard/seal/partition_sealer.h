@@ -43,6 +43,8 @@ struct ProducedTopic {
   bool isUnselected = false;                      // it has a name, not an internal one, and no policy has an entry
   bool isRefused = false;                         // because it is unselected
   bool isDenied = false;                          // no entry of `write` fits the workload
+  // Readers get its records through a policy, as they come from the broker.
+  bool isUnsealed() const { return policy != nullptr && sealedBy == nullptr && !isDenied; }
   // Where it may write some records only: the entries of sealedBy->write that fit it.
   std::optional<policy::EntrySet> writers;
   // Where it may write every record: the first entry of policy->write that lets it; none without `write`.

@@ -89,6 +89,44 @@ TEST_F(ProduceGuardTest, RefusesAForgedEnvelope) {
   EXPECT_EQ(CodeOf(Produce({Topic("clicks", {{0, ProducedBatch({forged})}})})), 87);
 }
 
+// Who gets sealed bytes could give them other headers, and read them here by a rule on headers.
+TEST_F(ProduceGuardTest, RefusesAnEnvelopeAlsoWhereNothingIsSealed) {
+  TestRecord forged = ClickOf("anna");
+  forged.headers = {{"region", "eu"}, {"kveil", "forged"}};
+  for (const kafka::Codec codec : {kafka::Codec::kNone, kafka::Codec::kLz4}) {
+    const ByteBuffer batch = ProducedBatch({ClickOf("bert"), forged}, codec);
+    const RequestResult result = Produce({Topic("readonly", {{0, batch}}), Topic("free", {{0, batch}})});
+    ASSERT_TRUE(result.rewritten());
+    const auto forwarded = WrittenRequest<ProduceRequest>(result.written, 9);
+    EXPECT_EQ(Lines(Accepted(forwarded)), (std::vector<std::string>{"free/0 0 900"}));
+    const RequestResult alone = Produce({Topic("readonly", {{0, batch}})});
+    ASSERT_TRUE(AllRefused(alone));
+    const ProduceResponse response = Refusals(alone);
+    const ProduceResponse::Partition& partition = response.responses.at(0).partitionResponses.at(0);
+    EXPECT_EQ(static_cast<int>(partition.errorCode), 87);
+    ASSERT_EQ(partition.recordErrors.size(), 1u);
+    EXPECT_EQ(partition.recordErrors[0].batchIndex, 1);
+  }
+}
+
+TEST_F(ProduceGuardTest, RefusesWhatWouldStopReadersAlsoWhereNothingIsSealed) {
+  std::string large(shared_->limits.batchSize, 'z');
+  const ByteBuffer bomb = ProducedBatch({Record("k", std::move(large))}, kafka::Codec::kZstd);
+  EXPECT_EQ(CodeOf(Produce({Topic("readonly", {{0, bomb}})})), 87);
+  ByteBuffer two = good_;
+  Append(two, good_);
+  EXPECT_EQ(CodeOf(Produce({Topic("readonly", {{0, Padded(two)}})})), 87);
+  ByteBuffer damaged = good_;
+  damaged.back() ^= 1;
+  EXPECT_EQ(CodeOf(Produce({Topic("readonly", {{0, Padded(damaged)}})})), 87);
+  // Old messages have no headers, but a batch behind them has.
+  ByteBuffer old = good_;
+  old[16] = 1;
+  EXPECT_TRUE(Produce({Topic("readonly", {{0, Padded(old)}})}).forwarded());
+  Append(old, good_);
+  EXPECT_EQ(CodeOf(Produce({Topic("readonly", {{0, Padded(old)}})})), 87);
+}
+
 // A broker closes the connection too: there is no answer to put an error in.
 TEST_F(ProduceGuardTest, ClosesWhenARecordWithoutAcknowledgementIsRefused) {
   const RequestResult result = Produce({Topic("clicks", {{0, good_}, {1, bad_}})}, 9, 0);
