@@ -101,6 +101,24 @@ void AdviseOnSealed(const TopicPolicy& topic, std::vector<std::string>& advice) 
   }
 }
 
+bool HasPattern(const ReadRule& rule) {
+  if (!rule.where.has_value()) return false;
+  const auto has = [](const auto& asked) { return asked.test.pattern != nullptr; };
+  return std::any_of(rule.where->headers.begin(), rule.where->headers.end(), has) ||
+         std::any_of(rule.where->values.begin(), rule.where->values.end(), has);
+}
+
+// What is written decides how long expressions take, and readers stop before a batch that takes them too long.
+void AdviseOnPatterns(const TopicPolicy& topic, std::vector<std::string>& advice) {
+  if (topic.write.has_value()) return;
+  const auto entry = std::find_if(topic.read.begin(), topic.read.end(), HasPattern);
+  if (entry == topic.read.end()) return;
+  advice.push_back(
+      StrCat(topic.file, ": topic ", NameOf(topic), ": entry ", entry->position + 1,
+             " of \"read\" has \"matches\", and every workload may write: whoever writes a batch that takes "
+             "such expressions too long stops its readers before it (\"write\" says who may)"));
+}
+
 // Entries of `read` or `write` that change nothing, or lose records. Takes the pairs that it compares from `pairsLeft`,
 // and compares nothing where these do not suffice.
 void AdviseOnEntries(const TopicPolicy& topic, Access access, std::optional<size_t>& pairsLeft,
@@ -172,6 +190,7 @@ std::vector<std::string> AdviceOn(const Policy& policy) {
     if (topic.write.has_value()) AdviseOnEntries(topic, Access::kWrite, pairsLeft, advice);
     AdviseOnClientIds(topic, advice);
     AdviseOnSealed(topic, advice);
+    AdviseOnPatterns(topic, advice);
     if (topic.kind != SelectorKind::kPattern || !LooksLikeGlob(topic.selector)) continue;
     advice.push_back(StrCat(topic.file, ": the pattern \"", topic.selector,
                             "\" is a regular expression, in which \"*\" repeats the character before it; \"",
