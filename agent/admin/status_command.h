@@ -29,11 +29,13 @@ struct StatusCommand {
   };
   struct Policies {
     uint64_t files = 0, topics = 0, generation = 0;
-    std::string error;  // of the last reload
+    std::string digest;  // of the files; the same on all nodes that have the same
+    std::string error;   // of the last reload
     void Fields(auto& field) {
       field("files", files);
       field("topics", topics);
       field("generation", generation);
+      field("digest", digest);
       field("error", error);
     }
   };

@@ -14,6 +14,8 @@ namespace {
 
 using admin::StatusCommand;
 
+constexpr size_t kShownDigits = 12;
+
 std::string Duration(uint64_t seconds) {
   if (seconds < 120) return StrCat(seconds, " s");
   if (seconds < 120 * 60) return StrCat(seconds / 60, " min");
@@ -23,6 +25,11 @@ std::string Duration(uint64_t seconds) {
 
 // "1 topic", "3 topics"
 std::string Count(uint64_t count, std::string_view noun) { return StrCat(count, " ", noun, count == 1 ? "" : "s"); }
+
+// Enough of it to compare nodes by eye.
+std::string DigestText(std::string_view digest) {
+  return digest.empty() ? "of unknown files" : StrCat("SHA-256 ", digest.substr(0, kShownDigits));
+}
 
 void PrintServed(const StatusCommand::Response& status) {
   const StatusCommand::Policies& policies = status.policies;
@@ -35,7 +42,7 @@ void PrintServed(const StatusCommand::Response& status) {
             << "  held      " << Count(held.held, "first connect") << ", " << held.released << " let go, " << held.ended
             << " ended\n"
             << "  policies  " << Count(policies.files, "file") << ", " << Count(policies.topics, "topic")
-            << " (generation " << policies.generation << ")\n"
+            << " (generation " << policies.generation << "), " << DigestText(policies.digest) << "\n"
             << "  records   " << records.sealed << " sealed, " << records.opened << " opened, " << records.dropped
             << " left out, " << records.refused << " refused\n"
             << "  kernel    " << status.kernel << "\n";

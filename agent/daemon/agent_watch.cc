@@ -25,6 +25,7 @@ void Agent::Watch() {
   const intercept::HeldConnects held = redirect_->heldConnects();
   metrics_.HeldConnects(held.held, held.released, held.ended);
   metrics_.PolicyGeneration(policies_->generation());
+  metrics_.PolicyInForce(policies_->Current()->digest());
   metrics_.Ready(IsReady());
   WatchRootKey();
   WatchLog();

@@ -124,6 +124,7 @@ class Metrics {
 
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);
+  void PolicyInForce(const std::string& digest);  // of its files. From one thread
   void Ready(bool ready);
 
   // Sums for `kveil status`.

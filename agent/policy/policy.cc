@@ -15,6 +15,7 @@
 #include "config/read_file.h"
 #include "identity/cgroup_path.h"
 #include "policy/entries.h"
+#include "policy/policy_files.h"
 #include "policy/policy_reader.h"
 #include "policy/policy_text.h"
 
@@ -56,6 +57,7 @@ struct Policy::Compiled {
 
   std::vector<TopicPolicy> topics;  // never changes once the pointers below are taken
   size_t files = 0;
+  std::string digest;
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byName;
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byPrefix;
   std::vector<size_t> prefixLengths;  // those that occur, longest first
@@ -96,6 +98,7 @@ class Policy::Collector {
   explicit Collector(Extent extent) : extent_(extent), compiled_(std::make_unique<Compiled>()) {}
 
   absl::Status Add(const std::string& name, std::string_view text) {
+    RETURN_IF_ERROR(files_.Add(name, text));
     ASSIGN_OR_RETURN(ReadFile file, ReadPolicyText(text, name, lists_));
     ++compiled_->files;
     if (file.unselected.has_value()) {
@@ -141,6 +144,7 @@ class Policy::Collector {
       ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write", users));
     }
     compiled_->Index();
+    compiled_->digest = files_.Digest();
     return std::unique_ptr<const Compiled>(std::move(compiled_));
   }
 
@@ -243,7 +247,8 @@ class Policy::Collector {
   std::vector<std::string> topicPlaces_;                  // of compiled_->topics
   std::string unselectedPlace_;
   std::vector<PurposeOf> workloads_;
-  UserLists lists_;
+  PolicyFiles files_;
+  UserLists lists_{files_};
 };
 
 absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const NameAndText> namesAndTexts,
@@ -290,6 +295,7 @@ bool Policy::RefusesUnselected(std::string_view topic) const {
 
 size_t Policy::size() const { return compiled_->topics.size(); }
 size_t Policy::fileCount() const { return compiled_->files; }
+const std::string& Policy::digest() const { return compiled_->digest; }
 absl::Span<const TopicPolicy> Policy::topics() const { return compiled_->topics; }
 
 bool IsInternal(std::string_view topic) {

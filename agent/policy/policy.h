@@ -148,6 +148,8 @@ class Policy {
   bool empty() const { return size() == 0; }
   size_t size() const;       // entries
   size_t fileCount() const;  // files they come from
+  // Of these files and those of users that they name, as PolicyFiles::Digest.
+  const std::string& digest() const;
   absl::Span<const TopicPolicy> topics() const;
 
  private:

@@ -85,7 +85,7 @@ struct PolicyStore::State {
     }
     if (before != nullptr) LogEndedProtection(*before, *after);
     for (const std::string& advice : advices) log::Warning("policy.advice", {{"advice", advice}});
-    log::Info("policy.loaded", {{"files", after->fileCount()}, {"topics", after->size()}, {"generation", now}});
+    log::Info("policy.loaded", {{"files", after->fileCount()}, {"topics", after->size()}, {"generation", now}, {"digest", after->digest()}});
     return absl::OkStatus();
   }
 

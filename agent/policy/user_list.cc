@@ -31,6 +31,7 @@ absl::StatusOr<UserList> UserLists::ReadNew(const std::string& path, formats::Id
     return absl::InvalidArgumentError(StrCat(path, ": the lists of users together may have ", mostBytes_, " bytes"));
   }
   bytesLeft_ -= text.size();
+  RETURN_IF_ERROR(files_.Add(path, text));
   absl::flat_hash_set<std::string> users;
   formats::UserLines lines(path, as);
   size_t begin = 0;

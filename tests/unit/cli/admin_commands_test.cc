@@ -14,7 +14,7 @@ namespace kveil::cli {
 namespace {
 
 constexpr char kReady[] = R"({"version": "1.2", "ready": true, "uptimeSeconds": 90, "namespaces": 1,
-      "connections": 7, "policies": {"files": 2, "topics": 3, "generation": 1},
+      "connections": 7, "policies": {"files": 2, "topics": 3, "generation": 1, "digest": "0123456789abcdef"},
       "records": {"sealed": 10, "opened": 9, "dropped": 8, "refused": 6}, "kernel": "6.1", "problems": []})";
 
 TEST_F(AdminCommandTest, StatusOfAReadyAgentSucceeds) {
@@ -22,7 +22,7 @@ TEST_F(AdminCommandTest, StatusOfAReadyAgentSucceeds) {
   const CommandResult result = RunWith({"status"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   for (const char* part : {"kveil 1.2 is ready, up 90 s", "1 network namespace, 7 connections",
-                           "2 files, 3 topics (generation 1)", "10 sealed, 9 opened, 8 left out, 6 refused"}) {
+                           "2 files, 3 topics (generation 1), SHA-256 0123456789ab\n", "10 sealed, 9 opened, 8 left out, 6 refused"}) {
     EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
   }
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "status"})"));

@@ -76,6 +76,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.UsersErased(1);
   metrics.PolicyReloaded(false);
   metrics.PolicyGeneration(13);
+  metrics.PolicyInForce("ab12");
   metrics.Ready(true);
   const std::string text = metrics.Text();
   for (const char* line : {
@@ -119,6 +120,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_users_erased_total 1\n",
            "kveil_policy_reloads_total{result=\"refused\"} 1\n",
            "kveil_policy_generation 13\n",
+           "kveil_policy_info{digest=\"ab12\"} 1\n",
            "kveil_connections_held_back 1\n",
            "kveil_connections_held_back_total 2\n",
            "kveil_log_lines_lost_total{reason=\"unread\"} 5\n",
@@ -130,6 +132,14 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   // What is not known is not shown.
   EXPECT_THAT(text, testing::Not(HasSubstr("kveil_consents_lag_records{keyspace=\"people\"}")));
   EXPECT_THAT(text, testing::Not(HasSubstr("kveil_consents_read_timestamp_seconds{keyspace=\"people\"}")));
+}
+
+TEST(MetricsTest, ShowOnlyTheDigestOfThePoliciesInForce) {
+  Metrics metrics("x");
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("kveil_policy_info{")));
+  for (const char* digest : {"first", "first", "second"}) metrics.PolicyInForce(digest);
+  EXPECT_THAT(metrics.Text(), HasSubstr("kveil_policy_info{digest=\"second\"} 1\n"));
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("=\"first\"")));
 }
 
 TEST(MetricsTest, TotalsSumTheReasons) {
@@ -184,6 +194,7 @@ TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
   Metrics metrics("x");
   metrics.RootKeyCalls("vault", "unwrap", 1, 1, 0.1);
   metrics.ConsentTopicIs("k", {true, false, 1, 1, 1});
+  metrics.PolicyInForce("ab12");
   const std::string text = metrics.Text();
   for (const char* file : {"alerts.yaml", "dashboard.json"}) {
     std::ostringstream content;

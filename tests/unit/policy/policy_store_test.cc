@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <condition_variable>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+
+#include "policy/policy_files.h"
 
 namespace kveil::policy {
 namespace {
@@ -89,6 +92,49 @@ TEST_F(PolicyStoreTest, AddedFileTakesForce) {
   EXPECT_TRUE(AwaitTopic("second"));
   EXPECT_TRUE(Has("first"));
   EXPECT_GE(store_->generation(), 2u);
+}
+
+// As the operator would compute it, from the same folder or a copy of it.
+std::string DigestBySha256sum(const std::string& folder) {
+  const std::string command = "cd '" + folder + "' && sha256sum *.json *.txt | LC_ALL=C sort -k 2 | sha256sum";
+  FILE* const pipe = ::popen(command.c_str(), "r");
+  char digits[65] = {};
+  EXPECT_EQ(std::fread(digits, 1, 64, pipe), 64u);
+  ::pclose(pipe);
+  return digits;
+}
+
+TEST_F(PolicyStoreTest, DigestIsThatOfTheFilesThatWereRead) {
+  Write("a.json", R"({"topics": [{"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [
+      {"any": true, "where": {"users": {"file": "users.txt"}}}]}]})");
+  Write("users.txt", "38\n");
+  Write("Z.json", Topic("second"));
+  Open();
+  const std::string first = store_->Current()->digest();
+  EXPECT_EQ(first, DigestBySha256sum(folder_));
+
+  Write("notes.txt", "nobody reads this");
+  ASSERT_TRUE(store_->Reload().ok());
+  EXPECT_EQ(store_->Current()->digest(), first);
+  for (const auto& [name, text] : {std::pair("users.txt", "39\n"), std::pair("Z.json", R"({"topics": [{"name": "third"}]})")}) {
+    const std::string before = store_->Current()->digest();
+    Write(name, text);
+    ASSERT_TRUE(store_->Reload().ok());
+    EXPECT_NE(store_->Current()->digest(), before) << name;
+  }
+  const std::string before = store_->Current()->digest();
+  fs::rename(folder_ + "/Z.json", folder_ + "/z.json");
+  ASSERT_TRUE(store_->Reload().ok());
+  EXPECT_NE(store_->Current()->digest(), before) << "of the names, too";
+}
+
+// What was parsed and what the digest is of would not be the same.
+TEST_F(PolicyStoreTest, FileThatIsReadTwiceHasTheSameBytes) {
+  PolicyFiles files;
+  EXPECT_TRUE(files.Add("/p/users.txt", "38\n").ok());
+  EXPECT_TRUE(files.Add("/p/users.txt", "38\n").ok());
+  EXPECT_THAT(std::string(files.Add("/p/users.txt", "39\n").message()),
+              HasSubstr("/p/users.txt: it changed while the policies were read"));
 }
 
 TEST_F(PolicyStoreTest, RemovedFileEndsItsTopics) {

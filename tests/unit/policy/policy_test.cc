@@ -395,7 +395,8 @@ TEST_F(UserListTest, AreOnlyReadUpToABound) {
   const auto read = [this](UserLists& lists, const std::string& name, formats::IdEncoding as) {
     return lists.Read(folder_ + "/" + name, as);
   };
-  UserLists lists(/*mostBytes=*/7);
+  PolicyFiles files;
+  UserLists lists(files, /*mostBytes=*/7);
   const auto first = read(lists, "users.txt", formats::IdEncoding::kText);
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_EQ(*read(lists, "users.txt", formats::IdEncoding::kText), *first) << "read once";
