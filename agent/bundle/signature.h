@@ -1,0 +1,23 @@
+// The signature of a manifest: Ed25519 (RFC 8032) over its bytes, in base64, in a file beside it.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "bundle/manifest.h"
+#include "evidence/signing_key.h"
+
+namespace kveil::bundle {
+
+// Writes the manifest and its signature into the folder. Whoever reads the folder between the two sees a signature that
+// is not the manifest's. Errors: those of Check, kUnavailable where they cannot be written.
+absl::Status Sign(const std::string& folder, const Manifest& manifest, const evidence::SigningKey& key);
+
+// The folder's manifest, if one of the keys has signed it. Nothing of it is parsed before. `keys`: PEM files, each with
+// a public key. kFailedPrecondition: there is no manifest or no signature, it is none of these keys', or a key cannot
+// be used; otherwise the errors of ParseManifest.
+absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const std::string> keys);
+
+}  // namespace kveil::bundle
