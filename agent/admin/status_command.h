@@ -29,12 +29,14 @@ struct StatusCommand {
   };
   struct Policies {
     uint64_t files = 0, topics = 0, generation = 0;
-    std::string digest;  // of the files; the same on all nodes that have the same
-    std::string error;   // of the last reload
+    uint64_t version = 0;  // that is signed; 0: they are not
+    std::string digest;    // of the files; the same on all nodes that have the same
+    std::string error;     // of the last reload
     void Fields(auto& field) {
       field("files", files);
       field("topics", topics);
       field("generation", generation);
+      field("version", version);
       field("digest", digest);
       field("error", error);
     }

@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/common.h"
-#include "config/read_file.h"
 #include "daemon/agent.h"
 #include "daemon/key_store.h"
 #include "daemon/preflight.h"
@@ -153,9 +152,7 @@ int RunAgent(const std::string& configPath) {
 int CheckAgentFiles(const std::string& configPath) {
   const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
-  const absl::StatusOr<std::vector<std::string>> files = config::FilesOfFolder(config->policies);
-  if (!files.ok()) return Fail("agent", files.status());
-  const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = policy::Policy::Load(*files);
+  const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = LoadPolicies(config->policies);
   if (!policies.ok()) return Fail("agent", policies.status());
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
@@ -165,8 +162,9 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!rootKey.ok()) return Fail("agent", rootKey);
   const std::string passed = config::WarningOfPassedTls(config->clusters);
   if (!passed.empty()) Warn("agent", passed);
-  std::cout << configPath << ": good, with " << files->size() << " policy file" << (files->size() == 1 ? "" : "s")
-            << " of " << config->policies << "\n";
+  const size_t files = (*policies)->fileCount();
+  std::cout << configPath << ": good, with " << files << " policy file" << (files == 1 ? "" : "s") << " of "
+            << config->policies.folder << "\n";
   return CheckThisMachine(*config);
 }
 

@@ -34,6 +34,7 @@ class CommandLine {
   void AddReceipts();
   void AddAudit();
   void AddPolicy();
+  void AddPolicySigning(CLI::App& policy);
   CLI::App* Add(CLI::App& parent, const std::string& name, const std::string& what, const std::string& example,
                 std::function<int()> run, bool withJson = true);
 
@@ -47,6 +48,7 @@ class CommandLine {
   PolicyExplainOptions explain_;
   ConnectionsOptions connections_;
   bool isOnce_ = false;
+  PolicySignOptions sign_;
   std::vector<std::string> files_;
   bool isStrict_ = false;
   std::string headerValue_;
@@ -277,6 +279,32 @@ void CommandLine::AddPolicy() {
           "kveil policy diff /etc/kveil/policies ./policies",
           [this] { return RunPolicyDiff(common_, files_.front(), files_.back()); });
   diff->add_option("OLD NEW", files_, "Two files or folders")->required()->expected(2);
+
+  AddPolicySigning(*policy);
+}
+
+void CommandLine::AddPolicySigning(CLI::App& policy) {
+  CLI::App* const keygen = Add(
+      policy, "keygen", "Make a key that signs policies, and the public key that agents trust",
+      "kveil policy keygen policies.key", [this] { return RunPolicyKeygen(files_.front()); }, /*withJson=*/false);
+  keygen->add_option("FILE", files_, "The file to make; the public key is in FILE.pub")->required()->expected(1);
+
+  CLI::App* const sign = Add(policy, "sign", "Sign the policies of a folder, for agents that trust the key",
+                             "kveil policy sign --key policies.key --version 7 policies",
+                             [this] { return RunPolicySign(common_, sign_); });
+  sign->add_option("--key", sign_.key, "A PEM file with the private key")->required()->type_name("FILE");
+  sign->add_option("--version", sign_.version, "A number that is higher each time")->required()->type_name("NUMBER");
+  sign->add_option("FOLDER", sign_.folder, "The folder of the policies")->required();
+
+  CLI::App* const verify =
+      Add(policy, "verify", "Say whether the policies of a folder are those that a trusted key has signed",
+          "kveil policy verify --key policies.key.pub policies", [this] { return RunPolicyVerify(common_, sign_); });
+  verify
+      ->add_option("--key", sign_.trusted,
+                   "A PEM file with a public key; may be repeated (default: the configuration's trustedKeys)")
+      ->allow_extra_args(false)
+      ->type_name("FILE");
+  verify->add_option("FOLDER", sign_.folder, "The folder of the policies (default: the configuration's)");
 }
 
 void CommandLine::AddConnections() {

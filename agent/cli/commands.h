@@ -136,6 +136,19 @@ int RunPolicyTest(const CommonOptions& common, const std::string& file);
 // anything, 1: somebody something, 2: they cannot be read.
 int RunPolicyDiff(const CommonOptions& common, const std::string& before, const std::string& after);
 
+struct PolicySignOptions {
+  std::string folder;                // of the policies; to verify, empty: the configuration's
+  std::string key;                   // a PEM file with the private key
+  int64_t version = 0;               // that they are signed as
+  std::vector<std::string> trusted;  // PEM files with public keys; empty: the configuration's
+};
+// Makes a key that signs policies, in `path`, and what agents trust, in `path`.pub. Never replaces a file.
+int RunPolicyKeygen(const std::string& path);
+// Signs the policies of a folder.
+int RunPolicySign(const CommonOptions& common, const PolicySignOptions& options);
+// Whether the policies of a folder are exactly those that a trusted key has signed.
+int RunPolicyVerify(const CommonOptions& common, const PolicySignOptions& options);
+
 // Says what the header value of a sealed record holds, from hex or base64.
 int RunInspect(const CommonOptions& common, const std::string& text);
 

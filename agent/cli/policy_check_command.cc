@@ -138,7 +138,7 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
   if (given.empty()) {
     const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
     if (!config.ok()) return Fail("policy check", config.status());
-    given.push_back(config->policies);
+    given.push_back(config->policies.folder);
   }
   const absl::StatusOr<std::vector<std::string>> files = config::FilesOf(given);
   if (!files.ok()) return Fail("policy check", files.status());

@@ -21,7 +21,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& 
                                                            const PolicyExplainOptions& options) {
   if (!options.policies.empty()) return Policy::Load(options.policies);
   ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
-  return Policy::Load({config.policies});
+  return Policy::Load({config.policies.folder});
 }
 
 // nullopt: the question is about the topic as a whole.

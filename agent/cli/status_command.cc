@@ -42,7 +42,9 @@ void PrintServed(const StatusCommand::Response& status) {
             << "  held      " << Count(held.held, "first connect") << ", " << held.released << " let go, " << held.ended
             << " ended\n"
             << "  policies  " << Count(policies.files, "file") << ", " << Count(policies.topics, "topic")
-            << " (generation " << policies.generation << "), " << DigestText(policies.digest) << "\n"
+            << " (generation " << policies.generation << "), "
+            << (policies.version == 0 ? "" : StrCat("signed as version ", policies.version, ", "))
+            << DigestText(policies.digest) << "\n"
             << "  records   " << records.sealed << " sealed, " << records.opened << " opened, " << records.dropped
             << " left out, " << records.refused << " refused\n"
             << "  kernel    " << status.kernel << "\n";

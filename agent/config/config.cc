@@ -213,6 +213,27 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
 }
 
+PoliciesConfig ReadPolicies(const JsonValue& value) {
+  PoliciesConfig policies;
+  if (!value.isObject()) {
+    policies.folder = value.FilePath();
+    return policies;
+  }
+  const JsonObject object(value, {"folder", "trustedKeys", "minimumVersion"});
+  ReadPath(object, "folder", policies.folder);
+  if (const auto keys = object.Require("trustedKeys")) {
+    for (const JsonValue& key : keys->List()) policies.trustedKeys.push_back(key.FilePath());
+    // An empty list would not mean that nothing is trusted.
+    if (keys->isList() && (policies.trustedKeys.empty() || policies.trustedKeys.size() > kMostTrustedKeys)) {
+      keys->Error(StrCat("expected a list of 1 to ", kMostTrustedKeys, " files"));
+    }
+  }
+  if (const auto version = object.Find("minimumVersion")) {
+    policies.minimumVersion = version->Integer(1, (int64_t{1} << 53) - 1);
+  }
+  return policies;
+}
+
 // A client without TLS of its own has that of the cluster that it names. A password must not cross the network in the
 // clear.
 void TakeTlsOfCluster(const JsonValue& value, const std::vector<ClusterConfig>& clusters, KafkaClientConfig& client) {
@@ -328,6 +349,11 @@ std::string ReceiptsFolder(const KeysConfig& keys) {
   return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
 }
 
+std::string AcceptedPoliciesFile(const KeysConfig& keys) {
+  const std::string receipts = ReceiptsFolder(keys);
+  return StrCat(receipts.substr(0, receipts.rfind('/')), "/policies.accepted");
+}
+
 std::string AuditFolder(const AgentConfig& config) {
   if (!config.audit.folder.empty()) return config.audit.folder;
   const std::string receipts = ReceiptsFolder(config.keys);
@@ -364,7 +390,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
     config.consentTopics = ReadConsentTopics(*topics);
     for (ConsentTopicConfig& topic : config.consentTopics) TakeTlsOfCluster(*topics, config.clusters, topic.client);
   }
-  ReadPath(root, "policies", config.policies);
+  if (const auto policies = root.Find("policies")) config.policies = ReadPolicies(*policies);
   if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit, config.clusters);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
   if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);

@@ -114,6 +114,15 @@ struct AuditTopicConfig {
   KafkaClientConfig client;
 };
 
+// Where the policies are, and who may change them.
+struct PoliciesConfig {
+  std::string folder = "/etc/kveil/policies";
+  // PEM files with Ed25519 keys, one of which has to have signed them; empty: they need not be signed.
+  std::vector<std::string> trustedKeys;
+  int64_t minimumVersion = 0;  // of signed ones
+};
+inline constexpr size_t kMostTrustedKeys = 16;
+
 // The trail of who read and wrote what.
 struct AuditConfig {
   bool isOn = true;
@@ -152,7 +161,7 @@ struct AgentConfig {
   std::vector<ClusterConfig> clusters;  // those that targets name, even if the file has no `clusters`
   KeysConfig keys;
   std::vector<ConsentTopicConfig> consentTopics;
-  std::string policies = "/etc/kveil/policies";
+  PoliciesConfig policies;
   AuditConfig audit;
   AdminConfig admin;
   std::optional<KubernetesConfig> kubernetes;  // nullopt: pods are not told apart
@@ -161,6 +170,9 @@ struct AgentConfig {
   log::Level logLevel = log::Level::kInfo;
   log::Layout logLayout = log::Layout::kText;
 };
+
+// The file that remembers which version of signed policies was accepted: beside the receipts.
+std::string AcceptedPoliciesFile(const KeysConfig& keys);
 
 // Where the audit trail is.
 std::string AuditFolder(const AgentConfig& config);

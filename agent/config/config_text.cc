@@ -185,6 +185,13 @@ Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
   return json;
 }
 
+Json PoliciesJson(const PoliciesConfig& policies) {
+  if (policies.trustedKeys.empty()) return policies.folder;
+  Json json = {{"folder", policies.folder}, {"trustedKeys", policies.trustedKeys}};
+  if (policies.minimumVersion != 0) json["minimumVersion"] = policies.minimumVersion;
+  return json;
+}
+
 Json AuditJson(const AgentConfig& config) {
   if (!config.audit.isOn) return "off";
   Json json = {{"folder", AuditFolder(config)},
@@ -252,7 +259,7 @@ Json ToJson(const AgentConfig& config) {
       {"intercept", InterceptJson(config.intercept)},
       {"clusters", ClustersJson(config.clusters)},
       {"keys", KeysJson(config.keys)},
-      {"policies", config.policies},
+      {"policies", PoliciesJson(config.policies)},
       {"audit", AuditJson(config)},
       {"admin", AdminJson(config.admin)},
       {"workers", config.workers},

@@ -96,16 +96,19 @@ void FolderWatch::Stop() {
 
 std::string FolderFingerprint(const std::string& folder) {
   std::string fingerprint;
-  std::vector<std::string> files = FilesOfFolder(folder, ".json").value_or(std::vector<std::string>());
-  const std::vector<std::string> lists = FilesOfFolder(folder, ".txt").value_or(std::vector<std::string>());
-  files.insert(files.end(), lists.begin(), lists.end());
-  for (const std::string& file : files) {
-    struct stat facts = {};
-    if (::stat(file.c_str(), &facts) != 0) facts = {};
-    StrAppend(&fingerprint, file, " ", facts.st_dev, " ", facts.st_ino, " ", facts.st_size, " ", facts.st_mtim.tv_sec,
-              ".", facts.st_mtim.tv_nsec, " ", facts.st_ctim.tv_sec, ".", facts.st_ctim.tv_nsec, "\n");
+  for (const char* const ending : {".json", ".txt", ".manifest", ".sig"}) {
+    for (const std::string& file : FilesOfFolder(folder, ending).value_or(std::vector<std::string>())) {
+      fingerprint += FileFingerprint(file);
+    }
   }
   return fingerprint;
+}
+
+std::string FileFingerprint(const std::string& file) {
+  struct stat facts = {};
+  if (::stat(file.c_str(), &facts) != 0) facts = {};
+  return StrCat(file, " ", facts.st_dev, " ", facts.st_ino, " ", facts.st_size, " ", facts.st_mtim.tv_sec, ".",
+                facts.st_mtim.tv_nsec, " ", facts.st_ctim.tv_sec, ".", facts.st_ctim.tv_nsec, "\n");
 }
 
 }  // namespace kveil::config

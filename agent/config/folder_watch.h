@@ -39,8 +39,11 @@ class FolderWatch {
   int parentWatch_ = -1;
 };
 
-// What a folder's policy files, and the lists of users beside them, look like without reading them: names, inodes,
-// sizes and times. Empty: there is none.
+// What a folder's policy files, the lists of users beside them, and a manifest and its signature look like without
+// reading them: names, inodes, sizes and times. Empty: there is none.
 std::string FolderFingerprint(const std::string& folder);
+
+// The same of one file, whether it is there or not.
+std::string FileFingerprint(const std::string& file);
 
 }  // namespace kveil::config

@@ -146,9 +146,13 @@ absl::Status Agent::Attach() {
 
 absl::Status Agent::OpenStores() {
   policy::PolicyStore::Options policyOptions;
+  if (!config_.policies.trustedKeys.empty()) {
+    policyOptions.trust = {config_.policies.trustedKeys, config_.policies.minimumVersion,
+                           config::AcceptedPoliciesFile(config_.keys)};
+  }
   policyOptions.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
   absl::StatusOr<std::unique_ptr<policy::PolicyStore>> policies =
-      policy::PolicyStore::Open(config_.policies, std::move(policyOptions));
+      policy::PolicyStore::Open(config_.policies.folder, std::move(policyOptions));
   if (!policies.ok()) return policies.status();
   policies_ = *std::move(policies);
 

@@ -25,7 +25,8 @@ void Agent::Watch() {
   const intercept::HeldConnects held = redirect_->heldConnects();
   metrics_.HeldConnects(held.held, held.released, held.ended);
   metrics_.PolicyGeneration(policies_->generation());
-  metrics_.PolicyInForce(policies_->Current()->digest());
+  const std::shared_ptr<const policy::Policy> policies = policies_->Current();
+  metrics_.PolicyInForce(policies->digest(), policies->version());
   metrics_.Ready(IsReady());
   WatchRootKey();
   WatchLog();

@@ -164,10 +164,11 @@ struct Metrics::Families {
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
   Gauge* generation = Level(*registry, "kveil_policy_generation", "How many policies took force since the start.");
-  prometheus::Family<Gauge>& policyInfo = prometheus::BuildGauge()
-                                              .Name("kveil_policy_info")
-                                              .Help("Always 1; its label tells the digest of the policies in force.")
-                                              .Register(*registry);
+  prometheus::Family<Gauge>& policyInfo =
+      prometheus::BuildGauge()
+          .Name("kveil_policy_info")
+          .Help("Always 1; its labels tell digest and version of the policies in force.")
+          .Register(*registry);
   Gauge* policyInForce = nullptr;  // the one of policyInfo
   Gauge* ready = Level(*registry, "kveil_ready", "1 when everything that is configured is served.");
 
@@ -288,8 +289,8 @@ void Metrics::ConsentTopicIs(const std::string& keyspace, const ConsentTopic& no
 
 void Metrics::PolicyReloaded(bool ok) { families_->reloads[ok ? 0 : 1]->Increment(); }
 void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set(static_cast<double>(generation)); }
-void Metrics::PolicyInForce(const std::string& digest) {
-  Gauge* const now = &families_->policyInfo.Add({{"digest", digest}});
+void Metrics::PolicyInForce(const std::string& digest, int64_t version) {
+  Gauge* const now = &families_->policyInfo.Add({{"digest", digest}, {"version", std::to_string(version)}});
   Gauge* const before = std::exchange(families_->policyInForce, now);
   now->Set(1);
   if (before != nullptr && before != now) families_->policyInfo.Remove(before);

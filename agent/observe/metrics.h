@@ -124,7 +124,8 @@ class Metrics {
 
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);
-  void PolicyInForce(const std::string& digest);  // of its files. From one thread
+  // The digest of its files, and the version that is signed, or 0. From one thread.
+  void PolicyInForce(const std::string& digest, int64_t version);
   void Ready(bool ready);
 
   // Sums for `kveil status`.

@@ -58,6 +58,8 @@ struct Policy::Compiled {
   std::vector<TopicPolicy> topics;  // never changes once the pointers below are taken
   size_t files = 0;
   std::string digest;
+  std::map<std::string, std::string> hashes;
+  int64_t version = 0;
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byName;
   absl::flat_hash_map<std::string_view, const TopicPolicy*> byPrefix;
   std::vector<size_t> prefixLengths;  // those that occur, longest first
@@ -95,7 +97,19 @@ Policy::~Policy() = default;
 // Reads files one after the other, and puts what they say together.
 class Policy::Collector {
  public:
-  explicit Collector(Extent extent) : extent_(extent), compiled_(std::make_unique<Compiled>()) {}
+  Collector(Extent extent, const bundle::Manifest* manifest)
+      : extent_(extent), manifest_(manifest), compiled_(std::make_unique<Compiled>()) {}
+
+  // The files of a folder, or others.
+  absl::Status Read(absl::Span<const std::string> paths) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> files, config::FilesOf(paths));
+    for (const std::string& file : files) {
+      if (manifest_ != nullptr) RETURN_IF_ERROR(manifest_->Lists(file));
+      ASSIGN_OR_RETURN(const std::string text, config::ReadTextFile(file));
+      RETURN_IF_ERROR(Add(file, text));
+    }
+    return absl::OkStatus();
+  }
 
   absl::Status Add(const std::string& name, std::string_view text) {
     RETURN_IF_ERROR(files_.Add(name, text));
@@ -127,7 +141,8 @@ class Policy::Collector {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<const Compiled>> Finish() {
+  absl::StatusOr<std::shared_ptr<const Policy>> Finish() {
+    RETURN_IF_ERROR(files_.CheckAllRead());
     std::vector<std::string>& purposes = compiled_->purposes;
     std::sort(purposes.begin(), purposes.end());
     purposes.erase(std::unique(purposes.begin(), purposes.end()), purposes.end());
@@ -145,7 +160,9 @@ class Policy::Collector {
     }
     compiled_->Index();
     compiled_->digest = files_.Digest();
-    return std::unique_ptr<const Compiled>(std::move(compiled_));
+    compiled_->hashes = files_.ByName();
+    if (manifest_ != nullptr) compiled_->version = manifest_->version;
+    return std::shared_ptr<const Policy>(new Policy(std::move(compiled_)));
   }
 
  private:
@@ -242,33 +259,34 @@ class Policy::Collector {
   }
 
   const Extent extent_;
+  const bundle::Manifest* const manifest_;  // nullptr: whatever is there counts
   std::unique_ptr<Compiled> compiled_;
   absl::flat_hash_map<std::string, std::string> places_;  // "prefix orders-" -> where it was said first
   std::vector<std::string> topicPlaces_;                  // of compiled_->topics
   std::string unselectedPlace_;
   std::vector<PurposeOf> workloads_;
-  PolicyFiles files_;
+  PolicyFiles files_{manifest_};
   UserLists lists_{files_};
 };
 
 absl::StatusOr<std::shared_ptr<const Policy>> Policy::Parse(absl::Span<const NameAndText> namesAndTexts,
                                                             Extent extent) {
-  Collector collector(extent);
+  Collector collector(extent, nullptr);
   for (const auto& [name, text] : namesAndTexts) RETURN_IF_ERROR(collector.Add(name, text));
-  ASSIGN_OR_RETURN(std::unique_ptr<const Compiled> compiled, collector.Finish());
-  return std::shared_ptr<const Policy>(new Policy(std::move(compiled)));
+  return collector.Finish();
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> Policy::Load(absl::Span<const std::string> paths, Extent extent) {
-  const absl::StatusOr<std::vector<std::string>> files = config::FilesOf(paths);
-  if (!files.ok()) return files.status();
-  std::vector<NameAndText> texts;
-  for (const std::string& file : *files) {
-    absl::StatusOr<std::string> text = config::ReadTextFile(file);
-    if (!text.ok()) return text.status();
-    texts.emplace_back(file, *std::move(text));
-  }
-  return Parse(texts, extent);
+  Collector collector(extent, nullptr);
+  RETURN_IF_ERROR(collector.Read(paths));
+  return collector.Finish();
+}
+
+absl::StatusOr<std::shared_ptr<const Policy>> Policy::LoadSigned(const std::string& folder,
+                                                                 const bundle::Manifest& manifest) {
+  Collector collector(Extent::kWhole, &manifest);
+  RETURN_IF_ERROR(collector.Read({folder}));
+  return collector.Finish();
 }
 
 const TopicPolicy* Policy::Find(std::string_view topic) const {
@@ -296,6 +314,8 @@ bool Policy::RefusesUnselected(std::string_view topic) const {
 size_t Policy::size() const { return compiled_->topics.size(); }
 size_t Policy::fileCount() const { return compiled_->files; }
 const std::string& Policy::digest() const { return compiled_->digest; }
+const std::map<std::string, std::string>& Policy::hashes() const { return compiled_->hashes; }
+int64_t Policy::version() const { return compiled_->version; }
 absl::Span<const TopicPolicy> Policy::topics() const { return compiled_->topics; }
 
 bool IsInternal(std::string_view topic) {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "bundle/manifest.h"
 #include "formats/framing.h"
 #include "formats/json_pointer.h"
 #include "formats/user_id.h"
@@ -123,6 +125,10 @@ class Policy {
   // POINTER: what was expected and what was found".
   static absl::StatusOr<std::shared_ptr<const Policy>> Load(absl::Span<const std::string> paths,
                                                             Extent extent = Extent::kWhole);
+  // Reads a folder whose files are exactly those of the manifest, each with its bytes. Nothing else is parsed.
+  // kFailedPrecondition: a file is missing, was changed or is not in the manifest; otherwise the errors of Load.
+  static absl::StatusOr<std::shared_ptr<const Policy>> LoadSigned(const std::string& folder,
+                                                                  const bundle::Manifest& manifest);
   // The same for texts in memory: pairs of a file's name and its text.
   static absl::StatusOr<std::shared_ptr<const Policy>> Parse(
       absl::Span<const std::pair<std::string, std::string>> namesAndTexts, Extent extent = Extent::kWhole);
@@ -148,8 +154,10 @@ class Policy {
   bool empty() const { return size() == 0; }
   size_t size() const;       // entries
   size_t fileCount() const;  // files they come from
-  // Of these files and those of users that they name, as PolicyFiles::Digest.
+  // Of these files and those of users that they name, as PolicyFiles::Digest, and one by one, as PolicyFiles::ByName.
   const std::string& digest() const;
+  const std::map<std::string, std::string>& hashes() const;
+  int64_t version() const;  // of the manifest; 0 without one
   absl::Span<const TopicPolicy> topics() const;
 
  private:

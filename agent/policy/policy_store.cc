@@ -12,7 +12,10 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "base/text.h"
+#include "bundle/accepted_version.h"
+#include "bundle/signature.h"
 #include "config/folder_watch.h"
 #include "policy/policy_advice.h"
 
@@ -45,19 +48,38 @@ void LogEndedProtection(const Policy& before, const Policy& after) {
 
 struct PolicyStore::State {
   State(std::string folder, Options options, config::FolderWatch watch)
-      : folder(std::move(folder)), options(std::move(options)), watch(std::move(watch)) {}
+      : folder(std::move(folder)),
+        options(std::move(options)),
+        accepted(this->options.trust.value_or(Trust()).accepted, this->options.trust.value_or(Trust()).minimumVersion),
+        watch(std::move(watch)) {}
+
+  // Of the folder, and of the keys: what one of them has signed may count no more when it is another.
+  std::string Fingerprint() const {
+    std::string files = config::FolderFingerprint(folder);
+    if (!options.trust.has_value()) return files;
+    for (const std::string& key : options.trust->keys) files += config::FileFingerprint(key);
+    return files;
+  }
+
+  // What is trusted.
+  absl::StatusOr<std::shared_ptr<const Policy>> ReadOnce() const {
+    if (!options.trust.has_value()) return Policy::Load({folder});
+    ASSIGN_OR_RETURN(const bundle::Manifest manifest, bundle::ReadSigned(folder, options.trust->keys));
+    RETURN_IF_ERROR(accepted.Check(manifest.version, manifest.Digest()));
+    return Policy::LoadSigned(folder, manifest);
+  }
 
   // Of files that were all there at one time: what was read before a change and what was read after it may not fit.
   absl::StatusOr<std::shared_ptr<const Policy>> Read() ABSL_LOCKS_EXCLUDED(mutex) {
     for (int reads = 0; reads < kMostReads; ++reads) {
-      const std::string before = config::FolderFingerprint(folder);
+      const std::string before = Fingerprint();
       {
         const MutexLock lock(mutex);
         fingerprint = before;
       }
-      absl::StatusOr<std::shared_ptr<const Policy>> loaded = Policy::Load({folder});
+      absl::StatusOr<std::shared_ptr<const Policy>> loaded = ReadOnce();
       if (options.read) options.read();
-      if (config::FolderFingerprint(folder) == before) return loaded;
+      if (Fingerprint() == before) return loaded;
     }
     return absl::UnavailableError(StrCat(folder, ": changes again and again while it is read"));
   }
@@ -66,6 +88,15 @@ struct PolicyStore::State {
   absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
     const MutexLock oneAtATime(loading);
     absl::StatusOr<std::shared_ptr<const Policy>> loaded = Read();
+    if (loaded.ok() && options.trust.has_value()) {
+      // Before they are in force: after a crash, the older ones are not accepted again.
+      if (absl::Status kept = accepted.Remember((*loaded)->version(), (*loaded)->digest()); !kept.ok()) loaded = kept;
+    }
+    if (options.trust.has_value()) {
+      const std::string now = config::FileFingerprint(options.trust->accepted);
+      const MutexLock lock(mutex);
+      acceptedFingerprint = now;
+    }
     if (!loaded.ok()) {
       const MutexLock lock(mutex);
       lastError = loaded.status();
@@ -85,7 +116,11 @@ struct PolicyStore::State {
     }
     if (before != nullptr) LogEndedProtection(*before, *after);
     for (const std::string& advice : advices) log::Warning("policy.advice", {{"advice", advice}});
-    log::Info("policy.loaded", {{"files", after->fileCount()}, {"topics", after->size()}, {"generation", now}, {"digest", after->digest()}});
+    log::Info("policy.loaded", {{"files", after->fileCount()},
+                                {"topics", after->size()},
+                                {"generation", now},
+                                {"digest", after->digest()},
+                                {"version", after->version()}});
     return absl::OkStatus();
   }
 
@@ -96,9 +131,10 @@ struct PolicyStore::State {
   }
 
   bool LooksChanged() {
-    const std::string now = config::FolderFingerprint(folder);
+    const std::string now = Fingerprint();
+    const std::string acceptedNow = options.trust.has_value() ? config::FileFingerprint(options.trust->accepted) : "";
     const MutexLock lock(mutex);
-    return now != fingerprint;
+    return now != fingerprint || acceptedNow != acceptedFingerprint;
   }
 
   // Waits until nothing changed for a while. False when the store stops.
@@ -127,6 +163,7 @@ struct PolicyStore::State {
 
   const std::string folder;
   const Options options;
+  const bundle::AcceptedVersion accepted;
   config::FolderWatch watch;
   std::thread thread;
 
@@ -135,6 +172,7 @@ struct PolicyStore::State {
   std::shared_ptr<const Policy> current ABSL_GUARDED_BY(mutex);
   absl::Status lastError ABSL_GUARDED_BY(mutex);
   std::string fingerprint ABSL_GUARDED_BY(mutex);
+  std::string acceptedFingerprint ABSL_GUARDED_BY(mutex);  // as this left it: another is by who mends it
   std::atomic<uint64_t> generation{0};
 };
 

@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,9 +19,17 @@
 
 namespace kveil::policy {
 
+// Who may change the policies. Without it, whoever may write into their folder.
+struct Trust {
+  std::vector<std::string> keys;  // PEM files with the public keys, one of which has to have signed them
+  int64_t minimumVersion = 0;
+  std::string accepted;  // the file that remembers the highest version that took force (bundle/accepted_version.h)
+};
+
 class PolicyStore {
  public:
   struct Options {
+    std::optional<Trust> trust;
     // Reads a change once the folder has been quiet for this long (an editor or a copy makes many small steps).
     std::chrono::milliseconds quiet = std::chrono::milliseconds(100);
     // How often to look for changes that inotify does not report (a file behind a link, a network file system).
@@ -30,7 +40,8 @@ class PolicyStore {
     std::function<void()> read;
   };
 
-  // Errors: those of Policy::Load; kInternal if inotify is not available.
+  // Errors: those of Policy::Load, of LoadSigned and bundle::ReadSigned with `trust`; kFailedPrecondition: an older
+  // version; kInternal if inotify is not available.
   static absl::StatusOr<std::unique_ptr<PolicyStore>> Open(std::string folder, Options options);
   ~PolicyStore();  // stops watching
   PolicyStore(const PolicyStore&) = delete;

@@ -1,6 +1,7 @@
 """Readers with rules (`where`) get exactly the records that their rules let them have, and their offsets go on all the same."""
 
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -42,6 +43,8 @@ POLICIES = [
      "write": [{**SUPPORT, "where": {"users": ["38"]}}, {**EUROPE, "where": {"header": {"name": "region", "equals": "eu"}}}]},
 ]
 
+versions = itertools.count(1)
+
 
 @pytest.fixture(scope="session")
 def places_of_readers(site):
@@ -50,11 +53,29 @@ def places_of_readers(site):
 
 @pytest.fixture(scope="session")
 def agent(site, broker, shop, places_of_readers):
+    """It trusts signed policies only."""
     Application(broker).create_topic(TRAIL)
     made = Agent(site, broker, POLICIES, {"audit": {"topic": {"topic": TRAIL, "bootstrapServers": [broker.bootstrap]}}})
     made.write_policy_text(json.dumps(PURPOSES), "purposes.json")
+    assert made.kveil("policy", "keygen", made.folder / "policies.key").returncode == 0
+    made.config["policies"] = {"folder": "policies", "trustedKeys": ["policies.key.pub"]}
+    made.write_config()
+    sign_policies(made)
     with made as started:
         yield started
+
+
+def sign_policies(agent):
+    """As the next version. Waits until a running agent has it in force."""
+    version = next(versions)
+    done = agent.kveil("policy", "sign", "--key", agent.folder / "policies.key", "--version", str(version), agent.policy_folder)
+    assert done.returncode == 0, done.stderr
+    if agent.running:
+        waiting.wait_until("the signed policies to be in force", lambda: agent.status()["policies"]["version"] == version, 60)
+
+
+def problems(agent):
+    return {problem["name"]: problem["message"] for problem in agent.status()["problems"]}
 
 
 @pytest.fixture
@@ -310,18 +331,35 @@ def test_a_rule_takes_effect_on_a_running_consumer(app, support, agent, topic):
         assert producer.flush()["offset"] == 0
         assert consumer.next().message.value == click(38, 1)
         other = [{**POLICIES[0], "read": [AUDIT, {**SUPPORT, "where": {"users": ["39"]}}]}, *POLICIES[1:]]
-        generation = agent.metrics()["kveil_policy_generation"]
         agent.write_policies(other)
-        limit = time.monotonic() + 20
-        while agent.metrics()["kveil_policy_generation"] == generation:
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        sign_policies(agent)
         for message in (click(38, 2), click(39, 3)):
             producer.send(Message(None, message))
             assert "offset" in producer.flush()
         assert consumer.next().message.value == click(39, 3)
         assert consumer.finish().end["position"] == {"0": 3}
     agent.write_policies(POLICIES)
+    sign_policies(agent)
+
+
+def test_who_cannot_sign_cannot_open(app, support, outside, agent, topic):
+    """As somebody who can change the ConfigMap: no protection any more, and everybody reads. Nothing comes of it."""
+    name = topic("user")
+    waiting.wait_until("nothing to be wrong", lambda: problems(agent) == {}, 60)
+    before = agent.status()["policies"]
+    refused = 'kveil_policy_reloads_total{result="refused"}'
+    refusals = agent.metrics()[refused]
+    agent.write_policies([{"prefix": "user-", "read": [{"any": True}]}])
+    waiting.wait_until("the unsigned policy to be refused", lambda: agent.metrics()[refused] > refusals, 60)
+    assert "topics.json: is not the file that was signed" in problems(agent)["policies"]
+    written(app, name, [click(39, 1), click(38, 2)])
+    assert support.kcat_consume(name) == [click(38, 2)]
+    assert [is_sealed(record) for record in outside.consume(name).records] == [True, True]
+    now = agent.status()["policies"]
+    assert {**now, "error": ""} == before and now["version"] > 0
+    assert f'kveil_policy_info{{digest="{now["digest"]}",version="{now["version"]}"}}' in agent.metrics()
+    agent.write_policies(POLICIES)
+    waiting.wait_until("what was signed to be accepted again", lambda: problems(agent) == {}, 60)
 
 
 def asked(agent, *options):

@@ -23,8 +23,9 @@ StatusCommand::HeldConnects HeldConnects(const intercept::Redirect& redirect) {
 
 StatusCommand::Policies Policies(const policy::PolicyStore& store) {
   const std::shared_ptr<const policy::Policy> policies = store.Current();
-  return {policies->fileCount(), policies->size(), store.generation(), policies->digest(),
-          std::string(store.lastError().message())};
+  return {policies->fileCount(), policies->size(),
+          store.generation(),    static_cast<uint64_t>(policies->version()),
+          policies->digest(),    std::string(store.lastError().message())};
 }
 
 StatusCommand::Unselected Unselected(const guard::SharedState& shared) {

@@ -21,12 +21,22 @@ TEST_F(AdminCommandTest, StatusOfAReadyAgentSucceeds) {
   AnswerWith(kReady);
   const CommandResult result = RunWith({"status"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
-  for (const char* part : {"kveil 1.2 is ready, up 90 s", "1 network namespace, 7 connections",
-                           "2 files, 3 topics (generation 1), SHA-256 0123456789ab\n", "10 sealed, 9 opened, 8 left out, 6 refused"}) {
+  for (const char* part :
+       {"kveil 1.2 is ready, up 90 s", "1 network namespace, 7 connections",
+        "2 files, 3 topics (generation 1), SHA-256 0123456789ab\n", "10 sealed, 9 opened, 8 left out, 6 refused"}) {
     EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
   }
   EXPECT_EQ(Asked(), Json::parse(R"({"command": "status"})"));
   EXPECT_EQ(Json::parse(RunWith({"status", "--json"}).out), Json::parse(kReady));
+}
+
+TEST_F(AdminCommandTest, StatusSaysAsWhichVersionPoliciesAreSigned) {
+  Json isSigned = Json::parse(kReady);
+  isSigned["policies"]["version"] = 7;
+  AnswerWith(isSigned.dump());
+  const CommandResult result = RunWith({"status"});
+  EXPECT_NE(result.out.find("(generation 1), signed as version 7, SHA-256 0123456789ab\n"), std::string::npos)
+      << result.out;
 }
 
 TEST_F(AdminCommandTest, StatusFailsWhenSomethingIsWrong) {

@@ -63,7 +63,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->keys.registryPath, "/k/db");
   EXPECT_EQ(config->keys.cacheTtl, std::chrono::minutes(5));
   EXPECT_EQ(config->keys.newUsersPerSecond, 6u);
-  EXPECT_EQ(config->policies, "/p");
+  EXPECT_EQ(config->policies.folder, "/p");
   EXPECT_EQ(config->admin.socket, "/s");
   EXPECT_EQ(config->admin.metrics->Text(), "[::1]:1234");
   EXPECT_EQ(config->admin.group, "ops");
@@ -240,6 +240,20 @@ TEST(ConfigTest, TheSameNetworkTwiceIsRefused) {
   EXPECT_EQ(Message(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},
                                                   {"cluster": "a", "cidr": "10.0.0.0/8", "ports": "2"}]}})"),
             "c.json: /intercept/targets/1: the network 10.0.0.0/8 is target 0 already");
+}
+
+// Where the agent can write, and where it outlives the agent.
+TEST(ConfigTest, SignedPoliciesAreRememberedBesideTheKeys) {
+  const auto config = ParseConfig(
+      R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.1", "ports": "1"}]}, "policies": {"folder": "p", "trustedKeys": ["a.pub"],
+      "minimumVersion": 7}, "keys": {"registry": {"sqlite": "/k/db"}}})",
+      "/etc/kveil/agent.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->policies.folder, "/etc/kveil/p");
+  EXPECT_THAT(config->policies.trustedKeys, ElementsAre("/etc/kveil/a.pub"));
+  EXPECT_EQ(config->policies.minimumVersion, 7);
+  EXPECT_EQ(AcceptedPoliciesFile(config->keys), "/k/policies.accepted");
+  EXPECT_EQ(AcceptedPoliciesFile(KeysConfig()), "/var/lib/kveil/policies.accepted");
 }
 
 TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {

@@ -76,7 +76,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.UsersErased(1);
   metrics.PolicyReloaded(false);
   metrics.PolicyGeneration(13);
-  metrics.PolicyInForce("ab12");
+  metrics.PolicyInForce("ab12", 7);
   metrics.Ready(true);
   const std::string text = metrics.Text();
   for (const char* line : {
@@ -120,7 +120,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_users_erased_total 1\n",
            "kveil_policy_reloads_total{result=\"refused\"} 1\n",
            "kveil_policy_generation 13\n",
-           "kveil_policy_info{digest=\"ab12\"} 1\n",
+           "kveil_policy_info{digest=\"ab12\",version=\"7\"} 1\n",
            "kveil_connections_held_back 1\n",
            "kveil_connections_held_back_total 2\n",
            "kveil_log_lines_lost_total{reason=\"unread\"} 5\n",
@@ -137,8 +137,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
 TEST(MetricsTest, ShowOnlyTheDigestOfThePoliciesInForce) {
   Metrics metrics("x");
   EXPECT_THAT(metrics.Text(), Not(HasSubstr("kveil_policy_info{")));
-  for (const char* digest : {"first", "first", "second"}) metrics.PolicyInForce(digest);
-  EXPECT_THAT(metrics.Text(), HasSubstr("kveil_policy_info{digest=\"second\"} 1\n"));
+  for (const char* digest : {"first", "first", "second"}) metrics.PolicyInForce(digest, 0);
+  EXPECT_THAT(metrics.Text(), HasSubstr("kveil_policy_info{digest=\"second\",version=\"0\"} 1\n"));
   EXPECT_THAT(metrics.Text(), Not(HasSubstr("=\"first\"")));
 }
 
@@ -194,7 +194,7 @@ TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
   Metrics metrics("x");
   metrics.RootKeyCalls("vault", "unwrap", 1, 1, 0.1);
   metrics.ConsentTopicIs("k", {true, false, 1, 1, 1});
-  metrics.PolicyInForce("ab12");
+  metrics.PolicyInForce("ab12", 7);
   const std::string text = metrics.Text();
   for (const char* file : {"alerts.yaml", "dashboard.json"}) {
     std::ostringstream content;

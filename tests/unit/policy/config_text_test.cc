@@ -71,7 +71,7 @@ TEST(ConfigTextTest, FindsFilesBesideTheConfigurationAndAmongTheCredentials) {
       {"postgres": "host=/run/pg dbname=d user=u passfile=${CREDENTIALS_DIRECTORY}/pgpass"}}})";
   const absl::StatusOr<config::AgentConfig> config = config::ParseConfig(text, "/etc/kveil/agent.json");
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->policies, "/etc/kveil/policies");
+  EXPECT_EQ(config->policies.folder, "/etc/kveil/policies");
   EXPECT_EQ(config->keys.rootKeyFile, "/run/credentials/kveil.service/root.key");
   ::setenv("CREDENTIALS_DIRECTORY", "/run/credentials/other", 1);
   const Json elsewhere = config::ToJson(*config::ParseConfig(text, "/etc/kveil/agent.json"));

@@ -116,7 +116,8 @@ TEST_F(PolicyStoreTest, DigestIsThatOfTheFilesThatWereRead) {
   Write("notes.txt", "nobody reads this");
   ASSERT_TRUE(store_->Reload().ok());
   EXPECT_EQ(store_->Current()->digest(), first);
-  for (const auto& [name, text] : {std::pair("users.txt", "39\n"), std::pair("Z.json", R"({"topics": [{"name": "third"}]})")}) {
+  for (const auto& [name, text] :
+       {std::pair("users.txt", "39\n"), std::pair("Z.json", R"({"topics": [{"name": "third", "read": []}]})")}) {
     const std::string before = store_->Current()->digest();
     Write(name, text);
     ASSERT_TRUE(store_->Reload().ok());

@@ -1,0 +1,99 @@
+// `kveil policy keygen`, `sign` and `verify`: policies that only who has a key can change.
+#include <unistd.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "bundle/signature.h"
+#include "cli/common.h"
+#include "evidence/signing_key.h"
+#include "evidence/small_file.h"
+#include "nlohmann/json.hpp"
+#include "policy/policy.h"
+
+namespace kveil::cli {
+namespace {
+
+using bundle::Manifest;
+using evidence::SigningKey;
+using policy::Policy;
+
+void Print(const CommonOptions& common, const std::string& folder, const Policy& policies, const Manifest& manifest) {
+  if (common.json) {
+    std::cout << nlohmann::ordered_json({{"folder", folder},
+                                         {"version", manifest.version},
+                                         {"created", manifest.created},
+                                         {"files", manifest.files},
+                                         {"digest", policies.digest()}})
+                     .dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
+              << "\n";
+    return;
+  }
+  std::cout << folder << ": version " << manifest.version << " of " << manifest.created << ", SHA-256 "
+            << policies.digest() << "\n";
+  for (const auto& [name, hash] : manifest.files) std::cout << "  " << name << "\n";
+}
+
+absl::Status Make(const std::string& path) {
+  for (const std::string& file : {path, path + ".pub"}) {
+    if (::access(file.c_str(), F_OK) == 0) {
+      return absl::AlreadyExistsError(StrCat(file, " exists, and is left as it is"));
+    }
+  }
+  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::Make());
+  RETURN_IF_ERROR(key.Write(path));
+  return evidence::WriteFile(path + ".pub", key.PublicPem(), 0644);
+}
+
+absl::Status SignFolder(const CommonOptions& common, const PolicySignOptions& options) {
+  ASSIGN_OR_RETURN(const SigningKey key, SigningKey::Read(options.key));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, Policy::Load({options.folder}));
+  Manifest manifest;
+  manifest.version = options.version;
+  manifest.created = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
+  manifest.files = policies->hashes();
+  RETURN_IF_ERROR(bundle::Sign(options.folder, manifest, key));
+  Print(common, options.folder, *policies, manifest);
+  return absl::OkStatus();
+}
+
+absl::Status VerifyFolder(const CommonOptions& common, PolicySignOptions options) {
+  if (options.folder.empty() || options.trusted.empty()) {
+    ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
+    if (options.folder.empty()) options.folder = config.policies.folder;
+    if (options.trusted.empty()) options.trusted = config.policies.trustedKeys;
+    if (options.trusted.empty()) {
+      return absl::InvalidArgumentError("the configuration has no policies.trustedKeys, so name a key with --key");
+    }
+  }
+  ASSIGN_OR_RETURN(const Manifest manifest, bundle::ReadSigned(options.folder, options.trusted));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, Policy::LoadSigned(options.folder, manifest));
+  Print(common, options.folder, *policies, manifest);
+  return absl::OkStatus();
+}
+
+int Exit(std::string_view command, const absl::Status& status) { return status.ok() ? 0 : Fail(command, status); }
+
+}  // namespace
+
+int RunPolicyKeygen(const std::string& path) {
+  const absl::Status status = Make(std::filesystem::absolute(path).string());
+  if (!status.ok()) return Fail("policy keygen", status);
+  std::cout << "made " << path << ", which signs, and " << path << ".pub, which agents trust\n"
+            << "keep " << path << " away from the nodes: who has it decides what every agent does\n";
+  return 0;
+}
+
+int RunPolicySign(const CommonOptions& common, const PolicySignOptions& options) {
+  return Exit("policy sign", SignFolder(common, options));
+}
+
+int RunPolicyVerify(const CommonOptions& common, const PolicySignOptions& options) {
+  return Exit("policy verify", VerifyFolder(common, options));
+}
+
+}  // namespace kveil::cli

@@ -1,0 +1,92 @@
+// `kveil policy keygen`, `sign` and `verify`.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "command_fixture.h"
+#include "nlohmann/json.hpp"
+
+namespace kveil::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+class PolicySignTest : public CommandTest {
+ protected:
+  PolicySignTest() {
+    Write("policies/a.json", R"({"topics": [{"name": "clicks", "seal": {"scope": "user", "user": {"key": true}},
+        "read": [{"any": true, "where": {"users": {"file": "users.txt"}}}]}]})");
+    Write("policies/users.txt", "38\n");
+  }
+  CommandResult Sign(const std::string& version) {
+    return Run({"policy", "sign", "--key", key_, "--version", version, policies_});
+  }
+  CommandResult Verify(const std::string& key) { return Run({"policy", "verify", "--key", key, policies_}); }
+
+  const std::string policies_ = folder_ + "/policies";
+  const std::string key_ = folder_ + "/signing.key";
+};
+
+TEST_F(PolicySignTest, FolderIsSignedAndVerified) {
+  const CommandResult made = Run({"policy", "keygen", key_});
+  EXPECT_EQ(made.exitStatus, 0) << made.err;
+  struct stat facts;
+  ASSERT_EQ(::stat(key_.c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 0777, 0600u);
+
+  const CommandResult sign = Sign("7");
+  EXPECT_EQ(sign.exitStatus, 0) << sign.err;
+  EXPECT_NE(sign.out.find(policies_ + ": version 7 of 20"), std::string::npos) << sign.out;
+  EXPECT_NE(sign.out.find("\n  a.json\n  users.txt\n"), std::string::npos) << sign.out;
+  const CommandResult verified = Verify(key_ + ".pub");
+  EXPECT_EQ(verified.exitStatus, 0) << verified.err;
+  EXPECT_EQ(verified.out, sign.out);
+  const Json json = Json::parse(Run({"policy", "verify", "--json", "--key", key_ + ".pub", policies_}).out);
+  EXPECT_EQ(json["version"], 7);
+  EXPECT_NE(sign.out.find("SHA-256 " + json["digest"].get<std::string>() + "\n"), std::string::npos);
+
+  Write("policies/users.txt", "39\n");
+  ExpectFailure(Verify(key_ + ".pub"), 1, "users.txt: is not the file that was signed as version 7");
+}
+
+TEST_F(PolicySignTest, KeysAreNeverReplaced) {
+  Write("signing.key", "mine");
+  ExpectFailure(Run({"policy", "keygen", key_}), 1, "signing.key exists, and is left as it is");
+  std::filesystem::remove(key_);
+  Write("signing.key.pub", "mine");
+  ExpectFailure(Run({"policy", "keygen", key_}), 1, "signing.key.pub exists, and is left as it is");
+  EXPECT_FALSE(std::filesystem::exists(key_));
+}
+
+TEST_F(PolicySignTest, WhatCannotBeSignedIsNot) {
+  ExpectFailure(Sign("7"), 1, "signing.key");
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  for (const char* version : {"0", "-1", "9007199254740992"}) ExpectFailure(Sign(version), 1, "a version is a number");
+  std::filesystem::permissions(key_, std::filesystem::perms::owner_read | std::filesystem::perms::group_read);
+  ExpectFailure(Sign("7"), 1, "chmod 600");
+  std::filesystem::permissions(key_, std::filesystem::perms::owner_read);
+  Write("policies/b.json", "{");
+  ExpectFailure(Sign("7"), 1, "b.json: ");
+  EXPECT_FALSE(std::filesystem::exists(policies_ + "/policies.manifest"));
+}
+
+TEST_F(PolicySignTest, ConfigurationsKeysAndFolderAreTheDefault) {
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  const auto config = [&](const std::string& policies) {
+    return Write(
+        "agent.json", R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.0/24", "ports": "9092"}]},
+        "policies": )" + policies +
+                          "}");
+  };
+  const std::string trusting = config(R"({"folder": "policies", "trustedKeys": ["signing.key.pub"]})");
+  const auto check = [&] { return Run({"agent", "--check", "--config", trusting}); };
+  ExpectFailure(Run({"policy", "verify", "--config", trusting}), 1, "policies.manifest: there is none");
+  EXPECT_NE(check().err.find("policies.manifest: there is none"), std::string::npos) << "as an agent would not start";
+  ASSERT_EQ(Sign("7").exitStatus, 0);
+  EXPECT_EQ(Run({"policy", "verify", "--config", trusting}).exitStatus, 0);
+  EXPECT_EQ(check().err.find("policies.manifest"), std::string::npos) << check().err;
+
+  ExpectFailure(Run({"policy", "verify", "--config", config(R"("policies")")}), 1, "name a key with --key");
+}
+
+}  // namespace
+}  // namespace kveil::cli
