@@ -227,9 +227,14 @@ PoliciesConfig ReadPolicies(const JsonValue& value) {
     if (keys->isList() && (policies.trustedKeys.empty() || policies.trustedKeys.size() > kMostTrustedKeys)) {
       keys->Error(StrCat("expected a list of 1 to ", kMostTrustedKeys, " files"));
     }
+    for (const std::string& key : policies.trustedKeys) {
+      if (!IsInside(key, policies.folder)) continue;
+      keys->Error(StrCat("expected files outside of ", policies.folder, ", found ", key,
+                         ": who can write the policies could replace the key"));
+    }
   }
   if (const auto version = object.Find("minimumVersion")) {
-    policies.minimumVersion = version->Integer(1, (int64_t{1} << 53) - 1);
+    policies.minimumVersion = version->Integer(1, kHighestWholeNumber);
   }
   return policies;
 }

@@ -27,6 +27,9 @@
 
 namespace kveil::config {
 
+// Up to it, JSON has each whole number exactly: RFC 8259 section 6.
+inline constexpr int64_t kHighestWholeNumber = (int64_t{1} << 53) - 1;
+
 // A key as one token of a JSON pointer (RFC 6901 section 4).
 std::string EscapePointerToken(std::string_view key);
 

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
+#include "absl/cleanup/cleanup.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -40,16 +42,34 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t most) {
   }
 }
 
-absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder, std::string_view ending) {
+std::string PathIn(const std::string& folder, std::string_view name) {
+  return StrCat(folder, folder.ends_with("/") ? "" : "/", name);
+}
+
+std::string NameOf(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+bool IsInside(const std::string& path, const std::string& folder) {
+  const auto written = [](const std::string& text) { return std::filesystem::path(text).lexically_normal(); };
+  // Without a slash at the end, which would be an element of its own.
+  const std::filesystem::path inner = written(path), outer = written(folder + "/").parent_path();
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+absl::StatusOr<std::vector<std::string>> FilesOfFolder(const std::string& folder, std::string_view ending,
+                                                       size_t most) {
   DIR* directory = ::opendir(folder.c_str());
   if (directory == nullptr) return absl::ErrnoToStatus(errno, StrCat(folder, ": cannot read the folder"));
+  const absl::Cleanup close = [directory] { ::closedir(directory); };
   std::vector<std::string> files;
+  size_t entries = 0;
   while (const dirent* entry = ::readdir(directory)) {
     const std::string_view name = entry->d_name;
-    if (name[0] == '.' || !name.ends_with(ending)) continue;
-    files.push_back(StrCat(folder, folder.ends_with("/") ? "" : "/", name));
+    if (name == "." || name == "..") continue;
+    if (++entries > most) {
+      return absl::InvalidArgumentError(StrCat(folder, ": expected at most ", most, " files in the folder"));
+    }
+    if (name[0] != '.' && name.ends_with(ending)) files.push_back(PathIn(folder, name));
   }
-  ::closedir(directory);
   std::sort(files.begin(), files.end());
   if (files.empty())
     return absl::NotFoundError(StrCat(folder, ": expected at least one file *", ending, " in the folder"));

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
-#include "base/text.h"
+
+#include <filesystem>
+#include <fstream>
 
 #include "base/text.h"
+#include "config/read_file.h"
 #include "config/target_text.h"
 #include "config/units.h"
 
@@ -254,6 +257,30 @@ TEST(ConfigTest, SignedPoliciesAreRememberedBesideTheKeys) {
   EXPECT_EQ(config->policies.minimumVersion, 7);
   EXPECT_EQ(AcceptedPoliciesFile(config->keys), "/k/policies.accepted");
   EXPECT_EQ(AcceptedPoliciesFile(KeysConfig()), "/var/lib/kveil/policies.accepted");
+}
+
+// Whoever may write the folder may write names without end.
+TEST(ConfigTest, FoldersHaveABound) {
+  std::string folder = ::testing::TempDir() + "kveil-folder-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  for (const char* name : {"a.json", "b.json", ".hidden", "other"}) std::ofstream(PathIn(folder, name)) << "{}";
+  EXPECT_THAT(FilesOfFolder(folder, ".json", 4).value(), ElementsAre(folder + "/a.json", folder + "/b.json"));
+  EXPECT_EQ(std::string(FilesOfFolder(folder, ".json", 3).status().message()),
+            folder + ": expected at most 3 files in the folder");
+  std::filesystem::remove_all(folder);
+}
+
+TEST(ConfigTest, TrustedKeysAreNotInThePoliciesFolder) {
+  const auto message = [](const std::string& key) {
+    return Message(
+        R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.1", "ports": "1"}]}, "policies": {"folder": "/p/", "trustedKeys": [")" +
+        key + "\"]}}");
+  };
+  for (const char* key : {"/p/a.pub", "/p//b/../a.pub", "/q/../p/a.pub"}) {
+    EXPECT_THAT(message(key),
+                HasSubstr("/policies/trustedKeys: expected files outside of /p/, found " + std::string(key)));
+  }
+  for (const char* key : {"/p.pub", "/q/a.pub", "/p/../a.pub"}) EXPECT_EQ(message(key), "") << key;
 }
 
 TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {
