@@ -1,9 +1,12 @@
 #include "bundle/manifest.h"
 
+#include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "bundle/digest.h"
 #include "config/json_value.h"
+#include "config/read_file.h"
+#include "formats/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::bundle {
@@ -13,12 +16,10 @@ constexpr char kType[] = "kveil policies 1";
 constexpr size_t kHashDigits = 64;
 constexpr size_t kLongestName = 255;
 
-std::string NameOf(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
 // Of a file that an agent would read.
 bool IsFileName(std::string_view name) {
-  return !name.empty() && name.size() <= kLongestName && name[0] != '.' && name.find('/') == std::string_view::npos &&
-         (name.ends_with(".json") || name.ends_with(".txt"));
+  return formats::IsUtf8(name) && name.size() <= kLongestName && !name.starts_with('.') &&
+         name.find('/') == std::string_view::npos && (name.ends_with(".json") || name.ends_with(".txt"));
 }
 
 bool IsHash(std::string_view text) {
@@ -30,16 +31,16 @@ bool IsHash(std::string_view text) {
 std::string Manifest::Digest() const { return DigestOf({files.begin(), files.end()}); }
 
 absl::Status Manifest::Lists(const std::string& path) const {
-  if (files.contains(NameOf(path))) return absl::OkStatus();
+  if (files.contains(config::NameOf(path))) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      StrCat(path, ": is not in ", kManifestName, " (version ", version, "), so nobody has signed it"));
+      StrCat(absl::CEscape(path), ": is not in ", kManifestName, " (version ", version, "), so nobody has signed it"));
 }
 
 absl::Status Manifest::Has(const std::string& path, std::string_view hash) const {
   RETURN_IF_ERROR(Lists(path));
-  if (files.find(NameOf(path))->second == hash) return absl::OkStatus();
+  if (files.find(config::NameOf(path))->second == hash) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      StrCat(path, ": is not the file that was signed as version ", version, ": its SHA-256 is ", hash));
+      StrCat(absl::CEscape(path), ": is not the file that was signed as version ", version));
 }
 
 absl::Status Check(const Manifest& manifest) {
@@ -51,9 +52,11 @@ absl::Status Check(const Manifest& manifest) {
   }
   for (const auto& [name, hash] : manifest.files) {
     if (!IsFileName(name)) {
-      return absl::InvalidArgumentError(StrCat("\"", name, "\" is no name of a file *.json or *.txt in a folder"));
+      return absl::InvalidArgumentError(
+          StrCat("\"", absl::CEscape(name), "\" is no name of a file *.json or *.txt in a folder, in UTF-8"));
     }
-    if (!IsHash(hash)) return absl::InvalidArgumentError(StrCat("the hash of ", name, " is no SHA-256 in hexadecimal"));
+    if (!IsHash(hash))
+      return absl::InvalidArgumentError(StrCat("the hash of ", absl::CEscape(name), " is no SHA-256 in hexadecimal"));
   }
   return absl::OkStatus();
 }
@@ -61,7 +64,7 @@ absl::Status Check(const Manifest& manifest) {
 std::string TextOf(const Manifest& manifest) {
   const nlohmann::ordered_json json = {
       {"type", kType}, {"version", manifest.version}, {"created", manifest.created}, {"files", manifest.files}};
-  // Names of files need not be UTF-8; one that is not is no longer the file's name, and nobody accepts it.
+  // `created` may be anything.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -12,13 +12,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "config/json_value.h"
 
 namespace kveil::bundle {
 
 inline constexpr char kManifestName[] = "policies.manifest";
 inline constexpr char kSignatureName[] = "policies.manifest.sig";
 
-inline constexpr int64_t kHighestVersion = (int64_t{1} << 53) - 1;  // which JSON has exactly: RFC 8259 section 6
+inline constexpr int64_t kHighestVersion = config::kHighestWholeNumber;
 inline constexpr size_t kMostFiles = 1024;
 inline constexpr size_t kLongestManifest = 1 << 20;  // in bytes
 
@@ -29,15 +30,18 @@ struct Manifest {
 
   std::string Digest() const;  // of the files
 
+  // Names in messages have no control characters: whoever can write the folder has chosen them.
+
   // Whether the file may be read, before it is. kFailedPrecondition: it is not in the manifest.
   absl::Status Lists(const std::string& path) const;
   // Whether these are the file's bytes, before they are parsed. `hash`: their SHA-256, as `files` has it.
-  // kFailedPrecondition: they are not, or the file is not in the manifest.
+  // kFailedPrecondition: they are not, or the file is not in the manifest. Neither the bytes nor their hash, of which a
+  // short secret is guessed, are in the message: the path may be a link to a file that only the agent can read.
   absl::Status Has(const std::string& path, std::string_view hash) const;
 };
 
-// kInvalidArgument: more files than kMostFiles, a name that a folder of policies does not read, or a version out of
-// bounds. One line, which says what is wrong.
+// kInvalidArgument: more files than kMostFiles, a name that a folder of policies does not read or JSON does not have,
+// or a version out of bounds. One line, which says what is wrong.
 absl::Status Check(const Manifest& manifest);
 
 // As JSON. `manifest` passes Check.

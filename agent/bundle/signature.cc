@@ -1,6 +1,8 @@
 #include "bundle/signature.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -19,32 +21,41 @@ constexpr size_t kSignatureBytes = 64;  // RFC 8032 section 5.1.6
 constexpr size_t kLongestKey = 1 << 20;
 constexpr size_t kLongestSignature = 1 << 20;
 
-std::string PathOf(const std::string& folder, const char* name) {
-  return StrCat(folder, folder.ends_with("/") ? "" : "/", name);
+// As it is written, or where links lead.
+bool IsInside(const std::string& path, const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;  // what cannot be found out is empty, and everything is inside that
+  return config::IsInside(fs::absolute(path, ignored), fs::absolute(folder, ignored)) ||
+         config::IsInside(fs::weakly_canonical(path, ignored), fs::weakly_canonical(folder, ignored));
 }
 
-absl::StatusOr<std::vector<SigningKey>> ReadKeys(absl::Span<const std::string> paths) {
-  if (paths.empty()) return absl::FailedPreconditionError("there is no trusted key");
-  std::vector<SigningKey> keys;
-  for (const std::string& path : paths) {
-    const absl::StatusOr<std::string> pem = config::ReadTextFile(path, kLongestKey);
-    if (!pem.ok()) {
-      return absl::FailedPreconditionError(StrCat("the trusted key ", ToStd(pem.status().message())));
-    }
-    absl::StatusOr<SigningKey> key = SigningKey::FromPublicPem(*pem);
-    if (!key.ok()) {
-      return absl::FailedPreconditionError(StrCat("the trusted key ", path, ": ", ToStd(key.status().message())));
-    }
-    keys.push_back(*std::move(key));
+// What is wrong with the key itself: a file that cannot be read keeps its own error.
+absl::Status Unusable(const std::string& path, std::string_view why) {
+  return absl::FailedPreconditionError(StrCat("the trusted key ", path, ": ", why));
+}
+
+absl::StatusOr<SigningKey> ReadKey(const std::string& path, const std::string& folder) {
+  if (IsInside(path, folder)) {
+    return Unusable(path, StrCat("is inside ", folder, ", so who can write the policies could replace it"));
   }
-  return keys;
+  const absl::StatusOr<std::string> pem = config::ReadTextFile(path, kLongestKey);
+  if (!pem.ok()) {
+    return absl::Status(pem.status().code(), StrCat("the trusted key ", ToStd(pem.status().message())));
+  }
+  constexpr char kStart[] = "-----BEGIN ";
+  const size_t start = pem->find(kStart);
+  if (start != std::string::npos && pem->find(kStart, start + 1) != std::string::npos) {
+    return Unusable(path, "holds more than one key: a file for each");
+  }
+  absl::StatusOr<SigningKey> key = SigningKey::FromPublicPem(*pem);
+  if (!key.ok()) return Unusable(path, ToStd(key.status().message()));
+  return key;
 }
 
 // Of a file of the bundle, of which one that is not there has a meaning.
 absl::StatusOr<std::string> ReadPart(const std::string& path, size_t most) {
   absl::StatusOr<std::string> text = config::ReadTextFile(path, most);
-  if (text.ok()) return text;
-  if (!absl::IsNotFound(text.status())) return absl::FailedPreconditionError(text.status().message());
+  if (!absl::IsNotFound(text.status())) return text;
   return absl::FailedPreconditionError(StrCat(
       path, ": there is none, and only policies that a trusted key has signed may take force (policies.trustedKeys)"));
 }
@@ -57,13 +68,23 @@ absl::Status Sign(const std::string& folder, const Manifest& manifest, const Sig
   if (text.size() > kLongestManifest) return absl::InvalidArgumentError("the manifest would be longer than 1 MiB");
   const std::string signature = key.Sign(text);
   if (signature.empty()) return absl::InternalError("OpenSSL cannot sign");
-  RETURN_IF_ERROR(evidence::WriteFile(PathOf(folder, kManifestName), text, 0644));
-  return evidence::WriteFile(PathOf(folder, kSignatureName), StrCat(absl::Base64Escape(signature), "\n"), 0644);
+  RETURN_IF_ERROR(evidence::WriteFile(config::PathIn(folder, kManifestName), text, 0644));
+  return evidence::WriteFile(config::PathIn(folder, kSignatureName), StrCat(absl::Base64Escape(signature), "\n"), 0644);
 }
 
 absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const std::string> keys) {
-  ASSIGN_OR_RETURN(const std::vector<SigningKey> trusted, ReadKeys(keys));
-  const std::string path = PathOf(folder, kManifestName), signaturePath = PathOf(folder, kSignatureName);
+  std::vector<SigningKey> trusted;
+  for (const std::string& path : keys) {
+    ASSIGN_OR_RETURN(SigningKey key, ReadKey(path, folder));
+    trusted.push_back(std::move(key));
+  }
+  return ReadSigned(folder, trusted);
+}
+
+absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const SigningKey> trusted) {
+  if (trusted.empty()) return absl::FailedPreconditionError("there is no trusted key");
+  const std::string path = config::PathIn(folder, kManifestName);
+  const std::string signaturePath = config::PathIn(folder, kSignatureName);
   ASSIGN_OR_RETURN(const std::string text, ReadPart(path, kLongestManifest));
   ASSIGN_OR_RETURN(const std::string encoded, ReadPart(signaturePath, kLongestSignature));
   std::string signature;

@@ -16,8 +16,9 @@ namespace kveil::bundle {
 absl::Status Sign(const std::string& folder, const Manifest& manifest, const evidence::SigningKey& key);
 
 // The folder's manifest, if one of the keys has signed it. Nothing of it is parsed before. `keys`: PEM files, each with
-// a public key. kFailedPrecondition: there is no manifest or no signature, it is none of these keys', or a key cannot
-// be used; otherwise the errors of ParseManifest.
+// one public key. kFailedPrecondition: there is no manifest or no signature, it is none of these keys', or a key cannot
+// be used, or is inside the folder; otherwise the errors of ParseManifest, and those of reading files.
 absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const std::string> keys);
+absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const evidence::SigningKey> keys);
 
 }  // namespace kveil::bundle

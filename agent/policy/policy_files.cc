@@ -3,17 +3,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "bundle/digest.h"
+#include "config/read_file.h"
 #include "evidence/signing_key.h"
 
 namespace kveil::policy {
-namespace {
-
-std::string NameOf(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-}  // namespace
 
 absl::Status PolicyFiles::Add(const std::string& path, std::string_view bytes) {
   const std::string hash = evidence::Sha256Hex(bytes);
@@ -28,7 +25,7 @@ absl::Status PolicyFiles::CheckAllRead() const {
   const std::map<std::string, std::string> read = ByName();
   for (const auto& [name, hash] : manifest_->files) {
     if (read.contains(name)) continue;
-    return absl::FailedPreconditionError(StrCat(name, ": is in ", bundle::kManifestName, " (version ",
+    return absl::FailedPreconditionError(StrCat(absl::CEscape(name), ": is in ", bundle::kManifestName, " (version ",
                                                 manifest_->version, "), and is not there or no policy names it"));
   }
   return absl::OkStatus();
@@ -36,13 +33,13 @@ absl::Status PolicyFiles::CheckAllRead() const {
 
 std::map<std::string, std::string> PolicyFiles::ByName() const {
   std::map<std::string, std::string> named;
-  for (const auto& [path, hash] : hashes_) named.emplace(NameOf(path), hash);
+  for (const auto& [path, hash] : hashes_) named.emplace(config::NameOf(path), hash);
   return named;
 }
 
 std::string PolicyFiles::Digest() const {
   std::vector<std::pair<std::string, std::string>> files;
-  for (const auto& [path, hash] : hashes_) files.emplace_back(NameOf(path), hash);
+  for (const auto& [path, hash] : hashes_) files.emplace_back(config::NameOf(path), hash);
   return bundle::DigestOf(std::move(files));
 }
 

@@ -10,6 +10,7 @@ namespace kveil::bundle {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 const std::string kHash = std::string(64, 'a');
@@ -55,11 +56,13 @@ TEST(ManifestTest, RefusesWhatIsNoManifest) {
       {Text(file, "9007199254740993"), "/version: "},
       {Text("{}"), "a manifest has 1 to 1024 files"},
       {Text("{" + many + "}"), "a manifest has 1 to 1024 files"},
-      {Text(R"({"a.json": ")" + kHash + R"(", "a.json": ")" + kHash + "\"}"), "/files: the key \"a.json\" appears twice"},
+      {Text(R"({"a.json": ")" + kHash + R"(", "a.json": ")" + kHash + "\"}"),
+       "/files: the key \"a.json\" appears twice"},
       {Text(R"({"../a.json": ")" + kHash + "\"}"), "\"../a.json\" is no name of a file"},
       {Text(R"({".a.json": ")" + kHash + "\"}"), "\".a.json\" is no name of a file"},
       {Text(R"({"a.yaml": ")" + kHash + "\"}"), "\"a.yaml\" is no name of a file"},
       {Text(R"({"": ")" + kHash + "\"}"), "\"\" is no name of a file"},
+      {Text(R"({"\n\u001b[1A": ")" + kHash + "\"}"), "\"\\n\\033[1A\" is no name of a file"},
       {Text(R"({"a.json": "aa"})"), "the hash of a.json is no SHA-256"},
       {Text(R"({"a.json": ")" + std::string(64, 'A') + "\"}"), "the hash of a.json is no SHA-256"},
       {Text(R"({"a.json": 1})"), "/files/a.json: expected"},
@@ -81,6 +84,24 @@ TEST(ManifestTest, FileIsTheOneThatWasSigned) {
   EXPECT_THAT(std::string(manifest.Has("/p/b.json", kHash).message()), HasSubstr("nobody has signed it"));
   EXPECT_THAT(std::string(manifest.Has("/p/a.json", std::string(64, 'b')).message()),
               HasSubstr("/p/a.json: is not the file that was signed as version 7"));
+}
+
+// The path may be a link to a secret, whose hash would tell it to who guesses; and its name may be made to look like
+// lines of the status.
+TEST(ManifestTest, RefusalsShowNeitherHashesNorWhatANameDoesToATerminal) {
+  Manifest manifest;
+  manifest.version = 7;
+  manifest.files = {{"a.json", kHash}};
+  EXPECT_THAT(std::string(manifest.Has("/p/a.json", std::string(64, 'b')).message()), Not(HasSubstr("bbbb")));
+  const std::string message(manifest.Lists("/p/x\n  policies  all is well\x1b[1A.json").message());
+  EXPECT_THAT(message, StartsWith("/p/x\\n  policies  all is well\\033[1A.json: is not in"));
+}
+
+TEST(ManifestTest, NamesThatAreNotUtf8CannotBeSigned) {
+  Manifest manifest;
+  manifest.version = 7;
+  manifest.files = {{"\xff.json", kHash}};
+  EXPECT_THAT(std::string(Check(manifest).message()), HasSubstr("\"\\377.json\" is no name of a file"));
 }
 
 }  // namespace

@@ -128,6 +128,26 @@ TEST_F(SignatureTest, RefusesKeysThatCannotBeUsed) {
   EXPECT_THAT(refusal({root_ + "/private.pem"}), HasSubstr("private.pem: no public Ed25519 key in PEM"));
   EXPECT_THAT(refusal({rsa}), HasSubstr("rsa.pub: no public Ed25519 key in PEM"));
   EXPECT_THAT(refusal({trusted_[0], root_ + "/none.pub"}), HasSubstr("none.pub")) << "each key has to be there";
+  const std::string two = WriteTo(root_ + "/two.pub", NewKey().PublicPem() + key_.PublicPem());
+  EXPECT_THAT(refusal({two}), HasSubstr("two.pub: holds more than one key"));
+}
+
+// Who can write the folder would replace it together with what it signs.
+TEST_F(SignatureTest, KeysInTheFolderAreNotTrusted) {
+  SignAs(7);
+  const auto refusal = [&](const std::string& key) {
+    return std::string(ReadSigned(folder_, std::vector<std::string>{key}).status().message());
+  };
+  namespace fs = std::filesystem;
+  Write("in.pub", key_.PublicPem());
+  fs::create_symlink(folder_ + "/in.pub", root_ + "/to_in.pub");
+  fs::create_symlink(trusted_[0], folder_ + "/to_out.pub");
+  fs::create_directory_symlink(folder_, root_ + "/other");
+  for (const char* key : {"/policies/in.pub", "/to_in.pub", "/policies/to_out.pub", "/other/in.pub",
+                          "/policies/none.pub", "/policies/../policies//in.pub"}) {
+    EXPECT_THAT(refusal(root_ + key), HasSubstr("so who can write the policies could replace it")) << key;
+  }
+  EXPECT_EQ(refusal(KeyFile("policies.pub", key_)), "") << "a name that starts alike is none in it";
 }
 
 }  // namespace
