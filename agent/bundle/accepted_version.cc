@@ -1,6 +1,7 @@
 // One line: the version, the digest of its files, and the hash of both, which tells a damaged line.
 #include "bundle/accepted_version.h"
 
+#include <chrono>
 #include <string_view>
 #include <vector>
 
@@ -8,29 +9,39 @@
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "evidence/folder_lock.h"
 #include "evidence/signing_key.h"
 #include "evidence/small_file.h"
 
 namespace kveil::bundle {
 namespace {
 
+// For another agent that writes the file at this moment. There should be none.
+constexpr std::chrono::milliseconds kPatience{1000};
+
 std::string LineOf(int64_t version, const std::string& digest) {
   const std::string start = StrCat(version, " ", digest, " ");
   return StrCat(start, evidence::Sha256Hex(start), "\n");
 }
 
+absl::Status NotKept(const absl::Status& why) {
+  return absl::UnavailableError(StrCat("the accepted version of the policies cannot be kept: ", ToStd(why.message())));
+}
+
 }  // namespace
 
-absl::Status AcceptedVersion::Check(int64_t version, const std::string& digest) const {
+absl::StatusOr<std::optional<std::string>> AcceptedVersion::LineBefore(int64_t version,
+                                                                       const std::string& digest) const {
   if (version < least_) {
     return absl::FailedPreconditionError(StrCat("the policies are version ", version,
                                                 ", and the configuration accepts none below ", least_,
                                                 " (policies.minimumVersion)"));
   }
-  const absl::StatusOr<std::string> line = evidence::ReadFile(path_);
-  if (absl::IsNotFound(line.status())) return absl::OkStatus();
+  if (path_.empty()) return std::nullopt;
+  absl::StatusOr<std::string> line = evidence::ReadFile(path_);
+  if (absl::IsNotFound(line.status())) return std::nullopt;
   if (!line.ok()) {
-    return absl::FailedPreconditionError(
+    return absl::UnavailableError(
         StrCat("which version of the policies was accepted before is not known: ", ToStd(line.status().message())));
   }
   const std::vector<std::string> words = absl::StrSplit(*line, ' ');
@@ -52,17 +63,24 @@ absl::Status AcceptedVersion::Check(int64_t version, const std::string& digest) 
                                                 " of the policies was accepted before with other files (", path_,
                                                 "). Sign what has changed with a higher version"));
   }
-  return absl::OkStatus();
+  return *std::move(line);
 }
 
-absl::Status AcceptedVersion::Remember(int64_t version, const std::string& digest) const {
+absl::Status AcceptedVersion::Check(int64_t version, const std::string& digest) const {
+  return LineBefore(version, digest).status();
+}
+
+absl::StatusOr<bool> AcceptedVersion::Remember(int64_t version, const std::string& digest) {
+  const absl::StatusOr<UniqueFd> lock = evidence::LockFolder(path_.substr(0, path_.rfind('/')), kPatience);
+  if (!lock.ok()) return NotKept(lock.status());
+  // Again: another agent may have accepted a higher one meanwhile.
+  ASSIGN_OR_RETURN(const std::optional<std::string> before, LineBefore(version, digest));
   const std::string line = LineOf(version, digest);
-  const absl::StatusOr<std::string> before = evidence::ReadFile(path_);
-  if (before.ok() && *before == line) return absl::OkStatus();
-  const absl::Status written = evidence::WriteFile(path_, line, 0600);
-  if (written.ok()) return written;
-  return absl::UnavailableError(
-      StrCat("the accepted version of the policies cannot be kept: ", ToStd(written.message())));
+  if (before == line && onDisk_ == line) return false;
+  onDisk_.clear();
+  if (const absl::Status written = evidence::WriteFile(path_, line, 0600); !written.ok()) return NotKept(written);
+  onDisk_ = line;
+  return !before.has_value();
 }
 
 }  // namespace kveil::bundle

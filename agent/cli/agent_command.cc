@@ -20,6 +20,7 @@
 #include "daemon/reloader.h"
 #include "daemon/service_manager.h"
 #include "policy/policy.h"
+#include "policy/signed_policies.h"
 #include "tls/client_tls.h"
 #include "tls/cluster_tls.h"
 
@@ -152,7 +153,8 @@ int RunAgent(const std::string& configPath) {
 int CheckAgentFiles(const std::string& configPath) {
   const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
-  const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies = LoadPolicies(config->policies);
+  const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies =
+      policy::LoadPolicies(config->policies.folder, policy::TrustOf(*config));
   if (!policies.ok()) return Fail("agent", policies.status());
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());

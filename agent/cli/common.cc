@@ -7,9 +7,7 @@
 #include <iostream>
 
 #include "base/log.h"
-#include "base/status_macros.h"
 #include "base/text.h"
-#include "bundle/signature.h"
 
 namespace kveil::cli {
 
@@ -17,12 +15,6 @@ absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common) {
   if (!common.configPath.empty()) return config::LoadConfig(common.configPath);
   if (::access(config::kDefaultConfigPath, F_OK) != 0) return config::AgentConfig();
   return config::LoadConfig(config::kDefaultConfigPath);
-}
-
-absl::StatusOr<std::shared_ptr<const policy::Policy>> LoadPolicies(const config::PoliciesConfig& config) {
-  if (config.trustedKeys.empty()) return policy::Policy::Load({config.folder});
-  ASSIGN_OR_RETURN(const bundle::Manifest manifest, bundle::ReadSigned(config.folder, config.trustedKeys));
-  return policy::Policy::LoadSigned(config.folder, manifest);
 }
 
 absl::StatusOr<std::string> AdminSocket(const CommonOptions& common) {

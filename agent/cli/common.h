@@ -1,7 +1,6 @@
 // What the small subcommands share: the configuration, and how they fail.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -9,16 +8,11 @@
 #include "absl/status/statusor.h"
 #include "cli/commands.h"
 #include "config/config.h"
-#include "policy/policy.h"
 
 namespace kveil::cli {
 
 // The configuration that the options name. Without a name and without a file at the default path, the defaults.
 absl::StatusOr<config::AgentConfig> ReadConfig(const CommonOptions& common);
-
-// The policies of the configuration as an agent would read them at its start, but for whether it has accepted a higher
-// version before.
-absl::StatusOr<std::shared_ptr<const policy::Policy>> LoadPolicies(const config::PoliciesConfig& config);
 
 // The socket of the running agent, as the configuration that the options name has it. Nothing else of it is read: it
 // may need the environment that the agent has, and a prompt does not.

@@ -139,6 +139,10 @@ int RunPolicyCheck(const CommonOptions& common, const std::vector<std::string>& 
     const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
     if (!config.ok()) return Fail("policy check", config.status());
     given.push_back(config->policies.folder);
+    if (!config->policies.trustedKeys.empty()) {
+      Warn("policy check",
+           "it does not look at signatures, which this configuration asks for: kveil policy verify does");
+    }
   }
   const absl::StatusOr<std::vector<std::string>> files = config::FilesOf(given);
   if (!files.ok()) return Fail("policy check", files.status());

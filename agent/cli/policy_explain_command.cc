@@ -9,6 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "policy/explain.h"
 #include "policy/policy.h"
+#include "policy/signed_policies.h"
 
 namespace kveil::cli {
 namespace {
@@ -17,11 +18,11 @@ using policy::DescribedRecord;
 using policy::Explanation;
 using policy::Policy;
 
-absl::StatusOr<std::shared_ptr<const Policy>> LoadPolicies(const CommonOptions& common,
+absl::StatusOr<std::shared_ptr<const Policy>> ReadPolicies(const CommonOptions& common,
                                                            const PolicyExplainOptions& options) {
   if (!options.policies.empty()) return Policy::Load(options.policies);
   ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
-  return Policy::Load({config.policies.folder});
+  return policy::LoadPolicies(config.policies.folder, policy::TrustOf(config));
 }
 
 // nullopt: the question is about the topic as a whole.
@@ -64,7 +65,7 @@ struct Answer {
 };
 
 absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainOptions& options) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, LoadPolicies(common, options));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, ReadPolicies(common, options));
   ASSIGN_OR_RETURN(const policy::DescribedClient client, ParseClient(options.workload));
   ASSIGN_OR_RETURN(std::optional<DescribedRecord> record, RecordOf(options));
   const policy::TopicPolicy* const topic = policies->Find(options.topic);

@@ -4,16 +4,20 @@
 #include <filesystem>
 #include <iostream>
 
+#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "bundle/accepted_version.h"
 #include "bundle/signature.h"
 #include "cli/common.h"
+#include "config/read_file.h"
 #include "evidence/signing_key.h"
 #include "evidence/small_file.h"
 #include "nlohmann/json.hpp"
 #include "policy/policy.h"
+#include "policy/signed_policies.h"
 
 namespace kveil::cli {
 namespace {
@@ -35,7 +39,7 @@ void Print(const CommonOptions& common, const std::string& folder, const Policy&
   }
   std::cout << folder << ": version " << manifest.version << " of " << manifest.created << ", SHA-256 "
             << policies.digest() << "\n";
-  for (const auto& [name, hash] : manifest.files) std::cout << "  " << name << "\n";
+  for (const auto& [name, hash] : manifest.files) std::cout << "  " << absl::CEscape(name) << "\n";
 }
 
 absl::Status Make(const std::string& path) {
@@ -46,7 +50,23 @@ absl::Status Make(const std::string& path) {
   }
   ASSIGN_OR_RETURN(const SigningKey key, SigningKey::Make());
   RETURN_IF_ERROR(key.Write(path));
-  return evidence::WriteFile(path + ".pub", key.PublicPem(), 0644);
+  const absl::Status written = evidence::WriteFile(path + ".pub", key.PublicPem(), 0644);
+  if (!written.ok()) RETURN_IF_ERROR(evidence::RemoveFile(path));  // half a pair would be in the way of the next try
+  return written;
+}
+
+// No agent that has the policies from before takes what is not newer.
+void WarnIfNotNewer(const std::string& folder, const Manifest& manifest) {
+  const std::string path = config::PathIn(folder, bundle::kManifestName);
+  const absl::StatusOr<std::string> text = config::ReadTextFile(path);
+  if (!text.ok()) return;
+  const absl::StatusOr<Manifest> before = bundle::ParseManifest(*text, path);
+  if (!before.ok() || manifest.version > before->version) return;
+  if (manifest.version == before->version && manifest.files == before->files) return;
+  Warn("policy sign", StrCat("version ", before->version,
+                             " is in the folder already, with other files: agents that have "
+                             "accepted it will refuse version ",
+                             manifest.version));
 }
 
 absl::Status SignFolder(const CommonOptions& common, const PolicySignOptions& options) {
@@ -56,23 +76,33 @@ absl::Status SignFolder(const CommonOptions& common, const PolicySignOptions& op
   manifest.version = options.version;
   manifest.created = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
   manifest.files = policies->hashes();
+  RETURN_IF_ERROR(bundle::Check(manifest));
+  WarnIfNotNewer(options.folder, manifest);
   RETURN_IF_ERROR(bundle::Sign(options.folder, manifest, key));
-  Print(common, options.folder, *policies, manifest);
+  // As an agent reads it.
+  ASSIGN_OR_RETURN(const Manifest written, bundle::ReadSigned(options.folder, absl::MakeConstSpan(&key, 1)));
+  RETURN_IF_ERROR(Policy::LoadSigned(options.folder, written).status());
+  Print(common, options.folder, *policies, written);
   return absl::OkStatus();
 }
 
+// With the keys of the configuration, as the agent of this node would. With others, it is a folder of anywhere.
 absl::Status VerifyFolder(const CommonOptions& common, PolicySignOptions options) {
+  policy::Trust trust{options.trusted, 0, ""};
   if (options.folder.empty() || options.trusted.empty()) {
     ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
     if (options.folder.empty()) options.folder = config.policies.folder;
-    if (options.trusted.empty()) options.trusted = config.policies.trustedKeys;
     if (options.trusted.empty()) {
-      return absl::InvalidArgumentError("the configuration has no policies.trustedKeys, so name a key with --key");
+      const std::optional<policy::Trust> configured = policy::TrustOf(config);
+      if (!configured.has_value()) {
+        return absl::InvalidArgumentError("the configuration has no policies.trustedKeys, so name a key with --key");
+      }
+      trust = *configured;
     }
   }
-  ASSIGN_OR_RETURN(const Manifest manifest, bundle::ReadSigned(options.folder, options.trusted));
-  ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, Policy::LoadSigned(options.folder, manifest));
-  Print(common, options.folder, *policies, manifest);
+  const bundle::AcceptedVersion accepted(trust.accepted, trust.minimumVersion);
+  ASSIGN_OR_RETURN(const policy::SignedPolicies loaded, policy::LoadSigned(options.folder, trust.keys, accepted));
+  Print(common, options.folder, *loaded.policy, loaded.manifest);
   return absl::OkStatus();
 }
 

@@ -146,10 +146,7 @@ absl::Status Agent::Attach() {
 
 absl::Status Agent::OpenStores() {
   policy::PolicyStore::Options policyOptions;
-  if (!config_.policies.trustedKeys.empty()) {
-    policyOptions.trust = {config_.policies.trustedKeys, config_.policies.minimumVersion,
-                           config::AcceptedPoliciesFile(config_.keys)};
-  }
+  policyOptions.trust = policy::TrustOf(config_);
   policyOptions.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
   absl::StatusOr<std::unique_ptr<policy::PolicyStore>> policies =
       policy::PolicyStore::Open(config_.policies.folder, std::move(policyOptions));

@@ -15,7 +15,6 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "bundle/accepted_version.h"
-#include "bundle/signature.h"
 #include "config/folder_watch.h"
 #include "policy/policy_advice.h"
 
@@ -44,14 +43,22 @@ void LogEndedProtection(const Policy& before, const Policy& after) {
   }
 }
 
+// Whether the folder has to change before another reading may end better. Whatever else went wrong, such as a disk that
+// was full, passes without a trace in the folder.
+bool IsOfTheFolder(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status) || absl::IsNotFound(status) ||
+         absl::IsPermissionDenied(status);
+}
+
 }  // namespace
 
 struct PolicyStore::State {
   State(std::string folder, Options options, config::FolderWatch watch)
       : folder(std::move(folder)),
         options(std::move(options)),
-        accepted(this->options.trust.value_or(Trust()).accepted, this->options.trust.value_or(Trust()).minimumVersion),
-        watch(std::move(watch)) {}
+        watch(std::move(watch)),
+        accepted(this->options.trust.value_or(Trust()).accepted, this->options.trust.value_or(Trust()).minimumVersion) {
+  }
 
   // Of the folder, and of the keys: what one of them has signed may count no more when it is another.
   std::string Fingerprint() const {
@@ -62,15 +69,26 @@ struct PolicyStore::State {
   }
 
   // What is trusted.
-  absl::StatusOr<std::shared_ptr<const Policy>> ReadOnce() const {
+  absl::StatusOr<std::shared_ptr<const Policy>> ReadOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loading)
+      ABSL_LOCKS_EXCLUDED(mutex) {
     if (!options.trust.has_value()) return Policy::Load({folder});
-    ASSIGN_OR_RETURN(const bundle::Manifest manifest, bundle::ReadSigned(folder, options.trust->keys));
-    RETURN_IF_ERROR(accepted.Check(manifest.version, manifest.Digest()));
-    return Policy::LoadSigned(folder, manifest);
+    const std::shared_ptr<const Policy> before = Current();
+    ASSIGN_OR_RETURN(SignedPolicies loaded, LoadSigned(folder, options.trust->keys, accepted, before.get()));
+    return std::move(loaded.policy);
+  }
+
+  std::shared_ptr<const Policy> Current() const ABSL_LOCKS_EXCLUDED(mutex) {
+    const MutexLock lock(mutex);
+    return current;
+  }
+
+  std::string AcceptedFingerprint() const {
+    return options.trust.has_value() ? config::FileFingerprint(options.trust->accepted) : "";
   }
 
   // Of files that were all there at one time: what was read before a change and what was read after it may not fit.
-  absl::StatusOr<std::shared_ptr<const Policy>> Read() ABSL_LOCKS_EXCLUDED(mutex) {
+  absl::StatusOr<std::shared_ptr<const Policy>> Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loading)
+      ABSL_LOCKS_EXCLUDED(mutex) {
     for (int reads = 0; reads < kMostReads; ++reads) {
       const std::string before = Fingerprint();
       {
@@ -84,26 +102,60 @@ struct PolicyStore::State {
     return absl::UnavailableError(StrCat(folder, ": changes again and again while it is read"));
   }
 
+  // Before the policies are in force: after a crash, older ones are not accepted again.
+  absl::Status Remember(const Policy& policy) ABSL_EXCLUSIVE_LOCKS_REQUIRED(loading) ABSL_LOCKS_EXCLUDED(mutex) {
+    if (!options.trust.has_value()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const bool isFirst, accepted.Remember(policy.version(), policy.digest()));
+    if (isFirst) {
+      // Right on a new node; otherwise somebody has removed the file, and older policies could have come.
+      log::Warning("policy.firstVersion", {{"version", policy.version()}, {"file", options.trust->accepted}});
+    }
+    const std::string now = AcceptedFingerprint();
+    const MutexLock lock(mutex);
+    acceptedFingerprint = now;
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::shared_ptr<const Policy>> ReadAndRemember() ABSL_EXCLUSIVE_LOCKS_REQUIRED(loading)
+      ABSL_LOCKS_EXCLUDED(mutex) {
+    // Before it is read: whoever mends the file meanwhile is not to be missed.
+    const std::string acceptedBefore = AcceptedFingerprint();
+    {
+      const MutexLock lock(mutex);
+      acceptedFingerprint = acceptedBefore;
+    }
+    ASSIGN_OR_RETURN(std::shared_ptr<const Policy> loaded, Read());
+    RETURN_IF_ERROR(Remember(*loaded));
+    return loaded;
+  }
+
+  absl::Status Refuse(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex) {
+    const MutexLock lock(mutex);
+    lastError = why;
+    triesAgain = !IsOfTheFolder(why);
+    log::Error("policy.refused", {{"error", why}, {"kept", generation.load()}});
+    return why;
+  }
+
+  // Whether these very files are in force. If so, whatever was wrong is over, and nobody has to judge anything again.
+  bool IsInForce(const Policy& policy) ABSL_LOCKS_EXCLUDED(mutex) {
+    const MutexLock lock(mutex);
+    if (current == nullptr || current->digest() != policy.digest() || current->version() != policy.version()) {
+      return false;
+    }
+    if (!lastError.ok()) log::Info("policy.accepted", {{"generation", generation.load()}, {"digest", policy.digest()}});
+    lastError = absl::OkStatus();
+    triesAgain = false;
+    return true;
+  }
+
   // Reads the folder and puts the policy in force, or keeps the old one.
   absl::Status Load() ABSL_LOCKS_EXCLUDED(loading, mutex) {
     const MutexLock oneAtATime(loading);
-    absl::StatusOr<std::shared_ptr<const Policy>> loaded = Read();
-    if (loaded.ok() && options.trust.has_value()) {
-      // Before they are in force: after a crash, the older ones are not accepted again.
-      if (absl::Status kept = accepted.Remember((*loaded)->version(), (*loaded)->digest()); !kept.ok()) loaded = kept;
-    }
-    if (options.trust.has_value()) {
-      const std::string now = config::FileFingerprint(options.trust->accepted);
-      const MutexLock lock(mutex);
-      acceptedFingerprint = now;
-    }
-    if (!loaded.ok()) {
-      const MutexLock lock(mutex);
-      lastError = loaded.status();
-      log::Error("policy.refused", {{"error", lastError}, {"kept", generation.load()}});
-      return lastError;
-    }
+    absl::StatusOr<std::shared_ptr<const Policy>> loaded = ReadAndRemember();
+    if (!loaded.ok()) return Refuse(loaded.status());
     const std::shared_ptr<const Policy> after = *std::move(loaded);
+    if (IsInForce(*after)) return absl::OkStatus();
     const std::vector<std::string> advices = AdviceOn(*after);
     std::shared_ptr<const Policy> before = after;
     uint64_t now = 0;
@@ -111,6 +163,7 @@ struct PolicyStore::State {
       // Every frame may wait for this lock: what is large is made before it, and freed behind it.
       const MutexLock lock(mutex);
       lastError = absl::OkStatus();
+      triesAgain = false;
       current.swap(before);
       now = ++generation;
     }
@@ -132,9 +185,9 @@ struct PolicyStore::State {
 
   bool LooksChanged() {
     const std::string now = Fingerprint();
-    const std::string acceptedNow = options.trust.has_value() ? config::FileFingerprint(options.trust->accepted) : "";
+    const std::string acceptedNow = AcceptedFingerprint();
     const MutexLock lock(mutex);
-    return now != fingerprint || acceptedNow != acceptedFingerprint;
+    return triesAgain || now != fingerprint || acceptedNow != acceptedFingerprint;
   }
 
   // Waits until nothing changed for a while. False when the store stops.
@@ -163,14 +216,15 @@ struct PolicyStore::State {
 
   const std::string folder;
   const Options options;
-  const bundle::AcceptedVersion accepted;
   config::FolderWatch watch;
   std::thread thread;
 
   Mutex loading;  // taken before mutex
+  bundle::AcceptedVersion accepted ABSL_GUARDED_BY(loading);
   mutable Mutex mutex;
   std::shared_ptr<const Policy> current ABSL_GUARDED_BY(mutex);
   absl::Status lastError ABSL_GUARDED_BY(mutex);
+  bool triesAgain ABSL_GUARDED_BY(mutex) = false;  // at the next look, whatever the files look like
   std::string fingerprint ABSL_GUARDED_BY(mutex);
   std::string acceptedFingerprint ABSL_GUARDED_BY(mutex);  // as this left it: another is by who mends it
   std::atomic<uint64_t> generation{0};
@@ -192,10 +246,7 @@ PolicyStore::~PolicyStore() {
   state_->thread.join();
 }
 
-std::shared_ptr<const Policy> PolicyStore::Current() const {
-  const MutexLock lock(state_->mutex);
-  return state_->current;
-}
+std::shared_ptr<const Policy> PolicyStore::Current() const { return state_->Current(); }
 
 uint64_t PolicyStore::generation() const { return state_->generation.load(std::memory_order_acquire); }
 

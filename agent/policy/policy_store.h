@@ -1,4 +1,5 @@
-// The policies in force. Reloads them when their folder changes; if any of it is invalid, the old ones stay.
+// The policies in force. Reloads them when their folder changes; if any of it is invalid, the old ones stay. Files that
+// are the same again change nothing.
 //
 //   auto store = PolicyStore::Open("/etc/kveil/policies", {});
 //   std::shared_ptr<const Policy> policy = (*store)->Current();          // keep it while generation() stays the same
@@ -11,20 +12,13 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "policy/policy.h"
+#include "policy/signed_policies.h"
 
 namespace kveil::policy {
-
-// Who may change the policies. Without it, whoever may write into their folder.
-struct Trust {
-  std::vector<std::string> keys;  // PEM files with the public keys, one of which has to have signed them
-  int64_t minimumVersion = 0;
-  std::string accepted;  // the file that remembers the highest version that took force (bundle/accepted_version.h)
-};
 
 class PolicyStore {
  public:
@@ -40,8 +34,7 @@ class PolicyStore {
     std::function<void()> read;
   };
 
-  // Errors: those of Policy::Load, of LoadSigned and bundle::ReadSigned with `trust`; kFailedPrecondition: an older
-  // version; kInternal if inotify is not available.
+  // Errors: those of Policy::Load, of LoadSigned with `trust`; kInternal if inotify is not available.
   static absl::StatusOr<std::unique_ptr<PolicyStore>> Open(std::string folder, Options options);
   ~PolicyStore();  // stops watching
   PolicyStore(const PolicyStore&) = delete;
@@ -49,7 +42,7 @@ class PolicyStore {
 
   // Any thread may call these.
   std::shared_ptr<const Policy> Current() const;
-  uint64_t generation() const;     // 1 after Open, one more per policy that took effect; cheap enough for every frame
+  uint64_t generation() const;     // 1 after Open, one more per change that took effect; cheap enough for every frame
   absl::Status Reload();           // now; its error is also lastError()
   absl::Status lastError() const;  // why the last reload was refused; OK when what is on disk is in force
 

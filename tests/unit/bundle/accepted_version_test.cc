@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "bundle_fixture.h"
+#include "evidence/folder_lock.h"
 
 namespace kveil::bundle {
 namespace {
@@ -16,7 +17,12 @@ class AcceptedVersionTest : public BundleTest {
     return std::string(AcceptedVersion(path_, least).Check(manifest.version, manifest.Digest()).message());
   }
   absl::Status Remember(const Manifest& manifest) {
-    return AcceptedVersion(path_, 0).Remember(manifest.version, manifest.Digest());
+    return AcceptedVersion(path_, 0).Remember(manifest.version, manifest.Digest()).status();
+  }
+  ino_t Inode() {
+    struct stat facts = {};
+    EXPECT_EQ(::stat(path_.c_str(), &facts), 0);
+    return facts.st_ino;
   }
 
   const std::string path_ = root_ + "/policies.accepted";
@@ -78,9 +84,47 @@ TEST_F(AcceptedVersionTest, DamagedFileIsNoFirstTime) {
 TEST_F(AcceptedVersionTest, FileThatCannotBeReadOrWrittenRefuses) {
   std::filesystem::create_directory(path_);
   EXPECT_THAT(Refusal(Of(9)), HasSubstr("which version of the policies was accepted before is not known"));
+  std::filesystem::remove(path_);
+  std::filesystem::create_directories(path_ + ".new/in the way");
   EXPECT_THAT(std::string(Remember(Of(9)).message()), HasSubstr("the accepted version of the policies cannot be kept"));
-  const AcceptedVersion nowhere(root_ + "/none/policies.accepted", 0);
-  EXPECT_THAT(std::string(nowhere.Remember(9, Of(9).Digest()).message()), HasSubstr("/none/policies.accepted"));
+  AcceptedVersion nowhere(root_ + "/none/policies.accepted", 0);
+  EXPECT_THAT(std::string(nowhere.Remember(9, Of(9).Digest()).status().message()),
+              HasSubstr("cannot be kept: " + root_ + "/none/lock"));
+}
+
+// Two agents with one state folder: what one has checked, the other may have outdated before it is remembered.
+TEST_F(AcceptedVersionTest, RememberingNeverLowersIt) {
+  AcceptedVersion one(path_, 0), other(path_, 0);
+  ASSERT_TRUE(one.Check(8, Of(8).Digest()).ok());
+  ASSERT_TRUE(other.Remember(9, Of(9).Digest()).ok());
+  EXPECT_THAT(std::string(one.Remember(8, Of(8).Digest()).status().message()), HasSubstr("version 9 was accepted"));
+  EXPECT_EQ(Refusal(Of(9)), "");
+  const auto lock = evidence::LockFolder(root_, std::chrono::milliseconds(0));
+  ASSERT_TRUE(lock.ok());
+  EXPECT_THAT(std::string(one.Remember(10, Of(10).Digest()).status().message()), HasSubstr("/lock: is held by"));
+}
+
+TEST_F(AcceptedVersionTest, TellsTheFirstOfAll) {
+  AcceptedVersion accepted(path_, 0);
+  EXPECT_TRUE(accepted.Remember(7, Of(7).Digest()).value());
+  EXPECT_FALSE(accepted.Remember(7, Of(7).Digest()).value());
+  EXPECT_FALSE(accepted.Remember(8, Of(8).Digest()).value());
+  std::filesystem::remove(path_);
+  EXPECT_TRUE(accepted.Remember(8, Of(8).Digest()).value());
+}
+
+// What somebody else has written may be in memory alone, as after an error of the disk.
+TEST_F(AcceptedVersionTest, OnlyWhatItHasWrittenItselfIsOnDisk) {
+  ASSERT_TRUE(Remember(Of(7)).ok());
+  const std::filesystem::path kept = root_ + "/kept";
+  std::filesystem::create_hard_link(path_, kept);  // its inode is not used again
+  const ino_t before = Inode();
+  AcceptedVersion accepted(path_, 0);
+  ASSERT_TRUE(accepted.Remember(7, Of(7).Digest()).ok());
+  const ino_t written = Inode();
+  EXPECT_NE(written, before);
+  ASSERT_TRUE(accepted.Remember(7, Of(7).Digest()).ok());
+  EXPECT_EQ(Inode(), written) << "nothing is written twice";
 }
 
 TEST_F(AcceptedVersionTest, OnlyItsOwnerReadsIt) {

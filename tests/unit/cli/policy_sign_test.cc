@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "bundle/accepted_version.h"
 #include "command_fixture.h"
 #include "nlohmann/json.hpp"
 
@@ -21,6 +22,13 @@ class PolicySignTest : public CommandTest {
     return Run({"policy", "sign", "--key", key_, "--version", version, policies_});
   }
   CommandResult Verify(const std::string& key) { return Run({"policy", "verify", "--key", key, policies_}); }
+
+  std::string Config(const std::string& policies) {
+    return Write("agent.json",
+                 R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.0/24", "ports": "9092"}]},
+        "keys": {"registry": {"sqlite": "registry.db"}}, "policies": )" +
+                     policies + "}");
+  }
 
   const std::string policies_ = folder_ + "/policies";
   const std::string key_ = folder_ + "/signing.key";
@@ -64,6 +72,12 @@ TEST_F(PolicySignTest, WhatCannotBeSignedIsNot) {
   std::filesystem::permissions(key_, std::filesystem::perms::owner_read | std::filesystem::perms::group_read);
   ExpectFailure(Sign("7"), 1, "chmod 600");
   std::filesystem::permissions(key_, std::filesystem::perms::owner_read);
+  std::filesystem::create_symlink(key_, key_ + ".link");
+  ExpectFailure(Run({"policy", "sign", "--key", key_ + ".link", "--version", "7", policies_}), 1,
+                "name the file itself");
+  Write("policies/\xff.json", R"({"topics": []})");
+  ExpectFailure(Sign("7"), 1, "\"\\377.json\" is no name of a file");
+  std::filesystem::remove(policies_ + "/\xff.json");
   Write("policies/b.json", "{");
   ExpectFailure(Sign("7"), 1, "b.json: ");
   EXPECT_FALSE(std::filesystem::exists(policies_ + "/policies.manifest"));
@@ -71,21 +85,65 @@ TEST_F(PolicySignTest, WhatCannotBeSignedIsNot) {
 
 TEST_F(PolicySignTest, ConfigurationsKeysAndFolderAreTheDefault) {
   ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
-  const auto config = [&](const std::string& policies) {
-    return Write(
-        "agent.json", R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.0/24", "ports": "9092"}]},
-        "policies": )" + policies +
-                          "}");
-  };
-  const std::string trusting = config(R"({"folder": "policies", "trustedKeys": ["signing.key.pub"]})");
+  const std::string trusting = Config(R"({"folder": "policies", "trustedKeys": ["signing.key.pub"]})");
   const auto check = [&] { return Run({"agent", "--check", "--config", trusting}); };
   ExpectFailure(Run({"policy", "verify", "--config", trusting}), 1, "policies.manifest: there is none");
   EXPECT_NE(check().err.find("policies.manifest: there is none"), std::string::npos) << "as an agent would not start";
   ASSERT_EQ(Sign("7").exitStatus, 0);
   EXPECT_EQ(Run({"policy", "verify", "--config", trusting}).exitStatus, 0);
   EXPECT_EQ(check().err.find("policies.manifest"), std::string::npos) << check().err;
+  const auto explain = [&](const std::string& file) {
+    return Run({"policy", "explain", "--config", file, "--workload", "unit=a.service", "--topic", "clicks"});
+  };
+  EXPECT_EQ(explain(trusting).exitStatus, 0) << explain(trusting).err;
+  const CommandResult unverified = Run({"policy", "check", "--config", trusting});
+  EXPECT_EQ(unverified.exitStatus, 0);
+  EXPECT_NE(unverified.err.find("does not look at signatures"), std::string::npos) << unverified.err;
+  Write("policies/b.json", R"({"topics": []})");
+  ExpectFailure(explain(trusting), 1, "b.json: is not in policies.manifest");
+  std::filesystem::remove(policies_ + "/b.json");
 
-  ExpectFailure(Run({"policy", "verify", "--config", config(R"("policies")")}), 1, "name a key with --key");
+  ExpectFailure(Run({"policy", "verify", "--config", Config(R"("policies")")}), 1, "name a key with --key");
+}
+
+// So that a rollout does not find out on every node at once.
+TEST_F(PolicySignTest, ChecksSayWhatAnAgentOfThisNodeWouldRefuse) {
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  ASSERT_EQ(Sign("7").exitStatus, 0);
+  const auto refusals = [&](const std::string& more) {
+    const std::string config = Config(R"({"folder": "policies", "trustedKeys": ["signing.key.pub"])" + more + "}");
+    const std::vector<std::vector<std::string>> commands = {
+        {"agent", "--check", "--config", config},
+        {"policy", "verify", "--config", config},
+        {"policy", "explain", "--config", config, "--workload", "unit=a.service", "--topic", "clicks"},
+    };
+    std::vector<std::string> said;
+    for (const std::vector<std::string>& command : commands) said.push_back(Run(command).err);
+    return said;
+  };
+  for (const std::string& said : refusals("")) EXPECT_EQ(said.find("version 7"), std::string::npos) << said;
+  for (const std::string& said : refusals(R"(, "minimumVersion": 8)")) {
+    EXPECT_NE(said.find("version 7, and the configuration accepts none below 8"), std::string::npos) << said;
+  }
+  ASSERT_TRUE(bundle::AcceptedVersion(folder_ + "/policies.accepted", 0).Remember(8, std::string(64, 'a')).ok());
+  for (const std::string& said : refusals("")) {
+    EXPECT_NE(said.find("version 7, and version 8 was accepted before"), std::string::npos) << said;
+  }
+  EXPECT_EQ(Verify(key_ + ".pub").exitStatus, 0) << "of no node";
+}
+
+TEST_F(PolicySignTest, VersionsThatDoNotGrowAreWarnedOf) {
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  for (const char* version : {"7", "7", "8"}) EXPECT_EQ(Sign(version).err, "");
+  const CommandResult lower = Sign("7");
+  EXPECT_EQ(lower.exitStatus, 0);
+  EXPECT_NE(lower.err.find("warning: version 8 is in the folder already"), std::string::npos) << lower.err;
+}
+
+TEST_F(PolicySignTest, HalfAPairIsNotLeft) {
+  std::filesystem::create_directories(key_ + ".pub.new/in the way");
+  ExpectFailure(Run({"policy", "keygen", key_}), 1, "signing.key.pub");
+  EXPECT_FALSE(std::filesystem::exists(key_));
 }
 
 }  // namespace

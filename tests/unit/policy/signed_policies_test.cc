@@ -27,6 +27,35 @@ using ::testing::HasSubstr;
 
 class SignedPoliciesTest : public ::testing::Test {
  protected:
+  // The outcomes of reloads, in their order.
+  class Reloads {
+   public:
+    std::function<void(const absl::Status&)> Teller() {
+      return [this](const absl::Status& status) {
+        const std::lock_guard lock(mutex_);
+        outcomes_.emplace_back(status.message());
+        changed_.notify_all();
+      };
+    }
+    // The next one that says so, of those that were not awaited yet. "": one that was accepted.
+    bool Await(const std::string& part) {
+      std::unique_lock lock(mutex_);
+      return changed_.wait_for(lock, std::chrono::seconds(60), [&] {
+        while (seen_ < outcomes_.size()) {
+          const std::string& outcome = outcomes_[seen_++];
+          if (part.empty() ? outcome.empty() : outcome.find(part) != std::string::npos) return true;
+        }
+        return false;
+      });
+    }
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<std::string> outcomes_;
+    size_t seen_ = 0;
+  };
+
   SignedPoliciesTest() {
     Trust(key_);
     Restore();
@@ -40,7 +69,11 @@ class SignedPoliciesTest : public ::testing::Test {
     std::string path = ::testing::TempDir() + "kveil-signed-XXXXXX";
     return ::mkdtemp(path.data());
   }
-  static void WriteTo(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+  // As a new file: two of one length within one tick of the clock look alike, if they are one file.
+  static void WriteTo(const std::string& path, const std::string& text) {
+    std::ofstream(path + "~") << text;
+    fs::rename(path + "~", path);
+  }
   void Write(const std::string& name, const std::string& text) { WriteTo(folder_ + "/" + name, text); }
   void Remove(const std::string& name) { fs::remove(folder_ + "/" + name); }
   void Trust(const SigningKey& key) { WriteTo(root_ + "/key.pub", key.PublicPem()); }
@@ -122,6 +155,18 @@ TEST_F(SignedPoliciesTest, NoAttackChangesWhatIsInForce) {
       {"another user", [&] { Write("users.txt", "40\n"); }, "users.txt: is not the file that was signed"},
       {"a file more", [&] { Write("c.json", R"({"topics": [{"name": "clicks2", "read": [{"any": true}]}]})"); },
        "c.json: is not in policies.manifest"},
+      {"a file that is too large", [&] { Write("c.json", std::string(5 << 20, ' ')); },
+       "c.json: is not in policies.manifest"},
+      {"a name that forges lines", [&] { Write("c\n  policies  all is well\x1b[1A.json", "{}"); },
+       "/c\\n  policies  all is well\\033[1A.json: is not in policies.manifest"},
+      {"a key of its own, in the folder",
+       [&] {
+         Write("key.pub", stranger_.PublicPem());
+         ASSERT_TRUE(SignAs(folder_, 8, stranger_).ok());
+         fs::remove(root_ + "/key.pub");
+         fs::create_symlink(folder_ + "/key.pub", root_ + "/key.pub");
+       },
+       "so who can write the policies could replace it"},
       {"a file that is no policy", [&] { Write("c.json", "{"); }, "c.json: is not in policies.manifest"},
       {"a file that is changed to no policy", [&] { Write("a.json", "{"); }, "a.json: is not the file that was signed"},
       {"a file less", [&] { Remove("b.json"); }, "b.json: is in policies.manifest (version 7), and is not there"},
@@ -150,13 +195,13 @@ TEST_F(SignedPoliciesTest, NoAttackChangesWhatIsInForce) {
          Write("a.json", Text("formerly.service"));
          SignAs(6);
        },
-       "the policies are version 6, and version 7 was accepted before"},
+       "the policies are version 6, and version 7 "},
       {"the same version with other files, signed",
        [&] {
          Write("a.json", Text("formerly.service"));
          SignAs(7);
        },
-       "version 7 of the policies was accepted before with other files"},
+       "version 7 of the policies "},
       {"a key that is not trusted any more", [&] { Trust(stranger_); }, "is no signature of policies.manifest"},
       {"a key that is lost", [&] { fs::remove(root_ + "/key.pub"); }, "the trusted key " /* FILE: cannot read */},
       {"what was accepted is damaged", [&] { WriteTo(accepted_, "7 x"); }, "policies.accepted: is damaged"},
@@ -216,6 +261,82 @@ TEST_F(SignedPoliciesTest, NothingTakesForceThatCannotBeRemembered) {
   fs::remove_all(accepted_ + ".new");
   EXPECT_TRUE(store_->Reload().ok());
   EXPECT_NE(*evidence::ReadFile(accepted_), text);
+}
+
+// The disk is in order again, and nothing in the folder tells.
+TEST_F(SignedPoliciesTest, WhatCouldNotBeRememberedIsTriedAgain) {
+  Reloads reloads;
+  PolicyStore::Options options = Options();
+  options.look = milliseconds(5);
+  options.reloaded = reloads.Teller();
+  ASSERT_TRUE(Open(options).ok());
+  fs::create_directories(accepted_ + ".new/in the way");
+  Write("b.json", R"({"topics": [{"name": "bills", "seal": {"scope": "topic"}, "read": []}]})");
+  SignAs(8);
+  EXPECT_TRUE(reloads.Await("cannot be kept"));
+  EXPECT_FALSE(Has("bills"));
+  fs::remove_all(accepted_ + ".new");
+  EXPECT_TRUE(reloads.Await(""));
+  EXPECT_TRUE(Has("bills"));
+  store_.reset();  // before what it calls
+}
+
+// The agent that runs them knows their version, whatever becomes of the file.
+TEST_F(SignedPoliciesTest, NothingReplacesWhatIsNewerWhereTheFileIsLost) {
+  ASSERT_TRUE(Open().ok());
+  SignAs(9);
+  ASSERT_TRUE(store_->Reload().ok()) << store_->lastError();
+  for (const char* file : {"", "9 damaged"}) {
+    fs::remove(accepted_);
+    if (*file != '\0') WriteTo(accepted_, file);
+    SignAs(8);
+    EXPECT_THAT(std::string(store_->Reload().message()), HasSubstr("are version 8, and version 9 is in force"));
+    EXPECT_EQ(store_->Current()->version(), 9);
+  }
+  fs::remove(accepted_);
+  Write("a.json", Text("formerly.service"));
+  SignAs(9);
+  EXPECT_THAT(std::string(store_->Reload().message()), HasSubstr("version 9 of the policies is in force with other"));
+  SignAs(10);
+  EXPECT_TRUE(store_->Reload().ok()) << store_->lastError();
+}
+
+// Who can touch the files would have all connections judge their topics again, as often as they like.
+TEST_F(SignedPoliciesTest, TheSameAgainChangesNothing) {
+  ASSERT_TRUE(Open().ok());
+  const std::shared_ptr<const Policy> before = store_->Current();
+  Restore();
+  EXPECT_TRUE(store_->Reload().ok());
+  EXPECT_EQ(store_->generation(), 1u);
+  EXPECT_EQ(store_->Current(), before);
+  Write("c.json", "{");
+  EXPECT_FALSE(store_->Reload().ok());
+  Remove("c.json");
+  EXPECT_TRUE(store_->Reload().ok());
+  EXPECT_TRUE(store_->lastError().ok());
+  EXPECT_EQ(store_->generation(), 1u);
+  SignAs(8);
+  EXPECT_TRUE(store_->Reload().ok());
+  EXPECT_EQ(store_->generation(), 2u) << "the same files as a later version";
+}
+
+// Before the reading has ended that found it damaged.
+TEST_F(SignedPoliciesTest, WhatIsMendedWhileItIsReadIsSeen) {
+  Reloads reloads;
+  PolicyStore::Options options = Options();
+  options.look = milliseconds(5);
+  options.reloaded = reloads.Teller();
+  std::atomic<bool> isMended = false;
+  options.read = [&] {
+    const auto text = evidence::ReadFile(accepted_);
+    if (text.ok() && *text == "damaged") isMended = fs::remove(accepted_);
+  };
+  ASSERT_TRUE(Open(options).ok());
+  WriteTo(accepted_, "damaged");
+  EXPECT_TRUE(reloads.Await("is damaged"));
+  EXPECT_TRUE(reloads.Await(""));
+  EXPECT_TRUE(isMended);
+  store_.reset();  // before what it calls
 }
 
 // So that it can be mended under the same number.
@@ -280,31 +401,19 @@ TEST_F(SignedPoliciesTest, ChangesOfTheManifestAloneAreSeen) {
 
 // Neither is in the folder, whose changes inotify reports.
 TEST_F(SignedPoliciesTest, ChangesOfKeysAndOfWhatWasAcceptedAreSeen) {
-  std::mutex mutex;
-  std::condition_variable changed;
-  absl::Status last;
+  Reloads reloads;
   PolicyStore::Options options = Options();
   options.look = milliseconds(5);
-  options.reloaded = [&](const absl::Status& status) {
-    const std::lock_guard lock(mutex);
-    last = status;
-    changed.notify_all();
-  };
+  options.reloaded = reloads.Teller();
   ASSERT_TRUE(Open(options).ok());
-  const auto awaitOutcome = [&](const std::string& part) {
-    std::unique_lock lock(mutex);
-    return changed.wait_for(lock, std::chrono::seconds(60), [&] {
-      return part.empty() ? last.ok() : StrCat(last.message()).find(part) != std::string::npos;
-    });
-  };
   Trust(stranger_);
-  EXPECT_TRUE(awaitOutcome("is no signature of"));
+  EXPECT_TRUE(reloads.Await("is no signature of"));
   Trust(key_);
-  EXPECT_TRUE(awaitOutcome(""));
+  EXPECT_TRUE(reloads.Await(""));
   WriteTo(accepted_, "damaged");
-  EXPECT_TRUE(awaitOutcome("is damaged"));
+  EXPECT_TRUE(reloads.Await("is damaged"));
   fs::remove(accepted_);
-  EXPECT_TRUE(awaitOutcome(""));
+  EXPECT_TRUE(reloads.Await(""));
   EXPECT_TRUE(fs::exists(accepted_));
   store_.reset();  // before what it calls
 }
