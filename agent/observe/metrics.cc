@@ -163,6 +163,8 @@ struct Metrics::Families {
   std::array<Counter*, 2> reloads =
       Labelled(*registry, "kveil_policy_reloads_total", "Readings of the policies after the first, by result.",
                "result", std::array<const char*, 2>{"ok", "refused"});
+  Gauge* policiesRefused =
+      Level(*registry, "kveil_policy_refused", "1 while the policies on disk are refused, and older ones in force.");
   Gauge* generation = Level(*registry, "kveil_policy_generation", "How many policies took force since the start.");
   prometheus::Family<Gauge>& policyInfo =
       prometheus::BuildGauge()
@@ -287,7 +289,10 @@ void Metrics::ConsentTopicIs(const std::string& keyspace, const ConsentTopic& no
   set(families_->consentsUnreadable, static_cast<double>(now.unreadable));
 }
 
-void Metrics::PolicyReloaded(bool ok) { families_->reloads[ok ? 0 : 1]->Increment(); }
+void Metrics::PolicyReloaded(bool ok) {
+  families_->reloads[ok ? 0 : 1]->Increment();
+  families_->policiesRefused->Set(ok ? 0 : 1);
+}
 void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set(static_cast<double>(generation)); }
 void Metrics::PolicyInForce(const std::string& digest, int64_t version) {
   Gauge* const now = &families_->policyInfo.Add({{"digest", digest}, {"version", std::to_string(version)}});

@@ -119,6 +119,7 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_key_cache_lookups_total{result=\"miss\"} 12\n",
            "kveil_users_erased_total 1\n",
            "kveil_policy_reloads_total{result=\"refused\"} 1\n",
+           "kveil_policy_refused 1\n",
            "kveil_policy_generation 13\n",
            "kveil_policy_info{digest=\"ab12\",version=\"7\"} 1\n",
            "kveil_connections_held_back 1\n",
