@@ -350,15 +350,17 @@ def test_who_cannot_sign_cannot_open(app, support, outside, agent, topic):
     refused = 'kveil_policy_reloads_total{result="refused"}'
     refusals = agent.metrics()[refused]
     agent.write_policies([{"prefix": "user-", "read": [{"any": True}]}])
-    waiting.wait_until("the unsigned policy to be refused", lambda: agent.metrics()[refused] > refusals, 60)
-    assert "topics.json: is not the file that was signed" in problems(agent)["policies"]
-    written(app, name, [click(39, 1), click(38, 2)])
-    assert support.kcat_consume(name) == [click(38, 2)]
-    assert [is_sealed(record) for record in outside.consume(name).records] == [True, True]
-    now = agent.status()["policies"]
-    assert {**now, "error": ""} == before and now["version"] > 0
-    assert f'kveil_policy_info{{digest="{now["digest"]}",version="{now["version"]}"}}' in agent.metrics()
-    agent.write_policies(POLICIES)
+    try:
+        waiting.wait_until("the unsigned policy to be refused", lambda: agent.metrics()[refused] > refusals, 60)
+        assert "topics.json: is not the file that was signed" in problems(agent)["policies"]
+        written(app, name, [click(39, 1), click(38, 2)])
+        assert support.kcat_consume(name) == [click(38, 2)]
+        assert [is_sealed(record) for record in outside.consume(name).records] == [True, True]
+        now = agent.status()["policies"]
+        assert {**now, "error": ""} == before and now["version"] > 0
+        assert f'kveil_policy_info{{digest="{now["digest"]}",version="{now["version"]}"}}' in agent.metrics()
+    finally:  # the agent is also that of the tests behind this one
+        agent.write_policies(POLICIES)
     waiting.wait_until("what was signed to be accepted again", lambda: problems(agent) == {}, 60)
 
 
