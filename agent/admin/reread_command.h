@@ -17,7 +17,12 @@ struct RereadCommand {
     void Fields(auto& field) { field("keyspace", keyspace); }
   };
   struct Response {
-    void Fields(auto&) {}
+    std::string follower;     // the agent that follows, or was the last one that did
+    bool isFollowed = false;  // it has read the topic to its end a moment ago
+    void Fields(auto& field) {
+      field("follower", follower);
+      field("followed", isFollowed);
+    }
   };
 };
 

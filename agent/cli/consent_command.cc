@@ -40,7 +40,12 @@ int RunConsentReread(const CommonOptions& common, const ConsentOptions& options)
     std::cout << "the topic of keyspace " << options.who.keyspace.value_or("")
               << " will be read from its beginning; until it is read to its end, none of its consents counts\n";
   }
-  return 0;
+  if (answer->response.isFollowed) return 0;
+  std::cerr << "kveil consent reread: no agent has read the topic to its end a moment ago. The last one that followed "
+               "is "
+            << answer->response.follower
+            << ". Until one follows, nothing is read, and what was read before stays in force\n";
+  return kNotEverywhere;
 }
 
 }  // namespace kveil::cli

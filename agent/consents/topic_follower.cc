@@ -71,7 +71,9 @@ void TopicFollower::Run() {
       Session session(*this, **std::move(led));
       failure = session.Run();
       hasFailed = !failure.ok() && !session.hasRegistryFailed();
-      if (hasFailed || isEnding()) (void)keys_.ReleaseSource(options_.keyspace, session.term());
+      // What fails at once may fail for all agents: then the lease paces them.
+      const bool isOver = isEnding() || (hasFailed && session.hasStarted());
+      End(session.term(), isOver && !session.hasRegistryFailed());
       if (failure.ok() && !Sleep(kBetweenSessions)) return;
       if (failure.ok()) continue;
       log::Warning("consents.stopped", {{"topic", options_.reader.topic}, {"reason", failure}});
@@ -84,10 +86,24 @@ void TopicFollower::Run() {
   }
 }
 
+// What the session told is not so any more.
+void TopicFollower::End(int64_t term, bool isOver) {
+  if (isOver) (void)keys_.ReleaseSource(options_.keyspace, term);
+  const MutexLock lock(mutex_);
+  status_.isFollowed = false;
+  status_.behind = std::nullopt;
+  status_.note = "this agent does not follow any more";
+}
+
 // Says how it stands with the topic, whoever follows.
 void TopicFollower::StandBy(const absl::Status& failure) {
   const absl::StatusOr<std::vector<keys::Registry::Source>> sources = keys_.ReadSources();
-  if (!sources.ok()) return Tell({sources.status(), ""});
+  if (!sources.ok()) {
+    const MutexLock lock(mutex_);
+    status_.problem = sources.status();
+    status_.note = "";
+    return;
+  }
   const auto source = std::find_if(sources->begin(), sources->end(),
                                    [this](const auto& one) { return one.keyspace == options_.keyspace; });
   if (source == sources->end()) return Tell({failure, ""});
@@ -96,8 +112,7 @@ void TopicFollower::StandBy(const absl::Status& failure) {
   Status status;
   if (position.has_value()) status.unreadable = position->unreadable.count;
   if (source->age.has_value()) status.readAt = absl::Now() - absl::FromChrono(*source->age);
-  status.isStale = !source->age.has_value() || *source->age >= source->staleAfter;
-  if (!status.isStale) {
+  if (source->age.has_value() && *source->age < source->staleAfter) {
     // Whoever else can follow does. If nobody can, this agent says why.
     if (*source->age >= 2 * options_.lease) status.problem = failure;
     status.note = StrCat("topic ", options_.reader.topic, " was read to its end ",

@@ -46,13 +46,13 @@ class TopicFollower {
   void BeginEnd();
 
   struct Status {
-    absl::Status problem;              // not OK: in words for the operator
-    std::string note;                  // what it does now
-    bool isFollowed = false;           // by this agent
-    bool isStale = false;              // no consent of the topic counts
-    std::optional<int64_t> behind;     // offsets that are not read yet; nullopt: not followed by this agent
-    std::optional<absl::Time> readAt;  // when all of it was read last; nullopt: never of what is in force, or not known
-    uint64_t unreadable = 0;           // records of what is in force
+    absl::Status problem;           // not OK: in words for the operator
+    std::string note;               // what it does now
+    bool isFollowed = false;        // by this agent
+    std::optional<int64_t> behind;  // offsets that are not read yet; nullopt: not followed by this agent
+    // When all of it was read last, as far as is known. nullopt: never of what is in force, or it was never known.
+    std::optional<absl::Time> readAt;
+    uint64_t unreadable = 0;  // records of what is in force
   };
   // Any thread.
   Status status() const;
@@ -62,6 +62,8 @@ class TopicFollower {
   class Session;
 
   void Run();
+  // Gives back what was led, if another agent should take over at once.
+  void End(int64_t term, bool isOver);
   void StandBy(const absl::Status& failure);
   // False: it is to end.
   bool Sleep(std::chrono::milliseconds time);

@@ -27,8 +27,9 @@ constexpr int kLooksAtPartitions = 10;
 // Kafka keeps tombstones for delete.retention.ms, a day by default. After a longer pause, some may be gone unread.
 constexpr absl::Duration kLongestPause = absl::Hours(12);
 constexpr size_t kMostPartitionsTold = 8;
-// A record's time may be that much ahead of this agent's clock before it is told of.
-constexpr absl::Duration kSkew = absl::Seconds(1);
+// A record's time may be that much ahead of this agent's clock before it is told of. To a withdrawal by command, each
+// millisecond matters (keys::ConsentRecord).
+constexpr absl::Duration kWorthTelling = absl::Seconds(1);
 
 std::string TextOf(int64_t time) {
   return absl::FormatTime(absl::RFC3339_sec, absl::FromUnixMillis(time), absl::UTCTimeZone());
@@ -105,6 +106,7 @@ absl::Status TopicFollower::Session::BeginAnew(std::string_view reason) {
 
 absl::Status TopicFollower::Session::Run() {
   RETURN_IF_ERROR(Start());
+  hasStarted_ = true;
   while (!isLost_ && !follower_.isEnding()) {
     const bool isFull = records_.size() >= keys::kMostConsentRecords;
     const auto now = SteadyClock::now();
@@ -171,8 +173,10 @@ void TopicFollower::Session::TakeRecord(const TopicReader::Event& event) {
   record.partition = event.partition;
   if (event.time > 0) record.time = absl::FromUnixMillis(event.time);
   record.notBefore = NotBefore(event);
-  if (record.time > absl::Now() + kSkew) NoteAhead(event);
+  const absl::Duration ahead = record.time - absl::Now();
+  if (ahead > kWorthTelling) NoteAhead(event);
   if (!event.value.has_value()) return;
+  if (ahead > keys::kFurthestAhead) return NoteUnreadable(event, "its time is more than a day ahead");
   absl::StatusOr<std::vector<users::Consent>> consents = users::ParseConsentRecord(AsText(*event.value));
   if (!consents.ok()) return NoteUnreadable(event, ToStd(consents.status().message()));
   record.consents = *std::move(consents);
@@ -187,7 +191,8 @@ void TopicFollower::Session::NoteUnreadable(const TopicReader::Event& event, std
 }
 
 // A record that a look at the ends has not found was written after it. The last look may have been answered together
-// with the record, as it waits for a fetch; then the one before tells.
+// with the record, as it waits for a fetch; then the one before tells. Another topic's record that was copied here with
+// its time is taken for one that was written then.
 absl::Time TopicFollower::Session::NotBefore(const TopicReader::Event& event) const {
   for (const Goal* const look : {&look_, &formerLook_}) {
     if (event.offset >= look->ends[static_cast<size_t>(event.partition)]) return look->askedAt;
@@ -215,6 +220,10 @@ absl::Status TopicFollower::Session::Move(std::optional<milliseconds> age) {
   isLost_ = !followed.isDone;
   if (followed.scattered > 0) {
     log::Warning("consents.scattered", {{"topic", options().reader.topic}, {"records", followed.scattered}});
+  }
+  if (followed.held > 0) {
+    held_ += followed.held;
+    log::Warning("consents.held", {{"topic", options().reader.topic}, {"consents", followed.held}});
   }
   return absl::OkStatus();
 }
@@ -317,7 +326,7 @@ void TopicFollower::Session::Tell() {
     if (i < kMostPartitionsTold) StrAppend(&text, i == 0 ? "" : ", ", i, ": ", lag);
     if (i == kMostPartitionsTold) text += ", ...";
   }
-  Status status{Problem(), "", /*isFollowed=*/true, IsStale(), behind, std::nullopt, position_.unreadable.count};
+  Status status{Problem(), "", /*isFollowed=*/true, behind, std::nullopt, position_.unreadable.count};
   if (wasCurrent_) status.readAt = absl::FromUnixMillis(position_.current);
   status.note =
       StrCat("this agent follows topic ", options().reader.topic, "; ",
@@ -326,6 +335,11 @@ void TopicFollower::Session::Tell() {
   if (ahead_ > 0) {
     StrAppend(&status.note, "; ", ahead_,
               " record(s) had times that had yet to come: the clock of a producer is ahead");
+  }
+  if (held_ > 0) {
+    StrAppend(
+        &status.note, "; ", held_,
+        " consent(s) were not granted: commands have withdrawn them, and a clock that is ahead hides what was last");
   }
   follower_.Tell(std::move(status));
 }

@@ -26,6 +26,7 @@ class TopicFollower::Session {
   // OK: the follower ends, another agent follows, or the topic is to be read by a new session.
   absl::Status Run();
   bool hasRegistryFailed() const { return hasRegistryFailed_; }
+  bool hasStarted() const { return hasStarted_; }
   // Of what LeadSource gave.
   int64_t term() const { return led_.source.term; }
 
@@ -77,11 +78,13 @@ class TopicFollower::Session {
   SteadyClock::time_point answered_;  // when the brokers did last
   absl::Status unanswered_;           // why they do not now
   uint64_t ahead_ = 0;                // records whose time has yet to come
+  uint64_t held_ = 0;                 // consents that a withdrawal by command holds against, whatever came first
   int looks_ = 0;
   bool isCurrent_ = false;   // the last look has found ends that were read to
   bool wasCurrent_ = false;  // this generation
   bool isLost_ = false;      // another agent follows
   bool hasRegistryFailed_ = false;
+  bool hasStarted_ = false;
 };
 
 }  // namespace kveil::consents

@@ -13,6 +13,8 @@ namespace {
 const std::string& NameOf(const Consent& consent) { return consent.purpose; }
 const std::string& NameOf(const std::pair<std::string, std::string>& attribute) { return attribute.first; }
 
+absl::Time WholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)); }
+
 template <typename Entry>
 absl::Status Put(std::vector<Entry>& entries, Entry entry, size_t most, std::string_view what) {
   const auto place = std::lower_bound(entries.begin(), entries.end(), NameOf(entry),
@@ -77,27 +79,28 @@ absl::Status Apply(const FactsChange& change, UserFacts& facts) {
   return absl::OkStatus();
 }
 
-void NoteWithdrawal(std::string_view purpose, absl::Time now, UserFacts& facts) {
+void NoteWithdrawal(std::string_view purpose, absl::Time time, absl::Time until, UserFacts& facts) {
   std::vector<Withdrawal>& all = facts.withdrawn;
-  const auto put = [&all](std::string_view name, absl::Time time) {
+  const auto put = [&all](std::string_view name, absl::Time time, absl::Time until) {
     const auto place =
         std::lower_bound(all.begin(), all.end(), name,
                          [](const Withdrawal& other, std::string_view wanted) { return other.purpose < wanted; });
     if (place == all.end() || place->purpose != name) {
-      all.insert(place, {std::string(name), time});
+      all.insert(place, {std::string(name), time, until});
     } else {
       place->time = std::max(place->time, time);
+      place->until = std::max(place->until, until);
     }
   };
-  put(purpose, absl::FromUnixMillis(absl::ToUnixMillis(now)));
+  put(purpose, WholeMilliseconds(time), WholeMilliseconds(std::max(time, until)));
   while (all.size() > kMostWithdrawals) {
     // That of every purpose takes a place as well.
     const auto first = all.front().purpose == kEveryPurpose ? all.begin() + 1 : all.begin();
     const auto oldest = std::min_element(
         first, all.end(), [](const Withdrawal& left, const Withdrawal& right) { return left.time < right.time; });
-    const absl::Time time = oldest->time;
+    const Withdrawal gone = *oldest;
     all.erase(oldest);
-    put(kEveryPurpose, time);
+    put(kEveryPurpose, gone.time, gone.until);
   }
 }
 

@@ -41,9 +41,9 @@ absl::Status Check(const FactsChange& change);
 // nothing. kResourceExhausted, and nothing is changed: the user has kMostConsents or kMostAttributes.
 absl::Status Apply(const FactsChange& change, UserFacts& facts);
 
-// Has no record of a topic grant the purpose that is not later than `now`. Beyond kMostWithdrawals the oldest one goes
-// for every purpose.
-void NoteWithdrawal(std::string_view purpose, absl::Time now, UserFacts& facts);
+// Notes that a command has withdrawn the purpose, see users::Withdrawal; `until` may be before `time`. Beyond
+// kMostWithdrawals the oldest one goes for every purpose.
+void NoteWithdrawal(std::string_view purpose, absl::Time time, absl::Time until, UserFacts& facts);
 // The purpose was granted again.
 void ForgetWithdrawal(std::string_view purpose, UserFacts& facts);
 

@@ -48,8 +48,7 @@ bool IsWholeMilliseconds(absl::Time time) { return absl::FromUnixMillis(absl::To
 absl::Status CheckSource(const FactsSource& source) {
   const bool isText =
       !source.keyspace.empty() && source.keyspace.size() <= kLongestSource && formats::IsUtf8(source.keyspace);
-  const bool isTime = source.ahead == absl::InfinitePast() || IsWholeMilliseconds(source.ahead);
-  if (isText && isTime && source.generation >= 1 && source.partition >= kSeveralPartitions) return absl::OkStatus();
+  if (isText && source.generation >= 1 && source.partition >= kSeveralPartitions) return absl::OkStatus();
   return absl::InvalidArgumentError("the topic that they come from is malformed");
 }
 
@@ -65,10 +64,21 @@ absl::StatusOr<FactsSource> DecodeSource(const Json& json) {
       !has("partition", &Json::is_number_integer)) {
     return Damaged("the topic that it comes from is malformed");
   }
-  FactsSource source{json["keyspace"].get<std::string>(), json["generation"].get<int64_t>(),
+  return FactsSource{json["keyspace"].get<std::string>(), json["generation"].get<int64_t>(),
                      json["partition"].get<int32_t>()};
-  if (has("ahead", &Json::is_number_integer)) source.ahead = absl::FromUnixMillis(json["ahead"].get<int64_t>());
-  return source;
+}
+
+absl::StatusOr<Withdrawal> DecodeWithdrawal(const std::string& purpose, const Json& json) {
+  const bool isPair = json.is_array() && json.size() == 2;
+  const Json& time = isPair ? json[0] : json;
+  const Json& until = isPair ? json[1] : json;
+  if (!time.is_number_integer() || !until.is_number_integer()) return Damaged("a withdrawal has no time");
+  return Withdrawal{purpose, absl::FromUnixMillis(time.get<int64_t>()), absl::FromUnixMillis(until.get<int64_t>())};
+}
+
+Json JsonOf(const Withdrawal& one) {
+  const int64_t time = absl::ToUnixMillis(one.time);
+  return one.until == one.time ? Json(time) : Json::array({time, absl::ToUnixMillis(one.until)});
 }
 
 }  // namespace
@@ -79,11 +89,14 @@ bool UserFacts::Consents(std::string_view purpose, absl::Time now) const {
   return !source.has_value() || (clock != nullptr && clock->IsCurrent(source->generation, now));
 }
 
-std::optional<absl::Time> UserFacts::WithdrawnAt(std::string_view purpose) const {
-  std::optional<absl::Time> last;
+std::optional<Withdrawal> UserFacts::WithdrawalOf(std::string_view purpose) const {
+  std::optional<Withdrawal> last;
   for (const std::string_view name : {purpose, kEveryPurpose}) {
-    if (const Withdrawal* const one = Find(withdrawn, name); one != nullptr)
-      last = std::max(last.value_or(one->time), one->time);
+    const Withdrawal* const one = Find(withdrawn, name);
+    if (one == nullptr) continue;
+    if (!last.has_value()) last = *one;
+    last->time = std::max(last->time, one->time);
+    last->until = std::max(last->until, one->until);
   }
   return last;
 }
@@ -116,9 +129,13 @@ absl::Status Check(const UserFacts& facts) {
     }
   }
   for (const Withdrawal& withdrawal : facts.withdrawn) {
-    if (!IsWholeMilliseconds(withdrawal.time)) {
+    if (!IsWholeMilliseconds(withdrawal.time) || !IsWholeMilliseconds(withdrawal.until)) {
       return absl::InvalidArgumentError("a withdrawal is between two milliseconds");
     }
+    if (withdrawal.until < withdrawal.time) return absl::InvalidArgumentError("a withdrawal ends before its time");
+  }
+  if (facts.ahead != absl::InfinitePast() && !IsWholeMilliseconds(facts.ahead)) {
+    return absl::InvalidArgumentError("the time of a record is between two milliseconds");
   }
   for (const auto& [name, value] : facts.attributes) {
     const bool isControlFree = std::none_of(value.begin(), value.end(),
@@ -144,9 +161,9 @@ std::string Encode(const UserFacts& facts) {
     json["source"] = {{"keyspace", facts.source->keyspace},
                       {"generation", facts.source->generation},
                       {"partition", facts.source->partition}};
-    if (facts.source->ahead != absl::InfinitePast()) json["source"]["ahead"] = absl::ToUnixMillis(facts.source->ahead);
   }
-  for (const Withdrawal& one : facts.withdrawn) json["withdrawn"][one.purpose] = absl::ToUnixMillis(one.time);
+  if (facts.ahead != absl::InfinitePast()) json["ahead"] = absl::ToUnixMillis(facts.ahead);
+  for (const Withdrawal& one : facts.withdrawn) json["withdrawn"][one.purpose] = JsonOf(one);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -171,10 +188,15 @@ absl::StatusOr<UserFacts> Decode(std::string_view text) {
     if (!source.ok()) return source.status();
     facts.source = *std::move(source);
   }
+  if (json.contains("ahead")) {
+    if (!json["ahead"].is_number_integer()) return Damaged("the time of a record is none");
+    facts.ahead = absl::FromUnixMillis(json["ahead"].get<int64_t>());
+  }
   if (json.contains("withdrawn")) {
-    for (const auto& [purpose, time] : json["withdrawn"].items()) {
-      if (!time.is_number_integer()) return Damaged("a withdrawal has no time");
-      facts.withdrawn.push_back({purpose, absl::FromUnixMillis(time.get<int64_t>())});
+    for (const auto& [purpose, times] : json["withdrawn"].items()) {
+      absl::StatusOr<Withdrawal> withdrawal = DecodeWithdrawal(purpose, times);
+      if (!withdrawal.ok()) return withdrawal.status();
+      facts.withdrawn.push_back(*std::move(withdrawal));
     }
   }
   if (const absl::Status status = Check(facts); !status.ok()) return Damaged(ToStd(status.message()));

@@ -34,9 +34,6 @@ struct FactsSource {
   std::string keyspace;    // each has one topic at most
   int64_t generation = 0;  // of what was read of it, from its beginning on; from 1
   int32_t partition = 0;   // with the user's records; kSeveralPartitions
-  // Of the user's records, the latest time that had yet to come when the record was read: its producer's clock is
-  // ahead. A withdrawal by command holds against such a record, too. In whole milliseconds; InfinitePast: none.
-  absl::Time ahead = absl::InfinitePast();
 
   friend bool operator==(const FactsSource&, const FactsSource&) = default;
 };
@@ -44,11 +41,12 @@ struct FactsSource {
 inline constexpr int32_t kSeveralPartitions = -1;
 inline constexpr size_t kLongestSource = 256;  // bytes of the keyspace, UTF-8
 
-// By a command, of a user whose consents come from a topic, or may come from one yet. A record that is not later than
-// it does not grant the purpose.
+// By a command, of a user whose consents come from a topic, or may come from one yet. A record grants the purpose again
+// when its own time is later than `until`, or later than `time` and the record is known to be written after `time`.
 struct Withdrawal {
   std::string purpose;  // kEveryPurpose, too
-  absl::Time time;      // in whole milliseconds
+  absl::Time time;      // of the command, in whole milliseconds
+  absl::Time until;     // not before `time`: records whose producer's clock is ahead seem to be later than they are
 
   friend bool operator==(const Withdrawal&, const Withdrawal&) = default;
 };
@@ -64,6 +62,10 @@ struct UserFacts {
   std::vector<Withdrawal> withdrawn;  // by purpose, each once
 
   std::optional<FactsSource> source;
+  // Of the user's records, the latest time that had yet to come when the record was read: its producer's clock is
+  // ahead. A withdrawal by command holds against such a record, too, also after commands took the user over from the
+  // topic. In whole milliseconds; InfinitePast: none.
+  absl::Time ahead = absl::InfinitePast();
   std::shared_ptr<const SourceClock> clock;  // of the source, where consents are asked for
 
   // Whether the user consents to the purpose at `now`. With a source, only while its clock says that no withdrawal can
@@ -72,10 +74,13 @@ struct UserFacts {
   // nullptr: the user has no such attribute. The value lives as long as the facts.
   const std::string* Attribute(std::string_view name) const;
 
-  // When the purpose was withdrawn by a command last, as far as a record of a topic is concerned.
-  std::optional<absl::Time> WithdrawnAt(std::string_view purpose) const;
+  // By a command, as far as a record of a topic is concerned. The purpose's own and that of every purpose as one.
+  std::optional<Withdrawal> WithdrawalOf(std::string_view purpose) const;
 
-  bool empty() const { return consents.empty() && attributes.empty() && withdrawn.empty() && !source.has_value(); }
+  bool empty() const {
+    return consents.empty() && attributes.empty() && withdrawn.empty() && !source.has_value() &&
+           ahead == absl::InfinitePast();
+  }
   friend bool operator==(const UserFacts&, const UserFacts&) = default;
 };
 
@@ -102,10 +107,13 @@ absl::Status Check(const UserFacts& facts);
 //
 //   "source":{"keyspace":"customers","generation":1,"partition":0}
 //
-// (and "ahead":1798761600000 in it where it is not InfinitePast)
-// and with withdrawals
+// with `ahead`
 //
-//   "withdrawn":{"marketing":1798761600000}
+//   "ahead":1798761600000
+//
+// and with withdrawals, as `time`, or as `time` and `until` where they differ
+//
+//   "withdrawn":{"marketing":1798761600000,"news":[1798761600000,1798761610000]}
 //
 // The same facts give the same bytes, whatever their clock. The facts must be of the kind that Check is content with.
 std::string Encode(const UserFacts& facts);

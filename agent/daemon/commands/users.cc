@@ -271,9 +271,12 @@ absl::StatusOr<ReadUserCommand::Response> ReadUser(const UsersContext& context, 
 absl::StatusOr<admin::RereadCommand::Response> RereadConsents(const UsersContext& context,
                                                               const admin::RereadCommand::Request& request,
                                                               const admin::Caller& caller) {
-  RETURN_IF_ERROR(context.keys.RereadSource(request.keyspace));
+  ASSIGN_OR_RETURN(keys::RereadAsked asked, context.keys.RereadSource(request.keyspace));
   log::Info("consents.rereadAsked", {{"keyspace", request.keyspace}, {"uid", caller.uid}});
-  return admin::RereadCommand::Response();
+  admin::RereadCommand::Response response;
+  response.follower = std::move(asked.follower);
+  response.isFollowed = asked.isFollowed;
+  return response;
 }
 
 }  // namespace kveil::daemon

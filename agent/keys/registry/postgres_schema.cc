@@ -80,9 +80,9 @@ constexpr const char* kMakeTables[] = {
     KVEIL_AGENTS,
     KVEIL_USERS,
     KVEIL_SOURCES,
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 4, 0) ON CONFLICT DO NOTHING",
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 5, 0) ON CONFLICT DO NOTHING",
 };
-static_assert(kFormat == 4);
+static_assert(kFormat == 5);
 
 }  // namespace
 
@@ -97,7 +97,7 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
 
 std::vector<const char*> StatementsThatMigrate() {
   return {kBegin,        "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS, KVEIL_USERS,
-          KVEIL_SOURCES, "UPDATE kveil.format SET version = 4 WHERE version < 4", kCommit};
+          KVEIL_SOURCES, "UPDATE kveil.format SET version = 5 WHERE version < 5", kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.

@@ -20,7 +20,7 @@ extern const char kBeginSession[];
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources.
-inline constexpr int kFormat = 4;
+inline constexpr int kFormat = 5;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.

@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
 // 1: without users and history. 2: without sources.
-constexpr int64_t kFormat = 3;
+constexpr int64_t kFormat = 4;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.
@@ -63,7 +63,7 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS sources (keyspace TEXT PRIMARY KEY, term INTEGER NOT NULL, agent BLOB NOT NULL,"
     "  follower TEXT NOT NULL, seen INTEGER NOT NULL, generation INTEGER NOT NULL, state BLOB NOT NULL,"
     "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
-static_assert(kApplicationId == 1802921324 && kFormat == 3);
+static_assert(kApplicationId == 1802921324 && kFormat == 4);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.

@@ -159,8 +159,12 @@ class KeyService::Worker {
     return Do([&] { return keyring_->ReleaseSource(keyspace, term); });
   }
 
-  absl::Status RereadSource(std::string_view keyspace) {
-    return Do([&] { return keyring_->RereadSource(keyspace); });
+  absl::StatusOr<RereadAsked> RereadSource(std::string_view keyspace) {
+    return Ask<RereadAsked>([&] {
+      absl::StatusOr<RereadAsked> asked = keyring_->RereadSource(keyspace);
+      NoteReopened();
+      return asked;
+    });
   }
 
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
@@ -188,6 +192,10 @@ class KeyService::Worker {
 
   RootKey::Stats rootKeyStats() const { return keyring_->root().stats(); }
   absl::Status health() const { return health_.Sum(); }
+  std::vector<SourceState> sourceStates() const {
+    const MutexLock lock(mutex_);
+    return sourceStates_;
+  }
 
   const KeyServiceOptions& options() const { return options_; }
   const Revocations& revocations() const { return revocations_; }
@@ -263,11 +271,12 @@ class KeyService::Worker {
 
   Sleep sleep_;
   RealClock::time_point listenNotBefore_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   bool isAsleep_ ABSL_GUARDED_BY(mutex_) = false;
   FairQueue<Question> questions_ ABSL_GUARDED_BY(mutex_);
   std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);  // erasures above all
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<SourceState> sourceStates_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;
 };
@@ -477,6 +486,11 @@ void KeyService::Worker::Tick() {
   Confirm();
   keyring_->RefreshSources();
   health_.Set(Part::kConsents, keyring_->SourcesProblem());
+  {
+    std::vector<SourceState> states = keyring_->SourceStates();
+    const MutexLock lock(mutex_);
+    sourceStates_ = std::move(states);
+  }
   if (heard.ok() && keyring_->ShouldNoteAgent(confirmations_.confirmed())) {
     health_.Set(Part::kAgents, keyring_->NoteAgent(confirmations_.confirmed()));
   }
@@ -572,7 +586,9 @@ absl::Status KeyService::ReleaseSource(std::string_view keyspace, int64_t term) 
   return worker_->ReleaseSource(keyspace, term);
 }
 
-absl::Status KeyService::RereadSource(std::string_view keyspace) { return worker_->RereadSource(keyspace); }
+absl::StatusOr<RereadAsked> KeyService::RereadSource(std::string_view keyspace) {
+  return worker_->RereadSource(keyspace);
+}
 
 absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                          absl::Span<const ConsentRecord> records, bool mayLeaveOut) {
@@ -587,6 +603,7 @@ absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLast
 absl::StatusOr<KeyService::AgentsRead> KeyService::ReadAgents() { return worker_->ReadAgents(); }
 
 absl::Status KeyService::health() const { return worker_->health(); }
+std::vector<SourceState> KeyService::sourceStates() const { return worker_->sourceStates(); }
 
 void KeyService::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
   worker_->Fetch(std::move(misses), workload, std::move(done));

@@ -97,7 +97,7 @@ class KeyService {
   absl::Status ReleaseSource(std::string_view keyspace, int64_t term);
   // Has whoever follows read the topic from its beginning, as if it were another one: from when that begins, none of
   // its consents counts until it is read to its end. kNotFound: none was ever followed for this keyspace.
-  absl::Status RereadSource(std::string_view keyspace);
+  absl::StatusOr<RereadAsked> RereadSource(std::string_view keyspace);
   // Makes the consents of each user those of the last record, in one transaction with the move, and tells all caches
   // before it returns. At most kMostConsentRecords. `opening`: that of LeadSource. `mayLeaveOut`: also while what is
   // stored of a user cannot be read; if not, nothing is written then. kUnavailable: nothing was written, or it is not
@@ -128,6 +128,9 @@ class KeyService {
 
   // OK, or what is wrong now in words for the operator. Becomes OK again by itself when the cause is gone.
   absl::Status health() const;
+  // Of the topics that consents come from, by keyspace: those that the registry has or this agent was asked for. As of
+  // a second ago.
+  std::vector<SourceState> sourceStates() const;
 
   // Finds what is asked for and makes scope keys that do not exist yet. `done` is called
   // exactly once, on the service's thread. Workloads take turns, and erasures come before them. kInvalidArgument: more

@@ -69,15 +69,16 @@ class Keyring {
   absl::StatusOr<std::vector<Registry::Source>> ReadSources();
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease);
   absl::Status ReleaseSource(std::string_view keyspace, int64_t term);
-  absl::Status RereadSource(std::string_view keyspace);
+  absl::StatusOr<RereadAsked> RereadSource(std::string_view keyspace);
   // `mayHaveChanged`: what is known of a user, also after an error.
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& wanted, uint64_t opening,
                                                absl::Span<const ConsentRecord> records, bool mayLeaveOut,
                                                bool& mayHaveChanged);
   // From time to time: reads how current the topics are that consents come from.
   void RefreshSources();
-  // OK, or of which topics no consent counts now, as far as they were asked for.
+  // OK, or of which topics no consent counts now, as far as they were wanted a moment ago.
   absl::Status SourcesProblem() const { return clocks_.Problem(options_.steadyNow()); }
+  std::vector<SourceState> SourceStates() const { return clocks_.States(options_.steadyNow()); }
 
   // What was erased and changed since the last call, by this process or another.
   absl::StatusOr<Registry::News> Poll();

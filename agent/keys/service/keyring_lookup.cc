@@ -173,7 +173,11 @@ void Keyring::Give(const Asked& asked, ScopeKey key) {
 users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
   const auto clockOf = [this](const std::string& keyspace) { return clocks_.Of(keyspace); };
   absl::StatusOr<users::SharedFacts> facts = facts_.Get(stored, clockOf);
-  if (facts.ok()) return *std::move(facts);
+  if (facts.ok()) {
+    const bool isOfTopic = *facts != nullptr && (*facts)->source.has_value() && !(*facts)->consents.empty();
+    if (isOfTopic) clocks_.NoteWanted((*facts)->source->keyspace, options_.steadyNow());
+    return *std::move(facts);
+  }
   lookup.result.damage = absl::DataLossError(StrCat(registry_->name(), ": ", ToStd(facts.status().message())));
   return users::DamagedFacts();
 }

@@ -17,23 +17,40 @@ static_assert(kMostConsentRecords <= Registry::kMostFactsOfAWrite);
 constexpr int kLooks = 2;
 constexpr int kLooksWithout = 20;
 
-// Clocks of nodes differ by that much, and a user's facts do not tell of it.
-constexpr absl::Duration kSkew = absl::Seconds(1);
+// Whoever follows reads to the end more often, but for a first reading.
+constexpr std::chrono::seconds kFollowedSince{15};
+
+// Agents' clocks differ by less. For that long a time that has passed is kept: to another agent it has yet to come.
+constexpr absl::Duration kClocksDiffer = absl::Minutes(10);
+// The times of records that are ahead are rounded up to that, so that users of whom the same is known still share it.
+constexpr absl::Duration kAheadStep = absl::Seconds(10);
+// Nobody will see the day on which a record that is dated later counts.
+constexpr absl::Duration kForEver = absl::Hours(24 * 365 * 100);
+
+// What UserFacts::ahead is after a record with that time.
+absl::Time AheadAfter(absl::Time record, absl::Time now, absl::Time former) {
+  if (former <= now - kClocksDiffer) former = absl::InfinitePast();
+  if (record <= now || record > now + kForEver) return former;
+  return std::max(former, absl::UnixEpoch() + absl::Ceil(record - absl::UnixEpoch(), kAheadStep));
+}
 
 // Takes out what was withdrawn by command and is not surely granted later. The time of a producer whose clock is ahead
 // tells nothing: then only what the reader knows counts, and the withdrawal stays in force until that time has passed,
-// as the record may be read again.
-void DropWithdrawn(const ConsentRecord& record, absl::Time now, users::UserFacts& facts) {
+// as the record may be read again. Returns how many were taken out though the record's time is later than the command.
+size_t DropWithdrawn(const ConsentRecord& record, absl::Time now, users::UserFacts& facts) {
   const bool isAhead = record.time > now;
-  const absl::Time written = isAhead ? record.notBefore : record.time;
-  std::vector<std::string> held;
+  std::vector<users::Withdrawal> held;
   std::erase_if(facts.consents, [&](const users::Consent& consent) {
-    const std::optional<absl::Time> withdrawn = facts.WithdrawnAt(consent.purpose);
-    const bool isHeld = withdrawn.has_value() && *withdrawn >= written;
-    if (isHeld && isAhead) held.push_back(consent.purpose);
-    return isHeld;
+    std::optional<users::Withdrawal> withdrawal = facts.WithdrawalOf(consent.purpose);
+    if (!withdrawal.has_value()) return false;
+    if (record.time <= withdrawal->time) return true;
+    if (record.notBefore > withdrawal->time || (!isAhead && record.time > withdrawal->until)) return false;
+    withdrawal->purpose = consent.purpose;
+    held.push_back(*std::move(withdrawal));
+    return true;
   });
-  for (const std::string& purpose : held) users::NoteWithdrawal(purpose, record.time, facts);
+  for (const users::Withdrawal& one : held) users::NoteWithdrawal(one.purpose, one.time, record.time, facts);
+  return held.size();
 }
 
 }  // namespace
@@ -69,7 +86,7 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
   users::UserFacts before;
   if (!known.facts.empty()) {
     absl::StatusOr<users::UserFacts> decoded = users::Decode(known.facts);
-    if (!decoded.ok()) {  // nobody may read the user's records as it is
+    if (!decoded.ok()) {  // no agent of this version reads it: the user has no consent there
       followed.damaged += asked.changes.size();
       return std::nullopt;
     }
@@ -80,12 +97,9 @@ std::optional<Registry::NewFacts> Keyring::ApplyRecords(const SubjectChanges& as
   for (const size_t index : asked.changes) {
     const ConsentRecord& record = records[index];
     users::FactsSource source{std::string(move.keyspace), move.generation, record.partition};
-    const absl::Time former = facts.source.has_value() ? facts.source->ahead : absl::InfinitePast();
-    for (const absl::Time time : {former, record.time}) {
-      if (time > now + kSkew) source.ahead = std::max(source.ahead, time);
-    }
+    facts.ahead = AheadAfter(record.time, now, facts.ahead);
     facts.consents = record.consents;
-    DropWithdrawn(record, now, facts);
+    followed.held += DropWithdrawn(record, now, facts);
     for (const users::Consent& consent : facts.consents) users::ForgetWithdrawal(consent.purpose, facts);
     const bool isSame = facts.source.has_value() && facts.source->keyspace == source.keyspace &&
                         facts.source->generation == source.generation;
@@ -161,12 +175,13 @@ absl::Status Keyring::ReleaseSource(std::string_view keyspace, int64_t term) {
   return registry_->ReleaseSource(keyspace, term, self_.id);
 }
 
-absl::Status Keyring::RereadSource(std::string_view keyspace) {
+absl::StatusOr<RereadAsked> Keyring::RereadSource(std::string_view keyspace) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   ASSIGN_OR_RETURN(const std::vector<Registry::Source> sources, registry_->ReadSources(/*withStates=*/false));
-  const bool isKnown =
-      std::any_of(sources.begin(), sources.end(), [&](const auto& source) { return source.keyspace == keyspace; });
-  if (!isKnown) return absl::NotFoundError(StrCat("no topic of consents was ever followed for keyspace ", keyspace));
+  const auto known =
+      std::find_if(sources.begin(), sources.end(), [&](const auto& source) { return source.keyspace == keyspace; });
+  if (known == sources.end())
+    return absl::NotFoundError(StrCat("no topic of consents was ever followed for keyspace ", keyspace));
   // Whoever follows finds its term over, and begins with what this one leaves.
   ASSIGN_OR_RETURN(const std::optional<Registry::Source> source,
                    registry_->LeadSource(keyspace, self_.id, self_.name, std::chrono::milliseconds(0)));
@@ -175,7 +190,9 @@ absl::Status Keyring::RereadSource(std::string_view keyspace) {
                                   std::nullopt, source->staleAfter, source->state,      self_.id};
   ASSIGN_OR_RETURN(const Registry::Moved moved, registry_->MoveSource(move, {}, options_.wallNow()));
   if (!moved.isDone) return absl::UnavailableError("another agent has begun to follow meanwhile; try again");
-  return registry_->ReleaseSource(keyspace, source->term, self_.id);
+  // It will be read anew. If nobody is told now, the lease that ends at once tells.
+  (void)registry_->ReleaseSource(keyspace, source->term, self_.id);
+  return RereadAsked{known->follower, known->age.has_value() && *known->age < kFollowedSince};
 }
 
 void Keyring::RefreshSources() {

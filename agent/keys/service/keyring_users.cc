@@ -66,7 +66,7 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
         continue;
       }
       facts.consents.clear();
-      facts.source.reset();
+      facts.source.reset();  // `ahead` stays: the topic may be read again
     }
     const users::UserFacts former = facts;
     const users::FactsChange& change = changes[index].change;
@@ -75,8 +75,7 @@ std::optional<Registry::NewFacts> Keyring::Apply(const SubjectChanges& asked, ab
     // Also of what was not there: a record from before may be read yet.
     const bool isFollowed = facts.source.has_value() || sources.contains(std::string(asked.keyspace));
     if (change.kind == users::FactsChange::Kind::kWithdraw && isFollowed) {
-      const absl::Time ahead = facts.source.has_value() ? facts.source->ahead : absl::InfinitePast();
-      users::NoteWithdrawal(change.name, std::max(now, ahead), facts);
+      users::NoteWithdrawal(change.name, now, facts.ahead, facts);
     }
     changed.outcomes[index] = !applied.ok()     ? Outcome::kTooMany
                               : facts == former ? Outcome::kUnchanged

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -13,6 +15,7 @@
 #include "absl/types/span.h"
 #include "base/text.h"
 #include "keys/registry/registry.h"
+#include "keys/service/user_changes.h"
 #include "users/source_clock.h"
 
 namespace kveil::keys {
@@ -28,9 +31,11 @@ class SourceClocks {
     const auto found = clocks_.find(keyspace);
     if (found == clocks_.end()) isDue_ = true;
     if (found == clocks_.end() && clocks_.size() >= kMostClocks) return nullptr;
-    Clock& clock = clocks_[keyspace];
-    clock.isAskedFor = true;
-    return clock.clock;
+    return clocks_[keyspace].clock;
+  }
+  // Notes that somebody wants to read by consents of the topic that feeds the keyspace.
+  void NoteWanted(const std::string& keyspace, SteadyTime now) {
+    if (const auto found = clocks_.find(keyspace); found != clocks_.end()) found->second.wanted = now;
   }
   // Whether consents of this generation count at `now`; false of a topic that is not known.
   bool IsCurrent(const std::string& keyspace, int64_t generation, absl::Time now) const {
@@ -59,14 +64,25 @@ class SourceClocks {
     }
   }
 
-  // Of topics whose consents were asked for here. kUnavailable: those of one do not count now.
+  // By keyspace.
+  std::vector<SourceState> States(SteadyTime now) const {
+    std::vector<SourceState> states;
+    for (const auto& [keyspace, clock] : clocks_) {
+      const bool isWanted = clock.wanted.has_value() && now - *clock.wanted < kWanted;
+      states.push_back({keyspace, isWanted, now >= clock.until});
+    }
+    std::sort(states.begin(), states.end(), [](const auto& a, const auto& b) { return a.keyspace < b.keyspace; });
+    return states;
+  }
+
+  // Of topics whose consents were wanted here a moment ago: those of one that is retired must not be a problem for
+  // ever. kUnavailable: those of one do not count now.
   absl::Status Problem(SteadyTime now) const {
     std::vector<std::string> stale;
-    for (const auto& [keyspace, clock] : clocks_) {
-      if (clock.isAskedFor && now >= clock.until) stale.push_back(keyspace);
+    for (SourceState& state : States(now)) {
+      if (state.isWanted && state.isStale) stale.push_back(std::move(state.keyspace));
     }
     if (stale.empty()) return absl::OkStatus();
-    std::sort(stale.begin(), stale.end());
     std::string names;
     for (size_t i = 0; i < std::min(stale.size(), kMostTold); ++i) StrAppend(&names, i == 0 ? "" : ", ", stale[i]);
     if (stale.size() > kMostTold) names += ", ...";
@@ -83,12 +99,14 @@ class SourceClocks {
  private:
   static constexpr size_t kMostClocks = 2 * Registry::kMostSources;
   static constexpr size_t kMostTold = 8;
+  // Longer than keys.cacheTtl can be: what is cached is asked for again after that.
+  static constexpr std::chrono::minutes kWanted{65};
 
   struct Clock {
     std::shared_ptr<users::SourceClock> clock = std::make_shared<users::SourceClock>();
     int64_t generation = 0;
     SteadyTime until;
-    bool isAskedFor = false;
+    std::optional<SteadyTime> wanted;  // last
   };
   absl::flat_hash_map<std::string, Clock> clocks_;
   bool isDue_ = true;

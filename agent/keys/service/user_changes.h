@@ -53,6 +53,9 @@ struct ConsentRecord {
   // By the clock of the agent that has read it, it was written after that.
   absl::Time notBefore = absl::InfinitePast();
 };
+// A record may be dated no further ahead: no clock is wrong by so much, but programs are, that write microseconds for
+// milliseconds. Whoever reads such a record gives it no consents.
+inline constexpr absl::Duration kFurthestAhead = absl::Hours(24);
 
 // A topic that this agent follows, as LeadSource tells.
 struct LedSource {
@@ -63,11 +66,27 @@ struct LedSource {
 // The state of a topic that a command wants read anew.
 inline constexpr std::string_view kReadAnew = "read anew";
 
+// What a command that wants a topic read anew has found.
+struct RereadAsked {
+  std::string follower;     // the agent that follows, or was the last one that did
+  bool isFollowed = false;  // it has read the topic to its end a moment ago; if not, perhaps nobody follows
+};
+
+// What an agent knows of a topic that consents come from.
+struct SourceState {
+  std::string keyspace;
+  bool isWanted = false;  // somebody wanted to read by its consents here, not long ago
+  bool isStale = true;    // none of its consents counts, as withdrawals may be missing
+};
+
 // What became of records of a topic.
 struct FollowedRecords {
   bool isDone = false;   // if not, nothing was written: this agent does not follow any more, or not from there
   size_t erased = 0;     // records of users who were erased: they change nothing
   size_t scattered = 0;  // records of users with records in several partitions
+  // Consents that were not granted, as a command has withdrawn them, though the record's time is later than the
+  // command: the producer's clock is ahead, and nobody knows which came first.
+  size_t held = 0;
   // Records of users of whom this agent cannot read what is stored: they change nothing. If isDone is not true,
   // FollowSource was not told that it may leave them out.
   size_t damaged = 0;

@@ -27,7 +27,8 @@ class ConsentTest : public AdminCommandTest {
     if (command == "readUser") return known_.dump();
     if (command == "rereadConsents") {
       const bool isKnown = request.at("keyspace") == "clicks";
-      return isKnown ? "{}" : admin::ErrorAnswer(absl::NotFoundError("no topic of consents was ever followed"));
+      if (isKnown) return Json{{"follower", "b"}, {"followed", isFollowed_}}.dump();
+      return admin::ErrorAnswer(absl::NotFoundError("no topic of consents was ever followed"));
     }
     const Json& changes = request.at("changes");
     mostBytes_ = std::max(mostBytes_, request.dump().size());
@@ -73,7 +74,7 @@ class ConsentTest : public AdminCommandTest {
   std::string failsAt_;
   std::vector<std::string> undeclared_;
   std::string openingOfWait_ = "a/1";
-  bool isComplete_ = true, isUnnamed_ = false, isKnown_ = true;
+  bool isComplete_ = true, isUnnamed_ = false, isFollowed_ = true, isKnown_ = true;
   int unavailable_ = 0;
   size_t mostBytes_ = 0, mostChanges_ = 0, number_ = 0;
 };
@@ -279,6 +280,8 @@ TEST_F(ConsentTest, HasATopicReadAnew) {
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_NE(result.out.find("the topic of keyspace clicks will be read from its beginning"), std::string::npos)
       << result.out;
+  isFollowed_ = false;
+  ExpectFailure(RunWith({"consent", "reread", "--keyspace", "clicks"}), 3, "what was read before stays in force");
   ExpectFailure(RunWith({"consent", "reread", "--keyspace", "other"}), 1, "no topic of consents was ever followed");
   EXPECT_NE(RunWith({"consent", "reread"}).exitStatus, 0) << "of which one?";
 }

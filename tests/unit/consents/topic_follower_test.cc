@@ -205,6 +205,10 @@ TEST_F(TopicFollowerTest, AnotherAgentGoesOnWhereTheFirstOneStopped) {
   ASSERT_TRUE(Comes([&] { return IsRead(*keys, 701); }));
   const keys::Registry::Source before = Source(*keys);
   EXPECT_EQ(before.follower, "agent-1");
+  EXPECT_TRUE(Comes([&] { return first->status().isFollowed && first->status().readAt.has_value(); }));
+  first->BeginEnd();
+  EXPECT_TRUE(Comes([&] { return !first->status().isFollowed && !first->status().behind.has_value(); }));
+  EXPECT_TRUE(first->status().readAt.has_value());
   first.reset();  // it gives the lease back
   ASSERT_TRUE(Comes([&] { return Consents(*others, "u2", "marketing"); }));
   topic.Produce("u2", std::nullopt);
@@ -348,9 +352,10 @@ TEST_F(TopicFollowerTest, AWithdrawalByCommandHoldsAgainstARecordOfTheFuture) {
       << follower->status().note << "\n"
       << Source(*keys).state;
   EXPECT_FALSE(Consents(*keys, "38", "marketing"));
-  const std::string told = "1 record(s) had times that had yet to come";
-  EXPECT_TRUE(Comes([&] { return follower->status().note.find(told) != std::string::npos; }))
-      << follower->status().note;
+  for (const char* told : {"1 record(s) had times that had yet to come", "1 consent(s) were not granted"}) {
+    EXPECT_TRUE(Comes([&] { return follower->status().note.find(told) != std::string::npos; }))
+        << follower->status().note;
+  }
   // Another user's, who has withdrawn before a look at the ends that did not have the record.
   const keys::UserChange before{"39", "clicks", {users::FactsChange::Kind::kWithdraw, "marketing"}};
   EXPECT_TRUE(keys->ChangeUsers({&before, 1}, 0).ok());
@@ -358,6 +363,38 @@ TEST_F(TopicFollowerTest, AWithdrawalByCommandHoldsAgainstARecordOfTheFuture) {
   ASSERT_TRUE(Comes([&] { return Decode(Source(*keys).state)->current > then; }));
   topic.Produce("39", kBoth, 0, ahead);
   EXPECT_TRUE(Comes([&] { return Consents(*keys, "39", "marketing"); }));
+}
+
+TEST_F(TopicFollowerTest, ATimeThatIsTooFarAheadMakesTheRecordUnreadable) {
+  MockTopic topic(1);
+  auto keys = Open();
+  const TopicFollower follower(Options(topic), *keys);
+  topic.Produce("38", kBoth, 0, absl::Now() + absl::Hours(23));
+  ASSERT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); }));
+  topic.Produce("38", kBoth, 0, absl::FromUnixMillis(absl::ToUnixMicros(absl::Now())));
+  ASSERT_TRUE(Comes([&] { return IsRead(*keys, 2); }));
+  EXPECT_FALSE(Consents(*keys, "38", "marketing"));
+  const std::string told = "1 record(s) cannot be read, the last one in partition 0 at offset 1";
+  EXPECT_TRUE(Comes([&] { return follower.status().note.find(told) != std::string::npos; })) << follower.status().note;
+  EXPECT_THAT(follower.status().note, HasSubstr("more than a day ahead"));
+  topic.Produce("38", kOne);
+  EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "support"); })) << "the next record counts";
+}
+
+TEST_F(TopicFollowerTest, TheLeasePacesAgentsOfWhichNoneCanBegin) {
+  auto keys = Open();
+  auto others = Open();
+  TopicFollowerOptions options;
+  {
+    const MockTopic gone(1);
+    options = Options(gone);
+  }
+  options.lease = std::chrono::hours(1);
+  const TopicFollower first(options, *keys);
+  ASSERT_TRUE(Comes([&] { return !first.status().problem.ok(); }));
+  const TopicFollower second(options, *others);
+  ASSERT_TRUE(Comes([&] { return !second.status().problem.ok(); }));
+  EXPECT_EQ(Source(*keys).term, 1);
 }
 
 TEST_F(TopicFollowerTest, ReadsAnewWhenACommandAsksForIt) {
@@ -377,8 +414,8 @@ TEST_F(TopicFollowerTest, ReadsAnewWhenACommandAsksForIt) {
                                         milliseconds(0), seconds(3600),       (*led)->source.state};
   const keys::ConsentRecord former{"40", 0, {{"marketing"}}};
   ASSERT_TRUE(others->FollowSource(move, (*led)->opening, {&former, 1}, false)->isDone);
-  const absl::Status asked = others->RereadSource("clicks");  // by another agent than the one that follows
-  ASSERT_TRUE(asked.ok()) << asked;
+  const auto asked = others->RereadSource("clicks");  // by another agent than the one that follows
+  ASSERT_TRUE(asked.ok()) << asked.status();
   ASSERT_TRUE(Comes([&] { return Source(*keys).generation == generation + 1 && IsRead(*keys, 1); }))
       << follower.status().note;
   EXPECT_TRUE(Comes([&] { return Consents(*keys, "38", "marketing"); }));

@@ -193,9 +193,24 @@ TEST_F(UsersTest, ShowsWhenAConsentEndsAndWhetherItHolds) {
 
 TEST_F(UsersTest, HasATopicReadAnew) {
   EXPECT_TRUE(absl::IsNotFound(RereadConsents(Context(), {"customers"}, {.uid = 1000}).status()));
-  ASSERT_TRUE(keys_->LeadSource("customers", std::chrono::seconds(6)).ok());
-  EXPECT_TRUE(RereadConsents(Context(), {"customers"}, {.uid = 1000}).ok());
+  const auto led = keys_->LeadSource("customers", std::chrono::seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  const keys::Registry::SourceMove move{
+      "customers", (*led)->source.term, 1, "at 1", std::chrono::seconds(0), std::chrono::hours(1), ""};
+  ASSERT_TRUE(keys_->FollowSource(move, (*led)->opening, {}, false)->isDone);
+  auto asked = RereadConsents(Context(), {"customers"}, {.uid = 1000});
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_TRUE(asked->isFollowed);
+  EXPECT_EQ(asked->follower, keys_->agentName());
   EXPECT_EQ(keys_->ReadSources()->at(0).state, keys::kReadAnew);
+  const auto again = keys_->LeadSource("customers", std::chrono::seconds(6));
+  ASSERT_TRUE(again.ok() && again->has_value()) << again.status();
+  const keys::Registry::SourceMove longAgo{
+      "customers", (*again)->source.term, 1, "at 2", std::chrono::minutes(1), std::chrono::hours(1), keys::kReadAnew};
+  ASSERT_TRUE(keys_->FollowSource(longAgo, (*again)->opening, {}, false)->isDone);
+  asked = RereadConsents(Context(), {"customers"}, {.uid = 1000});
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_FALSE(asked->isFollowed) << "for a minute";
 }
 
 }  // namespace

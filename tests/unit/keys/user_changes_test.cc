@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <thread>
 
@@ -14,6 +15,7 @@
 #include "key_fixture.h"
 #include "keys/service/erasure_spread.h"
 #include "keys/service/facts_pool.h"
+#include "keys/service/source_clocks.h"
 #include "postgres_server.h"
 
 // Of sanitizers.
@@ -353,6 +355,119 @@ TEST_F(UserChangesTest, ARecordThatWasSurelyWrittenAfterAWithdrawalGrantsWhateve
   EXPECT_FALSE(service->ReadUser("clicks", "38")->at(0).facts.consents.empty());
 }
 
+// Otherwise the topic, when it is read anew, would undo a withdrawal that came after the take-over.
+TEST_F(UserChangesTest, AWithdrawalHoldsAgainstRecordsFromBeforeACommandTookTheUserOver) {
+  auto service = Open();
+  const absl::Time ahead = service->options().wallNow() + absl::Hours(23);
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(61), seconds(60), ""};
+  const auto consents = [&](absl::Time time) {
+    const ConsentRecord record{"38", 0, {users::Consent{"marketing"}}, time};
+    EXPECT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    return !service->ReadUser("clicks", "38")->at(0).facts.consents.empty();
+  };
+  EXPECT_TRUE(consents(ahead));
+  EXPECT_THAT(Make(*service, {Granted("38", "news")}), ElementsAre(Outcome::kChanged)) << "the topic is stale";
+  EXPECT_THAT(Make(*service, {Withdrawn("38", "news"), Withdrawn("38", "marketing")}),
+              ElementsAre(Outcome::kChanged, Outcome::kChanged));
+  Advance(std::chrono::hours(25));
+  ++move.generation;
+  EXPECT_FALSE(consents(ahead));
+  EXPECT_TRUE(consents(ahead + absl::Minutes(1)));
+}
+
+// As long as a user's record has yet to come, each millisecond matters.
+TEST_F(UserChangesTest, AWithdrawalHoldsAgainstARecordThatIsALittleAhead) {
+  auto service = Open();
+  const absl::Time now = service->options().wallNow();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  for (const auto& [user, ahead] : {std::pair{"38", absl::Milliseconds(900)}, {"39", absl::Milliseconds(1)}}) {
+    const ConsentRecord record{user, 0, {users::Consent{"marketing"}}, now + ahead};
+    ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    ASSERT_FALSE(service->ReadUser("clicks", user)->at(0).facts.consents.empty());
+    Make(*service, {Withdrawn(user, "marketing")});
+  }
+  Advance(std::chrono::hours(1));
+  ++move.generation;
+  for (const auto& [user, ahead] : {std::pair{"38", absl::Milliseconds(900)}, {"39", absl::Milliseconds(1)}}) {
+    const ConsentRecord record{user, 0, {users::Consent{"marketing"}}, now + ahead};
+    ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    EXPECT_THAT(service->ReadUser("clicks", user)->at(0).facts.consents, IsEmpty()) << user;
+  }
+}
+
+TEST_F(UserChangesTest, AUserConsentsAgainAfterAWithdrawalThatHeldAgainstAClockAhead) {
+  auto service = Open();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const auto held = [&](absl::Time time, absl::Time notBefore) {
+    const ConsentRecord record{"38", 0, {users::Consent{"marketing"}, users::Consent{"news"}}, time, notBefore};
+    const auto followed = service->FollowSource(move, (*led)->opening, {&record, 1}, false);
+    EXPECT_TRUE(followed->isDone);
+    move.before = move.state;
+    EXPECT_EQ(service->ReadUser("clicks", "38")->at(0).facts.consents.size() + followed->held, 2u);
+    return followed->held;
+  };
+  const absl::Time withdrawn = service->options().wallNow();
+  const absl::Time ahead = withdrawn + absl::Hours(1);
+  EXPECT_EQ(held(ahead, absl::InfinitePast()), 0u);
+  Make(*service, {Withdrawn("38", "marketing")});
+  EXPECT_EQ(held(ahead, absl::InfinitePast()), 1u) << "nobody knows which was last";
+  Advance(seconds(1));
+  const absl::Time now = service->options().wallNow();
+  EXPECT_EQ(held(now, withdrawn), 1u) << "as far as is known at the same time";
+  EXPECT_EQ(held(now, now), 0u) << "it was written after the command";
+  Make(*service, {Withdrawn("38", "marketing")});
+  Advance(seconds(1));
+  const ConsentRecord copied{"38", 0, {users::Consent{"marketing"}}, withdrawn, service->options().wallNow()};
+  ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&copied, 1}, false)->isDone);
+  EXPECT_THAT(service->ReadUser("clicks", "38")->at(0).facts.consents, IsEmpty()) << "its own time is before, too";
+}
+
+// A program that takes microseconds for milliseconds: nothing that comes later is later than that.
+TEST_F(UserChangesTest, ATimeThatNobodyWillSeeHoldsNothing) {
+  auto service = Open();
+  const auto led = service->LeadSource("clicks", seconds(6));
+  ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
+  Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
+  const auto consents = [&](absl::Time time, std::vector<users::Consent> given) {
+    const ConsentRecord record{"38", 0, std::move(given), time};
+    EXPECT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
+    move.before = move.state;
+    return !service->ReadUser("clicks", "38")->at(0).facts.consents.empty();
+  };
+  // As the reader gives it: without its consents.
+  EXPECT_FALSE(consents(absl::FromUnixMillis(std::numeric_limits<int64_t>::max()), {}));
+  Make(*service, {Withdrawn("38", "marketing")});
+  EXPECT_FALSE(service->ReadUser("clicks", "38")->at(0).isDamaged);
+  Advance(seconds(1));
+  EXPECT_TRUE(consents(service->options().wallNow(), {users::Consent{"marketing"}}));
+}
+
+TEST(SourceClocksTest, AProblemIsOverWhenNobodyWantsTheConsents) {
+  SourceClocks clocks;
+  SourceClocks::SteadyTime now{std::chrono::hours(1)};
+  const auto clock = clocks.Of("clicks");
+  EXPECT_TRUE(clocks.Problem(now).ok()) << "somebody has only looked";
+  clocks.NoteWanted("clicks", now);
+  EXPECT_TRUE(absl::IsUnavailable(clocks.Problem(now)));
+  clocks.Take({}, now);
+  now += std::chrono::minutes(60);
+  EXPECT_FALSE(clocks.Problem(now).ok()) << "it is cached somewhere";
+  EXPECT_TRUE(clocks.States(now).at(0).isWanted);
+  now += std::chrono::minutes(6);
+  EXPECT_TRUE(clocks.Problem(now).ok());
+  EXPECT_FALSE(clocks.States(now).at(0).isWanted);
+  EXPECT_TRUE(clocks.States(now).at(0).isStale);
+}
+
 TEST_F(UserChangesTest, TheHealthSaysThatConsentsOfATopicDoNotCount) {
   auto service = Open();
   KeyCache cache(*service);
@@ -363,6 +478,11 @@ TEST_F(UserChangesTest, TheHealthSaysThatConsentsOfATopicDoNotCount) {
   ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {&record, 1}, false)->isDone);
   ASSERT_TRUE(Consents(*service, cache, "38", "marketing"));
   EXPECT_TRUE(service->health().ok()) << service->health();
+  const auto isStale = [&](bool wanted) {
+    const std::vector<SourceState> states = service->sourceStates();
+    return states.size() == 1 && states[0].keyspace == "clicks" && states[0].isWanted && states[0].isStale == wanted;
+  };
+  EXPECT_TRUE(Eventually([&] { return isStale(false); }));
   move.before = move.state;
   move.age = seconds(61);
   ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
@@ -371,6 +491,7 @@ TEST_F(UserChangesTest, TheHealthSaysThatConsentsOfATopicDoNotCount) {
                              "no consent that comes from a topic counts in keyspace(s) clicks");
   };
   EXPECT_TRUE(Eventually(says)) << service->health();
+  EXPECT_TRUE(Eventually([&] { return isStale(true); }));
   EXPECT_FALSE(Consents(*service, cache, "38", "marketing"));
   move.age = seconds(0);
   ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
@@ -379,13 +500,15 @@ TEST_F(UserChangesTest, TheHealthSaysThatConsentsOfATopicDoNotCount) {
 
 TEST_F(UserChangesTest, ATopicIsReadAnewByWhoeverFollows) {
   auto service = Open();
-  EXPECT_TRUE(absl::IsNotFound(service->RereadSource("clicks")));
+  EXPECT_TRUE(absl::IsNotFound(service->RereadSource("clicks").status()));
   const auto led = service->LeadSource("clicks", seconds(60));
   ASSERT_TRUE(led.ok() && led->has_value()) << led.status();
   Registry::SourceMove move{"clicks", (*led)->source.term, 1, "at 1", seconds(0), seconds(60), ""};
   ASSERT_TRUE(service->FollowSource(move, (*led)->opening, {}, false)->isDone);
-  const absl::Status asked = service->RereadSource("clicks");
-  EXPECT_TRUE(asked.ok()) << asked;
+  const auto asked = service->RereadSource("clicks");
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_TRUE(asked->isFollowed);
+  EXPECT_EQ(asked->follower, service->agentName());
   move.before = move.state;
   EXPECT_FALSE(service->FollowSource(move, (*led)->opening, {}, false)->isDone) << "its term is over";
   const auto next = service->LeadSource("clicks", seconds(60));

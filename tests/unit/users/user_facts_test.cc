@@ -56,14 +56,9 @@ TEST(UserFactsTest, KeepsTheTopicThatConsentsComeFrom) {
             "{\"consents\":{},\"attributes\":{},\"source\":{\"keyspace\":\"customers\",\"generation\":2,"
             "\"partition\":-1}}");
   EXPECT_EQ(*Decode(Encode(facts)), facts);
-  facts.source->ahead = absl::FromUnixMillis(7);
-  EXPECT_THAT(Encode(facts), HasSubstr(R"("partition":-1,"ahead":7}})"));
-  EXPECT_EQ(*Decode(Encode(facts)), facts);
   for (const char* source :
-       {R"({"keyspace":"k","generation":1,"partition":0,"ahead":null})",
-        R"({"keyspace":"k","generation":1,"partition":0,"ahead":1.5})", "null", "{}", "7", "[]",
-        R"({"keyspace":"","generation":1,"partition":0})", R"({"keyspace":"k","generation":0,"partition":0})",
-        R"({"keyspace":"k","generation":1,"partition":-2})",
+       {"null", "{}", "7", "[]", R"({"keyspace":"","generation":1,"partition":0})",
+        R"({"keyspace":"k","generation":0,"partition":0})", R"({"keyspace":"k","generation":1,"partition":-2})",
         R"({"keyspace":"k","generation":1,"partition":4294967296})",
         R"({"keyspace":"k","generation":1.5,"partition":0})",
         R"({"keyspace":"k","generation":1,"partition":0,"more":1})"}) {
@@ -73,20 +68,34 @@ TEST(UserFactsTest, KeepsTheTopicThatConsentsComeFrom) {
   }
 }
 
+TEST(UserFactsTest, KeepsTheTimeOfARecordThatHasYetToCome) {
+  UserFacts facts;
+  facts.ahead = absl::FromUnixMillis(7);
+  EXPECT_FALSE(facts.empty()) << "it is not forgotten with the topic";
+  EXPECT_EQ(Encode(facts), R"({"consents":{},"attributes":{},"ahead":7})");
+  EXPECT_EQ(*Decode(Encode(facts)), facts);
+  for (const char* ahead : {"null", "1.5", "\"7\"", "[]"}) {
+    const std::string text = StrCat("{\"consents\":{},\"attributes\":{},\"ahead\":", ahead, "}");
+    EXPECT_TRUE(absl::IsDataLoss(Decode(text).status())) << ahead;
+  }
+}
+
 TEST(UserFactsTest, KeepsWhenAPurposeWasWithdrawn) {
   UserFacts facts;
-  NoteWithdrawal("news", absl::FromUnixMillis(7) + absl::Microseconds(1), facts);
-  NoteWithdrawal("ads", absl::FromUnixMillis(9), facts);
-  NoteWithdrawal("ads", absl::FromUnixMillis(8), facts);
+  NoteWithdrawal("news", absl::FromUnixMillis(7) + absl::Microseconds(1), absl::InfinitePast(), facts);
+  NoteWithdrawal("ads", absl::FromUnixMillis(9), absl::FromUnixMillis(9), facts);
+  NoteWithdrawal("ads", absl::FromUnixMillis(8), absl::FromUnixMillis(12), facts);
   EXPECT_FALSE(facts.empty());
-  EXPECT_EQ(Encode(facts), R"({"consents":{},"attributes":{},"withdrawn":{"ads":9,"news":7}})");
+  EXPECT_EQ(Encode(facts), R"({"consents":{},"attributes":{},"withdrawn":{"ads":[9,12],"news":7}})");
   EXPECT_EQ(*Decode(Encode(facts)), facts);
-  EXPECT_EQ(facts.WithdrawnAt("news"), absl::FromUnixMillis(7));
-  EXPECT_EQ(facts.WithdrawnAt("other"), std::nullopt);
+  EXPECT_EQ(facts.WithdrawalOf("news"), (Withdrawal{"news", absl::FromUnixMillis(7), absl::FromUnixMillis(7)}));
+  EXPECT_EQ(facts.WithdrawalOf("ads"), (Withdrawal{"ads", absl::FromUnixMillis(9), absl::FromUnixMillis(12)}));
+  EXPECT_EQ(facts.WithdrawalOf("other"), std::nullopt);
   ForgetWithdrawal("news", facts);
-  EXPECT_EQ(facts.WithdrawnAt("news"), std::nullopt);
+  EXPECT_EQ(facts.WithdrawalOf("news"), std::nullopt);
   for (const char* withdrawn : {"{}", "null", "[7]", R"({"a":null})", R"({"a":1.5})", R"({"a b":1})",
-                                R"({"b":1,"a":1})", R"({"a":99999999999999999999})"}) {
+                                R"({"b":1,"a":1})", R"({"a":99999999999999999999})", R"({"a":[]})", R"({"a":[1]})",
+                                R"({"a":[1,1]})", R"({"a":[2,1]})", R"({"a":[1,2,3]})", R"({"a":[1,null]})"}) {
     const std::string text = StrCat("{\"consents\":{},\"attributes\":{},\"withdrawn\":", withdrawn, "}");
     EXPECT_TRUE(absl::IsDataLoss(Decode(text).status())) << withdrawn;
   }
@@ -96,15 +105,20 @@ TEST(UserFactsTest, BeyondTheMostWithdrawalsTheOldestGoForEveryPurpose) {
   UserFacts facts;
   const size_t count = kMostWithdrawals + 10;
   for (size_t i = 0; i < count; ++i) {
-    NoteWithdrawal(StrCat("p", i), absl::FromUnixMillis(static_cast<int64_t>(1000 + i)), facts);
+    const absl::Time time = absl::FromUnixMillis(static_cast<int64_t>(1000 + i));
+    NoteWithdrawal(StrCat("p", i), time, time + absl::Milliseconds(5), facts);
     ASSERT_LE(facts.withdrawn.size(), kMostWithdrawals);
     ASSERT_TRUE(Check(facts).ok()) << Check(facts);
   }
   for (size_t i = 0; i < count; ++i) {
-    EXPECT_GE(facts.WithdrawnAt(StrCat("p", i)), absl::FromUnixMillis(static_cast<int64_t>(1000 + i))) << i;
+    const std::optional<Withdrawal> one = facts.WithdrawalOf(StrCat("p", i));
+    ASSERT_TRUE(one.has_value()) << i;
+    EXPECT_GE(one->time, absl::FromUnixMillis(static_cast<int64_t>(1000 + i))) << i;
+    EXPECT_GE(one->until, absl::FromUnixMillis(static_cast<int64_t>(1005 + i))) << i;
   }
-  EXPECT_EQ(facts.WithdrawnAt("p73"), absl::FromUnixMillis(1073));
-  EXPECT_EQ(facts.WithdrawnAt("other"), absl::FromUnixMillis(1010)) << "the last one that has no place of its own";
+  EXPECT_EQ(facts.WithdrawalOf("p73")->time, absl::FromUnixMillis(1073));
+  EXPECT_EQ(facts.WithdrawalOf("other")->time, absl::FromUnixMillis(1010)) << "the last that has no place of its own";
+  EXPECT_EQ(facts.WithdrawalOf("other")->until, absl::FromUnixMillis(1015));
   EXPECT_EQ(*Decode(Encode(facts)), facts);
 }
 
@@ -210,6 +224,12 @@ TEST(UserFactsTest, TheLargestFactsFit) {
     const std::string value(kLongestAttributeValue, i % 2 == 0 ? '"' : 'x');
     facts.attributes.emplace_back(StrCat(std::string(kLongestName - 3, 'a'), 100 + i), value);
   }
+  for (size_t i = 0; i < kMostWithdrawals; ++i) {
+    const absl::Time time = absl::FromUnixMillis(5'000'000'000'000);
+    NoteWithdrawal(StrCat(std::string(kLongestName - 3, 'w'), 100 + i), time, time + absl::Seconds(1), facts);
+  }
+  facts.source = FactsSource{std::string(kLongestSource, '\x01'), int64_t{1} << 62, 1 << 30};
+  facts.ahead = absl::FromUnixMillis(5'000'000'000'000);
   ASSERT_TRUE(Check(facts).ok()) << Check(facts);
   const std::string text = Encode(facts);
   EXPECT_LE(text.size(), kLongestEncoded);
