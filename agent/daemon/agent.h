@@ -86,6 +86,7 @@ class Agent {
   void ProbeHold();
   void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
+  void NoteConsentTopics();
   void NoteClientTls();
   bool IsReady() const;
   absl::Status PodsHealth() const;

@@ -1,5 +1,8 @@
 // The agent looks after itself: what it checks each second, and what it tells of its health.
 #include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -140,15 +143,7 @@ void Agent::RefreshHealth() {
   NoteOf("names", names_->Health());
   NoteOf("topics", shared_->topicNames.Health());
   NoteOf("admin", admin_->Health());
-  for (const auto& follower : followers_) {
-    const consents::TopicFollower::Status status = follower->status();
-    health_.Set(StrCat("consents.", follower->keyspace()), status.problem);
-    health_.Note(StrCat("consents.", follower->keyspace()), status.note);
-    observe::Metrics::ConsentTopic topic{status.isFollowed, status.isStale, status.behind, std::nullopt,
-                                         status.unreadable};
-    if (status.readAt.has_value()) topic.readAt = absl::ToDoubleSeconds(*status.readAt - absl::UnixEpoch());
-    metrics_.ConsentTopicIs(follower->keyspace(), topic);
-  }
+  NoteConsentTopics();
   health_.Set("existing", namespaces_->NotReset());
   NoteClientTls();
   checks_->Run();
@@ -157,6 +152,25 @@ void Agent::RefreshHealth() {
                                             : StrCat(heldBack,
                                                      " connections are not read: as many answers are owed to "
                                                      "them as the agent remembers"));
+}
+
+void Agent::NoteConsentTopics() {
+  // What is not known to count does not.
+  std::map<std::string, std::optional<bool>> isStale;
+  for (const auto& follower : followers_) isStale[follower->keyspace()] = true;
+  for (const keys::SourceState& state : keys_->sourceStates()) {
+    const bool concerns = state.isWanted || isStale.contains(state.keyspace);
+    isStale[state.keyspace] = concerns ? std::optional(state.isStale) : std::nullopt;
+  }
+  for (const auto& [keyspace, stale] : isStale) metrics_.ConsentsAreStale(keyspace, stale);
+  for (const auto& follower : followers_) {
+    const consents::TopicFollower::Status status = follower->status();
+    health_.Set(StrCat("consents.", follower->keyspace()), status.problem);
+    health_.Note(StrCat("consents.", follower->keyspace()), status.note);
+    observe::Metrics::ConsentTopic topic{status.isFollowed, status.behind, std::nullopt, status.unreadable};
+    if (status.readAt.has_value()) topic.readAt = absl::ToDoubleSeconds(*status.readAt - absl::UnixEpoch());
+    metrics_.ConsentTopicIs(follower->keyspace(), topic);
+  }
 }
 
 void Agent::NoteClientTls() {

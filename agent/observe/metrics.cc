@@ -11,6 +11,8 @@
 #include <numeric>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace kveil::observe {
 namespace {
 
@@ -58,6 +60,16 @@ uint64_t Sum(const std::array<Counter*, kCount>& counters) {
 
 void Add(Counter* counter, uint64_t count) {
   if (count != 0) counter->Increment(static_cast<double>(count));
+}
+
+// One without a value is not there. With one, it never reads 0 in between.
+void SetOfKeyspace(prometheus::Family<Gauge>& family, const std::string& keyspace, std::optional<double> value) {
+  const prometheus::Labels labels = {{"keyspace", keyspace}};
+  if (value.has_value()) {
+    family.Add(labels, *value).Set(*value);  // the one that is there, after the first time
+  } else if (family.Has(labels)) {
+    family.Remove(&family.Add(labels));
+  }
 }
 
 }  // namespace
@@ -149,7 +161,8 @@ struct Metrics::Families {
                                                     .Name("kveil_root_key_seconds_total")
                                                     .Help("How long these calls took together.")
                                                     .Register(*registry);
-  // By keyspace.
+  // By keyspace. Two threads must not add and remove the same one.
+  Mutex ofKeyspaces;
   prometheus::Family<Gauge>& consentsFollowed =
       Of("kveil_consents_following", "1 when this agent follows the topic that the keyspace's consents come from.");
   prometheus::Family<Gauge>& consentsStale =
@@ -274,19 +287,16 @@ void Metrics::RootKeyCalls(const std::string& provider, const std::string& opera
 }
 
 void Metrics::ConsentTopicIs(const std::string& keyspace, const ConsentTopic& now) {
-  const auto set = [&keyspace](prometheus::Family<Gauge>& family, std::optional<double> value) {
-    Gauge& gauge = family.Add({{"keyspace", keyspace}});  // the one that is there, after the first time
-    if (value.has_value()) {
-      gauge.Set(*value);
-    } else {
-      family.Remove(&gauge);
-    }
-  };
-  set(families_->consentsFollowed, now.isFollowed);
-  set(families_->consentsStale, now.isStale);
-  set(families_->consentsBehind, now.recordsBehind);
-  set(families_->consentsReadAt, now.readAt);
-  set(families_->consentsUnreadable, static_cast<double>(now.unreadable));
+  const MutexLock lock(families_->ofKeyspaces);
+  SetOfKeyspace(families_->consentsFollowed, keyspace, now.isFollowed);
+  SetOfKeyspace(families_->consentsBehind, keyspace, now.recordsBehind);
+  SetOfKeyspace(families_->consentsReadAt, keyspace, now.readAt);
+  SetOfKeyspace(families_->consentsUnreadable, keyspace, static_cast<double>(now.unreadable));
+}
+
+void Metrics::ConsentsAreStale(const std::string& keyspace, std::optional<bool> isStale) {
+  const MutexLock lock(families_->ofKeyspaces);
+  SetOfKeyspace(families_->consentsStale, keyspace, isStale);
 }
 
 void Metrics::PolicyReloaded(bool ok) {

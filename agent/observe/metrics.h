@@ -115,12 +115,13 @@ class Metrics {
   // Of a topic that the consents of a keyspace come from, as this agent knows it.
   struct ConsentTopic {
     bool isFollowed = false;              // by this agent
-    bool isStale = false;                 // no consent of it counts
     std::optional<double> recordsBehind;  // nullopt: this agent does not follow
     std::optional<double> readAt;         // when all of it was read last, seconds since 1970; nullopt: not known
     uint64_t unreadable = 0;              // records, since it was read from its beginning
   };
   void ConsentTopicIs(const std::string& keyspace, const ConsentTopic& now);
+  // Whether no consent of the topic counts. nullopt: it does not concern this agent any more.
+  void ConsentsAreStale(const std::string& keyspace, std::optional<bool> isStale);
 
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);

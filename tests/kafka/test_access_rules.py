@@ -10,7 +10,6 @@ import re
 import select
 import subprocess
 import termios
-import time
 
 import clients
 import pytest
