@@ -142,6 +142,8 @@ void Client::ForgetTrouble() {
 void Client::OnError(rd_kafka_t*, int error, const char* reason, void* self) {
   auto* const client = static_cast<Client*>(self);
   const MutexLock lock(client->mutex_);
+  // The error before says why.
+  if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !client->trouble_.empty()) return;
   client->trouble_ = StrCat(rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(error)), ": ",
                             std::string_view(reason).substr(0, kLongestLogText));
 }
