@@ -75,7 +75,7 @@ TEST_F(PolicySignTest, WhatCannotBeSignedIsNot) {
   std::filesystem::create_symlink(key_, key_ + ".link");
   ExpectFailure(Run({"policy", "sign", "--key", key_ + ".link", "--version", "7", policies_}), 1,
                 "name the file itself");
-  Write("policies/\xff.json", R"({"topics": []})");
+  Write("policies/\xff.json", R"({"topics": [{"name": "orders", "read": []}]})");
   ExpectFailure(Sign("7"), 1, "\"\\377.json\" is no name of a file");
   std::filesystem::remove(policies_ + "/\xff.json");
   Write("policies/b.json", "{");

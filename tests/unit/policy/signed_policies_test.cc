@@ -273,7 +273,8 @@ TEST_F(SignedPoliciesTest, WhatCouldNotBeRememberedIsTriedAgain) {
   fs::create_directories(accepted_ + ".new/in the way");
   Write("b.json", R"({"topics": [{"name": "bills", "seal": {"scope": "topic"}, "read": []}]})");
   SignAs(8);
-  EXPECT_TRUE(reloads.Await("cannot be kept"));
+  // More often than what SignAs has done to the folder is seen.
+  for (int time = 0; time < 10; ++time) ASSERT_TRUE(reloads.Await("cannot be kept"));
   EXPECT_FALSE(Has("bills"));
   fs::remove_all(accepted_ + ".new");
   EXPECT_TRUE(reloads.Await(""));
