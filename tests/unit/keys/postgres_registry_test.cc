@@ -488,7 +488,7 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
     });
   }
   for (std::thread& agent : agents) agent.join();
-  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "4");
+  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "5");
   auto registry = Connect();
   EXPECT_EQ(registry->ReadAgents()->size(), 5u);
   EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
@@ -517,10 +517,10 @@ TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereI
 
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 5; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 6; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 5"), HasSubstr("knows only 4")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 6"), HasSubstr("knows only 5")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {
