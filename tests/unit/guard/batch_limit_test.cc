@@ -8,7 +8,7 @@
 namespace kveil::guard {
 namespace {
 
-constexpr size_t kLimit = 20'000;
+constexpr size_t kLimit = 8'000;
 
 class BatchLimitTest : public BatchTest {
  protected:
@@ -28,7 +28,7 @@ class BatchLimitTest : public BatchTest {
     int refused = 0;
   };
   void Try(kafka::Codec codec, size_t count, size_t topicLimit, Tried& tried) {
-    for (size_t below = 0; below < 2 * kMostGrowth * count + 200; below += 1 + below / 40) {
+    for (size_t below = 0; below < 2 * kMostGrowth * count + 200; below += 1 + below / 10) {
       const std::vector<TestRecord> records = RecordsOf(count, below);
       const ByteBuffer produced = ProducedBatch(records, codec);
       SealTask task = TaskToSeal(produced);
@@ -80,15 +80,22 @@ TEST_F(BatchLimitTest, WhatIsSealedCanBeOpened) {
        }) {
     SCOPED_TRACE(rest);
     UsePolicy(seal + rest);
-    for (const kafka::Codec codec :
-         {kafka::Codec::kGzip, kafka::Codec::kSnappy, kafka::Codec::kLz4, kafka::Codec::kZstd}) {
-      for (const size_t count : {size_t{1}, size_t{2}, size_t{50}}) {
-        Tried tried;
-        ASSERT_NO_FATAL_FAILURE(Try(codec, count, TopicLimits::kDefault, tried));
-        EXPECT_GT(tried.sealed, 5);
-        EXPECT_GT(tried.refused, 5);
-      }
+    for (const size_t count : {size_t{1}, size_t{20}}) {
+      Tried tried;
+      ASSERT_NO_FATAL_FAILURE(Try(kafka::Codec::kZstd, count, TopicLimits::kDefault, tried));
+      EXPECT_GT(tried.sealed, 5);
+      EXPECT_GT(tried.refused, 5);
     }
+  }
+}
+
+TEST_F(BatchLimitTest, WhatIsSealedCanBeOpenedWithEachCodec) {
+  UseUserKeys();
+  for (const kafka::Codec codec : {kafka::Codec::kGzip, kafka::Codec::kSnappy, kafka::Codec::kLz4}) {
+    Tried tried;
+    ASSERT_NO_FATAL_FAILURE(Try(codec, 2, TopicLimits::kDefault, tried));
+    EXPECT_GT(tried.sealed, 5);
+    EXPECT_GT(tried.refused, 5);
   }
 }
 
