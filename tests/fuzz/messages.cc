@@ -77,6 +77,7 @@ constexpr std::array<CheckFunction, 21> kMessages = {
     CheckMessage<kafka::ShareFetchRequest>,
     CheckMessage<kafka::ShareFetchResponse>,
     CheckMessage<kafka::ShareAcknowledgeResponse>,
+    CheckMessage<kafka::ShareAcknowledgeRequest>,
 };
 
 }  // namespace

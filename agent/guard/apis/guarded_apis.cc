@@ -11,13 +11,13 @@
 #include "guard/apis/learning_guard.h"
 #include "guard/apis/produce_guard.h"
 #include "guard/apis/sasl_guard.h"
+#include "guard/apis/share_acknowledge_guard.h"
 #include "guard/apis/share_guard.h"
 #include "kafka/messages/create_topics.h"
 #include "kafka/messages/describe_cluster.h"
 #include "kafka/messages/describe_topic_partitions.h"
 #include "kafka/messages/find_coordinator.h"
 #include "kafka/messages/metadata.h"
-#include "kafka/messages/share_acknowledge.h"
 
 namespace kveil::guard {
 namespace {
@@ -57,7 +57,7 @@ constexpr auto kGuarded = std::to_array<GuardedApi>({
     Learning<kafka::DescribeClusterResponse>(),
     Learning<kafka::DescribeTopicPartitionsResponse>(),
     Row<ShareGuard>({Use::kRecords, Use::kBrokers}),
-    Learning<kafka::ShareAcknowledgeResponse>(),
+    Row<ShareAcknowledgeGuard>({Use::kBrokers}),
 });
 
 constexpr std::array<std::pair<Use, std::string_view>, 5> kUseNames = {{

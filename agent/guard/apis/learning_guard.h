@@ -1,4 +1,4 @@
-// Metadata, FindCoordinator, DescribeCluster, CreateTopics, DescribeTopicPartitions, ShareAcknowledge and whatever else
+// Metadata, FindCoordinator, DescribeCluster, CreateTopics, DescribeTopicPartitions and whatever else
 // is read for no more than this: topic ids and brokers are learned before the client hears of them. Responses stay
 // unchanged, except for brokers that cannot be learned.
 #pragma once

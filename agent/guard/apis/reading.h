@@ -62,6 +62,17 @@ inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::P
   return access;
 }
 
+// The same of a member of a share group.
+inline ReadAccess ShareAccessTo(std::optional<std::string> topic, const policy::Policy& policies,
+                                const identity::Workload& workload, const identity::Claims& claims) {
+  ReadAccess access = ReadAccessTo(std::move(topic), policies, workload, claims);
+  // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
+  if (access.readers.has_value() && !policy::IsKept(access.policy->onDenied)) {
+    access.error = kafka::ErrorCode::kTopicAuthorizationFailed;
+  }
+  return access;
+}
+
 // For the audit trail. `access` has a name.
 inline Audited AuditedOf(const ReadAccess& access, const proxy::ConnectionInfo& connection) {
   return {.workload = connection.workload,

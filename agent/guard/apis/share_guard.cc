@@ -28,6 +28,8 @@ constexpr std::chrono::seconds kMostKeyWait{10};
 // For a response that does not say how long its records stay locked (version 0), in milliseconds.
 constexpr int32_t kUsualLockTimeout = 30'000;
 
+constexpr std::string_view kRulesLeaveOut = "rules that leave records out, in a share group";
+
 bool Acknowledges(const ShareFetchRequest& request) {
   for (const ShareFetchRequest::Topic& topic : request.topics) {
     for (const ShareFetchRequest::Partition& partition : topic.partitions) {
@@ -65,13 +67,8 @@ struct ShareGuard::State : proxy::RequestState {
 
 ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies,
                                 const identity::Claims& claims) {
-  ReadAccess access = ReadAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
-  if (access.isDenied()) Deny(access, "policy");
-  // A record that is left out would count as consumed by the whole group, and be lost to members that may read it.
-  if (access.readers.has_value() && !policy::IsKept(access.policy->onDenied)) {
-    access.error = ErrorCode::kTopicAuthorizationFailed;
-    Deny(access, "rules that leave records out, in a share group");
-  }
+  ReadAccess access = ShareAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
+  if (access.isDenied()) Deny(access, access.readers.has_value() ? kRulesLeaveOut : "policy");
   return access;
 }
 
@@ -153,6 +150,13 @@ io::Task<RequestVerdict> ShareGuard::OnRequest(const proxy::RequestFrame& reques
   Decoded<ShareFetchRequest> decoded(request, output, shared_.metrics);
   if (!decoded.ok()) co_return decoded.Close();
   const Claims claims = ClaimsOf(request);
+  if (decoded->shareSessionEpoch == ShareFetchRequest::kNewSession) {
+    client_->shareMember.Begin(decoded->groupId, decoded->memberId);
+  } else if (!client_->shareMember.Is(decoded->groupId, decoded->memberId)) {
+    ShareFetchResponse unknown;
+    unknown.errorCode = ErrorCode::kShareSessionNotFound;
+    co_return AnswerRequest(request, unknown, request.header.version, output);
+  }
   // The end of a session brings no records.
   if (decoded->shareSessionEpoch == ShareFetchRequest::kFinalEpoch) {
     session_.Clear();

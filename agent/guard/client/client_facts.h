@@ -7,6 +7,7 @@
 
 #include "guard/client/masking.h"
 #include "guard/client/sasl_exchange.h"
+#include "guard/client/share_member.h"
 #include "identity/claims.h"
 #include "policy/policy.h"
 
@@ -24,6 +25,9 @@ struct ClientFacts {
 
   // The SASL exchange that the client's latest handshake began. An answer belongs to the exchange of its request.
   std::shared_ptr<SaslExchange> exchange = std::make_shared<SaslExchange>();
+
+  // Whose share session this connection has begun last (KIP-932), of all members of groups.
+  ShareMember shareMember;
 
   // What the client claims with a request of this client id. `subject`: of the certificate that it has shown. A request
   // keeps what is returned until its response: what the connection claims later is not what it was made by.

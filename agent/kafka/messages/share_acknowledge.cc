@@ -5,6 +5,8 @@
 
 namespace kveil::kafka {
 
+template absl::StatusOr<ShareAcknowledgeRequest> Decode<ShareAcknowledgeRequest>(Bytes, int16_t, size_t*);
+template void Encode<ShareAcknowledgeRequest>(const ShareAcknowledgeRequest&, int16_t, FrameWriter&);
 template absl::StatusOr<ShareAcknowledgeResponse> Decode<ShareAcknowledgeResponse>(Bytes, int16_t, size_t*);
 template void Encode<ShareAcknowledgeResponse>(const ShareAcknowledgeResponse&, int16_t, FrameWriter&);
 

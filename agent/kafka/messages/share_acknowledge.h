@@ -1,5 +1,5 @@
-// ShareAcknowledge (API 79, KIP-932): ShareAcknowledgeResponse.json. Read for the brokers that it names. Version 0 was
-// the early access of Kafka 4.0 only.
+// ShareAcknowledge (API 79, KIP-932): ShareAcknowledgeRequest.json, ShareAcknowledgeResponse.json. Version 0 was the
+// early access of Kafka 4.0 only.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,36 @@
 #include "kafka/topic_id.h"
 
 namespace kveil::kafka {
+
+struct ShareAcknowledgeRequest {
+  static constexpr std::string_view kName = "ShareAcknowledgeRequest";
+  static constexpr ApiKey kApiKey = ApiKey::kShareAcknowledge;
+  static constexpr VersionRange kVersions = {0, 2};
+
+  struct AcknowledgementBatch {
+    int64_t firstOffset = 0;
+    int64_t lastOffset = 0;
+    std::vector<int8_t> acknowledgeTypes;  // as of ShareFetchRequest
+    UnknownTaggedFields unknownTags;
+  };
+  struct Partition {
+    int32_t partitionIndex = 0;
+    std::vector<AcknowledgementBatch> acknowledgementBatches;
+    UnknownTaggedFields unknownTags;
+  };
+  struct Topic {
+    TopicId topicId;
+    std::vector<Partition> partitions;
+    UnknownTaggedFields unknownTags;
+  };
+
+  std::optional<std::string_view> groupId;
+  std::optional<std::string_view> memberId;
+  int32_t shareSessionEpoch = 0;  // as of ShareFetchRequest
+  bool isRenewAck = false;        // from version 2
+  std::vector<Topic> topics;
+  UnknownTaggedFields unknownTags;
+};
 
 struct ShareAcknowledgeResponse {
   static constexpr std::string_view kName = "ShareAcknowledgeResponse";
@@ -40,6 +70,38 @@ struct ShareAcknowledgeResponse {
   std::vector<NodeEndpoint> nodeEndpoints;
   UnknownTaggedFields unknownTags;
 };
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest::AcknowledgementBatch>& m) {
+  v.Field("firstOffset", m.firstOffset);
+  v.Field("lastOffset", m.lastOffset);
+  v.Field("acknowledgeTypes", m.acknowledgeTypes);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest::Partition>& m) {
+  v.Field("partitionIndex", m.partitionIndex);
+  v.Field("acknowledgementBatches", m.acknowledgementBatches);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest::Topic>& m) {
+  v.Field("topicId", m.topicId);
+  v.Field("partitions", m.partitions);
+  v.Tags(m.unknownTags);
+}
+
+template <class Visitor>
+void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest>& m) {
+  v.Field("groupId", m.groupId);
+  v.Field("memberId", m.memberId);
+  v.Field("shareSessionEpoch", m.shareSessionEpoch);
+  v.Field("isRenewAck", m.isRenewAck, {.since = 2});
+  v.Field("topics", m.topics);
+  v.Tags(m.unknownTags);
+}
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeResponse::Partition>& m) {

@@ -44,7 +44,7 @@ public class GoldenMessages {
     "MetadataRequest", "MetadataResponse", "FindCoordinatorResponse", "DescribeClusterResponse",
     "ShareFetchRequest", "ShareFetchResponse", "SaslHandshakeRequest", "SaslHandshakeResponse",
     "SaslAuthenticateRequest", "SaslAuthenticateResponse", "DescribeConfigsRequest", "DescribeConfigsResponse",
-    "CreateTopicsResponse", "DescribeTopicPartitionsResponse", "ShareAcknowledgeResponse",
+    "CreateTopicsResponse", "DescribeTopicPartitionsResponse", "ShareAcknowledgeRequest", "ShareAcknowledgeResponse",
   };
   private static final int MESSAGES_A_VERSION = 25;
   private static final int UNSUPPORTED_VERSION = 35;

@@ -186,6 +186,7 @@ const std::map<std::string, MessageCheck>& MessageChecks() {
       CheckOf<DescribeClusterResponse>(),
       CheckOf<ShareFetchRequest>(),
       CheckOf<ShareFetchResponse>(),
+      CheckOf<ShareAcknowledgeRequest>(),
       CheckOf<ShareAcknowledgeResponse>(),
       CheckOf<SaslHandshakeRequest>(),
       CheckOf<SaslHandshakeResponse>(),

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "guard/apis/share_acknowledge_guard.h"
 #include "guard/stages/transform.h"
 #include "interceptor_fixture.h"
 
@@ -28,7 +29,7 @@ class ShareGuardTest : public InterceptorTest {
     guard_ = std::make_unique<ShareGuard>(Context());
   }
 
-  static ShareFetchRequest RequestFor(std::vector<uint8_t> topics, int32_t epoch = 1) {
+  static ShareFetchRequest RequestFor(std::vector<uint8_t> topics, int32_t epoch = 0) {
     ShareFetchRequest request;
     request.groupId = "group";
     request.memberId = "member";
@@ -326,7 +327,8 @@ TEST_F(ShareGuardTest, RemembersNoMoreRefusalsThanAConnectionMayBeOwed) {
 }
 
 TEST_F(ShareGuardTest, LetsAMemberEndItsSessionWithADeniedTopic) {
-  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, -1)).forwarded());
+  Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, 0));
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kPrivate}, kFinal)).forwarded());
 }
 
 TEST_F(ShareGuardTest, GivesNothingOfATopicThatWasDeniedMeanwhile) {
@@ -373,7 +375,7 @@ TEST_F(ShareGuardTest, AsksForNothingMoreWhileKeysCannotBeReached) {
   Advance(std::chrono::minutes(5));
   shared_->limits.keyTimeout = std::chrono::milliseconds(10);
   EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}, 0)).forwarded());
-  ShareFetchRequest acknowledging = RequestFor({kClicks});
+  ShareFetchRequest acknowledging = RequestFor({kClicks}, 1);
   acknowledging.topics.at(0).partitions.at(0).acknowledgementBatches.emplace_back();
   {
     const MissingRegistry missing(registryFile());
@@ -505,6 +507,111 @@ TEST_F(ShareGuardTest, WhatIsRememberedOfRefusalsCounts) {
   EXPECT_LT(Request(*guard_, kShareFetchVersion, request).verdict.state->bytes(), 1024u);
   for (int32_t i = 10; i < 1010; ++i) request.topics[0].partitions.emplace_back().partitionIndex = i;
   EXPECT_GT(Request(*guard_, kShareFetchVersion, request).verdict.state->bytes(), 1000u * 32);
+}
+
+// Any client that may describe the group knows its members' names.
+TEST_F(ShareGuardTest, GoesOnOnlyOnTheConnectionThatBeganTheSession) {
+  const auto codeOf = [this](const RequestResult& result) {
+    EXPECT_TRUE(result.answered());
+    return result.answered() ? WrittenResponse<ShareFetchResponse>(result.written, kShareFetchVersion).errorCode
+                             : ErrorCode::kNone;
+  };
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({kClicks}, 0)).forwarded());
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 1)).forwarded());
+  ShareGuard other(Context());
+  for (const int32_t epoch : {2, kFinal}) {
+    EXPECT_EQ(codeOf(Request(other, kShareFetchVersion, RequestFor({}, epoch))), ErrorCode::kShareSessionNotFound);
+    for (const bool isOtherGroup : {true, false}) {
+      ShareFetchRequest request = RequestFor({}, epoch);
+      (isOtherGroup ? request.groupId : request.memberId) = "other";
+      EXPECT_EQ(codeOf(Request(*guard_, kShareFetchVersion, request)), ErrorCode::kShareSessionNotFound);
+    }
+  }
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, RequestFor({}, 2)).forwarded());
+  ShareFetchRequest longNames = RequestFor({}, 0);
+  const std::string name(ShareMember::kLongestNames, 'x');
+  longNames.memberId = name;
+  EXPECT_TRUE(Request(*guard_, kShareFetchVersion, longNames).forwarded());
+  longNames.shareSessionEpoch = 1;
+  EXPECT_EQ(codeOf(Request(*guard_, kShareFetchVersion, longNames)), ErrorCode::kShareSessionNotFound);
+}
+
+class ShareAcknowledgeTest : public ShareGuardTest {
+ protected:
+  ShareAcknowledgeTest() { acknowledge_ = std::make_unique<ShareAcknowledgeGuard>(Context(client_)); }
+
+  static kafka::ShareAcknowledgeRequest Of(std::vector<uint8_t> topics) {
+    kafka::ShareAcknowledgeRequest request;
+    request.groupId = "group";
+    request.memberId = "member";
+    request.shareSessionEpoch = 1;
+    for (const uint8_t number : topics) {
+      kafka::ShareAcknowledgeRequest::Topic& topic = request.topics.emplace_back();
+      topic.topicId = Id(number);
+      topic.partitions.emplace_back().partitionIndex = 4;
+      topic.partitions[0].acknowledgementBatches.emplace_back().acknowledgeTypes = {3};
+    }
+    return request;
+  }
+
+  const std::shared_ptr<ClientFacts> client_ = std::make_shared<ClientFacts>();
+  std::unique_ptr<ShareAcknowledgeGuard> acknowledge_;
+};
+
+TEST_F(ShareAcknowledgeTest, IsForTheMemberWhoseSessionTheConnectionBegan) {
+  for (int16_t version = 0; version <= 2; ++version) {
+    client_->shareMember = ShareMember();
+    const RequestResult refused = Request(*acknowledge_, version, Of({kClicks}));
+    ASSERT_TRUE(refused.answered());
+    EXPECT_EQ(WrittenResponse<kafka::ShareAcknowledgeResponse>(refused.written, version).errorCode,
+              ErrorCode::kShareSessionNotFound);
+    ShareGuard fetching(Context(client_));
+    Request(fetching, version, RequestFor({kClicks}, 0));
+    EXPECT_TRUE(Request(*acknowledge_, version, Of({kClicks, kFree})).forwarded());
+  }
+}
+
+TEST_F(ShareAcknowledgeTest, SaysNothingOfTopicsThatTheMemberMayNotRead) {
+  client_->shareMember.Begin("group", "member");
+  const RequestResult asked = Request(*acknowledge_, 2, Of({kPrivate, kClicks, kUnheardOf}));
+  ASSERT_TRUE(asked.rewritten());
+  const auto forwarded = WrittenRequest<kafka::ShareAcknowledgeRequest>(asked.written, 2);
+  ASSERT_EQ(forwarded.topics.size(), 1u);
+  EXPECT_EQ(forwarded.topics[0].topicId, Id(kClicks));
+  EXPECT_EQ(forwarded.topics[0].partitions.at(0).acknowledgementBatches.size(), 1u);
+  kafka::ShareAcknowledgeResponse response;
+  response.responses.emplace_back().topicId = Id(kClicks);
+  const ResponseResult answer = Response(*acknowledge_, 2, response, asked.verdict.state.get());
+  ASSERT_TRUE(answer.rewritten());
+  const auto heard = WrittenResponse<kafka::ShareAcknowledgeResponse>(answer.written, 2);
+  ASSERT_EQ(heard.responses.size(), 3u);
+  EXPECT_EQ(heard.responses[1].topicId, Id(kPrivate));
+  EXPECT_EQ(heard.responses[1].partitions.at(0).partitionIndex, 4);
+  EXPECT_EQ(heard.responses[1].partitions[0].errorCode, ErrorCode::kTopicAuthorizationFailed);
+  EXPECT_EQ(heard.responses[2].partitions.at(0).errorCode, ErrorCode::kUnknownTopicId);
+  response.errorCode = ErrorCode::kInvalidShareSessionEpoch;
+  EXPECT_TRUE(Response(*acknowledge_, 2, response, asked.verdict.state.get()).forwarded());
+}
+
+TEST_F(ShareAcknowledgeTest, LearnsTheBrokersThatAnAnswerNames) {
+  kafka::ShareAcknowledgeResponse response;
+  response.nodeEndpoints.emplace_back().host = "192.0.2.7";
+  response.nodeEndpoints[0].port = 9092;
+  EXPECT_TRUE(Response(*acknowledge_, 2, response).forwarded());
+  EXPECT_EQ(learned_, std::vector<std::string>{"192.0.2.7:9092 of target 3"});
+}
+
+TEST_F(ShareAcknowledgeTest, RemembersNoMoreRefusalsThanAConnectionMayBeOwed) {
+  client_->shareMember.Begin("group", "member");
+  kafka::ShareAcknowledgeRequest request = Of({kPrivate});
+  request.topics[0].partitions.resize(200'000);
+  EXPECT_TRUE(Request(*acknowledge_, 2, request).closed());
+}
+
+TEST_F(ShareAcknowledgeTest, ClosesOnWhatItCannotRead) {
+  for (const int16_t version : {2, 3}) {
+    EXPECT_TRUE(RequestBytes(*acknowledge_, kafka::ApiKey::kShareAcknowledge, version, AsBytes("\x7f")).closed());
+  }
 }
 
 }  // namespace
