@@ -19,7 +19,7 @@ extern const char kBeginSession[];
 // application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
-// 1: without the agents. 2: without users and history. 3: without sources.
+// 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead.
 inline constexpr int kFormat = 5;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that

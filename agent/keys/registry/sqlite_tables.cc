@@ -19,7 +19,7 @@ namespace kveil::keys {
 namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
-// 1: without users and history. 2: without sources.
+// 1: without users and history. 2: without sources. 3: without times ahead in what is known of users.
 constexpr int64_t kFormat = 4;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
@@ -42,7 +42,7 @@ constexpr char kSettings[] =
 // Erasures and changes have numbers of one sequence.
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 3;"
+    "PRAGMA user_version = 4;"
     "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
