@@ -137,7 +137,6 @@ def test_scram_works_or_the_agent_says_why_not(agent, outside):
     is_right = ctypes.CDLL("librdkafka.so.1").rd_kafka_version() >= 0x020601FF
     waiting.wait_until("consents or the reason", lambda: consents(agent, "scram", "38") or
                        not is_right and "it refuses SCRAM of librdkafka" in problem(agent, "scram"), 60)
-    assert "invalid credentials" not in problem(agent, "scram"), "the agent says so of a wrong password, too"
 
 
 def test_a_topic_that_is_made_anew_is_read_anew(agent, outside):

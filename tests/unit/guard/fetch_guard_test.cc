@@ -416,8 +416,8 @@ TEST_F(FetchGuardTest, GuardsAnAnswerWhoseTopicALaterRequestOfTheSessionForgets)
   forget.sessionEpoch = 2;
   forget.forgottenTopicsData.emplace_back().topic = "private";
   forget.forgottenTopicsData[0].partitions = {0};
-  // Policies that are read again make the session's need be worked out anew, without the forgotten topic.
-  UseTopics(kTopics);
+  // Policies that have changed make the session's need be worked out anew, without the forgotten topic.
+  UseTopics(std::string(kTopics) + R"(, {"name": "another", "read": []})");
   const RequestResult second = Request(*guard_, 12, forget);
   EXPECT_FALSE(second.wantsResponse());
   ASSERT_TRUE(first.wantsResponse()) << "its answer may still hold the protected topic";

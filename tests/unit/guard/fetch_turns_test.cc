@@ -82,7 +82,7 @@ TEST_F(FetchTurnsTest, BetweenTheTopicsThatASessionHas) {
   };
   EXPECT_TRUE(Await(judge()));
   EXPECT_FALSE(session.NeedsGuard());
-  UseTopics(patterns);
+  UseTopics(patterns + R"(, {"name": "another", "read": []})");
   EXPECT_TRUE(session.NeedsGuard()) << "until all are looked at again, with the next request";
 }
 
