@@ -44,7 +44,7 @@ std::string AgeOf(uint64_t milliseconds) {
   return StrCat(seconds / 86'400, " days");
 }
 
-std::string Count(double perSecond) { return absl::StrFormat(perSecond < 10 ? "%.1f" : "%.0f", perSecond); }
+std::string Count(double perSecond) { return absl::StrFormat("%.*f", perSecond < 10 ? 1 : 0, perSecond); }
 
 // Who it is, in columns.
 constexpr std::array<std::string_view, 6> kWho = {"WORKLOAD", "UID", "CLUSTER", "BROKER", "CLIENT ID", "PRINCIPAL"};
@@ -87,7 +87,7 @@ std::string ShortSize(double bytes) {
   constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
   size_t unit = 0;
   for (; bytes >= 1024 && unit + 1 < kUnits.size(); ++unit) bytes /= 1024;
-  return absl::StrFormat(unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, ToAbsl(kUnits[unit]));
+  return absl::StrFormat("%.*f %s", unit == 0 || bytes >= 100 ? 0 : 1, bytes, ToAbsl(kUnits[unit]));
 }
 
 std::vector<std::string> ConnectionTable(const std::vector<Connection>& connections) {
