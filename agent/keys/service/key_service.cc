@@ -107,64 +107,40 @@ class KeyService::Worker {
   }
 
   absl::StatusOr<std::vector<KnownUser>> ReadUser(std::optional<std::string_view> keyspace, std::string_view user) {
-    return Ask<std::vector<KnownUser>>([&] {
-      absl::StatusOr<std::vector<KnownUser>> known = keyring_->ReadUser(keyspace, user);
-      NoteReopened();
-      return known;
-    });
+    return AskKeyring<std::vector<KnownUser>>([&] { return keyring_->ReadUser(keyspace, user); });
   }
 
   absl::StatusOr<std::vector<std::optional<Subject>>> ReadSubjects(absl::Span<const crypto::KeyId> keys) {
-    return Ask<std::vector<std::optional<Subject>>>([&] {
-      absl::StatusOr<std::vector<std::optional<Subject>>> subjects = keyring_->ReadSubjects(keys);
-      NoteReopened();
-      return subjects;
-    });
+    return AskKeyring<std::vector<std::optional<Subject>>>([&] { return keyring_->ReadSubjects(keys); });
   }
 
   absl::StatusOr<std::vector<NamedSubject>> ReadSubjectsOf(std::optional<std::string_view> keyspace,
                                                            std::string_view user) {
-    return Ask<std::vector<NamedSubject>>([&] {
-      absl::StatusOr<std::vector<NamedSubject>> subjects = keyring_->ReadSubjectsOf(keyspace, user);
-      NoteReopened();
-      return subjects;
-    });
+    return AskKeyring<std::vector<NamedSubject>>([&] { return keyring_->ReadSubjectsOf(keyspace, user); });
   }
 
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces() {
-    return Ask<std::vector<std::string>>([&] {
-      absl::StatusOr<std::vector<std::string>> keyspaces = keyring_->ReadKeyspaces();
-      NoteReopened();
-      return keyspaces;
-    });
+    return AskKeyring<std::vector<std::string>>([&] { return keyring_->ReadKeyspaces(); });
   }
 
   absl::StatusOr<std::vector<Registry::Source>> ReadSources() {
-    return Ask<std::vector<Registry::Source>>([&] {
-      absl::StatusOr<std::vector<Registry::Source>> sources = keyring_->ReadSources();
-      NoteReopened();
-      return sources;
-    });
+    return AskKeyring<std::vector<Registry::Source>>([&] { return keyring_->ReadSources(); });
   }
 
   absl::StatusOr<std::optional<LedSource>> LeadSource(std::string_view keyspace, std::chrono::milliseconds lease) {
-    return Ask<std::optional<LedSource>>([&] {
-      absl::StatusOr<std::optional<LedSource>> led = keyring_->LeadSource(keyspace, lease);
-      NoteReopened();
-      return led;
-    });
+    return AskKeyring<std::optional<LedSource>>([&] { return keyring_->LeadSource(keyspace, lease); });
   }
 
   absl::Status ReleaseSource(std::string_view keyspace, int64_t term) {
-    return Do([&] { return keyring_->ReleaseSource(keyspace, term); });
+    const absl::StatusOr<bool> released = AskKeyring<bool>([&]() -> absl::StatusOr<bool> {
+      RETURN_IF_ERROR(keyring_->ReleaseSource(keyspace, term));
+      return true;
+    });
+    return released.status();
   }
 
   absl::StatusOr<RereadAsked> RereadSource(std::string_view keyspace) {
-    return Ask<RereadAsked>([&] {
-      absl::StatusOr<RereadAsked> asked = keyring_->RereadSource(keyspace);
-      NoteReopened();
-      return asked;
-    });
+    return AskKeyring<RereadAsked>([&] { return keyring_->RereadSource(keyspace); });
   }
 
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
@@ -223,14 +199,14 @@ class KeyService::Worker {
     });
     return promise.get_future().get();
   }
-  absl::Status Do(absl::AnyInvocable<absl::Status()> task) {
-    const absl::StatusOr<bool> done = Ask<bool>([&]() -> absl::StatusOr<bool> {
-      const absl::Status status = task();
+  // The same of what the keyring answers, which may have opened the registry anew for that.
+  template <typename T, typename Question>
+  absl::StatusOr<T> AskKeyring(Question question) {
+    return Ask<T>([&] {
+      absl::StatusOr<T> answer = question();
       NoteReopened();
-      if (!status.ok()) return status;
-      return true;
+      return answer;
     });
-    return done.status();
   }
   void RunSoon(absl::AnyInvocable<void()> task) {
     bool wasAsleep;
