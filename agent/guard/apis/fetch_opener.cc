@@ -7,6 +7,7 @@
 
 #include "absl/hash/hash.h"
 #include "guard/apis/decoded.h"
+#include "guard/state/count_refused.h"
 
 namespace kveil::guard {
 namespace {
@@ -159,16 +160,11 @@ void FetchOpener::CheckPartition(const ReadAccess& access, FetchResponse::Partit
   }
   if (!access.isDenied() && !hasRecords) return;
   if (access.isDenied()) {
-    if (hasRecords) CountDenial();
+    if (hasRecords) CountRefused(shared_.metrics, connection_, observe::RefuseReason::kDenied, 1);
     progress.response.delivered = true;  // an error is an answer: nothing to hold back
   }
   Deny(partition, access.error);
   progress.changed = true;
-}
-
-void FetchOpener::CountDenial() const {
-  shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-  ++connection_.tally->records.refused;
 }
 
 // Notes a partition that is to be opened, and whether it is the one that has waited for longest.
@@ -239,7 +235,7 @@ io::Task<void> FetchOpener::OpenPartition(const Readable& readable, bool isOverd
   const bool mayEndAtRecord =
       readable.topic->readers.has_value() && readable.topic->policy->onDenied == policy::OnHidden::kError;
   if (mayEndAtRecord && !readable.asked.has_value()) {
-    CountDenial();
+    CountRefused(shared_.metrics, connection_, observe::RefuseReason::kDenied, 1);
     AnswerWithError(readable, progress);
     co_return;
   }

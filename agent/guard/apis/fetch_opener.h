@@ -53,7 +53,6 @@ class FetchOpener {
                             const policy::Policy& policies, io::Turn& turn, Progress& progress);
   ReadAccess AccessTo(const kafka::FetchResponse::Topic& topic, const policy::Policy& policies, const Terms& terms);
   void CheckPartition(const ReadAccess& access, kafka::FetchResponse::Partition& partition, Progress& progress) const;
-  void CountDenial() const;
   void Add(const Topic& topic, kafka::FetchResponse::Partition& partition, const FetchPositions::Partitions* asked,
            Progress& progress) const;
   io::Task<void> OpenReadable(size_t frameSize, proxy::Arena& arena, Progress& progress);

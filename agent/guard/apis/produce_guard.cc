@@ -12,6 +12,7 @@
 #include "guard/apis/message_output.h"
 #include "guard/learn/advertised_brokers.h"
 #include "guard/seal/produced_batch.h"
+#include "guard/state/count_refused.h"
 #include "io/turn.h"
 #include "proxy/owed_memory.h"
 
@@ -343,8 +344,7 @@ void ProduceGuard::NoteUnselected(const std::string& topic) {
 // One line per request: a request may be refused in as many partitions as fit into it.
 void ProduceGuard::Report(const std::vector<ProduceState::Refused>& refused) const {
   for (const ProduceState::Refused& one : refused) {
-    shared_.metrics.RecordsRefused(one.refusal.reason, one.refusal.recordCount);
-    connection_.tally->records.refused += one.refusal.recordCount;
+    CountRefused(shared_.metrics, connection_, one.refusal.reason, one.refusal.recordCount);
   }
   const ProduceState::Refused& first = refused.front();
   const std::vector<Refusal::Record>& records = first.refusal.records;

@@ -8,6 +8,7 @@
 #include "guard/apis/decoded.h"
 #include "guard/apis/message_output.h"
 #include "guard/learn/advertised_brokers.h"
+#include "guard/state/count_refused.h"
 #include "guard/worker/fetch_needs.h"
 #include "io/turn.h"
 
@@ -277,8 +278,7 @@ io::Task<bool> ShareGuard::GuardPartition(const ReadAccess& access, RecordsOpene
   if (!HasRecords(partition)) co_return false;
   if (access.error != ErrorCode::kNone) {
     // The policy changed while the request was at the broker.
-    shared_.metrics.RecordsRefused(observe::RefuseReason::kDenied, 1);
-    ++connection_.tally->records.refused;
+    CountRefused(shared_.metrics, connection_, observe::RefuseReason::kDenied, 1);
     partition.errorCode = access.error;
     partition.records = Bytes();
     partition.acquiredRecords.clear();

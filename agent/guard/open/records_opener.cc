@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "guard/stages/audit.h"
+#include "guard/state/count_refused.h"
 #include "guard/worker/fetch_needs.h"
 
 namespace kveil::guard {
@@ -196,8 +197,7 @@ void RecordsOpener::NoteRead() {
 }
 
 void RecordsOpener::ReportStop(const Partition& partition, int64_t offset, const OpenOutcome& outcome) {
-  shared_.metrics.RecordsRefused(outcome.reason, 1);
-  ++connection_.tally->records.refused;
+  CountRefused(shared_.metrics, connection_, outcome.reason, 1);
   if (outcome.reason == observe::RefuseReason::kDenied) return;  // the policy has it so
   log::Error("fetch.stopped", {{"connection", connection_.id},
                                {"share", connection_.workload.share},
