@@ -40,4 +40,9 @@ inline Refusal Refuse(kafka::ErrorCode code, observe::RefuseReason reason, std::
   return refusal;
 }
 
+// Because of the records themselves, which a client should not send again.
+inline Refusal RefuseInvalid(observe::RefuseReason reason, std::string message, uint64_t recordCount = 1) {
+  return Refuse(kafka::ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
+}
+
 }  // namespace kveil::guard

@@ -25,10 +25,6 @@ static_assert(kMostGrowth >=
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.
 constexpr size_t kMostParts = 128;
 
-Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount) {
-  return guard::Refuse(ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
-}
-
 SealOutcome RefusedOutcome(Refusal refusal) {
   SealOutcome outcome;
   outcome.kind = SealOutcome::Kind::kRefused;
@@ -47,8 +43,8 @@ SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
   }
   const absl::Status finished = scratch.writer.Finish(codec);
   if (!finished.ok()) {
-    return RefusedOutcome(Refuse(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
-                                 static_cast<uint64_t>(part.header.count)));
+    return RefusedOutcome(RefuseInvalid(RefuseReason::kTooLarge, StrCat("kveil: ", finished.message()),
+                                        static_cast<uint64_t>(part.header.count)));
   }
   outcome.parts.push_back({.size = out.size() - start, .records = part.header.count});
   return outcome;
@@ -77,8 +73,8 @@ SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::
 }
 
 Refusal RefuseToCut(const absl::Status& status, const kafka::BatchPart& whole) {
-  return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", status.message()),
-                static_cast<uint64_t>(whole.header.count));
+  return RefuseInvalid(RefuseReason::kMalformed, StrCat("kveil: ", status.message()),
+                       static_cast<uint64_t>(whole.header.count));
 }
 
 SealOutcome SealInParts(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& whole,
@@ -127,10 +123,10 @@ SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kaf
   // What is wrong with a record is told of the whole batch.
   if (!counts.ok() || counts->size() == 1) return SealPart(task, scratch, whole, most, out);
   if (counts->size() > kMostParts) {
-    return RefusedOutcome(guard::Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
-                                        StrCat("kveil: sealed, the batch would have to be sent in more than ",
-                                               kMostParts, " parts of ", partSize, " bytes"),
-                                        count));
+    return RefusedOutcome(Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+                                 StrCat("kveil: sealed, the batch would have to be sent in more than ", kMostParts,
+                                        " parts of ", partSize, " bytes"),
+                                 count));
   }
   const size_t start = out.size();
   SealOutcome outcome = SealInParts(task, scratch, whole, *counts, most, out);
@@ -173,10 +169,10 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
   // It would need the keys of all of them at once. Most batches have not even as many records.
   if (HasMoreUsersThan(task.usersLimit, *task.topic->seal, records, batch.header.count, scratch.userFinder)) {
     // Clients that can (the Java client) send such a batch again in smaller ones.
-    return RefusedOutcome(guard::Refuse(
-        ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
-        StrCat("kveil: the batch has records of more than ", task.usersLimit, " users (limits.batchUsers)"),
-        static_cast<uint64_t>(batch.header.count)));
+    return RefusedOutcome(
+        Refuse(ErrorCode::kMessageTooLarge, RefuseReason::kTooLarge,
+               StrCat("kveil: the batch has records of more than ", task.usersLimit, " users (limits.batchUsers)"),
+               static_cast<uint64_t>(batch.header.count)));
   }
   scratch.keyCache.Refresh();
   if (task.firstRecord > 0) return SealRest(task, scratch, whole, batch.whole.size(), out);

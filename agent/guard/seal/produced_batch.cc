@@ -14,10 +14,6 @@ namespace {
 
 using observe::RefuseReason;
 
-Refusal Refuse(RefuseReason reason, std::string message, uint64_t recordCount = 1) {
-  return guard::Refuse(kafka::ErrorCode::kInvalidRecord, reason, std::move(message), recordCount);
-}
-
 uint64_t CountOf(const kafka::BatchView& batch) { return static_cast<uint64_t>(batch.header.count); }
 
 // Whether these are messages of format 0 or 1 and nothing else.
@@ -37,27 +33,27 @@ std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
     case kafka::BatchReader::Result::kBatch:
       break;
     case kafka::BatchReader::Result::kEnd:
-      return Refuse(RefuseReason::kMalformed, "kveil: the partition holds no record batch");
+      return RefuseInvalid(RefuseReason::kMalformed, "kveil: the partition holds no record batch");
     case kafka::BatchReader::Result::kPartial:
-      return Refuse(RefuseReason::kMalformed, "kveil: the record batch ends early");
+      return RefuseInvalid(RefuseReason::kMalformed, "kveil: the record batch ends early");
     case kafka::BatchReader::Result::kMalformed:
-      return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()));
+      return RefuseInvalid(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()));
   }
   if (batch.isLegacy()) {
-    return Refuse(RefuseReason::kOldFormat, "kveil: message format 0 or 1 has no headers and cannot be sealed");
+    return RefuseInvalid(RefuseReason::kOldFormat, "kveil: message format 0 or 1 has no headers and cannot be sealed");
   }
   if (!reader.rest().empty()) {
-    return Refuse(RefuseReason::kMalformed, "kveil: more than one record batch for the partition");
+    return RefuseInvalid(RefuseReason::kMalformed, "kveil: more than one record batch for the partition");
   }
-  if (batch.header.count < 1) return Refuse(RefuseReason::kMalformed, "kveil: the record batch has no record");
+  if (batch.header.count < 1) return RefuseInvalid(RefuseReason::kMalformed, "kveil: the record batch has no record");
   if (!kafka::CheckCrc(batch).ok()) {
-    return Refuse(RefuseReason::kBadChecksum, "kveil: the record batch's checksum is wrong", CountOf(batch));
+    return RefuseInvalid(RefuseReason::kBadChecksum, "kveil: the record batch's checksum is wrong", CountOf(batch));
   }
   if (batch.header.isControl()) {
-    return Refuse(RefuseReason::kMalformed, "kveil: a client may not write control batches", CountOf(batch));
+    return RefuseInvalid(RefuseReason::kMalformed, "kveil: a client may not write control batches", CountOf(batch));
   }
   if (batch.header.count > static_cast<int64_t>(crypto::kMaxRecordIndex)) {
-    return Refuse(RefuseReason::kTooLarge, "kveil: more than two million records in one batch", CountOf(batch));
+    return RefuseInvalid(RefuseReason::kTooLarge, "kveil: more than two million records in one batch", CountOf(batch));
   }
   return std::nullopt;
 }
@@ -73,13 +69,13 @@ std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, 
   if (isCompressed) scratch.decompressedBytes = scratch.records.size();
   if (!read.ok()) {
     const bool isTooLarge = absl::IsResourceExhausted(read.status());
-    return Refuse(isTooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
-                  StrCat("kveil: ", read.status().message()), CountOf(batch));
+    return RefuseInvalid(isTooLarge ? RefuseReason::kTooLarge : RefuseReason::kMalformed,
+                         StrCat("kveil: ", read.status().message()), CountOf(batch));
   }
   // No limit holds for a batch that is not compressed, nor for what it becomes.
   if (isCompressed && SizeToOpen({.header = batch.header, .records = *read}) > limit) {
-    return Refuse(RefuseReason::kTooLarge, "kveil: sealed, the batch decompresses to more than the limit",
-                  CountOf(batch));
+    return RefuseInvalid(RefuseReason::kTooLarge, "kveil: sealed, the batch decompresses to more than the limit",
+                         CountOf(batch));
   }
   records = *read;
   return std::nullopt;
@@ -100,12 +96,12 @@ std::optional<Refusal> CheckUnsealed(Bytes records, size_t limit, WorkerScratch&
   for (int32_t index = 0; reader.Next(record); ++index) {
     const std::optional<Problem> problem = validate.Of(record, index);
     if (!problem.has_value()) continue;
-    refusal = Refuse(problem->reason, StrCat("kveil: ", problem->message), CountOf(batch));
+    refusal = RefuseInvalid(problem->reason, StrCat("kveil: ", problem->message), CountOf(batch));
     refusal->records.push_back({.index = index, .message = std::string(problem->message)});
     return refusal;
   }
   if (reader.status().ok()) return std::nullopt;
-  return Refuse(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()), CountOf(batch));
+  return RefuseInvalid(RefuseReason::kMalformed, StrCat("kveil: ", reader.status().message()), CountOf(batch));
 }
 
 }  // namespace kveil::guard

@@ -31,14 +31,14 @@ SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
 
 // What becomes of some records, stage by stage (guard/stages/stages.h).
 void SealPass::SealRecords(absl::Span<ProducedRecord> records) {
-  int32_t index = done_;
-  for (ProducedRecord& record : records) record.problem = validate_.Of(record.view, index++);
+  int32_t place = done_;
+  for (ProducedRecord& record : records) record.problem = validate_.Of(record.view, place++);
   identify_.Of(records);
   if (select_.has_value()) select_->Of(records);
   PrefetchFirst<TransformProduced, ProducedRecord>(transform_, records);
   for (size_t i = 0; i < records.size(); ++i) {
     const ProducedRecord& record = records[i];
-    index = done_++;
+    const int32_t index = done_++;
     if (record.problem.has_value()) Refuse(index, *record.problem);
     if (refusal_.has_value() || !needs_.empty()) continue;  // nothing of this batch is kept
     PrefetchAhead<TransformProduced, ProducedRecord>(transform_, records, i);
@@ -66,16 +66,16 @@ SealOutcome SealPass::Run(ByteBuffer& out) {
     }
   } while (count == records.size());
   if (!reader.status().ok()) {
-    refusal_ = guard::Refuse(kafka::ErrorCode::kInvalidRecord, observe::RefuseReason::kMalformed,
-                             std::string(reader.status().message()), part_.header.count);
+    refusal_ = RefuseInvalid(observe::RefuseReason::kMalformed, std::string(reader.status().message()),
+                             static_cast<uint64_t>(part_.header.count));
   }
   return TakeOutcome();
 }
 
 void SealPass::Refuse(int32_t index, const Problem& problem) {
   if (!refusal_.has_value()) {
-    refusal_ = guard::Refuse(kafka::ErrorCode::kInvalidRecord, problem.reason, StrCat("kveil: ", problem.message),
-                             static_cast<uint64_t>(part_.header.count));
+    refusal_ =
+        RefuseInvalid(problem.reason, StrCat("kveil: ", problem.message), static_cast<uint64_t>(part_.header.count));
   }
   if (refusal_->records.size() >= kMaxListedRecords) return;
   Refusal::Record& record = refusal_->records.emplace_back();
