@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "config/json_value.h"
+#include "config/whole_number.h"
 
 namespace kveil::bundle {
 

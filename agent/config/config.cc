@@ -12,6 +12,7 @@
 #include "config/postgres_text.h"
 #include "config/read_file.h"
 #include "config/target_text.h"
+#include "config/whole_number.h"
 
 namespace kveil::config {
 namespace {
@@ -33,12 +34,7 @@ bool IsClusterName(std::string_view name) {
   });
 }
 
-// The field `key` as the path of a file or folder, when it is there.
-void ReadPath(const JsonObject& object, std::string_view key, std::string& path) {
-  if (const auto value = object.Find(key)) path = value->FilePath();
-}
-
-// The same for what the kernel has a fixed place for.
+// The field `key` as the path of what the kernel has a fixed place for, when it is there.
 void ReadSystemPath(const JsonObject& object, std::string_view key, std::string& path) {
   if (const auto value = object.Find(key)) path = value->AbsolutePath();
 }
@@ -344,25 +340,23 @@ void ReadLimits(const JsonValue& value, LimitsConfig& limits) {
   }
 }
 
-}  // namespace
-
-std::string ReceiptsFolder(const KeysConfig& keys) {
+// Where the agent may write, beside its keys: without a slash at the end.
+std::string StateFolder(const KeysConfig& keys) {
   // Nothing can be written beside a credential.
   const bool isBesideRootKey = keys.registryPostgres.has_value() && !keys.rootKeyFile.empty() &&
                                !keys.rootKeyFile.starts_with(ExpandCredentials(std::string(kCredentials)));
   const std::string& neighbour = isBesideRootKey ? keys.rootKeyFile : keys.registryPath;
-  return StrCat(neighbour.substr(0, neighbour.rfind('/')), "/receipts");
+  return neighbour.substr(0, neighbour.rfind('/'));
 }
 
-std::string AcceptedPoliciesFile(const KeysConfig& keys) {
-  const std::string receipts = ReceiptsFolder(keys);
-  return StrCat(receipts.substr(0, receipts.rfind('/')), "/policies.accepted");
-}
+}  // namespace
+
+std::string ReceiptsFolder(const KeysConfig& keys) { return StrCat(StateFolder(keys), "/receipts"); }
+
+std::string AcceptedPoliciesFile(const KeysConfig& keys) { return StrCat(StateFolder(keys), "/policies.accepted"); }
 
 std::string AuditFolder(const AgentConfig& config) {
-  if (!config.audit.folder.empty()) return config.audit.folder;
-  const std::string receipts = ReceiptsFolder(config.keys);
-  return StrCat(receipts.substr(0, receipts.rfind('/')), "/audit");
+  return config.audit.folder.empty() ? StrCat(StateFolder(config.keys), "/audit") : config.audit.folder;
 }
 
 std::string WarningOfPassedTls(const std::vector<ClusterConfig>& clusters) {

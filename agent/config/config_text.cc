@@ -174,6 +174,23 @@ Json KeysJson(const KeysConfig& keys) {
           {"newUsersPerSecond", keys.newUsersPerSecond}};
 }
 
+void PutKafkaClient(Json& json, const KafkaClientConfig& client) {
+  json["bootstrapServers"] = client.bootstrapServers;
+  Put(json, "cluster", client.cluster);
+  if (client.tls.has_value()) {
+    Json& tls = json["tls"] = Json::object();
+    Put(tls, "ca", client.tls->ca);
+    Put(tls, "certificate", client.tls->certificate);
+    Put(tls, "key", client.tls->key);
+    Put(tls, "crl", client.tls->crl);
+  }
+  if (client.sasl.has_value()) {
+    json["sasl"] = {{"mechanism", client.sasl->mechanism},
+                    {"username", client.sasl->username},
+                    {"passwordFile", client.sasl->passwordFile}};
+  }
+}
+
 Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
   Json json = Json::array();
   for (const ConsentTopicConfig& topic : topics) {

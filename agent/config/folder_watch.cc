@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 
 #include "base/text.h"
@@ -21,6 +23,9 @@ namespace {
 constexpr uint32_t kFolderEvents = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB |
                                    IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 constexpr uint32_t kParentEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR;
+
+// Of policy files, lists of users, and a manifest and its signature.
+constexpr std::array<std::string_view, 4> kEndings = {".json", ".txt", ".manifest", ".sig"};
 
 std::string WithoutSlashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -96,10 +101,10 @@ void FolderWatch::Stop() {
 
 std::string FolderFingerprint(const std::string& folder) {
   std::string fingerprint;
-  for (const char* const ending : {".json", ".txt", ".manifest", ".sig"}) {
-    for (const std::string& file : FilesOfFolder(folder, ending).value_or(std::vector<std::string>())) {
-      fingerprint += FileFingerprint(file);
-    }
+  for (const std::string& file : FilesOfFolder(folder, "").value_or(std::vector<std::string>())) {
+    const bool counts =
+        std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view ending) { return file.ends_with(ending); });
+    if (counts) fingerprint += FileFingerprint(file);
   }
   return fingerprint;
 }

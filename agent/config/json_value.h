@@ -27,9 +27,6 @@
 
 namespace kveil::config {
 
-// Up to it, JSON has each whole number exactly: RFC 8259 section 6.
-inline constexpr int64_t kHighestWholeNumber = (int64_t{1} << 53) - 1;
-
 // A key as one token of a JSON pointer (RFC 6901 section 4).
 std::string EscapePointerToken(std::string_view key);
 
@@ -115,6 +112,11 @@ class JsonObject {
  private:
   JsonValue value_;
 };
+
+// The field `key` as the path of a file or folder, when it is there.
+inline void ReadPath(const JsonObject& object, std::string_view key, std::string& path) {
+  if (const auto value = object.Find(key)) path = value->FilePath();
+}
 
 template <typename Enum>
 Enum JsonValue::OneOf(std::initializer_list<std::pair<std::string_view, Enum>> choices) const {

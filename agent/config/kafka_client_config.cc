@@ -12,8 +12,6 @@
 namespace kveil::config {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr size_t kMostServers = 16;
 constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 
@@ -31,10 +29,6 @@ bool IsServer(const std::string& text) {
   return colon != std::string::npos && IsHostName(std::string_view(text).substr(0, colon)) &&
          std::all_of(text.begin() + colon + 1, text.end(), [](char c) { return absl::ascii_isdigit(c); }) &&
          absl::SimpleAtoi(text.substr(colon + 1), &port) && port >= 1 && port <= 65535;
-}
-
-void ReadPath(const JsonObject& object, std::string_view key, std::string& path) {
-  if (const auto value = object.Find(key)) path = value->FilePath();
 }
 
 KafkaClientConfig::Tls ReadTls(const JsonValue& value) {
@@ -58,10 +52,6 @@ KafkaClientConfig::Sasl ReadSasl(const JsonValue& value) {
   if (const auto username = object.Require("username")) sasl.username = username->String();
   if (const auto file = object.Require("passwordFile")) sasl.passwordFile = file->FilePath();
   return sasl;
-}
-
-void Put(Json& json, const char* key, const std::string& value) {
-  if (!value.empty()) json[key] = value;
 }
 
 }  // namespace
@@ -90,23 +80,6 @@ std::string ReadTopicName(const JsonObject& object, std::string_view key) {
   std::string name = value->String();
   if (!IsTopicName(name)) value->Expected("a topic's name");
   return name;
-}
-
-void PutKafkaClient(Json& json, const KafkaClientConfig& client) {
-  json["bootstrapServers"] = client.bootstrapServers;
-  Put(json, "cluster", client.cluster);
-  if (client.tls.has_value()) {
-    Json& tls = json["tls"] = Json::object();
-    Put(tls, "ca", client.tls->ca);
-    Put(tls, "certificate", client.tls->certificate);
-    Put(tls, "key", client.tls->key);
-    Put(tls, "crl", client.tls->crl);
-  }
-  if (client.sasl.has_value()) {
-    json["sasl"] = {{"mechanism", client.sasl->mechanism},
-                    {"username", client.sasl->username},
-                    {"passwordFile", client.sasl->passwordFile}};
-  }
 }
 
 }  // namespace kveil::config

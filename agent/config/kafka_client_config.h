@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "config/json_value.h"
-#include "nlohmann/json.hpp"
 
 namespace kveil::config {
 
@@ -33,8 +32,5 @@ KafkaClientConfig ReadKafkaClient(const JsonObject& object);
 
 // Of a required key: a topic's name.
 std::string ReadTopicName(const JsonObject& object, std::string_view key);
-
-// Adds the same keys, as they are in force.
-void PutKafkaClient(nlohmann::ordered_json& json, const KafkaClientConfig& client);
 
 }  // namespace kveil::config
