@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/common.h"
+#include "cli/words.h"
 #include "daemon/agent.h"
 #include "daemon/key_store.h"
 #include "daemon/preflight.h"
@@ -164,8 +165,7 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!rootKey.ok()) return Fail("agent", rootKey);
   const std::string passed = config::WarningOfPassedTls(config->clusters);
   if (!passed.empty()) Warn("agent", passed);
-  const size_t files = (*policies)->fileCount();
-  std::cout << configPath << ": good, with " << files << " policy file" << (files == 1 ? "" : "s") << " of "
+  std::cout << configPath << ": good, with " << CountText((*policies)->fileCount(), "policy file") << " of "
             << config->policies.folder << "\n";
   return CheckThisMachine(*config);
 }

@@ -6,6 +6,7 @@
 #include "admin/connections_command.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/words.h"
 
 namespace kveil::cli {
 
@@ -20,7 +21,7 @@ inline admin::ConnectionsCommand::Request RequestOf(const ConnectionsOptions& op
 
 // "12 connections, 3 of them fit"
 inline std::string SummaryOf(const admin::ConnectionsCommand::Response& response) {
-  std::string text = StrCat(response.total, response.total == 1 ? " connection" : " connections");
+  std::string text = CountText(response.total, "connection");
   if (response.fitting < response.total) StrAppend(&text, ", of which ", response.fitting, " fit");
   if (response.silentWorkers > 0) {
     StrAppend(&text, "; without those of ", response.silentWorkers, " worker thread(s) that did not answer in time");

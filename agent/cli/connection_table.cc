@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/text.h"
 #include "cli/plain.h"
+#include "cli/words.h"
 
 namespace kveil::cli {
 namespace {
@@ -34,14 +35,6 @@ std::string Text(std::string_view text) {
     if (BeginsCharacter(plain[end]) && ++characters > kWidestText - 2) break;
   }
   return plain.substr(0, end) + "..";
-}
-
-std::string AgeOf(uint64_t milliseconds) {
-  const uint64_t seconds = milliseconds / 1000;
-  if (seconds < 120) return StrCat(seconds, " s");
-  if (seconds < 120 * 60) return StrCat(seconds / 60, " min");
-  if (seconds < 48 * 3600) return StrCat(seconds / 3600, " h");
-  return StrCat(seconds / 86'400, " days");
 }
 
 std::string Count(double perSecond) { return absl::StrFormat("%.*f", perSecond < 10 ? 1 : 0, perSecond); }
@@ -94,7 +87,7 @@ std::vector<std::string> ConnectionTable(const std::vector<Connection>& connecti
   std::vector<Row> rows = {Heading({"AGE", "TO BROKER", "TO CLIENT", "SEALED", "OPENED", "DENIED", "REFUSED"})};
   for (const Connection& connection : connections) {
     Row row = Who(connection);
-    row.push_back(AgeOf(connection.ageMilliseconds));
+    row.push_back(DurationText(connection.ageMilliseconds / 1000));
     row.push_back(ShortSize(static_cast<double>(connection.requestBytes)));
     row.push_back(ShortSize(static_cast<double>(connection.responseBytes)));
     for (const uint64_t count : {connection.sealed, connection.opened, connection.denied, connection.refused}) {

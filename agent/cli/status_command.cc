@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/common.h"
 #include "cli/plain.h"
+#include "cli/words.h"
 
 namespace kveil::cli {
 namespace {
@@ -15,16 +16,6 @@ namespace {
 using admin::StatusCommand;
 
 constexpr size_t kShownDigits = 12;
-
-std::string Duration(uint64_t seconds) {
-  if (seconds < 120) return StrCat(seconds, " s");
-  if (seconds < 120 * 60) return StrCat(seconds / 60, " min");
-  if (seconds < 48 * 3600) return StrCat(seconds / 3600, " h");
-  return StrCat(seconds / 86400, " days");
-}
-
-// "1 topic", "3 topics"
-std::string Count(uint64_t count, std::string_view noun) { return StrCat(count, " ", noun, count == 1 ? "" : "s"); }
 
 // Enough of it to compare nodes by eye.
 std::string DigestText(std::string_view digest) {
@@ -36,12 +27,12 @@ void PrintServed(const StatusCommand::Response& status) {
   const StatusCommand::Records& records = status.records;
   const StatusCommand::HeldConnects& held = status.heldConnects;
   std::cout << "kveil " << status.version << (status.ready ? " is ready" : " is NOT ready") << ", up "
-            << Duration(status.uptimeSeconds) << "\n"
-            << "  serves    " << Count(status.namespaces, "network namespace") << ", "
-            << Count(status.connections, "connection") << "\n"
-            << "  held      " << Count(held.held, "first connect") << ", " << held.released << " let go, " << held.ended
-            << " ended\n"
-            << "  policies  " << Count(policies.files, "file") << ", " << Count(policies.topics, "topic")
+            << DurationText(status.uptimeSeconds) << "\n"
+            << "  serves    " << CountText(status.namespaces, "network namespace") << ", "
+            << CountText(status.connections, "connection") << "\n"
+            << "  held      " << CountText(held.held, "first connect") << ", " << held.released << " let go, "
+            << held.ended << " ended\n"
+            << "  policies  " << CountText(policies.files, "file") << ", " << CountText(policies.topics, "topic")
             << " (generation " << policies.generation << "), "
             << (policies.version == 0 ? "" : StrCat("signed as version ", policies.version, ", "))
             << DigestText(policies.digest) << "\n"
@@ -82,7 +73,8 @@ int RunStatus(const CommonOptions& common, bool onlyReady) {
     PrintConditions("NOTE      ", status.notes);
   }
   if (status.ready && (onlyReady || status.problems.empty())) return 0;
-  return Fail("status", StrCat(status.ready ? "ready, but " : "not ready, ", Count(status.problems.size(), "problem")));
+  return Fail("status",
+              StrCat(status.ready ? "ready, but " : "not ready, ", CountText(status.problems.size(), "problem")));
 }
 
 }  // namespace kveil::cli
