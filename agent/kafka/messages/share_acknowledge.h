@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kafka/error_code.h"
+#include "kafka/messages/acknowledgement_batch.h"
 #include "kafka/messages/common.h"
 #include "kafka/messages/description.h"
 #include "kafka/topic_id.h"
@@ -19,12 +20,6 @@ struct ShareAcknowledgeRequest {
   static constexpr ApiKey kApiKey = ApiKey::kShareAcknowledge;
   static constexpr VersionRange kVersions = {0, 2};
 
-  struct AcknowledgementBatch {
-    int64_t firstOffset = 0;
-    int64_t lastOffset = 0;
-    std::vector<int8_t> acknowledgeTypes;  // as of ShareFetchRequest
-    UnknownTaggedFields unknownTags;
-  };
   struct Partition {
     int32_t partitionIndex = 0;
     std::vector<AcknowledgementBatch> acknowledgementBatches;
@@ -70,14 +65,6 @@ struct ShareAcknowledgeResponse {
   std::vector<NodeEndpoint> nodeEndpoints;
   UnknownTaggedFields unknownTags;
 };
-
-template <class Visitor>
-void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest::AcknowledgementBatch>& m) {
-  v.Field("firstOffset", m.firstOffset);
-  v.Field("lastOffset", m.lastOffset);
-  v.Field("acknowledgeTypes", m.acknowledgeTypes);
-  v.Tags(m.unknownTags);
-}
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ShareAcknowledgeRequest::Partition>& m) {

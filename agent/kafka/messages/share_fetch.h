@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "kafka/error_code.h"
+#include "kafka/messages/acknowledgement_batch.h"
 #include "kafka/messages/common.h"
 #include "kafka/messages/description.h"
 #include "kafka/topic_id.h"
@@ -24,12 +25,6 @@ struct ShareFetchRequest {
   static constexpr int32_t kFinalEpoch = -1;
   static constexpr int32_t kNewSession = 0;
 
-  struct AcknowledgementBatch {
-    int64_t firstOffset = 0;
-    int64_t lastOffset = 0;
-    std::vector<int8_t> acknowledgeTypes;  // 0 gap, 1 accept, 2 release, 3 reject, 4 renew
-    UnknownTaggedFields unknownTags;
-  };
   struct Partition {
     int32_t partitionIndex = 0;
     int32_t partitionMaxBytes = 0;  // version 0
@@ -98,14 +93,6 @@ struct ShareFetchResponse {
   std::vector<NodeEndpoint> nodeEndpoints;
   UnknownTaggedFields unknownTags;
 };
-
-template <class Visitor>
-void Describe(Visitor& v, Described<Visitor, ShareFetchRequest::AcknowledgementBatch>& m) {
-  v.Field("firstOffset", m.firstOffset);
-  v.Field("lastOffset", m.lastOffset);
-  v.Field("acknowledgeTypes", m.acknowledgeTypes);
-  v.Tags(m.unknownTags);
-}
 
 template <class Visitor>
 void Describe(Visitor& v, Described<Visitor, ShareFetchRequest::Partition>& m) {
