@@ -86,6 +86,13 @@ void TopicFollower::Run() {
   }
 }
 
+absl::Status TopicFollower::NothingCounts(bool wasRead, const absl::Status& why) const {
+  return absl::UnavailableError(StrCat("no consent in keyspace ", options_.keyspace, " that comes from topic ",
+                                       options_.reader.topic, " counts: it was not read to its end ",
+                                       wasRead ? "for too long (staleAfter)" : "yet",
+                                       why.ok() ? "" : StrCat(": ", ToStd(why.message()))));
+}
+
 // What the session told is not so any more.
 void TopicFollower::End(int64_t term, bool isOver) {
   if (isOver) (void)keys_.ReleaseSource(options_.keyspace, term);
@@ -120,11 +127,7 @@ void TopicFollower::StandBy(const absl::Status& failure) {
                          source->follower, unreadable);
     return Tell(std::move(status));
   }
-  status.problem = absl::UnavailableError(StrCat(
-      "no consent in keyspace ", options_.keyspace, " that comes from topic ", options_.reader.topic, " counts: ",
-      source->age.has_value() ? "it was not read to its end for too long (staleAfter)"
-                              : "it was not read to its end yet",
-      failure.ok() ? "" : StrCat(": ", ToStd(failure.message()))));
+  status.problem = NothingCounts(source->age.has_value(), failure);
   status.note = StrCat("agent ", source->follower, " follows or was the last one that did", unreadable);
   Tell(std::move(status));
 }

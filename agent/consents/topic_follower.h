@@ -69,6 +69,9 @@ class TopicFollower {
   bool Sleep(std::chrono::milliseconds time);
   bool isEnding() const;
   void Tell(Status status);
+  // The problem of a topic that is stale, in words. `wasRead`: it was read to its end once. `why`: OK if that is not
+  // known.
+  absl::Status NothingCounts(bool wasRead, const absl::Status& why) const;
 
   const TopicFollowerOptions options_;
   keys::KeyService& keys_;

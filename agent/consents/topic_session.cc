@@ -309,10 +309,7 @@ bool TopicFollower::Session::IsStale() const {
 
 absl::Status TopicFollower::Session::Problem() const {
   if (!IsStale()) return unanswered_;
-  return absl::UnavailableError(StrCat("no consent in keyspace ", options().keyspace, " that comes from topic ",
-                                       options().reader.topic, " counts: it was not read to its end ",
-                                       wasCurrent_ ? "for too long (staleAfter)" : "yet",
-                                       unanswered_.ok() ? "" : StrCat(": ", ToStd(unanswered_.message()))));
+  return follower_.NothingCounts(wasCurrent_, unanswered_);
 }
 
 void TopicFollower::Session::Tell() {
