@@ -33,11 +33,6 @@ constexpr std::string_view kSetAside = ".unsigned";
 // How often a file of one name may have been set aside.
 constexpr int kMostSetAside = 100;
 
-absl::Status Error(const std::string& path) {
-  const int error = errno;
-  return absl::UnavailableError(StrCat("audit: ", path, ": ", std::strerror(error)));
-}
-
 std::string DayOf(absl::Time time) { return absl::FormatTime("%Y-%m-%d", time, absl::UTCTimeZone()); }
 
 std::string FileName(uint64_t firstLine, absl::Time now) {
@@ -118,7 +113,7 @@ namespace {
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder,
                                                  std::optional<uint64_t> (*numberOf)(const std::string& name)) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(folder.c_str()), ::closedir);
-  if (directory == nullptr) return Error(folder);
+  if (directory == nullptr) return FileError(folder);
   std::vector<std::pair<uint64_t, std::string>> found;
   while (const dirent* const entry = ::readdir(directory.get())) {
     const std::string name = entry->d_name;
@@ -139,6 +134,11 @@ std::string FormerName(const std::string& name) {
 
 }  // namespace
 
+absl::Status FileError(const std::string& path) {
+  const int error = errno;
+  return absl::UnavailableError(StrCat("audit: ", path, ": ", std::strerror(error)));
+}
+
 absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder) { return NamesIn(folder, FirstLineOf); }
 
 absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder) {
@@ -146,7 +146,7 @@ absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder) {
 }
 
 absl::StatusOr<std::unique_ptr<Trail>> Trail::Open(const std::string& folder, const Limits& limits) {
-  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return Error(folder);
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return FileError(folder);
   ASSIGN_OR_RETURN(UniqueFd lock, evidence::LockFolder(folder, std::chrono::milliseconds(0)));
   RETURN_IF_ERROR(PrepareFolder(folder));
   ASSIGN_OR_RETURN(SigningKey key, SigningKey::Read(folder + "/key.pem"));
@@ -171,7 +171,7 @@ absl::Status Trail::SetAside(const std::string& file) {
   for (int i = 1; i <= kMostSetAside; ++i) {
     const std::string name = StrCat(file, ".", i, kSetAside);
     if (::access(PathOf(name).c_str(), F_OK) == 0) continue;
-    if (::rename(PathOf(file).c_str(), PathOf(name).c_str()) != 0) return Error(PathOf(file));
+    if (::rename(PathOf(file).c_str(), PathOf(name).c_str()) != 0) return FileError(PathOf(file));
     notes_.push_back(Json{{"kind", "setAside"}, {"file", name}}.dump());
     return absl::OkStatus();
   }
@@ -203,7 +203,7 @@ absl::Status Trail::LookAtEnd() {
       NoteUnsigned(head_.file, head_.bytes, text->size() - head_.bytes);
     } else {
       file_ = UniqueFd(::open(PathOf(head_.file).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
-      if (!file_.valid()) return Error(PathOf(head_.file));
+      if (!file_.valid()) return FileError(PathOf(head_.file));
       name_ = head_.file;
       size_ = head_.bytes;
     }
@@ -214,11 +214,11 @@ absl::Status Trail::LookAtEnd() {
 absl::Status Trail::CheckFile() {
   if (!file_.valid()) return absl::OkStatus();
   if (mustTruncate_) {
-    if (::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) return Error(PathOf(name_));
+    if (::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) return FileError(PathOf(name_));
     mustTruncate_ = false;
   }
   struct stat open, there;
-  if (::fstat(file_.get(), &open) != 0) return Error(PathOf(name_));
+  if (::fstat(file_.get(), &open) != 0) return FileError(PathOf(name_));
   const bool isThere = ::lstat(PathOf(name_).c_str(), &there) == 0 && there.st_ino == open.st_ino;
   const auto size = static_cast<uint64_t>(open.st_size);
   if (isThere && size == size_) return absl::OkStatus();
@@ -245,11 +245,11 @@ absl::Status Trail::OpenFile(absl::Time now) {
     RETURN_IF_ERROR(SetAside(name));
     file_ = UniqueFd(::open(PathOf(name).c_str(), kFlags, 0600));
   }
-  if (!file_.valid()) return Error(PathOf(name));
+  if (!file_.valid()) return FileError(PathOf(name));
   name_ = name;
   size_ = 0;
   const UniqueFd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return folder.valid() && ::fsync(folder.get()) == 0 ? absl::OkStatus() : Error(folder_);
+  return folder.valid() && ::fsync(folder.get()) == 0 ? absl::OkStatus() : FileError(folder_);
 }
 
 absl::Status Trail::Write(const std::string& text) {
@@ -257,10 +257,10 @@ absl::Status Trail::Write(const std::string& text) {
   for (size_t written = 0; written < text.size();) {
     const ssize_t count = ::write(file_.get(), text.data() + written, text.size() - written);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return Error(PathOf(name_));
+    if (count < 0) return FileError(PathOf(name_));
     written += static_cast<size_t>(count);
   }
-  return ::fdatasync(file_.get()) == 0 ? absl::OkStatus() : Error(PathOf(name_));
+  return ::fdatasync(file_.get()) == 0 ? absl::OkStatus() : FileError(PathOf(name_));
 }
 
 // The folder may not have been synced although the head has its name.

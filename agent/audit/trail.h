@@ -122,6 +122,9 @@ class Trail {
   bool isMissing_ = false;  // old lines are: noted
 };
 
+// kUnavailable, of errno.
+absl::Status FileError(const std::string& path);
+
 // The files of which no line was signed, the oldest first.
 absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder);
 // The files with lines, in order.

@@ -23,18 +23,13 @@ constexpr size_t kLongestLine = size_t{1} << 20;
 // A line that says what was never signed is shorter.
 constexpr size_t kLongestFirstLine = 4096;
 
-absl::Status Error(const std::string& path) {
-  const int error = errno;
-  return absl::UnavailableError(StrCat("audit: ", path, ": ", std::strerror(error)));
-}
-
 absl::StatusOr<std::string> ReadAt(int fd, uint64_t offset, size_t bytes, const std::string& path) {
   std::string text(bytes, '\0');
   size_t size = 0;
   while (size < bytes) {
     const ssize_t count = ::pread(fd, text.data() + size, bytes - size, static_cast<off_t>(offset + size));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return Error(path);
+    if (count < 0) return FileError(path);
     if (count == 0) break;
     size += static_cast<size_t>(count);
   }
@@ -72,7 +67,7 @@ absl::Status TrailCursor::ReadHeadAgain() {
 
 absl::Status TrailCursor::Open(const std::string& file) {
   UniqueFd open(::open(PathOf(file).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!open.valid()) return Error(PathOf(file));
+  if (!open.valid()) return FileError(PathOf(file));
   open_ = std::move(open);
   file_ = file;
   offset_ = 0;
@@ -129,11 +124,11 @@ absl::StatusOr<bool> TrailCursor::FindIn(const std::string& file, const std::str
 absl::StatusOr<uint64_t> TrailCursor::SignedBytes(const std::string& file, const std::string& next) const {
   if (file == head_.file) return head_.bytes;
   struct stat info;
-  if (::fstat(open_.get(), &info) != 0) return Error(PathOf(file));
+  if (::fstat(open_.get(), &info) != 0) return FileError(PathOf(file));
   const auto size = static_cast<uint64_t>(info.st_size);
   if (next.empty()) return size;
   const UniqueFd following(::open(PathOf(next).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!following.valid()) return Error(PathOf(next));
+  if (!following.valid()) return FileError(PathOf(next));
   ASSIGN_OR_RETURN(const std::string text, ReadAt(following.get(), 0, kLongestFirstLine, PathOf(next)));
   return std::min(size, SignedEnd(file, text).value_or(size));
 }

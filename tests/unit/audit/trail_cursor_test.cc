@@ -2,7 +2,6 @@
 #include "audit/trail_cursor.h"
 
 #include <gmock/gmock.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 #include "audit/trail_reader.h"
 #include "base/text.h"
 #include "evidence/small_file.h"
+#include "trail_folder.h"
 
 namespace kveil::audit {
 namespace {
@@ -20,30 +20,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class TrailCursorTest : public testing::Test {
+class TrailCursorTest : public TrailFolder {
  protected:
-  TrailCursorTest() {
-    char path[] = "/tmp/kveil-cursor-XXXXXX";
-    parent_ = mkdtemp(path);
-    folder_ = parent_ + "/audit";
-    Open();
-  }
-  ~TrailCursorTest() override { std::filesystem::remove_all(parent_); }
-
-  void Open(const Trail::Limits& limits = {}) {
-    trail_.reset();
-    absl::StatusOr<std::unique_ptr<Trail>> opened = Trail::Open(folder_, limits);
-    ASSERT_TRUE(opened.ok()) << opened.status();
-    trail_ = *std::move(opened);
-  }
-  // The lines' numbers go on where they were.
-  void Append(int count, absl::Duration later = absl::ZeroDuration()) {
-    now_ += later;
-    std::vector<std::string> objects;
-    for (int i = 0; i < count; ++i) objects.push_back(StrCat("{\"kind\":\"test\",\"i\":", i, "}"));
-    const absl::Status appended = trail_->Append(objects, {.now = now_, .elapsed = later});
-    ASSERT_TRUE(appended.ok()) << appended;
-  }
   TrailCursor Cursor(TrailCursor::Place after = {}) { return {folder_, *ReadPublicKey(folder_, ""), std::move(after)}; }
   static TrailCursor::Piece Next(TrailCursor& cursor, size_t bytes = 1 << 20) {
     absl::StatusOr<TrailCursor::Piece> piece = cursor.Next(bytes);
@@ -56,10 +34,6 @@ class TrailCursorTest : public testing::Test {
     return numbers;
   }
   std::string File(size_t i) const { return folder_ + "/" + FilesOf(folder_)->at(i); }
-
-  std::string parent_, folder_;
-  std::unique_ptr<Trail> trail_;
-  absl::Time now_ = absl::FromUnixSeconds(1'795'000'000);
 };
 
 TEST_F(TrailCursorTest, GivesEachSignedLineOnceAndTheHeadThatSignsThem) {

@@ -3,13 +3,13 @@
 #include "audit_topic/trail_sender.h"
 
 #include <gmock/gmock.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <set>
 
+#include "../audit/trail_folder.h"
 #include "../consents/mock_topic.h"
 #include "audit/lines.h"
 #include "audit/trail.h"
@@ -57,31 +57,8 @@ struct Records {
   }
 };
 
-class TrailSenderTest : public testing::Test {
+class TrailSenderTest : public audit::TrailFolder {
  protected:
-  TrailSenderTest() {
-    char path[] = "/tmp/kveil-sender-XXXXXX";
-    parent_ = mkdtemp(path);
-    folder_ = parent_ + "/audit";
-    OpenTrail();
-  }
-  ~TrailSenderTest() override {
-    sender_.reset();
-    std::filesystem::remove_all(parent_);
-  }
-
-  void OpenTrail(const Trail::Limits& limits = {}) {
-    trail_.reset();
-    absl::StatusOr<std::unique_ptr<Trail>> opened = Trail::Open(folder_, limits);
-    ASSERT_TRUE(opened.ok()) << opened.status();
-    trail_ = *std::move(opened);
-  }
-  void Append(int count, absl::Duration later = absl::ZeroDuration()) {
-    now_ += later;
-    const std::vector<std::string> objects(static_cast<size_t>(count), "{\"kind\":\"test\"}");
-    const absl::Status appended = trail_->Append(objects, {.now = now_, .elapsed = later});
-    ASSERT_TRUE(appended.ok()) << appended;
-  }
   void Start() { Start(brokers_, kTopic); }
   void Start(const MockTopic& brokers, const std::string& topic) {
     TrailSenderOptions options;
@@ -155,9 +132,6 @@ class TrailSenderTest : public testing::Test {
     return found.value_or(audit::Verification());
   }
 
-  std::string parent_, folder_;
-  std::unique_ptr<Trail> trail_;
-  absl::Time now_ = absl::FromUnixSeconds(1'795'000'000);
   MockTopic brokers_{1, kTopic};
   std::unique_ptr<TrailSender> sender_;
 };
@@ -266,7 +240,7 @@ TEST_F(TrailSenderTest, WhatWasRemovedBeforeItWasSentIsToldInTheTopicAndForADay)
   ASSERT_TRUE(IsSent());
   Stop();
   Append(3, absl::Hours(24));
-  OpenTrail({.bytes = 1});
+  Open({.bytes = 1});
   Append(1, absl::Hours(24));
   Append(1, absl::Hours(24));
   ASSERT_EQ(trail_->head().first, 5u);
