@@ -45,11 +45,12 @@ void SigningKey::Free::operator()(evp_pkey_st* key) const { EVP_PKEY_free(key); 
 
 absl::StatusOr<SigningKey> SigningKey::Read(const std::string& path) {
   struct stat info;
-  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+  const bool isThere = ::lstat(path.c_str(), &info) == 0;  // if not, reading it says so
+  if (isThere && !S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(
         StrCat("the signing key ", path, " is not a regular file, and links are not followed: name the file itself"));
   }
-  if (::lstat(path.c_str(), &info) == 0 && (info.st_mode & 077) != 0) {
+  if (isThere && (info.st_mode & 077) != 0) {
     return absl::FailedPreconditionError(
         StrCat("the signing key ", path, " is not a file that only its owner may read: chmod 600 it"));
   }
