@@ -234,6 +234,21 @@ TEST_F(TrailSenderTest, WhileTheBrokersAreAwayItSaysSoAndNothingIsLost) {
   EXPECT_THAT(Read().Numbers(), ElementsAre(1, 2, 3));
 }
 
+TEST_F(TrailSenderTest, WhatTheBrokersRefusedIsSentAgain) {
+  Append(1);
+  Start();
+  ASSERT_TRUE(IsSent());
+  brokers_.RefuseNextWrite();
+  Append(2);
+  ASSERT_TRUE(Comes([this] { return !sender_->status().problem.ok(); }));
+  ASSERT_TRUE(IsSent());
+  ASSERT_TRUE(Comes([this] { return sender_->status().behind == 0 && sender_->status().problem.ok(); }));
+  const Records records = Read();
+  const std::vector<uint64_t> numbers = records.Numbers();
+  EXPECT_THAT(std::set<uint64_t>(numbers.begin(), numbers.end()), ElementsAre(1, 2, 3));
+  EXPECT_THAT(Verify(records).faults, IsEmpty());
+}
+
 TEST_F(TrailSenderTest, WhatWasRemovedBeforeItWasSentIsToldInTheTopicAndForADay) {
   Append(1);
   Start();

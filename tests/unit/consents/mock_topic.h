@@ -63,6 +63,12 @@ class MockTopic {
     }
   }
 
+  // Refuses the next produce request of any client.
+  void RefuseNextWrite() {
+    constexpr int16_t kProduce = 0;
+    rd_kafka_mock_push_request_errors(cluster_, kProduce, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+  }
+
  private:
   const std::string topic_;
   rd_kafka_t* client_;
