@@ -1,5 +1,6 @@
 #include "daemon/service_manager.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -29,6 +31,10 @@ constexpr std::chrono::seconds kBetweenStarting{1};
 // What the agent does between two signs of life can take some ten seconds when much is wrong (self_checks.cc).
 constexpr std::chrono::seconds kShortestWatchdog{20};
 constexpr size_t kLongestStatus = 300;
+// Of one message with a descriptor.
+constexpr timeval kPatience{.tv_sec = 0, .tv_usec = 100'000};
+constexpr int kFirstListenFd = 3;  // sd_listen_fds(3)
+constexpr int kMostListenFds = 65'536;
 
 std::string Take(const char* variable) {
   const char* const value = ::getenv(variable);
@@ -53,6 +59,26 @@ bool TakeWatchdog() {
   }
   return true;
 }
+
+std::vector<KeptDescriptor> TakeListenFds() {
+  const std::string pid = Take("LISTEN_PID"), count = Take("LISTEN_FDS"), names = Take("LISTEN_FDNAMES");
+  if (pid.empty() || pid != std::to_string(::getpid())) return {};  // there are none, or they are meant for another
+  std::vector<KeptDescriptor> kept;
+  int number = 0;
+  const std::vector<std::string> nameOf = absl::StrSplit(names, ':');
+  if (!absl::SimpleAtoi(count, &number) || number < 0 || number > kMostListenFds ||
+      nameOf.size() != static_cast<size_t>(number)) {
+    log::Warning("service.descriptorsIgnored", {{"reason", "LISTEN_FDS and LISTEN_FDNAMES do not fit"}});
+    return {};
+  }
+  for (int i = 0; i < number; ++i) {
+    const int fd = kFirstListenFd + i;
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) kept.push_back({nameOf[static_cast<size_t>(i)], UniqueFd(fd)});
+  }
+  return kept;
+}
+
+UniqueFd NewSocket(int flags) { return UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | flags, 0)); }
 
 // sun_path's bytes; empty when the address is of no form that the agent knows.
 std::string SocketPath(const std::string& text) {
@@ -82,12 +108,18 @@ ServiceManager::Environment ServiceManager::TakeEnvironment() {
   Environment environment;
   environment.notifySocket = Take("NOTIFY_SOCKET");
   environment.hasWatchdog = TakeWatchdog();
+  environment.kept = TakeListenFds();
   return environment;
 }
 
-ServiceManager::ServiceManager(const Environment& environment)
-    : address_(SocketPath(environment.notifySocket)), hasWatchdog_(environment.hasWatchdog) {
-  if (!address_.empty()) socket_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+ServiceManager::ServiceManager(Environment environment)
+    : address_(SocketPath(environment.notifySocket)),
+      hasWatchdog_(environment.hasWatchdog),
+      kept_(std::move(environment.kept)) {
+  if (address_.empty()) return;
+  socket_ = NewSocket(SOCK_NONBLOCK);
+  patientSocket_ = NewSocket(0);
+  ::setsockopt(patientSocket_.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience));
 }
 
 void ServiceManager::Starting(std::string_view reason) {
@@ -131,15 +163,48 @@ void ServiceManager::Stopping(std::chrono::milliseconds atMost) {
   (void)Send(StrCat("STOPPING=1\n", MoreTime(atMost + kMoreTime), "STATUS=draining\n"));
 }
 
-bool ServiceManager::Send(const std::string& message) {
+// FDPOLL=0: what the manager keeps is not watched for a hang-up.
+bool ServiceManager::Keep(const std::string& name, int fd) {
+  const MutexLock lock(mutex_);
+  if (address_.empty() || keepsNothing_) return false;
+  keepsNothing_ = !SendBy(patientSocket_, StrCat("FDSTORE=1\nFDPOLL=0\nFDNAME=", name, "\n"), fd);
+  return !keepsNothing_;
+}
+
+void ServiceManager::Forget(const std::string& name) {
+  const MutexLock lock(mutex_);
+  (void)SendBy(patientSocket_, StrCat("FDSTOREREMOVE=1\nFDNAME=", name, "\n"), -1);
+}
+
+std::vector<KeptDescriptor> ServiceManager::TakeKept() {
+  const MutexLock lock(mutex_);
+  return std::exchange(kept_, {});
+}
+
+bool ServiceManager::Send(const std::string& message) { return SendBy(socket_, message, -1); }
+
+bool ServiceManager::SendBy(const UniqueFd& socket, const std::string& message, int fd) {
   if (address_.empty()) return true;
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, address_.data(), address_.size());
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
-  const ssize_t sent = ::sendto(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-                                reinterpret_cast<const sockaddr*>(&address), size);
-  const bool isUnheard = sent < 0;
+  iovec text = {const_cast<char*>(message.data()), message.size()};
+  msghdr header = {};
+  header.msg_name = &address;
+  header.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  header.msg_iov = &text;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(fd))] = {};
+  if (fd >= 0) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    cmsghdr* const attached = CMSG_FIRSTHDR(&header);
+    attached->cmsg_level = SOL_SOCKET;
+    attached->cmsg_type = SCM_RIGHTS;
+    attached->cmsg_len = CMSG_LEN(sizeof(fd));
+    std::memcpy(CMSG_DATA(attached), &fd, sizeof(fd));
+  }
+  const bool isUnheard = ::sendmsg(socket.get(), &header, MSG_NOSIGNAL) < 0;
   if (isUnheard && !isUnheard_) log::Warning("service.notTold", {{"reason", std::strerror(errno)}});
   isUnheard_ = isUnheard;
   return !isUnheard;

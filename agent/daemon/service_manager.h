@@ -1,31 +1,35 @@
 // Tells the service manager how the agent is, by systemd's protocol: datagrams with one "NAME=value" per line, sent to
-// the socket that the environment names. sd_notify(3) documents the protocol as stable for programs that do not link
-// libsystemd. It is one call of sendto(2), so the library would bring more than it saves.
+// the socket that the environment names. sd_notify(3) and sd_listen_fds(3) document the protocol as stable for programs
+// that do not link libsystemd. It is one call of sendmsg(2), so the library would bring more than it saves.
 #pragma once
 
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "base/descriptor_store.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
 
 namespace kveil::daemon {
 
 // Any thread. Never waits. What cannot be sent is said again in the next message. Does nothing without a service
-// manager.
-class ServiceManager {
+// manager. Keeps descriptors in its file descriptor store, which lives as long as the service is not stopped.
+class ServiceManager : public DescriptorStore {
  public:
   struct Environment {
-    std::string notifySocket;  // a path, or '@' and an abstract name; empty: there is no service manager
-    bool hasWatchdog = false;  // it ends an agent that does not say that it is alive
+    std::string notifySocket;          // a path, or '@' and an abstract name; empty: there is no service manager
+    bool hasWatchdog = false;          // it ends an agent that does not say that it is alive
+    std::vector<KeptDescriptor> kept;  // what earlier processes had kept
   };
-  // Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, and removes these three from the environment, so that no
-  // process that the agent starts can speak for it. Call it before any thread is made. Logs what makes no sense.
+  // Reads NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, and removes them from
+  // the environment, so that no process that the agent starts can speak for it. Call it once, before any thread is
+  // made. Logs what makes no sense.
   static Environment TakeEnvironment();
 
-  explicit ServiceManager(const Environment& environment);
+  explicit ServiceManager(Environment environment);
 
   // The start waits for something. Gives it more time. May be called as often as one likes.
   void Starting(std::string_view reason);
@@ -46,18 +50,29 @@ class ServiceManager {
   // The agent ends, in so long at most.
   void Stopping(std::chrono::milliseconds atMost);
 
+  // Waits for at most 100 ms, and once it had to, not again. The manager may keep fewer than it is given: it does not
+  // say so.
+  bool Keep(const std::string& name, int fd) override;
+  void Forget(const std::string& name) override;
+  std::vector<KeptDescriptor> TakeKept() override;
+
  private:
   // Whether it was sent, or nobody wants to hear it.
   bool Send(const std::string& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same, with a descriptor (-1: without), by one of the sockets.
+  bool SendBy(const UniqueFd& socket, const std::string& message, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::string address_;  // sun_path's bytes: an abstract name begins with a zero byte; empty: nobody to tell
   bool hasWatchdog_;
   UniqueFd socket_;
+  UniqueFd patientSocket_;  // waits while the manager has much to read
 
   Mutex mutex_;
   bool wasReady_ ABSL_GUARDED_BY(mutex_) = false;
-  bool owesReady_ ABSL_GUARDED_BY(mutex_) = false;  // READY=1 has to go out
-  bool isUnheard_ ABSL_GUARDED_BY(mutex_) = false;  // the last message could not be sent
+  bool owesReady_ ABSL_GUARDED_BY(mutex_) = false;     // READY=1 has to go out
+  bool isUnheard_ ABSL_GUARDED_BY(mutex_) = false;     // the last message could not be sent
+  bool keepsNothing_ ABSL_GUARDED_BY(mutex_) = false;  // it did not read in time
+  std::vector<KeptDescriptor> kept_ ABSL_GUARDED_BY(mutex_);
   std::string toldStatus_ ABSL_GUARDED_BY(mutex_);
   std::chrono::steady_clock::time_point startingTold_ ABSL_GUARDED_BY(mutex_);
 };

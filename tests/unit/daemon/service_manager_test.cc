@@ -1,9 +1,11 @@
 // What a service manager is told, with a socket of the test in its place.
 #include "daemon/service_manager.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -40,14 +42,37 @@ class NotifySocket {
 
   // The lines of the next message; empty when there is none.
   Lines Next() {
+    UniqueFd attached;
+    return Receive(attached);
+  }
+  // What comes with the next message, which has to be this one.
+  UniqueFd NextWithDescriptor(const Lines& expected) {
+    UniqueFd attached;
+    EXPECT_EQ(Receive(attached), expected);
+    return attached;
+  }
+
+ private:
+  Lines Receive(UniqueFd& attached) {
     char buffer[4096];
-    const ssize_t size = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
+    iovec text = {buffer, sizeof(buffer)};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr header = {};
+    header.msg_iov = &text;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    const ssize_t size = ::recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC);
     if (size < 0) return {};
+    if (const cmsghdr* const one = CMSG_FIRSTHDR(&header); one != nullptr) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(one), sizeof(fd));
+      attached = UniqueFd(fd);
+    }
     const std::string message(buffer, static_cast<size_t>(size));
     return absl::StrSplit(message, '\n', absl::SkipEmpty());
   }
 
- private:
   const std::string name_;
   UniqueFd socket_;
 };
@@ -59,7 +84,8 @@ class ServiceManagerTest : public ::testing::Test {
     for (const char* variable : kVariables) ::unsetenv(variable);
   }
 
-  static constexpr const char* kVariables[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
+  static constexpr const char* kVariables[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+                                               "LISTEN_PID",    "LISTEN_FDS",    "LISTEN_FDNAMES"};
   static std::string MakeFolder() {
     std::string folder = StrCat(::testing::TempDir(), "service_manager_", ::getpid());
     std::filesystem::create_directory(folder);
@@ -196,9 +222,73 @@ TEST_F(ServiceManagerTest, IsTakenOutOfTheEnvironmentAndNothingElseIs) {
   EXPECT_TRUE(environment.hasWatchdog);
   size_t left = 0;
   for (char** variable = ::environ; *variable != nullptr; ++variable) ++left;
-  EXPECT_EQ(left, before.size() - 3);
+  EXPECT_EQ(left, before.size() - 3);  // those that there were
   for (const char* variable : kVariables) EXPECT_EQ(::getenv(variable), nullptr) << variable;
   EXPECT_TRUE(ServiceManager::TakeEnvironment().notifySocket.empty());
+}
+
+TEST_F(ServiceManagerTest, KeepsADescriptorByItsName) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd read(ends[0]), write(ends[1]);
+  EXPECT_TRUE(manager.Keep("listener-1", write.get()));
+  const UniqueFd kept = socket_.NextWithDescriptor(Lines{"FDSTORE=1", "FDPOLL=0", "FDNAME=listener-1"});
+  ASSERT_TRUE(kept.valid());
+  ASSERT_EQ(::write(kept.get(), "x", 1), 1);
+  char byte = 0;
+  EXPECT_EQ(::read(read.get(), &byte, 1), 1) << "it is the same one";
+  manager.Forget("listener-1");
+  EXPECT_EQ(socket_.Next(), (Lines{"FDSTOREREMOVE=1", "FDNAME=listener-1"}));
+}
+
+TEST_F(ServiceManagerTest, AManagerThatDoesNotReadHoldsUpTheAgentOnce) {
+  ServiceManager manager({.notifySocket = socket_.name()});
+  const UniqueFd any(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto begun = std::chrono::steady_clock::now();
+  int kept = 0;
+  while (kept < 100'000 && manager.Keep("one", any.get())) ++kept;
+  EXPECT_LT(kept, 100'000);
+  while (!socket_.Next().empty()) continue;
+  EXPECT_FALSE(manager.Keep("one", any.get())) << "it would have to wait for each";
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(20));
+}
+
+TEST_F(ServiceManagerTest, WithoutAManagerNothingIsKept) {
+  ServiceManager manager({});
+  EXPECT_FALSE(manager.Keep("one", 0));
+  manager.Forget("one");
+  EXPECT_TRUE(manager.TakeKept().empty());
+}
+
+// In a process of its own, where the descriptors from 3 on are free.
+TEST_F(ServiceManagerTest, TakesWhatAnEarlierProcessHadKept) {
+  const auto taken = [](const std::string& count, const std::string& names, int pidBy) {
+    const UniqueFd any(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (const int fd : {3, 4}) (void)::dup2(any.get(), fd);
+      for (int fd = 5; fd < 64; ++fd) ::close(fd);
+      ::setenv("LISTEN_PID", std::to_string(::getpid() + pidBy).c_str(), 1);
+      ::setenv("LISTEN_FDS", count.c_str(), 1);
+      ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+      ServiceManager manager(ServiceManager::TakeEnvironment());
+      const std::vector<KeptDescriptor> kept = manager.TakeKept();
+      bool isRight = kept.size() == 2 && kept[0].name == "a" && kept[1].name == "b" && kept[1].fd.get() == 4;
+      for (const KeptDescriptor& one : kept) isRight &= ::fcntl(one.fd.get(), F_GETFD) == FD_CLOEXEC;
+      ::_exit(::getenv("LISTEN_FDS") != nullptr ? 2 : kept.empty() ? 1 : isRight ? 0 : 3);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  EXPECT_EQ(taken("2", "a:b", 0), 0);
+  EXPECT_EQ(taken("3", "a:b:c", 0), 0) << "the third is not there";
+  EXPECT_EQ(taken("2", "a:b", 1), 1) << "meant for another process";
+  EXPECT_EQ(taken("2", "a", 0), 1);
+  EXPECT_EQ(taken("-1", "a:b", 0), 1);
+  EXPECT_EQ(taken("99999999999", "a:b", 0), 1);
+  EXPECT_EQ(taken("two", "a:b", 0), 1);
 }
 
 TEST_F(ServiceManagerTest, WatchesThisProcessOnly) {
