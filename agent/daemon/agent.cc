@@ -288,8 +288,11 @@ absl::Status Agent::Serve() {
     server_->Serve(netnsCookie, std::move(listeners));
   };
   callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
+  intercept::Namespaces::Options options;
+  // Whoever wants connects to pass an agent that is down does not want them to wait for it.
+  if (config_.intercept.whenDown == config::WhenDown::kRefuse) options.store = &manager_;
   absl::StatusOr<std::unique_ptr<intercept::Namespaces>> namespaces =
-      intercept::Namespaces::Start(*redirect_, std::move(callbacks));
+      intercept::Namespaces::Start(*redirect_, std::move(callbacks), options);
   if (!namespaces.ok()) return namespaces.status();
   namespaces_ = *std::move(namespaces);
   serving_.store(namespaces_.get(), std::memory_order_release);

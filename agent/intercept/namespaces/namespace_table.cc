@@ -31,12 +31,14 @@ constexpr size_t kMostUnknown = 1024;
 }  // namespace
 
 NamespaceTable::NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupTree cgroups,
-                               Namespaces::Callbacks callbacks, std::function<void(uint64_t, int)> watch)
+                               Namespaces::Callbacks callbacks, std::function<void(uint64_t, int)> watch,
+                               DescriptorStore* store)
     : redirect_(redirect),
       sockets_(sockets),
       cgroups_(std::move(cgroups)),
       callbacks_(std::move(callbacks)),
       watch_(std::move(watch)),
+      kept_(store, cgroups_.id()),
       unknownSince_(kMostUnknown, kUnknownLifetime) {}
 
 absl::Status NamespaceTable::AddOwn() {
@@ -162,7 +164,8 @@ void NamespaceTable::TryToServe(Entry& entry) {
   entry.nextAttempt = Clock::now() + kRetryAfter;
   // A new namespace without any address lets one listen at 127.0.0.1, too, to which there is no way yet.
   if (absl::Status up = LoopbackOf(entry); !up.ok()) return SetProblem(entry, State::kFailed, std::move(up));
-  absl::StatusOr<Listeners> listeners = MakeListenersIn(entry, Families::kBoth);
+  absl::StatusOr<Listeners> listeners = TakeKept(entry);
+  if (!listeners->v4.valid()) listeners = MakeListenersIn(entry, Families::kBoth);
   if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
   const absl::Status prepared = Prepare(entry, *listeners);
   if (!prepared.ok()) return SetProblem(entry, State::kFailed, prepared);
@@ -182,6 +185,19 @@ void NamespaceTable::ServeV6(Entry& entry) {
   const absl::Status prepared = listeners.ok() ? Prepare(entry, *listeners) : listeners.status();
   SetProblem(entry, State::kServed, prepared);
   if (prepared.ok()) HandOut(entry, *std::move(listeners));
+}
+
+// What an earlier agent has left here, if it can be used: what connected meanwhile waits in it.
+Listeners NamespaceTable::TakeKept(Entry& entry) {
+  Listeners kept = kept_.Take(entry.status.netnsCookie);
+  if (kept.v4.valid()) {
+    absl::Status usable = redirect_.TagAsOwn(kept.v4.get());  // a new version of the map is empty
+    if (kept.v6.valid()) usable.Update(redirect_.TagAsOwn(kept.v6.get()));
+    usable.Update(Prepare(entry, kept));
+    if (usable.ok()) return kept;
+  }
+  kept_.Forget(entry.status.netnsCookie);
+  return {};
 }
 
 // Forks, so the next attempt waits longer.
@@ -302,6 +318,7 @@ void NamespaceTable::HandOut(Entry& entry, Listeners listeners) {
     entry.handedOut = true;
     entry.status.ipv6 = entry.status.ipv6 || listeners.v6.valid();
   }
+  kept_.Keep(entry.status.netnsCookie, listeners);
   if (listeners.v4.valid()) list.push_back(std::move(listeners.v4));
   if (listeners.v6.valid()) list.push_back(std::move(listeners.v6));
   callbacks_.serve(entry.status.netnsCookie, std::move(list));
@@ -347,6 +364,7 @@ void NamespaceTable::OnReleased(uint64_t cookie) {
 
 void NamespaceTable::Erase(uint64_t cookie) {
   const Piece piece(servingTime_, entries_.at(cookie).payer, entries_.at(cookie).PayingOwner());
+  kept_.Forget(cookie);
   redirect_.ForgetNamespace(cookie);
   const MutexLock lock(mutex_);
   cookies_.erase(entries_.at(cookie).status.inode);
@@ -354,6 +372,7 @@ void NamespaceTable::Erase(uint64_t cookie) {
 }
 
 void NamespaceTable::ForgetOthers() {
+  kept_.ForgetUnless([this](uint64_t cookie) { return entries_.contains(cookie); });
   const absl::StatusOr<std::vector<uint64_t>> cookies = redirect_.ServedNamespaces();
   if (!cookies.ok()) return;
   for (const uint64_t cookie : *cookies) {

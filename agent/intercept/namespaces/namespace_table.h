@@ -19,6 +19,7 @@
 #include "base/mutex.h"
 #include "base/socket_address.h"
 #include "intercept/kernel/listeners.h"
+#include "intercept/namespaces/kept_listeners.h"
 #include "intercept/namespaces/namespaces.h"
 #include "intercept/namespaces/serving_time.h"
 #include "intercept/system/cgroup_tree.h"
@@ -29,9 +30,10 @@ namespace kveil::intercept {
 
 class NamespaceTable {
  public:
-  // Calls `watch` with each new witness, for the owner to wait for its descriptor until that is closed.
+  // Calls `watch` with each new witness, for the owner to wait for its descriptor until that is closed. `store`: see
+  // Namespaces::Options.
   NamespaceTable(Redirect& redirect, SocketMaker& sockets, CgroupTree cgroups, Namespaces::Callbacks callbacks,
-                 std::function<void(uint64_t cookie, int pidFd)> watch);
+                 std::function<void(uint64_t cookie, int pidFd)> watch, DescriptorStore* store);
 
   // Only for the table's own thread.
   absl::Status AddOwn();  // the agent's namespace
@@ -49,7 +51,7 @@ class NamespaceTable {
   void OnRefused(const RefusedConnect& refused);
   void OnWitnessEnded(uint64_t cookie);
   void OnReleased(uint64_t cookie);
-  // Removes what an earlier agent noted about namespaces that nobody lives in any more.
+  // Removes what an earlier agent noted, and listeners that it left, of namespaces that nobody lives in any more.
   void ForgetOthers();
   // Tries again to serve namespaces in which a connect is held, and serving failed or had to wait.
   void RetryHeld();
@@ -146,6 +148,7 @@ class NamespaceTable {
   void Serve(Entry& entry);
   void TryToServe(Entry& entry);
   void ServeV6(Entry& entry);
+  Listeners TakeKept(Entry& entry);
   absl::StatusOr<Listeners> MakeListenersIn(Entry& entry, Families families);
   absl::Status Prepare(Entry& entry, const Listeners& listeners);
   bool IsHeldAndFailed(const Entry& entry) const;
@@ -165,6 +168,7 @@ class NamespaceTable {
   const CgroupTree cgroups_;
   const Namespaces::Callbacks callbacks_;
   const std::function<void(uint64_t, int)> watch_;
+  KeptListeners kept_;
   mutable Mutex mutex_;  // held to change entries_ or read it from another thread, never during a callback
   std::map<uint64_t, Entry> entries_;                // by cookie
   absl::flat_hash_map<uint64_t, uint64_t> cookies_;  // by inode, which is unique while we have it open

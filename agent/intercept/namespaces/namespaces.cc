@@ -51,11 +51,13 @@ absl::Status BindAsApplication(int fd, const identity::Origin& origin) {
 }  // namespace
 
 struct Namespaces::State {
-  State(Redirect& redirect, std::unique_ptr<SocketMaker> sockets, CgroupTree cgroups, Callbacks callbacks)
+  State(Redirect& redirect, std::unique_ptr<SocketMaker> sockets, CgroupTree cgroups, Callbacks callbacks,
+        DescriptorStore* store)
       : redirect(redirect),
         sockets(std::move(sockets)),
-        table(redirect, *this->sockets, std::move(cgroups), std::move(callbacks),
-              [this](uint64_t cookie, int pidFd) { Wait(pidFd, cookie); }) {}
+        table(
+            redirect, *this->sockets, std::move(cgroups), std::move(callbacks),
+            [this](uint64_t cookie, int pidFd) { Wait(pidFd, cookie); }, store) {}
 
   absl::Status Prepare(const Options& options);
   void Wait(int fd, uint64_t about) const;
@@ -166,7 +168,8 @@ absl::StatusOr<std::unique_ptr<Namespaces>> Namespaces::Start(Redirect& redirect
   if (!cgroups.ok()) return cgroups.status();
   absl::StatusOr<std::unique_ptr<SocketMaker>> sockets = SocketMaker::Start();
   if (!sockets.ok()) return sockets.status();
-  auto state = std::make_unique<State>(redirect, *std::move(sockets), *std::move(cgroups), std::move(callbacks));
+  auto state =
+      std::make_unique<State>(redirect, *std::move(sockets), *std::move(cgroups), std::move(callbacks), options.store);
   absl::Status status = state->Prepare(options);
   if (!status.ok()) return status;
   std::promise<absl::Status> promise;

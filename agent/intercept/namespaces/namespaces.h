@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/descriptor_store.h"
 #include "base/unique_fd.h"
 #include "intercept/kernel/redirect.h"
 
@@ -34,6 +35,9 @@ class Namespaces {
   struct Options {
     // How often to compare everything with the kernel's facts (processes of the cgroups, their namespaces).
     std::chrono::milliseconds reconcileInterval = std::chrono::seconds(5);
+    // Where the listeners are kept while the agent restarts. nullptr: nowhere, then connects are refused meanwhile. It
+    // outlives the result.
+    DescriptorStore* store = nullptr;
   };
 
   // Before it returns, serves the agent's own namespace and those of the workloads that run. Fails only if the agent's
