@@ -1,23 +1,17 @@
 #include "keys/root/aws_credential_chain.h"
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "http/jitter.h"
 #include "keys/root/aws_profile.h"
 
 namespace kveil::keys {
 namespace {
 
 using aws::ValueOf;
-using std::chrono::milliseconds;
-
-// How soon a renewal that could not be made is tried again.
-constexpr milliseconds kAskAgain{5'000};
 
 // The access key that the environment has. nullopt: none.
 absl::StatusOr<std::optional<AwsCredentials>> InEnvironment(const aws::Environment& environment) {
@@ -46,63 +40,10 @@ absl::StatusOr<std::optional<aws::WebIdentity>> WebIdentityIn(const aws::Environ
 
 }  // namespace
 
-AwsCredentialChain::AwsCredentialChain(const AwsOptions& options) : options_(options), client_({.ca = options.ca}) {}
-
-absl::StatusOr<AwsCredentialChain::Credentials> AwsCredentialChain::Get(Deadline deadline) {
-  Credentials usable;
-  {
-    const MutexLock lock(mutex_);
-    const Clock::time_point now = Clock::now();
-    if (current_ != nullptr && now < std::min(refreshAt_, endsAt_)) return current_;
-    if (current_ != nullptr && now < endsAt_) {
-      usable = current_;
-      refreshAt_ = now + kAskAgain + http::UpTo(kAskAgain);  // the others go on meanwhile
-    }
-  }
-  if (usable != nullptr) {
-    absl::StatusOr<AwsCredentials> found = Find(deadline);
-    return found.ok() ? Take(*std::move(found)) : usable;
-  }
-  const MutexLock asking(asking_);
-  {
-    const MutexLock lock(mutex_);
-    if (current_ != nullptr && Clock::now() < endsAt_) return current_;
-  }
-  ASSIGN_OR_RETURN(AwsCredentials found, Find(deadline));
-  return Take(std::move(found));
-}
-
-absl::StatusOr<AwsCredentialChain::Credentials> AwsCredentialChain::Replace(const Credentials& refused,
-                                                                            Deadline deadline) {
-  const MutexLock asking(asking_);
-  {
-    const MutexLock lock(mutex_);
-    if (current_ != refused) return current_;  // another thread was quicker
-    if (Clock::now() - found_ < options_.replacePause) return nullptr;
-  }
-  ASSIGN_OR_RETURN(AwsCredentials found, Find(deadline));
-  Credentials taken = Take(std::move(found));
-  return taken == refused ? nullptr : taken;
-}
-
-AwsCredentialChain::Credentials AwsCredentialChain::Take(AwsCredentials found) {
-  const MutexLock lock(mutex_);
-  found_ = Clock::now();
-  // Those that got theirs at the same moment do not renew them at the same moment.
-  milliseconds until = options_.leastAge + http::UpTo(options_.leastAge);
-  endsAt_ = Clock::time_point::max();
-  if (found.endsAt.has_value()) {
-    const auto left = absl::ToChronoMilliseconds(*found.endsAt - absl::Now());
-    until = std::max(left * 3 / 5 + http::UpTo(std::max(left / 5, milliseconds(1))), options_.leastAge);
-    // By a clock that is wrong they have ended already: AWS knows better.
-    endsAt_ = found_ + std::max(left, options_.leastAge);
-  }
-  refreshAt_ = found_ + until;
-  if (current_ == nullptr || !(*current_ == found)) {
-    current_ = std::make_shared<const AwsCredentials>(std::move(found));
-  }
-  return current_;
-}
+AwsCredentialChain::AwsCredentialChain(const AwsOptions& options)
+    : options_(options),
+      client_({.ca = options.ca}),
+      cache_([this](Deadline deadline) { return Find(deadline); }, options.replacePause, options.leastAge) {}
 
 absl::StatusOr<AwsCredentials> AwsCredentialChain::Find(Deadline deadline) const {
   const aws::Environment& environment = options_.environment;

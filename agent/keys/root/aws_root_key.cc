@@ -3,13 +3,12 @@
 #include <openssl/evp.h>
 
 #include <array>
-#include <atomic>
-#include <thread>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/root/aws_messages.h"
+#include "keys/root/unwrap_each.h"
 
 namespace kveil::keys {
 namespace {
@@ -19,7 +18,6 @@ constexpr std::string_view kCheckLabel("kveil awsKms 1\0", 15);
 constexpr size_t kCheckSize = 8;
 constexpr size_t kLongestArn = 512;
 constexpr size_t kLongestCiphertext = 6144;  // that Decrypt takes
-constexpr size_t kMostAtOnce = 8;            // requests of one call
 
 using Digest = std::array<uint8_t, 32>;
 Digest CheckOf(std::string_view arn, Bytes ciphertext) {
@@ -89,39 +87,13 @@ absl::StatusOr<RootKey::DataKey> AwsRootKey::GenerateDataKey(Bytes context, Dead
   return DataKey{std::move(made->key), Wrapped(made->wrappedBy.Text(), made->ciphertext)};
 }
 
-// One after the other, many would not be done by the deadline; all at once, AWS would throttle them. What holds for the
-// service or for the agent's rights, holds for the next one, too: so the first goes alone.
 std::vector<absl::StatusOr<crypto::SecretKey>> AwsRootKey::Unwrap(absl::Span<const WrappedKey> keys,
                                                                   Deadline deadline) {
-  std::vector<absl::StatusOr<crypto::SecretKey>> answers;
-  for (size_t i = 0; i < keys.size(); ++i) answers.emplace_back(absl::UnavailableError(""));
-  Mutex mutex;
-  absl::Status common;  // guarded by it
-  const auto unwrap = [&](size_t i) {
-    {
-      const MutexLock lock(mutex);
-      if (!common.ok()) {
-        answers[i] = common;
-        return;
-      }
-    }
-    answers[i] = UnwrapOne(keys[i], deadline);
-    if (answers[i].ok()) return;
-    answers[i] = Named(answers[i].status());
-    if (!absl::IsUnavailable(answers[i].status()) && !absl::IsPermissionDenied(answers[i].status())) return;
-    const MutexLock lock(mutex);
-    common = answers[i].status();
-  };
-  if (!keys.empty()) unwrap(0);
-  std::atomic<size_t> next{1};
-  const auto work = [&] {
-    for (size_t i = next++; i < keys.size(); i = next++) unwrap(i);
-  };
-  std::vector<std::thread> threads;
-  while (keys.size() > threads.size() + 2 && threads.size() + 1 < kMostAtOnce) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  return answers;
+  return UnwrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<crypto::SecretKey> {
+    absl::StatusOr<crypto::SecretKey> unwrapped = UnwrapOne(key, deadline);
+    if (!unwrapped.ok()) return Named(unwrapped.status());
+    return unwrapped;
+  });
 }
 
 absl::StatusOr<crypto::SecretKey> AwsRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {

@@ -20,7 +20,7 @@ absl::StatusOr<crypto::SecretText> AwsSession::Call(std::string_view operation, 
   ASSIGN_OR_RETURN(const AwsCredentialChain::Credentials credentials, credentials_.Get(deadline));
   ASSIGN_OR_RETURN(http::Response response, Send(operation, body, *credentials, deadline));
   if (response.status == 200) return std::move(response.body);
-  aws::Refusal refusal = aws::RefusalOf(response.status, response.body);
+  Refusal refusal = aws::RefusalOf(response.status, response.body);
   if (refusal.isOfCredentials) {
     const absl::StatusOr<AwsCredentialChain::Credentials> others = credentials_.Replace(credentials, deadline);
     // Where others are not to be had now, a policy that denies still does.

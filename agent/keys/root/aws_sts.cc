@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/secret_file.h"
+#include "http/form.h"
 #include "http/printable.h"
 #include "keys/root/aws_sources.h"
 #include "keys/root/secret_json.h"
@@ -17,24 +18,6 @@ using crypto::SecretText;
 
 constexpr std::string_view kSts = "AWS's Security Token Service";
 constexpr std::chrono::seconds kPatience{5};
-
-// RFC 3986, section 2.3.
-void AppendField(SecretText& form, std::string_view name, std::string_view value) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  if (!form.empty()) form.push_back('&');
-  crypto::Append(form, name);
-  form.push_back('=');
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (absl::ascii_isalnum(byte) || std::string_view("-_.~").find(c) != std::string_view::npos) {
-      form.push_back(c);
-    } else {
-      form.push_back('%');
-      form.push_back(kDigits[byte >> 4]);
-      form.push_back(kDigits[byte & 15]);
-    }
-  }
-}
 
 // The text of the only element of this name. Empty: there is none, or several, or it holds more than text. What STS
 // gives as credentials has no character that XML escapes.
@@ -77,11 +60,11 @@ absl::StatusOr<AwsCredentials> AssumeRole(const http::Client& client, const std:
   request.url = StrCat(stsEndpoint, "/");
   request.contentType = "application/x-www-form-urlencoded; charset=utf-8";
   request.accept = "text/xml";
-  AppendField(request.body, "Action", "AssumeRoleWithWebIdentity");
-  AppendField(request.body, "Version", "2011-06-15");
-  AppendField(request.body, "RoleArn", identity.roleArn);
-  AppendField(request.body, "RoleSessionName", identity.sessionName.empty() ? "kveil" : identity.sessionName);
-  AppendField(request.body, "WebIdentityToken", crypto::AsText(token));
+  http::AppendFormField(request.body, "Action", "AssumeRoleWithWebIdentity");
+  http::AppendFormField(request.body, "Version", "2011-06-15");
+  http::AppendFormField(request.body, "RoleArn", identity.roleArn);
+  http::AppendFormField(request.body, "RoleSessionName", identity.sessionName.empty() ? "kveil" : identity.sessionName);
+  http::AppendFormField(request.body, "WebIdentityToken", crypto::AsText(token));
   const Deadline soon = std::min(deadline, std::chrono::steady_clock::now() + kPatience);
   const absl::StatusOr<http::Response> response = client.Send(request, soon);
   if (!response.ok()) {
