@@ -14,7 +14,6 @@
 namespace kveil::keys {
 namespace {
 
-using State = KeyCache::State;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -50,7 +49,7 @@ TEST_F(KeyServiceTest, GivesTheSameKeyAfterARestart) {
   KeyCache cache(*service);
   EXPECT_EQ(SealingKey(*service, cache, User("38"))->id, id);
   KeyCache other(*service);
-  ASSERT_EQ(StateOf(*service, other, id), State::kReady);
+  ASSERT_EQ(StateOf(*service, other, id), KeyCache::State::kReady);
   EXPECT_TRUE(other.FindById(id).key->key.Equals(key));
 }
 
@@ -182,7 +181,7 @@ TEST_F(KeyServiceTest, SealsNothingNewWhileTheRootKeyFileIsGoneButStillOpens) {
   EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(result.scopes.empty());
   KeyCache reader(*service);
-  EXPECT_EQ(StateOf(*service, reader, id), State::kReady);
+  EXPECT_EQ(StateOf(*service, reader, id), KeyCache::State::kReady);
 
   WriteFile(keyFile(), std::string(whole).replace(20, 4, "0000"));
   chmod(keyFile().c_str(), 0600);

@@ -10,7 +10,6 @@
 namespace kveil::keys {
 namespace {
 
-using State = KeyCache::State;
 using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
@@ -168,8 +167,8 @@ TEST_F(ManyUsersTest, MadeUpIdsDriveNoKeyOutOfTheCache) {
   for (int i = 0; i < 200; ++i) madeUp.ids.push_back(crypto::ComputeKeyId(crypto::SecretKey::Random()));
   const crypto::KeyId one = madeUp.ids.front();
   ASSERT_TRUE(cache.Deliver(Ask(*service, std::move(madeUp))).ok());
-  EXPECT_EQ(cache.FindById(one).state, State::kUnknown);
-  EXPECT_EQ(cache.FindById(known).state, State::kReady);
+  EXPECT_EQ(cache.FindById(one).state, KeyCache::State::kUnknown);
+  EXPECT_EQ(cache.FindById(known).state, KeyCache::State::kReady);
   EXPECT_EQ(cache.size(), 1u);
 }
 
