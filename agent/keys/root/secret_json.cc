@@ -14,17 +14,30 @@ std::string ToBase64(Bytes bytes) {
   return text;
 }
 
-std::optional<ByteBuffer> FromBase64(std::string_view text) {
+SecretText ToSecretBase64(Bytes bytes, Base64 alphabet) {
+  std::string text;
+  if (alphabet == Base64::kUrl) {
+    absl::WebSafeBase64Escape(ToAbsl(AsText(bytes)), &text);
+  } else {
+    absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
+  }
+  SecretText secret = crypto::MakeSecretText(text);
+  crypto::Wipe(MutableBytes(reinterpret_cast<uint8_t*>(text.data()), text.size()));
+  return secret;
+}
+
+std::optional<ByteBuffer> FromBase64(std::string_view text, Base64 alphabet) {
   std::string bytes;
-  const bool isGood = absl::Base64Unescape(ToAbsl(text), &bytes);
+  const bool isGood = alphabet == Base64::kUrl ? absl::WebSafeBase64Unescape(ToAbsl(text), &bytes)
+                                               : absl::Base64Unescape(ToAbsl(text), &bytes);
   std::optional<ByteBuffer> result;
   if (isGood) Append(result.emplace(), AsBytes(bytes));
   crypto::Wipe(MutableBytes(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
   return result;
 }
 
-absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text) {
-  std::optional<ByteBuffer> bytes = FromBase64(text);
+absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text, Base64 alphabet) {
+  std::optional<ByteBuffer> bytes = FromBase64(text, alphabet);
   if (!bytes.has_value()) return absl::UnavailableError("its response makes no sense: a key is not in base64");
   absl::StatusOr<crypto::SecretKey> key = crypto::SecretKey::FromBytes(*bytes);
   crypto::Wipe(absl::MakeSpan(*bytes));

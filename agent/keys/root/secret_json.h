@@ -16,11 +16,15 @@
 
 namespace kveil::keys {
 
+// RFC 4648: section 4, or section 5 without padding.
+enum class Base64 { kStandard, kUrl };
+
 std::string ToBase64(Bytes bytes);
+crypto::SecretText ToSecretBase64(Bytes bytes, Base64 alphabet);
 // nullopt: not base64. The caller wipes what was secret.
-std::optional<ByteBuffer> FromBase64(std::string_view text);
+std::optional<ByteBuffer> FromBase64(std::string_view text, Base64 alphabet = Base64::kStandard);
 // kUnavailable: not 32 bytes in base64.
-absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text);
+absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text, Base64 alphabet = Base64::kStandard);
 
 void AppendJsonString(crypto::SecretText& json, std::string_view text);
 // An object whose members are strings.
