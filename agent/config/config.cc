@@ -188,14 +188,15 @@ PostgresConfig ReadPostgres(const JsonValue& value) {
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
   if (const auto root = object.Find("root")) {
-    const JsonObject source(*root, {"file", "vault", "awsKms", "pkcs11"});
-    const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "pkcs11"});
+    const JsonObject source(*root, {"file", "vault", "awsKms", "azureKeyVault", "pkcs11"});
+    const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "azureKeyVault", "pkcs11"});
     if (kind == "file") {
       ReadPath(source, "file", keys.rootKeyFile);
     } else if (kind.has_value()) {
       keys.rootKeyFile.clear();
       if (kind == "vault") keys.rootKeyVault = ReadVault(*source.Find("vault"));
       if (kind == "awsKms") keys.rootKeyAws = ReadAwsKms(*source.Find("awsKms"));
+      if (kind == "azureKeyVault") keys.rootKeyAzure = ReadAzureKeyVault(*source.Find("azureKeyVault"));
       if (kind == "pkcs11") keys.rootKeyPkcs11 = ReadPkcs11(*source.Find("pkcs11"));
     }
   }

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/socket_address.h"
 #include "config/aws_config.h"
+#include "config/azure_config.h"
 #include "config/client_tls_config.h"
 #include "config/consent_topic_config.h"
 #include "config/kafka_client_config.h"
@@ -97,6 +98,7 @@ struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
   std::optional<VaultConfig> rootKeyVault;
   std::optional<AwsConfig> rootKeyAws;
+  std::optional<AzureConfig> rootKeyAzure;
   std::optional<Pkcs11Config> rootKeyPkcs11;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath

@@ -143,6 +143,29 @@ Json AwsJson(const AwsConfig& aws) {
   return json;
 }
 
+Json AzureJson(const AzureConfig& azure) {
+  Json json = {
+      {"vault", azure.vault}, {"key", azure.key}, {"resource", azure.resource}, {"authority", azure.authority}};
+  Put(json, "ca", azure.ca);
+  Json identity = Json::object();
+  Put(identity, "clientId", azure.clientId);
+  Put(identity, "tenant", azure.tenant);
+  switch (azure.auth) {
+    case AzureConfig::Auth::kManagedIdentity:
+      json["managedIdentity"] = std::move(identity);
+      break;
+    case AzureConfig::Auth::kClientSecret:
+      identity["secretFile"] = azure.secretFile;
+      json["clientSecret"] = std::move(identity);
+      break;
+    case AzureConfig::Auth::kWorkloadIdentity:
+      identity["tokenFile"] = azure.secretFile;
+      json["workloadIdentity"] = std::move(identity);
+      break;
+  }
+  return json;
+}
+
 Json Pkcs11Json(const Pkcs11Config& pkcs11) {
   const bool isGcm = pkcs11.mechanism == Pkcs11Config::Mechanism::kAesGcm;
   return {{"module", pkcs11.module},
@@ -158,6 +181,8 @@ Json KeysJson(const KeysConfig& keys) {
     root["vault"] = VaultJson(*keys.rootKeyVault);
   } else if (keys.rootKeyAws.has_value()) {
     root["awsKms"] = AwsJson(*keys.rootKeyAws);
+  } else if (keys.rootKeyAzure.has_value()) {
+    root["azureKeyVault"] = AzureJson(*keys.rootKeyAzure);
   } else if (keys.rootKeyPkcs11.has_value()) {
     root["pkcs11"] = Pkcs11Json(*keys.rootKeyPkcs11);
   } else {

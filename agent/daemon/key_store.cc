@@ -42,6 +42,24 @@ keys::AwsOptions AwsOptionsOf(const config::AwsConfig& aws) {
   return {.key = aws.key, .region = aws.region, .endpoint = aws.endpoint, .stsEndpoint = aws.stsEndpoint, .ca = aws.ca};
 }
 
+keys::AzureOptions AzureOptionsOf(const config::AzureConfig& azure) {
+  using From = config::AzureConfig::Auth;
+  using To = keys::AzureOptions::Auth;
+  return {
+      .vault = azure.vault,
+      .key = azure.key,
+      .resource = azure.resource,
+      .authority = azure.authority,
+      .ca = azure.ca,
+      .auth = azure.auth == From::kManagedIdentity ? To::kManagedIdentity
+              : azure.auth == From::kClientSecret  ? To::kClientSecret
+                                                   : To::kWorkloadIdentity,
+      .tenant = azure.tenant,
+      .clientId = azure.clientId,
+      .secretFile = azure.secretFile,
+  };
+}
+
 keys::Pkcs11Options Pkcs11OptionsOf(const config::Pkcs11Config& pkcs11) {
   using From = config::Pkcs11Config::Mechanism;
   using To = keys::Pkcs11Options::Mechanism;
@@ -57,6 +75,7 @@ keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
   options.file = config.rootKeyFile;
   if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
   if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
+  if (config.rootKeyAzure.has_value()) options.azure = AzureOptionsOf(*config.rootKeyAzure);
   if (config.rootKeyPkcs11.has_value()) options.pkcs11 = Pkcs11OptionsOf(*config.rootKeyPkcs11);
   return options;
 }

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "keys/root/aws_root_key.h"
+#include "keys/root/azure_root_key.h"
 #include "keys/root/file_root_key.h"
 #include "keys/root/pkcs11_root_key.h"
 #include "keys/root/remote_root_key.h"
@@ -28,6 +29,9 @@ absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& optio
   if (options.open) return options.open(deadline);
   if (options.vault.has_value()) return Connect("vault", std::make_unique<VaultRootKey>(*options.vault), deadline);
   if (options.aws.has_value()) return Connect("awsKms", std::make_unique<AwsRootKey>(*options.aws), deadline);
+  if (options.azure.has_value()) {
+    return Connect("azureKeyVault", std::make_unique<AzureRootKey>(*options.azure), deadline);
+  }
   if (options.pkcs11.has_value()) {
     return Connect("pkcs11", std::make_unique<Pkcs11RootKey>(*options.pkcs11), deadline);
   }

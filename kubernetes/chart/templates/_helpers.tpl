@@ -1,4 +1,4 @@
-{{/* The root key file, where the Secret brings one: not with Vault, AWS KMS or a token. */}}
+{{/* The root key file, where the Secret brings one: not with a key service or a token. */}}
 {{- define "kveil.rootKeyFile" -}}
 {{- dig "keys" "root" "file" "" .Values.config -}}
 {{- end -}}

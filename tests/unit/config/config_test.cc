@@ -186,6 +186,31 @@ TEST(ConfigTest, AnAwsKeysRegionSaysWhereItsServicesAre) {
   }
 }
 
+TEST(ConfigTest, AnAzureVaultsAddressSaysWhatTokensAreForAndWhoGivesThem) {
+  const auto read = [](const std::string& vault, const std::string& more) {
+    const absl::StatusOr<AgentConfig> config =
+        ParseConfig(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]},
+                        "keys": {"root": {"azureKeyVault": {"key": "k", "managedIdentity": {}, "vault": ")" +
+                        vault + "\"" + more + "}}}}",
+                    "c.json");
+    EXPECT_TRUE(config.ok()) << config.status();
+    if (!config.ok()) return std::vector<std::string>();
+    EXPECT_EQ(config->keys.rootKeyFile, "");
+    const AzureConfig azure = config->keys.rootKeyAzure.value_or(AzureConfig());
+    return std::vector{azure.resource, azure.authority};
+  };
+  EXPECT_THAT(read("https://kveil.vault.azure.net", ""),
+              ElementsAre("https://vault.azure.net", "https://login.microsoftonline.com"));
+  EXPECT_THAT(read("https://kveil.managedhsm.azure.net:443", ""),
+              ElementsAre("https://managedhsm.azure.net", "https://login.microsoftonline.com"));
+  EXPECT_THAT(read("https://kveil.vault.azure.cn", ""),
+              ElementsAre("https://vault.azure.cn", "https://login.partner.microsoftonline.cn"));
+  EXPECT_THAT(read("https://kveil.vault.usgovcloudapi.net", R"(, "authority": "https://login.example")"),
+              ElementsAre("https://vault.usgovcloudapi.net", "https://login.example"));
+  EXPECT_THAT(read("https://evil-vault.azure.net", R"(, "resource": "https://r.example")"),
+              ElementsAre("https://r.example", "https://login.microsoftonline.com"));
+}
+
 TEST(ConfigTest, ClustersLeftOutAreThoseOfTheTargets) {
   const absl::StatusOr<AgentConfig> config = ParseConfig(
       R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"},

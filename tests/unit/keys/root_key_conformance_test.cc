@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "fake_aws.h"
+#include "fake_azure.h"
 #include "fake_vault.h"
 #include "key_fixture.h"
 #include "keys/root/open_root_key.h"
@@ -195,6 +196,20 @@ RootKeyOptions MotoOptions(const std::string&, int which) {
                             .stsEndpoint = getenv("KVEIL_TEST_AWS")}};
 }
 
+template <FakeAzure::Kind kKind>
+RootKeyOptions FakeAzureOptions(const std::string& folder, int which) {
+  static FakeAzure azure(kKind);
+  static std::atomic<int> keys{0};
+  const std::string path = folder + "/key" + std::to_string(which);
+  std::string key = KeyTest::ReadFile(path);
+  if (key.empty()) {
+    key = StrCat("kveil-", ++keys);
+    KeyTest::WriteFile(path, key);
+    azure.Rotate(key);
+  }
+  return {.azure = azure.Options(key)};
+}
+
 template <Pkcs11Options::Mechanism kMechanism>
 RootKeyOptions SoftTokenOptions(const std::string& folder, int which) {
   static std::atomic<int> keys{0};
@@ -219,6 +234,8 @@ std::vector<Provider> Providers() {
                   int which) { return RootKeyOptions{.file = folder + "/root" + std::to_string(which) + ".key"}; }},
       {"fakeVault", FakeVaultOptions},
       {"fakeAws", FakeAwsOptions},
+      {"fakeAzureVault", FakeAzureOptions<FakeAzure::Kind::kVault>},
+      {"fakeAzureHsm", FakeAzureOptions<FakeAzure::Kind::kHsm>},
       {"softHsmAesGcm", SoftTokenOptions<Pkcs11Options::Mechanism::kAesGcm>},
       {"softHsmAesKeyWrap", SoftTokenOptions<Pkcs11Options::Mechanism::kAesKeyWrap>},
   };

@@ -33,6 +33,13 @@ const char kKeyId[] = "1234abcd-12ab-34cd-56ef-1234567890ab";
 std::string AwsKey(const std::string& key, const std::string& more = "") {
   return Aws(StrCat(R"("key": ")", key, "\"", more.empty() ? "" : ", ", more));
 }
+std::string Azure(const std::string& identity, const std::string& more = "",
+                  const std::string& vault = "https://kveil.vault.azure.net") {
+  return Keys(StrCat(R"("root": {"azureKeyVault": {"vault": ")", vault, R"(", "key": "kveil")",
+                     identity.empty() ? "" : ", ", identity, more.empty() ? "" : ", ", more, "}}"));
+}
+const char kApplication[] = R"("tenant": "t.example", "clientId": "11111111-2222-3333-4444-555555555555")";
+const char kMachine[] = R"("managedIdentity": {})";
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
 std::string Terminate(const std::string& members) {
@@ -106,6 +113,19 @@ std::vector<Sample> ConfigSamples() {
       {"all of AWS KMS", AwsKey("alias/kveil", R"("region": "cn-north-1", "endpoint": "https://vpce-1.kms.example",
           "stsEndpoint": "http://127.0.0.1:5555", "ca": "/ca")"),
        ""},
+      {"Azure Key Vault", Azure(kMachine), ""},
+      {"Azure Key Vault by a user-assigned identity",
+       Azure(R"("managedIdentity": {"clientId": "11111111-2222-3333-4444-555555555555"})"), ""},
+      {"all of Azure Key Vault",
+       Azure(StrCat(R"("clientSecret": {)", kApplication, R"(, "secretFile": "/s"})"),
+             R"("resource": "https://vault.azure.net", "authority": "https://login.example", "ca": "/ca")",
+             "http://127.0.0.1:8200"),
+       ""},
+      {"Managed HSM in another cloud",
+       Azure(StrCat(R"("workloadIdentity": {)", kApplication, R"(, "tokenFile": "/t"})"), "",
+             "https://kveil.managedhsm.usgovcloudapi.net:443"),
+       ""},
+      {"Azure by the token where Kubernetes puts it", Azure(StrCat(R"("workloadIdentity": {)", kApplication, "}")), ""},
       {"PKCS#11", Pkcs11(R"("token": "a token", "key": "k", "pinFile": "/p")"), ""},
       {"PKCS#11 by AES Key Wrap", Pkcs11(R"("token": "t", "key": "k", "pinFile": "/p", "mechanism": "AES-KEY-WRAP")"),
        ""},
@@ -257,6 +277,33 @@ std::vector<Sample> ConfigSamples() {
       {"AWS's own key by ARN", AwsKey(StrCat(kArn, "alias/aws/s3")), "/keys/root/awsKms/key: expected an ARN such as"},
       {"key of AWS KMS without \"alias/\"", AwsKey("kveil", R"("region": "eu-central-1")"),
        "/keys/root/awsKms/key: expected the ARN or the id of a key"},
+      {"Azure without an identity", Azure(""),
+       "expected exactly one of \"managedIdentity\", \"clientSecret\", \"workloadIdentity\", found none"},
+      {"Azure with two identities", Azure(kMachine, StrCat(R"("workloadIdentity": {)", kApplication, "}")),
+       "expected exactly one of \"managedIdentity\", \"clientSecret\", \"workloadIdentity\""},
+      {"Azure with a secret in the configuration",
+       Azure(StrCat(R"("clientSecret": {)", kApplication, R"(, "secret": "s", "secretFile": "/s"})")),
+       "unknown key \"secret\""},
+      {"Azure application without a secret", Azure(StrCat(R"("clientSecret": {)", kApplication, "}")),
+       "/keys/root/azureKeyVault/clientSecret: expected the key \"secretFile\""},
+      {"Azure application without a tenant",
+       Azure(R"("workloadIdentity": {"clientId": "11111111-2222-3333-4444-555555555555"})"),
+       "/keys/root/azureKeyVault/workloadIdentity: expected the key \"tenant\""},
+      {"Azure tenant that is a path",
+       Azure(R"("workloadIdentity": {"tenant": "a/b", "clientId": "11111111-2222-3333-4444-555555555555"})"),
+       "/keys/root/azureKeyVault/workloadIdentity/tenant: expected a tenant's id or domain"},
+      {"Azure client that is no id", Azure(R"("managedIdentity": {"clientId": "kveil"})"),
+       "/keys/root/azureKeyVault/managedIdentity/clientId: expected a client id such as"},
+      {"Azure vault with a path", Azure(kMachine, "", "https://kveil.vault.azure.net/keys/k"),
+       "/keys/root/azureKeyVault/vault: expected an address such as \"https://kveil.vault.azure.net\", without a path"},
+      {"Azure vault over plain HTTP", Azure(kMachine, "", "http://kveil.vault.azure.net"),
+       "/keys/root/azureKeyVault/vault: expected https://"},
+      {"Azure vault of no known cloud", Azure(kMachine, "", "https://kveil.example"),
+       "/keys/root/azureKeyVault: expected the key \"resource\""},
+      {"Azure vault that is a cloud", Azure(kMachine, "", "https://vault.azure.net"), "expected the key \"resource\""},
+      {"Azure key with a version", Keys(R"("root": {"azureKeyVault": {"vault": "https://k.vault.azure.net",
+          "key": "kveil/1", "managedIdentity": {}}})"),
+       "/keys/root/azureKeyVault/key: expected a key's name of at most 127 letters, digits and '-', without a version"},
       {"ARN of another service", AwsKey("arn:aws:iam::111122223333:role/kveil"), "/key: expected an ARN such as"},
       {"ARN with a short account", AwsKey(StrCat("arn:aws:kms:eu-central-1:1:key/", kKeyId)), "/key: expected an ARN"},
       {"ARN with a bad key", AwsKey(StrCat(kArn, "key/kveil")), "/key: expected an ARN such as"},
@@ -289,7 +336,8 @@ std::vector<Sample> ConfigSamples() {
       {"PostgreSQL URI with a password", Keys(R"("registry": {"postgres": "postgresql://h/d?user=u&password=p"})"),
        "/keys/registry/postgres: password is not allowed here"},
       {"no root", Keys(R"("root": {})"),
-       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", \"pkcs11\", found none"},
+       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", \"azureKeyVault\", \"pkcs11\", found "
+       "none"},
       {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
       {"relative registry", Keys(R"("registry": {"sqlite": "db"})"), ""},
       {"registry by a number", Keys(R"("registry": {"sqlite": 1})"),
