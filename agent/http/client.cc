@@ -12,6 +12,8 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "base/text.h"
 
 namespace kveil::http {
@@ -21,6 +23,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kConnectLimit{5'000};
 constexpr size_t kLongestHeaders = size_t{64} << 10;
+constexpr size_t kLongestEtag = 512;
 
 void WipingFree(void* memory) {
   if (memory == nullptr) return;
@@ -69,6 +72,7 @@ struct Transfer {
   size_t longestBody;
   crypto::SecretText body;
   size_t headerBytes = 0;
+  std::string etag;
   bool isTooLong = false;
   bool isEnough = false;
 };
@@ -91,10 +95,26 @@ size_t TakeBody(char* bytes, size_t, size_t count, void* context) {
   return count;
 }
 
-size_t TakeHeader(char*, size_t, size_t count, void* context) {
+// RFC 9110 section 8.8.3; "" if it is none, or longer than one that is remembered.
+std::string EntityTagOf(std::string_view value) {
+  value = ToStd(absl::StripAsciiWhitespace(ToAbsl(value)));
+  const std::string_view opaque = value.starts_with("W/") ? value.substr(2) : value;
+  const bool isQuoted = opaque.size() >= 2 && opaque.front() == '"' && opaque.back() == '"';
+  if (!isQuoted || value.size() > kLongestEtag) return "";
+  const std::string_view inner = opaque.substr(1, opaque.size() - 2);
+  const bool isTag = std::all_of(inner.begin(), inner.end(),
+                                 [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)) && c != '"'; });
+  return isTag ? std::string(value) : "";
+}
+
+size_t TakeHeader(char* bytes, size_t, size_t count, void* context) {
   Transfer& transfer = *static_cast<Transfer*>(context);
   transfer.headerBytes += count;
   transfer.isTooLong = transfer.headerBytes > kLongestHeaders;
+  const std::string_view line(bytes, count);
+  if (line.starts_with("HTTP/")) transfer.etag.clear();  // what came before was of an interim response
+  constexpr std::string_view kEtag = "etag:";
+  if (absl::StartsWithIgnoreCase(ToAbsl(line), ToAbsl(kEtag))) transfer.etag = EntityTagOf(line.substr(kEtag.size()));
   return transfer.isTooLong ? 0 : count;
 }
 
@@ -123,7 +143,7 @@ class Setter {
   bool ok_ = true;
 };
 
-void SetSecurity(Setter& options, const std::string& ca) {
+void SetSecurity(Setter& options, const Client::Options& security) {
   options.Set(CURLOPT_PROTOCOLS_STR, "http,https")
       .Set(CURLOPT_SSL_VERIFYPEER, 1L)
       .Set(CURLOPT_SSL_VERIFYHOST, 2L)
@@ -133,7 +153,14 @@ void SetSecurity(Setter& options, const std::string& ca) {
       .Set(CURLOPT_PROXY, "")  // none, whatever the environment says
       .Set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED))
       .Set(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-  if (!ca.empty()) options.Set(CURLOPT_CAINFO, ca.c_str()).Set(CURLOPT_CAPATH, static_cast<char*>(nullptr));
+  if (!security.ca.empty()) {
+    options.Set(CURLOPT_CAINFO, security.ca.c_str()).Set(CURLOPT_CAPATH, static_cast<char*>(nullptr));
+  }
+  if (!security.certificate.empty()) {
+    options.Set(CURLOPT_SSLCERT, security.certificate.c_str())
+        .Set(CURLOPT_SSLKEY, security.key.c_str())
+        .Set(CURLOPT_KEYPASSWD, "");  // nobody is there to be asked for one
+  }
 }
 
 void SetMethod(Setter& options, const Request& request) {
@@ -149,7 +176,7 @@ absl::Status ErrorOf(CURLcode code, const Transfer& transfer, const char* detail
   if (transfer.isEnough) return absl::CancelledError("the response was read far enough");
   if (transfer.isTooLong) return absl::UnavailableError("its response is longer than any it should give");
   const std::string text = detail[0] != 0 ? detail : curl_easy_strerror(code);
-  if (code == CURLE_SSL_CACERT_BADFILE) return absl::FailedPreconditionError(text);
+  if (code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM) return absl::FailedPreconditionError(text);
   return absl::UnavailableError(text);
 }
 
@@ -174,7 +201,7 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
     line.push_back(0);
     headers.Add(line.data());
   }
-  Transfer transfer{handle.get(), isStopping_, request.onBody, options_.longestResponse, {}};
+  Transfer transfer{handle.get(), isStopping_, request.onBody, options_.longestResponse, {}, 0, {}};
   char detail[CURL_ERROR_SIZE] = "";
   Setter options(handle.get());
   options.Set(CURLOPT_URL, request.url.c_str())
@@ -194,12 +221,12 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
       .Set(CURLOPT_NOPROGRESS, 0L)
       .Set(CURLOPT_XFERINFOFUNCTION, &EndsEarly)
       .Set(CURLOPT_XFERINFODATA, &transfer);
-  SetSecurity(options, options_.ca);
+  SetSecurity(options, options_);
   SetMethod(options, request);
   if (!options.ok()) return absl::UnavailableError("libcurl cannot be used");
   const CURLcode code = curl_easy_perform(handle.get());
   if (code != CURLE_OK) return ErrorOf(code, transfer, detail);
-  return Response{StatusOf(handle.get()), std::move(transfer.body)};
+  return Response{StatusOf(handle.get()), std::move(transfer.body), std::move(transfer.etag)};
 }
 
 }  // namespace kveil::http

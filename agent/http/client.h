@@ -30,6 +30,7 @@ struct Request {
 struct Response {
   int status = 0;
   crypto::SecretText body;
+  std::string etag;  // the entity tag (RFC 9110 section 8.8.3); empty: there is none, or none that is well formed
 };
 
 // Any thread may call. A connection lives for one request: questions to a key service are few, and then nothing of an
@@ -40,6 +41,9 @@ class Client {
   struct Options {
     // A PEM file with the authorities that are trusted; empty: those of the system.
     std::string ca;
+    // PEM files that the server is shown, both or none; none if they are empty.
+    std::string certificate;
+    std::string key;
     // A longer response is an error.
     size_t longestResponse = size_t{1} << 20;
   };
@@ -48,7 +52,7 @@ class Client {
 
   // Whatever the status of the response, if there is one; redirects are not followed. kUnavailable: there is none by
   // the deadline, with the reason: no connection, a certificate that does not fit, a response that is too long.
-  // kFailedPrecondition: the file `ca` cannot be used. kCancelled: onBody had enough.
+  // kFailedPrecondition: the file `ca`, `certificate` or `key` cannot be used. kCancelled: onBody had enough.
   absl::StatusOr<Response> Send(const Request& request, Deadline deadline) const;
 
   // Ends requests under way within a second, and later ones at once, with kUnavailable.

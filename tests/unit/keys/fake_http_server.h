@@ -44,6 +44,8 @@ class FakeHttpServer : public io::FakeServer {
     int status = 200;
     std::string body;
     std::string contentType = "application/json";
+    std::string headers = {};          // more of them, each with its line's end
+    size_t sends = std::string::npos;  // so much of the body, whatever the headers say
     static Response Of(const nlohmann::json& json) { return {200, json.dump()}; }
     // As Vault writes it.
     static Response Error(int status, const std::string& reason) {
@@ -51,13 +53,17 @@ class FakeHttpServer : public io::FakeServer {
     }
   };
 
-  // Plain HTTP without a certificate. Whoever derives from it calls Start and, before its end, Stop.
-  explicit FakeHttpServer(const io::TestCertificate& certificate = {}) {
+  // Plain HTTP without a certificate; with `clientCa`, clients have to show one of that authority. Whoever derives from
+  // it calls Start and, before its end, Stop.
+  explicit FakeHttpServer(const io::TestCertificate& certificate = {}, const std::string& clientCa = "") {
     signal(SIGPIPE, SIG_IGN);
     if (certificate.certificate.empty()) return;
     context_.reset(SSL_CTX_new(TLS_server_method()));
     EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context_.get(), certificate.certificate.c_str()), 1);
     EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context_.get(), certificate.key.c_str(), SSL_FILETYPE_PEM), 1);
+    if (clientCa.empty()) return;
+    EXPECT_EQ(SSL_CTX_load_verify_locations(context_.get(), clientCa.c_str(), nullptr), 1);
+    SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   }
 
   std::string address(const std::string& host = "127.0.0.1") const {
@@ -128,10 +134,10 @@ class FakeHttpServer : public io::FakeServer {
     const auto answerAt = Clock::now() + delay_.load();
     while (Clock::now() < answerAt && !isStopping()) usleep(5'000);
     const Response response = Answer(Parse(text));
-    const std::string out =
-        StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: ", response.contentType, "\r\n",
-               response.status / 100 == 3 ? StrCat("Location: ", address(), "/elsewhere\r\n") : "",
-               "Content-Length: ", response.body.size(), "\r\nConnection: close\r\n\r\n", response.body);
+    const std::string out = StrCat("HTTP/1.1 ", response.status, " X\r\nContent-Type: ", response.contentType, "\r\n",
+                                   response.status / 100 == 3 ? StrCat("Location: ", address(), "/elsewhere\r\n") : "",
+                                   response.headers, "Content-Length: ", response.body.size(),
+                                   "\r\nConnection: close\r\n\r\n", response.body.substr(0, response.sends));
     for (size_t sent = 0; sent < out.size();) {
       const size_t left = std::min<size_t>(out.size() - sent, 1 << 16);
       const int count = ssl ? SSL_write(ssl.get(), out.data() + sent, static_cast<int>(left))
