@@ -20,6 +20,7 @@ using evidence::SigningKey;
 constexpr size_t kSignatureBytes = 64;  // RFC 8032 section 5.1.6
 constexpr size_t kLongestKey = 1 << 20;
 constexpr size_t kLongestSignature = 1 << 20;
+constexpr mode_t kMode = 0644;
 
 // As it is written, or where links lead.
 bool IsInside(const std::string& path, const std::string& folder) {
@@ -68,36 +69,55 @@ absl::Status Sign(const std::string& folder, const Manifest& manifest, const Sig
   if (text.size() > kLongestManifest) return absl::InvalidArgumentError("the manifest would be longer than 1 MiB");
   const std::string signature = key.Sign(text);
   if (signature.empty()) return absl::InternalError("OpenSSL cannot sign");
-  RETURN_IF_ERROR(evidence::WriteFile(config::PathIn(folder, kManifestName), text, 0644));
-  return evidence::WriteFile(config::PathIn(folder, kSignatureName), StrCat(absl::Base64Escape(signature), "\n"), 0644);
+  // One that is not the signature's would have every agent refuse the policies that were in order.
+  const std::string path = config::PathIn(folder, kManifestName);
+  const absl::StatusOr<std::string> before = config::ReadTextFile(path, kLongestManifest);
+  if (!before.ok() && !absl::IsNotFound(before.status())) return before.status();
+  RETURN_IF_ERROR(evidence::WriteFile(path, text, kMode));
+  const absl::Status written =
+      evidence::WriteFile(config::PathIn(folder, kSignatureName), StrCat(absl::Base64Escape(signature), "\n"), kMode);
+  if (written.ok()) return written;
+  const absl::Status restored = before.ok() ? evidence::WriteFile(path, *before, kMode) : evidence::RemoveFile(path);
+  if (restored.ok()) return written;
+  return absl::UnavailableError(
+      StrCat(ToStd(written.message()), "; nor can the manifest be put back: ", ToStd(restored.message())));
 }
 
-absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const std::string> keys) {
+absl::StatusOr<Manifest> VerifyManifest(const std::string& text, const std::string& signature,
+                                        absl::Span<const SigningKey> trusted, const std::string& place) {
+  const std::string name = config::PathIn(place, kSignatureName);
+  std::string bytes;
+  if (!absl::Base64Unescape(absl::StripSuffix(signature, "\n"), &bytes) || bytes.size() != kSignatureBytes) {
+    return absl::FailedPreconditionError(StrCat(name, ": is no Ed25519 signature in base64"));
+  }
+  const bool isSigned =
+      std::any_of(trusted.begin(), trusted.end(), [&](const SigningKey& key) { return key.Verifies(text, bytes); });
+  if (!isSigned) {
+    return absl::FailedPreconditionError(
+        StrCat(name, ": is no signature of ", kManifestName, " by any of ", trusted.size(), " trusted key(s)"));
+  }
+  return ParseManifest(text, config::PathIn(place, kManifestName));
+}
+
+absl::StatusOr<std::vector<SigningKey>> ReadKeys(absl::Span<const std::string> keys, const std::string& folder) {
   std::vector<SigningKey> trusted;
   for (const std::string& path : keys) {
     ASSIGN_OR_RETURN(SigningKey key, ReadKey(path, folder));
     trusted.push_back(std::move(key));
   }
+  return trusted;
+}
+
+absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const std::string> keys) {
+  ASSIGN_OR_RETURN(const std::vector<SigningKey> trusted, ReadKeys(keys, folder));
   return ReadSigned(folder, trusted);
 }
 
 absl::StatusOr<Manifest> ReadSigned(const std::string& folder, absl::Span<const SigningKey> trusted) {
   if (trusted.empty()) return absl::FailedPreconditionError("there is no trusted key");
-  const std::string path = config::PathIn(folder, kManifestName);
-  const std::string signaturePath = config::PathIn(folder, kSignatureName);
-  ASSIGN_OR_RETURN(const std::string text, ReadPart(path, kLongestManifest));
-  ASSIGN_OR_RETURN(const std::string encoded, ReadPart(signaturePath, kLongestSignature));
-  std::string signature;
-  if (!absl::Base64Unescape(absl::StripSuffix(encoded, "\n"), &signature) || signature.size() != kSignatureBytes) {
-    return absl::FailedPreconditionError(StrCat(signaturePath, ": is no Ed25519 signature in base64"));
-  }
-  const bool isSigned =
-      std::any_of(trusted.begin(), trusted.end(), [&](const SigningKey& key) { return key.Verifies(text, signature); });
-  if (!isSigned) {
-    return absl::FailedPreconditionError(StrCat(signaturePath, ": is no signature of ", kManifestName, " by any of ",
-                                                trusted.size(), " trusted key(s)"));
-  }
-  return ParseManifest(text, path);
+  ASSIGN_OR_RETURN(const std::string text, ReadPart(config::PathIn(folder, kManifestName), kLongestManifest));
+  ASSIGN_OR_RETURN(const std::string signature, ReadPart(config::PathIn(folder, kSignatureName), kLongestSignature));
+  return VerifyManifest(text, signature, trusted, folder);
 }
 
 }  // namespace kveil::bundle

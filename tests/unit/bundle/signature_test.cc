@@ -50,6 +50,21 @@ TEST_F(SignatureTest, OpensslsKeysSign) {
   EXPECT_EQ(Refusal(), "") << "a second key is trusted as the first is";
 }
 
+// Half of it would have agents refuse what they had.
+TEST_F(SignatureTest, SigningThatFailsLeavesWhatWasThere) {
+  const std::string inTheWay = folder_ + "/" + kSignatureName + ".new/in the way";
+  std::filesystem::create_directories(inTheWay);
+  EXPECT_THAT(std::string(Sign(folder_, Of(7), key_).message()), HasSubstr("policies.manifest.sig.new"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/" + kManifestName));
+  std::filesystem::remove_all(folder_ + "/" + kSignatureName + ".new");
+  SignAs(7);
+  std::filesystem::create_directories(inTheWay);
+  EXPECT_FALSE(Sign(folder_, Of(8), key_).ok());
+  const absl::StatusOr<Manifest> manifest = ReadSigned(folder_, trusted_);
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_EQ(manifest->version, 7);
+}
+
 // Each does something to a folder that was in order, and is refused with these words.
 TEST_F(SignatureTest, RefusesEveryAttack) {
   const SigningKey stranger = NewKey();
