@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,9 +30,10 @@ struct StatusCommand {
   };
   struct Policies {
     uint64_t files = 0, topics = 0, generation = 0;
-    uint64_t version = 0;  // that is signed; 0: they are not
-    std::string digest;    // of the files; the same on all nodes that have the same
-    std::string error;     // of the last reload
+    uint64_t version = 0;                  // that is signed; 0: they are not
+    std::string digest;                    // of the files; the same on all nodes that have the same
+    std::string error;                     // of the last reload
+    std::optional<std::string> confirmed;  // RFC 3339: when the server last said that these are what it has
     void Fields(auto& field) {
       field("files", files);
       field("topics", topics);
@@ -39,6 +41,7 @@ struct StatusCommand {
       field("version", version);
       field("digest", digest);
       field("error", error);
+      field("confirmed", confirmed);
     }
   };
   struct Condition {

@@ -156,7 +156,8 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!config.ok()) return Fail("agent", config.status());
   const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies =
       policy::LoadPolicies(config->policies.folder, policy::TrustOf(*config));
-  if (!policies.ok()) return Fail("agent", policies.status());
+  const bool arePulledFirst = config->policies.pull.has_value() && ::access(config->policies.folder.c_str(), F_OK) != 0;
+  if (!policies.ok() && !arePulledFirst) return Fail("agent", policies.status());
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
   const absl::StatusOr<std::unique_ptr<tls::ClientTls>> clientTls = tls::ClientTls::Load(config->clusters);
@@ -165,8 +166,9 @@ int CheckAgentFiles(const std::string& configPath) {
   if (!rootKey.ok()) return Fail("agent", rootKey);
   const std::string passed = config::WarningOfPassedTls(config->clusters);
   if (!passed.empty()) Warn("agent", passed);
-  std::cout << configPath << ": good, with " << CountText((*policies)->fileCount(), "policy file") << " of "
-            << config->policies.folder << "\n";
+  const size_t files = policies.ok() ? (*policies)->fileCount() : 0;
+  std::cout << configPath << ": good, with " << CountText(files, "policy file") << " of " << config->policies.folder
+            << (policies.ok() ? "" : ", which the agent pulls when it starts") << "\n";
   return CheckThisMachine(*config);
 }
 

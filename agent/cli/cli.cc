@@ -49,6 +49,7 @@ class CommandLine {
   ConnectionsOptions connections_;
   bool isOnce_ = false;
   PolicySignOptions sign_;
+  PolicyPackOptions pack_;
   std::vector<std::string> files_;
   bool isStrict_ = false;
   std::string headerValue_;
@@ -295,6 +296,12 @@ void CommandLine::AddPolicySigning(CLI::App& policy) {
   sign->add_option("--key", sign_.key, "A PEM file with the private key")->required()->type_name("FILE");
   sign->add_option("--version", sign_.version, "A number that is higher each time")->required()->type_name("NUMBER");
   sign->add_option("FOLDER", sign_.folder, "The folder of the policies")->required();
+
+  CLI::App* const pack = Add(
+      policy, "pack", "Make one file of a folder of signed policies, for agents that pull it",
+      "kveil policy pack policies policies.bundle", [this] { return RunPolicyPack(pack_); }, /*withJson=*/false);
+  pack->add_option("FOLDER", pack_.folder, "The folder of the signed policies")->required();
+  pack->add_option("FILE", pack_.file, "The file to make or to replace, outside of the folder")->required();
 
   CLI::App* const verify =
       Add(policy, "verify", "Say whether the policies of a folder are those that a trusted key has signed",

@@ -146,6 +146,12 @@ struct PolicySignOptions {
 int RunPolicyKeygen(const std::string& path);
 // Signs the policies of a folder.
 int RunPolicySign(const CommonOptions& common, const PolicySignOptions& options);
+struct PolicyPackOptions {
+  std::string folder;  // of signed policies
+  std::string file;    // to make, or to replace
+};
+// Makes one file of a folder of signed policies, which agents can pull.
+int RunPolicyPack(const PolicyPackOptions& options);
 // Whether the policies of a folder are exactly those that a trusted key has signed.
 int RunPolicyVerify(const CommonOptions& common, const PolicySignOptions& options);
 

@@ -1,4 +1,4 @@
-// `kveil policy keygen`, `sign` and `verify`: policies that only who has a key can change.
+// `kveil policy keygen`, `sign`, `pack` and `verify`: policies that only who has a key can change.
 #include <unistd.h>
 
 #include <filesystem>
@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "bundle/accepted_version.h"
+#include "bundle/bundle_file.h"
 #include "bundle/signature.h"
 #include "cli/common.h"
 #include "config/read_file.h"
@@ -77,11 +78,11 @@ absl::Status SignFolder(const CommonOptions& common, const PolicySignOptions& op
   manifest.created = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
   manifest.files = policies->hashes();
   RETURN_IF_ERROR(bundle::Check(manifest));
+  // As an agent reads it, before what was signed last is replaced.
+  RETURN_IF_ERROR(Policy::LoadSigned(options.folder, manifest).status());
   WarnIfNotNewer(options.folder, manifest);
   RETURN_IF_ERROR(bundle::Sign(options.folder, manifest, key));
-  // As an agent reads it.
   ASSIGN_OR_RETURN(const Manifest written, bundle::ReadSigned(options.folder, absl::MakeConstSpan(&key, 1)));
-  RETURN_IF_ERROR(Policy::LoadSigned(options.folder, written).status());
   Print(common, options.folder, *policies, written);
   return absl::OkStatus();
 }
@@ -106,6 +107,13 @@ absl::Status VerifyFolder(const CommonOptions& common, PolicySignOptions options
   return absl::OkStatus();
 }
 
+absl::Status PackFolder(const PolicyPackOptions& options) {
+  ASSIGN_OR_RETURN(const std::string packed, bundle::Pack(options.folder));
+  RETURN_IF_ERROR(evidence::WriteFile(std::filesystem::absolute(options.file).string(), packed, 0644));
+  std::cout << "made " << options.file << " of " << options.folder << ", " << packed.size() << " bytes\n";
+  return absl::OkStatus();
+}
+
 int Exit(std::string_view command, const absl::Status& status) { return status.ok() ? 0 : Fail(command, status); }
 
 }  // namespace
@@ -121,6 +129,8 @@ int RunPolicyKeygen(const std::string& path) {
 int RunPolicySign(const CommonOptions& common, const PolicySignOptions& options) {
   return Exit("policy sign", SignFolder(common, options));
 }
+
+int RunPolicyPack(const PolicyPackOptions& options) { return Exit("policy pack", PackFolder(options)); }
 
 int RunPolicyVerify(const CommonOptions& common, const PolicySignOptions& options) {
   return Exit("policy verify", VerifyFolder(common, options));

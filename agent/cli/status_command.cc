@@ -35,7 +35,8 @@ void PrintServed(const StatusCommand::Response& status) {
             << "  policies  " << CountText(policies.files, "file") << ", " << CountText(policies.topics, "topic")
             << " (generation " << policies.generation << "), "
             << (policies.version == 0 ? "" : StrCat("signed as version ", policies.version, ", "))
-            << DigestText(policies.digest) << "\n"
+            << DigestText(policies.digest)
+            << (policies.confirmed.has_value() ? StrCat(", pulled last at ", *policies.confirmed) : "") << "\n"
             << "  records   " << records.sealed << " sealed, " << records.opened << " opened, " << records.dropped
             << " left out, " << records.refused << " refused\n"
             << "  kernel    " << status.kernel << "\n";

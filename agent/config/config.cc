@@ -210,14 +210,19 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
 }
 
-PoliciesConfig ReadPolicies(const JsonValue& value) {
+PoliciesConfig ReadPolicies(const JsonValue& value, const KeysConfig& keysConfig) {
   PoliciesConfig policies;
   if (!value.isObject()) {
     policies.folder = value.FilePath();
     return policies;
   }
-  const JsonObject object(value, {"folder", "trustedKeys", "minimumVersion"});
+  const JsonObject object(value, {"folder", "trustedKeys", "minimumVersion", "pull"});
   ReadPath(object, "folder", policies.folder);
+  if (const auto pull = object.Find("pull")) {
+    policies.pull = ReadPull(*pull);
+    policies.folder = PulledPoliciesFolder(keysConfig);
+    if (const auto folder = object.Find("folder")) folder->Error("expected no folder beside pull, which has its own");
+  }
   if (const auto keys = object.Require("trustedKeys")) {
     for (const JsonValue& key : keys->List()) policies.trustedKeys.push_back(key.FilePath());
     // An empty list would not mean that nothing is trusted.
@@ -356,6 +361,11 @@ std::string ReceiptsFolder(const KeysConfig& keys) { return StrCat(StateFolder(k
 
 std::string AcceptedPoliciesFile(const KeysConfig& keys) { return StrCat(StateFolder(keys), "/policies.accepted"); }
 
+std::string PulledPoliciesFolder(const KeysConfig& keys) {
+  const std::string accepted = AcceptedPoliciesFile(keys);
+  return StrCat(accepted.substr(0, accepted.rfind('/')), "/policies.pulled");
+}
+
 std::string AuditFolder(const AgentConfig& config) {
   return config.audit.folder.empty() ? StrCat(StateFolder(config.keys), "/audit") : config.audit.folder;
 }
@@ -390,7 +400,7 @@ absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string
     config.consentTopics = ReadConsentTopics(*topics);
     for (ConsentTopicConfig& topic : config.consentTopics) TakeTlsOfCluster(*topics, config.clusters, topic.client);
   }
-  if (const auto policies = root.Find("policies")) config.policies = ReadPolicies(*policies);
+  if (const auto policies = root.Find("policies")) config.policies = ReadPolicies(*policies, config.keys);
   if (const auto audit = root.Find("audit")) config.audit = ReadAudit(*audit, config.clusters);
   if (const auto admin = root.Find("admin")) ReadAdmin(*admin, config.admin);
   if (const auto kubernetes = root.Find("kubernetes")) config.kubernetes = ReadKubernetes(*kubernetes);

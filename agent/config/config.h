@@ -22,6 +22,7 @@
 #include "config/kafka_client_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pkcs11_config.h"
+#include "config/pull_config.h"
 #include "config/vault_config.h"
 
 namespace kveil::config {
@@ -121,7 +122,8 @@ struct PoliciesConfig {
   std::string folder = "/etc/kveil/policies";
   // PEM files with Ed25519 keys, one of which has to have signed them; empty: they need not be signed.
   std::vector<std::string> trustedKeys;
-  int64_t minimumVersion = 0;  // of signed ones
+  int64_t minimumVersion = 0;      // of signed ones
+  std::optional<PullConfig> pull;  // signed ones are pulled into `folder`, which then is PulledPoliciesFolder
 };
 inline constexpr size_t kMostTrustedKeys = 16;
 
@@ -175,6 +177,9 @@ struct AgentConfig {
 
 // The file that remembers which version of signed policies was accepted: beside the receipts.
 std::string AcceptedPoliciesFile(const KeysConfig& keys);
+
+// Where policies are that were pulled: beside that file.
+std::string PulledPoliciesFolder(const KeysConfig& keys);
 
 // Where the audit trail is.
 std::string AuditFolder(const AgentConfig& config);

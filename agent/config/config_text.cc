@@ -227,9 +227,23 @@ Json ConsentTopicsJson(const std::vector<ConsentTopicConfig>& topics) {
   return json;
 }
 
+Json PullJson(const PullConfig& pull) {
+  Json json = {{"url", pull.url}};
+  Put(json, "ca", pull.ca);
+  Put(json, "certificate", pull.certificate);
+  Put(json, "key", pull.key);
+  Put(json, "tokenFile", pull.tokenFile);
+  json["interval"] = FormatDuration(pull.interval);
+  json["maxSize"] = FormatSize(pull.maxSize);
+  return json;
+}
+
 Json PoliciesJson(const PoliciesConfig& policies) {
   if (policies.trustedKeys.empty()) return policies.folder;
-  Json json = {{"folder", policies.folder}, {"trustedKeys", policies.trustedKeys}};
+  Json json = Json::object();
+  if (!policies.pull.has_value()) json["folder"] = policies.folder;
+  json["trustedKeys"] = policies.trustedKeys;
+  if (policies.pull.has_value()) json["pull"] = PullJson(*policies.pull);
   if (policies.minimumVersion != 0) json["minimumVersion"] = policies.minimumVersion;
   return json;
 }

@@ -12,4 +12,8 @@ namespace kveil::config {
 // and keys would cross the network in clear text. Anything else is reported as an error, which shows `example`.
 std::string ReadServiceAddress(const JsonValue& value, std::string_view example);
 
+// The same with a path, and perhaps a query: "https://HOST/PATH". At most 2,048 characters of printable ASCII, without
+// a fragment.
+std::string ReadServiceUrl(const JsonValue& value, std::string_view example);
+
 }  // namespace kveil::config

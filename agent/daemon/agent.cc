@@ -144,15 +144,44 @@ absl::Status Agent::Attach() {
   return absl::OkStatus();
 }
 
-absl::Status Agent::OpenStores() {
-  policy::PolicyStore::Options policyOptions;
-  policyOptions.trust = policy::TrustOf(config_);
-  policyOptions.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
+std::unique_ptr<bundle::Puller> Agent::MakePuller() {
+  bundle::Puller::Options options;
+  options.source = *config_.policies.pull;
+  options.folder = config_.policies.folder;
+  options.trustedKeys = config_.policies.trustedKeys;
+  options.check = [this](const std::string& folder) {
+    const std::shared_ptr<const policy::Policy> current = policies_ == nullptr ? nullptr : policies_->Current();
+    const policy::Trust trust = *policy::TrustOf(config_);
+    const bundle::AcceptedVersion accepted(trust.accepted, trust.minimumVersion);
+    return policy::LoadSigned(folder, trust.keys, accepted, current.get()).status();
+  };
+  options.replaced = [this] {
+    if (policies_ != nullptr) policies_->Reload().IgnoreError();  // logged, and kept as lastError
+  };
+  options.isInForce = [this] { return policies_ != nullptr && policies_->lastError().ok(); };
+  return std::make_unique<bundle::Puller>(std::move(options));
+}
+
+// The policies that were pulled last will do, whether or not the server is there. Without any, it has to be.
+absl::Status Agent::OpenPolicies() {
+  if (config_.policies.pull.has_value()) puller_ = MakePuller();
+  policy::PolicyStore::Options options;
+  options.trust = policy::TrustOf(config_);
+  options.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
   absl::StatusOr<std::unique_ptr<policy::PolicyStore>> policies =
-      policy::PolicyStore::Open(config_.policies.folder, std::move(policyOptions));
+      policy::PolicyStore::Open(config_.policies.folder, options);
+  if (!policies.ok() && puller_ != nullptr) {
+    log::Warning("policy.noneYet", {{"reason", policies.status()}, {"consequence", "they are pulled first"}});
+    if (absl::Status pulled = puller_->Pull(); !pulled.ok()) return pulled;
+    policies = policy::PolicyStore::Open(config_.policies.folder, options);
+  }
   if (!policies.ok()) return policies.status();
   policies_ = *std::move(policies);
+  return absl::OkStatus();
+}
 
+absl::Status Agent::OpenStores() {
+  if (absl::Status opened = OpenPolicies(); !opened.ok()) return opened;
   keys::KeyServiceOptions keyOptions = KeyOptionsOf(config_.keys);
   keyOptions.waitsForPin = !isFirstEver_;  // an agent that cannot run yet cuts nobody off
   keyOptions.mayWait = [this](const absl::Status& reason) {
@@ -332,6 +361,7 @@ void Agent::SendAudit() {
 absl::Status Agent::StartEndpoints() {
   FollowConsents();
   SendAudit();
+  if (puller_ != nullptr) puller_->Start();
   if (config_.kubernetes.has_value() && !config_.kubernetes->startupTaint.empty()) {
     kubernetes::StartupTaint::Options options;
     options.apiServer = ApiServerOf(*config_.kubernetes);
@@ -343,6 +373,7 @@ absl::Status Agent::StartEndpoints() {
   commandTarget_.Set({.metrics = metrics_,
                       .health = health_,
                       .policies = *policies_,
+                      .puller = puller_.get(),
                       .keys = *keys_,
                       .receipts = receipts_,
                       .audit = audit_.get(),

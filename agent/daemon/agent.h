@@ -17,6 +17,7 @@
 #include "audit_topic/trail_sender.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "bundle/puller.h"
 #include "config/config.h"
 #include "consents/topic_follower.h"
 #include "daemon/commands/commands.h"
@@ -69,6 +70,8 @@ class Agent {
   absl::Status Claim();
   absl::Status Attach();
   absl::Status OpenStores();
+  std::unique_ptr<bundle::Puller> MakePuller();
+  absl::Status OpenPolicies();
   absl::Status StartWorkers();
   void StartAudit(unsigned workers);
   void SendAudit();
@@ -94,6 +97,7 @@ class Agent {
   void WatchRootKey();
   void WatchLog();
   void WatchSender();
+  void WatchPuller();
 
   const config::AgentConfig config_;
   ServiceManager& manager_;
@@ -117,6 +121,7 @@ class Agent {
   std::unique_ptr<intercept::Redirect> redirect_;
   std::unique_ptr<intercept::AccessCheck> access_;
   std::unique_ptr<policy::PolicyStore> policies_;
+  std::unique_ptr<bundle::Puller> puller_;  // of the policies; nullptr without `policies.pull`
   std::unique_ptr<keys::KeyService> keys_;
   std::vector<std::unique_ptr<consents::TopicFollower>> followers_;  // one per topic that consents come from
   std::unique_ptr<tls::ClusterTls> tls_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/agent.h"
@@ -15,6 +16,16 @@ namespace {
 
 constexpr std::chrono::seconds kHoldProbeLimit{5};
 constexpr int kWatchesBetweenHoldProbes = 30;
+
+absl::Status ProblemOf(const bundle::Puller::Status& pull) {
+  if (pull.problem.ok()) return absl::OkStatus();
+  const std::string since =
+      pull.confirmed.has_value()
+          ? StrCat("since ", absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", *pull.confirmed, absl::UTCTimeZone()))
+          : "since the agent started";
+  return absl::Status(pull.problem.code(), StrCat(ToStd(pull.problem.message()), ". It has not worked ", since,
+                                                  ", and the policies from before stay in force"));
+}
 
 }  // namespace
 
@@ -34,6 +45,7 @@ void Agent::Watch() {
   WatchRootKey();
   WatchLog();
   WatchSender();
+  WatchPuller();
   manager_.Tell({.isReady = IsReady(), .isAlive = checks_->alive(), .status = StatusLine()});
 }
 
@@ -75,6 +87,14 @@ void Agent::WatchSender() {
   if (sender_ == nullptr) return;
   const audit_topic::TrailSender::Status status = sender_->status();
   metrics_.AuditTopic(status.sent, status.behind, status.missed);
+}
+
+void Agent::WatchPuller() {
+  if (puller_ == nullptr) return;
+  const bundle::Puller::Status status = puller_->status();
+  std::optional<double> confirmed;
+  if (status.confirmed.has_value()) confirmed = absl::ToDoubleSeconds(*status.confirmed - absl::UnixEpoch());
+  metrics_.PolicyPull(confirmed, status.failures);
 }
 
 void Agent::WatchRootKey() {
@@ -119,6 +139,7 @@ void Agent::NoteOf(const char* name, const absl::Status& status) {
 void Agent::RefreshHealth() {
   health_.Set("keys", keys_->health());
   health_.Set("policies", policies_->lastError());
+  if (puller_ != nullptr) health_.Set("policies.pull", ProblemOf(puller_->status()));
   health_.Set("tls", tls_->Health());
   health_.Set("clientTls", clientTls_->Health());
   health_.Set("pods", PodsHealth());

@@ -185,6 +185,10 @@ struct Metrics::Families {
           .Help("Always 1; its labels tell digest and version of the policies in force.")
           .Register(*registry);
   Gauge* policyInForce = nullptr;  // the one of policyInfo
+  prometheus::Family<Gauge>& pullConfirmed =
+      Of("kveil_policy_pull_timestamp_seconds", "When the policies were last those that the server has.");
+  Counter* pullFailures = Plain(*registry, "kveil_policy_pull_failures_total",
+                                "Questions for policies that the server did not answer well.");
   Gauge* ready = Level(*registry, "kveil_ready", "1 when everything that is configured is served.");
 
   prometheus::Family<Gauge>& Of(const char* name, const char* help) {
@@ -309,6 +313,11 @@ void Metrics::PolicyInForce(const std::string& digest, int64_t version) {
   Gauge* const before = std::exchange(families_->policyInForce, now);
   now->Set(1);
   if (before != nullptr && before != now) families_->policyInfo.Remove(before);
+}
+void Metrics::PolicyPull(std::optional<double> confirmed, uint64_t failures) {
+  if (confirmed.has_value()) families_->pullConfirmed.Add({}).Set(*confirmed);
+  const double more = static_cast<double>(failures) - families_->pullFailures->Value();
+  if (more > 0) families_->pullFailures->Increment(more);
 }
 void Metrics::Ready(bool ready) { families_->ready->Set(ready ? 1 : 0); }
 

@@ -127,6 +127,9 @@ class Metrics {
   void PolicyGeneration(uint64_t generation);
   // The digest of its files, and the version that is signed, or 0. From one thread.
   void PolicyInForce(const std::string& digest, int64_t version);
+  // Of policies that are pulled: when the server last said that they are those it has, in seconds since 1970 (nullopt:
+  // never), and how often it was asked in vain since the start.
+  void PolicyPull(std::optional<double> confirmed, uint64_t failures);
   void Ready(bool ready);
 
   // Sums for `kveil status`.

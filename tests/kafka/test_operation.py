@@ -18,6 +18,8 @@ import places
 import waiting
 import wire
 from agent import Agent
+from bundle_server import BundleServer
+from certificates import Authority
 from conftest import POLICIES, numbers
 
 HERE = pathlib.Path(__file__).parent
@@ -349,6 +351,47 @@ def test_hangup_reads_the_configuration_anew(make_agent, workload, sink):
     waiting.wait_until("the wrong file to be refused", lambda: "agent.reloadRefused" in agent.log.read_text(), 10)
     agent.write_config()
     assert agent.running and exchange(workload, sink)
+
+
+def test_policies_are_pulled_and_outlive_their_server(make_agent, site, workload, sink):
+    """The agent starts without any, follows what the server has, and is killed and started again while it is gone."""
+    agent = make_agent()
+    authority = Authority(site.folder / "bundles", "company")
+    (agent.folder / "token").write_text("s3cret")
+    assert agent.kveil("policy", "keygen", agent.folder / "policies.key").returncode == 0
+
+    def bundle(version):
+        done = agent.kveil("policy", "sign", "--key", agent.folder / "policies.key", "--version", str(version), agent.policy_folder)
+        assert done.returncode == 0, done.stderr
+        packed = agent.kveil("policy", "pack", agent.policy_folder, agent.folder / "fleet.bundle")
+        assert packed.returncode == 0, packed.stderr
+        return (agent.folder / "fleet.bundle").read_bytes()
+
+    def version():
+        return agent.status()["policies"]["version"]
+
+    with BundleServer(authority.issue("policies", ["127.0.0.1"]), "s3cret") as server:
+        agent.config["policies"] = {"trustedKeys": ["policies.key.pub"], "pull": {
+            "url": server.url, "ca": str(authority.ca), "tokenFile": "token", "interval": "5s"}}
+        agent.write_config()
+        server.bundle = b"not yet"
+        agent.start(wait=False)
+        assert agent.wait_for_exit(20) == 1
+        assert "is no bundle of policies" in agent.log.read_text().splitlines()[-1]
+        server.bundle = bundle(1)
+        agent.start()
+        assert version() == 1 and exchange(workload, sink)
+        waiting.wait_until("the server to be asked whether anything has changed", lambda: server.answers.get(304), 20)
+        agent.write_policies([*POLICIES, {"name": "later", "seal": {"scope": "topic"}, "read": []}])
+        server.bundle = bundle(2)
+        waiting.wait_until("the other policies to be in force", lambda: version() == 2, 20)
+        assert server.answers[200] == 3 and agent.status()["problems"] == []
+    agent.kill()
+    agent.start(wait=False)
+    problem = waiting.wait_until("the server to be missed", lambda: problems(agent).get("policies.pull"), 20)
+    assert server.url in problem and "the policies from before stay in force" in problem, problem
+    waiting.wait_until("the agent to be ready", lambda: agent.kveil("status", "--ready").returncode == 0, 20)
+    assert version() == 2 and exchange(workload, sink)
 
 
 def test_a_log_that_nobody_reads_stops_nobody(make_agent, workload, sink):

@@ -20,6 +20,7 @@
 #include "admin/user_commands.h"
 #include "audit/recorder.h"
 #include "base/mutex.h"
+#include "bundle/puller.h"
 #include "guard/state/shared_state.h"
 #include "intercept/kernel/redirect.h"
 #include "keys/service/key_service.h"
@@ -36,6 +37,7 @@ struct CommandContext {
   observe::Metrics& metrics;
   const observe::Health& health;
   const policy::PolicyStore& policies;
+  const bundle::Puller* puller;  // nullptr: they are not pulled
   keys::KeyService& keys;
   const receipts::Store& receipts;
   audit::Recorder* audit;  // nullptr: there is none

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "base/text.h"
 #include "daemon/commands/commands.h"
 
@@ -21,11 +22,14 @@ StatusCommand::HeldConnects HeldConnects(const intercept::Redirect& redirect) {
   return {held.held, held.released, held.ended};
 }
 
-StatusCommand::Policies Policies(const policy::PolicyStore& store) {
+StatusCommand::Policies Policies(const policy::PolicyStore& store, const bundle::Puller* puller) {
   const std::shared_ptr<const policy::Policy> policies = store.Current();
-  return {policies->fileCount(), policies->size(),
-          store.generation(),    static_cast<uint64_t>(policies->version()),
-          policies->digest(),    std::string(store.lastError().message())};
+  StatusCommand::Policies shown{policies->fileCount(), policies->size(),
+                                store.generation(),    static_cast<uint64_t>(policies->version()),
+                                policies->digest(),    std::string(store.lastError().message())};
+  const auto confirmed = puller == nullptr ? std::nullopt : puller->status().confirmed;
+  if (confirmed.has_value()) shown.confirmed = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", *confirmed, absl::UTCTimeZone());
+  return shown;
 }
 
 StatusCommand::Unselected Unselected(const guard::SharedState& shared) {
@@ -71,7 +75,7 @@ absl::StatusOr<StatusCommand::Response> Status(const CommandContext& context, co
   response.namespaces = context.servedNamespaces();
   response.connections = context.server.connectionCount();
   response.heldConnects = HeldConnects(context.redirect);
-  response.policies = Policies(context.policies);
+  response.policies = Policies(context.policies, context.puller);
   response.problems = Conditions(context.health.problems());
   response.notes = Conditions(context.health.notes());
   response.unselected = Unselected(context.shared);

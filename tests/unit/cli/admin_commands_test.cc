@@ -37,6 +37,11 @@ TEST_F(AdminCommandTest, StatusSaysAsWhichVersionPoliciesAreSigned) {
   const CommandResult result = RunWith({"status"});
   EXPECT_NE(result.out.find("(generation 1), signed as version 7, SHA-256 0123456789ab\n"), std::string::npos)
       << result.out;
+  isSigned["policies"]["confirmed"] = "2026-11-29T20:04:48Z";
+  AnswerWith(isSigned.dump());
+  const CommandResult pulled = RunWith({"status"});
+  EXPECT_NE(pulled.out.find("SHA-256 0123456789ab, pulled last at 2026-11-29T20:04:48Z\n"), std::string::npos)
+      << pulled.out;
 }
 
 TEST_F(AdminCommandTest, StatusFailsWhenSomethingIsWrong) {

@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <fstream>
+
+#include "absl/strings/escaping.h"
 #include "bundle/accepted_version.h"
 #include "command_fixture.h"
 #include "nlohmann/json.hpp"
@@ -138,6 +141,36 @@ TEST_F(PolicySignTest, VersionsThatDoNotGrowAreWarnedOf) {
   const CommandResult lower = Sign("7");
   EXPECT_EQ(lower.exitStatus, 0);
   EXPECT_NE(lower.err.find("warning: version 8 is in the folder already"), std::string::npos) << lower.err;
+}
+
+TEST_F(PolicySignTest, SignedFolderIsPacked) {
+  const std::string bundle = folder_ + "/policies.bundle";
+  const auto pack = [&] { return Run({"policy", "pack", policies_, bundle}); };
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  ExpectFailure(pack(), 1, "policies.manifest: cannot read");
+  ASSERT_EQ(Sign("7").exitStatus, 0);
+  const CommandResult packed = pack();
+  EXPECT_EQ(packed.exitStatus, 0) << packed.err;
+  EXPECT_EQ(packed.out, "made " + bundle + " of " + policies_ + ", " +
+                            std::to_string(std::filesystem::file_size(bundle)) + " bytes\n");
+  const Json json = Json::parse(std::ifstream(bundle));
+  std::string users;
+  EXPECT_TRUE(absl::Base64Unescape(json["files"]["users.txt"].get<std::string>(), &users));
+  EXPECT_EQ(users, "38\n");
+  std::filesystem::remove(bundle);
+  Write("policies/users.txt", "39\n");
+  ExpectFailure(pack(), 1, "users.txt: is not the file that was signed as version 7");
+  EXPECT_FALSE(std::filesystem::exists(bundle));
+}
+
+TEST_F(PolicySignTest, PoliciesThatAreNotPulledYetAreNoFault) {
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  const std::string config =
+      Config(R"({"trustedKeys": ["signing.key.pub"], "pull": {"url": "https://policies.example/node.bundle"}})");
+  const CommandResult none = Run({"agent", "--check", "--config", config});
+  EXPECT_NE(none.out.find("policies.pulled, which the agent pulls when it starts\n"), std::string::npos) << none.err;
+  std::filesystem::create_directory(folder_ + "/policies.pulled");
+  ExpectFailure(Run({"agent", "--check", "--config", config}), 1, "policies.pulled/policies.manifest: there is none");
 }
 
 TEST_F(PolicySignTest, HalfAPairIsNotLeft) {

@@ -284,6 +284,35 @@ TEST(ConfigTest, SignedPoliciesAreRememberedBesideTheKeys) {
   EXPECT_EQ(AcceptedPoliciesFile(KeysConfig()), "/var/lib/kveil/policies.accepted");
 }
 
+// It may be that only the state can be written. A key that is pulled with the policies would be worth nothing.
+TEST(ConfigTest, PulledPoliciesHaveAFolderBesideTheKeys) {
+  const auto parse = [](const std::string& key) {
+    return ParseConfig(
+        R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.1", "ports": "1"}]},
+      "policies": {"trustedKeys": [")" +
+            key + R"("], "pull": {"url": "https://policies.example/p"}}, "keys": {"registry": {"sqlite": "/k/db"}}})",
+        "/etc/kveil/agent.json");
+  };
+  const auto config = parse("a.pub");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->policies.folder, "/k/policies.pulled");
+  ASSERT_TRUE(config->policies.pull.has_value());
+  EXPECT_EQ(config->policies.pull->url, "https://policies.example/p");
+  EXPECT_EQ(config->policies.pull->interval, std::chrono::seconds(60));
+  EXPECT_EQ(config->policies.pull->maxSize, size_t{16} << 20);
+  EXPECT_THAT(std::string(parse("/k/policies.pulled/a.pub").status().message()),
+              testing::HasSubstr("expected files outside of /k/policies.pulled"));
+  for (const auto& [member, refusal] : {std::pair{R"("interval": "4s")", "/policies/pull/interval: expected"},
+                                        std::pair{R"("interval": "25h")", "/policies/pull/interval: expected"},
+                                        std::pair{R"("maxSize": "65MiB")", "/policies/pull/maxSize: expected"},
+                                        std::pair{R"("maxSize": "1KiB")", "/policies/pull/maxSize: expected"}}) {
+    const std::string text = StrCat(R"({"intercept": {"targets": [{"cluster": "a", "cidr": "192.0.2.1", "ports": "1"}]},
+        "policies": {"trustedKeys": ["a.pub"], "pull": {"url": "https://policies.example/p", )",
+                                    member, "}}}");
+    EXPECT_THAT(std::string(ParseConfig(text, "c.json").status().message()), testing::HasSubstr(refusal));
+  }
+}
+
 // Whoever may write the folder may write names without end.
 TEST(ConfigTest, FoldersHaveABound) {
   std::string folder = ::testing::TempDir() + "kveil-folder-XXXXXX";

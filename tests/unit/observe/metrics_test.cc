@@ -82,6 +82,9 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.PolicyReloaded(false);
   metrics.PolicyGeneration(13);
   metrics.PolicyInForce("ab12", 7);
+  metrics.PolicyPull(std::nullopt, 3);
+  EXPECT_THAT(metrics.Text(), testing::Not(HasSubstr("kveil_policy_pull_timestamp_seconds "))) << "never";
+  metrics.PolicyPull(1'700'000'000, 5);  // in all
   metrics.Ready(true);
   const std::string text = metrics.Text();
   for (const char* line : {
@@ -127,6 +130,8 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_policy_refused 1\n",
            "kveil_policy_generation 13\n",
            "kveil_policy_info{digest=\"ab12\",version=\"7\"} 1\n",
+           "kveil_policy_pull_timestamp_seconds 1700000000\n",
+           "kveil_policy_pull_failures_total 5\n",
            "kveil_connections_held_back 1\n",
            "kveil_connections_held_back_total 2\n",
            "kveil_log_lines_lost_total{reason=\"unread\"} 5\n",
@@ -206,6 +211,7 @@ TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
   metrics.ConsentTopicIs("k", {true, 1, 1, 1});
   metrics.ConsentsAreStale("k", true);
   metrics.PolicyInForce("ab12", 7);
+  metrics.PolicyPull(1, 1);
   const std::string text = metrics.Text();
   for (const char* file : {"alerts.yaml", "dashboard.json"}) {
     std::ostringstream content;

@@ -25,6 +25,9 @@ std::string Vault(const std::string& members, const std::string& more) {
   return Keys(R"("root": {"vault": {)" + members + (more.empty() ? "" : ", ") + more + "}}");
 }
 std::string Aws(const std::string& members) { return Keys(R"("root": {"awsKms": {)" + members + "}}"); }
+std::string Pull(const std::string& members) {
+  return With(R"("policies": {"trustedKeys": ["a.pub"], "pull": {)" + members + "}}");
+}
 std::string Pkcs11(const std::string& members) {
   return Keys(R"("root": {"pkcs11": {"module": "/m.so", )" + members + "}}");
 }
@@ -399,6 +402,38 @@ std::vector<Sample> ConfigSamples() {
        "unknown key \"trustedKey\", did you mean \"trustedKeys\"?"},
       {"a least version of 0", With(R"("policies": {"trustedKeys": ["a.pub"], "minimumVersion": 0})"),
        "/policies/minimumVersion: expected a whole number from 1"},
+      {"pulled policies",
+       Pull(
+           R"("url": "https://policies.example:8443/fleet/node.bundle?ref=main", "ca": "ca.pem", "certificate": "c.pem",
+            "key": "k.pem", "tokenFile": "t", "interval": "5s", "maxSize": "64MiB")"),
+       ""},
+      {"policies pulled from this node", Pull(R"("url": "http://[::1]:8080/p")"), ""},
+      {"policies pulled from nowhere", Pull(""), "/policies/pull: expected the key \"url\""},
+      {"policies pulled in clear text", Pull(R"("url": "http://policies.example/p")"),
+       "/policies/pull/url: expected https://"},
+      {"policies pulled in clear text from a name like this node's", Pull(R"("url": "http://localhost.example/p")"),
+       "/policies/pull/url: expected https://"},
+      {"policies pulled without a path", Pull(R"("url": "https://policies.example")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled from a file", Pull(R"("url": "file:///etc/policies")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled with a password", Pull(R"("url": "https://me:secret@policies.example/p")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled from a fragment", Pull(R"("url": "https://policies.example/p#a")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled with a space", Pull(R"("url": "https://policies.example/a b")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled with a backslash", Pull(R"("url": "https://policies.example/a\\b")"),
+       "/policies/pull/url: expected an address with a path"},
+      {"policies pulled with half a certificate", Pull(R"("url": "https://policies.example/p", "key": "k.pem")"),
+       "/policies/pull: expected certificate and key together"},
+      {"policies pulled into a folder",
+       With(R"("policies": {"folder": "/p", "trustedKeys": ["a.pub"], "pull": {"url": "https://policies.example/p"}})"),
+       "/policies/folder: expected no folder beside pull"},
+      {"pulled policies that nobody has signed", With(R"("policies": {"pull": {"url": "https://policies.example/p"}})"),
+       "/policies: expected the key \"trustedKeys\""},
+      {"policies pulled with a misspelled authority", Pull(R"("url": "https://policies.example/p", "cafile": "/c")"),
+       "/policies/pull/cafile: unknown key"},
       {"relative policies", With(R"("policies": "policies")"), ""},
       {"policies with a line break", With(R"("policies": "a\nb")"), "/policies: expected a string without control"},
       {"relative socket", Admin(R"("socket": "s")"), "/admin/socket: expected an absolute path"},
