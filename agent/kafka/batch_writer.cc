@@ -6,10 +6,10 @@
 #include <cstring>
 #include <limits>
 
+#include "base/crc32c.h"
 #include "base/short_runs.h"
 #include "base/status_macros.h"
 #include "kafka/big_endian.h"
-#include "kafka/crc32c.h"
 #include "kafka/varint.h"
 
 namespace kveil::kafka {

@@ -1,10 +1,10 @@
 // How batches are told apart and their headers read and written.
 #include "kafka/record_batch.h"
 
+#include "base/crc32c.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "kafka/big_endian.h"
-#include "kafka/crc32c.h"
 
 namespace kveil::kafka {
 namespace {

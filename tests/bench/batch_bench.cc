@@ -5,9 +5,9 @@
 #include <cstring>
 #include <string>
 
+#include "base/crc32c.h"
 #include "kafka/batch_writer.h"
 #include "kafka/compression.h"
-#include "kafka/crc32c.h"
 #include "kafka/record_batch.h"
 #include "kafka/varint.h"
 

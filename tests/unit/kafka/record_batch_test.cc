@@ -6,8 +6,8 @@
 
 #include <string>
 
+#include "base/crc32c.h"
 #include "batch_builder.h"
-#include "kafka/crc32c.h"
 
 namespace kveil::kafka {
 namespace {

@@ -1,12 +1,12 @@
 // CRC-32C by isa-l.
-#include "kafka/crc32c.h"
+#include "base/crc32c.h"
 
 #include <isa-l/crc.h>
 
 #include <algorithm>
 #include <cstddef>
 
-namespace kveil::kafka {
+namespace kveil {
 
 uint32_t Crc32c(Bytes bytes) {
   constexpr size_t kMaxRun = size_t{1} << 30;  // isa-l takes the length as int
@@ -19,4 +19,4 @@ uint32_t Crc32c(Bytes bytes) {
   return ~crc;
 }
 
-}  // namespace kveil::kafka
+}  // namespace kveil
