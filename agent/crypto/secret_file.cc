@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -24,7 +25,7 @@ absl::Status FileError(const std::string& path, std::string_view why) {
 
 }  // namespace
 
-absl::StatusOr<SecretText> ReadSecret(const std::string& path) {
+absl::StatusOr<SecretText> ReadSecretFile(const std::string& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return FileError(path, StrCat("cannot be opened: ", strerror(errno)));
   struct stat info;
@@ -39,8 +40,13 @@ absl::StatusOr<SecretText> ReadSecret(const std::string& path) {
     size += static_cast<size_t>(count);
     if (size > kLongestSecret) return FileError(path, "is too long for a secret");
   }
-  while (size > 0 && absl::ascii_isspace(static_cast<unsigned char>(text[size - 1]))) --size;
   text.resize(size);
+  return text.empty() ? FileError(path, "is empty") : absl::StatusOr<SecretText>(std::move(text));
+}
+
+absl::StatusOr<SecretText> ReadSecret(const std::string& path) {
+  ASSIGN_OR_RETURN(SecretText text, ReadSecretFile(path));
+  while (!text.empty() && absl::ascii_isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
   if (text.empty()) return FileError(path, "is empty");
   // Most go into a header.
   const bool isText =
