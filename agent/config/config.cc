@@ -188,8 +188,8 @@ PostgresConfig ReadPostgres(const JsonValue& value) {
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
   if (const auto root = object.Find("root")) {
-    const JsonObject source(*root, {"file", "vault", "awsKms", "azureKeyVault", "pkcs11"});
-    const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "azureKeyVault", "pkcs11"});
+    const JsonObject source(*root, {"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
+    const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
     if (kind == "file") {
       ReadPath(source, "file", keys.rootKeyFile);
     } else if (kind.has_value()) {
@@ -197,6 +197,7 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
       if (kind == "vault") keys.rootKeyVault = ReadVault(*source.Find("vault"));
       if (kind == "awsKms") keys.rootKeyAws = ReadAwsKms(*source.Find("awsKms"));
       if (kind == "azureKeyVault") keys.rootKeyAzure = ReadAzureKeyVault(*source.Find("azureKeyVault"));
+      if (kind == "gcpKms") keys.rootKeyGcp = ReadGcpKms(*source.Find("gcpKms"));
       if (kind == "pkcs11") keys.rootKeyPkcs11 = ReadPkcs11(*source.Find("pkcs11"));
     }
   }

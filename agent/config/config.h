@@ -19,6 +19,7 @@
 #include "config/azure_config.h"
 #include "config/client_tls_config.h"
 #include "config/consent_topic_config.h"
+#include "config/gcp_config.h"
 #include "config/kafka_client_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pkcs11_config.h"
@@ -100,6 +101,7 @@ struct KeysConfig {
   std::optional<VaultConfig> rootKeyVault;
   std::optional<AwsConfig> rootKeyAws;
   std::optional<AzureConfig> rootKeyAzure;
+  std::optional<GcpConfig> rootKeyGcp;
   std::optional<Pkcs11Config> rootKeyPkcs11;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath

@@ -166,6 +166,13 @@ Json AzureJson(const AzureConfig& azure) {
   return json;
 }
 
+Json GcpJson(const GcpConfig& gcp) {
+  Json json = {{"key", gcp.key}, {"endpoint", gcp.endpoint}};
+  Put(json, "credentialsFile", gcp.credentialsFile);
+  Put(json, "ca", gcp.ca);
+  return json;
+}
+
 Json Pkcs11Json(const Pkcs11Config& pkcs11) {
   const bool isGcm = pkcs11.mechanism == Pkcs11Config::Mechanism::kAesGcm;
   return {{"module", pkcs11.module},
@@ -183,6 +190,8 @@ Json KeysJson(const KeysConfig& keys) {
     root["awsKms"] = AwsJson(*keys.rootKeyAws);
   } else if (keys.rootKeyAzure.has_value()) {
     root["azureKeyVault"] = AzureJson(*keys.rootKeyAzure);
+  } else if (keys.rootKeyGcp.has_value()) {
+    root["gcpKms"] = GcpJson(*keys.rootKeyGcp);
   } else if (keys.rootKeyPkcs11.has_value()) {
     root["pkcs11"] = Pkcs11Json(*keys.rootKeyPkcs11);
   } else {

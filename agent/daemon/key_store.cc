@@ -60,6 +60,10 @@ keys::AzureOptions AzureOptionsOf(const config::AzureConfig& azure) {
   };
 }
 
+keys::GcpOptions GcpOptionsOf(const config::GcpConfig& gcp) {
+  return {.key = gcp.key, .endpoint = gcp.endpoint, .credentialsFile = gcp.credentialsFile, .ca = gcp.ca};
+}
+
 keys::Pkcs11Options Pkcs11OptionsOf(const config::Pkcs11Config& pkcs11) {
   using From = config::Pkcs11Config::Mechanism;
   using To = keys::Pkcs11Options::Mechanism;
@@ -76,6 +80,7 @@ keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
   if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
   if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
   if (config.rootKeyAzure.has_value()) options.azure = AzureOptionsOf(*config.rootKeyAzure);
+  if (config.rootKeyGcp.has_value()) options.gcp = GcpOptionsOf(*config.rootKeyGcp);
   if (config.rootKeyPkcs11.has_value()) options.pkcs11 = Pkcs11OptionsOf(*config.rootKeyPkcs11);
   return options;
 }

@@ -70,16 +70,22 @@ absl::StatusOr<AccessToken> AskForToken(const http::Client& client, std::string_
                         StrCat(who, " does not answer: ", ToStd(response.status().message())));
   }
   if (response->status != 200) return RefusalOf(who, *response);
-  const absl::Status malformed = absl::UnavailableError(StrCat(who, " answers with what is no token"));
   JsonBody json(response->body);
-  if (json.root() == nullptr) return malformed;
+  if (json.root() == nullptr) return MakeToken(who, std::nullopt, std::nullopt);
   std::optional<SecretText> text = SecretString(*json.root(), "access_token");
   const std::optional<int64_t> life = Seconds(*json.root(), "expires_in");
-  if (!text.has_value() || text->empty() || !life.has_value()) return malformed;
-  const bool isPrintable = std::all_of(text->begin(), text->end(),
-                                       [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)); });
-  if (!isPrintable) return malformed;
-  return AccessToken{*std::move(text), absl::Now() + absl::Seconds(*life)};
+  std::optional<absl::Time> endsAt;
+  if (life.has_value()) endsAt = absl::Now() + absl::Seconds(*life);
+  return MakeToken(who, std::move(text), endsAt);
+}
+
+absl::StatusOr<AccessToken> MakeToken(std::string_view who, std::optional<SecretText> text,
+                                      std::optional<absl::Time> endsAt) {
+  const bool isToken = text.has_value() && endsAt.has_value() && !text->empty() &&
+                       std::all_of(text->begin(), text->end(),
+                                   [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)); });
+  if (!isToken) return absl::UnavailableError(StrCat(who, " answers with what is no token"));
+  return AccessToken{*std::move(text), endsAt};
 }
 
 SecretText BearerHeader(const AccessToken& token) {

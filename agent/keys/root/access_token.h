@@ -28,6 +28,10 @@ struct AccessToken {
 absl::StatusOr<AccessToken> AskForToken(const http::Client& client, std::string_view who, const http::Request& request,
                                         std::chrono::steady_clock::time_point deadline);
 
+// A token that somebody gave. kUnavailable: these are not the text and the end of one.
+absl::StatusOr<AccessToken> MakeToken(std::string_view who, std::optional<crypto::SecretText> text,
+                                      std::optional<absl::Time> endsAt);
+
 // The header of a request that the token is for.
 crypto::SecretText BearerHeader(const AccessToken& token);
 

@@ -7,6 +7,7 @@
 #include "keys/root/aws_root_key.h"
 #include "keys/root/azure_root_key.h"
 #include "keys/root/file_root_key.h"
+#include "keys/root/gcp_root_key.h"
 #include "keys/root/pkcs11_root_key.h"
 #include "keys/root/remote_root_key.h"
 #include "keys/root/vault_root_key.h"
@@ -32,6 +33,7 @@ absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& optio
   if (options.azure.has_value()) {
     return Connect("azureKeyVault", std::make_unique<AzureRootKey>(*options.azure), deadline);
   }
+  if (options.gcp.has_value()) return Connect("gcpKms", std::make_unique<GcpRootKey>(*options.gcp), deadline);
   if (options.pkcs11.has_value()) {
     return Connect("pkcs11", std::make_unique<Pkcs11RootKey>(*options.pkcs11), deadline);
   }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "keys/root/aws_options.h"
 #include "keys/root/azure_options.h"
+#include "keys/root/gcp_options.h"
 #include "keys/root/pkcs11_options.h"
 #include "keys/root/vault_options.h"
 
@@ -23,6 +24,7 @@ struct RootKeyOptions {
   std::optional<VaultOptions> vault;
   std::optional<AwsOptions> aws;
   std::optional<AzureOptions> azure;
+  std::optional<GcpOptions> gcp;
   std::optional<Pkcs11Options> pkcs11;
   // For tests: opens one that is none of the above.
   std::function<absl::StatusOr<std::unique_ptr<RootKey>>(std::chrono::steady_clock::time_point deadline)> open;

@@ -8,6 +8,31 @@ namespace kveil::keys {
 
 using crypto::SecretText;
 
+namespace {
+
+// A string, taken from where it stands. `escapes` are the characters that may follow a backslash.
+std::optional<SecretText> Unescaped(JsonBody::Object& object, std::string_view name, std::string_view escapes) {
+  simdjson::ondemand::value value;
+  if (object.find_field_unordered(name).get(value)) return std::nullopt;
+  std::string_view token = ToStd(absl::StripAsciiWhitespace(ToAbsl(value.raw_json_token())));
+  if (token.size() < 2 || token.front() != '"' || token.back() != '"') return std::nullopt;
+  token = token.substr(1, token.size() - 2);
+  SecretText text;
+  text.reserve(token.size());
+  for (size_t i = 0; i < token.size(); ++i) {
+    if (token[i] == '"') return std::nullopt;
+    if (token[i] != '\\') {
+      text.push_back(token[i]);
+      continue;
+    }
+    if (++i == token.size() || escapes.find(token[i]) == std::string_view::npos) return std::nullopt;
+    text.push_back(token[i] == 'n' ? '\n' : token[i]);
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string ToBase64(Bytes bytes) {
   std::string text;
   absl::Base64Escape(ToAbsl(AsText(bytes)), &text);
@@ -98,23 +123,11 @@ std::optional<simdjson::ondemand::array> JsonBody::List(std::string_view name) {
 }
 
 std::optional<SecretText> SecretString(JsonBody::Object& object, std::string_view name) {
-  simdjson::ondemand::value value;
-  if (object.find_field_unordered(name).get(value)) return std::nullopt;
-  std::string_view token = ToStd(absl::StripAsciiWhitespace(ToAbsl(value.raw_json_token())));
-  if (token.size() < 2 || token.front() != '"' || token.back() != '"') return std::nullopt;
-  token = token.substr(1, token.size() - 2);
-  SecretText text;
-  text.reserve(token.size());
-  for (size_t i = 0; i < token.size(); ++i) {
-    if (token[i] == '"') return std::nullopt;
-    if (token[i] == '\\') {
-      if (++i == token.size() || std::string_view("/\"\\").find(token[i]) == std::string_view::npos) {
-        return std::nullopt;
-      }
-    }
-    text.push_back(token[i]);
-  }
-  return text;
+  return Unescaped(object, name, R"(/"\)");
+}
+
+std::optional<SecretText> SecretLines(JsonBody::Object& object, std::string_view name) {
+  return Unescaped(object, name, R"(/"\n)");
 }
 
 std::string PlainString(JsonBody::Object& object, std::string_view name) {

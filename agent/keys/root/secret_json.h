@@ -54,6 +54,8 @@ class JsonBody {
 // The string `name`, taken from where it stands. nullopt: it is missing, no string, or has an escape other than \/ \"
 // and \\, which no secret has.
 std::optional<crypto::SecretText> SecretString(JsonBody::Object& object, std::string_view name);
+// The same for a secret of several lines, such as PEM: \n is a line feed.
+std::optional<crypto::SecretText> SecretLines(JsonBody::Object& object, std::string_view name);
 // The same for what is no secret, with every escape; empty when it is missing or no string.
 std::string PlainString(JsonBody::Object& object, std::string_view name);
 

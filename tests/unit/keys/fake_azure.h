@@ -25,25 +25,6 @@
 
 namespace kveil::keys {
 
-// The fields of a form or of a query, decoded.
-inline std::map<std::string, std::string> FieldsOf(const std::string& text) {
-  std::map<std::string, std::string> fields;
-  for (const auto field : absl::StrSplit(text, '&')) {
-    const std::vector<std::string> parts = absl::StrSplit(field, absl::MaxSplits('=', 1));
-    std::string value;
-    for (size_t i = 0; i < parts.at(1).size(); ++i) {
-      if (parts[1][i] != '%') {
-        value.push_back(parts[1][i]);
-        continue;
-      }
-      value.push_back(static_cast<char>(std::stoi(parts[1].substr(i + 1, 2), nullptr, 16)));
-      i += 2;
-    }
-    EXPECT_TRUE(fields.emplace(parts[0], value).second) << field;
-  }
-  return fields;
-}
-
 class FakeAzure : public FakeHttpServer {
  public:
   static constexpr char kTenant[] = "tenant.example";

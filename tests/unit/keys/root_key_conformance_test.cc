@@ -9,6 +9,7 @@
 
 #include "fake_aws.h"
 #include "fake_azure.h"
+#include "fake_gcp.h"
 #include "fake_vault.h"
 #include "key_fixture.h"
 #include "keys/root/open_root_key.h"
@@ -210,6 +211,19 @@ RootKeyOptions FakeAzureOptions(const std::string& folder, int which) {
   return {.azure = azure.Options(key)};
 }
 
+RootKeyOptions FakeGcpOptions(const std::string& folder, int which) {
+  static FakeGcp gcp;
+  static std::atomic<int> keys{0};
+  const std::string path = folder + "/key" + std::to_string(which);
+  std::string key = KeyTest::ReadFile(path);
+  if (key.empty()) {
+    key = StrCat("kveil-", ++keys);
+    KeyTest::WriteFile(path, key);
+    gcp.Rotate(key);
+  }
+  return {.gcp = gcp.Options(key)};
+}
+
 template <Pkcs11Options::Mechanism kMechanism>
 RootKeyOptions SoftTokenOptions(const std::string& folder, int which) {
   static std::atomic<int> keys{0};
@@ -236,6 +250,7 @@ std::vector<Provider> Providers() {
       {"fakeAws", FakeAwsOptions},
       {"fakeAzureVault", FakeAzureOptions<FakeAzure::Kind::kVault>},
       {"fakeAzureHsm", FakeAzureOptions<FakeAzure::Kind::kHsm>},
+      {"fakeGcp", FakeGcpOptions},
       {"softHsmAesGcm", SoftTokenOptions<Pkcs11Options::Mechanism::kAesGcm>},
       {"softHsmAesKeyWrap", SoftTokenOptions<Pkcs11Options::Mechanism::kAesKeyWrap>},
   };

@@ -43,6 +43,10 @@ std::string Azure(const std::string& identity, const std::string& more = "",
 }
 const char kApplication[] = R"("tenant": "t.example", "clientId": "11111111-2222-3333-4444-555555555555")";
 const char kMachine[] = R"("managedIdentity": {})";
+std::string Gcp(const std::string& more = "",
+                const std::string& key = "projects/p-1/locations/europe-west3/keyRings/R_1/cryptoKeys/kveil") {
+  return Keys(StrCat(R"("root": {"gcpKms": {"key": ")", key, "\"", more.empty() ? "" : ", ", more, "}}"));
+}
 std::string Admin(const std::string& members) { return With(R"("admin": {)" + members + "}"); }
 std::string Tls(const std::string& members) { return With(R"("clusters": {"main": {"tls": {)" + members + "}}}"); }
 std::string Terminate(const std::string& members) {
@@ -129,6 +133,11 @@ std::vector<Sample> ConfigSamples() {
              "https://kveil.managedhsm.usgovcloudapi.net:443"),
        ""},
       {"Azure by the token where Kubernetes puts it", Azure(StrCat(R"("workloadIdentity": {)", kApplication, "}")), ""},
+      {"Google Cloud KMS", Gcp(), ""},
+      {"all of Google Cloud KMS",
+       Gcp(R"("endpoint": "https://kms.example", "credentialsFile": "/c.json", "ca": "/ca")",
+           "projects/example.com:p/locations/global/keyRings/r/cryptoKeys/k"),
+       ""},
       {"PKCS#11", Pkcs11(R"("token": "a token", "key": "k", "pinFile": "/p")"), ""},
       {"PKCS#11 by AES Key Wrap", Pkcs11(R"("token": "t", "key": "k", "pinFile": "/p", "mechanism": "AES-KEY-WRAP")"),
        ""},
@@ -307,6 +316,16 @@ std::vector<Sample> ConfigSamples() {
       {"Azure key with a version", Keys(R"("root": {"azureKeyVault": {"vault": "https://k.vault.azure.net",
           "key": "kveil/1", "managedIdentity": {}}})"),
        "/keys/root/azureKeyVault/key: expected a key's name of at most 127 letters, digits and '-', without a version"},
+      {"nothing of Google Cloud KMS", Keys(R"("root": {"gcpKms": {}})"),
+       "/keys/root/gcpKms: expected the key \"key\", which is missing"},
+      {"Google's key with a version", Gcp("", "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"),
+       "/keys/root/gcpKms/key: expected a key such as"},
+      {"Google's key by its short name", Gcp("", "kveil"), "/keys/root/gcpKms/key: expected a key such as"},
+      {"Google's key with a path in it", Gcp("", "projects/p/locations/l/keyRings/r/cryptoKeys/.."),
+       "/keys/root/gcpKms/key: expected a key such as"},
+      {"Google Cloud KMS over plain HTTP", Gcp(R"("endpoint": "http://kms.example")"),
+       "/keys/root/gcpKms/endpoint: expected https://"},
+      {"Google's credentials in the configuration", Gcp(R"("credentials": {})"), "unknown key \"credentials\""},
       {"ARN of another service", AwsKey("arn:aws:iam::111122223333:role/kveil"), "/key: expected an ARN such as"},
       {"ARN with a short account", AwsKey(StrCat("arn:aws:kms:eu-central-1:1:key/", kKeyId)), "/key: expected an ARN"},
       {"ARN with a bad key", AwsKey(StrCat(kArn, "key/kveil")), "/key: expected an ARN such as"},
@@ -339,7 +358,8 @@ std::vector<Sample> ConfigSamples() {
       {"PostgreSQL URI with a password", Keys(R"("registry": {"postgres": "postgresql://h/d?user=u&password=p"})"),
        "/keys/registry/postgres: password is not allowed here"},
       {"no root", Keys(R"("root": {})"),
-       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", \"azureKeyVault\", \"pkcs11\", found "
+       "/keys/root: expected exactly one of \"file\", \"vault\", \"awsKms\", \"azureKeyVault\", \"gcpKms\", "
+       "\"pkcs11\", found "
        "none"},
       {"root not an object", Keys(R"("root": "/r")"), "/keys/root: expected an object, found \"/r\""},
       {"relative registry", Keys(R"("registry": {"sqlite": "db"})"), ""},

@@ -1,0 +1,108 @@
+#include "keys/root/gcp_root_key.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "http/printable.h"
+#include "keys/root/gcp_errors.h"
+#include "keys/root/gcp_identity.h"
+#include "keys/root/gcp_messages.h"
+#include "keys/root/unwrap_each.h"
+#include "keys/root/wrapped_format.h"
+
+namespace kveil::keys {
+namespace {
+
+constexpr std::string_view kProvider = "gcpKms";
+constexpr size_t kFields = 1;
+constexpr size_t kLongestCiphertext = 1024;
+
+Refusal Refused(int status, const crypto::SecretText& body) { return gcp::RefusalOf(status, body, false); }
+Refusal DecryptRefused(int status, const crypto::SecretText& body) { return gcp::RefusalOf(status, body, true); }
+
+// Of "projects/P/locations/...": without the project.
+std::string_view Place(std::string_view name) {
+  const size_t at = name.find("/locations/");
+  return at == std::string_view::npos ? "" : name.substr(at);
+}
+
+}  // namespace
+
+GcpRootKey::GcpRootKey(const GcpOptions& options)
+    : key_(options.key),
+      name_(StrCat("Google Cloud KMS key ", options.key)),
+      session_({options.endpoint, options.ca, options.replacePause, options.leastAge},
+               [options](const http::Client& client, Deadline deadline) {
+                 return gcp::AskForGcpToken(client, options, deadline);
+               }) {}
+
+absl::Status GcpRootKey::Named(const absl::Status& status) const {
+  return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
+}
+
+bool GcpRootKey::Covers(std::string_view version) const {
+  const std::string prefix = StrCat(Place(key_), "/cryptoKeyVersions/");
+  return Place(version).starts_with(prefix);
+}
+
+absl::StatusOr<RootKey::DataKey> GcpRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
+  absl::StatusOr<DataKey> made = Generate(context, deadline);
+  if (!made.ok()) return Named(made.status());
+  return made;
+}
+
+absl::StatusOr<RootKey::DataKey> GcpRootKey::Generate(Bytes context, Deadline deadline) {
+  crypto::SecretKey key = crypto::SecretKey::Random();
+  ASSIGN_OR_RETURN(const crypto::SecretText body,
+                   session_.Call("encrypt", StrCat("/v1/", key_, ":encrypt"), gcp::EncryptRequest(key.bytes(), context),
+                                 Refused, deadline));
+  ASSIGN_OR_RETURN(const gcp::EncryptAnswer answer, gcp::ParseEncrypt(body));
+  if (!Covers(answer.version)) {
+    return absl::UnavailableError(StrCat("another key was used: ", http::Printable(answer.version)));
+  }
+  if (answer.ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
+  const std::string_view fields[] = {answer.version};
+  return DataKey{std::move(key), PackWrapped(kProvider, fields, context, answer.ciphertext)};
+}
+
+std::vector<absl::StatusOr<crypto::SecretKey>> GcpRootKey::Unwrap(absl::Span<const WrappedKey> keys,
+                                                                  Deadline deadline) {
+  return UnwrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<crypto::SecretKey> {
+    absl::StatusOr<crypto::SecretKey> unwrapped = UnwrapOne(key, deadline);
+    if (!unwrapped.ok()) return Named(unwrapped.status());
+    return unwrapped;
+  });
+}
+
+absl::StatusOr<crypto::SecretKey> GcpRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {
+  const std::optional<WrappedParts> parts = UnpackWrapped(kProvider, kFields, key.wrapped, key.context);
+  if (!parts.has_value() || parts->rest.empty()) {
+    return absl::DataLossError("a key was wrapped by another provider or for another purpose, or is damaged");
+  }
+  const std::string_view version = parts->fields[0];
+  if (!Covers(version)) {
+    return absl::DataLossError(StrCat("a key was wrapped by another one, ", http::Printable(version)));
+  }
+  const absl::StatusOr<crypto::SecretText> body =
+      session_.Call("decrypt", StrCat("/v1/", key_, ":decrypt"), gcp::DecryptRequest(parts->rest, key.context),
+                    DecryptRefused, deadline);
+  if (!body.ok()) {
+    return absl::Status(body.status().code(),
+                        StrCat(ToStd(body.status().message()), ", wrapped by ", http::Printable(version)));
+  }
+  return gcp::ParseDecrypt(*body);
+}
+
+absl::Status GcpRootKey::Check(Deadline deadline) {
+  const absl::Status described = Describe(deadline);
+  return described.ok() ? described : Named(described);
+}
+
+absl::Status GcpRootKey::Describe(Deadline deadline) {
+  ASSIGN_OR_RETURN(const crypto::SecretText body, session_.Call("get", StrCat("/v1/", key_), {}, Refused, deadline));
+  return gcp::ParseKey(body);
+}
+
+}  // namespace kveil::keys
