@@ -292,7 +292,7 @@ bool IsGroupName(std::string_view name) {
 }
 
 void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
-  const JsonObject object(value, {"socket", "metrics", "group", "eraseGroup"});
+  const JsonObject object(value, {"socket", "metrics", "page", "group", "eraseGroup"});
   if (const auto socket = object.Find("socket")) {
     admin.socket = socket->AbsolutePath();
     if (admin.socket.size() > kLongestSocketPath) {
@@ -304,6 +304,14 @@ void ReadAdmin(const JsonValue& value, AdminConfig& admin) {
     admin.metrics = ParseEndpoint(text);
     if (!admin.metrics && text != "off")
       metrics->Expected("an address and port such as \"127.0.0.1:9464\", or \"off\"");
+  }
+  if (const auto page = object.Find("page")) {
+    admin.page = page->OneOf<AdminPage>(
+        {{"totals", AdminPage::kTotals}, {"connections", AdminPage::kConnections}, {"off", AdminPage::kOff}});
+    // Whoever may look at connections otherwise is root or of a group.
+    if (admin.page == AdminPage::kConnections && !(admin.metrics.has_value() && admin.metrics->IsLoopback())) {
+      page->Error("expected metrics at a loopback address beside a page with connections: it asks for no password");
+    }
   }
   const auto group = [&object](std::string_view key, std::string& field) {
     const auto found = object.Find(key);

@@ -138,10 +138,18 @@ struct AuditConfig {
   std::optional<AuditTopicConfig> topic;
 };
 
+// What the web page beside the metrics shows.
+enum class AdminPage {
+  kOff,
+  kTotals,       // what the metrics have
+  kConnections,  // also whose the busiest connections are
+};
+
 struct AdminConfig {
   std::string socket = "/run/kveil/admin.sock";
   std::optional<SocketAddress> metrics =
       SocketAddress::V4(htonl(INADDR_LOOPBACK), 9464);  // 127.0.0.1:9464; nullopt: no endpoint
+  AdminPage page = AdminPage::kTotals;                  // at the same address
   std::string group;                                    // may look, besides root; empty: root only
   std::string eraseGroup;                               // may also erase, besides root; empty: root only
 };

@@ -270,7 +270,11 @@ Json AuditJson(const AgentConfig& config) {
 }
 
 Json AdminJson(const AdminConfig& admin) {
-  Json json = {{"socket", admin.socket}, {"metrics", admin.metrics.has_value() ? admin.metrics->Text() : "off"}};
+  const bool hasPage = admin.page != AdminPage::kOff;
+  const char* const page = admin.page == AdminPage::kConnections ? "connections" : "totals";
+  Json json = {{"socket", admin.socket},
+               {"metrics", admin.metrics.has_value() ? admin.metrics->Text() : "off"},
+               {"page", hasPage ? page : "off"}};
   Put(json, "group", admin.group);
   Put(json, "eraseGroup", admin.eraseGroup);
   return json;

@@ -70,6 +70,7 @@ Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
   admin_.reset();
   metricsEndpoint_.reset();  // it asks whether the agent is ready
+  pageConnections_.reset();  // it asks the server
   taint_.reset();            // and so does this
   for (const auto& follower : followers_) follower->BeginEnd();
   followers_.clear();

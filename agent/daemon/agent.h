@@ -23,6 +23,7 @@
 #include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
 #include "daemon/name_lookup.h"
+#include "daemon/page_connections.h"
 #include "daemon/reloader.h"
 #include "daemon/self_checks.h"
 #include "daemon/service_manager.h"
@@ -86,6 +87,7 @@ class Agent {
   // agent_watch.cc
   size_t ServedNamespaces() const;
   void ListenForMetrics();
+  observe::MetricsEndpoint::Page MakePage();
   void ProbeHold();
   void RefreshHealth();                                       // any thread
   void NoteOf(const char* name, const absl::Status& status);  // OK: there is nothing to note
@@ -136,6 +138,7 @@ class Agent {
   std::unique_ptr<guard::SharedState> shared_;
   std::vector<std::unique_ptr<guard::WorkerScratch>> scratch_;  // one per worker
   std::unique_ptr<ConnectionSetup> setup_;
+  std::unique_ptr<PageConnections> pageConnections_;  // nullptr where the page does not list them
   std::unique_ptr<observe::MetricsEndpoint> metricsEndpoint_;
   std::unique_ptr<proxy::Server> server_;
   std::unique_ptr<intercept::Namespaces> namespaces_;

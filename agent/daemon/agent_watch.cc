@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "admin/fields.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/agent.h"
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::chrono::seconds kHoldProbeLimit{5};
 constexpr int kWatchesBetweenHoldProbes = 30;
+constexpr uint64_t kMostOnPage = 50;  // connections
 
 absl::Status ProblemOf(const bundle::Puller::Status& pull) {
   if (pull.problem.ok()) return absl::OkStatus();
@@ -220,12 +222,25 @@ void Agent::ProbeHold() {
   NoteOf("notHeld", held);
 }
 
+observe::MetricsEndpoint::Page Agent::MakePage() {
+  observe::MetricsEndpoint::Page page{.isOn = config_.admin.page != config::AdminPage::kOff};
+  if (config_.admin.page != config::AdminPage::kConnections) return page;
+  if (pageConnections_ == nullptr) {
+    pageConnections_ = std::make_unique<PageConnections>([this] {
+      const auto listed = Connections(*server_, {.most = kMostOnPage, .recently = true});
+      return listed.ok() ? admin::ToJson(*listed).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) : "{}";
+    });
+  }
+  page.connections = [this](PageConnections::Reply reply) { pageConnections_->Answer(std::move(reply)); };
+  return page;
+}
+
 // The metrics' port may be somebody else's: that is no reason to leave the applications without an agent.
 void Agent::ListenForMetrics() {
   if (!config_.admin.metrics.has_value() || metricsEndpoint_ != nullptr) return;
   absl::StatusOr<std::unique_ptr<observe::MetricsEndpoint>> endpoint = observe::MetricsEndpoint::Listen(
       *config_.admin.metrics, metrics_,
-      {.isAlive = [this] { return checks_->alive(); }, .isReady = [this] { return IsReady(); }});
+      {.isAlive = [this] { return checks_->alive(); }, .isReady = [this] { return IsReady(); }}, MakePage());
   health_.Set("metrics", endpoint.status());
   if (endpoint.ok()) metricsEndpoint_ = *std::move(endpoint);
 }

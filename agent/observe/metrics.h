@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "base/socket_address.h"
@@ -147,9 +148,9 @@ class Metrics {
   std::unique_ptr<Families> families_;
 };
 
-// Answers over HTTP on a thread of its own, until it is destroyed: GET /metrics, and for probes GET /healthz and
-// /readyz with 200 or 503. `metrics` outlives it. A client has two seconds to ask and two to read. Of more than 64
-// clients at a time, the oldest is closed.
+// Answers over HTTP on a thread of its own, until it is destroyed: GET /metrics, for probes GET /healthz and /readyz
+// with 200 or 503, and the page that page.h tells of. `metrics` outlives it. A client has two seconds to ask and two to
+// read. Of more than 64 clients at a time, the oldest is closed.
 class MetricsEndpoint {
  public:
   // On the endpoint's thread. They do not block.
@@ -157,9 +158,16 @@ class MetricsEndpoint {
     std::function<bool()> isAlive;  // /healthz; if not, only a new process helps
     std::function<bool()> isReady;  // /readyz
   };
+  // The web page, which shows what /metrics has.
+  struct Page {
+    bool isOn = false;
+    // Has /connections.json answered, which the page shows in a table: calls back with the JSON, or with nothing if too
+    // many ask. On the endpoint's thread, and does not block; the answer may come later, on any. Empty: there is none.
+    std::function<void(std::function<void(std::string_view json)>)> connections = {};
+  };
   // kUnavailable if it cannot listen at the address. Port 0 means any free port.
   static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Listen(const SocketAddress& address, const Metrics& metrics,
-                                                                 Probes probes);
+                                                                 Probes probes, Page page);
   ~MetricsEndpoint();
   MetricsEndpoint(const MetricsEndpoint&) = delete;
   MetricsEndpoint& operator=(const MetricsEndpoint&) = delete;

@@ -1,4 +1,4 @@
-// The HTTP endpoint of the metrics and probes.
+// The HTTP endpoint of the metrics, the probes and the page.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "observe/metrics.h"
+#include "observe/page.h"
 #include "observe/request_server.h"
 
 namespace kveil::observe {
@@ -17,8 +18,10 @@ namespace {
 constexpr RequestServer::Options kBounds = {
     .connections = 64, .requestBytes = 16 << 10, .patience = std::chrono::seconds(2)};
 
-std::string HttpAnswer(std::string_view status, std::string_view type, std::string_view body) {
-  return StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type, "\r\nContent-Length: ", body.size(),
+// `headers`: more of them, each with its line's end.
+std::string HttpAnswer(std::string_view status, std::string_view type, std::string_view body,
+                       std::string_view headers = "") {
+  return StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type, "\r\n", headers, "Content-Length: ", body.size(),
                 "\r\nConnection: close\r\n\r\n", body);
 }
 
@@ -30,16 +33,41 @@ std::string AnswerToProbe(bool is, std::string_view what) {
             : HttpAnswer("503 Service Unavailable", kText, StrCat("not ", what, ": see kveil status\n"));
 }
 
-std::string AnswerTo(std::string_view request, const Metrics& metrics, const MetricsEndpoint::Probes& probes) {
+constexpr std::string_view kConnections = "/connections.json";
+
+std::string NotFound() { return HttpAnswer("404 Not Found", kText, "see /metrics, /healthz and /readyz\n"); }
+
+// `path` belongs to the page, which is on.
+void AnswerPage(std::string_view request, std::string_view path, const MetricsEndpoint::Page& page,
+                const RequestServer::Reply& reply) {
+  if (!MayHavePage(request)) {
+    return reply(HttpAnswer("403 Forbidden", kText, "ask by an address or as localhost, not by another name\n"));
+  }
+  if (const PageFile* const file = FindPageFile(path)) {
+    return reply(HttpAnswer("200 OK", file->type, file->body, kPageHeaders));
+  }
+  if (!page.connections) return reply(NotFound());
+  page.connections([reply](std::string_view json) {
+    reply(json.empty() ? HttpAnswer("503 Service Unavailable", kText, "too many ask at once\n", kPageHeaders)
+                       : HttpAnswer("200 OK", "application/json", json, kPageHeaders));
+  });
+}
+
+void Answer(std::string_view request, const Metrics& metrics, const MetricsEndpoint::Probes& probes,
+            const MetricsEndpoint::Page& page, const RequestServer::Reply& reply) {
   const std::string_view requestLine = request.substr(0, request.find("\r\n"));
   const size_t pathAt = requestLine.find(' ');
-  if (requestLine.substr(0, pathAt) != "GET") return HttpAnswer("405 Method Not Allowed", kText, "only GET\n");
+  if (requestLine.substr(0, pathAt) != "GET") return reply(HttpAnswer("405 Method Not Allowed", kText, "only GET\n"));
   std::string_view path = requestLine.substr(std::min(pathAt + 1, requestLine.size()));
   path = path.substr(0, path.find_first_of(" ?"));
-  if (path == "/healthz") return AnswerToProbe(probes.isAlive(), "alive");
-  if (path == "/readyz") return AnswerToProbe(probes.isReady(), "ready");
-  if (path != "/metrics") return HttpAnswer("404 Not Found", kText, "see /metrics, /healthz and /readyz\n");
-  return HttpAnswer("200 OK", "text/plain; version=0.0.4; charset=utf-8", metrics.Text());
+  if (path == "/healthz") return reply(AnswerToProbe(probes.isAlive(), "alive"));
+  if (path == "/readyz") return reply(AnswerToProbe(probes.isReady(), "ready"));
+  if (path == "/metrics") {
+    return reply(HttpAnswer("200 OK", "text/plain; version=0.0.4; charset=utf-8", metrics.Text()));
+  }
+  if (page.isOn && (path == kConnections || FindPageFile(path) != nullptr))
+    return AnswerPage(request, path, page, reply);
+  reply(NotFound());
 }
 
 }  // namespace
@@ -53,7 +81,8 @@ MetricsEndpoint::MetricsEndpoint(std::unique_ptr<Server> server) : server_(std::
 MetricsEndpoint::~MetricsEndpoint() = default;
 
 absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const SocketAddress& address,
-                                                                         const Metrics& metrics, Probes probes) {
+                                                                         const Metrics& metrics, Probes probes,
+                                                                         Page page) {
   const auto fail = [&address] {
     return absl::UnavailableError(StrCat("cannot listen at ", address.Text(), " for metrics: ", std::strerror(errno)));
   };
@@ -72,9 +101,9 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Listen(const S
   if (!requests.ok()) return requests.status();
   RequestServer::Callbacks callbacks;
   callbacks.endOf = [](std::string_view received) { return received.find("\r\n\r\n"); };
-  callbacks.answer = [&metrics, probes = std::move(probes)](std::string_view request, int,
-                                                            const RequestServer::Reply& reply) {
-    reply(AnswerTo(request, metrics, probes));
+  callbacks.answer = [&metrics, probes = std::move(probes), page = std::move(page)](std::string_view request, int,
+                                                                                    const RequestServer::Reply& reply) {
+    Answer(request, metrics, probes, page, reply);
   };
   (*requests)->Start(std::move(callbacks));
   return std::unique_ptr<MetricsEndpoint>(

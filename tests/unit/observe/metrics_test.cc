@@ -235,7 +235,7 @@ TEST(MetricsTest, AlertsAndDashboardNameOnlyWhatThereIs) {
 }
 
 absl::StatusOr<std::unique_ptr<MetricsEndpoint>> ListenAt(uint16_t port, const Metrics& metrics) {
-  return MetricsEndpoint::Listen(Loopback(port), metrics, {[] { return true; }, [] { return true; }});
+  return MetricsEndpoint::Listen(Loopback(port), metrics, {[] { return true; }, [] { return true; }}, {});
 }
 
 TEST(MetricsEndpointTest, AnswersOverHttp) {
@@ -252,8 +252,8 @@ TEST(MetricsEndpointTest, AnswersOverHttp) {
 TEST(MetricsEndpointTest, AnswersProbes) {
   Metrics metrics("x");
   std::atomic<bool> isAlive{true}, isReady{false};
-  const auto endpoint =
-      MetricsEndpoint::Listen(Loopback(0), metrics, {[&] { return isAlive.load(); }, [&] { return isReady.load(); }});
+  const auto endpoint = MetricsEndpoint::Listen(Loopback(0), metrics,
+                                                {[&] { return isAlive.load(); }, [&] { return isReady.load(); }}, {});
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   EXPECT_THAT(HttpGet((*endpoint)->port(), "/healthz"), HasSubstr("200 OK"));
   const std::string notReady = HttpGet((*endpoint)->port(), "/readyz");

@@ -1,0 +1,44 @@
+// The connections for the web page, which everybody may ask for who reaches its port.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "admin/command_threads.h"
+#include "base/mutex.h"
+
+namespace kveil::daemon {
+
+// However many ask, the workers are asked once a second, by one thread.
+class PageConnections {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Reply = std::function<void(std::string_view json)>;
+  static constexpr size_t kMostWaiting = 4;
+  static constexpr std::chrono::milliseconds kAge{1000};  // of an answer that is given again
+
+  // `ask` returns the JSON, and may block; one call at a time. It is not called after the end.
+  explicit PageConnections(std::function<std::string()> ask) : ask_(std::move(ask)) {}
+  // Waits for what is being asked.
+  ~PageConnections() { threads_.Stop(); }
+
+  // Never blocks. Calls back at once, or from another thread later; with nothing where kMostWaiting wait already, or
+  // the system has no thread left.
+  void Answer(Reply reply);
+
+ private:
+  void Ask();
+
+  const std::function<std::string()> ask_;
+  Mutex mutex_;
+  std::string answer_ ABSL_GUARDED_BY(mutex_);
+  Clock::time_point answeredAt_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Reply> waiting_ ABSL_GUARDED_BY(mutex_);  // for what is being asked
+  admin::CommandThreads threads_{1};
+};
+
+}  // namespace kveil::daemon

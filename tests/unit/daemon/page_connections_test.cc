@@ -1,0 +1,80 @@
+// However many look at the page, the workers hear of it once a second.
+#include "daemon/page_connections.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+namespace kveil::daemon {
+namespace {
+
+class PageConnectionsTest : public ::testing::Test {
+ protected:
+  // Asks of what this answers, which waits until it may.
+  std::string Ask() {
+    ++asked_;
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return mayAnswer_; });
+    return "{}";
+  }
+  void LetAnswer() {
+    const std::lock_guard lock(mutex_);
+    mayAnswer_ = true;
+    changed_.notify_all();
+  }
+  PageConnections::Reply Count() {
+    return [this](std::string_view json) {
+      const std::lock_guard lock(mutex_);
+      ++(json.empty() ? refused_ : answered_);
+      changed_.notify_all();
+    };
+  }
+  bool AwaitAnswers(int count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return answered_ == count; });
+  }
+
+  std::atomic<int> asked_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool mayAnswer_ = false;
+  int answered_ = 0, refused_ = 0;
+};
+
+TEST_F(PageConnectionsTest, AllThatWaitGetOneAnswer) {
+  PageConnections connections([this] { return Ask(); });
+  for (size_t i = 0; i < PageConnections::kMostWaiting; ++i) connections.Answer(Count());
+  EXPECT_EQ(refused_, 0);
+  for (int i = 0; i < 3; ++i) connections.Answer(Count());
+  EXPECT_EQ(refused_, 3) << "there is a bound";
+  LetAnswer();
+  EXPECT_TRUE(AwaitAnswers(static_cast<int>(PageConnections::kMostWaiting)));
+  EXPECT_EQ(asked_, 1);
+}
+
+TEST_F(PageConnectionsTest, AnswerIsGivenAgainForASecond) {
+  PageConnections connections([this] { return Ask(); });
+  mayAnswer_ = true;
+  const auto begun = PageConnections::Clock::now();
+  connections.Answer(Count());
+  ASSERT_TRUE(AwaitAnswers(1));
+  for (int count = 2; PageConnections::Clock::now() - begun < PageConnections::kAge / 4; ++count) {
+    connections.Answer(Count());
+    ASSERT_TRUE(AwaitAnswers(count));
+  }
+  EXPECT_EQ(asked_, 1);
+}
+
+TEST_F(PageConnectionsTest, EndWaitsForWhatIsAsked) {
+  {
+    PageConnections connections([this] { return Ask(); });
+    connections.Answer(Count());
+    LetAnswer();
+  }
+  EXPECT_EQ(answered_, 1);
+}
+
+}  // namespace
+}  // namespace kveil::daemon
