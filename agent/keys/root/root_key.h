@@ -26,6 +26,7 @@ namespace kveil::keys {
 //   kFailedPrecondition  needs the operator: the key is missing, disabled, about to be deleted, or not safe to use
 //   kPermissionDenied    needs the operator: the provider refuses the agent's credentials
 //   kDataLoss            of one wrapped key: it is damaged, or was wrapped by another key or for another context
+//   kNotFound            of one wrapped key: what it was wrapped by was destroyed on purpose, see ForgetOlder
 //
 // An implementation must tell these apart. kDataLoss sends the operator to a backup, so an outage must never look like
 // it.
@@ -60,6 +61,25 @@ class RootKey {
   // network away asks for as many as it can with one request.
   virtual std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys,
                                                                 Deadline deadline) = 0;
+
+  // What a turn of the epochs needs (service/epoch_turns.h): the registry's secret and the key of a new epoch, so
+  // wrapped that older wrapped forms can be destroyed one day.
+  struct Turned {
+    ByteBuffer secret;  // the same key; the same bytes from a provider that destroys nothing
+    DataKey epoch;
+  };
+  virtual absl::StatusOr<Turned> Turn(const WrappedKey& secret, Bytes epochContext, Deadline deadline) {
+    absl::StatusOr<DataKey> epoch = GenerateDataKey(epochContext, deadline);
+    if (!epoch.ok()) return epoch.status();
+    return Turned{ByteBuffer(secret.wrapped.begin(), secret.wrapped.end()), *std::move(epoch)};
+  }
+  // `needed` is all that is to be unwrapped from now on. Destroys what unwraps nothing else, and
+  // returns whether what was wrapped before a Turn cannot be unwrapped by this key any more, by anybody. False from a
+  // provider whose operator has to see to that. Call it again and again: what failed may work later. Errors say why.
+  virtual absl::StatusOr<bool> ForgetOlder(absl::Span<const WrappedKey> needed, Deadline deadline) {
+    (void)needed, (void)deadline;
+    return false;
+  }
 
   // Whether an agent that restarts now could unwrap what this one has wrapped. While it could not, nothing new is
   // sealed. Called twice a second: a provider that is a network away answers from what it has seen lately, and judges

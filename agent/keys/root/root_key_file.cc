@@ -10,6 +10,7 @@
 
 #include <array>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "base/bytes.h"
@@ -22,15 +23,22 @@ namespace kveil::keys {
 namespace {
 
 constexpr std::string_view kFirstLine = "kveil root key 1\n";
+constexpr std::string_view kLaterFirstLine = "kveil root key 2 ";  // and the generation
+constexpr size_t kGenerationDigits = 8;
 constexpr std::string_view kCheckLabel = "kveil root check 1";
+constexpr std::string_view kNextLabel = "kveil root next 1";
 constexpr size_t kCheckSize = 8;
 constexpr size_t kKeyDigits = crypto::SecretKey::kSize * 2;
-constexpr size_t kFileSize = kFirstLine.size() + kKeyDigits + 1 + kCheckSize * 2 + 1;
+constexpr size_t kLineSize = kKeyDigits + 1 + kCheckSize * 2 + 1;
+constexpr size_t kFileSize = kFirstLine.size() + kLineSize;  // of generation 0
+constexpr size_t kLaterFileSize = kLaterFirstLine.size() + kGenerationDigits + 1 + kLineSize;
 
 // The file's bytes; wiped, unlike a string's.
 struct FileText {
   ~FileText() { crypto::Wipe(MutableBytes(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size())); }
-  std::array<char, kFileSize> bytes{};
+  std::string_view view() const { return {bytes.data(), size}; }
+  std::array<char, kLaterFileSize> bytes{};
+  size_t size = 0;
 };
 
 absl::Status Refuse(const std::string& path, std::string_view why) {
@@ -65,35 +73,64 @@ bool ReadHex(std::string_view text, MutableBytes out) {
   return true;
 }
 
-std::array<uint8_t, crypto::kHmacSize> Check(const crypto::SecretKey& key) {
+std::array<uint8_t, 8> BytesOf(uint64_t generation) {
+  std::array<uint8_t, 8> bytes;
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(generation >> (56 - 8 * i));
+  return bytes;
+}
+
+std::array<uint8_t, crypto::kHmacSize> Check(const RootKeyGeneration& root) {
   std::array<uint8_t, crypto::kHmacSize> check;
-  const Bytes parts[] = {AsBytes(kCheckLabel)};
-  crypto::HmacSha256(key, parts, check.data());
+  const std::array<uint8_t, 8> generation = BytesOf(root.generation);
+  const Bytes parts[] = {AsBytes(kCheckLabel), root.generation == 0 ? Bytes() : Bytes(generation)};
+  crypto::HmacSha256(root.key, parts, check.data());
   return check;
 }
 
-void Format(const crypto::SecretKey& key, FileText& text) {
+void Format(const RootKeyGeneration& root, FileText& text) {
   char* out = text.bytes.data();
-  out += kFirstLine.copy(out, kFirstLine.size());
-  AppendHex(key.bytes(), out);
+  if (root.generation == 0) {
+    out += kFirstLine.copy(out, kFirstLine.size());
+  } else {
+    out += kLaterFirstLine.copy(out, kLaterFirstLine.size());
+    std::string digits = StrCat(root.generation);
+    digits.insert(0, kGenerationDigits - digits.size(), '0');
+    out += digits.copy(out, kGenerationDigits);
+    *out++ = '\n';
+  }
+  AppendHex(root.key.bytes(), out);
   *out++ = ' ';
-  AppendHex(Bytes(Check(key)).first(kCheckSize), out);
+  AppendHex(Bytes(Check(root)).first(kCheckSize), out);
   *out++ = '\n';
+  text.size = static_cast<size_t>(out - text.bytes.data());
 }
 
-absl::StatusOr<crypto::SecretKey> Parse(const std::string& path, const FileText& text) {
-  const std::string_view all(text.bytes.data(), text.bytes.size());
+// The size has been checked: it tells the format. False: it is not one.
+bool ReadFirstLine(std::string_view line, uint64_t& generation) {
+  generation = 0;
+  if (line.size() == kFirstLine.size()) return line == kFirstLine;
+  if (!line.starts_with(kLaterFirstLine) || line.back() != '\n') return false;
+  for (const char digit : line.substr(kLaterFirstLine.size(), kGenerationDigits)) {
+    if (!absl::ascii_isdigit(static_cast<unsigned char>(digit))) return false;
+    generation = 10 * generation + static_cast<uint64_t>(digit - '0');
+  }
+  return generation > 0;
+}
+
+absl::StatusOr<RootKeyGeneration> Parse(const std::string& path, const FileText& text) {
+  const std::string_view all = text.view();
   std::array<uint8_t, kCheckSize> check;
-  crypto::SecretKey key;
-  const std::string_view line = all.substr(kFirstLine.size());
-  const bool wellFormed = all.starts_with(kFirstLine) && line[kKeyDigits] == ' ' && line.back() == '\n' &&
-                          ReadHex(line.substr(0, kKeyDigits), key.writable()) &&
+  RootKeyGeneration root;
+  const std::string_view line = all.substr(all.size() - kLineSize);
+  const bool wellFormed = ReadFirstLine(all.substr(0, all.size() - kLineSize), root.generation) &&
+                          line[kKeyDigits] == ' ' && line.back() == '\n' &&
+                          ReadHex(line.substr(0, kKeyDigits), root.key.writable()) &&
                           ReadHex(line.substr(kKeyDigits + 1, 2 * kCheckSize), absl::MakeSpan(check));
   if (!wellFormed) return Refuse(path, "is damaged: it is not in the format of a root key; restore it from a backup");
-  if (!crypto::EqualInConstantTime(Bytes(Check(key)).first(kCheckSize), check)) {
+  if (!crypto::EqualInConstantTime(Bytes(Check(root)).first(kCheckSize), check)) {
     return Refuse(path, "is damaged: its check value does not fit its key; restore it from a backup");
   }
-  return key;
+  return root;
 }
 
 absl::Status CheckFile(const std::string& path, const struct stat& info) {
@@ -105,17 +142,17 @@ absl::Status CheckFile(const std::string& path, const struct stat& info) {
   if (info.st_uid != 0 && info.st_uid != geteuid()) {
     return Refuse(path, "belongs to neither root nor the user that kveil runs as");
   }
-  if (info.st_size != static_cast<off_t>(kFileSize)) {
-    return Refuse(path, StrCat("is damaged: it has ", info.st_size, " bytes instead of ", kFileSize,
-                               "; restore it from a backup"));
+  if (info.st_size != static_cast<off_t>(kFileSize) && info.st_size != static_cast<off_t>(kLaterFileSize)) {
+    return Refuse(path, StrCat("is damaged: it has ", info.st_size, " bytes instead of ", kFileSize, " or ",
+                               kLaterFileSize, "; restore it from a backup"));
   }
   return absl::OkStatus();
 }
 
 absl::Status WriteDurably(const std::string& path, int fd, const FileText& text) {
   size_t written = 0;
-  while (written < text.bytes.size()) {
-    ssize_t count = write(fd, text.bytes.data() + written, text.bytes.size() - written);
+  while (written < text.size) {
+    ssize_t count = write(fd, text.bytes.data() + written, text.size - written);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return RefuseErrno(path, "cannot be written");
     written += static_cast<size_t>(count);
@@ -132,9 +169,39 @@ absl::Status SyncDirectoryOf(const std::string& path) {
   return absl::OkStatus();
 }
 
+// A file beside the one at `path`, with the whole key in it, on disk.
+absl::StatusOr<std::string> WriteBeside(const std::string& path, const RootKeyGeneration& root) {
+  std::array<uint8_t, 8> suffix;
+  crypto::FillRandom(absl::MakeSpan(suffix));
+  std::string temporary = StrCat(path, ".new.");
+  for (uint8_t byte : suffix) StrAppend(&temporary, absl::Hex(byte, absl::kZeroPad2));
+  UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.valid()) return RefuseErrno(path, "cannot be made");
+  FileText text;
+  Format(root, text);
+  if (absl::Status status = WriteDurably(path, fd.get(), text); !status.ok()) {
+    unlink(temporary.c_str());
+    return status;
+  }
+  return temporary;
+}
+
 }  // namespace
 
-absl::StatusOr<crypto::SecretKey> ReadRootKeyFile(const std::string& path) {
+crypto::SecretKey DeriveGeneration(const RootKeyGeneration& from, uint64_t generation) {
+  crypto::SecretKey key = from.key.Copy();
+  for (uint64_t next = from.generation + 1; next <= generation; ++next) {
+    constexpr std::array<uint8_t, 1> kBlock = {1};
+    const std::array<uint8_t, 8> number = BytesOf(next);
+    const Bytes parts[] = {AsBytes(kNextLabel), number, kBlock};
+    crypto::SecretKey derived;
+    crypto::HmacSha256(key, parts, derived.writable().data());
+    key = std::move(derived);
+  }
+  return key;
+}
+
+absl::StatusOr<RootKeyGeneration> ReadRootKeyFile(const std::string& path) {
   // O_NONBLOCK: opening a FIFO would wait for its writer.
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid() && errno == ENOENT) return absl::NotFoundError(StrCat("root key file ", path, " is missing"));
@@ -144,39 +211,56 @@ absl::StatusOr<crypto::SecretKey> ReadRootKeyFile(const std::string& path) {
   if (fstat(fd.get(), &info) != 0) return RefuseErrno(path, "cannot be read");
   if (absl::Status status = CheckFile(path, info); !status.ok()) return status;
   FileText text;
-  size_t size = 0;
-  while (size < kFileSize) {
-    ssize_t count = read(fd.get(), text.bytes.data() + size, kFileSize - size);
+  const auto size = static_cast<size_t>(info.st_size);
+  while (text.size < size) {
+    ssize_t count = read(fd.get(), text.bytes.data() + text.size, size - text.size);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return RefuseErrno(path, "cannot be read");
     if (count == 0) return Refuse(path, "is damaged: it is cut short; restore it from a backup");
-    size += static_cast<size_t>(count);
+    text.size += static_cast<size_t>(count);
   }
   return Parse(path, text);
 }
 
-absl::StatusOr<crypto::SecretKey> CreateRootKeyFile(const std::string& path) {
-  std::array<uint8_t, 8> suffix;
-  crypto::FillRandom(absl::MakeSpan(suffix));
-  std::string temporary = StrCat(path, ".new.");
-  for (uint8_t byte : suffix) StrAppend(&temporary, absl::Hex(byte, absl::kZeroPad2));
-  UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd.valid()) return RefuseErrno(path, "cannot be made");
-  crypto::SecretKey key = crypto::SecretKey::Random();
-  FileText text;
-  Format(key, text);
-  absl::Status status = WriteDurably(path, fd.get(), text);
+absl::StatusOr<RootKeyGeneration> CreateRootKeyFile(const std::string& path) {
+  RootKeyGeneration root{crypto::SecretKey::Random(), 0};
+  absl::StatusOr<std::string> temporary = WriteBeside(path, root);
+  if (!temporary.ok()) return temporary.status();
   // The name appears only with the whole key behind it, and never replaces another's.
-  if (status.ok() && renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
-    if (status = SyncDirectoryOf(path); !status.ok()) return status;
+  if (renameat2(AT_FDCWD, temporary->c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
+    if (absl::Status status = SyncDirectoryOf(path); !status.ok()) return status;
     log::Info("keys.rootKey.made", {{"file", path}});
-    return key;
+    return root;
   }
-  const bool another = status.ok() && errno == EEXIST;
-  if (status.ok() && !another) status = RefuseErrno(path, "cannot be made");
-  unlink(temporary.c_str());
+  const absl::Status status = RefuseErrno(path, "cannot be made");
+  const bool another = errno == EEXIST;
+  unlink(temporary->c_str());
   if (another) return ReadRootKeyFile(path);
   return status;
+}
+
+absl::Status AdvanceRootKeyFile(const std::string& path, const RootKeyGeneration& to) {
+  // The former file, by whatever other names it has, too.
+  UniqueFd former(open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (!former.valid()) return RefuseErrno(path, "cannot be opened to be overwritten");
+  struct stat info;
+  if (fstat(former.get(), &info) != 0) return RefuseErrno(path, "cannot be read");
+  absl::StatusOr<std::string> temporary = WriteBeside(path, to);
+  if (!temporary.ok()) return temporary.status();
+  if (fchownat(AT_FDCWD, temporary->c_str(), info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
+      rename(temporary->c_str(), path.c_str()) != 0) {
+    absl::Status status = RefuseErrno(path, "cannot be replaced");
+    unlink(temporary->c_str());
+    return status;
+  }
+  if (absl::Status status = SyncDirectoryOf(path); !status.ok()) return status;
+  const std::string zeros(static_cast<size_t>(info.st_size), '\0');
+  if (pwrite(former.get(), zeros.data(), zeros.size(), 0) != static_cast<ssize_t>(zeros.size()) ||
+      fsync(former.get()) != 0) {
+    return RefuseErrno(path, "was replaced, and its former bytes cannot be overwritten");
+  }
+  log::Info("keys.rootKey.advanced", {{"file", path}, {"generation", to.generation}});
+  return absl::OkStatus();
 }
 
 }  // namespace kveil::keys

@@ -1,7 +1,8 @@
-// The file that holds a root key. It is made once, on the first start, and never replaced. Its bytes stay in this room:
-// others use RootKey.
+// The file that holds a root key. It is made once, on the first start, and moves on to the next generation of its key
+// when epochs turn. Its bytes stay in this room: others use RootKey.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,14 +16,38 @@ namespace kveil::keys {
 //   kveil root key 1
 //   <32 bytes of key as 64 hexadecimal digits> <first 8 bytes of HMAC-SHA256(key, "kveil root check 1"), 16 digits>
 //
+// or, from generation 1 on:
+//
+//   kveil root key 2 <generation, 8 digits>
+//   <as above; the check also of the generation in 8 bytes, big endian, behind the label>
+//
 // The check tells a damaged file from a wrong one. Only the owner may have any permission on it.
+
+// A key and its generation. Whoever has one generation can make all later ones, and none that is earlier: each is
+// HMAC-SHA256(the one before, "kveil root next 1" | generation in 8 bytes | 01), a block of HKDF-Expand (RFC 5869 2.3).
+struct RootKeyGeneration {
+  static constexpr uint64_t kMost = 99'999'999;
+  crypto::SecretKey key;
+  uint64_t generation = 0;
+
+  RootKeyGeneration Copy() const { return {key.Copy(), generation}; }
+};
+// The key of that generation. `generation` is not before that of `from`, and at most kMostGenerationsAhead after it.
+crypto::SecretKey DeriveGeneration(const RootKeyGeneration& from, uint64_t generation);
+// More would be no file that was left behind, but damage: a turn per hour for ten years.
+inline constexpr uint64_t kMostGenerationsAhead = 100'000;
 
 // kNotFound when there is no file. kFailedPrecondition, with the path and the reason, when it is not a regular file (a
 // symbolic link is not one), belongs to neither root nor this user, is open to group or others, or is damaged.
-absl::StatusOr<crypto::SecretKey> ReadRootKeyFile(const std::string& path);
+absl::StatusOr<RootKeyGeneration> ReadRootKeyFile(const std::string& path);
 
 // Makes the file with a new key. Key and directory entry are on disk before this returns. When another process was
 // quicker, returns its key. kFailedPrecondition, with the path, when the file cannot be made.
-absl::StatusOr<crypto::SecretKey> CreateRootKeyFile(const std::string& path);
+absl::StatusOr<RootKeyGeneration> CreateRootKeyFile(const std::string& path);
+
+// Replaces the file by one of a later generation, which is on disk when this returns, and overwrites the bytes of the
+// former one. A file system that copies on write, a snapshot or a flash memory may keep these all the same. Whoever
+// reads meanwhile finds one or the other. kFailedPrecondition, with the path, when it cannot be written.
+absl::Status AdvanceRootKeyFile(const std::string& path, const RootKeyGeneration& to);
 
 }  // namespace kveil::keys

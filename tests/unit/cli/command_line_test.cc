@@ -63,10 +63,10 @@ TEST_F(CommandLineTest, AsksForWhatIsMissing) {
 TEST_F(CommandLineTest, MakesARootKeyFileAndReplacesNone) {
   const std::string path = folder_ + "/root.key";
   EXPECT_EQ(Run({"keys", "create-root", path}).exitStatus, 0);
-  const absl::StatusOr<crypto::SecretKey> key = keys::ReadRootKeyFile(path);
+  const absl::StatusOr<keys::RootKeyGeneration> key = keys::ReadRootKeyFile(path);
   ASSERT_TRUE(key.ok()) << key.status();
   ExpectFailure(Run({"keys", "create-root", path}), 1, StrCat(path, " exists"));
-  EXPECT_TRUE(key->Equals(*keys::ReadRootKeyFile(path)));
+  EXPECT_TRUE(key->key.Equals(keys::ReadRootKeyFile(path)->key));
   ExpectFailure(Run({"keys", "create-root", folder_ + "/missing/root.key"}), 1, "/missing/root.key");
   ExpectFailure(Run({"keys", "create-root"}), 2, "FILE");
 }
