@@ -117,6 +117,7 @@ absl::Status PostgresRegistry::PurgeErased() {
 absl::Status PostgresRegistry::NoteAgent(const Agent& self) {
   PostgresParameters agent;
   agent.Add(self.id).Add(AsBytes(self.name)).Add(self.cacheTtl.count()).Add(self.confirmed);
+  agent.Add(self.epoch);
   absl::StatusOr<Results> results = Write(PostgresStatement::Execute(postgres::kNoteAgent, agent));
   if (!results.ok()) return Fail(results.status());
   return results->at(0).size() > 0 ? absl::OkStatus() : AddAgent(agent);
@@ -157,6 +158,7 @@ absl::StatusOr<std::vector<Registry::Agent>> PostgresRegistry::ReadAgents() {
     agents[i].cacheTtl = std::chrono::milliseconds(rows.IntegerAt(i, 2));
     agents[i].confirmed = rows.IntegerAt(i, 3);
     agents[i].lastSeen = std::chrono::milliseconds(rows.IntegerAt(i, 4));
+    agents[i].epoch = rows.IntegerAt(i, 5);
   }
   return agents;
 }

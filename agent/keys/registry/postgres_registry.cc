@@ -8,6 +8,9 @@
 // - erasures, and changes of what is known of users, which hold the lock alone as well, get their numbers one after the
 //   other, each after all lower ones can be seen. So a poll that sees number n sees all that are lower, and none is
 //   missed by asking for those above n. Gaps mean nothing.
+// - a turn of the epochs holds the lock alone when it changes which epoch is in use: a key that is made after that and
+// is
+//   of another epoch is not inserted. While rows are rewrapped, the lock is shared, so no row is erased at that moment.
 // - agents that make keys at the same moment do not wait for each other, but for one name: the unique index lets one of
 //   them insert it, the others find that one's row in the statement after. They insert in the order of the names, so
 //   they cannot wait crosswise.
@@ -238,17 +241,6 @@ absl::StatusOr<std::optional<Registry::Identity>> PostgresRegistry::ReadIdentity
   return identity;
 }
 
-absl::StatusOr<std::vector<Registry::Epoch>> PostgresRegistry::ReadEpochs() {
-  const PostgresParameters none;
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadEpochs, none)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  std::vector<Epoch> epochs;
-  const PostgresResult& rows = results->at(0);
-  for (size_t i = 0; i < rows.size(); ++i) epochs.push_back({rows.IntegerAt(i, 0), CopyOf(rows.BytesAt(i, 1))});
-  return epochs;
-}
-
 absl::Status PostgresRegistry::Initialise(const Identity& identity, const Epoch& first, absl::Time now) {
   PostgresParameters addIdentity;
   addIdentity.Add(identity.id).Add(identity.wrappedSecret).Add(absl::ToUnixMillis(now));
@@ -256,7 +248,7 @@ absl::Status PostgresRegistry::Initialise(const Identity& identity, const Epoch&
   addEpoch.Add(identity.id).Add(first.number).Add(first.wrappedKey).Add(absl::ToUnixMillis(now));
   const PostgresParameters none;
   const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kAddIdentity, addIdentity),
-                                          PostgresStatement::Execute(postgres::kAddEpoch, addEpoch),
+                                          PostgresStatement::Execute(postgres::kAddFirstEpoch, addEpoch),
                                           PostgresStatement::Execute(postgres::kReadIdentity, none)};
   absl::StatusOr<Results> results = Transact(postgres::kLock, statements);
   if (!results.ok()) return Fail(results.status());
@@ -350,13 +342,15 @@ absl::StatusOr<std::vector<Registry::Inserted>> PostgresRegistry::InsertOrGet(ab
     if (keyspaces.empty() || AsText(keyspaces.back()) != row.keyspace) keyspaces.push_back(AsBytes(row.keyspace));
   }
   PostgresParameters addKeyspaces, insert, find;
+  const PostgresParameters none;
   addKeyspaces.AddArray(keyspaces);
   insert.AddArray(ids).AddArray(scopes).AddArray(subjects).AddArray(windows).AddArray(epochs).AddArray(wrappedKeys);
   insert.Add(absl::ToUnixMillis(now));
   find.AddArray(subjects).AddArray(windows);
   const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kAddKeyspaces, addKeyspaces),
                                           PostgresStatement::Execute(postgres::kInsert, insert),
-                                          PostgresStatement::Execute(postgres::kFindByName, find)};
+                                          PostgresStatement::Execute(postgres::kFindByName, find),
+                                          PostgresStatement::Execute(postgres::kEpochInUse, none)};
   absl::StatusOr<Results> results = Transact(postgres::kLockShared, statements);
   if (!results.ok()) return Fail(results.status());
   std::vector<Found> found(rows.size(), std::optional<Row>());
@@ -364,7 +358,8 @@ absl::StatusOr<std::vector<Registry::Inserted>> PostgresRegistry::InsertOrGet(ab
   for (size_t i = 0; i < rows.size(); ++i) {
     if (!found[i].ok()) return Fail(found[i].status());
     if (!found[i]->has_value()) {
-      inserted[i].state = Inserted::State::kErased;
+      const bool isStale = rows[i].row.epoch != results->at(3).IntegerAt(0, 0);
+      inserted[i].state = isStale ? Inserted::State::kStale : Inserted::State::kErased;
     } else if ((*found[i])->id != rows[i].row.id) {
       inserted[i] = {Inserted::State::kExists, *std::move(found[i])};
     } else {

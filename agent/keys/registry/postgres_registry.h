@@ -36,11 +36,22 @@ class PostgresRegistry : public Registry {
   uint64_t openings() const override { return openings_; }
 
   absl::StatusOr<std::optional<Identity>> ReadIdentity() override;
-  absl::StatusOr<std::vector<Epoch>> ReadEpochs() override;
+  using Registry::ReadEpochs;
+  absl::StatusOr<std::vector<Epoch>> ReadEpochs(bool withDestroyed) override;
   absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) override;
   absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
   absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
   absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
+  absl::StatusOr<bool> AddEpoch(const Epoch& epoch, const ByteBuffer& secretBefore, const ByteBuffer& secret,
+                                absl::Time now) override;
+  absl::StatusOr<bool> UseEpoch(int64_t number, absl::Time now) override;
+  absl::StatusOr<std::optional<TurnPlace>> LeadTurn(int64_t epoch, const AgentId& self,
+                                                    std::chrono::milliseconds lease) override;
+  absl::StatusOr<std::vector<Found>> ReadRowsAfter(const TurnPlace& place, size_t most) override;
+  absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before, const TurnPlace& after,
+                                absl::Span<const Row> rows) override;
+  absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
+  absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
@@ -109,6 +120,8 @@ class PostgresRegistry : public Registry {
   // Rows of a subject and a number. 0 for facts that were not written.
   absl::StatusOr<std::vector<int64_t>> TakeNumbers(const PostgresResult& written, absl::Span<const NewFacts> facts);
   absl::Status TakeNews(const PostgresResult& result);
+  // A transaction of one statement, with the lock that erasures hold. Whether it has returned a row.
+  absl::StatusOr<bool> TurnBy(const char* lock, const char* statement, const PostgresParameters& parameters);
   absl::Status AddAgent(const PostgresParameters& agent);
   absl::Status Corrupt(std::string_view what) const;
 

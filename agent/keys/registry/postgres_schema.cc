@@ -14,9 +14,21 @@ namespace {
 
 // A row per agent. Each is written about once a second, in place while its page has room. seen is by the server's
 // clock.
-#define KVEIL_AGENTS                                                                       \
-  "CREATE TABLE IF NOT EXISTS kveil.agents (agent bytea PRIMARY KEY, name bytea NOT NULL," \
-  " cache_ttl bigint NOT NULL, confirmed bigint NOT NULL, seen bigint NOT NULL) WITH (fillfactor = 20)"
+#define KVEIL_AGENTS                                                                           \
+  "CREATE TABLE IF NOT EXISTS kveil.agents (agent bytea PRIMARY KEY, name bytea NOT NULL,"     \
+  " cache_ttl bigint NOT NULL, confirmed bigint NOT NULL, seen bigint NOT NULL, epoch bigint)" \
+  " WITH (fillfactor = 20)",                                                                   \
+      "ALTER TABLE kveil.agents ADD COLUMN IF NOT EXISTS epoch bigint"
+
+// A row per epoch but the first. used: when rows began to be of it. ended: when all epochs before were destroyed. Times
+// are by the server's clock.
+#define KVEIL_TURNS                                                                                                  \
+  "CREATE TABLE IF NOT EXISTS kveil.turns (epoch bigint PRIMARY KEY, used bigint, agent bytea NOT NULL, seen bigint" \
+  " NOT NULL, place bytea NOT NULL, ended bigint) WITH (fillfactor = 20)"
+#define KVEIL_NEWEST "(SELECT max(epoch) FROM kveil.epochs)"
+#define KVEIL_EPOCH_IN_USE                                                                      \
+  "(SELECT max(e.epoch) FROM kveil.epochs e WHERE NOT EXISTS (SELECT FROM kveil.turns t WHERE " \
+  "t.epoch = e.epoch AND t.used IS NULL))"
 
 // What is known of users. Its numbers and those of erasures are of one sequence. Old versions go soon, as those of
 // scope_keys do.
@@ -80,9 +92,10 @@ constexpr const char* kMakeTables[] = {
     KVEIL_AGENTS,
     KVEIL_USERS,
     KVEIL_SOURCES,
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 5, 0) ON CONFLICT DO NOTHING",
+    KVEIL_TURNS,
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 6, 0) ON CONFLICT DO NOTHING",
 };
-static_assert(kFormat == 5);
+static_assert(kFormat == 6);
 
 }  // namespace
 
@@ -96,8 +109,9 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
 }
 
 std::vector<const char*> StatementsThatMigrate() {
-  return {kBegin,        "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS, KVEIL_USERS,
-          KVEIL_SOURCES, "UPDATE kveil.format SET version = 5 WHERE version < 5", kCommit};
+  return {
+      kBegin,      "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS, KVEIL_USERS, KVEIL_SOURCES,
+      KVEIL_TURNS, "UPDATE kveil.format SET version = 6 WHERE version < 6", kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
@@ -124,18 +138,60 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 29> kPrepared = {{
+const std::array<Prepared, 37> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
-    {kReadEpochs, "SELECT epoch, wrapped_key FROM kveil.epochs WHERE wrapped_key IS NOT NULL ORDER BY epoch"},
+    {kReadEpochs,
+     "SELECT e.epoch, e.wrapped_key, t.epoch IS NULL OR t.used IS NOT NULL, " KVEIL_NOW " - e.created, " KVEIL_NOW
+     " - coalesce(e.destroyed, t.ended) FROM kveil.epochs e LEFT JOIN kveil.turns t ON t.epoch = e.epoch"
+     " WHERE e.wrapped_key IS NOT NULL OR $1::bigint <> 0 AND e.epoch >= " KVEIL_NEWEST " - $2::bigint"
+     " ORDER BY e.epoch"},
     {kAddIdentity,
      "INSERT INTO kveil.registry (one, registry_id, wrapped_secret, created) VALUES (true, $1, $2, $3)"
      " ON CONFLICT DO NOTHING"},
     // Only beside the identity that it belongs to.
-    {kAddEpoch,
+    {kAddFirstEpoch,
      "INSERT INTO kveil.epochs (epoch, wrapped_key, created) SELECT $2::bigint, $3::bytea, $4::bigint"
      " WHERE (SELECT registry_id FROM kveil.registry) = $1 ON CONFLICT DO NOTHING"},
+    {kEpochInUse, "SELECT " KVEIL_EPOCH_IN_USE},
+    // A row each, if the registry is as it has to be.
+    {kAddEpoch,
+     "WITH next AS (INSERT INTO kveil.epochs (epoch, wrapped_key, created) SELECT $1::bigint, $2::bytea, " KVEIL_NOW
+     " WHERE (SELECT count(*) FROM kveil.epochs WHERE wrapped_key IS NOT NULL) = 1"
+     " AND " KVEIL_NEWEST " = $1::bigint - 1 AND (SELECT wrapped_secret FROM kveil.registry) = $3::bytea"
+     " RETURNING epoch),"
+     " turn AS (INSERT INTO kveil.turns (epoch, agent, seen, place) SELECT epoch, '', 0, '' FROM next)"
+     " UPDATE kveil.registry SET wrapped_secret = $4::bytea WHERE EXISTS (SELECT FROM next) RETURNING one"},
+    {kUseEpoch, "UPDATE kveil.turns SET used = " KVEIL_NOW
+                " WHERE epoch = $1::bigint AND used IS NULL AND epoch = " KVEIL_NEWEST " RETURNING epoch"},
+    {kLeadTurn,
+     "UPDATE kveil.turns SET agent = $2::bytea, seen = " KVEIL_NOW " WHERE epoch = $1::bigint AND used IS NOT NULL"
+     " AND epoch = " KVEIL_NEWEST " AND (agent = $2::bytea OR abs(" KVEIL_NOW
+     " - seen) >= $3::bigint) RETURNING place"},
+    {kReadRowsAfter,
+     "SELECT row_number() OVER (ORDER BY k.key_id), k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch,"
+     " k.state::bigint, k.wrapped_key, ''::bytea FROM (SELECT * FROM kveil.scope_keys WHERE key_id > $1::bytea"
+     " ORDER BY key_id LIMIT $2::bigint) k ORDER BY k.key_id"},
+    // The statement's own order: the turn's row first, for which another agent would wait, then the keys.
+    {kMoveTurn,
+     "WITH mine AS MATERIALIZED (UPDATE kveil.turns SET place = $4::bytea, seen = " KVEIL_NOW
+     " WHERE epoch = $1::bigint AND agent = $2::bytea AND place = $3::bytea AND used IS NOT NULL AND epoch ="
+     " " KVEIL_NEWEST " RETURNING epoch),"
+     " moved AS (UPDATE kveil.scope_keys k SET epoch = $1::bigint,"
+     " wrapped_key = ($6::bytea[])[array_position($5::bytea[], k.key_id)]"
+     " WHERE k.key_id = ANY ($5::bytea[]) AND k.state = 1 AND k.epoch < $1::bigint AND EXISTS (SELECT FROM mine))"
+     " SELECT epoch FROM mine"},
+    {kEndTurn,
+     "WITH mine AS MATERIALIZED (UPDATE kveil.turns SET ended = " KVEIL_NOW ", seen = " KVEIL_NOW
+     " WHERE epoch = $1::bigint AND agent = $2::bytea AND place = 'done' AND ended IS NULL AND epoch = " KVEIL_NEWEST
+     " RETURNING epoch),"
+     " gone AS (UPDATE kveil.epochs SET wrapped_key = NULL, destroyed = " KVEIL_NOW
+     " WHERE epoch < $1::bigint AND wrapped_key IS NOT NULL AND EXISTS (SELECT FROM mine))"
+     " SELECT epoch FROM mine"},
+    {kCountKeys,
+     "SELECT epoch, count(*) FILTER (WHERE state = 1), count(*) FROM (SELECT epoch, state FROM kveil.scope_keys"
+     " ORDER BY key_id LIMIT $1::bigint) k GROUP BY epoch ORDER BY epoch"},
     // Here and below, LIMIT or OFFSET in a LATERAL has the rows looked up one by one, by index. A plain join is also
     // planned the other way round, through the whole table.
     {kFindByName,
@@ -159,7 +215,7 @@ const std::array<Prepared, 29> kPrepared = {{
      " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
      " LEFT JOIN LATERAL (SELECT k.state FROM kveil.scope_keys k"
      " WHERE k.subject = n.subject AND k.key_window = n.key_window AND k.state = 1 LIMIT 1) k ON true"
-     " WHERE k.state IS NULL ORDER BY n.subject, n.key_window, n.i"
+     " WHERE k.state IS NULL AND n.epoch = " KVEIL_EPOCH_IN_USE " ORDER BY n.subject, n.key_window, n.i"
      " ON CONFLICT (subject, key_window) WHERE state = 1 DO NOTHING"},
     {kReadKeyspaces, "SELECT name FROM kveil.keyspaces ORDER BY name"},
     // Whether no keyspace is missing among those given, and the subjects that were erased before. One row at least.
@@ -243,16 +299,16 @@ const std::array<Prepared, 29> kPrepared = {{
      " AND s.state = 2 UNION ALL SELECT s.key_id FROM kveil.scope_keys s WHERE NOT n.is_erased"
      " AND s.subject = n.subject AND s.state = 1 OFFSET 0) k ON true"},
     {kNoteAgent,
-     "UPDATE kveil.agents SET name = $2::bytea, cache_ttl = $3::bigint, confirmed = $4::bigint, seen = " KVEIL_NOW
-     " WHERE agent = $1::bytea RETURNING seen"},
+     "UPDATE kveil.agents SET name = $2::bytea, cache_ttl = $3::bigint, confirmed = $4::bigint, epoch = $5::bigint,"
+     " seen = " KVEIL_NOW " WHERE agent = $1::bytea RETURNING seen"},
     {kDropAgents, "DELETE FROM kveil.agents WHERE seen < " KVEIL_NOW " - cache_ttl - $1::bigint"},
     {kAddAgent,
-     "INSERT INTO kveil.agents (agent, name, cache_ttl, confirmed, seen)"
-     " SELECT $1::bytea, $2::bytea, $3::bigint, $4::bigint, " KVEIL_NOW
-     " WHERE (SELECT count(*) FROM kveil.agents) < $5::bigint"
-     " ON CONFLICT (agent) DO UPDATE SET seen = excluded.seen, confirmed = excluded.confirmed RETURNING seen"},
+     "INSERT INTO kveil.agents (agent, name, cache_ttl, confirmed, epoch, seen)"
+     " SELECT $1::bytea, $2::bytea, $3::bigint, $4::bigint, $5::bigint, " KVEIL_NOW
+     " WHERE (SELECT count(*) FROM kveil.agents) < $6::bigint ON CONFLICT (agent) DO UPDATE"
+     " SET seen = excluded.seen, confirmed = excluded.confirmed, epoch = excluded.epoch RETURNING seen"},
     {kForgetAgent, "DELETE FROM kveil.agents WHERE agent = $1::bytea"},
-    {kReadAgents, "SELECT agent, name, cache_ttl, confirmed, " KVEIL_NOW " - seen FROM kveil.agents"
+    {kReadAgents, "SELECT agent, name, cache_ttl, confirmed, " KVEIL_NOW " - seen, coalesce(epoch, 0) FROM kveil.agents"
                   " WHERE seen >= " KVEIL_NOW " - cache_ttl - $1::bigint ORDER BY name, agent"},
     {kProbe, "UPDATE kveil.format SET probed = $1::bigint"},
     // A row if this process waits for a synchronous standby. Users see that of their own sessions.
@@ -262,6 +318,9 @@ const std::array<Prepared, 29> kPrepared = {{
 }};
 
 #undef KVEIL_AGENTS
+#undef KVEIL_TURNS
+#undef KVEIL_NEWEST
+#undef KVEIL_EPOCH_IN_USE
 #undef KVEIL_USERS
 #undef KVEIL_SOURCES
 #undef KVEIL_ASKED_FACTS

@@ -19,8 +19,8 @@ extern const char kBeginSession[];
 // application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
-// 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead.
-inline constexpr int kFormat = 5;
+// 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.
+inline constexpr int kFormat = 6;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.
@@ -36,7 +36,15 @@ inline constexpr char kLock[] = "kveil_lock";
 inline constexpr char kReadIdentity[] = "kveil_read_identity";
 inline constexpr char kReadEpochs[] = "kveil_read_epochs";
 inline constexpr char kAddIdentity[] = "kveil_add_identity";
+inline constexpr char kAddFirstEpoch[] = "kveil_add_first_epoch";
+inline constexpr char kEpochInUse[] = "kveil_epoch_in_use";
 inline constexpr char kAddEpoch[] = "kveil_add_epoch";
+inline constexpr char kUseEpoch[] = "kveil_use_epoch";
+inline constexpr char kLeadTurn[] = "kveil_lead_turn";
+inline constexpr char kReadRowsAfter[] = "kveil_read_rows_after";
+inline constexpr char kMoveTurn[] = "kveil_move_turn";
+inline constexpr char kEndTurn[] = "kveil_end_turn";
+inline constexpr char kCountKeys[] = "kveil_count_keys";
 inline constexpr char kFindByName[] = "kveil_find_by_name";
 inline constexpr char kFindById[] = "kveil_find_by_id";
 inline constexpr char kAddKeyspaces[] = "kveil_add_keyspaces";
@@ -65,6 +73,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 29> kPrepared;
+extern const std::array<Prepared, 37> kPrepared;
 
 }  // namespace kveil::keys::postgres

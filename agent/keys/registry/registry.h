@@ -67,14 +67,22 @@ class Registry {
     RegistryId id{};
     ByteBuffer wrappedSecret;
   };
+  // Times are by the registry's clock.
   struct Epoch {
     int64_t number = 0;
-    ByteBuffer wrappedKey;
+    ByteBuffer wrappedKey;  // empty: destroyed
+    bool isUsed = true;     // if not, no row is of it yet: all agents are to know its key first
+    // How long ago it was made. Less than 0: the clock was set back since.
+    std::chrono::milliseconds age{0};
+    // How long ago it was destroyed, or, of the newest one, all before it were.
+    std::optional<std::chrono::milliseconds> endAge;
   };
   // nullopt in a new registry.
   virtual absl::StatusOr<std::optional<Identity>> ReadIdentity() = 0;
-  // Those that are not destroyed, in order.
-  virtual absl::StatusOr<std::vector<Epoch>> ReadEpochs() = 0;
+  // In order: those that are not destroyed, or also the last kMostPastEpochs that are.
+  virtual absl::StatusOr<std::vector<Epoch>> ReadEpochs(bool withDestroyed) = 0;
+  absl::StatusOr<std::vector<Epoch>> ReadEpochs() { return ReadEpochs(/*withDestroyed=*/false); }
+  static constexpr size_t kMostPastEpochs = 100;
   // Gives a new registry its identity and first epoch. OK too, and nothing is changed, when another agent was quicker.
   virtual absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) = 0;
 
@@ -115,6 +123,7 @@ class Registry {
       kNew,     // the row is in the registry
       kExists,  // there was an active row of this name, which is `existing`
       kErased,  // the subject was erased: the row's id is in the registry as an erased one, and its wrapped key is not
+      kStale,   // the row's epoch is not the newest that is used. Nothing was inserted
     };
     State state = State::kNew;
     std::optional<Row> existing;
@@ -123,6 +132,42 @@ class Registry {
   // Inserts every row whose name has no active row yet. One answer per row, in the same order. However many agents
   // insert the same name at the same moment, one of their rows stays, and all of them get that one.
   virtual absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) = 0;
+
+  // A turn of the epochs: service/epoch_turns.h has its steps. Each takes effect as a whole, and only if the registry
+  // is as the step says; if it is not, another agent was quicker, and it is read anew.
+  //
+  // Adds an epoch that is not used yet, and replaces the wrapped secret. False: the newest epoch is not the one before,
+  // is not the only one, or the secret is another.
+  virtual absl::StatusOr<bool> AddEpoch(const Epoch& epoch, const ByteBuffer& secretBefore, const ByteBuffer& secret,
+                                        absl::Time now) = 0;
+  // From now on, rows are inserted only if they are of this epoch. False: it is not the newest, or used already.
+  virtual absl::StatusOr<bool> UseEpoch(int64_t number, absl::Time now) = 0;
+  // How far all rows are of the newest epoch: those with ids up to this one, in their order. Empty: none.
+  using TurnPlace = std::string;
+  static constexpr std::string_view kTurnDone = "done";  // all are
+  // Has this agent bring rows to the newest epoch, if no other does: none that has been heard of within `lease`.
+  // nullopt: another one does, or that epoch is not the newest.
+  virtual absl::StatusOr<std::optional<TurnPlace>> LeadTurn(int64_t epoch, const AgentId& self,
+                                                            std::chrono::milliseconds lease) = 0;
+  // Rows after a place in the order of their ids, at most `most`, active and erased ones, without facts. Fewer: there
+  // are no more.
+  virtual absl::StatusOr<std::vector<Found>> ReadRowsAfter(const TurnPlace& place, size_t most) = 0;
+  // Replaces the wrapped keys of rows that are active and of an earlier epoch than these, and moves the place. The
+  // agent is heard of. False: it leads no more, or the place is another; nothing was changed.
+  virtual absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before,
+                                        const TurnPlace& after, absl::Span<const Row> rows) = 0;
+  // Destroys the keys of all epochs before. False: the agent leads no more, or there may be rows of these.
+  virtual absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) = 0;
+  struct EpochCount {
+    int64_t epoch = 0;
+    uint64_t keys = 0;  // active rows
+  };
+  struct EpochCounts {
+    std::vector<EpochCount> counts;
+    bool isAll = true;  // if not, only kMostCounted rows were looked at
+  };
+  virtual absl::StatusOr<EpochCounts> CountKeys() = 0;
+  static constexpr size_t kMostCounted = 100'000;
 
   struct Erased {
     size_t keyCount = 0;                 // wrapped keys destroyed by this call
@@ -266,6 +311,7 @@ class Registry {
     int64_t confirmed = 0;  // the erasure or change up to which it has dropped the keys of all
     // How long ago it was last noted, by the registry's clock. NoteAgent does not use it.
     std::chrono::milliseconds lastSeen{0};
+    int64_t epoch = 0;  // the newest that it can unwrap. 0: an agent of a version that knows of no turns
   };
   // Notes that this agent lives, and what it has confirmed. kUnavailable also when kMostAgents are known already.
   virtual absl::Status NoteAgent(const Agent& self) = 0;

@@ -100,12 +100,6 @@ absl::StatusOr<std::optional<Registry::Identity>> SqliteRegistry::ReadIdentity()
   return identity;
 }
 
-absl::StatusOr<std::vector<Registry::Epoch>> SqliteRegistry::ReadEpochs() {
-  absl::StatusOr<std::vector<Epoch>> epochs = tables_->ReadEpochs();
-  if (!epochs.ok()) return Fail(epochs.status());
-  return epochs;
-}
-
 absl::Status SqliteRegistry::Initialise(const Identity& identity, const Epoch& first, absl::Time now) {
   absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
@@ -148,6 +142,8 @@ absl::StatusOr<std::vector<Registry::Inserted>> SqliteRegistry::InsertOrGet(absl
   // Inside the write transaction nobody else can make or erase a key.
   absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
   if (!transaction.ok()) return Fail(transaction.status());
+  absl::StatusOr<int64_t> epochInUse = tables_->EpochInUse();
+  if (!epochInUse.ok()) return Fail(epochInUse.status());
   std::vector<Inserted> inserted;
   inserted.reserve(rows.size());
   std::optional<std::string_view> keyspace;  // of the user before; nearly always that of all
@@ -156,7 +152,7 @@ absl::StatusOr<std::vector<Registry::Inserted>> SqliteRegistry::InsertOrGet(absl
       if (absl::Status status = tables_->AddKeyspace(row.keyspace); !status.ok()) return Fail(status);
       keyspace = row.keyspace;
     }
-    absl::StatusOr<Inserted> one = InsertOrGetOne(row, now);
+    absl::StatusOr<Inserted> one = InsertOrGetOne(row, *epochInUse, now);
     if (!one.ok()) return Fail(one.status());
     inserted.push_back(*std::move(one));
   }
@@ -164,10 +160,12 @@ absl::StatusOr<std::vector<Registry::Inserted>> SqliteRegistry::InsertOrGet(absl
   return inserted;
 }
 
-absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& row, absl::Time now) {
+absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& row, int64_t epochInUse,
+                                                                  absl::Time now) {
   Found other = tables_->FindActive(row.row.name);
   if (!other.ok()) return other.status();
   if (other->has_value()) return Inserted{Inserted::State::kExists, *std::move(other)};
+  if (row.row.epoch != epochInUse) return Inserted{Inserted::State::kStale, std::nullopt};
   absl::StatusOr<std::optional<SqliteTables::Erasure>> erasure = tables_->FindErasure(row.row.name.subject);
   if (!erasure.ok()) return erasure.status();
   const bool erased = erasure->has_value();

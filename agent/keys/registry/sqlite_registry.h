@@ -30,11 +30,22 @@ class SqliteRegistry : public Registry {
   uint64_t openings() const override { return openings_; }
 
   absl::StatusOr<std::optional<Identity>> ReadIdentity() override;
-  absl::StatusOr<std::vector<Epoch>> ReadEpochs() override;
+  using Registry::ReadEpochs;
+  absl::StatusOr<std::vector<Epoch>> ReadEpochs(bool withDestroyed) override;
   absl::Status Initialise(const Identity& identity, const Epoch& first, absl::Time now) override;
   absl::StatusOr<std::vector<Found>> FindMany(absl::Span<const RowName> names) override;
   absl::StatusOr<std::vector<Found>> FindManyById(absl::Span<const crypto::KeyId> ids) override;
   absl::StatusOr<std::vector<Inserted>> InsertOrGet(absl::Span<const NewRow> rows, absl::Time now) override;
+  absl::StatusOr<bool> AddEpoch(const Epoch& epoch, const ByteBuffer& secretBefore, const ByteBuffer& secret,
+                                absl::Time now) override;
+  absl::StatusOr<bool> UseEpoch(int64_t number, absl::Time now) override;
+  absl::StatusOr<std::optional<TurnPlace>> LeadTurn(int64_t epoch, const AgentId& self,
+                                                    std::chrono::milliseconds lease) override;
+  absl::StatusOr<std::vector<Found>> ReadRowsAfter(const TurnPlace& place, size_t most) override;
+  absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before, const TurnPlace& after,
+                                absl::Span<const Row> rows) override;
+  absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
+  absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::Status PurgeErased() override;
@@ -64,7 +75,9 @@ class SqliteRegistry : public Registry {
   absl::Status OpenAgain();
   template <typename Name, typename Find>
   absl::StatusOr<std::vector<Found>> FindEach(absl::Span<const Name> names, Find find);
-  absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, absl::Time now);
+  template <typename Write>
+  absl::StatusOr<bool> CommitIf(Write write);
+  absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, int64_t epochInUse, absl::Time now);
   // Whether anything was changed.
   absl::StatusOr<int64_t> ReplaceFacts(const NewFacts& facts, absl::Time now);
   absl::StatusOr<bool> EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,

@@ -19,8 +19,8 @@ namespace kveil::keys {
 namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
-// 1: without users and history. 2: without sources. 3: without times ahead in what is known of users.
-constexpr int64_t kFormat = 4;
+// 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
+constexpr int64_t kFormat = 5;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.
@@ -40,13 +40,18 @@ constexpr char kSettings[] =
 // 200,000). What is known of users may leave such copies: it is no key, and they name nobody.
 //
 // Erasures and changes have numbers of one sequence.
+//
+// An epoch has a row in turns unless it is the first. used: when rows began to be of it. ended: when all epochs before
+// were destroyed (epochs.wrappedKey is NULL then).
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 4;"
+    "PRAGMA user_version = 5;"
     "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
     "  destroyed INTEGER) STRICT;"
+    "CREATE TABLE IF NOT EXISTS turns (epoch INTEGER PRIMARY KEY, used INTEGER, agent BLOB NOT NULL,"
+    "  seen INTEGER NOT NULL, place BLOB NOT NULL, ended INTEGER) STRICT;"
     "CREATE TABLE IF NOT EXISTS wrappedKeys (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS scopeKeys (keyId BLOB PRIMARY KEY, scope INTEGER NOT NULL, subject BLOB NOT NULL,"
     "  keyWindow INTEGER NOT NULL, epoch INTEGER NOT NULL, wrappedKey INTEGER, state INTEGER NOT NULL,"
@@ -63,7 +68,7 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS sources (keyspace TEXT PRIMARY KEY, term INTEGER NOT NULL, agent BLOB NOT NULL,"
     "  follower TEXT NOT NULL, seen INTEGER NOT NULL, generation INTEGER NOT NULL, state BLOB NOT NULL,"
     "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
-static_assert(kApplicationId == 1802921324 && kFormat == 4);
+static_assert(kApplicationId == 1802921324 && kFormat == 5);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.
@@ -207,6 +212,11 @@ absl::Status SqliteTables::Prepare() {
   constexpr char kDropHistory[] =
       "DELETE FROM history WHERE subject = ?1 AND number <="
       " (SELECT number FROM history WHERE subject = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
+  constexpr char kEpochInUse[] =
+      "SELECT max(epoch) FROM epochs LEFT JOIN turns USING (epoch) WHERE turns.epoch IS NULL OR used IS NOT NULL";
+  constexpr char kRewrapBytes[] =
+      "UPDATE wrappedKeys SET bytes = ?2 WHERE length(bytes) = length(?2) AND number ="
+      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1 AND state = 1 AND epoch < ?3)";
   const std::pair<Statement*, const char*> statements[] = {
       {&findActive_, kFindActive},
       {&findById_, kFindById},
@@ -226,6 +236,9 @@ absl::Status SqliteTables::Prepare() {
       {&overwriteHistory_, "UPDATE history SET change = zeroblob(length(change)) WHERE subject = ?1"},
       {&forgetFacts_, "DELETE FROM users WHERE subject = ?1"},
       {&forgetHistory_, "DELETE FROM history WHERE subject = ?1"},
+      {&epochInUse_, kEpochInUse},
+      {&rewrapBytes_, kRewrapBytes},
+      {&rewrapEpoch_, "UPDATE scopeKeys SET epoch = ?2 WHERE keyId = ?1 AND state = 1 AND epoch < ?2"},
   };
   for (const auto& [statement, sql] : statements) {
     absl::StatusOr<Statement> prepared = database_->Prepare(sql);
@@ -264,48 +277,23 @@ absl::Status SqliteTables::WriteIdentity(const Registry::Identity& identity, abs
   return statement->Run();
 }
 
-absl::StatusOr<std::vector<Registry::Epoch>> SqliteTables::ReadEpochs() {
-  absl::StatusOr<Statement> statement =
-      database_->Prepare("SELECT epoch, wrappedKey FROM epochs WHERE wrappedKey IS NOT NULL ORDER BY epoch");
-  if (!statement.ok()) return statement.status();
-  std::vector<Registry::Epoch> epochs;
-  for (;;) {
-    absl::StatusOr<bool> row = statement->Step();
-    if (!row.ok()) return row.status();
-    if (!*row) return epochs;
-    const Bytes wrapped = statement->BlobAt(1);
-    epochs.push_back({statement->IntegerAt(0), ByteBuffer(wrapped.begin(), wrapped.end())});
-  }
-}
-
-absl::Status SqliteTables::AddEpoch(const Registry::Epoch& epoch, absl::Time now) {
-  absl::StatusOr<Statement> statement =
-      database_->Prepare("INSERT INTO epochs (epoch, wrappedKey, created) VALUES (?1, ?2, ?3)");
-  if (!statement.ok()) return statement.status();
-  statement->Bind(1, epoch.number);
-  statement->Bind(2, epoch.wrappedKey);
-  statement->Bind(3, absl::ToUnixMillis(now));
-  return statement->Run();
+Registry::Found SqliteTables::TakeRow(const Statement& statement) const {
+  Registry::Row row;
+  const Bytes wrapped = statement.BlobAt(5);
+  row.scope = static_cast<Scope>(statement.IntegerAt(1));
+  row.name.window = statement.IntegerAt(3);
+  row.epoch = statement.IntegerAt(4);
+  row.wrappedKey.assign(wrapped.begin(), wrapped.end());
+  row.erased = statement.IntegerAt(6) == kErased;
+  if (!row.erased) row.facts = AsText(statement.BlobAt(7));
+  if (CopyTo(row.id.bytes, statement.BlobAt(0)) && CopyTo(row.name.subject, statement.BlobAt(2))) return row;
+  return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a row is malformed"));
 }
 
 Registry::Found SqliteTables::ReadRow(Statement& statement) {
-  absl::StatusOr<bool> found = statement.Step();
-  if (!found.ok()) return found.status();
-  std::optional<Registry::Row> row;
-  bool wellFormed = true;
-  if (*found) {
-    row = Registry::Row();  // not emplace(): clang 14 takes a nested class for one without a default constructor
-    const Bytes wrapped = statement.BlobAt(5);
-    row->scope = static_cast<Scope>(statement.IntegerAt(1));
-    row->name.window = statement.IntegerAt(3);
-    row->epoch = statement.IntegerAt(4);
-    row->wrappedKey.assign(wrapped.begin(), wrapped.end());
-    row->erased = statement.IntegerAt(6) == kErased;
-    if (!row->erased) row->facts = AsText(statement.BlobAt(7));
-    wellFormed = CopyTo(row->id.bytes, statement.BlobAt(0)) && CopyTo(row->name.subject, statement.BlobAt(2));
-  }
+  ASSIGN_OR_RETURN(const bool found, statement.Step());
+  Registry::Found row = found ? TakeRow(statement) : Registry::Found(std::nullopt);
   statement.Reset();
-  if (!wellFormed) return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a row is malformed"));
   return row;
 }
 

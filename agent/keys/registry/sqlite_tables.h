@@ -39,9 +39,23 @@ class SqliteTables {
   // nullopt in a new file.
   absl::StatusOr<std::optional<Registry::Identity>> ReadIdentity();
   absl::Status WriteIdentity(const Registry::Identity& identity, absl::Time now);
-  // Those that are not destroyed, in order.
-  absl::StatusOr<std::vector<Registry::Epoch>> ReadEpochs();
+
+  // sqlite_epochs.cc. As in Registry.
+  absl::StatusOr<std::vector<Registry::Epoch>> ReadEpochs(bool withDestroyed, absl::Time now);
   absl::Status AddEpoch(const Registry::Epoch& epoch, absl::Time now);
+  // With a row in turns. The caller has checked that it is the next one.
+  absl::Status BeginTurn(const Registry::Epoch& epoch, const ByteBuffer& secret, absl::Time now);
+  absl::StatusOr<bool> UseEpoch(int64_t number, absl::Time now);
+  absl::StatusOr<std::optional<Registry::TurnPlace>> LeadTurn(int64_t epoch, const Registry::AgentId& self,
+                                                              std::chrono::milliseconds lease, absl::Time now);
+  absl::StatusOr<std::vector<Registry::Found>> ReadRowsAfter(const Registry::TurnPlace& place, size_t most);
+  absl::StatusOr<bool> MoveTurn(int64_t epoch, const Registry::AgentId& self, const Registry::TurnPlace& before,
+                                const Registry::TurnPlace& after, absl::Time now);
+  absl::Status Rewrap(const Registry::Row& row);
+  absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
+  absl::StatusOr<Registry::EpochCounts> CountKeys();
+  // That which rows that are inserted have to be of.
+  absl::StatusOr<int64_t> EpochInUse();
 
   absl::StatusOr<Transaction> BeginRead() { return Transaction::Begin(*database_, "BEGIN"); }
   // Takes the write lock at once, so that what is read inside cannot change before the commit.
@@ -108,6 +122,7 @@ class SqliteTables {
   absl::Status CheckFormat();
   absl::Status Prepare();
   Registry::Found ReadRow(Statement& statement);
+  Registry::Found TakeRow(const Statement& statement) const;
   // Of the next erasure or change.
   absl::StatusOr<int64_t> NextNumber();
 
@@ -118,7 +133,7 @@ class SqliteTables {
   Statement findActive_, findById_, insertWrapped_, insert_, addKeyspace_;
   Statement findErasure_, overwrite_, erase_, addErasure_;
   Statement nextNumber_, findFacts_, writeFacts_, addHistory_, dropHistory_, overwriteFacts_, overwriteHistory_;
-  Statement forgetFacts_, forgetHistory_;
+  Statement forgetFacts_, forgetHistory_, epochInUse_, rewrapBytes_, rewrapEpoch_;
 };
 
 }  // namespace kveil::keys

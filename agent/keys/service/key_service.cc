@@ -46,6 +46,11 @@ constexpr size_t kMostQuestionsOfATurn = 64;
 constexpr std::chrono::seconds kTrialPatience{2};
 // How long health() tells of what happened once.
 constexpr std::chrono::seconds kShow{60};
+// How often the epochs are looked at. While they turn, the thread does so for a fifth of its time at most.
+constexpr std::chrono::seconds kEpochsTick{2};
+constexpr std::chrono::milliseconds kTurnPause{20};
+constexpr int kTurnShare = 5;
+constexpr std::chrono::milliseconds kTurnTimeout{500};
 
 }  // namespace
 
@@ -155,6 +160,31 @@ class KeyService::Worker {
     });
   }
 
+  absl::StatusOr<Epochs> ListEpochs() {
+    return Ask<Epochs>([&] {
+      absl::StatusOr<Epochs> epochs = keyring_->ListEpochs();
+      NoteReopened();
+      return epochs;
+    });
+  }
+
+  absl::StatusOr<int64_t> TurnEpochs() {
+    return Ask<int64_t>([&]() -> absl::StatusOr<int64_t> {
+      StepEpochs();  // what is under way may be another agent's
+      const EpochNow now = epochNow();
+      if (now.number == 0) return absl::UnavailableError("the epochs are not known yet");
+      if (now.isTurning) return absl::AlreadyExistsError("a turn of the epochs is under way: kveil epochs list");
+      keyring_->AskToTurn();
+      nextEpochs_ = RealClock::now();
+      return now.number;
+    });
+  }
+
+  EpochNow epochNow() const {
+    const MutexLock lock(mutex_);
+    return epochNow_;
+  }
+
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done) {
     RunSoon([this, done = std::move(done)]() mutable {
       keyring_->SetDeadline(RealClock::now() + options_.registryTimeout);
@@ -227,6 +257,7 @@ class KeyService::Worker {
   absl::StatusOr<ChangedUsers> ChangeUsersNow(absl::Span<const UserChange> changes, uint32_t uid);
   void AnswerTrials(RealClock::time_point now);
   void Tick();
+  void StepEpochs();
   absl::Status HearNews();
   void Confirm();
   bool PurgeErased(RealClock::time_point deadline);
@@ -243,6 +274,7 @@ class KeyService::Worker {
   bool mustPurge_ = true;  // an erased key may still be in the files: of this process or one that was killed
   RealClock::time_point reopenNotBefore_;
   std::vector<Trial> trials_;  // that wait for the root key
+  RealClock::time_point nextEpochs_;
   ServiceHealth health_;
 
   Sleep sleep_;
@@ -253,6 +285,7 @@ class KeyService::Worker {
   std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);  // erasures above all
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<SourceState> sourceStates_ ABSL_GUARDED_BY(mutex_);
+  EpochNow epochNow_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;
 };
@@ -260,7 +293,7 @@ class KeyService::Worker {
 void KeyService::Worker::Run() {
   RealClock::time_point nextTick = RealClock::now() + kTick;
   for (;;) {
-    if (ShouldSleep()) SleepUntil(nextTick);
+    if (ShouldSleep()) SleepUntil(std::min(nextTick, nextEpochs_));
     absl::AnyInvocable<void()> task;
     std::vector<Question> group;
     {
@@ -281,6 +314,7 @@ void KeyService::Worker::Run() {
       Tick();
       nextTick = RealClock::now() + kTick;
     }
+    if (RealClock::now() >= nextEpochs_) StepEpochs();
   }
   AnswerTrials(RealClock::time_point::max());
   keyring_->SetDeadline(RealClock::now() + kEndTimeout);
@@ -481,6 +515,36 @@ void KeyService::Worker::Tick() {
   keyring_->DropExpired();
 }
 
+void KeyService::Worker::StepEpochs() {
+  const RealClock::time_point begun = RealClock::now();
+  keyring_->SetDeadline(begun + kTurnTimeout);
+  const absl::StatusOr<EpochTurns::Result> step = keyring_->StepEpochs();
+  NoteReopened();
+  if (step.ok() && step->hasDestroyed) {
+    mustPurge_ = true;
+    PurgeErased(RealClock::now() + kTurnTimeout);
+  }
+  health_.Set(Part::kEpochs, keyring_->turns().problem());
+  EpochNow now;
+  now.note = ToStd(keyring_->turns().note().message());
+  for (const Registry::Epoch& epoch : keyring_->epochs()) {
+    if (epoch.isUsed) {
+      now.number = epoch.number;
+      now.age = epoch.age;
+    }
+    now.isTurning = keyring_->epochs().size() > 1;
+  }
+  {
+    const MutexLock lock(mutex_);
+    epochNow_ = std::move(now);
+  }
+  const RealClock::time_point end = RealClock::now();
+  nextEpochs_ = end + kEpochsTick;
+  if (step.ok() && step->hasMore) {
+    nextEpochs_ = end + std::max<RealClock::duration>(kTurnPause, (kTurnShare - 1) * (end - begun));
+  }
+}
+
 void KeyService::Worker::NoteTroubles(const std::vector<Question>& group) {
   const RealClock::time_point now = RealClock::now();
   for (const Question& question : group) {
@@ -573,6 +637,10 @@ absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceM
   }
   return worker_->FollowSource(move, opening, records, mayLeaveOut);
 }
+
+absl::StatusOr<KeyService::Epochs> KeyService::ListEpochs() { return worker_->ListEpochs(); }
+absl::StatusOr<int64_t> KeyService::TurnEpochs() { return worker_->TurnEpochs(); }
+KeyService::EpochNow KeyService::epochNow() const { return worker_->epochNow(); }
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() { return worker_->ReadLastErasure(); }
 

@@ -38,6 +38,8 @@ struct KeyServiceOptions {
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
   // Cluster and topic keys are replaced by new ones each window; old ones stay readable. User keys stay until erased.
   std::chrono::seconds sharedKeyWindow = std::chrono::hours(30 * 24);
+  // Epochs turn when the one in use is that old. 0: only when asked.
+  std::chrono::milliseconds turnEvery{0};
   // What the registry calls this agent. Empty: host name and process id.
   std::string agentName;
   // How long a Fetch waits for the registry, for example while it is locked, before it says kUnavailable.
@@ -121,6 +123,34 @@ class KeyService {
 
   // The number of the newest erasure or change that the registry knows. Blocks as Erase does.
   absl::StatusOr<int64_t> ReadLastErasure();
+
+  // The epochs, whose keys wrap all others: service/epoch_turns.h. Times are this node's.
+  enum class EpochState { kComing, kInUse, kEnding, kDestroyed };
+  struct EpochInfo {
+    int64_t number = 0;
+    absl::Time made;
+    EpochState state = EpochState::kInUse;
+    uint64_t keys = 0;  // that are not erased
+    std::optional<absl::Time> destroyed;
+  };
+  struct Epochs {
+    std::vector<EpochInfo> epochs;  // in order
+    bool isAll = true;              // if not, there are more keys than were counted
+    std::string problem, note;      // of a turn, in words for the operator; empty: none
+  };
+  // Blocks as Erase does.
+  absl::StatusOr<Epochs> ListEpochs();
+  // Begins a turn, and does not wait for its end. Returns the number of the epoch that is to end. kAlreadyExists: a
+  // turn is under way. Blocks as Erase does.
+  absl::StatusOr<int64_t> TurnEpochs();
+  struct EpochNow {
+    int64_t number = 0;  // that is in use; 0: not known yet
+    std::chrono::milliseconds age{0};
+    bool isTurning = false;
+    std::string note;  // what the operator should know of it
+  };
+  // As of two seconds ago.
+  EpochNow epochNow() const;
 
   // The registry's id, in hexadecimal digits, and what it calls this agent.
   std::string registryId() const;

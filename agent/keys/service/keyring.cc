@@ -1,5 +1,5 @@
 // Opens the root key and the registry, keeps an eye on both, and erases. keyring_lookup.cc finds and makes keys,
-// keyring_users.cc changes what is known of users.
+// keyring_users.cc changes what is known of users, keyring_epochs.cc follows the epochs.
 #include "keys/service/keyring.h"
 
 #include <unistd.h>
@@ -107,6 +107,7 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       registry_(std::move(registry)),
       root_(std::move(root)),
       keys_(std::move(keys)),
+      turns_({options.turnEvery, options.steadyNow, options.wallNow}, *registry_, *root_, keys_),
       unwrapper_(*root_, keys_.owner()),
       openingOfKeys_(registry_->openings()),
       pace_(Clock::now()),
@@ -126,39 +127,6 @@ absl::Status Keyring::Ready() {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   TakeEpochs();
   return registry_->openings() == openingOfKeys_ ? absl::OkStatus() : ReloadEpochs();
-}
-
-absl::Status Keyring::ReloadEpochs() {
-  if (unwrapper_.isBusy() || (root_->isRemote() && !pace_.IsDue(Clock::now(), /*isWell=*/false))) return reloadStatus_;
-  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
-  if (!rows.ok()) {
-    if (absl::IsDataLoss(rows.status())) registry_->Reopen();
-    return absl::UnavailableError(rows.status().message());
-  }
-  if (keys_.Uses(*rows)) {
-    openingOfKeys_ = registry_->openings();
-    reloadStatus_ = absl::OkStatus();
-    return reloadStatus_;
-  }
-  pace_.Begin(Clock::now(), /*isWell=*/false);
-  unwrapper_.Begin(*std::move(rows), registry_->openings());
-  TakeEpochs();
-  return reloadStatus_;
-}
-
-void Keyring::TakeEpochs() {
-  std::optional<EpochUnwrapper::Answer> answer = unwrapper_.Take();
-  if (!answer.has_value()) return;
-  trialStatus_ = answer->epochs.status();
-  if (trialStatus_.ok()) {
-    keys_.Use(*std::move(answer->epochs));
-    openingOfKeys_ = answer->opening;
-    reloadStatus_ = absl::OkStatus();
-  } else if (absl::IsDataLoss(trialStatus_) && answer->opening != openingOfKeys_) {
-    // What is in the registry now is no good. It may be put right, so it is read anew.
-    reloadStatus_ = absl::UnavailableError(trialStatus_.message());
-    registry_->Reopen();
-  }
 }
 
 void Keyring::Reopen() {
@@ -209,6 +177,7 @@ absl::Status Keyring::NoteAgent(int64_t confirmed) {
   // What was confirmed to a registry that is opened anew since may be about other erasures: KeyService counts again.
   const bool isReopened = openingOfNote_ != 0 && openingOfNote_ != registry_->openings();
   self_.confirmed = isReopened ? 0 : confirmed;
+  self_.epoch = keys_.newestEpoch();
   const SteadyTime now = options_.steadyNow();
   RETURN_IF_ERROR(registry_->NoteAgent(self_));
   noted_ = now;
@@ -217,7 +186,7 @@ absl::Status Keyring::NoteAgent(int64_t confirmed) {
 }
 
 bool Keyring::ShouldNoteAgent(int64_t confirmed) const {
-  if (confirmed != self_.confirmed) return true;
+  if (confirmed != self_.confirmed || keys_.newestEpoch() != self_.epoch) return true;
   const auto interval = std::min<std::chrono::milliseconds>(kNoteInterval, options_.cacheTtl / 4);
   return registry_->isShared() && options_.steadyNow() - noted_ >= interval;
 }
@@ -266,36 +235,6 @@ absl::Status Keyring::CheckRootKey() {
                   : absl::UnavailableError(StrCat(std::string(status.message()),
                                                   "; nothing new is sealed, as a restarted agent could not open it"));
   return rootKeyStatus_;
-}
-
-// With the root key in use, which is the one a restarted agent would get when CheckRootKey says so. When it fails, the
-// epoch keys in use stay as they are: what can be opened by them is opened.
-absl::Status Keyring::BeginTrial() {
-  const absl::Status rootKey = CheckRootKey();
-  // A remote one that refused to unwrap is asked to unwrap all the same: nothing else shows that it does so again.
-  if (!rootKey.ok() && !root_->isRemote()) return rootKey;
-  if (absl::Status status = Ready(); !status.ok()) return absl::UnavailableError(status.message());
-  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
-  if (!rows.ok()) return absl::UnavailableError(rows.status().message());
-  if (unwrapper_.isBusy()) return rootKey;
-  const Clock::time_point now = Clock::now();
-  const bool isWell = rootKey.ok() && keys_.Uses(*rows) && trialStatus_.ok();
-  if (root_->isRemote() && !pace_.IsDue(now, isWell)) return rootKey;
-  pace_.Begin(now, isWell);
-  unwrapper_.Begin(*std::move(rows), registry_->openings());
-  return rootKey;
-}
-
-std::optional<absl::Status> Keyring::TrialAnswer() {
-  TakeEpochs();
-  if (unwrapper_.isBusy()) return std::nullopt;
-  return LastTrial();
-}
-
-// An outage of a remote root key counts when its Check says so. Until then the keys in use serve on.
-absl::Status Keyring::LastTrial() const {
-  if (trialStatus_.ok() || (root_->isRemote() && absl::IsUnavailable(trialStatus_))) return absl::OkStatus();
-  return absl::UnavailableError(trialStatus_.message());
 }
 
 }  // namespace kveil::keys

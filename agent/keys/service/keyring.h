@@ -18,6 +18,7 @@
 #include "crypto/secret.h"
 #include "keys/registry/registry.h"
 #include "keys/root/root_key.h"
+#include "keys/service/epoch_turns.h"
 #include "keys/service/epoch_unwrapper.h"
 #include "keys/service/erasure.h"
 #include "keys/service/facts_pool.h"
@@ -114,6 +115,16 @@ class Keyring {
   // What the last trial that was answered has found.
   absl::Status LastTrial() const;
 
+  // keyring_epochs.cc. Reads the epochs, and goes a step of their turn. To be called every few seconds, and sooner
+  // while there is more to do.
+  absl::StatusOr<EpochTurns::Result> StepEpochs();
+  // See KeyService::TurnEpochs.
+  void AskToTurn() { turns_.Ask(); }
+  const EpochTurns& turns() const { return turns_; }
+  absl::StatusOr<KeyService::Epochs> ListEpochs();
+  // As of the last StepEpochs.
+  const std::vector<Registry::Epoch>& epochs() const { return epochs_; }
+
   // Forgets throw-away keys that are too old.
   void DropExpired() { throwAways_.DropExpired(options_.steadyNow()); }
 
@@ -156,16 +167,22 @@ class Keyring {
   absl::Status EnsureNoted();
   // Takes what the root key has unwrapped meanwhile.
   void TakeEpochs();
+  absl::StatusOr<std::vector<Registry::Epoch>> ReadEpochs();
+  void BeginUnwrapping(std::vector<Registry::Epoch> rows);
+  // A row is of an epoch that may not be known: then the registry is asked about it, once a second at most.
+  void MeetEpoch(int64_t number);
 
   absl::Status FindScopes(absl::Span<Lookup* const> lookups, std::vector<Asked>& missing);
   void TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing);
   absl::Status FindIds(absl::Span<Lookup* const> lookups);
   // nullopt: it cannot be had now; the lookup's status says why.
   std::optional<FetchResult::ById> TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row);
-  absl::StatusOr<crypto::SecretKey> UnwrapRow(const Registry::Row& row) const;
+  absl::StatusOr<crypto::SecretKey> UnwrapRow(const Registry::Row& row);
   // Whether one more new user's key may be made for the workload.
   absl::Status MayMakeUser(const std::string& workload);
   absl::Status Make(const std::vector<Asked>& missing);
+  // False: the epoch in use is another one by now.
+  absl::StatusOr<bool> TryToMake(const std::vector<Asked>& missing);
   void TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
                     const crypto::KeyId& id);
   static void Give(const Asked& asked, ScopeKey key);
@@ -198,14 +215,19 @@ class Keyring {
   const std::unique_ptr<Registry> registry_;
   const std::unique_ptr<RootKey> root_;
   RegistryKeys keys_;
-  EpochUnwrapper unwrapper_;
+  EpochTurns turns_;
+  EpochUnwrapper unwrapper_;  // after the above: its end stops the root key, which may be turning
   Registry::Agent self_;
-  SteadyTime noted_;            // before NoteAgent was OK last; the epoch: never
-  uint64_t openingOfNote_ = 0;  // of the registry, when NoteAgent was OK last; 0: never
-  uint64_t openingOfKeys_;      // of the registry, when its epoch keys were those in use
-  absl::Status reloadStatus_;   // why those of the registry that was opened anew cannot be used
-  absl::Status trialStatus_;    // how the last unwrapping of epoch keys went
-  TrialPace pace_;              // of these
+  SteadyTime noted_;                     // before NoteAgent was OK last; the epoch: never
+  uint64_t openingOfNote_ = 0;           // of the registry, when NoteAgent was OK last; 0: never
+  uint64_t openingOfKeys_;               // of the registry, when its epoch keys were those in use
+  absl::Status reloadStatus_;            // why those of the registry that was opened anew cannot be used
+  absl::Status trialStatus_;             // how the last unwrapping of epoch keys went
+  std::vector<Registry::Epoch> asked_;   // what is or was being unwrapped last
+  std::vector<Registry::Epoch> epochs_;  // as they were read last
+  std::chrono::steady_clock::time_point askEpochsNotBefore_;
+  int64_t unknownEpoch_ = 0;  // that a row is of, and the registry did not have
+  TrialPace pace_;            // of these
   std::chrono::steady_clock::time_point deadline_;
   absl::Status rootKeyStatus_;
   bool hasUnreadableRows_ = false;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/service/keyring.h"
 
@@ -124,7 +125,23 @@ absl::Status Keyring::MayMakeUser(const std::string& workload) {
                                        " new users per second; those of further ones wait (keys.newUsersPerSecond)"));
 }
 
+// The epochs may turn at any moment. Then the keys are wrapped again, in the epoch that is in use now.
 absl::Status Keyring::Make(const std::vector<Asked>& missing) {
+  constexpr int kMostAttempts = 3;
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    ASSIGN_OR_RETURN(const bool isMade, TryToMake(missing));
+    if (isMade) return absl::OkStatus();
+    ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
+    if (keys_.Knows(rows)) {
+      keys_.Follow(rows);
+    } else if (!unwrapper_.isBusy()) {
+      BeginUnwrapping(std::move(rows));
+    }
+  }
+  return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of the newest epoch yet"));
+}
+
+absl::StatusOr<bool> Keyring::TryToMake(const std::vector<Asked>& missing) {
   std::vector<crypto::SecretKey> keys;
   std::vector<Registry::NewRow> rows;
   std::vector<size_t> rowOf;                                 // of each of `missing`
@@ -140,11 +157,15 @@ absl::Status Keyring::Make(const std::vector<Asked>& missing) {
   }
   absl::StatusOr<std::vector<Registry::Inserted>> inserted = registry_->InsertOrGet(rows, options_.wallNow());
   if (!inserted.ok()) return inserted.status();
+  const bool isStale = std::any_of(inserted->begin(), inserted->end(), [](const Registry::Inserted& one) {
+    return one.state == Registry::Inserted::State::kStale;
+  });
+  if (isStale) return false;
   for (size_t i = 0; i < missing.size(); ++i) {
     const size_t row = rowOf[i];
     TakeInserted(missing[i], (*inserted)[row], keys[row], rows[row].row.id);
   }
-  return absl::OkStatus();
+  return true;
 }
 
 void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
@@ -156,6 +177,7 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
       throwAways_.Put(asked.name.subject, key.Copy(), id, options_.steadyNow());
       return Give(asked, {key.Copy(), id, {}, true, nullptr});
     case Registry::Inserted::State::kExists:
+    case Registry::Inserted::State::kStale:  // TryToMake has seen to it
       break;
   }
   absl::StatusOr<crypto::SecretKey> existing = UnwrapRow(*inserted.existing);
@@ -182,9 +204,11 @@ users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
   return users::DamagedFacts();
 }
 
-// A key of an epoch that is being unwrapped is not damaged.
-absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(const Registry::Row& row) const {
-  if (!keys_.HasEpoch(row.epoch) && openingOfKeys_ != registry_->openings()) {
+// A key of an epoch that is being unwrapped is not damaged, nor one of an epoch that the registry was not asked about.
+absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(const Registry::Row& row) {
+  MeetEpoch(row.epoch);
+  const bool isKnown = keys_.HasEpoch(row.epoch) || unknownEpoch_ == row.epoch;
+  if (!isKnown || (!keys_.HasEpoch(row.epoch) && openingOfKeys_ != registry_->openings())) {
     return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of epoch ", row.epoch, " yet"));
   }
   return keys_.Unwrap(row);

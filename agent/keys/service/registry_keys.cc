@@ -50,6 +50,13 @@ ByteBuffer RowAad(const Registry::Row& row) {
   return aad;
 }
 
+absl::Status IsOldCopy(const std::string& registry, const absl::Status& why) {
+  return absl::FailedPreconditionError(
+      StrCat(registry, " is an old copy, from before its epochs turned: ", ToStd(why.message()),
+             ". Nothing in this copy can be opened, by anybody; put the registry back that was in use last, or a "
+             "backup of both that belong together"));
+}
+
 std::string_view ScopeLabel(Scope scope) {
   switch (scope) {
     case Scope::kCluster:
@@ -89,11 +96,14 @@ absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registr
     return absl::FailedPreconditionError(StrCat(root.name(), " does not fit ", registry.name(),
                                                 ": it is another registry's key, or the registry is damaged"));
   }
+  if (absl::IsNotFound(secret.status())) return IsOldCopy(registry.name(), secret.status());
   if (!secret.ok()) return secret.status();
   ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, ReadEpochs(registry));
   Owner owner{identity.id, registry.name()};
   ASSIGN_OR_RETURN(Epochs epochs, UnwrapEpochs(root, owner, rows, deadline));
-  return RegistryKeys(std::move(owner), *std::move(secret), std::move(epochs));
+  RegistryKeys keys(std::move(owner), *std::move(secret), std::move(epochs));
+  keys.Follow(rows);
+  return keys;
 }
 
 absl::StatusOr<std::vector<Registry::Epoch>> RegistryKeys::ReadEpochs(Registry& registry) {
@@ -119,17 +129,48 @@ absl::StatusOr<RegistryKeys::Epochs> RegistryKeys::UnwrapEpochs(RootKey& root, c
       return absl::DataLossError(
           StrCat(owner.name, " is corrupt: the key of epoch ", number, " is damaged; restore it from a backup"));
     }
+    if (absl::IsNotFound(keys[i].status())) return IsOldCopy(owner.name, keys[i].status());
     if (!keys[i].ok()) return keys[i].status();
     epochs[number] = {rows[i].wrappedKey, *std::move(keys[i])};
   }
   return epochs;
 }
 
-bool RegistryKeys::Uses(const std::vector<Registry::Epoch>& rows) const {
-  return rows.size() == epochs_.size() && std::all_of(rows.begin(), rows.end(), [this](const Registry::Epoch& row) {
-           const auto known = epochs_.find(row.number);
-           return known != epochs_.end() && known->second.wrapped == row.wrappedKey;
-         });
+bool RegistryKeys::Knows(const std::vector<Registry::Epoch>& rows) const {
+  return std::all_of(rows.begin(), rows.end(), [this](const Registry::Epoch& row) {
+    const auto known = epochs_.find(row.number);
+    return known != epochs_.end() && known->second.wrapped == row.wrappedKey;
+  });
+}
+
+void RegistryKeys::Add(Epochs epochs) {
+  for (auto& [number, key] : epochs) epochs_[number] = std::move(key);
+}
+
+void RegistryKeys::Follow(const std::vector<Registry::Epoch>& rows) {
+  for (const Registry::Epoch& row : rows) {
+    if (row.isUsed) epochInUse_ = row.number;
+  }
+}
+
+void RegistryKeys::DropOthers(const std::vector<Registry::Epoch>& rows) {
+  std::erase_if(epochs_, [&rows](const auto& epoch) {
+    return std::none_of(rows.begin(), rows.end(), [&](const auto& row) { return row.number == epoch.first; });
+  });
+}
+
+RegistryKeys::Wrapped RegistryKeys::WrappedOf(const Registry::Identity& identity, const Registry::Epoch& epoch) {
+  return {identity.wrappedSecret, SecretContext(identity.id), epoch.wrappedKey,
+          EpochContext(identity.id, epoch.number)};
+}
+
+absl::Status RegistryKeys::CheckSecret(RootKey& root, Bytes wrapped, RootKey::Deadline deadline) const {
+  const ByteBuffer context = SecretContext(owner_.id);
+  const RootKey::WrappedKey keys[] = {{wrapped, context}};
+  const absl::StatusOr<crypto::SecretKey> secret = std::move(root.Unwrap(keys, deadline).front());
+  if (secret.ok() && secret->Equals(secret_)) return absl::OkStatus();
+  if (!secret.ok()) return secret.status();
+  return absl::DataLossError(StrCat(root.name(), " has wrapped another secret than that of ", owner_.name));
 }
 
 Subject RegistryKeys::SubjectOf(const ScopeName& name) const {
@@ -144,12 +185,18 @@ Subject RegistryKeys::SubjectOf(const ScopeName& name) const {
 }
 
 RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName& name) const {
-  const auto& [epoch, epochKey] = *epochs_.rbegin();
   NewKey made;
   made.key = crypto::SecretKey::Random();
-  made.row = {crypto::ComputeKeyId(made.key), scope, name, epoch, false, {}};
-  made.row.wrappedKey = crypto::WrapKey(epochKey.key, made.key, RowAad(made.row));
+  made.row = {crypto::ComputeKeyId(made.key), scope, name, epochInUse_, false, {}};
+  made.row.wrappedKey = crypto::WrapKey(epochs_.at(epochInUse_).key, made.key, RowAad(made.row));
   return made;
+}
+
+absl::StatusOr<Registry::Row> RegistryKeys::Rewrap(const Registry::Row& row) const {
+  ASSIGN_OR_RETURN(const crypto::SecretKey key, Unwrap(row));
+  Registry::Row rewrapped{row.id, row.scope, row.name, epochInUse_, false, {}};
+  rewrapped.wrappedKey = crypto::WrapKey(epochs_.at(epochInUse_).key, key, RowAad(rewrapped));
+  return rewrapped;
 }
 
 absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row) const {

@@ -26,7 +26,8 @@ class RegistryKeys {
   static absl::StatusOr<RegistryKeys> MakeFirst(RootKey& root, Registry& registry, absl::Time now,
                                                 RootKey::Deadline deadline);
 
-  // Reads and unwraps them. kFailedPrecondition: the root key does not fit the registry. kDataLoss: an epoch key is
+  // Reads and unwraps them. kFailedPrecondition: the root key does not fit the registry, or what the registry was
+  // wrapped by is destroyed: it is an old copy. kDataLoss: an epoch key is
   // damaged, or there is none. Other errors are those of the root key or the registry.
   static absl::StatusOr<RegistryKeys> Load(RootKey& root, Registry& registry, const Registry::Identity& identity,
                                            RootKey::Deadline deadline);
@@ -49,10 +50,26 @@ class RegistryKeys {
                                              const std::vector<Registry::Epoch>& rows, RootKey::Deadline deadline);
 
   const Owner& owner() const { return owner_; }
-  // Whether the epoch keys in use are those of the registry, byte for byte.
-  bool Uses(const std::vector<Registry::Epoch>& rows) const;
-  void Use(Epochs epochs) { epochs_ = std::move(epochs); }
+  // Whether all of the registry's epoch keys are known, byte for byte.
+  bool Knows(const std::vector<Registry::Epoch>& rows) const;
+  // Adds what was unwrapped.
+  void Add(Epochs epochs);
+  // Has new scope keys be of the newest epoch that is used. The registry's epoch keys are known.
+  void Follow(const std::vector<Registry::Epoch>& rows);
+  // Forgets the keys of all other epochs than the registry's.
+  void DropOthers(const std::vector<Registry::Epoch>& rows);
   bool HasEpoch(int64_t number) const { return epochs_.contains(number); }
+  int64_t newestEpoch() const { return epochs_.rbegin()->first; }
+  int64_t epochInUse() const { return epochInUse_; }
+
+  // What the root key has to unwrap, for a registry with this one epoch only, with what it was wrapped for.
+  struct Wrapped {
+    ByteBuffer secret, secretContext, epoch, epochContext;
+    std::vector<RootKey::WrappedKey> all() const { return {{secret, secretContext}, {epoch, epochContext}}; }
+  };
+  static Wrapped WrappedOf(const Registry::Identity& identity, const Registry::Epoch& epoch);
+  // Whether another wrapped form of the secret unwraps to it. kDataLoss: it does not. Other errors: the root key's.
+  absl::Status CheckSecret(RootKey& root, Bytes wrapped, RootKey::Deadline deadline) const;
 
   const crypto::SecretKey& secret() const { return secret_; }
   Subject SubjectOf(const ScopeName& name) const;
@@ -61,18 +78,24 @@ class RegistryKeys {
     crypto::SecretKey key;
     Registry::Row row;
   };
-  // A new scope key, wrapped by the newest epoch key.
+  // A new scope key, wrapped by the epoch key in use.
   NewKey MakeKey(Scope scope, const Registry::RowName& name) const;
+  // An active row, of the epoch in use. Its key, and so its id, stay. Errors as of Unwrap.
+  absl::StatusOr<Registry::Row> Rewrap(const Registry::Row& row) const;
   // The scope key of an active row. kDataLoss: the row does not give the key that its id commits to.
   absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row) const;
 
  private:
   RegistryKeys(Owner owner, crypto::SecretKey secret, Epochs epochs)
-      : owner_(std::move(owner)), secret_(std::move(secret)), epochs_(std::move(epochs)) {}
+      : owner_(std::move(owner)),
+        secret_(std::move(secret)),
+        epochs_(std::move(epochs)),
+        epochInUse_(epochs_.rbegin()->first) {}
 
   Owner owner_;
   crypto::SecretKey secret_;
   Epochs epochs_;  // at least one
+  int64_t epochInUse_;
 };
 
 }  // namespace kveil::keys

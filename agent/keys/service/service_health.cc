@@ -10,8 +10,8 @@ namespace kveil::keys {
 namespace {
 
 constexpr std::array<const char*, ServiceHealth::kParts> kEvents = {
-    "keys.rootKey",  "keys.registry", "keys.registry.log",    "keys.registry.room",
-    "keys.newUsers", "keys.damaged",  "keys.registry.agents", "keys.consents"};
+    "keys.rootKey", "keys.registry",        "keys.registry.log", "keys.registry.room", "keys.newUsers",
+    "keys.damaged", "keys.registry.agents", "keys.consents",     "keys.epochs"};
 
 }  // namespace
 

@@ -24,8 +24,9 @@ class ServiceHealth {
     kDamage,        // of a row
     kAgents,        // this agent is not known to the registry
     kConsents,      // of a topic do not count, as withdrawals may be missing
+    kEpochs,        // do not turn
   };
-  static constexpr size_t kParts = 8;
+  static constexpr size_t kParts = 9;
 
   // Holds until the next Set of this part. A change is logged.
   void Set(Part part, const absl::Status& status) { SetUntil(part, status, Time::max()); }

@@ -27,7 +27,7 @@ using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-using State = Registry::Inserted::State;
+using InsertState = Registry::Inserted::State;
 
 class PostgresRegistryTest : public KeyTest {
  protected:
@@ -147,7 +147,7 @@ TEST_F(PostgresRegistryTest, AKeyMadeDuringAnErasureIsErasedWithIt) {
       }
       const auto inserted = Insert(*maker, late);
       ASSERT_TRUE(inserted.ok()) << inserted.status();
-      erasedBefore += inserted->at(0).state == State::kErased;
+      erasedBefore += inserted->at(0).state == InsertState::kErased;
     });
     go = true;
     const auto erased = Erase(*eraser, user);
@@ -291,7 +291,7 @@ TEST_F(PostgresRegistryTest, AServerThatDoesNotAnswerIsWaitedForAndThenGivenUp) 
   registry->SetDeadline(In(seconds(10)));
   ASSERT_TRUE(registry->EnsureOpen().ok());
   EXPECT_EQ(registry->openings(), openings);
-  EXPECT_EQ(Insert(*registry, NewUser(1))->at(0).state, State::kExists) << "the answers are out of step";
+  EXPECT_EQ(Insert(*registry, NewUser(1))->at(0).state, InsertState::kExists) << "the answers are out of step";
 
   ASSERT_EQ(kill(backend, SIGSTOP), 0);
   registry->SetDeadline(In(milliseconds(50)));
@@ -477,7 +477,8 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
   const Registry::NewRow row = NewUser(1);
   ASSERT_TRUE(Insert(*before, row).ok());
   before.reset();
-  Client().Query("DROP TABLE kveil.agents, kveil.users, kveil.history; UPDATE kveil.format SET version = 1");
+  Client().Query(
+      "DROP TABLE kveil.agents, kveil.users, kveil.history, kveil.turns; UPDATE kveil.format SET version = 1");
   std::vector<std::thread> agents;
   for (uint8_t i = 0; i < 5; ++i) {
     agents.emplace_back([&, i] {
@@ -488,7 +489,7 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
     });
   }
   for (std::thread& agent : agents) agent.join();
-  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "5");
+  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "6");
   auto registry = Connect();
   EXPECT_EQ(registry->ReadAgents()->size(), 5u);
   EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
@@ -517,10 +518,10 @@ TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereI
 
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 6; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 7; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 6"), HasSubstr("knows only 5")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 7"), HasSubstr("knows only 6")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {

@@ -19,7 +19,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
-using State = Registry::Inserted::State;
+using InsertState = Registry::Inserted::State;
 
 struct Backend {
   std::string name;
@@ -158,7 +158,7 @@ TEST_P(RegistryConformanceTest, KeepsTheIdentityAndEpochOfTheAgentThatWasFirst) 
 TEST_P(RegistryConformanceTest, FindsWhatWasInsertedByNameAndByIdInOrderAndAfterARestart) {
   auto registry = ConnectInitialised();
   const Registry::NewRow rows[] = {NewUser("1"), NewUser("2"), NewUser("1", "orders"), NewTopic(9, 5), NewTopic(9, 6)};
-  for (const Registry::Inserted& inserted : Insert(*registry, rows)) EXPECT_EQ(inserted.state, State::kNew);
+  for (const Registry::Inserted& inserted : Insert(*registry, rows)) EXPECT_EQ(inserted.state, InsertState::kNew);
   for (int round = 0; round < 2; ++round) {
     std::vector<Registry::RowName> names = {{SubjectOf("nobody"), 0}};
     std::vector<crypto::KeyId> ids = {crypto::ComputeKeyId(crypto::SecretKey::Random())};
@@ -221,16 +221,16 @@ TEST_P(RegistryConformanceTest, GivesTheSecondAgentTheRowOfTheFirst) {
   // Both have looked before either inserts.
   EXPECT_EQ(Find(*one, first.row.name), std::nullopt);
   EXPECT_EQ(Find(*other, second.row.name), std::nullopt);
-  EXPECT_EQ(InsertOne(*one, first).state, State::kNew);
+  EXPECT_EQ(InsertOne(*one, first).state, InsertState::kNew);
   const Registry::Inserted inserted = InsertOne(*other, second);
-  ASSERT_EQ(inserted.state, State::kExists);
+  ASSERT_EQ(inserted.state, InsertState::kExists);
   ExpectSame(*inserted.existing, first.row);
   EXPECT_EQ(FindById(*one, second.row.id), std::nullopt) << "the key that lost is in the registry";
   // And within one call.
   const Registry::NewRow twice[] = {NewUser("39"), NewUser("39")};
   const auto answers = Insert(*one, twice);
-  EXPECT_EQ(answers[0].state, State::kNew);
-  ASSERT_EQ(answers[1].state, State::kExists);
+  EXPECT_EQ(answers[0].state, InsertState::kNew);
+  ASSERT_EQ(answers[1].state, InsertState::kExists);
   ExpectSame(*answers[1].existing, twice[0].row);
 }
 
@@ -310,7 +310,7 @@ TEST_P(RegistryConformanceTest, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
   ASSERT_TRUE(Erase(*registry, "38").ok());
   const Registry::NewRow late = NewUser("38");
   const Registry::Inserted inserted = InsertOne(*other, late);
-  EXPECT_EQ(inserted.state, State::kErased);
+  EXPECT_EQ(inserted.state, InsertState::kErased);
   EXPECT_EQ(inserted.existing, std::nullopt);
   EXPECT_EQ(Find(*registry, late.row.name), std::nullopt);
   auto found = FindById(*registry, late.row.id);
@@ -318,7 +318,7 @@ TEST_P(RegistryConformanceTest, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
   EXPECT_TRUE(found->erased);
   EXPECT_THAT(found->wrappedKey, IsEmpty());
   // In another keyspace the user was not erased.
-  EXPECT_EQ(InsertOne(*registry, NewUser("38", "orders")).state, State::kNew);
+  EXPECT_EQ(InsertOne(*registry, NewUser("38", "orders")).state, InsertState::kNew);
 }
 
 // In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is new.
@@ -343,7 +343,7 @@ TEST_P(RegistryConformanceTest, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesI
   }
   other->SetDeadline(Soon());
   EXPECT_TRUE(other->EnsureOpen().ok());
-  EXPECT_EQ(InsertOne(*other, NewUser("38")).state, State::kErased);
+  EXPECT_EQ(InsertOne(*other, NewUser("38")).state, InsertState::kErased);
 }
 
 TEST_P(RegistryConformanceTest, TellsOfErasuresByAnyAgentOnceEach) {
@@ -447,7 +447,7 @@ TEST_P(RegistryConformanceTest, GivesWhatIsKnownOfAUserWithTheKey) {
   // Known before there was a key.
   const Registry::NewRow later[] = {NewUser("2"), NewUser("3")};
   const std::vector<Registry::Inserted> inserted = Insert(*other, later);
-  EXPECT_EQ(inserted.at(0).state, State::kNew);
+  EXPECT_EQ(inserted.at(0).state, InsertState::kNew);
   EXPECT_EQ(inserted.at(0).facts, "second");
   EXPECT_EQ(inserted.at(1).facts, "");
   const Registry::NewRow late = NewUser("2");
@@ -558,7 +558,7 @@ TEST_P(RegistryConformanceTest, ErasesWhatIsKnownOfAUserWithTheKeys) {
     EXPECT_EQ(known.erased, kNow);
     EXPECT_THAT(*registry->ReadHistory(SubjectOf(user)), IsEmpty());
     EXPECT_EQ(WriteFacts(*registry, {Facts(user, "again")}).at(0), 0) << "an erased user is known again";
-    EXPECT_EQ(InsertOne(*registry, NewUser(user)).state, State::kErased);
+    EXPECT_EQ(InsertOne(*registry, NewUser(user)).state, InsertState::kErased);
   }
   EXPECT_EQ(FindById(*registry, row.row.id)->facts, "");
   EXPECT_EQ(Known(*registry, "3").facts, "c");

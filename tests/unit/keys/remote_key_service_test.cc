@@ -41,8 +41,12 @@ class RemoteKeyServiceTest : public KeyTest {
     sqlite3_close(database);
   }
   // One that the agent has not seen, so that it has the root key asked.
-  void AddEpoch() { Execute("INSERT INTO epochs SELECT 2, wrappedKey, created, NULL FROM epochs"); }
-  void RemoveEpoch() { Execute("DELETE FROM epochs WHERE epoch = 2"); }
+  void AddEpoch() {
+    Execute(
+        "INSERT INTO epochs SELECT 2, wrappedKey, created, NULL FROM epochs; "
+        "INSERT INTO turns VALUES (2, NULL, x'', 0, x'', NULL)");
+  }
+  void RemoveEpoch() { Execute("DELETE FROM epochs WHERE epoch = 2; DELETE FROM turns"); }
   // The same registry as another file, as after it was restored.
   void ReplaceRegistry() {
     Execute("PRAGMA wal_checkpoint(TRUNCATE)");

@@ -1,0 +1,203 @@
+#include "keys/service/epoch_turns.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+
+namespace kveil::keys {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// An agent that has not been heard of for so long is not waited for: it has to read the epochs anew when it is back,
+// and meets no row of an epoch that it does not know before.
+constexpr seconds kAway{10};
+// Of the agent that rewraps.
+constexpr seconds kLease{30};
+constexpr seconds kLeadAgain{5};
+// A registry of many nodes may be taken over by a standby that lacks the last moments, and then still needs what the
+// root key is to forget.
+constexpr std::chrono::minutes kForgetSharedAfter{10};
+constexpr seconds kMaking{10};
+// Again and again: somebody may have put an old root key back.
+constexpr std::chrono::minutes kForgetAgain{1};
+constexpr seconds kForgetAfterFailure{10};
+
+}  // namespace
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::Epoch>& rows,
+                                                    const Registry::AgentId& self, bool mayBegin) {
+  const Registry::Epoch& newest = rows.back();
+  const SteadyTime now = options_.steadyNow();
+  if (newest.number != seenNumber_ || newest.isUsed != seenUsed_) {
+    if (newest.number != seenNumber_) turningSince_ = now;
+    seenNumber_ = newest.number;
+    seenUsed_ = newest.isUsed;
+    seenSince_ = now;
+  }
+  const bool isTurning = !newest.isUsed || rows.size() > 1;
+  if (isTurning) isAsked_ = false;
+  absl::StatusOr<Result> result = !newest.isUsed    ? Introduce(newest)
+                                  : rows.size() > 1 ? Rewrap(newest, self)
+                                                    : MayBegin(newest, mayBegin);
+  if (!isTurning) Forget(newest);
+  if (!result.ok()) {
+    problem_ = absl::UnavailableError(StrCat("the epochs do not turn: ", ToStd(result.status().message())));
+  } else if (isTurning && now - turningSince_ >= kPatience) {
+    problem_ = absl::UnavailableError(StrCat("the turn to epoch ", newest.number, " has been under way for more than ",
+                                             kPatience.count(), " hours: kveil epochs list"));
+  } else if (!isTurning && !result->hasMore && IsDue(newest) && newest.age >= 2 * options_.turnEvery) {
+    problem_ = absl::UnavailableError(
+        StrCat("epoch ", newest.number, " should have turned long ago (keys.epochs.turnEvery): old copies of ",
+               registry_.name(), " still open the records of users that were erased since"));
+  } else {
+    problem_ = absl::OkStatus();
+  }
+  return result;
+}
+
+// By a clock that was set back, nobody knows how old it is. Then the time that this agent has known it counts.
+bool EpochTurns::IsDue(const Registry::Epoch& newest) const {
+  const milliseconds every = options_.turnEvery;
+  if (every.count() == 0) return false;
+  const auto known = std::chrono::duration_cast<milliseconds>(options_.steadyNow() - seenSince_);
+  const milliseconds age = newest.age < -seconds(2) ? known : newest.age;
+  return age >= every && known >= std::min<milliseconds>(every, kKnownFor);
+}
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::MayBegin(const Registry::Epoch& newest, bool mayBegin) {
+  if (!making_.has_value() && !isAsked_ && !IsDue(newest)) return Result();
+  if (!mayBegin) {
+    if (isAsked_) return absl::UnavailableError("the root key is not well");
+    return Result();  // it is a problem by itself
+  }
+  return Begin(newest);
+}
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::Begin(const Registry::Epoch& newest) {
+  if (!making_.has_value()) {
+    ASSIGN_OR_RETURN(const std::optional<Registry::Identity> identity, registry_.ReadIdentity());
+    if (!identity.has_value()) return absl::UnavailableError(StrCat(registry_.name(), " has no identity"));
+    Registry::Epoch next = newest;
+    ++next.number;
+    Making making;  // not emplace(): clang 14 takes a nested class for one without a default constructor
+    making.secretBefore = identity->wrappedSecret;
+    making.number = next.number;
+    // A provider that is a network away takes as long as it takes.
+    making.turned = std::async(root_.isRemote() ? std::launch::async : std::launch::deferred,
+                               [root = &root_, wrapped = RegistryKeys::WrappedOf(*identity, next)] {
+                                 return root->Turn({wrapped.secret, wrapped.secretContext}, wrapped.epochContext,
+                                                   std::chrono::steady_clock::now() + kMaking);
+                               });
+    making_ = std::move(making);
+  }
+  if (root_.isRemote() && making_->turned.wait_for(seconds(0)) != std::future_status::ready) return Result{true, false};
+  Making making = *std::exchange(making_, std::nullopt);
+  ASSIGN_OR_RETURN(const RootKey::Turned turned, making.turned.get());
+  if (turned.secret != making.secretBefore) {
+    RETURN_IF_ERROR(keys_.CheckSecret(root_, turned.secret, std::chrono::steady_clock::now() + kMaking));
+  }
+  ASSIGN_OR_RETURN(const bool isAdded, registry_.AddEpoch({making.number, turned.epoch.wrapped}, making.secretBefore,
+                                                          turned.secret, options_.wallNow()));
+  isAsked_ = false;
+  if (isAdded) log::Info("keys.epochs.turning", {{"epoch", making.number}});
+  return Result{true, false};
+}
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::Introduce(const Registry::Epoch& newest) {
+  ASSIGN_OR_RETURN(const std::vector<Registry::Agent> agents, registry_.ReadAgents());
+  for (const Registry::Agent& agent : agents) {
+    if (agent.epoch >= newest.number) continue;
+    if (agent.epoch == 0) {
+      return absl::UnavailableError(StrCat("agent ", agent.name,
+                                           " is of a version of kveil that does not know of turns; update it, or wait "
+                                           "for an hour after it has ended"));
+    }
+    if (agent.lastSeen < kAway) return Result{true, false};
+  }
+  ASSIGN_OR_RETURN(const bool isUsed, registry_.UseEpoch(newest.number, options_.wallNow()));
+  if (isUsed) log::Info("keys.epochs.used", {{"epoch", newest.number}});
+  return Result{true, false};
+}
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& newest, const Registry::AgentId& self) {
+  // After another opening, as of a standby that took over, the place may be another.
+  if (leads_ != newest.number || openingOfLead_ != registry_.openings()) {
+    RETURN_IF_ERROR(Lead(newest.number, self));
+    if (leads_ == 0) return Result();
+  }
+  if (place_ == Registry::kTurnDone) {
+    leads_ = 0;
+    ASSIGN_OR_RETURN(const bool hasEnded, registry_.EndTurn(newest.number, self, options_.wallNow()));
+    if (hasEnded) log::Info("keys.epochs.turned", {{"epoch", newest.number}});
+    return Result{hasEnded, hasEnded};
+  }
+  ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, kRowsOfAStep));
+  Registry::TurnPlace after = place_;
+  std::vector<Registry::Row> rewrapped;
+  const absl::Status damage = RewrapEach(found, newest.number, rewrapped, after);
+  // What is behind a damaged row waits for it.
+  if (damage.ok() && found.size() < kRowsOfAStep) after = Registry::kTurnDone;
+  leads_ = 0;  // if the answer is lost, the place is read again
+  ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
+  if (!isMoved) return Result();
+  leads_ = newest.number;
+  place_ = std::move(after);
+  if (!damage.ok()) return absl::UnavailableError(damage.message());
+  return Result{true, false};
+}
+
+absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
+  leads_ = 0;
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now < leadAgain_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::optional<Registry::TurnPlace> place, registry_.LeadTurn(epoch, self, kLease));
+  if (!place.has_value()) {
+    leadAgain_ = now + kLeadAgain;
+    return absl::OkStatus();
+  }
+  leads_ = epoch;
+  openingOfLead_ = registry_.openings();
+  place_ = *std::move(place);
+  return absl::OkStatus();
+}
+
+// `after`: moves on to the last row that needs no more.
+absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch,
+                                    std::vector<Registry::Row>& rewrapped, Registry::TurnPlace& after) const {
+  for (const Registry::Found& one : found) {
+    RETURN_IF_ERROR(one.status());
+    const Registry::Row& row = **one;
+    if (!row.erased && row.epoch < epoch) {
+      ASSIGN_OR_RETURN(Registry::Row moved, keys_.Rewrap(row));
+      rewrapped.push_back(std::move(moved));
+    }
+    after = AsText(row.id.bytes);
+  }
+  return absl::OkStatus();
+}
+
+void EpochTurns::Forget(const Registry::Epoch& only) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (!only.endAge.has_value() || now < forgetNotBefore_) return;
+  if (registry_.isShared() && *only.endAge < kForgetSharedAfter) return;
+  const absl::StatusOr<bool> isForgotten = ForgetNow(only);
+  forgetNotBefore_ = now + (isForgotten.ok() ? kForgetAgain : kForgetAfterFailure);
+  note_ = isForgotten.ok()
+              ? absl::OkStatus()
+              : absl::UnavailableError(StrCat("old copies of ", registry_.name(), " still open what was erased since: ",
+                                              ToStd(isForgotten.status().message())));
+}
+
+absl::StatusOr<bool> EpochTurns::ForgetNow(const Registry::Epoch& only) {
+  ASSIGN_OR_RETURN(const std::optional<Registry::Identity> identity, registry_.ReadIdentity());
+  if (!identity.has_value()) return absl::UnavailableError(StrCat(registry_.name(), " has no identity"));
+  const RegistryKeys::Wrapped needed = RegistryKeys::WrappedOf(*identity, only);
+  return root_.ForgetOlder(needed.all(), std::chrono::steady_clock::now() + kMaking);
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,152 @@
+// Following the registry's epochs: reading them, having their keys unwrapped, and turning them.
+#include <algorithm>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/service/keyring.h"
+
+namespace kveil::keys {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How soon the registry is asked again about an epoch that it did not have.
+constexpr std::chrono::seconds kAskAgain{1};
+
+}  // namespace
+
+absl::StatusOr<std::vector<Registry::Epoch>> Keyring::ReadEpochs() {
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
+  if (rows.ok()) return rows;
+  if (absl::IsDataLoss(rows.status())) registry_->Reopen();
+  return absl::UnavailableError(rows.status().message());
+}
+
+absl::Status Keyring::ReloadEpochs() {
+  if (unwrapper_.isBusy() || (root_->isRemote() && !pace_.IsDue(Clock::now(), /*isWell=*/false))) return reloadStatus_;
+  ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
+  if (keys_.Knows(rows)) {
+    keys_.Follow(rows);
+    openingOfKeys_ = registry_->openings();
+    reloadStatus_ = absl::OkStatus();
+    return reloadStatus_;
+  }
+  BeginUnwrapping(std::move(rows));
+  return reloadStatus_;
+}
+
+void Keyring::BeginUnwrapping(std::vector<Registry::Epoch> rows) {
+  pace_.Begin(Clock::now(), /*isWell=*/false);
+  asked_ = rows;
+  unwrapper_.Begin(std::move(rows), registry_->openings());
+  TakeEpochs();
+}
+
+void Keyring::TakeEpochs() {
+  std::optional<EpochUnwrapper::Answer> answer = unwrapper_.Take();
+  if (!answer.has_value()) return;
+  trialStatus_ = answer->epochs.status();
+  // An old copy of a registry whose root key is a file: no provider has to be asked again before that is sure.
+  const bool isOldCopy = absl::IsFailedPrecondition(trialStatus_) && !root_->isRemote();
+  if (trialStatus_.ok()) {
+    keys_.Add(*std::move(answer->epochs));
+    keys_.Follow(asked_);
+    openingOfKeys_ = answer->opening;
+    reloadStatus_ = absl::OkStatus();
+  } else if ((absl::IsDataLoss(trialStatus_) || isOldCopy) && answer->opening != openingOfKeys_) {
+    // What is in the registry now is no good. It may be put right, so it is read anew.
+    reloadStatus_ = absl::UnavailableError(trialStatus_.message());
+    registry_->Reopen();
+  }
+}
+
+// With the root key in use, which is the one a restarted agent would get when CheckRootKey says so. When it fails, the
+// epoch keys in use stay as they are: what can be opened by them is opened.
+absl::Status Keyring::BeginTrial() {
+  const absl::Status rootKey = CheckRootKey();
+  // A remote one that refused to unwrap is asked to unwrap all the same: nothing else shows that it does so again.
+  if (!rootKey.ok() && !root_->isRemote()) return rootKey;
+  if (absl::Status status = Ready(); !status.ok()) return absl::UnavailableError(status.message());
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
+  if (!rows.ok()) return absl::UnavailableError(rows.status().message());
+  if (unwrapper_.isBusy()) return rootKey;
+  const Clock::time_point now = Clock::now();
+  const bool isWell = rootKey.ok() && keys_.Knows(*rows) && trialStatus_.ok();
+  if (root_->isRemote() && !pace_.IsDue(now, isWell)) return rootKey;
+  pace_.Begin(now, isWell);
+  asked_ = *rows;
+  unwrapper_.Begin(*std::move(rows), registry_->openings());
+  return rootKey;
+}
+
+std::optional<absl::Status> Keyring::TrialAnswer() {
+  TakeEpochs();
+  if (unwrapper_.isBusy()) return std::nullopt;
+  return LastTrial();
+}
+
+// An outage of a remote root key counts when its Check says so. Until then the keys in use serve on.
+absl::Status Keyring::LastTrial() const {
+  if (trialStatus_.ok() || (root_->isRemote() && absl::IsUnavailable(trialStatus_))) return absl::OkStatus();
+  return absl::UnavailableError(trialStatus_.message());
+}
+
+// The keys of destroyed epochs are dropped here, and not while rows are being looked at, which may be a moment old.
+absl::StatusOr<EpochTurns::Result> Keyring::StepEpochs() {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
+  epochs_ = rows;
+  if (!keys_.Knows(rows)) {
+    const bool mayAsk = !unwrapper_.isBusy() && (!root_->isRemote() || pace_.IsDue(Clock::now(), /*isWell=*/false));
+    if (mayAsk) BeginUnwrapping(std::move(rows));
+    return EpochTurns::Result{trialStatus_.ok(), false};
+  }
+  keys_.Follow(rows);
+  keys_.DropOthers(rows);
+  if (self_.epoch != keys_.newestEpoch()) RETURN_IF_ERROR(NoteAgent(self_.confirmed));
+  return turns_.Step(rows, self_.id, rootKeyStatus_.ok());
+}
+
+void Keyring::MeetEpoch(int64_t number) {
+  if (keys_.HasEpoch(number) || unwrapper_.isBusy()) return;
+  const Clock::time_point now = Clock::now();
+  if (now < askEpochsNotBefore_) return;
+  askEpochsNotBefore_ = now + kAskAgain;
+  absl::StatusOr<std::vector<Registry::Epoch>> rows = ReadEpochs();
+  if (!rows.ok()) return;
+  const bool isThere = std::any_of(rows->begin(), rows->end(), [&](const auto& row) { return row.number == number; });
+  if (!isThere) unknownEpoch_ = number;
+  if (isThere) BeginUnwrapping(*std::move(rows));
+}
+
+absl::StatusOr<KeyService::Epochs> Keyring::ListEpochs() {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, registry_->ReadEpochs(/*withDestroyed=*/true));
+  ASSIGN_OR_RETURN(const Registry::EpochCounts counts, registry_->CountKeys());
+  KeyService::Epochs epochs;
+  epochs.isAll = counts.isAll;
+  epochs.problem = ToStd(turns_.problem().message());
+  epochs.note = ToStd(turns_.note().message());
+  const int64_t newest = rows.empty() ? 0 : rows.back().number;
+  for (const Registry::Epoch& row : rows) {
+    using State = KeyService::EpochState;
+    KeyService::EpochInfo& info = epochs.epochs.emplace_back();
+    info.number = row.number;
+    info.made = options_.wallNow() - absl::FromChrono(row.age);
+    info.state = row.wrappedKey.empty() ? State::kDestroyed
+                 : !row.isUsed          ? State::kComing
+                 : row.number == newest ? State::kInUse
+                 : rows.back().isUsed   ? State::kEnding
+                                        : State::kInUse;
+    if (info.state == State::kDestroyed && row.endAge.has_value()) {
+      info.destroyed = options_.wallNow() - absl::FromChrono(*row.endAge);
+    }
+    for (const Registry::EpochCount& count : counts.counts) {
+      if (count.epoch == row.number) info.keys = count.keys;
+    }
+  }
+  return epochs;
+}
+
+}  // namespace kveil::keys

@@ -1,0 +1,531 @@
+// Turning epochs: no key is lost, none that was erased comes back, whoever ends at whatever step, and an old copy of
+// the registry opens nothing.
+#include <gmock/gmock.h>
+#include <sqlite3.h>
+
+#include <functional>
+#include <map>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "base/text.h"
+#include "key_fixture.h"
+#include "keys/registry/open_registry.h"
+#include "keys/root/open_root_key.h"
+#include "keys/root/remote_root_key.h"
+#include "keys/service/epoch_turns.h"
+#include "postgres_server.h"
+#include "slow_root_key.h"
+
+namespace kveil::keys {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using EpochState = KeyService::EpochState;
+
+struct EpochsBackend {
+  std::string name;
+  std::function<RegistryOptions(const std::string& folder)> options;
+  // Runs statements on the registry's tables, which `prefix` comes before.
+  std::function<void(const std::string& folder, const std::string& sql)> execute;
+  std::string prefix;
+};
+void PrintTo(const EpochsBackend& backend, std::ostream* out) { *out << backend.name; }
+
+void ExecuteSqlite(const std::string& folder, const std::string& sql) {
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open((folder + "/registry.db").c_str(), &database), SQLITE_OK);
+  sqlite3_busy_timeout(database, 10'000);
+  ASSERT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+      << sql << sqlite3_errmsg(database);
+  sqlite3_close(database);
+}
+
+class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBackend> {
+ protected:
+  KeyServiceOptions OptionsOf(const std::string& agent) {
+    KeyServiceOptions options = Options();
+    options.registry = GetParam().options(folder_);
+    options.agentName = agent;
+    return options;
+  }
+  std::unique_ptr<KeyService> OpenAgent(const std::string& agent = "node-1") { return Open(OptionsOf(agent)); }
+  // {} stands for the prefix of tables.
+  void Execute(std::string sql) {
+    for (size_t at; (at = sql.find("{}")) != std::string::npos;) sql.replace(at, 2, GetParam().prefix);
+    GetParam().execute(folder_, sql);
+  }
+
+  static std::string NameOf(int user) { return "user-" + std::to_string(user); }
+  // The keys of users, by their ids.
+  using Keys = std::map<std::string, std::pair<crypto::KeyId, std::string>>;
+  static Keys KeysOf(KeyService& service, int first, int last) {
+    Misses misses;
+    for (int user = first; user < last; ++user) misses.scopes.emplace_back(User(NameOf(user)));
+    const FetchResult result = Ask(service, std::move(misses));
+    EXPECT_TRUE(result.status.ok()) << result.status;
+    Keys keys;
+    for (const auto& [name, key] : result.scopes) {
+      EXPECT_FALSE(key.erasedSubject) << name.subject;
+      keys[name.subject] = {key.id, std::string(AsText(key.key.bytes()))};
+    }
+    EXPECT_EQ(keys.size(), static_cast<size_t>(last - first));
+    return keys;
+  }
+  static FetchResult::IdState StateById(KeyService& service, const crypto::KeyId& id) {
+    Misses misses;
+    misses.ids.push_back(id);
+    const FetchResult result = Ask(service, std::move(misses));
+    EXPECT_TRUE(result.status.ok()) << result.status;
+    return result.ids.empty() ? FetchResult::IdState::kUnknown : result.ids.front().state;
+  }
+  static bool IsIn(KeyService& service, int64_t epoch) {
+    const auto epochs = service.ListEpochs();
+    if (!epochs.ok()) return false;  // a machine that is busy with other tests
+    for (const KeyService::EpochInfo& one : epochs->epochs) {
+      if (one.state == EpochState::kComing || one.state == EpochState::kEnding) return false;
+    }
+    return epochs->epochs.back().number == epoch;
+  }
+  static void Turn(KeyService& service) {
+    const auto before = service.TurnEpochs();
+    ASSERT_TRUE(before.ok()) << before.status();
+    ASSERT_TRUE(Eventually([&] { return IsIn(service, *before + 1); })) << service.health();
+  }
+};
+
+TEST_P(EpochsTest, ATurnKeepsEveryKeyAndItsId) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 600);  // several steps
+  for (int user = 0; user < 600; user += 100) ASSERT_TRUE(service->Erase(std::nullopt, NameOf(user)).ok());
+  Turn(*service);
+  const auto epochs = service->ListEpochs();
+  ASSERT_EQ(epochs->epochs.size(), 2u);
+  EXPECT_EQ(epochs->epochs[0].state, EpochState::kDestroyed);
+  EXPECT_TRUE(epochs->epochs[0].destroyed.has_value());
+  EXPECT_EQ(epochs->epochs[1].state, EpochState::kInUse);
+  EXPECT_EQ(epochs->epochs[1].keys, 594u);
+  EXPECT_TRUE(epochs->isAll);
+  EXPECT_TRUE(service->health().ok()) << service->health();
+  Turn(*service);
+  for (int round = 0; round < 2; ++round) {
+    for (int user = 0; user < 600; ++user) {
+      const auto& [id, key] = before.at(NameOf(user));
+      ASSERT_EQ(StateById(*service, id),
+                user % 100 == 0 ? FetchResult::IdState::kErased : FetchResult::IdState::kReady);
+      if (user % 100 == 1) {
+        EXPECT_EQ(KeysOf(*service, user, user + 1), Keys({{NameOf(user), {id, key}}}));
+      }
+    }
+    KeysOf(*service, 600 + round, 601 + round);
+    service.reset();
+    service = OpenAgent();  // as a restarted agent has it
+    ASSERT_NE(service, nullptr);
+  }
+}
+
+TEST_P(EpochsTest, OtherAgentsServeOnAndNeverTakeATurnForDamage) {
+  auto one = OpenAgent("node-1");
+  auto other = OpenAgent("node-2");
+  const Keys before = KeysOf(*one, 0, 300);
+  std::atomic<bool> isOver{false};
+  std::thread traffic([&] {
+    for (int user = 1000; !isOver; ++user) {
+      KeysOf(*other, user, user + 1);
+      EXPECT_EQ(KeysOf(*other, user % 300, user % 300 + 1), Keys({*before.find(NameOf(user % 300))}));
+      usleep(2'000);
+    }
+  });
+  Turn(*one);
+  isOver = true;
+  traffic.join();
+  EXPECT_TRUE(other->health().ok()) << other->health();
+  EXPECT_EQ(KeysOf(*other, 0, 300), before);
+}
+
+// One that knew nothing of a turn while it was cut off, and meets rows of a new epoch first.
+TEST_P(EpochsTest, AnAgentThatMeetsANewEpochReadsTheEpochsAnew) {
+  auto one = OpenAgent("node-1");
+  const Keys before = KeysOf(*one, 0, 3);
+  Turn(*one);
+  const std::chrono::steady_clock::time_point soon = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  auto registry = *OpenRegistry(GetParam().options(folder_), true, soon);
+  registry->SetDeadline(soon);
+  auto root = *OpenRootKey({.file = keyFile()}, false, soon);
+  auto keys = RegistryKeys::Load(*root, *registry, **registry->ReadIdentity(), soon);
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  EXPECT_EQ(keys->epochInUse(), 2);
+  EXPECT_FALSE(keys->HasEpoch(1));
+  // Rows of an epoch that is not in use are not inserted.
+  RegistryKeys::NewKey made = keys->MakeKey(Scope::kUser, {keys->SubjectOf(User("late")), 0});
+  made.row.epoch = 1;
+  const Registry::NewRow row[] = {{made.row, "clicks"}};
+  EXPECT_EQ(registry->InsertOrGet(row, absl::Now())->front().state, Registry::Inserted::State::kStale);
+  const Registry::RowName name[] = {made.row.name};
+  EXPECT_FALSE((*registry->FindMany(name))[0]->has_value());
+  EXPECT_EQ(KeysOf(*one, 0, 3), before);
+}
+
+// The objects of one agent, without a thread, so that it can end between any two steps.
+struct Turner {
+  Turner(const RegistryOptions& options, const std::string& keyFile, uint8_t number,
+         milliseconds turnEvery = milliseconds(0))
+      : registry(*OpenRegistry(options, true, Soon())), root(*OpenRootKey({.file = keyFile}, false, Soon())) {
+    registry->SetDeadline(Soon());
+    self.id.fill(number);
+    self.name = "turner";
+    self.cacheTtl = std::chrono::seconds(60);
+    auto loaded = RegistryKeys::Load(*root, *registry, **registry->ReadIdentity(), Soon());
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    if (loaded.ok()) keys.emplace(*std::move(loaded));
+    turns.emplace(EpochTurns::Options{turnEvery, [this] { return steady; }, [] { return absl::Now(); }}, *registry,
+                  *root, *keys);
+  }
+  static std::chrono::steady_clock::time_point Soon() {
+    return std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  }
+  absl::StatusOr<EpochTurns::Result> Step() {
+    auto rows = registry->ReadEpochs();
+    EXPECT_TRUE(rows.ok()) << rows.status();
+    if (!keys->Knows(*rows)) {
+      auto epochs = RegistryKeys::UnwrapEpochs(*root, keys->owner(), *rows, Soon());
+      EXPECT_TRUE(epochs.ok()) << epochs.status();
+      keys->Add(*std::move(epochs));
+    }
+    keys->Follow(*rows);
+    keys->DropOthers(*rows);
+    self.epoch = keys->newestEpoch();
+    EXPECT_TRUE(registry->NoteAgent(self).ok());
+    return turns->Step(*rows, self.id, true);
+  }
+  // Until there is nothing to do. The number of the epoch that is in use then.
+  int64_t Settle() {
+    absl::StatusOr<EpochTurns::Result> result = EpochTurns::Result{true, false};
+    for (int step = 0; step < 20 && result.ok() && result->hasMore; ++step) result = Step();
+    EXPECT_TRUE(result.ok()) << result.status();
+    return keys->epochInUse();
+  }
+  std::chrono::steady_clock::time_point steady = std::chrono::steady_clock::now();
+  std::unique_ptr<Registry> registry;
+  std::unique_ptr<RootKey> root;
+  Registry::Agent self;
+  std::optional<RegistryKeys> keys;
+  std::optional<EpochTurns> turns;
+};
+
+TEST_P(EpochsTest, IsGoneOnWithByAnotherAgentFromAnyStep) {
+  auto first = OpenAgent();
+  const Keys before = KeysOf(*first, 0, 300);
+  ASSERT_TRUE(first->Erase(std::nullopt, NameOf(7)).ok());
+  first.reset();
+  int64_t epoch = 1;
+  bool isWhole = false;  // until a turn has ended within the steps
+  for (int steps = 1; !isWhole; ++steps) {
+    ASSERT_LT(steps, 20);
+    {
+      Turner turner(GetParam().options(folder_), keyFile(), static_cast<uint8_t>(steps));
+      turner.turns->Ask();
+      for (int step = 0; step < steps; ++step) {
+        const auto result = turner.Step();
+        ASSERT_TRUE(result.ok()) << result.status();
+        isWhole |= result->hasDestroyed;
+      }
+    }  // it is gone, and has told nobody
+    Execute("UPDATE {}turns SET seen = 0");
+    if (!GetParam().prefix.empty()) Execute("UPDATE {}agents SET seen = seen - 11000");
+    {
+      auto restarted = OpenAgent();
+      ASSERT_NE(restarted, nullptr) << steps;
+      // Either nothing has begun, or the turn goes on by itself.
+      if (IsIn(*restarted, epoch)) {
+        ASSERT_TRUE(steps == 0 || restarted->TurnEpochs().ok());
+      }
+      ++epoch;
+      ASSERT_TRUE(Eventually([&] { return IsIn(*restarted, epoch); })) << steps << restarted->health();
+      for (int user = 0; user < 300; user += 50) {
+        EXPECT_EQ(KeysOf(*restarted, user, user + 1).begin()->second, before.at(NameOf(user))) << steps;
+      }
+      EXPECT_EQ(StateById(*restarted, before.at(NameOf(7)).first), FetchResult::IdState::kErased);
+    }
+  }
+}
+
+TEST_P(EpochsTest, AnErasureInBetweenIsNotUndone) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 1);
+  const crypto::KeyId id = before.at(NameOf(0)).first;
+  service.reset();
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  turner.turns->Ask();
+  for (int step = 0; step < 2; ++step) ASSERT_TRUE(turner.Step().ok());  // added, used
+  const auto rows = turner.registry->ReadRowsAfter({}, 10);
+  ASSERT_EQ(rows->size(), 1u);
+  turner.keys->Follow(*turner.registry->ReadEpochs());
+  const auto rewrapped = turner.keys->Rewrap(***rows->begin());
+  ASSERT_TRUE(rewrapped.ok()) << rewrapped.status();
+  EXPECT_EQ(rewrapped->id, id);
+  ASSERT_TRUE(turner.registry->LeadTurn(2, {9}, std::chrono::seconds(1))->has_value());
+  ASSERT_TRUE(turner.registry
+                  ->EraseUser(
+                      std::nullopt,
+                      [&](std::string_view keyspace) {
+                        return turner.keys->SubjectOf({Scope::kUser, keyspace, NameOf(0)});
+                      },
+                      absl::Now())
+                  .ok());
+  EXPECT_TRUE(*turner.registry->MoveTurn(2, {9}, {}, Registry::TurnPlace(Registry::kTurnDone), {&*rewrapped, 1}));
+  const auto after = turner.registry->FindManyById({&id, 1});
+  ASSERT_TRUE(after->front().ok() && after->front()->has_value());
+  EXPECT_TRUE((*after->front())->erased);
+  EXPECT_THAT((*after->front())->wrappedKey, IsEmpty());
+}
+
+TEST_P(EpochsTest, OneAgentAtATimeTurnsAndEachStepNeedsTheOneBefore) {
+  OpenAgent();
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  Registry& registry = *turner.registry;
+  const ByteBuffer secret = (*registry.ReadIdentity())->wrappedSecret;
+  const ByteBuffer other(secret.size(), 1);
+  EXPECT_FALSE(*registry.AddEpoch({3, secret}, secret, other, absl::Now())) << "a number is left out";
+  EXPECT_FALSE(*registry.AddEpoch({2, secret}, other, other, absl::Now())) << "another secret is there";
+  EXPECT_FALSE(*registry.UseEpoch(2, absl::Now()));
+  EXPECT_TRUE(*registry.AddEpoch({2, secret}, secret, other, absl::Now()));
+  EXPECT_EQ((*registry.ReadIdentity())->wrappedSecret, other);
+  EXPECT_FALSE(*registry.AddEpoch({2, secret}, other, other, absl::Now())) << "another agent was quicker";
+  EXPECT_FALSE(*registry.AddEpoch({3, secret}, other, other, absl::Now())) << "a turn is under way";
+  const std::chrono::hours lease{1};
+  EXPECT_FALSE(registry.LeadTurn(2, {1}, lease)->has_value()) << "it is not used yet";
+  EXPECT_TRUE(*registry.UseEpoch(2, absl::Now()));
+  EXPECT_FALSE(*registry.UseEpoch(2, absl::Now()));
+  EXPECT_FALSE(registry.LeadTurn(1, {1}, lease)->has_value());
+  EXPECT_EQ(*registry.LeadTurn(2, {1}, lease), "");
+  EXPECT_FALSE(registry.LeadTurn(2, {2}, lease)->has_value());
+  EXPECT_FALSE(*registry.EndTurn(2, {1}, absl::Now())) << "rows may be left";
+  EXPECT_FALSE(*registry.MoveTurn(2, {2}, "", "a", {}));
+  EXPECT_TRUE(*registry.MoveTurn(2, {1}, "", "a", {}));
+  EXPECT_FALSE(*registry.MoveTurn(2, {1}, "", "b", {})) << "it is further on";
+  Execute("UPDATE {}turns SET seen = 0");
+  EXPECT_EQ(*registry.LeadTurn(2, {2}, lease), "a");
+  EXPECT_FALSE(*registry.MoveTurn(2, {1}, "a", "done", {}));
+  EXPECT_TRUE(*registry.MoveTurn(2, {2}, "a", "done", {}));
+  EXPECT_FALSE(*registry.EndTurn(2, {1}, absl::Now()));
+  EXPECT_TRUE(*registry.EndTurn(2, {2}, absl::Now()));
+  EXPECT_EQ(registry.ReadEpochs()->size(), 1u);
+  ASSERT_EQ(registry.ReadEpochs(true)->size(), 2u);
+  EXPECT_THAT(registry.ReadEpochs(true)->front().wrappedKey, IsEmpty());
+}
+
+TEST_P(EpochsTest, ARowThatCannotBeRewrappedStopsTheTurnAndLosesNothing) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 20);
+  Execute(GetParam().prefix.empty()
+              ? "UPDATE wrappedKeys SET bytes = zeroblob(60) WHERE number = 5"
+              : "ALTER TABLE kveil.scope_keys ADD kept bytea;"
+                "UPDATE kveil.scope_keys SET kept = wrapped_key, wrapped_key = '\\x00'::bytea"
+                " WHERE key_id = (SELECT key_id FROM kveil.scope_keys ORDER BY key_id DESC LIMIT 1)");
+  const auto begun = service->TurnEpochs();
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_TRUE(Eventually([&] { return absl::StrContains(service->health().message(), "the epochs do not turn"); }));
+  EXPECT_FALSE(IsIn(*service, 2));
+  EXPECT_EQ(service->ListEpochs()->epochs.front().state, EpochState::kEnding);
+  if (GetParam().prefix.empty()) return;
+  Execute("UPDATE kveil.scope_keys SET wrapped_key = kept WHERE kept IS NOT NULL");
+  ASSERT_TRUE(Eventually([&] { return IsIn(*service, 2); })) << service->health();
+  EXPECT_EQ(KeysOf(*service, 0, 20), before);
+}
+
+const EpochsBackend kSqliteEpochs = {
+    "sqlite", [](const std::string& folder) { return RegistryOptions{.sqlite = folder + "/registry.db"}; },
+    ExecuteSqlite, ""};
+const EpochsBackend kPostgresEpochs = {
+    "postgres", [](const std::string& folder) { return PostgresServer::Running().OptionsFor(folder); },
+    [](const std::string& folder, const std::string& sql) { PostgresServer::Running().ClientOf(folder).Query(sql); },
+    "kveil."};
+INSTANTIATE_TEST_SUITE_P(Backends, EpochsTest, testing::Values(kSqliteEpochs, kPostgresEpochs),
+                         [](const auto& info) { return info.param.name; });
+
+class SqliteEpochsTest : public EpochsTest {
+ protected:
+  std::string CopyOfRegistry() {
+    ExecuteSqlite(folder_, "PRAGMA wal_checkpoint(TRUNCATE)");
+    return ReadFile(registryFile());
+  }
+  void PutBack(const std::string& bytes) {
+    for (const char* suffix : {"", "-wal", "-shm"}) unlink((registryFile() + suffix).c_str());
+    WriteFile(registryFile() + ".restored", bytes);
+    chmod((registryFile() + ".restored").c_str(), 0600);
+    std::filesystem::rename(registryFile() + ".restored", registryFile());
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Sqlite, SqliteEpochsTest, testing::Values(kSqliteEpochs));
+
+// The promise.
+TEST_P(SqliteEpochsTest, AnOldCopyOfTheRegistryOpensNothingAfterATurn) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 2);
+  const std::string oldKey = ReadFile(keyFile());
+  const std::string oldCopy = CopyOfRegistry();
+  ASSERT_TRUE(service->Erase(std::nullopt, NameOf(0)).ok());
+  Turn(*service);
+  ASSERT_TRUE(Eventually([&] { return ReadFile(keyFile()) != oldKey; }));
+  const std::string newCopy = CopyOfRegistry();
+  // Beside the agent that runs.
+  PutBack(oldCopy);
+  Misses misses;
+  for (const auto& [name, key] : before) misses.ids.push_back(key.first);
+  const FetchResult asked = Ask(*service, std::move(misses));
+  EXPECT_THAT(asked.ids, IsEmpty());
+  EXPECT_THAT(std::string(asked.status.message()), HasSubstr("is an old copy, from before its epochs turned"));
+  EXPECT_TRUE(Eventually([&] { return absl::StrContains(service->health().message(), "is an old copy"); }));
+  service.reset();
+  // For one that starts.
+  const absl::Status refused = OpenError();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("is of generation 1, and this needs generation 0, which was destroyed when epochs turned"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("Nothing in this copy can be opened"));
+  // The one that belongs to it opens as before.
+  PutBack(newCopy);
+  service = OpenAgent();
+  ASSERT_NE(service, nullptr);
+  EXPECT_EQ(StateById(*service, before.at(NameOf(0)).first), FetchResult::IdState::kErased);
+  EXPECT_EQ(KeysOf(*service, 1, 2).begin()->second, before.at(NameOf(1)));
+  service.reset();
+  // A copy of the root key file that was kept goes forward, and then opens old copies too: docs/security.md says so.
+  WriteFile(keyFile(), oldKey);
+  service = OpenAgent();
+  ASSERT_NE(service, nullptr);
+  EXPECT_EQ(KeysOf(*service, 1, 2).begin()->second, before.at(NameOf(1)));
+  EXPECT_TRUE(Eventually([&] { return ReadFile(keyFile()) != oldKey; })) << "and is moved on again";
+}
+
+TEST_P(SqliteEpochsTest, NothingOfTheOldEpochIsLeftInTheFiles) {
+  auto service = OpenAgent();
+  KeysOf(*service, 0, 300);
+  const auto root = OpenRegistry(OptionsOf("x").registry, true, Turner::Soon());
+  std::vector<ByteBuffer> old = {(*root)->ReadEpochs()->front().wrappedKey, (*(*root)->ReadIdentity())->wrappedSecret};
+  const auto rows = (*root)->ReadRowsAfter({}, 1000);
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  for (const Registry::Found& row : *rows) old.push_back((*row)->wrappedKey);
+  ASSERT_EQ(old.size(), 302u);
+  for (const ByteBuffer& one : old) ASSERT_EQ(one.size(), 60u);
+  Turn(*service);
+  const auto isClean = [&] {
+    const std::string files = ReadFile(registryFile()) + ReadFile(registryFile() + "-wal");
+    return std::none_of(old.begin(), old.end(),
+                        [&](const ByteBuffer& one) { return absl::StrContains(files, ToAbsl(AsText(one))); });
+  };
+  EXPECT_TRUE(Eventually(isClean));
+}
+
+TEST_P(SqliteEpochsTest, TurnsWhenItIsTimeAndOnceWhateverTheClockDoes) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 1);
+  service.reset();
+  constexpr std::chrono::hours kWeek{24 * 7};
+  Turner turner(GetParam().options(folder_), keyFile(), 1, kWeek);
+  const auto madeAgo = [this](int64_t days) {
+    Execute("UPDATE epochs SET created = (unixepoch() - 86400 * " + std::to_string(days) + ") * 1000");
+  };
+  // Made a moment ago, however long the agent has known it.
+  madeAgo(0);
+  EXPECT_EQ(turner.Settle(), 1);
+  turner.steady += 2 * kWeek;
+  EXPECT_EQ(turner.Settle(), 1);
+  // As if the clock had jumped by a year: it turns once.
+  madeAgo(365);
+  EXPECT_EQ(turner.Settle(), 2);
+  // And again at once, as if it jumped to and fro: not before some minutes have passed.
+  madeAgo(365);
+  EXPECT_EQ(turner.Settle(), 2);
+  EXPECT_TRUE(turner.turns->problem().ok()) << turner.turns->problem();
+  turner.steady += EpochTurns::kKnownFor;
+  EXPECT_EQ(turner.Settle(), 3);
+  // Back, so that the epoch has yet to be made: then by what the agent itself has seen pass.
+  madeAgo(-365);
+  turner.steady += kWeek - std::chrono::seconds(1);
+  EXPECT_EQ(turner.Settle(), 3);
+  turner.steady += std::chrono::seconds(1);
+  EXPECT_EQ(turner.Settle(), 4);
+  service = OpenAgent();
+  EXPECT_EQ(KeysOf(*service, 0, 1), before);
+}
+
+TEST_P(SqliteEpochsTest, SaysWhenATurnIsOverdueOrDoesNotEnd) {
+  OpenAgent();
+  Turner turner(GetParam().options(folder_), keyFile(), 1, std::chrono::hours(24));
+  Execute("UPDATE epochs SET created = (unixepoch() - 86400 * 3) * 1000");
+  turner.keys->Follow(*turner.registry->ReadEpochs());
+  const auto step = [&](bool mayBegin) {
+    return turner.turns->Step(*turner.registry->ReadEpochs(), turner.self.id, mayBegin).status();
+  };
+  EXPECT_TRUE(step(false).ok());
+  turner.steady += EpochTurns::kKnownFor;
+  EXPECT_TRUE(step(false).ok()) << "the root key is a problem by itself";
+  EXPECT_THAT(std::string(turner.turns->problem().message()), HasSubstr("epoch 1 should have turned long ago"));
+  turner.turns->Ask();
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(turner.Step().ok());  // added, used
+  EXPECT_TRUE(*turner.registry->LeadTurn(2, {9}, std::chrono::hours(1)) == "") << "another agent, which does nothing";
+  EXPECT_TRUE(turner.Step().ok());
+  EXPECT_TRUE(turner.turns->problem().ok()) << turner.turns->problem();
+  turner.steady += EpochTurns::kPatience;
+  EXPECT_TRUE(turner.Step().ok());
+  EXPECT_THAT(std::string(turner.turns->problem().message()), HasSubstr("the turn to epoch 2 has been under way"));
+}
+
+// A key service does not move on, and is a network away: the turn takes its time, and nobody waits for it.
+TEST_P(SqliteEpochsTest, TurnsUnderARemoteRootKeyToo) {
+  auto state = std::make_shared<ProviderState>();
+  KeyServiceOptions options = OptionsOf("node-1");
+  options.root.file.clear();
+  options.root.open = [&](std::chrono::steady_clock::time_point deadline) -> absl::StatusOr<std::unique_ptr<RootKey>> {
+    auto root = std::make_unique<RemoteRootKey>(
+        std::make_unique<SlowRootKey>(*OpenRootKey({.file = keyFile()}, true, deadline), state),
+        RemoteRootKey::Options());
+    if (const absl::Status asked = root->Ask(deadline); !asked.ok()) return asked;
+    return root;
+  };
+  auto service = Open(options);
+  const Keys before = KeysOf(*service, 0, 5);
+  state->Delay(milliseconds(300));
+  Turn(*service);
+  EXPECT_EQ(KeysOf(*service, 0, 5), before);
+  EXPECT_TRUE(service->health().ok()) << service->health();
+}
+
+class PostgresEpochsTest : public EpochsTest {};
+INSTANTIATE_TEST_SUITE_P(Postgres, PostgresEpochsTest, testing::Values(kPostgresEpochs));
+
+TEST_P(PostgresEpochsTest, WaitsForAgentsThatKnowNothingOfTurns) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 1);
+  Execute(
+      "INSERT INTO kveil.agents (agent, name, cache_ttl, confirmed, seen) VALUES (decode(repeat('01', 16), 'hex'), "
+      "'node-of-old', 60000, 0,"
+      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint)");
+  ASSERT_TRUE(service->TurnEpochs().ok());
+  ASSERT_TRUE(Eventually([&] { return absl::StrContains(service->health().message(), "node-of-old"); }));
+  EXPECT_EQ(service->ListEpochs()->epochs.back().state, EpochState::kComing);
+  KeysOf(*service, 1, 2);  // of the former epoch, which the old agent knows
+  EXPECT_EQ(service->ListEpochs()->epochs.front().keys, 2u);
+  EXPECT_EQ(service->TurnEpochs().status().code(), absl::StatusCode::kAlreadyExists);
+  Execute("DELETE FROM kveil.agents WHERE name = 'node-of-old'");
+  ASSERT_TRUE(Eventually([&] { return IsIn(*service, 2); })) << service->health();
+  EXPECT_EQ(KeysOf(*service, 0, 1), before);
+}
+
+// A standby that takes over may lack the last moments, and then needs what the root key would have forgotten.
+TEST_P(PostgresEpochsTest, TheRootKeyForgetsSomeMinutesAfterTheTurn) {
+  auto service = OpenAgent();
+  const std::string key = ReadFile(keyFile());
+  Turn(*service);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2'500));
+  EXPECT_EQ(ReadFile(keyFile()), key);
+  Execute("UPDATE kveil.turns SET ended = ended - 600001");
+  EXPECT_TRUE(Eventually([&] { return ReadFile(keyFile()) != key; }));
+}
+
+}  // namespace
+}  // namespace kveil::keys
