@@ -31,6 +31,7 @@ class CommandLine {
   void AddConsent();
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
+  void AddEpochs();
   void AddReceipts();
   void AddAudit();
   void AddPolicy();
@@ -43,6 +44,8 @@ class CommandLine {
   EraseOptions erase_;
   ConsentOptions consent_;
   AttributeOptions attributes_;
+  std::optional<uint64_t> waitForTurn_;
+  uint64_t generation_ = 0;
   ReceiptsOptions receipts_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
@@ -156,6 +159,20 @@ void CommandLine::AddUser() {
   set->add_option("--remove", attributes_.removed, "An attribute to remove")->type_name("NAME");
   add("show", "Print what is known of a user: attributes and consents", "kveil user show --user 38", RunUserShow,
       /*waits=*/false);
+}
+
+void CommandLine::AddEpochs() {
+  CLI::App* const epochs = app_.add_subcommand("epochs", "Look after the epoch keys, which wrap all keys of users");
+  epochs->require_subcommand(1);
+  epochs->footer("Example: kveil epochs list");
+  Add(*epochs, "list", "One line per epoch: when it was made, and how many keys are of it", "kveil epochs list",
+      [this] { return RunEpochsList(common_); });
+  Add(*epochs, "turn",
+      "Have a new epoch take the place of the one in use, so that old copies of the registry open nothing",
+      "kveil epochs turn --wait 600", [this] { return RunEpochsTurn(common_, waitForTurn_); })
+      ->add_option("--wait", waitForTurn_,
+                   "Wait until it is done; exits 3 when it is not by then (default: do not wait)")
+      ->type_name("SECONDS");
 }
 
 void CommandLine::AddReceipts() {
@@ -390,6 +407,8 @@ CommandLine::CommandLine() {
 
   AddUser();
 
+  AddEpochs();
+
   AddReceipts();
 
   AddAudit();
@@ -407,6 +426,17 @@ CommandLine::CommandLine() {
       "kveil keys create-registry --config agent.json", [this] { return RunCreateRegistry(common_); },
       /*withJson=*/false);
   createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
+
+  CLI::App* const advanceRoot = Add(
+      *keys, "advance-root", "Move a root key file on after a turn of the epochs, where agents cannot write it",
+      "kveil keys advance-root root.key --generation 3",
+      [this] { return RunAdvanceRootKey(files_.front(), generation_); }, /*withJson=*/false);
+  advanceRoot->add_option("FILE", files_, "The root key file; its former bytes are overwritten")
+      ->required()
+      ->expected(1);
+  advanceRoot->add_option("--generation", generation_, "As the note `epochs` of `kveil status` says")
+      ->required()
+      ->type_name("NUMBER");
 
   CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",
                                 "kveil inspect 1108c6a1...", [this] { return RunInspect(common_, headerValue_); });

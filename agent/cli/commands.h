@@ -81,6 +81,11 @@ int RunUserSet(const CommonOptions& common, const AttributeOptions& options);
 // All that is known of a user.
 int RunUserShow(const CommonOptions& common, const AttributeOptions& options);
 
+// The epoch keys, which wrap all others: what there is, and having another take the place of the one in use. With
+// `waitSeconds`, until that is done; exits 3 when it is not by then.
+int RunEpochsList(const CommonOptions& common);
+int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSeconds);
+
 struct ReceiptsOptions {
   std::string folder;     // empty: the configuration's
   std::string publicKey;  // a PEM file; empty: the folder's own key
@@ -160,6 +165,9 @@ int RunInspect(const CommonOptions& common, const std::string& text);
 
 // Makes a root key file with a new key. Never replaces a file.
 int RunCreateRootKey(const std::string& path);
+
+// Moves a root key file on to a later generation.
+int RunAdvanceRootKey(const std::string& path, uint64_t generation);
 
 // Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
 int RunCreateRegistry(const CommonOptions& common);

@@ -186,7 +186,7 @@ PostgresConfig ReadPostgres(const JsonValue& value) {
 }
 
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
-  const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond"});
+  const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond", "epochs"});
   if (const auto root = object.Find("root")) {
     const JsonObject source(*root, {"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
     const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
@@ -209,6 +209,13 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
   }
   if (const auto ttl = object.Find("cacheTtl")) keys.cacheTtl = ttl->Duration(seconds(1), hours(1));
   if (const auto users = object.Find("newUsersPerSecond")) keys.newUsersPerSecond = users->Integer(1, 1000000);
+  if (const auto epochs = object.Find("epochs")) {
+    const JsonObject turns(*epochs, {"turnEvery"});
+    const auto every = turns.Find("turnEvery");
+    if (every) keys.turnEpochsEvery = every->Duration(milliseconds(0), hours(24 * 366));
+    const bool isTooOften = every && keys.turnEpochsEvery > milliseconds(0) && keys.turnEpochsEvery < hours(1);
+    if (isTooOften) every->Error("expected \"0s\" (never), or a duration from 1h to 8784h");
+  }
 }
 
 PoliciesConfig ReadPolicies(const JsonValue& value, const KeysConfig& keysConfig) {

@@ -106,7 +106,8 @@ struct KeysConfig {
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
-  size_t newUsersPerSecond = 10000;  // whose keys are made, per workload
+  size_t newUsersPerSecond = 10000;                                        // whose keys are made, per workload
+  std::chrono::milliseconds turnEpochsEvery = std::chrono::hours(7 * 24);  // 0: only when told to
 };
 
 // Where the receipts of erasures are: beside the registry's file, or beside the root key's when the registry is

@@ -205,7 +205,8 @@ Json KeysJson(const KeysConfig& keys) {
   return {{"root", std::move(root)},
           {"registry", std::move(registry)},
           {"cacheTtl", FormatDuration(keys.cacheTtl)},
-          {"newUsersPerSecond", keys.newUsersPerSecond}};
+          {"newUsersPerSecond", keys.newUsersPerSecond},
+          {"epochs", {{"turnEvery", FormatDuration(keys.turnEpochsEvery)}}}};
 }
 
 void PutKafkaClient(Json& json, const KafkaClientConfig& client) {

@@ -97,6 +97,7 @@ class Agent {
   absl::Status PodsHealth() const;
   std::string StatusLine() const;
   void WatchRootKey();
+  void WatchEpochs();
   void WatchLog();
   void WatchSender();
   void WatchPuller();

@@ -45,6 +45,7 @@ void Agent::Watch() {
   metrics_.PolicyInForce(policies->digest(), policies->version());
   metrics_.Ready(IsReady());
   WatchRootKey();
+  WatchEpochs();
   WatchLog();
   WatchSender();
   WatchPuller();
@@ -110,6 +111,13 @@ void Agent::WatchRootKey() {
     metrics_.RootKeyCalls(std::string(stats.provider), name, calls.calls, calls.errors,
                           std::chrono::duration<double>(calls.time).count());
   }
+}
+
+void Agent::WatchEpochs() {
+  const keys::KeyService::EpochNow now = keys_->epochNow();
+  if (now.number == 0) return;
+  metrics_.EpochIs(now.number, std::chrono::duration<double>(now.age).count(), now.isTurning);
+  health_.Note("epochs", now.note);
 }
 
 bool Agent::IsReady() const {

@@ -105,6 +105,7 @@ keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
   options.registry = RegistryOptionsOf(config);
   options.cacheTtl = config.cacheTtl;
   options.newUsersPerSecond = config.newUsersPerSecond;
+  options.turnEvery = config.turnEpochsEvery;
   return options;
 }
 

@@ -178,6 +178,9 @@ struct Metrics::Families {
                "result", std::array<const char*, 2>{"ok", "refused"});
   Gauge* policiesRefused =
       Level(*registry, "kveil_policy_refused", "1 while the policies on disk are refused, and older ones in force.");
+  Gauge* epoch = Level(*registry, "kveil_epoch", "The number of the epoch whose key wraps new keys.");
+  Gauge* epochAge = Level(*registry, "kveil_epoch_age_seconds", "How long ago this epoch's key was made.");
+  Gauge* epochTurning = Level(*registry, "kveil_epoch_turning", "1 while keys move to another epoch.");
   Gauge* generation = Level(*registry, "kveil_policy_generation", "How many policies took force since the start.");
   prometheus::Family<Gauge>& policyInfo =
       prometheus::BuildGauge()
@@ -308,6 +311,11 @@ void Metrics::PolicyReloaded(bool ok) {
   families_->policiesRefused->Set(ok ? 0 : 1);
 }
 void Metrics::PolicyGeneration(uint64_t generation) { families_->generation->Set(static_cast<double>(generation)); }
+void Metrics::EpochIs(int64_t number, double ageSeconds, bool isTurning) {
+  families_->epoch->Set(static_cast<double>(number));
+  families_->epochAge->Set(ageSeconds);
+  families_->epochTurning->Set(isTurning ? 1 : 0);
+}
 void Metrics::PolicyInForce(const std::string& digest, int64_t version) {
   Gauge* const now = &families_->policyInfo.Add({{"digest", digest}, {"version", std::to_string(version)}});
   Gauge* const before = std::exchange(families_->policyInForce, now);

@@ -127,6 +127,8 @@ class Metrics {
   void PolicyReloaded(bool ok);
   void PolicyGeneration(uint64_t generation);
   // The digest of its files, and the version that is signed, or 0. From one thread.
+  // The epoch in use: its number, how long ago it was made, and whether another takes its place now.
+  void EpochIs(int64_t number, double ageSeconds, bool isTurning);
   void PolicyInForce(const std::string& digest, int64_t version);
   // Of policies that are pulled: when the server last said that they are those it has, in seconds since 1970 (nullopt:
   // never), and how often it was asked in vain since the start.

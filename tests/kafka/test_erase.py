@@ -49,6 +49,24 @@ def test_what_is_still_to_be_erased_is_not_confirmed(agent):
         assert answer["code"] == "InvalidArgument" and "there is no erasure" in answer["error"], answer
 
 
+def test_a_turn_of_the_epochs_takes_nothing_from_the_others(app, reader, agent, topic):
+    """Records from before it are read as before, and records after it are sealed under the same keys."""
+    name = topic("user")
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    messages = mixed(gone, stays)
+    app.produce(name, messages)
+    assert agent.erase(gone).returncode == 0
+    behind = agent.log_size()
+    turned = agent.kveil("epochs", "turn", "--wait", "60", "--json", timeout=90)
+    assert turned.returncode == 0, turned
+    *ended, current = json.loads(turned.stdout)["epochs"]
+    assert {epoch["state"] for epoch in ended} == {"destroyed"} and current["state"] == "inUse", turned.stdout
+    app.produce(name, mixed(gone, stays))
+    assert reader.values(name) == 2 * of(stays, messages)
+    agent.wait_for_log("keys.rootKey.advanced", behind, seconds=30)  # Old copies of the registry open nothing from now on.
+    assert agent.root_key.read_text().splitlines()[0].startswith("kveil root key 2 ")
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_topic_that_was_one_persons_is_empty_but_has_its_offsets(app, reader, agent, topic, codec):
     """Wholly erased batches: the consumer must get past them although they give it nothing."""

@@ -20,6 +20,24 @@ void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run ru
   });
 }
 
+void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {
+  using admin::ListEpochsCommand;
+  using admin::TurnEpochsCommand;
+  server.Handle<ListEpochsCommand>([&target](const ListEpochsCommand::Request&,
+                                             const admin::Caller&) -> absl::StatusOr<ListEpochsCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting");
+    return ListEpochs(context->keys);
+  });
+  server.Handle<TurnEpochsCommand>(
+      [&target](const TurnEpochsCommand::Request&,
+                const admin::Caller& caller) -> absl::StatusOr<TurnEpochsCommand::Response> {
+        const CommandContext* const context = target.context();
+        if (context == nullptr) return absl::UnavailableError("the agent is starting; no epoch was turned");
+        return TurnEpochs(context->keys, caller);
+      });
+}
+
 }  // namespace
 
 void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
@@ -65,6 +83,7 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     if (request.user.has_value()) log::Info("audit.pseudonymsAsked", {{"uid", caller.uid}});
     return Audit(context->audit, context->keys, request);
   });
+  HandleEpochs(server, target);
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
   HandleUsers<admin::AwaitChangesCommand>(server, target, AwaitChanges);
   HandleUsers<admin::ReadUserCommand>(server, target, ReadUser);

@@ -13,6 +13,7 @@
 #include "admin/admin_server.h"
 #include "admin/audit_command.h"
 #include "admin/connections_command.h"
+#include "admin/epochs_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/reread_command.h"
@@ -110,6 +111,9 @@ admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
 // connections.cc
 absl::StatusOr<admin::ConnectionsCommand::Response> Connections(const proxy::Server& server,
                                                                 const admin::ConnectionsCommand::Request& request);
+// epochs.cc. Errors: those of keys::KeyService::ListEpochs and TurnEpochs.
+absl::StatusOr<admin::ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys);
+absl::StatusOr<admin::TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, const admin::Caller& caller);
 // erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,

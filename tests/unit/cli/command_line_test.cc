@@ -71,6 +71,23 @@ TEST_F(CommandLineTest, MakesARootKeyFileAndReplacesNone) {
   ExpectFailure(Run({"keys", "create-root"}), 2, "FILE");
 }
 
+TEST_F(CommandLineTest, MovesARootKeyFileOnAndNeverBack) {
+  const std::string path = folder_ + "/root.key";
+  const auto first = keys::CreateRootKeyFile(path);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto advance = [&](const std::string& generation) {
+    return Run({"keys", "advance-root", path, "--generation", generation});
+  };
+  EXPECT_EQ(advance("3").exitStatus, 0);
+  const auto third = keys::ReadRootKeyFile(path);
+  ASSERT_TRUE(third.ok()) << third.status();
+  EXPECT_EQ(third->generation, 3u);
+  EXPECT_TRUE(third->key.Equals(keys::DeriveGeneration(*first, 3)));
+  for (const char* generation : {"3", "0", "200000"}) ExpectFailure(advance(generation), 1, "generation");
+  EXPECT_TRUE(keys::ReadRootKeyFile(path)->key.Equals(third->key));
+  ExpectFailure(Run({"keys", "advance-root", folder_ + "/missing", "--generation", "1"}), 1, "missing");
+}
+
 // For a root key that comes from elsewhere: an agent alone would take it for the key of a registry that was lost.
 TEST_F(CommandLineTest, MakesARegistryAndReplacesNone) {
   const std::string root = folder_ + "/root.key";

@@ -34,7 +34,8 @@ TEST(ConfigTest, EveryFieldArrives) {
     "clusters": { "east": { "tls": { "ca": "/t/ca", "certificate": "/t/c", "key": "/t/k", "crl": "/t/crl",
                                      "serverNames": ["b1.example", ".example.org"], "identities": "/t/i",
                                      "minimumVersion": "1.3" } }, "west": {} },
-    "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m", "newUsersPerSecond": 6 },
+    "keys": { "root": { "file": "/k/root" }, "registry": { "sqlite": "/k/db" }, "cacheTtl": "5m", "newUsersPerSecond": 6,
+              "epochs": { "turnEvery": "24h" } },
     "policies": "/p", "admin": { "socket": "/s", "metrics": "[::1]:1234", "group": "ops", "eraseGroup": "privacy" }, "workers": 3,
     "limits": { "connections": 7, "receiveBuffers": 8, "requestSize": "1MiB", "responseSize": "2MiB", "batchSize": "3MiB",
                 "batchUsers": 9,
@@ -66,6 +67,7 @@ TEST(ConfigTest, EveryFieldArrives) {
   EXPECT_EQ(config->keys.registryPath, "/k/db");
   EXPECT_EQ(config->keys.cacheTtl, std::chrono::minutes(5));
   EXPECT_EQ(config->keys.newUsersPerSecond, 6u);
+  EXPECT_EQ(config->keys.turnEpochsEvery, std::chrono::hours(24));
   EXPECT_EQ(config->policies.folder, "/p");
   EXPECT_EQ(config->admin.socket, "/s");
   EXPECT_EQ(config->admin.metrics->Text(), "[::1]:1234");
@@ -341,6 +343,10 @@ TEST(ConfigTest, DurationsAndSizesOutOfRangeAreRefused) {
   const std::string start = R"({"intercept": {"targets": [{"cluster": "a", "cidr": "10.0.0.0/8", "ports": "1"}]}, )";
   EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "2h"}})"),
               HasSubstr("(ms, s, m, h) from 1s to 1h, found \"2h\""));
+  for (const char* every : {"59m", "8785h"}) {
+    EXPECT_THAT(Message(start + R"("keys": {"epochs": {"turnEvery": ")" + every + R"("}}})"),
+                HasSubstr("/keys/epochs/turnEvery: expected"));
+  }
   EXPECT_THAT(Message(start + R"("keys": {"cacheTtl": "0s"}})"), HasSubstr("from 1s to 1h, found \"0s\""));
   EXPECT_THAT(Message(start + R"("limits": {"requestSize": "1KiB"}})"),
               HasSubstr("from 1MiB to 256MiB, found \"1KiB\""));

@@ -105,7 +105,8 @@ std::vector<Sample> ConfigSamples() {
           "clientCertificate": "require", "minimumVersion": "1.3")"),
        ""},
       {"all of keys",
-       Keys(R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms", "newUsersPerSecond": 1)"),
+       Keys(
+           R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms", "newUsersPerSecond": 1, "epochs": {"turnEvery": "0s"})"),
        ""},
       {"Vault with a token", Vault(kAddress, kToken), ""},
       {"all of Vault",
@@ -376,6 +377,7 @@ std::vector<Sample> ConfigSamples() {
       {"registry by a number", Keys(R"("registry": {"sqlite": 1})"),
        "/keys/registry/sqlite: expected a non-empty string, found 1"},
       {"duration without a unit", Keys(R"("cacheTtl": "60")"), "/keys/cacheTtl: expected a duration with a unit"},
+      {"unknown field of epochs", Keys(R"("epochs": {"turnevery": "24h"})"), "/keys/epochs/turnevery"},
       {"duration as a number", Keys(R"("cacheTtl": 60)"), "/keys/cacheTtl: expected a duration with a unit"},
       {"duration in days", Keys(R"("cacheTtl": "1d")"), "/keys/cacheTtl: expected a duration with a unit"},
       {"duration with a fraction", Keys(R"("cacheTtl": "1.5s")"), "/keys/cacheTtl: expected a duration with a unit"},

@@ -154,6 +154,7 @@ TEST(SchemaTest, ExampleConfigurationStatesTheDefaults) {
   EXPECT_EQ(example->keys.registryPath, defaults->keys.registryPath);
   EXPECT_EQ(example->keys.cacheTtl, defaults->keys.cacheTtl);
   EXPECT_EQ(example->keys.newUsersPerSecond, defaults->keys.newUsersPerSecond);
+  EXPECT_EQ(example->keys.turnEpochsEvery, defaults->keys.turnEpochsEvery);
   EXPECT_EQ(example->policies.folder, kFolder + "examples");  // so that it can be tried where it lies
   EXPECT_EQ(example->admin.socket, defaults->admin.socket);
   EXPECT_EQ(example->admin.metrics, defaults->admin.metrics);

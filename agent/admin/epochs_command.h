@@ -1,0 +1,61 @@
+// `kveil epochs`: the epoch keys, which wrap all others, and their turns.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/command.h"
+
+namespace kveil::admin {
+
+struct ListEpochsCommand {
+  static constexpr std::string_view kName = "listEpochs";
+  static constexpr Access kAccess = Access::kLook;
+
+  struct Request {
+    void Fields(auto&) {}
+  };
+  struct Epoch {
+    uint64_t number = 0;
+    std::string state = "?";  // "coming", "inUse", "ending", "destroyed"
+    std::string made;         // RFC 3339
+    std::optional<std::string> destroyed;
+    uint64_t keys = 0;  // that are not erased
+    void Fields(auto& field) {
+      field("number", number);
+      field("state", state);
+      field("made", made);
+      field("destroyed", destroyed);
+      field("keys", keys);
+    }
+  };
+  struct Response {
+    std::vector<Epoch> epochs;
+    bool allCounted = true;  // if not, there are more keys
+    std::string problem, note;
+    void Fields(auto& field) {
+      field("epochs", epochs);
+      field("allCounted", allCounted);
+      field("problem", problem);
+      field("note", note);
+    }
+  };
+};
+
+struct TurnEpochsCommand {
+  static constexpr std::string_view kName = "turnEpochs";
+  static constexpr Access kAccess = Access::kErase;
+
+  struct Request {
+    void Fields(auto&) {}
+  };
+  struct Response {
+    uint64_t ending = 0;  // the number of the epoch that ends
+    void Fields(auto& field) { field("ending", ending); }
+  };
+};
+
+}  // namespace kveil::admin

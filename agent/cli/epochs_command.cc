@@ -1,0 +1,93 @@
+// `kveil epochs`: which epoch keys there are, and having another take the place of the one in use.
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "admin/admin_client.h"
+#include "admin/epochs_command.h"
+#include "base/text.h"
+#include "cli/common.h"
+
+namespace kveil::cli {
+namespace {
+
+using admin::ListEpochsCommand;
+
+constexpr int kUnderWay = 3;  // as of `kveil erase`: begun, and not done yet
+
+bool IsOver(const ListEpochsCommand::Response& response) {
+  for (const ListEpochsCommand::Epoch& epoch : response.epochs) {
+    if (epoch.state == "coming" || epoch.state == "ending") return false;
+  }
+  return true;
+}
+
+void Print(const ListEpochsCommand::Response& response) {
+  for (const ListEpochsCommand::Epoch& epoch : response.epochs) {
+    std::cout << epoch.number << "  " << epoch.made << "  ";
+    if (epoch.state == "destroyed") {
+      std::cout << "destroyed " << epoch.destroyed.value_or("?") << "\n";
+      continue;
+    }
+    const char* const what = epoch.state == "inUse"    ? "in use"
+                             : epoch.state == "coming" ? "coming: agents get its key"
+                                                       : "ending: its keys move to the next";
+    std::cout << what << "  " << (response.allCounted ? "" : "more than ") << epoch.keys << " key(s)\n";
+  }
+  if (!response.note.empty()) std::cout << "NOTE " << response.note << "\n";
+}
+
+}  // namespace
+
+int RunEpochsList(const CommonOptions& common) {
+  constexpr std::string_view kCommand = "epochs list";
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail(kCommand, socket.status());
+  const auto answer = admin::Ask<ListEpochsCommand>(*socket, {});
+  if (!answer.ok()) return Fail(kCommand, answer.status());
+  if (common.json) {
+    std::cout << answer->json.dump(2) << "\n";
+  } else {
+    Print(answer->response);
+  }
+  return answer->response.problem.empty() ? 0 : Fail(kCommand, answer->response.problem);
+}
+
+int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSeconds) {
+  constexpr std::string_view kCommand = "epochs turn";
+  const auto giveUp = std::chrono::steady_clock::now() + std::chrono::seconds(waitSeconds.value_or(0));
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail(kCommand, socket.status());
+  const auto begun = admin::Ask<admin::TurnEpochsCommand>(*socket, {});
+  if (!begun.ok()) return Fail(kCommand, begun.status());
+  const uint64_t ending = begun->response.ending;
+  if (!waitSeconds.has_value()) {
+    if (common.json) {
+      std::cout << begun->json.dump(2) << "\n";
+    } else {
+      std::cout << "epoch " << ending << " ends; its keys move to the next one in the background: kveil epochs list\n";
+    }
+    return 0;
+  }
+  for (;;) {
+    const auto answer = admin::Ask<ListEpochsCommand>(*socket, {});
+    if (!answer.ok()) return Fail(kCommand, answer.status());
+    const ListEpochsCommand::Response& response = answer->response;
+    const bool isDone = IsOver(response) && !response.epochs.empty() && response.epochs.back().number > ending;
+    const bool isLate = std::chrono::steady_clock::now() >= giveUp;
+    if (isDone || isLate) {
+      if (common.json) {
+        std::cout << answer->json.dump(2) << "\n";
+      } else {
+        Print(response);
+      }
+      if (isDone) return 0;
+      (void)Fail(kCommand,
+                 response.problem.empty() ? StrCat("the turn is still under way; it goes on") : response.problem);
+      return kUnderWay;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+}  // namespace kveil::cli
