@@ -514,6 +514,7 @@ TEST_F(FetchGuardTest, AnswersWithAnErrorAtARecordThatRulesDenyWhereThePolicySay
   EXPECT_EQ(behind.errorCode, ErrorCode::kNone);
   EXPECT_EQ(Read(*behind.records).records.size(), 2u) << "of which the client throws the first away";
   EXPECT_THAT(metrics_.Text(), HasSubstr("kveil_records_refused_total{reason=\"denied\"} 1"));
+  EXPECT_EQ(connection_.tally->records.refused, 1u);
 }
 
 // A batch that was cut before a record that its reader has seen is the same at each try.
