@@ -320,7 +320,11 @@ absl::Status Agent::Serve() {
   callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
   intercept::Namespaces::Options options;
   // Whoever wants connects to pass an agent that is down does not want them to wait for it.
-  if (config_.intercept.whenDown == config::WhenDown::kRefuse) options.store = &manager_;
+  if (config_.intercept.whenDown == config::WhenDown::kRefuse) {
+    options.store = &manager_;
+  } else {
+    for (const KeptDescriptor& kept : manager_.TakeKept()) manager_.Forget(kept.name);
+  }
   absl::StatusOr<std::unique_ptr<intercept::Namespaces>> namespaces =
       intercept::Namespaces::Start(*redirect_, std::move(callbacks), options);
   if (!namespaces.ok()) return namespaces.status();

@@ -31,8 +31,8 @@ constexpr std::chrono::seconds kBetweenStarting{1};
 // What the agent does between two signs of life can take some ten seconds when much is wrong (self_checks.cc).
 constexpr std::chrono::seconds kShortestWatchdog{20};
 constexpr size_t kLongestStatus = 300;
-// Of one message with a descriptor.
-constexpr timeval kPatience{.tv_sec = 0, .tv_usec = 100'000};
+// What the unit has the manager keep (FileDescriptorStoreMax).
+constexpr size_t kMostOwed = 4096;
 constexpr int kFirstListenFd = 3;  // sd_listen_fds(3)
 constexpr int kMostListenFds = 65'536;
 
@@ -66,19 +66,17 @@ std::vector<KeptDescriptor> TakeListenFds() {
   std::vector<KeptDescriptor> kept;
   int number = 0;
   const std::vector<std::string> nameOf = absl::StrSplit(names, ':');
-  if (!absl::SimpleAtoi(count, &number) || number < 0 || number > kMostListenFds ||
-      nameOf.size() != static_cast<size_t>(number)) {
-    log::Warning("service.descriptorsIgnored", {{"reason", "LISTEN_FDS and LISTEN_FDNAMES do not fit"}});
-    return {};
-  }
-  for (int i = 0; i < number; ++i) {
+  const bool isNumber = absl::SimpleAtoi(count, &number) && number >= 0 && number <= kMostListenFds;
+  const bool isGood = isNumber && nameOf.size() == static_cast<size_t>(number);
+  for (int i = 0; isNumber && i < number; ++i) {
     const int fd = kFirstListenFd + i;
-    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) kept.push_back({nameOf[static_cast<size_t>(i)], UniqueFd(fd)});
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) continue;
+    UniqueFd one(fd);
+    if (isGood) kept.push_back({nameOf[static_cast<size_t>(i)], std::move(one)});
   }
+  if (!isGood) log::Warning("service.descriptorsIgnored", {{"reason", "LISTEN_FDS and LISTEN_FDNAMES do not fit"}});
   return kept;
 }
-
-UniqueFd NewSocket(int flags) { return UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | flags, 0)); }
 
 // sun_path's bytes; empty when the address is of no form that the agent knows.
 std::string SocketPath(const std::string& text) {
@@ -116,10 +114,7 @@ ServiceManager::ServiceManager(Environment environment)
     : address_(SocketPath(environment.notifySocket)),
       hasWatchdog_(environment.hasWatchdog),
       kept_(std::move(environment.kept)) {
-  if (address_.empty()) return;
-  socket_ = NewSocket(SOCK_NONBLOCK);
-  patientSocket_ = NewSocket(0);
-  ::setsockopt(patientSocket_.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience));
+  if (!address_.empty()) socket_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 void ServiceManager::Starting(std::string_view reason) {
@@ -133,6 +128,7 @@ void ServiceManager::Starting(std::string_view reason) {
 
 void ServiceManager::Tell(const State& state) {
   const MutexLock lock(mutex_);
+  SayOwed();
   if (state.isReady && !std::exchange(wasReady_, true)) owesReady_ = true;
   const std::string status = StatusText(state.status);
   std::string message;
@@ -166,14 +162,27 @@ void ServiceManager::Stopping(std::chrono::milliseconds atMost) {
 // FDPOLL=0: what the manager keeps is not watched for a hang-up.
 bool ServiceManager::Keep(const std::string& name, int fd) {
   const MutexLock lock(mutex_);
-  if (address_.empty() || keepsNothing_) return false;
-  keepsNothing_ = !SendBy(patientSocket_, StrCat("FDSTORE=1\nFDPOLL=0\nFDNAME=", name, "\n"), fd);
-  return !keepsNothing_;
+  UniqueFd duplicate(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (address_.empty() || owed_.size() >= kMostOwed || !duplicate.valid()) return false;
+  owed_.push_back({name, std::move(duplicate)});
+  SayOwed();
+  return true;
 }
 
 void ServiceManager::Forget(const std::string& name) {
   const MutexLock lock(mutex_);
-  (void)SendBy(patientSocket_, StrCat("FDSTOREREMOVE=1\nFDNAME=", name, "\n"), -1);
+  std::erase_if(owed_, [&name](const KeptDescriptor& one) { return one.name == name; });
+  owed_.push_back({name, UniqueFd()});
+  SayOwed();
+}
+
+// In the order in which it was asked for.
+void ServiceManager::SayOwed() {
+  for (; !owed_.empty(); owed_.pop_front()) {
+    const KeptDescriptor& one = owed_.front();
+    const char* const what = one.fd.valid() ? "FDSTORE=1\nFDPOLL=0\nFDNAME=" : "FDSTOREREMOVE=1\nFDNAME=";
+    if (!SendWith(StrCat(what, one.name, "\n"), one.fd.get())) return;
+  }
 }
 
 std::vector<KeptDescriptor> ServiceManager::TakeKept() {
@@ -181,9 +190,9 @@ std::vector<KeptDescriptor> ServiceManager::TakeKept() {
   return std::exchange(kept_, {});
 }
 
-bool ServiceManager::Send(const std::string& message) { return SendBy(socket_, message, -1); }
+bool ServiceManager::Send(const std::string& message) { return SendWith(message, -1); }
 
-bool ServiceManager::SendBy(const UniqueFd& socket, const std::string& message, int fd) {
+bool ServiceManager::SendWith(const std::string& message, int fd) {
   if (address_.empty()) return true;
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
@@ -204,7 +213,7 @@ bool ServiceManager::SendBy(const UniqueFd& socket, const std::string& message, 
     attached->cmsg_len = CMSG_LEN(sizeof(fd));
     std::memcpy(CMSG_DATA(attached), &fd, sizeof(fd));
   }
-  const bool isUnheard = ::sendmsg(socket.get(), &header, MSG_NOSIGNAL) < 0;
+  const bool isUnheard = ::sendmsg(socket_.get(), &header, MSG_NOSIGNAL) < 0;
   if (isUnheard && !isUnheard_) log::Warning("service.notTold", {{"reason", std::strerror(errno)}});
   isUnheard_ = isUnheard;
   return !isUnheard;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,8 +51,8 @@ class ServiceManager : public DescriptorStore {
   // The agent ends, in so long at most.
   void Stopping(std::chrono::milliseconds atMost);
 
-  // Waits for at most 100 ms, and once it had to, not again. The manager may keep fewer than it is given: it does not
-  // say so.
+  // The manager may keep fewer than it is given: it does not say so. What it has no time to hear now is said again with
+  // the next Tell. False: too much waits for that.
   bool Keep(const std::string& name, int fd) override;
   void Forget(const std::string& name) override;
   std::vector<KeptDescriptor> TakeKept() override;
@@ -59,19 +60,20 @@ class ServiceManager : public DescriptorStore {
  private:
   // Whether it was sent, or nobody wants to hear it.
   bool Send(const std::string& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The same, with a descriptor (-1: without), by one of the sockets.
-  bool SendBy(const UniqueFd& socket, const std::string& message, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same, with a descriptor; -1: without.
+  bool SendWith(const std::string& message, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Says what is owed of descriptors, as far as the manager hears it now.
+  void SayOwed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::string address_;  // sun_path's bytes: an abstract name begins with a zero byte; empty: nobody to tell
   bool hasWatchdog_;
   UniqueFd socket_;
-  UniqueFd patientSocket_;  // waits while the manager has much to read
 
   Mutex mutex_;
   bool wasReady_ ABSL_GUARDED_BY(mutex_) = false;
-  bool owesReady_ ABSL_GUARDED_BY(mutex_) = false;     // READY=1 has to go out
-  bool isUnheard_ ABSL_GUARDED_BY(mutex_) = false;     // the last message could not be sent
-  bool keepsNothing_ ABSL_GUARDED_BY(mutex_) = false;  // it did not read in time
+  bool owesReady_ ABSL_GUARDED_BY(mutex_) = false;           // READY=1 has to go out
+  bool isUnheard_ ABSL_GUARDED_BY(mutex_) = false;           // the last message could not be sent
+  std::deque<KeptDescriptor> owed_ ABSL_GUARDED_BY(mutex_);  // to keep; without a descriptor: to forget
   std::vector<KeptDescriptor> kept_ ABSL_GUARDED_BY(mutex_);
   std::string toldStatus_ ABSL_GUARDED_BY(mutex_);
   std::chrono::steady_clock::time_point startingTold_ ABSL_GUARDED_BY(mutex_);

@@ -1,5 +1,6 @@
 // What connects while an agent restarts waits for the next one, if a service manager keeps the listeners.
 #include "base/text.h"
+#include "support/pinned_maps.h"
 #include "support/stage.h"
 
 #include <fcntl.h>
@@ -129,6 +130,21 @@ TEST_F(KeptListenersTest, WhatCannotBeUsedIsForgottenAndMadeAnew) {
   StartKeeping();
   EXPECT_NE(client.Join(), kEchoed) << "nobody knows where it was going";
   EXPECT_EQ(DialInPod(broker4), kEchoed);
+}
+
+// A socket that is bound to an address of its own would leave by the default route.
+TEST_F(KeptListenersTest, WithoutLoopbackNobodyIsRedirectedToWhatWasKept) {
+  StartKeeping();
+  EXPECT_EQ(CountElements(agent->redirect(), "listening"), 4u);
+  agent.reset();
+  pod.netns.Ip("link set lo down");
+  StartKeeping();
+  EXPECT_EQ(CountElements(agent->redirect(), "listening"), 2u) << "in the agent's own namespace";
+  agent.reset();
+  pod.netns.Ip("link set lo up");
+  StartKeeping();
+  EXPECT_EQ(DialInPod(broker4), kEchoed);
+  EXPECT_THAT(store.Names(InPod()), SizeIs(2));
 }
 
 }  // namespace

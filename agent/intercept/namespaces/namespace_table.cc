@@ -163,7 +163,10 @@ void NamespaceTable::Serve(Entry& entry) {
 void NamespaceTable::TryToServe(Entry& entry) {
   entry.nextAttempt = Clock::now() + kRetryAfter;
   // A new namespace without any address lets one listen at 127.0.0.1, too, to which there is no way yet.
-  if (absl::Status up = LoopbackOf(entry); !up.ok()) return SetProblem(entry, State::kFailed, std::move(up));
+  if (absl::Status up = LoopbackOf(entry); !up.ok()) {
+    (void)redirect_.HideListeners(entry.status.netnsCookie);  // of an earlier agent, which may be kept
+    return SetProblem(entry, State::kFailed, std::move(up));
+  }
   absl::StatusOr<Listeners> listeners = TakeKept(entry);
   if (!listeners->v4.valid()) listeners = MakeListenersIn(entry, Families::kBoth);
   if (!listeners.ok()) return SetProblem(entry, State::kFailed, listeners.status());
