@@ -17,9 +17,9 @@
 
 namespace kveil::keys {
 
-// Any thread may call. Credentials that end are renewed at a random moment well before that, by one caller while the
-// others go on with the old ones. Those that do not end are looked up again every minute or two, so that a new file
-// takes effect.
+// Any thread may call. Credentials that end are renewed at a random moment well before that, by one caller, in
+// half of its time at most, while the others go on with the old ones. Those that do not end are looked up again every
+// minute or two, so that a new file takes effect.
 //
 // T is compared by ==, and its `endsAt` is a std::optional<absl::Time>.
 template <typename T>
@@ -48,7 +48,9 @@ class CredentialCache {
       }
     }
     if (usable != nullptr) {
-      absl::StatusOr<T> found = source_(deadline);
+      // A source that does not answer leaves the caller time for what the credentials are for.
+      const Clock::time_point now = Clock::now();
+      absl::StatusOr<T> found = source_(now + (deadline - now) / 2);
       return found.ok() ? Take(*std::move(found)) : usable;
     }
     const MutexLock asking(asking_);
