@@ -16,7 +16,6 @@ namespace {
 
 using crypto::SecretText;
 
-constexpr std::chrono::seconds kPatience{5};
 constexpr int64_t kLongestLife = 7 * 24 * 3600;  // seconds; a longer one is no life that anybody gives
 
 // Some endpoints write the number as a string.
@@ -47,6 +46,11 @@ bool IsAboutTime(std::string_view text) {
          absl::StrContains(ToAbsl(text), "not within its valid time range");
 }
 
+// Google could not ask the issuer whether its token is good, and says invalid_grant.
+bool IsAboutIssuer(std::string_view text) {
+  return absl::StrContains(ToAbsl(text), "Error connecting to the given credential's issuer");
+}
+
 absl::Status RefusalOf(std::string_view who, const http::Response& response) {
   JsonBody json(response.body);
   const std::string error = json.root() == nullptr ? "" : PlainString(*json.root(), "error");
@@ -55,7 +59,8 @@ absl::Status RefusalOf(std::string_view who, const http::Response& response) {
   if (!error.empty()) StrAppend(&text, " ", http::Printable(error));
   if (!reason.empty()) StrAppend(&text, ": ", http::Printable(reason));
   if (IsAboutTime(reason)) return absl::UnavailableError(StrCat(text, " (is this node's clock right?)"));
-  const bool passes = response.status >= 500 || response.status == 429 || response.status / 100 != 4;
+  const bool passes =
+      response.status >= 500 || response.status == 429 || response.status / 100 != 4 || IsAboutIssuer(reason);
   return absl::Status(passes ? absl::StatusCode::kUnavailable : CodeOf(error), text);
 }
 
@@ -63,7 +68,7 @@ absl::Status RefusalOf(std::string_view who, const http::Response& response) {
 
 absl::StatusOr<AccessToken> AskForToken(const http::Client& client, std::string_view who, const http::Request& request,
                                         std::chrono::steady_clock::time_point deadline) {
-  const auto soon = std::min(deadline, std::chrono::steady_clock::now() + kPatience);
+  const auto soon = std::min(deadline, std::chrono::steady_clock::now() + kTokenPatience);
   const absl::StatusOr<http::Response> response = client.Send(request, soon);
   if (!response.ok()) {
     return absl::Status(response.status().code(),

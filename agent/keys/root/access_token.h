@@ -20,8 +20,11 @@ struct AccessToken {
   friend bool operator==(const AccessToken& a, const AccessToken& b) { return a.text == b.text; }
 };
 
+// How long an endpoint may take to give a token.
+inline constexpr std::chrono::seconds kTokenPatience{5};
+
 // Sends a request whose answer is a token, as RFC 6749, section 5, writes it. Waits for it until the deadline, and for
-// a few seconds at most. `who` is for messages: "Microsoft Entra ID".
+// kTokenPatience at most. `who` is for messages: "Microsoft Entra ID".
 //
 // kUnavailable: no answer, one that passes by itself, or one that is not of the endpoint (as of a proxy).
 // kPermissionDenied: the endpoint refuses the agent's credentials. kFailedPrecondition: what was asked for is wrong.
