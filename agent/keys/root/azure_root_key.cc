@@ -88,7 +88,8 @@ absl::StatusOr<RootKey::DataKey> AzureRootKey::Generate(Bytes context, Deadline 
   Append(rest, Bytes(check).first(kSeedCheckSize));
   Append(rest, ciphertext);
   const std::string_view fields[] = {id, version.algorithm};
-  return DataKey{DataKeyOf(kProvider, seed, context), PackWrapped(kProvider, fields, context, rest)};
+  ASSIGN_OR_RETURN(ByteBuffer wrapped, PackWrapped(kProvider, fields, context, rest));
+  return DataKey{DataKeyOf(kProvider, seed, context), std::move(wrapped)};
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> AzureRootKey::Unwrap(absl::Span<const WrappedKey> keys,

@@ -1,8 +1,10 @@
 #include "keys/root/gcp_root_key.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "http/printable.h"
@@ -18,6 +20,7 @@ namespace {
 constexpr std::string_view kProvider = "gcpKms";
 constexpr size_t kFields = 1;
 constexpr size_t kLongestCiphertext = 1024;
+constexpr size_t kMostDigits = 20;  // of a version's number
 
 Refusal Refused(int status, const crypto::SecretText& body) { return gcp::RefusalOf(status, body, false); }
 Refusal DecryptRefused(int status, const crypto::SecretText& body) { return gcp::RefusalOf(status, body, true); }
@@ -44,7 +47,12 @@ absl::Status GcpRootKey::Named(const absl::Status& status) const {
 
 bool GcpRootKey::Covers(std::string_view version) const {
   const std::string prefix = StrCat(Place(key_), "/cryptoKeyVersions/");
-  return Place(version).starts_with(prefix);
+  const std::string_view place = Place(version);
+  if (!place.starts_with(prefix)) return false;
+  const std::string_view number = place.substr(prefix.size());
+  return !number.empty() && number.size() <= kMostDigits && std::all_of(number.begin(), number.end(), [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+  });
 }
 
 absl::StatusOr<RootKey::DataKey> GcpRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
@@ -64,7 +72,8 @@ absl::StatusOr<RootKey::DataKey> GcpRootKey::Generate(Bytes context, Deadline de
   }
   if (answer.ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
   const std::string_view fields[] = {answer.version};
-  return DataKey{std::move(key), PackWrapped(kProvider, fields, context, answer.ciphertext)};
+  ASSIGN_OR_RETURN(ByteBuffer wrapped, PackWrapped(kProvider, fields, context, answer.ciphertext));
+  return DataKey{std::move(key), std::move(wrapped)};
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> GcpRootKey::Unwrap(absl::Span<const WrappedKey> keys,

@@ -29,12 +29,15 @@ Digest CheckOf(std::string_view provider, Bytes header, Bytes context, Bytes res
 
 }  // namespace
 
-ByteBuffer PackWrapped(std::string_view provider, absl::Span<const std::string_view> fields, Bytes context,
-                       Bytes rest) {
+absl::StatusOr<ByteBuffer> PackWrapped(std::string_view provider, absl::Span<const std::string_view> fields,
+                                       Bytes context, Bytes rest) {
   ByteBuffer wrapped;
   Append(wrapped, AsBytes(provider));
   wrapped.push_back(0);
   for (const std::string_view field : fields) {
+    if (field.size() > kLongestField || field.find('\0') != std::string_view::npos) {
+      return absl::UnavailableError("its response makes no sense: the name of the key that it used cannot be kept");
+    }
     Append(wrapped, AsBytes(field));
     wrapped.push_back(0);
   }

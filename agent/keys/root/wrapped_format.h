@@ -12,13 +12,16 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/bytes.h"
 
 namespace kveil::keys {
 
-// No field holds a zero byte.
-ByteBuffer PackWrapped(std::string_view provider, absl::Span<const std::string_view> fields, Bytes context, Bytes rest);
+// kUnavailable: UnpackWrapped would not take it. A field, which a key service may have named, holds a zero byte or has
+// more than 512 bytes.
+absl::StatusOr<ByteBuffer> PackWrapped(std::string_view provider, absl::Span<const std::string_view> fields,
+                                       Bytes context, Bytes rest);
 
 struct WrappedParts {
   std::vector<std::string_view> fields;

@@ -167,7 +167,7 @@ TEST_F(AzureRootKeyTest, WhatAnotherKeyWrappedIsRefusedWithoutARequest) {
   // Of a version that would lead to another place.
   const std::string_view fields[] = {"kveil/../../secrets/x", "RSA-OAEP-256"};
   RootKey::DataKey forged;
-  forged.wrapped = PackWrapped("azureKeyVault", fields, AsBytes("epoch 1"), made.wrapped);
+  forged.wrapped = *PackWrapped("azureKeyVault", fields, AsBytes("epoch 1"), made.wrapped);
   Expect(Unwrap(root, forged), Code::kDataLoss, "is damaged");
   EXPECT_EQ(azure_.Count("unwrapkey"), 0);
   // In another vault, the same key and version may be one that was restored.
@@ -197,7 +197,7 @@ TEST_F(AzureRootKeyTest, ASeedOfAnotherCheckIsRefused) {
   Append(rest, parts->rest.first(16));
   Append(rest, others->rest.subspan(16));
   RootKey::DataKey mixed;
-  mixed.wrapped = PackWrapped("azureKeyVault", parts->fields, AsBytes("epoch 1"), rest);
+  mixed.wrapped = *PackWrapped("azureKeyVault", parts->fields, AsBytes("epoch 1"), rest);
   Expect(Unwrap(root, mixed), Code::kDataLoss, "wrapped for another purpose");
 }
 

@@ -139,7 +139,7 @@ TEST_F(GcpRootKeyTest, TheContextIsBoundByGoogleToo) {
   const auto parts = UnpackWrapped("gcpKms", 1, made.wrapped, AsBytes("epoch 1"));
   ASSERT_TRUE(parts.has_value());
   RootKey::DataKey moved;
-  moved.wrapped = PackWrapped("gcpKms", parts->fields, AsBytes("epoch 2"), parts->rest);
+  moved.wrapped = *PackWrapped("gcpKms", parts->fields, AsBytes("epoch 2"), parts->rest);
   Expect(Unwrap(root, moved, "epoch 2"), Code::kDataLoss, "Decryption failed: the ciphertext is invalid.");
   EXPECT_EQ(gcp_.Count("decrypt"), 1);
 }
@@ -233,6 +233,23 @@ TEST_F(GcpRootKeyTest, AResponseThatMakesNoSenseIsUnavailable) {
   gcp_.SetFault(nullptr);
   gcp_.SetChange([](nlohmann::json& json) { json["name"] = FakeGcp::NameOf("other") + "/cryptoKeyVersions/1"; });
   Expect(root.GenerateDataKey(AsBytes("c"), Soon()).status(), Code::kUnavailable, "another key was used");
+}
+
+// What could not be unwrapped again is not wrapped.
+TEST_F(GcpRootKeyTest, AVersionWhoseNameCannotBeKeptIsRefusedWhenAKeyIsMade) {
+  GcpRootKey root(Options());
+  const auto expect = [&](const std::string& name, const std::string& text) {
+    gcp_.SetChange([&](nlohmann::json& json) { json["name"] = name; });
+    Expect(root.GenerateDataKey(AsBytes("c"), Soon()).status(), Code::kUnavailable, text);
+  };
+  const std::string prefix = FakeGcp::NameOf("kveil") + "/cryptoKeyVersions/";
+  for (const std::string& number : {std::string(), std::string("1/x"), std::string("x"), std::string("1\0", 2),
+                                    std::string(21, '1'), std::string(1'000, '1')}) {
+    expect(prefix + number, "another key was used");
+  }
+  const std::string place = prefix.substr(prefix.find("/locations/"));
+  expect("projects/" + std::string(500, 'p') + place + "1", "cannot be kept");
+  expect("projects/" + std::string("p\0", 2) + place + "1", "cannot be kept");
 }
 
 TEST_F(GcpRootKeyTest, ATokenThatIsRefusedIsReplacedOnceThenItIsARefusal) {
