@@ -46,7 +46,7 @@ absl::StatusOr<SecretText> ValueIn(JsonBody& json, std::string_view name, std::s
     return absl::UnavailableError(StrCat("another key was used: ", used->name, "/", used->version));
   }
   std::optional<SecretText> value = SecretString(*json.root(), "value");
-  if (!value.has_value() || value->empty()) return Malformed("it has no value");
+  if (!value.has_value()) return Malformed("it has no value");
   return *std::move(value);
 }
 
@@ -67,9 +67,9 @@ absl::StatusOr<KeyVersion> ParseKey(const SecretText& body) {
   if (!version.has_value() || type.empty()) return Malformed("it does not describe a key");
   const bool mayBoth = HasEach(*key, "key_ops", {"wrapKey", "unwrapKey"});
   if (type == "RSA" || type == "RSA-HSM") {
-    version->algorithm = "RSA-OAEP-256";
+    version->algorithm = kRsaOaep256;
   } else if (type == "oct-HSM") {
-    version->algorithm = "A256KW";
+    version->algorithm = kA256Kw;
   } else {
     return absl::FailedPreconditionError(
         StrCat("is of type ", http::Printable(type), ", and has to be of RSA or RSA-HSM, or of oct-HSM with 256 bits"));
@@ -96,7 +96,7 @@ absl::StatusOr<ByteBuffer> ParseWrapped(const SecretText& body, std::string_view
   JsonBody json(body);
   ASSIGN_OR_RETURN(const SecretText value, ValueIn(json, name, version));
   std::optional<ByteBuffer> bytes = FromBase64(crypto::AsText(value), Base64::kUrl);
-  if (!bytes.has_value()) return Malformed("its value is not in base64");
+  if (!bytes.has_value() || bytes->empty()) return Malformed("its value is not in base64");
   return *std::move(bytes);
 }
 
@@ -104,7 +104,9 @@ absl::StatusOr<crypto::SecretKey> ParseUnwrapped(const SecretText& body, std::st
                                                  std::string_view version) {
   JsonBody json(body);
   ASSIGN_OR_RETURN(const SecretText value, ValueIn(json, name, version));
-  return KeyFromBase64(crypto::AsText(value), Base64::kUrl);
+  std::optional<ByteBuffer> bytes = FromBase64(crypto::AsText(value), Base64::kUrl);
+  if (!bytes.has_value()) return Malformed("its value is not in base64");
+  return UnwrappedKey(*std::move(bytes));
 }
 
 // https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses

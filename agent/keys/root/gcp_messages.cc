@@ -85,8 +85,11 @@ absl::StatusOr<crypto::SecretKey> ParseDecrypt(const SecretText& body) {
   if (json.root() == nullptr) return Malformed("it is no JSON object");
   const std::optional<SecretText> text = SecretString(*json.root(), "plaintext");
   if (!text.has_value()) return Malformed("it has no plaintext");
-  absl::StatusOr<crypto::SecretKey> key = KeyFromBase64(crypto::AsText(*text));
-  if (key.ok() && Checksum(*json.root(), "plaintextCrc32c") != Crc32c(key->bytes())) return Damaged();
+  std::optional<ByteBuffer> bytes = FromBase64(crypto::AsText(*text));
+  if (!bytes.has_value()) return Malformed("its plaintext is not in base64");
+  const bool isWhole = Checksum(*json.root(), "plaintextCrc32c") == Crc32c(*bytes);
+  absl::StatusOr<crypto::SecretKey> key = UnwrappedKey(*std::move(bytes));
+  if (!isWhole) return Damaged();
   return key;
 }
 

@@ -29,6 +29,7 @@ absl::StatusOr<EncryptAnswer> ParseEncrypt(const SecretText& body);
 
 // POST KEY:decrypt.
 SecretText DecryptRequest(Bytes ciphertext, Bytes context);
+// kUnavailable as above. kDataLoss: what was decrypted does not have 32 bytes, so the agent has not encrypted it.
 absl::StatusOr<crypto::SecretKey> ParseDecrypt(const SecretText& body);
 
 // GET KEY. OK when the key can do what the agent needs; kFailedPrecondition says what it cannot, kUnavailable that its

@@ -61,13 +61,20 @@ std::optional<ByteBuffer> FromBase64(std::string_view text, Base64 alphabet) {
   return result;
 }
 
-absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text, Base64 alphabet) {
-  std::optional<ByteBuffer> bytes = FromBase64(text, alphabet);
+absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text) {
+  std::optional<ByteBuffer> bytes = FromBase64(text);
   if (!bytes.has_value()) return absl::UnavailableError("its response makes no sense: a key is not in base64");
   absl::StatusOr<crypto::SecretKey> key = crypto::SecretKey::FromBytes(*bytes);
   crypto::Wipe(absl::MakeSpan(*bytes));
   if (key.ok()) return key;
   return absl::UnavailableError("its response makes no sense: a key does not have 32 bytes");
+}
+
+absl::StatusOr<crypto::SecretKey> UnwrappedKey(ByteBuffer bytes) {
+  absl::StatusOr<crypto::SecretKey> key = crypto::SecretKey::FromBytes(bytes);
+  crypto::Wipe(absl::MakeSpan(bytes));
+  if (key.ok()) return key;
+  return absl::DataLossError("a key is damaged, or the agent has not wrapped it: it does not have 32 bytes");
 }
 
 void AppendJsonString(SecretText& json, std::string_view text) {

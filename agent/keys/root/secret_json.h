@@ -24,7 +24,10 @@ crypto::SecretText ToSecretBase64(Bytes bytes, Base64 alphabet);
 // nullopt: not base64. The caller wipes what was secret.
 std::optional<ByteBuffer> FromBase64(std::string_view text, Base64 alphabet = Base64::kStandard);
 // kUnavailable: not 32 bytes in base64.
-absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text, Base64 alphabet = Base64::kStandard);
+absl::StatusOr<crypto::SecretKey> KeyFromBase64(std::string_view text);
+// What a key service has unwrapped. kDataLoss: it does not have 32 bytes, which says something of this key alone. The
+// bytes are wiped.
+absl::StatusOr<crypto::SecretKey> UnwrappedKey(ByteBuffer bytes);
 
 void AppendJsonString(crypto::SecretText& json, std::string_view text);
 // An object whose members are strings.

@@ -252,6 +252,21 @@ TEST_F(GcpRootKeyTest, AVersionWhoseNameCannotBeKeptIsRefusedWhenAKeyIsMade) {
   expect("projects/" + std::string("p\0", 2) + place + "1", "cannot be kept");
 }
 
+// Whoever may encrypt by the key can have made it. It takes no other key along.
+TEST_F(GcpRootKeyTest, AKeyOfAnotherLengthIsDamageOfThatKeyAlone) {
+  GcpRootKey root(Options());
+  const RootKey::DataKey made = Generate(root), strange = Generate(root);
+  const auto parts = UnpackWrapped("gcpKms", 1, strange.wrapped, AsBytes("epoch 1"));
+  gcp_.SetFault([&](const FakeGcp::Request& request) -> std::optional<FakeGcp::Response> {
+    if (request.text.empty() || request.body["ciphertext"] != FakeGcp::Base64(parts->rest)) return std::nullopt;
+    return FakeGcp::Response::Of({{"plaintext", "QUJD"}, {"plaintextCrc32c", std::to_string(Crc32c(AsBytes("ABC")))}});
+  });
+  const RootKey::WrappedKey keys[] = {{strange.wrapped, AsBytes("epoch 1")}, {made.wrapped, AsBytes("epoch 1")}};
+  const auto unwrapped = root.Unwrap(keys, Soon());
+  Expect(unwrapped.at(0).status(), Code::kDataLoss, "does not have 32 bytes");
+  EXPECT_TRUE(unwrapped.at(1).ok()) << unwrapped.at(1).status();
+}
+
 TEST_F(GcpRootKeyTest, ATokenThatIsRefusedIsReplacedOnceThenItIsARefusal) {
   GcpRootKey root(Options());
   const RootKey::DataKey made = Generate(root);
@@ -353,6 +368,9 @@ TEST_F(GcpRootKeyTest, AFederatedWorkloadExchangesItsToken) {
                                                              "has no audience"),
         {"credential_source", {{"file", "/t"}, {"format", {{"type", "json"}}}}, "has to be text"},
         {"token_url", "http://sts.example", "its token_url has to be https://"},
+        {"token_url", "http://169.254.170.2/sts", "its token_url has to be https://"},
+        {"token_url", "http://[fd00:ec2::254]/sts", "its token_url has to be https://"},
+        {"token_url", "http://localhost.example/sts", "its token_url has to be https://"},
         {"service_account_impersonation_url", "http://iam.example",
          "its service_account_impersonation_url has to be"}}) {
     file = External(false);
@@ -360,6 +378,13 @@ TEST_F(GcpRootKeyTest, AFederatedWorkloadExchangesItsToken) {
     GcpRootKey wrong(ByFile(file));
     Expect(wrong.Check(Soon()), Code::kFailedPrecondition, text);
   }
+}
+
+TEST_F(GcpRootKeyTest, AnIssuerThatGoogleDoesNotReachRefusesNothing) {
+  GcpRootKey root(ByFile(External(/*impersonates=*/false)));
+  Answer(FakeGcp::TokenError(400, "invalid_grant", "Error connecting to the given credential's issuer."),
+         /*isToken=*/true);
+  Expect(root.Check(Soon()), Code::kUnavailable, "invalid_grant: Error connecting to");
 }
 
 TEST_F(GcpRootKeyTest, AFederatedWorkloadMayActAsAServiceAccount) {
@@ -389,8 +414,11 @@ TEST_F(GcpRootKeyTest, ATokenThatHasEndedIsNotSent) {
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
   gcp_.SetLifetime(absl::Hours(1));
   std::this_thread::sleep_for(milliseconds(1'100));
+  Answer(FakeGcp::Response{503, ""}, /*isToken=*/true);
+  Expect(root.Check(Soon()), Code::kUnavailable, "Google's metadata server answers with HTTP 503");
+  EXPECT_EQ(gcp_.Count("get"), 1) << "not with the one that has ended";
+  gcp_.SetFault(nullptr);
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
-  EXPECT_EQ(gcp_.Count("metadata"), 2);
   EXPECT_EQ(gcp_.Count("expired"), 0);
 }
 
