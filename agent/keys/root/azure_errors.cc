@@ -43,7 +43,7 @@ Known ByText(const Error& error) {
   return {error.code, kDenied, ""};
 }
 
-Known KnownFrom(int httpStatus, const Error& error, bool isUnwrap) {
+Known KnownFrom(int httpStatus, const Error& error) {
   const std::string& code = error.inner.empty() ? error.code : error.inner;
   const Known passes{code, absl::StatusCode::kUnavailable, ""};
   if (httpStatus >= 500 || httpStatus == 429) return passes;
@@ -53,22 +53,24 @@ Known KnownFrom(int httpStatus, const Error& error, bool isUnwrap) {
   if (found != std::end(kKnown) && found->code != "Forbidden") return *found;
   if (httpStatus == 403) return ByText(error);
   if (httpStatus == 400 && (code == "BadParameter" || code == "InvalidParameter")) {
-    if (!isUnwrap) return {code, kOperator, "the key cannot do this: see its type and its size"};
-    return {code, absl::StatusCode::kDataLoss, "a key is damaged, or was wrapped by another one"};
+    // Also of an API version or an algorithm that it does not know. The agent's own checks have found damage before.
+    return {code, kOperator, "Azure does not take the request: see the key's type and its size"};
   }
   return passes;
 }
 
 }  // namespace
 
-Refusal RefusalOf(int httpStatus, const crypto::SecretText& body, bool isUnwrap) {
+Refusal RefusalOf(int httpStatus, const crypto::SecretText& body) {
   const std::string what = StrCat("answers with HTTP ", httpStatus);
   const std::optional<Error> error = ParseError(body);
+  // A Managed HSM does not say why: WWW-Authenticate: Bearer, and no body.
+  if (httpStatus == 401 && body.empty()) return {absl::PermissionDeniedError(what), /*isOfCredentials=*/true};
   if (!error.has_value()) {
     // A proxy or a load balancer in between refuses in words of its own, and says nothing about keys and rights.
-    return {absl::UnavailableError(StrCat(what, httpStatus < 500 ? ", and not as Azure does" : ""))};
+    return {absl::UnavailableError(StrCat(what, httpStatus < 500 ? ", and not as Azure does" : "")), httpStatus == 401};
   }
-  const Known known = KnownFrom(httpStatus, *error, isUnwrap);
+  const Known known = KnownFrom(httpStatus, *error);
   std::string text = StrCat(what, " ", error->code);
   if (!error->inner.empty()) StrAppend(&text, " (", error->inner, ")");
   if (!error->message.empty()) StrAppend(&text, ": ", error->message);

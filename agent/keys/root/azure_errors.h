@@ -6,8 +6,9 @@
 
 namespace kveil::keys::azure {
 
-// Of a response that is not 200; `isUnwrap` when a key was to be unwrapped. What is not known to be about the key or
-// about rights is an outage: damage would send the operator to a backup, and a refusal would stop the agent at once.
-Refusal RefusalOf(int httpStatus, const crypto::SecretText& body, bool isUnwrap);
+// Of a response that is not 200. What is not known to be about the key or about rights is an outage: a refusal would
+// stop the agent at once. Nothing is damage, which would send the operator to a backup: Azure's word for it stands for
+// other things, too.
+Refusal RefusalOf(int httpStatus, const crypto::SecretText& body);
 
 }  // namespace kveil::keys::azure

@@ -21,9 +21,6 @@ constexpr std::string_view kApi = "?api-version=7.4";
 constexpr size_t kFields = 2;
 constexpr size_t kLongestCiphertext = 1024;  // an RSA key of 4,096 bits makes 512 bytes
 
-Refusal Refused(int status, const crypto::SecretText& body) { return azure::RefusalOf(status, body, false); }
-Refusal UnwrapRefused(int status, const crypto::SecretText& body) { return azure::RefusalOf(status, body, true); }
-
 std::string PathOf(std::string_view nameAndVersion, std::string_view operation) {
   return StrCat("/keys/", nameAndVersion, "/", operation, kApi);
 }
@@ -41,7 +38,9 @@ std::optional<Parts> Unpack(const RootKey::WrappedKey& key) {
   if (slash == std::string_view::npos) return std::nullopt;
   const std::string_view name = id.substr(0, slash), version = id.substr(slash + 1);
   if (!azure::IsName(name) || !azure::IsName(version)) return std::nullopt;  // the version goes into a URL
-  return Parts{std::string(name), std::string(version), parts->fields[1], parts->rest.first(kSeedCheckSize),
+  const std::string_view algorithm = parts->fields[1];
+  if (algorithm != azure::kRsaOaep256 && algorithm != azure::kA256Kw) return std::nullopt;
+  return Parts{std::string(name), std::string(version), algorithm, parts->rest.first(kSeedCheckSize),
                parts->rest.subspan(kSeedCheckSize)};
 }
 
@@ -61,7 +60,7 @@ absl::Status AzureRootKey::Named(const absl::Status& status) const {
 
 absl::StatusOr<azure::KeyVersion> AzureRootKey::Describe(Deadline deadline) {
   ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   session_.Call("get", StrCat("/keys/", key_, kApi), {}, Refused, deadline));
+                   session_.Call("get", StrCat("/keys/", key_, kApi), {}, azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(azure::KeyVersion version, azure::ParseKey(body));
   if (absl::EqualsIgnoreCase(version.name, key_)) return version;
   return absl::UnavailableError(StrCat("another key was described: ", version.name));
@@ -80,7 +79,7 @@ absl::StatusOr<RootKey::DataKey> AzureRootKey::Generate(Bytes context, Deadline 
   const std::string id = StrCat(key_, "/", version.version);
   ASSIGN_OR_RETURN(const crypto::SecretText body,
                    session_.Call("wrapKey", PathOf(id, "wrapkey"),
-                                 azure::OperationRequest(version.algorithm, seed.bytes()), Refused, deadline));
+                                 azure::OperationRequest(version.algorithm, seed.bytes()), azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(const ByteBuffer ciphertext, azure::ParseWrapped(body, key_, version.version));
   if (ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
   ByteBuffer rest;
@@ -112,7 +111,7 @@ absl::StatusOr<crypto::SecretKey> AzureRootKey::UnwrapOne(const WrappedKey& key,
   ASSIGN_OR_RETURN(
       const crypto::SecretText body,
       session_.Call("unwrapKey", PathOf(StrCat(key_, "/", parts->version), "unwrapkey"),
-                    azure::OperationRequest(parts->algorithm, parts->ciphertext), UnwrapRefused, deadline));
+                    azure::OperationRequest(parts->algorithm, parts->ciphertext), azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(const crypto::SecretKey seed, azure::ParseUnwrapped(body, key_, parts->version));
   const SeedCheck check = CheckOf(kProvider, seed, key.context);
   if (!crypto::EqualInConstantTime(parts->seedCheck, Bytes(check).first(kSeedCheckSize))) {

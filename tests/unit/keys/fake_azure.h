@@ -43,6 +43,10 @@ class FakeAzure : public FakeHttpServer {
     if (!inner.empty()) error["innererror"] = {{"code", inner}};
     return {status, nlohmann::json{{"error", error}}.dump()};
   }
+  // What a Managed HSM says to a token that it does not take.
+  static Response Challenge() {
+    return {401, "", "", "WWW-Authenticate: Bearer authorization=\"https://login.microsoftonline.com/t\"\r\n"};
+  }
   static Response EntraError(int status, const std::string& error, const std::string& description) {
     return {status,
             nlohmann::json{
@@ -246,7 +250,9 @@ class FakeAzure : public FakeHttpServer {
     if (!OtherHeader(request, {"authorization", "content-type", "content-length"}).empty()) return Complain("headers");
     const std::string bearer = request.Header("authorization");
     const auto token = bearer.starts_with("Bearer ") ? tokens_.find(bearer.substr(7)) : tokens_.end();
-    if (token == tokens_.end()) return Error(401, "Unauthorized", "", "AKV10032: Invalid issuer.");
+    if (token == tokens_.end()) {
+      return kind_ == Kind::kHsm ? Challenge() : Error(401, "Unauthorized", "", "AKV10032: Invalid issuer.");
+    }
     if (absl::Now() >= token->second) {
       operations_.push_back("expired");
       return Error(401, "Unauthorized", "", "AKV10022: token has expired.");
