@@ -1,4 +1,5 @@
-// `kveil keys advance-root`: moves a root key file on, where the agent cannot write it.
+// `kveil keys advance-root`: makes the next root key file, where the agent cannot write it. Leaves the former one as it
+// is: with a wrong number, the new one opens nothing.
 #include <iostream>
 
 #include "base/text.h"
@@ -7,7 +8,7 @@
 
 namespace kveil::cli {
 
-int RunAdvanceRootKey(const std::string& path, uint64_t generation) {
+int RunAdvanceRootKey(const std::string& path, uint64_t generation, const std::string& to) {
   constexpr std::string_view kCommand = "keys advance-root";
   const absl::StatusOr<keys::RootKeyGeneration> root = keys::ReadRootKeyFile(path);
   if (!root.ok()) return Fail(kCommand, root.status());
@@ -17,9 +18,10 @@ int RunAdvanceRootKey(const std::string& path, uint64_t generation) {
   if (generation - root->generation > keys::kMostGenerationsAhead) {
     return Fail(kCommand, StrCat("generation ", generation, " is too far ahead"));
   }
-  const absl::Status advanced = keys::AdvanceRootKeyFile(path, {keys::DeriveGeneration(*root, generation), generation});
-  if (!advanced.ok()) return Fail(kCommand, advanced);
-  std::cout << path << " is of generation " << generation << " now, and opens nothing that is only of earlier ones\n";
+  const absl::Status made = keys::WriteRootKeyFile(to, {keys::DeriveGeneration(*root, generation), generation});
+  if (!made.ok()) return Fail(kCommand, made);
+  std::cout << "made " << to << ", of generation " << generation << ". Give it to the agents, and destroy " << path
+            << " and all copies of it when no agent has the note `epochs` any more: until then, you may need it\n";
   return 0;
 }
 

@@ -46,6 +46,7 @@ class CommandLine {
   AttributeOptions attributes_;
   std::optional<uint64_t> waitForTurn_;
   uint64_t generation_ = 0;
+  std::string newFile_;
   ReceiptsOptions receipts_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
@@ -428,15 +429,16 @@ CommandLine::CommandLine() {
   createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
 
   CLI::App* const advanceRoot = Add(
-      *keys, "advance-root", "Move a root key file on after a turn of the epochs, where agents cannot write it",
-      "kveil keys advance-root root.key --generation 3",
-      [this] { return RunAdvanceRootKey(files_.front(), generation_); }, /*withJson=*/false);
-  advanceRoot->add_option("FILE", files_, "The root key file; its former bytes are overwritten")
-      ->required()
-      ->expected(1);
+      *keys, "advance-root", "Make the next root key file after a turn of the epochs, where agents cannot write it",
+      "kveil keys advance-root root.key --generation 3 --to root.key.3",
+      [this] { return RunAdvanceRootKey(files_.front(), generation_, newFile_); }, /*withJson=*/false);
+  advanceRoot->add_option("FILE", files_, "The root key file; it is left as it is")->required()->expected(1);
   advanceRoot->add_option("--generation", generation_, "As the note `epochs` of `kveil status` says")
       ->required()
       ->type_name("NUMBER");
+  advanceRoot->add_option("--to", newFile_, "The file to make; one that exists is left as it is")
+      ->required()
+      ->type_name("FILE");
 
   CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",
                                 "kveil inspect 1108c6a1...", [this] { return RunInspect(common_, headerValue_); });

@@ -166,8 +166,8 @@ int RunInspect(const CommonOptions& common, const std::string& text);
 // Makes a root key file with a new key. Never replaces a file.
 int RunCreateRootKey(const std::string& path);
 
-// Moves a root key file on to a later generation.
-int RunAdvanceRootKey(const std::string& path, uint64_t generation);
+// Makes a root key file `to` of a later generation of the key in `path`. Never replaces a file.
+int RunAdvanceRootKey(const std::string& path, uint64_t generation, const std::string& to);
 
 // Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
 int RunCreateRegistry(const CommonOptions& common);

@@ -44,6 +44,8 @@ absl::StatusOr<std::unique_ptr<RootKey>> FileRootKey::Open(const std::string& pa
   absl::StatusOr<RootKeyGeneration> root = ReadRootKeyFile(path);
   if (absl::IsNotFound(root.status()) && mayCreate) root = CreateRootKeyFile(path);
   if (!root.ok()) return root.status();
+  // What cannot be done now is tried again, and reported, by ForgetOlder.
+  FinishRootKeyFile(path).IgnoreError();
   return std::unique_ptr<RootKey>(new FileRootKey(path, *std::move(root)));
 }
 
@@ -117,19 +119,10 @@ absl::StatusOr<bool> FileRootKey::ForgetOlder(absl::Span<const WrappedKey> neede
     oldest = std::min(oldest, generation);
   }
   if (needed.empty() || oldest == 0) return false;
-  ASSIGN_OR_RETURN(const RootKeyGeneration file, ReadRootKeyFile(path_));
-  if (file.generation < oldest) {
-    // Another key may have been put there: it is not ours to replace.
-    if (root_.generation < file.generation || !root_.key.Equals(DeriveGeneration(file, root_.generation))) {
-      return absl::FailedPreconditionError(StrCat(name_, " holds another key than the one in use; restore it"));
-    }
-    const RootKeyGeneration next{DeriveGeneration(root_, oldest), oldest};
-    if (absl::Status status = AdvanceRootKeyFile(path_, next); !status.ok()) {
-      return absl::FailedPreconditionError(
-          StrCat(ToStd(status.message()), " (it may move on to generation ", oldest, ")"));
-    }
-  }
-  if (root_.generation < oldest) root_ = {DeriveGeneration(root_, oldest), oldest};
+  ASSIGN_OR_RETURN(crypto::SecretKey key, KeyOf(oldest));
+  RootKeyGeneration next{std::move(key), oldest};
+  RETURN_IF_ERROR(AdvanceRootKeyFile(path_, next));
+  root_ = std::move(next);
   return true;
 }
 
@@ -138,11 +131,7 @@ absl::Status FileRootKey::Check(Deadline /*deadline*/) {
   if (!file.ok()) return absl::FailedPreconditionError(file.status().message());
   const MutexLock lock(mutex_);
   // Another process on this node may have moved it on. One of an earlier generation opens everything, too.
-  const bool isAhead = file->generation > root_.generation;
-  const RootKeyGeneration& from = isAhead ? root_ : *file;
-  const RootKeyGeneration& to = isAhead ? *file : root_;
-  const bool isNear = to.generation - from.generation <= kMostGenerationsAhead;
-  if (isNear && DeriveGeneration(from, to.generation).Equals(to.key)) return absl::OkStatus();
+  if (AreOfOneKey(*file, root_)) return absl::OkStatus();
   return absl::FailedPreconditionError(StrCat(name_, " holds another key than the one in use; restore it"));
 }
 

@@ -36,18 +36,28 @@ struct RootKeyGeneration {
 crypto::SecretKey DeriveGeneration(const RootKeyGeneration& from, uint64_t generation);
 // More would be no file that was left behind, but damage: a turn per hour for ten years.
 inline constexpr uint64_t kMostGenerationsAhead = 100'000;
+// Whether one of them is derived from the other, at most kMostGenerationsAhead before it.
+bool AreOfOneKey(const RootKeyGeneration& one, const RootKeyGeneration& another);
 
 // kNotFound when there is no file. kFailedPrecondition, with the path and the reason, when it is not a regular file (a
 // symbolic link is not one), belongs to neither root nor this user, is open to group or others, or is damaged.
 absl::StatusOr<RootKeyGeneration> ReadRootKeyFile(const std::string& path);
 
-// Makes the file with a new key. Key and directory entry are on disk before this returns. When another process was
-// quicker, returns its key. kFailedPrecondition, with the path, when the file cannot be made.
+// Makes the file. Key and directory entry are on disk before this returns. kAlreadyExists when there is a file, which
+// is left as it is; kFailedPrecondition, with the path, when it cannot be made.
+absl::Status WriteRootKeyFile(const std::string& path, const RootKeyGeneration& root);
+
+// The same with a new key. When another process was quicker, returns its key.
 absl::StatusOr<RootKeyGeneration> CreateRootKeyFile(const std::string& path);
 
 // Replaces the file by one of a later generation, which is on disk when this returns, and overwrites the bytes of the
-// former one. A file system that copies on write, a snapshot or a flash memory may keep these all the same. Whoever
-// reads meanwhile finds one or the other. kFailedPrecondition, with the path, when it cannot be written.
+// former one, under all of its names. A file system that copies on write, a snapshot or a flash memory may keep these
+// all the same. Whoever reads meanwhile finds one or the other. A file of that generation or a later one stays as it
+// is. When this fails or the process ends in between, another call finishes it. kFailedPrecondition, with the path,
+// when the file holds another key, cannot be written, or is being replaced by another process.
 absl::Status AdvanceRootKeyFile(const std::string& path, const RootKeyGeneration& to);
+
+// Overwrites and removes what an AdvanceRootKeyFile that was interrupted left beside the file. Errors as there.
+absl::Status FinishRootKeyFile(const std::string& path);
 
 }  // namespace kveil::keys

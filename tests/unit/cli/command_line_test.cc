@@ -71,21 +71,29 @@ TEST_F(CommandLineTest, MakesARootKeyFileAndReplacesNone) {
   ExpectFailure(Run({"keys", "create-root"}), 2, "FILE");
 }
 
-TEST_F(CommandLineTest, MovesARootKeyFileOnAndNeverBack) {
+TEST_F(CommandLineTest, MakesALaterRootKeyFileAndLeavesTheFormerOne) {
   const std::string path = folder_ + "/root.key";
+  const std::string next = folder_ + "/root.key.3";
   const auto first = keys::CreateRootKeyFile(path);
   ASSERT_TRUE(first.ok()) << first.status();
-  const auto advance = [&](const std::string& generation) {
-    return Run({"keys", "advance-root", path, "--generation", generation});
+  const auto advance = [&](const std::string& from, const std::string& generation, const std::string& to) {
+    return Run({"keys", "advance-root", from, "--generation", generation, "--to", to});
   };
-  EXPECT_EQ(advance("3").exitStatus, 0);
-  const auto third = keys::ReadRootKeyFile(path);
+  EXPECT_EQ(advance(path, "3", next).exitStatus, 0);
+  const auto third = keys::ReadRootKeyFile(next);
   ASSERT_TRUE(third.ok()) << third.status();
   EXPECT_EQ(third->generation, 3u);
   EXPECT_TRUE(third->key.Equals(keys::DeriveGeneration(*first, 3)));
-  for (const char* generation : {"3", "0", "200000"}) ExpectFailure(advance(generation), 1, "generation");
-  EXPECT_TRUE(keys::ReadRootKeyFile(path)->key.Equals(third->key));
-  ExpectFailure(Run({"keys", "advance-root", folder_ + "/missing", "--generation", "1"}), 1, "missing");
+  // A wrong number costs nothing: the former file is what it was, and no file is ever replaced.
+  EXPECT_TRUE(keys::ReadRootKeyFile(path)->key.Equals(first->key));
+  for (const std::string& there : {path, next}) ExpectFailure(advance(path, "30", there), 1, StrCat(there, " exists"));
+  EXPECT_TRUE(keys::ReadRootKeyFile(next)->key.Equals(third->key));
+  for (const char* generation : {"3", "0", "200000"}) {
+    ExpectFailure(advance(next, generation, folder_ + "/other"), 1, "generation");
+  }
+  ExpectFailure(advance(folder_ + "/missing", "1", folder_ + "/other"), 1, "missing");
+  ExpectFailure(Run({"keys", "advance-root", path, "--generation", "3"}), 2, "--to");
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/other"));
 }
 
 // For a root key that comes from elsewhere: an agent alone would take it for the key of a registry that was lost.

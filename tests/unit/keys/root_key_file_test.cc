@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <thread>
 
 #include "absl/strings/escaping.h"
+#include "base/unique_fd.h"
 #include "key_fixture.h"
 #include "keys/root/open_root_key.h"
 #include "keys/root/root_key.h"
@@ -104,11 +106,7 @@ class DamagedRootKeyFileTest : public RootKeyFileTest, public testing::WithParam
 INSTANTIATE_TEST_SUITE_P(Generations, DamagedRootKeyFileTest, testing::Values(0, 1, 12345678));
 
 TEST_P(DamagedRootKeyFileTest, IsRefusedWhateverByteIsDamaged) {
-  ASSERT_TRUE(CreateRootKeyFile(keyFile()).ok());
-  if (GetParam() > 0) {
-    const RootKeyGeneration later{crypto::SecretKey::Random(), GetParam()};
-    ASSERT_TRUE(AdvanceRootKeyFile(keyFile(), later).ok());
-  }
+  ASSERT_TRUE(WriteRootKeyFile(keyFile(), {crypto::SecretKey::Random(), GetParam()}).ok());
   const std::string whole = ReadFile(keyFile());
   for (size_t i = 0; i < whole.size(); ++i) {
     std::string damaged = whole;
@@ -206,7 +204,7 @@ TEST_F(RatchetTest, ATurnIsOpenedByEveryCopyOfTheFileAndForgottenOnce) {
   const auto again = other->Turn(Secret(turned_.secret), AsBytes("epoch 3"), Soon());
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_TRUE(Unwrap(*root_, Secret(again->secret))->Equals(secret_.key));
-  EXPECT_TRUE(*root_->ForgetOlder({Secret(again->secret)}, Soon()));
+  EXPECT_TRUE(*beside->ForgetOlder({Secret(again->secret)}, Soon())) << "though its file is ahead of it";
   EXPECT_TRUE(ReadFile(keyFile()).starts_with("kveil root key 2 00000002\n"));
 }
 
@@ -235,6 +233,60 @@ TEST_F(RatchetTest, AnOldCopyOfTheFileServesAndIsMovedOnAgain) {
   EXPECT_TRUE(root_->Check(Soon()).ok());
   ASSERT_TRUE(*root_->ForgetOlder({Secret(turned_.secret)}, Soon()));
   EXPECT_NE(ReadFile(keyFile()), firstFile_);
+}
+
+// What a process that ended in the middle of an advance leaves: the next generation or the former one, beside the file.
+class InterruptedAdvanceTest : public RatchetTest {
+ protected:
+  std::string aside() const { return keyFile() + ".replacing"; }
+  std::string witness() const { return folder_ + "/witness"; }  // the same bytes by another name
+  void Leave() {
+    WriteFile(aside(), firstFile_);
+    std::filesystem::create_hard_link(aside(), witness());
+  }
+  void ExpectWiped(std::string_view when) {
+    EXPECT_FALSE(std::filesystem::exists(aside())) << when;
+    EXPECT_EQ(ReadFile(witness()), std::string(firstFile_.size(), '\0')) << when;
+    std::filesystem::remove(witness());
+  }
+  absl::StatusOr<bool> Forget() { return root_->ForgetOlder({Secret(turned_.secret)}, Soon()); }
+};
+
+TEST_F(InterruptedAdvanceTest, IsFinishedByTheNextOneAndAtTheStart) {
+  Leave();
+  EXPECT_TRUE(*Forget());
+  ExpectWiped("before the next");
+  const std::string advanced = ReadFile(keyFile());
+  EXPECT_NE(advanced, firstFile_);
+  Leave();
+  EXPECT_TRUE(*Forget());
+  ExpectWiped("when the file had been replaced already");
+  Leave();
+  OpenRoot(keyFile());
+  ExpectWiped("at the start");
+  EXPECT_EQ(ReadFile(keyFile()), advanced);
+}
+
+TEST_F(InterruptedAdvanceTest, IsNoSuccessAsLongAsItCannotBeFinished) {
+  ASSERT_TRUE(*Forget());
+  // Another process that replaces the file.
+  Leave();
+  UniqueFd lock(open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX), 0);
+  EXPECT_THAT(std::string(Forget().status().message()), HasSubstr("is being replaced by another process"));
+  EXPECT_EQ(ReadFile(aside()), firstFile_);
+  lock.Reset();
+  EXPECT_TRUE(*Forget());
+  ExpectWiped("after that");
+  // What kveil has not made is not overwritten.
+  const std::string advanced = ReadFile(keyFile());
+  WriteFile(aside(), std::string(1000, 'x'));
+  EXPECT_THAT(std::string(Forget().status().message()), HasSubstr("is not what kveil left there"));
+  EXPECT_EQ(ReadFile(aside()), std::string(1000, 'x'));
+  std::filesystem::remove(aside());
+  std::filesystem::create_hard_link(keyFile(), aside());
+  EXPECT_FALSE(Forget().ok());
+  EXPECT_EQ(ReadFile(keyFile()), advanced);
 }
 
 TEST_F(RootKeyFileTest, ErrorsNeverHoldTheKey) {
