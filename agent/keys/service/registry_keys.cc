@@ -53,7 +53,7 @@ ByteBuffer RowAad(const Registry::Row& row) {
 absl::Status IsOldCopy(const std::string& registry, const absl::Status& why) {
   return absl::FailedPreconditionError(
       StrCat(registry, " is an old copy, from before its epochs turned: ", ToStd(why.message()),
-             ". Nothing in this copy can be opened, by anybody; put the registry back that was in use last, or a "
+             ". This root key file opens nothing in this copy; put the registry back that was in use last, or a "
              "backup of both that belong together"));
 }
 

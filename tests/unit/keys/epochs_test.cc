@@ -385,7 +385,7 @@ TEST_P(SqliteEpochsTest, AnOldCopyOfTheRegistryOpensNothingAfterATurn) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("is of generation 1, and this needs generation 0, which was destroyed when epochs turned"));
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("Nothing in this copy can be opened"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("This root key file opens nothing in this copy"));
   // The one that belongs to it opens as before.
   PutBack(newCopy);
   service = OpenAgent();
