@@ -189,7 +189,7 @@ struct Metrics::Families {
           .Register(*registry);
   Gauge* policyInForce = nullptr;  // the one of policyInfo
   prometheus::Family<Gauge>& pullConfirmed =
-      Of("kveil_policy_pull_timestamp_seconds", "When the policies were last those that the server has.");
+      Of("kveil_policy_pull_timestamp_seconds", "When the policies were last those that the server has, or 0.");
   Counter* pullFailures = Plain(*registry, "kveil_policy_pull_failures_total",
                                 "Questions for policies that the server did not answer well.");
   Gauge* ready = Level(*registry, "kveil_ready", "1 when everything that is configured is served.");
@@ -323,7 +323,7 @@ void Metrics::PolicyInForce(const std::string& digest, int64_t version) {
   if (before != nullptr && before != now) families_->policyInfo.Remove(before);
 }
 void Metrics::PolicyPull(std::optional<double> confirmed, uint64_t failures) {
-  if (confirmed.has_value()) families_->pullConfirmed.Add({}).Set(*confirmed);
+  families_->pullConfirmed.Add({}).Set(confirmed.value_or(0));  // an alert sees what is there only
   const double more = static_cast<double>(failures) - families_->pullFailures->Value();
   if (more > 0) families_->pullFailures->Increment(more);
 }

@@ -131,7 +131,7 @@ class Metrics {
   void EpochIs(int64_t number, double ageSeconds, bool isTurning);
   void PolicyInForce(const std::string& digest, int64_t version);
   // Of policies that are pulled: when the server last said that they are those it has, in seconds since 1970 (nullopt:
-  // never), and how often it was asked in vain since the start.
+  // not since the start, shown as 0), and how often it was asked in vain since the start.
   void PolicyPull(std::optional<double> confirmed, uint64_t failures);
   void Ready(bool ready);
 
