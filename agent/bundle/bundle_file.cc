@@ -17,7 +17,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kType[] = "kveil policy bundle 1";
-constexpr size_t kLongestName = 255;
 constexpr mode_t kMode = 0600;
 
 // Takes the members as they come, and ends at the first that does not belong: what anybody may have written is never

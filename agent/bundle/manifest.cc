@@ -14,7 +14,6 @@ namespace {
 
 constexpr char kType[] = "kveil policies 1";
 constexpr size_t kHashDigits = 64;
-constexpr size_t kLongestName = 255;
 
 // Of a file that an agent would read.
 bool IsFileName(std::string_view name) {
@@ -53,7 +52,8 @@ absl::Status Check(const Manifest& manifest) {
   for (const auto& [name, hash] : manifest.files) {
     if (!IsFileName(name)) {
       return absl::InvalidArgumentError(
-          StrCat("\"", absl::CEscape(name), "\" is no name of a file *.json or *.txt in a folder, in UTF-8"));
+          StrCat("\"", absl::CEscape(name),
+                 "\" is no name of a file *.json or *.txt in a folder, in UTF-8, of at most ", kLongestName, " bytes"));
     }
     if (!IsHash(hash))
       return absl::InvalidArgumentError(StrCat("the hash of ", absl::CEscape(name), " is no SHA-256 in hexadecimal"));

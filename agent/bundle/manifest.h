@@ -21,6 +21,7 @@ inline constexpr char kSignatureName[] = "policies.manifest.sig";
 
 inline constexpr int64_t kHighestVersion = config::kHighestWholeNumber;
 inline constexpr size_t kMostFiles = 1024;
+inline constexpr size_t kLongestName = 251;  // of a file, in bytes: NAME_MAX without the ".new" that writing it takes
 inline constexpr size_t kLongestManifest = 1 << 20;  // in bytes
 
 struct Manifest {

@@ -19,7 +19,6 @@ using evidence::SigningKey;
 
 constexpr size_t kSignatureBytes = 64;  // RFC 8032 section 5.1.6
 constexpr size_t kLongestKey = 1 << 20;
-constexpr size_t kLongestSignature = 1 << 20;
 constexpr mode_t kMode = 0644;
 
 // As it is written, or where links lead.
@@ -86,8 +85,10 @@ absl::Status Sign(const std::string& folder, const Manifest& manifest, const Sig
 absl::StatusOr<Manifest> VerifyManifest(const std::string& text, const std::string& signature,
                                         absl::Span<const SigningKey> trusted, const std::string& place) {
   const std::string name = config::PathIn(place, kSignatureName);
+  const auto text64 = absl::StripSuffix(signature, "\n");
   std::string bytes;
-  if (!absl::Base64Unescape(absl::StripSuffix(signature, "\n"), &bytes) || bytes.size() != kSignatureBytes) {
+  // Decoding passes over white space and more. A signature that is spelled otherwise would be another file to a puller.
+  if (!absl::Base64Unescape(text64, &bytes) || bytes.size() != kSignatureBytes || absl::Base64Escape(bytes) != text64) {
     return absl::FailedPreconditionError(StrCat(name, ": is no Ed25519 signature in base64"));
   }
   const bool isSigned =

@@ -1,6 +1,7 @@
 // The signature of a manifest: Ed25519 (RFC 8032) over its bytes, in base64, in a file beside it.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -12,14 +13,16 @@
 
 namespace kveil::bundle {
 
+inline constexpr size_t kLongestSignature = 1 << 20;  // of the file, in bytes; what is good is far shorter
+
 // Writes the manifest and its signature into the folder. Whoever reads the folder between the two sees a signature that
 // is not the manifest's. Errors: those of Check, kUnavailable where they cannot be written; what was there is there
 // again then, unless the message says that it is not.
 absl::Status Sign(const std::string& folder, const Manifest& manifest, const evidence::SigningKey& key);
 
-// The manifest with this text, if one of the keys has made the signature (in base64, as its file has it). Nothing is
-// parsed before. `place`: where the two are, for messages. kFailedPrecondition: none of them has; otherwise the errors
-// of ParseManifest.
+// The manifest with this text, if one of the keys has made the signature (in base64, as its file has it: one spelling
+// of each). Nothing is parsed before. `place`: where the two are, for messages. kFailedPrecondition: none of them has;
+// otherwise the errors of ParseManifest.
 absl::StatusOr<Manifest> VerifyManifest(const std::string& text, const std::string& signature,
                                         absl::Span<const evidence::SigningKey> trusted, const std::string& place);
 

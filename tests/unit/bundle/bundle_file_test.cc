@@ -50,6 +50,18 @@ TEST_F(BundleFileTest, FolderIsTheSameAgain) {
   EXPECT_TRUE(ReadSigned(other, trusted_).ok());
 }
 
+TEST_F(BundleFileTest, LongestNameCanBeUnpacked) {
+  const std::string name = std::string(kLongestName - 5, 'a') + ".json";
+  std::filesystem::rename(folder_ + "/a.json", folder_ + "/" + name);
+  Manifest manifest = Of(7);
+  manifest.files = {{name, manifest.files["a.json"]}};
+  ASSERT_TRUE(Sign(folder_, manifest, key_).ok());
+  const auto file = ParseBundle(*Pack(folder_), "it");
+  ASSERT_TRUE(file.ok()) << file.status();
+  const absl::Status unpacked = Unpack(*file, folder_);
+  EXPECT_TRUE(unpacked.ok()) << unpacked;
+}
+
 TEST_F(BundleFileTest, OnlyWhatWasSignedIsPacked) {
   Write("b.json", "{}");  // is not in the manifest
   EXPECT_FALSE(Json::parse(*Pack(folder_))["files"].contains("b.json"));

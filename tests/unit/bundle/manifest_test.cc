@@ -63,6 +63,7 @@ TEST(ManifestTest, RefusesWhatIsNoManifest) {
       {Text(R"({"a.yaml": ")" + kHash + "\"}"), "\"a.yaml\" is no name of a file"},
       {Text(R"({"": ")" + kHash + "\"}"), "\"\" is no name of a file"},
       {Text(R"({"\n\u001b[1A": ")" + kHash + "\"}"), "\"\\n\\033[1A\" is no name of a file"},
+      {Text("{\"" + std::string(kLongestName - 4, 'a') + ".json\": \"" + kHash + "\"}"), "of at most 251 bytes"},
       {Text(R"({"a.json": "aa"})"), "the hash of a.json is no SHA-256"},
       {Text(R"({"a.json": ")" + std::string(64, 'A') + "\"}"), "the hash of a.json is no SHA-256"},
       {Text(R"({"a.json": 1})"), "/files/a.json: expected"},

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_replace.h"
 #include "bundle_fixture.h"
 
 namespace kveil::bundle {
@@ -100,6 +101,15 @@ TEST_F(SignatureTest, RefusesEveryAttack) {
        [&] { Write(kSignatureName, absl::Base64Escape(key_.Sign(Read(kManifestName)).substr(0, 63))); },
        "is no Ed25519 signature in base64"},
       {"a long signature", [&] { Write(kSignatureName, absl::Base64Escape(key_.Sign(Read(kManifestName)) + "x")); },
+       "is no Ed25519 signature in base64"},
+      {"a signature in two lines", [&] { Write(kSignatureName, Read(kSignatureName).insert(76, "\n")); },
+       "is no Ed25519 signature in base64"},
+      {"a signature with other padding",
+       [&] {
+         Write(kSignatureName, absl::StrReplaceAll(Read(kSignatureName), {{"==", ".."}}));
+       },
+       "is no Ed25519 signature in base64"},
+      {"a signature with two ends", [&] { Write(kSignatureName, Read(kSignatureName) + "\n"); },
        "is no Ed25519 signature in base64"},
       {"a binary signature", [&] { Write(kSignatureName, key_.Sign(Read(kManifestName))); },
        "is no Ed25519 signature in base64"},
