@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
-#include "admin/fields.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/agent.h"
@@ -236,7 +235,7 @@ observe::MetricsEndpoint::Page Agent::MakePage() {
   if (pageConnections_ == nullptr) {
     pageConnections_ = std::make_unique<PageConnections>([this] {
       const auto listed = Connections(*server_, {.most = kMostOnPage, .recently = true});
-      return listed.ok() ? admin::ToJson(*listed).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) : "{}";
+      return listed.ok() ? PageTextOf(*listed) : "{}";
     });
   }
   page.connections = [this](PageConnections::Reply reply) { pageConnections_->Answer(std::move(reply)); };

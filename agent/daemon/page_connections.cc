@@ -2,13 +2,35 @@
 
 #include <utility>
 
+#include "nlohmann/json.hpp"
+
 namespace kveil::daemon {
+
+std::string PageTextOf(const admin::ConnectionsCommand::Response& listed) {
+  using Json = nlohmann::json;
+  Json rows = Json::array();
+  for (const admin::ConnectionsCommand::Connection& one : listed.connections) {
+    rows.push_back({{"workload", one.workload},
+                    {"cluster", one.cluster},
+                    {"broker", one.broker},
+                    {"clientId", one.clientId.value_or("")},
+                    {"requestBytes", one.requestBytes},
+                    {"responseBytes", one.responseBytes},
+                    {"sealed", one.sealed},
+                    {"opened", one.opened},
+                    {"denied", one.denied},
+                    {"refused", one.refused}});
+  }
+  // A client chooses some of these texts.
+  return Json({{"connections", std::move(rows)}, {"total", listed.total}})
+      .dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
 void PageConnections::Answer(Reply reply) {
   std::string answer;
   {
     const MutexLock lock(mutex_);
-    if (!answer_.empty() && Clock::now() - answeredAt_ < kAge) {
+    if (!answer_.empty() && Clock::now() - answeredAt_ < age_) {
       answer = answer_;
     } else if (!waiting_.empty() && waiting_.size() < kMostWaiting) {
       waiting_.push_back(std::move(reply));

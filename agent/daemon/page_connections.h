@@ -9,9 +9,13 @@
 
 #include "absl/base/thread_annotations.h"
 #include "admin/command_threads.h"
+#include "admin/connections_command.h"
 #include "base/mutex.h"
 
 namespace kveil::daemon {
+
+// The JSON that the page's script reads: of each connection what its table shows, and nothing else.
+std::string PageTextOf(const admin::ConnectionsCommand::Response& listed);
 
 // However many ask, the workers are asked once a second, by one thread.
 class PageConnections {
@@ -19,10 +23,12 @@ class PageConnections {
   using Clock = std::chrono::steady_clock;
   using Reply = std::function<void(std::string_view json)>;
   static constexpr size_t kMostWaiting = 4;
-  static constexpr std::chrono::milliseconds kAge{1000};  // of an answer that is given again
+  static constexpr std::chrono::milliseconds kAge{1000};
 
   // `ask` returns the JSON, and may block; one call at a time. It is not called after the end.
-  explicit PageConnections(std::function<std::string()> ask) : ask_(std::move(ask)) {}
+  // `age`: for how long an answer is given again.
+  explicit PageConnections(std::function<std::string()> ask, Clock::duration age = kAge)
+      : ask_(std::move(ask)), age_(age) {}
   // Waits for what is being asked.
   ~PageConnections() { threads_.Stop(); }
 
@@ -34,6 +40,7 @@ class PageConnections {
   void Ask();
 
   const std::function<std::string()> ask_;
+  const Clock::duration age_;
   Mutex mutex_;
   std::string answer_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point answeredAt_ ABSL_GUARDED_BY(mutex_);

@@ -67,6 +67,41 @@ TEST_F(PageConnectionsTest, AnswerIsGivenAgainForASecond) {
   EXPECT_EQ(asked_, 1);
 }
 
+TEST_F(PageConnectionsTest, AnswerThatIsOldIsNotGivenAgain) {
+  PageConnections connections([this] { return Ask(); }, std::chrono::milliseconds(0));
+  mayAnswer_ = true;
+  for (int count = 1; count <= 3; ++count) {
+    connections.Answer(Count());
+    ASSERT_TRUE(AwaitAnswers(count));
+    EXPECT_EQ(asked_, count);
+  }
+}
+
+// Everybody on the node may read it: no principal, no user, no address of a client.
+TEST(PageTextTest, HasWhatThePageShowsAndNothingElse) {
+  admin::ConnectionsCommand::Connection one;
+  one.id = 1;
+  one.uid = 2;
+  one.ageMilliseconds = 3;
+  one.workload = "unit=a.service";
+  one.share = one.client = one.clientTls = "secret";
+  one.principal = one.certificate = "secret";
+  one.cluster = "main";
+  one.broker = "192.0.2.1:9092";
+  one.clientId = "app\xff";
+  one.requestBytes = 4;
+  one.responseBytes = 5;
+  one.sealed = 6;
+  one.opened = 7;
+  one.denied = 8;
+  one.refused = 9;
+  EXPECT_EQ(PageTextOf({.connections = {one}, .total = 10, .fitting = 11, .silentWorkers = 12}),
+            R"({"connections":[{"broker":"192.0.2.1:9092","clientId":"app\ufffd","cluster":"main","denied":8,)"
+            R"("opened":7,"refused":9,"requestBytes":4,"responseBytes":5,"sealed":6,"workload":"unit=a.service"}],)"
+            R"("total":10})");
+  EXPECT_EQ(PageTextOf({}), R"({"connections":[],"total":0})");
+}
+
 TEST_F(PageConnectionsTest, EndWaitsForWhatIsAsked) {
   {
     PageConnections connections([this] { return Ask(); });

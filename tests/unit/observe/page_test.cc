@@ -53,9 +53,14 @@ TEST_F(PageTest, IsServedWithItsFiles) {
     EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200 OK\r\n")) << path;
     EXPECT_THAT(answer, HasSubstr(StrCat("Content-Type: ", type, "; charset=utf-8\r\n"))) << path;
     EXPECT_THAT(answer, HasSubstr(part)) << path;
-    EXPECT_THAT(answer, HasSubstr("\r\nContent-Security-Policy: default-src 'none'; script-src 'self'; ")) << path;
-    EXPECT_THAT(answer, HasSubstr("\r\nX-Content-Type-Options: nosniff\r\n")) << path;
-    EXPECT_THAT(answer, HasSubstr("\r\nCache-Control: no-store\r\n")) << path;
+    EXPECT_THAT(answer, HasSubstr("\r\nContent-Security-Policy: default-src 'none'; script-src 'self'; "
+                                  "style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+                                  "frame-ancestors 'none'\r\n"
+                                  "X-Content-Type-Options: nosniff\r\n"
+                                  "Referrer-Policy: no-referrer\r\n"
+                                  "Cross-Origin-Resource-Policy: same-origin\r\n"
+                                  "Cache-Control: no-store\r\n"))
+        << path;
   }
   EXPECT_THAT(Get("/?x"), HasSubstr("200 OK"));
   EXPECT_THAT(Get("/page"), HasSubstr("404"));
