@@ -30,7 +30,6 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
 constexpr int kOk = 200, kNotModified = 304;
-constexpr size_t kLongestSignature = size_t{64} << 10;
 
 absl::Status NotWritten(const std::string& path, std::string_view why) {
   return absl::UnavailableError(StrCat(path, ": cannot be written: ", why));
@@ -102,8 +101,8 @@ void Puller::Follow() {
   }
 }
 
-absl::Status Puller::Pull() {
-  absl::Status asked = Ask();
+absl::Status Puller::Pull(const std::function<bool()>& mayGoOn) {
+  absl::Status asked = Ask(mayGoOn);
   if (!asked.ok()) {
     asked =
         absl::Status(asked.code(), StrCat("the policies cannot be pulled from ", name_, ": ", ToStd(asked.message())));
@@ -123,9 +122,10 @@ Puller::Status Puller::status() const {
   return status_;
 }
 
-absl::Status Puller::Ask() {
+absl::Status Puller::Ask(const std::function<bool()>& mayGoOn) {
   if (!options_.isInForce()) etag_.clear();  // what is in the folder may not be what it was
-  ASSIGN_OR_RETURN(const http::Request request, MakeRequest(etag_));
+  ASSIGN_OR_RETURN(http::Request request, MakeRequest(etag_));
+  request.mayGoOn = mayGoOn;
   ASSIGN_OR_RETURN(const http::Response response,
                    client_.Send(request, http::Client::Deadline::clock::now() + options_.timeout));
   if (response.status == kNotModified) {
@@ -155,8 +155,10 @@ absl::StatusOr<http::Request> Puller::MakeRequest(const std::string& etag) const
 absl::Status Puller::Take(std::string_view text) {
   ASSIGN_OR_RETURN(const std::vector<evidence::SigningKey> trusted, ReadKeys(options_.trustedKeys, options_.folder));
   ASSIGN_OR_RETURN(const BundleFile bundle, ParseBundle(text, "the response"));
-  RETURN_IF_ERROR(Verify(bundle, trusted, "the bundle").status());
-  return Has(bundle) && options_.isInForce() ? absl::OkStatus() : Place(bundle);
+  ASSIGN_OR_RETURN(const Manifest manifest, Verify(bundle, trusted, "the bundle"));
+  if (Has(bundle) && options_.isInForce()) return absl::OkStatus();
+  RETURN_IF_ERROR(options_.accepts(manifest));
+  return Place(bundle);
 }
 
 // What is signed is the same, byte by byte.
@@ -180,8 +182,7 @@ absl::Status Puller::Place(const BundleFile& bundle) {
   RETURN_IF_ERROR(Exchange(fresh, options_.folder));
   std::error_code ignored;  // they are removed with the next
   fs::remove_all(fresh, ignored);
-  options_.replaced();
-  return absl::OkStatus();
+  return options_.replaced();
 }
 
 }  // namespace kveil::bundle

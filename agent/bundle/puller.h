@@ -29,10 +29,12 @@ class Puller {
     config::PullConfig source;
     std::string folder;                    // where the policies are; made with the first that are pulled
     std::vector<std::string> trustedKeys;  // PEM files; one of these keys has to have signed what is pulled
+    // Whether policies of this version may take force. Asked before anything of them is written.
+    std::function<absl::Status(const Manifest&)> accepts;
     // Whether the policies of this folder, whose signature was verified, may take force.
     std::function<absl::Status(const std::string& folder)> check;
-    // Called when there are others in the folder than before.
-    std::function<void()> replaced;
+    // Called when there are others in the folder than before. Why they are not in force, if they should be.
+    std::function<absl::Status()> replaced;
     // Whether what is in the folder is in force. If not, the server is asked for all of it again.
     std::function<bool()> isInForce;
     std::chrono::milliseconds timeout{60'000};  // of one request
@@ -47,8 +49,9 @@ class Puller {
 
   // Asks once, now. OK: what the server has is in the folder. Otherwise why it is not: kUnavailable, there is no
   // answer, or none that is of use, or it cannot be written; kFailedPrecondition, kInvalidArgument: a file that the
-  // request needs cannot be used, or the bundle may not take force. Not for two threads at a time, nor after Start.
-  absl::Status Pull();
+  // request needs cannot be used, or the bundle may not take force; or the error of `replaced`. `mayGoOn`: asked about
+  // once a second; false ends the request. Not for two threads at a time, nor after Start.
+  absl::Status Pull(const std::function<bool()>& mayGoOn = {});
 
   // From now on a thread asks: at once if Pull was never successful, and then after half of the interval or more.
   void Start();
@@ -62,7 +65,7 @@ class Puller {
 
  private:
   void Follow();
-  absl::Status Ask();
+  absl::Status Ask(const std::function<bool()>& mayGoOn);
   absl::StatusOr<http::Request> MakeRequest(const std::string& etag) const;
   absl::Status Take(std::string_view text);
   absl::Status Place(const BundleFile& bundle);

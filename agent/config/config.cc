@@ -377,10 +377,7 @@ std::string ReceiptsFolder(const KeysConfig& keys) { return StrCat(StateFolder(k
 
 std::string AcceptedPoliciesFile(const KeysConfig& keys) { return StrCat(StateFolder(keys), "/policies.accepted"); }
 
-std::string PulledPoliciesFolder(const KeysConfig& keys) {
-  const std::string accepted = AcceptedPoliciesFile(keys);
-  return StrCat(accepted.substr(0, accepted.rfind('/')), "/policies.pulled");
-}
+std::string PulledPoliciesFolder(const KeysConfig& keys) { return StrCat(StateFolder(keys), "/policies.pulled"); }
 
 std::string AuditFolder(const AgentConfig& config) {
   return config.audit.folder.empty() ? StrCat(StateFolder(config.keys), "/audit") : config.audit.folder;

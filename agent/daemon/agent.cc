@@ -91,8 +91,8 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, 
                                                     Reloader& reloader) {
   std::unique_ptr<Agent> agent(new Agent(std::move(config), manager, reloader));
   // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
-  for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::Attach, &Agent::OpenStores, &Agent::StartWorkers,
-                          &Agent::Serve, &Agent::StartEndpoints}) {
+  for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::PullFirst, &Agent::Attach, &Agent::OpenStores,
+                          &Agent::StartWorkers, &Agent::Serve, &Agent::StartEndpoints}) {
     const absl::Status status = (agent.get()->*step)();
     if (status.ok()) continue;
     // Nothing on this node was ever protected, so nothing is given up, and an agent that cannot run cuts nobody off.
@@ -132,6 +132,11 @@ absl::Status Agent::Claim() {
   return absl::OkStatus();
 }
 
+// Nothing on this node was ever protected, so nobody is cut off while its policies are pulled.
+absl::Status Agent::PullFirst() {
+  return isFirstEver_ && config_.policies.pull.has_value() ? OpenPolicies() : absl::OkStatus();
+}
+
 absl::Status Agent::Attach() {
   absl::StatusOr<std::unique_ptr<intercept::Redirect>> redirect = intercept::Redirect::Start(config_.intercept);
   if (!redirect.ok()) return redirect.status();
@@ -150,15 +155,15 @@ std::unique_ptr<bundle::Puller> Agent::MakePuller() {
   options.source = *config_.policies.pull;
   options.folder = config_.policies.folder;
   options.trustedKeys = config_.policies.trustedKeys;
-  options.check = [this](const std::string& folder) {
-    const std::shared_ptr<const policy::Policy> current = policies_ == nullptr ? nullptr : policies_->Current();
-    const policy::Trust trust = *policy::TrustOf(config_);
-    const bundle::AcceptedVersion accepted(trust.accepted, trust.minimumVersion);
-    return policy::LoadSigned(folder, trust.keys, accepted, current.get()).status();
+  const bundle::AcceptedVersion accepted(config::AcceptedPoliciesFile(config_.keys), config_.policies.minimumVersion);
+  const auto current = [this] { return policies_ == nullptr ? nullptr : policies_->Current(); };
+  options.accepts = [accepted, current](const bundle::Manifest& manifest) {
+    return policy::MayFollow(manifest, accepted, current().get());
   };
-  options.replaced = [this] {
-    if (policies_ != nullptr) policies_->Reload().IgnoreError();  // logged, and kept as lastError
+  options.check = [this, accepted, current](const std::string& folder) {
+    return policy::LoadSigned(folder, config_.policies.trustedKeys, accepted, current().get()).status();
   };
+  options.replaced = [this] { return policies_ == nullptr ? absl::OkStatus() : policies_->Reload(); };
   options.isInForce = [this] { return policies_ != nullptr && policies_->lastError().ok(); };
   return std::make_unique<bundle::Puller>(std::move(options));
 }
@@ -173,7 +178,11 @@ absl::Status Agent::OpenPolicies() {
       policy::PolicyStore::Open(config_.policies.folder, options);
   if (!policies.ok() && puller_ != nullptr) {
     log::Warning("policy.noneYet", {{"reason", policies.status()}, {"consequence", "they are pulled first"}});
-    if (absl::Status pulled = puller_->Pull(); !pulled.ok()) return pulled;
+    absl::Status pulled = puller_->Pull([this] {
+      manager_.Starting("the policies are pulled");
+      return !IsEndPending();
+    });
+    if (!pulled.ok()) return pulled;
     policies = policy::PolicyStore::Open(config_.policies.folder, options);
   }
   if (!policies.ok()) return policies.status();
@@ -182,7 +191,9 @@ absl::Status Agent::OpenPolicies() {
 }
 
 absl::Status Agent::OpenStores() {
-  if (absl::Status opened = OpenPolicies(); !opened.ok()) return opened;
+  if (policies_ == nullptr) {
+    if (absl::Status opened = OpenPolicies(); !opened.ok()) return opened;
+  }
   keys::KeyServiceOptions keyOptions = KeyOptionsOf(config_.keys);
   keyOptions.waitsForPin = !isFirstEver_;  // an agent that cannot run yet cuts nobody off
   keyOptions.mayWait = [this](const absl::Status& reason) {

@@ -69,6 +69,7 @@ class Agent {
   // The steps of Start, in this order.
   absl::Status Preflight();
   absl::Status Claim();
+  absl::Status PullFirst();
   absl::Status Attach();
   absl::Status OpenStores();
   std::unique_ptr<bundle::Puller> MakePuller();

@@ -68,6 +68,7 @@ class Headers {
 struct Transfer {
   CURL* handle;
   const std::atomic<bool>& isStopping;
+  const std::function<bool()>& mayGoOn;
   const std::function<bool(std::string_view)>& onBody;
   size_t longestBody;
   crypto::SecretText body;
@@ -75,6 +76,7 @@ struct Transfer {
   std::string etag;
   bool isTooLong = false;
   bool isEnough = false;
+  bool isEnded = false;
 };
 
 int StatusOf(CURL* handle) {
@@ -119,7 +121,9 @@ size_t TakeHeader(char* bytes, size_t, size_t count, void* context) {
 }
 
 int EndsEarly(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<Transfer*>(context)->isStopping ? 1 : 0;
+  Transfer& transfer = *static_cast<Transfer*>(context);
+  transfer.isEnded = transfer.isEnded || transfer.isStopping || (transfer.mayGoOn && !transfer.mayGoOn());
+  return transfer.isEnded ? 1 : 0;
 }
 
 CURLcode WipePlaintext(CURL*, void* context, void*) {
@@ -172,7 +176,7 @@ void SetMethod(Setter& options, const Request& request) {
 }
 
 absl::Status ErrorOf(CURLcode code, const Transfer& transfer, const char* detail) {
-  if (transfer.isStopping) return absl::UnavailableError("the request was ended");
+  if (transfer.isStopping || transfer.isEnded) return absl::UnavailableError("the request was ended");
   if (transfer.isEnough) return absl::CancelledError("the response was read far enough");
   if (transfer.isTooLong) return absl::UnavailableError("its response is longer than any it should give");
   const std::string text = detail[0] != 0 ? detail : curl_easy_strerror(code);
@@ -201,7 +205,7 @@ absl::StatusOr<Response> Client::Send(const Request& request, Deadline deadline)
     line.push_back(0);
     headers.Add(line.data());
   }
-  Transfer transfer{handle.get(), isStopping_, request.onBody, options_.longestResponse, {}, 0, {}};
+  Transfer transfer{handle.get(), isStopping_, request.mayGoOn, request.onBody, options_.longestResponse, {}, 0, {}};
   char detail[CURL_ERROR_SIZE] = "";
   Setter options(handle.get());
   options.Set(CURLOPT_URL, request.url.c_str())

@@ -25,6 +25,8 @@ struct Request {
   // Takes the body of a response with status 200 piece by piece as it comes, instead of Response::body. False ends the
   // request with kCancelled.
   std::function<bool(std::string_view)> onBody;
+  // Asked about once a second or more often while the request is under way. False ends it with kUnavailable.
+  std::function<bool()> mayGoOn;
 };
 
 struct Response {

@@ -31,12 +31,17 @@ std::optional<Trust> TrustOf(const config::AgentConfig& config) {
   return Trust{config.policies.trustedKeys, config.policies.minimumVersion, config::AcceptedPoliciesFile(config.keys)};
 }
 
+absl::Status MayFollow(const bundle::Manifest& manifest, const bundle::AcceptedVersion& accepted,
+                       const Policy* current) {
+  // First, so that nobody is told to remove a damaged file in favour of an older version.
+  if (current != nullptr) RETURN_IF_ERROR(CheckFollows(manifest, *current));
+  return accepted.Check(manifest.version, manifest.Digest());
+}
+
 absl::StatusOr<SignedPolicies> LoadSigned(const std::string& folder, const std::vector<std::string>& keys,
                                           const bundle::AcceptedVersion& accepted, const Policy* current) {
   ASSIGN_OR_RETURN(bundle::Manifest manifest, bundle::ReadSigned(folder, keys));
-  // First, so that nobody is told to remove a damaged file in favour of an older version.
-  if (current != nullptr) RETURN_IF_ERROR(CheckFollows(manifest, *current));
-  RETURN_IF_ERROR(accepted.Check(manifest.version, manifest.Digest()));
+  RETURN_IF_ERROR(MayFollow(manifest, accepted, current));
   ASSIGN_OR_RETURN(std::shared_ptr<const Policy> policy, Policy::LoadSigned(folder, manifest));
   return SignedPolicies{std::move(policy), std::move(manifest)};
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bundle/accepted_version.h"
 #include "bundle/manifest.h"
@@ -26,6 +27,11 @@ struct Trust {
 // nullopt: the configuration trusts no keys.
 std::optional<Trust> TrustOf(const config::AgentConfig& config);
 
+// Whether policies of which somebody has signed this may take force in place of `current` (nullptr: there is none).
+// Errors: those of AcceptedVersion::Check; kFailedPrecondition: `current` is newer.
+absl::Status MayFollow(const bundle::Manifest& manifest, const bundle::AcceptedVersion& accepted,
+                       const Policy* current);
+
 struct SignedPolicies {
   std::shared_ptr<const Policy> policy;
   bundle::Manifest manifest;
@@ -33,8 +39,7 @@ struct SignedPolicies {
 
 // What of the folder may take force in place of `current` (nullptr: there is none): one of the keys has signed it, and
 // it is not older than `current` or than what was accepted. Nothing is parsed before it is verified, and nothing is
-// remembered. Errors: those of bundle::ReadSigned, AcceptedVersion::Check and Policy::LoadSigned; kFailedPrecondition:
-// `current` is newer.
+// remembered. Errors: those of bundle::ReadSigned, MayFollow and Policy::LoadSigned.
 absl::StatusOr<SignedPolicies> LoadSigned(const std::string& folder, const std::vector<std::string>& keys,
                                           const bundle::AcceptedVersion& accepted, const Policy* current = nullptr);
 

@@ -7,17 +7,25 @@ import threading
 
 
 class BundleServer:
-    """Serves `bundle` (bytes) at `url` to those who show `token`, with an ETag; counts in `answers` what it has answered, by status."""
+    """Serves `bundle` (bytes) at `url` to those who show `token`, with an ETag; counts in `answers` what it has answered, by status.
+    Whoever asks while `answering` is clear waits until it is set, and gets no answer; `asked` counts all."""
 
     def __init__(self, certificate, token):
         self.bundle = b""
         self.answers = {}
+        self.asked = 0
+        self.answering = threading.Event()
+        self.answering.set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             timeout = 20
 
             def do_GET(self):  # noqa: N802 - the library's name
+                outer.asked += 1
+                if not outer.answering.is_set():
+                    outer.answering.wait(60)
+                    return
                 etag = f'"{hashlib.sha256(outer.bundle).hexdigest()}"'
                 if self.headers["Authorization"] != f"Bearer {token}":
                     status = 401

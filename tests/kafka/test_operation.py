@@ -374,6 +374,14 @@ def test_policies_are_pulled_and_outlive_their_server(make_agent, site, workload
         agent.config["policies"] = {"trustedKeys": ["policies.key.pub"], "pull": {
             "url": server.url, "ca": str(authority.ca), "tokenFile": "token", "interval": "5s"}}
         agent.write_config()
+        server.answering.clear()
+        agent.start(wait=False)
+        waiting.wait_until("the server to be asked", lambda: server.asked, 20)
+        assert exchange(workload, sink)  # Nothing was ever protected here, so nobody is cut off.
+        begun = time.monotonic()
+        assert agent.stop() == 1 and time.monotonic() - begun < 15
+        assert "the request was ended" in agent.log.read_text() and "redirect.attached" not in agent.log.read_text()
+        server.answering.set()
         server.bundle = b"not yet"
         agent.start(wait=False)
         assert agent.wait_for_exit(20) == 1

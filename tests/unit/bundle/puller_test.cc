@@ -7,8 +7,10 @@
 #include <thread>
 
 #include "../keys/fake_http_server.h"
+#include "absl/strings/escaping.h"
 #include "bundle/accepted_version.h"
 #include "bundle_fixture.h"
+#include "nlohmann/json.hpp"
 
 namespace kveil::bundle {
 namespace {
@@ -69,6 +71,15 @@ class PullerTest : public BundleTest {
   }
   std::string BundleOf(int64_t version, const std::string& text = "{}") { return BundleOf(version, text, key_); }
 
+  // The same bundle, with a signature of the same bytes.
+  static std::string Respelled(const std::string& bundle) {
+    nlohmann::json json = nlohmann::json::parse(bundle);
+    std::string signature;
+    EXPECT_TRUE(absl::Base64Unescape(json["signature"].get<std::string>(), &signature));
+    json["signature"] = absl::Base64Escape(" " + signature);
+    return json.dump();
+  }
+
   Puller::Options OptionsFor(const std::string& address) {
     Puller::Options options;
     options.source.url = address + "/fleet/policies.bundle?ref=main";
@@ -77,16 +88,19 @@ class PullerTest : public BundleTest {
     options.folder = pulled_;
     options.trustedKeys = trusted_;
     // As the agent does it.
+    options.accepts = [this](const Manifest& manifest) {
+      return AcceptedVersion(accepted_, 0).Check(manifest.version, manifest.Digest());
+    };
     options.check = [this](const std::string& folder) {
-      const auto manifest = ReadSigned(folder, trusted_);
-      if (!manifest.ok()) return manifest.status();
-      return AcceptedVersion(accepted_, 0).Check(manifest->version, manifest->Digest());
+      ++checked_;
+      return ReadSigned(folder, trusted_).status();
     };
     options.replaced = [this] {
       ++replaced_;
       const auto manifest = ReadSigned(pulled_, trusted_);
-      EXPECT_TRUE(AcceptedVersion(accepted_, 0).Remember(manifest->version, manifest->Digest()).ok());
-      isInForce_ = true;
+      const absl::Status kept = AcceptedVersion(accepted_, 0).Remember(manifest->version, manifest->Digest()).status();
+      isInForce_ = kept.ok();
+      return kept;
     };
     options.isInForce = [this] { return isInForce_.load(); };
     options.timeout = milliseconds(60'000);
@@ -107,7 +121,7 @@ class PullerTest : public BundleTest {
 
   const std::string pulled_ = root_ + "/pulled";
   const std::string accepted_ = root_ + "/policies.accepted";
-  std::atomic<int> replaced_{0};
+  std::atomic<int> checked_{0}, replaced_{0};
   std::atomic<bool> isInForce_{false};
 };
 
@@ -240,6 +254,7 @@ TEST_F(PullerTest, NoAnswerHarmsWhatIsThere) {
        "is no signature of policies.manifest by any of 1 trusted"},
       {"an older one", of(200, BundleOf(6)), "are version 6, and version 7 was accepted before"},
       {"another of this version", of(200, BundleOf(7, "[]")), "version 7 of the policies was accepted before with"},
+      {"a signature with a space more", of(200, Respelled(good)), "is no Ed25519 signature in base64"},
   };
   server.Gives({.body = BundleOf(7)});
   Puller puller(OptionsFor(server.address()));
@@ -259,6 +274,7 @@ TEST_F(PullerTest, NoAnswerHarmsWhatIsThere) {
     EXPECT_EQ(std::string(puller.status().problem.message()), refusal) << attack.name;
   }
   EXPECT_EQ(replaced_, 1);
+  EXPECT_EQ(checked_, 1) << "nothing of them was written";
   server.Gives({.body = good});
   EXPECT_EQ(Pull(puller), "") << "the next good one counts";
   EXPECT_EQ(VersionPulled(), 8);
@@ -332,6 +348,30 @@ TEST_F(PullerTest, SilentServerIsNotWaitedForLong) {
   options.timeout = milliseconds(50);
   Puller puller(std::move(options));
   EXPECT_THAT(Pull(puller), HasSubstr("timed out"));
+}
+
+// As when the agent is told to end before it is ready.
+TEST_F(PullerTest, PullEndsWhenItMayNotGoOn) {
+  BundleServer server;
+  server.SetSilent(true);
+  Puller puller(OptionsFor(server.address()));
+  int asked = 0;
+  EXPECT_THAT(std::string(puller.Pull([&asked] { return ++asked < 2; }).message()), HasSubstr("the request was ended"));
+  EXPECT_EQ(asked, 2);
+}
+
+// What is there is not confirmed while it cannot take force.
+TEST_F(PullerTest, WhatTakesNoForceIsNotConfirmed) {
+  BundleServer server;
+  server.Gives({.body = BundleOf(7)});
+  fs::create_directories(accepted_ + ".new/in the way");
+  Puller puller(OptionsFor(server.address()));
+  EXPECT_THAT(Pull(puller), HasSubstr("the accepted version of the policies cannot be kept"));
+  EXPECT_FALSE(puller.status().confirmed.has_value());
+  fs::remove_all(accepted_ + ".new");
+  EXPECT_EQ(Pull(puller), "");
+  EXPECT_TRUE(puller.status().confirmed.has_value());
+  EXPECT_EQ(replaced_, 2);
 }
 
 TEST_F(PullerTest, DiskThatIsFullChangesNothing) {
