@@ -24,6 +24,34 @@ std::string LineOf(int64_t version, const std::string& digest) {
   return StrCat(start, evidence::Sha256Hex(start), "\n");
 }
 
+struct Line {
+  int64_t version = 0;
+  std::string digest;
+  std::string text;  // all of it
+};
+
+// nullopt: there is none. `newest`: what whoever removes a damaged one has to be sure of.
+absl::StatusOr<std::optional<Line>> ReadLine(const std::string& path, const std::string& newest) {
+  absl::StatusOr<std::string> text = evidence::ReadFile(path);
+  if (absl::IsNotFound(text.status())) return std::nullopt;
+  if (!text.ok()) {
+    return absl::UnavailableError(
+        StrCat("which version of the policies was accepted before is not known: ", ToStd(text.status().message())));
+  }
+  const std::vector<std::string> words = absl::StrSplit(*text, ' ');
+  Line line;
+  if (words.size() == 3 && absl::SimpleAtoi(words[0], &line.version) && *text == LineOf(line.version, words[1])) {
+    line.digest = words[1];
+    line.text = *std::move(text);
+    return line;
+  }
+  return absl::FailedPreconditionError(
+      StrCat(path,
+             ": is damaged, so which version of the policies was accepted before is not known. Restore it; or, "
+             "when you are sure that ",
+             newest, " is the newest, remove it"));
+}
+
 absl::Status NotKept(const absl::Status& why) {
   return absl::UnavailableError(StrCat("the accepted version of the policies cannot be kept: ", ToStd(why.message())));
 }
@@ -38,33 +66,22 @@ absl::StatusOr<std::optional<std::string>> AcceptedVersion::LineBefore(int64_t v
                                                 " (policies.minimumVersion)"));
   }
   if (path_.empty()) return std::nullopt;
-  absl::StatusOr<std::string> line = evidence::ReadFile(path_);
-  if (absl::IsNotFound(line.status())) return std::nullopt;
-  if (!line.ok()) {
-    return absl::UnavailableError(
-        StrCat("which version of the policies was accepted before is not known: ", ToStd(line.status().message())));
-  }
-  const std::vector<std::string> words = absl::StrSplit(*line, ' ');
-  int64_t accepted = 0;
-  if (words.size() != 3 || !absl::SimpleAtoi(words[0], &accepted) || *line != LineOf(accepted, words[1])) {
-    return absl::FailedPreconditionError(
-        StrCat(path_,
-               ": is damaged, so which version of the policies was accepted before is not known. Restore it; or, "
-               "when you are sure that version ",
-               version, " is the newest, remove it"));
-  }
-  if (version < accepted) {
-    return absl::FailedPreconditionError(StrCat("the policies are version ", version, ", and version ", accepted,
+  ASSIGN_OR_RETURN(std::optional<Line> before, ReadLine(path_, StrCat("version ", version)));
+  if (!before.has_value()) return std::nullopt;
+  if (version < before->version) {
+    return absl::FailedPreconditionError(StrCat("the policies are version ", version, ", and version ", before->version,
                                                 " was accepted before (", path_,
                                                 "). To go back, sign the old files with a higher version"));
   }
-  if (version == accepted && digest != words[1]) {
+  if (version == before->version && digest != before->digest) {
     return absl::FailedPreconditionError(StrCat("version ", version,
                                                 " of the policies was accepted before with other files (", path_,
                                                 "). Sign what has changed with a higher version"));
   }
-  return *std::move(line);
+  return std::move(before->text);
 }
+
+absl::Status AcceptedVersion::CheckFile() const { return ReadLine(path_, "what is pulled").status(); }
 
 absl::Status AcceptedVersion::Check(int64_t version, const std::string& digest) const {
   return LineBefore(version, digest).status();

@@ -24,6 +24,9 @@ class AcceptedVersion {
   // do.
   absl::Status Check(int64_t version, const std::string& digest) const;
 
+  // Whether the file can be read, or is not there yet. Errors: those of Check about the file.
+  absl::Status CheckFile() const;
+
   // Remembers them on disk, if they still pass Check. Call it before these policies take force. Whether none were
   // remembered before. Errors: those of Check; kUnavailable: it cannot be written, and they may not take force.
   absl::StatusOr<bool> Remember(int64_t version, const std::string& digest);

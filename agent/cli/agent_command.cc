@@ -9,12 +9,17 @@
 #include <csignal>
 #include <ctime>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
 #include "base/text.h"
+#include "bundle/accepted_version.h"
+#include "bundle/signature.h"
 #include "cli/common.h"
 #include "cli/words.h"
+#include "config/read_file.h"
+#include "crypto/secret_file.h"
 #include "daemon/agent.h"
 #include "daemon/key_store.h"
 #include "daemon/preflight.h"
@@ -81,6 +86,18 @@ sigset_t BlockSignals() {
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   return signals;
+}
+
+// What the first pull needs, before the server is asked.
+absl::Status CheckPull(const config::PullConfig& pull, const policy::Trust& trust, const std::string& folder) {
+  absl::Status status = bundle::ReadKeys(trust.keys, folder).status();
+  status.Update(bundle::AcceptedVersion(trust.accepted, trust.minimumVersion).CheckFile());
+  for (const std::string& path : {pull.ca, pull.certificate}) {
+    if (!path.empty()) status.Update(config::ReadTextFile(path).status());
+  }
+  if (!pull.key.empty()) status.Update(crypto::ReadSecretFile(pull.key).status());
+  if (!pull.tokenFile.empty()) status.Update(crypto::ReadSecret(pull.tokenFile).status());
+  return status;
 }
 
 // As a user who could not run an agent anyhow, one may still check files.
@@ -154,10 +171,19 @@ int RunAgent(const std::string& configPath) {
 int CheckAgentFiles(const std::string& configPath) {
   const absl::StatusOr<config::AgentConfig> config = config::LoadConfig(configPath);
   if (!config.ok()) return Fail("agent", config.status());
+  const std::optional<policy::Trust> trust = policy::TrustOf(*config);
+  const std::optional<config::PullConfig>& pull = config->policies.pull;
+  if (pull.has_value()) {
+    const absl::Status able = CheckPull(*pull, *trust, config->policies.folder);
+    if (!able.ok()) return Fail("agent", able);
+  }
   const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies =
-      policy::LoadPolicies(config->policies.folder, policy::TrustOf(*config));
-  const bool arePulledFirst = config->policies.pull.has_value() && ::access(config->policies.folder.c_str(), F_OK) != 0;
-  if (!policies.ok() && !arePulledFirst) return Fail("agent", policies.status());
+      policy::LoadPolicies(config->policies.folder, trust);
+  if (!policies.ok() && !pull.has_value()) return Fail("agent", policies.status());
+  const bool wasPulled = ::access(config->policies.folder.c_str(), F_OK) == 0;
+  if (!policies.ok() && wasPulled) {
+    Warn("agent", StrCat("what was pulled last cannot be used: ", ToStd(policies.status().message())));
+  }
   const absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config->clusters);
   if (!tls.ok()) return Fail("agent", tls.status());
   const absl::StatusOr<std::unique_ptr<tls::ClientTls>> clientTls = tls::ClientTls::Load(config->clusters);

@@ -13,6 +13,7 @@
 #include "bundle/bundle_file.h"
 #include "bundle/signature.h"
 #include "cli/common.h"
+#include "config/pull_config.h"
 #include "config/read_file.h"
 #include "evidence/signing_key.h"
 #include "evidence/small_file.h"
@@ -111,6 +112,10 @@ absl::Status PackFolder(const PolicyPackOptions& options) {
   ASSIGN_OR_RETURN(const std::string packed, bundle::Pack(options.folder));
   RETURN_IF_ERROR(evidence::WriteFile(std::filesystem::absolute(options.file).string(), packed, 0644));
   std::cout << "made " << options.file << " of " << options.folder << ", " << packed.size() << " bytes\n";
+  if (packed.size() > config::PullConfig().maxSize) {
+    Warn("policy pack", StrCat("agents refuse a bundle of more than ", config::PullConfig().maxSize >> 20,
+                               " MiB, unless policies.pull.maxSize is higher"));
+  }
   return absl::OkStatus();
 }
 

@@ -37,6 +37,7 @@ TEST_F(AcceptedVersionTest, TheFirstIsAnyFromTheConfigurationsLeastOn) {
 TEST_F(AcceptedVersionTest, NothingOlderIsAcceptedEverAfter) {
   ASSERT_TRUE(Remember(Of(7)).ok());
   EXPECT_EQ(Refusal(Of(7)), "") << "the same again";
+  EXPECT_TRUE(AcceptedVersion(path_, 0).CheckFile().ok());
   EXPECT_EQ(Refusal(Of(8, "other")), "");
   EXPECT_EQ(Refusal(Of(9), 8), "");
   EXPECT_THAT(Refusal(Of(6)), HasSubstr("are version 6, and version 7 was accepted before"));
@@ -76,6 +77,7 @@ TEST_F(AcceptedVersionTest, DamagedFileIsNoFirstTime) {
     WriteTo(path_, text);
     EXPECT_THAT(Refusal(Of(9)), HasSubstr("policies.accepted: is damaged")) << text;
     EXPECT_THAT(Refusal(Of(9)), HasSubstr("when you are sure that version 9 is the newest, remove it")) << text;
+    EXPECT_FALSE(AcceptedVersion(path_, 0).CheckFile().ok()) << text;
   }
   std::filesystem::remove(path_);
   EXPECT_EQ(Refusal(Of(1)), "");

@@ -6,7 +6,9 @@
 
 #include "absl/strings/escaping.h"
 #include "bundle/accepted_version.h"
+#include "bundle/signature.h"
 #include "command_fixture.h"
+#include "evidence/signing_key.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::cli {
@@ -151,6 +153,7 @@ TEST_F(PolicySignTest, SignedFolderIsPacked) {
   ASSERT_EQ(Sign("7").exitStatus, 0);
   const CommandResult packed = pack();
   EXPECT_EQ(packed.exitStatus, 0) << packed.err;
+  EXPECT_EQ(packed.err, "");
   EXPECT_EQ(packed.out, "made " + bundle + " of " + policies_ + ", " +
                             std::to_string(std::filesystem::file_size(bundle)) + " bytes\n");
   const Json json = Json::parse(std::ifstream(bundle));
@@ -170,7 +173,48 @@ TEST_F(PolicySignTest, PoliciesThatAreNotPulledYetAreNoFault) {
   const CommandResult none = Run({"agent", "--check", "--config", config});
   EXPECT_NE(none.out.find("policies.pulled, which the agent pulls when it starts\n"), std::string::npos) << none.err;
   std::filesystem::create_directory(folder_ + "/policies.pulled");
-  ExpectFailure(Run({"agent", "--check", "--config", config}), 1, "policies.pulled/policies.manifest: there is none");
+  const CommandResult unusable = Run({"agent", "--check", "--config", config});
+  EXPECT_NE(unusable.out.find("policies.pulled, which the agent pulls when it starts\n"), std::string::npos);
+  EXPECT_NE(unusable.err.find("policies.pulled/policies.manifest: there is none"), std::string::npos) << unusable.err;
+}
+
+// They are not pulled either.
+TEST_F(PolicySignTest, FilesThatAPullNeedsAreChecked) {
+  ASSERT_EQ(Run({"policy", "keygen", key_}).exitStatus, 0);
+  const auto check = [&](const std::string& more) {
+    return Run(
+        {"agent", "--check", "--config",
+         Config(R"({"trustedKeys": ["signing.key.pub"], "pull": {"url": "https://policies.example/b")" + more + "}}")});
+  };
+  ExpectFailure(check(R"(, "ca": "ca.pem")"), 1, "/ca.pem: ");
+  ExpectFailure(check(R"(, "tokenFile": "token")"), 1, "/token ");
+  Write("token", "two\nlines\n");
+  ExpectFailure(check(R"(, "tokenFile": "token")"), 1, "/token ");
+  Write("node.crt", "x");
+  ExpectFailure(check(R"(, "certificate": "node.crt", "key": "node.key")"), 1, "/node.key cannot be opened");
+  Write("policies.accepted", "7 x");
+  ExpectFailure(check(""), 1, "policies.accepted: is damaged");
+  Write("signing.key.pub", "no key");
+  ExpectFailure(check(""), 1, "signing.key.pub: no public Ed25519 key in PEM");
+}
+
+// Of what nobody could pull with the configuration that most have.
+TEST_F(PolicySignTest, LargeBundleIsWarnedOf) {
+  const evidence::SigningKey key = *evidence::SigningKey::Make();
+  const std::string text(7 << 19, 'x');
+  bundle::Manifest manifest;
+  manifest.version = 1;
+  manifest.created = "2026-11-29T20:04:48Z";
+  for (const char* name : {"a.json", "b.txt", "c.txt", "d.txt"}) {
+    Write(StrCat("policies/", name), text);
+    manifest.files[name] = evidence::Sha256Hex(text);
+  }
+  ASSERT_TRUE(bundle::Sign(policies_, manifest, key).ok());
+  const CommandResult packed = Run({"policy", "pack", policies_, folder_ + "/policies.bundle"});
+  EXPECT_EQ(packed.exitStatus, 0);
+  EXPECT_NE(packed.err.find("warning: agents refuse a bundle of more than 16 MiB, unless policies.pull.maxSize"),
+            std::string::npos)
+      << packed.err;
 }
 
 TEST_F(PolicySignTest, HalfAPairIsNotLeft) {
