@@ -123,14 +123,17 @@ absl::StatusOr<bool> SqliteTables::MoveTurn(int64_t epoch, const Registry::Agent
 
 // In place: a wrapped key has the size of any other.
 absl::Status SqliteTables::Rewrap(const Registry::Row& row) {
-  rewrapBytes_.Bind(1, row.id.bytes);
-  rewrapBytes_.Bind(2, row.wrappedKey);
-  rewrapBytes_.Bind(3, row.epoch);
-  RETURN_IF_ERROR(rewrapBytes_.Run());
-  if (database_->changes() == 0) return absl::OkStatus();  // it was erased meanwhile
   rewrapEpoch_.Bind(1, row.id.bytes);
   rewrapEpoch_.Bind(2, row.epoch);
-  return rewrapEpoch_.Run();
+  RETURN_IF_ERROR(rewrapEpoch_.Run());
+  if (database_->changes() == 0) return absl::OkStatus();  // it was erased meanwhile
+  rewrapBytes_.Bind(1, row.id.bytes);
+  rewrapBytes_.Bind(2, row.wrappedKey);
+  RETURN_IF_ERROR(rewrapBytes_.Run());
+  if (database_->changes() == 0) {
+    return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a wrapped key is missing"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> SqliteTables::EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now) {

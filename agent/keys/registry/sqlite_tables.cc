@@ -216,7 +216,7 @@ absl::Status SqliteTables::Prepare() {
       "SELECT max(epoch) FROM epochs LEFT JOIN turns USING (epoch) WHERE turns.epoch IS NULL OR used IS NOT NULL";
   constexpr char kRewrapBytes[] =
       "UPDATE wrappedKeys SET bytes = ?2 WHERE length(bytes) = length(?2) AND number ="
-      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1 AND state = 1 AND epoch < ?3)";
+      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1)";
   const std::pair<Statement*, const char*> statements[] = {
       {&findActive_, kFindActive},
       {&findById_, kFindById},
