@@ -16,6 +16,8 @@ using std::chrono::seconds;
 // An agent that has not been heard of for so long is not waited for: it has to read the epochs anew when it is back,
 // and meets no row of an epoch that it does not know before.
 constexpr seconds kAway{10};
+// Until one that is here, and lacks the new epoch's key, is a problem.
+constexpr std::chrono::minutes kWaitSilently{1};
 // Of the agent that rewraps.
 constexpr seconds kLease{30};
 constexpr seconds kLeadAgain{5};
@@ -26,6 +28,12 @@ constexpr seconds kMaking{10};
 // Again and again: somebody may have put an old root key back.
 constexpr std::chrono::minutes kForgetAgain{1};
 constexpr seconds kForgetAfterFailure{10};
+
+absl::Status OldAgent(const Registry::Agent& agent) {
+  return absl::UnavailableError(StrCat("agent ", agent.name,
+                                       " is of a version of kveil that does not know of turns; update it, or wait "
+                                       "for an hour after it has ended"));
+}
 
 }  // namespace
 
@@ -38,9 +46,15 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::
     seenNumber_ = newest.number;
     seenUsed_ = newest.isUsed;
     seenSince_ = now;
+    settledSince_ = now;
   }
   const bool isTurning = !newest.isUsed || rows.size() > 1;
-  if (isTurning) isAsked_ = false;
+  waits_ = absl::OkStatus();
+  if (isTurning) {
+    isAsked_ = false;
+    settledSince_ = now;
+    oldCopies_.clear();
+  }
   absl::StatusOr<Result> result = !newest.isUsed    ? Introduce(newest)
                                   : rows.size() > 1 ? Rewrap(newest, self)
                                                     : MayBegin(newest, mayBegin);
@@ -75,6 +89,14 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::MayBegin(const Registry::Epoch& n
     if (isAsked_) return absl::UnavailableError("the root key is not well");
     return Result();  // it is a problem by itself
   }
+  if (making_.has_value()) return Begin(newest);
+  // Agents that know of no turns would take the new epoch's rows for damaged ones.
+  ASSIGN_OR_RETURN(const std::vector<Registry::Agent> agents, registry_.ReadAgents());
+  for (const Registry::Agent& agent : agents) {
+    if (agent.epoch != 0) continue;
+    waits_ = absl::UnavailableError(StrCat("the next turn waits: ", ToStd(OldAgent(agent).message())));
+    return Result();
+  }
   return Begin(newest);
 }
 
@@ -103,8 +125,11 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Begin(const Registry::Epoch& newe
   }
   ASSIGN_OR_RETURN(const bool isAdded, registry_.AddEpoch({making.number, turned.epoch.wrapped}, making.secretBefore,
                                                           turned.secret, options_.wallNow()));
+  // If not, it was made too late, for a turn that has been since, or another agent was quicker, which the next step
+  // sees.
+  if (!isAdded) return Result();
   isAsked_ = false;
-  if (isAdded) log::Info("keys.epochs.turning", {{"epoch", making.number}});
+  log::Info("keys.epochs.turning", {{"epoch", making.number}});
   return Result{true, false};
 }
 
@@ -112,12 +137,11 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Introduce(const Registry::Epoch& 
   ASSIGN_OR_RETURN(const std::vector<Registry::Agent> agents, registry_.ReadAgents());
   for (const Registry::Agent& agent : agents) {
     if (agent.epoch >= newest.number) continue;
-    if (agent.epoch == 0) {
-      return absl::UnavailableError(StrCat("agent ", agent.name,
-                                           " is of a version of kveil that does not know of turns; update it, or wait "
-                                           "for an hour after it has ended"));
-    }
-    if (agent.lastSeen < kAway) return Result{true, false};
+    if (agent.epoch == 0) return OldAgent(agent);
+    if (agent.lastSeen >= kAway) continue;
+    if (options_.steadyNow() - seenSince_ < kWaitSilently) return Result();
+    return absl::UnavailableError(StrCat("agent ", agent.name, " has not unwrapped the key of epoch ", newest.number,
+                                         " yet; see its own kveil status"));
   }
   ASSIGN_OR_RETURN(const bool isUsed, registry_.UseEpoch(newest.number, options_.wallNow()));
   if (isUsed) log::Info("keys.epochs.used", {{"epoch", newest.number}});
@@ -130,23 +154,31 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
     RETURN_IF_ERROR(Lead(newest.number, self));
     if (leads_ == 0) return Result();
   }
-  if (place_ == Registry::kTurnDone) {
+  if (place_ == Registry::kTurnDone && isClean_) {
     leads_ = 0;
     ASSIGN_OR_RETURN(const bool hasEnded, registry_.EndTurn(newest.number, self, options_.wallNow()));
     if (hasEnded) log::Info("keys.epochs.turned", {{"epoch", newest.number}});
     return Result{hasEnded, hasEnded};
   }
-  ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, kRowsOfAStep));
   Registry::TurnPlace after = place_;
   std::vector<Registry::Row> rewrapped;
-  const absl::Status damage = RewrapEach(found, newest.number, rewrapped, after);
-  // What is behind a damaged row waits for it.
-  if (damage.ok() && found.size() < kRowsOfAStep) after = Registry::kTurnDone;
+  absl::Status damage;
+  bool isEnd = place_ == Registry::kTurnDone;
+  if (!isEnd) {
+    const size_t most = isAgain_ ? kRowsOfACheck : kRowsOfAStep;
+    ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, most));
+    damage = RewrapEach(found, newest.number, rewrapped, after);
+    isClean_ = isClean_ && rewrapped.empty();
+    // What is behind a damaged row waits for it.
+    isEnd = damage.ok() && found.size() < most && rewrapped.size() < kRowsOfAStep;
+  }
+  if (isEnd) after = isClean_ ? Registry::TurnPlace(Registry::kTurnDone) : Registry::TurnPlace();
   leads_ = 0;  // if the answer is lost, the place is read again
   ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
   if (!isMoved) return Result();
   leads_ = newest.number;
   place_ = std::move(after);
+  if (place_.empty()) isClean_ = isAgain_ = true;
   if (!damage.ok()) return absl::UnavailableError(damage.message());
   return Result{true, false};
 }
@@ -163,10 +195,12 @@ absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
   leads_ = epoch;
   openingOfLead_ = registry_.openings();
   place_ = *std::move(place);
+  isClean_ = place_.empty();
+  isAgain_ = false;
   return absl::OkStatus();
 }
 
-// `after`: moves on to the last row that needs no more.
+// At most kRowsOfAStep are rewrapped. `after`: moves on to the last row that needs no more.
 absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch,
                                     std::vector<Registry::Row>& rewrapped, Registry::TurnPlace& after) const {
   for (const Registry::Found& one : found) {
@@ -177,6 +211,7 @@ absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int
       rewrapped.push_back(std::move(moved));
     }
     after = AsText(row.id.bytes);
+    if (rewrapped.size() == kRowsOfAStep) break;
   }
   return absl::OkStatus();
 }
@@ -184,8 +219,20 @@ absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int
 void EpochTurns::Forget(const Registry::Epoch& only) {
   const SteadyTime now = std::chrono::steady_clock::now();
   if (!only.endAge.has_value() || now < forgetNotBefore_) return;
-  if (registry_.isShared() && *only.endAge < kForgetSharedAfter) return;
+  // By both clocks: the server's may jump.
+  if (registry_.isShared() &&
+      (*only.endAge < kForgetSharedAfter || options_.steadyNow() - settledSince_ < kForgetSharedAfter)) {
+    oldCopies_ = StrCat("can still be opened until ten minutes after the turn, in case that a standby of ",
+                        registry_.name(), " takes over");
+    return;
+  }
   const absl::StatusOr<bool> isForgotten = ForgetNow(only);
+  oldCopies_.clear();
+  if (!isForgotten.ok()) {
+    oldCopies_ = "can still be opened, see the note";
+  } else if (!*isForgotten) {
+    oldCopies_ = StrCat("can still be opened: ", root_.name(), " keeps what does until its operator destroys it");
+  }
   forgetNotBefore_ = now + (isForgotten.ok() ? kForgetAgain : kForgetAfterFailure);
   note_ = isForgotten.ok()
               ? absl::OkStatus()

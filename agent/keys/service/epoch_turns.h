@@ -6,11 +6,13 @@
 //   1. the next epoch's key is made and added, and not used yet (Registry::AddEpoch)
 //   2. when all agents have its key, new rows are of it, and of no other from then on (UseEpoch)
 //   3. one agent at a time rewraps the rows that there are, in the order of their ids (LeadTurn, MoveTurn)
-//   4. when all are, the keys of the epochs before are destroyed (EndTurn)
+//   4. when a whole pass has found nothing to rewrap, the keys of the epochs before are destroyed (EndTurn)
 //   5. each agent has its root key forget what opened them (RootKey::ForgetOlder)
 //
 // So an agent that ends between two steps leaves nothing to be repaired, and no row is ever of an epoch whose key is
-// gone: nothing makes such rows after step 2, step 3 leaves none behind, and a row that cannot be rewrapped stops it.
+// gone: nothing makes such rows after step 2, step 3 leaves none behind, and a row that cannot be rewrapped stops it. A
+// pass that has rewrapped anything, or was another agent's, is followed by one more: it finds what was put behind the
+// place, as by somebody who restores rows.
 // An erasure is never undone: step 3 changes rows only while they are active, under a lock that erasures wait for.
 #pragma once
 
@@ -57,15 +59,21 @@ class EpochTurns {
 
   // What is wrong, in words for the operator: a turn that is stuck, or is overdue.
   const absl::Status& problem() const { return problem_; }
-  // What the operator should know: why the root key cannot forget.
-  const absl::Status& note() const { return note_; }
+  // The epochs could not be looked at, and why.
+  void Stop(absl::Status why) { problem_ = std::move(why); }
+  // What the operator should know: why a turn does not begin, or the root key cannot forget.
+  const absl::Status& note() const { return waits_.ok() ? note_ : waits_; }
+  // Why copies of the registry from before the last turn can still be opened, after "old copies ". Empty: they cannot,
+  // or a turn is under way, or there was none.
+  const std::string& oldCopies() const { return oldCopies_; }
 
   // How long a turn may take until that is a problem.
   static constexpr std::chrono::hours kPatience{24};
   // A turn by time comes only when this agent has known the epoch in use for so long: a clock that jumps there and back
   // turns nothing twice.
   static constexpr std::chrono::minutes kKnownFor{10};
-  static constexpr size_t kRowsOfAStep = 256;
+  static constexpr size_t kRowsOfAStep = 256;    // that are rewrapped
+  static constexpr size_t kRowsOfACheck = 2048;  // that are only looked at, in a further pass
 
  private:
   absl::StatusOr<Result> MayBegin(const Registry::Epoch& newest, bool mayBegin);
@@ -89,6 +97,7 @@ class EpochTurns {
   bool seenUsed_ = false;
   SteadyTime seenSince_;  // that it is as it is
   SteadyTime turningSince_;
+  SteadyTime settledSince_;  // that no turn is under way
   absl::Status problem_;
 
   struct Making {
@@ -100,10 +109,13 @@ class EpochTurns {
   // The place, while this agent leads the turn to `leads_`.
   int64_t leads_ = 0;
   Registry::TurnPlace place_;
+  bool isClean_ = false;  // this agent has looked at all rows up to the place, and had nothing to rewrap
+  bool isAgain_ = false;  // it is not the first pass
   SteadyTime leadAgain_;  // not before that
   uint64_t openingOfLead_ = 0;
   SteadyTime forgetNotBefore_;
-  absl::Status note_;
+  absl::Status waits_, note_;
+  std::string oldCopies_;
 };
 
 }  // namespace kveil::keys

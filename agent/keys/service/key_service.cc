@@ -160,9 +160,9 @@ class KeyService::Worker {
     });
   }
 
-  absl::StatusOr<Epochs> ListEpochs() {
+  absl::StatusOr<Epochs> ListEpochs(bool withKeys) {
     return Ask<Epochs>([&] {
-      absl::StatusOr<Epochs> epochs = keyring_->ListEpochs();
+      absl::StatusOr<Epochs> epochs = keyring_->ListEpochs(withKeys);
       NoteReopened();
       return epochs;
     });
@@ -638,7 +638,7 @@ absl::StatusOr<FollowedRecords> KeyService::FollowSource(const Registry::SourceM
   return worker_->FollowSource(move, opening, records, mayLeaveOut);
 }
 
-absl::StatusOr<KeyService::Epochs> KeyService::ListEpochs() { return worker_->ListEpochs(); }
+absl::StatusOr<KeyService::Epochs> KeyService::ListEpochs(bool withKeys) { return worker_->ListEpochs(withKeys); }
 absl::StatusOr<int64_t> KeyService::TurnEpochs() { return worker_->TurnEpochs(); }
 KeyService::EpochNow KeyService::epochNow() const { return worker_->epochNow(); }
 

@@ -137,9 +137,11 @@ class KeyService {
     std::vector<EpochInfo> epochs;  // in order
     bool isAll = true;              // if not, there are more keys than were counted
     std::string problem, note;      // of a turn, in words for the operator; empty: none
+    std::string oldCopies;          // as EpochTurns::oldCopies()
   };
-  // Blocks as Erase does.
-  absl::StatusOr<Epochs> ListEpochs();
+  // Without their numbers of keys, unless these are asked for: counting them takes longer, and the answer may be some
+  // seconds old. Blocks as Erase does.
+  absl::StatusOr<Epochs> ListEpochs(bool withKeys = true);
   // Begins a turn, and does not wait for its end. Returns the number of the epoch that is to end. kAlreadyExists: a
   // turn is under way. Blocks as Erase does.
   absl::StatusOr<int64_t> TurnEpochs();

@@ -121,7 +121,7 @@ class Keyring {
   // See KeyService::TurnEpochs.
   void AskToTurn() { turns_.Ask(); }
   const EpochTurns& turns() const { return turns_; }
-  absl::StatusOr<KeyService::Epochs> ListEpochs();
+  absl::StatusOr<KeyService::Epochs> ListEpochs(bool withKeys);
   // As of the last StepEpochs.
   const std::vector<Registry::Epoch>& epochs() const { return epochs_; }
 
@@ -171,6 +171,10 @@ class Keyring {
   void BeginUnwrapping(std::vector<Registry::Epoch> rows);
   // A row is of an epoch that may not be known: then the registry is asked about it, once a second at most.
   void MeetEpoch(int64_t number);
+  // Whether the registry did not have that epoch when it was asked, within the last second.
+  bool IsMissing(int64_t number) const;
+  // Counts the keys into counts_, unless that was done a moment ago.
+  absl::Status CountKeys();
 
   absl::Status FindScopes(absl::Span<Lookup* const> lookups, std::vector<Asked>& missing);
   void TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing);
@@ -226,8 +230,10 @@ class Keyring {
   std::vector<Registry::Epoch> asked_;   // what is or was being unwrapped last
   std::vector<Registry::Epoch> epochs_;  // as they were read last
   std::chrono::steady_clock::time_point askEpochsNotBefore_;
-  int64_t unknownEpoch_ = 0;  // that a row is of, and the registry did not have
-  TrialPace pace_;            // of these
+  std::optional<std::vector<int64_t>> metEpochs_;  // that the registry had, when MeetEpoch asked it last
+  TrialPace pace_;                                 // of these
+  Registry::EpochCounts counts_;
+  std::chrono::steady_clock::time_point countNotBefore_;
   std::chrono::steady_clock::time_point deadline_;
   absl::Status rootKeyStatus_;
   bool hasUnreadableRows_ = false;

@@ -13,6 +13,8 @@ using Clock = std::chrono::steady_clock;
 
 // How soon the registry is asked again about an epoch that it did not have.
 constexpr std::chrono::seconds kAskAgain{1};
+// Counting the keys takes one part of the time of the service's thread in so many, however often somebody asks.
+constexpr int kCountShare = 20;
 
 }  // namespace
 
@@ -100,6 +102,10 @@ absl::StatusOr<EpochTurns::Result> Keyring::StepEpochs() {
   if (!keys_.Knows(rows)) {
     const bool mayAsk = !unwrapper_.isBusy() && (!root_->isRemote() || pace_.IsDue(Clock::now(), /*isWell=*/false));
     if (mayAsk) BeginUnwrapping(std::move(rows));
+    if (!trialStatus_.ok()) {
+      turns_.Stop(
+          absl::UnavailableError(StrCat("the key of an epoch cannot be unwrapped: ", ToStd(trialStatus_.message()))));
+    }
     return EpochTurns::Result{trialStatus_.ok(), false};
   }
   keys_.Follow(rows);
@@ -113,19 +119,36 @@ void Keyring::MeetEpoch(int64_t number) {
   const Clock::time_point now = Clock::now();
   if (now < askEpochsNotBefore_) return;
   askEpochsNotBefore_ = now + kAskAgain;
+  metEpochs_.reset();
   absl::StatusOr<std::vector<Registry::Epoch>> rows = ReadEpochs();
   if (!rows.ok()) return;
-  const bool isThere = std::any_of(rows->begin(), rows->end(), [&](const auto& row) { return row.number == number; });
-  if (!isThere) unknownEpoch_ = number;
-  if (isThere) BeginUnwrapping(*std::move(rows));
+  metEpochs_.emplace();
+  for (const Registry::Epoch& row : *rows) metEpochs_->push_back(row.number);
+  if (!IsMissing(number)) BeginUnwrapping(*std::move(rows));
 }
 
-absl::StatusOr<KeyService::Epochs> Keyring::ListEpochs() {
+bool Keyring::IsMissing(int64_t number) const {
+  return metEpochs_.has_value() && Clock::now() < askEpochsNotBefore_ &&
+         std::find(metEpochs_->begin(), metEpochs_->end(), number) == metEpochs_->end();
+}
+
+absl::Status Keyring::CountKeys() {
+  const Clock::time_point begun = Clock::now();
+  if (begun < countNotBefore_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(counts_, registry_->CountKeys());
+  const Clock::time_point end = Clock::now();
+  countNotBefore_ = end + kCountShare * (end - begun);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<KeyService::Epochs> Keyring::ListEpochs(bool withKeys) {
   RETURN_IF_ERROR(Ready());
   ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, registry_->ReadEpochs(/*withDestroyed=*/true));
-  ASSIGN_OR_RETURN(const Registry::EpochCounts counts, registry_->CountKeys());
+  if (withKeys) RETURN_IF_ERROR(CountKeys());
+  const Registry::EpochCounts& counts = counts_;
   KeyService::Epochs epochs;
-  epochs.isAll = counts.isAll;
+  epochs.isAll = withKeys && counts.isAll;
+  epochs.oldCopies = turns_.oldCopies();
   epochs.problem = ToStd(turns_.problem().message());
   epochs.note = ToStd(turns_.note().message());
   const int64_t newest = rows.empty() ? 0 : rows.back().number;
@@ -143,7 +166,7 @@ absl::StatusOr<KeyService::Epochs> Keyring::ListEpochs() {
       info.destroyed = options_.wallNow() - absl::FromChrono(*row.endAge);
     }
     for (const Registry::EpochCount& count : counts.counts) {
-      if (count.epoch == row.number) info.keys = count.keys;
+      if (withKeys && count.epoch == row.number) info.keys = count.keys;
     }
   }
   return epochs;

@@ -207,7 +207,7 @@ users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
 // A key of an epoch that is being unwrapped is not damaged, nor one of an epoch that the registry was not asked about.
 absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(const Registry::Row& row) {
   MeetEpoch(row.epoch);
-  const bool isKnown = keys_.HasEpoch(row.epoch) || unknownEpoch_ == row.epoch;
+  const bool isKnown = keys_.HasEpoch(row.epoch) || IsMissing(row.epoch);
   if (!isKnown || (!keys_.HasEpoch(row.epoch) && openingOfKeys_ != registry_->openings())) {
     return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of epoch ", row.epoch, " yet"));
   }
