@@ -16,7 +16,8 @@ struct ListEpochsCommand {
   static constexpr Access kAccess = Access::kLook;
 
   struct Request {
-    void Fields(auto&) {}
+    std::optional<bool> keys;  // whether they are counted; not given: they are
+    void Fields(auto& field) { field("keys", keys); }
   };
   struct Epoch {
     uint64_t number = 0;
@@ -36,11 +37,13 @@ struct ListEpochsCommand {
     std::vector<Epoch> epochs;
     bool allCounted = true;  // if not, there are more keys
     std::string problem, note;
+    std::string oldCopies;  // why copies from before the last turn can still be opened; empty: they cannot
     void Fields(auto& field) {
       field("epochs", epochs);
       field("allCounted", allCounted);
       field("problem", problem);
       field("note", note);
+      field("oldCopies", oldCopies);
     }
   };
 };

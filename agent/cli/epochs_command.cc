@@ -1,4 +1,5 @@
 // `kveil epochs`: which epoch keys there are, and having another take the place of the one in use.
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <thread>
@@ -15,11 +16,14 @@ using admin::ListEpochsCommand;
 
 constexpr int kUnderWay = 3;  // as of `kveil erase`: begun, and not done yet
 
-bool IsOver(const ListEpochsCommand::Response& response) {
+constexpr std::chrono::seconds kPollPause{1};
+
+// Whether all before the newest epoch are destroyed, and `ending` is one of them.
+bool HasEnded(const ListEpochsCommand::Response& response, uint64_t ending) {
   for (const ListEpochsCommand::Epoch& epoch : response.epochs) {
     if (epoch.state == "coming" || epoch.state == "ending") return false;
   }
-  return true;
+  return !response.epochs.empty() && response.epochs.back().number > ending;
 }
 
 void Print(const ListEpochsCommand::Response& response) {
@@ -34,6 +38,7 @@ void Print(const ListEpochsCommand::Response& response) {
                                                        : "ending: its keys move to the next";
     std::cout << what << "  " << (response.allCounted ? "" : "more than ") << epoch.keys << " key(s)\n";
   }
+  if (!response.oldCopies.empty()) std::cout << "old copies of the registry " << response.oldCopies << "\n";
   if (!response.note.empty()) std::cout << "NOTE " << response.note << "\n";
 }
 
@@ -70,24 +75,24 @@ int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSecon
     return 0;
   }
   for (;;) {
-    const auto answer = admin::Ask<ListEpochsCommand>(*socket, {});
-    if (!answer.ok()) return Fail(kCommand, answer.status());
-    const ListEpochsCommand::Response& response = answer->response;
-    const bool isDone = IsOver(response) && !response.epochs.empty() && response.epochs.back().number > ending;
-    const bool isLate = std::chrono::steady_clock::now() >= giveUp;
-    if (isDone || isLate) {
-      if (common.json) {
-        std::cout << answer->json.dump(2) << "\n";
-      } else {
-        Print(response);
-      }
-      if (isDone) return 0;
-      (void)Fail(kCommand,
-                 response.problem.empty() ? StrCat("the turn is still under way; it goes on") : response.problem);
-      return kUnderWay;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    // One that fails is of an agent that is busy, or restarts.
+    const auto poll = admin::Ask<ListEpochsCommand>(*socket, {.keys = false});
+    if (poll.ok() && HasEnded(poll->response, ending)) break;
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= giveUp) break;
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(kPollPause, giveUp - now));
   }
+  const auto answer = admin::Ask<ListEpochsCommand>(*socket, {});
+  if (!answer.ok()) return Fail(kCommand, answer.status());
+  const ListEpochsCommand::Response& response = answer->response;
+  if (common.json) {
+    std::cout << answer->json.dump(2) << "\n";
+  } else {
+    Print(response);
+  }
+  if (HasEnded(response, ending)) return 0;
+  (void)Fail(kCommand, response.problem.empty() ? StrCat("the turn is still under way; it goes on") : response.problem);
+  return kUnderWay;
 }
 
 }  // namespace kveil::cli

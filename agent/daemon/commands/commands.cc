@@ -23,11 +23,11 @@ void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run ru
 void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {
   using admin::ListEpochsCommand;
   using admin::TurnEpochsCommand;
-  server.Handle<ListEpochsCommand>([&target](const ListEpochsCommand::Request&,
+  server.Handle<ListEpochsCommand>([&target](const ListEpochsCommand::Request& request,
                                              const admin::Caller&) -> absl::StatusOr<ListEpochsCommand::Response> {
     const CommandContext* const context = target.context();
     if (context == nullptr) return absl::UnavailableError("the agent is starting");
-    return ListEpochs(context->keys);
+    return ListEpochs(context->keys, request.keys.value_or(true));
   });
   server.Handle<TurnEpochsCommand>(
       [&target](const TurnEpochsCommand::Request&,

@@ -112,7 +112,7 @@ admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
 absl::StatusOr<admin::ConnectionsCommand::Response> Connections(const proxy::Server& server,
                                                                 const admin::ConnectionsCommand::Request& request);
 // epochs.cc. Errors: those of keys::KeyService::ListEpochs and TurnEpochs.
-absl::StatusOr<admin::ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys);
+absl::StatusOr<admin::ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys = true);
 absl::StatusOr<admin::TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, const admin::Caller& caller);
 // erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.

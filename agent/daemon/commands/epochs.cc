@@ -30,12 +30,13 @@ const char* NameOf(keys::KeyService::EpochState state) {
 
 }  // namespace
 
-absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys) {
-  ASSIGN_OR_RETURN(const keys::KeyService::Epochs epochs, keys.ListEpochs());
+absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys) {
+  ASSIGN_OR_RETURN(const keys::KeyService::Epochs epochs, keys.ListEpochs(withKeys));
   ListEpochsCommand::Response response;
   response.allCounted = epochs.isAll;
   response.problem = epochs.problem;
   response.note = epochs.note;
+  response.oldCopies = epochs.oldCopies;
   for (const keys::KeyService::EpochInfo& epoch : epochs.epochs) {
     ListEpochsCommand::Epoch& one = response.epochs.emplace_back();
     one.number = static_cast<uint64_t>(epoch.number);

@@ -27,12 +27,16 @@ TEST_F(AdminCommandTest, EpochsThatDoNotTurnAreAnError) {
   Json stuck = Json::parse(kEpochs);
   stuck["problem"] = "the epochs do not turn: a key is damaged";
   stuck["note"] = "old copies still open";
+  stuck["oldCopies"] = "can still be opened: vault keeps what does";
   stuck["allCounted"] = false;
   AnswerWith(stuck.dump());
   const CommandResult result = RunWith({"epochs", "list"});
   EXPECT_EQ(result.exitStatus, 1);
   EXPECT_EQ(result.err, "kveil epochs list: the epochs do not turn: a key is damaged\n");
   EXPECT_NE(result.out.find("NOTE old copies still open\n"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("old copies of the registry can still be opened: vault keeps what does\n"),
+            std::string::npos)
+      << result.out;
   EXPECT_NE(result.out.find("more than 38 key(s)\n"), std::string::npos) << result.out;
 }
 
@@ -57,6 +61,22 @@ TEST_F(AdminCommandTest, ATurnIsWaitedForUntilNoEpochIsEnding) {
   answer["ending"] = 3;  // nothing has begun yet
   AnswerWith(answer.dump());
   EXPECT_EQ(RunWith({"epochs", "turn", "--wait", "0"}).exitStatus, 3);
+}
+
+// Counting keys takes the agent's time, and it may be busy or restart while the epochs turn.
+TEST_F(AdminCommandTest, ATurnIsWaitedForWithoutCountingKeysAndThroughPollsThatFail) {
+  Json ended = Json::parse(kEpochs);
+  ended["epochs"][1]["state"] = "destroyed";
+  Handle([ended, isPolled = false](const Json& request) mutable -> std::string {
+    if (request["command"] == "turnEpochs") return R"({"ending": 2})";
+    const bool isPoll = request.contains("keys") && !request["keys"].get<bool>();
+    if (!isPoll && isPolled) return ended.dump();
+    isPolled = isPolled || isPoll;
+    return admin::ErrorAnswer(absl::UnavailableError("the agent is starting"));
+  });
+  const CommandResult result = RunWith({"epochs", "turn", "--wait", "0"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_NE(result.out.find("3  2026-11-30T06:10:05Z  in use  7 key(s)\n"), std::string::npos) << result.out;
 }
 
 }  // namespace
