@@ -162,7 +162,7 @@ class NamespaceTableTest : public Stage {
                                                          std::this_thread::sleep_for(servingTakes);
                                                        },
                                                    .release = [this](uint64_t cookie) { released.push_back(cookie); }},
-                  [](uint64_t, int) {});
+                  [](uint64_t, int) {}, nullptr);
     Require(table->AddOwn().ok(), "the own namespace");
     table->Scan();
   }
