@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/key_wrap.h"
+#include "keys/root/root_key_registries.h"
 
 namespace kveil::keys {
 namespace {
@@ -42,7 +43,10 @@ ByteBuffer AadOf(Bytes header, Bytes context) {
 
 absl::StatusOr<std::unique_ptr<RootKey>> FileRootKey::Open(const std::string& path, bool mayCreate) {
   absl::StatusOr<RootKeyGeneration> root = ReadRootKeyFile(path);
-  if (absl::IsNotFound(root.status()) && mayCreate) root = CreateRootKeyFile(path);
+  if (absl::IsNotFound(root.status()) && mayCreate) {
+    ForgetRegistries(path);
+    root = CreateRootKeyFile(path);
+  }
   if (!root.ok()) return root.status();
   // What cannot be done now is tried again, and reported, by ForgetOlder.
   FinishRootKeyFile(path).IgnoreError();
@@ -109,6 +113,13 @@ absl::StatusOr<RootKey::Turned> FileRootKey::Turn(const WrappedKey& secret, Byte
   return turned;
 }
 
+// What cannot be noted now is tried again by ForgetOlder.
+void FileRootKey::NoteRegistry(std::string_view registry) {
+  const MutexLock lock(mutex_);
+  registry_ = registry;
+  NoteOnlyRegistry(path_, registry_).IgnoreError();
+}
+
 absl::StatusOr<bool> FileRootKey::ForgetOlder(absl::Span<const WrappedKey> needed, Deadline /*deadline*/) {
   const MutexLock lock(mutex_);
   uint64_t oldest = RootKeyGeneration::kMost;
@@ -119,6 +130,7 @@ absl::StatusOr<bool> FileRootKey::ForgetOlder(absl::Span<const WrappedKey> neede
     oldest = std::min(oldest, generation);
   }
   if (needed.empty() || oldest == 0) return false;
+  if (oldest > root_.generation) RETURN_IF_ERROR(NoteOnlyRegistry(path_, registry_));
   ASSIGN_OR_RETURN(crypto::SecretKey key, KeyOf(oldest));
   RootKeyGeneration next{std::move(key), oldest};
   RETURN_IF_ERROR(AdvanceRootKeyFile(path_, next));

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,7 +19,8 @@ namespace kveil::keys {
 //
 // The key is a ratchet (root_key_file.h). Each Turn wraps with the next generation, which every node that has the file
 // can derive. When nothing in the registry is of an earlier generation any more, ForgetOlder moves the file on: after
-// that, nobody who has not kept an old copy of the file opens an old copy of the registry. A wrapped key of generation
+// that, nobody who has not kept an old copy of the file opens an old copy of the registry. It stays where another
+// registry uses the same file (root_key_registries.h). A wrapped key of generation
 // 0 is what crypto::WrapKey makes. A later one begins with "kveil file 1 " and its generation in 8 bytes, big endian.
 class FileRootKey : public RootKey {
  public:
@@ -30,6 +32,7 @@ class FileRootKey : public RootKey {
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   absl::StatusOr<Turned> Turn(const WrappedKey& secret, Bytes epochContext, Deadline deadline) override;
+  void NoteRegistry(std::string_view registry) override;
   absl::StatusOr<bool> ForgetOlder(absl::Span<const WrappedKey> needed, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
 
@@ -45,6 +48,7 @@ class FileRootKey : public RootKey {
   const std::string path_;
   const std::string name_;
   Mutex mutex_;
+  std::string registry_ ABSL_GUARDED_BY(mutex_);
   RootKeyGeneration root_ ABSL_GUARDED_BY(mutex_);
 };
 

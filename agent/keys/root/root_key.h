@@ -73,6 +73,8 @@ class RootKey {
     if (!epoch.ok()) return epoch.status();
     return Turned{ByteBuffer(secret.wrapped.begin(), secret.wrapped.end()), *std::move(epoch)};
   }
+  // Says which registry's keys hang on this one, by its id in hexadecimal digits. Call it once, before ForgetOlder.
+  virtual void NoteRegistry(std::string_view /*registry*/) {}
   // `needed` is all that is to be unwrapped from now on. Destroys what unwraps nothing else, and
   // returns whether what was wrapped before a Turn cannot be unwrapped by this key any more, by anybody. False from a
   // provider whose operator has to see to that. Call it again and again: what failed may work later. Errors say why.

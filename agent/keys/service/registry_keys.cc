@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "base/bytes.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -98,6 +99,8 @@ absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registr
   }
   if (absl::IsNotFound(secret.status())) return IsOldCopy(registry.name(), secret.status());
   if (!secret.ok()) return secret.status();
+  const auto* const id = reinterpret_cast<const char*>(identity.id.data());
+  root.NoteRegistry(absl::BytesToHexString({id, identity.id.size()}));
   ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, ReadEpochs(registry));
   Owner owner{identity.id, registry.name()};
   ASSIGN_OR_RETURN(Epochs epochs, UnwrapEpochs(root, owner, rows, deadline));

@@ -208,6 +208,31 @@ TEST_F(RatchetTest, ATurnIsOpenedByEveryCopyOfTheFileAndForgottenOnce) {
   EXPECT_TRUE(ReadFile(keyFile()).starts_with("kveil root key 2 00000002\n"));
 }
 
+// What one registry does not need any more, another one may.
+TEST_F(RatchetTest, StaysWhileAnotherRegistryUsesTheSameFile) {
+  const std::string list = keyFile() + ".registries";
+  auto beside = OpenRoot(keyFile());
+  root_->NoteRegistry("aa");
+  beside->NoteRegistry("bb");
+  root_->NoteRegistry("aa");
+  EXPECT_EQ(ReadFile(list), "aa\nbb\n");
+  const auto forgotten = root_->ForgetOlder({Secret(turned_.secret)}, Soon());
+  EXPECT_TRUE(absl::IsFailedPrecondition(forgotten.status())) << forgotten.status();
+  EXPECT_THAT(forgotten.status().message(), testing::HasSubstr("also opens another registry"));
+  EXPECT_EQ(ReadFile(keyFile()), firstFile_);
+  WriteFile(list, "aa\n");
+  EXPECT_TRUE(*root_->ForgetOlder({Secret(turned_.secret)}, Soon()));
+  EXPECT_NE(ReadFile(keyFile()), firstFile_);
+}
+
+TEST_F(RatchetTest, EachRegistryIsNotedAndAFileThatIsMadeAnewHasNone) {
+  const std::string path = folder_ + "/noted.key";
+  WriteFile(path + ".registries", "of a key that is gone\n");
+  const auto keys = KeyService::Open({.root = {.file = path}, .registry = {.sqlite = folder_ + "/noted.db"}});
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  EXPECT_EQ(ReadFile(path + ".registries"), (*keys)->registryId() + "\n");
+}
+
 TEST_F(RatchetTest, GoesNowhereForANumberThatAnybodyCouldHaveWritten) {
   for (const size_t byte : {13u, 16u, 19u, 20u}) {  // of the generation
     ByteBuffer forged = turned_.secret;
