@@ -156,13 +156,13 @@ class NamespaceTableTest : public Stage {
   }
 
   void StartTable() {
-    table.emplace(*redirect, *sockets, Open(node),
-                  intercept::Namespaces::Callbacks{.serve =
-                                                       [this](uint64_t, const std::vector<UniqueFd>& /*listeners*/) {
-                                                         std::this_thread::sleep_for(servingTakes);
-                                                       },
-                                                   .release = [this](uint64_t cookie) { released.push_back(cookie); }},
-                  [](uint64_t, int) {}, nullptr);
+    table.emplace(
+        *redirect, *sockets, Open(node),
+        intercept::Namespaces::Callbacks{
+            .serve = [this](uint64_t,
+                            const std::vector<UniqueFd>& /*listeners*/) { std::this_thread::sleep_for(servingTakes); },
+            .release = [this](uint64_t cookie) { released.push_back(cookie); }},
+        [](uint64_t, int) {}, nullptr);
     Require(table->AddOwn().ok(), "the own namespace");
     table->Scan();
   }
