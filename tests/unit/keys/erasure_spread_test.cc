@@ -199,7 +199,7 @@ TEST_F(ErasureSpreadTest, AnAgentThatIsCutOffRefusesTheKeyWhenTheEraseSaysSo) {
     }
   });
   EXPECT_TRUE(Eventually([&] { return openedBefore > 100; })) << "it is well as long as it is connected";
-  ASSERT_EQ(kill(backend, SIGSTOP), 0);
+  StoppedBackend stopped(backend);
   const int64_t number = Erase(*a, "38");
   const ErasureSpread spread = Await(*a, number, seconds(10));
   isOver = true;
@@ -209,7 +209,7 @@ TEST_F(ErasureSpreadTest, AnAgentThatIsCutOffRefusesTheKeyWhenTheEraseSaysSo) {
   EXPECT_FALSE(spread.agents[1].confirmed.has_value());
   EXPECT_LE(spread.agents[1].refusesFrom, absl::Now());
   reader.join();
-  kill(backend, SIGCONT);
+  stopped.Continue();
   EXPECT_EQ(openedAfter, 0);
   EXPECT_TRUE(Eventually([&] { return b->health().ok() && StateOf(*b, cache, id) == State::kErased; }));
 }

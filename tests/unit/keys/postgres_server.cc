@@ -157,4 +157,39 @@ std::vector<std::string> PostgresServer::Client::Query(const std::string& sql) {
   return values;
 }
 
+namespace {
+
+std::string TextOf(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+bool IsStopped(pid_t pid) {
+  const std::string stat = TextOf("/proc/" + std::to_string(pid) + "/stat");
+  const size_t name = stat.rfind(')');  // which may hold anything
+  return name != std::string::npos && stat.substr(name, 3) == ") T";
+}
+
+// By the title that it gives itself: "postgres: USER DATABASE [local] idle".
+bool IsIdle(pid_t pid) {
+  std::string title = TextOf("/proc/" + std::to_string(pid) + "/cmdline");
+  title.erase(title.find_last_not_of(std::string(" \0", 2)) + 1);
+  return title.ends_with("] idle") || title.ends_with(") idle");
+}
+
+}  // namespace
+
+StoppedBackend::StoppedBackend(pid_t pid) : pid_(pid) {
+  for (int attempt = 0; attempt < 5000; ++attempt) {
+    EXPECT_EQ(kill(pid_, SIGSTOP), 0);
+    for (int looks = 0; looks < 5000 && !IsStopped(pid_); ++looks) usleep(1000);
+    if (IsStopped(pid_) && IsIdle(pid_)) return;
+    Continue();
+    usleep(1000);
+  }
+  ADD_FAILURE() << "process " << pid << " of the server is never idle";
+}
+
+void StoppedBackend::Continue() { kill(pid_, SIGCONT); }
+
 }  // namespace kveil::keys

@@ -58,4 +58,18 @@ class PostgresServer {
   std::map<std::string, std::string> databases_;  // by key
 };
 
+// Stops one of the server's processes for connections, at a moment when it does nothing: so it has no lock that others
+// would wait for. Goes on at the end.
+class StoppedBackend {
+ public:
+  explicit StoppedBackend(pid_t pid);
+  ~StoppedBackend() { Continue(); }
+  StoppedBackend(const StoppedBackend&) = delete;
+  StoppedBackend& operator=(const StoppedBackend&) = delete;
+  void Continue();
+
+ private:
+  const pid_t pid_;
+};
+
 }  // namespace kveil::keys

@@ -749,7 +749,7 @@ TEST_F(SharedUserChangesTest, AnAgentThatIsCutOffTakesNobodyForConsentingForLong
   KeyCache cache(*b);
   Make(*a, {Granted("38", "marketing")});
   ASSERT_TRUE(Eventually([&] { return Consents(*b, cache, "38", "marketing"); }));
-  ASSERT_EQ(kill(backend, SIGSTOP), 0);
+  StoppedBackend stopped(backend);
   const UserChange withdrawn[] = {Withdrawn("38", "marketing")};
   const auto changed = a->ChangeUsers(withdrawn, 0);
   const auto end = std::chrono::steady_clock::now() + seconds(1);
@@ -760,7 +760,7 @@ TEST_F(SharedUserChangesTest, AnAgentThatIsCutOffTakesNobodyForConsentingForLong
   const bool consents =
       key != nullptr && cache.FactsOf(*key) != nullptr && cache.FactsOf(*key)->Consents("marketing", absl::Now());
   EXPECT_FALSE(consents) << "the consent outlived the cacheTtl";
-  kill(backend, SIGCONT);
+  stopped.Continue();
   EXPECT_TRUE(AwaitAgents(*a, changed->number, seconds(20), [] { return true; }).isComplete);
 }
 
