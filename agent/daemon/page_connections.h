@@ -17,7 +17,7 @@ namespace kveil::daemon {
 // The JSON that the page's script reads: of each connection what its table shows, and nothing else.
 std::string PageTextOf(const admin::ConnectionsCommand::Response& listed);
 
-// However many ask, the workers are asked once a second, by one thread.
+// However many ask, the workers are asked once a second, one question at a time.
 class PageConnections {
  public:
   using Clock = std::chrono::steady_clock;
@@ -45,7 +45,7 @@ class PageConnections {
   std::string answer_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point answeredAt_ ABSL_GUARDED_BY(mutex_);
   std::vector<Reply> waiting_ ABSL_GUARDED_BY(mutex_);  // for what is being asked
-  admin::CommandThreads threads_{1};
+  admin::CommandThreads threads_{2};                    // one asks, and another may still give the answer before
 };
 
 }  // namespace kveil::daemon
