@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "base/time_text.h"
 #include "bundle/accepted_version.h"
 #include "bundle/bundle_file.h"
 #include "bundle/signature.h"
@@ -76,7 +77,7 @@ absl::Status SignFolder(const CommonOptions& common, const PolicySignOptions& op
   ASSIGN_OR_RETURN(const std::shared_ptr<const Policy> policies, Policy::Load({options.folder}));
   Manifest manifest;
   manifest.version = options.version;
-  manifest.created = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
+  manifest.created = UtcText(absl::Now());
   manifest.files = policies->hashes();
   RETURN_IF_ERROR(bundle::Check(manifest));
   // As an agent reads it, before what was signed last is replaced.

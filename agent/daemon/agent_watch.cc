@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/time_text.h"
 #include "daemon/agent.h"
 
 namespace kveil::daemon {
@@ -21,9 +22,7 @@ constexpr uint64_t kMostOnPage = 50;  // connections
 absl::Status ProblemOf(const bundle::Puller::Status& pull) {
   if (pull.problem.ok()) return absl::OkStatus();
   const std::string since =
-      pull.confirmed.has_value()
-          ? StrCat("since ", absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", *pull.confirmed, absl::UTCTimeZone()))
-          : "since the agent started";
+      pull.confirmed.has_value() ? StrCat("since ", UtcText(*pull.confirmed)) : "since the agent started";
   return absl::Status(pull.problem.code(), StrCat(ToStd(pull.problem.message()), ". It has not worked ", since,
                                                   ", and the policies from before stay in force"));
 }

@@ -1,9 +1,7 @@
 // What the agent does when it is asked about epochs.
-#include <string>
-
-#include "absl/time/time.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/time_text.h"
 #include "daemon/commands/commands.h"
 
 namespace kveil::daemon {
@@ -11,8 +9,6 @@ namespace {
 
 using admin::ListEpochsCommand;
 using admin::TurnEpochsCommand;
-
-std::string TextOf(absl::Time time) { return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone()); }
 
 const char* NameOf(keys::KeyService::EpochState state) {
   switch (state) {
@@ -41,8 +37,8 @@ absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, b
     ListEpochsCommand::Epoch& one = response.epochs.emplace_back();
     one.number = static_cast<uint64_t>(epoch.number);
     one.state = NameOf(epoch.state);
-    one.made = TextOf(epoch.made);
-    if (epoch.destroyed.has_value()) one.destroyed = TextOf(*epoch.destroyed);
+    one.made = UtcText(epoch.made);
+    if (epoch.destroyed.has_value()) one.destroyed = UtcText(*epoch.destroyed);
     one.keys = epoch.keys;
   }
   return response;

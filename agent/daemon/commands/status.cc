@@ -4,6 +4,7 @@
 
 #include "absl/time/time.h"
 #include "base/text.h"
+#include "base/time_text.h"
 #include "daemon/commands/commands.h"
 
 namespace kveil::daemon {
@@ -28,7 +29,7 @@ StatusCommand::Policies Policies(const policy::PolicyStore& store, const bundle:
                                 store.generation(),    static_cast<uint64_t>(policies->version()),
                                 policies->digest(),    std::string(store.lastError().message())};
   const auto confirmed = puller == nullptr ? std::nullopt : puller->status().confirmed;
-  if (confirmed.has_value()) shown.confirmed = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", *confirmed, absl::UTCTimeZone());
+  if (confirmed.has_value()) shown.confirmed = UtcText(*confirmed);
   return shown;
 }
 
