@@ -91,7 +91,8 @@ int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSecon
     Print(response);
   }
   if (HasEnded(response, ending)) return 0;
-  (void)Fail(kCommand, response.problem.empty() ? StrCat("the turn is still under way; it goes on") : response.problem);
+  (void)Fail(kCommand,
+             response.problem.empty() ? std::string("the turn is still under way; it goes on") : response.problem);
   return kUnderWay;
 }
 

@@ -161,11 +161,7 @@ class KeyService::Worker {
   }
 
   absl::StatusOr<Epochs> ListEpochs(bool withKeys) {
-    return Ask<Epochs>([&] {
-      absl::StatusOr<Epochs> epochs = keyring_->ListEpochs(withKeys);
-      NoteReopened();
-      return epochs;
-    });
+    return AskKeyring<Epochs>([&] { return keyring_->ListEpochs(withKeys); });
   }
 
   absl::StatusOr<int64_t> TurnEpochs() {
@@ -527,12 +523,12 @@ void KeyService::Worker::StepEpochs() {
   health_.Set(Part::kEpochs, keyring_->turns().problem());
   EpochNow now;
   now.note = ToStd(keyring_->turns().note().message());
+  now.isTurning = keyring_->epochs().size() > 1;
   for (const Registry::Epoch& epoch : keyring_->epochs()) {
     if (epoch.isUsed) {
       now.number = epoch.number;
       now.age = epoch.age;
     }
-    now.isTurning = keyring_->epochs().size() > 1;
   }
   {
     const MutexLock lock(mutex_);
