@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "base/status_macros.h"
+#include "base/sync_folder.h"
 #include "base/text.h"
 #include "evidence/folder_lock.h"
 #include "evidence/small_file.h"
@@ -248,8 +249,7 @@ absl::Status Trail::OpenFile(absl::Time now) {
   if (!file_.valid()) return FileError(PathOf(name));
   name_ = name;
   size_ = 0;
-  const UniqueFd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return folder.valid() && ::fsync(folder.get()) == 0 ? absl::OkStatus() : FileError(folder_);
+  return SyncFolder(folder_) ? absl::OkStatus() : FileError(folder_);
 }
 
 absl::Status Trail::Write(const std::string& text) {

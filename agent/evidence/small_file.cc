@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/sync_folder.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -24,8 +25,7 @@ absl::Status Error(const std::string& path) {
 }
 
 absl::Status SyncFolderOf(const std::string& path) {
-  const UniqueFd folder(::open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return folder.valid() && ::fsync(folder.get()) == 0 ? absl::OkStatus() : Error(path);
+  return SyncFolder(path.substr(0, path.rfind('/'))) ? absl::OkStatus() : Error(path);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_split.h"
+#include "base/sync_folder.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -21,11 +22,9 @@ absl::Status RefuseErrno(const std::string& list, std::string_view doing) {
       StrCat("which registries use the root key file is not known: ", list, " ", doing, ": ", std::strerror(errno)));
 }
 
-absl::Status SyncFolderOf(const std::string& list) {
+std::string FolderOf(const std::string& list) {
   const size_t slash = list.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : list.substr(0, slash + 1);
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd.valid() && ::fsync(fd.get()) == 0 ? absl::OkStatus() : RefuseErrno(list, "cannot be made durable");
+  return slash == std::string::npos ? "." : list.substr(0, slash + 1);
 }
 
 std::string ListOf(const std::string& path) { return path + ".registries"; }
@@ -54,7 +53,7 @@ absl::Status NoteOnlyRegistry(const std::string& path, std::string_view registry
     if (::write(fd.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()) || ::fsync(fd.get()) != 0) {
       return RefuseErrno(list, "cannot be written");
     }
-    if (absl::Status synced = SyncFolderOf(list); !synced.ok()) return synced;
+    if (!SyncFolder(FolderOf(list))) return RefuseErrno(list, "cannot be made durable");
   }
   if (!hasOthers) return absl::OkStatus();
   return absl::FailedPreconditionError(StrCat(
