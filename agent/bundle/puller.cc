@@ -16,8 +16,8 @@
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "base/sync_folder.h"
 #include "base/text.h"
-#include "base/unique_fd.h"
 #include "bundle/signature.h"
 #include "config/read_file.h"
 #include "crypto/secret_file.h"
@@ -51,8 +51,7 @@ absl::Status Exchange(const std::string& fresh, const std::string& folder) {
       (errno != ENOENT || ::rename(fresh.c_str(), folder.c_str()) != 0)) {
     return NotWritten(folder, std::strerror(errno));
   }
-  const UniqueFd parent(::open(folder.substr(0, folder.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent.valid() || ::fsync(parent.get()) != 0) return NotWritten(folder, std::strerror(errno));
+  if (!SyncFolder(folder.substr(0, folder.rfind('/')))) return NotWritten(folder, std::strerror(errno));
   return absl::OkStatus();
 }
 
@@ -144,9 +143,7 @@ absl::StatusOr<http::Request> Puller::MakeRequest(const std::string& etag) const
   request.url = options_.source.url;
   if (!options_.source.tokenFile.empty()) {
     ASSIGN_OR_RETURN(const crypto::SecretText token, crypto::ReadSecret(options_.source.tokenFile));
-    crypto::SecretText header = crypto::MakeSecretText("Authorization: Bearer ");
-    crypto::Append(header, crypto::AsText(token));
-    request.headers.push_back(std::move(header));
+    request.headers.push_back(http::BearerHeader(token));
   }
   if (!etag.empty()) request.headers.push_back(crypto::MakeSecretText(StrCat("If-None-Match: ", etag)));
   return request;

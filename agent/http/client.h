@@ -29,6 +29,13 @@ struct Request {
   std::function<bool()> mayGoOn;
 };
 
+// "Authorization: Bearer TOKEN" (RFC 6750 section 2.1).
+inline crypto::SecretText BearerHeader(const crypto::SecretText& token) {
+  crypto::SecretText header = crypto::MakeSecretText("Authorization: Bearer ");
+  crypto::Append(header, crypto::AsText(token));
+  return header;
+}
+
 struct Response {
   int status = 0;
   crypto::SecretText body;

@@ -53,9 +53,7 @@ absl::StatusOr<http::Request> ApiServer::MakeRequest(std::string_view path) cons
   ASSIGN_OR_RETURN(const crypto::SecretText token, crypto::ReadSecret(options_.tokenFile));
   http::Request request;
   request.url = StrCat(options_.address, path);
-  crypto::SecretText header = crypto::MakeSecretText("Authorization: Bearer ");
-  crypto::Append(header, crypto::AsText(token));
-  request.headers.push_back(std::move(header));
+  request.headers.push_back(http::BearerHeader(token));
   return request;
 }
 
