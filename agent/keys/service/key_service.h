@@ -27,6 +27,7 @@
 namespace kveil::keys {
 
 class Revocations;
+class ServiceThread;
 
 // One call erases no more users than this: whoever asks for keys meanwhile waits for it.
 inline constexpr size_t kMostUsersOfAnErasure = 256;
@@ -55,6 +56,8 @@ struct KeyServiceOptions {
   // Clocks, for tests.
   std::function<SteadyTime()> steadyNow = [] { return std::chrono::steady_clock::now(); };
   std::function<absl::Time()> wallNow = [] { return absl::Now(); };
+  // That of pauses, and of deadlines of the registry: with this one as it is, a test may turn the other two.
+  std::function<SteadyTime()> timerNow = [] { return std::chrono::steady_clock::now(); };
 };
 
 // Any thread may call. Errors name the registry or the root key that is wrong, and never hold a key, a user's id or a
@@ -185,9 +188,8 @@ class KeyService {
   const Revocations& revocations() const;
 
  private:
-  class Worker;
-  explicit KeyService(std::unique_ptr<Worker> worker);
-  std::unique_ptr<Worker> worker_;
+  explicit KeyService(std::unique_ptr<ServiceThread> thread);
+  std::unique_ptr<ServiceThread> thread_;
 };
 
 }  // namespace kveil::keys
