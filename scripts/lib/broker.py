@@ -30,14 +30,17 @@ class Broker:
     `listeners` adds listeners: a name for each, and its settings (`tls_listener`, or with a "protocol"); `ports` has their
     ports. `users` are SCRAM credentials, as the storage tool takes them.
     `jvm` are options of its JVM instead of those that make it start quickly.
+    `within` is a workload that it runs inside of; then `address` is that workload's.
     `version` is another version of Kafka than the tests' usual one. KRaft and controller of itself, unless the version is
     older than 3: then there is a ZooKeeper beside it, as KRaft was a preview without transactions."""
 
     def __init__(self, address, folder, heap="512m", settings=None, advertised=None, listeners=None, version=None,
-                 users=(), node=1, jvm=None):
+                 users=(), node=1, jvm=None, within=None):
         self.node = node
         self.address = address
-        self.port = places.free_port(address)
+        self._within = within
+        self._bindable = "0.0.0.0" if within else address  # From here.
+        self.port = places.free_port(self._bindable)
         self._advertised = advertised or address
         self._bound = address if advertised is None else "0.0.0.0"
         self.folder = pathlib.Path(folder)
@@ -49,7 +52,7 @@ class Broker:
         self._users = users
         self._version = version
         self._jvm = [*QUICK, *([] if version else class_archives.options("broker"))] if jvm is None else jvm
-        self.ports = {name: places.free_port(address) for name in self._listeners}
+        self.ports = {name: places.free_port(self._bindable) for name in self._listeners}
         self._controller = places.free_port("127.0.0.1")
         self._voters = [self.voter]
         self._keeper = ZooKeeper(self.folder / "zookeeper", version) if version and version.startswith("2.") else None
@@ -104,7 +107,8 @@ class Broker:
                                           *(word for user in self._users for word in ("--add-scram", user))),
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True, timeout=START_LIMIT)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._process = _start(self._java(self._jvm, "kafka.Kafka", str(properties)), self.log)
+        command = self._java(self._jvm, "kafka.Kafka", str(properties))
+        self._process = _start(self._within.command(command) if self._within else command, self.log)
 
     def wait(self):
         try:

@@ -1,5 +1,6 @@
 """A PostgreSQL server of the distribution's packages, for agents that share a registry."""
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -88,6 +89,14 @@ class Postgres:
     def stop(self):
         """At once, as in a crash. What was committed is there when it is started again."""
         self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(20)
+        self._process = None
+
+    def kill(self):
+        """SIGKILL of all its processes."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._process.wait(20)
         self._process = None
 

@@ -42,25 +42,17 @@ def number():
 @pytest.fixture
 def vault(site, number):
     with Vault(site.folder / f"vault{number}") as started:
-        started.make_key("kveil")
-        started.write_policy("kveil", ["kveil"])
         yield started
 
 
 @pytest.fixture
 def agent(site, broker, vault, number):
-    role = {"token_policies": "kveil", "token_ttl": "1h"}
-    vault.call("POST", "auth/approle/role/kveil", role)
-    secret = vault.folder / "secret-id"
-    secret.write_text(vault.call("POST", "auth/approle/role/kveil/secret-id", {})["data"]["secret_id"])
-    role_id = vault.call("GET", "auth/approle/role/kveil/role-id")["data"]["role_id"]
     made = Agent(site, broker, POLICY, name=f"agent{number}")
-    made.config["keys"]["root"] = {"vault": {"address": vault.address, "key": "kveil",
-                                             "appRole": {"roleId": role_id, "secretIdFile": str(secret)}}}
+    made.config["keys"]["root"] = vault.root_key()
     made.write_config()
     with made:
         yield made
-        leaked = [secret.read_text(), vault.root_token, "hvs."]
+        leaked = [(vault.folder / "secret-id").read_text(), vault.root_token, "hvs."]
         assert not any(text in made.log.read_text() for text in leaked)
 
 
