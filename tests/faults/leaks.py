@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 # How many more are no leak: connections that clients open beside those that they had, or that have just ended.
-SPARE = {"descriptors": 12, "threads": 2, "map entries": 64}
+SPARE = {"descriptors": 12, "threads": 2, "map entries": 64, "MiB of memory": 96}
 
 
 def holdings(agent, cgroup):
@@ -17,6 +17,7 @@ def holdings(agent, cgroup):
     return {
         "descriptors": len(os.listdir(process / "fd")),
         "threads": len(os.listdir(process / "task")),
+        "MiB of memory": agent.memory() >> 20,
         "pins": len(pins),
         "programs": len(_bpftool("cgroup", "show", str(cgroup))),
         "map entries": sum(len(_bpftool("map", "dump", "pinned", str(each))) for each in tables),

@@ -11,20 +11,25 @@ import waiting
 
 RECORDS_OF_A_USER = 100  # Then comes the next user.
 ROUND = 10  # Records that are sent before the producer waits for their answers.
+PAUSE = 0.05  # Seconds.
 MARK = b"GET /secret/"  # In every value that `click` makes. At the broker it may not be seen.
 
 
 class Stream:
     """`with Stream(application, topic, settings) as stream:` sends and reads until its end."""
 
+    SETTINGS_OF_READERS = []
+
     def __init__(self, application, topic, *settings):
         self.topic = topic
         self.acknowledged = {}  # Offset at the broker by number.
         self.refused = {}  # What the producer was told, by number.
         self.read = []  # Numbers in the order in which the consumer got them.
-        self.rounds = []  # When each round of the producer began.
+        self.rounds = []  # When each round of the producer began, and its last number. Only those that are to be read.
         self._application = application
         self._settings = ["linger.ms=2", "delivery.timeout.ms=900000", "reconnect.backoff.max.ms=200", *settings]
+        self._checked = 0  # How much of what was read.
+        self._missed = set()  # Numbers that the consumer has passed without getting them.
         self._ending = threading.Event()
         self._problems = collections.deque()
         self._threads = [threading.Thread(target=self._guard, args=(work,), daemon=True) for work in (self._produce, self._consume)]
@@ -35,14 +40,17 @@ class Stream:
             thread.start()
         return self
 
-    def __exit__(self, *_):
-        self.end()
+    def __exit__(self, kind, *_):
+        self._ending.set()
+        if kind is None:
+            self.end()
 
     def end(self):
-        """Nothing more is sent; what was sent is acknowledged and read."""
+        """Nothing more is sent; what was sent is acknowledged and read, if that takes no longer than a minute."""
         self._ending.set()
+        limit = time.monotonic() + 60
         for thread in self._threads:
-            thread.join(60)
+            thread.join(max(0, limit - time.monotonic()))
 
     def user_of(self, number):
         return f"{self.topic}-{number // RECORDS_OF_A_USER}"
@@ -56,21 +64,23 @@ class Stream:
 
     def has_worked_since(self, moment):
         """Whether records that were sent after that moment of the monotonic clock are acknowledged and read."""
-        begun = len([1 for began, _ in self.rounds if began > moment])
-        if begun < 2:  # The last one is not answered yet.
+        if len(self.rounds) < 2:
             return False
-        newest = self.rounds[-2][1]
-        return bool(self.read) and self.read[-1] >= newest
+        began, newest = self.rounds[-2]  # The last one is not answered yet.
+        return began > moment and bool(self.read) and self.read[-1] >= newest
 
     def check(self):
         """What is wrong with what was read up to now, a line each."""
-        read = list(self.read)
-        if read != sorted(set(read)):
-            at = next(i for i in range(1, len(read)) if read[i] <= read[i - 1])
-            return [f"{self.topic}: record {read[at]} was read after {read[at - 1]}"]
-        missing = [number for number in self.acknowledged if number <= read[-1]] if read else []
-        missing = sorted(set(missing) - set(read))
-        return [f"{self.topic}: record {number} was acknowledged and not read" for number in missing[:3]]
+        end = len(self.read)
+        last = self.read[self._checked - 1] if self._checked else -1
+        for number in self.read[self._checked:end]:
+            if number <= last:
+                return [f"{self.topic}: record {number} was read after {last}"]
+            self._missed.update(range(last + 1, number))
+            last = number
+        self._checked = end
+        return [f"{self.topic}: record {number} was acknowledged and not read" for number in sorted(self._missed)
+                if number in self.acknowledged][:3]
 
     def _guard(self, work):
         try:
@@ -84,22 +94,29 @@ class Stream:
             while not self._ending.is_set():
                 batch = list(itertools.islice(numbers, ROUND))
                 self.rounds.append((time.monotonic(), batch[-1]))
-                for number in batch:
-                    producer.send(Message(None, self.value_of(number)))
-                for number, answer in zip(batch, self._answers(producer, len(batch))):
-                    if "offset" in answer:
-                        self.acknowledged[number] = answer["offset"]
-                    else:
-                        self.refused[number] = answer["message"]
-                self._ending.wait(0.05)
+                self._take(self._send(producer, batch))
+                self._ending.wait(PAUSE)
+
+    def _send(self, producer, batch):
+        """The answers by number."""
+        for number in batch:
+            producer.send(Message(None, self.value_of(number)))
+        return list(zip(batch, self._answers(producer, len(batch))))
+
+    def _take(self, answers):
+        for number, answer in answers:
+            if "offset" in answer:
+                self.acknowledged[number] = answer["offset"]
+            else:
+                self.refused[number] = answer["message"]
 
     @staticmethod
     def _answers(producer, count):
         return [producer.flush(timeout=900), *(producer.answer() for _ in range(count - 1))]
 
     def _consume(self):
-        with self._application.following(self.topic) as consumer:
-            while not self._ending.is_set() or (self.acknowledged and self.read[-1] < max(self.acknowledged)):
+        with self._application.following(self.topic, *self.SETTINGS_OF_READERS) as consumer:
+            while not self._ending.is_set() or self._threads[0].is_alive() or (self.acknowledged and self.read[-1] < max(self.acknowledged)):
                 try:
                     record = consumer.next(timeout=0.5)
                 except waiting.TimedOut:
@@ -108,3 +125,38 @@ class Stream:
                 if record.message.value != self.value_of(number):
                     raise ValueError(f"record {number} came back changed")
                 self.read.append(number)
+
+
+class Transactions(Stream):
+    """Its producer commits two transactions and aborts the third. A record is acknowledged when its transaction is committed; of those
+    that were aborted, none may be read."""
+
+    SETTINGS_OF_READERS = ["isolation.level=read_committed"]
+
+    def __init__(self, application, topic):
+        super().__init__(application, topic, f"transactional.id={topic}", "transaction.timeout.ms=900000", "max.block.ms=900000")
+        self.aborted = set()
+
+    def check(self):
+        read = [number for number in self.read[self._checked:] if number in self.aborted]
+        return [*super().check(), *(f"{self.topic}: record {number} was read, and its transaction was aborted" for number in read[:3])]
+
+    def _produce(self):
+        batches = (list(range(first, first + ROUND)) for first in itertools.count(0, ROUND))
+        committing = []
+        with self._application.producing(self.topic, *self._settings) as producer:
+            for count, batch in enumerate(batches, 1):
+                commits = count % 3 != 0
+                if commits:
+                    self.rounds.append((time.monotonic(), batch[-1]))
+                else:
+                    self.aborted.update(batch)
+                producer.do("begin")
+                answers = self._send(producer, batch)
+                self._take(committing)  # The producer does one thing after the other: that transaction is committed.
+                producer.do("commit" if commits else "abort")
+                committing = answers if commits else []
+                if self._ending.wait(PAUSE):
+                    break
+            producer.finish(timeout=900)
+            self._take(committing)
