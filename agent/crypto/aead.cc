@@ -17,6 +17,7 @@ namespace {
 
 using Tag = std::array<uint8_t, kTagSize>;
 
+#ifdef KVEIL_HAVE_IPSEC_MB
 // In constant time. (CRYPTO_memcmp is a loop over bytes behind a call.)
 bool IsTag(const Tag& computed, const Tag& expected) {
   uint64_t words[4];
@@ -25,7 +26,6 @@ bool IsTag(const Tag& computed, const Tag& expected) {
   return ((words[0] ^ words[2]) | (words[1] ^ words[3])) == 0;
 }
 
-#ifdef KVEIL_HAVE_IPSEC_MB
 constexpr size_t kCacheLine = 64;
 constexpr size_t kRoundKeysSize = 15 * 16;
 
@@ -74,7 +74,7 @@ bool OpenWithOpenSsl(EVP_CIPHER_CTX* context, const Nonce& nonce, Bytes aad, Byt
 }  // namespace
 
 struct GcmKeys::State {
-  State(size_t count, Engine engine) : count(count) {
+  State(size_t count, [[maybe_unused]] Engine engine) : count(count) {
 #ifdef KVEIL_HAVE_IPSEC_MB
     if (engine == Engine::kIpsecMb) functions = FindIpsecMb();
     if (functions != nullptr) {
