@@ -1,0 +1,20 @@
+# Builds for arm64 on another machine: with Debian's cross compiler, against the libraries of KVEIL_SYSROOT (tests/arm64/run makes that
+# folder). Programs of the build and tests run in qemu's user emulation.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES KVEIL_SYSROOT)
+if(NOT EXISTS "${KVEIL_SYSROOT}/usr/include/aarch64-linux-gnu")
+  message(FATAL_ERROR "KVEIL_SYSROOT (\"${KVEIL_SYSROOT}\") is no folder with arm64 libraries; tests/arm64/run makes one and sets it")
+endif()
+set(CMAKE_SYSROOT "${KVEIL_SYSROOT}")
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} "${KVEIL_SYSROOT}")
+set(ENV{PKG_CONFIG_LIBDIR} "${KVEIL_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${KVEIL_SYSROOT}/usr/share/pkgconfig")
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L "${KVEIL_SYSROOT}")
