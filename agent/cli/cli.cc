@@ -32,6 +32,7 @@ class CommandLine {
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
   void AddEpochs();
+  void AddRegistry();
   void AddReceipts();
   void AddAudit();
   void AddPolicy();
@@ -48,6 +49,7 @@ class CommandLine {
   uint64_t generation_ = 0;
   std::string newFile_;
   ReceiptsOptions receipts_;
+  RegistryCopyOptions copy_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
   ConnectionsOptions connections_;
@@ -174,6 +176,24 @@ void CommandLine::AddEpochs() {
       ->add_option("--wait", waitForTurn_,
                    "Wait until it is done; exits 3 when it is not by then (default: do not wait)")
       ->type_name("SECONDS");
+}
+
+void CommandLine::AddRegistry() {
+  CLI::App* const registry = app_.add_subcommand("registry", "Move the registry");
+  registry->require_subcommand(1);
+  registry->footer("Example: kveil registry copy --to postgresql://kveil@db.example/kveil");
+  CLI::App* const copy = Add(
+      *registry, "copy",
+      "Move the registry from its SQLite file to PostgreSQL, with the agent stopped; run it again after an "
+      "interruption",
+      "kveil registry copy --to postgresql://kveil@db.example/kveil",
+      [this] { return RunRegistryCopy(common_, copy_); }, /*withJson=*/false);
+  copy->add_option("--from", copy_.from, "The SQLite file (default: the configuration's)")->type_name("FILE");
+  CLI::Option_group* const what = copy->add_option_group("what");
+  what->require_option(1);
+  what->add_option("--to", copy_.to, "The database, as keys.registry.postgres has it; it must hold no registry")
+      ->type_name("CONNECTION");
+  what->add_flag("--give-up", copy_.giveUp, "Let agents use the file again, if the move is not complete");
 }
 
 void CommandLine::AddReceipts() {
@@ -409,6 +429,8 @@ CommandLine::CommandLine() {
   AddUser();
 
   AddEpochs();
+
+  AddRegistry();
 
   AddReceipts();
 

@@ -172,6 +172,14 @@ int RunAdvanceRootKey(const std::string& path, uint64_t generation, const std::s
 // Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
 int RunCreateRegistry(const CommonOptions& common);
 
+struct RegistryCopyOptions {
+  std::string from;     // an SQLite file; empty: the configuration's
+  std::string to;       // a PostgreSQL connection string
+  bool giveUp = false;  // instead: lets the file be used again
+};
+// Moves a registry to PostgreSQL, or gives up a move that was begun. No agent may run.
+int RunRegistryCopy(const CommonOptions& common, const RegistryCopyOptions& options);
+
 // Takes the pinned BPF links and maps away.
 int RunDetach(const CommonOptions& common);
 

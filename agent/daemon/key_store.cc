@@ -88,16 +88,18 @@ keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
 keys::RegistryOptions RegistryOptionsOf(const config::KeysConfig& config) {
   keys::RegistryOptions options;
   options.sqlite = config.registryPath;
-  if (config.registryPostgres.has_value()) {
-    options.postgres.emplace().parameters = config.registryPostgres->parameters;
-    for (const auto& [host, address, port] : config.registryPostgres->servers) {
-      options.postgres->servers.push_back({host, address, port});
-    }
-  }
+  if (config.registryPostgres.has_value()) options.postgres = PostgresOptionsOf(*config.registryPostgres);
   return options;
 }
 
 }  // namespace
+
+keys::PostgresOptions PostgresOptionsOf(const config::PostgresConfig& config) {
+  keys::PostgresOptions options;
+  options.parameters = config.parameters;
+  for (const auto& [host, address, port] : config.servers) options.servers.push_back({host, address, port});
+  return options;
+}
 
 keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
   keys::KeyServiceOptions options;

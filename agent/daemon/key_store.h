@@ -12,6 +12,9 @@ namespace kveil::daemon {
 // What the key service is to open.
 keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config);
 
+// The database that a connection string names.
+keys::PostgresOptions PostgresOptionsOf(const config::PostgresConfig& config);
+
 // Makes an empty registry under the root key, which must be there. An agent makes one only together with its root key:
 // a root key without its registry looks like a registry that was lost. Returns the registry's name. kAlreadyExists:
 // there is one, and it is left as it is. Other errors are those of the registry and the root key.

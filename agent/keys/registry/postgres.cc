@@ -19,6 +19,7 @@ constexpr uint32_t kBytea = 17;
 constexpr uint32_t kBigint = 20;
 
 constexpr int kBinary = 1;
+constexpr uint32_t kNull = 0xffffffff;  // the size of an array's element that is NULL
 
 template <typename Unsigned>
 void AppendBigEndian(ByteBuffer& buffer, Unsigned value) {
@@ -89,8 +90,8 @@ PostgresParameters& PostgresParameters::Add(Bytes value) {
   return *this;
 }
 
-// array_recv in PostgreSQL's arrayfuncs.c: dimensions, whether there are nulls, element type, then size and lower bound
-// of each dimension.
+// array_recv in PostgreSQL's arrayfuncs.c: dimensions, whether there are nulls (which it finds out itself), element
+// type, then size and lower bound of each dimension.
 ByteBuffer& PostgresParameters::BeginArray(uint32_t elementType, size_t size) {
   ByteBuffer& buffer = values_.emplace_back();
   Append32(buffer, size == 0 ? 0 : 1);
@@ -116,6 +117,24 @@ PostgresParameters& PostgresParameters::AddArray(const std::vector<Bytes>& value
   for (Bytes value : values) {
     Append32(buffer, static_cast<uint32_t>(value.size()));
     Append(buffer, value);
+  }
+  return *this;
+}
+
+PostgresParameters& PostgresParameters::AddArray(const std::vector<std::optional<int64_t>>& values) {
+  ByteBuffer& buffer = BeginArray(kBigint, values.size());
+  for (const std::optional<int64_t>& value : values) {
+    Append32(buffer, value.has_value() ? 8 : kNull);
+    if (value.has_value()) Append64(buffer, *value);
+  }
+  return *this;
+}
+
+PostgresParameters& PostgresParameters::AddArray(const std::vector<std::optional<Bytes>>& values) {
+  ByteBuffer& buffer = BeginArray(kBytea, values.size());
+  for (const std::optional<Bytes>& value : values) {
+    Append32(buffer, value.has_value() ? static_cast<uint32_t>(value->size()) : kNull);
+    if (value.has_value()) Append(buffer, *value);
   }
   return *this;
 }

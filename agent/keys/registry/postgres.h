@@ -30,6 +30,9 @@ class PostgresParameters {
   PostgresParameters& Add(Bytes value);
   PostgresParameters& AddArray(const std::vector<int64_t>& values);
   PostgresParameters& AddArray(const std::vector<Bytes>& values);
+  // nullopt: NULL.
+  PostgresParameters& AddArray(const std::vector<std::optional<int64_t>>& values);
+  PostgresParameters& AddArray(const std::vector<std::optional<Bytes>>& values);
 
  private:
   friend class PostgresConnection;

@@ -160,6 +160,10 @@ absl::Status PostgresRegistry::TakeFormat(const PostgresResult& format) {
     for (const char* sql : postgres::StatementsThatMigrate()) migrate.push_back(PostgresStatement::Text(sql));
     return Send(Step::kMigrate, migrate);
   }
+  if (version == postgres::kUnfinishedFormat) {
+    return absl::FailedPreconditionError(
+        StrCat(name(), " is not whole yet: a registry is being copied there; finish that by `kveil registry copy`"));
+  }
   if (version != postgres::kFormat) {
     return absl::FailedPreconditionError(StrCat(name(), " has format ", version, "; this version of kveil knows only ",
                                                 postgres::kFormat, ": use the version that made it, or a later one"));

@@ -21,6 +21,8 @@ extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.
 inline constexpr int kFormat = 6;
+// That of a registry which is being copied here, and is not whole yet (registry_copy.h).
+inline constexpr int kUnfinishedFormat = 0;
 
 // READ COMMITTED, whatever the server's default: each statement sees what was committed before it began. All that
 // comes after a lock depends on it.

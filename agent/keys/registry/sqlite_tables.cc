@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "keys/registry/sqlite_copy_source.h"
 #include "keys/registry/stored_row.h"
 
 namespace kveil::keys {
@@ -153,6 +154,7 @@ absl::Status SqliteTables::CheckFormat() {
   if (*application != kApplicationId) {
     return absl::FailedPreconditionError(StrCat("registry ", path_, " is a database of something else"));
   }
+  if (*format == kMovedFormat) return RefuseMoved(*database_, path_);
   if (*format < 1 || *format > kFormat) {  // an earlier one gets what it lacks
     return LaterFormat(path_, *format);
   }
