@@ -220,6 +220,13 @@ void CommandLine::AddReceipts() {
   verify->add_option("--key", receipts_.publicKey, "A PEM file with the public key (default: the folder's own)")
       ->type_name("FILE");
   add("key", "The public key that verifies the receipts, as PEM", "kveil receipts key", RunReceiptsKey, false);
+  CLI::App* const replay =
+      add("replay", "Repeat the erasures that the registry does not know of, as after a restore from a backup",
+          "kveil receipts replay --dry-run", RunReceiptsReplay, true);
+  replay->add_option("--key", receipts_.publicKey, "A PEM file with the public key; needed with --folder")
+      ->type_name("FILE");
+  replay->add_flag("--dry-run", receipts_.isDryRun, "Only say how many there are");
+  replay->add_option("--wait", receipts_.waitSeconds, "As of `kveil erase`")->type_name("SECONDS");
 }
 
 void CommandLine::AddAudit() {

@@ -90,6 +90,9 @@ struct ReceiptsOptions {
   std::string folder;     // empty: the configuration's
   std::string publicKey;  // a PEM file; empty: the folder's own key
   uint64_t number = 0;    // 0: all
+  // Of RunReceiptsReplay.
+  bool isDryRun = false;
+  std::optional<uint64_t> waitSeconds;  // as of EraseOptions
 };
 // The receipts of erasures: one line each; the signed bytes of one; whether one or all are as they were written; the
 // public key that verifies them. They read the folder, and need no agent.
@@ -97,6 +100,9 @@ int RunReceiptsList(const CommonOptions& common, const ReceiptsOptions& options)
 int RunReceiptsShow(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsVerify(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
+// Has the running agent repeat the erasures that receipts tell of, where its registry does not know of them, as one that
+// was restored from a backup. With `isDryRun`, says how many these are. Exit status as of RunErase.
+int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& options);
 
 struct AuditOptions {
   std::vector<std::string> trails;      // folders; empty: the agent's, or the configuration's

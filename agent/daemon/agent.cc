@@ -206,6 +206,8 @@ absl::Status Agent::OpenStores() {
   keys_ = *std::move(opened);
   // Erasing works without them, and says that there is no receipt.
   health_.Set("receipts", receipts_.Prepare());
+  erasures_ = std::make_unique<ErasureCheck>(*keys_, receipts_, health_);
+  erasures_->Start();
 
   absl::StatusOr<std::unique_ptr<tls::ClusterTls>> tls = tls::ClusterTls::Load(config_.clusters);
   if (!tls.ok()) return tls.status();

@@ -22,6 +22,7 @@
 #include "consents/topic_follower.h"
 #include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
+#include "daemon/erasure_check.h"
 #include "daemon/name_lookup.h"
 #include "daemon/page_connections.h"
 #include "daemon/reloader.h"
@@ -128,6 +129,7 @@ class Agent {
   std::unique_ptr<bundle::Puller> puller_;  // of the policies; nullptr without `policies.pull`
   std::unique_ptr<keys::KeyService> keys_;
   std::vector<std::unique_ptr<consents::TopicFollower>> followers_;  // one per topic that consents come from
+  std::unique_ptr<ErasureCheck> erasures_;
   std::unique_ptr<tls::ClusterTls> tls_;
   std::unique_ptr<tls::ClientTls> clientTls_;
   std::unique_ptr<intercept::Workloads> workloads_;

@@ -1,5 +1,6 @@
 #include "receipts/receipt.h"
 
+#include "base/status_macros.h"
 #include "nlohmann/json.hpp"
 
 namespace kveil::receipts {
@@ -8,6 +9,19 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
+
+absl::StatusOr<Json> Parse(const std::string& text) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_object() && json.value("kveilReceipt", Json()) == kFormat) return json;
+  return absl::InvalidArgumentError("it is no receipt, or of a version that this program does not know");
+}
+
+// Empty when there is none.
+std::string TextAt(const Json& json, const char* name) {
+  if (!json.is_object()) return "";
+  const auto found = json.find(name);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
 
 Json Of(const Receipt::User& user) {
   Json keyspaces = Json::array();
@@ -52,16 +66,27 @@ std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& p
 }
 
 absl::StatusOr<Place> PlaceOf(const std::string& text) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || json.value("kveilReceipt", Json()) != kFormat) {
-    return absl::InvalidArgumentError("it is no receipt, or of a version that this program does not know");
-  }
+  ASSIGN_OR_RETURN(const Json json, Parse(text));
   const auto number = json.find("number");
   const auto previous = json.find("previous");
   if (number == json.end() || !number->is_number_unsigned() || previous == json.end() || !previous->is_string()) {
     return absl::InvalidArgumentError("it has no place in the chain");
   }
   return Place{number->get<uint64_t>(), previous->get<std::string>()};
+}
+
+absl::StatusOr<ErasuresTold> ErasuresOf(const std::string& text) {
+  ASSIGN_OR_RETURN(const Json json, Parse(text));
+  ErasuresTold told;
+  told.registry = TextAt(json, "registry");
+  if (!json.contains("users")) return told;
+  for (const Json& user : json.at("users")) {
+    if (!user.is_object() || !user.contains("keyspaces")) return absl::InvalidArgumentError("it is malformed");
+    for (const Json& keyspace : user.at("keyspaces")) {
+      told.subjects.push_back({TextAt(keyspace, "keyspace"), TextAt(keyspace, "pseudonym")});
+    }
+  }
+  return told;
 }
 
 }  // namespace kveil::receipts

@@ -1,6 +1,7 @@
 // What a receipt says.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -58,5 +59,18 @@ struct Place {
 };
 // kInvalidArgument: this is not a receipt.
 absl::StatusOr<Place> PlaceOf(const std::string& text);
+
+// Whom a receipt says to have been erased.
+struct ErasuresTold {
+  struct Subject {
+    std::string keyspace;
+    std::string pseudonym;
+    friend auto operator<=>(const Subject&, const Subject&) = default;
+  };
+  std::string registry;           // its id, in hexadecimal digits
+  std::vector<Subject> subjects;  // none in a confirmation
+};
+// kInvalidArgument: this is not a receipt.
+absl::StatusOr<ErasuresTold> ErasuresOf(const std::string& text);
 
 }  // namespace kveil::receipts

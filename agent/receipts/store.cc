@@ -149,6 +149,14 @@ absl::StatusOr<Store::Stored> Store::Read(uint64_t number) const {
   return stored;
 }
 
+absl::StatusOr<ErasuresTold> Store::ReadErasures(const SigningKey& key, uint64_t number) const {
+  ASSIGN_OR_RETURN(const Stored stored, Read(number));
+  if (!key.Verifies(stored.text, stored.signature)) {
+    return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": its signature is wrong"));
+  }
+  return ErasuresOf(stored.text);
+}
+
 absl::StatusOr<std::string> Store::PublicPem() const {
   const std::string path = folder_ + "/key.pem";
   if (::access(path.c_str(), F_OK) != 0) {

@@ -53,6 +53,8 @@ class Store {
   };
   // kNotFound: there is no such receipt.
   absl::StatusOr<Stored> Read(uint64_t number) const;
+  // Whom receipt `number` says to have been erased, if `key` has signed it. kFailedPrecondition: it has not.
+  absl::StatusOr<ErasuresTold> ReadErasures(const evidence::SigningKey& key, uint64_t number) const;
   // The number of the last receipt, 0 when there is none: as the head says, which is not checked here, or what lies
   // there.
   absl::StatusOr<uint64_t> ReadCount() const;

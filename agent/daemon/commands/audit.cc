@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -12,6 +13,21 @@ namespace kveil::daemon {
 
 std::string PseudonymOf(const keys::Subject& subject) {
   return absl::BytesToHexString({reinterpret_cast<const char*>(subject.data()), subject.size()});
+}
+
+absl::StatusOr<keys::Subject> SubjectOf(const std::string& pseudonym) {
+  const std::optional<std::string> bytes = BytesOfHex(pseudonym);
+  keys::Subject subject;
+  if (!bytes.has_value() || bytes->size() != subject.size()) {
+    return absl::InvalidArgumentError("a pseudonym has 64 hexadecimal digits");
+  }
+  std::copy(bytes->begin(), bytes->end(), subject.begin());
+  return subject;
+}
+
+std::optional<std::string> BytesOfHex(const std::string& digits) {
+  if (digits.size() % 2 != 0 || !std::all_of(digits.begin(), digits.end(), absl::ascii_isxdigit)) return std::nullopt;
+  return absl::HexStringToBytes(digits);
 }
 
 audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys) {

@@ -70,6 +70,13 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     if (context == nullptr) return IsStarting();
     return EraseMany(ErasureOf(*context), request, caller);
   });
+  server.Handle<admin::EraseAgainCommand>(
+      [&target](const admin::EraseAgainCommand::Request& request,
+                const Caller& caller) -> absl::StatusOr<admin::EraseAgainCommand::Response> {
+        const CommandContext* const context = target.context();
+        if (context == nullptr) return IsStarting();
+        return EraseAgain(ErasureOf(*context), request, caller);
+      });
   server.Handle<AwaitErasureCommand>([&target](const AwaitErasureCommand::Request& request,
                                                const Caller& caller) -> absl::StatusOr<AwaitErasureCommand::Response> {
     const CommandContext* const context = target.context();

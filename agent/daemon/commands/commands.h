@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -14,6 +15,7 @@
 #include "admin/audit_command.h"
 #include "admin/connections_command.h"
 #include "admin/epochs_command.h"
+#include "admin/erase_again_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/reread_command.h"
@@ -96,6 +98,10 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target);
 // audit.cc
 // A user of a keyspace in lower-case hexadecimal digits, as receipts and the audit trail name him.
 std::string PseudonymOf(const keys::Subject& subject);
+// kInvalidArgument: it is none.
+absl::StatusOr<keys::Subject> SubjectOf(const std::string& pseudonym);
+// What hexadecimal digits spell. nullopt: they are none, or an odd number.
+std::optional<std::string> BytesOfHex(const std::string& digits);
 // How the trail's users are named.
 audit::Recorder::PseudonymsOf PseudonymsFrom(keys::KeyService& keys);
 // What tells the registry apart from others: those have other secrets.
@@ -122,6 +128,9 @@ absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& contex
 absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext& context,
                                                             const admin::EraseManyCommand::Request& request,
                                                             const admin::Caller& caller);
+absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureContext& context,
+                                                              const admin::EraseAgainCommand::Request& request,
+                                                              const admin::Caller& caller);
 absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -202,6 +203,48 @@ absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext
                                    : user.erasedBefore.has_value() ? Command::kErasedBefore
                                                                    : Command::kNoKey);
   }
+  return response;
+}
+
+// Whoever may ask for this may erase anybody: that the receipts are true was checked by the one who asks.
+absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureContext& context,
+                                                              const admin::EraseAgainCommand::Request& request,
+                                                              const admin::Caller& caller) {
+  static_assert(admin::EraseAgainCommand::kMostUsers == keys::kMostUsersOfAnErasure);
+  RETURN_IF_ERROR(CheckReason(request.reason));
+  if (request.registry != context.keys.registryId()) {
+    return absl::InvalidArgumentError(StrCat("they are receipts of registry ", request.registry, "; this agent's is ",
+                                             context.keys.registryId(), "; nobody was erased"));
+  }
+  if (request.pseudonyms.size() > admin::EraseAgainCommand::kMostUsers) {
+    return absl::InvalidArgumentError("there are too many users; nobody was erased");
+  }
+  std::set<keys::Subject> different;
+  for (const std::string& pseudonym : request.pseudonyms) {
+    ASSIGN_OR_RETURN(const keys::Subject subject, SubjectOf(pseudonym));
+    different.insert(subject);
+  }
+  const std::vector<keys::Subject> subjects(different.begin(), different.end());
+  admin::EraseAgainCommand::Response response;
+  if (request.isDryRun) {
+    ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, context.keys.ReadErased(subjects));
+    response.missing = static_cast<uint64_t>(std::count(read.isErased.begin(), read.isErased.end(), false));
+    response.opening = OpeningOf(context.keys, read.opening);
+    return response;
+  }
+  ASSIGN_OR_RETURN(const keys::ErasedUsers erased, context.keys.EraseSubjects(request.keyspace, subjects));
+  Receipt receipt = Begin(Receipt::Kind::kErasure, context, caller, request.reason, erased.erasedAt, erased.number);
+  for (const keys::ErasedUser& user : erased.users) {
+    if (user.keyspaces.empty()) continue;
+    ++response.missing;
+    response.keys += user.keyCount;
+    AddUser(user, receipt);
+  }
+  context.metrics.UsersErased(response.missing);
+  if (!receipt.users.empty()) response.receipt = Write(context, receipt);
+  response.number = static_cast<uint64_t>(erased.number);
+  response.filesClean = erased.filesClean;
+  response.opening = OpeningOf(context.keys, erased.opening);
   return response;
 }
 

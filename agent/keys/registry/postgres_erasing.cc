@@ -29,6 +29,19 @@ std::vector<Bytes> BytesOf(const std::vector<std::string>& texts) {
 absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::optional<std::string_view> keyspace,
                                                                            size_t count, SubjectOf subjectOf,
                                                                            absl::Time now) {
+  return EraseEach(keyspace, count, subjectOf, /*isAlways=*/false, now);
+}
+
+absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseSubjects(std::string_view keyspace,
+                                                                              absl::Span<const Subject> subjects,
+                                                                              absl::Time now) {
+  const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
+  return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
+}
+
+absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseEach(std::optional<std::string_view> keyspace,
+                                                                          size_t count, SubjectOf subjectOf,
+                                                                          bool isAlways, absl::Time now) {
   std::vector<Erased> erased(count);
   std::vector<std::string> keyspaces;
   if (keyspace.has_value()) keyspaces.emplace_back(*keyspace);
@@ -39,8 +52,8 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::
     }
     const size_t size =
         std::min(count - first, std::max<size_t>(1, kMostSubjects / std::max<size_t>(1, keyspaces.size())));
-    absl::StatusOr<bool> done =
-        EraseSome(keyspaces, !keyspace.has_value(), first, subjectOf, now, absl::MakeSpan(erased).subspan(first, size));
+    absl::StatusOr<bool> done = EraseSome(keyspaces, !keyspace.has_value(), first, subjectOf, isAlways, now,
+                                          absl::MakeSpan(erased).subspan(first, size));
     if (!done.ok()) return Fail(done.status());
     if (*done) {
       first += size;
@@ -53,7 +66,7 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::
 }
 
 absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll,
-                                                 size_t first, SubjectOf subjectOf, absl::Time now,
+                                                 size_t first, SubjectOf subjectOf, bool isAlways, absl::Time now,
                                                  absl::Span<Erased> erased) {
   std::vector<Subject> subjects;
   std::vector<Bytes> names;  // the keyspace of each subject
@@ -69,7 +82,7 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
   check.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
   erase = check;
   check.AddArray(BytesOf(keyspaces));
-  erase.AddArray(names).Add(absl::ToUnixMillis(now)).Add(mustBeAll ? 1 : 0);
+  erase.AddArray(names).Add(absl::ToUnixMillis(now)).Add(mustBeAll ? 1 : 0).Add(isAlways ? 1 : 0);
   // A commit waits for a synchronous standby only if it writes. What was erased before may not be there yet.
   PostgresParameters when;
   when.Add(absl::ToUnixMillis(now));

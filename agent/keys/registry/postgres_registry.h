@@ -54,6 +54,8 @@ class PostgresRegistry : public Registry {
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
+  absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,
+                                                    absl::Time now) override;
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
@@ -110,9 +112,12 @@ class PostgresRegistry : public Registry {
                                           const char* statement);
   absl::Status TakeRows(const PostgresResult& result, absl::Span<Found> rows) const;
   absl::StatusOr<std::optional<Identity>> TakeIdentity(const PostgresResult& result);
+  // `isAlways`: also where there is nothing to erase.
+  absl::StatusOr<std::vector<Erased>> EraseEach(std::optional<std::string_view> keyspace, size_t count,
+                                                SubjectOf subjectOf, bool isAlways, absl::Time now);
   // Users `first` to `first + erased.size()`. False, and nothing was done, when a keyspace is new.
   absl::StatusOr<bool> EraseSome(const std::vector<std::string>& keyspaces, bool mustBeAll, size_t first,
-                                 SubjectOf subjectOf, absl::Time now, absl::Span<Erased> erased);
+                                 SubjectOf subjectOf, bool isAlways, absl::Time now, absl::Span<Erased> erased);
   static PostgresParameters FactsParameters(absl::Span<const NewFacts> facts, absl::Time now);
   // The result of `statement`, which writes facts, is the second one.
   absl::StatusOr<Results> WriteFactsBy(const char* statement, absl::Span<const NewFacts> facts,

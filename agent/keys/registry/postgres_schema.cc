@@ -224,7 +224,7 @@ const std::array<Prepared, 37> kPrepared = {{
      " FROM (SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])) AS complete) AS now"
      " LEFT JOIN LATERAL (SELECT subject, erased, number FROM kveil.erasures WHERE subject = ANY ($1::bytea[])"
      " OFFSET 0) e ON true"},
-    // With $4 = 1, only when no keyspace is missing. What is known goes also of those who were erased before: an agent
+    // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes also of those who were erased before: an agent
     // of an older version, which does not know of it, may have done so.
     {kErase,
      "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace, e.number AS before"
@@ -239,7 +239,8 @@ const std::array<Prepared, 37> kPrepared = {{
      " dropped AS (DELETE FROM kveil.history WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))),"
      // Each subject once: the join below compares every one with every one.
      " known AS (SELECT subject, sum(keys)::bigint AS keys FROM (SELECT subject, 1 AS keys FROM gone"
-     " UNION ALL SELECT subject, 0 FROM forgotten) AS n GROUP BY subject),"
+     " UNION ALL SELECT subject, 0 FROM forgotten UNION ALL SELECT subject, 0 FROM asked WHERE $5::bigint <> 0) AS n"
+     " GROUP BY subject),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
      " SELECT $3::bigint, known.keys, asked.subject, asked.keyspace"
      " FROM known JOIN asked ON asked.subject = known.subject AND asked.before IS NULL"

@@ -201,6 +201,10 @@ class Registry {
     if (!erased.ok()) return erased.status();
     return std::move(erased->front());
   }
+  // The same for different subjects in one keyspace, which somebody knows from before. Erasures are remembered also of
+  // those that have no key and are not known here: a key that comes later is an erased one.
+  virtual absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace,
+                                                            absl::Span<const Subject> subjects, absl::Time now) = 0;
   // Removes what the registry's own files still hold of destroyed keys outside its rows. kUnavailable while another
   // process stands in the way: ask again. kUnimplemented when old copies of rows are out of the registry's reach.
   // Backups and file system snapshots always are.

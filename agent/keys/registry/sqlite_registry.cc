@@ -178,6 +178,19 @@ absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& 
 absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::optional<std::string_view> keyspace,
                                                                          size_t count, SubjectOf subjectOf,
                                                                          absl::Time now) {
+  return EraseEach(keyspace, count, subjectOf, /*isAlways=*/false, now);
+}
+
+absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseSubjects(std::string_view keyspace,
+                                                                            absl::Span<const Subject> subjects,
+                                                                            absl::Time now) {
+  const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
+  return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
+}
+
+absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseEach(std::optional<std::string_view> keyspace,
+                                                                        size_t count, SubjectOf subjectOf,
+                                                                        bool isAlways, absl::Time now) {
   std::vector<Erased> erased(count);
   for (size_t first = 0; first < count; first += kMostUsersOfAStep) {
     absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
@@ -193,7 +206,7 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::op
     bool mustCommit = false;
     for (size_t user = first; user < std::min(count, first + kMostUsersOfAStep); ++user) {
       const auto subjectIn = [&](std::string_view candidate) { return subjectOf(user, candidate); };
-      absl::StatusOr<bool> isChanged = EraseOne(keyspaces, subjectIn, now, erased[user]);
+      absl::StatusOr<bool> isChanged = EraseOne(keyspaces, subjectIn, isAlways, now, erased[user]);
       if (!isChanged.ok()) return Fail(isChanged.status());
       mustCommit |= *isChanged;
     }
@@ -204,7 +217,7 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::op
 }
 
 absl::StatusOr<bool> SqliteRegistry::EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn,
-                                              absl::Time now, Erased& erased) {
+                                              bool isAlways, absl::Time now, Erased& erased) {
   bool isChanged = false;
   for (const std::string& keyspace : keyspaces) {
     const Subject subject = subjectIn(keyspace);
@@ -219,7 +232,7 @@ absl::StatusOr<bool> SqliteRegistry::EraseOne(const std::vector<std::string>& ke
       isChanged |= wasKnown;
       continue;
     }
-    absl::StatusOr<SqliteTables::Erasure> erasure = tables_->Erase(subject, keyspace, now);
+    absl::StatusOr<SqliteTables::Erasure> erasure = tables_->Erase(subject, keyspace, isAlways, now);
     if (!erasure.ok()) return erasure.status();
     if (erasure->number == 0) continue;
     erased.keyCount += erasure->keyCount;

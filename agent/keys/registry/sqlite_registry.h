@@ -48,6 +48,8 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
+  absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,
+                                                    absl::Time now) override;
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;
@@ -80,8 +82,11 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<Inserted> InsertOrGetOne(const NewRow& row, int64_t epochInUse, absl::Time now);
   // Whether anything was changed.
   absl::StatusOr<int64_t> ReplaceFacts(const NewFacts& facts, absl::Time now);
-  absl::StatusOr<bool> EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, absl::Time now,
-                                Erased& erased);
+  // `isAlways`: also where there is nothing to erase.
+  absl::StatusOr<std::vector<Erased>> EraseEach(std::optional<std::string_view> keyspace, size_t count,
+                                                SubjectOf subjectOf, bool isAlways, absl::Time now);
+  absl::StatusOr<bool> EraseOne(const std::vector<std::string>& keyspaces, SubjectIn subjectIn, bool isAlways,
+                                absl::Time now, Erased& erased);
   // Notes whether the file has to be opened anew, and gives the status that callers see.
   absl::Status Fail(const absl::Status& status);
 

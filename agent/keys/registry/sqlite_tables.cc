@@ -363,7 +363,7 @@ absl::StatusOr<std::optional<SqliteTables::Erasure>> SqliteTables::FindErasure(c
 }
 
 absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject, std::string_view keyspace,
-                                                          absl::Time now) {
+                                                          bool isAlways, absl::Time now) {
   overwrite_.Bind(1, subject);
   if (absl::Status status = overwrite_.Run(); !status.ok()) return status;
   erase_.Bind(1, subject);
@@ -372,7 +372,7 @@ absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject
   Erasure erasure{0, now, static_cast<size_t>(database_->changes())};
   ASSIGN_OR_RETURN(const int64_t number, NextNumber());
   ASSIGN_OR_RETURN(const bool wasKnown, ForgetFacts(subject));
-  if (erasure.keyCount == 0 && !wasKnown) return erasure;
+  if (erasure.keyCount == 0 && !wasKnown && !isAlways) return erasure;
   addErasure_.Bind(5, number);
   addErasure_.Bind(1, subject);
   addErasure_.Bind(2, keyspace);

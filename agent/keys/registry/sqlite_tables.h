@@ -77,9 +77,9 @@ class SqliteTables {
   };
   // nullopt when the subject was not erased.
   absl::StatusOr<std::optional<Erasure>> FindErasure(const Subject& subject);
-  // Destroys every wrapped key of the subject, deletes what is known of it, and remembers the erasure. With a number of
-  // 0, nothing is changed.
-  absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, absl::Time now);
+  // Destroys every wrapped key of the subject, deletes what is known of it, and remembers the erasure; `isAlways`: also
+  // where there was neither. With a number of 0, nothing is changed.
+  absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, bool isAlways, absl::Time now);
 
   // As Registry::ReadFacts, for one.
   absl::StatusOr<Registry::KnownFacts> ReadFacts(const Subject& subject);

@@ -11,6 +11,14 @@
 #include "keys/service/service_thread.h"
 
 namespace kveil::keys {
+namespace {
+
+absl::Status CheckCount(size_t users) {
+  if (users <= kMostUsersOfAnErasure) return absl::OkStatus();
+  return absl::InvalidArgumentError(StrCat("at most ", kMostUsersOfAnErasure, " users are erased at once"));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<KeyService>> KeyService::Open(KeyServiceOptions options) {
   if (options.cacheTtl < std::chrono::seconds(1)) return absl::InvalidArgumentError("keys.cacheTtl is at least 1s");
@@ -26,7 +34,7 @@ KeyService::~KeyService() = default;
 
 absl::StatusOr<EraseResult> KeyService::Erase(std::optional<std::string_view> keyspace, std::string_view user) {
   const std::string users[] = {std::string(user)};
-  ASSIGN_OR_RETURN(ErasedUsers erased, thread_->Ask([&](ServiceCore& core) { return core.Erase(keyspace, users); }));
+  ASSIGN_OR_RETURN(ErasedUsers erased, EraseUsers(keyspace, users));
   const ErasedUser& one = erased.users.front();
   RETURN_IF_ERROR(StatusOf(one));
   EraseResult result{erased.erasedAt, one.keyCount, {}, erased.filesClean, one.number};
@@ -36,10 +44,20 @@ absl::StatusOr<EraseResult> KeyService::Erase(std::optional<std::string_view> ke
 
 absl::StatusOr<ErasedUsers> KeyService::EraseUsers(std::optional<std::string_view> keyspace,
                                                    absl::Span<const std::string> users) {
-  if (users.size() > kMostUsersOfAnErasure) {
-    return absl::InvalidArgumentError(StrCat("at most ", kMostUsersOfAnErasure, " users are erased at once"));
-  }
-  return thread_->Ask([&](ServiceCore& core) { return core.Erase(keyspace, users); });
+  RETURN_IF_ERROR(CheckCount(users.size()));
+  const auto erase = [&](Keyring& keyring) { return keyring.EraseUsers(keyspace, users); };
+  return thread_->Ask([&](ServiceCore& core) { return core.Erase(users.size(), erase); });
+}
+
+absl::StatusOr<ErasedUsers> KeyService::EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects) {
+  RETURN_IF_ERROR(CheckCount(subjects.size()));
+  const auto erase = [&](Keyring& keyring) { return keyring.EraseSubjects(keyspace, subjects); };
+  return thread_->Ask([&](ServiceCore& core) { return core.Erase(subjects.size(), erase); });
+}
+
+absl::StatusOr<KeyService::SubjectsRead> KeyService::ReadErased(absl::Span<const Subject> subjects) {
+  RETURN_IF_ERROR(CheckCount(subjects.size()));
+  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReadErased(subjects); });
 }
 
 absl::StatusOr<ChangedUsers> KeyService::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {

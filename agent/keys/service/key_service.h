@@ -80,6 +80,16 @@ class KeyService {
   // kUnavailable some may be erased and others not: ask again. kInvalidArgument: too many.
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
 
+  // The same for different subjects of a keyspace, whose users nobody needs to know: those of receipts. An erasure is
+  // remembered also where there is no key.
+  absl::StatusOr<ErasedUsers> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects);
+  struct SubjectsRead {
+    std::vector<bool> isErased;  // of each subject
+    uint64_t opening = 0;        // Registry::openings of the connection that was asked
+  };
+  // Whether the registry knows that they were erased. At most kMostUsersOfAnErasure. Blocks as Erase does.
+  absl::StatusOr<SubjectsRead> ReadErased(absl::Span<const Subject> subjects);
+
   // Changes what is known of users, and tells all caches before it returns: they drop the keys of users whose facts
   // have changed, and fetch them anew with what is known now. A user need not have a key yet. At most kMostUserChanges,
   // of the kind that users::Check is content with; those of one user take effect together, in their order. `uid`: who

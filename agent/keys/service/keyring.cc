@@ -172,6 +172,35 @@ absl::StatusOr<ErasedUsers> Keyring::EraseUsers(std::optional<std::string_view> 
   return result;
 }
 
+absl::StatusOr<ErasedUsers> Keyring::EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  ErasedUsers result;
+  result.erasedAt = absl::FromUnixMillis(absl::ToUnixMillis(options_.wallNow()));
+  ASSIGN_OR_RETURN(const std::vector<Registry::Erased> erased,
+                   registry_->EraseSubjects(keyspace, subjects, result.erasedAt));
+  result.opening = registry_->openings();
+  for (size_t i = 0; i < subjects.size(); ++i) {
+    const NamedSubject named{std::string(keyspace), subjects[i]};
+    ErasedUser& user = result.users.emplace_back();
+    user.keyCount = erased[i].keyCount;
+    if (!erased[i].keyspaces.empty()) user.keyspaces.push_back(named);
+    for (const Registry::Erased::Earlier& earlier : erased[i].earlier) user.earlier.push_back({named, earlier.time});
+    user.erasedBefore = erased[i].erasedBefore;
+    user.number = erased[i].number;
+    result.number = std::max(result.number, user.number);
+  }
+  return result;
+}
+
+absl::StatusOr<KeyService::SubjectsRead> Keyring::ReadErased(absl::Span<const Subject> subjects) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
+  KeyService::SubjectsRead read;
+  for (const Registry::KnownFacts& one : known) read.isErased.push_back(one.erased.has_value());
+  read.opening = registry_->openings();
+  return read;
+}
+
 absl::Status Keyring::NoteAgent(int64_t confirmed) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   // What was confirmed to a registry that is opened anew since may be about other erasures: KeyService counts again.

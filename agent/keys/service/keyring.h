@@ -56,6 +56,9 @@ class Keyring {
 
   // See KeyService::EraseUsers. Does not tell the caches: Poll does.
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
+  // The same for KeyService::EraseSubjects.
+  absl::StatusOr<ErasedUsers> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects);
+  absl::StatusOr<KeyService::SubjectsRead> ReadErased(absl::Span<const Subject> subjects);
   // See KeyService::ChangeUsers. Does not tell the caches either.
   absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
   // See KeyService.

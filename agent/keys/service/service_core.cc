@@ -120,16 +120,16 @@ absl::Status ServiceCore::ResolveGroup(std::vector<Question>& group, Time deadli
   return keyring_->Resolve(lookups);
 }
 
-absl::StatusOr<ErasedUsers> ServiceCore::Erase(std::optional<std::string_view> keyspace,
-                                               absl::Span<const std::string> users) {
+absl::StatusOr<ErasedUsers> ServiceCore::Erase(size_t count,
+                                               absl::FunctionRef<absl::StatusOr<ErasedUsers>(Keyring&)> erase) {
   const Time deadline = options_.timerNow() + options_.registryTimeout;
   keyring_->SetDeadline(deadline);
-  absl::StatusOr<ErasedUsers> result = keyring_->EraseUsers(keyspace, users);
+  absl::StatusOr<ErasedUsers> result = erase(*keyring_);
   NoteReopened();
   if (absl::IsUnavailable(result.status())) health_.Set(Part::kRegistry, result.status());
   if (!result.ok()) {
     // Some of many may be erased all the same.
-    if (users.size() > 1 && !HearNews().ok()) revocations_.RevokeAll();
+    if (count > 1 && !HearNews().ok()) revocations_.RevokeAll();
     return result;
   }
   size_t keys = 0;

@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -56,7 +57,8 @@ class ServiceCore {
   void End();
 
   // As the methods of KeyService. For tasks.
-  absl::StatusOr<ErasedUsers> Erase(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
+  // So many users, by one of the keyring's methods.
+  absl::StatusOr<ErasedUsers> Erase(size_t count, absl::FunctionRef<absl::StatusOr<ErasedUsers>(Keyring&)> erase);
   absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
   absl::StatusOr<FollowedRecords> FollowSource(const Registry::SourceMove& move, uint64_t opening,
                                                absl::Span<const ConsentRecord> records, bool mayLeaveOut);

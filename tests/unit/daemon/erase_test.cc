@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <future>
+#include <sstream>
 #include <thread>
 
 #include "daemon/commands/commands.h"
+#include "daemon/erasure_check.h"
 #include "keys/cache/key_cache.h"
 #include "nlohmann/json.hpp"
 
@@ -214,6 +217,88 @@ TEST_F(EraseTest, OfAListTellsWhetherTheRegistryWasOpenedAnewSince) {
   const auto lost = AwaitErasure(Context(), {.number = erased->number, .waitSeconds = 0}, {});
   EXPECT_TRUE(absl::IsInvalidArgument(lost.status())) << lost.status();
   EXPECT_NE(EraseMany(Context(), {.users = {"38"}}, {})->opening, erased->opening);
+}
+
+// A backup from before two erasures, one of them of a user whose key it does not have.
+TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
+  MakeKey("38");
+  MakeKey("39");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health);
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
+  CopyRegistry(registry, copy);
+  MakeKey("40");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38", "40"}}, {}).ok());
+  check.Look();
+  EXPECT_TRUE(health.ok());
+  CopyRegistry(copy, registry);
+  check.Look();
+  ASSERT_EQ(health.problems().size(), 1u);
+  EXPECT_EQ(health.problems().front().name, "erasures");
+  EXPECT_THAT(health.problems().front().message, testing::HasSubstr("does not know of 2 erasure(s)"));
+
+  admin::EraseAgainCommand::Request request{.registry = keys_->registryId(), .keyspace = "clicks", .isDryRun = true};
+  for (const uint64_t receipt : {1, 2}) {
+    const Json users = ReceiptOf(receipt).at("users");
+    for (const Json& user : users) {
+      request.pseudonyms.push_back(user.at("keyspaces").at(0).at("pseudonym"));
+    }
+  }
+  request.pseudonyms.push_back(request.pseudonyms.front());  // one may be in several receipts
+  auto response = EraseAgain(Context(), request, {});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->missing, 2u);
+  EXPECT_EQ(*receipts_->ReadCount(), 2u) << "it only looked";
+
+  request.isDryRun = false;
+  request.reason = "repeated";
+  response = EraseAgain(Context(), request, {.uid = 1000});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->missing, 2u);
+  EXPECT_EQ(response->keys, 1u);
+  EXPECT_EQ(response->receipt.number, 3u);
+  EXPECT_EQ(ReceiptOf(3).at("users").size(), 2u);
+  EXPECT_EQ(ReceiptOf(3).at("reason"), "repeated");
+  check.Look();
+  EXPECT_TRUE(health.ok());
+  const auto late = keys_->EraseUsers("clicks", std::vector<std::string>{"38", "40"});
+  ASSERT_TRUE(late.ok());
+  for (const keys::ErasedUser& user : late->users) EXPECT_TRUE(user.erasedBefore.has_value());
+  EXPECT_EQ(EraseAgain(Context(), request, {})->missing, 0u);
+  EXPECT_EQ(*receipts_->ReadCount(), 3u) << "nothing was erased";
+}
+
+TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
+  MakeKey("38");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  const std::string pseudonym = ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym");
+  const std::string own = keys_->registryId();
+  for (const admin::EraseAgainCommand::Request& wrong :
+       {admin::EraseAgainCommand::Request{.registry = std::string(32, '0'), .keyspace = "clicks", .pseudonyms = {pseudonym}},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = {pseudonym.substr(2)}},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = {"x" + pseudonym.substr(1)}},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = std::vector<std::string>(257, pseudonym)}}) {
+    const auto refused = EraseAgain(Context(), wrong, {});
+    EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
+  }
+}
+
+// Whoever can write into the folder, and has no key, has nobody taken for erased.
+TEST_F(EraseTest, AForgedReceiptIsNoMissingErasure) {
+  MakeKey("38");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  const std::string path = folder_ + "/receipts/00000001.json";
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  std::string forged = text.str();
+  const std::string pseudonym = ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym");
+  forged.replace(forged.find(pseudonym), 64, std::string(64, 'a'));
+  std::ofstream(path) << forged;
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health);
+  check.Look();
+  EXPECT_TRUE(health.ok());
 }
 
 }  // namespace

@@ -321,6 +321,31 @@ TEST_P(RegistryConformanceTest, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
   EXPECT_EQ(InsertOne(*registry, NewUser("38", "orders")).state, InsertState::kNew);
 }
 
+TEST_P(RegistryConformanceTest, RemembersErasuresOfSubjectsThatItDoesNotKnow) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("1"), NewUser("2")};
+  Insert(*registry, rows);
+  ASSERT_TRUE(Erase(*registry, "2").ok());
+  ASSERT_TRUE(registry->Poll().ok());
+  const Subject subjects[] = {SubjectOf("1"), SubjectOf("2"), SubjectOf("3")};
+  auto erased = registry->EraseSubjects("clicks", subjects, kNow + absl::Hours(1));
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  ASSERT_EQ(erased->size(), 3u);
+  EXPECT_EQ(erased->at(0).keyCount, 1u);
+  EXPECT_THAT(erased->at(0).keyspaces, ElementsAre("clicks"));
+  EXPECT_THAT(erased->at(1).keyspaces, IsEmpty());
+  EXPECT_EQ(erased->at(1).erasedBefore, kNow);
+  EXPECT_EQ(erased->at(2).keyCount, 0u);
+  EXPECT_THAT(erased->at(2).keyspaces, ElementsAre("clicks"));
+  EXPECT_GT(erased->at(2).number, 0);
+  EXPECT_THAT(registry->Poll()->erased, ElementsAre(rows[0].row.id));
+  EXPECT_EQ(InsertOne(*registry, NewUser("3")).state, InsertState::kErased);
+  EXPECT_EQ(InsertOne(*registry, NewUser("4")).state, InsertState::kNew);
+  const auto facts = registry->ReadFacts(subjects);
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  for (const Registry::KnownFacts& known : *facts) EXPECT_TRUE(known.erased.has_value());
+}
+
 // In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is new.
 TEST_P(RegistryConformanceTest, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
   auto eraser = ConnectInitialised();

@@ -1,0 +1,53 @@
+// `kveil receipts replay`: repeats erasures that receipts tell of, where the registry does not know of them any more.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/command.h"
+#include "admin/spread.h"
+
+namespace kveil::admin {
+
+struct EraseAgainCommand {
+  static constexpr std::string_view kName = "eraseAgain";
+  static constexpr Access kAccess = Access::kErase;
+  static constexpr size_t kMostUsers = 256;
+
+  struct Request {
+    std::string registry;  // that the receipts are of: its id, in hexadecimal digits
+    std::string keyspace;
+    std::vector<std::string> pseudonyms;  // at most kMostUsers, of users in the keyspace
+    bool isDryRun = false;                // only look
+    std::optional<std::string> reason;    // as of EraseCommand
+    void Fields(auto& field) {
+      field("registry", registry);
+      field("keyspace", keyspace);
+      field("pseudonyms", pseudonyms);
+      field("isDryRun", isDryRun);
+      field("reason", reason);
+    }
+  };
+  struct Response {
+    uint64_t missing = 0;    // users whose erasure the registry did not know of
+    uint64_t keys = 0;       // that were destroyed
+    uint64_t number = 0;     // of the last of these erasures, for AwaitErasureCommand
+    bool filesClean = true;  // as of EraseCommand
+    ReceiptNote receipt;     // empty when nobody was erased
+    std::string opening;     // as of EraseManyCommand
+    void Fields(auto& field) {
+      field("missing", missing);
+      field("keys", keys);
+      field("number", number);
+      field("filesClean", filesClean);
+      field("receipt", receipt);
+      field("opening", opening);
+    }
+  };
+};
+
+}  // namespace kveil::admin
