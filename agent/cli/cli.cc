@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <exception>
 #include <iostream>
+#include <limits>
 
 #include "admin/connections_command.h"
 #include "base/log.h"
@@ -32,6 +33,7 @@ class CommandLine {
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
   void AddEpochs();
+  void AddKeys();
   void AddRegistry();
   void AddReceipts();
   void AddAudit();
@@ -49,6 +51,7 @@ class CommandLine {
   uint64_t generation_ = 0;
   std::string newFile_;
   ReceiptsOptions receipts_;
+  KeysOptions keys_;
   RegistryCopyOptions copy_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
@@ -176,6 +179,43 @@ void CommandLine::AddEpochs() {
       ->add_option("--wait", waitForTurn_,
                    "Wait until it is done; exits 3 when it is not by then (default: do not wait)")
       ->type_name("SECONDS");
+}
+
+void CommandLine::AddKeys() {
+  CLI::App* const keys = app_.add_subcommand("keys", "Look at keys, and make root keys and registries");
+  keys->require_subcommand(1);
+  keys->footer("Example: kveil keys list");
+  CLI::App* const list =
+      Add(*keys, "list", "One line per key of the registry, in the order of their ids: never the keys",
+          "kveil keys list --most 50", [this] { return RunKeysList(common_, keys_); });
+  list->add_option("--from", keys_.from, "Begin with this id, or with those that begin so")->type_name("ID");
+  list->add_option("--most", keys_.most, "How many (default: 1000)")
+      ->check(CLI::Range(uint64_t{1}, std::numeric_limits<uint64_t>::max()))
+      ->type_name("COUNT");
+  Add(*keys, "show", "What is known of one key", "kveil keys show 898765dcb2dc7030205fc02614929744",
+      [this] { return RunKeysShow(common_, keys_); })
+      ->add_option("ID", keys_.from, "The key's id")
+      ->required();
+  CLI::App* const createRoot = Add(
+      *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
+      "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);
+  Add(
+      *keys, "create-registry", "Make the registry for a root key that was made before it, once for all nodes",
+      "kveil keys create-registry --config agent.json", [this] { return RunCreateRegistry(common_); },
+      /*withJson=*/false);
+  createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
+
+  CLI::App* const advanceRoot = Add(
+      *keys, "advance-root", "Make the next root key file after a turn of the epochs, where agents cannot write it",
+      "kveil keys advance-root root.key --generation 3 --to root.key.3",
+      [this] { return RunAdvanceRootKey(files_.front(), generation_, newFile_); }, /*withJson=*/false);
+  advanceRoot->add_option("FILE", files_, "The root key file; it is left as it is")->required()->expected(1);
+  advanceRoot->add_option("--generation", generation_, "As the note `epochs` of `kveil status` says")
+      ->required()
+      ->type_name("NUMBER");
+  advanceRoot->add_option("--to", newFile_, "The file to make; one that exists is left as it is")
+      ->required()
+      ->type_name("FILE");
 }
 
 void CommandLine::AddRegistry() {
@@ -445,29 +485,7 @@ CommandLine::CommandLine() {
 
   AddPolicy();
 
-  CLI::App* const keys = app_.add_subcommand("keys", "Work with keys");
-  keys->require_subcommand(1);
-  keys->footer("Example: kveil keys create-root root.key");
-  CLI::App* const createRoot = Add(
-      *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
-      "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);
-  Add(
-      *keys, "create-registry", "Make the registry for a root key that was made before it, once for all nodes",
-      "kveil keys create-registry --config agent.json", [this] { return RunCreateRegistry(common_); },
-      /*withJson=*/false);
-  createRoot->add_option("FILE", files_, "The file to make; one that exists is left as it is")->required()->expected(1);
-
-  CLI::App* const advanceRoot = Add(
-      *keys, "advance-root", "Make the next root key file after a turn of the epochs, where agents cannot write it",
-      "kveil keys advance-root root.key --generation 3 --to root.key.3",
-      [this] { return RunAdvanceRootKey(files_.front(), generation_, newFile_); }, /*withJson=*/false);
-  advanceRoot->add_option("FILE", files_, "The root key file; it is left as it is")->required()->expected(1);
-  advanceRoot->add_option("--generation", generation_, "As the note `epochs` of `kveil status` says")
-      ->required()
-      ->type_name("NUMBER");
-  advanceRoot->add_option("--to", newFile_, "The file to make; one that exists is left as it is")
-      ->required()
-      ->type_name("FILE");
+  AddKeys();
 
   CLI::App* const inspect = Add(app_, "inspect", "Say what the `kveil` header of a sealed record holds",
                                 "kveil inspect 1108c6a1...", [this] { return RunInspect(common_, headerValue_); });

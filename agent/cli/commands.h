@@ -100,8 +100,8 @@ int RunReceiptsList(const CommonOptions& common, const ReceiptsOptions& options)
 int RunReceiptsShow(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsVerify(const CommonOptions& common, const ReceiptsOptions& options);
 int RunReceiptsKey(const CommonOptions& common, const ReceiptsOptions& options);
-// Has the running agent repeat the erasures that receipts tell of, where its registry does not know of them, as one that
-// was restored from a backup. With `isDryRun`, says how many these are. Exit status as of RunErase.
+// Has the running agent repeat the erasures that receipts tell of, where its registry does not know of them, as one
+// that was restored from a backup. With `isDryRun`, says how many these are. Exit status as of RunErase.
 int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& options);
 
 struct AuditOptions {
@@ -177,6 +177,14 @@ int RunAdvanceRootKey(const std::string& path, uint64_t generation, const std::s
 
 // Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
 int RunCreateRegistry(const CommonOptions& common);
+
+struct KeysOptions {
+  std::string from;      // an id, or how it begins; empty: all
+  uint64_t most = 1000;  // to list
+};
+// The keys that the registry has, a line each; what is known of one. Never the keys themselves.
+int RunKeysList(const CommonOptions& common, const KeysOptions& options);
+int RunKeysShow(const CommonOptions& common, const KeysOptions& options);
 
 struct RegistryCopyOptions {
   std::string from;     // an SQLite file; empty: the configuration's

@@ -20,6 +20,16 @@ void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run ru
   });
 }
 
+void HandleKeys(admin::AdminServer& server, const CommandTarget& target) {
+  using admin::ListKeysCommand;
+  server.Handle<ListKeysCommand>([&target](const ListKeysCommand::Request& request,
+                                           const admin::Caller&) -> absl::StatusOr<ListKeysCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting");
+    return ListKeys(context->keys, request);
+  });
+}
+
 void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {
   using admin::ListEpochsCommand;
   using admin::TurnEpochsCommand;
@@ -91,6 +101,7 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     return Audit(context->audit, context->keys, request);
   });
   HandleEpochs(server, target);
+  HandleKeys(server, target);
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
   HandleUsers<admin::AwaitChangesCommand>(server, target, AwaitChanges);
   HandleUsers<admin::ReadUserCommand>(server, target, ReadUser);

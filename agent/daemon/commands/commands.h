@@ -18,6 +18,7 @@
 #include "admin/erase_again_command.h"
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
+#include "admin/keys_command.h"
 #include "admin/reread_command.h"
 #include "admin/status_command.h"
 #include "admin/user_commands.h"
@@ -120,6 +121,9 @@ absl::StatusOr<admin::ConnectionsCommand::Response> Connections(const proxy::Ser
 // epochs.cc. Errors: those of keys::KeyService::ListEpochs and TurnEpochs.
 absl::StatusOr<admin::ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys = true);
 absl::StatusOr<admin::TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, const admin::Caller& caller);
+// keys.cc. Errors: kInvalidArgument; those of keys::KeyService::ListKeys.
+absl::StatusOr<admin::ListKeysCommand::Response> ListKeys(keys::KeyService& keys,
+                                                          const admin::ListKeysCommand::Request& request);
 // erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,

@@ -138,7 +138,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 37> kPrepared = {{
+const std::array<Prepared, 38> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -192,6 +192,9 @@ const std::array<Prepared, 37> kPrepared = {{
     {kCountKeys,
      "SELECT epoch, count(*) FILTER (WHERE state = 1), count(*) FROM (SELECT epoch, state FROM kveil.scope_keys"
      " ORDER BY key_id LIMIT $1::bigint) k GROUP BY epoch ORDER BY epoch"},
+    {kListKeys,
+     "SELECT key_id, scope::bigint, subject, key_window, epoch, state::bigint, created, erased FROM kveil.scope_keys"
+     " WHERE key_id >= $1::bytea ORDER BY key_id LIMIT $2::bigint"},
     // Here and below, LIMIT or OFFSET in a LATERAL has the rows looked up one by one, by index. A plain join is also
     // planned the other way round, through the whole table.
     {kFindByName,
@@ -224,8 +227,8 @@ const std::array<Prepared, 37> kPrepared = {{
      " FROM (SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])) AS complete) AS now"
      " LEFT JOIN LATERAL (SELECT subject, erased, number FROM kveil.erasures WHERE subject = ANY ($1::bytea[])"
      " OFFSET 0) e ON true"},
-    // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes also of those who were erased before: an agent
-    // of an older version, which does not know of it, may have done so.
+    // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes
+    // also of those who were erased before: an agent of an older version, which does not know of it, may have done so.
     {kErase,
      "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace, e.number AS before"
      " FROM unnest($1::bytea[], $2::bytea[]) AS n (subject, keyspace)"

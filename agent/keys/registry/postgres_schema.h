@@ -47,6 +47,7 @@ inline constexpr char kReadRowsAfter[] = "kveil_read_rows_after";
 inline constexpr char kMoveTurn[] = "kveil_move_turn";
 inline constexpr char kEndTurn[] = "kveil_end_turn";
 inline constexpr char kCountKeys[] = "kveil_count_keys";
+inline constexpr char kListKeys[] = "kveil_list_keys";
 inline constexpr char kFindByName[] = "kveil_find_by_name";
 inline constexpr char kFindById[] = "kveil_find_by_id";
 inline constexpr char kAddKeyspaces[] = "kveil_add_keyspaces";
@@ -75,6 +76,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 37> kPrepared;
+extern const std::array<Prepared, 38> kPrepared;
 
 }  // namespace kveil::keys::postgres

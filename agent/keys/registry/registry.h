@@ -171,6 +171,22 @@ class Registry {
   virtual absl::StatusOr<EpochCounts> CountKeys() = 0;
   static constexpr size_t kMostCounted = 100'000;
 
+  // What there is to know of a key without its bytes.
+  struct KeyInfo {
+    crypto::KeyId id;
+    Scope scope = Scope::kUser;
+    RowName name;
+    int64_t epoch = 0;
+    absl::Time made;
+    std::optional<absl::Time> erased;
+  };
+  struct KeyList {
+    std::vector<KeyInfo> keys;  // without those whose rows are damaged
+    std::string next;           // where the next page begins; empty: there are no more
+  };
+  // Keys in the order of their ids, beginning with an id or a part of one, of at most `most` rows (1 or more).
+  virtual absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) = 0;
+
   struct Erased {
     size_t keyCount = 0;                 // wrapped keys destroyed by this call
     std::vector<std::string> keyspaces;  // where they were, or the user was known without a key

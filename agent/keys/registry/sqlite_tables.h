@@ -54,6 +54,8 @@ class SqliteTables {
   absl::Status Rewrap(const Registry::Row& row);
   absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
   absl::StatusOr<Registry::EpochCounts> CountKeys();
+  // sqlite_listing.cc. As in Registry.
+  absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
   // That which rows that are inserted have to be of.
   absl::StatusOr<int64_t> EpochInUse();
 

@@ -1,6 +1,7 @@
 // Checks what callers ask, and has the service's thread answer it.
 #include "keys/service/key_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -79,6 +80,11 @@ absl::StatusOr<std::vector<std::optional<Subject>>> KeyService::ReadSubjects(abs
 absl::StatusOr<std::vector<NamedSubject>> KeyService::ReadSubjectsOf(std::optional<std::string_view> keyspace,
                                                                      std::string_view user) {
   return thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReadSubjectsOf(keyspace, user); });
+}
+
+absl::StatusOr<Registry::KeyList> KeyService::ListKeys(std::string_view from, size_t most) {
+  const size_t bounded = std::clamp<size_t>(most, 1, kMostKeysListed);
+  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.ListKeys(from, bounded); });
 }
 
 absl::StatusOr<std::vector<std::string>> KeyService::ReadKeyspaces() {

@@ -155,6 +155,9 @@ class KeyService {
   // Without their numbers of keys, unless these are asked for: counting them takes longer, and the answer may be some
   // seconds old. Blocks as Erase does.
   absl::StatusOr<Epochs> ListEpochs(bool withKeys = true);
+  // As Registry::ListKeys, of at most kMostKeysListed. Blocks as Erase does.
+  absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
+  static constexpr size_t kMostKeysListed = 200;
   // Begins a turn, and does not wait for its end. Returns the number of the epoch that is to end. kAlreadyExists: a
   // turn is under way. Blocks as Erase does.
   absl::StatusOr<int64_t> TurnEpochs();

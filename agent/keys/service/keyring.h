@@ -63,6 +63,7 @@ class Keyring {
   absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
   // See KeyService.
   absl::StatusOr<std::vector<std::optional<Subject>>> ReadSubjects(absl::Span<const crypto::KeyId> keys);
+  absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
   absl::StatusOr<std::vector<NamedSubject>> ReadSubjectsOf(std::optional<std::string_view> keyspace,
                                                            std::string_view user);
   // See KeyService::ReadUser.

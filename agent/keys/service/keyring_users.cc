@@ -192,6 +192,11 @@ absl::StatusOr<std::vector<NamedSubject>> Keyring::ReadSubjectsOf(std::optional<
   return subjects;
 }
 
+absl::StatusOr<Registry::KeyList> Keyring::ListKeys(std::string_view from, size_t most) {
+  RETURN_IF_ERROR(registry_->EnsureOpen());
+  return registry_->ListKeys(from, most);
+}
+
 absl::StatusOr<std::vector<std::string>> Keyring::ReadKeyspaces() {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   return registry_->ReadKeyspaces();

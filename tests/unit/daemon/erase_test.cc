@@ -275,12 +275,34 @@ TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
   const std::string pseudonym = ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym");
   const std::string own = keys_->registryId();
   for (const admin::EraseAgainCommand::Request& wrong :
-       {admin::EraseAgainCommand::Request{.registry = std::string(32, '0'), .keyspace = "clicks", .pseudonyms = {pseudonym}},
+       {admin::EraseAgainCommand::Request{
+            .registry = std::string(32, '0'), .keyspace = "clicks", .pseudonyms = {pseudonym}},
         {.registry = own, .keyspace = "clicks", .pseudonyms = {pseudonym.substr(2)}},
         {.registry = own, .keyspace = "clicks", .pseudonyms = {"x" + pseudonym.substr(1)}},
         {.registry = own, .keyspace = "clicks", .pseudonyms = std::vector<std::string>(257, pseudonym)}}) {
     const auto refused = EraseAgain(Context(), wrong, {});
     EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
+  }
+}
+
+TEST_F(EraseTest, KeysAreListedWithTheNamesThatReceiptsHave) {
+  MakeKey("38");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  const auto list = ListKeys(*keys_, {.from = "", .most = 10});
+  ASSERT_TRUE(list.ok()) << list.status();
+  ASSERT_EQ(list->keys.size(), 1u);
+  EXPECT_EQ(list->keys[0].id.size(), 32u);
+  EXPECT_EQ(list->keys[0].scope, "user");
+  EXPECT_EQ(list->keys[0].pseudonym, ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym"));
+  EXPECT_TRUE(list->keys[0].erased.has_value());
+  EXPECT_FALSE(list->keys[0].window.has_value());
+  EXPECT_FALSE(list->next.has_value());
+  EXPECT_EQ(ListKeys(*keys_, {.from = list->keys[0].id, .most = 1})->keys.size(), 1u);
+  for (const admin::ListKeysCommand::Request& wrong : {admin::ListKeysCommand::Request{.from = "0", .most = 1},
+                                                       {.from = "zz", .most = 1},
+                                                       {.from = "", .most = 0},
+                                                       {.from = "", .most = 201}}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ListKeys(*keys_, wrong).status()));
   }
 }
 

@@ -321,6 +321,41 @@ TEST_P(RegistryConformanceTest, KeepsOnlyTheIdOfAKeyForAnErasedUser) {
   EXPECT_EQ(InsertOne(*registry, NewUser("38", "orders")).state, InsertState::kNew);
 }
 
+TEST_P(RegistryConformanceTest, ListsKeysPageByPage) {
+  auto registry = ConnectInitialised();
+  std::vector<Registry::NewRow> rows = {NewUser("1"), NewUser("2"), NewUser("3"), NewTopic(7, 675)};
+  Insert(*registry, rows);
+  ASSERT_TRUE(Erase(*registry, "2", {}, kNow + absl::Hours(1)).ok());
+  std::vector<Registry::KeyInfo> listed;
+  std::string from;
+  int pages = 0;
+  do {
+    auto page = registry->ListKeys(from, 2);
+    ASSERT_TRUE(page.ok()) << page.status();
+    ASSERT_LE(page->keys.size(), 2u);
+    listed.insert(listed.end(), page->keys.begin(), page->keys.end());
+    from = page->next;
+    ASSERT_LE(++pages, 2);
+  } while (!from.empty());
+  ASSERT_EQ(listed.size(), rows.size());
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.row.id.bytes < b.row.id.bytes; });
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(listed[i].id, rows[i].row.id);
+    EXPECT_EQ(listed[i].scope, rows[i].row.scope);
+    EXPECT_EQ(listed[i].name, rows[i].row.name);
+    EXPECT_EQ(listed[i].epoch, 1);
+    EXPECT_EQ(listed[i].made, kNow);
+    const bool isErased = rows[i].row.name.subject == SubjectOf("2");
+    EXPECT_EQ(listed[i].erased, isErased ? std::optional(kNow + absl::Hours(1)) : std::nullopt);
+  }
+  const auto& last = rows.back().row.id.bytes;
+  auto one = registry->ListKeys(std::string(last.begin(), last.end()), 1);
+  ASSERT_TRUE(one.ok()) << one.status();
+  ASSERT_EQ(one->keys.size(), 1u);
+  EXPECT_EQ(one->keys.front().id, rows.back().row.id);
+  EXPECT_EQ(one->next, "");
+}
+
 TEST_P(RegistryConformanceTest, RemembersErasuresOfSubjectsThatItDoesNotKnow) {
   auto registry = ConnectInitialised();
   const Registry::NewRow rows[] = {NewUser("1"), NewUser("2")};

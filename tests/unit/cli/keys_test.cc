@@ -1,0 +1,69 @@
+// `kveil keys list` and `show`: what they ask the agent, and what they make of its answer.
+#include <gmock/gmock.h>
+
+#include "admin_fixture.h"
+
+namespace kveil::cli {
+namespace {
+
+constexpr char kFirst[] = "02000000000000000000000000000000";
+constexpr char kSecond[] = "3f000000000000000000000000000000";
+
+class KeysTest : public AdminCommandTest {
+ protected:
+  static Json Key(const std::string& id, bool isErased) {
+    Json key = {{"id", id}, {"scope", "user"}, {"pseudonym", "ab12"}, {"epoch", 2}, {"made", "2026-11-29T06:10:05Z"}};
+    if (isErased) key["erased"] = "2026-11-30T06:10:05Z";
+    return key;
+  }
+  KeysTest() {
+    Handle([this](const Json& request) {
+      asked_.push_back(request);
+      const bool isFirst = request.at("from").get<std::string>() <= kFirst;
+      Json answer = {{"keys", {isFirst ? Key(kFirst, false) : Key(kSecond, true)}}};
+      if (isFirst) answer["next"] = kSecond;
+      return answer.dump();
+    });
+  }
+
+  std::vector<Json> asked_;
+};
+
+TEST_F(KeysTest, AreListedALineEachPageByPage) {
+  const CommandResult result = RunWith({"keys", "list"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(result.out, StrCat(kFirst, "  user  active  epoch 2  2026-11-29T06:10:05Z\n", kSecond,
+                               "  user  erased  epoch 2  2026-11-29T06:10:05Z\n"));
+  ASSERT_EQ(asked_.size(), 2u);
+  EXPECT_EQ(asked_[0], Json::parse(R"({"command": "listKeys", "from": "", "most": 200})"));
+  EXPECT_EQ(asked_[1].at("from"), kSecond);
+  EXPECT_EQ(Json::parse(RunWith({"keys", "list", "--json"}).out),
+            (Json{{"keys", {Key(kFirst, false), Key(kSecond, true)}}}));
+}
+
+TEST_F(KeysTest, TellsWhereToGoOn) {
+  const CommandResult result = RunWith({"keys", "list", "--most", "1"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_THAT(result.out, testing::EndsWith(StrCat("there are more: kveil keys list --from ", kSecond, "\n")));
+  EXPECT_EQ(asked_.at(0).at("most"), 1);
+  EXPECT_EQ(Json::parse(RunWith({"keys", "list", "--most", "1", "--json"}).out).at("next"), kSecond);
+}
+
+TEST_F(KeysTest, OneIsShown) {
+  const CommandResult result = RunWith({"keys", "show", "3F000000000000000000000000000000"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  for (const char* part : {kSecond, "scope      user", "ab12", "epoch      2", "erased 2026-11-30T06:10:05Z"}) {
+    EXPECT_THAT(result.out, testing::HasSubstr(part));
+  }
+  EXPECT_EQ(asked_.at(0).at("most"), 1);
+  ExpectFailure(RunWith({"keys", "show", "3e000000000000000000000000000000"}), 1, "no such key");
+  ExpectFailure(RunWith({"keys", "show", "3e"}), 1, "32 hexadecimal digits");
+}
+
+TEST_F(KeysTest, AnAnswerThatDoesNotGoOnIsAnError) {
+  Handle([](const Json&) { return Json{{"keys", Json::array()}, {"next", "00"}}.dump(); });
+  EXPECT_EQ(RunWith({"keys", "list"}).exitStatus, 1);
+}
+
+}  // namespace
+}  // namespace kveil::cli
