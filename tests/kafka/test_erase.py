@@ -1,12 +1,15 @@
 """Erasing a person: their records are gone for every reader at once, everybody else's stay, and no reader stops."""
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 
 import pytest
+import waiting
 
 from harness import CODECS, Message, click, clicks
 
@@ -129,6 +132,36 @@ def test_an_erasure_survives_a_restart(app, reader, agent, topic):
     assert reader.values(name) == of(stays, messages)
     app.produce(name, [Message(None, click(gone, 99))])
     assert reader.values(name) == of(stays, messages), "a record produced after erasure and restart stays unreadable"
+
+
+def problems(agent):
+    return [problem["name"] for problem in agent.status()["problems"]]
+
+
+def test_erasures_that_a_restored_registry_does_not_know_of_are_repeated(app, reader, agent, topic, tmp_path):
+    name = topic("user")
+    gone, stays = f"{name}-gone", f"{name}-stays"
+    messages = mixed(gone, stays)
+    app.produce(name, messages)
+    backup = tmp_path / "registry.db"
+    with contextlib.closing(sqlite3.connect(agent.registry)) as source, \
+            contextlib.closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+    assert agent.erase(gone).returncode == 0
+    assert agent.stop() == 0
+    for ending in ("-wal", "-shm"):
+        agent.registry.with_name(agent.registry.name + ending).unlink(missing_ok=True)
+    shutil.copy(backup, agent.registry)
+    agent.start(wait=False)  # it is not without problems
+    waiting.wait_until("the loss to be noticed", lambda: '"erasures"' in agent.kveil("status", "--json").stdout, 30)
+    waiting.wait_until("the agent to be ready", lambda: agent.kveil("status", "--ready").returncode == 0, 30)
+    done = agent.kveil("receipts", "replay", "--dry-run", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["missing"] == 1, done
+    done = agent.kveil("receipts", "replay")
+    assert done.returncode == 0 and " 1 had to be erased again, 1 key(s) destroyed" in done.stdout, done
+    waiting.wait_until("the problem to pass", lambda: problems(agent) == [], 30)
+    assert reader.values(name) == of(stays, messages)
+    assert "; 0 had to be erased again" in agent.kveil("receipts", "replay").stdout
 
 
 def test_erasing_somebody_unknown_says_so_and_fails(agent):
