@@ -23,35 +23,53 @@ CipherContext NewGcm(const SecretKey& key, const uint8_t* nonce, bool encrypt, B
   return context;
 }
 
+// `out` has room for all but kWrapOverhead of `wrapped`. False: it is damaged.
+bool Open(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad, uint8_t* out) {
+  CipherContext context = NewGcm(wrappingKey, wrapped.data(), false, aad);
+  const size_t length = wrapped.size() - kWrapOverhead;
+  uint8_t tag[kWrapTagSize];
+  memcpy(tag, wrapped.data() + kNonceSize + length, kWrapTagSize);
+  uint8_t rest[kWrapTagSize];
+  int size = 0;
+  return EVP_CipherUpdate(context.get(), out, &size, wrapped.data() + kNonceSize, static_cast<int>(length)) == 1 &&
+         EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, kWrapTagSize, tag) == 1 &&
+         EVP_CipherFinal_ex(context.get(), rest, &size) == 1;
+}
+
+absl::Status Damaged() { return absl::DataLossError("a wrapped key is damaged or was wrapped by another key"); }
+
 }  // namespace
 
-ByteBuffer WrapKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes aad) {
-  ByteBuffer wrapped(kWrappedKeySize);
+ByteBuffer WrapBytes(const SecretKey& wrappingKey, Bytes bytes, Bytes aad) {
+  ByteBuffer wrapped(bytes.size() + kWrapOverhead);
   FillRandom(absl::MakeSpan(wrapped).first(kNonceSize));
   CipherContext context = NewGcm(wrappingKey, wrapped.data(), true, aad);
   uint8_t* ciphertext = wrapped.data() + kNonceSize;
-  uint8_t* tag = ciphertext + SecretKey::kSize;
+  uint8_t* tag = ciphertext + bytes.size();
   int size = 0;
-  bool ok = EVP_CipherUpdate(context.get(), ciphertext, &size, key.bytes().data(), SecretKey::kSize) == 1 &&
+  bool ok = EVP_CipherUpdate(context.get(), ciphertext, &size, bytes.data(), static_cast<int>(bytes.size())) == 1 &&
             EVP_CipherFinal_ex(context.get(), tag, &size) == 1 &&
             EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kWrapTagSize, tag) == 1;
   RequireOpenSsl(ok, "AES-256-GCM");
   return wrapped;
 }
 
+absl::StatusOr<ByteBuffer> UnwrapBytes(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad) {
+  if (wrapped.size() <= kWrapOverhead) return absl::DataLossError("a wrapped key has the wrong size");
+  ByteBuffer bytes(wrapped.size() - kWrapOverhead);
+  if (Open(wrappingKey, wrapped, aad, bytes.data())) return bytes;
+  Wipe(absl::MakeSpan(bytes));
+  return Damaged();
+}
+
+ByteBuffer WrapKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes aad) {
+  return WrapBytes(wrappingKey, key.bytes(), aad);
+}
+
 absl::StatusOr<SecretKey> UnwrapKey(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad) {
   if (wrapped.size() != kWrappedKeySize) return absl::DataLossError("a wrapped key has the wrong size");
-  CipherContext context = NewGcm(wrappingKey, wrapped.data(), false, aad);
   SecretKey key;
-  uint8_t tag[kWrapTagSize];
-  memcpy(tag, wrapped.data() + kNonceSize + SecretKey::kSize, kWrapTagSize);
-  uint8_t rest[kWrapTagSize];
-  int size = 0;
-  bool ok = EVP_CipherUpdate(context.get(), key.writable().data(), &size, wrapped.data() + kNonceSize,
-                             SecretKey::kSize) == 1 &&
-            EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, kWrapTagSize, tag) == 1 &&
-            EVP_CipherFinal_ex(context.get(), rest, &size) == 1;
-  if (!ok) return absl::DataLossError("a wrapped key is damaged or was wrapped by another key");
+  if (!Open(wrappingKey, wrapped, aad, key.writable().data())) return Damaged();
   return key;
 }
 

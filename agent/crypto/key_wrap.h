@@ -7,7 +7,8 @@
 
 namespace kveil::crypto {
 
-inline constexpr size_t kWrappedKeySize = 12 + SecretKey::kSize + 16;
+inline constexpr size_t kWrapOverhead = 12 + 16;
+inline constexpr size_t kWrappedKeySize = SecretKey::kSize + kWrapOverhead;
 
 // AES-256-GCM with a random nonce: nonce (12) | ciphertext (32) | tag (16). With random nonces one wrapping key may
 // wrap 2^32 keys (NIST SP 800-38D 8.3); an epoch's keys are far fewer.
@@ -15,5 +16,10 @@ ByteBuffer WrapKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes aad
 
 // kDataLoss when `wrapped` was not made by WrapKey under this key and additional data.
 absl::StatusOr<SecretKey> UnwrapKey(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad);
+
+// The same of what is not just a key: it becomes longer by kWrapOverhead.
+ByteBuffer WrapBytes(const SecretKey& wrappingKey, Bytes bytes, Bytes aad);
+// The caller wipes what it gets. Errors as of UnwrapKey.
+absl::StatusOr<ByteBuffer> UnwrapBytes(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad);
 
 }  // namespace kveil::crypto
