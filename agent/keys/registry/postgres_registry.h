@@ -53,6 +53,9 @@ class PostgresRegistry : public Registry {
   absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) override;
+  absl::StatusOr<std::vector<KekKey>> FindKekKeys(absl::Span<const crypto::KeyId> ids) override;
+  absl::StatusOr<std::optional<KekKey>> FindKekKey(const KekName& name, int64_t window) override;
+  absl::StatusOr<KekKey> InsertOrGetKekKey(const KekKey& key, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,
@@ -128,6 +131,8 @@ class PostgresRegistry : public Registry {
   absl::Status TakeNews(const PostgresResult& result);
   // A transaction of one statement, with the lock that erasures hold. Whether it has returned a row.
   absl::StatusOr<bool> TurnBy(const char* lock, const char* statement, const PostgresParameters& parameters);
+  // postgres_keks.cc. Columns: id, provider, name, window, wrapped key.
+  absl::StatusOr<std::vector<KekKey>> TakeKekKeys(const PostgresResult& rows) const;
   absl::Status AddAgent(const PostgresParameters& agent);
   absl::Status Corrupt(std::string_view what) const;
 

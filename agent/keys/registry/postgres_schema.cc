@@ -25,6 +25,12 @@ namespace {
 #define KVEIL_TURNS                                                                                                  \
   "CREATE TABLE IF NOT EXISTS kveil.turns (epoch bigint PRIMARY KEY, used bigint, agent bytea NOT NULL, seen bigint" \
   " NOT NULL, place bytea NOT NULL, ended bigint) WITH (fillfactor = 20)"
+// A row per key that a KEK has wrapped: it is never changed.
+#define KVEIL_KEK_KEYS                                                                                              \
+  "CREATE TABLE IF NOT EXISTS kveil.kek_keys (kek_id bytea PRIMARY KEY, key_window bigint NOT NULL, created bigint" \
+  " NOT NULL, provider bytea NOT NULL, name bytea NOT NULL, wrapped_key bytea NOT NULL,"                            \
+  " UNIQUE (provider, name, key_window))"
+#define KVEIL_KEK_KEY "SELECT kek_id, provider, name, key_window, wrapped_key FROM kveil.kek_keys"
 #define KVEIL_NEWEST "(SELECT max(epoch) FROM kveil.epochs)"
 #define KVEIL_EPOCH_IN_USE                                                                      \
   "(SELECT max(e.epoch) FROM kveil.epochs e WHERE NOT EXISTS (SELECT FROM kveil.turns t WHERE " \
@@ -93,9 +99,10 @@ constexpr const char* kMakeTables[] = {
     KVEIL_USERS,
     KVEIL_SOURCES,
     KVEIL_TURNS,
-    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 6, 0) ON CONFLICT DO NOTHING",
+    KVEIL_KEK_KEYS,
+    "INSERT INTO kveil.format VALUES (true, 'kveil registry', 7, 0) ON CONFLICT DO NOTHING",
 };
-static_assert(kFormat == 6);
+static_assert(kFormat == 7);
 
 }  // namespace
 
@@ -109,9 +116,11 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
 }
 
 std::vector<const char*> StatementsThatMigrate() {
-  return {
-      kBegin,      "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",          KVEIL_AGENTS, KVEIL_USERS, KVEIL_SOURCES,
-      KVEIL_TURNS, "UPDATE kveil.format SET version = 6 WHERE version < 6", kCommit};
+  return {kBegin,         "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",
+          KVEIL_AGENTS,   KVEIL_USERS,
+          KVEIL_SOURCES,  KVEIL_TURNS,
+          KVEIL_KEK_KEYS, "UPDATE kveil.format SET version = 7 WHERE version < 7",
+          kCommit};
 }
 
 // Time limits: beyond the deadlines of the agent, whose connection they free, and below its patience with a connection.
@@ -138,7 +147,7 @@ const char kBeginSession[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 38> kPrepared = {{
+const std::array<Prepared, 41> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -195,6 +204,11 @@ const std::array<Prepared, 38> kPrepared = {{
     {kListKeys,
      "SELECT key_id, scope::bigint, subject, key_window, epoch, state::bigint, created, erased FROM kveil.scope_keys"
      " WHERE key_id >= $1::bytea ORDER BY key_id LIMIT $2::bigint"},
+    {kFindKekKeys, KVEIL_KEK_KEY " WHERE kek_id = ANY ($1::bytea[])"},
+    {kFindKekKey, KVEIL_KEK_KEY " WHERE provider = $1::bytea AND name = $2::bytea AND key_window = $3::bigint"},
+    {kInsertKekKey,
+     "INSERT INTO kveil.kek_keys (kek_id, provider, name, key_window, wrapped_key, created) VALUES ($1::bytea,"
+     " $2::bytea, $3::bytea, $4::bigint, $5::bytea, $6::bigint) ON CONFLICT (provider, name, key_window) DO NOTHING"},
     // Here and below, LIMIT or OFFSET in a LATERAL has the rows looked up one by one, by index. A plain join is also
     // planned the other way round, through the whole table.
     {kFindByName,
@@ -323,6 +337,8 @@ const std::array<Prepared, 38> kPrepared = {{
 
 #undef KVEIL_AGENTS
 #undef KVEIL_TURNS
+#undef KVEIL_KEK_KEYS
+#undef KVEIL_KEK_KEY
 #undef KVEIL_NEWEST
 #undef KVEIL_EPOCH_IN_USE
 #undef KVEIL_USERS

@@ -20,7 +20,8 @@ extern const char kBeginSession[];
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.
-inline constexpr int kFormat = 6;
+// 6: without KEK keys.
+inline constexpr int kFormat = 7;
 // That of a registry which is being copied here, and is not whole yet (registry_copy.h).
 inline constexpr int kUnfinishedFormat = 0;
 
@@ -48,6 +49,9 @@ inline constexpr char kMoveTurn[] = "kveil_move_turn";
 inline constexpr char kEndTurn[] = "kveil_end_turn";
 inline constexpr char kCountKeys[] = "kveil_count_keys";
 inline constexpr char kListKeys[] = "kveil_list_keys";
+inline constexpr char kFindKekKeys[] = "kveil_find_kek_keys";
+inline constexpr char kFindKekKey[] = "kveil_find_kek_key";
+inline constexpr char kInsertKekKey[] = "kveil_insert_kek_key";
 inline constexpr char kFindByName[] = "kveil_find_by_name";
 inline constexpr char kFindById[] = "kveil_find_by_id";
 inline constexpr char kAddKeyspaces[] = "kveil_add_keyspaces";
@@ -76,6 +80,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 38> kPrepared;
+extern const std::array<Prepared, 41> kPrepared;
 
 }  // namespace kveil::keys::postgres

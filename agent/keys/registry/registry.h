@@ -187,6 +187,21 @@ class Registry {
   // Keys in the order of their ids, beginning with an id or a part of one, of at most `most` rows (1 or more).
   virtual absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) = 0;
 
+  // A key that a KEK has wrapped, and that wraps the keys of rows (service/kek_keys.h). It is never changed.
+  struct KekKey {
+    crypto::KeyId id;
+    KekName name;
+    int64_t window = 0;
+    ByteBuffer wrappedKey;  // by the provider
+  };
+  // At most kMostKekKeysOfARead. Those that are there, in any order.
+  virtual absl::StatusOr<std::vector<KekKey>> FindKekKeys(absl::Span<const crypto::KeyId> ids) = 0;
+  static constexpr size_t kMostKekKeysOfARead = 1024;
+  // That of this name and window. nullopt: there is none.
+  virtual absl::StatusOr<std::optional<KekKey>> FindKekKey(const KekName& name, int64_t window) = 0;
+  // Inserts it, unless there is one of its name and window. Returns the one that is there now.
+  virtual absl::StatusOr<KekKey> InsertOrGetKekKey(const KekKey& key, absl::Time now) = 0;
+
   struct Erased {
     size_t keyCount = 0;                 // wrapped keys destroyed by this call
     std::vector<std::string> keyspaces;  // where they were, or the user was known without a key

@@ -47,6 +47,9 @@ class SqliteRegistry : public Registry {
   absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) override;
+  absl::StatusOr<std::vector<KekKey>> FindKekKeys(absl::Span<const crypto::KeyId> ids) override;
+  absl::StatusOr<std::optional<KekKey>> FindKekKey(const KekName& name, int64_t window) override;
+  absl::StatusOr<KekKey> InsertOrGetKekKey(const KekKey& key, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,

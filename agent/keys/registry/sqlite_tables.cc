@@ -21,7 +21,8 @@ namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
 // 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
-constexpr int64_t kFormat = 5;
+// 5: without KEK keys.
+constexpr int64_t kFormat = 6;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.
@@ -46,7 +47,7 @@ constexpr char kSettings[] =
 // were destroyed (epochs.wrappedKey is NULL then).
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 5;"
+    "PRAGMA user_version = 6;"
     "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
     "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
@@ -68,8 +69,11 @@ constexpr char kTables[] =
     "  change BLOB NOT NULL, PRIMARY KEY (subject, number)) STRICT;"
     "CREATE TABLE IF NOT EXISTS sources (keyspace TEXT PRIMARY KEY, term INTEGER NOT NULL, agent BLOB NOT NULL,"
     "  follower TEXT NOT NULL, seen INTEGER NOT NULL, generation INTEGER NOT NULL, state BLOB NOT NULL,"
-    "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
-static_assert(kApplicationId == 1802921324 && kFormat == 5);
+    "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS kekKeys (kekId BLOB PRIMARY KEY, provider TEXT NOT NULL, name TEXT NOT NULL,"
+    "  keyWindow INTEGER NOT NULL, wrappedKey BLOB NOT NULL, created INTEGER NOT NULL,"
+    "  UNIQUE (provider, name, keyWindow)) STRICT, WITHOUT ROWID;";
+static_assert(kApplicationId == 1802921324 && kFormat == 6);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.

@@ -56,6 +56,12 @@ class SqliteTables {
   absl::StatusOr<Registry::EpochCounts> CountKeys();
   // sqlite_listing.cc. As in Registry.
   absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
+
+  // sqlite_keks.cc. As in Registry.
+  absl::StatusOr<std::optional<Registry::KekKey>> FindKekKey(const crypto::KeyId& id);
+  absl::StatusOr<std::optional<Registry::KekKey>> FindKekKey(const KekName& name, int64_t window);
+  absl::Status InsertKekKey(const Registry::KekKey& key, absl::Time now);
+
   // That which rows that are inserted have to be of.
   absl::StatusOr<int64_t> EpochInUse();
 
@@ -123,6 +129,7 @@ class SqliteTables {
   absl::Status MakeTables();
   absl::Status CheckFormat();
   absl::Status Prepare();
+  absl::StatusOr<std::optional<Registry::KekKey>> TakeKekKey(Statement& statement) const;
   Registry::Found ReadRow(Statement& statement);
   Registry::Found TakeRow(const Statement& statement) const;
   // Of the next erasure or change.

@@ -1,7 +1,9 @@
 // What a scope key is for: the whole cluster, a topic, or a user in a keyspace.
 #pragma once
 
+#include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,7 +19,8 @@ namespace kveil::keys {
 enum class Scope : uint8_t { kCluster = 1, kTopic = 2, kUser = 3 };
 
 // kUser: keyspace and user id. kTopic: the cluster's name and the topic's. kCluster: nothing and the cluster's name.
-// The same three parts name the same key.
+// Where a topic's or a cluster's key is made under a KEK, the keyspace names that, too (KeyspaceUnder), so that under
+// another KEK it is another key. The same three parts name the same key.
 struct ScopeName {
   Scope scope = Scope::kUser;
   std::string_view keyspace;
@@ -42,6 +45,20 @@ struct OwnedScopeName {
   std::string keyspace;
   std::string subject;
 };
+
+// A key-encryption key (KEK) that the keys of topics or clusters are made under, besides the registry's root key.
+struct KekName {
+  std::string provider;  // as the configuration names it
+  std::string key;       // as the provider does
+
+  std::string Text() const { return provider + "/" + key; }
+  friend auto operator<=>(const KekName&, const KekName&) = default;
+};
+
+// The keyspace of a name whose key is made under the KEK. No name of a cluster or a provider has a zero in it.
+std::string KeyspaceUnder(std::string_view keyspace, const KekName& kek);
+// nullopt: none.
+std::optional<KekName> KekOf(const ScopeName& name);
 
 struct ScopeKey {
   crypto::SecretKey key;

@@ -478,7 +478,8 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
   ASSERT_TRUE(Insert(*before, row).ok());
   before.reset();
   Client().Query(
-      "DROP TABLE kveil.agents, kveil.users, kveil.history, kveil.turns; UPDATE kveil.format SET version = 1");
+      "DROP TABLE kveil.agents, kveil.users, kveil.history, kveil.turns, kveil.kek_keys; UPDATE kveil.format SET "
+      "version = 1");
   std::vector<std::thread> agents;
   for (uint8_t i = 0; i < 5; ++i) {
     agents.emplace_back([&, i] {
@@ -489,7 +490,7 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
     });
   }
   for (std::thread& agent : agents) agent.join();
-  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "6");
+  EXPECT_EQ(Client().Query("SELECT version FROM kveil.format").at(0), "7");
   auto registry = Connect();
   EXPECT_EQ(registry->ReadAgents()->size(), 5u);
   EXPECT_TRUE(FindById(*registry, row.row.id).has_value());
@@ -518,10 +519,10 @@ TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereI
 
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 7; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 8; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 7"), HasSubstr("knows only 6")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 8"), HasSubstr("knows only 7")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {

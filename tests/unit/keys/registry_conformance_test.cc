@@ -852,6 +852,50 @@ const Backend kBackends[] = {
     {"sqlite", [](const std::string& folder) { return RegistryOptions{.sqlite = folder + "/registry.db"}; }},
     {"postgres", [](const std::string& folder) { return PostgresServer::Running().OptionsFor(folder); }},
 };
+Registry::KekKey SomeKekKey(uint8_t number, const std::string& key, int64_t window) {
+  return {{{number}}, {"payments", key}, window, ByteBuffer(90, number)};
+}
+
+TEST_P(RegistryConformanceTest, AKekKeyIsFoundByIdAndByNameAndWindow) {
+  auto registry = ConnectInitialised();
+  EXPECT_EQ(registry->FindKekKey({"payments", "orders"}, 7)->has_value(), false);
+  const auto inserted = registry->InsertOrGetKekKey(SomeKekKey(1, "orders", 7), kNow);
+  ASSERT_TRUE(inserted.ok()) << inserted.status();
+  ASSERT_TRUE(registry->InsertOrGetKekKey(SomeKekKey(2, "orders", 8), kNow).ok());
+  ASSERT_TRUE(registry->InsertOrGetKekKey(SomeKekKey(3, std::string("clicks\xff"), 7), kNow).ok());
+  registry = Connect(/*mustExist=*/true);
+  const auto found = registry->FindKekKey({"payments", "orders"}, 7);
+  ASSERT_TRUE(found.ok() && found->has_value()) << found.status();
+  EXPECT_EQ((*found)->id, crypto::KeyId{{1}});
+  EXPECT_EQ((*found)->wrappedKey, ByteBuffer(90, 1));
+  EXPECT_FALSE(registry->FindKekKey({"other", "orders"}, 7)->has_value());
+  EXPECT_FALSE(registry->FindKekKey({"payments", "orders"}, 9)->has_value());
+  const crypto::KeyId ids[] = {{{3}}, {{9}}, {{1}}};
+  const auto many = registry->FindKekKeys(ids);
+  ASSERT_TRUE(many.ok()) << many.status();
+  std::map<uint8_t, std::string> names;
+  for (const Registry::KekKey& key : *many) names[key.id.bytes[0]] = StrCat(key.name.Text(), " ", key.window);
+  EXPECT_EQ(names, (std::map<uint8_t, std::string>{{1, "payments/orders 7"}, {3, "payments/clicks\xff 7"}}));
+}
+
+TEST_P(RegistryConformanceTest, AgentsThatMakeAKekKeyAtOnceGetTheSame) {
+  auto first = ConnectInitialised();
+  std::vector<std::thread> agents;
+  std::vector<crypto::KeyId> ids(4);
+  for (uint8_t i = 0; i < 4; ++i) {
+    agents.emplace_back([&, i] {
+      auto registry = Connect(/*mustExist=*/true);
+      const auto key = registry->InsertOrGetKekKey(SomeKekKey(static_cast<uint8_t>(i + 1), "orders", 7), kNow);
+      EXPECT_TRUE(key.ok()) << key.status();
+      if (key.ok()) ids[i] = key->id;
+    });
+  }
+  for (std::thread& agent : agents) agent.join();
+  const auto stored = first->FindKekKey({"payments", "orders"}, 7);
+  ASSERT_TRUE(stored.ok() && stored->has_value());
+  for (const crypto::KeyId& id : ids) EXPECT_EQ(id, (*stored)->id);
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, RegistryConformanceTest, testing::ValuesIn(kBackends),
                          [](const auto& info) { return info.param.name; });
 

@@ -1,0 +1,23 @@
+#include "keys/scope/scope.h"
+
+namespace kveil::keys {
+
+std::string KeyspaceUnder(std::string_view keyspace, const KekName& kek) {
+  std::string under(keyspace);
+  under += '\0';
+  under += kek.provider;
+  under += '\0';
+  return under + kek.key;
+}
+
+std::optional<KekName> KekOf(const ScopeName& name) {
+  if (name.scope == Scope::kUser) return std::nullopt;
+  const size_t provider = name.keyspace.find('\0');
+  if (provider == std::string_view::npos) return std::nullopt;
+  const std::string_view rest = name.keyspace.substr(provider + 1);
+  const size_t key = rest.find('\0');
+  if (key == std::string_view::npos) return std::nullopt;
+  return KekName{std::string(rest.substr(0, key)), std::string(rest.substr(key + 1))};
+}
+
+}  // namespace kveil::keys
