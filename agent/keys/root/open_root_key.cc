@@ -3,6 +3,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "base/text.h"
 #include "keys/root/aws_root_key.h"
 #include "keys/root/azure_root_key.h"
@@ -23,7 +29,49 @@ absl::StatusOr<std::unique_ptr<RootKey>> Connect(std::string_view label, std::un
   return root;
 }
 
+// Names go into the paths of requests. A part of one may be what a client calls a topic.
+bool IsKeyName(std::string_view key, bool mayBePath) {
+  constexpr size_t kLongest = 1024;
+  const bool hasCharacters = std::all_of(key.begin(), key.end(), [mayBePath](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ||
+           (mayBePath && (c == '/' || c == ':'));
+  });
+  if (!hasCharacters || key.size() > kLongest) return false;
+  const std::vector<absl::string_view> parts = absl::StrSplit(ToAbsl(key), '/');
+  return std::none_of(parts.begin(), parts.end(),
+                      [](absl::string_view part) { return part.empty() || part == "." || part == ".."; });
+}
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key) {
+  const bool mayBePath = !provider.vault.has_value() && !provider.azure.has_value();
+  if (!IsKeyName(key, mayBePath)) {
+    return absl::FailedPreconditionError("no key of the provider can have this name");
+  }
+  if (provider.openKek) return provider.openKek(key);
+  if (provider.vault.has_value()) {
+    provider.vault->key = key;
+    return std::make_unique<VaultRootKey>(*provider.vault);
+  }
+  if (provider.aws.has_value()) {
+    provider.aws->key = key;
+    return std::make_unique<AwsRootKey>(*provider.aws);
+  }
+  if (provider.azure.has_value()) {
+    provider.azure->key = key;
+    return std::make_unique<AzureRootKey>(*provider.azure);
+  }
+  if (provider.gcp.has_value()) {
+    provider.gcp->key = key;
+    return std::make_unique<GcpRootKey>(*provider.gcp);
+  }
+  if (provider.pkcs11.has_value()) {
+    provider.pkcs11->key = key;
+    return std::make_unique<Pkcs11RootKey>(*provider.pkcs11);
+  }
+  return absl::FailedPreconditionError("a file holds no KEKs");
+}
 
 absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& options, bool mayCreate,
                                                      std::chrono::steady_clock::time_point deadline) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "keys/root/aws_options.h"
@@ -28,6 +29,7 @@ struct RootKeyOptions {
   std::optional<Pkcs11Options> pkcs11;
   // For tests: opens one that is none of the above.
   std::function<absl::StatusOr<std::unique_ptr<RootKey>>(std::chrono::steady_clock::time_point deadline)> open;
+  std::function<absl::StatusOr<std::unique_ptr<RootKey>>(std::string_view key)> openKek;  // likewise
 };
 
 // Opens the root key, and asks one that is a network away whether it is there and may be used. A provider that makes
@@ -35,6 +37,10 @@ struct RootKeyOptions {
 // it, kNotFound. Other errors as in RootKey.
 absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& options, bool mayCreate,
                                                      std::chrono::steady_clock::time_point deadline);
+
+// One of the provider's keys by its name, which takes the place of the one in `provider`. Nobody is asked, and there is
+// nothing around it: it makes one attempt per call. kFailedPrecondition: no key can have this name there.
+absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key);
 
 // The name of the root key, if it is one that is made together with its registry, and is there. Then a registry that is
 // missing was lost. nullopt for a root key that the operator makes: it says nothing about registries.

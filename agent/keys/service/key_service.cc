@@ -154,6 +154,8 @@ crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(thread_
 
 RootKey::Stats KeyService::rootKeyStats() const { return thread_->core().rootKeyStats(); }
 
+std::vector<KeyService::KekStats> KeyService::kekStats() const { return thread_->core().kekStats(); }
+
 const KeyServiceOptions& KeyService::options() const { return thread_->core().options(); }
 const Revocations& KeyService::revocations() const { return thread_->core().revocations(); }
 

@@ -1,9 +1,11 @@
 // The node's keys: root key, epoch keys and registry, behind one thread that does everything that blocks.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +36,8 @@ inline constexpr size_t kMostUsersOfAnErasure = 256;
 
 struct KeyServiceOptions {
   RootKeyOptions root;
+  // Of KEKs that policies name, by the name that they use (kek_keys.h). Files are none.
+  std::map<std::string, RootKeyOptions> kekProviders;
   RegistryOptions registry;
   // How long an unwrapped key may be used, counted from the unwrap. At least one second.
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
@@ -196,6 +200,18 @@ class KeyService {
 
   // How often the root key's provider was asked, and how that went.
   RootKey::Stats rootKeyStats() const;
+
+  // Of a provider of KEKs.
+  struct KekStats {
+    std::string provider;
+    RootKey::Calls calls;  // since the start
+    uint64_t keys = 0;     // unwrapped now
+    // Keys that cannot be had, as far as they were asked for lately, by why: out of reach, denied, unusable (there is
+    // none, or it is disabled or destroyed), damaged.
+    std::array<uint64_t, 4> troubles{};
+  };
+  // As of half a second ago.
+  std::vector<KekStats> kekStats() const;
 
   const KeyServiceOptions& options() const;
   const Revocations& revocations() const;

@@ -112,7 +112,8 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       openingOfKeys_(registry_->openings()),
       pace_(Clock::now()),
       newUsers_(options.newUsersPerSecond),
-      throwAways_(options.cacheTtl) {
+      throwAways_(options.cacheTtl),
+      keks_(options, [this](const KekName& name, int64_t window) { return keys_.KekContext(name, window); }) {
   crypto::FillRandom(absl::MakeSpan(self_.id));
   self_.name = options.agentName.empty() ? AgentName() : options.agentName;
   self_.cacheTtl = options.cacheTtl;
@@ -127,6 +128,14 @@ absl::Status Keyring::Ready() {
   RETURN_IF_ERROR(registry_->EnsureOpen());
   TakeEpochs();
   return registry_->openings() == openingOfKeys_ ? absl::OkStatus() : ReloadEpochs();
+}
+
+void Keyring::DropExpired() {
+  throwAways_.DropExpired(options_.steadyNow());
+  const bool isOpen = registry_->EnsureOpen().ok();
+  if (isOpen) keks_.Take(*registry_, options_.wallNow());
+  keks_.DropExpired();
+  if (isOpen) keks_.Ask(*registry_);
 }
 
 void Keyring::Reopen() {

@@ -23,6 +23,7 @@
 #include "keys/service/erasure.h"
 #include "keys/service/facts_pool.h"
 #include "keys/service/fetch.h"
+#include "keys/service/kek_keys.h"
 #include "keys/service/key_service.h"
 #include "keys/service/new_user_limit.h"
 #include "keys/service/registry_keys.h"
@@ -129,8 +130,12 @@ class Keyring {
   // As of the last StepEpochs.
   const std::vector<Registry::Epoch>& epochs() const { return epochs_; }
 
-  // Forgets throw-away keys that are too old.
-  void DropExpired() { throwAways_.DropExpired(options_.steadyNow()); }
+  // Forgets throw-away keys and KEK keys that are too old, and has KEK keys unwrapped again that are in use.
+  void DropExpired();
+  // OK, or which KEKs cannot be used.
+  absl::Status KeksProblem() const { return keks_.Problem(); }
+  // Any thread may call.
+  std::vector<KeyService::KekStats> kekStats() const { return keks_.stats(); }
 
   // Whether a row could not be read since the last Reopen, which has the registry opened anew before the next call: it
   // may have been put right in place.
@@ -158,6 +163,7 @@ class Keyring {
     Lookup* lookup;
     size_t scope;  // index in lookup->misses.scopes
     Registry::RowName name;
+    std::optional<RegistryKeys::KekKey> kek;  // that it is made under
   };
 
   Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> registry, std::unique_ptr<RootKey> root,
@@ -181,11 +187,13 @@ class Keyring {
   absl::Status CountKeys();
 
   absl::Status FindScopes(absl::Span<Lookup* const> lookups, std::vector<Asked>& missing);
-  void TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing);
+  void TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& missing);
   absl::Status FindIds(absl::Span<Lookup* const> lookups);
   // nullopt: it cannot be had now; the lookup's status says why.
   std::optional<FetchResult::ById> TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row);
-  absl::StatusOr<crypto::SecretKey> UnwrapRow(const Registry::Row& row);
+  absl::StatusOr<crypto::SecretKey> UnwrapRow(Lookup& lookup, const Registry::Row& row);
+  // Sets the KEK key that the policy wants, if any, or says why it cannot be had now.
+  absl::Status SetKek(Asked& asked);
   // Whether one more new user's key may be made for the workload.
   absl::Status MayMakeUser(const std::string& workload);
   absl::Status Make(const std::vector<Asked>& missing);
@@ -244,6 +252,7 @@ class Keyring {
   NewUserLimit newUsers_;
   std::optional<absl::Status> room_;  // for the lookups being answered
   ThrowAwayKeys throwAways_;
+  KekKeys keks_;
   FactsPool facts_;
   SourceClocks clocks_;
   int looksAtSources_ = 0;

@@ -19,9 +19,11 @@ absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
   // an agent that has been cut off.
   const SteadyTime since = registry_->isShared() ? std::min(began, noted_) : began;
   for (Lookup* lookup : lookups) lookup->result.unwrapped = since;
+  if (status.ok()) keks_.Take(*registry_, options_.wallNow());
   if (status.ok()) status = FindScopes(lookups, missing);
   if (status.ok()) status = FindIds(lookups);
   if (status.ok() && !missing.empty()) status = Make(missing);
+  if (status.ok()) keks_.Ask(*registry_);
   // Consents of a topic that was not known would not count until it is.
   if (status.ok() && clocks_.isDue()) RefreshSources();
   if (status.ok()) return status;
@@ -40,7 +42,7 @@ absl::Status Keyring::FindScopes(absl::Span<Lookup* const> lookups, std::vector<
     }
     for (size_t scope = 0; scope < scopes.size(); ++scope) {
       names.push_back({keys_.SubjectOf(scopes[scope].view()), WindowOf(scopes[scope].scope)});
-      asked.push_back({lookup, scope, names.back()});
+      asked.push_back({lookup, scope, names.back(), std::nullopt});
     }
   }
   if (asked.empty()) return absl::OkStatus();
@@ -50,7 +52,7 @@ absl::Status Keyring::FindScopes(absl::Span<Lookup* const> lookups, std::vector<
   return absl::OkStatus();
 }
 
-void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Asked>& missing) {
+void Keyring::TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& missing) {
   Lookup& lookup = *asked.lookup;
   if (!row.ok()) {
     // Whoever has a record of that user waits until the row is restored, as no other key may take its place.
@@ -58,7 +60,7 @@ void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Ask
     return NoteDamage(lookup, row.status());
   }
   if (row->has_value()) {
-    absl::StatusOr<crypto::SecretKey> key = UnwrapRow(**row);
+    absl::StatusOr<crypto::SecretKey> key = UnwrapRow(lookup, **row);
     if (!key.ok()) return NoteDamage(lookup, key.status());
     return Give(asked, {*std::move(key), (*row)->id, {}, false, TakeFacts(lookup, (*row)->facts)});
   }
@@ -72,7 +74,18 @@ void Keyring::TakeScope(const Asked& asked, Registry::Found row, std::vector<Ask
       return;
     }
   }
-  missing.push_back(asked);
+  if (absl::Status kek = SetKek(asked); !kek.ok()) return NoteDamage(lookup, kek);
+  missing.push_back(std::move(asked));
+}
+
+absl::Status Keyring::SetKek(Asked& asked) {
+  Lookup& lookup = *asked.lookup;
+  const std::optional<KekName> name = KekOf(lookup.misses.scopes[asked.scope].view());
+  if (!name.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const KekKeys::Found found, keks_.FindToMake(*name, asked.name.window, lookup.workload));
+  lookup.result.unwrapped = std::min(lookup.result.unwrapped, found.asked);
+  asked.kek = found.key;
+  return absl::OkStatus();
 }
 
 absl::Status Keyring::FindIds(absl::Span<Lookup* const> lookups) {
@@ -103,7 +116,7 @@ std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const crypto::K
     found.state = State::kUnknown;
   } else if ((*row)->erased) {
     found.state = State::kErased;
-  } else if (absl::StatusOr<crypto::SecretKey> key = UnwrapRow(**row); absl::IsUnavailable(key.status())) {
+  } else if (absl::StatusOr<crypto::SecretKey> key = UnwrapRow(lookup, **row); absl::IsUnavailable(key.status())) {
     lookup.result.status.Update(key.status());
     return std::nullopt;
   } else if (!key.ok()) {
@@ -151,7 +164,7 @@ absl::StatusOr<bool> Keyring::TryToMake(const std::vector<Asked>& missing) {
     rowOf.push_back(row->second);
     if (!isNew) continue;
     const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
-    RegistryKeys::NewKey made = keys_.MakeKey(name.scope, asked.name);
+    RegistryKeys::NewKey made = keys_.MakeKey(name.scope, asked.name, asked.kek.has_value() ? &*asked.kek : nullptr);
     keys.push_back(std::move(made.key));
     rows.push_back({std::move(made.row), name.keyspace});
   }
@@ -180,7 +193,7 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
     case Registry::Inserted::State::kStale:  // TryToMake has seen to it
       break;
   }
-  absl::StatusOr<crypto::SecretKey> existing = UnwrapRow(*inserted.existing);
+  absl::StatusOr<crypto::SecretKey> existing = UnwrapRow(*asked.lookup, *inserted.existing);
   if (!existing.ok()) return NoteDamage(*asked.lookup, existing.status());
   const Registry::Row& row = *inserted.existing;
   Give(asked, {*std::move(existing), row.id, {}, false, TakeFacts(*asked.lookup, row.facts)});
@@ -205,13 +218,18 @@ users::SharedFacts Keyring::TakeFacts(Lookup& lookup, std::string_view stored) {
 }
 
 // A key of an epoch that is being unwrapped is not damaged, nor one of an epoch that the registry was not asked about.
-absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(const Registry::Row& row) {
+absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(Lookup& lookup, const Registry::Row& row) {
   MeetEpoch(row.epoch);
   const bool isKnown = keys_.HasEpoch(row.epoch) || IsMissing(row.epoch);
   if (!isKnown || (!keys_.HasEpoch(row.epoch) && openingOfKeys_ != registry_->openings())) {
     return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of epoch ", row.epoch, " yet"));
   }
-  return keys_.Unwrap(row);
+  if (!RegistryKeys::IsUnderKek(row)) return keys_.Unwrap(row);
+  ASSIGN_OR_RETURN(const crypto::KeyId id, keys_.KekKeyIdOf(row));
+  ASSIGN_OR_RETURN(const KekKeys::Found kek, keks_.Find(id, lookup.workload));
+  // So no cache keeps a key for longer than the KEK is known to be there.
+  lookup.result.unwrapped = std::min(lookup.result.unwrapped, kek.asked);
+  return keys_.Unwrap(row, kek.key);
 }
 
 void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {

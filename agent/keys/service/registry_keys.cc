@@ -19,6 +19,8 @@ namespace {
 constexpr std::string_view kSecretLabel = "kveil registry 1";
 constexpr std::string_view kEpochLabel = "kveil epoch 1";
 constexpr std::string_view kRowLabel = "kveil row 1";
+constexpr std::string_view kKekRowLabel = "kveil row under a KEK 1";
+constexpr std::string_view kKekLabel = "kveil KEK key 1";
 constexpr std::string_view kSubjectLabel = "kveil subject 1";
 
 void AppendBigEndian(uint64_t value, ByteBuffer& out) {
@@ -50,6 +52,21 @@ ByteBuffer RowAad(const Registry::Row& row) {
   AppendBigEndian(static_cast<uint64_t>(row.epoch), aad);
   return aad;
 }
+
+// Without the epoch: what is inside goes through the turns as it is.
+ByteBuffer KekRowAad(const Registry::Row& row, const crypto::KeyId& kek) {
+  ByteBuffer aad;
+  Append(aad, AsBytes(kKekRowLabel));
+  Append(aad, kek.bytes);
+  Append(aad, row.id.bytes);
+  aad.push_back(static_cast<uint8_t>(row.scope));
+  Append(aad, row.name.subject);
+  AppendBigEndian(static_cast<uint64_t>(row.name.window), aad);
+  return aad;
+}
+
+// The KEK key's id, and what it has wrapped.
+constexpr size_t kUnderKekSize = sizeof(crypto::KeyId) + crypto::kWrappedKeySize;
 
 absl::Status IsOldCopy(const std::string& registry, const absl::Status& why) {
   return absl::FailedPreconditionError(
@@ -187,19 +204,45 @@ Subject RegistryKeys::SubjectOf(const ScopeName& name) const {
   return subject;
 }
 
-RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName& name) const {
+RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName& name, const KekKey* kek) const {
   NewKey made;
   made.key = crypto::SecretKey::Random();
-  made.row = {crypto::ComputeKeyId(made.key), scope, name, epochInUse_, false, {}};
-  made.row.wrappedKey = crypto::WrapKey(epochs_.at(epochInUse_).key, made.key, RowAad(made.row));
+  made.row = {crypto::ComputeKeyId(made.key), scope, name, epochInUse_, false, {}, {}};
+  const crypto::SecretKey& epoch = epochs_.at(epochInUse_).key;
+  if (kek == nullptr) {
+    made.row.wrappedKey = crypto::WrapKey(epoch, made.key, RowAad(made.row));
+    return made;
+  }
+  ByteBuffer inside;
+  Append(inside, kek->id.bytes);
+  Append(inside, crypto::WrapKey(*kek->key, made.key, KekRowAad(made.row, kek->id)));
+  made.row.wrappedKey = crypto::WrapBytes(epoch, inside, RowAad(made.row));
   return made;
 }
 
+absl::StatusOr<ByteBuffer> RegistryKeys::UnwrapEpoch(const Registry::Row& row) const {
+  const auto epoch = epochs_.find(row.epoch);
+  if (epoch == epochs_.end()) return IsDamaged(row);
+  absl::StatusOr<ByteBuffer> inside = crypto::UnwrapBytes(epoch->second.key, row.wrappedKey, RowAad(row));
+  return inside.ok() ? std::move(inside) : IsDamaged(row);
+}
+
 absl::StatusOr<Registry::Row> RegistryKeys::Rewrap(const Registry::Row& row) const {
-  ASSIGN_OR_RETURN(const crypto::SecretKey key, Unwrap(row));
-  Registry::Row rewrapped{row.id, row.scope, row.name, epochInUse_, false, {}};
-  rewrapped.wrappedKey = crypto::WrapKey(epochs_.at(epochInUse_).key, key, RowAad(rewrapped));
+  Registry::Row rewrapped{row.id, row.scope, row.name, epochInUse_, false, {}, {}};
+  const crypto::SecretKey& epoch = epochs_.at(epochInUse_).key;
+  if (!IsUnderKek(row)) {
+    ASSIGN_OR_RETURN(const crypto::SecretKey key, Unwrap(row));
+    rewrapped.wrappedKey = crypto::WrapKey(epoch, key, RowAad(rewrapped));
+    return rewrapped;
+  }
+  ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));  // wrapped still
+  rewrapped.wrappedKey = crypto::WrapBytes(epoch, inside, RowAad(rewrapped));
   return rewrapped;
+}
+
+absl::Status RegistryKeys::IsDamaged(const Registry::Row& row) const {
+  return absl::DataLossError(StrCat(owner_.name, " is corrupt: the key of a ", ScopeLabel(row.scope),
+                                    " is damaged; its records wait. Restore it from a backup"));
 }
 
 absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row) const {
@@ -208,8 +251,37 @@ absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row)
   if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second.key, row.wrappedKey, RowAad(row));
   // The id commits to the key: what a record names is what opens it.
   if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
-  return absl::DataLossError(StrCat(owner_.name, " is corrupt: the key of a ", ScopeLabel(row.scope),
-                                    " is damaged; its records wait. Restore it from a backup"));
+  return IsDamaged(row);
+}
+
+bool RegistryKeys::IsUnderKek(const Registry::Row& row) {
+  return row.wrappedKey.size() == kUnderKekSize + crypto::kWrapOverhead;
+}
+
+absl::StatusOr<crypto::KeyId> RegistryKeys::KekKeyIdOf(const Registry::Row& row) const {
+  ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));
+  crypto::KeyId id;
+  std::copy_n(inside.begin(), id.bytes.size(), id.bytes.begin());
+  return id;
+}
+
+absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row, const KekKey& kek) const {
+  ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));
+  const Bytes wrapped = Bytes(inside).subspan(sizeof(crypto::KeyId));
+  absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(*kek.key, wrapped, KekRowAad(row, kek.id));
+  if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
+  return IsDamaged(row);
+}
+
+ByteBuffer RegistryKeys::KekContext(const KekName& name, int64_t window) const {
+  ByteBuffer context;
+  Append(context, AsBytes(kKekLabel));
+  Append(context, owner_.id);
+  AppendBigEndian(static_cast<uint64_t>(window), context);
+  AppendBigEndian(name.provider.size(), context);
+  Append(context, AsBytes(name.provider));
+  Append(context, AsBytes(name.key));
+  return context;
 }
 
 }  // namespace kveil::keys

@@ -78,12 +78,26 @@ class RegistryKeys {
     crypto::SecretKey key;
     Registry::Row row;
   };
-  // A new scope key, wrapped by the epoch key in use.
-  NewKey MakeKey(Scope scope, const Registry::RowName& name) const;
+  // What the keys of some rows are wrapped by, inside of what the epoch key wraps (kek_keys.h).
+  struct KekKey {
+    crypto::KeyId id;
+    const crypto::SecretKey* key;
+  };
+  // A new scope key, wrapped by the epoch key in use. `kek`: nullptr: by nothing else.
+  NewKey MakeKey(Scope scope, const Registry::RowName& name, const KekKey* kek = nullptr) const;
   // An active row, of the epoch in use. Its key, and so its id, stay. Errors as of Unwrap.
   absl::StatusOr<Registry::Row> Rewrap(const Registry::Row& row) const;
-  // The scope key of an active row. kDataLoss: the row does not give the key that its id commits to.
+  // The scope key of an active row that no KEK key has wrapped. kDataLoss: the row does not give the key that its id
+  // commits to.
   absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row) const;
+  // Whether a KEK key has wrapped the row's key.
+  static bool IsUnderKek(const Registry::Row& row);
+  // Which one has. Errors as of Unwrap.
+  absl::StatusOr<crypto::KeyId> KekKeyIdOf(const Registry::Row& row) const;
+  absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row, const KekKey& kek) const;
+
+  // What a provider of KEKs binds a KEK key to. It may write this to its log.
+  ByteBuffer KekContext(const KekName& name, int64_t window) const;
 
  private:
   RegistryKeys(Owner owner, crypto::SecretKey secret, Epochs epochs)
@@ -91,6 +105,10 @@ class RegistryKeys {
         secret_(std::move(secret)),
         epochs_(std::move(epochs)),
         epochInUse_(epochs_.rbegin()->first) {}
+
+  // What is inside of what the epoch key has wrapped. The caller wipes it.
+  absl::StatusOr<ByteBuffer> UnwrapEpoch(const Registry::Row& row) const;
+  absl::Status IsDamaged(const Registry::Row& row) const;
 
   Owner owner_;
   crypto::SecretKey secret_;

@@ -296,6 +296,7 @@ void ServiceCore::Tick() {
   if (!rootKey.ok() && keyring_->root().isRemote()) (void)keyring_->BeginTrial();
   if (mustPurge_) PurgeErased(deadline);
   keyring_->DropExpired();
+  health_.Set(Part::kKeks, keyring_->KeksProblem());
 }
 
 void ServiceCore::StepEpochs() {

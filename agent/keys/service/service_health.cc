@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::array<const char*, ServiceHealth::kParts> kEvents = {
     "keys.rootKey", "keys.registry",        "keys.registry.log", "keys.registry.room", "keys.newUsers",
-    "keys.damaged", "keys.registry.agents", "keys.consents",     "keys.epochs"};
+    "keys.damaged", "keys.registry.agents", "keys.consents",     "keys.epochs",        "keys.keks"};
 
 }  // namespace
 

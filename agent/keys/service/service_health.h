@@ -25,8 +25,9 @@ class ServiceHealth {
     kAgents,        // this agent is not known to the registry
     kConsents,      // of a topic do not count, as withdrawals may be missing
     kEpochs,        // do not turn
+    kKeks,          // cannot be used
   };
-  static constexpr size_t kParts = 9;
+  static constexpr size_t kParts = 10;
 
   // Holds until the next Set of this part. A change is logged.
   void Set(Part part, const absl::Status& status) { SetUntil(part, status, Time::max()); }

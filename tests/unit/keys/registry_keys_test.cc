@@ -111,6 +111,33 @@ TEST_F(RegistryKeysTest, ARowThatIsPutInAnothersPlaceDoesNotUnwrap) {
   }
 }
 
+TEST_F(RegistryKeysTest, ARowUnderAKekIsRewrappedWithoutTheKekAndOpenedWithItOnly) {
+  ASSERT_TRUE(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).ok());
+  auto keys = Load();
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  const crypto::SecretKey kek = crypto::SecretKey::Random(), another = crypto::SecretKey::Random();
+  const RegistryKeys::KekKey key{crypto::ComputeKeyId(kek), &kek}, wrong{crypto::ComputeKeyId(another), &another};
+  const Subject orders = keys->SubjectOf({Scope::kTopic, "main", "orders"});
+  const RegistryKeys::NewKey made = keys->MakeKey(Scope::kTopic, {orders, 7}, &key);
+  const RegistryKeys::NewKey other = keys->MakeKey(Scope::kTopic, {orders, 8}, &key);
+  EXPECT_FALSE(RegistryKeys::IsUnderKek(keys->MakeKey(Scope::kTopic, {orders, 7}).row));
+  const auto rewrapped = keys->Rewrap(made.row);
+  ASSERT_TRUE(rewrapped.ok()) << rewrapped.status();
+  EXPECT_NE(rewrapped->wrappedKey, made.row.wrappedKey);
+  for (const Registry::Row& row : {made.row, *rewrapped}) {
+    ASSERT_TRUE(RegistryKeys::IsUnderKek(row));
+    EXPECT_EQ(*keys->KekKeyIdOf(row), key.id);
+    const auto unwrapped = keys->Unwrap(row, key);
+    ASSERT_TRUE(unwrapped.ok()) << unwrapped.status();
+    EXPECT_TRUE(unwrapped->Equals(made.key));
+    EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row, wrong).status()));
+    EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row).status())) << "the epoch key alone does not open it";
+  }
+  Registry::Row moved = made.row;
+  moved.wrappedKey = other.row.wrappedKey;
+  EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(moved, key).status()));
+}
+
 // Two nodes make the registry at once. Nobody may take the other's for his own.
 TEST_F(RegistryKeysTest, WhoeverIsSlowerGetsTheRegistryOfTheOtherOrIsTold) {
   ASSERT_TRUE(RegistryKeys::MakeFirst(root_, *registry_, absl::Now(), soon_).ok());

@@ -672,8 +672,9 @@ TEST_F(SharedUserChangesTest, AWithdrawalReachesTheCachesOfTheOtherAgentsAtOnce)
 
 // The server's process for the agent is stopped: whether the withdrawal was made is not known.
 TEST_F(SharedUserChangesTest, AnErrorLeavesNoCacheWithWhatWasKnownBefore) {
+  Open(SharedOptions("makes the registry"));
   KeyServiceOptions options = SharedOptions("a");
-  options.registryTimeout = milliseconds(100);
+  options.registryTimeout = milliseconds(500);
   auto a = Open(std::move(options));
   KeyCache cache(*a);
   ASSERT_TRUE(Eventually([&] {

@@ -1,0 +1,130 @@
+// The keys that KEKs have wrapped, unwrapped. By policy, the keys of a topic or a cluster are made under a
+// key-encryption key (KEK) at a provider, besides the epoch key:
+//
+//   KEK (provider) -> KEK key (registry: one for each KEK and window) -> scope key, inside of what the epoch key wraps
+//
+// So an agent asks the provider once for all the keys of a window, and the epochs turn without the provider.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "crypto/key_id.h"
+#include "crypto/secret.h"
+#include "keys/registry/registry.h"
+#include "keys/root/root_key.h"
+#include "keys/scope/scope.h"
+#include "keys/service/kek_provider.h"
+#include "keys/service/key_service.h"
+#include "keys/service/new_user_limit.h"
+#include "keys/service/registry_keys.h"
+
+namespace kveil::keys {
+
+// Used by one thread, but for stats(). Nothing here waits for a provider: what is not here is asked for, and is here
+// when somebody asks again. A key is kept for cacheTtl, counted from before the provider was asked, so a KEK that is
+// denied or destroyed opens nothing any more after that. A key that is in use is asked for again after half of it.
+class KekKeys {
+ public:
+  // What the provider binds a KEK key to.
+  using ContextOf = std::function<ByteBuffer(const KekName& name, int64_t window)>;
+
+  KekKeys(const KeyServiceOptions& options, ContextOf contextOf);
+  // Ends the calls of providers that are under way.
+  ~KekKeys();
+  KekKeys(const KekKeys&) = delete;
+  KekKeys& operator=(const KekKeys&) = delete;
+
+  struct Found {
+    RegistryKeys::KekKey key;  // valid until Take or DropExpired
+    SteadyTime asked;          // not later than the provider was asked
+  };
+  // The KEK key that a row names. kUnavailable: it is not here; the status says why. kDataLoss: the registry's row of
+  // it is missing or damaged. Each workload may have so many asked for that are not known yet.
+  absl::StatusOr<Found> Find(const crypto::KeyId& id, const std::string& workload);
+  // The KEK key for what is made now. It is made when there is none. Errors as of Find.
+  absl::StatusOr<Found> FindToMake(const KekName& name, int64_t window, const std::string& workload);
+
+  // Takes what the providers have answered.
+  void Take(Registry& registry, absl::Time now);
+  // Has the registry and the providers asked for what was not found.
+  void Ask(Registry& registry);
+  // Wipes keys that are too old, forgets what nobody asks for, and notes for Ask what soon is too old.
+  void DropExpired();
+
+  // OK, or which KEKs cannot be used, as far as they were asked for lately, in words for the operator.
+  absl::Status Problem() const;
+  // As of the last DropExpired. Any thread may call.
+  std::vector<KeyService::KekStats> stats() const;
+
+  // KEK keys that are known at once. One that a workload makes up, of a topic that is not there, is forgotten soon.
+  static constexpr size_t kMostKnown = 4096;
+  // Those that one workload may have asked for that are not known yet, per second; those of ten seconds at once.
+  static constexpr size_t kNewPerSecond = 30;
+
+ private:
+  struct Place {
+    KekName name;
+    int64_t window = 0;
+    friend auto operator<=>(const Place&, const Place&) = default;
+  };
+  struct Known {
+    crypto::KeyId id;
+    ByteBuffer wrapped;  // empty: the registry was not asked yet, or has none
+    std::optional<crypto::SecretKey> key;
+    SteadyTime asked;  // of `key`
+    SteadyTime used;
+    bool isBusy = false;  // the provider is being asked
+    absl::Status trouble;
+    SteadyTime notBefore;           // it is asked again
+    std::shared_ptr<RootKey> root;  // of the KEK's other windows, too
+  };
+
+  bool IsFresh(const Known& known) const;
+  absl::StatusOr<Found> FindKnown(const Place& place, Known& known);
+  // nullptr: there are too many.
+  Known* Add(const Place& place);
+  void Forget(std::map<Place, Known>::iterator known);
+  absl::Status MayAdd(const std::string& workload);
+  void AskFor(const Place& place, Known& known, Registry& registry);
+  void AskForIds(Registry& registry);
+  absl::StatusOr<std::shared_ptr<RootKey>> RootOf(const KekName& name, KekProvider& provider);
+  void TakeRow(Known& known, Place place, Registry::KekKey row);
+  void TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::Time now);
+  void Fail(Known& known, absl::Status why) const;
+  // When the registry is opened anew, another may be in its place.
+  void Follow(const Registry& registry);
+
+  const std::chrono::milliseconds cacheTtl_;
+  const std::function<SteadyTime()> steadyNow_, timerNow_;
+  const ContextOf contextOf_;
+  uint64_t opening_ = 0;  // of the registry that all this is from
+  std::map<Place, Known> known_;
+  absl::flat_hash_map<crypto::KeyId, Place> byId_;
+  std::map<KekName, std::weak_ptr<RootKey>> roots_;
+  std::set<Place> wanted_;
+  std::set<std::array<uint8_t, 16>> wantedIds_;
+  absl::flat_hash_map<crypto::KeyId, SteadyTime> missing_;  // in the registry; until when that is remembered
+  NewUserLimit newOnes_{kNewPerSecond};
+  absl::Status limit_;  // why one was not asked for
+  SteadyTime limited_;
+  mutable Mutex mutex_;
+  std::vector<KeyService::KekStats> stats_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::unique_ptr<KekProvider>> providers_;  // last: their end waits for their calls
+};
+
+}  // namespace kveil::keys

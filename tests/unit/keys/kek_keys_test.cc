@@ -1,0 +1,302 @@
+// Topics whose keys are made under KEKs of several providers.
+#include "keys/service/kek_keys.h"
+
+#include <gmock/gmock.h>
+#include <sqlite3.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "fake_vault.h"
+#include "key_fixture.h"
+#include "slow_root_key.h"
+
+namespace kveil::keys {
+namespace {
+
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class KekKeysTest : public KeyTest {
+ protected:
+  // Two providers, "a" and "b", whose keys are all that somebody names.
+  KeyServiceOptions WithKeks() {
+    KeyServiceOptions options = Options();
+    for (const char* name : {"a", "b"}) {
+      options.kekProviders[name].openKek = [this, name](std::string_view key) {
+        auto inner = OpenRootKey({.file = absl::StrCat(folder_, "/", name, "-", ToAbsl(key))}, true, Soon());
+        EXPECT_TRUE(inner.ok()) << inner.status();
+        return std::make_unique<SlowRootKey>(*std::move(inner), state(name));
+      };
+    }
+    return options;
+  }
+  std::shared_ptr<ProviderState> state(const std::string& provider) { return provider == "a" ? a_ : b_; }
+  static std::chrono::steady_clock::time_point Soon() { return std::chrono::steady_clock::now() + seconds(20); }
+
+  static Misses TopicUnder(std::string_view topic, const std::string& provider, const std::string& key) {
+    Misses misses;
+    misses.scopes.emplace_back(Scope::kTopic, KeyspaceUnder("main", {provider, key}), std::string(topic));
+    return misses;
+  }
+  static Misses Copy(const Misses& misses) { return {misses.scopes, misses.ids}; }
+  // Asks again as workers do, until it is there.
+  static FetchResult AskUntil(KeyService& service, const Misses& misses,
+                              const std::function<bool(const FetchResult&)>& isIt) {
+    FetchResult result;
+    EXPECT_TRUE(Eventually([&] {
+      result = Ask(service, Copy(misses));
+      return isIt(result);
+    })) << result.status;
+    return result;
+  }
+  static FetchResult AskUntilThere(KeyService& service, const Misses& misses) {
+    return AskUntil(service, misses, [](const FetchResult& result) { return result.status.ok(); });
+  }
+  static FetchResult AskUntilSaid(KeyService& service, const Misses& misses, const std::string& text) {
+    return AskUntil(service, misses, [&text](const FetchResult& result) {
+      return absl::IsUnavailable(result.status) && absl::StrContains(result.status.message(), text);
+    });
+  }
+  static ScopeKey KeyOf(KeyService& service, const Misses& misses) {
+    FetchResult result = AskUntilThere(service, misses);
+    EXPECT_EQ(result.scopes.size(), 1u);
+    return result.scopes.empty() ? ScopeKey() : std::move(result.scopes.front().key);
+  }
+  static Misses ById(const crypto::KeyId& id) {
+    Misses misses;
+    misses.ids.push_back(id);
+    return misses;
+  }
+  static bool HealthSays(KeyService& service, const std::string& text) {
+    const bool says = Eventually([&] { return absl::StrContains(service.health().message(), text); });
+    EXPECT_TRUE(says) << service.health();
+    return says;
+  }
+  void Execute(const std::string& statement) {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(database, statement.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << statement;
+    sqlite3_close(database);
+  }
+
+  const std::shared_ptr<ProviderState> a_ = std::make_shared<ProviderState>();
+  const std::shared_ptr<ProviderState> b_ = std::make_shared<ProviderState>();
+};
+
+TEST_F(KekKeysTest, ATopicsKeyIsMadeUnderItsKekAndFoundByAnotherAgent) {
+  auto service = Open(WithKeks());
+  const ScopeKey made = KeyOf(*service, TopicUnder("orders", "a", "kafka-orders"));
+  EXPECT_EQ(a_->generates, 1);
+  EXPECT_EQ(b_->generates, 0);
+  service.reset();
+  service = Open(WithKeks());
+  EXPECT_TRUE(KeyOf(*service, TopicUnder("orders", "a", "kafka-orders")).key.Equals(made.key));
+  const FetchResult found = AskUntilThere(*service, ById(made.id));
+  ASSERT_EQ(found.ids.size(), 1u);
+  EXPECT_EQ(found.ids[0].state, FetchResult::IdState::kReady);
+  EXPECT_TRUE(found.ids[0].key.key.Equals(made.key));
+  EXPECT_EQ(a_->unwraps, 1);
+}
+
+TEST_F(KekKeysTest, ATopicThatMovesHasAnotherKeyAndTheOldOneStaysReadable) {
+  auto service = Open(WithKeks());
+  const ScopeKey none = KeyOf(*service, [] {
+    Misses misses;
+    misses.scopes.emplace_back(Scope::kTopic, "main", "orders");
+    return misses;
+  }());
+  const ScopeKey before = KeyOf(*service, TopicUnder("orders", "a", "one"));
+  const ScopeKey after = KeyOf(*service, TopicUnder("orders", "b", "one"));
+  EXPECT_FALSE(before.key.Equals(after.key));
+  EXPECT_FALSE(before.key.Equals(none.key));
+  service.reset();
+  service = Open(WithKeks());
+  for (const ScopeKey* key : {&none, &before, &after}) {
+    const FetchResult found = AskUntilThere(*service, ById(key->id));
+    ASSERT_EQ(found.ids.size(), 1u);
+    EXPECT_TRUE(found.ids[0].key.key.Equals(key->key));
+  }
+}
+
+TEST_F(KekKeysTest, ManyTopicsOfOneKekCostOneCall) {
+  auto service = Open(WithKeks());
+  Misses topics, ids;
+  for (int i = 0; i < 200; ++i) topics.scopes.push_back(TopicUnder(absl::StrCat("t", i), "a", "all").scopes[0]);
+  const FetchResult made = AskUntilThere(*service, topics);
+  for (const FetchResult::ByScope& scope : made.scopes) ids.ids.push_back(scope.key.id);
+  EXPECT_EQ(a_->generates, 1);
+  service.reset();
+  service = Open(WithKeks());
+  EXPECT_EQ(AskUntilThere(*service, ids).ids.size(), 200u);
+  EXPECT_EQ(a_->unwraps, 1);
+}
+
+TEST_F(KekKeysTest, WhileAProviderIsOutTheOtherAndTopicsWithoutAKekGoOn) {
+  a_->Set(absl::UnavailableError("no route to the KMS"));
+  auto service = Open(WithKeks());
+  AskUntilSaid(*service, TopicUnder("orders", "a", "k"), "a key of KEK a/k is out of reach: no route to the KMS");
+  HealthSays(*service, "KEK a/k is out of reach: no route to the KMS; no record is sealed or opened under it");
+  KeyOf(*service, TopicUnder("clicks", "b", "k"));
+  Misses user;
+  user.scopes.emplace_back(User("38"));
+  EXPECT_TRUE(Ask(*service, std::move(user)).status.ok());
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << "the agent is ready for the other topics";
+  const auto stats = service->kekStats();
+  ASSERT_EQ(stats.size(), 2u);
+  EXPECT_EQ(stats[0].provider, "a");
+  EXPECT_EQ(stats[0].troubles[0], 1u);
+  EXPECT_GE(stats[0].calls.errors, 1u);
+  a_->Set(absl::OkStatus());
+  KeyOf(*service, TopicUnder("orders", "a", "k"));
+  EXPECT_TRUE(Eventually([&] { return service->health().ok(); })) << service->health();
+}
+
+TEST_F(KekKeysTest, OutOfReachDeniedAndDestroyedAreToldApart) {
+  auto service = Open(WithKeks());
+  a_->Set(absl::PermissionDeniedError("403"));
+  b_->Set(absl::FailedPreconditionError("there is no such key"));
+  AskUntilSaid(*service, TopicUnder("t", "a", "k"), "a key of KEK a/k is denied to this agent: 403");
+  AskUntilSaid(*service, TopicUnder("t", "b", "k"), "a key of KEK b/k cannot be used: there is no such key");
+  HealthSays(*service, "KEK a/k is denied to this agent: 403 (and 1 more KEKs)");
+  EXPECT_TRUE(Eventually([&] {
+    const auto stats = service->kekStats();
+    return stats.at(0).troubles[1] == 1 && stats.at(1).troubles[2] == 1;
+  }));
+}
+
+TEST_F(KekKeysTest, AnAgentWithoutTheProviderSaysSoAndOpensNothing) {
+  auto service = Open(WithKeks());
+  const ScopeKey made = KeyOf(*service, TopicUnder("orders", "a", "kafka-orders"));
+  service.reset();
+  KeyServiceOptions options = WithKeks();
+  options.kekProviders.erase("a");
+  service = Open(options);
+  const std::string said = "a key of KEK a/kafka-orders cannot be used: this agent has no provider a (keys.keks)";
+  const FetchResult found = AskUntilSaid(*service, ById(made.id), said);
+  EXPECT_TRUE(found.ids.empty());
+  AskUntilSaid(*service, TopicUnder("orders", "a", "kafka-orders"), said);
+}
+
+TEST_F(KekKeysTest, AKekThatIsDeniedOpensNothingAfterTheTimeOfTheCache) {
+  auto service = Open(WithKeks());
+  const ScopeKey made = KeyOf(*service, TopicUnder("orders", "a", "k"));
+  KeyCache cache(*service);
+  EXPECT_EQ(StateOf(*service, cache, made.id), KeyCache::State::kReady);
+  a_->Set(absl::PermissionDeniedError("revoked"));
+  // Half of it after the KEK was asked last: what is fetched now is not kept for longer.
+  Advance(seconds(31));
+  KeyCache late(*service);
+  EXPECT_EQ(StateOf(*service, late, made.id), KeyCache::State::kReady);
+  HealthSays(*service, "revoked; its keys serve until keys.cacheTtl is over");
+  Advance(seconds(29));
+  for (KeyCache* each : {&cache, &late}) {
+    EXPECT_EQ(StateOf(*service, *each, made.id), KeyCache::State::kNotCached);
+  }
+  EXPECT_FALSE(Ask(*service, ById(made.id)).status.ok());
+  AskUntilSaid(*service, TopicUnder("orders", "a", "k"), "denied");
+}
+
+TEST_F(KekKeysTest, AKeyInUseIsUnwrappedAgainBeforeItIsTooOld) {
+  const KeyServiceOptions options = WithKeks();
+  auto service = Open(options);
+  const ScopeKey made = KeyOf(*service, TopicUnder("orders", "a", "k"));
+  Advance(seconds(31));
+  EXPECT_TRUE(Eventually([&] { return a_->unwraps == 1; })) << "nobody has to ask for it";
+  // The answer is taken with the next question.
+  EXPECT_TRUE(Eventually([&] { return Ask(*service, ById(made.id)).unwrapped >= options.steadyNow(); }));
+  Advance(seconds(59));
+  EXPECT_TRUE(Ask(*service, ById(made.id)).status.ok()) << "nobody waits for the provider";
+  EXPECT_EQ(a_->generates, 1);
+}
+
+TEST_F(KekKeysTest, TheNextWindowHasAnotherKekKey) {
+  KeyServiceOptions options = WithKeks();
+  auto service = Open(options);
+  const ScopeKey before = KeyOf(*service, TopicUnder("orders", "a", "k"));
+  Advance(options.sharedKeyWindow);
+  const ScopeKey after = KeyOf(*service, TopicUnder("orders", "a", "k"));
+  EXPECT_FALSE(before.key.Equals(after.key));
+  EXPECT_EQ(a_->generates, 2);
+  EXPECT_EQ(AskUntilThere(*service, ById(before.id)).ids.at(0).state, FetchResult::IdState::kReady);
+}
+
+TEST_F(KekKeysTest, NamesThatNoKeyCanHaveAreNotAskedFor) {
+  auto service = Open(WithKeks());
+  for (const char* name : {"", "a/../b", "..", "a//b", "/a", "a b", "k?x=1", "${topic}"}) {
+    AskUntilSaid(*service, TopicUnder("t", "a", name), "no key of the provider can have this name");
+  }
+  EXPECT_EQ(a_->generates, 0);
+}
+
+TEST_F(KekKeysTest, AWorkloadThatNamesManyKeksWaitsAloneForThem) {
+  KeyServiceOptions options = WithKeks();
+  const auto start = std::chrono::steady_clock::now();
+  options.timerNow = [start] { return start; };  // nothing is filled up again
+  options.kekProviders["a"].openKek = [this](std::string_view) { return std::make_unique<SlowRootKey>(nullptr, a_); };
+  auto service = Open(options);
+  a_->Set(absl::FailedPreconditionError("there is no such key"));
+  const size_t most = 10 * KekKeys::kNewPerSecond;
+  Misses many;
+  for (size_t i = 0; i < kMostKeysOfAFetch; ++i) many.scopes.push_back(TopicUnder("t", "a", absl::StrCat(i)).scopes[0]);
+  EXPECT_FALSE(Ask(*service, Copy(many), "greedy.service").status.ok());
+  for (size_t i = 0; i < many.scopes.size(); ++i) many.scopes[i] = TopicUnder("t", "a", absl::StrCat("x", i)).scopes[0];
+  EXPECT_FALSE(Ask(*service, Copy(many), "greedy.service").status.ok());
+  EXPECT_TRUE(Eventually([&] { return a_->generates == static_cast<int>(most); })) << a_->generates;
+  const auto hers = TopicUnder("t", "b", "k");
+  EXPECT_TRUE(Eventually([&] { return Ask(*service, Copy(hers), "modest.service").status.ok(); }));
+  EXPECT_EQ(a_->generates, static_cast<int>(most));
+}
+
+TEST_F(KekKeysTest, WhatTheRegistryLacksOrAnotherKekHasWrappedIsDamaged) {
+  auto service = Open(WithKeks());
+  const ScopeKey made = KeyOf(*service, TopicUnder("orders", "a", "k"));
+  const ScopeKey other = KeyOf(*service, TopicUnder("orders", "a", "l"));
+  service.reset();
+  Execute("UPDATE kekKeys SET wrappedKey = (SELECT wrappedKey FROM kekKeys WHERE name = 'l') WHERE name = 'k'");
+  service = Open(WithKeks());
+  const auto damaged = [](const FetchResult& result) {
+    return result.ids.size() == 1 && result.ids[0].state == FetchResult::IdState::kDamaged;
+  };
+  AskUntil(*service, ById(made.id), damaged);
+  HealthSays(*service, "does not open what it has wrapped");
+  EXPECT_EQ(AskUntilThere(*service, ById(other.id)).ids.at(0).state, FetchResult::IdState::kReady);
+  service.reset();
+  Execute("DELETE FROM kekKeys");
+  service = Open(WithKeks());
+  AskUntil(*service, ById(made.id), damaged);
+}
+
+TEST_F(KekKeysTest, KeysOfOneVaultAreOpenedByTheirNames) {
+  FakeVault vault;
+  for (const char* key : {"orders", "clicks"}) vault.MakeKey(key);
+  vault.AddToken("token");
+  WriteFile(folder_ + "/token", "token");
+  KeyServiceOptions options = Options();
+  options.kekProviders["v"].vault = VaultOptions{.address = vault.address(), .secretFile = folder_ + "/token"};
+  auto service = Open(options);
+  const ScopeKey orders = KeyOf(*service, TopicUnder("orders", "v", "orders"));
+  const ScopeKey clicks = KeyOf(*service, TopicUnder("clicks", "v", "clicks"));
+  EXPECT_EQ(vault.Count("datakey/plaintext/orders"), 1);
+  service.reset();
+  vault.DeleteKey("orders");
+  service = Open(options);
+  AskUntilSaid(*service, ById(orders.id), "a key of KEK v/orders cannot be used: Vault key transit/orders at ");
+  EXPECT_EQ(AskUntilThere(*service, ById(clicks.id)).ids.at(0).state, FetchResult::IdState::kReady);
+  AskUntilSaid(*service, TopicUnder("orders", "v", "orders"), "there is no such key");
+  EXPECT_EQ(vault.Count("datakey"), 2) << "a KEK key is not made anew";
+  EXPECT_THAT(vault.complaints(), IsEmpty());
+}
+
+TEST_F(KekKeysTest, NamesOfAKekAreThoseOfTheKeyspace) {
+  const KekName kek{"payments", "kafka-orders"};
+  const std::string keyspace = KeyspaceUnder("main", kek);
+  EXPECT_EQ(KekOf({Scope::kTopic, keyspace, "orders"}), kek);
+  EXPECT_EQ(KekOf({Scope::kCluster, KeyspaceUnder("", kek), "main"}), kek);
+  EXPECT_EQ(KekOf({Scope::kTopic, "main", "orders"}), std::nullopt);
+  EXPECT_EQ(KekOf({Scope::kUser, keyspace, "orders"}), std::nullopt);
+}
+
+}  // namespace
+}  // namespace kveil::keys
