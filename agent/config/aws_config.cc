@@ -81,8 +81,16 @@ std::string Endpoint(std::string_view service, std::string_view region) {
   return StrCat("https://", service, ".", region, ".", suffix);
 }
 
-void ReadKey(const JsonObject& object, AwsConfig& aws) {
-  const std::optional<JsonValue> key = object.Require("key");
+void ReadRegion(const JsonObject& object, AwsConfig& aws) {
+  const std::optional<JsonValue> named = object.Require("region");
+  if (!named) return;
+  aws.region = named->String();
+  if (!aws.region.empty() && !IsRegion(aws.region)) named->Expected("a region such as \"eu-central-1\"");
+}
+
+void ReadKey(const JsonObject& object, KeyNamedBy namedBy, AwsConfig& aws) {
+  const std::optional<JsonValue> key = FindNamedKey(object, namedBy);
+  if (namedBy == KeyNamedBy::kPolicy) return ReadRegion(object, aws);
   if (!key) return;
   aws.key = key->String();
   if (aws.key.empty()) return;
@@ -98,18 +106,15 @@ void ReadKey(const JsonObject& object, AwsConfig& aws) {
   if (!IsKeyId(aws.key) && !IsAlias(aws.key)) {
     key->Expected("the ARN or the id of a key, or \"alias/NAME\" (none of AWS's own aliases)");
   }
-  const std::optional<JsonValue> named = object.Require("region");
-  if (!named) return;
-  aws.region = named->String();
-  if (!aws.region.empty() && !IsRegion(aws.region)) named->Expected("a region such as \"eu-central-1\"");
+  ReadRegion(object, aws);
 }
 
 }  // namespace
 
-AwsConfig ReadAwsKms(const JsonValue& value) {
+AwsConfig ReadAwsKms(const JsonValue& value, KeyNamedBy namedBy) {
   AwsConfig aws;
   const JsonObject object(value, {"key", "region", "endpoint", "stsEndpoint", "ca"});
-  ReadKey(object, aws);
+  ReadKey(object, namedBy, aws);
   aws.endpoint = Endpoint("kms", aws.region);
   aws.stsEndpoint = Endpoint("sts", aws.region);
   if (const auto endpoint = object.Find("endpoint")) aws.endpoint = ReadServiceAddress(*endpoint, aws.endpoint);

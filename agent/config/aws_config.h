@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "config/named_key.h"
+
 namespace kveil::config {
 
 struct AwsConfig {
@@ -15,6 +17,6 @@ struct AwsConfig {
 
 class JsonValue;
 
-AwsConfig ReadAwsKms(const JsonValue& value);
+AwsConfig ReadAwsKms(const JsonValue& value, KeyNamedBy namedBy);
 
 }  // namespace kveil::config

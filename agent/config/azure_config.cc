@@ -90,7 +90,7 @@ void ReadAuth(const JsonObject& object, AzureConfig& azure) {
 
 }  // namespace
 
-AzureConfig ReadAzureKeyVault(const JsonValue& value) {
+AzureConfig ReadAzureKeyVault(const JsonValue& value, KeyNamedBy namedBy) {
   AzureConfig azure;
   const JsonObject object(
       value, {"vault", "key", "resource", "authority", "ca", "managedIdentity", "clientSecret", "workloadIdentity"});
@@ -98,7 +98,7 @@ AzureConfig ReadAzureKeyVault(const JsonValue& value) {
     azure.vault = ReadServiceAddress(*vault, "https://kveil.vault.azure.net");
     TakeCloudOf(azure.vault, azure);
   }
-  if (const auto key = object.Require("key")) {
+  if (const auto key = FindNamedKey(object, namedBy)) {
     azure.key = key->String();
     if (!azure.key.empty() && !HasOnly(azure.key, kLongestKey, [](char c) { return IsAlnum(c) || c == '-'; })) {
       key->Expected("a key's name of at most 127 letters, digits and '-', without a version");

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "config/named_key.h"
+
 namespace kveil::config {
 
 struct AzureConfig {
@@ -21,6 +23,6 @@ struct AzureConfig {
 
 class JsonValue;
 
-AzureConfig ReadAzureKeyVault(const JsonValue& value);
+AzureConfig ReadAzureKeyVault(const JsonValue& value, KeyNamedBy namedBy);
 
 }  // namespace kveil::config

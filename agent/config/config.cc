@@ -186,7 +186,7 @@ PostgresConfig ReadPostgres(const JsonValue& value) {
 }
 
 void ReadKeys(const JsonValue& value, KeysConfig& keys) {
-  const JsonObject object(value, {"root", "registry", "cacheTtl", "newUsersPerSecond", "epochs"});
+  const JsonObject object(value, {"root", "keks", "registry", "cacheTtl", "newUsersPerSecond", "epochs"});
   if (const auto root = object.Find("root")) {
     const JsonObject source(*root, {"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
     const auto kind = source.ExactlyOneOf({"file", "vault", "awsKms", "azureKeyVault", "gcpKms", "pkcs11"});
@@ -194,13 +194,10 @@ void ReadKeys(const JsonValue& value, KeysConfig& keys) {
       ReadPath(source, "file", keys.rootKeyFile);
     } else if (kind.has_value()) {
       keys.rootKeyFile.clear();
-      if (kind == "vault") keys.rootKeyVault = ReadVault(*source.Find("vault"));
-      if (kind == "awsKms") keys.rootKeyAws = ReadAwsKms(*source.Find("awsKms"));
-      if (kind == "azureKeyVault") keys.rootKeyAzure = ReadAzureKeyVault(*source.Find("azureKeyVault"));
-      if (kind == "gcpKms") keys.rootKeyGcp = ReadGcpKms(*source.Find("gcpKms"));
-      if (kind == "pkcs11") keys.rootKeyPkcs11 = ReadPkcs11(*source.Find("pkcs11"));
+      keys.rootKey = ReadProvider(source, *kind, KeyNamedBy::kConfiguration);
     }
   }
+  if (const auto keks = object.Find("keks")) keys.kekProviders = ReadKekProviders(*keks);
   if (const auto registry = object.Find("registry")) {
     const JsonObject source(*registry, {"sqlite", "postgres"});
     const auto kind = source.ExactlyOneOf({"sqlite", "postgres"});

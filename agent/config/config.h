@@ -15,16 +15,12 @@
 #include "absl/status/statusor.h"
 #include "base/log.h"
 #include "base/socket_address.h"
-#include "config/aws_config.h"
-#include "config/azure_config.h"
 #include "config/client_tls_config.h"
 #include "config/consent_topic_config.h"
-#include "config/gcp_config.h"
 #include "config/kafka_client_config.h"
+#include "config/kek_config.h"
 #include "config/kubernetes_config.h"
-#include "config/pkcs11_config.h"
 #include "config/pull_config.h"
-#include "config/vault_config.h"
 
 namespace kveil::config {
 
@@ -98,11 +94,8 @@ struct PostgresConfig {
 
 struct KeysConfig {
   std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
-  std::optional<VaultConfig> rootKeyVault;
-  std::optional<AwsConfig> rootKeyAws;
-  std::optional<AzureConfig> rootKeyAzure;
-  std::optional<GcpConfig> rootKeyGcp;
-  std::optional<Pkcs11Config> rootKeyPkcs11;
+  ProviderConfig rootKey;                               // there
+  std::vector<KekProviderConfig> kekProviders;
   std::string registryPath = "/var/lib/kveil/registry.db";
   std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
   std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);

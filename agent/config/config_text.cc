@@ -119,7 +119,8 @@ std::string PostgresText(const PostgresConfig& postgres) {
 }
 
 Json VaultJson(const VaultConfig& vault) {
-  Json json = {{"address", vault.address}, {"mount", vault.mount}, {"key", vault.key}};
+  Json json = {{"address", vault.address}, {"mount", vault.mount}};
+  Put(json, "key", vault.key);
   Put(json, "namespace", vault.nameSpace);
   Put(json, "ca", vault.ca);
   switch (vault.auth) {
@@ -137,15 +138,16 @@ Json VaultJson(const VaultConfig& vault) {
 }
 
 Json AwsJson(const AwsConfig& aws) {
-  Json json = {{"key", aws.key}, {"endpoint", aws.endpoint}, {"stsEndpoint", aws.stsEndpoint}};
+  Json json = {{"endpoint", aws.endpoint}, {"stsEndpoint", aws.stsEndpoint}};
+  Put(json, "key", aws.key);
   if (!aws.key.starts_with("arn:")) json["region"] = aws.region;
   Put(json, "ca", aws.ca);
   return json;
 }
 
 Json AzureJson(const AzureConfig& azure) {
-  Json json = {
-      {"vault", azure.vault}, {"key", azure.key}, {"resource", azure.resource}, {"authority", azure.authority}};
+  Json json = {{"vault", azure.vault}, {"resource", azure.resource}, {"authority", azure.authority}};
+  Put(json, "key", azure.key);
   Put(json, "ca", azure.ca);
   Json identity = Json::object();
   Put(identity, "clientId", azure.clientId);
@@ -167,7 +169,8 @@ Json AzureJson(const AzureConfig& azure) {
 }
 
 Json GcpJson(const GcpConfig& gcp) {
-  Json json = {{"key", gcp.key}, {"endpoint", gcp.endpoint}};
+  Json json = {{"endpoint", gcp.endpoint}};
+  Put(json, "key", gcp.key);
   Put(json, "credentialsFile", gcp.credentialsFile);
   Put(json, "ca", gcp.ca);
   return json;
@@ -175,38 +178,39 @@ Json GcpJson(const GcpConfig& gcp) {
 
 Json Pkcs11Json(const Pkcs11Config& pkcs11) {
   const bool isGcm = pkcs11.mechanism == Pkcs11Config::Mechanism::kAesGcm;
-  return {{"module", pkcs11.module},
-          {"token", pkcs11.token},
-          {"key", pkcs11.key},
-          {"pinFile", pkcs11.pinFile},
-          {"mechanism", isGcm ? "AES-GCM" : "AES-KEY-WRAP"}};
+  Json json = {{"module", pkcs11.module},
+               {"token", pkcs11.token},
+               {"pinFile", pkcs11.pinFile},
+               {"mechanism", isGcm ? "AES-GCM" : "AES-KEY-WRAP"}};
+  Put(json, "key", pkcs11.key);
+  return json;
+}
+
+Json ProviderJson(const ProviderConfig& provider) {
+  Json json = Json::object();
+  if (provider.vault.has_value()) json["vault"] = VaultJson(*provider.vault);
+  if (provider.aws.has_value()) json["awsKms"] = AwsJson(*provider.aws);
+  if (provider.azure.has_value()) json["azureKeyVault"] = AzureJson(*provider.azure);
+  if (provider.gcp.has_value()) json["gcpKms"] = GcpJson(*provider.gcp);
+  if (provider.pkcs11.has_value()) json["pkcs11"] = Pkcs11Json(*provider.pkcs11);
+  return json;
 }
 
 Json KeysJson(const KeysConfig& keys) {
-  Json root = Json::object(), registry = Json::object();
-  if (keys.rootKeyVault.has_value()) {
-    root["vault"] = VaultJson(*keys.rootKeyVault);
-  } else if (keys.rootKeyAws.has_value()) {
-    root["awsKms"] = AwsJson(*keys.rootKeyAws);
-  } else if (keys.rootKeyAzure.has_value()) {
-    root["azureKeyVault"] = AzureJson(*keys.rootKeyAzure);
-  } else if (keys.rootKeyGcp.has_value()) {
-    root["gcpKms"] = GcpJson(*keys.rootKeyGcp);
-  } else if (keys.rootKeyPkcs11.has_value()) {
-    root["pkcs11"] = Pkcs11Json(*keys.rootKeyPkcs11);
-  } else {
-    root["file"] = keys.rootKeyFile;
-  }
+  Json root = ProviderJson(keys.rootKey), registry = Json::object();
+  if (root.empty()) root["file"] = keys.rootKeyFile;
   if (keys.registryPostgres.has_value()) {
     registry["postgres"] = PostgresText(*keys.registryPostgres);
   } else {
     registry["sqlite"] = keys.registryPath;
   }
-  return {{"root", std::move(root)},
-          {"registry", std::move(registry)},
-          {"cacheTtl", FormatDuration(keys.cacheTtl)},
-          {"newUsersPerSecond", keys.newUsersPerSecond},
-          {"epochs", {{"turnEvery", FormatDuration(keys.turnEpochsEvery)}}}};
+  Json json = {{"root", std::move(root)},
+               {"registry", std::move(registry)},
+               {"cacheTtl", FormatDuration(keys.cacheTtl)},
+               {"newUsersPerSecond", keys.newUsersPerSecond},
+               {"epochs", {{"turnEvery", FormatDuration(keys.turnEpochsEvery)}}}};
+  for (const auto& [name, provider] : keys.kekProviders) json["keks"][name] = ProviderJson(provider);
+  return json;
 }
 
 void PutKafkaClient(Json& json, const KafkaClientConfig& client) {

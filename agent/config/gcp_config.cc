@@ -35,10 +35,10 @@ bool IsKey(const std::string& text) {
 
 }  // namespace
 
-GcpConfig ReadGcpKms(const JsonValue& value) {
+GcpConfig ReadGcpKms(const JsonValue& value, KeyNamedBy namedBy) {
   GcpConfig gcp;
   const JsonObject object(value, {"key", "endpoint", "credentialsFile", "ca"});
-  if (const auto key = object.Require("key")) {
+  if (const auto key = FindNamedKey(object, namedBy)) {
     gcp.key = key->String();
     if (!gcp.key.empty() && !IsKey(gcp.key)) {
       key->Expected("a key such as \"projects/P/locations/L/keyRings/R/cryptoKeys/K\", without a version");

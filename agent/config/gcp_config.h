@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "config/named_key.h"
+
 namespace kveil::config {
 
 struct GcpConfig {
@@ -14,6 +16,6 @@ struct GcpConfig {
 
 class JsonValue;
 
-GcpConfig ReadGcpKms(const JsonValue& value);
+GcpConfig ReadGcpKms(const JsonValue& value, KeyNamedBy namedBy);
 
 }  // namespace kveil::config

@@ -9,8 +9,7 @@ namespace {
 constexpr size_t kLongestToken = 32;  // CK_TOKEN_INFO's label
 constexpr size_t kLongestKey = 128;
 
-void ReadLabel(const JsonObject& object, std::string_view name, size_t longest, std::string& label) {
-  const std::optional<JsonValue> value = object.Require(name);
+void ReadLabel(const std::optional<JsonValue>& value, size_t longest, std::string& label) {
   if (!value) return;
   label = value->String();
   if (label.size() > longest) value->Expected(StrCat("at most ", longest, " bytes"));
@@ -18,12 +17,12 @@ void ReadLabel(const JsonObject& object, std::string_view name, size_t longest, 
 
 }  // namespace
 
-Pkcs11Config ReadPkcs11(const JsonValue& value) {
+Pkcs11Config ReadPkcs11(const JsonValue& value, KeyNamedBy namedBy) {
   Pkcs11Config pkcs11;
   const JsonObject object(value, {"module", "token", "key", "pinFile", "mechanism"});
   if (const auto module = object.Require("module")) pkcs11.module = module->FilePath();
-  ReadLabel(object, "token", kLongestToken, pkcs11.token);
-  ReadLabel(object, "key", kLongestKey, pkcs11.key);
+  ReadLabel(object.Require("token"), kLongestToken, pkcs11.token);
+  ReadLabel(FindNamedKey(object, namedBy), kLongestKey, pkcs11.key);
   if (const auto pin = object.Require("pinFile")) pkcs11.pinFile = pin->FilePath();
   if (const auto mechanism = object.Find("mechanism")) {
     using Mechanism = Pkcs11Config::Mechanism;

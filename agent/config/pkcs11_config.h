@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "config/named_key.h"
+
 namespace kveil::config {
 
 struct Pkcs11Config {
@@ -16,6 +18,6 @@ struct Pkcs11Config {
 
 class JsonValue;
 
-Pkcs11Config ReadPkcs11(const JsonValue& value);
+Pkcs11Config ReadPkcs11(const JsonValue& value, KeyNamedBy namedBy);
 
 }  // namespace kveil::config

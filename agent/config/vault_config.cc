@@ -67,13 +67,13 @@ void ReadAuth(const JsonObject& object, VaultConfig& vault) {
 
 }  // namespace
 
-VaultConfig ReadVault(const JsonValue& value) {
+VaultConfig ReadVault(const JsonValue& value, KeyNamedBy namedBy) {
   VaultConfig vault;
   const JsonObject object(value, {"address", "mount", "key", "namespace", "ca", "tokenFile", "appRole", "kubernetes"});
   if (const auto address = object.Require("address"))
     vault.address = ReadServiceAddress(*address, "https://vault.example:8200");
   ReadMount(object, "mount", vault.mount);
-  if (const auto key = object.Require("key")) {
+  if (const auto key = FindNamedKey(object, namedBy)) {
     vault.key = key->String();
     if (!vault.key.empty() && (!IsSegment(vault.key) || vault.key.size() > kLongestPath)) {
       key->Expected("a key's name of letters, digits, '.', '_' and '-'");

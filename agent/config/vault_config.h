@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "config/named_key.h"
+
 namespace kveil::config {
 
 struct VaultConfig {
@@ -21,6 +23,6 @@ struct VaultConfig {
 
 class JsonValue;
 
-VaultConfig ReadVault(const JsonValue& value);
+VaultConfig ReadVault(const JsonValue& value, KeyNamedBy namedBy);
 
 }  // namespace kveil::config

@@ -74,14 +74,19 @@ keys::Pkcs11Options Pkcs11OptionsOf(const config::Pkcs11Config& pkcs11) {
           .mechanism = pkcs11.mechanism == From::kAesGcm ? To::kAesGcm : To::kAesKeyWrap};
 }
 
-keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
+keys::RootKeyOptions OptionsOf(const config::ProviderConfig& provider) {
   keys::RootKeyOptions options;
+  if (provider.vault.has_value()) options.vault = VaultOptionsOf(*provider.vault);
+  if (provider.aws.has_value()) options.aws = AwsOptionsOf(*provider.aws);
+  if (provider.azure.has_value()) options.azure = AzureOptionsOf(*provider.azure);
+  if (provider.gcp.has_value()) options.gcp = GcpOptionsOf(*provider.gcp);
+  if (provider.pkcs11.has_value()) options.pkcs11 = Pkcs11OptionsOf(*provider.pkcs11);
+  return options;
+}
+
+keys::RootKeyOptions RootKeyOptions(const config::KeysConfig& config) {
+  keys::RootKeyOptions options = OptionsOf(config.rootKey);
   options.file = config.rootKeyFile;
-  if (config.rootKeyVault.has_value()) options.vault = VaultOptionsOf(*config.rootKeyVault);
-  if (config.rootKeyAws.has_value()) options.aws = AwsOptionsOf(*config.rootKeyAws);
-  if (config.rootKeyAzure.has_value()) options.azure = AzureOptionsOf(*config.rootKeyAzure);
-  if (config.rootKeyGcp.has_value()) options.gcp = GcpOptionsOf(*config.rootKeyGcp);
-  if (config.rootKeyPkcs11.has_value()) options.pkcs11 = Pkcs11OptionsOf(*config.rootKeyPkcs11);
   return options;
 }
 
@@ -104,6 +109,7 @@ keys::PostgresOptions PostgresOptionsOf(const config::PostgresConfig& config) {
 keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
   keys::KeyServiceOptions options;
   options.root = RootKeyOptions(config);
+  for (const auto& [name, provider] : config.kekProviders) options.kekProviders.emplace(name, OptionsOf(provider));
   options.registry = RegistryOptionsOf(config);
   options.cacheTtl = config.cacheTtl;
   options.newUsersPerSecond = config.newUsersPerSecond;
@@ -112,8 +118,13 @@ keys::KeyServiceOptions KeyOptionsOf(const config::KeysConfig& config) {
 }
 
 absl::Status CheckRootKeyFiles(const config::KeysConfig& keys) {
-  if (!keys.rootKeyPkcs11.has_value()) return absl::OkStatus();
-  return keys::CheckPkcs11Files(Pkcs11OptionsOf(*keys.rootKeyPkcs11));
+  std::vector<const config::ProviderConfig*> providers = {&keys.rootKey};
+  for (const config::KekProviderConfig& kek : keys.kekProviders) providers.push_back(&kek.provider);
+  for (const config::ProviderConfig* provider : providers) {
+    if (!provider->pkcs11.has_value()) continue;
+    RETURN_IF_ERROR(keys::CheckPkcs11Files(Pkcs11OptionsOf(*provider->pkcs11)));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config) {

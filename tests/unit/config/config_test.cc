@@ -100,7 +100,7 @@ TEST(ConfigTest, ReadsARootKeyAtVault) {
     EXPECT_TRUE(config.ok()) << config.status();
     if (!config.ok()) return VaultConfig();
     EXPECT_EQ(config->keys.rootKeyFile, "");
-    return config->keys.rootKeyVault.value_or(VaultConfig());
+    return config->keys.rootKey.vault.value_or(VaultConfig());
   };
   using Auth = VaultConfig::Auth;
   const VaultConfig token = read(R"("tokenFile": "/t", "mount": "a/b", "namespace": "n", "ca": "/ca")");
@@ -168,7 +168,7 @@ TEST(ConfigTest, AnAwsKeysRegionSaysWhereItsServicesAre) {
     EXPECT_TRUE(config.ok()) << config.status();
     if (!config.ok()) return AwsConfig();
     EXPECT_EQ(config->keys.rootKeyFile, "");
-    return config->keys.rootKeyAws.value_or(AwsConfig());
+    return config->keys.rootKey.aws.value_or(AwsConfig());
   };
   const AwsConfig arn = read(R"("key": "arn:aws-eusc:kms:eusc-de-east-1:111122223333:alias/k")");
   EXPECT_THAT((std::vector{arn.key, arn.region, arn.endpoint, arn.stsEndpoint, arn.ca}),
@@ -198,7 +198,7 @@ TEST(ConfigTest, AnAzureVaultsAddressSaysWhatTokensAreForAndWhoGivesThem) {
     EXPECT_TRUE(config.ok()) << config.status();
     if (!config.ok()) return std::vector<std::string>();
     EXPECT_EQ(config->keys.rootKeyFile, "");
-    const AzureConfig azure = config->keys.rootKeyAzure.value_or(AzureConfig());
+    const AzureConfig azure = config->keys.rootKey.azure.value_or(AzureConfig());
     return std::vector{azure.resource, azure.authority};
   };
   EXPECT_THAT(read("https://kveil.vault.azure.net", ""),

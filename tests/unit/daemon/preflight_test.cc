@@ -41,7 +41,7 @@ TEST_F(NeverUsedTest, OneOfTheTwoFilesIsEnoughToHaveBeenProtected) {
 TEST_F(NeverUsedTest, WithARootKeyElsewhereTheRegistryIsWhatTells) {
   std::filesystem::create_directory(folder_ + "/volume");
   keys_.rootKeyFile.clear();
-  keys_.rootKeyVault.emplace();
+  keys_.rootKey.vault.emplace();
   EXPECT_TRUE(WasNeverUsed(keys_));
   std::ofstream(keys_.registryPath) << "x";
   EXPECT_FALSE(WasNeverUsed(keys_));

@@ -24,6 +24,7 @@ const char kToken[] = R"("tokenFile": "/t")";
 std::string Vault(const std::string& members, const std::string& more) {
   return Keys(R"("root": {"vault": {)" + members + (more.empty() ? "" : ", ") + more + "}}");
 }
+std::string Keks(const std::string& members) { return Keys(R"("keks": {)" + members + "}"); }
 std::string Aws(const std::string& members) { return Keys(R"("root": {"awsKms": {)" + members + "}}"); }
 std::string Pull(const std::string& members) {
   return With(R"("policies": {"trustedKeys": ["a.pub"], "pull": {)" + members + "}}");
@@ -108,6 +109,12 @@ std::vector<Sample> ConfigSamples() {
        Keys(
            R"("root": {"file": "/r"}, "registry": {"sqlite": "/d"}, "cacheTtl": "1500ms", "newUsersPerSecond": 1, "epochs": {"turnEvery": "0s"})"),
        ""},
+      {"providers of KEKs", Keks(R"("payments": {"vault": {"address": "https://v:8200", "tokenFile": "/t"}},
+           "a_b.c-D9": {"awsKms": {"region": "eu-central-1"}}, "g": {"gcpKms": {}},
+           "z": {"azureKeyVault": {"vault": "https://kveil.vault.azure.net", "managedIdentity": {}}},
+           "h": {"pkcs11": {"module": "/m.so", "token": "t", "pinFile": "/p"}})"),
+       ""},
+      {"no provider of KEKs", Keks(""), ""},
       {"Vault with a token", Vault(kAddress, kToken), ""},
       {"all of Vault",
        Vault(R"("address": "https://[fd00::1]:8200", "key": "kveil_1", "mount": "a/transit", "namespace": "team/a")",
@@ -287,6 +294,13 @@ std::vector<Sample> ConfigSamples() {
       {"taint that is none", Kubernetes(R"(, "startupTaint": "a b")"),
        "/kubernetes/startupTaint: expected a taint's key"},
       {"token in the configuration", Kubernetes(R"(, "token": "t")"), "/kubernetes/token: unknown key \"token\""},
+      {"KEKs in a file", Keks(R"("p": {"file": "/k"})"), "/keys/keks/p/file: unknown key"},
+      {"KEKs nowhere", Keks(R"("p": {})"), "/keys/keks/p: expected exactly one of \"vault\", \"awsKms\""},
+      {"KEKs of no name", Keks(R"("a b": {"gcpKms": {}})"), "/keys/keks/a b: expected a provider's name"},
+      {"KEKs of one key", Keks(R"("p": {"vault": {"address": "https://v:8200", "key": "k", "tokenFile": "/t"}})"),
+       "/keys/keks/p/vault/key: expected no key: policies name the keys of this provider"},
+      {"KEKs of AWS KMS without a region", Keks(R"("p": {"awsKms": {}})"),
+       "/keys/keks/p/awsKms: expected the key \"region\", which is missing"},
       {"nothing of AWS KMS", Aws(""), "/keys/root/awsKms: expected the key \"key\", which is missing"},
       {"AWS KMS and Vault", Keys(R"("root": {"awsKms": {}, "vault": {}})"), "found \"vault\" and \"awsKms\""},
       {"AWS KMS by alias without a region", AwsKey("alias/kveil"),
