@@ -180,6 +180,10 @@ int CheckAgentFiles(const std::string& configPath) {
   const absl::StatusOr<std::shared_ptr<const policy::Policy>> policies =
       policy::LoadPolicies(config->policies.folder, trust);
   if (!policies.ok() && !pull.has_value()) return Fail("agent", policies.status());
+  if (policies.ok()) {
+    const absl::Status fits = policy::CheckKekProviders(**policies, policy::KekProvidersOf(config->keys));
+    if (!fits.ok()) return Fail("agent", fits);
+  }
   const bool wasPulled = ::access(config->policies.folder.c_str(), F_OK) == 0;
   if (!policies.ok() && wasPulled) {
     Warn("agent", StrCat("what was pulled last cannot be used: ", ToStd(policies.status().message())));

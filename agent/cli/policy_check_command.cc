@@ -56,11 +56,12 @@ std::string UserText(const policy::UserSource& user) {
 
 std::string SealText(const TopicPolicy& topic) {
   if (!topic.seal) return "not sealed here";
+  const std::string under = topic.seal->kek.has_value() ? StrCat(" under the KEK ", topic.seal->kek->Text()) : "";
   switch (topic.seal->scope) {
     case policy::SealScope::kCluster:
-      return "sealed with the cluster's key";
+      return "sealed with the cluster's key" + under;
     case policy::SealScope::kTopic:
-      return "sealed with the topic's key";
+      return "sealed with the topic's key" + under;
     case policy::SealScope::kUser:
       break;
   }

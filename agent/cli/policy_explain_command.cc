@@ -74,6 +74,11 @@ absl::StatusOr<Answer> Explain(const CommonOptions& common, const PolicyExplainO
   answer.isOfRecord = record.has_value();
   if (!record.has_value()) {
     answer.explanation = policy::ExplainTopic(topic, client, AccessOf(options));
+    if (topic != nullptr && topic->seal.has_value() && topic->seal->kek.has_value()) {
+      const policy::KekRule& kek = *topic->seal->kek;  // the cluster is not known here
+      StrAppend(&answer.explanation.why, "; its records are sealed under the KEK ", kek.provider, "/",
+                policy::KekKeyOf(kek, policy::kClusterPlace, options.topic));
+    }
     return answer;
   }
   RETURN_IF_ERROR(CheckConsents(*record, *policies));

@@ -25,6 +25,7 @@
 #include "formats/user_id.h"
 #include "identity/claims.h"
 #include "identity/workload.h"
+#include "policy/kek_rule.h"
 #include "policy/record_rules.h"
 #include "policy/where.h"
 
@@ -48,6 +49,7 @@ struct SealRule {
   SealScope scope = SealScope::kCluster;
   UserSource user;       // only with kUser
   std::string keyspace;  // only with kUser: topics with the same keyspace share a user's key. Default: the selector
+  std::optional<KekRule> kek;  // not with kUser; none: the registry's root key alone
   bool compressValues = true;  // whether to compress values before sealing (`compress`: auto or never)
 };
 

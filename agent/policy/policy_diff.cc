@@ -128,11 +128,12 @@ const TopicPolicy* EntryFor(const Policy& policy, const Selector& selector) {
 
 std::string SealText(const TopicPolicy& topic) {
   if (!topic.seal.has_value()) return "";
+  const std::string under = topic.seal->kek.has_value() ? StrCat(" under the KEK ", topic.seal->kek->Text()) : "";
   switch (topic.seal->scope) {
     case SealScope::kCluster:
-      return "the cluster's key";
+      return "the cluster's key" + under;
     case SealScope::kTopic:
-      return "the topic's key";
+      return "the topic's key" + under;
     case SealScope::kUser:
       break;
   }

@@ -132,9 +132,26 @@ UserSource ReadUser(const JsonValue& value) {
   return user;
 }
 
+// A user's key stays for as long as the user, whatever the policy becomes: no KEK can be exchanged for another.
+void ReadKek(const JsonValue& value, SealRule& seal) {
+  if (seal.scope == SealScope::kUser) return value.NotSupported("\"kek\" beside the scope \"user\"");
+  const JsonObject object(value, {"provider", "key"});
+  seal.kek.emplace();
+  if (const auto provider = object.Require("provider")) seal.kek->provider = provider->String();
+  const auto key = object.Require("key");
+  if (!key) return;
+  seal.kek->key = key->String();
+  if (seal.kek->key.empty()) return;
+  if (const std::string wanted = WrongKekKey(seal.kek->key); !wanted.empty()) return key->Expected(wanted);
+  if (seal.scope == SealScope::kCluster && seal.kek->key.find(kTopicPlace) != std::string::npos) {
+    key->Error(
+        "the key of the scope \"cluster\" is for all topics; leave \"${topic}\" out, or take the scope \"topic\"");
+  }
+}
+
 SealRule ReadSeal(const JsonValue& value, const TopicPolicy& topic) {
   SealRule seal;
-  const JsonObject object(value, {"scope", "user", "keyspace", "compress"}, {"kek", "fields"});
+  const JsonObject object(value, {"scope", "user", "keyspace", "kek", "compress"}, {"fields"});
   if (const auto scope = object.Require("scope")) {
     seal.scope = scope->OneOf<SealScope>(
         {{"cluster", SealScope::kCluster}, {"topic", SealScope::kTopic}, {"user", SealScope::kUser}});
@@ -152,6 +169,7 @@ SealRule ReadSeal(const JsonValue& value, const TopicPolicy& topic) {
     if (!ofUser) keyspace->Error("only the scope \"user\" has a keyspace");
     if (seal.keyspace.size() > kLongestKeyspace) keyspace->Expected("a shorter keyspace");
   }
+  if (const auto kek = object.Find("kek")) ReadKek(*kek, seal);
   if (const auto compress = object.Find("compress")) {
     seal.compressValues = compress->OneOf<bool>({{"auto", true}, {"never", false}});
   }

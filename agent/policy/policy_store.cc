@@ -125,6 +125,7 @@ struct PolicyStore::State {
       acceptedFingerprint = acceptedBefore;
     }
     ASSIGN_OR_RETURN(std::shared_ptr<const Policy> loaded, Read());
+    if (options.fits) RETURN_IF_ERROR(options.fits(*loaded));
     RETURN_IF_ERROR(Remember(*loaded));
     return loaded;
   }

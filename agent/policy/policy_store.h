@@ -28,6 +28,8 @@ class PolicyStore {
     std::chrono::milliseconds quiet = std::chrono::milliseconds(100);
     // How often to look for changes that inotify does not report (a file behind a link, a network file system).
     std::chrono::milliseconds look = std::chrono::seconds(10);
+    // Whether this agent can do what they say. If not, they are refused.
+    std::function<absl::Status(const Policy&)> fits;
     // Called after every reload with its outcome, on the thread that reloaded. Must not call Reload.
     std::function<void(const absl::Status&)> reloaded;
     // Called each time that the files have been read, before it is decided whether they have changed meanwhile.

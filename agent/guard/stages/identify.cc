@@ -8,9 +8,19 @@ namespace {
 
 using observe::RefuseReason;
 
-keys::ScopeName SharedName(policy::SealScope scope, std::string_view cluster, std::string_view topicName) {
-  if (scope == policy::SealScope::kTopic) return {keys::Scope::kTopic, cluster, topicName};
-  return {keys::Scope::kCluster, "", cluster};
+// Empty: the policy names no KEK.
+std::string KeyspaceUnderKek(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName) {
+  if (!rule.kek.has_value()) return "";
+  return keys::KeyspaceUnder(rule.scope == policy::SealScope::kTopic ? cluster : "",
+                             {rule.kek->provider, policy::KekKeyOf(*rule.kek, cluster, topicName)});
+}
+
+keys::ScopeName SharedName(policy::SealScope scope, std::string_view underKek, std::string_view cluster,
+                           std::string_view topicName) {
+  if (scope == policy::SealScope::kTopic) {
+    return {keys::Scope::kTopic, underKek.empty() ? cluster : underKek, topicName};
+  }
+  return {keys::Scope::kCluster, underKek, cluster};
 }
 
 // Records of one owner often follow each other.
@@ -26,7 +36,8 @@ bool HaveOneUser(const ProducedRecord* last, const ProducedRecord& record) {
 IdentifyProduced::IdentifyProduced(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName,
                                    const BatchMarks& marks, WorkerScratch& scratch, Needs& needs)
     : rule_(rule),
-      shared_(SharedName(rule.scope, cluster, topicName)),
+      underKek_(KeyspaceUnderKek(rule, cluster, topicName)),
+      shared_(SharedName(rule.scope, underKek_, cluster, topicName)),
       seed_(keys::KeyCache::SeedOf(keys::Scope::kUser, rule.keyspace)),
       marks_(marks),
       scratch_(scratch),

@@ -64,6 +64,8 @@ class IdentifyProduced {
   // All that is passed outlives it. `marks` are the batch's.
   IdentifyProduced(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName,
                    const BatchMarks& marks, WorkerScratch& scratch, Needs& needs);
+  IdentifyProduced(const IdentifyProduced&) = delete;
+  IdentifyProduced& operator=(const IdentifyProduced&) = delete;
 
   // Sets the owners of up to kMostIdentifiedAtOnce records, or their problems. Those without a problem are valid.
   void Of(absl::Span<ProducedRecord> records);
@@ -74,6 +76,7 @@ class IdentifyProduced {
   Owner OwnerNamed(const keys::ScopeName& name, uint32_t tag, uint32_t guess);
 
   const policy::SealRule& rule_;
+  const std::string underKek_;    // what shared_ names
   const keys::ScopeName shared_;  // of the one key, where the scope is not the user
   const uint64_t seed_;           // of users' tags
   const BatchMarks& marks_;

@@ -72,6 +72,20 @@ TEST_F(PolicyExplainTest, SaysWhichEntryDecidesOnARecord) {
       "is");
 }
 
+TEST_F(PolicyExplainTest, NamesTheKekOfATopic) {
+  const std::string policy = Write("kek.json", R"({"topics": [{"prefix": "pay.", "read": [{"any": true}],
+      "seal": {"scope": "topic", "kek": {"provider": "payments", "key": "k-${cluster}-${topic}"}}}]})");
+  const CommandResult explained =
+      Run({"policy", "explain", "--workload", "unit=a.service", "--topic", "pay.in", policy});
+  EXPECT_NE(explained.out.find("; its records are sealed under the KEK payments/k-${cluster}-pay.in\n"),
+            std::string::npos)
+      << explained.out;
+  const CommandResult checked = Run({"policy", "check", policy});
+  EXPECT_NE(checked.out.find("sealed with the topic's key under the KEK payments/k-${cluster}-${topic}"),
+            std::string::npos)
+      << checked.out;
+}
+
 TEST_F(PolicyExplainTest, AsksWhatTheClientClaims) {
   const std::string policy = Write("claims.json", R"({"topics": [{"name": "t", "read": [
       {"workload": {"unit": "a.service", "claimed": {"principal": "User:anna"}}},

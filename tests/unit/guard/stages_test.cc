@@ -126,6 +126,22 @@ TEST_F(IdentifyStageTest, ANullValueIsNobodysAndNeedsNoKey) {
   }
 }
 
+TEST_F(IdentifyStageTest, TheKeyOfATopicIsThatUnderItsKek) {
+  const auto keyspaceFor = [this](const std::string& seal) {
+    UsePolicy(R"({"name": "clicks", "read": [], "seal": {)" + seal + "}}");
+    needs_ = {};
+    EXPECT_EQ(StateOf(*Produced(), ClickOf("anna")), State::kPending);
+    EXPECT_EQ(needs_.keys.scopes.size(), 1u);
+    return needs_.keys.scopes.at(0);
+  };
+  const auto topic = keyspaceFor(R"("scope": "topic", "kek": {"provider": "p", "key": "k-${cluster}-${topic}"})");
+  EXPECT_EQ(topic.view(),
+            (keys::ScopeName{keys::Scope::kTopic, keys::KeyspaceUnder("main", {"p", "k-main-clicks"}), "clicks"}));
+  const auto cluster = keyspaceFor(R"("scope": "cluster", "kek": {"provider": "p", "key": "k"})");
+  EXPECT_EQ(cluster.view(), (keys::ScopeName{keys::Scope::kCluster, keys::KeyspaceUnder("", {"p", "k"}), "main"}));
+  EXPECT_EQ(keyspaceFor(R"("scope": "topic")").view(), (keys::ScopeName{keys::Scope::kTopic, "main", "clicks"}));
+}
+
 TEST_F(IdentifyStageTest, NotesEachKeyThatIsNotThereOnceAndGoesOn) {
   const auto stage = Produced();
   for (const char* const user : {"anna", "bert", "anna"}) EXPECT_EQ(StateOf(*stage, ClickOf(user)), State::kPending);

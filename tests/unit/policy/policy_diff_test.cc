@@ -55,6 +55,16 @@ TEST(PolicyDiffTest, SaysNothingWhereNothingChanges) {
   EXPECT_THAT(SaidOf(read, reordered), IsEmpty()) << "the same records in other words";
 }
 
+TEST(PolicyDiffTest, SaysUnderWhichKek) {
+  const auto with = [](const std::string& kek) {
+    return PolicyWith(R"({"name": "t", "read": [], "seal": {"scope": "topic")" + kek + "}}");
+  };
+  const auto payments = with(R"(, "kek": {"provider": "payments", "key": "${topic}"})");
+  EXPECT_THAT(Said(*with(""), *payments), ElementsAre("name t: is sealed with the topic's key under the KEK "
+                                                      "payments/${topic}, no longer with the topic's key"));
+  EXPECT_THAT(Said(*payments, *payments), ElementsAre());
+}
+
 TEST(PolicyDiffTest, SaysWhatBecomesOfHiddenRecords) {
   const std::string read = Unit("a", R"("users": ["1"])");
   const auto said = [&](const std::string& before, const std::string& after) {

@@ -7,6 +7,7 @@ namespace {
 // One topic that is good but for what `members` makes of it.
 std::string Topic(const std::string& members) { return R"({"topics": [{)" + members + "}]}"; }
 std::string Seal(const std::string& seal) { return Topic(R"("name": "t", "seal": {)" + seal + "}"); }
+std::string Kek(const std::string& kek) { return Seal(R"("scope": "topic", "kek": {)" + kek + "}"); }
 std::string User(const std::string& user) { return Seal(R"("scope": "user", "user": )" + user); }
 std::string Reader(const std::string& reader) { return Topic(R"("name": "t", "read": [)" + reader + "]"); }
 // Of a topic whose records are of users.
@@ -50,6 +51,9 @@ std::vector<Sample> PolicySamples() {
       {"framed key", User(R"({"key": "/id", "framing": "confluent"})"), ""},
       {"not framed", User(R"({"value": "/id", "framing": "none"})"), ""},
       {"keyspace", Seal(R"("scope": "user", "user": {"key": true}, "keyspace": "customers")"), ""},
+      {"kek", Kek(R"("provider": "payments", "key": "kafka-${cluster}-${topic}")"), ""},
+      {"kek by its whole name", Kek(R"("provider": "p", "key": "arn:aws:kms:eu:1:alias/a_b-c.d")"), ""},
+      {"kek of a cluster", Seal(R"("scope": "cluster", "kek": {"provider": "p", "key": "kafka-${cluster}"})"), ""},
       {"every choice",
        Topic(R"("name": "t", "read": [{"any": true}], "onErased": "drop", "plaintext": "pass", "origin": "o")"), ""},
       {"erased masked", Topic(R"("name": "t", "read": [], "onErased": "mask")"), ""},
@@ -177,7 +181,18 @@ std::vector<Sample> PolicySamples() {
        "/keyspace: expected a non-empty"},
       {"wrong compress", Seal(R"("scope": "topic", "compress": true)"),
        "/compress: expected one of \"auto\", \"never\""},
-      {"kek", Seal(R"("scope": "topic", "kek": "x")"), "/topics/0/seal/kek: \"kek\" is not supported in this version"},
+      {"kek of no object", Seal(R"("scope": "topic", "kek": "x")"), "/topics/0/seal/kek: expected an object"},
+      {"kek without a key", Kek(R"("provider": "p")"), "/topics/0/seal/kek: expected the key \"key\""},
+      {"kek without a provider", Kek(R"("key": "k")"), "/topics/0/seal/kek: expected the key \"provider\""},
+      {"kek of a user", Seal(R"("scope": "user", "user": {"key": true}, "kek": {"provider": "p", "key": "k"})"),
+       "/topics/0/seal/kek: \"kek\" beside the scope \"user\" is not supported in this version"},
+      {"kek with a space", Kek(R"("provider": "p", "key": "a b")"), "/topics/0/seal/kek/key: expected a key's name of"},
+      {"kek with another place", Kek(R"("provider": "p", "key": "${user}")"),
+       "/topics/0/seal/kek/key: expected a key's name of"},
+      {"kek with a place twice", Kek(R"("provider": "p", "key": "${topic}/${topic}")"),
+       "/topics/0/seal/kek/key: expected a key's name of"},
+      {"kek of a cluster with the topic", Seal(R"("scope": "cluster", "kek": {"provider": "p", "key": "${topic}"})"),
+       "/topics/0/seal/kek/key: the key of the scope \"cluster\" is for all topics"},
       {"fields", Seal(R"("scope": "topic", "fields": ["/a"])"), "/fields: \"fields\" is not supported in this version"},
       {"user nowhere", User("{}"), "expected exactly one of \"value\", \"key\", \"header\", found none"},
       {"user twice", User(R"({"value": "/a", "key": true})"), "found \"value\" and \"key\""},

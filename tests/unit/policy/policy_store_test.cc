@@ -94,6 +94,23 @@ TEST_F(PolicyStoreTest, AddedFileTakesForce) {
   EXPECT_GE(store_->generation(), 2u);
 }
 
+TEST_F(PolicyStoreTest, PoliciesThatDoNotFitTheAgentAreRefused) {
+  PolicyStore::Options options{.quiet = std::chrono::hours(1)};
+  options.fits = [](const Policy& policy) { return CheckKekProviders(policy, {"known"}); };
+  const auto kek = [](const std::string& provider) {
+    return R"({"topics": [{"name": "k", "seal": {"scope": "topic", "kek": {"key": "k", "provider": ")" + provider +
+           "\"}}}]}";
+  };
+  Write("b.json", kek("known"));
+  auto store = PolicyStore::Open(folder_, options);
+  ASSERT_TRUE(store.ok()) << store.status();
+  Write("b.json", kek("unknown"));
+  Write("c.json", Topic("third"));
+  EXPECT_EQ((*store)->Reload().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*store)->Current()->Find("third"), nullptr) << "the ones before stay in force, all of them";
+  EXPECT_EQ((*store)->Current()->Find("k")->seal->kek->provider, "known");
+}
+
 // As the operator would compute it, from the same folder or a copy of it.
 std::string DigestBySha256sum(const std::string& folder) {
   const std::string command = "cd '" + folder + "' && sha256sum *.json *.txt | LC_ALL=C sort -k 2 | sha256sum";

@@ -13,6 +13,27 @@
 namespace kveil::policy {
 namespace {
 
+TEST(KekRuleTest, NamesTheKeyOfATopic) {
+  const auto key = [](const char* name) { return KekKeyOf({"p", name}, "main", "orders"); };
+  EXPECT_EQ(key("kafka-${topic}"), "kafka-orders");
+  EXPECT_EQ(key("${cluster}/${topic}"), "main/orders");
+  EXPECT_EQ(key("one"), "one");
+  // A client may name a topic as it likes.
+  EXPECT_EQ(KekKeyOf({"p", "${topic}-${cluster}"}, "main", "${cluster}"), "${cluster}-main");
+}
+
+TEST(KekRuleTest, ProvidersThatTheAgentLacksAreNamed) {
+  const auto policy = Policy::Parse({{{"a.json", R"({"topics": [{"name": "t", "seal": {"scope": "topic",
+      "kek": {"provider": "paymnts", "key": "k"}}}, {"name": "u", "seal": {"scope": "topic"}}]})"}}});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_TRUE(CheckKekProviders(**policy, {"other", "paymnts"}).ok());
+  const absl::Status lacking = CheckKekProviders(**policy, {"payments"});
+  EXPECT_EQ(lacking.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(lacking.message(),
+            "a.json: seal.kek of the entry \"t\": this agent has no provider \"paymnts\" in keys.keks, did you mean "
+            "\"payments\"?");
+}
+
 using ::testing::HasSubstr;
 
 std::shared_ptr<const Policy> Make(const std::string& topics) {
