@@ -161,11 +161,17 @@ std::unique_ptr<bundle::Puller> Agent::MakePuller() {
     return policy::MayFollow(manifest, accepted, current().get());
   };
   options.check = [this, accepted, current](const std::string& folder) {
-    return policy::LoadSigned(folder, config_.policies.trustedKeys, accepted, current().get()).status();
+    const absl::StatusOr<policy::SignedPolicies> loaded =
+        policy::LoadSigned(folder, config_.policies.trustedKeys, accepted, current().get());
+    return loaded.ok() ? FitsPolicies(*loaded->policy) : loaded.status();
   };
   options.replaced = [this] { return policies_ == nullptr ? absl::OkStatus() : policies_->Reload(); };
   options.isInForce = [this] { return policies_ != nullptr && policies_->lastError().ok(); };
   return std::make_unique<bundle::Puller>(std::move(options));
+}
+
+absl::Status Agent::FitsPolicies(const policy::Policy& policies) const {
+  return policy::CheckKekProviders(policies, policy::KekProvidersOf(config_.keys));
 }
 
 // The policies that were pulled last will do, whether or not the server is there. Without any, it has to be.
@@ -173,6 +179,7 @@ absl::Status Agent::OpenPolicies() {
   if (config_.policies.pull.has_value()) puller_ = MakePuller();
   policy::PolicyStore::Options options;
   options.trust = policy::TrustOf(config_);
+  options.fits = [this](const policy::Policy& policies) { return FitsPolicies(policies); };
   options.reloaded = [this](const absl::Status& status) { metrics_.PolicyReloaded(status.ok()); };
   absl::StatusOr<std::unique_ptr<policy::PolicyStore>> policies =
       policy::PolicyStore::Open(config_.policies.folder, options);

@@ -74,6 +74,8 @@ class Agent {
   absl::Status Attach();
   absl::Status OpenStores();
   std::unique_ptr<bundle::Puller> MakePuller();
+  // Whether this agent can do what they say.
+  absl::Status FitsPolicies(const policy::Policy& policies) const;
   absl::Status OpenPolicies();
   absl::Status StartWorkers();
   void StartAudit(unsigned workers);
@@ -99,6 +101,7 @@ class Agent {
   absl::Status PodsHealth() const;
   std::string StatusLine() const;
   void WatchRootKey();
+  void WatchKeks();
   void WatchEpochs();
   void WatchLog();
   void WatchSender();

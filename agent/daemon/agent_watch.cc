@@ -1,5 +1,7 @@
 // The agent looks after itself: what it checks each second, and what it tells of its health.
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <string>
@@ -43,6 +45,7 @@ void Agent::Watch() {
   metrics_.PolicyInForce(policies->digest(), policies->version());
   metrics_.Ready(IsReady());
   WatchRootKey();
+  WatchKeks();
   WatchEpochs();
   WatchLog();
   WatchSender();
@@ -108,6 +111,19 @@ void Agent::WatchRootKey() {
     const keys::RootKey::Calls& calls = stats.calls[static_cast<size_t>(operation)];
     metrics_.RootKeyCalls(std::string(stats.provider), name, calls.calls, calls.errors,
                           std::chrono::duration<double>(calls.time).count());
+  }
+}
+
+void Agent::WatchKeks() {
+  for (const keys::KeyService::KekStats& stats : keys_->kekStats()) {
+    metrics_.KekCalls(stats.provider, stats.calls.calls, stats.calls.errors,
+                      std::chrono::duration<double>(stats.calls.time).count());
+    metrics_.KekKeysAre(stats.provider, "usable", stats.keys);
+    constexpr const char* kTroubles[] = {"unreachable", "denied", "unusable", "damaged"};
+    static_assert(std::size(kTroubles) == std::tuple_size_v<decltype(stats.troubles)>);
+    for (size_t i = 0; i < stats.troubles.size(); ++i) {
+      metrics_.KekKeysAre(stats.provider, kTroubles[i], stats.troubles[i]);
+    }
   }
 }
 

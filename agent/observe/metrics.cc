@@ -161,6 +161,21 @@ struct Metrics::Families {
                                                     .Name("kveil_root_key_seconds_total")
                                                     .Help("How long these calls took together.")
                                                     .Register(*registry);
+  // By provider, and by provider and state, which the caller knows.
+  prometheus::Family<Counter>& kekCalls =
+      prometheus::BuildCounter().Name("kveil_kek_calls_total").Help("Calls of a provider of KEKs.").Register(*registry);
+  prometheus::Family<Counter>& kekErrors = prometheus::BuildCounter()
+                                               .Name("kveil_kek_errors_total")
+                                               .Help("Those of these calls that failed.")
+                                               .Register(*registry);
+  prometheus::Family<Counter>& kekSeconds = prometheus::BuildCounter()
+                                                .Name("kveil_kek_seconds_total")
+                                                .Help("How long these calls took together.")
+                                                .Register(*registry);
+  prometheus::Family<Gauge>& kekKeys = prometheus::BuildGauge()
+                                           .Name("kveil_kek_keys")
+                                           .Help("Keys that KEKs have wrapped and that were asked for lately.")
+                                           .Register(*registry);
   // By keyspace. Two threads must not add and remove the same one.
   Mutex ofKeyspaces;
   prometheus::Family<Gauge>& consentsFollowed =
@@ -280,17 +295,33 @@ void Metrics::LogLinesLost(uint64_t unread, uint64_t limited) {
   }
 }
 
+namespace {
+
+// `total`: since the start.
+void CountUpTo(prometheus::Family<Counter>& family, const prometheus::Labels& labels, double total) {
+  Counter& counter = family.Add(labels);  // the one that is there, after the first time
+  if (total > counter.Value()) counter.Increment(total - counter.Value());
+}
+
+}  // namespace
+
 void Metrics::RootKeyCalls(const std::string& provider, const std::string& operation, uint64_t calls, uint64_t errors,
                            double seconds) {
   const prometheus::Labels labels = {{"provider", provider}, {"operation", operation}};
-  const std::pair<prometheus::Family<Counter>*, double> now[] = {
-      {&families_->rootKeyCalls, static_cast<double>(calls)},
-      {&families_->rootKeyErrors, static_cast<double>(errors)},
-      {&families_->rootKeySeconds, seconds}};
-  for (const auto& [family, value] : now) {
-    Counter& counter = family->Add(labels);  // the one that is there, after the first time
-    if (value > counter.Value()) counter.Increment(value - counter.Value());
-  }
+  CountUpTo(families_->rootKeyCalls, labels, static_cast<double>(calls));
+  CountUpTo(families_->rootKeyErrors, labels, static_cast<double>(errors));
+  CountUpTo(families_->rootKeySeconds, labels, seconds);
+}
+
+void Metrics::KekCalls(const std::string& provider, uint64_t calls, uint64_t errors, double seconds) {
+  const prometheus::Labels labels = {{"provider", provider}};
+  CountUpTo(families_->kekCalls, labels, static_cast<double>(calls));
+  CountUpTo(families_->kekErrors, labels, static_cast<double>(errors));
+  CountUpTo(families_->kekSeconds, labels, seconds);
+}
+
+void Metrics::KekKeysAre(const std::string& provider, const std::string& state, uint64_t keys) {
+  families_->kekKeys.Add({{"provider", provider}, {"state", state}}).Set(static_cast<double>(keys));
 }
 
 void Metrics::ConsentTopicIs(const std::string& keyspace, const ConsentTopic& now) {

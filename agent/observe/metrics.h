@@ -113,6 +113,11 @@ class Metrics {
   void RootKeyCalls(const std::string& provider, const std::string& operation, uint64_t calls, uint64_t errors,
                     double seconds);
 
+  // Of a provider of KEKs, since the start; and its keys, by state: "usable", "unreachable", "denied", "unusable",
+  // "damaged".
+  void KekCalls(const std::string& provider, uint64_t calls, uint64_t errors, double seconds);
+  void KekKeysAre(const std::string& provider, const std::string& state, uint64_t keys);
+
   // Of a topic that the consents of a keyspace come from, as this agent knows it.
   struct ConsentTopic {
     bool isFollowed = false;              // by this agent

@@ -68,6 +68,10 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
   metrics.HeldConnects(5, 3, 2);
   metrics.RootKeyCalls("vault", "unwrap", 3, 1, 0.5);
   metrics.RootKeyCalls("vault", "unwrap", 5, 2, 1.5);  // in all
+  metrics.KekCalls("payments", 3, 3, 0.25);
+  metrics.KekCalls("payments", 7, 3, 0.5);
+  metrics.KekKeysAre("payments", "denied", 1);
+  metrics.KekKeysAre("payments", "denied", 2);
   metrics.ConsentTopicIs("customers", {true, 7, 1'700'000'000, 3});
   metrics.ConsentTopicIs("people", {true, 5, 8, 0});
   metrics.ConsentTopicIs("people", {false, std::nullopt, std::nullopt, 0});
@@ -95,6 +99,10 @@ TEST(MetricsTest, EveryMethodCountsWhereItSays) {
            "kveil_root_key_calls_total{operation=\"unwrap\",provider=\"vault\"} 5\n",
            "kveil_root_key_errors_total{operation=\"unwrap\",provider=\"vault\"} 2\n",
            "kveil_root_key_seconds_total{operation=\"unwrap\",provider=\"vault\"} 1.5\n",
+           "kveil_kek_calls_total{provider=\"payments\"} 7\n",
+           "kveil_kek_errors_total{provider=\"payments\"} 3\n",
+           "kveil_kek_seconds_total{provider=\"payments\"} 0.5\n",
+           "kveil_kek_keys{provider=\"payments\",state=\"denied\"} 2\n",
            "kveil_consents_following{keyspace=\"customers\"} 1\n",
            "kveil_consents_following{keyspace=\"people\"} 0\n",
            "kveil_consents_stale{keyspace=\"customers\"} 0\n",
