@@ -12,6 +12,7 @@ import workload as workloads  # noqa: E402
 from agent import Agent  # noqa: E402
 from broker import Broker  # noqa: E402
 from harness import ANY, Application  # noqa: E402
+from transit import Transit  # noqa: E402
 
 numbers = itertools.count(1)
 
@@ -34,6 +35,10 @@ POLICIES = [
     {"prefix": "unread-", "seal": {"scope": "topic"}},
     {"prefix": "byunit-", "seal": {"scope": "topic"}, "read": [{"workload": {"unit": "analytics.service"}}]},
 ]
+
+# Of an agent that has these providers.
+KEK_POLICIES = [{"prefix": f"kek{provider}-", "read": ANY, "seal": {"scope": "topic", "kek": {
+    "provider": provider, "key": "kafka-${topic}"}}} for provider in "ab"]
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +71,23 @@ def desk(site):
 
 
 @pytest.fixture(scope="session")
-def agent(site, broker, shop, analytics, desk):
-    with Agent(site, broker, [*POLICIES, {"prefix": "bycgroup-", "seal": {"scope": "topic"}, "read": [
-            {"workload": {"cgroup": "/" + str(analytics.cgroup.relative_to(places.cgroup_mount()))}}]}]) as started:
+def transits():
+    """Two key services, by the names that policies have for them."""
+    with Transit() as first, Transit() as second:
+        yield {"a": first, "b": second}
+
+
+def kek_providers(site, transits):
+    token = site.folder / "transit-token"
+    token.write_text("token")
+    return {name: {"vault": {"address": transit.address, "tokenFile": str(token)}} for name, transit in transits.items()}
+
+
+@pytest.fixture(scope="session")
+def agent(site, broker, shop, analytics, desk, transits):
+    changes = {"keys": {"keks": kek_providers(site, transits)}}
+    with Agent(site, broker, [*POLICIES, *KEK_POLICIES, {"prefix": "bycgroup-", "seal": {"scope": "topic"}, "read": [
+            {"workload": {"cgroup": "/" + str(analytics.cgroup.relative_to(places.cgroup_mount()))}}]}], changes) as started:
         yield started
 
 

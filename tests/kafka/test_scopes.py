@@ -6,7 +6,8 @@ import struct
 import pytest
 
 import segments
-from harness import Message, click, is_sealed
+import waiting
+from harness import ANY, Message, click, is_sealed
 
 # (policy of the topic, how a record of a user looks there)
 WHERE_THE_USER_IS = {
@@ -101,3 +102,41 @@ def test_topics_share_a_users_key_only_within_a_keyspace(app, reader, agent, top
     assert agent.erase(user, keyspace="user-").returncode == 0
     assert reader.values(first) == [] and reader.values(second) == []
     assert reader.values(other) == [b"secret"]
+
+
+def test_a_topic_moves_to_another_kek_and_stays_readable(app, reader, outside, agent, transits, topic):
+    name = topic("moves")
+
+    def use(provider):
+        before = agent.status()["policies"]["generation"]
+        kek = {"provider": provider, "key": "kafka-${cluster}-${topic}"}
+        agent.write_policies([{"name": name, "seal": {"scope": "topic", "kek": kek}, "read": ANY}], "kek.json")
+        waiting.wait_until("the policy to be in force", lambda: agent.status()["policies"]["generation"] > before, 20)
+
+    use("a")
+    app.produce(name, [Message(None, b"secret one")])
+    use("b")
+    app.produce(name, [Message(None, b"secret two")])
+    assert reader.values(name) == [b"secret one", b"secret two"]
+    assert all(is_sealed(record) for record in outside.consume(name).records)
+    for transit in transits.values():
+        assert transit.made[f"kafka-main-{name}"] == 1
+
+
+def test_a_provider_of_keks_that_is_out_holds_up_its_own_topics_alone(app, reader, agent, transits, topic):
+    held, other = topic("keka"), topic("kekb")
+    transits["a"].is_out = True
+    try:
+        answer, = app.produce(held, [Message(None, b"secret")], "delivery.timeout.ms=3000", "request.timeout.ms=2000")
+        assert "error" in answer
+        app.produce(other, [Message(None, b"secret")])
+        assert reader.values(other) == [b"secret"]
+        problem, = (each["message"] for each in agent.status()["problems"])
+        assert f"KEK a/kafka-{held} is out of reach" in problem and "sealed" in problem
+        assert agent.kveil("status", "--ready").returncode == 0
+        assert agent.metrics()['kveil_kek_keys{provider="a",state="unreachable"}'] == 1
+    finally:
+        transits["a"].is_out = False
+    app.produce(held, [Message(None, b"secret")])
+    assert reader.values(held) == [b"secret"]
+    waiting.wait_until("the agent to be well", lambda: agent.status()["problems"] == [], 20)
