@@ -229,6 +229,26 @@ TEST_F(RegistryCopyTest, KeepsTheAgesOfEpochsAndOfConsents) {
   EXPECT_FALSE(sources->at(1).age.has_value());
 }
 
+TEST_F(RegistryCopyTest, TakesAlongWhatKeksHaveWrapped) {
+  Fill(1);
+  const Registry::Deadline soon = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const Registry::KekKey key{{{1, 2}}, {"payments", "kafka-orders"}, 7, ByteBuffer(90, 3)};
+  {
+    auto registry = OpenRegistry({.sqlite = registryFile()}, true, soon);
+    ASSERT_TRUE(registry.ok()) << registry.status();
+    (*registry)->SetDeadline(soon);
+    ASSERT_TRUE((*registry)->InsertOrGetKekKey(key, absl::Now()).ok());
+  }
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  auto registry = OpenRegistry({.sqlite = "", .postgres = to()}, true, soon);
+  ASSERT_TRUE(registry.ok()) << registry.status();
+  (*registry)->SetDeadline(soon);
+  const auto found = (*registry)->FindKekKey(key.name, key.window);
+  ASSERT_TRUE(found.ok() && found->has_value()) << found.status();
+  EXPECT_EQ((*found)->id, key.id);
+  EXPECT_EQ((*found)->wrappedKey, key.wrappedKey);
+}
+
 // Whoever adds a table or a column to the registries has to say what becomes of it in a copy.
 TEST_F(RegistryCopyTest, KnowsEveryTableAndColumnOfBoth) {
   std::set<std::string> from, to;
