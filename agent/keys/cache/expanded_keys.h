@@ -1,6 +1,7 @@
 // The keys that records are sealed and opened with, expanded: those of the users that were seen last.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -16,8 +17,10 @@ namespace kveil::keys {
 // agree, it is expanded. So a place that is given to another key need not be told to the one that had it.
 class ExpandedKeys {
  public:
-  ExpandedKeys()
-      : kept_(crypto::DefaultEngine() == crypto::Engine::kIpsecMb ? kKept : kKeptByOpenSsl),
+  // `most`: keys that there are at once. Each has one place.
+  explicit ExpandedKeys(size_t most = kKept)
+      : kept_(static_cast<uint32_t>(
+            std::min<size_t>(most, crypto::DefaultEngine() == crypto::Engine::kIpsecMb ? kKept : kKeptByOpenSsl))),
         places_(kept_ + kPassing),
         keys_(kept_ + kPassing) {}
 

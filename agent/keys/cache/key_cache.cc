@@ -27,33 +27,34 @@ size_t SlabSize(size_t capacity) { return capacity * kMaxOverCapacity + kMostKey
 
 }  // namespace
 
-KeyCache::KeyCache(KeyService& service, std::chrono::milliseconds inUse, size_t capacity)
-    : service_(service),
+KeyCache::KeyCache(KeySource& source, std::chrono::milliseconds inUse, size_t capacity)
+    : source_(source),
+      options_(source.options()),
+      revocations_(source.revocations()),
       inUse_(inUse),
       capacity_(std::max<size_t>(1, capacity)),
       manySealed_(std::clamp<uint32_t>(
           static_cast<uint32_t>(kMostUncounted *
-                                static_cast<uint64_t>(service.options().cacheTtl / std::chrono::milliseconds(1)) /
+                                static_cast<uint64_t>(options_.cacheTtl / std::chrono::milliseconds(1)) /
                                 static_cast<uint64_t>(kCountingWindow / std::chrono::milliseconds(1))),
           1, kMostUnderAPeriodKey)),
-      mask_(service.NewMask()),
+      mask_(source.NewMask()),
       slab_(SlabSize(capacity_)),
+      expanded_(SlabSize(capacity_)),
       notThere_(kMostNotThere, kUnknownTtl),
-      follower_(service.revocations()) {
+      follower_(revocations_) {
   RefreshTime();
 }
 
 void KeyCache::RefreshTime() {
-  now_ = service_.options().steadyNow();
+  now_ = options_.steadyNow();
   const auto window = static_cast<uint16_t>(now_.time_since_epoch() / kCountingWindow);
   if (window == window_) return;
   window_ = window;
   counted_.clear();
 }
 
-crypto::Period KeyCache::CurrentPeriod() const {
-  return crypto::PeriodAt(absl::ToUnixSeconds(service_.options().wallNow()));
-}
+crypto::Period KeyCache::CurrentPeriod() const { return crypto::PeriodAt(absl::ToUnixSeconds(options_.wallNow())); }
 
 uint64_t KeyCache::SeedOf(Scope scope, std::string_view keyspace) { return absl::HashOf(scope, ToAbsl(keyspace)); }
 
@@ -69,8 +70,8 @@ void KeyCache::Refresh() {
 }
 
 void KeyCache::TakeRevocations() {
-  if (service_.revocations().generation() == follower_.dropped()) return;
-  const Revocations::Revoked revoked = service_.revocations().After(follower_.dropped());
+  if (revocations_.generation() == follower_.dropped()) return;
+  const Revocations::Revoked revoked = revocations_.After(follower_.dropped());
   if (revoked.all) Clear();
   for (const crypto::KeyId& id : revoked.erased) MarkErased(id);
   for (const crypto::KeyId& id : revoked.changed) {
@@ -102,7 +103,7 @@ KeyCache::Found KeyCache::FindById(const crypto::KeyId& id, uint32_t guess) {
 }
 
 void KeyCache::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {
-  service_.Fetch(std::move(misses), workload, std::move(done));
+  source_.Fetch(std::move(misses), workload, std::move(done));
 }
 
 absl::Status KeyCache::Deliver(FetchResult result) {
@@ -110,12 +111,12 @@ absl::Status KeyCache::Deliver(FetchResult result) {
   // Erased after they were read: they must not come back. What has changed is left out, to be asked for again.
   absl::flat_hash_set<crypto::KeyId> revoked, changed;
   if (result.generation != follower_.dropped()) {
-    const Revocations::Revoked since = service_.revocations().After(result.generation);
+    const Revocations::Revoked since = revocations_.After(result.generation);
     if (since.all) return result.status;
     revoked.insert(since.erased.begin(), since.erased.end());
     changed.insert(since.changed.begin(), since.changed.end());
   }
-  const SteadyTime expires = result.unwrapped + service_.options().cacheTtl;
+  const SteadyTime expires = result.unwrapped + options_.cacheTtl;
   for (FetchResult::ByScope& found : result.scopes) {
     if (revoked.contains(found.key.id) || changed.contains(found.key.id)) continue;
     const bool isErased = found.key.erasedSubject;

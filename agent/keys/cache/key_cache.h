@@ -40,7 +40,7 @@ class KeyCache {
  public:
   // Beyond `capacity` keys, the oldest are dropped. Keys that were used within `inUse` stay, up to four times that
   // number: `inUse` is how long a batch waits for the rest of its keys, and it needs all of them at once.
-  explicit KeyCache(KeyService& service, std::chrono::milliseconds inUse = std::chrono::seconds(5),
+  explicit KeyCache(KeySource& source, std::chrono::milliseconds inUse = std::chrono::seconds(5),
                     size_t capacity = kKeyCacheCapacity);
 
   // Takes in revocations and the time. Costs one atomic read when nothing happened. It wipes keys that are erased or
@@ -178,7 +178,9 @@ class KeyCache {
   void NoteCount(const CachedKey& key);
   void RestoreCount(CachedKey& key) const;
 
-  KeyService& service_;
+  KeySource& source_;
+  const KeyServiceOptions& options_;
+  const Revocations& revocations_;
   const std::chrono::milliseconds inUse_;
   const size_t capacity_;
   // Who sealed as many before the key was dropped goes on counting. A key is dropped every cacheTtl at least, so that

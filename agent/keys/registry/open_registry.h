@@ -19,6 +19,10 @@ class Registry;
 struct RegistryOptions {
   std::string sqlite;                       // path of the file
   std::optional<PostgresOptions> postgres;  // the database
+  // For tests: opens one that is none of the above.
+  std::function<absl::StatusOr<std::unique_ptr<Registry>>(bool mustExist,
+                                                          std::chrono::steady_clock::time_point deadline)>
+      open;
   // The bytes by which the SQLite file may still grow, for tests. Empty: ask the file system.
   std::function<uint64_t()> freeBytes;
 };

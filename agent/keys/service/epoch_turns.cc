@@ -185,7 +185,7 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
 
 absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
   leads_ = 0;
-  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime now = options_.timerNow();
   if (now < leadAgain_) return absl::OkStatus();
   ASSIGN_OR_RETURN(std::optional<Registry::TurnPlace> place, registry_.LeadTurn(epoch, self, kLease));
   if (!place.has_value()) {
@@ -217,7 +217,7 @@ absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int
 }
 
 void EpochTurns::Forget(const Registry::Epoch& only) {
-  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime now = options_.timerNow();
   if (!only.endAge.has_value() || now < forgetNotBefore_) return;
   // By both clocks: the server's may jump.
   if (registry_.isShared() &&

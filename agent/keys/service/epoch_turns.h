@@ -42,6 +42,7 @@ class EpochTurns {
     std::chrono::milliseconds turnEvery{0};  // 0: only when asked
     std::function<SteadyTime()> steadyNow;
     std::function<absl::Time()> wallNow;
+    std::function<SteadyTime()> timerNow = [] { return std::chrono::steady_clock::now(); };  // see KeyServiceOptions
   };
   EpochTurns(Options options, Registry& registry, RootKey& root, RegistryKeys& keys)
       : options_(std::move(options)), registry_(registry), root_(root), keys_(keys) {}

@@ -46,30 +46,40 @@ ErasureSpread ErasureWatch::Spread(SteadyTime now, absl::Time wallNow) const {
   return spread;
 }
 
+ErasureWait::ErasureWait(int64_t number, const KeyServiceOptions& options, std::optional<milliseconds> patience)
+    : options_(options),
+      patience_(patience),
+      begin_(options.timerNow()),
+      missedSince_(begin_),
+      watch_(number, options.steadyNow()) {}
+
+std::optional<ErasureSpread> ErasureWait::Take(const absl::StatusOr<KeyService::AgentsRead>& read, bool mayWait) {
+  pause_ = pause_ == milliseconds(0) ? kFirstPause : std::min(2 * pause_, kLongestPause);
+  if (read.ok()) {
+    watch_.Take(read->agents, options_.wallNow());
+    opening_ = read->opening;
+  }
+  ErasureSpread spread = watch_.Spread(options_.steadyNow(), options_.wallNow());
+  const SteadyTime now = options_.timerNow();
+  if (read.ok() || (opening_.has_value() && !spread.isComplete)) missedSince_ = now;
+  // A registry that is gone may come back on a standby that has lost the erasure, so the last word has to be its own.
+  spread.isComplete = spread.isComplete && read.ok();
+  spread.status = read.status();
+  spread.opening = opening_;
+  const SteadyTime next = now + pause_;
+  const bool isLate = (patience_.has_value() && next - begin_ > *patience_) || next - missedSince_ > kLongestSilence;
+  if (!spread.isComplete && !isLate && mayWait) return std::nullopt;
+  return spread;
+}
+
 ErasureSpread AwaitAgents(KeyService& keys, int64_t number, std::optional<milliseconds> patience,
                           absl::FunctionRef<bool()> mayWait) {
-  using Clock = std::chrono::steady_clock;
-  const KeyServiceOptions& options = keys.options();
-  const Clock::time_point begin = Clock::now();
-  ErasureWatch watch(number, options.steadyNow());
-  std::optional<uint64_t> opening;
-  Clock::time_point missedSince = begin;  // when the registry's answer became all that is missing
-  for (milliseconds pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+  ErasureWait wait(number, keys.options(), patience);
+  for (;;) {
     const absl::StatusOr<KeyService::AgentsRead> read = keys.ReadAgents();
-    if (read.ok()) {
-      watch.Take(read->agents, options.wallNow());
-      opening = read->opening;
-    }
-    ErasureSpread spread = watch.Spread(options.steadyNow(), options.wallNow());
-    if (read.ok() || (opening.has_value() && !spread.isComplete)) missedSince = Clock::now();
-    // A registry that is gone may come back on a standby that has lost the erasure, so the last word has to be its own.
-    spread.isComplete = spread.isComplete && read.ok();
-    spread.status = read.status();
-    spread.opening = opening;
-    const Clock::time_point next = Clock::now() + pause;
-    const bool isLate = (patience.has_value() && next - begin > *patience) || next - missedSince > kLongestSilence;
-    if (spread.isComplete || isLate || !mayWait()) return spread;
-    std::this_thread::sleep_for(pause);
+    std::optional<ErasureSpread> spread = wait.Take(read, mayWait());
+    if (spread.has_value()) return *std::move(spread);
+    std::this_thread::sleep_for(wait.pause());
   }
 }
 

@@ -57,6 +57,26 @@ class ErasureWatch {
   std::vector<Followed> agents_;
 };
 
+// The wait of AwaitAgents, look by look.
+class ErasureWait {
+ public:
+  // `options`: of the service that is asked. It outlives this.
+  ErasureWait(int64_t number, const KeyServiceOptions& options, std::optional<std::chrono::milliseconds> patience);
+
+  // The service has answered, just now. nullopt: it is to be asked again after pause().
+  std::optional<ErasureSpread> Take(const absl::StatusOr<KeyService::AgentsRead>& read, bool mayWait);
+  std::chrono::milliseconds pause() const { return pause_; }
+
+ private:
+  const KeyServiceOptions& options_;
+  const std::optional<std::chrono::milliseconds> patience_;
+  const SteadyTime begin_;
+  SteadyTime missedSince_;  // when the registry's answer became all that is missing
+  ErasureWatch watch_;
+  std::optional<uint64_t> opening_;
+  std::chrono::milliseconds pause_{0};
+};
+
 // Waits until the erasures up to `number` have spread, for at most `patience` (without it, as long as it takes: at most
 // the longest cacheTtl of the agents and a second), while `mayWait`. When the registry's answer is all that is missing,
 // for at most 10 s more. Blocks; any thread but the service's.

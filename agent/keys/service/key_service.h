@@ -24,11 +24,11 @@
 #include "keys/root/root_key.h"
 #include "keys/service/erasure.h"
 #include "keys/service/fetch.h"
+#include "keys/service/key_source.h"
 #include "keys/service/user_changes.h"
 
 namespace kveil::keys {
 
-class Revocations;
 class ServiceThread;
 
 // One call erases no more users than this: whoever asks for keys meanwhile waits for it.
@@ -66,7 +66,7 @@ struct KeyServiceOptions {
 
 // Any thread may call. Errors name the registry or the root key that is wrong, and never hold a key, a user's id or a
 // subject.
-class KeyService {
+class KeyService : public KeySource {
  public:
   // Makes the registry, and the root key if it is a file, on the first start. kFailedPrecondition when the root key is
   // missing beside a registry that holds keys, is not safe to use, or does not fit the registry; kUnavailable when the
@@ -74,7 +74,7 @@ class KeyService {
   static absl::StatusOr<std::unique_ptr<KeyService>> Open(KeyServiceOptions options);
 
   // Answers every fetch that is under way before it returns.
-  ~KeyService();
+  ~KeyService() override;
 
   // Destroys every key of the user, in one keyspace or in all of them, and tells all caches before it returns. Blocks
   // for a few milliseconds, at most a few seconds. kNotFound: the user has no key there. kAlreadyExists: all were
@@ -184,19 +184,17 @@ class KeyService {
   // a second ago.
   std::vector<SourceState> sourceStates() const;
 
-  // Finds what is asked for and makes scope keys that do not exist yet. `done` is called
-  // exactly once, on the service's thread. Workloads take turns, and erasures come before them. kInvalidArgument: more
-  // than kMostKeysOfAFetch. KeyCache::Fetch is the usual way here.
-  void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done);
+  // See KeySource.
+  void Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) override;
+  crypto::KeyIdMask NewMask() const override;
+  const KeyServiceOptions& options() const override;
+  const Revocations& revocations() const override;
 
   // Does what every sealed record needs, for a look at the service's health: checks the root key, and unwraps the
   // registry's epoch keys with it. `done` is called exactly once, on the service's thread, ahead of the fetches that
   // wait: with kUnavailable, and what is wrong in words for the operator, or OK. While a remote root key takes its
   // time, the answer is that of the last trial, after a second or two.
   void TryUnwrap(absl::AnyInvocable<void(absl::Status)> done);
-
-  // A mask under the registry's secret. Each thread makes its own.
-  crypto::KeyIdMask NewMask() const;
 
   // How often the root key's provider was asked, and how that went.
   RootKey::Stats rootKeyStats() const;
@@ -212,9 +210,6 @@ class KeyService {
   };
   // As of half a second ago.
   std::vector<KekStats> kekStats() const;
-
-  const KeyServiceOptions& options() const;
-  const Revocations& revocations() const;
 
  private:
   explicit KeyService(std::unique_ptr<ServiceThread> thread);

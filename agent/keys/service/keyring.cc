@@ -66,7 +66,7 @@ std::string AgentName() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& options) {
-  const Registry::Deadline deadline = Clock::now() + options.registryTimeout;
+  const Registry::Deadline deadline = options.timerNow() + options.registryTimeout;
   // A root key without its registry: going on with an empty one would forget every erasure and stop every reader. Asked
   // for before the registry is opened, as another process that starts makes the registry first.
   const std::optional<std::string> keyOfRegistry = RootKeyOfSomeRegistry(options.root);
@@ -88,7 +88,7 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
                                                 " holds keys that only it can unwrap; restore it from a backup"));
   }
   if (!root.ok()) return root.status();
-  const RootKey::Deadline rootDeadline = Clock::now() + kFirstCalls;
+  const RootKey::Deadline rootDeadline = options.timerNow() + kFirstCalls;
   (*registry)->SetDeadline(rootDeadline);
   absl::StatusOr<RegistryKeys> keys = isNew
                                           ? RegistryKeys::MakeFirst(**root, **registry, options.wallNow(), rootDeadline)
@@ -107,10 +107,10 @@ Keyring::Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> reg
       registry_(std::move(registry)),
       root_(std::move(root)),
       keys_(std::move(keys)),
-      turns_({options.turnEvery, options.steadyNow, options.wallNow}, *registry_, *root_, keys_),
+      turns_({options.turnEvery, options.steadyNow, options.wallNow, options.timerNow}, *registry_, *root_, keys_),
       unwrapper_(*root_, keys_.owner()),
       openingOfKeys_(registry_->openings()),
-      pace_(Clock::now()),
+      pace_(options.timerNow()),
       newUsers_(options.newUsersPerSecond),
       throwAways_(options.cacheTtl),
       keks_(options, [this](const KekName& name, int64_t window) { return keys_.KekContext(name, window); }) {

@@ -9,8 +9,6 @@
 namespace kveil::keys {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How soon the registry is asked again about an epoch that it did not have.
 constexpr std::chrono::seconds kAskAgain{1};
 // Counting the keys takes one part of the time of the service's thread in so many, however often somebody asks.
@@ -26,7 +24,8 @@ absl::StatusOr<std::vector<Registry::Epoch>> Keyring::ReadEpochs() {
 }
 
 absl::Status Keyring::ReloadEpochs() {
-  if (unwrapper_.isBusy() || (root_->isRemote() && !pace_.IsDue(Clock::now(), /*isWell=*/false))) return reloadStatus_;
+  if (unwrapper_.isBusy() || (root_->isRemote() && !pace_.IsDue(options_.timerNow(), /*isWell=*/false)))
+    return reloadStatus_;
   ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
   if (keys_.Knows(rows)) {
     keys_.Follow(rows);
@@ -39,7 +38,7 @@ absl::Status Keyring::ReloadEpochs() {
 }
 
 void Keyring::BeginUnwrapping(std::vector<Registry::Epoch> rows) {
-  pace_.Begin(Clock::now(), /*isWell=*/false);
+  pace_.Begin(options_.timerNow(), /*isWell=*/false);
   asked_ = rows;
   unwrapper_.Begin(std::move(rows), registry_->openings());
   TakeEpochs();
@@ -73,7 +72,7 @@ absl::Status Keyring::BeginTrial() {
   absl::StatusOr<std::vector<Registry::Epoch>> rows = RegistryKeys::ReadEpochs(*registry_);
   if (!rows.ok()) return absl::UnavailableError(rows.status().message());
   if (unwrapper_.isBusy()) return rootKey;
-  const Clock::time_point now = Clock::now();
+  const SteadyTime now = options_.timerNow();
   const bool isWell = rootKey.ok() && keys_.Knows(*rows) && trialStatus_.ok();
   if (root_->isRemote() && !pace_.IsDue(now, isWell)) return rootKey;
   pace_.Begin(now, isWell);
@@ -100,7 +99,8 @@ absl::StatusOr<EpochTurns::Result> Keyring::StepEpochs() {
   ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
   epochs_ = rows;
   if (!keys_.Knows(rows)) {
-    const bool mayAsk = !unwrapper_.isBusy() && (!root_->isRemote() || pace_.IsDue(Clock::now(), /*isWell=*/false));
+    const bool mayAsk =
+        !unwrapper_.isBusy() && (!root_->isRemote() || pace_.IsDue(options_.timerNow(), /*isWell=*/false));
     if (mayAsk) BeginUnwrapping(std::move(rows));
     if (!trialStatus_.ok()) {
       turns_.Stop(
@@ -116,7 +116,7 @@ absl::StatusOr<EpochTurns::Result> Keyring::StepEpochs() {
 
 void Keyring::MeetEpoch(int64_t number) {
   if (keys_.HasEpoch(number) || unwrapper_.isBusy()) return;
-  const Clock::time_point now = Clock::now();
+  const SteadyTime now = options_.timerNow();
   if (now < askEpochsNotBefore_) return;
   askEpochsNotBefore_ = now + kAskAgain;
   metEpochs_.reset();
@@ -128,15 +128,15 @@ void Keyring::MeetEpoch(int64_t number) {
 }
 
 bool Keyring::IsMissing(int64_t number) const {
-  return metEpochs_.has_value() && Clock::now() < askEpochsNotBefore_ &&
+  return metEpochs_.has_value() && options_.timerNow() < askEpochsNotBefore_ &&
          std::find(metEpochs_->begin(), metEpochs_->end(), number) == metEpochs_->end();
 }
 
 absl::Status Keyring::CountKeys() {
-  const Clock::time_point begun = Clock::now();
+  const SteadyTime begun = options_.timerNow();
   if (begun < countNotBefore_) return absl::OkStatus();
   ASSIGN_OR_RETURN(counts_, registry_->CountKeys());
-  const Clock::time_point end = Clock::now();
+  const SteadyTime end = options_.timerNow();
   countNotBefore_ = end + kCountShare * (end - begun);
   return absl::OkStatus();
 }
