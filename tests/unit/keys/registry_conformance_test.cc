@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/text.h"
+#include "direct_wire.h"
 #include "key_fixture.h"
 #include "keys/registry/open_registry.h"
 #include "keys/registry/registry.h"
@@ -848,9 +849,22 @@ TEST_P(RegistryConformanceTest, IsTheSameWhenItIsOpenedAnew) {
   ExpectSame(*Find(*registry, row.row.name), row.row);
 }
 
+// That of tests/unit/keys_simulation, so that what is simulated is a registry like the others.
+RegistryOptions SimulatedOptions(const std::string& folder) {
+  static std::map<std::string, std::shared_ptr<SharedTables>> registries;
+  std::shared_ptr<SharedTables>& shared = registries[folder];
+  if (shared == nullptr) shared = std::make_shared<SharedTables>();
+  RegistryOptions options;
+  options.open = [shared](bool mustExist, Registry::Deadline deadline) {
+    return SimulatedRegistry::Open(std::make_unique<DirectWire>(shared), mustExist, deadline);
+  };
+  return options;
+}
+
 const Backend kBackends[] = {
     {"sqlite", [](const std::string& folder) { return RegistryOptions{.sqlite = folder + "/registry.db"}; }},
     {"postgres", [](const std::string& folder) { return PostgresServer::Running().OptionsFor(folder); }},
+    {"simulated", [](const std::string& folder) { return SimulatedOptions(folder); }},
 };
 Registry::KekKey SomeKekKey(uint8_t number, const std::string& key, int64_t window) {
   return {{{number}}, {"payments", key}, window, ByteBuffer(90, number)};
