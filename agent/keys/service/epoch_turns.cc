@@ -138,7 +138,8 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Introduce(const Registry::Epoch& 
   for (const Registry::Agent& agent : agents) {
     if (agent.epoch >= newest.number) continue;
     if (agent.epoch == 0) return OldAgent(agent);
-    if (agent.lastSeen >= kAway) continue;
+    // Before now, too: the registry's clock was set back since, and who is here is seen by the new one.
+    if (std::chrono::abs(agent.lastSeen) >= kAway) continue;
     if (options_.steadyNow() - seenSince_ < kWaitSilently) return Result();
     return absl::UnavailableError(StrCat("agent ", agent.name, " has not unwrapped the key of epoch ", newest.number,
                                          " yet; see its own kveil status"));
