@@ -215,7 +215,7 @@ absl::Status Keyring::NoteAgent(int64_t confirmed) {
   // What was confirmed to a registry that is opened anew since may be about other erasures: KeyService counts again.
   const bool isReopened = openingOfNote_ != 0 && openingOfNote_ != registry_->openings();
   self_.confirmed = isReopened ? 0 : confirmed;
-  self_.epoch = keys_.newestEpoch();
+  self_.epoch = KnownEpoch();
   const SteadyTime now = options_.steadyNow();
   RETURN_IF_ERROR(registry_->NoteAgent(self_));
   noted_ = now;
@@ -224,7 +224,7 @@ absl::Status Keyring::NoteAgent(int64_t confirmed) {
 }
 
 bool Keyring::ShouldNoteAgent(int64_t confirmed) const {
-  if (confirmed != self_.confirmed || keys_.newestEpoch() != self_.epoch) return true;
+  if (confirmed != self_.confirmed || KnownEpoch() != self_.epoch) return true;
   const auto interval = std::min<std::chrono::milliseconds>(kNoteInterval, options_.cacheTtl / 4);
   return registry_->isShared() && options_.steadyNow() - noted_ >= interval;
 }

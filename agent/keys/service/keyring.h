@@ -178,6 +178,8 @@ class Keyring {
   // Takes what the root key has unwrapped meanwhile.
   void TakeEpochs();
   absl::StatusOr<std::vector<Registry::Epoch>> ReadEpochs();
+  // The newest one of the registry whose key is known, to tell the others; at least 1.
+  int64_t KnownEpoch() const;
   void BeginUnwrapping(std::vector<Registry::Epoch> rows);
   // A row is of an epoch that may not be known: then the registry is asked about it, once a second at most.
   void MeetEpoch(int64_t number);

@@ -29,6 +29,8 @@ absl::Status Keyring::ReloadEpochs() {
   ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
   if (keys_.Knows(rows)) {
     keys_.Follow(rows);
+    // A standby that has taken over may lack an epoch. The next one has its number, and another key.
+    keys_.DropOthers(rows);
     openingOfKeys_ = registry_->openings();
     reloadStatus_ = absl::OkStatus();
     return reloadStatus_;
@@ -53,6 +55,7 @@ void Keyring::TakeEpochs() {
   if (trialStatus_.ok()) {
     keys_.Add(*std::move(answer->epochs));
     keys_.Follow(asked_);
+    if (answer->opening != openingOfKeys_) keys_.DropOthers(asked_);
     openingOfKeys_ = answer->opening;
     reloadStatus_ = absl::OkStatus();
   } else if ((absl::IsDataLoss(trialStatus_) || isOldCopy) && answer->opening != openingOfKeys_) {
@@ -110,9 +113,12 @@ absl::StatusOr<EpochTurns::Result> Keyring::StepEpochs() {
   }
   keys_.Follow(rows);
   keys_.DropOthers(rows);
-  if (self_.epoch != keys_.newestEpoch()) RETURN_IF_ERROR(NoteAgent(self_.confirmed));
+  if (self_.epoch != KnownEpoch()) RETURN_IF_ERROR(NoteAgent(self_.confirmed));
   return turns_.Step(rows, self_.id, rootKeyStatus_.ok());
 }
+
+// Of a registry that was opened anew it may be another one with the same number, until it is looked at.
+int64_t Keyring::KnownEpoch() const { return openingOfKeys_ == registry_->openings() ? keys_.newestEpoch() : 1; }
 
 void Keyring::MeetEpoch(int64_t number) {
   if (keys_.HasEpoch(number) || unwrapper_.isBusy()) return;

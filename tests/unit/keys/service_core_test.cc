@@ -46,6 +46,14 @@ class ServiceCoreTest : public KeyTest {
     }
     return numbers;
   }
+  // As it has told the others.
+  int64_t EpochOfAgent(std::string_view name) {
+    const MutexLock lock(shared_->mutex);
+    for (const Registry::Agent& agent : shared_->tables.ReadAgents(serverMillis_)) {
+      if (agent.name == name) return agent.epoch;
+    }
+    return 0;
+  }
   // An agent that has ended without saying so, and has never known another epoch than the first.
   void NoteDeadAgent() {
     const MutexLock lock(shared_->mutex);
@@ -74,6 +82,28 @@ TEST_F(ServiceCoreTest, ATurnWaitsForNobodyWhoWasSeenBeforeTheServersClockWasSet
   ASSERT_TRUE(core->TurnEpochs().ok());
   Run(*core, seconds(20));
   EXPECT_EQ(Epochs(), std::vector<int64_t>{2});
+}
+
+// Found by the simulation: the next epoch has the number of the one that was lost, and its keys looked damaged.
+TEST_F(ServiceCoreTest, AnEpochThatIsLostInAFailoverIsForgotten) {
+  const auto core = OpenCore();
+  RegistryTables before;
+  {
+    const MutexLock lock(shared_->mutex);
+    before = shared_->tables;
+  }
+  NoteDeadAgent();  // the epoch is not used yet
+  ASSERT_TRUE(core->TurnEpochs().ok());
+  Run(*core, seconds(5));
+  EXPECT_EQ(EpochOfAgent(core->self().agent), 2);
+  {
+    const MutexLock lock(shared_->mutex);
+    shared_->tables = before;
+    ++shared_->tables.file;
+  }
+  Run(*core, seconds(5));
+  EXPECT_EQ(Epochs(), std::vector<int64_t>{1});
+  EXPECT_EQ(EpochOfAgent(core->self().agent), 1);
 }
 
 }  // namespace
