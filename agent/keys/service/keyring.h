@@ -254,6 +254,7 @@ class Keyring {
   NewUserLimit newUsers_;
   std::optional<absl::Status> room_;  // for the lookups being answered
   ThrowAwayKeys throwAways_;
+  uint64_t openingOfThrowAways_ = 0;  // of the registry that they are in
   KekKeys keks_;
   FactsPool facts_;
   SourceClocks clocks_;

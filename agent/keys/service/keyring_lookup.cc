@@ -15,6 +15,9 @@ absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
   const SteadyTime began = options_.steadyNow();
   absl::Status status = Ready();
   if (status.ok()) status = EnsureNoted();
+  // A standby that has taken over may know neither these keys nor that their users were erased.
+  const uint64_t opening = registry_->openings();
+  if (std::exchange(openingOfThrowAways_, opening) != opening) throwAways_.Clear();
   // No cache keeps a key for longer than cacheTtl after the agent was last seen: so an erasure need not wait longer for
   // an agent that has been cut off.
   const SteadyTime since = registry_->isShared() ? std::min(began, noted_) : began;

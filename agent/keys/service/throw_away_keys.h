@@ -34,6 +34,7 @@ class ThrowAwayKeys {
     return found == keys_.end() || found->second.expires <= now ? nullptr : &found->second;
   }
 
+  void Clear() { keys_.clear(); }
   // Wipes all that are too old.
   void DropExpired(Time now) {
     absl::erase_if(keys_, [now](const auto& entry) { return entry.second.expires <= now; });
