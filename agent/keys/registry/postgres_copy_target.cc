@@ -24,6 +24,10 @@ constexpr char kClaim[] = "kveil_copy_claim";
 constexpr char kFinishIdentity[] = "kveil_copy_identity";
 constexpr char kFinishNumbers[] = "kveil_copy_numbers";
 
+// Of the session, and of copies only: "kveil" as a number, and one more. Whoever was killed may leave the server at
+// work on its last rows for a moment.
+constexpr char kLockOut[] = "SELECT pg_advisory_lock(461547858285)";
+
 // Longer than those of an agent's session.
 constexpr char kBeginCopy[] =
     "SELECT set_config('statement_timeout', '300000', false), set_config('lock_timeout', '10000', false),"
@@ -49,7 +53,7 @@ absl::StatusOr<std::unique_ptr<PostgresCopyTarget>> PostgresCopyTarget::Connect(
     if (std::chrono::steady_clock::now() >= deadline) return connection.status();
     std::this_thread::sleep_for(kConnectPause);
   }
-  const PostgresStatement begin[] = {PostgresStatement::Text(kBeginCopy)};
+  const PostgresStatement begin[] = {PostgresStatement::Text(kBeginCopy), PostgresStatement::Text(kLockOut)};
   ASSIGN_OR_RETURN(const std::vector<PostgresResult> results, target->Call(begin));
   target->clockAhead_ = results.at(0).IntegerAt(0, 2) - absl::ToUnixMillis(absl::Now());
   return target;

@@ -1,6 +1,9 @@
 // A registry moves from its file to PostgreSQL: all of it, whenever it is interrupted, and never to two places.
 #include <gmock/gmock.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <future>
 #include <set>
 
 #include "base/text.h"
@@ -190,6 +193,22 @@ TEST_F(RegistryCopyTest, IsNotMadeAgainOnceTheTargetMayHaveBeenUsed) {
   const absl::Status refused = CopyRegistry(CopyOptions()).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
   EXPECT_THAT(ErrorOf(refused), HasSubstr("restore its backup"));
+}
+
+// One that was killed may leave the server at work on its last rows.
+TEST_F(RegistryCopyTest, WaitsForTheOneBefore) {
+  Fill(1);
+  auto other = Client();
+  other.Query("SELECT pg_advisory_lock(461547858285)");
+  auto copying = std::async(std::launch::async, [this] { return CopyRegistry(CopyOptions()).status(); });
+  const auto isWaiting = [this] {
+    return Get("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == "1";
+  };
+  for (int i = 0; i < 1000 && !isWaiting(); ++i) usleep(5'000);
+  EXPECT_TRUE(isWaiting());
+  EXPECT_EQ(Get("SELECT to_regnamespace('kveil') IS NULL"), "t");
+  other.Query("SELECT pg_advisory_unlock(461547858285)");
+  EXPECT_TRUE(copying.get().ok());
 }
 
 TEST_F(RegistryCopyTest, KeepsTheAgesOfEpochsAndOfConsents) {
