@@ -17,7 +17,7 @@ std::string PseudonymOf(const keys::Subject& subject) {
 
 absl::StatusOr<keys::Subject> SubjectOf(const std::string& pseudonym) {
   const std::optional<std::string> bytes = BytesOfHex(pseudonym);
-  keys::Subject subject;
+  keys::Subject subject{};
   if (!bytes.has_value() || bytes->size() != subject.size()) {
     return absl::InvalidArgumentError("a pseudonym has 64 hexadecimal digits");
   }

@@ -94,7 +94,7 @@ absl::StatusOr<PostgresCopyTarget::Content> PostgresCopyTarget::Look() {
   const PostgresStatement readId[] = {PostgresStatement::Text("SELECT registry_id FROM kveil.registry")};
   ASSIGN_OR_RETURN(const std::vector<PostgresResult> id, Call(readId));
   content.state = State::kRegistry;
-  RegistryId found;
+  RegistryId found{};
   if (id.at(0).size() == 1 && CopyTo(found, id.at(0).BytesAt(0, 0))) content.id = found;
   return content;
 }
