@@ -83,9 +83,32 @@ absl::StatusOr<bool> PostgresRegistry::MoveTurn(int64_t epoch, const AgentId& se
 }
 
 absl::StatusOr<bool> PostgresRegistry::EndTurn(int64_t epoch, const AgentId& self, absl::Time /*now*/) {
+  const PostgresParameters none;
+  const PostgresStatement ask[] = {PostgresStatement::Execute(postgres::kHasEpochIndex, none)};
+  const absl::StatusOr<Results> index = Call(ask);
+  if (!index.ok()) return Fail(index.status());
+  if (index->at(0).size() == 0) RETURN_IF_ERROR(epochIndex_.Build(deadline_));
+  // The first look may take long: the index still has an entry of each row that was rewrapped, and drops it then. So
+  // not while all wait for the lock.
+  PostgresParameters before;
+  before.Add(epoch);
+  const PostgresStatement look[] = {PostgresStatement::Execute(postgres::kHasRowsBefore, before)};
+  const absl::StatusOr<Results> rows = Call(look);
+  if (!rows.ok()) return absl::AbortedError(StrCat("the turn ends soon: ", ToStd(Fail(rows.status()).message())));
+  if (rows->at(0).BooleanAt(0, 0)) return false;
   PostgresParameters parameters;
   parameters.Add(epoch).Add(self);
-  return TurnBy(postgres::kLock, postgres::kEndTurn, parameters);
+  const PostgresStatement end[] = {PostgresStatement::Execute(postgres::kNoteWriters, none),
+                                   PostgresStatement::Execute(postgres::kEndTurn, parameters)};
+  const absl::StatusOr<Results> results = Transact(postgres::kLock, end);
+  if (!results.ok()) return Fail(results.status());
+  const PostgresResult& ended = results->at(1);
+  if (ended.size() == 0) return false;
+  if (ended.BooleanAt(0, 0)) return true;
+  if (!ended.BooleanAt(0, 1)) return false;
+  return absl::AbortedError(
+      StrCat("the turn ends when what another program writes to kveil.scope_keys is committed, as ", name(),
+             " may get rows back"));
 }
 
 absl::StatusOr<Registry::EpochCounts> PostgresRegistry::CountKeys() {

@@ -46,7 +46,7 @@ absl::StatusOr<std::unique_ptr<Registry>> PostgresRegistry::Open(PostgresOptions
   return registry;
 }
 
-PostgresRegistry::PostgresRegistry(PostgresOptions options) : connector_(std::move(options)) {}
+PostgresRegistry::PostgresRegistry(PostgresOptions options) : connector_(options), epochIndex_(std::move(options)) {}
 PostgresRegistry::~PostgresRegistry() = default;
 
 absl::Status PostgresRegistry::EnsureOpen() {

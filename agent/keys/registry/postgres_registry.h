@@ -10,6 +10,7 @@
 
 #include "keys/registry/postgres.h"
 #include "keys/registry/postgres_connector.h"
+#include "keys/registry/postgres_epoch_index.h"
 #include "keys/registry/registry.h"
 
 namespace kveil::keys {
@@ -137,6 +138,7 @@ class PostgresRegistry : public Registry {
   absl::Status Corrupt(std::string_view what) const;
 
   PostgresConnector connector_;
+  PostgresEpochIndex epochIndex_;
   std::unique_ptr<PostgresConnection> connection_;
   bool broken_ = false;
   int64_t backend_ = 0;     // the server's process for the connection

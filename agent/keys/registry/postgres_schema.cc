@@ -6,6 +6,7 @@ namespace {
 
 // "kveil" as a number. Advisory locks belong to one database.
 #define KVEIL_LOCK "461547858284"
+#define KVEIL_INDEX_LOCK "461547858285"
 #define KVEIL_NOW "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 // What a row is read as.
 #define KVEIL_ROW                                                                                \
@@ -92,6 +93,7 @@ constexpr const char* kMakeTables[] = {
     " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)",
     "CREATE UNIQUE INDEX IF NOT EXISTS active_scope_keys ON kveil.scope_keys (subject, key_window) WHERE state = 1",
     "CREATE INDEX IF NOT EXISTS erased_scope_keys ON kveil.scope_keys (subject) WHERE state = 2",
+    "CREATE INDEX IF NOT EXISTS active_epochs ON kveil.scope_keys (epoch) WHERE state = 1",
     "CREATE TABLE IF NOT EXISTS kveil.keyspaces (name bytea PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS kveil.erasures (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     " erased bigint NOT NULL, key_count bigint NOT NULL, subject bytea NOT NULL UNIQUE, keyspace bytea NOT NULL)",
@@ -145,9 +147,18 @@ const char kBeginSession[] =
     " set_config('enable_material', 'off', false), set_config('enable_bitmapscan', 'off', false),"
     " set_config('jit', 'off', false)";
 
+// It may take long, and is the only one that does.
+const char kBeginIndex[] = "SELECT pg_try_advisory_lock(" KVEIL_INDEX_LOCK
+                           "), set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)";
+const char kReadIndex[] =
+    "SELECT to_regclass('kveil.active_epochs') IS NOT NULL, EXISTS (SELECT FROM pg_index WHERE indisvalid"
+    " AND indexrelid = to_regclass('kveil.active_epochs'))";
+const char kDropIndex[] = "DROP INDEX CONCURRENTLY kveil.active_epochs";
+const char kMakeIndex[] = "CREATE INDEX CONCURRENTLY active_epochs ON kveil.scope_keys (epoch) WHERE state = 1";
+
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 41> kPrepared = {{
+const std::array<Prepared, 44> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -182,22 +193,36 @@ const std::array<Prepared, 41> kPrepared = {{
      "SELECT row_number() OVER (ORDER BY k.key_id), k.key_id, k.scope::bigint, k.subject, k.key_window, k.epoch,"
      " k.state::bigint, k.wrapped_key, ''::bytea FROM (SELECT * FROM kveil.scope_keys WHERE key_id > $1::bytea"
      " ORDER BY key_id LIMIT $2::bigint) k ORDER BY k.key_id"},
-    // The statement's own order: the turn's row first, for which another agent would wait, then the keys.
+    // The statement's own order: the turn's row first, for which another agent would wait, then the keys. "epoch + 0":
+    // by their ids, and never by active_epochs.
     {kMoveTurn,
      "WITH mine AS MATERIALIZED (UPDATE kveil.turns SET place = $4::bytea, seen = " KVEIL_NOW
      " WHERE epoch = $1::bigint AND agent = $2::bytea AND place = $3::bytea AND used IS NOT NULL AND epoch ="
      " " KVEIL_NEWEST " RETURNING epoch),"
      " moved AS (UPDATE kveil.scope_keys k SET epoch = $1::bigint,"
      " wrapped_key = ($6::bytea[])[array_position($5::bytea[], k.key_id)]"
-     " WHERE k.key_id = ANY ($5::bytea[]) AND k.state = 1 AND k.epoch < $1::bigint AND EXISTS (SELECT FROM mine))"
+     " WHERE k.key_id = ANY ($5::bytea[]) AND k.state = 1 AND k.epoch + 0 < $1::bigint AND EXISTS (SELECT FROM mine))"
      " SELECT epoch FROM mine"},
+    {kHasEpochIndex, "SELECT FROM pg_index WHERE indisvalid AND indexrelid = to_regclass('kveil.active_epochs')"},
+    {kHasRowsBefore, "SELECT EXISTS (SELECT FROM kveil.scope_keys WHERE state = 1 AND epoch < $1::bigint)"},
+    // Whether another program has written rows, and not committed them. Those who write under the lock have. A
+    // statement of its own before the next one, which then sees what was committed until now.
+    {kNoteWriters,
+     "SELECT set_config('kveil.has_writers', EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation'"
+     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+     " AND relation = to_regclass('kveil.scope_keys') AND pid IS DISTINCT FROM pg_backend_pid() AND granted AND mode IN"
+     " ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))::text, true)"},
+    // A row while the agent leads: whether the turn has ended, and whether there are writers.
     {kEndTurn,
-     "WITH mine AS MATERIALIZED (UPDATE kveil.turns SET ended = " KVEIL_NOW ", seen = " KVEIL_NOW
-     " WHERE epoch = $1::bigint AND agent = $2::bytea AND place = 'done' AND ended IS NULL AND epoch = " KVEIL_NEWEST
-     " RETURNING epoch),"
+     "WITH found AS MATERIALIZED (SELECT current_setting('kveil.has_writers') = 'true' AS has_writers,"
+     " EXISTS (SELECT FROM kveil.scope_keys WHERE state = 1 AND epoch < $1::bigint) AS has_rows),"
+     " mine AS MATERIALIZED (UPDATE kveil.turns t SET seen = " KVEIL_NOW
+     ", ended = CASE WHEN NOT f.has_writers AND NOT f.has_rows THEN " KVEIL_NOW
+     " END FROM found f WHERE t.epoch = $1::bigint AND t.agent = $2::bytea AND t.place = 'done' AND t.ended IS NULL"
+     " AND t.epoch = " KVEIL_NEWEST " RETURNING t.ended IS NOT NULL AS has_ended, f.has_writers),"
      " gone AS (UPDATE kveil.epochs SET wrapped_key = NULL, destroyed = " KVEIL_NOW
-     " WHERE epoch < $1::bigint AND wrapped_key IS NOT NULL AND EXISTS (SELECT FROM mine))"
-     " SELECT epoch FROM mine"},
+     " WHERE epoch < $1::bigint AND wrapped_key IS NOT NULL AND EXISTS (SELECT FROM mine WHERE has_ended))"
+     " SELECT has_ended, has_writers FROM mine"},
     {kCountKeys,
      "SELECT epoch, count(*) FILTER (WHERE state = 1), count(*) FROM (SELECT epoch, state FROM kveil.scope_keys"
      " ORDER BY key_id LIMIT $1::bigint) k GROUP BY epoch ORDER BY epoch"},

@@ -30,6 +30,16 @@ inline constexpr int kUnfinishedFormat = 0;
 inline constexpr char kBegin[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 inline constexpr char kCommit[] = "COMMIT";
 
+// The index by which a turn's end sees whether there are rows of earlier epochs. A registry that was made by an earlier
+// version lacks it: postgres_epoch_index.h builds it. Of the session that builds:
+//
+// locked, when no other session builds.
+extern const char kBeginIndex[];
+// Whether it is there, and whether it was built to its end.
+extern const char kReadIndex[];
+extern const char kDropIndex[];
+extern const char kMakeIndex[];
+
 // Has the server tell this session of erasures and changes. Nothing is in the notifications but that there are some.
 inline constexpr char kListen[] = "LISTEN kveil_erasures";
 
@@ -46,6 +56,9 @@ inline constexpr char kUseEpoch[] = "kveil_use_epoch";
 inline constexpr char kLeadTurn[] = "kveil_lead_turn";
 inline constexpr char kReadRowsAfter[] = "kveil_read_rows_after";
 inline constexpr char kMoveTurn[] = "kveil_move_turn";
+inline constexpr char kHasEpochIndex[] = "kveil_has_epoch_index";
+inline constexpr char kHasRowsBefore[] = "kveil_has_rows_before";
+inline constexpr char kNoteWriters[] = "kveil_note_writers";
 inline constexpr char kEndTurn[] = "kveil_end_turn";
 inline constexpr char kCountKeys[] = "kveil_count_keys";
 inline constexpr char kListKeys[] = "kveil_list_keys";
@@ -80,6 +93,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 41> kPrepared;
+extern const std::array<Prepared, 44> kPrepared;
 
 }  // namespace kveil::keys::postgres

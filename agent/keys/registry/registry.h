@@ -156,9 +156,9 @@ class Registry {
   // agent is heard of. False: it leads no more, or the place is another; nothing was changed.
   virtual absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before,
                                         const TurnPlace& after, absl::Span<const Row> rows) = 0;
-  // Destroys the keys of all epochs before. False: the agent leads no more, or the place is not kTurnDone. Whether
-  // there are rows of these is not looked at: that would be all of the registry in one transaction. Ask it at once
-  // after a pass over all rows that has found none.
+  // Destroys the keys of all epochs before. False: the agent leads no more, the place is not kTurnDone, or there are
+  // active rows of an epoch before, as somebody has put them behind the place: begin again. kAborted: not now, for a
+  // reason that passes by itself. The message is for the operator.
   virtual absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) = 0;
   struct EpochCount {
     int64_t epoch = 0;

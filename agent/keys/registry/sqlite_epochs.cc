@@ -136,6 +136,14 @@ absl::Status SqliteTables::Rewrap(const Registry::Row& row) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> SqliteTables::HasRowsBefore(int64_t epoch) {
+  ASSIGN_OR_RETURN(Statement statement,
+                   database_->Prepare("SELECT EXISTS (SELECT 1 FROM scopeKeys WHERE state = 1 AND epoch < ?1)"));
+  statement.Bind(1, epoch);
+  RETURN_IF_ERROR(statement.Step().status());
+  return statement.IntegerAt(0) != 0;
+}
+
 absl::StatusOr<bool> SqliteTables::EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now) {
   ASSIGN_OR_RETURN(Statement end, database_->Prepare("UPDATE turns SET ended = ?3, seen = ?3 WHERE epoch = ?1"
                                                      " AND agent = ?2 AND place = ?4 AND ended IS NULL"
@@ -233,7 +241,11 @@ absl::StatusOr<bool> SqliteRegistry::MoveTurn(int64_t epoch, const AgentId& self
 }
 
 absl::StatusOr<bool> SqliteRegistry::EndTurn(int64_t epoch, const AgentId& self, absl::Time now) {
-  return CommitIf([&] { return tables_->EndTurn(epoch, self, now); });
+  return CommitIf([&]() -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(const bool hasRows, tables_->HasRowsBefore(epoch));
+    if (hasRows) return false;
+    return tables_->EndTurn(epoch, self, now);
+  });
 }
 
 absl::StatusOr<Registry::EpochCounts> SqliteRegistry::CountKeys() {

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
 // 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
-// 5: without KEK keys.
+// 5: without KEK keys, and activeEpochs.
 constexpr int64_t kFormat = 6;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
@@ -44,7 +44,7 @@ constexpr char kSettings[] =
 // Erasures and changes have numbers of one sequence.
 //
 // An epoch has a row in turns unless it is the first. used: when rows began to be of it. ended: when all epochs before
-// were destroyed (epochs.wrappedKey is NULL then).
+// were destroyed (epochs.wrappedKey is NULL then). activeEpochs tells whether there are rows of these.
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
     "PRAGMA user_version = 6;"
@@ -60,6 +60,7 @@ constexpr char kTables[] =
     "  created INTEGER NOT NULL, erased INTEGER) STRICT, WITHOUT ROWID;"
     "CREATE UNIQUE INDEX IF NOT EXISTS activeScopeKeys ON scopeKeys (subject, keyWindow) WHERE state = 1;"
     "CREATE INDEX IF NOT EXISTS erasedScopeKeys ON scopeKeys (subject) WHERE state = 2;"
+    "CREATE INDEX IF NOT EXISTS activeEpochs ON scopeKeys (epoch) WHERE state = 1;"
     "CREATE TABLE IF NOT EXISTS keyspaces (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS erasures (number INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL UNIQUE,"
     "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;"

@@ -52,6 +52,8 @@ class SqliteTables {
   absl::StatusOr<bool> MoveTurn(int64_t epoch, const Registry::AgentId& self, const Registry::TurnPlace& before,
                                 const Registry::TurnPlace& after, absl::Time now);
   absl::Status Rewrap(const Registry::Row& row);
+  // Active ones.
+  absl::StatusOr<bool> HasRowsBefore(int64_t epoch);
   absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
   absl::StatusOr<Registry::EpochCounts> CountKeys();
   // sqlite_listing.cc. As in Registry.

@@ -155,33 +155,38 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
     RETURN_IF_ERROR(Lead(newest.number, self));
     if (leads_ == 0) return Result();
   }
-  if (place_ == Registry::kTurnDone && isClean_) {
-    leads_ = 0;
-    ASSIGN_OR_RETURN(const bool hasEnded, registry_.EndTurn(newest.number, self, options_.wallNow()));
-    if (hasEnded) log::Info("keys.epochs.turned", {{"epoch", newest.number}});
-    return Result{hasEnded, hasEnded};
-  }
+  if (place_ == Registry::kTurnDone) return End(newest, self);
   Registry::TurnPlace after = place_;
   std::vector<Registry::Row> rewrapped;
-  absl::Status damage;
-  bool isEnd = place_ == Registry::kTurnDone;
-  if (!isEnd) {
-    const size_t most = isAgain_ ? kRowsOfACheck : kRowsOfAStep;
-    ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, most));
-    damage = RewrapEach(found, newest.number, rewrapped, after);
-    isClean_ = isClean_ && rewrapped.empty();
-    // What is behind a damaged row waits for it.
-    isEnd = damage.ok() && found.size() < most && rewrapped.size() < kRowsOfAStep;
-  }
-  if (isEnd) after = isClean_ ? Registry::TurnPlace(Registry::kTurnDone) : Registry::TurnPlace();
+  ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, kRowsOfAStep));
+  // What is behind a damaged row waits for it.
+  const absl::Status damage = RewrapEach(found, newest.number, rewrapped, after);
+  if (damage.ok() && found.size() < kRowsOfAStep) after = Registry::kTurnDone;
   leads_ = 0;  // if the answer is lost, the place is read again
   ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
   if (!isMoved) return Result();
   leads_ = newest.number;
   place_ = std::move(after);
-  if (place_.empty()) isClean_ = isAgain_ = true;
   if (!damage.ok()) return absl::UnavailableError(damage.message());
   return Result{true, false};
+}
+
+absl::StatusOr<EpochTurns::Result> EpochTurns::End(const Registry::Epoch& newest, const Registry::AgentId& self) {
+  leads_ = 0;
+  const absl::StatusOr<bool> hasEnded = registry_.EndTurn(newest.number, self, options_.wallNow());
+  if (absl::IsAborted(hasEnded.status())) {
+    waits_ = hasEnded.status();
+    return Result();
+  }
+  RETURN_IF_ERROR(hasEnded.status());
+  if (*hasEnded) {
+    log::Info("keys.epochs.turned", {{"epoch", newest.number}});
+    return Result{true, true};
+  }
+  // If this agent still leads, somebody has put rows behind the place.
+  ASSIGN_OR_RETURN(const bool isMoved,
+                   registry_.MoveTurn(newest.number, self, Registry::TurnPlace(Registry::kTurnDone), {}, {}));
+  return Result{isMoved, false};
 }
 
 absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
@@ -196,12 +201,10 @@ absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
   leads_ = epoch;
   openingOfLead_ = registry_.openings();
   place_ = *std::move(place);
-  isClean_ = place_.empty();
-  isAgain_ = false;
   return absl::OkStatus();
 }
 
-// At most kRowsOfAStep are rewrapped. `after`: moves on to the last row that needs no more.
+// `after`: moves on to the last row that needs no more.
 absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch,
                                     std::vector<Registry::Row>& rewrapped, Registry::TurnPlace& after) const {
   for (const Registry::Found& one : found) {
@@ -212,7 +215,6 @@ absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int
       rewrapped.push_back(std::move(moved));
     }
     after = AsText(row.id.bytes);
-    if (rewrapped.size() == kRowsOfAStep) break;
   }
   return absl::OkStatus();
 }

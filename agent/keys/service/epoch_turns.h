@@ -6,13 +6,12 @@
 //   1. the next epoch's key is made and added, and not used yet (Registry::AddEpoch)
 //   2. when all agents have its key, new rows are of it, and of no other from then on (UseEpoch)
 //   3. one agent at a time rewraps the rows that there are, in the order of their ids (LeadTurn, MoveTurn)
-//   4. when a whole pass has found nothing to rewrap, the keys of the epochs before are destroyed (EndTurn)
+//   4. when there are no rows of the epochs before, which the registry looks at, their keys are destroyed (EndTurn)
 //   5. each agent has its root key forget what opened them (RootKey::ForgetOlder)
 //
 // So an agent that ends between two steps leaves nothing to be repaired, and no row is ever of an epoch whose key is
-// gone: nothing makes such rows after step 2, step 3 leaves none behind, and a row that cannot be rewrapped stops it. A
-// pass that has rewrapped anything, or was another agent's, is followed by one more: it finds what was put behind the
-// place, as by somebody who restores rows.
+// gone: nothing makes such rows after step 2, step 3 leaves none behind, and a row that cannot be rewrapped stops it.
+// What somebody puts behind the place, by restoring rows, step 4 finds, and step 3 begins again.
 // An erasure is never undone: step 3 changes rows only while they are active, under a lock that erasures wait for.
 #pragma once
 
@@ -73,14 +72,14 @@ class EpochTurns {
   // A turn by time comes only when this agent has known the epoch in use for so long: a clock that jumps there and back
   // turns nothing twice.
   static constexpr std::chrono::minutes kKnownFor{10};
-  static constexpr size_t kRowsOfAStep = 256;    // that are rewrapped
-  static constexpr size_t kRowsOfACheck = 2048;  // that are only looked at, in a further pass
+  static constexpr size_t kRowsOfAStep = 256;
 
  private:
   absl::StatusOr<Result> MayBegin(const Registry::Epoch& newest, bool mayBegin);
   absl::StatusOr<Result> Begin(const Registry::Epoch& newest);
   absl::StatusOr<Result> Introduce(const Registry::Epoch& newest);
   absl::StatusOr<Result> Rewrap(const Registry::Epoch& newest, const Registry::AgentId& self);
+  absl::StatusOr<Result> End(const Registry::Epoch& newest, const Registry::AgentId& self);
   absl::Status Lead(int64_t epoch, const Registry::AgentId& self);
   absl::Status RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch, std::vector<Registry::Row>& rewrapped,
                           Registry::TurnPlace& after) const;
@@ -110,8 +109,6 @@ class EpochTurns {
   // The place, while this agent leads the turn to `leads_`.
   int64_t leads_ = 0;
   Registry::TurnPlace place_;
-  bool isClean_ = false;  // this agent has looked at all rows up to the place, and had nothing to rewrap
-  bool isAgain_ = false;  // it is not the first pass
   SteadyTime leadAgain_;  // not before that
   uint64_t openingOfLead_ = 0;
   SteadyTime forgetNotBefore_;

@@ -61,17 +61,18 @@ class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBack
 
   std::string ScopeKeys() const { return GetParam().prefix.empty() ? "scopeKeys" : "kveil.scope_keys"; }
   std::string KeyIdColumn() const { return GetParam().prefix.empty() ? "keyId" : "key_id"; }
-  // As it was.
-  void PutRow(const Registry::Row& row) {
+  // The statement that makes a row what it was.
+  static std::string RowBack(const Registry::Row& row) {
     const auto hex = [](std::string_view bytes) { return absl::BytesToHexString(ToAbsl(bytes)); };
     const std::string id = hex(AsText(row.id.bytes)), wrapped = hex(AsText(row.wrappedKey));
     const std::string epoch = std::to_string(row.epoch);
-    Execute(GetParam().prefix.empty() ? "UPDATE wrappedKeys SET bytes = x'" + wrapped +
-                                            "' WHERE number = (SELECT wrappedKey FROM scopeKeys WHERE keyId = x'" + id +
-                                            "'); UPDATE scopeKeys SET epoch = " + epoch + " WHERE keyId = x'" + id + "'"
-                                      : "UPDATE kveil.scope_keys SET epoch = " + epoch + ", wrapped_key = '\\x" +
-                                            wrapped + "'::bytea WHERE key_id = '\\x" + id + "'::bytea");
+    return GetParam().prefix.empty() ? "UPDATE wrappedKeys SET bytes = x'" + wrapped +
+                                           "' WHERE number = (SELECT wrappedKey FROM scopeKeys WHERE keyId = x'" + id +
+                                           "'); UPDATE scopeKeys SET epoch = " + epoch + " WHERE keyId = x'" + id + "'"
+                                     : "UPDATE kveil.scope_keys SET epoch = " + epoch + ", wrapped_key = '\\x" +
+                                           wrapped + "'::bytea WHERE key_id = '\\x" + id + "'::bytea";
   }
+  void PutRow(const Registry::Row& row) { Execute(RowBack(row)); }
 
   static std::string NameOf(int user) { return "user-" + std::to_string(user); }
   // The keys of users, by their ids.
@@ -289,19 +290,20 @@ TEST_P(EpochsTest, RowsThatArePutBehindThePlaceAreRewrappedToo) {
   EXPECT_EQ(turner.Settle(), 2);
   EXPECT_EQ(turner.registry->ReadEpochs()->size(), 1u);
   EXPECT_TRUE(isKept(turner));
-  // And when the agent that has rewrapped all is gone before it has ended the turn.
-  first = ***turner.registry->ReadRowsAfter({}, 1)->begin();
-  turner.turns->Ask();
-  steps(turner, 4);
-  ASSERT_EQ(*turner.registry->LeadTurn(3, turner.self.id, std::chrono::hours(1)), "") << "a further pass is to come";
-  steps(turner, 1);
-  ASSERT_EQ(*turner.registry->LeadTurn(3, turner.self.id, std::chrono::hours(1)), "done");
-  PutRow(first);
-  Execute("UPDATE {}turns SET seen = 0");
-  Turner other(GetParam().options(folder_), keyFile(), 2);
-  ASSERT_EQ(other.Settle(), 3);
-  EXPECT_EQ(other.registry->ReadEpochs()->size(), 1u);
-  EXPECT_TRUE(isKept(other));
+  // And when all are rewrapped, and nothing is left but to end the turn: by that agent or another one.
+  for (const int64_t epoch : {3, 4}) {
+    first = ***turner.registry->ReadRowsAfter({}, 1)->begin();
+    turner.turns->Ask();
+    steps(turner, 4);
+    ASSERT_EQ(*turner.registry->LeadTurn(epoch, turner.self.id, std::chrono::hours(1)), "done");
+    PutRow(first);
+    Turner other(GetParam().options(folder_), keyFile(), 2);
+    if (epoch == 4) Execute("UPDATE {}turns SET seen = 0");
+    Turner& next = epoch == 4 ? other : turner;
+    ASSERT_EQ(next.Settle(), epoch);
+    EXPECT_EQ(next.registry->ReadEpochs()->size(), 1u);
+    EXPECT_TRUE(isKept(next));
+  }
 }
 
 TEST_P(EpochsTest, IsGoneOnWithByAnotherAgentFromAnyStep) {
@@ -372,7 +374,7 @@ TEST_P(EpochsTest, AnErasureInBetweenIsNotUndone) {
 }
 
 TEST_P(EpochsTest, OneAgentAtATimeTurnsAndEachStepNeedsTheOneBefore) {
-  OpenAgent();
+  KeysOf(*OpenAgent(), 0, 1);
   Turner turner(GetParam().options(folder_), keyFile(), 1);
   Registry& registry = *turner.registry;
   const ByteBuffer secret = (*registry.ReadIdentity())->wrappedSecret;
@@ -400,7 +402,13 @@ TEST_P(EpochsTest, OneAgentAtATimeTurnsAndEachStepNeedsTheOneBefore) {
   EXPECT_FALSE(*registry.MoveTurn(2, {1}, "a", "done", {}));
   EXPECT_TRUE(*registry.MoveTurn(2, {2}, "a", "done", {}));
   EXPECT_FALSE(*registry.EndTurn(2, {1}, absl::Now()));
-  EXPECT_TRUE(*registry.EndTurn(2, {2}, absl::Now()));
+  EXPECT_FALSE(*registry.EndTurn(2, {2}, absl::Now())) << "a row is of the epoch before";
+  EXPECT_EQ(registry.ReadEpochs()->size(), 2u);
+  const auto subjectIn = [&](std::string_view keyspace) {
+    return turner.keys->SubjectOf({Scope::kUser, keyspace, NameOf(0)});
+  };
+  ASSERT_TRUE(registry.EraseUser(std::nullopt, subjectIn, absl::Now()).ok());
+  EXPECT_TRUE(*registry.EndTurn(2, {2}, absl::Now())) << "an erased one needs no key";
   EXPECT_EQ(registry.ReadEpochs()->size(), 1u);
   ASSERT_EQ(registry.ReadEpochs(true)->size(), 2u);
   EXPECT_THAT(registry.ReadEpochs(true)->front().wrappedKey, IsEmpty());
@@ -672,6 +680,52 @@ TEST_P(PostgresEpochsTest, NamesTheAgentThatATurnWaitsFor) {
   note("2");
   EXPECT_TRUE(turner.Step().ok());
   EXPECT_TRUE(turner.registry->ReadEpochs()->back().isUsed);
+}
+
+// A restore is one transaction. What it has put back, nobody else sees before it is committed.
+TEST_P(PostgresEpochsTest, WaitsForRowsThatAnotherProgramHasNotCommittedYet) {
+  const Keys before = KeysOf(*OpenAgent(), 0, 3);
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  const Registry::Row row = ***turner.registry->ReadRowsAfter({}, 1)->begin();
+  turner.turns->Ask();
+  for (int step = 0; step < 3; ++step) ASSERT_TRUE(turner.Step().ok());  // added, used, rewrapped
+  auto restore = PostgresServer::Running().ClientOf(folder_);
+  restore.Query("BEGIN");
+  restore.Query(RowBack(row));
+  EXPECT_EQ(turner.Settle(), 2);
+  EXPECT_EQ(turner.registry->ReadEpochs()->size(), 2u) << "the key of the restored row";
+  EXPECT_TRUE(turner.turns->problem().ok()) << turner.turns->problem();
+  EXPECT_THAT(std::string(turner.turns->note().message()), HasSubstr("what another program writes"));
+  restore.Query("COMMIT");
+  EXPECT_EQ(turner.Settle(), 2);
+  EXPECT_EQ(turner.registry->ReadEpochs()->size(), 1u);
+  EXPECT_TRUE(turner.turns->note().ok()) << turner.turns->note();
+  EXPECT_EQ(KeysOf(*OpenAgent(), 0, 3), before);
+}
+
+// As one of an earlier version has it, or one in which the building was ended.
+TEST_P(PostgresEpochsTest, BuildsTheIndexThatTheEndOfATurnNeeds) {
+  const Keys before = KeysOf(*OpenAgent(), 0, 3);
+  int64_t epoch = 1;
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  for (const char* const change :
+       {"DROP INDEX kveil.active_epochs",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'kveil.active_epochs'::regclass"}) {
+    Execute(change);
+    auto builder = PostgresServer::Running().ClientOf(folder_);
+    builder.Query("SELECT pg_advisory_lock(461547858285)");
+    turner.turns->Ask();
+    EXPECT_EQ(turner.Settle(), ++epoch);
+    EXPECT_THAT(std::string(turner.turns->note().message()), HasSubstr("has built the index kveil.active_epochs"));
+    EXPECT_EQ(turner.registry->ReadEpochs()->size(), 2u) << "another agent builds";
+    builder.Query("SELECT pg_advisory_unlock_all()");
+    EXPECT_EQ(turner.Settle(), epoch);
+    EXPECT_EQ(turner.registry->ReadEpochs()->size(), 1u);
+    EXPECT_EQ(PostgresServer::Running().ClientOf(folder_).Query(
+                  "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid = 'kveil.active_epochs'::regclass"),
+              std::vector<std::string>{"1"});
+  }
+  EXPECT_EQ(KeysOf(*OpenAgent(), 0, 3), before);
 }
 
 // A standby that takes over may lack the last moments, and then needs what the root key would have forgotten. A clock

@@ -105,9 +105,9 @@ TEST_F(KeyServiceTest, RefusesADatabaseOfSomethingElseAndALaterFormat) {
   unlink(registryFile().c_str());
   ASSERT_NE(Open(), nullptr);
   ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
-  sqlite3_exec(database, "PRAGMA user_version = 7", nullptr, nullptr, nullptr);
+  sqlite3_exec(database, "PRAGMA user_version = 99", nullptr, nullptr, nullptr);
   sqlite3_close(database);
-  EXPECT_THAT(std::string(OpenError().message()), HasSubstr("format 7"));
+  EXPECT_THAT(std::string(OpenError().message()), HasSubstr("format 99"));
 }
 
 TEST_F(KeyServiceTest, ClosesARegistryThatIsOpenToOthers) {
