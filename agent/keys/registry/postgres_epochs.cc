@@ -23,6 +23,7 @@ absl::StatusOr<std::vector<Registry::Epoch>> PostgresRegistry::ReadEpochs(bool w
     epoch.wrappedKey.assign(wrapped.begin(), wrapped.end());
     epoch.isUsed = rows.BooleanAt(i, 2);
     epoch.age = std::chrono::milliseconds(rows.IntegerAt(i, 3));
+    if (!rows.IsNull(i, 5)) epoch.erasuresBefore = rows.IntegerAt(i, 5);
     if (!rows.IsNull(i, 4)) epoch.endAge = std::chrono::milliseconds(rows.IntegerAt(i, 4));
   }
   return epochs;
@@ -109,6 +110,12 @@ absl::StatusOr<bool> PostgresRegistry::EndTurn(int64_t epoch, const AgentId& sel
   return absl::AbortedError(
       StrCat("the turn ends when what another program writes to kveil.scope_keys is committed, as ", name(),
              " may get rows back"));
+}
+
+absl::StatusOr<bool> PostgresRegistry::GiveUpRow(const Row& row, absl::Time now) {
+  PostgresParameters parameters;
+  parameters.Add(row.id.bytes).Add(row.wrappedKey).Add(absl::ToUnixMillis(now));
+  return TurnBy(postgres::kLock, postgres::kGiveUpRow, parameters);
 }
 
 absl::StatusOr<Registry::EpochCounts> PostgresRegistry::CountKeys() {

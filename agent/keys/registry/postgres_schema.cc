@@ -21,11 +21,11 @@ namespace {
   " WITH (fillfactor = 20)",                                                                   \
       "ALTER TABLE kveil.agents ADD COLUMN IF NOT EXISTS epoch bigint"
 
-// A row per epoch but the first. used: when rows began to be of it. ended: when all epochs before were destroyed. Times
-// are by the server's clock.
+// A row per epoch but the first. used: when rows began to be of it. ended: when all epochs before were destroyed.
+// erasures: the number of the last erasure before it was made. Times are by the server's clock.
 #define KVEIL_TURNS                                                                                                  \
   "CREATE TABLE IF NOT EXISTS kveil.turns (epoch bigint PRIMARY KEY, used bigint, agent bytea NOT NULL, seen bigint" \
-  " NOT NULL, place bytea NOT NULL, ended bigint) WITH (fillfactor = 20)"
+  " NOT NULL, place bytea NOT NULL, ended bigint, erasures bigint) WITH (fillfactor = 20)"
 // A row per key that a KEK has wrapped: it is never changed.
 #define KVEIL_KEK_KEYS                                                                                              \
   "CREATE TABLE IF NOT EXISTS kveil.kek_keys (kek_id bytea PRIMARY KEY, key_window bigint NOT NULL, created bigint" \
@@ -117,11 +117,18 @@ std::vector<const char*> StatementsThatMake(bool withSchema) {
   return statements;
 }
 
+// Tables are changed in the order in which kPrepared names them: another agent, which is quicker, has locks of the
+// first ones when it comes to the others.
 std::vector<const char*> StatementsThatMigrate() {
-  return {kBegin,         "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",
-          KVEIL_AGENTS,   KVEIL_USERS,
-          KVEIL_SOURCES,  KVEIL_TURNS,
-          KVEIL_KEK_KEYS, "UPDATE kveil.format SET version = 7 WHERE version < 7",
+  return {kBegin,
+          "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")",
+          KVEIL_TURNS,
+          "ALTER TABLE kveil.turns ADD COLUMN IF NOT EXISTS erasures bigint",
+          KVEIL_USERS,
+          KVEIL_SOURCES,
+          KVEIL_KEK_KEYS,
+          KVEIL_AGENTS,
+          "UPDATE kveil.format SET version = 7 WHERE version < 7",
           kCommit};
 }
 
@@ -158,13 +165,13 @@ const char kMakeIndex[] = "CREATE INDEX CONCURRENTLY active_epochs ON kveil.scop
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 44> kPrepared = {{
+const std::array<Prepared, 45> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
     {kReadEpochs,
      "SELECT e.epoch, e.wrapped_key, t.epoch IS NULL OR t.used IS NOT NULL, " KVEIL_NOW " - e.created, " KVEIL_NOW
-     " - coalesce(e.destroyed, t.ended) FROM kveil.epochs e LEFT JOIN kveil.turns t ON t.epoch = e.epoch"
+     " - coalesce(e.destroyed, t.ended), t.erasures FROM kveil.epochs e LEFT JOIN kveil.turns t ON t.epoch = e.epoch"
      " WHERE e.wrapped_key IS NOT NULL OR $1::bigint <> 0 AND e.epoch >= " KVEIL_NEWEST " - $2::bigint"
      " ORDER BY e.epoch"},
     {kAddIdentity,
@@ -181,7 +188,8 @@ const std::array<Prepared, 44> kPrepared = {{
      " WHERE (SELECT count(*) FROM kveil.epochs WHERE wrapped_key IS NOT NULL) = 1"
      " AND " KVEIL_NEWEST " = $1::bigint - 1 AND (SELECT wrapped_secret FROM kveil.registry) = $3::bytea"
      " RETURNING epoch),"
-     " turn AS (INSERT INTO kveil.turns (epoch, agent, seen, place) SELECT epoch, '', 0, '' FROM next)"
+     " turn AS (INSERT INTO kveil.turns (epoch, agent, seen, place, erasures) SELECT epoch, '', 0, '',"
+     " (SELECT coalesce(max(number), 0) FROM kveil.erasures) FROM next)"
      " UPDATE kveil.registry SET wrapped_secret = $4::bytea WHERE EXISTS (SELECT FROM next) RETURNING one"},
     {kUseEpoch, "UPDATE kveil.turns SET used = " KVEIL_NOW
                 " WHERE epoch = $1::bigint AND used IS NULL AND epoch = " KVEIL_NEWEST " RETURNING epoch"},
@@ -223,6 +231,9 @@ const std::array<Prepared, 44> kPrepared = {{
      " gone AS (UPDATE kveil.epochs SET wrapped_key = NULL, destroyed = " KVEIL_NOW
      " WHERE epoch < $1::bigint AND wrapped_key IS NOT NULL AND EXISTS (SELECT FROM mine WHERE has_ended))"
      " SELECT has_ended, has_writers FROM mine"},
+    {kGiveUpRow,
+     "UPDATE kveil.scope_keys SET state = 2, erased = $3::bigint, wrapped_key = NULL WHERE key_id = $1::bytea"
+     " AND state = 1 AND coalesce(wrapped_key, '') = $2::bytea RETURNING epoch"},
     {kCountKeys,
      "SELECT epoch, count(*) FILTER (WHERE state = 1), count(*) FROM (SELECT epoch, state FROM kveil.scope_keys"
      " ORDER BY key_id LIMIT $1::bigint) k GROUP BY epoch ORDER BY epoch"},

@@ -20,7 +20,7 @@ extern const char kBeginSession[];
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.
-// 6: without KEK keys.
+// 6: without KEK keys, and the erasures before an epoch.
 inline constexpr int kFormat = 7;
 // That of a registry which is being copied here, and is not whole yet (registry_copy.h).
 inline constexpr int kUnfinishedFormat = 0;
@@ -60,6 +60,7 @@ inline constexpr char kHasEpochIndex[] = "kveil_has_epoch_index";
 inline constexpr char kHasRowsBefore[] = "kveil_has_rows_before";
 inline constexpr char kNoteWriters[] = "kveil_note_writers";
 inline constexpr char kEndTurn[] = "kveil_end_turn";
+inline constexpr char kGiveUpRow[] = "kveil_give_up_row";
 inline constexpr char kCountKeys[] = "kveil_count_keys";
 inline constexpr char kListKeys[] = "kveil_list_keys";
 inline constexpr char kFindKekKeys[] = "kveil_find_kek_keys";
@@ -93,6 +94,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 44> kPrepared;
+extern const std::array<Prepared, 45> kPrepared;
 
 }  // namespace kveil::keys::postgres

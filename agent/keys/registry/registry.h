@@ -76,6 +76,8 @@ class Registry {
     std::chrono::milliseconds age{0};
     // How long ago it was destroyed, or, of the newest one, all before it were.
     std::optional<std::chrono::milliseconds> endAge;
+    // The number of the last erasure before it was made. nullopt: of the first epoch, or made by an earlier version.
+    std::optional<int64_t> erasuresBefore;
   };
   // nullopt in a new registry.
   virtual absl::StatusOr<std::optional<Identity>> ReadIdentity() = 0;
@@ -160,6 +162,9 @@ class Registry {
   // active rows of an epoch before, as somebody has put them behind the place: begin again. kAborted: not now, for a
   // reason that passes by itself. The message is for the operator.
   virtual absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) = 0;
+  // Gives up an active row that does not give its key: destroys what is stored of the key, and makes the row an erased
+  // one, although its user is not. False: there is no such row with that wrapped key by now; nothing was changed.
+  virtual absl::StatusOr<bool> GiveUpRow(const Row& row, absl::Time now) = 0;
   struct EpochCount {
     int64_t epoch = 0;
     uint64_t keys = 0;  // active rows

@@ -13,9 +13,10 @@ namespace kveil::keys {
 absl::StatusOr<std::vector<Registry::Epoch>> SqliteTables::ReadEpochs(bool withDestroyed, absl::Time now) {
   ASSIGN_OR_RETURN(
       Statement statement,
-      database_->Prepare("SELECT epoch, wrappedKey, created, destroyed, used, ended, turns.epoch IS NULL FROM epochs"
-                         " LEFT JOIN turns USING (epoch) WHERE wrappedKey IS NOT NULL OR ?1 AND epoch >="
-                         " (SELECT max(epoch) FROM epochs) - ?2 ORDER BY epoch"));
+      database_->Prepare(
+          "SELECT epoch, wrappedKey, created, destroyed, used, ended, turns.epoch IS NULL, erasures FROM epochs"
+          " LEFT JOIN turns USING (epoch) WHERE wrappedKey IS NOT NULL OR ?1 AND epoch >="
+          " (SELECT max(epoch) FROM epochs) - ?2 ORDER BY epoch"));
   statement.Bind(1, static_cast<int64_t>(withDestroyed));
   statement.Bind(2, static_cast<int64_t>(Registry::kMostPastEpochs));
   const int64_t millis = absl::ToUnixMillis(now);
@@ -29,6 +30,7 @@ absl::StatusOr<std::vector<Registry::Epoch>> SqliteTables::ReadEpochs(bool withD
     epoch.wrappedKey.assign(wrapped.begin(), wrapped.end());
     epoch.isUsed = !statement.IsNull(4) || statement.IntegerAt(6) != 0;
     epoch.age = std::chrono::milliseconds(millis - statement.IntegerAt(2));
+    if (!statement.IsNull(7)) epoch.erasuresBefore = statement.IntegerAt(7);
     const int end = statement.IsNull(3) ? 5 : 3;
     if (!statement.IsNull(end)) epoch.endAge = std::chrono::milliseconds(millis - statement.IntegerAt(end));
   }
@@ -46,7 +48,8 @@ absl::Status SqliteTables::AddEpoch(const Registry::Epoch& epoch, absl::Time now
 absl::Status SqliteTables::BeginTurn(const Registry::Epoch& epoch, const ByteBuffer& secret, absl::Time now) {
   RETURN_IF_ERROR(AddEpoch(epoch, now));
   ASSIGN_OR_RETURN(Statement turn,
-                   database_->Prepare("INSERT INTO turns (epoch, agent, seen, place) VALUES (?1, x'', 0, x'')"));
+                   database_->Prepare("INSERT INTO turns (epoch, agent, seen, place, erasures) SELECT ?1, x'', 0, x'',"
+                                      " coalesce(max(number), 0) FROM erasures"));
   turn.Bind(1, epoch.number);
   RETURN_IF_ERROR(turn.Run());
   ASSIGN_OR_RETURN(Statement replace, database_->Prepare("UPDATE registry SET wrappedSecret = ?1"));
@@ -166,6 +169,23 @@ absl::StatusOr<bool> SqliteTables::EndTurn(int64_t epoch, const Registry::AgentI
   return true;
 }
 
+absl::StatusOr<bool> SqliteTables::GiveUpRow(const Registry::Row& row, absl::Time now) {
+  const Registry::Found found = FindById(row.id);
+  RETURN_IF_ERROR(found.status());
+  if (!found->has_value() || (*found)->erased || (*found)->wrappedKey != row.wrappedKey) return false;
+  ASSIGN_OR_RETURN(Statement overwrite,
+                   database_->Prepare("UPDATE wrappedKeys SET bytes = zeroblob(length(bytes)) WHERE number ="
+                                      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1)"));
+  overwrite.Bind(1, row.id.bytes);
+  RETURN_IF_ERROR(overwrite.Run());
+  ASSIGN_OR_RETURN(Statement erase, database_->Prepare("UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2"
+                                                       " WHERE keyId = ?1 AND state = 1"));
+  erase.Bind(1, row.id.bytes);
+  erase.Bind(2, absl::ToUnixMillis(now));
+  RETURN_IF_ERROR(erase.Run());
+  return database_->changes() > 0;
+}
+
 absl::StatusOr<Registry::EpochCounts> SqliteTables::CountKeys() {
   ASSIGN_OR_RETURN(Statement statement,
                    database_->Prepare("SELECT epoch, sum(state = 1), count(*) FROM"
@@ -246,6 +266,10 @@ absl::StatusOr<bool> SqliteRegistry::EndTurn(int64_t epoch, const AgentId& self,
     if (hasRows) return false;
     return tables_->EndTurn(epoch, self, now);
   });
+}
+
+absl::StatusOr<bool> SqliteRegistry::GiveUpRow(const Row& row, absl::Time now) {
+  return CommitIf([&] { return tables_->GiveUpRow(row, now); });
 }
 
 absl::StatusOr<Registry::EpochCounts> SqliteRegistry::CountKeys() {

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
 // 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
-// 5: without KEK keys, and activeEpochs.
+// 5: without KEK keys, activeEpochs and the erasures before an epoch.
 constexpr int64_t kFormat = 6;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
@@ -45,6 +45,7 @@ constexpr char kSettings[] =
 //
 // An epoch has a row in turns unless it is the first. used: when rows began to be of it. ended: when all epochs before
 // were destroyed (epochs.wrappedKey is NULL then). activeEpochs tells whether there are rows of these.
+// erasures: the number of the last erasure before the epoch was made.
 constexpr char kTables[] =
     "PRAGMA application_id = 1802921324;"
     "PRAGMA user_version = 6;"
@@ -53,7 +54,7 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
     "  destroyed INTEGER) STRICT;"
     "CREATE TABLE IF NOT EXISTS turns (epoch INTEGER PRIMARY KEY, used INTEGER, agent BLOB NOT NULL,"
-    "  seen INTEGER NOT NULL, place BLOB NOT NULL, ended INTEGER) STRICT;"
+    "  seen INTEGER NOT NULL, place BLOB NOT NULL, ended INTEGER, erasures INTEGER) STRICT;"
     "CREATE TABLE IF NOT EXISTS wrappedKeys (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS scopeKeys (keyId BLOB PRIMARY KEY, scope INTEGER NOT NULL, subject BLOB NOT NULL,"
     "  keyWindow INTEGER NOT NULL, epoch INTEGER NOT NULL, wrappedKey INTEGER, state INTEGER NOT NULL,"
@@ -185,6 +186,9 @@ absl::Status SqliteTables::MakeTables() {
   if (format == kFormat) return absl::OkStatus();
   if (format > kFormat) return LaterFormat(path_, format);
   RETURN_IF_ERROR(database_->Execute(kTables));
+  ASSIGN_OR_RETURN(const int64_t hasErasures,
+                   database_->QueryInteger("SELECT count(*) FROM pragma_table_info('turns') WHERE name = 'erasures'"));
+  if (hasErasures == 0) RETURN_IF_ERROR(database_->Execute("ALTER TABLE turns ADD COLUMN erasures INTEGER"));
   RETURN_IF_ERROR(transaction.Commit());
   if (format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", format}, {"to", kFormat}});
   return absl::OkStatus();

@@ -55,6 +55,7 @@ class SqliteTables {
   // Active ones.
   absl::StatusOr<bool> HasRowsBefore(int64_t epoch);
   absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
+  absl::StatusOr<bool> GiveUpRow(const Registry::Row& row, absl::Time now);
   absl::StatusOr<Registry::EpochCounts> CountKeys();
   // sqlite_listing.cc. As in Registry.
   absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "crypto/key_wrap.h"
 #include "keys/root/root_key_registries.h"
+#include "keys/root/settled_note.h"
 
 namespace kveil::keys {
 namespace {
@@ -137,6 +138,8 @@ absl::StatusOr<bool> FileRootKey::ForgetOlder(absl::Span<const WrappedKey> neede
   root_ = std::move(next);
   return true;
 }
+
+std::chrono::milliseconds FileRootKey::SettledFor(int64_t epoch) { return SettledNote(path_).SettledFor(epoch); }
 
 absl::Status FileRootKey::Check(Deadline /*deadline*/) {
   absl::StatusOr<RootKeyGeneration> file = ReadRootKeyFile(path_);

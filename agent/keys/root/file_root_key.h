@@ -34,6 +34,7 @@ class FileRootKey : public RootKey {
   absl::StatusOr<Turned> Turn(const WrappedKey& secret, Bytes epochContext, Deadline deadline) override;
   void NoteRegistry(std::string_view registry) override;
   absl::StatusOr<bool> ForgetOlder(absl::Span<const WrappedKey> needed, Deadline deadline) override;
+  std::chrono::milliseconds SettledFor(int64_t epoch) override;
   absl::Status Check(Deadline deadline) override;
 
  private:

@@ -83,6 +83,10 @@ class RootKey {
     return false;
   }
 
+  // How long ago this was called first with the number of this epoch, on this machine since it was booted, also by an
+  // agent that has ended. 0: not known. With 0, what was noted of that is dropped. Only for a provider that forgets.
+  virtual std::chrono::milliseconds SettledFor(int64_t /*epoch*/) { return std::chrono::milliseconds(0); }
+
   // Whether an agent that restarts now could unwrap what this one has wrapped. While it could not, nothing new is
   // sealed. Called twice a second: a provider that is a network away answers from what it has seen lately, and judges
   // itself how long an outage may last before it counts.

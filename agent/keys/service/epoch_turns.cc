@@ -21,6 +21,8 @@ constexpr std::chrono::minutes kWaitSilently{1};
 // Of the agent that rewraps.
 constexpr seconds kLease{30};
 constexpr seconds kLeadAgain{5};
+// After a pass that has found rows that cannot be rewrapped, there is none for so many times the time that it took.
+constexpr int kPassShare = 4;
 // A registry of many nodes may be taken over by a standby that lacks the last moments, and then still needs what the
 // root key is to forget.
 constexpr std::chrono::minutes kForgetSharedAfter{10};
@@ -50,10 +52,15 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::
   }
   const bool isTurning = !newest.isUsed || rows.size() > 1;
   waits_ = absl::OkStatus();
+  if (isTurning && !isTurning_) root_.SettledFor(0);
+  isTurning_ = isTurning;
   if (isTurning) {
     isAsked_ = false;
     settledSince_ = now;
+    forgetNotBefore_ = {};
     oldCopies_.clear();
+  } else {
+    unreadable_.Clear();
   }
   absl::StatusOr<Result> result = !newest.isUsed    ? Introduce(newest)
                                   : rows.size() > 1 ? Rewrap(newest, self)
@@ -61,6 +68,10 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::
   if (!isTurning) Forget(newest);
   if (!result.ok()) {
     problem_ = absl::UnavailableError(StrCat("the epochs do not turn: ", ToStd(result.status().message())));
+  } else if (!unreadable_.empty()) {
+    problem_ = absl::UnavailableError(StrCat(
+        "the turn to epoch ", newest.number, " cannot end, and no erasure becomes irrecoverable: ", unreadable_.Text(),
+        ". Restore their rows from a backup of ", registry_.name(), ", or give them up: kveil epochs give-up"));
   } else if (isTurning && now - turningSince_ >= kPatience) {
     problem_ = absl::UnavailableError(StrCat("the turn to epoch ", newest.number, " has been under way for more than ",
                                              kPatience.count(), " hours: kveil epochs list"));
@@ -156,19 +167,29 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
     if (leads_ == 0) return Result();
   }
   if (place_ == Registry::kTurnDone) return End(newest, self);
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (place_.empty()) {
+    if (now < passNotBefore_) {
+      leads_ = 0;  // so that it is led anew, and the agent heard of
+      return Result();
+    }
+    passBegan_ = now;
+  }
   Registry::TurnPlace after = place_;
   std::vector<Registry::Row> rewrapped;
   ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, kRowsOfAStep));
-  // What is behind a damaged row waits for it.
-  const absl::Status damage = RewrapEach(found, newest.number, rewrapped, after);
-  if (damage.ok() && found.size() < kRowsOfAStep) after = Registry::kTurnDone;
+  RETURN_IF_ERROR(RewrapEach(found, newest.number, rewrapped, after));
+  const bool isEnd = found.size() < kRowsOfAStep;
+  if (!isEnd && after == place_) return absl::UnavailableError(StrCat(registry_.name(), " has rows without ids"));
+  const bool isAgain = isEnd && unreadable_.EndPass();
+  if (isEnd) after = isAgain ? Registry::TurnPlace() : Registry::TurnPlace(Registry::kTurnDone);
+  if (isAgain) passNotBefore_ = now + kPassShare * (now - passBegan_);
   leads_ = 0;  // if the answer is lost, the place is read again
   ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
   if (!isMoved) return Result();
   leads_ = newest.number;
   place_ = std::move(after);
-  if (!damage.ok()) return absl::UnavailableError(damage.message());
-  return Result{true, false};
+  return Result{!isAgain, false};
 }
 
 absl::StatusOr<EpochTurns::Result> EpochTurns::End(const Registry::Epoch& newest, const Registry::AgentId& self) {
@@ -196,25 +217,35 @@ absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
   ASSIGN_OR_RETURN(std::optional<Registry::TurnPlace> place, registry_.LeadTurn(epoch, self, kLease));
   if (!place.has_value()) {
     leadAgain_ = now + kLeadAgain;
+    unreadable_.Clear();  // the other one tells
     return absl::OkStatus();
   }
   leads_ = epoch;
   openingOfLead_ = registry_.openings();
   place_ = *std::move(place);
+  passBegan_ = now;
   return absl::OkStatus();
 }
 
-// `after`: moves on to the last row that needs no more.
+// Those that cannot be are noted. `after`: moves on to the last row.
 absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch,
-                                    std::vector<Registry::Row>& rewrapped, Registry::TurnPlace& after) const {
+                                    std::vector<Registry::Row>& rewrapped, Registry::TurnPlace& after) {
   for (const Registry::Found& one : found) {
+    if (absl::IsDataLoss(one.status())) {
+      unreadable_.NoteMalformed();
+      continue;
+    }
     RETURN_IF_ERROR(one.status());
     const Registry::Row& row = **one;
-    if (!row.erased && row.epoch < epoch) {
-      ASSIGN_OR_RETURN(Registry::Row moved, keys_.Rewrap(row));
-      rewrapped.push_back(std::move(moved));
-    }
     after = AsText(row.id.bytes);
+    if (row.erased || row.epoch >= epoch) continue;
+    absl::StatusOr<Registry::Row> moved = keys_.Rewrap(row);
+    if (absl::IsDataLoss(moved.status())) {
+      unreadable_.Note(row.id);
+      continue;
+    }
+    RETURN_IF_ERROR(moved.status());
+    rewrapped.push_back(*std::move(moved));
   }
   return absl::OkStatus();
 }
@@ -222,9 +253,11 @@ absl::Status EpochTurns::RewrapEach(absl::Span<const Registry::Found> found, int
 void EpochTurns::Forget(const Registry::Epoch& only) {
   const SteadyTime now = options_.timerNow();
   if (!only.endAge.has_value() || now < forgetNotBefore_) return;
-  // By both clocks: the server's may jump.
-  if (registry_.isShared() &&
-      (*only.endAge < kForgetSharedAfter || options_.steadyNow() - settledSince_ < kForgetSharedAfter)) {
+  // By both clocks: the server's may jump. An agent that restarts goes by what the root key has noted.
+  const bool isShared = registry_.isShared();
+  const milliseconds noted = isShared ? root_.SettledFor(only.number) : milliseconds(0);
+  const bool hasSettled = noted >= kForgetSharedAfter || options_.steadyNow() - settledSince_ >= kForgetSharedAfter;
+  if (isShared && (*only.endAge < kForgetSharedAfter || !hasSettled)) {
     oldCopies_ = StrCat("can still be opened until ten minutes after the turn, in case that a standby of ",
                         registry_.name(), " takes over");
     return;
@@ -235,6 +268,9 @@ void EpochTurns::Forget(const Registry::Epoch& only) {
     oldCopies_ = "can still be opened, see the note";
   } else if (!*isForgotten) {
     oldCopies_ = StrCat("can still be opened: ", root_.name(), " keeps what does until its operator destroys it");
+  }
+  if (isForgotten.ok() && *isForgotten && only.erasuresBefore.has_value()) {
+    forgotten_ = {only.number, *only.erasuresBefore, options_.wallNow() - absl::FromChrono(*only.endAge)};
   }
   forgetNotBefore_ = now + (isForgotten.ok() ? kForgetAgain : kForgetAfterFailure);
   note_ = isForgotten.ok()

@@ -10,7 +10,8 @@
 //   5. each agent has its root key forget what opened them (RootKey::ForgetOlder)
 //
 // So an agent that ends between two steps leaves nothing to be repaired, and no row is ever of an epoch whose key is
-// gone: nothing makes such rows after step 2, step 3 leaves none behind, and a row that cannot be rewrapped stops it.
+// gone: nothing makes such rows after step 2, step 3 leaves none behind, and as long as there is a row that cannot be
+// rewrapped, step 4 does not come: all others are rewrapped, and the row is named, until it is restored or given up.
 // What somebody puts behind the place, by restoring rows, step 4 finds, and step 3 begins again.
 // An erasure is never undone: step 3 changes rows only while they are active, under a lock that erasures wait for.
 #pragma once
@@ -30,6 +31,7 @@
 #include "keys/registry/registry.h"
 #include "keys/root/root_key.h"
 #include "keys/service/registry_keys.h"
+#include "keys/service/unreadable_keys.h"
 
 namespace kveil::keys {
 
@@ -66,6 +68,17 @@ class EpochTurns {
   // Why copies of the registry from before the last turn can still be opened, after "old copies ". Empty: they cannot,
   // or a turn is under way, or there was none.
   const std::string& oldCopies() const { return oldCopies_; }
+  // Why a turn that was asked for has not begun. OK: there is no reason.
+  const absl::Status& waits() const { return waits_; }
+  // What is irrecoverable since the root key has forgotten what opens copies from before the epoch, on this node.
+  struct Forgotten {
+    int64_t epoch = 0;     // all before it are destroyed
+    int64_t erasures = 0;  // up to this number
+    absl::Time destroyed;
+  };
+  const std::optional<Forgotten>& forgotten() const { return forgotten_; }
+  // While this agent leads a turn.
+  const UnreadableKeys& unreadable() const { return unreadable_; }
 
   // How long a turn may take until that is a problem.
   static constexpr std::chrono::hours kPatience{24};
@@ -82,7 +95,7 @@ class EpochTurns {
   absl::StatusOr<Result> End(const Registry::Epoch& newest, const Registry::AgentId& self);
   absl::Status Lead(int64_t epoch, const Registry::AgentId& self);
   absl::Status RewrapEach(absl::Span<const Registry::Found> found, int64_t epoch, std::vector<Registry::Row>& rewrapped,
-                          Registry::TurnPlace& after) const;
+                          Registry::TurnPlace& after);
   void Forget(const Registry::Epoch& only);
   absl::StatusOr<bool> ForgetNow(const Registry::Epoch& only);
   bool IsDue(const Registry::Epoch& newest) const;
@@ -98,6 +111,7 @@ class EpochTurns {
   SteadyTime seenSince_;  // that it is as it is
   SteadyTime turningSince_;
   SteadyTime settledSince_;  // that no turn is under way
+  bool isTurning_ = false;
   absl::Status problem_;
 
   struct Making {
@@ -110,10 +124,13 @@ class EpochTurns {
   int64_t leads_ = 0;
   Registry::TurnPlace place_;
   SteadyTime leadAgain_;  // not before that
+  UnreadableKeys unreadable_;
+  SteadyTime passBegan_, passNotBefore_;
   uint64_t openingOfLead_ = 0;
   SteadyTime forgetNotBefore_;
   absl::Status waits_, note_;
   std::string oldCopies_;
+  std::optional<Forgotten> forgotten_;
 };
 
 }  // namespace kveil::keys

@@ -122,6 +122,9 @@ absl::StatusOr<KeyService::Epochs> KeyService::ListEpochs(bool withKeys) {
 absl::StatusOr<int64_t> KeyService::TurnEpochs() {
   return thread_->Ask([&](ServiceCore& core) { return core.TurnEpochs(); });
 }
+absl::StatusOr<KeyService::GivenUp> KeyService::GiveUpKey(const crypto::KeyId& id) {
+  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.GiveUpKey(id); });
+}
 KeyService::EpochNow KeyService::epochNow() const { return thread_->core().epochNow(); }
 
 absl::StatusOr<int64_t> KeyService::ReadLastErasure() {

@@ -151,10 +151,11 @@ class KeyService : public KeySource {
     std::optional<absl::Time> destroyed;
   };
   struct Epochs {
-    std::vector<EpochInfo> epochs;  // in order
-    bool isAll = true;              // if not, there are more keys than were counted
-    std::string problem, note;      // of a turn, in words for the operator; empty: none
-    std::string oldCopies;          // as EpochTurns::oldCopies()
+    std::vector<EpochInfo> epochs;          // in order
+    bool isAll = true;                      // if not, there are more keys than were counted
+    std::string problem, note;              // of a turn, in words for the operator; empty: none
+    std::string oldCopies;                  // as EpochTurns::oldCopies()
+    std::vector<crypto::KeyId> unreadable;  // that stop the turn: some of them, while this agent leads it
   };
   // Without their numbers of keys, unless these are asked for: counting them takes longer, and the answer may be some
   // seconds old. Blocks as Erase does.
@@ -162,14 +163,31 @@ class KeyService : public KeySource {
   // As Registry::ListKeys, of at most kMostKeysListed. Blocks as Erase does.
   absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
   static constexpr size_t kMostKeysListed = 200;
-  // Begins a turn, and does not wait for its end. Returns the number of the epoch that is to end. kAlreadyExists: a
+  // Begins a turn, and does not wait for its end. Returns the number of the epoch that is to end; epochNow()
+  // says what it waits for. kAlreadyExists: a
   // turn is under way. Blocks as Erase does.
   absl::StatusOr<int64_t> TurnEpochs();
+  // Gives up a key that its row does not give, so that it does not stop a turn: its records are as those of an erased
+  // user from then on. If it is a user's, that one gets another key for what comes. kNotFound: the registry has no such
+  // key. kAlreadyExists: it is erased, or given up. kFailedPrecondition: it can be unwrapped. Blocks as Erase does.
+  struct GivenUp {
+    Scope scope = Scope::kUser;
+    int64_t epoch = 0;
+  };
+  absl::StatusOr<GivenUp> GiveUpKey(const crypto::KeyId& id);
   struct EpochNow {
     int64_t number = 0;  // that is in use; 0: not known yet
     std::chrono::milliseconds age{0};
     bool isTurning = false;
-    std::string note;  // what the operator should know of it
+    std::string note;   // what the operator should know of it
+    std::string waits;  // why a turn that was asked for has not begun; empty: there is no reason
+    // Erasures that no copy of the registry undoes, as the root key of this node has forgotten what opens one.
+    struct Irrecoverable {
+      int64_t epoch = 0;     // all before it are destroyed
+      int64_t erasures = 0;  // up to this number
+      absl::Time destroyed;
+    };
+    std::optional<Irrecoverable> irrecoverable;
   };
   // As of two seconds ago.
   EpochNow epochNow() const;

@@ -127,6 +127,8 @@ class Keyring {
   void AskToTurn() { turns_.Ask(); }
   const EpochTurns& turns() const { return turns_; }
   absl::StatusOr<KeyService::Epochs> ListEpochs(bool withKeys);
+  // See KeyService::GiveUpKey.
+  absl::StatusOr<KeyService::GivenUp> GiveUpKey(const crypto::KeyId& id);
   // As of the last StepEpochs.
   const std::vector<Registry::Epoch>& epochs() const { return epochs_; }
 

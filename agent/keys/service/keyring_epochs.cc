@@ -138,6 +138,24 @@ bool Keyring::IsMissing(int64_t number) const {
          std::find(metEpochs_->begin(), metEpochs_->end(), number) == metEpochs_->end();
 }
 
+// Only with all of the registry's epoch keys, or a key would be given up that another agent can unwrap.
+absl::StatusOr<KeyService::GivenUp> Keyring::GiveUpKey(const crypto::KeyId& id) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, ReadEpochs());
+  if (!keys_.Knows(rows)) return absl::UnavailableError("not all epoch keys are unwrapped yet; ask again");
+  ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_->FindManyById({&id, 1}));
+  RETURN_IF_ERROR(found.front().status());
+  if (!found.front()->has_value()) return absl::NotFoundError(StrCat(registry_->name(), " has no such key"));
+  const Registry::Row& row = **found.front();
+  if (row.erased) return absl::AlreadyExistsError("the key is erased, or was given up");
+  const absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(row);
+  if (key.ok()) return absl::FailedPreconditionError("the key can be unwrapped: it is not given up");
+  if (!absl::IsDataLoss(key.status())) return key.status();
+  ASSIGN_OR_RETURN(const bool isDone, registry_->GiveUpRow(row, options_.wallNow()));
+  if (!isDone) return absl::UnavailableError("its row has just changed; ask again");
+  return KeyService::GivenUp{row.scope, row.epoch};
+}
+
 absl::Status Keyring::CountKeys() {
   const SteadyTime begun = options_.timerNow();
   if (begun < countNotBefore_) return absl::OkStatus();
@@ -157,6 +175,7 @@ absl::StatusOr<KeyService::Epochs> Keyring::ListEpochs(bool withKeys) {
   epochs.oldCopies = turns_.oldCopies();
   epochs.problem = ToStd(turns_.problem().message());
   epochs.note = ToStd(turns_.note().message());
+  epochs.unreadable = turns_.unreadable().ids();
   const int64_t newest = rows.empty() ? 0 : rows.back().number;
   for (const Registry::Epoch& row : rows) {
     using State = KeyService::EpochState;

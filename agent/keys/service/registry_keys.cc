@@ -71,8 +71,9 @@ constexpr size_t kUnderKekSize = sizeof(crypto::KeyId) + crypto::kWrappedKeySize
 absl::Status IsOldCopy(const std::string& registry, const absl::Status& why) {
   return absl::FailedPreconditionError(
       StrCat(registry, " is an old copy, from before its epochs turned: ", ToStd(why.message()),
-             ". This root key file opens nothing in this copy; put the registry back that was in use last, or a "
-             "backup of both that belong together"));
+             ". This root key file opens nothing in this copy; put the registry back that was in use last (if a "
+             "standby took over that lacks the end of the turn, one that has it), or a backup of both that belong "
+             "together"));
 }
 
 std::string_view ScopeLabel(Scope scope) {

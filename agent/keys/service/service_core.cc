@@ -190,7 +190,7 @@ absl::StatusOr<int64_t> ServiceCore::TurnEpochs() {
   if (now.number == 0) return absl::UnavailableError("the epochs are not known yet");
   if (now.isTurning) return absl::AlreadyExistsError("a turn of the epochs is under way: kveil epochs list");
   keyring_->AskToTurn();
-  nextEpochs_ = options_.timerNow();
+  StepEpochs();  // so that epochNow() says what it waits for
   return now.number;
 }
 
@@ -319,8 +319,13 @@ void ServiceCore::StepEpochs() {
 
 void ServiceCore::ShowEpochs() {
   KeyService::EpochNow now;
-  now.note = ToStd(keyring_->turns().note().message());
+  const EpochTurns& turns = keyring_->turns();
+  now.note = ToStd(turns.note().message());
   now.isTurning = keyring_->epochs().size() > 1;
+  if (!now.isTurning) now.waits = ToStd((turns.waits().ok() ? turns.problem() : turns.waits()).message());
+  if (turns.forgotten().has_value()) {
+    now.irrecoverable = {turns.forgotten()->epoch, turns.forgotten()->erasures, turns.forgotten()->destroyed};
+  }
   for (const Registry::Epoch& epoch : keyring_->epochs()) {
     if (epoch.isUsed) {
       now.number = epoch.number;

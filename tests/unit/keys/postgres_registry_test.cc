@@ -519,10 +519,10 @@ TEST_F(PostgresRegistryTest, AgentsThatWereNotSeenForAnHourAreForgottenAndThereI
 
 TEST_F(PostgresRegistryTest, ANewerRegistryIsRefused) {
   ConnectInitialised();
-  Client().Query("UPDATE kveil.format SET version = 8; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
+  Client().Query("UPDATE kveil.format SET version = 99; ALTER TABLE kveil.scope_keys RENAME COLUMN subject TO of_whom");
   const auto opened = TryConnect(server_.OptionsFor(folder_));
   EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
-  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 8"), HasSubstr("knows only 7")));
+  EXPECT_THAT(MessageOf(opened.status()), AllOf(HasSubstr("has format 99"), HasSubstr("knows only 7")));
 }
 
 TEST_F(PostgresRegistryTest, ADatabaseOfSomethingElseIsRefusedAndLeftAlone) {

@@ -44,7 +44,7 @@ class RemoteKeyServiceTest : public KeyTest {
   void AddEpoch() {
     Execute(
         "INSERT INTO epochs SELECT 2, wrappedKey, created, NULL FROM epochs; "
-        "INSERT INTO turns VALUES (2, NULL, x'', 0, x'', NULL)");
+        "INSERT INTO turns (epoch, agent, seen, place) VALUES (2, x'', 0, x'')");
   }
   void RemoveEpoch() { Execute("DELETE FROM epochs WHERE epoch = 2; DELETE FROM turns"); }
   // The same registry as another file, as after it was restored.
