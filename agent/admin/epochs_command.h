@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "admin/command.h"
+#include "admin/spread.h"
 
 namespace kveil::admin {
 
@@ -37,6 +38,7 @@ struct ListEpochsCommand {
     std::vector<Epoch> epochs;
     bool allCounted = true;  // if not, there are more keys
     std::string problem, note;
+    std::vector<std::string> unreadable;  // ids of keys that stop the turn; some of them
     std::string oldCopies;  // why copies from before the last turn can still be opened; empty: they cannot
     void Fields(auto& field) {
       field("epochs", epochs);
@@ -44,6 +46,7 @@ struct ListEpochsCommand {
       field("problem", problem);
       field("note", note);
       field("oldCopies", oldCopies);
+      field("unreadable", unreadable);
     }
   };
 };
@@ -56,8 +59,35 @@ struct TurnEpochsCommand {
     void Fields(auto&) {}
   };
   struct Response {
-    uint64_t ending = 0;  // the number of the epoch that ends
-    void Fields(auto& field) { field("ending", ending); }
+    uint64_t ending = 0;               // the number of the epoch that ends
+    std::optional<std::string> waits;  // why it has not begun yet
+    void Fields(auto& field) {
+      field("ending", ending);
+      field("waits", waits);
+    }
+  };
+};
+
+// `kveil epochs give-up`: a key that its row does not give, and that stops a turn.
+struct GiveUpKeyCommand {
+  static constexpr std::string_view kName = "giveUpKey";
+  static constexpr Access kAccess = Access::kErase;
+
+  struct Request {
+    std::string key;                    // its id, in hexadecimal digits
+    std::optional<std::string> reason;  // as of EraseCommand
+    void Fields(auto& field) {
+      field("key", key);
+      field("reason", reason);
+    }
+  };
+  struct Response {
+    std::string scope = "?";  // "user", "topic", "cluster": whose key it was
+    ReceiptNote receipt;
+    void Fields(auto& field) {
+      field("scope", scope);
+      field("receipt", receipt);
+    }
   };
 };
 

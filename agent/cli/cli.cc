@@ -53,6 +53,7 @@ class CommandLine {
   ReceiptsOptions receipts_;
   KeysOptions keys_;
   RegistryCopyOptions copy_;
+  GiveUpOptions giveUp_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
   ConnectionsOptions connections_;
@@ -179,6 +180,14 @@ void CommandLine::AddEpochs() {
       ->add_option("--wait", waitForTurn_,
                    "Wait until it is done; exits 3 when it is not by then (default: do not wait)")
       ->type_name("SECONDS");
+  CLI::App* const giveUp =
+      Add(*epochs, "give-up",
+          "Give up a key that cannot be unwrapped, as its row is damaged, so that it does not stop "
+          "a turn. What was sealed with it is lost",
+          "kveil epochs give-up 00112233445566778899aabbccddeeff --reason 'disk fault of May 3'",
+          [this] { return RunEpochsGiveUp(common_, giveUp_); });
+  giveUp->add_option("KEY-ID", giveUp_.key, "As `kveil epochs list` names it")->required();
+  giveUp->add_option("--reason", giveUp_.reason, "Why, for the receipt")->type_name("TEXT");
 }
 
 void CommandLine::AddKeys() {

@@ -84,6 +84,12 @@ int RunUserShow(const CommonOptions& common, const AttributeOptions& options);
 // The epoch keys, which wrap all others: what there is, and having another take the place of the one in use. With
 // `waitSeconds`, until that is done; exits 3 when it is not by then.
 int RunEpochsList(const CommonOptions& common);
+// A key that its row does not give, and that stops a turn.
+struct GiveUpOptions {
+  std::string key;  // its id
+  std::optional<std::string> reason;
+};
+int RunEpochsGiveUp(const CommonOptions& common, const GiveUpOptions& options);
 int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSeconds);
 
 struct ReceiptsOptions {

@@ -8,13 +8,15 @@
 #include "admin/epochs_command.h"
 #include "base/text.h"
 #include "cli/common.h"
+#include "cli/erasing.h"
 
 namespace kveil::cli {
 namespace {
 
 using admin::ListEpochsCommand;
 
-constexpr int kUnderWay = 3;  // as of `kveil erase`: begun, and not done yet
+constexpr int kNoReceipt = 4;  // as of `kveil erase`
+constexpr int kUnderWay = 3;   // as of `kveil erase`: begun, and not done yet
 
 constexpr std::chrono::seconds kPollPause{1};
 
@@ -69,10 +71,12 @@ int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSecon
   if (!waitSeconds.has_value()) {
     if (common.json) {
       std::cout << begun->json.dump(2) << "\n";
-    } else {
+    } else if (!begun->response.waits.has_value()) {
       std::cout << "epoch " << ending << " ends; its keys move to the next one in the background: kveil epochs list\n";
     }
-    return 0;
+    if (!begun->response.waits.has_value()) return 0;
+    (void)Fail(kCommand, StrCat("the turn has not begun, and begins by itself when it can: ", *begun->response.waits));
+    return kUnderWay;
   }
   for (;;) {
     // One that fails is of an agent that is busy, or restarts.
@@ -91,9 +95,28 @@ int RunEpochsTurn(const CommonOptions& common, std::optional<uint64_t> waitSecon
     Print(response);
   }
   if (HasEnded(response, ending)) return 0;
-  (void)Fail(kCommand,
-             response.problem.empty() ? std::string("the turn is still under way; it goes on") : response.problem);
+  (void)Fail(kCommand, !response.problem.empty() ? response.problem
+                       : !response.note.empty()  ? response.note
+                                                 : std::string("the turn is still under way; it goes on"));
   return kUnderWay;
+}
+
+int RunEpochsGiveUp(const CommonOptions& common, const GiveUpOptions& options) {
+  constexpr std::string_view kCommand = "epochs give-up";
+  const absl::StatusOr<std::string> socket = AdminSocket(common);
+  if (!socket.ok()) return Fail(kCommand, socket.status());
+  const auto answer = admin::Ask<admin::GiveUpKeyCommand>(*socket, {.key = options.key, .reason = options.reason});
+  if (!answer.ok()) return Fail(kCommand, answer.status());
+  const admin::GiveUpKeyCommand::Response& response = answer->response;
+  if (common.json) {
+    std::cout << answer->json.dump(2) << "\n";
+  } else {
+    std::cout << "the key of a " << response.scope << " is given up; what was sealed with it opens never again\n";
+    if (response.receipt.number.has_value()) PrintReceipts({*response.receipt.number});
+  }
+  if (!response.receipt.error.has_value()) return 0;
+  (void)Fail(kCommand, StrCat("given up, but there is no receipt: ", *response.receipt.error));
+  return kNoReceipt;
 }
 
 }  // namespace kveil::cli

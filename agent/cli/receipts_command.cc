@@ -42,6 +42,13 @@ std::string Line(uint64_t number, const std::string& text) {
   } else if (receipt.contains("erasure") && receipt["erasure"].is_number()) {
     StrAppend(&line, "  of erasures up to ", receipt["erasure"].get<int64_t>());
   }
+  if (receipt.contains("epochsBeforeDestroyed")) {
+    StrAppend(&line, "  epochs before ", receipt.value("epoch", int64_t{0}), " destroyed ",
+              textOf("epochsBeforeDestroyed"));
+  }
+  if (receipt.contains("key") && receipt["key"].is_object()) {
+    StrAppend(&line, "  of a ", receipt["key"].value("scope", "?"), "  key ", receipt["key"].value("id", "?"));
+  }
   if (receipt.contains("uid") && receipt["uid"].is_number()) {
     StrAppend(&line, "  asked by uid ", receipt["uid"].get<uint64_t>());
   }

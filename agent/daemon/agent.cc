@@ -64,7 +64,8 @@ Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& relo
       manager_(manager),
       reloader_(reloader),
       metrics_(KVEIL_VERSION),
-      receipts_(config::ReceiptsFolder(config_.keys)) {}
+      receipts_(config::ReceiptsFolder(config_.keys)),
+      irrecoverable_(receipts_.folder(), StrCat("root key file ", config_.keys.rootKeyFile)) {}
 
 Agent::~Agent() {
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too

@@ -23,6 +23,7 @@
 #include "daemon/commands/commands.h"
 #include "daemon/connection_setup.h"
 #include "daemon/erasure_check.h"
+#include "daemon/irrecoverable_receipts.h"
 #include "daemon/name_lookup.h"
 #include "daemon/page_connections.h"
 #include "daemon/reloader.h"
@@ -123,6 +124,7 @@ class Agent {
 
   CommandTarget commandTarget_{health_, startedAt_};
   const receipts::Store receipts_;
+  IrrecoverableReceipts irrecoverable_;
 
   // In the order in which they are made; they end in the reverse order.
   std::unique_ptr<admin::AdminServer> admin_;

@@ -47,6 +47,7 @@ void Agent::Watch() {
   WatchRootKey();
   WatchKeks();
   WatchEpochs();
+  NoteOf("irrecoverable", irrecoverable_.Watch(*keys_));
   WatchLog();
   WatchSender();
   WatchPuller();

@@ -23,6 +23,20 @@ std::string TextAt(const Json& json, const char* name) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+const char* NameOf(Receipt::Kind kind) {
+  switch (kind) {
+    case Receipt::Kind::kErasure:
+      return "erasure";
+    case Receipt::Kind::kConfirmation:
+      return "confirmation";
+    case Receipt::Kind::kIrrecoverable:
+      return "irrecoverable";
+    case Receipt::Kind::kGivenUp:
+      break;
+  }
+  return "givenUp";
+}
+
 Json Of(const Receipt::User& user) {
   Json keyspaces = Json::array();
   for (const Receipt::Keyspace& keyspace : user.keyspaces) {
@@ -48,21 +62,39 @@ Json Of(const Receipt::Spread& spread) {
 
 std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& previous) {
   Json json = {
-      {"kveilReceipt", kFormat}, {"number", number},
-      {"previous", previous},    {"kind", receipt.kind == Receipt::Kind::kErasure ? "erasure" : "confirmation"},
-      {"time", receipt.time},    {"registry", receipt.registry},
-      {"agent", receipt.agent},  {"uid", receipt.uid},
+      {"kveilReceipt", kFormat},      {"number", number},     {"previous", previous},
+      {"kind", NameOf(receipt.kind)}, {"time", receipt.time}, {"registry", receipt.registry},
+      {"agent", receipt.agent},
   };
+  if (receipt.kind != Receipt::Kind::kIrrecoverable) json["uid"] = receipt.uid;
   if (receipt.reason.has_value()) json["reason"] = *receipt.reason;
-  json["erasure"] = receipt.erasure;
+  if (receipt.kind != Receipt::Kind::kGivenUp) json["erasure"] = receipt.erasure;
   if (receipt.kind == Receipt::Kind::kErasure) {
     Json users = Json::array();
     for (const Receipt::User& user : receipt.users) users.push_back(Of(user));
     json["users"] = std::move(users);
   }
   if (receipt.spread.has_value()) json["spread"] = Of(*receipt.spread);
+  if (receipt.ended.has_value()) {
+    json["epoch"] = receipt.ended->epoch;
+    json["epochsBeforeDestroyed"] = receipt.ended->destroyed;
+    json["rootKey"] = receipt.ended->rootKey;
+  }
+  if (receipt.key.has_value()) {
+    json["key"] = {{"id", receipt.key->id}, {"scope", receipt.key->scope}, {"epoch", receipt.key->epoch}};
+  }
   // Names of keyspaces are text, but a registry may hold anything.
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::optional<int64_t> IrrecoverableUpTo(const std::string& text, const std::string& registry) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || json.value("kind", Json()) != NameOf(Receipt::Kind::kIrrecoverable)) return std::nullopt;
+  const auto erasure = json.find("erasure");
+  if (json.value("registry", Json()) != registry || erasure == json.end() || !erasure->is_number_integer()) {
+    return std::nullopt;
+  }
+  return erasure->get<int64_t>();
 }
 
 absl::StatusOr<Place> PlaceOf(const std::string& text) {

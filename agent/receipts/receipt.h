@@ -14,8 +14,11 @@ namespace kveil::receipts {
 // Times are texts, RFC 3339, UTC.
 struct Receipt {
   enum class Kind {
-    kErasure,       // of the users that it lists. Written at once, before the agents are heard
-    kConfirmation,  // of all erasures up to one: what the agents have said
+    kErasure,        // of the users that it lists. Written at once, before the agents are heard
+    kConfirmation,   // of all erasures up to one: what the agents have said
+    kIrrecoverable,  // of all erasures up to one: the root key of this node opens no copy of the registry that undoes
+                     // one
+    kGivenUp,        // of a key that its row did not give any more. Nobody was erased
   };
   struct Keyspace {
     std::string name;
@@ -37,6 +40,17 @@ struct Receipt {
     std::optional<std::string> error;
   };
 
+  struct Ended {
+    int64_t epoch = 0;  // all before it are destroyed
+    std::string destroyed;
+    std::string rootKey;
+  };
+  struct Key {
+    std::string id;  // in hexadecimal digits
+    std::string scope;
+    int64_t epoch = 0;
+  };
+
   Kind kind = Kind::kErasure;
   std::string registry;  // its id, in hexadecimal digits
   std::string agent;     // that was asked
@@ -46,11 +60,16 @@ struct Receipt {
   int64_t erasure = 0;  // the number of the last erasure that it is about
   std::vector<User> users;
   std::optional<Spread> spread;
+  std::optional<Ended> ended;
+  std::optional<Key> key;
 };
 
 // The bytes that are signed: JSON, several lines. `previous` is the SHA-256 of those of the receipt before, in
 // hexadecimal digits; empty for the first.
 std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& previous);
+
+// The erasures of a registry up to which a receipt says that they are irrecoverable. nullopt: it does not.
+std::optional<int64_t> IrrecoverableUpTo(const std::string& text, const std::string& registry);
 
 // What binds a receipt to its place.
 struct Place {

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import time
 
 import pytest
 import waiting
@@ -230,6 +231,20 @@ def test_an_erasure_has_a_receipt_that_openssl_verifies(app, agent, topic, tmp_p
         assert agent.kveil("receipts", "verify", str(number)).returncode == 1
     finally:
         stored.write_bytes(before)
+
+
+def test_a_receipt_says_when_no_copy_of_the_registry_undoes_an_erasure(app, agent, topic):
+    name = topic("user")
+    app.produce(name, [Message(None, click(f"{name}-gone"))])
+    erased = json.loads(agent.kveil("erase", "--user", f"{name}-gone", "--json").stdout)
+    erasure = json.loads(agent.kveil("receipts", "show", str(erased["receipt"]["number"])).stdout)["erasure"]
+    turned = agent.kveil("epochs", "turn", "--wait", "60")
+    assert turned.returncode == 0, turned.stderr
+    limit = time.monotonic() + 60
+    while f"irrecoverable  of erasures up to {erasure}  epochs before " not in agent.kveil("receipts", "list").stdout:
+        assert time.monotonic() < limit, agent.kveil("receipts", "list").stdout
+        time.sleep(0.2)
+    assert agent.kveil("receipts", "verify").returncode == 0
 
 
 def test_the_wrapped_key_is_gone_from_the_registrys_files(app, agent, topic):

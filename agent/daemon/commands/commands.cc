@@ -46,6 +46,13 @@ void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {
         if (context == nullptr) return absl::UnavailableError("the agent is starting; no epoch was turned");
         return TurnEpochs(context->keys, caller);
       });
+  using admin::GiveUpKeyCommand;
+  server.Handle<GiveUpKeyCommand>([&target](const GiveUpKeyCommand::Request& request,
+                                            const admin::Caller& caller) -> absl::StatusOr<GiveUpKeyCommand::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting; no key was given up");
+    return GiveUpKey(context->keys, context->receipts, request, caller);
+  });
 }
 
 }  // namespace

@@ -118,13 +118,20 @@ admin::StatusCommand::Response StatusAtStart(const CommandTarget& target);
 // connections.cc
 absl::StatusOr<admin::ConnectionsCommand::Response> Connections(const proxy::Server& server,
                                                                 const admin::ConnectionsCommand::Request& request);
-// epochs.cc. Errors: those of keys::KeyService::ListEpochs and TurnEpochs.
+// epochs.cc. Errors: those of keys::KeyService::ListEpochs, TurnEpochs and GiveUpKey; kInvalidArgument: of the request.
 absl::StatusOr<admin::ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys = true);
 absl::StatusOr<admin::TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, const admin::Caller& caller);
+absl::StatusOr<admin::GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& keys, const receipts::Store& receipts,
+                                                            const admin::GiveUpKeyCommand::Request& request,
+                                                            const admin::Caller& caller);
 // keys.cc. Errors: kInvalidArgument; those of keys::KeyService::ListKeys.
 absl::StatusOr<admin::ListKeysCommand::Response> ListKeys(keys::KeyService& keys,
                                                           const admin::ListKeysCommand::Request& request);
-// erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
+// erase.cc. Of a receipt: one must not be made to look like another.
+absl::Status CheckReason(const std::optional<std::string>& reason);
+// What it is about is done whether or not it can be written.
+admin::ReceiptNote WriteReceipt(const receipts::Store& store, const receipts::Receipt& receipt);
+// Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
                                                     const admin::EraseCommand::Request& request,

@@ -1,12 +1,16 @@
 // What the agent does when it is asked about epochs.
+#include "absl/time/clock.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/time_text.h"
 #include "daemon/commands/commands.h"
+#include "keys/service/unreadable_keys.h"
+#include "receipts/receipt.h"
 
 namespace kveil::daemon {
 namespace {
 
+using admin::GiveUpKeyCommand;
 using admin::ListEpochsCommand;
 using admin::TurnEpochsCommand;
 
@@ -24,6 +28,18 @@ const char* NameOf(keys::KeyService::EpochState state) {
   return "destroyed";
 }
 
+const char* NameOf(keys::Scope scope) {
+  switch (scope) {
+    case keys::Scope::kUser:
+      return "user";
+    case keys::Scope::kTopic:
+      return "topic";
+    case keys::Scope::kCluster:
+      break;
+  }
+  return "cluster";
+}
+
 }  // namespace
 
 absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys) {
@@ -33,6 +49,7 @@ absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, b
   response.problem = epochs.problem;
   response.note = epochs.note;
   response.oldCopies = epochs.oldCopies;
+  for (const crypto::KeyId& id : epochs.unreadable) response.unreadable.push_back(keys::TextOf(id));
   for (const keys::KeyService::EpochInfo& epoch : epochs.epochs) {
     ListEpochsCommand::Epoch& one = response.epochs.emplace_back();
     one.number = static_cast<uint64_t>(epoch.number);
@@ -47,7 +64,32 @@ absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, b
 absl::StatusOr<TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, const admin::Caller& caller) {
   ASSIGN_OR_RETURN(const int64_t ending, keys.TurnEpochs());
   log::Info("keys.epochs.asked", {{"ending", ending}, {"uid", caller.uid}});
-  return TurnEpochsCommand::Response{static_cast<uint64_t>(ending)};
+  TurnEpochsCommand::Response response{.ending = static_cast<uint64_t>(ending)};
+  const std::string waits = keys.epochNow().waits;
+  if (!waits.empty()) response.waits = waits;
+  return response;
+}
+
+absl::StatusOr<GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& keys, const receipts::Store& receipts,
+                                                     const GiveUpKeyCommand::Request& request,
+                                                     const admin::Caller& caller) {
+  RETURN_IF_ERROR(CheckReason(request.reason));
+  const std::optional<crypto::KeyId> id = keys::ParseKeyId(request.key);
+  if (!id.has_value()) return absl::InvalidArgumentError("a key's id has 32 hexadecimal digits");
+  ASSIGN_OR_RETURN(const keys::KeyService::GivenUp givenUp, keys.GiveUpKey(*id));
+  log::Warning("keys.epochs.keyGivenUp", {{"key", request.key}, {"uid", caller.uid}});
+  receipts::Receipt receipt;
+  receipt.kind = receipts::Receipt::Kind::kGivenUp;
+  receipt.registry = keys.registryId();
+  receipt.agent = keys.agentName();
+  receipt.uid = caller.uid;
+  receipt.reason = request.reason;
+  receipt.time = UtcText(absl::Now());
+  receipt.key = {keys::TextOf(*id), NameOf(givenUp.scope), givenUp.epoch};
+  GiveUpKeyCommand::Response response;
+  response.scope = receipt.key->scope;
+  response.receipt = WriteReceipt(receipts, receipt);
+  return response;
 }
 
 }  // namespace kveil::daemon

@@ -15,14 +15,7 @@
 #include "receipts/receipt.h"
 
 namespace kveil::daemon {
-namespace {
 
-using receipts::Receipt;
-
-// How often an erasure is asked for again, as the registry was opened anew.
-constexpr uint64_t kMostRepeats = 3;
-
-// For receipts, so that one cannot be made to look like another.
 absl::Status CheckReason(const std::optional<std::string>& reason) {
   constexpr size_t kLongest = 500;
   if (!reason.has_value()) return absl::OkStatus();
@@ -32,6 +25,25 @@ absl::Status CheckReason(const std::optional<std::string>& reason) {
   return absl::InvalidArgumentError(
       StrCat("the reason has 1 to ", kLongest, " bytes without control characters; nobody was erased"));
 }
+
+admin::ReceiptNote WriteReceipt(const receipts::Store& store, const receipts::Receipt& receipt) {
+  admin::ReceiptNote note;
+  const absl::StatusOr<uint64_t> number = store.Append(receipt);
+  if (number.ok()) {
+    note.number = *number;
+  } else {
+    note.error = ToStd(number.status().message());
+    log::Error("receipts.failed", {{"error", number.status()}});
+  }
+  return note;
+}
+
+namespace {
+
+using receipts::Receipt;
+
+// How often an erasure is asked for again, as the registry was opened anew.
+constexpr uint64_t kMostRepeats = 3;
 
 Receipt Begin(Receipt::Kind kind, const ErasureContext& context, const admin::Caller& caller,
               const std::optional<std::string>& reason, absl::Time time, int64_t number) {
@@ -72,19 +84,6 @@ void AddSpread(const admin::Spread& spread, Receipt& receipt) {
   receipt.spread = std::move(added);
 }
 
-// The users are erased whether or not it can be written.
-admin::ReceiptNote Write(const ErasureContext& context, const Receipt& receipt) {
-  admin::ReceiptNote note;
-  const absl::StatusOr<uint64_t> number = context.receipts.Append(receipt);
-  if (number.ok()) {
-    note.number = *number;
-  } else {
-    note.error = ToStd(number.status().message());
-    log::Error("receipts.failed", {{"error", number.status()}});
-  }
-  return note;
-}
-
 struct Erasure {
   keys::ErasedUsers erased;
   admin::ReceiptNote receipt;  // empty when no user had a key, now or before
@@ -104,7 +103,7 @@ absl::StatusOr<Erasure> EraseNow(const ErasureContext& context, const admin::Cal
     if (!user.keyspaces.empty()) ++count;
   }
   context.metrics.UsersErased(count);
-  if (!receipt.users.empty()) erasure.receipt = Write(context, receipt);
+  if (!receipt.users.empty()) erasure.receipt = WriteReceipt(context.receipts, receipt);
   return erasure;
 }
 
@@ -112,7 +111,7 @@ admin::ReceiptNote Confirm(const ErasureContext& context, const admin::Caller& c
                            const std::optional<std::string>& reason, int64_t number, const admin::Spread& spread) {
   Receipt receipt = Begin(Receipt::Kind::kConfirmation, context, caller, reason, absl::Now(), number);
   AddSpread(spread, receipt);
-  return Write(context, receipt);
+  return WriteReceipt(context.receipts, receipt);
 }
 
 // Waits for the agents. When the registry was opened anew meanwhile, perhaps on a standby that has not got the erasure,
@@ -241,7 +240,7 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
     AddUser(user, receipt);
   }
   context.metrics.UsersErased(response.missing);
-  if (!receipt.users.empty()) response.receipt = Write(context, receipt);
+  if (!receipt.users.empty()) response.receipt = WriteReceipt(context.receipts, receipt);
   response.number = static_cast<uint64_t>(erased.number);
   response.filesClean = erased.filesClean;
   response.opening = OpeningOf(context.keys, erased.opening);

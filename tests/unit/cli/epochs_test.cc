@@ -79,5 +79,27 @@ TEST_F(AdminCommandTest, ATurnIsWaitedForWithoutCountingKeysAndThroughPollsThatF
   EXPECT_NE(result.out.find("3  2026-11-30T06:10:05Z  in use  7 key(s)\n"), std::string::npos) << result.out;
 }
 
+TEST_F(AdminCommandTest, ATurnThatHasToWaitSaysForWhat) {
+  AnswerWith(R"({"ending": 3, "waits": "the next turn waits: agent node-7 is of a version of old"})");
+  const CommandResult result = RunWith({"epochs", "turn"});
+  EXPECT_EQ(result.exitStatus, 3);
+  EXPECT_EQ(result.out, "");
+  EXPECT_EQ(result.err,
+            "kveil epochs turn: the turn has not begun, and begins by itself when it can: the next turn "
+            "waits: agent node-7 is of a version of old\n");
+}
+
+TEST_F(AdminCommandTest, AKeyIsGivenUpWithAReceipt) {
+  AnswerWith(R"({"scope": "topic", "receipt": {"number": 7}})");
+  const CommandResult result = RunWith({"epochs", "give-up", "00ff", "--reason", "disk"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(
+      result.out,
+      "the key of a topic is given up; what was sealed with it opens never again\nreceipt 7 (kveil receipts show)\n");
+  EXPECT_EQ(Asked(), Json::parse(R"({"command": "giveUpKey", "key": "00ff", "reason": "disk"})"));
+  AnswerWith(R"({"scope": "topic", "receipt": {"error": "the disk is full"}})");
+  EXPECT_EQ(RunWith({"epochs", "give-up", "00ff"}).exitStatus, 4);
+}
+
 }  // namespace
 }  // namespace kveil::cli

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <future>
 
 #include "daemon/commands/commands.h"
+#include "daemon/irrecoverable_receipts.h"
 
 namespace kveil::daemon {
 namespace {
@@ -37,6 +39,72 @@ TEST(EpochsCommandTest, TurnsAndTellsOfEachEpoch) {
   EXPECT_EQ(after->epochs[0].state, "destroyed");
   EXPECT_EQ(after->epochs[0].destroyed.value_or("").size(), std::string("2026-11-29T06:10:31Z").size());
   EXPECT_EQ(after->epochs[1].state, "inUse");
+  keys.reset();
+  std::filesystem::remove_all(folder);
+}
+
+TEST(EpochsCommandTest, WritesOneReceiptOfWhatHasBecomeIrrecoverable) {
+  char path[] = "/tmp/kveil-epochs-XXXXXX";
+  const std::string folder = mkdtemp(path);
+  keys::KeyServiceOptions options;
+  options.root.file = folder + "/root.key";
+  options.registry.sqlite = folder + "/registry.db";
+  auto keys = *keys::KeyService::Open(std::move(options));
+  const receipts::Store store(folder + "/receipts");
+  ASSERT_TRUE(store.Prepare().ok());
+  const auto turn = [&] {
+    const auto begun = TurnEpochs(*keys, {.uid = 1000});
+    ASSERT_TRUE(begun.ok()) << begun.status();
+    EXPECT_FALSE(begun->waits.has_value()) << *begun->waits;
+    for (int i = 0; i < 3000; ++i) {
+      const auto known = keys->epochNow().irrecoverable;
+      if (known.has_value() && known->epoch > static_cast<int64_t>(begun->ending)) return;
+      usleep(10'000);
+    }
+    FAIL() << "the turn does not end";
+  };
+  IrrecoverableReceipts receipts(store.folder(), "root key file x");
+  EXPECT_TRUE(receipts.Watch(*keys).ok());
+  turn();
+  EXPECT_TRUE(receipts.Watch(*keys).ok());
+  EXPECT_EQ(*store.ReadCount(), 0u) << "nobody was erased";
+  keys::Misses misses;
+  misses.scopes.emplace_back(keys::ScopeName{keys::Scope::kUser, "clicks", "user-1"});
+  std::promise<void> made;
+  keys->Fetch(std::move(misses), "app", [&](const keys::FetchResult&) { made.set_value(); });
+  made.get_future().wait();
+  const auto erased = keys->Erase("clicks", "user-1");
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  EXPECT_TRUE(receipts.Watch(*keys).ok());
+  EXPECT_EQ(*store.ReadCount(), 0u) << "no turn has begun since";
+  turn();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(receipts.Watch(*keys).ok());
+  ASSERT_EQ(*store.ReadCount(), 1u);
+  EXPECT_EQ(receipts::IrrecoverableUpTo(store.Read(1)->text, keys->registryId()), erased->number);
+  IrrecoverableReceipts restarted(store.folder(), "root key file x");
+  EXPECT_TRUE(restarted.Watch(*keys).ok());
+  EXPECT_EQ(*store.ReadCount(), 1u);
+  keys.reset();
+  std::filesystem::remove_all(folder);
+}
+
+TEST(EpochsCommandTest, GivesUpOnlyWhatIsAKey) {
+  char path[] = "/tmp/kveil-epochs-XXXXXX";
+  const std::string folder = mkdtemp(path);
+  keys::KeyServiceOptions options;
+  options.root.file = folder + "/root.key";
+  options.registry.sqlite = folder + "/registry.db";
+  auto keys = *keys::KeyService::Open(std::move(options));
+  const receipts::Store store(folder + "/receipts");
+  ASSERT_TRUE(store.Prepare().ok());
+  for (const char* const bad : {"", "38", "0011223344556677889900112233445x", "00112233445566778899aabbccddeeff00"}) {
+    EXPECT_EQ(GiveUpKey(*keys, store, {.key = bad}, {.uid = 1}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_EQ(GiveUpKey(*keys, store, {.key = std::string(32, 'a'), .reason = "a\nb"}, {.uid = 1}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GiveUpKey(*keys, store, {.key = std::string(32, 'a')}, {.uid = 1}).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(*store.ReadCount(), 0u);
   keys.reset();
   std::filesystem::remove_all(folder);
 }

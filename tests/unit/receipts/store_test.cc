@@ -71,6 +71,41 @@ class StoreTest : public testing::Test {
   std::unique_ptr<Store> store_;
 };
 
+// openssl verifies them as all others.
+TEST_F(StoreTest, SaysWhatIsIrrecoverableAndWhatWasGivenUp) {
+  Receipt irrecoverable;
+  irrecoverable.kind = Receipt::Kind::kIrrecoverable;
+  irrecoverable.registry = "0011";
+  irrecoverable.erasure = 38;
+  irrecoverable.ended = {4, "2026-01-02T03:04:05Z", "root key file /root.key"};
+  Receipt givenUp;
+  givenUp.kind = Receipt::Kind::kGivenUp;
+  givenUp.registry = "0011";
+  givenUp.uid = 1000;
+  givenUp.key = {"00ff", "topic", 3};
+  for (const Receipt& receipt : {irrecoverable, givenUp}) ASSERT_TRUE(store_->Append(receipt).ok());
+  const auto first = nlohmann::json::parse(store_->Read(1)->text),
+             second = nlohmann::json::parse(store_->Read(2)->text);
+  EXPECT_EQ(first["kind"], "irrecoverable");
+  EXPECT_EQ(first["erasure"], 38);
+  EXPECT_EQ(first["epoch"], 4);
+  EXPECT_EQ(first["epochsBeforeDestroyed"], "2026-01-02T03:04:05Z");
+  EXPECT_EQ(first["rootKey"], "root key file /root.key");
+  EXPECT_FALSE(first.contains("uid")) << "nobody has asked";
+  EXPECT_EQ(second["kind"], "givenUp");
+  EXPECT_EQ(second["key"], nlohmann::json::parse(R"({"id": "00ff", "scope": "topic", "epoch": 3})"));
+  EXPECT_FALSE(second.contains("erasure")) << "nobody was erased";
+  EXPECT_EQ(IrrecoverableUpTo(store_->Read(1)->text, "0011"), 38);
+  EXPECT_EQ(IrrecoverableUpTo(store_->Read(1)->text, "0012"), std::nullopt);
+  EXPECT_EQ(IrrecoverableUpTo(store_->Read(2)->text, "0011"), std::nullopt);
+  EXPECT_EQ(IrrecoverableUpTo("[]", "0011"), std::nullopt);
+  WriteFile(folder_ + "/public.pem", *store_->PublicPem(), 0600).IgnoreError();
+  EXPECT_EQ(system(("openssl pkeyutl -verify -pubin -inkey " + folder_ + "/public.pem -rawin -in " +
+                    PathOf("00000001.json") + " -sigfile " + PathOf("00000001.sig") + " > /dev/null")
+                       .c_str()),
+            0);
+}
+
 TEST_F(StoreTest, OpensslAloneVerifiesAReceipt) {
   Append(2);
   ASSERT_TRUE(WriteFile(folder_ + "/public.pem", *store_->PublicPem(), 0644).ok());
