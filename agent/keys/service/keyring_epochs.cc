@@ -148,9 +148,10 @@ absl::StatusOr<KeyService::GivenUp> Keyring::GiveUpKey(const crypto::KeyId& id) 
   if (!found.front()->has_value()) return absl::NotFoundError(StrCat(registry_->name(), " has no such key"));
   const Registry::Row& row = **found.front();
   if (row.erased) return absl::AlreadyExistsError("the key is erased, or was given up");
-  const absl::StatusOr<crypto::SecretKey> key = keys_.Unwrap(row);
-  if (key.ok()) return absl::FailedPreconditionError("the key can be unwrapped: it is not given up");
-  if (!absl::IsDataLoss(key.status())) return key.status();
+  // As a turn does it: a key under a KEK stays wrapped by that, which may be out of reach.
+  const absl::Status unwrapped = keys_.Rewrap(row).status();
+  if (unwrapped.ok()) return absl::FailedPreconditionError("the key can be unwrapped: it is not given up");
+  if (!absl::IsDataLoss(unwrapped)) return unwrapped;
   ASSIGN_OR_RETURN(const bool isDone, registry_->GiveUpRow(row, options_.wallNow()));
   if (!isDone) return absl::UnavailableError("its row has just changed; ask again");
   return KeyService::GivenUp{row.scope, row.epoch};

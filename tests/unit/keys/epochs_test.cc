@@ -298,6 +298,16 @@ TEST_P(EpochsTest, OnlyAKeyThatCannotBeUnwrappedIsGivenUp) {
   const crypto::KeyId lost = before.at(NameOf(3)).first;
   EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(service->GiveUpKey({}).status().code(), absl::StatusCode::kNotFound);
+  {  // One that a KEK has wrapped, too, is not damaged because the KEK is out of reach.
+    Turner turner(GetParam().options(folder_), keyFile(), 1);
+    const crypto::SecretKey secret = crypto::SecretKey::Random();
+    const RegistryKeys::KekKey kek{{}, &secret};
+    const Registry::RowName name{turner.keys->SubjectOf({Scope::kTopic, "cluster", "topic"}), 0};
+    const RegistryKeys::NewKey made = turner.keys->MakeKey(Scope::kTopic, name, &kek);
+    const Registry::NewRow row[] = {{made.row, ""}};
+    ASSERT_TRUE(turner.registry->InsertOrGet(row, absl::Now()).ok());
+    EXPECT_EQ(service->GiveUpKey(made.row.id).status().code(), absl::StatusCode::kFailedPrecondition);
+  }
   DamageRow(lost);
   ASSERT_TRUE(service->TurnEpochs().ok());
   ASSERT_TRUE(Eventually([&] { return absl::StrContains(service->health().message(), TextOf(lost)); }));
