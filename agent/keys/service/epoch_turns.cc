@@ -167,7 +167,7 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
     if (leads_ == 0) return Result();
   }
   if (place_ == Registry::kTurnDone) return End(newest, self);
-  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime now = options_.timerNow();
   if (place_.empty()) {
     if (now < passNotBefore_) {
       leads_ = 0;  // so that it is led anew, and the agent heard of

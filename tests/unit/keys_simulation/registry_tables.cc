@@ -24,6 +24,7 @@ std::vector<Registry::Epoch> RegistryTables::ReadEpochs(bool withDestroyed, Mill
     epoch.wrappedKey = row.wrappedKey;
     epoch.isUsed = turn == turns_.end() || turn->second.used.has_value();
     epoch.age = std::chrono::milliseconds(now - row.created);
+    if (turn != turns_.end()) epoch.erasuresBefore = turn->second.erasures;
     std::optional<Millis> end = row.destroyed;
     if (!end.has_value() && turn != turns_.end()) end = turn->second.ended;
     if (end.has_value()) epoch.endAge = std::chrono::milliseconds(now - *end);
@@ -111,7 +112,8 @@ bool RegistryTables::AddEpoch(const Registry::Epoch& epoch, const ByteBuffer& se
       std::count_if(epochs_.begin(), epochs_.end(), [](const auto& row) { return !row.second.destroyed.has_value(); });
   if (left != 1 || newestEpoch() != epoch.number - 1 || identity_->wrappedSecret != secretBefore) return false;
   epochs_[epoch.number] = {epoch.wrappedKey, now, std::nullopt};
-  turns_[epoch.number] = {};
+  TurnRow& turn = turns_[epoch.number] = {};
+  for (const auto& [subject, erasure] : erasures_) turn.erasures = std::max(turn.erasures, erasure.number);
   identity_->wrappedSecret = secret;
   return true;
 }
@@ -166,12 +168,24 @@ bool RegistryTables::MoveTurn(int64_t epoch, const Registry::AgentId& self, cons
 bool RegistryTables::EndTurn(int64_t epoch, const Registry::AgentId& self, Millis now) {
   TurnRow* const turn = LedBy(epoch, self);
   if (turn == nullptr || turn->place != Registry::kTurnDone || turn->ended.has_value()) return false;
+  for (const auto& [id, row] : rows_) {
+    if (!row.erased && row.epoch < epoch) return false;
+  }
   turn->ended = turn->seen = now;
   for (auto& [number, row] : epochs_) {
     if (number >= epoch || row.destroyed.has_value()) continue;
     row.wrappedKey.clear();
     row.destroyed = now;
   }
+  return true;
+}
+
+bool RegistryTables::GiveUpRow(const Registry::Row& row) {
+  const auto found = rows_.find(row.id);
+  if (found == rows_.end() || found->second.erased || found->second.wrappedKey != row.wrappedKey) return false;
+  active_.erase({found->second.name.subject, found->second.name.window});
+  found->second.erased = true;
+  found->second.wrappedKey.clear();
   return true;
 }
 

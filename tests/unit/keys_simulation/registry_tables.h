@@ -43,6 +43,7 @@ class RegistryTables {
   bool MoveTurn(int64_t epoch, const Registry::AgentId& self, const Registry::TurnPlace& before,
                 const Registry::TurnPlace& after, const std::vector<Registry::Row>& rows, Millis now);
   bool EndTurn(int64_t epoch, const Registry::AgentId& self, Millis now);
+  bool GiveUpRow(const Registry::Row& row);
   Registry::EpochCounts CountKeys() const;
   Registry::KeyList ListKeys(const std::string& from, size_t most) const;
 
@@ -118,6 +119,7 @@ class RegistryTables {
     Registry::AgentId agent{};
     Millis seen = 0;
     Registry::TurnPlace place;
+    int64_t erasures = 0;
   };
   struct ErasureRow {
     int64_t number = 0;

@@ -68,6 +68,7 @@ class SimulatedRegistry : public Registry {
   absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before, const TurnPlace& after,
                                 absl::Span<const Row> rows) override;
   absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
+  absl::StatusOr<bool> GiveUpRow(const Row& row, absl::Time now) override;
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) override;
   absl::StatusOr<std::vector<KekKey>> FindKekKeys(absl::Span<const crypto::KeyId> ids) override;
