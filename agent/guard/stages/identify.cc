@@ -1,6 +1,7 @@
 #include "guard/stages/identify.h"
 
 #include "absl/hash/hash.h"
+#include "base/short_runs.h"
 #include "base/text.h"
 
 namespace kveil::guard {
@@ -28,7 +29,8 @@ bool HaveOneKey(const FetchedRecord* last, const FetchedRecord& record) {
   return last != nullptr && last->envelope.fields.keyId == record.envelope.fields.keyId;
 }
 bool HaveOneUser(const ProducedRecord* last, const ProducedRecord& record) {
-  return last != nullptr && last->tag == record.tag && last->user == record.user;
+  return last != nullptr && last->tag == record.tag && last->user.size() == record.user.size() &&
+         AreSameRuns(last->user.data(), record.user.data(), record.user.size());
 }
 
 }  // namespace
@@ -51,11 +53,11 @@ void IdentifyProduced::Of(absl::Span<ProducedRecord> records) {
   }
   for (ProducedRecord& record : records) {
     if (record.problem.has_value() || !record.view.value.has_value()) {
-      record.owner = Owner();
+      record.owner.Reset();
       continue;
     }
     if (!sharedOwner_.has_value()) {
-      sharedOwner_ = OwnerNamed(shared_, keys::KeyCache::TagOf(shared_), keys::kNowhere);
+      FindOwner(shared_, keys::KeyCache::TagOf(shared_), keys::kNowhere, sharedOwner_.emplace());
       if (sharedOwner_->key != nullptr) sharedOwner_->idInHeader = sharedOwner_->key->id;
     }
     record.owner = *sharedOwner_;
@@ -67,12 +69,14 @@ void IdentifyProduced::FindUsers(absl::Span<ProducedRecord> records) {
   scratch_.users.clear();
   scratch_.users.reserve(kMostIdentifiedAtOnce * formats::kLongestUserId);
   for (ProducedRecord& record : records) {
-    record.owner = Owner();
+    record.owner.Reset();
     record.user = {};
     if (record.problem.has_value() || !record.view.value.has_value()) continue;
-    record.problem = scratch_.userFinder.Find(rule_.user, record.view, record.user);
-    // Below, a record with a value and without a user would be nobody's, and not sealed.
-    if (!record.problem.has_value() && record.user.empty()) {
+    const std::optional<Problem> problem = scratch_.userFinder.Find(rule_.user, record.view, record.user);
+    if (problem.has_value()) {
+      record.problem = problem;
+    } else if (record.user.empty()) {
+      // Below, a record with a value and without a user would be nobody's, and not sealed.
       record.problem = Problem{RefuseReason::kNoUser, "the record's user has an empty id"};
     }
     if (record.problem.has_value()) {
@@ -95,7 +99,8 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   const ProducedRecord* last = nullptr;
   for (ProducedRecord& record : records) {
     if (record.user.empty()) continue;
-    if (!HaveOneUser(last, record)) record.guess = cache.PrefetchKey(record.tag);
+    record.isLastUsers = HaveOneUser(last, record);
+    if (!record.isLastUsers) record.guess = cache.PrefetchKey(record.tag);
     last = &record;
   }
   crypto::KeyId ids[kMostIdentifiedAtOnce];
@@ -103,16 +108,17 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   last = nullptr;
   for (ProducedRecord& record : records) {
     if (record.user.empty()) continue;
-    const bool isLasts = HaveOneUser(last, record);
-    if (isLasts) {
-      record.owner = last->owner;
+    if (record.isLastUsers) {
+      record.owner.key = last->owner.key;
+      record.owner.state = last->owner.state;
+      record.owner.isErasedSubject = last->owner.isErasedSubject;
     } else {
-      record.owner = OwnerNamed({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag, record.guess);
+      FindOwner({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag, record.guess, record.owner);
     }
     last = &record;
     if (record.owner.key == nullptr) continue;
     record.owner.suite = cache.TakeSuite(*record.owner.key);
-    if (!isLasts) cache.PrefetchPlace(*record.owner.key);
+    if (!record.isLastUsers) cache.PrefetchPlace(*record.owner.key);
     ids[count++] = record.owner.key->id;
   }
   cache.mask().Mask(absl::MakeSpan(ids, count), marks_.salt);
@@ -122,17 +128,15 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
   }
 }
 
-Owner IdentifyProduced::OwnerNamed(const keys::ScopeName& name, uint32_t tag, uint32_t guess) {
-  Owner owner;
+void IdentifyProduced::FindOwner(const keys::ScopeName& name, uint32_t tag, uint32_t guess, Owner& owner) {
   owner.key = scratch_.keyCache.FindForSealing(name, tag, guess);
   if (owner.key == nullptr) {
     if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name);
     owner.state = Owner::State::kPending;
-    return owner;
+    return;
   }
   owner.state = Owner::State::kPresent;
   owner.isErasedSubject = owner.key->erasedSubject;
-  return owner;
 }
 
 bool HasMoreUsersThan(size_t limit, const policy::SealRule& rule, Bytes records, int32_t count, UserFinder& finder) {
@@ -164,13 +168,14 @@ void IdentifyFetched::FindKeys(absl::Span<FetchedRecord> records) {
   const FetchedRecord* last = nullptr;
   for (FetchedRecord& record : records) {
     if (!record.envelope.isThere) {
-      record.owner = Owner();
+      record.owner.Reset();
     } else if (HaveOneKey(last, record)) {
       record.owner = last->owner;
       if (last->problem.has_value()) record.problem = last->problem;
     } else {
-      record.owner = Owner();
-      record.problem = FindKey(record.envelope.fields.keyId, *guess++, record.owner);
+      record.owner.Reset();
+      const std::optional<Problem> problem = FindKey(record.envelope.fields.keyId, *guess++, record.owner);
+      if (problem.has_value()) record.problem = problem;
       if (record.owner.key != nullptr) cache.PrefetchPlace(*record.owner.key);
       last = &record;
     }

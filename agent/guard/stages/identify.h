@@ -56,6 +56,7 @@ struct ProducedRecord {
   std::string_view user;
   uint32_t tag = 0;
   uint32_t guess = keys::kNowhere;
+  bool isLastUsers = false;  // it has the user of the last record that has one
 };
 
 // The owner of a record to be sealed: the cluster, the topic, or the user that the rule finds in the record.
@@ -73,7 +74,7 @@ class IdentifyProduced {
  private:
   void FindUsers(absl::Span<ProducedRecord> records);
   void FindKeys(absl::Span<ProducedRecord> records);
-  Owner OwnerNamed(const keys::ScopeName& name, uint32_t tag, uint32_t guess);
+  void FindOwner(const keys::ScopeName& name, uint32_t tag, uint32_t guess, Owner& owner);
 
   const policy::SealRule& rule_;
   const std::string underKek_;    // what shared_ names

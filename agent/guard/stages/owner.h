@@ -1,6 +1,7 @@
 // Whose record it is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "crypto/key_id.h"
@@ -22,9 +23,16 @@ struct Owner {
   // Of a record to be sealed:
   bool isErasedSubject = false;  // it gets a key that nobody keeps
   crypto::Suite suite = crypto::Suite::kBatchKey;
-  crypto::KeyId idInHeader;
+  alignas(8) crypto::KeyId idInHeader;
+
+  // To nobody. Fields that are written one by one, and then copied at once, have to be waited for: no temporary.
+  void Reset() {
+    key = nullptr;
+    state = State::kNobody;
+    isErasedSubject = false;
+  }
 };
-static_assert(sizeof(Owner) == 32, "it is copied once per record");
+static_assert(sizeof(Owner) == 32 && offsetof(Owner, idInHeader) == 16, "it is copied once per record, in two halves");
 
 // What the headers of all records have in common that a pass seals.
 struct BatchMarks {
