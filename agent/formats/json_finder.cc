@@ -28,28 +28,9 @@ bool IsPlainString(std::string_view text, size_t behindName, std::string_view& f
 
 }  // namespace
 
-JsonResult JsonFinder::Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found) {
-  std::string_view text = AsText(json);
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  if (pointers.size() == 1) return FindOnly(text, pointers[0], found);
-  // A reader may or may not find what a search finds (json_search.h), and one that does not goes on to the next
-  // pointer. So a list is only followed in a text that all readers read alike.
-  for (const JsonPointer& pointer : pointers) {
-    const JsonResult result = FindStrictly(text, pointer, found);
-    if (result != JsonResult::kMissing) return result;
-  }
-  return JsonResult::kMissing;
-}
-
-JsonResult JsonFinder::FindOnly(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
-  isKnownGood_ = false;
-  const JsonResult result = Search(text, pointer, found);
-  // The search may have looked at a part of the text only: what is wrong with it is said before what is not in it.
-  const bool foundNothing = result == JsonResult::kMissing || result == JsonResult::kOther;
-  return foundNothing && !isKnownGood_ ? FindStrictly(text, pointer, found) : result;
-}
-
-JsonResult JsonFinder::Search(std::string_view text, const JsonPointer& pointer, std::string_view& found) {
+// FindOnly and Search are parts of Find: most records pass no other function than these three.
+[[gnu::always_inline]] inline JsonResult JsonFinder::Search(std::string_view text, const JsonPointer& pointer,
+                                                            std::string_view& found) {
   const absl::Span<const JsonStep> steps = pointer.steps();
   if (!steps[0].name.isSearchable()) return FindStrictly(text, pointer, found);
   const Sight sight = FindOnlySight(text, steps[0].name);
@@ -64,6 +45,28 @@ JsonResult JsonFinder::Search(std::string_view text, const JsonPointer& pointer,
   scanner.SkipSpace();
   if (!isRead || (scanner.next() != ',' && scanner.next() != '}')) return FindStrictly(text, pointer, found);
   return ResultOf(scanner, found);
+}
+
+[[gnu::always_inline]] inline JsonResult JsonFinder::FindOnly(std::string_view text, const JsonPointer& pointer,
+                                                              std::string_view& found) {
+  isKnownGood_ = false;
+  const JsonResult result = Search(text, pointer, found);
+  // The search may have looked at a part of the text only: what is wrong with it is said before what is not in it.
+  const bool foundNothing = result == JsonResult::kMissing || result == JsonResult::kOther;
+  return foundNothing && !isKnownGood_ ? FindStrictly(text, pointer, found) : result;
+}
+
+JsonResult JsonFinder::Find(Bytes json, absl::Span<const JsonPointer> pointers, std::string_view& found) {
+  std::string_view text = AsText(json);
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  if (pointers.size() == 1) return FindOnly(text, pointers[0], found);
+  // A reader may or may not find what a search finds (json_search.h), and one that does not goes on to the next
+  // pointer. So a list is only followed in a text that all readers read alike.
+  for (const JsonPointer& pointer : pointers) {
+    const JsonResult result = FindStrictly(text, pointer, found);
+    if (result != JsonResult::kMissing) return result;
+  }
+  return JsonResult::kMissing;
 }
 
 JsonResult JsonFinder::FindStrictly(std::string_view text, const JsonPointer& pointer, std::string_view& found) {

@@ -12,17 +12,17 @@
 
 namespace kveil::formats {
 
-// Two consecutive bytes, in any case.
-struct BytePair {
-  uint8_t first = 0;   // with the bit 0x20 set
-  uint8_t second = 0;  // likewise
+inline constexpr size_t kNameBlock = 32;
+inline constexpr size_t kStructureBlock = 64;
+
+// Of 32 bytes, what a search for a name looks at.
+struct NameMasks {
+  uint32_t pairs = 0;  // where two letters begin that follow each other, in any case
+  uint32_t odd = 0;    // backslashes, and bytes beyond ASCII
 };
 
-// The masks of 64 bytes.
-struct BlockMasks {
-  uint64_t pairs = 0;  // where the pair begins; ignores the bit 0x20, so "[" counts as "{" does
-  uint64_t odd = 0;    // backslashes, and bytes beyond ASCII
-  // With kStructure only:
+// Of 64 bytes, what tells where in the text a byte is.
+struct StructureMasks {
   uint64_t quotes = 0;
   uint64_t brackets = 0;  // [ ] { }
 };
@@ -35,36 +35,37 @@ inline uint64_t BitsAt(int place, __m128i vector) {
 }
 inline __m128i LoadBytes(const uint8_t* text) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text)); }
 
-template <bool kStructure>
-inline BlockMasks MasksOf(const uint8_t* text, BytePair pair) {
-  const __m128i caseBit = Repeated(0x20);
-  __m128i pairs[4];
-  __m128i odd[4];
-  BlockMasks masks;
+// `first` and `second` have the bit 0x20 set, which is ignored: "[" counts as "{" does. Most blocks have nothing of it.
+[[gnu::always_inline]] inline NameMasks NameMasksOf(const uint8_t* text, uint8_t first, uint8_t second) {
+  __m128i pairs[2];
+  __m128i odd[2];
   // Not a loop: gcc would keep the arrays in memory.
   const auto look = [&](int i) __attribute__((always_inline)) {
     const __m128i bytes = LoadBytes(text + 16 * i);
-    const __m128i lower = _mm_or_si128(bytes, caseBit);
-    const __m128i next = _mm_or_si128(LoadBytes(text + 16 * i + 1), caseBit);
-    pairs[i] = _mm_and_si128(_mm_cmpeq_epi8(lower, Repeated(pair.first)), _mm_cmpeq_epi8(next, Repeated(pair.second)));
+    const __m128i lower = _mm_or_si128(bytes, Repeated(0x20));
+    const __m128i next = _mm_or_si128(LoadBytes(text + 16 * i + 1), Repeated(0x20));
+    pairs[i] = _mm_and_si128(_mm_cmpeq_epi8(lower, Repeated(first)), _mm_cmpeq_epi8(next, Repeated(second)));
     odd[i] = _mm_or_si128(_mm_cmpeq_epi8(bytes, Repeated('\\')), bytes);  // its highest bit is what counts
-    if constexpr (kStructure) {
-      masks.quotes |= BitsAt(16 * i, _mm_cmpeq_epi8(bytes, Repeated('"')));
-      // With the bit 0x20, "[" is "{", and "]" is "}".
-      const __m128i isBracket =
-          _mm_or_si128(_mm_cmpeq_epi8(lower, Repeated('{')), _mm_cmpeq_epi8(lower, Repeated('}')));
-      masks.brackets |= BitsAt(16 * i, isBracket);
-    }
   };
-  look(0), look(1), look(2), look(3);
-  const __m128i any01 = _mm_or_si128(_mm_or_si128(pairs[0], odd[0]), _mm_or_si128(pairs[1], odd[1]));
-  const __m128i any23 = _mm_or_si128(_mm_or_si128(pairs[2], odd[2]), _mm_or_si128(pairs[3], odd[3]));
-  if (_mm_movemask_epi8(_mm_or_si128(any01, any23)) == 0) return masks;
-  const auto take = [&](int i) __attribute__((always_inline)) {
-    masks.pairs |= BitsAt(16 * i, pairs[i]);
-    masks.odd |= BitsAt(16 * i, odd[i]);
+  look(0), look(1);
+  const __m128i any = _mm_or_si128(_mm_or_si128(pairs[0], odd[0]), _mm_or_si128(pairs[1], odd[1]));
+  if (_mm_movemask_epi8(any) == 0) return {};
+  const auto bits = [](const __m128i* two) __attribute__((always_inline)) {
+    return static_cast<uint32_t>(BitsAt(0, two[0]) | BitsAt(16, two[1]));
   };
-  take(0), take(1), take(2), take(3);
+  return {bits(pairs), bits(odd)};
+}
+
+inline StructureMasks StructureMasksOf(const uint8_t* text) {
+  StructureMasks masks;
+  for (int i = 0; i < 4; ++i) {
+    const __m128i bytes = LoadBytes(text + 16 * i);
+    // With the bit 0x20, "[" is "{", and "]" is "}".
+    const __m128i lower = _mm_or_si128(bytes, Repeated(0x20));
+    masks.quotes |= BitsAt(16 * i, _mm_cmpeq_epi8(bytes, Repeated('"')));
+    masks.brackets |=
+        BitsAt(16 * i, _mm_or_si128(_mm_cmpeq_epi8(lower, Repeated('{')), _mm_cmpeq_epi8(lower, Repeated('}'))));
+  }
   return masks;
 }
 
@@ -86,26 +87,32 @@ inline uint32_t StringSpecials(const uint8_t* text) {
 
 #else
 
-template <bool kStructure>
-inline BlockMasks MasksOf(const uint8_t* text, BytePair pair) {
-  BlockMasks masks;
-  for (int place = 0; place < 64; ++place) {
+inline uint64_t BitAt(int place, bool is) { return static_cast<uint64_t>(is) << place; }
+
+inline NameMasks NameMasksOf(const uint8_t* text, uint8_t first, uint8_t second) {
+  NameMasks masks;
+  for (int place = 0; place < 32; ++place) {
     const uint8_t byte = text[place];
-    const uint8_t lower = byte | 0x20;
-    const auto bit = [place](bool is) { return static_cast<uint64_t>(is) << place; };
-    masks.pairs |= bit(lower == pair.first && (text[place + 1] | 0x20) == pair.second);
-    masks.odd |= bit(byte == '\\' || byte >= 0x80);
-    if constexpr (kStructure) {
-      masks.quotes |= bit(byte == '"');
-      masks.brackets |= bit(lower == '{' || lower == '}');
-    }
+    const bool isPair = (byte | 0x20) == first && (text[place + 1] | 0x20) == second;
+    masks.pairs |= static_cast<uint32_t>(isPair) << place;
+    masks.odd |= static_cast<uint32_t>(byte == '\\' || byte >= 0x80) << place;
+  }
+  return masks;
+}
+
+inline StructureMasks StructureMasksOf(const uint8_t* text) {
+  StructureMasks masks;
+  for (int place = 0; place < 64; ++place) {
+    const uint8_t lower = text[place] | 0x20;
+    masks.quotes |= BitAt(place, text[place] == '"');
+    masks.brackets |= BitAt(place, lower == '{' || lower == '}');
   }
   return masks;
 }
 
 inline uint64_t MaskOf(const uint8_t* text, uint8_t byte) {
   uint64_t mask = 0;
-  for (int place = 0; place < 64; ++place) mask |= static_cast<uint64_t>(text[place] == byte) << place;
+  for (int place = 0; place < 64; ++place) mask |= BitAt(place, text[place] == byte);
   return mask;
 }
 

@@ -57,7 +57,7 @@ uint64_t LoadShort(const char* text, size_t size) {
 }
 
 // Once per record.
-IdProblem CheckText(std::string_view text) {
+[[gnu::always_inline]] inline IdProblem CheckText(std::string_view text) {
   if (text.empty()) return IdProblem::kEmpty;
   if (text.size() > kLongestUserId) return IdProblem::kTooLong;
   TextBytes bytes;
@@ -193,6 +193,41 @@ IdProblem SpellBase64(std::string_view text, std::string& scratch, std::string_v
   return SpellBase64(AsBytes(bytes), scratch, id);
 }
 
+[[gnu::noinline]] IdProblem Spell(IdEncoding encoding, Bytes bytes, std::string& scratch, std::string_view& id) {
+  if (bytes.empty()) return IdProblem::kEmpty;
+  switch (encoding) {
+    case IdEncoding::kText:
+      break;
+    case IdEncoding::kInt64:
+      return SpellInt64(bytes, scratch, id);
+    case IdEncoding::kUuid:
+      return SpellUuid(bytes, scratch, id);
+    case IdEncoding::kHex:
+      return SpellHex(bytes, scratch, id);
+    case IdEncoding::kBase64:
+      return SpellBase64(bytes, scratch, id);
+  }
+  return IdProblem::kNotText;
+}
+
+[[gnu::noinline]] IdProblem Spell(IdEncoding encoding, std::string_view text, std::string& scratch,
+                                  std::string_view& id) {
+  if (text.empty()) return IdProblem::kEmpty;
+  switch (encoding) {
+    case IdEncoding::kText:
+      break;
+    case IdEncoding::kInt64:
+      return SpellInt64(text, id);
+    case IdEncoding::kUuid:
+      return SpellUuid(text, scratch, id);
+    case IdEncoding::kHex:
+      return SpellHex(text, scratch, id);
+    case IdEncoding::kBase64:
+      return SpellBase64(text, scratch, id);
+  }
+  return IdProblem::kNotText;
+}
+
 }  // namespace
 
 std::string_view Explain(IdProblem problem) {
@@ -221,39 +256,15 @@ std::string_view Explain(IdProblem problem) {
 }
 
 IdProblem IdOfBytes(IdEncoding encoding, Bytes bytes, std::string& scratch, std::string_view& id) {
-  if (bytes.empty()) return IdProblem::kEmpty;
-  switch (encoding) {
-    case IdEncoding::kText:
-      break;
-    case IdEncoding::kInt64:
-      return SpellInt64(bytes, scratch, id);
-    case IdEncoding::kUuid:
-      return SpellUuid(bytes, scratch, id);
-    case IdEncoding::kHex:
-      return SpellHex(bytes, scratch, id);
-    case IdEncoding::kBase64:
-      return SpellBase64(bytes, scratch, id);
-  }
+  if (encoding != IdEncoding::kText) return Spell(encoding, bytes, scratch, id);
   id = AsText(bytes);
   return CheckText(id);
 }
 
 IdProblem IdOfText(IdEncoding encoding, std::string_view text, std::string& scratch, std::string_view& id) {
-  if (text.empty()) return IdProblem::kEmpty;
-  switch (encoding) {
-    case IdEncoding::kText:
-      break;
-    case IdEncoding::kInt64:
-      return SpellInt64(text, id);
-    case IdEncoding::kUuid:
-      return SpellUuid(text, scratch, id);
-    case IdEncoding::kHex:
-      return SpellHex(text, scratch, id);
-    case IdEncoding::kBase64:
-      return SpellBase64(text, scratch, id);
-  }
+  if (encoding != IdEncoding::kText) return Spell(encoding, text, scratch, id);
   id = text;
-  return CheckText(id);
+  return CheckText(text);
 }
 
 IdProblem IdOfNumber(IdEncoding encoding, std::string_view number, std::string_view& id) {

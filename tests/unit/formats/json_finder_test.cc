@@ -351,6 +351,59 @@ TEST_F(JsonFinderTest, FindsTheUserAtEveryPlaceOfABlock) {
   }
 }
 
+// The name is the first one, and whatever makes the search look closer comes anywhere behind it.
+TEST_F(JsonFinderTest, SeesWhatComesBehindTheFirstNameAtEveryPlaceOfABlock) {
+  for (size_t before = 0; before < 100; ++before) {
+    const auto find = [&](std::string_view behind) {
+      return Find(StrCat(R"({"user":"anna","b":")", std::string(before, 'x'), behind, R"("})"));
+    };
+    EXPECT_EQ(find(""), "string anna") << before;
+    EXPECT_EQ(find(" users superuser userx"), "string anna") << before;
+    EXPECT_EQ(find(R"(\" user\\)"), "string anna") << before << ": read strictly";
+    EXPECT_EQ(find(R"(","user":"bert)"), "ambiguous") << before;
+    EXPECT_EQ(find(R"(","USER":"bert)"), "ambiguous") << before;
+    EXPECT_EQ(find(R"(","us\u0065r":"bert)"), "ambiguous") << before;
+    EXPECT_EQ(find("\",\"u\xC5\xBF"
+                   "er\":\"bert"),
+              "ambiguous")
+        << before;
+    EXPECT_EQ(find("\xFF"), "not JSON") << before;
+    EXPECT_EQ(find(R"(\q)"), "not JSON") << before;
+    EXPECT_EQ(find("\xC3\xBC\\u00fc\\\\"), "string anna") << before;
+    EXPECT_EQ(find(R"(", user: "bert)"), "not JSON") << before;
+  }
+}
+
+// An escape ends where the next block begins.
+TEST_F(JsonFinderTest, CountsBackslashesAcrossBlocks) {
+  for (size_t before = 0; before < 70; ++before) {
+    for (size_t backslashes = 1; backslashes < 70; ++backslashes) {
+      const std::string run(backslashes, '\\');
+      const bool isEven = backslashes % 2 == 0;
+      const std::string text =
+          StrCat(R"({"a":")", std::string(before, 'x'), run, R"(","user":"anna","b":"", "c":"]"})");
+      EXPECT_EQ(Find(text), isEven ? "string anna" : "not JSON") << text;
+    }
+  }
+}
+
+TEST_F(JsonFinderTest, FindsNamesOfEveryLength) {
+  for (size_t size = 2; size < 70; ++size) {
+    const std::string name = StrCat(std::string(size - 1, 'n'), "m");
+    const std::string pointer = "/" + name;
+    std::string upper = name;
+    upper.back() = 'M';
+    EXPECT_EQ(Find(StrCat("{\"", name, "\":\"anna\"}"), pointer), "string anna") << size;
+    EXPECT_EQ(Find(StrCat("{\"a\":{},\"", name, "\":\"anna\"}"), pointer), "string anna") << size;
+    EXPECT_EQ(Find(StrCat("{\"", upper, "\":\"anna\"}"), pointer), "other") << size;
+    EXPECT_EQ(Find(StrCat("{\"", name, "\":\"anna\",\"", upper, "\":\"bert\"}"), pointer), "ambiguous") << size;
+    EXPECT_EQ(Find(StrCat("{\"n", name, "\":\"anna\",\"", name, "m\":\"bert\"}"), pointer), "missing") << size;
+    EXPECT_EQ(Find(StrCat("{\"", name, "}"), pointer), "not JSON") << size;
+  }
+  EXPECT_EQ(Find(R"({"a})", "/a}"), "not JSON") << "the name ends the text";
+  EXPECT_EQ(Find(R"({"a}":"anna"})", "/a}"), "string anna");
+}
+
 TEST(JsonPointerTest, IsTakenApart) {
   const std::optional<JsonPointer> pointer = JsonPointer::Parse("/a~1b/0//01/~0");
   ASSERT_TRUE(pointer.has_value());
