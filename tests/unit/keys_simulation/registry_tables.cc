@@ -24,7 +24,7 @@ std::vector<Registry::Epoch> RegistryTables::ReadEpochs(bool withDestroyed, Mill
     epoch.wrappedKey = row.wrappedKey;
     epoch.isUsed = turn == turns_.end() || turn->second.used.has_value();
     epoch.age = std::chrono::milliseconds(now - row.created);
-    if (turn != turns_.end()) epoch.erasuresBefore = turn->second.erasures;
+    if (turn != turns_.end()) epoch.erasuresBefore = turn->second.erasuresBefore;
     std::optional<Millis> end = row.destroyed;
     if (!end.has_value() && turn != turns_.end()) end = turn->second.ended;
     if (end.has_value()) epoch.endAge = std::chrono::milliseconds(now - *end);
@@ -113,7 +113,10 @@ bool RegistryTables::AddEpoch(const Registry::Epoch& epoch, const ByteBuffer& se
   if (left != 1 || newestEpoch() != epoch.number - 1 || identity_->wrappedSecret != secretBefore) return false;
   epochs_[epoch.number] = {epoch.wrappedKey, now, std::nullopt};
   TurnRow& turn = turns_[epoch.number] = {};
-  for (const auto& [subject, erasure] : erasures_) turn.erasures = std::max(turn.erasures, erasure.number);
+  turn.erasuresBefore = 0;
+  for (const auto& [subject, erasure] : erasures_) {
+    turn.erasuresBefore = std::max(*turn.erasuresBefore, erasure.number);
+  }
   identity_->wrappedSecret = secret;
   return true;
 }
@@ -168,10 +171,11 @@ bool RegistryTables::MoveTurn(int64_t epoch, const Registry::AgentId& self, cons
 bool RegistryTables::EndTurn(int64_t epoch, const Registry::AgentId& self, Millis now) {
   TurnRow* const turn = LedBy(epoch, self);
   if (turn == nullptr || turn->place != Registry::kTurnDone || turn->ended.has_value()) return false;
-  for (const auto& [id, row] : rows_) {
-    if (!row.erased && row.epoch < epoch) return false;
-  }
-  turn->ended = turn->seen = now;
+  turn->seen = now;
+  const bool hasRows = std::any_of(rows_.begin(), rows_.end(),
+                                   [&](const auto& row) { return !row.second.erased && row.second.epoch < epoch; });
+  if (hasRows) return false;
+  turn->ended = now;
   for (auto& [number, row] : epochs_) {
     if (number >= epoch || row.destroyed.has_value()) continue;
     row.wrappedKey.clear();
@@ -180,12 +184,13 @@ bool RegistryTables::EndTurn(int64_t epoch, const Registry::AgentId& self, Milli
   return true;
 }
 
-bool RegistryTables::GiveUpRow(const Registry::Row& row) {
+bool RegistryTables::GiveUpRow(const Registry::Row& row, absl::Time when) {
   const auto found = rows_.find(row.id);
   if (found == rows_.end() || found->second.erased || found->second.wrappedKey != row.wrappedKey) return false;
-  active_.erase({found->second.name.subject, found->second.name.window});
   found->second.erased = true;
   found->second.wrappedKey.clear();
+  times_[row.id].erased = when;
+  active_.erase({found->second.name.subject, found->second.name.window});
   return true;
 }
 

@@ -43,7 +43,7 @@ class RegistryTables {
   bool MoveTurn(int64_t epoch, const Registry::AgentId& self, const Registry::TurnPlace& before,
                 const Registry::TurnPlace& after, const std::vector<Registry::Row>& rows, Millis now);
   bool EndTurn(int64_t epoch, const Registry::AgentId& self, Millis now);
-  bool GiveUpRow(const Registry::Row& row);
+  bool GiveUpRow(const Registry::Row& row, absl::Time when);
   Registry::EpochCounts CountKeys() const;
   Registry::KeyList ListKeys(const std::string& from, size_t most) const;
 
@@ -116,10 +116,10 @@ class RegistryTables {
   };
   struct TurnRow {
     std::optional<Millis> used, ended;
+    std::optional<int64_t> erasuresBefore;
     Registry::AgentId agent{};
     Millis seen = 0;
     Registry::TurnPlace place;
-    int64_t erasures = 0;
   };
   struct ErasureRow {
     int64_t number = 0;

@@ -157,8 +157,8 @@ absl::StatusOr<bool> SimulatedRegistry::EndTurn(int64_t epoch, const AgentId& se
   return Call([=](Tables& tables, Millis now) { return tables.EndTurn(epoch, self, now); });
 }
 
-absl::StatusOr<bool> SimulatedRegistry::GiveUpRow(const Row& row, absl::Time /*now*/) {
-  return Call([=](Tables& tables, Millis) { return tables.GiveUpRow(row); });
+absl::StatusOr<bool> SimulatedRegistry::GiveUpRow(const Row& row, absl::Time now) {
+  return Call([=](Tables& tables, Millis) { return tables.GiveUpRow(row, now); });
 }
 
 absl::StatusOr<Registry::EpochCounts> SimulatedRegistry::CountKeys() {
