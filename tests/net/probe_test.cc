@@ -1,6 +1,9 @@
 // The probe connect that decides whether an agent may call itself ready.
 #include <unistd.h>
 
+#include <filesystem>
+#include <iterator>
+
 #include "support/stage.h"
 
 namespace kveil::nettest {
@@ -8,6 +11,11 @@ namespace {
 
 using intercept::Redirect;
 using testing::HasSubstr;
+
+size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator open("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(open), end(open)));
+}
 
 class ProbeTest : public testing::Test {
  protected:
@@ -49,8 +57,10 @@ TEST_F(ProbeTest, FailsWhenNobodyAcceptsIt) {
   ASSERT_TRUE(here.ok()) << here.status();
   const auto listeners = intercept::MakeListeners(redirect->listenerPlace(), here->get(), intercept::Families::kBoth);
   ASSERT_TRUE(listeners.ok()) << listeners.status();
+  const size_t descriptors = OpenDescriptors();
   const absl::Status probed = redirect->Probe(std::chrono::milliseconds(200));
   EXPECT_TRUE(absl::IsDeadlineExceeded(probed)) << probed;
+  EXPECT_EQ(OpenDescriptors(), descriptors) << "its connection is left open";
 }
 
 TEST_F(ProbeTest, IsNotThatOfAWorkloadThatConnectsThere) {

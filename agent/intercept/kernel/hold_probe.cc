@@ -18,7 +18,7 @@
 namespace kveil::intercept {
 namespace {
 
-// System calls only: these run in a forked child, which shares the parent's descriptors.
+// System calls only: these run in a forked child.
 
 // Enters a new network namespace, and returns a socket there; -1 with errno. Its loopback device is up.
 int SocketInNewNamespace(int namespaces) {
@@ -26,11 +26,7 @@ int SocketInNewNamespace(int namespaces) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ifreq loopback = {.ifr_ifrn = {.ifrn_name = "lo"}, .ifr_ifru = {}};
   loopback.ifr_flags = IFF_UP;
-  if (fd < 0 || ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0) return fd;
-  const int error = errno;
-  ::close(fd);
-  errno = error;
-  return -1;
+  return fd < 0 || ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0 ? fd : -1;
 }
 
 // Returns errno.
@@ -38,18 +34,16 @@ int ConnectFromNewNamespace(const SocketAddress& destination) {
   int fd = SocketInNewNamespace(CLONE_NEWNET);
   // Without CAP_NET_ADMIN, which an agent does not need. It is there in a user namespace of one's own.
   if (fd < 0 && errno == EPERM) fd = SocketInNewNamespace(CLONE_NEWUSER | CLONE_NEWNET);
-  if (fd < 0) return errno;
-  const int error = ::connect(fd, destination.get(), destination.size()) == 0 ? 0 : errno;
-  ::close(fd);
-  return error;
+  return fd >= 0 && ::connect(fd, destination.get(), destination.size()) == 0 ? 0 : errno;
 }
 
 }  // namespace
 
 absl::Status RunHoldProbe(int cgroupFd, std::chrono::milliseconds limit) {
   const SocketAddress destination = ProbeDestination();
-  absl::StatusOr<ChildProcess> child =
-      ChildProcess::Start(cgroupFd, [&destination] { return ConnectFromNewNamespace(destination); });
+  absl::StatusOr<ChildProcess> child = ChildProcess::Start(
+      cgroupFd, [&destination] { return ConnectFromNewNamespace(destination); },
+      ChildProcess::Descriptors::kOwn);  // it is killed at the limit
   if (!child.ok()) return child.status();
   pollfd wait = {.fd = child->pidFd(), .events = POLLIN, .revents = 0};
   if (::poll(&wait, 1, static_cast<int>(limit.count())) != 1) {

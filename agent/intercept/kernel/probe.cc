@@ -36,17 +36,11 @@ bool Connect(int fd, const SocketAddress& destination) {
 // Connects and holds the connection until the parent ends this process. Returns errno.
 int ConnectAndHold(const SocketAddress& destination) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  if (!Connect(fd, destination)) {
-    const int error = errno;
-    ::close(fd);  // the descriptor table is the parent's, too
-    return error;
-  }
+  if (fd < 0 || !Connect(fd, destination)) return errno;
   char byte;
   // The agent closes a probe once it has seen it.
   while (::recv(fd, &byte, 1, 0) > 0) {
   }
-  ::close(fd);
   return 0;
 }
 
@@ -63,8 +57,9 @@ absl::Status Probe::Run(int cgroupFd, std::chrono::milliseconds limit) {
   uint64_t earlier;
   (void)!::read(arrived_.get(), &earlier, sizeof(earlier));
   const SocketAddress destination = ProbeDestination();
-  absl::StatusOr<ChildProcess> child =
-      ChildProcess::Start(cgroupFd, [&destination] { return ConnectAndHold(destination); });
+  absl::StatusOr<ChildProcess> child = ChildProcess::Start(
+      cgroupFd, [&destination] { return ConnectAndHold(destination); },
+      ChildProcess::Descriptors::kOwn);  // it is killed when its connection has arrived
   if (!child.ok()) return child.status();
   const auto deadline = std::chrono::steady_clock::now() + limit;
   bool childEnded = false;

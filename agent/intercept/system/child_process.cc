@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -16,7 +17,7 @@
 
 namespace kveil::intercept {
 
-absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef<int()> body) {
+absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef<int()> body, Descriptors descriptors) {
   const pid_t parent = ::getpid();
   int pidFd = -1;
   clone_args arguments = {};
@@ -32,6 +33,8 @@ absl::StatusOr<ChildProcess> ChildProcess::Start(int cgroupFd, absl::FunctionRef
   if (pid == 0) {
     // It shares our descriptors: were it to outlive us, our listeners and locks would, too.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // Not by leaving out CLONE_FILES: that would copy a table with all connections.
+    if (descriptors == Descriptors::kOwn) ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE);
     ::_exit(::getppid() == parent ? body() : 0);
   }
   return ChildProcess(static_cast<pid_t>(pid), UniqueFd(pidFd));

@@ -1,5 +1,5 @@
-// A child process in another cgroup that shares our file descriptors. A socket always belongs to the cgroup of the
-// process that made it, so a process in the right cgroup has to make it.
+// A child process in another cgroup. A socket always belongs to the cgroup of the process that made it, so a process in
+// the right cgroup has to make it.
 #pragma once
 
 #include <sys/mman.h>
@@ -16,9 +16,14 @@ namespace kveil::intercept {
 
 class ChildProcess {
  public:
-  // Runs `body` in a child inside the cgroup; what it returns is the exit status. The child has a copy of our memory
-  // and shares our descriptor table. It is forked from a threaded process, so `body` may only make system calls.
-  static absl::StatusOr<ChildProcess> Start(int cgroupFd, absl::FunctionRef<int()> body);
+  enum class Descriptors {
+    kOurs,  // It shares our descriptor table: what it opens is ours, also when it is killed.
+    kOwn,   // It has none of ours but the standard ones, and what it opens ends with it.
+  };
+  // Runs `body` in a child inside the cgroup; what it returns is the exit status. The child has a copy of our memory.
+  // It is forked from a threaded process, so `body` may only make system calls.
+  static absl::StatusOr<ChildProcess> Start(int cgroupFd, absl::FunctionRef<int()> body,
+                                            Descriptors descriptors = Descriptors::kOurs);
   ChildProcess(ChildProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidFd_(std::move(other.pidFd_)) {}
   ~ChildProcess();  // kills the child if it still runs, and reaps it
 
