@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/registry/postgres_registry.h"
@@ -99,24 +100,27 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
     const auto found = places.find(subject);
     return found == places.end() ? std::nullopt : std::optional(found->second);
   };
+  const PostgresResult& gone = results.at(1);
+  absl::flat_hash_set<size_t> erasedNow;
+  for (size_t i = 0; i < gone.size(); ++i) {
+    const std::optional<size_t> place = placeOf(gone, i, 0);
+    if (!place.has_value()) return Corrupt("a row is malformed");
+    erasedNow.insert(*place);
+    Erased& one = erased[*place / keyspaces.size()];
+    one.keyspaces.push_back(keyspaces[*place % keyspaces.size()]);
+    one.keyCount += static_cast<size_t>(gone.IntegerAt(i, 1));
+    one.number = std::max(one.number, gone.IntegerAt(i, 2));
+  }
   for (size_t i = 0; i < before.size(); ++i) {
     if (before.IsNull(i, 1)) continue;
     const std::optional<size_t> place = placeOf(before, i, 1);
     if (!place.has_value()) return Corrupt("a row is malformed");
+    if (erasedNow.contains(*place)) continue;
     Erased& one = erased[*place / keyspaces.size()];
     const absl::Time time = absl::FromUnixMillis(before.IntegerAt(i, 2));
     one.earlier.push_back({keyspaces[*place % keyspaces.size()], time});
     one.erasedBefore = std::min(one.erasedBefore.value_or(absl::InfiniteFuture()), time);
     one.number = std::max(one.number, before.IntegerAt(i, 3));
-  }
-  const PostgresResult& gone = results.at(1);
-  for (size_t i = 0; i < gone.size(); ++i) {
-    const std::optional<size_t> place = placeOf(gone, i, 0);
-    if (!place.has_value()) return Corrupt("a row is malformed");
-    Erased& one = erased[*place / keyspaces.size()];
-    one.keyspaces.push_back(keyspaces[*place % keyspaces.size()]);
-    one.keyCount += static_cast<size_t>(gone.IntegerAt(i, 1));
-    one.number = std::max(one.number, gone.IntegerAt(i, 2));
   }
   return true;
 }

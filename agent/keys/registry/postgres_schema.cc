@@ -202,13 +202,15 @@ const std::array<Prepared, 45> kPrepared = {{
      " k.state::bigint, k.wrapped_key, ''::bytea FROM (SELECT * FROM kveil.scope_keys WHERE key_id > $1::bytea"
      " ORDER BY key_id LIMIT $2::bigint) k ORDER BY k.key_id"},
     // The statement's own order: the turn's row first, for which another agent would wait, then the keys. "epoch + 0":
-    // by their ids, and never by active_epochs.
+    // by their ids, and never by active_epochs. max(): a row also of a subject that was not erased.
     {kMoveTurn,
      "WITH mine AS MATERIALIZED (UPDATE kveil.turns SET place = $4::bytea, seen = " KVEIL_NOW
      " WHERE epoch = $1::bigint AND agent = $2::bytea AND place = $3::bytea AND used IS NOT NULL AND epoch ="
      " " KVEIL_NEWEST " RETURNING epoch),"
-     " moved AS (UPDATE kveil.scope_keys k SET epoch = $1::bigint,"
-     " wrapped_key = ($6::bytea[])[array_position($5::bytea[], k.key_id)]"
+     " moved AS (UPDATE kveil.scope_keys k SET epoch = $1::bigint, (state, erased, wrapped_key) ="
+     " (SELECT CASE WHEN e.erased IS NULL THEN 1 ELSE 2 END::smallint, e.erased,"
+     " CASE WHEN e.erased IS NULL THEN ($6::bytea[])[array_position($5::bytea[], k.key_id)] END"
+     " FROM (SELECT max(erased) AS erased FROM kveil.erasures WHERE subject = k.subject) e)"
      " WHERE k.key_id = ANY ($5::bytea[]) AND k.state = 1 AND k.epoch + 0 < $1::bigint AND EXISTS (SELECT FROM mine))"
      " SELECT epoch FROM mine"},
     {kHasEpochIndex, "SELECT FROM pg_index WHERE indisvalid AND indexrelid = to_regclass('kveil.active_epochs')"},
@@ -279,13 +281,14 @@ const std::array<Prepared, 45> kPrepared = {{
      " OFFSET 0) e ON true"},
     // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes
     // also of those who were erased before: an agent of an older version, which does not know of it, may have done so.
+    // Where somebody has put keys of these back, they are erased anew: with another number, which all agents hear of.
     {kErase,
      "WITH asked AS MATERIALIZED (SELECT n.subject, n.keyspace, e.number AS before"
      " FROM unnest($1::bytea[], $2::bytea[]) AS n (subject, keyspace)"
      " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
      " WHERE ($4::bigint = 0 OR NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])))),"
      " gone AS (UPDATE kveil.scope_keys SET wrapped_key = NULL, state = 2, erased = $3::bigint"
-     " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked WHERE before IS NULL)) AND state = 1"
+     " WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked)) AND state = 1"
      " RETURNING subject),"
      " forgotten AS (DELETE FROM kveil.users WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked))"
      " RETURNING subject),"
@@ -296,7 +299,8 @@ const std::array<Prepared, 45> kPrepared = {{
      " GROUP BY subject),"
      " added AS (INSERT INTO kveil.erasures (erased, key_count, subject, keyspace)"
      " SELECT $3::bigint, known.keys, asked.subject, asked.keyspace"
-     " FROM known JOIN asked ON asked.subject = known.subject AND asked.before IS NULL"
+     " FROM known JOIN asked ON asked.subject = known.subject AND (asked.before IS NULL OR known.keys > 0)"
+     " ON CONFLICT (subject) DO UPDATE SET number = DEFAULT, erased = excluded.erased, key_count = excluded.key_count"
      " RETURNING subject, key_count, number)"
      " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
     {kReadFacts,

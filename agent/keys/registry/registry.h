@@ -154,8 +154,9 @@ class Registry {
   // Rows after a place in the order of their ids, at most `most`, active and erased ones, without facts. Fewer: there
   // are no more.
   virtual absl::StatusOr<std::vector<Found>> ReadRowsAfter(const TurnPlace& place, size_t most) = 0;
-  // Replaces the wrapped keys of rows that are active and of an earlier epoch than these, and moves the place. The
-  // agent is heard of. False: it leads no more, or the place is another; nothing was changed.
+  // Replaces the wrapped keys of rows that are active and of an earlier epoch than these, and moves the place. Such
+  // rows of subjects that were erased, which somebody has put back, become erased ones. The agent is heard of. False:
+  // it leads no more, or the place is another; nothing was changed.
   virtual absl::StatusOr<bool> MoveTurn(int64_t epoch, const AgentId& self, const TurnPlace& before,
                                         const TurnPlace& after, absl::Span<const Row> rows) = 0;
   // Destroys the keys of all epochs before. False: the agent leads no more, the place is not kTurnDone, or there are
@@ -224,7 +225,8 @@ class Registry {
   // its history, and remembers the erasures. One answer per user. The erasure of a user takes effect at one moment: it
   // covers every key of the user that any agent was given before that moment, also in a keyspace that is new. For a
   // user with no key who is not known, nothing is changed; what was erased before is durable, too, when this returns
-  // OK. After an error some of the users may be erased and others not: asking again tells.
+  // OK. A subject that was erased before and has keys, as somebody has put rows back, is erased anew. After an error
+  // some of the users may be erased and others not: asking again tells.
   //
   // Others wait for a few milliseconds at most, as many users are erased in several steps.
   virtual absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,

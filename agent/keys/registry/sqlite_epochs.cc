@@ -126,6 +126,8 @@ absl::StatusOr<bool> SqliteTables::MoveTurn(int64_t epoch, const Registry::Agent
 
 // In place: a wrapped key has the size of any other.
 absl::Status SqliteTables::Rewrap(const Registry::Row& row) {
+  ASSIGN_OR_RETURN(const std::optional<Erasure> erasure, FindErasure(row.name.subject));
+  if (erasure.has_value()) return DestroyKeys(row.name.subject, erasure->time).status();  // somebody has put it back
   rewrapEpoch_.Bind(1, row.id.bytes);
   rewrapEpoch_.Bind(2, row.epoch);
   RETURN_IF_ERROR(rewrapEpoch_.Run());

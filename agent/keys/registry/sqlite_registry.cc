@@ -223,7 +223,7 @@ absl::StatusOr<bool> SqliteRegistry::EraseOne(const std::vector<std::string>& ke
     const Subject subject = subjectIn(keyspace);
     absl::StatusOr<std::optional<SqliteTables::Erasure>> before = tables_->FindErasure(subject);
     if (!before.ok()) return before.status();
-    if (before->has_value()) {
+    if (before->has_value() && !(*before)->hasKeys) {
       erased.earlier.push_back({keyspace, (*before)->time});
       erased.erasedBefore = std::min(erased.erasedBefore.value_or(absl::InfiniteFuture()), (*before)->time);
       erased.number = std::max(erased.number, (*before)->number);

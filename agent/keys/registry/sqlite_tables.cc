@@ -211,6 +211,9 @@ absl::Status SqliteTables::Prepare() {
       " WHERE number IN (SELECT wrappedKey FROM scopeKeys WHERE subject = ?1 AND state = 1)";
   constexpr char kErase[] =
       "UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2 WHERE subject = ?1 AND state = 1";
+  constexpr char kFindErasure[] =
+      "SELECT number, erased, keyCount, EXISTS (SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 1)"
+      " FROM erasures WHERE subject = ?1";
   constexpr char kNextNumber[] =
       "SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'erasures'), 0),"
       " coalesce((SELECT max(number) FROM users), 0))";
@@ -234,10 +237,10 @@ absl::Status SqliteTables::Prepare() {
       {&insertWrapped_, "INSERT INTO wrappedKeys (bytes) VALUES (?1)"},
       {&insert_, kInsert},
       {&addKeyspace_, "INSERT INTO keyspaces (name) VALUES (?1) ON CONFLICT DO NOTHING"},
-      {&findErasure_, "SELECT number, erased, keyCount FROM erasures WHERE subject = ?1"},
+      {&findErasure_, kFindErasure},
       {&overwrite_, kOverwrite},
       {&erase_, kErase},
-      {&addErasure_, "INSERT INTO erasures (number, subject, keyspace, erased, keyCount) VALUES (?5, ?1, ?2, ?3, ?4)"},
+      {&addErasure_, "REPLACE INTO erasures (number, subject, keyspace, erased, keyCount) VALUES (?5, ?1, ?2, ?3, ?4)"},
       {&nextNumber_, kNextNumber},
       {&findFacts_, kFindFacts},
       {&writeFacts_, kWriteFacts},
@@ -365,20 +368,25 @@ absl::StatusOr<std::optional<SqliteTables::Erasure>> SqliteTables::FindErasure(c
   std::optional<Erasure> erasure;
   if (*row) {
     erasure = Erasure{findErasure_.IntegerAt(0), absl::FromUnixMillis(findErasure_.IntegerAt(1)),
-                      static_cast<size_t>(findErasure_.IntegerAt(2))};
+                      static_cast<size_t>(findErasure_.IntegerAt(2)), findErasure_.IntegerAt(3) != 0};
   }
   findErasure_.Reset();
   return erasure;
 }
 
-absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject, std::string_view keyspace,
-                                                          bool isAlways, absl::Time now) {
+absl::StatusOr<size_t> SqliteTables::DestroyKeys(const Subject& subject, absl::Time now) {
   overwrite_.Bind(1, subject);
-  if (absl::Status status = overwrite_.Run(); !status.ok()) return status;
+  RETURN_IF_ERROR(overwrite_.Run());
   erase_.Bind(1, subject);
   erase_.Bind(2, absl::ToUnixMillis(now));
-  if (absl::Status status = erase_.Run(); !status.ok()) return status;
-  Erasure erasure{0, now, static_cast<size_t>(database_->changes())};
+  RETURN_IF_ERROR(erase_.Run());
+  return static_cast<size_t>(database_->changes());
+}
+
+absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject, std::string_view keyspace,
+                                                          bool isAlways, absl::Time now) {
+  ASSIGN_OR_RETURN(const size_t keyCount, DestroyKeys(subject, now));
+  Erasure erasure{0, now, keyCount};
   ASSIGN_OR_RETURN(const int64_t number, NextNumber());
   ASSIGN_OR_RETURN(const bool wasKnown, ForgetFacts(subject));
   if (erasure.keyCount == 0 && !wasKnown && !isAlways) return erasure;

@@ -51,6 +51,7 @@ class SqliteTables {
   absl::StatusOr<std::vector<Registry::Found>> ReadRowsAfter(const Registry::TurnPlace& place, size_t most);
   absl::StatusOr<bool> MoveTurn(int64_t epoch, const Registry::AgentId& self, const Registry::TurnPlace& before,
                                 const Registry::TurnPlace& after, absl::Time now);
+  // Destroys the row's key if its subject was erased.
   absl::Status Rewrap(const Registry::Row& row);
   // Active ones.
   absl::StatusOr<bool> HasRowsBefore(int64_t epoch);
@@ -85,12 +86,15 @@ class SqliteTables {
     int64_t number = 0;  // 0: there was nothing to erase
     absl::Time time;
     size_t keyCount = 0;
+    bool hasKeys = false;  // since then, as somebody has put rows back
   };
   // nullopt when the subject was not erased.
   absl::StatusOr<std::optional<Erasure>> FindErasure(const Subject& subject);
   // Destroys every wrapped key of the subject, deletes what is known of it, and remembers the erasure; `isAlways`: also
   // where there was neither. With a number of 0, nothing is changed.
   absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, bool isAlways, absl::Time now);
+  // Destroys every wrapped key of the subject. Returns how many there were.
+  absl::StatusOr<size_t> DestroyKeys(const Subject& subject, absl::Time now);
 
   // As Registry::ReadFacts, for one.
   absl::StatusOr<Registry::KnownFacts> ReadFacts(const Subject& subject);

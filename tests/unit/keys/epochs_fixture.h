@@ -70,6 +70,19 @@ class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBack
                                            wrapped + "'::bytea WHERE key_id = '\\x" + id + "'::bytea";
   }
   void PutRow(const Registry::Row& row) { Execute(RowBack(row)); }
+  // Puts an erased row back as the active one that it was.
+  void ActivateRow(const Registry::Row& row) {
+    const auto hex = [](std::string_view bytes) { return absl::BytesToHexString(ToAbsl(bytes)); };
+    const std::string id = hex(AsText(row.id.bytes)), wrapped = hex(AsText(row.wrappedKey));
+    if (GetParam().prefix.empty()) {
+      Execute("INSERT INTO wrappedKeys (bytes) VALUES (x'" + wrapped +
+              "'); UPDATE scopeKeys SET state = 1, erased = NULL, wrappedKey = last_insert_rowid() WHERE keyId = x'" +
+              id + "'");
+    } else {
+      Execute("UPDATE kveil.scope_keys SET state = 1, erased = NULL WHERE key_id = '\\x" + id + "'::bytea");
+    }
+    PutRow(row);
+  }
 
   // Has a row hold something that no key unwraps. Returns it as it was.
   Registry::Row DamageRow(const crypto::KeyId& id) {

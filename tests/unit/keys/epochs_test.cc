@@ -25,6 +25,7 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::SizeIs;
 using EpochState = KeyService::EpochState;
 
 TEST_P(EpochsTest, ATurnKeepsEveryKeyAndItsId) {
@@ -232,6 +233,50 @@ TEST_P(EpochsTest, AnErasureInBetweenIsNotUndone) {
   ASSERT_TRUE(after->front().ok() && after->front()->has_value());
   EXPECT_TRUE((*after->front())->erased);
   EXPECT_THAT((*after->front())->wrappedKey, IsEmpty());
+}
+
+// As by somebody who restores rows of a dump from before the erasure.
+TEST_P(EpochsTest, ARowOfAnErasedUserThatIsPutBackIsErasedAgain) {
+  auto service = OpenAgent();
+  const Keys before = KeysOf(*service, 0, 3);
+  const crypto::KeyId first = before.at(NameOf(0)).first, second = before.at(NameOf(1)).first;
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  const crypto::KeyId ids[] = {first, second};
+  const auto rows = *turner.registry->FindManyById(ids);
+  std::vector<int64_t> numbers;
+  for (int user = 0; user < 2; ++user) numbers.push_back(service->Erase(std::nullopt, NameOf(user))->number);
+  for (const Registry::Found& row : rows) ActivateRow(**row);
+  service.reset();
+
+  // By asking again.
+  const auto subjectIn = [&](std::string_view keyspace) {
+    return turner.keys->SubjectOf({Scope::kUser, keyspace, NameOf(0)});
+  };
+  const auto erased = turner.registry->EraseUser(std::nullopt, subjectIn, absl::Now());
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  EXPECT_EQ(erased->keyCount, 1u);
+  EXPECT_THAT(erased->keyspaces, SizeIs(1));
+  EXPECT_THAT(erased->earlier, IsEmpty()) << "it was undone";
+  EXPECT_GT(erased->number, numbers.back()) << "other agents have to hear of it";
+  const auto again = turner.registry->EraseUser(std::nullopt, subjectIn, absl::Now());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->keyCount, 0u);
+  EXPECT_THAT(again->earlier, SizeIs(1));
+  EXPECT_EQ(again->number, erased->number);
+
+  // And by a turn.
+  turner.turns->Ask();
+  EXPECT_EQ(turner.Settle(), 2);
+  EXPECT_EQ(turner.registry->ReadEpochs()->size(), 1u);
+  for (const crypto::KeyId& id : ids) {
+    const Registry::Row row = ***turner.registry->FindManyById({&id, 1})->begin();
+    EXPECT_TRUE(row.erased);
+    EXPECT_THAT(row.wrappedKey, IsEmpty());
+  }
+  const auto restarted = OpenAgent();
+  EXPECT_EQ(StateById(*restarted, first), FetchResult::IdState::kErased);
+  EXPECT_EQ(StateById(*restarted, second), FetchResult::IdState::kErased);
+  EXPECT_EQ(KeysOf(*restarted, 2, 3).at(NameOf(2)), before.at(NameOf(2)));
 }
 
 TEST_P(EpochsTest, OneAgentAtATimeTurnsAndEachStepNeedsTheOneBefore) {
