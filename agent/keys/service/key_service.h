@@ -169,7 +169,8 @@ class KeyService : public KeySource {
   absl::StatusOr<int64_t> TurnEpochs();
   // Gives up a key that its row does not give, so that it does not stop a turn: its records are as those of an erased
   // user from then on. If it is a user's, that one gets another key for what comes. kNotFound: the registry has no such
-  // key. kAlreadyExists: it is erased, or given up. kFailedPrecondition: it can be unwrapped. Blocks as Erase does.
+  // key. kAlreadyExists: it is erased, as its user is. kFailedPrecondition: it can be unwrapped. OK also for one that
+  // was given up before, as who asked then may not have heard of it. Blocks as Erase does.
   struct GivenUp {
     Scope scope = Scope::kUser;
     int64_t epoch = 0;

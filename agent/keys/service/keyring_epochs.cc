@@ -147,7 +147,11 @@ absl::StatusOr<KeyService::GivenUp> Keyring::GiveUpKey(const crypto::KeyId& id) 
   RETURN_IF_ERROR(found.front().status());
   if (!found.front()->has_value()) return absl::NotFoundError(StrCat(registry_->name(), " has no such key"));
   const Registry::Row& row = **found.front();
-  if (row.erased) return absl::AlreadyExistsError("the key is erased, or was given up");
+  if (row.erased) {
+    ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts({&row.name.subject, 1}));
+    if (known.front().erased.has_value()) return absl::AlreadyExistsError("the key is erased, as its user is");
+    return KeyService::GivenUp{row.scope, row.epoch};  // before: who asked then may not have heard of it
+  }
   // As a turn does it: a key under a KEK stays wrapped by that, which may be out of reach.
   const absl::Status unwrapped = keys_.Rewrap(row).status();
   if (unwrapped.ok()) return absl::FailedPreconditionError("the key can be unwrapped: it is not given up");

@@ -8,6 +8,8 @@
 
 #include "daemon/commands/commands.h"
 #include "daemon/irrecoverable_receipts.h"
+#include "keys/registry/open_registry.h"
+#include "keys/service/unreadable_keys.h"
 
 namespace kveil::daemon {
 namespace {
@@ -105,6 +107,39 @@ TEST(EpochsCommandTest, GivesUpOnlyWhatIsAKey) {
   EXPECT_EQ(GiveUpKey(*keys, store, {.key = std::string(32, 'a')}, {.uid = 1}).status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(*store.ReadCount(), 0u);
+  keys.reset();
+  std::filesystem::remove_all(folder);
+}
+
+// The agent ended, or the registry's answer was lost, before the receipt was written.
+TEST(EpochsCommandTest, AKeyThatWasGivenUpWithoutAReceiptGetsOne) {
+  char path[] = "/tmp/kveil-epochs-XXXXXX";
+  const std::string folder = mkdtemp(path);
+  keys::KeyServiceOptions options;
+  options.root.file = folder + "/root.key";
+  options.registry.sqlite = folder + "/registry.db";
+  const keys::RegistryOptions registryOptions = options.registry;
+  auto keys = *keys::KeyService::Open(std::move(options));
+  const receipts::Store store(folder + "/receipts");
+  ASSERT_TRUE(store.Prepare().ok());
+  keys::Misses misses;
+  misses.scopes.emplace_back(keys::ScopeName{keys::Scope::kUser, "clicks", "user-1"});
+  std::promise<crypto::KeyId> made;
+  keys->Fetch(std::move(misses), "app",
+              [&](const keys::FetchResult& result) { made.set_value(result.scopes.front().key.id); });
+  const crypto::KeyId id = made.get_future().get();
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  auto registry = *keys::OpenRegistry(registryOptions, /*mustExist=*/true, soon);
+  registry->SetDeadline(soon);
+  const auto rows = registry->FindManyById({&id, 1});
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  ASSERT_TRUE(*registry->GiveUpRow(**rows->front(), absl::Now()));
+  const auto givenUp = GiveUpKey(*keys, store, {.key = keys::TextOf(id)}, {.uid = 1});
+  ASSERT_TRUE(givenUp.ok()) << givenUp.status();
+  EXPECT_EQ(givenUp->scope, "user");
+  EXPECT_EQ(givenUp->receipt.number, 1u);
+  EXPECT_EQ(*store.ReadCount(), 1u);
+  registry.reset();
   keys.reset();
   std::filesystem::remove_all(folder);
 }

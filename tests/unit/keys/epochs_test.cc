@@ -360,13 +360,17 @@ TEST_P(EpochsTest, OnlyAKeyThatCannotBeUnwrappedIsGivenUp) {
   ASSERT_TRUE(givenUp.ok()) << givenUp.status();
   EXPECT_EQ(givenUp->scope, Scope::kUser);
   EXPECT_EQ(givenUp->epoch, 1);
-  EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kAlreadyExists);
+  const auto again = service->GiveUpKey(lost);  // who asks may not have heard the answer
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->epoch, 1);
   ASSERT_TRUE(Eventually([&] { return IsIn(*service, 2); })) << service->health();
   EXPECT_EQ(StateById(*service, lost), FetchResult::IdState::kErased);
   Keys after = KeysOf(*OpenAgent("node-2"), 0, 5);
   EXPECT_FALSE(after.at(NameOf(3)).first == lost) << "the user is not erased";
   after[NameOf(3)] = before.at(NameOf(3));
   EXPECT_EQ(after, before);
+  ASSERT_TRUE(service->Erase(std::nullopt, NameOf(3)).ok());
+  EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST_P(EpochsTest, AnEpochKeyThatCannotBeUnwrappedIsAProblem) {
