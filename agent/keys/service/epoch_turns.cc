@@ -61,6 +61,7 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::
     oldCopies_.clear();
   } else {
     unreadable_.Clear();
+    isCircling_ = false;
   }
   absl::StatusOr<Result> result = !newest.isUsed    ? Introduce(newest)
                                   : rows.size() > 1 ? Rewrap(newest, self)
@@ -72,6 +73,10 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Step(const std::vector<Registry::
     problem_ = absl::UnavailableError(StrCat(
         "the turn to epoch ", newest.number, " cannot end, and no erasure becomes irrecoverable: ", unreadable_.Text(),
         ". Restore their rows from a backup of ", registry_.name(), ", or give them up: kveil epochs give-up"));
+  } else if (isCircling_) {
+    problem_ = absl::UnavailableError(StrCat(
+        "the turn to epoch ", newest.number, " cannot end, and no erasure becomes irrecoverable: ", registry_.name(),
+        " has active rows of the epoch before without a key's id, or its indexes are damaged"));
   } else if (isTurning && now - turningSince_ >= kPatience) {
     problem_ = absl::UnavailableError(StrCat("the turn to epoch ", newest.number, " has been under way for more than ",
                                              kPatience.count(), " hours: kveil epochs list"));
@@ -174,16 +179,19 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
       return Result();
     }
     passBegan_ = now;
+    hasRewrapped_ = false;
   }
   Registry::TurnPlace after = place_;
   std::vector<Registry::Row> rewrapped;
   ASSIGN_OR_RETURN(const std::vector<Registry::Found> found, registry_.ReadRowsAfter(place_, kRowsOfAStep));
   RETURN_IF_ERROR(RewrapEach(found, newest.number, rewrapped, after));
+  if (!rewrapped.empty()) hasRewrapped_ = true;
   const bool isEnd = found.size() < kRowsOfAStep;
   if (!isEnd && after == place_) return absl::UnavailableError(StrCat(registry_.name(), " has rows without ids"));
   const bool isAgain = isEnd && unreadable_.EndPass();
   if (isEnd) after = isAgain ? Registry::TurnPlace() : Registry::TurnPlace(Registry::kTurnDone);
-  if (isAgain) passNotBefore_ = now + kPassShare * (now - passBegan_);
+  if (isEnd) passTook_ = now - passBegan_;
+  if (isAgain) passNotBefore_ = now + kPassShare * passTook_;
   leads_ = 0;  // if the answer is lost, the place is read again
   ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
   if (!isMoved) return Result();
@@ -204,10 +212,12 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::End(const Registry::Epoch& newest
     log::Info("keys.epochs.turned", {{"epoch", newest.number}});
     return Result{true, true};
   }
-  // If this agent still leads, somebody has put rows behind the place.
+  // If this agent still leads, somebody has put rows behind the place. Or no pass ever finds them.
   ASSIGN_OR_RETURN(const bool isMoved,
                    registry_.MoveTurn(newest.number, self, Registry::TurnPlace(Registry::kTurnDone), {}, {}));
-  return Result{isMoved, false};
+  isCircling_ = isMoved && !hasRewrapped_;
+  if (isCircling_) passNotBefore_ = options_.timerNow() + kPassShare * passTook_;
+  return Result{isMoved && !isCircling_, false};
 }
 
 absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
@@ -218,12 +228,14 @@ absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {
   if (!place.has_value()) {
     leadAgain_ = now + kLeadAgain;
     unreadable_.Clear();  // the other one tells
+    isCircling_ = false;
     return absl::OkStatus();
   }
   leads_ = epoch;
   openingOfLead_ = registry_.openings();
   place_ = *std::move(place);
   passBegan_ = now;
+  hasRewrapped_ = true;
   return absl::OkStatus();
 }
 

@@ -126,6 +126,9 @@ class EpochTurns {
   SteadyTime leadAgain_;  // not before that
   UnreadableKeys unreadable_;
   SteadyTime passBegan_, passNotBefore_;
+  SteadyTime::duration passTook_{0};
+  bool hasRewrapped_ = false;  // in this pass, or nobody knows
+  bool isCircling_ = false;    // the registry has rows that a pass does not find
   uint64_t openingOfLead_ = 0;
   SteadyTime forgetNotBefore_;
   absl::Status waits_, note_;

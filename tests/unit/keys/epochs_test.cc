@@ -373,6 +373,32 @@ TEST_P(EpochsTest, OnlyAKeyThatCannotBeUnwrappedIsGivenUp) {
   EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kAlreadyExists);
 }
 
+TEST_P(EpochsTest, ARowThatNoPassFindsIsAProblemAndIsNotLookedForAllTheTime) {
+  const Keys before = KeysOf(*OpenAgent(), 0, 3);
+  Turner turner(GetParam().options(folder_), keyFile(), 1);
+  const std::string table = "UPDATE " + ScopeKeys() + " SET " + KeyIdColumn() + " = ";
+  const auto literal = [&](const std::string& hex) {
+    return GetParam().prefix.empty() ? "x'" + hex + "'" : "'\\x" + hex + "'::bytea";
+  };
+  const std::string id = TextOf(before.at(NameOf(0)).first);
+  Execute(table + literal("") + " WHERE " + KeyIdColumn() + " = " + literal(id));
+  turner.turns->Ask();
+  bool hasMore = true;
+  int steps = 0;
+  for (; hasMore && steps < 20; ++steps) {
+    const auto result = turner.Step();
+    ASSERT_TRUE(result.ok()) << result.status();
+    hasMore = result->hasMore;
+  }
+  EXPECT_LT(steps, 20) << "pass after pass";
+  EXPECT_THAT(std::string(turner.turns->problem().message()), HasSubstr("active rows of the epoch before without"));
+  EXPECT_EQ(turner.registry->ReadEpochs()->size(), 2u);
+  Execute(table + literal(id) + " WHERE " + KeyIdColumn() + " = " + literal(""));
+  EXPECT_TRUE(Eventually([&] { return turner.Settle() == 2 && turner.registry->ReadEpochs()->size() == 1; }));
+  EXPECT_TRUE(turner.turns->problem().ok()) << turner.turns->problem();
+  EXPECT_EQ(KeysOf(*OpenAgent(), 0, 3), before);
+}
+
 TEST_P(EpochsTest, AnEpochKeyThatCannotBeUnwrappedIsAProblem) {
   auto service = OpenAgent();
   const Keys before = KeysOf(*service, 0, 1);
