@@ -11,7 +11,8 @@
 namespace kveil::keys {
 
 // On a connection of its own, as that takes minutes in a large registry, and CONCURRENTLY, so that no agent waits for
-// it. Of all agents, one builds. If that one ends meanwhile, the server ends the work, or another agent begins it anew.
+// it. Of all agents, one builds: the one that leads the turn. If that one ends meanwhile, the server finishes the work
+// all the same, or ends it. Then the agent that leads by then looks, and begins anew if it has to.
 class PostgresEpochIndex {
  public:
   using Deadline = PostgresConnection::Deadline;
@@ -21,6 +22,8 @@ class PostgresEpochIndex {
   // Begins, or goes on. OK: it is there. kAborted: it is being built. kUnavailable: it cannot be built, and why. Ask
   // again.
   absl::Status Build(Deadline deadline);
+  // Lets another agent build, which leads the turn now.
+  void Leave() { connection_.reset(); }
 
  private:
   enum class Step { kLook, kDrop, kMake };

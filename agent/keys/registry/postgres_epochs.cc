@@ -56,7 +56,10 @@ absl::StatusOr<std::optional<Registry::TurnPlace>> PostgresRegistry::LeadTurn(in
   parameters.Add(epoch).Add(self).Add(static_cast<int64_t>(lease.count()));
   absl::StatusOr<Results> led = Write(PostgresStatement::Execute(postgres::kLeadTurn, parameters));
   if (!led.ok()) return Fail(led.status());
-  if (led->at(0).size() == 0) return std::nullopt;
+  if (led->at(0).size() == 0) {
+    epochIndex_.Leave();
+    return std::nullopt;
+  }
   return TurnPlace(led->at(0).TextAt(0, 0));
 }
 

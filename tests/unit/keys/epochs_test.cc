@@ -757,6 +757,45 @@ TEST_P(PostgresEpochsTest, BuildsTheIndexThatTheEndOfATurnNeeds) {
   EXPECT_EQ(KeysOf(*OpenAgent(), 0, 3), before);
 }
 
+// The building of an agent that leads no more has failed: its session has the lock that keeps others from building.
+TEST_P(PostgresEpochsTest, AnAgentThatLeadsNoMoreLeavesTheIndexToOthers) {
+  KeysOf(*OpenAgent(), 0, 3);
+  Execute("DROP INDEX kveil.active_epochs");
+  Turner turner(GetParam().options(folder_), keyFile(), 1), next(GetParam().options(folder_), keyFile(), 2);
+  auto writer = PostgresServer::Running().ClientOf(folder_);
+  writer.Query("BEGIN");
+  writer.Query("LOCK TABLE kveil.scope_keys IN ROW EXCLUSIVE MODE");  // the building waits for its end
+  turner.turns->Ask();
+  for (int step = 0; step < 3; ++step) ASSERT_TRUE(turner.Step().ok());  // added, used, rewrapped
+  const std::string building =
+      "FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
+      " AND l.objid = 461547858285 % 4294967296 AND a.datname = current_database()";
+  auto watcher = PostgresServer::Running().ClientOf(folder_);
+  const auto isBuilding = [&] {
+    return watcher.Query("SELECT count(*) " + building + " AND a.query LIKE 'CREATE INDEX%' AND a.state = 'active'") ==
+           std::vector<std::string>{"1"};
+  };
+  ASSERT_TRUE(Eventually([&] {
+    turner.registry->SetDeadline(std::chrono::steady_clock::now() + milliseconds(200));
+    (void)turner.registry->EndTurn(2, turner.self.id, absl::Now());
+    return isBuilding();
+  }));
+  watcher.Query("SELECT pg_cancel_backend(a.pid) " + building);
+  ASSERT_TRUE(Eventually([&] { return !isBuilding(); }));
+  writer.Query("COMMIT");
+  Execute("UPDATE kveil.turns SET agent = '', seen = 0");
+  next.registry->SetDeadline(Turner::Soon());
+  ASSERT_TRUE(next.Step().ok());
+  EXPECT_THAT(std::string(next.turns->note().message()), HasSubstr("has built the index kveil.active_epochs"));
+  EXPECT_EQ(next.registry->ReadEpochs()->size(), 2u);
+  turner.registry->SetDeadline(Turner::Soon());
+  EXPECT_FALSE(turner.registry->LeadTurn(2, turner.self.id, std::chrono::hours(1))->has_value());
+  EXPECT_TRUE(Eventually([&] {
+    next.registry->SetDeadline(Turner::Soon());
+    return next.Settle() == 2 && next.registry->ReadEpochs()->size() == 1;
+  }));
+}
+
 // A standby that takes over may lack the last moments, and then needs what the root key would have forgotten. A clock
 // that jumps does not make that sooner.
 TEST_P(PostgresEpochsTest, TheRootKeyForgetsSomeMinutesAfterTheTurnByTwoClocks) {
