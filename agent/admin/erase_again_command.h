@@ -22,12 +22,14 @@ struct EraseAgainCommand {
     std::string registry;  // that the receipts are of: its id, in hexadecimal digits
     std::string keyspace;
     std::vector<std::string> pseudonyms;  // at most kMostUsers, of users in the keyspace
+    std::vector<uint64_t> erasures;       // of each the number of the erasure, as the receipt has it
     bool isDryRun = false;                // only look
     std::optional<std::string> reason;    // as of EraseCommand
     void Fields(auto& field) {
       field("registry", registry);
       field("keyspace", keyspace);
       field("pseudonyms", pseudonyms);
+      field("erasures", erasures);
       field("isDryRun", isDryRun);
       field("reason", reason);
     }

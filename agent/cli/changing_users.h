@@ -12,9 +12,6 @@
 
 namespace kveil::cli {
 
-// Exit status: changed, but an agent may still go by what was known before.
-inline constexpr int kNotEverywhere = 3;
-
 // Whether the agent made the changes, and all agents know. Says on stderr what is missing, and returns the exit status.
 // `openings`: of the answers to the changes.
 struct Awaited {

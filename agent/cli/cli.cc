@@ -29,6 +29,7 @@ class CommandLine {
 
  private:
   void AddConnections();
+  void AddErasing();
   void AddConsent();
   void AddUser();
   void AddUserOptions(CLI::App& command, UserOptions& who, bool waits);
@@ -100,6 +101,37 @@ void CommandLine::AddUserOptions(CLI::App& command, UserOptions& who, bool waits
                   "How long to wait for the other agents (default: until each knows or is bound to); exits 3 when some "
                   "do not by then")
       ->type_name("SECONDS");
+}
+
+void CommandLine::AddErasing() {
+  CLI::App* const erase =
+      Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
+          "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, erase_); });
+  CLI::Option_group* const who = erase->add_option_group("who");
+  who->require_option(1);
+  who->add_option("--user", erase_.user, "The user's id, as it is in the records")->type_name("ID");
+  who->add_option("--users-from", erase_.usersFrom,
+                  "A file with the id of a user per line; run it again after an interruption")
+      ->type_name("FILE");
+  erase
+      ->add_option("--wait", erase_.waitSeconds,
+                   "How long to wait for the other agents (default: until each has dropped the keys or is bound to "
+                   "have); exits 3 when some have not by then")
+      ->type_name("SECONDS");
+
+  CLI::App* const readmit =
+      Add(app_, "readmit", "End a user's erasure: new records get a new key, what was erased stays unreadable",
+          "kveil readmit --user 38 --keyspace customers", [this] { return RunReadmit(common_, erase_); });
+  readmit->add_option("--user", erase_.user, "The user's id, as it is in the records")->required()->type_name("ID");
+  for (CLI::App* const command : {erase, readmit}) {
+    command
+        ->add_option("--as", erase_.encoding, "How ids are written: text, int64, uuid, hex or base64 (default: text)")
+        ->check(
+            CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
+        ->type_name("ENCODING");
+    command->add_option("--keyspace", erase_.keyspace, "Only in this keyspace (default: all)")->type_name("NAME");
+    command->add_option("--reason", erase_.reason, "Why, for the receipt; name no person in it")->type_name("TEXT");
+  }
 }
 
 void CommandLine::AddConsent() {
@@ -458,27 +490,7 @@ CommandLine::CommandLine() {
   Add(*config, "show", "Print the configuration with every default, as JSON that is a configuration itself",
       "kveil config show --config /etc/kveil/agent.json", [this] { return RunConfigShow(common_); });
 
-  CLI::App* const erase =
-      Add(app_, "erase", "Make every record of a user unreadable, by destroying the user's keys",
-          "kveil erase --user 38 --keyspace customers", [this] { return RunErase(common_, erase_); });
-  CLI::Option_group* const who = erase->add_option_group("who");
-  who->require_option(1);
-  who->add_option("--user", erase_.user, "The user's id, as it is in the records")->type_name("ID");
-  who->add_option("--users-from", erase_.usersFrom,
-                  "A file with the id of a user per line; run it again after an interruption")
-      ->type_name("FILE");
-  erase->add_option("--as", erase_.encoding, "How ids are written: text, int64, uuid, hex or base64 (default: text)")
-      ->check(
-          CLI::IsMember(std::vector<std::string>(formats::kIdEncodingNames.begin(), formats::kIdEncodingNames.end())))
-      ->type_name("ENCODING");
-  erase->add_option("--keyspace", erase_.keyspace, "Only the keys of this keyspace (default: all)")->type_name("NAME");
-  erase
-      ->add_option("--wait", erase_.waitSeconds,
-                   "How long to wait for the other agents (default: until each has dropped the keys or is bound to "
-                   "have); exits 3 when some have not by then")
-      ->type_name("SECONDS");
-
-  erase->add_option("--reason", erase_.reason, "Why, for the receipt; name no person in it")->type_name("TEXT");
+  AddErasing();
 
   AddConsent();
 

@@ -47,6 +47,9 @@ struct EraseOptions {
 // Destroys the keys of one user or many, and waits until all agents have dropped them.
 int RunErase(const CommonOptions& common, const EraseOptions& options);
 
+// Ends the erasure of one user; `usersFrom` and `waitSeconds` are not looked at.
+int RunReadmit(const CommonOptions& common, const EraseOptions& options);
+
 // Who is meant, and how long to wait for the other agents.
 struct UserOptions {
   std::string user;

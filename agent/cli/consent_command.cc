@@ -5,6 +5,7 @@
 #include "admin/reread_command.h"
 #include "cli/changing_users.h"
 #include "cli/common.h"
+#include "cli/erasing.h"
 
 namespace kveil::cli {
 

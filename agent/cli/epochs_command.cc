@@ -15,8 +15,7 @@ namespace {
 
 using admin::ListEpochsCommand;
 
-constexpr int kNoReceipt = 4;  // as of `kveil erase`
-constexpr int kUnderWay = 3;   // as of `kveil erase`: begun, and not done yet
+constexpr int kUnderWay = 3;  // as of `kveil erase`: begun, and not done yet
 
 constexpr std::chrono::seconds kPollPause{1};
 

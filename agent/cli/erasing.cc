@@ -12,9 +12,6 @@ namespace {
 // Longer than any agent's cacheTtl, which is as long as the agent waits by itself.
 constexpr std::chrono::seconds kLongestWait{3700};
 constexpr std::chrono::seconds kAnswerTime{30};
-// Exit status: erased, but an agent may still have the keys; or there is no receipt.
-constexpr int kNotEverywhere = 3;
-constexpr int kNoReceipt = 4;
 
 }  // namespace
 

@@ -14,6 +14,10 @@
 
 namespace kveil::cli {
 
+// Exit status: done, but an agent may not know yet; or there is no receipt.
+inline constexpr int kNotEverywhere = 3;
+inline constexpr int kNoReceipt = 4;
+
 // `encoding`: one of formats::kIdEncodingNames.
 formats::IdEncoding EncodingNamed(const std::string& encoding);
 

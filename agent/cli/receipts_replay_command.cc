@@ -31,7 +31,7 @@ constexpr char kReason[] = "repeated from receipts";
 struct Told {
   std::string registry;
   uint64_t receipts = 0;
-  std::map<std::string, std::set<std::string>> users;  // pseudonyms
+  std::map<std::string, std::map<std::string, int64_t>> users;  // by pseudonym, the number of the last erasure
   size_t count() const {
     size_t sum = 0;
     for (const auto& [keyspace, pseudonyms] : users) sum += pseudonyms.size();
@@ -71,7 +71,8 @@ absl::StatusOr<Told> ReadAll(const Store& store, const SigningKey& key) {
     if (one.registry != told.registry) continue;
     ++told.receipts;
     for (receipts::ErasuresTold::Subject& subject : one.subjects) {
-      told.users[std::move(subject.keyspace)].insert(std::move(subject.pseudonym));
+      int64_t& erasure = told.users[std::move(subject.keyspace)][std::move(subject.pseudonym)];
+      erasure = std::max(erasure, one.erasure);
     }
   }
   return told;
@@ -104,7 +105,9 @@ absl::StatusOr<Sum> AskForAll(const std::string& socket, const Told& told, bool 
       EraseAgainCommand::Request piece{.registry = told.registry, .keyspace = keyspace, .isDryRun = isDryRun};
       piece.reason = kReason;
       while (next != pseudonyms.end() && piece.pseudonyms.size() < EraseAgainCommand::kMostUsers) {
-        piece.pseudonyms.push_back(*next++);
+        piece.pseudonyms.push_back(next->first);
+        piece.erasures.push_back(static_cast<uint64_t>(next->second));
+        ++next;
       }
       done += piece.pseudonyms.size();
       const auto answer = admin::Ask<EraseAgainCommand>(socket, piece);

@@ -1,6 +1,5 @@
 #include "daemon/erasure_check.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -62,7 +61,7 @@ absl::StatusOr<size_t> ErasureCheck::CountMissing() {
   Piece piece;
   const auto ask = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, keys_.ReadErased(piece));
-    missing += static_cast<size_t>(std::count(read.isErased.begin(), read.isErased.end(), false));
+    for (size_t i = 0; i < piece.size(); ++i) missing += !read.isErased[i] && !read.isReadmitted[i] ? 1 : 0;
     piece.clear();
     return absl::OkStatus();
   };
@@ -74,7 +73,7 @@ absl::StatusOr<size_t> ErasureCheck::CountMissing() {
     for (const receipts::ErasuresTold::Subject& one : told->subjects) {
       const absl::StatusOr<keys::Subject> subject = SubjectOf(one.pseudonym);
       if (!subject.ok() || asked == kMostUsers) continue;
-      piece.push_back(*subject);
+      piece.push_back({*subject, told->erasure});
       ++asked;
       if (piece.size() == keys::kMostUsersOfAnErasure) RETURN_IF_ERROR(ask());
     }

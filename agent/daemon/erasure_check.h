@@ -39,7 +39,7 @@ class ErasureCheck {
 
  private:
   // What the registry is asked at once.
-  using Piece = std::vector<keys::Subject>;
+  using Piece = std::vector<keys::ToldErasure>;
   // OK also when nothing is missing. kUnavailable: it cannot be known now.
   absl::StatusOr<size_t> CountMissing();
 

@@ -151,6 +151,7 @@ class Policy::Collector {
           StrCat("the policies declare ", purposes.size(), " purposes, and may declare ", kMostPurposes));
     }
     RETURN_IF_ERROR(CheckWorkloads());
+    RETURN_IF_ERROR(CheckKeyspaces());
     size_t users = 0;
     for (size_t i = 0; i < compiled_->topics.size(); ++i) {
       TopicPolicy& topic = compiled_->topics[i];
@@ -206,6 +207,21 @@ class Policy::Collector {
           StrCat(place, ": the topics so far name ", users, " users, and all topics may name ", kMostUsersOfAll));
     }
     return compiled;
+  }
+
+  // The key that one entry makes is there for the other one, too.
+  absl::Status CheckKeyspaces() const {
+    absl::flat_hash_map<std::string_view, size_t> firsts;
+    for (size_t i = 0; i < compiled_->topics.size(); ++i) {
+      const std::optional<SealRule>& seal = compiled_->topics[i].seal;
+      if (!seal.has_value() || seal->scope != SealScope::kUser) continue;
+      const auto [first, isFirst] = firsts.emplace(seal->keyspace, i);
+      if (!isFirst && compiled_->topics[first->second].seal->readmits != seal->readmits) {
+        return absl::InvalidArgumentError(StrCat(topicPlaces_[i], "/afterErase: ", topicPlaces_[first->second],
+                                                 " has the same keyspace \"", seal->keyspace, "\" and another one"));
+      }
+    }
+    return absl::OkStatus();
   }
 
   absl::Status CheckWorkloads() const {

@@ -168,6 +168,12 @@ void CompareTreatment(const std::string& name, const TopicPolicy* before, const 
   if (before->onErased != after->onErased || before->erasedMask != after->erasedMask) {
     changes.push_back({name, StrCat("records of erased users are ", TextOf(after->onErased, after->erasedMask))});
   }
+  const bool readmitted = before->seal.has_value() && before->seal->readmits;
+  const bool readmits = after->seal.has_value() && after->seal->readmits;
+  if (readmitted != readmits) {
+    changes.push_back({name, readmits ? "new records of erased users are sealed under new keys, which readers get"
+                                      : "new records of erased users stay unreadable until the users are readmitted"});
+  }
   if (before->auditsUsers != after->auditsUsers) {
     changes.push_back({name, after->auditsUsers ? "the audit trail counts its records by user"
                                                 : "the audit trail does not count its records by user any more"});

@@ -378,7 +378,15 @@ void ReadHidden(const JsonObject& object, std::string_view key, OnHidden& how, s
 
 // Fields that later versions give a meaning. A policy that has one is refused: it means something that this version
 // does not do.
-constexpr std::string_view kLater[] = {"afterErase", "alreadySealed"};
+constexpr std::string_view kLater[] = {"alreadySealed"};
+
+void ReadAfterErase(const JsonValue& value, TopicPolicy& topic) {
+  const bool readmits = value.OneOf<bool>({{"stay", false}, {"newKey", true}});
+  if (!topic.seal.has_value() || topic.seal->scope != SealScope::kUser) {
+    return value.Error("only where \"seal\" has the scope \"user\" are users erased");
+  }
+  topic.seal->readmits = readmits;
+}
 
 // What an entry says beside which topics it is for.
 void ReadTreatment(const JsonObject& object, UserLists& lists, TopicPolicy& topic) {
@@ -386,6 +394,7 @@ void ReadTreatment(const JsonObject& object, UserLists& lists, TopicPolicy& topi
     if (const auto value = object.Find(key)) value->NotSupported(StrCat("\"", key, "\""));
   }
   if (const auto seal = object.Find("seal")) topic.seal = ReadSeal(*seal, topic);
+  if (const auto afterErase = object.Find("afterErase")) ReadAfterErase(*afterErase, topic);
   if (const auto read = object.Find("read")) topic.read = ReadReaders(*read, topic, lists);
   if (const auto write = object.Find("write")) topic.write = ReadWriters(*write, topic, lists);
   ReadHidden(object, "onDenied", topic.onDenied, topic.deniedMask,
@@ -422,7 +431,7 @@ TopicPolicy ReadTopicEntry(const JsonValue& value, const std::string& file, User
   TopicPolicy topic;
   topic.file = file;
   const JsonObject object(value, {"name", "prefix", "pattern", "seal", "read", "write", "onErased", "onDenied",
-                                  "plaintext", "origin", "audit", kLater[0], kLater[1]});
+                                  "plaintext", "origin", "audit", "afterErase", kLater[0]});
   ReadSelector(object, topic);
   ReadTreatment(object, lists, topic);
   ReadAudit(object, topic);
@@ -446,7 +455,7 @@ void ReadUnselected(const JsonValue& value, const std::string& name, UserLists& 
   topic.file = name;
   topic.kind = SelectorKind::kUnselected;
   const JsonObject object(
-      value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", "audit", kLater[0], kLater[1]});
+      value, {"seal", "read", "write", "onErased", "onDenied", "plaintext", "audit", "afterErase", kLater[0]});
   if (object.Require("seal")) ReadTreatment(object, lists, topic);
   ReadAudit(object, topic);
   file.topics.push_back({std::move(topic), value.pointer()});

@@ -31,6 +31,8 @@ const char* NameOf(Receipt::Kind kind) {
       return "confirmation";
     case Receipt::Kind::kIrrecoverable:
       return "irrecoverable";
+    case Receipt::Kind::kReadmission:
+      return "readmission";
     case Receipt::Kind::kGivenUp:
       break;
   }
@@ -68,8 +70,9 @@ std::string TextOf(const Receipt& receipt, uint64_t number, const std::string& p
   };
   if (receipt.kind != Receipt::Kind::kIrrecoverable) json["uid"] = receipt.uid;
   if (receipt.reason.has_value()) json["reason"] = *receipt.reason;
-  if (receipt.kind != Receipt::Kind::kGivenUp) json["erasure"] = receipt.erasure;
-  if (receipt.kind == Receipt::Kind::kErasure) {
+  const bool isOfErasures = receipt.kind != Receipt::Kind::kGivenUp && receipt.kind != Receipt::Kind::kReadmission;
+  if (isOfErasures) json["erasure"] = receipt.erasure;
+  if (receipt.kind == Receipt::Kind::kErasure || receipt.kind == Receipt::Kind::kReadmission) {
     Json users = Json::array();
     for (const Receipt::User& user : receipt.users) users.push_back(Of(user));
     json["users"] = std::move(users);
@@ -111,7 +114,10 @@ absl::StatusOr<ErasuresTold> ErasuresOf(const std::string& text) {
   ASSIGN_OR_RETURN(const Json json, Parse(text));
   ErasuresTold told;
   told.registry = TextAt(json, "registry");
-  if (!json.contains("users")) return told;
+  if (TextAt(json, "kind") != NameOf(Receipt::Kind::kErasure) || !json.contains("users")) return told;
+  const auto erasure = json.find("erasure");
+  if (erasure == json.end() || !erasure->is_number_integer()) return absl::InvalidArgumentError("it is malformed");
+  told.erasure = erasure->get<int64_t>();
   for (const Json& user : json.at("users")) {
     if (!user.is_object() || !user.contains("keyspaces")) return absl::InvalidArgumentError("it is malformed");
     for (const Json& keyspace : user.at("keyspaces")) {

@@ -19,11 +19,13 @@ struct Receipt {
     kIrrecoverable,  // of all erasures up to one: the root key of this node opens no copy of the registry that undoes
                      // one
     kGivenUp,        // of a key that its row did not give any more. Nobody was erased
+    kReadmission,    // of the user that it lists, whose erasures have ended
   };
   struct Keyspace {
     std::string name;
-    std::string pseudonym;                    // the registry's, in hexadecimal digits
-    std::optional<std::string> erasedBefore;  // when, if no key was left to destroy
+    std::string pseudonym;  // the registry's, in hexadecimal digits
+    // When: of an erasure, if no key was left to destroy; of a readmission, always.
+    std::optional<std::string> erasedBefore;
   };
   struct User {
     std::vector<Keyspace> keyspaces;
@@ -87,7 +89,8 @@ struct ErasuresTold {
     friend auto operator<=>(const Subject&, const Subject&) = default;
   };
   std::string registry;           // its id, in hexadecimal digits
-  std::vector<Subject> subjects;  // none in a confirmation
+  int64_t erasure = 0;            // the number of the last of the erasures
+  std::vector<Subject> subjects;  // none in a receipt of another kind
 };
 // kInvalidArgument: this is not a receipt.
 absl::StatusOr<ErasuresTold> ErasuresOf(const std::string& text);

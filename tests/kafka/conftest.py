@@ -30,6 +30,7 @@ POLICIES = [
     user_policy("byheader-", {"header": "user"}),
     user_policy("bylong-", {"key": True, "as": "int64"}, keyspace="numbers"),
     user_policy("bynumber-", {"value": "/userid"}, keyspace="numbers"),
+    {**user_policy("returning-", {"value": "/userid"}), "afterErase": "newKey"},
     {"prefix": "topic-", "seal": {"scope": "topic"}, "read": ANY},
     {"prefix": "cluster-", "seal": {"scope": "cluster"}, "read": ANY},
     {"prefix": "unread-", "seal": {"scope": "topic"}},

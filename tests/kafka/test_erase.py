@@ -165,6 +165,30 @@ def test_erasures_that_a_restored_registry_does_not_know_of_are_repeated(app, re
     assert "; 0 had to be erased again" in agent.kveil("receipts", "replay").stdout
 
 
+def test_a_person_who_is_readmitted_has_a_new_key(app, reader, agent, topic):
+    name = topic("user")
+    app.produce(name, [Message(None, click(name, 1))])
+    refused = agent.kveil("readmit", "--user", name)
+    assert refused.returncode == 1 and "not erased" in refused.stderr
+    assert agent.erase(name).returncode == 0
+    done = agent.kveil("readmit", "--user", name)
+    assert done.returncode == 0, done.stderr
+    assert "readmitted in keyspace user-" in done.stdout and "receipt" in done.stdout
+    app.produce(name, [Message(None, click(name, 2))])
+    assert reader.values(name) == [click(name, 2)], "what was erased stays unreadable, what came after can be read"
+    assert agent.kveil("receipts", "verify").returncode == 0
+    assert agent.erase(name).returncode == 0
+    assert reader.values(name) == []
+
+
+def test_where_the_policy_says_so_the_next_record_has_a_new_key(app, reader, agent, topic):
+    name = topic("returning")
+    app.produce(name, [Message(None, click(name, 1))])
+    assert agent.erase(name).returncode == 0
+    app.produce(name, [Message(None, click(name, 2))])
+    assert reader.values(name) == [click(name, 2)]
+
+
 def test_erasing_somebody_unknown_says_so_and_fails(agent):
     done = agent.erase("nobody-has-this-id")
     assert done.returncode != 0

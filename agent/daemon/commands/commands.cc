@@ -100,6 +100,13 @@ void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
     if (context == nullptr) return IsStarting();
     return AwaitErasure(ErasureOf(*context), request, caller);
   });
+  server.Handle<admin::ReadmitCommand>(
+      [&target](const admin::ReadmitCommand::Request& request,
+                const Caller& caller) -> absl::StatusOr<admin::ReadmitCommand::Response> {
+        const CommandContext* const context = target.context();
+        if (context == nullptr) return absl::UnavailableError("the agent is starting; nobody was readmitted");
+        return Readmit(ErasureOf(*context), request, caller);
+      });
   server.Handle<admin::AuditCommand>([&target](const admin::AuditCommand::Request& request,
                                                const Caller& caller) -> absl::StatusOr<admin::AuditCommand::Response> {
     const CommandContext* const context = target.context();

@@ -19,6 +19,7 @@
 #include "admin/erase_command.h"
 #include "admin/erase_many_command.h"
 #include "admin/keys_command.h"
+#include "admin/readmit_command.h"
 #include "admin/reread_command.h"
 #include "admin/status_command.h"
 #include "admin/user_commands.h"
@@ -127,11 +128,7 @@ absl::StatusOr<admin::GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& ke
 // keys.cc. Errors: kInvalidArgument; those of keys::KeyService::ListKeys.
 absl::StatusOr<admin::ListKeysCommand::Response> ListKeys(keys::KeyService& keys,
                                                           const admin::ListKeysCommand::Request& request);
-// erase.cc. Of a receipt: one must not be made to look like another.
-absl::Status CheckReason(const std::optional<std::string>& reason);
-// What it is about is done whether or not it can be written.
-admin::ReceiptNote WriteReceipt(const receipts::Store& store, const receipts::Receipt& receipt);
-// Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
+// erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
                                                     const admin::EraseCommand::Request& request,
@@ -145,6 +142,10 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
 absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller);
+// readmit.cc. Errors: those of keys::KeyService::Readmit; kNotFound: the user is not erased.
+absl::StatusOr<admin::ReadmitCommand::Response> Readmit(const ErasureContext& context,
+                                                        const admin::ReadmitCommand::Request& request,
+                                                        const admin::Caller& caller);
 // users.cc. Errors: those of keys::KeyService::ChangeUsers and ReadUser; kInvalidArgument says what is wrong with the
 // request, and nothing was changed.
 absl::StatusOr<admin::ChangeUsersCommand::Response> ChangeUsers(const UsersContext& context,

@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "base/time_text.h"
 #include "daemon/commands/commands.h"
+#include "daemon/commands/receipt_writing.h"
 #include "keys/service/unreadable_keys.h"
 #include "receipts/receipt.h"
 
@@ -73,18 +74,13 @@ absl::StatusOr<TurnEpochsCommand::Response> TurnEpochs(keys::KeyService& keys, c
 absl::StatusOr<GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& keys, const receipts::Store& receipts,
                                                      const GiveUpKeyCommand::Request& request,
                                                      const admin::Caller& caller) {
-  RETURN_IF_ERROR(CheckReason(request.reason));
+  RETURN_IF_ERROR(CheckReason(request.reason, "no key was given up"));
   const std::optional<crypto::KeyId> id = keys::ParseKeyId(request.key);
   if (!id.has_value()) return absl::InvalidArgumentError("a key's id has 32 hexadecimal digits");
   ASSIGN_OR_RETURN(const keys::KeyService::GivenUp givenUp, keys.GiveUpKey(*id));
   log::Warning("keys.epochs.keyGivenUp", {{"key", request.key}, {"uid", caller.uid}});
-  receipts::Receipt receipt;
-  receipt.kind = receipts::Receipt::Kind::kGivenUp;
-  receipt.registry = keys.registryId();
-  receipt.agent = keys.agentName();
-  receipt.uid = caller.uid;
-  receipt.reason = request.reason;
-  receipt.time = UtcText(absl::Now());
+  receipts::Receipt receipt =
+      BeginReceipt(receipts::Receipt::Kind::kGivenUp, keys, caller, request.reason, absl::Now());
   receipt.key = {keys::TextOf(*id), NameOf(givenUp.scope), givenUp.epoch};
   GiveUpKeyCommand::Response response;
   response.scope = receipt.key->scope;

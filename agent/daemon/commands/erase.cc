@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -12,32 +12,10 @@
 #include "base/text.h"
 #include "daemon/commands/await_agents.h"
 #include "daemon/commands/commands.h"
+#include "daemon/commands/receipt_writing.h"
 #include "receipts/receipt.h"
 
 namespace kveil::daemon {
-
-absl::Status CheckReason(const std::optional<std::string>& reason) {
-  constexpr size_t kLongest = 500;
-  if (!reason.has_value()) return absl::OkStatus();
-  const bool isPlain = std::none_of(reason->begin(), reason->end(),
-                                    [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
-  if (isPlain && !reason->empty() && reason->size() <= kLongest) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      StrCat("the reason has 1 to ", kLongest, " bytes without control characters; nobody was erased"));
-}
-
-admin::ReceiptNote WriteReceipt(const receipts::Store& store, const receipts::Receipt& receipt) {
-  admin::ReceiptNote note;
-  const absl::StatusOr<uint64_t> number = store.Append(receipt);
-  if (number.ok()) {
-    note.number = *number;
-  } else {
-    note.error = ToStd(number.status().message());
-    log::Error("receipts.failed", {{"error", number.status()}});
-  }
-  return note;
-}
-
 namespace {
 
 using receipts::Receipt;
@@ -45,31 +23,14 @@ using receipts::Receipt;
 // How often an erasure is asked for again, as the registry was opened anew.
 constexpr uint64_t kMostRepeats = 3;
 
-Receipt Begin(Receipt::Kind kind, const ErasureContext& context, const admin::Caller& caller,
-              const std::optional<std::string>& reason, absl::Time time, int64_t number) {
-  Receipt receipt;
-  receipt.kind = kind;
-  receipt.registry = context.keys.registryId();
-  receipt.agent = context.keys.agentName();
-  receipt.uid = caller.uid;
-  receipt.reason = reason;
-  receipt.time = TextOf(time);
-  receipt.erasure = number;
-  return receipt;
-}
-
-Receipt::Keyspace Of(const keys::ErasedUser::Keyspace& keyspace) {
-  return {keyspace.name, PseudonymOf(keyspace.subject), std::nullopt};
-}
-
 // Of a user that was erased before, too: the receipt of that erasure may never have been written.
 void AddUser(const keys::ErasedUser& user, Receipt& receipt) {
   if (user.keyspaces.empty() && user.earlier.empty()) return;
   Receipt::User& added = receipt.users.emplace_back();
   added.keys = user.keyCount;
-  for (const keys::ErasedUser::Keyspace& keyspace : user.keyspaces) added.keyspaces.push_back(Of(keyspace));
+  for (const keys::ErasedUser::Keyspace& keyspace : user.keyspaces) added.keyspaces.push_back(KeyspaceOf(keyspace));
   for (const keys::ErasedUser::Earlier& earlier : user.earlier) {
-    added.keyspaces.push_back(Of(earlier.keyspace));
+    added.keyspaces.push_back(KeyspaceOf(earlier.keyspace));
     added.keyspaces.back().erasedBefore = TextOf(earlier.time);
   }
 }
@@ -95,8 +56,8 @@ absl::StatusOr<Erasure> EraseNow(const ErasureContext& context, const admin::Cal
                                  const std::optional<std::string>& reason) {
   Erasure erasure;
   ASSIGN_OR_RETURN(erasure.erased, context.keys.EraseUsers(keyspace, users));
-  Receipt receipt =
-      Begin(Receipt::Kind::kErasure, context, caller, reason, erasure.erased.erasedAt, erasure.erased.number);
+  Receipt receipt = BeginReceipt(Receipt::Kind::kErasure, context.keys, caller, reason, erasure.erased.erasedAt);
+  receipt.erasure = erasure.erased.number;
   size_t count = 0;
   for (const keys::ErasedUser& user : erasure.erased.users) {
     AddUser(user, receipt);
@@ -109,7 +70,8 @@ absl::StatusOr<Erasure> EraseNow(const ErasureContext& context, const admin::Cal
 
 admin::ReceiptNote Confirm(const ErasureContext& context, const admin::Caller& caller,
                            const std::optional<std::string>& reason, int64_t number, const admin::Spread& spread) {
-  Receipt receipt = Begin(Receipt::Kind::kConfirmation, context, caller, reason, absl::Now(), number);
+  Receipt receipt = BeginReceipt(Receipt::Kind::kConfirmation, context.keys, caller, reason, absl::Now());
+  receipt.erasure = number;
   AddSpread(spread, receipt);
   return WriteReceipt(context.receipts, receipt);
 }
@@ -159,7 +121,7 @@ absl::Status AwaitForGood(const ErasureContext& context, const admin::EraseComma
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,
                                                     const admin::EraseCommand::Request& request,
                                                     const admin::Caller& caller) {
-  RETURN_IF_ERROR(CheckReason(request.reason));
+  RETURN_IF_ERROR(CheckReason(request.reason, "nobody was erased"));
   const std::string users[] = {request.user};
   ASSIGN_OR_RETURN(Erasure erasure, EraseNow(context, caller, request.keyspace, users, request.reason));
   const keys::ErasedUser& user = erasure.erased.users.front();
@@ -188,7 +150,7 @@ absl::StatusOr<admin::EraseManyCommand::Response> EraseMany(const ErasureContext
                                                             const admin::Caller& caller) {
   using Command = admin::EraseManyCommand;
   static_assert(Command::kMostUsers == keys::kMostUsersOfAnErasure);
-  RETURN_IF_ERROR(CheckReason(request.reason));
+  RETURN_IF_ERROR(CheckReason(request.reason, "nobody was erased"));
   ASSIGN_OR_RETURN(Erasure erasure, EraseNow(context, caller, request.keyspace, request.users, request.reason));
   Command::Response response;
   response.number = static_cast<uint64_t>(erasure.erased.number);
@@ -210,7 +172,7 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
                                                               const admin::EraseAgainCommand::Request& request,
                                                               const admin::Caller& caller) {
   static_assert(admin::EraseAgainCommand::kMostUsers == keys::kMostUsersOfAnErasure);
-  RETURN_IF_ERROR(CheckReason(request.reason));
+  RETURN_IF_ERROR(CheckReason(request.reason, "nobody was erased"));
   if (request.registry != context.keys.registryId()) {
     return absl::InvalidArgumentError(StrCat("they are receipts of registry ", request.registry, "; this agent's is ",
                                              context.keys.registryId(), "; nobody was erased"));
@@ -218,21 +180,35 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
   if (request.pseudonyms.size() > admin::EraseAgainCommand::kMostUsers) {
     return absl::InvalidArgumentError("there are too many users; nobody was erased");
   }
-  std::set<keys::Subject> different;
-  for (const std::string& pseudonym : request.pseudonyms) {
-    ASSIGN_OR_RETURN(const keys::Subject subject, SubjectOf(pseudonym));
-    different.insert(subject);
+  if (request.pseudonyms.size() != request.erasures.size()) {
+    return absl::InvalidArgumentError("each user has the number of an erasure; nobody was erased");
   }
-  const std::vector<keys::Subject> subjects(different.begin(), different.end());
+  std::map<keys::Subject, int64_t> numbers;
+  for (size_t i = 0; i < request.pseudonyms.size(); ++i) {
+    ASSIGN_OR_RETURN(const keys::Subject subject, SubjectOf(request.pseudonyms[i]));
+    int64_t& number = numbers[subject];
+    number = std::max(number, static_cast<int64_t>(request.erasures[i]));
+  }
+  std::vector<keys::ToldErasure> told;
+  for (const auto& [subject, number] : numbers) told.push_back({subject, number});
+  ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, context.keys.ReadErased(told));
+  // Also those that are erased already: what was asked for before may not have reached all agents yet.
+  std::vector<keys::Subject> subjects;
+  uint64_t missing = 0;
+  for (size_t i = 0; i < told.size(); ++i) {
+    if (read.isReadmitted[i]) continue;
+    subjects.push_back(told[i].subject);
+    missing += read.isErased[i] ? 0 : 1;
+  }
   admin::EraseAgainCommand::Response response;
   if (request.isDryRun) {
-    ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, context.keys.ReadErased(subjects));
-    response.missing = static_cast<uint64_t>(std::count(read.isErased.begin(), read.isErased.end(), false));
+    response.missing = missing;
     response.opening = OpeningOf(context.keys, read.opening);
     return response;
   }
   ASSIGN_OR_RETURN(const keys::ErasedUsers erased, context.keys.EraseSubjects(request.keyspace, subjects));
-  Receipt receipt = Begin(Receipt::Kind::kErasure, context, caller, request.reason, erased.erasedAt, erased.number);
+  Receipt receipt = BeginReceipt(Receipt::Kind::kErasure, context.keys, caller, request.reason, erased.erasedAt);
+  receipt.erasure = erased.number;
   for (const keys::ErasedUser& user : erased.users) {
     if (user.keyspaces.empty()) continue;
     ++response.missing;
@@ -250,7 +226,7 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
 absl::StatusOr<admin::AwaitErasureCommand::Response> AwaitErasure(const ErasureContext& context,
                                                                   const admin::AwaitErasureCommand::Request& request,
                                                                   const admin::Caller& caller) {
-  RETURN_IF_ERROR(CheckReason(request.reason));
+  RETURN_IF_ERROR(CheckReason(request.reason, "nobody was erased"));
   // A receipt for a number that is still to be given would confirm erasures that nobody has made yet.
   ASSIGN_OR_RETURN(const int64_t newest, context.keys.ReadLastErasure());
   if (request.number > static_cast<uint64_t>(newest)) {

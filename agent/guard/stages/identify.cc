@@ -131,7 +131,7 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
 void IdentifyProduced::FindOwner(const keys::ScopeName& name, uint32_t tag, uint32_t guess, Owner& owner) {
   owner.key = scratch_.keyCache.FindForSealing(name, tag, guess);
   if (owner.key == nullptr) {
-    if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name);
+    if (noted_.emplace(name.subject).second) needs_.keys.scopes.emplace_back(name).readmits = rule_.readmits;
     owner.state = Owner::State::kPending;
     return;
   }

@@ -54,6 +54,7 @@ absl::Span<const CopiedTable> CopiedTables() {
         {"keyspace", "keyspace", kText},
         {"erased", "erased"},
         {"keyCount", "key_count"}}},
+      {"readmissions", "readmissions", 1, {{"subject", "subject", kBytes}, {"number", "number"}, {"time", "time"}}},
       {"users",
        "users",
        1,

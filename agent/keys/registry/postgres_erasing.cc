@@ -125,6 +125,30 @@ absl::StatusOr<bool> PostgresRegistry::EraseSome(const std::vector<std::string>&
   return true;
 }
 
+absl::StatusOr<std::vector<Registry::Readmission>> PostgresRegistry::Readmit(absl::Span<const Subject> subjects,
+                                                                             absl::Time now) {
+  using State = Readmission::State;
+  PostgresParameters parameters, when;
+  parameters.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end())).Add(absl::ToUnixMillis(now));
+  when.Add(absl::ToUnixMillis(now));
+  // As in EraseSome: a commit waits for a synchronous standby only if it writes.
+  const PostgresStatement statements[] = {PostgresStatement::Execute(postgres::kReadmit, parameters),
+                                          PostgresStatement::Execute(postgres::kProbe, when)};
+  absl::StatusOr<Results> results = Transact(postgres::kLock, statements);
+  if (!results.ok()) return Fail(results.status());
+  absl::flat_hash_map<Subject, Readmission> found;
+  const PostgresResult& erased = results->at(0);
+  for (size_t i = 0; i < erased.size(); ++i) {
+    Subject subject;
+    if (!CopyTo(subject, erased.BytesAt(i, 0))) return Corrupt("a row is malformed");
+    const State state = erased.BooleanAt(i, 2) ? State::kReadmitted : State::kUnderWay;
+    found[subject] = {state, absl::FromUnixMillis(erased.IntegerAt(i, 1))};
+  }
+  std::vector<Readmission> readmissions;
+  for (const Subject& subject : subjects) readmissions.push_back(found[subject]);
+  return readmissions;
+}
+
 // The server keeps old versions of rows where only it can reach them: see docs/security.md.
 absl::Status PostgresRegistry::PurgeErased() {
   return absl::UnimplementedError(

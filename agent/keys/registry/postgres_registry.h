@@ -62,6 +62,7 @@ class PostgresRegistry : public Registry {
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,
                                                     absl::Time now) override;
+  absl::StatusOr<std::vector<Readmission>> Readmit(absl::Span<const Subject> subjects, absl::Time now) override;
   absl::Status PurgeErased() override;
   absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) override;
   absl::StatusOr<std::vector<int64_t>> WriteFacts(absl::Span<const NewFacts> facts, absl::Time now) override;

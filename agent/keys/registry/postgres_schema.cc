@@ -48,6 +48,11 @@ namespace {
       " change bytea NOT NULL, PRIMARY KEY (subject, number))"                                                     \
       " WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)"
 
+// Of subjects whose erasure has ended, or had before the one that is in erasures. The number is one of those as well.
+#define KVEIL_READMISSIONS                                                                            \
+  "CREATE TABLE IF NOT EXISTS kveil.readmissions (subject bytea PRIMARY KEY, number bigint NOT NULL," \
+  " time bigint NOT NULL)"
+
 // A row per topic that consents come from. seen and current are by the server's clock.
 #define KVEIL_SOURCES                                                                                       \
   "CREATE TABLE IF NOT EXISTS kveil.sources (keyspace bytea PRIMARY KEY, term bigint NOT NULL, agent bytea" \
@@ -102,6 +107,7 @@ constexpr const char* kMakeTables[] = {
     KVEIL_SOURCES,
     KVEIL_TURNS,
     KVEIL_KEK_KEYS,
+    KVEIL_READMISSIONS,
     "INSERT INTO kveil.format VALUES (true, 'kveil registry', 7, 0) ON CONFLICT DO NOTHING",
 };
 static_assert(kFormat == 7);
@@ -128,6 +134,7 @@ std::vector<const char*> StatementsThatMigrate() {
           KVEIL_SOURCES,
           KVEIL_KEK_KEYS,
           KVEIL_AGENTS,
+          KVEIL_READMISSIONS,
           "UPDATE kveil.format SET version = 7 WHERE version < 7",
           kCommit};
 }
@@ -165,7 +172,7 @@ const char kMakeIndex[] = "CREATE INDEX CONCURRENTLY active_epochs ON kveil.scop
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 45> kPrepared = {{
+const std::array<Prepared, 46> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -303,10 +310,25 @@ const std::array<Prepared, 45> kPrepared = {{
      " ON CONFLICT (subject) DO UPDATE SET number = DEFAULT, erased = excluded.erased, key_count = excluded.key_count"
      " RETURNING subject, key_count, number)"
      " SELECT subject, key_count, number, pg_notify('kveil_erasures', '') FROM added"},
+    // An agent that was not heard of for twice its cache_ttl has no keys. The change has a number, so that the numbers
+    // go on growing without the erasure's.
+    {kReadmit,
+     "WITH asked AS MATERIALIZED (SELECT subject, erased, number <= coalesce((SELECT min(confirmed) FROM kveil.agents"
+     " WHERE seen >= " KVEIL_NOW " - 2 * cache_ttl), number) AS is_over"
+     " FROM kveil.erasures WHERE subject = ANY ($1::bytea[])),"
+     " gone AS (DELETE FROM kveil.erasures WHERE subject = ANY (ARRAY(SELECT asked.subject FROM asked WHERE is_over))"
+     " RETURNING subject),"
+     " written AS (INSERT INTO kveil.users (number, changed, subject, facts)"
+     " SELECT " KVEIL_NEXT_NUMBER ", $2::bigint, subject, ''::bytea FROM gone ON CONFLICT (subject) DO UPDATE"
+     " SET number = excluded.number, changed = excluded.changed RETURNING subject, number),"
+     " noted AS (INSERT INTO kveil.readmissions (subject, number, time) SELECT subject, number, $2::bigint FROM written"
+     " ON CONFLICT (subject) DO UPDATE SET number = excluded.number, time = excluded.time)"
+     " SELECT subject, erased, is_over FROM asked"},
     {kReadFacts,
-     "SELECT n.i, u.facts, u.number, e.erased FROM unnest($1::bytea[]) WITH ORDINALITY AS n (subject, i)"
+     "SELECT n.i, u.facts, u.number, e.erased, r.number FROM unnest($1::bytea[]) WITH ORDINALITY AS n (subject, i)"
      " LEFT JOIN LATERAL (SELECT facts, number FROM kveil.users WHERE subject = n.subject LIMIT 1) u ON true"
-     " LEFT JOIN LATERAL (SELECT erased FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"},
+     " LEFT JOIN LATERAL (SELECT erased FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.readmissions WHERE subject = n.subject LIMIT 1) r ON true"},
     // $2: the numbers of the facts that are to be replaced.
     {kWriteFacts, KVEIL_ASKED_FACTS "), asked AS (SELECT * FROM asked_all)," KVEIL_WRITTEN_FACTS
                                     " SELECT subject, number, pg_notify('kveil_erasures', '') FROM written"},
@@ -382,6 +404,7 @@ const std::array<Prepared, 45> kPrepared = {{
 #undef KVEIL_NEWEST
 #undef KVEIL_EPOCH_IN_USE
 #undef KVEIL_USERS
+#undef KVEIL_READMISSIONS
 #undef KVEIL_SOURCES
 #undef KVEIL_ASKED_FACTS
 #undef KVEIL_WRITTEN_FACTS

@@ -73,6 +73,7 @@ inline constexpr char kInsert[] = "kveil_insert";
 inline constexpr char kReadKeyspaces[] = "kveil_read_keyspaces";
 inline constexpr char kCheckErasure[] = "kveil_check_erasure";
 inline constexpr char kErase[] = "kveil_erase";
+inline constexpr char kReadmit[] = "kveil_readmit";
 inline constexpr char kReadFacts[] = "kveil_read_facts";
 inline constexpr char kWriteFacts[] = "kveil_write_facts";
 inline constexpr char kReadSources[] = "kveil_read_sources";
@@ -94,6 +95,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 45> kPrepared;
+extern const std::array<Prepared, 46> kPrepared;
 
 }  // namespace kveil::keys::postgres

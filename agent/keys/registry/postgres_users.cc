@@ -38,6 +38,7 @@ absl::StatusOr<std::vector<Registry::KnownFacts>> PostgresRegistry::ReadFacts(ab
     if (place >= known.size()) return Corrupt("an index is wrong");
     if (!rows.IsNull(i, 1)) known[place] = {std::string(rows.TextAt(i, 1)), rows.IntegerAt(i, 2), std::nullopt};
     if (!rows.IsNull(i, 3)) known[place].erased = absl::FromUnixMillis(rows.IntegerAt(i, 3));
+    if (!rows.IsNull(i, 4)) known[place].readmission = rows.IntegerAt(i, 4);
   }
   return known;
 }

@@ -243,6 +243,20 @@ class Registry {
   // those that have no key and are not known here: a key that comes later is an erased one.
   virtual absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace,
                                                             absl::Span<const Subject> subjects, absl::Time now) = 0;
+  struct Readmission {
+    enum class State {
+      kNotErased,
+      kReadmitted,  // it was erased, and is no more
+      kUnderWay,    // an agent that may have a key of it has not confirmed the erasure yet. Nothing was changed
+    };
+    State state = State::kNotErased;
+    absl::Time erased;  // when; not with kNotErased
+  };
+  // Ends the erasures of different subjects, at most kMostReadmitted: the keys that were destroyed stay so, and the
+  // next one that is made is kept. One answer per subject, in the same order. What was so before is durable, too, when
+  // this returns OK. It has a number of those of erasures and changes. Poll does not tell of an erasure that has ended.
+  virtual absl::StatusOr<std::vector<Readmission>> Readmit(absl::Span<const Subject> subjects, absl::Time now) = 0;
+  static constexpr size_t kMostReadmitted = 512;
   // Removes what the registry's own files still hold of destroyed keys outside its rows. kUnavailable while another
   // process stands in the way: ask again. kUnimplemented when old copies of rows are out of the registry's reach.
   // Backups and file system snapshots always are.
@@ -253,6 +267,7 @@ class Registry {
     std::string facts;                 // as WriteFacts got them; empty: nothing is known
     int64_t number = 0;                // of the change that they came with; 0: there never was one
     std::optional<absl::Time> erased;  // when the subject was erased
+    int64_t readmission = 0;           // the number of the last end of an erasure of it; 0: none has ended
   };
   // One answer per subject, in the same order.
   virtual absl::StatusOr<std::vector<KnownFacts>> ReadFacts(absl::Span<const Subject> subjects) = 0;

@@ -243,6 +243,26 @@ absl::StatusOr<bool> SqliteRegistry::EraseOne(const std::vector<std::string>& ke
   return isChanged;
 }
 
+absl::StatusOr<std::vector<Registry::Readmission>> SqliteRegistry::Readmit(absl::Span<const Subject> subjects,
+                                                                           absl::Time now) {
+  using State = Readmission::State;
+  absl::StatusOr<Transaction> transaction = tables_->BeginWrite();
+  if (!transaction.ok()) return Fail(transaction.status());
+  std::vector<Readmission> readmissions;
+  for (const Subject& subject : subjects) {
+    Readmission& one = readmissions.emplace_back();
+    absl::StatusOr<std::optional<SqliteTables::Erasure>> erasure = tables_->FindErasure(subject);
+    if (!erasure.ok()) return Fail(erasure.status());
+    if (!erasure->has_value()) continue;
+    const bool isOver = !agent_.has_value() || agent_->confirmed >= (*erasure)->number;
+    one = {isOver ? State::kReadmitted : State::kUnderWay, (*erasure)->time};
+    if (!isOver) continue;
+    if (absl::Status status = tables_->Readmit(subject, now); !status.ok()) return Fail(status);
+  }
+  if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
+  return readmissions;
+}
+
 absl::Status SqliteRegistry::NoteAgent(const Agent& self) {
   agent_ = self;
   return absl::OkStatus();

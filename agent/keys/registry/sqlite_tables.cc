@@ -41,7 +41,8 @@ constexpr char kSettings[] =
 // stay in the gaps of the pages, out of reach of a later UPDATE or DELETE (measured with 3.40: about 1 erasure in
 // 200,000). What is known of users may leave such copies: it is no key, and they name nobody.
 //
-// Erasures and changes have numbers of one sequence.
+// Erasures, changes and readmissions have numbers of one sequence. A row in readmissions is of a subject whose erasure
+// has ended, or had before the one that is in erasures.
 //
 // An epoch has a row in turns unless it is the first. used: when rows began to be of it. ended: when all epochs before
 // were destroyed (epochs.wrappedKey is NULL then). activeEpochs tells whether there are rows of these.
@@ -65,6 +66,8 @@ constexpr char kTables[] =
     "CREATE TABLE IF NOT EXISTS keyspaces (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS erasures (number INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL UNIQUE,"
     "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS readmissions (subject BLOB PRIMARY KEY, number INTEGER NOT NULL,"
+    "  time INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS users (subject BLOB PRIMARY KEY, number INTEGER NOT NULL UNIQUE,"
     "  changed INTEGER NOT NULL, facts BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS history (subject BLOB NOT NULL, number INTEGER NOT NULL, time INTEGER NOT NULL,"
@@ -218,8 +221,9 @@ absl::Status SqliteTables::Prepare() {
       "SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'erasures'), 0),"
       " coalesce((SELECT max(number) FROM users), 0))";
   constexpr char kFindFacts[] =
-      "SELECT coalesce(u.facts, x''), coalesce(u.number, 0), e.erased FROM (SELECT ?1 AS subject) AS asked"
-      " LEFT JOIN users AS u ON u.subject = asked.subject LEFT JOIN erasures AS e ON e.subject = asked.subject";
+      "SELECT coalesce(u.facts, x''), coalesce(u.number, 0), e.erased, coalesce(r.number, 0)"
+      " FROM (SELECT ?1 AS subject) AS asked LEFT JOIN users AS u ON u.subject = asked.subject"
+      " LEFT JOIN erasures AS e ON e.subject = asked.subject LEFT JOIN readmissions AS r ON r.subject = asked.subject";
   constexpr char kWriteFacts[] =
       "INSERT INTO users (subject, number, changed, facts) VALUES (?1, ?2, ?3, ?4)"
       " ON CONFLICT (subject) DO UPDATE SET number = ?2, changed = ?3, facts = ?4";
@@ -400,6 +404,22 @@ absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject
   return erasure;
 }
 
+// The change has a number, so that the numbers go on growing without the erasure's.
+absl::Status SqliteTables::Readmit(const Subject& subject, absl::Time now) {
+  ASSIGN_OR_RETURN(const int64_t number,
+                   WriteFacts({.subject = subject, .keyspace = {}, .facts = {}, .history = {}}, now));
+  ASSIGN_OR_RETURN(Statement note, database_->Prepare("INSERT INTO readmissions (subject, number, time)"
+                                                      " VALUES (?1, ?2, ?3) ON CONFLICT (subject) DO UPDATE SET"
+                                                      " number = ?2, time = ?3"));
+  note.Bind(1, subject);
+  note.Bind(2, number);
+  note.Bind(3, absl::ToUnixMillis(now));
+  RETURN_IF_ERROR(note.Run());
+  ASSIGN_OR_RETURN(Statement end, database_->Prepare("DELETE FROM erasures WHERE subject = ?1"));
+  end.Bind(1, subject);
+  return end.Run();
+}
+
 absl::StatusOr<int64_t> SqliteTables::NextNumber() {
   RETURN_IF_ERROR(nextNumber_.Step().status());
   const int64_t number = nextNumber_.IntegerAt(0);
@@ -422,6 +442,7 @@ absl::StatusOr<Registry::KnownFacts> SqliteTables::ReadFacts(const Subject& subj
   known.facts = AsText(findFacts_.BlobAt(0));
   known.number = findFacts_.IntegerAt(1);
   if (!findFacts_.IsNull(2)) known.erased = absl::FromUnixMillis(findFacts_.IntegerAt(2));
+  known.readmission = findFacts_.IntegerAt(3);
   findFacts_.Reset();
   return known;
 }

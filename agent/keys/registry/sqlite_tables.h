@@ -95,6 +95,8 @@ class SqliteTables {
   absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, bool isAlways, absl::Time now);
   // Destroys every wrapped key of the subject. Returns how many there were.
   absl::StatusOr<size_t> DestroyKeys(const Subject& subject, absl::Time now);
+  // Forgets the erasure of a subject that was erased.
+  absl::Status Readmit(const Subject& subject, absl::Time now);
 
   // As Registry::ReadFacts, for one.
   absl::StatusOr<Registry::KnownFacts> ReadFacts(const Subject& subject);

@@ -44,6 +44,9 @@ struct OwnedScopeName {
   Scope scope = Scope::kUser;
   std::string keyspace;
   std::string subject;
+  // kUser: where the user was erased, and every agent has confirmed it, the erasure ends, and a key is made that is
+  // kept. Not part of the name.
+  bool readmits = false;
 };
 
 // A key-encryption key (KEK) that the keys of topics or clusters are made under, besides the registry's root key.

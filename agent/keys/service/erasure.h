@@ -23,13 +23,13 @@ struct EraseResult {
   int64_t number = 0;  // of the erasure, see AwaitAgents
 };
 
-// What became of one of many users.
 // A user in a keyspace.
 struct NamedSubject {
   std::string name;   // of the keyspace
   Subject subject{};  // what stands for the user in the registry
 };
 
+// What became of one of many users.
 struct ErasedUser {
   using Keyspace = NamedSubject;
   struct Earlier {
@@ -48,6 +48,19 @@ struct ErasedUsers {
   bool filesClean = false;        // as above
   int64_t number = 0;             // the highest of the users'
   uint64_t opening = 0;           // Registry::openings of the connection that was asked
+};
+
+// An erasure that somebody knows of from elsewhere, as from a receipt.
+struct ToldErasure {
+  Subject subject{};
+  int64_t number = 0;  // of it, or of the last one of the same command
+};
+
+// A user whose erasure has ended.
+struct ReadmittedUser {
+  absl::Time time;
+  std::vector<ErasedUser::Earlier> keyspaces;  // in which it has, and when the user was erased there
+  std::vector<std::string> underWay;           // in which it has not, as some agent has not confirmed the erasure yet
 };
 
 // OK when the user was erased; kAlreadyExists, see ErasedBefore; kNotFound: the user has no key, and is not known.

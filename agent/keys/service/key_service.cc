@@ -56,9 +56,9 @@ absl::StatusOr<ErasedUsers> KeyService::EraseSubjects(std::string_view keyspace,
   return thread_->Ask([&](ServiceCore& core) { return core.Erase(subjects.size(), erase); });
 }
 
-absl::StatusOr<KeyService::SubjectsRead> KeyService::ReadErased(absl::Span<const Subject> subjects) {
-  RETURN_IF_ERROR(CheckCount(subjects.size()));
-  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReadErased(subjects); });
+absl::StatusOr<KeyService::SubjectsRead> KeyService::ReadErased(absl::Span<const ToldErasure> told) {
+  RETURN_IF_ERROR(CheckCount(told.size()));
+  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReadErased(told); });
 }
 
 absl::StatusOr<ChangedUsers> KeyService::ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid) {
@@ -66,6 +66,10 @@ absl::StatusOr<ChangedUsers> KeyService::ChangeUsers(absl::Span<const UserChange
     return absl::InvalidArgumentError(StrCat("at most ", kMostUserChanges, " changes are made at once"));
   }
   return thread_->Ask([&](ServiceCore& core) { return core.ChangeUsers(changes, uid); });
+}
+
+absl::StatusOr<ReadmittedUser> KeyService::Readmit(std::optional<std::string_view> keyspace, std::string_view user) {
+  return thread_->AskKeyring([&](Keyring& keyring) { return keyring.Readmit(keyspace, user); });
 }
 
 absl::StatusOr<std::vector<KnownUser>> KeyService::ReadUser(std::optional<std::string_view> keyspace,

@@ -88,11 +88,17 @@ class KeyService : public KeySource {
   // remembered also where there is no key.
   absl::StatusOr<ErasedUsers> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects);
   struct SubjectsRead {
-    std::vector<bool> isErased;  // of each subject
-    uint64_t opening = 0;        // Registry::openings of the connection that was asked
+    // Of each erasure: whether the registry knows that the user was erased, or readmitted since.
+    std::vector<bool> isErased, isReadmitted;
+    uint64_t opening = 0;  // Registry::openings of the connection that was asked
   };
-  // Whether the registry knows that they were erased. At most kMostUsersOfAnErasure. Blocks as Erase does.
-  absl::StatusOr<SubjectsRead> ReadErased(absl::Span<const Subject> subjects);
+  // What the registry knows of these erasures, at most kMostUsersOfAnErasure. Of one that was lost, as in a registry
+  // that was restored, it knows neither. Blocks as Erase does.
+  absl::StatusOr<SubjectsRead> ReadErased(absl::Span<const ToldErasure> told);
+  // Ends the erasure of a user, in one keyspace or in all of them: what was destroyed stays so, and the user's next
+  // record has a new key made. Other agents and workers may seal with a throw-away key for twice the longest cacheTtl
+  // after it. Blocks as Erase does.
+  absl::StatusOr<ReadmittedUser> Readmit(std::optional<std::string_view> keyspace, std::string_view user);
 
   // Changes what is known of users, and tells all caches before it returns: they drop the keys of users whose facts
   // have changed, and fetch them anew with what is known now. A user need not have a key yet. At most kMostUserChanges,

@@ -201,11 +201,16 @@ absl::StatusOr<ErasedUsers> Keyring::EraseSubjects(std::string_view keyspace, ab
   return result;
 }
 
-absl::StatusOr<KeyService::SubjectsRead> Keyring::ReadErased(absl::Span<const Subject> subjects) {
+absl::StatusOr<KeyService::SubjectsRead> Keyring::ReadErased(absl::Span<const ToldErasure> told) {
   RETURN_IF_ERROR(registry_->EnsureOpen());
+  std::vector<Subject> subjects;
+  for (const ToldErasure& one : told) subjects.push_back(one.subject);
   ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts(subjects));
   KeyService::SubjectsRead read;
-  for (const Registry::KnownFacts& one : known) read.isErased.push_back(one.erased.has_value());
+  for (size_t i = 0; i < told.size(); ++i) {
+    read.isErased.push_back(known[i].erased.has_value());
+    read.isReadmitted.push_back(!known[i].erased.has_value() && known[i].readmission > told[i].number);
+  }
   read.opening = registry_->openings();
   return read;
 }

@@ -59,7 +59,9 @@ class Keyring {
   absl::StatusOr<ErasedUsers> EraseUsers(std::optional<std::string_view> keyspace, absl::Span<const std::string> users);
   // The same for KeyService::EraseSubjects.
   absl::StatusOr<ErasedUsers> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects);
-  absl::StatusOr<KeyService::SubjectsRead> ReadErased(absl::Span<const Subject> subjects);
+  absl::StatusOr<KeyService::SubjectsRead> ReadErased(absl::Span<const ToldErasure> told);
+  // keyring_readmit.cc. See KeyService::Readmit.
+  absl::StatusOr<ReadmittedUser> Readmit(std::optional<std::string_view> keyspace, std::string_view user);
   // See KeyService::ChangeUsers. Does not tell the caches either.
   absl::StatusOr<ChangedUsers> ChangeUsers(absl::Span<const UserChange> changes, uint32_t uid);
   // See KeyService.
@@ -201,8 +203,13 @@ class Keyring {
   // Whether one more new user's key may be made for the workload.
   absl::Status MayMakeUser(const std::string& workload);
   absl::Status Make(const std::vector<Asked>& missing);
-  // False: the epoch in use is another one by now.
+  // False: the epoch in use is another one by now, or erasures have ended.
   absl::StatusOr<bool> TryToMake(const std::vector<Asked>& missing);
+  absl::StatusOr<std::vector<Registry::Readmission>> ReadmitSubjects(absl::Span<const Subject> subjects);
+  // Ends the erasures of users that were asked for with OwnedScopeName::readmits. Whether there were any: then their
+  // keys can be made.
+  absl::StatusOr<bool> ReadmitErased(const std::vector<Asked>& missing, const std::vector<size_t>& rowOf,
+                                     const std::vector<Registry::Inserted>& inserted);
   void TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
                     const crypto::KeyId& id);
   static void Give(const Asked& asked, ScopeKey key);

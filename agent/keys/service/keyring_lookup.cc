@@ -67,7 +67,8 @@ void Keyring::TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& mi
     if (!key.ok()) return NoteDamage(lookup, key.status());
     return Give(asked, {*std::move(key), (*row)->id, {}, false, TakeFacts(lookup, (*row)->facts)});
   }
-  if (const ThrowAwayKeys::Key* key = throwAways_.Find(asked.name.subject, options_.steadyNow())) {
+  const bool readmits = lookup.misses.scopes[asked.scope].readmits;
+  if (const auto* const key = readmits ? nullptr : throwAways_.Find(asked.name.subject, options_.steadyNow())) {
     return Give(asked, {key->key.Copy(), key->id, {}, true, nullptr});
   }
   if (lookup.misses.scopes[asked.scope].scope == Scope::kUser) {
@@ -177,6 +178,8 @@ absl::StatusOr<bool> Keyring::TryToMake(const std::vector<Asked>& missing) {
     return one.state == Registry::Inserted::State::kStale;
   });
   if (isStale) return false;
+  ASSIGN_OR_RETURN(const bool isReadmitted, ReadmitErased(missing, rowOf, *inserted));
+  if (isReadmitted) return false;
   for (size_t i = 0; i < missing.size(); ++i) {
     const size_t row = rowOf[i];
     TakeInserted(missing[i], (*inserted)[row], keys[row], rows[row].row.id);
@@ -190,7 +193,10 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
     case Registry::Inserted::State::kNew:
       return Give(asked, {key.Copy(), id, {}, false, TakeFacts(*asked.lookup, inserted.facts)});
     case Registry::Inserted::State::kErased:
-      throwAways_.Put(asked.name.subject, key.Copy(), id, options_.steadyNow());
+      // Where the erasure ends by itself, the registry is asked for that again and again.
+      if (!asked.lookup->misses.scopes[asked.scope].readmits) {
+        throwAways_.Put(asked.name.subject, key.Copy(), id, options_.steadyNow());
+      }
       return Give(asked, {key.Copy(), id, {}, true, nullptr});
     case Registry::Inserted::State::kExists:
     case Registry::Inserted::State::kStale:  // TryToMake has seen to it

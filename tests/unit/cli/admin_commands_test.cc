@@ -106,6 +106,24 @@ TEST_F(AdminCommandTest, EraseSaysWhenTheUserWasErasedBeforeAndWhenTheRegistryWa
   EXPECT_EQ(RunWith({"erase", "--user", "38"}).exitStatus, 4);
 }
 
+TEST_F(AdminCommandTest, ReadmitSaysWhereAndFromWhenOn) {
+  AnswerWith(R"({"keyspaces": [{"name": "clicks", "erased": "then"}], "underWay": [], "from": "soon",
+                 "receipt": {"number": 7}})");
+  CommandResult result = RunWith({"readmit", "--user", "38", "--keyspace", "clicks", "--reason", "request 7"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  for (const char* part : {"readmitted in keyspace clicks, erased there at then", "from soon on", "receipt 7 "}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
+  }
+  EXPECT_EQ(Asked(),
+            Json::parse(R"({"command": "readmit", "user": "38", "keyspace": "clicks", "reason": "request 7"})"));
+  AnswerWith(R"({"keyspaces": [], "underWay": ["clicks"], "from": "?", "receipt": {}})");
+  result = RunWith({"readmit", "--user", "38"});
+  ExpectFailure(result, 3, "not readmitted in keyspace clicks: the erasure has yet to reach an agent");
+  EXPECT_EQ(result.out, "");
+  AnswerWith(R"({"keyspaces": [{"name": "clicks"}], "receipt": {"error": "the disk is full"}})");
+  ExpectFailure(RunWith({"readmit", "--user", "38", "--json"}), 4, "there is no receipt: the disk is full");
+}
+
 TEST_F(AdminCommandTest, FailOnAnAnswerOfAnotherShape) {
   AnswerWith(R"({"ready": "perhaps"})");
   const CommandResult result = RunWith({"status"});

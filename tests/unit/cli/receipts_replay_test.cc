@@ -27,6 +27,7 @@ class ReceiptsReplayTest : public AdminCommandTest {
   void Append(const std::string& registry, const std::string& keyspace, std::vector<std::string> pseudonyms) {
     receipts::Receipt receipt;
     receipt.registry = registry;
+    receipt.erasure = ++erasure_;
     for (std::string& one : pseudonyms) receipt.users.push_back({{{keyspace, std::move(one), {}}}, 1});
     ASSERT_TRUE(store_.Append(receipt).ok());
   }
@@ -38,6 +39,7 @@ class ReceiptsReplayTest : public AdminCommandTest {
 
   const receipts::Store store_{folder_ + "/receipts"};
   std::string publicKey_;
+  int64_t erasure_ = 0;  // of the last receipt
   std::vector<Json> asked_;
   Json waited_;
 };
@@ -53,7 +55,7 @@ TEST_F(ReceiptsReplayTest, AsksForEachUserOfTheLastRegistryOnce) {
               testing::HasSubstr("3 receipt(s) tell of 3 erased user(s); 3 had to be erased again, 2 key(s)"));
   ASSERT_EQ(asked_.size(), 2u);
   EXPECT_EQ(asked_[0], Json::parse(R"({"command": "eraseAgain", "registry": "11", "keyspace": "clicks",
-      "pseudonyms": ["aa", "bb"], "isDryRun": false, "reason": "repeated from receipts"})"));
+      "pseudonyms": ["aa", "bb"], "erasures": [4, 2], "isDryRun": false, "reason": "repeated from receipts"})"));
   EXPECT_EQ(asked_[1].at("keyspace"), "orders");
   EXPECT_EQ(waited_.at("number"), 2);
   EXPECT_EQ(waited_.at("waitSeconds"), 5);

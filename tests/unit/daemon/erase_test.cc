@@ -125,6 +125,55 @@ TEST_F(EraseTest, HasAReceiptBeforeItWaitsAndAnotherOfWhatTheAgentsSaid) {
   EXPECT_EQ(confirmation.at("spread").at("agents").at(0).at("name"), "node-a:7");
 }
 
+TEST_F(EraseTest, ReadmitsAUserAndHasAReceiptOfIt) {
+  MakeKey("38");
+  EXPECT_EQ(Readmit(Context(), {.user = "38"}, {}).status().code(), absl::StatusCode::kNotFound);
+  auto unheard = EraseInBackground("38", 0);
+  ASSERT_FALSE(unheard.get()->spread->complete);
+  auto early = Readmit(Context(), {.user = "38"}, {});
+  ASSERT_TRUE(early.ok()) << early.status();
+  EXPECT_EQ(early->underWay, std::vector<std::string>{"clicks"}) << "the worker has the key";
+  EXPECT_EQ(early->receipt.number, std::nullopt);
+  auto erasing = EraseInBackground("38");
+  ASSERT_TRUE(WorkUntil(erasing).ok());
+  const uint64_t count = *receipts_->ReadCount();
+  EXPECT_EQ(Readmit(Context(), {.user = "38", .reason = "a\nb"}, {}).status().message(),
+            "the reason has 1 to 500 bytes without control characters; nobody was readmitted");
+  const auto response = Readmit(Context(), {.user = "38", .reason = "request 39"}, {.uid = 1000});
+  ASSERT_TRUE(response.ok()) << response.status();
+  ASSERT_EQ(response->keyspaces.size(), 1u);
+  EXPECT_TRUE(response->underWay.empty());
+  EXPECT_EQ(response->receipt.number, count + 1);
+  const Json receipt = ReceiptOf(count + 1);
+  EXPECT_EQ(receipt.at("kind"), "readmission");
+  EXPECT_EQ(receipt.at("reason"), "request 39");
+  EXPECT_FALSE(receipt.contains("erasure"));
+  const Json keyspace = receipt.at("users").at(0).at("keyspaces").at(0);
+  EXPECT_EQ(keyspace.at("erasedBefore"), response->keyspaces[0].erased);
+  EXPECT_EQ(keyspace.at("pseudonym"), ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym"));
+  EXPECT_EQ(Readmit(Context(), {.user = "38"}, {}).status().code(), absl::StatusCode::kNotFound);
+}
+
+// The receipt of the erasure is there, and the registry is right not to know of it any more.
+TEST_F(EraseTest, WhoWasReadmittedIsNotErasedAgain) {
+  MakeKey("38");
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health);
+  auto erasing = EraseInBackground("38");
+  ASSERT_TRUE(WorkUntil(erasing).ok());
+  ASSERT_EQ(Readmit(Context(), {.user = "38"}, {})->keyspaces.size(), 1u);
+  const Json receipt = ReceiptOf(1);
+  admin::EraseAgainCommand::Request request{.registry = keys_->registryId(), .keyspace = "clicks"};
+  request.pseudonyms.push_back(receipt.at("users").at(0).at("keyspaces").at(0).at("pseudonym"));
+  request.erasures.push_back(receipt.at("erasure"));
+  EXPECT_EQ(EraseAgain(Context(), request, {})->missing, 0u);
+  check.Look();
+  EXPECT_TRUE(health.ok());
+  // Whom a later erasure is about, which a restored registry has lost, is erased again.
+  request.erasures = {static_cast<uint64_t>(*keys_->ReadLastErasure()) + 1};
+  EXPECT_EQ(EraseAgain(Context(), request, {})->missing, 1u);
+}
+
 // The answer of the first may have been lost, and its receipt never written.
 TEST_F(EraseTest, OfAUserThatWasErasedBeforeWaitsAndHasReceiptsToo) {
   MakeKey("38");
@@ -243,9 +292,11 @@ TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
     const Json users = ReceiptOf(receipt).at("users");
     for (const Json& user : users) {
       request.pseudonyms.push_back(user.at("keyspaces").at(0).at("pseudonym"));
+      request.erasures.push_back(ReceiptOf(receipt).at("erasure"));
     }
   }
   request.pseudonyms.push_back(request.pseudonyms.front());  // one may be in several receipts
+  request.erasures.push_back(request.erasures.front());
   auto response = EraseAgain(Context(), request, {});
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_EQ(response->missing, 2u);
@@ -276,10 +327,14 @@ TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
   const std::string own = keys_->registryId();
   for (const admin::EraseAgainCommand::Request& wrong :
        {admin::EraseAgainCommand::Request{
-            .registry = std::string(32, '0'), .keyspace = "clicks", .pseudonyms = {pseudonym}},
-        {.registry = own, .keyspace = "clicks", .pseudonyms = {pseudonym.substr(2)}},
-        {.registry = own, .keyspace = "clicks", .pseudonyms = {"x" + pseudonym.substr(1)}},
-        {.registry = own, .keyspace = "clicks", .pseudonyms = std::vector<std::string>(257, pseudonym)}}) {
+            .registry = std::string(32, '0'), .keyspace = "clicks", .pseudonyms = {pseudonym}, .erasures = {1}},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = {pseudonym.substr(2)}, .erasures = {1}},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = {"x" + pseudonym.substr(1)}, .erasures = {1}},
+        {.registry = own,
+        .keyspace = "clicks",
+        .pseudonyms = std::vector<std::string>(257, pseudonym),
+        .erasures = std::vector<uint64_t>(257, 1)},
+        {.registry = own, .keyspace = "clicks", .pseudonyms = {pseudonym}}}) {
     const auto refused = EraseAgain(Context(), wrong, {});
     EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
   }

@@ -93,6 +93,49 @@ TEST_F(ErasureTest, SurvivesARestart) {
   EXPECT_EQ(service->Erase("clicks", "38").status().code(), absl::StatusCode::kAlreadyExists);
 }
 
+TEST_F(ErasureTest, EndsForAUserWhoIsReadmitted) {
+  auto service = Open();
+  KeyCache cache(*service);
+  const crypto::KeyId before = SealingKey(*service, cache, User("38"))->id;
+  ASSERT_TRUE(service->Erase("clicks", "38").ok());
+  EXPECT_TRUE(SealingKey(*service, cache, User("38"))->erasedSubject);
+  EXPECT_TRUE(service->Readmit("clicks", "37")->keyspaces.empty());
+  absl::StatusOr<ReadmittedUser> readmitted = absl::UnknownError("");
+  EXPECT_TRUE(Eventually([&] {
+    cache.Refresh();  // until the agent has confirmed
+    readmitted = service->Readmit(std::nullopt, "38");
+    return !readmitted.ok() || readmitted->underWay.empty();
+  }));
+  ASSERT_TRUE(readmitted.ok()) << readmitted.status();
+  ASSERT_EQ(readmitted->keyspaces.size(), 1u);
+  EXPECT_EQ(readmitted->keyspaces[0].keyspace.name, "clicks");
+  EXPECT_TRUE(SealingKey(*service, cache, User("38"))->erasedSubject) << "the throw-away key is still in the cache";
+  Advance(std::chrono::minutes(3));
+  cache.Refresh();
+  const CachedKey* const after = SealingKey(*service, cache, User("38"));
+  EXPECT_FALSE(after->erasedSubject);
+  EXPECT_NE(after->id, before);
+  EXPECT_EQ(StateOf(*service, cache, before), State::kErased);
+  EXPECT_TRUE(service->Erase("clicks", "38").ok());
+}
+
+// Where the policy says so, no command is needed.
+TEST_F(ErasureTest, EndsByItselfWhereAPolicySaysSo) {
+  auto service = Open();
+  KeyCache cache(*service);
+  const crypto::KeyId before = SealingKey(*service, cache, User("38"))->id;
+  ASSERT_TRUE(service->Erase("clicks", "38").ok());
+  EXPECT_TRUE(Eventually([&] {
+    Misses misses;
+    misses.scopes.emplace_back(User("38")).readmits = true;
+    Advance(std::chrono::minutes(1));  // past what the cache keeps
+    cache.Refresh();
+    return cache.Deliver(Ask(*service, std::move(misses))).ok() && !cache.FindForSealing(User("38"))->erasedSubject;
+  }));
+  EXPECT_NE(cache.FindForSealing(User("38"))->id, before);
+  EXPECT_EQ(StateOf(*service, cache, before), State::kErased);
+}
+
 TEST_F(ErasureTest, LeavesNoWrappedKeyInTheRegistryOrItsLog) {
   auto service = Open();
   KeyCache cache(*service);

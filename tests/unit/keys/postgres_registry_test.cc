@@ -478,7 +478,8 @@ TEST_F(PostgresRegistryTest, AnOlderRegistryIsMigratedOnceByAgentsThatStartAtOnc
   ASSERT_TRUE(Insert(*before, row).ok());
   before.reset();
   Client().Query(
-      "DROP TABLE kveil.agents, kveil.users, kveil.history, kveil.turns, kveil.kek_keys; UPDATE kveil.format SET "
+      "DROP TABLE kveil.agents, kveil.users, kveil.history, kveil.turns, kveil.kek_keys, kveil.readmissions; UPDATE "
+      "kveil.format SET "
       "version = 1");
   std::vector<std::thread> agents;
   for (uint8_t i = 0; i < 5; ++i) {

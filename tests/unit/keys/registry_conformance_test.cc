@@ -382,7 +382,70 @@ TEST_P(RegistryConformanceTest, RemembersErasuresOfSubjectsThatItDoesNotKnow) {
   for (const Registry::KnownFacts& known : *facts) EXPECT_TRUE(known.erased.has_value());
 }
 
-// In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is new.
+TEST_P(RegistryConformanceTest, ReadmitsAUser) {
+  using State = Registry::Readmission::State;
+  auto registry = ConnectInitialised();
+  auto other = Connect();
+  const Registry::NewRow before = NewUser("38");
+  InsertOne(*registry, before);
+  WriteFacts(*registry, {Facts("38", "known", 0, "a change")});
+  auto erased = Erase(*registry, "38");
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  const Registry::NewRow late = NewUser("38");
+  EXPECT_EQ(InsertOne(*registry, late).state, InsertState::kErased);
+  ASSERT_TRUE(other->Poll().ok());
+  const Subject subjects[] = {SubjectOf("39"), SubjectOf("38")};
+  auto readmitted = other->Readmit(subjects, kNow + absl::Hours(1));
+  ASSERT_TRUE(readmitted.ok()) << readmitted.status();
+  EXPECT_EQ(readmitted->at(0).state, State::kNotErased);
+  EXPECT_EQ(readmitted->at(1).state, State::kReadmitted);
+  EXPECT_EQ(readmitted->at(1).erased, kNow);
+  const Registry::KnownFacts known = Known(*registry, "38");
+  EXPECT_EQ(known.facts, "") << "what was known came back";
+  EXPECT_GT(known.number, erased->number) << "the numbers do not grow";
+  EXPECT_EQ(known.erased, std::nullopt);
+  EXPECT_THAT(*registry->ReadHistory(SubjectOf("38")), IsEmpty());
+  // What was erased stays so.
+  for (const Registry::NewRow* row : {&before, &late}) EXPECT_TRUE(FindById(*registry, row->row.id)->erased);
+  EXPECT_EQ(Find(*registry, before.row.name), std::nullopt);
+  const Registry::NewRow after = NewUser("38");
+  EXPECT_EQ(InsertOne(*registry, after).state, InsertState::kNew);
+  ExpectSame(*Find(*other, after.row.name), after.row);
+  for (Registry* each : {registry.get(), other.get()}) {
+    EXPECT_TRUE(each->Poll().ok()) << "it looks like a registry that has lost erasures";
+    EXPECT_EQ(each->lastNumber(), known.number);
+  }
+  EXPECT_EQ(registry->Readmit(subjects, kNow)->at(1).state, State::kNotErased);
+  auto again = Erase(*other, "38", {}, kNow + absl::Hours(2));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->keyCount, 1u);
+  EXPECT_GT(again->number, known.number);
+  EXPECT_THAT(registry->Poll()->erased, testing::Contains(after.row.id));
+}
+
+// It would never hear of the erasure, and keep the key until its cache drops it.
+TEST_P(RegistryConformanceTest, ReadmitsNobodyWhoseErasureHasYetToReachAnAgent) {
+  using State = Registry::Readmission::State;
+  auto registry = ConnectInitialised();
+  InsertOne(*registry, NewUser("38"));
+  Registry::Agent agent;
+  agent.id.fill(7);
+  agent.name = "node-a";
+  agent.cacheTtl = std::chrono::hours(1);
+  ASSERT_TRUE(registry->NoteAgent(agent).ok());
+  auto erased = Erase(*registry, "38");
+  ASSERT_TRUE(erased.ok()) << erased.status();
+  const Subject subjects[] = {SubjectOf("38")};
+  EXPECT_EQ(registry->Readmit(subjects, kNow)->at(0).state, State::kUnderWay);
+  EXPECT_EQ(registry->Readmit(subjects, kNow)->at(0).erased, kNow);
+  EXPECT_EQ(InsertOne(*registry, NewUser("38")).state, InsertState::kErased);
+  agent.confirmed = erased->number;
+  ASSERT_TRUE(registry->NoteAgent(agent).ok());
+  EXPECT_EQ(registry->Readmit(subjects, kNow)->at(0).state, State::kReadmitted);
+}
+
+// In the middle of an erasure, after the keyspaces were read, another agent makes a key of the user in one that is
+// new.
 TEST_P(RegistryConformanceTest, NoKeyIsGivenOutInTheMiddleOfAnErasureThatMissesIt) {
   auto eraser = ConnectInitialised();
   auto other = Connect();

@@ -279,6 +279,29 @@ std::optional<std::vector<Registry::Erased>> RegistryTables::EraseUsers(const st
   return erased;
 }
 
+std::vector<Registry::Readmission> RegistryTables::Readmit(const std::vector<Subject>& subjects, Millis now) {
+  int64_t confirmed = sequence_;
+  for (const auto& [id, row] : agents_) {
+    if (row.seen >= now - 2 * row.agent.cacheTtl.count()) confirmed = std::min(confirmed, row.agent.confirmed);
+  }
+  using State = Registry::Readmission::State;
+  std::vector<Registry::Readmission> readmissions;
+  for (const Subject& subject : subjects) {
+    Registry::Readmission& one = readmissions.emplace_back();
+    const auto erasure = erasures_.find(subject);
+    if (erasure == erasures_.end()) continue;
+    const bool isOver = erasure->second.number <= confirmed;
+    one = {isOver ? State::kReadmitted : State::kUnderWay, erasure->second.time};
+    if (!isOver) continue;
+    news_.erase(erasure->second.number);
+    erasures_.erase(erasure);
+    facts_[subject] = {++sequence_, ""};
+    news_[sequence_] = {subject, false};
+    readmissions_[subject] = sequence_;
+  }
+  return readmissions;
+}
+
 std::vector<Registry::KnownFacts> RegistryTables::ReadFacts(const std::vector<Subject>& subjects) const {
   std::vector<Registry::KnownFacts> known;
   for (const Subject& subject : subjects) {
@@ -288,6 +311,7 @@ std::vector<Registry::KnownFacts> RegistryTables::ReadFacts(const std::vector<Su
       one.number = facts->second.number;
     }
     if (const auto erasure = erasures_.find(subject); erasure != erasures_.end()) one.erased = erasure->second.time;
+    if (const auto end = readmissions_.find(subject); end != readmissions_.end()) one.readmission = end->second;
   }
   return known;
 }

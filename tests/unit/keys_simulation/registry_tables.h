@@ -58,6 +58,7 @@ class RegistryTables {
   std::optional<std::vector<Registry::Erased>> EraseUsers(const std::vector<Subjects>& users, bool mustBeAll,
                                                           bool isAlways, absl::Time when);
 
+  std::vector<Registry::Readmission> Readmit(const std::vector<Subject>& subjects, Millis now);
   std::vector<Registry::KnownFacts> ReadFacts(const std::vector<Subject>& subjects) const;
   struct NewFacts {
     Subject subject{};
@@ -167,6 +168,7 @@ class RegistryTables {
   std::set<std::string> keyspaces_;
   int64_t sequence_ = 0;
   std::map<Subject, ErasureRow> erasures_;
+  std::map<Subject, int64_t> readmissions_;
   std::map<Subject, FactsRow> facts_;
   std::map<int64_t, News> news_;  // erasures, and what is known now
   std::map<Subject, std::vector<Registry::PastChange>> history_;

@@ -197,6 +197,11 @@ absl::StatusOr<std::vector<Registry::Erased>> SimulatedRegistry::EraseSubjects(s
       [=](Tables& tables, Millis) { return *tables.EraseUsers(users, /*mustBeAll=*/false, /*isAlways=*/true, now); });
 }
 
+absl::StatusOr<std::vector<Registry::Readmission>> SimulatedRegistry::Readmit(absl::Span<const Subject> subjects,
+                                                                              absl::Time /*now*/) {
+  return Call([owned = Owned(subjects)](Tables& tables, Millis now) { return tables.Readmit(owned, now); });
+}
+
 absl::StatusOr<Registry::KeyList> SimulatedRegistry::ListKeys(std::string_view from, size_t most) {
   return Call([=, from = std::string(from)](Tables& tables, Millis) { return tables.ListKeys(from, most); });
 }

@@ -154,6 +154,13 @@ TEST(PolicyDiffTest, SaysWhatBecomesOfTopics) {
   EXPECT_THAT(Said(*PolicyWith(TopicT("")), *PolicyWith(TopicT("", R"(, "onErased": "mask", "plaintext": "drop")"))),
               ElementsAre("name t: records of erased users are kept without their value",
                           "name t: records without an envelope are left out"));
+  const std::string ofUser = R"({"name": "t", "seal": {"scope": "user", "user": {"key": true}}, "read": [])";
+  const auto stays = PolicyWith(ofUser + "}");
+  const auto newKey = PolicyWith(ofUser + R"(, "afterErase": "newKey"})");
+  EXPECT_THAT(Said(*stays, *newKey),
+              ElementsAre("name t: new records of erased users are sealed under new keys, which readers get"));
+  EXPECT_THAT(Said(*newKey, *stays),
+              ElementsAre("name t: new records of erased users stay unreadable until the users are readmitted"));
   const auto refusing = PolicyWith(R"({"name": "other", "read": []})", R"("unselected": "refuse", )");
   EXPECT_THAT(Said(*empty, *refusing), ElementsAre("topics that no entry selects: may not be written to any more"));
 }

@@ -137,6 +137,17 @@ TEST(PolicyTest, UnselectedTopicsAreSpokenOfOnce) {
             "b.json: /unselected: \"unselected\" is in a.json: /unselected already");
 }
 
+TEST(PolicyTest, AKeyspaceHasOneAnswerToErasures) {
+  const std::string seal = R"("seal": {"scope": "user", "user": {"key": true}, "keyspace": "people"}, "read": [])";
+  const std::pair<std::string, std::string> files[] = {
+      {"a.json", R"({"topics": [{"name": "t", )" + seal + R"(, "afterErase": "newKey"}]})"},
+      {"b.json",
+       R"({"topics": [{"name": "u", )" + seal + R"(, "afterErase": "newKey"}, {"name": "v", )" + seal + "}]}"}};
+  EXPECT_EQ(Policy::Parse(files).status().message(),
+            "b.json: /topics/1/afterErase: a.json: /topics/0 has the same keyspace \"people\" and another one");
+  EXPECT_TRUE(Policy::Parse({files, 1}).value()->Find("t")->seal->readmits);
+}
+
 TEST(PolicyTest, EveryFieldArrives) {
   const auto policy = Make(R"({"name": "t", "plaintext": "drop", "origin": "o",
       "seal": {"scope": "user", "user": {"key": "/id"}, "compress": "never"},
