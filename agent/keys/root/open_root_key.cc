@@ -3,13 +3,8 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <vector>
-
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
 #include "base/text.h"
+#include "keys/names/key_names.h"
 #include "keys/root/aws_root_key.h"
 #include "keys/root/azure_root_key.h"
 #include "keys/root/file_root_key.h"
@@ -29,24 +24,17 @@ absl::StatusOr<std::unique_ptr<RootKey>> Connect(std::string_view label, std::un
   return root;
 }
 
-// Names go into the paths of requests. A part of one may be what a client calls a topic.
-bool IsKeyName(std::string_view key, bool mayBePath) {
-  constexpr size_t kLongest = 1024;
-  const bool hasCharacters = std::all_of(key.begin(), key.end(), [mayBePath](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ||
-           (mayBePath && (c == '/' || c == ':'));
-  });
-  if (!hasCharacters || key.size() > kLongest) return false;
-  const std::vector<absl::string_view> parts = absl::StrSplit(ToAbsl(key), '/');
-  return std::none_of(parts.begin(), parts.end(),
-                      [](absl::string_view part) { return part.empty() || part == "." || part == ".."; });
+bool CanBeKeyOf(const RootKeyOptions& provider, std::string_view key) {
+  if (provider.aws.has_value()) return IsAwsKeyName(key);
+  if (provider.azure.has_value()) return IsAzureKeyName(key);
+  if (provider.gcp.has_value()) return IsGcpKeyName(key);
+  return provider.pkcs11.has_value() ? IsPkcs11KeyName(key) : IsVaultKeyName(key);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key) {
-  const bool mayBePath = !provider.vault.has_value() && !provider.azure.has_value();
-  if (!IsKeyName(key, mayBePath)) {
+  if (!CanBeKeyOf(provider, key)) {
     return absl::FailedPreconditionError("no key of the provider can have this name");
   }
   if (provider.openKek) return provider.openKek(key);
