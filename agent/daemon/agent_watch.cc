@@ -189,6 +189,7 @@ void Agent::RefreshHealth() {
   NoteOf("names", names_->Health());
   NoteOf("topics", shared_->topicNames.Health());
   NoteOf("admin", admin_->Health());
+  health_.Note("keys", keys_->kekNote());
   NoteConsentTopics();
   health_.Set("existing", namespaces_->NotReset());
   NoteClientTls();

@@ -25,6 +25,11 @@ bool CallPool::Post(absl::AnyInvocable<void()> job) {
   return true;
 }
 
+bool CallPool::hasRoom() const {
+  const MutexLock lock(mutex_);
+  return !isStopping_ && jobs_.size() < mostWaiting_;
+}
+
 void CallPool::Stop() {
   {
     const MutexLock lock(mutex_);

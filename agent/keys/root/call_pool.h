@@ -23,6 +23,8 @@ class CallPool {
 
   // Whether the job will run. False when as many wait already as may, or after Stop.
   bool Post(absl::AnyInvocable<void()> job);
+  // Whether Post takes a job, when nobody else posts one.
+  bool hasRoom() const;
 
   // Takes no more jobs, and ends every Sleep.
   void Stop();

@@ -2,25 +2,25 @@
 
 #include <utility>
 
-#include "base/text.h"
-
 namespace kveil::keys {
 namespace {
 
-constexpr size_t kThreads = 3;
+constexpr size_t kThreads = 2;  // of each pool
 constexpr size_t kMostWaiting = 512;
+constexpr size_t kMostNewWaiting = 32;  // the others take turns by workload before they come here
 constexpr std::chrono::seconds kAttemptLimit{8};
 
 }  // namespace
 
-KekProvider::KekProvider(std::string name, RootKeyOptions options, std::function<Time()> steadyNow)
-    : name_(std::move(name)),
-      options_(std::move(options)),
+KekProvider::KekProvider(RootKeyOptions options, std::function<Time()> steadyNow)
+    : options_(std::move(options)),
       steadyNow_(std::move(steadyNow)),
-      pool_(kThreads, kMostWaiting) {}
+      poolOfThoseThere_(kThreads, kMostWaiting),
+      poolOfNewOnes_(kThreads, kMostNewWaiting) {}
 
 bool KekProvider::Ask(Question question) {
-  return pool_.Post([this, question = std::move(question)]() mutable {
+  CallPool& pool = question.wrapped.empty() ? poolOfNewOnes_ : poolOfThoseThere_;
+  return pool.Post([this, question = std::move(question)]() mutable {
     Answer answer = AskNow(std::move(question));
     const MutexLock lock(mutex_);
     answers_.push_back(std::move(answer));
@@ -35,13 +35,9 @@ std::vector<KekProvider::Answer> KekProvider::Take() {
 KekProvider::Answer KekProvider::AskNow(Question question) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point begun = Clock::now();
-  Answer answer{std::move(question), absl::UnavailableError(""), steadyNow_()};
-  if (pool_.isStopping() || !breaker_.MayBegin(begun)) {
-    answer.key = absl::UnavailableError(
-        StrCat("the provider ", name_, " has not answered several times in a row, and is asked again soon"));
-    return answer;
-  }
+  Answer answer{std::move(question), absl::UnavailableError("the agent ends"), steadyNow_()};
   const Question& asked = answer.question;
+  if (PoolOf(!asked.wrapped.empty()).isStopping()) return answer;
   if (asked.wrapped.empty()) {
     answer.key = asked.root->GenerateDataKey(asked.context, begun + kAttemptLimit);
   } else {
@@ -54,7 +50,6 @@ KekProvider::Answer KekProvider::AskNow(Question question) {
     }
   }
   const Clock::time_point end = Clock::now();
-  breaker_.Report(!absl::IsUnavailable(answer.key.status()), end);
   calls_ += 1;
   errors_ += answer.key.ok() ? 0 : 1;
   nanoseconds_ += static_cast<uint64_t>(std::chrono::nanoseconds(end - begun).count());

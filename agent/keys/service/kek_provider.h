@@ -15,21 +15,20 @@
 #include "base/mutex.h"
 #include "crypto/secret.h"
 #include "keys/root/call_pool.h"
-#include "keys/root/circuit_breaker.h"
 #include "keys/root/open_root_key.h"
 #include "keys/root/root_key.h"
 #include "keys/scope/scope.h"
 
 namespace kveil::keys {
 
-// One attempt per question. After several without an answer, whichever of its keys they were about, questions fail at
-// once until one that is let through is answered. Used by one thread.
+// One attempt per question: whoever asks paces the questions about each key. Questions about KEK keys that are there
+// have threads of their own, so that those about names that a client makes up do not hold them up. Used by one thread.
 class KekProvider {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
   // `steadyNow`: any thread calls it.
-  KekProvider(std::string name, RootKeyOptions options, std::function<Time()> steadyNow);
+  KekProvider(RootKeyOptions options, std::function<Time()> steadyNow);
 
   // One of its keys, see OpenKek.
   absl::StatusOr<std::unique_ptr<RootKey>> Open(const std::string& key) const { return OpenKek(options_, key); }
@@ -37,6 +36,7 @@ class KekProvider {
   struct Question {
     KekName kek;
     int64_t window = 0;
+    uint64_t number = 0;   // as the caller likes
     uint64_t opening = 0;  // of the registry
     std::shared_ptr<RootKey> root;
     ByteBuffer wrapped;  // empty: a key is to be made
@@ -47,6 +47,8 @@ class KekProvider {
     absl::StatusOr<RootKey::DataKey> key;  // `wrapped` is set of one that was made
     Time asked;                            // when the provider was
   };
+  // Whether another question may wait, by whether it is about a KEK key that is there.
+  bool hasRoom(bool isThere) const { return PoolOf(isThere).hasRoom(); }
   // False: as many wait already as may.
   bool Ask(Question question);
   // Those that have come since.
@@ -57,15 +59,14 @@ class KekProvider {
 
  private:
   Answer AskNow(Question question);
+  const CallPool& PoolOf(bool isThere) const { return isThere ? poolOfThoseThere_ : poolOfNewOnes_; }
 
-  const std::string name_;
   const RootKeyOptions options_;
   const std::function<Time()> steadyNow_;
-  CircuitBreaker breaker_{CircuitBreaker::Options{}};
   std::atomic<uint64_t> calls_{0}, errors_{0}, nanoseconds_{0};
   Mutex mutex_;
   std::vector<Answer> answers_ ABSL_GUARDED_BY(mutex_);
-  CallPool pool_;  // last, so that it ends first
+  CallPool poolOfThoseThere_, poolOfNewOnes_;  // last, so that they end first
 };
 
 }  // namespace kveil::keys

@@ -161,6 +161,8 @@ crypto::KeyIdMask KeyService::NewMask() const { return crypto::KeyIdMask(thread_
 
 RootKey::Stats KeyService::rootKeyStats() const { return thread_->core().rootKeyStats(); }
 
+std::string KeyService::kekNote() const { return thread_->core().kekNote(); }
+
 std::vector<KeyService::KekStats> KeyService::kekStats() const { return thread_->core().kekStats(); }
 
 const KeyServiceOptions& KeyService::options() const { return thread_->core().options(); }

@@ -235,6 +235,9 @@ class KeyService : public KeySource {
   };
   // As of half a second ago.
   std::vector<KekStats> kekStats() const;
+  // Which KEKs without keys cannot be used, and which workload names too many; else empty. A workload can bring it
+  // about.
+  std::string kekNote() const;
 
  private:
   explicit KeyService(std::unique_ptr<ServiceThread> thread);

@@ -138,7 +138,8 @@ class Keyring {
   void DropExpired();
   // OK, or which KEKs cannot be used.
   absl::Status KeksProblem() const { return keks_.Problem(); }
-  // Any thread may call.
+  // Any thread may call these.
+  std::string kekNote() const { return keks_.note(); }
   std::vector<KeyService::KekStats> kekStats() const { return keks_.stats(); }
 
   // Whether a row could not be read since the last Reopen, which has the registry opened anew before the next call: it

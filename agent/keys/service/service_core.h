@@ -81,6 +81,7 @@ class ServiceCore {
   const Keyring::Self& self() const { return self_; }
   const crypto::SecretKey& secret() const { return secret_; }
   RootKey::Stats rootKeyStats() const { return keyring_->root().stats(); }
+  std::string kekNote() const { return keyring_->kekNote(); }
   std::vector<KeyService::KekStats> kekStats() const { return keyring_->kekStats(); }
   absl::Status health() const { return health_.Sum(); }
   std::vector<SourceState> sourceStates() const;
