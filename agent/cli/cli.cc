@@ -269,7 +269,10 @@ void CommandLine::AddRegistry() {
       "interruption",
       "kveil registry copy --to postgresql://kveil@db.example/kveil",
       [this] { return RunRegistryCopy(common_, copy_); }, /*withJson=*/false);
-  copy->add_option("--from", copy_.from, "The SQLite file (default: the configuration's)")->type_name("FILE");
+  copy->add_option(
+          "--from", copy_.from,
+          "The SQLite file, to go on where the configuration names the database (default: the configuration's)")
+      ->type_name("FILE");
   CLI::Option_group* const what = copy->add_option_group("what");
   what->require_option(1);
   what->add_option("--to", copy_.to, "The database, as keys.registry.postgres has it; it must hold no registry")

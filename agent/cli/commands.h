@@ -196,7 +196,7 @@ int RunKeysList(const CommonOptions& common, const KeysOptions& options);
 int RunKeysShow(const CommonOptions& common, const KeysOptions& options);
 
 struct RegistryCopyOptions {
-  std::string from;     // an SQLite file; empty: the configuration's
+  std::string from;     // an SQLite file, to go on with its move; empty: the configuration's
   std::string to;       // a PostgreSQL connection string
   bool giveUp = false;  // instead: lets the file be used again
 };

@@ -1,4 +1,5 @@
 // `kveil registry copy`: moves the registry from its SQLite file to PostgreSQL.
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -14,22 +15,37 @@ namespace {
 
 constexpr std::string_view kCommand = "registry copy";
 
-absl::StatusOr<std::string> SourceOf(const CommonOptions& common, const RegistryCopyOptions& options) {
-  if (!options.from.empty()) return options.from;
+struct Source {
+  std::string path;
+  bool isConfigured = true;  // the agent uses it, if any does
+};
+
+absl::StatusOr<Source> SourceOf(const CommonOptions& common, const RegistryCopyOptions& options) {
   const absl::StatusOr<config::AgentConfig> config = ReadConfig(common);
+  if (!options.from.empty()) {
+    std::error_code ignored;
+    const bool isConfigured = config.ok() && !config->keys.registryPostgres.has_value() &&
+                              std::filesystem::equivalent(options.from, config->keys.registryPath, ignored);
+    return Source{options.from, isConfigured};
+  }
   if (!config.ok()) return config.status();
-  if (!config->keys.registryPostgres.has_value()) return config->keys.registryPath;
-  return absl::InvalidArgumentError("the configuration names a registry in PostgreSQL: name the file by --from");
+  if (!config->keys.registryPostgres.has_value()) return Source{config->keys.registryPath};
+  return absl::InvalidArgumentError(
+      "the configuration names a registry in PostgreSQL: to go on with a move that was begun, name the file by --from");
 }
 
 }  // namespace
 
 int RunRegistryCopy(const CommonOptions& common, const RegistryCopyOptions& options) {
-  const absl::StatusOr<std::string> from = SourceOf(common, options);
+  const absl::StatusOr<Source> from = SourceOf(common, options);
   if (!from.ok()) return Fail(kCommand, from.status());
   if (options.giveUp) {
-    if (const absl::Status status = keys::GiveUpCopy(*from); !status.ok()) return Fail(kCommand, status);
-    std::cout << "registry " << *from << " can be used again. What was copied cannot: remove it by DROP SCHEMA kveil "
+    if (!from->isConfigured) {
+      return Fail(kCommand, StrCat("name ", from->path, " as keys.registry in the configuration first"));
+    }
+    if (const absl::Status status = keys::GiveUpCopy(from->path); !status.ok()) return Fail(kCommand, status);
+    std::cout << "registry " << from->path
+              << " can be used again. What was copied cannot: remove it by DROP SCHEMA kveil "
               << "CASCADE\n";
     return 0;
   }
@@ -37,7 +53,8 @@ int RunRegistryCopy(const CommonOptions& common, const RegistryCopyOptions& opti
   if (!to.ok()) return Fail(kCommand, StrCat("--to: ", ToStd(to.status().message())));
   std::unique_ptr<Progress> bar;
   keys::RegistryCopyOptions copy;
-  copy.from = *from;
+  copy.from = from->path;
+  copy.mustBeBegun = !from->isConfigured;
   copy.to = daemon::PostgresOptionsOf(*to);
   copy.progress = [&bar](uint64_t done, uint64_t all) {
     if (all == 0) return;
@@ -48,12 +65,12 @@ int RunRegistryCopy(const CommonOptions& common, const RegistryCopyOptions& opti
   bar.reset();
   if (!copied.ok()) return Fail(kCommand, copied.status());
   if (copied->wasMoved) {
-    std::cout << "registry " << *from << " was moved to " << copied->to << " before\n";
+    std::cout << "registry " << from->path << " was moved to " << copied->to << " before\n";
     return 0;
   }
   std::cout << "moved " << copied->rows << " rows to " << copied->to
-            << ". Name it as keys.registry and start the agent. " << *from
-            << " is of no use to any agent, but still holds keys: remove it\n";
+            << ". Name it as keys.registry and start the agent. " << from->path
+            << " is of no use to any agent, but still holds keys: remove it when the database has a backup\n";
   return 0;
 }
 

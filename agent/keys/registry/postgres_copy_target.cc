@@ -28,11 +28,6 @@ constexpr char kFinishNumbers[] = "kveil_copy_numbers";
 // work on its last rows for a moment.
 constexpr char kLockOut[] = "SELECT pg_advisory_lock(461547858285)";
 
-// Longer than those of an agent's session.
-constexpr char kBeginCopy[] =
-    "SELECT set_config('statement_timeout', '300000', false), set_config('lock_timeout', '10000', false),"
-    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-
 std::string KeyOf(const CopiedTable& table, std::string_view separator) {
   std::vector<std::string> key;
   for (size_t i = 0; i < table.keySize; ++i) key.emplace_back(table.columns[i].to);
@@ -53,9 +48,9 @@ absl::StatusOr<std::unique_ptr<PostgresCopyTarget>> PostgresCopyTarget::Connect(
     if (std::chrono::steady_clock::now() >= deadline) return connection.status();
     std::this_thread::sleep_for(kConnectPause);
   }
-  const PostgresStatement begin[] = {PostgresStatement::Text(kBeginCopy), PostgresStatement::Text(kLockOut)};
+  const PostgresStatement begin[] = {PostgresStatement::Text(postgres::kBeginCopy), PostgresStatement::Text(kLockOut)};
   ASSIGN_OR_RETURN(const std::vector<PostgresResult> results, target->Call(begin));
-  target->clockAhead_ = results.at(0).IntegerAt(0, 2) - absl::ToUnixMillis(absl::Now());
+  target->clockAhead_ = results.at(0).IntegerAt(0, 0) - absl::ToUnixMillis(absl::Now());
   return target;
 }
 
@@ -82,11 +77,12 @@ absl::StatusOr<PostgresCopyTarget::Content> PostgresCopyTarget::Look() {
   if (format.at(0).size() != 1 || format.at(0).TextAt(0, 0) != postgres::kApplication) return content;
   const int64_t version = format.at(0).IntegerAt(0, 1);
   if (version == postgres::kUnfinishedFormat) {
-    const PostgresStatement readToken[] = {PostgresStatement::Text("SELECT token FROM kveil.copy")};
+    const PostgresStatement readToken[] = {PostgresStatement::Text("SELECT token, format FROM kveil.copy")};
     ASSIGN_OR_RETURN(const std::vector<PostgresResult> token, Call(readToken));
     if (token.at(0).size() != 1) return content;
     const Bytes bytes = token.at(0).BytesAt(0, 0);
     content.token.assign(bytes.begin(), bytes.end());
+    content.isOfThisVersion = token.at(0).IntegerAt(0, 1) == postgres::kFormat;
     content.state = State::kUnfinished;
     return content;
   }
@@ -107,15 +103,17 @@ absl::Status PostgresCopyTarget::Claim(const Content& content, Bytes token) {
     statements.push_back(PostgresStatement::Text(sql));
   }
   PostgresParameters parameters;
-  parameters.Add(token);
+  parameters.Add(token).Add(int64_t{postgres::kFormat});
   // Behind the lock, before anything is made.
   statements.insert(
       statements.begin() + 2,
       PostgresStatement::Text("DO $$ BEGIN IF to_regclass('kveil.format') IS NOT NULL THEN"
                               " RAISE EXCEPTION 'another one has made a registry there'; END IF; END $$"));
   statements.push_back(PostgresStatement::Text(
-      "CREATE TABLE kveil.copy (one boolean PRIMARY KEY DEFAULT true CHECK (one), token bytea NOT NULL)"));
-  statements.push_back(PostgresStatement::Prepare(kClaim, "INSERT INTO kveil.copy (token) VALUES ($1::bytea)"));
+      "CREATE TABLE kveil.copy (one boolean PRIMARY KEY DEFAULT true CHECK (one), token bytea NOT NULL,"
+      " format bigint NOT NULL)"));
+  statements.push_back(
+      PostgresStatement::Prepare(kClaim, "INSERT INTO kveil.copy (token, format) VALUES ($1::bytea, $2::bigint)"));
   statements.push_back(PostgresStatement::Execute(kClaim, parameters));
   static_assert(postgres::kUnfinishedFormat == 0);
   statements.push_back(PostgresStatement::Text("UPDATE kveil.format SET version = 0"));

@@ -40,6 +40,7 @@ class PostgresCopyTarget {
     State state = State::kEmpty;
     bool hasSchema = false;
     ByteBuffer token;              // kUnfinished: of the copy
+    bool isOfThisVersion = true;   // kUnfinished: whether its tables are those that this version makes
     std::optional<RegistryId> id;  // kRegistry: nullopt when it is empty
   };
   absl::StatusOr<Content> Look();

@@ -145,18 +145,20 @@ std::vector<const char*> StatementsThatMigrate() {
 // was answered is durable, even on a server whose default says otherwise. Plans: always by index. A plan that was made
 // while the table was small must not read all of a large one, and one that the planner thinks expensive is not worth
 // compiling.
+#define KVEIL_DURABLE                                                                                 \
+  "set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '5', false)," \
+  " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '20000', false),"  \
+  " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'" \
+  " ELSE current_setting('synchronous_commit') END, false),"                                          \
+  " set_config('client_min_messages', 'warning', false)"
 const char kBeginSession[] =
     "SELECT to_regnamespace('kveil') IS NOT NULL,"
     " EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('kveil')),"
     " to_regclass('kveil.format') IS NOT NULL,"
     " set_config('statement_timeout', '2000', false), set_config('lock_timeout', '1000', false),"
     " set_config('idle_in_transaction_session_timeout', '5000', false),"
-    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '5', false),"
-    " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '20000', false),"
-    " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
-    " ELSE current_setting('synchronous_commit') END, false),"
-    " set_config('client_min_messages', 'warning', false),"
-    " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
+    " " KVEIL_DURABLE
+    ", set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
     " set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),"
     " set_config('enable_material', 'off', false), set_config('enable_bitmapscan', 'off', false),"
     " set_config('jit', 'off', false)";
@@ -169,6 +171,11 @@ const char kReadIndex[] =
     " AND indexrelid = to_regclass('kveil.active_epochs'))";
 const char kDropIndex[] = "DROP INDEX CONCURRENTLY kveil.active_epochs";
 const char kMakeIndex[] = "CREATE INDEX CONCURRENTLY active_epochs ON kveil.scope_keys (epoch) WHERE state = 1";
+
+// Longer than those of an agent's session.
+const char kBeginCopy[] =
+    "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, set_config('statement_timeout', '300000', false),"
+    " set_config('lock_timeout', '10000', false), " KVEIL_DURABLE;
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
@@ -398,6 +405,7 @@ const std::array<Prepared, 46> kPrepared = {{
 }};
 
 #undef KVEIL_AGENTS
+#undef KVEIL_DURABLE
 #undef KVEIL_TURNS
 #undef KVEIL_KEK_KEYS
 #undef KVEIL_KEK_KEY

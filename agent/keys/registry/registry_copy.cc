@@ -32,26 +32,30 @@ size_t SizeOf(const std::vector<CopiedValue>& row) {
   return size;
 }
 
-// Whether the target is the one that the file moves to, or may become it.
+// Whether the target is the one that the file moves to, or may become it. Its token or id says so: a server may be
+// named otherwise by now, as a standby that has taken over.
 absl::Status CheckTarget(const Source& source, const Target& target, const Target::Content& content,
                          const RegistryId& id) {
-  if (source.state() != Source::State::kInUse && source.target() != target.name()) {
-    return absl::FailedPreconditionError(StrCat("it is being moved to ", source.target(), " already: name that one, ",
-                                                "or give it up by `kveil registry copy --give-up`"));
-  }
+  const bool isBegun = source.state() != Source::State::kInUse;
+  const bool wasWhole = source.state() == Source::State::kHandingOver || source.state() == Source::State::kMoved;
   switch (content.state) {
     case Target::State::kEmpty:
-      if (source.state() != Source::State::kHandingOver) return absl::OkStatus();
-      return absl::FailedPreconditionError(
-          StrCat(target.name(), " was complete, may have been in use since, and is gone: restore its backup"));
+      if (!isBegun || (!wasWhole && source.target() == target.name())) return absl::OkStatus();
+      if (!wasWhole) {
+        return absl::FailedPreconditionError(StrCat("it is being moved to ", source.target(), " already: name that ",
+                                                    "one, or give it up by `kveil registry copy --give-up`"));
+      }
+      return absl::FailedPreconditionError(StrCat("the copy in ", source.target(), " was complete, and may have been ",
+                                                  "in use since. ", target.name(), " does not hold it: name the one ",
+                                                  "that does; if it is gone, restore its backup"));
     case Target::State::kUnfinished:
-      if (source.state() != Source::State::kInUse && content.token == source.token()) return absl::OkStatus();
+      if (isBegun && content.token == source.token()) return absl::OkStatus();
       return absl::FailedPreconditionError(
           StrCat(target.name(),
                  " holds an unfinished copy that is not this one's. If it was given up, remove it: "
                  "DROP SCHEMA kveil CASCADE"));
     case Target::State::kRegistry:
-      if (source.state() == Source::State::kHandingOver && content.id == id) return absl::OkStatus();
+      if (wasWhole && content.id == id) return absl::OkStatus();
       return absl::FailedPreconditionError(
           StrCat(target.name(), " holds a registry already: choose a database without one"));
     case Target::State::kForeign:
@@ -59,6 +63,14 @@ absl::Status CheckTarget(const Source& source, const Target& target, const Targe
   }
   return absl::FailedPreconditionError(
       StrCat(target.name(), " has a schema kveil that is something else's; choose a database without one"));
+}
+
+// Whether the tables of both are those that this version knows.
+absl::Status CheckVersion(const Source& source, const Target::Content& content) {
+  if (source.isOfThisVersion() && content.isOfThisVersion) return absl::OkStatus();
+  const bool mayGiveUp = source.state() == Source::State::kCopying;
+  return absl::FailedPreconditionError(StrCat("the copy was begun by another version of kveil: finish it by that one",
+                                              mayGiveUp ? ", or give it up by `kveil registry copy --give-up`" : ""));
 }
 
 class Copy {
@@ -124,22 +136,30 @@ class Copy {
 
 absl::StatusOr<RegistryCopied> CopyRegistry(const RegistryCopyOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Source> source, Source::Open(options.from, Within(kOpenLimit)));
-  if (source->state() == Source::State::kMoved) return RegistryCopied{source->target(), 0, /*wasMoved=*/true};
+  if (source->state() == Source::State::kInUse && options.mustBeBegun) {
+    return absl::FailedPreconditionError(
+        StrCat("registry ", options.from, " is not the one that the configuration names as keys.registry. A copy or ",
+               "a backup must not move: the other one would stay in use beside it"));
+  }
   ASSIGN_OR_RETURN(const Source::Identity identity, source->ReadIdentity());
   ASSIGN_OR_RETURN(const std::unique_ptr<Target> target, Target::Connect(options.to, Within(kConnectLimit)));
   ASSIGN_OR_RETURN(const Target::Content content, target->Look());
   RETURN_IF_ERROR(CheckTarget(*source, *target, content, identity.identity.id));
-  if (source->state() == Source::State::kInUse) RETURN_IF_ERROR(source->Begin(target->name()));
-  if (content.state == Target::State::kEmpty) RETURN_IF_ERROR(target->Claim(content, source->token()));
+  const bool isWhole = content.state == Target::State::kRegistry;
   RegistryCopied copied{target->name()};
-  if (content.state != Target::State::kRegistry) {
+  copied.wasMoved = isWhole && source->state() == Source::State::kMoved;
+  if (copied.wasMoved) return copied;
+  if (!isWhole) {
+    RETURN_IF_ERROR(CheckVersion(*source, content));
+    if (source->state() == Source::State::kInUse) RETURN_IF_ERROR(source->Begin(target->name()));
+    if (content.state == Target::State::kEmpty) RETURN_IF_ERROR(target->Claim(content, source->token()));
     ASSIGN_OR_RETURN(copied.rows, Copy(options, *source, *target).Run());
-    RETURN_IF_ERROR(source->SetState(Source::State::kHandingOver));
+    RETURN_IF_ERROR(source->SetState(Source::State::kHandingOver, target->name()));
     if (options.mustEnd()) return absl::CancelledError("ended");
     RETURN_IF_ERROR(target->Finish(identity.identity, identity.created, identity.lastNumber));
   }
   if (options.mustEnd()) return absl::CancelledError("ended");
-  RETURN_IF_ERROR(source->SetState(Source::State::kMoved));
+  RETURN_IF_ERROR(source->SetState(Source::State::kMoved, target->name()));
   RETURN_IF_ERROR(source->Settle());
   return copied;
 }

@@ -9,7 +9,8 @@
 //   5. the target gets the registry's identity and its format, in one transaction: agents may use it
 //   6. the file says that it was moved
 //
-// A copy that is ended at any moment is gone on with by the next call. Nothing is unwrapped: the root key stays the
+// A copy that is ended at any moment is gone on with by the next call, also where the target has lost its last
+// transactions, as a server whose standby has taken over. Nothing is unwrapped: the root key stays the
 // registry's, and is not needed.
 #pragma once
 
@@ -26,6 +27,8 @@ namespace kveil::keys {
 
 struct RegistryCopyOptions {
   std::string from;  // path of the SQLite file
+  // Only goes on with a copy that was begun: the file may be one of several that hold the registry.
+  bool mustBeBegun = false;
   PostgresOptions to;
   // Of the rows of all tables, how many are copied. Never less than before.
   std::function<void(uint64_t done, uint64_t all)> progress = [](uint64_t, uint64_t) {};
@@ -36,9 +39,10 @@ struct RegistryCopyOptions {
 struct RegistryCopied {
   std::string to;         // its name, for people
   uint64_t rows = 0;      // in all tables
-  bool wasMoved = false;  // by an earlier call: this one has done nothing
+  bool wasMoved = false;  // by an earlier call, and the target holds it: this one has done nothing
 };
-// kFailedPrecondition: the file is in use or empty, is being moved elsewhere, or the target holds something else.
+// kFailedPrecondition: the file is in use or empty, is being moved elsewhere or by another version, or the target holds
+// something else.
 // kUnavailable: the file or the server cannot be used now; kDataLoss: one of them is corrupt. Call it again later.
 absl::StatusOr<RegistryCopied> CopyRegistry(const RegistryCopyOptions& options);
 

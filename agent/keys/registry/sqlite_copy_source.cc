@@ -2,6 +2,8 @@
 // transaction, before the first row is copied.
 #include "keys/registry/sqlite_copy_source.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_join.h"
@@ -19,7 +21,7 @@ constexpr size_t kTokenSize = 16;
 constexpr char kMakeMark[] =
     "CREATE TABLE moved (one INTEGER PRIMARY KEY CHECK (one = 1), token BLOB NOT NULL, target TEXT NOT NULL,"
     " format INTEGER NOT NULL, state INTEGER NOT NULL) STRICT";
-constexpr char kReadMark[] = "SELECT token, target, state FROM moved";
+constexpr char kReadMark[] = "SELECT token, target, state, format FROM moved";
 
 ByteBuffer CopyOf(Bytes bytes) { return ByteBuffer(bytes.begin(), bytes.end()); }
 
@@ -43,6 +45,9 @@ absl::Status RefuseMoved(Database& database, const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<SqliteCopySource>> SqliteCopySource::Open(const std::string& path, Deadline deadline) {
   std::unique_ptr<SqliteCopySource> source(new SqliteCopySource(path));
+  // An agent of an earlier version that uses it would not start again once it is migrated.
+  if (::access(path.c_str(), F_OK) == 0) RETURN_IF_ERROR(source->OpenAlone(deadline));
+  source->database_.reset();
   // Of an earlier version, or made just now; or one that is being moved, which is refused.
   const absl::Status usable = SqliteTables::OpenExisting(path, deadline).status();
   if (!usable.ok() && !absl::IsFailedPrecondition(usable)) return usable;
@@ -76,6 +81,7 @@ absl::Status SqliteCopySource::ReadMark() {
   token_ = CopyOf(mark.BlobAt(0));
   target_ = mark.TextAt(1);
   state_ = static_cast<State>(mark.IntegerAt(2));
+  format_ = mark.IntegerAt(3);
   return absl::OkStatus();
 }
 
@@ -108,11 +114,15 @@ absl::Status SqliteCopySource::GiveUp() {
   return Settle();
 }
 
-absl::Status SqliteCopySource::SetState(State state) {
-  ASSIGN_OR_RETURN(Statement set, database_->Prepare("UPDATE moved SET state = ?1"));
+bool SqliteCopySource::isOfThisVersion() const { return state_ == State::kInUse || format_ == SqliteTables::kFormat; }
+
+absl::Status SqliteCopySource::SetState(State state, const std::string& target) {
+  ASSIGN_OR_RETURN(Statement set, database_->Prepare("UPDATE moved SET state = ?1, target = ?2"));
   set.Bind(1, static_cast<int64_t>(state));
+  set.Bind(2, target);
   RETURN_IF_ERROR(set.Run());
   state_ = state;
+  target_ = target;
   return absl::OkStatus();
 }
 

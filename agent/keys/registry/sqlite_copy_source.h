@@ -36,20 +36,22 @@ class SqliteCopySource {
     kMoved = 3,        // the target is in use
   };
 
-  // Brings it to this version's format first. kNotFound: there is none. kFailedPrecondition: it is no registry, is
-  // empty, or another process has it open.
+  // Brings it to this version's format, if nobody else has it open. kNotFound: there is none. kFailedPrecondition: it
+  // is no registry, is empty, or another process has it open.
   static absl::StatusOr<std::unique_ptr<SqliteCopySource>> Open(const std::string& path, Deadline deadline);
 
   State state() const { return state_; }
   // Of the copy that was begun. Random bytes that the target has, too: so a target is known to be of this copy.
   const ByteBuffer& token() const { return token_; }
   const std::string& target() const { return target_; }  // for people
+  // Whether its tables are those that this version makes: no file is migrated once its copy was begun.
+  bool isOfThisVersion() const;
 
   // kInUse becomes kCopying, with a new token. No agent opens the file from now on.
   absl::Status Begin(const std::string& target);
   // kCopying becomes kInUse again. The token is of no use any more.
   absl::Status GiveUp();
-  absl::Status SetState(State state);
+  absl::Status SetState(State state, const std::string& target);
   // Has all that was written in the file itself, without a log beside it.
   absl::Status Settle();
 
@@ -89,6 +91,7 @@ class SqliteCopySource {
   State state_ = State::kInUse;
   ByteBuffer token_;
   std::string target_;
+  int64_t format_ = 0;  // before it was begun to be moved
 };
 
 }  // namespace kveil::keys

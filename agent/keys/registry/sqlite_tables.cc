@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
 // 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
 // 5: without KEK keys, activeEpochs and the erasures before an epoch.
-constexpr int64_t kFormat = 6;
+constexpr int64_t kFormat = SqliteTables::kFormat;
 
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
 // acknowledged record, and an erasure that was confirmed, survive a power cut.

@@ -23,6 +23,8 @@ namespace kveil::keys {
 // begin with the file's name.
 class SqliteTables {
  public:
+  static constexpr int64_t kFormat = 6;
+
   // Makes the file, 0600, if there is none. kFailedPrecondition when the file is not a kveil registry, or has a later
   // format.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenOrCreate(const std::string& path,

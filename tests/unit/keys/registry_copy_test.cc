@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <future>
 #include <set>
+#include <utility>
 
 #include "base/text.h"
 #include "key_fixture.h"
@@ -42,6 +43,26 @@ class RegistryCopyTest : public KeyTest {
     options.mostRows = 10;
     options.mustEnd = [chances]() mutable { return chances-- == 0; };
     return options;
+  }
+  // In the file, as it is now.
+  std::string GetFromFile(const std::string& sql) {
+    auto database = Database::Open(registryFile());
+    auto statement = (*database)->Prepare(sql.c_str());
+    EXPECT_TRUE(statement.ok()) << statement.status();
+    return statement.ok() && *statement->Step() ? std::string(statement->TextAt(0)) : "";
+  }
+  void ChangeFile(const std::string& sql) {
+    auto database = Database::Open(registryFile());
+    const absl::Status changed = (*database)->Execute(sql.c_str());
+    EXPECT_TRUE(changed.ok()) << changed;
+  }
+  // Ends the copy when the file says that the target may be in use.
+  void CopyUntilHandingOver() {
+    for (int chances = 0; chances < 100; ++chances) {
+      ASSERT_TRUE(absl::IsCancelled(CopyRegistry(EndedAfter(chances)).status()));
+      if (GetFromFile("SELECT CAST(state AS TEXT) FROM moved") == "2") return;
+    }
+    FAIL();
   }
   static std::string ErrorOf(const absl::Status& status) { return std::string(status.message()); }
 
@@ -209,6 +230,117 @@ TEST_F(RegistryCopyTest, WaitsForTheOneBefore) {
   EXPECT_EQ(Get("SELECT to_regnamespace('kveil') IS NULL"), "t");
   other.Query("SELECT pg_advisory_unlock(461547858285)");
   EXPECT_TRUE(copying.get().ok());
+}
+
+// As a standby does that takes over without the last transaction.
+TEST_F(RegistryCopyTest, IsCompletedWhereTheTargetHasLostItsEnd) {
+  Fill(3);
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  Client().Query("CREATE TABLE kveil.copy (one boolean PRIMARY KEY, token bytea NOT NULL, format bigint NOT NULL)");
+  Client().Query(StrCat("INSERT INTO kveil.copy SELECT true, decode('", GetFromFile("SELECT hex(token) FROM moved"),
+                        "', 'hex'), version FROM kveil.format"));
+  Client().Query("DELETE FROM kveil.registry");
+  Client().Query("UPDATE kveil.format SET version = 0");
+  EXPECT_TRUE(absl::IsFailedPrecondition(KeyService::Open(TargetOptions()).status()));
+  const absl::StatusOr<RegistryCopied> copied = CopyRegistry(CopyOptions());
+  ASSERT_TRUE(copied.ok()) << copied.status();
+  EXPECT_FALSE(copied->wasMoved);
+  auto service = Open(TargetOptions());
+  ASSERT_NE(service, nullptr);
+  ExpectSameKeys(*service);
+  Client().Query("DROP SCHEMA kveil CASCADE");
+  EXPECT_THAT(ErrorOf(CopyRegistry(CopyOptions()).status()), HasSubstr("restore its backup"));
+}
+
+// A standby that has taken over has another name.
+TEST_F(RegistryCopyTest, IsCompletedUnderAnotherNameOfTheServer) {
+  Fill(3);
+  CopyUntilHandingOver();
+  RegistryCopyOptions options = CopyOptions();
+  options.to = *PostgresServer::Running().TlsOptionsFor(folder_).postgres;
+  const absl::StatusOr<RegistryCopied> copied = CopyRegistry(options);
+  ASSERT_TRUE(copied.ok()) << copied.status();
+  EXPECT_THAT(ErrorOf(OpenError()), HasSubstr(copied->to));
+  auto service = Open(TargetOptions());
+  ASSERT_NE(service, nullptr);
+  ExpectSameKeys(*service);
+}
+
+TEST_F(RegistryCopyTest, GoesToNoSecondTarget) {
+  Fill(3);
+  ASSERT_TRUE(absl::IsCancelled(CopyRegistry(EndedAfter(1)).status()));
+  RegistryCopyOptions options = CopyOptions();
+  options.to = *PostgresServer::Running().OptionsFor(folder_ + " second").postgres;
+  const absl::Status refused = CopyRegistry(options).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(ErrorOf(refused), HasSubstr("name that one, or give it up"));
+}
+
+TEST_F(RegistryCopyTest, IsOnDiskAlsoWhereTheServerDoesNotWaitForIt) {
+  Fill(3);
+  Client().Query(
+      StrCat("ALTER DATABASE ", PostgresServer::Running().DatabaseOf(folder_), " SET synchronous_commit = off"));
+  RegistryCopyOptions options = CopyOptions();
+  options.mustEnd = [this, isFirst = true]() mutable {
+    if (!std::exchange(isFirst, false)) return false;
+    Client().Query("CREATE TABLE public.seen (setting text)");
+    Client().Query(
+        "CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES"
+        " (current_setting('synchronous_commit')); RETURN NULL; END $$");
+    Client().Query(
+        "CREATE TRIGGER see AFTER INSERT ON kveil.scope_keys FOR EACH STATEMENT EXECUTE FUNCTION public.see()");
+    return false;
+  };
+  ASSERT_TRUE(CopyRegistry(options).ok());
+  EXPECT_EQ(Get("SELECT string_agg(DISTINCT setting, ' ') FROM public.seen"), "on");
+}
+
+// Its tables may be others than those that this version copies.
+TEST_F(RegistryCopyTest, IsNotGoneOnWithByAnotherVersion) {
+  Fill(3);
+  ASSERT_TRUE(absl::IsCancelled(CopyRegistry(EndedAfter(2)).status()));
+  const auto expectRefused = [this](const char* what) {
+    const absl::Status refused = CopyRegistry(CopyOptions()).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(ErrorOf(refused), HasSubstr(what));
+  };
+  Client().Query("UPDATE kveil.copy SET format = format - 1");
+  expectRefused("by another version of kveil: finish it by that one, or give it up");
+  Client().Query("UPDATE kveil.copy SET format = format + 1");
+  ChangeFile("UPDATE moved SET format = format - 1");
+  expectRefused("by another version of kveil: finish it by that one, or give it up");
+  ChangeFile("UPDATE moved SET format = format + 1");
+  CopyUntilHandingOver();
+  ChangeFile("UPDATE moved SET format = format - 1");
+  expectRefused("by another version of kveil: finish it by that one");
+  ChangeFile("UPDATE moved SET format = format + 1");
+  EXPECT_TRUE(CopyRegistry(CopyOptions()).ok());
+}
+
+// An agent of an earlier version that uses the file could not open it again.
+TEST_F(RegistryCopyTest, LeavesAFileOfAnEarlierVersionAloneWhileItIsInUse) {
+  Fill(1);
+  const std::string format = GetFromFile("SELECT CAST(user_version - 1 AS TEXT) FROM pragma_user_version");
+  ChangeFile(StrCat("PRAGMA user_version = ", format));
+  {
+    auto agent = Database::Open(registryFile());
+    ASSERT_TRUE((*agent)->QueryInteger("SELECT count(*) FROM scopeKeys").ok());
+    EXPECT_THAT(ErrorOf(CopyRegistry(CopyOptions()).status()), HasSubstr("stop the agent first"));
+  }
+  EXPECT_EQ(GetFromFile("SELECT CAST(user_version AS TEXT) FROM pragma_user_version"), format);
+  EXPECT_TRUE(CopyRegistry(CopyOptions()).ok());
+}
+
+TEST_F(RegistryCopyTest, BeginsWithNoFileThatMayBeOneOfSeveral) {
+  Fill(1);
+  RegistryCopyOptions options = CopyOptions();
+  options.mustBeBegun = true;
+  const absl::Status refused = CopyRegistry(options).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(ErrorOf(refused), HasSubstr("a backup must not move"));
+  EXPECT_NE(Open(), nullptr);
+  CopyUntilHandingOver();
+  EXPECT_TRUE(CopyRegistry(options).ok());
 }
 
 TEST_F(RegistryCopyTest, KeepsTheAgesOfEpochsAndOfConsents) {
