@@ -36,6 +36,12 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseUsers(std::
 absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseSubjects(std::string_view keyspace,
                                                                               absl::Span<const Subject> subjects,
                                                                               absl::Time now) {
+  PostgresParameters asked;
+  asked.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
+  const PostgresStatement find[] = {PostgresStatement::Execute(postgres::kFindNoUsers, asked)};
+  absl::StatusOr<Results> others = Call(find);
+  if (!others.ok()) return Fail(others.status());
+  if (others->at(0).size() > 0) return NotAUser();
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
   return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
 }

@@ -179,7 +179,7 @@ const char kBeginCopy[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 46> kPrepared = {{
+const std::array<Prepared, 47> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -281,7 +281,8 @@ const std::array<Prepared, 46> kPrepared = {{
      " CASE WHEN e.number IS NULL THEN n.wrapped_key END"
      " FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[]) WITH ORDINALITY"
      " AS n (key_id, scope, subject, key_window, epoch, wrapped_key, i)"
-     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject LIMIT 1) e ON true"
+     " LEFT JOIN LATERAL (SELECT number FROM kveil.erasures WHERE subject = n.subject AND n.scope = 3 LIMIT 1) e ON "
+     "true"
      " LEFT JOIN LATERAL (SELECT k.state FROM kveil.scope_keys k"
      " WHERE k.subject = n.subject AND k.key_window = n.key_window AND k.state = 1 LIMIT 1) k ON true"
      " WHERE k.state IS NULL AND n.epoch = " KVEIL_EPOCH_IN_USE " ORDER BY n.subject, n.key_window, n.i"
@@ -293,6 +294,10 @@ const std::array<Prepared, 46> kPrepared = {{
      " FROM (SELECT NOT EXISTS (SELECT FROM kveil.keyspaces WHERE name <> ALL ($2::bytea[])) AS complete) AS now"
      " LEFT JOIN LATERAL (SELECT subject, erased, number FROM kveil.erasures WHERE subject = ANY ($1::bytea[])"
      " OFFSET 0) e ON true"},
+    // A row if one of the subjects is a topic or a cluster.
+    {kFindNoUsers,
+     "SELECT key_id FROM kveil.scope_keys WHERE subject = ANY ($1::bytea[]) AND state = 1 AND scope <> 3 UNION ALL"
+     " SELECT key_id FROM kveil.scope_keys WHERE subject = ANY ($1::bytea[]) AND state = 2 AND scope <> 3 LIMIT 1"},
     // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes
     // also of those who were erased before: an agent of an older version, which does not know of it, may have done so.
     // Where somebody has put keys of these back, they are erased anew: with another number, which all agents hear of.

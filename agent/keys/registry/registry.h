@@ -240,7 +240,8 @@ class Registry {
     return std::move(erased->front());
   }
   // The same for different subjects in one keyspace, which somebody knows from before. Erasures are remembered also of
-  // those that have no key and are not known here: a key that comes later is an erased one.
+  // those that have no key and are not known here: a key that comes later is an erased one. kInvalidArgument, and
+  // nothing is changed: one of the subjects is a topic or a cluster.
   virtual absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace,
                                                             absl::Span<const Subject> subjects, absl::Time now) = 0;
   struct Readmission {
@@ -388,6 +389,12 @@ class Registry {
   virtual absl::Status CheckWritable(absl::Time now) = 0;
   // Whether there is room for more than erasures. Erasing needs room too, so new users must not take the last of it.
   virtual absl::Status CheckRoom() const = 0;
+
+ protected:
+  // The refusal of EraseSubjects.
+  static absl::Status NotAUser() {
+    return absl::InvalidArgumentError("a pseudonym is that of a topic or a cluster; nobody was erased");
+  }
 };
 
 }  // namespace kveil::keys

@@ -168,7 +168,7 @@ absl::StatusOr<Registry::Inserted> SqliteRegistry::InsertOrGetOne(const NewRow& 
   if (row.row.epoch != epochInUse) return Inserted{Inserted::State::kStale, std::nullopt};
   absl::StatusOr<std::optional<SqliteTables::Erasure>> erasure = tables_->FindErasure(row.row.name.subject);
   if (!erasure.ok()) return erasure.status();
-  const bool erased = erasure->has_value();
+  const bool erased = row.row.scope == Scope::kUser && erasure->has_value();
   if (absl::Status status = tables_->Insert(row.row, erased, now); !status.ok()) return status;
   if (erased) return Inserted{Inserted::State::kErased, std::nullopt};
   ASSIGN_OR_RETURN(KnownFacts known, tables_->ReadFacts(row.row.name.subject));
@@ -184,6 +184,11 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseUsers(std::op
 absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseSubjects(std::string_view keyspace,
                                                                             absl::Span<const Subject> subjects,
                                                                             absl::Time now) {
+  for (const Subject& subject : subjects) {
+    absl::StatusOr<bool> isUser = tables_->IsUserOrUnknown(subject);
+    if (!isUser.ok()) return Fail(isUser.status());
+    if (!*isUser) return NotAUser();
+  }
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
   return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
 }

@@ -404,6 +404,17 @@ absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject
   return erasure;
 }
 
+absl::StatusOr<bool> SqliteTables::IsUserOrUnknown(const Subject& subject) {
+  ASSIGN_OR_RETURN(Statement other,
+                   database_->Prepare("SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 1 AND scope <> ?2"
+                                      " UNION ALL"
+                                      " SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 2 AND scope <> ?2"));
+  other.Bind(1, subject);
+  other.Bind(2, static_cast<int64_t>(Scope::kUser));
+  ASSIGN_OR_RETURN(const bool isThere, other.Step());
+  return !isThere;
+}
+
 // The change has a number, so that the numbers go on growing without the erasure's.
 absl::Status SqliteTables::Readmit(const Subject& subject, absl::Time now) {
   ASSIGN_OR_RETURN(const int64_t number,

@@ -97,6 +97,8 @@ class SqliteTables {
   absl::StatusOr<Erasure> Erase(const Subject& subject, std::string_view keyspace, bool isAlways, absl::Time now);
   // Destroys every wrapped key of the subject. Returns how many there were.
   absl::StatusOr<size_t> DestroyKeys(const Subject& subject, absl::Time now);
+  // Whether the subject has no key of another scope than a user's.
+  absl::StatusOr<bool> IsUserOrUnknown(const Subject& subject);
   // Forgets the erasure of a subject that was erased.
   absl::Status Readmit(const Subject& subject, absl::Time now);
 

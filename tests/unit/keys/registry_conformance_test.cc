@@ -382,6 +382,26 @@ TEST_P(RegistryConformanceTest, RemembersErasuresOfSubjectsThatItDoesNotKnow) {
   for (const Registry::KnownFacts& known : *facts) EXPECT_TRUE(known.erased.has_value());
 }
 
+// Its pseudonym is listed as a user's is. Without its keys, every record of a topic would be lost.
+TEST_P(RegistryConformanceTest, ErasesNoTopicAsASubject) {
+  auto registry = ConnectInitialised();
+  const Registry::NewRow rows[] = {NewUser("1"), NewTopic(9, 1)};
+  Insert(*registry, rows);
+  const Subject subjects[] = {SubjectOf("1"), rows[1].row.name.subject};
+  const auto refused = registry->EraseSubjects("clicks", subjects, kNow);
+  EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
+  for (const Registry::NewRow& row : rows) {
+    const auto found = Find(*registry, row.row.name);
+    ASSERT_TRUE(found.has_value());
+    ExpectSame(*found, row.row);
+  }
+  EXPECT_EQ(InsertOne(*registry, NewTopic(9, 2)).state, InsertState::kNew);
+  // Nor one that has yet to get a key: nothing tells it from a user's.
+  const Registry::NewRow later = NewTopic(10, 1);
+  ASSERT_TRUE(registry->EraseSubjects("clicks", {&later.row.name.subject, 1}, kNow).ok());
+  EXPECT_EQ(InsertOne(*registry, later).state, InsertState::kNew);
+}
+
 TEST_P(RegistryConformanceTest, ReadmitsAUser) {
   using State = Registry::Readmission::State;
   auto registry = ConnectInitialised();

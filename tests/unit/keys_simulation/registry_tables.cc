@@ -93,7 +93,7 @@ std::vector<Registry::Inserted> RegistryTables::InsertOrGet(const std::vector<Ne
     Registry::Row& added = rows_[row.id] = row;
     bySubject_.emplace(row.name.subject, row.id);
     times_[row.id].made = when;
-    if (erasures_.contains(row.name.subject)) {
+    if (row.scope == Scope::kUser && erasures_.contains(row.name.subject)) {
       added.erased = true;
       added.wrappedKey.clear();
       times_[row.id].erased = when;
@@ -444,6 +444,16 @@ std::vector<Registry::Agent> RegistryTables::ReadAgents(Millis now) const {
     return std::tie(left.name, left.id) < std::tie(right.name, right.id);
   });
   return agents;
+}
+
+bool RegistryTables::AreUsersOrUnknown(const std::vector<Subjects>& users) const {
+  for (const Subjects& user : users) {
+    for (const auto& [keyspace, subject] : user) {
+      const auto row = bySubject_.find(subject);
+      if (row != bySubject_.end() && rows_.at(row->second).scope != Scope::kUser) return false;
+    }
+  }
+  return true;
 }
 
 bool RegistryTables::IsErased(const crypto::KeyId& id) const {

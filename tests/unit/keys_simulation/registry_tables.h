@@ -104,6 +104,7 @@ class RegistryTables {
   //
   // Whether every key can be unwrapped by an epoch that is there, and no erased user has one.
   absl::Status Check() const;
+  bool AreUsersOrUnknown(const std::vector<Subjects>& users) const;
   bool IsErased(const crypto::KeyId& id) const;
 
  private:

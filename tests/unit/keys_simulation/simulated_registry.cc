@@ -193,6 +193,9 @@ absl::StatusOr<std::vector<Registry::Erased>> SimulatedRegistry::EraseSubjects(s
                                                                                absl::Time now) {
   std::vector<Tables::Subjects> users;
   for (const Subject& subject : subjects) users.push_back({{std::string(keyspace), subject}});
+  const auto areUsers = Call([=](Tables& tables, Millis) { return tables.AreUsersOrUnknown(users); });
+  if (!areUsers.ok()) return areUsers.status();
+  if (!*areUsers) return NotAUser();
   return Call(
       [=](Tables& tables, Millis) { return *tables.EraseUsers(users, /*mustBeAll=*/false, /*isAlways=*/true, now); });
 }
