@@ -1,6 +1,8 @@
 #include "daemon/erasure_check.h"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status_macros.h"
@@ -16,12 +18,21 @@ constexpr std::chrono::seconds kPause{5};
 }  // namespace
 
 ErasureCheck::~ErasureCheck() {
+  End();
+  if (thread_.joinable()) thread_.join();
+}
+
+void ErasureCheck::End() {
   {
     const MutexLock lock(mutex_);
     isEnding_ = true;
   }
   wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
+}
+
+bool ErasureCheck::isEnding() {
+  const MutexLock lock(mutex_);
+  return isEnding_;
 }
 
 void ErasureCheck::Start() {
@@ -39,46 +50,61 @@ void ErasureCheck::Start() {
 void ErasureCheck::Look() {
   const absl::StatusOr<keys::KeyService::SubjectsRead> now = keys_.ReadErased({});
   if (!now.ok()) return;  // the key service says so
-  if (opening_ == now->opening && !isMissing_) return;
-  const absl::StatusOr<size_t> missing = CountMissing();
+  const bool isAnew = opening_ != now->opening;
+  if (!isAnew && missing_.empty()) return;
+  absl::StatusOr<Erasures> missing = FindMissing(missing_);
+  // There may be others, also more than were kept.
+  if (missing.ok() && (isAnew || missing->empty())) {
+    if (!AddFromReceipts(*missing).ok()) return;
+    missing = FindMissing(*missing);
+  }
   if (!missing.ok()) return;  // the registry's trouble passes; that of receipts is told when one is written
   opening_ = now->opening;
-  isMissing_ = *missing > 0;
-  health_.Set("erasures",
-              !isMissing_ ? absl::OkStatus()
-                          : absl::FailedPreconditionError(StrCat(
-                                "the registry does not know of ", *missing, " erasure(s) that this node has receipts ",
-                                "of, as one that was restored from a backup: those users can be read again. Repeat ",
-                                "them: kveil receipts replay")));
+  missing_ = *std::move(missing);
+  health_.Set("erasures", missing_.empty()
+                              ? absl::OkStatus()
+                              : absl::FailedPreconditionError(StrCat(
+                                    "the registry does not know of ", missing_.size(), " erasure(s) that this node ",
+                                    "has receipts of, as one that was restored from a backup: those users can be ",
+                                    "read again. Repeat them: kveil receipts replay")));
 }
 
-absl::StatusOr<size_t> ErasureCheck::CountMissing() {
+absl::Status ErasureCheck::AddFromReceipts(Erasures& erasures) {
   ASSIGN_OR_RETURN(const std::string pem, receipts_.PublicPem());
   ASSIGN_OR_RETURN(const evidence::SigningKey key, evidence::SigningKey::FromPublicPem(pem));
-  ASSIGN_OR_RETURN(const uint64_t newest, receipts_.ReadCount());
   const std::string registry = keys_.registryId();
-  size_t asked = 0, missing = 0;
-  Piece piece;
-  const auto ask = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, keys_.ReadErased(piece));
-    for (size_t i = 0; i < piece.size(); ++i) missing += !read.isErased[i] && !read.isReadmitted[i] ? 1 : 0;
-    piece.clear();
-    return absl::OkStatus();
-  };
-  const uint64_t oldest = newest > kMostReceipts ? newest - kMostReceipts + 1 : 1;
-  for (uint64_t number = newest; number >= oldest && asked < kMostUsers; --number) {
+  const std::vector<uint64_t> numbers = receipts_.ReadNumbers();
+  const size_t oldest = numbers.size() - std::min(numbers.size(), mostReceipts_);
+  const size_t most = erasures.size() + kMostUsers;
+  for (size_t i = numbers.size(); i > oldest && erasures.size() < most; --i) {
+    if (isEnding()) return absl::UnavailableError("it ends");
     // A receipt that is wrong says nothing. `kveil receipts verify` finds it.
-    const absl::StatusOr<receipts::ErasuresTold> told = receipts_.ReadErasures(key, number);
+    const absl::StatusOr<receipts::ErasuresTold> told = receipts_.ReadErasures(key, numbers[i - 1]);
     if (!told.ok() || told->registry != registry) continue;
     for (const receipts::ErasuresTold::Subject& one : told->subjects) {
       const absl::StatusOr<keys::Subject> subject = SubjectOf(one.pseudonym);
-      if (!subject.ok() || asked == kMostUsers) continue;
-      piece.push_back({*subject, told->erasure});
-      ++asked;
-      if (piece.size() == keys::kMostUsersOfAnErasure) RETURN_IF_ERROR(ask());
+      if (!subject.ok() || erasures.size() == most) continue;
+      int64_t& erasure = erasures[*subject];
+      erasure = std::max(erasure, told->erasure);
     }
   }
-  if (!piece.empty()) RETURN_IF_ERROR(ask());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ErasureCheck::Erasures> ErasureCheck::FindMissing(const Erasures& erasures) {
+  Erasures missing;
+  std::vector<keys::ToldErasure> piece;
+  for (auto next = erasures.begin(); next != erasures.end();) {
+    if (isEnding()) return absl::UnavailableError("it ends");
+    piece.clear();
+    for (; next != erasures.end() && piece.size() < keys::kMostUsersOfAnErasure; ++next) {
+      piece.push_back({next->first, next->second});
+    }
+    ASSIGN_OR_RETURN(const keys::KeyService::SubjectsRead read, keys_.ReadErased(piece));
+    for (size_t i = 0; i < piece.size() && missing.size() < kMostUsers; ++i) {
+      if (!read.isErased[i] && !read.isReadmitted[i]) missing.emplace(piece[i].subject, piece[i].number);
+    }
+  }
   return missing;
 }
 

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <thread>
 
@@ -19,16 +20,18 @@
 namespace kveil::daemon {
 
 // Looks at the newest receipts, the newest first, when it is started and whenever the registry was opened anew. What it
-// finds is the problem "erasures", which goes when the erasures are repeated.
+// finds missing is the problem "erasures", which goes when the registry knows all of it.
 class ErasureCheck {
  public:
-  // Receipts that are looked at, and users of them that the registry is asked for. Older ones are not.
-  static constexpr uint64_t kMostReceipts = 1000;
+  // Receipts that are looked at, and users of them that the registry is asked for; older ones are not. So many of those
+  // that are missing are kept.
+  static constexpr size_t kMostReceipts = 1000;
   static constexpr size_t kMostUsers = 10'000;
 
   // All of them outlive this.
-  ErasureCheck(keys::KeyService& keys, const receipts::Store& receipts, observe::Health& health)
-      : keys_(keys), receipts_(receipts), health_(health) {}
+  ErasureCheck(keys::KeyService& keys, const receipts::Store& receipts, observe::Health& health,
+               size_t mostReceipts = kMostReceipts)
+      : keys_(keys), receipts_(receipts), health_(health), mostReceipts_(mostReceipts) {}
   ~ErasureCheck();
 
   // Does the work of a thread of its own from now on.
@@ -36,18 +39,24 @@ class ErasureCheck {
 
   // Looks if there is a reason to. Without Start, whoever calls does the work.
   void Look();
+  // A look that is under way ends with the question that the registry answers, and finds nothing. The destructor does
+  // it first: shutting down waits for no more.
+  void End();
 
  private:
-  // What the registry is asked at once.
-  using Piece = std::vector<keys::ToldErasure>;
-  // OK also when nothing is missing. kUnavailable: it cannot be known now.
-  absl::StatusOr<size_t> CountMissing();
+  using Erasures = std::map<keys::Subject, int64_t>;  // with the number of the user's last one
+  // Both kUnavailable: it cannot be known now.
+  absl::Status AddFromReceipts(Erasures& erasures);
+  // Those of them that the registry does not know of, at most kMostUsers.
+  absl::StatusOr<Erasures> FindMissing(const Erasures& erasures);
+  bool isEnding();
 
   keys::KeyService& keys_;
   const receipts::Store& receipts_;
   observe::Health& health_;
+  const size_t mostReceipts_;
   std::optional<uint64_t> opening_;  // of the registry, when it was looked at last
-  bool isMissing_ = false;           // some erasures were
+  Erasures missing_;                 // when it was looked last. Newer receipts do not push them out
   Mutex mutex_;
   std::condition_variable_any wake_;
   bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;

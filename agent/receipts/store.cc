@@ -151,9 +151,7 @@ absl::StatusOr<Store::Stored> Store::Read(uint64_t number) const {
 
 absl::StatusOr<ErasuresTold> Store::ReadErasures(const SigningKey& key, uint64_t number) const {
   ASSIGN_OR_RETURN(const Stored stored, Read(number));
-  if (!key.Verifies(stored.text, stored.signature)) {
-    return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": its signature is wrong"));
-  }
+  RETURN_IF_ERROR(Verify(key, number, stored));
   return ErasuresOf(stored.text);
 }
 
@@ -173,16 +171,23 @@ absl::StatusOr<uint64_t> Store::ReadCount() const {
   return count;
 }
 
-bool Store::HasFilesBeyond(uint64_t number) const {
+std::vector<uint64_t> Store::ReadNumbers() const {
+  std::vector<uint64_t> numbers;
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(folder_.c_str()), ::closedir);
-  if (folder == nullptr) return false;
+  if (folder == nullptr) return numbers;
   while (const dirent* const entry = ::readdir(folder.get())) {
     const std::string_view name = entry->d_name;
     uint64_t found = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), found);
-    if (error == std::errc() && end != name.data() && std::string_view(end) == ".json" && found > number) return true;
+    if (error == std::errc() && end != name.data() && std::string_view(end) == ".json") numbers.push_back(found);
   }
-  return false;
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+bool Store::HasFilesBeyond(uint64_t number) const {
+  const std::vector<uint64_t> numbers = ReadNumbers();
+  return !numbers.empty() && numbers.back() > number;
 }
 
 absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) const {
@@ -231,14 +236,18 @@ absl::StatusOr<Store::Verification> Store::VerifyAll(const SigningKey& key) cons
   return verification;
 }
 
-absl::Status Store::VerifyOne(const SigningKey& key, uint64_t number) const {
-  ASSIGN_OR_RETURN(const Stored stored, Read(number));
+absl::Status Store::Verify(const SigningKey& key, uint64_t number, const Stored& stored) const {
   if (!key.Verifies(stored.text, stored.signature)) {
     return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": its signature is wrong"));
   }
   const absl::StatusOr<Place> place = PlaceOf(stored.text);
   if (place.ok() && place->number == number) return absl::OkStatus();
   return absl::FailedPreconditionError(StrCat(PathOf(number, ".json"), ": is not the receipt of this number"));
+}
+
+absl::Status Store::VerifyOne(const SigningKey& key, uint64_t number) const {
+  ASSIGN_OR_RETURN(const Stored stored, Read(number));
+  return Verify(key, number, stored);
 }
 
 }  // namespace kveil::receipts

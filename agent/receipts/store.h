@@ -53,11 +53,14 @@ class Store {
   };
   // kNotFound: there is no such receipt.
   absl::StatusOr<Stored> Read(uint64_t number) const;
-  // Whom receipt `number` says to have been erased, if `key` has signed it. kFailedPrecondition: it has not.
+  // Whom receipt `number` says to have been erased, if `key` has signed it, whatever has become of the others.
+  // kFailedPrecondition: it has not, or it is another receipt.
   absl::StatusOr<ErasuresTold> ReadErasures(const evidence::SigningKey& key, uint64_t number) const;
   // The number of the last receipt, 0 when there is none: as the head says, which is not checked here, or what lies
   // there.
   absl::StatusOr<uint64_t> ReadCount() const;
+  // The numbers of the receipts that lie there, in order. None when the folder cannot be read.
+  std::vector<uint64_t> ReadNumbers() const;
   // In PEM. kNotFound: no key was made yet.
   absl::StatusOr<std::string> PublicPem() const;
 
@@ -79,6 +82,7 @@ class Store {
   };
   std::string PathOf(uint64_t number, std::string_view ending) const;
   bool Has(uint64_t number) const;
+  absl::Status Verify(const evidence::SigningKey& key, uint64_t number, const Stored& stored) const;
   absl::Status PrepareLocked() const;
   // Without `key`, its signature is not checked. kNotFound: there is none.
   absl::StatusOr<Head> ReadHead(const evidence::SigningKey* key) const;

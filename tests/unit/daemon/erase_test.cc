@@ -320,6 +320,67 @@ TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
   EXPECT_EQ(*receipts_->ReadCount(), 3u) << "nothing was erased";
 }
 
+// Newer receipts, as of those who are erased meanwhile, tell of others.
+TEST_F(EraseTest, MissingErasuresAreAProblemUntilTheRegistryKnowsThem) {
+  MakeKey("38");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  CopyRegistry(copy, registry);
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health, /*mostReceipts=*/2);
+  check.Look();
+  ASSERT_FALSE(health.ok());
+  for (const std::string user : {"39", "40", "41"}) {
+    MakeKey(user);
+    ASSERT_TRUE(EraseMany(Context(), {.users = {user}}, {}).ok());
+  }
+  check.Look();
+  EXPECT_FALSE(health.ok());
+  CopyRegistry(registry, copy);
+  CopyRegistry(copy, registry);  // opened anew
+  check.Look();
+  ASSERT_FALSE(health.ok());
+  EXPECT_THAT(health.problems().front().message, testing::HasSubstr("does not know of 1 erasure(s)"));
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  check.Look();
+  EXPECT_TRUE(health.ok());
+}
+
+// With its head, and the first of them: the others tell what they tell.
+TEST_F(EraseTest, MissingErasuresAreFoundWhereReceiptsAreLost) {
+  MakeKey("38");
+  MakeKey("39");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
+  CopyRegistry(copy, registry);
+  fs::remove(folder_ + "/receipts/head");
+  fs::remove(folder_ + "/receipts/00000001.json");
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health);
+  check.Look();
+  ASSERT_FALSE(health.ok());
+  EXPECT_THAT(health.problems().front().message, testing::HasSubstr("does not know of 1 erasure(s)"));
+}
+
+// Whoever shuts down waits for one question, not for as many as there are receipts and users.
+TEST_F(EraseTest, AnEndingCheckReadsNoFurtherReceipts) {
+  MakeKey("38");
+  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
+  CopyRegistry(registry, copy);
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  CopyRegistry(copy, registry);
+  observe::Health health;
+  ErasureCheck ending(*keys_, *receipts_, health), check(*keys_, *receipts_, health);
+  ending.End();
+  ending.Look();
+  EXPECT_TRUE(health.ok());
+  check.Look();
+  EXPECT_FALSE(health.ok());
+}
+
 TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
   MakeKey("38");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
