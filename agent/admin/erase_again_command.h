@@ -19,7 +19,9 @@ struct EraseAgainCommand {
   static constexpr size_t kMostUsers = 256;
 
   struct Request {
-    std::string registry;  // that the receipts are of: its id, in hexadecimal digits
+    // That the receipts are of: its id, in hexadecimal digits. Whoever only asks which one the agent uses has a dry run
+    // of nobody.
+    std::string registry;
     std::string keyspace;
     std::vector<std::string> pseudonyms;  // at most kMostUsers, of users in the keyspace
     std::vector<uint64_t> erasures;       // of each the number of the erasure, as the receipt has it
@@ -35,6 +37,7 @@ struct EraseAgainCommand {
     }
   };
   struct Response {
+    std::string registry;    // the agent's
     uint64_t missing = 0;    // users whose erasure the registry did not know of
     uint64_t keys = 0;       // that were destroyed
     uint64_t number = 0;     // of the last of these erasures, for AwaitErasureCommand
@@ -42,6 +45,7 @@ struct EraseAgainCommand {
     ReceiptNote receipt;     // empty when nobody was erased
     std::string opening;     // as of EraseManyCommand
     void Fields(auto& field) {
+      field("registry", registry);
       field("missing", missing);
       field("keys", keys);
       field("number", number);

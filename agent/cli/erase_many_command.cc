@@ -4,7 +4,6 @@
 #include <iostream>
 #include <optional>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -26,10 +25,6 @@ using admin::EraseManyCommand;
 constexpr size_t kMostBytesOfAPiece = 8 << 10;
 // How often the whole list is asked for, as the registry was opened anew in between.
 constexpr int kMostRounds = 4;
-constexpr size_t kWorkedToGrow = 16;
-// A registry that is restarted, or whose lock is held, is asked again, about one user.
-constexpr int kMostAttempts = 10;
-constexpr std::chrono::seconds kBetweenAttempts{1};
 constexpr size_t kMostLinesNamed = 10;
 
 struct Sum {
@@ -37,9 +32,8 @@ struct Sum {
   size_t erasedAgain = 0;  // as the registry had lost the erasures
   uint64_t keys = 0, number = 0;
   bool filesClean = true;
-  std::vector<uint64_t> receipts;           // the first and the last
-  std::optional<std::string> receiptError;  // of the last that was not written
-  std::vector<size_t> linesWithoutKey;      // the first of them
+  ReceiptRange receipts;
+  std::vector<size_t> linesWithoutKey;  // the first of them
 };
 
 // The end of the piece that begins with element `first` and has at most `most` users.
@@ -52,8 +46,7 @@ size_t EndOfPiece(const std::vector<std::string>& users, size_t first, size_t mo
   return end;
 }
 
-// Has one piece erased after the other. A registry that is slow does not finish a large one in time, so pieces get
-// smaller when one fails, down to one user, and larger again when many have worked.
+// Has one piece erased after the other.
 class Pieces {
  public:
   Pieces(std::string socket, const std::vector<std::string>& users, const EraseOptions& options)
@@ -61,19 +54,12 @@ class Pieces {
 
   // The piece that begins with element `first`.
   absl::StatusOr<EraseManyCommand::Response> Erase(size_t first) {
-    for (int attempt = 1;;) {
-      const size_t end = EndOfPiece(users_, first, most_);
+    for (;;) {
+      const size_t end = EndOfPiece(users_, first, size_.now());
       auto answer = admin::Ask<EraseManyCommand>(
           socket_, {{users_.begin() + first, users_.begin() + end}, options_.keyspace, options_.reason});
       if (answer.ok()) return Took(std::move(answer->response), end - first);
-      if (!absl::IsUnavailable(answer.status())) return answer.status();
-      worked_ = 0;
-      if (end - first > 1) {
-        most_ = (end - first) / 2;
-        continue;
-      }
-      if (++attempt > kMostAttempts) return answer.status();
-      std::this_thread::sleep_for(kBetweenAttempts);
+      if (!absl::IsUnavailable(answer.status()) || !size_.MayAskAgain(end - first)) return answer.status();
     }
   }
 
@@ -82,26 +68,18 @@ class Pieces {
     if (response.outcomes.size() != size) {
       return absl::InternalError("the agent's answer is not about the users that it was asked for");
     }
-    if (++worked_ % kWorkedToGrow == 0) most_ = std::min(2 * most_, EraseManyCommand::kMostUsers);
+    size_.Worked();
     return response;
   }
 
   const std::string socket_;
   const std::vector<std::string>& users_;
   const EraseOptions& options_;
-  size_t most_ = EraseManyCommand::kMostUsers;
-  size_t worked_ = 0;  // in a row
+  RequestSize size_{EraseManyCommand::kMostUsers};
 };
 
-void AddReceipt(const admin::ReceiptNote& receipt, Sum& sum) {
-  if (receipt.error.has_value()) sum.receiptError = receipt.error;
-  if (!receipt.number.has_value()) return;
-  if (sum.receipts.size() == 2) sum.receipts.pop_back();
-  sum.receipts.push_back(*receipt.number);
-}
-
 void Add(const EraseManyCommand::Response& piece, size_t firstLine, bool isAgain, Sum& sum) {
-  AddReceipt(piece.receipt, sum);
+  sum.receipts.Add(piece.receipt);
   sum.keys += piece.keys;
   sum.number = std::max(sum.number, piece.number);
   sum.filesClean &= piece.filesClean;
@@ -140,7 +118,7 @@ void Print(const Sum& sum, int rounds, const admin::Spread& spread) {
   }
   std::cout << "Copies of the registry from before still hold the wrapped key(s): destroy them, too.\n";
   if (!sum.filesClean) std::cout << "The registry's own files still hold some of them: see docs/security.md.\n";
-  PrintReceipts(sum.receipts);
+  PrintReceipts(sum.receipts.numbers);
 }
 
 void PrintJson(const Sum& sum, int rounds, const admin::Spread& spread) {
@@ -152,8 +130,8 @@ void PrintJson(const Sum& sum, int rounds, const admin::Spread& spread) {
                          {"askedAgain", rounds - 1},
                          {"erasedAgain", sum.erasedAgain}};
   json["spread"] = admin::ToJson(spread);
-  json["receipts"] = sum.receipts;
-  if (sum.receiptError.has_value()) json["receiptError"] = *sum.receiptError;
+  json["receipts"] = sum.receipts.numbers;
+  if (sum.receipts.error.has_value()) json["receiptError"] = *sum.receipts.error;
   std::cout << json.dump(2) << "\n";
 }
 
@@ -207,13 +185,13 @@ int EraseMany(const std::string& socket, bool json, const EraseOptions& options)
                                   "; run the same command again"));
     }
     const admin::Spread& spread = answer->response.spread;
-    AddReceipt(answer->response.receipt, sum);
+    sum.receipts.Add(answer->response.receipt);
     if (json) {
       PrintJson(sum, round, spread);
     } else {
       Print(sum, round, spread);
     }
-    return EndErasure(spread, sum.receiptError);
+    return EndErasure(spread, sum.receipts.error);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <thread>
 
 #include "base/text.h"
 #include "cli/common.h"
@@ -12,6 +13,9 @@ namespace {
 // Longer than any agent's cacheTtl, which is as long as the agent waits by itself.
 constexpr std::chrono::seconds kLongestWait{3700};
 constexpr std::chrono::seconds kAnswerTime{30};
+constexpr size_t kWorkedToGrow = 16;
+constexpr int kMostAttempts = 10;
+constexpr std::chrono::seconds kBetweenAttempts{1};
 
 }  // namespace
 
@@ -45,6 +49,29 @@ void PrintAgents(const admin::Spread& spread) {
                 << " on\n";
     }
   }
+}
+
+void RequestSize::Worked() {
+  failed_ = 0;
+  if (++worked_ % kWorkedToGrow == 0) now_ = std::min(2 * now_, most_);
+}
+
+bool RequestSize::MayAskAgain(size_t size) {
+  worked_ = 0;
+  if (size > 1) {
+    now_ = size / 2;
+    return true;
+  }
+  if (++failed_ == kMostAttempts) return false;
+  std::this_thread::sleep_for(kBetweenAttempts);
+  return true;
+}
+
+void ReceiptRange::Add(const admin::ReceiptNote& receipt) {
+  if (receipt.error.has_value()) error = receipt.error;
+  if (!receipt.number.has_value()) return;
+  if (numbers.size() == 2) numbers.pop_back();
+  numbers.push_back(*receipt.number);
 }
 
 void PrintReceipts(absl::Span<const uint64_t> numbers) {

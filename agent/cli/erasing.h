@@ -2,9 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -33,6 +35,31 @@ void PrintAgents(const admin::Spread& spread);
 // The exit status of an erasure that was done, after a line on stderr for each thing that is missing. No `spread`: the
 // agent does not know of others.
 int EndErasure(const std::optional<admin::Spread>& spread, const std::optional<std::string>& receiptError);
+// How many users the next of many requests is about. A registry that is slow does not finish a large one in time, so
+// they get smaller when one fails, down to one user, and larger again when many have worked.
+class RequestSize {
+ public:
+  explicit RequestSize(size_t most) : most_(most), now_(most) {}
+  size_t now() const { return now_; }
+  void Worked();
+  // After a request about `size` users has failed with kUnavailable: whether to ask once more, about now(). A registry
+  // that is restarted, or whose lock is held, is given a moment before it is asked about one user again.
+  bool MayAskAgain(size_t size);
+
+ private:
+  const size_t most_;
+  size_t now_;
+  size_t worked_ = 0;  // in a row
+  int failed_ = 0;     // about one user, in a row
+};
+
+// Of the receipts of many requests.
+struct ReceiptRange {
+  std::vector<uint64_t> numbers;     // the first and the last
+  std::optional<std::string> error;  // of the last that was not written
+  void Add(const admin::ReceiptNote& receipt);
+};
+
 // Those that were written.
 void PrintReceipts(absl::Span<const uint64_t> numbers);
 

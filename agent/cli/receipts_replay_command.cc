@@ -27,11 +27,12 @@ using receipts::Store;
 constexpr std::string_view kCommand = "receipts replay";
 constexpr char kReason[] = "repeated from receipts";
 
-// Of one registry, by keyspace.
+// Of the agent's registry, by keyspace.
 struct Told {
   std::string registry;
   uint64_t receipts = 0;
-  std::map<std::string, std::map<std::string, int64_t>> users;  // by pseudonym, the number of the last erasure
+  std::map<std::string, std::map<std::string, int64_t>> users = {};  // by pseudonym, the number of the last erasure
+  std::vector<std::string> faults = {};                              // of the receipts
   size_t count() const {
     size_t sum = 0;
     for (const auto& [keyspace, pseudonyms] : users) sum += pseudonyms.size();
@@ -57,22 +58,27 @@ absl::StatusOr<SigningKey> ReadKey(const Store& store, const ReceiptsOptions& op
   return SigningKey::FromPublicPem(pem);
 }
 
-// All receipts, if none of them is wrong. A folder that was used with several registries tells of the last one.
-absl::StatusOr<Told> ReadAll(const Store& store, const SigningKey& key) {
-  ASSIGN_OR_RETURN(const Store::Verification verification, store.VerifyAll(key));
-  if (!verification.faults.empty()) {
-    return absl::FailedPreconditionError(
-        StrCat("they are not as they were written: ", verification.faults.front(), "; kveil receipts verify"));
-  }
-  Told told;
-  for (uint64_t number = verification.count; number > 0; --number) {
-    ASSIGN_OR_RETURN(receipts::ErasuresTold one, store.ReadErasures(key, number));
-    if (told.registry.empty()) told.registry = one.registry;
-    if (one.registry != told.registry) continue;
+// The id of the registry that the agent uses.
+absl::StatusOr<std::string> AskForRegistry(const std::string& socket) {
+  const auto answer = admin::Ask<EraseAgainCommand>(socket, {.registry = "", .keyspace = "", .isDryRun = true});
+  if (!answer.ok()) return answer.status();
+  return answer->response.registry;
+}
+
+// What all receipts of a registry tell that the key has signed. Each stands for itself: whoever has changed or removed
+// one has not made the others untrue, and those that they tell of can be read until they are erased again.
+absl::StatusOr<Told> ReadAll(const Store& store, const SigningKey& key, std::string registry) {
+  Told told{.registry = std::move(registry)};
+  ASSIGN_OR_RETURN(Store::Verification verification, store.VerifyAll(key));
+  told.faults = std::move(verification.faults);
+  for (const uint64_t number : store.ReadNumbers()) {
+    absl::StatusOr<receipts::ErasuresTold> one = store.ReadErasures(key, number);
+    if (!one.ok() && told.faults.empty()) told.faults.emplace_back(one.status().message());
+    if (!one.ok() || one->registry != told.registry) continue;
     ++told.receipts;
-    for (receipts::ErasuresTold::Subject& subject : one.subjects) {
+    for (receipts::ErasuresTold::Subject& subject : one->subjects) {
       int64_t& erasure = told.users[std::move(subject.keyspace)][std::move(subject.pseudonym)];
-      erasure = std::max(erasure, one.erasure);
+      erasure = std::max(erasure, one->erasure);
     }
   }
   return told;
@@ -80,8 +86,8 @@ absl::StatusOr<Told> ReadAll(const Store& store, const SigningKey& key) {
 
 struct Sum {
   uint64_t missing = 0, keys = 0, number = 0;
-  std::vector<uint64_t> receipts;  // the first and the last
-  std::optional<std::string> receiptError;
+  bool filesClean = true;
+  ReceiptRange receipts;
   std::set<std::string> openings;
 };
 
@@ -89,38 +95,48 @@ void Add(const EraseAgainCommand::Response& piece, Sum& sum) {
   sum.missing += piece.missing;
   sum.keys += piece.keys;
   sum.number = std::max(sum.number, piece.number);
+  sum.filesClean &= piece.filesClean;
   sum.openings.insert(piece.opening);
-  if (piece.receipt.error.has_value()) sum.receiptError = piece.receipt.error;
-  if (!piece.receipt.number.has_value()) return;
-  if (sum.receipts.size() == 2) sum.receipts.pop_back();
-  sum.receipts.push_back(*piece.receipt.number);
+  sum.receipts.Add(piece.receipt);
 }
 
 absl::StatusOr<Sum> AskForAll(const std::string& socket, const Told& told, bool isDryRun) {
   Sum sum;
   Progress progress(std::max<size_t>(1, told.count()), "users");
+  RequestSize size(EraseAgainCommand::kMostUsers);
   size_t done = 0;
   for (const auto& [keyspace, pseudonyms] : told.users) {
-    for (auto next = pseudonyms.begin(); next != pseudonyms.end();) {
+    for (auto first = pseudonyms.begin(); first != pseudonyms.end();) {
       EraseAgainCommand::Request piece{.registry = told.registry, .keyspace = keyspace, .isDryRun = isDryRun};
       piece.reason = kReason;
-      while (next != pseudonyms.end() && piece.pseudonyms.size() < EraseAgainCommand::kMostUsers) {
+      auto next = first;
+      for (; next != pseudonyms.end() && piece.pseudonyms.size() < size.now(); ++next) {
         piece.pseudonyms.push_back(next->first);
         piece.erasures.push_back(static_cast<uint64_t>(next->second));
-        ++next;
       }
-      done += piece.pseudonyms.size();
       const auto answer = admin::Ask<EraseAgainCommand>(socket, piece);
+      if (absl::IsUnavailable(answer.status()) && size.MayAskAgain(piece.pseudonyms.size())) continue;
       if (!answer.ok()) return answer.status();
+      size.Worked();
       Add(answer->response, sum);
-      progress.Show(done);
+      first = next;
+      progress.Show(done += piece.pseudonyms.size());
     }
   }
   return sum;
 }
 
 nlohmann::json JsonOf(const Told& told, const Sum& sum) {
-  return {{"receipts", told.receipts}, {"users", told.count()}, {"missing", sum.missing}, {"keys", sum.keys}};
+  return {{"receipts", told.receipts}, {"users", told.count()},        {"missing", sum.missing},
+          {"keys", sum.keys},          {"filesClean", sum.filesClean}, {"faults", told.faults}};
+}
+
+// The exit status, after a line on stderr for each receipt that could not be used.
+int EndReplay(const Told& told, int status) {
+  if (told.faults.empty()) return status;
+  for (const std::string& fault : told.faults) Fail(kCommand, fault);
+  Fail(kCommand, "so there may be erasures that are not repeated: kveil receipts verify");
+  return status == 0 ? 1 : status;
 }
 
 int Look(const CommonOptions& common, const Told& told, const Sum& sum) {
@@ -130,7 +146,7 @@ int Look(const CommonOptions& common, const Told& told, const Sum& sum) {
     std::cout << told.receipts << " receipt(s) tell of " << told.count() << " erased user(s); of " << sum.missing
               << ", the registry does not know that they were erased\n";
   }
-  return 0;
+  return EndReplay(told, 0);
 }
 
 }  // namespace
@@ -143,8 +159,14 @@ int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& option
   const Store store(*folder);
   const absl::StatusOr<SigningKey> key = ReadKey(store, options);
   if (!key.ok()) return Fail(kCommand, key.status());
-  const absl::StatusOr<Told> told = ReadAll(store, *key);
+  absl::StatusOr<std::string> registry = AskForRegistry(*socket);
+  if (!registry.ok()) return Fail(kCommand, registry.status());
+  const absl::StatusOr<Told> told = ReadAll(store, *key, *std::move(registry));
   if (!told.ok()) return Fail(kCommand, told.status());
+  if (told->receipts == 0 && !told->faults.empty()) {
+    return Fail(kCommand,
+                StrCat("no receipt of this registry can be used: ", told->faults.front(), "; kveil receipts verify"));
+  }
   const absl::StatusOr<Sum> asked = AskForAll(*socket, *told, options.isDryRun);
   if (!asked.ok()) {
     return Fail(kCommand, StrCat(ToStd(asked.status().message()), "; run the same command again to go on"));
@@ -165,16 +187,18 @@ int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& option
   if (common.json) {
     nlohmann::json json = JsonOf(*told, *asked);
     json["spread"] = admin::ToJson(spread);
-    json["written"] = asked->receipts;
+    json["written"] = asked->receipts.numbers;
     std::cout << json.dump(2) << "\n";
   } else {
     std::cout << told->receipts << " receipt(s) tell of " << told->count() << " erased user(s); " << asked->missing
               << " had to be erased again, " << asked->keys << " key(s) destroyed\n";
     PrintAgents(spread);
-    PrintReceipts(asked->receipts);
+    if (!asked->filesClean)
+      std::cout << "The registry's own files still hold some of the keys: see docs/security.md.\n";
+    PrintReceipts(asked->receipts.numbers);
   }
   const std::optional<std::string>& unwritten = answer->response.receipt.error;
-  return EndErasure(spread, unwritten.has_value() ? unwritten : asked->receiptError);
+  return EndReplay(*told, EndErasure(spread, unwritten.has_value() ? unwritten : asked->receipts.error));
 }
 
 }  // namespace kveil::cli

@@ -173,9 +173,11 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
                                                               const admin::Caller& caller) {
   static_assert(admin::EraseAgainCommand::kMostUsers == keys::kMostUsersOfAnErasure);
   RETURN_IF_ERROR(CheckReason(request.reason, "nobody was erased"));
-  if (request.registry != context.keys.registryId()) {
+  const std::string registry = context.keys.registryId();
+  const bool isQuestion = request.isDryRun && request.pseudonyms.empty();
+  if (request.registry != registry && !isQuestion) {
     return absl::InvalidArgumentError(StrCat("they are receipts of registry ", request.registry, "; this agent's is ",
-                                             context.keys.registryId(), "; nobody was erased"));
+                                             registry, "; nobody was erased"));
   }
   if (request.pseudonyms.size() > admin::EraseAgainCommand::kMostUsers) {
     return absl::InvalidArgumentError("there are too many users; nobody was erased");
@@ -201,6 +203,7 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
     missing += read.isErased[i] ? 0 : 1;
   }
   admin::EraseAgainCommand::Response response;
+  response.registry = registry;
   if (request.isDryRun) {
     response.missing = missing;
     response.opening = OpeningOf(context.keys, read.opening);

@@ -18,9 +18,14 @@ class ReceiptsReplayTest : public AdminCommandTest {
         waited_ = request;
         return std::string(R"({"spread": {"complete": true, "agents": []}, "receipt": {"number": 9}, "opening": "a"})");
       }
+      if (request.at("pseudonyms").empty()) return Json{{"registry", registry_}, {"opening", "a"}}.dump();
+      if (request.at("pseudonyms").size() > most_) return std::string(R"({"error": "slow", "code": "Unavailable"})");
       asked_.push_back(request);
-      return Json{
-          {"missing", request.at("pseudonyms").size()}, {"keys", 1}, {"number", asked_.size()}, {"opening", "a"}}
+      return Json{{"filesClean", filesClean_},
+                  {"missing", request.at("pseudonyms").size()},
+                  {"keys", 1},
+                  {"number", asked_.size()},
+                  {"opening", "a"}}
           .dump();
     });
   }
@@ -37,6 +42,9 @@ class ReceiptsReplayTest : public AdminCommandTest {
     return RunWith(arguments);
   }
 
+  std::string registry_ = "11";  // the agent's
+  size_t most_ = 256;            // users that the registry erases in time
+  bool filesClean_ = true;
   const receipts::Store store_{folder_ + "/receipts"};
   std::string publicKey_;
   int64_t erasure_ = 0;  // of the last receipt
@@ -44,11 +52,12 @@ class ReceiptsReplayTest : public AdminCommandTest {
   Json waited_;
 };
 
-TEST_F(ReceiptsReplayTest, AsksForEachUserOfTheLastRegistryOnce) {
+TEST_F(ReceiptsReplayTest, AsksForEachUserOfTheAgentsRegistryOnce) {
   Append("00", "clicks", {"ff"});  // that the folder was used with before
   Append("11", "clicks", {"aa", "bb"});
   Append("11", "orders", {"cc"});
   Append("11", "clicks", {"aa"});
+  Append("22", "clicks", {"dd"});  // as of an hour with a wrong configuration
   const CommandResult result = Replay({"--wait", "5"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_THAT(result.out,
@@ -86,10 +95,51 @@ TEST_F(ReceiptsReplayTest, BelievesNoReceiptThatIsNotOfTheKey) {
   const auto other = evidence::SigningKey::Make();
   ExpectFailure(
       RunWith({"receipts", "replay", "--folder", store_.folder(), "--key", Write("other.pem", other->PublicPem())}), 1,
-      "not as they were written");
+      "no receipt of this registry can be used");
   std::filesystem::remove(store_.folder() + "/00000001.json");
-  ExpectFailure(Replay(), 1, "not as they were written");
+  ExpectFailure(Replay(), 1, "no receipt of this registry can be used");
   EXPECT_TRUE(asked_.empty());
+}
+
+// Those that the others tell of can be read until they are erased again.
+TEST_F(ReceiptsReplayTest, OneThatIsLostOrChangedHoldsUpNoOther) {
+  for (const char* pseudonym : {"aa", "bb", "cc", "dd"}) Append("11", "clicks", {pseudonym});
+  std::filesystem::remove(store_.folder() + "/00000001.json");
+  for (const char* ending : {".json", ".sig"}) {  // it is signed, and says whom it tells of twice
+    std::filesystem::copy_file(StrCat(store_.folder(), "/00000004", ending),
+                               StrCat(store_.folder(), "/00000003", ending),
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+  for (const bool isDryRun : {true, false}) {
+    asked_.clear();
+    const CommandResult result = Replay(isDryRun ? std::vector<std::string>{"--dry-run"} : std::vector<std::string>{});
+    EXPECT_EQ(result.exitStatus, 1);
+    EXPECT_THAT(result.out, testing::HasSubstr("2 receipt(s) tell of 2 erased user(s)"));
+    for (const char* part : {"receipt 1: ", "receipt 3: ", "not repeated: kveil receipts verify"}) {
+      EXPECT_THAT(result.err, testing::HasSubstr(part));
+    }
+    ASSERT_EQ(asked_.size(), 1u);
+    EXPECT_EQ(asked_[0].at("pseudonyms"), (Json{"bb", "dd"}));
+  }
+  EXPECT_EQ(Json::parse(Replay({"--json"}).out).at("faults").size(), 4u);
+  std::filesystem::remove(store_.folder() + "/head");
+  asked_.clear();
+  EXPECT_EQ(Replay().exitStatus, 1);
+  EXPECT_EQ(asked_.at(0).at("pseudonyms"), (Json{"bb", "dd"}));
+}
+
+TEST_F(ReceiptsReplayTest, AsksASlowRegistryForFewerAtOnce) {
+  std::vector<std::string> many;
+  for (int i = 0; i < 300; ++i) many.push_back(std::to_string(i));
+  Append("11", "clicks", many);
+  most_ = 64;
+  filesClean_ = false;
+  const CommandResult result = Replay();
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_THAT(result.out, testing::HasSubstr("300 had to be erased again"));
+  EXPECT_THAT(result.out, testing::HasSubstr("files still hold some of the keys"));
+  EXPECT_EQ(asked_.size(), 5u);
+  EXPECT_EQ(Json::parse(Replay({"--json"}).out).at("filesClean"), false);
 }
 
 TEST_F(ReceiptsReplayTest, IsNotDoneWhenTheRegistryWasOpenedAnewMeanwhile) {
@@ -97,7 +147,7 @@ TEST_F(ReceiptsReplayTest, IsNotDoneWhenTheRegistryWasOpenedAnewMeanwhile) {
   Handle([](const Json& request) {
     return request.at("command") == "awaitErasure"
                ? std::string(R"({"spread": {"complete": true, "agents": []}, "receipt": {}, "opening": "b"})")
-               : std::string(R"({"missing": 1, "keys": 1, "number": 1, "opening": "a"})");
+               : std::string(R"({"registry": "11", "missing": 1, "keys": 1, "number": 1, "opening": "a"})");
   });
   ExpectFailure(Replay(), 1, "may have lost erasures; run the same command again");
 }

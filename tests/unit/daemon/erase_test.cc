@@ -381,6 +381,13 @@ TEST_F(EraseTest, AnEndingCheckReadsNoFurtherReceipts) {
   EXPECT_FALSE(health.ok());
 }
 
+TEST_F(EraseTest, TellsWhichRegistryReceiptsHaveToBeOf) {
+  const auto told = EraseAgain(Context(), {.registry = "", .keyspace = "", .isDryRun = true}, {});
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_EQ(told->registry, keys_->registryId());
+  EXPECT_TRUE(absl::IsInvalidArgument(EraseAgain(Context(), {.registry = "", .keyspace = "clicks"}, {}).status()));
+}
+
 TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
   MakeKey("38");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
