@@ -13,7 +13,7 @@ namespace kveil::admin {
 
 struct ListKeysCommand {
   static constexpr std::string_view kName = "listKeys";
-  static constexpr Access kAccess = Access::kLook;
+  static constexpr Access kAccess = Access::kErase;  // pseudonyms of persons, and who was erased when
   static constexpr size_t kMost = 200;
 
   struct Request {

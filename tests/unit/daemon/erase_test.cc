@@ -411,6 +411,7 @@ TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
 TEST_F(EraseTest, KeysAreListedWithTheNamesThatReceiptsHave) {
   MakeKey("38");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  EXPECT_EQ(admin::ListKeysCommand::kAccess, admin::Access::kErase) << "who was erased is not for everybody";
   const auto list = ListKeys(*keys_, {.from = "", .most = 10});
   ASSERT_TRUE(list.ok()) << list.status();
   ASSERT_EQ(list->keys.size(), 1u);
