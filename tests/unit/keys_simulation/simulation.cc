@@ -134,7 +134,7 @@ std::optional<std::string> Simulation::Run() {
 void Simulation::OpenEverywhere() {
   ++lastRound_;
   opened_ = 0;
-  const Time end = scheduler_.now() + seconds(30);
+  const Time end = scheduler_.now() + std::chrono::minutes(5);  // there may be some hundred records
   const size_t workers = nodes_.size() * SimulatedAgent::kWorkers;
   while (opened_ < workers && scheduler_.now() < end && !failure_.has_value()) {
     scheduler_.RunUntil(scheduler_.now() + milliseconds(500));
