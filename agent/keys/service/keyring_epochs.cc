@@ -149,7 +149,8 @@ absl::StatusOr<KeyService::GivenUp> Keyring::GiveUpKey(const crypto::KeyId& id) 
   const Registry::Row& row = **found.front();
   if (row.erased) {
     ASSIGN_OR_RETURN(const std::vector<Registry::KnownFacts> known, registry_->ReadFacts({&row.name.subject, 1}));
-    if (known.front().erased.has_value()) return absl::AlreadyExistsError("the key is erased, as its user is");
+    const bool isOfErasure = known.front().erased.has_value() || known.front().readmission != 0;
+    if (isOfErasure) return absl::AlreadyExistsError("the key is erased, as its user is or was");
     return KeyService::GivenUp{row.scope, row.epoch};  // before: who asked then may not have heard of it
   }
   // As a turn does it: a key under a KEK stays wrapped by that, which may be out of reach.

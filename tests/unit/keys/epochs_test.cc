@@ -371,6 +371,11 @@ TEST_P(EpochsTest, OnlyAKeyThatCannotBeUnwrappedIsGivenUp) {
   EXPECT_EQ(after, before);
   ASSERT_TRUE(service->Erase(std::nullopt, NameOf(3)).ok());
   EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(Eventually([&] {
+    const auto readmitted = service->Readmit(std::nullopt, NameOf(3));
+    return readmitted.ok() && !readmitted->keyspaces.empty();
+  }));
+  EXPECT_EQ(service->GiveUpKey(lost).status().code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST_P(EpochsTest, ARowThatNoPassFindsIsAProblemAndIsNotLookedForAllTheTime) {
