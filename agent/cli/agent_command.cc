@@ -181,7 +181,7 @@ int CheckAgentFiles(const std::string& configPath) {
       policy::LoadPolicies(config->policies.folder, trust);
   if (!policies.ok() && !pull.has_value()) return Fail("agent", policies.status());
   if (policies.ok()) {
-    const absl::Status fits = policy::CheckKekProviders(**policies, policy::KekProvidersOf(config->keys));
+    const absl::Status fits = policy::CheckKekProviders(**policies, config->keys.kekProviders);
     if (!fits.ok()) return Fail("agent", fits);
   }
   const bool wasPulled = ::access(config->policies.folder.c_str(), F_OK) == 0;

@@ -53,7 +53,7 @@ void PrintUnselected(const StatusCommand::Unselected& unselected) {
 
 void PrintConditions(std::string_view kind, const std::vector<StatusCommand::Condition>& conditions) {
   for (const StatusCommand::Condition& condition : conditions) {
-    std::cout << "  " << kind << condition.name << ": " << condition.message << "\n";
+    std::cout << "  " << kind << condition.name << ": " << Plain(condition.message) << "\n";
   }
 }
 

@@ -7,11 +7,11 @@
 #include "absl/strings/ascii.h"
 #include "config/json_value.h"
 #include "config/service_address.h"
+#include "keys/names/key_names.h"
 
 namespace kveil::config {
 namespace {
 
-constexpr size_t kLongestKey = 127;
 constexpr size_t kLongestTenant = 253;
 
 template <typename Predicate>
@@ -100,7 +100,7 @@ AzureConfig ReadAzureKeyVault(const JsonValue& value, KeyNamedBy namedBy) {
   }
   if (const auto key = FindNamedKey(object, namedBy)) {
     azure.key = key->String();
-    if (!azure.key.empty() && !HasOnly(azure.key, kLongestKey, [](char c) { return IsAlnum(c) || c == '-'; })) {
+    if (!azure.key.empty() && !keys::IsAzureKeyName(azure.key)) {
       key->Expected("a key's name of at most 127 letters, digits and '-', without a version");
     }
   }

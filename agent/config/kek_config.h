@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/aws_config.h"
@@ -35,6 +36,8 @@ class JsonValue;
 
 // What the object's one member has, which is of this kind: "vault", "awsKms", ...
 ProviderConfig ReadProvider(const JsonObject& object, std::string_view kind, KeyNamedBy namedBy);
+// Whether a key of the provider can have this name.
+bool CanBeKeyOf(const ProviderConfig& provider, std::string_view key);
 // In the order of their names.
 std::vector<KekProviderConfig> ReadKekProviders(const JsonValue& value);
 

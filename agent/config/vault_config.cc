@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "config/json_value.h"
 #include "config/service_address.h"
+#include "keys/names/key_names.h"
 
 namespace kveil::config {
 namespace {
@@ -75,7 +76,7 @@ VaultConfig ReadVault(const JsonValue& value, KeyNamedBy namedBy) {
   ReadMount(object, "mount", vault.mount);
   if (const auto key = FindNamedKey(object, namedBy)) {
     vault.key = key->String();
-    if (!vault.key.empty() && (!IsSegment(vault.key) || vault.key.size() > kLongestPath)) {
+    if (!vault.key.empty() && !keys::IsVaultKeyName(vault.key)) {
       key->Expected("a key's name of letters, digits, '.', '_' and '-'");
     }
   }

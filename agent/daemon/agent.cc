@@ -172,7 +172,7 @@ std::unique_ptr<bundle::Puller> Agent::MakePuller() {
 }
 
 absl::Status Agent::FitsPolicies(const policy::Policy& policies) const {
-  return policy::CheckKekProviders(policies, policy::KekProvidersOf(config_.keys));
+  return policy::CheckKekProviders(policies, config_.keys.kekProviders);
 }
 
 // The policies that were pulled last will do, whether or not the server is there. Without any, it has to be.

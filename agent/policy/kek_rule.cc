@@ -5,8 +5,8 @@
 
 #include "absl/strings/ascii.h"
 #include "base/text.h"
-#include "config/config.h"
 #include "config/json_value.h"
+#include "config/kek_config.h"
 #include "policy/policy.h"
 
 namespace kveil::policy {
@@ -18,9 +18,14 @@ void Fill(std::string& key, std::string_view place, std::string_view text) {
   if (found != std::string::npos) key.replace(found, place.size(), text);
 }
 
+// The shortest name of a topic that the entry selects, as far as its kind says it.
+std::string ExampleOf(const TopicPolicy& topic) {
+  if (topic.kind == SelectorKind::kName) return topic.selector;
+  return topic.kind == SelectorKind::kPrefix ? topic.selector + "x" : "x";
+}
+
 }  // namespace
 
-// The places are filled with what has these characters, too, and no slash.
 std::string WrongKekKey(std::string_view key) {
   std::string rest(key);
   for (const std::string_view place : {kTopicPlace, kClusterPlace}) Fill(rest, place, "x");
@@ -33,32 +38,43 @@ std::string WrongKekKey(std::string_view key) {
                 " letters, digits, '.', '_', '-', ':' and '/', with \"${topic}\" and \"${cluster}\" once at most");
 }
 
+bool IsTopicName(std::string_view text) {
+  constexpr size_t kLongestTopic = 249;  // Kafka's own limit
+  return !text.empty() && text.size() <= kLongestTopic && text != "." && text != ".." &&
+         std::all_of(text.begin(), text.end(),
+                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; });
+}
+
 std::string KekKeyOf(const KekRule& rule, std::string_view cluster, std::string_view topic) {
   std::string key = rule.key;
-  // In this order: the topic is as a client has named it, and may have a place in its name.
+  if (key.find(kTopicPlace) != std::string::npos && !IsTopicName(topic)) return "";
   Fill(key, kClusterPlace, cluster);
   Fill(key, kTopicPlace, topic);
   return key;
 }
 
-std::vector<std::string> KekProvidersOf(const config::KeysConfig& keys) {
-  std::vector<std::string> names;
-  for (const config::KekProviderConfig& provider : keys.kekProviders) names.push_back(provider.name);
-  return names;
-}
-
-absl::Status CheckKekProviders(const Policy& policy, absl::Span<const std::string> providers) {
-  const std::vector<std::string_view> names(providers.begin(), providers.end());
+absl::Status CheckKekProviders(const Policy& policy, absl::Span<const config::KekProviderConfig> providers) {
+  std::vector<std::string_view> names;
+  for (const config::KekProviderConfig& provider : providers) names.push_back(provider.name);
   for (const TopicPolicy& topic : policy.topics()) {
     if (!topic.seal.has_value() || !topic.seal->kek.has_value()) continue;
-    const std::string& provider = topic.seal->kek->provider;
-    if (std::find(names.begin(), names.end(), provider) != names.end()) continue;
-    const std::string_view nearest = config::NearestName(provider, names);
-    const std::string hint = nearest.empty() ? "" : StrCat(", did you mean \"", nearest, "\"?");
-    return absl::InvalidArgumentError(StrCat(topic.file, ": seal.kek of the entry ",
-                                             topic.kind == SelectorKind::kUnselected ? "unselected" : "\"",
-                                             topic.selector, topic.kind == SelectorKind::kUnselected ? "" : "\"",
-                                             ": this agent has no provider \"", provider, "\" in keys.keks", hint));
+    const KekRule& kek = *topic.seal->kek;
+    const std::string_view quote = topic.kind == SelectorKind::kUnselected ? "" : "\"";
+    const std::string where =
+        StrCat(topic.file, ": seal.kek of the entry ", quote,
+               topic.kind == SelectorKind::kUnselected ? "unselected" : topic.selector, quote, ": ");
+    const auto provider = std::find(names.begin(), names.end(), kek.provider);
+    if (provider == names.end()) {
+      const std::string_view nearest = config::NearestName(kek.provider, names);
+      const std::string hint = nearest.empty() ? "" : StrCat(", did you mean \"", nearest, "\"?");
+      return absl::InvalidArgumentError(
+          StrCat(where, "this agent has no provider \"", kek.provider, "\" in keys.keks", hint));
+    }
+    const std::string example = KekKeyOf(kek, "x", ExampleOf(topic));
+    if (!config::CanBeKeyOf(providers[static_cast<size_t>(provider - names.begin())].provider, example)) {
+      return absl::InvalidArgumentError(
+          StrCat(where, "no key of the provider \"", kek.provider, "\" can have a name such as \"", example, "\""));
+    }
   }
   return absl::OkStatus();
 }

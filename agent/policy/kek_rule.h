@@ -3,13 +3,12 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 
 namespace kveil::config {
-struct KeysConfig;
+struct KekProviderConfig;
 }
 
 namespace kveil::policy {
@@ -29,13 +28,14 @@ inline constexpr size_t kLongestKekKey = 256;
 // What is wrong with a key's name, as "a name of ..."; empty: nothing.
 std::string WrongKekKey(std::string_view key);
 
-// The key's name for a topic of a cluster.
+// Whether Kafka takes this as a topic's name.
+bool IsTopicName(std::string_view text);
+
+// The key's name for a topic of a cluster. Empty, which is no key's name: it has the topic's name in it, and `topic` is
+// none. A client may send whatever it likes as one, and with a slash in it this would be another key.
 std::string KekKeyOf(const KekRule& rule, std::string_view cluster, std::string_view topic);
 
-// kInvalidArgument: an entry names a provider that is none of these.
-absl::Status CheckKekProviders(const Policy& policy, absl::Span<const std::string> providers);
-
-// Those that the configuration names.
-std::vector<std::string> KekProvidersOf(const config::KeysConfig& keys);
+// kInvalidArgument: an entry names a provider that is none of these, or keys that can have no such name there.
+absl::Status CheckKekProviders(const Policy& policy, absl::Span<const config::KekProviderConfig> providers);
 
 }  // namespace kveil::policy

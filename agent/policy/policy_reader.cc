@@ -34,8 +34,6 @@ bool HasTopicCharacters(std::string_view text) {
          });
 }
 
-bool IsTopicName(std::string_view text) { return HasTopicCharacters(text) && text != "." && text != ".."; }
-
 std::string ReadTopicName(const JsonValue& value) {
   std::string text = value.String();
   if (!text.empty() && !IsTopicName(text)) {

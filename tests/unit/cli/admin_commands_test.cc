@@ -57,6 +57,13 @@ TEST_F(AdminCommandTest, StatusFailsWhenSomethingIsWrong) {
   EXPECT_EQ(RunWith({"status", "--ready"}).exitStatus, 0) << "of a probe";
 }
 
+TEST_F(AdminCommandTest, StatusPrintsNoCommandsForTheTerminal) {
+  Json wrong = Json::parse(kReady);
+  wrong["notes"] = Json::parse(R"([{"name": "keys", "message": "KEK p/\u001b[2J cannot be used"}])");
+  AnswerWith(wrong.dump());
+  EXPECT_NE(RunWith({"status"}).out.find("KEK p/\\x1b[2J cannot be used"), std::string::npos);
+}
+
 TEST_F(AdminCommandTest, StatusFailsWhileTheAgentIsNotReady) {
   Json notReady = Json::parse(kReady);
   notReady["ready"] = false;

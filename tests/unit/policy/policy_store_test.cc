@@ -11,6 +11,7 @@
 #include <fstream>
 #include <mutex>
 
+#include "config/kek_config.h"
 #include "policy/policy_files.h"
 
 namespace kveil::policy {
@@ -96,7 +97,9 @@ TEST_F(PolicyStoreTest, AddedFileTakesForce) {
 
 TEST_F(PolicyStoreTest, PoliciesThatDoNotFitTheAgentAreRefused) {
   PolicyStore::Options options{.quiet = std::chrono::hours(1)};
-  options.fits = [](const Policy& policy) { return CheckKekProviders(policy, {"known"}); };
+  options.fits = [](const Policy& policy) {
+    return CheckKekProviders(policy, std::vector<config::KekProviderConfig>{{"known", {}}});
+  };
   const auto kek = [](const std::string& provider) {
     return R"({"topics": [{"name": "k", "seal": {"scope": "topic", "kek": {"key": "k", "provider": ")" + provider +
            "\"}}}]}";

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "config/kek_config.h"
 #include "policy/policy_advice.h"
 #include "policy/user_list.h"
 
@@ -19,19 +20,46 @@ TEST(KekRuleTest, NamesTheKeyOfATopic) {
   EXPECT_EQ(key("${cluster}/${topic}"), "main/orders");
   EXPECT_EQ(key("one"), "one");
   // A client may name a topic as it likes.
-  EXPECT_EQ(KekKeyOf({"p", "${topic}-${cluster}"}, "main", "${cluster}"), "${cluster}-main");
+  for (const char* topic : {"${cluster}", "a/cryptoKeyVersions/1", "\x1b[2J", "", "..", "a b"}) {
+    EXPECT_EQ(KekKeyOf({"p", "${topic}-${cluster}"}, "main", topic), "") << topic;
+  }
+  EXPECT_EQ(KekKeyOf({"p", "one"}, "main", "a/b"), "one");
 }
+
+using Providers = std::vector<config::KekProviderConfig>;
 
 TEST(KekRuleTest, ProvidersThatTheAgentLacksAreNamed) {
   const auto policy = Policy::Parse({{{"a.json", R"({"topics": [{"name": "t", "seal": {"scope": "topic",
       "kek": {"provider": "paymnts", "key": "k"}}}, {"name": "u", "seal": {"scope": "topic"}}]})"}}});
   ASSERT_TRUE(policy.ok()) << policy.status();
-  EXPECT_TRUE(CheckKekProviders(**policy, {"other", "paymnts"}).ok());
-  const absl::Status lacking = CheckKekProviders(**policy, {"payments"});
+  EXPECT_TRUE(CheckKekProviders(**policy, Providers{{"other", {}}, {"paymnts", {}}}).ok());
+  const absl::Status lacking = CheckKekProviders(**policy, Providers{{"payments", {}}});
   EXPECT_EQ(lacking.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(lacking.message(),
             "a.json: seal.kek of the entry \"t\": this agent has no provider \"paymnts\" in keys.keks, did you mean "
             "\"payments\"?");
+}
+
+TEST(KekRuleTest, NamesThatNoKeyOfTheProviderCanHaveAreRefused) {
+  const auto check = [](const std::string& selector, const std::string& key, const config::ProviderConfig& provider) {
+    const auto policy = Policy::Parse({{{"a.json", R"({"topics": [{)" + selector + R"(, "seal": {"scope": "topic",
+        "kek": {"provider": "p", "key": ")" + key + R"("}}}]})"}}});
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return CheckKekProviders(**policy, Providers{{"p", provider}});
+  };
+  config::ProviderConfig vault, azure, google;
+  vault.vault.emplace();
+  azure.azure.emplace();
+  google.gcp.emplace();
+  const std::string ring = "projects/p/locations/eu/keyRings/r/cryptoKeys/${topic}";
+  EXPECT_TRUE(check(R"("prefix": "payments.")", "kafka-${topic}", vault).ok());
+  EXPECT_EQ(check(R"("prefix": "payments.")", "kafka-${topic}", azure).message(),
+            "a.json: seal.kek of the entry \"payments.\": no key of the provider \"p\" can have a name such as "
+            "\"kafka-payments.x\"");
+  EXPECT_TRUE(check(R"("prefix": "payments-")", "kafka-${topic}", azure).ok());
+  EXPECT_TRUE(check(R"("pattern": "p.*")", ring, google).ok());
+  EXPECT_FALSE(check(R"("name": "a.b")", ring, google).ok());
+  EXPECT_FALSE(check(R"("name": "ab")", "kafka/${topic}", vault).ok());
 }
 
 using ::testing::HasSubstr;
