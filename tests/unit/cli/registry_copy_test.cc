@@ -30,7 +30,7 @@ TEST_F(CommandTest, RegistryCopyBeginsWithTheFileThatTheAgentUses) {
     arguments.insert(arguments.end(), what.begin(), what.end());
     return Run(arguments);
   };
-  ExpectFailure(run(copy, {"--to", "postgresql://127.0.0.1:1/kveil"}), 1, "A copy or a backup must not move");
+  ExpectFailure(run(copy, {"--to", "postgresql://kveil@127.0.0.1:1/kveil"}), 1, "A copy or a backup must not move");
   ExpectFailure(run(copy, {"--give-up"}), 1, "as keys.registry in the configuration first");
   ExpectFailure(run(own, {"--give-up"}), 1, "is not being moved");
 }

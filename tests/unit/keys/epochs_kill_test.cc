@@ -64,6 +64,12 @@ std::optional<bool> IsKilledAt(int point, bool isServer, Work work) {
   }
 }
 
+// What the killed agent has sent, the server may still be doing.
+constexpr char kAwaitBackends[] =
+    "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_stat_clear_snapshot(); EXIT WHEN NOT EXISTS (SELECT FROM"
+    " pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <>"
+    " pg_backend_pid()); PERFORM pg_sleep(0.01); END LOOP; END $$";
+
 class EpochsKillTest : public EpochsTest {};
 INSTANTIATE_TEST_SUITE_P(Backends, EpochsKillTest, testing::Values(kSqliteEpochs, kPostgresEpochs),
                          [](const auto& info) { return info.param.name; });
@@ -85,6 +91,7 @@ TEST_P(EpochsKillTest, AnAgentThatIsKilledAtAnyPointOfATurnLosesNoKey) {
     });
     if (!wasKilled.has_value()) GTEST_SKIP() << "processes may not be traced here";
     isKilled = *wasKilled;
+    if (isServer) Execute(kAwaitBackends);
     Execute("UPDATE {}turns SET seen = 0");
     if (isServer) Execute("UPDATE kveil.agents SET seen = seen - 11000; UPDATE kveil.turns SET ended = ended - 600001");
     Turner next(GetParam().options(folder_), keyFile(), 2);
