@@ -127,7 +127,7 @@ def test_a_provider_of_keks_that_is_out_holds_up_its_own_topics_alone(app, reade
     held, other = topic("keka"), topic("kekb")
     transits["a"].is_out = True
     try:
-        answer, = app.produce(held, [Message(None, b"secret")], "delivery.timeout.ms=3000", "request.timeout.ms=2000")
+        answer, = app.produce(held, [Message(None, b"given up")], "delivery.timeout.ms=3000", "request.timeout.ms=2000")
         assert "error" in answer
         app.produce(other, [Message(None, b"secret")])
         assert reader.values(other) == [b"secret"]
@@ -138,5 +138,6 @@ def test_a_provider_of_keks_that_is_out_holds_up_its_own_topics_alone(app, reade
     finally:
         transits["a"].is_out = False
     app.produce(held, [Message(None, b"secret")])
-    assert reader.values(held) == [b"secret"]
+    # The agent may have held what its producer gave up, and written it then.
+    assert [value for value in reader.values(held) if value != b"given up"] == [b"secret"]
     assert agent.status()["problems"] == []
