@@ -1,12 +1,13 @@
 """An HTTPS server with a bundle of policies, as a fleet would have one."""
 
 import hashlib
-import http.server
 import ssl
 import threading
 
+from loopback_server import Handler, LoopbackServer
 
-class BundleServer:
+
+class BundleServer(LoopbackServer):
     """Serves `bundle` (bytes) at `url` to those who show `token`, with an ETag; counts in `answers` what it has answered, by status.
     Whoever asks while `answering` is clear waits until it is set, and gets no answer; `asked` counts all."""
 
@@ -18,9 +19,7 @@ class BundleServer:
         self.answering.set()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 20
-
+        class Answers(Handler):
             def do_GET(self):  # noqa: N802 - the library's name
                 outer.asked += 1
                 if not outer.answering.is_set():
@@ -41,21 +40,7 @@ class BundleServer:
                 if status == 200:
                     self.wfile.write(outer.bundle)
 
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate + ".crt", certificate + ".key")
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}/fleet.bundle"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+        super().__init__(Answers, context)
+        self.url = f"https://127.0.0.1:{self.port}/fleet.bundle"
