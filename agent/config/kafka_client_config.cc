@@ -8,18 +8,12 @@
 #include "base/socket_address.h"
 #include "base/text.h"
 #include "config/target_text.h"
+#include "config/topic_name.h"
 
 namespace kveil::config {
 namespace {
 
 constexpr size_t kMostServers = 16;
-constexpr size_t kLongestTopic = 249;  // Kafka's own limit
-
-bool IsTopicName(std::string_view name) {
-  return !name.empty() && name.size() <= kLongestTopic && name != "." && name != ".." &&
-         std::all_of(name.begin(), name.end(),
-                     [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; });
-}
 
 // An address and a port, or a host name and a port.
 bool IsServer(const std::string& text) {

@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "base/text.h"
 #include "config/json_value.h"
-#include "keys/names/key_names.h"
 
 namespace kveil::config {
 namespace {
@@ -36,14 +35,6 @@ ProviderConfig ReadProvider(const JsonObject& object, std::string_view kind, Key
   if (kind == "gcpKms") provider.gcp = ReadGcpKms(value, namedBy);
   if (kind == "pkcs11") provider.pkcs11 = ReadPkcs11(value, namedBy);
   return provider;
-}
-
-bool CanBeKeyOf(const ProviderConfig& provider, std::string_view key) {
-  if (provider.vault.has_value()) return keys::IsVaultKeyName(key);
-  if (provider.aws.has_value()) return keys::IsAwsKeyName(key);
-  if (provider.azure.has_value()) return keys::IsAzureKeyName(key);
-  if (provider.gcp.has_value()) return keys::IsGcpKeyName(key);
-  return !provider.pkcs11.has_value() || keys::IsPkcs11KeyName(key);
 }
 
 std::vector<KekProviderConfig> ReadKekProviders(const JsonValue& value) {

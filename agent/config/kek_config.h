@@ -36,8 +36,6 @@ class JsonValue;
 
 // What the object's one member has, which is of this kind: "vault", "awsKms", ...
 ProviderConfig ReadProvider(const JsonObject& object, std::string_view kind, KeyNamedBy namedBy);
-// Whether a key of the provider can have this name.
-bool CanBeKeyOf(const ProviderConfig& provider, std::string_view key);
 // In the order of their names.
 std::vector<KekProviderConfig> ReadKekProviders(const JsonValue& value);
 

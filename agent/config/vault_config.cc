@@ -4,7 +4,6 @@
 #include <optional>
 #include <string_view>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_split.h"
 #include "base/text.h"
 #include "config/json_value.h"
@@ -17,16 +16,11 @@ namespace {
 constexpr size_t kLongestPath = 128;
 constexpr size_t kLongestRole = 256;
 
-bool IsSegment(std::string_view text) {
-  return !text.empty() && (absl::ascii_isalnum(text[0]) || text[0] == '_') &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; });
-}
-
 bool IsPath(const std::string& text) {
   if (text.size() > kLongestPath) return false;
   const std::vector<std::string> segments = absl::StrSplit(text, '/');
-  return std::all_of(segments.begin(), segments.end(), [](const std::string& segment) { return IsSegment(segment); });
+  return std::all_of(segments.begin(), segments.end(),
+                     [](const std::string& segment) { return keys::IsVaultKeyName(segment); });
 }
 
 void ReadMount(const JsonObject& object, std::string_view key, std::string& mount) {

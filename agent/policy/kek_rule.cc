@@ -7,6 +7,8 @@
 #include "base/text.h"
 #include "config/json_value.h"
 #include "config/kek_config.h"
+#include "config/topic_name.h"
+#include "keys/names/key_names.h"
 #include "policy/policy.h"
 
 namespace kveil::policy {
@@ -38,16 +40,9 @@ std::string WrongKekKey(std::string_view key) {
                 " letters, digits, '.', '_', '-', ':' and '/', with \"${topic}\" and \"${cluster}\" once at most");
 }
 
-bool IsTopicName(std::string_view text) {
-  constexpr size_t kLongestTopic = 249;  // Kafka's own limit
-  return !text.empty() && text.size() <= kLongestTopic && text != "." && text != ".." &&
-         std::all_of(text.begin(), text.end(),
-                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; });
-}
-
 std::string KekKeyOf(const KekRule& rule, std::string_view cluster, std::string_view topic) {
   std::string key = rule.key;
-  if (key.find(kTopicPlace) != std::string::npos && !IsTopicName(topic)) return "";
+  if (key.find(kTopicPlace) != std::string::npos && !config::IsTopicName(topic)) return "";
   Fill(key, kClusterPlace, cluster);
   Fill(key, kTopicPlace, topic);
   return key;
@@ -71,7 +66,7 @@ absl::Status CheckKekProviders(const Policy& policy, absl::Span<const config::Ke
           StrCat(where, "this agent has no provider \"", kek.provider, "\" in keys.keks", hint));
     }
     const std::string example = KekKeyOf(kek, "x", ExampleOf(topic));
-    if (!config::CanBeKeyOf(providers[static_cast<size_t>(provider - names.begin())].provider, example)) {
+    if (!keys::CanBeKeyOf(providers[static_cast<size_t>(provider - names.begin())].provider, example)) {
       return absl::InvalidArgumentError(
           StrCat(where, "no key of the provider \"", kek.provider, "\" can have a name such as \"", example, "\""));
     }

@@ -28,9 +28,6 @@ inline constexpr size_t kLongestKekKey = 256;
 // What is wrong with a key's name, as "a name of ..."; empty: nothing.
 std::string WrongKekKey(std::string_view key);
 
-// Whether Kafka takes this as a topic's name.
-bool IsTopicName(std::string_view text);
-
 // The key's name for a topic of a cluster. Empty, which is no key's name: it has the topic's name in it, and `topic` is
 // none. A client may send whatever it likes as one, and with a slash in it this would be another key.
 std::string KekKeyOf(const KekRule& rule, std::string_view cluster, std::string_view topic);

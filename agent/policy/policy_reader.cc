@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "base/text.h"
 #include "config/json_value.h"
+#include "config/topic_name.h"
 #include "policy/where_reader.h"
 
 namespace kveil::policy {
@@ -18,7 +19,6 @@ using config::JsonDocument;
 using config::JsonObject;
 using config::JsonValue;
 
-constexpr size_t kLongestTopic = 249;  // Kafka's own limit
 constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestKeyspace = 1000;  // a pattern may be one
 constexpr size_t kLongestHeader = 1000;
@@ -27,16 +27,9 @@ constexpr size_t kLongestClaim = 1000;  // a principal or a subject
 constexpr size_t kMostPointers = 8;
 constexpr char kSealedHeader[] = "kveil";
 
-// What Kafka takes in a topic's name.
-bool HasTopicCharacters(std::string_view text) {
-  return text.size() <= kLongestTopic && std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-         });
-}
-
 std::string ReadTopicName(const JsonValue& value) {
   std::string text = value.String();
-  if (!text.empty() && !IsTopicName(text)) {
+  if (!text.empty() && !config::IsTopicName(text)) {
     value.Expected("a topic's name of at most 249 letters, digits, '.', '_' and '-'");
   }
   return text;
@@ -44,7 +37,8 @@ std::string ReadTopicName(const JsonValue& value) {
 
 std::string ReadPrefix(const JsonValue& value) {
   std::string text = value.String();
-  if (!HasTopicCharacters(text)) value.Expected("the beginning of topic names: letters, digits, '.', '_' and '-'");
+  if (!config::HasTopicCharacters(text))
+    value.Expected("the beginning of topic names: letters, digits, '.', '_' and '-'");
   if (text.starts_with("__")) value.Error("topics that begin with \"__\" match no prefix; select them by name");
   return text;
 }

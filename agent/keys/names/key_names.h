@@ -28,4 +28,14 @@ bool IsGcpKeyName(std::string_view text);
 // The label of a key in a token: at most 128 bytes.
 bool IsPkcs11KeyName(std::string_view text);
 
+// Whether a key of the provider can have this name. Of its optional members `vault`, `aws`, `azure`, `gcp` and
+// `pkcs11`, one is set.
+template <typename Provider>
+bool CanBeKeyOf(const Provider& provider, std::string_view key) {
+  if (provider.aws.has_value()) return IsAwsKeyName(key);
+  if (provider.azure.has_value()) return IsAzureKeyName(key);
+  if (provider.gcp.has_value()) return IsGcpKeyName(key);
+  return provider.pkcs11.has_value() ? IsPkcs11KeyName(key) : IsVaultKeyName(key);
+}
+
 }  // namespace kveil::keys

@@ -24,13 +24,6 @@ absl::StatusOr<std::unique_ptr<RootKey>> Connect(std::string_view label, std::un
   return root;
 }
 
-bool CanBeKeyOf(const RootKeyOptions& provider, std::string_view key) {
-  if (provider.aws.has_value()) return IsAwsKeyName(key);
-  if (provider.azure.has_value()) return IsAzureKeyName(key);
-  if (provider.gcp.has_value()) return IsGcpKeyName(key);
-  return provider.pkcs11.has_value() ? IsPkcs11KeyName(key) : IsVaultKeyName(key);
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key) {
