@@ -229,7 +229,8 @@ void CommandLine::AddKeys() {
   CLI::App* const list =
       Add(*keys, "list", "One line per key of the registry, in the order of their ids: never the keys",
           "kveil keys list --most 50", [this] { return RunKeysList(common_, keys_); });
-  list->add_option("--from", keys_.from, "Begin with this id, or with those that begin so")->type_name("ID");
+  list->add_option("--from", keys_.from, "Begin with this id, or with those that begin so (an even number of digits)")
+      ->type_name("ID");
   list->add_option("--most", keys_.most, "How many (default: 1000)")
       ->check(CLI::Range(uint64_t{1}, std::numeric_limits<uint64_t>::max()))
       ->type_name("COUNT");

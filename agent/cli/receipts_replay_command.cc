@@ -13,7 +13,7 @@
 #include "cli/common.h"
 #include "cli/erasing.h"
 #include "cli/progress.h"
-#include "evidence/small_file.h"
+#include "cli/reading_receipts.h"
 #include "receipts/store.h"
 
 namespace kveil::cli {
@@ -40,22 +40,12 @@ struct Told {
   }
 };
 
-absl::StatusOr<std::string> FolderOf(const CommonOptions& common, const ReceiptsOptions& options) {
-  if (!options.folder.empty()) return options.folder;
-  ASSIGN_OR_RETURN(const config::AgentConfig config, ReadConfig(common));
-  return config::ReceiptsFolder(config.keys);
-}
-
 // Of this node, by its own key; of others, only by a key that was kept: a folder that was made up has a key of its own.
-absl::StatusOr<SigningKey> ReadKey(const Store& store, const ReceiptsOptions& options) {
-  if (!options.folder.empty() && options.publicKey.empty()) {
-    return absl::InvalidArgumentError(
-        "--folder needs --key: the public key of the agent whose receipts they are, as `kveil receipts key` printed it "
-        "there");
-  }
-  ASSIGN_OR_RETURN(const std::string pem,
-                   options.publicKey.empty() ? store.PublicPem() : evidence::ReadFile(options.publicKey));
-  return SigningKey::FromPublicPem(pem);
+absl::Status CheckKey(const ReceiptsOptions& options) {
+  if (options.folder.empty() || !options.publicKey.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--folder needs --key: the public key of the agent whose receipts they are, as `kveil receipts key` printed it "
+      "there");
 }
 
 // The id of the registry that the agent uses.
@@ -154,14 +144,14 @@ int Look(const CommonOptions& common, const Told& told, const Sum& sum) {
 int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& options) {
   const absl::StatusOr<std::string> socket = AdminSocket(common);
   if (!socket.ok()) return Fail(kCommand, socket.status());
-  const absl::StatusOr<std::string> folder = FolderOf(common, options);
-  if (!folder.ok()) return Fail(kCommand, folder.status());
-  const Store store(*folder);
-  const absl::StatusOr<SigningKey> key = ReadKey(store, options);
+  const absl::StatusOr<Store> store = OpenStore(common, options);
+  if (!store.ok()) return Fail(kCommand, store.status());
+  if (const absl::Status may = CheckKey(options); !may.ok()) return Fail(kCommand, may);
+  const absl::StatusOr<SigningKey> key = ReadKey(*store, options);
   if (!key.ok()) return Fail(kCommand, key.status());
   absl::StatusOr<std::string> registry = AskForRegistry(*socket);
   if (!registry.ok()) return Fail(kCommand, registry.status());
-  const absl::StatusOr<Told> told = ReadAll(store, *key, *std::move(registry));
+  const absl::StatusOr<Told> told = ReadAll(*store, *key, *std::move(registry));
   if (!told.ok()) return Fail(kCommand, told.status());
   if (told->receipts == 0 && !told->faults.empty()) {
     return Fail(kCommand,

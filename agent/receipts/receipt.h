@@ -1,7 +1,6 @@
 // What a receipt says.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -86,7 +85,6 @@ struct ErasuresTold {
   struct Subject {
     std::string keyspace;
     std::string pseudonym;
-    friend auto operator<=>(const Subject&, const Subject&) = default;
   };
   std::string registry;           // its id, in hexadecimal digits
   int64_t erasure = 0;            // the number of the last of the erasures
