@@ -21,6 +21,11 @@ class StopSignal {
     stopped_.notify_all();
   }
 
+  bool isStopping() const {
+    const MutexLock lock(mutex_);
+    return isStopping_;
+  }
+
   // Waits. False when it is cut short by Stop.
   bool Sleep(std::chrono::milliseconds time) {
     const auto end = std::chrono::steady_clock::now() + time;
@@ -32,7 +37,7 @@ class StopSignal {
   }
 
  private:
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::condition_variable_any stopped_;
   bool isStopping_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -22,28 +22,11 @@ ErasureCheck::~ErasureCheck() {
   if (thread_.joinable()) thread_.join();
 }
 
-void ErasureCheck::End() {
-  {
-    const MutexLock lock(mutex_);
-    isEnding_ = true;
-  }
-  wake_.notify_all();
-}
-
-bool ErasureCheck::isEnding() {
-  const MutexLock lock(mutex_);
-  return isEnding_;
-}
-
 void ErasureCheck::Start() {
   thread_ = std::thread([this] {
-    for (;;) {
+    do {
       Look();
-      const auto until = std::chrono::steady_clock::now() + kPause;
-      const MutexLock lock(mutex_);
-      while (!isEnding_ && std::chrono::steady_clock::now() < until) wake_.wait_until(mutex_, until);
-      if (isEnding_) return;
-    }
+    } while (stop_.Sleep(kPause));
   });
 }
 
@@ -52,7 +35,8 @@ void ErasureCheck::Look() {
   if (!now.ok()) return;  // the key service says so
   const bool isAnew = opening_ != now->opening;
   if (!isAnew && missing_.empty()) return;
-  absl::StatusOr<Erasures> missing = FindMissing(missing_);
+  absl::StatusOr<Erasures> missing = missing_;
+  if (!isAnew) missing = FindMissing(missing_);
   // There may be others, also more than were kept.
   if (missing.ok() && (isAnew || missing->empty())) {
     if (!AddFromReceipts(*missing).ok()) return;
@@ -77,7 +61,7 @@ absl::Status ErasureCheck::AddFromReceipts(Erasures& erasures) {
   const size_t oldest = numbers.size() - std::min(numbers.size(), mostReceipts_);
   const size_t most = erasures.size() + kMostUsers;
   for (size_t i = numbers.size(); i > oldest && erasures.size() < most; --i) {
-    if (isEnding()) return absl::UnavailableError("it ends");
+    if (stop_.isStopping()) return absl::UnavailableError("it ends");
     // A receipt that is wrong says nothing. `kveil receipts verify` finds it.
     const absl::StatusOr<receipts::ErasuresTold> told = receipts_.ReadErasures(key, numbers[i - 1]);
     if (!told.ok() || told->registry != registry) continue;
@@ -95,7 +79,7 @@ absl::StatusOr<ErasureCheck::Erasures> ErasureCheck::FindMissing(const Erasures&
   Erasures missing;
   std::vector<keys::ToldErasure> piece;
   for (auto next = erasures.begin(); next != erasures.end();) {
-    if (isEnding()) return absl::UnavailableError("it ends");
+    if (stop_.isStopping()) return absl::UnavailableError("it ends");
     piece.clear();
     for (; next != erasures.end() && piece.size() < keys::kMostUsersOfAnErasure; ++next) {
       piece.push_back({next->first, next->second});

@@ -3,16 +3,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "base/mutex.h"
+#include "base/stop_signal.h"
 #include "keys/service/key_service.h"
 #include "observe/health.h"
 #include "receipts/store.h"
@@ -41,7 +39,7 @@ class ErasureCheck {
   void Look();
   // A look that is under way ends with the question that the registry answers, and finds nothing. The destructor does
   // it first: shutting down waits for no more.
-  void End();
+  void End() { stop_.Stop(); }
 
  private:
   using Erasures = std::map<keys::Subject, int64_t>;  // with the number of the user's last one
@@ -49,7 +47,6 @@ class ErasureCheck {
   absl::Status AddFromReceipts(Erasures& erasures);
   // Those of them that the registry does not know of, at most kMostUsers.
   absl::StatusOr<Erasures> FindMissing(const Erasures& erasures);
-  bool isEnding();
 
   keys::KeyService& keys_;
   const receipts::Store& receipts_;
@@ -57,9 +54,7 @@ class ErasureCheck {
   const size_t mostReceipts_;
   std::optional<uint64_t> opening_;  // of the registry, when it was looked at last
   Erasures missing_;                 // when it was looked last. Newer receipts do not push them out
-  Mutex mutex_;
-  std::condition_variable_any wake_;
-  bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;
+  StopSignal stop_;
   std::thread thread_;
 };
 
