@@ -4,8 +4,13 @@
 #include <string.h>
 #include <time.h>
 
+#include <algorithm>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "base/bytes.h"
+#include "base/text.h"
 #include "crypto/hmac.h"
 #include "crypto/openssl.h"
 
@@ -53,6 +58,17 @@ void XorSalt(KeyId& id, const Salt& salt) {
 }
 
 }  // namespace
+
+std::string TextOf(const KeyId& id) { return absl::BytesToHexString(ToAbsl(AsText(id.bytes))); }
+
+std::optional<KeyId> ParseKeyId(std::string_view text) {
+  KeyId id;
+  const bool isHex = std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isxdigit(c); });
+  if (!isHex || text.size() != 2 * id.bytes.size()) return std::nullopt;
+  const std::string bytes = absl::HexStringToBytes(ToAbsl(text));
+  std::copy(bytes.begin(), bytes.end(), id.bytes.begin());
+  return id;
+}
 
 Salt RandomSalt() {
   Salt salt;

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/types/span.h"
@@ -33,6 +36,11 @@ struct KeyId {
     return H::combine(std::move(state), id.bytes);
   }
 };
+
+// As commands, receipts and messages have it: 32 hexadecimal digits.
+std::string TextOf(const KeyId& id);
+// nullopt: the text is none.
+std::optional<KeyId> ParseKeyId(std::string_view text);
 
 // Random for each batch that is sealed, and shared by the records of that batch.
 struct Salt {

@@ -2,7 +2,6 @@
 
 #include "absl/time/clock.h"
 #include "base/log.h"
-#include "base/text.h"
 #include "base/time_text.h"
 #include "receipts/receipt.h"
 

@@ -3,9 +3,9 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/time_text.h"
+#include "crypto/key_id.h"
 #include "daemon/commands/commands.h"
 #include "daemon/commands/receipt_writing.h"
-#include "keys/service/unreadable_keys.h"
 #include "receipts/receipt.h"
 
 namespace kveil::daemon {
@@ -29,18 +29,6 @@ const char* NameOf(keys::KeyService::EpochState state) {
   return "destroyed";
 }
 
-const char* NameOf(keys::Scope scope) {
-  switch (scope) {
-    case keys::Scope::kUser:
-      return "user";
-    case keys::Scope::kTopic:
-      return "topic";
-    case keys::Scope::kCluster:
-      break;
-  }
-  return "cluster";
-}
-
 }  // namespace
 
 absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, bool withKeys) {
@@ -50,7 +38,7 @@ absl::StatusOr<ListEpochsCommand::Response> ListEpochs(keys::KeyService& keys, b
   response.problem = epochs.problem;
   response.note = epochs.note;
   response.oldCopies = epochs.oldCopies;
-  for (const crypto::KeyId& id : epochs.unreadable) response.unreadable.push_back(keys::TextOf(id));
+  for (const crypto::KeyId& id : epochs.unreadable) response.unreadable.push_back(crypto::TextOf(id));
   for (const keys::KeyService::EpochInfo& epoch : epochs.epochs) {
     ListEpochsCommand::Epoch& one = response.epochs.emplace_back();
     one.number = static_cast<uint64_t>(epoch.number);
@@ -75,13 +63,13 @@ absl::StatusOr<GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& keys, con
                                                      const GiveUpKeyCommand::Request& request,
                                                      const admin::Caller& caller) {
   RETURN_IF_ERROR(CheckReason(request.reason, "no key was given up"));
-  const std::optional<crypto::KeyId> id = keys::ParseKeyId(request.key);
+  const std::optional<crypto::KeyId> id = crypto::ParseKeyId(request.key);
   if (!id.has_value()) return absl::InvalidArgumentError("a key's id has 32 hexadecimal digits");
   ASSIGN_OR_RETURN(const keys::KeyService::GivenUp givenUp, keys.GiveUpKey(*id));
   log::Warning("keys.epochs.keyGivenUp", {{"key", request.key}, {"uid", caller.uid}});
   receipts::Receipt receipt =
       BeginReceipt(receipts::Receipt::Kind::kGivenUp, keys, caller, request.reason, absl::Now());
-  receipt.key = {keys::TextOf(*id), NameOf(givenUp.scope), givenUp.epoch};
+  receipt.key = {crypto::TextOf(*id), std::string(keys::NameOf(givenUp.scope)), givenUp.epoch};
   GiveUpKeyCommand::Response response;
   response.scope = receipt.key->scope;
   response.receipt = WriteReceipt(receipts, receipt);

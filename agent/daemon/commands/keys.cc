@@ -3,6 +3,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_text.h"
+#include "crypto/key_id.h"
 #include "daemon/commands/commands.h"
 
 namespace kveil::daemon {
@@ -10,22 +11,10 @@ namespace {
 
 using admin::ListKeysCommand;
 
-const char* NameOf(keys::Scope scope) {
-  switch (scope) {
-    case keys::Scope::kCluster:
-      return "cluster";
-    case keys::Scope::kTopic:
-      return "topic";
-    case keys::Scope::kUser:
-      break;
-  }
-  return "user";
-}
-
 ListKeysCommand::Key Of(const keys::Registry::KeyInfo& from) {
   ListKeysCommand::Key key;
-  key.id = absl::BytesToHexString(ToAbsl(AsText(from.id.bytes)));
-  key.scope = NameOf(from.scope);
+  key.id = crypto::TextOf(from.id);
+  key.scope = keys::NameOf(from.scope);
   key.pseudonym = PseudonymOf(from.name.subject);
   if (from.scope != keys::Scope::kUser) key.window = static_cast<uint64_t>(from.name.window);
   key.epoch = static_cast<uint64_t>(from.epoch);

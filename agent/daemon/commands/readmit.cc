@@ -2,7 +2,6 @@
 
 #include "absl/time/time.h"
 #include "base/status_macros.h"
-#include "base/text.h"
 #include "daemon/commands/await_agents.h"
 #include "daemon/commands/commands.h"
 #include "daemon/commands/receipt_writing.h"

@@ -24,9 +24,9 @@ constexpr char kClaim[] = "kveil_copy_claim";
 constexpr char kFinishIdentity[] = "kveil_copy_identity";
 constexpr char kFinishNumbers[] = "kveil_copy_numbers";
 
-// Of the session, and of copies only: "kveil" as a number, and one more. Whoever was killed may leave the server at
+// Of the session, and of copies only: "kveil" as a number, and two more. Whoever was killed may leave the server at
 // work on its last rows for a moment.
-constexpr char kLockOut[] = "SELECT pg_advisory_lock(461547858285)";
+constexpr char kLockOut[] = "SELECT pg_advisory_lock(461547858286)";
 
 std::string KeyOf(const CopiedTable& table, std::string_view separator) {
   std::vector<std::string> key;

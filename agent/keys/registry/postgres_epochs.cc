@@ -11,10 +11,8 @@ namespace kveil::keys {
 absl::StatusOr<std::vector<Registry::Epoch>> PostgresRegistry::ReadEpochs(bool withDestroyed) {
   PostgresParameters asked;
   asked.Add(static_cast<int64_t>(withDestroyed)).Add(static_cast<int64_t>(kMostPastEpochs));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadEpochs, asked)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadEpochs, asked));
+  const PostgresResult& rows = results.at(0);
   std::vector<Epoch> epochs;
   for (size_t i = 0; i < rows.size(); ++i) {
     Epoch& epoch = epochs.emplace_back();
@@ -66,11 +64,9 @@ absl::StatusOr<std::optional<Registry::TurnPlace>> PostgresRegistry::LeadTurn(in
 absl::StatusOr<std::vector<Registry::Found>> PostgresRegistry::ReadRowsAfter(const TurnPlace& place, size_t most) {
   PostgresParameters asked;
   asked.Add(AsBytes(place)).Add(static_cast<int64_t>(most));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadRowsAfter, asked)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  std::vector<Found> rows(results->at(0).size(), std::optional<Row>());
-  if (absl::Status status = TakeRows(results->at(0), absl::MakeSpan(rows)); !status.ok()) return Fail(status);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadRowsAfter, asked));
+  std::vector<Found> rows(results.at(0).size(), std::optional<Row>());
+  if (absl::Status status = TakeRows(results.at(0), absl::MakeSpan(rows)); !status.ok()) return Fail(status);
   return rows;
 }
 
@@ -88,10 +84,8 @@ absl::StatusOr<bool> PostgresRegistry::MoveTurn(int64_t epoch, const AgentId& se
 
 absl::StatusOr<bool> PostgresRegistry::EndTurn(int64_t epoch, const AgentId& self, absl::Time /*now*/) {
   const PostgresParameters none;
-  const PostgresStatement ask[] = {PostgresStatement::Execute(postgres::kHasEpochIndex, none)};
-  const absl::StatusOr<Results> index = Call(ask);
-  if (!index.ok()) return Fail(index.status());
-  if (index->at(0).size() == 0) RETURN_IF_ERROR(epochIndex_.Build(deadline_));
+  ASSIGN_OR_RETURN(const Results index, Read(postgres::kHasEpochIndex, none));
+  if (index.at(0).size() == 0) RETURN_IF_ERROR(epochIndex_.Build(deadline_));
   // The first look may take long: the index still has an entry of each row that was rewrapped, and drops it then. So
   // not while all wait for the lock.
   PostgresParameters before;
@@ -124,10 +118,8 @@ absl::StatusOr<bool> PostgresRegistry::GiveUpRow(const Row& row, absl::Time now)
 absl::StatusOr<Registry::EpochCounts> PostgresRegistry::CountKeys() {
   PostgresParameters asked;
   asked.Add(static_cast<int64_t>(kMostCounted));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kCountKeys, asked)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kCountKeys, asked));
+  const PostgresResult& rows = results.at(0);
   EpochCounts counts;
   uint64_t all = 0;
   for (size_t i = 0; i < rows.size(); ++i) {

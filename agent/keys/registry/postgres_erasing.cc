@@ -38,10 +38,8 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseSubjects(st
                                                                               absl::Time now) {
   PostgresParameters asked;
   asked.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
-  const PostgresStatement find[] = {PostgresStatement::Execute(postgres::kFindNoUsers, asked)};
-  absl::StatusOr<Results> others = Call(find);
-  if (!others.ok()) return Fail(others.status());
-  if (others->at(0).size() > 0) return NotAUser();
+  ASSIGN_OR_RETURN(const Results others, Read(postgres::kFindNoUsers, asked));
+  if (others.at(0).size() > 0) return NotAUser();
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
   return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
 }
@@ -146,7 +144,7 @@ absl::StatusOr<std::vector<Registry::Readmission>> PostgresRegistry::Readmit(abs
   const PostgresResult& erased = results->at(0);
   for (size_t i = 0; i < erased.size(); ++i) {
     Subject subject;
-    if (!CopyTo(subject, erased.BytesAt(i, 0))) return Corrupt("a row is malformed");
+    if (!CopyTo(subject, erased.BytesAt(i, 0))) return Fail(Corrupt("a row is malformed"));
     const State state = erased.BooleanAt(i, 2) ? State::kReadmitted : State::kUnderWay;
     found[subject] = {state, absl::FromUnixMillis(erased.IntegerAt(i, 1))};
   }
@@ -194,13 +192,11 @@ absl::Status PostgresRegistry::ForgetAgent(const AgentId& id) {
 absl::StatusOr<std::vector<Registry::Agent>> PostgresRegistry::ReadAgents() {
   PostgresParameters age;
   age.Add(std::chrono::milliseconds(kAgentsKept).count());
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadAgents, age)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadAgents, age));
+  const PostgresResult& rows = results.at(0);
   std::vector<Agent> agents(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    if (!CopyTo(agents[i].id, rows.BytesAt(i, 0))) return Corrupt("an agent's row is malformed");
+    if (!CopyTo(agents[i].id, rows.BytesAt(i, 0))) return Fail(Corrupt("an agent's row is malformed"));
     agents[i].name = rows.TextAt(i, 1);
     agents[i].cacheTtl = std::chrono::milliseconds(rows.IntegerAt(i, 2));
     agents[i].confirmed = rows.IntegerAt(i, 3);

@@ -1,7 +1,7 @@
 // What PostgresRegistry does for keys that KEKs have wrapped.
 #include <utility>
 
-#include "base/text.h"
+#include "base/status_macros.h"
 #include "keys/registry/postgres_registry.h"
 #include "keys/registry/postgres_schema.h"
 #include "keys/registry/stored_row.h"
@@ -26,10 +26,8 @@ absl::StatusOr<std::vector<Registry::KekKey>> PostgresRegistry::FindKekKeys(absl
   for (const crypto::KeyId& id : ids) asked.emplace_back(id.bytes);
   PostgresParameters parameters;
   parameters.AddArray(asked);
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kFindKekKeys, parameters)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  absl::StatusOr<std::vector<KekKey>> keys = TakeKekKeys(results->at(0));
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kFindKekKeys, parameters));
+  absl::StatusOr<std::vector<KekKey>> keys = TakeKekKeys(results.at(0));
   if (!keys.ok()) return Fail(keys.status());
   return keys;
 }
@@ -37,10 +35,8 @@ absl::StatusOr<std::vector<Registry::KekKey>> PostgresRegistry::FindKekKeys(absl
 absl::StatusOr<std::optional<Registry::KekKey>> PostgresRegistry::FindKekKey(const KekName& name, int64_t window) {
   PostgresParameters parameters;
   parameters.Add(AsBytes(name.provider)).Add(AsBytes(name.key)).Add(window);
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kFindKekKey, parameters)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  absl::StatusOr<std::vector<KekKey>> keys = TakeKekKeys(results->at(0));
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kFindKekKey, parameters));
+  absl::StatusOr<std::vector<KekKey>> keys = TakeKekKeys(results.at(0));
   if (!keys.ok()) return Fail(keys.status());
   if (keys->empty()) return std::nullopt;
   return std::move(keys->front());

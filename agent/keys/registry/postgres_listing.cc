@@ -1,6 +1,7 @@
 // What PostgresRegistry does to list its keys.
 #include <algorithm>
 
+#include "base/status_macros.h"
 #include "keys/registry/postgres_registry.h"
 #include "keys/registry/postgres_schema.h"
 #include "keys/registry/stored_row.h"
@@ -10,10 +11,8 @@ namespace kveil::keys {
 absl::StatusOr<Registry::KeyList> PostgresRegistry::ListKeys(std::string_view from, size_t most) {
   PostgresParameters asked;
   asked.Add(AsBytes(from)).Add(static_cast<int64_t>(most) + 1);
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kListKeys, asked)};
-  const absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kListKeys, asked));
+  const PostgresResult& rows = results.at(0);
   KeyList list;
   if (rows.size() > most) list.next = rows.TextAt(most, 0);
   for (size_t i = 0; i < std::min(rows.size(), most); ++i) {

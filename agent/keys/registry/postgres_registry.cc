@@ -214,6 +214,14 @@ absl::StatusOr<PostgresRegistry::Results> PostgresRegistry::Call(absl::Span<cons
   return **std::move(results);
 }
 
+absl::StatusOr<PostgresRegistry::Results> PostgresRegistry::Read(const char* statement,
+                                                                 const PostgresParameters& parameters) {
+  const PostgresStatement read[] = {PostgresStatement::Execute(statement, parameters)};
+  absl::StatusOr<Results> results = Call(read);
+  if (!results.ok()) return Fail(results.status());
+  return results;
+}
+
 absl::Status PostgresRegistry::Fail(const absl::Status& status) {
   // The others tell of one statement, and leave the connection as it was.
   if (absl::IsUnavailable(status) && step_ == Step::kNone) broken_ = true;
@@ -237,10 +245,8 @@ absl::StatusOr<std::optional<Registry::Identity>> PostgresRegistry::TakeIdentity
 
 absl::StatusOr<std::optional<Registry::Identity>> PostgresRegistry::ReadIdentity() {
   const PostgresParameters none;
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadIdentity, none)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  absl::StatusOr<std::optional<Identity>> identity = TakeIdentity(results->at(0));
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadIdentity, none));
+  absl::StatusOr<std::optional<Identity>> identity = TakeIdentity(results.at(0));
   if (!identity.ok()) return Fail(identity.status());
   return identity;
 }

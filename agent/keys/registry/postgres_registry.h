@@ -105,6 +105,8 @@ class PostgresRegistry : public Registry {
   void GiveUp();
 
   absl::StatusOr<Results> Call(absl::Span<const PostgresStatement> statements, Step step = Step::kOther);
+  // One statement that only reads, with the status that callers see.
+  absl::StatusOr<Results> Read(const char* statement, const PostgresParameters& parameters);
   // Whether the server acknowledges what is written.
   absl::Status MayWrite();
   // One statement that writes.

@@ -16,9 +16,9 @@ std::vector<const char*> StatementsThatMigrate();
 
 // Of each session. One row: whether the schema is there, whether it holds something, whether that is a registry.
 extern const char kBeginSession[];
-// application, version.
 // Of the session in which a registry is copied. The server's clock, in Unix milliseconds, is the first column.
 extern const char kBeginCopy[];
+// application, version.
 extern const char kReadFormat[];
 inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.

@@ -30,10 +30,8 @@ Registry::Source SourceOf(const PostgresResult& rows, size_t row, int column) {
 absl::StatusOr<std::vector<Registry::Source>> PostgresRegistry::ReadSources(bool withStates) {
   PostgresParameters asked;
   asked.Add(static_cast<int64_t>(kMostSources)).Add(static_cast<int64_t>(withStates));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadSources, asked)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadSources, asked));
+  const PostgresResult& rows = results.at(0);
   std::vector<Source> sources;
   for (size_t i = 0; i < rows.size(); ++i) {
     sources.push_back(SourceOf(rows, i, 1));

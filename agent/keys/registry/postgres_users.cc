@@ -16,11 +16,9 @@ static_assert(Registry::kMostNewsOfAPoll == 1024, "as in the statement kPoll");
 
 absl::StatusOr<std::vector<std::string>> PostgresRegistry::ReadKeyspaces() {
   const PostgresParameters none;
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadKeyspaces, none)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadKeyspaces, none));
   std::vector<std::string> keyspaces;
-  for (size_t i = 0; i < results->at(0).size(); ++i) keyspaces.emplace_back(results->at(0).TextAt(i, 0));
+  for (size_t i = 0; i < results.at(0).size(); ++i) keyspaces.emplace_back(results.at(0).TextAt(i, 0));
   return keyspaces;
 }
 
@@ -29,13 +27,11 @@ absl::StatusOr<std::vector<Registry::KnownFacts>> PostgresRegistry::ReadFacts(ab
   if (subjects.empty()) return known;
   PostgresParameters parameters;
   parameters.AddArray(std::vector<Bytes>(subjects.begin(), subjects.end()));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadFacts, parameters)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadFacts, parameters));
+  const PostgresResult& rows = results.at(0);
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto place = static_cast<size_t>(rows.IntegerAt(i, 0)) - 1;
-    if (place >= known.size()) return Corrupt("an index is wrong");
+    if (place >= known.size()) return Fail(Corrupt("an index is wrong"));
     if (!rows.IsNull(i, 1)) known[place] = {std::string(rows.TextAt(i, 1)), rows.IntegerAt(i, 2), std::nullopt};
     if (!rows.IsNull(i, 3)) known[place].erased = absl::FromUnixMillis(rows.IntegerAt(i, 3));
     if (!rows.IsNull(i, 4)) known[place].readmission = rows.IntegerAt(i, 4);
@@ -104,10 +100,8 @@ absl::StatusOr<std::vector<int64_t>> PostgresRegistry::TakeNumbers(const Postgre
 absl::StatusOr<std::vector<Registry::PastChange>> PostgresRegistry::ReadHistory(const Subject& subject) {
   PostgresParameters parameters;
   parameters.Add(subject).Add(static_cast<int64_t>(kMostPastChanges));
-  const PostgresStatement read[] = {PostgresStatement::Execute(postgres::kReadHistory, parameters)};
-  absl::StatusOr<Results> results = Call(read);
-  if (!results.ok()) return Fail(results.status());
-  const PostgresResult& rows = results->at(0);
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kReadHistory, parameters));
+  const PostgresResult& rows = results.at(0);
   std::vector<PastChange> changes;
   for (size_t i = 0; i < rows.size(); ++i) {
     changes.push_back(

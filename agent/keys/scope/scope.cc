@@ -2,6 +2,18 @@
 
 namespace kveil::keys {
 
+std::string_view NameOf(Scope scope) {
+  switch (scope) {
+    case Scope::kCluster:
+      return "cluster";
+    case Scope::kTopic:
+      return "topic";
+    case Scope::kUser:
+      break;
+  }
+  return "user";
+}
+
 std::string KeyspaceUnder(std::string_view keyspace, const KekName& kek) {
   std::string under(keyspace);
   under += '\0';

@@ -17,6 +17,8 @@ namespace kveil::keys {
 
 // The numbers are in the registry.
 enum class Scope : uint8_t { kCluster = 1, kTopic = 2, kUser = 3 };
+// "cluster", "topic" or "user", as policies have it.
+std::string_view NameOf(Scope scope);
 
 // kUser: keyspace and user id. kTopic: the cluster's name and the topic's. kCluster: nothing and the cluster's name.
 // Where a topic's or a cluster's key is made under a KEK, the keyspace names that, too (KeyspaceUnder), so that under

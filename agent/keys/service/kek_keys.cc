@@ -53,8 +53,6 @@ absl::Status TooMany() {
       StrCat("more than ", KekKeys::kMostKnown, " keys of KEKs are in use at once; further ones wait"));
 }
 
-std::string Named(const std::string& workload) { return workload.empty() ? "(unknown)" : workload; }
-
 }  // namespace
 
 KekKeys::KekKeys(const KeyServiceOptions& options, ContextOf contextOf)
@@ -132,7 +130,7 @@ absl::Status KekKeys::MayAdd(const std::string& workload) {
   const bool isFull = wantedNewcomersCount_ >= 2 * KekNewcomers::kMost;
   if (!isFull && newOnes_.Take(workload, timerNow_())) return absl::OkStatus();
   limited_ = steadyNow_();
-  limit_ = absl::UnavailableError(StrCat("workload ", Named(workload), " needs keys of more than ", kNewPerSecond,
+  limit_ = absl::UnavailableError(StrCat("workload ", NameOf(workload), " needs keys of more than ", kNewPerSecond,
                                          " new KEKs per second; those of further ones wait"));
   return limit_;
 }
@@ -142,7 +140,7 @@ KekKeys::Known* KekKeys::AddNewcomer(const Place& place, const std::string& work
     const auto found = known_.find(*other);
     if (found->second.question != 0) {
       limited_ = steadyNow_();
-      limit_ = absl::UnavailableError(StrCat("workload ", Named(workload),
+      limit_ = absl::UnavailableError(StrCat("workload ", NameOf(workload),
                                              " names more new KEKs than the agent "
                                              "asks for at once; further ones wait"));
       return nullptr;

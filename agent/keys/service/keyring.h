@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -203,14 +204,16 @@ class Keyring {
   absl::Status SetKek(Asked& asked);
   // Whether one more new user's key may be made for the workload.
   absl::Status MayMakeUser(const std::string& workload);
-  absl::Status Make(const std::vector<Asked>& missing);
-  // False: the epoch in use is another one by now, or erasures have ended.
-  absl::StatusOr<bool> TryToMake(const std::vector<Asked>& missing);
+  absl::Status Make(std::vector<Asked> missing);
+  // Leaves in `missing` those to try again with: users whose erasures have ended now. False: all of them, as the epoch
+  // in use is another one by now.
+  absl::StatusOr<bool> TryToMake(std::vector<Asked>& missing);
   absl::StatusOr<std::vector<Registry::Readmission>> ReadmitSubjects(absl::Span<const Subject> subjects);
-  // Ends the erasures of users that were asked for with OwnedScopeName::readmits. Whether there were any: then their
+  // Ends the erasures of users that were asked for with OwnedScopeName::readmits, and returns whose have ended: their
   // keys can be made.
-  absl::StatusOr<bool> ReadmitErased(const std::vector<Asked>& missing, const std::vector<size_t>& rowOf,
-                                     const std::vector<Registry::Inserted>& inserted);
+  absl::StatusOr<absl::flat_hash_set<Subject>> ReadmitErased(const std::vector<Asked>& missing,
+                                                             const std::vector<size_t>& rowOf,
+                                                             const std::vector<Registry::Inserted>& inserted);
   void TakeInserted(const Asked& asked, const Registry::Inserted& inserted, const crypto::SecretKey& key,
                     const crypto::KeyId& id);
   static void Give(const Asked& asked, ScopeKey key);

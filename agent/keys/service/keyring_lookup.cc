@@ -25,7 +25,7 @@ absl::Status Keyring::Resolve(absl::Span<Lookup* const> lookups) {
   if (status.ok()) keks_.Take(*registry_, options_.wallNow());
   if (status.ok()) status = FindScopes(lookups, missing);
   if (status.ok()) status = FindIds(lookups);
-  if (status.ok() && !missing.empty()) status = Make(missing);
+  if (status.ok() && !missing.empty()) status = Make(std::move(missing));
   if (status.ok()) keks_.Ask(*registry_);
   // Consents of a topic that was not known would not count until it is.
   if (status.ok() && clocks_.isDue()) RefreshSources();
@@ -137,17 +137,19 @@ absl::Status Keyring::MayMakeUser(const std::string& workload) {
   if (!room_.has_value()) room_ = CheckRoom();
   if (!room_->ok()) return *room_;
   if (newUsers_.Take(workload, options_.steadyNow())) return absl::OkStatus();
-  return absl::UnavailableError(StrCat("workload ", workload.empty() ? "(unknown)" : workload,
-                                       " has records of more than ", options_.newUsersPerSecond,
+  return absl::UnavailableError(StrCat("workload ", NameOf(workload), " has records of more than ",
+                                       options_.newUsersPerSecond,
                                        " new users per second; those of further ones wait (keys.newUsersPerSecond)"));
 }
 
 // The epochs may turn at any moment. Then the keys are wrapped again, in the epoch that is in use now.
-absl::Status Keyring::Make(const std::vector<Asked>& missing) {
+absl::Status Keyring::Make(std::vector<Asked> missing) {
   constexpr int kMostAttempts = 3;
+  bool isOfThisEpoch = false;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    ASSIGN_OR_RETURN(const bool isMade, TryToMake(missing));
-    if (isMade) return absl::OkStatus();
+    ASSIGN_OR_RETURN(isOfThisEpoch, TryToMake(missing));
+    if (missing.empty()) return absl::OkStatus();
+    if (isOfThisEpoch) continue;
     ASSIGN_OR_RETURN(std::vector<Registry::Epoch> rows, ReadEpochs());
     if (keys_.Knows(rows)) {
       keys_.Follow(rows);
@@ -155,10 +157,13 @@ absl::Status Keyring::Make(const std::vector<Asked>& missing) {
       BeginUnwrapping(std::move(rows));
     }
   }
+  if (isOfThisEpoch) {
+    return absl::UnavailableError(StrCat(registry_->name(), ": the same users are erased all the time; try again"));
+  }
   return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of the newest epoch yet"));
 }
 
-absl::StatusOr<bool> Keyring::TryToMake(const std::vector<Asked>& missing) {
+absl::StatusOr<bool> Keyring::TryToMake(std::vector<Asked>& missing) {
   std::vector<crypto::SecretKey> keys;
   std::vector<Registry::NewRow> rows;
   std::vector<size_t> rowOf;                                 // of each of `missing`
@@ -178,12 +183,17 @@ absl::StatusOr<bool> Keyring::TryToMake(const std::vector<Asked>& missing) {
     return one.state == Registry::Inserted::State::kStale;
   });
   if (isStale) return false;
-  ASSIGN_OR_RETURN(const bool isReadmitted, ReadmitErased(missing, rowOf, *inserted));
-  if (isReadmitted) return false;
+  ASSIGN_OR_RETURN(const absl::flat_hash_set<Subject> readmitted, ReadmitErased(missing, rowOf, *inserted));
+  std::vector<Asked> again;
   for (size_t i = 0; i < missing.size(); ++i) {
     const size_t row = rowOf[i];
-    TakeInserted(missing[i], (*inserted)[row], keys[row], rows[row].row.id);
+    if (readmitted.contains(missing[i].name.subject)) {
+      again.push_back(std::move(missing[i]));
+    } else {
+      TakeInserted(missing[i], (*inserted)[row], keys[row], rows[row].row.id);
+    }
   }
+  missing = std::move(again);
   return true;
 }
 
@@ -234,11 +244,11 @@ absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(Lookup& lookup, const Regis
     return absl::UnavailableError(StrCat(root_->name(), " has not unwrapped the key of epoch ", row.epoch, " yet"));
   }
   if (!RegistryKeys::IsUnderKek(row)) return keys_.Unwrap(row);
-  ASSIGN_OR_RETURN(const crypto::KeyId id, keys_.KekKeyIdOf(row));
-  ASSIGN_OR_RETURN(const KekKeys::Found kek, keks_.Find(id, lookup.workload));
+  ASSIGN_OR_RETURN(const RegistryKeys::UnderKek under, keys_.OpenUnderKek(row));
+  ASSIGN_OR_RETURN(const KekKeys::Found kek, keks_.Find(under.kek, lookup.workload));
   // So no cache keeps a key for longer than the KEK is known to be there.
   lookup.result.unwrapped = std::min(lookup.result.unwrapped, kek.asked);
-  return keys_.Unwrap(row, kek.key);
+  return keys_.Unwrap(row, under, *kek.key.key);
 }
 
 void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {

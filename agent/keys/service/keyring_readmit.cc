@@ -42,21 +42,22 @@ absl::StatusOr<ReadmittedUser> Keyring::Readmit(std::optional<std::string_view> 
 }
 
 // While the erasure has yet to reach an agent, the user's records are late ones.
-absl::StatusOr<bool> Keyring::ReadmitErased(const std::vector<Asked>& missing, const std::vector<size_t>& rowOf,
-                                            const std::vector<Registry::Inserted>& inserted) {
-  absl::flat_hash_set<Subject> subjects;
+absl::StatusOr<absl::flat_hash_set<Subject>> Keyring::ReadmitErased(const std::vector<Asked>& missing,
+                                                                    const std::vector<size_t>& rowOf,
+                                                                    const std::vector<Registry::Inserted>& inserted) {
+  absl::flat_hash_set<Subject> asked, readmitted;
   for (size_t i = 0; i < missing.size(); ++i) {
     const bool readmits = missing[i].lookup->misses.scopes[missing[i].scope].readmits;
     if (readmits && inserted[rowOf[i]].state == Registry::Inserted::State::kErased) {
-      subjects.insert(missing[i].name.subject);
+      asked.insert(missing[i].name.subject);
     }
   }
-  if (subjects.empty()) return false;
-  ASSIGN_OR_RETURN(const std::vector<Registry::Readmission> readmissions,
-                   ReadmitSubjects(std::vector<Subject>(subjects.begin(), subjects.end())));
-  return std::any_of(readmissions.begin(), readmissions.end(), [](const Registry::Readmission& one) {
-    return one.state == Registry::Readmission::State::kReadmitted;
-  });
+  const std::vector<Subject> subjects(asked.begin(), asked.end());
+  ASSIGN_OR_RETURN(const std::vector<Registry::Readmission> readmissions, ReadmitSubjects(subjects));
+  for (size_t i = 0; i < subjects.size(); ++i) {
+    if (readmissions[i].state == Registry::Readmission::State::kReadmitted) readmitted.insert(subjects[i]);
+  }
+  return readmitted;
 }
 
 }  // namespace kveil::keys

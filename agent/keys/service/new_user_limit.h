@@ -13,6 +13,9 @@
 
 namespace kveil::keys {
 
+// A workload's name in messages.
+inline std::string_view NameOf(std::string_view workload) { return workload.empty() ? "(unknown)" : workload; }
+
 // A token bucket per workload. Not thread-safe.
 class NewUserLimit {
  public:

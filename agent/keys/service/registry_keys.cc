@@ -76,18 +76,6 @@ absl::Status IsOldCopy(const std::string& registry, const absl::Status& why) {
              "together"));
 }
 
-std::string_view ScopeLabel(Scope scope) {
-  switch (scope) {
-    case Scope::kCluster:
-      return "cluster";
-    case Scope::kTopic:
-      return "topic";
-    case Scope::kUser:
-      break;
-  }
-  return "user";
-}
-
 }  // namespace
 
 absl::StatusOr<RegistryKeys> RegistryKeys::MakeFirst(RootKey& root, Registry& registry, absl::Time now,
@@ -242,7 +230,7 @@ absl::StatusOr<Registry::Row> RegistryKeys::Rewrap(const Registry::Row& row) con
 }
 
 absl::Status RegistryKeys::IsDamaged(const Registry::Row& row) const {
-  return absl::DataLossError(StrCat(owner_.name, " is corrupt: the key of a ", ScopeLabel(row.scope),
+  return absl::DataLossError(StrCat(owner_.name, " is corrupt: the key of a ", NameOf(row.scope),
                                     " is damaged; its records wait. Restore it from a backup"));
 }
 
@@ -259,17 +247,18 @@ bool RegistryKeys::IsUnderKek(const Registry::Row& row) {
   return row.wrappedKey.size() == kUnderKekSize + crypto::kWrapOverhead;
 }
 
-absl::StatusOr<crypto::KeyId> RegistryKeys::KekKeyIdOf(const Registry::Row& row) const {
+absl::StatusOr<RegistryKeys::UnderKek> RegistryKeys::OpenUnderKek(const Registry::Row& row) const {
   ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));
-  crypto::KeyId id;
-  std::copy_n(inside.begin(), id.bytes.size(), id.bytes.begin());
-  return id;
+  UnderKek under;
+  const auto idEnd = inside.begin() + sizeof(under.kek.bytes);
+  std::copy(inside.begin(), idEnd, under.kek.bytes.begin());
+  under.wrapped.assign(idEnd, inside.end());
+  return under;
 }
 
-absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row, const KekKey& kek) const {
-  ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));
-  const Bytes wrapped = Bytes(inside).subspan(sizeof(crypto::KeyId));
-  absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(*kek.key, wrapped, KekRowAad(row, kek.id));
+absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row, const UnderKek& under,
+                                                       const crypto::SecretKey& kek) const {
+  absl::StatusOr<crypto::SecretKey> key = crypto::UnwrapKey(kek, under.wrapped, KekRowAad(row, under.kek));
   if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
   return IsDamaged(row);
 }

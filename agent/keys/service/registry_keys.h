@@ -92,9 +92,15 @@ class RegistryKeys {
   absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row) const;
   // Whether a KEK key has wrapped the row's key.
   static bool IsUnderKek(const Registry::Row& row);
-  // Which one has. Errors as of Unwrap.
-  absl::StatusOr<crypto::KeyId> KekKeyIdOf(const Registry::Row& row) const;
-  absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row, const KekKey& kek) const;
+  // Which one has, and what. Errors as of Unwrap.
+  struct UnderKek {
+    crypto::KeyId kek;
+    ByteBuffer wrapped;
+  };
+  absl::StatusOr<UnderKek> OpenUnderKek(const Registry::Row& row) const;
+  // `kek`: the one that `under` names.
+  absl::StatusOr<crypto::SecretKey> Unwrap(const Registry::Row& row, const UnderKek& under,
+                                           const crypto::SecretKey& kek) const;
 
   // What a provider of KEKs binds a KEK key to. It may write this to its log.
   ByteBuffer KekContext(const KekName& name, int64_t window) const;
@@ -106,7 +112,7 @@ class RegistryKeys {
         epochs_(std::move(epochs)),
         epochInUse_(epochs_.rbegin()->first) {}
 
-  // What is inside of what the epoch key has wrapped. The caller wipes it.
+  // What is inside of what the epoch key has wrapped. Of a row under a KEK, where it is wrapped still.
   absl::StatusOr<ByteBuffer> UnwrapEpoch(const Registry::Row& row) const;
   absl::Status IsDamaged(const Registry::Row& row) const;
 

@@ -2,34 +2,15 @@
 // hear of, by name.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "base/text.h"
 #include "crypto/key_id.h"
 
 namespace kveil::keys {
-
-// An id, as commands and receipts have it: 32 hexadecimal digits.
-inline std::string TextOf(const crypto::KeyId& id) {
-  return absl::BytesToHexString({reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size()});
-}
-
-inline std::optional<crypto::KeyId> ParseKeyId(std::string_view text) {
-  crypto::KeyId id;
-  const bool isHex = std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isxdigit(c); });
-  if (!isHex || text.size() != 2 * id.bytes.size()) return std::nullopt;
-  const std::string bytes = absl::HexStringToBytes(ToAbsl(text));
-  std::copy(bytes.begin(), bytes.end(), id.bytes.begin());
-  return id;
-}
 
 // What a pass over all rows finds, and until it has ended, also what the one before found.
 class UnreadableKeys {

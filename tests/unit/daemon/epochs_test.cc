@@ -9,30 +9,47 @@
 #include "daemon/commands/commands.h"
 #include "daemon/irrecoverable_receipts.h"
 #include "keys/registry/open_registry.h"
-#include "keys/service/unreadable_keys.h"
 
 namespace kveil::daemon {
 namespace {
 
-TEST(EpochsCommandTest, TurnsAndTellsOfEachEpoch) {
-  char path[] = "/tmp/kveil-epochs-XXXXXX";
-  const std::string folder = mkdtemp(path);
-  keys::KeyServiceOptions options;
-  options.root.file = folder + "/root.key";
-  options.registry.sqlite = folder + "/registry.db";
-  auto keys = *keys::KeyService::Open(std::move(options));
-  const auto first = ListEpochs(*keys);
+class EpochsCommandTest : public testing::Test {
+ protected:
+  EpochsCommandTest() {
+    keys::KeyServiceOptions options;
+    options.root.file = folder_ + "/root.key";
+    options.registry = registryOptions_;
+    keys_ = *keys::KeyService::Open(std::move(options));
+    EXPECT_TRUE(store_.Prepare().ok());
+  }
+  ~EpochsCommandTest() override {
+    keys_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  static std::string MakeFolder() {
+    char path[] = "/tmp/kveil-epochs-XXXXXX";
+    return mkdtemp(path);
+  }
+
+  const std::string folder_ = MakeFolder();
+  const keys::RegistryOptions registryOptions_{.sqlite = folder_ + "/registry.db"};
+  const receipts::Store store_{folder_ + "/receipts"};
+  std::unique_ptr<keys::KeyService> keys_;
+};
+
+TEST_F(EpochsCommandTest, TurnsAndTellsOfEachEpoch) {
+  const auto first = ListEpochs(*keys_);
   ASSERT_TRUE(first.ok()) << first.status();
   ASSERT_EQ(first->epochs.size(), 1u);
   EXPECT_EQ(first->epochs[0].number, 1u);
   EXPECT_EQ(first->epochs[0].state, "inUse");
   EXPECT_FALSE(first->epochs[0].destroyed.has_value());
-  const auto begun = TurnEpochs(*keys, {.uid = 1000});
+  const auto begun = TurnEpochs(*keys_, {.uid = 1000});
   ASSERT_TRUE(begun.ok()) << begun.status();
   EXPECT_EQ(begun->ending, 1u);
   absl::StatusOr<admin::ListEpochsCommand::Response> after;
   for (int i = 0; i < 3000; ++i) {
-    after = ListEpochs(*keys);
+    after = ListEpochs(*keys_);
     ASSERT_TRUE(after.ok()) << after.status();
     if (after->epochs.front().state == "destroyed") break;
     usleep(10'000);
@@ -41,107 +58,74 @@ TEST(EpochsCommandTest, TurnsAndTellsOfEachEpoch) {
   EXPECT_EQ(after->epochs[0].state, "destroyed");
   EXPECT_EQ(after->epochs[0].destroyed.value_or("").size(), std::string("2026-11-29T06:10:31Z").size());
   EXPECT_EQ(after->epochs[1].state, "inUse");
-  keys.reset();
-  std::filesystem::remove_all(folder);
 }
 
-TEST(EpochsCommandTest, WritesOneReceiptOfWhatHasBecomeIrrecoverable) {
-  char path[] = "/tmp/kveil-epochs-XXXXXX";
-  const std::string folder = mkdtemp(path);
-  keys::KeyServiceOptions options;
-  options.root.file = folder + "/root.key";
-  options.registry.sqlite = folder + "/registry.db";
-  auto keys = *keys::KeyService::Open(std::move(options));
-  const receipts::Store store(folder + "/receipts");
-  ASSERT_TRUE(store.Prepare().ok());
+TEST_F(EpochsCommandTest, WritesOneReceiptOfWhatHasBecomeIrrecoverable) {
   const auto turn = [&] {
-    const auto begun = TurnEpochs(*keys, {.uid = 1000});
+    const auto begun = TurnEpochs(*keys_, {.uid = 1000});
     ASSERT_TRUE(begun.ok()) << begun.status();
     EXPECT_FALSE(begun->waits.has_value()) << *begun->waits;
     for (int i = 0; i < 3000; ++i) {
-      const auto known = keys->epochNow().irrecoverable;
+      const auto known = keys_->epochNow().irrecoverable;
       if (known.has_value() && known->epoch > static_cast<int64_t>(begun->ending)) return;
       usleep(10'000);
     }
     FAIL() << "the turn does not end";
   };
-  IrrecoverableReceipts receipts(store.folder(), "root key file x");
-  EXPECT_TRUE(receipts.Watch(*keys).ok());
+  IrrecoverableReceipts receipts(store_.folder(), "root key file x");
+  EXPECT_TRUE(receipts.Watch(*keys_).ok());
   turn();
-  EXPECT_TRUE(receipts.Watch(*keys).ok());
-  EXPECT_EQ(*store.ReadCount(), 0u) << "nobody was erased";
+  EXPECT_TRUE(receipts.Watch(*keys_).ok());
+  EXPECT_EQ(*store_.ReadCount(), 0u) << "nobody was erased";
   keys::Misses misses;
   misses.scopes.emplace_back(keys::ScopeName{keys::Scope::kUser, "clicks", "user-1"});
   std::promise<void> made;
-  keys->Fetch(std::move(misses), "app", [&](const keys::FetchResult&) { made.set_value(); });
+  keys_->Fetch(std::move(misses), "app", [&](const keys::FetchResult&) { made.set_value(); });
   made.get_future().wait();
-  const auto erased = keys->Erase("clicks", "user-1");
+  const auto erased = keys_->Erase("clicks", "user-1");
   ASSERT_TRUE(erased.ok()) << erased.status();
-  EXPECT_TRUE(receipts.Watch(*keys).ok());
-  EXPECT_EQ(*store.ReadCount(), 0u) << "no turn has begun since";
+  EXPECT_TRUE(receipts.Watch(*keys_).ok());
+  EXPECT_EQ(*store_.ReadCount(), 0u) << "no turn has begun since";
   turn();
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(receipts.Watch(*keys).ok());
-  ASSERT_EQ(*store.ReadCount(), 1u);
-  EXPECT_EQ(receipts::IrrecoverableUpTo(store.Read(1)->text, keys->registryId()), erased->number);
-  IrrecoverableReceipts restarted(store.folder(), "root key file x");
-  EXPECT_TRUE(restarted.Watch(*keys).ok());
-  EXPECT_EQ(*store.ReadCount(), 1u);
-  keys.reset();
-  std::filesystem::remove_all(folder);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(receipts.Watch(*keys_).ok());
+  ASSERT_EQ(*store_.ReadCount(), 1u);
+  EXPECT_EQ(receipts::IrrecoverableUpTo(store_.Read(1)->text, keys_->registryId()), erased->number);
+  IrrecoverableReceipts restarted(store_.folder(), "root key file x");
+  EXPECT_TRUE(restarted.Watch(*keys_).ok());
+  EXPECT_EQ(*store_.ReadCount(), 1u);
 }
 
-TEST(EpochsCommandTest, GivesUpOnlyWhatIsAKey) {
-  char path[] = "/tmp/kveil-epochs-XXXXXX";
-  const std::string folder = mkdtemp(path);
-  keys::KeyServiceOptions options;
-  options.root.file = folder + "/root.key";
-  options.registry.sqlite = folder + "/registry.db";
-  auto keys = *keys::KeyService::Open(std::move(options));
-  const receipts::Store store(folder + "/receipts");
-  ASSERT_TRUE(store.Prepare().ok());
+TEST_F(EpochsCommandTest, GivesUpOnlyWhatIsAKey) {
   for (const char* const bad : {"", "38", "0011223344556677889900112233445x", "00112233445566778899aabbccddeeff00"}) {
-    EXPECT_EQ(GiveUpKey(*keys, store, {.key = bad}, {.uid = 1}).status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(GiveUpKey(*keys_, store_, {.key = bad}, {.uid = 1}).status().code(), absl::StatusCode::kInvalidArgument);
   }
-  EXPECT_EQ(GiveUpKey(*keys, store, {.key = std::string(32, 'a'), .reason = "a\nb"}, {.uid = 1}).status().code(),
+  EXPECT_EQ(GiveUpKey(*keys_, store_, {.key = std::string(32, 'a'), .reason = "a\nb"}, {.uid = 1}).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(GiveUpKey(*keys, store, {.key = std::string(32, 'a')}, {.uid = 1}).status().code(),
+  EXPECT_EQ(GiveUpKey(*keys_, store_, {.key = std::string(32, 'a')}, {.uid = 1}).status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(*store.ReadCount(), 0u);
-  keys.reset();
-  std::filesystem::remove_all(folder);
+  EXPECT_EQ(*store_.ReadCount(), 0u);
 }
 
 // The agent ended, or the registry's answer was lost, before the receipt was written.
-TEST(EpochsCommandTest, AKeyThatWasGivenUpWithoutAReceiptGetsOne) {
-  char path[] = "/tmp/kveil-epochs-XXXXXX";
-  const std::string folder = mkdtemp(path);
-  keys::KeyServiceOptions options;
-  options.root.file = folder + "/root.key";
-  options.registry.sqlite = folder + "/registry.db";
-  const keys::RegistryOptions registryOptions = options.registry;
-  auto keys = *keys::KeyService::Open(std::move(options));
-  const receipts::Store store(folder + "/receipts");
-  ASSERT_TRUE(store.Prepare().ok());
+TEST_F(EpochsCommandTest, AKeyThatWasGivenUpWithoutAReceiptGetsOne) {
   keys::Misses misses;
   misses.scopes.emplace_back(keys::ScopeName{keys::Scope::kUser, "clicks", "user-1"});
   std::promise<crypto::KeyId> made;
-  keys->Fetch(std::move(misses), "app",
-              [&](const keys::FetchResult& result) { made.set_value(result.scopes.front().key.id); });
+  keys_->Fetch(std::move(misses), "app",
+               [&](const keys::FetchResult& result) { made.set_value(result.scopes.front().key.id); });
   const crypto::KeyId id = made.get_future().get();
   const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  auto registry = *keys::OpenRegistry(registryOptions, /*mustExist=*/true, soon);
+  auto registry = *keys::OpenRegistry(registryOptions_, /*mustExist=*/true, soon);
   registry->SetDeadline(soon);
   const auto rows = registry->FindManyById({&id, 1});
   ASSERT_TRUE(rows.ok()) << rows.status();
   ASSERT_TRUE(*registry->GiveUpRow(**rows->front(), absl::Now()));
-  const auto givenUp = GiveUpKey(*keys, store, {.key = keys::TextOf(id)}, {.uid = 1});
+  const auto givenUp = GiveUpKey(*keys_, store_, {.key = crypto::TextOf(id)}, {.uid = 1});
   ASSERT_TRUE(givenUp.ok()) << givenUp.status();
   EXPECT_EQ(givenUp->scope, "user");
   EXPECT_EQ(givenUp->receipt.number, 1u);
-  EXPECT_EQ(*store.ReadCount(), 1u);
+  EXPECT_EQ(*store_.ReadCount(), 1u);
   registry.reset();
-  keys.reset();
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -72,10 +72,12 @@ class EraseTest : public testing::Test {
     return future.get();
   }
   // As a backup does, and a standby that lags behind.
+  void BackUp() { CopyRegistry("/registry.db", "/copy.db"); }
+  void Restore() { CopyRegistry("/copy.db", "/registry.db"); }
   void CopyRegistry(const std::string& from, const std::string& to) {
     for (const std::string suffix : {"", "-wal", "-shm"}) {
-      fs::remove(to + suffix);
-      if (fs::exists(from + suffix)) fs::copy_file(from + suffix, to + suffix);
+      fs::remove(folder_ + to + suffix);
+      if (fs::exists(folder_ + from + suffix)) fs::copy_file(folder_ + from + suffix, folder_ + to + suffix);
     }
   }
 
@@ -216,13 +218,12 @@ TEST_F(EraseTest, AListHasUsersThatWereErasedBeforeInItsReceipt) {
 TEST_F(EraseTest, IsAskedForAgainWhenTheRegistryHasLostItDuringTheWait) {
   MakeKey("38");
   MakeKey("39");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
   auto erasing = EraseInBackground("38");
   AwaitReceipts(2);
   EXPECT_EQ(ReceiptOf(2).at("erasure"), 2);
-  CopyRegistry(copy, registry);
+  Restore();
   const auto response = WorkUntil(erasing);
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_TRUE(response->spread->complete);
@@ -238,14 +239,13 @@ TEST_F(EraseTest, IsAskedForAgainWhenTheRegistryHasLostItDuringTheWait) {
 
 TEST_F(EraseTest, NoErasureIsConfirmedThatTheRegistryHasLostDuringTheWait) {
   MakeKey("38");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   const auto erased = EraseMany(Context(), {.users = {"38"}}, {});
   ASSERT_TRUE(erased.ok()) << erased.status();
   auto waiting = std::async(std::launch::async,
                             [&] { return AwaitErasure(Context(), {.number = erased->number, .waitSeconds = 10}, {}); });
   ASSERT_NE(waiting.wait_for(std::chrono::milliseconds(200)), std::future_status::ready) << "the worker has the key";
-  CopyRegistry(copy, registry);
+  Restore();
   const auto waited = WorkUntil(waiting);
   ASSERT_TRUE(waited.ok()) << waited.status();
   EXPECT_FALSE(waited->spread.complete);
@@ -254,15 +254,14 @@ TEST_F(EraseTest, NoErasureIsConfirmedThatTheRegistryHasLostDuringTheWait) {
 
 TEST_F(EraseTest, OfAListTellsWhetherTheRegistryWasOpenedAnewSince) {
   MakeKey("38");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   const auto erased = EraseMany(Context(), {.users = {"38"}}, {});
   ASSERT_TRUE(erased.ok()) << erased.status();
   cache_->Refresh();
   const auto waited = AwaitErasure(Context(), {.number = erased->number}, {});
   ASSERT_TRUE(waited.ok()) << waited.status();
   EXPECT_EQ(waited->opening, erased->opening);
-  CopyRegistry(copy, registry);
+  Restore();
   const auto lost = AwaitErasure(Context(), {.number = erased->number, .waitSeconds = 0}, {});
   EXPECT_TRUE(absl::IsInvalidArgument(lost.status())) << lost.status();
   EXPECT_NE(EraseMany(Context(), {.users = {"38"}}, {})->opening, erased->opening);
@@ -272,16 +271,15 @@ TEST_F(EraseTest, OfAListTellsWhetherTheRegistryWasOpenedAnewSince) {
 TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
   MakeKey("38");
   MakeKey("39");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
   observe::Health health;
   ErasureCheck check(*keys_, *receipts_, health);
   ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
-  CopyRegistry(registry, copy);
+  BackUp();
   MakeKey("40");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38", "40"}}, {}).ok());
   check.Look();
   EXPECT_TRUE(health.ok());
-  CopyRegistry(copy, registry);
+  Restore();
   check.Look();
   ASSERT_EQ(health.problems().size(), 1u);
   EXPECT_EQ(health.problems().front().name, "erasures");
@@ -323,10 +321,9 @@ TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
 // Newer receipts, as of those who are erased meanwhile, tell of others.
 TEST_F(EraseTest, MissingErasuresAreAProblemUntilTheRegistryKnowsThem) {
   MakeKey("38");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
-  CopyRegistry(copy, registry);
+  Restore();
   observe::Health health;
   ErasureCheck check(*keys_, *receipts_, health, /*mostReceipts=*/2);
   check.Look();
@@ -337,8 +334,8 @@ TEST_F(EraseTest, MissingErasuresAreAProblemUntilTheRegistryKnowsThem) {
   }
   check.Look();
   EXPECT_FALSE(health.ok());
-  CopyRegistry(registry, copy);
-  CopyRegistry(copy, registry);  // opened anew
+  BackUp();
+  Restore();  // opened anew
   check.Look();
   ASSERT_FALSE(health.ok());
   EXPECT_THAT(health.problems().front().message, testing::HasSubstr("does not know of 1 erasure(s)"));
@@ -351,11 +348,10 @@ TEST_F(EraseTest, MissingErasuresAreAProblemUntilTheRegistryKnowsThem) {
 TEST_F(EraseTest, MissingErasuresAreFoundWhereReceiptsAreLost) {
   MakeKey("38");
   MakeKey("39");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
   ASSERT_TRUE(EraseMany(Context(), {.users = {"39"}}, {}).ok());
-  CopyRegistry(copy, registry);
+  Restore();
   fs::remove(folder_ + "/receipts/head");
   fs::remove(folder_ + "/receipts/00000001.json");
   observe::Health health;
@@ -368,10 +364,9 @@ TEST_F(EraseTest, MissingErasuresAreFoundWhereReceiptsAreLost) {
 // Whoever shuts down waits for one question, not for as many as there are receipts and users.
 TEST_F(EraseTest, AnEndingCheckReadsNoFurtherReceipts) {
   MakeKey("38");
-  const std::string registry = folder_ + "/registry.db", copy = folder_ + "/copy.db";
-  CopyRegistry(registry, copy);
+  BackUp();
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
-  CopyRegistry(copy, registry);
+  Restore();
   observe::Health health;
   ErasureCheck ending(*keys_, *receipts_, health), check(*keys_, *receipts_, health);
   ending.End();
@@ -391,7 +386,8 @@ TEST_F(EraseTest, TellsWhichRegistryReceiptsHaveToBeOf) {
 TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
   MakeKey("38");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
-  const std::string pseudonym = ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym");
+  MakeKey("39");
+  const std::string pseudonym = PseudonymOf(keys_->ReadSubjectsOf("clicks", "39")->front().subject);
   const std::string own = keys_->registryId();
   for (const admin::EraseAgainCommand::Request& wrong :
        {admin::EraseAgainCommand::Request{
@@ -406,6 +402,8 @@ TEST_F(EraseTest, ErasesNobodyForReceiptsOfAnotherRegistryNorForNonsense) {
     const auto refused = EraseAgain(Context(), wrong, {});
     EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
   }
+  EXPECT_EQ(*receipts_->ReadCount(), 1u);
+  EXPECT_EQ(EraseMany(Context(), {.users = {"39"}}, {})->outcomes, std::vector<std::string>{"erased"});
 }
 
 TEST_F(EraseTest, KeysAreListedWithTheNamesThatReceiptsHave) {

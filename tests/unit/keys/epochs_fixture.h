@@ -58,10 +58,10 @@ class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBack
 
   std::string ScopeKeys() const { return GetParam().prefix.empty() ? "scopeKeys" : "kveil.scope_keys"; }
   std::string KeyIdColumn() const { return GetParam().prefix.empty() ? "keyId" : "key_id"; }
+  static std::string Hex(Bytes bytes) { return absl::BytesToHexString(ToAbsl(AsText(bytes))); }
   // The statement that makes a row what it was.
   static std::string RowBack(const Registry::Row& row) {
-    const auto hex = [](std::string_view bytes) { return absl::BytesToHexString(ToAbsl(bytes)); };
-    const std::string id = hex(AsText(row.id.bytes)), wrapped = hex(AsText(row.wrappedKey));
+    const std::string id = Hex(row.id.bytes), wrapped = Hex(row.wrappedKey);
     const std::string epoch = std::to_string(row.epoch);
     return GetParam().prefix.empty() ? "UPDATE wrappedKeys SET bytes = x'" + wrapped +
                                            "' WHERE number = (SELECT wrappedKey FROM scopeKeys WHERE keyId = x'" + id +
@@ -72,8 +72,7 @@ class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBack
   void PutRow(const Registry::Row& row) { Execute(RowBack(row)); }
   // Puts an erased row back as the active one that it was.
   void ActivateRow(const Registry::Row& row) {
-    const auto hex = [](std::string_view bytes) { return absl::BytesToHexString(ToAbsl(bytes)); };
-    const std::string id = hex(AsText(row.id.bytes)), wrapped = hex(AsText(row.wrappedKey));
+    const std::string id = Hex(row.id.bytes), wrapped = Hex(row.wrappedKey);
     if (GetParam().prefix.empty()) {
       Execute("INSERT INTO wrappedKeys (bytes) VALUES (x'" + wrapped +
               "'); UPDATE scopeKeys SET state = 1, erased = NULL, wrappedKey = last_insert_rowid() WHERE keyId = x'" +

@@ -864,7 +864,11 @@ TEST_P(PostgresEpochsTest, CountsKeysForASmallPartOfTheTimeOnly) {
   slow.Query("BEGIN");
   slow.Query("LOCK TABLE kveil.scope_keys IN ACCESS EXCLUSIVE MODE");
   std::thread release([&] {
-    usleep(300'000);
+    auto watcher = PostgresServer::Running().ClientOf(folder_);
+    const char kIsWaiting[] =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'kveil.scope_keys'::regclass";
+    EXPECT_TRUE(Eventually([&] { return watcher.Query(kIsWaiting).front() != "0"; }));
+    usleep(300'000);  // so long counting takes
     slow.Query("COMMIT");
   });
   const auto counted = service->ListEpochs();

@@ -220,7 +220,7 @@ TEST_F(RegistryCopyTest, IsNotMadeAgainOnceTheTargetMayHaveBeenUsed) {
 TEST_F(RegistryCopyTest, WaitsForTheOneBefore) {
   Fill(1);
   auto other = Client();
-  other.Query("SELECT pg_advisory_lock(461547858285)");
+  other.Query("SELECT pg_advisory_lock(461547858286)");
   auto copying = std::async(std::launch::async, [this] { return CopyRegistry(CopyOptions()).status(); });
   const auto isWaiting = [this] {
     return Get("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == "1";
@@ -228,7 +228,7 @@ TEST_F(RegistryCopyTest, WaitsForTheOneBefore) {
   for (int i = 0; i < 1000 && !isWaiting(); ++i) usleep(5'000);
   EXPECT_TRUE(isWaiting());
   EXPECT_EQ(Get("SELECT to_regnamespace('kveil') IS NULL"), "t");
-  other.Query("SELECT pg_advisory_unlock(461547858285)");
+  other.Query("SELECT pg_advisory_unlock(461547858286)");
   EXPECT_TRUE(copying.get().ok());
 }
 

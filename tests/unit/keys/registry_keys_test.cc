@@ -126,16 +126,19 @@ TEST_F(RegistryKeysTest, ARowUnderAKekIsRewrappedWithoutTheKekAndOpenedWithItOnl
   EXPECT_NE(rewrapped->wrappedKey, made.row.wrappedKey);
   for (const Registry::Row& row : {made.row, *rewrapped}) {
     ASSERT_TRUE(RegistryKeys::IsUnderKek(row));
-    EXPECT_EQ(*keys->KekKeyIdOf(row), key.id);
-    const auto unwrapped = keys->Unwrap(row, key);
+    const auto under = keys->OpenUnderKek(row);
+    ASSERT_TRUE(under.ok()) << under.status();
+    EXPECT_EQ(under->kek, key.id);
+    const auto unwrapped = keys->Unwrap(row, *under, kek);
     ASSERT_TRUE(unwrapped.ok()) << unwrapped.status();
     EXPECT_TRUE(unwrapped->Equals(made.key));
-    EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row, wrong).status()));
+    EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row, *under, another).status()));
+    EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row, {wrong.id, under->wrapped}, kek).status())) << "bound to its id";
     EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(row).status())) << "the epoch key alone does not open it";
   }
   Registry::Row moved = made.row;
   moved.wrappedKey = other.row.wrappedKey;
-  EXPECT_TRUE(absl::IsDataLoss(keys->Unwrap(moved, key).status()));
+  EXPECT_TRUE(absl::IsDataLoss(keys->OpenUnderKek(moved).status()));
 }
 
 // Two nodes make the registry at once. Nobody may take the other's for his own.
