@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "formats/user_id.h"
 #include "nlohmann/json.hpp"
-#include "policy/policy_reader.h"
+#include "policy/rules_reader.h"
 
 namespace kveil::cli {
 

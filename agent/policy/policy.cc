@@ -18,6 +18,7 @@
 #include "policy/policy_files.h"
 #include "policy/policy_reader.h"
 #include "policy/policy_text.h"
+#include "policy/rules_reader.h"
 
 namespace kveil::policy {
 namespace {

@@ -36,14 +36,6 @@ struct ReadFile {
 // Workloads that all policies together may give purposes.
 inline constexpr size_t kMostWorkloads = 1024;
 
-// Why an entry may not compare an attribute with a label: for any pod, it would be what whoever made it says.
-inline constexpr std::string_view kLabelOfAnybody =
-    "\"label\" counts for the workloads of a \"serviceAccount\" or a \"namespace\" only: any other workload may be a "
-    "pod whose labels its own user chose";
-
-// {"principal": "User:a", "certificate": "CN=a", "clientId": "a"}: at least one of them. Errors go to the document.
-identity::Claims ReadClaimed(const config::JsonValue& value);
-
 // kInvalidArgument with one line "NAME: JSON POINTER: what was expected and what was found". `lists`: of the files of
 // users that the policies read so far name.
 absl::StatusOr<ReadFile> ReadPolicyText(std::string_view text, const std::string& name, UserLists& lists);
