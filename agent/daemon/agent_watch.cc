@@ -108,7 +108,7 @@ void Agent::WatchRootKey() {
   if (stats.provider.empty()) return;
   for (const auto& [operation, name] :
        {std::pair{Operation::kGenerateDataKey, "generate_data_key"}, std::pair{Operation::kUnwrap, "unwrap"},
-        std::pair{Operation::kCheck, "check"}}) {
+        std::pair{Operation::kRewrap, "rewrap"}, std::pair{Operation::kCheck, "check"}}) {
     const keys::RootKey::Calls& calls = stats.calls[static_cast<size_t>(operation)];
     metrics_.RootKeyCalls(std::string(stats.provider), name, calls.calls, calls.errors,
                           std::chrono::duration<double>(calls.time).count());

@@ -16,11 +16,13 @@ absl::Status Malformed(std::string_view what) {
   return absl::UnavailableError(StrCat("its response makes no sense: ", what));
 }
 
-// The encryption context: AWS authenticates it with the key, and writes it to CloudTrail.
-void AppendContext(SecretText& json, Bytes context) {
-  crypto::Append(json, R"("EncryptionContext":{"kveil":)");
+// An encryption context: AWS authenticates it with the key, and writes it to CloudTrail.
+void AppendContext(SecretText& json, Bytes context, std::string_view name = "EncryptionContext") {
+  json.push_back(',');
+  AppendJsonString(json, name);
+  crypto::Append(json, R"(:{"kveil":)");
   AppendJsonString(json, StrCat("1.", ToBase64(context)));
-  crypto::Append(json, "}}");
+  json.push_back('}');
 }
 
 void AppendMember(SecretText& json, std::string_view name, std::string_view value) {
@@ -66,8 +68,8 @@ SecretText DataKeyRequest(std::string_view key, Bytes context) {
   SecretText json;
   AppendMember(json, "KeyId", key);
   AppendMember(json, "KeySpec", "AES_256");
-  json.push_back(',');
   AppendContext(json, context);
+  json.push_back('}');
   return json;
 }
 
@@ -85,8 +87,8 @@ SecretText DecryptRequest(std::string_view key, Bytes ciphertext, Bytes context)
   SecretText json;
   AppendMember(json, "KeyId", key);
   AppendMember(json, "CiphertextBlob", ToBase64(ciphertext));
-  json.push_back(',');
   AppendContext(json, context);
+  json.push_back('}');
   return json;
 }
 
@@ -96,6 +98,26 @@ absl::StatusOr<DecryptAnswer> ParseDecrypt(const SecretText& body) {
   ASSIGN_OR_RETURN(crypto::SecretKey key, KeyIn(*json.root()));
   ASSIGN_OR_RETURN(AwsArn arn, ArnFrom(PlainString(*json.root(), "KeyId")));
   return DecryptAnswer{std::move(key), std::move(arn)};
+}
+
+SecretText ReEncryptRequest(std::string_view from, std::string_view to, Bytes ciphertext, Bytes context) {
+  SecretText json;
+  AppendMember(json, "SourceKeyId", from);
+  AppendMember(json, "DestinationKeyId", to);
+  AppendMember(json, "CiphertextBlob", ToBase64(ciphertext));
+  AppendContext(json, context, "SourceEncryptionContext");
+  AppendContext(json, context, "DestinationEncryptionContext");
+  json.push_back('}');
+  return json;
+}
+
+absl::StatusOr<ReEncryptAnswer> ParseReEncrypt(const SecretText& body) {
+  JsonBody json(body);
+  if (json.root() == nullptr) return Malformed("it is no JSON object");
+  std::optional<ByteBuffer> ciphertext = FromBase64(PlainString(*json.root(), "CiphertextBlob"));
+  if (!ciphertext.has_value() || ciphertext->empty()) return Malformed("it has no ciphertext");
+  ASSIGN_OR_RETURN(AwsArn arn, ArnFrom(PlainString(*json.root(), "KeyId")));
+  return ReEncryptAnswer{*std::move(ciphertext), std::move(arn)};
 }
 
 SecretText DescribeRequest(std::string_view key) { return JsonObject({{"KeyId", key}}); }

@@ -34,6 +34,14 @@ struct DecryptAnswer {
 };
 absl::StatusOr<DecryptAnswer> ParseDecrypt(const SecretText& body);
 
+// ReEncrypt, from one key to another or to the same one, with the same context.
+SecretText ReEncryptRequest(std::string_view from, std::string_view to, Bytes ciphertext, Bytes context);
+struct ReEncryptAnswer {
+  ByteBuffer ciphertext;
+  AwsArn wrappedBy;
+};
+absl::StatusOr<ReEncryptAnswer> ParseReEncrypt(const SecretText& body);
+
 // DescribeKey.
 SecretText DescribeRequest(std::string_view key);
 // The key's own ARN, when it can do what the agent needs. kFailedPrecondition says what it cannot, kUnavailable that it

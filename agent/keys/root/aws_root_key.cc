@@ -78,13 +78,17 @@ absl::StatusOr<RootKey::DataKey> AwsRootKey::GenerateDataKey(Bytes context, Dead
   if (!body.ok()) return Named(body.status());
   absl::StatusOr<aws::DataKeyAnswer> made = aws::ParseDataKey(*body);
   if (!made.ok()) return Named(made.status());
-  // Of an alias, whichever key it leads to at this moment.
-  if (!key_.Covers(made->wrappedBy, made->wrappedBy)) {
-    return Named(absl::UnavailableError(StrCat("another key was used: ", made->wrappedBy.Text())));
-  }
-  if (made->ciphertext.size() > kLongestCiphertext) return Named(absl::UnavailableError("its ciphertext is too long"));
-  if (const absl::Status bound = Bind(made->wrappedBy); !bound.ok()) return Named(bound);
-  return DataKey{std::move(made->key), Wrapped(made->wrappedBy.Text(), made->ciphertext)};
+  absl::StatusOr<ByteBuffer> wrapped = WrappedBy(made->wrappedBy, made->ciphertext);
+  if (!wrapped.ok()) return Named(wrapped.status());
+  return DataKey{std::move(made->key), *std::move(wrapped)};
+}
+
+// Of an alias, whichever key it leads to at this moment.
+absl::StatusOr<ByteBuffer> AwsRootKey::WrappedBy(const AwsArn& key, const ByteBuffer& ciphertext) {
+  if (!key_.Covers(key, key)) return absl::UnavailableError(StrCat("another key was used: ", key.Text()));
+  if (ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
+  RETURN_IF_ERROR(Bind(key));
+  return Wrapped(key.Text(), ciphertext);
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> AwsRootKey::Unwrap(absl::Span<const WrappedKey> keys,
@@ -96,13 +100,41 @@ std::vector<absl::StatusOr<crypto::SecretKey>> AwsRootKey::Unwrap(absl::Span<con
   });
 }
 
+std::vector<absl::StatusOr<ByteBuffer>> AwsRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  return RewrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<ByteBuffer> {
+    absl::StatusOr<ByteBuffer> rewrapped = RewrapOne(key, deadline);
+    if (!rewrapped.ok()) return Named(rewrapped.status());
+    return rewrapped;
+  });
+}
+
+absl::StatusOr<ByteBuffer> AwsRootKey::RewrapOne(const WrappedKey& key, Deadline deadline) {
+  const std::optional<Parts> parts = Unpack(key.wrapped);
+  RETURN_IF_ERROR(CheckParts(parts.has_value() ? &parts->arn : nullptr, deadline));
+  ASSIGN_OR_RETURN(
+      const crypto::SecretText body,
+      session_.Call("ReEncrypt",
+                    aws::ReEncryptRequest(key_.ForDecrypt(parts->arn), key_.text(), parts->ciphertext, key.context),
+                    deadline));
+  ASSIGN_OR_RETURN(const aws::ReEncryptAnswer answer, aws::ParseReEncrypt(body));
+  return WrappedBy(answer.wrappedBy, answer.ciphertext);
+}
+
+std::string AwsRootKey::VersionOf(const WrappedKey& key) const {
+  const std::optional<Parts> parts = Unpack(key.wrapped);
+  return parts.has_value() ? parts->arn.Text() : "";
+}
+
+absl::Status AwsRootKey::CheckParts(const AwsArn* wrappedBy, Deadline deadline) {
+  if (wrappedBy == nullptr) return absl::DataLossError("a key was wrapped by another provider, or is damaged");
+  ASSIGN_OR_RETURN(const std::optional<AwsArn> target, Target(deadline));
+  if (key_.Covers(*wrappedBy, target)) return absl::OkStatus();
+  return absl::DataLossError(StrCat("a key was wrapped by another one, ", wrappedBy->Text()));
+}
+
 absl::StatusOr<crypto::SecretKey> AwsRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {
   const std::optional<Parts> parts = Unpack(key.wrapped);
-  if (!parts.has_value()) return absl::DataLossError("a key was wrapped by another provider, or is damaged");
-  ASSIGN_OR_RETURN(const std::optional<AwsArn> target, Target(deadline));
-  if (!key_.Covers(parts->arn, target)) {
-    return absl::DataLossError(StrCat("a key was wrapped by another one, ", parts->arn.Text()));
-  }
+  RETURN_IF_ERROR(CheckParts(parts.has_value() ? &parts->arn : nullptr, deadline));
   ASSIGN_OR_RETURN(
       const crypto::SecretText body,
       session_.Call("Decrypt", aws::DecryptRequest(key_.ForDecrypt(parts->arn), parts->ciphertext, key.context),

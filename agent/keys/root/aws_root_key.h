@@ -33,11 +33,19 @@ class AwsRootKey : public RootKey {
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // ReEncrypt: where an alias was moved, by the key to which it leads now. Nothing tells whether AWS has new material.
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
   void Stop() override { session_.Stop(); }
 
  private:
   absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
+  absl::StatusOr<ByteBuffer> RewrapOne(const WrappedKey& key, Deadline deadline);
+  // OK: this key may have wrapped it. nullptr: nobody knows what has.
+  absl::Status CheckParts(const AwsArn* wrappedBy, Deadline deadline);
+  // What is kept of what AWS has wrapped.
+  absl::StatusOr<ByteBuffer> WrappedBy(const AwsArn& key, const ByteBuffer& ciphertext);
   // Notes which key was used. An alias and an id are those of one account: the one of the first answer. Two accounts
   // may have the same alias, and credentials change while the agent runs. kFailedPrecondition: it is of another
   // account.

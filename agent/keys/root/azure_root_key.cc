@@ -67,15 +67,15 @@ absl::StatusOr<azure::KeyVersion> AzureRootKey::Describe(Deadline deadline) {
 }
 
 absl::StatusOr<RootKey::DataKey> AzureRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
-  absl::StatusOr<DataKey> made = Generate(context, deadline);
-  if (!made.ok()) return Named(made.status());
-  return made;
+  const crypto::SecretKey seed = crypto::SecretKey::Random();
+  absl::StatusOr<ByteBuffer> wrapped = WrapSeed(seed, context, deadline);
+  if (!wrapped.ok()) return Named(wrapped.status());
+  return DataKey{DataKeyOf(kProvider, seed, context), *std::move(wrapped)};
 }
 
 // The version is asked for first: wrapkey wants one, and would use one that is disabled.
-absl::StatusOr<RootKey::DataKey> AzureRootKey::Generate(Bytes context, Deadline deadline) {
+absl::StatusOr<ByteBuffer> AzureRootKey::WrapSeed(const crypto::SecretKey& seed, Bytes context, Deadline deadline) {
   ASSIGN_OR_RETURN(const azure::KeyVersion version, Describe(deadline));
-  const crypto::SecretKey seed = crypto::SecretKey::Random();
   const std::string id = StrCat(key_, "/", version.version);
   ASSIGN_OR_RETURN(const crypto::SecretText body,
                    session_.Call("wrapKey", PathOf(id, "wrapkey"),
@@ -87,20 +87,34 @@ absl::StatusOr<RootKey::DataKey> AzureRootKey::Generate(Bytes context, Deadline 
   Append(rest, Bytes(check).first(kSeedCheckSize));
   Append(rest, ciphertext);
   const std::string_view fields[] = {id, version.algorithm};
-  ASSIGN_OR_RETURN(ByteBuffer wrapped, PackWrapped(kProvider, fields, context, rest));
-  return DataKey{DataKeyOf(kProvider, seed, context), std::move(wrapped)};
+  return PackWrapped(kProvider, fields, context, rest);
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> AzureRootKey::Unwrap(absl::Span<const WrappedKey> keys,
                                                                     Deadline deadline) {
   return UnwrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<crypto::SecretKey> {
-    absl::StatusOr<crypto::SecretKey> unwrapped = UnwrapOne(key, deadline);
-    if (!unwrapped.ok()) return Named(unwrapped.status());
-    return unwrapped;
+    const absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(key, deadline);
+    if (!seed.ok()) return Named(seed.status());
+    return DataKeyOf(kProvider, *seed, key.context);
   });
 }
 
-absl::StatusOr<crypto::SecretKey> AzureRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {
+std::vector<absl::StatusOr<ByteBuffer>> AzureRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  return RewrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<ByteBuffer> {
+    const absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(key, deadline);
+    if (!seed.ok()) return Named(seed.status());
+    absl::StatusOr<ByteBuffer> rewrapped = WrapSeed(*seed, key.context, deadline);
+    if (!rewrapped.ok()) return Named(rewrapped.status());
+    return rewrapped;
+  });
+}
+
+std::string AzureRootKey::VersionOf(const WrappedKey& key) const {
+  const std::optional<Parts> parts = Unpack(key);
+  return parts.has_value() ? StrCat("version ", parts->version) : "";
+}
+
+absl::StatusOr<crypto::SecretKey> AzureRootKey::UnwrapSeed(const WrappedKey& key, Deadline deadline) {
   const std::optional<Parts> parts = Unpack(key);
   if (!parts.has_value()) {
     return absl::DataLossError("a key was wrapped by another provider or for another purpose, or is damaged");
@@ -112,12 +126,12 @@ absl::StatusOr<crypto::SecretKey> AzureRootKey::UnwrapOne(const WrappedKey& key,
       const crypto::SecretText body,
       session_.Call("unwrapKey", PathOf(StrCat(key_, "/", parts->version), "unwrapkey"),
                     azure::OperationRequest(parts->algorithm, parts->ciphertext), azure::RefusalOf, deadline));
-  ASSIGN_OR_RETURN(const crypto::SecretKey seed, azure::ParseUnwrapped(body, key_, parts->version));
+  ASSIGN_OR_RETURN(crypto::SecretKey seed, azure::ParseUnwrapped(body, key_, parts->version));
   const SeedCheck check = CheckOf(kProvider, seed, key.context);
   if (!crypto::EqualInConstantTime(parts->seedCheck, Bytes(check).first(kSeedCheckSize))) {
     return absl::DataLossError("a key is damaged, or was wrapped for another purpose");
   }
-  return DataKeyOf(kProvider, seed, key.context);
+  return seed;
 }
 
 absl::Status AzureRootKey::Check(Deadline deadline) {

@@ -30,13 +30,17 @@ class AzureRootKey : public RootKey {
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // The seed is unwrapped and wrapped again here: Azure has no call for both.
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
   void Stop() override { session_.Stop(); }
 
  private:
   absl::StatusOr<azure::KeyVersion> Describe(Deadline deadline);
-  absl::StatusOr<DataKey> Generate(Bytes context, Deadline deadline);
-  absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
+  // By the newest version.
+  absl::StatusOr<ByteBuffer> WrapSeed(const crypto::SecretKey& seed, Bytes context, Deadline deadline);
+  absl::StatusOr<crypto::SecretKey> UnwrapSeed(const WrappedKey& key, Deadline deadline);
   absl::Status Named(const absl::Status& status) const;
 
   const std::string key_;

@@ -101,6 +101,12 @@ absl::StatusOr<crypto::SecretKey> FileRootKey::KeyOf(uint64_t generation) {
   return DeriveGeneration(root_, generation);
 }
 
+std::vector<absl::StatusOr<ByteBuffer>> FileRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline /*deadline*/) {
+  return std::vector<absl::StatusOr<ByteBuffer>>(
+      keys.size(),
+      absl::UnimplementedError(StrCat(name_, " moves on to its next generation when epochs turn: kveil epochs turn")));
+}
+
 absl::StatusOr<RootKey::Turned> FileRootKey::Turn(const WrappedKey& secret, Bytes epochContext, Deadline /*deadline*/) {
   const MutexLock lock(mutex_);
   ASSIGN_OR_RETURN(const crypto::SecretKey key, UnwrapOne(secret));

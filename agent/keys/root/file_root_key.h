@@ -31,6 +31,8 @@ class FileRootKey : public RootKey {
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // A turn of the epochs wraps by the next generation. There is nothing else to rotate to.
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   absl::StatusOr<Turned> Turn(const WrappedKey& secret, Bytes epochContext, Deadline deadline) override;
   void NoteRegistry(std::string_view registry) override;
   absl::StatusOr<bool> ForgetOlder(absl::Span<const WrappedKey> needed, Deadline deadline) override;

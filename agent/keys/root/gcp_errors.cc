@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "base/text.h"
 #include "keys/root/gcp_messages.h"
@@ -29,11 +30,17 @@ Meaning MeaningOf(int httpStatus, const Error& error, bool isDecrypt) {
     return {absl::StatusCode::kFailedPrecondition,
             "the key, or the version of it that wrapped this, is disabled, destroyed or not reachable"};
   }
-  // A checksum that does not fit is refused as an argument that is wrong, too, and passes.
-  if (error.status == "INVALID_ARGUMENT" && isDecrypt && absl::StrContains(error.message, "Decryption failed")) {
+  if (error.status != "INVALID_ARGUMENT") return {};
+  if (isDecrypt && absl::StrContains(error.message, "Decryption failed")) {
     return {absl::StatusCode::kDataLoss, "a key is damaged, or was wrapped by another one or for another purpose"};
   }
-  return {};
+  const std::string message = absl::AsciiStrToLower(error.message);
+  // A checksum that does not fit is refused as an argument that is wrong, too, and passes.
+  if (absl::StrContains(message, "checksum") || absl::StrContains(message, "crc32c")) {
+    return {};
+  }
+  return {absl::StatusCode::kFailedPrecondition,
+          "it does not take the request: see the key's name, its location and its purpose"};
 }
 
 }  // namespace

@@ -56,13 +56,13 @@ bool GcpRootKey::Covers(std::string_view version) const {
 }
 
 absl::StatusOr<RootKey::DataKey> GcpRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
-  absl::StatusOr<DataKey> made = Generate(context, deadline);
-  if (!made.ok()) return Named(made.status());
-  return made;
+  crypto::SecretKey key = crypto::SecretKey::Random();
+  absl::StatusOr<ByteBuffer> wrapped = Wrap(key, context, deadline);
+  if (!wrapped.ok()) return Named(wrapped.status());
+  return DataKey{std::move(key), *std::move(wrapped)};
 }
 
-absl::StatusOr<RootKey::DataKey> GcpRootKey::Generate(Bytes context, Deadline deadline) {
-  crypto::SecretKey key = crypto::SecretKey::Random();
+absl::StatusOr<ByteBuffer> GcpRootKey::Wrap(const crypto::SecretKey& key, Bytes context, Deadline deadline) {
   ASSIGN_OR_RETURN(const crypto::SecretText body,
                    session_.Call("encrypt", StrCat("/v1/", key_, ":encrypt"), gcp::EncryptRequest(key.bytes(), context),
                                  Refused, deadline));
@@ -72,8 +72,7 @@ absl::StatusOr<RootKey::DataKey> GcpRootKey::Generate(Bytes context, Deadline de
   }
   if (answer.ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
   const std::string_view fields[] = {answer.version};
-  ASSIGN_OR_RETURN(ByteBuffer wrapped, PackWrapped(kProvider, fields, context, answer.ciphertext));
-  return DataKey{std::move(key), std::move(wrapped)};
+  return PackWrapped(kProvider, fields, context, answer.ciphertext);
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> GcpRootKey::Unwrap(absl::Span<const WrappedKey> keys,
@@ -83,6 +82,23 @@ std::vector<absl::StatusOr<crypto::SecretKey>> GcpRootKey::Unwrap(absl::Span<con
     if (!unwrapped.ok()) return Named(unwrapped.status());
     return unwrapped;
   });
+}
+
+std::vector<absl::StatusOr<ByteBuffer>> GcpRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  return RewrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<ByteBuffer> {
+    const absl::StatusOr<crypto::SecretKey> unwrapped = UnwrapOne(key, deadline);
+    if (!unwrapped.ok()) return Named(unwrapped.status());
+    absl::StatusOr<ByteBuffer> rewrapped = Wrap(*unwrapped, key.context, deadline);
+    if (!rewrapped.ok()) return Named(rewrapped.status());
+    return rewrapped;
+  });
+}
+
+std::string GcpRootKey::VersionOf(const WrappedKey& key) const {
+  const std::optional<WrappedParts> parts = UnpackWrapped(kProvider, kFields, key.wrapped, key.context);
+  if (!parts.has_value() || !Covers(parts->fields[0])) return "";
+  const std::string_view name = parts->fields[0];
+  return StrCat("version ", name.substr(name.rfind('/') + 1));
 }
 
 absl::StatusOr<crypto::SecretKey> GcpRootKey::UnwrapOne(const WrappedKey& key, Deadline deadline) {

@@ -27,11 +27,15 @@ class GcpRootKey : public RootKey {
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // The key is decrypted and encrypted again here: Google has no call for both.
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
   void Stop() override { session_.Stop(); }
 
  private:
-  absl::StatusOr<DataKey> Generate(Bytes context, Deadline deadline);
+  // By the primary version.
+  absl::StatusOr<ByteBuffer> Wrap(const crypto::SecretKey& key, Bytes context, Deadline deadline);
   absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
   absl::Status Describe(Deadline deadline);
   // Whether a version is one of the key.

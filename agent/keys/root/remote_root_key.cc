@@ -115,6 +115,33 @@ RemoteRootKey::Answers RemoteRootKey::UnwrapNow(const std::vector<OwnedKey>& key
   return answers;
 }
 
+std::vector<absl::StatusOr<ByteBuffer>> RemoteRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  using Rewrapped = std::vector<absl::StatusOr<ByteBuffer>>;
+  std::vector<OwnedKey> owned;
+  for (const WrappedKey& key : keys) owned.push_back({CopyOf(key.wrapped), CopyOf(key.context)});
+  auto answer = std::make_shared<std::promise<Rewrapped>>();
+  std::future<Rewrapped> answered = answer->get_future();
+  const bool posted = pool_.Post([this, answer, owned = std::move(owned), deadline] {
+    std::vector<WrappedKey> wrapped;
+    for (const OwnedKey& key : owned) wrapped.push_back({key.wrapped, key.context});
+    Rewrapped rewrapped(owned.size(), absl::UnavailableError(""));
+    const absl::Status status = Retry(Operation::kRewrap, deadline, [&](Deadline attemptDeadline) {
+      rewrapped = provider_->Rewrap(wrapped, attemptDeadline);
+      absl::Status worst;
+      for (const absl::StatusOr<ByteBuffer>& one : rewrapped) {
+        if (!one.ok() && !absl::IsDataLoss(one.status()) && !absl::IsUnavailable(worst)) worst = one.status();
+      }
+      return worst;
+    });
+    for (absl::StatusOr<ByteBuffer>& one : rewrapped) {
+      if (absl::IsUnavailable(one.status())) one = absl::UnavailableError(status.message());
+    }
+    answer->set_value(std::move(rewrapped));
+  });
+  if (posted && answered.wait_until(deadline) == std::future_status::ready) return answered.get();
+  return Rewrapped(keys.size(), Late());
+}
+
 // The status is that of the provider as a whole: kDataLoss of a key is none of its own.
 absl::Status RemoteRootKey::UnwrapOnce(const std::vector<OwnedKey>& keys, Answers& answers, Deadline deadline) {
   std::vector<size_t> missing;

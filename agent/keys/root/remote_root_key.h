@@ -49,6 +49,8 @@ class RemoteRootKey : public RootKey {
   const std::string& name() const override { return provider_->name(); }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::string VersionOf(const WrappedKey& key) const override { return provider_->VersionOf(key); }
   absl::Status Check(Deadline deadline) override;
 
   bool isRemote() const override { return true; }

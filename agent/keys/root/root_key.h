@@ -62,6 +62,16 @@ class RootKey {
   virtual std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys,
                                                                 Deadline deadline) = 0;
 
+  // The same keys, wrapped by the newest version of this one, so that its older versions can be disabled. One answer
+  // per key, in the same order; errors as of Unwrap. kUnimplemented: this root key has no versions; the message says
+  // what to do instead.
+  virtual std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline /*deadline*/) {
+    return std::vector<absl::StatusOr<ByteBuffer>>(
+        keys.size(), absl::UnimplementedError(name() + " has no versions: there is nothing to rotate to"));
+  }
+  // By what a key was wrapped, as far as that can be told: "version 3". Empty: it cannot.
+  virtual std::string VersionOf(const WrappedKey& /*key*/) const { return ""; }
+
   // What a turn of the epochs needs (service/epoch_turns.h): the registry's secret and the key of a new epoch, so
   // wrapped that older wrapped forms can be destroyed one day.
   struct Turned {
@@ -102,8 +112,8 @@ class RootKey {
   virtual void Stop() {}
 
   // How often the provider was asked since the start, and how that went.
-  enum class Operation : uint8_t { kGenerateDataKey, kUnwrap, kCheck };
-  static constexpr size_t kOperations = 3;
+  enum class Operation : uint8_t { kGenerateDataKey, kUnwrap, kRewrap, kCheck };
+  static constexpr size_t kOperations = 4;
   struct Calls {
     uint64_t calls = 0;
     uint64_t errors = 0;  // of the provider as a whole; not keys that it found damaged

@@ -46,4 +46,19 @@ std::vector<absl::StatusOr<crypto::SecretKey>> UnwrapEach(
   return answers;
 }
 
+std::vector<absl::StatusOr<ByteBuffer>> RewrapEach(
+    absl::Span<const RootKey::WrappedKey> keys,
+    const std::function<absl::StatusOr<ByteBuffer>(const RootKey::WrappedKey&)>& rewrap) {
+  std::vector<absl::StatusOr<ByteBuffer>> answers;
+  for (const RootKey::WrappedKey& key : keys) {
+    const absl::Status before = answers.empty() ? absl::OkStatus() : answers.back().status();
+    if (absl::IsUnavailable(before) || absl::IsPermissionDenied(before)) {
+      answers.emplace_back(before);
+    } else {
+      answers.push_back(rewrap(key));
+    }
+  }
+  return answers;
+}
+
 }  // namespace kveil::keys

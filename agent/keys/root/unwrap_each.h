@@ -1,4 +1,4 @@
-// For key services that unwrap one key per request.
+// For key services that unwrap and rewrap one key per request.
 #pragma once
 
 #include <functional>
@@ -17,5 +17,11 @@ namespace kveil::keys {
 std::vector<absl::StatusOr<crypto::SecretKey>> UnwrapEach(
     absl::Span<const RootKey::WrappedKey> keys,
     const std::function<absl::StatusOr<crypto::SecretKey>(const RootKey::WrappedKey&)>& unwrap);
+
+// As RootKey::Rewrap, with `rewrap` for each key, one after the other: there are few. What holds for the service or for
+// the agent's rights holds for those that come after, too.
+std::vector<absl::StatusOr<ByteBuffer>> RewrapEach(
+    absl::Span<const RootKey::WrappedKey> keys,
+    const std::function<absl::StatusOr<ByteBuffer>(const RootKey::WrappedKey&)>& rewrap);
 
 }  // namespace kveil::keys

@@ -75,7 +75,8 @@ absl::Status ItemError(std::string_view reason) {
   return absl::UnavailableError(StrCat("cannot be unwrapped: ", reason));
 }
 
-absl::StatusOr<crypto::SecretKey> DecryptedFrom(ondemand::object item, size_t index) {
+// What an item of an answer says is wrong, or that it is in another's place.
+absl::Status ItemStatus(ondemand::object& item, size_t index) {
   std::string_view error;
   if (!item.find_field_unordered("error").get_string().get(error) && !error.empty()) {
     return ItemError(http::Printable(error));
@@ -84,8 +85,54 @@ absl::StatusOr<crypto::SecretKey> DecryptedFrom(ondemand::object item, size_t in
   if (const auto reference = Verbatim(item, "reference"); reference.has_value() && !reference->empty()) {
     if (*reference != std::to_string(index)) return Malformed("its answers are in another order");
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<crypto::SecretKey> DecryptedFrom(ondemand::object item, size_t index) {
+  if (absl::Status status = ItemStatus(item, index); !status.ok()) return status;
   const std::optional<std::string_view> plaintext = Verbatim(item, "plaintext");
   return plaintext.has_value() ? KeyFromBase64(*plaintext) : Malformed("an answer has neither a key nor an error");
+}
+
+absl::StatusOr<Ciphertext> RewrappedFrom(ondemand::object item, size_t index) {
+  if (absl::Status status = ItemStatus(item, index); !status.ok()) return status;
+  const std::optional<std::string_view> text = Verbatim(item, "ciphertext");
+  std::optional<Ciphertext> ciphertext = text.has_value() ? CiphertextFrom(*text) : std::nullopt;
+  if (!ciphertext.has_value()) return Malformed("an answer has no ciphertext of Transit's, and no error");
+  return *std::move(ciphertext);
+}
+
+void AppendItems(absl::Span<const DecryptItem> items, SecretText& json) {
+  crypto::Append(json, R"("batch_input":[)");
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) json.push_back(',');
+    const SecretText item =
+        JsonObject({{"ciphertext", StrCat("vault:v", items[i].version, ":", ToBase64(items[i].ciphertext))},
+                    {"reference", std::to_string(i)}});
+    crypto::Append(json, crypto::AsText(item));
+  }
+  crypto::Append(json, "]}");
+}
+
+template <typename Answer>
+absl::StatusOr<std::vector<absl::StatusOr<Answer>>> ParseBatch(const SecretText& body, size_t items,
+                                                               absl::StatusOr<Answer> (*from)(ondemand::object item,
+                                                                                              size_t index)) {
+  JsonBody document(body);
+  const absl::Status none = absl::InvalidArgumentError("it has no answers");
+  std::optional<ondemand::object> data = document.Member("data");
+  if (!data.has_value()) return none;
+  ondemand::array results;
+  if (data->find_field_unordered("batch_results").get_array().get(results)) return none;
+  std::vector<absl::StatusOr<Answer>> answers;
+  for (auto result : results) {
+    ondemand::object item;
+    if (answers.size() == items) return Malformed("it has more answers than there were questions");
+    if (result.get_object().get(item)) return Malformed("an answer is no object");
+    answers.push_back(from(item, answers.size()));
+  }
+  if (answers.size() != items) return Malformed("it has fewer answers than there were questions");
+  return answers;
 }
 
 absl::StatusOr<Login> LoginFrom(ondemand::object& object, std::string_view lease, std::string_view token) {
@@ -121,34 +168,24 @@ absl::StatusOr<DataKeyAnswer> ParseDataKey(const SecretText& body) {
 SecretText DecryptRequest(absl::Span<const DecryptItem> items) {
   // A bad item would otherwise make the whole response an error; it is read either way.
   SecretText json;
-  crypto::Append(json, R"({"partial_failure_response_code":200,"batch_input":[)");
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (i > 0) json.push_back(',');
-    const SecretText item =
-        JsonObject({{"ciphertext", StrCat("vault:v", items[i].version, ":", ToBase64(items[i].ciphertext))},
-                    {"reference", std::to_string(i)}});
-    crypto::Append(json, crypto::AsText(item));
-  }
-  crypto::Append(json, "]}");
+  crypto::Append(json, R"({"partial_failure_response_code":200,)");
+  AppendItems(items, json);
   return json;
 }
 
 absl::StatusOr<std::vector<absl::StatusOr<crypto::SecretKey>>> ParseDecrypt(const SecretText& body, size_t items) {
-  JsonBody document(body);
-  const absl::Status none = absl::InvalidArgumentError("it has no answers");
-  std::optional<ondemand::object> data = document.Member("data");
-  if (!data.has_value()) return none;
-  ondemand::array results;
-  if (data->find_field_unordered("batch_results").get_array().get(results)) return none;
-  std::vector<absl::StatusOr<crypto::SecretKey>> answers;
-  for (auto result : results) {
-    ondemand::object item;
-    if (answers.size() == items) return Malformed("it has more answers than there were questions");
-    if (result.get_object().get(item)) return Malformed("an answer is no object");
-    answers.push_back(DecryptedFrom(item, answers.size()));
-  }
-  if (answers.size() != items) return Malformed("it has fewer answers than there were questions");
-  return answers;
+  return ParseBatch<crypto::SecretKey>(body, items, DecryptedFrom);
+}
+
+SecretText RewrapRequest(absl::Span<const DecryptItem> items) {
+  SecretText json;
+  json.push_back('{');
+  AppendItems(items, json);
+  return json;
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<Ciphertext>>> ParseRewrap(const SecretText& body, size_t items) {
+  return ParseBatch<Ciphertext>(body, items, RewrappedFrom);
 }
 
 absl::Status ParseKey(const SecretText& body) {

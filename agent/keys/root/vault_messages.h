@@ -42,6 +42,10 @@ SecretText DecryptRequest(absl::Span<const DecryptItem> items);
 // kDataLoss, kFailedPrecondition (its version may not be used any more), or kUnavailable for what is not known.
 absl::StatusOr<std::vector<absl::StatusOr<crypto::SecretKey>>> ParseDecrypt(const SecretText& body, size_t items);
 
+// POST MOUNT/rewrap/KEY, for several at once. Answers as those of decrypt.
+SecretText RewrapRequest(absl::Span<const DecryptItem> items);
+absl::StatusOr<std::vector<absl::StatusOr<Ciphertext>>> ParseRewrap(const SecretText& body, size_t items);
+
 // GET MOUNT/keys/KEY. OK when the key can do what the agent needs; kFailedPrecondition says what it cannot.
 absl::Status ParseKey(const SecretText& body);
 

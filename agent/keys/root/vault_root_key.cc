@@ -46,13 +46,16 @@ absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, De
   if (answer->status != 200) return Explain(*answer, deadline);
   absl::StatusOr<vault::DataKeyAnswer> made = vault::ParseDataKey(answer->body);
   if (!made.ok()) return Named(made.status());
-  DataKey result{DataKeyOf("vault", made->key, context), Header()};
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    result.wrapped.push_back(static_cast<uint8_t>(made->ciphertext.version >> shift));
-  }
-  Append(result.wrapped, Bytes(CheckOf("vault", made->key, context)).first(kSeedCheckSize));
-  Append(result.wrapped, made->ciphertext.bytes);
-  return result;
+  const SeedCheck check = CheckOf("vault", made->key, context);
+  return DataKey{DataKeyOf("vault", made->key, context), Wrapped(made->ciphertext, Bytes(check).first(kSeedCheckSize))};
+}
+
+ByteBuffer VaultRootKey::Wrapped(const vault::Ciphertext& ciphertext, Bytes check) const {
+  ByteBuffer wrapped = Header();
+  for (int shift = 24; shift >= 0; shift -= 8) wrapped.push_back(static_cast<uint8_t>(ciphertext.version >> shift));
+  Append(wrapped, check);
+  Append(wrapped, ciphertext.bytes);
+  return wrapped;
 }
 
 absl::StatusOr<vault::DecryptItem> VaultRootKey::ItemOf(const WrappedKey& key) const {
@@ -117,6 +120,50 @@ absl::StatusOr<VaultRootKey::Answers> VaultRootKey::Decrypt(absl::Span<const vau
   if (answer->status != 200) return Explain(*answer, deadline);
   // Whatever is wrong with the answer says nothing about the keys.
   return Named(absl::UnavailableError(StrCat(ToStd(answers.status().message()))));
+}
+
+std::vector<absl::StatusOr<ByteBuffer>> VaultRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  std::vector<absl::StatusOr<ByteBuffer>> answers;
+  std::vector<vault::DecryptItem> items;
+  std::vector<size_t> places;
+  for (const WrappedKey& key : keys) {
+    const absl::StatusOr<vault::DecryptItem> item = ItemOf(key);
+    answers.emplace_back(item.ok() ? absl::UnavailableError("") : item.status());
+    if (!item.ok()) continue;
+    places.push_back(answers.size() - 1);
+    items.push_back(*item);
+  }
+  for (size_t first = 0; first < items.size(); first += kMostOfARequest) {
+    const size_t count = std::min(kMostOfARequest, items.size() - first);
+    const absl::StatusOr<Ciphertexts> rewrapped = RewrapSome(absl::MakeSpan(items).subspan(first, count), deadline);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t place = places[first + i];
+      const absl::Status status = rewrapped.ok() ? (*rewrapped)[i].status() : rewrapped.status();
+      if (status.ok()) {
+        const Bytes check = keys[place].wrapped.subspan(Header().size() + kVersionSize, kSeedCheckSize);
+        answers[place] = Wrapped(*(*rewrapped)[i], check);
+      } else {
+        answers[place] = rewrapped.ok() ? Named(status) : status;
+      }
+    }
+  }
+  return answers;
+}
+
+absl::StatusOr<VaultRootKey::Ciphertexts> VaultRootKey::RewrapSome(absl::Span<const vault::DecryptItem> items,
+                                                                   Deadline deadline) {
+  absl::StatusOr<VaultSession::Answer> answer =
+      session_.Call("POST", StrCat(path_, "rewrap/", key_), vault::RewrapRequest(items), deadline);
+  if (!answer.ok()) return Named(answer.status());
+  absl::StatusOr<Ciphertexts> answers = vault::ParseRewrap(answer->body, items.size());
+  if (answers.ok()) return answers;
+  if (answer->status != 200) return Explain(*answer, deadline);
+  return Named(absl::UnavailableError(answers.status().message()));
+}
+
+std::string VaultRootKey::VersionOf(const WrappedKey& key) const {
+  const absl::StatusOr<vault::DecryptItem> item = ItemOf(key);
+  return item.ok() ? StrCat("version ", item->version) : "";
 }
 
 absl::Status VaultRootKey::Explain(const VaultSession::Answer& answer, Deadline deadline) {

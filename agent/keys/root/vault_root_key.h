@@ -30,18 +30,25 @@ class VaultRootKey : public RootKey {
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // Transit's `rewrap`: the seeds do not leave it.
+  std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::string VersionOf(const WrappedKey& key) const override;
   // Reads what Transit says of the key.
   absl::Status Check(Deadline deadline) override;
   void Stop() override { session_.Stop(); }
 
  private:
   using Answers = std::vector<absl::StatusOr<crypto::SecretKey>>;
+  using Ciphertexts = std::vector<absl::StatusOr<vault::Ciphertext>>;
 
   // What is before the version in each wrapped key.
   ByteBuffer Header() const;
+  // `check`: as CheckOf makes it, cut.
+  ByteBuffer Wrapped(const vault::Ciphertext& ciphertext, Bytes check) const;
   absl::StatusOr<vault::DecryptItem> ItemOf(const WrappedKey& key) const;
   absl::StatusOr<crypto::SecretKey> KeyOf(const WrappedKey& key, const crypto::SecretKey& seed) const;
   absl::StatusOr<Answers> Decrypt(absl::Span<const vault::DecryptItem> items, Deadline deadline);
+  absl::StatusOr<Ciphertexts> RewrapSome(absl::Span<const vault::DecryptItem> items, Deadline deadline);
   // Why a call that names the key was answered with 400 or 404: because there is no such key, or the reason given.
   absl::Status Explain(const VaultSession::Answer& answer, Deadline deadline);
   absl::Status Named(const absl::Status& status) const;

@@ -193,6 +193,7 @@ class FakeAws : public FakeHttpServer {
     if (std::optional<Response> refused = Authenticate(request, operation)) return *refused;
     if (operation == "GenerateDataKey") return MakeDataKey(request.body);
     if (operation == "Decrypt") return Decrypt(request.body);
+    if (operation == "ReEncrypt") return ReEncrypt(request.body);
     if (operation == "DescribeKey") return Describe(request.body);
     return Complain(operation);
   }
@@ -291,6 +292,32 @@ class FakeAws : public FakeHttpServer {
     return Response::Of({{"Plaintext", Base64(unwrapped->bytes())},
                          {"KeyId", ArnOf("key/" + key->first)},
                          {"EncryptionAlgorithm", "SYMMETRIC_DEFAULT"}});
+  }
+
+  Response ReEncrypt(const nlohmann::json& body) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!HasOnly(body, {"SourceKeyId", "DestinationKeyId", "CiphertextBlob", "SourceEncryptionContext",
+                        "DestinationEncryptionContext"})) {
+      return Complain("re-encrypt " + body.dump());
+    }
+    const Response decrypted = Decrypt({{"KeyId", body["SourceKeyId"]},
+                                        {"CiphertextBlob", body["CiphertextBlob"]},
+                                        {"EncryptionContext", body["SourceEncryptionContext"]}});
+    if (decrypted.status != 200) return decrypted;
+    const nlohmann::json source = nlohmann::json::parse(decrypted.body);
+    const nlohmann::json context = {{"EncryptionContext", body["DestinationEncryptionContext"]}};
+    if (!ContextProblem(context).empty()) return Complain("re-encrypt " + body.dump());
+    const auto* const key = Find(body["DestinationKeyId"]);
+    if (std::optional<Response> unusable = Unusable(key)) return *unusable;
+    const std::string plaintext = FromBase64(source["Plaintext"]);
+    ByteBuffer blob;
+    Append(blob, AsBytes(key->first));
+    Append(blob, crypto::WrapKey(key->second.material, *crypto::SecretKey::FromBytes(AsBytes(plaintext)),
+                                 AsBytes(body["DestinationEncryptionContext"].dump())));
+    return Response::Of({{"CiphertextBlob", Base64(blob)},
+                         {"SourceKeyId", source["KeyId"]},
+                         {"KeyId", ArnOf("key/" + key->first)},
+                         {"SourceEncryptionAlgorithm", "SYMMETRIC_DEFAULT"},
+                         {"DestinationEncryptionAlgorithm", "SYMMETRIC_DEFAULT"}});
   }
 
   Response Describe(const nlohmann::json& body) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

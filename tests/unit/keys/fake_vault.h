@@ -177,6 +177,7 @@ class FakeVault : public FakeHttpServer {
     }
     if (is("POST", "/v1/transit/datakey/plaintext/")) return MakeDataKey(request, request.path.substr(30));
     if (is("POST", "/v1/transit/decrypt/")) return Decrypt(request, request.path.substr(20));
+    if (is("POST", "/v1/transit/rewrap/")) return Rewrap(request, request.path.substr(19));
     if (is("GET", "/v1/transit/keys/")) return ReadKey(request.path.substr(17));
     return Complain(request.method + " " + request.path);
   }
@@ -224,6 +225,29 @@ class FakeVault : public FakeHttpServer {
     }
     const nlohmann::json answer = {{"data", {{"batch_results", results}}}};
     return {all || some ? 200 : 400, answer.dump()};
+  }
+
+  // Without partial_failure_response_code: rewrap answers with 200 whatever is wrong with an item.
+  Response Rewrap(const Request& request, const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!HasOnly(request.body, {"batch_input"})) return Complain("rewrap " + request.body.dump());
+    const auto key = keys_.find(name);
+    if (key == keys_.end()) return Response::Error(400, "encryption key not found");
+    if (request.body["batch_input"].size() > 400) return Complain("a batch of more than 400");
+    nlohmann::json results = nlohmann::json::array();
+    for (const nlohmann::json& item : request.body["batch_input"]) {
+      if (!HasOnly(item, {"ciphertext", "reference"})) return Complain("item " + item.dump());
+      nlohmann::json result = DecryptOne(key->second, item);
+      if (!result.contains("error")) {
+        const std::string plaintext = FromBase64(result["plaintext"]);
+        const auto seed = crypto::SecretKey::FromBytes(AsBytes(plaintext));
+        const size_t version = key->second.versions.size();
+        const ByteBuffer wrapped = crypto::WrapKey(key->second.versions.back(), *seed, {});
+        result = {{"ciphertext", StrCat("vault:v", version, ":", Base64(wrapped))}, {"key_version", version}};
+      }
+      result["reference"] = item["reference"];
+      results.push_back(result);
+    }
+    return Response::Of({{"data", {{"batch_results", results}}}});
   }
 
   static nlohmann::json DecryptOne(const Key& key, const nlohmann::json& item) {

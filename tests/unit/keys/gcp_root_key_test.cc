@@ -184,7 +184,16 @@ TEST_F(GcpRootKeyTest, AChecksumThatDoesNotFitPassesByItself) {
   Answer(FakeGcp::Error(400, "INVALID_ARGUMENT",
                         "Decryption failed: verify that 'name' refers to the correct CryptoKey."));
   Expect(Unwrap(root, made), Code::kDataLoss, "verify that 'name'");
-  Expect(root.Check(Soon()), Code::kUnavailable, "INVALID_ARGUMENT");
+  Expect(root.Check(Soon()), Code::kFailedPrecondition, "INVALID_ARGUMENT");
+}
+
+TEST_F(GcpRootKeyTest, ARequestThatGoogleDoesNotTakeNeedsTheOperator) {
+  GcpRootKey root(Options());
+  const RootKey::DataKey made = Generate(root);
+  Answer(FakeGcp::Error(400, "INVALID_ARGUMENT", "The resource name is not valid for this location."));
+  ExpectAll(
+      root, made, Code::kFailedPrecondition,
+      "HTTP 400 INVALID_ARGUMENT: The resource name is not valid for this location. (it does not take the request");
 }
 
 // None of these may send the operator to a backup or to a policy.

@@ -119,6 +119,33 @@ TEST_P(RootKeyConformanceTest, AnswersEveryKeyOfABatchInItsPlace) {
   EXPECT_TRUE(root->Unwrap({}, Soon()).empty());
 }
 
+TEST_P(RootKeyConformanceTest, WrapsTheSameKeysAnewOrSaysThatItHasNoVersions) {
+  auto root = OpenKey();
+  const RootKey::DataKey made[] = {Generate(*root, "epoch 1"), Generate(*root, "epoch 2"), Generate(*root, "epoch 3")};
+  ByteBuffer damaged = made[1].wrapped;
+  damaged[0] ^= 1;
+  const RootKey::WrappedKey wrapped[] = {
+      {made[0].wrapped, AsBytes("epoch 1")}, {damaged, AsBytes("epoch 2")}, {made[2].wrapped, AsBytes("epoch 3")}};
+  const auto rewrapped = root->Rewrap(wrapped, Soon());
+  ASSERT_EQ(rewrapped.size(), 3u);
+  const bool hasVersions = GetParam().name != "file" && !GetParam().name.starts_with("softHsm");
+  if (!hasVersions) {
+    for (const auto& one : rewrapped) EXPECT_EQ(one.status().code(), absl::StatusCode::kUnimplemented) << one.status();
+    return;
+  }
+  EXPECT_EQ(rewrapped[1].status().code(), absl::StatusCode::kDataLoss) << rewrapped[1].status();
+  EXPECT_EQ(root->VersionOf(wrapped[1]), "");
+  for (const size_t i : {0, 2}) {
+    ASSERT_TRUE(rewrapped[i].ok()) << rewrapped[i].status();
+    const auto key = UnwrapOne(*root, *rewrapped[i], i == 0 ? "epoch 1" : "epoch 3");
+    ASSERT_TRUE(key.ok()) << key.status();
+    EXPECT_TRUE(key->Equals(made[i].key));
+    EXPECT_NE(root->VersionOf({*rewrapped[i], wrapped[i].context}), "");
+  }
+  EXPECT_FALSE(UnwrapOne(*root, *rewrapped[0], "epoch 3").ok()) << "still bound to its context";
+  EXPECT_TRUE(root->Rewrap({}, Soon()).empty());
+}
+
 TEST_P(RootKeyConformanceTest, IsWellWhenItIsThere) {
   auto root = OpenKey();
   EXPECT_TRUE(root->Check(Soon()).ok()) << root->Check(Soon());

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
-#include "absl/strings/escaping.h"
 #include "http/client.h"
 #include "key_fixture.h"
 #include "keys/root/vault_root_key.h"
@@ -145,23 +144,24 @@ TEST_P(VaultEngineTest, ARotatedKeyUnwrapsUntilItsMinimumIsRaised) {
   EXPECT_TRUE(Unwrap(root, old).ok());
 }
 
-TEST_P(VaultEngineTest, AWrappedKeyMayBeRewrappedUnderANewVersion) {
+TEST_P(VaultEngineTest, AKeyThatIsRewrappedDoesNotNeedTheOldVersion) {
   VaultRootKey root(TokenFile());
   RootKey::DataKey made = Generate(root);
-  const size_t version = std::string("vault.transit/kveil.").size();
-  const size_t ciphertext = version + 4 + 16;
-  std::string base64;
-  absl::Base64Escape(ToAbsl(AsText(Bytes(made.wrapped).subspan(ciphertext))), &base64);
+  const RootKey::WrappedKey wrapped[] = {{made.wrapped, AsBytes("epoch 1")}};
+  EXPECT_EQ(root.VersionOf(wrapped[0]), "version 1");
   Admin("POST", "transit/keys/kveil/rotate", json::object());
-  Admin("POST", "transit/rewrap/kveil", {{"ciphertext", "vault:v1:" + base64}});
-  const std::string rewrapped = last_["data"]["ciphertext"];
-  ASSERT_EQ(rewrapped.substr(0, 9), "vault:v2:");
-  std::string bytes;
-  ASSERT_TRUE(absl::Base64Unescape(rewrapped.substr(9), &bytes));
-  made.wrapped.resize(ciphertext);
-  made.wrapped[version + 3] = 2;
-  Append(made.wrapped, AsBytes(bytes));
+  auto rewrapped = root.Rewrap(wrapped, Soon());
+  ASSERT_TRUE(rewrapped.at(0).ok()) << rewrapped.at(0).status();
+  Admin("POST", "transit/keys/kveil/config", {{"min_decryption_version", 2}});
+  EXPECT_EQ(Unwrap(root, made).code(), Code::kFailedPrecondition);
+  const auto tooOld = root.Rewrap(wrapped, Soon());
+  EXPECT_EQ(tooOld.at(0).status().code(), Code::kFailedPrecondition) << tooOld.at(0).status();
+  made.wrapped = *rewrapped.at(0);
+  EXPECT_EQ(root.VersionOf({made.wrapped, AsBytes("epoch 1")}), "version 2");
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  made.wrapped.back() ^= 1;
+  const RootKey::WrappedKey damaged[] = {{made.wrapped, AsBytes("epoch 1")}};
+  EXPECT_EQ(root.Rewrap(damaged, Soon()).at(0).status().code(), Code::kDataLoss);
 }
 
 TEST_P(VaultEngineTest, ADeletedKeyStaysDeletedWhateverIsAsked) {
@@ -170,7 +170,8 @@ TEST_P(VaultEngineTest, ADeletedKeyStaysDeletedWhateverIsAsked) {
   Delete("kveil");
   for (int i = 0; i < 2; ++i) {
     for (const absl::Status& status :
-         {Unwrap(root, made), root.GenerateDataKey(AsBytes("epoch 1"), Soon()).status(), root.Check(Soon())}) {
+         {Unwrap(root, made), root.GenerateDataKey(AsBytes("epoch 1"), Soon()).status(), root.Check(Soon()),
+          root.Rewrap(std::vector<RootKey::WrappedKey>{{made.wrapped, AsBytes("epoch 1")}}, Soon()).at(0).status()}) {
       EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status;
     }
   }
