@@ -115,6 +115,19 @@ absl::StatusOr<bool> PostgresRegistry::GiveUpRow(const Row& row, absl::Time now)
   return TurnBy(postgres::kLock, postgres::kGiveUpRow, parameters);
 }
 
+absl::StatusOr<bool> PostgresRegistry::ReplaceWrapped(absl::Span<const Rewrapped> rewrapped) {
+  std::vector<int64_t> epochs;
+  std::vector<Bytes> before, after;
+  for (const Rewrapped& one : rewrapped) {
+    epochs.push_back(one.epoch);
+    before.emplace_back(one.before);
+    after.emplace_back(one.after);
+  }
+  PostgresParameters parameters;
+  parameters.AddArray(epochs).AddArray(before).AddArray(after);
+  return TurnBy(postgres::kLock, postgres::kReplaceWrapped, parameters);
+}
+
 absl::StatusOr<Registry::EpochCounts> PostgresRegistry::CountKeys() {
   PostgresParameters asked;
   asked.Add(static_cast<int64_t>(kMostCounted));

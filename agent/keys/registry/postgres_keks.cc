@@ -59,4 +59,21 @@ absl::StatusOr<Registry::KekKey> PostgresRegistry::InsertOrGetKekKey(const KekKe
   return std::move(keys->front());
 }
 
+absl::StatusOr<std::vector<Registry::KekKey>> PostgresRegistry::ListKekKeys(std::string_view provider,
+                                                                            std::string_view name,
+                                                                            const crypto::KeyId& after, size_t most) {
+  PostgresParameters asked;
+  asked.Add(AsBytes(provider)).Add(AsBytes(name)).Add(after.bytes).Add(static_cast<int64_t>(most));
+  ASSIGN_OR_RETURN(const Results results, Read(postgres::kListKekKeys, asked));
+  absl::StatusOr<std::vector<KekKey>> keys = TakeKekKeys(results.at(0));
+  if (!keys.ok()) return Fail(keys.status());
+  return keys;
+}
+
+absl::StatusOr<bool> PostgresRegistry::ReplaceKekKey(const KekKey& before, const ByteBuffer& after) {
+  PostgresParameters parameters;
+  parameters.Add(before.id.bytes).Add(before.wrappedKey).Add(after);
+  return TurnBy(postgres::kLockShared, postgres::kReplaceKekKey, parameters);
+}
+
 }  // namespace kveil::keys

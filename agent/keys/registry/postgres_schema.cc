@@ -26,7 +26,7 @@ namespace {
 #define KVEIL_TURNS                                                                                                  \
   "CREATE TABLE IF NOT EXISTS kveil.turns (epoch bigint PRIMARY KEY, used bigint, agent bytea NOT NULL, seen bigint" \
   " NOT NULL, place bytea NOT NULL, ended bigint, erasures bigint) WITH (fillfactor = 20)"
-// A row per key that a KEK has wrapped: it is never changed.
+// A row per key that a KEK has wrapped.
 #define KVEIL_KEK_KEYS                                                                                              \
   "CREATE TABLE IF NOT EXISTS kveil.kek_keys (kek_id bytea PRIMARY KEY, key_window bigint NOT NULL, created bigint" \
   " NOT NULL, provider bytea NOT NULL, name bytea NOT NULL, wrapped_key bytea NOT NULL,"                            \
@@ -179,7 +179,7 @@ const char kBeginCopy[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 47> kPrepared = {{
+const std::array<Prepared, 50> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -250,6 +250,16 @@ const std::array<Prepared, 47> kPrepared = {{
     {kGiveUpRow,
      "UPDATE kveil.scope_keys SET state = 2, erased = $3::bigint, wrapped_key = NULL WHERE key_id = $1::bytea"
      " AND state = 1 AND coalesce(wrapped_key, '') = $2::bytea RETURNING epoch"},
+    // All of them, if each is as it was: a row per registry. Epoch 0 stands for the registry's secret.
+    {kReplaceWrapped,
+     "WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS a (epoch, before,"
+     " after)), there AS MATERIALIZED (SELECT epoch, wrapped_key FROM kveil.epochs WHERE wrapped_key IS NOT NULL"
+     " UNION ALL SELECT 0, wrapped_secret FROM kveil.registry), same AS MATERIALIZED (SELECT count(*) FILTER (WHERE"
+     " a.before = t.wrapped_key) = count(*) AS ok FROM asked a FULL JOIN there t ON t.epoch = a.epoch),"
+     " changed AS (UPDATE kveil.epochs e SET wrapped_key = a.after FROM asked a WHERE e.epoch = a.epoch"
+     " AND (SELECT ok FROM same))"
+     " UPDATE kveil.registry SET wrapped_secret = (SELECT after FROM asked WHERE epoch = 0) WHERE (SELECT ok FROM"
+     " same) RETURNING one"},
     {kCountKeys,
      "SELECT epoch, count(*) FILTER (WHERE state = 1), count(*) FROM (SELECT epoch, state FROM kveil.scope_keys"
      " ORDER BY key_id LIMIT $1::bigint) k GROUP BY epoch ORDER BY epoch"},
@@ -261,6 +271,11 @@ const std::array<Prepared, 47> kPrepared = {{
     {kInsertKekKey,
      "INSERT INTO kveil.kek_keys (kek_id, provider, name, key_window, wrapped_key, created) VALUES ($1::bytea,"
      " $2::bytea, $3::bytea, $4::bigint, $5::bytea, $6::bigint) ON CONFLICT (provider, name, key_window) DO NOTHING"},
+    {kListKekKeys, KVEIL_KEK_KEY " WHERE kek_id > $3::bytea AND provider = $1::bytea AND ($2::bytea = '' OR name ="
+                                 " $2::bytea) ORDER BY kek_id LIMIT $4::bigint"},
+    {kReplaceKekKey,
+     "UPDATE kveil.kek_keys SET wrapped_key = $3::bytea WHERE kek_id = $1::bytea AND wrapped_key = $2::bytea"
+     " RETURNING kek_id"},
     // Here and below, LIMIT or OFFSET in a LATERAL has the rows looked up one by one, by index. A plain join is also
     // planned the other way round, through the whole table.
     {kFindByName,

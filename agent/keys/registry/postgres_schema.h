@@ -63,11 +63,14 @@ inline constexpr char kHasRowsBefore[] = "kveil_has_rows_before";
 inline constexpr char kNoteWriters[] = "kveil_note_writers";
 inline constexpr char kEndTurn[] = "kveil_end_turn";
 inline constexpr char kGiveUpRow[] = "kveil_give_up_row";
+inline constexpr char kReplaceWrapped[] = "kveil_replace_wrapped";
 inline constexpr char kCountKeys[] = "kveil_count_keys";
 inline constexpr char kListKeys[] = "kveil_list_keys";
 inline constexpr char kFindKekKeys[] = "kveil_find_kek_keys";
 inline constexpr char kFindKekKey[] = "kveil_find_kek_key";
 inline constexpr char kInsertKekKey[] = "kveil_insert_kek_key";
+inline constexpr char kListKekKeys[] = "kveil_list_kek_keys";
+inline constexpr char kReplaceKekKey[] = "kveil_replace_kek_key";
 inline constexpr char kFindByName[] = "kveil_find_by_name";
 inline constexpr char kFindById[] = "kveil_find_by_id";
 inline constexpr char kAddKeyspaces[] = "kveil_add_keyspaces";
@@ -98,6 +101,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 47> kPrepared;
+extern const std::array<Prepared, 50> kPrepared;
 
 }  // namespace kveil::keys::postgres

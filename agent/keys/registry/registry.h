@@ -166,6 +166,14 @@ class Registry {
   // Gives up an active row that does not give its key: destroys what is stored of the key, and makes the row an erased
   // one, although its user is not. False: there is no such row with that wrapped key by now; nothing was changed.
   virtual absl::StatusOr<bool> GiveUpRow(const Row& row, absl::Time now) = 0;
+  // What the root key has wrapped, and the same wrapped anew.
+  struct Rewrapped {
+    int64_t epoch = 0;  // 0: the secret of the registry
+    ByteBuffer before, after;
+  };
+  // Replaces the secret and the keys of all epochs that are not destroyed, or nothing. False: these are not all of
+  // them, or one is another by now.
+  virtual absl::StatusOr<bool> ReplaceWrapped(absl::Span<const Rewrapped> rewrapped) = 0;
   struct EpochCount {
     int64_t epoch = 0;
     uint64_t keys = 0;  // active rows
@@ -193,7 +201,8 @@ class Registry {
   // Keys in the order of their ids, beginning with an id or a part of one, of at most `most` rows (1 or more).
   virtual absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) = 0;
 
-  // A key that a KEK has wrapped, and that wraps the keys of rows (service/kek_keys.h). It is never changed.
+  // A key that a KEK has wrapped, and that wraps the keys of rows (service/kek_keys.h). The key is never changed; it
+  // may be wrapped anew.
   struct KekKey {
     crypto::KeyId id;
     KekName name;
@@ -207,6 +216,12 @@ class Registry {
   virtual absl::StatusOr<std::optional<KekKey>> FindKekKey(const KekName& name, int64_t window) = 0;
   // Inserts it, unless there is one of its name and window. Returns the one that is there now.
   virtual absl::StatusOr<KekKey> InsertOrGetKekKey(const KekKey& key, absl::Time now) = 0;
+  // Those of a provider, or of one of its KEKs when `name` is not empty, in the order of their ids: at most `most` that
+  // come after an id; the zero id: from the first.
+  virtual absl::StatusOr<std::vector<KekKey>> ListKekKeys(std::string_view provider, std::string_view name,
+                                                          const crypto::KeyId& after, size_t most) = 0;
+  // Replaces what is wrapped of this key. False: it is another by now.
+  virtual absl::StatusOr<bool> ReplaceKekKey(const KekKey& before, const ByteBuffer& after) = 0;
 
   struct Erased {
     size_t keyCount = 0;                 // wrapped keys destroyed by this call

@@ -188,6 +188,19 @@ absl::StatusOr<bool> SqliteTables::GiveUpRow(const Registry::Row& row, absl::Tim
   return database_->changes() > 0;
 }
 
+absl::StatusOr<bool> SqliteTables::ReplaceWrapped(const Registry::Rewrapped& rewrapped) {
+  const bool isSecret = rewrapped.epoch == 0;
+  ASSIGN_OR_RETURN(
+      Statement replace,
+      database_->Prepare(isSecret ? "UPDATE registry SET wrappedSecret = ?1 WHERE wrappedSecret = ?2"
+                                  : "UPDATE epochs SET wrappedKey = ?1 WHERE wrappedKey = ?2 AND epoch = ?3"));
+  replace.Bind(1, rewrapped.after);
+  replace.Bind(2, rewrapped.before);
+  if (!isSecret) replace.Bind(3, rewrapped.epoch);
+  RETURN_IF_ERROR(replace.Run());
+  return database_->changes() > 0;
+}
+
 absl::StatusOr<Registry::EpochCounts> SqliteTables::CountKeys() {
   ASSIGN_OR_RETURN(Statement statement,
                    database_->Prepare("SELECT epoch, sum(state = 1), count(*) FROM"
@@ -272,6 +285,21 @@ absl::StatusOr<bool> SqliteRegistry::EndTurn(int64_t epoch, const AgentId& self,
 
 absl::StatusOr<bool> SqliteRegistry::GiveUpRow(const Row& row, absl::Time now) {
   return CommitIf([&] { return tables_->GiveUpRow(row, now); });
+}
+
+absl::StatusOr<bool> SqliteRegistry::ReplaceWrapped(absl::Span<const Rewrapped> rewrapped) {
+  return CommitIf([&]() -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(const std::vector<Epoch> epochs, tables_->ReadEpochs(/*withDestroyed=*/false, absl::Now()));
+    for (const Epoch& epoch : epochs) {
+      const auto isIt = [&](const Rewrapped& one) { return one.epoch == epoch.number; };
+      if (std::none_of(rewrapped.begin(), rewrapped.end(), isIt)) return false;
+    }
+    for (const Rewrapped& one : rewrapped) {
+      ASSIGN_OR_RETURN(const bool isReplaced, tables_->ReplaceWrapped(one));
+      if (!isReplaced) return false;
+    }
+    return true;
+  });
 }
 
 absl::StatusOr<Registry::EpochCounts> SqliteRegistry::CountKeys() {

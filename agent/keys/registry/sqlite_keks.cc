@@ -51,6 +51,35 @@ absl::Status SqliteTables::InsertKekKey(const Registry::KekKey& key, absl::Time 
   return statement.Run();
 }
 
+absl::StatusOr<std::vector<Registry::KekKey>> SqliteTables::ListKekKeys(std::string_view provider,
+                                                                        std::string_view name,
+                                                                        const crypto::KeyId& after, size_t most) {
+  ASSIGN_OR_RETURN(Statement statement,
+                   database_->Prepare("SELECT kekId, provider, name, keyWindow, wrappedKey FROM kekKeys WHERE"
+                                      " kekId > ?3 AND provider = ?1 AND (?2 = '' OR name = ?2) ORDER BY kekId"
+                                      " LIMIT ?4"));
+  statement.Bind(1, provider);
+  statement.Bind(2, name);
+  statement.Bind(3, after.bytes);
+  statement.Bind(4, static_cast<int64_t>(most));
+  std::vector<Registry::KekKey> keys;
+  for (;;) {
+    ASSIGN_OR_RETURN(std::optional<Registry::KekKey> key, TakeKekKey(statement));
+    if (!key.has_value()) return keys;
+    keys.push_back(*std::move(key));
+  }
+}
+
+absl::StatusOr<bool> SqliteTables::ReplaceKekKey(const Registry::KekKey& before, const ByteBuffer& after) {
+  ASSIGN_OR_RETURN(Statement replace,
+                   database_->Prepare("UPDATE kekKeys SET wrappedKey = ?1 WHERE kekId = ?2 AND wrappedKey = ?3"));
+  replace.Bind(1, after);
+  replace.Bind(2, before.id.bytes);
+  replace.Bind(3, before.wrappedKey);
+  RETURN_IF_ERROR(replace.Run());
+  return database_->changes() > 0;
+}
+
 absl::StatusOr<std::vector<Registry::KekKey>> SqliteRegistry::FindKekKeys(absl::Span<const crypto::KeyId> ids) {
   std::vector<KekKey> keys;
   for (const crypto::KeyId& id : ids) {
@@ -76,6 +105,20 @@ absl::StatusOr<Registry::KekKey> SqliteRegistry::InsertOrGetKekKey(const KekKey&
   if (absl::Status status = tables_->InsertKekKey(key, now); !status.ok()) return Fail(status);
   if (absl::Status status = transaction->Commit(); !status.ok()) return Fail(status);
   return key;
+}
+
+absl::StatusOr<std::vector<Registry::KekKey>> SqliteRegistry::ListKekKeys(std::string_view provider,
+                                                                          std::string_view name,
+                                                                          const crypto::KeyId& after, size_t most) {
+  absl::StatusOr<std::vector<KekKey>> keys = tables_->ListKekKeys(provider, name, after, most);
+  if (!keys.ok()) return Fail(keys.status());
+  return keys;
+}
+
+absl::StatusOr<bool> SqliteRegistry::ReplaceKekKey(const KekKey& before, const ByteBuffer& after) {
+  const absl::StatusOr<bool> isReplaced = tables_->ReplaceKekKey(before, after);
+  if (!isReplaced.ok()) return Fail(isReplaced.status());
+  return isReplaced;
 }
 
 }  // namespace kveil::keys

@@ -59,6 +59,8 @@ class SqliteTables {
   absl::StatusOr<bool> HasRowsBefore(int64_t epoch);
   absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
   absl::StatusOr<bool> GiveUpRow(const Registry::Row& row, absl::Time now);
+  // False: it is another by now.
+  absl::StatusOr<bool> ReplaceWrapped(const Registry::Rewrapped& rewrapped);
   absl::StatusOr<Registry::EpochCounts> CountKeys();
   // sqlite_listing.cc. As in Registry.
   absl::StatusOr<Registry::KeyList> ListKeys(std::string_view from, size_t most);
@@ -67,6 +69,9 @@ class SqliteTables {
   absl::StatusOr<std::optional<Registry::KekKey>> FindKekKey(const crypto::KeyId& id);
   absl::StatusOr<std::optional<Registry::KekKey>> FindKekKey(const KekName& name, int64_t window);
   absl::Status InsertKekKey(const Registry::KekKey& key, absl::Time now);
+  absl::StatusOr<std::vector<Registry::KekKey>> ListKekKeys(std::string_view provider, std::string_view name,
+                                                            const crypto::KeyId& after, size_t most);
+  absl::StatusOr<bool> ReplaceKekKey(const Registry::KekKey& before, const ByteBuffer& after);
 
   // That which rows that are inserted have to be of.
   absl::StatusOr<int64_t> EpochInUse();

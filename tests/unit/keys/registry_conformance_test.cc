@@ -993,6 +993,64 @@ TEST_P(RegistryConformanceTest, AgentsThatMakeAKekKeyAtOnceGetTheSame) {
   for (const crypto::KeyId& id : ids) EXPECT_EQ(id, (*stored)->id);
 }
 
+TEST_P(RegistryConformanceTest, KekKeysAreListedPageByPageAndReplacedOnlyIfNobodyElseHas) {
+  auto registry = ConnectInitialised();
+  for (uint8_t i = 5; i > 0; --i) {
+    ASSERT_TRUE(registry->InsertOrGetKekKey(SomeKekKey(i, i == 2 ? "clicks" : "orders", i), kNow).ok());
+  }
+  const auto list = [&](std::string_view provider, std::string_view name, uint8_t after, size_t most) {
+    const auto keys = registry->ListKekKeys(provider, name, crypto::KeyId{{after}}, most);
+    EXPECT_TRUE(keys.ok()) << keys.status();
+    std::vector<int> ids;
+    for (const Registry::KekKey& key : *keys) ids.push_back(key.id.bytes[0]);
+    return ids;
+  };
+  EXPECT_EQ(list("payments", "", 0, 10), (std::vector<int>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(list("payments", "orders", 1, 2), (std::vector<int>{3, 4}));
+  EXPECT_EQ(list("payments", "clicks", 2, 2), std::vector<int>());
+  EXPECT_EQ(list("other", "", 0, 10), std::vector<int>());
+  auto other = Connect(/*mustExist=*/true);
+  const Registry::KekKey before = SomeKekKey(3, "orders", 3);
+  EXPECT_EQ(*other->ReplaceKekKey(before, ByteBuffer(100, 9)), true);
+  EXPECT_EQ(*registry->ReplaceKekKey(before, ByteBuffer(100, 8)), false);
+  EXPECT_EQ(*registry->ReplaceKekKey(SomeKekKey(7, "orders", 3), ByteBuffer(100, 8)), false);
+  EXPECT_EQ((*registry->FindKekKey({"payments", "orders"}, 3))->wrappedKey, ByteBuffer(100, 9));
+  EXPECT_EQ((*registry->FindKekKey({"payments", "orders"}, 4))->wrappedKey, ByteBuffer(90, 4));
+}
+
+TEST_P(RegistryConformanceTest, WhatTheRootKeyHasWrappedIsReplacedAsAWholeOrNotAtAll) {
+  auto registry = ConnectInitialised();
+  const ByteBuffer secret = (*registry->ReadIdentity())->wrappedSecret,
+                   first = registry->ReadEpochs()->at(0).wrappedKey;
+  const ByteBuffer other(70, 5), mine(80, 6);
+  const auto expect = [&](const ByteBuffer& wrappedSecret, const std::vector<ByteBuffer>& keys) {
+    EXPECT_EQ((*registry->ReadIdentity())->wrappedSecret, wrappedSecret);
+    const auto epochs = registry->ReadEpochs();
+    ASSERT_EQ(epochs->size(), keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) EXPECT_EQ(epochs->at(i).wrappedKey, keys[i]) << i;
+  };
+  const std::vector<std::vector<Registry::Rewrapped>> refused = {
+      {{0, other, mine}, {1, first, mine}},   // the secret is another
+      {{0, secret, mine}, {1, other, mine}},  // the epoch's key is
+      {{0, secret, mine}},                    // an epoch is missing
+      {{0, secret, mine}, {1, first, mine}, {2, other, mine}},
+  };
+  for (const auto& rewrapped : refused) {
+    const auto isReplaced = registry->ReplaceWrapped(rewrapped);
+    ASSERT_TRUE(isReplaced.ok()) << isReplaced.status();
+    EXPECT_FALSE(*isReplaced);
+    expect(secret, {first});
+  }
+  auto agent = Connect(/*mustExist=*/true);
+  ASSERT_EQ(*agent->AddEpoch({2, other}, secret, secret, kNow), true);
+  EXPECT_EQ(*registry->ReplaceWrapped(std::vector<Registry::Rewrapped>{{0, secret, mine}, {1, first, mine}}), false);
+  const ByteBuffer a(91, 1), b(92, 2), c(93, 3);
+  EXPECT_EQ(*registry->ReplaceWrapped(std::vector<Registry::Rewrapped>{{0, secret, a}, {1, first, b}, {2, other, c}}),
+            true);
+  expect(a, {b, c});
+  EXPECT_EQ(*agent->AddEpoch({3, other}, secret, secret, kNow), false) << "it was made of what there was before";
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, RegistryConformanceTest, testing::ValuesIn(kBackends),
                          [](const auto& info) { return info.param.name; });
 

@@ -229,6 +229,46 @@ std::optional<Registry::KekKey> RegistryTables::FindKekKey(const KekName& name, 
   return key == kekKeys_.end() ? std::nullopt : std::optional(key->second);
 }
 
+std::vector<Registry::KekKey> RegistryTables::ListKekKeys(const std::string& provider, const std::string& name,
+                                                          const crypto::KeyId& after, size_t most) const {
+  std::map<std::array<uint8_t, 16>, Registry::KekKey> found;
+  for (const auto& [place, key] : kekKeys_) {
+    const bool isIt = key.name.provider == provider && (name.empty() || key.name.key == name);
+    if (isIt && key.id.bytes > after.bytes) found.emplace(key.id.bytes, key);
+  }
+  std::vector<Registry::KekKey> keys;
+  for (const auto& [id, key] : found) {
+    if (keys.size() < most) keys.push_back(key);
+  }
+  return keys;
+}
+
+bool RegistryTables::ReplaceKekKey(const Registry::KekKey& before, const ByteBuffer& after) {
+  const auto key = kekKeys_.find({before.name, before.window});
+  if (key == kekKeys_.end() || key->second.wrappedKey != before.wrappedKey) return false;
+  key->second.wrappedKey = after;
+  return true;
+}
+
+bool RegistryTables::ReplaceWrapped(const std::vector<Registry::Rewrapped>& rewrapped) {
+  size_t left = 1;  // the secret
+  for (const auto& [number, epoch] : epochs_) left += epoch.destroyed.has_value() ? 0 : 1;
+  if (left != rewrapped.size()) return false;
+  for (const bool isMade : {false, true}) {
+    for (const Registry::Rewrapped& one : rewrapped) {
+      const auto epoch = epochs_.find(one.epoch);
+      if (one.epoch != 0 && epoch == epochs_.end()) return false;
+      ByteBuffer& wrapped = one.epoch == 0 ? identity_->wrappedSecret : epoch->second.wrappedKey;
+      if (isMade) {
+        wrapped = one.after;
+      } else if (wrapped != one.before) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 Registry::KekKey RegistryTables::InsertOrGetKekKey(const Registry::KekKey& key) {
   return kekKeys_.try_emplace({key.name, key.window}, key).first->second;
 }

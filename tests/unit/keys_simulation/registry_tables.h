@@ -50,6 +50,10 @@ class RegistryTables {
   std::vector<Registry::KekKey> FindKekKeys(const std::vector<crypto::KeyId>& ids) const;
   std::optional<Registry::KekKey> FindKekKey(const KekName& name, int64_t window) const;
   Registry::KekKey InsertOrGetKekKey(const Registry::KekKey& key);
+  std::vector<Registry::KekKey> ListKekKeys(const std::string& provider, const std::string& name,
+                                            const crypto::KeyId& after, size_t most) const;
+  bool ReplaceKekKey(const Registry::KekKey& before, const ByteBuffer& after);
+  bool ReplaceWrapped(const std::vector<Registry::Rewrapped>& rewrapped);
 
   // The subjects of one user, by keyspace.
   using Subjects = std::map<std::string, Subject>;

@@ -221,6 +221,22 @@ absl::StatusOr<Registry::KekKey> SimulatedRegistry::InsertOrGetKekKey(const KekK
   return Call([=](Tables& tables, Millis) { return tables.InsertOrGetKekKey(key); });
 }
 
+absl::StatusOr<std::vector<Registry::KekKey>> SimulatedRegistry::ListKekKeys(std::string_view provider,
+                                                                             std::string_view name,
+                                                                             const crypto::KeyId& after, size_t most) {
+  return Call([=, provider = std::string(provider), name = std::string(name)](Tables& tables, Millis) {
+    return tables.ListKekKeys(provider, name, after, most);
+  });
+}
+
+absl::StatusOr<bool> SimulatedRegistry::ReplaceKekKey(const KekKey& before, const ByteBuffer& after) {
+  return Call([=](Tables& tables, Millis) { return tables.ReplaceKekKey(before, after); });
+}
+
+absl::StatusOr<bool> SimulatedRegistry::ReplaceWrapped(absl::Span<const Rewrapped> rewrapped) {
+  return Call([owned = Owned(rewrapped)](Tables& tables, Millis) { return tables.ReplaceWrapped(owned); });
+}
+
 absl::StatusOr<std::vector<Registry::KnownFacts>> SimulatedRegistry::ReadFacts(absl::Span<const Subject> subjects) {
   if (subjects.empty()) return std::vector<KnownFacts>();
   return Call([owned = Owned(subjects)](Tables& tables, Millis) { return tables.ReadFacts(owned); });

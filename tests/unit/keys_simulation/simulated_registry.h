@@ -69,11 +69,15 @@ class SimulatedRegistry : public Registry {
                                 absl::Span<const Row> rows) override;
   absl::StatusOr<bool> EndTurn(int64_t epoch, const AgentId& self, absl::Time now) override;
   absl::StatusOr<bool> GiveUpRow(const Row& row, absl::Time now) override;
+  absl::StatusOr<bool> ReplaceWrapped(absl::Span<const Rewrapped> rewrapped) override;
   absl::StatusOr<EpochCounts> CountKeys() override;
   absl::StatusOr<KeyList> ListKeys(std::string_view from, size_t most) override;
   absl::StatusOr<std::vector<KekKey>> FindKekKeys(absl::Span<const crypto::KeyId> ids) override;
   absl::StatusOr<std::optional<KekKey>> FindKekKey(const KekName& name, int64_t window) override;
   absl::StatusOr<KekKey> InsertOrGetKekKey(const KekKey& key, absl::Time now) override;
+  absl::StatusOr<std::vector<KekKey>> ListKekKeys(std::string_view provider, std::string_view name,
+                                                  const crypto::KeyId& after, size_t most) override;
+  absl::StatusOr<bool> ReplaceKekKey(const KekKey& before, const ByteBuffer& after) override;
   absl::StatusOr<std::vector<Erased>> EraseUsers(std::optional<std::string_view> keyspace, size_t count,
                                                  SubjectOf subjectOf, absl::Time now) override;
   absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace, absl::Span<const Subject> subjects,
