@@ -1,4 +1,4 @@
-// `kveil keys list` and `kveil keys show`: which keys the registry has. Never what they are.
+// `kveil keys`: which keys the registry has, never what they are, and wrapping them anew.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +45,64 @@ struct ListKeysCommand {
   struct Response {
     std::vector<Key> keys;            // in the order of their ids
     std::optional<std::string> next;  // the id that the next page begins with; none: there are no more
+    void Fields(auto& field) {
+      field("keys", keys);
+      field("next", next);
+    }
+  };
+};
+
+// `kveil keys rotate`: what the root key has wrapped is wrapped anew, by its newest version.
+struct RotateRootKeyCommand {
+  static constexpr std::string_view kName = "rotateRootKey";
+  static constexpr Access kAccess = Access::kErase;
+
+  struct Request {
+    std::optional<std::string> reason;  // as of EraseCommand
+    void Fields(auto& field) { field("reason", reason); }
+  };
+  struct Response {
+    std::string rootKey;                // its name
+    uint64_t keys = 0;                  // that were wrapped: the registry's secret, and a key for each epoch
+    std::vector<std::string> versions;  // of the root key that wrap them; none: it does not tell
+    void Fields(auto& field) {
+      field("rootKey", rootKey);
+      field("keys", keys);
+      field("versions", versions);
+    }
+  };
+};
+
+// `kveil keys rotate --kek`: the same for what KEKs have wrapped, page by page.
+struct RotateKeksCommand {
+  static constexpr std::string_view kName = "rotateKeks";
+  static constexpr Access kAccess = Access::kErase;
+
+  struct Request {
+    std::string kek;    // "PROVIDER/KEY", or "PROVIDER" for all of its keys
+    std::string after;  // `next` of the page before; empty: the first page
+    std::optional<std::string> reason;
+    void Fields(auto& field) {
+      field("kek", kek);
+      field("after", after);
+      field("reason", reason);
+    }
+  };
+  struct Key {
+    std::string kek;
+    uint64_t window = 0;                 // of 30 days, since 1970
+    std::optional<std::string> version;  // of the KEK that wraps it now; none: its provider does not tell
+    std::optional<std::string> error;    // why it was not wrapped anew
+    void Fields(auto& field) {
+      field("kek", kek);
+      field("window", window);
+      field("version", version);
+      field("error", error);
+    }
+  };
+  struct Response {
+    std::vector<Key> keys;
+    std::optional<std::string> next;  // where the next page begins; none: there are no more
     void Fields(auto& field) {
       field("keys", keys);
       field("next", next);

@@ -55,6 +55,7 @@ class CommandLine {
   KeysOptions keys_;
   RegistryCopyOptions copy_;
   GiveUpOptions giveUp_;
+  RotateOptions rotate_;
   AuditOptions audit_;
   PolicyExplainOptions explain_;
   ConnectionsOptions connections_;
@@ -238,6 +239,13 @@ void CommandLine::AddKeys() {
       [this] { return RunKeysShow(common_, keys_); })
       ->add_option("ID", keys_.from, "The key's id")
       ->required();
+  CLI::App* const rotate =
+      Add(*keys, "rotate",
+          "Have the registry's keys wrapped by the newest version of the root key, so that older ones can be disabled",
+          "kveil keys rotate --reason 'yearly rotation'", [this] { return RunKeysRotate(common_, rotate_); });
+  rotate->add_option("--kek", rotate_.kek, "The same for a KEK of a policy, or for all of a provider (keys.keks)")
+      ->type_name("PROVIDER[/KEY]");
+  rotate->add_option("--reason", rotate_.reason, "Goes into the agent's log")->type_name("TEXT");
   CLI::App* const createRoot = Add(
       *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
       "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);

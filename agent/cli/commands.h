@@ -195,6 +195,13 @@ struct KeysOptions {
 int RunKeysList(const CommonOptions& common, const KeysOptions& options);
 int RunKeysShow(const CommonOptions& common, const KeysOptions& options);
 
+struct RotateOptions {
+  std::string kek;  // "PROVIDER/KEY", or "PROVIDER" for all of its keys; empty: the root key
+  std::optional<std::string> reason;
+};
+// Has what the root key or KEKs have wrapped wrapped anew, by their newest versions. 1 also when it was not all.
+int RunKeysRotate(const CommonOptions& common, const RotateOptions& options);
+
 struct RegistryCopyOptions {
   std::string from;     // an SQLite file, to go on with its move; empty: the configuration's
   std::string to;       // a PostgreSQL connection string

@@ -1,6 +1,7 @@
 """A whole agent whose root key is at Vault's real Transit engine, in front of a real broker."""
 
 import itertools
+import json
 import pathlib
 import sys
 import time
@@ -132,6 +133,32 @@ def test_an_agent_waits_for_vault_when_it_starts(agent, app, broker, vault):
     begun = time.monotonic()
     agent.stop()
     assert time.monotonic() - begun < 20
+
+
+def test_after_a_rotation_the_old_version_opens_nothing_and_is_not_needed(agent, app, broker, vault):
+    topic = "user-rotated"
+    app.produce(topic, clicks("38", 5))
+    agent.stop()
+    registry = pathlib.Path(agent.config["keys"]["registry"]["sqlite"])
+    backup = registry.read_bytes()
+    agent.start()
+    vault.call("POST", "transit/keys/kveil/rotate", {})
+    rotated = agent.kveil("keys", "rotate", "--reason", "yearly", "--json")
+    assert rotated.returncode == 0, rotated.stderr
+    assert json.loads(rotated.stdout)["versions"] == ["version 2"]
+    vault.call("POST", "transit/keys/kveil/config", {"min_decryption_version": 2})
+    agent.stop()
+    agent.start()
+    app.produce(topic, clicks("39", 5))
+    assert app.values(topic) == [message.value for message in clicks("38", 5) + clicks("39", 5)]
+    assert not problems(agent)
+    agent.stop()
+    for name in registry.parent.glob(registry.name + "*"):
+        name.unlink()
+    registry.write_bytes(backup)
+    agent.start(wait=False)
+    assert agent.wait_for_exit(30) != 0
+    assert "min_decryption_version" in agent.last_log_lines(3)
 
 
 def test_a_deleted_key_stops_new_keys_and_nothing_leaves_in_the_clear(agent, app, broker, vault):

@@ -20,6 +20,16 @@ void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run ru
   });
 }
 
+template <typename Command, typename Run>
+void HandleRotation(admin::AdminServer& server, const CommandTarget& target, Run run) {
+  server.Handle<Command>([&target, run](const typename Command::Request& request,
+                                        const admin::Caller& caller) -> absl::StatusOr<typename Command::Response> {
+    const CommandContext* const context = target.context();
+    if (context == nullptr) return absl::UnavailableError("the agent is starting; nothing was rotated");
+    return run(context->keys, request, caller);
+  });
+}
+
 void HandleKeys(admin::AdminServer& server, const CommandTarget& target) {
   using admin::ListKeysCommand;
   server.Handle<ListKeysCommand>([&target](const ListKeysCommand::Request& request,
@@ -28,6 +38,8 @@ void HandleKeys(admin::AdminServer& server, const CommandTarget& target) {
     if (context == nullptr) return absl::UnavailableError("the agent is starting");
     return ListKeys(context->keys, request);
   });
+  HandleRotation<admin::RotateRootKeyCommand>(server, target, RotateRootKey);
+  HandleRotation<admin::RotateKeksCommand>(server, target, RotateKeks);
 }
 
 void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {

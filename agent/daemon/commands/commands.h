@@ -128,6 +128,13 @@ absl::StatusOr<admin::GiveUpKeyCommand::Response> GiveUpKey(keys::KeyService& ke
 // keys.cc. Errors: kInvalidArgument; those of keys::KeyService::ListKeys.
 absl::StatusOr<admin::ListKeysCommand::Response> ListKeys(keys::KeyService& keys,
                                                           const admin::ListKeysCommand::Request& request);
+// Errors: kInvalidArgument; those of keys::KeyService::RotateRootKey and RotateKekKeys.
+absl::StatusOr<admin::RotateRootKeyCommand::Response> RotateRootKey(keys::KeyService& keys,
+                                                                    const admin::RotateRootKeyCommand::Request& request,
+                                                                    const admin::Caller& caller);
+absl::StatusOr<admin::RotateKeksCommand::Response> RotateKeks(keys::KeyService& keys,
+                                                              const admin::RotateKeksCommand::Request& request,
+                                                              const admin::Caller& caller);
 // erase.cc. Waits for the other agents. Errors: those of keys::KeyService::EraseUsers; Erase: kNotFound, the user has
 // no key and was never erased.
 absl::StatusOr<admin::EraseCommand::Response> Erase(const ErasureContext& context,

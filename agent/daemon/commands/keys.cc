@@ -1,15 +1,21 @@
-// What the agent does when it is asked which keys there are.
+// What the agent does when it is asked which keys there are, or to wrap them anew.
+#include <algorithm>
+
 #include "absl/strings/escaping.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_text.h"
 #include "crypto/key_id.h"
 #include "daemon/commands/commands.h"
+#include "daemon/commands/receipt_writing.h"
 
 namespace kveil::daemon {
 namespace {
 
 using admin::ListKeysCommand;
+using admin::RotateKeksCommand;
+using admin::RotateRootKeyCommand;
 
 ListKeysCommand::Key Of(const keys::Registry::KeyInfo& from) {
   ListKeysCommand::Key key;
@@ -36,6 +42,46 @@ absl::StatusOr<ListKeysCommand::Response> ListKeys(keys::KeyService& keys, const
   ListKeysCommand::Response response;
   for (const keys::Registry::KeyInfo& key : list.keys) response.keys.push_back(Of(key));
   if (!list.next.empty()) response.next = absl::BytesToHexString(list.next);
+  return response;
+}
+
+absl::StatusOr<RotateRootKeyCommand::Response> RotateRootKey(keys::KeyService& keys,
+                                                             const RotateRootKeyCommand::Request& request,
+                                                             const admin::Caller& caller) {
+  RETURN_IF_ERROR(CheckReason(request.reason, "nothing was rotated"));
+  ASSIGN_OR_RETURN(const keys::KeyService::RotatedRoot rotated, keys.RotateRootKey());
+  log::Info("keys.rootKey.rotated",
+            {{"uid", caller.uid}, {"keys", rotated.keys}, {"reason", request.reason.value_or("")}});
+  return RotateRootKeyCommand::Response{rotated.rootKey, rotated.keys, rotated.versions};
+}
+
+absl::StatusOr<RotateKeksCommand::Response> RotateKeks(keys::KeyService& keys,
+                                                       const RotateKeksCommand::Request& request,
+                                                       const admin::Caller& caller) {
+  RETURN_IF_ERROR(CheckReason(request.reason, "nothing was rotated"));
+  crypto::KeyId after{};
+  if (!request.after.empty()) {
+    const std::optional<crypto::KeyId> id = crypto::ParseKeyId(request.after);
+    if (!id.has_value()) return absl::InvalidArgumentError("a page begins after an id, 32 hexadecimal digits");
+    after = *id;
+  }
+  const size_t slash = std::min(request.kek.find('/'), request.kek.size());
+  const std::string_view name = std::string_view(request.kek).substr(std::min(slash + 1, request.kek.size()));
+  ASSIGN_OR_RETURN(const keys::KeyService::RotatedKeks rotated,
+                   keys.RotateKekKeys(std::string_view(request.kek).substr(0, slash), name, after));
+  RotateKeksCommand::Response response;
+  for (const keys::KeyService::RotatedKek& one : rotated.keks) {
+    RotateKeksCommand::Key& key = response.keys.emplace_back();
+    key.kek = one.kek.Text();
+    key.window = static_cast<uint64_t>(one.window);
+    if (!one.version.empty()) key.version = one.version;
+    if (!one.status.ok()) key.error = ToStd(one.status.message());
+  }
+  if (rotated.next.has_value()) response.next = crypto::TextOf(*rotated.next);
+  log::Info("keys.keks.rotated", {{"kek", request.kek},
+                                  {"uid", caller.uid},
+                                  {"keys", response.keys.size()},
+                                  {"reason", request.reason.value_or("")}});
   return response;
 }
 

@@ -224,7 +224,7 @@ void KekKeys::Take(Registry& registry, absl::Time now) {
   for (size_t inserts = 0; !answers_.empty() && inserts < kMostInsertsOfATurn;) {
     KekProvider::Answer answer = std::move(answers_.front());
     answers_.pop_front();
-    if (answer.question.wrapped.empty() && answer.key.ok()) ++inserts;
+    if (answer.question.wrapped.empty() == answer.key.ok()) ++inserts;
     TakeAnswer(std::move(answer), registry, now);
   }
 }
@@ -237,7 +237,10 @@ void KekKeys::TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::T
   if (found == known_.end() || found->second.question != question.number) return;
   Known& known = found->second;
   known.question = 0;
-  if (!answer.key.ok()) return Fail(known, answer.key.status());
+  if (!answer.key.ok()) {
+    if (IsWrappedAnew(known, answer.key.status(), registry)) return Want(place, known, "");
+    return Fail(known, answer.key.status());
+  }
   RootKey::DataKey& key = *answer.key;
   const crypto::KeyId id = crypto::ComputeKeyId(key.key);
   if (question.wrapped.empty()) {
@@ -257,6 +260,16 @@ void KekKeys::TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::T
   } else if (!question.wrapped.empty()) {
     Fail(known, absl::DataLossError("the key that it unwraps is not the one that was wrapped"));
   }
+}
+
+// Somebody may have rotated the KEK since its row was read, and disabled its old version.
+bool KekKeys::IsWrappedAnew(Known& known, const absl::Status& why, Registry& registry) {
+  if (known.wrapped.empty() || absl::IsUnavailable(why) || absl::IsPermissionDenied(why)) return false;
+  absl::StatusOr<std::vector<Registry::KekKey>> rows = registry.FindKekKeys({&known.id, 1});
+  if (!rows.ok() || rows->size() != 1 || rows->front().wrappedKey == known.wrapped) return false;
+  known.wrapped = std::move(rows->front().wrappedKey);
+  known.notBefore = {};
+  return true;
 }
 
 void KekKeys::TakeRow(Known& known, const Place& place, Registry::KekKey row) {

@@ -182,6 +182,34 @@ class KeyService : public KeySource {
     int64_t epoch = 0;
   };
   absl::StatusOr<GivenUp> GiveUpKey(const crypto::KeyId& id);
+  // Has what the root key has wrapped in the registry wrapped anew, by its newest version, so that older versions can
+  // be disabled: the registry's secret and the keys of the epochs, all of them or none. Blocks for up to
+  // kRotationTime. kUnimplemented: the root key has no versions; the message says what to do instead. kUnavailable:
+  // not done, or not known to be; ask again. Other errors: those of RootKey::Rewrap; nothing was changed.
+  struct RotatedRoot {
+    std::string rootKey;                // its name
+    std::string provider;               // "vault"; empty: none
+    size_t keys = 0;                    // that were wrapped
+    std::vector<std::string> versions;  // that wrap what there is now; none: the root key does not tell
+  };
+  absl::StatusOr<RotatedRoot> RotateRootKey();
+  static constexpr std::chrono::seconds kRotationTime{20};
+  // The same for the keys that a provider's KEKs have wrapped, or one of its KEKs when `name` is not empty: at most
+  // kMostKeksRotated of those that come after an id. A KEK that fails holds up no other one. Blocks for up to
+  // kRotationTime and twice as long as Erase does. kNotFound: this agent has no such provider.
+  struct RotatedKek {
+    KekName kek;
+    int64_t window = 0;
+    std::string version;  // that wraps it now; empty: the provider does not tell
+    absl::Status status;  // why it was not wrapped anew
+  };
+  struct RotatedKeks {
+    std::vector<RotatedKek> keks;
+    std::optional<crypto::KeyId> next;  // where to go on; none: these were the last
+  };
+  absl::StatusOr<RotatedKeks> RotateKekKeys(std::string_view provider, std::string_view name,
+                                            const crypto::KeyId& after);
+  static constexpr size_t kMostKeksRotated = 16;
   struct EpochNow {
     int64_t number = 0;  // that is in use; 0: not known yet
     std::chrono::milliseconds age{0};

@@ -28,6 +28,7 @@
 #include "keys/service/key_service.h"
 #include "keys/service/new_user_limit.h"
 #include "keys/service/registry_keys.h"
+#include "keys/service/rewrapping.h"
 #include "keys/service/source_clocks.h"
 #include "keys/service/throw_away_keys.h"
 #include "keys/service/trial_pace.h"
@@ -134,6 +135,20 @@ class Keyring {
   absl::StatusOr<KeyService::GivenUp> GiveUpKey(const crypto::KeyId& id);
   // As of the last StepEpochs.
   const std::vector<Registry::Epoch>& epochs() const { return epochs_; }
+
+  // keyring_rotation.cc. See KeyService::RotateRootKey: what is to be wrapped anew, and what comes of that.
+  absl::StatusOr<std::vector<RegistryKeys::OfRoot>> ReadOfRoot();
+  // `after` has what stands for each of `before`. False: the registry has others by now. kDataLoss, and nothing is
+  // changed: one of them is not the same key.
+  absl::StatusOr<bool> ReplaceOfRoot(absl::Span<const RegistryKeys::OfRoot> before, absl::Span<const Rewrapped> after);
+  // The same for KEK keys, see KeyService::RotateKekKeys.
+  struct OfKek {
+    Registry::KekKey key;
+    ByteBuffer context;
+  };
+  absl::StatusOr<std::vector<OfKek>> ListKekKeys(std::string_view provider, std::string_view name,
+                                                 const crypto::KeyId& after, size_t most);
+  absl::StatusOr<bool> ReplaceKekKey(const Registry::KekKey& before, const Rewrapped& after);
 
   // Forgets throw-away keys and KEK keys that are too old, and has KEK keys unwrapped again that are in use.
   void DropExpired();

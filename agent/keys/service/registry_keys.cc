@@ -173,6 +173,21 @@ RegistryKeys::Wrapped RegistryKeys::WrappedOf(const Registry::Identity& identity
           EpochContext(identity.id, epoch.number)};
 }
 
+std::vector<RegistryKeys::OfRoot> RegistryKeys::AllOfRoot(const Registry::Identity& identity,
+                                                          const std::vector<Registry::Epoch>& epochs) {
+  std::vector<OfRoot> all = {{0, identity.wrappedSecret, SecretContext(identity.id)}};
+  for (const Registry::Epoch& epoch : epochs) {
+    all.push_back({epoch.number, epoch.wrappedKey, EpochContext(identity.id, epoch.number)});
+  }
+  return all;
+}
+
+bool RegistryKeys::IsKeyOf(int64_t epoch, const crypto::SecretKey& key) const {
+  if (epoch == 0) return key.Equals(secret_);
+  const auto known = epochs_.find(epoch);
+  return known != epochs_.end() && key.Equals(known->second.key);
+}
+
 absl::Status RegistryKeys::CheckSecret(RootKey& root, Bytes wrapped, RootKey::Deadline deadline) const {
   const ByteBuffer context = SecretContext(owner_.id);
   const RootKey::WrappedKey keys[] = {{wrapped, context}};

@@ -71,6 +71,16 @@ class RegistryKeys {
   // Whether another wrapped form of the secret unwraps to it. kDataLoss: it does not. Other errors: the root key's.
   absl::Status CheckSecret(RootKey& root, Bytes wrapped, RootKey::Deadline deadline) const;
 
+  // Something of the registry that the root key has wrapped, with what it was wrapped for.
+  struct OfRoot {
+    int64_t epoch = 0;  // whose key it is; 0: the secret
+    ByteBuffer wrapped, context;
+  };
+  // The secret first, then the epochs' keys.
+  static std::vector<OfRoot> AllOfRoot(const Registry::Identity& identity, const std::vector<Registry::Epoch>& epochs);
+  // Whether it is that epoch's key; 0: the secret.
+  bool IsKeyOf(int64_t epoch, const crypto::SecretKey& key) const;
+
   const crypto::SecretKey& secret() const { return secret_; }
   Subject SubjectOf(const ScopeName& name) const;
 

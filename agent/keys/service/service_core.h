@@ -80,6 +80,7 @@ class ServiceCore {
   const Revocations& revocations() const { return revocations_; }
   const Keyring::Self& self() const { return self_; }
   const crypto::SecretKey& secret() const { return secret_; }
+  RootKey& root() { return keyring_->root(); }
   RootKey::Stats rootKeyStats() const { return keyring_->root().stats(); }
   std::string kekNote() const { return keyring_->kekNote(); }
   std::vector<KeyService::KekStats> kekStats() const { return keyring_->kekStats(); }

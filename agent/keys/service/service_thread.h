@@ -49,6 +49,8 @@ class ServiceThread {
     RunSoon([this, task = std::move(task)]() mutable { task(core_); });
   }
 
+  // Any thread may use it.
+  RootKey& root() { return core_.root(); }
   // What any thread may ask it.
   const ServiceCore& core() const { return core_; }
 

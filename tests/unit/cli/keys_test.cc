@@ -65,5 +65,47 @@ TEST_F(KeysTest, AnAnswerThatDoesNotGoOnIsAnError) {
   EXPECT_EQ(RunWith({"keys", "list"}).exitStatus, 1);
 }
 
+TEST_F(KeysTest, TheRootKeyIsRotated) {
+  Handle([this](const Json& request) {
+    asked_.push_back(request);
+    return Json{{"rootKey", "Vault key transit/kveil"}, {"keys", 2}, {"versions", {"version 3"}}}.dump();
+  });
+  const CommandResult result = RunWith({"keys", "rotate", "--reason", "yearly"});
+  EXPECT_EQ(result.exitStatus, 0) << result.err;
+  EXPECT_EQ(result.out, "Vault key transit/kveil: 2 keys of the registry are wrapped anew; in use: version 3\n");
+  EXPECT_EQ(asked_.at(0), Json::parse(R"({"command": "rotateRootKey", "reason": "yearly"})"));
+  EXPECT_EQ(Json::parse(RunWith({"keys", "rotate", "--json"}).out).at("keys"), 2);
+  Handle([](const Json&) { return Json{{"rootKey", "x"}, {"keys", 2}, {"versions", Json::array()}}.dump(); });
+  EXPECT_THAT(RunWith({"keys", "rotate"}).out, testing::HasSubstr("by which version, it does not tell"));
+}
+
+TEST_F(KeysTest, KeksAreRotatedPageByPageAndAFailureIsTold) {
+  const std::string next(32, 'a');
+  Handle([&](const Json& request) {
+    asked_.push_back(request);
+    const bool isFirst = request.at("after") == "";
+    Json key = {{"kek", "payments/orders"}, {"window", isFirst ? 7 : 8}};
+    if (isFirst) key["version"] = "version 2";
+    if (!isFirst) key["error"] = "is disabled";
+    Json answer = {{"keys", {key}}};
+    if (isFirst) answer["next"] = next;
+    return answer.dump();
+  });
+  const CommandResult result = RunWith({"keys", "rotate", "--kek", "payments"});
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_THAT(result.err, testing::HasSubstr("1 key(s) were not rotated; run it again"));
+  EXPECT_EQ(result.out,
+            "payments/orders  window 7  version 2\npayments/orders  window 8  version not told  NOT ROTATED: is "
+            "disabled\n");
+  ASSERT_EQ(asked_.size(), 2u);
+  EXPECT_EQ(asked_[0], Json::parse(R"({"command": "rotateKeks", "kek": "payments", "after": ""})"));
+  EXPECT_EQ(asked_[1].at("after"), next);
+  EXPECT_EQ(Json::parse(RunWith({"keys", "rotate", "--kek", "payments", "--json"}).out).at("keys").size(), 2u);
+  Handle([](const Json&) { return Json{{"keys", Json::array()}}.dump(); });
+  EXPECT_EQ(RunWith({"keys", "rotate", "--kek", "payments/x"}).out, "the registry has no key under payments/x\n");
+  Handle([](const Json&) { return Json{{"keys", Json::array()}, {"next", ""}}.dump(); });
+  ExpectFailure(RunWith({"keys", "rotate", "--kek", "payments"}), 1, "not in order");
+}
+
 }  // namespace
 }  // namespace kveil::cli

@@ -95,6 +95,18 @@ TEST_F(EpochsCommandTest, WritesOneReceiptOfWhatHasBecomeIrrecoverable) {
   EXPECT_EQ(*store_.ReadCount(), 1u);
 }
 
+TEST_F(EpochsCommandTest, RotatesOnlyWhatHasVersions) {
+  EXPECT_EQ(RotateRootKey(*keys_, {.reason = "a\nb"}, {.uid = 1}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RotateRootKey(*keys_, {}, {.uid = 1}).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(RotateKeks(*keys_, {.kek = "a", .reason = ""}, {.uid = 1}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RotateKeks(*keys_, {.kek = "a", .after = "xyz"}, {.uid = 1}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  for (const char* const kek : {"", "a", "a/b", "a/", "/b"}) {
+    EXPECT_EQ(RotateKeks(*keys_, {.kek = kek}, {.uid = 1}).status().code(), absl::StatusCode::kNotFound) << kek;
+  }
+}
+
 TEST_F(EpochsCommandTest, GivesUpOnlyWhatIsAKey) {
   for (const char* const bad : {"", "38", "0011223344556677889900112233445x", "00112233445566778899aabbccddeeff00"}) {
     EXPECT_EQ(GiveUpKey(*keys_, store_, {.key = bad}, {.uid = 1}).status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,0 +1,103 @@
+// What KeyService does when root keys and KEKs were rotated. Their providers are asked on the thread of whoever calls:
+// the service's own thread waits for none.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "keys/root/open_root_key.h"
+#include "keys/service/key_service.h"
+#include "keys/service/service_thread.h"
+
+namespace kveil::keys {
+namespace {
+
+// Another agent that rotates or turns the epochs at the same moment has done so by then.
+constexpr int kMostTries = 3;
+
+absl::StatusOr<std::vector<Rewrapped>> AllOf(std::vector<absl::StatusOr<Rewrapped>> answers) {
+  std::vector<Rewrapped> all;
+  for (absl::StatusOr<Rewrapped>& answer : answers) {
+    if (!answer.ok()) return answer.status();
+    all.push_back(*std::move(answer));
+  }
+  return all;
+}
+
+std::vector<std::string> VersionsOf(const RootKey& root, const std::vector<RegistryKeys::OfRoot>& before,
+                                    const std::vector<Rewrapped>& after) {
+  std::vector<std::string> versions;
+  for (size_t i = 0; i < after.size(); ++i) {
+    std::string version = root.VersionOf({after[i].wrapped, before[i].context});
+    if (version.empty()) return {};
+    if (std::find(versions.begin(), versions.end(), version) == versions.end()) versions.push_back(std::move(version));
+  }
+  return versions;
+}
+
+}  // namespace
+
+absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
+  RootKey& root = thread_->root();
+  const auto deadline = std::chrono::steady_clock::now() + kRotationTime;
+  for (int tries = 0; tries < kMostTries; ++tries) {
+    ASSIGN_OR_RETURN(const std::vector<RegistryKeys::OfRoot> before,
+                     thread_->AskKeyring([](Keyring& keyring) { return keyring.ReadOfRoot(); }));
+    std::vector<RootKey::WrappedKey> wrapped;
+    for (const RegistryKeys::OfRoot& one : before) wrapped.push_back({one.wrapped, one.context});
+    ASSIGN_OR_RETURN(const std::vector<Rewrapped> after, AllOf(RewrapAndUnwrap(root, wrapped, deadline)));
+    ASSIGN_OR_RETURN(const bool isDone,
+                     thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceOfRoot(before, after); }));
+    if (!isDone) continue;
+    return RotatedRoot{root.name(), std::string(root.stats().provider), after.size(), VersionsOf(root, before, after)};
+  }
+  return absl::UnavailableError("the registry's keys are being changed by another agent; ask again");
+}
+
+absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_view provider, std::string_view name,
+                                                                  const crypto::KeyId& after) {
+  const auto options = thread_->core().options().kekProviders.find(std::string(provider));
+  if (options == thread_->core().options().kekProviders.end()) {
+    return absl::NotFoundError(StrCat("this agent has no provider ", provider, " (keys.keks)"));
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kRotationTime;
+  ASSIGN_OR_RETURN(const std::vector<Keyring::OfKek> listed, thread_->AskKeyring([&](Keyring& keyring) {
+    return keyring.ListKekKeys(provider, name, after, kMostKeksRotated);
+  }));
+  RotatedKeks rotated;
+  std::map<KekName, std::vector<size_t>> byKek;
+  for (const Keyring::OfKek& one : listed) {
+    byKek[one.key.name].push_back(rotated.keks.size());
+    rotated.keks.push_back({one.key.name, one.key.window, {}, absl::OkStatus()});
+  }
+  if (listed.size() == kMostKeksRotated) rotated.next = listed.back().key.id;
+  std::vector<std::optional<Rewrapped>> made(listed.size());
+  for (const auto& [kek, places] : byKek) {
+    const absl::StatusOr<std::unique_ptr<RootKey>> root = OpenKek(options->second, kek.key);
+    std::vector<RootKey::WrappedKey> wrapped;
+    for (const size_t place : places) wrapped.push_back({listed[place].key.wrappedKey, listed[place].context});
+    std::vector<absl::StatusOr<Rewrapped>> answers;
+    if (root.ok()) answers = RewrapAndUnwrap(**root, wrapped, deadline);
+    for (size_t i = 0; i < places.size(); ++i) {
+      RotatedKek& one = rotated.keks[places[i]];
+      one.status = root.ok() ? answers[i].status() : root.status();
+      if (one.status.ok()) made[places[i]] = *std::move(answers[i]);
+      if (!root.ok()) continue;
+      const Bytes now = one.status.ok() ? Bytes(made[places[i]]->wrapped) : wrapped[i].wrapped;
+      one.version = (*root)->VersionOf({now, wrapped[i].context});
+    }
+  }
+  for (size_t i = 0; i < listed.size(); ++i) {
+    if (!made[i].has_value()) continue;
+    const absl::StatusOr<bool> isReplaced =
+        thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceKekKey(listed[i].key, *made[i]); });
+    // Otherwise another agent has just wrapped it anew.
+    if (!isReplaced.ok()) rotated.keks[i].status = isReplaced.status();
+  }
+  return rotated;
+}
+
+}  // namespace kveil::keys
