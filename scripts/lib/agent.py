@@ -1,8 +1,6 @@
 """The agent: its configuration, start, readiness, stop, CPU time and memory."""
 
 import json
-import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -10,6 +8,7 @@ import urllib.error
 import urllib.request
 
 import places
+import processes
 import waiting
 
 READY_LIMIT = 30  # Seconds from start to `kveil status` exiting 0.
@@ -170,25 +169,18 @@ class Agent:
 
     def cpu_seconds(self):
         """User and system time of the agent so far."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processes.cpu_seconds(self.pid)
 
     def memory(self):
         """The resident set now, in bytes."""
-        return self._memory("VmRSS")
+        return processes.memory(self.pid)
 
     def peak_memory(self):
         """The largest resident set so far, in bytes; since `forget_peak_memory`, if that was called."""
-        return self._memory("VmHWM")
+        return processes.peak_memory(self.pid)
 
     def forget_peak_memory(self):
-        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def _memory(self, field):
-        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError(f"no {field} in /proc/PID/status")
+        processes.forget_peak_memory(self.pid)
 
     def last_log_lines(self, count=25):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) if self.log.exists() else "(no log)"

@@ -1,13 +1,13 @@
 """Kroxylicious in front of a broker, for comparisons."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
 
 import kafka_jars
 import places
+import processes
 import waiting
 
 START_LIMIT = 60  # Seconds.
@@ -62,12 +62,11 @@ class Peer:
 
     def cpu_seconds(self):
         """User and system time so far, its compiler's and garbage collector's included."""
-        fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processes.cpu_seconds(self._process.pid)
 
     def peak_memory(self):
         """The largest resident set so far, in bytes."""
-        return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{self._process.pid}/status").read_text())[1]) * 1024
+        return processes.peak_memory(self._process.pid)
 
     def _listens(self):
         if self._process.poll() is not None:

@@ -7,8 +7,8 @@
 //   Client consume      BOOTSTRAP TOPIC [name=value ...]   from the beginning (or the group's offset) to the end as it is at the
 //                                                    start, commits when there is a group, then {"end": {"position", "lag", "committed"}}
 //   Client follow       BOOTSTRAP TOPIC [name=value ...]   as consume, but goes on until standard input is closed
-//   Client create-topic BOOTSTRAP TOPIC PARTITIONS [name=value ...]   name=value: the topic's configuration
-//   Client delete-topic BOOTSTRAP TOPIC
+//   Client create-topic BOOTSTRAP TOPIC[,TOPIC ...] PARTITIONS [name=value ...]   name=value: the topics' configuration
+//   Client delete-topic BOOTSTRAP TOPIC[,TOPIC ...]
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -61,8 +61,8 @@ public final class Client {
     switch (command) {
       case "produce" -> produce(with(properties, rest));
       case "consume", "follow" -> consume(rest.remove(0), command.equals("follow"), with(properties, rest));
-      case "create-topic" -> createTopic(properties, rest);
-      case "delete-topic" -> deleteTopic(properties, rest.remove(0));
+      case "create-topic" -> createTopics(properties, rest);
+      case "delete-topic" -> deleteTopics(properties, rest.remove(0));
       default -> throw new IllegalArgumentException("unknown command " + command);
     }
     OUT.flush();
@@ -218,18 +218,20 @@ public final class Client {
     return answer;
   }
 
-  private static void createTopic(Properties properties, List<String> rest) throws Exception {
-    NewTopic topic = new NewTopic(rest.remove(0), Integer.parseInt(rest.remove(0)), (short) 1);
+  private static void createTopics(Properties properties, List<String> rest) throws Exception {
+    String[] names = rest.remove(0).split(",");
+    int partitions = Integer.parseInt(rest.remove(0));
     Map<String, String> settings = new HashMap<>();
     with(new Properties(), rest).forEach((name, value) -> settings.put(name.toString(), value.toString()));
     try (Admin admin = Admin.create(properties)) {
-      admin.createTopics(List.of(topic.configs(settings))).all().get();
+      List<NewTopic> topics = Arrays.stream(names).map(name -> new NewTopic(name, partitions, (short) 1).configs(settings)).toList();
+      admin.createTopics(topics).all().get();
     }
   }
 
-  private static void deleteTopic(Properties properties, String topic) throws Exception {
+  private static void deleteTopics(Properties properties, String names) throws Exception {
     try (Admin admin = Admin.create(properties)) {
-      admin.deleteTopics(List.of(topic)).all().get();
+      admin.deleteTopics(List.of(names.split(","))).all().get();
     }
   }
 

@@ -1,0 +1,108 @@
+"""Produces topics and fetches them, as fast as it goes: speed, and the CPU of what lies between the clients and the broker.
+
+Produce is Kafka's own producer benchmark, uncompressed, acks=all; fetch is kcat reading a topic from its beginning to its end."""
+
+import collections
+import concurrent.futures
+import contextlib
+import random
+import re
+import string
+import subprocess
+import time
+
+import clients
+import peer as peers
+import segments
+
+# How many records one run takes, and how many before them only warm the client up.
+RECORDS = {1024: (400_000, 40_000), 100: (2_500_000, 250_000)}
+BATCH_SIZE = 131072  # Bytes: as a producer has them that is set up for throughput.
+LIMIT = 600  # Seconds for one client; 1-10 are usual.
+
+Figure = collections.namedtuple("Figure", "speed cpu")  # MB/s; CPU seconds per GB of values, of what lies between
+
+# A way to the broker: the workload that the clients run in, what they are told to connect to, the Agent or the Peer between, and what
+# Kafka's producer and kcat are told besides.
+Way = collections.namedtuple("Way", "workload bootstrap between producer_settings kcat_options", defaults=[None, (), ()])
+
+
+def payloads(folder, size):
+    """A file with lines of exactly `size` bytes: JSON objects with a user's id, 1 to 1,000 at random, and random letters."""
+    path = folder / f"payloads-{size}"
+    if not path.exists():
+        dice = random.Random(size)
+        lines = []
+        for _ in range(2000):
+            start = f'{{"userid": "{dice.randint(1, 1000)}", "text": "'
+            lines.append(start + "".join(dice.choices(string.ascii_letters, k=size - len(start) - 2)) + '"}')
+        path.write_text("\n".join(lines))
+    return path
+
+
+@contextlib.contextmanager
+def topics(broker, names):
+    """These topics are there within the block, of one partition each."""
+    names = list(names)
+    _run(clients.java("create-topic", broker.bootstrap, ",".join(names), "1"))
+    yield
+    _run(clients.java("delete-topic", broker.bootstrap, ",".join(names)))
+
+
+def produce(way, into, file, size, batch_size=BATCH_SIZE):
+    """Fills each of the topics `into` from a file of `payloads`, all at once."""
+    records, warmup = _share(into, size)
+    settings = [batch_size, *way.producer_settings]
+    cpu = _cpu_seconds(way)
+    outputs = _run_all(way, [clients.performance_produce(way.bootstrap, topic, file, records, warmup, *settings) for topic in into])
+    cpu = _cpu_seconds(way) - cpu
+    speed = sum(float(re.search(r"steady state records sent, [0-9.]+ records/sec \(([0-9.]+) MB/sec\)", output).group(1)) for output in outputs)
+    return Figure(speed * 1.048576, cpu / (_total(into, size) / 1e9))  # the tool's MB is 2^20 bytes
+
+
+def fetch(way, topics_, size):
+    """Reads each of the topics that `produce` has filled, all at once. Ends at the last record: waiting for the broker to say that there
+    are no more takes half a second."""
+    count = sum(_share(topics_, size))
+    commands = [["sh", "-c", 'exec "$@" > /dev/null', "sh", "kcat", "-C", "-q", "-b", way.bootstrap, "-t", topic, "-o", "beginning",
+                 "-c", str(count), *way.kcat_options] for topic in topics_]
+    cpu, started = _cpu_seconds(way), time.monotonic()
+    _run_all(way, commands)
+    seconds, cpu = time.monotonic() - started, _cpu_seconds(way) - cpu
+    total = _total(topics_, size)
+    return Figure(total / 1e6 / seconds, cpu / (total / 1e9))
+
+
+def check_sealed(broker, topic, by):
+    """A benchmark of an agent that the connections do not pass through would be worth nothing. `by` is the header that each record at the
+    broker has to have, or None for none."""
+    names = {name for name, _ in next(segments.records(broker.segment_files(topic)[0])).headers}
+    found = names & {"kveil", peers.HEADER}
+    if found != ({by} if by else set()):
+        raise RuntimeError(f"the records of {topic} are sealed at the broker by {found or 'nobody'}, not by {by or 'nobody'}")
+
+
+def _share(topics_, size):
+    """How many records each of the topics gets, and how many before them to warm up."""
+    return [count // len(topics_) for count in RECORDS[size]]
+
+
+def _total(topics_, size):
+    return sum(_share(topics_, size)) * size * len(topics_)
+
+
+def _cpu_seconds(way):
+    return way.between.cpu_seconds() if way.between else 0.0
+
+
+def _run(command, run=subprocess.run):
+    done = run(command, timeout=LIMIT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])} ... ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _run_all(way, commands):
+    """Runs them beside each other in the way's workload; what each prints."""
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda command: _run(command, way.workload.run), commands))
