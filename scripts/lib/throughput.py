@@ -41,10 +41,10 @@ def payloads(folder, size):
 
 
 @contextlib.contextmanager
-def topics(broker, names):
-    """These topics are there within the block, of one partition each."""
+def topics(broker, names, partitions=1):
+    """These topics are there within the block, of so many partitions each."""
     names = list(names)
-    _run(clients.java("create-topic", broker.bootstrap, ",".join(names), "1"))
+    _run(clients.java("create-topic", broker.bootstrap, ",".join(names), str(partitions)))
     yield
     _run(clients.java("delete-topic", broker.bootstrap, ",".join(names)))
 
