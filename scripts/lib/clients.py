@@ -32,7 +32,7 @@ def _java(*arguments):
 def performance_produce(bootstrap, topic, payloads, records, warmup, batch_size, *settings):
     """Kafka's own producer benchmark, as fast as it goes: `records` values taken from the lines of a file, after `warmup`
     others that do not count."""
-    return ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka_jars.class_path(),
-            "org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server", bootstrap, "--topic", topic,
+    return ["java", "-Xmx512m", *class_archives.options("clients"), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp", kafka_jars.clients_class_path(), "org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server", bootstrap, "--topic", topic,
             "--payload-file", str(payloads), "--num-records", str(records + warmup), "--warmup-records", str(warmup),
             "--throughput", "-1", "--producer-props", f"batch.size={batch_size}", *settings]

@@ -41,7 +41,8 @@ def _about(runs):
         if goals.CROWD in run["figures"]:
             busy += f"; many connections are {min(run['figures'][goals.CROWD]):,}"
         name = f"Run {index + 1}: commit" if len(runs) > 1 else "Commit"
-        yield f"{'- ' if len(runs) > 1 else ''}{name} {about['commit']}, turns: {about['turns']}, {about['cores']} cores ({about['cpu']}), Linux {about['kernel']}{busy}."
+        machine = f"{about['cores']} cores ({about['cpu']}), Linux {about['kernel']}"
+        yield f"{'- ' if len(runs) > 1 else ''}{name} {about['commit']}, turns: {about['turns']}, {machine}{busy}."
 
 
 def _goals_table(runs):
