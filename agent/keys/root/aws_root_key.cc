@@ -63,10 +63,10 @@ std::optional<Parts> Unpack(Bytes wrapped) {
 
 }  // namespace
 
-AwsRootKey::AwsRootKey(const AwsOptions& options)
+AwsRootKey::AwsRootKey(const AwsOptions& options, std::shared_ptr<AwsSession> session)
     : key_(options.key, options.region),
       name_(StrCat("AWS KMS key ", options.key, " in ", options.region)),
-      session_(options) {}
+      session_(session != nullptr ? std::move(session) : std::make_shared<AwsSession>(options)) {}
 
 absl::Status AwsRootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
@@ -74,7 +74,7 @@ absl::Status AwsRootKey::Named(const absl::Status& status) const {
 
 absl::StatusOr<RootKey::DataKey> AwsRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
   const absl::StatusOr<crypto::SecretText> body =
-      session_.Call("GenerateDataKey", aws::DataKeyRequest(key_.text(), context), deadline);
+      session_->Call("GenerateDataKey", aws::DataKeyRequest(key_.text(), context), deadline);
   if (!body.ok()) return Named(body.status());
   absl::StatusOr<aws::DataKeyAnswer> made = aws::ParseDataKey(*body);
   if (!made.ok()) return Named(made.status());
@@ -113,9 +113,9 @@ absl::StatusOr<ByteBuffer> AwsRootKey::RewrapOne(const WrappedKey& key, Deadline
   RETURN_IF_ERROR(CheckParts(parts.has_value() ? &parts->arn : nullptr, deadline));
   ASSIGN_OR_RETURN(
       const crypto::SecretText body,
-      session_.Call("ReEncrypt",
-                    aws::ReEncryptRequest(key_.ForDecrypt(parts->arn), key_.text(), parts->ciphertext, key.context),
-                    deadline));
+      session_->Call("ReEncrypt",
+                     aws::ReEncryptRequest(key_.ForDecrypt(parts->arn), key_.text(), parts->ciphertext, key.context),
+                     deadline));
   ASSIGN_OR_RETURN(const aws::ReEncryptAnswer answer, aws::ParseReEncrypt(body));
   return WrappedBy(answer.wrappedBy, answer.ciphertext);
 }
@@ -137,8 +137,8 @@ absl::StatusOr<crypto::SecretKey> AwsRootKey::UnwrapOne(const WrappedKey& key, D
   RETURN_IF_ERROR(CheckParts(parts.has_value() ? &parts->arn : nullptr, deadline));
   ASSIGN_OR_RETURN(
       const crypto::SecretText body,
-      session_.Call("Decrypt", aws::DecryptRequest(key_.ForDecrypt(parts->arn), parts->ciphertext, key.context),
-                    deadline));
+      session_->Call("Decrypt", aws::DecryptRequest(key_.ForDecrypt(parts->arn), parts->ciphertext, key.context),
+                     deadline));
   ASSIGN_OR_RETURN(aws::DecryptAnswer answer, aws::ParseDecrypt(body));
   if (!IsSameAwsKey(answer.wrappedBy, parts->arn)) {
     return absl::UnavailableError(StrCat("another key was used: ", answer.wrappedBy.Text()));
@@ -169,7 +169,7 @@ absl::StatusOr<std::optional<AwsArn>> AwsRootKey::Target(Deadline deadline) {
 
 absl::StatusOr<AwsArn> AwsRootKey::Describe(Deadline deadline) {
   ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   session_.Call("DescribeKey", aws::DescribeRequest(key_.text()), deadline));
+                   session_->Call("DescribeKey", aws::DescribeRequest(key_.text()), deadline));
   ASSIGN_OR_RETURN(AwsArn arn, aws::ParseDescription(body));
   if (!key_.Covers(arn, arn)) return absl::UnavailableError(StrCat("another key was described: ", arn.Text()));
   RETURN_IF_ERROR(Bind(arn));

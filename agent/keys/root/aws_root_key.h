@@ -1,6 +1,7 @@
 // The root key that is a key of AWS KMS.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,7 +29,8 @@ namespace kveil::keys {
 // some kinds of damage AWS answers that access is denied.
 class AwsRootKey : public RootKey {
  public:
-  explicit AwsRootKey(const AwsOptions& options);
+  // `session`: of several keys of the provider; nullptr: one of its own.
+  explicit AwsRootKey(const AwsOptions& options, std::shared_ptr<AwsSession> session = nullptr);
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
@@ -37,7 +39,7 @@ class AwsRootKey : public RootKey {
   std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
-  void Stop() override { session_.Stop(); }
+  void Stop() override { session_->Stop(); }
 
  private:
   absl::StatusOr<crypto::SecretKey> UnwrapOne(const WrappedKey& key, Deadline deadline);
@@ -57,7 +59,7 @@ class AwsRootKey : public RootKey {
 
   const AwsKeyName key_;
   const std::string name_;
-  AwsSession session_;
+  const std::shared_ptr<AwsSession> session_;
 
   Mutex mutex_;
   std::optional<AwsArn> target_ ABSL_GUARDED_BY(mutex_);  // as AWS said last

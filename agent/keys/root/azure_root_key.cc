@@ -46,13 +46,18 @@ std::optional<Parts> Unpack(const RootKey::WrappedKey& key) {
 
 }  // namespace
 
-AzureRootKey::AzureRootKey(const AzureOptions& options)
+std::shared_ptr<BearerSession> MakeAzureSession(const AzureOptions& options) {
+  return std::make_shared<BearerSession>(
+      BearerSession::Options{options.vault, options.ca, options.replacePause, options.leastAge},
+      [options](const http::Client& client, BearerSession::Deadline deadline) {
+        return azure::AskForAzureToken(client, options, deadline);
+      });
+}
+
+AzureRootKey::AzureRootKey(const AzureOptions& options, std::shared_ptr<BearerSession> session)
     : key_(options.key),
       name_(StrCat("Azure key ", options.key, " at ", options.vault)),
-      session_({options.vault, options.ca, options.replacePause, options.leastAge},
-               [options](const http::Client& client, Deadline deadline) {
-                 return azure::AskForAzureToken(client, options, deadline);
-               }) {}
+      session_(session != nullptr ? std::move(session) : MakeAzureSession(options)) {}
 
 absl::Status AzureRootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
@@ -60,7 +65,7 @@ absl::Status AzureRootKey::Named(const absl::Status& status) const {
 
 absl::StatusOr<azure::KeyVersion> AzureRootKey::Describe(Deadline deadline) {
   ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   session_.Call("get", StrCat("/keys/", key_, kApi), {}, azure::RefusalOf, deadline));
+                   session_->Call("get", StrCat("/keys/", key_, kApi), {}, azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(azure::KeyVersion version, azure::ParseKey(body));
   if (absl::EqualsIgnoreCase(version.name, key_)) return version;
   return absl::UnavailableError(StrCat("another key was described: ", version.name));
@@ -77,9 +82,10 @@ absl::StatusOr<RootKey::DataKey> AzureRootKey::GenerateDataKey(Bytes context, De
 absl::StatusOr<ByteBuffer> AzureRootKey::WrapSeed(const crypto::SecretKey& seed, Bytes context, Deadline deadline) {
   ASSIGN_OR_RETURN(const azure::KeyVersion version, Describe(deadline));
   const std::string id = StrCat(key_, "/", version.version);
-  ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   session_.Call("wrapKey", PathOf(id, "wrapkey"),
-                                 azure::OperationRequest(version.algorithm, seed.bytes()), azure::RefusalOf, deadline));
+  ASSIGN_OR_RETURN(
+      const crypto::SecretText body,
+      session_->Call("wrapKey", PathOf(id, "wrapkey"), azure::OperationRequest(version.algorithm, seed.bytes()),
+                     azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(const ByteBuffer ciphertext, azure::ParseWrapped(body, key_, version.version));
   if (ciphertext.size() > kLongestCiphertext) return absl::UnavailableError("its ciphertext is too long");
   ByteBuffer rest;
@@ -124,8 +130,8 @@ absl::StatusOr<crypto::SecretKey> AzureRootKey::UnwrapSeed(const WrappedKey& key
   }
   ASSIGN_OR_RETURN(
       const crypto::SecretText body,
-      session_.Call("unwrapKey", PathOf(StrCat(key_, "/", parts->version), "unwrapkey"),
-                    azure::OperationRequest(parts->algorithm, parts->ciphertext), azure::RefusalOf, deadline));
+      session_->Call("unwrapKey", PathOf(StrCat(key_, "/", parts->version), "unwrapkey"),
+                     azure::OperationRequest(parts->algorithm, parts->ciphertext), azure::RefusalOf, deadline));
   ASSIGN_OR_RETURN(crypto::SecretKey seed, azure::ParseUnwrapped(body, key_, parts->version));
   const SeedCheck check = CheckOf(kProvider, seed, key.context);
   if (!crypto::EqualInConstantTime(parts->seedCheck, Bytes(check).first(kSeedCheckSize))) {

@@ -1,6 +1,7 @@
 // The root key that is a key of Azure Key Vault or of a Managed HSM.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 #include "keys/root/root_key.h"
 
 namespace kveil::keys {
+
+// What asks for the tokens of keys there.
+std::shared_ptr<BearerSession> MakeAzureSession(const AzureOptions& options);
 
 // One attempt per call: RemoteRootKey around it has the threads, the retries and the rest. A random seed is made here
 // and wrapped by the newest version of the key (wrapkey): an RSA key by RSA-OAEP-256, a symmetric one of a Managed HSM
@@ -25,7 +29,8 @@ namespace kveil::keys {
 // wrapped key there whose bytes they know. A256KW has no public half.
 class AzureRootKey : public RootKey {
  public:
-  explicit AzureRootKey(const AzureOptions& options);
+  // `session`: of several keys of the provider; nullptr: one of its own.
+  explicit AzureRootKey(const AzureOptions& options, std::shared_ptr<BearerSession> session = nullptr);
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
@@ -34,7 +39,7 @@ class AzureRootKey : public RootKey {
   std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
-  void Stop() override { session_.Stop(); }
+  void Stop() override { session_->Stop(); }
 
  private:
   absl::StatusOr<azure::KeyVersion> Describe(Deadline deadline);
@@ -45,7 +50,7 @@ class AzureRootKey : public RootKey {
 
   const std::string key_;
   const std::string name_;
-  BearerSession session_;
+  const std::shared_ptr<BearerSession> session_;
 };
 
 }  // namespace kveil::keys

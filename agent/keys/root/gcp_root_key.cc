@@ -33,13 +33,18 @@ std::string_view Place(std::string_view name) {
 
 }  // namespace
 
-GcpRootKey::GcpRootKey(const GcpOptions& options)
+std::shared_ptr<BearerSession> MakeGcpSession(const GcpOptions& options) {
+  return std::make_shared<BearerSession>(
+      BearerSession::Options{options.endpoint, options.ca, options.replacePause, options.leastAge},
+      [options](const http::Client& client, BearerSession::Deadline deadline) {
+        return gcp::AskForGcpToken(client, options, deadline);
+      });
+}
+
+GcpRootKey::GcpRootKey(const GcpOptions& options, std::shared_ptr<BearerSession> session)
     : key_(options.key),
       name_(StrCat("Google Cloud KMS key ", options.key)),
-      session_({options.endpoint, options.ca, options.replacePause, options.leastAge},
-               [options](const http::Client& client, Deadline deadline) {
-                 return gcp::AskForGcpToken(client, options, deadline);
-               }) {}
+      session_(session != nullptr ? std::move(session) : MakeGcpSession(options)) {}
 
 absl::Status GcpRootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
@@ -64,8 +69,8 @@ absl::StatusOr<RootKey::DataKey> GcpRootKey::GenerateDataKey(Bytes context, Dead
 
 absl::StatusOr<ByteBuffer> GcpRootKey::Wrap(const crypto::SecretKey& key, Bytes context, Deadline deadline) {
   ASSIGN_OR_RETURN(const crypto::SecretText body,
-                   session_.Call("encrypt", StrCat("/v1/", key_, ":encrypt"), gcp::EncryptRequest(key.bytes(), context),
-                                 Refused, deadline));
+                   session_->Call("encrypt", StrCat("/v1/", key_, ":encrypt"),
+                                  gcp::EncryptRequest(key.bytes(), context), Refused, deadline));
   ASSIGN_OR_RETURN(const gcp::EncryptAnswer answer, gcp::ParseEncrypt(body));
   if (!Covers(answer.version)) {
     return absl::UnavailableError(StrCat("another key was used: ", http::Printable(answer.version)));
@@ -111,8 +116,8 @@ absl::StatusOr<crypto::SecretKey> GcpRootKey::UnwrapOne(const WrappedKey& key, D
     return absl::DataLossError(StrCat("a key was wrapped by another one, ", http::Printable(version)));
   }
   const absl::StatusOr<crypto::SecretText> body =
-      session_.Call("decrypt", StrCat("/v1/", key_, ":decrypt"), gcp::DecryptRequest(parts->rest, key.context),
-                    DecryptRefused, deadline);
+      session_->Call("decrypt", StrCat("/v1/", key_, ":decrypt"), gcp::DecryptRequest(parts->rest, key.context),
+                     DecryptRefused, deadline);
   if (!body.ok()) {
     return absl::Status(body.status().code(),
                         StrCat(ToStd(body.status().message()), ", wrapped by ", http::Printable(version)));
@@ -126,7 +131,7 @@ absl::Status GcpRootKey::Check(Deadline deadline) {
 }
 
 absl::Status GcpRootKey::Describe(Deadline deadline) {
-  ASSIGN_OR_RETURN(const crypto::SecretText body, session_.Call("get", StrCat("/v1/", key_), {}, Refused, deadline));
+  ASSIGN_OR_RETURN(const crypto::SecretText body, session_->Call("get", StrCat("/v1/", key_), {}, Refused, deadline));
   return gcp::ParseKey(body);
 }
 

@@ -1,6 +1,7 @@
 // The root key that is a key of Google Cloud KMS.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "keys/root/root_key.h"
 
 namespace kveil::keys {
+
+// What asks for the tokens of keys there.
+std::shared_ptr<BearerSession> MakeGcpSession(const GcpOptions& options);
 
 // One attempt per call: RemoteRootKey around it has the threads, the retries and the rest. A random key is made here
 // and encrypted by the primary version of the key. The context is its additional authenticated data: Google refuses any
@@ -22,7 +26,8 @@ namespace kveil::keys {
 // without a request. The project in it does not count, as it has a number and an id.
 class GcpRootKey : public RootKey {
  public:
-  explicit GcpRootKey(const GcpOptions& options);
+  // `session`: of several keys of the provider; nullptr: one of its own.
+  explicit GcpRootKey(const GcpOptions& options, std::shared_ptr<BearerSession> session = nullptr);
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
@@ -31,7 +36,7 @@ class GcpRootKey : public RootKey {
   std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   std::string VersionOf(const WrappedKey& key) const override;
   absl::Status Check(Deadline deadline) override;
-  void Stop() override { session_.Stop(); }
+  void Stop() override { session_->Stop(); }
 
  private:
   // By the primary version.
@@ -44,7 +49,7 @@ class GcpRootKey : public RootKey {
 
   const std::string key_;
   const std::string name_;
-  BearerSession session_;
+  const std::shared_ptr<BearerSession> session_;
 };
 
 }  // namespace kveil::keys

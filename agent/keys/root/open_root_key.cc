@@ -26,30 +26,46 @@ absl::StatusOr<std::unique_ptr<RootKey>> Connect(std::string_view label, std::un
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key) {
+KekOpener::KekOpener(RootKeyOptions provider) : provider_(std::move(provider)) {
+  if (provider_.vault.has_value()) vault_ = std::make_shared<VaultSession>(*provider_.vault);
+  if (provider_.aws.has_value()) aws_ = std::make_shared<AwsSession>(*provider_.aws);
+  if (provider_.azure.has_value()) bearer_ = MakeAzureSession(*provider_.azure);
+  if (provider_.gcp.has_value()) bearer_ = MakeGcpSession(*provider_.gcp);
+  if (provider_.pkcs11.has_value()) token_ = std::make_shared<Pkcs11Token>(*provider_.pkcs11);
+}
+
+void KekOpener::Stop() {
+  if (vault_ != nullptr) vault_->Stop();
+  if (aws_ != nullptr) aws_->Stop();
+  if (bearer_ != nullptr) bearer_->Stop();
+  if (token_ != nullptr) token_->Stop();
+}
+
+absl::StatusOr<std::unique_ptr<RootKey>> KekOpener::Open(std::string_view key) const {
+  RootKeyOptions provider = provider_;
   if (!CanBeKeyOf(provider, key)) {
     return absl::FailedPreconditionError("no key of the provider can have this name");
   }
   if (provider.openKek) return provider.openKek(key);
   if (provider.vault.has_value()) {
     provider.vault->key = key;
-    return std::make_unique<VaultRootKey>(*provider.vault);
+    return std::make_unique<VaultRootKey>(*provider.vault, vault_);
   }
   if (provider.aws.has_value()) {
     provider.aws->key = key;
-    return std::make_unique<AwsRootKey>(*provider.aws);
+    return std::make_unique<AwsRootKey>(*provider.aws, aws_);
   }
   if (provider.azure.has_value()) {
     provider.azure->key = key;
-    return std::make_unique<AzureRootKey>(*provider.azure);
+    return std::make_unique<AzureRootKey>(*provider.azure, bearer_);
   }
   if (provider.gcp.has_value()) {
     provider.gcp->key = key;
-    return std::make_unique<GcpRootKey>(*provider.gcp);
+    return std::make_unique<GcpRootKey>(*provider.gcp, bearer_);
   }
   if (provider.pkcs11.has_value()) {
     provider.pkcs11->key = key;
-    return std::make_unique<Pkcs11RootKey>(*provider.pkcs11);
+    return std::make_unique<Pkcs11RootKey>(*provider.pkcs11, token_);
   }
   return absl::FailedPreconditionError("a file holds no KEKs");
 }

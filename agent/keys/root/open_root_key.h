@@ -17,7 +17,11 @@
 
 namespace kveil::keys {
 
+class AwsSession;
+class BearerSession;
+class Pkcs11Token;
 class RootKey;
+class VaultSession;
 
 // Exactly one member is set, as in agent.json's `keys.root`.
 struct RootKeyOptions {
@@ -38,9 +42,24 @@ struct RootKeyOptions {
 absl::StatusOr<std::unique_ptr<RootKey>> OpenRootKey(const RootKeyOptions& options, bool mayCreate,
                                                      std::chrono::steady_clock::time_point deadline);
 
-// One of the provider's keys by its name, which takes the place of the one in `provider`. Nobody is asked, and there is
-// nothing around it: it makes one attempt per call. kFailedPrecondition: no key can have this name there.
-absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(RootKeyOptions provider, std::string_view key);
+// A provider's keys by their names. They share one session there: a token, credentials, a login. Any thread may call.
+class KekOpener {
+ public:
+  explicit KekOpener(RootKeyOptions provider);
+  // The key takes the place of the one in the options. Nobody is asked, and there is nothing around it: it makes one
+  // attempt per call. kFailedPrecondition: no key can have this name there.
+  absl::StatusOr<std::unique_ptr<RootKey>> Open(std::string_view key) const;
+  // As RootKey::Stop, for all keys that were opened or will be.
+  void Stop();
+
+ private:
+  const RootKeyOptions provider_;
+  // That of the provider; the others are none.
+  std::shared_ptr<VaultSession> vault_;
+  std::shared_ptr<AwsSession> aws_;
+  std::shared_ptr<BearerSession> bearer_;
+  std::shared_ptr<Pkcs11Token> token_;
+};
 
 // The name of the root key, if it is one that is made together with its registry, and is there. Then a registry that is
 // missing was lost. nullopt for a root key that the operator makes: it says nothing about registries.

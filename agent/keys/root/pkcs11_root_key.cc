@@ -98,8 +98,10 @@ ck_rv_t UnwrapRfc3394(Module& module, ck_session_handle_t session, ck_object_han
 
 }  // namespace
 
-Pkcs11RootKey::Pkcs11RootKey(const Pkcs11Options& options)
-    : options_(options), name_(StrCat("PKCS#11 key ", options.key, " in token ", options.token)), token_(options) {}
+Pkcs11RootKey::Pkcs11RootKey(const Pkcs11Options& options, std::shared_ptr<Pkcs11Token> token)
+    : options_(options),
+      name_(StrCat("PKCS#11 key ", options.key, " in token ", options.token)),
+      token_(token != nullptr ? std::move(token) : std::make_shared<Pkcs11Token>(options)) {}
 
 absl::Status Pkcs11RootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
@@ -175,7 +177,7 @@ absl::StatusOr<ByteBuffer> Pkcs11RootKey::WrapSeed(const crypto::SecretKey& seed
   ByteBuffer wrapped;
   const auto wrap = options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? EncryptGcm : WrapRfc3394;
   const Pkcs11Token::Outcome outcome =
-      token_.Call([&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
+      token_->Call(options_.key, [&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
         return wrap(module, session, key, seed, wrapped);
       });
   RETURN_IF_ERROR(outcome.status);
@@ -187,7 +189,7 @@ absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapSeed(Bytes wrapped, ck_rv
   crypto::SecretKey seed;
   const auto unwrap = options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? DecryptGcm : UnwrapRfc3394;
   const Pkcs11Token::Outcome outcome =
-      token_.Call([&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
+      token_->Call(options_.key, [&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
         ByteBuffer copy;
         Append(copy, wrapped);
         return unwrap(module, session, key, std::move(copy), seed);

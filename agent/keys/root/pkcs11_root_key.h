@@ -1,6 +1,7 @@
 // The root key that is an AES key in a PKCS#11 token: a hardware security module, a smart card, SoftHSM.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,14 +22,15 @@ namespace kveil::keys {
 //   mechanism = 1: nonce | ciphertext | tag, 2: as RFC 3394 has it
 class Pkcs11RootKey : public RootKey {
  public:
-  explicit Pkcs11RootKey(const Pkcs11Options& options);
+  // `token`: of several keys of it; nullptr: one of its own.
+  explicit Pkcs11RootKey(const Pkcs11Options& options, std::shared_ptr<Pkcs11Token> token = nullptr);
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   // Wraps a seed and unwraps it.
   absl::Status Check(Deadline deadline) override;
-  void Stop() override { token_.Stop(); }
+  void Stop() override { token_->Stop(); }
 
  private:
   // What is before the check in each wrapped key.
@@ -42,7 +44,7 @@ class Pkcs11RootKey : public RootKey {
 
   const Pkcs11Options options_;
   const std::string name_;
-  Pkcs11Token token_;
+  const std::shared_ptr<Pkcs11Token> token_;
 };
 
 }  // namespace kveil::keys

@@ -144,13 +144,13 @@ Pkcs11Token::~Pkcs11Token() {
   if (isOpen_) (void)login_.module->C_CloseSession(session_);
 }
 
-Pkcs11Token::Outcome Pkcs11Token::Call(const Use& use) {
+Pkcs11Token::Outcome Pkcs11Token::Call(const std::string& key, const Use& use) {
   Outcome outcome;
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (isStopping_) return {absl::UnavailableError("the agent is ending")};
     const absl::StatusOr<Login> login = GetLogin();
     if (!login.ok()) return {login.status()};
-    outcome = CallOnce(*login, use);
+    outcome = CallOnce(*login, key, use);
     if (!IsLost(outcome.value)) break;
     Forget(*login);
     outcome.status = Failed("the token", outcome.value);
@@ -158,7 +158,7 @@ Pkcs11Token::Outcome Pkcs11Token::Call(const Use& use) {
   return outcome;
 }
 
-Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const Use& use) const {
+Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const std::string& label, const Use& use) {
   pkcs11::Module& module = *login.module;
   ck_session_handle_t session = 0;
   ck_rv_t value = module.C_OpenSession(login.slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
@@ -168,7 +168,7 @@ Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const Use& use) c
   value = module.C_GetSessionInfo(session, &info);
   if (value == CKR_OK && info.state != CKS_RO_USER_FUNCTIONS) value = CKR_USER_NOT_LOGGED_IN;
   absl::StatusOr<ck_object_handle_t> key = Failed("C_GetSessionInfo", value);
-  if (value == CKR_OK) key = FindKey(module, session, options_.key, value);
+  if (value == CKR_OK) key = FindKey(module, session, label, value);
   if (key.ok()) value = use(module, session, *key);
   (void)module.C_CloseSession(session);
   if (!key.ok()) return {key.status(), value};

@@ -19,11 +19,11 @@ constexpr size_t kLongestCiphertext = 1024;
 
 }  // namespace
 
-VaultRootKey::VaultRootKey(const VaultOptions& options)
+VaultRootKey::VaultRootKey(const VaultOptions& options, std::shared_ptr<VaultSession> session)
     : path_(StrCat(options.mount, "/")),
       key_(options.key),
       name_(StrCat("Vault key ", options.mount, "/", options.key, " at ", options.address)),
-      session_(options) {}
+      session_(session != nullptr ? std::move(session) : std::make_shared<VaultSession>(options)) {}
 
 absl::Status VaultRootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
@@ -41,7 +41,7 @@ ByteBuffer VaultRootKey::Header() const {
 
 absl::StatusOr<RootKey::DataKey> VaultRootKey::GenerateDataKey(Bytes context, Deadline deadline) {
   absl::StatusOr<VaultSession::Answer> answer =
-      session_.Call("POST", StrCat(path_, "datakey/plaintext/", key_), vault::DataKeyRequest(), deadline);
+      session_->Call("POST", StrCat(path_, "datakey/plaintext/", key_), vault::DataKeyRequest(), deadline);
   if (!answer.ok()) return Named(answer.status());
   if (answer->status != 200) return Explain(*answer, deadline);
   absl::StatusOr<vault::DataKeyAnswer> made = vault::ParseDataKey(answer->body);
@@ -113,7 +113,7 @@ std::vector<absl::StatusOr<crypto::SecretKey>> VaultRootKey::Unwrap(absl::Span<c
 absl::StatusOr<VaultRootKey::Answers> VaultRootKey::Decrypt(absl::Span<const vault::DecryptItem> items,
                                                             Deadline deadline) {
   absl::StatusOr<VaultSession::Answer> answer =
-      session_.Call("POST", StrCat(path_, "decrypt/", key_), vault::DecryptRequest(items), deadline);
+      session_->Call("POST", StrCat(path_, "decrypt/", key_), vault::DecryptRequest(items), deadline);
   if (!answer.ok()) return Named(answer.status());
   absl::StatusOr<Answers> answers = vault::ParseDecrypt(answer->body, items.size());
   if (answers.ok()) return answers;
@@ -153,7 +153,7 @@ std::vector<absl::StatusOr<ByteBuffer>> VaultRootKey::Rewrap(absl::Span<const Wr
 absl::StatusOr<VaultRootKey::Ciphertexts> VaultRootKey::RewrapSome(absl::Span<const vault::DecryptItem> items,
                                                                    Deadline deadline) {
   absl::StatusOr<VaultSession::Answer> answer =
-      session_.Call("POST", StrCat(path_, "rewrap/", key_), vault::RewrapRequest(items), deadline);
+      session_->Call("POST", StrCat(path_, "rewrap/", key_), vault::RewrapRequest(items), deadline);
   if (!answer.ok()) return Named(answer.status());
   absl::StatusOr<Ciphertexts> answers = vault::ParseRewrap(answer->body, items.size());
   if (answers.ok()) return answers;
@@ -173,7 +173,7 @@ absl::Status VaultRootKey::Explain(const VaultSession::Answer& answer, Deadline 
 }
 
 absl::Status VaultRootKey::Check(Deadline deadline) {
-  const absl::StatusOr<VaultSession::Answer> answer = session_.Call("GET", StrCat(path_, "keys/", key_), {}, deadline);
+  const absl::StatusOr<VaultSession::Answer> answer = session_->Call("GET", StrCat(path_, "keys/", key_), {}, deadline);
   if (!answer.ok()) return Named(answer.status());
   if (answer->status == 404) {
     return Named(absl::FailedPreconditionError(

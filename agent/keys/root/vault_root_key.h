@@ -25,7 +25,8 @@ namespace kveil::keys {
 // Transit may rewrap the seed under a newer version of its key: nothing else changes with it.
 class VaultRootKey : public RootKey {
  public:
-  explicit VaultRootKey(const VaultOptions& options);
+  // `session`: of several keys of the provider; nullptr: one of its own.
+  explicit VaultRootKey(const VaultOptions& options, std::shared_ptr<VaultSession> session = nullptr);
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
@@ -35,7 +36,7 @@ class VaultRootKey : public RootKey {
   std::string VersionOf(const WrappedKey& key) const override;
   // Reads what Transit says of the key.
   absl::Status Check(Deadline deadline) override;
-  void Stop() override { session_.Stop(); }
+  void Stop() override { session_->Stop(); }
 
  private:
   using Answers = std::vector<absl::StatusOr<crypto::SecretKey>>;
@@ -56,7 +57,7 @@ class VaultRootKey : public RootKey {
   const std::string path_;  // of the mount, with a slash behind it
   const std::string key_;
   const std::string name_;
-  VaultSession session_;
+  const std::shared_ptr<VaultSession> session_;
 };
 
 }  // namespace kveil::keys

@@ -16,6 +16,9 @@ using crypto::SecretText;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr char kRevoke[] = "auth/token/revoke-self";
+constexpr seconds kRevoking{2};
+
 bool PassesByItself(int status) {
   // 412: a standby that has not heard of a write yet; 429: too many requests, or a standby; 472, 473: other standbys.
   return status >= 500 || status == 412 || status == 429 || status == 472 || status == 473;
@@ -33,6 +36,15 @@ absl::Status ErrorOf(const http::Response& response) {
 }  // namespace
 
 VaultSession::VaultSession(const VaultOptions& options) : options_(options), client_({.ca = options.ca}) {}
+
+// What it can do no more, nobody can do with it who has found it. A client that was stopped sends nothing.
+VaultSession::~VaultSession() {
+  const MutexLock lock(mutex_);
+  if (token_ == nullptr || options_.auth == VaultOptions::Auth::kTokenFile || Clock::now() >= endsAt_) return;
+  const http::Client client({.ca = options_.ca});
+  client.Send(RequestOf("POST", kRevoke, crypto::MakeSecretText("{}"), &token_->text), Clock::now() + kRevoking)
+      .IgnoreError();
+}
 
 absl::StatusOr<VaultSession::Answer> VaultSession::Call(std::string_view method, const std::string& path,
                                                         const SecretText& body, Deadline deadline) {
@@ -55,9 +67,8 @@ absl::StatusOr<VaultSession::Answer> VaultSession::Call(std::string_view method,
   return Answer{response.status, std::move(response.body)};
 }
 
-absl::StatusOr<http::Response> VaultSession::Send(std::string_view method, const std::string& path,
-                                                  const SecretText& body, const SecretText* token,
-                                                  Deadline deadline) const {
+http::Request VaultSession::RequestOf(std::string_view method, const std::string& path, const SecretText& body,
+                                      const SecretText* token) const {
   http::Request request;
   request.method = std::string(method);
   request.url = StrCat(options_.address, "/v1/", path);
@@ -71,7 +82,13 @@ absl::StatusOr<http::Response> VaultSession::Send(std::string_view method, const
     request.headers.push_back(std::move(header));
   }
   request.body = body;
-  ASSIGN_OR_RETURN(http::Response response, client_.Send(request, deadline));
+  return request;
+}
+
+absl::StatusOr<http::Response> VaultSession::Send(std::string_view method, const std::string& path,
+                                                  const SecretText& body, const SecretText* token,
+                                                  Deadline deadline) const {
+  ASSIGN_OR_RETURN(http::Response response, client_.Send(RequestOf(method, path, body, token), deadline));
   // A proxy or a load balancer in between refuses in words of its own, and says nothing about keys and tokens.
   if (response.status / 100 == 4 && !vault::IsAnswer(response.body)) {
     return absl::UnavailableError(StrCat("is answered for with HTTP ", response.status, " by something else"));
@@ -108,8 +125,11 @@ absl::StatusOr<std::shared_ptr<const VaultSession::Token>> VaultSession::Replace
     TakeFileToken(std::move(text), deadline);
     return token_;
   }
-  if (Clock::now() - refused.begun < options_.loginPause) return nullptr;
+  const Clock::time_point now = Clock::now();
+  if (now - refused.begun < options_.loginPause) return nullptr;
   RETURN_IF_ERROR(Login(deadline));
+  // It may be well, and a policy denies. Whoever still uses it is refused, and gets the new one.
+  Send("POST", kRevoke, crypto::MakeSecretText("{}"), &refused.text, std::min(deadline, now + kRevoking)).IgnoreError();
   return token_;
 }
 

@@ -25,6 +25,10 @@ class VaultSession {
   using Deadline = std::chrono::steady_clock::time_point;
 
   explicit VaultSession(const VaultOptions& options);
+  // Revokes the token, if it comes from a login, and waits two seconds for that at most.
+  ~VaultSession();
+  VaultSession(const VaultSession&) = delete;
+  VaultSession& operator=(const VaultSession&) = delete;
 
   struct Answer {
     int status = 0;  // 2xx, 400 or 404
@@ -46,11 +50,13 @@ class VaultSession {
     Clock::time_point begun;
   };
 
+  http::Request RequestOf(std::string_view method, const std::string& path, const crypto::SecretText& body,
+                          const crypto::SecretText* token) const;
   // A request with this token, or without one. An answer that is not Vault's is kUnavailable.
   absl::StatusOr<http::Response> Send(std::string_view method, const std::string& path, const crypto::SecretText& body,
                                       const crypto::SecretText* token, Deadline deadline) const;
   absl::StatusOr<std::shared_ptr<const Token>> GetToken(Deadline deadline);
-  // Another token than the one of this number, which was refused.
+  // Another token than the one of this number, which was refused, and is revoked then.
   absl::StatusOr<std::shared_ptr<const Token>> ReplaceToken(const Token& refused, Deadline deadline);
 
   absl::Status Login(Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -66,9 +66,16 @@ KekKeys::KekKeys(const KeyServiceOptions& options, ContextOf contextOf)
 }
 
 KekKeys::~KekKeys() {
+  for (const auto& [name, provider] : providers_) provider->Stop();
   for (const auto& [name, weak] : roots_) {
     if (const std::shared_ptr<RootKey> root = weak.lock()) root->Stop();
   }
+}
+
+absl::StatusOr<std::unique_ptr<RootKey>> KekKeys::Open(const KekName& name) const {
+  const auto provider = providers_.find(name.provider);
+  if (provider != providers_.end()) return provider->second->Open(name.key);
+  return absl::NotFoundError(StrCat("this agent has no provider ", name.provider, " (keys.keks)"));
 }
 
 bool KekKeys::IsFresh(const Known& known) const {

@@ -65,6 +65,10 @@ class KekKeys {
   // The KEK key for what is made now. It is made when there is none. Errors as of Find.
   absl::StatusOr<Found> FindToMake(const KekName& name, int64_t window, const std::string& workload);
 
+  // A KEK, with the session of its provider. Any thread may use it, until this ends. kNotFound: there is no such
+  // provider.
+  absl::StatusOr<std::unique_ptr<RootKey>> Open(const KekName& name) const;
+
   // Takes what the providers have answered.
   void Take(Registry& registry, absl::Time now);
   // Has the registry and the providers asked for what was not found.

@@ -13,7 +13,7 @@ constexpr std::chrono::seconds kAttemptLimit{8};
 }  // namespace
 
 KekProvider::KekProvider(RootKeyOptions options, std::function<Time()> steadyNow)
-    : options_(std::move(options)),
+    : opener_(std::move(options)),
       steadyNow_(std::move(steadyNow)),
       poolOfThoseThere_(kThreads, kMostWaiting),
       poolOfNewOnes_(kThreads, kMostNewWaiting) {}

@@ -30,8 +30,9 @@ class KekProvider {
   // `steadyNow`: any thread calls it.
   KekProvider(RootKeyOptions options, std::function<Time()> steadyNow);
 
-  // One of its keys, see OpenKek.
-  absl::StatusOr<std::unique_ptr<RootKey>> Open(const std::string& key) const { return OpenKek(options_, key); }
+  // One of its keys, see KekOpener. Any thread may call these.
+  absl::StatusOr<std::unique_ptr<RootKey>> Open(const std::string& key) const { return opener_.Open(key); }
+  void Stop() { opener_.Stop(); }
 
   struct Question {
     KekName kek;
@@ -61,7 +62,7 @@ class KekProvider {
   Answer AskNow(Question question);
   const CallPool& PoolOf(bool isThere) const { return isThere ? poolOfThoseThere_ : poolOfNewOnes_; }
 
-  const RootKeyOptions options_;
+  KekOpener opener_;
   const std::function<Time()> steadyNow_;
   std::atomic<uint64_t> calls_{0}, errors_{0}, nanoseconds_{0};
   Mutex mutex_;

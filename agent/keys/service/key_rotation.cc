@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "keys/root/open_root_key.h"
 #include "keys/service/key_service.h"
 #include "keys/service/service_thread.h"
 
@@ -59,8 +58,7 @@ absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
 
 absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_view provider, std::string_view name,
                                                                   const crypto::KeyId& after) {
-  const auto options = thread_->core().options().kekProviders.find(std::string(provider));
-  if (options == thread_->core().options().kekProviders.end()) {
+  if (!thread_->core().options().kekProviders.contains(std::string(provider))) {
     return absl::NotFoundError(StrCat("this agent has no provider ", provider, " (keys.keks)"));
   }
   const auto deadline = std::chrono::steady_clock::now() + kRotationTime;
@@ -76,7 +74,8 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
   if (listed.size() == kMostKeksRotated) rotated.next = listed.back().key.id;
   std::vector<std::optional<Rewrapped>> made(listed.size());
   for (const auto& [kek, places] : byKek) {
-    const absl::StatusOr<std::unique_ptr<RootKey>> root = OpenKek(options->second, kek.key);
+    const absl::StatusOr<std::unique_ptr<RootKey>> root =
+        thread_->AskKeyring([&name = kek](Keyring& keyring) { return keyring.OpenKek(name); });
     std::vector<RootKey::WrappedKey> wrapped;
     for (const size_t place : places) wrapped.push_back({listed[place].key.wrappedKey, listed[place].context});
     std::vector<absl::StatusOr<Rewrapped>> answers;

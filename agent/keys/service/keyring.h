@@ -148,6 +148,7 @@ class Keyring {
   };
   absl::StatusOr<std::vector<OfKek>> ListKekKeys(std::string_view provider, std::string_view name,
                                                  const crypto::KeyId& after, size_t most);
+  absl::StatusOr<std::unique_ptr<RootKey>> OpenKek(const KekName& name) const { return keks_.Open(name); }
   absl::StatusOr<bool> ReplaceKekKey(const Registry::KekKey& before, const Rewrapped& after);
 
   // Forgets throw-away keys and KEK keys that are too old, and has KEK keys unwrapped again that are in use.

@@ -84,6 +84,10 @@ class FakeVault : public FakeHttpServer {
     change_ = std::move(change);
   }
 
+  size_t tokens() const {
+    const MutexLock lock(mutex_);
+    return tokens_.size();
+  }
   int Count(const std::string& pathPart) const {
     const MutexLock lock(mutex_);
     return static_cast<int>(std::count_if(paths_.begin(), paths_.end(),
@@ -174,6 +178,10 @@ class FakeVault : public FakeHttpServer {
       if (!token->second.isRenewable) return Response::Error(400, "lease is not renewable");
       token->second.begun = Clock::now();
       return Auth(token->first, token->second.lease, true);
+    }
+    if (is("POST", "/v1/auth/token/revoke-self")) {
+      tokens_.erase(token);
+      return {204, ""};
     }
     if (is("POST", "/v1/transit/datakey/plaintext/")) return MakeDataKey(request, request.path.substr(30));
     if (is("POST", "/v1/transit/decrypt/")) return Decrypt(request, request.path.substr(20));

@@ -223,7 +223,8 @@ TEST(KeyNamesTest, EachProviderHasItsOwn) {
 TEST(KeyNamesTest, AKekOfGoogleIsNoVersionOfOne) {
   RootKeyOptions options;
   options.gcp.emplace();
-  const auto refused = OpenKek(options, "projects/p/locations/eu/keyRings/r/cryptoKeys/orders/cryptoKeyVersions/1");
+  const auto refused =
+      KekOpener(options).Open("projects/p/locations/eu/keyRings/r/cryptoKeys/orders/cryptoKeyVersions/1");
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
 }
 

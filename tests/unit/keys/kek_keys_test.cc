@@ -297,6 +297,28 @@ TEST_F(KekKeysTest, KeysOfOneVaultAreOpenedByTheirNames) {
   EXPECT_THAT(vault.complaints(), IsEmpty());
 }
 
+TEST_F(KekKeysTest, TheKeysOfAProviderShareASessionWhichEndsWithTheAgent) {
+  FakeVault vault;
+  for (const char* key : {"orders", "clicks"}) vault.MakeKey(key);
+  vault.AllowLogin("/v1/auth/approle/login", {{"role_id", "role"}, {"secret_id", "secret"}}, 3600);
+  WriteFile(folder_ + "/secret", "secret");
+  KeyServiceOptions options = Options();
+  options.kekProviders["v"].vault = VaultOptions{.address = vault.address(),
+                                                 .auth = VaultOptions::Auth::kAppRole,
+                                                 .secretFile = folder_ + "/secret",
+                                                 .role = "role",
+                                                 .authMount = "approle"};
+  auto service = Open(options);
+  KeyOf(*service, TopicUnder("orders", "v", "orders"));
+  KeyOf(*service, TopicUnder("clicks", "v", "clicks"));
+  EXPECT_EQ(service->RotateKekKeys("v", "", {})->keks.size(), 2u);
+  EXPECT_EQ(vault.Count("/login"), 1);
+  EXPECT_EQ(vault.tokens(), 1u);
+  service.reset();
+  EXPECT_EQ(vault.tokens(), 0u) << "it is revoked";
+  EXPECT_THAT(vault.complaints(), IsEmpty());
+}
+
 TEST_F(KekKeysTest, NamesOfAKekAreThoseOfTheKeyspace) {
   const KekName kek{"payments", "kafka-orders"};
   const std::string keyspace = KeyspaceUnder("main", kek);
