@@ -91,6 +91,10 @@ class Result:
     largest: float
 
     @property
+    def is_noise(self):
+        return math.isinf(self.median)
+
+    @property
     def met(self):
         return self.median <= self.goal.limit if self.goal.at_most else self.median >= self.goal.limit
 
@@ -100,8 +104,8 @@ class Result:
 
 
 def shown(value):
-    """Two digits behind the point for what is small, none for what is large."""
-    return "infinite" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2f}"
+    """Two digits behind the point for what is small, none for what is large; infinity is what noise makes of a share."""
+    return "noise" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2f}"
 
 
 def ratio(above, below):
@@ -113,8 +117,9 @@ def difference(larger, smaller):
 
 
 def added_ratio(one, other, without):
-    """What `one` adds to `without`, as a share of what `other` adds."""
-    return lambda figures: [divided(a - c, b - c) for a, b, c in zip(figures[one], figures[other], figures[without], strict=True)]
+    """What `one` adds to `without`, as a share of what `other` adds. Where one of them adds nothing, noise is all that was measured."""
+    return lambda figures: [divided(a - c, b - c) if a > c else math.inf
+                            for a, b, c in zip(figures[one], figures[other], figures[without], strict=True)]
 
 
 def to_least(name, others):
@@ -127,7 +132,7 @@ def plain(name, divisor=1):
 
 
 def divided(above, below):
-    # Nothing added, or less than nothing, is below what noise lets be measured: no share of it can be met.
+    # What is nothing, or less, is below what noise lets be measured: no goal is met by a share of it.
     return above / below if below > 0 else math.inf
 
 

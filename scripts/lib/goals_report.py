@@ -65,6 +65,8 @@ def _goals_table(runs):
 
 
 def _verdict(of_runs):
+    if any(result.is_noise for result in of_runs):
+        return "lost in noise"
     met = [result.met for result in of_runs]
     return "met" if all(met) else "**missed**" if not any(met) else "**not in every run**"
 
@@ -103,7 +105,8 @@ def _median(figures, name):
 
 def plots(run):
     """Pictures by file name: a title and the SVG text."""
-    of_goals = [(f"{result.goal.number}: {result.goal.what}", *_share_of_limit(result)) for result in goals.results(run["figures"])]
+    of_goals = [(f"{result.goal.number}: {result.goal.what}", *_share_of_limit(result)) for result in goals.results(run["figures"])
+                if not result.is_noise]
     cpu = []
     for what in goals.PRODUCE_AND_FETCH:
         for size in goals.SIZES:

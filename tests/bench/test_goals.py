@@ -49,9 +49,15 @@ def test_what_is_added_is_compared_without_what_was_there():
     assert compared({"topic": [150], "peer": [300], "direct": [100]}) == [0.25]
 
 
-def test_a_share_of_nothing_meets_no_goal():
+def test_a_share_of_what_adds_nothing_is_noise():
     compared = goals.added_ratio("topic", "peer", "direct")
-    assert compared({"topic": [150, 90], "peer": [100, 90], "direct": [100, 100]}) == [math.inf, math.inf]
+    assert compared({"topic": [150, 90, 90, 150], "peer": [100, 90, 150, 90], "direct": [100] * 4}) == [math.inf] * 4
+
+
+def test_noise_neither_meets_nor_misses_a_goal():
+    figures = {goals.latency(1000, path, "p50"): [value] for path, value in (("topic", 90), ("peer", 150), ("direct", 100))}
+    assert "| noise (noise to noise) | lost in noise |" in row(goals_report.markdown([run(figures)]), "1,000 records/s, p50 /")
+    assert "p50" not in goals_report.plots(run(figures))["goals.svg"][1]
 
 
 def test_the_plainest_relay_is_the_cheaper_one_of_each_turn():
