@@ -59,53 +59,86 @@ def codec(what, name):
 CROWD = "crowd/connections"  # How many they were: 10,000, unless the machine has no descriptors for so many.
 FIRST_CONNECTION = "first"  # Milliseconds from connecting to the first answer, after the agent's start.
 
+LEAST_TURNS = 3  # With fewer, a spread says nothing.
+MET, MISSED, UNDECIDED = "met", "**missed**", "within the spread"
+TOO_FEW, NOT_MEASURABLE, NOISE, INCOMPLETE = "too few turns", "not measurable", "noise", "**incomplete**"
+
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """`limit` is the largest figure that meets it, or the smallest if not `at_most`. `formula` takes the figures of all names."""
+    """`limit` is the largest figure that meets it, or the smallest if not `at_most`. `formula` takes the figures of all names, and gives one
+    value a turn. A median that is not `plausible` is noise: nothing between is faster than without it."""
     number: int
     what: str
     formula: typing.Callable
     limit: float
     unit: str = ""
     at_most: bool = True
+    plausible: tuple = (-math.inf, math.inf)
 
     @property
     def text(self):
         return f"{'at most' if self.at_most else 'at least'} {shown(self.limit)}{self.unit and ' ' + self.unit}"
 
-    def result(self, figures):
-        """The Result, or None when a figure that it takes was not measured."""
+    def result(self, figures, turns):
+        """The Result of a run of so many turns, or None when a figure that it takes was not measured."""
         try:
             values = self.formula(figures)
         except KeyError:
             return None
-        return Result(self, statistics.median(values), min(values), max(values))
+        return Result(self, values, turns)
+
+    def is_met_by(self, value):
+        return value <= self.limit if self.at_most else value >= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
+    """`values` has one for each turn that did not fail, None where noise is larger than what was to be measured; `turns` is how many
+    turns there were to be."""
     goal: Goal
-    median: float
-    least: float
-    largest: float
+    values: list
+    turns: int
 
     @property
-    def is_noise(self):
-        return math.isinf(self.median)
+    def measured(self):
+        return [value for value in self.values if value is not None]
 
     @property
-    def met(self):
-        return self.median <= self.goal.limit if self.goal.at_most else self.median >= self.goal.limit
+    def median(self):
+        return statistics.median(self.measured)
+
+    @property
+    def least(self):
+        return min(self.measured)
+
+    @property
+    def largest(self):
+        return max(self.measured)
+
+    @property
+    def verdict(self):
+        """MET only if the worst turn meets the goal, MISSED only if the best one does not."""
+        if len(self.values) < self.turns:
+            return INCOMPLETE
+        if self.turns < LEAST_TURNS:
+            return TOO_FEW
+        if len(self.measured) < self.turns:
+            return NOT_MEASURABLE
+        if not self.goal.plausible[0] <= self.median <= self.goal.plausible[1]:
+            return NOISE
+        met = {self.goal.is_met_by(value) for value in self.measured}
+        return UNDECIDED if len(met) > 1 else MET if True in met else MISSED
 
     @property
     def text(self):
-        return f"{shown(self.median)} ({shown(self.least)} to {shown(self.largest)})"
+        of = f", {len(self.measured)} of {self.turns} turns" if len(self.measured) < self.turns else ""
+        return (f"{shown(self.median)} ({shown(self.least)} to {shown(self.largest)})" if self.measured else "no figure") + of
 
 
 def shown(value):
-    """Two digits behind the point for what is small, none for what is large; infinity is what noise makes of a share."""
-    return "noise" if math.isinf(value) else f"{value:,.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2f}"
+    """Two digits behind the point for what is small, none for what is large."""
+    return f"{value:,.0f}" if abs(value) >= 20 or value == round(value) else f"{value:.2f}"
 
 
 def ratio(above, below):
@@ -113,13 +146,12 @@ def ratio(above, below):
 
 
 def difference(larger, smaller):
-    return lambda figures: [a - b for a, b in zip(figures[larger], figures[smaller], strict=True)]
+    return lambda figures: [added(a, b) for a, b in zip(figures[larger], figures[smaller], strict=True)]
 
 
 def added_ratio(one, other, without):
-    """What `one` adds to `without`, as a share of what `other` adds. Where one of them adds nothing, noise is all that was measured."""
-    return lambda figures: [divided(a - c, b - c) if a > c else math.inf
-                            for a, b, c in zip(figures[one], figures[other], figures[without], strict=True)]
+    """What `one` adds to `without`, as a share of what `other` adds."""
+    return lambda figures: [divided(added(a, c), added(b, c)) for a, b, c in zip(figures[one], figures[other], figures[without], strict=True)]
 
 
 def to_least(name, others):
@@ -131,14 +163,19 @@ def plain(name, divisor=1):
     return lambda figures: [value / divisor for value in figures[name]]
 
 
+def added(with_it, without):
+    """None when nothing was added, or less than nothing: then noise is larger than what was to be measured."""
+    return with_it - without if with_it > without else None
+
+
 def divided(above, below):
-    # What is nothing, or less, is below what noise lets be measured: no goal is met by a share of it.
-    return above / below if below > 0 else math.inf
+    """None when one of the two is."""
+    return None if above is None or not below else above / below
 
 
-def results(figures):
+def results(figures, turns):
     """Of all goals for which there are figures, in order."""
-    return [result for result in (goal.result(figures) for goal in GOALS) if result]
+    return [result for result in (goal.result(figures, turns) for goal in GOALS) if result]
 
 
 def size_name(size):
@@ -158,7 +195,7 @@ def _goals():
                        ratio(sealing(what, users), sealing(what, "topic")), 1.5)
     for what, size in both:
         yield Goal(1, f"{what} {size_name(size)}, 1,000 users: the agent's CPU, user scope / topic scope",
-                   ratio(throughput(what, size, 1, "user", "cpu"), throughput(what, size, 1, "topic", "cpu")), 1.5)
+                   ratio(throughput(what, size, 1, "user", "cpu"), throughput(what, size, 1, "topic", "cpu")), 1.5, plausible=(0.95, math.inf))
 
     for what in PRODUCE_AND_FETCH:
         yield Goal(2, f"{what} 100 B: the agent's CPU", plain(throughput(what, 100, 1, "topic", "cpu")), 1.4, "s/GB")
@@ -186,7 +223,7 @@ def _goals():
         for what, size in both:
             yield Goal(4, f"{what} {size_name(size)}, clients: {clients}: throughput / direct",
                        ratio(throughput(what, size, clients, "topic", "speed"), throughput(what, size, clients, "direct", "speed")),
-                       limits[what, size], at_most=False)
+                       limits[what, size], at_most=False, plausible=(0, 1.05))
 
     for quantile, limit in (("p50", 40), ("p99", 100)):
         yield Goal(5, f"added to the round trip of an unloaded produce, {quantile}", difference(ping("topic", quantile), ping("direct", quantile)),

@@ -1,6 +1,6 @@
 """What scripts/goals has measured, as Markdown for docs/performance.md and as SVG.
 
-A run is {"about": {...}, "figures": {...}, "memory": {path: bytes}}; goals.py says what the figures are."""
+A run is {"about": {...}, "figures": {...}, "memory": {path: bytes}, "failed": [text]}; goals.py says what the figures are."""
 
 import html
 import statistics
@@ -11,11 +11,19 @@ PATHS = {"direct": "direct", "forwarded": "kveil, forwarding", "topic": "kveil, 
          "unsealed-peer": "Kroxylicious, forwarding", "peer": "Kroxylicious, topic keys"}
 BEGIN, END = "<!-- scripts/goals writes what follows -->", "<!-- up to here -->"
 
+COLOURS = {goals.MET: "#2e7d4f", goals.MISSED: "#c0392b"}
+UNDECIDED = "#8a8f94"
+
 
 def markdown(runs, plots=()):
     """The section, of one run or several; `plots` are the paths of pictures, from where the text lies."""
     lines = [*_about(runs), ""]
     lines += _goals_table(runs)
+    for index, run in enumerate(runs):
+        if run["failed"]:
+            lines += ["", f"**Failed{_of_run(index, runs)}**, and not in the table:", "", *(f"- {_one_line(failure)}" for failure in run["failed"])]
+    if len(runs) > 1:
+        lines += ["", "What follows is of run 1."]
     lines += ["", *(f"![{title}]({path})" for title, path in plots)]
     for quantity, unit, title in (("speed", "MB/s", "Throughput"), ("cpu", "s/GB", "CPU seconds per GB of values, of what lies between clients and broker")):
         lines += ["", *_paths_table(runs[0]["figures"], quantity, f"{title}, {unit}")]
@@ -23,6 +31,14 @@ def markdown(runs, plots=()):
     if runs[0]["memory"]:
         lines += ["", "Peak memory: " + ", ".join(f"{PATHS[path]} {size / 1e6:.0f} MB" for path, size in runs[0]["memory"].items()) + "."]
     return "\n".join(lines) + "\n"
+
+
+def _of_run(index, runs):
+    return f" in run {index + 1}" if len(runs) > 1 else ""
+
+
+def _one_line(text):
+    return text.splitlines()[0][:300]
 
 
 def rewritten(text, section):
@@ -48,7 +64,7 @@ def _about(runs):
 def _goals_table(runs):
     by_goal = {}
     for index, run in enumerate(runs):
-        for result in goals.results(run["figures"]):
+        for result in goals.results(run["figures"], run["about"]["turns"]):
             by_goal.setdefault(result.goal, {})[index] = result
     columns = ["measured"] if len(runs) == 1 else [f"run {index + 1}" for index in range(len(runs))]
     yield f"| | | goal | {' | '.join(columns)} | |"
@@ -57,18 +73,17 @@ def _goals_table(runs):
         of_runs = by_goal.get(goal)
         if of_runs:
             cells = [of_runs[index].text if index in of_runs else "" for index in range(len(runs))]
-            yield f"| {goal.number} | {goal.what} | {goal.text} | {' | '.join(cells)} | {_verdict(of_runs.values())} |"
+            yield f"| {goal.number} | {goal.what} | {goal.text} | {' | '.join(cells)} | {_verdict(of_runs, len(runs))} |"
     missing = sorted({goal.number for goal in goals.GOALS if goal not in by_goal})
     if missing:
         yield ""
         yield "Not measured: " + "; ".join(goal.what for goal in goals.GOALS if goal not in by_goal) + "."
 
 
-def _verdict(of_runs):
-    if any(result.is_noise for result in of_runs):
-        return "lost in noise"
-    met = [result.met for result in of_runs]
-    return "met" if all(met) else "**missed**" if not any(met) else "**not in every run**"
+def _verdict(of_runs, count):
+    """What all runs say, or each."""
+    verdicts = [of_runs[index].verdict if index in of_runs else "not measured" for index in range(count)]
+    return verdicts[0] if len(set(verdicts)) == 1 else "; ".join(verdicts)
 
 
 def _paths_table(figures, quantity, title):
@@ -105,16 +120,16 @@ def _median(figures, name):
 
 def plots(run):
     """Pictures by file name: a title and the SVG text."""
-    of_goals = [(f"{result.goal.number}: {result.goal.what}", *_share_of_limit(result)) for result in goals.results(run["figures"])
-                if not result.is_noise]
+    of_goals = [(f"{result.goal.number}: {result.goal.what}", *_share_of_limit(result), COLOURS.get(result.verdict, UNDECIDED))
+                for result in goals.results(run["figures"], run["about"]["turns"]) if result.measured]
     cpu = []
     for what in goals.PRODUCE_AND_FETCH:
         for size in goals.SIZES:
             for path, name in PATHS.items():
                 values = run["figures"].get(goals.throughput(what, size, 1, path, "cpu"))
                 if values and path != "direct":
-                    cpu.append((f"{what} {goals.size_name(size)}: {name}", statistics.median(values), min(values), max(values)))
-    return {"goals.svg": ("Each figure as a share of its goal: met up to 1", bars(of_goals, "share of the goal; met up to 1", mark=1.0)),
+                    cpu.append((f"{what} {goals.size_name(size)}: {name}", statistics.median(values), min(values), max(values), UNDECIDED))
+    return {"goals.svg": ("Each figure as a share of its goal: up to 1 is met; grey without a verdict", bars(of_goals, "share of the goal", mark=1.0)),
             "goals-cpu.svg": ("CPU seconds per GB, one client", bars(cpu, "CPU seconds per GB, one client"))}
 
 
@@ -122,11 +137,11 @@ def _share_of_limit(result):
     """Median, least and largest, so that up to 1 meets the goal."""
     if result.goal.at_most:
         return [value / result.goal.limit for value in (result.median, result.least, result.largest)]
-    return [goals.divided(result.goal.limit, value) for value in (result.median, result.largest, result.least)]
+    return [result.goal.limit / max(value, 1e-9) for value in (result.median, result.largest, result.least)]
 
 
 def bars(rows, unit, mark=None):
-    """A horizontal bar a row (name, median, least, largest), with a line from least to largest, and one across all at `mark`. What is
+    """A horizontal bar a row (name, median, least, largest, colour), with a line from least to largest, and one across all at `mark`. What is
     too long for the picture is cut off, its number is not."""
     left, width, height, top = 560, 420, 20, 34
     largest = max([2.5 * mark] if mark else [row[3] for row in rows] or [1])
@@ -137,9 +152,8 @@ def bars(rows, unit, mark=None):
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 70} {top + height * len(rows) + 8}" '
              'font-family="sans-serif" font-size="12">', '<rect width="100%" height="100%" fill="white"/>',
              f'<text x="{left}" y="20" font-weight="bold">{html.escape(unit)}</text>']
-    for index, (name, median, least, most) in enumerate(rows):
+    for index, (name, median, least, most, colour) in enumerate(rows):
         y = top + height * index
-        colour = "#c0392b" if mark and median > mark else "#2e7d4f"
         lines.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{html.escape(name)}</text>'
                      f'<rect x="{left}" y="{y + 3}" width="{x(median) - left:.1f}" height="{height - 8}" fill="{colour}"/>'
                      f'<path d="M{x(least):.1f} {y + 9}H{x(most):.1f}" stroke="black" stroke-width="2"/>'

@@ -45,8 +45,10 @@ def topics(broker, names, partitions=1):
     """These topics are there within the block, of so many partitions each."""
     names = list(names)
     _run(clients.java("create-topic", broker.bootstrap, ",".join(names), str(partitions)))
-    yield
-    _run(clients.java("delete-topic", broker.bootstrap, ",".join(names)))
+    try:
+        yield
+    finally:
+        _run(clients.java("delete-topic", broker.bootstrap, ",".join(names)))
 
 
 def produce(way, into, file, size, batch_size=BATCH_SIZE):

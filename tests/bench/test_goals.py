@@ -1,6 +1,5 @@
 """What scripts/goals makes of figures: no broker, no agent."""
 
-import math
 import pathlib
 import sys
 import xml.etree.ElementTree
@@ -14,9 +13,14 @@ import goals_report  # noqa: E402
 PRODUCED = {path: goals.throughput("produce", 1024, 1, path, "speed") for path in ("direct", "topic")}
 
 
-def run(figures, load=0.0):
-    about = {"commit": "c0ffee", "turns": 3, "cores": 2, "cpu": "a CPU", "kernel": "6.1", "load": load}
-    return {"about": about, "figures": figures, "memory": {}}
+def run(figures, load=0.0, turns=3, failed=()):
+    about = {"commit": "c0ffee", "turns": turns, "cores": 2, "cpu": "a CPU", "kernel": "6.1", "load": load}
+    return {"about": about, "figures": figures, "memory": {}, "failed": list(failed)}
+
+
+def verdict(*values, turns=None, **goal):
+    made = goals.Goal(1, "a goal", goals.plain("figure") if None not in values else lambda _: list(values), 1.5, **goal)
+    return made.result({"figure": list(values)}, turns or len(values)).verdict
 
 
 def produced(direct, topic):
@@ -29,19 +33,42 @@ def row(text, goal="produce 1 KiB, clients: 1: throughput / direct"):
 
 def test_a_ratio_is_of_the_same_turn():
     figures = produced([100, 200, 50], [90, 170, 47.5])
-    (result,) = goals.results(figures)
+    (result,) = goals.results(figures, 3)
     assert (result.median, result.least, result.largest) == pytest.approx((0.9, 0.85, 0.95))
 
 
 def test_a_turn_that_lacks_a_figure_is_an_error():
     with pytest.raises(ValueError):
-        goals.results(produced([100, 200], [90]))
+        goals.results(produced([100, 200], [90]), 2)
 
 
-@pytest.mark.parametrize("at_most, value, met", [(True, 1.5, True), (True, 1.51, False), (False, 1.5, True), (False, 1.49, False)])
-def test_the_limit_itself_meets_the_goal(at_most, value, met):
-    goal = goals.Goal(1, "a goal", goals.plain("figure"), 1.5, at_most=at_most)
-    assert goal.result({"figure": [value]}).met == met
+@pytest.mark.parametrize("at_most, value, said",
+                         [(True, 1.5, goals.MET), (True, 1.51, goals.MISSED), (False, 1.5, goals.MET), (False, 1.49, goals.MISSED)])
+def test_the_limit_itself_meets_the_goal(at_most, value, said):
+    assert verdict(value, value, value, at_most=at_most) == said
+
+
+def test_only_what_every_turn_says_is_a_verdict():
+    assert verdict(1.2, 1.3, 1.5) == goals.MET
+    assert verdict(1.2, 1.3, 1.6) == verdict(1.4, 1.6, 1.7) == goals.UNDECIDED
+    assert verdict(1.6, 1.7, 1.8) == goals.MISSED
+
+
+def test_two_turns_are_too_few_for_a_verdict():
+    assert verdict(1, 1) == goals.TOO_FEW
+
+
+def test_a_failed_turn_leaves_the_goal_without_a_verdict():
+    assert verdict(1, 1, 1, turns=4) == goals.INCOMPLETE
+
+
+def test_one_turn_of_noise_leaves_the_goal_without_a_verdict():
+    assert verdict(1, None, 1) == goals.NOT_MEASURABLE
+
+
+def test_what_is_faster_with_the_agent_than_without_is_noise():
+    assert verdict(1.06, 1.06, 1.06, at_most=False, plausible=(0, 1.05)) == goals.NOISE
+    assert goals.NOISE in row(goals_report.markdown([run(produced([100] * 3, [120, 130, 140]))]))
 
 
 def test_what_is_added_is_compared_without_what_was_there():
@@ -49,15 +76,11 @@ def test_what_is_added_is_compared_without_what_was_there():
     assert compared({"topic": [150], "peer": [300], "direct": [100]}) == [0.25]
 
 
-def test_a_share_of_what_adds_nothing_is_noise():
+def test_what_is_less_than_nothing_cannot_be_measured():
     compared = goals.added_ratio("topic", "peer", "direct")
-    assert compared({"topic": [150, 90, 90, 150], "peer": [100, 90, 150, 90], "direct": [100] * 4}) == [math.inf] * 4
-
-
-def test_noise_neither_meets_nor_misses_a_goal():
-    figures = {goals.latency(1000, path, "p50"): [value] for path, value in (("topic", 90), ("peer", 150), ("direct", 100))}
-    assert "| noise (noise to noise) | lost in noise |" in row(goals_report.markdown([run(figures)]), "1,000 records/s, p50 /")
-    assert "p50" not in goals_report.plots(run(figures))["goals.svg"][1]
+    assert compared({"topic": [150, 90, 90], "peer": [100, 90, 150], "direct": [100, 100, 100]}) == [None, None, None]
+    assert goals.difference("topic", "direct")({"topic": [90, 100], "direct": [100, 100]}) == [None, None]
+    assert goals.ratio("topic", "direct")({"topic": [90], "direct": [0]}) == [None]
 
 
 def test_the_plainest_relay_is_the_cheaper_one_of_each_turn():
@@ -70,13 +93,26 @@ def test_no_two_goals_have_the_same_name():
 
 
 def test_the_table_says_what_was_met_and_what_was_not():
-    assert "at least 0.90 | 0.95 (0.95 to 0.95) | met |" in row(goals_report.markdown([run(produced([100], [95]))]))
-    assert "0.80 (0.80 to 0.80) | **missed** |" in row(goals_report.markdown([run(produced([100], [80]))]))
+    assert "at least 0.90 | 0.95 (0.94 to 0.96) | met |" in row(goals_report.markdown([run(produced([100] * 3, [94, 95, 96]))]))
+    assert "0.80 (0.80 to 0.80) | **missed** |" in row(goals_report.markdown([run(produced([100] * 3, [80] * 3))]))
+
+
+def test_failed_turns_are_in_the_row_and_below_the_table():
+    text = goals_report.markdown([run(produced([100], [95]), failed=["turn 2, throughput: TimedOut\nand more"])])
+    assert "0.95 (0.95 to 0.95), 1 of 3 turns | **incomplete** |" in row(text)
+    assert row(text, "TimedOut") == "- turn 2, throughput: TimedOut"
+
+
+def test_a_row_of_noise_alone_has_no_figure():
+    added = {goals.ping(path, "p50"): [100] * 3 for path in ("topic", "direct")}
+    text = goals_report.markdown([run(added)])
+    assert "| no figure, 0 of 3 turns | not measurable |" in row(text, "round trip of an unloaded produce, p50")
+    assert "round trip" not in goals_report.plots(run(added))["goals.svg"][1]
 
 
 def test_two_runs_that_disagree_are_shown_as_such():
-    text = goals_report.markdown([run(produced([100], [95])), run(produced([100], [80]))])
-    assert "0.95 (0.95 to 0.95) | 0.80 (0.80 to 0.80) | **not in every run** |" in row(text)
+    text = goals_report.markdown([run(produced([100] * 3, [95] * 3)), run(produced([100] * 3, [80] * 3)), run({})])
+    assert "0.95 (0.95 to 0.95) | 0.80 (0.80 to 0.80) |  | met; **missed**; not measured |" in row(text)
 
 
 def test_goals_without_figures_are_named_below_the_table():
@@ -100,8 +136,8 @@ def test_only_the_section_of_the_document_is_replaced():
 
 
 def test_bars_show_how_much_of_the_goal_a_figure_takes():
-    for topic, shown, colour in ((45, ">2<", "#c0392b"), (100, ">0.90<", "#2e7d4f")):  # Of a throughput of at least 0.9.
-        picture = goals_report.plots(run(produced([100], [topic])))["goals.svg"][1]
+    for topic, shown, colour in ([45] * 3, ">2<", "#c0392b"), ([100] * 3, ">0.90<", "#2e7d4f"), ([45, 100, 100], ">0.90<", goals_report.UNDECIDED):
+        picture = goals_report.plots(run(produced([100] * 3, topic)))["goals.svg"][1]
         texts = [element.text for element in xml.etree.ElementTree.fromstring(picture).iter() if element.text]
         assert any("produce 1 KiB" in text for text in texts)
         assert shown in picture and colour in picture
