@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "admin/admin_message.h"
-#include "admin/unix_socket.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 
 namespace kveil::admin {
 namespace {

@@ -17,10 +17,10 @@
 
 #include "admin/admin_message.h"
 #include "admin/command_threads.h"
-#include "admin/unix_socket.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 #include "nlohmann/json.hpp"
 #include "observe/request_server.h"
 

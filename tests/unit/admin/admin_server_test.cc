@@ -17,8 +17,8 @@
 #include <thread>
 
 #include "admin/admin_client.h"
-#include "admin/unix_socket.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 
 namespace kveil::admin {
 namespace {

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "admin/admin_message.h"
-#include "admin/unix_socket.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 #include "command_fixture.h"
 #include "nlohmann/json.hpp"
 #include "observe/request_server.h"
@@ -31,7 +31,7 @@ class AdminCommandTest : public CommandTest {
                                "admin": {"socket": ")",
                            socket, R"("}})"));
     UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const sockaddr_un address = *admin::UnixAddress(socket);
+    const sockaddr_un address = *UnixAddress(socket);
     EXPECT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
     EXPECT_EQ(::listen(listener.get(), 16), 0);
     agent_ = *observe::RequestServer::Make(std::move(listener), {});

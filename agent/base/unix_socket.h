@@ -1,4 +1,4 @@
-// Small steps with unix stream sockets that the admin server and its client share.
+// Small steps with Unix sockets.
 #pragma once
 
 #include <sys/un.h>
@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace kveil::admin {
+namespace kveil {
 
 // kInvalidArgument when the path does not fit sun_path (107 bytes).
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path);
@@ -20,4 +20,4 @@ bool PeerIsAllowed(int socket, int group);
 // Whose process that was. The overflow user (65534) when the kernel does not say.
 uint32_t PeerUid(int socket);
 
-}  // namespace kveil::admin
+}  // namespace kveil

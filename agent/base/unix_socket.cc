@@ -1,5 +1,5 @@
-// Small steps with unix stream sockets.
-#include "admin/unix_socket.h"
+// Small steps with Unix sockets.
+#include "base/unix_socket.h"
 
 #include <sys/socket.h>
 
@@ -10,7 +10,7 @@
 
 #include "base/text.h"
 
-namespace kveil::admin {
+namespace kveil {
 
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
   sockaddr_un address = {};
@@ -50,4 +50,4 @@ bool PeerIsAllowed(int socket, int group) {
   return std::find(groups.begin(), groups.end(), static_cast<gid_t>(group)) != groups.end();
 }
 
-}  // namespace kveil::admin
+}  // namespace kveil
