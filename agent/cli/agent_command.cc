@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <iostream>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -25,6 +27,7 @@
 #include "daemon/preflight.h"
 #include "daemon/reloader.h"
 #include "daemon/service_manager.h"
+#include "fdstore/client.h"
 #include "policy/policy.h"
 #include "policy/signed_policies.h"
 #include "tls/client_tls.h"
@@ -118,6 +121,13 @@ int CheckThisMachine(const config::AgentConfig& config) {
               absl::Status(machine.code(), StrCat("no agent can run on this machine: ", ToStd(machine.message()))));
 }
 
+// Where nothing else keeps descriptors for the next agent, as in a pod, `kveil fdstore` does.
+std::unique_ptr<fdstore::Client> StoreOfEnvironment() {
+  const char* const path = ::getenv("KVEIL_FDSTORE");
+  if (path == nullptr || *path == '\0') return nullptr;
+  return std::make_unique<fdstore::Client>(path);
+}
+
 // Ends the process when draining has not by then: a thread may be waiting for something that does not come, such as a
 // name server. Whatever is lost with it would be lost in a crash, too, and nothing is.
 void EndAtTheLatest(std::chrono::milliseconds after) {
@@ -145,7 +155,9 @@ int RunAgent(const std::string& configPath) {
   const sigset_t signals = BlockSignals();
   daemon::ServiceManager manager(daemon::ServiceManager::TakeEnvironment());
 
-  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent = daemon::Agent::Start(*std::move(config), manager, reloader);
+  const std::unique_ptr<fdstore::Client> fdstore = StoreOfEnvironment();
+  absl::StatusOr<std::unique_ptr<daemon::Agent>> agent =
+      daemon::Agent::Start(*std::move(config), manager, reloader, fdstore.get());
   if (!agent.ok()) return Fail("agent", agent.status());
   log::Info("agent.ready", {{"version", KVEIL_VERSION}});
   const timespec second{1, 0};

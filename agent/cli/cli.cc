@@ -29,6 +29,7 @@ class CommandLine {
 
  private:
   void AddConnections();
+  void AddFdstore();
   void AddErasing();
   void AddConsent();
   void AddUser();
@@ -60,6 +61,7 @@ class CommandLine {
   PolicyExplainOptions explain_;
   ConnectionsOptions connections_;
   bool isOnce_ = false;
+  FdstoreOptions fdstore_;
   PolicySignOptions sign_;
   PolicyPackOptions pack_;
   std::vector<std::string> files_;
@@ -470,6 +472,20 @@ void CommandLine::AddConnections() {
   top->add_flag("--once", isOnce_, "Print it once, after a second, as where there is no terminal");
 }
 
+void CommandLine::AddFdstore() {
+  CLI::App* const store = app_.add_subcommand(
+      "fdstore", "Keep an agent's listening sockets while it restarts, so that connects wait; systemd does so itself");
+  store->footer("Example: kveil fdstore --socket /run/kveil/fdstore/socket");
+  store->callback([this] { run_ = [this] { return RunFdstore(fdstore_); }; });
+  store->add_option("--socket", fdstore_.path, "Where the agent finds it, by KVEIL_FDSTORE in its environment")
+      ->capture_default_str()
+      ->type_name("FILE");
+  store->add_option("--keep-for", fdstore_.keepForSeconds, "How long connects may wait for an agent, at most a day")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{1}, uint64_t{86'400}))
+      ->type_name("SECONDS");
+}
+
 CommandLine::CommandLine() {
   app_.set_version_flag("--version", StrCat("kveil ", KVEIL_VERSION));
   app_.require_subcommand(1);
@@ -495,6 +511,8 @@ CommandLine::CommandLine() {
 
   Add(app_, "reload", "Have the running agent read its configuration again, and say what that changes", "kveil reload",
       [this] { return RunReload(common_); });
+
+  AddFdstore();
 
   CLI::App* const config = app_.add_subcommand("config", "Work with the agent's configuration");
   config->require_subcommand(1);

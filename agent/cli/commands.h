@@ -30,6 +30,13 @@ int RunConnections(const CommonOptions& common, const ConnectionsOptions& option
 // The same each second, with what they do per second, until the user ends it. `isOnce`, or without a terminal: once.
 int RunTop(const CommonOptions& common, const ConnectionsOptions& options, bool isOnce);
 
+struct FdstoreOptions {
+  std::string path = "/run/kveil/fdstore/socket";
+  uint64_t keepForSeconds = 120;  // without an agent
+};
+// Keeps an agent's listeners while it restarts. Runs until SIGTERM or SIGINT.
+int RunFdstore(const FdstoreOptions& options);
+
 // Has the running agent read its configuration again, and says what is in force and what needs a restart.
 int RunReload(const CommonOptions& common);
 

@@ -59,10 +59,11 @@ kubernetes::ApiServerOptions ApiServerOf(const config::KubernetesConfig& config)
 
 }  // namespace
 
-Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader)
+Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader, fdstore::Client* fdstore)
     : config_(std::move(config)),
       manager_(manager),
       reloader_(reloader),
+      fdstore_(fdstore),
       metrics_(KVEIL_VERSION),
       receipts_(config::ReceiptsFolder(config_.keys)),
       irrecoverable_(receipts_.folder(), StrCat("root key file ", config_.keys.rootKeyFile)) {}
@@ -89,8 +90,8 @@ void Agent::EndAudit() {
 }
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(config::AgentConfig config, ServiceManager& manager,
-                                                    Reloader& reloader) {
-  std::unique_ptr<Agent> agent(new Agent(std::move(config), manager, reloader));
+                                                    Reloader& reloader, fdstore::Client* fdstore) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(config), manager, reloader, fdstore));
   // Connects to the targets are refused from Attach on, so that no record passes while a later step fails.
   for (const auto step : {&Agent::Preflight, &Agent::Claim, &Agent::PullFirst, &Agent::Attach, &Agent::OpenStores,
                           &Agent::StartWorkers, &Agent::Serve, &Agent::StartEndpoints}) {
@@ -341,10 +342,11 @@ absl::Status Agent::Serve() {
   callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
   intercept::Namespaces::Options options;
   // Whoever wants connects to pass an agent that is down does not want them to wait for it.
+  DescriptorStore* const store = fdstore_ != nullptr ? static_cast<DescriptorStore*>(fdstore_) : &manager_;
   if (config_.intercept.whenDown == config::WhenDown::kRefuse) {
-    options.store = &manager_;
+    options.store = store;
   } else {
-    for (const KeptDescriptor& kept : manager_.TakeKept()) manager_.Forget(kept.name);
+    for (const KeptDescriptor& kept : store->TakeKept()) store->Forget(kept.name);
   }
   absl::StatusOr<std::unique_ptr<intercept::Namespaces>> namespaces =
       intercept::Namespaces::Start(*redirect_, std::move(callbacks), options);

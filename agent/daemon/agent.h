@@ -29,6 +29,7 @@
 #include "daemon/reloader.h"
 #include "daemon/self_checks.h"
 #include "daemon/service_manager.h"
+#include "fdstore/client.h"
 #include "guard/state/shared_state.h"
 #include "guard/worker/worker_scratch.h"
 #include "intercept/kernel/redirect.h"
@@ -52,9 +53,9 @@ class Agent {
   // Starts everything. First it tries what the machine may refuse, and changes nothing; then it attaches the kernel
   // half. If a later step fails, the error says which, and connects to the targets stay refused as intercept.whenDown
   // says. Only if no agent has ever run here, and this one has relayed nothing, it removes the kernel half again. The
-  // agent tells `manager` how it is. Both others outlive it.
+  // agent tells `manager` how it is. `fdstore` keeps its listeners; without one, the manager does. All outlive it.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(config::AgentConfig config, ServiceManager& manager,
-                                                      Reloader& reloader);
+                                                      Reloader& reloader, fdstore::Client* fdstore);
   ~Agent();
 
   // Looks for what may have gone wrong meanwhile, and tells the service manager. Call it about once a second.
@@ -66,7 +67,7 @@ class Agent {
   std::chrono::milliseconds drainTimeout() const { return config_.limits.drainTimeout; }
 
  private:
-  Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader);
+  Agent(config::AgentConfig config, ServiceManager& manager, Reloader& reloader, fdstore::Client* fdstore);
 
   // The steps of Start, in this order.
   absl::Status Preflight();
@@ -111,6 +112,7 @@ class Agent {
   const config::AgentConfig config_;
   ServiceManager& manager_;
   Reloader& reloader_;
+  fdstore::Client* const fdstore_;  // may be null
   const std::chrono::steady_clock::time_point startedAt_ = std::chrono::steady_clock::now();
   observe::Metrics metrics_;
   observe::Health health_;

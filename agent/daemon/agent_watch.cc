@@ -51,6 +51,7 @@ void Agent::Watch() {
   WatchLog();
   WatchSender();
   WatchPuller();
+  if (fdstore_ != nullptr) NoteOf("fdstore", fdstore_->Watch());
   manager_.Tell({.isReady = IsReady(), .isAlive = checks_->alive(), .status = StatusLine()});
 }
 

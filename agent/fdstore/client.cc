@@ -1,0 +1,140 @@
+#include "fdstore/client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "base/text.h"
+#include "base/unix_socket.h"
+#include "fdstore/message.h"
+
+namespace kveil::fdstore {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A store that does not hear that much is as good as away.
+constexpr size_t kMostOwed = 2 * kMostKept;
+
+UniqueFd Duplicate(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+}  // namespace
+
+Client::Client(std::string path, std::chrono::milliseconds patience) : path_(std::move(path)), patience_(patience) {}
+
+bool Client::Keep(const std::string& name, int fd) {
+  const MutexLock lock(mutex_);
+  UniqueFd duplicate = Duplicate(fd);
+  if (!duplicate.valid() || (kept_.size() >= kMostKept && !kept_.contains(name))) {
+    isFull_ = true;
+    return false;
+  }
+  kept_[name] = std::move(duplicate);
+  Owe(name);
+  SayOwed();
+  return true;
+}
+
+void Client::Forget(const std::string& name) {
+  const MutexLock lock(mutex_);
+  if (kept_.erase(name) > 0) isFull_ = false;
+  Owe(name);
+  SayOwed();
+}
+
+std::vector<KeptDescriptor> Client::TakeKept() {
+  const MutexLock lock(mutex_);
+  Connect();
+  for (const Clock::time_point until = Clock::now() + patience_; socket_.valid() && !hasHeardAll_;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    if (left <= 0) break;
+    pollfd ready = {socket_.get(), POLLIN, 0};
+    (void)::poll(&ready, 1, static_cast<int>(left));
+    Hear();
+  }
+  wasTaken_ = true;
+  for (const KeptDescriptor& one : earlier_) kept_[one.name] = Duplicate(one.fd.get());
+  return std::exchange(earlier_, {});
+}
+
+absl::Status Client::Watch() {
+  const MutexLock lock(mutex_);
+  if (!socket_.valid()) Connect();
+  Hear();
+  SayOwed();
+  if (!problem_.ok()) return problem_;
+  if (!hasHeardAll_ || !owed_.empty())
+    return absl::UnavailableError(StrCat("the descriptor store at ", path_, " does not answer"));
+  if (isFull_) return absl::ResourceExhaustedError(StrCat("more than ", kMostKept, " listeners cannot be kept"));
+  return absl::OkStatus();
+}
+
+void Client::Connect() {
+  const absl::StatusOr<sockaddr_un> address = UnixAddress(path_);
+  if (!address.ok()) return Close(address.status());
+  UniqueFd made(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!made.valid() || ::connect(made.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
+    return Close(absl::UnavailableError(std::strerror(errno)));
+  }
+  // Whoever has the listeners could take the workloads' connections.
+  if (PeerUid(made.get()) != ::geteuid()) return Close(absl::PermissionDeniedError("another user has the socket"));
+  socket_ = std::move(made);
+  problem_ = absl::OkStatus();
+}
+
+void Client::Hear() {
+  while (socket_.valid()) {
+    absl::StatusOr<std::optional<Message>> message = Receive(socket_.get());
+    if (!message.ok()) return Close(message.status());
+    if (!message->has_value()) return;
+    Message& heard = **message;
+    if (heard.verb == Verb::kKeep) HearOf(std::move(heard.name), std::move(heard.fd));
+    if (heard.verb != Verb::kAll) continue;
+    hasHeardAll_ = true;
+    for (const auto& [name, fd] : kept_) owed_.push_back(name);
+  }
+}
+
+// Before TakeKept it is for the agent, later the agent has its own.
+void Client::HearOf(std::string name, UniqueFd fd) {
+  if (!wasTaken_ && fd.valid() && earlier_.size() < kMostKept) {
+    earlier_.push_back({std::move(name), std::move(fd)});
+  } else if (!kept_.contains(name)) {
+    owed_.push_back(std::move(name));
+    if (owed_.size() > kMostOwed) Close(absl::ResourceExhaustedError("it keeps too much"));
+  }
+}
+
+// Nothing is owed to a store that has gone: the next one hears of all that is kept.
+void Client::Owe(const std::string& name) {
+  if (!hasHeardAll_) return;
+  owed_.push_back(name);
+  if (owed_.size() > kMostOwed) Close(absl::ResourceExhaustedError("it does not listen"));
+}
+
+void Client::SayOwed() {
+  for (; hasHeardAll_ && !owed_.empty(); owed_.pop_front()) {
+    const std::string& name = owed_.front();
+    const auto kept = kept_.find(name);
+    const absl::StatusOr<bool> sent = kept == kept_.end() ? Send(socket_.get(), Verb::kForget, name)
+                                                          : Send(socket_.get(), Verb::kKeep, name, kept->second.get());
+    if (!sent.ok()) return Close(sent.status());
+    if (!*sent) return;
+  }
+}
+
+void Client::Close(absl::Status why) {
+  socket_.Reset();
+  hasHeardAll_ = false;
+  owed_.clear();
+  problem_ = absl::Status(why.code(), StrCat("the descriptor store at ", path_, ": ", ToStd(why.message())));
+}
+
+}  // namespace kveil::fdstore

@@ -1,0 +1,57 @@
+// The agent's side of the store. The store may be away, or be restarted: it is told everything again then.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "base/descriptor_store.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+
+namespace kveil::fdstore {
+
+// Any thread. Only TakeKept waits.
+class Client : public DescriptorStore {
+ public:
+  // `patience`: how long TakeKept waits for a store that has accepted the connection.
+  explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(2));
+
+  // False: there are too many (kMostKept). Otherwise the store knows of it as soon as it is there.
+  bool Keep(const std::string& name, int fd) override;
+  void Forget(const std::string& name) override;
+  // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an
+  // earlier agent had kept is forgotten then.
+  std::vector<KeptDescriptor> TakeKept() override;
+
+  // Connects again if need be, and tells the store what it has not heard. Call it about once a second. An error: some
+  // connects will be refused while the next agent starts, and why.
+  absl::Status Watch();
+
+ private:
+  void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Hear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HearOf(std::string name, UniqueFd fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Owe(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SayOwed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Close(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::string path_;
+  const std::chrono::milliseconds patience_;
+
+  Mutex mutex_;
+  UniqueFd socket_ ABSL_GUARDED_BY(mutex_);
+  bool hasHeardAll_ ABSL_GUARDED_BY(mutex_) = false;  // of what the store keeps, on this connection
+  bool wasTaken_ ABSL_GUARDED_BY(mutex_) = false;     // TakeKept has returned
+  bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status problem_ ABSL_GUARDED_BY(mutex_);  // why there is no connection
+  std::vector<KeptDescriptor> earlier_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, UniqueFd> kept_ ABSL_GUARDED_BY(mutex_);  // what the store is to keep
+  std::deque<std::string> owed_ ABSL_GUARDED_BY(mutex_);          // names of which the store does not know the latest
+};
+
+}  // namespace kveil::fdstore

@@ -1,0 +1,239 @@
+// The store of an agent's descriptors and the agent's side of it, over a socket in a folder of the test.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/text.h"
+#include "base/unix_socket.h"
+#include "fdstore/client.h"
+#include "fdstore/message.h"
+#include "fdstore/server.h"
+
+namespace kveil::fdstore {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr std::chrono::seconds kLimit{60};
+
+bool Eventually(const std::function<bool()>& isSo) {
+  const auto until = std::chrono::steady_clock::now() + kLimit;
+  while (!isSo()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  return true;
+}
+
+struct Pipe {
+  Pipe() {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    read = UniqueFd(ends[0]);
+    write = UniqueFd(ends[1]);
+  }
+  // Whether `fd` is its end to write to.
+  bool Is(int fd) const {
+    char byte = 0;
+    return ::write(fd, "x", 1) == 1 && ::read(read.get(), &byte, 1) == 1;
+  }
+  // Whether nobody has the end to write to any more.
+  bool IsClosed() const {
+    char byte = 0;
+    return ::read(read.get(), &byte, 1) == 0;
+  }
+  UniqueFd read, write;
+};
+
+// `kveil fdstore` in a thread.
+class Store {
+ public:
+  explicit Store(Server::Options options) {
+    absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(std::move(options));
+    EXPECT_TRUE(server.ok()) << server.status();
+    thread_ = std::thread([server = *std::move(server), end = end_.read.get()] { server->Run(end); });
+  }
+  ~Store() {
+    end_.write.Reset();
+    thread_.join();
+  }
+
+ private:
+  Pipe end_;
+  std::thread thread_;
+};
+
+class FdstoreTest : public ::testing::Test {
+ protected:
+  ~FdstoreTest() override { std::filesystem::remove_all(folder_); }
+
+  std::unique_ptr<Store> StartStore(milliseconds keepFor = kLimit, size_t most = kMostKept) {
+    return std::make_unique<Store>(Server::Options{.path = path_, .keepFor = keepFor, .most = most});
+  }
+  // As an agent starts.
+  std::unique_ptr<Client> StartAgent(std::vector<KeptDescriptor>* kept = nullptr) {
+    auto client = std::make_unique<Client>(path_, kLimit);
+    std::vector<KeptDescriptor> taken = client->TakeKept();
+    if (kept != nullptr) *kept = std::move(taken);
+    return client;
+  }
+  std::vector<KeptDescriptor> WhatTheNextAgentGets() {
+    std::vector<KeptDescriptor> kept;
+    StartAgent(&kept);
+    return kept;
+  }
+
+  static std::string MakeFolder() {
+    std::string folder = StrCat(::testing::TempDir(), "fdstore_", ::getpid());
+    std::filesystem::create_directory(folder);
+    return folder;
+  }
+  const std::string folder_ = MakeFolder();
+  const std::string path_ = folder_ + "/store/socket";
+};
+
+TEST_F(FdstoreTest, KeepsDescriptorsFromOneAgentToTheNext) {
+  const auto store = StartStore();
+  const Pipe first, second;
+  {
+    const auto agent = StartAgent();
+    EXPECT_TRUE(agent->Keep("a", first.write.get()));
+    EXPECT_TRUE(agent->Keep("b", second.write.get()));
+    EXPECT_TRUE(agent->Watch().ok());
+  }
+  for (int restarts = 0; restarts < 2; ++restarts) {  // what is taken stays kept
+    const std::vector<KeptDescriptor> kept = WhatTheNextAgentGets();
+    ASSERT_EQ(kept.size(), 2u);
+    EXPECT_EQ(kept[0].name, "a");
+    EXPECT_TRUE(first.Is(kept[0].fd.get()));
+    EXPECT_EQ(kept[1].name, "b");
+    EXPECT_TRUE(second.Is(kept[1].fd.get()));
+    EXPECT_EQ(::fcntl(kept[0].fd.get(), F_GETFD), FD_CLOEXEC);
+  }
+}
+
+TEST_F(FdstoreTest, ClosesWhatIsForgottenOrReplaced) {
+  const auto store = StartStore();
+  Pipe gone, replaced, stays;
+  const auto agent = StartAgent();
+  agent->Keep("gone", gone.write.get());
+  agent->Keep("stays", replaced.write.get());
+  agent->Keep("stays", stays.write.get());
+  agent->Forget("gone");
+  agent->Forget("never was there");
+  for (Pipe* pipe : {&gone, &replaced, &stays}) pipe->write.Reset();
+  EXPECT_TRUE(Eventually([&] { return gone.IsClosed() && replaced.IsClosed(); }));
+  EXPECT_FALSE(stays.IsClosed());
+}
+
+TEST_F(FdstoreTest, TellsAStoreThatWasAwayEverything) {
+  const Pipe early, late;
+  auto agent = StartAgent();
+  EXPECT_TRUE(agent->Keep("early", early.write.get()));
+  EXPECT_FALSE(agent->Watch().ok()) << "there is no store";
+  auto store = StartStore();
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  store.reset();
+  EXPECT_TRUE(Eventually([&] { return !agent->Watch().ok(); }));
+  EXPECT_TRUE(agent->Keep("late", late.write.get()));
+  agent->Forget("early");
+  store = StartStore();
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  std::vector<KeptDescriptor> kept;
+  std::thread next([&] { kept = WhatTheNextAgentGets(); });  // waits for this one to go
+  agent.reset();
+  next.join();
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_TRUE(late.Is(kept[0].fd.get()));
+}
+
+TEST_F(FdstoreTest, ClosesWhatNoAgentComesBackFor) {
+  const auto store = StartStore(milliseconds(20));
+  Pipe pipe;
+  auto agent = StartAgent();
+  agent->Keep("a", pipe.write.get());
+  pipe.write.Reset();
+  std::this_thread::sleep_for(milliseconds(60));
+  EXPECT_FALSE(pipe.IsClosed()) << "the agent is there";
+  agent.reset();
+  EXPECT_TRUE(Eventually([&] { return pipe.IsClosed(); }));
+  EXPECT_TRUE(WhatTheNextAgentGets().empty());
+}
+
+// Such as one that is killed and does not end.
+TEST_F(FdstoreTest, AnAgentThatCannotWaitForAnEarlierOneForgetsWhatThatOneHad) {
+  const auto store = StartStore();
+  Pipe old, own;
+  auto earlier = StartAgent();
+  earlier->Keep("old", old.write.get());
+  EXPECT_TRUE(earlier->Watch().ok());
+  Client agent(path_, milliseconds(20));
+  EXPECT_TRUE(agent.TakeKept().empty());
+  EXPECT_TRUE(agent.Keep("own", own.write.get()));
+  EXPECT_EQ(agent.Watch().code(), absl::StatusCode::kUnavailable);
+  earlier.reset();
+  old.write.Reset();
+  EXPECT_TRUE(Eventually([&] { return agent.Watch().ok(); }));
+  EXPECT_TRUE(Eventually([&] { return old.IsClosed(); }));
+}
+
+TEST_F(FdstoreTest, BothSidesHaveABound) {
+  const auto store = StartStore(kLimit, 2);
+  const Pipe pipe;
+  auto agent = StartAgent();
+  for (size_t i = 0; i < kMostKept; ++i) ASSERT_TRUE(agent->Keep(StrCat("fd", i), pipe.write.get())) << i;
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  EXPECT_FALSE(agent->Keep("one more", pipe.write.get()));
+  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(agent->Keep("fd1", pipe.write.get())) << "one that is kept may be replaced";
+  agent->Forget("fd1");
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  agent.reset();
+  EXPECT_EQ(WhatTheNextAgentGets().size(), 1u) << "of two, one was forgotten";
+}
+
+TEST_F(FdstoreTest, TheStoreOutlivesNonsense) {
+  const auto store = StartStore();
+  const sockaddr_un address = *UnixAddress(path_);
+  for (const std::string& said : {std::string("x"), std::string("k"), "k" + std::string(1000, 'n')}) {
+    const UniqueFd stranger(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(stranger.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::send(stranger.get(), said.data(), said.size(), MSG_NOSIGNAL), static_cast<ssize_t>(said.size()));
+  }
+  EXPECT_TRUE(StartAgent()->Watch().ok());
+  EXPECT_TRUE(WhatTheNextAgentGets().empty());
+}
+
+TEST_F(FdstoreTest, OnlyItsUserMayConnectAndTheNewestStoreIsFound) {
+  const auto earlier = StartStore();
+  struct stat facts = {};
+  ASSERT_EQ(::stat(path_.c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 0777, 0600u);
+  const Pipe pipe;
+  auto agent = StartAgent();
+  agent->Keep("of the earlier one", pipe.write.get());
+  EXPECT_TRUE(agent->Watch().ok());
+  const auto store = StartStore();
+  EXPECT_TRUE(WhatTheNextAgentGets().empty());
+}
+
+TEST_F(FdstoreTest, APathThatIsTooLongIsRefused) {
+  const std::string path = "/" + std::string(200, 'x');
+  EXPECT_EQ(Server::Listen({.path = path}).status().code(), absl::StatusCode::kInvalidArgument);
+  Client agent(path);
+  EXPECT_TRUE(agent.TakeKept().empty());
+  EXPECT_EQ(agent.Watch().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace kveil::fdstore
