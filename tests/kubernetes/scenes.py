@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -83,7 +84,7 @@ def pods_are_killed_and_recreated(stage):
 
 def rolls_while_clients_run(stage):
     """the DaemonSet is restarted under load: no record is lost, and none is in clear text"""
-    script = (f"i=0; end=$(($(date +%s) + 40)); while [ $(date +%s) -lt $end ]; do i=$((i+1)); "
+    script = (f"i=0; while [ ! -e /stop ]; do i=$((i+1)); "
               f"echo '{{\"userid\":\"'$((i % 7))'\",\"text\":\"{SECRET}\",\"n\":'$i'}}'; [ $((i % 50)) -eq 0 ] && sleep 1; done | "
               f"kcat -P -E -b {stage.broker.bootstrap} -t steady -X acks=all -X enable.idempotence=true && echo all-acknowledged")
     # -E: kcat goes on when its broker is away.
@@ -92,14 +93,53 @@ def rolls_while_clients_run(stage):
     stage.node.kubectl("rollout", "restart", "daemonset/kveil", "-n", "kveil-system")
     waiting.wait_until("the new agent", stage.agent_is_ready, 120, every=0.2)
     behind = len(stage.stored("steady"))
+    waiting.wait_until("records through the new agent", lambda: len(stage.stored("steady")) > max(behind + 50, 500), 120, every=0.5)
+    stop(stage, "steady")
     succeeded, said = stage.wait_for_pod("steady", seconds=180)
     stage.remove_pod("steady")
     expect(succeeded and "all-acknowledged" in said, said[-1000:])
-    expect(len(stage.stored("steady")) > behind + 50, "no record came through the new agent")
     stage.expect_sealed("steady", 500)
     said = stage.reads("steady", account="analytics")
     numbers = sorted(json.loads(line)["n"] for line in said.splitlines() if '"n"' in line)
     expect(numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 500, f"{len(numbers)} records, {numbers[-1:]} is the last")
+
+
+def connects_wait_for_the_next_agent(stage):
+    """the DaemonSet is rolled, its container is killed, and the store of its listeners is replaced: no connect fails"""
+    connect = f"connects {stage.broker.address} {stage.broker.port} /stop"
+    stage.start_pod("connects", " & ".join([connect] * 4) + " & wait")
+    waiting.wait_until("connects", lambda: stage.node.kubectl("logs", "-n", "shop", "connects", check=False).count("began") == 4, 60, every=0.5)
+    roll(stage)
+    before = agent_container(stage)
+    subprocess.run(["ctr", "--address", "/run/containerd/containerd.sock", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL",
+                    before.removeprefix("containerd://")], check=True)
+    waiting.wait_until("the agent to be started again", lambda: agent_container(stage) != before and stage.agent_is_ready(), 120, every=0.5)
+    store = ("-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil-fdstore")
+    stage.node.kubectl("delete", "pod", *store)
+    waiting.wait_until("the agent to find another store", lambda: "fdstore.agent " in stage.node.kubectl("logs", *store, check=False) and
+                       "fdstore" not in stage.kveil("status", check=False), 60, every=0.5)
+    roll(stage)
+    stop(stage, "connects")
+    _, said = stage.wait_for_pod("connects")
+    stage.remove_pod("connects")
+    results = re.findall(r"answered=(\d+) failed=(\d+) silent=(\d+) longest=(\d+)", said)
+    print(f"    answered, failed, silent, longest wait in ms: {results}")
+    expect(len(results) == 4, said)
+    for answered, failed, silent, _ in results:
+        expect(int(failed) == 0 and int(answered) > 0, said)
+        # Each of the three agents that ended may have had one connection of each client.
+        expect(int(silent) <= 3, said)
+
+
+def stop(stage, pod):
+    """For scripts that go on until there is this file."""
+    stage.node.kubectl("exec", "-n", "shop", pod, "--", "/bin/sh", "-c", "> /stop")
+
+
+def roll(stage):
+    before = agent_container(stage)
+    stage.node.kubectl("rollout", "restart", "daemonset/kveil", "-n", "kveil-system")
+    waiting.wait_until("the new agent", lambda: stage.agent_is_ready() and agent_container(stage) != before, 120, every=0.5)
 
 
 def containers_share_their_pods_identity(stage):
@@ -134,8 +174,10 @@ def knows_pods_on_the_nodes_network(stage):
 
 
 def agent_container(stage):
-    pod, = stage.node.get("pods", "-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil")["items"]
-    return pod["status"]["containerStatuses"][0]["containerID"]
+    """That of the agent that is there last; None while there is none."""
+    pods = stage.node.get("pods", "-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil")["items"]
+    containers = [status.get("containerID") for pod in pods for status in pod["status"].get("containerStatuses", [])]
+    return containers[-1] if containers else None
 
 
 def takes_new_policies(stage):
@@ -281,6 +323,6 @@ def protects_after_a_reboot(stage):
 
 ALL = {scene.__name__.replace("_", "-"): scene for scene in (
     starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
-    rolls_while_clients_run, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
+    rolls_while_clients_run, connects_wait_for_the_next_agent, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
     goes_on_without_the_api_server, keeps_the_root_key_when_removed, has_a_gate_for_each_cni,
     protects_after_a_reboot)}

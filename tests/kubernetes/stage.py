@@ -137,11 +137,13 @@ class Stage:
         pause.write_text("#include <signal.h>\n#include <unistd.h>\nstatic void end(int s) { _exit(s & 0); }\n"
                          "int main(void) { signal(SIGTERM, end); signal(SIGINT, end); for (;;) pause(); }\n")
         subprocess.run(["gcc", "-O2", "-static", pause, "-o", self.folder / "pause"], check=True)
+        subprocess.run(["gcc", "-O2", "-static", places.REPOSITORY / "tests/kubernetes/connects.c", "-o", self.folder / "connects"], check=True)
         image.write(self.folder / "pause.tar", "localhost/pause:1", {"pause": self.folder / "pause"}, ["/pause"])
         image.write(self.folder / "kveil.tar", AGENT, {"usr/bin/kveil": places.program()}, ["/usr/bin/kveil"])
         applets = ("sh", "seq", "cat", "sleep", "wc", "grep", "head", "true", "date")
         image.write(self.folder / "client.tar", CLIENT,
-                    {"bin/busybox": shutil.which("busybox"), "usr/bin/kcat": shutil.which("kcat")}, ["/bin/sh"],
+                    {"bin/busybox": shutil.which("busybox"), "usr/bin/kcat": shutil.which("kcat"),
+                     "usr/bin/connects": self.folder / "connects"}, ["/bin/sh"],
                     links={f"bin/{applet}": "busybox" for applet in applets})
         for name in ("pause", "kveil", "client"):
             self.node.load(self.folder / f"{name}.tar")

@@ -1,3 +1,7 @@
+{{- define "kveil.image" -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
 {{/* The root key file, where the Secret brings one: not with a key service or a token. */}}
 {{- define "kveil.rootKeyFile" -}}
 {{- dig "keys" "root" "file" "" .Values.config -}}
