@@ -36,7 +36,8 @@
 namespace kveil::cli {
 namespace {
 
-// Each connection takes two; the rest is for listeners (four a network namespace), the kernel half, files and callers.
+// Each connection takes two; the rest is for listeners (four to six a network namespace), the kernel half, files and
+// callers.
 constexpr rlim_t kSmallestRest = 256;
 
 size_t ConnectionsWith(rlim_t descriptors) {
