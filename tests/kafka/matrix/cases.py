@@ -69,6 +69,21 @@ def defaults(seat):
     round_trip(seat, texts(100))
 
 
+def over_tls(seat):
+    topic, messages = seat.node.topic("open"), texts(100)
+    handshakes = seat.node.metric("kveil_client_tls_handshakes_total")
+
+    def spoke_tls(role):
+        nonlocal handshakes
+        before, handshakes = handshakes, seat.node.metric("kveil_client_tls_handshakes_total")
+        require(seat.node.direct or handshakes > before, f"the {role} spoke no TLS")  # The agent also serves plaintext at that port.
+    seat.produce(topic, messages, *seat.node.tls)
+    spoke_tls("producer")
+    all_sealed(seat, topic, messages)
+    came_back(messages, seat.read(topic, len(messages), *seat.node.tls))
+    spoke_tls("consumer")
+
+
 def with_codec(codec):
     def run(seat):
         topic = round_trip(seat, texts(200), f"compression.type={codec}")
@@ -231,6 +246,7 @@ ALL = [
     *map(with_acks, ["0", "1", "all"]),
     Case("transactions", "transactions, committed and aborted; both isolation levels", transactions,
          lambda client: client.transactions),
+    Case("tls", "TLS to the agent, and from there to the broker", over_tls),
     Case("rebalance", "consumer group: two members, one leaves", rebalance),
     Case("seek", "seek to an offset", seek),
     Case("by-time", "start at a time", by_time),

@@ -25,7 +25,8 @@ class Wrong(Exception):
 class Node:
     """One node with its agent, one broker, and what looks at both. The same for all clients."""
 
-    def __init__(self, site, broker, agent, observer, setup, direct=False):
+    def __init__(self, site, broker, agent, observer, setup, direct=False, tls=()):
+        self.tls = tls  # Settings with which a client speaks TLS to the broker's listener for that.
         self.site, self.broker, self.agent, self.observer, self.setup, self.direct = site, broker, agent, observer, setup, direct
         self.writer, self.reader, self.second_reader = (None if direct else site.workload(name)
                                                         for name in ("writer", "reader", "reader2"))
@@ -81,14 +82,18 @@ class Seat:
         require(len(answers) == len(messages), f"{len(answers)} answers to {len(messages)} records")
         return answers
 
+    def bootstrap(self, settings):
+        broker = self.node.broker
+        return f"{broker.address}:{broker.ports['tls']}" if "security.protocol=SSL" in settings else broker.bootstrap
+
     @contextlib.contextmanager
     def producing(self, *settings):
-        with driver(self.node.site, self.node.writer, [*self.command, "produce", self.node.broker.bootstrap, *settings]) as lines:
+        with driver(self.node.site, self.node.writer, [*self.command, "produce", self.bootstrap(settings), *settings]) as lines:
             yield Producer(lines)
 
     @contextlib.contextmanager
     def following(self, topic, *settings, workload=None):
-        command = [*self.command, "follow", self.node.broker.bootstrap, topic, *settings]
+        command = [*self.command, "follow", self.bootstrap(settings), topic, *settings]
         with driver(self.node.site, workload or self.node.reader, command) as lines:
             yield Follower(lines, self.client.empty_as_null)
 

@@ -60,6 +60,11 @@ public final class Driver {
       String[] parts = setting.split("=", 2);
       properties.put(parts[0], parts[1]);
     }
+    Object authority = properties.remove("ssl.ca.location");
+    if (authority != null) {
+      properties.put("ssl.truststore.type", "PEM");
+      properties.put("ssl.truststore.location", authority);
+    }
     if (topic == null) {
       produce(properties);
     } else {

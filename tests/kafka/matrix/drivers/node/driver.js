@@ -2,6 +2,7 @@
 // ../../README.md.
 "use strict";
 
+const fs = require("fs");
 const readline = require("readline");
 const { CompressionTypes, Kafka, logLevel } = require("kafkajs");
 
@@ -131,11 +132,15 @@ async function main([command, bootstrap, ...rest]) {
     answer({ version: `kafkajs ${require("kafkajs/package.json").version}` });
     return;
   }
-  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING });
+  const topic = command === "follow" ? rest.shift() : undefined;
+  const settings = settingsOf(rest);
+  const options = { brokers: [bootstrap], logLevel: logLevel.NOTHING };
+  if (settings["security.protocol"] === "SSL") options.ssl = { ca: [fs.readFileSync(settings["ssl.ca.location"])] };
+  const kafka = new Kafka(options);
   if (command === "produce") {
-    await produce(kafka, settingsOf(rest));
+    await produce(kafka, settings);
   } else {
-    await follow(kafka, rest[0], settingsOf(rest.slice(1)));
+    await follow(kafka, topic, settings);
   }
 }
 

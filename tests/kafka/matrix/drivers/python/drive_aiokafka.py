@@ -1,6 +1,7 @@
 """The driver of aiokafka. Settings have the names that Kafka gives them, which aiokafka writes with underscores."""
 
 import asyncio
+import ssl
 import sys
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,8 +13,11 @@ VALUES = {"true": True, "false": False, "none": None}
 
 
 def own(settings):
-    return {name.replace(".", "_"): VALUES.get(value, int(value) if value.lstrip("-").isdigit() else value)
+    made = {name.replace(".", "_"): VALUES.get(value, int(value) if value.lstrip("-").isdigit() else value)
             for name, value in settings.own.items()}
+    if "ssl_ca_location" in made:
+        made["ssl_context"] = ssl.create_default_context(cafile=made.pop("ssl_ca_location"))
+    return made
 
 
 async def produce(settings):

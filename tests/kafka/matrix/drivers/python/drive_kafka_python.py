@@ -14,6 +14,8 @@ VALUES = {"true": True, "false": False, "none": None}
 def own(settings):
     made = {name.replace(".", "_"): VALUES.get(value, int(value) if value.lstrip("-").isdigit() else value)
             for name, value in settings.own.items()}
+    if "ssl_ca_location" in made:
+        made["ssl_cafile"] = made.pop("ssl_ca_location")
     if "enable_idempotence" in made or "transactional_id" in made or "acks" not in made or made["acks"] == "all":
         return made
     return {**made, "enable_idempotence": False}  # It refuses other acks than all beside its default.

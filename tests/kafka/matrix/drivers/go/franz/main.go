@@ -43,6 +43,9 @@ func produce(settings *lines.Settings) {
 	if linger := settings.TakeNumber("linger.ms"); linger >= 0 {
 		options = append(options, kgo.ProducerLinger(time.Duration(linger)*time.Millisecond))
 	}
+	if config := settings.TakeTLS(); config != nil {
+		options = append(options, kgo.DialTLSConfig(config))
+	}
 	settings.AllTaken()
 	var producer *kgo.Client // Made when the first line tells whether records name their partitions.
 	var results []*result
@@ -113,6 +116,9 @@ func follow(settings *lines.Settings) {
 	}
 	if settings.Take("isolation.level") == "read_committed" {
 		options = append(options, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
+	if config := settings.TakeTLS(); config != nil {
+		options = append(options, kgo.DialTLSConfig(config))
 	}
 	settings.AllTaken()
 	consumer := newClient(options)

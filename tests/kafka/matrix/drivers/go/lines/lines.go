@@ -4,6 +4,8 @@ package lines
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -71,6 +73,19 @@ func (s *Settings) TakeNumber(name string) int64 {
 	number, err := strconv.ParseInt(text, 10, 64)
 	Check(err)
 	return number
+}
+
+// TakeTLS gives what a connection over TLS trusts, or nil where the client is to speak plaintext.
+func (s *Settings) TakeTLS() *tls.Config {
+	file := s.Take("ssl.ca.location")
+	if s.Take("security.protocol") != "SSL" {
+		return nil
+	}
+	authority, err := os.ReadFile(file)
+	Check(err)
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(authority)
+	return &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 }
 
 // AllTaken ends the driver when it was given a setting that it does not know.

@@ -40,6 +40,9 @@ func produce(settings *lines.Settings) {
 		config.Net.MaxOpenRequests = 1
 		config.Producer.Transaction.ID = id
 	}
+	if trusted := settings.TakeTLS(); trusted != nil {
+		config.Net.TLS.Enable, config.Net.TLS.Config = true, trusted
+	}
 	settings.AllTaken()
 	var producer sarama.AsyncProducer // Made when the first line tells whether records name their partitions.
 	var pending []chan *sarama.ProducerError
@@ -131,6 +134,9 @@ func follow(settings *lines.Settings) {
 		config.Consumer.IsolationLevel = sarama.ReadCommitted
 	}
 	group, offset, time := settings.Take("group.id"), settings.TakeNumber("from.offset"), settings.TakeNumber("from.time")
+	if trusted := settings.TakeTLS(); trusted != nil {
+		config.Net.TLS.Enable, config.Net.TLS.Config = true, trusted
+	}
 	settings.AllTaken()
 	if group != "" {
 		followInGroup(settings, group, config, closed)

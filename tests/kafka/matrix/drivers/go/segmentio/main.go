@@ -29,6 +29,9 @@ func produce(settings *lines.Settings) {
 	if level := settings.Take("acks"); level != "" {
 		writer.RequiredAcks = acks[level]
 	}
+	if trusted := settings.TakeTLS(); trusted != nil {
+		writer.Transport = &kafka.Transport{TLS: trusted}
+	}
 	settings.AllTaken()
 	input := lines.Input()
 	for told := range input {
@@ -90,6 +93,9 @@ func follow(settings *lines.Settings) {
 		GroupID: settings.Take("group.id"), MaxWait: 500 * time.Millisecond} // Ten seconds otherwise, also for its Close.
 	if bytes := settings.TakeNumber("fetch.bytes"); bytes >= 0 {
 		config.MinBytes, config.MaxBytes = int(bytes), int(bytes)
+	}
+	if trusted := settings.TakeTLS(); trusted != nil {
+		config.Dialer = &kafka.Dialer{TLS: trusted, Timeout: 10 * time.Second, DualStack: true}
 	}
 	offset, milliseconds := settings.TakeNumber("from.offset"), settings.TakeNumber("from.time")
 	settings.AllTaken()
