@@ -342,11 +342,12 @@ absl::Status Agent::Serve() {
   callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
   intercept::Namespaces::Options options;
   // Whoever wants connects to pass an agent that is down does not want them to wait for it.
-  DescriptorStore* const store = fdstore_ != nullptr ? static_cast<DescriptorStore*>(fdstore_) : &manager_;
-  if (config_.intercept.whenDown == config::WhenDown::kRefuse) {
-    options.store = store;
-  } else {
-    for (const KeptDescriptor& kept : store->TakeKept()) store->Forget(kept.name);
+  DescriptorStore* const manager = &manager_;
+  DescriptorStore* const fdstore = fdstore_;
+  if (config_.intercept.whenDown == config::WhenDown::kRefuse) options.store = fdstore != nullptr ? fdstore : manager;
+  for (DescriptorStore* const unused : {manager, fdstore}) {
+    if (unused == nullptr || unused == options.store) continue;
+    for (const KeptDescriptor& kept : unused->TakeKept()) unused->Forget(kept.name);
   }
   absl::StatusOr<std::unique_ptr<intercept::Namespaces>> namespaces =
       intercept::Namespaces::Start(*redirect_, std::move(callbacks), options);

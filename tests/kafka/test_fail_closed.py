@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import places
 import waiting
 import wire
 from agent import Agent
@@ -153,6 +154,31 @@ def test_a_locked_registry_holds_new_users_back_and_nothing_is_lost(app, reader,
     assert reader.values(name) == [message.value for message in messages]
     everything_sealed(outside, name)
     waiting.wait_until("`kveil status` to be content again", lambda: "locked" not in status_text(agent), 20)
+
+
+def test_connects_wait_in_the_descriptor_store_while_the_agent_restarts(second_agent, tmp_path, monkeypatch):
+    socket, application = tmp_path / "store/socket", second_agent.application
+    monkeypatch.setenv("KVEIL_FDSTORE", str(socket))
+    ask = wire.frame(18, 0, b"")  # ApiVersions
+    store = subprocess.Popen([places.program(), "fdstore", "--socket", socket])
+    try:
+        waiting.wait_until("the store", socket.exists, 10)
+        second_agent.start()
+        with application.raw() as connection:
+            assert len(connection.exchange(ask)) > 20
+        for end in (second_agent.stop, second_agent.kill):
+            end()
+            with application.raw() as connection:
+                assert connection.greeting[0] == "connected", connection.greeting
+                second_agent.start()
+                assert len(connection.exchange(ask)) > 20
+        assert "fdstore" not in [note["name"] for note in second_agent.status()["notes"]]
+    finally:
+        assert waiting.stop(store, "the store", 10) == 0
+    waiting.wait_until("a note", lambda: "fdstore" in [note["name"] for note in second_agent.status()["notes"]], 10)
+    second_agent.stop()
+    with application.raw() as connection:
+        assert connection.greeting == ["refused"]
 
 
 def test_a_registry_that_is_no_registry_is_refused_at_the_start(second_agent):
