@@ -337,9 +337,13 @@ absl::Status Agent::Serve() {
   isFirstEver_ = false;  // from now on connections are relayed: whatever fails later, this node is protected
   intercept::Namespaces::Callbacks callbacks;
   callbacks.serve = [this](uint64_t netnsCookie, std::vector<UniqueFd> listeners) {
-    server_->Serve(netnsCookie, std::move(listeners));
+    HandOver([this, netnsCookie, listeners = std::move(listeners)]() mutable {
+      server_->Serve(netnsCookie, std::move(listeners));
+    });
   };
-  callbacks.release = [this](uint64_t netnsCookie) { server_->Release(netnsCookie); };
+  callbacks.release = [this](uint64_t netnsCookie) {
+    HandOver([this, netnsCookie] { server_->Release(netnsCookie); });
+  };
   intercept::Namespaces::Options options;
   // Whoever wants connects to pass an agent that is down does not want them to wait for it.
   DescriptorStore* const manager = &manager_;
@@ -353,7 +357,11 @@ absl::Status Agent::Serve() {
       intercept::Namespaces::Start(*redirect_, std::move(callbacks), options);
   if (!namespaces.ok()) return namespaces.status();
   namespaces_ = *std::move(namespaces);
-  serving_.store(namespaces_.get(), std::memory_order_release);
+  {
+    const MutexLock lock(handOverMutex_);
+    serving_.store(namespaces_.get(), std::memory_order_release);
+    for (auto& what : std::exchange(handedOverEarly_, {})) what();
+  }
   Released(std::nullopt);
 
   checks_ = std::make_unique<SelfChecks>(health_, *redirect_, *access_, *server_, *keys_, *namespaces_);
@@ -361,6 +369,14 @@ absl::Status Agent::Serve() {
   ProbeHold();
   probed_ = true;
   return absl::OkStatus();
+}
+
+// What has waited in a kept listener is accepted as soon as the server has that, and needs namespaces_ for its
+// upstream.
+void Agent::HandOver(absl::AnyInvocable<void()> what) {
+  const MutexLock lock(handOverMutex_);
+  if (serving_.load(std::memory_order_acquire) == nullptr) return handedOverEarly_.push_back(std::move(what));
+  what();
 }
 
 // A worker tells of namespaces that are let go, also before namespaces_ is there to hear it.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "admin/admin_server.h"
@@ -86,6 +87,7 @@ class Agent {
   absl::Status Serve();
   absl::Status StartEndpoints();
   void FollowConsents();
+  void HandOver(absl::AnyInvocable<void()> what);
   void Released(std::optional<uint64_t> netnsCookie);
   guard::BrokerDirectory::Options BrokerOptions();
   bool CoversAll(uint16_t port, uint16_t targetIndex) const;
@@ -121,6 +123,8 @@ class Agent {
   int watches_ = 0;
   bool isFirstEver_ = false;  // no agent has made keys on this node yet, nor does this one relay
   log::Losses toldLosses_;    // Watch's
+  Mutex handOverMutex_;
+  std::vector<absl::AnyInvocable<void()>> handedOverEarly_ ABSL_GUARDED_BY(handOverMutex_);
   Mutex releasedMutex_;
   std::vector<uint64_t> releasedEarly_ ABSL_GUARDED_BY(releasedMutex_);
 
