@@ -93,10 +93,12 @@ std::vector<Registry::Inserted> RegistryTables::InsertOrGet(const std::vector<Ne
     Registry::Row& added = rows_[row.id] = row;
     bySubject_.emplace(row.name.subject, row.id);
     times_[row.id].made = when;
+    times_[row.id].madeAfter = sequence_;
     if (row.scope == Scope::kUser && erasures_.contains(row.name.subject)) {
       added.erased = true;
       added.wrappedKey.clear();
       times_[row.id].erased = when;
+      times_[row.id].erasure = erasures_.at(row.name.subject).number;
       inserted[i].state = State::kErased;
       continue;
     }
@@ -190,6 +192,7 @@ bool RegistryTables::GiveUpRow(const Registry::Row& row, absl::Time when) {
   found->second.erased = true;
   found->second.wrappedKey.clear();
   times_[row.id].erased = when;
+  ++revision_;
   active_.erase({found->second.name.subject, found->second.name.window});
   return true;
 }
@@ -298,6 +301,7 @@ std::optional<std::vector<Registry::Erased>> RegistryTables::EraseUsers(const st
         continue;
       }
       size_t keys = 0;
+      const int64_t number = sequence_ + 1;
       const auto [first, last] = bySubject_.equal_range(subject);
       for (auto id = first; id != last; ++id) {
         Registry::Row& row = rows_.at(id->second);
@@ -305,13 +309,16 @@ std::optional<std::vector<Registry::Erased>> RegistryTables::EraseUsers(const st
         row.erased = true;
         row.wrappedKey.clear();
         times_[row.id].erased = when;
+        times_[row.id].erasure = number;
         active_.erase({row.name.subject, row.name.window});
         ++keys;
       }
       if (keys == 0 && !isKnown && !isAlways) continue;
       one.keyCount += keys;
       one.keyspaces.push_back(keyspace);
-      one.number = ++sequence_;
+      one.number = sequence_ = number;
+      ++revision_;
+      lastErasures_[subject] = number;
       erasures_[subject] = {sequence_, when};
       news_[sequence_] = {subject, true};
     }
@@ -338,6 +345,7 @@ std::vector<Registry::Readmission> RegistryTables::Readmit(const std::vector<Sub
     facts_[subject] = {++sequence_, ""};
     news_[sequence_] = {subject, false};
     readmissions_[subject] = sequence_;
+    ++revision_;
   }
   return readmissions;
 }
@@ -467,9 +475,11 @@ bool RegistryTables::NoteAgent(const Registry::Agent& self, Millis now) {
     std::erase_if(agents_, [&](const auto& row) {
       return row.second.seen < now - row.second.agent.cacheTtl.count() - kAgentsKept;
     });
-    if (agents_.size() >= Registry::kMostAgents) return false;
+    if (isFull || agents_.size() >= Registry::kMostAgents) return false;
   }
-  agents_[self.id] = {self, now};
+  AgentRow& row = agents_[self.id];
+  if (row.agent.confirmed != self.confirmed) ++confirmations_;
+  row = {self, now};
   return true;
 }
 
@@ -494,6 +504,28 @@ bool RegistryTables::AreUsersOrUnknown(const std::vector<Subjects>& users) const
     }
   }
   return true;
+}
+
+std::optional<RegistryTables::KeyLife> RegistryTables::LifeOf(const crypto::KeyId& id) const {
+  const auto row = rows_.find(id);
+  if (row == rows_.end()) return std::nullopt;
+  const Times& times = times_.at(id);
+  return KeyLife{&row->second, times.madeAfter, row->second.erased && times.erasure == 0, times.erasure};
+}
+
+RegistryTables::SubjectLife RegistryTables::LifeOf(const Subject& subject) const {
+  SubjectLife life;
+  life.isErased = erasures_.contains(subject);
+  if (const auto last = lastErasures_.find(subject); last != lastErasures_.end()) life.erasure = last->second;
+  if (const auto end = readmissions_.find(subject); end != readmissions_.end()) life.readmission = end->second;
+  return life;
+}
+
+int64_t RegistryTables::ConfirmedBy(const std::string& name) const {
+  for (const auto& [id, row] : agents_) {
+    if (row.agent.name == name) return row.agent.confirmed;
+  }
+  return 0;
 }
 
 bool RegistryTables::IsErased(const crypto::KeyId& id) const {

@@ -109,7 +109,31 @@ class RegistryTables {
   // Whether every key can be unwrapped by an epoch that is there, and no erased user has one.
   absl::Status Check() const;
   bool AreUsersOrUnknown(const std::vector<Subjects>& users) const;
+  // Grows with erasures, readmissions and keys that are given up.
+  uint64_t revision() const { return revision_; }
+  // Grows when an agent confirms.
+  uint64_t confirmations() const { return confirmations_; }
+  // The highest number of an erasure, a change or a readmission.
+  int64_t sequence() const { return sequence_; }
+  struct KeyLife {
+    const Registry::Row* row = nullptr;
+    int64_t made = 0;        // after that number
+    bool isGivenUp = false;  // erased, and its user is not
+    int64_t erasure = 0;     // the number of the erasure that destroyed it; 0: none did
+  };
+  std::optional<KeyLife> LifeOf(const crypto::KeyId& id) const;
   bool IsErased(const crypto::KeyId& id) const;
+  struct SubjectLife {
+    bool isErased = false;
+    int64_t erasure = 0;      // the number of the last one, ended or not
+    int64_t readmission = 0;  // the same
+  };
+  SubjectLife LifeOf(const Subject& subject) const;
+  int64_t ConfirmedBy(const std::string& agent) const;
+
+  // What a simulation does. Puts other bytes in the place of the wrapped key of an active row.
+  void SetWrappedKey(const crypto::KeyId& id, ByteBuffer wrapped) { rows_.at(id).wrappedKey = std::move(wrapped); }
+  bool isFull = false;  // no agent that is not known is noted
 
  private:
   struct KeyIdLess {
@@ -165,6 +189,7 @@ class RegistryTables {
   struct Times {
     absl::Time made;
     std::optional<absl::Time> erased;
+    int64_t madeAfter = 0, erasure = 0;  // numbers
   };
   std::map<crypto::KeyId, Times, KeyIdLess> times_;
   std::map<std::pair<KekName, int64_t>, Registry::KekKey> kekKeys_;
@@ -172,8 +197,11 @@ class RegistryTables {
   std::multimap<Subject, crypto::KeyId> bySubject_;
   std::set<std::string> keyspaces_;
   int64_t sequence_ = 0;
+  uint64_t revision_ = 0;
+  uint64_t confirmations_ = 0;
   std::map<Subject, ErasureRow> erasures_;
   std::map<Subject, int64_t> readmissions_;
+  std::map<Subject, int64_t> lastErasures_;
   std::map<Subject, FactsRow> facts_;
   std::map<int64_t, News> news_;  // erasures, and what is known now
   std::map<Subject, std::vector<Registry::PastChange>> history_;

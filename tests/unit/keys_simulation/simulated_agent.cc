@@ -1,5 +1,7 @@
 #include "simulated_agent.h"
 
+#include <algorithm>
+
 #include "base/text.h"
 
 namespace kveil::keys {
@@ -19,6 +21,7 @@ SimulatedAgent::SimulatedAgent(World& world, Node& node)
   process_->steadyOffset = world.random.Between(seconds(1), std::chrono::hours(1000));
   options_.agentName = StrCat("node-", node.number, "/", ++node.processes);
   options_.cacheTtl = world.cacheTtl;
+  options_.sharedKeyWindow = world.sharedKeyWindow;
   options_.steadyNow = options_.timerNow = [this] { return SteadyNow(); };
   options_.wallNow = [this] {
     return absl::FromUnixMillis(SimulatedServer::kBegin) +
@@ -29,6 +32,9 @@ SimulatedAgent::SimulatedAgent(World& world, Node& node)
   };
   options_.root.open = [this](RegistryWire::Deadline) -> absl::StatusOr<std::unique_ptr<RootKey>> {
     return std::make_unique<SimulatedRootKey>(world_.rootKey, node_.rootKey);
+  };
+  options_.kekProviders["hsm"].openKek = [this](std::string_view key) {
+    return std::make_unique<SimulatedKek>(world_.keks, std::string(key), process_);
   };
 }
 
@@ -72,7 +78,9 @@ void SimulatedAgent::Run() {
 void SimulatedAgent::RunWorker() {
   {
     KeyCache cache(*this, milliseconds(100), kCacheCapacity);
+    caches_.push_back(&cache);
     world_.work(*this, cache);
+    std::erase(caches_, &cache);
   }
   --workers_;
   world_.scheduler.Notify(workersEnded_);
@@ -106,6 +114,13 @@ void SimulatedAgent::RunService() {
     core_->Turn(std::move(task), std::move(questions));
   }
   if (!isDead()) core_->End();
+}
+
+bool SimulatedAgent::Holds(const crypto::KeyId& id) {
+  return std::any_of(caches_.begin(), caches_.end(), [&](KeyCache* cache) {
+    const KeyCache::Found found = cache->FindById(id);
+    return found.state == KeyCache::State::kReady && found.key->expires > SteadyNow();
+  });
 }
 
 void SimulatedAgent::Fetch(Misses misses, std::string_view workload, absl::AnyInvocable<void(FetchResult)> done) {

@@ -12,6 +12,7 @@
 #include "keys/cache/key_cache.h"
 #include "keys/service/service_core.h"
 #include "scheduler.h"
+#include "simulated_kek.h"
 #include "simulated_root_key.h"
 #include "simulated_server.h"
 
@@ -34,8 +35,10 @@ class SimulatedAgent : public KeySource, public std::enable_shared_from_this<Sim
     Scheduler& scheduler;
     Random& random;
     SimulatedServer& server;
+    SimulatedKek::Provider& keks;
     std::shared_ptr<SimulatedRootKey::Shared> rootKey;
     std::chrono::milliseconds cacheTtl;
+    std::chrono::seconds sharedKeyWindow;
     // What each worker does until the agent is dead or ends.
     std::function<void(SimulatedAgent&, KeyCache&)> work;
     std::function<void(const std::string&)> fail;
@@ -54,6 +57,8 @@ class SimulatedAgent : public KeySource, public std::enable_shared_from_this<Sim
 
   const std::string& name() const { return options_.agentName; }
   Node& node() { return node_; }
+  // Whether a worker has the key in memory, used or not, and not too old to be used.
+  bool Holds(const crypto::KeyId& id);
   // What is wrong with it, by its own account.
   std::string Health() const { return core_ == nullptr ? "not running" : core_->health().ToString(); }
   // True time of the agent's steady clock.
@@ -101,6 +106,7 @@ class SimulatedAgent : public KeySource, public std::enable_shared_from_this<Sim
   std::deque<ServiceCore::Question> questions_;
   bool isStopping_ = false;
   int workers_ = 0;
+  std::vector<KeyCache*> caches_;  // the workers'
   Scheduler::Signal workersEnded_;
 };
 

@@ -34,14 +34,7 @@ bool IsTheSameTwice(uint64_t seed) {
 bool Run(uint64_t seed, bool isTraced, Simulation::Counts& sum) {
   Simulation simulation({seed, isTraced});
   const std::optional<std::string> failure = simulation.Run();
-  const Simulation::Counts& counts = simulation.counts();
-  sum.sealed += counts.sealed;
-  sum.opened += counts.opened;
-  sum.erasures += counts.erasures;
-  sum.complete += counts.complete;
-  sum.turns += counts.turns;
-  sum.faults += counts.faults;
-  sum.changes += counts.changes;
+  sum += simulation.counts();
   if (failure.has_value()) std::printf("seed %lu FAILED %s\n", seed, failure->c_str());
   return !failure.has_value();
 }
@@ -75,9 +68,10 @@ int Main(int argc, char** argv) {
     if (failed == 20) break;
   }
   std::printf(
-      "%lu seeds, %lu failed: %lu records sealed, %lu opened, %lu erasures, %lu of them complete, %lu turns of "
-      "epochs, %lu changes, %lu faults\n",
-      seeds, failed, sum.sealed, sum.opened, sum.erasures, sum.complete, sum.turns, sum.changes, sum.faults);
+      "%lu seeds, %lu failed: %lu records sealed, %lu opened, %lu of them under KEKs, %lu erasures, %lu of them "
+      "complete, %lu readmissions, %lu turns of epochs, %lu keys given up, %lu changes, %lu faults\n",
+      seeds, failed, sum.sealed, sum.opened, sum.underKeks, sum.erasures, sum.complete, sum.readmissions, sum.turns,
+      sum.givenUp, sum.changes, sum.faults);
   return failed == 0 ? 0 : 1;
 }
 

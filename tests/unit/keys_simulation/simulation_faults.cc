@@ -1,0 +1,206 @@
+// What goes wrong.
+#include <algorithm>
+
+#include "simulation.h"
+
+namespace kveil::keys {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+}  // namespace
+
+void Simulation::MakeFaults() {
+  const Time longest = random_.Between(milliseconds(200), seconds(6));
+  while (!isOver_) {
+    scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(1), longest));
+    if (!isChaos()) return;
+    ++counts_.faults;
+    MakeFault();
+  }
+}
+
+void Simulation::MakeFault() {
+  const uint64_t kind = random_.Below(110);
+  const size_t number = random_.Below(nodes_.size());
+  Node& node = nodes_[number];
+  const auto later = [this](Time longest) { return scheduler_.now() + random_.Between(milliseconds(1), longest); };
+  if (kind < 35) {
+    CutOff(node);
+  } else if (kind < 50) {
+    Trace("the server stops");
+    server_.Stop();
+    scheduler_.At(later(seconds(5)), [this] {
+      Trace("the server starts");
+      server_.Start();
+    });
+  } else if (kind < 75) {
+    Restart(number, /*inOrder=*/random_.Percent(30));
+  } else if (kind < 85 && mayJump_) {
+    node.wallOffset += random_.Between(-std::chrono::hours(48), std::chrono::hours(48));
+    Trace("node-", node.number, "'s clock on the wall jumps");
+  } else if (kind < 90 && mayJump_) {
+    // Less than the time that agents are known for, see Registry::kAgentsKept.
+    server_.wallOffset = random_.Between(-std::chrono::minutes(25), std::chrono::minutes(25));
+    hasServerJumped_ = true;
+    Trace("the server's clock on the wall jumps");
+  } else if (kind < 95 && mayLose_) {
+    LoseSoon();
+  } else if (kind < 97) {
+    Trace("another server takes over, which has lost nothing");
+    server_.FailOver(server_.tables);
+  } else if (kind < 102) {
+    Trace("the registry has no place for another agent");
+    server_.tables.isFull = true;
+    scheduler_.At(later(seconds(5)), [this] { server_.tables.isFull = false; });
+    Restart(number, /*inOrder=*/random_.Percent(30));
+  } else if (mayDamage_) {
+    DamageSomeRow();
+  }
+}
+
+void Simulation::MakeKekFaults() {
+  while (!isOver_) {
+    scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(100), seconds(8)));
+    if (!isChaos()) return;
+    ++counts_.faults;
+    MakeKekFault();
+    keks_.NoteOut();
+  }
+}
+
+void Simulation::MakeKekFault() {
+  const uint64_t kind = random_.Below(100);
+  const std::string name = random_.Percent(50) ? "kek-a" : "kek-b";
+  SimulatedKek::Key& key = keks_.keys.at(name);
+  const auto later = [this](Time longest) { return scheduler_.now() + random_.Between(milliseconds(1), longest); };
+  if (kind < 25) {
+    Trace("the provider of KEKs is out of reach");
+    keks_.isAway = true;
+    scheduler_.At(later(seconds(8)), [this] {
+      Trace("the provider of KEKs is back");
+      keks_.isAway = false;
+      keks_.NoteOut();
+    });
+  } else if (kind < 50) {
+    Trace(name, " is denied");
+    key.isDenied = true;
+    scheduler_.At(later(seconds(10)), [this, name, &key] {
+      Trace(name, " is allowed again");
+      key.isDenied = false;
+      keks_.NoteOut();
+    });
+  } else if (kind < 65) {
+    keks_.isSlow = true;
+    scheduler_.At(later(seconds(6)), [this] { keks_.isSlow = false; });
+  } else if (kind < 80) {
+    Trace(name, " is rotated");
+    key.versions.push_back(crypto::SecretKey::Random());
+  } else if (kind < 95) {
+    Topic& topic = topics_[random_.Below(kTopics)];
+    topic.kek = random_.Percent(30) ? std::nullopt : std::optional(name);
+    Trace(topic.name, " moves to ", topic.kek.value_or("no KEK"));
+  } else if (mayLoseKek_) {
+    Trace(name, " is destroyed");
+    key.isDestroyed = true;
+  }
+}
+
+void Simulation::CutOff(Node& node) {
+  Trace("node-", node.number, " is cut off");
+  node.link.isCut = true;
+  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(8)), [this, &node] {
+    Trace("node-", node.number, " is connected again");
+    node.link.isCut = false;
+  });
+}
+
+void Simulation::DamageSomeRow() {
+  if (sealed_.empty()) return;
+  Sealed& record = sealed_[random_.Below(sealed_.size())];
+  const auto life = server_.tables.LifeOf(record.id);
+  if (record.lost.has_value() || damaged_.contains(record.id.bytes) || !life.has_value() || life->row->erased) return;
+  Trace("the row of key ", ShortText(record.id), " of ", record.owner, " is damaged");
+  Damage damage{life->row->wrappedKey, life->row->wrappedKey};
+  damage.now[random_.Below(damage.now.size())] ^= 1;
+  server_.tables.SetWrappedKey(record.id, damage.now);
+  damaged_[record.id.bytes] = std::move(damage);
+  record.mayBeDamaged = true;
+}
+
+void Simulation::Restart(size_t number, bool inOrder) {
+  Trace(agents_[number]->name(), inOrder ? " ends" : " is killed");
+  if (inOrder) {
+    agents_[number]->Stop();
+  } else {
+    agents_[number]->Kill();
+  }
+  const Time pause = isChaos() ? random_.Between(microseconds(0), seconds(5)) : Time(0);
+  // Not twice.
+  const std::shared_ptr<SimulatedAgent> before = agents_[number];
+  scheduler_.At(scheduler_.now() + pause, [this, number, before] {
+    if (agents_[number] != before || isOver_) return;
+    agents_[number] = SimulatedAgent::Start(world_, nodes_[number]);
+    Trace(agents_[number]->name(), " starts");
+  });
+}
+
+void Simulation::LoseSoon() {
+  if (!server_.tables.ReadIdentity().has_value()) return;
+  standby_ = server_.tables;
+  damagedThere_ = damaged_;
+  // The other server may not know an agent that starts meanwhile, and have no place for it.
+  if (random_.Percent(50)) Restart(random_.Below(nodes_.size()), /*inOrder=*/random_.Percent(30));
+  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(3)), [this] { FailOver(); });
+}
+
+void Simulation::FailOver() {
+  if (!isChaos()) return;
+  Trace("another server takes over, which has lost the last moments");
+  if (random_.Percent(50)) ++standby_.file;
+  standby_.isFull = random_.Percent(50);
+  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(5)),
+                [this] { server_.tables.isFull = false; });
+  server_.FailOver(standby_);
+  failedOver_ = scheduler_.now();
+  if (random_.Percent(60)) scheduler_.Spawn([this] { TurnAfterFailOver(); });
+  for (Sealed& record : sealed_) {
+    if (record.lost.has_value()) continue;
+    const auto life = server_.tables.LifeOf(record.id);
+    if (!life.has_value()) {
+      record.lost = scheduler_.now();
+      record.erased.reset();
+    } else if (!life->row->erased) {
+      record.erased.reset();
+    }
+  }
+  damaged_ = damagedThere_;
+  std::erase_if(damaged_, [this](const auto& damage) { return !isDamaged({damage.first}); });
+  for (User& user : users_) {
+    const Sealed* const record = user.keyId.has_value() ? FindRecord(*user.keyId) : nullptr;
+    if (record != nullptr && record->lost.has_value()) user.keyId.reset();
+    const int64_t last = server_.tables.sequence();
+    std::erase_if(user.reports, [last](const Report& report) { return report.number > last; });
+    user.changes.clear();
+    if (user.subject.has_value()) user.readmission = server_.tables.LifeOf(*user.subject).readmission;
+    user.readmitted = scheduler_.now();
+  }
+}
+
+void Simulation::Heal() {
+  Trace("no more faults");
+  server_.HealForGood();
+  server_.tables.isFull = false;
+  server_.Start();
+  keks_.isAway = keks_.isSlow = false;
+  for (auto& [name, key] : keks_.keys) key.isDenied = false;
+  keks_.NoteOut();
+  for (size_t node = 0; node < nodes_.size(); ++node) {
+    nodes_[node].link.isCut = false;
+    if (agents_[node]->isLeaving()) Restart(node, /*inOrder=*/true);
+  }
+}
+
+}  // namespace kveil::keys
