@@ -21,7 +21,8 @@ def markdown(runs, plots=()):
     lines += _goals_table(runs)
     for index, run in enumerate(runs):
         if run["failed"]:
-            lines += ["", f"**Failed{_of_run(index, runs)}**, and not in the table:", "", *(f"- {_one_line(failure)}" for failure in run["failed"])]
+            lines += ["", f"**Failed{_of_run(index, runs)}**, and not in the table:", ""]
+            lines += [f"- {_one_line(failure)}" for failure in run["failed"]]
     if len(runs) > 1:
         lines += ["", "What follows is of run 1."]
     lines += ["", *(f"![{title}]({path})" for title, path in plots)]
@@ -53,7 +54,11 @@ def rewritten(text, section):
 def _about(runs):
     for index, run in enumerate(runs):
         about = run["about"]
-        busy = f"; **others used the machine**: {about['load']:.1f} programs ran on average" if about["load"] > 0.5 else ""
+        busy = f"; **others used the machine** before: {about['load']:.1f} programs ran on average" if about["load"] > 0.5 else ""
+        if "others" in about:
+            busy += f"; others, kernel threads included, used {about['others']:.2f} cores meanwhile"
+        if "java" in about:
+            busy += f"; Kroxylicious runs on Java {about['java']}"
         if goals.CROWD in run["figures"]:
             busy += f"; many connections are {min(run['figures'][goals.CROWD]):,}"
         name = f"Run {index + 1}: commit" if len(runs) > 1 else "Commit"

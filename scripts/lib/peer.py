@@ -1,9 +1,12 @@
 """Kroxylicious in front of a broker, for comparisons."""
 
+import base64
 import json
+import os
 import pathlib
 import re
 import subprocess
+import uuid
 
 import kafka_jars
 import places
@@ -14,13 +17,24 @@ START_LIMIT = 60  # Seconds.
 HEADER = "kroxylicious.io/encryption"  # Of a record that it has sealed.
 
 
+def newest_java():
+    """The version of the newest Java in JAVA_HOME or below /usr/lib/jvm, and its program."""
+    homes = [os.environ["JAVA_HOME"]] if "JAVA_HOME" in os.environ else pathlib.Path("/usr/lib/jvm").glob("*")
+    found = []
+    for home in map(pathlib.Path, homes):
+        said = re.search(r'^JAVA_VERSION="([0-9.]+)', (home / "release").read_text(), re.MULTILINE) if (home / "release").exists() else None
+        if said and (home / "bin/java").exists():
+            found.append((tuple(map(int, said[1].split("."))), said[1], str(home / "bin/java")))
+    return max(found)[1:] if found else ("unknown", "java")
+
+
 class Peer:
     """`with Peer(address, broker, folder) as peer:` starts one and waits until it listens at `peer.bootstrap`.
 
-    It seals every topic with a key of the topic from its key service in memory, unless `seals` is false: then it only forwards. Java
-    runs it as it runs by default."""
+    It seals each of `topics` with a key of the topic from its key service in memory, and only forwards all others. The newest Java that is
+    installed runs it, as it runs by default."""
 
-    def __init__(self, address, broker, folder, seals=True):
+    def __init__(self, address, broker, folder, topics=()):
         self.bootstrap = f"{address}:{places.free_port(address)}"
         self.folder = pathlib.Path(folder)
         self.log = self.folder / "peer.log"
@@ -33,12 +47,13 @@ class Peer:
                     "nodeIdRanges": [{"name": "brokers", "start": broker.node, "end": broker.node}]}}],
             }],
         }
-        if seals:
-            key = {"alias": "bench", "algorithm": "AES", "uuid": "6a4f86c4-2f4a-4d45-94d3-2c4df5a9ad42", "key": "A" * 43 + "="}
+        if topics:
+            keys = [{"alias": topic, "algorithm": "AES", "uuid": str(uuid.uuid4()), "key": base64.b64encode(os.urandom(32)).decode()}
+                    for topic in topics]
             self._configuration |= {
                 "filterDefinitions": [{"name": "seal", "type": "RecordEncryption", "config": {
-                    "kms": "UnitTestingKmsService", "kmsConfig": {"numIvBytes": 12, "numAuthBits": 128, "existingKeks": [key]},
-                    "selector": "TemplateKekSelector", "selectorConfig": {"template": "bench"}}}],
+                    "kms": "UnitTestingKmsService", "kmsConfig": {"numIvBytes": 12, "numAuthBits": 128, "existingKeks": keys},
+                    "selector": "TemplateKekSelector", "selectorConfig": {"template": "$(topicName)"}}}],
                 "defaultFilters": ["seal"],
             }
         self._process = None
@@ -48,7 +63,7 @@ class Peer:
         file = self.folder / "peer.yaml"
         file.write_text(json.dumps(self._configuration, indent=2), encoding="utf-8")  # JSON is YAML
         with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "java", "-cp", kafka_jars.peer_class_path(), "Peer", file],
+            self._process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", newest_java()[1], "-cp", kafka_jars.peer_class_path(), "Peer", file],
                                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             waiting.wait_until("Kroxylicious to listen", self._listens, START_LIMIT)

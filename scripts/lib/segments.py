@@ -5,6 +5,7 @@ common with the agent."""
 
 import collections
 import gzip
+import mmap
 import struct
 import subprocess
 
@@ -31,6 +32,21 @@ def batches(path):
         yield Batch(position, base, base + last_delta, attributes, producer, producer_epoch, sequence, count, crc,
                     data[position + HEADER.size:end], data[position:end])
         position = end
+
+
+def appended(path):
+    """(milliseconds, records) of each batch, in order. The time is the latest of its records': with LogAppendTime, when the broker had it."""
+    found = []
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        position = 0
+        while position + HEADER.size <= len(data):
+            header = HEADER.unpack_from(data, position)
+            length, latest, count = header[1], header[8], header[12]
+            if length <= 0:
+                break
+            found.append((latest, count))
+            position += 12 + length
+    return found
 
 
 def codec(batch):

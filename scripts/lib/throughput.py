@@ -1,12 +1,12 @@
 """Produces topics and fetches them, as fast as it goes: speed, and the CPU of what lies between the clients and the broker.
 
-Produce is Kafka's own producer benchmark, uncompressed, acks=all; fetch is kcat reading a topic from its beginning to its end."""
+Produce is Kafka's own producer benchmark, uncompressed, acks=all; fetch is kcat reading a topic from its beginning to its end. Speed is
+what all clients together got through from the first of them to the last, without their start: see `rate`."""
 
 import collections
 import concurrent.futures
 import contextlib
 import random
-import re
 import string
 import subprocess
 import time
@@ -18,6 +18,7 @@ import segments
 # How many records one run takes, and how many before them only warm the client up.
 RECORDS = {1024: (400_000, 40_000), 100: (2_500_000, 250_000)}
 BATCH_SIZE = 131072  # Bytes: as a producer has them that is set up for throughput.
+BROKER = {"log.segment.delete.delay.ms": "100", "log.message.timestamp.type": "LogAppendTime"}  # Its settings: times are those of the broker.
 LIMIT = 600  # Seconds for one client; 1-10 are usual.
 
 Figure = collections.namedtuple("Figure", "speed cpu")  # MB/s; CPU seconds per GB of values, of what lies between
@@ -51,28 +52,63 @@ def topics(broker, names, partitions=1):
         _run(clients.java("delete-topic", broker.bootstrap, ",".join(names)))
 
 
-def produce(way, into, file, size, batch_size=BATCH_SIZE):
-    """Fills each of the topics `into` from a file of `payloads`, all at once."""
+def produce(broker, way, into, file, size, batch_size=BATCH_SIZE):
+    """Fills each of the topics `into` from a file of `payloads`, all at once. The broker has the settings BROKER."""
     records, warmup = _share(into, size)
     settings = [batch_size, *way.producer_settings]
     cpu = _cpu_seconds(way)
-    outputs = _run_all(way, [clients.performance_produce(way.bootstrap, topic, file, records, warmup, *settings) for topic in into])
+    _run_all(way, [clients.performance_produce(way.bootstrap, topic, file, records, warmup, *settings) for topic in into])
     cpu = _cpu_seconds(way) - cpu
-    speed = sum(float(re.search(r"steady state records sent, [0-9.]+ records/sec \(([0-9.]+) MB/sec\)", output).group(1)) for output in outputs)
-    return Figure(speed * 1.048576, cpu / (_total(into, size) / 1e9))  # the tool's MB is 2^20 bytes
+    appends = [[append for path in broker.segment_files(topic) for append in segments.appended(path)] for topic in into]
+    return Figure(rate(appends, warmup) * size / 1e6, cpu / (count(into, size) * size / 1e9))
 
 
 def fetch(way, topics_, size):
     """Reads each of the topics that `produce` has filled, all at once. Ends at the last record: waiting for the broker to say that there
-    are no more takes half a second."""
-    count = sum(_share(topics_, size))
-    commands = [["sh", "-c", 'exec "$@" > /dev/null', "sh", "kcat", "-C", "-q", "-b", way.bootstrap, "-t", topic, "-o", "beginning",
-                 "-c", str(count), *way.kcat_options] for topic in topics_]
-    cpu, started = _cpu_seconds(way), time.monotonic()
-    _run_all(way, commands)
-    seconds, cpu = time.monotonic() - started, _cpu_seconds(way) - cpu
-    total = _total(topics_, size)
-    return Figure(total / 1e6 / seconds, cpu / (total / 1e9))
+    are no more takes half a second. kcat writes a point per record."""
+    each = sum(_share(topics_, size))
+    commands = [["timeout", str(LIMIT), "kcat", "-C", "-q", "-b", way.bootstrap, "-t", topic, "-o", "beginning", "-c", str(each), "-f", ".",
+                 *way.kcat_options] for topic in topics_]
+    cpu = _cpu_seconds(way)
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        arrivals = list(pool.map(lambda command: _arrivals(way, command, each), commands))
+    cpu = _cpu_seconds(way) - cpu
+    return Figure(rate(arrivals) * size / 1e6, cpu / (count(topics_, size) * size / 1e9))
+
+
+def rate(progress, warmup=0):
+    """Records per second of all clients together, from when the first of them is past its warm-up to the last record of the last. `progress`
+    has a list for each client: milliseconds, and how many records were through by then beside those before."""
+    def past_warmup(steps):
+        through = 0
+        for at, records in steps:
+            through += records
+            if through > warmup:
+                return at
+        raise RuntimeError(f"a client ended after {through} records, within its warm-up")
+    begun = min(map(past_warmup, progress))
+    ended = max(steps[-1][0] for steps in progress)
+    if ended <= begun:
+        raise RuntimeError("too few records to take the time of")
+    return sum(records for steps in progress for at, records in steps if at > begun) / ((ended - begun) / 1e3)
+
+
+def count(topics_, size):
+    """How many records `produce` writes into the topics, those to warm up included."""
+    return sum(_share(topics_, size)) * len(topics_)
+
+
+def _arrivals(way, command, expected):
+    """The progress of one kcat, which writes one byte per record, in pieces of some thousand."""
+    arrived = []
+    with way.workload.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False, bufsize=0) as process:
+        while read := process.stdout.read(1 << 16):
+            arrived.append((time.monotonic() * 1e3, len(read)))
+        said = process.stderr.read().decode(errors="replace")
+    through = sum(records for _, records in arrived)
+    if process.returncode or through != expected:
+        raise RuntimeError(f"kcat ended with status {process.returncode} after {through} of {expected} records: {said}")
+    return arrived
 
 
 def check_sealed(broker, topic, by):
@@ -87,10 +123,6 @@ def check_sealed(broker, topic, by):
 def _share(topics_, size):
     """How many records each of the topics gets, and how many before them to warm up."""
     return [count // len(topics_) for count in RECORDS[size]]
-
-
-def _total(topics_, size):
-    return sum(_share(topics_, size)) * size * len(topics_)
 
 
 def _cpu_seconds(way):

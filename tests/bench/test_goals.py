@@ -9,6 +9,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
 import goals  # noqa: E402
 import goals_report  # noqa: E402
+import segments  # noqa: E402
+import throughput  # noqa: E402
 
 PRODUCED = {path: goals.throughput("produce", 1024, 1, path, "speed") for path in ("direct", "topic")}
 
@@ -117,7 +119,7 @@ def test_two_runs_that_disagree_are_shown_as_such():
 
 def test_goals_without_figures_are_named_below_the_table():
     text = goals_report.markdown([run(produced([100], [95]))])
-    assert "first connection after the agent's start" in row(text, "Not measured: ")
+    assert "first connection after the agent is ready" in row(text, "Not measured: ")
     assert "produce 1 KiB, clients: 1: throughput" not in row(text, "Not measured: ")
 
 
@@ -141,3 +143,32 @@ def test_bars_show_how_much_of_the_goal_a_figure_takes():
         texts = [element.text for element in xml.etree.ElementTree.fromstring(picture).iter() if element.text]
         assert any("produce 1 KiB" in text for text in texts)
         assert shown in picture and colour in picture
+
+
+def test_a_goal_for_many_connections_is_not_met_by_fewer():
+    for connections, said in ((goals.MANY, goals.MET), (goals.MANY - 1, goals.FEWER)):
+        figures = {goals.CROWD: [connections] * 3, goals.crowd("memory", "many"): [200e6] * 3}
+        assert row(goals_report.markdown([run(figures)]), "the agent's memory").endswith(f"| {said} |")
+
+
+def test_what_others_used_of_the_machine_is_named():
+    measured = run({})
+    measured["about"] |= {"others": 0.31, "java": "25.0.1"}
+    assert "used 0.31 cores meanwhile; Kroxylicious runs on Java 25.0.1" in goals_report.markdown([measured])
+
+
+def test_speed_is_of_all_clients_from_the_first_past_its_warm_up_to_the_last():
+    early, late = [(0, 10), (1000, 10), (2000, 10)], [(1500, 10), (3000, 10), (5000, 20)]
+    assert throughput.rate([early], 10) == 10
+    assert throughput.rate([early, late], 10) == pytest.approx(50 / 4)
+    with pytest.raises(RuntimeError):
+        throughput.rate([early], 30)
+    with pytest.raises(RuntimeError):
+        throughput.rate([[(5, 10)]])
+
+
+def test_batches_tell_when_they_were_appended(tmp_path):
+    def batch(latest, count):
+        return segments.HEADER.pack(0, segments.HEADER.size - 12 + 5, 0, 2, 0, 8, 0, 0, latest, -1, -1, -1, count) + b"12345"
+    (tmp_path / "log").write_bytes(batch(1700, 3) + batch(1800, 4) + bytes(100))
+    assert segments.appended(tmp_path / "log") == [(1700, 3), (1800, 4)]
