@@ -45,6 +45,9 @@ struct UserSource {
   formats::Framing framing = formats::Framing::kNone;  // of the JSON that the pointers lead into
 };
 
+// Whether values of compressed batches are compressed before they are sealed. kAuto: where that pays.
+enum class CompressValues : uint8_t { kAuto, kAlways, kNever };
+
 struct SealRule {
   SealScope scope = SealScope::kCluster;
   UserSource user;       // only with kUser
@@ -53,7 +56,7 @@ struct SealRule {
   // Only with kUser: whether an erased user's next record has a new key made, once the erasure is over. If not, nobody
   // can open what arrives of the user, until somebody readmits him.
   bool readmits = false;
-  bool compressValues = true;  // whether to compress values before sealing (`compress`: auto or never)
+  CompressValues compress = CompressValues::kAuto;
 };
 
 // What a workload does with a topic's records.

@@ -161,7 +161,8 @@ SealRule ReadSeal(const JsonValue& value, const TopicPolicy& topic) {
   }
   if (const auto kek = object.Find("kek")) ReadKek(*kek, seal);
   if (const auto compress = object.Find("compress")) {
-    seal.compressValues = compress->OneOf<bool>({{"auto", true}, {"never", false}});
+    seal.compress = compress->OneOf<CompressValues>(
+        {{"auto", CompressValues::kAuto}, {"always", CompressValues::kAlways}, {"never", CompressValues::kNever}});
   }
   return seal;
 }

@@ -33,9 +33,9 @@ SealOutcome RefusedOutcome(Refusal refusal) {
 }
 
 SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, kafka::Codec codec,
-                   bool compressValues, ByteBuffer& out) {
+                   policy::CompressValues compress, ByteBuffer& out) {
   const size_t start = out.size();
-  SealPass pass(task, scratch, part, compressValues);
+  SealPass pass(task, scratch, part, compress);
   SealOutcome outcome = pass.Run(out);
   if (outcome.kind != SealOutcome::Kind::kSealed) {
     scratch.writer.Abandon();
@@ -54,22 +54,22 @@ SealOutcome SealAs(const SealTask& task, WorkerScratch& scratch, const kafka::Ba
 SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, size_t most,
                      ByteBuffer& out) {
   const size_t start = out.size();
-  const bool mayCompressValues = task.topic->seal->compressValues;
+  const policy::CompressValues ofTopic = task.topic->seal->compress;
   const kafka::Codec codec = part.header.codec();
-  const bool compressValues = mayCompressValues && codec != kafka::Codec::kNone;
-  SealOutcome outcome = SealAs(task, scratch, part, codec, compressValues, out);
+  const policy::CompressValues compress = codec == kafka::Codec::kNone ? policy::CompressValues::kNever : ofTopic;
+  SealOutcome outcome = SealAs(task, scratch, part, codec, compress, out);
   if (outcome.kind != SealOutcome::Kind::kSealed || outcome.parts.front().size <= most) return outcome;
   if (part.header.count == 1) {
     // A record that is alone cannot be put into a smaller batch. Compressed, it would have to be opened within a limit.
     if (SizeToOpen(part) > task.batchLimit) return outcome;
     out.resize(start);
     const kafka::Codec strong = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
-    return SealAs(task, scratch, part, strong, mayCompressValues, out);
+    return SealAs(task, scratch, part, strong, ofTopic, out);
   }
   // Sealed values do not compress, and what the codec adds to them is too much for a part that is full.
   if (codec == kafka::Codec::kNone) return outcome;
   out.resize(start);
-  return SealAs(task, scratch, part, kafka::Codec::kNone, compressValues, out);
+  return SealAs(task, scratch, part, kafka::Codec::kNone, compress, out);
 }
 
 Refusal RefuseToCut(const absl::Status& status, const kafka::BatchPart& whole) {

@@ -15,13 +15,14 @@ constexpr size_t kMaxListedRecords = 100;
 
 }  // namespace
 
-SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues)
+SealPass::SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part,
+                   policy::CompressValues compress)
     : task_(task),
       scratch_(scratch),
       part_(part),
       marks_{.salt = crypto::RandomSalt(), .period = scratch.keyCache.CurrentPeriod()},
       identify_(*task.topic->seal, task.cluster, task.topicName, marks_, scratch, needs_),
-      transform_(*task.topic->seal, task.topicName, marks_, compressValues, scratch),
+      transform_(*task.topic->seal, task.topicName, marks_, compress, scratch),
       observe_(outcome_) {
   if (task.writers != nullptr) {
     select_.emplace(*task.topic, *task.writers, *task.writer, task.now, scratch);

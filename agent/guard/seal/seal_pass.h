@@ -20,7 +20,7 @@ namespace kveil::guard {
 // All that is passed outlives it.
 class SealPass {
  public:
-  SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, bool compressValues);
+  SealPass(const SealTask& task, WorkerScratch& scratch, const kafka::BatchPart& part, policy::CompressValues compress);
   SealPass(const SealPass&) = delete;
   SealPass& operator=(const SealPass&) = delete;
   ~SealPass() { scratch_.keyCache.EndPass(); }

@@ -13,6 +13,9 @@ namespace {
 
 using observe::RefuseReason;
 
+constexpr int kTried = 8;        // small values of a batch that tell whether compressing the others pays
+constexpr size_t kSmall = 4096;  // bytes of a value that are too few to have much in them that repeats
+
 std::string_view NameOf(observe::DropReason why) {
   switch (why) {
     case observe::DropReason::kErased:
@@ -28,11 +31,11 @@ std::string_view NameOf(observe::DropReason why) {
 }  // namespace
 
 TransformProduced::TransformProduced(const policy::SealRule& rule, std::string_view topicName, const BatchMarks& marks,
-                                     bool compressValues, WorkerScratch& scratch)
+                                     policy::CompressValues compress, WorkerScratch& scratch)
     : flags_(rule.scope == policy::SealScope::kUser ? crypto::kFlagMaskedKeyId : uint8_t{0}),
       aad_(topicName),
       marks_(marks),
-      compressValues_(compressValues),
+      compress_(compress),
       scratch_(scratch) {
   CopyRun(kafka::WriteVarint(header_.data(), static_cast<int32_t>(crypto::kEnvelopeHeaderName.size())),
           AsBytes(crypto::kEnvelopeHeaderName));
@@ -41,7 +44,7 @@ TransformProduced::TransformProduced(const policy::SealRule& rule, std::string_v
 void TransformProduced::Of(const kafka::RecordView& record, const Owner& owner, int32_t index) {
   if (owner.state == Owner::State::kNobody) return scratch_.writer.CopyRecord(record);
   uint8_t flags = flags_;
-  const Bytes plaintext = compressValues_ ? CompressedIfShorter(record, flags) : *record.value;
+  const Bytes plaintext = Compresses(*record.value) ? CompressedIfShorter(record, flags) : *record.value;
   crypto::EnvelopeHeader fields;
   fields.flags = flags;
   fields.keyId = owner.idInHeader;
@@ -63,10 +66,23 @@ void TransformProduced::Of(const kafka::RecordView& record, const Owner& owner, 
   cache.ciphers().Seal(place, nonce, aad, plaintext, sealed);
 }
 
+// Compressing a small value takes ten times as long as sealing it, and seldom saves much.
+bool TransformProduced::Compresses(Bytes value) const {
+  if (compress_ == policy::CompressValues::kNever) return false;
+  if (compress_ == policy::CompressValues::kAlways || value.size() >= kSmall || tried_ < kTried) return true;
+  return triedCompressedSize_ <= triedSize_ / 4 * 3;  // a quarter is saved at least
+}
+
 // The value itself, or its compressed form where that is shorter.
 Bytes TransformProduced::CompressedIfShorter(const kafka::RecordView& record, uint8_t& flags) {
   const absl::Status compressed = kafka::Compress(kafka::Codec::kZstd, *record.value, scratch_.value);
-  if (!compressed.ok() || scratch_.value.size() >= record.value->size()) return *record.value;
+  if (!compressed.ok()) return *record.value;
+  if (tried_ < kTried && record.value->size() < kSmall) {
+    ++tried_;
+    triedSize_ += record.value->size();
+    triedCompressedSize_ += scratch_.value.size();
+  }
+  if (scratch_.value.size() >= record.value->size()) return *record.value;
   flags |= crypto::kFlagCompressedValue;
   return scratch_.value;
 }

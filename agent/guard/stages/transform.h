@@ -28,7 +28,7 @@ class TransformProduced {
  public:
   // All that is passed outlives it. `marks` are the batch's.
   TransformProduced(const policy::SealRule& rule, std::string_view topicName, const BatchMarks& marks,
-                    bool compressValues, WorkerScratch& scratch);
+                    policy::CompressValues compress, WorkerScratch& scratch);
 
   // `index`: of the record in the batch.
   void Of(const kafka::RecordView& record, const Owner& owner, int32_t index);
@@ -38,6 +38,7 @@ class TransformProduced {
   }
 
  private:
+  bool Compresses(Bytes value) const;
   Bytes CompressedIfShorter(const kafka::RecordView& record, uint8_t& flags);
 
   // Of the record header: the name and its length, then the length of the value.
@@ -47,7 +48,11 @@ class TransformProduced {
   std::array<uint8_t, kBeforeValue + crypto::kMaxEnvelopeHeaderByIdSize> header_;
   crypto::TopicAad aad_;
   const BatchMarks& marks_;
-  const bool compressValues_;
+  const policy::CompressValues compress_;
+  // Of the first small values, which tell whether compressing the others pays.
+  int tried_ = 0;
+  size_t triedSize_ = 0;
+  size_t triedCompressedSize_ = 0;
   WorkerScratch& scratch_;
 };
 

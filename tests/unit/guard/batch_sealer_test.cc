@@ -267,6 +267,40 @@ TEST_F(SealedBatchTest, NeverCompressesValuesWhereThePolicySaysSo) {
   EXPECT_EQ(sealed.records.at(0).value->size(), value.size() + crypto::kTagSize);
 }
 
+// The first values of a batch tell, for those behind them.
+TEST_F(SealedBatchTest, CompressesValuesWhereThatSavesAQuarterOfTheFirst) {
+  const auto compressed = [this](size_t repeated, std::string_view compress) {
+    UsePolicy(StrCat(R"({"name": "clicks", "seal": {"scope": "topic", "compress": ")", compress,
+                     R"("}, "read": [{"any": true}]})"));
+    std::minstd_rand random;
+    std::vector<TestRecord> records;
+    for (int i = 0; i < 20; ++i) {
+      std::string value(repeated, 'a');
+      while (value.size() < 400) value += static_cast<char>(random());
+      records.push_back(Record("k", value));
+    }
+    int count = 0;
+    for (const TestRecord& record : Read(Sealed(ProducedBatch(records, kafka::Codec::kLz4))).records) {
+      count += (EnvelopeOf(record).flags & crypto::kFlagCompressedValue) != 0 ? 1 : 0;
+    }
+    return count;
+  };
+  EXPECT_EQ(compressed(200, "auto"), 20);
+  EXPECT_EQ(compressed(80, "auto"), 8);
+  EXPECT_EQ(compressed(80, "always"), 20);
+  EXPECT_EQ(compressed(200, "never"), 0);
+}
+
+TEST_F(SealedBatchTest, CompressesLargeValuesWhateverSmallOnesAreLike) {
+  UseTopicKey();
+  std::vector<TestRecord> records(10, Record("k", "beat"));
+  records.push_back(Record("k", std::string(5000, 'a')));
+  records.push_back(Record("k", std::string(1000, 'a')));
+  const ReadBatch sealed = Read(Sealed(ProducedBatch(records, kafka::Codec::kLz4)));
+  EXPECT_LT(sealed.records.at(10).value->size(), 200u);
+  EXPECT_EQ(sealed.records.at(11).value->size(), 1000 + crypto::kTagSize);
+}
+
 TEST_F(SealedBatchTest, LeavesAValueThatWouldNotShrinkUncompressed) {
   UseTopicKey();
   const ReadBatch sealed = Read(Sealed(ProducedBatch({Record("k", "q7")}, kafka::Codec::kGzip)));

@@ -189,7 +189,7 @@ TEST(PolicyTest, EveryFieldArrives) {
   EXPECT_EQ(topic.seal->user.from, UserSource::From::kKey);
   EXPECT_EQ(topic.seal->user.pointers.at(0).text(), "/id");
   EXPECT_EQ(topic.seal->keyspace, "t") << "the selector by default";
-  EXPECT_FALSE(topic.seal->compressValues);
+  EXPECT_EQ(topic.seal->compress, CompressValues::kNever);
   ASSERT_EQ(topic.read.size(), 3u);
   EXPECT_EQ(topic.read[0].kind, ReadRule::Kind::kAny);
   EXPECT_EQ(topic.read[1].text, "u.service");
@@ -205,7 +205,7 @@ TEST(PolicyTest, UsersAreFoundInValueKeyAndHeader) {
   EXPECT_EQ(policy->Find("v")->seal->user.from, UserSource::From::kValue);
   EXPECT_EQ(policy->Find("v")->seal->user.pointers.at(0).text(), "/a/b");
   EXPECT_EQ(policy->Find("v")->seal->keyspace, "people");
-  EXPECT_TRUE(policy->Find("v")->seal->compressValues);
+  EXPECT_EQ(policy->Find("v")->seal->compress, CompressValues::kAuto);
   EXPECT_EQ(policy->Find("k")->seal->user.from, UserSource::From::kKey);
   EXPECT_TRUE(policy->Find("k")->seal->user.pointers.empty());
   EXPECT_EQ(policy->Find("h")->seal->user.from, UserSource::From::kHeader);
