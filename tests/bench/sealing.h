@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <future>
@@ -12,10 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "batches.h"
 #include "guard/open/batch_opener.h"
 #include "guard/seal/batch_sealer.h"
-#include "kafka/batch_writer.h"
-#include "kafka/varint.h"
 #include "users/user_facts.h"
 
 namespace kveil::guard {
@@ -29,30 +27,14 @@ struct Users {
 };
 
 // `random`: the state of a generator.
-inline ByteBuffer ProducedBatch(Users users, size_t valueSize, uint32_t& random) {
-  ByteBuffer out;
-  kafka::BatchHeader header;
-  kafka::BatchWriter writer;
-  header.lastOffsetDelta = kRecords - 1;
-  writer.Begin(header, out);
-  for (int32_t i = 0; i < kRecords; ++i) {
-    ByteBuffer prefix(32);
-    prefix[0] = 0;  // attributes
-    uint8_t* end = kafka::WriteVarint(prefix.data() + 1, 0);
-    end = kafka::WriteVarint(end, i);
-    end = kafka::WriteVarint(end, -1);
-    kafka::RecordView record;
-    record.beforeValue = Bytes(prefix.data(), static_cast<size_t>(end - prefix.data()));
+inline ByteBuffer ProducedBatch(Users users, size_t valueSize, uint32_t& random, int32_t records = kRecords) {
+  return kafka::MakeBatch(records, [&](int32_t) {
     random = random * 1664525 + 1013904223;
     const uint32_t user = users.first + (random >> 8) % users.count;
     std::string value = R"({"userid": "user-)" + std::to_string(user) + R"(", "request": ")";
     value.resize(valueSize - 2, 'r');
-    value += "\"}";
-    std::copy(value.begin(), value.end(), writer.AddRecord(record, value.size(), kafka::HeaderEdit::Keep()));
-  }
-  if (!writer.Finish(kafka::Codec::kNone).ok()) abort();
-  out.reserve(out.size() + kafka::kTailPadding);
-  return out;
+    return value + "\"}";
+  });
 }
 
 // A worker with the keys of one node, and the topic "t" whose records are sealed per user or under one key.
@@ -61,8 +43,10 @@ class Node {
   // `read`: the readers, as in a policy.
   // `factsOf`: what is known of the user of the key that is fetched as the n-th.
   using FactsOf = std::function<users::SharedFacts(size_t)>;
+  // `more`: members of the policy's "seal", each behind a comma.
   explicit Node(
-      bool perUser, const std::string& read = R"([{"any": true}])", FactsOf factsOf = [](size_t) { return nullptr; })
+      bool perUser, const std::string& read = R"([{"any": true}])", FactsOf factsOf = [](size_t) { return nullptr; },
+      const std::string& more = "")
       : factsOf_(std::move(factsOf)) {
     char path[] = "/tmp/kveil-bench-XXXXXX";
     folder_ = mkdtemp(path);
@@ -73,10 +57,10 @@ class Node {
     options.newUsersPerSecond = 1'000'000'000;
     service_ = *keys::KeyService::Open(options);
     scratch = std::make_unique<WorkerScratch>(*service_);
-    const std::string seal = perUser ? R"({"scope": "user", "user": {"value": "/userid"}})" : R"({"scope": "topic"})";
+    const std::string scope = perUser ? R"("scope": "user", "user": {"value": "/userid"})" : R"("scope": "topic")";
     const std::vector<std::pair<std::string, std::string>> files = {
-        {"p.json", R"({"purposes": ["marketing", "research"], "topics": [{"name": "t", "seal": )" + seal +
-                       R"(, "read": )" + read + "}]}"}};
+        {"p.json", R"({"purposes": ["marketing", "research"], "topics": [{"name": "t", "seal": {)" + scope + more +
+                       R"(}, "read": )" + read + "}]}"}};
     policy_ = *policy::Policy::Parse(files);
     topic = policy_->Find("t");
     hasRules_ = policy::ReadableBy(*topic, {}, readers_) == policy::Readable::kSome;

@@ -18,7 +18,9 @@
 namespace kveil::load {
 namespace {
 
-constexpr size_t kAtOnce = 256;  // connects that are not answered yet: a listener's queue is finite
+// Connects that are not answered yet. The queue of a Kafka listener has 50 places (socket.listen.backlog.size), and
+// whoever finds it full waits for a second.
+constexpr size_t kAtOnce = 48;
 constexpr auto kPatience = std::chrono::minutes(1);
 constexpr size_t kBufferSize = 1 << 20;
 
