@@ -64,11 +64,13 @@ struct RotateRootKeyCommand {
   struct Response {
     std::string rootKey;                // its name
     uint64_t keys = 0;                  // that were wrapped: the registry's secret, and a key for each epoch
-    std::vector<std::string> versions;  // of the root key that wrap them; none: it does not tell
+    std::vector<std::string> versions;  // of the root key that wraps them; none: it does not tell
+    bool isTurning = false;             // the epochs are
     void Fields(auto& field) {
       field("rootKey", rootKey);
       field("keys", keys);
       field("versions", versions);
+      field("isTurning", isTurning);
     }
   };
 };

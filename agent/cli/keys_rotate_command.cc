@@ -1,5 +1,7 @@
 // `kveil keys rotate`: having keys wrapped anew, by the newest version of the root key or of KEKs.
 #include <iostream>
+#include <map>
+#include <set>
 
 #include "absl/strings/str_join.h"
 #include "admin/admin_client.h"
@@ -29,6 +31,10 @@ int RotateRootKey(const std::string& socket, bool isJson, const RotateOptions& o
             << (response.versions.empty() ? std::string("by which version, it does not tell")
                                           : StrCat("in use: ", absl::StrJoin(response.versions, ", ")))
             << "\n";
+  if (response.isTurning) {
+    std::cout << "the epochs are turning: a backup that is made before the end of the turn still opens what is erased "
+                 "now (kveil epochs list)\n";
+  }
   return 0;
 }
 
@@ -39,27 +45,39 @@ void PrintKey(const RotateKeksCommand::Key& key) {
 
 int RotateKeks(const std::string& socket, bool isJson, const RotateOptions& options) {
   nlohmann::json all = {{"keys", nlohmann::json::array()}};
+  std::map<std::string, std::set<std::string>> versions;  // of each KEK
   size_t failed = 0;
+  absl::Status broken;
   for (std::string after;;) {
     auto answer = admin::Ask<RotateKeksCommand>(socket, {.kek = options.kek, .after = after, .reason = options.reason},
                                                 kAnswerTime);
-    if (!answer.ok()) return Fail(kCommand, answer.status());
+    if (broken = answer.status(); !broken.ok()) break;
     for (const RotateKeksCommand::Key& key : answer->response.keys) {
       if (!isJson) PrintKey(key);
+      if (key.version.has_value()) versions[key.kek].insert(*key.version);
       failed += key.error.has_value() ? 1 : 0;
     }
     for (nlohmann::json& key : answer->json["keys"]) all["keys"].push_back(std::move(key));
     if (!answer->response.next.has_value()) break;
     // An answer that does not go on would have no end.
-    if (*answer->response.next <= after) return Fail(kCommand, "the agent's answer is not in order");
+    broken =
+        *answer->response.next > after ? absl::OkStatus() : absl::DataLossError("the agent's answer is not in order");
+    if (!broken.ok()) break;
     after = *answer->response.next;
   }
   if (isJson) {
     std::cout << all.dump(2) << "\n";
-  } else if (all["keys"].empty()) {
+  } else if (broken.ok() && all["keys"].empty()) {
     std::cout << "the registry has no key under " << options.kek << "\n";
   }
-  return failed == 0 ? 0 : Fail(kCommand, StrCat(failed, " key(s) were not rotated; run it again to go on"));
+  if (!broken.ok()) return Fail(kCommand, broken);
+  if (failed != 0) return Fail(kCommand, StrCat(failed, " key(s) were not rotated; run it again to go on"));
+  for (const auto& [kek, of] : versions) {
+    if (of.size() == 1) continue;
+    return Fail(kCommand, StrCat("keys of ", kek, " are under ", absl::StrJoin(of, " and under "),
+                                 ": run it again in some minutes, before you disable a version"));
+  }
+  return 0;
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ absl::StatusOr<RotateRootKeyCommand::Response> RotateRootKey(keys::KeyService& k
   ASSIGN_OR_RETURN(const keys::KeyService::RotatedRoot rotated, keys.RotateRootKey());
   log::Info("keys.rootKey.rotated",
             {{"uid", caller.uid}, {"keys", rotated.keys}, {"reason", request.reason.value_or("")}});
-  return RotateRootKeyCommand::Response{rotated.rootKey, rotated.keys, rotated.versions};
+  return RotateRootKeyCommand::Response{rotated.rootKey, rotated.keys, rotated.versions, rotated.isTurning};
 }
 
 absl::StatusOr<RotateKeksCommand::Response> RotateKeks(keys::KeyService& keys,
@@ -70,17 +70,21 @@ absl::StatusOr<RotateKeksCommand::Response> RotateKeks(keys::KeyService& keys,
   ASSIGN_OR_RETURN(const keys::KeyService::RotatedKeks rotated,
                    keys.RotateKekKeys(std::string_view(request.kek).substr(0, slash), name, after));
   RotateKeksCommand::Response response;
+  size_t failed = 0;
   for (const keys::KeyService::RotatedKek& one : rotated.keks) {
     RotateKeksCommand::Key& key = response.keys.emplace_back();
     key.kek = one.kek.Text();
     key.window = static_cast<uint64_t>(one.window);
     if (!one.version.empty()) key.version = one.version;
-    if (!one.status.ok()) key.error = ToStd(one.status.message());
+    if (one.status.ok()) continue;
+    key.error = ToStd(one.status.message());
+    ++failed;
   }
   if (rotated.next.has_value()) response.next = crypto::TextOf(*rotated.next);
   log::Info("keys.keks.rotated", {{"kek", request.kek},
                                   {"uid", caller.uid},
-                                  {"keys", response.keys.size()},
+                                  {"keys", response.keys.size() - failed},
+                                  {"failed", failed},
                                   {"reason", request.reason.value_or("")}});
   return response;
 }

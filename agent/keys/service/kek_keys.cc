@@ -204,9 +204,11 @@ void KekKeys::Confirm(Registry& registry) {
   for (const crypto::KeyId& id : ids) {
     const auto known = known_.find(byId_.at(id));
     const auto row = rows.find(id);
-    const bool isSame = row != rows.end() && row->second.wrappedKey == known->second.wrapped &&
-                        Place{row->second.name, row->second.window} == known->first;
-    if (!isSame) Forget(known);
+    if (row == rows.end() || Place{row->second.name, row->second.window} != known->first) {
+      Forget(known);
+    } else {
+      known->second.wrapped = std::move(row->second.wrappedKey);  // its KEK may have been rotated; the id is the key's
+    }
   }
   isConfirmed_ = true;
 }
@@ -222,16 +224,22 @@ void KekKeys::Fail(Known& known, absl::Status why) const {
   known.trouble = std::move(why);
 }
 
+// Those of a provider that is out must not take the places of others.
+bool KekKeys::AsksRegistry(const KekProvider::Answer& answer) {
+  const bool isOfNewKey = answer.question.wrapped.empty();
+  return answer.key.ok() ? isOfNewKey : !isOfNewKey && !absl::IsUnavailable(answer.key.status());
+}
+
 void KekKeys::Take(Registry& registry, absl::Time now) {
   Follow(registry);
   if (!isConfirmed_) return;
   for (const auto& [name, provider] : providers_) {
     for (KekProvider::Answer& answer : provider->Take()) answers_.push_back(std::move(answer));
   }
-  for (size_t inserts = 0; !answers_.empty() && inserts < kMostInsertsOfATurn;) {
+  for (size_t asked = 0; !answers_.empty() && asked < kMostInsertsOfATurn;) {
     KekProvider::Answer answer = std::move(answers_.front());
     answers_.pop_front();
-    if (answer.question.wrapped.empty() == answer.key.ok()) ++inserts;
+    if (AsksRegistry(answer)) ++asked;
     TakeAnswer(std::move(answer), registry, now);
   }
 }
@@ -271,7 +279,7 @@ void KekKeys::TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::T
 
 // Somebody may have rotated the KEK since its row was read, and disabled its old version.
 bool KekKeys::IsWrappedAnew(Known& known, const absl::Status& why, Registry& registry) {
-  if (known.wrapped.empty() || absl::IsUnavailable(why) || absl::IsPermissionDenied(why)) return false;
+  if (known.wrapped.empty() || absl::IsUnavailable(why)) return false;
   absl::StatusOr<std::vector<Registry::KekKey>> rows = registry.FindKekKeys({&known.id, 1});
   if (!rows.ok() || rows->size() != 1 || rows->front().wrappedKey == known.wrapped) return false;
   known.wrapped = std::move(rows->front().wrappedKey);

@@ -131,6 +131,7 @@ class KekKeys {
   absl::StatusOr<std::shared_ptr<RootKey>> RootOf(const KekName& name, KekProvider& provider);
   void TakeRow(Known& known, const Place& place, Registry::KekKey row);
   // Whether the registry has another wrapped form by now, which is taken.
+  static bool AsksRegistry(const KekProvider::Answer& answer);
   static bool IsWrappedAnew(Known& known, const absl::Status& why, Registry& registry);
   void TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::Time now);
   void Fail(Known& known, absl::Status why) const;

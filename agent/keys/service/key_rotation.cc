@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -14,8 +15,12 @@
 namespace kveil::keys {
 namespace {
 
+using std::chrono::steady_clock;
+
 // Another agent that rotates or turns the epochs at the same moment has done so by then.
 constexpr int kMostTries = 3;
+// One that does not answer must not take the time of all.
+constexpr std::chrono::seconds kTimeOfAKek{4};
 
 absl::StatusOr<std::vector<Rewrapped>> AllOf(std::vector<absl::StatusOr<Rewrapped>> answers) {
   std::vector<Rewrapped> all;
@@ -37,21 +42,34 @@ std::vector<std::string> VersionsOf(const RootKey& root, const std::vector<Regis
   return versions;
 }
 
+// What is not of an epoch is the registry's secret.
+bool IsTurning(const std::vector<RegistryKeys::OfRoot>& all) {
+  return std::count_if(all.begin(), all.end(), [](const RegistryKeys::OfRoot& one) { return one.epoch != 0; }) > 1;
+}
+
 }  // namespace
 
 absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
   RootKey& root = thread_->root();
-  const auto deadline = std::chrono::steady_clock::now() + kRotationTime;
+  const auto deadline = steady_clock::now() + kRotationTime;
   for (int tries = 0; tries < kMostTries; ++tries) {
     ASSIGN_OR_RETURN(const std::vector<RegistryKeys::OfRoot> before,
                      thread_->AskKeyring([](Keyring& keyring) { return keyring.ReadOfRoot(); }));
     std::vector<RootKey::WrappedKey> wrapped;
     for (const RegistryKeys::OfRoot& one : before) wrapped.push_back({one.wrapped, one.context});
     ASSIGN_OR_RETURN(const std::vector<Rewrapped> after, AllOf(RewrapAndUnwrap(root, wrapped, deadline)));
+    std::vector<std::string> versions = VersionsOf(root, before, after);
+    // Where a new version takes a while to be everywhere at the provider. Whoever then took the old one away would lose
+    // what it still wraps.
+    if (versions.size() > 1) {
+      return absl::UnavailableError(StrCat(root.name(), " wraps by ", absl::StrJoin(versions, " and by "),
+                                           " at the moment; nothing was replaced, ask again in some minutes"));
+    }
     ASSIGN_OR_RETURN(const bool isDone,
                      thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceOfRoot(before, after); }));
     if (!isDone) continue;
-    return RotatedRoot{root.name(), std::string(root.stats().provider), after.size(), VersionsOf(root, before, after)};
+    return RotatedRoot{root.name(), std::string(root.stats().provider), after.size(), std::move(versions),
+                       IsTurning(before)};
   }
   return absl::UnavailableError("the registry's keys are being changed by another agent; ask again");
 }
@@ -61,7 +79,7 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
   if (!thread_->core().options().kekProviders.contains(std::string(provider))) {
     return absl::NotFoundError(StrCat("this agent has no provider ", provider, " (keys.keks)"));
   }
-  const auto deadline = std::chrono::steady_clock::now() + kRotationTime;
+  const auto deadline = steady_clock::now() + kRotationTime;
   ASSIGN_OR_RETURN(const std::vector<Keyring::OfKek> listed, thread_->AskKeyring([&](Keyring& keyring) {
     return keyring.ListKekKeys(provider, name, after, kMostKeksRotated);
   }));
@@ -79,7 +97,7 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
     std::vector<RootKey::WrappedKey> wrapped;
     for (const size_t place : places) wrapped.push_back({listed[place].key.wrappedKey, listed[place].context});
     std::vector<absl::StatusOr<Rewrapped>> answers;
-    if (root.ok()) answers = RewrapAndUnwrap(**root, wrapped, deadline);
+    if (root.ok()) answers = RewrapAndUnwrap(**root, wrapped, std::min(deadline, steady_clock::now() + kTimeOfAKek));
     for (size_t i = 0; i < places.size(); ++i) {
       RotatedKek& one = rotated.keks[places[i]];
       one.status = root.ok() ? answers[i].status() : root.status();
@@ -93,8 +111,12 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
     if (!made[i].has_value()) continue;
     const absl::StatusOr<bool> isReplaced =
         thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceKekKey(listed[i].key, *made[i]); });
-    // Otherwise another agent has just wrapped it anew.
-    if (!isReplaced.ok()) rotated.keks[i].status = isReplaced.status();
+    if (isReplaced.ok() && *isReplaced) continue;
+    rotated.keks[i].version.clear();
+    rotated.keks[i].status = isReplaced.ok() ? absl::UnavailableError(
+                                                   "another agent has just wrapped it anew; which version it has "
+                                                   "now is not known")
+                                             : isReplaced.status();
   }
   return rotated;
 }

@@ -185,15 +185,17 @@ class KeyService : public KeySource {
   // Has what the root key has wrapped in the registry wrapped anew, by its newest version, so that older versions can
   // be disabled: the registry's secret and the keys of the epochs, all of them or none. Blocks for up to
   // kRotationTime. kUnimplemented: the root key has no versions; the message says what to do instead. kUnavailable:
-  // not done, or not known to be; ask again. Other errors: those of RootKey::Rewrap; nothing was changed.
+  // not done, or not known to be, or only a part was wrapped by the newest version; ask again. Other errors: those of
+  // RootKey::Rewrap; nothing was changed.
   struct RotatedRoot {
     std::string rootKey;                // its name
     std::string provider;               // "vault"; empty: none
     size_t keys = 0;                    // that were wrapped
-    std::vector<std::string> versions;  // that wrap what there is now; none: the root key does not tell
+    std::vector<std::string> versions;  // that wraps what there is now; none: the root key does not tell
+    bool isTurning = false;  // epochs are turning: what is copied of the registry before their end opens what is erased
   };
   absl::StatusOr<RotatedRoot> RotateRootKey();
-  static constexpr std::chrono::seconds kRotationTime{20};
+  static constexpr std::chrono::seconds kRotationTime{12};
   // The same for the keys that a provider's KEKs have wrapped, or one of its KEKs when `name` is not empty: at most
   // kMostKeksRotated of those that come after an id. A KEK that fails holds up no other one. Blocks for up to
   // kRotationTime and twice as long as Erase does. kNotFound: this agent has no such provider.

@@ -68,15 +68,20 @@ TEST_F(KeysTest, AnAnswerThatDoesNotGoOnIsAnError) {
 TEST_F(KeysTest, TheRootKeyIsRotated) {
   Handle([this](const Json& request) {
     asked_.push_back(request);
-    return Json{{"rootKey", "Vault key transit/kveil"}, {"keys", 2}, {"versions", {"version 3"}}}.dump();
+    return Json{{"rootKey", "Vault key transit/kveil"}, {"keys", 2}, {"versions", {"version 3"}}, {"isTurning", false}}
+        .dump();
   });
   const CommandResult result = RunWith({"keys", "rotate", "--reason", "yearly"});
   EXPECT_EQ(result.exitStatus, 0) << result.err;
   EXPECT_EQ(result.out, "Vault key transit/kveil: 2 keys of the registry are wrapped anew; in use: version 3\n");
   EXPECT_EQ(asked_.at(0), Json::parse(R"({"command": "rotateRootKey", "reason": "yearly"})"));
   EXPECT_EQ(Json::parse(RunWith({"keys", "rotate", "--json"}).out).at("keys"), 2);
-  Handle([](const Json&) { return Json{{"rootKey", "x"}, {"keys", 2}, {"versions", Json::array()}}.dump(); });
-  EXPECT_THAT(RunWith({"keys", "rotate"}).out, testing::HasSubstr("by which version, it does not tell"));
+  Handle([](const Json&) {
+    return Json{{"rootKey", "x"}, {"keys", 3}, {"versions", Json::array()}, {"isTurning", true}}.dump();
+  });
+  EXPECT_THAT(RunWith({"keys", "rotate"}).out,
+              testing::AllOf(testing::HasSubstr("by which version, it does not tell"),
+                             testing::HasSubstr("the epochs are turning: a backup that is made before")));
 }
 
 TEST_F(KeysTest, KeksAreRotatedPageByPageAndAFailureIsTold) {
@@ -105,6 +110,21 @@ TEST_F(KeysTest, KeksAreRotatedPageByPageAndAFailureIsTold) {
   EXPECT_EQ(RunWith({"keys", "rotate", "--kek", "payments/x"}).out, "the registry has no key under payments/x\n");
   Handle([](const Json&) { return Json{{"keys", Json::array()}, {"next", ""}}.dump(); });
   ExpectFailure(RunWith({"keys", "rotate", "--kek", "payments"}), 1, "not in order");
+}
+
+// Whoever disabled the old version then would lose what it wraps.
+TEST_F(KeysTest, AKekWhoseKeysAreUnderTwoVersionsIsAFailure) {
+  Handle([](const Json&) {
+    return Json{{"keys",
+                 {{{"kek", "payments/orders"}, {"window", 7}, {"version", "version 1"}},
+                  {{"kek", "payments/orders"}, {"window", 8}, {"version", "version 2"}},
+                  {{"kek", "payments/clicks"}, {"window", 8}, {"version", "version 3"}}}}}
+        .dump();
+  });
+  const CommandResult result = RunWith({"keys", "rotate", "--kek", "payments"});
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_THAT(result.err,
+              testing::HasSubstr("keys of payments/orders are under version 1 and under version 2: run it"));
 }
 
 }  // namespace

@@ -186,6 +186,13 @@ TEST_P(RotationTest, AFaultAtEachStepLeavesARegistryThatOpens) {
     if (request.path == rewrap) json["data"]["batch_results"][1]["ciphertext"] = "vault:v2:" + text;
   });
   expectFailure(Code::kDataLoss);
+  // Its newest version is not everywhere yet.
+  key_.vault.SetChange([&](const FakeVault::Request& request, nlohmann::json& json) {
+    if (request.path == rewrap) {
+      json["data"]["batch_results"][0]["ciphertext"] = request.body["batch_input"][0]["ciphertext"];
+    }
+  });
+  expectFailure(Code::kUnavailable);
   key_.vault.SetChange(nullptr);
   // The registry fails in the middle.
   FailOnUpdateOfEpochs(true);
@@ -305,6 +312,16 @@ TEST_P(RotationTest, AKekIsRotatedWhileAgentsUseIt) {
   service = Open(options);
   EXPECT_EQ(fetch("orders"), orders);
   EXPECT_EQ(service->RotateKekKeys("v", "orders", {})->keks.size(), 1u);
+  // Another agent is quicker.
+  key_.vault.SetChange([&](const FakeVault::Request& request, nlohmann::json&) {
+    if (request.path != "/v1/transit/rewrap/orders") return;
+    Execute(GetParam().prefix.empty() ? "UPDATE kekKeys SET wrappedKey = x'00'"
+                                      : "UPDATE kveil.kek_keys SET wrapped_key = '\\x00'");
+  });
+  const auto raced = service->RotateKekKeys("v", "orders", {});
+  key_.vault.SetChange(nullptr);
+  EXPECT_EQ(raced->keks.front().status.code(), Code::kUnavailable) << raced->keks.front().status;
+  EXPECT_EQ(raced->keks.front().version, "");
   EXPECT_EQ(service->RotateKekKeys("w", "", {}).status().code(), Code::kNotFound);
   EXPECT_THAT(key_.complaints(), IsEmpty());
 }
