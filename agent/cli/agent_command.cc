@@ -1,6 +1,5 @@
 #include "cli/agent_command.h"
 
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "bundle/accepted_version.h"
 #include "bundle/signature.h"
 #include "cli/common.h"
+#include "cli/protect_memory.h"
 #include "cli/words.h"
 #include "config/read_file.h"
 #include "crypto/secret_file.h"
@@ -51,13 +51,6 @@ rlim_t DescriptorsFor(size_t connections) {
 
 // How long everything may take to end after the drain timeout.
 constexpr std::chrono::seconds kEndLimit{1};
-
-// Keys are in this process's memory: no core dump, and no other process of the same user may read it.
-void ProtectMemory() {
-  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  const rlimit none{0, 0};
-  ::setrlimit(RLIMIT_CORE, &none);
-}
 
 // To what the configured connections take, where that is allowed; otherwise as far as it goes, and there may be fewer
 // connections.
@@ -147,7 +140,7 @@ int RunAgent(const std::string& configPath) {
   if (!config.ok()) return Fail("agent", config.status());
   log::SetLevel(config->logLevel);
   log::SetLayout(config->logLayout);
-  ProtectMemory();
+  ProtectMemory();  // of keys
   daemon::Reloader reloader(configPath, *config);
   RaiseDescriptorLimit(*config);
   // Before any thread is made, so that all of them are in the namespace and have these signals blocked: only the wait

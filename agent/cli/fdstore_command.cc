@@ -8,11 +8,15 @@
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "cli/common.h"
+#include "cli/protect_memory.h"
 #include "fdstore/server.h"
 
 namespace kveil::cli {
 
 int RunFdstore(const FdstoreOptions& options) {
+  // Whoever has a listener can accept workloads' connections. This process has no capability, so to any other of root
+  // it would be open.
+  ProtectMemory();
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     limit.rlim_cur = limit.rlim_max;

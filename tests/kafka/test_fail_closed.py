@@ -18,6 +18,7 @@ from conftest import POLICIES, numbers
 from harness import Application, Message, click, clicks, exchange_when_led, is_sealed
 
 FORBID = pathlib.Path(__file__).with_name("forbid.py")
+WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 LOAD = ["linger.ms=5", "delivery.timeout.ms=80000", "request.timeout.ms=5000", "reconnect.backoff.max.ms=200"]
 
 
@@ -160,9 +161,12 @@ def test_connects_wait_in_the_descriptor_store_while_the_agent_restarts(second_a
     socket, application = tmp_path / "store/socket", second_agent.application
     monkeypatch.setenv("KVEIL_FDSTORE", str(socket))
     ask = wire.frame(18, 0, b"")  # ApiVersions
-    store = subprocess.Popen([places.program(), "fdstore", "--socket", socket])
+    store = subprocess.Popen([*WITHOUT_CAPABILITIES, places.program(), "fdstore", "--socket", socket])  # as in a pod
     try:
         waiting.wait_until("the store", socket.exists, 10)
+        root = f"/proc/{store.pid}/root"
+        assert subprocess.run(["readlink", root]).returncode == 0
+        assert subprocess.run([*WITHOUT_CAPABILITIES, "readlink", root]).returncode != 0, "root took its listeners"
         second_agent.start()
         with application.raw() as connection:
             assert len(connection.exchange(ask)) > 20
