@@ -112,9 +112,10 @@ void Client::HearOf(std::string name, UniqueFd fd) {
   }
 }
 
-// Nothing is owed to a store that has gone: the next one hears of all that is kept.
+// Nothing is owed to a store that has gone: the next one hears of all that is kept. One that has not named all yet may
+// have named what is forgotten now.
 void Client::Owe(const std::string& name) {
-  if (!hasHeardAll_) return;
+  if (!socket_.valid() || (!hasHeardAll_ && kept_.contains(name))) return;
   owed_.push_back(name);
   if (owed_.size() > kMostOwed) Close(absl::ResourceExhaustedError("it does not listen"));
 }

@@ -187,6 +187,31 @@ TEST_F(FdstoreTest, AnAgentThatCannotWaitForAnEarlierOneForgetsWhatThatOneHad) {
   EXPECT_TRUE(Eventually([&] { return old.IsClosed(); }));
 }
 
+// A store that has named one descriptor when the agent's patience ends, and goes on later.
+TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
+  const std::string path = folder_ + "/slow";
+  const sockaddr_un address = *UnixAddress(path);
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  Client agent(path, milliseconds(200));
+  const Pipe pipe;
+  UniqueFd store;
+  std::thread slow([&] {
+    store = UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_TRUE(*Send(store.get(), Verb::kKeep, "a", pipe.write.get()));
+  });
+  const std::vector<KeptDescriptor> kept = agent.TakeKept();
+  slow.join();
+  agent.Forget("a");
+  EXPECT_TRUE(*Send(store.get(), Verb::kAll));
+  EXPECT_TRUE(Eventually([&] { return agent.Watch().ok(); }));
+  const auto heard = Receive(store.get());
+  ASSERT_TRUE(heard.ok() && heard->has_value()) << kept.size();
+  EXPECT_EQ((*heard)->verb, Verb::kForget);
+  EXPECT_EQ((*heard)->name, "a");
+}
+
 TEST_F(FdstoreTest, BothSidesHaveABound) {
   const auto store = StartStore(kLimit, 2);
   const Pipe pipe;
