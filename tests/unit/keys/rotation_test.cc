@@ -176,7 +176,7 @@ TEST_P(RotationTest, AFaultAtEachStepLeavesARegistryThatOpens) {
   // The provider refuses: this is no trouble of the agent.
   key_.vault.Deny(rewrap);
   expectFailure(Code::kPermissionDenied);
-  EXPECT_TRUE(service->health().ok()) << service->health();
+  EXPECT_TRUE(TryUnwrap(*service).ok()) << TryUnwrap(*service);
   key_.vault.Deny(rewrap, false);
   // It gives something else back.
   const auto other = crypto::WrapKey(crypto::SecretKey::Random(), crypto::SecretKey::Random(), {});

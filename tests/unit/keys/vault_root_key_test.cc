@@ -301,6 +301,27 @@ TEST_F(VaultRootKeyTest, ARefusalWithANewTokenIsOneAndDoesNotLogInAllTheTime) {
   EXPECT_TRUE(Unwrap(root, made).ok());
 }
 
+// A policy that denies looks like a token that has ended.
+TEST_F(VaultRootKeyTest, ATokenIsRevokedWhenAnotherTakesItsPlaceAndAtTheEnd) {
+  {
+    VaultRootKey root(AppRole());
+    const RootKey::DataKey made = Generate(root);
+    EXPECT_EQ(vault_.tokens(), 2u) << "with that of the fixture";
+    vault_.Deny("/v1/transit/decrypt/kveil");
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(Unwrap(root, made).code(), Code::kPermissionDenied);
+    EXPECT_EQ(vault_.Count("/login"), 4);
+    EXPECT_EQ(vault_.tokens(), 2u);
+    root.Stop();
+  }
+  EXPECT_EQ(vault_.tokens(), 1u);
+  {
+    VaultRootKey root(TokenFile());
+    WriteFile(secretFile(), "hvs.first");
+    EXPECT_TRUE(root.Check(Soon()).ok());
+  }
+  EXPECT_EQ(vault_.tokens(), 1u) << "the token of a file is somebody else's";
+}
+
 TEST_F(VaultRootKeyTest, ALoginThatIsRefusedIsARefusalAndOneThatFailsIsAnOutage) {
   VaultRootKey root(AppRole(/*lease=*/3600));
   const RootKey::DataKey made = Generate(root);
