@@ -124,8 +124,8 @@ class Simulation {
   void RotateKeks();
   bool RotateKek(const std::string& name, const std::shared_ptr<Process>& self);
   void MendRows();
-  void GiveUpOrRestore(const crypto::KeyId& id);
-  void GiveUp(const crypto::KeyId& id);
+  void GiveUpOrRestore(crypto::KeyId id);
+  void GiveUp(crypto::KeyId id);
   void BringUsers();
   void LearnSubjects(SimulatedAgent& agent);
   std::shared_ptr<SimulatedAgent> SomeAgent();

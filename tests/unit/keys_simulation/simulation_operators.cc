@@ -255,7 +255,7 @@ void Simulation::MendRows() {
   }
 }
 
-void Simulation::GiveUpOrRestore(const crypto::KeyId& id) {
+void Simulation::GiveUpOrRestore(crypto::KeyId id) {
   if (random_.Percent(50)) return GiveUp(id);
   const auto damage = damaged_.find(id.bytes);
   if (damage == damaged_.end()) return;
@@ -266,7 +266,7 @@ void Simulation::GiveUpOrRestore(const crypto::KeyId& id) {
   damaged_.erase(damage);
 }
 
-void Simulation::GiveUp(const crypto::KeyId& id) {
+void Simulation::GiveUp(crypto::KeyId id) {
   const uint64_t timeline = server_.timeline();
   const std::shared_ptr<SimulatedAgent> agent = SomeAgent();
   const auto answer = agent->Ask(
