@@ -438,6 +438,8 @@ void Agent::Drain() {
   for (const auto& follower : followers_) follower->BeginEnd();
   namespaces_->Stop();
   names_->Stop();  // what waits for a name server holds up no connection's end
+  // Where no store has them, connects are to be refused and not to wait for nobody.
+  if (fdstore_ != nullptr) fdstore_->End();
   server_->Drain();
 }
 

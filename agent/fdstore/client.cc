@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/unix_socket.h"
 #include "fdstore/message.h"
@@ -31,12 +32,7 @@ Client::Client(std::string path, std::chrono::milliseconds patience) : path_(std
 
 bool Client::Keep(const std::string& name, int fd) {
   const MutexLock lock(mutex_);
-  UniqueFd duplicate = Duplicate(fd);
-  if (!duplicate.valid() || (kept_.size() >= kMostKept && !kept_.contains(name))) {
-    isFull_ = true;
-    return false;
-  }
-  kept_[name] = std::move(duplicate);
+  if (isEnding_ || !KeepDuplicate(name, fd)) return false;
   Owe(name);
   SayOwed();
   return true;
@@ -44,9 +40,32 @@ bool Client::Keep(const std::string& name, int fd) {
 
 void Client::Forget(const std::string& name) {
   const MutexLock lock(mutex_);
-  if (kept_.erase(name) > 0) isFull_ = false;
+  kept_.erase(name);
+  refused_.erase(name);
   Owe(name);
   SayOwed();
+}
+
+bool Client::KeepDuplicate(const std::string& name, int fd) {
+  UniqueFd duplicate = Duplicate(fd);
+  const bool hasRoom = kept_.contains(name) || kept_.size() < kMostKept;
+  if (duplicate.valid() && hasRoom) {
+    kept_[name] = std::move(duplicate);
+    refused_.erase(name);
+    return true;
+  }
+  if (refused_.size() < kMostKept) refused_.insert(name);
+  return false;
+}
+
+// The connection stays: when it ends, the store knows that the agent has gone.
+void Client::End() {
+  const MutexLock lock(mutex_);
+  Hear();
+  SayOwed();
+  isEnding_ = true;
+  owed_.clear();
+  kept_.clear();
 }
 
 std::vector<KeptDescriptor> Client::TakeKept() {
@@ -60,19 +79,28 @@ std::vector<KeptDescriptor> Client::TakeKept() {
     Hear();
   }
   wasTaken_ = true;
-  for (const KeptDescriptor& one : earlier_) kept_[one.name] = Duplicate(one.fd.get());
+  if (socket_.valid() && !hasHeardAll_) {
+    log::Warning("fdstore.notTaken", {{"reason", StrCat("the descriptor store at ", path_,
+                                                        " has not told what it keeps in time; connects "
+                                                        "that waited are reset")}});
+  }
+  for (const KeptDescriptor& one : earlier_) (void)KeepDuplicate(one.name, one.fd.get());
   return std::exchange(earlier_, {});
 }
 
 absl::Status Client::Watch() {
   const MutexLock lock(mutex_);
+  if (isEnding_) return absl::OkStatus();
   if (!socket_.valid()) Connect();
   Hear();
   SayOwed();
   if (!problem_.ok()) return problem_;
   if (!hasHeardAll_ || !owed_.empty())
     return absl::UnavailableError(StrCat("the descriptor store at ", path_, " does not answer"));
-  if (isFull_) return absl::ResourceExhaustedError(StrCat("more than ", kMostKept, " listeners cannot be kept"));
+  if (!refused_.empty()) {
+    return absl::ResourceExhaustedError(StrCat(refused_.size(), " listener(s) could not be kept: at most ", kMostKept,
+                                               " are, and each takes a descriptor"));
+  }
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace kveil::fdstore {
 class Client : public DescriptorStore {
  public:
   // `patience`: how long TakeKept waits for a store that has accepted the connection.
-  explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(2));
+  explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(10));
 
   // False: there are too many (kMostKept). Otherwise the store knows of it as soon as it is there.
   bool Keep(const std::string& name, int fd) override;
@@ -27,12 +28,15 @@ class Client : public DescriptorStore {
   // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an
   // earlier agent had kept is forgotten then.
   std::vector<KeptDescriptor> TakeKept() override;
+  void End() override;
 
   // Connects again if need be, and tells the store what it has not heard. Call it about once a second. An error: some
   // connects will be refused while the next agent starts, and why.
   absl::Status Watch();
 
  private:
+  // False: it is in `refused_`.
+  bool KeepDuplicate(const std::string& name, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HearOf(std::string name, UniqueFd fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -47,10 +51,11 @@ class Client : public DescriptorStore {
   UniqueFd socket_ ABSL_GUARDED_BY(mutex_);
   bool hasHeardAll_ ABSL_GUARDED_BY(mutex_) = false;  // of what the store keeps, on this connection
   bool wasTaken_ ABSL_GUARDED_BY(mutex_) = false;     // TakeKept has returned
-  bool isFull_ ABSL_GUARDED_BY(mutex_) = false;
+  bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status problem_ ABSL_GUARDED_BY(mutex_);  // why there is no connection
   std::vector<KeptDescriptor> earlier_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, UniqueFd> kept_ ABSL_GUARDED_BY(mutex_);  // what the store is to keep
+  std::set<std::string> refused_ ABSL_GUARDED_BY(mutex_);         // what could not be kept; at most kMostKept
   std::deque<std::string> owed_ ABSL_GUARDED_BY(mutex_);          // names of which the store does not know the latest
 };
 

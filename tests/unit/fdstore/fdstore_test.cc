@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -212,7 +214,33 @@ TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
   EXPECT_EQ((*heard)->name, "a");
 }
 
+// An agent that drains has no store: nobody would read what waits in its listeners.
+TEST_F(FdstoreTest, AnAgentThatEndsHasNoDuplicatesAndTheStoreHas) {
+  Pipe alone, stored;
+  auto agent = StartAgent();
+  agent->Keep("alone", alone.write.get());
+  agent->End();
+  alone.write.Reset();
+  EXPECT_TRUE(alone.IsClosed());
+  EXPECT_FALSE(agent->Keep("late", stored.write.get()));
+  EXPECT_TRUE(agent->Watch().ok());
+  const auto store = StartStore();
+  agent = StartAgent();
+  agent->Keep("stored", stored.write.get());
+  EXPECT_TRUE(agent->Watch().ok());
+  agent->End();
+  EXPECT_TRUE(agent->Watch().ok());
+  stored.write.Reset();
+  EXPECT_FALSE(stored.IsClosed());
+  agent.reset();
+  EXPECT_EQ(WhatTheNextAgentGets().size(), 1u);
+}
+
 TEST_F(FdstoreTest, BothSidesHaveABound) {
+  rlimit files = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4 * kMostKept);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
   const auto store = StartStore(kLimit, 2);
   const Pipe pipe;
   auto agent = StartAgent();
@@ -222,6 +250,8 @@ TEST_F(FdstoreTest, BothSidesHaveABound) {
   EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(agent->Keep("fd1", pipe.write.get())) << "one that is kept may be replaced";
   agent->Forget("fd1");
+  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted) << "there is room, but one is not kept";
+  agent->Forget("one more");
   EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
   agent.reset();
   EXPECT_EQ(WhatTheNextAgentGets().size(), 1u) << "of two, one was forgotten";
