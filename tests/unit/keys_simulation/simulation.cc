@@ -34,7 +34,7 @@ using std::chrono::seconds;
 // How long all may take after the last fault: leases of turns are 30 s.
 constexpr seconds kHealing{150};
 // In every so-manieth seed, KEKs are rotated, and their older versions disabled.
-constexpr uint64_t kRotatingSeeds = 4;
+constexpr uint64_t kRotatingSeeds = 10;
 // In every so-manieth seed, time goes on until what was wrapped before a turn can be unwrapped no more: ten minutes.
 constexpr uint64_t kQuietSeeds = 50;
 constexpr std::chrono::minutes kQuiet{12};
