@@ -5,127 +5,98 @@
 namespace kveil::daemon {
 namespace {
 
+using admin::AdminServer;
+using admin::Caller;
+
+constexpr char kNobodyErased[] = "the agent is starting; nobody was erased";
+constexpr char kNothingRotated[] = "the agent is starting; nothing was rotated";
+constexpr char kNothingChanged[] = "the agent is starting; nothing was changed";
+
 ErasureContext ErasureOf(const CommandContext& context) { return {context.keys, context.receipts, context.metrics}; }
 
-absl::Status IsStarting() { return absl::UnavailableError("the agent is starting; nobody was erased"); }
-
-// A command about users, for an agent that may not have started yet.
+// A command that an agent does when it has started. Until then it answers `starting`.
 template <typename Command, typename Run>
-void HandleUsers(admin::AdminServer& server, const CommandTarget& target, Run run) {
-  server.Handle<Command>([&target, run](const typename Command::Request& request,
-                                        const admin::Caller& caller) -> absl::StatusOr<typename Command::Response> {
+void Handle(AdminServer& server, const CommandTarget& target, const char* starting, Run run) {
+  server.Handle<Command>([&target, starting, run](const typename Command::Request& request,
+                                                  const Caller& caller) -> absl::StatusOr<typename Command::Response> {
     const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting; nothing was changed");
-    return run(UsersContext{context->keys, context->policies}, request, caller);
+    if (context == nullptr) return absl::UnavailableError(starting);
+    return run(*context, request, caller);
   });
 }
 
+// One that `run` does with the agent's users.
 template <typename Command, typename Run>
-void HandleRotation(admin::AdminServer& server, const CommandTarget& target, Run run) {
-  server.Handle<Command>([&target, run](const typename Command::Request& request,
-                                        const admin::Caller& caller) -> absl::StatusOr<typename Command::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting; nothing was rotated");
-    return run(context->keys, request, caller);
-  });
+void HandleUsers(AdminServer& server, const CommandTarget& target, Run run) {
+  Handle<Command>(server, target, kNothingChanged,
+                  [run](const CommandContext& context, const auto& request, const Caller& caller) {
+                    return run(UsersContext{context.keys, context.policies}, request, caller);
+                  });
 }
 
-void HandleKeys(admin::AdminServer& server, const CommandTarget& target) {
-  using admin::ListKeysCommand;
-  server.Handle<ListKeysCommand>([&target](const ListKeysCommand::Request& request,
-                                           const admin::Caller&) -> absl::StatusOr<ListKeysCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting");
-    return ListKeys(context->keys, request);
-  });
+template <typename Command, typename Run>
+void HandleErasure(AdminServer& server, const CommandTarget& target, const char* starting, Run run) {
+  Handle<Command>(server, target, starting,
+                  [run](const CommandContext& context, const auto& request, const Caller& caller) {
+                    return run(ErasureOf(context), request, caller);
+                  });
+}
+
+template <typename Command, typename Run>
+void HandleRotation(AdminServer& server, const CommandTarget& target, Run run) {
+  Handle<Command>(server, target, kNothingRotated,
+                  [run](const CommandContext& context, const auto& request, const Caller& caller) {
+                    return run(context.keys, request, caller);
+                  });
+}
+
+void HandleKeys(AdminServer& server, const CommandTarget& target) {
+  Handle<admin::ListKeysCommand>(server, target, "the agent is starting",
+                                 [](const CommandContext& context, const auto& request, const Caller&) {
+                                   return ListKeys(context.keys, request);
+                                 });
   HandleRotation<admin::RotateRootKeyCommand>(server, target, RotateRootKey);
   HandleRotation<admin::RotateKeksCommand>(server, target, RotateKeks);
 }
 
-void HandleEpochs(admin::AdminServer& server, const CommandTarget& target) {
-  using admin::ListEpochsCommand;
-  using admin::TurnEpochsCommand;
-  server.Handle<ListEpochsCommand>([&target](const ListEpochsCommand::Request& request,
-                                             const admin::Caller&) -> absl::StatusOr<ListEpochsCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting");
-    return ListEpochs(context->keys, request.keys.value_or(true));
-  });
-  server.Handle<TurnEpochsCommand>(
-      [&target](const TurnEpochsCommand::Request&,
-                const admin::Caller& caller) -> absl::StatusOr<TurnEpochsCommand::Response> {
-        const CommandContext* const context = target.context();
-        if (context == nullptr) return absl::UnavailableError("the agent is starting; no epoch was turned");
-        return TurnEpochs(context->keys, caller);
-      });
-  using admin::GiveUpKeyCommand;
-  server.Handle<GiveUpKeyCommand>([&target](const GiveUpKeyCommand::Request& request,
-                                            const admin::Caller& caller) -> absl::StatusOr<GiveUpKeyCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting; no key was given up");
-    return GiveUpKey(context->keys, context->receipts, request, caller);
-  });
+void HandleEpochs(AdminServer& server, const CommandTarget& target) {
+  Handle<admin::ListEpochsCommand>(server, target, "the agent is starting",
+                                   [](const CommandContext& context, const auto& request, const Caller&) {
+                                     return ListEpochs(context.keys, request.keys.value_or(true));
+                                   });
+  Handle<admin::TurnEpochsCommand>(server, target, "the agent is starting; no epoch was turned",
+                                   [](const CommandContext& context, const auto&, const Caller& caller) {
+                                     return TurnEpochs(context.keys, caller);
+                                   });
+  Handle<admin::GiveUpKeyCommand>(server, target, "the agent is starting; no key was given up",
+                                  [](const CommandContext& context, const auto& request, const Caller& caller) {
+                                    return GiveUpKey(context.keys, context.receipts, request, caller);
+                                  });
 }
 
 }  // namespace
 
-void HandleCommands(admin::AdminServer& server, const CommandTarget& target) {
-  using admin::AwaitErasureCommand;
-  using admin::Caller;
-  using admin::ConnectionsCommand;
-  using admin::EraseCommand;
-  using admin::EraseManyCommand;
+void HandleCommands(AdminServer& server, const CommandTarget& target) {
   using admin::StatusCommand;
   server.Handle<StatusCommand>(
       [&target](const StatusCommand::Request& request, const Caller&) -> absl::StatusOr<StatusCommand::Response> {
         const CommandContext* const context = target.context();
         return context != nullptr ? Status(*context, request) : StatusAtStart(target);
       });
-  server.Handle<ConnectionsCommand>([&target](const ConnectionsCommand::Request& request,
-                                              const Caller&) -> absl::StatusOr<ConnectionsCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting");
-    return Connections(context->server, request);
-  });
-  server.Handle<EraseCommand>(
-      [&target](const EraseCommand::Request& request, const Caller& caller) -> absl::StatusOr<EraseCommand::Response> {
-        const CommandContext* const context = target.context();
-        if (context == nullptr) return IsStarting();
-        return Erase(ErasureOf(*context), request, caller);
-      });
-  server.Handle<EraseManyCommand>([&target](const EraseManyCommand::Request& request,
-                                            const Caller& caller) -> absl::StatusOr<EraseManyCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return IsStarting();
-    return EraseMany(ErasureOf(*context), request, caller);
-  });
-  server.Handle<admin::EraseAgainCommand>(
-      [&target](const admin::EraseAgainCommand::Request& request,
-                const Caller& caller) -> absl::StatusOr<admin::EraseAgainCommand::Response> {
-        const CommandContext* const context = target.context();
-        if (context == nullptr) return IsStarting();
-        return EraseAgain(ErasureOf(*context), request, caller);
-      });
-  server.Handle<AwaitErasureCommand>([&target](const AwaitErasureCommand::Request& request,
-                                               const Caller& caller) -> absl::StatusOr<AwaitErasureCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return IsStarting();
-    return AwaitErasure(ErasureOf(*context), request, caller);
-  });
-  server.Handle<admin::ReadmitCommand>(
-      [&target](const admin::ReadmitCommand::Request& request,
-                const Caller& caller) -> absl::StatusOr<admin::ReadmitCommand::Response> {
-        const CommandContext* const context = target.context();
-        if (context == nullptr) return absl::UnavailableError("the agent is starting; nobody was readmitted");
-        return Readmit(ErasureOf(*context), request, caller);
-      });
-  server.Handle<admin::AuditCommand>([&target](const admin::AuditCommand::Request& request,
-                                               const Caller& caller) -> absl::StatusOr<admin::AuditCommand::Response> {
-    const CommandContext* const context = target.context();
-    if (context == nullptr) return absl::UnavailableError("the agent is starting");
-    if (request.user.has_value()) log::Info("audit.pseudonymsAsked", {{"uid", caller.uid}});
-    return Audit(context->audit, context->keys, request);
-  });
+  Handle<admin::ConnectionsCommand>(server, target, "the agent is starting",
+                                    [](const CommandContext& context, const auto& request, const Caller&) {
+                                      return Connections(context.server, request);
+                                    });
+  HandleErasure<admin::EraseCommand>(server, target, kNobodyErased, Erase);
+  HandleErasure<admin::EraseManyCommand>(server, target, kNobodyErased, EraseMany);
+  HandleErasure<admin::EraseAgainCommand>(server, target, kNobodyErased, EraseAgain);
+  HandleErasure<admin::AwaitErasureCommand>(server, target, kNobodyErased, AwaitErasure);
+  HandleErasure<admin::ReadmitCommand>(server, target, "the agent is starting; nobody was readmitted", Readmit);
+  Handle<admin::AuditCommand>(server, target, "the agent is starting",
+                              [](const CommandContext& context, const auto& request, const Caller& caller) {
+                                if (request.user.has_value()) log::Info("audit.pseudonymsAsked", {{"uid", caller.uid}});
+                                return Audit(context.audit, context.keys, request);
+                              });
   HandleEpochs(server, target);
   HandleKeys(server, target);
   HandleUsers<admin::ChangeUsersCommand>(server, target, ChangeUsers);
