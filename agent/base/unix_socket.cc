@@ -50,4 +50,24 @@ bool PeerIsAllowed(int socket, int group) {
   return std::find(groups.begin(), groups.end(), static_cast<gid_t>(group)) != groups.end();
 }
 
+bool SendMessage(int socket, std::string_view text, int fd, const sockaddr_un* to, socklen_t toSize) {
+  iovec part = {const_cast<char*>(text.data()), text.size()};
+  msghdr header = {};
+  header.msg_name = const_cast<sockaddr_un*>(to);
+  header.msg_namelen = toSize;
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(fd))] = {};
+  if (fd >= 0) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    cmsghdr* const attached = CMSG_FIRSTHDR(&header);
+    attached->cmsg_level = SOL_SOCKET;
+    attached->cmsg_type = SCM_RIGHTS;
+    attached->cmsg_len = CMSG_LEN(sizeof(fd));
+    std::memcpy(CMSG_DATA(attached), &fd, sizeof(fd));
+  }
+  return ::sendmsg(socket, &header, MSG_NOSIGNAL) >= 0;
+}
+
 }  // namespace kveil

@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/unix_socket.h"
 
 namespace kveil::daemon {
 namespace {
@@ -197,23 +198,8 @@ bool ServiceManager::SendWith(const std::string& message, int fd) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, address_.data(), address_.size());
-  iovec text = {const_cast<char*>(message.data()), message.size()};
-  msghdr header = {};
-  header.msg_name = &address;
-  header.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
-  header.msg_iov = &text;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(fd))] = {};
-  if (fd >= 0) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof(control);
-    cmsghdr* const attached = CMSG_FIRSTHDR(&header);
-    attached->cmsg_level = SOL_SOCKET;
-    attached->cmsg_type = SCM_RIGHTS;
-    attached->cmsg_len = CMSG_LEN(sizeof(fd));
-    std::memcpy(CMSG_DATA(attached), &fd, sizeof(fd));
-  }
-  const bool isUnheard = ::sendmsg(socket_.get(), &header, MSG_NOSIGNAL) < 0;
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
+  const bool isUnheard = !SendMessage(socket_.get(), message, fd, &address, size);
   if (isUnheard && !isUnheard_) log::Warning("service.notTold", {{"reason", std::strerror(errno)}});
   isUnheard_ = isUnheard;
   return !isUnheard;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "base/unix_socket.h"
 
 namespace kveil::fdstore {
 namespace {
@@ -33,21 +34,7 @@ UniqueFd Attached(msghdr& header) {
 absl::StatusOr<bool> Send(int socket, Verb verb, std::string_view name, int fd) {
   std::string text(1, static_cast<char>(verb));
   text += name.substr(0, kLongestName);
-  iovec part = {text.data(), text.size()};
-  msghdr header = {};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(fd))> space = {};
-  if (fd >= 0) {
-    header.msg_control = space.data();
-    header.msg_controllen = CMSG_LEN(sizeof(fd));
-    cmsghdr* const control = CMSG_FIRSTHDR(&header);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof(fd));
-    std::memcpy(CMSG_DATA(control), &fd, sizeof(fd));
-  }
-  if (::sendmsg(socket, &header, MSG_NOSIGNAL) >= 0) return true;
+  if (SendMessage(socket, text, fd)) return true;
   // ETOOMANYREFS: too many descriptors are on their way (unix(7)).
   if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS) return false;
   return Gone(errno);
