@@ -83,47 +83,25 @@ absl::StatusOr<crypto::SecretKey> VaultRootKey::KeyOf(const WrappedKey& key, con
 
 std::vector<absl::StatusOr<crypto::SecretKey>> VaultRootKey::Unwrap(absl::Span<const WrappedKey> keys,
                                                                     Deadline deadline) {
-  Answers answers;
-  std::vector<vault::DecryptItem> items;
-  std::vector<size_t> places;
-  for (const WrappedKey& key : keys) {
-    absl::StatusOr<vault::DecryptItem> item = ItemOf(key);
-    answers.emplace_back(item.status().ok() ? absl::UnavailableError("") : item.status());
-    if (!item.ok()) continue;
-    places.push_back(answers.size() - 1);
-    items.push_back(*item);
-  }
-  for (size_t first = 0; first < items.size(); first += kMostOfARequest) {
-    const size_t count = std::min(kMostOfARequest, items.size() - first);
-    absl::StatusOr<Answers> decrypted = Decrypt(absl::MakeSpan(items).subspan(first, count), deadline);
-    for (size_t i = 0; i < count; ++i) {
-      absl::StatusOr<crypto::SecretKey>& answer = answers[places[first + i]];
-      if (!decrypted.ok()) {
-        answer = decrypted.status();
-        continue;
-      }
-      answer = std::move((*decrypted)[i]);
-      if (answer.ok()) answer = KeyOf(keys[places[first + i]], *answer);
-      if (!answer.ok()) answer = Named(answer.status());
-    }
-  }
-  return answers;
-}
-
-absl::StatusOr<VaultRootKey::Answers> VaultRootKey::Decrypt(absl::Span<const vault::DecryptItem> items,
-                                                            Deadline deadline) {
-  absl::StatusOr<VaultSession::Answer> answer =
-      session_->Call("POST", StrCat(path_, "decrypt/", key_), vault::DecryptRequest(items), deadline);
-  if (!answer.ok()) return Named(answer.status());
-  absl::StatusOr<Answers> answers = vault::ParseDecrypt(answer->body, items.size());
-  if (answers.ok()) return answers;
-  if (answer->status != 200) return Explain(*answer, deadline);
-  // Whatever is wrong with the answer says nothing about the keys.
-  return Named(absl::UnavailableError(StrCat(ToStd(answers.status().message()))));
+  return AskOfEach<crypto::SecretKey, crypto::SecretKey>(
+      keys, {"decrypt/", vault::DecryptRequest, vault::ParseDecrypt},
+      [this](const WrappedKey& key, const crypto::SecretKey& seed) { return KeyOf(key, seed); }, deadline);
 }
 
 std::vector<absl::StatusOr<ByteBuffer>> VaultRootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
-  std::vector<absl::StatusOr<ByteBuffer>> answers;
+  return AskOfEach<ByteBuffer, vault::Ciphertext>(
+      keys, {"rewrap/", vault::RewrapRequest, vault::ParseRewrap},
+      [this](const WrappedKey& key, const vault::Ciphertext& ciphertext) {
+        return Wrapped(ciphertext, key.wrapped.subspan(Header().size() + kVersionSize, kSeedCheckSize));
+      },
+      deadline);
+}
+
+template <typename Answer, typename Item>
+std::vector<absl::StatusOr<Answer>> VaultRootKey::AskOfEach(
+    absl::Span<const WrappedKey> keys, const Batch<Item>& batch,
+    absl::FunctionRef<absl::StatusOr<Answer>(const WrappedKey&, const Item&)> answerOf, Deadline deadline) {
+  std::vector<absl::StatusOr<Answer>> answers;
   std::vector<vault::DecryptItem> items;
   std::vector<size_t> places;
   for (const WrappedKey& key : keys) {
@@ -135,30 +113,33 @@ std::vector<absl::StatusOr<ByteBuffer>> VaultRootKey::Rewrap(absl::Span<const Wr
   }
   for (size_t first = 0; first < items.size(); first += kMostOfARequest) {
     const size_t count = std::min(kMostOfARequest, items.size() - first);
-    const absl::StatusOr<Ciphertexts> rewrapped = RewrapSome(absl::MakeSpan(items).subspan(first, count), deadline);
+    const absl::StatusOr<std::vector<absl::StatusOr<Item>>> given =
+        AskOfSome(absl::MakeSpan(items).subspan(first, count), batch, deadline);
     for (size_t i = 0; i < count; ++i) {
-      const size_t place = places[first + i];
-      const absl::Status status = rewrapped.ok() ? (*rewrapped)[i].status() : rewrapped.status();
-      if (status.ok()) {
-        const Bytes check = keys[place].wrapped.subspan(Header().size() + kVersionSize, kSeedCheckSize);
-        answers[place] = Wrapped(*(*rewrapped)[i], check);
-      } else {
-        answers[place] = rewrapped.ok() ? Named(status) : status;
+      absl::StatusOr<Answer>& answer = answers[places[first + i]];
+      if (!given.ok()) {
+        answer = given.status();
+        continue;
       }
+      const absl::StatusOr<Item>& item = (*given)[i];
+      answer = item.ok() ? answerOf(keys[places[first + i]], *item) : item.status();
+      if (!answer.ok()) answer = Named(answer.status());
     }
   }
   return answers;
 }
 
-absl::StatusOr<VaultRootKey::Ciphertexts> VaultRootKey::RewrapSome(absl::Span<const vault::DecryptItem> items,
-                                                                   Deadline deadline) {
+template <typename Item>
+absl::StatusOr<std::vector<absl::StatusOr<Item>>> VaultRootKey::AskOfSome(absl::Span<const vault::DecryptItem> items,
+                                                                          const Batch<Item>& batch, Deadline deadline) {
   absl::StatusOr<VaultSession::Answer> answer =
-      session_->Call("POST", StrCat(path_, "rewrap/", key_), vault::RewrapRequest(items), deadline);
+      session_->Call("POST", StrCat(path_, batch.operation, key_), batch.request(items), deadline);
   if (!answer.ok()) return Named(answer.status());
-  absl::StatusOr<Ciphertexts> answers = vault::ParseRewrap(answer->body, items.size());
-  if (answers.ok()) return answers;
+  absl::StatusOr<std::vector<absl::StatusOr<Item>>> given = batch.parse(answer->body, items.size());
+  if (given.ok()) return given;
   if (answer->status != 200) return Explain(*answer, deadline);
-  return Named(absl::UnavailableError(answers.status().message()));
+  // Whatever is wrong with the answer says nothing about the keys.
+  return Named(absl::UnavailableError(given.status().message()));
 }
 
 std::string VaultRootKey::VersionOf(const WrappedKey& key) const {

@@ -5,7 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "crypto/secret.h"
 #include "keys/root/root_key.h"
+#include "keys/root/vault_messages.h"
 #include "keys/root/vault_options.h"
 #include "keys/root/vault_session.h"
 
@@ -39,17 +44,27 @@ class VaultRootKey : public RootKey {
   void Stop() override { session_->Stop(); }
 
  private:
-  using Answers = std::vector<absl::StatusOr<crypto::SecretKey>>;
-  using Ciphertexts = std::vector<absl::StatusOr<vault::Ciphertext>>;
-
   // What is before the version in each wrapped key.
   ByteBuffer Header() const;
   // `check`: as CheckOf makes it, cut.
   ByteBuffer Wrapped(const vault::Ciphertext& ciphertext, Bytes check) const;
   absl::StatusOr<vault::DecryptItem> ItemOf(const WrappedKey& key) const;
   absl::StatusOr<crypto::SecretKey> KeyOf(const WrappedKey& key, const crypto::SecretKey& seed) const;
-  absl::StatusOr<Answers> Decrypt(absl::Span<const vault::DecryptItem> items, Deadline deadline);
-  absl::StatusOr<Ciphertexts> RewrapSome(absl::Span<const vault::DecryptItem> items, Deadline deadline);
+  // An operation of Transit that takes many keys at once, and gives an Item for each.
+  template <typename Item>
+  struct Batch {
+    const char* operation;
+    crypto::SecretText (*request)(absl::Span<const vault::DecryptItem> items);
+    absl::StatusOr<std::vector<absl::StatusOr<Item>>> (*parse)(const crypto::SecretText& body, size_t items);
+  };
+  // One answer per key, in the same order: what `answerOf` makes of its Item.
+  template <typename Answer, typename Item>
+  std::vector<absl::StatusOr<Answer>> AskOfEach(
+      absl::Span<const WrappedKey> keys, const Batch<Item>& batch,
+      absl::FunctionRef<absl::StatusOr<Answer>(const WrappedKey&, const Item&)> answerOf, Deadline deadline);
+  template <typename Item>
+  absl::StatusOr<std::vector<absl::StatusOr<Item>>> AskOfSome(absl::Span<const vault::DecryptItem> items,
+                                                              const Batch<Item>& batch, Deadline deadline);
   // Why a call that names the key was answered with 400 or 404: because there is no such key, or the reason given.
   absl::Status Explain(const VaultSession::Answer& answer, Deadline deadline);
   absl::Status Named(const absl::Status& status) const;
