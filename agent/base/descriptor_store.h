@@ -25,8 +25,6 @@ class DescriptorStore {
   virtual void Forget(const std::string& name) = 0;
   // What earlier processes have kept; each is given once, and stays kept.
   virtual std::vector<KeptDescriptor> TakeKept() = 0;
-  // This process closes its listeners: the duplicates that it has itself are closed, what is kept elsewhere stays.
-  virtual void End() {}
 };
 
 }  // namespace kveil

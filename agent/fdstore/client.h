@@ -28,7 +28,8 @@ class Client : public DescriptorStore {
   // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an
   // earlier agent had kept is forgotten then.
   std::vector<KeptDescriptor> TakeKept() override;
-  void End() override;
+  // This process closes its listeners: the duplicates that it has itself are closed, what the store has stays.
+  void End();
 
   // Connects again if need be, and tells the store what it has not heard. Call it about once a second. An error: some
   // connects will be refused while the next agent starts, and why.

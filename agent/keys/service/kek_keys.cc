@@ -21,11 +21,11 @@ constexpr std::chrono::seconds kMissingAgain{1};
 // What nobody has asked for so long is forgotten, or sooner where the places are needed.
 constexpr std::chrono::seconds kForgetAfter{60};
 constexpr std::chrono::seconds kForgetSoon{10};
-// What one turn does at most, so that others need not wait for it. Each newcomer costs the registry a read, and each
-// key that was made for one, a write.
+// What one turn does at most, so that others need not wait for it. Each newcomer costs the registry a read, each key
+// that was made for one a write, and each refusal to unwrap one a read.
 constexpr size_t kMostAskedOfATurn = 256;
 constexpr size_t kMostNewcomersOfATurn = 16;
-constexpr size_t kMostInsertsOfATurn = 16;
+constexpr size_t kMostAnswersOfATurn = 16;
 
 enum class Trouble : uint8_t { kUnreachable, kDenied, kUnusable, kDamaged };
 
@@ -236,7 +236,7 @@ void KekKeys::Take(Registry& registry, absl::Time now) {
   for (const auto& [name, provider] : providers_) {
     for (KekProvider::Answer& answer : provider->Take()) answers_.push_back(std::move(answer));
   }
-  for (size_t asked = 0; !answers_.empty() && asked < kMostInsertsOfATurn;) {
+  for (size_t asked = 0; !answers_.empty() && asked < kMostAnswersOfATurn;) {
     KekProvider::Answer answer = std::move(answers_.front());
     answers_.pop_front();
     if (AsksRegistry(answer)) ++asked;

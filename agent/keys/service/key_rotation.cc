@@ -68,8 +68,7 @@ absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
     ASSIGN_OR_RETURN(const bool isDone,
                      thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceOfRoot(before, after); }));
     if (!isDone) continue;
-    return RotatedRoot{root.name(), std::string(root.stats().provider), after.size(), std::move(versions),
-                       IsTurning(before)};
+    return RotatedRoot{root.name(), after.size(), std::move(versions), IsTurning(before)};
   }
   return absl::UnavailableError("the registry's keys are being changed by another agent; ask again");
 }

@@ -189,7 +189,6 @@ class KeyService : public KeySource {
   // RootKey::Rewrap; nothing was changed.
   struct RotatedRoot {
     std::string rootKey;                // its name
-    std::string provider;               // "vault"; empty: none
     size_t keys = 0;                    // that were wrapped
     std::vector<std::string> versions;  // that wraps what there is now; none: the root key does not tell
     bool isTurning = false;  // epochs are turning: what is copied of the registry before their end opens what is erased
