@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "cli/cli.h"
 
@@ -35,6 +36,7 @@ class CommandTest : public testing::Test {
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
+    log::Flush();  // Of what the test itself did before: another thread writes the lines.
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
     CommandResult result;
