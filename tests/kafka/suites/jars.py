@@ -1,4 +1,5 @@
-"""Fetches Kafka's own tests, with what they need, through Maven once; gives their class path."""
+"""Fetches Kafka's own tests, with what they need, through Maven once, and compiles the test beside this file; gives their
+class path."""
 
 import pathlib
 import shutil
@@ -12,11 +13,14 @@ NEWEST = {"3": "3.9.2", "4": "4.3.1"}
 
 
 def class_path(version):
-    """The class path of Kafka's tests of this version, brokers, clients and JUnit's console launcher."""
+    """The class path of Kafka's tests of this version and those here, brokers, clients and JUnit's console launcher."""
     pom = HERE / f"kafka-{version.split('.')[0]}.xml"
     if not pom.is_file():
         raise SystemExit(f"no tests of Kafka {version}: there are {' and '.join(sorted(path.name for path in HERE.glob('kafka-*.xml')))}")
-    return f"{kafka_jars._made_once(f'suites-{version}', [pom], lambda to: _download(pom, version, to))}/*"
+    kafka = f"{kafka_jars._made_once(f'suites-{version}', [pom], lambda to: _download(pom, version, to))}/*"
+    sources = sorted(HERE.glob("*.java"))
+    here = kafka_jars._made_once(f"suites-here-{version}", [pom, *sources], lambda to: kafka_jars._compile(sources, kafka, to))
+    return f"{here}/clients.jar:{kafka}"
 
 
 def _download(pom, version, to):

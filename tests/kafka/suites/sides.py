@@ -2,6 +2,8 @@
 
 import collections
 import contextlib
+import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import types
 import disk
 import reports
 from agent import Agent
+from certificates import Authority
 
 # As Kafka's own build starts its tests.
 OPEN = ["java.lang", "java.lang.invoke", "java.nio", "java.nio.file", "java.util", "java.util.concurrent",
@@ -23,11 +26,30 @@ LAUNCHER = ["org.junit.platform.console.ConsoleLauncher", "execute", "--disable-
 
 # All that the JVM's brokers, controllers and clients say to each other goes to this address; see `run`.
 LOCALHOST = "127.0.0.2"
+# But for listeners with TLS of the tests beside this file, whose name and address these are.
+TLS_NAME, TLS_ADDRESS = "brokers.test", "127.0.0.3"
 EVERY_PORT = "1024-65535"
+# 127.0.0.1 needs a name, too: JVMs look for one, and there is no DNS in the namespaces.
+HOSTS = f"{LOCALHOST} localhost {os.uname().nodename}\n{TLS_ADDRESS} {TLS_NAME}\n127.0.0.1 loopback"
+# Runs a command with these hosts, in mounts of its own. The agent stays in the host's, as its BPF file system has to.
+WITH_HOSTS = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /mnt && echo "$0" > /mnt/hosts && '
+              'mount --bind /mnt/hosts /etc/hosts && umount -l /mnt && exec "$@"', HOSTS]
 EVERY_TOPIC = [{"pattern": ".*", "seal": {"scope": "topic"}, "read": [{"any": True}]}]
 
 # What came of a class on one side; `metrics` and `seen` are the agent's side's alone.
 Run = collections.namedtuple("Run", "outcomes ended metrics seen")
+
+
+class Certificates:
+    """Of one authority: what brokers with TLS show, and what the agent shows in their place."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        authority = Authority(folder, "suites")
+        self.authority = authority.ca
+        authority.issue("broker", [TLS_NAME, TLS_ADDRESS])
+        self.front = authority.issue("front", [TLS_NAME, TLS_ADDRESS])
+        pathlib.Path(f"{self.front}.key").chmod(0o600)
 
 
 class Direct:
@@ -35,8 +57,8 @@ class Direct:
 
     name = "direct"
 
-    def __init__(self, workload, options, folder):
-        self._workload, self._options, self._folder = workload, options, folder
+    def __init__(self, workload, options, folder, certificates):
+        self._workload, self._options, self._folder, self._certificates = workload, options, folder, certificates
 
     def run(self, class_name):
         """Runs the class, or the one method of it; what failed in it gets another try, that alone."""
@@ -59,7 +81,9 @@ class Direct:
     def _java(self, selected, where):
         scratch = where / "tmp"
         scratch.mkdir()
-        command = [*JAVA, f"-Xmx{self._options.heap}", f"-Djava.io.tmpdir={scratch}", "-cp", self._options.class_path, *LAUNCHER,
+        command = [*WITH_HOSTS, *JAVA, f"-Xmx{self._options.heap}", f"-Djava.io.tmpdir={scratch}",
+                   f"-Dkveil.suites.certificates={self._certificates.folder}", f"-Dkveil.suites.tlsName={TLS_NAME}",
+                   "-cp", self._options.class_path, *LAUNCHER,
                    f"--config=junit.jupiter.execution.timeout.testable.method.default={self._options.test_limit} s",
                    f"--reports-dir={where}", *selected]
         with open(where / "output", "wb") as output:
@@ -84,7 +108,7 @@ class ThroughAgent(Direct):
         everything = types.SimpleNamespace(address=LOCALHOST, port=EVERY_PORT)
         name = f"agent-{len(list(self._site.folder.glob('agent-*')))}"
         kept = self._site.folder / f"kept-{name}"
-        with Agent(self._site, everything, EVERY_TOPIC, name=name) as agent:
+        with Agent(self._site, everything, EVERY_TOPIC, self._with_tls(), name=name) as agent:
             try:
                 with disk.Keeper(where / "tmp", kept):
                     outcomes, ended = self._java(selected, where)
@@ -97,6 +121,16 @@ class ThroughAgent(Direct):
         if not self._options.keep_segments:
             shutil.rmtree(kept)
         return Run(outcomes, ended, metrics, seen)
+
+    def _with_tls(self):
+        """The configuration's part about listeners with TLS: the agent ends TLS of both sides."""
+        shown = {"certificate": f"{self._certificates.front}.crt", "key": f"{self._certificates.front}.key"}
+        return {
+            "intercept": {"targets": [{"cluster": name, "cidr": f"{address}/32", "ports": EVERY_PORT}
+                                      for name, address in (("main", LOCALHOST), ("tls", TLS_ADDRESS))]},
+            "clusters": {"main": {}, "tls": {"tls": {"ca": str(self._certificates.authority)},
+                                             "clientTls": {"terminate": {"certificates": [shown]}}}},
+        }
 
 
 def read_metrics(agent):

@@ -5,6 +5,7 @@ import json
 import reports
 
 SEALED, OPENED = "kveil_records_sealed_total", "kveil_records_opened_total"
+TLS = 'kveil_client_tls_handshakes_total{resumed="no"}'
 COLUMNS = ("Kafka", "class", "tests", "direct", "agent", "differ", "sealed", "opened", "s")
 
 
@@ -34,7 +35,7 @@ class Row:
 
     def _not_sealed(self, explained):
         seen = self.agent.seen
-        for metric in (SEALED, OPENED):
+        for metric in (SEALED, OPENED, *([TLS] if self.class_name.startswith("kveil.Ssl") else [])):
             if not self.agent.metrics.get(metric) and not explained.may_be_idle(self.version, self.class_name, metric):
                 yield f"{self.class_name}: {metric} is 0"
         if self.agent.metrics.get(SEALED) and not seen.sealed:
