@@ -2,6 +2,7 @@
 it, speaks TLS in the broker's place, and to the broker. Or their TLS is passed, where a cluster says so."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -20,16 +21,22 @@ READERS = ("reader", "reader2")  # The broker lets both read everything.
 OF_READER = {"prefix": "subjects-", "seal": {"scope": "topic"},
              "read": [{"workload": {"claimed": {"certificate": "CN=reader"}}}]}
 
-# Speaks Kafka's protocol over Python's TLS: one request, whose answer it prints.
+# Speaks Kafka's protocol over Python's TLS: one request, whose answer it prints. With a version, it speaks that one and offers
+# protocols (ALPN), and prints what came of both.
 PYTHON = """
 import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[3])
+if sys.argv[5:]:
+    context.maximum_version = ssl.TLSVersion[sys.argv[5]]
+    context.set_alpn_protocols(["h2", "http/1.1", "kafka"])
 with context.wrap_socket(socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20), server_hostname=sys.argv[1]) as tls:
     tls.sendall(bytes.fromhex(sys.argv[4]))
     answer = b""
     while len(answer) < 4 or len(answer) < 4 + int.from_bytes(answer[:4], "big"):
         answer += tls.recv(65536) or sys.exit("the connection ended")
     print(answer.hex())
+    if sys.argv[5:]:
+        print(tls.version(), tls.selected_alpn_protocol())
 """
 
 
@@ -107,7 +114,18 @@ def agent(site, secured, company, front, shop):
 
 def java(company, *more, certificate=None):
     keys = [] if certificate is None else ["ssl.keystore.type=PEM", f"ssl.keystore.location={certificate}.pem"]
-    return ("security.protocol=SSL", "ssl.truststore.type=PEM", f"ssl.truststore.location={company.ca}", *keys, *more)
+    return ("security.protocol=SSL", *truststore(company, "PEM"), *keys, *more)
+
+
+def truststore(company, kind):
+    """The settings of Java clients that trust the company, from a file of the kind PEM or JKS."""
+    if kind == "PEM":
+        return [f"ssl.truststore.type={kind}", f"ssl.truststore.location={company.ca}"]
+    file = company.folder / "trusted.jks"
+    if not file.exists():
+        subprocess.run(["keytool", "-importcert", "-noprompt", "-alias", "company", "-file", company.ca, "-keystore", file,
+                        "-storetype", kind, "-storepass", "changeit"], check=True, timeout=60, capture_output=True)
+    return [f"ssl.truststore.type={kind}", f"ssl.truststore.location={file}", "ssl.truststore.password=changeit"]
 
 
 def kcat(company):
@@ -149,14 +167,27 @@ def test_what_python_sends_over_tls_is_sealed_and_so_is_what_comes_without(secur
     assert_sealed(secured, name, 2)
 
 
-def test_sasl_passes_inside_of_tls(site, secured, agent, company, shop, topic, monkeypatch):
+def test_a_client_that_offers_protocols_gets_none_and_is_served(secured, agent, company, shop):
+    at, request = At(secured, "good"), wire.frame(wire.API_VERSIONS, 0, b"")
+    for version, spoken in (("TLSv1_2", "TLSv1.2"), ("TLSv1_3", "TLSv1.3")):
+        done = shop.run(["/usr/bin/python3", "-c", PYTHON, at.address, str(at.port), str(company.ca), request.hex(), version], timeout=30)
+        assert done.returncode == 0, done.stderr
+        answer, came = done.stdout.splitlines()
+        assert bytes.fromhex(answer)[4:10] == request[8:12] + b"\0\0", "the correlation id, and no error"
+        assert came == f"{spoken} None"
+
+
+@pytest.mark.parametrize("store", ["JKS", "PEM"])
+def test_sasl_passes_inside_of_tls(site, secured, agent, company, shop, topic, monkeypatch, store):
     # With SASL the Java client wants to know the broker's name, and waits ten seconds for a name server that is not there.
     hosts, name = site.folder / "hosts", topic("user")
     hosts.write_text(f"{site.address} broker.test\n")
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Djdk.net.hosts.file={hosts}")
-    settings = ("security.protocol=SASL_SSL", *java(company)[1:], "sasl.mechanism=PLAIN", f"sasl.jaas.config={SASL}")
-    answers = Application(At(secured, "sasl"), shop).produce(name, [Message(None, click(3))], *settings)
+    settings = ("security.protocol=SASL_SSL", *truststore(company, store), "sasl.mechanism=PLAIN", f"sasl.jaas.config={SASL}")
+    application = Application(At(secured, "sasl"), shop)
+    answers = application.produce(name, [Message(None, click(3))], *settings)
     assert "offset" in answers[0], answers
+    assert application.values(name, *settings) == [click(3)]
     assert_sealed(secured, name, 1)
     assert "alice-secret" not in agent.log.read_text()
 
@@ -202,6 +233,8 @@ def test_a_certificate_that_is_renewed_is_shown_without_a_restart(site, secured,
     waiting.wait_until("status to name the file", lambda: any(
         "broker.crt" in problem["message"] for problem in agent.status()["problems"]), 15, every=0.5)
     assert trusting().returncode == 0, "what was read before stays in force"
+    checked = agent.kveil("agent", "--check")
+    assert checked.returncode == 1 and "broker.crt" in checked.stderr, checked
     for ending, content in good.items():
         (front / f"broker{ending}").write_bytes(content)
     waiting.wait_until("the problem to pass", lambda: agent.status()["problems"] == [], 15, every=0.5)
