@@ -20,7 +20,10 @@ import waiting  # noqa: E402
 
 VERSION = "1.30.0"
 PROGRAMS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"]
-PACKAGES = ["etcd-server", "containerd", "runc", "containernetworking-plugins", "busybox-static"]
+# Debian's container runtime is too old for pods in user namespaces.
+CONTAINERD = "2.0.14"
+RUNC = "1.2.8"
+PACKAGES = ["etcd-server", "libseccomp-dev", "containernetworking-plugins", "busybox-static"]
 BUILD_LIMIT = 7200  # Seconds. Seven minutes on two idle cores.
 START_LIMIT = 300  # Seconds. Some on an idle machine.
 NAME = "node1"
@@ -51,20 +54,36 @@ def install():
 
 def programs():
     """The folder with Kubernetes' own programs, built from its Go modules once."""
-    sources = [HERE / "node" / name for name in ("go.mod", "go.sum", "tools.go")]
+    return _built("kubernetes", HERE / "node", {
+        program: (f"k8s.io/kubernetes/cmd/{program}", "", f"-X k8s.io/component-base/version.gitVersion=v{VERSION}") for program in PROGRAMS})
+
+
+def runtime():
+    """The folder with containerd, ctr, its shim, and runc, built from their Go modules once."""
+    version = f"-X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"
+    return _built("container-runtime", HERE / "runtime", {
+        **{program: (f"github.com/containerd/containerd/v2/cmd/{program}", "no_btrfs,no_devmapper,no_zfs", version)
+           for program in ("containerd", "ctr", "containerd-shim-runc-v2")},
+        "runc": ("github.com/opencontainers/runc", "seccomp", f"-X main.version={RUNC}")})
+
+
+def _built(name, module, targets):
+    """The folder in the cache with the programs of a Go module. `targets`: package, tags and linker flags by program."""
+    sources = [module / file for file in ("go.mod", "go.sum", "tools.go")]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    folder = places.cache() / f"kubernetes-{digest}"
-    with open(places.cache() / "kubernetes.lock", "w", encoding="utf-8") as lock:
+    folder = places.cache() / f"{name}-{digest}"
+    with open(places.cache() / f"{name}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            print(f"building Kubernetes {VERSION} (once, for some minutes) ...", file=sys.stderr, flush=True)
+            print(f"building {', '.join(targets)} (once, for some minutes) ...", file=sys.stderr, flush=True)
             unfinished = folder.with_suffix(".unfinished")
             unfinished.mkdir(exist_ok=True)
-            environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod -buildvcs=false"}
-            for program in PROGRAMS:
-                subprocess.run([installing.go_toolchain(HERE / "node/go.mod"), "build", "-trimpath", "-ldflags",
-                                f"-s -w -X k8s.io/component-base/version.gitVersion=v{VERSION}", "-o", unfinished / program,
-                                f"k8s.io/kubernetes/cmd/{program}"], cwd=HERE / "node", env=environment, timeout=BUILD_LIMIT, check=True)
+            for program, (package, tags, flags) in targets.items():
+                # runc enters namespaces in C, and has its filters from libseccomp.
+                environment = {**os.environ, "CGO_ENABLED": "1" if program == "runc" else "0", "GOTOOLCHAIN": "local",
+                               "GOFLAGS": "-mod=mod -buildvcs=false"}
+                subprocess.run([installing.go_toolchain(module / "go.mod"), "build", "-trimpath", "-tags", tags, "-ldflags", f"-s -w {flags}",
+                                "-o", unfinished / program, package], cwd=module, env=environment, timeout=BUILD_LIMIT, check=True)
             unfinished.rename(folder)
     return folder
 
@@ -78,6 +97,7 @@ class Node:
     def __init__(self, folder, taint=None):
         self.folder = folder
         self.programs = programs()
+        os.environ["PATH"] = f"{runtime()}:{os.environ['PATH']}"
         self.kubeconfig = folder / "admin.kubeconfig"
         self.static_pods = folder / "static-pods"
         self.server = f"https://{API}"
@@ -114,7 +134,7 @@ class Node:
 
     def load(self, archive):
         """Gives the container runtime an image."""
-        subprocess.run(["ctr", "--address", self._socket, "--namespace", "k8s.io", "images", "import", "--snapshotter", "native",
+        subprocess.run(["ctr", "--address", self._socket, "--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native",
                         archive], stdout=subprocess.DEVNULL, check=True, timeout=300)
 
     def log(self, name):
@@ -162,7 +182,7 @@ class Node:
                   "--token-auth-file", self.folder / "tokens.csv", "--authorization-mode", "RBAC,Node",
                   "--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", self.folder / "sa.pub",
                   "--service-account-signing-key-file", self.folder / "sa.key", "--service-cluster-ip-range", "10.96.0.0/16",
-                  "--allow-privileged", "--kubelet-preferred-address-types", "InternalIP")
+                  "--allow-privileged", "--feature-gates", "UserNamespacesSupport=true", "--kubelet-preferred-address-types", "InternalIP")
         try:
             waiting.wait_until("the API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", START_LIMIT, every=0.2)
         except waiting.TimedOut as error:
@@ -224,6 +244,10 @@ class Node:
             stand_in.parent.mkdir(parents=True, exist_ok=True)
             stand_in.write_text(pathlib.Path("/proc/sys", name).read_text())
             subprocess.run(["mount", "--bind", stand_in, f"/proc/sys/{name}"], check=True)
+        # In a user namespace, proc can be mounted only where the mount namespace has one with nothing on top of it.
+        whole = self.folder / "proc"
+        whole.mkdir()
+        subprocess.run(["mount", "-t", "proc", "proc", whole], check=True)
 
     def _is_ready(self):
         nodes = json.loads(self.kubectl("get", "nodes", "-o", "json", check=False) or '{"items": []}')["items"]
@@ -249,25 +273,27 @@ class Node:
                 "type": "host-local", "subnet": PODS, "dataDir": "/run/addresses", "routes": [{"dst": "0.0.0.0/0"}]}}]}))
         for plugin in [*pathlib.Path("/usr/lib/cni").iterdir(), places.REPOSITORY / "kubernetes/node/kveil-gate"]:
             (folder / "cni-plugins" / plugin.name).symlink_to(plugin)
-        (folder / "containerd.toml").write_text(f"""version = 2
+        (folder / "containerd.toml").write_text(f"""version = 3
 root = "{folder}/containerd"
 state = "/run/containerd/state"
 [grpc]
  address = "{self._socket}"
 [plugins."io.containerd.internal.v1.opt"]
  path = "{folder}/containerd-opt"
-[plugins."io.containerd.grpc.v1.cri"]
- sandbox_image = "localhost/pause:1"
+[plugins."io.containerd.cri.v1.images"]
+ snapshotter = "native"
+ [plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "localhost/pause:1"
+[plugins."io.containerd.cri.v1.runtime"]
  restrict_oom_score_adj = true
- [plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "native"
- [plugins."io.containerd.grpc.v1.cri".cni]
+ [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dir = "{folder}/cni-plugins"
   conf_dir = "{folder}/cni"
 """)
         taints = [{"key": self.taint, "effect": "NoSchedule"}] if self.taint else []
         (folder / "kubelet.yaml").write_text(json.dumps({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
+            "featureGates": {"UserNamespacesSupport": True},
             "failSwapOn": False, "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"}, "containerRuntimeEndpoint": f"unix://{self._socket}",
             "localStorageCapacityIsolation": False, "syncFrequency": "1s", "registerWithTaints": taints,

@@ -173,6 +173,27 @@ def knows_pods_on_the_nodes_network(stage):
     stage.expect_sealed("clickstream", 10)
 
 
+def knows_pods_in_user_namespaces(stage):
+    """with hostUsers: false, the first connect is held, the account decides who reads, and root in the pod is another user of the node"""
+    own = {"hostUsers": False}
+    connect = f"(sleep 5; > /stop) & connects {stage.broker.address} {stage.broker.port} /stop; cat /proc/self/uid_map; {stage.produce('users', 20)}"
+    succeeded, said = stage.run_pod("writer", connect, **own)
+    expect(succeeded and "failed=0 silent=0" in said, said)
+    inside, outside, _ = re.search(r"^ *(\d+) +(\d+) +(\d+)$", said, re.MULTILINE).groups()
+    print(f"    root in the pod is user {outside} of the node")
+    expect(inside == "0" and int(outside) > 0, f"the pod has no user namespace of its own: {said}")
+    stage.expect_sealed("users", 20)
+    said = stage.reads("users", account="analytics", **own)
+    expect(said.count(SECRET) == 20, f"shop/analytics: {said[-500:]}")
+    said = stage.reads("users", **own)
+    expect(SECRET not in said and "authoriz" in said.lower(), f"shop/web: {said[-500:]}")
+    succeeded, said = stage.run_pod("writer", stage.produce("root", 20), **own)
+    expect(succeeded, said)
+    for who, may_read in ((own, False), ({}, True)):
+        said = stage.reads("root", account="analytics", **who)
+        expect(said.count(SECRET) == (20 if may_read else 0), f"uid 0, {who}: {said[-500:]}")
+
+
 def agent_container(stage):
     """That of the agent that is there last; None while there is none."""
     pods = stage.node.get("pods", "-n", "kveil-system", "-l", "app.kubernetes.io/name=kveil")["items"]
@@ -323,6 +344,7 @@ def protects_after_a_reboot(stage):
 
 ALL = {scene.__name__.replace("_", "-"): scene for scene in (
     starts_before_the_pods, knows_service_accounts, knows_labels, first_connections_work, pods_are_killed_and_recreated,
-    rolls_while_clients_run, connects_wait_for_the_next_agent, containers_share_their_pods_identity, knows_pods_on_the_nodes_network, knows_static_pods, takes_new_policies,
+    rolls_while_clients_run, connects_wait_for_the_next_agent, containers_share_their_pods_identity, knows_pods_on_the_nodes_network,
+    knows_pods_in_user_namespaces, knows_static_pods, takes_new_policies,
     goes_on_without_the_api_server, keeps_the_root_key_when_removed, has_a_gate_for_each_cni,
     protects_after_a_reboot)}

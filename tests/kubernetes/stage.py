@@ -181,8 +181,9 @@ def sealed(name, *readers):
 
 POLICIES = [
     *(sealed(name, {"serviceAccount": "shop/analytics"}) for name in (
-        "clickstream", "once", "steady", "churn", "containers", "outage", "removed", "boot")),
+        "clickstream", "once", "steady", "churn", "containers", "outage", "removed", "boot", "users")),
     {"name": "labelled", "seal": {"scope": "topic"}, "read": [{"workload": {"namespace": "shop", "labels": {"role": "reader"}}}]},
+    sealed("root", {"serviceAccount": "shop/analytics", "uid": 0}),
     sealed("static", {"namespace": "default", "labels": {"role": "static-reader"}})]
 
 
