@@ -30,6 +30,12 @@ uint32_t PeerUid(int socket) {
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.uid : kOverflowUser;
 }
 
+int PeerPid(int socket) {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
+
 bool PeerIsAllowed(int socket, int group) {
   ucred peer = {};
   socklen_t size = sizeof(peer);

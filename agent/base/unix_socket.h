@@ -26,4 +26,7 @@ bool SendMessage(int socket, std::string_view text, int fd, const sockaddr_un* t
 // Whose process that was. The overflow user (65534) when the kernel does not say.
 uint32_t PeerUid(int socket);
 
+// Its process id as this process sees it. 0: it is in no PID namespace that this process sees.
+int PeerPid(int socket);
+
 }  // namespace kveil

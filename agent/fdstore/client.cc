@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "base/unix_socket.h"
-#include "fdstore/message.h"
 
 namespace kveil::fdstore {
 namespace {
@@ -48,7 +48,7 @@ void Client::Forget(const std::string& name) {
 
 bool Client::KeepDuplicate(const std::string& name, int fd) {
   UniqueFd duplicate = Duplicate(fd);
-  const bool hasRoom = kept_.contains(name) || kept_.size() < kMostKept;
+  const bool hasRoom = kept_.contains(name) || kept_.size() < most_;
   if (duplicate.valid() && hasRoom) {
     kept_[name] = std::move(duplicate);
     refused_.erase(name);
@@ -71,6 +71,7 @@ void Client::End() {
 std::vector<KeptDescriptor> Client::TakeKept() {
   const MutexLock lock(mutex_);
   Connect();
+  const bool isThere = socket_.valid();
   for (const Clock::time_point until = Clock::now() + patience_; socket_.valid() && !hasHeardAll_;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
     if (left <= 0) break;
@@ -79,10 +80,9 @@ std::vector<KeptDescriptor> Client::TakeKept() {
     Hear();
   }
   wasTaken_ = true;
-  if (socket_.valid() && !hasHeardAll_) {
-    log::Warning("fdstore.notTaken", {{"reason", StrCat("the descriptor store at ", path_,
-                                                        " has not told what it keeps in time; connects "
-                                                        "that waited are reset")}});
+  if (isThere && !hasHeardAll_) {
+    const absl::Status why = problem_.ok() ? SaysTooLittle() : problem_;
+    log::Warning("fdstore.notTaken", {{"reason", StrCat(ToStd(why.message()), "; connects that waited are reset")}});
   }
   for (const KeptDescriptor& one : earlier_) (void)KeepDuplicate(one.name, one.fd.get());
   return std::exchange(earlier_, {});
@@ -95,13 +95,21 @@ absl::Status Client::Watch() {
   Hear();
   SayOwed();
   if (!problem_.ok()) return problem_;
-  if (!hasHeardAll_ || !owed_.empty())
-    return absl::UnavailableError(StrCat("the descriptor store at ", path_, " does not answer"));
+  if (!hasHeardAll_ || !owed_.empty()) return SaysTooLittle();
+  // Who says nothing loses its place when another agent comes.
+  if (const absl::StatusOr<bool> sent = SendHello(socket_.get(), {}); !sent.ok()) {
+    Close(sent.status());
+    return problem_;
+  }
   if (!refused_.empty()) {
-    return absl::ResourceExhaustedError(StrCat(refused_.size(), " listener(s) could not be kept: at most ", kMostKept,
+    return absl::ResourceExhaustedError(StrCat(refused_.size(), " listener(s) could not be kept: at most ", most_,
                                                " are, and each takes a descriptor"));
   }
   return absl::OkStatus();
+}
+
+absl::Status Client::SaysTooLittle() const {
+  return absl::UnavailableError(StrCat("the descriptor store at ", path_, " does not answer"));
 }
 
 void Client::Connect() {
@@ -113,8 +121,8 @@ void Client::Connect() {
   }
   // Whoever has the listeners could take the workloads' connections.
   if (PeerUid(made.get()) != ::geteuid()) return Close(absl::PermissionDeniedError("another user has the socket"));
+  if (const absl::StatusOr<bool> sent = SendHello(made.get(), {}); !sent.ok()) return Close(sent.status());
   socket_ = std::move(made);
-  problem_ = absl::OkStatus();
 }
 
 void Client::Hear() {
@@ -123,10 +131,24 @@ void Client::Hear() {
     if (!message.ok()) return Close(message.status());
     if (!message->has_value()) return;
     Message& heard = **message;
+    if (heard.verb == Verb::kHello) HearHello(heard);
     if (heard.verb == Verb::kKeep) HearOf(std::move(heard.name), std::move(heard.fd));
     if (heard.verb != Verb::kAll) continue;
     hasHeardAll_ = true;
+    problem_ = absl::OkStatus();
     for (const auto& [name, fd] : kept_) owed_.push_back(name);
+  }
+}
+
+// A store that was started with a lower limit of open files keeps less than the one before it.
+void Client::HearHello(const Message& message) {
+  const absl::StatusOr<Hello> hello = ReadHello(message);
+  if (!hello.ok()) return Close(hello.status());
+  most_ = std::min(hello->most, kMostKept);
+  while (kept_.size() > most_) {
+    const auto last = std::prev(kept_.end());
+    if (refused_.size() < kMostKept) refused_.insert(last->first);
+    kept_.erase(last);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "base/descriptor_store.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "fdstore/message.h"
 
 namespace kveil::fdstore {
 
@@ -22,7 +23,7 @@ class Client : public DescriptorStore {
   // `patience`: how long TakeKept waits for a store that has accepted the connection.
   explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(10));
 
-  // False: there are too many (kMostKept). Otherwise the store knows of it as soon as it is there.
+  // False: there are too many, by kMostKept or for the store. Otherwise the store knows of it as soon as it is there.
   bool Keep(const std::string& name, int fd) override;
   void Forget(const std::string& name) override;
   // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an
@@ -40,9 +41,11 @@ class Client : public DescriptorStore {
   bool KeepDuplicate(const std::string& name, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HearHello(const Message& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HearOf(std::string name, UniqueFd fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Owe(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SayOwed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status SaysTooLittle() const;
   void Close(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
@@ -53,7 +56,8 @@ class Client : public DescriptorStore {
   bool hasHeardAll_ ABSL_GUARDED_BY(mutex_) = false;  // of what the store keeps, on this connection
   bool wasTaken_ ABSL_GUARDED_BY(mutex_) = false;     // TakeKept has returned
   bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status problem_ ABSL_GUARDED_BY(mutex_);  // why there is no connection
+  size_t most_ ABSL_GUARDED_BY(mutex_) = kMostKept;  // that the store said last
+  absl::Status problem_ ABSL_GUARDED_BY(mutex_);     // why the last connection was none, until one is
   std::vector<KeptDescriptor> earlier_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, UniqueFd> kept_ ABSL_GUARDED_BY(mutex_);  // what the store is to keep
   std::set<std::string> refused_ ABSL_GUARDED_BY(mutex_);         // what could not be kept; at most kMostKept

@@ -5,7 +5,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "base/text.h"
 #include "base/unix_socket.h"
 
@@ -13,11 +16,6 @@ namespace kveil::fdstore {
 namespace {
 
 absl::Status Gone(int error) { return absl::UnavailableError(error == 0 ? "it has gone" : std::strerror(error)); }
-
-bool IsVerb(char letter) {
-  return letter == static_cast<char>(Verb::kKeep) || letter == static_cast<char>(Verb::kForget) ||
-         letter == static_cast<char>(Verb::kAll);
-}
 
 UniqueFd Attached(msghdr& header) {
   const cmsghdr* const control = CMSG_FIRSTHDR(&header);
@@ -54,12 +52,30 @@ absl::StatusOr<std::optional<Message>> Receive(int socket) {
   if (size <= 0) return Gone(size == 0 ? 0 : errno);
   Message message;
   message.fd = Attached(header);
-  if ((header.msg_flags & MSG_TRUNC) != 0 || !IsVerb(text[0])) {
-    return absl::InvalidArgumentError("it says what has no meaning");
-  }
+  if ((header.msg_flags & MSG_TRUNC) != 0) return absl::InvalidArgumentError("it says too much at once");
   message.verb = static_cast<Verb>(text[0]);
   message.name.assign(text.data() + 1, static_cast<size_t>(size) - 1);
   return message;
+}
+
+absl::StatusOr<bool> SendHello(int socket, const Hello& hello) {
+  return Send(socket, Verb::kHello, StrCat(hello.version, " ", hello.most));
+}
+
+absl::StatusOr<Hello> ReadHello(const Message& message) {
+  const std::vector<std::string> words = absl::StrSplit(message.name, ' ');
+  Hello hello;
+  if (message.verb != Verb::kHello || !absl::SimpleAtoi(words[0], &hello.version)) {
+    return absl::InvalidArgumentError("it does not say which version it has");
+  }
+  if (hello.version != kVersion) {
+    return absl::FailedPreconditionError(
+        StrCat("it speaks version ", hello.version, " of the protocol, and this process version ", kVersion));
+  }
+  if (words.size() < 2 || !absl::SimpleAtoi(words[1], &hello.most)) {
+    return absl::InvalidArgumentError("it does not say how much it keeps");
+  }
+  return hello;
 }
 
 }  // namespace kveil::fdstore

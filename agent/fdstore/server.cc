@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -34,6 +35,15 @@ absl::Status Failed(const std::string& what) {
   return absl::UnavailableError(StrCat(what, ": ", std::strerror(errno)));
 }
 
+// What this process has open beside what it keeps, with room to spare.
+constexpr rlim_t kOwnDescriptors = 32;
+
+size_t RoomForDescriptors() {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < kOwnDescriptors) return 0;
+  return limit.rlim_cur - kOwnDescriptors;
+}
+
 constexpr Clock::time_point kNever = Clock::time_point::max();
 
 // In poll's terms; -1: for ever. Rounded up, so that the time has come when it wakes.
@@ -56,6 +66,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Listen(Options options) {
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
   UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid()) return Failed("cannot make a socket");
+  options.most = std::min(options.most, RoomForDescriptors());
   ::fchmod(listener.get(), 0600);  // bind gives the file this mode
   ::unlink(path.c_str());
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0 ||
@@ -79,8 +90,8 @@ void Server::Run(int end) {
     if (ready[0].revents == 0) continue;
     const UniqueFd agent(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!agent.valid()) continue;  // it has gone already
-    if (PeerUid(agent.get()) != ::geteuid()) {
-      log::Warning("fdstore.denied", {{"uid", PeerUid(agent.get())}});
+    if (const absl::Status met = Meet(agent.get(), end); !met.ok()) {
+      log::Warning("fdstore.denied", {{"uid", PeerUid(agent.get())}, {"pid", PeerPid(agent.get())}, {"reason", met}});
       continue;
     }
     if (!Serve(agent.get(), end)) return;
@@ -89,19 +100,41 @@ void Server::Run(int end) {
   }
 }
 
+absl::Status Server::Meet(int agent, int end) const {
+  if (PeerUid(agent) != ::geteuid()) return absl::PermissionDeniedError("it is another user's");
+  std::array<pollfd, 2> ready = {pollfd{agent, POLLIN, 0}, pollfd{end, POLLIN, 0}};
+  (void)::poll(ready.data(), ready.size(), static_cast<int>(options_.patience.count()));
+  const absl::StatusOr<std::optional<Message>> message = Receive(agent);
+  if (!message.ok()) return message.status();
+  if (!message->has_value()) return absl::DeadlineExceededError("it says nothing");
+  const absl::StatusOr<Hello> hello = ReadHello(**message);
+  // Also to one of another version, which then knows why it is denied.
+  if (hello.ok() || absl::IsFailedPrecondition(hello.status())) (void)SendHello(agent, {.most = options_.most});
+  return hello.status();
+}
+
 bool Server::Serve(int agent, int end) {
-  log::Info("fdstore.agent", {{"kept", kept_.size()}});
+  log::Info("fdstore.agent", {{"kept", kept_.size()}, {"pid", PeerPid(agent)}});
   bool isThere = Greet(agent);
   while (isThere) {
     std::array<pollfd, 2> ready = {pollfd{agent, POLLIN, 0}, pollfd{end, POLLIN, 0}};
-    (void)::poll(ready.data(), ready.size(), -1);
+    (void)::poll(ready.data(), ready.size(), static_cast<int>(options_.patience.count()));
     if (ready[1].revents != 0) return false;
-    if (ready[0].revents == 0) continue;
+    if (ready[0].revents == 0) {
+      if (!AnotherWaits()) continue;
+      log::Warning("fdstore.silent", {{"pid", PeerPid(agent)}});
+      return true;
+    }
     absl::StatusOr<std::optional<Message>> message = Receive(agent);
     isThere = message.ok();
     if (isThere && message->has_value()) Do(std::move(**message));
   }
   return true;
+}
+
+bool Server::AnotherWaits() const {
+  pollfd next = {listener_.get(), POLLIN, 0};
+  return ::poll(&next, 1, 0) > 0;
 }
 
 // Whether it heard all of it.

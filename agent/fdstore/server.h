@@ -23,7 +23,9 @@ class Server {
     // How long what is kept stays without an agent. Then it is closed: what waits is reset, and further connects are
     // refused, which clients understand sooner than silence.
     std::chrono::milliseconds keepFor = std::chrono::minutes(2);
-    size_t most = kMostKept;  // descriptors; further ones are not kept
+    // How long a process may take to say hello, and how long an agent may be silent while another one waits.
+    std::chrono::milliseconds patience = std::chrono::seconds(3);
+    size_t most = kMostKept;  // descriptors; fewer if this process may not have that many. Agents are told.
   };
   // Takes the place of whoever had the socket before, and makes its folder.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(Options options);
@@ -33,8 +35,11 @@ class Server {
 
  private:
   Server(Options options, UniqueFd listener);
+  // An error: it is no agent, or of another version.
+  absl::Status Meet(int agent, int end) const;
   // False: it is to end.
   bool Serve(int agent, int end);
+  bool AnotherWaits() const;
   bool Greet(int agent) const;
   void Do(Message message);
   void Drop();

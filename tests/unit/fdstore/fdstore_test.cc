@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -75,12 +77,58 @@ class Store {
   std::thread thread_;
 };
 
+// Waits for a message; an error if there comes none.
+absl::StatusOr<Message> Heard(int socket) {
+  absl::StatusOr<std::optional<Message>> message = std::nullopt;
+  Eventually([&] { return !(message = Receive(socket)).ok() || message->has_value(); });
+  if (!message.ok()) return message.status();
+  if (!message->has_value()) return absl::DeadlineExceededError("nothing");
+  return *std::move(*message);
+}
+
+// What a store does, by hand.
+class StoreByHand {
+ public:
+  explicit StoreByHand(const std::string& path) : listener_(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
+    const sockaddr_un address = *UnixAddress(path);
+    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(listener_.get(), 1), 0);
+  }
+  UniqueFd Accept() const { return UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+
+ private:
+  const UniqueFd listener_;
+};
+
+// Runs it in a thread that is another user. (The system call concerns one thread, unlike the C library's function.)
+void AsAnotherUser(const std::function<void()>& run) {
+  std::thread([&] {
+    ASSERT_EQ(::syscall(SYS_setresuid, -1, 65534, -1), 0);
+    run();
+  }).join();
+}
+
 class FdstoreTest : public ::testing::Test {
  protected:
   ~FdstoreTest() override { std::filesystem::remove_all(folder_); }
 
-  std::unique_ptr<Store> StartStore(milliseconds keepFor = kLimit, size_t most = kMostKept) {
-    return std::make_unique<Store>(Server::Options{.path = path_, .keepFor = keepFor, .most = most});
+  std::unique_ptr<Store> StartStore(milliseconds keepFor = kLimit, size_t most = kMostKept,
+                                    milliseconds patience = kLimit) {
+    return std::make_unique<Store>(
+        Server::Options{.path = path_, .keepFor = keepFor, .patience = patience, .most = most});
+  }
+  // A process without a Client, and so without duplicates of its own.
+  UniqueFd Connect() const {
+    const sockaddr_un address = *UnixAddress(path_);
+    UniqueFd made(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    return made;
+  }
+  // One that is ready to speak.
+  UniqueFd ConnectAsAgent() const {
+    UniqueFd made = Connect();
+    EXPECT_TRUE(*SendHello(made.get(), {}));
+    return made;
   }
   // As an agent starts.
   std::unique_ptr<Client> StartAgent(std::vector<KeptDescriptor>* kept = nullptr) {
@@ -127,12 +175,12 @@ TEST_F(FdstoreTest, KeepsDescriptorsFromOneAgentToTheNext) {
 TEST_F(FdstoreTest, ClosesWhatIsForgottenOrReplaced) {
   const auto store = StartStore();
   Pipe gone, replaced, stays;
-  const auto agent = StartAgent();
-  agent->Keep("gone", gone.write.get());
-  agent->Keep("stays", replaced.write.get());
-  agent->Keep("stays", stays.write.get());
-  agent->Forget("gone");
-  agent->Forget("never was there");
+  const UniqueFd agent = ConnectAsAgent();
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "gone", gone.write.get()));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "stays", replaced.write.get()));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "stays", stays.write.get()));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kForget, "gone"));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kForget, "never was there"));
   for (Pipe* pipe : {&gone, &replaced, &stays}) pipe->write.Reset();
   EXPECT_TRUE(Eventually([&] { return gone.IsClosed() && replaced.IsClosed(); }));
   EXPECT_FALSE(stays.IsClosed());
@@ -160,14 +208,19 @@ TEST_F(FdstoreTest, TellsAStoreThatWasAwayEverything) {
 }
 
 TEST_F(FdstoreTest, ClosesWhatNoAgentComesBackFor) {
-  const auto store = StartStore(milliseconds(20));
-  Pipe pipe;
-  auto agent = StartAgent();
-  agent->Keep("a", pipe.write.get());
+  const auto store = StartStore(milliseconds(20), kMostKept, milliseconds(50));
+  Pipe pipe, other;
+  UniqueFd agent;
+  ASSERT_TRUE(Eventually([&] { return Heard((agent = ConnectAsAgent()).get()).ok(); }));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "a", pipe.write.get()));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "other", other.write.get()));
+  EXPECT_TRUE(*Send(agent.get(), Verb::kForget, "other"));
   pipe.write.Reset();
-  std::this_thread::sleep_for(milliseconds(60));
-  EXPECT_FALSE(pipe.IsClosed()) << "the agent is there";
-  agent.reset();
+  other.write.Reset();
+  EXPECT_TRUE(Eventually([&] { return other.IsClosed(); }));
+  std::this_thread::sleep_for(milliseconds(120));
+  EXPECT_FALSE(pipe.IsClosed()) << "the agent is there, and nobody waits for it to go";
+  agent.Reset();
   EXPECT_TRUE(Eventually([&] { return pipe.IsClosed(); }));
   EXPECT_TRUE(WhatTheNextAgentGets().empty());
 }
@@ -192,15 +245,13 @@ TEST_F(FdstoreTest, AnAgentThatCannotWaitForAnEarlierOneForgetsWhatThatOneHad) {
 // A store that has named one descriptor when the agent's patience ends, and goes on later.
 TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
   const std::string path = folder_ + "/slow";
-  const sockaddr_un address = *UnixAddress(path);
-  const UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  const StoreByHand byHand(path);
   Client agent(path, milliseconds(200));
   const Pipe pipe;
   UniqueFd store;
   std::thread slow([&] {
-    store = UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    store = byHand.Accept();
+    EXPECT_TRUE(*SendHello(store.get(), {}));
     EXPECT_TRUE(*Send(store.get(), Verb::kKeep, "a", pipe.write.get()));
   });
   const std::vector<KeptDescriptor> kept = agent.TakeKept();
@@ -208,10 +259,62 @@ TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
   agent.Forget("a");
   EXPECT_TRUE(*Send(store.get(), Verb::kAll));
   EXPECT_TRUE(Eventually([&] { return agent.Watch().ok(); }));
-  const auto heard = Receive(store.get());
-  ASSERT_TRUE(heard.ok() && heard->has_value()) << kept.size();
-  EXPECT_EQ((*heard)->verb, Verb::kForget);
-  EXPECT_EQ((*heard)->name, "a");
+  EXPECT_EQ(Heard(store.get())->verb, Verb::kHello);
+  const auto heard = Heard(store.get());
+  ASSERT_TRUE(heard.ok()) << kept.size();
+  EXPECT_EQ(heard->verb, Verb::kForget);
+  EXPECT_EQ(heard->name, "a");
+  EXPECT_EQ(Heard(store.get())->verb, Verb::kHello) << "while it watches, it speaks";
+}
+
+TEST_F(FdstoreTest, ASilentProcessLosesItsPlaceWhenAnAgentComes) {
+  const auto store = StartStore(kLimit, kMostKept, milliseconds(200));
+  const UniqueFd saysNothing = Connect(), saysNoMore = ConnectAsAgent();
+  const auto agent = StartAgent();
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  EXPECT_FALSE(Heard(saysNothing.get()).ok());
+  EXPECT_TRUE(Heard(saysNoMore.get()).ok()) << "it was served until then";
+}
+
+TEST_F(FdstoreTest, BothSidesIgnoreVerbsThatTheyDoNotKnow) {
+  {
+    const std::string path = folder_ + "/newer";
+    const StoreByHand byHand(path);
+    Client agent(path, milliseconds(0));
+    EXPECT_TRUE(agent.TakeKept().empty());
+    const UniqueFd store = byHand.Accept();
+    EXPECT_TRUE(*SendHello(store.get(), {}));
+    EXPECT_TRUE(*Send(store.get(), static_cast<Verb>('z'), "of a later version"));
+    EXPECT_TRUE(*Send(store.get(), Verb::kAll));
+    EXPECT_TRUE(Eventually([&] { return agent.Watch().ok(); }));
+  }
+  const auto store = StartStore();
+  const Pipe pipe;
+  {
+    const UniqueFd agent = ConnectAsAgent();
+    EXPECT_TRUE(*Send(agent.get(), static_cast<Verb>('z'), "of a later version"));
+    EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "a", pipe.write.get()));
+    for (const Verb verb : {Verb::kHello, Verb::kAll}) EXPECT_EQ(Heard(agent.get())->verb, verb);
+  }
+  EXPECT_EQ(WhatTheNextAgentGets().size(), 1u);
+}
+
+TEST_F(FdstoreTest, BothSidesNameAnotherVersion) {
+  {
+    const std::string path = folder_ + "/newer";
+    const StoreByHand byHand(path);
+    Client agent(path, milliseconds(0));
+    EXPECT_TRUE(agent.TakeKept().empty());
+    const UniqueFd store = byHand.Accept();
+    EXPECT_TRUE(*Send(store.get(), Verb::kHello, "2 and more that only version 2 knows"));
+    EXPECT_TRUE(Eventually([&] { return agent.Watch().code() == absl::StatusCode::kFailedPrecondition; }));
+    EXPECT_EQ(agent.Watch().code(), absl::StatusCode::kFailedPrecondition) << "also while it tries again";
+  }
+  const auto store = StartStore();
+  const UniqueFd agent = Connect();
+  EXPECT_TRUE(*Send(agent.get(), Verb::kHello, "2"));
+  EXPECT_EQ(ReadHello(*Heard(agent.get()))->version, kVersion);
+  EXPECT_FALSE(Heard(agent.get()).ok()) << "and no more";
 }
 
 // An agent that drains has no store: nobody would read what waits in its listeners.
@@ -241,7 +344,7 @@ TEST_F(FdstoreTest, BothSidesHaveABound) {
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
   files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4 * kMostKept);
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
-  const auto store = StartStore(kLimit, 2);
+  const auto store = StartStore();
   const Pipe pipe;
   auto agent = StartAgent();
   for (size_t i = 0; i < kMostKept; ++i) ASSERT_TRUE(agent->Keep(StrCat("fd", i), pipe.write.get())) << i;
@@ -254,15 +357,38 @@ TEST_F(FdstoreTest, BothSidesHaveABound) {
   agent->Forget("one more");
   EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
   agent.reset();
-  EXPECT_EQ(WhatTheNextAgentGets().size(), 1u) << "of two, one was forgotten";
+  EXPECT_EQ(WhatTheNextAgentGets().size(), kMostKept - 1);
+}
+
+TEST_F(FdstoreTest, AnAgentKnowsHowMuchTheStoreKeeps) {
+  const Pipe pipe;
+  auto agent = StartAgent();
+  for (const char* const name : {"a", "b", "c"}) EXPECT_TRUE(agent->Keep(name, pipe.write.get()));
+  const auto store = StartStore(kLimit, 2);
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().code() == absl::StatusCode::kResourceExhausted; }));
+  EXPECT_FALSE(agent->Keep("d", pipe.write.get()));
+  for (const char* const name : {"c", "d"}) agent->Forget(name);
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  agent.reset();
+  EXPECT_EQ(WhatTheNextAgentGets().size(), 2u);
+}
+
+TEST_F(FdstoreTest, AStoreKeepsNoMoreThanItsLimitOfOpenFiles) {
+  rlimit files = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  const rlimit few = {40, files.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const auto store = StartStore();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
+  const UniqueFd agent = ConnectAsAgent();
+  EXPECT_EQ(ReadHello(*Heard(agent.get()))->most, 8u);
 }
 
 TEST_F(FdstoreTest, TheStoreOutlivesNonsense) {
   const auto store = StartStore();
-  const sockaddr_un address = *UnixAddress(path_);
-  for (const std::string& said : {std::string("x"), std::string("k"), "k" + std::string(1000, 'n')}) {
-    const UniqueFd stranger(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(::connect(stranger.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  for (const std::string& said :
+       {std::string("x"), std::string("h"), std::string("h1 -1"), "h" + std::string(1000, 'n')}) {
+    const UniqueFd stranger = Connect();
     EXPECT_EQ(::send(stranger.get(), said.data(), said.size(), MSG_NOSIGNAL), static_cast<ssize_t>(said.size()));
   }
   EXPECT_TRUE(StartAgent()->Watch().ok());
@@ -280,6 +406,22 @@ TEST_F(FdstoreTest, OnlyItsUserMayConnectAndTheNewestStoreIsFound) {
   EXPECT_TRUE(agent->Watch().ok());
   const auto store = StartStore();
   EXPECT_TRUE(WhatTheNextAgentGets().empty());
+}
+
+TEST_F(FdstoreTest, NeitherSideSpeaksToAnotherUser) {
+  const auto store = StartStore();
+  std::filesystem::permissions(path_, std::filesystem::perms::all);
+  UniqueFd stranger;
+  AsAnotherUser([&] { stranger = ConnectAsAgent(); });
+  EXPECT_FALSE(Heard(stranger.get()).ok());
+
+  std::unique_ptr<StoreByHand> byHand;
+  const std::string path = folder_ + "/stranger";
+  std::filesystem::permissions(folder_, std::filesystem::perms::all);
+  AsAnotherUser([&] { byHand = std::make_unique<StoreByHand>(path); });
+  Client agent(path);
+  EXPECT_TRUE(agent.TakeKept().empty());
+  EXPECT_EQ(agent.Watch().code(), absl::StatusCode::kPermissionDenied);
 }
 
 TEST_F(FdstoreTest, APathThatIsTooLongIsRefused) {
