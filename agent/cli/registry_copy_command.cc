@@ -26,7 +26,8 @@ absl::StatusOr<Source> SourceOf(const CommonOptions& common, const RegistryCopyO
     std::error_code ignored;
     const bool isConfigured = config.ok() && !config->keys.registryPostgres.has_value() &&
                               std::filesystem::equivalent(options.from, config->keys.registryPath, ignored);
-    return Source{options.from, isConfigured};
+    // As the configuration spells it: the note lies beside the file that agents look for.
+    return Source{isConfigured ? config->keys.registryPath : options.from, isConfigured};
   }
   if (!config.ok()) return config.status();
   if (!config->keys.registryPostgres.has_value()) return Source{config->keys.registryPath};
@@ -70,7 +71,8 @@ int RunRegistryCopy(const CommonOptions& common, const RegistryCopyOptions& opti
   }
   std::cout << "moved " << copied->rows << " rows to " << copied->to
             << ". Name it as keys.registry and start the agent. " << from->path
-            << " is of no use to any agent, but still holds keys: remove it when the database has a backup\n";
+            << " is of no use to any agent, but still holds keys: remove it when the database has a backup, and leave "
+            << from->path << ".moved\n";
   return 0;
 }
 

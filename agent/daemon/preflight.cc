@@ -22,6 +22,7 @@
 #include "intercept/system/child_process.h"
 #include "intercept/system/network_namespace.h"
 #include "io/loop.h"
+#include "keys/registry/moved_note.h"
 
 namespace kveil::daemon {
 namespace {
@@ -105,6 +106,8 @@ bool WasNeverUsed(const config::KeysConfig& keys) {
     struct stat info;
     return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
   };
+  // Nor after a move, when the file may be gone.
+  if (!keys::RefuseIfMoved(keys.registryPath).ok()) return false;
   return isMissing(keys.registryPath) && (keys.rootKeyFile.empty() || isMissing(keys.rootKeyFile));
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "keys/registry/moved_note.h"
 #include "keys/registry/postgres_copy_target.h"
 #include "keys/registry/sqlite_copy_source.h"
 
@@ -71,6 +72,12 @@ absl::Status CheckVersion(const Source& source, const Target::Content& content) 
   const bool mayGiveUp = source.state() == Source::State::kCopying;
   return absl::FailedPreconditionError(StrCat("the copy was begun by another version of kveil: finish it by that one",
                                               mayGiveUp ? ", or give it up by `kveil registry copy --give-up`" : ""));
+}
+
+// The note is made when the file says that the target may be in use. So beside one that says less, which was put back
+// from before, it tells that it is older.
+absl::Status CheckNote(const std::string& path, const Source& source) {
+  return source.state() == Source::State::kCopying ? RefuseIfMoved(path) : absl::OkStatus();
 }
 
 class Copy {
@@ -141,6 +148,7 @@ absl::StatusOr<RegistryCopied> CopyRegistry(const RegistryCopyOptions& options) 
         StrCat("registry ", options.from, " is not the one that the configuration names as keys.registry. A copy or ",
                "a backup must not move: the other one would stay in use beside it"));
   }
+  RETURN_IF_ERROR(CheckNote(options.from, *source));
   ASSIGN_OR_RETURN(const Source::Identity identity, source->ReadIdentity());
   ASSIGN_OR_RETURN(const std::unique_ptr<Target> target, Target::Connect(options.to, Within(kConnectLimit)));
   ASSIGN_OR_RETURN(const Target::Content content, target->Look());
@@ -148,16 +156,17 @@ absl::StatusOr<RegistryCopied> CopyRegistry(const RegistryCopyOptions& options) 
   const bool isWhole = content.state == Target::State::kRegistry;
   RegistryCopied copied{target->name()};
   copied.wasMoved = isWhole && source->state() == Source::State::kMoved;
-  if (copied.wasMoved) return copied;
   if (!isWhole) {
     RETURN_IF_ERROR(CheckVersion(*source, content));
     if (source->state() == Source::State::kInUse) RETURN_IF_ERROR(source->Begin(target->name()));
     if (content.state == Target::State::kEmpty) RETURN_IF_ERROR(target->Claim(content, source->token()));
     ASSIGN_OR_RETURN(copied.rows, Copy(options, *source, *target).Run());
     RETURN_IF_ERROR(source->SetState(Source::State::kHandingOver, target->name()));
-    if (options.mustEnd()) return absl::CancelledError("ended");
-    RETURN_IF_ERROR(target->Finish(identity.identity, identity.created, identity.lastNumber));
   }
+  RETURN_IF_ERROR(NoteMoved(options.from, target->name()));
+  if (copied.wasMoved) return copied;
+  if (options.mustEnd()) return absl::CancelledError("ended");
+  if (!isWhole) RETURN_IF_ERROR(target->Finish(identity.identity, identity.created, identity.lastNumber));
   if (options.mustEnd()) return absl::CancelledError("ended");
   RETURN_IF_ERROR(source->SetState(Source::State::kMoved, target->name()));
   RETURN_IF_ERROR(source->Settle());
@@ -170,6 +179,7 @@ absl::Status GiveUpCopy(const std::string& from) {
     case Source::State::kInUse:
       return absl::FailedPreconditionError(StrCat("registry ", from, " is not being moved"));
     case Source::State::kCopying:
+      RETURN_IF_ERROR(CheckNote(from, *source));
       return source->GiveUp();
     case Source::State::kHandingOver:
     case Source::State::kMoved:

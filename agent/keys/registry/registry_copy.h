@@ -5,7 +5,8 @@
 //   1. the file is locked for its whole length and marked: no agent of any version opens it any more
 //   2. the target is claimed: it is of a format that no agent opens
 //   3. rows are copied, in the order of their keys
-//   4. the file says that the target may be in use; from now on this cannot be given up
+//   4. the file says that the target may be in use, and so does a note beside it (moved_note.h); from now on
+//      this cannot be given up
 //   5. the target gets the registry's identity and its format, in one transaction: agents may use it
 //   6. the file says that it was moved
 //

@@ -46,11 +46,12 @@ absl::Status RefuseMoved(Database& database, const std::string& path) {
 absl::StatusOr<std::unique_ptr<SqliteCopySource>> SqliteCopySource::Open(const std::string& path, Deadline deadline) {
   std::unique_ptr<SqliteCopySource> source(new SqliteCopySource(path));
   // An agent of an earlier version that uses it would not start again once it is migrated.
-  if (::access(path.c_str(), F_OK) == 0) RETURN_IF_ERROR(source->OpenAlone(deadline));
+  const bool isThere = ::access(path.c_str(), F_OK) == 0;
+  if (isThere) RETURN_IF_ERROR(source->OpenAlone(deadline));
   source->database_.reset();
   // Of an earlier version, or made just now; or one that is being moved, which is refused.
   const absl::Status usable = SqliteTables::OpenExisting(path, deadline).status();
-  if (!usable.ok() && !absl::IsFailedPrecondition(usable)) return usable;
+  if (!usable.ok() && (!isThere || !absl::IsFailedPrecondition(usable))) return usable;
   RETURN_IF_ERROR(source->OpenAlone(deadline));
   ASSIGN_OR_RETURN(const int64_t format, source->database_->QueryInteger("PRAGMA user_version"));
   if (format != kMovedFormat) {

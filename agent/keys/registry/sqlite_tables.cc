@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "keys/registry/moved_note.h"
 #include "keys/registry/sqlite_copy_source.h"
 #include "keys/registry/stored_row.h"
 
@@ -110,6 +112,7 @@ absl::Status CloseToOthers(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenOrCreate(
     const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
+  if (access(path.c_str(), F_OK) != 0) RETURN_IF_ERROR(RefuseIfMoved(path));
   if (absl::Status status = MakeFile(path); !status.ok()) return status;
   return Open(path, lockDeadline);
 }
@@ -119,7 +122,9 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     const std::string message = StrCat("registry ", path, " is missing: ", strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::UnavailableError(message);
+    const bool isGone = errno == ENOENT;
+    if (isGone) RETURN_IF_ERROR(RefuseIfMoved(path));
+    return isGone ? absl::NotFoundError(message) : absl::UnavailableError(message);
   }
   return Open(path, lockDeadline);
 }
@@ -137,7 +142,8 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::stri
   }
   registry->device_ = info.st_dev;
   registry->inode_ = info.st_ino;
-  for (auto step : {&SqliteTables::CheckFormat, &SqliteTables::Configure, &SqliteTables::Prepare}) {
+  for (auto step :
+       {&SqliteTables::CheckFormat, &SqliteTables::CheckNote, &SqliteTables::Configure, &SqliteTables::Prepare}) {
     absl::Status status = (registry.get()->*step)();
     // SQLite does not wait where waiting could deadlock, as when two processes turn a new file to write-ahead logging.
     while (absl::IsAborted(status) && std::chrono::steady_clock::now() < lockDeadline) {
@@ -169,6 +175,9 @@ absl::Status SqliteTables::CheckFormat() {
   }
   return absl::OkStatus();
 }
+
+// After the format: a file that was moved says so itself.
+absl::Status SqliteTables::CheckNote() { return RefuseIfMoved(path_); }
 
 absl::Status SqliteTables::Configure() {
   if (absl::Status status = database_->Execute(kSettings); !status.ok()) return status;

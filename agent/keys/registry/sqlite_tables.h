@@ -146,6 +146,7 @@ class SqliteTables {
   absl::Status Configure();
   absl::Status MakeTables();
   absl::Status CheckFormat();
+  absl::Status CheckNote();
   absl::Status Prepare();
   absl::StatusOr<std::optional<Registry::KekKey>> TakeKekKey(Statement& statement) const;
   Registry::Found ReadRow(Statement& statement);

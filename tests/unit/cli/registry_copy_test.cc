@@ -33,6 +33,10 @@ TEST_F(CommandTest, RegistryCopyBeginsWithTheFileThatTheAgentUses) {
   ExpectFailure(run(copy, {"--to", "postgresql://kveil@127.0.0.1:1/kveil"}), 1, "A copy or a backup must not move");
   ExpectFailure(run(copy, {"--give-up"}), 1, "as keys.registry in the configuration first");
   ExpectFailure(run(own, {"--give-up"}), 1, "is not being moved");
+  // However it is spelled: the note of a move lies beside the path that agents go by.
+  const std::string link = folder_ + "/link.db";
+  std::filesystem::create_symlink(own, link);
+  ExpectFailure(run(link, {"--give-up"}), 1, StrCat("registry ", own, " is not being moved"));
 }
 
 }  // namespace

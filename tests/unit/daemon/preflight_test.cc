@@ -45,6 +45,9 @@ TEST_F(NeverUsedTest, WithARootKeyElsewhereTheRegistryIsWhatTells) {
   EXPECT_TRUE(WasNeverUsed(keys_));
   std::ofstream(keys_.registryPath) << "x";
   EXPECT_FALSE(WasNeverUsed(keys_));
+  std::filesystem::remove(keys_.registryPath);
+  std::ofstream(keys_.registryPath + ".moved") << "elsewhere\n";
+  EXPECT_FALSE(WasNeverUsed(keys_)) << "the registry was moved";
 }
 
 TEST_F(NeverUsedTest, WhatCannotBeLookedAtCountsAsThere) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <future>
 #include <set>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "base/text.h"
 #include "key_fixture.h"
 #include "keys/registry/copied_tables.h"
+#include "keys/registry/moved_note.h"
 #include "keys/registry/open_registry.h"
 #include "keys/registry/registry_copy.h"
 #include "keys/registry/sqlite.h"
@@ -64,6 +66,27 @@ class RegistryCopyTest : public KeyTest {
     }
     FAIL();
   }
+  // As somebody does who puts a backup in the place of the file.
+  std::string BackUp() {
+    std::string backup = folder_ + "/backup";
+    auto database = Database::Open(registryFile());
+    EXPECT_TRUE((*database)->QueryInteger("PRAGMA wal_checkpoint(TRUNCATE)").ok());
+    std::filesystem::copy_file(registryFile(), backup);
+    return backup;
+  }
+  void RemoveFile() {
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(registryFile() + suffix);
+  }
+  void Restore(const std::string& backup) {
+    RemoveFile();
+    std::filesystem::copy_file(backup, registryFile());
+  }
+  static void ExpectNoted(const absl::Status& refused) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(ErrorOf(refused), HasSubstr(".moved says so"));
+    EXPECT_THAT(ErrorOf(refused), HasSubstr("was moved to registry postgresql://"));
+  }
+  std::string note() const { return registryFile() + ".moved"; }
   static std::string ErrorOf(const absl::Status& status) { return std::string(status.message()); }
 
   // Users 1 to `count`, of whom user 1 is erased, a user of another keyspace, and a topic.
@@ -132,6 +155,62 @@ TEST_F(RegistryCopyTest, TheFileIsOfNoUseAfterwards) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_TRUE(again->wasMoved);
   EXPECT_TRUE(absl::IsFailedPrecondition(GiveUpCopy(registryFile())));
+}
+
+TEST_F(RegistryCopyTest, ABackupOfTheFileIsOfNoUseEither) {
+  Fill(3);
+  const std::string backup = BackUp();
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  RemoveFile();
+  ExpectNoted(OpenError());  // beside its root key
+  ExpectNoted(CopyRegistry(CopyOptions()).status());
+  std::filesystem::remove(keyFile());
+  ExpectNoted(OpenError());
+  EXPECT_FALSE(std::filesystem::exists(registryFile()));  // no new one is made
+  Restore(backup);
+  ExpectNoted(OpenError());
+  ExpectNoted(CopyRegistry(CopyOptions()).status());
+}
+
+TEST_F(RegistryCopyTest, WhoeverMeansABackupTakesTheNoteAway) {
+  Fill(3);
+  const std::string backup = BackUp();
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  Restore(backup);
+  std::filesystem::remove(note());
+  EXPECT_NE(Open(), nullptr);
+}
+
+// It says that it is being moved, which was true then.
+TEST_F(RegistryCopyTest, ABackupFromTheMiddleOfTheMoveIsOfNoUseEither) {
+  Fill(3);
+  ASSERT_TRUE(absl::IsCancelled(CopyRegistry(EndedAfter(2)).status()));
+  const std::string backup = BackUp();
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  Restore(backup);
+  ExpectNoted(GiveUpCopy(registryFile()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(OpenError()));
+  Client().Query("DROP SCHEMA kveil CASCADE");  // made anew, as after a loss
+  ExpectNoted(CopyRegistry(CopyOptions()).status());
+}
+
+TEST_F(RegistryCopyTest, ANoteThatIsMissingIsMadeByTheNextCall) {
+  Fill(3);
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  ExpectNoted(RefuseIfMoved(registryFile()));
+  std::filesystem::remove(note());
+  ASSERT_TRUE(CopyRegistry(CopyOptions())->wasMoved);
+  ExpectNoted(RefuseIfMoved(registryFile()));
+  // As a version did that made none, and was killed before the end.
+  ChangeFile("UPDATE moved SET state = 2");
+  std::filesystem::remove(note());
+  ASSERT_TRUE(CopyRegistry(CopyOptions()).ok());
+  ExpectNoted(RefuseIfMoved(registryFile()));
+}
+
+TEST_F(RegistryCopyTest, ANoteThatCannotBeLookedForIsNotMissing) {
+  EXPECT_TRUE(RefuseIfMoved(folder_ + "/no folder/registry.db").ok());
+  EXPECT_TRUE(absl::IsUnavailable(RefuseIfMoved(folder_ + "/" + std::string(300, 'x'))));
 }
 
 // Whatever is interrupted after the mark: neither is used, and the next call completes it.
