@@ -47,7 +47,8 @@ void Agent::Watch() {
   WatchRootKey();
   WatchKeks();
   WatchEpochs();
-  NoteOf("irrecoverable", irrecoverable_.Watch(*keys_));
+  // Numbers that a restored registry gives again must not make receipts of before untrue.
+  if (erasures_->isWhole()) NoteOf("irrecoverable", irrecoverable_.Watch(*keys_));
   WatchLog();
   WatchSender();
   WatchPuller();

@@ -35,6 +35,7 @@ void ErasureCheck::Look() {
   if (!now.ok()) return;  // the key service says so
   const bool isAnew = opening_ != now->opening;
   if (!isAnew && missing_.empty()) return;
+  isWhole_ = false;  // until it is known
   absl::StatusOr<Erasures> missing = missing_;
   if (!isAnew) missing = FindMissing(missing_);
   // There may be others, also more than were kept.
@@ -45,6 +46,7 @@ void ErasureCheck::Look() {
   if (!missing.ok()) return;  // the registry's trouble passes; that of receipts is told when one is written
   opening_ = now->opening;
   missing_ = *std::move(missing);
+  isWhole_ = missing_.empty();
   health_.Set("erasures", missing_.empty()
                               ? absl::OkStatus()
                               : absl::FailedPreconditionError(StrCat(

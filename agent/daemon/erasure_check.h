@@ -2,6 +2,7 @@
 // backup does not, and gives erased users' keys to readers.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -37,6 +38,8 @@ class ErasureCheck {
 
   // Looks if there is a reason to. Without Start, whoever calls does the work.
   void Look();
+  // Whether the registry knew all of them when it was looked at last. Any thread.
+  bool isWhole() const { return isWhole_; }
   // A look that is under way ends with the question that the registry answers, and finds nothing. The destructor does
   // it first: shutting down waits for no more.
   void End() { stop_.Stop(); }
@@ -54,6 +57,7 @@ class ErasureCheck {
   const size_t mostReceipts_;
   std::optional<uint64_t> opening_;  // of the registry, when it was looked at last
   Erasures missing_;                 // when it was looked last. Newer receipts do not push them out
+  std::atomic<bool> isWhole_ = false;
   StopSignal stop_;
   std::thread thread_;
 };

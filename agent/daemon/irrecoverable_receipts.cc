@@ -27,7 +27,8 @@ absl::Status IrrecoverableReceipts::Watch(const keys::KeyService& keys) {
   const std::optional<keys::KeyService::EpochNow::Irrecoverable> known = keys.epochNow().irrecoverable;
   if (!known.has_value() || now < notBefore_) return status_;
   if (!upTo_.has_value()) upTo_ = LastInStore(keys.registryId());
-  if (known->erasures <= *upTo_) return absl::OkStatus();
+  // A lower number is of a registry that was restored together with the root key: it gives numbers again.
+  if (known->erasures == *upTo_) return absl::OkStatus();
   receipts::Receipt receipt;
   receipt.kind = receipts::Receipt::Kind::kIrrecoverable;
   receipt.registry = keys.registryId();

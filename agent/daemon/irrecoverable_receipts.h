@@ -20,8 +20,9 @@ class IrrecoverableReceipts {
   IrrecoverableReceipts(std::string folder, std::string rootKey)
       : store_(std::move(folder), /*lockPatience=*/std::chrono::milliseconds(0)), rootKey_(std::move(rootKey)) {}
 
-  // To be called every second or so. At most one receipt per turn of the epochs, and none for a turn that has made no
-  // further erasure irrecoverable. What cannot be written is tried again.
+  // To be called every second or so, while the registry knows all erasures that receipts tell of. At most one receipt
+  // per turn of the epochs, and none for a turn that has made no further erasure irrecoverable. What cannot be written
+  // is tried again.
   absl::Status Watch(const keys::KeyService& keys);
 
   // How far back one is looked for after a start. If there is none, it is written twice, which says the same.

@@ -93,6 +93,16 @@ TEST_F(EpochsCommandTest, WritesOneReceiptOfWhatHasBecomeIrrecoverable) {
   IrrecoverableReceipts restarted(store_.folder(), "root key file x");
   EXPECT_TRUE(restarted.Watch(*keys_).ok());
   EXPECT_EQ(*store_.ReadCount(), 1u);
+  // A registry that was restored gives numbers again that a receipt of before is about.
+  receipts::Receipt before;
+  before.kind = receipts::Receipt::Kind::kIrrecoverable;
+  before.registry = keys_->registryId();
+  before.erasure = erased->number + 10;
+  ASSERT_TRUE(store_.Append(before).ok());
+  IrrecoverableReceipts restored(store_.folder(), "root key file x");
+  EXPECT_TRUE(restored.Watch(*keys_).ok());
+  ASSERT_EQ(*store_.ReadCount(), 3u);
+  EXPECT_EQ(receipts::IrrecoverableUpTo(store_.Read(3)->text, keys_->registryId()), erased->number);
 }
 
 TEST_F(EpochsCommandTest, RotatesOnlyWhatHasVersions) {

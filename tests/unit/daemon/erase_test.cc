@@ -277,10 +277,13 @@ TEST_F(EraseTest, ARegistryFromABackupIsFoundAndItsErasuresAreRepeated) {
   BackUp();
   MakeKey("40");
   ASSERT_TRUE(EraseMany(Context(), {.users = {"38", "40"}}, {}).ok());
+  EXPECT_FALSE(check.isWhole()) << "nobody has looked yet";
   check.Look();
+  EXPECT_TRUE(check.isWhole());
   EXPECT_TRUE(health.ok());
   Restore();
   check.Look();
+  EXPECT_FALSE(check.isWhole());
   ASSERT_EQ(health.problems().size(), 1u);
   EXPECT_EQ(health.problems().front().name, "erasures");
   EXPECT_THAT(health.problems().front().message, testing::HasSubstr("does not know of 2 erasure(s)"));
