@@ -59,6 +59,7 @@ class SimulatedAgent : public KeySource, public std::enable_shared_from_this<Sim
   Node& node() { return node_; }
   // Whether a worker has the key in memory, used or not, and not too old to be used.
   bool Holds(const crypto::KeyId& id);
+  uint64_t timeline() const { return process_->timeline; }
   // What is wrong with it, by its own account.
   std::string Health() const { return core_ == nullptr ? "not running" : core_->health().ToString(); }
   // True time of the agent's steady clock.

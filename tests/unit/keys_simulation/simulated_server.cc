@@ -48,10 +48,12 @@ void SimulatedServer::Receive(const std::shared_ptr<Connection>& connection, con
     pending->isBroken = true;
     return scheduler_.Notify(pending->arrived);
   }
+  connection->process->timeline = timeline_;
   request(tables, WallNow());
   onDone();
   TellOfNews();
-  scheduler_.At(scheduler_.now() + Delay(), [=, this] { Answer(connection, pending); });
+  scheduler_.At(scheduler_.now() + Delay() + connection->process->link->lag,
+                [=, this] { Answer(connection, pending); });
 }
 
 void SimulatedServer::Answer(const std::shared_ptr<Connection>& connection, const std::shared_ptr<Pending>& pending) {
@@ -101,7 +103,7 @@ bool SimulatedWire::Connect(Deadline deadline) {
 RegistryWire::Answer SimulatedWire::Ask(Request request, Deadline deadline) {
   pending_ = std::make_shared<SimulatedServer::Pending>();
   if (process_->isDead) return Answer::kBroken;
-  server_.scheduler_.At(server_.scheduler_.now() + server_.Delay(),
+  server_.scheduler_.At(server_.scheduler_.now() + server_.Delay() + process_->link->lag,
                         [server = &server_, connection = connection_, pending = pending_,
                          request = std::move(request)] { server->Receive(connection, pending, request); });
   return Await(deadline);

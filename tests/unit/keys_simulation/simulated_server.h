@@ -14,7 +14,8 @@ namespace kveil::keys {
 
 // How an agent is connected. Outlives the agent.
 struct Link {
-  bool isCut = false;  // nothing arrives, in either direction; what was sent arrives when it is mended, or never
+  bool isCut = false;      // nothing arrives, in either direction; what was sent arrives when it is mended, or never
+  Scheduler::Time lag{0};  // how much longer everything takes, in each direction
 };
 
 // An agent's, which may be killed.
@@ -22,6 +23,7 @@ struct Process {
   Link* link = nullptr;
   Scheduler::Time steadyOffset{0};
   bool isDead = false;
+  uint64_t timeline = 0;  // of the server, when it has heard from this agent last
   Scheduler::Signal wake;
 };
 

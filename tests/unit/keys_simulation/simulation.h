@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,7 @@ class Simulation {
   // simulation_operators.cc: tasks, each of an operator.
   void EraseUsers();
   bool EraseUser(size_t user);
+  void EraseAfterFailOver();
   void ReadmitUsers();
   void TurnEpochs();
   bool TurnEpoch();
@@ -137,16 +139,20 @@ class Simulation {
   void MakeKekFaults();
   void MakeKekFault();
   void CutOff(Node& node);
+  void SlowDown(Node& node, Time most);
   void DamageSomeRow();
-  void Restart(size_t node, bool inOrder);
+  void Restart(size_t node, bool inOrder, Time longestPause = std::chrono::seconds(5));
   void LoseSoon();
   void FailOver();
+  void NoteUnheard();
   void Heal();
 
   // simulation_oracle.cc.
   void Look();
   void LookAtUsers();
   void LookAtConfirmations();
+  void CheckHeld(size_t user, const Report& report);
+  bool IsUnheard(const SimulatedAgent& agent, const crypto::KeyId& id) const;
   void OnSealed(SimulatedAgent& agent, const Sealed& sealed, const users::UserFacts* facts);
   Sealed* AddRecord(const SimulatedAgent& agent, const Sealed& sealed);
   void CheckThrowAway(const SimulatedAgent& agent, const Sealed& record);
@@ -170,7 +176,9 @@ class Simulation {
   SimulatedKek::Provider keks_{scheduler_, random_, {}};
   Time chaosEnds_;
   Time failedOver_{0};  // to a server that has lost the last moments
-  bool mayLose_;        // there are such
+  // The keys that agents had then whom this server does not know: nobody waits for these.
+  std::map<std::string, std::set<std::array<uint8_t, 16>>> unheard_;
+  bool mayLose_;  // there are such
   bool mayJump_;
   bool mayDamage_;
   bool mayLoseKek_;

@@ -23,7 +23,7 @@ void Simulation::MakeFaults() {
 }
 
 void Simulation::MakeFault() {
-  const uint64_t kind = random_.Below(110);
+  const uint64_t kind = random_.Below(118);
   const size_t number = random_.Below(nodes_.size());
   Node& node = nodes_[number];
   const auto later = [this](Time longest) { return scheduler_.now() + random_.Between(milliseconds(1), longest); };
@@ -56,6 +56,8 @@ void Simulation::MakeFault() {
     server_.tables.isFull = true;
     scheduler_.At(later(seconds(5)), [this] { server_.tables.isFull = false; });
     Restart(number, /*inOrder=*/random_.Percent(30));
+  } else if (kind >= 110) {
+    SlowDown(node, milliseconds(900));
   } else if (mayDamage_) {
     DamageSomeRow();
   }
@@ -117,6 +119,13 @@ void Simulation::CutOff(Node& node) {
   });
 }
 
+// Questions have more time than looks for erasures and steps of turns.
+void Simulation::SlowDown(Node& node, Time most) {
+  Trace("node-", node.number, "'s wire is slow");
+  node.link.lag = random_.Between(milliseconds(50), most);
+  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(8)), [&node] { node.link.lag = Time(0); });
+}
+
 void Simulation::DamageSomeRow() {
   if (sealed_.empty()) return;
   Sealed& record = sealed_[random_.Below(sealed_.size())];
@@ -130,14 +139,14 @@ void Simulation::DamageSomeRow() {
   record.mayBeDamaged = true;
 }
 
-void Simulation::Restart(size_t number, bool inOrder) {
+void Simulation::Restart(size_t number, bool inOrder, Time longestPause) {
   Trace(agents_[number]->name(), inOrder ? " ends" : " is killed");
   if (inOrder) {
     agents_[number]->Stop();
   } else {
     agents_[number]->Kill();
   }
-  const Time pause = isChaos() ? random_.Between(microseconds(0), seconds(5)) : Time(0);
+  const Time pause = isChaos() ? random_.Between(microseconds(0), longestPause) : Time(0);
   // Not twice.
   const std::shared_ptr<SimulatedAgent> before = agents_[number];
   scheduler_.At(scheduler_.now() + pause, [this, number, before] {
@@ -152,8 +161,21 @@ void Simulation::LoseSoon() {
   standby_ = server_.tables;
   damagedThere_ = damaged_;
   // The other server may not know an agent that starts meanwhile, and have no place for it.
-  if (random_.Percent(50)) Restart(random_.Below(nodes_.size()), /*inOrder=*/random_.Percent(30));
+  if (random_.Percent(50)) Restart(random_.Below(nodes_.size()), /*inOrder=*/random_.Percent(30), milliseconds(200));
   scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(3)), [this] { FailOver(); });
+}
+
+void Simulation::NoteUnheard() {
+  unheard_.clear();
+  std::set<std::string> known;
+  for (const Registry::Agent& agent : standby_.ReadAgents(server_.WallNow())) known.insert(agent.name);
+  for (const auto& agent : agents_) {
+    if (known.contains(agent->name())) continue;
+    std::set<std::array<uint8_t, 16>>& keys = unheard_[agent->name()];
+    for (const Sealed& record : sealed_) {
+      if (agent->Holds(record.id)) keys.insert(record.id.bytes);
+    }
+  }
 }
 
 void Simulation::FailOver() {
@@ -163,9 +185,12 @@ void Simulation::FailOver() {
   standby_.isFull = random_.Percent(50);
   scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(5)),
                 [this] { server_.tables.isFull = false; });
+  NoteUnheard();
   server_.FailOver(standby_);
   failedOver_ = scheduler_.now();
   if (random_.Percent(60)) scheduler_.Spawn([this] { TurnAfterFailOver(); });
+  if (random_.Percent(50)) scheduler_.Spawn([this] { EraseAfterFailOver(); });
+  if (random_.Percent(40)) SlowDown(nodes_[random_.Below(nodes_.size())], milliseconds(400));
   for (Sealed& record : sealed_) {
     if (record.lost.has_value()) continue;
     const auto life = server_.tables.LifeOf(record.id);
@@ -199,6 +224,7 @@ void Simulation::Heal() {
   keks_.NoteOut();
   for (size_t node = 0; node < nodes_.size(); ++node) {
     nodes_[node].link.isCut = false;
+    nodes_[node].link.lag = Time(0);
     if (agents_[node]->isLeaving()) Restart(node, /*inOrder=*/true);
   }
 }

@@ -107,7 +107,18 @@ bool Simulation::EraseUser(size_t number) {
     }
     if (spread->isComplete) ++counts_.complete;
     users_[number].reports.push_back(report);
+    CheckHeld(number, report);
     return spread->isComplete;
+  }
+}
+
+// The other server may not know who has keys.
+void Simulation::EraseAfterFailOver() {
+  for (int attempt = 0; attempt < 4 && isChaos() && !isOver_; ++attempt) {
+    const size_t user = hot_ = random_.Below(usersHere_);
+    scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(1), milliseconds(700)));
+    users_[user].isWanted = true;
+    if (EraseUser(user)) users_[user].isWanted = false;
   }
 }
 

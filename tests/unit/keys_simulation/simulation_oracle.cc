@@ -80,6 +80,28 @@ void Simulation::LookAtConfirmations() {
   }
 }
 
+bool Simulation::IsUnheard(const SimulatedAgent& agent, const crypto::KeyId& id) const {
+  if (scheduler_.now() > failedOver_ + world_.cacheTtl) return false;
+  const auto unheard = unheard_.find(agent.name());
+  return unheard != unheard_.end() && unheard->second.contains(id.bytes);
+}
+
+// Whom a report does not bound has the key in no cache, used or not.
+void Simulation::CheckHeld(size_t user, const Report& report) {
+  for (const Sealed& record : sealed_) {
+    if (record.user != user || record.isThrowAway || record.lost.has_value()) continue;
+    const auto life = server_.tables.LifeOf(record.id);
+    if (!life.has_value() || life->made >= report.number) continue;
+    for (const auto& agent : agents_) {
+      const auto bound = report.bound.find(agent->name());
+      const bool may = !report.isComplete && bound != report.bound.end() && bound->second > scheduler_.now();
+      if (may || agent->isDead() || IsUnheard(*agent, record.id) || !agent->Holds(record.id)) continue;
+      Fail(StrCat(agent->name(), " holds key ", ShortText(record.id), " of ", record.owner,
+                  ", and an erasure's report says that it does not"));
+    }
+  }
+}
+
 Simulation::Sealed* Simulation::AddRecord(const SimulatedAgent& agent, const Sealed& sealed) {
   Trace(agent.name(), " seals for ", sealed.owner, " with a new key ", ShortText(sealed.id),
         sealed.kek.has_value() ? StrCat(", under ", *sealed.kek) : "", sealed.isThrowAway ? ", thrown away" : "");
@@ -175,7 +197,8 @@ void Simulation::CheckErasures(const SimulatedAgent& agent, const Sealed& record
   const User& user = users_[*record.user];
   const std::string what = StrCat(agent.name(), " has key ", ShortText(record.id), " of ", record.owner);
   for (const Report& report : user.reports) {
-    if (life.made >= report.number) continue;  // a key of after it
+    const bool isOfAfterwards = life.made >= report.number;
+    if (isOfAfterwards || IsUnheard(agent, record.id)) continue;
     if (report.isComplete) {
       return Fail(StrCat(what, ", whose erasure was reported as complete ", (now - report.time).count(), " us ago"));
     }

@@ -96,6 +96,11 @@ bool Simulation::FetchInto(SimulatedAgent& agent, KeyCache& cache, Misses misses
     scheduler_.SleepUntil(scheduler_.now() + random_.Between(microseconds(1), most));
   }
   if (agent.isLeaving()) return false;
+  if (const auto unheard = unheard_.find(agent.name());
+      unheard != unheard_.end() && agent.timeline() < server_.timeline()) {
+    for (const FetchResult::ByScope& found : state->result->scopes) unheard->second.insert(found.key.id.bytes);
+    for (const FetchResult::ById& found : state->result->ids) unheard->second.insert(found.id.bytes);
+  }
   (void)cache.Deliver(*std::move(state->result));
   return true;
 }
