@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "certificates.h"
@@ -25,6 +26,7 @@ struct TlsClientOptions {
   SSL_SESSION* resumed = nullptr;
   std::string signatures = "";  // that it takes, as OpenSSL writes them; empty: OpenSSL's own list
   std::string ciphers = "";     // of TLS 1.2, the same
+  std::string protocols = "";   // offered by ALPN (RFC 7301), each behind a byte with its length; empty: none
 };
 
 class TlsClient {
@@ -39,6 +41,10 @@ class TlsClient {
     }
     if (!options.ciphers.empty()) {
       EXPECT_EQ(SSL_CTX_set_cipher_list(context_.get(), options.ciphers.c_str()), 1);
+    }
+    if (!options.protocols.empty()) {
+      const Bytes list = AsBytes(options.protocols);
+      EXPECT_EQ(SSL_CTX_set_alpn_protos(context_.get(), list.data(), static_cast<unsigned>(list.size())), 0);
     }
     if (!options.ca.empty()) {
       EXPECT_EQ(SSL_CTX_load_verify_file(context_.get(), options.ca.c_str()), 1);
@@ -75,6 +81,13 @@ class TlsClient {
     return bytes;
   }
   void End() { SSL_shutdown(ssl_.get()); }
+  // What the server has chosen of the protocols that were offered; empty: none.
+  std::string Protocol() const {
+    const unsigned char* name = nullptr;
+    unsigned size = 0;
+    SSL_get0_alpn_selected(ssl_.get(), &name, &size);
+    return std::string(AsText(Bytes(name, size)));
+  }
   // The common name of the certificate that the server has shown.
   std::string ServerName() const {
     char name[256] = "";

@@ -158,6 +158,21 @@ TEST_F(TlsServerContextTest, SpeaksTheVersionsThatAreAllowed) {
   EXPECT_THAT(Meet({.mostVersion = TLS1_2_VERSION}), HasSubstr("unsupported protocol"));
 }
 
+TEST_F(TlsServerContextTest, ServesAClientThatOffersProtocolsAndChoosesNone) {
+  files_.identities = {Issue("b2", "DNS:b2.example")};
+  ASSERT_EQ(Load(), "");
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const auto askAndRead = [](TlsClient& client) {
+      EXPECT_TRUE(client.Write("?"));
+      EXPECT_EQ(client.Read(1), "!");
+    };
+    read_.clear();
+    EXPECT_EQ(Meet({.mostVersion = version, .protocols = "\x02h2\x05kafka"}, askAndRead), "done");
+    EXPECT_EQ(client_->Protocol(), "");
+    EXPECT_EQ(read_, "?");
+  }
+}
+
 class TlsTicketTest : public TlsServerContextTest, public testing::WithParamInterface<int> {
  protected:
   // Reads a byte, so that the ticket has come, and ends in order: OpenSSL resumes nothing that broke.
