@@ -89,6 +89,7 @@ class SqliteTables {
   absl::Status AddKeyspace(std::string_view keyspace);
   absl::StatusOr<std::vector<std::string>> ReadKeyspaces();
 
+  // sqlite_erasing.cc.
   struct Erasure {
     int64_t number = 0;  // 0: there was nothing to erase
     absl::Time time;
@@ -107,7 +108,7 @@ class SqliteTables {
   // Forgets the erasure of a subject that was erased.
   absl::Status Readmit(const Subject& subject, absl::Time now);
 
-  // As Registry::ReadFacts, for one.
+  // sqlite_users.cc. As Registry::ReadFacts, for one.
   absl::StatusOr<Registry::KnownFacts> ReadFacts(const Subject& subject);
   // Whatever is known of the subject now. Returns the number of the change.
   absl::StatusOr<int64_t> WriteFacts(const Registry::NewFacts& facts, absl::Time now);
@@ -115,6 +116,7 @@ class SqliteTables {
   // Deletes what is known of the subject, and its history. Whether anything was known.
   absl::StatusOr<bool> ForgetFacts(const Subject& subject);
 
+  // sqlite_sources.cc.
   absl::StatusOr<std::vector<Registry::Source>> ReadSources(bool withStates, absl::Time now);
   // As Registry::LeadSource.
   absl::StatusOr<std::optional<Registry::Source>> LeadSource(std::string_view keyspace, const Registry::AgentId& self,
@@ -124,6 +126,7 @@ class SqliteTables {
   // False: the term is over.
   absl::StatusOr<bool> MoveSource(const Registry::SourceMove& move, absl::Time now);
 
+  // sqlite_users.cc.
   struct News {
     int64_t last = 0;  // the number of the newest
     Registry::News news;
