@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "crypto/hmac.h"
 #include "crypto/openssl.h"
 
 namespace kveil::crypto {
@@ -70,6 +71,24 @@ absl::StatusOr<SecretKey> UnwrapKey(const SecretKey& wrappingKey, Bytes wrapped,
   if (wrapped.size() != kWrappedKeySize) return absl::DataLossError("a wrapped key has the wrong size");
   SecretKey key;
   if (!Open(wrappingKey, wrapped, aad, key.writable().data())) return Damaged();
+  return key;
+}
+
+ByteBuffer WrapKnownKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes context) {
+  static_assert(kHmacSize == SecretKey::kSize);
+  ByteBuffer wrapped(SecretKey::kSize);
+  const Bytes parts[] = {context};
+  HmacSha256(wrappingKey, parts, wrapped.data());
+  for (size_t i = 0; i < wrapped.size(); ++i) wrapped[i] ^= key.bytes()[i];
+  return wrapped;
+}
+
+absl::StatusOr<SecretKey> UnwrapKnownKey(const SecretKey& wrappingKey, Bytes wrapped, Bytes context) {
+  if (wrapped.size() != SecretKey::kSize) return absl::DataLossError("a wrapped key has the wrong size");
+  SecretKey key;
+  const Bytes parts[] = {context};
+  HmacSha256(wrappingKey, parts, key.writable().data());
+  for (size_t i = 0; i < wrapped.size(); ++i) key.writable()[i] ^= wrapped[i];
   return key;
 }
 

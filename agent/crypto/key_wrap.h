@@ -22,4 +22,15 @@ ByteBuffer WrapBytes(const SecretKey& wrappingKey, Bytes bytes, Bytes aad);
 // The caller wipes what it gets. Errors as of UnwrapKey.
 absl::StatusOr<ByteBuffer> UnwrapBytes(const SecretKey& wrappingKey, Bytes wrapped, Bytes aad);
 
+// A key whose id is known (key_id.h), without a nonce and a tag: 32 bytes, key XOR HMAC-SHA256(wrapping key, context).
+// The context names the key by its id, so that no two keys have the same one, and says what the key is for. The
+// wrapping key is used for nothing else.
+//
+// The id is to the key what the synthetic IV is in SIV (RFC 5297, 1.3.1: key wrapping): made of the key by a
+// pseudorandom function, it makes each stream of bytes one of its own, and whoever unwraps compares it.
+ByteBuffer WrapKnownKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes context);
+// Of something else than what WrapKnownKey made under this key and context, it gives another key: compare the id of
+// what is returned. kDataLoss: it has another size.
+absl::StatusOr<SecretKey> UnwrapKnownKey(const SecretKey& wrappingKey, Bytes wrapped, Bytes context);
+
 }  // namespace kveil::crypto

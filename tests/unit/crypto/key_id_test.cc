@@ -140,6 +140,36 @@ TEST(WrappedKeyTest, ComesBackUnderTheSameKeyAndPurposeOnly) {
   }
 }
 
+SecretKey Counting(uint8_t first) {
+  SecretKey key;
+  for (size_t i = 0; i < SecretKey::kSize; ++i) key.writable()[i] = static_cast<uint8_t>(first + i);
+  return key;
+}
+
+// As Python's hmac has it.
+TEST(WrappedKeyTest, OfAKnownIdIsAsLongAsTheKeyAndIsWhatOthersCompute) {
+  const SecretKey key = Counting(0x80);
+  const ByteBuffer wrapped = WrapKnownKey(Counting(0), key, AsBytes("row 1"));
+  EXPECT_EQ(ToHex(wrapped), "502798966c7a0b060dc62741fec9b5c00daf6c036a39a2e908bfe9d01b13be1e");
+  EXPECT_TRUE(UnwrapKnownKey(Counting(0), wrapped, AsBytes("row 1"))->Equals(key));
+}
+
+TEST(WrappedKeyTest, OfAKnownIdGivesThatIdUnderTheSameKeyAndPurposeOnly) {
+  const SecretKey wrapping = SecretKey::Random();
+  const SecretKey key = SecretKey::Random();
+  const KeyId id = ComputeKeyId(key);
+  const ByteBuffer wrapped = WrapKnownKey(wrapping, key, AsBytes("row 1"));
+  EXPECT_FALSE(ComputeKeyId(*UnwrapKnownKey(wrapping, wrapped, AsBytes("row 2"))) == id);
+  EXPECT_FALSE(ComputeKeyId(*UnwrapKnownKey(SecretKey::Random(), wrapped, AsBytes("row 1"))) == id);
+  EXPECT_EQ(UnwrapKnownKey(wrapping, Bytes(wrapped).first(31), AsBytes("row 1")).status().code(),
+            absl::StatusCode::kDataLoss);
+  for (size_t i = 0; i < wrapped.size(); ++i) {
+    ByteBuffer tampered = wrapped;
+    tampered[i] ^= 0x10;
+    EXPECT_FALSE(ComputeKeyId(*UnwrapKnownKey(wrapping, tampered, AsBytes("row 1"))) == id) << i;
+  }
+}
+
 TEST(WrappedKeyTest, NeverLooksTheSameTwice) {
   const SecretKey wrapping = SecretKey::Random();
   const SecretKey key = SecretKey::Random();
