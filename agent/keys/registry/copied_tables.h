@@ -33,6 +33,7 @@ struct CopiedTable {
   const char* source;  // what follows FROM in SQLite
   size_t keySize;      // so many of the first columns are the key. Rows are copied in its order
   std::vector<CopiedColumn> columns;
+  size_t indexed = 0;  // bytes of the first column that the file has an index of; 0: all of the key
 };
 
 // Without the registry's own row, which comes last, and without the agents, which are none while it is copied.

@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "crypto/secret.h"
+#include "keys/registry/sqlite_schema.h"
 #include "keys/registry/sqlite_tables.h"
 #include "keys/registry/stored_row.h"
 
@@ -115,7 +116,7 @@ absl::Status SqliteCopySource::GiveUp() {
   return Settle();
 }
 
-bool SqliteCopySource::isOfThisVersion() const { return state_ == State::kInUse || format_ == SqliteTables::kFormat; }
+bool SqliteCopySource::isOfThisVersion() const { return state_ == State::kInUse || format_ == kSqliteFormat; }
 
 absl::Status SqliteCopySource::SetState(State state, const std::string& target) {
   ASSIGN_OR_RETURN(Statement set, database_->Prepare("UPDATE moved SET state = ?1, target = ?2"));
@@ -156,10 +157,15 @@ absl::StatusOr<SqliteCopySource::Rows> SqliteCopySource::ReadAfter(const CopiedT
   std::vector<std::string> columns;
   for (const CopiedColumn& column : table.columns) columns.emplace_back(column.from);
   const std::string key = absl::StrJoin(columns.begin(), columns.begin() + static_cast<ptrdiff_t>(table.keySize), ", ");
+  // By the index that there is.
+  const auto first = [&](std::string_view what) { return StrCat("substr(", what, ", 1, ", table.indexed, ")"); };
+  const bool isIndexed = table.indexed == 0;
+  const std::string near =
+      isIndexed ? "" : StrCat(first(table.columns[0].from), " >= coalesce(", first("?1"), ", x'') AND ");
   const std::string behind =
-      place.empty() ? "" : StrCat(" WHERE (", key, ") > (", place.size() == 1 ? "?1)" : "?1, ?2)");
-  const std::string sql =
-      StrCat("SELECT ", absl::StrJoin(columns, ", "), " FROM ", table.source, behind, " ORDER BY ", key);
+      place.empty() ? "" : StrCat(" WHERE ", near, "(", key, ") > (", place.size() == 1 ? "?1)" : "?1, ?2)");
+  const std::string sql = StrCat("SELECT ", absl::StrJoin(columns, ", "), " FROM ", table.source, behind, " ORDER BY ",
+                                 isIndexed ? "" : StrCat(first(table.columns[0].from), ", "), key);
   ASSIGN_OR_RETURN(Statement statement, database_->Prepare(sql.c_str()));
   Rows rows(table, std::move(statement), std::move(place));
   rows.Bind();

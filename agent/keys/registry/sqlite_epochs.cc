@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/registry/sqlite_registry.h"
+#include "keys/registry/sqlite_schema.h"
 #include "keys/registry/sqlite_tables.h"
 
 namespace kveil::keys {
@@ -97,8 +98,9 @@ absl::StatusOr<std::vector<Registry::Found>> SqliteTables::ReadRowsAfter(const R
                                                                          size_t most) {
   ASSIGN_OR_RETURN(
       Statement statement,
-      database_->Prepare("SELECT keyId, scope, subject, keyWindow, epoch, bytes, state, NULL FROM scopeKeys"
-                         " LEFT JOIN wrappedKeys ON number = wrappedKey WHERE keyId > ?1 ORDER BY keyId LIMIT ?2"));
+      database_->Prepare("SELECT keyId, scope, subject, keyWindow, epoch, wrappedKey, state, NULL FROM keyRows"
+                         " WHERE number > coalesce((SELECT number FROM scopeKeys WHERE substr(keyId, 1, 4) ="
+                         "  substr(?1, 1, 4) AND keyId = ?1), 0) ORDER BY number LIMIT ?2"));
   statement.Bind(1, AsBytes(place));
   statement.Bind(2, static_cast<int64_t>(most));
   std::vector<Registry::Found> rows;
@@ -128,25 +130,35 @@ absl::StatusOr<bool> SqliteTables::MoveTurn(int64_t epoch, const Registry::Agent
 absl::Status SqliteTables::Rewrap(const Registry::Row& row) {
   ASSIGN_OR_RETURN(const std::optional<Erasure> erasure, FindErasure(row.name.subject));
   if (erasure.has_value()) return DestroyKeys(row.name.subject, erasure->time).status();  // somebody has put it back
-  rewrapEpoch_.Bind(1, row.id.bytes);
-  rewrapEpoch_.Bind(2, row.epoch);
-  RETURN_IF_ERROR(rewrapEpoch_.Run());
-  if (database_->changes() == 0) return absl::OkStatus();  // it was erased meanwhile
-  rewrapBytes_.Bind(1, row.id.bytes);
-  rewrapBytes_.Bind(2, row.wrappedKey);
-  RETURN_IF_ERROR(rewrapBytes_.Run());
-  if (database_->changes() == 0) {
-    return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a wrapped key is missing"));
-  }
-  return absl::OkStatus();
+  rewrap_.Bind(1, row.id.bytes);
+  rewrap_.Bind(2, StoredEpoch(row.epoch, /*isErased=*/false));
+  rewrap_.Bind(3, row.wrappedKey);
+  RETURN_IF_ERROR(rewrap_.Run());
+  if (database_->changes() > 0) return absl::OkStatus();
+  const Registry::Found now = FindById(row.id);
+  RETURN_IF_ERROR(now.status());
+  const bool isReplaced = !now->has_value() || (*now)->erased || (*now)->epoch >= row.epoch;
+  if (isReplaced) return absl::OkStatus();  // meanwhile
+  return absl::DataLossError(StrCat("registry ", path_, " is corrupt: a wrapped key is not as long as it was"));
 }
 
-absl::StatusOr<bool> SqliteTables::HasRowsBefore(int64_t epoch) {
-  ASSIGN_OR_RETURN(Statement statement,
-                   database_->Prepare("SELECT EXISTS (SELECT 1 FROM scopeKeys WHERE state = 1 AND epoch < ?1)"));
-  statement.Bind(1, epoch);
-  RETURN_IF_ERROR(statement.Step().status());
-  return statement.IntegerAt(0) != 0;
+// Without an index: it would be as large as the one by subject, for a question that is asked once in a turn. A row that
+// somebody puts back between two calls, behind what was looked at, is not found.
+absl::StatusOr<std::optional<bool>> SqliteTables::HasRowsBefore(int64_t epoch) {
+  constexpr int64_t kRowsOfALook = 100'000;  // some 20 ms
+  if (std::exchange(lookedForEpoch_, epoch) != epoch) lookedUpTo_ = 0;
+  ASSIGN_OR_RETURN(
+      Statement look,
+      database_->Prepare("SELECT count(*), max(number), sum(epochAndState > 0 AND epochAndState < ?1) FROM"
+                         " (SELECT number, epochAndState FROM scopeKeys WHERE number > ?2 ORDER BY number LIMIT ?3)"));
+  look.Bind(1, StoredEpoch(epoch, /*isErased=*/false));
+  look.Bind(2, lookedUpTo_);
+  look.Bind(3, kRowsOfALook);
+  RETURN_IF_ERROR(look.Step().status());
+  const bool hasRows = look.IntegerAt(2) > 0;
+  const bool isEnd = look.IntegerAt(0) < kRowsOfALook;
+  lookedUpTo_ = hasRows || isEnd ? 0 : look.IntegerAt(1);
+  return hasRows || isEnd ? std::optional(hasRows) : std::nullopt;
 }
 
 absl::StatusOr<bool> SqliteTables::EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now) {
@@ -175,16 +187,9 @@ absl::StatusOr<bool> SqliteTables::GiveUpRow(const Registry::Row& row, absl::Tim
   const Registry::Found found = FindById(row.id);
   RETURN_IF_ERROR(found.status());
   if (!found->has_value() || (*found)->erased || (*found)->wrappedKey != row.wrappedKey) return false;
-  ASSIGN_OR_RETURN(Statement overwrite,
-                   database_->Prepare("UPDATE wrappedKeys SET bytes = zeroblob(length(bytes)) WHERE number ="
-                                      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1)"));
-  overwrite.Bind(1, row.id.bytes);
-  RETURN_IF_ERROR(overwrite.Run());
-  ASSIGN_OR_RETURN(Statement erase, database_->Prepare("UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2"
-                                                       " WHERE keyId = ?1 AND state = 1"));
-  erase.Bind(1, row.id.bytes);
-  erase.Bind(2, absl::ToUnixMillis(now));
-  RETURN_IF_ERROR(erase.Run());
+  eraseById_.Bind(1, row.id.bytes);
+  eraseById_.Bind(2, absl::ToUnixMillis(now));
+  RETURN_IF_ERROR(eraseById_.Run());
   return database_->changes() > 0;
 }
 
@@ -204,7 +209,7 @@ absl::StatusOr<bool> SqliteTables::ReplaceWrapped(const Registry::Rewrapped& rew
 absl::StatusOr<Registry::EpochCounts> SqliteTables::CountKeys() {
   ASSIGN_OR_RETURN(Statement statement,
                    database_->Prepare("SELECT epoch, sum(state = 1), count(*) FROM"
-                                      " (SELECT epoch, state FROM scopeKeys ORDER BY keyId LIMIT ?1) GROUP BY epoch"));
+                                      " (SELECT epoch, state FROM keyRows ORDER BY number LIMIT ?1) GROUP BY epoch"));
   statement.Bind(1, static_cast<int64_t>(Registry::kMostCounted));
   Registry::EpochCounts counts;
   uint64_t all = 0;
@@ -276,11 +281,15 @@ absl::StatusOr<bool> SqliteRegistry::MoveTurn(int64_t epoch, const AgentId& self
 }
 
 absl::StatusOr<bool> SqliteRegistry::EndTurn(int64_t epoch, const AgentId& self, absl::Time now) {
-  return CommitIf([&]() -> absl::StatusOr<bool> {
-    ASSIGN_OR_RETURN(const bool hasRows, tables_->HasRowsBefore(epoch));
-    if (hasRows) return false;
+  bool isLooking = false;
+  const absl::StatusOr<bool> hasEnded = CommitIf([&]() -> absl::StatusOr<bool> {
+    ASSIGN_OR_RETURN(const std::optional<bool> hasRows, tables_->HasRowsBefore(epoch));
+    isLooking = !hasRows.has_value();
+    if (hasRows.value_or(true)) return false;
     return tables_->EndTurn(epoch, self, now);
   });
+  if (!isLooking) return hasEnded;
+  return absl::AbortedError(StrCat("the turn ends soon: ", name_, " is looked through for rows of the epoch before"));
 }
 
 absl::StatusOr<bool> SqliteRegistry::GiveUpRow(const Row& row, absl::Time now) {

@@ -19,8 +19,6 @@ absl::StatusOr<std::optional<SqliteTables::Erasure>> SqliteTables::FindErasure(c
 }
 
 absl::StatusOr<size_t> SqliteTables::DestroyKeys(const Subject& subject, absl::Time now) {
-  overwrite_.Bind(1, subject);
-  RETURN_IF_ERROR(overwrite_.Run());
   erase_.Bind(1, subject);
   erase_.Bind(2, absl::ToUnixMillis(now));
   RETURN_IF_ERROR(erase_.Run());
@@ -46,9 +44,10 @@ absl::StatusOr<SqliteTables::Erasure> SqliteTables::Erase(const Subject& subject
 
 absl::StatusOr<bool> SqliteTables::IsUserOrUnknown(const Subject& subject) {
   ASSIGN_OR_RETURN(Statement other,
-                   database_->Prepare("SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 1 AND scope <> ?2"
-                                      " UNION ALL"
-                                      " SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 2 AND scope <> ?2"));
+                   database_->Prepare("SELECT 1 FROM keyRows WHERE substr(subject, 1, 4) = substr(?1, 1, 4)"
+                                      " AND subject = ?1 AND epochAndState > 0 AND scope <> ?2 UNION ALL"
+                                      " SELECT 1 FROM keyRows WHERE substr(subject, 1, 4) = substr(?1, 1, 4)"
+                                      " AND subject = ?1 AND epochAndState < 0 AND scope <> ?2"));
   other.Bind(1, subject);
   other.Bind(2, static_cast<int64_t>(Scope::kUser));
   ASSIGN_OR_RETURN(const bool isThere, other.Step());

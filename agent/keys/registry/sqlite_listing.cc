@@ -7,9 +7,12 @@
 namespace kveil::keys {
 
 absl::StatusOr<Registry::KeyList> SqliteTables::ListKeys(std::string_view from, size_t most) {
-  ASSIGN_OR_RETURN(Statement statement,
-                   database_->Prepare("SELECT keyId, scope, subject, keyWindow, epoch, state, created, erased"
-                                      " FROM scopeKeys WHERE keyId >= ?1 ORDER BY keyId LIMIT ?2"));
+  // substr() of nothing is NULL.
+  ASSIGN_OR_RETURN(
+      Statement statement,
+      database_->Prepare("SELECT keyId, scope, subject, keyWindow, epoch, state, created, erased"
+                         " FROM keyRows WHERE substr(keyId, 1, 4) >= coalesce(substr(?1, 1, 4), x'') AND keyId >= ?1"
+                         " ORDER BY substr(keyId, 1, 4), keyId LIMIT ?2"));
   statement.Bind(1, AsBytes(from));
   statement.Bind(2, static_cast<int64_t>(most) + 1);
   Registry::KeyList list;

@@ -16,71 +16,23 @@
 #include "base/unique_fd.h"
 #include "keys/registry/moved_note.h"
 #include "keys/registry/sqlite_copy_source.h"
+#include "keys/registry/sqlite_schema.h"
 #include "keys/registry/stored_row.h"
 
 namespace kveil::keys {
 namespace {
 
-constexpr int64_t kApplicationId = 0x6b76656c;  // "kvel", in the file's header
-// 1: without users and history. 2: without sources. 3: without times ahead in what is known of users. 4: without turns.
-// 5: without KEK keys, activeEpochs and the erasures before an epoch.
-constexpr int64_t kFormat = SqliteTables::kFormat;
-
 // secure_delete: bytes of a destroyed key are overwritten, not only unlinked. synchronous FULL: a key that sealed an
-// acknowledged record, and an erasure that was confirmed, survive a power cut.
+// acknowledged record, and an erasure that was confirmed, survive a power cut. cache_size, in KiB: all of the inner
+// pages of ten million users, and what was read last.
 constexpr char kSettings[] =
     "PRAGMA secure_delete = ON;"
     "PRAGMA journal_mode = WAL;"
     "PRAGMA synchronous = FULL;"
     "PRAGMA temp_store = MEMORY;"
+    "PRAGMA cache_size = -16384;"
     "PRAGMA cell_size_check = ON;"
     "PRAGMA trusted_schema = OFF;";
-
-// scopeKeys.state: 1 active, 2 erased (wrappedKey is NULL, else a number in wrappedKeys). Times are Unix milliseconds.
-//
-// Wrapped keys have a table of their own that is only ever appended to and overwritten in place. secure_delete alone is
-// not enough: when SQLite moves cells within and between the pages of a table that is not in order of insertion, copies
-// stay in the gaps of the pages, out of reach of a later UPDATE or DELETE (measured with 3.40: about 1 erasure in
-// 200,000). What is known of users may leave such copies: it is no key, and they name nobody.
-//
-// Erasures, changes and readmissions have numbers of one sequence. A row in readmissions is of a subject whose erasure
-// has ended, or had before the one that is in erasures.
-//
-// An epoch has a row in turns unless it is the first. used: when rows began to be of it. ended: when all epochs before
-// were destroyed (epochs.wrappedKey is NULL then). activeEpochs tells whether there are rows of these.
-// erasures: the number of the last erasure before the epoch was made.
-constexpr char kTables[] =
-    "PRAGMA application_id = 1802921324;"
-    "PRAGMA user_version = 6;"
-    "CREATE TABLE IF NOT EXISTS registry (one INTEGER PRIMARY KEY CHECK (one = 1), registryId BLOB NOT NULL,"
-    "  wrappedSecret BLOB NOT NULL, created INTEGER NOT NULL, probed INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, wrappedKey BLOB, created INTEGER NOT NULL,"
-    "  destroyed INTEGER) STRICT;"
-    "CREATE TABLE IF NOT EXISTS turns (epoch INTEGER PRIMARY KEY, used INTEGER, agent BLOB NOT NULL,"
-    "  seen INTEGER NOT NULL, place BLOB NOT NULL, ended INTEGER, erasures INTEGER) STRICT;"
-    "CREATE TABLE IF NOT EXISTS wrappedKeys (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS scopeKeys (keyId BLOB PRIMARY KEY, scope INTEGER NOT NULL, subject BLOB NOT NULL,"
-    "  keyWindow INTEGER NOT NULL, epoch INTEGER NOT NULL, wrappedKey INTEGER, state INTEGER NOT NULL,"
-    "  created INTEGER NOT NULL, erased INTEGER) STRICT, WITHOUT ROWID;"
-    "CREATE UNIQUE INDEX IF NOT EXISTS activeScopeKeys ON scopeKeys (subject, keyWindow) WHERE state = 1;"
-    "CREATE INDEX IF NOT EXISTS erasedScopeKeys ON scopeKeys (subject) WHERE state = 2;"
-    "CREATE INDEX IF NOT EXISTS activeEpochs ON scopeKeys (epoch) WHERE state = 1;"
-    "CREATE TABLE IF NOT EXISTS keyspaces (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS erasures (number INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL UNIQUE,"
-    "  keyspace TEXT NOT NULL, erased INTEGER NOT NULL, keyCount INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS readmissions (subject BLOB PRIMARY KEY, number INTEGER NOT NULL,"
-    "  time INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS users (subject BLOB PRIMARY KEY, number INTEGER NOT NULL UNIQUE,"
-    "  changed INTEGER NOT NULL, facts BLOB NOT NULL) STRICT;"
-    "CREATE TABLE IF NOT EXISTS history (subject BLOB NOT NULL, number INTEGER NOT NULL, time INTEGER NOT NULL,"
-    "  change BLOB NOT NULL, PRIMARY KEY (subject, number)) STRICT;"
-    "CREATE TABLE IF NOT EXISTS sources (keyspace TEXT PRIMARY KEY, term INTEGER NOT NULL, agent BLOB NOT NULL,"
-    "  follower TEXT NOT NULL, seen INTEGER NOT NULL, generation INTEGER NOT NULL, state BLOB NOT NULL,"
-    "  current INTEGER, staleAfter INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS kekKeys (kekId BLOB PRIMARY KEY, provider TEXT NOT NULL, name TEXT NOT NULL,"
-    "  keyWindow INTEGER NOT NULL, wrappedKey BLOB NOT NULL, created INTEGER NOT NULL,"
-    "  UNIQUE (provider, name, keyWindow)) STRICT, WITHOUT ROWID;";
-static_assert(kApplicationId == 1802921324 && kFormat == 6);
 
 // Makes an empty file that only its owner may use: SQLite would take the mode from the umask, and gives its log the
 // mode of the file. An existing file is not opened: closing it again would drop the locks that this process has on it.
@@ -94,7 +46,7 @@ absl::Status MakeFile(const std::string& path) {
 
 absl::Status LaterFormat(const std::string& path, int64_t format) {
   return absl::FailedPreconditionError(
-      StrCat("registry ", path, " has format ", format, "; this version of kveil knows only ", kFormat));
+      StrCat("registry ", path, " has format ", format, "; this version of kveil knows only ", kSqliteFormat));
 }
 
 absl::Status CloseToOthers(const std::string& path) {
@@ -166,11 +118,11 @@ absl::Status SqliteTables::CheckFormat() {
   absl::StatusOr<int64_t> tables = database_->QueryInteger("SELECT count(*) FROM sqlite_schema");
   if (!tables.ok()) return tables.status();
   if (*tables == 0 && *application == 0) return absl::OkStatus();
-  if (*application != kApplicationId) {
+  if (*application != kSqliteApplication) {
     return absl::FailedPreconditionError(StrCat("registry ", path_, " is a database of something else"));
   }
   if (*format == kMovedFormat) return RefuseMoved(*database_, path_);
-  if (*format < 1 || *format > kFormat) {  // an earlier one gets what it lacks
+  if (*format < 1 || *format > kSqliteFormat) {  // an earlier one gets what it lacks
     return LaterFormat(path_, *format);
   }
   return absl::OkStatus();
@@ -188,44 +140,43 @@ absl::Status SqliteTables::Configure() {
   }
   mode->Reset();
   ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
-  return format == kFormat ? absl::OkStatus() : MakeTables();
+  return format == kSqliteFormat ? absl::OkStatus() : Migrate();
 }
 
 // Another process may have been quicker, also one of a later version.
-absl::Status SqliteTables::MakeTables() {
+absl::Status SqliteTables::Migrate() {
   ASSIGN_OR_RETURN(Transaction transaction, BeginWrite());
   ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
-  if (format == kFormat) return absl::OkStatus();
-  if (format > kFormat) return LaterFormat(path_, format);
-  RETURN_IF_ERROR(database_->Execute(kTables));
-  ASSIGN_OR_RETURN(const int64_t hasErasures,
-                   database_->QueryInteger("SELECT count(*) FROM pragma_table_info('turns') WHERE name = 'erasures'"));
-  if (hasErasures == 0) RETURN_IF_ERROR(database_->Execute("ALTER TABLE turns ADD COLUMN erasures INTEGER"));
+  if (format == kSqliteFormat) return absl::OkStatus();
+  if (format > kSqliteFormat) return LaterFormat(path_, format);
+  // With millions of users, this takes a while.
+  if (format > 0) log::Info("keys.registry.migrating", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
+  RETURN_IF_ERROR(MakeTables(*database_));
   RETURN_IF_ERROR(transaction.Commit());
-  if (format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", format}, {"to", kFormat}});
+  if (format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
   return absl::OkStatus();
 }
 
 absl::Status SqliteTables::Prepare() {
   constexpr char kFindActive[] =
-      "SELECT keyId, scope, k.subject, keyWindow, epoch, bytes, state, facts FROM scopeKeys AS k"
-      " LEFT JOIN wrappedKeys AS w ON w.number = wrappedKey LEFT JOIN users AS u ON u.subject = k.subject"
-      " WHERE k.subject = ?1 AND keyWindow = ?2 AND state = 1";
+      "SELECT keyId, scope, k.subject, keyWindow, epoch, wrappedKey, state, facts FROM keyRows AS k"
+      " LEFT JOIN users AS u ON u.subject = k.subject WHERE substr(k.subject, 1, 4) = substr(?1, 1, 4)"
+      " AND k.subject = ?1 AND keyWindow = ?2 AND epochAndState > 0";
   constexpr char kFindById[] =
-      "SELECT keyId, scope, k.subject, keyWindow, epoch, bytes, state, facts FROM scopeKeys AS k"
-      " LEFT JOIN wrappedKeys AS w ON w.number = wrappedKey LEFT JOIN users AS u ON u.subject = k.subject"
-      " WHERE keyId = ?1";
+      "SELECT keyId, scope, k.subject, keyWindow, epoch, wrappedKey, state, facts FROM keyRows AS k"
+      " LEFT JOIN users AS u ON u.subject = k.subject WHERE substr(keyId, 1, 4) = substr(?1, 1, 4) AND keyId = ?1";
   constexpr char kInsert[] =
-      "INSERT INTO scopeKeys (keyId, scope, subject, keyWindow, epoch, wrappedKey, state, created, erased)"
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-  constexpr char kOverwrite[] =
-      "UPDATE wrappedKeys SET bytes = zeroblob(length(bytes))"
-      " WHERE number IN (SELECT wrappedKey FROM scopeKeys WHERE subject = ?1 AND state = 1)";
+      "INSERT INTO scopeKeys (keyId, subject, scopeAndWindow, minute, epochAndState, bytes)"
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
   constexpr char kErase[] =
-      "UPDATE scopeKeys SET wrappedKey = NULL, state = 2, erased = ?2 WHERE subject = ?1 AND state = 1";
+      "UPDATE scopeKeys SET bytes = CAST(printf('%0*d', length(bytes), ?2) AS BLOB), epochAndState = -epochAndState"
+      " WHERE substr(subject, 1, 4) = substr(?1, 1, 4) AND subject = ?1 AND epochAndState > 0";
+  constexpr char kEraseById[] =
+      "UPDATE scopeKeys SET bytes = CAST(printf('%0*d', length(bytes), ?2) AS BLOB), epochAndState = -epochAndState"
+      " WHERE substr(keyId, 1, 4) = substr(?1, 1, 4) AND keyId = ?1 AND epochAndState > 0";
   constexpr char kFindErasure[] =
-      "SELECT number, erased, keyCount, EXISTS (SELECT 1 FROM scopeKeys WHERE subject = ?1 AND state = 1)"
-      " FROM erasures WHERE subject = ?1";
+      "SELECT number, erased, keyCount, EXISTS (SELECT 1 FROM scopeKeys WHERE substr(subject, 1, 4) = substr(?1, 1, 4)"
+      " AND subject = ?1 AND epochAndState > 0) FROM erasures WHERE subject = ?1";
   constexpr char kNextNumber[] =
       "SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'erasures'), 0),"
       " coalesce((SELECT max(number) FROM users), 0))";
@@ -241,18 +192,17 @@ absl::Status SqliteTables::Prepare() {
       " (SELECT number FROM history WHERE subject = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
   constexpr char kEpochInUse[] =
       "SELECT max(epoch) FROM epochs LEFT JOIN turns USING (epoch) WHERE turns.epoch IS NULL OR used IS NOT NULL";
-  constexpr char kRewrapBytes[] =
-      "UPDATE wrappedKeys SET bytes = ?2 WHERE length(bytes) = length(?2) AND number ="
-      " (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1)";
+  constexpr char kRewrap[] =
+      "UPDATE scopeKeys SET bytes = ?3, epochAndState = ?2 WHERE substr(keyId, 1, 4) = substr(?1, 1, 4) AND keyId = ?1"
+      " AND epochAndState > 0 AND epochAndState < ?2 AND length(bytes) = length(?3)";
   const std::pair<Statement*, const char*> statements[] = {
       {&findActive_, kFindActive},
       {&findById_, kFindById},
-      {&insertWrapped_, "INSERT INTO wrappedKeys (bytes) VALUES (?1)"},
       {&insert_, kInsert},
       {&addKeyspace_, "INSERT INTO keyspaces (name) VALUES (?1) ON CONFLICT DO NOTHING"},
       {&findErasure_, kFindErasure},
-      {&overwrite_, kOverwrite},
       {&erase_, kErase},
+      {&eraseById_, kEraseById},
       {&addErasure_, "REPLACE INTO erasures (number, subject, keyspace, erased, keyCount) VALUES (?5, ?1, ?2, ?3, ?4)"},
       {&nextNumber_, kNextNumber},
       {&findFacts_, kFindFacts},
@@ -264,8 +214,7 @@ absl::Status SqliteTables::Prepare() {
       {&forgetFacts_, "DELETE FROM users WHERE subject = ?1"},
       {&forgetHistory_, "DELETE FROM history WHERE subject = ?1"},
       {&epochInUse_, kEpochInUse},
-      {&rewrapBytes_, kRewrapBytes},
-      {&rewrapEpoch_, "UPDATE scopeKeys SET epoch = ?2 WHERE keyId = ?1 AND state = 1 AND epoch < ?2"},
+      {&rewrap_, kRewrap},
   };
   for (const auto& [statement, sql] : statements) {
     absl::StatusOr<Statement> prepared = database_->Prepare(sql);
@@ -336,24 +285,13 @@ Registry::Found SqliteTables::FindById(const crypto::KeyId& id) {
 }
 
 absl::Status SqliteTables::Insert(const Registry::Row& row, bool erased, absl::Time now) {
-  if (!erased) {
-    insertWrapped_.Bind(1, row.wrappedKey);
-    if (absl::Status status = insertWrapped_.Run(); !status.ok()) return status;
-  }
+  const std::string erasure = StoredErasure(now);
   insert_.Bind(1, row.id.bytes);
-  insert_.Bind(2, static_cast<int64_t>(row.scope));
-  insert_.Bind(3, row.name.subject);
-  insert_.Bind(4, row.name.window);
-  insert_.Bind(5, row.epoch);
-  if (erased) {
-    insert_.BindNull(6);
-    insert_.Bind(9, absl::ToUnixMillis(now));
-  } else {
-    insert_.Bind(6, database_->lastInsertedRow());
-    insert_.BindNull(9);
-  }
-  insert_.Bind(7, static_cast<int64_t>(erased ? kErased : kActive));
-  insert_.Bind(8, absl::ToUnixMillis(now));
+  insert_.Bind(2, row.name.subject);
+  insert_.Bind(3, StoredScope(row.scope, row.name.window));
+  insert_.Bind(4, StoredMinute(now));
+  insert_.Bind(5, StoredEpoch(row.epoch, erased));
+  insert_.Bind(6, erased ? AsBytes(erasure) : Bytes(row.wrappedKey));
   return insert_.Run();
 }
 

@@ -1,4 +1,4 @@
-// The tables of a registry in an SQLite file, and the statements on them.
+// A registry's SQLite file, and the statements on its tables (sqlite_schema.h).
 #pragma once
 
 #include <chrono>
@@ -23,8 +23,6 @@ namespace kveil::keys {
 // begin with the file's name.
 class SqliteTables {
  public:
-  static constexpr int64_t kFormat = 6;
-
   // Makes the file, 0600, if there is none. kFailedPrecondition when the file is not a kveil registry, or has a later
   // format.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenOrCreate(const std::string& path,
@@ -55,8 +53,8 @@ class SqliteTables {
                                 const Registry::TurnPlace& after, absl::Time now);
   // Destroys the row's key if its subject was erased.
   absl::Status Rewrap(const Registry::Row& row);
-  // Active ones.
-  absl::StatusOr<bool> HasRowsBefore(int64_t epoch);
+  // Active ones. nullopt: none so far, and the next call looks at further rows.
+  absl::StatusOr<std::optional<bool>> HasRowsBefore(int64_t epoch);
   absl::StatusOr<bool> EndTurn(int64_t epoch, const Registry::AgentId& self, absl::Time now);
   absl::StatusOr<bool> GiveUpRow(const Registry::Row& row, absl::Time now);
   // False: it is another by now.
@@ -147,7 +145,7 @@ class SqliteTables {
   static absl::StatusOr<std::unique_ptr<SqliteTables>> Open(const std::string& path,
                                                             std::chrono::steady_clock::time_point lockDeadline);
   absl::Status Configure();
-  absl::Status MakeTables();
+  absl::Status Migrate();
   absl::Status CheckFormat();
   absl::Status CheckNote();
   absl::Status Prepare();
@@ -161,10 +159,12 @@ class SqliteTables {
   std::unique_ptr<Database> database_;
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
-  Statement findActive_, findById_, insertWrapped_, insert_, addKeyspace_;
-  Statement findErasure_, overwrite_, erase_, addErasure_;
+  Statement findActive_, findById_, insert_, addKeyspace_;
+  Statement findErasure_, erase_, eraseById_, addErasure_;
   Statement nextNumber_, findFacts_, writeFacts_, addHistory_, dropHistory_, overwriteFacts_, overwriteHistory_;
-  Statement forgetFacts_, forgetHistory_, epochInUse_, rewrapBytes_, rewrapEpoch_;
+  Statement forgetFacts_, forgetHistory_, epochInUse_, rewrap_;
+  int64_t lookedForEpoch_ = 0;  // by HasRowsBefore
+  int64_t lookedUpTo_ = 0;
 };
 
 }  // namespace kveil::keys

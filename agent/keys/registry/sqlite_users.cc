@@ -75,8 +75,10 @@ absl::StatusOr<SqliteTables::News> SqliteTables::ReadNewsAfter(int64_t after, si
           "SELECT n.number, n.state, coalesce(gone.keyId, kept.keyId) FROM"
           " (SELECT number, subject, 2 AS state FROM erasures WHERE number > ?1"
           "  UNION ALL SELECT number, subject, 1 FROM users WHERE number > ?1 ORDER BY number LIMIT ?2) AS n"
-          " LEFT JOIN scopeKeys AS gone ON n.state = 2 AND gone.subject = n.subject AND gone.state = 2"
-          " LEFT JOIN scopeKeys AS kept ON n.state = 1 AND kept.subject = n.subject AND kept.state = 1"
+          " LEFT JOIN scopeKeys AS gone ON n.state = 2 AND substr(gone.subject, 1, 4) = substr(n.subject, 1, 4)"
+          "  AND gone.subject = n.subject AND gone.epochAndState < 0"
+          " LEFT JOIN scopeKeys AS kept ON n.state = 1 AND substr(kept.subject, 1, 4) = substr(n.subject, 1, 4)"
+          "  AND kept.subject = n.subject AND kept.epochAndState > 0"
           " ORDER BY n.number"));
   statement.Bind(1, after);
   statement.Bind(2, static_cast<int64_t>(most));

@@ -101,7 +101,7 @@ class MissingRegistry {
 class DamagedKey : public RegistryFault {
  public:
   explicit DamagedKey(const std::string& path) : RegistryFault(path) {
-    Do("UPDATE wrappedKeys SET bytes = zeroblob(60) WHERE number = 1");
+    Do("UPDATE scopeKeys SET bytes = zeroblob(length(bytes)) WHERE number = 1");
   }
 };
 

@@ -63,22 +63,17 @@ class EpochsTest : public KeyTest, public testing::WithParamInterface<EpochsBack
   static std::string RowBack(const Registry::Row& row) {
     const std::string id = Hex(row.id.bytes), wrapped = Hex(row.wrappedKey);
     const std::string epoch = std::to_string(row.epoch);
-    return GetParam().prefix.empty() ? "UPDATE wrappedKeys SET bytes = x'" + wrapped +
-                                           "' WHERE number = (SELECT wrappedKey FROM scopeKeys WHERE keyId = x'" + id +
-                                           "'); UPDATE scopeKeys SET epoch = " + epoch + " WHERE keyId = x'" + id + "'"
+    return GetParam().prefix.empty() ? "UPDATE scopeKeys SET epochAndState = 128 + " + epoch + ", bytes = x'" +
+                                           wrapped + "' WHERE keyId = x'" + id + "'"
                                      : "UPDATE kveil.scope_keys SET epoch = " + epoch + ", wrapped_key = '\\x" +
                                            wrapped + "'::bytea WHERE key_id = '\\x" + id + "'::bytea";
   }
   void PutRow(const Registry::Row& row) { Execute(RowBack(row)); }
   // Puts an erased row back as the active one that it was.
   void ActivateRow(const Registry::Row& row) {
-    const std::string id = Hex(row.id.bytes), wrapped = Hex(row.wrappedKey);
-    if (GetParam().prefix.empty()) {
-      Execute("INSERT INTO wrappedKeys (bytes) VALUES (x'" + wrapped +
-              "'); UPDATE scopeKeys SET state = 1, erased = NULL, wrappedKey = last_insert_rowid() WHERE keyId = x'" +
-              id + "'");
-    } else {
-      Execute("UPDATE kveil.scope_keys SET state = 1, erased = NULL WHERE key_id = '\\x" + id + "'::bytea");
+    if (!GetParam().prefix.empty()) {
+      Execute("UPDATE kveil.scope_keys SET state = 1, erased = NULL WHERE key_id = '\\x" + Hex(row.id.bytes) +
+              "'::bytea");
     }
     PutRow(row);
   }

@@ -121,7 +121,8 @@ TEST_P(EpochsTest, RowsOfEpochsThatTheRegistryLacksAreAllDamaged) {
   Misses misses;
   for (const auto& [name, key] : KeysOf(*service, 0, 3)) misses.ids.push_back(key.first);
   const std::string table = ScopeKeys(), id = KeyIdColumn();
-  Execute("UPDATE " + table + " SET epoch = 98 + (SELECT count(*) FROM " + table + " AS o WHERE o." + id + " < " +
+  const std::string set = GetParam().prefix.empty() ? "epochAndState = 226" : "epoch = 98";
+  Execute("UPDATE " + table + " SET " + set + " + (SELECT count(*) FROM " + table + " AS o WHERE o." + id + " < " +
           table + "." + id + ")");
   const FetchResult result = Ask(*service, std::move(misses));
   EXPECT_TRUE(result.status.ok()) << result.status;
@@ -396,7 +397,10 @@ TEST_P(EpochsTest, ARowThatNoPassFindsIsAProblemAndIsNotLookedForAllTheTime) {
     hasMore = result->hasMore;
   }
   EXPECT_LT(steps, 20) << "pass after pass";
-  EXPECT_THAT(std::string(turner.turns->problem().message()), HasSubstr("active rows of the epoch before without"));
+  // An SQLite registry goes through its rows in another order than that of their ids.
+  EXPECT_THAT(std::string(turner.turns->problem().message()),
+              HasSubstr(GetParam().prefix.empty() ? "1 key(s) cannot be unwrapped"
+                                                  : "active rows of the epoch before without"));
   EXPECT_EQ(turner.registry->ReadEpochs()->size(), 2u);
   Execute(table + literal(id) + " WHERE " + KeyIdColumn() + " = " + literal(""));
   EXPECT_TRUE(Eventually([&] { return turner.Settle() == 2 && turner.registry->ReadEpochs()->size() == 1; }));
@@ -418,15 +422,14 @@ TEST_P(EpochsTest, AnEpochKeyThatCannotBeUnwrappedIsAProblem) {
 
 TEST_P(EpochsTest, ARegistryOfAnEarlierFormatGetsWhatTurnsNeed) {
   const Keys before = KeysOf(*OpenAgent(), 0, 3);
-  Execute(GetParam().prefix.empty()
-              ? "ALTER TABLE turns DROP COLUMN erasures; DROP INDEX activeEpochs; PRAGMA user_version = 5"
-              : "ALTER TABLE kveil.turns DROP COLUMN erasures; DROP INDEX kveil.active_epochs;"
-                " UPDATE kveil.format SET version = 6");
+  Execute(GetParam().prefix.empty() ? "ALTER TABLE turns DROP COLUMN erasures; PRAGMA user_version = 5"
+                                    : "ALTER TABLE kveil.turns DROP COLUMN erasures; DROP INDEX kveil.active_epochs;"
+                                      " UPDATE kveil.format SET version = 6");
   auto service = OpenAgent();
   ASSERT_NE(service, nullptr);
   Turn(*service);
   EXPECT_EQ(KeysOf(*service, 0, 3), before);
-  Execute(GetParam().prefix.empty() ? "DROP INDEX activeEpochs" : "DROP INDEX kveil.active_epochs");  // it is there
+  if (!GetParam().prefix.empty()) Execute("DROP INDEX kveil.active_epochs");  // it is there
   Execute("UPDATE {}turns SET erasures = 38");
 }
 
@@ -540,7 +543,7 @@ TEST_P(SqliteEpochsTest, NothingOfTheOldEpochIsLeftInTheFiles) {
   ASSERT_TRUE(rows.ok()) << rows.status();
   for (const Registry::Found& row : *rows) old.push_back((*row)->wrappedKey);
   ASSERT_EQ(old.size(), 302u);
-  for (const ByteBuffer& one : old) ASSERT_EQ(one.size(), 60u);
+  for (const ByteBuffer& one : old) ASSERT_GE(one.size(), 32u);
   Turn(*service);
   const auto isClean = [&] {
     const std::string files = ReadFile(registryFile()) + ReadFile(registryFile() + "-wal");
@@ -653,7 +656,7 @@ TEST_P(SqliteEpochsTest, AKeyThatWasMadeForAnEarlierTurnDoesNotTakeThePlaceOfThe
   EXPECT_TRUE(Eventually([&] { return late.Settle() == 3; }));
 }
 
-TEST_P(SqliteEpochsTest, AWrappedKeyThatCannotBeReplacedIsNoErasedOne) {
+TEST_P(SqliteEpochsTest, AWrappedKeyThatCannotBeReplacedInItsPlaceIsNoErasedOne) {
   KeysOf(*OpenAgent(), 0, 1);
   Turner turner(GetParam().options(folder_), keyFile(), 1);
   turner.turns->Ask();
@@ -662,7 +665,7 @@ TEST_P(SqliteEpochsTest, AWrappedKeyThatCannotBeReplacedIsNoErasedOne) {
   const auto rewrapped = turner.keys->Rewrap(***turner.registry->ReadRowsAfter({}, 1)->begin());
   ASSERT_TRUE(rewrapped.ok()) << rewrapped.status();
   ASSERT_EQ(*turner.registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");
-  Execute("DELETE FROM wrappedKeys");
+  Execute("UPDATE scopeKeys SET bytes = zeroblob(31)");
   EXPECT_FALSE(turner.registry->MoveTurn(2, {9}, {}, "done", {&*rewrapped, 1}).ok());
   ASSERT_TRUE(turner.registry->EnsureOpen().ok());
   EXPECT_EQ(*turner.registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");

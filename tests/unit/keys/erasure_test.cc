@@ -26,8 +26,7 @@ class ErasureTest : public KeyTest {
     sqlite3* database = nullptr;
     EXPECT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
     sqlite3_stmt* statement = nullptr;
-    sqlite3_prepare_v2(database, "SELECT keyId, bytes FROM scopeKeys JOIN wrappedKeys ON number = wrappedKey", -1,
-                       &statement, nullptr);
+    sqlite3_prepare_v2(database, "SELECT keyId, bytes FROM scopeKeys WHERE epochAndState > 0", -1, &statement, nullptr);
     auto text = [&](int column) {
       return std::string(static_cast<const char*>(sqlite3_column_blob(statement, column)),
                          static_cast<size_t>(sqlite3_column_bytes(statement, column)));

@@ -189,10 +189,8 @@ TEST_F(RegistryFaultTest, WhenOneRowIsDamagedTheOthersAreStillFound) {
   sqlite3* database = nullptr;
   ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
   sqlite3_stmt* statement = nullptr;
-  sqlite3_prepare_v2(
-      database,
-      "UPDATE wrappedKeys SET bytes = zeroblob(60) WHERE number = (SELECT wrappedKey FROM scopeKeys WHERE keyId = ?1)",
-      -1, &statement, nullptr);
+  sqlite3_prepare_v2(database, "UPDATE scopeKeys SET bytes = zeroblob(length(bytes)) WHERE keyId = ?1", -1, &statement,
+                     nullptr);
   sqlite3_bind_blob(statement, 1, damaged.bytes.data(), 16, SQLITE_STATIC);
   ASSERT_EQ(sqlite3_step(statement), SQLITE_DONE);
   sqlite3_finalize(statement);
@@ -287,8 +285,12 @@ TEST_F(RegistryFaultTest, WhenRowsAreSwappedTheyAreNotTakenForOneAnother) {
   sqlite3* database = nullptr;
   ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
   // Somebody who can write the registry gives each user the other's key.
-  ASSERT_EQ(sqlite3_exec(database, "UPDATE scopeKeys SET wrappedKey = 3 - wrappedKey", nullptr, nullptr, nullptr),
-            SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(database,
+                   "CREATE TEMP TABLE other AS SELECT number, bytes FROM scopeKeys;"
+                   "UPDATE scopeKeys SET bytes = (SELECT bytes FROM other WHERE other.number <> scopeKeys.number)",
+                   nullptr, nullptr, nullptr),
+      SQLITE_OK);
   sqlite3_close(database);
   FetchResult result = Ask(*service, Ids({made.scopes[0].key.id, made.scopes[1].key.id}));
   for (const auto& found : result.ids) EXPECT_EQ(found.state, FetchResult::IdState::kDamaged);

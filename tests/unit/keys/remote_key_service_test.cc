@@ -128,7 +128,7 @@ TEST_F(RemoteKeyServiceTest, RowsOfAnEpochThatIsNotUnwrappedYetWait) {
   const crypto::KeyId id = Ask(*service, UserNumber(1)).scopes.at(0).key.id;
   state_->Set(absl::UnavailableError("overloaded"));
   AddEpoch();
-  Execute("UPDATE scopeKeys SET epoch = 2");
+  Execute("UPDATE scopeKeys SET epochAndState = 128 + 2");
   ReplaceRegistry();
   Misses ids;
   ids.ids.push_back(id);
