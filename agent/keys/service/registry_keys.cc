@@ -19,6 +19,8 @@ namespace {
 constexpr std::string_view kSecretLabel = "kveil registry 1";
 constexpr std::string_view kEpochLabel = "kveil epoch 1";
 constexpr std::string_view kRowLabel = "kveil row 1";
+constexpr std::string_view kShortRowLabel = "kveil row 2";
+constexpr std::string_view kShortRowsLabel = "kveil rows 2";
 constexpr std::string_view kKekRowLabel = "kveil row under a KEK 1";
 constexpr std::string_view kKekLabel = "kveil KEK key 1";
 constexpr std::string_view kSubjectLabel = "kveil subject 1";
@@ -42,9 +44,10 @@ ByteBuffer EpochContext(const RegistryId& id, int64_t epoch) {
   return context;
 }
 
-ByteBuffer RowAad(const Registry::Row& row) {
+ByteBuffer RowAad(const Registry::Row& row, std::string_view label = kRowLabel) {
   ByteBuffer aad;
-  Append(aad, AsBytes(kRowLabel));
+  aad.reserve(128);
+  Append(aad, AsBytes(label));
   Append(aad, row.id.bytes);
   aad.push_back(static_cast<uint8_t>(row.scope));
   Append(aad, row.name.subject);
@@ -64,6 +67,9 @@ ByteBuffer KekRowAad(const Registry::Row& row, const crypto::KeyId& kek) {
   AppendBigEndian(static_cast<uint64_t>(row.name.window), aad);
   return aad;
 }
+
+// Whether the row's key is wrapped in 32 bytes.
+bool IsShort(const Registry::Row& row) { return row.wrappedKey.size() == crypto::SecretKey::kSize; }
 
 // The KEK key's id, and what it has wrapped.
 constexpr size_t kUnderKekSize = sizeof(crypto::KeyId) + crypto::kWrappedKeySize;
@@ -110,7 +116,7 @@ absl::StatusOr<RegistryKeys> RegistryKeys::Load(RootKey& root, Registry& registr
   ASSIGN_OR_RETURN(const std::vector<Registry::Epoch> rows, ReadEpochs(registry));
   Owner owner{identity.id, registry.name()};
   ASSIGN_OR_RETURN(Epochs epochs, UnwrapEpochs(root, owner, rows, deadline));
-  RegistryKeys keys(std::move(owner), *std::move(secret), std::move(epochs));
+  RegistryKeys keys(std::move(owner), *std::move(secret), std::move(epochs), !registry.isShared());
   keys.Follow(rows);
   return keys;
 }
@@ -140,7 +146,11 @@ absl::StatusOr<RegistryKeys::Epochs> RegistryKeys::UnwrapEpochs(RootKey& root, c
     }
     if (absl::IsNotFound(keys[i].status())) return IsOldCopy(owner.name, keys[i].status());
     if (!keys[i].ok()) return keys[i].status();
-    epochs[number] = {rows[i].wrappedKey, *std::move(keys[i])};
+    EpochKey& epoch = epochs[number];
+    epoch.wrapped = rows[i].wrappedKey;
+    epoch.key = *std::move(keys[i]);
+    const Bytes label[] = {AsBytes(kShortRowsLabel)};
+    crypto::HmacSha256(epoch.key, label, epoch.shortRows.writable().data());
   }
   return epochs;
 }
@@ -214,7 +224,7 @@ RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName&
   made.row = {crypto::ComputeKeyId(made.key), scope, name, epochInUse_, false, {}, {}};
   const crypto::SecretKey& epoch = epochs_.at(epochInUse_).key;
   if (kek == nullptr) {
-    made.row.wrappedKey = crypto::WrapKey(epoch, made.key, RowAad(made.row));
+    made.row.wrappedKey = WrapRow(made.key, made.row, makesShort_);
     return made;
   }
   ByteBuffer inside;
@@ -222,6 +232,12 @@ RegistryKeys::NewKey RegistryKeys::MakeKey(Scope scope, const Registry::RowName&
   Append(inside, crypto::WrapKey(*kek->key, made.key, KekRowAad(made.row, kek->id)));
   made.row.wrappedKey = crypto::WrapBytes(epoch, inside, RowAad(made.row));
   return made;
+}
+
+ByteBuffer RegistryKeys::WrapRow(const crypto::SecretKey& key, const Registry::Row& row, bool isShort) const {
+  const EpochKey& epoch = epochs_.at(row.epoch);
+  return isShort ? crypto::WrapKnownKey(epoch.shortRows, key, RowAad(row, kShortRowLabel))
+                 : crypto::WrapKey(epoch.key, key, RowAad(row));
 }
 
 absl::StatusOr<ByteBuffer> RegistryKeys::UnwrapEpoch(const Registry::Row& row) const {
@@ -236,7 +252,7 @@ absl::StatusOr<Registry::Row> RegistryKeys::Rewrap(const Registry::Row& row) con
   const crypto::SecretKey& epoch = epochs_.at(epochInUse_).key;
   if (!IsUnderKek(row)) {
     ASSIGN_OR_RETURN(const crypto::SecretKey key, Unwrap(row));
-    rewrapped.wrappedKey = crypto::WrapKey(epoch, key, RowAad(rewrapped));
+    rewrapped.wrappedKey = WrapRow(key, rewrapped, IsShort(row));
     return rewrapped;
   }
   ASSIGN_OR_RETURN(const ByteBuffer inside, UnwrapEpoch(row));  // wrapped still
@@ -252,7 +268,10 @@ absl::Status RegistryKeys::IsDamaged(const Registry::Row& row) const {
 absl::StatusOr<crypto::SecretKey> RegistryKeys::Unwrap(const Registry::Row& row) const {
   const auto epoch = epochs_.find(row.epoch);
   absl::StatusOr<crypto::SecretKey> key = absl::DataLossError("");
-  if (epoch != epochs_.end()) key = crypto::UnwrapKey(epoch->second.key, row.wrappedKey, RowAad(row));
+  if (epoch != epochs_.end()) {
+    key = IsShort(row) ? crypto::UnwrapKnownKey(epoch->second.shortRows, row.wrappedKey, RowAad(row, kShortRowLabel))
+                       : crypto::UnwrapKey(epoch->second.key, row.wrappedKey, RowAad(row));
+  }
   // The id commits to the key: what a record names is what opens it.
   if (key.ok() && crypto::EqualInConstantTime(crypto::ComputeKeyId(*key).bytes, row.id.bytes)) return key;
   return IsDamaged(row);

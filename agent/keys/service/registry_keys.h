@@ -36,6 +36,7 @@ class RegistryKeys {
   struct EpochKey {
     ByteBuffer wrapped;
     crypto::SecretKey key;
+    crypto::SecretKey shortRows;  // derived from it: wraps the keys of rows in 32 bytes (crypto::WrapKnownKey)
   };
   using Epochs = std::map<int64_t, EpochKey>;
   // Whose epochs they are.
@@ -93,9 +94,11 @@ class RegistryKeys {
     crypto::KeyId id;
     const crypto::SecretKey* key;
   };
-  // A new scope key, wrapped by the epoch key in use. `kek`: nullptr: by nothing else.
+  // A new scope key, wrapped by the epoch key in use: in 32 bytes, or 60 where an agent of an earlier version may read
+  // it. `kek`: nullptr: by nothing else.
   NewKey MakeKey(Scope scope, const Registry::RowName& name, const KekKey* kek = nullptr) const;
-  // An active row, of the epoch in use. Its key, and so its id, stay. Errors as of Unwrap.
+  // An active row, of the epoch in use. Its key, and so its id, stay, and so does the size of what is wrapped. Errors
+  // as of Unwrap.
   absl::StatusOr<Registry::Row> Rewrap(const Registry::Row& row) const;
   // The scope key of an active row that no KEK key has wrapped. kDataLoss: the row does not give the key that its id
   // commits to.
@@ -116,18 +119,21 @@ class RegistryKeys {
   ByteBuffer KekContext(const KekName& name, int64_t window) const;
 
  private:
-  RegistryKeys(Owner owner, crypto::SecretKey secret, Epochs epochs)
+  RegistryKeys(Owner owner, crypto::SecretKey secret, Epochs epochs, bool makesShort)
       : owner_(std::move(owner)),
         secret_(std::move(secret)),
+        makesShort_(makesShort),
         epochs_(std::move(epochs)),
         epochInUse_(epochs_.rbegin()->first) {}
 
+  ByteBuffer WrapRow(const crypto::SecretKey& key, const Registry::Row& row, bool isShort) const;
   // What is inside of what the epoch key has wrapped. Of a row under a KEK, where it is wrapped still.
   absl::StatusOr<ByteBuffer> UnwrapEpoch(const Registry::Row& row) const;
   absl::Status IsDamaged(const Registry::Row& row) const;
 
   Owner owner_;
   crypto::SecretKey secret_;
+  bool makesShort_;
   Epochs epochs_;  // at least one
   int64_t epochInUse_;
 };

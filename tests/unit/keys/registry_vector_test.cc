@@ -84,6 +84,46 @@ TEST_F(RegistryVectorTest, GivesTheKeysThatItGaveWhenItWasMade) {
   }
 }
 
+// Keys that are made now are wrapped in another way, and shorter.
+TEST_F(RegistryVectorTest, GivesThemAfterATurnToo) {
+  auto service = Open();
+  ASSERT_NE(service, nullptr);
+  Misses misses;
+  misses.scopes.emplace_back(User("a new one"));
+  const FetchResult made = Ask(*service, misses);
+  ASSERT_TRUE(made.status.ok()) << made.status;
+  ASSERT_EQ(made.scopes.size(), 1u);
+  for (const Known& known : kActive) misses.scopes.emplace_back(known.name);
+  ASSERT_TRUE(service->TurnEpochs().ok());
+  ASSERT_TRUE(Eventually([&] {
+    const auto epochs = service->ListEpochs(/*withKeys=*/false);
+    if (!epochs.ok() || epochs->epochs.back().number != 2) return false;
+    for (const KeyService::EpochInfo& one : epochs->epochs) {
+      if (one.state == KeyService::EpochState::kComing || one.state == KeyService::EpochState::kEnding) return false;
+    }
+    return true;
+  })) << service->health();
+  const FetchResult result = Ask(*service, std::move(misses));
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  ASSERT_EQ(result.scopes.size(), 1 + std::size(kActive));
+  EXPECT_TRUE(result.scopes[0].key.key.Equals(made.scopes[0].key.key));
+  for (size_t i = 0; i < std::size(kActive); ++i) {
+    EXPECT_EQ(Hex(result.scopes[i + 1].key.id.bytes), kActive[i].id);
+    EXPECT_EQ(Hex(result.scopes[i + 1].key.key.bytes()), kActive[i].key);
+  }
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+  std::string sizes;
+  const auto note = [](void* to, int, char** columns, char**) {
+    *static_cast<std::string*>(to) += std::string(columns[0]) + ' ';
+    return 0;
+  };
+  sqlite3_exec(database, "SELECT length(wrappedKey) FROM keyRows WHERE state = 1 AND epoch = 2 ORDER BY 1", note,
+               &sizes, nullptr);
+  sqlite3_close(database);
+  EXPECT_EQ(sizes, "32 60 60 60 60 ");
+}
+
 TEST_F(RegistryVectorTest, KnowsWhoWasErasedAndMasksAsBefore) {
   auto service = Open();
   ASSERT_NE(service, nullptr);
