@@ -299,7 +299,7 @@ def blobs(registry):
     try:
         for table, in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for row in connection.execute(f'SELECT * FROM "{table}"'):
-                found.update(value for value in row if isinstance(value, bytes) and len(value) > 32)
+                found.update(value for value in row if isinstance(value, bytes) and len(value) >= 32)
     finally:
         connection.close()
     return found
