@@ -144,15 +144,15 @@ class Registry {
                                         absl::Time now) = 0;
   // From now on, rows are inserted only if they are of this epoch. False: it is not the newest, or used already.
   virtual absl::StatusOr<bool> UseEpoch(int64_t number, absl::Time now) = 0;
-  // How far all rows are of the newest epoch: those with ids up to this one, in their order. Empty: none.
+  // How far all rows are of the newest epoch: up to the one with this id, in an order of the registry's own. Empty:
+  // none.
   using TurnPlace = std::string;
   static constexpr std::string_view kTurnDone = "done";  // all are
   // Has this agent bring rows to the newest epoch, if no other does: none that has been heard of within `lease`.
   // nullopt: another one does, or that epoch is not the newest.
   virtual absl::StatusOr<std::optional<TurnPlace>> LeadTurn(int64_t epoch, const AgentId& self,
                                                             std::chrono::milliseconds lease) = 0;
-  // Rows after a place in the order of their ids, at most `most`, active and erased ones, without facts. Fewer: there
-  // are no more.
+  // Rows after a place in that order, at most `most`, active and erased ones, without facts. Fewer: there are no more.
   virtual absl::StatusOr<std::vector<Found>> ReadRowsAfter(const TurnPlace& place, size_t most) = 0;
   // Replaces the wrapped keys of rows that are active and of an earlier epoch than these, and moves the place. Such
   // rows of subjects that were erased, which somebody has put back, become erased ones. The agent is heard of. False:
@@ -191,7 +191,7 @@ class Registry {
     Scope scope = Scope::kUser;
     RowName name;
     int64_t epoch = 0;
-    absl::Time made;
+    absl::Time made;  // to the minute, or more exactly
     std::optional<absl::Time> erased;
   };
   struct KeyList {
