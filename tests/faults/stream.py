@@ -25,6 +25,7 @@ class Stream:
         self.acknowledged = {}  # Offset at the broker by number.
         self.refused = {}  # What the producer was told, by number.
         self.read = []  # Numbers in the order in which the consumer got them.
+        self.turned = []  # The first record of each transaction that came out the wrong way, by the broker's own doing.
         self.rounds = []  # When each round of the producer began, and its last number. Only those that are to be read.
         self._application = application
         self._settings = ["linger.ms=2", "delivery.timeout.ms=900000", "reconnect.backoff.max.ms=200", *settings]
@@ -147,7 +148,6 @@ class Transactions(Stream):
     def __init__(self, application, topic):
         super().__init__(application, topic, f"transactional.id={topic}", "transaction.timeout.ms=900000", "max.block.ms=900000")
         self.aborted = set()
-        self.turned = []  # The first record of each transaction that came out the wrong way.
         self._read_aborted = set()
 
     def check(self):
